@@ -1,0 +1,85 @@
+# mha2mla: `make quickstart` and `make test` are the two commands to start with; README.md has the rest.
+# BUILD=dir builds elsewhere, CC=clang works, ARCH= picks the processor (empty: any of its kind).
+BUILD ?= build
+ARCH ?= -march=native
+PACKAGES := gcc make pkg-config libopenblas-dev liblapacke-dev libcjson-dev libpng-dev libjpeg-dev \
+	libhdf5-dev libpcre2-dev libutf8proc-dev libcmocka-dev gnuplot-nox
+LIBS := openblas lapacke libcjson libpng libjpeg hdf5 libpcre2-8 libutf8proc
+
+CPPFLAGS += -D_GNU_SOURCE -I. $(shell pkg-config --cflags $(LIBS) 2>/dev/null)
+CFLAGS ?= -O2 -g
+WARN := -Wall -Wextra -Wshadow -Wconversion $(if $(findstring clang,$(CC)),-Wno-pass-failed)
+ALL_CFLAGS = -std=c17 $(WARN) $(CFLAGS) $(ARCH) -fopenmp -fno-math-errno -fno-trapping-math $(SANITIZE)
+LDLIBS += $(shell pkg-config --libs $(LIBS) 2>/dev/null) -lm
+$(BUILD)/autograd/%.o $(BUILD)/double/autograd/%.o: CFLAGS += -O3
+
+ROOMS := base data autograd optim model convert train
+LIB_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(filter-out train/main.c,$(wildcard $(ROOMS:%=%/*.c))))
+TOOL_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard data/tool/*.c))
+TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
+LONG_TESTS := $(patsubst tests/long/%.c,$(BUILD)/tests/long/%,$(wildcard tests/long/test_*.c))
+# The gradient checks run the same code in double precision.
+DOUBLE_OBJ := $(patsubst %.c,$(BUILD)/double/%.o,$(wildcard autograd/*.c)) $(filter $(BUILD)/base/%,$(LIB_OBJ))
+
+all: $(BUILD)/mha2mla-train $(BUILD)/mha2mla-data
+
+$(BUILD)/mha2mla-train: $(BUILD)/train/main.o $(BUILD)/libmha2mla.a
+$(BUILD)/mha2mla-data: $(TOOL_OBJ) $(BUILD)/libmha2mla.a
+$(BUILD)/bench/%: $(BUILD)/bench/%.o $(BUILD)/libmha2mla.a
+$(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libmha2mla.a
+$(BUILD)/tests/test_datatool: $(filter-out %/main.o,$(TOOL_OBJ))
+$(BUILD)/tests/test_gradients: $(BUILD)/double/tests/test_gradients.o $(DOUBLE_OBJ)
+$(BUILD)/tests/test_%: LDLIBS += -lcmocka
+$(BUILD)/mha2mla-train $(BUILD)/mha2mla-data $(BUILD)/bench/% $(BUILD)/tests/%:
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(filter-out $(BUILD)/tests/test_gradients.o,$^) $(LDLIBS) -o $@
+
+$(BUILD)/libmha2mla.a: $(LIB_OBJ)
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+$(BUILD)/double/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) -DAUTOGRAD_DOUBLE $(ALL_CFLAGS) -MMD -MP -c $< -o $@
+
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
+
+# Installs what is missing (as root; otherwise says the one line to run).
+packages:
+	@sh tests/packages.sh $(PACKAGES)
+
+quickstart: packages
+	@$(MAKE) --no-print-directory all
+	$(BUILD)/mha2mla-train --config configs/quickstart.json --resume
+
+test: packages
+	@$(MAKE) --no-print-directory run-tests
+
+run-tests: all $(TESTS)
+	@BUILD=$(BUILD) sh tests/run.sh $(TESTS)
+
+test-long: packages
+	@$(MAKE) --no-print-directory run-long-tests
+run-long-tests: all $(TESTS) $(LONG_TESTS)
+	@BUILD=$(BUILD) sh tests/run.sh $(TESTS) $(LONG_TESTS)
+
+asan: packages
+	@$(MAKE) --no-print-directory run-tests BUILD=$(BUILD)-asan ARCH= CFLAGS="-O1 -g" \
+		SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
+
+format:
+	clang-format -i $(wildcard $(addsuffix /*.[ch],$(ROOMS) data/tool tests tests/long bench))
+
+lint:
+	clang-format --dry-run -Werror $(wildcard $(addsuffix /*.[ch],$(ROOMS) data/tool tests tests/long bench))
+	cppcheck -q -j2 --std=c11 --inline-suppr --enable=warning,performance,portability \
+		--error-exitcode=1 -D_GNU_SOURCE -I. $(ROOMS) bench
+
+clean:
+	rm -rf $(BUILD) $(BUILD)-asan
+
+.PHONY: all packages quickstart test run-tests test-long run-long-tests asan format lint clean
+.SECONDARY:
+-include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(TESTS:=.d) $(BUILD)/train/main.d $(DOUBLE_OBJ:.o=.d)

@@ -1,0 +1,266 @@
+/* attention.c - softmax(q k^T scale) v, tile by tile, so that no more of q k^T exists than one tile
+ * a thread (Dao et al., arXiv 2205.14135). The forward walks the keys once with a running maximum and
+ * sum, and saves the log-sum-exp of each row. The backward makes the tiles again from it:
+ *     P = exp(S - lse), dV += P^T dO, dS = P * (dO V^T - D) * scale with D = rowsum(dO * O),
+ *     dQ += dS K, dK += dS^T Q.
+ * A backward task is one sample and kv head: it alone writes that head's dK and dV and the dQ of the
+ * group's query heads, in a fixed order. */
+#include "autograd/gemm.h"
+#include "autograd/mathfun.h"
+#include "autograd/ops.h"
+#include "autograd/oplist.h"
+
+#include <omp.h>
+#include <string.h>
+
+enum { QB = 64, KB = 256 }; /* rows and columns of a tile: 64 KiB of scores */
+enum { Q0, K0, Q1, K1, V };
+
+/* A block of queries of one head against the keys of its sample. */
+struct block {
+    const struct attention *a;
+    const struct attention_sample *s;
+    int64_t head, group;
+    int64_t q0, nq;    /* rows of q */
+    int64_t limit[QB]; /* how many keys row i sees */
+    int64_t most;      /* the largest of them */
+};
+
+static void make_block(struct block *b, int64_t q0)
+{
+    const struct attention_sample *s = b->s;
+    int64_t keys = s->k_end - s->k_begin;
+
+    b->q0 = q0;
+    b->nq = s->q_end - q0 < QB ? s->q_end - q0 : QB;
+    b->most = 0;
+    for (int64_t i = 0; i < b->nq; i++) {
+        int64_t row = q0 + i;
+        int64_t last = b->a->q_index ? b->a->q_index[row] : row - s->q_begin;
+        b->limit[i] = b->a->causal && last + 1 < keys ? last + 1 : keys;
+        if (b->limit[i] > b->most) b->most = b->limit[i];
+    }
+}
+
+static real *q_at(const struct block *b, int p, real *base)
+{
+    const struct attention_part *part = &b->a->part[p];
+
+    return base + b->q0 * part->q->cols + part->q_col + b->head * part->width;
+}
+
+static real *k_at(const struct block *b, int p, real *base, int64_t key)
+{
+    const struct attention_part *part = &b->a->part[p];
+
+    return base + (b->s->k_begin + key) * part->k->cols + part->k_col + b->group * part->width;
+}
+
+static real *v_at(const struct block *b, real *base, int64_t key)
+{
+    return base + (b->s->k_begin + key) * b->a->v->cols + b->group * b->a->v_width;
+}
+
+/* S[nq, KB] = scale * q k^T for the keys [k0, k0 + nk); what a row does not see is -inf. */
+static void scores(const struct block *b, int64_t k0, int64_t nk, real *S)
+{
+    for (int p = 0; p < b->a->parts; p++) {
+        const struct attention_part *part = &b->a->part[p];
+        gemm_serial(b->nq, nk, part->width, (real)b->a->scale,
+                    mat_of(q_at(b, p, part->q->data), part->q->cols, false),
+                    mat_of(k_at(b, p, part->k->data, k0), part->k->cols, true), p > 0, S, KB);
+    }
+    for (int64_t i = 0; i < b->nq; i++)
+        for (int64_t j = b->limit[i] > k0 ? b->limit[i] - k0 : 0; j < nk; j++)
+            S[i * KB + j] = -INFINITY;
+}
+
+/* One tile into the running maximum m, sum l and unnormalised output o[nq, ld]. */
+static void absorb_tile(const struct block *b, int64_t k0, int64_t nk, real *S, real *m, real *l,
+                        real *o, int64_t ld)
+{
+    int64_t dv = b->a->v_width;
+
+    for (int64_t i = 0; i < b->nq; i++) {
+        real *row = S + i * KB, top = m[i], sum = 0;
+#pragma omp simd reduction(max : top)
+        for (int64_t j = 0; j < nk; j++)
+            top = row[j] > top ? row[j] : top;
+        if (top == -INFINITY) { /* sees nothing so far */
+            memset(row, 0, (size_t)nk * sizeof(real));
+            continue;
+        }
+        real keep = real_exp(m[i] - top);
+#pragma omp simd reduction(+ : sum)
+        for (int64_t j = 0; j < nk; j++) {
+            row[j] = real_exp(row[j] - top);
+            sum += row[j];
+        }
+        l[i] = l[i] * keep + sum;
+        m[i] = top;
+        if (keep != 1)
+            for (int64_t j = 0; j < dv; j++)
+                o[i * ld + j] *= keep;
+    }
+    gemm_serial(b->nq, dv, nk, 1, mat_of(S, KB, false),
+                mat_of(v_at(b, b->a->v->data, k0), b->a->v->cols, false), true, o, ld);
+}
+
+static void forward_block(const struct block *b, struct node *n, real *S)
+{
+    int64_t ld = n->out->cols, dv = b->a->v_width;
+    real *o = tensor_real(n->out) + b->q0 * ld + b->head * dv;
+    real m[QB], l[QB];
+
+    for (int64_t i = 0; i < b->nq; i++) {
+        m[i] = -INFINITY;
+        l[i] = 0;
+        memset(o + i * ld, 0, (size_t)dv * sizeof(real));
+    }
+    for (int64_t k0 = 0; k0 < b->most; k0 += KB) {
+        int64_t nk = b->most - k0 < KB ? b->most - k0 : KB;
+        scores(b, k0, nk, S);
+        absorb_tile(b, k0, nk, S, m, l, o, ld);
+    }
+    for (int64_t i = 0; i < b->nq; i++) {
+        real inv = l[i] > 0 ? 1 / l[i] : 0;
+        for (int64_t j = 0; j < dv; j++)
+            o[i * ld + j] *= inv;
+        tensor_real(n->aux)[(b->q0 + i) * b->a->heads + b->head] =
+            l[i] > 0 ? m[i] + (real)log(l[i]) : 0;
+    }
+}
+
+/* The scratch of the calling thread: two tiles. */
+static real *thread_tiles(struct node *n)
+{
+    CHECK((size_t)(omp_get_thread_num() + 1) * 2 * QB * KB * sizeof(real) <= n->scratch_bytes);
+    return (real *)n->scratch + (int64_t)omp_get_thread_num() * 2 * QB * KB;
+}
+
+static void forward(struct node *n)
+{
+    const struct attention *a = n->args;
+    int64_t tasks = a->n_samples * a->heads;
+
+#pragma omp parallel for schedule(dynamic, 1)
+    for (int64_t task = 0; task < tasks; task++) {
+        struct block b = {.a = a, .s = &a->samples[task / a->heads], .head = task % a->heads};
+        b.group = b.head / (a->heads / a->groups);
+        for (int64_t q0 = b.s->q_begin; q0 < b.s->q_end; q0 += QB) {
+            make_block(&b, q0);
+            forward_block(&b, n, thread_tiles(n));
+        }
+    }
+}
+
+/* P and dS of one tile, in place of the scores S and of dP = dO V^T. */
+static void tile_gradients(const struct block *b, struct node *n, int64_t nk, real *S, real *dP)
+{
+    int64_t ld = n->out->cols, dv = b->a->v_width, H = b->a->heads;
+    const real *o = tensor_real(n->out) + b->q0 * ld + b->head * dv;
+    const real *dO = n->out->grad + b->q0 * ld + b->head * dv;
+    const real *lse = tensor_real(n->aux) + b->q0 * H + b->head;
+    real scale = (real)b->a->scale;
+
+    for (int64_t i = 0; i < b->nq; i++) {
+        real D = 0, *s = S + i * KB, *d = dP + i * KB, z = lse[i * H];
+#pragma omp simd reduction(+ : D)
+        for (int64_t j = 0; j < dv; j++)
+            D += o[i * ld + j] * dO[i * ld + j];
+#pragma omp simd
+        for (int64_t j = 0; j < nk; j++) {
+            s[j] = real_exp(s[j] - z);
+            d[j] = s[j] * (d[j] - D) * scale;
+        }
+    }
+}
+
+static void backward_tile(const struct block *b, struct node *n, int64_t k0, int64_t nk, real *S,
+                          real *dP)
+{
+    const struct attention *a = b->a;
+    int64_t ld = n->out->cols, dv = a->v_width;
+    const real *dO = n->out->grad + b->q0 * ld + b->head * dv;
+
+    scores(b, k0, nk, S);
+    gemm_serial(b->nq, nk, dv, 1, mat_of(dO, ld, false),
+                mat_of(v_at(b, a->v->data, k0), a->v->cols, true), false, dP, KB);
+    tile_gradients(b, n, nk, S, dP);
+    if (a->v->needs_grad)
+        gemm_serial(nk, dv, b->nq, 1, mat_of(S, KB, true), mat_of(dO, ld, false), true,
+                    v_at(b, a->v->grad, k0), a->v->cols);
+    for (int p = 0; p < a->parts; p++) {
+        struct tensor *q = a->part[p].q, *k = a->part[p].k;
+        int64_t w = a->part[p].width;
+        if (q->needs_grad)
+            gemm_serial(b->nq, w, nk, 1, mat_of(dP, KB, false),
+                        mat_of(k_at(b, p, k->data, k0), k->cols, false), true, q_at(b, p, q->grad),
+                        q->cols);
+        if (k->needs_grad)
+            gemm_serial(nk, w, b->nq, 1, mat_of(dP, KB, true),
+                        mat_of(q_at(b, p, q->data), q->cols, false), true,
+                        k_at(b, p, k->grad, k0), k->cols);
+    }
+}
+
+static void backward(struct node *n)
+{
+    const struct attention *a = n->args;
+    int64_t tasks = a->n_samples * a->groups, per_group = a->heads / a->groups;
+
+    for (int i = 0; i <= V; i++) { /* every tile adds */
+        struct tensor *x = n->in[i];
+        if (!x || !x->needs_grad) continue;
+        if (!tape_grad_adds(x)) memset(x->grad, 0, (size_t)tensor_count(x) * sizeof(real));
+    }
+#pragma omp parallel for schedule(dynamic, 1)
+    for (int64_t task = 0; task < tasks; task++) {
+        struct block b = {.a = a, .s = &a->samples[task / a->groups], .group = task % a->groups};
+        real *S = thread_tiles(n), *dP = S + QB * KB;
+        for (int64_t h = 0; h < per_group; h++) {
+            b.head = b.group * per_group + h;
+            for (int64_t q0 = b.s->q_begin; q0 < b.s->q_end; q0 += QB) {
+                make_block(&b, q0);
+                for (int64_t k0 = 0; k0 < b.most; k0 += KB)
+                    backward_tile(&b, n, k0, b.most - k0 < KB ? b.most - k0 : KB, S, dP);
+            }
+        }
+    }
+}
+
+const struct op attention_op = {"attention", forward, backward};
+
+static void check_shapes(const struct attention *a)
+{
+    CHECK(a->parts == 1 || a->parts == 2);
+    CHECK(a->groups > 0 && a->heads % a->groups == 0 && a->v->cols >= a->groups * a->v_width);
+    for (int p = 0; p < a->parts; p++) {
+        const struct attention_part *part = &a->part[p];
+        CHECK(part->q->rows == a->part[0].q->rows && part->k->rows == a->v->rows);
+        CHECK(part->q_col + a->heads * part->width <= part->q->cols);
+        CHECK(part->k_col + a->groups * part->width <= part->k->cols);
+    }
+    for (int64_t i = 0; i < a->n_samples; i++) {
+        const struct attention_sample *s = &a->samples[i];
+        CHECK(0 <= s->q_begin && s->q_begin <= s->q_end && s->q_end <= a->part[0].q->rows);
+        CHECK(0 <= s->k_begin && s->k_begin <= s->k_end && s->k_end <= a->v->rows);
+    }
+}
+
+struct tensor *op_attention(struct tape *t, const struct attention *a)
+{
+    struct tensor *in[] = {a->part[0].q, a->part[0].k, a->parts > 1 ? a->part[1].q : NULL,
+                           a->parts > 1 ? a->part[1].k : NULL, a->v};
+    struct attention *own = tape_alloc(t, sizeof *own);
+
+    check_shapes(a);
+    *own = *a;
+    struct node *n =
+        tape_node(t, &attention_op, in, 5, a->part[0].q->rows, a->heads * a->v_width);
+    tape_aux(t, a->part[0].q->rows, a->heads);
+    n->args = own;
+    n->reads = 1u << Q0 | 1u << K0 | 1u << Q1 | 1u << K1 | 1u << V | READS_OUT | READS_AUX;
+    n->scratch_bytes = (size_t)omp_get_max_threads() * 2 * QB * KB * sizeof(real);
+    return n->out;
+}

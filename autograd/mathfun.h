@@ -1,0 +1,69 @@
+/* mathfun.h - exp, tanh and erf that the compiler can put into vector registers: libm's cannot be
+ * without -ffast-math, which we do not use. They are plain arithmetic, so a loop over them gives the
+ * same bits whether it was vectorised or not. In the double build they are libm's. */
+#ifndef AUTOGRAD_MATHFUN_H
+#define AUTOGRAD_MATHFUN_H
+
+#include "autograd/tensor.h"
+
+#include <math.h>
+#include <string.h>
+
+#ifdef AUTOGRAD_DOUBLE
+
+static inline real real_exp(real x)
+{
+    return exp(x);
+}
+static inline real real_erf(real x)
+{
+    return erf(x);
+}
+
+#else
+
+/* exp within 2 ulp on [-87, 88]: x = n ln2 + r, |r| <= ln2/2, a polynomial of degree 6 for e^r (the
+ * coefficients of Cephes' expf), times 2^n by its bits. Below -87.3 it is 0 (so exp(-inf) = 0), above
+ * 88.7 infinity; NaN stays NaN. */
+static inline real real_exp(real x)
+{
+    const float lo = -87.33654f, hi = 88.72283f;
+    float c = x < lo ? lo : x;
+    c = c > hi ? hi : c;
+    float n = (c * 1.44269504f + 12582912.0f) - 12582912.0f; /* nearest integer */
+    float r = c - n * 0.693359375f;
+    r -= n * -2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    int32_t bits = ((int32_t)n + 126) << 23; /* 2^(n-1): n = 128 would not fit the exponent */
+    float half;
+    memcpy(&half, &bits, sizeof half);
+    float y = p * half * 2.0f;
+    y = x < lo ? 0.0f : y;
+    y = x > hi ? INFINITY : y;
+    return x != x ? x : y;
+}
+static inline real real_erf(real x)
+{
+    return erff(x);
+}
+
+#endif
+
+static inline real real_sigmoid(real x)
+{
+    return 1 / (1 + real_exp(-x));
+}
+
+/* Absolute error below 2e-7 in float, which is what a GELU needs: it is added to 1. */
+static inline real real_tanh(real x)
+{
+    return 1 - 2 / (1 + real_exp(2 * x));
+}
+
+#endif

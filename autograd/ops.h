@@ -1,0 +1,136 @@
+/* ops.h - the operations of the model. Each checks shapes (a mismatch is our bug: it aborts),
+ * records a node on the tape and returns its output; the file named behind each has forward and
+ * backward side by side. Lists of indices are borrowed until the next tape_begin. T = tokens of the
+ * flat stream: samples lie one behind the other, without padding.
+ *
+ * op_list (oplist.c) has every op once; tests/test_gradients.c walks it. */
+#ifndef AUTOGRAD_OPS_H
+#define AUTOGRAD_OPS_H
+
+#include "autograd/tape.h"
+#include "base/modality.h"
+
+extern const struct op *const op_list[];
+extern const int op_count;
+
+/* linear.c: y[T,O] = x[T,I] w[O,I]^T + b[1,O] + residual[T,O]; b and residual may be NULL. */
+struct tensor *op_linear(struct tape *t, struct tensor *x, struct tensor *w, struct tensor *b,
+                         struct tensor *residual);
+
+/* modal_linear.c: as op_linear, with the weight and bias of each row's modality. w[m] [O,I]; b[m]
+ * may be NULL. The spans cover every row once, in order. A modality without rows may have w[m]
+ * NULL; its gradient is left alone. */
+struct tensor *op_modal_linear(struct tape *t, struct tensor *x, struct tensor *const w[MODALITIES],
+                               struct tensor *const b[MODALITIES], const struct span *spans,
+                               int64_t n_spans);
+
+/* head_linear.c: per head h: y_h = x_h w_g (or x_h w_g^T where `trans`), g = h / (heads/groups).
+ * x [T, heads*a], w [groups*a, b] not transposed: y [T, heads*b]; w [groups*b, a] transposed: y
+ * [T, heads*b]. This is how up_k and up_v are absorbed. x may be a column range: it starts at column
+ * x_col of the tensor. */
+struct tensor *op_head_linear(struct tape *t, struct tensor *x, int64_t x_col, struct tensor *w,
+                              int64_t heads, int64_t groups, bool trans);
+
+/* patch_embed.c: pixels [N, C*S*S] (channel, y, x), w [d, C*p*p], b [1,d] or NULL: y [N*(S/p)^2, d],
+ * patches in row order: a convolution with kernel and stride p. */
+struct tensor *op_patch_embed(struct tape *t, struct tensor *pixels, struct tensor *w,
+                              struct tensor *b, int64_t channels, int64_t size, int64_t patch);
+
+/* rows.c: y[i] = w[ids[i]]: w [V,d] of any dtype. */
+struct tensor *op_embedding(struct tape *t, struct tensor *w, const int32_t *ids, int64_t n);
+/* rows.c: y[i] = index[i] >= 0 ? a[index[i]] : b[-index[i] - 1]; b may be NULL. */
+struct tensor *op_select_rows(struct tape *t, struct tensor *a, struct tensor *b,
+                              const int32_t *index, int64_t n);
+/* rows.c: y = a + b; a row of b is used again for every b->rows rows of a. */
+struct tensor *op_add(struct tape *t, struct tensor *a, struct tensor *b);
+
+/* norm.c: y = x / sqrt(mean(x^2) + eps) * w. */
+struct tensor *op_rmsnorm(struct tape *t, struct tensor *x, struct tensor *w, double eps);
+/* norm.c: y = (x - mean) / sqrt(var + eps) * w + b. */
+struct tensor *op_layernorm(struct tape *t, struct tensor *x, struct tensor *w, struct tensor *b,
+                            double eps);
+
+/* rope.c: cos and sin of position * inv_freq, times `scale`: out [n, 2*pairs], cos then sin. positions
+ * [axes][n]; axis[p] says which one pair p follows (NULL: the first). */
+struct rope_table {
+    const int32_t *positions;
+    int64_t n;
+    const float *inv_freq;
+    int64_t pairs;
+    const uint8_t *axis;
+    double scale;
+};
+struct tensor *op_rope_table(struct tape *t, const struct rope_table *r);
+/* rope.c: rotates, in place, the columns [col, col + heads*2*kept) of x: head h's pair j is (j,
+ * j + kept) and turns by the angle of pair index[h*kept + j] of the table (NULL: j). */
+struct tensor *op_rope(struct tape *t, struct tensor *x, struct tensor *table, int64_t col,
+                       int64_t heads, int64_t kept, const int32_t *index);
+
+/* attention.c: softmax(q k^T scale) v per sample and head, without ever storing all of q k^T.
+ * A head's query and key consist of up to two parts (rotated and not), which lie in column ranges of
+ * tensors: part p of head h is columns [q_col + h*width, +width) of q; of kv head g columns
+ * [k_col + g*width, +width) of k. v: columns [g*v_width, +v_width). Output [q rows, heads*v_width]. */
+struct attention_part {
+    struct tensor *q, *k; /* q may be the same tensor in both parts */
+    int64_t q_col, k_col, width;
+};
+/* Queries [q_begin, q_end) see the keys [k_begin, k_end); where causal, query i sees the keys up to
+ * k_begin + q_index[i], itself included (q_index NULL: i - q_begin). */
+struct attention_sample {
+    int64_t q_begin, q_end, k_begin, k_end;
+};
+struct attention {
+    struct attention_part part[2];
+    int parts;
+    struct tensor *v;
+    int64_t heads, groups, v_width;
+    const struct attention_sample *samples;
+    int64_t n_samples;
+    const int32_t *q_index;
+    bool causal;
+    double scale;
+};
+struct tensor *op_attention(struct tape *t, const struct attention *a);
+
+/* activation.c: y = silu(gate) * up. */
+struct tensor *op_swiglu(struct tape *t, struct tensor *gate, struct tensor *up);
+enum activation { ACT_GELU, ACT_GELU_TANH, ACT_QUICK_GELU, ACT_SILU, ACT_RELU };
+struct tensor *op_activation(struct tape *t, struct tensor *x, enum activation kind);
+
+/* cross_entropy.c: scale * sum over rows i of -log softmax(h[i] w^T)[labels[i]]: [1,1]. h holds only
+ * the rows that have a label. Logits exist for a few rows at a time only. */
+struct tensor *op_cross_entropy(struct tape *t, struct tensor *h, struct tensor *w,
+                                const int32_t *labels, double scale);
+
+/* cache.c, inference: copies row i of src to row rows[i] of the caller's cache [*, src->cols]. The
+ * returned leaf-like tensor [cache_rows, cols] is the cache as the attention must read it. */
+struct tensor *op_cache_write(struct tape *t, struct tensor *src, real *cache, int64_t cache_rows,
+                              const int32_t *rows);
+
+/* cached_attention.c, inference: queries over a cache, absorbed or not; see there. */
+struct cached_part {
+    struct tensor *q[MODALITIES]; /* the query by the KEY's modality; q[IMAGE] NULL: q[TEXT] for all */
+    struct tensor *k;             /* cache [cache rows, k_groups*width] */
+    int64_t q_col, width, k_groups; /* k_groups: kv heads that the cache holds; 1 = a latent shared */
+};
+struct cached_sequence {
+    int64_t q_begin, q_end; /* rows of q */
+    int64_t k_begin;        /* first row of the sequence in the cache */
+    int64_t position;       /* keys before the first query; query i sees position + i + 1 keys */
+    const struct span *spans; /* modalities of its keys, from 0; NULL: all text */
+    int64_t n_spans;
+};
+struct cached_attention {
+    struct cached_part part[2];
+    int parts;
+    struct tensor *v;      /* cache [cache rows, v_groups*v_width] */
+    int64_t heads, v_groups, v_width;
+    bool split_modalities; /* output [rows, MODALITIES*heads*v_width]: one weighted sum of the values
+                            * per modality, text first; else [rows, heads*v_width] */
+    const struct cached_sequence *seq;
+    int64_t n_seq;
+    double scale;
+};
+struct tensor *op_cached_attention(struct tape *t, const struct cached_attention *a);
+
+#endif

@@ -1,0 +1,290 @@
+/* tape.c - recording nodes and running the planned steps. */
+#include "autograd/tape_impl.h"
+#include "autograd/gemm.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+
+static const size_t meta_reserve = (size_t)1 << 32; /* addresses, not memory */
+static const size_t huge_page = (size_t)2 << 20;
+
+static char *map_memory(size_t bytes)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    return p == MAP_FAILED ? NULL : p;
+}
+
+struct tape *tape_new(struct err *e)
+{
+    struct tape *t = calloc(1, sizeof *t);
+
+    if (t) t->meta = map_memory(meta_reserve);
+    if (!t || !t->meta) {
+        free(t);
+        err_set(e, "out of memory for a tape: %s", strerror(errno));
+        return NULL;
+    }
+    gemm_blas_threads(1);
+    tape_begin(t, false);
+    return t;
+}
+
+void tape_free(struct tape *t)
+{
+    if (!t) return;
+    munmap(t->meta, meta_reserve);
+    if (t->region) munmap(t->region, t->region_size);
+    free(t->nodes);
+    free(t);
+}
+
+void tape_begin(struct tape *t, bool train)
+{
+    t->meta_used = 0;
+    t->n_nodes = t->n_steps = t->n_forward = t->n_segments = 0;
+    t->segment = -1;
+    t->train = train;
+    t->planned = false;
+}
+
+void *tape_alloc(struct tape *t, size_t bytes)
+{
+    char *p = t->meta + t->meta_used;
+
+    CHECK(bytes <= meta_reserve - t->meta_used - 64);
+    t->meta_used += (bytes + 63) & ~(size_t)63;
+    return memset(p, 0, bytes);
+}
+
+static struct tensor *new_tensor(struct tape *t, struct node *maker, int64_t rows, int64_t cols)
+{
+    struct tensor *x = tape_alloc(t, sizeof *x);
+
+    CHECK(rows >= 0 && cols >= 0);
+    *x = (struct tensor){.dtype = DT_REAL, .rows = rows, .cols = cols, .maker = maker};
+    return x;
+}
+
+struct node *tape_node(struct tape *t, const struct op *op, struct tensor *const in[], int n_in,
+                       int64_t rows, int64_t cols)
+{
+    struct node *n = tape_alloc(t, sizeof *n);
+
+    CHECK(n_in <= NODE_IN && !t->planned);
+    n->op = op;
+    n->out = new_tensor(t, n, rows, cols);
+    n->passes = -1;
+    n->segment = t->segment;
+    n->index = t->n_nodes;
+    for (int i = 0; i < n_in; i++) {
+        n->in[i] = in[i];
+        if (!in[i]) continue;
+        in[i]->consumers++;
+        if (in[i]->needs_grad && t->train) n->out->needs_grad = true;
+    }
+    CHECK(!n->out->needs_grad || op->backward);
+    if (t->n_nodes == t->cap_nodes) {
+        int cap = t->cap_nodes ? 2 * t->cap_nodes : 256;
+        struct node **nodes = realloc(t->nodes, (size_t)cap * sizeof *nodes);
+        CHECK(nodes); /* some kilobytes; the region is where memory can really run out */
+        t->nodes = nodes;
+        t->cap_nodes = cap;
+    }
+    t->nodes[t->n_nodes++] = n;
+    return n;
+}
+
+struct tensor *tape_aux(struct tape *t, int64_t rows, int64_t cols)
+{
+    struct node *n = t->nodes[t->n_nodes - 1];
+
+    n->aux = new_tensor(t, n, rows, cols);
+    return n->aux;
+}
+
+void tape_in_place(struct node *n)
+{
+    struct tensor *x = n->in[0];
+
+    CHECK(x->maker && x->consumers == 1 && !x->kept);
+    CHECK(x->rows == n->out->rows && x->cols == n->out->cols);
+    n->out->alias = x;
+}
+
+void tape_keep(struct tensor *t)
+{
+    t->kept = true;
+}
+
+void tape_segment_begin(struct tape *t)
+{
+    CHECK(t->segment < 0);
+    t->segment = t->n_segments++;
+}
+
+void tape_segment_end(struct tape *t)
+{
+    CHECK(t->segment >= 0);
+    t->segment = -1;
+}
+
+struct tensor *tensor_root(struct tensor *t)
+{
+    while (t->alias)
+        t = t->alias;
+    return t;
+}
+
+size_t tape_bytes(struct tape *t)
+{
+    if (!t->planned) {
+        plan_tape(t);
+        t->planned = true;
+    }
+    return t->planned_bytes;
+}
+
+size_t tape_region(const struct tape *t)
+{
+    return t->region_size;
+}
+
+static bool hold_region(struct tape *t, size_t bytes, struct err *e)
+{
+    size_t size = (bytes + huge_page - 1) / huge_page * huge_page;
+
+    if (size <= t->region_size) return true;
+    if (t->region) munmap(t->region, t->region_size);
+    t->region_size = 0;
+    t->region = map_memory(size);
+    if (!t->region)
+        return err_set(e, "out of memory: %zu MiB for the activations of one step", size >> 20);
+    madvise(t->region, size, MADV_HUGEPAGE); /* a hint: no harm where it is refused */
+    t->region_size = size;
+    return true;
+}
+
+/* Where tensor x lies in phase 0 (forward) or 1 (after its maker was rerun). */
+static void locate(struct tape *t, struct tensor *x, int phase)
+{
+    if (!x) return;
+    struct storage *s = tensor_root(x)->storage;
+    x->data = t->region + s->at[phase].offset;
+}
+
+bool tape_plan(struct tape *t, size_t limit, struct err *e)
+{
+    size_t bytes = tape_bytes(t);
+
+    if (limit && bytes > limit)
+        return err_set(e, "one step needs %zu MiB for activations, %zu MiB are allowed",
+                       (bytes >> 20) + 1, limit >> 20);
+    if (!hold_region(t, bytes, e)) return false;
+    for (int i = 0; i < t->n_nodes; i++) {
+        struct tensor *y = t->nodes[i]->out;
+        struct storage *g = tensor_root(y)->grad_storage;
+        locate(t, y, 0);
+        locate(t, t->nodes[i]->aux, 0);
+        if (y->needs_grad) y->grad = (real *)(void *)(t->region + g->at[0].offset);
+    }
+    return true;
+}
+
+static double seconds(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
+}
+
+static struct op_time *time_of(struct tape *t, const struct op *op)
+{
+    for (int i = 0; i < t->n_times; i++)
+        if (t->times[i].op == op) return &t->times[i];
+    CHECK(t->n_times < MAX_OP_TIMES);
+    t->times[t->n_times] = (struct op_time){.op = op};
+    return &t->times[t->n_times++];
+}
+
+static void run(struct tape *t, struct step *s)
+{
+    struct node *n = s->node;
+    double begin = t->profile ? seconds() : 0;
+
+    n->scratch = t->region + s->scratch.offset;
+    if (s->kind == STEP_BACKWARD) {
+        n->op->backward(n);
+    } else {
+        locate(t, n->out, s->kind == STEP_RERUN);
+        locate(t, n->aux, s->kind == STEP_RERUN);
+        n->op->forward(n);
+    }
+    if (t->profile) {
+        struct op_time *ot = time_of(t, n->op);
+        *(s->kind == STEP_BACKWARD ? &ot->backward : &ot->forward) += seconds() - begin;
+        ot->calls++;
+    }
+}
+
+void tape_forward(struct tape *t)
+{
+    CHECK(t->planned && (t->region || t->planned_bytes == 0));
+    for (int i = 0; i < t->n_forward; i++)
+        run(t, &t->steps[i]);
+}
+
+void tape_backward(struct tape *t, struct tensor *loss)
+{
+    CHECK(t->train && loss->rows == 1 && loss->cols == 1);
+    if (!loss->needs_grad) return; /* nothing is trained */
+    for (int i = 0; i < t->n_nodes; i++)
+        t->nodes[i]->out->grad_live = false;
+    loss->grad[0] = 1;
+    loss->grad_live = true;
+    for (int i = t->n_forward; i < t->n_steps; i++)
+        if (t->steps[i].kind == STEP_RERUN || t->steps[i].node->out->grad_live) run(t, &t->steps[i]);
+}
+
+bool tape_grad_adds(struct tensor *x)
+{
+    CHECK(x->needs_grad && x->grad);
+    if (!x->maker) return true; /* a leaf's gradient is the caller's: it adds up */
+    bool adds = x->grad_live;
+    x->grad_live = true;
+    return adds;
+}
+
+void tape_pass_grad(struct node *n, int i)
+{
+    struct tensor *x = n->in[i];
+    const real *dy = n->out->grad;
+    int64_t count = tensor_count(x);
+
+    if (!x->needs_grad) return;
+    bool adds = tape_grad_adds(x);
+    if (x->grad == dy) {
+        CHECK(!adds);
+        return;
+    }
+#pragma omp parallel for schedule(static) if (count > 1 << 15)
+    for (int64_t j = 0; j < count; j++)
+        x->grad[j] = (adds ? x->grad[j] : 0) + dy[j];
+}
+
+void tape_profile(struct tape *t, bool on)
+{
+    t->profile = on;
+    t->n_times = 0;
+}
+
+const struct op_time *tape_times(const struct tape *t, int *n)
+{
+    *n = t->n_times;
+    return t->times;
+}

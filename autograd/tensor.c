@@ -1,0 +1,51 @@
+/* tensor.c - dtypes and leaves. */
+#include "autograd/tensor.h"
+#include "base/bf16.h"
+#include "base/err.h"
+
+static const struct {
+    const char *name;
+    size_t size;
+} dtypes[] = {
+    [DT_F32] = {"F32", 4}, [DT_F64] = {"F64", 8}, [DT_BF16] = {"BF16", 2}, [DT_F16] = {"F16", 2}};
+
+size_t dtype_size(enum dtype dt)
+{
+    return dtypes[dt].size;
+}
+
+const char *dtype_name(enum dtype dt)
+{
+    return dtypes[dt].name;
+}
+
+struct tensor tensor_leaf(enum dtype dt, int64_t rows, int64_t cols, const void *data)
+{
+    /* The const is cast away here only: ops write to outputs, never to leaves. */
+    return (struct tensor){.dtype = dt, .rows = rows, .cols = cols, .data = (void *)(uintptr_t)data};
+}
+
+void tensor_to_real(const struct tensor *t, int64_t first, int64_t n, real *dst)
+{
+    const char *src = (const char *)t->data + (size_t)first * dtype_size(t->dtype);
+
+    CHECK(first >= 0 && n >= 0 && first + n <= tensor_count(t));
+    switch (t->dtype) {
+    case DT_F32:
+        for (int64_t i = 0; i < n; i++)
+            dst[i] = ((const float *)src)[i];
+        break;
+    case DT_F64:
+        for (int64_t i = 0; i < n; i++)
+            dst[i] = (real)((const double *)src)[i];
+        break;
+    case DT_BF16:
+        for (int64_t i = 0; i < n; i++)
+            dst[i] = bf16_to_f32(((const uint16_t *)src)[i]);
+        break;
+    case DT_F16:
+        for (int64_t i = 0; i < n; i++)
+            dst[i] = f16_to_f32(((const uint16_t *)src)[i]);
+        break;
+    }
+}

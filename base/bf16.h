@@ -1,0 +1,30 @@
+/* bf16.h - conversion between fp32, bf16 and fp16, one value or a row. To bf16 rounds to nearest
+ * even and keeps NaN a NaN. */
+#ifndef BASE_BF16_H
+#define BASE_BF16_H
+
+#include <stdint.h>
+#include <string.h>
+
+static inline float bf16_to_f32(uint16_t h)
+{
+    uint32_t u = (uint32_t)h << 16;
+    float f;
+
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
+
+static inline uint16_t bf16_from_f32(float f)
+{
+    uint32_t u;
+
+    memcpy(&u, &f, sizeof u);
+    if ((u & 0x7fffffffu) > 0x7f800000u) return (uint16_t)(u >> 16 | 0x40); /* quiet NaN */
+    return (uint16_t)((u + 0x7fffu + (u >> 16 & 1)) >> 16);
+}
+
+float f16_to_f32(uint16_t h);
+uint16_t f16_from_f32(float f); /* nearest even; overflows to infinity */
+
+#endif

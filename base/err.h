@@ -1,0 +1,24 @@
+/* err.h - one error, as a sentence for the user. Every function that can fail because of something
+ * from outside (a file, the config, memory) returns bool, true = done, and takes a struct err that
+ * it fills on failure: where, what was found, what is allowed. Only main() reports it and exits.
+ * CHECK is for our own broken invariants: it is never compiled out and aborts. */
+#ifndef BASE_ERR_H
+#define BASE_ERR_H
+
+#include <stdbool.h>
+
+struct err {
+    char msg[2048]; /* "" while nothing went wrong */
+};
+
+/* Formats the message, cut at the buffer's size, and returns false, so that a failure is one
+ * `return err_set(e, ...)`. Arguments may point into e->msg. */
+bool err_set(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* Puts "CONTEXT: " before the message that is there already, and returns false. */
+bool err_context(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+_Noreturn void check_failed(const char *file, int line, const char *expr);
+#define CHECK(expr) ((expr) ? (void)0 : check_failed(__FILE__, __LINE__, #expr))
+
+#endif

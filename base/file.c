@@ -1,0 +1,226 @@
+/* file.c - reading, mapping and atomic writing of files. */
+#include "base/file.h"
+#include "base/mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+bool file_read(const char *path, size_t limit, char **text, size_t *len, struct err *e)
+{
+    FILE *fp = fopen(path, "rb");
+    struct stat st;
+    char *buf = NULL;
+    size_t size, got;
+    bool ok = false;
+
+    *text = NULL;
+    *len = 0;
+    if (!fp) return err_set(e, "%s: %s", path, strerror(errno));
+    if (fstat(fileno(fp), &st) != 0) {
+        err_set(e, "%s: %s", path, strerror(errno));
+        goto out;
+    }
+    if (S_ISDIR(st.st_mode)) {
+        err_set(e, "%s: is a directory, a file is needed", path);
+        goto out;
+    }
+    size = (size_t)st.st_size; /* never negative for a regular file */
+    if (size > limit) {
+        err_set(e, "%s: %zu bytes, at most %zu are allowed", path, size, limit);
+        goto out;
+    }
+    buf = malloc(size + 1);
+    if (!buf) {
+        err_set(e, "%s: out of memory for its %zu bytes", path, size);
+        goto out;
+    }
+    got = fread(buf, 1, size, fp);
+    if (ferror(fp)) {
+        err_set(e, "%s: %s", path, strerror(errno));
+        goto out;
+    }
+    buf[got] = '\0';
+    *text = buf;
+    *len = got;
+    buf = NULL;
+    ok = true;
+out:
+    free(buf);
+    fclose(fp);
+    return ok;
+}
+
+bool file_map_open(struct file_map *m, const char *path, struct err *e)
+{
+    struct stat st;
+    void *p;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+    memset(m, 0, sizeof *m);
+    if (fd < 0) return err_set(e, "%s: %s", path, strerror(errno));
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
+        close(fd);
+        return err_set(e, "%s: is not a regular file", path);
+    }
+    if (st.st_size == 0) {
+        close(fd);
+        m->data = (const uint8_t *)"";
+        return true;
+    }
+    p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+    close(fd);
+    if (p == MAP_FAILED) return err_set(e, "%s: cannot be mapped: %s", path, strerror(errno));
+    m->data = p;
+    m->size = (size_t)st.st_size;
+    return true;
+}
+
+void file_map_close(struct file_map *m)
+{
+    /* munmap wants the pointer that mmap gave: the const is ours. */
+    if (m->size) munmap((void *)(uintptr_t)m->data, m->size);
+    memset(m, 0, sizeof *m);
+}
+
+bool file_out_open(struct file_out *out, const char *path, struct err *e)
+{
+    memset(out, 0, sizeof *out);
+    out->path = mem_strdup(path, e);
+    out->tmp = out->path ? mem_printf(e, "%s.tmp", path) : NULL;
+    if (!out->tmp) {
+        file_out_abort(out);
+        return false;
+    }
+    out->fp = fopen(out->tmp, "wb");
+    if (!out->fp) {
+        err_set(e, "%s: %s", out->tmp, strerror(errno));
+        file_out_abort(out);
+        return false;
+    }
+    return true;
+}
+
+bool file_out_commit(struct file_out *out, struct err *e)
+{
+    bool bad = ferror(out->fp) || fflush(out->fp) != 0;
+    int saved = errno;
+    bool ok;
+
+    if (fclose(out->fp) != 0 && !bad) {
+        bad = true;
+        saved = errno;
+    }
+    out->fp = NULL;
+    if (bad) {
+        ok = err_set(e, "%s: cannot be written: %s", out->path, strerror(saved));
+        unlink(out->tmp);
+    } else {
+        ok = file_publish(out->tmp, out->path, e);
+    }
+    free(out->path);
+    free(out->tmp);
+    memset(out, 0, sizeof *out);
+    return ok;
+}
+
+void file_out_abort(struct file_out *out)
+{
+    if (out->fp) {
+        fclose(out->fp);
+        unlink(out->tmp);
+    }
+    free(out->path);
+    free(out->tmp);
+    memset(out, 0, sizeof *out);
+}
+
+bool file_write(const char *path, const void *data, size_t len, struct err *e)
+{
+    struct file_out out;
+
+    if (!file_out_open(&out, path, e)) return false;
+    fwrite(data, 1, len, out.fp); /* commit looks at the stream's error flag */
+    return file_out_commit(&out, e);
+}
+
+/* Makes the rename itself survive a power cut. Not every file system can: no error. */
+static void sync_parent(const char *path)
+{
+    struct err ignored;
+    char *dir = file_dir(path, &ignored);
+    int fd = dir ? open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+
+    if (fd >= 0) {
+        fsync(fd);
+        close(fd);
+    }
+    free(dir);
+}
+
+bool file_publish(const char *tmp, const char *path, struct err *e)
+{
+    int fd = open(tmp, O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0) return err_set(e, "%s: %s", tmp, strerror(errno));
+    if (fsync(fd) != 0) {
+        int saved = errno;
+        close(fd);
+        unlink(tmp);
+        return err_set(e, "%s: cannot be written: %s", path, strerror(saved));
+    }
+    close(fd);
+    if (rename(tmp, path) != 0) {
+        int saved = errno;
+        unlink(tmp);
+        return err_set(e, "%s: cannot be written: %s", path, strerror(saved));
+    }
+    sync_parent(path);
+    return true;
+}
+
+bool file_mkdirs(const char *path, struct err *e)
+{
+    char *p = mem_strdup(path, e);
+    struct stat st;
+    bool ok = true;
+
+    if (!p) return false;
+    for (char *s = p + 1; ok; s++) {
+        char c = *s;
+        if (c != '/' && c != '\0') continue;
+        *s = '\0';
+        if (mkdir(p, 0777) != 0 && errno != EEXIST)
+            ok = err_set(e, "%s: cannot be made: %s", p, strerror(errno));
+        *s = c;
+        if (c == '\0') break;
+    }
+    if (ok && (stat(path, &st) != 0 || !S_ISDIR(st.st_mode)))
+        ok = err_set(e, "%s: is there but is not a directory", path);
+    free(p);
+    return ok;
+}
+
+bool file_exists(const char *path)
+{
+    return access(path, F_OK) == 0;
+}
+
+char *file_join(const char *dir, const char *name, struct err *e)
+{
+    if (name[0] == '/' || dir[0] == '\0') return mem_strdup(name, e);
+    return mem_printf(e, "%s/%s", dir, name);
+}
+
+char *file_dir(const char *path, struct err *e)
+{
+    const char *slash = strrchr(path, '/');
+
+    if (!slash) return mem_strdup(".", e);
+    if (slash == path) return mem_strdup("/", e);
+    return mem_strndup(path, (size_t)(slash - path), e);
+}

@@ -1,0 +1,57 @@
+/* file.h - whole files in, and files out that appear under their name complete or not at all: they
+ * are written to NAME.tmp, flushed to the disk and renamed. */
+#ifndef BASE_FILE_H
+#define BASE_FILE_H
+
+#include "base/err.h"
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+/* Reads a whole file; *text is terminated by a NUL that *len does not count, and the caller frees
+ * it. Refuses files over `limit` bytes. */
+bool file_read(const char *path, size_t limit, char **text, size_t *len, struct err *e);
+
+/* A file mapped read-only. An empty file maps to a non-NULL pointer of length 0. */
+struct file_map {
+    const uint8_t *data;
+    size_t size;
+};
+bool file_map_open(struct file_map *m, const char *path, struct err *e);
+void file_map_close(struct file_map *m); /* fine on a zeroed struct */
+
+/* One file being written aside.
+ *     struct file_out out = {0};
+ *     if (!file_out_open(&out, path, e)) return false;
+ *     fprintf(out.fp, ...);
+ *     return file_out_commit(&out, e);    // or file_out_abort(&out)
+ * commit reports any write error since open (a full disk too), removes the .tmp then, and leaves
+ * what was under the final name as it was. */
+struct file_out {
+    FILE *fp;
+    char *path, *tmp;
+};
+bool file_out_open(struct file_out *out, const char *path, struct err *e);
+bool file_out_commit(struct file_out *out, struct err *e);
+void file_out_abort(struct file_out *out); /* fine on a zeroed or committed struct */
+
+/* Writes `len` bytes to `path` by the steps above. */
+bool file_write(const char *path, const void *data, size_t len, struct err *e);
+
+/* Flushes a finished file `tmp` (written by some library) to the disk and renames it to `path`. On
+ * failure removes tmp. */
+bool file_publish(const char *tmp, const char *path, struct err *e);
+
+/* Makes a directory and its parents; fine where it is there already. */
+bool file_mkdirs(const char *path, struct err *e);
+
+bool file_exists(const char *path);
+
+/* "dir/name" in new memory; `name` alone where it is absolute or dir is "". */
+char *file_join(const char *dir, const char *name, struct err *e);
+
+/* The part of `path` before the last slash, "." where there is none; in new memory. */
+char *file_dir(const char *path, struct err *e);
+
+#endif

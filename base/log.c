@@ -1,0 +1,79 @@
+/* log.c - lines for the user on stdout and in the run's log. */
+#include "base/log.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static FILE *file;
+static bool pending;            /* a progress line stands on the terminal */
+static double last_progress;    /* seconds, of the last progress line off a terminal */
+static const double quiet = 10; /* seconds between progress lines off a terminal */
+
+bool log_open(const char *path, struct err *e)
+{
+    log_close();
+    file = fopen(path, "a");
+    return file || err_set(e, "%s: %s", path, strerror(errno));
+}
+
+void log_close(void)
+{
+    if (file) fclose(file);
+    file = NULL;
+}
+
+static void clear_progress(void)
+{
+    if (pending) fputs("\r\033[K", stdout);
+    pending = false;
+}
+
+void log_line(const char *fmt, ...)
+{
+    va_list ap;
+
+    clear_progress();
+    va_start(ap, fmt);
+    vprintf(fmt, ap);
+    va_end(ap);
+    putchar('\n');
+    fflush(stdout);
+    if (file) {
+        char when[32];
+        time_t now = time(NULL);
+        struct tm tm;
+        strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S", localtime_r(&now, &tm));
+        fprintf(file, "%s  ", when);
+        va_start(ap, fmt);
+        vfprintf(file, fmt, ap);
+        va_end(ap);
+        fputc('\n', file);
+        fflush(file);
+    }
+}
+
+void log_progress(const char *fmt, ...)
+{
+    struct timespec ts;
+    double now;
+    va_list ap;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    now = (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
+    if (!isatty(STDOUT_FILENO)) {
+        if (now - last_progress < quiet) return;
+        last_progress = now;
+    } else {
+        clear_progress();
+        pending = true;
+    }
+    va_start(ap, fmt);
+    vprintf(fmt, ap);
+    va_end(ap);
+    if (!pending) putchar('\n');
+    fflush(stdout);
+}

@@ -1,0 +1,22 @@
+/* rng.h - random numbers that are the same on every machine: xoshiro256** seeded by splitmix64
+ * (Blackman and Vigna, 2018). The state is plain data: a checkpoint copies it. */
+#ifndef BASE_RNG_H
+#define BASE_RNG_H
+
+#include <stdint.h>
+
+struct rng {
+    uint64_t s[4];
+};
+
+/* Streams with different `stream` numbers under one seed are independent of each other. */
+void rng_seed(struct rng *r, uint64_t seed, uint64_t stream);
+uint64_t rng_u64(struct rng *r);
+uint64_t rng_below(struct rng *r, uint64_t n); /* uniform in 0..n-1 without bias; n > 0 */
+double rng_uniform(struct rng *r);             /* [0, 1), 53 bits */
+double rng_normal(struct rng *r);              /* mean 0, variance 1 (Box-Muller, no state kept) */
+
+/* A uniformly random permutation of 0..n-1 (Fisher-Yates). */
+void rng_permutation(struct rng *r, int64_t *p, int64_t n);
+
+#endif
