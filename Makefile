@@ -23,16 +23,20 @@ DOUBLE_OBJ := $(patsubst %.c,$(BUILD)/double/%.o,$(wildcard autograd/*.c)) $(fil
 
 all: $(BUILD)/mha2mla-train $(BUILD)/mha2mla-data
 
+LINK = $(CC) $(ALL_CFLAGS) $(LDFLAGS) $^ $(LDLIBS) -o $@
+$(BUILD)/tests/%: LDLIBS += -lcmocka
 $(BUILD)/mha2mla-train: $(BUILD)/train/main.o $(BUILD)/libmha2mla.a
+	$(LINK)
 $(BUILD)/mha2mla-data: $(TOOL_OBJ) $(BUILD)/libmha2mla.a
+	$(LINK)
 $(BUILD)/bench/%: $(BUILD)/bench/%.o $(BUILD)/libmha2mla.a
-$(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libmha2mla.a
-$(BUILD)/tests/test_datatool: $(filter-out %/main.o,$(TOOL_OBJ))
+	$(LINK)
 $(BUILD)/tests/test_gradients: $(BUILD)/double/tests/test_gradients.o $(DOUBLE_OBJ)
-$(BUILD)/tests/test_%: LDLIBS += -lcmocka
-$(BUILD)/mha2mla-train $(BUILD)/mha2mla-data $(BUILD)/bench/% $(BUILD)/tests/%:
-	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(filter-out $(BUILD)/tests/test_gradients.o,$^) $(LDLIBS) -o $@
+	$(LINK)
+$(BUILD)/tests/test_datatool: $(BUILD)/tests/test_datatool.o $(filter-out %/main.o,$(TOOL_OBJ)) $(BUILD)/libmha2mla.a
+	$(LINK)
+$(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libmha2mla.a
+	$(LINK)
 
 $(BUILD)/libmha2mla.a: $(LIB_OBJ)
 	@rm -f $@
