@@ -58,11 +58,19 @@ static void find_reruns(struct tape *t, const bool *boundary)
             if (n->in[k] && (n->reads >> k & 1) && is_interior(n->in[k], boundary))
                 n->in[k]->maker->rerun = true;
     }
-    for (int i = t->n_nodes - 1; i >= 0; i--) {
-        struct node *n = t->nodes[i];
-        if (!n->rerun) continue;
-        for (int k = 0; k < NODE_IN; k++)
-            if (n->in[k] && is_interior(n->in[k], boundary)) n->in[k]->maker->rerun = true;
+    for (bool again = true; again;) {
+        again = false;
+        for (int i = t->n_nodes - 1; i >= 0; i--) {
+            struct node *n = t->nodes[i];
+            if (!n->rerun) continue;
+            for (int k = 0; k < NODE_IN; k++)
+                if (n->in[k] && is_interior(n->in[k], boundary)) n->in[k]->maker->rerun = true;
+        }
+        for (int i = 0; i < t->n_nodes; i++) { /* what changed it in place must follow */
+            struct node *n = t->nodes[i];
+            if (n->rerun || !n->out->alias || !n->out->alias->maker->rerun) continue;
+            if (n->segment == n->out->alias->maker->segment) n->rerun = again = true;
+        }
     }
 }
 

@@ -174,6 +174,7 @@ static void locate(struct tape *t, struct tensor *x, int phase)
 {
     if (!x) return;
     struct storage *s = tensor_root(x)->storage;
+    if (s->at[phase].begin > s->at[phase].end) phase = 0; /* read outside its segment: one place */
     x->data = t->region + s->at[phase].offset;
 }
 
@@ -242,6 +243,7 @@ void tape_forward(struct tape *t)
 void tape_backward(struct tape *t, struct tensor *loss)
 {
     CHECK(t->train && loss->rows == 1 && loss->cols == 1);
+    CHECK(loss->maker && loss->maker->index == t->n_nodes - 1); /* its gradient lives from there on */
     if (!loss->needs_grad) return; /* nothing is trained */
     for (int i = 0; i < t->n_nodes; i++)
         t->nodes[i]->out->grad_live = false;

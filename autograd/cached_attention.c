@@ -1,0 +1,310 @@
+/* cached_attention.c - inference: new queries over all that a cache holds, softmax(q k^T scale) v.
+ *
+ * Absorbed MLA: the cache has one latent row per token for all heads (k_groups = v_groups = 1, and
+ * k and v are the same tensor), the query comes multiplied with up_k, and since text and image have
+ * an up_k of their own there is a query per modality of the KEY: the score of key j uses q[modality
+ * of j]. There is one softmax over all keys; with split_modalities the values are summed apart by
+ * modality, as up_v, which the caller applies to the sums, differs too. Keys behind the last span
+ * are text: generated tokens need no spans of their own.
+ *
+ * Decoding is bound by reading the cache. So all heads that share a cache row are the rows of one
+ * product over it: the queries are worked on in blocks, and for a block
+ *     1. scores[query][head][key], a task per run of KEY_TILE keys;
+ *     2. softmax, a task per query;
+ *     3. the weighted sums, a task per value head and run of VALUE_TILE of its columns.
+ * Every task writes what no other does, so the threads' number changes no bit. Blocks are put
+ * together to rounds whose scores fit SCORES; the rounds are known when the op is recorded. */
+#include "autograd/gemm.h"
+#include "autograd/mathfun.h"
+#include "autograd/ops.h"
+#include "autograd/oplist.h"
+
+#include <string.h>
+
+enum { KEY_TILE = 64, VALUE_TILE = 128, BLOCK_QUERIES = 64 };
+enum {
+    SCORES = 4 << 20
+}; /* scores per round: 16 MiB of floats, or one query's where that is more */
+
+struct block {
+    const struct cached_sequence *seq;
+    int64_t q0, nq; /* rows of q */
+    int64_t keys;   /* what its last query sees */
+    int64_t scores; /* where its scores begin */
+};
+
+struct args {
+    struct cached_attention a;
+    struct block *blocks;
+    int64_t n_blocks;
+    int64_t *round_end; /* the block behind each round */
+    int64_t n_rounds;
+};
+
+/* The modality of key `at`, and in *end where its run ends, at `limit` at the latest. */
+static enum modality run_of(const struct cached_sequence *s, int64_t at, int64_t limit,
+                            int64_t *end)
+{
+    for (int64_t i = 0; s->spans && i < s->n_spans; i++) {
+        if (at >= s->spans[i].end) continue;
+        *end = s->spans[i].end < limit ? s->spans[i].end : limit;
+        return s->spans[i].modality;
+    }
+    *end = limit;
+    return TEXT;
+}
+
+/* C = alpha A B (+ C) for the `per` heads of one group and all queries of a block. Head h of query
+ * i is row i * step + h * head of A and likewise of C: the larger of both counts becomes the M. */
+struct heads {
+    const real *a;
+    real *c;
+    int64_t a_head, a_query, c_head, c_query, per, queries;
+};
+static void heads_product(const struct heads *s, int64_t N, int64_t K, real alpha, struct mat b,
+                          bool add)
+{
+    if (s->per > s->queries) {
+        for (int64_t i = 0; i < s->queries; i++)
+            gemm_serial(s->per, N, K, alpha, mat_of(s->a + i * s->a_query, s->a_head, false), b,
+                        add, s->c + i * s->c_query, s->c_head);
+        return;
+    }
+    for (int64_t h = 0; h < s->per; h++)
+        gemm_serial(s->queries, N, K, alpha, mat_of(s->a + h * s->a_head, s->a_query, false), b,
+                    add, s->c + h * s->c_head, s->c_query);
+}
+
+/* Scores of the keys [k0, k1) of one modality, by one part, added to those of the part before. */
+static void part_scores(const struct cached_attention *a, int part, const struct block *b,
+                        enum modality m, int64_t k0, int64_t k1, real *S)
+{
+    const struct cached_part *p = &a->part[part];
+    const struct tensor *q = p->q[m] ? p->q[m] : p->q[TEXT];
+    int64_t per = a->heads / p->k_groups;
+
+    for (int64_t g = 0; g < p->k_groups; g++) {
+        struct heads s = {.a = tensor_real(q) + b->q0 * q->cols + p->q_col + g * per * p->width,
+                          .c = S + b->scores + g * per * b->keys + k0,
+                          .a_head = p->width,
+                          .a_query = q->cols,
+                          .c_head = b->keys,
+                          .c_query = a->heads * b->keys,
+                          .per = per,
+                          .queries = b->nq};
+        const real *keys = tensor_real(p->k) + (b->seq->k_begin + k0) * p->k->cols + g * p->width;
+        heads_product(&s, k1 - k0, p->width, (real)a->scale, mat_of(keys, p->k->cols, true),
+                      part > 0);
+    }
+}
+
+static void tile_scores(const struct cached_attention *a, const struct block *b, int64_t k0,
+                        real *S)
+{
+    int64_t limit = k0 + KEY_TILE < b->keys ? k0 + KEY_TILE : b->keys, end;
+
+    for (; k0 < limit; k0 = end) {
+        enum modality m = run_of(b->seq, k0, limit, &end);
+        for (int p = 0; p < a->parts; p++)
+            part_scores(a, p, b, m, k0, end, S);
+    }
+}
+
+/* The heads of one query: probabilities of the keys that it sees, 0 for the others of its block. */
+static void softmax_query(const struct cached_attention *a, const struct block *b, int64_t i,
+                          real *S)
+{
+    int64_t seen = b->seq->position + b->q0 + i - b->seq->q_begin + 1;
+
+    for (int64_t h = 0; h < a->heads; h++) {
+        real *row = S + b->scores + (i * a->heads + h) * b->keys, top = row[0], sum = 0;
+#pragma omp simd reduction(max : top)
+        for (int64_t j = 0; j < seen; j++)
+            top = row[j] > top ? row[j] : top;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t j = 0; j < seen; j++) {
+            row[j] = real_exp(row[j] - top);
+            sum += row[j];
+        }
+        for (int64_t j = 0; j < seen; j++)
+            row[j] /= sum;
+        memset(row + seen, 0, (size_t)(b->keys - seen) * sizeof(real));
+    }
+}
+
+/* The sums of the columns [c0, c1) of value head g: one per modality, or all in one. */
+static void value_sums(const struct cached_attention *a, const struct block *b, int64_t g,
+                       int64_t c0, int64_t c1, const real *S, struct tensor *out)
+{
+    int64_t per = a->heads / a->v_groups, sums = a->split_modalities ? MODALITIES : 1, end;
+    bool add[MODALITIES] = {false};
+
+    for (int64_t k0 = 0; k0 < b->keys; k0 = end) {
+        enum modality m = run_of(b->seq, k0, b->keys, &end);
+        int64_t slot = a->split_modalities ? (int64_t)m : 0;
+        struct heads s = {.a = S + b->scores + g * per * b->keys + k0,
+                          .c = tensor_real(out) + b->q0 * out->cols +
+                               (slot * a->heads + g * per) * a->v_width + c0,
+                          .a_head = b->keys,
+                          .a_query = a->heads * b->keys,
+                          .c_head = a->v_width,
+                          .c_query = out->cols,
+                          .per = per,
+                          .queries = b->nq};
+        const real *v = tensor_real(a->v) + (b->seq->k_begin + k0) * a->v->cols + g * a->v_width;
+        heads_product(&s, c1 - c0, end - k0, 1, mat_of(v + c0, a->v->cols, false), add[slot]);
+        add[slot] = true;
+    }
+    for (int64_t slot = 0; slot < sums; slot++) /* a modality without keys */
+        for (int64_t i = 0; !add[slot] && i < b->nq; i++)
+            for (int64_t h = g * per; h < (g + 1) * per; h++)
+                memset(tensor_real(out) + (b->q0 + i) * out->cols +
+                           (slot * a->heads + h) * a->v_width + c0,
+                       0, (size_t)(c1 - c0) * sizeof(real));
+}
+
+/* Blocks [b0, b1) of a round: the three steps. */
+static void run_round(struct node *n, int64_t b0, int64_t b1)
+{
+    const struct args *g = n->args;
+    const struct cached_attention *a = &g->a;
+    real *S = n->scratch;
+    int64_t tiles = 0, slices = (a->v_width + VALUE_TILE - 1) / VALUE_TILE;
+
+    for (int64_t k = b0; k < b1; k++)
+        if ((g->blocks[k].keys + KEY_TILE - 1) / KEY_TILE > tiles)
+            tiles = (g->blocks[k].keys + KEY_TILE - 1) / KEY_TILE;
+#pragma omp parallel
+    {
+#pragma omp for collapse(2) schedule(dynamic)
+        for (int64_t k = b0; k < b1; k++)
+            for (int64_t tile = 0; tile < tiles; tile++)
+                tile_scores(a, &g->blocks[k], tile * KEY_TILE, S);
+#pragma omp for collapse(2) schedule(dynamic)
+        for (int64_t k = b0; k < b1; k++)
+            for (int64_t i = 0; i < BLOCK_QUERIES; i++)
+                if (i < g->blocks[k].nq) softmax_query(a, &g->blocks[k], i, S);
+#pragma omp for collapse(2) schedule(dynamic)
+        for (int64_t k = b0; k < b1; k++)
+            for (int64_t i = 0; i < a->v_groups * slices; i++) {
+                int64_t c0 = i % slices * VALUE_TILE, c1 = c0 + VALUE_TILE;
+                value_sums(a, &g->blocks[k], i / slices, c0, c1 < a->v_width ? c1 : a->v_width, S,
+                           n->out);
+            }
+    }
+}
+
+static void forward(struct node *n)
+{
+    const struct args *g = n->args;
+    int64_t begin = 0;
+
+    for (int64_t r = 0; r < g->n_rounds; r++) {
+        run_round(n, begin, g->round_end[r]);
+        begin = g->round_end[r];
+    }
+}
+
+const struct op cached_attention_op = {"cached_attention", forward, NULL};
+
+/* The queries a block that begins with query i of s can have so that its scores fit. */
+static int64_t block_queries(const struct cached_attention *a, const struct cached_sequence *s,
+                             int64_t i)
+{
+    int64_t n = 1, left = s->q_end - s->q_begin - i;
+
+    while (n < BLOCK_QUERIES && n < left &&
+           (n + 1) * a->heads * (s->position + i + n + 1) <= SCORES)
+        n++;
+    return n;
+}
+
+/* Cuts all queries into blocks and rounds; returns the most scores of a round. */
+static int64_t cut_blocks(struct tape *t, struct args *g, int64_t queries)
+{
+    int64_t used = 0, most = 0;
+
+    g->blocks = tape_new_array(t, struct block, queries);
+    g->round_end = tape_new_array(t, int64_t, queries);
+    for (int64_t k = 0; k < g->a.n_seq; k++) {
+        const struct cached_sequence *s = &g->a.seq[k];
+        for (int64_t i = 0; i < s->q_end - s->q_begin;) {
+            int64_t n = block_queries(&g->a, s, i), keys = s->position + i + n;
+            int64_t size = n * g->a.heads * keys;
+            if (used > 0 && used + size > SCORES) {
+                g->round_end[g->n_rounds++] = g->n_blocks;
+                used = 0;
+            }
+            g->blocks[g->n_blocks++] = (struct block){s, s->q_begin + i, n, keys, used};
+            used += size;
+            if (used > most) most = used;
+            i += n;
+        }
+    }
+    if (g->n_blocks) g->round_end[g->n_rounds++] = g->n_blocks;
+    return most;
+}
+
+static void check_part(const struct cached_attention *a, const struct cached_part *p)
+{
+    int64_t rows = a->part[0].q[TEXT]->rows;
+
+    CHECK(p->k_groups > 0 && a->heads % p->k_groups == 0);
+    CHECK(p->k->dtype == DT_REAL && p->k->rows == a->v->rows);
+    CHECK(p->k->cols == p->k_groups * p->width);
+    for (int m = 0; m < MODALITIES; m++)
+        CHECK(!p->q[m] ||
+              (p->q[m]->rows == rows && p->q_col + a->heads * p->width <= p->q[m]->cols));
+}
+
+/* Every row of q belongs to one sequence, in order; a sequence's keys lie in the cache. */
+static void check_sequences(const struct cached_attention *a)
+{
+    int64_t row = 0;
+
+    for (int64_t k = 0; k < a->n_seq; k++) {
+        const struct cached_sequence *s = &a->seq[k];
+        CHECK(s->q_begin == row && s->q_end >= row && s->position >= 0 && s->k_begin >= 0);
+        CHECK(s->k_begin + s->position + s->q_end - s->q_begin <= a->v->rows);
+        row = s->q_end;
+    }
+    CHECK(row == a->part[0].q[TEXT]->rows);
+}
+
+/* Adds x to the inputs unless it is there: keys and values of a latent cache are one tensor. */
+static int add_input(struct tensor *in[NODE_IN], int n, struct tensor *x)
+{
+    for (int i = 0; i < n; i++)
+        if (in[i] == x) return n;
+    if (!x) return n;
+    CHECK(n < NODE_IN);
+    in[n] = x;
+    return n + 1;
+}
+
+struct tensor *op_cached_attention(struct tape *t, const struct cached_attention *a)
+{
+    struct tensor *in[NODE_IN] = {NULL};
+    struct args *g = tape_new_array(t, struct args, 1);
+    int n_in = 0;
+
+    CHECK(a->parts == 1 || a->parts == 2);
+    CHECK(a->v_groups > 0 && a->heads % a->v_groups == 0 && a->v->dtype == DT_REAL);
+    CHECK(a->v->cols == a->v_groups * a->v_width);
+    check_sequences(a);
+    for (int p = 0; p < a->parts; p++) {
+        check_part(a, &a->part[p]);
+        for (int m = 0; m < MODALITIES; m++)
+            n_in = add_input(in, n_in, a->part[p].q[m]);
+        n_in = add_input(in, n_in, a->part[p].k);
+    }
+    n_in = add_input(in, n_in, a->v);
+    g->a = *a;
+    int64_t rows = a->part[0].q[TEXT]->rows, sums = a->split_modalities ? MODALITIES : 1;
+    int64_t scores = cut_blocks(t, g, rows);
+    struct node *n =
+        tape_node(t, &cached_attention_op, in, n_in, rows, sums * a->heads * a->v_width);
+    n->args = g;
+    n->scratch_bytes = (size_t)scores * sizeof(real);
+    return n->out;
+}

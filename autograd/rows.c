@@ -1,0 +1,151 @@
+/* rows.c - ops that move whole rows: embedding, choosing from two tensors (image features into the
+ * text, labelled rows out of the stream), adding. Where several rows of a gradient meet in one row,
+ * they are added in their order, and the threads share the columns: same bits for any number. */
+#include "autograd/ops.h"
+#include "autograd/oplist.h"
+
+#include <string.h>
+
+enum { A, B };
+enum { COLUMNS = 256 };   /* a thread's share of the columns */
+enum { SMALL = 1 << 14 }; /* elements below which threads cost more than they bring */
+
+struct rows_args {
+    const int32_t *index;
+};
+
+/* Row i of t, of any dtype, to dst. */
+static void copy_row(const struct tensor *t, int64_t i, real *dst)
+{
+    CHECK(i >= 0 && i < t->rows);
+    tensor_to_real(t, i * t->cols, t->cols, dst);
+}
+
+/* Which row of the input takes the gradient of row i of the output; negative: none. */
+typedef int64_t target_fn(const struct node *n, int64_t i);
+
+static void add_rows(const struct node *n, struct tensor *x, target_fn *target)
+{
+    int64_t d = x->cols, rows = n->out->rows;
+    const real *dy = n->out->grad;
+
+    if (!tape_grad_adds(x)) memset(x->grad, 0, (size_t)tensor_count(x) * sizeof(real));
+#pragma omp parallel for schedule(static) if (rows * d > SMALL)
+    for (int64_t c = 0; c < d; c += COLUMNS) {
+        int64_t end = c + COLUMNS < d ? c + COLUMNS : d;
+        for (int64_t i = 0; i < rows; i++) {
+            int64_t to = target(n, i);
+            for (int64_t j = c; to >= 0 && j < end; j++)
+                x->grad[to * d + j] += dy[i * d + j];
+        }
+    }
+}
+
+static int64_t index_of(const struct node *n, int64_t i)
+{
+    return ((const struct rows_args *)n->args)->index[i];
+}
+
+static void embedding_forward(struct node *n)
+{
+    int64_t d = n->out->cols;
+
+#pragma omp parallel for schedule(static) if (n->out->rows * d > SMALL)
+    for (int64_t i = 0; i < n->out->rows; i++)
+        copy_row(n->in[A], index_of(n, i), tensor_real(n->out) + i * d);
+}
+
+static void embedding_backward(struct node *n)
+{
+    add_rows(n, n->in[A], index_of);
+}
+
+const struct op embedding_op = {"embedding", embedding_forward, embedding_backward};
+
+static void select_forward(struct node *n)
+{
+    int64_t d = n->out->cols;
+
+#pragma omp parallel for schedule(static) if (n->out->rows * d > SMALL)
+    for (int64_t i = 0; i < n->out->rows; i++) {
+        int64_t from = index_of(n, i);
+        copy_row(n->in[from >= 0 ? A : B], from >= 0 ? from : -from - 1,
+                 tensor_real(n->out) + i * d);
+    }
+}
+
+static int64_t index_of_b(const struct node *n, int64_t i)
+{
+    return -index_of(n, i) - 1;
+}
+
+static void select_backward(struct node *n)
+{
+    if (n->in[A]->needs_grad) add_rows(n, n->in[A], index_of);
+    if (n->in[B] && n->in[B]->needs_grad) add_rows(n, n->in[B], index_of_b);
+}
+
+const struct op select_rows_op = {"select_rows", select_forward, select_backward};
+
+static void add_forward(struct node *n)
+{
+    struct tensor *a = n->in[A], *b = n->in[B];
+    int64_t d = a->cols;
+
+#pragma omp parallel for schedule(static) if (tensor_count(a) > SMALL)
+    for (int64_t i = 0; i < a->rows; i++) {
+        real *y = tensor_real(n->out) + i * d;
+        const real *x = tensor_real(a) + i * d;
+        copy_row(b, i % b->rows, y);
+        for (int64_t j = 0; j < d; j++)
+            y[j] = x[j] + y[j];
+    }
+}
+
+static int64_t wrapped(const struct node *n, int64_t i)
+{
+    return i % n->in[B]->rows;
+}
+
+static void add_backward(struct node *n)
+{
+    if (n->in[B]->needs_grad) add_rows(n, n->in[B], wrapped);
+    if (n->in[A]->needs_grad) tape_pass_grad(n, A);
+}
+
+const struct op add_op = {"add", add_forward, add_backward};
+
+static struct node *indexed(struct tape *t, const struct op *op, struct tensor *a, struct tensor *b,
+                            const int32_t *index, int64_t n_rows)
+{
+    struct rows_args *args = tape_new_array(t, struct rows_args, 1);
+    struct node *n = tape_node(t, op, (struct tensor *[]){a, b}, 2, n_rows, a->cols);
+
+    args->index = index;
+    n->args = args;
+    return n;
+}
+
+struct tensor *op_embedding(struct tape *t, struct tensor *w, const int32_t *ids, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        CHECK(ids[i] >= 0 && ids[i] < w->rows);
+    return indexed(t, &embedding_op, w, NULL, ids, n)->out;
+}
+
+struct tensor *op_select_rows(struct tape *t, struct tensor *a, struct tensor *b,
+                              const int32_t *index, int64_t n)
+{
+    CHECK(!b || b->cols == a->cols);
+    for (int64_t i = 0; i < n; i++)
+        CHECK(index[i] >= 0 ? index[i] < a->rows : b && -(int64_t)index[i] - 1 < b->rows);
+    return indexed(t, &select_rows_op, a, b, index, n)->out;
+}
+
+struct tensor *op_add(struct tape *t, struct tensor *a, struct tensor *b)
+{
+    CHECK(a->dtype == DT_REAL && a->cols == b->cols && b->rows > 0 && a->rows % b->rows == 0);
+    struct node *n = tape_node(t, &add_op, (struct tensor *[]){a, b}, 2, a->rows, a->cols);
+    n->passes = A;
+    return n->out;
+}

@@ -1,0 +1,390 @@
+/* mdsvd.c - factors from an eigenproblem on the smaller side of W, in double: the spectrum is
+ * squared here, and fp32 would lose the tail. Nothing is ever inverted but a singular value that
+ * has energy.
+ *
+ * n <= d: M = W S W^T, [n,n]; P = its top eigenvectors.
+ * n >  d: S = C C^T by pivoted Cholesky, which stops by itself where S runs out of rank; A = W C,
+ * so that A A^T = W S W^T; P = A V with V the top eigenvectors of A^T A, orthonormalised again by
+ *         QR, since weak columns of A V come out crooked.
+ * Then up down = P P^T W: a projection of the outputs, optimal whatever the conditioning of S.
+ *
+ * BLAS and LAPACK run on one thread here: with more, their sums change order and the factors their
+ * last bits. Threads share out whole problems instead.
+ *
+ * LAPACK is column-major: a lower triangle stored by rows is its upper triangle stored by columns,
+ * and eigenvectors come out as rows. */
+#include "convert/mdsvd.h"
+
+#include "base/mem.h"
+
+#include <cblas.h>
+#include <float.h>
+#include <inttypes.h>
+#include <lapacke.h>
+#include <math.h>
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+
+bool mdsvd_method_parse(enum mdsvd_method *out, const char *name, struct err *e)
+{
+    if (strcmp(name, "activation") != 0 && strcmp(name, "weight") != 0)
+        return err_set(e, "SVD method \"%s\" is not known; allowed: activation, weight", name);
+    *out = *name == 'a' ? MDSVD_ACTIVATION : MDSVD_WEIGHT;
+    return true;
+}
+
+/* The components of one problem, by falling energy. */
+struct spectrum {
+    int64_t k;      /* how many were computed: min(r, sizes) */
+    double *lambda; /* [k], energies, not scaled */
+    double *p;      /* [k,n]: row i is column i of P */
+    double trace;
+};
+
+static double *doubles(int64_t rows, int64_t cols, struct err *e)
+{
+    return mem_new((size_t)rows, (size_t)cols * sizeof(double), "MD-SVD", e);
+}
+
+/* The top k eigenpairs of the symmetric a[n,n] (lower triangle, destroyed): lambda[k] falling,
+ * vec[k,n]. For a small part of the spectrum only that part is computed. */
+static bool eigen_top(double *a, int64_t n, int64_t k, double *lambda, double *vec, struct err *e)
+{
+    const bool part = 4 * k <= n;
+    const lapack_int N = (lapack_int)n;
+    double *val = doubles(n, 1, e), *z = part ? doubles(k, n, e) : NULL;
+    lapack_int *support = mem_new((size_t)(2 * n), sizeof *support, "MD-SVD", e), found = 0, info;
+    bool ok = val && (z || !part) && support;
+
+    if (ok) {
+        info = part ? LAPACKE_dsyevr(LAPACK_COL_MAJOR, 'V', 'I', 'U', N, a, N, 0, 0,
+                                     (lapack_int)(n - k + 1), N, 0, &found, val, z, N, support)
+                    : LAPACKE_dsyevd(LAPACK_COL_MAJOR, 'V', 'U', N, a, N, val);
+        if (info != 0)
+            ok = err_set(
+                e, "MD-SVD: LAPACK cannot solve an eigenproblem of size %" PRId64 " (status %d)", n,
+                (int)info);
+    }
+    for (int64_t i = 0; i < k && ok; i++) {
+        const int64_t from = (part ? k : n) - 1 - i;
+        lambda[i] = val[from];
+        memcpy(vec + i * n, (part ? z : a) + from * n, (size_t)n * sizeof *vec);
+    }
+    free(val);
+    free(z);
+    free(support);
+    return ok;
+}
+
+static double trace_of(const double *a, int64_t n)
+{
+    double sum = 0;
+
+    for (int64_t i = 0; i < n; i++)
+        sum += a[i * n + i];
+    return sum;
+}
+
+/* c[m,n] = a[m,k] op(b), all rows contiguous but for the row lengths given. */
+static void multiply(double *c, const double *a, int64_t lda, const double *b, int64_t ldb,
+                     CBLAS_TRANSPOSE tb, int64_t m, int64_t n, int64_t k)
+{
+    cblas_dgemm(CblasRowMajor, CblasNoTrans, tb, (int)m, (int)n, (int)k, 1.0, a, (int)lda, b,
+                (int)ldb, 0.0, c, (int)n);
+}
+
+/* ---- n <= d, or W S W^T at hand ---- */
+
+/* M[n,n], at least its lower triangle. w: W in double. */
+static bool outer_moments(double *m, const struct mdsvd_in *in, const double *w, struct err *e)
+{
+    const int64_t n = in->n, d = in->d;
+
+    if (in->method == MDSVD_WEIGHT) {
+        multiply(m, w, d, w, d, CblasTrans, n, n, d);
+    } else if (!in->s) {
+        for (int64_t i = 0; i < n; i++)
+            memcpy(m + i * n, in->m + i * in->ldm, (size_t)(i + 1) * sizeof *m);
+    } else {
+        double *ws = doubles(n, d, e);
+        if (!ws) return false;
+        cblas_dsymm(CblasRowMajor, CblasRight, CblasLower, (int)n, (int)d, 1.0, in->s, (int)d, w,
+                    (int)d, 0.0, ws, (int)d);
+        multiply(m, ws, d, w, d, CblasTrans, n, n, d);
+        free(ws);
+    }
+    return true;
+}
+
+static bool solve_rows(struct spectrum *sp, const struct mdsvd_in *in, const double *w,
+                       struct err *e)
+{
+    double *m = doubles(in->n, in->n, e);
+    bool ok = m && outer_moments(m, in, w, e);
+
+    if (ok) {
+        sp->trace = trace_of(m, in->n);
+        ok = eigen_top(m, in->n, sp->k, sp->lambda, sp->p, e);
+    }
+    free(m);
+    return ok;
+}
+
+/* ---- n > d ---- */
+
+/* a[n,rank] = W C with S = C C^T; the column count is left in *rank (0 for S = 0). */
+static bool times_root(double *a, int64_t *rank, const struct mdsvd_in *in, struct err *e)
+{
+    const int64_t n = in->n, d = in->d;
+    double *l = doubles(d, d, e), *w = doubles(n, d, e);
+    lapack_int *pivot = mem_new((size_t)d, sizeof *pivot, "MD-SVD", e), found = 0, info;
+    bool ok = l && w && pivot;
+
+    if (ok) {
+        for (int64_t i = 0; i < d; i++)
+            memcpy(l + i * d, in->s + i * d, (size_t)(i + 1) * sizeof *l);
+        /* tol -1: stops at d * eps * the largest diagonal element. info 1 only says "singular". */
+        info = LAPACKE_dpstrf(LAPACK_COL_MAJOR, 'U', (lapack_int)d, l, (lapack_int)d, pivot, &found,
+                              -1.0);
+        if (info < 0) ok = err_set(e, "MD-SVD: LAPACK dpstrf refuses argument %d", (int)-info);
+    }
+    if (ok && found > 0) {
+        for (int64_t i = 0; i < n; i++)
+            for (int64_t j = 0; j < d; j++)
+                w[i * d + j] = in->w[i * d + pivot[j] - 1];
+        for (int64_t i = 0; i < d; i++)
+            memset(l + i * d + i + 1, 0, (size_t)(d - 1 - i) * sizeof *l);
+        multiply(a, w, d, l, d, CblasNoTrans, n, found, d);
+    }
+    *rank = found;
+    free(l);
+    free(w);
+    free(pivot);
+    return ok;
+}
+
+/* Makes the rows of p[k,n] orthonormal, from the first on. */
+static bool orthonormalise(double *p, int64_t k, int64_t n, struct err *e)
+{
+    const lapack_int K = (lapack_int)k, N = (lapack_int)n;
+    double *tau = doubles(k, 1, e);
+    bool ok = tau != NULL;
+
+    if (ok && (LAPACKE_dgeqrf(LAPACK_COL_MAJOR, N, K, p, N, tau) != 0 ||
+               LAPACKE_dorgqr(LAPACK_COL_MAJOR, N, K, K, p, N, tau) != 0))
+        ok = err_set(e, "MD-SVD: LAPACK cannot orthonormalise %" PRId64 " components", k);
+    free(tau);
+    return ok;
+}
+
+/* a[n,rank] -> P: the top left singular vectors, through the Gram matrix of its columns. */
+static bool solve_gram(struct spectrum *sp, const double *a, int64_t n, int64_t rank, struct err *e)
+{
+    double *gram = doubles(rank, rank, e), *v = doubles(sp->k, rank, e);
+    bool ok = gram && v;
+
+    if (ok) {
+        cblas_dsyrk(CblasRowMajor, CblasLower, CblasTrans, (int)rank, (int)n, 1.0, a, (int)rank,
+                    0.0, gram, (int)rank);
+        sp->trace = trace_of(gram, rank);
+        ok = eigen_top(gram, rank, sp->k, sp->lambda, v, e);
+    }
+    if (ok) {
+        multiply(sp->p, v, rank, a, rank, CblasTrans, sp->k, n, rank);
+        ok = orthonormalise(sp->p, sp->k, n, e);
+    }
+    free(gram);
+    free(v);
+    return ok;
+}
+
+static bool solve_columns(struct spectrum *sp, const struct mdsvd_in *in, const double *w,
+                          struct err *e)
+{
+    double *a = NULL;
+    int64_t rank = in->d;
+    bool ok = true;
+
+    if (in->method == MDSVD_ACTIVATION) {
+        a = doubles(in->n, in->d, e);
+        ok = a && times_root(a, &rank, in, e);
+        sp->k = sp->k < rank ? sp->k : rank;
+    }
+    if (ok && sp->k > 0) ok = solve_gram(sp, a ? a : w, in->n, rank, e);
+    free(a);
+    return ok;
+}
+
+/* ---- the factors ---- */
+
+/* Fixes the sign of row[n]: its largest element (the first of equals) becomes positive. */
+static void fix_sign(double *row, int64_t n)
+{
+    int64_t top = 0;
+
+    for (int64_t j = 1; j < n; j++)
+        if (fabs(row[j]) > fabs(row[top])) top = j;
+    if (row[top] < 0) cblas_dscal((int)n, -1.0, row, 1);
+}
+
+/* A computed eigenvalue is uncertain by about size * eps * the largest one: below that it is no
+ * evidence of energy, and its component is left zero. */
+static int64_t count_live(const struct spectrum *sp, const struct mdsvd_in *in, double scale)
+{
+    const double size = (double)(in->n > in->d ? in->n : in->d);
+    int64_t live = 0;
+
+    while (live < sp->k && scale * sp->lambda[live] > 0 &&
+           sp->lambda[live] > size * DBL_EPSILON * sp->lambda[0])
+        live++;
+    return live;
+}
+
+static bool fill_factors(struct mdsvd_out *out, const struct spectrum *sp,
+                         const struct mdsvd_in *in, const double *w, struct err *e)
+{
+    const bool weight = in->method == MDSVD_WEIGHT;
+    const double scale = weight ? 1.0 : in->scale;
+    const int64_t n = in->n, d = in->d, live = count_live(sp, in, scale);
+    double *pw = doubles(live, d, e); /* P^T W */
+
+    if (!pw) return false;
+    for (int64_t i = 0; i < live; i++)
+        fix_sign(sp->p + i * n, n);
+    if (live > 0) multiply(pw, sp->p, n, w, d, CblasNoTrans, live, d, n);
+    for (int64_t i = 0; i < live; i++) {
+        const double sigma = sqrt(scale * sp->lambda[i]), c = weight ? sigma : sqrt(sigma);
+
+        for (int64_t j = 0; j < n; j++)
+            out->up[j * in->r + i] = (float)(sp->p[i * n + j] * c);
+        for (int64_t j = 0; j < d; j++)
+            out->down[i * d + j] = (float)(pw[i * d + j] / c);
+        out->kept += scale * sp->lambda[i];
+    }
+    out->live = live;
+    out->energy = scale * sp->trace;
+    out->kept = fmin(out->kept, out->energy);
+    out->error = out->energy - out->kept;
+    free(pw);
+    return true;
+}
+
+static bool check_finite(const struct mdsvd_in *in, struct err *e)
+{
+    const double *a = in->s ? in->s : in->m;
+    const int64_t size = in->s ? in->d : in->n, ld = in->s ? in->d : in->ldm;
+
+    for (int64_t j = 0; j < in->n * in->d; j++)
+        if (!isfinite(in->w[j]))
+            return err_set(
+                e, "MD-SVD: the weight at row %" PRId64 ", column %" PRId64 " is not finite",
+                j / in->d, j % in->d);
+    for (int64_t i = 0; i < size && in->method == MDSVD_ACTIVATION; i++)
+        for (int64_t j = 0; j <= i; j++)
+            if (!isfinite(a[i * ld + j]))
+                return err_set(e,
+                               "MD-SVD: the second moment at row %" PRId64 ", column %" PRId64
+                               " is not finite",
+                               i, j);
+    return true;
+}
+
+static bool factor_one(struct mdsvd_out *out, const struct mdsvd_in *in, struct err *e)
+{
+    const bool rows = in->n <= in->d || (in->method == MDSVD_ACTIVATION && !in->s);
+    const int64_t size = rows ? in->n : in->d;
+    struct spectrum sp = {.k = in->r < size ? in->r : size};
+    double *w = NULL;
+    bool ok = false;
+
+    CHECK(in->n > 0 && in->d > 0 && in->r > 0 && in->n <= INT32_MAX && in->d <= INT32_MAX);
+    CHECK(in->method == MDSVD_WEIGHT || ((in->s || in->m) && in->scale >= 0));
+    memset(out, 0, sizeof *out);
+    if (!check_finite(in, e)) return false;
+    w = doubles(in->n, in->d, e);
+    sp.lambda = doubles(sp.k, 1, e);
+    sp.p = doubles(sp.k, in->n, e);
+    out->up = mem_new((size_t)in->n, (size_t)in->r * sizeof(float), "MD-SVD", e);
+    out->down = mem_new((size_t)in->r, (size_t)in->d * sizeof(float), "MD-SVD", e);
+    out->r = in->r;
+    if (!w || !sp.lambda || !sp.p || !out->up || !out->down) goto end;
+
+    for (int64_t j = 0; j < in->n * in->d; j++)
+        w[j] = in->w[j];
+    ok = (rows ? solve_rows(&sp, in, w, e) : solve_columns(&sp, in, w, e)) &&
+         fill_factors(out, &sp, in, w, e);
+end:
+    if (!ok) mdsvd_free(out);
+    free(w);
+    free(sp.lambda);
+    free(sp.p);
+    return ok;
+}
+
+bool mdsvd_factor_all(struct mdsvd_out *out, const struct mdsvd_in *in, int count, int jobs,
+                      struct err *e)
+{
+    const int blas_threads = openblas_get_num_threads(), most = omp_get_max_threads();
+    int failed = count; /* the first problem that failed, whichever ended first */
+
+    CHECK(count > 0 && jobs > 0);
+    memset(out, 0, (size_t)count * sizeof *out);
+    openblas_set_num_threads(1);
+#pragma omp parallel for schedule(dynamic) num_threads(jobs < most ? jobs : most)
+    for (int i = 0; i < count; i++) {
+        struct err mine;
+        if (!factor_one(&out[i], &in[i], &mine)) {
+#pragma omp critical(mdsvd_failure)
+            if (i < failed) {
+                failed = i;
+                *e = mine;
+            }
+        }
+    }
+    openblas_set_num_threads(blas_threads);
+    for (int i = 0; i < count && failed < count; i++)
+        mdsvd_free(&out[i]);
+    return failed == count;
+}
+
+bool mdsvd_factor(struct mdsvd_out *out, const struct mdsvd_in *in, struct err *e)
+{
+    return mdsvd_factor_all(out, in, 1, 1, e);
+}
+
+void mdsvd_free(struct mdsvd_out *out)
+{
+    free(out->up);
+    free(out->down);
+    memset(out, 0, sizeof *out);
+}
+
+bool mdsvd_error(double *error, const struct mdsvd_in *in, const float *up, const float *down,
+                 struct err *e)
+{
+    const int64_t n = in->n, d = in->d, r = in->r;
+    double *diff = doubles(n, d, e), *ds = in->s ? doubles(n, d, e) : NULL;
+    bool ok = diff && (ds || !in->s);
+
+    for (int64_t i = 0; i < n && ok; i++) {
+        double *row = diff + i * d;
+        for (int64_t j = 0; j < d; j++)
+            row[j] = in->w[i * d + j];
+        for (int64_t c = 0; c < r; c++)
+            for (int64_t j = 0; j < d; j++)
+                row[j] -= (double)up[i * r + c] * down[c * d + j];
+    }
+    if (ok) {
+        if (ds)
+            cblas_dsymm(CblasRowMajor, CblasRight, CblasLower, (int)n, (int)d, 1.0, in->s, (int)d,
+                        diff, (int)d, 0.0, ds, (int)d);
+        *error = 0;
+        for (int64_t j = 0; j < n * d; j++)
+            *error += diff[j] * (ds ? ds : diff)[j];
+        if (ds) *error *= in->scale;
+    }
+    free(diff);
+    free(ds);
+    return ok;
+}

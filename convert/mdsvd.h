@@ -1,0 +1,62 @@
+/* mdsvd.h - low-rank factors of the compressed key/value projection (ALGORITHM.md, section 3): for
+ * W[n,d] and the second moments S[d,d] of its inputs, W_up[n,r] and W_down[r,d] that minimise
+ * E|W x - W_up W_down x|^2. One call per layer, modality and part of a plan. */
+#ifndef CONVERT_MDSVD_H
+#define CONVERT_MDSVD_H
+
+#include "base/err.h"
+
+#include <stdint.h>
+
+enum mdsvd_method {
+    MDSVD_ACTIVATION, /* up = P Sigma^1/2, down = Sigma^-1/2 P^T W; P, Sigma^2 of scale * W S W^T */
+    MDSVD_WEIGHT,     /* plain SVD: up = U Sigma, down = V^T; s, m and scale are not looked at */
+};
+
+/* activation, weight */
+bool mdsvd_method_parse(enum mdsvd_method *out, const char *name, struct err *e);
+
+struct mdsvd_in {
+    const float *w; /* [n,d] */
+    int64_t n, d;
+    const double *s; /* [d,d], symmetric; only the lower triangle (column <= row) is read */
+    const double *m; /* or, with s NULL: [n,n], W S W^T with row length ldm, lower triangle */
+    int64_t ldm;
+    double scale; /* of s or m; the reference's is moments_scale(). It moves weight between the two
+                   * factors, their product does not change. */
+    int64_t r;    /* latent width; what exceeds the number of components with energy is zero */
+    enum mdsvd_method method;
+};
+
+struct mdsvd_out {
+    float *up;   /* [n,r] */
+    float *down; /* [r,d] */
+    int64_t r;   /* as asked for */
+    /* Components with energy: columns live..r-1 of up and rows of down are zero and would never
+     * train. Fewer than r: warn, there is too little calibration data. */
+    int64_t live;
+    double energy; /* E|W x|^2 in the units of scale * s (weight: |W|^2) */
+    double kept;   /* the part of it that the factors keep, <= energy */
+    double error;  /* what they lose: E|W x - W_up W_down x|^2, >= 0 */
+};
+
+/* Component signs are fixed (the largest element of each column of P is positive), and the threads
+ * do not matter: the same input gives the same factors, bit for bit. Scratch: at most 3 n d + 4
+ * min(n,d)^2 doubles. Fails on values that are not finite, leaving *out zeroed; else the caller
+ * frees with mdsvd_free. Not to be called from several threads: it sets OpenBLAS's thread count
+ * while it runs. */
+bool mdsvd_factor(struct mdsvd_out *out, const struct mdsvd_in *in, struct err *e);
+
+/* `count` of them, up to `jobs` at a time on as many threads, each with its own scratch: the way to
+ * use all cores (layers, modalities and parts are independent). If one fails, *e is the first
+ * one's, and all of out is freed and zeroed. */
+bool mdsvd_factor_all(struct mdsvd_out *out, const struct mdsvd_in *in, int count, int jobs,
+                      struct err *e);
+void mdsvd_free(struct mdsvd_out *out); /* fine on a zeroed struct */
+
+/* *error = scale * E|W x - up down x|^2 under in->s (|W - up down|^2 where s is NULL), measured,
+ * for any factors: e.g. what the weight method loses on the activations. */
+bool mdsvd_error(double *error, const struct mdsvd_in *in, const float *up, const float *down,
+                 struct err *e);
+
+#endif

@@ -1,0 +1,42 @@
+/* mdsvd_plan.h - which blocks of the key/value projection are compressed together, to what latent
+ * widths, and what the cache then holds. One mdsvd_factor call per part with a latent width. */
+#ifndef CONVERT_MDSVD_PLAN_H
+#define CONVERT_MDSVD_PLAN_H
+
+#include "base/err.h"
+
+#include <stdint.h>
+
+/* What is compressed of W = [W_kc; W_v], W_kc [G*dc, d], W_v [G*dh, d], dc = dh - rope_dim:
+ *     name        parts and latent widths        cache per token and layer, values (+ G*rope_dim)
+ *     joint       [W_kc; W_v] -> r               r
+ *     split       W_kc -> r, W_v -> r            2 r
+ *     only_key    W_kc -> r, W_v dense           r + G*dh
+ *     only_value  W_kc dense, W_v -> r           G*dc + r
+ *     none        both dense                     G*dc + G*dh
+ * split gives each its own r, as the published code does. */
+struct mdsvd_variant {
+    const char *name;
+    bool key, value, joint;
+};
+extern const struct mdsvd_variant mdsvd_variants[];
+extern const int mdsvd_variant_count;
+
+bool mdsvd_variant_parse(const struct mdsvd_variant **out, const char *name, struct err *e);
+
+struct mdsvd_part {
+    int64_t row0, rows; /* of W */
+    int64_t r;          /* latent width; 0: stays dense */
+};
+
+struct mdsvd_plan {
+    struct mdsvd_part part[2]; /* key part, then value part; joint has one */
+    int parts;                 /* a key part without rows (rope_dim = dh) is left out */
+    int64_t cache;             /* values per token and layer, the rotated keys included */
+};
+
+/* Fails where r is not in 1..min(rows, d) of a part to be compressed. */
+bool mdsvd_plan(struct mdsvd_plan *plan, const struct mdsvd_variant *v, int64_t G, int64_t dh,
+                int64_t rope_dim, int64_t d, int64_t r, struct err *e);
+
+#endif

@@ -1,0 +1,114 @@
+/* moments.c - accumulates x x^T. A block's product is made in panels of rows, so that its scratch
+ * is small and only the lower triangle (and the panels' own corners) is computed. */
+#include "convert/moments.h"
+
+#include "base/mem.h"
+
+#include <cblas.h>
+#include <inttypes.h>
+#include <math.h>
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { BLOCK = 256, PANEL = 128 };
+
+bool moments_init(struct moments *m, int64_t d, struct err *e)
+{
+    bool ok = true;
+
+    CHECK(d > 0 && d <= INT32_MAX);
+    memset(m, 0, sizeof *m);
+    m->d = d;
+    for (int k = 0; k < 2 && ok; k++) {
+        m->s[k] = mem_new((size_t)d, (size_t)d * sizeof(double), "second moments", e);
+        m->block[k] = mem_new(BLOCK, (size_t)d * sizeof(float), "second moments", e);
+        ok = m->s[k] && m->block[k];
+    }
+    m->threads = omp_get_max_threads();
+    m->gram =
+        ok ? mem_new((size_t)(PANEL * m->threads), (size_t)d * sizeof(float), "second moments", e)
+           : NULL;
+    if (!m->gram) moments_free(m);
+    return m->gram != NULL;
+}
+
+void moments_free(struct moments *m)
+{
+    for (int k = 0; k < 2; k++) {
+        free(m->s[k]);
+        free(m->block[k]);
+    }
+    free(m->gram);
+    memset(m, 0, sizeof *m);
+}
+
+/* Adds rows r0 .. of the waiting block's product to s. */
+static void add_panel(const struct moments *m, int k, int64_t r0, float *gram)
+{
+    const int64_t d = m->d, rows = d - r0 < PANEL ? d - r0 : PANEL, cols = r0 + rows;
+
+    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)rows, (int)cols, (int)m->waiting[k],
+                1.0f, m->block[k] + r0, (int)d, m->block[k], (int)d, 0.0f, gram, (int)cols);
+    for (int64_t i = 0; i < rows; i++) {
+        double *out = m->s[k] + (r0 + i) * d;
+        for (int64_t j = 0; j <= r0 + i; j++)
+            out[j] += gram[i * cols + j];
+    }
+}
+
+static void flush(struct moments *m, int k)
+{
+    const int64_t panels = (m->d + PANEL - 1) / PANEL;
+    const int blas_threads = openblas_get_num_threads();
+
+    if (m->waiting[k] == 0) return;
+    openblas_set_num_threads(1);
+#pragma omp parallel for schedule(dynamic) num_threads(m->threads)
+    for (int64_t j = 0; j < panels; j++) /* the widest first */
+        add_panel(m, k, (panels - 1 - j) * PANEL, m->gram + omp_get_thread_num() * PANEL * m->d);
+    openblas_set_num_threads(blas_threads);
+    m->waiting[k] = 0;
+}
+
+void moments_add(struct moments *m, const float *x, const uint8_t *modality, int64_t T,
+                 int64_t samples)
+{
+    for (int64_t t = 0; t < T; t++) {
+        const int k = modality[t];
+
+        CHECK(k <= 1);
+        memcpy(m->block[k] + m->waiting[k] * m->d, x + t * m->d, (size_t)m->d * sizeof *x);
+        if (++m->waiting[k] == BLOCK) flush(m, k);
+        m->tokens[k]++;
+    }
+    m->samples += samples;
+}
+
+bool moments_finish(struct moments *m, struct err *e)
+{
+    for (int k = 0; k < 2; k++) {
+        flush(m, k);
+        for (int64_t i = 0; i < m->d; i++)
+            if (!isfinite(m->s[k][i * m->d + i]))
+                return err_set(e,
+                               "second moments: input %" PRId64 " of %" PRId64
+                               " is not finite over the %s tokens; check the model's weights",
+                               i, m->d, k == MOMENTS_IMAGE ? "image" : "text");
+    }
+    return true;
+}
+
+double moments_scale(const struct moments *m, int modality)
+{
+    const double count = (double)m->tokens[modality] * (double)m->samples;
+
+    return count > 0 ? 1.0 / count : 0.0;
+}
+
+void moments_merge(struct moments *m)
+{
+    for (int64_t j = 0; j < m->d * m->d; j++)
+        m->s[MOMENTS_TEXT][j] += m->s[MOMENTS_IMAGE][j];
+    m->tokens[MOMENTS_TEXT] += m->tokens[MOMENTS_IMAGE];
+}

@@ -1,0 +1,313 @@
+/* rank.c - the strategies by name, the accumulator over calibration samples, and the row orders
+ * that follow from a ranking. A strategy is a row of a table; a measured one brings three
+ * functions. */
+#include "convert/rank.h"
+
+#include "base/mem.h"
+#include "convert/rank_mkl.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct {
+    const char *name;
+    enum rank_kind kind;
+} strategies[] = {
+    [RANK_HIGH] = {"high", RANK_KIND_FIXED},
+    [RANK_LOW] = {"low", RANK_KIND_FIXED},
+    [RANK_UNIFORM] = {"uniform", RANK_KIND_FIXED},
+    [RANK_2NORM] = {"2-norm", RANK_KIND_MEASURED},
+    [RANK_MKL] = {"mkl", RANK_KIND_MEASURED},
+    [RANK_MKL_MASK] = {"mkl-mask", RANK_KIND_MEASURED},
+    [RANK_FILE] = {"file", RANK_KIND_GIVEN},
+};
+
+bool rank_strategy_parse(enum rank_strategy *out, const char *name, struct err *e)
+{
+    for (int i = 0; i < (int)(sizeof strategies / sizeof *strategies); i++)
+        if (strcmp(name, strategies[i].name) == 0) {
+            *out = (enum rank_strategy)i;
+            return true;
+        }
+    return err_set(e,
+                   "RoPE strategy \"%s\" is not known; allowed: high, low, uniform, 2-norm, mkl, "
+                   "mkl-mask, file",
+                   name);
+}
+
+const char *rank_strategy_name(enum rank_strategy s)
+{
+    return strategies[s].name;
+}
+
+enum rank_kind rank_strategy_kind(enum rank_strategy s)
+{
+    return strategies[s].kind;
+}
+
+bool rank_check(const struct rank_dims *n, int64_t rope_dim, struct err *e)
+{
+    if (n->L < 1 || n->H < 1 || n->G < 1 || n->H % n->G != 0)
+        return err_set(e,
+                       "%" PRId64 " layers with %" PRId64 " query and %" PRId64
+                       " kv heads: all must be positive, the kv heads a divisor of the query heads",
+                       n->L, n->H, n->G);
+    if (n->dh < 2 || n->dh % 2 != 0)
+        return err_set(e, "head size %" PRId64 ": RoPE needs an even one", n->dh);
+    if (rope_dim < 2 || rope_dim > n->dh || rope_dim % 2 != 0)
+        return err_set(e, "rope_dim %" PRId64 ": must be even and from 2 to the head size %" PRId64,
+                       rope_dim, n->dh);
+    return true;
+}
+
+/* A head's permutation in which every step-th pair from `start` comes first, both parts ascending.
+ */
+static void uniform_rank(int32_t *rank, int64_t P, int64_t step, int64_t start)
+{
+    int32_t next = 0;
+
+    for (int64_t i = start; i < P; i += step)
+        rank[i] = next++;
+    for (int64_t i = 0; i < P; i++)
+        if (i % step != start) rank[i] = next++;
+}
+
+bool rank_fixed(int32_t *rank, enum rank_strategy s, const struct rank_dims *n, int64_t rope_dim,
+                int64_t start, struct err *e)
+{
+    const int64_t P = n->dh / 2;
+
+    CHECK(strategies[s].kind == RANK_KIND_FIXED);
+    if (!rank_check(n, rope_dim, e)) return false;
+    if (s == RANK_UNIFORM) {
+        if (n->dh % rope_dim != 0)
+            return err_set(e,
+                           "strategy uniform: the head size %" PRId64
+                           " is not a multiple of rope_dim %" PRId64,
+                           n->dh, rope_dim);
+        const int64_t step = n->dh / rope_dim;
+        if (start < 0 || start >= step)
+            return err_set(e,
+                           "strategy uniform: start %" PRId64 " is outside 0..%" PRId64
+                           " (head size / rope_dim - 1)",
+                           start, step - 1);
+        uniform_rank(rank, P, step, start);
+    } else {
+        for (int64_t i = 0; i < P; i++)
+            rank[i] = (int32_t)(s == RANK_HIGH ? i : P - 1 - i);
+    }
+    for (int64_t j = 1; j < n->L * n->G; j++)
+        memcpy(rank + j * P, rank, (size_t)P * sizeof *rank);
+    return true;
+}
+
+/* How a measured strategy keeps its sums: `len` doubles a layer. */
+struct measure {
+    int64_t (*len)(const struct rank_dims *n);
+    bool (*add)(const struct rank_acc *a, double *sums, const struct rank_sample *x, struct err *e);
+    bool (*score)(const struct rank_dims *n, const double *sums,
+                  double *score); /* false: no data */
+};
+
+struct rank_acc {
+    enum rank_strategy strategy;
+    const struct measure *measure;
+    struct rank_dims n;
+    int64_t max_queries, len;
+    double *state; /* [L, len] */
+    double *fresh; /* [len]: what the sample at hand adds */
+};
+
+/* ---- 2-norm. Sums: [1] samples, [H,P] mean |q_pair|, [G,P] mean |k_pair| ---- */
+
+static int64_t norm_len(const struct rank_dims *n)
+{
+    return 1 + (n->H + n->G) * (n->dh / 2);
+}
+
+/* out[heads,P] = the mean over tokens of the pairs' lengths in x[T, heads*dh]. */
+static void pair_norms(double *out, const float *x, int64_t T, int64_t heads, int64_t P)
+{
+#pragma omp parallel for schedule(static)
+    for (int64_t h = 0; h < heads; h++) {
+        double *sum = out + h * P;
+
+        memset(sum, 0, (size_t)P * sizeof *sum);
+        for (int64_t t = 0; t < T; t++) {
+            const float *a = x + (t * heads + h) * 2 * P, *b = a + P;
+            for (int64_t i = 0; i < P; i++)
+                sum[i] += sqrt((double)a[i] * a[i] + (double)b[i] * b[i]);
+        }
+        for (int64_t i = 0; i < P; i++)
+            sum[i] /= (double)T;
+    }
+}
+
+static bool norm_add(const struct rank_acc *a, double *sums, const struct rank_sample *x,
+                     struct err *e)
+{
+    const int64_t P = a->n.dh / 2;
+
+    (void)e;
+    sums[0] = 1;
+    pair_norms(sums + 1, x->q, x->T, a->n.H, P);
+    pair_norms(sums + 1 + a->n.H * P, x->k, x->T, a->n.G, P);
+    return true;
+}
+
+static bool norm_score(const struct rank_dims *n, const double *sums, double *score)
+{
+    const int64_t P = n->dh / 2, group = n->H / n->G;
+    const double *q = sums + 1, *k = q + n->H * P, samples = sums[0];
+
+    if (samples == 0) return false;
+    for (int64_t j = 0; j < n->G * P; j++)
+        score[j] = 0;
+    for (int64_t h = 0; h < n->H; h++)
+        for (int64_t i = 0; i < P; i++) {
+            const int64_t j = h / group * P + i;
+            score[j] += q[h * P + i] / samples * (k[j] / samples);
+        }
+    return true;
+}
+
+/* ---- mkl, mkl-mask: convert/rank_mkl.h ---- */
+
+static bool mkl_add(const struct rank_acc *a, double *sums, const struct rank_sample *x,
+                    struct err *e)
+{
+    return rank_mkl_add(&a->n, a->strategy == RANK_MKL_MASK, a->max_queries, sums, x, e);
+}
+
+/* ---- the accumulator ---- */
+
+static const struct measure norm_measure = {norm_len, norm_add, norm_score};
+static const struct measure mkl_measure = {rank_mkl_len, mkl_add, rank_mkl_score};
+
+struct rank_acc *rank_acc_new(enum rank_strategy s, const struct rank_dims *n, int64_t max_queries,
+                              struct err *e)
+{
+    struct rank_acc *a;
+
+    CHECK(strategies[s].kind == RANK_KIND_MEASURED);
+    if (!rank_check(n, 2, e)) return NULL;
+    a = mem_new(1, sizeof *a, "RoPE ranking", e);
+    if (!a) return NULL;
+    a->strategy = s;
+    a->measure = s == RANK_2NORM ? &norm_measure : &mkl_measure;
+    a->n = *n;
+    a->max_queries = max_queries;
+    a->len = a->measure->len(n);
+    a->state = mem_new((size_t)(n->L * a->len), sizeof(double), "RoPE ranking sums", e);
+    a->fresh = a->state ? mem_new((size_t)a->len, sizeof(double), "RoPE ranking sums", e) : NULL;
+    if (!a->fresh) {
+        rank_acc_free(a);
+        return NULL;
+    }
+    return a;
+}
+
+void rank_acc_free(struct rank_acc *a)
+{
+    if (!a) return;
+    free(a->state);
+    free(a->fresh);
+    free(a);
+}
+
+double *rank_acc_state(struct rank_acc *a, size_t *len)
+{
+    *len = (size_t)(a->n.L * a->len);
+    return a->state;
+}
+
+bool rank_acc_add(struct rank_acc *a, int64_t layer, const struct rank_sample *x, struct err *e)
+{
+    double *sums = a->state + layer * a->len;
+
+    CHECK(layer >= 0 && layer < a->n.L && x->T > 0);
+    for (int64_t t = 0; t < x->T; t++)
+        CHECK(x->modality[t] <= 1);
+    if (!a->measure->add(a, a->fresh, x, e)) return false;
+    for (int64_t j = 0; j < a->len; j++)
+        if (!isfinite(a->fresh[j]))
+            return err_set(e,
+                           "RoPE ranking, layer %" PRId64
+                           ": queries or keys of a sample with %" PRId64
+                           " tokens are not finite; check the model's weights",
+                           layer, x->T);
+    for (int64_t j = 0; j < a->len; j++)
+        sums[j] += a->fresh[j];
+    return true;
+}
+
+static void rank_by_score(int32_t *rank, const double *score, int64_t P)
+{
+    for (int64_t i = 0; i < P; i++) {
+        rank[i] = 0;
+        for (int64_t j = 0; j < P; j++)
+            rank[i] += score[j] > score[i] || (j < i && score[j] == score[i]);
+    }
+}
+
+bool rank_acc_finish(const struct rank_acc *a, int32_t *rank, double *scores, struct err *e)
+{
+    const int64_t P = a->n.dh / 2, GP = a->n.G * P;
+    double *score = mem_new((size_t)GP, sizeof *score, "RoPE ranking scores", e);
+    bool ok = score != NULL;
+
+    for (int64_t l = 0; l < a->n.L && ok; l++) {
+        ok = a->measure->score(&a->n, a->state + l * a->len, score);
+        if (!ok) {
+            err_set(e, "RoPE ranking, layer %" PRId64 ": no calibration sample was added", l);
+            break;
+        }
+        for (int64_t g = 0; g < a->n.G; g++)
+            rank_by_score(rank + l * GP + g * P, score + g * P, P);
+        if (scores) memcpy(scores + l * GP, score, (size_t)GP * sizeof *score);
+    }
+    free(score);
+    return ok;
+}
+
+/* ---- what a rank array selects ---- */
+
+void rank_select(int32_t *kept, const int32_t *rank, const struct rank_dims *n, int64_t rope_dim)
+{
+    const int64_t P = n->dh / 2;
+
+    for (int64_t j = 0; j < n->L * n->G; j++) {
+        int64_t found = 0;
+        for (int64_t i = 0; i < P; i++)
+            if (rank[j * P + i] < rope_dim / 2) {
+                CHECK(found < rope_dim / 2);
+                kept[j * (rope_dim / 2) + found++] = (int32_t)i;
+            }
+        CHECK(found == rope_dim / 2);
+    }
+}
+
+void rank_rows(int64_t *rows, const int32_t *kept, int64_t heads, int64_t G, int64_t dh,
+               int64_t rope_dim)
+{
+    const int64_t P = dh / 2, K = rope_dim / 2;
+    int64_t *nope = rows + heads * rope_dim;
+
+    CHECK(heads % G == 0);
+    for (int64_t h = 0; h < heads; h++) {
+        const int32_t *pairs = kept + h / (heads / G) * K;
+        int64_t next = 0; /* kept dims of this head passed so far */
+
+        for (int64_t dim = 0; dim < dh; dim++) {
+            const int64_t half = dim / P;
+            if (next < (half + 1) * K && pairs[next - half * K] + half * P == dim) {
+                *rows++ = h * dh + dim;
+                next++;
+            } else {
+                *nope++ = h * dh + dim;
+            }
+        }
+    }
+}

@@ -1,0 +1,317 @@
+/* rankfile.c - reads and writes rank files. Nothing of what a file claims is used before it was
+ * compared with the model's own dims, so that a lying file costs no memory. */
+#include "convert/rankfile.h"
+
+#include "base/file.h"
+#include "base/mem.h"
+#include "model/safetensors.h"
+
+#include <hdf5.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* HDF5 prints its error stack unless told not to; the setting is restored after. */
+struct quiet {
+    H5E_auto2_t fn;
+    void *data;
+};
+
+static struct quiet quiet_begin(void)
+{
+    struct quiet q = {0};
+
+    H5Eget_auto2(H5E_DEFAULT, &q.fn, &q.data);
+    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+    return q;
+}
+
+static void quiet_end(struct quiet q)
+{
+    H5Eset_auto2(H5E_DEFAULT, q.fn, q.data);
+}
+
+/* ---- reading ---- */
+
+static bool check_type(hid_t set, struct err *e)
+{
+    const hid_t type = H5Dget_type(set);
+    const bool integer = type >= 0 && H5Tget_class(type) == H5T_INTEGER;
+
+    if (type >= 0) H5Tclose(type);
+    return integer || err_set(e, "rank: its values are not integers");
+}
+
+static bool check_shape(int ndim, const int64_t *dim, const struct rank_dims *n, struct err *e)
+{
+    if (ndim != 3)
+        return err_set(e, "rank has %d dimensions, 3 are needed: [layers, kv heads, head size]",
+                       ndim);
+    if (dim[0] != n->L || dim[1] != n->G || dim[2] != n->dh)
+        return err_set(e,
+                       "rank is [%" PRId64 ", %" PRId64 ", %" PRId64 "], the model needs [%" PRId64
+                       ", %" PRId64 ", %" PRId64 "] (layers, kv heads, head size)",
+                       dim[0], dim[1], dim[2], n->L, n->G, n->dh);
+    return true;
+}
+
+static bool check_h5_shape(hid_t set, const struct rank_dims *n, struct err *e)
+{
+    hsize_t dims[H5S_MAX_RANK] = {0};
+    int64_t dim[3];
+    const hid_t space = H5Dget_space(set);
+    const int ndim = space < 0 ? 0 : H5Sget_simple_extent_dims(space, dims, NULL);
+
+    if (space >= 0) H5Sclose(space);
+    for (int i = 0; i < 3; i++)
+        dim[i] = dims[i] > INT64_MAX ? INT64_MAX : (int64_t)dims[i];
+    return check_shape(ndim < 0 ? 0 : ndim, dim, n, e);
+}
+
+/* Data that a file borrows from other files is refused: the file must say all by itself. */
+static bool check_storage(hid_t set, struct err *e)
+{
+    const hid_t plist = H5Dget_create_plist(set);
+    const bool own =
+        plist >= 0 && H5Pget_layout(plist) != H5D_VIRTUAL && H5Pget_external_count(plist) == 0;
+
+    if (plist >= 0) H5Pclose(plist);
+    return own || err_set(e, "rank: its values lie in another file");
+}
+
+/* One head: dims[dh] must be a permutation of the pairs on each half, the same one. */
+static bool check_head(const int64_t *dims, int64_t P, uint8_t *seen, struct err *e)
+{
+    memset(seen, 0, (size_t)P);
+    for (int64_t i = 0; i < P; i++) {
+        if (dims[i] < 0 || dims[i] >= P)
+            return err_set(e, "dim %" PRId64 " has rank %" PRId64 ", allowed is 0..%" PRId64, i,
+                           dims[i], P - 1);
+        if (seen[dims[i]])
+            return err_set(e, "rank %" PRId64 " occurs twice in the first half", dims[i]);
+        seen[dims[i]] = 1;
+        if (dims[P + i] != dims[i])
+            return err_set(e,
+                           "dim %" PRId64 " has rank %" PRId64 " but its partner, dim %" PRId64
+                           ", has %" PRId64 ": both halves must agree",
+                           i, dims[i], P + i, dims[P + i]);
+    }
+    return true;
+}
+
+/* rank[L,G,P] from the file's dims[L,G,dh]. */
+static bool take_ranks(int32_t *rank, const int64_t *dims, const struct rank_dims *n, struct err *e)
+{
+    const int64_t P = n->dh / 2, heads = n->L * n->G;
+    uint8_t *seen = mem_new((size_t)P, 1, "ranks", e);
+    bool ok = seen != NULL;
+
+    for (int64_t j = 0; j < heads && ok; j++) {
+        ok = check_head(dims + j * n->dh, P, seen, e) ||
+             err_context(e, "layer %" PRId64 ", kv head %" PRId64, j / n->G, j % n->G);
+        for (int64_t i = 0; i < P && ok; i++)
+            rank[j * P + i] = (int32_t)dims[j * n->dh + i]; /* < P, checked */
+    }
+    free(seen);
+    return ok;
+}
+
+static int64_t read_count(hid_t file, const char *name)
+{
+    int64_t v = 0;
+    hid_t at = -1, space = -1;
+
+    if (H5Aexists(file, name) <= 0) return 0;
+    at = H5Aopen(file, name, H5P_DEFAULT);
+    space = at < 0 ? -1 : H5Aget_space(at);
+    if (space < 0 || H5Sget_simple_extent_npoints(space) != 1 ||
+        H5Aread(at, H5T_NATIVE_INT64, &v) < 0 || v < 0)
+        v = 0;
+    if (space >= 0) H5Sclose(space);
+    if (at >= 0) H5Aclose(at);
+    return v;
+}
+
+/* A fixed-length string attribute, "" where there is none of a sensible size. */
+static void read_text(hid_t file, const char *name, char *out, size_t size)
+{
+    hid_t at = -1, type = -1, space = -1;
+
+    memset(out, 0, size);
+    if (H5Aexists(file, name) <= 0) return;
+    at = H5Aopen(file, name, H5P_DEFAULT);
+    type = at < 0 ? -1 : H5Aget_type(at);
+    space = type < 0 ? -1 : H5Aget_space(at);
+    if (space >= 0 && H5Sget_simple_extent_npoints(space) == 1 &&
+        H5Tget_class(type) == H5T_STRING && H5Tis_variable_str(type) == 0 &&
+        H5Tget_size(type) < size && H5Aread(at, type, out) < 0)
+        memset(out, 0, size);
+    if (space >= 0) H5Sclose(space);
+    if (type >= 0) H5Tclose(type);
+    if (at >= 0) H5Aclose(at);
+}
+
+/* dims[L,G,dh] from an open HDF5 file. */
+static bool read_h5_set(hid_t file, const struct rank_dims *n, int64_t *dims, struct err *e)
+{
+    const hid_t set = H5Dopen2(file, "rank", H5P_DEFAULT);
+    bool ok;
+
+    if (set < 0) return err_set(e, "has no dataset `rank`");
+    ok = check_type(set, e) && check_h5_shape(set, n, e) && check_storage(set, e);
+    if (ok && H5Dread(set, H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, dims) < 0)
+        ok = err_set(e, "rank cannot be read; the file is damaged or cut short");
+    H5Dclose(set);
+    return ok;
+}
+
+static bool read_h5(const char *path, const struct rank_dims *n, int64_t *dims,
+                    struct rankfile_info *info, struct err *e)
+{
+    const struct quiet q = quiet_begin();
+    const hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
+    bool ok = file >= 0;
+
+    if (!ok) err_set(e, file_exists(path) ? "is not an HDF5 file, or is damaged" : "is not there");
+    ok = ok && read_h5_set(file, n, dims, e);
+    if (ok) {
+        read_text(file, "strategy", info->strategy, sizeof info->strategy);
+        info->samples = read_count(file, "samples");
+        info->tokens = read_count(file, "tokens");
+    }
+    if (file >= 0) H5Fclose(file);
+    quiet_end(q);
+    return ok;
+}
+
+/* The integer at element j of a tensor that may lie unaligned. */
+static int64_t st_integer(const struct st_tensor *t, int64_t j)
+{
+    int64_t wide;
+    int32_t narrow;
+
+    if (t->dtype == ST_U8) return ((const uint8_t *)t->data)[j];
+    if (t->dtype == ST_I64) {
+        memcpy(&wide, (const char *)t->data + j * 8, 8);
+        return wide;
+    }
+    memcpy(&narrow, (const char *)t->data + j * 4, 4);
+    return narrow;
+}
+
+static bool read_st(const char *path, const struct rank_dims *n, int64_t *dims, struct err *e)
+{
+    struct st_file f;
+    bool ok = false;
+
+    if (!st_open(&f, path, e)) return false;
+    if (f.count != 1) {
+        err_set(e, "holds %zu tensors, a rank file holds one", f.count);
+    } else if (f.tensors->dtype != ST_U8 && f.tensors->dtype != ST_I32 &&
+               f.tensors->dtype != ST_I64) {
+        err_set(e, "its values are %s; allowed: U8, I32, I64", st_dtypes[f.tensors->dtype].name);
+    } else if (check_shape(f.tensors->ndim, f.tensors->dim, n, e)) {
+        for (int64_t j = 0; j < n->L * n->G * n->dh; j++)
+            dims[j] = st_integer(f.tensors, j);
+        ok = true;
+    }
+    st_close(&f);
+    return ok;
+}
+
+bool rankfile_read(const char *path, const struct rank_dims *n, int32_t *rank,
+                   struct rankfile_info *info, struct err *e)
+{
+    static const char st_end[] = ".safetensors";
+    const size_t len = strlen(path), end = sizeof st_end - 1;
+    const bool st = len > end && strcmp(path + len - end, st_end) == 0;
+    struct rankfile_info found = {0};
+    int64_t *dims = mem_new((size_t)(n->L * n->G * n->dh), sizeof *dims, "ranks", e);
+    bool ok = dims && (st ? read_st(path, n, dims, e) : read_h5(path, n, dims, &found, e)) &&
+              take_ranks(rank, dims, n, e);
+
+    if (!ok) err_context(e, "rank file %s", path);
+    if (ok && info) *info = found;
+    free(dims);
+    return ok;
+}
+
+/* ---- writing ---- */
+
+static bool write_set(hid_t file, const char *name, const hsize_t dims[3], hid_t disk, hid_t mem,
+                      const void *data)
+{
+    const hid_t space = H5Screate_simple(3, dims, NULL);
+    const hid_t set =
+        space < 0 ? -1 : H5Dcreate2(file, name, disk, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+    bool ok = set >= 0 && H5Dwrite(set, mem, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0;
+
+    if (set >= 0 && H5Dclose(set) < 0) ok = false;
+    if (space >= 0) H5Sclose(space);
+    return ok;
+}
+
+static bool write_attr(hid_t file, const char *name, hid_t disk, hid_t mem, const void *value)
+{
+    const hid_t space = H5Screate(H5S_SCALAR);
+    const hid_t at = space < 0 ? -1 : H5Acreate2(file, name, disk, space, H5P_DEFAULT, H5P_DEFAULT);
+    bool ok = at >= 0 && H5Awrite(at, mem, value) >= 0;
+
+    if (at >= 0 && H5Aclose(at) < 0) ok = false;
+    if (space >= 0) H5Sclose(space);
+    return ok;
+}
+
+static bool write_strategy(hid_t file, const char *text)
+{
+    const hid_t type = H5Tcopy(H5T_C_S1);
+    const bool ok = type >= 0 && H5Tset_size(type, strlen(text) + 1) >= 0 &&
+                    write_attr(file, "strategy", type, type, text);
+
+    if (type >= 0) H5Tclose(type);
+    return ok;
+}
+
+static bool write_open(hid_t file, const struct rank_dims *n, const int32_t *mirrored,
+                       const double *scores, const struct rankfile_info *info)
+{
+    const hsize_t dims[3] = {(hsize_t)n->L, (hsize_t)n->G, (hsize_t)n->dh};
+    const hsize_t half[3] = {dims[0], dims[1], dims[2] / 2};
+
+    return write_set(file, "rank", dims, H5T_STD_I32LE, H5T_NATIVE_INT32, mirrored) &&
+           (!scores ||
+            write_set(file, "scores", half, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, scores)) &&
+           write_strategy(file, info->strategy) &&
+           write_attr(file, "samples", H5T_STD_I64LE, H5T_NATIVE_INT64, &info->samples) &&
+           write_attr(file, "tokens", H5T_STD_I64LE, H5T_NATIVE_INT64, &info->tokens);
+}
+
+bool rankfile_write(const char *path, const struct rank_dims *n, const int32_t *rank,
+                    const double *scores, const struct rankfile_info *info, struct err *e)
+{
+    const int64_t P = n->dh / 2;
+    int32_t *mirrored = mem_new((size_t)(n->L * n->G * n->dh), sizeof *mirrored, "ranks", e);
+    char *tmp = mirrored ? mem_printf(e, "%s.tmp", path) : NULL;
+    bool ok = false;
+
+    if (tmp) {
+        const struct quiet q = quiet_begin();
+        const hid_t file = H5Fcreate(tmp, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+
+        for (int64_t j = 0; j < n->L * n->G * n->dh; j++)
+            mirrored[j] = rank[j / n->dh * P + j % P];
+        ok = file >= 0 && write_open(file, n, mirrored, scores, info);
+        if (file >= 0 && H5Fclose(file) < 0) ok = false;
+        quiet_end(q);
+        if (ok) {
+            ok = file_publish(tmp, path, e);
+        } else {
+            if (file >= 0) remove(tmp);
+            err_set(e, "rank file %s: cannot be written; check the folder and the free space",
+                    path);
+        }
+    }
+    free(tmp);
+    free(mirrored);
+    return ok;
+}

@@ -1,0 +1,161 @@
+/* extend.c - the decoder over a KV cache: new tokens are appended to it and look back at all of it.
+ *
+ * Where the cache holds latents, attention runs absorbed: instead of making keys and values from the
+ * latents, up_k is applied to the query and up_v to the weighted sum of latents. With factors by
+ * modality a query exists once per modality of key, and the weighted sums stay apart per modality. */
+#include "model/forward.h"
+#include "model/forward_impl.h"
+
+#include <math.h>
+
+static struct tensor *of(struct param *p)
+{
+    return p ? &p->t : NULL;
+}
+
+struct build {
+    const struct forward *f;
+    struct kv_cache *cache;
+    struct tensor *table;
+    const int32_t *rows; /* where each new token goes in the cache */
+    const struct cached_sequence *seq;
+};
+
+static struct tensor *store(struct tape *t, const struct build *b, int kind, int64_t l,
+                            struct tensor *x)
+{
+    struct kv_cache *c = b->cache;
+    int64_t rows = c->sequences * c->capacity;
+
+    return op_cache_write(t, x, c->data[kind] + l * rows * c->width[kind], rows, b->rows);
+}
+
+/* The unrotated query as it meets what the cache holds: absorbed where those are latents. */
+static void absorb_query(struct model *m, struct tape *t, struct attn *w, struct tensor *q,
+                         struct cached_part *p)
+{
+    const struct text_config *c = &m->cfg.text;
+    int64_t H = c->num_attention_heads, G = c->num_key_value_heads;
+
+    if (!w->set[TEXT].down[0]) {
+        p->q[TEXT] = q;
+        p->k_groups = G;
+        p->width = c->head_dim - m->rope_dim;
+        return;
+    }
+    p->k_groups = 1;
+    p->width = m->latent;
+    for (int64_t s = 0; s < model_sets(m); s++)
+        p->q[s] = op_head_linear(t, q, 0, of(w->set[s].up_k), H, G, false);
+}
+
+/* The weighted sums of latents become the heads' outputs. */
+static struct tensor *absorb_output(struct model *m, struct tape *t, struct attn *w, struct tensor *o)
+{
+    const struct text_config *c = &m->cfg.text;
+    int64_t H = c->num_attention_heads, G = c->num_key_value_heads;
+    struct tensor *y = op_head_linear(t, o, 0, of(w->set[TEXT].up_v), H, G, true);
+
+    if (model_sets(m) == 1) return y;
+    return op_add(t, y, op_head_linear(t, o, H * m->latent, of(w->set[IMAGE].up_v), H, G, true));
+}
+
+static struct tensor *attention_layer(struct model *m, struct tape *t, const struct build *b,
+                                      int64_t l, struct tensor *x)
+{
+    const struct text_config *c = &m->cfg.text;
+    const struct batch *batch = b->f->batch;
+    struct attn *w = &m->layers[l].attn;
+    int64_t G = c->num_key_value_heads;
+    struct tensor *q[2], *latent[2];
+    struct cached_attention a = {.parts = 1,
+                                 .heads = c->num_attention_heads,
+                                 .v_groups = G,
+                                 .v_width = c->head_dim,
+                                 .seq = b->seq,
+                                 .n_seq = batch->samples,
+                                 .scale = 1 / sqrt((double)c->head_dim)};
+
+    build_query(m, t, l, x, b->table, q);
+    a.part[0] = (struct cached_part){.q[TEXT] = q[0],
+                                     .k = store(t, b, 0, l, build_key(m, t, l, x, b->table)),
+                                     .width = m->rope_dim,
+                                     .k_groups = G};
+    if (m->state == ATTN_FULL) {
+        a.v = store(t, b, 2, l, op_linear(t, x, of(w->v), of(w->v_b), NULL));
+        return op_cached_attention(t, &a);
+    }
+    build_latents(m, t, batch, w, x, latent);
+    bool key_latent = w->set[TEXT].down[0], value_latent = w->set[TEXT].down[1];
+    if (q[1]) {
+        a.parts = 2;
+        absorb_query(m, t, w, q[1], &a.part[1]);
+        a.part[1].k = store(
+            t, b, 1, l, key_latent ? latent[0] : build_up(m, t, batch, w, latent[0], false));
+    } else if (latent[0] == latent[1]) { /* every pair is rotated: the latent is the values' alone */
+        a.part[1].k = store(t, b, 1, l, latent[0]);
+    }
+    if (!value_latent) {
+        a.v = store(t, b, 2, l, build_up(m, t, batch, w, latent[1], true));
+        return op_cached_attention(t, &a);
+    }
+    a.v = kv_methods[m->method].joint ? a.part[1].k : store(t, b, 2, l, latent[1]);
+    a.v_groups = 1;
+    a.v_width = m->latent;
+    a.split_modalities = model_sets(m) > 1;
+    return absorb_output(m, t, w, op_cached_attention(t, &a));
+}
+
+static void place_rows(struct tape *t, struct build *b, const int64_t *seq)
+{
+    const struct batch *batch = b->f->batch;
+    struct kv_cache *c = b->cache;
+    int32_t *rows = tape_new_array(t, int32_t, batch->tokens);
+    struct cached_sequence *s = tape_new_array(t, struct cached_sequence, batch->samples);
+
+    for (int64_t i = 0; i < batch->samples; i++) {
+        int64_t n = batch->begin[i + 1] - batch->begin[i], base = seq[i] * c->capacity;
+        int64_t before = c->length[seq[i]] - n; /* the batch's tokens count already */
+        s[i] = (struct cached_sequence){.q_begin = batch->begin[i],
+                                        .q_end = batch->begin[i + 1],
+                                        .k_begin = base,
+                                        .position = before,
+                                        .spans = c->spans[seq[i]],
+                                        .n_spans = c->n_spans[seq[i]]};
+        for (int64_t k = 0; k < n; k++)
+            rows[batch->begin[i] + k] = (int32_t)(base + before + k);
+    }
+    b->rows = rows;
+    b->seq = s;
+}
+
+struct tensor *model_extend(struct model *m, struct tape *t, const struct forward *f,
+                            struct kv_cache *c, const int64_t *seq, struct err *e)
+{
+    const struct batch *batch = f->batch;
+    const double eps = m->cfg.text.rms_norm_eps;
+    struct build b = {.f = f, .cache = c};
+    int32_t *last = tape_new_array(t, int32_t, batch->samples);
+    int64_t longest = 0;
+
+    if (!kv_cache_add(c, batch, seq, e)) return NULL;
+    place_rows(t, &b, seq);
+    for (int64_t i = 0; i < batch->samples; i++) {
+        last[i] = (int32_t)batch->begin[i + 1] - 1;
+        if (c->length[seq[i]] > longest) longest = c->length[seq[i]];
+    }
+    struct tensor *x = build_embeddings(m, t, f);
+    b.table = build_table(m, t, batch, longest);
+    for (int64_t l = 0; l < m->cfg.text.num_hidden_layers; l++) {
+        struct layer *w = &m->layers[l];
+        struct tensor *h = attention_layer(m, t, &b, l, op_rmsnorm(t, x, of(w->norm1), eps));
+        if (l == m->cfg.text.num_hidden_layers - 1) { /* the rest is for the last tokens alone */
+            h = op_select_rows(t, h, NULL, last, batch->samples);
+            x = op_select_rows(t, x, NULL, last, batch->samples);
+        }
+        x = build_mlp(m, t, w, op_linear(t, h, of(w->attn.o), of(w->attn.o_b), x));
+    }
+    x = op_linear(t, op_rmsnorm(t, x, of(m->norm), eps), of(m->head), NULL, NULL);
+    tape_keep(x);
+    return x;
+}

@@ -1,0 +1,263 @@
+/* forward.c - the decoder as a graph: embeddings with the pictures' features spliced in, the layers
+ * in each of the three states of attention, and the loss.
+ *
+ * Nothing is computed that nobody reads: in the last layer only the rows with a label (or whose
+ * logits are asked for) have a query, an o_proj and an MLP. */
+#include "model/forward.h"
+#include "model/forward_impl.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+static struct tensor *of(struct param *p)
+{
+    return p ? &p->t : NULL;
+}
+
+struct tensor *build_table(struct model *m, struct tape *t, const struct batch *b, int64_t length)
+{
+    int64_t pairs = m->cfg.text.head_dim / 2;
+    float *inv_freq = tape_new_array(t, float, pairs);
+    double scale = model_inv_freq(&m->cfg.text, length, inv_freq);
+
+    return op_rope_table(t, &(struct rope_table){.positions = b->positions,
+                                                 .n = b->tokens,
+                                                 .inv_freq = inv_freq,
+                                                 .pairs = pairs,
+                                                 .scale = scale});
+}
+
+struct tensor *build_embeddings(struct model *m, struct tape *t, const struct forward *f)
+{
+    const struct batch *b = f->batch;
+    int32_t *ids = tape_new_array(t, int32_t, b->tokens), *from;
+    int64_t text = 0, image = 0;
+    struct tensor *features = f->features;
+
+    CHECK((features ? features->rows : 0) == b->image_tokens);
+    from = tape_new_array(t, int32_t, b->tokens);
+    for (int64_t s = 0; s < b->n_spans; s++)
+        for (int64_t i = b->spans[s].begin; i < b->spans[s].end; i++) {
+            if (b->spans[s].modality == IMAGE) {
+                from[i] = (int32_t)(-1 - image++);
+            } else {
+                from[i] = (int32_t)text;
+                ids[text++] = b->ids[i];
+            }
+        }
+    CHECK(text + image == b->tokens && image == b->image_tokens);
+    struct tensor *x = op_embedding(t, of(m->embed), ids, text);
+    if (!features) return x;
+    features = op_linear(t, features, of(m->vision.proj1), of(m->vision.proj1_b), NULL);
+    features = op_activation(t, features, m->cfg.projector_hidden_act);
+    features = op_linear(t, features, of(m->vision.proj2), of(m->vision.proj2_b), NULL);
+    return op_select_rows(t, x, features, from, b->tokens);
+}
+
+/* x through one of the factors: the modality's own, or the one that all share. */
+static struct tensor *by_modality(struct model *m, struct tape *t, const struct batch *b,
+                                  struct tensor *x, struct param *const w[MODALITIES],
+                                  struct param *const bias[MODALITIES])
+{
+    if (model_sets(m) == 1) return op_linear(t, x, of(w[TEXT]), of(bias[TEXT]), NULL);
+    return op_modal_linear(t, x, (struct tensor *[]){of(w[TEXT]), of(w[IMAGE])},
+                           (struct tensor *[]){of(bias[TEXT]), of(bias[IMAGE])}, b->spans,
+                           b->n_spans);
+}
+
+void build_latents(struct model *m, struct tape *t, const struct batch *b, struct attn *a,
+                   struct tensor *x, struct tensor *latent[2])
+{
+    struct kv_set *s = a->set;
+
+    for (int i = 0; i < 2; i++) {
+        if (!s[TEXT].down[i])
+            latent[i] = x;
+        else if (i == 1 && s[TEXT].down[1] == s[TEXT].down[0])
+            latent[1] = latent[0];
+        else
+            latent[i] = by_modality(m, t, b, x, (struct param *[]){s[TEXT].down[i], s[IMAGE].down[i]},
+                                    (struct param *[]){NULL, NULL});
+    }
+}
+
+struct tensor *build_up(struct model *m, struct tape *t, const struct batch *b, struct attn *a,
+                        struct tensor *latent, bool value)
+{
+    struct kv_set *s = a->set;
+
+    return value ? by_modality(m, t, b, latent, (struct param *[]){s[TEXT].up_v, s[IMAGE].up_v},
+                               (struct param *[]){s[TEXT].up_v_b, s[IMAGE].up_v_b})
+                 : by_modality(m, t, b, latent, (struct param *[]){s[TEXT].up_k, s[IMAGE].up_k},
+                               (struct param *[]){s[TEXT].up_k_b, s[IMAGE].up_k_b});
+}
+
+void build_query(struct model *m, struct tape *t, int64_t l, struct tensor *x, struct tensor *table,
+                 struct tensor *q[2])
+{
+    const struct text_config *c = &m->cfg.text;
+    struct attn *a = &m->layers[l].attn;
+    int64_t H = c->num_attention_heads, kept = m->rope_dim / 2;
+
+    q[0] = op_rope(t, op_linear(t, x, of(a->q[0]), of(a->q_b[0]), NULL), table, 0, H, kept,
+                   m->q_pairs ? m->q_pairs + l * H * kept : NULL);
+    q[1] = m->rope_dim < c->head_dim ? op_linear(t, x, of(a->q[1]), of(a->q_b[1]), NULL) : NULL;
+}
+
+struct tensor *build_key(struct model *m, struct tape *t, int64_t l, struct tensor *x,
+                         struct tensor *table)
+{
+    struct attn *a = &m->layers[l].attn;
+    int64_t G = m->cfg.text.num_key_value_heads, kept = m->rope_dim / 2;
+
+    return op_rope(t, op_linear(t, x, of(a->k), of(a->k_b), NULL), table, 0, G, kept,
+                   m->pairs ? m->pairs + l * G * kept : NULL);
+}
+
+/* What the graph of one batch shares between its layers. */
+struct build {
+    const struct forward *f;
+    struct tensor *table;
+    struct attention_sample *samples;
+    /* The last layer's rows: */
+    const int32_t *rows; /* NULL: all */
+    int64_t n_rows;
+    struct attention_sample *row_samples; /* by which queries belong to which sample */
+    int32_t *row_index;                   /* their places in the sample */
+};
+
+static struct tensor *attention_layer(struct model *m, struct tape *t, const struct build *b,
+                                      int64_t l, struct tensor *x, const int32_t *rows)
+{
+    const struct text_config *c = &m->cfg.text;
+    struct attn *w = &m->layers[l].attn;
+    const struct batch *batch = b->f->batch;
+    struct tensor *xq = rows ? op_select_rows(t, x, NULL, rows, b->n_rows) : x;
+    struct tensor *tq = rows ? op_select_rows(t, b->table, NULL, rows, b->n_rows) : b->table;
+    struct tensor *q[2], *latent[2];
+    struct attention a = {.parts = 1,
+                          .heads = c->num_attention_heads,
+                          .groups = c->num_key_value_heads,
+                          .v_width = c->head_dim,
+                          .samples = rows ? b->row_samples : b->samples,
+                          .n_samples = batch->samples,
+                          .q_index = rows ? b->row_index : NULL,
+                          .causal = true,
+                          .scale = 1 / sqrt((double)c->head_dim)};
+
+    build_query(m, t, l, xq, tq, q);
+    a.part[0] = (struct attention_part){
+        .q = q[0], .k = build_key(m, t, l, x, b->table), .width = m->rope_dim};
+    if (m->state == ATTN_FULL) {
+        a.v = op_linear(t, x, of(w->v), of(w->v_b), NULL);
+        return op_attention(t, &a);
+    }
+    build_latents(m, t, batch, w, x, latent);
+    if (q[1]) {
+        a.parts = 2;
+        a.part[1] = (struct attention_part){.q = q[1],
+                                            .k = build_up(m, t, batch, w, latent[0], false),
+                                            .width = c->head_dim - m->rope_dim};
+    }
+    a.v = build_up(m, t, batch, w, latent[1], true);
+    return op_attention(t, &a);
+}
+
+struct tensor *build_mlp(struct model *m, struct tape *t, struct layer *w, struct tensor *x)
+{
+    struct tensor *h = op_rmsnorm(t, x, of(w->norm2), m->cfg.text.rms_norm_eps);
+
+    h = op_swiglu(t, op_linear(t, h, of(w->gate), NULL, NULL), op_linear(t, h, of(w->up), NULL, NULL));
+    return op_linear(t, h, of(w->down), NULL, x);
+}
+
+/* Extra projections for whoever wants to look at q and k before rotation. */
+static void tap_layer(struct model *m, struct tape *t, struct taps *taps, int64_t l, struct tensor *x)
+{
+    struct attn *a = &m->layers[l].attn;
+
+    if (!taps) return;
+    if (taps->x) tape_keep(taps->x[l] = x);
+    if (taps->q) tape_keep(taps->q[l] = op_linear(t, x, of(a->q[0]), of(a->q_b[0]), NULL));
+    if (taps->k) tape_keep(taps->k[l] = op_linear(t, x, of(a->k), of(a->k_b), NULL));
+}
+
+static struct tensor *decoder_layer(struct model *m, struct tape *t, const struct build *b, int64_t l,
+                                    struct tensor *x)
+{
+    struct layer *w = &m->layers[l];
+    const int32_t *rows = l == m->cfg.text.num_hidden_layers - 1 ? b->rows : NULL;
+    struct tensor *h = op_rmsnorm(t, x, of(w->norm1), m->cfg.text.rms_norm_eps);
+
+    tap_layer(m, t, b->f->taps, l, h);
+    h = attention_layer(m, t, b, l, h, rows);
+    if (rows) x = op_select_rows(t, x, NULL, rows, b->n_rows);
+    x = op_linear(t, h, of(w->attn.o), of(w->attn.o_b), x);
+    return build_mlp(m, t, w, x);
+}
+
+/* Which of the wanted rows (ascending) belong to which sample, and where in it they stand. */
+static void share_out_rows(struct tape *t, struct build *b)
+{
+    const struct batch *batch = b->f->batch;
+    int64_t k = 0;
+
+    b->row_samples = tape_new_array(t, struct attention_sample, batch->samples);
+    b->row_index = tape_new_array(t, int32_t, b->n_rows);
+    for (int64_t s = 0; s < batch->samples; s++) {
+        struct attention_sample *a = &b->row_samples[s];
+        *a = b->samples[s];
+        a->q_begin = k;
+        for (; k < b->n_rows && b->rows[k] < batch->begin[s + 1]; k++) {
+            CHECK(b->rows[k] >= batch->begin[s]);
+            b->row_index[k] = (int32_t)(b->rows[k] - batch->begin[s]);
+        }
+        a->q_end = k;
+    }
+    CHECK(k == b->n_rows);
+}
+
+/* The last layer's output, for `rows` only where that is not NULL. */
+static struct tensor *build_decoder(struct model *m, struct tape *t, const struct forward *f,
+                                    const int32_t *rows, int64_t n_rows)
+{
+    const struct batch *batch = f->batch;
+    struct build b = {.f = f, .rows = rows, .n_rows = n_rows};
+    int64_t longest = 0;
+
+    b.samples = tape_new_array(t, struct attention_sample, batch->samples);
+    for (int64_t s = 0; s < batch->samples; s++) {
+        int64_t begin = batch->begin[s], end = batch->begin[s + 1];
+        b.samples[s] = (struct attention_sample){begin, end, begin, end};
+        if (end - begin > longest) longest = end - begin;
+    }
+    if (rows) share_out_rows(t, &b);
+    struct tensor *x = build_embeddings(m, t, f);
+    b.table = build_table(m, t, batch, longest);
+    if (f->taps) tape_keep(f->taps->table = b.table);
+    for (int64_t l = 0; l < m->cfg.text.num_hidden_layers; l++) {
+        if (f->recompute) tape_segment_begin(t);
+        x = decoder_layer(m, t, &b, l, x);
+        if (f->recompute) tape_segment_end(t);
+    }
+    return x;
+}
+
+struct tensor *model_loss(struct model *m, struct tape *t, const struct forward *f, double scale)
+{
+    const struct batch *b = f->batch;
+    struct tensor *x = build_decoder(m, t, f, b->label_rows, b->labels);
+
+    x = op_rmsnorm(t, x, of(m->norm), m->cfg.text.rms_norm_eps);
+    return op_cross_entropy(t, x, of(m->head), b->label_ids, scale);
+}
+
+struct tensor *model_logits(struct model *m, struct tape *t, const struct forward *f,
+                            const int32_t *rows, int64_t n)
+{
+    struct tensor *x = build_decoder(m, t, f, rows, n);
+
+    x = op_linear(t, op_rmsnorm(t, x, of(m->norm), m->cfg.text.rms_norm_eps), of(m->head), NULL, NULL);
+    tape_keep(x);
+    return x;
+}

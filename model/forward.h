@@ -1,0 +1,59 @@
+/* forward.h - the model as a graph on a tape. */
+#ifndef MODEL_FORWARD_H
+#define MODEL_FORWARD_H
+
+#include "data/batch.h"
+#include "model/model.h"
+
+/* Tensors that conversion looks at, per layer, kept readable: x, the input of the k/v projections
+ * [T, d], and q [T, H*dh], k [T, G*dh] before rotation (FULL only). Lists that are NULL are not
+ * filled. The rope table [T, dh] (cos, then sin) is set in any case. */
+struct taps {
+    struct tensor **x, **q, **k; /* [L] */
+    struct tensor *table;
+};
+
+struct forward {
+    const struct batch *batch;
+    struct tensor *features; /* vision features [image_tokens, tower width]; NULL without pictures */
+    bool recompute;          /* each decoder layer is made again in the backward pass */
+    struct taps *taps;       /* or NULL */
+};
+
+/* scale * the sum of the cross entropies of the batch's labels: [1, 1]. */
+struct tensor *model_loss(struct model *m, struct tape *t, const struct forward *f, double scale);
+
+/* Logits of the given rows [n, V], in order; all rows where rows is NULL. */
+struct tensor *model_logits(struct model *m, struct tape *t, const struct forward *f,
+                            const int32_t *rows, int64_t n);
+
+/* Vision features [n * image tokens, tower width] of pixels [n, C*S*S]. */
+struct tensor *model_vision(struct model *m, struct tape *t, struct tensor *pixels);
+
+/* The KV cache of n sequences of up to `capacity` tokens each. Per layer it holds what the state of
+ * the attention needs and nothing else: the rotated keys, the unrotated keys or their latents, and
+ * the values or their latents (joint: none of their own). */
+struct kv_cache {
+    int64_t sequences, capacity, layers;
+    int64_t width[3];  /* values a token: rotated key, unrotated key, value */
+    real *data[3];     /* [layers, sequences * capacity, width] */
+    int64_t *length;   /* [sequences] tokens held */
+    struct span **spans; /* [sequences] modalities of the tokens held */
+    int64_t *n_spans, *cap_spans;
+};
+bool kv_cache_new(struct kv_cache *c, const struct model *m, int64_t sequences, int64_t capacity,
+                  struct err *e);
+void kv_cache_free(struct kv_cache *c); /* fine on a zeroed struct */
+/* Bytes of the tokens held now, counted from the rows in use. */
+size_t kv_cache_bytes(const struct kv_cache *c);
+
+/* Appends the batch's samples to the sequences seq[s] of the cache and returns the logits of each
+ * sample's last token [samples, V] (kept). The positions are the batch's; spans say what is added. */
+struct tensor *model_extend(struct model *m, struct tape *t, const struct forward *f,
+                            struct kv_cache *c, const int64_t *seq, struct err *e);
+
+/* inv_freq [head_dim/2] of the config's RoPE for sequences of up to `length` tokens, and what cos
+ * and sin are multiplied by. */
+double model_inv_freq(const struct text_config *c, int64_t length, float *inv_freq);
+
+#endif

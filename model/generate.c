@@ -1,0 +1,174 @@
+/* generate.c - prefill, then one token at a time for all the sequences that have not stopped. */
+#include "model/generate.h"
+#include "base/mem.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* The sequences that still run, as the batch of their newest tokens. */
+struct running {
+    int64_t n;
+    int64_t *seq, *begin;
+    int32_t *ids, *positions;
+    struct span *spans;
+};
+
+static void running_free(struct running *r)
+{
+    free(r->seq);
+    free(r->begin);
+    free(r->ids);
+    free(r->positions);
+    free(r->spans);
+}
+
+static bool running_new(struct running *r, int64_t n, struct err *e)
+{
+    const char *what = "the running sequences";
+    size_t count = (size_t)n;
+
+    memset(r, 0, sizeof *r);
+    r->seq = mem_new(count, sizeof *r->seq, what, e);
+    r->begin = mem_new(count + 1, sizeof *r->begin, what, e);
+    r->ids = mem_new(count, sizeof *r->ids, what, e);
+    r->positions = mem_new(count, sizeof *r->positions, what, e);
+    r->spans = mem_new(count, sizeof *r->spans, what, e);
+    if (r->seq && r->begin && r->ids && r->positions && r->spans) return true;
+    running_free(r);
+    return false;
+}
+
+static double seconds(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
+}
+
+/* The largest of the logits, the first of several; -1 where one is not a number. */
+static int32_t argmax(const real *x, int64_t n)
+{
+    int64_t best = 0;
+
+    for (int64_t i = 0; i < n; i++) {
+        if (isnan(x[i])) return -1;
+        if (x[i] > x[best]) best = i;
+    }
+    return (int32_t)best;
+}
+
+/* Takes the next token of each running sequence from its logits; drops those that stop. */
+static bool take_tokens(struct running *r, const struct tensor *logits, const struct kv_cache *c,
+                        int64_t max_new, const int32_t *stop, int64_t n_stop,
+                        struct generation *out, struct err *e)
+{
+    int64_t kept = 0;
+
+    for (int64_t i = 0; i < r->n; i++) {
+        struct generation *g = &out[r->seq[i]];
+        int32_t id = argmax(tensor_real(logits) + i * logits->cols, logits->cols);
+        if (id < 0)
+            return err_set(e, "sequence %lld: the logits are not numbers: the weights are damaged "
+                              "or training diverged", (long long)r->seq[i]);
+        for (int64_t k = 0; k < n_stop; k++)
+            g->stopped |= stop[k] == id;
+        if (!g->stopped) g->ids[g->n++] = id;
+        if (g->stopped || g->n == max_new) continue;
+        r->seq[kept] = r->seq[i];
+        r->ids[kept] = id;
+        r->positions[kept] = (int32_t)c->length[r->seq[i]];
+        r->begin[kept] = kept;
+        r->spans[kept] = (struct span){kept, kept + 1, TEXT};
+        kept++;
+    }
+    r->begin[kept] = kept;
+    r->n = kept;
+    return true;
+}
+
+static bool run(struct model *m, struct tape *t, const struct forward *f, struct kv_cache *c,
+                struct running *r, int64_t max_new, const int32_t *stop, int64_t n_stop,
+                size_t memory_limit, struct generation *out, double *spent, struct err *e)
+{
+    double begin = seconds();
+
+    tape_begin(t, false);
+    struct tensor *logits = model_extend(m, t, f, c, r->seq, e);
+    if (!logits || !tape_plan(t, memory_limit, e)) return false;
+    tape_forward(t);
+    if (!take_tokens(r, logits, c, max_new, stop, n_stop, out, e)) return false;
+    *spent += seconds() - begin;
+    return true;
+}
+
+static bool generate(struct model *m, struct tape *t, const struct forward *f, struct kv_cache *c,
+                     struct running *r, int64_t max_new, const int32_t *stop, int64_t n_stop,
+                     size_t memory_limit, struct generation *out, struct generate_stats *stats,
+                     struct err *e)
+{
+    const struct batch *b = f->batch;
+
+    r->n = b->samples;
+    for (int64_t s = 0; s < b->samples; s++) {
+        r->seq[s] = s;
+        out[s].ids = mem_new((size_t)max_new, sizeof *out[s].ids, "generated tokens", e);
+        if (!out[s].ids) return false;
+    }
+    if (!run(m, t, f, c, r, max_new, stop, n_stop, memory_limit, out, &stats->prefill_seconds, e))
+        return false;
+    while (r->n > 0) {
+        struct batch next = {.tokens = r->n,
+                             .ids = r->ids,
+                             .positions = r->positions,
+                             .samples = r->n,
+                             .begin = r->begin,
+                             .n_spans = r->n,
+                             .spans = r->spans};
+        struct forward step = {.batch = &next};
+        if (!run(m, t, &step, c, r, max_new, stop, n_stop, memory_limit, out,
+                 &stats->decode_seconds, e))
+            return false;
+    }
+    stats->prompt_tokens += b->tokens;
+    for (int64_t s = 0; s < b->samples; s++) {
+        stats->new_tokens += out[s].n + out[s].stopped;
+        stats->cached_tokens += c->length[s];
+    }
+    stats->cache_bytes += kv_cache_bytes(c);
+    return true;
+}
+
+bool model_generate(struct model *m, struct tape *t, const struct forward *f, int64_t max_new,
+                    const int32_t *stop, int64_t n_stop, size_t memory_limit,
+                    struct generation *out, struct generate_stats *stats, struct err *e)
+{
+    const struct batch *b = f->batch;
+    struct generate_stats unused = {0};
+    struct kv_cache cache = {0};
+    struct running r;
+    int64_t longest = 0;
+    bool ok = false;
+
+    CHECK(max_new > 0);
+    memset(out, 0, (size_t)b->samples * sizeof *out);
+    for (int64_t s = 0; s < b->samples; s++)
+        if (b->begin[s + 1] - b->begin[s] > longest) longest = b->begin[s + 1] - b->begin[s];
+    if (!running_new(&r, b->samples, e)) return false;
+    ok = kv_cache_new(&cache, m, b->samples, longest + max_new, e) &&
+         generate(m, t, f, &cache, &r, max_new, stop, n_stop, memory_limit, out,
+                  stats ? stats : &unused, e);
+    kv_cache_free(&cache);
+    running_free(&r);
+    if (!ok) generation_free(out, b->samples);
+    return ok;
+}
+
+void generation_free(struct generation *g, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        free(g[i].ids);
+    memset(g, 0, (size_t)n * sizeof *g);
+}

@@ -1,0 +1,28 @@
+/* generate.h - greedy generation for many prompts at a time, over a real cache. */
+#ifndef MODEL_GENERATE_H
+#define MODEL_GENERATE_H
+
+#include "model/forward.h"
+
+struct generation {
+    int32_t *ids; /* what was generated, without the stop token */
+    int64_t n;
+    bool stopped; /* by a stop token; else by max_new */
+};
+
+struct generate_stats {
+    int64_t prompt_tokens, new_tokens;
+    int64_t cached_tokens; /* held at the end, over all sequences */
+    size_t cache_bytes;    /* of those, counted from the cache */
+    double prefill_seconds, decode_seconds;
+};
+
+/* Continues each sample of f->batch (labels are not looked at) by up to max_new tokens or until one
+ * of `stop`. out [samples] is filled; free each with generation_free. stats may be NULL and is added
+ * to. memory_limit is tape_plan's. */
+bool model_generate(struct model *m, struct tape *t, const struct forward *f, int64_t max_new,
+                    const int32_t *stop, int64_t n_stop, size_t memory_limit,
+                    struct generation *out, struct generate_stats *stats, struct err *e);
+void generation_free(struct generation *g, int64_t n);
+
+#endif

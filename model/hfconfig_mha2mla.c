@@ -1,0 +1,81 @@
+/* hfconfig_mha2mla.c - the object "mha2mla" of config.json: how attention was changed. The keys of
+ * the published checkpoints keep their names and meaning, so that either side reads the other's. */
+#include "model/hfconfig_parts.h"
+
+#include <string.h>
+
+const char *const mha2mla_rope_versions[] = {"high", "low",      "uniform", "2-norm",
+                                             "mkl",  "mkl-mask", NULL};
+const char *const mha2mla_svd_methods[] = {"none",     "split",      "joint",
+                                           "only_key", "only_value", NULL};
+const char *const mha2mla_calibrations[] = {"activation", "weight", NULL};
+
+#define AT(member) offsetof(struct mha2mla_config, member)
+static const struct hf_field published[] = {
+    {"partial_rope_version", HF_NAME, AT(partial_rope_version), .names = mha2mla_rope_versions,
+     .def_name = "high"},
+    {"rope_dim_for_mla", HF_INT, AT(rope_dim_for_mla), 0, 1 << 14, {0, 0}},
+    {"uniform_start_point", HF_INT, AT(uniform_start_point), 0, 1 << 14, {0, 0}},
+    {"qk_tensor_path", HF_NAME, AT(qk_tensor_path), .nullable = true},
+    {"svd_init_method", HF_NAME, AT(svd_init_method), .names = mha2mla_svd_methods,
+     .def_name = "none"},
+    {"low_rank", HF_INT, AT(low_rank), 0, 1 << 20, {8, 8}},
+    {"is_gqa2mha2mla", HF_BOOL, AT(is_gqa2mha2mla)},
+    {"peft_train", HF_NAME, AT(peft_train), .nullable = true},
+};
+static const struct hf_field ours[] = {
+    {"decoupled", HF_BOOL, AT(decoupled), .def = {false, true}},
+    {"calibration", HF_NAME, AT(calibration), .nullable = true, .names = mha2mla_calibrations},
+    {"rank", HF_NAME, AT(rank), .nullable = true},
+    {"base", HF_NAME, AT(base), .nullable = true},
+};
+enum { PUBLISHED = sizeof published / sizeof *published, OURS = sizeof ours / sizeof *ours };
+
+bool hf_read_mha2mla(const char *file, const cJSON *section, const struct text_config *t,
+                     struct mha2mla_config *m, struct err *e)
+{
+    const struct hf_reader r = {file, "mha2mla.", e};
+    int64_t dr;
+    bool compressed;
+
+    if (!hf_read_fields(&r, section, published, PUBLISHED, 0, m)) return false;
+    /* The published code always has a latent per modality once there are latents. */
+    compressed = strcmp(m->svd_init_method, "none") != 0;
+    if (!hf_read_fields(&r, section, ours, OURS, compressed, m)) return false;
+    dr = m->rope_dim_for_mla;
+    if (dr % 2 != 0 || dr > t->head_dim)
+        return err_set(e,
+                       "%s: mha2mla.rope_dim_for_mla is %lld; allowed: an even number up to "
+                       "head_dim, which is %lld",
+                       file, (long long)dr, (long long)t->head_dim);
+    if (compressed && m->low_rank == 0)
+        return err_set(e,
+                       "%s: mha2mla.low_rank is 0; allowed: 1 or more where svd_init_method is "
+                       "%s",
+                       file, m->svd_init_method);
+    if (strcmp(m->partial_rope_version, "uniform") == 0 && dr > 0 &&
+        (t->head_dim % dr != 0 || m->uniform_start_point >= t->head_dim / dr))
+        return err_set(e,
+                       "%s: mha2mla.uniform_start_point is %lld and rope_dim_for_mla %lld; "
+                       "allowed: a divisor of head_dim %lld, and a start below their quotient",
+                       file, (long long)m->uniform_start_point, (long long)dr,
+                       (long long)t->head_dim);
+    return true;
+}
+
+bool hf_config_set_mha2mla(struct hf_config *c, const struct mha2mla_config *m, struct err *e)
+{
+    cJSON *json = cJSON_Duplicate(c->json, true), *section;
+
+    if (!m || !cJSON_IsObject(cJSON_GetObjectItemCaseSensitive(json, "mha2mla")))
+        cJSON_DeleteItemFromObjectCaseSensitive(json, "mha2mla");
+    if (!m) return hf_config_adopt(c, json, e);
+    section = cJSON_GetObjectItemCaseSensitive(json, "mha2mla");
+    if (!section) section = cJSON_AddObjectToObject(json, "mha2mla");
+    if (!section || !hf_write_fields(section, published, PUBLISHED, m, true, e) ||
+        !hf_write_fields(section, ours, OURS, m, false, e)) {
+        cJSON_Delete(json);
+        return section ? false : err_set(e, "%s: out of memory", c->file);
+    }
+    return hf_config_adopt(c, json, e);
+}

@@ -1,0 +1,91 @@
+/* kv_cache.c - memory of the KV cache and what it holds. */
+#include "base/mem.h"
+#include "model/forward.h"
+#include "model/forward_impl.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+bool kv_cache_new(struct kv_cache *c, const struct model *m, int64_t sequences, int64_t capacity,
+                  struct err *e)
+{
+    const struct text_config *t = &m->cfg.text;
+    const struct kv_method_info *how = &kv_methods[m->state == ATTN_MLA ? m->method : KV_NONE];
+    int64_t G = t->num_key_value_heads;
+
+    *c = (struct kv_cache){
+        .sequences = sequences, .capacity = capacity, .layers = t->num_hidden_layers};
+    c->width[0] = G * m->rope_dim;
+    c->width[1] = how->key ? m->latent : G * (t->head_dim - m->rope_dim);
+    c->width[2] = how->joint ? 0 : how->value ? m->latent : G * t->head_dim;
+    CHECK(c->width[0] + c->width[1] + c->width[2] == model_cache_values(m));
+    for (int i = 0; i < 3; i++) {
+        c->data[i] = mem_new((size_t)(c->layers * sequences * capacity * c->width[i]), sizeof(real),
+                             "the KV cache", e);
+        if (!c->data[i]) goto fail;
+    }
+    c->length = mem_new((size_t)sequences, sizeof *c->length, "the KV cache", e);
+    c->spans = mem_new((size_t)sequences, sizeof *c->spans, "the KV cache", e);
+    c->n_spans = mem_new((size_t)sequences, sizeof *c->n_spans, "the KV cache", e);
+    c->cap_spans = mem_new((size_t)sequences, sizeof *c->cap_spans, "the KV cache", e);
+    if (c->length && c->spans && c->n_spans && c->cap_spans) return true;
+fail:
+    kv_cache_free(c);
+    return false;
+}
+
+void kv_cache_free(struct kv_cache *c)
+{
+    for (int i = 0; i < 3; i++)
+        free(c->data[i]);
+    for (int64_t s = 0; c->spans && s < c->sequences; s++)
+        free(c->spans[s]);
+    free(c->length);
+    free(c->spans);
+    free(c->n_spans);
+    free(c->cap_spans);
+    memset(c, 0, sizeof *c);
+}
+
+size_t kv_cache_bytes(const struct kv_cache *c)
+{
+    int64_t rows = 0;
+
+    for (int64_t s = 0; s < c->sequences; s++)
+        rows += c->length[s];
+    return (size_t)(rows * c->layers * (c->width[0] + c->width[1] + c->width[2])) * sizeof(real);
+}
+
+/* Adds n tokens of one modality to the end of what sequence s holds. */
+static bool add_span(struct kv_cache *c, int64_t s, int64_t n, enum modality modality, struct err *e)
+{
+    int64_t count = c->n_spans[s], begin = c->length[s];
+    struct span *last = count ? &c->spans[s][count - 1] : NULL;
+
+    c->length[s] += n;
+    if (last && last->modality == modality) {
+        last->end += n;
+        return true;
+    }
+    size_t cap = (size_t)c->cap_spans[s];
+    if (!mem_grow(&c->spans[s], &cap, (size_t)count + 1, sizeof **c->spans, e)) return false;
+    c->cap_spans[s] = (int64_t)cap;
+    c->spans[s][count] = (struct span){begin, begin + n, modality};
+    c->n_spans[s]++;
+    return true;
+}
+
+bool kv_cache_add(struct kv_cache *c, const struct batch *b, const int64_t *seq, struct err *e)
+{
+    int64_t s = 0;
+
+    for (int64_t i = 0; i < b->n_spans; i++) {
+        const struct span *span = &b->spans[i];
+        while (span->begin >= b->begin[s + 1])
+            s++;
+        CHECK(span->end <= b->begin[s + 1] &&
+              c->length[seq[s]] + span->end - span->begin <= c->capacity);
+        if (!add_span(c, seq[s], span->end - span->begin, span->modality, e)) return false;
+    }
+    return true;
+}

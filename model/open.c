@@ -1,0 +1,338 @@
+/* open.c - a model from its directory, or new with random weights. */
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/mem.h"
+#include "model/params.h"
+
+#include <cjson/cJSON.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Buffers that older checkpoints carry and that are computed anew. */
+static const char *const ignored_ends[] = {"rotary_emb.inv_freq", "embeddings.position_ids",
+                                           "self_attn.masked_bias", "self_attn.bias"};
+
+static bool ends_with(const char *s, const char *end)
+{
+    size_t n = strlen(s), k = strlen(end);
+
+    return n >= k && strcmp(s + n - k, end) == 0;
+}
+
+/* The changed tensors go before those of the base. */
+static const struct st_tensor *find(const struct model *m, const char *name)
+{
+    const struct st_tensor *t = st_model_find(&m->files, name);
+
+    return t || !m->base.count ? t : st_model_find(&m->base, name);
+}
+
+static const struct st_tensor *find_in_layer0(const struct model *m, const char *tensor)
+{
+    char name[300];
+
+    snprintf(name, sizeof name, "%slayers.0.self_attn.%s", m->layout->text, tensor);
+    return st_model_find(&m->files, name);
+}
+
+static bool choose_layout(struct model *m, struct err *e)
+{
+    char name[300];
+
+    for (m->layout = name_layouts; m->layout->text; m->layout++) {
+        snprintf(name, sizeof name, "%sembed_tokens.weight", m->layout->text);
+        if (!m->has_vision == !m->layout->vision && find(m, name)) return true;
+    }
+    return err_set(e, "%s: no tensor ...embed_tokens.weight under a known name: is it a %s model?",
+                   m->dir, m->cfg.family->model_type);
+}
+
+/* Which method the factors are of, by the tensors that are there. */
+static bool find_method(struct model *m, struct err *e)
+{
+    const char *set = m->decoupled ? "kv_proj_text" : "kv_proj";
+    static const char *const downs[] = {"down_kv", "down_k", "down_v"};
+    const struct st_tensor *t[3];
+    int last = -1;
+
+    for (int i = 0; i < 3; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "%s.%s.weight", set, downs[i]);
+        t[i] = find_in_layer0(m, name);
+        if (t[i]) last = i;
+    }
+    m->method = t[0] ? KV_JOINT : t[1] && t[2] ? KV_SPLIT : t[1] ? KV_ONLY_KEY
+                : t[2] ? KV_ONLY_VALUE : KV_NONE;
+    if (last >= 0) {
+        if (t[last]->ndim != 2 || t[last]->dim[0] < 1)
+            return err_set(e, "%s: %s: a matrix is needed", t[last]->file, t[last]->name);
+        m->latent = t[last]->dim[0];
+    }
+    return true;
+}
+
+static bool bad_pairs(const struct model *m, const char *what, struct err *e)
+{
+    return err_set(e, "%s/config.json: mha2mla.rope_pairs: %s; needed is, for each layer and kv head, "
+                      "%lld different pairs in ascending order", m->dir, what,
+                   (long long)(m->rope_dim / 2));
+}
+
+/* rope_pairs [L][G][dr/2], our addition to the section: which pairs stay rotated. */
+static bool read_pairs(struct model *m, const cJSON *list, struct err *e)
+{
+    const struct text_config *c = &m->cfg.text;
+    const cJSON *layer, *head, *pair;
+    int64_t n = 0, kept = m->rope_dim / 2;
+
+    if (cJSON_GetArraySize(list) != c->num_hidden_layers)
+        return bad_pairs(m, "not a list with an entry for each layer", e);
+    cJSON_ArrayForEach(layer, list)
+    {
+        if (cJSON_GetArraySize(layer) != c->num_key_value_heads)
+            return bad_pairs(m, "a layer without an entry for each kv head", e);
+        cJSON_ArrayForEach(head, layer)
+        {
+            int64_t last = -1;
+            if (cJSON_GetArraySize(head) != kept) return bad_pairs(m, "a head with another number", e);
+            cJSON_ArrayForEach(pair, head)
+            {
+                double v = cJSON_IsNumber(pair) ? pair->valuedouble : -1;
+                if (!(v > (double)last && v < (double)(c->head_dim / 2)) || v != (double)(int64_t)v)
+                    return bad_pairs(m, "a number that is no pair, or out of order", e);
+                m->pairs[n++] = (int32_t)(last = (int64_t)v);
+            }
+        }
+    }
+    return true;
+}
+
+/* Without rope_pairs: the strategies that say by themselves which pairs they keep. */
+static bool fixed_pairs(struct model *m, struct err *e)
+{
+    const struct text_config *c = &m->cfg.text;
+    const char *version = m->cfg.mha2mla.partial_rope_version;
+    int64_t half = c->head_dim / 2, kept = m->rope_dim / 2, first = 0, step = 1;
+
+    if (strcmp(version, "low") == 0) {
+        first = half - kept;
+    } else if (strcmp(version, "uniform") == 0) {
+        step = c->head_dim / m->rope_dim;
+        first = m->cfg.mha2mla.uniform_start_point;
+        if (first + (kept - 1) * step >= half)
+            return err_set(e, "%s/config.json: mha2mla.uniform_start_point: too large", m->dir);
+    } else if (strcmp(version, "high") != 0) {
+        return err_set(e, "%s/config.json: mha2mla.rope_pairs: missing; which pairs \"%s\" keeps must be "
+                          "listed (mha2mla.qk_tensor_path is a PyTorch file, which is not read)",
+                       m->dir, version);
+    }
+    for (int64_t h = 0; h < c->num_hidden_layers * c->num_key_value_heads; h++)
+        for (int64_t i = 0; i < kept; i++)
+            m->pairs[h * kept + i] = (int32_t)(first + i * step);
+    return true;
+}
+
+static bool open_pairs(struct model *m, struct err *e)
+{
+    const struct text_config *c = &m->cfg.text;
+    const cJSON *section = cJSON_GetObjectItemCaseSensitive(m->cfg.json, "mha2mla");
+    const cJSON *list = cJSON_GetObjectItemCaseSensitive(section, "rope_pairs");
+    int64_t n = c->num_hidden_layers * c->num_key_value_heads * m->rope_dim / 2;
+
+    m->pairs = mem_new((size_t)n, sizeof *m->pairs, "the kept RoPE pairs", e);
+    if (!m->pairs) return false;
+    return (list ? read_pairs(m, list, e) : fixed_pairs(m, e)) && model_set_query_pairs(m, e);
+}
+
+static bool find_state(struct model *m, struct err *e)
+{
+    m->rope_dim = m->cfg.text.head_dim;
+    if (!find_in_layer0(m, "k_r_proj.weight")) {
+        m->state = ATTN_FULL;
+        return true;
+    }
+    if (!m->cfg.has_mha2mla)
+        return err_set(e, "%s/config.json: mha2mla: missing, but the tensors are a converted model's",
+                       m->dir);
+    m->rope_dim = m->cfg.mha2mla.rope_dim_for_mla;
+    if (m->rope_dim < 2)
+        return err_set(e, "%s/config.json: mha2mla.rope_dim_for_mla: must be 2 or more, found %lld",
+                       m->dir, (long long)m->rope_dim);
+    m->decoupled = find_in_layer0(m, "kv_proj_text.up_k.weight");
+    if (!find_method(m, e)) return false;
+    m->state = m->decoupled || m->method != KV_NONE ? ATTN_MLA : ATTN_PARTIAL;
+    return open_pairs(m, e);
+}
+
+/* A directory of changed tensors says in its config where the others are. */
+static bool open_base(struct model *m, struct err *e)
+{
+    const cJSON *section = cJSON_GetObjectItemCaseSensitive(m->cfg.json, "mha2mla");
+    const cJSON *base = cJSON_GetObjectItemCaseSensitive(section, "base_model");
+
+    if (!base) return true;
+    if (!cJSON_IsString(base))
+        return err_set(e, "%s/config.json: mha2mla.base_model: a directory is needed", m->dir);
+    m->base_dir = mem_strdup(base->valuestring, e);
+    return m->base_dir && st_model_open(&m->base, m->base_dir, e);
+}
+
+static bool shape_error(const struct param *p, const struct st_tensor *t, struct err *e)
+{
+    char want[128] = "", found[128] = "";
+
+    for (int i = 0; i < p->ndim; i++)
+        snprintf(want + strlen(want), sizeof want - strlen(want), "%s%lld", i ? ", " : "",
+                 (long long)p->dim[i]);
+    for (int i = 0; i < t->ndim; i++)
+        snprintf(found + strlen(found), sizeof found - strlen(found), "%s%lld", i ? ", " : "",
+                 (long long)t->dim[i]);
+    return err_set(e, "%s: %s: has shape [%s], config.json asks for [%s]", t->file, t->name, found, want);
+}
+
+static bool load_param(struct param *p, const struct st_tensor *t, struct err *e)
+{
+    static const struct {
+        enum st_dtype file;
+        enum dtype dtype;
+    } usable[] = {{ST_F32, DT_F32}, {ST_BF16, DT_BF16}, {ST_F16, DT_F16}};
+    int64_t width = p->ndim == 1 ? 1 : p->t.cols, count = tensor_count(&p->t);
+    bool same = t->ndim == p->ndim;
+
+    for (int i = 0; same && i < p->ndim; i++)
+        same = t->dim[i] == p->dim[i];
+    if (!same) return shape_error(p, t, e);
+    for (size_t i = 0; t->aligned && i < sizeof usable / sizeof *usable; i++) {
+        if (usable[i].file != t->dtype) continue;
+        p->t.dtype = usable[i].dtype;
+        p->t.data = (char *)(uintptr_t)t->data + (size_t)(p->row0 * width) * dtype_size(p->t.dtype);
+        return true;
+    }
+    return param_alloc(p, e) && st_read_f32(t, (size_t)(p->row0 * width), (size_t)count, p->own, e);
+}
+
+static bool is_used(const struct model *m, const char *name)
+{
+    for (int64_t i = 0; i < m->n_params; i++)
+        if (strcmp(m->params[i].name, name) == 0) return true;
+    for (size_t i = 0; i < sizeof ignored_ends / sizeof *ignored_ends; i++)
+        if (ends_with(name, ignored_ends[i])) return true;
+    return m->cfg.text.tie_word_embeddings && ends_with(name, "lm_head.weight");
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* Names the first tensor that no parameter wants. */
+static bool check_unused(const struct model *m, struct err *e)
+{
+    const char **names = mem_new((size_t)m->n_params, sizeof *names, "parameter names", e);
+    bool ok = names;
+
+    for (int64_t i = 0; ok && i < m->n_params; i++)
+        names[i] = m->params[i].name;
+    if (ok) qsort(names, (size_t)m->n_params, sizeof *names, by_name);
+    for (size_t i = 0; ok && i < m->files.count; i++) {
+        const struct st_tensor *t = m->files.tensors[i];
+        if (bsearch(&t->name, names, (size_t)m->n_params, sizeof *names, by_name)) continue;
+        if (!is_used(m, t->name))
+            ok = err_set(e, "%s: %s: is not used by a model of this config.json", t->file, t->name);
+    }
+    free(names);
+    return ok;
+}
+
+static bool load(struct model *m, struct err *e)
+{
+    if (!params_declare(m, e)) return false;
+    for (int64_t i = 0; i < m->n_params; i++) {
+        struct param *p = &m->params[i];
+        const struct st_tensor *t = find(m, p->name);
+        if (!t) return err_set(e, "%s: tensor %s is missing", m->dir, p->name);
+        if (!load_param(p, t, e)) return false;
+    }
+    return check_unused(m, e);
+}
+
+bool model_open(struct model *m, const char *dir, struct err *e)
+{
+    char *config = file_join(dir, "config.json", e);
+    bool ok;
+
+    memset(m, 0, sizeof *m);
+    m->dir = config ? mem_strdup(dir, e) : NULL;
+    ok = m->dir && hf_config_read(&m->cfg, config, e);
+    free(config);
+    if (ok) {
+        m->has_vision = m->cfg.family->vision;
+        ok = st_model_open(&m->files, dir, e) && open_base(m, e) && choose_layout(m, e) &&
+             find_state(m, e) && load(m, e);
+    }
+    if (!ok) model_close(m);
+    return ok;
+}
+
+/* Vectors of norms start at 1, biases and class tokens as HF does; the rest is normal. */
+static void init_param(struct param *p, double deviation, struct rng *r)
+{
+    bool one = p->ndim == 1 && ends_with(p->name, "weight");
+    bool zero = p->ndim == 1 && ends_with(p->name, "bias");
+
+    for (int64_t i = 0; i < tensor_count(&p->t); i++)
+        p->own[i] = one ? 1 : zero ? 0 : (float)(deviation * rng_normal(r));
+}
+
+bool model_random(struct model *m, struct hf_config *cfg, uint64_t seed, struct err *e)
+{
+    struct rng r;
+    bool ok;
+
+    memset(m, 0, sizeof *m);
+    m->cfg = *cfg;
+    memset(cfg, 0, sizeof *cfg);
+    m->has_vision = m->cfg.family->vision;
+    m->rope_dim = m->cfg.text.head_dim;
+    m->layout = m->has_vision ? &name_layouts[0] : &name_layouts[2];
+    rng_seed(&r, seed, 1);
+    ok = params_declare(m, e);
+    for (int64_t i = 0; ok && i < m->n_params; i++) {
+        ok = param_alloc(&m->params[i], e);
+        if (ok) init_param(&m->params[i], m->cfg.text.initializer_range, &r);
+    }
+    if (!ok) model_close(m);
+    return ok;
+}
+
+void model_close(struct model *m)
+{
+    params_free(m->params, m->n_params);
+    free(m->layers);
+    free(m->vision.layers);
+    free(m->pairs);
+    free(m->q_pairs);
+    free(m->dir);
+    free(m->base_dir);
+    st_model_close(&m->files);
+    st_model_close(&m->base);
+    hf_config_free(&m->cfg);
+    memset(m, 0, sizeof *m);
+}
+
+void model_vision_hash(const struct model *m, char hex[65])
+{
+    struct sha256 s;
+
+    sha256_init(&s);
+    for (int64_t i = 0; i < m->n_params; i++) {
+        const struct param *p = &m->params[i];
+        if (p->kind != PARAM_VISION) continue;
+        sha256_add(&s, p->name, strlen(p->name));
+        sha256_add(&s, p->t.data, (size_t)tensor_count(&p->t) * dtype_size(p->t.dtype));
+    }
+    sha256_add(&s, &m->cfg.vision_feature_layer, sizeof m->cfg.vision_feature_layer);
+    sha256_add(&s, &m->cfg.vision_feature_full, sizeof m->cfg.vision_feature_full);
+    sha256_hex(&s, hex);
+}

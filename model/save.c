@@ -1,0 +1,179 @@
+/* save.c - a model to a Hugging Face directory: streamed tensor by tensor, config.json last, so that
+ * a directory with a config.json is whole. */
+#include "base/file.h"
+#include "base/mem.h"
+#include "model/params.h"
+
+#include <cjson/cJSON.h>
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { STREAM = 1 << 16 }; /* values converted at a time */
+
+static const enum st_dtype file_dtypes[] = {
+    [DT_F32] = ST_F32, [DT_F64] = ST_F64, [DT_BF16] = ST_BF16, [DT_F16] = ST_F16};
+
+/* A tensor of the file: one parameter, or two that are rows of it, one behind the other. */
+struct whole {
+    const struct param *p;
+    int parts;
+    enum st_dtype dtype;
+};
+
+static bool is_changed(const struct param *p, int parts)
+{
+    return p->own || (parts > 1 && p[1].own);
+}
+
+/* Whether p lies in the files of the model that a delta builds on. */
+static bool in_base(const struct model *m, const struct param *p)
+{
+    const struct st_model *base = m->base.count ? &m->base : &m->files;
+
+    for (size_t i = 0; !p->own && i < base->file_count; i++) {
+        const struct file_map *map = &base->files[i].map;
+        if ((const uint8_t *)p->t.data >= map->data && (const uint8_t *)p->t.data < map->data + map->size)
+            return true;
+    }
+    return false;
+}
+
+static int64_t list_tensors(const struct model *m, enum dtype own, bool delta, struct whole *list)
+{
+    int64_t n = 0;
+
+    for (int64_t i = 0; i < m->n_params;) {
+        const struct param *p = &m->params[i];
+        int parts = i + 1 < m->n_params && strcmp(p[1].name, p->name) == 0 ? 2 : 1;
+        bool changed = is_changed(p, parts);
+        if (!delta || !in_base(m, p) || !in_base(m, p + parts - 1))
+            list[n++] = (struct whole){p, parts, changed ? file_dtypes[own] : file_dtypes[p->t.dtype]};
+        i += parts;
+    }
+    return n;
+}
+
+static bool write_part(struct st_writer *w, size_t index, const struct param *p, enum st_dtype dtype,
+                       struct err *e)
+{
+    int64_t count = tensor_count(&p->t);
+    float *buf;
+    bool ok = true;
+
+    if (!p->own && file_dtypes[p->t.dtype] == dtype)
+        return st_write_raw(w, index, p->t.data, (size_t)count * dtype_size(p->t.dtype), e);
+    buf = mem_new(STREAM, sizeof *buf, "writing a model", e);
+    if (!buf) return false;
+    for (int64_t i = 0; ok && i < count; i += STREAM) {
+        int64_t n = count - i < STREAM ? count - i : STREAM;
+        tensor_to_real(&p->t, i, n, buf);
+        ok = st_write_f32(w, index, buf, (size_t)n, e);
+    }
+    free(buf);
+    return ok;
+}
+
+static bool write_tensors(const struct model *m, const char *dir, enum dtype own, bool delta,
+                          struct err *e)
+{
+    struct whole *list = mem_new((size_t)m->n_params, sizeof *list, "tensor list", e);
+    struct st_spec *specs = mem_new((size_t)m->n_params, sizeof *specs, "tensor list", e);
+    struct st_writer w = {0};
+    bool ok = list && specs;
+    int64_t n = ok ? list_tensors(m, own, delta, list) : 0;
+
+    for (int64_t i = 0; ok && i < n; i++) {
+        const struct param *p = list[i].p;
+        specs[i] = (struct st_spec){.name = p->name, .dtype = list[i].dtype, .ndim = p->ndim};
+        memcpy(specs[i].dim, p->dim, sizeof p->dim);
+    }
+    ok = ok && st_write_model_begin(&w, dir, specs, (size_t)n, NULL, 0, e);
+    for (int64_t i = 0; ok && i < n; i++)
+        for (int k = 0; ok && k < list[i].parts; k++)
+            ok = write_part(&w, (size_t)i, list[i].p + k, list[i].dtype, e);
+    if (ok)
+        ok = st_write_end(&w, e);
+    else
+        st_write_abort(&w);
+    free(list);
+    free(specs);
+    return ok;
+}
+
+static const char *const copied[] = {
+    "tokenizer.json",    "tokenizer_config.json",  "special_tokens_map.json",
+    "added_tokens.json", "generation_config.json", "preprocessor_config.json",
+    "processor_config.json", "chat_template.jinja", "chat_template.json", "tokenizer.model",
+    "vocab.json", "merges.txt"};
+
+bool model_copy_files(const char *from, const char *to, struct err *e)
+{
+    for (size_t i = 0; i < sizeof copied / sizeof *copied; i++) {
+        char *src = file_join(from, copied[i], e), *dst = src ? file_join(to, copied[i], e) : NULL;
+        char *text = NULL;
+        size_t len;
+        bool ok = dst;
+        if (ok && file_exists(src) && strcmp(src, dst) != 0)
+            ok = file_read(src, (size_t)1 << 30, &text, &len, e) && file_write(dst, text, len, e);
+        free(text);
+        free(src);
+        free(dst);
+        if (!ok) return false;
+    }
+    return true;
+}
+
+static cJSON *pairs_json(const struct model *m)
+{
+    int64_t L = m->cfg.text.num_hidden_layers, G = m->cfg.text.num_key_value_heads;
+    int64_t kept = m->rope_dim / 2;
+    cJSON *list = cJSON_CreateArray();
+
+    for (int64_t l = 0; l < L; l++) {
+        cJSON *layer = cJSON_CreateArray();
+        for (int64_t g = 0; g < G; g++)
+            cJSON_AddItemToArray(
+                layer, cJSON_CreateIntArray(m->pairs + (l * G + g) * kept, (int)kept));
+        cJSON_AddItemToArray(list, layer);
+    }
+    return list;
+}
+
+static void set_key(cJSON *o, const char *key, cJSON *value)
+{
+    cJSON_DeleteItemFromObjectCaseSensitive(o, key);
+    if (value) cJSON_AddItemToObject(o, key, value);
+}
+
+/* The directory with everything that is no changed tensor. */
+static const char *base_dir(const struct model *m)
+{
+    return m->base_dir ? m->base_dir : m->dir;
+}
+
+static bool write_config(const struct model *m, const char *dir, bool delta, struct err *e)
+{
+    char *path = file_join(dir, "config.json", e);
+    struct hf_config c = {0};
+    cJSON *section;
+    bool ok = path && hf_config_copy(&c, &m->cfg, e);
+
+    if (ok && (section = cJSON_GetObjectItemCaseSensitive(c.json, "mha2mla"))) {
+        if (m->pairs) set_key(section, "rope_pairs", pairs_json(m));
+        set_key(section, "base_model", delta ? cJSON_CreateString(base_dir(m)) : NULL);
+    }
+    ok = ok && hf_config_write(&c, path, e);
+    hf_config_free(&c);
+    free(path);
+    return ok;
+}
+
+bool model_save(const struct model *m, const char *dir, enum dtype own, bool delta, struct err *e)
+{
+    CHECK(!delta || (m->dir && m->cfg.has_mha2mla));
+    if (!file_mkdirs(dir, e)) return false;
+    if (m->dir && !delta && !model_copy_files(base_dir(m), dir, e)) return false;
+    return write_tensors(m, dir, own, delta, e) && write_config(m, dir, delta, e);
+}

@@ -1,0 +1,201 @@
+/* transform.c - FULL -> PARTIAL -> MLA: the same model with its attention's parameters taken apart.
+ * Nothing is approximated here: rows move, and factors that convert/ computed are put in. */
+#include "base/mem.h"
+#include "model/params.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* The parameters of the state before, until the new ones have been filled from them. */
+struct old {
+    struct param *params;
+    int64_t n;
+    struct layer *layers;
+    struct vision_layer *vision_layers;
+};
+
+static void take_over(struct param *to, struct param *from)
+{
+    to->t.data = from->t.data;
+    to->t.dtype = from->t.dtype;
+    to->own = from->own;
+    from->own = NULL;
+}
+
+/* Declares the parameters of the new state; those that go on as they are take their memory along. */
+static bool redeclare(struct model *m, struct old *old, struct err *e)
+{
+    *old = (struct old){m->params, m->n_params, m->layers, m->vision.layers};
+    m->params = NULL;
+    m->layers = NULL;
+    m->vision.layers = NULL;
+    m->n_params = 0;
+    if (!params_declare(m, e)) return false;
+    int64_t k = 0;
+    for (int64_t i = 0; i < m->n_params; i++) { /* both lists have the same order */
+        struct param *p = &m->params[i];
+        int64_t found = k;
+        while (found < old->n && (strcmp(old->params[found].name, p->name) != 0 ||
+                                  old->params[found].row0 != p->row0 ||
+                                  tensor_count(&old->params[found].t) != tensor_count(&p->t)))
+            found++;
+        if (found == old->n) continue;
+        take_over(p, &old->params[found]);
+        k = found + 1;
+    }
+    return true;
+}
+
+static void old_free(struct old *old)
+{
+    params_free(old->params, old->n);
+    free(old->layers);
+    free(old->vision_layers);
+}
+
+/* Gives p memory and fills its rows (elements of a vector) with the rows order[] of `from`. */
+static bool gather(struct param *p, const struct param *from, const int64_t *order, struct err *e)
+{
+    int64_t rows = p->ndim == 1 ? p->t.cols : p->t.rows, width = p->ndim == 1 ? 1 : p->t.cols;
+
+    if (!p->t.data && !param_alloc(p, e)) return false;
+    for (int64_t i = 0; i < rows; i++)
+        tensor_to_real(&from->t, order[i] * width, width, p->own + i * width);
+    return true;
+}
+
+/* The rows of a projection with `heads` heads of dh rows, in the order of ALGORITHM.md section 1: all
+ * heads' kept dims (first half of the pairs, then second), then all heads' other dims. Returns the
+ * number of the former. */
+static int64_t row_order(const int32_t *pairs, int64_t heads, int64_t groups, int64_t dh, int64_t dr,
+                         int64_t *order)
+{
+    int64_t half = dh / 2, kept = dr / 2, n = 0;
+
+    for (int64_t h = 0; h < heads; h++) {
+        const int32_t *keep = pairs + h / (heads / groups) * kept;
+        for (int64_t i = 0; i < dr; i++)
+            order[n++] = h * dh + keep[i % kept] + (i < kept ? 0 : half);
+    }
+    for (int64_t h = 0; h < heads; h++) {
+        const int32_t *keep = pairs + h / (heads / groups) * kept;
+        for (int64_t d = 0; d < dh; d++) {
+            bool rotated = false;
+            for (int64_t i = 0; i < kept; i++)
+                rotated |= keep[i] == d % half;
+            if (!rotated) order[n++] = h * dh + d;
+        }
+    }
+    CHECK(n == heads * dh);
+    return heads * dr;
+}
+
+static bool split_layer(struct model *m, struct attn *now, const struct attn *was,
+                        const int32_t *pairs, int64_t *order, struct err *e)
+{
+    const struct text_config *c = &m->cfg.text;
+    int64_t H = c->num_attention_heads, G = c->num_key_value_heads, dh = c->head_dim;
+    struct kv_set *set = &now->set[TEXT];
+    int64_t cut = row_order(pairs, H, G, dh, m->rope_dim, order);
+
+    for (int i = 0; i < 2; i++) {
+        if (!gather(now->q[i], was->q[0], order + (i ? cut : 0), e)) return false;
+        if (was->q_b[0] && !gather(now->q_b[i], was->q_b[0], order + (i ? cut : 0), e)) return false;
+    }
+    cut = row_order(pairs, G, G, dh, m->rope_dim, order);
+    if (!gather(now->k, was->k, order, e) || !gather(set->up_k, was->k, order + cut, e)) return false;
+    if (was->k_b && (!gather(now->k_b, was->k_b, order, e) ||
+                     !gather(set->up_k_b, was->k_b, order + cut, e)))
+        return false;
+    take_over(set->up_v, was->v);
+    if (was->v_b) take_over(set->up_v_b, was->v_b);
+    return true;
+}
+
+bool model_set_query_pairs(struct model *m, struct err *e)
+{
+    int64_t L = m->cfg.text.num_hidden_layers, H = m->cfg.text.num_attention_heads;
+    int64_t G = m->cfg.text.num_key_value_heads, kept = m->rope_dim / 2;
+
+    m->q_pairs = mem_new((size_t)(L * H * kept), sizeof *m->q_pairs, "the queries' RoPE pairs", e);
+    if (!m->q_pairs) return false;
+    for (int64_t l = 0; l < L; l++)
+        for (int64_t h = 0; h < H; h++)
+            memcpy(m->q_pairs + (l * H + h) * kept, m->pairs + (l * G + h / (H / G)) * kept,
+                   (size_t)kept * sizeof *m->pairs);
+    return true;
+}
+
+bool model_to_partial(struct model *m, const int32_t *pairs, int64_t rope_dim, struct err *e)
+{
+    const struct text_config *c = &m->cfg.text;
+    int64_t L = c->num_hidden_layers, per_layer = c->num_key_value_heads * rope_dim / 2;
+    struct old old = {0};
+    int64_t *order;
+    bool ok = true;
+
+    CHECK(m->state == ATTN_FULL && rope_dim % 2 == 0 && 0 < rope_dim && rope_dim <= c->head_dim);
+    m->pairs = mem_new((size_t)(L * per_layer), sizeof *m->pairs, "the kept RoPE pairs", e);
+    order = mem_new((size_t)(c->num_attention_heads * c->head_dim), sizeof *order, "row order", e);
+    if (!m->pairs || !order) {
+        free(order);
+        return false;
+    }
+    memcpy(m->pairs, pairs, (size_t)(L * per_layer) * sizeof *pairs);
+    m->state = ATTN_PARTIAL;
+    m->rope_dim = rope_dim;
+    ok = model_set_query_pairs(m, e) && redeclare(m, &old, e);
+    for (int64_t l = 0; ok && l < L; l++)
+        ok = split_layer(m, &m->layers[l].attn, &old.layers[l].attn, pairs + l * per_layer, order, e);
+    old_free(&old);
+    free(order);
+    return ok;
+}
+
+/* Both meet a p that took memory over where name and size happen to be the old ones. */
+static bool put(struct param *p, const float *values, struct err *e)
+{
+    free(p->own);
+    if (!param_alloc(p, e)) return false;
+    memcpy(p->own, values, (size_t)tensor_count(&p->t) * sizeof *values);
+    return true;
+}
+
+static bool copy_of(struct param *p, const struct param *from, struct err *e)
+{
+    if (p->t.data) return true;
+    if (!param_alloc(p, e)) return false;
+    tensor_to_real(&from->t, 0, tensor_count(&from->t), p->own);
+    return true;
+}
+
+static bool fill_set(struct kv_set *now, const struct kv_set *was, const struct kv_method_info *how,
+                     const struct factors *f, struct err *e)
+{
+    if (how->key && !put(now->down[0], f->down[0], e)) return false;
+    if (how->value && !how->joint && !put(now->down[1], f->down[1], e)) return false;
+    if (!(how->key ? put(now->up_k, f->up_k, e) : copy_of(now->up_k, was->up_k, e))) return false;
+    if (!(how->value ? put(now->up_v, f->up_v, e) : copy_of(now->up_v, was->up_v, e))) return false;
+    if (!was->up_k_b) return true;
+    return copy_of(now->up_k_b, was->up_k_b, e) && copy_of(now->up_v_b, was->up_v_b, e);
+}
+
+bool model_to_mla(struct model *m, enum kv_method method, bool decoupled, int64_t latent,
+                  const struct factors (*factors)[MODALITIES], struct err *e)
+{
+    struct old old = {0};
+    bool ok;
+
+    CHECK(m->state == ATTN_PARTIAL && latent > 0);
+    m->state = ATTN_MLA;
+    m->method = method;
+    m->decoupled = decoupled;
+    m->latent = latent;
+    ok = redeclare(m, &old, e);
+    for (int64_t l = 0; ok && l < m->cfg.text.num_hidden_layers; l++)
+        for (int s = 0; ok && s < model_sets(m); s++)
+            ok = fill_set(&m->layers[l].attn.set[s], &old.layers[l].attn.set[TEXT],
+                          &kv_methods[method], &factors[l][s], e);
+    old_free(&old);
+    return ok;
+}

@@ -1,0 +1,33 @@
+/* adamw.h - AdamW (Loshchilov and Hutter, arXiv 1711.05101) as torch.optim.AdamW computes it, and
+ * clipping by the global norm. */
+#ifndef OPTIM_ADAMW_H
+#define OPTIM_ADAMW_H
+
+#include "autograd/tensor.h"
+#include "base/err.h"
+
+struct adamw_slot {
+    struct tensor *param; /* fp32, with its gradient; borrowed */
+    float *m, *v;         /* [count] */
+};
+
+struct adamw {
+    double beta1, beta2, eps, weight_decay;
+    int64_t step; /* done so far */
+    struct adamw_slot *slots;
+    int64_t n;
+};
+
+/* State for n parameters, zeroed. On failure *o is zeroed. */
+bool adamw_init(struct adamw *o, struct tensor *const params[], int64_t n, struct err *e);
+void adamw_free(struct adamw *o); /* fine on a zeroed struct */
+
+/* The norm of all gradients as one vector, summed in double in a fixed order. */
+double adamw_grad_norm(const struct adamw *o);
+
+/* One step with the gradients times grad_scale (the clipping factor), which are zeroed after it:
+ *     m = b1 m + (1-b1) g, v = b2 v + (1-b2) g^2,
+ *     p -= lr wd p + lr (m / (1-b1^t)) / (sqrt(v / (1-b2^t)) + eps). */
+void adamw_step(struct adamw *o, double lr, double grad_scale);
+
+#endif

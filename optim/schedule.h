@@ -1,0 +1,21 @@
+/* schedule.h - the learning rate by step. */
+#ifndef OPTIM_SCHEDULE_H
+#define OPTIM_SCHEDULE_H
+
+#include <stdint.h>
+
+enum decay_style { DECAY_1_SQRT, DECAY_LINEAR, DECAY_COSINE };
+
+/* Linear warm-up over int(warmup * steps) steps, the peak, and over the last int(decay * steps) a
+ * decay to min_lr. As the published training's scheduler it counts steps from 0 and warms up from
+ * 0: where there is a warm-up, the first step has rate 0. */
+struct schedule {
+    double peak, min_lr, warmup, decay; /* warmup and decay: shares of all steps, 0..1 */
+    enum decay_style style;
+    int64_t steps;
+};
+
+/* The rate of step 0 <= step < steps. */
+double schedule_lr(const struct schedule *s, int64_t step);
+
+#endif

@@ -1,0 +1,262 @@
+/* test_processor.c - CLIP's image processor against transformers' CLIPImageProcessorPil
+ * (tests/data/image/make_golden.py), and its config file. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/mem.h"
+#include "data/processor.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define DIR_GOLDEN "tests/data/image/"
+
+static char tmp_dir[512], own[600], shared[600];
+
+static int make_tmp(void **state)
+{
+    const char *base = getenv("TMPDIR");
+
+    (void)state;
+    snprintf(tmp_dir, sizeof tmp_dir, "%s/test_processor.XXXXXX", base ? base : "/tmp");
+    if (!mkdtemp(tmp_dir)) return -1;
+    snprintf(own, sizeof own, "%s/preprocessor_config.json", tmp_dir);
+    snprintf(shared, sizeof shared, "%s/processor_config.json", tmp_dir);
+    return 0;
+}
+
+static int remove_tmp(void **state)
+{
+    (void)state;
+    unlink(own);
+    unlink(shared);
+    return rmdir(tmp_dir);
+}
+
+static void hex_of(const void *data, size_t len, char hex[65])
+{
+    struct sha256 s;
+
+    sha256_init(&s);
+    sha256_add(&s, data, len);
+    sha256_hex(&s, hex);
+}
+
+/* The 8-bit stage is what comes out without rescaling and normalising. */
+static void assert_8_bit(const struct processor *p, const struct image *img, const char *want,
+                         const char *what)
+{
+    struct processor plain = *p;
+    size_t n = (size_t)(3 * p->height * p->width);
+    struct err e = {0};
+    float *px = mem_new(n, sizeof *px, "pixels", &e);
+    uint8_t *bytes = mem_new(n, 1, "bytes", &e);
+    char hex[65];
+
+    plain.do_rescale = plain.do_normalize = false;
+    assert_true(processor_run(&plain, img, px, &e));
+    for (size_t i = 0; i < n; i++)
+        bytes[i] = (uint8_t)px[i];
+    hex_of(bytes, n, hex);
+    if (strcmp(hex, want) != 0) fail_msg("%s: 8-bit stage differs", what);
+    free(px);
+    free(bytes);
+}
+
+static void test_golden(void **state)
+{
+    char config[60], name[60], path[200], u8[65], f32[65], hex[65], what[200];
+    FILE *list = fopen(DIR_GOLDEN "processor.txt", "r");
+    struct processor p;
+    struct image img;
+    struct err e = {0};
+    int n = 0;
+
+    (void)state;
+    assert_non_null(list);
+    while (fscanf(list, "%59s %59s %64s %64s", config, name, u8, f32) == 4) {
+        size_t len;
+        float *px;
+
+        snprintf(what, sizeof what, "%s on %s", config, name);
+        snprintf(path, sizeof path, DIR_GOLDEN "processor/%s", config);
+        if (!processor_load(&p, path, &e)) fail_msg("%s", e.msg);
+        snprintf(path, sizeof path, DIR_GOLDEN "%s", name);
+        if (!image_read(&img, path, &e)) fail_msg("%s", e.msg);
+        assert_true(image_flatten(&img, ALPHA_DROP, &e));
+        assert_8_bit(&p, &img, u8, what);
+        len = (size_t)(3 * p.height * p.width) * sizeof *px;
+        px = mem_new(len, 1, "pixels", &e);
+        assert_true(processor_run(&p, &img, px, &e));
+        hex_of(px, len, hex);
+        if (strcmp(hex, f32) != 0) fail_msg("%s: float stage differs", what);
+        free(px);
+        image_free(&img);
+        n++;
+    }
+    fclose(list);
+    assert_in_range(n, 100, 10000);
+}
+
+static void write_config(const char *path, const char *text)
+{
+    struct err e = {0};
+
+    assert_true(file_write(path, text, strlen(text), &e));
+}
+
+/* What describe says after a save and a load is what it said before, and differs between configs.
+ */
+static void test_round_trip(void **state)
+{
+    static const char *const configs[] = {"llava",     "small",      "odd_crop",
+                                          "big_crop",  "fixed",      "fixed_crop",
+                                          "crop_only", "no_rescale", "no_norm"};
+    enum { N = sizeof configs / sizeof configs[0] };
+    char lines[N][512], back[512], path[200];
+    struct processor p, q;
+    struct err e = {0};
+
+    (void)state;
+    for (int i = 0; i < N; i++) {
+        snprintf(path, sizeof path, DIR_GOLDEN "processor/%s", configs[i]);
+        assert_true(processor_load(&p, path, &e));
+        processor_describe(&p, lines[i], sizeof lines[i]);
+        assert_true(processor_save(&p, tmp_dir, &e));
+        assert_true(processor_load(&q, tmp_dir, &e));
+        processor_describe(&q, back, sizeof back);
+        assert_string_equal(back, lines[i]);
+        for (int k = 0; k < i; k++)
+            assert_string_not_equal(lines[i], lines[k]);
+    }
+    assert_string_equal(lines[0], "clip resize=shortest:336:bicubic crop=336x336 "
+                                  "rescale=0.0039215686274509803 normalize="
+                                  "0.48145465999999998,0.4578275,0.40821073000000002/"
+                                  "0.26862954,0.26130258000000001,0.27577710999999999");
+    processor_default(&p);
+    assert_false(processor_save(&p, "/nonexistent", &e));
+    unlink(own);
+}
+
+/* The file of LLaVA-1.5, the older form with plain numbers, and the form inside of
+ * processor_config.json all say the same. */
+static void test_forms(void **state)
+{
+    static const char llava[] =
+        "{\"_valid_processor_keys\": [\"images\"], \"crop_size\": {\"height\": 336, \"width\": "
+        "336},"
+        " \"do_center_crop\": true, \"do_convert_rgb\": true, \"do_normalize\": true,"
+        " \"do_rescale\": true, \"do_resize\": true, \"do_pad\": false, \"pad_size\": null,"
+        " \"image_mean\": [0.48145466, 0.4578275, 0.40821073],"
+        " \"image_processor_type\": \"CLIPImageProcessor\","
+        " \"image_std\": [0.26862954, 0.26130258, 0.27577711],"
+        " \"processor_class\": \"LlavaProcessor\", \"resample\": 3,"
+        " \"rescale_factor\": 0.00392156862745098, \"size\": {\"shortest_edge\": 336}}";
+    struct processor p;
+    struct err e = {0};
+    char want[512], got[512], nested[1500];
+
+    (void)state;
+    write_config(own, llava);
+    if (!processor_load(&p, tmp_dir, &e)) fail_msg("%s", e.msg);
+    assert_int_equal(p.height, 336);
+    assert_int_equal(p.width, 336);
+    processor_describe(&p, want, sizeof want);
+
+    write_config(own, "{\"feature_extractor_type\": \"CLIPFeatureExtractor\", \"size\": 336, "
+                      "\"crop_size\": 336}");
+    assert_true(processor_load(&p, tmp_dir, &e));
+    processor_describe(&p, got, sizeof got);
+    assert_string_equal(got, want);
+
+    unlink(own);
+    snprintf(nested, sizeof nested, "{\"patch_size\": 14, \"image_processor\": %s}", llava);
+    write_config(shared, nested);
+    if (!processor_load(&p, tmp_dir, &e)) fail_msg("%s", e.msg);
+    processor_describe(&p, got, sizeof got);
+    assert_string_equal(got, want);
+    unlink(shared);
+}
+
+static void test_refused(void **state)
+{
+    static const struct {
+        const char *text, *want;
+    } cases[] = {
+        {"{\n\"size\": 3,\n", ":2: not valid JSON"},
+        {"[1]", "an object"},
+        {"{\"do_resize\": 1}", "do_resize: true or false"},
+        {"{\"resample\": 0}", "resample: 1 (lanczos), 2 (bilinear) and 3 (bicubic)"},
+        {"{\"size\": {\"longest_edge\": 5, \"shortest_edge\": 5}}", "size: \"shortest_edge\""},
+        {"{\"size\": {\"height\": 5}}", "size: only \"height\" and \"width\""},
+        {"{\"size\": {\"max_height\": 5, \"max_width\": 5}}", "size: height: a number"},
+        {"{\"size\": -3}", "size: shortest edge: -3, a whole number from 1 to 8192"},
+        {"{\"crop_size\": 1e300}", "crop_size: side: 1e+300"},
+        {"{\"crop_size\": {\"height\": 2.5, \"width\": 3}}", "crop_size: height: 2.5"},
+        {"{\"image_mean\": [1, 2]}", "image_mean: a list of three"},
+        {"{\"image_std\": [1, 0, 1]}", "no std of 0"},
+        {"{\"rescale_factor\": \"x\"}", "rescale_factor: a number"},
+        {"{\"do_pad\": true}", "do_pad: this setting is not supported"},
+        {"{\"image_grid_pinpoints\": [[336, 672]]}", "image_grid_pinpoints: this setting"},
+        {"{\"image_processor_type\": \"Qwen2VLImageProcessor\"}", "Qwen2VLImageProcessor is not"},
+        {"{\"data_format\": \"channels_last\"}", "data_format: only"},
+        {"{\"do_center_crop\": false}", "different sizes"},
+    };
+    struct processor p;
+    struct err e = {0};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        write_config(own, cases[i].text);
+        if (processor_load(&p, tmp_dir, &e)) fail_msg("accepted: %s", cases[i].text);
+        assert_non_null(strstr(e.msg, own));
+        if (!strstr(e.msg, cases[i].want)) fail_msg("\"%s\" lacks \"%s\"", e.msg, cases[i].want);
+    }
+    unlink(own);
+    assert_false(processor_load(&p, tmp_dir, &e));
+    assert_non_null(strstr(e.msg, own));
+    write_config(shared, "{}");
+    assert_false(processor_load(&p, tmp_dir, &e));
+    assert_non_null(strstr(e.msg, "no \"image_processor\""));
+    unlink(shared);
+}
+
+/* 1 x 5000 pixels to a shorter side of 8192 would be 8192 x 40,960,000: only the crop is made. */
+static void test_extreme_shape(void **state)
+{
+    struct processor p;
+    struct image img;
+    struct err e = {0};
+    float px[3 * 4 * 4];
+
+    (void)state;
+    processor_default(&p);
+    p.size_h = p.size_w = 8192;
+    p.crop_h = p.crop_w = 4;
+    p.do_normalize = p.do_rescale = false;
+    assert_true(processor_check(&p, &e));
+    assert_true(image_new(&img, 1, 5000, 3, &e));
+    memset(img.px, 200, 15000);
+    if (!processor_run(&p, &img, px, &e)) fail_msg("%s", e.msg);
+    for (size_t i = 0; i < sizeof px / sizeof px[0]; i++)
+        assert_true(px[i] >= 200 && px[i] <= 200);
+    image_free(&img);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_golden),        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_forms),         cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_extreme_shape),
+    };
+
+    return cmocka_run_group_tests_name("processor", tests, make_tmp, remove_tmp);
+}

@@ -1,0 +1,707 @@
+/* test_rank.c - RoPE-pair rankings against a naive definition in double, row orders against golden
+ * ones made with boolean masks (tests/data/convert/make_golden.py), and rank files, good and bad.
+ */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "base/file.h"
+#include "base/rng.h"
+#include "convert/rank.h"
+#include "convert/rankfile.h"
+
+#include <hdf5.h>
+#include <math.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { MAXT = 48 };
+
+/* A random sample: image tokens first, then text, with RoPE angles of base 10000. */
+struct sample {
+    float *q, *k, *cos, *sin;
+    uint8_t modality[MAXT];
+    struct rank_sample view;
+};
+
+static void sample_make(struct sample *s, const struct rank_dims *n, int64_t T, int64_t images,
+                        double size, uint64_t seed)
+{
+    const int64_t P = n->dh / 2;
+    struct rng r;
+
+    rng_seed(&r, seed, 0);
+    s->q = malloc((size_t)(T * n->H * n->dh) * sizeof(float));
+    s->k = malloc((size_t)(T * n->G * n->dh) * sizeof(float));
+    s->cos = malloc((size_t)(T * P) * sizeof(float));
+    s->sin = malloc((size_t)(T * P) * sizeof(float));
+    for (int64_t j = 0; j < T * n->H * n->dh; j++)
+        s->q[j] = (float)(size * rng_normal(&r));
+    for (int64_t j = 0; j < T * n->G * n->dh; j++)
+        s->k[j] = (float)(size * rng_normal(&r));
+    for (int64_t t = 0; t < T; t++) {
+        s->modality[t] = t < images;
+        for (int64_t i = 0; i < P; i++) {
+            const double angle = (double)t * pow(10000, -(double)i / (double)P);
+            s->cos[t * P + i] = (float)cos(angle);
+            s->sin[t * P + i] = (float)sin(angle);
+        }
+    }
+    s->view = (struct rank_sample){s->q, s->k, s->cos, s->sin, s->modality, T};
+}
+
+static void sample_free(struct sample *s)
+{
+    free(s->q);
+    free(s->k);
+    free(s->cos);
+    free(s->sin);
+}
+
+/* The contribution of pair i of query t, head h to the logit of key u; rotated or not. */
+static double pair_dot(const struct sample *s, const struct rank_dims *n, int64_t h, int64_t t,
+                       int64_t u, int64_t i, bool rotated)
+{
+    const int64_t P = n->dh / 2, g = h / (n->H / n->G);
+    const float *q = s->q + (t * n->H + h) * n->dh, *k = s->k + (u * n->G + g) * n->dh;
+    const double ct = s->cos[t * P + i], st = s->sin[t * P + i];
+    const double cu = s->cos[u * P + i], su = s->sin[u * P + i];
+    const double qa = q[i], qb = q[P + i], ka = k[i], kb = k[P + i];
+
+    if (!rotated) return qa * ka + qb * kb;
+    return (qa * ct - qb * st) * (ka * cu - kb * su) + (qb * ct + qa * st) * (kb * cu + ka * su);
+}
+
+static void softmax(double *p, const double *s, int64_t n)
+{
+    double top = s[0], z = 0;
+
+    for (int64_t j = 0; j < n; j++)
+        top = fmax(top, s[j]);
+    for (int64_t j = 0; j < n; j++)
+        z += p[j] = exp(s[j] - top);
+    for (int64_t j = 0; j < n; j++)
+        p[j] /= z;
+}
+
+/* The definition, as it stands: both distributions in full, KL = sum p log(p / p_i). */
+static double naive_kl(const struct sample *s, const struct rank_dims *n, int64_t h, int64_t t,
+                       int64_t pair, bool mask)
+{
+    double full[MAXT] = {0}, changed[MAXT] = {0}, p[MAXT], pi[MAXT], kl = 0;
+
+    for (int64_t u = 0; u <= t; u++) {
+        for (int64_t i = 0; i < n->dh / 2; i++) {
+            const double rotated = pair_dot(s, n, h, t, u, i, true);
+            full[u] += rotated;
+            if (i != pair)
+                changed[u] += rotated;
+            else if (!mask)
+                changed[u] += pair_dot(s, n, h, t, u, i, false);
+        }
+        full[u] /= sqrt((double)n->dh);
+        changed[u] /= sqrt((double)n->dh);
+    }
+    softmax(p, full, t + 1);
+    softmax(pi, changed, t + 1);
+    for (int64_t u = 0; u <= t; u++)
+        if (p[u] > 0) kl += p[u] * log(p[u] / pi[u]);
+    return kl;
+}
+
+/* Score of (g, pair) over `count` samples, every query. */
+static double naive_score(const struct sample *s, int count, const struct rank_dims *n, int64_t g,
+                          int64_t pair, bool mask)
+{
+    double sum[2] = {0, 0}, queries[2] = {0, 0}, score = 0;
+
+    for (int c = 0; c < count; c++)
+        for (int64_t t = 0; t < s[c].view.T; t++) {
+            queries[s[c].modality[t]] += 1;
+            for (int64_t h = g * (n->H / n->G); h < (g + 1) * (n->H / n->G); h++)
+                sum[s[c].modality[t]] += naive_kl(&s[c], n, h, t, pair, mask);
+        }
+    for (int m = 0; m < 2; m++)
+        if (queries[m] > 0) score += sum[m] / queries[m] / ((queries[0] > 0) + (queries[1] > 0));
+    return score;
+}
+
+static void run(enum rank_strategy st, const struct rank_dims *n, int64_t max_queries,
+                const struct sample *s, int count, int32_t *rank, double *scores)
+{
+    struct err e;
+    struct rank_acc *a = rank_acc_new(st, n, max_queries, &e);
+
+    assert_non_null(a);
+    for (int c = 0; c < count; c++)
+        for (int64_t l = 0; l < n->L; l++)
+            assert_true(rank_acc_add(a, l, &s[c].view, &e));
+    assert_true(rank_acc_finish(a, rank, scores, &e));
+    rank_acc_free(a);
+}
+
+/* size: of the queries' and keys' elements. Logits grow with its square, and fp32's absolute error
+ * in the small difference of two logits with them. */
+static void compare_with_naive(enum rank_strategy st, const struct rank_dims *n,
+                               const struct sample *s, int count, double size)
+{
+    const int64_t P = n->dh / 2;
+    int32_t rank[64];
+    double scores[64];
+
+    run(st, n, 0, s, count, rank, scores);
+    for (int64_t g = 0; g < n->G; g++)
+        for (int64_t i = 0; i < P; i++) {
+            const double want = naive_score(s, count, n, g, i, st == RANK_MKL_MASK);
+            assert_true(fabs(scores[g * P + i] - want) <= 2e-5 * want + 1e-8 * size * size);
+            assert_in_range(rank[g * P + i], 0, P - 1);
+            for (int64_t j = 0; j < P; j++)
+                if (scores[g * P + i] > scores[g * P + j])
+                    assert_true(rank[g * P + i] < rank[g * P + j]);
+        }
+}
+
+static void test_mkl_is_the_definition(void **state)
+{
+    const struct rank_dims n = {1, 4, 2, 16};
+    const double sizes[] = {0.3, 1, 6, 40}; /* from flat attention to logits in the hundreds */
+    struct sample s[2];
+
+    (void)state;
+    for (int j = 0; j < 4; j++) {
+        sample_make(&s[0], &n, 45, 20, sizes[j], 1);
+        sample_make(&s[1], &n, 17, 3, sizes[j], 2);
+        compare_with_naive(RANK_MKL, &n, s, 2, sizes[j]);
+        compare_with_naive(RANK_MKL_MASK, &n, s, 2, sizes[j]);
+        sample_free(&s[0]);
+        sample_free(&s[1]);
+    }
+}
+
+static void test_one_modality_counts_alone(void **state)
+{
+    const struct rank_dims n = {1, 2, 1, 8};
+    struct sample s;
+
+    (void)state;
+    for (int64_t images = 0; images <= 12; images += 12) {
+        sample_make(&s, &n, 12, images, 1, 3);
+        compare_with_naive(RANK_MKL, &n, &s, 1, 1);
+        sample_free(&s);
+    }
+}
+
+/* 30 image queries that do not care about position against 2 text queries that do: the text's mean
+ * must count as much as the image's. */
+static void test_modalities_weigh_the_same(void **state)
+{
+    const struct rank_dims n = {1, 1, 1, 8};
+    struct sample s;
+    int32_t rank[4];
+    double scores[4], text = 0;
+
+    (void)state;
+    sample_make(&s, &n, 32, 30, 1, 4);
+    memset(s.q, 0, 30 * 8 * sizeof(float));
+    run(RANK_MKL, &n, 0, &s, 1, rank, scores);
+    for (int64_t t = 30; t < 32; t++)
+        text += naive_kl(&s, &n, 0, t, 0, false) / 2;
+    assert_true(text > 1e-3);
+    assert_true(fabs(scores[0] - text / 2) < 1e-4 * text);
+    sample_free(&s);
+}
+
+/* Only pair 5 of kv head 1 has queries and keys of any size, all alike: without rotation its logits
+ * are flat, so it alone tells positions apart. */
+static void test_the_positional_pair_ranks_first(void **state)
+{
+    const struct rank_dims n = {2, 4, 2, 16};
+    const enum rank_strategy all[] = {RANK_MKL, RANK_MKL_MASK, RANK_2NORM};
+    const int64_t P = 8, T = 40;
+    struct sample s;
+    int32_t rank[2 * 2 * 8];
+
+    (void)state;
+    sample_make(&s, &n, T, 20, 1e-3, 5);
+    for (int64_t t = 0; t < T; t++) {
+        s.q[(t * 4 + 2) * 16 + 5] = s.q[(t * 4 + 3) * 16 + 5] = 8;
+        s.k[(t * 2 + 1) * 16 + 5] = 8;
+    }
+    for (int j = 0; j < 3; j++) {
+        run(all[j], &n, 0, &s, 1, rank, NULL);
+        assert_int_equal(rank[0 * 2 * P + P + 5], 0);
+        assert_int_equal(rank[1 * 2 * P + P + 5], 0);
+    }
+    sample_free(&s);
+}
+
+static void test_2norm(void **state)
+{
+    const struct rank_dims n = {1, 4, 2, 8};
+    const int64_t P = 4;
+    struct sample s[2];
+    int32_t rank[8];
+    double scores[8];
+
+    (void)state;
+    sample_make(&s[0], &n, 20, 5, 1, 6);
+    sample_make(&s[1], &n, 7, 7, 2, 7);
+    run(RANK_2NORM, &n, 0, s, 2, rank, scores);
+    for (int64_t h2 = 0; h2 < n.G; h2++)
+        for (int64_t i = 0; i < P; i++) {
+            double want = 0, k = 0;
+            for (int c = 0; c < 2; c++)
+                for (int64_t t = 0; t < s[c].view.T; t++)
+                    k += hypot(s[c].k[(t * 2 + h2) * 8 + i], s[c].k[(t * 2 + h2) * 8 + 4 + i]) /
+                         (double)s[c].view.T / 2;
+            for (int64_t h = 2 * h2; h < 2 * h2 + 2; h++) {
+                double q = 0;
+                for (int c = 0; c < 2; c++)
+                    for (int64_t t = 0; t < s[c].view.T; t++)
+                        q += hypot(s[c].q[(t * 4 + h) * 8 + i], s[c].q[(t * 4 + h) * 8 + 4 + i]) /
+                             (double)s[c].view.T / 2;
+                want += q * k;
+            }
+            assert_true(fabs(scores[h2 * P + i] - want) < 1e-6 * want);
+        }
+    sample_free(&s[0]);
+    sample_free(&s[1]);
+}
+
+/* Without queries every score is 0: ranks must be the pair indices. */
+static void test_ties_go_by_index(void **state)
+{
+    const struct rank_dims n = {1, 2, 1, 12};
+    const enum rank_strategy all[] = {RANK_MKL, RANK_MKL_MASK, RANK_2NORM};
+    struct sample s;
+    int32_t rank[6];
+
+    (void)state;
+    sample_make(&s, &n, 9, 4, 1, 8);
+    memset(s.q, 0, 9 * 2 * 12 * sizeof(float));
+    for (int j = 0; j < 3; j++) {
+        run(all[j], &n, 0, &s, 1, rank, NULL);
+        for (int i = 0; i < 6; i++)
+            assert_int_equal(rank[i], i);
+    }
+    sample_free(&s);
+}
+
+static void test_threads_do_not_matter(void **state)
+{
+    const struct rank_dims n = {1, 4, 2, 16};
+    const int threads = omp_get_max_threads();
+    struct sample s;
+    int32_t rank[2][16];
+    double scores[2][16];
+
+    (void)state;
+    sample_make(&s, &n, 48, 30, 1, 9);
+    for (int j = 0; j < 2; j++) {
+        omp_set_num_threads(j == 0 ? 1 : 3);
+        run(RANK_MKL, &n, 0, &s, 1, rank[j], scores[j]);
+    }
+    omp_set_num_threads(threads);
+    assert_memory_equal(scores[0], scores[1], sizeof scores[0]);
+    sample_free(&s);
+}
+
+/* max_queries 3 of 10 tokens looks at positions 2, 5 and 9. */
+static void test_max_queries(void **state)
+{
+    const struct rank_dims n = {1, 1, 1, 8};
+    struct sample s;
+    int32_t rank[4];
+    double scores[4];
+
+    (void)state;
+    sample_make(&s, &n, 10, 0, 1, 10);
+    run(RANK_MKL, &n, 3, &s, 1, rank, scores);
+    for (int64_t i = 0; i < 4; i++) {
+        const double want = (naive_kl(&s, &n, 0, 2, i, false) + naive_kl(&s, &n, 0, 5, i, false) +
+                             naive_kl(&s, &n, 0, 9, i, false)) /
+                            3;
+        assert_true(fabs(scores[i] - want) < 1e-5 * want + 1e-9);
+    }
+    sample_free(&s);
+}
+
+/* Two accumulators added up through rank_acc_state are one that saw both samples. */
+static void test_state_adds_up(void **state)
+{
+    const struct rank_dims n = {2, 2, 1, 8};
+    struct sample s[2];
+    struct rank_acc *a[2];
+    int32_t rank[8];
+    double together[8], merged[8];
+    size_t len = 0, len2 = 0;
+    struct err e;
+
+    (void)state;
+    for (int c = 0; c < 2; c++) {
+        sample_make(&s[c], &n, 14 + c, 5, 1, (uint64_t)(11 + c));
+        a[c] = rank_acc_new(RANK_MKL, &n, 0, &e);
+        for (int64_t l = 0; l < 2; l++)
+            assert_true(rank_acc_add(a[c], l, &s[c].view, &e));
+    }
+    run(RANK_MKL, &n, 0, s, 2, rank, together);
+    double *x = rank_acc_state(a[0], &len), *y = rank_acc_state(a[1], &len2);
+    assert_int_equal(len, len2);
+    for (size_t j = 0; j < len; j++)
+        x[j] += y[j];
+    assert_true(rank_acc_finish(a[0], rank, merged, &e));
+    assert_memory_equal(together, merged, sizeof merged);
+    for (int c = 0; c < 2; c++) {
+        rank_acc_free(a[c]);
+        sample_free(&s[c]);
+    }
+}
+
+static void test_bad_input_is_named(void **state)
+{
+    const struct rank_dims n = {2, 2, 1, 8};
+    const enum rank_strategy all[] = {RANK_MKL, RANK_2NORM};
+    const float bad[] = {NAN, INFINITY};
+    struct sample s;
+    int32_t rank[8];
+    struct err e;
+
+    (void)state;
+    for (int j = 0; j < 4; j++) {
+        struct rank_acc *a = rank_acc_new(all[j / 2], &n, 0, &e);
+        sample_make(&s, &n, 9, 4, 1, 13);
+        assert_true(rank_acc_add(a, 0, &s.view, &e));
+        assert_false(rank_acc_finish(a, rank, NULL, &e));
+        assert_non_null(strstr(e.msg, "layer 1"));
+        s.k[3] = bad[j % 2];
+        assert_false(rank_acc_add(a, 1, &s.view, &e));
+        assert_non_null(strstr(e.msg, "layer 1"));
+        assert_non_null(strstr(e.msg, "not finite"));
+        s.k[3] = 0; /* the refused sample left nothing behind */
+        assert_true(rank_acc_add(a, 1, &s.view, &e));
+        assert_true(rank_acc_finish(a, rank, NULL, &e));
+        rank_acc_free(a);
+        sample_free(&s);
+    }
+}
+
+static void test_names_and_limits(void **state)
+{
+    static const char *const names[] = {"high", "low",      "uniform", "2-norm",
+                                        "mkl",  "mkl-mask", "file"};
+    const struct rank_dims n = {1, 4, 2, 16};
+    const struct {
+        struct rank_dims n;
+        int64_t rope_dim;
+    } bad[] = {{{1, 3, 2, 16}, 4}, {{0, 4, 2, 16}, 4},  {{1, 4, 2, 15}, 4},
+               {{1, 4, 2, 16}, 0}, {{1, 4, 2, 16}, 18}, {{1, 4, 2, 16}, 5}};
+    enum rank_strategy s;
+    int32_t rank[16];
+    struct err e;
+
+    (void)state;
+    for (int j = 0; j < 7; j++) {
+        assert_true(rank_strategy_parse(&s, names[j], &e));
+        assert_string_equal(rank_strategy_name(s), names[j]);
+        assert_int_equal(rank_strategy_kind(s), j < 3   ? RANK_KIND_FIXED
+                                                : j < 6 ? RANK_KIND_MEASURED
+                                                        : RANK_KIND_GIVEN);
+    }
+    assert_false(rank_strategy_parse(&s, "2norm", &e));
+    assert_non_null(strstr(e.msg, "\"2norm\""));
+    assert_non_null(strstr(e.msg, "2-norm"));
+    for (size_t j = 0; j < sizeof bad / sizeof *bad; j++)
+        assert_false(rank_check(&bad[j].n, bad[j].rope_dim, &e));
+    /* A step of 16/6 or 16/12 is not whole; a start past the step would lose pairs. */
+    assert_false(rank_fixed(rank, RANK_UNIFORM, &n, 6, 0, &e));
+    assert_false(rank_fixed(rank, RANK_UNIFORM, &n, 12, 0, &e));
+    assert_false(rank_fixed(rank, RANK_UNIFORM, &n, 4, 4, &e));
+    assert_false(rank_fixed(rank, RANK_UNIFORM, &n, 4, -1, &e));
+    assert_true(rank_fixed(rank, RANK_UNIFORM, &n, 4, 3, &e));
+}
+
+static void test_orders_by_hand(void **state)
+{
+    /* Two kv heads of 8 dims under two query heads each; ranks 0, 1 are kept. */
+    const struct rank_dims n = {1, 4, 2, 8};
+    const int32_t rank[8] = {3, 0, 2, 1, /**/ 1, 3, 0, 2}, want_kept[4] = {1, 3, 0, 2};
+    const int64_t want_k[16] = {1, 3, 5, 7, 8, 10, 12, 14, /**/ 0, 2, 4, 6, 9, 11, 13, 15};
+    int32_t kept[4];
+    int64_t k[16], q[32];
+
+    (void)state;
+    rank_select(kept, rank, &n, 4);
+    assert_memory_equal(kept, want_kept, sizeof kept);
+    rank_rows(k, kept, 2, 2, 8, 4);
+    assert_memory_equal(k, want_k, sizeof k);
+    rank_rows(q, kept, 4, 2, 8, 4);
+    assert_int_equal(q[4], 8 + 1);        /* head 1 shares kv head 0's pairs */
+    assert_int_equal(q[8], 16 + 0);       /* head 2 has kv head 1's */
+    assert_int_equal(q[16 + 12], 24 + 1); /* head 3's first NoPE row */
+}
+
+static void read_row(FILE *fp, int64_t *row, int64_t n)
+{
+    for (int64_t j = 0; j < n; j++) {
+        long long v;
+        assert_int_equal(fscanf(fp, "%lld", &v), 1);
+        row[j] = v;
+    }
+}
+
+static void test_orders_are_the_masks(void **state)
+{
+    FILE *fp = fopen("tests/data/convert/orders.txt", "r");
+    int cases;
+    struct err e;
+
+    (void)state;
+    assert_non_null(fp);
+    assert_int_equal(fscanf(fp, "%d", &cases), 1);
+    assert_true(cases >= 8);
+    while (cases-- > 0) {
+        char name[16];
+        int64_t v[5], row[256], got[256];
+        int32_t rank[64], kept[64];
+        enum rank_strategy s;
+
+        assert_int_equal(fscanf(fp, "%15s", name), 1);
+        read_row(fp, v, 5);
+        const struct rank_dims n = {1, v[0], v[1], v[2]};
+        assert_true(rank_strategy_parse(&s, name, &e));
+        if (s == RANK_FILE) {
+            read_row(fp, row, n.G * n.dh / 2);
+            for (int64_t j = 0; j < n.G * n.dh / 2; j++)
+                rank[j] = (int32_t)row[j];
+        } else {
+            assert_true(rank_fixed(rank, s, &n, v[3], v[4], &e));
+        }
+        rank_select(kept, rank, &n, v[3]);
+        rank_rows(got, kept, n.H, n.G, n.dh, v[3]);
+        read_row(fp, row, n.H * n.dh);
+        assert_memory_equal(got, row, (size_t)(n.H * n.dh) * sizeof *row);
+        rank_rows(got, kept, n.G, n.G, n.dh, v[3]);
+        read_row(fp, row, n.G * n.dh);
+        assert_memory_equal(got, row, (size_t)(n.G * n.dh) * sizeof *row);
+    }
+    fclose(fp);
+}
+
+/* ---- rank files ---- */
+
+enum { FL = 2, FG = 3, FDH = 8, FP = 4, FN = FL * FG * FDH };
+static const struct rank_dims file_dims = {FL, 6, FG, FDH};
+
+struct folder {
+    char dir[64], path[96];
+};
+
+static int folder_make(void **state)
+{
+    static struct folder f;
+    const char *tmp = getenv("TMPDIR");
+
+    snprintf(f.dir, sizeof f.dir, "%.40s/rank.XXXXXX", tmp ? tmp : "/tmp");
+    if (!mkdtemp(f.dir)) return -1;
+    snprintf(f.path, sizeof f.path, "%s/r.h5", f.dir);
+    *state = &f;
+    return 0;
+}
+
+static int folder_remove(void **state)
+{
+    struct folder *f = *state;
+
+    unlink(f->path);
+    return rmdir(f->dir); /* fails, and the test with it, where a .tmp was left */
+}
+
+static void good_ranks(int32_t *mirrored)
+{
+    for (int j = 0; j < FN; j++)
+        mirrored[j] = (j / FDH + j % FP * 3) % FP;
+}
+
+/* A file whose rank dataset is `dims` of a type, with the given int32 values. */
+static void write_h5(const char *path, const char *name, int ndim, const hsize_t *dims, hid_t type,
+                     const int32_t *v)
+{
+    const hid_t file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+    const hid_t space = H5Screate_simple(ndim, dims, NULL);
+    const hid_t set = H5Dcreate2(file, name, type, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+
+    assert_true(set >= 0);
+    if (v) assert_true(H5Dwrite(set, H5T_NATIVE_INT32, H5S_ALL, H5S_ALL, H5P_DEFAULT, v) >= 0);
+    H5Dclose(set);
+    H5Sclose(space);
+    H5Fclose(file);
+}
+
+static void expect_refused(const char *path, const char *const words[3])
+{
+    int32_t rank[FN / 2];
+    struct err e = {""};
+
+    assert_false(rankfile_read(path, &file_dims, rank, NULL, &e));
+    assert_non_null(strstr(e.msg, path));
+    assert_null(strchr(e.msg, '\n'));
+    for (int j = 0; j < 3 && words[j]; j++)
+        if (!strstr(e.msg, words[j])) fail_msg("\"%s\" is not in: %s", words[j], e.msg);
+}
+
+static void test_file_round_trip(void **state)
+{
+    const struct folder *f = *state;
+    const struct rankfile_info info = {"mkl-mask", 512, 12345678901};
+    int32_t mirrored[FN], rank[FN / 2], back[FN / 2];
+    double scores[FN / 2];
+    struct rankfile_info got;
+    struct err e;
+
+    good_ranks(mirrored);
+    for (int j = 0; j < FN / 2; j++) {
+        rank[j] = mirrored[j / FP * FDH + j % FP];
+        scores[j] = j * 0.5;
+    }
+    for (int with = 0; with < 2; with++) {
+        assert_true(rankfile_write(f->path, &file_dims, rank, with ? scores : NULL, &info, &e));
+        memset(back, -1, sizeof back);
+        assert_true(rankfile_read(f->path, &file_dims, back, &got, &e));
+        assert_memory_equal(back, rank, sizeof rank);
+        assert_string_equal(got.strategy, "mkl-mask");
+        assert_int_equal(got.samples, 512);
+        assert_int_equal(got.tokens, 12345678901);
+    }
+    char *text;
+    size_t len;
+    assert_true(file_read(f->path, 1 << 20, &text, &len, &e));
+    /* Cut anywhere, it is refused or, past the last byte of data, read in full; it never crashes.
+     */
+    for (size_t cut = 0; cut < len; cut += 97) {
+        assert_true(file_write(f->path, text, cut, &e));
+        if (rankfile_read(f->path, &file_dims, back, NULL, &e))
+            assert_memory_equal(back, rank, sizeof rank);
+    }
+    free(text);
+    assert_false(rankfile_write("/nowhere/at/all.h5", &file_dims, rank, NULL, &info, &e));
+    assert_non_null(strstr(e.msg, "/nowhere/at/all.h5"));
+}
+
+static void test_bad_files(void **state)
+{
+    const struct folder *f = *state;
+    const hsize_t good[3] = {FL, FG, FDH}, swapped[3] = {FG, FL, FDH}, huge[3] = {1 << 20, FG, FDH};
+    const hsize_t half[3] = {FL, FG, FP}, flat[1] = {FN};
+    struct err e;
+    int32_t v[FN];
+
+    expect_refused(f->path, (const char *[3]){"not there"});
+    assert_true(file_write(f->path, "rank", 4, &e));
+    expect_refused(f->path, (const char *[3]){"HDF5"});
+    good_ranks(v);
+    write_h5(f->path, "ranks", 3, good, H5T_STD_I32LE, v);
+    expect_refused(f->path, (const char *[3]){"`rank`"});
+    write_h5(f->path, "rank", 3, swapped, H5T_STD_I32LE, v);
+    expect_refused(f->path, (const char *[3]){"[3, 2, 8]", "[2, 3, 8]"});
+    write_h5(f->path, "rank", 3, half, H5T_STD_I32LE, v);
+    expect_refused(f->path, (const char *[3]){"[2, 3, 4]"});
+    write_h5(f->path, "rank", 3, huge, H5T_STD_I32LE, NULL);
+    expect_refused(f->path, (const char *[3]){"[1048576, 3, 8]"});
+    write_h5(f->path, "rank", 1, flat, H5T_STD_I32LE, v);
+    expect_refused(f->path, (const char *[3]){"1 dimensions"});
+    write_h5(f->path, "rank", 3, good, H5T_IEEE_F32LE, v);
+    expect_refused(f->path, (const char *[3]){"not integers"});
+}
+
+static void test_bad_heads(void **state)
+{
+    static const struct {
+        int at;
+        int32_t value;
+        const char *word;
+    } cases[] = {{0, -1, "rank -1"},
+                 {2, FP, "rank 4"},
+                 {1, INT32_MAX, "rank 2147483647"},
+                 {FP + 2, 77, "both halves"},
+                 {3, -2, "rank -2"}};
+    const struct folder *f = *state;
+    const hsize_t good[3] = {FL, FG, FDH};
+    int32_t v[FN];
+
+    for (int j = 0; j < 5; j++) {
+        good_ranks(v);
+        v[(1 * FG + 2) * FDH + cases[j].at] = cases[j].value;
+        write_h5(f->path, "rank", 3, good, H5T_STD_I32LE, v);
+        expect_refused(f->path, (const char *[3]){"layer 1", "kv head 2", cases[j].word});
+    }
+    good_ranks(v);
+    v[(0 * FG + 1) * FDH] = v[(0 * FG + 1) * FDH + 1];
+    v[(0 * FG + 1) * FDH + FP] = v[(0 * FG + 1) * FDH];
+    write_h5(f->path, "rank", 3, good, H5T_STD_I32LE, v);
+    expect_refused(f->path, (const char *[3]){"layer 0", "kv head 1", "twice"});
+}
+
+/* What torch's uint8 ranks look like in a safetensors file, in each allowed dtype. */
+static void test_safetensors(void **state)
+{
+    static const struct {
+        const char *dtype;
+        size_t size;
+        bool good;
+    } cases[] = {{"U8", 1, true}, {"I32", 4, true}, {"I64", 8, true}, {"F32", 4, false}};
+    const struct folder *f = *state;
+    int32_t mirrored[FN], rank[FN / 2];
+    char path[112];
+    struct err e;
+
+    snprintf(path, sizeof path, "%s.safetensors", f->path);
+    good_ranks(mirrored);
+    for (int j = 0; j < 4; j++) {
+        char file[1024] = {0};
+        const size_t bytes = FN * cases[j].size, head = 128;
+        snprintf(file + 8, sizeof file - 8,
+                 "{\"r\":{\"dtype\":\"%s\",\"shape\":[%d,%d,%d],\"data_offsets\":[0,%zu]}}",
+                 cases[j].dtype, FL, FG, FDH, bytes);
+        memset(file + 8 + strlen(file + 8), ' ', head - strlen(file + 8));
+        file[0] = (char)head;
+        for (int i = 0; i < FN; i++)
+            file[8 + head + (size_t)i * cases[j].size] = (char)mirrored[i];
+        assert_true(file_write(path, file, 8 + head + bytes, &e));
+        const bool ok = rankfile_read(path, &file_dims, rank, NULL, &e);
+        if (ok != cases[j].good) fail_msg("%s: %s", cases[j].dtype, e.msg);
+        if (!ok) assert_non_null(strstr(e.msg, "F32"));
+        for (int i = 0; i < FN / 2 && ok; i++)
+            assert_int_equal(rank[i], mirrored[i / FP * FDH + i % FP]);
+    }
+    unlink(path);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_mkl_is_the_definition),
+        cmocka_unit_test(test_one_modality_counts_alone),
+        cmocka_unit_test(test_modalities_weigh_the_same),
+        cmocka_unit_test(test_the_positional_pair_ranks_first),
+        cmocka_unit_test(test_2norm),
+        cmocka_unit_test(test_ties_go_by_index),
+        cmocka_unit_test(test_threads_do_not_matter),
+        cmocka_unit_test(test_max_queries),
+        cmocka_unit_test(test_state_adds_up),
+        cmocka_unit_test(test_bad_input_is_named),
+        cmocka_unit_test(test_names_and_limits),
+        cmocka_unit_test(test_orders_by_hand),
+        cmocka_unit_test(test_orders_are_the_masks),
+        cmocka_unit_test_setup_teardown(test_file_round_trip, folder_make, folder_remove),
+        cmocka_unit_test_setup_teardown(test_bad_files, folder_make, folder_remove),
+        cmocka_unit_test_setup_teardown(test_bad_heads, folder_make, folder_remove),
+        cmocka_unit_test_setup_teardown(test_safetensors, folder_make, folder_remove),
+    };
+
+    return cmocka_run_group_tests_name("rank", tests, NULL, NULL);
+}
