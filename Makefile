@@ -2,13 +2,13 @@
 # BUILD=dir builds elsewhere, CC=clang works, ARCH= picks the processor (empty: any of its kind).
 BUILD ?= build
 ARCH ?= -march=native
-PACKAGES := gcc make pkg-config libopenblas-dev liblapacke-dev libcjson-dev libpng-dev libjpeg-dev \
+PACKAGES := gcc make pkg-config libopenblas-dev liblapacke-dev libcjson-dev libpng-dev libjpeg-dev zlib1g-dev \
 	libhdf5-dev libpcre2-dev libutf8proc-dev libcmocka-dev gnuplot-nox
-LIBS := openblas lapacke libcjson libpng libjpeg hdf5 libpcre2-8 libutf8proc
+LIBS := openblas lapacke libcjson libpng libjpeg zlib hdf5 libpcre2-8 libutf8proc
 
 CPPFLAGS += -D_GNU_SOURCE -I. $(shell pkg-config --cflags $(LIBS) 2>/dev/null)
 CFLAGS ?= -O2 -g
-WARN := -Wall -Wextra -Wshadow -Wconversion $(if $(findstring clang,$(CC)),-Wno-pass-failed)
+WARN := -Wall -Wextra -Wshadow -Wconversion -Wno-missing-braces $(if $(findstring clang,$(CC)),-Wno-pass-failed)
 ALL_CFLAGS = -std=c17 $(WARN) $(CFLAGS) $(ARCH) -fopenmp -fno-math-errno -fno-trapping-math $(SANITIZE)
 LDLIBS += $(shell pkg-config --libs $(LIBS) 2>/dev/null) -lm
 $(BUILD)/autograd/%.o $(BUILD)/double/autograd/%.o: CFLAGS += -O3

@@ -28,6 +28,7 @@ static int by_item(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+/* The notes are sorted by item, so that a list of many numbers costs n log n, not n squared. */
 static const struct jsonc_pos *find_pos(const struct jsonc *doc, const cJSON *item)
 {
     struct jsonc_pos want = {item, 0, 0};
@@ -70,6 +71,7 @@ static bool check_members(const struct jsonc *doc, const cJSON *object, struct e
     return ok;
 }
 
+/* All objects from `first` on; depth is the file's, at most JSONC_DEPTH. */
 static bool check_duplicates(const struct jsonc *doc, const cJSON *first, struct err *e)
 {
     for (const cJSON *item = first; item; item = item->next) {

@@ -1,6 +1,6 @@
-/* hfconfig.c - the settings of the language model, the vision tower and the whole. A setting is one
- * row of a table with its default, as in transformers' LlamaConfig, Qwen2Config, CLIPVisionConfig
- * and LlavaConfig (5.23). Rules between settings follow below each table. */
+/* hfconfig.c - the settings of the vision tower and of the whole, with the defaults of
+ * transformers' CLIPVisionConfig and LlavaConfig (5.23). A setting is one row of a table; rules
+ * between settings follow the tables. */
 #include "model/hfconfig.h"
 #include "base/file.h"
 #include "base/mem.h"
@@ -15,13 +15,7 @@ enum { MAX_CONFIG = 4 << 20 }; /* bytes */
 const struct hf_family hf_families[] = {
     {"llava", true}, {"llama", false}, {"qwen2", false}, {NULL, false}};
 
-/* Also the order of the defaults in text_fields. */
-enum { LLAMA, QWEN2, TEXT_TYPES };
-static const char *const text_types[TEXT_TYPES + 1] = {"llama", "qwen2", NULL};
-
-static const char *const dtypes[] = {"float32", "float16", "bfloat16", NULL};
 static const char *const strategies[] = {"default", "full", NULL};
-static const struct hf_choice text_acts[] = {{"silu", ACT_SILU}, {NULL, 0}};
 static const struct hf_choice projector_acts[] = {{"gelu", ACT_GELU}, {NULL, 0}};
 static const struct hf_choice vision_acts[] = {{"quick_gelu", ACT_QUICK_GELU},
                                                {"gelu", ACT_GELU},
@@ -29,196 +23,44 @@ static const struct hf_choice vision_acts[] = {{"quick_gelu", ACT_QUICK_GELU},
                                                {"gelu_pytorch_tanh", ACT_GELU_TANH},
                                                {NULL, 0}};
 
-/* Limits are far above any known model; they keep products of two within 63 bits. */
-#define WIDTH 1, 1 << 20
-#define COUNT 1, 1 << 14
-#define INT(member, ...)                                                                           \
-    {                                                                                              \
-#member, HF_INT, offsetof(struct S, member), __VA_ARGS__                                   \
-    }
-#define NUM(member, ...)                                                                           \
-    {                                                                                              \
-#member, HF_NUM, offsetof(struct S, member), __VA_ARGS__                                   \
-    }
-#define BOOL(member, by_default)                                                                   \
-    {                                                                                              \
-#member, HF_BOOL, offsetof(struct S, member), .def = { by_default, by_default }            \
-    }
-#define NONE HF_NO_TOKEN
-
-#define S text_config
-static const struct hf_field text_fields[] = {
-    INT(vocab_size, 1, 1 << 24, {32000, 151936}),
-    INT(hidden_size, WIDTH, {4096, 4096}),
-    INT(intermediate_size, WIDTH, {11008, 22016}),
-    INT(num_hidden_layers, COUNT, {32, 32}),
-    INT(num_attention_heads, COUNT, {32, 32}),
-    INT(num_key_value_heads, COUNT, {0, 32}, .nullable = true), /* 0: as many as heads */
-    INT(head_dim, COUNT, {0, 0}, .nullable = true),             /* 0: hidden / heads */
-    INT(max_position_embeddings, 1, 1 << 30, {2048, 32768}),
-    NUM(rms_norm_eps, 0, 0.1, {1e-6, 1e-6}),
-    NUM(initializer_range, 0, 1, {0.02, 0.02}),
-    BOOL(tie_word_embeddings, false),
-    {"hidden_act", HF_CHOICE, offsetof(struct S, hidden_act), .choices = text_acts,
-     .def = {ACT_SILU, ACT_SILU}},
-    {"bos_token_id", HF_TOKEN, offsetof(struct S, bos_token_id), .def = {1, NONE}},
-    {"pad_token_id", HF_TOKEN, offsetof(struct S, pad_token_id), .def = {NONE, NONE}},
-    {"attention_dropout", HF_FIXED, .lo = 0},
-    {"partial_rotary_factor", HF_FIXED, .lo = 1},
-};
-/* Qwen2 has no such settings: keys of that name mean nothing there. */
-static const struct hf_field llama_fields[] = {
-    {"attention_bias", HF_BOOL, offsetof(struct S, qkv_bias)},
-    {"attention_bias", HF_BOOL, offsetof(struct S, o_bias)},
-    BOOL(mlp_bias, false),
-};
-#undef S
-
 /* The defaults: of CLIPVisionConfig, and of LLaVA where it has no vision_config at all. */
-#define S vision_config
+#define INT(member, max, clip, llava) HF_INT_ROW(vision_config, member, max, clip, llava)
 static const struct hf_field vision_fields[] = {
-    INT(hidden_size, WIDTH, {768, 1024}),
-    INT(intermediate_size, WIDTH, {3072, 4096}),
-    INT(num_hidden_layers, COUNT, {12, 24}),
-    INT(num_attention_heads, COUNT, {12, 16}),
-    INT(image_size, COUNT, {224, 336}),
-    INT(patch_size, COUNT, {32, 14}),
-    INT(num_channels, 1, 16, {3, 3}),
-    INT(projection_dim, WIDTH, {512, 768}),
-    NUM(layer_norm_eps, 0, 0.1, {1e-5, 1e-5}),
-    {"hidden_act", HF_CHOICE, offsetof(struct S, hidden_act), .choices = vision_acts,
+    INT(hidden_size, HF_MAX_WIDTH, 768, 1024),
+    INT(intermediate_size, HF_MAX_WIDTH, 3072, 4096),
+    INT(num_hidden_layers, HF_MAX_COUNT, 12, 24),
+    INT(num_attention_heads, HF_MAX_COUNT, 12, 16),
+    INT(image_size, HF_MAX_COUNT, 224, 336),
+    INT(patch_size, HF_MAX_COUNT, 32, 14),
+    INT(num_channels, 16, 3, 3),
+    INT(projection_dim, HF_MAX_WIDTH, 512, 768),
+    HF_NUM_ROW(vision_config, layer_norm_eps, 0, 0.1, 1e-5),
+    {HF_ROW(vision_config, hidden_act), .kind = HF_CHOICE, .choices = vision_acts,
      .def = {ACT_QUICK_GELU, ACT_QUICK_GELU}},
-    {"attention_dropout", HF_FIXED, .lo = 0},
+    {.key = "attention_dropout", .kind = HF_FIXED, .lo = 0},
 };
-#undef S
+#undef INT
 
-#define S hf_config
 static const struct hf_field llava_fields[] = {
-    INT(image_seq_length, 1, 1 << 24, {576, 576}),
-    INT(vision_feature_layer, -(1 << 14), 1 << 14, {-2, -2}),
-    BOOL(multimodal_projector_bias, true),
-    {"projector_hidden_act", HF_CHOICE, offsetof(struct S, projector_hidden_act),
-     .choices = projector_acts, .def = {ACT_GELU, ACT_GELU}},
-    {"pad_token_id", HF_TOKEN, offsetof(struct S, pad_token_id), .def = {NONE, NONE}},
+    HF_INT_ROW(hf_config, image_seq_length, 1 << 24, 576, 576),
+    {HF_ROW(hf_config, vision_feature_layer), .kind = HF_INT, .lo = -HF_MAX_COUNT,
+     .hi = HF_MAX_COUNT, .def = {-2, -2}},
+    HF_BOOL_ROW(hf_config, multimodal_projector_bias, true),
+    {HF_ROW(hf_config, projector_hidden_act), .kind = HF_CHOICE, .choices = projector_acts,
+     .def = {ACT_GELU, ACT_GELU}},
+    {HF_ROW(hf_config, pad_token_id), .kind = HF_TOKEN, .def = {HF_NO_TOKEN, HF_NO_TOKEN}},
 };
-#undef S
-
-#define FIELDS(table) table, sizeof table / sizeof *table
-
-/* "dtype", in older files "torch_dtype". */
-static bool read_dtype(const struct hf_reader *r, const cJSON *obj, const char **out)
-{
-    struct hf_field f = {"dtype", HF_NAME, 0, .nullable = true, .names = dtypes};
-
-    if (!hf_read_fields(r, obj, &f, 1, 0, out)) return false;
-    f.key = "torch_dtype";
-    if (!*out && !hf_read_fields(r, obj, &f, 1, 0, out)) return false;
-    if (!*out) *out = "";
-    return true;
-}
-
-/* ---- language model ---- */
-
-static bool read_eos(const struct hf_reader *r, const cJSON *obj, int type, struct text_config *t)
-{
-    const cJSON *v, *item;
-
-    if (!hf_get(r, obj, "eos_token_id", &v)) return false;
-    if (!v && type == LLAMA) t->eos_token_id[t->eos_count++] = 2;
-    if (!v || cJSON_IsNull(v)) return true;
-    item = cJSON_IsArray(v) ? v->child : v;
-    for (; item; item = cJSON_IsArray(v) ? item->next : NULL) {
-        if (t->eos_count == HF_MAX_EOS || !hf_is_int(item, 0, (double)t->vocab_size - 1))
-            return hf_refuse(r, "eos_token_id", v,
-                             "a token id below vocab_size, or 1 to %d of them", HF_MAX_EOS);
-        t->eos_token_id[t->eos_count++] = (int64_t)item->valuedouble;
-    }
-    return true;
-}
-
-/* Attention over a window is not supported: neither by rule (Qwen2) nor layer by layer. */
-static bool refuse_window(const struct hf_reader *r, const cJSON *obj, int type,
-                          const struct text_config *t)
-{
-    const struct hf_field fields[] = {{"use_sliding_window", HF_BOOL, 0}};
-    const cJSON *layers, *window, *from, *item;
-    bool used;
-
-    if (!hf_get(r, obj, "layer_types", &layers) || !hf_get(r, obj, "sliding_window", &window) ||
-        !hf_get(r, obj, "max_window_layers", &from))
-        return false;
-    cJSON_ArrayForEach(item, layers)
-    {
-        if (!cJSON_IsString(item) || strcmp(item->valuestring, "full_attention") != 0)
-            return hf_refuse(r, "layer_types", layers, "\"full_attention\" in every layer");
-    }
-    if (type != QWEN2 || cJSON_IsArray(layers)) return true;
-    if (!hf_read_fields(r, obj, fields, 1, 0, &used)) return false;
-    if (!used || cJSON_IsNull(window)) return true;
-    /* Layers from max_window_layers (28 where it is not said) on have the window. */
-    if ((cJSON_IsNumber(from) ? from->valuedouble : 28) >= (double)t->num_hidden_layers)
-        return true;
-    return err_set(r->e,
-                   "%s: %suse_sliding_window is true; attention over a sliding window is not "
-                   "supported, allowed: false",
-                   r->file, r->prefix);
-}
-
-static bool check_text(const struct hf_reader *r, struct text_config *t)
-{
-    int64_t heads = t->num_attention_heads;
-
-    if (t->hidden_size % heads != 0)
-        return err_set(r->e,
-                       "%s: %shidden_size is %lld; allowed: a multiple of "
-                       "num_attention_heads, which is %lld",
-                       r->file, r->prefix, (long long)t->hidden_size, (long long)heads);
-    if (t->num_key_value_heads == 0) t->num_key_value_heads = heads;
-    if (t->head_dim == 0) t->head_dim = t->hidden_size / heads;
-    if (heads % t->num_key_value_heads != 0)
-        return err_set(r->e,
-                       "%s: %snum_key_value_heads is %lld; allowed: a divisor of "
-                       "num_attention_heads, which is %lld",
-                       r->file, r->prefix, (long long)t->num_key_value_heads, (long long)heads);
-    if (t->head_dim % 2 != 0)
-        return err_set(r->e,
-                       "%s: %shead_dim is %lld; allowed: an even number, for RoPE turns pairs",
-                       r->file, r->prefix, (long long)t->head_dim);
-    if (t->bos_token_id >= t->vocab_size || t->pad_token_id >= t->vocab_size)
-        return err_set(
-            r->e, "%s: %s%s is %lld; allowed: below vocab_size, which is %lld", r->file, r->prefix,
-            t->bos_token_id >= t->vocab_size ? "bos_token_id" : "pad_token_id",
-            (long long)(t->bos_token_id >= t->vocab_size ? t->bos_token_id : t->pad_token_id),
-            (long long)t->vocab_size);
-    return true;
-}
-
-/* obj may be NULL: all defaults. */
-static bool read_text(const struct hf_reader *r, const cJSON *obj, struct text_config *t)
-{
-    const struct hf_field type_field = {"model_type", HF_NAME, 0, .names = text_types,
-                                        .def_name = text_types[LLAMA]};
-    int type;
-
-    if (!hf_read_fields(r, obj, &type_field, 1, 0, &t->model_type)) return false;
-    type = strcmp(t->model_type, text_types[QWEN2]) == 0 ? QWEN2 : LLAMA;
-    if (!hf_read_fields(r, obj, FIELDS(text_fields), type, t)) return false;
-    if (type == LLAMA && !hf_read_fields(r, obj, FIELDS(llama_fields), 0, t)) return false;
-    if (type == QWEN2) t->qkv_bias = true;
-    return read_eos(r, obj, type, t) && read_dtype(r, obj, &t->dtype) && check_text(r, t) &&
-           refuse_window(r, obj, type, t) && hf_read_rope(r, obj, t);
-}
 
 /* ---- vision tower ---- */
 
 static bool read_vision(const struct hf_reader *r, const cJSON *obj, struct vision_config *v)
 {
     static const char *const types[] = {"clip_vision_model", NULL};
-    const struct hf_field type_field = {"model_type", HF_NAME, 0, .names = types,
-                                        .def_name = types[0]};
+    const struct hf_field type_field = {
+        .key = "model_type", .kind = HF_NAME, .names = types, .def_name = types[0]};
 
     if (!hf_read_fields(r, obj, &type_field, 1, 0, &v->model_type)) return false;
-    if (!hf_read_fields(r, obj, FIELDS(vision_fields), obj == NULL, v)) return false;
+    if (!hf_read_fields(r, obj, HF_TABLE(vision_fields), obj == NULL, v)) return false;
     if (v->hidden_size % v->num_attention_heads != 0)
         return err_set(r->e,
                        "%s: %shidden_size is %lld; allowed: a multiple of "
@@ -238,7 +80,8 @@ static bool read_vision(const struct hf_reader *r, const cJSON *obj, struct visi
 /* The placeholder's id has two names; transformers writes either. */
 static bool read_image_token(const struct hf_reader *r, const cJSON *obj, int64_t *out)
 {
-    struct hf_field f = {"image_token_index", HF_INT, 0, .lo = 0, .hi = 1 << 30, .def = {32000}};
+    struct hf_field f = {
+        .key = "image_token_index", .kind = HF_INT, .lo = 0, .hi = 1 << 30, .def = {32000}};
     int64_t other;
 
     if (!hf_read_fields(r, obj, &f, 1, 0, out)) return false;
@@ -256,9 +99,11 @@ static bool read_image_token(const struct hf_reader *r, const cJSON *obj, int64_
 
 static bool read_llava(const struct hf_reader *r, const cJSON *obj, struct hf_config *c)
 {
-    const struct hf_field strategy = {"vision_feature_select_strategy", HF_NAME, 0,
-                                      .names = strategies, .def_name = strategies[0]};
-    const struct hf_field tie = {"tie_word_embeddings", HF_BOOL, 0};
+    const struct hf_field strategy = {.key = "vision_feature_select_strategy",
+                                      .kind = HF_NAME,
+                                      .names = strategies,
+                                      .def_name = strategies[0]};
+    const struct hf_field tie = {.key = "tie_word_embeddings", .kind = HF_BOOL};
     const struct hf_reader in_text = {r->file, "text_config.", r->e};
     const struct hf_reader in_vision = {r->file, "vision_config.", r->e};
     const cJSON *text, *vision;
@@ -266,15 +111,15 @@ static bool read_llava(const struct hf_reader *r, const cJSON *obj, struct hf_co
     bool tied;
     int64_t layers;
 
-    if (!hf_get_object(r, obj, "text_config", &text) || !read_text(&in_text, text, &c->text))
+    if (!hf_get_object(r, obj, "text_config", &text) || !hf_read_text(&in_text, text, &c->text))
         return false;
     if (!hf_get_object(r, obj, "vision_config", &vision) ||
         !read_vision(&in_vision, vision, &c->vision))
         return false;
-    if (!hf_read_fields(r, obj, FIELDS(llava_fields), 0, c) ||
+    if (!hf_read_fields(r, obj, HF_TABLE(llava_fields), 0, c) ||
         !hf_read_fields(r, obj, &strategy, 1, 0, &how) ||
         !hf_read_fields(r, obj, &tie, 1, 0, &tied) ||
-        !read_image_token(r, obj, &c->image_token_index) || !read_dtype(r, obj, &c->dtype))
+        !read_image_token(r, obj, &c->image_token_index) || !hf_read_dtype(r, obj, &c->dtype))
         return false;
     c->vision_feature_full = strcmp(how, "full") == 0;
     c->text.tie_word_embeddings |= tied;
@@ -290,7 +135,7 @@ static bool read_llava(const struct hf_reader *r, const cJSON *obj, struct hf_co
 
 static bool find_family(const struct hf_reader *r, const cJSON *obj, struct hf_config *c)
 {
-    char names[256] = "";
+    char names[256] = "", *found;
     const cJSON *v;
     const char *type;
 
@@ -302,9 +147,12 @@ static bool find_family(const struct hf_reader *r, const cJSON *obj, struct hf_c
         strncat(names, f->model_type, sizeof names - strlen(names) - 1);
     }
     if (c->family) return true;
-    if (!type) return err_set(r->e, "%s: no model_type; supported: %s", r->file, names);
-    return err_set(r->e, "%s: model_type \"%.64s\" is not supported; supported: %s", r->file, type,
-                   names);
+    if (!v) return err_set(r->e, "%s: no model_type; supported: %s", r->file, names);
+    found = cJSON_PrintUnformatted(v); /* quoted, on one line */
+    err_set(r->e, "%s: model_type %.100s is not supported; supported: %s", r->file,
+            found ? found : "?", names);
+    cJSON_free(found);
+    return false;
 }
 
 /* What changes the weights' meaning as a whole. */
@@ -338,7 +186,7 @@ static bool read_all(struct hf_config *c, struct err *e)
             !read_llava(&r, c->json, c))
             return false;
     } else {
-        if (!read_text(&r, c->json, &c->text)) return false;
+        if (!hf_read_text(&r, c->json, &c->text)) return false;
         c->pad_token_id = c->text.pad_token_id;
         c->dtype = c->text.dtype;
         c->image_token_index = HF_NO_TOKEN;

@@ -10,24 +10,31 @@ const char *const mha2mla_svd_methods[] = {"none",     "split",      "joint",
                                            "only_key", "only_value", NULL};
 const char *const mha2mla_calibrations[] = {"activation", "weight", NULL};
 
-#define AT(member) offsetof(struct mha2mla_config, member)
+#define ROW(member) HF_ROW(mha2mla_config, member)
+#define SIZE_ROW(member, max, d)                                                                   \
+    {                                                                                              \
+        ROW(member), .kind = HF_INT, .lo = 0, .hi = max, .def = { d, d }                           \
+    }
+#define TEXT_ROW(member, list)                                                                     \
+    {                                                                                              \
+        ROW(member), .kind = HF_NAME, .nullable = true, .names = list                              \
+    }
 static const struct hf_field published[] = {
-    {"partial_rope_version", HF_NAME, AT(partial_rope_version), .names = mha2mla_rope_versions,
+    {ROW(partial_rope_version), .kind = HF_NAME, .names = mha2mla_rope_versions,
      .def_name = "high"},
-    {"rope_dim_for_mla", HF_INT, AT(rope_dim_for_mla), 0, 1 << 14, {0, 0}},
-    {"uniform_start_point", HF_INT, AT(uniform_start_point), 0, 1 << 14, {0, 0}},
-    {"qk_tensor_path", HF_NAME, AT(qk_tensor_path), .nullable = true},
-    {"svd_init_method", HF_NAME, AT(svd_init_method), .names = mha2mla_svd_methods,
-     .def_name = "none"},
-    {"low_rank", HF_INT, AT(low_rank), 0, 1 << 20, {8, 8}},
-    {"is_gqa2mha2mla", HF_BOOL, AT(is_gqa2mha2mla)},
-    {"peft_train", HF_NAME, AT(peft_train), .nullable = true},
+    SIZE_ROW(rope_dim_for_mla, HF_MAX_COUNT, 0),
+    SIZE_ROW(uniform_start_point, HF_MAX_COUNT, 0),
+    TEXT_ROW(qk_tensor_path, NULL),
+    {ROW(svd_init_method), .kind = HF_NAME, .names = mha2mla_svd_methods, .def_name = "none"},
+    SIZE_ROW(low_rank, HF_MAX_WIDTH, 8),
+    HF_BOOL_ROW(mha2mla_config, is_gqa2mha2mla, false),
+    TEXT_ROW(peft_train, NULL),
 };
 static const struct hf_field ours[] = {
-    {"decoupled", HF_BOOL, AT(decoupled), .def = {false, true}},
-    {"calibration", HF_NAME, AT(calibration), .nullable = true, .names = mha2mla_calibrations},
-    {"rank", HF_NAME, AT(rank), .nullable = true},
-    {"base", HF_NAME, AT(base), .nullable = true},
+    {ROW(decoupled), .kind = HF_BOOL, .def = {false, true}},
+    TEXT_ROW(calibration, mha2mla_calibrations),
+    TEXT_ROW(rank, NULL),
+    TEXT_ROW(base, NULL),
 };
 enum { PUBLISHED = sizeof published / sizeof *published, OURS = sizeof ours / sizeof *ours };
 

@@ -1,21 +1,18 @@
 /* hfconfig_rope.c - RoPE settings. They stand as "rope_theta" and "rope_scaling" beside the others,
  * or since transformers 5 together in "rope_parameters". */
 #include "model/hfconfig_parts.h"
+#include "model/safetensors.h"
 
 #include <stdio.h>
 #include <string.h>
 
 const char *const rope_type_names[ROPE_TYPES] = {"default", "linear", "dynamic", "llama3"};
 
-#define NUM(member, min, max)                                                                      \
-    {                                                                                              \
-#member, HF_NUM, offsetof(struct rope_scaling, member), min, max                           \
-    }
-static const struct hf_field factor_field[] = {NUM(factor, 1, 1e6)};
+static const struct hf_field factor_field[] = {HF_NUM_ROW(rope_scaling, factor, 1, 1e6, 0)};
 static const struct hf_field llama3_fields[] = {
-    NUM(factor, 1, 1e6),
-    NUM(low_freq_factor, 1e-6, 1e6),
-    NUM(high_freq_factor, 1e-6, 1e6),
+    HF_NUM_ROW(rope_scaling, factor, 1, 1e6, 0),
+    HF_NUM_ROW(rope_scaling, low_freq_factor, 1e-6, 1e6, 0),
+    HF_NUM_ROW(rope_scaling, high_freq_factor, 1e-6, 1e6, 0),
 };
 
 /* What a type must say; a missing key is an error there. */
@@ -87,11 +84,11 @@ static bool read_llama3(const struct hf_reader *r, const cJSON *rope, struct tex
 
 static bool read_scaling(const struct hf_reader *r, const cJSON *rope, struct text_config *t)
 {
-    const struct hf_field partial = {"partial_rotary_factor", HF_FIXED, .lo = 1};
+    const struct hf_field partial = {.key = "partial_rotary_factor", .kind = HF_FIXED, .lo = 1};
     struct rope_scaling *s = &t->rope_scaling;
 
     if (!read_type(r, rope, &s->type) || !check_keys(r, rope) ||
-        !hf_read_fields(r, rope, &partial, 1, 0, NULL))
+        !hf_read_fields(r, rope, &partial, 1, 0, s))
         return false;
     for (size_t i = 0; i < needs[s->type].n; i++) {
         const cJSON *v;
@@ -110,7 +107,8 @@ static bool read_scaling(const struct hf_reader *r, const cJSON *rope, struct te
 
 bool hf_read_rope(const struct hf_reader *r, const cJSON *obj, struct text_config *t)
 {
-    struct hf_field theta = {"rope_theta", HF_NUM, 0, 1, 1e15, .def = {10000}};
+    struct hf_field theta = {
+        .key = "rope_theta", .kind = HF_NUM, .lo = 1, .hi = 1e15, .def = {10000}};
     const char *key = "rope_scaling";
     const cJSON *rope;
     char prefix[64];

@@ -37,6 +37,21 @@ struct hf_field {
     const char *def_name;
 };
 
+/* Rows for a struct's member of the key's name. Whole numbers start at 1. */
+#define HF_ROW(type, member) .key = #member, .offset = offsetof(struct type, member)
+#define HF_INT_ROW(type, member, max, d0, d1)                                                      \
+    {                                                                                              \
+        HF_ROW(type, member), .kind = HF_INT, .lo = 1, .hi = max, .def = { d0, d1 }                \
+    }
+#define HF_NUM_ROW(type, member, min, max, d)                                                      \
+    {                                                                                              \
+        HF_ROW(type, member), .kind = HF_NUM, .lo = min, .hi = max, .def = { d, d }                \
+    }
+#define HF_BOOL_ROW(type, member, d)                                                               \
+    {                                                                                              \
+        HF_ROW(type, member), .kind = HF_BOOL, .def = { d, d }                                     \
+    }
+
 struct hf_reader {
     const char *file;
     const char *prefix; /* before a key in messages, "text_config." */

@@ -57,7 +57,7 @@ static bool read_dtype(struct st_tensor *t, const cJSON *v, struct err *e)
     }
     return err_set(e,
                    "%s: tensor %s: unknown dtype \"%.32s\"; F32, BF16, F16 and the like are known",
-                   t->file, t->name, v->valuestring);
+                   t->file, t->name, st_name_is_plain(v->valuestring) ? v->valuestring : "?");
 }
 
 /* Fills ndim and dim, and *need with the bytes that such a tensor has. */
@@ -184,7 +184,8 @@ static bool check_metadata(const struct st_file *f, const cJSON *meta, struct er
     cJSON_ArrayForEach(item, meta)
     {
         if (!cJSON_IsString(item))
-            return err_set(e, "%s: __metadata__ \"%.64s\" is no string", f->path, item->string);
+            return err_set(e, "%s: __metadata__ \"%.64s\" is no string", f->path,
+                           st_name_is_plain(item->string) ? item->string : "?");
     }
     return true;
 }

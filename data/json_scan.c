@@ -1,0 +1,207 @@
+/* json_scan.c - see json_scan.h. A byte table skips what needs no look, so that the scan runs near
+ * the speed of reading; lines are counted only for messages. */
+#include "data/json_scan.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static const bool marks[256] = {['"'] = true, ['['] = true, [']'] = true, ['{'] = true,
+                                ['}'] = true, [','] = true, ['\n'] = true};
+
+uint64_t json_scan_line(const struct json_scan *s, size_t byte)
+{
+    const uint8_t *p = s->data, *end = s->data + (byte < s->size ? byte : s->size);
+    uint64_t line = 1;
+
+    while (p < end && (p = memchr(p, '\n', (size_t)(end - p))) != NULL) {
+        line++;
+        p++;
+    }
+    return line;
+}
+
+static bool fail(const struct json_scan *s, size_t at, struct err *e, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+
+static bool fail(const struct json_scan *s, size_t at, struct err *e, const char *fmt, ...)
+{
+    char msg[512];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(msg, sizeof msg, fmt, ap);
+    va_end(ap);
+    return err_set(e, "%s:%" PRIu64 ": %s (byte %zu)", s->name, json_scan_line(s, at), msg, at);
+}
+
+/* How a byte is called in a message: itself where it is printable. */
+static const char *byte_name(uint8_t c, char out[8])
+{
+    if (c > ' ' && c < 0x7f)
+        snprintf(out, 8, "'%c'", c);
+    else
+        snprintf(out, 8, "0x%02x", c);
+    return out;
+}
+
+static bool is_blank(uint8_t c)
+{
+    return c == ' ' || c == '\t' || c == '\n' || c == '\r';
+}
+
+static void skip_blanks(struct json_scan *s)
+{
+    while (s->at < s->size && is_blank(s->data[s->at]))
+        s->at++;
+}
+
+bool json_scan_open(struct json_scan *s, const uint8_t *data, size_t size, const char *name,
+                    struct err *e)
+{
+    char c[8];
+
+    *s = (struct json_scan){.data = data, .size = size, .name = name};
+    if (size >= 3 && memcmp(data, "\xef\xbb\xbf", 3) == 0) s->at = 3;
+    skip_blanks(s);
+    if (s->at == size) return fail(s, s->at, e, "the file is empty; a JSON list is expected");
+    if (data[s->at] != '[' && data[s->at] != '{')
+        return fail(s, s->at, e,
+                    "found %s; a JSON list begins with '[', a line of JSON Lines with '{'",
+                    byte_name(data[s->at], c));
+    s->lines = data[s->at] == '{';
+    if (!s->lines) s->at++;
+    return true;
+}
+
+/* s->at is on the opening quote; moves it behind the closing one. A line break inside is an error
+ * here and not left to the parser: mostly it means a forgotten quote, and this names its line. */
+static bool skip_string(struct json_scan *s, struct err *e)
+{
+    size_t open = s->at++, back;
+
+    do {
+        const uint8_t *quote = memchr(s->data + s->at, '"', s->size - s->at);
+
+        if (!quote) return fail(s, open, e, "a string that does not end");
+        s->at = (size_t)(quote - s->data);
+        /* an odd number of backslashes escapes the quote; the opening quote ends the count */
+        for (back = 0; s->data[s->at - 1 - back] == '\\';)
+            back++;
+        s->at++;
+    } while (back % 2 == 1);
+    if (memchr(s->data + open, '\n', s->at - open))
+        return fail(s, open, e, "a string that does not end on its line");
+    return true;
+}
+
+/* Brackets that are open inside one value: the ones that are due to close them. */
+struct open_brackets {
+    uint8_t due[JSON_SCAN_DEPTH];
+    size_t n;
+};
+
+/* s->at is on a bracket; moves behind it. */
+static bool skip_bracket(struct json_scan *s, struct open_brackets *open, struct err *e)
+{
+    uint8_t c = s->data[s->at];
+
+    if (c == '[' || c == '{') {
+        if (open->n == JSON_SCAN_DEPTH)
+            return fail(s, s->at, e, "more than %d brackets inside each other", JSON_SCAN_DEPTH);
+        open->due[open->n++] = c == '[' ? ']' : '}';
+    } else if (c != open->due[--open->n]) {
+        return fail(s, s->at, e, "found '%c' where '%c' is due", c, open->due[open->n]);
+    }
+    s->at++;
+    return true;
+}
+
+/* Moves s->at behind the value that begins there. */
+static bool skip_value(struct json_scan *s, struct err *e)
+{
+    struct open_brackets open = {.n = 0};
+    size_t begin = s->at;
+    char name[8];
+
+    while (s->at < s->size) {
+        uint8_t c = s->data[s->at];
+        bool closes = c == ']' || c == '}';
+
+        if (!marks[c] && !(open.n == 0 && is_blank(c))) {
+            s->at++;
+            continue;
+        }
+        if (open.n == 0 && (closes || c == ',' || is_blank(c))) break; /* behind a bare value */
+        if (c == '"') {
+            if (!skip_string(s, e)) return false;
+        } else if (closes || c == '[' || c == '{') {
+            if (!skip_bracket(s, &open, e)) return false;
+        } else if (c == '\n' && s->lines) {
+            return fail(s, s->at, e, "the line ends inside a value; JSON Lines has one a line");
+        } else {
+            s->at++;
+        }
+        if (open.n == 0 && (c == '"' || closes)) return true;
+    }
+    if (open.n > 0) return fail(s, begin, e, "the file ends inside the value that begins here");
+    if (begin == s->size) return fail(s, begin, e, "the file ends where a value is due");
+    if (s->at == begin)
+        return fail(s, begin, e, "found %s where a value is due", byte_name(s->data[begin], name));
+    return true;
+}
+
+/* The list: what stands between two elements, or behind the last one. */
+static bool list_step(struct json_scan *s, struct err *e)
+{
+    char c[8];
+
+    skip_blanks(s);
+    if (s->at == s->size) return fail(s, s->at, e, "the file ends inside the list");
+    if (s->data[s->at] == ']') {
+        s->at++;
+        skip_blanks(s);
+        s->done = true;
+        return s->at == s->size || fail(s, s->at, e, "found %s behind the end of the list",
+                                        byte_name(s->data[s->at], c));
+    }
+    if (s->count == 0) return true;
+    if (s->data[s->at] != ',')
+        return fail(s, s->at, e, "found %s where ',' or ']' is due", byte_name(s->data[s->at], c));
+    s->at++;
+    skip_blanks(s);
+    return true;
+}
+
+/* JSON Lines: the rest of the last line, and empty lines. */
+static bool line_step(struct json_scan *s, struct err *e)
+{
+    size_t from = s->at;
+    char c[8];
+
+    skip_blanks(s);
+    if (s->at == s->size) {
+        s->done = true;
+        return true;
+    }
+    if (s->count > 0 && !memchr(s->data + from, '\n', s->at - from))
+        return fail(s, s->at, e, "found %s behind a line's value", byte_name(s->data[s->at], c));
+    return s->data[s->at] == '{' ||
+           fail(s, s->at, e, "found %s; a line of JSON Lines begins with '{'",
+                byte_name(s->data[s->at], c));
+}
+
+bool json_scan_next(struct json_scan *s, size_t *begin, size_t *end, bool *found, struct err *e)
+{
+    *found = false;
+    if (s->done) return true;
+    if (s->lines ? !line_step(s, e) : !list_step(s, e)) return false;
+    if (s->done) return true;
+    *begin = s->at;
+    if (!skip_value(s, e)) return false;
+    *end = s->at;
+    s->count++;
+    *found = true;
+    return true;
+}

@@ -1,0 +1,45 @@
+/* store.h - what was computed from pictures, kept in HDF5 files: pixels as the tower wants them, or
+ * the frozen tower's features. An entry is a row of `width` floats, found by a key, the SHA-256 of
+ * the picture's file. What else it depends on (tower, processor) is the caller's `about`, which the
+ * files carry.
+ *
+ * A store is a directory of parts, each published whole, so that a killed run leaves whole entries
+ * only and loses 64 MiB of work at most:
+ *     DIR/part-00000.h5: /values float32 [n, width], /keys string of 64 [n], attribute about
+ * Writing holds a lock on DIR/lock until store_close; readers see the parts that were there when
+ * they opened. */
+#ifndef DATA_STORE_H
+#define DATA_STORE_H
+
+#include "base/err.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct store {
+    char *dir, *about;
+    int lock; /* file descriptor, -1 when read-only */
+    int64_t width, n;
+    struct store_part *parts;
+    size_t n_parts, cap_parts;
+    char (*key)[65]; /* [n] */
+    size_t cap_keys;
+    int64_t *slots; /* hash table of indices into key, -1 = free */
+    int64_t n_slots;
+    float *pending; /* rows that are not in a part yet: the last n_pending of the n */
+    int64_t n_pending;
+};
+
+/* Opens, or makes where it is not there; with `write`, waits for another writer to finish. A part
+ * that is damaged or about something else is named and refused: it is safe to delete. */
+bool store_open(struct store *s, const char *dir, const char *about, int64_t width, bool write,
+                struct err *e);
+/* Writes what is pending. Fine on a zeroed struct. */
+bool store_close(struct store *s, struct err *e);
+
+int64_t store_find(const struct store *s, const char *key); /* its index, or -1 */
+/* Appends an entry of `width` values; the key, 64 characters, must be new. */
+bool store_put(struct store *s, const char *key, const float *values, struct err *e);
+bool store_get(const struct store *s, int64_t index, float *values, struct err *e);
+
+#endif

@@ -1,0 +1,152 @@
+/* template.c - see template.h. The strings equal what the models' published Jinja templates give;
+ * tests/data/template/make_golden.py renders those. */
+#include "data/template.h"
+#include "base/mem.h"
+#include "data/tokenizer_utf8.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define VICUNA_MARKS                                                                               \
+    .system = {"", " "}, .user = {"USER: ", " "}, .assistant = {"ASSISTANT:", "</s>"}, .gap = " ", \
+    .stop = "</s>"
+#define CHATML_MARKS                                                                               \
+    .system = {"<|im_start|>system\n", "<|im_end|>\n"},                                            \
+    .user = {"<|im_start|>user\n", "<|im_end|>\n"},                                                \
+    .assistant = {"<|im_start|>assistant\n", "<|im_end|>"}, .after = "\n", .stop = "<|im_end|>"
+
+static const struct chat_template templates[] = {
+    {.name = "vicuna", VICUNA_MARKS},
+    {.name = "vicuna_v1",
+     .default_system =
+         "A chat between a curious user and an artificial intelligence assistant. The assistant "
+         "gives helpful, detailed, and polite answers to the user's questions.",
+     VICUNA_MARKS},
+    {.name = "llama3",
+     .bos = "<|begin_of_text|>",
+     .system = {"<|start_header_id|>system<|end_header_id|>\n\n", "<|eot_id|>"},
+     .user = {"<|start_header_id|>user<|end_header_id|>\n\n", "<|eot_id|>"},
+     .assistant = {"<|start_header_id|>assistant<|end_header_id|>\n\n", "<|eot_id|>"},
+     .stop = "<|eot_id|>",
+     .trim = true},
+    {.name = "chatml",
+     .default_system = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.",
+     CHATML_MARKS},
+    {.name = "qwen2_vl", .default_system = "You are a helpful assistant.", CHATML_MARKS},
+    {.name = "plain", .assistant = {"", "\n"}, .stop = "\n"},
+};
+
+#define N_TEMPLATES (sizeof templates / sizeof *templates)
+
+const struct chat_template *template_find(const char *name, struct err *e)
+{
+    char names[256] = "";
+    size_t n = 0;
+
+    for (size_t i = 0; i < N_TEMPLATES; i++) {
+        if (strcmp(templates[i].name, name) == 0) return &templates[i];
+        n += (size_t)snprintf(names + n, sizeof names - n, "%s%s", i > 0 ? ", " : "",
+                              templates[i].name);
+        CHECK(n < sizeof names);
+    }
+    err_set(e, "no chat template is named \"%.80s\"; there are %s", name, names);
+    return NULL;
+}
+
+bool template_add_special(const struct chat_template *t)
+{
+    return !t->bos;
+}
+
+void rendered_free(struct rendered *r)
+{
+    free(r->text);
+    free(r->trained);
+    *r = (struct rendered){0};
+}
+
+static bool put(struct rendered *r, const char *s, size_t n, struct err *e)
+{
+    if (!mem_grow(&r->text, &r->cap, r->len + n + 1, 1, e)) return false;
+    memcpy(r->text + r->len, s, n);
+    r->len += n;
+    r->text[r->len] = '\0';
+    return true;
+}
+
+/* A part of a template; NULL is "". */
+static bool put_mark(struct rendered *r, const char *mark, struct err *e)
+{
+    return !mark || put(r, mark, strlen(mark), e);
+}
+
+/* What Jinja's trim drops: Python's white space, which is Unicode's and four control characters. */
+static bool is_trimmed(int32_t c)
+{
+    return unicode_is_space(c) || (c >= 0x1c && c <= 0x1f);
+}
+
+static bool put_text(struct rendered *r, const char *s, bool trim, struct err *e)
+{
+    size_t n = strlen(s), len, bad = utf8_check(s, n);
+
+    if (bad < n) return err_set(e, "text is not UTF-8 at byte %zu", bad);
+    while (trim && n > 0 && is_trimmed(utf8_get(s, &len))) {
+        s += len;
+        n -= len;
+    }
+    while (trim && n > 0) {
+        size_t last = utf8_last(s, n);
+
+        if (!is_trimmed(utf8_get(s + last, &len))) break;
+        n = last;
+    }
+    return put(r, s, n, e);
+}
+
+static bool put_turn(struct rendered *r, const struct turn_marks *marks, const char *text,
+                     bool trim, struct err *e)
+{
+    return put_mark(r, marks->open, e) && put_text(r, text, trim, e) &&
+           put_mark(r, marks->close, e);
+}
+
+static bool put_answer(const struct chat_template *t, struct rendered *r, const char *text,
+                       struct err *e)
+{
+    size_t begin;
+
+    if (!put_mark(r, t->assistant.open, e)) return false;
+    begin = r->len;
+    if (!put_mark(r, t->gap, e) || !put_text(r, text, t->trim, e) ||
+        !put_mark(r, t->assistant.close, e))
+        return false;
+    if (!mem_grow(&r->trained, &r->trained_cap, r->n_trained + 1, sizeof *r->trained, e))
+        return false;
+    r->trained[r->n_trained++] = (struct byte_range){begin, r->len};
+    return put_mark(r, t->after, e);
+}
+
+static bool put_message(const struct chat_template *t, const struct message *m, size_t i,
+                        struct rendered *r, struct err *e)
+{
+    if (m->role == ROLE_ASSISTANT) return put_answer(t, r, m->text, e);
+    if (m->role == ROLE_USER) return put_turn(r, &t->user, m->text, t->trim, e);
+    if (i > 0) return err_set(e, "a system message may only be the first one");
+    return put_turn(r, &t->system, m->text, t->trim, e);
+}
+
+bool template_render(const struct chat_template *t, const struct message *m, size_t n, bool prompt,
+                     struct rendered *r, struct err *e)
+{
+    CHECK(n > 0);
+    r->len = r->n_trained = 0;
+    if (!put(r, "", 0, e) || !put_mark(r, t->bos, e)) return false;
+    if (t->default_system && m[0].role != ROLE_SYSTEM &&
+        !put_turn(r, &t->system, t->default_system, t->trim, e))
+        return false;
+    for (size_t i = 0; i < n; i++)
+        if (!put_message(t, &m[i], i, r, e)) return err_context(e, "message %zu", i + 1);
+    return !prompt || put_mark(r, t->assistant.open, e);
+}

@@ -1,0 +1,76 @@
+/* template.h - chat templates: a conversation as one text, and which bytes of it are trained.
+ *
+ * Trained are the assistant's turns: from the first byte after the prompt that the model is given
+ * (for `vicuna` the prompt ends in "ASSISTANT:", so the blank before the answer is trained too) to
+ * the end of what it must write to stop. Nothing else is: no role name, no line break behind the
+ * stop token. Hence the prompt for generation is the rendered text up to where a range begins.
+ *
+ * The beginning-of-text token comes from one side only: where template->has_bos is true the text
+ * holds it already, and is encoded with add_special = false; else the tokenizer's post-processor
+ * puts it there, with add_special = true. template_add_special() says which.
+ *
+ *   name       from                                         stops at
+ *   vicuna     LLaVA-1.5 without a system sentence, as      </s>
+ *              llava-hf/llava-1.5-7b-hf prompts it
+ *   vicuna_v1  LLaVA-1.5 with the sentence it was           </s>
+ *              trained with
+ *   llama3     Llama-3-Instruct, LLaVA-NeXT-8B              <|eot_id|>
+ *   chatml     Qwen2.5                                      <|im_end|>
+ *   qwen2_vl   Qwen2-VL and Qwen2.5-VL: another default     <|im_end|>
+ *              system sentence
+ *   plain      no roles at all: image, caption (LLaVA's     a line break
+ *              first stage)
+ */
+#ifndef DATA_TEMPLATE_H
+#define DATA_TEMPLATE_H
+
+#include "base/err.h"
+
+#include <stddef.h>
+
+enum role { ROLE_SYSTEM, ROLE_USER, ROLE_ASSISTANT };
+
+struct message {
+    enum role role;
+    const char *text; /* UTF-8; "<image>" and the like stand in it as the data set has them */
+};
+
+struct turn_marks { /* what goes around one role's text */
+    const char *open, *close;
+};
+
+struct chat_template {
+    const char *name;
+    const char *bos;            /* put before everything, "" for none */
+    const char *default_system; /* used where the first message is not a system message; or NULL */
+    struct turn_marks system, user, assistant;
+    const char *after; /* follows the assistant's close; not trained */
+    const char *gap;   /* between the end of the assistant's open and its text; trained */
+    const char *stop;  /* spelling of the stop token: the last id of its encoding */
+    bool trim;         /* white space around the texts is dropped */
+};
+
+/* NULL and *e with the known names where there is none of this name. */
+const struct chat_template *template_find(const char *name, struct err *e);
+
+/* Whether rendered text is to be encoded with the tokenizer's post-processor. */
+bool template_add_special(const struct chat_template *t);
+
+struct byte_range {
+    size_t begin, end;
+};
+
+struct rendered { /* {0} before the first use; rendering again uses the memory again */
+    char *text;   /* [len], with a NUL behind it */
+    size_t len, cap;
+    struct byte_range *trained; /* one per assistant turn, in order */
+    size_t n_trained, trained_cap;
+};
+void rendered_free(struct rendered *r);
+
+/* Renders n > 0 messages: at most one system message, and that the first. With `prompt` the text
+ * ends where the assistant's answer begins. On failure *r holds nothing of use. */
+bool template_render(const struct chat_template *t, const struct message *m, size_t n, bool prompt,
+                     struct rendered *r, struct err *e);
+
+#endif

@@ -1,0 +1,275 @@
+/* tokenizer_component.c - reads the chains of normalizers, pre-tokenizers and decoders and the
+ * post-processor from the file. What a component's members mean is beside its code; here is what
+ * they share. */
+#include "base/mem.h"
+#include "data/tokenizer_parts.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NESTED_MAX 16 /* Sequences inside each other */
+
+bool load_fail(const struct load *load, const cJSON *item, const char *fmt, ...)
+{
+    char msg[1024];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(msg, sizeof msg, fmt, ap);
+    va_end(ap);
+    return err_set(load->e, "%s:%d: %s", load->path, item ? jsonc_item_line(&load->doc, item) : 1,
+                   msg);
+}
+
+/* Puts the place before a message that a deeper function set. */
+static bool load_at(const struct load *load, const cJSON *item)
+{
+    return err_context(load->e, "%s:%d", load->path, jsonc_item_line(&load->doc, item));
+}
+
+/* The member, or NULL where it is absent or null. */
+static const cJSON *member(const cJSON *json, const char *key)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(json, key);
+
+    return item && !cJSON_IsNull(item) ? item : NULL;
+}
+
+bool load_bool(const struct load *load, const cJSON *json, const char *key, bool *out)
+{
+    const cJSON *item = member(json, key);
+
+    if (!item) return true;
+    if (!cJSON_IsBool(item)) return load_fail(load, item, "\"%s\" must be true or false", key);
+    *out = cJSON_IsTrue(item);
+    return true;
+}
+
+bool load_count(const struct load *load, const cJSON *json, const char *key, size_t *out)
+{
+    const cJSON *item = member(json, key);
+
+    if (!item) return true;
+    if (!cJSON_IsNumber(item) || !(item->valuedouble >= 0 && item->valuedouble <= INT32_MAX) ||
+        item->valuedouble != (double)(int32_t)item->valuedouble)
+        return load_fail(load, item, "\"%s\" must be a count", key);
+    *out = (size_t)item->valuedouble;
+    return true;
+}
+
+bool load_string(const struct load *load, const cJSON *json, const char *key, const char **out)
+{
+    const cJSON *item = member(json, key);
+
+    if (!item) return true;
+    if (!cJSON_IsString(item)) return load_fail(load, item, "\"%s\" must be a string", key);
+    *out = item->valuestring;
+    return true;
+}
+
+bool load_pattern(const struct load *load, const cJSON *json, struct pattern *out)
+{
+    const cJSON *pattern = member(json, "pattern");
+    const char *literal = NULL, *regex = NULL;
+
+    if (!cJSON_IsObject(pattern))
+        return load_fail(load, json, "\"pattern\" must be {\"String\": ...} or {\"Regex\": ...}");
+    if (!load_string(load, pattern, "String", &literal) ||
+        !load_string(load, pattern, "Regex", &regex))
+        return false;
+    if (!literal == !regex)
+        return load_fail(load, pattern, "\"pattern\" needs one of \"String\" and \"Regex\"");
+    if (literal ? !pattern_literal(out, literal, load->e) : !pattern_regex(out, regex, load->e))
+        return load_at(load, pattern);
+    return true;
+}
+
+bool parse_nothing(const struct load *load, const cJSON *json, struct step *step)
+{
+    (void)load;
+    (void)json;
+    (void)step;
+    return true;
+}
+
+bool parse_replace(const struct load *load, const cJSON *json, struct step *step)
+{
+    const char *s = NULL;
+
+    if (!load_string(load, json, "content", &s)) return false;
+    if (!s) return load_fail(load, json, "Replace without \"content\"");
+    step->text = mem_strdup(s, load->e);
+    step->text_len = strlen(s);
+    return step->text && load_pattern(load, json, &step->pattern);
+}
+
+void chain_free(struct chain *c)
+{
+    for (size_t i = 0; i < c->n; i++) {
+        pattern_free(&c->v[i].pattern);
+        free(c->v[i].text);
+    }
+    free(c->v);
+    *c = (struct chain){0};
+}
+
+/* ---- chains ---- */
+
+struct chain_kind {
+    const char *key, *list_key; /* of the root; of a Sequence's members */
+    const struct component *table;
+};
+
+/* Fails with the names that the table has. */
+static bool unknown_component(const struct load *load, const cJSON *json,
+                              const struct chain_kind *kind, const char *type)
+{
+    char names[512] = "Sequence";
+    size_t n = strlen(names);
+
+    for (const struct component *c = kind->table; c->name && n < sizeof names; c++)
+        n += (size_t)snprintf(names + n, sizeof names - n, ", %s", c->name);
+    return load_fail(load, json, "%s \"%s\" is not known to this reader, which has %s", kind->key,
+                     type, names);
+}
+
+static bool add_component(const struct load *load, const cJSON *json, const struct chain_kind *kind,
+                          int depth, struct chain *chain)
+{
+    const struct component *c = kind->table;
+    const char *type = NULL;
+    struct step *step;
+
+    if (!cJSON_IsObject(json)) return load_fail(load, json, "%s must be an object", kind->key);
+    if (!load_string(load, json, "type", &type)) return false;
+    if (!type) return load_fail(load, json, "%s without \"type\"", kind->key);
+    if (strcmp(type, "Sequence") == 0) {
+        const cJSON *list = member(json, kind->list_key), *item;
+
+        if (!cJSON_IsArray(list))
+            return load_fail(load, json, "Sequence without a list \"%s\"", kind->list_key);
+        if (depth >= NESTED_MAX) return load_fail(load, json, "too many Sequences in Sequences");
+        cJSON_ArrayForEach(item, list)
+        {
+            if (!add_component(load, item, kind, depth + 1, chain)) return false;
+        }
+        return true;
+    }
+    while (c->name && strcmp(c->name, type) != 0)
+        c++;
+    if (!c->name) return unknown_component(load, json, kind, type);
+    if (!mem_grow(&chain->v, &chain->cap, chain->n + 1, sizeof *chain->v, load->e)) return false;
+    step = &chain->v[chain->n++];
+    *step = (struct step){.kind = c};
+    return c->parse(load, json, step);
+}
+
+bool load_chain(const struct load *load, const char *key, const struct component *table,
+                const char *list_key, struct chain *chain)
+{
+    struct chain_kind kind = {key, list_key, table};
+    const cJSON *json = member(load->doc.root, key);
+
+    return !json || add_component(load, json, &kind, 0, chain);
+}
+
+/* ---- the post-processor ---- */
+
+struct template_ids {
+    int32_t *v[2]; /* before the text and after it */
+    size_t n[2], cap[2];
+    bool seen; /* the text's place */
+};
+
+/* Appends the ids of special token `name`, which "special_tokens" lists. */
+static bool template_token(const struct load *load, const cJSON *json, const cJSON *piece,
+                           const struct tokenizer *tk, struct template_ids *ids)
+{
+    const cJSON *tokens = member(json, "special_tokens"), *list, *item;
+    const char *name = NULL;
+    size_t id, side = ids->seen ? 1 : 0;
+
+    if (!load_string(load, piece, "id", &name)) return false;
+    list = name ? member(member(tokens, name), "ids") : NULL;
+    if (!cJSON_IsArray(list))
+        return load_fail(load, piece, "\"special_tokens\" has no ids for \"%s\"", name ? name : "");
+    cJSON_ArrayForEach(item, list)
+    {
+        if (!cJSON_IsNumber(item) ||
+            !(item->valuedouble >= 0 && item->valuedouble < (double)tk->size) ||
+            !tokenizer_piece(tk, (int32_t)item->valuedouble))
+            return load_fail(load, item, "\"%s\": an id that is no token", name);
+        id = (size_t)item->valuedouble;
+        if (!mem_grow(&ids->v[side], &ids->cap[side], ids->n[side] + 1, sizeof(int32_t), load->e))
+            return false;
+        ids->v[side][ids->n[side]++] = (int32_t)id;
+    }
+    return true;
+}
+
+static bool template_processing(const struct load *load, const cJSON *json,
+                                const struct tokenizer *tk, struct template_ids *ids)
+{
+    const cJSON *single = member(json, "single"), *item;
+
+    if (!cJSON_IsArray(single))
+        return load_fail(load, json, "TemplateProcessing without a list \"single\"");
+    if (ids->seen) return load_fail(load, json, "two TemplateProcessing");
+    cJSON_ArrayForEach(item, single)
+    {
+        const cJSON *special = member(item, "SpecialToken"), *text = member(item, "Sequence");
+        const char *which = NULL;
+
+        if (special) {
+            if (!template_token(load, json, special, tk, ids)) return false;
+            continue;
+        }
+        if (text && !load_string(load, text, "id", &which)) return false;
+        if (!which || strcmp(which, "A") != 0 || ids->seen)
+            return load_fail(load, item, "\"single\" must hold special tokens and sequence A once");
+        ids->seen = true;
+    }
+    return ids->seen || load_fail(load, single, "\"single\" lacks sequence A");
+}
+
+static bool add_post_processor(const struct load *load, const cJSON *json, int depth,
+                               const struct tokenizer *tk, struct template_ids *ids)
+{
+    const char *type = NULL;
+
+    if (!cJSON_IsObject(json)) return load_fail(load, json, "post_processor must be an object");
+    if (!load_string(load, json, "type", &type)) return false;
+    if (!type) return load_fail(load, json, "post_processor without \"type\"");
+    if (strcmp(type, "ByteLevel") == 0) return true; /* it only trims offsets */
+    if (strcmp(type, "TemplateProcessing") == 0) return template_processing(load, json, tk, ids);
+    if (strcmp(type, "Sequence") == 0 && depth < NESTED_MAX) {
+        const cJSON *list = member(json, "processors"), *item;
+
+        if (!cJSON_IsArray(list))
+            return load_fail(load, json, "Sequence without a list \"processors\"");
+        cJSON_ArrayForEach(item, list)
+        {
+            if (!add_post_processor(load, item, depth + 1, tk, ids)) return false;
+        }
+        return true;
+    }
+    return load_fail(load, json,
+                     "post_processor \"%s\" is not known to this reader, which has Sequence, "
+                     "ByteLevel, TemplateProcessing",
+                     type);
+}
+
+bool load_post_processor(const struct load *load, struct tokenizer *tk)
+{
+    const cJSON *json = member(load->doc.root, "post_processor");
+    struct template_ids ids = {0};
+    bool ok = !json || add_post_processor(load, json, 0, tk, &ids);
+
+    tk->before = ids.v[0]; /* freed with the tokenizer, also after a failure */
+    tk->after = ids.v[1];
+    tk->n_before = ids.n[0];
+    tk->n_after = ids.n[1];
+    return ok;
+}

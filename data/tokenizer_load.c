@@ -1,0 +1,340 @@
+/* tokenizer_load.c - a tokenizer.json becomes a struct tokenizer: vocabulary, merges, added tokens;
+ * the components are read in tokenizer_component.c. Everything in the file is checked: ids are in
+ * range and unique, merges join and make known tokens. */
+#include "base/mem.h"
+#include "data/tokenizer_parts.h"
+#include "data/tokenizer_utf8.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FILE_MAX ((size_t)256 << 20) /* the largest real ones are near 35 MB */
+
+static const cJSON *member(const cJSON *json, const char *key)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(json, key);
+
+    return item && !cJSON_IsNull(item) ? item : NULL;
+}
+
+/* ---- vocabulary ---- */
+
+static bool read_id(const struct load *load, const cJSON *item, const char *token, int32_t *id)
+{
+    if (!cJSON_IsNumber(item) ||
+        !(item->valuedouble >= 0 && item->valuedouble <= TOKENIZER_MAX_ID) ||
+        item->valuedouble != (double)(int32_t)item->valuedouble)
+        return load_fail(load, item, "token \"%.80s\": an id must be a whole number, 0 to %d",
+                         token, TOKENIZER_MAX_ID);
+    *id = (int32_t)item->valuedouble;
+    return true;
+}
+
+/* What the vocabulary and the added tokens need: the largest id, the number and the bytes. */
+struct extent {
+    int32_t size;
+    size_t count, bytes;
+};
+
+static bool measure(const struct load *load, const cJSON *item, const char *token,
+                    struct extent *all)
+{
+    int32_t id = 0;
+
+    if (!read_id(load, item, token, &id)) return false;
+    if (id >= all->size) all->size = id + 1;
+    all->count++;
+    all->bytes += strlen(token) + 1;
+    return true;
+}
+
+static bool measure_all(const struct load *load, const cJSON *vocab, const cJSON *added,
+                        struct extent *all)
+{
+    const cJSON *item;
+
+    cJSON_ArrayForEach(item, vocab)
+    {
+        if (!measure(load, item, item->string, all)) return false;
+    }
+    cJSON_ArrayForEach(item, added)
+    {
+        const cJSON *id = member(item, "id");
+        const char *content = NULL;
+
+        if (!cJSON_IsObject(item) || !load_string(load, item, "content", &content) || !content ||
+            !*content || !id)
+            return load_fail(load, item, "an added token needs a \"content\" and an \"id\"");
+        if (!measure(load, id, content, all)) return false;
+    }
+    return true;
+}
+
+bool put_piece(const struct load *load, const cJSON *item, struct tokenizer *tk, int32_t id,
+               const char *s, char **bytes)
+{
+    size_t n = strlen(s);
+    int32_t taken;
+
+    if (tk->piece[id].s)
+        return load_fail(load, item, "tokens \"%.80s\" and \"%.80s\" have the same id %d",
+                         tk->piece[id].s, s, (int)id);
+    memcpy(*bytes, s, n + 1);
+    tk->piece[id] = (struct str){*bytes, (uint32_t)n}; /* files are under 2^32 bytes */
+    *bytes += n + 1;
+    taken = table_put(&tk->by_piece, tk->piece, id);
+    if (taken >= 0)
+        return load_fail(load, item, "token \"%.80s\" has two ids, %d and %d", s, (int)taken,
+                         (int)id);
+    return true;
+}
+
+static bool load_vocab(const struct load *load, struct tokenizer *tk, const cJSON *vocab,
+                       const cJSON *added, char **bytes)
+{
+    struct extent all = {0};
+    const cJSON *item;
+
+    if (!measure_all(load, vocab, added, &all)) return false;
+    tk->size = all.size;
+    tk->piece = mem_new((size_t)all.size, sizeof *tk->piece, "vocabulary", load->e);
+    tk->special = mem_new((size_t)all.size, sizeof *tk->special, "vocabulary", load->e);
+    tk->of_model = mem_new((size_t)all.size, sizeof *tk->of_model, "vocabulary", load->e);
+    tk->bytes = mem_new(all.bytes, 1, "vocabulary", load->e);
+    if (!tk->piece || !tk->special || !tk->of_model || !tk->bytes ||
+        !table_init(&tk->by_piece, all.count, load->e))
+        return false;
+    *bytes = tk->bytes;
+    cJSON_ArrayForEach(item, vocab)
+    {
+        int32_t id = (int32_t)item->valuedouble; /* measure_all has checked it */
+
+        if (!put_piece(load, item, tk, id, item->string, bytes)) return false;
+        tk->of_model[id] = true;
+    }
+    return true;
+}
+
+/* ---- merges ---- */
+
+/* The two halves of "a b" or ["a", "b"], in place. */
+static bool merge_halves(const struct load *load, const cJSON *item, const char *half[2],
+                         size_t n[2])
+{
+    if (cJSON_IsString(item)) {
+        const char *gap = strchr(item->valuestring, ' ');
+
+        if (!gap || strchr(gap + 1, ' '))
+            return load_fail(load, item, "merge \"%.80s\" is not two tokens", item->valuestring);
+        half[0] = item->valuestring;
+        half[1] = gap + 1;
+        n[0] = (size_t)(gap - half[0]);
+    } else if (cJSON_IsArray(item) && cJSON_GetArraySize(item) == 2 &&
+               cJSON_IsString(item->child) && cJSON_IsString(item->child->next)) {
+        half[0] = item->child->valuestring;
+        half[1] = item->child->next->valuestring;
+        n[0] = strlen(half[0]);
+    } else {
+        return load_fail(load, item, "a merge must be \"a b\" or [\"a\", \"b\"]");
+    }
+    n[1] = strlen(half[1]);
+    return true;
+}
+
+static bool load_merge(const struct load *load, struct tokenizer *tk, const cJSON *item,
+                       uint32_t rank, char **joined, size_t *joined_cap)
+{
+    const char *half[2];
+    size_t n[2] = {0};
+    int32_t id[3];
+
+    if (!merge_halves(load, item, half, n) ||
+        !mem_grow(joined, joined_cap, n[0] + n[1] + 1, 1, load->e))
+        return false;
+    memcpy(*joined, half[0], n[0]);
+    memcpy(*joined + n[0], half[1], n[1] + 1);
+    id[0] = table_get(&tk->by_piece, tk->piece, half[0], n[0]);
+    id[1] = table_get(&tk->by_piece, tk->piece, half[1], n[1]);
+    id[2] = table_get(&tk->by_piece, tk->piece, *joined, n[0] + n[1]);
+    if (n[0] == 0 || n[1] == 0) return load_fail(load, item, "a merge with an empty half");
+    for (int i = 0; i < 3; i++) {
+        if (id[i] < 0)
+            return load_fail(load, item, "merge \"%.80s\" names a token that \"vocab\" lacks: %.*s",
+                             *joined, (int)(i < 2 ? n[i] : n[0] + n[1]) & 0x7f,
+                             i < 2 ? half[i] : *joined);
+    }
+    merges_put(&tk->merges, (struct merge){id[0], id[1], id[2], rank});
+    return true;
+}
+
+static bool load_merges(const struct load *load, struct tokenizer *tk, const cJSON *merges)
+{
+    char *joined = NULL;
+    size_t cap = 0;
+    uint32_t rank = 0;
+    bool ok = merges_init(&tk->merges, (size_t)cJSON_GetArraySize(merges), load->e);
+
+    for (const cJSON *item = merges->child; item && ok; item = item->next) {
+        /* a heading that old files carry over from merges.txt */
+        if (cJSON_IsString(item) && strncmp(item->valuestring, "#version", 8) == 0) continue;
+        ok = load_merge(load, tk, item, rank++, &joined, &cap);
+    }
+    free(joined);
+    return ok;
+}
+
+/* ---- the model ---- */
+
+static bool refuse_affix(const struct load *load, const cJSON *model, const char *key)
+{
+    const char *s = NULL;
+
+    if (!load_string(load, model, key, &s)) return false;
+    return !s || !*s || load_fail(load, model, "\"%s\": \"%.80s\" is not supported", key, s);
+}
+
+static bool load_options(const struct load *load, struct tokenizer *tk, const cJSON *model)
+{
+    const cJSON *dropout = member(model, "dropout");
+    const char *unk = NULL;
+
+    if (dropout && !(cJSON_IsNumber(dropout) && dropout->valuedouble == 0.0))
+        return load_fail(load, dropout, "\"dropout\" must be null: ids would be random");
+    if (!refuse_affix(load, model, "continuing_subword_prefix") ||
+        !refuse_affix(load, model, "end_of_word_suffix") ||
+        !load_bool(load, model, "fuse_unk", &tk->fuse_unk) ||
+        !load_bool(load, model, "byte_fallback", &tk->byte_fallback) ||
+        !load_bool(load, model, "ignore_merges", &tk->ignore_merges) ||
+        !load_string(load, model, "unk_token", &unk))
+        return false;
+    tk->unk = unk ? tokenizer_id(tk, unk) : -1;
+    if (unk && tk->unk < 0)
+        return load_fail(load, model, "\"unk_token\" \"%.80s\" is not in \"vocab\"", unk);
+    return true;
+}
+
+/* The tokens of single bytes. */
+static void find_bytes(struct tokenizer *tk)
+{
+    for (int b = 0; b < 256; b++) {
+        char spelled[8];
+        size_t n = utf8_put(spelled, byte_to_char((unsigned char)b));
+
+        tk->byte_id[b] = table_get(&tk->by_piece, tk->piece, spelled, n);
+        n = (size_t)snprintf(spelled, sizeof spelled, "<0x%02X>", (unsigned)b);
+        tk->fallback_id[b] = table_get(&tk->by_piece, tk->piece, spelled, n);
+    }
+}
+
+static bool load_model(const struct load *load, struct tokenizer *tk, const cJSON *added,
+                       char **bytes)
+{
+    const cJSON *model = member(load->doc.root, "model"), *vocab, *merges;
+    const char *type = "BPE";
+
+    if (!cJSON_IsObject(model)) return load_fail(load, model, "\"model\" is missing");
+    if (!load_string(load, model, "type", &type)) return false;
+    if (strcmp(type, "BPE") != 0)
+        return load_fail(load, model, "model \"%.80s\" is not known to this reader, which has BPE",
+                         type);
+    vocab = member(model, "vocab");
+    merges = member(model, "merges");
+    if (!cJSON_IsObject(vocab) || !vocab->child)
+        return load_fail(load, model, "\"model\" needs an object \"vocab\" with tokens in it");
+    if (!cJSON_IsArray(merges)) return load_fail(load, model, "\"model\" needs a list \"merges\"");
+    if (!load_vocab(load, tk, vocab, added, bytes) || !load_merges(load, tk, merges) ||
+        !load_options(load, tk, model))
+        return false;
+    find_bytes(tk);
+    return true;
+}
+
+/* ---- byte level ---- */
+
+/* The spelling of a token in the bytes that it stands for; false where it stands for none. */
+static bool raw_spelling(const struct str *piece, char *out, size_t *n)
+{
+    *n = 0;
+    for (size_t i = 0, len; i < piece->len; i += len) {
+        int byte = char_to_byte(utf8_get(piece->s + i, &len));
+
+        if (byte < 0) return false;
+        out[(*n)++] = (char)byte;
+    }
+    return *n > 0;
+}
+
+/* With ignore_merges words are looked up whole; words are kept in bytes, so the model's tokens are
+ * needed in bytes too. */
+static bool build_raw(struct tokenizer *tk, struct err *e)
+{
+    size_t bytes = 0, n;
+    char *at;
+
+    for (int32_t id = 0; id < tk->size; id++)
+        bytes += tk->piece[id].len;
+    tk->raw = mem_new((size_t)tk->size, sizeof *tk->raw, "vocabulary in bytes", e);
+    tk->raw_bytes = at = mem_new(bytes, 1, "vocabulary in bytes", e);
+    if (!tk->raw || !at || !table_init(&tk->by_raw, (size_t)tk->size, e)) return false;
+    for (int32_t id = 0; id < tk->size; id++) {
+        if (!tk->of_model[id] || !raw_spelling(&tk->piece[id], at, &n)) continue;
+        tk->raw[id] = (struct str){at, (uint32_t)n};
+        at += n;
+        (void)table_put(&tk->by_raw, tk->raw, id); /* spelling is one to one */
+    }
+    return true;
+}
+
+static bool load_chains(const struct load *load, struct tokenizer *tk)
+{
+    const struct chain *pre = &tk->pre_tokenizers;
+    const cJSON *root = load->doc.root;
+
+    if (!load_chain(load, "normalizer", normalizer_table, "normalizers", &tk->normalizers) ||
+        !load_chain(load, "pre_tokenizer", pre_tokenizer_table, "pretokenizers",
+                    &tk->pre_tokenizers) ||
+        !load_chain(load, "decoder", decoder_table, "decoders", &tk->decoders))
+        return false;
+    for (size_t i = 0; i < pre->n; i++) {
+        if (strcmp(pre->v[i].kind->name, "ByteLevel") != 0) continue;
+        if (i + 1 < pre->n)
+            return load_fail(load, member(root, "pre_tokenizer"),
+                             "pre_tokenizer \"ByteLevel\" must be the last one");
+        tk->byte_level = true;
+    }
+    return true;
+}
+
+static bool load_all(const struct load *load, struct tokenizer *tk)
+{
+    const cJSON *added, *version;
+    char *bytes; /* where the next spelling goes */
+
+    if (!cJSON_IsObject(load->doc.root))
+        return load_fail(load, load->doc.root, "a tokenizer must be an object");
+    added = member(load->doc.root, "added_tokens");
+    version = member(load->doc.root, "version");
+    if (version && (!cJSON_IsString(version) || strcmp(version->valuestring, "1.0") != 0))
+        return load_fail(load, version, "\"version\" must be \"1.0\"");
+    if (added && !cJSON_IsArray(added))
+        return load_fail(load, added, "\"added_tokens\" must be a list");
+    return load_model(load, tk, added, &bytes) && load_chains(load, tk) &&
+           (!(tk->byte_level && tk->ignore_merges) || build_raw(tk, load->e)) &&
+           load_added(load, tk, added, &bytes) && load_post_processor(load, tk);
+}
+
+struct tokenizer *tokenizer_load(const char *path, struct err *e)
+{
+    struct load load = {.path = path, .e = e};
+    struct tokenizer *tk = mem_new(1, sizeof *tk, "tokenizer", e);
+
+    if (!tk) return NULL;
+    tk->unk = -1;
+    if (!jsonc_read(&load.doc, path, FILE_MAX, e) || !load_all(&load, tk)) {
+        tokenizer_free(tk);
+        tk = NULL;
+    }
+    jsonc_close(&load.doc);
+    return tk;
+}

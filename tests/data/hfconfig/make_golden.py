@@ -1,0 +1,60 @@
+"""Writes golden.json: what transformers makes of each config in this directory.
+
+python3 -m venv venv && venv/bin/pip install transformers==5.23.0
+venv/bin/python tests/data/hfconfig/make_golden.py
+"""
+
+import json
+import pathlib
+import shutil
+import tempfile
+
+from transformers import AutoConfig
+
+here = pathlib.Path(__file__).parent
+
+TEXT = """model_type hidden_size intermediate_size num_hidden_layers num_attention_heads
+num_key_value_heads vocab_size max_position_embeddings rms_norm_eps initializer_range hidden_act
+bos_token_id eos_token_id pad_token_id""".split()
+VISION = """model_type hidden_size intermediate_size num_hidden_layers num_attention_heads image_size
+patch_size num_channels projection_dim layer_norm_eps hidden_act""".split()
+WHOLE = """image_token_index image_seq_length vision_feature_layer vision_feature_select_strategy
+projector_hidden_act multimodal_projector_bias""".split()
+
+
+def text(config, tied):
+    out = {key: getattr(config, key) for key in TEXT}
+    heads = config.num_attention_heads
+    out["head_dim"] = getattr(config, "head_dim", None) or config.hidden_size // heads
+    qwen2 = config.model_type == "qwen2"  # its biases are fixed in the model's code
+    out["qkv_bias"] = True if qwen2 else config.attention_bias
+    out["o_bias"] = False if qwen2 else config.attention_bias
+    out["mlp_bias"] = False if qwen2 else config.mlp_bias
+    out["tie_word_embeddings"] = tied
+    rope = config.rope_parameters
+    out["rope_theta"] = rope["rope_theta"]
+    out["rope_type"] = rope["rope_type"]
+    for key in ("factor", "low_freq_factor", "high_freq_factor"):
+        out[key] = rope.get(key, 0)
+    out["original_max_position_embeddings"] = rope.get("original_max_position_embeddings", 0)
+    out["dtype"] = str(config.dtype or "").removeprefix("torch.")
+    return out
+
+
+def golden(path):
+    with tempfile.TemporaryDirectory() as d:
+        shutil.copy(path, pathlib.Path(d) / "config.json")
+        config = AutoConfig.from_pretrained(d)
+    tied = config.tie_word_embeddings
+    out = {"text": text(config.get_text_config(), tied)}
+    if config.model_type == "llava":
+        out["vision"] = {key: getattr(config.vision_config, key) for key in VISION}
+        out["whole"] = {key: getattr(config, key) for key in WHOLE}
+        out["whole"]["dtype"] = str(config.dtype or "").removeprefix("torch.")
+        out["whole"]["pad_token_id"] = getattr(config, "pad_token_id", None)
+    return out
+
+
+paths = sorted(p for p in here.glob("*.json") if p.name != "golden.json")
+result = {p.name: golden(p) for p in paths}
+(here / "golden.json").write_text(json.dumps(result, indent=1) + "\n")

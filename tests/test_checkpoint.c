@@ -1,0 +1,588 @@
+/* test_checkpoint.c - checkpoints come back bit for bit, and whatever happens to a file (cut, a bit
+ * flipped, another model, a full disk, a killed save) is an error that leaves the state whole. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "base/hash.h"
+#include "base/rng.h"
+#include "tests/tmpdir.h"
+#include "train/checkpoint.h"
+#include "train/h5out.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#define WEIGHT "model.layers.0.self_attn.kv_proj_img.down_kv.weight"
+#define META "{\"step\":120,\"phase\":\"stage2\"}"
+
+enum { ROWS = 300, COLS = 50 };
+
+struct state {
+    float weight[ROWS][COLS];
+    double moment[7];
+    int64_t order[5];
+    uint8_t rng[32];
+};
+enum { ITEMS = 5 };
+
+static void items_of(struct state *s, struct ckpt_item items[ITEMS])
+{
+    const struct ckpt_item all[ITEMS] = {{WEIGHT, CKPT_F32, ROWS, COLS, s->weight},
+                                         {"adamw.v", CKPT_F64, 1, 7, s->moment},
+                                         {"data.order", CKPT_I64, 5, 1, s->order},
+                                         {"rng", CKPT_U8, 4, 8, s->rng},
+                                         {"empty", CKPT_F32, 0, 64, NULL}};
+
+    memcpy(items, all, sizeof all);
+}
+
+static void fill(struct state *s, uint64_t seed)
+{
+    uint8_t *p = (uint8_t *)s;
+    struct rng rng;
+
+    rng_seed(&rng, seed, 0);
+    for (size_t i = 0; i < sizeof *s; i++)
+        p[i] = (uint8_t)rng_u64(&rng);
+}
+
+static void save(const char *path, uint64_t seed)
+{
+    struct ckpt_item items[ITEMS];
+    struct err e = {""};
+    static struct state s;
+
+    fill(&s, seed);
+    items_of(&s, items);
+    if (!checkpoint_save(path, items, ITEMS, META, &e)) fail_msg("%s", e.msg);
+}
+
+/* True where the file holds what save(path, seed) wrote. */
+static bool loads(const char *path, uint64_t seed)
+{
+    static struct state want, got;
+    struct ckpt_item items[ITEMS];
+    struct err e = {""};
+    char *meta;
+
+    fill(&want, seed);
+    memset(&got, 0, sizeof got);
+    items_of(&got, items);
+    if (!checkpoint_load(path, items, ITEMS, &meta, &e)) return false;
+    assert_string_equal(meta, META);
+    free(meta);
+    return memcmp(&want, &got, sizeof want) == 0;
+}
+
+/* The load must fail with `message` and leave the items' memory alone. */
+static void refused(const char *path, const struct ckpt_item *change, const char *message)
+{
+    static struct state before, s;
+    struct ckpt_item items[ITEMS + 1];
+    size_t n = ITEMS;
+    struct err e = {""};
+    char *meta;
+
+    fill(&s, 99);
+    before = s;
+    items_of(&s, items);
+    for (size_t i = 0; change && i <= ITEMS; i++) {
+        bool end = i == ITEMS;
+        if (!end && strcmp(items[i].name, change->name) != 0) continue;
+        items[i] = *change;
+        if (end) n++;
+        break;
+    }
+    assert_false(checkpoint_load(path, items, n, &meta, &e));
+    assert_null(meta);
+    assert_memory_equal(&s, &before, sizeof s);
+    if (!strstr(e.msg, message) || !strstr(e.msg, path) || strchr(e.msg, '\n'))
+        fail_msg("'%s' has no '%s'", e.msg, message);
+}
+
+static void test_round_trip(void **state)
+{
+    const char *a = tmpdir_path(state, "a.h5"), *b = tmpdir_path(state, "b.h5");
+    size_t na, nb;
+    char *fa, *fb;
+
+    save(a, 1);
+    assert_true(loads(a, 1));
+    assert_false(loads(a, 2));
+    assert_false(is_there(tmpdir_path(state, "a.h5.tmp")));
+    save(b, 1); /* the same state gives the same bytes */
+    fa = slurp(a, &na);
+    fb = slurp(b, &nb);
+    assert_int_equal(na, nb);
+    assert_memory_equal(fa, fb, na);
+    free(fa);
+    free(fb);
+    save(a, 2); /* over an old one */
+    assert_true(loads(a, 2));
+}
+
+static void test_nothing_inside(void **state)
+{
+    const char *path = tmpdir_path(state, "a.h5");
+    struct err e = {""};
+    char *meta;
+
+    assert_true(checkpoint_save(path, NULL, 0, "", &e));
+    assert_true(checkpoint_load(path, NULL, 0, &meta, &e));
+    assert_string_equal(meta, "");
+    free(meta);
+    assert_true(checkpoint_load(path, NULL, 0, NULL, &e));
+}
+
+/* ---- damage ---- */
+
+static void test_truncated(void **state)
+{
+    const char *path = tmpdir_path(state, "a.h5");
+    char *file, saved[64];
+    size_t len;
+
+    refused(path, NULL, "No such file");
+    save(path, 1);
+    file = slurp(path, &len);
+    snprintf(saved, sizeof saved, "bytes, %zu were saved", len);
+    for (size_t cut = 0; cut < len; cut += cut < 2000 ? 61 : 4999) {
+        spill(path, file, cut);
+        refused(path, NULL, cut < 512 ? "is not a checkpoint, or is cut short" : saved);
+    }
+    file[len] = 'x'; /* one byte more */
+    spill(path, file, len + 1);
+    refused(path, NULL, "is damaged");
+    free(file);
+}
+
+static void test_flipped_bit(void **state)
+{
+    const char *path = tmpdir_path(state, "a.h5");
+    size_t len, tried = 0;
+    struct rng rng;
+    char *file;
+
+    rng_seed(&rng, 7, 0);
+    save(path, 1);
+    file = slurp(path, &len);
+    for (size_t i = 0; i < len; i += i < 4096 ? 17 : 1 + (size_t)rng_below(&rng, 1000)) {
+        char bit = (char)(1 << rng_below(&rng, 8));
+        file[i] = (char)(file[i] ^ bit);
+        spill(path, file, len);
+        refused(path, NULL, "");
+        file[i] = (char)(file[i] ^ bit);
+        tried++;
+    }
+    assert_true(tried > 300);
+    free(file);
+}
+
+/* ---- another model ---- */
+
+static void test_other_items(void **state)
+{
+    float f[ROWS * (COLS + 1)] = {0};
+    const char *path = tmpdir_path(state, "a.h5");
+    struct ckpt_item items[ITEMS];
+    static struct state s;
+    struct err e = {""};
+
+    save(path, 1);
+    refused(path, &(struct ckpt_item){WEIGHT, CKPT_F32, ROWS, COLS + 1, f},
+            "item '" WEIGHT "' is f32 [300 x 50], this run needs f32 [300 x 51]");
+    refused(path, &(struct ckpt_item){WEIGHT, CKPT_F32, COLS, ROWS, f}, "needs f32 [50 x 300]");
+    refused(path, &(struct ckpt_item){"adamw.v", CKPT_F32, 1, 7, f},
+            "item 'adamw.v' is f64 [1 x 7], this run needs f32 [1 x 7]");
+    refused(path, &(struct ckpt_item){"empty", CKPT_F32, 1, 64, f}, "item 'empty' is f32 [0 x 64]");
+    refused(path, &(struct ckpt_item){"adamw.m", CKPT_F64, 1, 7, f}, "no item 'adamw.m'");
+    items_of(&s, items);
+    assert_false(checkpoint_load(path, items + 1, ITEMS - 1, NULL, &e));
+    assert_non_null(strstr(e.msg, "item '" WEIGHT "' is unknown to this run"));
+}
+
+static void test_bad_names(void **state)
+{
+    static const char *const names[] = {"", ".", "a/b", "/", "twice"};
+    const char *path = tmpdir_path(state, "a.h5");
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        double v = 1;
+        struct ckpt_item items[] = {{"twice", CKPT_F64, 1, 1, &v}, {names[i], CKPT_F64, 1, 1, &v}};
+        struct err e = {""};
+
+        assert_false(checkpoint_save(path, items, 2, "{}", &e));
+        assert_non_null(strstr(e.msg, path));
+        assert_false(is_there(path));
+        assert_false(is_there(tmpdir_path(state, "a.h5.tmp")));
+    }
+}
+
+static void test_foreign_hdf5(void **state)
+{
+    const char *path = tmpdir_path(state, "a.h5");
+    struct err e = {""};
+    struct h5_out out;
+
+    assert_true(h5_out_open(&out, path, 0, &e));
+    assert_true(h5_out_finish(&out, &e) && h5_out_commit(&out, &e));
+    refused(path, NULL, "is not a checkpoint");
+    refused(*state, NULL, ""); /* a directory */
+}
+
+/* Puts a seal that fits on whatever is in the file. */
+static void forge_seal(const char *path)
+{
+    char seal[512] = "", hex[65], *file;
+    struct sha256 sum;
+    size_t len;
+
+    file = slurp(path, &len);
+    sha256_init(&sum);
+    sha256_add(&sum, file + 512, len - 512);
+    sha256_hex(&sum, hex);
+    snprintf(seal, sizeof seal, "mha2mla checkpoint 1\nbytes %zu\nsha256 %s\n", len, hex);
+    memcpy(file, seal, 512);
+    spill(path, file, len);
+    free(file);
+}
+
+/* The ways to put something else behind the name "item"; each adds to an open group. */
+static void add_nothing(hid_t group)
+{
+    (void)group;
+}
+static void add_soft_link(hid_t group)
+{
+    assert_true(H5Lcreate_soft("/meta", group, "item", H5P_DEFAULT, H5P_DEFAULT) >= 0);
+}
+static void add_external_link(hid_t group)
+{
+    assert_true(H5Lcreate_external("b.h5", "/item", group, "item", H5P_DEFAULT, H5P_DEFAULT) >= 0);
+}
+static void add_group(hid_t group)
+{
+    H5Gclose(H5Gcreate2(group, "item", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
+}
+static void add_dataset(hid_t group, int rank, hid_t type, hid_t dcpl)
+{
+    hid_t space = H5Screate_simple(rank, (hsize_t[]){1, 4, 1}, NULL);
+    hid_t set = H5Dcreate2(group, "item", type, space, H5P_DEFAULT, dcpl, H5P_DEFAULT);
+
+    assert_true(set > 0);
+    H5Dclose(set);
+    H5Sclose(space);
+}
+static void add_chunked(hid_t group)
+{
+    hid_t dcpl = H5Pcreate(H5P_DATASET_CREATE);
+
+    H5Pset_chunk(dcpl, 2, (hsize_t[]){1, 2});
+    add_dataset(group, 2, H5T_IEEE_F32LE, dcpl);
+    H5Pclose(dcpl);
+}
+static void add_external_data(hid_t group)
+{
+    hid_t dcpl = H5Pcreate(H5P_DATASET_CREATE);
+
+    H5Pset_external(dcpl, "/etc/hostname", 0, 16);
+    add_dataset(group, 2, H5T_IEEE_F32LE, dcpl);
+    H5Pclose(dcpl);
+}
+static void add_big_endian(hid_t group)
+{
+    add_dataset(group, 2, H5T_IEEE_F32BE, H5P_DEFAULT);
+}
+static void add_rank_3(hid_t group)
+{
+    add_dataset(group, 3, H5T_IEEE_F32LE, H5P_DEFAULT);
+}
+
+/* A fitting checksum proves nothing about who made the file. */
+static void test_forged(void **state)
+{
+    static const struct {
+        void (*add)(hid_t group);
+        const char *message;
+    } cases[] = {{add_nothing, "no item 'item'"},        {add_soft_link, "no item 'item'"},
+                 {add_external_link, "no item 'item'"},  {add_group, "no item 'item'"},
+                 {add_chunked, "no item 'item'"},        {add_external_data, "no item 'item'"},
+                 {add_big_endian, "of an unknown kind"}, {add_rank_3, "of an unknown kind"}};
+    const char *path = tmpdir_path(state, "a.h5");
+    float data[4] = {1, 2, 3, 4};
+    struct ckpt_item item = {"item", CKPT_F32, 1, 4, data};
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct h5_array meta = {"meta", H5T_STD_U8LE, H5T_NATIVE_UINT8, 1, {2, 0}, "{}"};
+        struct err e = {""};
+        struct h5_out out;
+        hid_t group;
+
+        assert_true(h5_out_open(&out, path, 512, &e));
+        group = H5Gcreate2(out.file, "items", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+        cases[i].add(group);
+        H5Gclose(group);
+        assert_true(h5_out_write(&out, out.file, &meta, &e));
+        assert_true(h5_out_finish(&out, &e) && h5_out_commit(&out, &e));
+        forge_seal(path);
+        assert_false(checkpoint_load(path, &item, 1, NULL, &e));
+        if (!strstr(e.msg, cases[i].message)) fail_msg("case %zu: %s", i, e.msg);
+        assert_true(data[0] == 1 && data[3] == 4);
+    }
+}
+
+/* Behind a seal that fits, HDF5 itself gets to see a file that is no HDF5, and one without items.
+ */
+static void test_forged_empty(void **state)
+{
+    const char *path = tmpdir_path(state, "a.h5");
+    char zeros[2000] = "";
+    struct err e = {""};
+    struct h5_out out;
+
+    spill(path, zeros, sizeof zeros);
+    forge_seal(path);
+    refused(path, NULL, "HDF5 cannot read it");
+    assert_true(h5_out_open(&out, path, 512, &e));
+    assert_true(h5_out_finish(&out, &e) && h5_out_commit(&out, &e));
+    forge_seal(path);
+    refused(path, NULL, "HDF5 cannot read it");
+}
+
+/* ---- a disk that is full ---- */
+
+static void limit_files(rlim_t bytes)
+{
+    struct rlimit r;
+
+    getrlimit(RLIMIT_FSIZE, &r);
+    r.rlim_cur = bytes;
+    setrlimit(RLIMIT_FSIZE, &r);
+}
+
+/* In a child: saves over `path` with room for `room` bytes. 0 as it should be, else the number of
+ * what went wrong. HDF5 must then work as before, and end without a crash at exit. */
+static int full_disk_child(const char *path, rlim_t room)
+{
+    static struct state s;
+    struct ckpt_item items[ITEMS];
+    struct err e = {""};
+    char tmp[1300];
+    bool done;
+
+    signal(SIGXFSZ, SIG_IGN);
+    fill(&s, 2);
+    items_of(&s, items);
+    limit_files(room);
+    done = checkpoint_save(path, items, ITEMS, META, &e);
+    limit_files(RLIM_INFINITY);
+    if (done) return 1;
+    if (!strstr(e.msg, "a.h5: cannot be written: File too large")) return 2;
+    snprintf(tmp, sizeof tmp, "%s.tmp", path);
+    if (is_there(tmp)) return 3;
+    if (!loads(path, 1)) return 4;
+    if (!checkpoint_save(path, items, ITEMS, META, &e) || !loads(path, 2)) return 5;
+    return 0;
+}
+
+static void test_full_disk(void **state)
+{
+    const char *path = tmpdir_path(state, "a.h5");
+    size_t len;
+
+    save(path, 1);
+    free(slurp(path, &len));
+    /* From the very first byte to the last one: data, metadata, the seal. */
+    for (rlim_t room = 0; room < len; room += room + 7000 < len ? 6553 : 97) {
+        pid_t child;
+        int status;
+
+        save(path, 1);
+        child = fork();
+        if (child == 0) exit(full_disk_child(path, room)); /* with HDF5's exit handlers */
+        assert_true(child > 0);
+        assert_int_equal(waitpid(child, &status, 0), child);
+        if (status != 0) fail_msg("room for %lld bytes: status %d", (long long)room, status);
+    }
+}
+
+/* root may write anywhere: the child gives that up. */
+static void test_unwritable_directory(void **state)
+{
+    const char *path = tmpdir_path(state, "ro/a.h5");
+    pid_t child;
+    int status;
+
+    assert_int_equal(mkdir(tmpdir_path(state, "ro"), 0755), 0);
+    assert_int_equal(chmod(*state, 0755), 0);
+    save(path, 1);
+    assert_int_equal(chmod(tmpdir_path(state, "ro"), 0555), 0);
+    child = fork();
+    if (child == 0) {
+        double v = 1;
+        struct ckpt_item item = {"v", CKPT_F64, 1, 1, &v};
+        struct err e = {""};
+
+        if (geteuid() == 0 && setuid(65534) != 0) _exit(1);
+        if (checkpoint_save(path, &item, 1, "{}", &e)) _exit(2);
+        _exit(strstr(e.msg, "a.h5.tmp: Permission denied") ? 0 : 3);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    assert_int_equal(chmod(tmpdir_path(state, "ro"), 0755), 0);
+    assert_true(loads(path, 1));
+}
+
+/* ---- the directory ---- */
+
+static void dir_save(const char *dir, int64_t step, int keep)
+{
+    struct ckpt_item items[ITEMS];
+    static struct state s;
+    struct err e = {""};
+
+    fill(&s, (uint64_t)step);
+    items_of(&s, items);
+    if (!checkpoint_dir_save(dir, step, items, ITEMS, META, keep, &e)) fail_msg("%s", e.msg);
+}
+
+/* The step that was found and whose content is right. */
+static int64_t dir_latest(const char *dir, struct ckpt_found *found, struct err *e)
+{
+    static struct state want, got;
+    struct ckpt_item items[ITEMS];
+
+    items_of(&got, items);
+    if (!checkpoint_dir_latest(dir, items, ITEMS, found, e)) return -2;
+    if (found->step < 0) return -1;
+    fill(&want, (uint64_t)found->step);
+    assert_memory_equal(&want, &got, sizeof want);
+    assert_string_equal(found->meta, META);
+    return found->step;
+}
+
+static void damage(const char *path)
+{
+    size_t len;
+    char *file = slurp(path, &len);
+
+    file[len / 2] ^= 1;
+    spill(path, file, len);
+    free(file);
+}
+
+static void test_dir_keeps_newest(void **state)
+{
+    const char *dir = tmpdir_path(state, "run/checkpoints");
+    struct ckpt_found found = {0};
+    struct err e = {""};
+
+    assert_int_equal(dir_latest(dir, &found, &e), -1);
+    assert_null(found.warning);
+    for (int64_t step = 0; step <= 40; step += 10)
+        dir_save(dir, step, 2);
+    assert_true(is_there(tmpdir_path(state, "run/checkpoints/step-00000040.h5")));
+    assert_true(is_there(tmpdir_path(state, "run/checkpoints/step-00000030.h5")));
+    assert_false(is_there(tmpdir_path(state, "run/checkpoints/step-00000020.h5")));
+    assert_false(is_there(tmpdir_path(state, "run/checkpoints/step-00000000.h5")));
+    assert_int_equal(dir_latest(dir, &found, &e), 40);
+    assert_null(found.warning);
+    ckpt_found_free(&found);
+    dir_save(dir, 123456789012, 1);
+    assert_int_equal(dir_latest(dir, &found, &e), 123456789012);
+    ckpt_found_free(&found);
+    assert_false(is_there(tmpdir_path(state, "run/checkpoints/step-00000040.h5")));
+}
+
+static void test_dir_falls_back(void **state)
+{
+    const char *newest = tmpdir_path(state, "step-00000030.h5");
+    const char *left = tmpdir_path(state, "step-00000040.h5.tmp");
+    struct ckpt_found found = {0};
+    struct err e = {""};
+
+    for (int64_t step = 10; step <= 30; step += 10)
+        dir_save(*state, step, 3);
+    spill(left, "half", 4);
+    spill(tmpdir_path(state, "step-99.h5"), "", 0); /* not our name: left alone */
+    spill(tmpdir_path(state, "notes.tmp"), "", 0);
+    damage(newest);
+    assert_int_equal(dir_latest(*state, &found, &e), 20);
+    assert_non_null(found.warning);
+    assert_non_null(strstr(found.warning, "step-00000030.h5: is damaged"));
+    ckpt_found_free(&found);
+    assert_false(is_there(left));
+    assert_true(is_there(tmpdir_path(state, "notes.tmp")));
+
+    /* Going on from 20, the damaged 30 must not crowd out what is good. */
+    dir_save(*state, 25, 1);
+    assert_false(is_there(newest));
+    assert_int_equal(dir_latest(*state, &found, &e), 25);
+    assert_null(found.warning);
+    ckpt_found_free(&found);
+}
+
+static void test_dir_all_damaged(void **state)
+{
+    struct ckpt_found found = {0};
+    struct err e = {""};
+
+    dir_save(*state, 10, 2);
+    dir_save(*state, 20, 2);
+    damage(tmpdir_path(state, "step-00000010.h5"));
+    spill(tmpdir_path(state, "step-00000020.h5"), "", 0);
+    assert_int_equal(dir_latest(*state, &found, &e), -2);
+    assert_non_null(strstr(e.msg, "none of its 2 checkpoints can be loaded"));
+    assert_non_null(strstr(e.msg, "step-00000020.h5"));
+    assert_non_null(strstr(e.msg, "step-00000010.h5"));
+    assert_null(found.meta);
+    assert_null(found.warning);
+    assert_int_equal(found.step, -1);
+}
+
+/* A failed save deletes nothing. */
+static void test_dir_save_fails(void **state)
+{
+    double v = 1;
+    struct ckpt_item bad = {"a/b", CKPT_F64, 1, 1, &v};
+    struct ckpt_found found = {0};
+    struct err e = {""};
+
+    dir_save(*state, 10, 2);
+    dir_save(*state, 20, 2);
+    assert_false(checkpoint_dir_save(*state, 30, &bad, 1, "{}", 1, &e));
+    assert_true(is_there(tmpdir_path(state, "step-00000010.h5")));
+    assert_int_equal(dir_latest(*state, &found, &e), 20);
+    ckpt_found_free(&found);
+    spill(tmpdir_path(state, "file"), "", 0);
+    assert_false(checkpoint_dir_save(tmpdir_path(state, "file"), 1, NULL, 0, "{}", 1, &e));
+    assert_int_equal(dir_latest(tmpdir_path(state, "file"), &found, &e), -2);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        tmpdir_test(test_round_trip),
+        tmpdir_test(test_nothing_inside),
+        tmpdir_test(test_truncated),
+        tmpdir_test(test_flipped_bit),
+        tmpdir_test(test_other_items),
+        tmpdir_test(test_bad_names),
+        tmpdir_test(test_foreign_hdf5),
+        tmpdir_test(test_forged),
+        tmpdir_test(test_forged_empty),
+        tmpdir_test(test_full_disk),
+        tmpdir_test(test_unwritable_directory),
+        tmpdir_test(test_dir_keeps_newest),
+        tmpdir_test(test_dir_falls_back),
+        tmpdir_test(test_dir_all_damaged),
+        tmpdir_test(test_dir_save_fails),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,604 @@
+/* test_datatool.c - the subcommands of mha2mla-data: their files, that a seed gives the same bytes,
+ * that answers are right, and what is said of wrong options and damaged input. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "base/file.h"
+#include "data/tokenizer.h"
+#include "data/tool/bpe.h"
+#include "data/tool/shapes.h"
+#include "data/tool/tool.h"
+#include "tests/tmpdir.h"
+
+#include <cjson/cJSON.h>
+
+enum { WORDS = 24 };
+
+/* Runs a command line given as words divided by '|'. */
+static bool run(const struct tool_command *c, struct err *e, const char *line)
+{
+    char text[4096], *argv[WORDS + 1], *rest = text;
+    int argc = 0;
+
+    memset(e, 0, sizeof *e);
+    snprintf(text, sizeof text, "%s|%s", c->name, line);
+    while (argc < WORDS && (argv[argc] = strsep(&rest, "|")))
+        argc++;
+    argv[argc] = NULL;
+    return c->run(argc, argv, e);
+}
+
+/* The same with the test's directory for each "@". */
+static bool run_in(void **state, const struct tool_command *c, struct err *e, const char *line)
+{
+    char text[4096] = "";
+    size_t n = 0;
+
+    for (; *line; line++) {
+        if (*line != '@')
+            text[n++] = *line;
+        else
+            n += (size_t)snprintf(text + n, sizeof text - n, "%s", (const char *)*state);
+        text[n] = '\0';
+        assert_true(n + 300 < sizeof text);
+    }
+    return run(c, e, text);
+}
+
+static void assert_error(const struct err *e, const char *part)
+{
+    if (!strstr(e->msg, part)) fail_msg("'%s' is not in: %s", part, e->msg);
+}
+
+static cJSON *read_json(const char *path)
+{
+    char *text = slurp(path, NULL);
+    cJSON *root = cJSON_Parse(text);
+
+    free(text);
+    assert_non_null(root);
+    return root;
+}
+
+static const char *text_of(const cJSON *o, const char *key)
+{
+    return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(o, key));
+}
+
+static const char *said(const cJSON *sample, int message)
+{
+    const cJSON *list = cJSON_GetObjectItemCaseSensitive(sample, "conversations");
+
+    return text_of(cJSON_GetArrayItem(list, message), "value");
+}
+
+static void assert_same_file(const char *a, const char *b)
+{
+    size_t la, lb;
+    char *ta = slurp(a, &la), *tb = slurp(b, &lb);
+
+    assert_int_equal(la, lb);
+    assert_memory_equal(ta, tb, la);
+    free(ta);
+    free(tb);
+}
+
+static void test_options(void **state)
+{
+    struct err e;
+
+    assert_true(run(&tool_shapes, &e, "--help"));
+    assert_true(run(&tool_scenes, &e, "--help"));
+    assert_true(run(&tool_tokenizer, &e, "--help"));
+    assert_false(run(&tool_shapes, &e, "--train|5"));
+    assert_error(&e, "--out DIR is needed");
+    assert_false(run(&tool_shapes, &e, "--colour|5"));
+    assert_error(&e, "unknown option --colour");
+    assert_false(run(&tool_shapes, &e, "--out"));
+    assert_error(&e, "--out needs a value");
+    assert_false(run(&tool_shapes, &e, "--out|x|--size|8"));
+    assert_error(&e, "--size 8: a whole number from 16 to 1024");
+    assert_false(run(&tool_shapes, &e, "--out|x|--train|12a"));
+    assert_error(&e, "--train 12a");
+    assert_false(run(&tool_shapes, &e, "--out|x|y"));
+    assert_error(&e, "unexpected argument 'y'");
+    assert_false(run(&tool_tokenizer, &e, "--out|x"));
+    assert_error(&e, "no LLaVA JSON file");
+    assert_false(run(&tool_tokenizer, &e, "--out|x|--template|bard|y"));
+    assert_error(&e, "no chat template 'bard'; there is: vicuna");
+    spill(tmpdir_path(state, "file"), "", 0);
+    assert_false(run_in(state, &tool_shapes, &e, "--out|@/file"));
+    assert_error(&e, "/file");
+}
+
+/* One sample of a list: messages in turn, the marker once and only where there is a picture. */
+static void check_sample(void **state, const cJSON *s, bool test, int64_t size)
+{
+    const cJSON *list = cJSON_GetObjectItemCaseSensitive(s, "conversations"), *m;
+    const char *image = text_of(s, "image"), *id = text_of(s, "id");
+    struct image im;
+    struct err e;
+    int n = 0, markers = 0;
+
+    cJSON_ArrayForEach(m, list)
+    {
+        assert_string_equal(text_of(m, "from"), n % 2 ? "gpt" : "human");
+        assert_true(strlen(text_of(m, "value")) > 0);
+        if (strstr(text_of(m, "value"), "<image>")) {
+            assert_int_equal(n, 0);
+            markers++;
+        }
+        n++;
+    }
+    assert_int_equal(markers, image != NULL);
+    assert_true(test ? n == 2 : n >= 2 && n <= 6 && n % 2 == 0);
+    assert_int_equal(strchr(id, '#') != NULL, test);
+    if (!image) return;
+    char name[256];
+    snprintf(name, sizeof name, "set/%s", image);
+    assert_true(image_read(&im, tmpdir_path(state, name), &e));
+    assert_int_equal(im.width, size);
+    assert_int_equal(im.height, size);
+    assert_int_equal(im.channels, 3);
+    image_free(&im);
+}
+
+static void check_list(void **state, const char *file, int samples, bool test, int64_t size)
+{
+    cJSON *root = read_json(tmpdir_path(state, file));
+    const cJSON *s;
+
+    assert_int_equal(cJSON_GetArraySize(root), samples);
+    cJSON_ArrayForEach(s, root)
+    {
+        check_sample(state, s, test, size);
+    }
+    cJSON_Delete(root);
+}
+
+static void test_shapes_files(void **state)
+{
+    struct err e;
+
+    assert_true(run_in(state, &tool_shapes, &e, "--out|@/set|--train|60|--test|40|--seed|7"));
+    check_list(state, "set/train.json", 60, false, 32);
+    check_list(state, "set/test.json", 40, true, 32);
+    /* the same seed, the same bytes; another seed, others; a smaller set is a larger one's start */
+    assert_true(run_in(state, &tool_shapes, &e, "--out|@/two|--train|60|--test|40|--seed|7"));
+    assert_same_file(tmpdir_path(state, "set/train.json"), tmpdir_path(state, "two/train.json"));
+    assert_same_file(tmpdir_path(state, "set/test.json"), tmpdir_path(state, "two/test.json"));
+    assert_same_file(tmpdir_path(state, "set/images/test-000003.png"),
+                     tmpdir_path(state, "two/images/test-000003.png"));
+    assert_true(run_in(state, &tool_shapes, &e, "--out|@/two|--train|30|--test|40|--seed|8"));
+    cJSON *one = read_json(tmpdir_path(state, "set/test.json"));
+    cJSON *two = read_json(tmpdir_path(state, "two/test.json"));
+    assert_false(cJSON_Compare(one, two, true));
+    cJSON_Delete(two);
+    cJSON_Delete(one);
+    assert_false(is_there(tmpdir_path(state, "two/train.json.tmp")));
+}
+
+/* A run that fails leaves no list, not even one from before. */
+static void test_shapes_no_half_list(void **state)
+{
+    struct err e;
+
+    assert_true(run_in(state, &tool_shapes, &e, "--out|@/set|--train|3|--test|3"));
+    /* a folder under a picture's temporary and final name: that picture cannot be written */
+    assert_int_equal(remove(tmpdir_path(state, "set/images/test-000001.png")), 0);
+    assert_int_equal(mkdir(tmpdir_path(state, "set/images/test-000001.png"), 0700), 0);
+    assert_int_equal(mkdir(tmpdir_path(state, "set/images/test-000001.png/x"), 0700), 0);
+    assert_false(run_in(state, &tool_shapes, &e, "--out|@/set|--train|3|--test|3"));
+    assert_error(&e, "test-000001.png");
+    assert_false(is_there(tmpdir_path(state, "set/train.json")));
+    assert_false(is_there(tmpdir_path(state, "set/test.json")));
+    assert_false(is_there(tmpdir_path(state, "set/test.json.tmp")));
+}
+
+/* A description says the whole layout: none may be in both parts. */
+static void test_shapes_parts_are_apart(void **state)
+{
+    struct err e;
+    const cJSON *a, *b;
+    int described = 0;
+
+    assert_true(run_in(state, &tool_shapes, &e, "--out|@/set|--train|600|--test|300|--size|16"));
+    cJSON *train = read_json(tmpdir_path(state, "set/train.json"));
+    cJSON *test = read_json(tmpdir_path(state, "set/test.json"));
+    cJSON_ArrayForEach(b, test)
+    {
+        if (!strstr(text_of(b, "id"), "#describe")) continue;
+        described++;
+        cJSON_ArrayForEach(a, train)
+        {
+            const cJSON *m;
+            cJSON_ArrayForEach(m, cJSON_GetObjectItemCaseSensitive(a, "conversations"))
+            {
+                assert_string_not_equal(text_of(m, "value"), said(b, 1));
+            }
+        }
+    }
+    assert_true(described > 20);
+    cJSON_Delete(train);
+    cJSON_Delete(test);
+}
+
+/* What must be answered of a red circle at the top left, a blue star at the bottom left and a blue
+ * circle at the bottom right. */
+static const struct {
+    const char *ask, *answer;
+} truths[] = {
+    {"What is at the top left?", "a red circle"},
+    {"What do you see at the top right?", "nothing"},
+    {"What shape is at the bottom left?", "star"},
+    {"Which shape is red?", "circle"},
+    {"What colour is the star?", "blue"},
+    {"What colour is the shape at the bottom right?", "blue"},
+    {"Where is the blue circle?", "bottom right"},
+    {"In which corner is the red shape?", "top left"},
+    {"How many shapes are there?", "three"},
+    {"How many circles are there?", "two"},
+    {"Count the blue shapes.", "two"},
+    {"Count the red shapes.", "one"},
+    {"How many crosses are there?", "zero"},
+    {"Is there a red circle?", "yes"},
+    {"Is there a red star?", "no"},
+    {"Is there a star at the top left?", "no"},
+    {"Is the shape at the bottom left blue?", "yes"},
+    {"What is below the red circle?", "a blue star"},
+    {"What is to the right of the star?", "a blue circle"},
+    {"What is to the left of the blue circle?", "a blue star"},
+    {"What is to the right of the red shape?", "nothing"},
+    {"Is the red circle above the blue star?", "yes"},
+    {"Is the star right of the blue circle?", "no"},
+    {"Is the red circle left of the star?", "no"},
+    {"Describe the picture.", "a red circle at the top left, a blue star at the bottom left and a "
+                              "blue circle at the bottom right"},
+};
+enum { TRUTHS = sizeof truths / sizeof truths[0] };
+
+/* Every truth is met among many questions; what must never be asked: a name that is ambiguous. */
+static void test_shapes_answers(void **state)
+{
+    /* by name, so that the tables may be reordered: circle 0, star 4; red 0, blue 2 */
+    const struct layout l = {.cell = {{0, 0}, {-1, 0}, {4, 2}, {0, 2}}};
+    int met[TRUTHS] = {0};
+    struct rng r;
+
+    (void)state;
+    assert_string_equal(shapes[0].name, "circle");
+    assert_string_equal(shapes[4].name, "star");
+    assert_string_equal(colours[0].name, "red");
+    assert_string_equal(colours[2].name, "blue");
+    rng_seed(&r, 20240611, 0);
+    for (int i = 0; i < 60000; i++) {
+        struct turn t;
+        if (!shapes_kinds[i % SHAPES_KINDS].ask(&l, &r, &t)) continue;
+        assert_string_not_equal(t.ask, "Where is the circle?");
+        assert_string_not_equal(t.ask, "Which shape is blue?");
+        assert_string_not_equal(t.ask, "What colour is the circle?");
+        for (int k = 0; k < TRUTHS; k++) {
+            if (strcmp(t.ask, truths[k].ask) != 0) continue;
+            met[k]++;
+            assert_string_equal(t.answer, truths[k].answer);
+        }
+    }
+    for (int k = 0; k < TRUTHS; k++)
+        if (!met[k]) fail_msg("never asked: %s", truths[k].ask);
+}
+
+static void test_draw_figure(void **state)
+{
+    static const struct {
+        int shape;
+        bool centre, corner; /* is the centre painted; is a point near the box's corner */
+    } cases[] = {{0, true, false}, {1, false, false}, {2, true, true},
+                 {3, true, false}, {4, true, false},  {5, true, false}};
+    struct err e;
+
+    (void)state;
+    for (int i = 0; i < SHAPES; i++) {
+        struct image im;
+        assert_true(image_new(&im, 33, 33, 3, &e));
+        /* around the middle of pixel (16, 16), 14 pixels of radius */
+        draw_figure(&im, &shapes[cases[i].shape].figure, 264, 264, 14 * DRAW_UNIT,
+                    (struct rgb){200, 100, 50});
+        const uint8_t *centre = im.px + (16 * 33 + 16) * 3, *corner = im.px + (5 * 33 + 5) * 3;
+        assert_int_equal(centre[0], cases[i].centre ? 200 : 0);
+        assert_int_equal(corner[1], cases[i].corner ? 100 : 0);
+        assert_int_equal(im.px[0], 0);
+        /* cut off at the edges, without harm */
+        draw_figure(&im, &shapes[cases[i].shape].figure, -20, 600, 900, (struct rgb){1, 1, 1});
+        image_free(&im);
+    }
+}
+
+/* The textbook's words; among equals the smaller left token, then the smaller right one, wins. */
+static void test_bpe_merges(void **state)
+{
+    static const struct {
+        const char *word;
+        int count;
+    } words[] = {{"low", 5}, {"lower", 2}, {"newest", 6}, {"widest", 3}};
+    static const struct bpe_merge want[] = {{'e', 's'}, {256, 't'}, {'l', 'o'}, {258, 'w'},
+                                            {'e', 'w'}, {'n', 260}, {261, 257}, {'d', 257}};
+    enum { MERGES = sizeof want / sizeof want[0] };
+    struct bpe b = {0};
+    int32_t id[256];
+    struct err e;
+
+    (void)state;
+    for (int i = 0; i < 256; i++)
+        id[i] = i;
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+        for (int k = 0; k < words[i].count; k++)
+            assert_true(bpe_add(&b, words[i].word, strlen(words[i].word), &e));
+    assert_int_equal(b.words, 4);
+    assert_true(bpe_learn(&b, id, 256, MERGES, &e));
+    assert_int_equal(b.merges, MERGES);
+    assert_memory_equal(b.merge, want, sizeof want);
+    bpe_free(&b);
+}
+
+/* What a token is short for, for tokens up to 600. */
+static size_t spell(const struct bpe *b, int32_t token, char *to)
+{
+    if (token < 256) {
+        *to = (char)token;
+        return 1;
+    }
+    size_t n = spell(b, b->merge[token - 256].left, to);
+    return n + spell(b, b->merge[token - 256].right, to + n);
+}
+
+/* Words of two letters, where pairs overlap: counts stay exact (a merge of a pair that is not there
+ * would spell a text that no word has), and no two tokens are spelt alike. */
+static void test_bpe_overlaps(void **state)
+{
+    enum { MERGES = 300, LONGEST = 40 };
+    static char text[MERGES][LONGEST + 1];
+    struct bpe b = {0};
+    int32_t id[256];
+    struct rng r;
+    struct err e;
+
+    (void)state;
+    for (int i = 0; i < 256; i++)
+        id[i] = i;
+    rng_seed(&r, 5, 0);
+    for (int i = 0; i < 300; i++) {
+        char word[LONGEST];
+        size_t len = 1 + (size_t)rng_below(&r, LONGEST);
+        for (size_t k = 0; k < len; k++)
+            word[k] = rng_below(&r, 4) ? 'a' : 'b';
+        assert_true(bpe_add(&b, word, len, &e));
+    }
+    assert_true(bpe_learn(&b, id, 256, MERGES, &e));
+    assert_int_equal(b.merges, MERGES);
+    for (int i = 0; i < MERGES; i++) {
+        bool found = false;
+        size_t len = spell(&b, 256 + i, text[i]);
+        for (size_t w = 0; w < b.words; w++)
+            found = found || memmem(b.word[w].bytes, b.word[w].len, text[i], len);
+        assert_true(found);
+        for (int k = 0; k < i; k++)
+            assert_string_not_equal(text[i], text[k]);
+    }
+    bpe_free(&b);
+}
+
+static const char talk[] =
+    "[{\"id\":\"0\",\"image\":\"a.png\",\"conversations\":["
+    "{\"from\":\"human\",\"value\":\"<image>\\nWhere is the red star?\"},"
+    "{\"from\":\"gpt\",\"value\":\"top left, dans l'\xc3\xa9t\xc3\xa9 </s> 2024\"},"
+    "{\"from\":\"human\",\"value\":\"Where is the red ring?\"},"
+    "{\"from\":\"gpt\",\"value\":\"top right\"}]}]";
+
+/* What was learnt is read by the trainer's own reader, and every word is one token. */
+static void test_tokenizer_files(void **state)
+{
+    static const char text[] = "USER: <image>\nWhere is the red star? ASSISTANT: top left</s>";
+    static const char *const want[] = {"<s>",
+                                       "USER",
+                                       ":",
+                                       "\304\240",
+                                       "<image>",
+                                       "\304\212",
+                                       "Where",
+                                       "\304\240is",
+                                       "\304\240the",
+                                       "\304\240red",
+                                       "\304\240star",
+                                       "?",
+                                       "\304\240ASSISTANT",
+                                       ":",
+                                       "\304\240top",
+                                       "\304\240left",
+                                       "</s>"};
+    enum { N = sizeof want / sizeof want[0] };
+    struct tokens out = {0};
+    struct err e;
+
+    spill(tmpdir_path(state, "talk.json"), talk, strlen(talk));
+    assert_true(run_in(state, &tool_tokenizer, &e, "--out|@/tok|--vocab|512|@/talk.json"));
+    struct tokenizer *tk = tokenizer_load(tmpdir_path(state, "tok/tokenizer.json"), &e);
+    assert_non_null(tk);
+    assert_true(tokenizer_size(tk) > 261 && tokenizer_size(tk) < 512);
+    assert_int_equal(tokenizer_id(tk, "<s>"), 1);
+    assert_int_equal(tokenizer_id(tk, "</s>"), 2);
+    assert_true(tokenizer_is_special(tk, tokenizer_id(tk, "<image>")));
+    assert_true(tokenizer_encode(tk, NULL, text, strlen(text), true, &out, &e));
+    assert_int_equal(out.n, N);
+    for (int i = 0; i < N; i++)
+        assert_string_equal(tokenizer_piece(tk, out.v[i].id), want[i]);
+    tokens_free(&out);
+    tokenizer_free(tk);
+    cJSON *map = read_json(tmpdir_path(state, "tok/special_tokens_map.json"));
+    assert_string_equal(text_of(map, "eos_token"), "</s>");
+    cJSON_Delete(map);
+    cJSON *config = read_json(tmpdir_path(state, "tok/tokenizer_config.json"));
+    assert_string_equal(text_of(config, "tokenizer_class"), "PreTrainedTokenizerFast");
+    cJSON_Delete(config);
+    /* a vocabulary that is full keeps to its size */
+    assert_true(run_in(state, &tool_tokenizer, &e, "--out|@/tok|--vocab|270|@/talk.json"));
+    tk = tokenizer_load(tmpdir_path(state, "tok/tokenizer.json"), &e);
+    assert_non_null(tk);
+    assert_int_equal(tokenizer_size(tk), 270);
+    tokenizer_free(tk);
+}
+
+static void test_tokenizer_bad_input(void **state)
+{
+    static const struct {
+        const char *text, *part;
+    } cases[] = {
+        {"", "not JSON"},
+        {"[{\"conversations\":[", "not JSON"},
+        {"{}", "not a JSON list"},
+        {"[5]", "sample 0: needs a list"},
+        {"[{\"conversations\":[]},{\"conversations\":{}}]", "sample 1: needs a list"},
+        {"[{\"conversations\":[3]}]", "a message needs"},
+        {"[{\"conversations\":[{\"from\":\"dog\",\"value\":\"x\"}]}]", "human or gpt"},
+        {"[{\"conversations\":[{\"from\":\"gpt\",\"value\":\"\xff\xfe\"}]}]", "cut into words"},
+    };
+    struct err e;
+
+    assert_false(run_in(state, &tool_tokenizer, &e, "--out|@/tok|@/none.json"));
+    assert_error(&e, "none.json");
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        spill(tmpdir_path(state, "bad.json"), cases[i].text, strlen(cases[i].text));
+        assert_false(run_in(state, &tool_tokenizer, &e, "--out|@/tok|@/bad.json"));
+        assert_error(&e, "bad.json: ");
+        assert_error(&e, cases[i].part);
+    }
+    assert_false(is_there(tmpdir_path(state, "tok/tokenizer.json")));
+    /* no words at all still gives the bytes */
+    spill(tmpdir_path(state, "bad.json"), "[]", 2);
+    assert_true(run_in(state, &tool_tokenizer, &e, "--out|@/tok|@/bad.json"));
+}
+
+/* A cut-out: a filled disc on nothing. */
+static void write_stamp(const char *path, int channels, uint8_t grey)
+{
+    struct image im;
+    struct err e;
+
+    assert_true(image_new(&im, 40, 30, channels, &e));
+    for (int i = 0; i < 40 * 30; i++) {
+        int x = i % 40 - 20, y = i / 40 - 15;
+        im.px[i * channels] = grey;
+        if (channels == 4) im.px[i * 4 + 3] = x * x + y * y < 100 ? 255 : 0;
+    }
+    assert_true(image_write_png(&im, path, &e));
+    image_free(&im);
+}
+
+static const struct {
+    const char *file, *split, *category, *caption, *keywords;
+} stamps[] = {
+    {"owl", "train", "animals", "An owl.", "birds"},
+    {"owl2", "test", "animals", "An owl.", "birds"},
+    {"cat", "train", "animals", "A cat.", "mammals;cats"},
+    {"frog", "train", "animals", "A frog.", "amphibians"},
+    {"pear", "train", "food", "A pear.", "fruit"},
+    {"fig", "train", "food", "A fig.", "fruit"},
+    {"rose", "train", "plants", "A rose.", "flowers"},
+    {"saw", "train", "household", "A saw.", "tools"},
+    {"bus", "train", "vehicles", "A green car.", ""},
+    {"opaque", "train", "food", "A plum.", "fruit"},               /* no alpha */
+    {"long", "train", "food", "A pear that nobody ate.", "fruit"}, /* no plain name */
+    {"lamp", "train", "household", "A lamp.", ""},                 /* no group */
+    {"crow", "test", "animals", "A crow.", "birds"},
+    {"lime", "test", "food", "A lime.", "fruit"},
+};
+
+static void write_pairs(void **state, size_t n)
+{
+    FILE *fp = fopen(tmpdir_path(state, "pairs.tsv"), "w");
+
+    assert_non_null(fp);
+    for (size_t i = 0; i < n; i++) {
+        char name[64];
+        fprintf(fp, "%s.png\t%s\tphoto\t%s\t%s\t%s\n", stamps[i].file, stamps[i].split,
+                stamps[i].category, stamps[i].caption, stamps[i].keywords);
+        snprintf(name, sizeof name, "%s.png", stamps[i].file);
+        write_stamp(tmpdir_path(state, name), strcmp(stamps[i].file, "opaque") ? 4 : 3,
+                    (uint8_t)(20 * i));
+    }
+    assert_int_equal(fclose(fp), 0);
+}
+
+static void test_scenes_files(void **state)
+{
+    enum { STAMPS = sizeof stamps / sizeof stamps[0] };
+    struct err e;
+
+    write_pairs(state, STAMPS);
+    assert_true(run_in(state, &tool_scenes, &e,
+                       "--out|@/set|--pairs|@/pairs.tsv|--root|@|--train|60|--test|30|--size|48"));
+    check_list(state, "set/train.json", 60, false, 48);
+    check_list(state, "set/test.json", 30, true, 48);
+    /* two pictures held out are too few for a part of their own */
+    assert_false(is_there(tmpdir_path(state, "set/test-unseen.json")));
+    char *text = slurp(tmpdir_path(state, "set/train.json"), NULL);
+    assert_non_null(strstr(text, "an owl"));
+    assert_non_null(strstr(text, "a green car"));
+    assert_null(strstr(text, "crow"));
+    assert_null(strstr(text, "lamp"));
+    assert_null(strstr(text, "plum"));
+    free(text);
+    assert_true(run_in(state, &tool_scenes, &e,
+                       "--out|@/two|--pairs|@/pairs.tsv|--root|@|--train|60|--test|30|--size|48"));
+    assert_same_file(tmpdir_path(state, "set/train.json"), tmpdir_path(state, "two/train.json"));
+    assert_same_file(tmpdir_path(state, "set/images/train-000009.png"),
+                     tmpdir_path(state, "two/images/train-000009.png"));
+}
+
+static void test_scenes_bad_input(void **state)
+{
+    static const char line[] = "--out|@/set|--pairs|@/pairs.tsv|--root|@|--train|4|--test|4";
+    struct err e;
+
+    assert_false(run_in(state, &tool_scenes, &e, line));
+    assert_error(&e, "pairs.tsv");
+    spill(tmpdir_path(state, "pairs.tsv"), "a.png\ttrain\n", 12);
+    assert_false(run_in(state, &tool_scenes, &e, line));
+    assert_error(&e, "line 1: 2 fields, 6 are needed");
+    spill(tmpdir_path(state, "pairs.tsv"), "a\0b", 3);
+    assert_false(run_in(state, &tool_scenes, &e, line));
+    assert_error(&e, "not a text");
+    write_pairs(state, 6);
+    assert_false(run_in(state, &tool_scenes, &e, line));
+    assert_error(&e, "at least 8 are needed");
+    write_pairs(state, 9);
+    spill(tmpdir_path(state, "saw.png"), "no picture", 10);
+    assert_false(run_in(state, &tool_scenes, &e, line));
+    assert_error(&e, "saw.png");
+    assert_int_equal(remove(tmpdir_path(state, "saw.png")), 0);
+    assert_false(run_in(state, &tool_scenes, &e, line));
+    assert_error(&e, "saw.png");
+    assert_false(is_there(tmpdir_path(state, "set/train.json")));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        tmpdir_test(test_options),
+        tmpdir_test(test_shapes_files),
+        tmpdir_test(test_shapes_no_half_list),
+        tmpdir_test(test_shapes_parts_are_apart),
+        cmocka_unit_test(test_shapes_answers),
+        cmocka_unit_test(test_draw_figure),
+        cmocka_unit_test(test_bpe_merges),
+        cmocka_unit_test(test_bpe_overlaps),
+        tmpdir_test(test_tokenizer_files),
+        tmpdir_test(test_tokenizer_bad_input),
+        tmpdir_test(test_scenes_files),
+        tmpdir_test(test_scenes_bad_input),
+    };
+
+    return cmocka_run_group_tests_name("datatool", tests, NULL, NULL);
+}

@@ -1,0 +1,486 @@
+/* test_hfconfig.c - configs are read as transformers reads them (golden.json, made by
+ * data/hfconfig/make_golden.py), what is not supported is refused by name, and what is written
+ * keeps the rest of the file. */
+#include "base/file.h"
+#include "base/mem.h"
+#include "model/hfconfig.h"
+
+#include <cjson/cJSON.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define DIR "tests/data/hfconfig/"
+
+static void parse(struct hf_config *c, const char *text)
+{
+    struct err e = {""};
+
+    if (!hf_config_parse(c, text, strlen(text), "c.json", &e)) fail_msg("%s: %s", text, e.msg);
+}
+
+/* ---- against transformers ---- */
+
+enum kind { INT, NUM, BOOL, WORD, ACT };
+struct golden {
+    const char *key;
+    enum kind kind;
+    size_t offset;
+};
+#define T(kind, member)                                                                            \
+    {                                                                                              \
+#member, kind, offsetof(struct text_config, member)                                        \
+    }
+#define R(kind, member)                                                                            \
+    {                                                                                              \
+#member, kind, offsetof(struct text_config, rope_scaling.member)                           \
+    }
+static const struct golden text_golden[] = {
+    T(WORD, model_type),
+    T(INT, hidden_size),
+    T(INT, intermediate_size),
+    T(INT, num_hidden_layers),
+    T(INT, num_attention_heads),
+    T(INT, num_key_value_heads),
+    T(INT, head_dim),
+    T(INT, vocab_size),
+    T(INT, max_position_embeddings),
+    T(NUM, rms_norm_eps),
+    T(NUM, initializer_range),
+    T(NUM, rope_theta),
+    R(NUM, factor),
+    R(NUM, low_freq_factor),
+    R(NUM, high_freq_factor),
+    T(BOOL, qkv_bias),
+    T(BOOL, o_bias),
+    T(BOOL, mlp_bias),
+    T(BOOL, tie_word_embeddings),
+    T(ACT, hidden_act),
+    T(INT, bos_token_id),
+    T(INT, pad_token_id),
+    T(WORD, dtype),
+};
+#define V(kind, member)                                                                            \
+    {                                                                                              \
+#member, kind, offsetof(struct vision_config, member)                                      \
+    }
+static const struct golden vision_golden[] = {
+    V(WORD, model_type),       V(INT, hidden_size),         V(INT, intermediate_size),
+    V(INT, num_hidden_layers), V(INT, num_attention_heads), V(INT, image_size),
+    V(INT, patch_size),        V(INT, num_channels),        V(INT, projection_dim),
+    V(NUM, layer_norm_eps),    V(ACT, hidden_act),
+};
+#define W(kind, member)                                                                            \
+    {                                                                                              \
+#member, kind, offsetof(struct hf_config, member)                                          \
+    }
+static const struct golden whole_golden[] = {
+    W(INT, image_token_index),
+    W(INT, image_seq_length),
+    W(INT, vision_feature_layer),
+    W(BOOL, multimodal_projector_bias),
+    W(ACT, projector_hidden_act),
+    W(INT, pad_token_id),
+    W(WORD, dtype),
+};
+
+static const char *act_name(int act)
+{
+    return act == ACT_SILU ? "silu" : act == ACT_GELU ? "gelu" : "quick_gelu";
+}
+
+static void compare(const char *file, const cJSON *want, const struct golden *g, size_t n,
+                    const void *got)
+{
+    assert_non_null(want);
+    for (size_t i = 0; i < n; i++) {
+        const cJSON *v = cJSON_GetObjectItemCaseSensitive(want, g[i].key);
+        const void *at = (const char *)got + g[i].offset;
+        double number = v && cJSON_IsNull(v) ? HF_NO_TOKEN : cJSON_GetNumberValue(v);
+        const char *text = cJSON_GetStringValue(v);
+        bool same = false;
+        if (!v) fail_msg("%s: golden.json lacks %s", file, g[i].key);
+        if (g[i].kind == INT) same = (double)*(const int64_t *)at == number;
+        if (g[i].kind == NUM) same = *(const double *)at == number;
+        if (g[i].kind == BOOL) same = cJSON_IsBool(v) && *(const bool *)at == cJSON_IsTrue(v);
+        if (g[i].kind == WORD) same = text && strcmp(*(const char *const *)at, text) == 0;
+        if (g[i].kind == ACT) same = text && strcmp(act_name(*(const int *)at), text) == 0;
+        if (!same) fail_msg("%s: %s is not what transformers reads", file, g[i].key);
+    }
+}
+
+/* A null, a number or a list of them. */
+static void compare_eos(const cJSON *want, const struct text_config *t)
+{
+    const cJSON *v = cJSON_GetObjectItemCaseSensitive(want, "eos_token_id");
+
+    if (cJSON_IsNumber(v)) {
+        assert_int_equal(t->eos_count, 1);
+        assert_int_equal(t->eos_token_id[0], v->valueint);
+    } else {
+        assert_int_equal(t->eos_count, cJSON_GetArraySize(v));
+        for (int i = 0; i < t->eos_count; i++)
+            assert_int_equal(t->eos_token_id[i], cJSON_GetArrayItem(v, i)->valueint);
+    }
+}
+
+#define LIST(a) a, sizeof a / sizeof *a
+static void test_golden(void **state)
+{
+    struct err e;
+    char *text;
+    size_t len;
+    cJSON *all;
+    const cJSON *item;
+    int n = 0;
+
+    (void)state;
+    assert_true(file_read(DIR "golden.json", 1 << 20, &text, &len, &e));
+    all = cJSON_Parse(text);
+    free(text);
+    cJSON_ArrayForEach(item, all)
+    {
+        struct hf_config c;
+        const cJSON *t = cJSON_GetObjectItemCaseSensitive(item, "text");
+        const cJSON *whole = cJSON_GetObjectItemCaseSensitive(item, "whole");
+        char path[256];
+        snprintf(path, sizeof path, DIR "%s", item->string);
+        if (!hf_config_read(&c, path, &e)) fail_msg("%s", e.msg);
+        compare(path, t, LIST(text_golden), &c.text);
+        compare_eos(t, &c.text);
+        assert_string_equal(rope_type_names[c.text.rope_scaling.type],
+                            cJSON_GetObjectItem(t, "rope_type")->valuestring);
+        assert_int_equal(c.text.rope_scaling.original_max_position_embeddings,
+                         cJSON_GetObjectItem(t, "original_max_position_embeddings")->valueint);
+        assert_int_equal(c.family->vision, whole != NULL);
+        if (whole) {
+            compare(path, cJSON_GetObjectItem(item, "vision"), LIST(vision_golden), &c.vision);
+            compare(path, whole, LIST(whole_golden), &c);
+            assert_string_equal(
+                c.vision_feature_full ? "full" : "default",
+                cJSON_GetObjectItem(whole, "vision_feature_select_strategy")->valuestring);
+        }
+        hf_config_free(&c);
+        n++;
+    }
+    cJSON_Delete(all);
+    assert_int_equal(n, 12);
+}
+
+/* ---- refusals ---- */
+
+#define LLAMA(rest) "{\"model_type\":\"llama\"," rest "}"
+#define QWEN2(rest) "{\"model_type\":\"qwen2\"," rest "}"
+#define LLAVA(rest) "{\"model_type\":\"llava\"," rest "}"
+#define ROPE(rest) LLAMA("\"rope_scaling\":{" rest "}")
+#define MLA(rest) LLAMA("\"mha2mla\":{" rest "}")
+
+static const struct {
+    const char *json, *says;
+} refused[] = {
+    {"", "c.json: no JSON object"},
+    {"[]", "no JSON object"},
+    {"{} x", "something is behind"},
+    {"{}", "c.json: no model_type; supported: llava, llama, qwen2"},
+    {"{\"model_type\":\"llava_next\"}",
+     "c.json: model_type \"llava_next\" is not supported; supported: llava, llama, qwen2"},
+    {"{\"model_type\":\"qwen2_5_vl\"}", "model_type \"qwen2_5_vl\" is not supported; supported: "},
+    {"{\"model_type\":\"mistral\"}", "model_type \"mistral\" is not supported"},
+    {"{\"model_type\":\"a\\nb\"}", "model_type \"a\\nb\" is not supported"},
+    {"{\"model_type\":3}", "model_type 3 is not supported"},
+    {"{\"model_type\":\"llama\",\"model_type\":\"qwen2\"}", "model_type is there twice"},
+    {LLAMA("\"hidden_size\":0"), "c.json: hidden_size is 0; allowed: a whole number from 1 to"},
+    {LLAMA("\"hidden_size\":-4096"), "hidden_size is -4096"},
+    {LLAMA("\"hidden_size\":4096.5"), "hidden_size is 4096.5"},
+    {LLAMA("\"hidden_size\":1e30"), "hidden_size is 1e+30"},
+    {LLAMA("\"hidden_size\":\"4096\""), "hidden_size is \"4096\""},
+    {LLAMA("\"hidden_size\":null"), "hidden_size is null"},
+    {LLAMA("\"hidden_size\":4096,\"hidden_size\":4096"), "hidden_size is there twice"},
+    {LLAMA("\"hidden_size\":4100"), "hidden_size is 4100; allowed: a multiple of"},
+    {LLAMA("\"num_key_value_heads\":5"), "num_key_value_heads is 5; allowed: a divisor of"},
+    {LLAMA("\"num_key_value_heads\":64"), "num_key_value_heads is 64; allowed: a divisor of"},
+    {LLAMA("\"head_dim\":127"), "head_dim is 127; allowed: an even number"},
+    {LLAMA("\"rms_norm_eps\":-1"), "rms_norm_eps is -1; allowed: a number from 0 to 0.1"},
+    {LLAMA("\"rope_theta\":0"), "rope_theta is 0; allowed: a number from 1"},
+    {LLAMA("\"tie_word_embeddings\":1"), "tie_word_embeddings is 1; allowed: true, false"},
+    {LLAMA("\"hidden_act\":\"gelu\""), "hidden_act is \"gelu\"; allowed: silu"},
+    {LLAMA("\"attention_dropout\":0.1"), "attention_dropout is 0.1; allowed: to leave it out"},
+    {LLAMA("\"partial_rotary_factor\":0.5"), "partial_rotary_factor is 0.5; allowed: to leave it"},
+    {LLAMA("\"quantization_config\":{}"), "quantization_config is {}; allowed: null"},
+    {LLAMA("\"layer_types\":[\"full_attention\",\"sliding_attention\"]"), "layer_types is ["},
+    {LLAMA("\"torch_dtype\":\"int8\""), "torch_dtype is \"int8\"; allowed: float32, float16, bf"},
+    {LLAMA("\"bos_token_id\":-2"), "bos_token_id is -2; allowed: a token id, -1 or null"},
+    {LLAMA("\"bos_token_id\":32000"), "bos_token_id is 32000; allowed: below vocab_size"},
+    {LLAMA("\"pad_token_id\":32000"), "pad_token_id is 32000; allowed: below vocab_size"},
+    {LLAMA("\"eos_token_id\":[1,32000]"), "eos_token_id is [1,32000]; allowed: a token id"},
+    {LLAMA("\"eos_token_id\":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0]"), "or 1 to 16 of them"},
+    {QWEN2("\"use_sliding_window\":true"), "use_sliding_window is true; attention over a sliding"},
+    {QWEN2("\"num_attention_heads\":16"), "num_key_value_heads is 32; allowed: a divisor"},
+    {ROPE("\"rope_type\":\"yarn\""),
+     "rope_scaling.rope_type is \"yarn\"; allowed: default, linear, dynamic, llama3"},
+    {ROPE("\"type\":\"mrope\",\"mrope_section\":[16,24,24]"), "rope_scaling.type is \"mrope\""},
+    {ROPE("\"rope_type\":\"default\",\"mrope_section\":[1]"), "rope_scaling.mrope_section is [1]"},
+    {ROPE("\"type\":\"linear\""), "rope_scaling.factor is missing; allowed: a number"},
+    {ROPE("\"type\":\"linear\",\"factor\":0.5"), "rope_scaling.factor is 0.5; allowed: a number"},
+    {ROPE("\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":1"),
+     "rope_scaling.high_freq_factor is missing"},
+    {ROPE("\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":4,\"high_freq_factor\":4"),
+     "rope_scaling.high_freq_factor is 4; allowed: above low_freq_factor"},
+    {LLAMA("\"rope_scaling\":[]"), "rope_scaling is []; allowed: an object"},
+    {LLAMA("\"rope_parameters\":{\"full_attention\":{}}"), "rope_parameters.full_attention is {}"},
+    {LLAMA("\"rope_parameters\":{\"rope_theta\":0}"), "rope_parameters.rope_theta is 0"},
+    {LLAVA("\"text_config\":3"), "c.json: text_config is 3; allowed: an object"},
+    {LLAVA("\"text_config\":{\"model_type\":\"mistral\"}"),
+     "text_config.model_type is \"mistral\"; allowed: llama, qwen2"},
+    {LLAVA("\"text_config\":{\"hidden_size\":0}"), "text_config.hidden_size is 0"},
+    {LLAVA("\"text_config\":{\"rope_scaling\":{\"type\":\"su\"}}"),
+     "text_config.rope_scaling.type is \"su\""},
+    {LLAVA("\"text_config\":{\"quantization_config\":{\"bits\":4}}"),
+     "text_config.quantization_config is {\"bits\":4}"},
+    {LLAVA("\"vision_config\":{\"model_type\":\"siglip_vision_model\"}"),
+     "vision_config.model_type is \"siglip_vision_model\"; allowed: clip_vision_model"},
+    {LLAVA("\"vision_config\":{\"patch_size\":14,\"image_size\":225}"),
+     "vision_config.image_size is 225; allowed: a multiple of patch_size"},
+    {LLAVA("\"vision_config\":{\"image_size\":[336,336]}"),
+     "vision_config.image_size is [336,336]"},
+    {LLAVA("\"vision_config\":{\"hidden_act\":\"relu\"}"),
+     "vision_config.hidden_act is \"relu\"; allowed: quick_gelu, gelu, gelu_new, gelu_pytorch_ta"},
+    {LLAVA("\"vision_config\":{\"num_attention_heads\":7}"), "vision_config.hidden_size is 768"},
+    {LLAVA("\"vision_feature_layer\":[-2,-5]"), "vision_feature_layer is [-2,-5]"},
+    {LLAVA("\"vision_feature_layer\":-26"), "vision_feature_layer is -26; allowed: -25 to 24"},
+    {LLAVA("\"vision_feature_layer\":25"), "vision_feature_layer is 25; allowed: -25 to 24"},
+    {LLAVA("\"vision_feature_select_strategy\":\"cls\""), "is \"cls\"; allowed: default, full"},
+    {LLAVA("\"projector_hidden_act\":\"relu\""), "projector_hidden_act is \"relu\"; allowed: gelu"},
+    {LLAVA("\"image_token_index\":1,\"image_token_id\":2"),
+     "image_token_index is 1 and image_token_id 2; allowed: the same number"},
+    {LLAVA("\"image_token_index\":-1"), "image_token_index is -1; allowed: a whole number from 0"},
+    {LLAMA("\"mha2mla\":4"), "mha2mla is 4; allowed: an object"},
+    {MLA("\"partial_rope_version\":\"middle\""),
+     "mha2mla.partial_rope_version is \"middle\"; allowed: high, low, uniform, 2-norm, mkl, mkl-m"},
+    {MLA("\"rope_dim_for_mla\":31"), "mha2mla.rope_dim_for_mla is 31; allowed: an even number"},
+    {MLA("\"rope_dim_for_mla\":130"), "up to head_dim, which is 128"},
+    {MLA("\"svd_init_method\":\"joint\",\"low_rank\":0"), "mha2mla.low_rank is 0"},
+    {MLA("\"svd_init_method\":null"), "mha2mla.svd_init_method is null"},
+    {MLA("\"low_rank\":[1]"), "mha2mla.low_rank is [1]"},
+    {MLA("\"calibration\":\"none\""), "mha2mla.calibration is \"none\"; allowed: activation, we"},
+    {MLA("\"partial_rope_version\":\"uniform\",\"rope_dim_for_mla\":32,\"uniform_start_point\":4"),
+     "mha2mla.uniform_start_point is 4"},
+};
+
+static void test_refused(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        struct hf_config c;
+        struct err e = {""};
+        const char *json = refused[i].json;
+        if (hf_config_parse(&c, json, strlen(json), "c.json", &e)) fail_msg("read: %s", json);
+        if (!strstr(e.msg, refused[i].says)) fail_msg("%s: \"%s\"", json, e.msg);
+        if (strchr(e.msg, '\n') || strncmp(e.msg, "c.json: ", 8) != 0)
+            fail_msg("%s: not one line of c.json: \"%s\"", json, e.msg);
+        assert_null(c.json);
+    }
+}
+
+/* Settings that look like refused ones but are not in use. */
+static void test_harmless(void **state)
+{
+    static const char *const fine[] = {
+        LLAMA("\"attention_dropout\":0.0,\"quantization_config\":null,\"layer_types\":null"),
+        LLAMA("\"layer_types\":[\"full_attention\"],\"pad_token_id\":-1"),
+        LLAMA("\"rope_scaling\":{},\"rope_parameters\":null"),
+        QWEN2("\"use_sliding_window\":true,\"sliding_window\":null"),
+        QWEN2("\"attention_bias\":false,\"mlp_bias\":true"),
+        LLAVA("\"image_token_index\":7,\"image_token_id\":7"),
+    };
+    struct hf_config c;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof fine / sizeof *fine; i++) {
+        parse(&c, fine[i]);
+        hf_config_free(&c);
+    }
+}
+
+/* ---- helpers and writing ---- */
+
+static void test_image_tokens(void **state)
+{
+    struct hf_config c;
+    struct err e;
+
+    (void)state;
+    parse(&c, LLAVA("\"vision_feature_layer\":-2"));
+    assert_int_equal(hf_image_tokens(&c), 576);
+    assert_int_equal(hf_vision_layers(&c), 23);
+    assert_true(hf_check_image_tokens(&c, &e));
+    hf_config_free(&c);
+    parse(&c, LLAVA("\"vision_feature_layer\":0,\"vision_feature_select_strategy\":\"full\""));
+    assert_int_equal(hf_image_tokens(&c), 577);
+    assert_int_equal(hf_vision_layers(&c), 0);
+    assert_false(hf_check_image_tokens(&c, &e));
+    assert_non_null(strstr(e.msg, "c.json: image_seq_length is 576; allowed: 577"));
+    hf_config_free(&c);
+    parse(&c, LLAMA("\"eos_token_id\":[5,9]"));
+    assert_int_equal(hf_image_tokens(&c), 0);
+    assert_true(hf_check_image_tokens(&c, &e));
+    assert_true(hf_is_eos(&c.text, 9) && !hf_is_eos(&c.text, 2));
+    hf_config_free(&c);
+}
+
+/* What a published stage-2 checkpoint has under "mha2mla". */
+static const char published[] =
+    LLAVA("\"mha2mla\":{\"optimizer\":\"x\",\"peft_train\":\"v2\",\"partial_rope_version\":\"mkl\","
+          "\"rope_dim_for_mla\":32,\"uniform_start_point\":0,\"qk_tensor_path\":\"mkl/ranks.pth\","
+          "\"svd_init_method\":\"joint\",\"low_rank\":64,\"is_gqa2mha2mla\":false,"
+          "\"stage1_path\":\"stage1\"}");
+
+static void test_published_section(void **state)
+{
+    struct hf_config c;
+
+    (void)state;
+    parse(&c, published);
+    assert_true(c.has_mha2mla);
+    assert_string_equal(c.mha2mla.partial_rope_version, "mkl");
+    assert_int_equal(c.mha2mla.rope_dim_for_mla, 32);
+    assert_int_equal(c.mha2mla.low_rank, 64);
+    assert_string_equal(c.mha2mla.qk_tensor_path, "mkl/ranks.pth");
+    assert_string_equal(c.mha2mla.peft_train, "v2");
+    assert_true(c.mha2mla.decoupled);
+    assert_null(c.mha2mla.calibration);
+    hf_config_free(&c);
+    parse(&c, MLA("\"peft_train\":null"));
+    assert_string_equal(c.mha2mla.svd_init_method, "none");
+    assert_false(c.mha2mla.decoupled);
+    assert_null(c.mha2mla.peft_train);
+    hf_config_free(&c);
+    parse(&c, LLAMA("\"mha2mla\":null"));
+    assert_false(c.has_mha2mla);
+    hf_config_free(&c);
+}
+
+static void test_set_section(void **state)
+{
+    struct hf_config c, d;
+    struct mha2mla_config m;
+    struct err e;
+    char *text;
+
+    (void)state;
+    parse(&c, published);
+    m = c.mha2mla; /* its strings are c's own */
+    m.low_rank = 16;
+    m.decoupled = false;
+    m.calibration = "weight";
+    m.qk_tensor_path = NULL;
+    m.rank = "mha2mla.rank";
+    assert_true(hf_config_set_mha2mla(&c, &m, &e));
+    assert_true(hf_config_copy(&d, &c, &e));
+    hf_config_free(&c);
+    assert_int_equal(d.mha2mla.low_rank, 16);
+    assert_false(d.mha2mla.decoupled);
+    assert_string_equal(d.mha2mla.partial_rope_version, "mkl");
+    assert_string_equal(d.mha2mla.calibration, "weight");
+    assert_string_equal(d.mha2mla.rank, "mha2mla.rank");
+    assert_null(d.mha2mla.qk_tensor_path);
+    text = cJSON_PrintUnformatted(d.json);
+    assert_non_null(strstr(text, "\"stage1_path\":\"stage1\"")); /* not ours, kept */
+    assert_non_null(strstr(text, "\"qk_tensor_path\":null"));
+    assert_null(strstr(text, "\"base\"")); /* ours and not set: left out */
+    cJSON_free(text);
+
+    m = d.mha2mla;
+    m.rope_dim_for_mla = 31;
+    assert_false(hf_config_set_mha2mla(&d, &m, &e));
+    assert_non_null(strstr(e.msg, "rope_dim_for_mla is 31"));
+    assert_int_equal(d.mha2mla.rope_dim_for_mla, 32);
+    assert_true(hf_config_set_mha2mla(&d, NULL, &e));
+    assert_false(d.has_mha2mla);
+    assert_true(hf_config_set_mha2mla(
+        &d, &(struct mha2mla_config){.partial_rope_version = "low", .svd_init_method = "none"},
+        &e));
+    assert_true(d.has_mha2mla);
+    hf_config_free(&d);
+}
+
+static void test_write(void **state)
+{
+    const char *tmp = getenv("TMPDIR");
+    char dir[256], path[300];
+    struct hf_config c, d;
+    struct err e;
+    cJSON *before;
+
+    (void)state;
+    snprintf(dir, sizeof dir, "%s/test_hfconfig.XXXXXX", tmp && *tmp ? tmp : "/tmp");
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/config.json", dir);
+    assert_true(hf_config_read(&c, DIR "llava-1.5-7b.json", &e));
+    before = cJSON_Duplicate(c.json, true);
+    assert_true(hf_config_write(&c, path, &e));
+    assert_true(hf_config_read(&d, path, &e));
+    assert_true(cJSON_Compare(before, d.json, true));
+
+    assert_true(hf_config_set_dtype(&d, "bfloat16", &e));
+    assert_string_equal(d.dtype, "bfloat16");
+    assert_string_equal(d.text.dtype, "bfloat16");
+    assert_null(cJSON_GetObjectItem(d.json, "dtype")); /* an old file stays one */
+    assert_false(hf_config_set_dtype(&d, "int8", &e));
+    assert_string_equal(d.dtype, "bfloat16");
+    cJSON_ReplaceItemInObject(before, "torch_dtype", cJSON_CreateString("bfloat16"));
+    cJSON_ReplaceItemInObject(cJSON_GetObjectItem(before, "text_config"), "torch_dtype",
+                              cJSON_CreateString("bfloat16"));
+    assert_true(cJSON_Compare(before, d.json, true)); /* nothing else changed */
+    cJSON_Delete(before);
+    hf_config_free(&c);
+    hf_config_free(&d);
+
+    assert_false(hf_config_read(&c, dir, &e));
+    assert_non_null(strstr(e.msg, dir));
+    unlink(path);
+    assert_false(hf_config_read(&c, path, &e));
+    assert_non_null(strstr(e.msg, "config.json"));
+    rmdir(dir);
+}
+
+/* Every prefix and many changed bytes of a config: read or refused, never worse. */
+static void test_cut_and_changed(void **state)
+{
+    struct hf_config c;
+    struct err e;
+    char *text;
+    size_t len;
+
+    (void)state;
+    assert_true(file_read(DIR "llama-3.2-1b.json", 1 << 20, &text, &len, &e));
+    for (size_t n = 0; n + 2 < len; n++) /* the last two bytes are } and newline */
+        assert_false(hf_config_parse(&c, text, n, "cut", &e));
+    for (size_t i = 0; i < len; i++) {
+        char was = text[i];
+        text[i] = (char)(was ^ (char)(1 << i % 7));
+        if (hf_config_parse(&c, text, len, "changed", &e)) hf_config_free(&c);
+        text[i] = was;
+    }
+    free(text);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_golden),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_harmless),
+        cmocka_unit_test(test_image_tokens),
+        cmocka_unit_test(test_published_section),
+        cmocka_unit_test(test_set_section),
+        cmocka_unit_test(test_write),
+        cmocka_unit_test(test_cut_and_changed),
+    };
+    return cmocka_run_group_tests_name("hfconfig", tests, NULL, NULL);
+}

@@ -1,0 +1,150 @@
+/* test_plot.c - the recovery curve's data and script, a PNG where gnuplot is installed, and a note
+ * where it is not or fails. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "tests/tmpdir.h"
+#include "train/plot.h"
+
+#include <math.h>
+
+static const double tokens[] = {0, 250e3, 1.5e6}, low[] = {0, 0.5, 0.75}, high[] = {0.3, NAN, 0.8};
+
+static const struct curve curves[] = {
+    {"rope_8 \xe2\x80\x94 50 % {cache}^2", tokens, low, 3},
+    {"it's a \"label\"\t\n\\n $PATH `id` @x", tokens, high, 3},
+    {"one point", tokens, high, 1},
+};
+static const struct recovery_plot plot = {"A model's % of_it", 0.8, curves, 3};
+
+static bool has_gnuplot(void)
+{
+    return system("gnuplot --version > /dev/null 2>&1") == 0;
+}
+
+static void expect_inside(const char *path, const char *part)
+{
+    char *text = slurp(path, NULL);
+
+    if (!strstr(text, part)) fail_msg("%s has no '%s':\n%s", path, part, text);
+    free(text);
+}
+
+static void expect_png(const char *path)
+{
+    size_t len;
+    char *png = slurp(path, &len);
+
+    assert_true(len > 2000);
+    assert_memory_equal(png, "\x89PNG\r\n\x1a\n", 8);
+    assert_memory_equal(png + len - 8, "IEND\xae\x42\x60\x82", 8);
+    free(png);
+}
+
+static void test_files(void **state)
+{
+    static const char tsv[] =
+        "curve\ttrained_tokens\tscore\tpercent_of_base\tlabel\n"
+        "0\t0\t0\t0\trope_8 \xe2\x80\x94 50 % {cache}^2\n"
+        "0\t250000\t0.5\t62.5\trope_8 \xe2\x80\x94 50 % {cache}^2\n"
+        "0\t1500000\t0.75\t93.75\trope_8 \xe2\x80\x94 50 % {cache}^2\n"
+        "1\t0\t0.29999999999999999\t37.5\tit's a \"label\"  \\n $PATH `id` @x\n"
+        "1\t250000\tnan\tnan\tit's a \"label\"  \\n $PATH `id` @x\n"
+        "1\t1500000\t0.80000000000000004\t100\tit's a \"label\"  \\n $PATH `id` @x\n"
+        "2\t0\t0.29999999999999999\t37.5\tone point\n";
+    const char *script = tmpdir_path(state, "recovery.gnuplot");
+    struct err e = {""}, note = {""};
+    char *got;
+
+    if (!plot_recovery(*state, &plot, &note, &e)) fail_msg("%s", e.msg);
+    got = slurp(tmpdir_path(state, "recovery.tsv"), NULL);
+    assert_string_equal(got, tsv);
+    free(got);
+    expect_inside(script, "set title 'A model''s % of_it' noenhanced");
+    expect_inside(script, "title 'rope_8 \xe2\x80\x94 50 % {cache}^2'");
+    expect_inside(script, "title 'it''s a \"label\"  \\n $PATH `id` @x'");
+    expect_inside(script, "set xtics ('0' 0, '0.2M' 200000, '0.4M' 400000,");
+    expect_inside(script, "set xrange [0:1530000]");
+    expect_inside(script, "set yrange [0:120]");
+}
+
+static void test_png(void **state)
+{
+    struct recovery_plot p = plot;
+    struct err e = {""}, note = {""};
+    char command[1300];
+
+    if (!has_gnuplot()) skip();
+    for (p.n = 0; p.n <= plot.n; p.n++) { /* no curve at all is fine too */
+        assert_true(plot_recovery(*state, &p, &note, &e));
+        assert_string_equal(note.msg, "");
+        expect_png(tmpdir_path(state, "recovery.png"));
+        assert_false(is_there(tmpdir_path(state, "recovery.png.tmp")));
+    }
+    /* The script stands alone. */
+    assert_int_equal(unlink(tmpdir_path(state, "recovery.png")), 0);
+    snprintf(command, sizeof command, "cd '%s' && gnuplot recovery.gnuplot 2>&1",
+             (const char *)*state);
+    assert_int_equal(system(command), 0);
+    expect_png(tmpdir_path(state, "recovery.png"));
+}
+
+/* Runs the plot with `path` as PATH and an old picture in place: it must go, with a note. */
+static void expect_note(void **state, const char *path, const char *message)
+{
+    const char *png = tmpdir_path(state, "recovery.png");
+    char *saved = strdup(getenv("PATH"));
+    struct err e = {""}, note = {""};
+
+    spill(png, "old", 3);
+    setenv("PATH", path, 1);
+    assert_true(plot_recovery(*state, &plot, &note, &e));
+    setenv("PATH", saved, 1);
+    free(saved);
+    if (!strstr(note.msg, "recovery.png was not made: gnuplot") || !strstr(note.msg, message))
+        fail_msg("'%s' has no '%s'", note.msg, message);
+    assert_false(is_there(png));
+    assert_true(is_there(tmpdir_path(state, "recovery.tsv")));
+    assert_true(is_there(tmpdir_path(state, "recovery.gnuplot")));
+}
+
+static void test_without_gnuplot(void **state)
+{
+    const char *fake = tmpdir_path(state, "gnuplot");
+    static const char script[] = "#!/bin/sh\nexit 3\n";
+
+    expect_note(state, *state, "cannot be run: No such file or directory");
+    spill(fake, script, sizeof script - 1);
+    assert_int_equal(chmod(fake, 0755), 0);
+    expect_note(state, *state, "ended with status 3");
+}
+
+static void test_refuses(void **state)
+{
+    static const double bad[] = {0, -1, NAN, INFINITY};
+    struct recovery_plot p = plot;
+    struct err e = {""}, note = {""};
+
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        p.base_score = bad[i];
+        assert_false(plot_recovery(*state, &p, &note, &e));
+        assert_non_null(strstr(e.msg, "must be above 0"));
+    }
+    assert_false(plot_recovery(tmpdir_path(state, "no"), &plot, &note, &e));
+    assert_non_null(strstr(e.msg, "no/recovery.tsv"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        tmpdir_test(test_files),
+        tmpdir_test(test_png),
+        tmpdir_test(test_without_gnuplot),
+        tmpdir_test(test_refuses),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,195 @@
+/* config.c - the table of the settings: keys, defaults, limits, help. The README's reference is made
+ * from it (`mha2mla-train --help-config`). */
+#include "train/config.h"
+#include "train/peft.h"
+
+#include <stdio.h>
+
+const char *const step_names[STEPS + 1] = {"baseline", "rank",     "stage1", "svd",
+                                           "stage2",   "evaluate", "report", NULL};
+
+#define C struct config
+
+static const struct schema_row source_rows[] = {
+    {"path", SCHEMA_STRING(struct config_source, path), .min_len = 1,
+     .help = "LLaVA JSON: an array of samples, or one sample a line"},
+    {"images", SCHEMA_STRING(struct config_source, images), .def = "null", .nullable = true,
+     .help = "directory that image paths are relative to; null: the file's own"},
+    {"name", SCHEMA_STRING(struct config_source, name), .def = "null", .nullable = true,
+     .help = "name in scores; null: the file's"},
+    {"limit", SCHEMA_INT(struct config_source, limit), .def = "0", .min = SCHEMA_FROM(0),
+     .help = "use the first N samples only; 0: all"},
+};
+static const struct schema source_schema = SCHEMA(struct config_source, source_rows);
+
+/* The same rows for each of the three trainings. */
+#define PHASE(key, field, epochs_, lr_, what)                                                      \
+    {key ".epochs", SCHEMA_DOUBLE(C, field.epochs), .def = epochs_, .min = SCHEMA_ABOVE(0),        \
+     .max = SCHEMA_TO(10000), .help = "passes over the training data, " what},                     \
+        {key ".steps", SCHEMA_INT(C, field.steps), .def = "0", .min = SCHEMA_FROM(0),              \
+         .help = "optimiser steps instead of epochs; 0: by epochs"},                               \
+        {key ".lr", SCHEMA_DOUBLE(C, field.lr), .def = lr_, .min = SCHEMA_FROM(0),                 \
+         .max = SCHEMA_TO(1), .help = "peak learning rate"},                                       \
+        {key ".batch_size", SCHEMA_INT(C, field.batch_size), .def = "16", .min = SCHEMA_FROM(1),   \
+         .max = SCHEMA_TO(65536), .help = "samples an optimiser step"},                            \
+        {key ".micro_batch", SCHEMA_INT(C, field.micro_batch), .def = "0", .min = SCHEMA_FROM(0),  \
+         .help = "samples in memory at a time, gradients add up; 0: batch_size"},                  \
+    {                                                                                              \
+        key ".eval_every", SCHEMA_INT(C, field.eval_every), .def = "0", .min = SCHEMA_FROM(0),     \
+            .help = "steps between points of the curve; 0: start and end only"                     \
+    }
+#define PEFT(key, field, set, projector_)                                                          \
+    {key ".peft", SCHEMA_ENUM(C, field.peft, PEFT_NAMES), .def = set,                              \
+     .help = "what is trained of the language model"},                                             \
+    {                                                                                              \
+        key ".projector", SCHEMA_BOOL(C, field.projector), .def = projector_,                      \
+            .help = "train the projector too"                                                      \
+    }
+
+static const struct schema_row rows[] = {
+    {"run.dir", SCHEMA_STRING(C, run.dir), .min_len = 1, .help = "directory of the run's output"},
+    {"run.steps", SCHEMA_ENUMS(C, run.steps, "baseline", "rank", "stage1", "svd", "stage2", "evaluate", "report"),
+     .def = "[\"rank\", \"stage1\", \"svd\", \"stage2\", \"evaluate\", \"report\"]", .min_len = 1,
+     .may_change = true, .help = "what to do, always in this order"},
+    {"run.seed", SCHEMA_INT(C, run.seed), .def = "1", .min = SCHEMA_FROM(0),
+     .help = "of data order and new weights"},
+    {"run.threads", SCHEMA_INT(C, run.threads), .def = "0", .min = SCHEMA_FROM(0),
+     .max = SCHEMA_TO(1024), .help = "0: all the cores this process may use"},
+    {"run.memory_limit", SCHEMA_DOUBLE(C, run.memory_limit), .def = "0", .min = SCHEMA_FROM(0),
+     .may_change = true, .help = "GiB that the run may use; 0: what the machine has"},
+    {"model.path", SCHEMA_STRING(C, model.path), .def = "null", .nullable = true,
+     .help = "Hugging Face model directory; null: the baseline step trains one"},
+    {"model.tokenizer", SCHEMA_STRING(C, model.tokenizer), .def = "null", .nullable = true,
+     .help = "directory of tokenizer.json; null: model.path"},
+    {"data.train", SCHEMA_OBJECTS(C, data.train, source_schema), .min_len = 1,
+     .help = "training samples"},
+    {"data.eval", SCHEMA_OBJECTS(C, data.eval, source_schema), .def = "[]",
+     .help = "samples to be answered and scored; an id's #kind is scored apart"},
+    {"data.template", SCHEMA_ENUM(C, data.chat, "vicuna", "vicuna_v1", "llama3", "chatml", "qwen2_vl", "plain"),
+     .def = "\"vicuna\"", .help = "chat template"},
+    {"data.max_length", SCHEMA_INT(C, data.max_length), .def = "4096", .min = SCHEMA_FROM(8),
+     .max = SCHEMA_TO(1 << 20), .help = "tokens of a sample, images included"},
+    {"data.too_long", SCHEMA_ENUM(C, data.too_long, "drop", "error"), .def = "\"drop\"",
+     .help = "what becomes of a longer sample; none is ever cut"},
+    {"data.max_bad", SCHEMA_INT(C, data.max_bad), .def = "100", .min = SCHEMA_FROM(0),
+     .may_change = true, .help = "samples that may be unusable (too long apart) before it is an error"},
+    {"data.alpha", SCHEMA_ENUM(C, data.alpha, "white", "drop"), .def = "\"white\"",
+     .help = "transparent pictures: on white, or alpha dropped as Hugging Face does"},
+    {"data.cache", SCHEMA_STRING(C, data.cache), .def = "\"cache\"", .min_len = 1, .may_change = true,
+     .help = "directory of computed vision features, shared by runs"},
+    {"baseline.hidden_size", SCHEMA_INT(C, shape.hidden_size), .def = "128", .min = SCHEMA_FROM(8),
+     .max = SCHEMA_TO(16384), .help = "of the language model"},
+    {"baseline.intermediate_size", SCHEMA_INT(C, shape.intermediate_size), .def = "384",
+     .min = SCHEMA_FROM(8), .max = SCHEMA_TO(65536), .help = "of its MLP"},
+    {"baseline.layers", SCHEMA_INT(C, shape.layers), .def = "4", .min = SCHEMA_FROM(1),
+     .max = SCHEMA_TO(256), .help = "of the language model"},
+    {"baseline.heads", SCHEMA_INT(C, shape.heads), .def = "4", .min = SCHEMA_FROM(1),
+     .max = SCHEMA_TO(256), .help = "query heads"},
+    {"baseline.kv_heads", SCHEMA_INT(C, shape.kv_heads), .def = "4", .min = SCHEMA_FROM(1),
+     .max = SCHEMA_TO(256), .help = "key/value heads"},
+    {"baseline.max_length", SCHEMA_INT(C, shape.max_length), .def = "2048", .min = SCHEMA_FROM(16),
+     .max = SCHEMA_TO(1 << 20), .help = "max_position_embeddings"},
+    {"baseline.rope_theta", SCHEMA_DOUBLE(C, shape.rope_theta), .def = "10000",
+     .min = SCHEMA_ABOVE(1), .help = "base of RoPE's frequencies"},
+    {"baseline.tie", SCHEMA_BOOL(C, shape.tie), .def = "true",
+     .help = "lm_head is the embedding"},
+    {"baseline.vision_hidden_size", SCHEMA_INT(C, shape.vision_hidden_size), .def = "128",
+     .min = SCHEMA_FROM(8), .max = SCHEMA_TO(8192), .help = "of the vision tower"},
+    {"baseline.vision_intermediate_size", SCHEMA_INT(C, shape.vision_intermediate_size),
+     .def = "256", .min = SCHEMA_FROM(8), .max = SCHEMA_TO(32768), .help = "of its MLP"},
+    {"baseline.vision_layers", SCHEMA_INT(C, shape.vision_layers), .def = "3", .min = SCHEMA_FROM(1),
+     .max = SCHEMA_TO(128), .help = "of the tower; LLaVA reads the last but one"},
+    {"baseline.vision_heads", SCHEMA_INT(C, shape.vision_heads), .def = "4", .min = SCHEMA_FROM(1),
+     .max = SCHEMA_TO(128), .help = "of the tower"},
+    {"baseline.image_size", SCHEMA_INT(C, shape.image_size), .def = "32", .min = SCHEMA_FROM(4),
+     .max = SCHEMA_TO(4096), .help = "pixels a side"},
+    {"baseline.patch_size", SCHEMA_INT(C, shape.patch_size), .def = "8", .min = SCHEMA_FROM(1),
+     .max = SCHEMA_TO(512), .help = "pixels a side; divides image_size"},
+    PHASE("baseline", baseline, "10", "1e-3", "training from nothing"),
+    {"rank.strategy", SCHEMA_ENUM(C, rank.strategy, "high", "low", "uniform", "2-norm", "mkl", "mkl-mask", "file"),
+     .def = "\"mkl\"", .help = "which RoPE pairs stay rotated"},
+    {"rank.rope_dim", SCHEMA_INT(C, rank.rope_dim), .def = "32", .min = SCHEMA_FROM(2),
+     .max = SCHEMA_TO(512), .help = "rotated dims a head; without a sweep"},
+    {"rank.file", SCHEMA_STRING(C, rank.file), .def = "null", .nullable = true,
+     .help = "HDF5 rank file, for strategy file"},
+    {"rank.samples", SCHEMA_INT(C, rank.samples), .def = "64", .min = SCHEMA_FROM(1),
+     .help = "calibration samples"},
+    {"rank.max_queries", SCHEMA_INT(C, rank.max_queries), .def = "64", .min = SCHEMA_FROM(0),
+     .help = "query positions looked at a sample (mkl); 0: all"},
+    {"rank.uniform_start", SCHEMA_INT(C, rank.uniform_start), .def = "0", .min = SCHEMA_FROM(0),
+     .help = "first dim of strategy uniform"},
+    PHASE("stage1", stage1, "1", "5e-5", "with partial RoPE, no compression"),
+    PEFT("stage1", stage1, "\"v4\"", "false"),
+    {"svd.method", SCHEMA_ENUM(C, svd.method, "none", "joint", "split", "only_key", "only_value"),
+     .def = "\"joint\"", .help = "what shares a latent"},
+    {"svd.decoupled", SCHEMA_BOOL(C, svd.decoupled), .def = "true",
+     .help = "factors of their own for images and text"},
+    {"svd.input", SCHEMA_ENUM(C, svd.input, "activation", "weight"), .def = "\"activation\"",
+     .help = "minimise the error of outputs or of weights"},
+    {"svd.low_rank", SCHEMA_DOUBLE(C, svd.low_rank), .def = "64", .min = SCHEMA_ABOVE(0),
+     .max = SCHEMA_TO(4096), .help = "latent dims a kv head (may be a fraction); without a sweep"},
+    {"svd.samples", SCHEMA_INT(C, svd.samples), .def = "512", .min = SCHEMA_FROM(1),
+     .help = "calibration samples"},
+    PHASE("stage2", stage2, "1", "5e-6", "with MLA"),
+    PEFT("stage2", stage2, "\"kv+rope\"", "false"),
+    {"optim.beta1", SCHEMA_DOUBLE(C, optim.beta1), .def = "0.9", .min = SCHEMA_FROM(0),
+     .max = SCHEMA_BELOW(1), .help = "AdamW"},
+    {"optim.beta2", SCHEMA_DOUBLE(C, optim.beta2), .def = "0.95", .min = SCHEMA_FROM(0),
+     .max = SCHEMA_BELOW(1), .help = "AdamW"},
+    {"optim.eps", SCHEMA_DOUBLE(C, optim.eps), .def = "1e-8", .min = SCHEMA_ABOVE(0),
+     .help = "AdamW"},
+    {"optim.weight_decay", SCHEMA_DOUBLE(C, optim.weight_decay), .def = "0", .min = SCHEMA_FROM(0),
+     .help = "AdamW, decoupled"},
+    {"optim.clip", SCHEMA_DOUBLE(C, optim.clip), .def = "1", .min = SCHEMA_FROM(0),
+     .help = "largest global norm of the gradient; 0: no clipping"},
+    {"optim.warmup", SCHEMA_DOUBLE(C, optim.warmup), .def = "0.1", .min = SCHEMA_FROM(0),
+     .max = SCHEMA_TO(1), .help = "share of the steps, linear from 0"},
+    {"optim.decay", SCHEMA_DOUBLE(C, optim.decay), .def = "0.1", .min = SCHEMA_FROM(0),
+     .max = SCHEMA_TO(1), .help = "share of the steps at the end"},
+    {"optim.decay_style", SCHEMA_ENUM(C, optim.decay_style, "1-sqrt", "linear", "cosine"),
+     .def = "\"1-sqrt\"", .help = "how the rate falls there"},
+    {"optim.min_lr", SCHEMA_DOUBLE(C, optim.min_lr), .def = "0", .min = SCHEMA_FROM(0),
+     .help = "where it falls to"},
+    {"optim.recompute", SCHEMA_BOOL(C, optim.recompute), .def = "false",
+     .help = "make each decoder layer again in the backward pass: less memory, a third more time"},
+    {"evaluate.samples", SCHEMA_INT(C, evaluate.samples), .def = "0", .min = SCHEMA_FROM(0),
+     .help = "of each eval source, for the table; 0: all"},
+    {"evaluate.curve_samples", SCHEMA_INT(C, evaluate.curve_samples), .def = "0",
+     .min = SCHEMA_FROM(0), .help = "of each, for points of the curve; 0: as evaluate.samples"},
+    {"evaluate.batch", SCHEMA_INT(C, evaluate.batch), .def = "32", .min = SCHEMA_FROM(1),
+     .max = SCHEMA_TO(4096), .may_change = true, .help = "prompts answered at a time"},
+    {"evaluate.max_new_tokens", SCHEMA_INT(C, evaluate.max_new_tokens), .def = "64",
+     .min = SCHEMA_FROM(1), .max = SCHEMA_TO(65536), .help = "longest answer"},
+    {"evaluate.examples", SCHEMA_INT(C, evaluate.examples), .def = "8", .min = SCHEMA_FROM(0),
+     .max = SCHEMA_TO(1000), .may_change = true, .help = "answers shown in the report"},
+    {"checkpoint.every", SCHEMA_INT(C, checkpoint.every), .def = "100", .min = SCHEMA_FROM(1),
+     .may_change = true, .help = "steps"},
+    {"checkpoint.keep", SCHEMA_INT(C, checkpoint.keep), .def = "2", .min = SCHEMA_FROM(1),
+     .max = SCHEMA_TO(1000), .may_change = true, .help = "newest ones that are kept"},
+    {"save.dtype", SCHEMA_ENUM(C, save.dtype, "f32", "bf16"), .def = "\"f32\"",
+     .help = "of the changed tensors in exported models"},
+    {"sweep.low_rank", SCHEMA_DOUBLES(C, sweep.low_rank), .def = "[]", .min = SCHEMA_ABOVE(0),
+     .max = SCHEMA_TO(4096), .help = "values of svd.low_rank, one curve each"},
+    {"sweep.rope_dim", SCHEMA_INTS(C, sweep.rope_dim), .def = "[]", .min = SCHEMA_FROM(2),
+     .max = SCHEMA_TO(512), .help = "values of rank.rope_dim"},
+};
+const struct schema config_schema = SCHEMA(struct config, rows);
+
+int64_t config_points(const struct config *c)
+{
+    int64_t r = c->sweep.rope_dim.n, k = c->sweep.low_rank.n;
+
+    return (r ? r : 1) * (k ? k : 1);
+}
+
+struct point config_point(const struct config *c, int64_t i)
+{
+    int64_t ranks = c->sweep.low_rank.n;
+    struct point p = {.rope_dim = c->rank.rope_dim, .low_rank = c->svd.low_rank};
+
+    if (c->sweep.rope_dim.n) p.rope_dim = c->sweep.rope_dim.v[ranks ? i / ranks : i];
+    if (ranks) p.low_rank = c->sweep.low_rank.v[i % ranks];
+    snprintf(p.stage1, sizeof p.stage1, "rope%d", (int)p.rope_dim);
+    snprintf(p.name, sizeof p.name, "rope%d-rank%g", (int)p.rope_dim, p.low_rank);
+    return p;
+}

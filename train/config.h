@@ -1,0 +1,111 @@
+/* config.h - the settings of a run as the program reads them; config.c has the table of keys. */
+#ifndef TRAIN_CONFIG_H
+#define TRAIN_CONFIG_H
+
+#include "data/image.h"
+#include "optim/schedule.h"
+#include "train/schema.h"
+
+enum step {
+    STEP_BASELINE,
+    STEP_RANK,
+    STEP_STAGE1,
+    STEP_SVD,
+    STEP_STAGE2,
+    STEP_EVALUATE,
+    STEP_REPORT,
+    STEPS
+};
+extern const char *const step_names[STEPS + 1];
+
+/* One file of samples. */
+struct config_source {
+    const char *name, *path, *images;
+    int64_t limit;
+};
+
+/* Settings of one training: baseline, stage1 or stage2. */
+struct config_phase {
+    double epochs, lr;
+    int64_t steps; /* 0: by epochs */
+    int64_t batch_size, micro_batch;
+    int peft;            /* index into peft_sets (train/peft.h) */
+    bool projector;
+    int64_t eval_every;  /* steps; 0: at the end only */
+};
+
+/* The shape of a model trained from nothing. */
+struct config_shape {
+    int64_t hidden_size, intermediate_size, layers, heads, kv_heads, max_length;
+    double rope_theta;
+    bool tie;
+    int64_t vision_hidden_size, vision_intermediate_size, vision_layers, vision_heads;
+    int64_t image_size, patch_size;
+};
+
+struct config {
+    struct {
+        const char *dir;
+        int64_t seed, threads;
+        double memory_limit; /* GiB; 0: what the machine has */
+        struct schema_enums steps;
+    } run;
+    struct {
+        const char *path; /* NULL: the baseline step makes it */
+        const char *tokenizer;
+    } model;
+    struct {
+        struct schema_objects train, eval;
+        int chat; /* index into the templates' names */
+        const char *cache;
+        int64_t max_length, max_bad;
+        int too_long, alpha;
+    } data;
+    struct config_shape shape;
+    struct config_phase baseline, stage1, stage2;
+    struct {
+        int strategy;
+        const char *file;
+        int64_t rope_dim, samples, max_queries, uniform_start;
+    } rank;
+    struct {
+        int method, input;
+        bool decoupled;
+        double low_rank;
+        int64_t samples;
+    } svd;
+    struct {
+        double beta1, beta2, eps, weight_decay, clip, warmup, decay, min_lr;
+        int decay_style;
+        bool recompute;
+    } optim;
+    struct {
+        int64_t samples, curve_samples, batch, max_new_tokens, examples;
+    } evaluate;
+    struct {
+        int64_t every, keep;
+    } checkpoint;
+    struct {
+        int dtype;
+    } save;
+    struct {
+        struct schema_doubles low_rank;
+        struct schema_ints rope_dim;
+    } sweep;
+};
+
+extern const struct schema config_schema;
+
+enum { TOO_LONG_DROP, TOO_LONG_ERROR };
+
+/* One point of the sweep; without a sweep there is one, of rank.rope_dim and svd.low_rank. */
+struct point {
+    int64_t rope_dim;
+    double low_rank;
+    char name[64];   /* "rope8-rank4" */
+    char stage1[64]; /* "rope8": what points with the same rope_dim share */
+};
+int64_t config_points(const struct config *c);
+struct point config_point(const struct config *c, int64_t i);
+
+#endif

@@ -1,0 +1,307 @@
+/* evaluate.c - batches of prompts through model_generate, and the count of right answers. */
+#include "train/evaluate.h"
+#include "base/jsonc.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+#include <cjson/cJSON.h>
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static double now(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
+}
+
+/* The text without white space at its ends, in place. */
+static char *trimmed(char *s)
+{
+    size_t n;
+
+    while (isspace((unsigned char)*s))
+        s++;
+    for (n = strlen(s); n && isspace((unsigned char)s[n - 1]); n--)
+        s[n - 1] = '\0';
+    return s;
+}
+
+static struct score *score_of(struct scores *s, const char *name, struct err *e)
+{
+    for (size_t i = 0; i < s->n; i++)
+        if (strcmp(s->kinds[i].name, name) == 0) return &s->kinds[i];
+    if (!mem_grow(&s->kinds, &s->cap, s->n + 1, sizeof *s->kinds, e)) return NULL;
+    struct score *k = &s->kinds[s->n++];
+    memset(k, 0, sizeof *k);
+    snprintf(k->name, sizeof k->name, "%s", name);
+    return k;
+}
+
+/* "set/kind", "kind", "set" or "": what a sample is scored under besides the total. */
+static void kind_name(const struct run *r, const struct eval_set *set, const char *id, char name[128])
+{
+    const char *kind = strrchr(id, '#');
+    const char *where = r->n_eval > 1 ? set->name : "";
+
+    snprintf(name, 128, "%s%s%s", where, kind && *where ? "/" : "", kind ? kind + 1 : "");
+}
+
+static bool write_answer(FILE *fp, const struct eval_set *set, const struct sample *s,
+                         const char *got, bool right, struct err *e)
+{
+    cJSON *line = cJSON_CreateObject();
+    char *text;
+
+    cJSON_AddStringToObject(line, "set", set->name);
+    cJSON_AddStringToObject(line, "id", s->id);
+    if (s->images) cJSON_AddStringToObject(line, "image", set->data.images[s->image[0]].path);
+    cJSON_AddStringToObject(line, "prompt", s->rendered);
+    cJSON_AddStringToObject(line, "expected", s->answer);
+    cJSON_AddStringToObject(line, "answer", got);
+    cJSON_AddBoolToObject(line, "right", right);
+    text = cJSON_PrintUnformatted(line);
+    if (text) fprintf(fp, "%s\n", text);
+    cJSON_free(text);
+    cJSON_Delete(line);
+    return text || err_set(e, "out of memory for an answer");
+}
+
+static bool score_answer(struct run *r, const struct eval_set *set, const struct sample *s,
+                         const struct generation *g, FILE *answers, struct scores *out, struct err *e)
+{
+    char *got = tokenizer_decode(r->tokenizer, g->ids, (size_t)g->n, true, NULL, e), name[128];
+    char *want = mem_strdup(s->answer, e);
+    bool ok = got && want, right;
+
+    if (ok) {
+        right = strcmp(trimmed(got), trimmed(want)) == 0;
+        out->all.n++;
+        out->all.right += right;
+        kind_name(r, set, s->id, name);
+        if (name[0]) {
+            struct score *k = score_of(out, name, e);
+            ok = k;
+            if (k) {
+                k->n++;
+                k->right += right;
+            }
+        }
+        if (ok && answers) ok = write_answer(answers, set, s, trimmed(got), right, e);
+    }
+    free(got);
+    free(want);
+    return ok;
+}
+
+struct group {
+    struct sample *samples;
+    struct generation *answers;
+    struct batch_buffer batch;
+    int64_t size;
+};
+
+static bool answer_group(struct run *r, struct model *m, const struct eval_set *set, int64_t first,
+                         int64_t n, struct group *g, FILE *answers, struct scores *out, struct err *e)
+{
+    struct forward f = {.batch = &g->batch.batch};
+    bool ok = true;
+
+    memset(g->samples, 0, (size_t)g->size * sizeof *g->samples);
+    for (int64_t i = 0; ok && i < n; i++)
+        ok = dataset_sample(&set->data, first + i, &g->samples[i], e);
+    /* The features' leaf lives on the tape of the prefill: model_generate begins that tape anew, so
+     * they are made as a leaf of our own here. */
+    struct tensor *features = NULL, leaf;
+    tape_begin(r->tape, false);
+    ok = ok && batch_fill(&g->batch, g->samples, n, true, e) &&
+         run_pictures(r, m, &set->data, &g->batch, &features, e);
+    if (ok && features) {
+        if (features->maker) { /* the tower is being trained: run it now */
+            tape_keep(features);
+            ok = tape_plan(r->tape, r->memory_limit, e);
+            if (ok) tape_forward(r->tape);
+        }
+        leaf = tensor_leaf(DT_F32, features->rows, features->cols, features->data);
+        f.features = &leaf;
+    }
+    float *copy = NULL;
+    if (ok && features && features->maker) { /* out of the region that generation will use */
+        copy = mem_new((size_t)tensor_count(&leaf), sizeof *copy, "vision features", e);
+        ok = copy;
+        if (copy) memcpy(copy, leaf.data, (size_t)tensor_count(&leaf) * sizeof *copy);
+        leaf.data = copy;
+    }
+    ok = ok && model_generate(m, r->tape, &f, r->c.evaluate.max_new_tokens, r->stop, r->n_stop,
+                              r->memory_limit, g->answers, &out->stats, e);
+    for (int64_t i = 0; ok && i < n; i++)
+        ok = score_answer(r, set, &g->samples[i], &g->answers[i], answers, out, e);
+    for (int64_t i = 0; i < n; i++)
+        sample_free(&g->samples[i]);
+    generation_free(g->answers, g->size);
+    free(copy);
+    return ok;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const struct score *)a)->name, ((const struct score *)b)->name);
+}
+
+bool evaluate(struct run *r, struct model *m, int64_t limit, const char *answers_path,
+              const char *context, struct scores *s, struct err *e)
+{
+    struct group g = {.size = r->c.evaluate.batch};
+    struct file_out out = {0};
+    double begin = now();
+    bool ok = false;
+
+    memset(s, 0, sizeof *s);
+    if (!limit) limit = r->c.evaluate.samples;
+    g.samples = mem_new((size_t)g.size, sizeof *g.samples, "prompts", e);
+    g.answers = mem_new((size_t)g.size, sizeof *g.answers, "answers", e);
+    if (!g.samples || !g.answers) goto out;
+    if (answers_path && !file_out_open(&out, answers_path, e)) goto out;
+    for (int64_t k = 0; k < r->n_eval; k++) {
+        int64_t all = r->eval[k].data.n, n = limit && limit < all ? limit : all;
+        for (int64_t i = 0; i < n; i += g.size) {
+            log_progress("%s: scoring %s, %lld of %lld", context, r->eval[k].name, (long long)i,
+                         (long long)n);
+            if (run_signal()) {
+                err_set(e, "stopped by signal %d; go on with --resume", run_signal());
+                goto out;
+            }
+            if (!answer_group(r, m, &r->eval[k], i, n - i < g.size ? n - i : g.size, &g, out.fp, s, e))
+                goto out;
+        }
+    }
+    ok = !out.fp || file_out_commit(&out, e);
+    if (s->n) qsort(s->kinds, s->n, sizeof *s->kinds, by_name);
+    s->seconds = now() - begin;
+    if (ok)
+        log_line("%s: exact match %.2f %% (%lld of %lld), %.0f bytes of cache a token, %.1f s", context,
+                 100 * scores_total(s), (long long)s->all.right, (long long)s->all.n,
+                 s->stats.cached_tokens ? (double)s->stats.cache_bytes / (double)s->stats.cached_tokens
+                                        : 0.0,
+                 s->seconds);
+out:
+    file_out_abort(&out);
+    batch_free(&g.batch);
+    free(g.samples);
+    free(g.answers);
+    if (!ok) scores_free(s);
+    return ok;
+}
+
+void scores_free(struct scores *s)
+{
+    free(s->kinds);
+    memset(s, 0, sizeof *s);
+}
+
+double scores_total(const struct scores *s)
+{
+    return s->all.n ? (double)s->all.right / (double)s->all.n : 0;
+}
+
+bool scores_write(const struct scores *s, struct metrics *m, const char *point, const char *phase,
+                  int64_t step, double tokens, struct err *e)
+{
+    size_t n = 7, used = 0;
+    struct metric *line = mem_new(n + s->n, sizeof *line, "a line of metrics", e);
+    char (*keys)[160] = mem_new(s->n, sizeof *keys, "a line of metrics", e);
+    bool ok = line && keys;
+
+    if (ok) {
+        line[used++] = metric_tag("point", point);
+        line[used++] = metric_tag("phase", phase);
+        line[used++] = metric_tag("event", "eval");
+        line[used++] = metric_num("step", (double)step);
+        line[used++] = metric_num("tokens", tokens);
+        line[used++] = metric_num("score", scores_total(s));
+        line[used++] = metric_num("samples", (double)s->all.n);
+        for (size_t i = 0; i < s->n; i++) {
+            const struct score *k = &s->kinds[i];
+            snprintf(keys[i], sizeof keys[i], "score_%s", k->name);
+            line[used++] = metric_num(keys[i], (double)k->right / (double)k->n);
+        }
+        ok = metrics_write(m, line, used, e);
+    }
+    free(line);
+    free(keys);
+    return ok;
+}
+
+static void add_score(cJSON *to, const struct score *k, const char *name)
+{
+    cJSON *o = cJSON_AddObjectToObject(to, name);
+
+    cJSON_AddNumberToObject(o, "right", (double)k->right);
+    cJSON_AddNumberToObject(o, "of", (double)k->n);
+}
+
+bool scores_save(const struct scores *s, const char *path, struct err *e)
+{
+    cJSON *root = cJSON_CreateObject(), *kinds;
+    char *text;
+    bool ok;
+
+    add_score(root, &s->all, "all");
+    kinds = cJSON_AddObjectToObject(root, "kinds");
+    for (size_t i = 0; i < s->n; i++)
+        add_score(kinds, &s->kinds[i], s->kinds[i].name);
+    cJSON_AddNumberToObject(root, "cached_tokens", (double)s->stats.cached_tokens);
+    cJSON_AddNumberToObject(root, "cache_bytes", (double)s->stats.cache_bytes);
+    text = cJSON_Print(root);
+    cJSON_Delete(root);
+    if (!text) return err_set(e, "%s: out of memory", path);
+    ok = file_write(path, text, strlen(text), e);
+    cJSON_free(text);
+    return ok;
+}
+
+static bool read_score(const cJSON *o, const char *name, struct score *k)
+{
+    const cJSON *right = cJSON_GetObjectItem(o, "right"), *of = cJSON_GetObjectItem(o, "of");
+
+    if (!cJSON_IsNumber(right) || !cJSON_IsNumber(of)) return false;
+    snprintf(k->name, sizeof k->name, "%s", name);
+    k->right = (int64_t)right->valuedouble;
+    k->n = (int64_t)of->valuedouble;
+    return true;
+}
+
+bool scores_load(struct scores *s, const char *path, struct err *e)
+{
+    struct jsonc doc;
+    const cJSON *tokens, *bytes, *k;
+    bool ok;
+
+    memset(s, 0, sizeof *s);
+    if (!jsonc_read(&doc, path, (size_t)16 << 20, e)) return false;
+    tokens = cJSON_GetObjectItem(doc.root, "cached_tokens");
+    bytes = cJSON_GetObjectItem(doc.root, "cache_bytes");
+    ok = read_score(cJSON_GetObjectItem(doc.root, "all"), "all", &s->all) && cJSON_IsNumber(tokens) &&
+         cJSON_IsNumber(bytes);
+    if (ok) {
+        s->stats.cached_tokens = (int64_t)tokens->valuedouble;
+        s->stats.cache_bytes = (size_t)bytes->valuedouble;
+    }
+    cJSON_ArrayForEach(k, cJSON_GetObjectItem(doc.root, "kinds"))
+    {
+        struct score one;
+        ok = ok && read_score(k, k->string, &one) &&
+             mem_grow(&s->kinds, &s->cap, s->n + 1, sizeof *s->kinds, e);
+        if (ok) s->kinds[s->n++] = one;
+    }
+    jsonc_close(&doc);
+    if (!ok) {
+        scores_free(s);
+        return err_set(e, "%s: is not a file of scores; delete it and resume", path);
+    }
+    return true;
+}

@@ -1,0 +1,39 @@
+/* evaluate.h - scores by generation: each sample's last question is answered over a real cache, and
+ * the answer must equal the given one (white space at the ends apart). */
+#ifndef TRAIN_EVALUATE_H
+#define TRAIN_EVALUATE_H
+
+#include "model/generate.h"
+#include "train/run.h"
+
+/* Of one kind of question: of a set where there are several, and of what follows # in the ids. */
+struct score {
+    char name[128];
+    int64_t n, right;
+};
+
+struct scores {
+    struct score all;
+    struct score *kinds;
+    size_t n, cap;
+    struct generate_stats stats;
+    double seconds;
+};
+
+/* Answers the first `limit` samples (0: evaluate.samples) of each set. With answers_path every
+ * question, answer and generation is written there, one JSON object a line. `context` stands in the
+ * progress line. */
+bool evaluate(struct run *r, struct model *m, int64_t limit, const char *answers_path,
+              const char *context, struct scores *s, struct err *e);
+void scores_free(struct scores *s);
+double scores_total(const struct scores *s); /* share of right answers, 0..1 */
+
+/* A line of metrics.jsonl. */
+bool scores_write(const struct scores *s, struct metrics *m, const char *point, const char *phase,
+                  int64_t step, double tokens, struct err *e);
+
+/* The same as a file, and back (stats: cached tokens and bytes only). */
+bool scores_save(const struct scores *s, const char *path, struct err *e);
+bool scores_load(struct scores *s, const char *path, struct err *e);
+
+#endif

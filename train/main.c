@@ -1,0 +1,119 @@
+/* main.c - the command line of mha2mla-train, and the one place that reports an error and ends. */
+#include "base/log.h"
+#include "train/dryrun.h"
+#include "train/steps.h"
+
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define VERSION "0.1.0"
+
+static const char usage[] =
+    "mha2mla-train --config FILE [options]\n"
+    "Turns a vision-language model's attention into multi-head latent attention (MLA) and trains\n"
+    "back what that costs. One config file is one experiment.\n"
+    "\n"
+    "  --config FILE      JSON with comments; see configs/ and --help-config\n"
+    "  --set KEY=VALUE    changes a setting, e.g. --set stage2.lr=1e-4; may be given many times\n"
+    "  --resume           goes on with the run in run.dir, or starts it\n"
+    "  --dry-run          shows settings, parameters, samples, steps, cache and memory, then stops\n"
+    "  --list-points      prints the points of the sweep, then stops\n"
+    "  --point N          does one point of the sweep only\n"
+    "  --help-config      prints every setting as a Markdown table\n"
+    "  --version, --help\n";
+
+struct options {
+    const char *config;
+    const char **sets;
+    size_t n_sets;
+    bool resume, dry_run, list_points;
+    int64_t point;
+};
+
+static bool parse_point(const char *text, int64_t *point, struct err *e)
+{
+    char *end;
+
+    *point = strtoll(text, &end, 10);
+    return (*text && !*end && *point >= 0) || err_set(e, "--point: a number from 0 is needed, found %s", text);
+}
+
+/* Returns false and leaves *e empty where the program is done already. */
+static bool parse_options(int argc, char **argv, struct options *o, struct err *e)
+{
+    enum { CONFIG = 1, SET, RESUME, DRY_RUN, LIST, POINT, HELP_CONFIG, SHOW_VERSION, HELP };
+    static const struct option known[] = {
+        {"config", required_argument, NULL, CONFIG}, {"set", required_argument, NULL, SET},
+        {"resume", no_argument, NULL, RESUME},       {"dry-run", no_argument, NULL, DRY_RUN},
+        {"list-points", no_argument, NULL, LIST},    {"point", required_argument, NULL, POINT},
+        {"help-config", no_argument, NULL, HELP_CONFIG}, {"version", no_argument, NULL, SHOW_VERSION},
+        {"help", no_argument, NULL, HELP},           {NULL, 0, NULL, 0}};
+    int c;
+
+    opterr = 0;
+    while ((c = getopt_long(argc, argv, "", known, NULL)) != -1) {
+        if (c == CONFIG) o->config = optarg;
+        if (c == SET) o->sets[o->n_sets++] = optarg; /* as long as argv */
+        if (c == RESUME) o->resume = true;
+        if (c == DRY_RUN) o->dry_run = true;
+        if (c == LIST) o->list_points = true;
+        if (c == POINT && !parse_point(optarg, &o->point, e)) return false;
+        if (c == '?') return err_set(e, "%s: unknown option, or its value is missing; see --help", argv[optind - 1]);
+        if (c == HELP) fputs(usage, stdout);
+        if (c == HELP_CONFIG) schema_markdown(&config_schema, stdout);
+        if (c == SHOW_VERSION) puts("mha2mla-train " VERSION);
+        if (c == HELP || c == HELP_CONFIG || c == SHOW_VERSION) return false;
+    }
+    if (optind < argc) return err_set(e, "%s: not understood; see --help", argv[optind]);
+    return o->config || err_set(e, "--config FILE is missing; see --help");
+}
+
+static void list_points(const struct config *c)
+{
+    for (int64_t i = 0; i < config_points(c); i++) {
+        struct point p = config_point(c, i);
+        printf("%lld  %s\n", (long long)i, p.name);
+    }
+}
+
+static bool run(const struct options *o, struct err *e)
+{
+    struct run r = {.lock = -1};
+    bool ok = schema_load(&config_schema, &r.c, o->config, o->sets, o->n_sets, e);
+
+    if (!ok) return false;
+    if (o->list_points) {
+        list_points(&r.c);
+        schema_free(&config_schema, &r.c);
+        return true;
+    }
+    run_catch_signals();
+    if (o->dry_run)
+        ok = run_limits(&r, e) && dry_run(&r, e);
+    else
+        ok = run_open(&r, o->resume, e) && run_steps(&r, o->point, e);
+    run_close(&r);
+    return ok;
+}
+
+int main(int argc, char **argv)
+{
+    struct options o = {.point = -1};
+    struct err e = {0};
+    bool ok;
+
+    o.sets = calloc((size_t)argc + 1, sizeof *o.sets);
+    if (!o.sets) err_set(&e, "out of memory");
+    ok = o.sets && parse_options(argc, argv, &o, &e) && run(&o, &e);
+    free(o.sets);
+    if (!ok && e.msg[0]) {
+        fflush(stdout);
+        fprintf(stderr, "mha2mla-train: error: %s\n", e.msg);
+    }
+    if (fflush(stdout) != 0 || ferror(stdout)) return 1;
+    if (run_signal()) return 128 + run_signal(); /* as a shell counts a program that a signal ended */
+    return !ok && e.msg[0] ? 1 : 0;
+}

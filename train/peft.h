@@ -1,0 +1,16 @@
+/* peft.h - the sets of parameters that a stage trains. */
+#ifndef TRAIN_PEFT_H
+#define TRAIN_PEFT_H
+
+#include "model/model.h"
+
+/* In the order of the table; the config's enum. */
+#define PEFT_NAMES                                                                                 \
+    "v2", "v3", "v4", "v5", "v6", "v3+norms", "v5+norms", "v6+norms", "kv+rope", "all"
+
+enum { PEFT_KV_ROPE = 8, PEFT_ALL };
+
+/* The kinds that set number `set` trains, as model_train takes them. */
+unsigned peft_kinds(int set, bool projector);
+
+#endif

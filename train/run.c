@@ -1,0 +1,300 @@
+/* run.c - opening a run: its directory, threads and memory, its data. */
+#include "train/run.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <omp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+static volatile sig_atomic_t caught; /* the one thing a signal handler may touch */
+
+static void catch_signal(int sig)
+{
+    caught = sig;
+}
+
+void run_catch_signals(void)
+{
+    struct sigaction a = {.sa_handler = catch_signal};
+
+    sigaction(SIGINT, &a, NULL);
+    sigaction(SIGTERM, &a, NULL);
+}
+
+int run_signal(void)
+{
+    return caught;
+}
+
+char *run_path(const struct run *r, struct err *e, const char *fmt, ...)
+{
+    char name[1024];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(name, sizeof name, fmt, ap);
+    va_end(ap);
+    return file_join(r->c.run.dir, name, e);
+}
+
+bool run_has_step(const struct run *r, enum step step)
+{
+    for (int64_t i = 0; i < r->c.run.steps.n; i++)
+        if (r->c.run.steps.v[i] == (int)step) return true;
+    return false;
+}
+
+static size_t machine_memory(void)
+{
+    long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+    size_t bytes = pages > 0 && size > 0 ? (size_t)pages * (size_t)size : (size_t)8 << 30;
+    FILE *fp = fopen("/sys/fs/cgroup/memory.max", "r"); /* what a container or a job may use */
+    unsigned long long limit;
+
+    if (fp) {
+        if (fscanf(fp, "%llu", &limit) == 1 && limit < bytes) bytes = (size_t)limit;
+        fclose(fp);
+    }
+    return bytes;
+}
+
+/* Two runs in one directory would ruin each other. */
+static bool lock_dir(struct run *r, struct err *e)
+{
+    char *path = run_path(r, e, "lock");
+
+    if (!path) return false;
+    r->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (r->lock < 0)
+        err_set(e, "%s: %s", path, strerror(errno));
+    else if (flock(r->lock, LOCK_EX | LOCK_NB) != 0) {
+        err_set(e, "%s: another run works in this directory", r->c.run.dir);
+        close(r->lock);
+        r->lock = -1;
+    }
+    free(path);
+    return r->lock >= 0;
+}
+
+/* A directory that has a config.json is a run: it is gone on with, under the same settings. */
+static bool check_config(struct run *r, bool resume, struct err *e)
+{
+    char *path = run_path(r, e, "config.json"), *text = NULL, *diff = NULL;
+    struct config was = {0};
+    bool ok = path;
+
+    if (ok && file_exists(path)) {
+        if (!resume)
+            ok = err_set(e, "%s: holds a run already: add --resume to go on with it, or choose another "
+                            "run.dir", r->c.run.dir);
+        ok = ok && schema_load(&config_schema, &was, path, NULL, 0, e);
+        diff = ok ? schema_dump_diff(&config_schema, &was, &r->c, true, e) : NULL;
+        ok = ok && diff;
+        if (ok && diff[0])
+            ok = err_set(e, "%s: cannot be resumed with other settings: %s", r->c.run.dir, diff);
+        r->resumed = true;
+        schema_free(&config_schema, &was);
+    }
+    text = ok ? schema_dump(&config_schema, &r->c, e) : NULL;
+    ok = text && file_write(path, text, strlen(text), e);
+    free(path);
+    free(text);
+    free(diff);
+    return ok;
+}
+
+bool run_limits(struct run *r, struct err *e)
+{
+    int cores = omp_get_num_procs();
+
+    if (r->c.run.threads == 0) r->c.run.threads = cores;
+    omp_set_dynamic(0);
+    omp_set_num_threads((int)r->c.run.threads);
+    r->memory_limit = r->c.run.memory_limit > 0 ? (size_t)(r->c.run.memory_limit * 0x1p30) : machine_memory();
+    r->tape = tape_new(e);
+    return r->tape;
+}
+
+bool run_open(struct run *r, bool resume, struct err *e)
+{
+    char *path = NULL;
+    bool ok;
+
+    r->lock = -1;
+    ok = file_mkdirs(r->c.run.dir, e) && lock_dir(r, e) && check_config(r, resume, e);
+    path = ok ? run_path(r, e, "train.log") : NULL;
+    ok = path && log_open(path, e);
+    free(path);
+    path = ok ? run_path(r, e, "metrics.jsonl") : NULL;
+    ok = path && metrics_open(&r->metrics, path, e) && run_limits(r, e);
+    free(path);
+    return ok;
+}
+
+void run_close(struct run *r)
+{
+    run_close_pictures(r);
+    run_close_data(r);
+    metrics_close(&r->metrics);
+    tape_free(r->tape);
+    log_close();
+    if (r->lock > 0) close(r->lock);
+    schema_free(&config_schema, &r->c);
+}
+
+static bool open_stop(struct run *r, const struct hf_config *cfg, struct err *e)
+{
+    struct tokens t = {0};
+    bool ok;
+
+    r->stop = mem_new(HF_MAX_EOS + 1, sizeof *r->stop, "stop tokens", e);
+    ok = r->stop && tokenizer_encode(r->tokenizer, NULL, r->chat->stop, strlen(r->chat->stop), false, &t, e);
+    if (ok && t.n == 0) ok = err_set(e, "the tokenizer makes no token of the stop text \"%s\"", r->chat->stop);
+    if (ok) r->stop[r->n_stop++] = t.v[t.n - 1].id;
+    for (int i = 0; ok && i < cfg->text.eos_count; i++)
+        r->stop[r->n_stop++] = (int32_t)cfg->text.eos_token_id[i];
+    tokens_free(&t);
+    return ok;
+}
+
+static bool open_tokenizer(struct run *r, const struct hf_config *cfg, struct err *e)
+{
+    const char *dir = r->c.model.tokenizer ? r->c.model.tokenizer : r->c.model.path;
+    char *path = dir ? file_join(dir, "tokenizer.json", e) : NULL;
+
+    if (!dir) return err_set(e, "model.tokenizer: must be given where model.path is not");
+    r->tokenizer = path ? tokenizer_load(path, e) : NULL;
+    if (r->tokenizer && tokenizer_size(r->tokenizer) > cfg->text.vocab_size) {
+        err_set(e, "%s: has %d tokens, the model's vocab_size is %lld", path,
+                (int)tokenizer_size(r->tokenizer), (long long)cfg->text.vocab_size);
+        tokenizer_free(r->tokenizer);
+        r->tokenizer = NULL;
+    }
+    if (r->tokenizer && cfg->family->vision) {
+        const char *piece = tokenizer_piece(r->tokenizer, (int32_t)cfg->image_token_index);
+        if (!piece || strcmp(piece, "<image>") != 0) {
+            err_set(e, "%s: token %lld must be \"<image>\" (image_token_index of config.json), found %s",
+                    path, (long long)cfg->image_token_index, piece ? piece : "none");
+            tokenizer_free(r->tokenizer);
+            r->tokenizer = NULL;
+        }
+    }
+    free(path);
+    return r->tokenizer;
+}
+
+/* From the model's directory; a model yet to be trained gets what CLIP's would do at its size. */
+static bool open_processor(struct run *r, const struct hf_config *cfg, struct err *e)
+{
+    struct processor *p = &r->processor;
+    int64_t size = cfg->vision.image_size;
+
+    if (!cfg->family->vision) return true;
+    if (r->c.model.path) {
+        if (!processor_load(p, r->c.model.path, e)) return false;
+    } else {
+        processor_default(p);
+        p->size_h = p->size_w = p->crop_h = p->crop_w = size;
+        if (!processor_check(p, e)) return false;
+    }
+    if (p->height != size || p->width != size)
+        return err_set(e, "%s/preprocessor_config.json: makes pictures of %lld x %lld, the tower takes "
+                          "%lld x %lld", r->c.model.path, (long long)p->height, (long long)p->width,
+                       (long long)size, (long long)size);
+    return true;
+}
+
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash ? slash + 1 : path;
+}
+
+static bool report_drops(const struct run *r, const struct dataset *d, const char *what, struct err *e)
+{
+    int64_t bad = 0;
+
+    for (int i = 0; i < DROPS; i++) {
+        if (d->dropped[i] == 0) continue;
+        log_line("%s: left out %lld samples: %s; the first: %s", what, (long long)d->dropped[i],
+                 drop_names[i], d->first_dropped[i]);
+        if (i != DROP_TOO_LONG) bad += d->dropped[i];
+    }
+    if (bad > r->c.data.max_bad)
+        return err_set(e, "%s: %lld samples cannot be used, data.max_bad allows %lld; the first: %s", what,
+                       (long long)bad, (long long)r->c.data.max_bad,
+                       d->first_dropped[DROP_NO_LABELS][0] ? d->first_dropped[DROP_NO_LABELS]
+                       : d->first_dropped[DROP_IMAGE][0]   ? d->first_dropped[DROP_IMAGE]
+                       : d->first_dropped[DROP_MISMATCH][0] ? d->first_dropped[DROP_MISMATCH]
+                                                            : d->first_dropped[DROP_BROKEN]);
+    return true;
+}
+
+static bool open_sets(struct run *r, const struct dataset_options *o, struct err *e)
+{
+    const struct config_source *train = r->c.data.train.v, *eval = r->c.data.eval.v;
+    int64_t n = r->c.data.train.n;
+    struct dataset_source *sources = mem_new((size_t)n, sizeof *sources, "data sources", e);
+    bool ok = sources;
+
+    for (int64_t i = 0; ok && i < n; i++)
+        sources[i] = (struct dataset_source){train[i].path, train[i].images, train[i].limit};
+    ok = ok && dataset_open(&r->train, sources, n, o, e);
+    free(sources);
+    if (!ok || !report_drops(r, &r->train, "data.train", e)) return false;
+    log_line("data.train: %lld samples, %lld tokens, %lld trained; the longest has %lld",
+             (long long)r->train.n, (long long)r->train.tokens, (long long)r->train.labels,
+             (long long)r->train.longest);
+    r->eval = mem_new((size_t)r->c.data.eval.n, sizeof *r->eval, "eval sets", e);
+    if (!r->eval) return false;
+    for (int64_t i = 0; i < r->c.data.eval.n; i++) {
+        struct dataset_source one = {eval[i].path, eval[i].images, eval[i].limit};
+        r->eval[i].name = eval[i].name ? eval[i].name : base_name(eval[i].path);
+        if (!dataset_open(&r->eval[i].data, &one, 1, o, e)) return false;
+        r->n_eval = i + 1;
+        if (!report_drops(r, &r->eval[i].data, r->eval[i].name, e)) return false;
+        log_line("data.eval %s: %lld samples", r->eval[i].name, (long long)r->eval[i].data.n);
+    }
+    return true;
+}
+
+bool run_open_data(struct run *r, const struct hf_config *cfg, struct err *e)
+{
+    static const char *const names[] = {"vicuna", "vicuna_v1", "llama3", "chatml", "qwen2_vl", "plain"};
+    struct dataset_options o = {.image_id = cfg->family->vision ? (int32_t)cfg->image_token_index : -1,
+                                .image_tokens = hf_image_tokens(cfg),
+                                .max_length = r->c.data.max_length,
+                                .too_long_is_error = r->c.data.too_long == TOO_LONG_ERROR};
+
+    if (cfg->text.max_position_embeddings < o.max_length) o.max_length = cfg->text.max_position_embeddings;
+    r->chat = template_find(names[r->c.data.chat], e);
+    if (!r->chat || !open_tokenizer(r, cfg, e) || !open_stop(r, cfg, e) || !open_processor(r, cfg, e))
+        return false;
+    o.tokenizer = r->tokenizer;
+    o.chat = r->chat;
+    return open_sets(r, &o, e);
+}
+
+void run_close_data(struct run *r)
+{
+    dataset_close(&r->train);
+    for (int64_t i = 0; i < r->n_eval; i++)
+        dataset_close(&r->eval[i].data);
+    free(r->eval);
+    free(r->stop);
+    tokenizer_free(r->tokenizer);
+    r->eval = NULL;
+    r->n_eval = 0;
+    r->stop = NULL;
+    r->tokenizer = NULL;
+}

@@ -1,0 +1,77 @@
+/* run.h - a run: its settings, its directory, its data and what all steps share. */
+#ifndef TRAIN_RUN_H
+#define TRAIN_RUN_H
+
+#include "data/dataset.h"
+#include "data/processor.h"
+#include "data/store.h"
+#include "model/forward.h"
+#include "train/config.h"
+#include "train/metrics.h"
+
+/* What the model sees of pictures: features of the frozen tower, or pixels where the tower itself is
+ * trained. A row of the store is one picture. */
+struct picture_input {
+    struct store store;
+    bool open, pixels;
+    int64_t tokens; /* rows of the graph's tensor a picture has (1 where pixels) */
+    int64_t width;  /* of such a row */
+    float *rows;    /* of the current batch */
+    size_t cap;
+};
+
+struct eval_set {
+    const char *name;
+    struct dataset data;
+};
+
+struct run {
+    struct config c;
+    bool resumed;
+    int lock;
+    size_t memory_limit; /* bytes */
+    struct tape *tape;
+    struct tokenizer *tokenizer;
+    const struct chat_template *chat;
+    int32_t *stop; /* ids that end an answer */
+    int64_t n_stop;
+    struct processor processor;
+    struct dataset train;
+    struct eval_set *eval;
+    int64_t n_eval;
+    struct picture_input pictures;
+    struct metrics metrics;
+};
+
+/* Takes the directory (locks it, writes config.json, opens the log) and opens what needs no model. */
+bool run_open(struct run *r, bool resume, struct err *e);
+/* Threads, memory and tape alone: for a dry run, which leaves nothing behind. */
+bool run_limits(struct run *r, struct err *e);
+void run_close(struct run *r); /* fine on a zeroed struct */
+
+/* "DIR/..." in new memory. */
+char *run_path(const struct run *r, struct err *e, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Opens tokenizer, processor and the sets of samples for a model of these settings; logs what was
+ * left out, and fails where that is more than data.max_bad. */
+bool run_open_data(struct run *r, const struct hf_config *cfg, struct err *e);
+void run_close_data(struct run *r);
+
+/* Makes sure that every picture of all sets is in the store, decoding and, for features, running the
+ * tower of `m` where one is missing; samples whose pictures turn out bad are left out. */
+bool run_open_pictures(struct run *r, struct model *m, bool pixels, struct err *e);
+void run_close_pictures(struct run *r);
+
+/* The graph's input for a batch's pictures: features, or the tower applied to pixels. NULL in
+ * *features where the batch has none. What it points to is good until the next call. */
+bool run_pictures(struct run *r, struct model *m, const struct dataset *d,
+                  const struct batch_buffer *b, struct tensor **features, struct err *e);
+
+bool run_has_step(const struct run *r, enum step step);
+
+/* SIGINT or SIGTERM came: the number, or 0. */
+int run_signal(void);
+void run_catch_signals(void);
+
+#endif

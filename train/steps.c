@@ -1,0 +1,242 @@
+/* steps.c - which step does what with which model, and what is complete already. */
+#include "train/steps.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "train/evaluate.h"
+#include "train/peft.h"
+#include "train/trainer.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const enum dtype save_dtypes[] = {DT_F32, DT_BF16};
+
+static bool model_is_there(const struct run *r, const char *dir)
+{
+    struct err ignored;
+    char *path = run_path(r, &ignored, "%s/model/config.json", dir);
+    bool there = path && file_exists(path);
+
+    free(path);
+    return there;
+}
+
+bool open_base_model(struct run *r, struct model *m, struct err *e)
+{
+    char *dir = r->c.model.path ? mem_strdup(r->c.model.path, e) : run_path(r, e, "baseline/model");
+    bool ok = dir && model_open(m, dir, e);
+
+    if (ok && m->state != ATTN_FULL) {
+        ok = err_set(e, "%s: is converted already; the original model is needed", dir);
+        model_close(m);
+    }
+    free(dir);
+    return ok;
+}
+
+/* Pictures are opened with the model that a step starts from, and again where that changes what is
+ * stored: pixels for the baseline, features of its tower from then on. */
+static bool need_pictures(struct run *r, struct model *m, bool pixels, struct err *e)
+{
+    if (r->pictures.open && r->pictures.pixels == pixels) return true;
+    run_close_pictures(r);
+    return run_open_pictures(r, m, pixels, e);
+}
+
+static bool save_model(struct run *r, struct model *m, const char *dir, bool delta, struct err *e)
+{
+    char *path = run_path(r, e, "%s/model", dir);
+    bool ok = path && model_save(m, path, save_dtypes[r->c.save.dtype], delta, e);
+
+    if (ok && !m->dir && r->c.model.tokenizer) {
+        ok = model_copy_files(r->c.model.tokenizer, path, e) && processor_save(&r->processor, path, e);
+    }
+    if (ok) log_line("model: %s", path);
+    free(path);
+    return ok;
+}
+
+/* Trains m under RUN/dir and saves it there. The checkpoints go: the model has what they hold. */
+static bool train_and_save(struct run *r, struct model *m, const char *dir, bool delta,
+                           struct train_job *job, struct err *e)
+{
+    char *path = run_path(r, e, "%s", dir);
+    bool ok = path && file_mkdirs(path, e);
+
+    job->dir = path;
+    ok = ok && train_model(r, m, job, e) && save_model(r, m, dir, delta, e);
+    free(path);
+    return ok;
+}
+
+static bool step_baseline(struct run *r, struct err *e)
+{
+    struct train_job job = {.point = "base", .phase = "baseline", .p = &r->c.baseline, .stream = 1};
+    struct model m = {0};
+    bool ok;
+
+    if (model_is_there(r, "baseline")) return true;
+    job.kinds = peft_kinds(PEFT_ALL, true) | 1u << PARAM_VISION;
+    ok = make_baseline_model(r, &m, e) && need_pictures(r, &m, true, e) &&
+         train_and_save(r, &m, "baseline", false, &job, e);
+    model_close(&m);
+    run_close_pictures(r);
+    return ok;
+}
+
+/* Full scores of a model: from the file where it is there, else by evaluating it. */
+static bool score_model(struct run *r, struct model *m, const char *dir, struct scores *s, struct err *e)
+{
+    char *path = run_path(r, e, "%s", dir), *file = run_path(r, e, "%s/scores.json", dir);
+    char *answers = run_path(r, e, "%s/answers.jsonl", dir);
+    bool ok = path && file && answers;
+
+    memset(s, 0, sizeof *s);
+    if (ok && file_exists(file))
+        ok = scores_load(s, file, e);
+    else
+        ok = ok && file_mkdirs(path, e) && need_pictures(r, m, false, e) &&
+             evaluate(r, m, r->c.evaluate.samples, answers, dir, s, e) && scores_save(s, file, e);
+    free(path);
+    free(file);
+    free(answers);
+    return ok;
+}
+
+static bool score_dir(struct run *r, const char *dir, struct err *e)
+{
+    char *file = run_path(r, e, "%s/scores.json", dir), *path = run_path(r, e, "%s/model", dir);
+    bool base = strcmp(dir, "base") == 0, ok = file && path;
+    struct model m = {0};
+    struct scores s = {0};
+
+    if (ok && !file_exists(file)) {
+        ok = base ? open_base_model(r, &m, e) : model_open(&m, path, e);
+        ok = ok && score_model(r, &m, dir, &s, e);
+    }
+    scores_free(&s);
+    model_close(&m);
+    free(file);
+    free(path);
+    return ok;
+}
+
+static bool step_stage1(struct run *r, const struct point *p, struct err *e)
+{
+    struct train_job job = {.point = p->stage1, .phase = "stage1", .p = &r->c.stage1, .stream = 2};
+    char dir[128];
+    struct model m = {0};
+    bool ok;
+
+    snprintf(dir, sizeof dir, "%s/stage1", p->stage1);
+    if (model_is_there(r, dir)) return true;
+    if (r->n_eval && !score_dir(r, "base", e)) return false;
+    job.kinds = peft_kinds(r->c.stage1.peft, r->c.stage1.projector);
+    /* open_partial_model would ask for this step's own output */
+    ok = open_untrained_partial(r, p, &m, e) && need_pictures(r, &m, false, e) &&
+         train_and_save(r, &m, dir, true, &job, e);
+    model_close(&m);
+    return ok;
+}
+
+static bool step_svd(struct run *r, const struct point *p, struct err *e)
+{
+    struct model m = {0};
+    char dir[128];
+    bool ok;
+
+    snprintf(dir, sizeof dir, "%s/svd", p->name);
+    if (model_is_there(r, dir)) return true;
+    ok = open_partial_model(r, p, &m, e) && need_pictures(r, &m, false, e) &&
+         convert_point(r, p, &m, e) && save_model(r, &m, dir, true, e);
+    model_close(&m);
+    return ok;
+}
+
+static bool step_stage2(struct run *r, const struct point *p, struct err *e)
+{
+    struct train_job job = {.point = p->name, .phase = "stage2", .p = &r->c.stage2, .stream = 3};
+    char dir[128], svd[128], stage1[128], *from;
+    struct model m = {0};
+    bool ok;
+
+    snprintf(dir, sizeof dir, "%s/stage2", p->name);
+    snprintf(svd, sizeof svd, "%s/svd", p->name);
+    snprintf(stage1, sizeof stage1, "%s/stage1", p->stage1);
+    if (model_is_there(r, dir)) return true;
+    /* What the training starts from is scored before it: base, stage 1, straight after the SVD. */
+    if (r->n_eval && (!score_dir(r, "base", e) ||
+                      (model_is_there(r, stage1) && !score_dir(r, stage1, e)) || !score_dir(r, svd, e)))
+        return false;
+    from = run_path(r, e, "%s/model", svd);
+    job.kinds = peft_kinds(r->c.stage2.peft, r->c.stage2.projector);
+    ok = from && model_open(&m, from, e) && need_pictures(r, &m, false, e);
+    if (ok)
+        log_line("%s: the cache holds %lld values a token and layer, %.2f %% of the original's %lld",
+                 p->name, (long long)model_cache_values(&m),
+                 100 * (double)model_cache_values(&m) / (double)model_cache_values_full(&m),
+                 (long long)model_cache_values_full(&m));
+    ok = ok && train_and_save(r, &m, dir, false, &job, e);
+    model_close(&m);
+    free(from);
+    return ok;
+}
+
+static bool step_evaluate(struct run *r, const struct point *p, struct err *e)
+{
+    char dirs[4][128];
+
+    if (r->n_eval == 0) return err_set(e, "evaluate: data.eval has no samples: add some, or take "
+                                          "\"evaluate\" out of run.steps");
+    snprintf(dirs[0], sizeof dirs[0], "base");
+    snprintf(dirs[1], sizeof dirs[1], "%s/stage1", p->stage1);
+    snprintf(dirs[2], sizeof dirs[2], "%s/svd", p->name);
+    snprintf(dirs[3], sizeof dirs[3], "%s/stage2", p->name);
+    for (int i = 0; i < 4; i++)
+        if ((i == 0 || model_is_there(r, dirs[i])) && !score_dir(r, dirs[i], e)) return false;
+    return true;
+}
+
+typedef bool point_step(struct run *, const struct point *, struct err *);
+static point_step *const point_steps[STEPS] = {[STEP_STAGE1] = step_stage1,
+                                               [STEP_SVD] = step_svd,
+                                               [STEP_STAGE2] = step_stage2,
+                                               [STEP_EVALUATE] = step_evaluate};
+
+/* Tokenizer, processor and samples, for the model as it is or as it will be made. */
+static bool open_data(struct run *r, struct err *e)
+{
+    struct model m = {0};
+    bool make = !r->c.model.path && !model_is_there(r, "baseline");
+    bool ok = make ? make_baseline_model(r, &m, e) : open_base_model(r, &m, e);
+
+    ok = ok && run_open_data(r, &m.cfg, e);
+    model_close(&m);
+    return ok;
+}
+
+bool run_steps(struct run *r, int64_t only_point, struct err *e)
+{
+    int64_t points = config_points(&r->c);
+
+    if (only_point >= points)
+        return err_set(e, "--point %lld: the sweep has the points 0..%lld", (long long)only_point,
+                       (long long)points - 1);
+    if (!open_data(r, e)) return false;
+    if (run_has_step(r, STEP_BASELINE) && !step_baseline(r, e)) return false;
+    if (run_has_step(r, STEP_RANK)) {
+        struct model m = {0};
+        bool ok = open_base_model(r, &m, e) && need_pictures(r, &m, false, e);
+        model_close(&m);
+        if (!ok || !step_rank(r, e)) return false;
+    }
+    for (int64_t i = 0; i < points; i++) {
+        struct point p = config_point(&r->c, i);
+        if (only_point >= 0 && i != only_point) continue;
+        for (int s = 0; s < STEPS; s++)
+            if (point_steps[s] && run_has_step(r, (enum step)s) && !point_steps[s](r, &p, e))
+                return false;
+    }
+    return !run_has_step(r, STEP_REPORT) || step_report(r, e);
+}

@@ -1,0 +1,38 @@
+/* steps.h - the steps of the pipeline. Each leaves its output under the run's directory and is
+ * skipped where that is complete:
+ *     baseline/model                a model trained from nothing
+ *     rank/rank.h5                  the importance of every RoPE pair
+ *     ROPE/stage1/model             partial RoPE, trained            (ROPE: "rope8")
+ *     POINT/svd/model               MLA, straight after MD-SVD       (POINT: "rope8-rank4")
+ *     POINT/stage2/model            MLA, trained
+ *     .../scores.json, answers.jsonl beside each model
+ * Models of stage1 and svd hold the changed tensors only. */
+#ifndef TRAIN_STEPS_H
+#define TRAIN_STEPS_H
+
+#include "train/run.h"
+
+/* Runs the config's steps for all points, or for one where only_point >= 0. */
+bool run_steps(struct run *r, int64_t only_point, struct err *e);
+
+/* The original model: model.path, or what the baseline step made. */
+bool open_base_model(struct run *r, struct model *m, struct err *e);
+
+/* New models of the config's "baseline" shape, for a tokenizer of `vocab` ids. */
+bool make_baseline_model(const struct run *r, struct model *m, struct err *e);
+
+/* The base model with only the point's pairs rotated; and the same as stage 1 left it, where that is
+ * one of the steps. */
+bool open_untrained_partial(struct run *r, const struct point *p, struct model *m, struct err *e);
+bool open_partial_model(struct run *r, const struct point *p, struct model *m, struct err *e);
+
+/* From it, the point's MLA model by MD-SVD (calibrates). */
+bool convert_point(struct run *r, const struct point *p, struct model *m, struct err *e);
+
+/* The ranking of the base model's pairs, into rank/rank.h5. */
+bool step_rank(struct run *r, struct err *e);
+
+/* recovery.png, report.md, metrics.h5. */
+bool step_report(struct run *r, struct err *e);
+
+#endif

@@ -1,0 +1,367 @@
+/* trainer.c - the training loop: order of the samples, accumulation, clipping, checkpoints.
+ *
+ * The loss of a step is divided by the number of its labelled tokens over all its micro-batches, so
+ * how a batch is cut does not change the step. A checkpoint at step s holds what is needed to go on
+ * as if nothing had happened: the trained values, the optimiser's state, s; the data's place follows
+ * from s. */
+#include "train/trainer.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "optim/adamw.h"
+#include "train/checkpoint.h"
+#include "train/evaluate.h"
+#include "train/tensorboard.h"
+
+#include <cjson/cJSON.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+struct trainer {
+    struct run *r;
+    struct model *m;
+    const struct train_job *job;
+    struct adamw opt;
+    struct param **trained;
+    int64_t n_trained, steps, step;
+    double tokens, seconds; /* trained so far, over all runs */
+    struct schedule schedule;
+    struct order order;
+    struct ckpt_item *items; /* 3 a parameter */
+    char *names;             /* of the optimiser's items */
+    struct sample *samples;  /* [batch_size] of the current step */
+    struct batch_buffer batch;
+    struct tb tb;
+    int64_t last_saved;
+};
+
+int64_t train_steps(const struct config_phase *p, int64_t n)
+{
+    int64_t steps = (int64_t)(p->epochs * (double)n / (double)p->batch_size);
+
+    if (p->steps) return p->steps;
+    return steps > 0 ? steps : 1;
+}
+
+static double now(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
+}
+
+struct tensor *train_graph(struct run *r, struct model *m, const struct dataset *d,
+                           struct batch_buffer *b, double scale, struct err *e)
+{
+    struct forward f = {.batch = &b->batch, .recompute = r->c.optim.recompute};
+
+    if (!run_pictures(r, m, d, b, &f.features, e)) return NULL;
+    return model_loss(m, r->tape, &f, scale);
+}
+
+enum { ITEM_NAME = 300 };
+
+static bool list_items(struct trainer *t, struct err *e)
+{
+    static const char *const suffix[3] = {"", ".exp_avg", ".exp_avg_sq"};
+
+    t->items = mem_new((size_t)(3 * t->n_trained), sizeof *t->items, "checkpoint items", e);
+    t->names = mem_new((size_t)(3 * t->n_trained), ITEM_NAME, "checkpoint items", e);
+    if (!t->items || !t->names) return false;
+    for (int64_t i = 0; i < t->n_trained; i++) {
+        struct param *p = t->trained[i];
+        void *data[3] = {p->own, t->opt.slots[i].m, t->opt.slots[i].v};
+        for (int k = 0; k < 3; k++) {
+            char *name = t->names + (3 * i + k) * ITEM_NAME;
+            /* q_proj is held in two: the rows tell them apart */
+            snprintf(name, ITEM_NAME, "%s[%lld]%s", p->name, (long long)p->row0, suffix[k]);
+            t->items[3 * i + k] =
+                (struct ckpt_item){name, CKPT_F32, p->t.rows, p->t.cols, data[k]};
+        }
+    }
+    return true;
+}
+
+static bool open_trainer(struct trainer *t, struct err *e)
+{
+    struct model *m = t->m;
+    const struct config *c = &t->r->c;
+    struct tensor **params;
+    bool ok;
+
+    if (t->r->train.n == 0) return err_set(e, "%s: no usable sample is left to train on", t->job->phase);
+    if (!model_train(m, t->job->kinds, e)) return false;
+    t->trained = mem_new((size_t)m->n_params, sizeof *t->trained, "trained parameters", e);
+    params = mem_new((size_t)m->n_params, sizeof *params, "trained parameters", e);
+    ok = t->trained && params;
+    for (int64_t i = 0; ok && i < m->n_params; i++) {
+        if (!m->params[i].t.needs_grad) continue;
+        params[t->n_trained] = &m->params[i].t;
+        t->trained[t->n_trained++] = &m->params[i];
+    }
+    ok = ok && adamw_init(&t->opt, params, t->n_trained, e) && list_items(t, e);
+    free(params);
+    if (!ok) return false;
+    t->opt.beta1 = c->optim.beta1;
+    t->opt.beta2 = c->optim.beta2;
+    t->opt.eps = c->optim.eps;
+    t->opt.weight_decay = c->optim.weight_decay;
+    t->steps = train_steps(t->job->p, t->r->train.n);
+    t->schedule = (struct schedule){.peak = t->job->p->lr,
+                                    .min_lr = c->optim.min_lr,
+                                    .warmup = c->optim.warmup,
+                                    .decay = c->optim.decay,
+                                    .style = (enum decay_style)c->optim.decay_style,
+                                    .steps = t->steps};
+    t->samples = mem_new((size_t)t->job->p->batch_size, sizeof *t->samples, "a batch", e);
+    return t->samples && order_init(&t->order, (uint64_t)c->run.seed * 1000003u + t->job->stream,
+                                    t->r->train.n, e);
+}
+
+static void close_trainer(struct trainer *t)
+{
+    adamw_free(&t->opt);
+    order_free(&t->order);
+    batch_free(&t->batch);
+    tb_close(&t->tb);
+    free(t->trained);
+    free(t->items);
+    free(t->names);
+    free(t->samples);
+}
+
+static bool save(struct trainer *t, struct err *e)
+{
+    char meta[512], *dir;
+    bool ok;
+
+    if (t->last_saved == t->step) return true;
+    snprintf(meta, sizeof meta,
+             "{\"point\":\"%s\",\"phase\":\"%s\",\"step\":%lld,\"steps\":%lld,\"tokens\":%.17g,"
+             "\"seconds\":%.17g,\"data\":\"%s\"}",
+             t->job->point, t->job->phase, (long long)t->step, (long long)t->steps, t->tokens,
+             t->seconds, t->r->train.hash);
+    dir = mem_printf(e, "%s/checkpoints", t->job->dir);
+    if (!dir) return false;
+    ok = checkpoint_dir_save(dir, t->step, t->items, (size_t)(3 * t->n_trained), meta,
+                             (int)t->r->c.checkpoint.keep, e);
+    free(dir);
+    if (ok) t->last_saved = t->step;
+    return ok;
+}
+
+/* Checks that the checkpoint is of this training, and takes its numbers. */
+static bool read_meta(struct trainer *t, const struct ckpt_found *found, struct err *e)
+{
+    cJSON *meta = cJSON_Parse(found->meta);
+    const cJSON *steps = cJSON_GetObjectItem(meta, "steps"), *data = cJSON_GetObjectItem(meta, "data");
+    const cJSON *tokens = cJSON_GetObjectItem(meta, "tokens");
+    const cJSON *seconds = cJSON_GetObjectItem(meta, "seconds");
+    bool ok = cJSON_IsNumber(steps) && cJSON_IsString(data) && cJSON_IsNumber(tokens) &&
+              cJSON_IsNumber(seconds);
+
+    if (!ok)
+        err_set(e, "%s/checkpoints: step %lld is not a checkpoint of this program", t->job->dir,
+                (long long)found->step);
+    else if ((int64_t)steps->valuedouble != t->steps || strcmp(data->valuestring, t->r->train.hash) != 0)
+        ok = err_set(e, "%s/checkpoints: made with other data or another number of steps (%lld, now "
+                        "%lld): delete it or undo the change", t->job->dir,
+                     (long long)steps->valuedouble, (long long)t->steps);
+    else {
+        t->tokens = tokens->valuedouble;
+        t->seconds = seconds->valuedouble;
+        t->step = t->last_saved = t->opt.step = found->step;
+    }
+    cJSON_Delete(meta);
+    return ok;
+}
+
+/* Loads the newest checkpoint, and takes out of the metrics what came after it. */
+static bool restore(struct trainer *t, struct err *e)
+{
+    struct metric tags[3] = {metric_tag("point", t->job->point), metric_tag("phase", t->job->phase)};
+    struct ckpt_found found = {.step = -1};
+    char *dir = mem_printf(e, "%s/checkpoints", t->job->dir), *jsonl = NULL;
+    bool ok = dir && checkpoint_dir_latest(dir, t->items, (size_t)(3 * t->n_trained), &found, e);
+
+    t->last_saved = -1;
+    if (ok && found.warning) log_line("%s", found.warning);
+    if (ok && found.step >= 0) {
+        ok = read_meta(t, &found, e);
+        if (ok) log_line("%s %s: goes on from step %lld of %lld", t->job->point, t->job->phase,
+                         (long long)t->step, (long long)t->steps);
+    }
+    ckpt_found_free(&found);
+    free(dir);
+    if (!ok) return false;
+    /* A step is logged after it, an evaluation before it: both are made again. */
+    jsonl = run_path(t->r, e, "metrics.jsonl");
+    if (!jsonl) return false;
+    metrics_close(&t->r->metrics);
+    tags[2] = metric_tag("event", "train");
+    ok = metrics_rewind(jsonl, tags, 3, (double)t->step, e);
+    tags[2] = metric_tag("event", "eval");
+    ok = ok && metrics_rewind(jsonl, tags, 3, (double)t->step - 1, e) &&
+         metrics_open(&t->r->metrics, jsonl, e);
+    free(jsonl);
+    return ok;
+}
+
+static bool open_tb(struct trainer *t, struct err *e)
+{
+    char *dir = run_path(t->r, e, "tensorboard/%s/%s", t->job->point, t->job->phase);
+    bool ok = dir && tb_open(&t->tb, dir, t->step ? t->step + 1 : 0, (double)time(NULL), e);
+
+    free(dir);
+    return ok;
+}
+
+/* Loss and gradients of one micro-batch. */
+static bool micro_batch(struct trainer *t, int64_t first, int64_t n, double scale, double *loss,
+                        struct err *e)
+{
+    struct run *r = t->r;
+    struct tensor *out;
+
+    tape_begin(r->tape, true);
+    if (!batch_fill(&t->batch, t->samples + first, n, false, e)) return false;
+    out = train_graph(r, t->m, &r->train, &t->batch, scale, e);
+    if (!out || !tape_plan(r->tape, r->memory_limit, e)) return false;
+    tape_forward(r->tape);
+    *loss += (double)tensor_real(out)[0];
+    if (isfinite(*loss)) tape_backward(r->tape, out);
+    return true;
+}
+
+struct step_result {
+    double loss, norm, lr, seconds;
+    int64_t tokens, labels;
+};
+
+static bool diverged(struct trainer *t, const char *what, double value, struct err *e)
+{
+    if (t->last_saved > 0)
+        return err_set(e, "%s %s: the %s became %g at step %lld; the last good checkpoint is step "
+                          "%lld in %s/checkpoints: try a smaller lr", t->job->point, t->job->phase,
+                       what, value, (long long)t->step + 1, (long long)t->last_saved, t->job->dir);
+    return err_set(e, "%s %s: the %s became %g at step %lld, before the first checkpoint: try a "
+                      "smaller lr", t->job->point, t->job->phase, what, value, (long long)t->step + 1);
+}
+
+static bool do_step(struct trainer *t, struct step_result *out, struct err *e)
+{
+    const struct config_phase *p = t->job->p;
+    int64_t size = p->batch_size, micro = p->micro_batch ? p->micro_batch : size;
+    double begin = now(), clip = t->r->c.optim.clip;
+    bool ok = true;
+
+    memset(out, 0, sizeof *out);
+    memset(t->samples, 0, (size_t)size * sizeof *t->samples);
+    for (int64_t i = 0; ok && i < size; i++) {
+        int64_t entry = order_at(&t->order, t->step * size + i);
+        ok = dataset_sample(&t->r->train, entry, &t->samples[i], e);
+        out->tokens += t->r->train.entries[entry].tokens;
+        out->labels += t->r->train.entries[entry].labels;
+    }
+    for (int64_t i = 0; ok && i < size; i += micro)
+        ok = micro_batch(t, i, size - i < micro ? size - i : micro, 1 / (double)out->labels,
+                         &out->loss, e);
+    for (int64_t i = 0; i < size; i++)
+        sample_free(&t->samples[i]);
+    if (!ok) return false;
+    if (!isfinite(out->loss)) return diverged(t, "loss", out->loss, e);
+    out->norm = adamw_grad_norm(&t->opt);
+    if (!isfinite(out->norm)) return diverged(t, "gradient", out->norm, e);
+    out->lr = schedule_lr(&t->schedule, t->step);
+    adamw_step(&t->opt, out->lr, clip > 0 && out->norm > clip ? clip / out->norm : 1);
+    out->seconds = now() - begin;
+    t->step++;
+    t->tokens += (double)out->tokens;
+    t->seconds += out->seconds;
+    return true;
+}
+
+static bool log_step(struct trainer *t, const struct step_result *s, struct err *e)
+{
+    const struct train_job *j = t->job;
+    double wall = (double)time(NULL), rate = (double)s->tokens / s->seconds;
+    double left = t->seconds / (double)t->step * (double)(t->steps - t->step);
+    struct metric line[] = {metric_tag("point", j->point),  metric_tag("phase", j->phase),
+                            metric_tag("event", "train"),   metric_num("step", (double)t->step),
+                            metric_num("tokens", t->tokens), metric_num("loss", s->loss),
+                            metric_num("lr", s->lr),         metric_num("grad_norm", s->norm),
+                            metric_num("labels", (double)s->labels)};
+    bool ok = metrics_write(&t->r->metrics, line, sizeof line / sizeof *line, e) &&
+              tb_scalar(&t->tb, "train/loss", t->step, wall, s->loss, e) &&
+              tb_scalar(&t->tb, "train/lr", t->step, wall, s->lr, e) &&
+              tb_scalar(&t->tb, "train/grad_norm", t->step, wall, s->norm, e) &&
+              tb_scalar(&t->tb, "train/tokens_per_s", t->step, wall, rate, e);
+
+    log_progress("%s %s  step %lld/%lld  loss %.4f  |g| %.3f  lr %.2e  %.0f tokens/s  %dm%02ds left",
+                 j->point, j->phase, (long long)t->step, (long long)t->steps, s->loss, s->norm, s->lr,
+                 rate, (int)left / 60, (int)left % 60);
+    return ok;
+}
+
+/* A point of the curve: the model as it stands after t->step steps. */
+static bool curve_point(struct trainer *t, struct err *e)
+{
+    const struct config *c = &t->r->c;
+    struct scores s = {0};
+    char context[300];
+    bool ok;
+
+    if (t->r->n_eval == 0) return true;
+    snprintf(context, sizeof context, "%s %s, step %lld of %lld", t->job->point, t->job->phase,
+             (long long)t->step, (long long)t->steps);
+    ok = evaluate(t->r, t->m, c->evaluate.curve_samples, NULL, context, &s, e) &&
+         scores_write(&s, &t->r->metrics, t->job->point, t->job->phase, t->step, t->tokens, e) &&
+         tb_scalar(&t->tb, "eval/score", t->step, (double)time(NULL), scores_total(&s), e);
+    scores_free(&s);
+    return ok;
+}
+
+static bool eval_is_due(const struct trainer *t)
+{
+    int64_t every = t->job->p->eval_every;
+
+    return t->step == 0 || t->step == t->steps || (every && t->step % every == 0);
+}
+
+static bool interrupted(struct trainer *t, struct err *e)
+{
+    if (!save(t, e)) return false;
+    return err_set(e, "stopped by signal %d; %s %s is saved at step %lld: go on with --resume",
+                   run_signal(), t->job->point, t->job->phase, (long long)t->step);
+}
+
+static bool train(struct trainer *t, struct err *e)
+{
+    int64_t every = t->r->c.checkpoint.every;
+    struct step_result s;
+
+    for (;;) {
+        if (eval_is_due(t) && !curve_point(t, e)) return run_signal() ? interrupted(t, e) : false;
+        if (t->step == t->steps) break;
+        if (run_signal()) return interrupted(t, e);
+        if (!do_step(t, &s, e) || !log_step(t, &s, e)) return false;
+        if (t->step % every == 0 && !save(t, e)) return false;
+    }
+    return save(t, e);
+}
+
+bool train_model(struct run *r, struct model *m, const struct train_job *job, struct err *e)
+{
+    struct trainer t = {.r = r, .m = m, .job = job};
+    bool ok = open_trainer(&t, e) && restore(&t, e) && open_tb(&t, e) && train(&t, e);
+
+    if (ok)
+        log_line("%s %s: %lld steps, %.0f tokens, %.0f s", job->point, job->phase, (long long)t.steps,
+                 t.tokens, t.seconds);
+    close_trainer(&t);
+    return ok;
+}
