@@ -1,10 +1,9 @@
 /* attention.c - softmax(q k^T scale) v, tile by tile, so that no more of q k^T exists than one tile
- * a thread (Dao et al., arXiv 2205.14135). The forward walks the keys once with a running maximum and
- * sum, and saves the log-sum-exp of each row. The backward makes the tiles again from it:
- *     P = exp(S - lse), dV += P^T dO, dS = P * (dO V^T - D) * scale with D = rowsum(dO * O),
- *     dQ += dS K, dK += dS^T Q.
- * A backward task is one sample and kv head: it alone writes that head's dK and dV and the dQ of the
- * group's query heads, in a fixed order. */
+ * a thread (Dao et al., arXiv 2205.14135). The forward walks the keys once with a running maximum
+ * and sum, and saves the log-sum-exp of each row. The backward makes the tiles again from it: P =
+ * exp(S - lse), dV += P^T dO, dS = P * (dO V^T - D) * scale with D = rowsum(dO * O), dQ += dS K, dK
+ * += dS^T Q. A backward task is one sample and kv head: it alone writes that head's dK and dV and
+ * the dQ of the group's query heads, in a fixed order. */
 #include "autograd/gemm.h"
 #include "autograd/mathfun.h"
 #include "autograd/ops.h"
@@ -199,8 +198,8 @@ static void backward_tile(const struct block *b, struct node *n, int64_t k0, int
                         q->cols);
         if (k->needs_grad)
             gemm_serial(nk, w, b->nq, 1, mat_of(dP, KB, true),
-                        mat_of(q_at(b, p, q->data), q->cols, false), true,
-                        k_at(b, p, k->grad, k0), k->cols);
+                        mat_of(q_at(b, p, q->data), q->cols, false), true, k_at(b, p, k->grad, k0),
+                        k->cols);
     }
 }
 
@@ -256,8 +255,7 @@ struct tensor *op_attention(struct tape *t, const struct attention *a)
 
     check_shapes(a);
     *own = *a;
-    struct node *n =
-        tape_node(t, &attention_op, in, 5, a->part[0].q->rows, a->heads * a->v_width);
+    struct node *n = tape_node(t, &attention_op, in, 5, a->part[0].q->rows, a->heads * a->v_width);
     tape_aux(t, a->part[0].q->rows, a->heads);
     n->args = own;
     n->reads = 1u << Q0 | 1u << K0 | 1u << Q1 | 1u << K1 | 1u << V | READS_OUT | READS_AUX;

@@ -1,6 +1,6 @@
-/* gemm.c - OpenBLAS, one thread of it per thread of ours: C is cut into a grid, each thread computes
- * its part. So BLAS needs no threads of its own, which would spin against OpenMP's, and the order of
- * every sum is fixed by the shape and the number of threads. */
+/* gemm.c - OpenBLAS, one thread of it per thread of ours: C is cut into a grid, each thread
+ * computes its part. So BLAS needs no threads of its own, which would spin against OpenMP's, and
+ * the order of every sum is fixed by the shape and the number of threads. */
 #include "autograd/gemm.h"
 #include "base/bf16.h"
 #include "base/err.h"
@@ -37,8 +37,8 @@ void gemm_serial(int64_t M, int64_t N, int64_t K, real alpha, struct mat a, stru
 #else
     cblas_sgemm(
 #endif
-        CblasRowMajor, ta, tb, blas_int(M), blas_int(N), blas_int(K), alpha, a.data,
-        blas_int(a.ld), b.data, blas_int(b.ld), add, c, blas_int(ldc));
+        CblasRowMajor, ta, tb, blas_int(M), blas_int(N), blas_int(K), alpha, a.data, blas_int(a.ld),
+        b.data, blas_int(b.ld), add, c, blas_int(ldc));
 }
 
 /* The element (row, col) of an operand as it is read, transposed or not. */

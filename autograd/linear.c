@@ -1,5 +1,6 @@
-/* linear.c - y = x w^T + b + residual. The backward reads x only where w is trained and w only where
- * x needs a gradient; the residual's gradient is y's, so that the tape lets both share memory. */
+/* linear.c - y = x w^T + b + residual. The backward reads x only where w is trained and w only
+ * where x needs a gradient; the residual's gradient is y's, so that the tape lets both share
+ * memory. */
 #include "autograd/gemm.h"
 #include "autograd/ops.h"
 #include "autograd/oplist.h"
@@ -13,9 +14,11 @@ enum { CHUNKS = 16 }; /* partial sums of a bias gradient: fixed, so that threads
 static real *bias_of(struct node *n)
 {
     struct tensor *b = n->in[B];
+    const struct tensor *w = n->in[W];
+    real *copy = n->scratch;
 
     if (b->dtype == DT_REAL) return b->data;
-    real *copy = (real *)((char *)n->scratch + gemm_scratch(n->in[W]->dtype, n->in[W]->rows, n->in[W]->cols));
+    copy += gemm_scratch(w->dtype, w->rows, w->cols) / sizeof *copy;
     tensor_to_real(b, 0, b->cols, copy);
     return copy;
 }

@@ -26,13 +26,13 @@ struct tensor *op_modal_linear(struct tape *t, struct tensor *x, struct tensor *
 
 /* head_linear.c: per head h: y_h = x_h w_g (or x_h w_g^T where `trans`), g = h / (heads/groups).
  * x [T, heads*a], w [groups*a, b] not transposed: y [T, heads*b]; w [groups*b, a] transposed: y
- * [T, heads*b]. This is how up_k and up_v are absorbed. x may be a column range: it starts at column
- * x_col of the tensor. */
+ * [T, heads*b]. This is how up_k and up_v are absorbed. x may be a column range: it starts at
+ * column x_col of the tensor. */
 struct tensor *op_head_linear(struct tape *t, struct tensor *x, int64_t x_col, struct tensor *w,
                               int64_t heads, int64_t groups, bool trans);
 
-/* patch_embed.c: pixels [N, C*S*S] (channel, y, x), w [d, C*p*p], b [1,d] or NULL: y [N*(S/p)^2, d],
- * patches in row order: a convolution with kernel and stride p. */
+/* patch_embed.c: pixels [N, C*S*S] (channel, y, x), w [d, C*p*p], b [1,d] or NULL: y [N*(S/p)^2,
+ * d], patches in row order: a convolution with kernel and stride p. */
 struct tensor *op_patch_embed(struct tape *t, struct tensor *pixels, struct tensor *w,
                               struct tensor *b, int64_t channels, int64_t size, int64_t patch);
 
@@ -50,8 +50,8 @@ struct tensor *op_rmsnorm(struct tape *t, struct tensor *x, struct tensor *w, do
 struct tensor *op_layernorm(struct tape *t, struct tensor *x, struct tensor *w, struct tensor *b,
                             double eps);
 
-/* rope.c: cos and sin of position * inv_freq, times `scale`: out [n, 2*pairs], cos then sin. positions
- * [axes][n]; axis[p] says which one pair p follows (NULL: the first). */
+/* rope.c: cos and sin of position * inv_freq, times `scale`: out [n, 2*pairs], cos then sin.
+ * positions [axes][n]; axis[p] says which one pair p follows (NULL: the first). */
 struct rope_table {
     const int32_t *positions;
     int64_t n;
@@ -67,9 +67,10 @@ struct tensor *op_rope(struct tape *t, struct tensor *x, struct tensor *table, i
                        int64_t heads, int64_t kept, const int32_t *index);
 
 /* attention.c: softmax(q k^T scale) v per sample and head, without ever storing all of q k^T.
- * A head's query and key consist of up to two parts (rotated and not), which lie in column ranges of
- * tensors: part p of head h is columns [q_col + h*width, +width) of q; of kv head g columns
- * [k_col + g*width, +width) of k. v: columns [g*v_width, +v_width). Output [q rows, heads*v_width]. */
+ * A head's query and key consist of up to two parts (rotated and not), which lie in column ranges
+ * of tensors: part p of head h is columns [q_col + h*width, +width) of q; of kv head g columns
+ * [k_col + g*width, +width) of k. v: columns [g*v_width, +v_width). Output [q rows, heads*v_width].
+ */
 struct attention_part {
     struct tensor *q, *k; /* q may be the same tensor in both parts */
     int64_t q_col, k_col, width;
@@ -97,8 +98,8 @@ struct tensor *op_swiglu(struct tape *t, struct tensor *gate, struct tensor *up)
 enum activation { ACT_GELU, ACT_GELU_TANH, ACT_QUICK_GELU, ACT_SILU, ACT_RELU };
 struct tensor *op_activation(struct tape *t, struct tensor *x, enum activation kind);
 
-/* cross_entropy.c: scale * sum over rows i of -log softmax(h[i] w^T)[labels[i]]: [1,1]. h holds only
- * the rows that have a label. Logits exist for a few rows at a time only. */
+/* cross_entropy.c: scale * sum over rows i of -log softmax(h[i] w^T)[labels[i]]: [1,1]. h holds
+ * only the rows that have a label. Logits exist for a few rows at a time only. */
 struct tensor *op_cross_entropy(struct tape *t, struct tensor *h, struct tensor *w,
                                 const int32_t *labels, double scale);
 
@@ -109,24 +110,26 @@ struct tensor *op_cache_write(struct tape *t, struct tensor *src, real *cache, i
 
 /* cached_attention.c, inference: queries over a cache, absorbed or not; see there. */
 struct cached_part {
-    struct tensor *q[MODALITIES]; /* the query by the KEY's modality; q[IMAGE] NULL: q[TEXT] for all */
-    struct tensor *k;             /* cache [cache rows, k_groups*width] */
-    int64_t q_col, width, k_groups; /* k_groups: kv heads that the cache holds; 1 = a latent shared */
+    struct tensor
+        *q[MODALITIES]; /* the query by the KEY's modality; q[IMAGE] NULL: q[TEXT] for all */
+    struct tensor *k;   /* cache [cache rows, k_groups*width] */
+    int64_t q_col, width,
+        k_groups; /* k_groups: kv heads that the cache holds; 1 = a latent shared */
 };
 struct cached_sequence {
-    int64_t q_begin, q_end; /* rows of q */
-    int64_t k_begin;        /* first row of the sequence in the cache */
-    int64_t position;       /* keys before the first query; query i sees position + i + 1 keys */
+    int64_t q_begin, q_end;   /* rows of q */
+    int64_t k_begin;          /* first row of the sequence in the cache */
+    int64_t position;         /* keys before the first query; query i sees position + i + 1 keys */
     const struct span *spans; /* modalities of its keys, from 0; NULL: all text */
     int64_t n_spans;
 };
 struct cached_attention {
     struct cached_part part[2];
     int parts;
-    struct tensor *v;      /* cache [cache rows, v_groups*v_width] */
+    struct tensor *v; /* cache [cache rows, v_groups*v_width] */
     int64_t heads, v_groups, v_width;
-    bool split_modalities; /* output [rows, MODALITIES*heads*v_width]: one weighted sum of the values
-                            * per modality, text first; else [rows, heads*v_width] */
+    bool split_modalities; /* output [rows, MODALITIES*heads*v_width]: one weighted sum of the
+                            * values per modality, text first; else [rows, heads*v_width] */
     const struct cached_sequence *seq;
     int64_t n_seq;
     double scale;

@@ -140,7 +140,8 @@ static void make_storages(struct tape *t)
         if (n->aux) n->aux->storage = new_storage(t, n->aux);
         if (!has_backward(n)) continue;
         if (!y->alias) y->grad_storage = new_storage(t, y);
-        /* The last consumer of a residual is the first to give it a gradient, which is out's own. */
+        /* The last consumer of a residual is the first to give it a gradient, which is out's own.
+         */
         if (pass && pass->needs_grad && pass->maker) {
             bool last = true;
             for (int k = i + 1; last && k < t->n_nodes; k++)
@@ -158,8 +159,8 @@ static void mark_step(struct tape *t, int time, const bool *boundary)
     struct step *s = &t->steps[time];
     struct node *n = s->node;
 
-    s->scratch = (struct place){.bytes = (n->scratch_bytes + 63) & ~(size_t)63,
-                                .begin = time, .end = time};
+    s->scratch =
+        (struct place){.bytes = (n->scratch_bytes + 63) & ~(size_t)63, .begin = time, .end = time};
     if (s->kind == STEP_BACKWARD) {
         use(&tensor_root(n->out)->grad_storage->at[0], time);
         for (int k = 0; k < NODE_IN; k++) {
@@ -236,7 +237,8 @@ void plan_tape(struct tape *t)
     placed = tape_new_array(t, struct place *, 6 * t->n_nodes + t->n_steps + 1);
     for (int i = 0; i < t->n_nodes; i++) {
         struct tensor *y = t->nodes[i]->out, *aux = t->nodes[i]->aux;
-        struct tensor *pass = t->nodes[i]->passes >= 0 ? t->nodes[i]->in[t->nodes[i]->passes] : NULL;
+        struct tensor *pass =
+            t->nodes[i]->passes >= 0 ? t->nodes[i]->in[t->nodes[i]->passes] : NULL;
         bool shared = pass && pass->maker && y->grad_storage == pass->grad_storage;
         collect(y->storage, items, &n);
         if (aux) collect(aux->storage, items, &n);

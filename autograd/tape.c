@@ -13,8 +13,8 @@ static const size_t huge_page = (size_t)2 << 20;
 
 static char *map_memory(size_t bytes)
 {
-    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1, 0);
 
     return p == MAP_FAILED ? NULL : p;
 }
@@ -243,14 +243,16 @@ void tape_forward(struct tape *t)
 void tape_backward(struct tape *t, struct tensor *loss)
 {
     CHECK(t->train && loss->rows == 1 && loss->cols == 1);
-    CHECK(loss->maker && loss->maker->index == t->n_nodes - 1); /* its gradient lives from there on */
-    if (!loss->needs_grad) return; /* nothing is trained */
+    CHECK(loss->maker &&
+          loss->maker->index == t->n_nodes - 1); /* its gradient lives from there on */
+    if (!loss->needs_grad) return;               /* nothing is trained */
     for (int i = 0; i < t->n_nodes; i++)
         t->nodes[i]->out->grad_live = false;
     loss->grad[0] = 1;
     loss->grad_live = true;
     for (int i = t->n_forward; i < t->n_steps; i++)
-        if (t->steps[i].kind == STEP_RERUN || t->steps[i].node->out->grad_live) run(t, &t->steps[i]);
+        if (t->steps[i].kind == STEP_RERUN || t->steps[i].node->out->grad_live)
+            run(t, &t->steps[i]);
 }
 
 bool tape_grad_adds(struct tensor *x)

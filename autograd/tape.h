@@ -1,11 +1,11 @@
 /* tape.h - building, planning and running a computation.
  *
- *     tape_begin(t, true);                                  // forget the last graph, keep its memory
- *     struct tensor *h = op_linear(t, x, &w, NULL, NULL);   // ops.h: checks shapes, computes nothing
- *     struct tensor *loss = op_cross_entropy(t, h, &head, labels, 1.0 / n);
- *     if (!tape_plan(t, limit, e)) ...                      // every byte is placed here
- *     tape_forward(t);
- *     tape_backward(t, loss);                               // adds to the grad of every trained leaf
+ *     tape_begin(t, true);                                  // forget the last graph, keep its
+ * memory struct tensor *h = op_linear(t, x, &w, NULL, NULL);   // ops.h: checks shapes, computes
+ * nothing struct tensor *loss = op_cross_entropy(t, h, &head, labels, 1.0 / n); if (!tape_plan(t,
+ * limit, e)) ...                      // every byte is placed here tape_forward(t);
+ *     tape_backward(t, loss);                               // adds to the grad of every trained
+ * leaf
  *
  * Building an op only records a node. tape_plan() then knows who needs which tensor until when, in
  * the forward and the backward pass, and places all of them in one region, so that memory is known
@@ -89,8 +89,8 @@ void tape_backward(struct tape *t, struct tensor *loss);
 /* For a backward function: where the gradient of x goes. Returns true where something is there
  * already and must be added to; false where the memory is unset and must be written. */
 bool tape_grad_adds(struct tensor *x);
-/* For a backward function: adds out's gradient, unchanged, to that of in[i]. Free of charge where the
- * plan made them share memory (n->passes == i). */
+/* For a backward function: adds out's gradient, unchanged, to that of in[i]. Free of charge where
+ * the plan made them share memory (n->passes == i). */
 void tape_pass_grad(struct node *n, int i);
 
 /* Seconds and calls by op since tape_profile(t, true), for bench/. */

@@ -10,8 +10,8 @@ struct place {
     int begin, end; /* begin > end: not used */
 };
 
-/* The memory of a tensor and of those that changed it in place. Where its maker is rerun, the second
- * place is for the time from then on. */
+/* The memory of a tensor and of those that changed it in place. Where its maker is rerun, the
+ * second place is for the time from then on. */
 struct storage {
     struct place at[2];
 };
@@ -27,12 +27,12 @@ struct step {
 enum { MAX_OP_TIMES = 32 };
 
 struct tape {
-    char *meta;              /* reserved addresses; pages come as they are touched */
+    char *meta; /* reserved addresses; pages come as they are touched */
     size_t meta_used;
-    char *region;            /* what the plan places things in */
+    char *region; /* what the plan places things in */
     size_t region_size;
     bool train, planned;
-    struct node **nodes;     /* in forward order; array lives in malloc, doubled as needed */
+    struct node **nodes; /* in forward order; array lives in malloc, doubled as needed */
     int n_nodes, cap_nodes;
     int segment, n_segments; /* the one being recorded or -1 */
     struct step *steps;

@@ -22,30 +22,34 @@ const char *dtype_name(enum dtype dt)
 struct tensor tensor_leaf(enum dtype dt, int64_t rows, int64_t cols, const void *data)
 {
     /* The const is cast away here only: ops write to outputs, never to leaves. */
-    return (struct tensor){.dtype = dt, .rows = rows, .cols = cols, .data = (void *)(uintptr_t)data};
+    return (struct tensor){
+        .dtype = dt, .rows = rows, .cols = cols, .data = (void *)(uintptr_t)data};
 }
 
 void tensor_to_real(const struct tensor *t, int64_t first, int64_t n, real *dst)
 {
-    const char *src = (const char *)t->data + (size_t)first * dtype_size(t->dtype);
+    const void *src = (const char *)t->data + (size_t)first * dtype_size(t->dtype);
+    const float *f32 = src;
+    const double *f64 = src;
+    const uint16_t *half = src;
 
     CHECK(first >= 0 && n >= 0 && first + n <= tensor_count(t));
     switch (t->dtype) {
     case DT_F32:
         for (int64_t i = 0; i < n; i++)
-            dst[i] = ((const float *)src)[i];
+            dst[i] = f32[i];
         break;
     case DT_F64:
         for (int64_t i = 0; i < n; i++)
-            dst[i] = (real)((const double *)src)[i];
+            dst[i] = (real)f64[i];
         break;
     case DT_BF16:
         for (int64_t i = 0; i < n; i++)
-            dst[i] = bf16_to_f32(((const uint16_t *)src)[i]);
+            dst[i] = bf16_to_f32(half[i]);
         break;
     case DT_F16:
         for (int64_t i = 0; i < n; i++)
-            dst[i] = f16_to_f32(((const uint16_t *)src)[i]);
+            dst[i] = f16_to_f32(half[i]);
         break;
     }
 }

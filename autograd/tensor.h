@@ -1,9 +1,10 @@
 /* tensor.h - a matrix [rows, cols], row-major and contiguous, with its gradient. Everything in the
- * model is one: activations [tokens, width], weights [out, in], vectors [1, n]. Weights may lie in a
- * read-only mapped file in their own dtype; activations and gradients are `real`.
+ * model is one: activations [tokens, width], weights [out, in], vectors [1, n]. Weights may lie in
+ * a read-only mapped file in their own dtype; activations and gradients are `real`.
  *
- * `real` is float. Compiled with -DAUTOGRAD_DOUBLE the whole of autograd/ runs in double: that build
- * exists for the gradient checks, so that finite differences test the very code that trains. */
+ * `real` is float. Compiled with -DAUTOGRAD_DOUBLE the whole of autograd/ runs in double: that
+ * build exists for the gradient checks, so that finite differences test the very code that trains.
+ */
 #ifndef AUTOGRAD_TENSOR_H
 #define AUTOGRAD_TENSOR_H
 

@@ -25,8 +25,8 @@ uint16_t f16_from_f32(float f)
     memcpy(&u, &f, sizeof u);
     sign = u >> 16 & 0x8000;
     u &= 0x7fffffffu;
-    if (u > 0x7f800000u) return (uint16_t)(sign | 0x7e00); /* NaN */
-    if (u >= 0x477ff000u) return (uint16_t)(sign | 0x7c00);  /* rounds to 2^16 or more */
+    if (u > 0x7f800000u) return (uint16_t)(sign | 0x7e00);  /* NaN */
+    if (u >= 0x477ff000u) return (uint16_t)(sign | 0x7c00); /* rounds to 2^16 or more */
     if (u < 0x38800000u) { /* below 2^-14: subnormal, counted in units of 2^-24 */
         float scaled;
         memcpy(&scaled, &u, sizeof scaled);

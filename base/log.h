@@ -1,6 +1,6 @@
 /* log.h - what the user reads while the program runs: every line goes to stdout and, once
- * log_open was called, to the run's log file with the time before it. The one mutable state of base:
- * a process has one terminal and one log. */
+ * log_open was called, to the run's log file with the time before it. The one mutable state of
+ * base: a process has one terminal and one log. */
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
 

@@ -1,33 +1,10 @@
-/* mdsvd_plan.c - the compression variants as data, so that the conversion, the cache and the
- * reports all read the same widths. */
+/* mdsvd_plan.c - what of the key/value projection is compressed together, and to what width. */
 #include "convert/mdsvd_plan.h"
 
 #include <inttypes.h>
 #include <string.h>
 
-const struct mdsvd_variant mdsvd_variants[] = {
-    {"joint", .key = true, .value = true, .joint = true},
-    {"split", .key = true, .value = true},
-    {"only_key", .key = true},
-    {"only_value", .value = true},
-    {"none", .key = false},
-};
-const int mdsvd_variant_count = sizeof mdsvd_variants / sizeof *mdsvd_variants;
-
-bool mdsvd_variant_parse(const struct mdsvd_variant **out, const char *name, struct err *e)
-{
-    for (int i = 0; i < mdsvd_variant_count; i++)
-        if (strcmp(name, mdsvd_variants[i].name) == 0) {
-            *out = &mdsvd_variants[i];
-            return true;
-        }
-    return err_set(e,
-                   "compression \"%s\" is not known; allowed: joint, split, only_key, only_value, "
-                   "none",
-                   name);
-}
-
-static bool plan_add(struct mdsvd_plan *plan, const struct mdsvd_variant *v, int64_t row0,
+static bool plan_add(struct mdsvd_plan *plan, const struct kv_method_info *v, int64_t row0,
                      int64_t rows, int64_t d, bool low_rank, int64_t r, struct err *e)
 {
     const int64_t most = rows < d ? rows : d;
@@ -43,7 +20,7 @@ static bool plan_add(struct mdsvd_plan *plan, const struct mdsvd_variant *v, int
     return true;
 }
 
-bool mdsvd_plan(struct mdsvd_plan *plan, const struct mdsvd_variant *v, int64_t G, int64_t dh,
+bool mdsvd_plan(struct mdsvd_plan *plan, const struct kv_method_info *v, int64_t G, int64_t dh,
                 int64_t rope_dim, int64_t d, int64_t r, struct err *e)
 {
     const int64_t k_rows = G * (dh - rope_dim), v_rows = G * dh;

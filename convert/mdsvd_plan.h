@@ -4,6 +4,7 @@
 #define CONVERT_MDSVD_PLAN_H
 
 #include "base/err.h"
+#include "model/model.h"
 
 #include <stdint.h>
 
@@ -15,15 +16,6 @@
  *     only_value  W_kc dense, W_v -> r           G*dc + r
  *     none        both dense                     G*dc + G*dh
  * split gives each its own r, as the published code does. */
-struct mdsvd_variant {
-    const char *name;
-    bool key, value, joint;
-};
-extern const struct mdsvd_variant mdsvd_variants[];
-extern const int mdsvd_variant_count;
-
-bool mdsvd_variant_parse(const struct mdsvd_variant **out, const char *name, struct err *e);
-
 struct mdsvd_part {
     int64_t row0, rows; /* of W */
     int64_t r;          /* latent width; 0: stays dense */
@@ -36,7 +28,7 @@ struct mdsvd_plan {
 };
 
 /* Fails where r is not in 1..min(rows, d) of a part to be compressed. */
-bool mdsvd_plan(struct mdsvd_plan *plan, const struct mdsvd_variant *v, int64_t G, int64_t dh,
+bool mdsvd_plan(struct mdsvd_plan *plan, const struct kv_method_info *v, int64_t G, int64_t dh,
                 int64_t rope_dim, int64_t d, int64_t r, struct err *e);
 
 #endif

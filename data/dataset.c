@@ -13,7 +13,8 @@
 
 const char *const drop_names[DROPS] = {[DROP_NO_LABELS] = "nothing in them would be trained",
                                        [DROP_IMAGE] = "a picture is missing or broken",
-                                       [DROP_MISMATCH] = "<image> marks and pictures differ in number",
+                                       [DROP_MISMATCH] =
+                                           "<image> marks and pictures differ in number",
                                        [DROP_TOO_LONG] = "longer than data.max_length",
                                        [DROP_BROKEN] = "not a conversation"};
 
@@ -40,8 +41,11 @@ static void conversation_free(struct conversation *c)
 static const struct {
     const char *from;
     enum role role;
-} roles[] = {{"human", ROLE_USER},     {"user", ROLE_USER},     {"gpt", ROLE_ASSISTANT},
-             {"assistant", ROLE_ASSISTANT}, {"system", ROLE_SYSTEM}};
+} roles[] = {{"human", ROLE_USER},
+             {"user", ROLE_USER},
+             {"gpt", ROLE_ASSISTANT},
+             {"assistant", ROLE_ASSISTANT},
+             {"system", ROLE_SYSTEM}};
 
 static bool add_turn(struct conversation *c, const cJSON *turn, struct err *e)
 {
@@ -94,17 +98,23 @@ static bool parse(struct conversation *c, const char *text, size_t len, struct e
     return true;
 }
 
+/* A sample being laid out, with the room of its three lists. */
+struct layout {
+    struct sample *s;
+    size_t cap_ids, cap_trained, cap_modality;
+};
+
 /* Appends n tokens of one id. */
-static bool push(struct sample *s, size_t *cap, int32_t id, int64_t n, bool trained, enum modality m,
+static bool push(struct layout *l, int32_t id, int64_t n, bool trained, enum modality m,
                  struct err *e)
 {
-    size_t need = (size_t)(s->n + n), c1 = *cap, c2 = *cap, c3 = *cap;
+    struct sample *s = l->s;
+    size_t need = (size_t)(s->n + n);
 
-    if (!mem_grow(&s->ids, &c1, need, sizeof *s->ids, e) ||
-        !mem_grow(&s->trained, &c2, need, sizeof *s->trained, e) ||
-        !mem_grow(&s->modality, &c3, need, sizeof *s->modality, e))
+    if (!mem_grow(&s->ids, &l->cap_ids, need, sizeof *s->ids, e) ||
+        !mem_grow(&s->trained, &l->cap_trained, need, sizeof *s->trained, e) ||
+        !mem_grow(&s->modality, &l->cap_modality, need, sizeof *s->modality, e))
         return false;
-    *cap = c1;
     for (int64_t i = 0; i < n; i++, s->n++) {
         s->ids[s->n] = id;
         s->trained[s->n] = trained;
@@ -120,25 +130,26 @@ static bool is_trained(const struct rendered *r, const struct token *t, size_t *
 {
     while (*range < r->n_trained && (size_t)t->begin >= r->trained[*range].end)
         ++*range;
-    return t->end > t->begin && *range < r->n_trained && (size_t)t->begin >= r->trained[*range].begin;
+    return t->end > t->begin && *range < r->n_trained &&
+           (size_t)t->begin >= r->trained[*range].begin;
 }
 
 /* Images take their places, and tokens their labels. Returns the number of image marks. */
 static bool lay_out(const struct dataset_options *o, const struct rendered *r,
                     const struct tokens *tokens, struct sample *s, int64_t *marks, struct err *e)
 {
-    size_t range = 0, cap = 0;
+    struct layout l = {.s = s};
+    size_t range = 0;
 
     *marks = 0;
     for (size_t i = 0; i < tokens->n; i++) {
         const struct token *t = &tokens->v[i];
         bool image = t->id == o->image_id, trained = is_trained(r, t, &range);
-        if (r->n_trained && (size_t)t->begin < r->trained[r->n_trained - 1].begin) s->prompt = s->n + 1;
-        if (r->n_trained && image && (size_t)t->begin < r->trained[r->n_trained - 1].begin)
-            s->prompt = s->n + o->image_tokens;
+        int64_t places = image ? o->image_tokens : 1;
+        if (r->n_trained && (size_t)t->begin < r->trained[r->n_trained - 1].begin)
+            s->prompt = s->n + places;
         *marks += image;
-        if (!push(s, &cap, t->id, image ? o->image_tokens : 1, trained && !image, image ? IMAGE : TEXT, e))
-            return false;
+        if (!push(&l, t->id, places, trained && !image, image ? IMAGE : TEXT, e)) return false;
     }
     return true;
 }
@@ -164,9 +175,10 @@ static bool build(const struct dataset *d, struct conversation *c, const char *t
 
     memset(s, 0, sizeof *s);
     *reason = DROP_BROKEN;
-    if (!parse(c, text, len, e) || !template_render(d->o.chat, c->messages, c->n, false, &r, e)) goto out;
-    if (!tokenizer_encode(d->o.tokenizer, d->scratch, r.text, r.len, template_add_special(d->o.chat),
-                          &tokens, e))
+    if (!parse(c, text, len, e) || !template_render(d->o.chat, c->messages, c->n, false, &r, e))
+        goto out;
+    if (!tokenizer_encode(d->o.tokenizer, d->scratch, r.text, r.len,
+                          template_add_special(d->o.chat), &tokens, e))
         goto out;
     *reason = DROPS;
     if (!lay_out(&d->o, &r, &tokens, s, &marks, e)) goto out;
@@ -177,10 +189,14 @@ static bool build(const struct dataset *d, struct conversation *c, const char *t
     for (int64_t i = 1; i < s->n; i++)
         labels += s->trained[i];
     *reason = DROP_MISMATCH;
-    if (d->o.image_id < 0 ? c->n_images > 0 || strstr(r.text, mark) : marks != (int64_t)c->n_images) {
-        err_set(e, d->o.image_id < 0 ? "has pictures, which a text-only model cannot see (%lld marks, %zu "
-                                       "pictures)"
-                                     : "%lld <image> marks for %zu pictures", (long long)marks, c->n_images);
+    if (d->o.image_id < 0 ? c->n_images > 0 || strstr(r.text, mark)
+                          : marks != (int64_t)c->n_images) {
+        err_set(e,
+                d->o.image_id < 0
+                    ? "has pictures, which a text-only model cannot see (%lld marks, %zu "
+                      "pictures)"
+                    : "%lld <image> marks for %zu pictures",
+                (long long)marks, c->n_images);
         goto out;
     }
     *reason = DROP_NO_LABELS;
@@ -190,7 +206,8 @@ static bool build(const struct dataset *d, struct conversation *c, const char *t
     }
     *reason = DROP_TOO_LONG;
     if (s->n > d->o.max_length) {
-        err_set(e, "%lld tokens, data.max_length is %lld", (long long)s->n, (long long)d->o.max_length);
+        err_set(e, "%lld tokens, data.max_length is %lld", (long long)s->n,
+                (long long)d->o.max_length);
         goto out;
     }
     ok = true;
@@ -243,11 +260,14 @@ static int64_t intern_image(struct dataset *d, const char *path, struct err *e)
     uint64_t at;
 
     if (!grow_slots(d, e)) return -2;
-    for (at = path_hash(path) % (uint64_t)d->n_slots; d->slots[at] >= 0; at = (at + 1) % (uint64_t)d->n_slots)
+    for (at = path_hash(path) % (uint64_t)d->n_slots; d->slots[at] >= 0;
+         at = (at + 1) % (uint64_t)d->n_slots)
         if (strcmp(d->images[d->slots[at]].path, path) == 0)
-            return d->images[d->slots[at]].bad ? (err_set(e, "%s: is broken", path), -1) : d->slots[at];
+            return d->images[d->slots[at]].bad ? (err_set(e, "%s: is broken", path), -1)
+                                               : d->slots[at];
     struct dataset_image img = {.path = mem_strdup(path, e)};
-    if (!img.path || !mem_grow(&d->images, &d->cap_images, (size_t)d->n_images + 1, sizeof *d->images, e)) {
+    if (!img.path ||
+        !mem_grow(&d->images, &d->cap_images, (size_t)d->n_images + 1, sizeof *d->images, e)) {
         free(img.path);
         return -2;
     }
@@ -261,8 +281,8 @@ static bool drop(struct dataset *d, enum drop_reason reason, const char *where, 
                  const char *why)
 {
     if (d->dropped[reason]++ == 0)
-        snprintf(d->first_dropped[reason], sizeof d->first_dropped[reason], "%s:%lld: %s", where,
-                 (long long)line, why);
+        snprintf(d->first_dropped[reason], sizeof d->first_dropped[reason], "%.200s:%lld: %.280s",
+                 where, (long long)line, why);
     return true;
 }
 
@@ -277,7 +297,8 @@ static bool add_images(struct dataset *d, struct dataset_entry *entry, const str
         int64_t image = path ? intern_image(d, path, e) : -2;
         free(path);
         *reason = image == -2 ? DROPS : DROP_IMAGE;
-        if (image < 0 || !mem_grow(&d->refs, &d->cap_refs, d->n_refs + 1, sizeof *d->refs, e)) return false;
+        if (image < 0 || !mem_grow(&d->refs, &d->cap_refs, d->n_refs + 1, sizeof *d->refs, e))
+            return false;
         d->refs[d->n_refs++] = (int32_t)image;
     }
     entry->images = (int32_t)c->n_images;
@@ -311,7 +332,8 @@ static bool add_entry(struct dataset *d, int32_t source, size_t begin, size_t en
     for (int64_t i = 1; i < s.n; i++)
         entry.labels += s.trained[i];
     sample_free(&s);
-    if (!mem_grow(&d->entries, &d->cap_entries, (size_t)d->n + 1, sizeof *d->entries, e)) return false;
+    if (!mem_grow(&d->entries, &d->cap_entries, (size_t)d->n + 1, sizeof *d->entries, e))
+        return false;
     d->entries[d->n++] = entry;
     return true;
 }
@@ -339,7 +361,8 @@ static bool index_source(struct dataset *d, int32_t i, struct sha256 *sum, struc
 
     if (!file_map_open(&d->maps[i], d->sources[i].path, e)) return false;
     sha256_add(sum, d->maps[i].data, d->maps[i].size);
-    if (!json_scan_open(&scan, d->maps[i].data, d->maps[i].size, d->sources[i].path, e)) return false;
+    if (!json_scan_open(&scan, d->maps[i].data, d->maps[i].size, d->sources[i].path, e))
+        return false;
     while (json_scan_next(&scan, &begin, &end, &found, e)) {
         if (!found || (d->sources[i].limit && d->n - before == d->sources[i].limit)) return true;
         for (; seen < begin; seen++)
@@ -363,8 +386,10 @@ bool dataset_open(struct dataset *d, const struct dataset_source *sources, int64
     ok = d->sources && d->maps && d->scratch;
     sha256_init(&sum);
     for (int64_t i = 0; ok && i < n; i++) {
-        char *images = sources[i].images ? mem_strdup(sources[i].images, e) : file_dir(sources[i].path, e);
-        d->sources[i] = (struct dataset_source){.path = sources[i].path, .images = images, .limit = sources[i].limit};
+        char *images =
+            sources[i].images ? mem_strdup(sources[i].images, e) : file_dir(sources[i].path, e);
+        d->sources[i] = (struct dataset_source){
+            .path = sources[i].path, .images = images, .limit = sources[i].limit};
         d->n_sources = i + 1;
         ok = images && index_source(d, (int32_t)i, &sum, e);
     }
@@ -403,7 +428,8 @@ void dataset_drop_bad_images(struct dataset *d)
         struct dataset_entry *entry = &d->entries[i];
         int64_t bad = -1;
         for (int32_t k = 0; k < entry->images; k++)
-            if (d->images[d->refs[entry->first_image + k]].bad) bad = d->refs[entry->first_image + k];
+            if (d->images[d->refs[entry->first_image + k]].bad)
+                bad = d->refs[entry->first_image + k];
         if (bad >= 0)
             drop(d, DROP_IMAGE, d->sources[entry->source].path, entry->line, d->images[bad].path);
         else
@@ -425,8 +451,8 @@ bool dataset_sample(const struct dataset *d, int64_t i, struct sample *s, struct
                (size_t)(entry->end - entry->begin), entry->line, s, &reason, e);
     conversation_free(&c);
     if (!ok) /* it was fine when it was indexed */
-        return err_context(e, "%s:%lld: the file changed while it was used", d->sources[entry->source].path,
-                           (long long)entry->line);
+        return err_context(e, "%s:%lld: the file changed while it was used",
+                           d->sources[entry->source].path, (long long)entry->line);
     s->images = entry->images;
     s->image = d->refs + entry->first_image;
     return true;

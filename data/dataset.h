@@ -1,6 +1,7 @@
-/* dataset.h - LLaVA JSON as token samples. A file is indexed once by byte ranges (it is mapped, never
- * loaded whole); every sample is checked there by being tokenised, so that what cannot be used is
- * known, counted and named before anything is trained, and lengths are known for the plan of a run.
+/* dataset.h - LLaVA JSON as token samples. A file is indexed once by byte ranges (it is mapped,
+ * never loaded whole); every sample is checked there by being tokenised, so that what cannot be
+ * used is known, counted and named before anything is trained, and lengths are known for the plan
+ * of a run.
  *
  * A sample that cannot be used is left out, never trained on as it is and never cut:
  *     no labels          no token of it would be trained
@@ -84,12 +85,12 @@ void dataset_drop_bad_images(struct dataset *d);
 struct sample {
     char *id; /* as the file says, or "line N" */
     int64_t n;
-    int32_t *ids;       /* [n] */
-    uint8_t *trained;   /* [n] the token is one that the model must produce */
-    uint8_t *modality;  /* [n] enum modality */
-    int64_t prompt;     /* tokens before the last assistant turn */
-    char *answer;       /* the last assistant turn's text */
-    char *rendered;     /* the whole string that was tokenised */
+    int32_t *ids;      /* [n] */
+    uint8_t *trained;  /* [n] the token is one that the model must produce */
+    uint8_t *modality; /* [n] enum modality */
+    int64_t prompt;    /* tokens before the last assistant turn */
+    char *answer;      /* the last assistant turn's text */
+    char *rendered;    /* the whole string that was tokenised */
     int64_t images;
     const int32_t *image; /* indices into d->images, borrowed */
 };

@@ -176,7 +176,8 @@ static bool write_part(const struct store *s, const char *tmp, const char *flat_
         ok = attr >= 0 && H5Awrite(attr, text, s->about) >= 0;
         if (attr >= 0) H5Aclose(attr);
         H5Sclose(space);
-        ok = ok && write_dataset(file, "values", H5T_IEEE_F32LE, 2, dims, H5T_NATIVE_FLOAT, s->pending);
+        ok = ok &&
+             write_dataset(file, "values", H5T_IEEE_F32LE, 2, dims, H5T_NATIVE_FLOAT, s->pending);
         ok = ok && write_dataset(file, "keys", keys, 1, dims, keys, flat_keys);
         ok = H5Fclose(file) >= 0 && ok;
     }

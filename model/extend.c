@@ -1,8 +1,9 @@
 /* extend.c - the decoder over a KV cache: new tokens are appended to it and look back at all of it.
  *
- * Where the cache holds latents, attention runs absorbed: instead of making keys and values from the
- * latents, up_k is applied to the query and up_v to the weighted sum of latents. With factors by
- * modality a query exists once per modality of key, and the weighted sums stay apart per modality. */
+ * Where the cache holds latents, attention runs absorbed: instead of making keys and values from
+ * the latents, up_k is applied to the query and up_v to the weighted sum of latents. With factors
+ * by modality a query exists once per modality of key, and the weighted sums stay apart per
+ * modality. */
 #include "model/forward.h"
 #include "model/forward_impl.h"
 
@@ -50,7 +51,8 @@ static void absorb_query(struct model *m, struct tape *t, struct attn *w, struct
 }
 
 /* The weighted sums of latents become the heads' outputs. */
-static struct tensor *absorb_output(struct model *m, struct tape *t, struct attn *w, struct tensor *o)
+static struct tensor *absorb_output(struct model *m, struct tape *t, struct attn *w,
+                                    struct tensor *o)
 {
     const struct text_config *c = &m->cfg.text;
     int64_t H = c->num_attention_heads, G = c->num_key_value_heads;
@@ -90,9 +92,10 @@ static struct tensor *attention_layer(struct model *m, struct tape *t, const str
     if (q[1]) {
         a.parts = 2;
         absorb_query(m, t, w, q[1], &a.part[1]);
-        a.part[1].k = store(
-            t, b, 1, l, key_latent ? latent[0] : build_up(m, t, batch, w, latent[0], false));
-    } else if (latent[0] == latent[1]) { /* every pair is rotated: the latent is the values' alone */
+        a.part[1].k =
+            store(t, b, 1, l, key_latent ? latent[0] : build_up(m, t, batch, w, latent[0], false));
+    } else if (latent[0] ==
+               latent[1]) { /* every pair is rotated: the latent is the values' alone */
         a.part[1].k = store(t, b, 1, l, latent[0]);
     }
     if (!value_latent) {

@@ -76,8 +76,9 @@ void build_latents(struct model *m, struct tape *t, const struct batch *b, struc
         else if (i == 1 && s[TEXT].down[1] == s[TEXT].down[0])
             latent[1] = latent[0];
         else
-            latent[i] = by_modality(m, t, b, x, (struct param *[]){s[TEXT].down[i], s[IMAGE].down[i]},
-                                    (struct param *[]){NULL, NULL});
+            latent[i] =
+                by_modality(m, t, b, x, (struct param *[]){s[TEXT].down[i], s[IMAGE].down[i]},
+                            (struct param *[]){NULL, NULL});
     }
 }
 
@@ -167,12 +168,14 @@ struct tensor *build_mlp(struct model *m, struct tape *t, struct layer *w, struc
 {
     struct tensor *h = op_rmsnorm(t, x, of(w->norm2), m->cfg.text.rms_norm_eps);
 
-    h = op_swiglu(t, op_linear(t, h, of(w->gate), NULL, NULL), op_linear(t, h, of(w->up), NULL, NULL));
+    h = op_swiglu(t, op_linear(t, h, of(w->gate), NULL, NULL),
+                  op_linear(t, h, of(w->up), NULL, NULL));
     return op_linear(t, h, of(w->down), NULL, x);
 }
 
 /* Extra projections for whoever wants to look at q and k before rotation. */
-static void tap_layer(struct model *m, struct tape *t, struct taps *taps, int64_t l, struct tensor *x)
+static void tap_layer(struct model *m, struct tape *t, struct taps *taps, int64_t l,
+                      struct tensor *x)
 {
     struct attn *a = &m->layers[l].attn;
 
@@ -182,8 +185,8 @@ static void tap_layer(struct model *m, struct tape *t, struct taps *taps, int64_
     if (taps->k) tape_keep(taps->k[l] = op_linear(t, x, of(a->k), of(a->k_b), NULL));
 }
 
-static struct tensor *decoder_layer(struct model *m, struct tape *t, const struct build *b, int64_t l,
-                                    struct tensor *x)
+static struct tensor *decoder_layer(struct model *m, struct tape *t, const struct build *b,
+                                    int64_t l, struct tensor *x)
 {
     struct layer *w = &m->layers[l];
     const int32_t *rows = l == m->cfg.text.num_hidden_layers - 1 ? b->rows : NULL;
@@ -257,7 +260,8 @@ struct tensor *model_logits(struct model *m, struct tape *t, const struct forwar
 {
     struct tensor *x = build_decoder(m, t, f, rows, n);
 
-    x = op_linear(t, op_rmsnorm(t, x, of(m->norm), m->cfg.text.rms_norm_eps), of(m->head), NULL, NULL);
+    x = op_linear(t, op_rmsnorm(t, x, of(m->norm), m->cfg.text.rms_norm_eps), of(m->head), NULL,
+                  NULL);
     tape_keep(x);
     return x;
 }

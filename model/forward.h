@@ -15,9 +15,10 @@ struct taps {
 
 struct forward {
     const struct batch *batch;
-    struct tensor *features; /* vision features [image_tokens, tower width]; NULL without pictures */
-    bool recompute;          /* each decoder layer is made again in the backward pass */
-    struct taps *taps;       /* or NULL */
+    struct tensor
+        *features;     /* vision features [image_tokens, tower width]; NULL without pictures */
+    bool recompute;    /* each decoder layer is made again in the backward pass */
+    struct taps *taps; /* or NULL */
 };
 
 /* scale * the sum of the cross entropies of the batch's labels: [1, 1]. */
@@ -35,9 +36,9 @@ struct tensor *model_vision(struct model *m, struct tape *t, struct tensor *pixe
  * the values or their latents (joint: none of their own). */
 struct kv_cache {
     int64_t sequences, capacity, layers;
-    int64_t width[3];  /* values a token: rotated key, unrotated key, value */
-    real *data[3];     /* [layers, sequences * capacity, width] */
-    int64_t *length;   /* [sequences] tokens held */
+    int64_t width[3];    /* values a token: rotated key, unrotated key, value */
+    real *data[3];       /* [layers, sequences * capacity, width] */
+    int64_t *length;     /* [sequences] tokens held */
     struct span **spans; /* [sequences] modalities of the tokens held */
     int64_t *n_spans, *cap_spans;
 };
@@ -48,7 +49,8 @@ void kv_cache_free(struct kv_cache *c); /* fine on a zeroed struct */
 size_t kv_cache_bytes(const struct kv_cache *c);
 
 /* Appends the batch's samples to the sequences seq[s] of the cache and returns the logits of each
- * sample's last token [samples, V] (kept). The positions are the batch's; spans say what is added. */
+ * sample's last token [samples, V] (kept). The positions are the batch's; spans say what is added.
+ */
 struct tensor *model_extend(struct model *m, struct tape *t, const struct forward *f,
                             struct kv_cache *c, const int64_t *seq, struct err *e);
 

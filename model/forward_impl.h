@@ -24,8 +24,8 @@ struct tensor *build_up(struct model *m, struct tape *t, const struct batch *b, 
                         struct tensor *latent, bool value);
 struct tensor *build_mlp(struct model *m, struct tape *t, struct layer *w, struct tensor *x);
 
-/* Counts the batch's tokens as held by the sequences seq[s]; the rows themselves are written when the
- * graph runs. */
+/* Counts the batch's tokens as held by the sequences seq[s]; the rows themselves are written when
+ * the graph runs. */
 bool kv_cache_add(struct kv_cache *c, const struct batch *b, const int64_t *seq, struct err *e);
 
 #endif

@@ -71,8 +71,10 @@ static bool take_tokens(struct running *r, const struct tensor *logits, const st
         struct generation *g = &out[r->seq[i]];
         int32_t id = argmax(tensor_real(logits) + i * logits->cols, logits->cols);
         if (id < 0)
-            return err_set(e, "sequence %lld: the logits are not numbers: the weights are damaged "
-                              "or training diverged", (long long)r->seq[i]);
+            return err_set(e,
+                           "sequence %lld: the logits are not numbers: the weights are damaged "
+                           "or training diverged",
+                           (long long)r->seq[i]);
         for (int64_t k = 0; k < n_stop; k++)
             g->stopped |= stop[k] == id;
         if (!g->stopped) g->ids[g->n++] = id;

@@ -18,8 +18,8 @@ struct generate_stats {
 };
 
 /* Continues each sample of f->batch (labels are not looked at) by up to max_new tokens or until one
- * of `stop`. out [samples] is filled; free each with generation_free. stats may be NULL and is added
- * to. memory_limit is tape_plan's. */
+ * of `stop`. out [samples] is filled; free each with generation_free. stats may be NULL and is
+ * added to. memory_limit is tape_plan's. */
 bool model_generate(struct model *m, struct tape *t, const struct forward *f, int64_t max_new,
                     const int32_t *stop, int64_t n_stop, size_t memory_limit,
                     struct generation *out, struct generate_stats *stats, struct err *e);

@@ -72,7 +72,6 @@ struct mha2mla_config {
 
     bool decoupled;          /* ours: a latent of its own per modality */
     const char *calibration; /* ours: activation or weight; NULL: not said */
-    const char *rank;        /* ours: name of the tensor [L, G, dh] of ranks; NULL: none */
     const char *base; /* ours: directory with the tensors left out here; NULL: all are here */
 };
 

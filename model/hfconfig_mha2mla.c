@@ -33,7 +33,6 @@ static const struct hf_field published[] = {
 static const struct hf_field ours[] = {
     {ROW(decoupled), .kind = HF_BOOL, .def = {false, true}},
     TEXT_ROW(calibration, mha2mla_calibrations),
-    TEXT_ROW(rank, NULL),
     TEXT_ROW(base, NULL),
 };
 enum { PUBLISHED = sizeof published / sizeof *published, OURS = sizeof ours / sizeof *ours };

@@ -57,7 +57,8 @@ size_t kv_cache_bytes(const struct kv_cache *c)
 }
 
 /* Adds n tokens of one modality to the end of what sequence s holds. */
-static bool add_span(struct kv_cache *c, int64_t s, int64_t n, enum modality modality, struct err *e)
+static bool add_span(struct kv_cache *c, int64_t s, int64_t n, enum modality modality,
+                     struct err *e)
 {
     int64_t count = c->n_spans[s], begin = c->length[s];
     struct span *last = count ? &c->spans[s][count - 1] : NULL;

@@ -4,8 +4,8 @@
  *
  * Attention is in one of three states:
  *     FULL     q_proj, k_proj, v_proj, o_proj: the original MHA or GQA with RoPE on every pair
- *     PARTIAL  q_proj with its rows reordered, k_r_proj, kv_proj.{up_k,up_v}: RoPE on kept pairs only
- *     MLA      the same with the keys' unrotated part and the values made from latents, by factors
+ *     PARTIAL  q_proj with its rows reordered, k_r_proj, kv_proj.{up_k,up_v}: RoPE on kept pairs
+ * only MLA      the same with the keys' unrotated part and the values made from latents, by factors
  *              kv_proj_{img,text}.{down_*,up_k,up_v}, or one kv_proj where modalities share them */
 #ifndef MODEL_MODEL_H
 #define MODEL_MODEL_H
@@ -65,9 +65,9 @@ struct kv_set {
 };
 
 struct attn {
-    struct param *q[2], *q_b[2]; /* FULL: [0] only; else rotated rows, unrotated rows */
-    struct param *k, *k_b;       /* k_proj or k_r_proj */
-    struct param *v, *v_b;       /* FULL only */
+    struct param *q[2], *q_b[2];   /* FULL: [0] only; else rotated rows, unrotated rows */
+    struct param *k, *k_b;         /* k_proj or k_r_proj */
+    struct param *v, *v_b;         /* FULL only */
     struct kv_set set[MODALITIES]; /* [TEXT] alone where modalities share their factors */
     struct param *o, *o_b;
 };
@@ -90,8 +90,8 @@ struct vision {
 
 struct model {
     struct hf_config cfg;
-    char *dir;      /* where it was read from; NULL for a new one */
-    char *base_dir; /* of `base`; NULL where there is none */
+    char *dir;                   /* where it was read from; NULL for a new one */
+    char *base_dir;              /* of `base`; NULL where there is none */
     struct st_model files, base; /* base: where a directory holds the changed tensors only */
     const struct name_layout *layout;
 
@@ -120,17 +120,6 @@ bool model_open(struct model *m, const char *dir, struct err *e);
 bool model_random(struct model *m, struct hf_config *cfg, uint64_t seed, struct err *e);
 
 void model_close(struct model *m); /* fine on a zeroed struct */
-
-/* FULL -> PARTIAL: keeps `pairs` [L, G, rope_dim/2] rotated (ascending within a head). */
-bool model_to_partial(struct model *m, const int32_t *pairs, int64_t rope_dim, struct err *e);
-
-/* PARTIAL -> MLA with factors [L][sets]: down [latent, d] (two for split), up_k [G*dc, ...], up_v
- * [G*dh, ...] in the order of kv_methods; what is not compressed is taken from the model. */
-struct factors {
-    const float *down[2], *up_k, *up_v;
-};
-bool model_to_mla(struct model *m, enum kv_method method, bool decoupled, int64_t latent,
-                  const struct factors (*factors)[MODALITIES], struct err *e);
 
 /* Gives p fp32 memory of its own with the same values. */
 bool param_own(struct param *p, struct err *e);

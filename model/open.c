@@ -62,8 +62,11 @@ static bool find_method(struct model *m, struct err *e)
         t[i] = find_in_layer0(m, name);
         if (t[i]) last = i;
     }
-    m->method = t[0] ? KV_JOINT : t[1] && t[2] ? KV_SPLIT : t[1] ? KV_ONLY_KEY
-                : t[2] ? KV_ONLY_VALUE : KV_NONE;
+    m->method = t[0]           ? KV_JOINT
+                : t[1] && t[2] ? KV_SPLIT
+                : t[1]         ? KV_ONLY_KEY
+                : t[2]         ? KV_ONLY_VALUE
+                               : KV_NONE;
     if (last >= 0) {
         if (t[last]->ndim != 2 || t[last]->dim[0] < 1)
             return err_set(e, "%s: %s: a matrix is needed", t[last]->file, t[last]->name);
@@ -74,9 +77,10 @@ static bool find_method(struct model *m, struct err *e)
 
 static bool bad_pairs(const struct model *m, const char *what, struct err *e)
 {
-    return err_set(e, "%s/config.json: mha2mla.rope_pairs: %s; needed is, for each layer and kv head, "
-                      "%lld different pairs in ascending order", m->dir, what,
-                   (long long)(m->rope_dim / 2));
+    return err_set(e,
+                   "%s/config.json: mha2mla.rope_pairs: %s; needed is, for each layer and kv head, "
+                   "%lld different pairs in ascending order",
+                   m->dir, what, (long long)(m->rope_dim / 2));
 }
 
 /* rope_pairs [L][G][dr/2], our addition to the section: which pairs stay rotated. */
@@ -95,7 +99,8 @@ static bool read_pairs(struct model *m, const cJSON *list, struct err *e)
         cJSON_ArrayForEach(head, layer)
         {
             int64_t last = -1;
-            if (cJSON_GetArraySize(head) != kept) return bad_pairs(m, "a head with another number", e);
+            if (cJSON_GetArraySize(head) != kept)
+                return bad_pairs(m, "a head with another number", e);
             cJSON_ArrayForEach(pair, head)
             {
                 double v = cJSON_IsNumber(pair) ? pair->valuedouble : -1;
@@ -123,9 +128,11 @@ static bool fixed_pairs(struct model *m, struct err *e)
         if (first + (kept - 1) * step >= half)
             return err_set(e, "%s/config.json: mha2mla.uniform_start_point: too large", m->dir);
     } else if (strcmp(version, "high") != 0) {
-        return err_set(e, "%s/config.json: mha2mla.rope_pairs: missing; which pairs \"%s\" keeps must be "
-                          "listed (mha2mla.qk_tensor_path is a PyTorch file, which is not read)",
-                       m->dir, version);
+        return err_set(
+            e,
+            "%s/config.json: mha2mla.rope_pairs: missing; which pairs \"%s\" keeps must be "
+            "listed (mha2mla.qk_tensor_path is a PyTorch file, which is not read)",
+            m->dir, version);
     }
     for (int64_t h = 0; h < c->num_hidden_layers * c->num_key_value_heads; h++)
         for (int64_t i = 0; i < kept; i++)
@@ -153,8 +160,8 @@ static bool find_state(struct model *m, struct err *e)
         return true;
     }
     if (!m->cfg.has_mha2mla)
-        return err_set(e, "%s/config.json: mha2mla: missing, but the tensors are a converted model's",
-                       m->dir);
+        return err_set(
+            e, "%s/config.json: mha2mla: missing, but the tensors are a converted model's", m->dir);
     m->rope_dim = m->cfg.mha2mla.rope_dim_for_mla;
     if (m->rope_dim < 2)
         return err_set(e, "%s/config.json: mha2mla.rope_dim_for_mla: must be 2 or more, found %lld",
@@ -168,13 +175,8 @@ static bool find_state(struct model *m, struct err *e)
 /* A directory of changed tensors says in its config where the others are. */
 static bool open_base(struct model *m, struct err *e)
 {
-    const cJSON *section = cJSON_GetObjectItemCaseSensitive(m->cfg.json, "mha2mla");
-    const cJSON *base = cJSON_GetObjectItemCaseSensitive(section, "base_model");
-
-    if (!base) return true;
-    if (!cJSON_IsString(base))
-        return err_set(e, "%s/config.json: mha2mla.base_model: a directory is needed", m->dir);
-    m->base_dir = mem_strdup(base->valuestring, e);
+    if (!m->cfg.has_mha2mla || !m->cfg.mha2mla.base) return true;
+    m->base_dir = mem_strdup(m->cfg.mha2mla.base, e);
     return m->base_dir && st_model_open(&m->base, m->base_dir, e);
 }
 
@@ -188,7 +190,8 @@ static bool shape_error(const struct param *p, const struct st_tensor *t, struct
     for (int i = 0; i < t->ndim; i++)
         snprintf(found + strlen(found), sizeof found - strlen(found), "%s%lld", i ? ", " : "",
                  (long long)t->dim[i]);
-    return err_set(e, "%s: %s: has shape [%s], config.json asks for [%s]", t->file, t->name, found, want);
+    return err_set(e, "%s: %s: has shape [%s], config.json asks for [%s]", t->file, t->name, found,
+                   want);
 }
 
 static bool load_param(struct param *p, const struct st_tensor *t, struct err *e)

@@ -17,11 +17,20 @@ const struct kv_method_info kv_methods[KV_METHODS] = {
 };
 
 const char *const param_kind_names[PARAM_KINDS] = {
-    [PARAM_VISION] = "vision tower", [PARAM_PROJECTOR] = "projector", [PARAM_EMBED] = "embeddings",
-    [PARAM_HEAD] = "lm_head",        [PARAM_NORM] = "norms",          [PARAM_MLP] = "mlp",
-    [PARAM_Q] = "q_proj",            [PARAM_Q_ROPE] = "q_proj (rope rows)",
-    [PARAM_K] = "k_proj",            [PARAM_V] = "v_proj",            [PARAM_K_ROPE] = "k_r_proj",
-    [PARAM_DOWN] = "down",           [PARAM_UP_K] = "up_k",           [PARAM_UP_V] = "up_v",
+    [PARAM_VISION] = "vision tower",
+    [PARAM_PROJECTOR] = "projector",
+    [PARAM_EMBED] = "embeddings",
+    [PARAM_HEAD] = "lm_head",
+    [PARAM_NORM] = "norms",
+    [PARAM_MLP] = "mlp",
+    [PARAM_Q] = "q_proj",
+    [PARAM_Q_ROPE] = "q_proj (rope rows)",
+    [PARAM_K] = "k_proj",
+    [PARAM_V] = "v_proj",
+    [PARAM_K_ROPE] = "k_r_proj",
+    [PARAM_DOWN] = "down",
+    [PARAM_UP_K] = "up_k",
+    [PARAM_UP_V] = "up_v",
     [PARAM_O] = "o_proj",
 };
 
@@ -203,10 +212,14 @@ static void declare_vision_layer(struct model *m, struct vision_layer *l, const 
         struct param **w, **b;
         int64_t out, in;
         const char *name;
-    } rows[] = {{&l->k, &l->k_b, d, d, "self_attn.k_proj"}, {&l->v, &l->v_b, d, d, "self_attn.v_proj"},
-                {&l->q, &l->q_b, d, d, "self_attn.q_proj"}, {&l->o, &l->o_b, d, d, "self_attn.out_proj"},
-                {&l->norm1, &l->norm1_b, 0, d, "layer_norm1"}, {&l->fc1, &l->fc1_b, f, d, "mlp.fc1"},
-                {&l->fc2, &l->fc2_b, d, f, "mlp.fc2"}, {&l->norm2, &l->norm2_b, 0, d, "layer_norm2"}};
+    } rows[] = {{&l->k, &l->k_b, d, d, "self_attn.k_proj"},
+                {&l->v, &l->v_b, d, d, "self_attn.v_proj"},
+                {&l->q, &l->q_b, d, d, "self_attn.q_proj"},
+                {&l->o, &l->o_b, d, d, "self_attn.out_proj"},
+                {&l->norm1, &l->norm1_b, 0, d, "layer_norm1"},
+                {&l->fc1, &l->fc1_b, f, d, "mlp.fc1"},
+                {&l->fc2, &l->fc2_b, d, f, "mlp.fc2"},
+                {&l->norm2, &l->norm2_b, 0, d, "layer_norm2"}};
 
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         int64_t out = rows[i].out;
@@ -220,7 +233,8 @@ static void declare_vision(struct model *m)
 {
     const struct vision_config *c = &m->cfg.vision;
     const char *pre = m->layout->vision, *proj = m->layout->projector;
-    int64_t d = c->hidden_size, text = m->cfg.text.hidden_size, side = c->image_size / c->patch_size;
+    int64_t d = c->hidden_size, text = m->cfg.text.hidden_size,
+            side = c->image_size / c->patch_size;
     struct vision *v = &m->vision;
 
     v->class_embedding =
@@ -250,7 +264,8 @@ static void declare_vision(struct model *m)
 
 bool params_declare(struct model *m, struct err *e)
 {
-    int64_t L = m->cfg.text.num_hidden_layers, Lv = m->has_vision ? m->cfg.vision.num_hidden_layers : 0;
+    int64_t L = m->cfg.text.num_hidden_layers,
+            Lv = m->has_vision ? m->cfg.vision.num_hidden_layers : 0;
 
     m->cap_params = 32 + 24 * L + 16 * Lv;
     m->n_params = 0;
@@ -260,6 +275,20 @@ bool params_declare(struct model *m, struct err *e)
     if (!m->params || !m->layers || !m->vision.layers) return false;
     declare_text(m);
     if (m->has_vision) declare_vision(m);
+    return true;
+}
+
+bool model_set_query_pairs(struct model *m, struct err *e)
+{
+    int64_t L = m->cfg.text.num_hidden_layers, H = m->cfg.text.num_attention_heads;
+    int64_t G = m->cfg.text.num_key_value_heads, kept = m->rope_dim / 2;
+
+    m->q_pairs = mem_new((size_t)(L * H * kept), sizeof *m->q_pairs, "the queries' RoPE pairs", e);
+    if (!m->q_pairs) return false;
+    for (int64_t l = 0; l < L; l++)
+        for (int64_t h = 0; h < H; h++)
+            memcpy(m->q_pairs + (l * H + h) * kept, m->pairs + (l * G + h / (H / G)) * kept,
+                   (size_t)kept * sizeof *m->pairs);
     return true;
 }
 

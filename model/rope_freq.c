@@ -1,5 +1,5 @@
-/* rope_freq.c - the frequencies of RoPE with the kinds of scaling that Llama checkpoints use, in the
- * precision in which transformers computes them (modeling_rope_utils.py): fp32 throughout. */
+/* rope_freq.c - the frequencies of RoPE with the kinds of scaling that Llama checkpoints use, in
+ * the precision in which transformers computes them (modeling_rope_utils.py): fp32 throughout. */
 #include "model/forward.h"
 
 #include <math.h>
@@ -20,8 +20,8 @@ static void llama3(const struct rope_scaling *s, float *f, int64_t pairs)
 
     for (int64_t i = 0; i < pairs; i++) {
         double wave = 2 * M_PI / (double)f[i];
-        double smooth = (original / wave - s->low_freq_factor) /
-                        (s->high_freq_factor - s->low_freq_factor);
+        double smooth =
+            (original / wave - s->low_freq_factor) / (s->high_freq_factor - s->low_freq_factor);
         if (wave > low)
             f[i] = (float)((double)f[i] / s->factor);
         else if (wave >= high)

@@ -1,5 +1,5 @@
-/* save.c - a model to a Hugging Face directory: streamed tensor by tensor, config.json last, so that
- * a directory with a config.json is whole. */
+/* save.c - a model to a Hugging Face directory: streamed tensor by tensor, config.json last, so
+ * that a directory with a config.json is whole. */
 #include "base/file.h"
 #include "base/mem.h"
 #include "model/params.h"
@@ -34,7 +34,8 @@ static bool in_base(const struct model *m, const struct param *p)
 
     for (size_t i = 0; !p->own && i < base->file_count; i++) {
         const struct file_map *map = &base->files[i].map;
-        if ((const uint8_t *)p->t.data >= map->data && (const uint8_t *)p->t.data < map->data + map->size)
+        if ((const uint8_t *)p->t.data >= map->data &&
+            (const uint8_t *)p->t.data < map->data + map->size)
             return true;
     }
     return false;
@@ -49,14 +50,15 @@ static int64_t list_tensors(const struct model *m, enum dtype own, bool delta, s
         int parts = i + 1 < m->n_params && strcmp(p[1].name, p->name) == 0 ? 2 : 1;
         bool changed = is_changed(p, parts);
         if (!delta || !in_base(m, p) || !in_base(m, p + parts - 1))
-            list[n++] = (struct whole){p, parts, changed ? file_dtypes[own] : file_dtypes[p->t.dtype]};
+            list[n++] =
+                (struct whole){p, parts, changed ? file_dtypes[own] : file_dtypes[p->t.dtype]};
         i += parts;
     }
     return n;
 }
 
-static bool write_part(struct st_writer *w, size_t index, const struct param *p, enum st_dtype dtype,
-                       struct err *e)
+static bool write_part(struct st_writer *w, size_t index, const struct param *p,
+                       enum st_dtype dtype, struct err *e)
 {
     int64_t count = tensor_count(&p->t);
     float *buf;
@@ -102,11 +104,18 @@ static bool write_tensors(const struct model *m, const char *dir, enum dtype own
     return ok;
 }
 
-static const char *const copied[] = {
-    "tokenizer.json",    "tokenizer_config.json",  "special_tokens_map.json",
-    "added_tokens.json", "generation_config.json", "preprocessor_config.json",
-    "processor_config.json", "chat_template.jinja", "chat_template.json", "tokenizer.model",
-    "vocab.json", "merges.txt"};
+static const char *const copied[] = {"tokenizer.json",
+                                     "tokenizer_config.json",
+                                     "special_tokens_map.json",
+                                     "added_tokens.json",
+                                     "generation_config.json",
+                                     "preprocessor_config.json",
+                                     "processor_config.json",
+                                     "chat_template.jinja",
+                                     "chat_template.json",
+                                     "tokenizer.model",
+                                     "vocab.json",
+                                     "merges.txt"};
 
 bool model_copy_files(const char *from, const char *to, struct err *e)
 {
@@ -134,8 +143,8 @@ static cJSON *pairs_json(const struct model *m)
     for (int64_t l = 0; l < L; l++) {
         cJSON *layer = cJSON_CreateArray();
         for (int64_t g = 0; g < G; g++)
-            cJSON_AddItemToArray(
-                layer, cJSON_CreateIntArray(m->pairs + (l * G + g) * kept, (int)kept));
+            cJSON_AddItemToArray(layer,
+                                 cJSON_CreateIntArray(m->pairs + (l * G + g) * kept, (int)kept));
         cJSON_AddItemToArray(list, layer);
     }
     return list;
@@ -162,7 +171,7 @@ static bool write_config(const struct model *m, const char *dir, bool delta, str
 
     if (ok && (section = cJSON_GetObjectItemCaseSensitive(c.json, "mha2mla"))) {
         if (m->pairs) set_key(section, "rope_pairs", pairs_json(m));
-        set_key(section, "base_model", delta ? cJSON_CreateString(base_dir(m)) : NULL);
+        set_key(section, "base", delta ? cJSON_CreateString(base_dir(m)) : NULL);
     }
     ok = ok && hf_config_write(&c, path, e);
     hf_config_free(&c);

@@ -16,9 +16,8 @@ static double decay_cosine(double p)
     return (1 + cos(M_PI * p)) / 2;
 }
 
-static double (*const decays[])(double) = {[DECAY_1_SQRT] = decay_sqrt,
-                                           [DECAY_LINEAR] = decay_linear,
-                                           [DECAY_COSINE] = decay_cosine};
+static double (*const decays[])(double) = {
+    [DECAY_1_SQRT] = decay_sqrt, [DECAY_LINEAR] = decay_linear, [DECAY_COSINE] = decay_cosine};
 
 double schedule_lr(const struct schedule *s, int64_t step)
 {
@@ -27,5 +26,6 @@ double schedule_lr(const struct schedule *s, int64_t step)
 
     if (warm > 0 && step <= warm) return s->peak * (double)step / (double)warm;
     if (tail == 0 || step < start) return s->peak;
-    return s->min_lr + (s->peak - s->min_lr) * decays[s->style]((double)(step - start) / (double)tail);
+    return s->min_lr +
+           (s->peak - s->min_lr) * decays[s->style]((double)(step - start) / (double)tail);
 }

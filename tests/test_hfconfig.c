@@ -379,7 +379,7 @@ static void test_set_section(void **state)
     m.decoupled = false;
     m.calibration = "weight";
     m.qk_tensor_path = NULL;
-    m.rank = "mha2mla.rank";
+    m.base = "some/where";
     assert_true(hf_config_set_mha2mla(&c, &m, &e));
     assert_true(hf_config_copy(&d, &c, &e));
     hf_config_free(&c);
@@ -387,12 +387,11 @@ static void test_set_section(void **state)
     assert_false(d.mha2mla.decoupled);
     assert_string_equal(d.mha2mla.partial_rope_version, "mkl");
     assert_string_equal(d.mha2mla.calibration, "weight");
-    assert_string_equal(d.mha2mla.rank, "mha2mla.rank");
+    assert_string_equal(d.mha2mla.base, "some/where");
     assert_null(d.mha2mla.qk_tensor_path);
     text = cJSON_PrintUnformatted(d.json);
     assert_non_null(strstr(text, "\"stage1_path\":\"stage1\"")); /* not ours, kept */
     assert_non_null(strstr(text, "\"qk_tensor_path\":null"));
-    assert_null(strstr(text, "\"base\"")); /* ours and not set: left out */
     cJSON_free(text);
 
     m = d.mha2mla;

@@ -20,12 +20,14 @@ static char *llava_json(const struct run *r, int32_t vocab, int32_t image, int32
         "\"tie_word_embeddings\":%s,\"torch_dtype\":\"float32\","
         "\"text_config\":{\"model_type\":\"llama\",\"architectures\":[\"LlamaForCausalLM\"],"
         "\"hidden_size\":%lld,\"intermediate_size\":%lld,\"num_hidden_layers\":%lld,"
-        "\"num_attention_heads\":%lld,\"num_key_value_heads\":%lld,\"max_position_embeddings\":%lld,"
+        "\"num_attention_heads\":%lld,\"num_key_value_heads\":%lld,\"max_position_embeddings\":%"
+        "lld,"
         "\"vocab_size\":%d,\"rms_norm_eps\":1e-5,\"rope_theta\":%.17g,\"tie_word_embeddings\":%s,"
         "\"bos_token_id\":%d,\"eos_token_id\":%d,\"initializer_range\":%.17g},"
         "\"vision_config\":{\"model_type\":\"clip_vision_model\",\"hidden_size\":%lld,"
         "\"intermediate_size\":%lld,\"num_hidden_layers\":%lld,\"num_attention_heads\":%lld,"
-        "\"image_size\":%lld,\"patch_size\":%lld,\"hidden_act\":\"quick_gelu\",\"projection_dim\":%lld}}",
+        "\"image_size\":%lld,\"patch_size\":%lld,\"hidden_act\":\"quick_gelu\",\"projection_dim\":%"
+        "lld}}",
         image, (long long)(side * side), s->tie ? "true" : "false", (long long)s->hidden_size,
         (long long)s->intermediate_size, (long long)s->layers, (long long)s->heads,
         (long long)s->kv_heads, (long long)s->max_length, vocab, s->rope_theta,
@@ -53,7 +55,9 @@ bool make_baseline_model(const struct run *r, struct model *m, struct err *e)
     eos = tokenizer_id(tk, "</s>");
     if (image < 0 || bos < 0 || eos < 0) {
         err_set(e, "%s: has no token %s, which a baseline needs", path,
-                image < 0 ? "<image>" : bos < 0 ? "<s>" : "</s>");
+                image < 0 ? "<image>"
+                : bos < 0 ? "<s>"
+                          : "</s>");
         goto out;
     }
     json = llava_json(r, tokenizer_size(tk), image, bos, eos, e);

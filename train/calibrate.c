@@ -7,6 +7,7 @@
 #include "convert/moments.h"
 #include "convert/rank.h"
 #include "convert/rankfile.h"
+#include "convert/transform.h"
 #include "train/peft.h"
 #include "train/steps.h"
 
@@ -109,8 +110,8 @@ static bool split_table(const struct tensor *table, float **cs, size_t *cap, str
     return true;
 }
 
-static bool accumulate(struct calibration *k, struct rank_acc *acc, int64_t samples, int64_t *tokens,
-                       struct err *e)
+static bool accumulate(struct calibration *k, struct rank_acc *acc, int64_t samples,
+                       int64_t *tokens, struct err *e)
 {
     float *cs = NULL;
     size_t cap = 0;
@@ -120,9 +121,11 @@ static bool accumulate(struct calibration *k, struct rank_acc *acc, int64_t samp
         ok = calibration_run(k, i, e) && split_table(k->taps.table, &cs, &cap, e);
         int64_t T = ok ? k->batch.batch.tokens : 0, P = k->m->cfg.text.head_dim / 2;
         for (int64_t l = 0; ok && l < k->m->cfg.text.num_hidden_layers; l++)
-            ok = rank_acc_add(acc, l, &(struct rank_sample){tensor_real(k->taps.q[l]),
-                                                            tensor_real(k->taps.k[l]), cs, cs + T * P,
-                                                            k->modality, T}, e);
+            ok = rank_acc_add(acc, l,
+                              &(struct rank_sample){tensor_real(k->taps.q[l]),
+                                                    tensor_real(k->taps.k[l]), cs, cs + T * P,
+                                                    k->modality, T},
+                              e);
         *tokens += T;
         log_progress("rank: sample %lld of %lld", (long long)i + 1, (long long)samples);
     }
@@ -134,7 +137,8 @@ static bool measure_rank(struct run *r, struct model *m, const char *path, struc
 {
     enum rank_strategy strategy = (enum rank_strategy)r->c.rank.strategy;
     struct rank_dims n = dims_of(m);
-    int64_t samples = calibration_samples(r, r->c.rank.samples), tokens = 0, count = n.L * n.G * n.dh / 2;
+    int64_t samples = calibration_samples(r, r->c.rank.samples), tokens = 0,
+            count = n.L * n.G * n.dh / 2;
     struct rank_acc *acc = rank_acc_new(strategy, &n, r->c.rank.max_queries, e);
     int32_t *rank = mem_new((size_t)count, sizeof *rank, "ranks", e);
     double *scores = mem_new((size_t)count, sizeof *scores, "ranks", e);
@@ -196,7 +200,8 @@ static bool pairs_of(struct run *r, const struct point *p, const struct model *m
     return ok;
 }
 
-static const char *const strategy_names[] = {"high", "low", "uniform", "2-norm", "mkl", "mkl-mask", "mkl"};
+static const char *const strategy_names[] = {"high", "low",      "uniform", "2-norm",
+                                             "mkl",  "mkl-mask", "mkl"};
 
 static bool to_partial(struct run *r, const struct point *p, struct model *m, struct err *e)
 {
@@ -263,7 +268,8 @@ static bool kv_weight(const struct model *m, int64_t l, float *w)
     return true;
 }
 
-static bool add_sample(struct calibration *k, struct statistics *s, const float *const *w, struct err *e)
+static bool add_sample(struct calibration *k, struct statistics *s, const float *const *w,
+                       struct err *e)
 {
     int64_t T = k->batch.batch.tokens, d = k->m->cfg.text.hidden_size, rows = kv_rows(k->m);
 
@@ -303,7 +309,7 @@ struct layer_factors {
 };
 
 static bool factor_layer(const struct run *r, const struct model *m, const struct mdsvd_plan *plan,
-                         const struct mdsvd_variant *v, const float *w, struct moments *moments,
+                         const struct kv_method_info *v, const float *w, struct moments *moments,
                          bool outputs, bool decoupled, struct layer_factors *f,
                          struct factors out[MODALITIES], struct err *e)
 {
@@ -313,12 +319,17 @@ static bool factor_layer(const struct run *r, const struct model *m, const struc
     for (int s = 0; s < (decoupled ? MODALITIES : 1); s++) {
         for (int p = 0; p < plan->parts; p++) {
             const struct mdsvd_part *part = &plan->part[p];
-            struct mdsvd_in in = {.w = w + part->row0 * d, .n = part->rows, .d = d, .r = part->r,
+            struct mdsvd_in in = {.w = w + part->row0 * d,
+                                  .n = part->rows,
+                                  .d = d,
+                                  .r = part->r,
                                   .method = (enum mdsvd_method)r->c.svd.input};
             if (!part->r) continue;
             if (moments && moments->tokens[s] == 0)
-                return err_set(e, "svd: the calibration samples have no %s tokens: more samples, or "
-                                  "svd.decoupled false", s == TEXT ? "text" : "image");
+                return err_set(e,
+                               "svd: the calibration samples have no %s tokens: more samples, or "
+                               "svd.decoupled false",
+                               s == TEXT ? "text" : "image");
             if (moments) in.scale = moments_scale(moments, s);
             if (moments && outputs) {
                 in.m = moments->s[s] + part->row0 * rows + part->row0;
@@ -328,8 +339,9 @@ static bool factor_layer(const struct run *r, const struct model *m, const struc
             }
             if (!mdsvd_factor(&f->out[s][p], &in, e)) return false;
             if (f->out[s][p].live < part->r)
-                log_line("svd: only %lld of %lld components have energy: too few calibration tokens?",
-                         (long long)f->out[s][p].live, (long long)part->r);
+                log_line(
+                    "svd: only %lld of %lld components have energy: too few calibration tokens?",
+                    (long long)f->out[s][p].live, (long long)part->r);
         }
         const struct mdsvd_out *key = &f->out[s][0], *value = &f->out[s][plan->parts - 1];
         int64_t k_rows = m->cfg.text.num_key_value_heads * (m->cfg.text.head_dim - m->rope_dim);
@@ -349,14 +361,16 @@ static void log_kept(const struct layer_factors *f, int64_t l, bool decoupled)
             all[s] += f->out[s][p].energy;
         }
     if (decoupled)
-        log_line("svd: layer %lld keeps %.2f %% of the text tokens' energy, %.2f %% of the image tokens'",
+        log_line("svd: layer %lld keeps %.2f %% of the text tokens' energy, %.2f %% of the image "
+                 "tokens'",
                  (long long)l, 100 * kept[TEXT] / all[TEXT], 100 * kept[IMAGE] / all[IMAGE]);
     else
-        log_line("svd: layer %lld keeps %.2f %% of the energy", (long long)l, 100 * kept[TEXT] / all[TEXT]);
+        log_line("svd: layer %lld keeps %.2f %% of the energy", (long long)l,
+                 100 * kept[TEXT] / all[TEXT]);
 }
 
 static bool factor_all(struct run *r, struct model *m, const struct mdsvd_plan *plan,
-                       const struct mdsvd_variant *v, bool decoupled, struct layer_factors *made,
+                       const struct kv_method_info *v, bool decoupled, struct layer_factors *made,
                        struct factors (*factors)[MODALITIES], struct err *e)
 {
     int64_t L = m->cfg.text.num_hidden_layers, d = m->cfg.text.hidden_size, rows = kv_rows(m);
@@ -405,30 +419,30 @@ bool convert_point(struct run *r, const struct point *p, struct model *m, struct
 {
     static const char *const inputs[] = {"activation", "weight"};
     const struct text_config *c = &m->cfg.text;
-    const struct mdsvd_variant *v = &mdsvd_variants[0];
     enum kv_method method = (enum kv_method)r->c.svd.method;
+    const struct kv_method_info *v = &kv_methods[method];
     int64_t G = c->num_key_value_heads, L = c->num_hidden_layers;
     int64_t latent = (int64_t)llround(p->low_rank * (double)G);
     bool decoupled = r->c.svd.decoupled && m->has_vision;
     struct mdsvd_plan plan;
     struct layer_factors *made = NULL;
-    struct factors (*factors)[MODALITIES] = NULL;
+    struct factors(*factors)[MODALITIES] = NULL;
     struct mha2mla_config section = m->cfg.mha2mla;
     bool ok;
 
     if (method == KV_NONE) return err_set(e, "svd.method: \"none\" has nothing to decompose");
     if (fabs(p->low_rank * (double)G - (double)latent) > 1e-9 || latent < 1)
-        return err_set(e, "svd.low_rank: %g x %lld kv heads is no whole number of latent dims", p->low_rank,
-                       (long long)G);
-    ok = mdsvd_variant_parse(&v, kv_methods[method].name, e) &&
-         mdsvd_plan(&plan, v, G, c->head_dim, m->rope_dim, c->hidden_size, latent, e);
+        return err_set(e, "svd.low_rank: %g x %lld kv heads is no whole number of latent dims",
+                       p->low_rank, (long long)G);
+    ok = mdsvd_plan(&plan, v, G, c->head_dim, m->rope_dim, c->hidden_size, latent, e);
     if (ok) {
         made = mem_new((size_t)L, sizeof *made, "factors", e);
         factors = mem_new((size_t)L, sizeof *factors, "factors", e);
         ok = made && factors;
     }
-    ok = ok && factor_all(r, m, &plan, v, decoupled, made, factors, e) &&
-         model_to_mla(m, method, decoupled, latent, (const struct factors(*)[MODALITIES])factors, e);
+    ok =
+        ok && factor_all(r, m, &plan, v, decoupled, made, factors, e) &&
+        model_to_mla(m, method, decoupled, latent, (const struct factors(*)[MODALITIES])factors, e);
     if (ok) {
         section.svd_init_method = kv_methods[method].name;
         section.low_rank = (int64_t)ceil(p->low_rank); /* for the reader: tensors have the truth */

@@ -1,5 +1,5 @@
-/* config.c - the table of the settings: keys, defaults, limits, help. The README's reference is made
- * from it (`mha2mla-train --help-config`). */
+/* config.c - the table of the settings: keys, defaults, limits, help. The README's reference is
+ * made from it (`mha2mla-train --help-config`). */
 #include "train/config.h"
 #include "train/peft.h"
 
@@ -24,18 +24,24 @@ static const struct schema source_schema = SCHEMA(struct config_source, source_r
 
 /* The same rows for each of the three trainings. */
 #define PHASE(key, field, epochs_, lr_, what)                                                      \
-    {key ".epochs", SCHEMA_DOUBLE(C, field.epochs), .def = epochs_, .min = SCHEMA_ABOVE(0),        \
+    {key ".epochs",           SCHEMA_DOUBLE(C, field.epochs),                                      \
+     .def = epochs_,          .min = SCHEMA_ABOVE(0),                                              \
      .max = SCHEMA_TO(10000), .help = "passes over the training data, " what},                     \
         {key ".steps", SCHEMA_INT(C, field.steps), .def = "0", .min = SCHEMA_FROM(0),              \
          .help = "optimiser steps instead of epochs; 0: by epochs"},                               \
-        {key ".lr", SCHEMA_DOUBLE(C, field.lr), .def = lr_, .min = SCHEMA_FROM(0),                 \
+        {key ".lr",           SCHEMA_DOUBLE(C, field.lr),  .def = lr_, .min = SCHEMA_FROM(0),      \
          .max = SCHEMA_TO(1), .help = "peak learning rate"},                                       \
-        {key ".batch_size", SCHEMA_INT(C, field.batch_size), .def = "16", .min = SCHEMA_FROM(1),   \
-         .max = SCHEMA_TO(65536), .help = "samples an optimiser step"},                            \
+        {key ".batch_size",                                                                        \
+         SCHEMA_INT(C, field.batch_size),                                                          \
+         .def = "16",                                                                              \
+         .min = SCHEMA_FROM(1),                                                                    \
+         .max = SCHEMA_TO(65536),                                                                  \
+         .help = "samples an optimiser step"},                                                     \
         {key ".micro_batch", SCHEMA_INT(C, field.micro_batch), .def = "0", .min = SCHEMA_FROM(0),  \
          .help = "samples in memory at a time, gradients add up; 0: batch_size"},                  \
     {                                                                                              \
-        key ".eval_every", SCHEMA_INT(C, field.eval_every), .def = "0", .min = SCHEMA_FROM(0),     \
+        key ".eval_every", SCHEMA_INT(C, field.eval_every),                                        \
+            .def = "0", .min = SCHEMA_FROM(0),                                                     \
             .help = "steps between points of the curve; 0: start and end only"                     \
     }
 #define PEFT(key, field, set, projector_)                                                          \
@@ -43,12 +49,14 @@ static const struct schema source_schema = SCHEMA(struct config_source, source_r
      .help = "what is trained of the language model"},                                             \
     {                                                                                              \
         key ".projector", SCHEMA_BOOL(C, field.projector), .def = projector_,                      \
-            .help = "train the projector too"                                                      \
+                                                           .help = "train the projector too"       \
     }
 
 static const struct schema_row rows[] = {
     {"run.dir", SCHEMA_STRING(C, run.dir), .min_len = 1, .help = "directory of the run's output"},
-    {"run.steps", SCHEMA_ENUMS(C, run.steps, "baseline", "rank", "stage1", "svd", "stage2", "evaluate", "report"),
+    {"run.steps",
+     SCHEMA_ENUMS(C, run.steps, "baseline", "rank", "stage1", "svd", "stage2", "evaluate",
+                  "report"),
      .def = "[\"rank\", \"stage1\", \"svd\", \"stage2\", \"evaluate\", \"report\"]", .min_len = 1,
      .may_change = true, .help = "what to do, always in this order"},
     {"run.seed", SCHEMA_INT(C, run.seed), .def = "1", .min = SCHEMA_FROM(0),
@@ -65,18 +73,20 @@ static const struct schema_row rows[] = {
      .help = "training samples"},
     {"data.eval", SCHEMA_OBJECTS(C, data.eval, source_schema), .def = "[]",
      .help = "samples to be answered and scored; an id's #kind is scored apart"},
-    {"data.template", SCHEMA_ENUM(C, data.chat, "vicuna", "vicuna_v1", "llama3", "chatml", "qwen2_vl", "plain"),
+    {"data.template",
+     SCHEMA_ENUM(C, data.chat, "vicuna", "vicuna_v1", "llama3", "chatml", "qwen2_vl", "plain"),
      .def = "\"vicuna\"", .help = "chat template"},
     {"data.max_length", SCHEMA_INT(C, data.max_length), .def = "4096", .min = SCHEMA_FROM(8),
      .max = SCHEMA_TO(1 << 20), .help = "tokens of a sample, images included"},
     {"data.too_long", SCHEMA_ENUM(C, data.too_long, "drop", "error"), .def = "\"drop\"",
      .help = "what becomes of a longer sample; none is ever cut"},
     {"data.max_bad", SCHEMA_INT(C, data.max_bad), .def = "100", .min = SCHEMA_FROM(0),
-     .may_change = true, .help = "samples that may be unusable (too long apart) before it is an error"},
+     .may_change = true,
+     .help = "samples that may be unusable (too long apart) before it is an error"},
     {"data.alpha", SCHEMA_ENUM(C, data.alpha, "white", "drop"), .def = "\"white\"",
      .help = "transparent pictures: on white, or alpha dropped as Hugging Face does"},
-    {"data.cache", SCHEMA_STRING(C, data.cache), .def = "\"cache\"", .min_len = 1, .may_change = true,
-     .help = "directory of computed vision features, shared by runs"},
+    {"data.cache", SCHEMA_STRING(C, data.cache), .def = "\"cache\"", .min_len = 1,
+     .may_change = true, .help = "directory of computed vision features, shared by runs"},
     {"baseline.hidden_size", SCHEMA_INT(C, shape.hidden_size), .def = "128", .min = SCHEMA_FROM(8),
      .max = SCHEMA_TO(16384), .help = "of the language model"},
     {"baseline.intermediate_size", SCHEMA_INT(C, shape.intermediate_size), .def = "384",
@@ -91,14 +101,14 @@ static const struct schema_row rows[] = {
      .max = SCHEMA_TO(1 << 20), .help = "max_position_embeddings"},
     {"baseline.rope_theta", SCHEMA_DOUBLE(C, shape.rope_theta), .def = "10000",
      .min = SCHEMA_ABOVE(1), .help = "base of RoPE's frequencies"},
-    {"baseline.tie", SCHEMA_BOOL(C, shape.tie), .def = "true",
-     .help = "lm_head is the embedding"},
+    {"baseline.tie", SCHEMA_BOOL(C, shape.tie), .def = "true", .help = "lm_head is the embedding"},
     {"baseline.vision_hidden_size", SCHEMA_INT(C, shape.vision_hidden_size), .def = "128",
      .min = SCHEMA_FROM(8), .max = SCHEMA_TO(8192), .help = "of the vision tower"},
     {"baseline.vision_intermediate_size", SCHEMA_INT(C, shape.vision_intermediate_size),
      .def = "256", .min = SCHEMA_FROM(8), .max = SCHEMA_TO(32768), .help = "of its MLP"},
-    {"baseline.vision_layers", SCHEMA_INT(C, shape.vision_layers), .def = "3", .min = SCHEMA_FROM(1),
-     .max = SCHEMA_TO(128), .help = "of the tower; LLaVA reads the last but one"},
+    {"baseline.vision_layers", SCHEMA_INT(C, shape.vision_layers), .def = "3",
+     .min = SCHEMA_FROM(1), .max = SCHEMA_TO(128),
+     .help = "of the tower; LLaVA reads the last but one"},
     {"baseline.vision_heads", SCHEMA_INT(C, shape.vision_heads), .def = "4", .min = SCHEMA_FROM(1),
      .max = SCHEMA_TO(128), .help = "of the tower"},
     {"baseline.image_size", SCHEMA_INT(C, shape.image_size), .def = "32", .min = SCHEMA_FROM(4),
@@ -106,7 +116,8 @@ static const struct schema_row rows[] = {
     {"baseline.patch_size", SCHEMA_INT(C, shape.patch_size), .def = "8", .min = SCHEMA_FROM(1),
      .max = SCHEMA_TO(512), .help = "pixels a side; divides image_size"},
     PHASE("baseline", baseline, "10", "1e-3", "training from nothing"),
-    {"rank.strategy", SCHEMA_ENUM(C, rank.strategy, "high", "low", "uniform", "2-norm", "mkl", "mkl-mask", "file"),
+    {"rank.strategy",
+     SCHEMA_ENUM(C, rank.strategy, "high", "low", "uniform", "2-norm", "mkl", "mkl-mask", "file"),
      .def = "\"mkl\"", .help = "which RoPE pairs stay rotated"},
     {"rank.rope_dim", SCHEMA_INT(C, rank.rope_dim), .def = "32", .min = SCHEMA_FROM(2),
      .max = SCHEMA_TO(512), .help = "rotated dims a head; without a sweep"},

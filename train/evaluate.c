@@ -43,7 +43,8 @@ static struct score *score_of(struct scores *s, const char *name, struct err *e)
 }
 
 /* "set/kind", "kind", "set" or "": what a sample is scored under besides the total. */
-static void kind_name(const struct run *r, const struct eval_set *set, const char *id, char name[128])
+static void kind_name(const struct run *r, const struct eval_set *set, const char *id,
+                      char name[128])
 {
     const char *kind = strrchr(id, '#');
     const char *where = r->n_eval > 1 ? set->name : "";
@@ -72,7 +73,8 @@ static bool write_answer(FILE *fp, const struct eval_set *set, const struct samp
 }
 
 static bool score_answer(struct run *r, const struct eval_set *set, const struct sample *s,
-                         const struct generation *g, FILE *answers, struct scores *out, struct err *e)
+                         const struct generation *g, FILE *answers, struct scores *out,
+                         struct err *e)
 {
     char *got = tokenizer_decode(r->tokenizer, g->ids, (size_t)g->n, true, NULL, e), name[128];
     char *want = mem_strdup(s->answer, e);
@@ -105,37 +107,44 @@ struct group {
     int64_t size;
 };
 
+/* The batch's features as a leaf around memory of its own: model_generate begins the tape anew. A
+ * tower that is being trained runs here. *copy is NULL where there are no pictures. */
+static bool own_features(struct run *r, struct model *m, const struct eval_set *set,
+                         const struct batch_buffer *b, struct tensor *leaf, float **copy,
+                         struct err *e)
+{
+    struct tensor *features;
+
+    if (!run_pictures(r, m, &set->data, b, &features, e)) return false;
+    if (!features) return true;
+    if (features->maker) {
+        tape_keep(features);
+        if (!tape_plan(r->tape, r->memory_limit, e)) return false;
+        tape_forward(r->tape);
+    }
+    *copy = mem_new((size_t)tensor_count(features), sizeof **copy, "vision features", e);
+    if (!*copy) return false;
+    memcpy(*copy, features->data, (size_t)tensor_count(features) * sizeof **copy);
+    *leaf = tensor_leaf(DT_F32, features->rows, features->cols, *copy);
+    return true;
+}
+
 static bool answer_group(struct run *r, struct model *m, const struct eval_set *set, int64_t first,
-                         int64_t n, struct group *g, FILE *answers, struct scores *out, struct err *e)
+                         int64_t n, struct group *g, FILE *answers, struct scores *out,
+                         struct err *e)
 {
     struct forward f = {.batch = &g->batch.batch};
+    struct tensor leaf = {0};
+    float *copy = NULL;
     bool ok = true;
 
     memset(g->samples, 0, (size_t)g->size * sizeof *g->samples);
     for (int64_t i = 0; ok && i < n; i++)
         ok = dataset_sample(&set->data, first + i, &g->samples[i], e);
-    /* The features' leaf lives on the tape of the prefill: model_generate begins that tape anew, so
-     * they are made as a leaf of our own here. */
-    struct tensor *features = NULL, leaf;
     tape_begin(r->tape, false);
     ok = ok && batch_fill(&g->batch, g->samples, n, true, e) &&
-         run_pictures(r, m, &set->data, &g->batch, &features, e);
-    if (ok && features) {
-        if (features->maker) { /* the tower is being trained: run it now */
-            tape_keep(features);
-            ok = tape_plan(r->tape, r->memory_limit, e);
-            if (ok) tape_forward(r->tape);
-        }
-        leaf = tensor_leaf(DT_F32, features->rows, features->cols, features->data);
-        f.features = &leaf;
-    }
-    float *copy = NULL;
-    if (ok && features && features->maker) { /* out of the region that generation will use */
-        copy = mem_new((size_t)tensor_count(&leaf), sizeof *copy, "vision features", e);
-        ok = copy;
-        if (copy) memcpy(copy, leaf.data, (size_t)tensor_count(&leaf) * sizeof *copy);
-        leaf.data = copy;
-    }
+         own_features(r, m, set, &g->batch, &leaf, &copy, e);
+    if (ok && copy) f.features = &leaf;
     ok = ok && model_generate(m, r->tape, &f, r->c.evaluate.max_new_tokens, r->stop, r->n_stop,
                               r->memory_limit, g->answers, &out->stats, e);
     for (int64_t i = 0; ok && i < n; i++)
@@ -175,7 +184,8 @@ bool evaluate(struct run *r, struct model *m, int64_t limit, const char *answers
                 err_set(e, "stopped by signal %d; go on with --resume", run_signal());
                 goto out;
             }
-            if (!answer_group(r, m, &r->eval[k], i, n - i < g.size ? n - i : g.size, &g, out.fp, s, e))
+            if (!answer_group(r, m, &r->eval[k], i, n - i < g.size ? n - i : g.size, &g, out.fp, s,
+                              e))
                 goto out;
         }
     }
@@ -183,10 +193,11 @@ bool evaluate(struct run *r, struct model *m, int64_t limit, const char *answers
     if (s->n) qsort(s->kinds, s->n, sizeof *s->kinds, by_name);
     s->seconds = now() - begin;
     if (ok)
-        log_line("%s: exact match %.2f %% (%lld of %lld), %.0f bytes of cache a token, %.1f s", context,
-                 100 * scores_total(s), (long long)s->all.right, (long long)s->all.n,
-                 s->stats.cached_tokens ? (double)s->stats.cache_bytes / (double)s->stats.cached_tokens
-                                        : 0.0,
+        log_line("%s: exact match %.2f %% (%lld of %lld), %.0f bytes of cache a token, %.1f s",
+                 context, 100 * scores_total(s), (long long)s->all.right, (long long)s->all.n,
+                 s->stats.cached_tokens
+                     ? (double)s->stats.cache_bytes / (double)s->stats.cached_tokens
+                     : 0.0,
                  s->seconds);
 out:
     file_out_abort(&out);
@@ -213,7 +224,7 @@ bool scores_write(const struct scores *s, struct metrics *m, const char *point, 
 {
     size_t n = 7, used = 0;
     struct metric *line = mem_new(n + s->n, sizeof *line, "a line of metrics", e);
-    char (*keys)[160] = mem_new(s->n, sizeof *keys, "a line of metrics", e);
+    char(*keys)[160] = mem_new(s->n, sizeof *keys, "a line of metrics", e);
     bool ok = line && keys;
 
     if (ok) {
@@ -285,8 +296,8 @@ bool scores_load(struct scores *s, const char *path, struct err *e)
     if (!jsonc_read(&doc, path, (size_t)16 << 20, e)) return false;
     tokens = cJSON_GetObjectItem(doc.root, "cached_tokens");
     bytes = cJSON_GetObjectItem(doc.root, "cache_bytes");
-    ok = read_score(cJSON_GetObjectItem(doc.root, "all"), "all", &s->all) && cJSON_IsNumber(tokens) &&
-         cJSON_IsNumber(bytes);
+    ok = read_score(cJSON_GetObjectItem(doc.root, "all"), "all", &s->all) &&
+         cJSON_IsNumber(tokens) && cJSON_IsNumber(bytes);
     if (ok) {
         s->stats.cached_tokens = (int64_t)tokens->valuedouble;
         s->stats.cache_bytes = (size_t)bytes->valuedouble;

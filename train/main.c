@@ -19,7 +19,8 @@ static const char usage[] =
     "  --config FILE      JSON with comments; see configs/ and --help-config\n"
     "  --set KEY=VALUE    changes a setting, e.g. --set stage2.lr=1e-4; may be given many times\n"
     "  --resume           goes on with the run in run.dir, or starts it\n"
-    "  --dry-run          shows settings, parameters, samples, steps, cache and memory, then stops\n"
+    "  --dry-run          shows settings, parameters, samples, steps, cache and memory, then "
+    "stops\n"
     "  --list-points      prints the points of the sweep, then stops\n"
     "  --point N          does one point of the sweep only\n"
     "  --help-config      prints every setting as a Markdown table\n"
@@ -38,19 +39,24 @@ static bool parse_point(const char *text, int64_t *point, struct err *e)
     char *end;
 
     *point = strtoll(text, &end, 10);
-    return (*text && !*end && *point >= 0) || err_set(e, "--point: a number from 0 is needed, found %s", text);
+    return (*text && !*end && *point >= 0) ||
+           err_set(e, "--point: a number from 0 is needed, found %s", text);
 }
 
 /* Returns false and leaves *e empty where the program is done already. */
 static bool parse_options(int argc, char **argv, struct options *o, struct err *e)
 {
     enum { CONFIG = 1, SET, RESUME, DRY_RUN, LIST, POINT, HELP_CONFIG, SHOW_VERSION, HELP };
-    static const struct option known[] = {
-        {"config", required_argument, NULL, CONFIG}, {"set", required_argument, NULL, SET},
-        {"resume", no_argument, NULL, RESUME},       {"dry-run", no_argument, NULL, DRY_RUN},
-        {"list-points", no_argument, NULL, LIST},    {"point", required_argument, NULL, POINT},
-        {"help-config", no_argument, NULL, HELP_CONFIG}, {"version", no_argument, NULL, SHOW_VERSION},
-        {"help", no_argument, NULL, HELP},           {NULL, 0, NULL, 0}};
+    static const struct option known[] = {{"config", required_argument, NULL, CONFIG},
+                                          {"set", required_argument, NULL, SET},
+                                          {"resume", no_argument, NULL, RESUME},
+                                          {"dry-run", no_argument, NULL, DRY_RUN},
+                                          {"list-points", no_argument, NULL, LIST},
+                                          {"point", required_argument, NULL, POINT},
+                                          {"help-config", no_argument, NULL, HELP_CONFIG},
+                                          {"version", no_argument, NULL, SHOW_VERSION},
+                                          {"help", no_argument, NULL, HELP},
+                                          {NULL, 0, NULL, 0}};
     int c;
 
     opterr = 0;
@@ -61,7 +67,9 @@ static bool parse_options(int argc, char **argv, struct options *o, struct err *
         if (c == DRY_RUN) o->dry_run = true;
         if (c == LIST) o->list_points = true;
         if (c == POINT && !parse_point(optarg, &o->point, e)) return false;
-        if (c == '?') return err_set(e, "%s: unknown option, or its value is missing; see --help", argv[optind - 1]);
+        if (c == '?')
+            return err_set(e, "%s: unknown option, or its value is missing; see --help",
+                           argv[optind - 1]);
         if (c == HELP) fputs(usage, stdout);
         if (c == HELP_CONFIG) schema_markdown(&config_schema, stdout);
         if (c == SHOW_VERSION) puts("mha2mla-train " VERSION);
@@ -114,6 +122,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "mha2mla-train: error: %s\n", e.msg);
     }
     if (fflush(stdout) != 0 || ferror(stdout)) return 1;
-    if (run_signal()) return 128 + run_signal(); /* as a shell counts a program that a signal ended */
+    if (run_signal())
+        return 128 + run_signal(); /* as a shell counts a program that a signal ended */
     return !ok && e.msg[0] ? 1 : 0;
 }

@@ -27,7 +27,8 @@ static bool file_key(const char *path, char key[65], struct err *e)
 static bool decode(const struct run *r, const char *path, float *pixels, struct err *e)
 {
     struct image img = {0};
-    bool ok = image_read(&img, path, e) && image_flatten(&img, (enum alpha_mode)r->c.data.alpha, e) &&
+    bool ok = image_read(&img, path, e) &&
+              image_flatten(&img, (enum alpha_mode)r->c.data.alpha, e) &&
               processor_run(&r->processor, &img, pixels, e);
 
     image_free(&img);
@@ -43,7 +44,7 @@ static bool compute_group(struct run *r, struct model *m, struct dataset *d, con
     struct err errors[GROUP];
     bool ok[GROUP];
     const float *values = pixels;
-    char (*keys)[65] = NULL;
+    char(*keys)[65] = NULL;
 
 #pragma omp parallel for schedule(dynamic, 1)
     for (int64_t i = 0; i < n; i++)
@@ -117,8 +118,8 @@ bool run_open_pictures(struct run *r, struct model *m, bool pixels, struct err *
     in->pixels = pixels;
     in->tokens = pixels ? 1 : model_image_tokens(m);
     in->width = pixels ? 3 * r->processor.height * r->processor.width : m->cfg.vision.hidden_size;
-    snprintf(about, sizeof about, "%s of %s, alpha %d%s%s", pixels ? "pixels" : "features", processor,
-             r->c.data.alpha, pixels ? "" : ", tower ", tower);
+    snprintf(about, sizeof about, "%s of %s, alpha %d%s%s", pixels ? "pixels" : "features",
+             processor, r->c.data.alpha, pixels ? "" : ", tower ", tower);
     sha256_init(&sum);
     sha256_add(&sum, about, strlen(about));
     sha256_hex(&sum, hash);

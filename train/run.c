@@ -94,8 +94,11 @@ static bool check_config(struct run *r, bool resume, struct err *e)
 
     if (ok && file_exists(path)) {
         if (!resume)
-            ok = err_set(e, "%s: holds a run already: add --resume to go on with it, or choose another "
-                            "run.dir", r->c.run.dir);
+            ok =
+                err_set(e,
+                        "%s: holds a run already: add --resume to go on with it, or choose another "
+                        "run.dir",
+                        r->c.run.dir);
         ok = ok && schema_load(&config_schema, &was, path, NULL, 0, e);
         diff = ok ? schema_dump_diff(&config_schema, &was, &r->c, true, e) : NULL;
         ok = ok && diff;
@@ -119,7 +122,8 @@ bool run_limits(struct run *r, struct err *e)
     if (r->c.run.threads == 0) r->c.run.threads = cores;
     omp_set_dynamic(0);
     omp_set_num_threads((int)r->c.run.threads);
-    r->memory_limit = r->c.run.memory_limit > 0 ? (size_t)(r->c.run.memory_limit * 0x1p30) : machine_memory();
+    r->memory_limit =
+        r->c.run.memory_limit > 0 ? (size_t)(r->c.run.memory_limit * 0x1p30) : machine_memory();
     r->tape = tape_new(e);
     return r->tape;
 }
@@ -157,8 +161,10 @@ static bool open_stop(struct run *r, const struct hf_config *cfg, struct err *e)
     bool ok;
 
     r->stop = mem_new(HF_MAX_EOS + 1, sizeof *r->stop, "stop tokens", e);
-    ok = r->stop && tokenizer_encode(r->tokenizer, NULL, r->chat->stop, strlen(r->chat->stop), false, &t, e);
-    if (ok && t.n == 0) ok = err_set(e, "the tokenizer makes no token of the stop text \"%s\"", r->chat->stop);
+    ok = r->stop &&
+         tokenizer_encode(r->tokenizer, NULL, r->chat->stop, strlen(r->chat->stop), false, &t, e);
+    if (ok && t.n == 0)
+        ok = err_set(e, "the tokenizer makes no token of the stop text \"%s\"", r->chat->stop);
     if (ok) r->stop[r->n_stop++] = t.v[t.n - 1].id;
     for (int i = 0; ok && i < cfg->text.eos_count; i++)
         r->stop[r->n_stop++] = (int32_t)cfg->text.eos_token_id[i];
@@ -182,8 +188,10 @@ static bool open_tokenizer(struct run *r, const struct hf_config *cfg, struct er
     if (r->tokenizer && cfg->family->vision) {
         const char *piece = tokenizer_piece(r->tokenizer, (int32_t)cfg->image_token_index);
         if (!piece || strcmp(piece, "<image>") != 0) {
-            err_set(e, "%s: token %lld must be \"<image>\" (image_token_index of config.json), found %s",
-                    path, (long long)cfg->image_token_index, piece ? piece : "none");
+            err_set(
+                e,
+                "%s: token %lld must be \"<image>\" (image_token_index of config.json), found %s",
+                path, (long long)cfg->image_token_index, piece ? piece : "none");
             tokenizer_free(r->tokenizer);
             r->tokenizer = NULL;
         }
@@ -207,9 +215,12 @@ static bool open_processor(struct run *r, const struct hf_config *cfg, struct er
         if (!processor_check(p, e)) return false;
     }
     if (p->height != size || p->width != size)
-        return err_set(e, "%s/preprocessor_config.json: makes pictures of %lld x %lld, the tower takes "
-                          "%lld x %lld", r->c.model.path, (long long)p->height, (long long)p->width,
-                       (long long)size, (long long)size);
+        return err_set(
+            e,
+            "%s/preprocessor_config.json: makes pictures of %lld x %lld, the tower takes "
+            "%lld x %lld",
+            r->c.model.path, (long long)p->height, (long long)p->width, (long long)size,
+            (long long)size);
     return true;
 }
 
@@ -220,7 +231,8 @@ static const char *base_name(const char *path)
     return slash ? slash + 1 : path;
 }
 
-static bool report_drops(const struct run *r, const struct dataset *d, const char *what, struct err *e)
+static bool report_drops(const struct run *r, const struct dataset *d, const char *what,
+                         struct err *e)
 {
     int64_t bad = 0;
 
@@ -231,10 +243,11 @@ static bool report_drops(const struct run *r, const struct dataset *d, const cha
         if (i != DROP_TOO_LONG) bad += d->dropped[i];
     }
     if (bad > r->c.data.max_bad)
-        return err_set(e, "%s: %lld samples cannot be used, data.max_bad allows %lld; the first: %s", what,
-                       (long long)bad, (long long)r->c.data.max_bad,
-                       d->first_dropped[DROP_NO_LABELS][0] ? d->first_dropped[DROP_NO_LABELS]
-                       : d->first_dropped[DROP_IMAGE][0]   ? d->first_dropped[DROP_IMAGE]
+        return err_set(e,
+                       "%s: %lld samples cannot be used, data.max_bad allows %lld; the first: %s",
+                       what, (long long)bad, (long long)r->c.data.max_bad,
+                       d->first_dropped[DROP_NO_LABELS][0]  ? d->first_dropped[DROP_NO_LABELS]
+                       : d->first_dropped[DROP_IMAGE][0]    ? d->first_dropped[DROP_IMAGE]
                        : d->first_dropped[DROP_MISMATCH][0] ? d->first_dropped[DROP_MISMATCH]
                                                             : d->first_dropped[DROP_BROKEN]);
     return true;
@@ -270,15 +283,19 @@ static bool open_sets(struct run *r, const struct dataset_options *o, struct err
 
 bool run_open_data(struct run *r, const struct hf_config *cfg, struct err *e)
 {
-    static const char *const names[] = {"vicuna", "vicuna_v1", "llama3", "chatml", "qwen2_vl", "plain"};
-    struct dataset_options o = {.image_id = cfg->family->vision ? (int32_t)cfg->image_token_index : -1,
+    static const char *const names[] = {"vicuna", "vicuna_v1", "llama3",
+                                        "chatml", "qwen2_vl",  "plain"};
+    struct dataset_options o = {.image_id =
+                                    cfg->family->vision ? (int32_t)cfg->image_token_index : -1,
                                 .image_tokens = hf_image_tokens(cfg),
                                 .max_length = r->c.data.max_length,
                                 .too_long_is_error = r->c.data.too_long == TOO_LONG_ERROR};
 
-    if (cfg->text.max_position_embeddings < o.max_length) o.max_length = cfg->text.max_position_embeddings;
+    if (cfg->text.max_position_embeddings < o.max_length)
+        o.max_length = cfg->text.max_position_embeddings;
     r->chat = template_find(names[r->c.data.chat], e);
-    if (!r->chat || !open_tokenizer(r, cfg, e) || !open_stop(r, cfg, e) || !open_processor(r, cfg, e))
+    if (!r->chat || !open_tokenizer(r, cfg, e) || !open_stop(r, cfg, e) ||
+        !open_processor(r, cfg, e))
         return false;
     o.tokenizer = r->tokenizer;
     o.chat = r->chat;

@@ -9,8 +9,8 @@
 #include "train/config.h"
 #include "train/metrics.h"
 
-/* What the model sees of pictures: features of the frozen tower, or pixels where the tower itself is
- * trained. A row of the store is one picture. */
+/* What the model sees of pictures: features of the frozen tower, or pixels where the tower itself
+ * is trained. A row of the store is one picture. */
 struct picture_input {
     struct store store;
     bool open, pixels;
@@ -43,7 +43,8 @@ struct run {
     struct metrics metrics;
 };
 
-/* Takes the directory (locks it, writes config.json, opens the log) and opens what needs no model. */
+/* Takes the directory (locks it, writes config.json, opens the log) and opens what needs no model.
+ */
 bool run_open(struct run *r, bool resume, struct err *e);
 /* Threads, memory and tape alone: for a dry run, which leaves nothing behind. */
 bool run_limits(struct run *r, struct err *e);
@@ -58,8 +59,8 @@ char *run_path(const struct run *r, struct err *e, const char *fmt, ...)
 bool run_open_data(struct run *r, const struct hf_config *cfg, struct err *e);
 void run_close_data(struct run *r);
 
-/* Makes sure that every picture of all sets is in the store, decoding and, for features, running the
- * tower of `m` where one is missing; samples whose pictures turn out bad are left out. */
+/* Makes sure that every picture of all sets is in the store, decoding and, for features, running
+ * the tower of `m` where one is missing; samples whose pictures turn out bad are left out. */
 bool run_open_pictures(struct run *r, struct model *m, bool pixels, struct err *e);
 void run_close_pictures(struct run *r);
 

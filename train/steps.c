@@ -50,7 +50,8 @@ static bool save_model(struct run *r, struct model *m, const char *dir, bool del
     bool ok = path && model_save(m, path, save_dtypes[r->c.save.dtype], delta, e);
 
     if (ok && !m->dir && r->c.model.tokenizer) {
-        ok = model_copy_files(r->c.model.tokenizer, path, e) && processor_save(&r->processor, path, e);
+        ok = model_copy_files(r->c.model.tokenizer, path, e) &&
+             processor_save(&r->processor, path, e);
     }
     if (ok) log_line("model: %s", path);
     free(path);
@@ -86,7 +87,8 @@ static bool step_baseline(struct run *r, struct err *e)
 }
 
 /* Full scores of a model: from the file where it is there, else by evaluating it. */
-static bool score_model(struct run *r, struct model *m, const char *dir, struct scores *s, struct err *e)
+static bool score_model(struct run *r, struct model *m, const char *dir, struct scores *s,
+                        struct err *e)
 {
     char *path = run_path(r, e, "%s", dir), *file = run_path(r, e, "%s/scores.json", dir);
     char *answers = run_path(r, e, "%s/answers.jsonl", dir);
@@ -166,17 +168,19 @@ static bool step_stage2(struct run *r, const struct point *p, struct err *e)
     snprintf(stage1, sizeof stage1, "%s/stage1", p->stage1);
     if (model_is_there(r, dir)) return true;
     /* What the training starts from is scored before it: base, stage 1, straight after the SVD. */
-    if (r->n_eval && (!score_dir(r, "base", e) ||
-                      (model_is_there(r, stage1) && !score_dir(r, stage1, e)) || !score_dir(r, svd, e)))
+    if (r->n_eval &&
+        (!score_dir(r, "base", e) || (model_is_there(r, stage1) && !score_dir(r, stage1, e)) ||
+         !score_dir(r, svd, e)))
         return false;
     from = run_path(r, e, "%s/model", svd);
     job.kinds = peft_kinds(r->c.stage2.peft, r->c.stage2.projector);
     ok = from && model_open(&m, from, e) && need_pictures(r, &m, false, e);
     if (ok)
-        log_line("%s: the cache holds %lld values a token and layer, %.2f %% of the original's %lld",
-                 p->name, (long long)model_cache_values(&m),
-                 100 * (double)model_cache_values(&m) / (double)model_cache_values_full(&m),
-                 (long long)model_cache_values_full(&m));
+        log_line(
+            "%s: the cache holds %lld values a token and layer, %.2f %% of the original's %lld",
+            p->name, (long long)model_cache_values(&m),
+            100 * (double)model_cache_values(&m) / (double)model_cache_values_full(&m),
+            (long long)model_cache_values_full(&m));
     ok = ok && train_and_save(r, &m, dir, false, &job, e);
     model_close(&m);
     free(from);
@@ -187,8 +191,9 @@ static bool step_evaluate(struct run *r, const struct point *p, struct err *e)
 {
     char dirs[4][128];
 
-    if (r->n_eval == 0) return err_set(e, "evaluate: data.eval has no samples: add some, or take "
-                                          "\"evaluate\" out of run.steps");
+    if (r->n_eval == 0)
+        return err_set(e, "evaluate: data.eval has no samples: add some, or take "
+                          "\"evaluate\" out of run.steps");
     snprintf(dirs[0], sizeof dirs[0], "base");
     snprintf(dirs[1], sizeof dirs[1], "%s/stage1", p->stage1);
     snprintf(dirs[2], sizeof dirs[2], "%s/svd", p->name);

@@ -21,8 +21,8 @@ bool open_base_model(struct run *r, struct model *m, struct err *e);
 /* New models of the config's "baseline" shape, for a tokenizer of `vocab` ids. */
 bool make_baseline_model(const struct run *r, struct model *m, struct err *e);
 
-/* The base model with only the point's pairs rotated; and the same as stage 1 left it, where that is
- * one of the steps. */
+/* The base model with only the point's pairs rotated; and the same as stage 1 left it, where that
+ * is one of the steps. */
 bool open_untrained_partial(struct run *r, const struct point *p, struct model *m, struct err *e);
 bool open_partial_model(struct run *r, const struct point *p, struct model *m, struct err *e);
 

@@ -2,8 +2,8 @@
  *
  * The loss of a step is divided by the number of its labelled tokens over all its micro-batches, so
  * how a batch is cut does not change the step. A checkpoint at step s holds what is needed to go on
- * as if nothing had happened: the trained values, the optimiser's state, s; the data's place follows
- * from s. */
+ * as if nothing had happened: the trained values, the optimiser's state, s; the data's place
+ * follows from s. */
 #include "train/trainer.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -79,8 +79,7 @@ static bool list_items(struct trainer *t, struct err *e)
             char *name = t->names + (3 * i + k) * ITEM_NAME;
             /* q_proj is held in two: the rows tell them apart */
             snprintf(name, ITEM_NAME, "%s[%lld]%s", p->name, (long long)p->row0, suffix[k]);
-            t->items[3 * i + k] =
-                (struct ckpt_item){name, CKPT_F32, p->t.rows, p->t.cols, data[k]};
+            t->items[3 * i + k] = (struct ckpt_item){name, CKPT_F32, p->t.rows, p->t.cols, data[k]};
         }
     }
     return true;
@@ -93,7 +92,8 @@ static bool open_trainer(struct trainer *t, struct err *e)
     struct tensor **params;
     bool ok;
 
-    if (t->r->train.n == 0) return err_set(e, "%s: no usable sample is left to train on", t->job->phase);
+    if (t->r->train.n == 0)
+        return err_set(e, "%s: no usable sample is left to train on", t->job->phase);
     if (!model_train(m, t->job->kinds, e)) return false;
     t->trained = mem_new((size_t)m->n_params, sizeof *t->trained, "trained parameters", e);
     params = mem_new((size_t)m->n_params, sizeof *params, "trained parameters", e);
@@ -158,7 +158,8 @@ static bool save(struct trainer *t, struct err *e)
 static bool read_meta(struct trainer *t, const struct ckpt_found *found, struct err *e)
 {
     cJSON *meta = cJSON_Parse(found->meta);
-    const cJSON *steps = cJSON_GetObjectItem(meta, "steps"), *data = cJSON_GetObjectItem(meta, "data");
+    const cJSON *steps = cJSON_GetObjectItem(meta, "steps"),
+                *data = cJSON_GetObjectItem(meta, "data");
     const cJSON *tokens = cJSON_GetObjectItem(meta, "tokens");
     const cJSON *seconds = cJSON_GetObjectItem(meta, "seconds");
     bool ok = cJSON_IsNumber(steps) && cJSON_IsString(data) && cJSON_IsNumber(tokens) &&
@@ -167,10 +168,12 @@ static bool read_meta(struct trainer *t, const struct ckpt_found *found, struct 
     if (!ok)
         err_set(e, "%s/checkpoints: step %lld is not a checkpoint of this program", t->job->dir,
                 (long long)found->step);
-    else if ((int64_t)steps->valuedouble != t->steps || strcmp(data->valuestring, t->r->train.hash) != 0)
-        ok = err_set(e, "%s/checkpoints: made with other data or another number of steps (%lld, now "
-                        "%lld): delete it or undo the change", t->job->dir,
-                     (long long)steps->valuedouble, (long long)t->steps);
+    else if ((int64_t)steps->valuedouble != t->steps ||
+             strcmp(data->valuestring, t->r->train.hash) != 0)
+        ok = err_set(e,
+                     "%s/checkpoints: made with other data or another number of steps (%lld, now "
+                     "%lld): delete it or undo the change",
+                     t->job->dir, (long long)steps->valuedouble, (long long)t->steps);
     else {
         t->tokens = tokens->valuedouble;
         t->seconds = seconds->valuedouble;
@@ -183,7 +186,8 @@ static bool read_meta(struct trainer *t, const struct ckpt_found *found, struct 
 /* Loads the newest checkpoint, and takes out of the metrics what came after it. */
 static bool restore(struct trainer *t, struct err *e)
 {
-    struct metric tags[3] = {metric_tag("point", t->job->point), metric_tag("phase", t->job->phase)};
+    struct metric tags[3] = {metric_tag("point", t->job->point),
+                             metric_tag("phase", t->job->phase)};
     struct ckpt_found found = {.step = -1};
     char *dir = mem_printf(e, "%s/checkpoints", t->job->dir), *jsonl = NULL;
     bool ok = dir && checkpoint_dir_latest(dir, t->items, (size_t)(3 * t->n_trained), &found, e);
@@ -192,8 +196,9 @@ static bool restore(struct trainer *t, struct err *e)
     if (ok && found.warning) log_line("%s", found.warning);
     if (ok && found.step >= 0) {
         ok = read_meta(t, &found, e);
-        if (ok) log_line("%s %s: goes on from step %lld of %lld", t->job->point, t->job->phase,
-                         (long long)t->step, (long long)t->steps);
+        if (ok)
+            log_line("%s %s: goes on from step %lld of %lld", t->job->point, t->job->phase,
+                     (long long)t->step, (long long)t->steps);
     }
     ckpt_found_free(&found);
     free(dir);
@@ -205,6 +210,8 @@ static bool restore(struct trainer *t, struct err *e)
     tags[2] = metric_tag("event", "train");
     ok = metrics_rewind(jsonl, tags, 3, (double)t->step, e);
     tags[2] = metric_tag("event", "eval");
+    ok = ok && metrics_rewind(jsonl, tags, 3, (double)t->step - 1, e);
+    tags[2] = metric_tag("event", "end");
     ok = ok && metrics_rewind(jsonl, tags, 3, (double)t->step - 1, e) &&
          metrics_open(&t->r->metrics, jsonl, e);
     free(jsonl);
@@ -245,11 +252,15 @@ struct step_result {
 static bool diverged(struct trainer *t, const char *what, double value, struct err *e)
 {
     if (t->last_saved > 0)
-        return err_set(e, "%s %s: the %s became %g at step %lld; the last good checkpoint is step "
-                          "%lld in %s/checkpoints: try a smaller lr", t->job->point, t->job->phase,
-                       what, value, (long long)t->step + 1, (long long)t->last_saved, t->job->dir);
-    return err_set(e, "%s %s: the %s became %g at step %lld, before the first checkpoint: try a "
-                      "smaller lr", t->job->point, t->job->phase, what, value, (long long)t->step + 1);
+        return err_set(e,
+                       "%s %s: the %s became %g at step %lld; the last good checkpoint is step "
+                       "%lld in %s/checkpoints: try a smaller lr",
+                       t->job->point, t->job->phase, what, value, (long long)t->step + 1,
+                       (long long)t->last_saved, t->job->dir);
+    return err_set(e,
+                   "%s %s: the %s became %g at step %lld, before the first checkpoint: try a "
+                   "smaller lr",
+                   t->job->point, t->job->phase, what, value, (long long)t->step + 1);
 }
 
 static bool do_step(struct trainer *t, struct step_result *out, struct err *e)
@@ -290,10 +301,14 @@ static bool log_step(struct trainer *t, const struct step_result *s, struct err 
     const struct train_job *j = t->job;
     double wall = (double)time(NULL), rate = (double)s->tokens / s->seconds;
     double left = t->seconds / (double)t->step * (double)(t->steps - t->step);
-    struct metric line[] = {metric_tag("point", j->point),  metric_tag("phase", j->phase),
-                            metric_tag("event", "train"),   metric_num("step", (double)t->step),
-                            metric_num("tokens", t->tokens), metric_num("loss", s->loss),
-                            metric_num("lr", s->lr),         metric_num("grad_norm", s->norm),
+    struct metric line[] = {metric_tag("point", j->point),
+                            metric_tag("phase", j->phase),
+                            metric_tag("event", "train"),
+                            metric_num("step", (double)t->step),
+                            metric_num("tokens", t->tokens),
+                            metric_num("loss", s->loss),
+                            metric_num("lr", s->lr),
+                            metric_num("grad_norm", s->norm),
                             metric_num("labels", (double)s->labels)};
     bool ok = metrics_write(&t->r->metrics, line, sizeof line / sizeof *line, e) &&
               tb_scalar(&t->tb, "train/loss", t->step, wall, s->loss, e) &&
@@ -301,9 +316,10 @@ static bool log_step(struct trainer *t, const struct step_result *s, struct err 
               tb_scalar(&t->tb, "train/grad_norm", t->step, wall, s->norm, e) &&
               tb_scalar(&t->tb, "train/tokens_per_s", t->step, wall, rate, e);
 
-    log_progress("%s %s  step %lld/%lld  loss %.4f  |g| %.3f  lr %.2e  %.0f tokens/s  %dm%02ds left",
-                 j->point, j->phase, (long long)t->step, (long long)t->steps, s->loss, s->norm, s->lr,
-                 rate, (int)left / 60, (int)left % 60);
+    log_progress(
+        "%s %s  step %lld/%lld  loss %.4f  |g| %.3f  lr %.2e  %.0f tokens/s  %dm%02ds left",
+        j->point, j->phase, (long long)t->step, (long long)t->steps, s->loss, s->norm, s->lr, rate,
+        (int)left / 60, (int)left % 60);
     return ok;
 }
 
@@ -354,14 +370,37 @@ static bool train(struct trainer *t, struct err *e)
     return save(t, e);
 }
 
+/* What the report says about the training; its seconds are the one number here that another run of
+ * the same config has otherwise. */
+static bool log_end(const struct trainer *t, struct err *e)
+{
+    int64_t all = 0, trained = 0;
+
+    for (int64_t i = 0; i < t->m->n_params; i++)
+        all += tensor_count(&t->m->params[i].t);
+    for (int64_t i = 0; i < t->n_trained; i++)
+        trained += tensor_count(&t->trained[i]->t);
+    struct metric line[] = {metric_tag("point", t->job->point),
+                            metric_tag("phase", t->job->phase),
+                            metric_tag("event", "end"),
+                            metric_num("step", (double)t->step),
+                            metric_num("tokens", t->tokens),
+                            metric_num("seconds", t->seconds),
+                            metric_num("trained_parameters", (double)trained),
+                            metric_num("parameters", (double)all)};
+
+    return metrics_write(&t->r->metrics, line, sizeof line / sizeof *line, e);
+}
+
 bool train_model(struct run *r, struct model *m, const struct train_job *job, struct err *e)
 {
     struct trainer t = {.r = r, .m = m, .job = job};
     bool ok = open_trainer(&t, e) && restore(&t, e) && open_tb(&t, e) && train(&t, e);
 
     if (ok)
-        log_line("%s %s: %lld steps, %.0f tokens, %.0f s", job->point, job->phase, (long long)t.steps,
-                 t.tokens, t.seconds);
+        log_line("%s %s: %lld steps, %.0f tokens, %.0f s", job->point, job->phase,
+                 (long long)t.steps, t.tokens, t.seconds);
+    ok = ok && log_end(&t, e);
     close_trainer(&t);
     return ok;
 }

@@ -13,8 +13,8 @@ struct train_job {
 };
 
 /* Trains m in place from its newest checkpoint under job->dir, if there is one, and leaves it with
- * the trained values. Evaluates at step 0, every eval_every steps and at the end. A signal: writes a
- * checkpoint and fails with a message that says so. */
+ * the trained values. Evaluates at step 0, every eval_every steps and at the end. A signal: writes
+ * a checkpoint and fails with a message that says so. */
 bool train_model(struct run *r, struct model *m, const struct train_job *job, struct err *e);
 
 /* Optimiser steps of a phase over n samples. */

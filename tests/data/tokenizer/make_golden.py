@@ -43,12 +43,20 @@ SPECIAL = ["<s>", "</s>", "<image>", "<|im_start|>", "<|im_end|>", "<|eot_id|>",
            "<0x41>", "<|im_", "▁", "▁▁", "[W]", "[L]", "[R]", "[N]"]
 
 
+# What random texts rarely hit: blanks around tokens that take them in, words kept whole, repeats.
+EXACT = ["x  [R]  \n y", "[R]\u3000[R] ", "x  [L]  y", "  [L]", "a[W]b [W] b[W] [W]a é[W]", "[N][N] N", "an unmergedword",
+         " unmergedword unmergedwords", "aaaaa", "eeee ee eeeeeee", "nnnn" * 12, "<image><image> <image>\n", "</s></s>"]
+
+
 def texts(count, seed):
     r = random.Random(seed)
     pool = WORDS * 2 + ODD + BLANKS * 3 + SPECIAL
-    out = ["", " ", "\n", "a"] + SENTENCES
+    out = ["", " ", "\n", "a"] + EXACT + SENTENCES
     while len(out) < count:
-        if len(out) % 3:
+        if len(out) % 5 == 0:  # long words of pieces that merge in many ways
+            out.append("".join(r.choice(["th", "e", "e ", "r", "er", "on", "n", "o", " t", "a", "in", "s"])
+                               for _ in range(r.choice([5, 12, 60, 200]))))
+        elif len(out) % 3:
             out.append("".join(r.choice(pool) for _ in range(r.randint(1, 10))))
         else:
             out.append(" ".join(r.choice(WORDS + ODD) for _ in range(r.randint(2, 15))))
@@ -202,7 +210,7 @@ def write(name, data):
 
 def main():
     bases = {"byte_level.json": byte_level(), "metaspace.json": metaspace()}
-    lines = texts(200, 1)
+    lines = texts(220, 1)
     for name, j in bases.items():
         write(name, j)
     write("cases.json", {"texts": lines, "cases": [

@@ -1,6 +1,8 @@
 /* transform.c - FULL -> PARTIAL -> MLA: the same model with its attention's parameters taken apart.
  * Nothing is approximated here: rows move, and factors that convert/ computed are put in. */
+#include "convert/transform.h"
 #include "base/mem.h"
+#include "convert/rank.h"
 #include "model/params.h"
 
 #include <stdlib.h>
@@ -22,7 +24,8 @@ static void take_over(struct param *to, struct param *from)
     from->own = NULL;
 }
 
-/* Declares the parameters of the new state; those that go on as they are take their memory along. */
+/* Declares the parameters of the new state; those that go on as they are take their memory along.
+ */
 static bool redeclare(struct model *m, struct old *old, struct err *e)
 {
     *old = (struct old){m->params, m->n_params, m->layers, m->vision.layers};
@@ -64,65 +67,29 @@ static bool gather(struct param *p, const struct param *from, const int64_t *ord
     return true;
 }
 
-/* The rows of a projection with `heads` heads of dh rows, in the order of ALGORITHM.md section 1: all
- * heads' kept dims (first half of the pairs, then second), then all heads' other dims. Returns the
- * number of the former. */
-static int64_t row_order(const int32_t *pairs, int64_t heads, int64_t groups, int64_t dh, int64_t dr,
-                         int64_t *order)
-{
-    int64_t half = dh / 2, kept = dr / 2, n = 0;
-
-    for (int64_t h = 0; h < heads; h++) {
-        const int32_t *keep = pairs + h / (heads / groups) * kept;
-        for (int64_t i = 0; i < dr; i++)
-            order[n++] = h * dh + keep[i % kept] + (i < kept ? 0 : half);
-    }
-    for (int64_t h = 0; h < heads; h++) {
-        const int32_t *keep = pairs + h / (heads / groups) * kept;
-        for (int64_t d = 0; d < dh; d++) {
-            bool rotated = false;
-            for (int64_t i = 0; i < kept; i++)
-                rotated |= keep[i] == d % half;
-            if (!rotated) order[n++] = h * dh + d;
-        }
-    }
-    CHECK(n == heads * dh);
-    return heads * dr;
-}
-
 static bool split_layer(struct model *m, struct attn *now, const struct attn *was,
                         const int32_t *pairs, int64_t *order, struct err *e)
 {
     const struct text_config *c = &m->cfg.text;
     int64_t H = c->num_attention_heads, G = c->num_key_value_heads, dh = c->head_dim;
     struct kv_set *set = &now->set[TEXT];
-    int64_t cut = row_order(pairs, H, G, dh, m->rope_dim, order);
+    int64_t cut = H * m->rope_dim;
 
+    rank_rows(order, pairs, H, G, dh, m->rope_dim);
     for (int i = 0; i < 2; i++) {
         if (!gather(now->q[i], was->q[0], order + (i ? cut : 0), e)) return false;
-        if (was->q_b[0] && !gather(now->q_b[i], was->q_b[0], order + (i ? cut : 0), e)) return false;
+        if (was->q_b[0] && !gather(now->q_b[i], was->q_b[0], order + (i ? cut : 0), e))
+            return false;
     }
-    cut = row_order(pairs, G, G, dh, m->rope_dim, order);
-    if (!gather(now->k, was->k, order, e) || !gather(set->up_k, was->k, order + cut, e)) return false;
-    if (was->k_b && (!gather(now->k_b, was->k_b, order, e) ||
-                     !gather(set->up_k_b, was->k_b, order + cut, e)))
+    cut = G * m->rope_dim;
+    rank_rows(order, pairs, G, G, dh, m->rope_dim);
+    if (!gather(now->k, was->k, order, e) || !gather(set->up_k, was->k, order + cut, e))
+        return false;
+    if (was->k_b &&
+        (!gather(now->k_b, was->k_b, order, e) || !gather(set->up_k_b, was->k_b, order + cut, e)))
         return false;
     take_over(set->up_v, was->v);
     if (was->v_b) take_over(set->up_v_b, was->v_b);
-    return true;
-}
-
-bool model_set_query_pairs(struct model *m, struct err *e)
-{
-    int64_t L = m->cfg.text.num_hidden_layers, H = m->cfg.text.num_attention_heads;
-    int64_t G = m->cfg.text.num_key_value_heads, kept = m->rope_dim / 2;
-
-    m->q_pairs = mem_new((size_t)(L * H * kept), sizeof *m->q_pairs, "the queries' RoPE pairs", e);
-    if (!m->q_pairs) return false;
-    for (int64_t l = 0; l < L; l++)
-        for (int64_t h = 0; h < H; h++)
-            memcpy(m->q_pairs + (l * H + h) * kept, m->pairs + (l * G + h / (H / G)) * kept,
-                   (size_t)kept * sizeof *m->pairs);
     return true;
 }
 
@@ -146,7 +113,8 @@ bool model_to_partial(struct model *m, const int32_t *pairs, int64_t rope_dim, s
     m->rope_dim = rope_dim;
     ok = model_set_query_pairs(m, e) && redeclare(m, &old, e);
     for (int64_t l = 0; ok && l < L; l++)
-        ok = split_layer(m, &m->layers[l].attn, &old.layers[l].attn, pairs + l * per_layer, order, e);
+        ok = split_layer(m, &m->layers[l].attn, &old.layers[l].attn, pairs + l * per_layer, order,
+                         e);
     old_free(&old);
     free(order);
     return ok;

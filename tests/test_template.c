@@ -1,0 +1,131 @@
+/* test_template.c - conversations against the published chat templates (the golden file's script is
+ * beside it), and the rules that hold for every template. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "base/jsonc.h"
+#include "data/template.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define MESSAGES_MAX 8
+
+static const cJSON *member(const cJSON *json, const char *key)
+{
+    return cJSON_GetObjectItemCaseSensitive(json, key);
+}
+
+static size_t read_messages(const cJSON *list, struct message *out)
+{
+    const cJSON *item;
+    size_t n = 0;
+
+    cJSON_ArrayForEach(item, list)
+    {
+        const char *role = item->child->valuestring;
+
+        assert_true(n < MESSAGES_MAX);
+        out[n++] = (struct message){role[0] == 's'   ? ROLE_SYSTEM
+                                    : role[0] == 'u' ? ROLE_USER
+                                                     : ROLE_ASSISTANT,
+                                    item->child->next->valuestring};
+    }
+    return n;
+}
+
+static void check_case(const cJSON *one)
+{
+    struct err e = {0};
+    const char *name = member(one, "template")->valuestring;
+    const struct chat_template *t = template_find(name, &e);
+    const cJSON *range = member(one, "trained")->child;
+    struct message m[MESSAGES_MAX];
+    size_t n = read_messages(member(one, "messages"), m);
+    struct rendered r = {0}, p = {0};
+
+    assert_non_null(t);
+    assert_true(template_render(t, m, n, true, &r, &e));
+    assert_string_equal(r.text, member(one, "prompt")->valuestring);
+    assert_true(template_render(t, m, n, false, &r, &e));
+    assert_string_equal(r.text, member(one, "text")->valuestring);
+    assert_int_equal(r.len, strlen(r.text));
+    assert_int_equal(r.n_trained, cJSON_GetArraySize(member(one, "trained")));
+    for (size_t i = 0, k = 0; i < n; i++) {
+        if (m[i].role != ROLE_ASSISTANT) continue;
+        assert_int_equal(r.trained[k].begin, range->child->valueint);
+        assert_int_equal(r.trained[k].end, range->child->next->valueint);
+        /* an answer begins where its prompt ends, and ends with the stop token */
+        if (i > 0) {
+            assert_true(template_render(t, m, i, true, &p, &e));
+            assert_int_equal(p.len, r.trained[k].begin);
+            assert_memory_equal(p.text, r.text, p.len);
+        }
+        assert_memory_equal(r.text + r.trained[k].end - strlen(t->stop), t->stop, strlen(t->stop));
+        range = range->next;
+        k++;
+    }
+    rendered_free(&r);
+    rendered_free(&p);
+}
+
+static void test_cases(void **state)
+{
+    struct jsonc doc = {0};
+    struct err e = {0};
+    const cJSON *one;
+    int n = 0;
+
+    (void)state;
+    if (!jsonc_read(&doc, "tests/data/template/cases.json", (size_t)1 << 20, &e))
+        fail_msg("%s", e.msg);
+    cJSON_ArrayForEach(one, doc.root)
+    {
+        check_case(one);
+        n++;
+    }
+    assert_int_equal(n, 6 * 7); /* templates times conversations */
+    jsonc_close(&doc);
+}
+
+static void test_find(void **state)
+{
+    struct err e = {0};
+
+    (void)state;
+    assert_null(template_find("alpaca", &e));
+    assert_string_equal(e.msg, "no chat template is named \"alpaca\"; there are vicuna, vicuna_v1, "
+                               "llama3, chatml, qwen2_vl, plain");
+    assert_false(template_add_special(template_find("llama3", &e))); /* its text has the BOS */
+    assert_true(template_add_special(template_find("vicuna", &e)));
+}
+
+static void test_refused(void **state)
+{
+    struct err e = {0};
+    const struct chat_template *t = template_find("chatml", &e);
+    struct message late[] = {{ROLE_USER, "a"}, {ROLE_SYSTEM, "b"}},
+                   bytes[] = {{ROLE_USER, "a\xff"}};
+    struct rendered r = {0};
+
+    (void)state;
+    assert_false(template_render(t, late, 2, false, &r, &e));
+    assert_string_equal(e.msg, "message 2: a system message may only be the first one");
+    assert_false(template_render(t, bytes, 1, false, &r, &e));
+    assert_string_equal(e.msg, "message 1: text is not UTF-8 at byte 1");
+    rendered_free(&r);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_cases),
+        cmocka_unit_test(test_find),
+        cmocka_unit_test(test_refused),
+    };
+
+    return cmocka_run_group_tests_name("template", tests, NULL, NULL);
+}

@@ -1,0 +1,264 @@
+/* report_answers.c - the report's sample answers, out of the answers.jsonl beside each score. Half
+ * of them, where there are as many, are questions that some model got wrong; each half is spread
+ * evenly over the file, so that the same run always shows the same ones. */
+#include "base/mem.h"
+#include "train/report_parts.h"
+
+#include <cjson/cJSON.h>
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { TEXT_BYTES = 200, PICTURE_PIXELS = 96 };
+
+void report_text(FILE *fp, const char *text)
+{
+    size_t n = 0;
+
+    for (; *text; text++, n++) {
+        unsigned char c = (unsigned char)*text;
+        if (n >= TEXT_BYTES && (c & 0xC0) != 0x80) { /* never inside a character */
+            fputs("…", fp);
+            return;
+        }
+        if (strchr("\\`*_{}[]<>#|&~", c)) fputc('\\', fp);
+        fputc(c < ' ' ? ' ' : c, fp);
+    }
+}
+
+/* One answers.jsonl: its lines, and which of them are right. */
+struct answers {
+    const struct report_result *from;
+    const char *name; /* the column's */
+    struct file_map map;
+    size_t *begin; /* [n + 1] */
+    bool *right;   /* [n] */
+    size_t n, cap_begin, cap_right;
+};
+
+static cJSON *answer_at(const struct answers *a, size_t i)
+{
+    return i < a->n ? cJSON_ParseWithLength((const char *)a->map.data + a->begin[i],
+                                            a->begin[i + 1] - a->begin[i])
+                    : NULL;
+}
+
+static const char *member(const cJSON *line, const char *key)
+{
+    const char *text = cJSON_GetStringValue(cJSON_GetObjectItem(line, key));
+
+    return text ? text : "";
+}
+
+static bool answers_open(struct answers *a, const struct run *r, const struct report_result *from,
+                         const char *name, struct err *e)
+{
+    char *path = run_path(r, e, "%s/answers.jsonl", from->dir);
+    bool ok = path;
+
+    *a = (struct answers){.from = from, .name = name};
+    if (ok && from->there && file_exists(path)) {
+        ok = file_map_open(&a->map, path, e);
+        for (size_t at = 0; ok && at < a->map.size;) {
+            const uint8_t *end = memchr(a->map.data + at, '\n', a->map.size - at);
+            size_t next = end ? (size_t)(end - a->map.data) + 1 : a->map.size;
+            ok = mem_grow(&a->begin, &a->cap_begin, a->n + 2, sizeof *a->begin, e) &&
+                 mem_grow(&a->right, &a->cap_right, a->n + 1, sizeof *a->right, e);
+            if (!ok) break;
+            a->begin[a->n] = at;
+            a->begin[++a->n] = at = next;
+            cJSON *line = answer_at(a, a->n - 1);
+            a->right[a->n - 1] = cJSON_IsTrue(cJSON_GetObjectItem(line, "right"));
+            if (!line)
+                ok = err_set(e, "%s:%zu: is not JSON: delete it and scores.json, and resume", path,
+                             a->n);
+            cJSON_Delete(line);
+        }
+    }
+    free(path);
+    return ok;
+}
+
+static void answers_close(struct answers *a)
+{
+    file_map_close(&a->map);
+    free(a->begin);
+    free(a->right);
+}
+
+/* ---- which ---- */
+
+/* Marks `take` of the questions whose `wrong` is the wanted one, evenly spaced. */
+static void choose(const bool *wrong, size_t n, bool wanted, size_t count, size_t take,
+                   bool *chosen)
+{
+    size_t seen = 0, taken = 0;
+
+    for (size_t i = 0; i < n && taken < take; i++) {
+        if (wrong[i] != wanted) continue;
+        if (seen++ != taken * count / take) continue;
+        chosen[i] = true;
+        taken++;
+    }
+}
+
+static bool choose_examples(const struct answers *a, size_t n_files, size_t examples, bool *chosen,
+                            struct err *e)
+{
+    size_t n = a[0].n, n_wrong = 0;
+    bool *wrong = mem_new(n, sizeof *wrong, "sample answers", e);
+
+    if (!wrong) return false;
+    for (size_t i = 0; i < n; i++) {
+        for (size_t f = 0; f < n_files; f++)
+            wrong[i] |= i < a[f].n && !a[f].right[i];
+        n_wrong += wrong[i];
+    }
+    size_t n_right = n - n_wrong, from_wrong = examples / 2 < n_wrong ? examples / 2 : n_wrong;
+    size_t from_right = examples - from_wrong < n_right ? examples - from_wrong : n_right;
+    from_wrong = examples - from_right < n_wrong ? examples - from_right : n_wrong;
+    choose(wrong, n, true, n_wrong, from_wrong, chosen);
+    choose(wrong, n, false, n_right, from_right, chosen);
+    free(wrong);
+    return true;
+}
+
+/* ---- how they are shown ---- */
+
+/* The last place of `what` in text[0..end), or NULL; `what` may be NULL or "". */
+static const char *last_of(const char *text, const char *end, const char *what)
+{
+    size_t n = what ? strlen(what) : 0;
+
+    for (const char *p = end - n; n && p >= text; p--)
+        if (strncmp(p, what, n) == 0) return p;
+    return NULL;
+}
+
+/* Of the rendered conversation, the last question: between the last user's and assistant's marks.
+ */
+static char *question_of(const char *text, const struct chat_template *chat, struct err *e)
+{
+    const char *end = text + strlen(text), *found, *stop;
+    size_t mark;
+
+    found = last_of(text, end, chat->assistant.open);
+    if (found) end = found;
+    found = last_of(text, end, chat->user.open);
+    if (found) text = found + strlen(chat->user.open);
+    stop = last_of(text, end, chat->user.close);
+    if (stop && stop + strlen(chat->user.close) == end) end = stop;
+    mark = strlen("<image>");
+    for (;;) {
+        while (text < end && isspace((unsigned char)*text))
+            text++;
+        if ((size_t)(end - text) < mark || strncmp(text, "<image>", mark) != 0) break;
+        text += mark;
+    }
+    return mem_strndup(text, (size_t)(end - text), e);
+}
+
+/* `to` as seen from the directory `from`, both absolute; percent-encoded. */
+static void relative_path(FILE *fp, const char *from, const char *to)
+{
+    size_t common = 0, i;
+
+    for (i = 0; from[i] && from[i] == to[i]; i++)
+        if (from[i] == '/') common = i + 1;
+    if (!from[i] && to[i] == '/') common = i + 1; /* it lies below */
+    for (i = common; i < strlen(from); i++)
+        if (i == common || from[i] == '/') fputs("../", fp);
+    for (to += common; *to; to++)
+        fprintf(fp, isalnum((unsigned char)*to) || strchr("/._-~", *to) ? "%c" : "%%%02X",
+                (unsigned char)*to);
+}
+
+static void show_picture(const struct report *rep, FILE *fp, const char *image)
+{
+    char *from = realpath(rep->r->c.run.dir, NULL), *to = realpath(image, NULL);
+
+    if (from && to) {
+        fprintf(fp, "<img src=\"");
+        relative_path(fp, from, to);
+        fprintf(fp, "\" width=\"%d\"><br>", PICTURE_PIXELS);
+    }
+    free(from);
+    free(to);
+}
+
+static bool show(const struct report *rep, const struct answers *a, size_t n_files, size_t i,
+                 FILE *fp, struct err *e)
+{
+    cJSON *line = answer_at(&a[0], i);
+    char *question = question_of(member(line, "prompt"), rep->r->chat, e);
+
+    if (question) {
+        fprintf(fp, "| ");
+        if (*member(line, "image")) show_picture(rep, fp, member(line, "image"));
+        report_text(fp, question);
+        fprintf(fp, " | ");
+        report_text(fp, member(line, "expected"));
+        fprintf(fp, " |");
+    }
+    for (size_t f = 0; question && f < n_files; f++) {
+        cJSON *other = answer_at(&a[f], i);
+        /* The sets' files cannot change within a run, but somebody may have changed a file here. */
+        if (other && strcmp(member(other, "id"), member(line, "id")) == 0) {
+            fprintf(fp, a[f].right[i] ? " " : " ✗ ");
+            report_text(fp, member(other, "answer"));
+            fprintf(fp, " |");
+        } else {
+            fprintf(fp, " – |");
+        }
+        cJSON_Delete(other);
+    }
+    fputc('\n', fp);
+    cJSON_Delete(line);
+    free(question);
+    return question;
+}
+
+static bool show_all(const struct report *rep, const struct answers *a, size_t n_files, FILE *fp,
+                     struct err *e)
+{
+    size_t n = a[0].n, examples = (size_t)rep->r->c.evaluate.examples;
+    bool *chosen = mem_new(n, sizeof *chosen, "sample answers", e);
+    bool ok = chosen && choose_examples(a, n_files, examples, chosen, e);
+
+    if (ok) {
+        fprintf(fp, "## Sample answers\n\nUp to half of them are questions that a model here "
+                    "answers wrongly (✗).\n\n| question | expected |");
+        for (size_t f = 0; f < n_files; f++)
+            fprintf(fp, " %s |", a[f].name);
+        fprintf(fp, "\n|---|---|");
+        for (size_t f = 0; f < n_files; f++)
+            fprintf(fp, "---|");
+        fputc('\n', fp);
+    }
+    for (size_t i = 0; ok && i < n; i++)
+        if (chosen[i]) ok = show(rep, a, n_files, i, fp, e);
+    free(chosen);
+    return ok;
+}
+
+bool report_answers(const struct report *rep, FILE *fp, struct err *e)
+{
+    struct answers *a = mem_new((size_t)rep->n + 1, sizeof *a, "sample answers", e);
+    size_t n = 0;
+    bool ok = a;
+
+    for (int64_t i = -1; ok && i < rep->n; i++) {
+        const struct report_point *p = i < 0 ? NULL : &rep->points[i];
+        ok = answers_open(&a[n], rep->r, p ? &p->result[REPORT_STAGE2] : &rep->base,
+                          p ? p->p.name : "original", e);
+        if (ok && a[n].n == 0)
+            answers_close(&a[n]); /* nothing there: no column */
+        else
+            n++; /* also the one that failed: it is closed below */
+    }
+    if (ok && n && rep->r->c.evaluate.examples) ok = show_all(rep, a, n, fp, e);
+    for (size_t i = 0; a && i < n; i++)
+        answers_close(&a[i]);
+    free(a);
+    return ok;
+}
