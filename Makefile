@@ -23,7 +23,7 @@ DOUBLE_OBJ := $(patsubst %.c,$(BUILD)/double/%.o,$(wildcard autograd/*.c)) $(fil
 
 all: $(BUILD)/mha2mla-train $(BUILD)/mha2mla-data
 
-LINK = $(CC) $(ALL_CFLAGS) $(LDFLAGS) $^ $(LDLIBS) -o $@
+LINK = @echo '  LD $@'; $(CC) $(ALL_CFLAGS) $(LDFLAGS) $^ $(LDLIBS) -o $@
 $(BUILD)/tests/%: LDLIBS += -lcmocka
 $(BUILD)/mha2mla-train: $(BUILD)/train/main.o $(BUILD)/libmha2mla.a
 	$(LINK)
@@ -40,15 +40,15 @@ $(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libmha2mla.a
 
 $(BUILD)/libmha2mla.a: $(LIB_OBJ)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	@$(AR) rcs $@ $^
 
 $(BUILD)/double/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) -DAUTOGRAD_DOUBLE $(ALL_CFLAGS) -MMD -MP -c $< -o $@
+	@echo '  CC $< (double)'; $(CC) $(CPPFLAGS) -DAUTOGRAD_DOUBLE $(ALL_CFLAGS) -MMD -MP -c $< -o $@
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
+	@echo '  CC $<'; $(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
 
 # Installs what is missing (as root; otherwise says the one line to run).
 packages:

@@ -71,6 +71,7 @@ static bool add_missing(const struct tokenizer *tk, struct tokenizer_scratch *sc
     return true;
 }
 
+/* The word as symbols, one per character that is a token; offsets are bytes of the word. */
 static bool word_symbols(const struct tokenizer *tk, struct tokenizer_scratch *sc, const char *s,
                          size_t n, struct err *e)
 {
@@ -106,6 +107,7 @@ static bool word_symbols(const struct tokenizer *tk, struct tokenizer_scratch *s
 
 /* ---- merging ---- */
 
+/* Looks at all pairs for each merge: for a few symbols faster than any queue. */
 static void merge_scan(const struct tokenizer *tk, struct symbol *s, size_t *count)
 {
     const struct merge *pair[SCAN_MAX]; /* of symbol i and i + 1, NULL: none */
@@ -175,6 +177,8 @@ static bool push_pair(const struct tokenizer *tk, struct tokenizer_scratch *sc, 
     return !m || heap_push(sc, m->rank, left, e);
 }
 
+/* Keeps merged symbols in place as a linked list, so that places in the heap stay valid; entries
+ * whose pair has changed since are recognised by their rank and dropped. */
 static bool merge_heap(const struct tokenizer *tk, struct tokenizer_scratch *sc, struct err *e)
 {
     struct symbol *s = sc->symbols;
@@ -221,6 +225,7 @@ void word_cache_free(struct word_cache *c)
     *c = (struct word_cache){0};
 }
 
+/* The slot of a word, or the empty one where it belongs. */
 static struct cached *cache_slot(struct word_cache *c, const char *s, size_t n, uint32_t hash)
 {
     size_t i = hash & c->mask;

@@ -185,6 +185,7 @@ static bool decode_replace(const struct step *step, struct matcher *m, const str
     return ok;
 }
 
+/* The first token loses its marks where encoding has put one there. */
 static bool decode_metaspace(const struct step *step, struct matcher *m, const struct strings *in,
                              struct strings *out, struct err *e)
 {

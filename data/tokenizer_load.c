@@ -186,6 +186,7 @@ static bool load_merges(const struct load *load, struct tokenizer *tk, const cJS
 
 /* ---- the model ---- */
 
+/* Marks of word pieces inside or at the end of words: no model here has them. */
 static bool refuse_affix(const struct load *load, const cJSON *model, const char *key)
 {
     const char *s = NULL;

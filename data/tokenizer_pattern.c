@@ -127,6 +127,7 @@ static bool add_match(struct matches *out, size_t begin, size_t end, bool hit, s
     return true;
 }
 
+/* Every character of the class is a match of its own. */
 static bool class_matches(const struct pattern *p, const char *s, size_t n, struct matches *out,
                           struct err *e)
 {

@@ -66,6 +66,7 @@ static void merge_hits(struct matches *m, bool with_next)
     m->n = kept;
 }
 
+/* Joins matches in a row, and texts between matches in a row (with `invert` there are such). */
 static void merge_contiguous(struct matches *m)
 {
     size_t kept = 0;

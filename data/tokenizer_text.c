@@ -87,6 +87,7 @@ static bool is_boundary(int32_t c, utf8proc_option_t form)
            p->category != UTF8PROC_CATEGORY_MC && p->category != UTF8PROC_CATEGORY_ME;
 }
 
+/* Whether a character that is a run of its own comes out as it is. */
 static bool never_changes(int32_t c, utf8proc_option_t form)
 {
     bool hangul = c >= 0xac00 && c <= 0xd7a3; /* decomposed by a formula, not by the table */
@@ -126,6 +127,8 @@ static bool normalize_run(struct tokenizer_scratch *sc, const struct text *in, s
     return true;
 }
 
+/* Works through runs that begin at a boundary; runs of ASCII, and single characters that the table
+ * leaves alone, are copied. */
 static bool normalize_form(const struct step *step, struct tokenizer_scratch *sc,
                            const struct text *in, struct text *out, struct err *e)
 {

@@ -324,6 +324,33 @@ static void test_long_word(void **state)
     tokenizer_free(tk);
 }
 
+/* "yz" is made first, so the pair "x y", of a lower rank than "p x", is gone when its turn comes,
+ * and must not lend that rank to "x yz". Once the word is short (scanned), once long (heap). */
+static void test_merge_order(void **state)
+{
+    static const char text[] = "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"p\":0,\"x\":1,\"y\":2,"
+                               "\"z\":3,\"yz\":4,\"xy\":5,\"px\":6,\"xyz\":7},\"merges\":["
+                               "\"y z\",\"x y\",\"p x\",\"x yz\"]}}";
+    struct err e = {0};
+    struct tokenizer *tk = load_text(text, strlen(text), &e);
+    char word[400];
+
+    (void)state;
+    assert_non_null(tk);
+    for (size_t n = 1; n <= 100; n += 33) {
+        struct tokens out = {0};
+
+        for (size_t i = 0; i < n; i++)
+            memcpy(word + 4 * i, "pxyz", 4);
+        assert_true(tokenizer_encode(tk, NULL, word, 4 * n, false, &out, &e));
+        assert_int_equal(out.n, 2 * n);
+        for (size_t i = 0; i < out.n; i++)
+            assert_int_equal(out.v[i].id, i % 2 ? 4 : 6);
+        tokens_free(&out);
+    }
+    tokenizer_free(tk);
+}
+
 static void test_bad_text(void **state)
 {
     static const struct {
@@ -492,10 +519,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_variants),     cmocka_unit_test(test_lookup),
         cmocka_unit_test(test_ranges_cover), cmocka_unit_test(test_long_word),
-        cmocka_unit_test(test_bad_text),     cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_damaged),      cmocka_unit_test(test_no_file),
-        cmocka_unit_test(test_llama2),       cmocka_unit_test(test_llama3),
-        cmocka_unit_test(test_qwen2_5),
+        cmocka_unit_test(test_merge_order),  cmocka_unit_test(test_bad_text),
+        cmocka_unit_test(test_refused),      cmocka_unit_test(test_damaged),
+        cmocka_unit_test(test_no_file),      cmocka_unit_test(test_llama2),
+        cmocka_unit_test(test_llama3),       cmocka_unit_test(test_qwen2_5),
     };
 
     return cmocka_run_group_tests_name("tokenizer", tests, NULL, NULL);

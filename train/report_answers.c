@@ -140,7 +140,7 @@ static const char *last_of(const char *text, const char *end, const char *what)
 static char *question_of(const char *text, const struct chat_template *chat, struct err *e)
 {
     const char *end = text + strlen(text), *found, *stop;
-    size_t mark;
+    size_t mark = strlen("<image>");
 
     found = last_of(text, end, chat->assistant.open);
     if (found) end = found;
@@ -148,12 +148,16 @@ static char *question_of(const char *text, const struct chat_template *chat, str
     if (found) text = found + strlen(chat->user.open);
     stop = last_of(text, end, chat->user.close);
     if (stop && stop + strlen(chat->user.close) == end) end = stop;
-    mark = strlen("<image>");
-    for (;;) {
+    /* The pictures' marks around it say nothing here. */
+    for (;; text += mark) {
         while (text < end && isspace((unsigned char)*text))
             text++;
         if ((size_t)(end - text) < mark || strncmp(text, "<image>", mark) != 0) break;
-        text += mark;
+    }
+    for (;; end -= mark) {
+        while (text < end && isspace((unsigned char)end[-1]))
+            end--;
+        if ((size_t)(end - text) < mark || strncmp(end - mark, "<image>", mark) != 0) break;
     }
     return mem_strndup(text, (size_t)(end - text), e);
 }
@@ -250,7 +254,7 @@ bool report_answers(const struct report *rep, FILE *fp, struct err *e)
     for (int64_t i = -1; ok && i < rep->n; i++) {
         const struct report_point *p = i < 0 ? NULL : &rep->points[i];
         ok = answers_open(&a[n], rep->r, p ? &p->result[REPORT_STAGE2] : &rep->base,
-                          p ? p->p.name : "original", e);
+                          p ? p->p.name : "base", e);
         if (ok && a[n].n == 0)
             answers_close(&a[n]); /* nothing there: no column */
         else

@@ -14,7 +14,7 @@ static const char *enum_name(const char *key, int value)
 {
     for (size_t i = 0; i < config_schema.nrows; i++)
         if (strcmp(config_schema.rows[i].key, key) == 0) return config_schema.rows[i].names[value];
-    CHECK(!"a key of the config");
+    CHECK(false); /* a key that is not in the table */
     return NULL;
 }
 
@@ -74,7 +74,7 @@ static bool write_run(const struct run *r, FILE *fp, struct err *e)
     fprintf(fp, "| steps | ");
     for (int s = 0, n = 0; s < STEPS; s++)
         if (run_has_step(r, (enum step)s)) fprintf(fp, "%s%s", n++ ? ", " : "", step_names[s]);
-    fprintf(fp, " |\n| conversion | RoPE pairs by %s; MD-SVD: %s, %s, error of the %s |\n",
+    fprintf(fp, " |\n| conversion | RoPE pairs kept by %s; MD-SVD: %s, %s, from %ss |\n",
             enum_name("rank.strategy", c->rank.strategy), enum_name("svd.method", c->svd.method),
             c->svd.decoupled ? "factors apart for images and text"
                              : "the same factors for all tokens",
@@ -116,32 +116,32 @@ static void cache_cells(FILE *fp, double values, double share, double bytes)
 
 static void write_recovery(const struct report *rep, FILE *fp)
 {
-    double full = NAN;
+    double full = NAN, base = report_score(&rep->base);
     char t[UNIT_TEXT];
 
     for (int64_t i = 0; i < rep->n; i++)
         if (rep->points[i].full) full = (double)rep->points[i].full;
     fprintf(fp, "## Recovery\n\n");
     if (rep->base.there)
-        fprintf(fp,
-                "Exact match over %s answers generated with a real cache. Recovered is stage 2 "
-                "relative to the original model. Cached values count a token and layer; bytes a "
-                "token are measured, all layers together.\n\n",
-                unit_count(t, (double)rep->base.s.all.n));
+        fprintf(
+            fp,
+            "Exact match over %s answers, generated with a real cache. Recovered: stage 2 relative "
+            "to the base model. Cached values: for a token, in a layer. Bytes a token: measured "
+            "over all layers, in fp32.\n\n",
+            unit_count(t, (double)rep->base.s.all.n));
     fprintf(fp,
-            "| point | cached values | share of the cache | bytes a token | stage 1 | after SVD | "
-            "stage 2 | recovered |\n|---|--:|--:|--:|--:|--:|--:|--:|\n| original |");
+            "| point | cached values | share of the cache | bytes a token | base | stage 1 | "
+            "after SVD | stage 2 | recovered |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|\n| base |");
     cache_cells(fp, full, isnan(full) ? NAN : 1, report_cache_bytes(&rep->base));
-    fprintf(fp, " – | – |");
-    percent_cell(fp, report_score(&rep->base));
-    percent_cell(fp, report_score(&rep->base) > 0 ? 1 : NAN);
-    fputc('\n', fp);
+    percent_cell(fp, base);
+    fprintf(fp, " – | – | – | – |\n");
     for (int64_t i = 0; i < rep->n; i++) {
         const struct report_point *p = &rep->points[i];
         double bytes = report_cache_bytes(&p->result[REPORT_STAGE2]);
         if (isnan(bytes)) bytes = report_cache_bytes(&p->result[REPORT_SVD]);
         fprintf(fp, "| %s |", p->p.name);
         cache_cells(fp, p->full ? (double)p->values : NAN, report_cache_share(p), bytes);
+        percent_cell(fp, base);
         for (int k = 0; k < REPORT_RESULTS; k++)
             percent_cell(fp, report_score(&p->result[k]));
         percent_cell(fp, report_recovered(rep, p));
@@ -204,7 +204,7 @@ static void write_kinds(const struct report *rep, FILE *fp)
     const struct scores *s = any_scores(rep);
 
     if (!s || s->n == 0) return;
-    fprintf(fp, "## By kind of question\n\n| kind | questions | original |");
+    fprintf(fp, "## By kind of question\n\n| kind | questions | base |");
     for (int64_t i = 0; i < rep->n; i++) {
         const struct point *p = &rep->points[i].p;
         if (i == 0 || strcmp(p->stage1, rep->points[i - 1].p.stage1) != 0)

@@ -1,0 +1,150 @@
+/* The dry run: what it says, what it refuses, and that its models without memory are the real ones.
+ */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "tests/tmpdir.h"
+#include "train/dryrun.h"
+#include "train/dryrun_parts.h"
+#include "train/peft.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+#include "tests/tiny_run.h"
+
+/* dry_run with what it prints in new memory. */
+static bool run_and_read(struct run *r, void *const *state, char **text, struct err *e)
+{
+    const char *path = tmpdir_path(state, "out.txt");
+    int was, fd;
+    bool ok;
+
+    fflush(stdout);
+    was = dup(STDOUT_FILENO);
+    fd = open(path, O_CREAT | O_TRUNC | O_WRONLY, 0666);
+    assert_true(was >= 0 && fd >= 0);
+    dup2(fd, STDOUT_FILENO);
+    ok = dry_run(r, e);
+    fflush(stdout);
+    dup2(was, STDOUT_FILENO);
+    close(was);
+    close(fd);
+    *text = slurp(path, NULL);
+    return ok;
+}
+
+static void assert_says(const char *text, const char *what)
+{
+    if (strstr(text, what)) return;
+    fputs(text, stderr); /* longer than cmocka prints */
+    fail_msg("the text lacks: %s", what);
+}
+
+static void test_says(void **state)
+{
+    const char *const more[] = {"run.steps=[\"baseline\",\"rank\",\"stage1\",\"svd\",\"stage2\"]",
+                                "stage2.steps=7", "stage2.peft=v5", NULL};
+    struct run r;
+    struct err e;
+    char *text;
+
+    tiny_run(&r, state, more);
+    if (!run_and_read(&r, state, &text, &e)) fail_msg("%s", e.msg);
+    assert_says(text, "\"low_rank\": [2, 4]");
+    assert_says(text, "data.train: 4 samples");
+    assert_says(text, "sample 1, \"a\"");
+    assert_says(text, "<image> x 16");
+    assert_says(text, "USER: <image>\\nWhat is it? ASSISTANT: red</s>");
+    /* 2 heads of 16: 64 values; rope 8: 16 rotated values and 4 or 8 of the latent */
+    assert_says(text, "\nbase                                 64     100.00 %              512");
+    assert_says(text, "\nrope8-rank2                          20      31.25 %              160");
+    assert_says(text, "\nrope8-rank4                          24      37.50 %              192");
+    assert_says(text, "\nrope8-rank2 stage 2               7       16");
+    /* v5 at rank 2: 2 layers x 2 modalities x (down 4*32, up_k 16*4, up_v 32*4) */
+    assert_says(text, "1,280      1.53 %");
+    assert_false(is_there(tmpdir_path(state, "run")));
+    assert_false(is_there(tmpdir_path(state, "cache")));
+    free(text);
+    run_close(&r);
+}
+
+static void refuses(void **state, const char *set, const char *message)
+{
+    const char *const more[] = {set, NULL};
+    struct run r;
+    struct err e;
+    char *text;
+
+    tiny_run(&r, state, more);
+    assert_false(run_and_read(&r, state, &text, &e));
+    assert_says(e.msg, message);
+    free(text);
+    run_close(&r);
+}
+
+static void test_refuses(void **state)
+{
+    refuses(state, "run.memory_limit=0.0001", "micro_batch");
+    refuses(state, "sweep.low_rank=[2.25]", "svd.low_rank: 2.25 x 2 kv heads");
+    refuses(state, "sweep.low_rank=[4000]", "8000");
+    refuses(state, "sweep.rope_dim=[18]", "18");
+    refuses(state, "svd.method=none", "svd.method");
+}
+
+static void assert_same_model(const struct model *a, const struct model *b)
+{
+    assert_int_equal(a->n_params, b->n_params);
+    for (int64_t i = 0; i < a->n_params; i++) {
+        const struct param *p = &a->params[i], *q = &b->params[i];
+        assert_string_equal(p->name, q->name);
+        assert_int_equal(p->kind, q->kind);
+        assert_int_equal(p->t.rows, q->t.rows);
+        assert_int_equal(p->t.cols, q->t.cols);
+        assert_int_equal(p->t.dtype, q->t.dtype);
+        assert_int_equal(p->t.needs_grad, q->t.needs_grad);
+    }
+}
+
+/* The model without memory needs the same region for the same batch as the converted one. */
+static void test_shapes_are_the_models(void **state)
+{
+    const char *const more[] = {NULL};
+    struct dry_state s = {ATTN_MLA, 8, 4, KV_JOINT, true};
+    unsigned kinds = peft_kinds(PEFT_KV_ROPE, true);
+    struct model m = {0}, shape = {0};
+    size_t needed[2], planned[2];
+    struct run r;
+    struct err e;
+
+    tiny_run(&r, state, more);
+    assert_true(make_baseline_model(&r, &m, &e) && run_open_data(&r, &m.cfg, &e));
+    if (!dry_model(&shape, &m, &s, kinds, &e)) fail_msg("%s", e.msg);
+    for (int i = 0; i < 2; i++)
+        assert_true(dry_activations(&r, &shape, 1 + 2 * i, false, &planned[i], &e));
+    tiny_convert(&m, 8, 4);
+    assert_true(model_train(&m, kinds, &e));
+    assert_same_model(&shape, &m);
+    for (int i = 0; i < 2; i++)
+        assert_true(dry_activations(&r, &m, 1 + 2 * i, false, &needed[i], &e));
+    assert_int_equal(planned[0], needed[0]);
+    assert_int_equal(planned[1], needed[1]);
+    assert_true(planned[0] > 0 && planned[0] < planned[1]);
+    dry_model_free(&shape);
+    model_close(&m);
+    run_close(&r);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        tmpdir_test(test_says),
+        tmpdir_test(test_refuses),
+        tmpdir_test(test_shapes_are_the_models),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,577 @@
+/* test_model.c - the model in its three states of attention is one model: taken apart it gives the
+ * same logits, over a cache the same as without, in pieces the same gradients. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "convert/mdsvd.h"
+#include "convert/transform.h"
+#include "model/generate.h"
+
+#include <math.h>
+
+#include "tests/tiny_model.h"
+
+/* Samples of different lengths: text alone, pictures in the middle, at the start and at the end. */
+static const char *const mixed[] = {"tttitt|TTT", "ttt|TTTT", "itti|TT", "t|Ti"};
+enum { MIXED = 4 };
+
+/* MHA and GQA, with and without biases. */
+static const struct variant {
+    int kv_heads;
+    bool bias;
+} variants[] = {{4, false}, {2, false}, {4, true}, {1, true}};
+enum { VARIANTS = sizeof variants / sizeof *variants };
+
+static struct tape *new_tape(void)
+{
+    struct err e = {0};
+    struct tape *t = tape_new(&e);
+
+    must(t, &e);
+    return t;
+}
+
+static void to_partial(struct model *m, int64_t rope_dim)
+{
+    int32_t pairs[TINY_LAYERS * TINY_HEADS * 4];
+    struct err e = {0};
+
+    tiny_pairs(m, rope_dim, pairs, 11);
+    must(model_to_partial(m, pairs, rope_dim, &e), &e);
+}
+
+/* Where every pair is kept, PARTIAL is FULL with its rows in another order. 1e-5: only the order of
+ * sums of 8 products changes, in fp32, over two layers. */
+static void test_all_pairs_kept(void **state)
+{
+    (void)state;
+    for (int v = 0; v < VARIANTS; v++) {
+        struct tape *t = new_tape();
+        struct tiny_batch b;
+        struct model m;
+
+        tiny_model(&m, variants[v].kv_heads, variants[v].bias, 5);
+        tiny_batch(&b, mixed, MIXED, 7);
+        float *full = tiny_logits(&m, t, &b.f);
+        to_partial(&m, 8);
+        assert_int_equal(m.state, ATTN_PARTIAL);
+        float *partial = tiny_logits(&m, t, &b.f);
+        assert_true(tiny_distance(full, partial, b.b.batch.tokens * TINY_VOCAB) < 1e-5);
+        model_close(&m);
+        /* The test can tell: with a pair less the logits are others. */
+        tiny_model(&m, variants[v].kv_heads, variants[v].bias, 5);
+        to_partial(&m, 6);
+        free(partial);
+        partial = tiny_logits(&m, t, &b.f);
+        assert_true(tiny_distance(full, partial, b.b.batch.tokens * TINY_VOCAB) > 1e-3);
+        free(full);
+        free(partial);
+        tiny_batch_free(&b);
+        model_close(&m);
+        tape_free(t);
+    }
+}
+
+/* A random positive definite matrix, as second moments are. */
+static double *moments_of(struct rng *r, int64_t d)
+{
+    struct err e;
+    double *s = mem_new((size_t)(d * d), sizeof *s, "moments", &e);
+    float *x = tiny_values(r, 2 * d * d, 1);
+
+    assert_non_null(s);
+    for (int64_t i = 0; i < d; i++)
+        for (int64_t j = 0; j < d; j++)
+            for (int64_t k = 0; k < 2 * d; k++)
+                s[i * d + j] += (double)x[k * d + i] * (double)x[k * d + j];
+    free(x);
+    return s;
+}
+
+/* Rows [row0, row0 + n) of a layer's [W_kc; W_v], factored at width `r` for a modality's moments. */
+static struct mdsvd_out factor(const struct model *m, int64_t l, bool key, bool value, int64_t r,
+                               struct rng *rng)
+{
+    const struct kv_set *s = &m->layers[l].attn.set[TEXT];
+    int64_t nk = key ? s->up_k->t.rows : 0, nv = value ? s->up_v->t.rows : 0;
+    float *w = tiny_values(rng, (nk + nv) * TINY_D, 0);
+    double *moments = moments_of(rng, TINY_D);
+    struct mdsvd_in in = {.w = w, .n = nk + nv, .d = TINY_D, .s = moments, .scale = 1, .r = r};
+    struct mdsvd_out out = {0};
+    struct err e = {0};
+
+    if (key) tensor_to_real(&s->up_k->t, 0, nk * TINY_D, w);
+    if (value) tensor_to_real(&s->up_v->t, 0, nv * TINY_D, w + nk * TINY_D);
+    must(mdsvd_factor(&out, &in, &e), &e);
+    free(w);
+    free(moments);
+    return out;
+}
+
+/* PARTIAL -> MLA by the conversion's own numerics, a latent of width r for each. */
+static void to_mla(struct model *m, enum kv_method method, bool decoupled, int64_t r)
+{
+    const struct kv_method_info *how = &kv_methods[method];
+    struct mdsvd_out out[TINY_LAYERS][MODALITIES][2] = {0};
+    struct factors factors[TINY_LAYERS][MODALITIES] = {0};
+    int64_t k_rows = m->layers[0].attn.set[TEXT].up_k->t.rows;
+    struct err e = {0};
+    struct rng rng;
+
+    rng_seed(&rng, 21, 0);
+    for (int l = 0; l < TINY_LAYERS; l++) {
+        for (int s = 0; s < (decoupled ? MODALITIES : 1); s++) {
+            struct mdsvd_out *o = out[l][s];
+            struct factors *f = &factors[l][s];
+            if (how->joint) {
+                o[0] = factor(m, l, true, true, r, &rng);
+                *f = (struct factors){{o[0].down, NULL}, o[0].up, o[0].up + k_rows * r};
+                continue;
+            }
+            if (how->key) o[0] = factor(m, l, true, false, r, &rng);
+            if (how->value) o[1] = factor(m, l, false, true, r, &rng);
+            *f = (struct factors){{o[0].down, o[1].down}, o[0].up, o[1].up};
+        }
+    }
+    must(model_to_mla(m, method, decoupled, r, (const struct factors(*)[MODALITIES])factors, &e),
+         &e);
+    for (int i = 0; i < TINY_LAYERS * MODALITIES * 2; i++)
+        mdsvd_free(&out[0][0][i]);
+}
+
+/* At full rank the factors give W back, whatever the moments were. 1e-5: the factors are fp32, the
+ * factorisation runs in double. */
+static void test_full_rank(void **state)
+{
+    struct tape *t = new_tape();
+
+    (void)state;
+    for (int i = 0; i < VARIANTS * KV_METHODS * 2; i++) {
+        const struct variant *v = &variants[i / (2 * KV_METHODS)];
+        enum kv_method method = (enum kv_method)(i / 2 % KV_METHODS);
+        struct tiny_batch b;
+        struct model m;
+
+        if (method == KV_NONE && i % 2 == 0) continue; /* that is PARTIAL itself */
+        tiny_model(&m, v->kv_heads, v->bias, 6);
+        tiny_batch(&b, mixed, MIXED, 8);
+        to_partial(&m, 4);
+        float *partial = tiny_logits(&m, t, &b.f);
+        to_mla(&m, method, i % 2, TINY_D);
+        assert_int_equal(m.state, ATTN_MLA);
+        float *mla = tiny_logits(&m, t, &b.f);
+        double d = tiny_distance(partial, mla, b.b.batch.tokens * TINY_VOCAB);
+        if (!(d < 1e-5))
+            fail_msg("%s%s, %d kv heads%s: %g", kv_methods[method].name,
+                     i % 2 ? " decoupled" : "", v->kv_heads, v->bias ? ", biases" : "", d);
+        free(partial);
+        free(mla);
+        tiny_batch_free(&b);
+        model_close(&m);
+    }
+    tape_free(t);
+}
+
+/* Decoupled factors are each modality's own: changing the pictures' leaves text alone as it is. */
+static void test_factors_by_modality(void **state)
+{
+    static const char *const text[] = {"tt|TTT"}, *const picture[] = {"tit|TT"};
+    struct tape *t = new_tape();
+    struct tiny_batch a, b;
+    struct model m;
+    float *was[2], *now[2];
+
+    (void)state;
+    tiny_model(&m, 2, false, 9);
+    tiny_batch(&a, text, 1, 1);
+    tiny_batch(&b, picture, 1, 1);
+    to_partial(&m, 4);
+    to_mla(&m, KV_JOINT, true, 6);
+    was[0] = tiny_logits(&m, t, &a.f);
+    was[1] = tiny_logits(&m, t, &b.f);
+    struct param *p = m.layers[0].attn.set[IMAGE].down[0];
+    for (int64_t i = 0; i < tensor_count(&p->t); i++)
+        p->own[i] += 0.1f;
+    now[0] = tiny_logits(&m, t, &a.f);
+    now[1] = tiny_logits(&m, t, &b.f);
+    assert_memory_equal(was[0], now[0], (size_t)(a.b.batch.tokens * TINY_VOCAB) * sizeof(float));
+    assert_true(tiny_distance(was[1], now[1], b.b.batch.tokens * TINY_VOCAB) > 1e-3);
+    for (int i = 0; i < 2; i++) {
+        free(was[i]);
+        free(now[i]);
+    }
+    tiny_batch_free(&a);
+    tiny_batch_free(&b);
+    model_close(&m);
+    tape_free(t);
+}
+
+/* The next 1 to 5 tokens of each sample that has any left, as a batch of their own. */
+struct piece {
+    struct sample s[MIXED];
+    int64_t from[MIXED]; /* row of the whole batch that the piece's sample begins at */
+    int64_t seq[MIXED];
+    int n;
+    struct batch_buffer b;
+    float features[MIXED * 64 * TINY_TOWER];
+    struct tensor leaf;
+    struct forward f;
+};
+
+static bool next_piece(struct piece *p, const struct tiny_batch *all, int64_t done[MIXED],
+                       const float *by_row, struct rng *r)
+{
+    int64_t image = 0;
+    struct err e = {0};
+
+    p->n = 0;
+    for (int s = 0; s < all->n; s++) {
+        int64_t left = all->s[s].n - done[s], k = 1 + (int64_t)rng_below(r, 5);
+        if (left == 0) continue;
+        if (k > left) k = left;
+        p->from[p->n] = all->b.batch.begin[s] + done[s];
+        p->seq[p->n] = all->n - 1 - s; /* not in the samples' order */
+        p->s[p->n++] = (struct sample){.n = k,
+                                       .ids = all->s[s].ids + done[s],
+                                       .trained = all->s[s].trained + done[s],
+                                       .modality = all->s[s].modality + done[s]};
+        done[s] += k;
+    }
+    if (p->n == 0) return false;
+    must(batch_fill(&p->b, p->s, p->n, false, &e), &e);
+    for (int s = 0; s < p->n; s++)
+        for (int64_t i = 0; i < p->s[s].n; i++) {
+            int64_t row = p->from[s] + i, out = p->b.batch.begin[s] + i;
+            p->b.positions[out] = all->b.positions[row];
+            if (p->s[s].modality[i] == IMAGE)
+                memcpy(p->features + image++ * TINY_TOWER, by_row + row * TINY_TOWER,
+                       TINY_TOWER * sizeof *by_row);
+        }
+    p->leaf = tensor_leaf(DT_F32, image, TINY_TOWER, p->features);
+    p->f = (struct forward){.batch = &p->b.batch, .features = image ? &p->leaf : NULL};
+    return true;
+}
+
+/* Rows in use hold something in each of their values, the others nothing. */
+static void check_rows(const struct kv_cache *c)
+{
+    for (int kind = 0; kind < 3; kind++)
+        for (int64_t i = 0; i < c->layers * c->sequences * c->capacity; i++) {
+            bool used = i % c->capacity < c->length[i / c->capacity % c->sequences];
+            for (int64_t k = 0; k < c->width[kind]; k++)
+                assert_int_equal(c->data[kind][i * c->width[kind] + k] != 0, used);
+        }
+}
+
+/* Pieces of all samples through the cache; the logits after each are those of the whole. */
+static void check_cached(struct model *m, struct tape *t, const char *name)
+{
+    struct piece *p = calloc(1, sizeof *p);
+    struct kv_cache cache = {0};
+    struct tiny_batch all;
+    struct err e = {0};
+    struct rng r;
+    int64_t done[MIXED] = {0}, image = 0;
+
+    assert_non_null(p);
+    rng_seed(&r, 31, 0);
+    tiny_batch(&all, mixed, MIXED, 8);
+    float *want = tiny_logits(m, t, &all.f);
+    float *by_row = tiny_values(&r, all.b.batch.tokens * TINY_TOWER, 0);
+    for (int s = 0; s < MIXED; s++)
+        for (int64_t i = 0; i < all.s[s].n; i++)
+            if (all.s[s].modality[i] == IMAGE)
+                memcpy(by_row + (all.b.batch.begin[s] + i) * TINY_TOWER,
+                       all.features + image++ * TINY_TOWER, TINY_TOWER * sizeof *by_row);
+    must(kv_cache_new(&cache, m, MIXED, 20, &e), &e);
+    while (next_piece(p, &all, done, by_row, &r)) {
+        tape_begin(t, false);
+        struct tensor *got = model_extend(m, t, &p->f, &cache, p->seq, &e);
+        must(got && tape_plan(t, 0, &e), &e);
+        tape_forward(t);
+        for (int s = 0; s < p->n; s++) {
+            const float *row = want + (p->from[s] + p->s[s].n - 1) * TINY_VOCAB;
+            double d = tiny_distance(row, (float *)got->data + s * TINY_VOCAB, TINY_VOCAB);
+            /* 1e-4: absorbing changes the order of products, (q U) c for q (U c) */
+            if (!(d < 1e-4)) fail_msg("%s: %g after %d tokens", name, d, (int)cache.length[0]);
+        }
+    }
+    int64_t tokens = all.b.batch.tokens;
+    assert_int_equal(kv_cache_bytes(&cache), model_cache_values(m) * TINY_LAYERS * tokens * 4);
+    check_rows(&cache);
+    kv_cache_free(&cache);
+    batch_free(&p->b);
+    free(p);
+    free(want);
+    free(by_row);
+    tiny_batch_free(&all);
+}
+
+/* Every state, method and sharing, at ranks that cut: cached and absorbed is the same function. */
+static void test_cached(void **state)
+{
+    struct tape *t = new_tape();
+
+    (void)state;
+    for (int v = 0; v < VARIANTS; v++) {
+        for (int i = -2; i < 2 * KV_METHODS; i++) { /* FULL, PARTIAL, then the methods */
+            enum kv_method method = i < 0 ? KV_NONE : (enum kv_method)(i / 2);
+            bool decoupled = i >= 0 && i % 2;
+            char name[100];
+            struct model m;
+
+            snprintf(name, sizeof name, "variant %d, state %d: %s%s", v, i,
+                     kv_methods[method].name, decoupled ? " decoupled" : "");
+            tiny_model(&m, variants[v].kv_heads, variants[v].bias, 12);
+            if (i > -2) to_partial(&m, 4);
+            if (i >= 0) to_mla(&m, method, decoupled, 6);
+            check_cached(&m, t, name);
+            model_close(&m);
+        }
+    }
+    tape_free(t);
+}
+
+/* Every pair rotated and still a latent: the keys have no unrotated part. */
+static void test_cached_all_rotated(void **state)
+{
+    static const enum kv_method methods[] = {KV_JOINT, KV_ONLY_VALUE};
+    struct tape *t = new_tape();
+
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        struct model m;
+
+        tiny_model(&m, 2, false, 12);
+        to_partial(&m, 8);
+        to_mla(&m, methods[i / 2], i % 2, 6);
+        check_cached(&m, t, "all rotated");
+        model_close(&m);
+    }
+    tape_free(t);
+}
+
+/* What the cache holds, counted by hand for 2 kv heads of 8 dims, 4 rotated, latents of 6. */
+static void test_cache_values(void **state)
+{
+    static const int64_t want[KV_METHODS] = {[KV_NONE] = 8 + 8 + 16,
+                                             [KV_JOINT] = 8 + 6,
+                                             [KV_SPLIT] = 8 + 6 + 6,
+                                             [KV_ONLY_KEY] = 8 + 6 + 16,
+                                             [KV_ONLY_VALUE] = 8 + 8 + 6};
+
+    (void)state;
+    for (int i = 0; i < KV_METHODS; i++) {
+        struct model m;
+
+        tiny_model(&m, 2, false, 12);
+        assert_int_equal(model_cache_values(&m), 32);
+        to_partial(&m, 4);
+        assert_int_equal(model_cache_values(&m), 32);
+        to_mla(&m, (enum kv_method)i, true, 6);
+        assert_int_equal(model_cache_values(&m), want[i]);
+        assert_int_equal(model_cache_values_full(&m), 32);
+        model_close(&m);
+    }
+}
+
+static int32_t argmax(const float *x)
+{
+    int32_t best = 0;
+
+    for (int32_t i = 1; i < TINY_VOCAB; i++)
+        if (x[i] > x[best]) best = i;
+    return best;
+}
+
+/* Greedy decoding over the cache writes what the whole forward pass would write token by token. */
+static void check_generate(struct model *m, struct tape *t)
+{
+    enum { NEW = 6, STOP = 3 };
+    struct generate_stats stats = {0};
+    struct generation out[MIXED];
+    struct tiny_batch b;
+    struct err e = {0};
+    int64_t cached = 0;
+
+    tiny_batch(&b, mixed, MIXED, 8);
+    must(model_generate(m, t, &b.f, NEW, (int32_t[]){STOP}, 1, 0, out, &stats, &e), &e);
+    for (int64_t s = 0, image = 0; s < MIXED; s++) {
+        struct batch_buffer one = {0};
+        struct sample *sample = &b.s[s];
+        int64_t first = image, n = sample->n, given = n;
+
+        for (int64_t i = 0; i < sample->n; i++)
+            image += sample->modality[i] == IMAGE;
+        struct tensor leaf = tensor_leaf(DT_F32, image - first, TINY_TOWER,
+                                         b.features + first * TINY_TOWER);
+        for (; n - given < out[s].n + out[s].stopped; n++) {
+            sample->n = n;
+            must(batch_fill(&one, sample, 1, false, &e), &e);
+            struct forward f = {.batch = &one.batch, .features = image > first ? &leaf : NULL};
+            float *logits = tiny_logits(m, t, &f);
+            int32_t want = argmax(logits + (n - 1) * TINY_VOCAB);
+            assert_int_equal(want, n - given < out[s].n ? out[s].ids[n - given] : STOP);
+            free(logits);
+            sample->ids[n] = want;
+            sample->modality[n] = TEXT;
+        }
+        assert_true(out[s].stopped || out[s].n == NEW);
+        cached += n - 1; /* the last token is never fed */
+        batch_free(&one);
+    }
+    assert_int_equal(stats.prompt_tokens, b.b.batch.tokens);
+    assert_int_equal(stats.cached_tokens, cached);
+    assert_int_equal(stats.cache_bytes, cached * TINY_LAYERS * model_cache_values(m) * 4);
+    generation_free(out, MIXED);
+    tiny_batch_free(&b);
+}
+
+static void test_generate(void **state)
+{
+    struct tape *t = new_tape();
+    struct model m;
+
+    (void)state;
+    tiny_model(&m, 2, true, 13);
+    check_generate(&m, t);
+    to_partial(&m, 4);
+    check_generate(&m, t);
+    to_mla(&m, KV_JOINT, true, 6);
+    check_generate(&m, t);
+    model_close(&m);
+    tape_free(t);
+}
+
+/* Weights that are not numbers are told, not decoded. */
+static void test_generate_nan(void **state)
+{
+    struct generation out[1];
+    static const char *const one[] = {"ttt|T"};
+    struct tape *t = new_tape();
+    struct tiny_batch b;
+    struct err e = {0};
+    struct model m;
+
+    (void)state;
+    tiny_model(&m, 2, false, 13);
+    tiny_batch(&b, one, 1, 8);
+    m.norm->own[3] = NAN;
+    assert_false(model_generate(&m, t, &b.f, 4, NULL, 0, 0, out, NULL, &e));
+    assert_non_null(strstr(e.msg, "not numbers"));
+    tiny_batch_free(&b);
+    model_close(&m);
+    tape_free(t);
+}
+
+enum { SAMPLES = 16 };
+static const char *const lengths[SAMPLES] = {
+    "t|T",     "tt|TTTT", "it|T",     "tit|TTT", "t|TTTTTTTTT", "iit|T", "ttt|T", "ttiti|TT",
+    "tt|T|tT", "t|Ti",    "titt|TTT", "tt|TT",   "itttttt|T",   "t|TTT", "ti|TT", "ttttttttttt|TT"};
+
+/* Gradients of the loss over all samples, `micro` of them at a time. The pictures' features come
+ * from one list, so that cutting the batch changes nothing but the order. */
+static void gradients(struct model *m, struct tape *t, const struct tiny_batch *all, int micro,
+                      bool recompute)
+{
+    struct batch_buffer b = {0};
+    struct err e = {0};
+    int64_t image = 0;
+
+    must(model_train(m, ~0u & ~(1u << PARAM_VISION), &e), &e);
+    for (int i = 0; i < SAMPLES; i += micro) {
+        must(batch_fill(&b, all->s + i, micro, false, &e), &e);
+        struct tensor leaf = tensor_leaf(DT_F32, b.batch.image_tokens, TINY_TOWER,
+                                         all->features + image * TINY_TOWER);
+        struct forward f = {.batch = &b.batch,
+                            .features = b.batch.image_tokens ? &leaf : NULL,
+                            .recompute = recompute};
+        tape_begin(t, true);
+        struct tensor *loss = model_loss(m, t, &f, 1 / (double)all->b.batch.labels);
+        must(tape_plan(t, 0, &e), &e);
+        tape_forward(t);
+        tape_backward(t, loss);
+        image += b.batch.image_tokens;
+    }
+    batch_free(&b);
+}
+
+static float *copy_gradients(const struct model *m, int64_t *n)
+{
+    float *all = NULL;
+
+    *n = 0;
+    for (int64_t i = 0; i < m->n_params; i++) {
+        const struct tensor *p = &m->params[i].t;
+        if (!p->grad) continue;
+        all = realloc(all, (size_t)(*n + tensor_count(p)) * sizeof *all);
+        assert_non_null(all);
+        memcpy(all + *n, p->grad, (size_t)tensor_count(p) * sizeof *all);
+        *n += tensor_count(p);
+    }
+    return all;
+}
+
+static void check_gradients(struct model *m, struct tape *t)
+{
+    static const int micro[] = {8, 4, 1};
+    struct tiny_batch all;
+    int64_t n, same;
+
+    tiny_batch(&all, lengths, SAMPLES, 17);
+    gradients(m, t, &all, SAMPLES, false);
+    float *want = copy_gradients(m, &n), *got;
+    for (int i = 0; i < 3; i++) {
+        gradients(m, t, &all, micro[i], false);
+        got = copy_gradients(m, &same);
+        assert_int_equal(same, n);
+        /* 1e-5: sums of some hundred fp32 terms in another order */
+        assert_true(tiny_distance(want, got, n) < 1e-5);
+        free(got);
+    }
+    gradients(m, t, &all, SAMPLES, true);
+    got = copy_gradients(m, &same);
+    assert_int_equal(same, n);
+    assert_memory_equal(want, got, (size_t)n * sizeof *got);
+    free(want);
+    free(got);
+    tiny_batch_free(&all);
+}
+
+static void test_accumulation_and_recompute(void **state)
+{
+    struct tape *t = new_tape();
+    struct model m;
+
+    (void)state;
+    tiny_model(&m, 2, true, 15);
+    check_gradients(&m, t);
+    model_close(&m);
+    tiny_model(&m, 2, true, 15);
+    to_partial(&m, 4);
+    check_gradients(&m, t);
+    to_mla(&m, KV_SPLIT, true, 6);
+    check_gradients(&m, t);
+    model_close(&m);
+    tape_free(t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_all_pairs_kept),
+        cmocka_unit_test(test_full_rank),
+        cmocka_unit_test(test_factors_by_modality),
+        cmocka_unit_test(test_cached),
+        cmocka_unit_test(test_cached_all_rotated),
+        cmocka_unit_test(test_cache_values),
+        cmocka_unit_test(test_generate),
+        cmocka_unit_test(test_generate_nan),
+        cmocka_unit_test(test_accumulation_and_recompute),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

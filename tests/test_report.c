@@ -1,0 +1,221 @@
+/* The report, from a run's directory that is filled by hand: two points, the second not done yet.
+ */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "data/template.h"
+#include "tests/tmpdir.h"
+#include "train/evaluate.h"
+#include "train/units.h"
+
+#include <errno.h>
+#include <math.h>
+
+#include "tests/tiny_run.h"
+
+static void must(bool ok, const struct err *e)
+{
+    if (!ok) fail_msg("%s", e->msg);
+}
+
+static void assert_says(const char *text, const char *what)
+{
+    if (strstr(text, what)) return;
+    fputs(text, stderr); /* longer than cmocka prints */
+    fail_msg("the text lacks: %s", what);
+}
+
+/* Scores of two kinds: `right` of 6 and all of 4, and the answers to go with them. */
+static void put_scores(const struct run *r, const char *dir, int64_t right)
+{
+    struct score kinds[2] = {{.name = "colour", .n = 6, .right = right}, {"yes_no", 4, 4}};
+    struct scores s = {.all = {.n = 10, .right = right + 4}, .kinds = kinds, .n = 2};
+    struct err e;
+    char *path = run_path(r, &e, "%s", dir), *file;
+    FILE *fp;
+
+    s.stats.cached_tokens = 10;
+    s.stats.cache_bytes = 5120;
+    must(file_mkdirs(path, &e), &e);
+    file = run_path(r, &e, "%s/scores.json", dir);
+    must(scores_save(&s, file, &e), &e);
+    free(file);
+    file = run_path(r, &e, "%s/answers.jsonl", dir);
+    fp = fopen(file, "w");
+    assert_non_null(fp);
+    for (int64_t i = 0; i < 10; i++) {
+        bool ok = i < right || i >= 6;
+        fprintf(fp,
+                "{\"set\":\"t\",\"id\":\"%d\",\"prompt\":\"USER: <image>\\nWhat is %d? "
+                "ASSISTANT: x|%d</s>\",\"expected\":\"x|%d\",\"answer\":\"%s|%d\",\"right\":%s}\n",
+                (int)i, (int)i, (int)i, (int)i, ok ? "x" : "y", (int)i, ok ? "true" : "false");
+    }
+    fclose(fp);
+    free(file);
+    free(path);
+}
+
+static void put_metrics(struct run *r)
+{
+    struct err e;
+
+    for (int step = 0; step <= 20; step += 10) {
+        struct metric line[] = {
+            metric_tag("point", "rope8-rank2"), metric_tag("phase", "stage2"),
+            metric_tag("event", "eval"),        metric_num("step", step),
+            metric_num("tokens", 100 * step),   metric_num("score", 0.5 + step / 100.0)};
+        must(metrics_write(&r->metrics, line, sizeof line / sizeof *line, &e), &e);
+    }
+    struct metric end[] = {metric_tag("point", "rope8-rank2"),
+                           metric_tag("phase", "stage2"),
+                           metric_tag("event", "end"),
+                           metric_num("step", 20),
+                           metric_num("tokens", 2000),
+                           metric_num("seconds", 187),
+                           metric_num("trained_parameters", 1280),
+                           metric_num("parameters", 12800)};
+    must(metrics_write(&r->metrics, end, sizeof end / sizeof *end, &e), &e);
+}
+
+/* A saved MLA model: 16 rotated values and a latent of 4, of 64. */
+static void put_model(struct run *r)
+{
+    struct model m = {0};
+    struct err e;
+    char *dir = run_path(r, &e, "rope8-rank2/svd/model");
+
+    must(make_baseline_model(r, &m, &e), &e);
+    tiny_convert(&m, 8, 4);
+    must(file_mkdirs(dir, &e) && model_save(&m, dir, DT_F32, false, &e), &e);
+    model_close(&m);
+    free(dir);
+}
+
+static void open_run(struct run *r, void **state, const char *const *more)
+{
+    struct err e;
+
+    tiny_run(r, state, more);
+    must(file_mkdirs(r->c.run.dir, &e), &e);
+    r->chat = template_find("vicuna", &e);
+    must(metrics_open(&r->metrics, tmpdir_path(state, "run/metrics.jsonl"), &e), &e);
+}
+
+static int rows_with(const char *text, const char *what)
+{
+    int n = 0;
+
+    for (; (text = strstr(text, what)); text++)
+        n++;
+    return n;
+}
+
+static void test_half_done(void **state)
+{
+    const char *const more[] = {"evaluate.examples=4", NULL};
+    struct run r;
+    struct err e;
+    char *text;
+
+    open_run(&r, state, more);
+    put_scores(&r, "base", 4);
+    put_scores(&r, "rope8-rank2/svd", 0);
+    put_scores(&r, "rope8-rank2/stage2", 2);
+    put_metrics(&r);
+    put_model(&r);
+    must(step_report(&r, &e), &e);
+    text = slurp(tmpdir_path(state, "run/report.md"), NULL);
+    assert_says(text, "# run\n");
+    assert_says(text, "| base | 64 | 100.00 % | 512 | 80.00 % | – | – | – | – |\n");
+    assert_says(
+        text, "| rope8-rank2 | 20 | 31.25 % | 512 | 80.00 % | – | 40.00 % | 60.00 % | 75.00 % |\n");
+    assert_says(text, "| rope8-rank4 | – | – | – | 80.00 % | – | – | – | – |\n");
+    assert_says(text, "| colour | 6 | 66.67 % | – | 0.00 % | 33.33 % | – | – |\n");
+    assert_says(text, "| yes\\_no | 4 | 100.00 % | – | 100.00 % | 100.00 % | – | – |\n");
+    assert_says(text, "| rope8-rank2 | stage 2 | 1,280 | 10.00 % | 20 | 2,000 | 3m 07s |\n");
+    assert_says(text, "| rope8-rank4 | stage 2 | – | – | – | – | – |\n");
+    assert_says(text, "| rope8 | stage 1 | – | – | – | – | – |\n");
+    /* 2 and 3 are right in base and wrong after, 4 and 5 wrong in both; 0, 1, 6 .. 9 right in both
+     */
+    assert_says(text, "| question | expected | base | rope8-rank2 |\n");
+    assert_says(text, "| What is 0? | x\\|0 | x\\|0 | x\\|0 |\n");
+    assert_says(text, "| What is 2? | x\\|2 | x\\|2 | ✗ y\\|2 |\n");
+    assert_says(text, "| What is 4? | x\\|4 | ✗ y\\|4 | ✗ y\\|4 |\n");
+    assert_says(text, "| What is 7? | x\\|7 | x\\|7 | x\\|7 |\n");
+    assert_int_equal(rows_with(text, "| What is "), 4);
+    free(text);
+    text = slurp(tmpdir_path(state, "run/recovery.tsv"), NULL);
+    assert_says(text, "31.2 % of the cache (rope 8, rank 2)");
+    assert_says(text, "\n0\t1000\t0.59999999999999998\t");
+    free(text);
+    assert_true(is_there(tmpdir_path(state, "run/metrics.h5")));
+    run_close(&r);
+}
+
+/* With no scores at all there is a report, of dashes, and no curve. */
+static void test_nothing_yet(void **state)
+{
+    const char *const more[] = {NULL};
+    struct run r;
+    struct err e;
+    char *text;
+
+    open_run(&r, state, more);
+    must(step_report(&r, &e), &e);
+    text = slurp(tmpdir_path(state, "run/report.md"), NULL);
+    assert_says(text, "| rope8-rank2 | – | – | – | – | – | – | – | – |\n");
+    assert_null(strstr(text, "recovery.png"));
+    assert_null(strstr(text, "Sample answers"));
+    assert_false(is_there(tmpdir_path(state, "run/recovery.tsv")));
+    free(text);
+    run_close(&r);
+}
+
+static void test_broken_answers(void **state)
+{
+    const char *const more[] = {NULL};
+    struct run r;
+    struct err e;
+
+    open_run(&r, state, more);
+    put_scores(&r, "base", 4);
+    spill(tmpdir_path(state, "run/base/answers.jsonl"), "{\"id\":\"0\"}\n{\"id\":", 17);
+    assert_false(step_report(&r, &e));
+    assert_says(e.msg, "answers.jsonl:2: ");
+    assert_false(is_there(tmpdir_path(state, "run/report.md")));
+    run_close(&r);
+}
+
+static void test_units(void **state)
+{
+    char t[UNIT_TEXT];
+
+    (void)state;
+    assert_string_equal(unit_count(t, 0), "0");
+    assert_string_equal(unit_count(t, 999), "999");
+    assert_string_equal(unit_count(t, 1234567), "1,234,567");
+    assert_string_equal(unit_count(t, -1234), "-1,234");
+    assert_string_equal(unit_bytes(t, 1023), "1023 B");
+    assert_string_equal(unit_bytes(t, 1536), "1.50 KiB");
+    assert_string_equal(unit_bytes(t, 0x1p50), "1024.00 TiB");
+    assert_string_equal(unit_seconds(t, 4.25), "4.2 s");
+    assert_string_equal(unit_seconds(t, 59.97), "1m 00s");
+    assert_string_equal(unit_seconds(t, 7505), "2h 05m");
+    assert_string_equal(unit_percent(t, 0.931), "93.10 %");
+    assert_string_equal(unit_percent(t, NAN), "-");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        tmpdir_test(test_half_done),
+        tmpdir_test(test_nothing_yet),
+        tmpdir_test(test_broken_answers),
+        cmocka_unit_test(test_units),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
