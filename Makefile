@@ -54,9 +54,21 @@ $(BUILD)/%.o: %.c
 packages:
 	@sh tests/packages.sh $(PACKAGES)
 
+# The small data set of the quickstart, drawn on the spot.
+SHAPES := data/sets/shapes/train.json
+$(SHAPES):
+	$(BUILD)/mha2mla-data shapes --out $(@D) --train 8000 --test 512
+
 quickstart: packages
 	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory $(SHAPES)
 	$(BUILD)/mha2mla-train --config configs/quickstart.json --resume
+
+# Where the time of a training step goes; see README.md.
+bench: packages
+	@$(MAKE) --no-print-directory all $(BUILD)/bench/step
+	@$(MAKE) --no-print-directory $(SHAPES)
+	$(BUILD)/bench/step --config configs/quickstart.json
 
 test: packages
 	@$(MAKE) --no-print-directory run-tests
@@ -84,6 +96,7 @@ lint:
 clean:
 	rm -rf $(BUILD) $(BUILD)-asan
 
-.PHONY: all packages quickstart test run-tests test-long run-long-tests asan format lint clean
+
+.PHONY: all packages quickstart bench test run-tests test-long run-long-tests asan format lint clean
 .SECONDARY:
 -include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(TESTS:=.d) $(BUILD)/train/main.d $(DOUBLE_OBJ:.o=.d)

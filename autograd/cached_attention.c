@@ -7,6 +7,10 @@
  * modality, as up_v, which the caller applies to the sums, differs too. Keys behind the last span
  * are text: generated tokens need no spans of their own.
  *
+ * Biases of the absorbed projections: a key's bias adds q b to the score, which matters where it
+ * differs by modality (key_bias; the same for all keys it falls out of the softmax); a value's is
+ * to be added times the weight that its modality's sum got (weights: 1 in all).
+ *
  * Decoding is bound by reading the cache. So all heads that share a cache row are the rows of one
  * product over it: the queries are worked on in blocks, and for a block
  *     1. scores[query][head][key], a task per run of KEY_TILE keys;
@@ -98,6 +102,17 @@ static void part_scores(const struct cached_attention *a, int part, const struct
     }
 }
 
+/* What a bias of the keys adds: the same for all keys of a modality. */
+static void bias_scores(const struct cached_attention *a, const struct block *b, enum modality m,
+                        int64_t k0, int64_t k1, real *S)
+{
+    const real *bias = tensor_real(a->key_bias[m]) + b->q0 * a->heads;
+
+    for (int64_t i = 0; i < b->nq * a->heads; i++)
+        for (int64_t k = k0; k < k1; k++)
+            S[b->scores + i * b->keys + k] += (real)a->scale * bias[i];
+}
+
 static void tile_scores(const struct cached_attention *a, const struct block *b, int64_t k0,
                         real *S)
 {
@@ -107,6 +122,7 @@ static void tile_scores(const struct cached_attention *a, const struct block *b,
         enum modality m = run_of(b->seq, k0, limit, &end);
         for (int p = 0; p < a->parts; p++)
             part_scores(a, p, b, m, k0, end, S);
+        if (a->key_bias[m]) bias_scores(a, b, m, k0, end, S);
     }
 }
 
@@ -129,6 +145,23 @@ static void softmax_query(const struct cached_attention *a, const struct block *
         for (int64_t j = 0; j < seen; j++)
             row[j] /= sum;
         memset(row + seen, 0, (size_t)(b->keys - seen) * sizeof(real));
+    }
+}
+
+/* The weight that each sum of the values gets, for one query: the columns behind those sums. */
+static void weight_query(const struct cached_attention *a, const struct block *b, int64_t i,
+                         const real *S, struct tensor *out)
+{
+    int64_t sums = a->split_modalities ? MODALITIES : 1, end;
+    real *w = tensor_real(out) + (b->q0 + i) * out->cols + sums * a->heads * a->v_width;
+
+    memset(w, 0, (size_t)(sums * a->heads) * sizeof *w);
+    for (int64_t k0 = 0; k0 < b->keys; k0 = end) {
+        enum modality m = run_of(b->seq, k0, b->keys, &end);
+        for (int64_t h = 0; h < a->heads; h++)
+            for (int64_t k = k0; k < end; k++)
+                w[(a->split_modalities ? (int64_t)m : 0) * a->heads + h] +=
+                    S[b->scores + (i * a->heads + h) * b->keys + k];
     }
 }
 
@@ -183,7 +216,10 @@ static void run_round(struct node *n, int64_t b0, int64_t b1)
 #pragma omp for collapse(2) schedule(dynamic)
         for (int64_t k = b0; k < b1; k++)
             for (int64_t i = 0; i < BLOCK_QUERIES; i++)
-                if (i < g->blocks[k].nq) softmax_query(a, &g->blocks[k], i, S);
+                if (i < g->blocks[k].nq) {
+                    softmax_query(a, &g->blocks[k], i, S);
+                    if (a->weights) weight_query(a, &g->blocks[k], i, S, n->out);
+                }
 #pragma omp for collapse(2) schedule(dynamic)
         for (int64_t k = b0; k < b1; k++)
             for (int64_t i = 0; i < a->v_groups * slices; i++) {
@@ -299,11 +335,15 @@ struct tensor *op_cached_attention(struct tape *t, const struct cached_attention
         n_in = add_input(in, n_in, a->part[p].k);
     }
     n_in = add_input(in, n_in, a->v);
+    for (int m = 0; m < MODALITIES; m++) {
+        CHECK(!a->key_bias[m] || a->key_bias[m]->cols == a->heads);
+        n_in = add_input(in, n_in, a->key_bias[m]);
+    }
     g->a = *a;
     int64_t rows = a->part[0].q[TEXT]->rows, sums = a->split_modalities ? MODALITIES : 1;
     int64_t scores = cut_blocks(t, g, rows);
-    struct node *n =
-        tape_node(t, &cached_attention_op, in, n_in, rows, sums * a->heads * a->v_width);
+    struct node *n = tape_node(t, &cached_attention_op, in, n_in, rows,
+                               sums * a->heads * (a->v_width + a->weights));
     n->args = g;
     n->scratch_bytes = (size_t)scores * sizeof(real);
     return n->out;

@@ -130,6 +130,9 @@ struct cached_attention {
     int64_t heads, v_groups, v_width;
     bool split_modalities; /* output [rows, MODALITIES*heads*v_width]: one weighted sum of the
                             * values per modality, text first; else [rows, heads*v_width] */
+    struct tensor *key_bias[MODALITIES]; /* [rows, heads] to be added to q k, by the key's modality;
+                                          * or NULL */
+    bool weights; /* behind the sums, [rows, sums*heads]: the probability that went into each */
     const struct cached_sequence *seq;
     int64_t n_seq;
     double scale;

@@ -1,12 +1,12 @@
 /* tape.c - recording nodes and running the planned steps. */
 #include "autograd/tape_impl.h"
 #include "autograd/gemm.h"
+#include "base/clock.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 
 static const size_t meta_reserve = (size_t)1 << 32; /* addresses, not memory */
 static const size_t huge_page = (size_t)2 << 20;
@@ -196,14 +196,6 @@ bool tape_plan(struct tape *t, size_t limit, struct err *e)
     return true;
 }
 
-static double seconds(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
-}
-
 static struct op_time *time_of(struct tape *t, const struct op *op)
 {
     for (int i = 0; i < t->n_times; i++)
@@ -216,7 +208,7 @@ static struct op_time *time_of(struct tape *t, const struct op *op)
 static void run(struct tape *t, struct step *s)
 {
     struct node *n = s->node;
-    double begin = t->profile ? seconds() : 0;
+    double begin = t->profile ? clock_seconds() : 0;
 
     n->scratch = t->region + s->scratch.offset;
     if (s->kind == STEP_BACKWARD) {
@@ -228,7 +220,7 @@ static void run(struct tape *t, struct step *s)
     }
     if (t->profile) {
         struct op_time *ot = time_of(t, n->op);
-        *(s->kind == STEP_BACKWARD ? &ot->backward : &ot->forward) += seconds() - begin;
+        *(s->kind == STEP_BACKWARD ? &ot->backward : &ot->forward) += clock_seconds() - begin;
         ot->calls++;
     }
 }

@@ -32,7 +32,7 @@ struct op {
     void (*backward)(struct node *n);
 };
 
-enum { NODE_IN = 6 };
+enum { NODE_IN = 8 };
 
 struct node {
     const struct op *op;

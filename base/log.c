@@ -1,5 +1,6 @@
 /* log.c - lines for the user on stdout and in the run's log. */
 #include "base/log.h"
+#include "base/clock.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -58,12 +59,9 @@ void log_line(const char *fmt, ...)
 
 void log_progress(const char *fmt, ...)
 {
-    struct timespec ts;
-    double now;
+    double now = clock_seconds();
     va_list ap;
 
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    now = (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
     if (!isatty(STDOUT_FILENO)) {
         if (now - last_progress < quiet) return;
         last_progress = now;

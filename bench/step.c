@@ -5,6 +5,7 @@
  * each op, the share of the machine's own fp32 GEMM rate, and memory. The GEMM rate is measured
  * before and after, on a product that fits the caches, with the same threads and the same BLAS. */
 #include "autograd/gemm.h"
+#include "base/clock.h"
 #include "base/mem.h"
 #include "optim/adamw.h"
 #include "train/peft.h"
@@ -16,17 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 
 enum { REPEATS = 7, GEMM_N = 1024 };
-
-static double now(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
-}
 
 static int by_value(const void *a, const void *b)
 {
@@ -50,9 +42,9 @@ static double gemm_rate(struct err *e)
         b[i] = (real)(i % 5) - 2;
     }
     for (int i = 0; i < 20; i++) {
-        double begin = now();
+        double begin = clock_seconds();
         gemm(n, n, n, mat_of(a, n, false), mat_of(b, n, true), false, c, n, NULL);
-        double rate = 2e-9 * (double)(n * n * n) / (now() - begin);
+        double rate = 2e-9 * (double)(n * n * n) / (clock_seconds() - begin);
         if (i >= 3 && rate > best) best = rate;
     }
     free(a);
@@ -176,19 +168,19 @@ static bool measure(struct bench *b, struct err *e)
 
     for (int i = 0; i < 5; i++)
         if (!step(b, e)) return false;
-    begin = now();
+    begin = clock_seconds();
     if (!step(b, e)) return false;
-    inner = (int)(0.5 / (now() - begin)) + 1; /* half a second a repeat */
+    inner = (int)(0.5 / (clock_seconds() - begin)) + 1; /* half a second a repeat */
     for (int i = 0; i < REPEATS; i++) {
-        begin = now();
+        begin = clock_seconds();
         for (int k = 0; k < inner; k++)
             if (!step(b, e)) return false;
-        rates[i] = tokens * inner / (now() - begin);
+        rates[i] = tokens * inner / (clock_seconds() - begin);
     }
     tape_profile(b->r.tape, true);
-    begin = now();
+    begin = clock_seconds();
     if (!step(b, e)) return false;
-    print_shares(b, now() - begin);
+    print_shares(b, clock_seconds() - begin);
     after = gemm_rate(e);
     qsort(rates, REPEATS, sizeof *rates, by_value);
     getrusage(RUSAGE_SELF, &usage);

@@ -31,12 +31,24 @@ static struct tensor *store(struct tape *t, const struct build *b, int kind, int
     return op_cache_write(t, x, c->data[kind] + l * rows * c->width[kind], rows, b->rows);
 }
 
-/* The unrotated query as it meets what the cache holds: absorbed where those are latents. */
+/* A bias [1, n] as the matrix [n, 1] that one column more of a projection would be. */
+static struct tensor *column(struct tape *t, const struct param *bias)
+{
+    struct tensor *view = tape_alloc(t, sizeof *view);
+
+    *view = tensor_leaf(bias->t.dtype, bias->t.cols, 1, bias->t.data);
+    return view;
+}
+
+/* The unrotated query as it meets what the cache holds: absorbed where those are latents. A bias of
+ * the keys adds the same to all scores of a query and falls out, unless it is each modality's own.
+ */
 static void absorb_query(struct model *m, struct tape *t, struct attn *w, struct tensor *q,
-                         struct cached_part *p)
+                         struct cached_attention *a)
 {
     const struct text_config *c = &m->cfg.text;
     int64_t H = c->num_attention_heads, G = c->num_key_value_heads;
+    struct cached_part *p = &a->part[1];
 
     if (!w->set[TEXT].down[0]) {
         p->q[TEXT] = q;
@@ -46,20 +58,32 @@ static void absorb_query(struct model *m, struct tape *t, struct attn *w, struct
     }
     p->k_groups = 1;
     p->width = m->latent;
-    for (int64_t s = 0; s < model_sets(m); s++)
+    for (int64_t s = 0; s < model_sets(m); s++) {
         p->q[s] = op_head_linear(t, q, 0, of(w->set[s].up_k), H, G, false);
+        if (w->set[s].up_k_b && model_sets(m) > 1)
+            a->key_bias[s] = op_head_linear(t, q, 0, column(t, w->set[s].up_k_b), H, G, false);
+    }
 }
 
-/* The weighted sums of latents become the heads' outputs. */
+/* The weighted sums of latents become the heads' outputs; a bias of the values comes in by the
+ * weight of its modality. */
 static struct tensor *absorb_output(struct model *m, struct tape *t, struct attn *w,
                                     struct tensor *o)
 {
     const struct text_config *c = &m->cfg.text;
-    int64_t H = c->num_attention_heads, G = c->num_key_value_heads;
-    struct tensor *y = op_head_linear(t, o, 0, of(w->set[TEXT].up_v), H, G, true);
+    int64_t H = c->num_attention_heads, G = c->num_key_value_heads, sets = model_sets(m);
+    struct tensor *y = NULL;
 
-    if (model_sets(m) == 1) return y;
-    return op_add(t, y, op_head_linear(t, o, H * m->latent, of(w->set[IMAGE].up_v), H, G, true));
+    for (int64_t s = 0; s < sets; s++) {
+        const struct kv_set *set = &w->set[s];
+        struct tensor *add = op_head_linear(t, o, s * H * m->latent, of(set->up_v), H, G, true);
+        y = y ? op_add(t, y, add) : add;
+        if (!set->up_v_b) continue;
+        add =
+            op_head_linear(t, o, sets * H * m->latent + s * H, column(t, set->up_v_b), H, G, true);
+        y = op_add(t, y, add);
+    }
+    return y;
 }
 
 static struct tensor *attention_layer(struct model *m, struct tape *t, const struct build *b,
@@ -91,7 +115,7 @@ static struct tensor *attention_layer(struct model *m, struct tape *t, const str
     bool key_latent = w->set[TEXT].down[0], value_latent = w->set[TEXT].down[1];
     if (q[1]) {
         a.parts = 2;
-        absorb_query(m, t, w, q[1], &a.part[1]);
+        absorb_query(m, t, w, q[1], &a);
         a.part[1].k =
             store(t, b, 1, l, key_latent ? latent[0] : build_up(m, t, batch, w, latent[0], false));
     } else if (latent[0] ==
@@ -106,6 +130,7 @@ static struct tensor *attention_layer(struct model *m, struct tape *t, const str
     a.v_groups = 1;
     a.v_width = m->latent;
     a.split_modalities = model_sets(m) > 1;
+    a.weights = w->set[TEXT].up_v_b;
     return absorb_output(m, t, w, op_cached_attention(t, &a));
 }
 

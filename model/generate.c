@@ -1,11 +1,11 @@
 /* generate.c - prefill, then one token at a time for all the sequences that have not stopped. */
 #include "model/generate.h"
+#include "base/clock.h"
 #include "base/mem.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 /* The sequences that still run, as the batch of their newest tokens. */
 struct running {
@@ -38,14 +38,6 @@ static bool running_new(struct running *r, int64_t n, struct err *e)
     if (r->seq && r->begin && r->ids && r->positions && r->spans) return true;
     running_free(r);
     return false;
-}
-
-static double seconds(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
 }
 
 /* The largest of the logits, the first of several; -1 where one is not a number. */
@@ -95,14 +87,14 @@ static bool run(struct model *m, struct tape *t, const struct forward *f, struct
                 struct running *r, int64_t max_new, const int32_t *stop, int64_t n_stop,
                 size_t memory_limit, struct generation *out, double *spent, struct err *e)
 {
-    double begin = seconds();
+    double begin = clock_seconds();
 
     tape_begin(t, false);
     struct tensor *logits = model_extend(m, t, f, c, r->seq, e);
     if (!logits || !tape_plan(t, memory_limit, e)) return false;
     tape_forward(t);
     if (!take_tokens(r, logits, c, max_new, stop, n_stop, out, e)) return false;
-    *spent += seconds() - begin;
+    *spent += clock_seconds() - begin;
     return true;
 }
 

@@ -65,7 +65,7 @@ static void test_says(void **state)
     assert_says(text, "\nrope8-rank4                          24      37.50 %              192");
     assert_says(text, "\nrope8-rank2 stage 2               7       16");
     /* v5 at rank 2: 2 layers x 2 modalities x (down 4*32, up_k 16*4, up_v 32*4) */
-    assert_says(text, "1,280      1.53 %");
+    assert_says(text, "1,280    1.53 %");
     assert_false(is_there(tmpdir_path(state, "run")));
     assert_false(is_there(tmpdir_path(state, "cache")));
     free(text);

@@ -72,9 +72,8 @@ static inline void tiny_model(struct model *m, int kv_heads, bool bias, uint64_t
  * picture, and everything before '|' is the prompt. */
 static inline struct sample tiny_sample(const char *what, struct rng *r)
 {
-    struct sample s = {.ids = calloc(64, sizeof *s.ids),
-                       .trained = calloc(64, 1),
-                       .modality = calloc(64, 1)};
+    struct sample s = {
+        .ids = calloc(64, sizeof *s.ids), .trained = calloc(64, 1), .modality = calloc(64, 1)};
 
     assert_true(s.ids && s.trained && s.modality);
     for (; *what; what++) {
@@ -163,7 +162,8 @@ static inline double tiny_distance(const float *a, const float *b, int64_t n)
 }
 
 /* Which pairs stay rotated: `rope_dim / 2` of the 4 of each head, others in each head. */
-static inline void tiny_pairs(const struct model *m, int64_t rope_dim, int32_t *pairs, uint64_t seed)
+static inline void tiny_pairs(const struct model *m, int64_t rope_dim, int32_t *pairs,
+                              uint64_t seed)
 {
     int64_t heads = m->cfg.text.num_hidden_layers * m->cfg.text.num_key_value_heads;
     int64_t half = m->cfg.text.head_dim / 2, kept = rope_dim / 2;

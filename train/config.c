@@ -177,7 +177,7 @@ static const struct schema_row rows[] = {
      .may_change = true, .help = "steps"},
     {"checkpoint.keep", SCHEMA_INT(C, checkpoint.keep), .def = "2", .min = SCHEMA_FROM(1),
      .max = SCHEMA_TO(1000), .may_change = true, .help = "newest ones that are kept"},
-    {"save.dtype", SCHEMA_ENUM(C, save.dtype, "f32", "bf16"), .def = "\"f32\"",
+    {"save.dtype", SCHEMA_ENUM(C, save.dtype, "f32", "bf16"), .def = "\"f32\"", .may_change = true,
      .help = "of the changed tensors in exported models"},
     {"sweep.low_rank", SCHEMA_DOUBLES(C, sweep.low_rank), .def = "[]", .min = SCHEMA_ABOVE(0),
      .max = SCHEMA_TO(4096), .help = "values of svd.low_rank, one curve each"},

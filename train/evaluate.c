@@ -2,6 +2,7 @@
 #include "train/evaluate.h"
 #include "base/jsonc.h"
 #include "base/log.h"
+#include "base/clock.h"
 #include "base/mem.h"
 
 #include <cjson/cJSON.h>
@@ -9,15 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-
-static double now(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
-}
 
 /* The text without white space at its ends, in place. */
 static char *trimmed(char *s)
@@ -166,7 +158,7 @@ bool evaluate(struct run *r, struct model *m, int64_t limit, const char *answers
 {
     struct group g = {.size = r->c.evaluate.batch};
     struct file_out out = {0};
-    double begin = now();
+    double begin = clock_seconds();
     bool ok = false;
 
     memset(s, 0, sizeof *s);
@@ -191,7 +183,7 @@ bool evaluate(struct run *r, struct model *m, int64_t limit, const char *answers
     }
     ok = !out.fp || file_out_commit(&out, e);
     if (s->n) qsort(s->kinds, s->n, sizeof *s->kinds, by_name);
-    s->seconds = now() - begin;
+    s->seconds = clock_seconds() - begin;
     if (ok)
         log_line("%s: exact match %.2f %% (%lld of %lld), %.0f bytes of cache a token, %.1f s",
                  context, 100 * scores_total(s), (long long)s->all.right, (long long)s->all.n,

@@ -47,7 +47,7 @@ static bool write_model(const struct run *r, FILE *fp, struct err *e)
     return ok;
 }
 
-static void write_dataset(FILE *fp, const char *what, const struct dataset *d)
+static void write_dataset(FILE *fp, const char *what, const struct dataset *d, const char *labels)
 {
     char t[3][UNIT_TEXT];
 
@@ -56,9 +56,9 @@ static void write_dataset(FILE *fp, const char *what, const struct dataset *d)
         if (i) fprintf(fp, ", ");
         report_text(fp, d->sources[i].path);
     }
-    fprintf(fp, ": %s samples, %s tokens, %s of them trained or scored; SHA-256 %.16s… |\n",
+    fprintf(fp, ": %s samples, %s tokens, %s of them %s; SHA-256 %.16s… |\n",
             unit_count(t[0], (double)d->n), unit_count(t[1], (double)d->tokens),
-            unit_count(t[2], (double)d->labels), d->hash);
+            unit_count(t[2], (double)d->labels), labels, d->hash);
     for (int i = 0; i < DROPS; i++)
         if (d->dropped[i])
             fprintf(fp, "| left out there | %s samples: %s |\n",
@@ -83,9 +83,9 @@ static bool write_run(const struct run *r, FILE *fp, struct err *e)
         fp, "| trained | stage 1: %s%s; stage 2: %s%s |\n",
         enum_name("stage1.peft", c->stage1.peft), c->stage1.projector ? " and the projector" : "",
         enum_name("stage2.peft", c->stage2.peft), c->stage2.projector ? " and the projector" : "");
-    write_dataset(fp, "training data", &r->train);
+    write_dataset(fp, "training data", &r->train, "trained");
     for (int64_t i = 0; i < r->n_eval; i++)
-        write_dataset(fp, "scored on", &r->eval[i].data);
+        write_dataset(fp, "scored on", &r->eval[i].data, "in answers");
     fprintf(fp, "| seed, threads | %lld, %lld |\n\n", (long long)c->run.seed,
             (long long)c->run.threads);
     return true;

@@ -6,6 +6,7 @@
  * follows from s. */
 #include "train/trainer.h"
 #include "base/log.h"
+#include "base/clock.h"
 #include "base/mem.h"
 #include "optim/adamw.h"
 #include "train/checkpoint.h"
@@ -44,14 +45,6 @@ int64_t train_steps(const struct config_phase *p, int64_t n)
 
     if (p->steps) return p->steps;
     return steps > 0 ? steps : 1;
-}
-
-static double now(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
 }
 
 struct tensor *train_graph(struct run *r, struct model *m, const struct dataset *d,
@@ -267,7 +260,7 @@ static bool do_step(struct trainer *t, struct step_result *out, struct err *e)
 {
     const struct config_phase *p = t->job->p;
     int64_t size = p->batch_size, micro = p->micro_batch ? p->micro_batch : size;
-    double begin = now(), clip = t->r->c.optim.clip;
+    double begin = clock_seconds(), clip = t->r->c.optim.clip;
     bool ok = true;
 
     memset(out, 0, sizeof *out);
@@ -289,7 +282,7 @@ static bool do_step(struct trainer *t, struct step_result *out, struct err *e)
     if (!isfinite(out->norm)) return diverged(t, "gradient", out->norm, e);
     out->lr = schedule_lr(&t->schedule, t->step);
     adamw_step(&t->opt, out->lr, clip > 0 && out->norm > clip ? clip / out->norm : 1);
-    out->seconds = now() - begin;
+    out->seconds = clock_seconds() - begin;
     t->step++;
     t->tokens += (double)out->tokens;
     t->seconds += out->seconds;
