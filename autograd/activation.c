@@ -5,6 +5,8 @@
 #include "autograd/ops.h"
 #include "autograd/oplist.h"
 
+#include <string.h>
+
 enum { GATE, UP };        /* inputs; x is 0 */
 enum { PIECE = 1 << 13 }; /* elements per piece of work */
 
@@ -31,26 +33,47 @@ static void swiglu_forward(struct node *n)
         y[i] = silu(g[i]) * u[i];
 }
 
+/* The conditional of "add or write" would keep these loops out of vector registers: what is to be
+ * written is cleared first, a piece at a time, while it is in the cache. */
+static void clear(real *d, int64_t n, bool adds)
+{
+    if (!adds) memset(d, 0, (size_t)n * sizeof *d);
+}
+
+static void gate_gradients(const real *g, const real *u, const real *dy, real *dg, int64_t n)
+{
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++)
+        dg[i] += dy[i] * u[i] * silu_slope(g[i]);
+}
+
+static void up_gradients(const real *g, const real *dy, real *du, int64_t n)
+{
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++)
+        du[i] += dy[i] * silu(g[i]);
+}
+
 /* Gate and up may be one tensor: then the second sum adds to the first. */
 static void swiglu_backward(struct node *n)
 {
     struct tensor *gate = n->in[GATE], *up = n->in[UP];
     const real *g = tensor_real(gate), *u = tensor_real(up), *dy = n->out->grad;
+    bool gate_adds = gate->needs_grad && tape_grad_adds(gate);
+    bool up_adds = up->needs_grad && tape_grad_adds(up);
     int64_t count = tensor_count(n->out);
 
-    if (gate->needs_grad) {
-        bool adds = tape_grad_adds(gate);
-        real *dg = gate->grad;
-#pragma omp parallel for simd schedule(static) if (parallel : count > PIECE)
-        for (int64_t i = 0; i < count; i++)
-            dg[i] = (adds ? dg[i] : 0) + dy[i] * u[i] * silu_slope(g[i]);
-    }
-    if (up->needs_grad) {
-        bool adds = tape_grad_adds(up);
-        real *du = up->grad;
-#pragma omp parallel for simd schedule(static) if (parallel : count > PIECE)
-        for (int64_t i = 0; i < count; i++)
-            du[i] = (adds ? du[i] : 0) + dy[i] * silu(g[i]);
+#pragma omp parallel for schedule(static) if (count > PIECE)
+    for (int64_t i = 0; i < count; i += PIECE) {
+        int64_t k = count - i < PIECE ? count - i : PIECE;
+        if (gate->needs_grad) {
+            clear(gate->grad + i, k, gate_adds);
+            gate_gradients(g + i, u + i, dy + i, gate->grad + i, k);
+        }
+        if (up->needs_grad) {
+            clear(up->grad + i, k, up_adds);
+            up_gradients(g + i, dy + i, up->grad + i, k);
+        }
     }
 }
 
@@ -119,10 +142,9 @@ static inline real relu_slope(real x)
     {                                                                                              \
         _Pragma("omp simd") for (int64_t i = 0; i < n; i++) y[i] = f(x[i]);                        \
     }                                                                                              \
-    static void f##_gradients(const real *x, const real *dy, bool adds, real *dx, int64_t n)       \
+    static void f##_gradients(const real *x, const real *dy, real *dx, int64_t n)                  \
     {                                                                                              \
-        _Pragma("omp simd") for (int64_t i = 0; i < n; i++) dx[i] =                                \
-            (adds ? dx[i] : 0) + dy[i] * f##_slope(x[i]);                                          \
+        _Pragma("omp simd") for (int64_t i = 0; i < n; i++) dx[i] += dy[i] * f##_slope(x[i]);      \
     }
 LOOPS(gelu)
 LOOPS(gelu_tanh)
@@ -132,7 +154,7 @@ LOOPS(relu)
 
 struct kind {
     void (*values)(const real *x, real *y, int64_t n);
-    void (*gradients)(const real *x, const real *dy, bool adds, real *dx, int64_t n);
+    void (*gradients)(const real *x, const real *dy, real *dx, int64_t n);
 };
 static const struct kind kinds[] = {
     [ACT_GELU] = {gelu_values, gelu_gradients},
@@ -161,9 +183,11 @@ static void backward(struct node *n)
     int64_t count = tensor_count(x);
 
 #pragma omp parallel for schedule(static) if (count > PIECE)
-    for (int64_t i = 0; i < count; i += PIECE)
-        k->gradients(tensor_real(x) + i, n->out->grad + i, adds, x->grad + i,
-                     count - i < PIECE ? count - i : PIECE);
+    for (int64_t i = 0; i < count; i += PIECE) {
+        int64_t m = count - i < PIECE ? count - i : PIECE;
+        clear(x->grad + i, m, adds);
+        k->gradients(tensor_real(x) + i, n->out->grad + i, x->grad + i, m);
+    }
 }
 
 const struct op activation_op = {"activation", forward, backward};

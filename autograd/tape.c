@@ -268,9 +268,10 @@ void tape_pass_grad(struct node *n, int i)
         CHECK(!adds);
         return;
     }
-#pragma omp parallel for schedule(static) if (count > 1 << 15)
+    if (!adds) memset(x->grad, 0, (size_t)count * sizeof *dy);
+#pragma omp parallel for simd schedule(static) if (parallel : count > 1 << 15)
     for (int64_t j = 0; j < count; j++)
-        x->grad[j] = (adds ? x->grad[j] : 0) + dy[j];
+        x->grad[j] += dy[j];
 }
 
 void tape_profile(struct tape *t, bool on)

@@ -86,6 +86,23 @@ static void refuses(void **state, const char *set, const char *message)
     run_close(&r);
 }
 
+/* Where the trained values outweigh the activations, a smaller batch would not help. */
+static void test_advice_follows_what_is_large(void **state)
+{
+    const char *const more[] = {"run.steps=[\"baseline\"]", "baseline.batch_size=1",
+                                "run.memory_limit=0.0001", NULL};
+    struct run r;
+    struct err e;
+    char *text;
+
+    tiny_run(&r, state, more);
+    assert_false(run_and_read(&r, state, &text, &e));
+    assert_says(e.msg, "baseline needs");
+    assert_says(e.msg, "trains less");
+    free(text);
+    run_close(&r);
+}
+
 static void test_refuses(void **state)
 {
     refuses(state, "run.memory_limit=0.0001", "micro_batch");
@@ -143,6 +160,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         tmpdir_test(test_says),
         tmpdir_test(test_refuses),
+        tmpdir_test(test_advice_follows_what_is_large),
         tmpdir_test(test_shapes_are_the_models),
     };
 

@@ -239,10 +239,10 @@ static void show_trainings(const struct plan *p)
 
 static void show_cache_row(const char *name, int64_t values, int64_t full, int64_t layers)
 {
-    char t[3][UNIT_TEXT];
+    char t[4][UNIT_TEXT];
     double all = (double)(values * layers);
 
-    log_line("%-26s %12lld %12s %16s %16s", name, (long long)values,
+    log_line("%-26s %12s %12s %16s %16s", name, unit_count(t[3], (double)values),
              unit_percent(t[0], (double)values / (double)full), unit_count(t[1], 4 * all),
              unit_count(t[2], 2 * all));
 }
@@ -300,10 +300,11 @@ static bool show_memory(const struct plan *p, struct err *e)
     log_line("%-26s %71s", "limit", unit_bytes(t[0], limit));
     if (most <= limit) return true;
     log_line("warning: %s does not fit", worst->name);
-    return err_set(e,
-                   "%s needs %s, run.memory_limit or the machine gives %s: try a smaller "
-                   "micro_batch or data.max_length, or optim.recompute true",
-                   worst->name, unit_bytes(t[1], most), unit_bytes(t[0], limit));
+    return err_set(e, "%s needs %s, run.memory_limit or the machine gives %s: try %s", worst->name,
+                   unit_bytes(t[1], most), unit_bytes(t[0], limit),
+                   worst->activations > trained_bytes(worst)
+                       ? "a smaller micro_batch or data.max_length, or optim.recompute true"
+                       : "a setting that trains less: a smaller model, peft set or rank");
 }
 
 /* ---- data ---- */

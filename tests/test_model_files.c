@@ -1,0 +1,405 @@
+/* test_model_files.c - models to directories and back: the same bits, both key layouts, directories
+ * of changed tensors, and what is said where tensors and config.json disagree. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "base/bf16.h"
+#include "convert/transform.h"
+
+#include <math.h>
+
+#include "tests/tiny_model.h"
+#include "tests/tmpdir.h"
+
+static const char *const mixed[] = {"tttitt|TTT", "ttt|TTTT", "itti|TT"};
+enum { MIXED = 3 };
+
+static float *logits_of(struct model *m, int64_t *n)
+{
+    struct tiny_batch b;
+    struct err e = {0};
+    struct tape *t = tape_new(&e);
+
+    must(t, &e);
+    tiny_batch(&b, mixed, MIXED, 8);
+    *n = b.b.batch.tokens * TINY_VOCAB;
+    float *logits = tiny_logits(m, t, &b.f);
+    tiny_batch_free(&b);
+    tape_free(t);
+    return logits;
+}
+
+static void assert_same_logits(struct model *a, struct model *b)
+{
+    int64_t n, same;
+    float *x = logits_of(a, &n), *y = logits_of(b, &same);
+
+    assert_int_equal(n, same);
+    assert_memory_equal(x, y, (size_t)n * sizeof *x);
+    free(x);
+    free(y);
+}
+
+/* What the conversion steps write into config.json beside the tensors. */
+static void set_section(struct model *m, const char *method, int64_t rope_dim, int64_t low_rank)
+{
+    struct mha2mla_config c = {.partial_rope_version = "mkl",
+                               .rope_dim_for_mla = rope_dim,
+                               .svd_init_method = method,
+                               .low_rank = low_rank,
+                               .decoupled = m->decoupled};
+    struct err e = {0};
+
+    must(hf_config_set_mha2mla(&m->cfg, &c, &e), &e);
+}
+
+static void to_partial(struct model *m)
+{
+    int32_t pairs[TINY_LAYERS * TINY_HEADS * 4];
+    struct err e = {0};
+
+    tiny_pairs(m, 4, pairs, 11);
+    must(model_to_partial(m, pairs, 4, &e), &e);
+    set_section(m, "none", 4, 8);
+}
+
+/* Factors need not be good ones here. */
+static void to_mla(struct model *m, enum kv_method method, bool decoupled)
+{
+    enum { LATENT = 6 };
+    struct factors f[TINY_LAYERS][MODALITIES];
+    struct err e = {0};
+    struct rng r;
+    float *v;
+
+    rng_seed(&r, 3, 0);
+    v = tiny_values(&r, 64 * TINY_D, 0.2);
+    for (int i = 0; i < TINY_LAYERS * MODALITIES; i++)
+        f[0][i] = (struct factors){{v + i, v + 10 + i}, v + 20 + i, v + 30 + i};
+    must(model_to_mla(m, method, decoupled, LATENT, (const struct factors(*)[MODALITIES])f, &e),
+         &e);
+    set_section(m, kv_methods[method].name, 4, LATENT / 2);
+    free(v);
+}
+
+static void save(const struct model *m, const char *dir, enum dtype dtype, bool delta)
+{
+    struct err e = {0};
+
+    must(model_save(m, dir, dtype, delta, &e), &e);
+}
+
+static void open_model(struct model *m, const char *dir)
+{
+    struct err e = {0};
+
+    must(model_open(m, dir, &e), &e);
+}
+
+static void test_round_trip(void **state)
+{
+    struct model m, again;
+
+    for (int i = -2; i < 2 * KV_METHODS; i++) { /* FULL, PARTIAL, then each method, shared or not */
+        char name[32];
+        snprintf(name, sizeof name, "model%d", i);
+        tiny_model(&m, 2, i % 3 == 0, 4);
+        if (i > -2) to_partial(&m);
+        if (i >= 0) to_mla(&m, (enum kv_method)(i / 2), i % 2);
+        save(&m, tmpdir_path(state, name), DT_F32, false);
+        open_model(&again, tmpdir_path(state, name));
+        if (i != 0) assert_int_equal(again.state, m.state); /* "none", shared: that is PARTIAL */
+        assert_int_equal(again.method, m.method);
+        assert_int_equal(again.decoupled, m.decoupled);
+        assert_same_logits(&m, &again);
+        model_close(&m);
+        model_close(&again);
+    }
+}
+
+/* bf16 is the nearest bf16 to each value, no more and no less. */
+static void test_bf16(void **state)
+{
+    struct model m, again;
+
+    tiny_model(&m, 2, true, 4);
+    save(&m, tmpdir_path(state, "model"), DT_BF16, false);
+    open_model(&again, tmpdir_path(state, "model"));
+    assert_int_equal(m.n_params, again.n_params);
+    for (int64_t i = 0; i < m.n_params; i++) {
+        const struct param *p = &m.params[i], *q = &again.params[i];
+        assert_string_equal(p->name, q->name);
+        assert_int_equal(q->t.dtype, DT_BF16);
+        for (int64_t k = 0; k < tensor_count(&p->t); k++)
+            assert_int_equal(((const uint16_t *)q->t.data)[k], bf16_from_f32(p->own[k]));
+    }
+    model_close(&m);
+    model_close(&again);
+}
+
+/* How a copy of a model's directory differs from it. */
+struct edit {
+    bool layout;                /* the names that transformers writes since 4.52 */
+    const char *skip, *twist;   /* tensors to leave out, and to be stored transposed */
+    const char *more;           /* a tensor to be added */
+    const char *find, *replace; /* in config.json */
+};
+
+static void new_name(const char *old, char *name, size_t size)
+{
+    static const char *const prefixes[][2] = {
+        {"language_model.model.", "model.language_model."},
+        {"language_model.lm_head.", "lm_head."},
+        {"vision_tower.", "model.vision_tower."},
+        {"multi_modal_projector.", "model.multi_modal_projector."}};
+
+    for (int i = 0; i < 4; i++) {
+        size_t n = strlen(prefixes[i][0]);
+        if (strncmp(old, prefixes[i][0], n) != 0) continue;
+        snprintf(name, size, "%s%s", prefixes[i][1], old + n);
+        return;
+    }
+    fail_msg("%s has no known prefix", old);
+}
+
+static void copy_config(const char *from, const char *to, const struct edit *edit)
+{
+    char path[1400], *text, *out, *at;
+
+    snprintf(path, sizeof path, "%s/config.json", from);
+    text = slurp(path, NULL);
+    out = calloc(1, strlen(text) + 200);
+    assert_non_null(out);
+    at = edit->find ? strstr(text, edit->find) : text;
+    assert_non_null(at);
+    memcpy(out, text, (size_t)(at - text));
+    strcat(out, edit->find ? edit->replace : "");
+    strcat(out, at + (edit->find ? strlen(edit->find) : 0));
+    snprintf(path, sizeof path, "%s/config.json", to);
+    spill(path, out, strlen(out));
+    free(text);
+    free(out);
+}
+
+static void copy_edited(const char *from, const char *to, const struct edit *edit)
+{
+    struct st_model in;
+    struct st_writer w = {0};
+    struct st_spec specs[128];
+    char names[128][200];
+    const struct st_tensor *source[128];
+    struct err e = {0};
+    size_t n = 0;
+
+    must(file_mkdirs(to, &e) && st_model_open(&in, from, &e), &e);
+    for (size_t i = 0; i < in.count; i++) {
+        const struct st_tensor *t = in.tensors[i];
+        if (edit->skip && strcmp(t->name, edit->skip) == 0) continue;
+        snprintf(names[n], sizeof names[n], "%s", t->name);
+        if (edit->layout) new_name(t->name, names[n], sizeof names[n]);
+        specs[n] = (struct st_spec){.name = names[n], .dtype = t->dtype, .ndim = t->ndim};
+        memcpy(specs[n].dim, t->dim, sizeof t->dim);
+        if (edit->twist && strcmp(t->name, edit->twist) == 0) {
+            specs[n].dim[0] = t->dim[1];
+            specs[n].dim[1] = t->dim[0];
+        }
+        source[n++] = t;
+    }
+    if (edit->more) {
+        specs[n] = specs[n - 1];
+        specs[n].name = edit->more;
+        source[n] = source[n - 1];
+        n++;
+    }
+    must(st_write_model_begin(&w, to, specs, n, NULL, 0, &e), &e);
+    for (size_t i = 0; i < n; i++)
+        must(st_write_raw(&w, i, source[i]->data, source[i]->bytes, &e), &e);
+    must(st_write_end(&w, &e), &e);
+    copy_config(from, to, edit);
+    st_model_close(&in);
+}
+
+/* LLaVA's tensors under their older and their newer names are one model, and stay as they were
+ * named. */
+static void test_key_layouts(void **state)
+{
+    struct model m, newer, again;
+    const struct st_tensor *t;
+
+    tiny_model(&m, 2, true, 4);
+    save(&m, tmpdir_path(state, "old"), DT_F32, false);
+    copy_edited(tmpdir_path(state, "old"), tmpdir_path(state, "new"),
+                &(struct edit){.layout = true});
+    open_model(&newer, tmpdir_path(state, "new"));
+    t = st_model_find(&newer.files, "model.language_model.layers.0.self_attn.q_proj.weight");
+    assert_non_null(t);
+    assert_same_logits(&m, &newer);
+    save(&newer, tmpdir_path(state, "saved"), DT_F32, false);
+    open_model(&again, tmpdir_path(state, "saved"));
+    assert_non_null(st_model_find(&again.files, "lm_head.weight"));
+    assert_same_logits(&m, &again);
+    model_close(&m);
+    model_close(&newer);
+    model_close(&again);
+}
+
+static bool holds(const struct model *m, const char *what)
+{
+    for (size_t i = 0; i < m->files.count; i++)
+        if (strstr(m->files.tensors[i]->name, what)) return true;
+    return false;
+}
+
+/* A directory of changed tensors: nothing of it is trained yet, the values' projection is still the
+ * base's under another name, and it must be found nevertheless. */
+static void test_delta(void **state)
+{
+    static const bool decoupled[] = {false, true};
+    struct model m, delta, full;
+
+    tiny_model(&m, 2, true, 4);
+    save(&m, tmpdir_path(state, "base"), DT_F32, false);
+    model_close(&m);
+    open_model(&m, tmpdir_path(state, "base"));
+    to_partial(&m);
+    save(&m, tmpdir_path(state, "partial"), DT_F32, true);
+    open_model(&delta, tmpdir_path(state, "partial"));
+    assert_same_logits(&m, &delta);
+    assert_true(holds(&delta, "k_r_proj") && holds(&delta, "up_v"));
+    assert_false(holds(&delta, "embed_tokens") || holds(&delta, "mlp") || holds(&delta, "vision"));
+    model_close(&delta);
+    model_close(&m);
+    for (int i = 0; i < 2 * KV_METHODS; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "svd%d", i);
+        open_model(&m, tmpdir_path(state, "partial")); /* a delta of a delta */
+        to_mla(&m, (enum kv_method)(i / 2), decoupled[i % 2]);
+        save(&m, tmpdir_path(state, name), DT_F32, true);
+        open_model(&delta, tmpdir_path(state, name));
+        assert_same_logits(&m, &delta);
+        assert_string_equal(delta.base_dir, tmpdir_path(state, "base"));
+        assert_false(holds(&delta, "embed_tokens"));
+        strcat(name, "-full"); /* and from there everything again */
+        save(&delta, tmpdir_path(state, name), DT_F32, false);
+        open_model(&full, tmpdir_path(state, name));
+        assert_null(full.base_dir);
+        assert_same_logits(&m, &full);
+        model_close(&m);
+        model_close(&delta);
+        model_close(&full);
+    }
+}
+
+/* Each is one line that names what is wrong. */
+static void test_refused(void **state)
+{
+#define T "language_model.model."
+    static const struct {
+        struct edit edit;
+        const char *said[3];
+    } rows[] = {
+        {{.skip = T "layers.1.self_attn.k_proj.weight"},
+         {T "layers.1.self_attn.k_proj.weight", "missing"}},
+        {{.skip = "vision_tower.vision_model.pre_layrnorm.bias"}, {"pre_layrnorm.bias", "missing"}},
+        {{.skip = T "embed_tokens.weight"}, {"embed_tokens.weight", "llava"}},
+        {{.more = T "layers.2.mlp.up_proj.weight"}, {T "layers.2.mlp.up_proj.weight", "not used"}},
+        {{.twist = T "layers.0.mlp.gate_proj.weight"},
+         {T "layers.0.mlp.gate_proj.weight", "[32, 48]", "[48, 32]"}},
+        {{.find = "\"num_hidden_layers\":\t2", .replace = "\"num_hidden_layers\":3"},
+         {T "layers.2.", "missing"}},
+        {{.find = "\"num_hidden_layers\":\t2", .replace = "\"num_hidden_layers\":1"},
+         {T "layers.1.", "not used"}},
+        {{.find = "\"hidden_size\":\t32", .replace = "\"hidden_size\":64"},
+         {"has shape", "config.json asks for"}},
+        {{.find = "\"num_key_value_heads\":\t2", .replace = "\"num_key_value_heads\":4"},
+         {"k_proj.weight", "[16, 32]", "[32, 32]"}},
+        {{.find = "\"vocab_size\":\t40", .replace = "\"vocab_size\":41"},
+         {"embed_tokens.weight", "[40, 32]", "[41, 32]"}},
+        {{.find = "\"attention_bias\":\tfalse", .replace = "\"attention_bias\":true"},
+         {"q_proj.bias", "missing"}},
+    };
+#undef T
+    struct model m;
+
+    tiny_model(&m, 2, false, 4);
+    save(&m, tmpdir_path(state, "good"), DT_F32, false);
+    model_close(&m);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct err e = {0};
+        char name[32];
+        snprintf(name, sizeof name, "bad%d", (int)i);
+        copy_edited(tmpdir_path(state, "good"), tmpdir_path(state, name), &rows[i].edit);
+        assert_false(model_open(&m, tmpdir_path(state, name), &e));
+        for (int k = 0; k < 3 && rows[i].said[k]; k++)
+            if (!strstr(e.msg, rows[i].said[k]))
+                fail_msg("'%s' is not in: %s", rows[i].said[k], e.msg);
+        assert_null(strchr(e.msg, '\n'));
+        assert_non_null(strstr(e.msg, *state)); /* where */
+        assert_null(m.params);
+    }
+}
+
+/* A converted model whose config.json does not fit its tensors. */
+static void test_refused_converted(void **state)
+{
+    static const struct {
+        struct edit edit;
+        const char *said;
+    } rows[] = {
+        {{.find = "\"rope_dim_for_mla\":\t4", .replace = "\"rope_dim_for_mla\":2"}, "rope_pairs"},
+        {{.find = "\"rope_dim_for_mla\":\t4", .replace = "\"rope_dim_for_mla\":0"}, "2 or more"},
+        {{.find = "\"mha2mla\"", .replace = "\"other\""}, "mha2mla: missing"},
+        {{.find = "\"rope_pairs\"", .replace = "\"other\""}, "rope_pairs: missing"},
+        {{.find = "[[[", .replace = "[[[77, "}, "another number"},
+        {{.find = "[[[", .replace = "[[["}, NULL}, /* as it is: it opens */
+    };
+    struct model m;
+
+    tiny_model(&m, 2, false, 4);
+    to_partial(&m);
+    to_mla(&m, KV_JOINT, true);
+    save(&m, tmpdir_path(state, "good"), DT_F32, false);
+    model_close(&m);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct err e = {0};
+        char name[32];
+        snprintf(name, sizeof name, "bad%d", (int)i);
+        copy_edited(tmpdir_path(state, "good"), tmpdir_path(state, name), &rows[i].edit);
+        assert_int_equal(model_open(&m, tmpdir_path(state, name), &e), !rows[i].said);
+        if (rows[i].said && !strstr(e.msg, rows[i].said))
+            fail_msg("'%s' is not in: %s", rows[i].said, e.msg);
+        model_close(&m);
+    }
+}
+
+/* A directory that points to a base that is not there says so. */
+static void test_delta_without_base(void **state)
+{
+    struct model m;
+    struct err e = {0};
+
+    tiny_model(&m, 2, false, 4);
+    save(&m, tmpdir_path(state, "base"), DT_F32, false);
+    model_close(&m);
+    open_model(&m, tmpdir_path(state, "base"));
+    to_partial(&m);
+    save(&m, tmpdir_path(state, "delta"), DT_F32, true);
+    model_close(&m);
+    assert_int_equal(rename(tmpdir_path(state, "base"), tmpdir_path(state, "moved")), 0);
+    assert_false(model_open(&m, tmpdir_path(state, "delta"), &e));
+    assert_non_null(strstr(e.msg, tmpdir_path(state, "base")));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        tmpdir_test(test_round_trip),        tmpdir_test(test_bf16),
+        tmpdir_test(test_key_layouts),       tmpdir_test(test_delta),
+        tmpdir_test(test_refused),           tmpdir_test(test_refused_converted),
+        tmpdir_test(test_delta_without_base)};
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
