@@ -13,7 +13,7 @@ score() { # exact match in % of a scores.json
 run() { # run NAME SETTING...
     name=$1; shift
     args=
-    for s in "$@"; do args="$args --set $s"; done
+    for setting in "$@"; do args="$args --set $setting"; done
     # shellcheck disable=SC2086 # settings have no blanks
     "$train" --config configs/quickstart.json --resume --set run.dir="$dir/$name" $args >"$dir/$name.log" 2>&1 ||
         { tail -1 "$dir/$name.log" >&2; exit 1; }

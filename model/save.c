@@ -27,18 +27,14 @@ static bool is_changed(const struct param *p, int parts)
     return p->own || (parts > 1 && p[1].own);
 }
 
-/* Whether p lies in the files of the model that a delta builds on. */
+/* Whether the files of the model that a delta builds on have p, unchanged and under its name (the
+ * rows of v_proj, say, go on as up_v). */
 static bool in_base(const struct model *m, const struct param *p)
 {
-    const struct st_model *base = m->base.count ? &m->base : &m->files;
+    const struct st_tensor *t = st_model_find(m->base.count ? &m->base : &m->files, p->name);
+    const char *data = p->t.data;
 
-    for (size_t i = 0; !p->own && i < base->file_count; i++) {
-        const struct file_map *map = &base->files[i].map;
-        if ((const uint8_t *)p->t.data >= map->data &&
-            (const uint8_t *)p->t.data < map->data + map->size)
-            return true;
-    }
-    return false;
+    return t && !p->own && data >= (const char *)t->data && data < (const char *)t->data + t->bytes;
 }
 
 static int64_t list_tensors(const struct model *m, enum dtype own, bool delta, struct whole *list)
