@@ -139,8 +139,10 @@ static void to_mla(struct model *m, enum kv_method method, bool decoupled, int64
     }
     must(model_to_mla(m, method, decoupled, r, (const struct factors(*)[MODALITIES])factors, &e),
          &e);
-    for (int i = 0; i < TINY_LAYERS * MODALITIES * 2; i++)
-        mdsvd_free(&out[0][0][i]);
+    for (int l = 0; l < TINY_LAYERS; l++)
+        for (int s = 0; s < MODALITIES; s++)
+            for (int k = 0; k < 2; k++)
+                mdsvd_free(&out[l][s][k]);
 }
 
 /* At full rank the factors give W back, whatever the moments were. 1e-5: the factors are fp32, the
