@@ -13,7 +13,7 @@ struct tool_command {
     /* argv[0] is the subcommand's name. Prints its own summary line to stdout. */
     bool (*run)(int argc, char **argv, struct err *e);
 };
-extern const struct tool_command tool_shapes, tool_scenes, tool_tokenizer;
+extern const struct tool_command tool_shapes, tool_scenes, tool_augment, tool_tokenizer;
 
 /* One long option. `text` or `num` says where its value goes and holds the default before; a
  * number outside lo..hi is an error. A list of options ends with a NULL name. */

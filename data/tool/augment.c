@@ -1,0 +1,284 @@
+/* augment.c - mha2mla-data augment: every sample of LLaVA JSON lists some more times, each time
+ * with its picture changed (alter.h), so that a small set lasts for many passes and a model learns
+ * what is drawn rather than how. Questions and answers stay; their order and choice may be drawn
+ * too. */
+#include "base/file.h"
+#include "base/mem.h"
+#include "base/rng.h"
+#include "data/tool/alter.h"
+#include "data/tool/tool.h"
+
+#include <cjson/cJSON.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { LIST_LIMIT = 1 << 28, TURNS = 64 };
+static const char marker[] = "<image>";
+
+struct options {
+    const char *out, *images, *name;
+    int64_t copies, size, seed, turns, flip, strength, outline, original;
+};
+
+/* The list being written, and its samples so far. */
+struct writer {
+    const struct options *o;
+    struct file_out out;
+    int64_t samples, pictures;
+};
+
+static const char *text_of(const cJSON *o, const char *key)
+{
+    return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(o, key));
+}
+
+/* A copy without the picture's mark and the line break beside it. */
+static char *without_marker(const char *text, struct err *e)
+{
+    const char *at = strstr(text, marker);
+    size_t before = at ? (size_t)(at - text) : strlen(text);
+    const char *after = at ? at + strlen(marker) : "";
+
+    if (at && *after == '\n')
+        after++;
+    else if (at && before && text[before - 1] == '\n')
+        before--;
+    return mem_printf(e, "%.*s%s", (int)before, text, after);
+}
+
+/* The question of a turn, marked in front if it is to be the first of a sample with a picture. */
+static bool set_question(cJSON *message, bool marked, struct err *e)
+{
+    char *plain = without_marker(text_of(message, "value"), e);
+    char *text =
+        plain ? mem_printf(e, "%s%s%s", marked ? marker : "", marked ? "\n" : "", plain) : NULL;
+    bool ok =
+        text && (cJSON_SetValuestring(cJSON_GetObjectItemCaseSensitive(message, "value"), text) ||
+                 err_set(e, "out of memory"));
+
+    free(text);
+    free(plain);
+    return ok;
+}
+
+/* Questions and answers must take turns where some are to be drawn. */
+static bool check_turns(const cJSON *list, struct err *e)
+{
+    const cJSON *m;
+    int n = 0;
+
+    cJSON_ArrayForEach(m, list)
+    {
+        const char *from = text_of(m, "from");
+        if (!from || strcmp(from, n % 2 ? "gpt" : "human") != 0 || !text_of(m, "value"))
+            return err_set(
+                e, "message %d: --turns needs human and gpt in turn, each with a \"value\"", n);
+        n++;
+    }
+    return (n >= 2 && n % 2 == 0 && n <= 2 * TURNS) ||
+           err_set(e, "%d messages: --turns needs 1 to %d questions with an answer each", n, TURNS);
+}
+
+/* Keeps `keep` of the questions, in an order that is drawn too. */
+static bool draw_turns(cJSON *sample, int64_t keep, bool picture, struct rng *r, struct err *e)
+{
+    cJSON *list = cJSON_GetObjectItemCaseSensitive(sample, "conversations"), *part[2 * TURNS];
+    int64_t order[TURNS], turns;
+
+    if (!check_turns(list, e)) return false;
+    turns = cJSON_GetArraySize(list) / 2;
+    for (int i = 0; i < 2 * turns; i++)
+        part[i] = cJSON_DetachItemFromArray(list, 0);
+    rng_permutation(r, order, turns);
+    bool ok = true;
+    for (int64_t i = 0; i < turns; i++) {
+        cJSON *ask = part[2 * order[i]], *answer = part[2 * order[i] + 1];
+        if (i < keep) {
+            ok = ok && set_question(ask, i == 0 && picture, e);
+            cJSON_AddItemToArray(list, ask); /* items of our own: this cannot fail */
+            cJSON_AddItemToArray(list, answer);
+        } else {
+            cJSON_Delete(ask);
+            cJSON_Delete(answer);
+        }
+    }
+    return ok;
+}
+
+/* Left and right are for whom the picture must not be mirrored. */
+static bool says_side(const cJSON *sample)
+{
+    const cJSON *m;
+
+    cJSON_ArrayForEach(m, cJSON_GetObjectItemCaseSensitive(sample, "conversations"))
+    {
+        const char *said = text_of(m, "value");
+        if (said && (strstr(said, "left") || strstr(said, "right") || strstr(said, "clockwise")))
+            return true;
+    }
+    return false;
+}
+
+/* Writes picture `copy` under *name, which is relative to the list. */
+static bool write_picture(const struct writer *w, const struct image *im, bool sided, int64_t copy,
+                          struct rng *r, const char *name, struct err *e)
+{
+    const struct options *o = w->o;
+    bool mirror = rng_below(r, 100) < (uint64_t)o->flip && !sided;
+    struct alter a = {o->size, o->strength, o->outline, mirror};
+    char *path = file_join(o->out, name, e);
+    struct image out = {0};
+    bool ok = path != NULL;
+
+    if (ok && copy < o->original)
+        ok = alter_nothing(im, o->size, &out, e);
+    else if (ok)
+        ok = alter_picture(im, &a, r, &out, e);
+    ok = ok && image_write_png(&out, path, e);
+    image_free(&out);
+    free(path);
+    return ok;
+}
+
+/* One line of the list. `name`: of its picture, NULL where there is none. */
+static bool write_line(struct writer *w, const cJSON *from, int64_t copy, const char *name,
+                       struct rng *r, struct err *e)
+{
+    cJSON *s = cJSON_Duplicate(from, true);
+    const char *id = text_of(from, "id");
+    char *line = NULL, *new_id = mem_printf(e, "%" PRId64 "/%s", copy, id ? id : "");
+    bool ok = new_id != NULL;
+
+    if (ok && (!s || !cJSON_ReplaceItemInObjectCaseSensitive(s, "id", cJSON_CreateString(new_id))))
+        ok = s && !id && cJSON_AddStringToObject(s, "id", new_id);
+    if (ok && name)
+        ok = cJSON_ReplaceItemInObjectCaseSensitive(s, "image", cJSON_CreateString(name));
+    if (new_id && !ok) err_set(e, "out of memory");
+    ok = ok && (!w->o->turns || draw_turns(s, w->o->turns, name != NULL, r, e));
+    if (ok && !(line = cJSON_PrintUnformatted(s))) ok = err_set(e, "out of memory");
+    if (ok) fprintf(w->out.fp, "%s\n%s", w->samples++ ? "," : "", line);
+    cJSON_free(line);
+    cJSON_Delete(s);
+    free(new_id);
+    return ok;
+}
+
+/* All copies of one sample; its picture is read once. */
+static bool add_sample(struct writer *w, const cJSON *sample, const char *root, struct err *e)
+{
+    const cJSON *picture = cJSON_GetObjectItemCaseSensitive(sample, "image");
+    const char *image = cJSON_GetStringValue(picture);
+    struct image im = {0};
+    char *path = NULL, name[64];
+    bool ok = true, sided = says_side(sample);
+
+    if (!cJSON_IsArray(cJSON_GetObjectItemCaseSensitive(sample, "conversations")))
+        return err_set(e, "needs a list \"conversations\"");
+    if (picture && !image) return err_set(e, "\"image\" must be the path of one picture");
+    if (image) {
+        path = file_join(root, image, e);
+        ok = path && image_read(&im, path, e);
+    }
+    for (int64_t copy = 0; ok && copy < w->o->copies; copy++) {
+        struct rng r;
+        rng_seed(&r, (uint64_t)w->o->seed, ((uint64_t)w->pictures << 16) + (uint64_t)copy);
+        snprintf(name, sizeof name, "images/%06" PRId64 "-%03" PRId64 ".png", w->pictures, copy);
+        ok = (!image || write_picture(w, &im, sided, copy, &r, name, e)) &&
+             write_line(w, sample, copy, image ? name : NULL, &r, e);
+    }
+    w->pictures++; /* text alone counts too: a sample's number says what is drawn for it */
+    image_free(&im);
+    free(path);
+    return ok;
+}
+
+static bool add_list(struct writer *w, const char *file, struct err *e)
+{
+    char *text = NULL, *root = w->o->images ? mem_strdup(w->o->images, e) : file_dir(file, e);
+    cJSON *list = NULL;
+    const cJSON *sample;
+    size_t len;
+    int at = 0;
+    bool ok = root && file_read(file, LIST_LIMIT, &text, &len, e);
+
+    if (ok) {
+        list = cJSON_ParseWithLength(text, len);
+        ok = cJSON_IsArray(list) || err_set(e, "%s: not a JSON list of samples", file);
+    }
+    cJSON_ArrayForEach(sample, list)
+    {
+        if (ok && !add_sample(w, sample, root, e)) ok = err_context(e, "%s: sample %d", file, at);
+        at++;
+    }
+    cJSON_Delete(list);
+    free(text);
+    free(root);
+    return ok;
+}
+
+/* An earlier list goes first: its pictures are about to change. */
+static bool write_all(struct writer *w, char **files, int count, struct err *e)
+{
+    char *images = file_join(w->o->out, "images", e);
+    char *list = images ? mem_printf(e, "%s/%s.json", w->o->out, w->o->name) : NULL;
+    bool ok = list && file_mkdirs(images, e);
+
+    if (ok) unlink(list); /* where it cannot go, the rename at the end says why */
+    ok = ok && file_out_open(&w->out, list, e);
+    if (ok) fputs("[", w->out.fp);
+    for (int i = 0; ok && i < count; i++)
+        ok = add_list(w, files[i], e);
+    if (ok) fputs("\n]\n", w->out.fp);
+    ok = ok && file_out_commit(&w->out, e);
+    if (ok)
+        printf("%s: %" PRId64 " samples, %" PRId64 " copies of %" PRId64 "\n", list, w->samples,
+               w->o->copies, w->pictures);
+    file_out_abort(&w->out);
+    free(list);
+    free(images);
+    return ok;
+}
+
+static bool run(int argc, char **argv, struct err *e)
+{
+    struct options o = {NULL, NULL, "train", 8, 64, 1, 0, 0, 100, 30, 0};
+    const struct tool_option options[] = {
+        {"out", "DIR", "where it all goes", &o.out, NULL, 0, 0, true},
+        {"images", "DIR", "what image paths are relative to; else each list's own folder",
+         &o.images, NULL, 0, 0, false},
+        {"name", "NAME", "the new list is DIR/NAME.json", &o.name, NULL, 0, 0, false},
+        {"copies", "N", "of every sample", NULL, &o.copies, 1, 999, false},
+        {"original", "N", "so many of the copies have the picture as it is", NULL, &o.original, 0,
+         999, false},
+        {"size", "N", "pixels a side", NULL, &o.size, 8, 1024, false},
+        {"strength", "PERCENT", "how far place, angle and colours move", NULL, &o.strength, 0, 300,
+         false},
+        {"outline", "PERCENT", "of the copies, with dark outlines", NULL, &o.outline, 0, 100,
+         false},
+        {"flip", "PERCENT", "of the copies, mirrored unless left or right is spoken of", NULL,
+         &o.flip, 0, 100, false},
+        {"turns", "N", "draw up to N questions of a sample, in any order; 0: as they are", NULL,
+         &o.turns, 0, TURNS, false},
+        {"seed", "N", "another seed, another set", NULL, &o.seed, 0, INT64_MAX, false},
+        {.name = NULL},
+    };
+    struct writer w = {.o = &o};
+    bool help;
+    int rest;
+
+    if (!tool_options(
+            options, "augment --out DIR [OPTION ...] FILE.json ...",
+            "Writes every sample of LLaVA JSON lists --copies times, each with its picture"
+            " changed at random:\nplace, size, angle, colours, outlines, ground.",
+            argc, argv, &rest, &help, e))
+        return false;
+    if (help) return true;
+    if (rest == argc) return err_set(e, "augment: no LLaVA JSON file was named");
+    return write_all(&w, argv + rest, argc - rest, e);
+}
+
+const struct tool_command tool_augment = {"augment", "many changed copies of a set's pictures",
+                                          run};
