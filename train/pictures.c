@@ -78,7 +78,8 @@ static bool compute_group(struct run *r, struct model *m, struct dataset *d, con
     return done;
 }
 
-static bool prepare_set(struct run *r, struct model *m, struct dataset *d, struct err *e)
+static bool prepare_set(struct run *r, struct model *m, struct dataset *d, const char *what,
+                        struct err *e)
 {
     int64_t size = 3 * r->processor.height * r->processor.width, todo[GROUP], n = 0;
     float *pixels = mem_new((size_t)(GROUP * size), sizeof *pixels, "decoded pictures", e);
@@ -99,9 +100,11 @@ static bool prepare_set(struct run *r, struct model *m, struct dataset *d, struc
         }
     }
     if (ok && n) ok = compute_group(r, m, d, todo, n, pixels, e);
-    if (ok) dataset_drop_bad_images(d);
     free(pixels);
-    return ok;
+    if (!ok) return false;
+    int64_t before = d->n;
+    dataset_drop_bad_images(d);
+    return d->n == before || run_report_drops(r, d, what, e);
 }
 
 bool run_open_pictures(struct run *r, struct model *m, bool pixels, struct err *e)
@@ -127,9 +130,9 @@ bool run_open_pictures(struct run *r, struct model *m, bool pixels, struct err *
     if (!dir) return false;
     ok = store_open(&in->store, dir, about, in->tokens * in->width, true, e);
     if (ok) {
-        ok = prepare_set(r, m, &r->train, e);
+        ok = prepare_set(r, m, &r->train, "data.train", e);
         for (int64_t i = 0; ok && i < r->n_eval; i++)
-            ok = prepare_set(r, m, &r->eval[i].data, e);
+            ok = prepare_set(r, m, &r->eval[i].data, r->eval[i].name, e);
         struct err close_err;
         if (!store_close(&in->store, &close_err) && ok) ok = err_set(e, "%s", close_err.msg);
     }

@@ -231,8 +231,7 @@ static const char *base_name(const char *path)
     return slash ? slash + 1 : path;
 }
 
-static bool report_drops(const struct run *r, const struct dataset *d, const char *what,
-                         struct err *e)
+bool run_report_drops(const struct run *r, const struct dataset *d, const char *what, struct err *e)
 {
     int64_t bad = 0;
 
@@ -264,7 +263,7 @@ static bool open_sets(struct run *r, const struct dataset_options *o, struct err
         sources[i] = (struct dataset_source){train[i].path, train[i].images, train[i].limit};
     ok = ok && dataset_open(&r->train, sources, n, o, e);
     free(sources);
-    if (!ok || !report_drops(r, &r->train, "data.train", e)) return false;
+    if (!ok || !run_report_drops(r, &r->train, "data.train", e)) return false;
     log_line("data.train: %lld samples, %lld tokens, %lld trained; the longest has %lld",
              (long long)r->train.n, (long long)r->train.tokens, (long long)r->train.labels,
              (long long)r->train.longest);
@@ -275,7 +274,7 @@ static bool open_sets(struct run *r, const struct dataset_options *o, struct err
         r->eval[i].name = eval[i].name ? eval[i].name : base_name(eval[i].path);
         if (!dataset_open(&r->eval[i].data, &one, 1, o, e)) return false;
         r->n_eval = i + 1;
-        if (!report_drops(r, &r->eval[i].data, r->eval[i].name, e)) return false;
+        if (!run_report_drops(r, &r->eval[i].data, r->eval[i].name, e)) return false;
         log_line("data.eval %s: %lld samples", r->eval[i].name, (long long)r->eval[i].data.n);
     }
     return true;

@@ -59,6 +59,10 @@ char *run_path(const struct run *r, struct err *e, const char *fmt, ...)
 bool run_open_data(struct run *r, const struct hf_config *cfg, struct err *e);
 void run_close_data(struct run *r);
 
+/* Says what was left out of a set, and fails where that is more than data.max_bad. */
+bool run_report_drops(const struct run *r, const struct dataset *d, const char *what,
+                      struct err *e);
+
 /* Makes sure that every picture of all sets is in the store, decoding and, for features, running
  * the tower of `m` where one is missing; samples whose pictures turn out bad are left out. */
 bool run_open_pictures(struct run *r, struct model *m, bool pixels, struct err *e);
