@@ -28,8 +28,8 @@ static inline real real_erf(real x)
 static inline real real_exp(real x)
 {
     const float lo = -87.33654f, hi = 88.72283f;
-    float c = x < lo ? lo : x;
-    c = c > hi ? hi : c;
+    float c = x > lo ? x : lo; /* NaN becomes lo here, and NaN again at the end */
+    c = c < hi ? c : hi;
     float n = (c * 1.44269504f + 12582912.0f) - 12582912.0f; /* nearest integer */
     float r = c - n * 0.693359375f;
     r -= n * -2.12194440e-4f;
