@@ -1,0 +1,111 @@
+/* test_optim.c - AdamW against its formula in double, the schedule at its edges, the gradient's
+ * norm. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+#include "base/rng.h"
+#include "optim/adamw.h"
+#include "optim/schedule.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { N = 40000, STEPS = 5 }; /* more than one piece of adamw.c's work */
+
+/* torch.optim.AdamW's update, one value, in double. */
+static void reference(double *p, double *m, double *v, double g, double lr, double wd, int t)
+{
+    const double b1 = 0.9, b2 = 0.999, eps = 1e-8;
+
+    *p *= 1 - lr * wd;
+    *m = b1 * *m + (1 - b1) * g;
+    *v = b2 * *v + (1 - b2) * g * g;
+    *p -= lr / (1 - pow(b1, t)) * *m / (sqrt(*v) / sqrt(1 - pow(b2, t)) + eps);
+}
+
+static void test_adamw(void **state)
+{
+    static float p[N], g[N], first[N];
+    static double rp[N], rm[N], rv[N];
+    struct schedule s = {.peak = 1e-2, .warmup = 0.4, .decay = 0.4, .steps = STEPS};
+    struct tensor t = tensor_leaf(DT_F32, 4, N / 4, p);
+    struct tensor *list[] = {&t};
+    struct adamw o;
+    struct err e;
+    struct rng r;
+
+    (void)state;
+    rng_seed(&r, 5, 0);
+    for (int i = 0; i < N; i++)
+        rp[i] = first[i] = p[i] = (float)rng_normal(&r);
+    t.needs_grad = true;
+    t.grad = g;
+    assert_true(adamw_init(&o, list, 1, &e));
+    o.weight_decay = 0.1;
+    for (int step = 0; step < STEPS; step++) {
+        double lr = schedule_lr(&s, step), scale = step == 2 ? 0.25 : 1;
+        for (int i = 0; i < N; i++) {
+            g[i] = (float)rng_normal(&r) * powf(10, (float)(i % 7) - 5);
+            reference(&rp[i], &rm[i], &rv[i], scale * (double)g[i], lr, 0.1, step + 1);
+        }
+        adamw_step(&o, lr, scale);
+        for (int i = 0; i < N; i++)
+            assert_true(g[i] == 0);
+        if (step == 0) assert_memory_equal(p, first, sizeof p); /* the rate starts at 0 */
+    }
+    /* Some fp32 roundings of values up to 4, five times: 1e-6 is about two of them. */
+    for (int i = 0; i < N; i++)
+        assert_true(fabs((double)p[i] - rp[i]) < 1e-6 * (1 + fabs(rp[i])));
+    adamw_free(&o);
+}
+
+static void test_norm(void **state)
+{
+    static float p[N], g[N];
+    struct tensor t = tensor_leaf(DT_F32, 1, N, p);
+    struct tensor *list[] = {&t};
+    double sum = 0;
+    struct adamw o;
+    struct err e;
+
+    (void)state;
+    t.needs_grad = true;
+    t.grad = g;
+    for (int i = 0; i < N; i++) {
+        g[i] = (float)(i % 13) - 5;
+        sum += (double)g[i] * (double)g[i];
+    }
+    assert_true(adamw_init(&o, list, 1, &e));
+    assert_true(adamw_grad_norm(&o) == sqrt(sum)); /* whole numbers: exact in any order */
+    adamw_free(&o);
+}
+
+static void test_schedule(void **state)
+{
+    struct schedule s = {.peak = 2, .min_lr = 1, .warmup = 0.1, .decay = 0.2, .steps = 100};
+
+    (void)state;
+    assert_true(schedule_lr(&s, 0) == 0);
+    assert_true(fabs(schedule_lr(&s, 5) - 1) < 1e-15);
+    assert_true(schedule_lr(&s, 10) == 2);
+    assert_true(schedule_lr(&s, 79) == 2);
+    assert_true(schedule_lr(&s, 80) == 2);
+    assert_true(fabs(schedule_lr(&s, 85) - (1 + (1 - sqrt(0.25)))) < 1e-15);
+    s.style = DECAY_LINEAR;
+    assert_true(fabs(schedule_lr(&s, 95) - 1.25) < 1e-15);
+    s.style = DECAY_COSINE;
+    assert_true(fabs(schedule_lr(&s, 90) - 1.5) < 1e-15);
+    s.warmup = s.decay = 0;
+    assert_true(schedule_lr(&s, 0) == 2 && schedule_lr(&s, 99) == 2);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_adamw), cmocka_unit_test(test_norm),
+                                       cmocka_unit_test(test_schedule)};
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
