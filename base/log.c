@@ -69,9 +69,11 @@ void log_progress(const char *fmt, ...)
         clear_progress();
         pending = true;
     }
+    /* Cut at the terminal's edge: of a line that goes on below, only the end would be cleared. */
+    if (pending) fputs("\033[?7l", stdout);
     va_start(ap, fmt);
     vprintf(fmt, ap);
     va_end(ap);
-    if (!pending) putchar('\n');
+    fputs(pending ? "\033[?7h" : "\n", stdout);
     fflush(stdout);
 }

@@ -74,7 +74,8 @@ static void test_says(void **state)
 
 static void refuses(void **state, const char *set, const char *message)
 {
-    const char *const more[] = {set, NULL};
+    const char *const more[] = {"run.steps=[\"baseline\",\"stage1\",\"stage2\"]",
+                                "evaluate.max_new_tokens=1", "baseline.batch_size=4", set, NULL};
     struct run r;
     struct err e;
     char *text;
@@ -106,10 +107,36 @@ static void test_advice_follows_what_is_large(void **state)
 static void test_refuses(void **state)
 {
     refuses(state, "run.memory_limit=0.0001", "micro_batch");
+    refuses(state, "run.steps=[\"rank\"]", "model.path: must be given");
+    refuses(state, "model.path=somewhere", "take one of them out");
     refuses(state, "sweep.low_rank=[2.25]", "svd.low_rank: 2.25 x 2 kv heads");
     refuses(state, "sweep.low_rank=[4000]", "8000");
-    refuses(state, "sweep.rope_dim=[18]", "18");
+    refuses(state, "sweep.partial_rope=[18]", "18");
     refuses(state, "svd.method=none", "svd.method");
+}
+
+/* A token more to answer is a token more in the cache of every sample. */
+static void test_answers_need_the_cache(void **state)
+{
+    const char *const more[] = {NULL};
+    struct dry_state s = {.state = ATTN_FULL};
+    struct model m = {0}, shape = {0};
+    size_t few, many;
+    struct run r;
+    struct err e;
+
+    tiny_run(&r, state, more);
+    assert_true(make_baseline_model(&r, &m, &e) && run_open_data(&r, &m.cfg, &e));
+    assert_true(dry_model(&shape, &m, &s, 0, &e));
+    r.c.evaluate.max_new_tokens = 10;
+    assert_true(dry_answers(&r, &shape, &r.eval[0].data, &few, &e));
+    r.c.evaluate.max_new_tokens = 1010;
+    assert_true(dry_answers(&r, &shape, &r.eval[0].data, &many, &e));
+    assert_int_equal(many - few, 1000 * 4 /* samples */ * 2 /* layers */ * 64 * 4);
+    assert_true(few > 10 * 4 * 2 * 64 * 4);
+    dry_model_free(&shape);
+    model_close(&m);
+    run_close(&r);
 }
 
 static void assert_same_model(const struct model *a, const struct model *b)
@@ -161,6 +188,7 @@ int main(void)
         tmpdir_test(test_says),
         tmpdir_test(test_refuses),
         tmpdir_test(test_advice_follows_what_is_large),
+        tmpdir_test(test_answers_need_the_cache),
         tmpdir_test(test_shapes_are_the_models),
     };
 

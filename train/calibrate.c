@@ -168,8 +168,12 @@ bool step_rank(struct run *r, struct err *e)
     struct model m = {0};
     bool ok = path && file_mkdirs(dir, e);
 
-    if (ok && rank_strategy_kind(strategy) == RANK_KIND_MEASURED && !file_exists(path))
-        ok = open_base_model(r, &m, e) && measure_rank(r, &m, path, e);
+    if (ok && rank_strategy_kind(strategy) == RANK_KIND_MEASURED) {
+        if (file_exists(path))
+            log_line("rank: is done already");
+        else
+            ok = open_base_model(r, &m, e) && measure_rank(r, &m, path, e);
+    }
     model_close(&m);
     free(dir);
     free(path);
@@ -415,14 +419,30 @@ static bool factor_all(struct run *r, struct model *m, const struct mdsvd_plan *
     return ok;
 }
 
+bool point_plan(const struct run *r, const struct model *m, const struct point *p, int64_t *latent,
+                struct mdsvd_plan *plan, struct err *e)
+{
+    const struct text_config *c = &m->cfg.text;
+    const struct kv_method_info *v = &kv_methods[r->c.svd.method];
+    double dims = p->low_rank * (double)c->num_key_value_heads;
+
+    *latent = llround(dims);
+    if (r->c.svd.method == KV_NONE)
+        return err_set(e, "svd.method: \"none\" has nothing to decompose");
+    if (fabs(dims - (double)*latent) > 1e-9 || *latent < 1)
+        return err_set(e, "svd.low_rank: %g x %lld kv heads is no whole number of latent dims",
+                       p->low_rank, (long long)c->num_key_value_heads);
+    return mdsvd_plan(plan, v, c->num_key_value_heads, c->head_dim, p->rope_dim, c->hidden_size,
+                      *latent, e);
+}
+
 bool convert_point(struct run *r, const struct point *p, struct model *m, struct err *e)
 {
     static const char *const inputs[] = {"activation", "weight"};
     const struct text_config *c = &m->cfg.text;
     enum kv_method method = (enum kv_method)r->c.svd.method;
     const struct kv_method_info *v = &kv_methods[method];
-    int64_t G = c->num_key_value_heads, L = c->num_hidden_layers;
-    int64_t latent = (int64_t)llround(p->low_rank * (double)G);
+    int64_t L = c->num_hidden_layers, latent;
     bool decoupled = r->c.svd.decoupled && m->has_vision;
     struct mdsvd_plan plan;
     struct layer_factors *made = NULL;
@@ -430,11 +450,7 @@ bool convert_point(struct run *r, const struct point *p, struct model *m, struct
     struct mha2mla_config section = m->cfg.mha2mla;
     bool ok;
 
-    if (method == KV_NONE) return err_set(e, "svd.method: \"none\" has nothing to decompose");
-    if (fabs(p->low_rank * (double)G - (double)latent) > 1e-9 || latent < 1)
-        return err_set(e, "svd.low_rank: %g x %lld kv heads is no whole number of latent dims",
-                       p->low_rank, (long long)G);
-    ok = mdsvd_plan(&plan, v, G, c->head_dim, m->rope_dim, c->hidden_size, latent, e);
+    ok = point_plan(r, m, p, &latent, &plan, e);
     if (ok) {
         made = mem_new((size_t)L, sizeof *made, "factors", e);
         factors = mem_new((size_t)L, sizeof *factors, "factors", e);

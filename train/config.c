@@ -181,14 +181,14 @@ static const struct schema_row rows[] = {
      .help = "of the changed tensors in exported models"},
     {"sweep.low_rank", SCHEMA_DOUBLES(C, sweep.low_rank), .def = "[]", .min = SCHEMA_ABOVE(0),
      .max = SCHEMA_TO(4096), .help = "values of svd.low_rank, one curve each"},
-    {"sweep.rope_dim", SCHEMA_INTS(C, sweep.rope_dim), .def = "[]", .min = SCHEMA_FROM(2),
-     .max = SCHEMA_TO(512), .help = "values of rank.rope_dim"},
+    {"sweep.partial_rope", SCHEMA_INTS(C, sweep.partial_rope), .def = "[]", .min = SCHEMA_FROM(2),
+     .max = SCHEMA_TO(512), .help = "values of rank.rope_dim: rotated dims a head"},
 };
 const struct schema config_schema = SCHEMA(struct config, rows);
 
 int64_t config_points(const struct config *c)
 {
-    int64_t r = c->sweep.rope_dim.n, k = c->sweep.low_rank.n;
+    int64_t r = c->sweep.partial_rope.n, k = c->sweep.low_rank.n;
 
     return (r ? r : 1) * (k ? k : 1);
 }
@@ -198,7 +198,7 @@ struct point config_point(const struct config *c, int64_t i)
     int64_t ranks = c->sweep.low_rank.n;
     struct point p = {.rope_dim = c->rank.rope_dim, .low_rank = c->svd.low_rank};
 
-    if (c->sweep.rope_dim.n) p.rope_dim = c->sweep.rope_dim.v[ranks ? i / ranks : i];
+    if (c->sweep.partial_rope.n) p.rope_dim = c->sweep.partial_rope.v[ranks ? i / ranks : i];
     if (ranks) p.low_rank = c->sweep.low_rank.v[i % ranks];
     snprintf(p.stage1, sizeof p.stage1, "rope%d", (int)p.rope_dim);
     snprintf(p.name, sizeof p.name, "rope%d-rank%g", (int)p.rope_dim, p.low_rank);

@@ -90,7 +90,7 @@ struct config {
     } save;
     struct {
         struct schema_doubles low_rank;
-        struct schema_ints rope_dim;
+        struct schema_ints partial_rope;
     } sweep;
 };
 

@@ -83,41 +83,91 @@ static void longest(const struct dataset *d, int64_t n, int64_t *entry)
     }
 }
 
-bool dry_activations(struct run *r, struct model *shape, int64_t n, bool pixels, size_t *bytes,
-                     struct err *e)
-{
-    struct batch_buffer b = {0};
-    struct forward f = {.batch = &b.batch, .recompute = r->c.optim.recompute};
+/* The graph of d's n longest samples, on the run's tape. */
+struct dry_batch {
     struct sample *samples;
+    struct batch_buffer buffer;
     struct tensor leaf;
+    struct forward f;
+    int64_t n;
+};
+
+static bool open_batch(struct dry_batch *b, struct run *r, struct model *shape,
+                       const struct dataset *d, int64_t n, bool pixels, bool prompt, struct err *e)
+{
+    const struct vision_config *v = &shape->cfg.vision;
+    const struct batch *batch = &b->buffer.batch;
     int64_t *entry;
     bool ok;
 
-    if (n > r->train.n) n = r->train.n;
-    entry = mem_new((size_t)n, sizeof *entry, "the longest samples", e);
-    samples = mem_new((size_t)n, sizeof *samples, "the longest samples", e);
-    ok = entry && samples;
-    if (ok) longest(&r->train, n, entry);
-    for (int64_t i = 0; ok && i < n; i++)
-        ok = dataset_sample(&r->train, entry[i], &samples[i], e);
-    tape_begin(r->tape, true);
-    ok = ok && batch_fill(&b, samples, n, false, e);
-    if (ok && b.batch.images) {
-        int64_t rows = pixels ? b.batch.images : b.batch.image_tokens;
-        const struct vision_config *v = &shape->cfg.vision;
-        int64_t width = pixels ? v->num_channels * v->image_size * v->image_size : v->hidden_size;
-        leaf = tensor_leaf(DT_F32, rows, width, NULL);
-        f.features = pixels ? model_vision(shape, r->tape, &leaf) : &leaf;
+    memset(b, 0, sizeof *b);
+    b->f = (struct forward){.batch = batch, .recompute = r->c.optim.recompute};
+    b->n = n < d->n ? n : d->n;
+    entry = mem_new((size_t)b->n, sizeof *entry, "the longest samples", e);
+    b->samples = mem_new((size_t)b->n, sizeof *b->samples, "the longest samples", e);
+    ok = entry && b->samples;
+    if (ok) longest(d, b->n, entry);
+    for (int64_t i = 0; ok && i < b->n; i++)
+        ok = dataset_sample(d, entry[i], &b->samples[i], e);
+    free(entry);
+    tape_begin(r->tape, !prompt);
+    if (!ok || !batch_fill(&b->buffer, b->samples, b->n, prompt, e)) return false;
+    if (batch->images && pixels) {
+        b->leaf = tensor_leaf(DT_F32, batch->images,
+                              v->num_channels * v->image_size * v->image_size, NULL);
+        b->f.features = model_vision(shape, r->tape, &b->leaf);
+    } else if (batch->images) {
+        b->leaf = tensor_leaf(DT_F32, batch->image_tokens, v->hidden_size, NULL);
+        b->f.features = &b->leaf;
     }
+    return true;
+}
+
+static void close_batch(struct dry_batch *b, struct run *r)
+{
+    for (int64_t i = 0; b->samples && i < b->n; i++)
+        sample_free(&b->samples[i]);
+    tape_begin(r->tape, false); /* the graph's batch and shapes go */
+    batch_free(&b->buffer);
+    free(b->samples);
+}
+
+bool dry_activations(struct run *r, struct model *shape, int64_t n, bool pixels, size_t *bytes,
+                     struct err *e)
+{
+    struct dry_batch b;
+    bool ok = open_batch(&b, r, shape, &r->train, n, pixels, false, e);
+
     if (ok) {
-        model_loss(shape, r->tape, &f, 1);
+        model_loss(shape, r->tape, &b.f, 1);
         *bytes = tape_bytes(r->tape);
     }
-    for (int64_t i = 0; samples && i < n; i++)
-        sample_free(&samples[i]);
-    tape_begin(r->tape, false); /* the graph's batch and shapes go */
-    batch_free(&b);
-    free(samples);
-    free(entry);
+    close_batch(&b, r);
+    return ok;
+}
+
+bool dry_answers(struct run *r, struct model *shape, const struct dataset *d, size_t *bytes,
+                 struct err *e)
+{
+    const struct batch *batch;
+    struct dry_batch b;
+    bool ok = open_batch(&b, r, shape, d, r->c.evaluate.batch, false, true, e);
+    int64_t most = 0;
+
+    if (ok) {
+        batch = &b.buffer.batch;
+        int32_t *last = tape_new_array(r->tape, int32_t, batch->samples);
+        for (int64_t s = 0; s < batch->samples; s++) {
+            int64_t tokens = batch->begin[s + 1] - batch->begin[s];
+            last[s] = (int32_t)batch->begin[s + 1] - 1;
+            if (tokens > most) most = tokens;
+        }
+        model_logits(shape, r->tape, &b.f, last, batch->samples);
+        *bytes = tape_bytes(r->tape) +
+                 (size_t)(batch->samples * (most + r->c.evaluate.max_new_tokens) *
+                          model_cache_values(shape) * shape->cfg.text.num_hidden_layers) *
+                     sizeof(real);
+    }
+    close_batch(&b, r);
     return ok;
 }

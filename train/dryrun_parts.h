@@ -29,4 +29,9 @@ void dry_model_free(struct model *shape);
 bool dry_activations(struct run *r, struct model *shape, int64_t n, bool pixels, size_t *bytes,
                      struct err *e);
 
+/* Bytes that answering the longest questions of d needs: the KV cache, and the graph that fills it.
+ */
+bool dry_answers(struct run *r, struct model *shape, const struct dataset *d, size_t *bytes,
+                 struct err *e);
+
 #endif

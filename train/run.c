@@ -1,9 +1,11 @@
 /* run.c - opening a run: its directory, threads and memory, its data. */
 #include "train/run.h"
 #include "base/file.h"
+#include "base/jsonc.h"
 #include "base/log.h"
 #include "base/mem.h"
 
+#include <cjson/cJSON.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <omp.h>
@@ -88,11 +90,12 @@ static bool lock_dir(struct run *r, struct err *e)
 /* A directory that has a config.json is a run: it is gone on with, under the same settings. */
 static bool check_config(struct run *r, bool resume, struct err *e)
 {
-    char *path = run_path(r, e, "config.json"), *text = NULL, *diff = NULL;
+    char *path = run_path(r, e, "config.json"), *diff = NULL;
     struct config was = {0};
     bool ok = path;
 
-    if (ok && file_exists(path)) {
+    r->resumed = ok && file_exists(path);
+    if (r->resumed) {
         if (!resume)
             ok =
                 err_set(e,
@@ -104,14 +107,70 @@ static bool check_config(struct run *r, bool resume, struct err *e)
         ok = ok && diff;
         if (ok && diff[0])
             ok = err_set(e, "%s: cannot be resumed with other settings: %s", r->c.run.dir, diff);
-        r->resumed = true;
         schema_free(&config_schema, &was);
     }
-    text = ok ? schema_dump(&config_schema, &r->c, e) : NULL;
-    ok = text && file_write(path, text, strlen(text), e);
     free(path);
-    free(text);
     free(diff);
+    return ok;
+}
+
+/* The settings name the data; this is what was in them. */
+static cJSON *data_hashes(const struct run *r)
+{
+    cJSON *all = cJSON_CreateObject();
+    char key[40];
+
+    cJSON_AddStringToObject(all, "data.train", r->train.hash);
+    for (int64_t i = 0; i < r->n_eval; i++) {
+        snprintf(key, sizeof key, "data.eval[%lld]", (long long)i);
+        cJSON_AddStringToObject(all, key, r->eval[i].data.hash);
+    }
+    return all;
+}
+
+/* Models of a step that is done, and scores, would not go with what other data give. */
+static bool check_data(const struct run *r, const char *path, const cJSON *now, struct err *e)
+{
+    struct jsonc was;
+    const cJSON *item;
+    bool ok = true;
+
+    if (!jsonc_read(&was, path, (size_t)1 << 20, e)) return false;
+    cJSON_ArrayForEach(item, now)
+    {
+        const char *old =
+            cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(was.root, item->string));
+        if (ok && old && strcmp(old, item->valuestring) != 0)
+            ok = err_set(e,
+                         "%s: %s has other samples than when this run began: put them back, or "
+                         "choose another run.dir",
+                         r->c.run.dir, item->string);
+    }
+    jsonc_close(&was);
+    return ok;
+}
+
+bool run_record(struct run *r, struct err *e)
+{
+    char *data = run_path(r, e, "data.json"), *config = run_path(r, e, "config.json");
+    char *text = NULL, *settings = NULL;
+    cJSON *now = data_hashes(r);
+    bool ok = data && config;
+
+    if (ok && r->resumed && file_exists(data)) ok = check_data(r, data, now, e);
+    if (ok) {
+        text = cJSON_Print(now);
+        settings = schema_dump(&config_schema, &r->c, e);
+        ok = settings && (text || err_set(e, "%s: out of memory", data));
+    }
+    /* config.json last: it makes the directory a run */
+    ok = ok && file_write(data, text, strlen(text), e) &&
+         file_write(config, settings, strlen(settings), e);
+    cJSON_Delete(now);
+    cJSON_free(text);
+    free(settings);
+    free(data);
+    free(config);
     return ok;
 }
 

@@ -27,7 +27,7 @@ struct eval_set {
 
 struct run {
     struct config c;
-    bool resumed;
+    bool resumed; /* the directory held the run already */
     int lock;
     size_t memory_limit; /* bytes */
     struct tape *tape;
@@ -43,9 +43,12 @@ struct run {
     struct metrics metrics;
 };
 
-/* Takes the directory (locks it, writes config.json, opens the log) and opens what needs no model.
- */
+/* Takes the directory (locks it, compares the settings with those of a run that it holds, opens the
+ * log) and opens what needs no model. */
 bool run_open(struct run *r, bool resume, struct err *e);
+/* Once the data are open and nothing speaks against the run: leaves config.json and, for a later
+ * --resume, the sums of the data. Fails where the data have changed since the run began. */
+bool run_record(struct run *r, struct err *e);
 /* Threads, memory and tape alone: for a dry run, which leaves nothing behind. */
 bool run_limits(struct run *r, struct err *e);
 void run_close(struct run *r); /* fine on a zeroed struct */

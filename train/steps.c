@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "train/evaluate.h"
+#include "train/forecast.h"
 #include "train/peft.h"
 #include "train/trainer.h"
 
@@ -20,6 +21,15 @@ static bool model_is_there(const struct run *r, const char *dir)
 
     free(path);
     return there;
+}
+
+/* A step is skipped where its model is complete. */
+static bool is_done(const struct run *r, const char *dir)
+{
+    bool done = model_is_there(r, dir);
+
+    if (done) log_line("%s: is done already", dir);
+    return done;
 }
 
 bool open_base_model(struct run *r, struct model *m, struct err *e)
@@ -58,7 +68,7 @@ static bool save_model(struct run *r, struct model *m, const char *dir, bool del
     return ok;
 }
 
-/* Trains m under RUN/dir and saves it there. The checkpoints go: the model has what they hold. */
+/* Trains m under RUN/dir and saves it there. */
 static bool train_and_save(struct run *r, struct model *m, const char *dir, bool delta,
                            struct train_job *job, struct err *e)
 {
@@ -77,7 +87,7 @@ static bool step_baseline(struct run *r, struct err *e)
     struct model m = {0};
     bool ok;
 
-    if (model_is_there(r, "baseline")) return true;
+    if (is_done(r, "baseline")) return true;
     job.kinds = peft_kinds(PEFT_ALL, true) | 1u << PARAM_VISION;
     ok = make_baseline_model(r, &m, e) && need_pictures(r, &m, true, e) &&
          train_and_save(r, &m, "baseline", false, &job, e);
@@ -132,7 +142,7 @@ static bool step_stage1(struct run *r, const struct point *p, struct err *e)
     bool ok;
 
     snprintf(dir, sizeof dir, "%s/stage1", p->stage1);
-    if (model_is_there(r, dir)) return true;
+    if (is_done(r, dir)) return true;
     if (r->n_eval && !score_dir(r, "base", e)) return false;
     job.kinds = peft_kinds(r->c.stage1.peft, r->c.stage1.projector);
     /* open_partial_model would ask for this step's own output */
@@ -149,7 +159,7 @@ static bool step_svd(struct run *r, const struct point *p, struct err *e)
     bool ok;
 
     snprintf(dir, sizeof dir, "%s/svd", p->name);
-    if (model_is_there(r, dir)) return true;
+    if (is_done(r, dir)) return true;
     ok = open_partial_model(r, p, &m, e) && need_pictures(r, &m, false, e) &&
          convert_point(r, p, &m, e) && save_model(r, &m, dir, true, e);
     model_close(&m);
@@ -166,7 +176,7 @@ static bool step_stage2(struct run *r, const struct point *p, struct err *e)
     snprintf(dir, sizeof dir, "%s/stage2", p->name);
     snprintf(svd, sizeof svd, "%s/svd", p->name);
     snprintf(stage1, sizeof stage1, "%s/stage1", p->stage1);
-    if (model_is_there(r, dir)) return true;
+    if (is_done(r, dir)) return true;
     /* What the training starts from is scored before it: base, stage 1, straight after the SVD. */
     if (r->n_eval &&
         (!score_dir(r, "base", e) || (model_is_there(r, stage1) && !score_dir(r, stage1, e)) ||
@@ -209,16 +219,16 @@ static point_step *const point_steps[STEPS] = {[STEP_STAGE1] = step_stage1,
                                                [STEP_STAGE2] = step_stage2,
                                                [STEP_EVALUATE] = step_evaluate};
 
-/* Tokenizer, processor and samples, for the model as it is or as it will be made. */
+/* Tokenizer, processor and samples, for the model as it is or as it will be made; and a look ahead,
+ * so that what cannot work is refused now and leaves nothing behind. */
 static bool open_data(struct run *r, struct err *e)
 {
-    struct model m = {0};
-    bool make = !r->c.model.path && !model_is_there(r, "baseline");
-    bool ok = make ? make_baseline_model(r, &m, e) : open_base_model(r, &m, e);
+    struct forecast f;
+    bool ok = forecast_open(&f, r, e) && run_open_data(r, &f.base.cfg, e) &&
+              forecast_models(&f, e) && forecast_fits(&f, e);
 
-    ok = ok && run_open_data(r, &m.cfg, e);
-    model_close(&m);
-    return ok;
+    forecast_close(&f);
+    return ok && run_record(r, e);
 }
 
 bool run_steps(struct run *r, int64_t only_point, struct err *e)

@@ -10,6 +10,7 @@
 #ifndef TRAIN_STEPS_H
 #define TRAIN_STEPS_H
 
+#include "convert/mdsvd_plan.h"
 #include "train/run.h"
 
 /* Runs the config's steps for all points, or for one where only_point >= 0. */
@@ -26,7 +27,12 @@ bool make_baseline_model(const struct run *r, struct model *m, struct err *e);
 bool open_untrained_partial(struct run *r, const struct point *p, struct model *m, struct err *e);
 bool open_partial_model(struct run *r, const struct point *p, struct model *m, struct err *e);
 
-/* From it, the point's MLA model by MD-SVD (calibrates). */
+/* How many latent dims the point has in a model of m's settings, and the parts to factor; fails
+ * where it cannot be made. */
+bool point_plan(const struct run *r, const struct model *m, const struct point *p, int64_t *latent,
+                struct mdsvd_plan *plan, struct err *e);
+
+/* From the partial model, the point's MLA model by MD-SVD (calibrates). */
 bool convert_point(struct run *r, const struct point *p, struct model *m, struct err *e);
 
 /* The ranking of the base model's pairs, into rank/rank.h5. */

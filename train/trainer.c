@@ -12,6 +12,7 @@
 #include "train/checkpoint.h"
 #include "train/evaluate.h"
 #include "train/tensorboard.h"
+#include "train/units.h"
 
 #include <cjson/cJSON.h>
 #include <math.h>
@@ -135,9 +136,9 @@ static bool save(struct trainer *t, struct err *e)
     if (t->last_saved == t->step) return true;
     snprintf(meta, sizeof meta,
              "{\"point\":\"%s\",\"phase\":\"%s\",\"step\":%lld,\"steps\":%lld,\"tokens\":%.17g,"
-             "\"seconds\":%.17g,\"data\":\"%s\"}",
+             "\"seconds\":%.17g,\"data\":\"%s\",\"samples\":%lld}",
              t->job->point, t->job->phase, (long long)t->step, (long long)t->steps, t->tokens,
-             t->seconds, t->r->train.hash);
+             t->seconds, t->r->train.hash, (long long)t->r->train.n);
     dir = mem_printf(e, "%s/checkpoints", t->job->dir);
     if (!dir) return false;
     ok = checkpoint_dir_save(dir, t->step, t->items, (size_t)(3 * t->n_trained), meta,
@@ -155,13 +156,15 @@ static bool read_meta(struct trainer *t, const struct ckpt_found *found, struct 
                 *data = cJSON_GetObjectItem(meta, "data");
     const cJSON *tokens = cJSON_GetObjectItem(meta, "tokens");
     const cJSON *seconds = cJSON_GetObjectItem(meta, "seconds");
+    const cJSON *samples = cJSON_GetObjectItem(meta, "samples"); /* fewer where pictures broke */
     bool ok = cJSON_IsNumber(steps) && cJSON_IsString(data) && cJSON_IsNumber(tokens) &&
-              cJSON_IsNumber(seconds);
+              cJSON_IsNumber(seconds) && cJSON_IsNumber(samples);
 
     if (!ok)
         err_set(e, "%s/checkpoints: step %lld is not a checkpoint of this program", t->job->dir,
                 (long long)found->step);
     else if ((int64_t)steps->valuedouble != t->steps ||
+             (int64_t)samples->valuedouble != t->r->train.n ||
              strcmp(data->valuestring, t->r->train.hash) != 0)
         ok = err_set(e,
                      "%s/checkpoints: made with other data or another number of steps (%lld, now "
@@ -294,6 +297,7 @@ static bool log_step(struct trainer *t, const struct step_result *s, struct err 
     const struct train_job *j = t->job;
     double wall = (double)time(NULL), rate = (double)s->tokens / s->seconds;
     double left = t->seconds / (double)t->step * (double)(t->steps - t->step);
+    char text[UNIT_TEXT];
     struct metric line[] = {metric_tag("point", j->point),
                             metric_tag("phase", j->phase),
                             metric_tag("event", "train"),
@@ -310,9 +314,9 @@ static bool log_step(struct trainer *t, const struct step_result *s, struct err 
               tb_scalar(&t->tb, "train/tokens_per_s", t->step, wall, rate, e);
 
     log_progress(
-        "%s %s  step %lld/%lld  loss %.4f  |g| %.3f  lr %.2e  %.0f tokens/s  %dm%02ds left",
-        j->point, j->phase, (long long)t->step, (long long)t->steps, s->loss, s->norm, s->lr, rate,
-        (int)left / 60, (int)left % 60);
+        "%s %s  step %lld/%lld  loss %.4f  %.0f tokens/s  %s left  lr %.1e  |gradient| %.3f",
+        j->point, j->phase, (long long)t->step, (long long)t->steps, s->loss, rate,
+        unit_seconds(text, left), s->lr, s->norm);
     return ok;
 }
 
@@ -388,11 +392,12 @@ static bool log_end(const struct trainer *t, struct err *e)
 bool train_model(struct run *r, struct model *m, const struct train_job *job, struct err *e)
 {
     struct trainer t = {.r = r, .m = m, .job = job};
+    char text[UNIT_TEXT];
     bool ok = open_trainer(&t, e) && restore(&t, e) && open_tb(&t, e) && train(&t, e);
 
     if (ok)
-        log_line("%s %s: %lld steps, %.0f tokens, %.0f s", job->point, job->phase,
-                 (long long)t.steps, t.tokens, t.seconds);
+        log_line("%s %s: %lld steps, %.0f tokens, %s", job->point, job->phase, (long long)t.steps,
+                 t.tokens, unit_seconds(text, t.seconds));
     ok = ok && log_end(&t, e);
     close_trainer(&t);
     return ok;
