@@ -75,7 +75,7 @@ static void test_says(void **state)
 static void refuses(void **state, const char *set, const char *message)
 {
     const char *const more[] = {"run.steps=[\"baseline\",\"stage1\",\"stage2\"]",
-                                "evaluate.max_new_tokens=1", "baseline.batch_size=4", set, NULL};
+                                "evaluate.max_new_tokens=1", set, NULL};
     struct run r;
     struct err e;
     char *text;
@@ -90,23 +90,41 @@ static void refuses(void **state, const char *set, const char *message)
 /* Where the trained values outweigh the activations, a smaller batch would not help. */
 static void test_advice_follows_what_is_large(void **state)
 {
-    const char *const more[] = {"run.steps=[\"baseline\"]", "baseline.batch_size=1",
-                                "run.memory_limit=0.0001", NULL};
-    struct run r;
-    struct err e;
-    char *text;
+    static const struct {
+        const char *batch, *eval, *advice;
+    } cases[] = {
+        {"baseline.batch_size=1", "evaluate.max_new_tokens=1", "trains less"},
+        {"baseline.batch_size=16", "evaluate.max_new_tokens=1", "micro_batch"},
+        {"baseline.batch_size=1", "evaluate.max_new_tokens=2000", "evaluate.batch"},
+    };
 
-    tiny_run(&r, state, more);
-    assert_false(run_and_read(&r, state, &text, &e));
-    assert_says(e.msg, "baseline needs");
-    assert_says(e.msg, "trains less");
-    free(text);
-    run_close(&r);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char train[4 * 1200], *at = train;
+        const char *const more[] = {"run.steps=[\"baseline\"]",
+                                    "run.memory_limit=0.0001",
+                                    cases[i].batch,
+                                    cases[i].eval,
+                                    train,
+                                    NULL};
+        struct run r;
+        struct err e;
+        char *text;
+
+        for (int k = 0; k < 4; k++) /* 16 samples */
+            at += sprintf(at, "%s{\"path\":\"%s\"}", k ? "," : "data.train=[",
+                          tmpdir_path(state, "train.json"));
+        strcpy(at, "]");
+        tiny_run(&r, state, more);
+        assert_false(run_and_read(&r, state, &text, &e));
+        assert_says(e.msg, "baseline needs");
+        assert_says(e.msg, cases[i].advice);
+        free(text);
+        run_close(&r);
+    }
 }
 
 static void test_refuses(void **state)
 {
-    refuses(state, "run.memory_limit=0.0001", "micro_batch");
     refuses(state, "run.steps=[\"rank\"]", "model.path: must be given");
     refuses(state, "model.path=somewhere", "take one of them out");
     refuses(state, "sweep.low_rank=[2.25]", "svd.low_rank: 2.25 x 2 kv heads");

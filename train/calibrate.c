@@ -181,8 +181,8 @@ bool step_rank(struct run *r, struct err *e)
 }
 
 /* The kept pairs of a point, from the ranking or from the strategy itself. */
-static bool pairs_of(struct run *r, const struct point *p, const struct model *m, int32_t *pairs,
-                     struct err *e)
+static bool pairs_of(const struct run *r, const struct point *p, const struct model *m,
+                     int32_t *pairs, struct err *e)
 {
     enum rank_strategy strategy = (enum rank_strategy)r->c.rank.strategy;
     struct rank_dims n = dims_of(m);
@@ -201,6 +201,21 @@ static bool pairs_of(struct run *r, const struct point *p, const struct model *m
     if (ok) rank_select(pairs, rank, &n, p->rope_dim);
     free(rank);
     free(path);
+    return ok;
+}
+
+bool point_check(const struct run *r, const struct model *m, const struct point *p, struct err *e)
+{
+    enum rank_strategy strategy = (enum rank_strategy)r->c.rank.strategy;
+    struct rank_dims n = dims_of(m);
+    int32_t *pairs;
+    bool ok;
+
+    if (!rank_check(&n, p->rope_dim, e)) return false;
+    if (rank_strategy_kind(strategy) == RANK_KIND_MEASURED) return true;
+    pairs = mem_new((size_t)(n.L * n.G * p->rope_dim / 2), sizeof *pairs, "kept pairs", e);
+    ok = pairs && pairs_of(r, p, m, pairs, e);
+    free(pairs);
     return ok;
 }
 

@@ -1,7 +1,6 @@
 /* forecast.c - which models there will be, and what they need. */
 #include "train/forecast.h"
 #include "base/mem.h"
-#include "convert/rank.h"
 #include "train/peft.h"
 #include "train/steps.h"
 #include "train/trainer.h"
@@ -64,14 +63,11 @@ static bool mla_state(const struct forecast *f, const struct point *pt, struct d
 static bool add_point(struct forecast *f, int64_t i, struct err *e)
 {
     const struct config *c = &f->r->c;
-    const struct text_config *t = &f->base.cfg.text;
-    struct rank_dims dims = {t->num_hidden_layers, t->num_attention_heads, t->num_key_value_heads,
-                             t->head_dim};
     struct point pt = config_point(c, i), last = i ? config_point(c, i - 1) : (struct point){0};
     bool stage1 = run_has_step(f->r, STEP_STAGE1), stage2 = run_has_step(f->r, STEP_STAGE2);
     bool svd = stage2 || run_has_step(f->r, STEP_SVD);
 
-    if ((stage1 || svd) && !rank_check(&dims, pt.rope_dim, e)) return false;
+    if ((stage1 || svd) && !point_check(f->r, &f->base, &pt, e)) return false;
     if (stage1 && pt.rope_dim != last.rope_dim) {
         struct forecast_model *m = add(f, pt.stage1, " stage 1", &c->stage1,
                                        peft_kinds(c->stage1.peft, c->stage1.projector));

@@ -27,6 +27,9 @@ bool make_baseline_model(const struct run *r, struct model *m, struct err *e);
 bool open_untrained_partial(struct run *r, const struct point *p, struct model *m, struct err *e);
 bool open_partial_model(struct run *r, const struct point *p, struct model *m, struct err *e);
 
+/* Whether as many pairs can be kept in a model of m's settings, by the file of rank.file too. */
+bool point_check(const struct run *r, const struct model *m, const struct point *p, struct err *e);
+
 /* How many latent dims the point has in a model of m's settings, and the parts to factor; fails
  * where it cannot be made. */
 bool point_plan(const struct run *r, const struct model *m, const struct point *p, int64_t *latent,
