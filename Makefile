@@ -96,7 +96,6 @@ lint:
 clean:
 	rm -rf $(BUILD) $(BUILD)-asan
 
-
 .PHONY: all packages quickstart bench test run-tests test-long run-long-tests asan format lint clean
 .SECONDARY:
--include $(BUILD)/double/tests/test_gradients.d $(wildcard $(BUILD)/bench/*.d) $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(TESTS:=.d) $(BUILD)/train/main.d $(DOUBLE_OBJ:.o=.d)
+-include $(BUILD)/double/tests/test_gradients.d $(wildcard $(BUILD)/bench/*.d) $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(TESTS:=.d) $(LONG_TESTS:=.d) $(BUILD)/train/main.d $(DOUBLE_OBJ:.o=.d)

@@ -14,6 +14,12 @@ static bool pending;            /* a progress line stands on the terminal */
 static double last_progress;    /* seconds, of the last progress line off a terminal */
 static const double quiet = 10; /* seconds between progress lines off a terminal */
 
+static void clear_progress(void)
+{
+    if (pending) fputs("\r\033[K", stdout);
+    pending = false;
+}
+
 bool log_open(const char *path, struct err *e)
 {
     log_close();
@@ -23,14 +29,10 @@ bool log_open(const char *path, struct err *e)
 
 void log_close(void)
 {
+    clear_progress(); /* an error comes after it, on a line of its own */
+    fflush(stdout);
     if (file) fclose(file);
     file = NULL;
-}
-
-static void clear_progress(void)
-{
-    if (pending) fputs("\r\033[K", stdout);
-    pending = false;
 }
 
 void log_line(const char *fmt, ...)

@@ -56,6 +56,7 @@ static void test_says(void **state)
     if (!run_and_read(&r, state, &text, &e)) fail_msg("%s", e.msg);
     assert_says(text, "\"low_rank\": [2, 4]");
     assert_says(text, "data.train: 4 samples");
+    assert_says(text, "a picture: made 32 x 32 pixels, 16 tokens");
     assert_says(text, "sample 1, \"a\"");
     assert_says(text, "<image> x 16");
     assert_says(text, "USER: <image>\\nWhat is it? ASSISTANT: red</s>");

@@ -134,9 +134,9 @@ static void test_refused(void **state)
     must_fail(state, "$B/mha2mla-train --config $C --resume --set data.train[0].limit=9",
               "data.train");
     must_run(state, "cp $T/s/train.json $T/keep; sed -i s/Describe/describe/ $T/s/train.json");
-    must_fail(state, "$B/mha2mla-train --config $C --resume", "data.train has other samples");
+    must_fail(state, "$B/mha2mla-train --config $C --resume", "data.train has changed since");
     must_run(state, "mv $T/keep $T/s/train.json; sed -i s/Count/count/ $T/s/test.json");
-    must_fail(state, "$B/mha2mla-train --config $C --resume", "data.eval[0] has other samples");
+    must_fail(state, "$B/mha2mla-train --config $C --resume", "data.eval[0] has changed since");
 }
 
 /* A run that was refused has not taken the directory. */
@@ -148,6 +148,26 @@ static void test_mended(void **state)
               "svd.low_rank: 2.25 x 2 kv heads");
     must_fail(state, "$B/mha2mla-train --config $C --set run.memory_limit=0.001", "micro_batch");
     must_run(state, "$B/mha2mla-train --config $C --set 'run.steps=[\"baseline\"]'");
+}
+
+#define GIVEN                                                                                      \
+    "$B/mha2mla-train --config $C --set run.dir=$T/given --set model.path=$T/run/baseline/model "  \
+    "--set 'run.steps=[\"rank\",\"stage1\",\"svd\",\"stage2\"]' --set 'sweep.low_rank=[2]' "
+#define OF_BASELINE(set) "$B/mha2mla-train --config $C --set 'run.steps=[\"baseline\"]' " set
+
+/* A model that is given: with another tokenizer's file, which the export must have; and another
+ * model put in its place. */
+static void test_given_model(void **state)
+{
+    must_run(state, OF_BASELINE(""));
+    must_run(state, "cp -r $T/tok $T/tok2; echo >> $T/tok2/tokenizer.json; " GIVEN
+                    "--set model.tokenizer=$T/tok2");
+    must_run(state, "cmp $T/tok2/tokenizer.json $T/given/rope4-rank2/stage2/model/tokenizer.json "
+                    "&& cmp $T/run/baseline/model/preprocessor_config.json "
+                    "$T/given/rope4-rank2/stage2/model/preprocessor_config.json");
+    must_run(state, OF_BASELINE("--set run.dir=$T/other --set run.seed=2"));
+    must_run(state, "cp $T/other/baseline/model/model.safetensors $T/run/baseline/model");
+    must_fail(state, GIVEN "--set model.tokenizer=$T/tok2 --resume", "model.path has changed");
 }
 
 static void test_points(void **state)
@@ -220,6 +240,7 @@ int main(void)
         program_test(test_refused),
         program_test(test_mended),
         program_test(test_points),
+        program_test(test_given_model),
         program_test(test_full_disk),
         program_test(test_diverged),
     };

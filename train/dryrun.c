@@ -161,7 +161,7 @@ static void show_pictures(const struct dataset *d, const char *name)
                  unit_count(t, (double)d->n_images));
 }
 
-static bool show_data(struct forecast *p, struct err *e)
+static bool show_data(const struct forecast *p, struct err *e)
 {
     struct run *r = p->r;
 
@@ -170,6 +170,9 @@ static bool show_data(struct forecast *p, struct err *e)
     show_pictures(&r->train, "data.train");
     for (int64_t i = 0; i < r->n_eval; i++)
         show_pictures(&r->eval[i].data, r->eval[i].name);
+    if (p->base.has_vision)
+        log_line("a picture: made %lld x %lld pixels, %lld tokens", (long long)r->processor.width,
+                 (long long)r->processor.height, (long long)model_image_tokens(&p->base));
     dry_title("the first samples (token:id)");
     return dry_samples(r, 2, e);
 }

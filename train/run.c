@@ -1,6 +1,7 @@
 /* run.c - opening a run: its directory, threads and memory, its data. */
 #include "train/run.h"
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/jsonc.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -114,22 +115,40 @@ static bool check_config(struct run *r, bool resume, struct err *e)
     return ok;
 }
 
-/* The settings name the data; this is what was in them. */
-static cJSON *data_hashes(const struct run *r)
+/* Of the first bytes of every tensor: a training changes them all, and 7B are not read for it. */
+static void model_sum(const struct model *m, char hex[65])
+{
+    struct sha256 sum;
+
+    sha256_init(&sum);
+    for (int64_t i = 0; i < m->n_params; i++) {
+        const struct tensor *t = &m->params[i].t;
+        size_t bytes = (size_t)tensor_count(t) * dtype_size(t->dtype);
+        sha256_add(&sum, t->data, bytes < 4096 ? bytes : 4096);
+    }
+    sha256_hex(&sum, hex);
+}
+
+/* The settings name the data and the model; this is what was in them. */
+static cJSON *input_sums(const struct run *r, const struct model *given)
 {
     cJSON *all = cJSON_CreateObject();
-    char key[40];
+    char key[65];
 
     cJSON_AddStringToObject(all, "data.train", r->train.hash);
     for (int64_t i = 0; i < r->n_eval; i++) {
         snprintf(key, sizeof key, "data.eval[%lld]", (long long)i);
         cJSON_AddStringToObject(all, key, r->eval[i].data.hash);
     }
+    if (given) {
+        model_sum(given, key);
+        cJSON_AddStringToObject(all, "model.path", key);
+    }
     return all;
 }
 
-/* Models of a step that is done, and scores, would not go with what other data give. */
-static bool check_data(const struct run *r, const char *path, const cJSON *now, struct err *e)
+/* What the steps left already would not go with other data or another model. */
+static bool check_inputs(const struct run *r, const char *path, const cJSON *now, struct err *e)
 {
     struct jsonc was;
     const cJSON *item;
@@ -142,34 +161,34 @@ static bool check_data(const struct run *r, const char *path, const cJSON *now, 
             cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(was.root, item->string));
         if (ok && old && strcmp(old, item->valuestring) != 0)
             ok = err_set(e,
-                         "%s: %s has other samples than when this run began: put them back, or "
-                         "choose another run.dir",
+                         "%s: %s has changed since this run began: put it back, or choose another "
+                         "run.dir",
                          r->c.run.dir, item->string);
     }
     jsonc_close(&was);
     return ok;
 }
 
-bool run_record(struct run *r, struct err *e)
+bool run_record(struct run *r, const struct model *given, struct err *e)
 {
-    char *data = run_path(r, e, "data.json"), *config = run_path(r, e, "config.json");
+    char *inputs = run_path(r, e, "inputs.json"), *config = run_path(r, e, "config.json");
     char *text = NULL, *settings = NULL;
-    cJSON *now = data_hashes(r);
-    bool ok = data && config;
+    cJSON *now = input_sums(r, given);
+    bool ok = inputs && config;
 
-    if (ok && r->resumed && file_exists(data)) ok = check_data(r, data, now, e);
+    if (ok && r->resumed && file_exists(inputs)) ok = check_inputs(r, inputs, now, e);
     if (ok) {
         text = cJSON_Print(now);
         settings = schema_dump(&config_schema, &r->c, e);
-        ok = settings && (text || err_set(e, "%s: out of memory", data));
+        ok = settings && (text || err_set(e, "%s: out of memory", inputs));
     }
     /* config.json last: it makes the directory a run */
-    ok = ok && file_write(data, text, strlen(text), e) &&
+    ok = ok && file_write(inputs, text, strlen(text), e) &&
          file_write(config, settings, strlen(settings), e);
     cJSON_Delete(now);
     cJSON_free(text);
     free(settings);
-    free(data);
+    free(inputs);
     free(config);
     return ok;
 }

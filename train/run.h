@@ -47,8 +47,9 @@ struct run {
  * log) and opens what needs no model. */
 bool run_open(struct run *r, bool resume, struct err *e);
 /* Once the data are open and nothing speaks against the run: leaves config.json and, for a later
- * --resume, the sums of the data. Fails where the data have changed since the run began. */
-bool run_record(struct run *r, struct err *e);
+ * --resume, inputs.json: the sums of the samples and of the model that was given (or NULL). Fails
+ * where they have changed since the run began. */
+bool run_record(struct run *r, const struct model *given, struct err *e);
 /* Threads, memory and tape alone: for a dry run, which leaves nothing behind. */
 bool run_limits(struct run *r, struct err *e);
 void run_close(struct run *r); /* fine on a zeroed struct */

@@ -54,17 +54,37 @@ static bool need_pictures(struct run *r, struct model *m, bool pixels, struct er
     return run_open_pictures(r, m, pixels, e);
 }
 
+/* The tokenizer that was used, where it is not the model's own. */
+static bool copy_tokenizer(const char *from, const char *to, struct err *e)
+{
+    char *src = file_join(from, "tokenizer.json", e), *dst = file_join(to, "tokenizer.json", e);
+    char *text = NULL;
+    size_t len;
+    bool ok = src && dst && file_read(src, (size_t)1 << 30, &text, &len, e) &&
+              file_write(dst, text, len, e);
+
+    free(text);
+    free(src);
+    free(dst);
+    return ok;
+}
+
+/* The directory appears whole or not at all. */
 static bool save_model(struct run *r, struct model *m, const char *dir, bool delta, struct err *e)
 {
-    char *path = run_path(r, e, "%s/model", dir);
-    bool ok = path && model_save(m, path, save_dtypes[r->c.save.dtype], delta, e);
+    char *path = run_path(r, e, "%s/model", dir), *tmp = run_path(r, e, "%s/model.tmp", dir);
+    const char *tokenizer = delta ? NULL : r->c.model.tokenizer;
+    bool ok = path && tmp;
 
-    if (ok && !m->dir && r->c.model.tokenizer) {
-        ok = model_copy_files(r->c.model.tokenizer, path, e) &&
-             processor_save(&r->processor, path, e);
-    }
+    if (ok && tokenizer) /* what the model lacks */
+        ok = file_mkdirs(tmp, e) && model_copy_files(tokenizer, tmp, e);
+    ok = ok && model_save(m, tmp, save_dtypes[r->c.save.dtype], delta, e);
+    if (ok && tokenizer) ok = copy_tokenizer(tokenizer, tmp, e);
+    if (ok && !m->dir) ok = processor_save(&r->processor, tmp, e);
+    ok = ok && file_publish(tmp, path, e);
     if (ok) log_line("model: %s", path);
     free(path);
+    free(tmp);
     return ok;
 }
 
@@ -227,8 +247,9 @@ static bool open_data(struct run *r, struct err *e)
     bool ok = forecast_open(&f, r, e) && run_open_data(r, &f.base.cfg, e) &&
               forecast_models(&f, e) && forecast_fits(&f, e);
 
+    ok = ok && run_record(r, r->c.model.path ? &f.base : NULL, e);
     forecast_close(&f);
-    return ok && run_record(r, e);
+    return ok;
 }
 
 bool run_steps(struct run *r, int64_t only_point, struct err *e)

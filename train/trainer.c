@@ -362,7 +362,11 @@ static bool train(struct trainer *t, struct err *e)
         if (t->step == t->steps) break;
         if (run_signal()) return interrupted(t, e);
         if (!do_step(t, &s, e) || !log_step(t, &s, e)) return false;
-        if (t->step % every == 0 && !save(t, e)) return false;
+        if (t->step % every == 0) {
+            if (!save(t, e)) return false;
+            log_line("%s %s, step %lld of %lld: loss %.4f; saved", t->job->point, t->job->phase,
+                     (long long)t->step, (long long)t->steps, s.loss);
+        }
     }
     return save(t, e);
 }
