@@ -44,11 +44,12 @@ static inline void tiny_run(struct run *r, void *const *state, const char *const
     for (size_t i = 0; i < 5; i++)
         sets[n++] = text[i];
     for (const char *const *s =
-             (const char *const[]){
-                 "run.threads=1", "baseline.hidden_size=32", "baseline.intermediate_size=48",
-                 "baseline.layers=2", "baseline.heads=2", "baseline.kv_heads=2",
-                 "baseline.batch_size=2", "baseline.vision_hidden_size=32",
-                 "baseline.vision_layers=2", "sweep.partial_rope=[8]", "sweep.low_rank=[2,4]", NULL};
+             (const char *const[]){"run.threads=1", "baseline.hidden_size=32",
+                                   "baseline.intermediate_size=48", "baseline.layers=2",
+                                   "baseline.heads=2", "baseline.kv_heads=2",
+                                   "baseline.batch_size=2", "baseline.vision_hidden_size=32",
+                                   "baseline.vision_layers=2", "sweep.partial_rope=[8]",
+                                   "sweep.low_rank=[2,4]", NULL};
          *s; s++)
         sets[n++] = *s;
     for (; *more; more++)
