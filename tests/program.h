@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -46,6 +47,7 @@ static inline pid_t start(const char *dir, const char *command)
 
     assert_true(pid >= 0);
     if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves nothing running */
         char path[1300];
         snprintf(path, sizeof path, "%s/c.json", dir);
         setenv("T", dir, 1);

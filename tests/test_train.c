@@ -102,7 +102,7 @@ static void test_second_run_is_refused(void **state)
 {
     pid_t pid = start_endless(state);
 
-    must_fail(state, ENDLESS, "another run works in this directory");
+    must_fail(state, "exec timeout -s KILL 20 " ENDLESS, "another run works in this directory");
     assert_int_equal(waitpid(pid, NULL, WNOHANG), 0); /* the first goes on */
     kill(pid, SIGKILL);
     finish(pid);
