@@ -114,11 +114,30 @@ static void test_sigterm(void **state)
     assert_true(stop_and_go(state, SIGTERM, (const long[]){60, 150, 350}, 3) > 0);
 }
 
-/* tests/long/test_kills.c does this at random moments. */
+/* Killed in the midst of each training, where a checkpoint has just appeared, and of a conversion;
+ * tests/long/test_kills.c does it at random moments. */
 static void test_kill(void **state)
 {
+    static const char *const seen[] = {
+        "baseline/checkpoints/step-00000005.h5",           "rank/rank.h5",
+        "rope4/stage1/checkpoints/step-00000005.h5",       "rope4-rank4/svd",
+        "rope4-rank4/stage2/checkpoints/step-00000005.h5", "rope4-rank1/stage2/model"};
+    char path[200];
+    int stopped = 0;
+
     must_repeat(state);
-    assert_true(stop_and_go(state, SIGKILL, (const long[]){40, 120, 200, 450}, 4) > 0);
+    must_run(state, "rm -rf $T/cache");
+    for (size_t i = 0; i < sizeof seen / sizeof *seen; i++) {
+        pid_t pid = start(*state, "exec $B/mha2mla-train --config $C --resume");
+        snprintf(path, sizeof path, "run/%s", seen[i]);
+        for (int k = 0; k < 20000 && !is_there(tmpdir_path(state, path)); k++)
+            sleep_ms(1);
+        kill(pid, SIGKILL);
+        stopped += finish(pid) == 128 + SIGKILL;
+    }
+    assert_in_range(stopped, 4, 6); /* some may have been quicker than we look */
+    must_run(state, "$B/mha2mla-train --config $C --resume");
+    must_run(state, FINGERPRINT("$T/run") " | diff $T/sums -");
 }
 
 static void test_refused(void **state)
