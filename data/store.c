@@ -1,6 +1,7 @@
 /* store.c - a table of float rows in HDF5 parts, with its keys in a hash table in memory. */
 #include "data/store.h"
 #include "base/file.h"
+#include "base/h5out.h"
 #include "base/mem.h"
 
 #include <errno.h>
@@ -151,38 +152,21 @@ static bool open_part(struct store *s, const char *path, struct err *e)
     return false;
 }
 
-static bool write_dataset(hid_t file, const char *name, hid_t type, int rank, const hsize_t *dims,
-                          hid_t memory, const void *data)
+/* The pending entries, with their keys behind each other. */
+static bool write_part(const struct store *s, const char *path, const char *keys, struct err *e)
 {
-    hid_t space = H5Screate_simple(rank, dims, NULL);
-    hid_t set = H5Dcreate2(file, name, type, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
-    bool ok = set >= 0 && H5Dwrite(set, memory, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0;
+    hid_t key = string_type(KEY);
+    const hsize_t n = (hsize_t)s->n_pending;
+    const struct h5_array values = {"values", H5T_IEEE_F32LE,         H5T_NATIVE_FLOAT,
+                                    2,        {n, (hsize_t)s->width}, s->pending};
+    const struct h5_array names = {"keys", key, key, 1, {n}, keys};
+    struct h5_out out;
+    bool ok = h5_out_open(&out, path, 0, e) && h5_out_text(&out, "about", s->about, e) &&
+              h5_out_write(&out, out.file, &values, e) && h5_out_write(&out, out.file, &names, e) &&
+              h5_out_finish(&out, e) && h5_out_commit(&out, e);
 
-    if (set >= 0) ok = H5Dclose(set) >= 0 && ok;
-    H5Sclose(space);
-    return ok;
-}
-
-static bool write_part(const struct store *s, const char *tmp, const char *flat_keys)
-{
-    hid_t file = H5Fcreate(tmp, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT), space, attr;
-    hid_t keys = string_type(KEY), text = string_type(strlen(s->about) + 1);
-    hsize_t dims[2] = {(hsize_t)s->n_pending, (hsize_t)s->width};
-    bool ok = file >= 0;
-
-    if (ok) {
-        space = H5Screate(H5S_SCALAR);
-        attr = H5Acreate2(file, "about", text, space, H5P_DEFAULT, H5P_DEFAULT);
-        ok = attr >= 0 && H5Awrite(attr, text, s->about) >= 0;
-        if (attr >= 0) H5Aclose(attr);
-        H5Sclose(space);
-        ok = ok &&
-             write_dataset(file, "values", H5T_IEEE_F32LE, 2, dims, H5T_NATIVE_FLOAT, s->pending);
-        ok = ok && write_dataset(file, "keys", keys, 1, dims, keys, flat_keys);
-        ok = H5Fclose(file) >= 0 && ok;
-    }
-    H5Tclose(keys);
-    H5Tclose(text);
+    if (!ok) h5_out_abort(&out);
+    H5Tclose(key);
     return ok;
 }
 
@@ -190,20 +174,14 @@ static bool write_part(const struct store *s, const char *tmp, const char *flat_
 static bool flush(struct store *s, struct err *e)
 {
     int64_t first = s->n - s->n_pending;
-    char *path = mem_printf(e, "%s/part-%05zu.h5", s->dir, s->n_parts), *tmp = NULL, *flat = NULL;
+    char *path = mem_printf(e, "%s/part-%05zu.h5", s->dir, s->n_parts), *flat = NULL;
     bool ok = false;
 
-    if (path) tmp = mem_printf(e, "%s.tmp", path);
-    if (tmp) flat = mem_new((size_t)s->n_pending, KEY, "the keys of a store", e);
+    if (path) flat = mem_new((size_t)s->n_pending, KEY, "the keys of a store", e);
     if (!flat) goto out;
     for (int64_t i = 0; i < s->n_pending; i++)
         memcpy(flat + i * KEY, s->key[first + i], KEY);
-    if (!write_part(s, tmp, flat)) {
-        unlink(tmp);
-        err_set(e, "%s: cannot be written: is the disk full?", path);
-        goto out;
-    }
-    if (!file_publish(tmp, path, e)) goto out;
+    if (!write_part(s, path, flat, e)) goto out;
     s->n = first; /* open_part adds them again */
     s->n_pending = 0;
     memset(s->slots, -1, (size_t)s->n_slots * sizeof *s->slots);
@@ -212,7 +190,6 @@ static bool flush(struct store *s, struct err *e)
     ok = open_part(s, path, e);
 out:
     free(path);
-    free(tmp);
     free(flat);
     return ok;
 }

@@ -3,9 +3,9 @@
 #include "train/checkpoint.h"
 
 #include "base/file.h"
+#include "base/h5out.h"
 #include "base/hash.h"
 #include "base/mem.h"
-#include "train/h5out.h"
 
 #include <errno.h>
 #include <inttypes.h>
