@@ -4,12 +4,10 @@
 #define BASE_HASH_H
 
 #include <stddef.h>
-#include <stdint.h>
 
+/* Between sha256_init and sha256_hex it holds memory of libcrypto. */
 struct sha256 {
-    uint32_t h[8];
-    uint64_t bytes;
-    uint8_t block[64];
+    struct evp_md_ctx_st *state;
 };
 void sha256_init(struct sha256 *s);
 void sha256_add(struct sha256 *s, const void *data, size_t len);

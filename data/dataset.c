@@ -393,13 +393,12 @@ bool dataset_open(struct dataset *d, const struct dataset_source *sources, int64
         d->n_sources = i + 1;
         ok = images && index_source(d, (int32_t)i, &sum, e);
     }
-    if (!ok) {
-        dataset_close(d);
-        return false;
-    }
     sha256_hex(&sum, d->hash);
-    count(d);
-    return true;
+    if (ok)
+        count(d);
+    else
+        dataset_close(d);
+    return ok;
 }
 
 void dataset_close(struct dataset *d)
