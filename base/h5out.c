@@ -273,3 +273,16 @@ void h5_out_abort(struct h5_out *o)
     free(o->tmp);
     memset(o, 0, sizeof *o);
 }
+
+hid_t h5_open(const char *path)
+{
+    hid_t fapl, file = -1;
+
+    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+    fapl = H5Pcreate(H5P_FILE_ACCESS);
+    if (fapl > 0 && H5Pset_file_locking(fapl, 0, 1) >= 0 &&
+        H5Pset_fclose_degree(fapl, H5F_CLOSE_STRONG) >= 0)
+        file = H5Fopen(path, H5F_ACC_RDONLY, fapl);
+    if (fapl > 0) H5Pclose(fapl);
+    return file;
+}

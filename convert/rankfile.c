@@ -149,8 +149,7 @@ static bool read_h5_set(hid_t file, const struct rank_dims *n, int64_t *dims, st
 static bool read_h5(const char *path, const struct rank_dims *n, int64_t *dims,
                     struct rankfile_info *info, struct err *e)
 {
-    H5Eset_auto2(H5E_DEFAULT, NULL, NULL); /* errors are ours to tell */
-    const hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
+    const hid_t file = h5_open(path);
     bool ok = file >= 0;
 
     if (!ok) err_set(e, file_exists(path) ? "is not an HDF5 file, or is damaged" : "is not there");
