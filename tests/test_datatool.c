@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "data/tokenizer.h"
 #include "data/tool/bpe.h"
+#include "data/tool/scenes.h"
 #include "data/tool/shapes.h"
 #include "data/tool/tool.h"
 #include "tests/tmpdir.h"
@@ -198,23 +199,20 @@ static void test_shapes_no_half_list(void **state)
     assert_false(is_there(tmpdir_path(state, "set/test.json.tmp")));
 }
 
-/* A description says the whole layout: none may be in both parts. */
-static void test_shapes_parts_are_apart(void **state)
+/* A description says the whole layout: none may be in both parts of "set". */
+static void check_parts_are_apart(void **state)
 {
-    struct err e;
-    const cJSON *a, *b;
+    const cJSON *a, *b, *m;
     int described = 0;
-
-    assert_true(run_in(state, &tool_shapes, &e, "--out|@/set|--train|600|--test|300|--size|16"));
     cJSON *train = read_json(tmpdir_path(state, "set/train.json"));
     cJSON *test = read_json(tmpdir_path(state, "set/test.json"));
+
     cJSON_ArrayForEach(b, test)
     {
         if (!strstr(text_of(b, "id"), "#describe")) continue;
         described++;
         cJSON_ArrayForEach(a, train)
         {
-            const cJSON *m;
             cJSON_ArrayForEach(m, cJSON_GetObjectItemCaseSensitive(a, "conversations"))
             {
                 assert_string_not_equal(text_of(m, "value"), said(b, 1));
@@ -224,6 +222,14 @@ static void test_shapes_parts_are_apart(void **state)
     assert_true(described > 20);
     cJSON_Delete(train);
     cJSON_Delete(test);
+}
+
+static void test_shapes_parts_are_apart(void **state)
+{
+    struct err e;
+
+    assert_true(run_in(state, &tool_shapes, &e, "--out|@/set|--train|600|--test|300|--size|16"));
+    check_parts_are_apart(state);
 }
 
 /* What must be answered of a red circle at the top left, a blue star at the bottom left and a blue
@@ -513,7 +519,19 @@ static const struct {
     {"lamp", "train", "household", "A lamp.", ""},                 /* no group */
     {"crow", "test", "animals", "A crow.", "birds"},
     {"lime", "test", "food", "A lime.", "fruit"},
+    /* the rest is for a part of its own: held out, of names never trained on */
+    {"wren", "test", "animals", "A wren.", "birds"},
+    {"dog", "test", "animals", "A dog.", "mammals"},
+    {"toad", "test", "animals", "A toad.", ""},
+    {"lemon", "test", "food", "A lemon.", "fruit"},
+    {"tulip", "test", "plants", "A tulip.", "flowers"},
+    {"axe", "test", "household", "An axe.", "tools"},
+    {"van", "test", "vehicles", "A van.", ""},
 };
+enum { STAMPS = sizeof stamps / sizeof stamps[0], STAMPS_FEW = 14 };
+
+/* A stamp's pixels are the only ones without green and blue; their red says which stamp it is. */
+enum { STAMP_RED = 11 };
 
 static void write_pairs(void **state, size_t n)
 {
@@ -526,17 +544,16 @@ static void write_pairs(void **state, size_t n)
                 stamps[i].category, stamps[i].caption, stamps[i].keywords);
         snprintf(name, sizeof name, "%s.png", stamps[i].file);
         write_stamp(tmpdir_path(state, name), strcmp(stamps[i].file, "opaque") ? 4 : 3,
-                    (uint8_t)(20 * i));
+                    (uint8_t)(STAMP_RED * i));
     }
     assert_int_equal(fclose(fp), 0);
 }
 
 static void test_scenes_files(void **state)
 {
-    enum { STAMPS = sizeof stamps / sizeof stamps[0] };
     struct err e;
 
-    write_pairs(state, STAMPS);
+    write_pairs(state, STAMPS_FEW);
     assert_true(run_in(state, &tool_scenes, &e,
                        "--out|@/set|--pairs|@/pairs.tsv|--root|@|--train|60|--test|30|--size|48"));
     check_list(state, "set/train.json", 60, false, 48);
@@ -555,6 +572,143 @@ static void test_scenes_files(void **state)
     assert_same_file(tmpdir_path(state, "set/train.json"), tmpdir_path(state, "two/train.json"));
     assert_same_file(tmpdir_path(state, "set/images/train-000009.png"),
                      tmpdir_path(state, "two/images/train-000009.png"));
+}
+
+/* Names are few, so that chance alone would put a scene in both parts. */
+static void test_scenes_parts_are_apart(void **state)
+{
+    struct err e;
+
+    write_pairs(state, STAMPS_FEW);
+    assert_true(
+        run_in(state, &tool_scenes, &e,
+               "--out|@/set|--pairs|@/pairs.tsv|--root|@|--train|600|--test|300|--size|32"));
+    check_parts_are_apart(state);
+}
+
+/* All stamps on the first pictures of a part are of this split. Returns how many were met. */
+static int check_split(void **state, const char *part, int pictures, const char *split)
+{
+    bool met[STAMPS] = {false};
+    int n = 0;
+
+    for (int i = 0; i < pictures; i++) {
+        char name[100];
+        struct image im;
+        struct err e;
+        snprintf(name, sizeof name, "set/images/%s-%06d.png", part, i);
+        int pixels[STAMPS] = {0};
+        assert_true(image_read(&im, tmpdir_path(state, name), &e));
+        for (int64_t k = 0; k < im.width * im.height; k++) {
+            const uint8_t *px = im.px + 3 * k;
+            if (!px[1] && !px[2] && px[0] % STAMP_RED == 0) pixels[px[0] / STAMP_RED]++;
+        }
+        for (size_t k = 0; k < STAMPS; k++) {
+            if (pixels[k] < 50) continue; /* resizing changes some at the edge */
+            if (strcmp(stamps[k].split, split) != 0) fail_msg("%s: shows %s", name, stamps[k].file);
+            met[k] = true;
+        }
+        image_free(&im);
+    }
+    for (size_t i = 0; i < STAMPS; i++)
+        n += met[i];
+    return n;
+}
+
+/* Pictures never trained on: they are in that part alone, and only their groups are asked for. */
+static void test_scenes_unseen(void **state)
+{
+    struct err e;
+    const cJSON *s;
+
+    write_pairs(state, STAMPS);
+    assert_true(run_in(state, &tool_scenes, &e,
+                       "--out|@/set|--pairs|@/pairs.tsv|--root|@|--train|60|--test|60|--size|48"));
+    check_list(state, "set/test-unseen.json", 60, true, 48);
+    assert_int_equal(check_split(state, "train", 60, "train"), 8);
+    assert_int_equal(check_split(state, "test", 60, "train"), 8);
+    assert_int_equal(check_split(state, "test-unseen", 60, "test"), 9); /* all but the second owl */
+    cJSON *root = read_json(tmpdir_path(state, "set/test-unseen.json"));
+    cJSON_ArrayForEach(s, root)
+    {
+        const char *kind = strchr(text_of(s, "id"), '#') + 1;
+        assert_true(!strcmp(kind, "count") || !strcmp(kind, "isgroup") || !strcmp(kind, "sort") ||
+                    !strcmp(kind, "find"));
+    }
+    cJSON_Delete(root);
+}
+
+/* What must be answered of an owl at the top left, a fig at the bottom left and a cat at the bottom
+ * right. */
+static const struct {
+    const char *ask, *answer;
+} scene_truths[] = {
+    {"What is at the top left?", "an owl"},
+    {"What do you see at the top right?", "nothing"},
+    {"How many things are there?", "three"},
+    {"How many animals are there?", "two"},
+    {"How many birds are there?", "one"},
+    {"How many tools are there?", "zero"},
+    {"Is there a fruit?", "yes"},
+    {"Is there a tool?", "no"},
+    {"Is a bird at the top left?", "yes"},
+    {"Is a bird at the bottom right?", "no"},
+    {"What sort of thing is at the bottom left?", "a fruit"},
+    {"What sort of thing is at the bottom right?", "an animal"},
+    {"In which corner is a bird?", "top left"},
+    {"Where is the cat?", "bottom right"},
+    {"Is there an owl?", "yes"},
+    {"Is there a saw?", "no"},
+    {"What is below the owl?", "a fig"},
+    {"What is to the right of the owl?", "nothing"},
+    {"What is to the left of the cat?", "a fig"},
+    {"Describe the picture.",
+     "an owl at the top left, a fig at the bottom left and a cat at the bottom right"},
+};
+enum { SCENE_TRUTHS = sizeof scene_truths / sizeof scene_truths[0] };
+
+static void test_scenes_answers(void **state)
+{
+    enum { ANIMAL = 0, BIRD = 1, MAMMAL = 2, FRUIT = 3, TOOL = 8 };
+    const struct stamp
+        owl = {.name = "owl",
+               .article = "an",
+               .groups = 1 << ANIMAL | 1 << BIRD,
+               .sort = ANIMAL,
+               .finest = BIRD},
+        cat = {.name = "cat",
+               .article = "a",
+               .groups = 1 << ANIMAL | 1 << MAMMAL,
+               .sort = ANIMAL,
+               .finest = MAMMAL},
+        fig = {.name = "fig", .article = "a", .groups = 1 << FRUIT, .sort = FRUIT, .finest = FRUIT},
+        saw = {.name = "saw", .article = "a", .groups = 1 << TOOL, .sort = TOOL, .finest = TOOL};
+    const struct stamp *all[] = {&cat, &fig, &owl, &saw};
+    const struct scene_pool pool = {.stamp = all,
+                                    .stamps = 4,
+                                    .names = 4,
+                                    .groups = owl.groups | cat.groups | fig.groups | saw.groups};
+    const struct scene s = {&pool, {&owl, NULL, &fig, &cat}};
+    int met[SCENE_TRUTHS] = {0};
+    struct rng r;
+
+    (void)state;
+    assert_string_equal(stamp_groups[BIRD].one, "a bird");
+    assert_string_equal(stamp_groups[FRUIT].one, "a fruit");
+    assert_string_equal(stamp_groups[TOOL].one, "a tool");
+    rng_seed(&r, 20240611, 0);
+    for (int i = 0; i < 20000; i++) {
+        struct turn t;
+        if (!scene_kinds[i % SCENE_KINDS].ask(&s, &r, &t)) continue;
+        assert_string_not_equal(t.ask, "In which corner is an animal?"); /* there are two */
+        for (int k = 0; k < SCENE_TRUTHS; k++) {
+            if (strcmp(t.ask, scene_truths[k].ask) != 0) continue;
+            met[k]++;
+            assert_string_equal(t.answer, scene_truths[k].answer);
+        }
+    }
+    for (int k = 0; k < SCENE_TRUTHS; k++)
+        if (!met[k]) fail_msg("never asked: %s", scene_truths[k].ask);
 }
 
 static void test_scenes_bad_input(void **state)
@@ -597,6 +751,9 @@ int main(void)
         tmpdir_test(test_tokenizer_files),
         tmpdir_test(test_tokenizer_bad_input),
         tmpdir_test(test_scenes_files),
+        tmpdir_test(test_scenes_parts_are_apart),
+        tmpdir_test(test_scenes_unseen),
+        tmpdir_test(test_scenes_answers),
         tmpdir_test(test_scenes_bad_input),
     };
 
