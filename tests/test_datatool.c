@@ -234,7 +234,7 @@ static void test_shapes_parts_are_apart(void **state)
 
 /* What must be answered of a red circle at the top left, a blue star at the bottom left and a blue
  * circle at the bottom right. */
-static const struct {
+static const struct truth {
     const char *ask, *answer;
 } truths[] = {
     {"What is at the top left?", "a red circle"},
@@ -267,33 +267,44 @@ static const struct {
 enum { TRUTHS = sizeof truths / sizeof truths[0] };
 
 /* Every truth is met among many questions; what must never be asked: a name that is ambiguous. */
+/* Asks a scene's questions again and again: each of the truths must come up and be answered so, and
+ * those that have no one answer (NULL at the end) must not come up. */
+static void check_answers(const struct world_kind *kinds, int n_kinds, const void *scene,
+                          const struct truth *truth, size_t n, const char *const *never)
+{
+    int met[32] = {0};
+    struct rng r;
+
+    assert_true(n <= 32);
+    rng_seed(&r, 20240611, 0);
+    for (int i = 0; i < 60000; i++) {
+        struct turn t;
+        if (!kinds[i % n_kinds].ask(scene, &r, &t)) continue;
+        for (int k = 0; never[k]; k++)
+            assert_string_not_equal(t.ask, never[k]);
+        for (size_t k = 0; k < n; k++) {
+            if (strcmp(t.ask, truth[k].ask) != 0) continue;
+            met[k]++;
+            assert_string_equal(t.answer, truth[k].answer);
+        }
+    }
+    for (size_t k = 0; k < n; k++)
+        if (!met[k]) fail_msg("never asked: %s", truth[k].ask);
+}
+
 static void test_shapes_answers(void **state)
 {
     /* by name, so that the tables may be reordered: circle 0, star 4; red 0, blue 2 */
     const struct layout l = {.cell = {{0, 0}, {-1, 0}, {4, 2}, {0, 2}}};
-    int met[TRUTHS] = {0};
-    struct rng r;
+    static const char *const never[] = {"Where is the circle?", "Which shape is blue?",
+                                        "What colour is the circle?", NULL};
 
     (void)state;
     assert_string_equal(shapes[0].name, "circle");
     assert_string_equal(shapes[4].name, "star");
     assert_string_equal(colours[0].name, "red");
     assert_string_equal(colours[2].name, "blue");
-    rng_seed(&r, 20240611, 0);
-    for (int i = 0; i < 60000; i++) {
-        struct turn t;
-        if (!shapes_kinds[i % SHAPES_KINDS].ask(&l, &r, &t)) continue;
-        assert_string_not_equal(t.ask, "Where is the circle?");
-        assert_string_not_equal(t.ask, "Which shape is blue?");
-        assert_string_not_equal(t.ask, "What colour is the circle?");
-        for (int k = 0; k < TRUTHS; k++) {
-            if (strcmp(t.ask, truths[k].ask) != 0) continue;
-            met[k]++;
-            assert_string_equal(t.answer, truths[k].answer);
-        }
-    }
-    for (int k = 0; k < TRUTHS; k++)
-        if (!met[k]) fail_msg("never asked: %s", truths[k].ask);
+    check_answers(shapes_kinds, SHAPES_KINDS, &l, truths, TRUTHS, never);
 }
 
 static void test_draw_figure(void **state)
@@ -640,9 +651,7 @@ static void test_scenes_unseen(void **state)
 
 /* What must be answered of an owl at the top left, a fig at the bottom left and a cat at the bottom
  * right. */
-static const struct {
-    const char *ask, *answer;
-} scene_truths[] = {
+static const struct truth scene_truths[] = {
     {"What is at the top left?", "an owl"},
     {"What do you see at the top right?", "nothing"},
     {"How many things are there?", "three"},
@@ -689,26 +698,13 @@ static void test_scenes_answers(void **state)
                                     .names = 4,
                                     .groups = owl.groups | cat.groups | fig.groups | saw.groups};
     const struct scene s = {&pool, {&owl, NULL, &fig, &cat}};
-    int met[SCENE_TRUTHS] = {0};
-    struct rng r;
+    static const char *const never[] = {"In which corner is an animal?", NULL}; /* there are two */
 
     (void)state;
     assert_string_equal(stamp_groups[BIRD].one, "a bird");
     assert_string_equal(stamp_groups[FRUIT].one, "a fruit");
     assert_string_equal(stamp_groups[TOOL].one, "a tool");
-    rng_seed(&r, 20240611, 0);
-    for (int i = 0; i < 20000; i++) {
-        struct turn t;
-        if (!scene_kinds[i % SCENE_KINDS].ask(&s, &r, &t)) continue;
-        assert_string_not_equal(t.ask, "In which corner is an animal?"); /* there are two */
-        for (int k = 0; k < SCENE_TRUTHS; k++) {
-            if (strcmp(t.ask, scene_truths[k].ask) != 0) continue;
-            met[k]++;
-            assert_string_equal(t.answer, scene_truths[k].answer);
-        }
-    }
-    for (int k = 0; k < SCENE_TRUTHS; k++)
-        if (!met[k]) fail_msg("never asked: %s", scene_truths[k].ask);
+    check_answers(scene_kinds, SCENE_KINDS, &s, scene_truths, SCENE_TRUTHS, never);
 }
 
 static void test_scenes_bad_input(void **state)

@@ -210,6 +210,20 @@ static void test_truncated(void **state)
     free(file);
 }
 
+/* HDF5 asks for the memory that a damaged file speaks of, and copes with not getting it; it also
+ * loses some of its own when it gives such a file up. */
+const char *__asan_default_options(void);
+const char *__lsan_default_suppressions(void);
+const char *__asan_default_options(void)
+{
+    return "allocator_may_return_null=1";
+}
+
+const char *__lsan_default_suppressions(void)
+{
+    return "leak:libhdf5\n";
+}
+
 /* A byte of the file wrong: an error or not, never a crash, never a read outside. */
 static void test_flipped(void **state)
 {
@@ -351,26 +365,28 @@ static void test_killed_writer(void **state)
     struct store s;
     struct err e;
     int64_t before = 0;
+    char name[40];
 
     for (int round = 0; round < 12; round++) {
         pid_t pid = fork();
-        if (pid == 0) {
-            for (int i = (int)before;; i += 3) {
+        if (pid == 0)
+            for (int i = (int)before;; i += 3)
                 add(*state, i, i + 3);
-            }
-        }
         assert_true(pid > 0);
-        sleep_ms(3 + 7 * round);
+        snprintf(name, sizeof name, "part-%05d.h5", (int)before / 3);
+        while (
+            !is_there(tmpdir_path(state, name))) /* its first part; then, somewhere in the next */
+            sleep_ms(1);
+        sleep_ms(round);
         kill(pid, SIGKILL);
         assert_int_equal(waitpid(pid, NULL, 0), pid);
         open_store(&s, *state, true);
-        assert_true(s.n >= before && s.n % 3 == 0);
+        assert_true(s.n > before && s.n % 3 == 0);
         before = s.n;
         for (int i = 0; i < before; i++)
             assert_true(has(&s, i));
         must(store_close(&s, &e), &e);
     }
-    assert_true(before > 0);
 }
 
 /* The second writer waits for the first one, then sees what it wrote. A reader waits for nobody. */
