@@ -1,4 +1,4 @@
-/* hash.c - SHA-256 through libcrypto, which uses the processor's instructions for it. */
+/* hash.c - SHA-256 through libcrypto, which uses the processor's instructions for it; FNV-1a. */
 #include "base/hash.h"
 
 #include "base/err.h"
@@ -28,4 +28,14 @@ void sha256_hex(struct sha256 *s, char hex[65])
     s->state = NULL;
     for (int i = 0; i < 32; i++)
         snprintf(hex + 2 * i, 3, "%02x", sum[i]);
+}
+
+uint64_t hash_fnv(const void *data, size_t len)
+{
+    const uint8_t *p = data;
+    uint64_t h = 0xcbf29ce484222325u;
+
+    for (size_t i = 0; i < len; i++)
+        h = (h ^ p[i]) * 0x100000001b3u;
+    return h;
 }

@@ -4,6 +4,7 @@
 #include "data/store.h"
 #include "base/file.h"
 #include "base/h5out.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
 
@@ -25,18 +26,9 @@ struct store_part {
     int64_t first, n;      /* its entries are [first, first + n) */
 };
 
-static uint64_t key_hash(const char *key)
-{
-    uint64_t h = 1469598103934665603u; /* FNV-1a */
-
-    for (int i = 0; i < KEY; i++)
-        h = (h ^ (uint8_t)key[i]) * 1099511628211u;
-    return h;
-}
-
 static void slot_put(struct store *s, int64_t index)
 {
-    uint64_t at = key_hash(s->key[index]) % (uint64_t)s->n_slots;
+    uint64_t at = hash_fnv(s->key[index], KEY) % (uint64_t)s->n_slots;
 
     while (s->slots[at] >= 0)
         at = (at + 1) % (uint64_t)s->n_slots;
@@ -68,7 +60,7 @@ int64_t store_find(const struct store *s, const char *key)
     uint64_t at;
 
     if (s->n_slots == 0) return -1;
-    for (at = key_hash(key) % (uint64_t)s->n_slots; s->slots[at] >= 0;
+    for (at = hash_fnv(key, KEY) % (uint64_t)s->n_slots; s->slots[at] >= 0;
          at = (at + 1) % (uint64_t)s->n_slots)
         if (memcmp(s->key[s->slots[at]], key, KEY) == 0) return s->slots[at];
     return -1;

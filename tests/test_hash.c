@@ -1,4 +1,4 @@
-/* test_hash.c - SHA-256 against the digests that FIPS 180-4's examples publish. */
+/* test_hash.c - SHA-256 against the digests that FIPS 180-4's examples publish, and FNV-1a. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -63,11 +63,20 @@ static void test_two_at_once(void **state)
     assert_string_equal(a_hex, b_hex);
 }
 
+/* The offset basis, and a value of the authors' table. */
+static void test_fnv(void **state)
+{
+    (void)state;
+    assert_true(hash_fnv("", 0) == 0xcbf29ce484222325u);
+    assert_true(hash_fnv("foobar", 6) == 0x85944171f73967e8u);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_published),
         cmocka_unit_test(test_two_at_once),
+        cmocka_unit_test(test_fnv),
     };
 
     return cmocka_run_group_tests_name("hash", tests, NULL, NULL);
