@@ -33,7 +33,7 @@ $(BUILD)/bench/%: $(BUILD)/bench/%.o $(BUILD)/libmha2mla.a
 	$(LINK)
 $(BUILD)/tests/test_gradients: $(BUILD)/double/tests/test_gradients.o $(DOUBLE_OBJ)
 	$(LINK)
-$(BUILD)/tests/test_datatool: $(BUILD)/tests/test_datatool.o $(filter-out %/main.o,$(TOOL_OBJ)) $(BUILD)/libmha2mla.a
+$(BUILD)/tests/test_datatool $(BUILD)/tests/test_augment: %: %.o $(filter-out %/main.o,$(TOOL_OBJ)) $(BUILD)/libmha2mla.a
 	$(LINK)
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libmha2mla.a
 	$(LINK)
