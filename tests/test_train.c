@@ -249,6 +249,8 @@ static void test_bad_input(void **state)
          "$T/tok2/tokenizer.json; "
          "$B/mha2mla-train --config $C --set model.tokenizer=$T/tok2",
          "<image>"},
+        {"$B/mha2mla-train --config $C --set data.template=chatml",
+         "no token \"<|im_start|>\", which the chat template chatml needs"},
     };
     char where[300];
 
