@@ -136,6 +136,7 @@ static void make_storages(struct tape *t)
         struct node *n = t->nodes[i];
         struct tensor *y = n->out;
         struct tensor *pass = n->passes >= 0 ? n->in[n->passes] : NULL;
+        CHECK(!y->alias || y->alias->consumers == 1); /* nobody reads what was changed in place */
         if (!y->alias) y->storage = new_storage(t, y);
         if (n->aux) n->aux->storage = new_storage(t, n->aux);
         if (!has_backward(n)) continue;
