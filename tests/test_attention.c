@@ -104,6 +104,24 @@ static struct matrix *columns(struct bench *b, const struct matrix *m, int64_t c
     return out;
 }
 
+/* The same over a cache that holds the keys' parts apart; q [rows, H*(DR+DC)]. */
+static struct tensor *cached(struct bench *b, const struct qkv *m, struct tensor *q,
+                             const struct cached_sequence *seq, int64_t n, double scale)
+{
+    struct matrix *kr = columns(b, m->k, 0, G * DR), *kn = columns(b, m->k, G * DR, G * DC);
+    struct cached_attention a = {
+        .part = {{{q}, &kr->leaf, 0, DR, G}, {{q}, &kn->leaf, H * DR, DC, G}},
+        .parts = 2,
+        .v = &m->v->leaf,
+        .heads = H,
+        .v_groups = G,
+        .v_width = DV,
+        .seq = seq,
+        .n_seq = n,
+        .scale = scale};
+    return op_cached_attention(b->t, &a);
+}
+
 /* A query that is not a number has no answer, rather than that of a query which sees nothing: else
  * weights gone bad would go unseen. Its neighbours are as without it. */
 static void test_not_a_number(void **state)
@@ -117,19 +135,8 @@ static void test_not_a_number(void **state)
     bench_open(&b);
     struct qkv m = {fresh(&b, DT_F32, 300, W, 1), fresh(&b, DT_F32, 300, G * (DR + DC), 1),
                     fresh(&b, DT_F32, 300, G * DV, 1)};
-    struct matrix *kr = columns(&b, m.k, 0, G * DR), *kn = columns(&b, m.k, G * DR, G * DC);
-    struct cached_attention a = {
-        .part = {{{&m.q->leaf}, &kr->leaf, 0, DR, G}, {{&m.q->leaf}, &kn->leaf, H * DR, DC, G}},
-        .parts = 2,
-        .v = &m.v->leaf,
-        .heads = H,
-        .v_groups = G,
-        .v_width = DV,
-        .seq = seq,
-        .n_seq = 1,
-        .scale = 0.3};
     struct tensor *y[] = {plain(&b, &m.q->leaf, &m.k->leaf, &m.v->leaf, s, 1, true, 0.3),
-                          op_cached_attention(b.t, &a)};
+                          cached(&b, &m, &m.q->leaf, seq, 1, 0.3)};
     for (int64_t k = 0; k < W; k++)
         ((float *)m.q->leaf.data)[BAD * W + k] = NAN;
     compute(&b);
@@ -174,18 +181,7 @@ static void test_cached_attention(void **state)
     bench_open(&b);
     struct qkv m = {fresh(&b, DT_F32, 340, H * (DR + DC), 1),
                     fresh(&b, DT_F32, 340, G * (DR + DC), 1), fresh(&b, DT_F32, 340, G * DV, 1)};
-    struct matrix *kr = columns(&b, m.k, 0, G * DR), *kn = columns(&b, m.k, G * DR, G * DC);
-    struct cached_attention a = {
-        .part = {{{&m.q->leaf}, &kr->leaf, 0, DR, G}, {{&m.q->leaf}, &kn->leaf, H * DR, DC, G}},
-        .parts = 2,
-        .v = &m.v->leaf,
-        .heads = H,
-        .v_groups = G,
-        .v_width = DV,
-        .seq = seq,
-        .n_seq = 3,
-        .scale = 0.3};
-    struct tensor *y = op_cached_attention(b.t, &a);
+    struct tensor *y = cached(&b, &m, &m.q->leaf, seq, 3, 0.3);
     double *ref = zeroed(340 * H * DV, sizeof *ref);
     compute(&b);
     attention_reference(&m, samples, 3, true, 0.3, ref);
@@ -206,19 +202,8 @@ static void test_cached_decode(void **state)
     bench_open(&b);
     struct qkv m = {fresh(&b, DT_F32, 340, H * (DR + DC), 1),
                     fresh(&b, DT_F32, 340, G * (DR + DC), 1), fresh(&b, DT_F32, 340, G * DV, 1)};
-    struct matrix *kr = columns(&b, m.k, 0, G * DR), *kn = columns(&b, m.k, G * DR, G * DC);
     struct tensor *q = op_select_rows(b.t, &m.q->leaf, NULL, asked, 4);
-    struct cached_attention a = {
-        .part = {{{q}, &kr->leaf, 0, DR, G}, {{q}, &kn->leaf, H * DR, DC, G}},
-        .parts = 2,
-        .v = &m.v->leaf,
-        .heads = H,
-        .v_groups = G,
-        .v_width = DV,
-        .seq = seq,
-        .n_seq = 2,
-        .scale = 0.3};
-    struct tensor *y = op_cached_attention(b.t, &a);
+    struct tensor *y = cached(&b, &m, q, seq, 2, 0.3);
     double *ref = zeroed(340 * H * DV, sizeof *ref);
     compute(&b);
     attention_reference(&m, samples, 3, true, 0.3, ref);
