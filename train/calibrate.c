@@ -422,7 +422,7 @@ bool convert_point(struct run *r, const struct point *p, struct model *m, struct
     enum kv_method method = (enum kv_method)r->c.svd.method;
     const struct kv_method_info *v = &kv_methods[method];
     int64_t G = c->num_key_value_heads, L = c->num_hidden_layers;
-    int64_t latent = (int64_t)llround(p->low_rank * (double)G);
+    int64_t latent;
     bool decoupled = r->c.svd.decoupled && m->has_vision;
     struct mdsvd_plan plan;
     struct layer_factors *made = NULL;
@@ -431,10 +431,8 @@ bool convert_point(struct run *r, const struct point *p, struct model *m, struct
     bool ok;
 
     if (method == KV_NONE) return err_set(e, "svd.method: \"none\" has nothing to decompose");
-    if (fabs(p->low_rank * (double)G - (double)latent) > 1e-9 || latent < 1)
-        return err_set(e, "svd.low_rank: %g x %lld kv heads is no whole number of latent dims",
-                       p->low_rank, (long long)G);
-    ok = mdsvd_plan(&plan, v, G, c->head_dim, m->rope_dim, c->hidden_size, latent, e);
+    ok = mdsvd_latent(&latent, p->low_rank, G, e) &&
+         mdsvd_plan(&plan, v, G, c->head_dim, m->rope_dim, c->hidden_size, latent, e);
     if (ok) {
         made = mem_new((size_t)L, sizeof *made, "factors", e);
         factors = mem_new((size_t)L, sizeof *factors, "factors", e);

@@ -11,7 +11,6 @@
 #include "train/trainer.h"
 #include "train/units.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,19 +52,15 @@ static bool mla_state(const struct plan *p, const struct point *pt, struct dry_s
 {
     const struct text_config *c = &p->base.cfg.text;
     int64_t G = c->num_key_value_heads;
-    double latent = pt->low_rank * (double)G;
     struct mdsvd_plan parts;
 
     *s = (struct dry_state){.state = ATTN_MLA,
                             .rope_dim = pt->rope_dim,
-                            .latent = llround(latent),
                             .method = (enum kv_method)p->r->c.svd.method,
                             .decoupled = p->r->c.svd.decoupled && p->base.has_vision};
     if (s->method == KV_NONE) return err_set(e, "svd.method: \"none\" has nothing to decompose");
-    if (fabs(latent - (double)s->latent) > 1e-9 || s->latent < 1)
-        return err_set(e, "svd.low_rank: %g x %lld kv heads is no whole number of latent dims",
-                       pt->low_rank, (long long)G);
-    return mdsvd_plan(&parts, &kv_methods[s->method], G, c->head_dim, pt->rope_dim, c->hidden_size,
+    return mdsvd_latent(&s->latent, pt->low_rank, G, e) &&
+           mdsvd_plan(&parts, &kv_methods[s->method], G, c->head_dim, pt->rope_dim, c->hidden_size,
                       s->latent, e);
 }
 
