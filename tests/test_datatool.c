@@ -63,7 +63,7 @@ static void check_sample(void **state, const cJSON *s, bool test, int64_t size)
         n++;
     }
     assert_int_equal(markers, image != NULL);
-    assert_true(test ? n == 2 : n >= 2 && n <= 6 && n % 2 == 0);
+    assert_true(test ? n == 2 : n >= 2 && n <= 8 && n % 2 == 0);
     assert_int_equal(strchr(id, '#') != NULL, test);
     if (!image) return;
     char name[256];
