@@ -3,8 +3,8 @@
 BUILD ?= build
 ARCH ?= -march=native
 PACKAGES := gcc make pkg-config libopenblas-dev liblapacke-dev libcjson-dev libpng-dev libjpeg-dev zlib1g-dev \
-	libhdf5-dev libpcre2-dev libutf8proc-dev libcmocka-dev gnuplot-nox
-LIBS := openblas lapacke libcjson libpng libjpeg zlib hdf5 libpcre2-8 libutf8proc
+	libhdf5-dev libssl-dev libpcre2-dev libutf8proc-dev libcmocka-dev gnuplot-nox
+LIBS := openblas lapacke libcjson libpng libjpeg zlib hdf5 libcrypto libpcre2-8 libutf8proc
 
 CPPFLAGS += -D_GNU_SOURCE -I. $(shell pkg-config --cflags $(LIBS) 2>/dev/null)
 CFLAGS ?= -O2 -g
@@ -33,7 +33,7 @@ $(BUILD)/bench/%: $(BUILD)/bench/%.o $(BUILD)/libmha2mla.a
 	$(LINK)
 $(BUILD)/tests/test_gradients: $(BUILD)/double/tests/test_gradients.o $(DOUBLE_OBJ)
 	$(LINK)
-$(BUILD)/tests/test_datatool: $(BUILD)/tests/test_datatool.o $(filter-out %/main.o,$(TOOL_OBJ)) $(BUILD)/libmha2mla.a
+$(BUILD)/tests/test_datatool $(BUILD)/tests/test_augment: %: %.o $(filter-out %/main.o,$(TOOL_OBJ)) $(BUILD)/libmha2mla.a
 	$(LINK)
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libmha2mla.a
 	$(LINK)

@@ -82,14 +82,14 @@ static void absorb_tile(const struct block *b, int64_t k0, int64_t nk, real *S, 
 
     for (int64_t i = 0; i < b->nq; i++) {
         real *row = S + i * KB, top = m[i], sum = 0;
-#pragma omp simd reduction(max : top)
-        for (int64_t j = 0; j < nk; j++)
-            top = row[j] > top ? row[j] : top;
-        if (top == -INFINITY) { /* sees nothing so far */
+        if (b->limit[i] <= k0) { /* sees nothing of the tile */
             memset(row, 0, (size_t)nk * sizeof(real));
             continue;
         }
-        real keep = real_exp(m[i] - top);
+#pragma omp simd reduction(max : top)
+        for (int64_t j = 0; j < nk; j++)
+            top = row[j] > top ? row[j] : top;
+        real keep = real_exp(m[i] - top); /* scores of NaN alone leave top at -inf: NaN */
 #pragma omp simd reduction(+ : sum)
         for (int64_t j = 0; j < nk; j++) {
             row[j] = real_exp(row[j] - top);
@@ -122,11 +122,11 @@ static void forward_block(const struct block *b, struct node *n, real *S)
         absorb_tile(b, k0, nk, S, m, l, o, ld);
     }
     for (int64_t i = 0; i < b->nq; i++) {
-        real inv = l[i] > 0 ? 1 / l[i] : 0;
+        real inv = l[i] != 0 ? 1 / l[i] : 0; /* 0: sees nothing; NaN stays NaN */
         for (int64_t j = 0; j < dv; j++)
             o[i * ld + j] *= inv;
         tensor_real(n->aux)[(b->q0 + i) * b->a->heads + b->head] =
-            l[i] > 0 ? m[i] + (real)log(l[i]) : 0;
+            l[i] != 0 ? m[i] + (real)log(l[i]) : 0;
     }
 }
 

@@ -1,4 +1,4 @@
-/* mathfun.h - exp, tanh and erf that the compiler can put into vector registers: libm's cannot be
+/* mathfun.h - exp and erf that the compiler can put into vector registers: libm's cannot be
  * without -ffast-math, which we do not use. They are plain arithmetic, so a loop over them gives
  * the same bits whether it was vectorised or not. In the double build they are libm's. */
 #ifndef AUTOGRAD_MATHFUN_H
@@ -58,12 +58,6 @@ static inline real real_erf(real x)
 static inline real real_sigmoid(real x)
 {
     return 1 / (1 + real_exp(-x));
-}
-
-/* Absolute error below 2e-7 in float, which is what a GELU needs: it is added to 1. */
-static inline real real_tanh(real x)
-{
-    return 1 - 2 / (1 + real_exp(2 * x));
 }
 
 #endif

@@ -8,7 +8,6 @@
 #include "autograd/tape_impl.h"
 
 #include <limits.h>
-#include <stdlib.h>
 #include <string.h>
 
 static bool has_backward(const struct node *n)
@@ -136,6 +135,7 @@ static void make_storages(struct tape *t)
         struct node *n = t->nodes[i];
         struct tensor *y = n->out;
         struct tensor *pass = n->passes >= 0 ? n->in[n->passes] : NULL;
+        CHECK(!y->alias || y->alias->consumers == 1); /* nobody reads what was changed in place */
         if (!y->alias) y->storage = new_storage(t, y);
         if (n->aux) n->aux->storage = new_storage(t, n->aux);
         if (!has_backward(n)) continue;
@@ -180,13 +180,28 @@ static void mark_step(struct tape *t, int time, const bool *boundary)
     if (n->out->kept || n->out->consumers == 0) use(phase(n->out, s->kind, boundary), t->n_steps);
 }
 
-static int by_size(const void *a, const void *b)
+/* Whether p is to be placed before q: the larger first, then the earlier. */
+static bool goes_before(const struct place *p, const struct place *q)
 {
-    const struct place *p = *(struct place *const *)a, *q = *(struct place *const *)b;
+    if (p->bytes != q->bytes) return p->bytes > q->bytes;
+    if (p->begin != q->begin) return p->begin < q->begin;
+    return p->end < q->end;
+}
 
-    if (p->bytes != q->bytes) return p->bytes < q->bytes ? 1 : -1;
-    if (p->begin != q->begin) return p->begin < q->begin ? -1 : 1;
-    return p->end - q->end;
+/* A merge sort, stable, with room for n in `other`: qsort may allocate, which no step may. */
+static void sort_places(struct place **items, struct place **other, int n)
+{
+    for (int width = 1; width < n; width *= 2) {
+        for (int from = 0; from < n; from += 2 * width) {
+            int middle = from + width < n ? from + width : n;
+            int end = middle + width < n ? middle + width : n, a = from, b = middle;
+            for (int k = from; k < end; k++) {
+                bool second = a == middle || (b < end && goes_before(items[b], items[a]));
+                other[k] = second ? items[b++] : items[a++];
+            }
+        }
+        memcpy(items, other, (size_t)n * sizeof *items);
+    }
 }
 
 /* Places all of them; `placed` is kept in the order of the offsets. */
@@ -194,7 +209,7 @@ static size_t place_all(struct place **items, int n, struct place **placed)
 {
     size_t top = 0;
 
-    qsort(items, (size_t)n, sizeof *items, by_size);
+    sort_places(items, placed, n);
     for (int i = 0; i < n; i++) {
         struct place *p = items[i];
         size_t at = 0;

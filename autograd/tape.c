@@ -154,6 +154,12 @@ size_t tape_region(const struct tape *t)
     return t->region_size;
 }
 
+struct node *const *tape_nodes(const struct tape *t, int *n)
+{
+    *n = t->n_nodes;
+    return t->nodes;
+}
+
 static bool hold_region(struct tape *t, size_t bytes, struct err *e)
 {
     size_t size = (bytes + huge_page - 1) / huge_page * huge_page;

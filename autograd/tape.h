@@ -82,6 +82,9 @@ bool tape_plan(struct tape *t, size_t limit, struct err *e);
 size_t tape_bytes(struct tape *t);
 size_t tape_region(const struct tape *t); /* bytes of memory held now */
 
+/* The graph as it was recorded, in forward order. */
+struct node *const *tape_nodes(const struct tape *t, int *n);
+
 void tape_forward(struct tape *t);
 /* d loss / d loss = 1. loss is [1, 1]. */
 void tape_backward(struct tape *t, struct tensor *loss);

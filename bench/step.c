@@ -5,6 +5,7 @@
  * each op, the share of the machine's own fp32 GEMM rate, and memory. The GEMM rate is measured
  * before and after, on a product that fits the caches, with the same threads and the same BLAS. */
 #include "autograd/gemm.h"
+#include "autograd/oplist.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "optim/adamw.h"
@@ -59,41 +60,51 @@ struct bench {
     struct adamw opt;
     struct sample *samples;
     struct batch_buffer batch;
-    double flop; /* of a step's weight products, forward and backward, and attention */
 };
 
-/* Multiplications and additions that the step needs, by the shapes: forward 2 T rows cols a weight,
- * as much again for the input's gradient below the last trained tensor, and for the weight's own.
- */
-static double needed_flop(const struct bench *b)
+/* The keys that all queries of an attention see, summed. */
+static double keys_seen(const struct attention *a)
 {
-    const struct text_config *c = &b->m.cfg.text;
-    const struct batch *s = &b->batch.batch;
-    double T = (double)s->tokens, labels = (double)s->labels, sum = 0;
+    double sum = 0;
 
-    for (int64_t i = 0; i < b->m.n_params; i++) {
-        const struct param *p = &b->m.params[i];
-        double rows = T, size = (double)tensor_count(&p->t), passes = 2;
-        if (p->kind == PARAM_VISION || p->ndim == 1) continue;
-        if (p->kind == PARAM_PROJECTOR) {
-            rows = (double)s->image_tokens;
-            passes = 1;
+    for (int64_t s = 0; s < a->n_samples; s++) {
+        int64_t keys = a->samples[s].k_end - a->samples[s].k_begin;
+        for (int64_t i = a->samples[s].q_begin; i < a->samples[s].q_end; i++) {
+            int64_t seen = 1 + (a->q_index ? a->q_index[i] : i - a->samples[s].q_begin);
+            sum += (double)(a->causal && seen < keys ? seen : keys);
         }
-        if (p->kind == PARAM_EMBED && p != b->m.head) continue;
-        if (p == b->m.head) {
-            rows = labels;
-            passes = 3; /* logits are made again in the backward pass */
-        }
-        if (strstr(p->name, "kv_proj_img")) rows = (double)s->image_tokens;
-        if (strstr(p->name, "kv_proj_text")) rows = T - (double)s->image_tokens;
-        sum += 2 * rows * size * (passes + p->t.needs_grad);
     }
-    for (int64_t i = 0; i < s->samples;
-         i++) { /* causal: half of T x T; forward 2 products, backward 5 */
-        double n = (double)(s->begin[i + 1] - s->begin[i]);
-        sum += (double)(c->num_hidden_layers * c->num_attention_heads) * n * n / 2 * 2 *
-               (double)c->head_dim * 7;
+    return sum;
+}
+
+/* Multiplications and additions of the products of a node, forward and backward: each gradient that
+ * is wanted is one product more. The head makes its logits, and attention its scores, once more in
+ * the backward pass. */
+static double node_flop(const struct node *n)
+{
+    const struct tensor *x = n->in[0], *w = n->in[1] ? n->in[1] : n->in[2]; /* by modality */
+
+    if (n->op == &attention_op) {
+        const struct attention *a = n->args;
+        int64_t width = a->part[0].width + (a->parts > 1 ? a->part[1].width : 0);
+        double passes = n->out->needs_grad ? 4 : 1; /* q k^T: again, dQ, dK */
+        double values = n->out->needs_grad ? 3 : 1; /* p v: dP, dV */
+        return 2 * keys_seen(a) * (double)a->heads *
+               (passes * (double)width + values * (double)a->v_width);
     }
+    if (n->op != &linear_op && n->op != &modal_linear_op && n->op != &cross_entropy_op) return 0;
+    return 2 * (double)x->rows * (double)tensor_count(w) *
+           (1 + x->needs_grad + w->needs_grad + (n->op == &cross_entropy_op && n->out->needs_grad));
+}
+
+static double needed_flop(const struct tape *t)
+{
+    int n;
+    struct node *const *nodes = tape_nodes(t, &n);
+    double sum = 0;
+
+    for (int i = 0; i < n; i++)
+        sum += node_flop(nodes[i]);
     return sum;
 }
 
@@ -125,9 +136,7 @@ static bool open_bench(struct bench *b, const char *config, const char **sets, s
     free(trained);
     for (int64_t i = 0; ok && i < size; i++)
         ok = dataset_sample(&r->train, i % r->train.n, &b->samples[i], e);
-    ok = ok && batch_fill(&b->batch, b->samples, size, false, e);
-    if (ok) b->flop = needed_flop(b);
-    return ok;
+    return ok && batch_fill(&b->batch, b->samples, size, false, e);
 }
 
 static bool step(struct bench *b, struct err *e)
@@ -185,7 +194,7 @@ static bool measure(struct bench *b, struct err *e)
     qsort(rates, REPEATS, sizeof *rates, by_value);
     getrusage(RUSAGE_SELF, &usage);
     double gemm_best = before > after ? before : after,
-           used = 1e-9 * b->flop * rates[REPEATS / 2] / tokens;
+           used = 1e-9 * needed_flop(b->r.tape) * rates[REPEATS / 2] / tokens;
     printf("\nbatch             %lld samples, %lld tokens, %lld labels\n",
            (long long)b->batch.batch.samples, (long long)b->batch.batch.tokens,
            (long long)b->batch.batch.labels);
@@ -204,11 +213,12 @@ static bool measure(struct bench *b, struct err *e)
 int main(int argc, char **argv)
 {
     struct bench b = {.r = {.lock = -1}};
-    const char *config = "configs/quickstart.json", **sets = calloc((size_t)argc, sizeof *sets);
+    const char *config = "configs/quickstart.json", **sets = calloc((size_t)argc + 1, sizeof *sets);
     size_t n_sets = 0;
     struct err e = {0};
 
     CHECK(sets);
+    sets[n_sets++] = "run.dir=runs/bench"; /* the run's own ranking is not to come from here */
     for (int i = 1; i + 1 < argc; i += 2) {
         if (strcmp(argv[i], "--config") == 0) config = argv[i + 1];
         if (strcmp(argv[i], "--set") == 0) sets[n_sets++] = argv[i + 1];

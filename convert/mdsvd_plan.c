@@ -2,13 +2,31 @@
 #include "convert/mdsvd_plan.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
+
+bool mdsvd_latent(int64_t *r, double low_rank, int64_t G, struct err *e)
+{
+    const double width = low_rank * (double)G;
+
+    *r = llround(width);
+    /* Fractions such as 1/3 are no exact doubles: their product may be off by some roundings. */
+    if (*r >= 1 && fabs(width - (double)*r) < 1e-9 * width) return true;
+    return err_set(e, "svd.low_rank: %g x %" PRId64 " kv heads is no whole number of latent dims",
+                   low_rank, G);
+}
 
 static bool plan_add(struct mdsvd_plan *plan, const struct kv_method_info *v, int64_t row0,
                      int64_t rows, int64_t d, bool low_rank, int64_t r, struct err *e)
 {
     const int64_t most = rows < d ? rows : d;
 
+    if (rows == 0 && low_rank)
+        return err_set(e,
+                       "compression %s: no part of the keys is left to compress, since every pair "
+                       "stays rotated (rope_dim is the head size); joint, only_value and none can "
+                       "do without",
+                       v->name);
     if (rows == 0) return true;
     if (low_rank && (r < 1 || r > most))
         return err_set(e,

@@ -23,11 +23,16 @@ struct mdsvd_part {
 
 struct mdsvd_plan {
     struct mdsvd_part part[2]; /* key part, then value part; joint has one */
-    int parts;                 /* a key part without rows (rope_dim = dh) is left out */
+    int parts;                 /* a dense key part without rows (rope_dim = dh) is left out */
     int64_t cache;             /* values per token and layer, the rotated keys included */
 };
 
-/* Fails where r is not in 1..min(rows, d) of a part to be compressed. */
+/* The latent width low_rank * G. low_rank may be a fraction, its product must be whole and at least
+ * 1; the message names the setting svd.low_rank. */
+bool mdsvd_latent(int64_t *r, double low_rank, int64_t G, struct err *e);
+
+/* Fails where r is not in 1..min(rows, d) of a part to be compressed, and where keys are to be
+ * compressed by themselves but all of them stay rotated. */
 bool mdsvd_plan(struct mdsvd_plan *plan, const struct kv_method_info *v, int64_t G, int64_t dh,
                 int64_t rope_dim, int64_t d, int64_t r, struct err *e);
 

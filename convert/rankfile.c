@@ -3,6 +3,7 @@
 #include "convert/rankfile.h"
 
 #include "base/file.h"
+#include "base/h5out.h"
 #include "base/mem.h"
 #include "model/safetensors.h"
 
@@ -10,26 +11,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* HDF5 prints its error stack unless told not to; the setting is restored after. */
-struct quiet {
-    H5E_auto2_t fn;
-    void *data;
-};
-
-static struct quiet quiet_begin(void)
-{
-    struct quiet q = {0};
-
-    H5Eget_auto2(H5E_DEFAULT, &q.fn, &q.data);
-    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
-    return q;
-}
-
-static void quiet_end(struct quiet q)
-{
-    H5Eset_auto2(H5E_DEFAULT, q.fn, q.data);
-}
 
 /* ---- reading ---- */
 
@@ -168,8 +149,7 @@ static bool read_h5_set(hid_t file, const struct rank_dims *n, int64_t *dims, st
 static bool read_h5(const char *path, const struct rank_dims *n, int64_t *dims,
                     struct rankfile_info *info, struct err *e)
 {
-    const struct quiet q = quiet_begin();
-    const hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
+    const hid_t file = h5_open(path);
     bool ok = file >= 0;
 
     if (!ok) err_set(e, file_exists(path) ? "is not an HDF5 file, or is damaged" : "is not there");
@@ -180,7 +160,6 @@ static bool read_h5(const char *path, const struct rank_dims *n, int64_t *dims,
         info->tokens = read_count(file, "tokens");
     }
     if (file >= 0) H5Fclose(file);
-    quiet_end(q);
     return ok;
 }
 
@@ -238,84 +217,37 @@ bool rankfile_read(const char *path, const struct rank_dims *n, int32_t *rank,
 
 /* ---- writing ---- */
 
-static bool write_set(hid_t file, const char *name, const hsize_t dims[3], hid_t disk, hid_t mem,
-                      const void *data)
+static bool write_open(struct h5_out *out, const struct rank_dims *n, const int32_t *mirrored,
+                       const double *scores, const struct rankfile_info *info, struct err *e)
 {
-    const hid_t plist = H5Pcreate(H5P_DATASET_CREATE);
-    const hid_t space = H5Screate_simple(3, dims, NULL);
+    const hsize_t L = (hsize_t)n->L, G = (hsize_t)n->G, dh = (hsize_t)n->dh;
+    const hid_t count = H5T_STD_I64LE;
+    const struct h5_array ranks = {"rank", H5T_STD_I32LE, H5T_NATIVE_INT32,
+                                   3,      {L, G, dh},    mirrored};
+    const struct h5_array from = {"scores", H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE,
+                                  3,        {L, G, dh / 2}, scores};
 
-    H5Pset_obj_track_times(plist, false); /* the same ranking is the same bytes */
-    const hid_t set =
-        space < 0 ? -1 : H5Dcreate2(file, name, disk, space, H5P_DEFAULT, plist, H5P_DEFAULT);
-    bool ok = set >= 0 && H5Dwrite(set, mem, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0;
-
-    if (set >= 0 && H5Dclose(set) < 0) ok = false;
-    if (space >= 0) H5Sclose(space);
-    H5Pclose(plist);
-    return ok;
-}
-
-static bool write_attr(hid_t file, const char *name, hid_t disk, hid_t mem, const void *value)
-{
-    const hid_t space = H5Screate(H5S_SCALAR);
-    const hid_t at = space < 0 ? -1 : H5Acreate2(file, name, disk, space, H5P_DEFAULT, H5P_DEFAULT);
-    bool ok = at >= 0 && H5Awrite(at, mem, value) >= 0;
-
-    if (at >= 0 && H5Aclose(at) < 0) ok = false;
-    if (space >= 0) H5Sclose(space);
-    return ok;
-}
-
-static bool write_strategy(hid_t file, const char *text)
-{
-    const hid_t type = H5Tcopy(H5T_C_S1);
-    const bool ok = type >= 0 && H5Tset_size(type, strlen(text) + 1) >= 0 &&
-                    write_attr(file, "strategy", type, type, text);
-
-    if (type >= 0) H5Tclose(type);
-    return ok;
-}
-
-static bool write_open(hid_t file, const struct rank_dims *n, const int32_t *mirrored,
-                       const double *scores, const struct rankfile_info *info)
-{
-    const hsize_t dims[3] = {(hsize_t)n->L, (hsize_t)n->G, (hsize_t)n->dh};
-    const hsize_t half[3] = {dims[0], dims[1], dims[2] / 2};
-
-    return write_set(file, "rank", dims, H5T_STD_I32LE, H5T_NATIVE_INT32, mirrored) &&
-           (!scores ||
-            write_set(file, "scores", half, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, scores)) &&
-           write_strategy(file, info->strategy) &&
-           write_attr(file, "samples", H5T_STD_I64LE, H5T_NATIVE_INT64, &info->samples) &&
-           write_attr(file, "tokens", H5T_STD_I64LE, H5T_NATIVE_INT64, &info->tokens);
+    return h5_out_write(out, out->file, &ranks, e) &&
+           (!scores || h5_out_write(out, out->file, &from, e)) &&
+           h5_out_text(out, "strategy", info->strategy, e) &&
+           h5_out_value(out, "samples", count, H5T_NATIVE_INT64, &info->samples, e) &&
+           h5_out_value(out, "tokens", count, H5T_NATIVE_INT64, &info->tokens, e);
 }
 
 bool rankfile_write(const char *path, const struct rank_dims *n, const int32_t *rank,
                     const double *scores, const struct rankfile_info *info, struct err *e)
 {
-    const int64_t P = n->dh / 2;
-    int32_t *mirrored = mem_new((size_t)(n->L * n->G * n->dh), sizeof *mirrored, "ranks", e);
-    char *tmp = mirrored ? mem_printf(e, "%s.tmp", path) : NULL;
+    const int64_t P = n->dh / 2, all = n->L * n->G * n->dh;
+    int32_t *mirrored = mem_new((size_t)all, sizeof *mirrored, "ranks", e);
+    struct h5_out out = {0};
     bool ok = false;
 
-    if (tmp) {
-        const struct quiet q = quiet_begin();
-        const hid_t file = H5Fcreate(tmp, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
-
-        for (int64_t j = 0; j < n->L * n->G * n->dh; j++)
-            mirrored[j] = rank[j / n->dh * P + j % P];
-        ok = file >= 0 && write_open(file, n, mirrored, scores, info);
-        if (file >= 0 && H5Fclose(file) < 0) ok = false;
-        quiet_end(q);
-        if (ok) {
-            ok = file_publish(tmp, path, e);
-        } else {
-            if (file >= 0) remove(tmp);
-            err_set(e, "rank file %s: cannot be written; check the folder and the free space",
-                    path);
-        }
-    }
-    free(tmp);
+    if (!mirrored) return false;
+    for (int64_t j = 0; j < all; j++)
+        mirrored[j] = rank[j / n->dh * P + j % P];
+    ok = h5_out_open(&out, path, 0, e) && write_open(&out, n, mirrored, scores, info, e) &&
+         h5_out_finish(&out, e) && h5_out_commit(&out, e);
+    if (!ok) h5_out_abort(&out);
     free(mirrored);
-    return ok;
+    return ok || err_context(e, "rank file");
 }

@@ -218,18 +218,10 @@ out:
     return ok;
 }
 
-static uint64_t path_hash(const char *s)
-{
-    uint64_t h = 1469598103934665603u; /* FNV-1a */
-
-    for (; *s; s++)
-        h = (h ^ (uint8_t)*s) * 1099511628211u;
-    return h;
-}
-
 static void slot_put(struct dataset *d, int64_t index)
 {
-    uint64_t at = path_hash(d->images[index].path) % (uint64_t)d->n_slots;
+    uint64_t at =
+        hash_fnv(d->images[index].path, strlen(d->images[index].path)) % (uint64_t)d->n_slots;
 
     while (d->slots[at] >= 0)
         at = (at + 1) % (uint64_t)d->n_slots;
@@ -260,7 +252,7 @@ static int64_t intern_image(struct dataset *d, const char *path, struct err *e)
     uint64_t at;
 
     if (!grow_slots(d, e)) return -2;
-    for (at = path_hash(path) % (uint64_t)d->n_slots; d->slots[at] >= 0;
+    for (at = hash_fnv(path, strlen(path)) % (uint64_t)d->n_slots; d->slots[at] >= 0;
          at = (at + 1) % (uint64_t)d->n_slots)
         if (strcmp(d->images[d->slots[at]].path, path) == 0)
             return d->images[d->slots[at]].bad ? (err_set(e, "%s: is broken", path), -1)
@@ -393,13 +385,12 @@ bool dataset_open(struct dataset *d, const struct dataset_source *sources, int64
         d->n_sources = i + 1;
         ok = images && index_source(d, (int32_t)i, &sum, e);
     }
-    if (!ok) {
-        dataset_close(d);
-        return false;
-    }
     sha256_hex(&sum, d->hash);
-    count(d);
-    return true;
+    if (ok)
+        count(d);
+    else
+        dataset_close(d);
+    return ok;
 }
 
 void dataset_close(struct dataset *d)

@@ -1,35 +1,34 @@
-/* store.c - a table of float rows in HDF5 parts, with its keys in a hash table in memory. */
+/* store.c - a table of float rows in HDF5 parts, with its keys in a hash table in memory. A part's
+ * values lie in its file as plain bytes: HDF5 says where, then they are mapped. So a store of
+ * thousands of parts takes no file descriptors, and a row costs a copy. */
 #include "data/store.h"
 #include "base/file.h"
+#include "base/h5out.h"
+#include "base/hash.h"
+#include "base/log.h"
 #include "base/mem.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <hdf5.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <unistd.h>
 
-enum { KEY = 64, ABOUT_MAX = 4096, PART_BYTES = 64 << 20, MAX_PARTS = 100000 };
+enum { KEY = 64, ABOUT_MAX = 4096, PART_BYTES = 64 << 20 };
 
 struct store_part {
-    hid_t file, values;
-    int64_t first, n; /* its entries are [first, first + n) */
+    struct file_map map;
+    const uint8_t *values; /* in the map, not aligned */
+    int64_t first, n;      /* its entries are [first, first + n) */
 };
-
-static uint64_t key_hash(const char *key)
-{
-    uint64_t h = 1469598103934665603u; /* FNV-1a */
-
-    for (int i = 0; i < KEY; i++)
-        h = (h ^ (uint8_t)key[i]) * 1099511628211u;
-    return h;
-}
 
 static void slot_put(struct store *s, int64_t index)
 {
-    uint64_t at = key_hash(s->key[index]) % (uint64_t)s->n_slots;
+    uint64_t at = hash_fnv(s->key[index], KEY) % (uint64_t)s->n_slots;
 
     while (s->slots[at] >= 0)
         at = (at + 1) % (uint64_t)s->n_slots;
@@ -61,7 +60,7 @@ int64_t store_find(const struct store *s, const char *key)
     uint64_t at;
 
     if (s->n_slots == 0) return -1;
-    for (at = key_hash(key) % (uint64_t)s->n_slots; s->slots[at] >= 0;
+    for (at = hash_fnv(key, KEY) % (uint64_t)s->n_slots; s->slots[at] >= 0;
          at = (at + 1) % (uint64_t)s->n_slots)
         if (memcmp(s->key[s->slots[at]], key, KEY) == 0) return s->slots[at];
     return -1;
@@ -80,21 +79,28 @@ static hid_t string_type(size_t size)
 static bool read_about(hid_t file, const char *path, const char *about, struct err *e)
 {
     char found[ABOUT_MAX] = "";
-    hid_t attr = H5Aopen(file, "about", H5P_DEFAULT), type;
+    hid_t attr = H5Aopen(file, "about", H5P_DEFAULT), type, space;
     bool ok = false;
 
     if (attr < 0) return err_set(e, "%s: is not a part of a store; delete it", path);
     type = H5Aget_type(attr);
+    space = H5Aget_space(attr);
     if (H5Tget_class(type) == H5T_STRING && !H5Tis_variable_str(type) &&
-        H5Tget_size(type) < sizeof found)
+        H5Tget_size(type) < sizeof found && H5Sget_simple_extent_npoints(space) == 1)
         ok = H5Aread(attr, type, found) >= 0;
+    H5Sclose(space);
     H5Tclose(type);
     H5Aclose(attr);
     if (ok && strcmp(found, about) == 0) return true;
     return err_set(e, "%s: is about \"%s\", needed is \"%s\"; delete it", path, found, about);
 }
 
-static bool dims_of(hid_t set, int rank, hsize_t dims[2])
+static char *part_path(const struct store *s, int number, struct err *e)
+{
+    return mem_printf(e, "%s/part-%05d.h5", s->dir, number);
+}
+
+static bool dims_of(hid_t set, int rank, hsize_t *dims)
 {
     hid_t space = set < 0 ? -1 : H5Dget_space(set);
     bool ok = space >= 0 && H5Sget_simple_extent_ndims(space) == rank &&
@@ -122,67 +128,73 @@ static bool read_keys(struct store *s, hid_t set, int64_t n, const char *path, s
     return ok;
 }
 
-/* Opens one part and adds its keys. */
-static bool open_part(struct store *s, const char *path, struct err *e)
+/* Finds the values in the map; they must be all there, as floats of this machine. */
+static bool find_values(const struct store *s, struct store_part *p, hid_t set)
 {
-    struct store_part p = {.first = s->n};
-    hsize_t values[2] = {0, 0}, keys[2] = {0, 0};
-    hid_t set;
-    bool ok;
+    hsize_t dims[2] = {0, 0};
+    const haddr_t at = set < 0 ? HADDR_UNDEF : H5Dget_offset(set); /* huge where there is none */
+    const hid_t type = set < 0 ? -1 : H5Dget_type(set);
+    bool ok = type >= 0 && H5Tequal(type, H5T_NATIVE_FLOAT) > 0 && dims_of(set, 2, dims);
 
-    if (!mem_grow(&s->parts, &s->cap_parts, s->n_parts + 1, sizeof *s->parts, e)) return false;
-    p.file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
-    if (p.file < 0) return err_set(e, "%s: is damaged or not HDF5; delete it", path);
-    p.values = H5Dopen2(p.file, "values", H5P_DEFAULT);
-    set = H5Dopen2(p.file, "keys", H5P_DEFAULT);
-    ok = read_about(p.file, path, s->about, e);
-    if (ok && (!dims_of(p.values, 2, values) || !dims_of(set, 1, keys) || keys[0] != values[0] ||
-               values[1] != (hsize_t)s->width || keys[0] > PART_BYTES))
-        ok = err_set(e, "%s: is damaged; delete it", path);
-    ok = ok && read_keys(s, set, (int64_t)keys[0], path, e);
-    if (set >= 0) H5Dclose(set);
-    p.n = (int64_t)keys[0];
-    if (ok) {
-        s->parts[s->n_parts++] = p;
-        return true;
-    }
-    if (p.values >= 0) H5Dclose(p.values);
-    H5Fclose(p.file);
-    return false;
+    if (type >= 0) H5Tclose(type);
+    if (!ok || at > p->map.size || dims[1] != (hsize_t)s->width ||
+        dims[0] > (p->map.size - at) / sizeof(float) / dims[1])
+        return false;
+    p->values = p->map.data + at;
+    p->n = (int64_t)dims[0];
+    return true;
 }
 
-static bool write_dataset(hid_t file, const char *name, hid_t type, int rank, const hsize_t *dims,
-                          hid_t memory, const void *data)
+/* Maps a part and adds its keys. */
+static bool read_part(struct store *s, hid_t file, const char *path, struct err *e)
 {
-    hid_t space = H5Screate_simple(rank, dims, NULL);
-    hid_t set = H5Dcreate2(file, name, type, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
-    bool ok = set >= 0 && H5Dwrite(set, memory, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0;
+    struct store_part p = {.first = s->n};
+    const hid_t values = H5Dopen2(file, "values", H5P_DEFAULT);
+    const hid_t keys = H5Dopen2(file, "keys", H5P_DEFAULT);
+    hsize_t n = 0;
+    bool ok = mem_grow(&s->parts, &s->cap_parts, s->n_parts + 1, sizeof *s->parts, e) &&
+              read_about(file, path, s->about, e) && file_map_open(&p.map, path, e);
 
-    if (set >= 0) ok = H5Dclose(set) >= 0 && ok;
-    H5Sclose(space);
+    if (ok && (!find_values(s, &p, values) || !dims_of(keys, 1, &n) || n != (hsize_t)p.n))
+        ok = err_set(e, "%s: is damaged; delete it", path);
+    ok = ok && read_keys(s, keys, p.n, path, e);
+    if (values >= 0) H5Dclose(values);
+    if (keys >= 0) H5Dclose(keys);
+    if (ok)
+        s->parts[s->n_parts++] = p;
+    else
+        file_map_close(&p.map);
     return ok;
 }
 
-static bool write_part(const struct store *s, const char *tmp, const char *flat_keys)
+static bool open_part(struct store *s, int number, struct err *e)
 {
-    hid_t file = H5Fcreate(tmp, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT), space, attr;
-    hid_t keys = string_type(KEY), text = string_type(strlen(s->about) + 1);
-    hsize_t dims[2] = {(hsize_t)s->n_pending, (hsize_t)s->width};
-    bool ok = file >= 0;
+    char *path = part_path(s, number, e);
+    hid_t file = path ? h5_open(path) : -1;
+    bool ok = file >= 0 ? read_part(s, file, path, e)
+                        : path && err_set(e, "%s: is damaged or not HDF5; delete it", path);
 
-    if (ok) {
-        space = H5Screate(H5S_SCALAR);
-        attr = H5Acreate2(file, "about", text, space, H5P_DEFAULT, H5P_DEFAULT);
-        ok = attr >= 0 && H5Awrite(attr, text, s->about) >= 0;
-        if (attr >= 0) H5Aclose(attr);
-        H5Sclose(space);
-        ok = ok &&
-             write_dataset(file, "values", H5T_IEEE_F32LE, 2, dims, H5T_NATIVE_FLOAT, s->pending);
-        ok = ok && write_dataset(file, "keys", keys, 1, dims, keys, flat_keys);
-        ok = H5Fclose(file) >= 0 && ok;
-    }
-    H5Tclose(keys);
-    H5Tclose(text);
+    if (file >= 0) H5Fclose(file);
+    if (ok && number >= s->next_part) s->next_part = number + 1;
+    free(path);
+    return ok;
+}
+
+/* The pending entries, with their keys behind each other. */
+static bool write_part(const struct store *s, const char *path, const char *keys, struct err *e)
+{
+    hid_t key = string_type(KEY);
+    const hsize_t n = (hsize_t)s->n_pending;
+    const struct h5_array values = {"values", H5T_IEEE_F32LE,         H5T_NATIVE_FLOAT,
+                                    2,        {n, (hsize_t)s->width}, s->pending};
+    const struct h5_array names = {"keys", key, key, 1, {n}, keys};
+    struct h5_out out;
+    bool ok = h5_out_open(&out, path, 0, e) && h5_out_text(&out, "about", s->about, e) &&
+              h5_out_write(&out, out.file, &values, e) && h5_out_write(&out, out.file, &names, e) &&
+              h5_out_finish(&out, e) && h5_out_commit(&out, e);
+
+    if (!ok) h5_out_abort(&out);
+    H5Tclose(key);
     return ok;
 }
 
@@ -190,29 +202,22 @@ static bool write_part(const struct store *s, const char *tmp, const char *flat_
 static bool flush(struct store *s, struct err *e)
 {
     int64_t first = s->n - s->n_pending;
-    char *path = mem_printf(e, "%s/part-%05zu.h5", s->dir, s->n_parts), *tmp = NULL, *flat = NULL;
+    char *path = part_path(s, s->next_part, e), *flat = NULL;
     bool ok = false;
 
-    if (path) tmp = mem_printf(e, "%s.tmp", path);
-    if (tmp) flat = mem_new((size_t)s->n_pending, KEY, "the keys of a store", e);
+    if (path) flat = mem_new((size_t)s->n_pending, KEY, "the keys of a store", e);
     if (!flat) goto out;
     for (int64_t i = 0; i < s->n_pending; i++)
         memcpy(flat + i * KEY, s->key[first + i], KEY);
-    if (!write_part(s, tmp, flat)) {
-        unlink(tmp);
-        err_set(e, "%s: cannot be written: is the disk full?", path);
-        goto out;
-    }
-    if (!file_publish(tmp, path, e)) goto out;
+    if (!write_part(s, path, flat, e)) goto out;
     s->n = first; /* open_part adds them again */
     s->n_pending = 0;
     memset(s->slots, -1, (size_t)s->n_slots * sizeof *s->slots);
     for (int64_t i = 0; i < s->n; i++)
         slot_put(s, i);
-    ok = open_part(s, path, e);
+    ok = open_part(s, s->next_part, e);
 out:
     free(path);
-    free(tmp);
     free(flat);
     return ok;
 }
@@ -220,12 +225,46 @@ out:
 static bool take_lock(struct store *s, struct err *e)
 {
     char *name = mem_printf(e, "%s/lock", s->dir);
+    bool ok = false;
 
     if (!name) return false;
     s->lock = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (s->lock < 0 || flock(s->lock, LOCK_EX) != 0) err_set(e, "%s: %s", name, strerror(errno));
+    if (s->lock >= 0) ok = flock(s->lock, LOCK_EX | LOCK_NB) == 0;
+    if (s->lock >= 0 && !ok && errno == EWOULDBLOCK) {
+        log_line("%s: waiting for another run that writes there", s->dir);
+        ok = flock(s->lock, LOCK_EX) == 0;
+    }
+    if (!ok) err_set(e, "%s: %s", name, strerror(errno));
     free(name);
-    return s->lock >= 0;
+    return ok;
+}
+
+/* "part-00012.h5" is 12; -1 for any other name. */
+static int part_number(const char *name)
+{
+    int number = -1, len = 0;
+
+    return sscanf(name, "part-%5d.h5%n", &number, &len) == 1 && len && !name[len] ? number : -1;
+}
+
+static int is_part(const struct dirent *d)
+{
+    return part_number(d->d_name) >= 0;
+}
+
+/* In the order of their names; a number may be missing, because its file was deleted. */
+static bool open_parts(struct store *s, struct err *e)
+{
+    struct dirent **names;
+    int n = scandir(s->dir, &names, is_part, alphasort);
+    bool ok = n >= 0 || err_set(e, "%s: %s", s->dir, strerror(errno));
+
+    for (int i = 0; i < n; i++) {
+        ok = ok && open_part(s, part_number(names[i]->d_name), e);
+        free(names[i]);
+    }
+    if (n >= 0) free(names);
+    return ok;
 }
 
 bool store_open(struct store *s, const char *dir, const char *about, int64_t width, bool write,
@@ -240,15 +279,8 @@ bool store_open(struct store *s, const char *dir, const char *about, int64_t wid
     s->dir = mem_strdup(dir, e);
     s->about = s->dir ? mem_strdup(about, e) : NULL;
     if (!s->about || !file_mkdirs(dir, e)) goto fail;
-    H5Eset_auto2(H5E_DEFAULT, NULL, NULL); /* errors are ours to tell */
     if (write && !take_lock(s, e)) goto fail;
-    for (size_t i = 0; i < MAX_PARTS; i++) {
-        char *path = mem_printf(e, "%s/part-%05zu.h5", dir, i);
-        bool there = path && file_exists(path), ok = path && (!there || open_part(s, path, e));
-        free(path);
-        if (!ok) goto fail;
-        if (!there) break;
-    }
+    if (!open_parts(s, e)) goto fail;
     return true;
 fail:
     store_close(s, &ignored);
@@ -260,10 +292,8 @@ bool store_close(struct store *s, struct err *e)
     bool ok = true;
 
     if (s->n_pending) ok = flush(s, e);
-    for (size_t i = 0; i < s->n_parts; i++) {
-        H5Dclose(s->parts[i].values);
-        H5Fclose(s->parts[i].file);
-    }
+    for (size_t i = 0; i < s->n_parts; i++)
+        file_map_close(&s->parts[i].map);
     if (s->dir && s->lock >= 0) close(s->lock);
     free(s->dir);
     free(s->about);
@@ -293,27 +323,18 @@ bool store_put(struct store *s, const char *key, const float *values, struct err
     return true;
 }
 
-bool store_get(const struct store *s, int64_t index, float *values, struct err *e)
+void store_get(const struct store *s, int64_t index, float *values)
 {
+    const size_t row = (size_t)s->width * sizeof *values;
     int64_t pending = index - (s->n - s->n_pending);
     const struct store_part *p = s->parts;
-    hsize_t start[2] = {0, 0}, count[2] = {1, (hsize_t)s->width};
-    hid_t space, mem;
-    bool ok;
 
     CHECK(0 <= index && index < s->n);
     if (pending >= 0) {
-        memcpy(values, s->pending + pending * s->width, (size_t)s->width * sizeof *values);
-        return true;
+        memcpy(values, s->pending + pending * s->width, row);
+        return;
     }
     while (index >= p->first + p->n)
         p++;
-    start[0] = (hsize_t)(index - p->first);
-    space = H5Dget_space(p->values);
-    mem = H5Screate_simple(2, count, NULL);
-    ok = H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, count, NULL) >= 0 &&
-         H5Dread(p->values, H5T_NATIVE_FLOAT, mem, space, H5P_DEFAULT, values) >= 0;
-    H5Sclose(space);
-    H5Sclose(mem);
-    return ok || err_set(e, "%s: entry %lld cannot be read", s->dir, (long long)index);
+    memcpy(values, p->values + (size_t)(index - p->first) * row, row);
 }

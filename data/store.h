@@ -22,6 +22,7 @@ struct store {
     int64_t width, n;
     struct store_part *parts;
     size_t n_parts, cap_parts;
+    int next_part;   /* number of the next file: one more than the highest there is */
     char (*key)[65]; /* [n] */
     size_t cap_keys;
     int64_t *slots; /* hash table of indices into key, -1 = free */
@@ -40,6 +41,6 @@ bool store_close(struct store *s, struct err *e);
 int64_t store_find(const struct store *s, const char *key); /* its index, or -1 */
 /* Appends an entry of `width` values; the key, 64 characters, must be new. */
 bool store_put(struct store *s, const char *key, const float *values, struct err *e);
-bool store_get(const struct store *s, int64_t index, float *values, struct err *e);
+void store_get(const struct store *s, int64_t index, float *values); /* its `width` values */
 
 #endif

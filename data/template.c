@@ -2,6 +2,7 @@
  * tests/data/template/make_golden.py renders those. */
 #include "data/template.h"
 #include "base/mem.h"
+#include "data/tokenizer.h"
 #include "data/tokenizer_utf8.h"
 
 #include <stdio.h>
@@ -52,6 +53,36 @@ const struct chat_template *template_find(const char *name, struct err *e)
     }
     err_set(e, "no chat template is named \"%.80s\"; there are %s", name, names);
     return NULL;
+}
+
+/* The special texts of one mark, "<...>" each. */
+static bool check_mark(const struct chat_template *t, const char *mark, const struct tokenizer *tk,
+                       struct err *e)
+{
+    char text[64];
+
+    while (mark && (mark = strchr(mark, '<')) != NULL) {
+        const char *end = strchr(mark, '>');
+        CHECK(end);
+        snprintf(text, sizeof text, "%.*s", (int)(end + 1 - mark), mark);
+        if (tokenizer_id(tk, text) < 0)
+            return err_set(e,
+                           "the tokenizer has no token \"%s\", which the chat template %s needs: "
+                           "see data.template",
+                           text, t->name);
+        mark = end + 1;
+    }
+    return true;
+}
+
+bool template_check(const struct chat_template *t, const struct tokenizer *tk, struct err *e)
+{
+    const char *const marks[] = {t->bos,        t->system.open,    t->system.close,    t->user.open,
+                                 t->user.close, t->assistant.open, t->assistant.close, t->stop};
+
+    for (size_t i = 0; i < sizeof marks / sizeof *marks; i++)
+        if (!check_mark(t, marks[i], tk, e)) return false;
+    return true;
 }
 
 bool template_add_special(const struct chat_template *t)

@@ -5,7 +5,7 @@
  * the end of what it must write to stop. Nothing else is: no role name, no line break behind the
  * stop token. Hence the prompt for generation is the rendered text up to where a range begins.
  *
- * The beginning-of-text token comes from one side only: where template->has_bos is true the text
+ * The beginning-of-text token comes from one side only: where template->bos is given the text
  * holds it already, and is encoded with add_special = false; else the tokenizer's post-processor
  * puts it there, with add_special = true. template_add_special() says which.
  *
@@ -41,7 +41,7 @@ struct turn_marks { /* what goes around one role's text */
 
 struct chat_template {
     const char *name;
-    const char *bos;            /* put before everything, "" for none */
+    const char *bos;            /* put before everything, or NULL */
     const char *default_system; /* used where the first message is not a system message; or NULL */
     struct turn_marks system, user, assistant;
     const char *after; /* follows the assistant's close; not trained */
@@ -52,6 +52,11 @@ struct chat_template {
 
 /* NULL and *e with the known names where there is none of this name. */
 const struct chat_template *template_find(const char *name, struct err *e);
+
+/* Whether the tokenizer has a token for each special text of the template ("</s>", "<|im_end|>"). A
+ * model would else be trained to spell them, and never stop. */
+struct tokenizer;
+bool template_check(const struct chat_template *t, const struct tokenizer *tk, struct err *e);
 
 /* Whether rendered text is to be encoded with the tokenizer's post-processor. */
 bool template_add_special(const struct chat_template *t);

@@ -43,7 +43,9 @@ static bool check_keys(const struct hf_reader *r, const cJSON *rope)
         size_t i = 0, n = sizeof known / sizeof *known;
         while (i < n && strcmp(known[i], item->string) != 0)
             i++;
-        if (i == n) return hf_refuse(r, item->string, item, "to leave it out: it is not supported");
+        if (i == n)
+            return hf_refuse(r, st_name_is_plain(item->string) ? item->string : "?", item,
+                             "to leave it out: it is not supported");
     }
     return true;
 }

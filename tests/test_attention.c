@@ -94,6 +94,59 @@ static void test_attention(void **state)
     }
 }
 
+/* Columns [col, col + cols) of m as a matrix of its own: a cache holds the parts apart. */
+static struct matrix *columns(struct bench *b, const struct matrix *m, int64_t col, int64_t cols)
+{
+    struct matrix *out = fresh(b, DT_F32, m->leaf.rows, cols, 0);
+
+    for (int64_t i = 0; i < m->leaf.rows * cols; i++)
+        store(&out->leaf, i, m->ref[i / cols * m->leaf.cols + col + i % cols]);
+    return out;
+}
+
+/* The same over a cache that holds the keys' parts apart; q [rows, H*(DR+DC)]. */
+static struct tensor *cached(struct bench *b, const struct qkv *m, struct tensor *q,
+                             const struct cached_sequence *seq, int64_t n, double scale)
+{
+    struct matrix *kr = columns(b, m->k, 0, G * DR), *kn = columns(b, m->k, G * DR, G * DC);
+    struct cached_attention a = {
+        .part = {{{q}, &kr->leaf, 0, DR, G}, {{q}, &kn->leaf, H * DR, DC, G}},
+        .parts = 2,
+        .v = &m->v->leaf,
+        .heads = H,
+        .v_groups = G,
+        .v_width = DV,
+        .seq = seq,
+        .n_seq = n,
+        .scale = scale};
+    return op_cached_attention(b->t, &a);
+}
+
+/* A query that is not a number has no answer, rather than that of a query which sees nothing: else
+ * weights gone bad would go unseen. Its neighbours are as without it. */
+static void test_not_a_number(void **state)
+{
+    static const struct attention_sample s[] = {{0, 300, 0, 300}};
+    static const struct cached_sequence seq[] = {{0, 300, 0, 0, NULL, 0}};
+    enum { BAD = 290, W = H * (DR + DC) };
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    struct qkv m = {fresh(&b, DT_F32, 300, W, 1), fresh(&b, DT_F32, 300, G * (DR + DC), 1),
+                    fresh(&b, DT_F32, 300, G * DV, 1)};
+    struct tensor *y[] = {plain(&b, &m.q->leaf, &m.k->leaf, &m.v->leaf, s, 1, true, 0.3),
+                          cached(&b, &m, &m.q->leaf, seq, 1, 0.3)};
+    for (int64_t k = 0; k < W; k++)
+        ((float *)m.q->leaf.data)[BAD * W + k] = NAN;
+    compute(&b);
+    for (int64_t i = 0; i < 2 * 300 * H * DV; i++) {
+        int64_t at = i % (300 * H * DV);
+        assert_int_equal(isnan(tensor_real(y[i / (300 * H * DV)])[at]), at / (H * DV) == BAD);
+    }
+    bench_close(&b);
+}
+
 static void test_cache_write(void **state)
 {
     static const int32_t rows[] = {4, 0, 3};
@@ -117,16 +170,6 @@ static void test_cache_write(void **state)
     bench_close(&b);
 }
 
-/* Columns [col, col + cols) of m as a matrix of its own: a cache holds the parts apart. */
-static struct matrix *columns(struct bench *b, const struct matrix *m, int64_t col, int64_t cols)
-{
-    struct matrix *out = fresh(b, DT_F32, m->leaf.rows, cols, 0);
-
-    for (int64_t i = 0; i < m->leaf.rows * cols; i++)
-        store(&out->leaf, i, m->ref[i / cols * m->leaf.cols + col + i % cols]);
-    return out;
-}
-
 /* Prefill: three sequences that begin in the cache where their samples do. */
 static void test_cached_attention(void **state)
 {
@@ -138,18 +181,7 @@ static void test_cached_attention(void **state)
     bench_open(&b);
     struct qkv m = {fresh(&b, DT_F32, 340, H * (DR + DC), 1),
                     fresh(&b, DT_F32, 340, G * (DR + DC), 1), fresh(&b, DT_F32, 340, G * DV, 1)};
-    struct matrix *kr = columns(&b, m.k, 0, G * DR), *kn = columns(&b, m.k, G * DR, G * DC);
-    struct cached_attention a = {
-        .part = {{{&m.q->leaf}, &kr->leaf, 0, DR, G}, {{&m.q->leaf}, &kn->leaf, H * DR, DC, G}},
-        .parts = 2,
-        .v = &m.v->leaf,
-        .heads = H,
-        .v_groups = G,
-        .v_width = DV,
-        .seq = seq,
-        .n_seq = 3,
-        .scale = 0.3};
-    struct tensor *y = op_cached_attention(b.t, &a);
+    struct tensor *y = cached(&b, &m, &m.q->leaf, seq, 3, 0.3);
     double *ref = zeroed(340 * H * DV, sizeof *ref);
     compute(&b);
     attention_reference(&m, samples, 3, true, 0.3, ref);
@@ -170,19 +202,8 @@ static void test_cached_decode(void **state)
     bench_open(&b);
     struct qkv m = {fresh(&b, DT_F32, 340, H * (DR + DC), 1),
                     fresh(&b, DT_F32, 340, G * (DR + DC), 1), fresh(&b, DT_F32, 340, G * DV, 1)};
-    struct matrix *kr = columns(&b, m.k, 0, G * DR), *kn = columns(&b, m.k, G * DR, G * DC);
     struct tensor *q = op_select_rows(b.t, &m.q->leaf, NULL, asked, 4);
-    struct cached_attention a = {
-        .part = {{{q}, &kr->leaf, 0, DR, G}, {{q}, &kn->leaf, H * DR, DC, G}},
-        .parts = 2,
-        .v = &m.v->leaf,
-        .heads = H,
-        .v_groups = G,
-        .v_width = DV,
-        .seq = seq,
-        .n_seq = 2,
-        .scale = 0.3};
-    struct tensor *y = op_cached_attention(b.t, &a);
+    struct tensor *y = cached(&b, &m, q, seq, 2, 0.3);
     double *ref = zeroed(340 * H * DV, sizeof *ref);
     compute(&b);
     attention_reference(&m, samples, 3, true, 0.3, ref);
@@ -331,9 +352,10 @@ static void test_cached_rounds(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_attention),        cmocka_unit_test(test_cache_write),
-        cmocka_unit_test(test_cached_attention), cmocka_unit_test(test_cached_decode),
-        cmocka_unit_test(test_cached_latent),    cmocka_unit_test(test_cached_rounds),
+        cmocka_unit_test(test_attention),     cmocka_unit_test(test_not_a_number),
+        cmocka_unit_test(test_cache_write),   cmocka_unit_test(test_cached_attention),
+        cmocka_unit_test(test_cached_decode), cmocka_unit_test(test_cached_latent),
+        cmocka_unit_test(test_cached_rounds),
     };
     return cmocka_run_group_tests_name("attention", tests, NULL, NULL);
 }

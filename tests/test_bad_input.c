@@ -63,6 +63,8 @@ static void test_bad_input(void **state)
          "data.max_bad allows 9"},
         {TOKENIZER("<image>"), "has no token <image>"},
         {TOKENIZER("</s>"), "has no token </s>"},
+        {TRAIN "--set data.template=chatml",
+         "no token \"<|im_start|>\", which the chat template chatml needs"},
     };
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -8,14 +8,12 @@
 
 #include "base/hash.h"
 #include "base/rng.h"
+#include "tests/full_disk.h"
 #include "tests/tmpdir.h"
 #include "train/checkpoint.h"
-#include "train/h5out.h"
+#include "base/h5out.h"
 
 #include <fcntl.h>
-#include <signal.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
 
 #define WEIGHT "model.layers.0.self_attn.kv_proj_img.down_kv.weight"
 #define META "{\"step\":120,\"phase\":\"stage2\"}"
@@ -356,15 +354,6 @@ static void test_forged_empty(void **state)
 
 /* ---- a disk that is full ---- */
 
-static void limit_files(rlim_t bytes)
-{
-    struct rlimit r;
-
-    getrlimit(RLIMIT_FSIZE, &r);
-    r.rlim_cur = bytes;
-    setrlimit(RLIMIT_FSIZE, &r);
-}
-
 /* In a child: saves over `path` with room for `room` bytes. 0 as it should be, else the number of
  * what went wrong. HDF5 must then work as before, and end without a crash at exit. */
 static int full_disk_child(const char *path, rlim_t room)
@@ -375,7 +364,6 @@ static int full_disk_child(const char *path, rlim_t room)
     char tmp[1300];
     bool done;
 
-    signal(SIGXFSZ, SIG_IGN);
     fill(&s, 2);
     items_of(&s, items);
     limit_files(room);
@@ -399,15 +387,8 @@ static void test_full_disk(void **state)
     free(slurp(path, &len));
     /* From the very first byte to the last one: data, metadata, the seal. */
     for (rlim_t room = 0; room < len; room += room + 7000 < len ? 6553 : 97) {
-        pid_t child;
-        int status;
-
         save(path, 1);
-        child = fork();
-        if (child == 0) exit(full_disk_child(path, room)); /* with HDF5's exit handlers */
-        assert_true(child > 0);
-        assert_int_equal(waitpid(child, &status, 0), child);
-        if (status != 0) fail_msg("room for %lld bytes: status %d", (long long)room, status);
+        full_disk_try(path, room, full_disk_child);
     }
 }
 

@@ -9,82 +9,11 @@
 #include "base/file.h"
 #include "data/tokenizer.h"
 #include "data/tool/bpe.h"
+#include "data/tool/scenes.h"
 #include "data/tool/shapes.h"
 #include "data/tool/tool.h"
 #include "tests/tmpdir.h"
-
-#include <cjson/cJSON.h>
-
-enum { WORDS = 24 };
-
-/* Runs a command line given as words divided by '|'. */
-static bool run(const struct tool_command *c, struct err *e, const char *line)
-{
-    char text[4096], *argv[WORDS + 1], *rest = text;
-    int argc = 0;
-
-    memset(e, 0, sizeof *e);
-    snprintf(text, sizeof text, "%s|%s", c->name, line);
-    while (argc < WORDS && (argv[argc] = strsep(&rest, "|")))
-        argc++;
-    argv[argc] = NULL;
-    return c->run(argc, argv, e);
-}
-
-/* The same with the test's directory for each "@". */
-static bool run_in(void **state, const struct tool_command *c, struct err *e, const char *line)
-{
-    char text[4096] = "";
-    size_t n = 0;
-
-    for (; *line; line++) {
-        if (*line != '@')
-            text[n++] = *line;
-        else
-            n += (size_t)snprintf(text + n, sizeof text - n, "%s", (const char *)*state);
-        text[n] = '\0';
-        assert_true(n + 300 < sizeof text);
-    }
-    return run(c, e, text);
-}
-
-static void assert_error(const struct err *e, const char *part)
-{
-    if (!strstr(e->msg, part)) fail_msg("'%s' is not in: %s", part, e->msg);
-}
-
-static cJSON *read_json(const char *path)
-{
-    char *text = slurp(path, NULL);
-    cJSON *root = cJSON_Parse(text);
-
-    free(text);
-    assert_non_null(root);
-    return root;
-}
-
-static const char *text_of(const cJSON *o, const char *key)
-{
-    return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(o, key));
-}
-
-static const char *said(const cJSON *sample, int message)
-{
-    const cJSON *list = cJSON_GetObjectItemCaseSensitive(sample, "conversations");
-
-    return text_of(cJSON_GetArrayItem(list, message), "value");
-}
-
-static void assert_same_file(const char *a, const char *b)
-{
-    size_t la, lb;
-    char *ta = slurp(a, &la), *tb = slurp(b, &lb);
-
-    assert_int_equal(la, lb);
-    assert_memory_equal(ta, tb, la);
-    free(ta);
-    free(tb);
-}
+#include "tests/tool_run.h"
 
 static void test_options(void **state)
 {
@@ -134,7 +63,7 @@ static void check_sample(void **state, const cJSON *s, bool test, int64_t size)
         n++;
     }
     assert_int_equal(markers, image != NULL);
-    assert_true(test ? n == 2 : n >= 2 && n <= 6 && n % 2 == 0);
+    assert_true(test ? n == 2 : n >= 2 && n <= 8 && n % 2 == 0);
     assert_int_equal(strchr(id, '#') != NULL, test);
     if (!image) return;
     char name[256];
@@ -198,23 +127,20 @@ static void test_shapes_no_half_list(void **state)
     assert_false(is_there(tmpdir_path(state, "set/test.json.tmp")));
 }
 
-/* A description says the whole layout: none may be in both parts. */
-static void test_shapes_parts_are_apart(void **state)
+/* A description says the whole layout: none may be in both parts of "set". */
+static void check_parts_are_apart(void **state)
 {
-    struct err e;
-    const cJSON *a, *b;
+    const cJSON *a, *b, *m;
     int described = 0;
-
-    assert_true(run_in(state, &tool_shapes, &e, "--out|@/set|--train|600|--test|300|--size|16"));
     cJSON *train = read_json(tmpdir_path(state, "set/train.json"));
     cJSON *test = read_json(tmpdir_path(state, "set/test.json"));
+
     cJSON_ArrayForEach(b, test)
     {
         if (!strstr(text_of(b, "id"), "#describe")) continue;
         described++;
         cJSON_ArrayForEach(a, train)
         {
-            const cJSON *m;
             cJSON_ArrayForEach(m, cJSON_GetObjectItemCaseSensitive(a, "conversations"))
             {
                 assert_string_not_equal(text_of(m, "value"), said(b, 1));
@@ -226,9 +152,17 @@ static void test_shapes_parts_are_apart(void **state)
     cJSON_Delete(test);
 }
 
+static void test_shapes_parts_are_apart(void **state)
+{
+    struct err e;
+
+    assert_true(run_in(state, &tool_shapes, &e, "--out|@/set|--train|600|--test|300|--size|16"));
+    check_parts_are_apart(state);
+}
+
 /* What must be answered of a red circle at the top left, a blue star at the bottom left and a blue
  * circle at the bottom right. */
-static const struct {
+static const struct truth {
     const char *ask, *answer;
 } truths[] = {
     {"What is at the top left?", "a red circle"},
@@ -261,33 +195,44 @@ static const struct {
 enum { TRUTHS = sizeof truths / sizeof truths[0] };
 
 /* Every truth is met among many questions; what must never be asked: a name that is ambiguous. */
+/* Asks a scene's questions again and again: each of the truths must come up and be answered so, and
+ * those that have no one answer (NULL at the end) must not come up. */
+static void check_answers(const struct world_kind *kinds, int n_kinds, const void *scene,
+                          const struct truth *truth, size_t n, const char *const *never)
+{
+    int met[32] = {0};
+    struct rng r;
+
+    assert_true(n <= 32);
+    rng_seed(&r, 20240611, 0);
+    for (int i = 0; i < 60000; i++) {
+        struct turn t;
+        if (!kinds[i % n_kinds].ask(scene, &r, &t)) continue;
+        for (int k = 0; never[k]; k++)
+            assert_string_not_equal(t.ask, never[k]);
+        for (size_t k = 0; k < n; k++) {
+            if (strcmp(t.ask, truth[k].ask) != 0) continue;
+            met[k]++;
+            assert_string_equal(t.answer, truth[k].answer);
+        }
+    }
+    for (size_t k = 0; k < n; k++)
+        if (!met[k]) fail_msg("never asked: %s", truth[k].ask);
+}
+
 static void test_shapes_answers(void **state)
 {
     /* by name, so that the tables may be reordered: circle 0, star 4; red 0, blue 2 */
     const struct layout l = {.cell = {{0, 0}, {-1, 0}, {4, 2}, {0, 2}}};
-    int met[TRUTHS] = {0};
-    struct rng r;
+    static const char *const never[] = {"Where is the circle?", "Which shape is blue?",
+                                        "What colour is the circle?", NULL};
 
     (void)state;
     assert_string_equal(shapes[0].name, "circle");
     assert_string_equal(shapes[4].name, "star");
     assert_string_equal(colours[0].name, "red");
     assert_string_equal(colours[2].name, "blue");
-    rng_seed(&r, 20240611, 0);
-    for (int i = 0; i < 60000; i++) {
-        struct turn t;
-        if (!shapes_kinds[i % SHAPES_KINDS].ask(&l, &r, &t)) continue;
-        assert_string_not_equal(t.ask, "Where is the circle?");
-        assert_string_not_equal(t.ask, "Which shape is blue?");
-        assert_string_not_equal(t.ask, "What colour is the circle?");
-        for (int k = 0; k < TRUTHS; k++) {
-            if (strcmp(t.ask, truths[k].ask) != 0) continue;
-            met[k]++;
-            assert_string_equal(t.answer, truths[k].answer);
-        }
-    }
-    for (int k = 0; k < TRUTHS; k++)
-        if (!met[k]) fail_msg("never asked: %s", truths[k].ask);
+    check_answers(shapes_kinds, SHAPES_KINDS, &l, truths, TRUTHS, never);
 }
 
 static void test_draw_figure(void **state)
@@ -513,7 +458,19 @@ static const struct {
     {"lamp", "train", "household", "A lamp.", ""},                 /* no group */
     {"crow", "test", "animals", "A crow.", "birds"},
     {"lime", "test", "food", "A lime.", "fruit"},
+    /* the rest is for a part of its own: held out, of names never trained on */
+    {"wren", "test", "animals", "A wren.", "birds"},
+    {"dog", "test", "animals", "A dog.", "mammals"},
+    {"toad", "test", "animals", "A toad.", ""},
+    {"lemon", "test", "food", "A lemon.", "fruit"},
+    {"tulip", "test", "plants", "A tulip.", "flowers"},
+    {"axe", "test", "household", "An axe.", "tools"},
+    {"van", "test", "vehicles", "A van.", ""},
 };
+enum { STAMPS = sizeof stamps / sizeof stamps[0], STAMPS_FEW = 14 };
+
+/* A stamp's pixels are the only ones without green and blue; their red says which stamp it is. */
+enum { STAMP_RED = 11 };
 
 static void write_pairs(void **state, size_t n)
 {
@@ -526,17 +483,16 @@ static void write_pairs(void **state, size_t n)
                 stamps[i].category, stamps[i].caption, stamps[i].keywords);
         snprintf(name, sizeof name, "%s.png", stamps[i].file);
         write_stamp(tmpdir_path(state, name), strcmp(stamps[i].file, "opaque") ? 4 : 3,
-                    (uint8_t)(20 * i));
+                    (uint8_t)(STAMP_RED * i));
     }
     assert_int_equal(fclose(fp), 0);
 }
 
 static void test_scenes_files(void **state)
 {
-    enum { STAMPS = sizeof stamps / sizeof stamps[0] };
     struct err e;
 
-    write_pairs(state, STAMPS);
+    write_pairs(state, STAMPS_FEW);
     assert_true(run_in(state, &tool_scenes, &e,
                        "--out|@/set|--pairs|@/pairs.tsv|--root|@|--train|60|--test|30|--size|48"));
     check_list(state, "set/train.json", 60, false, 48);
@@ -555,6 +511,128 @@ static void test_scenes_files(void **state)
     assert_same_file(tmpdir_path(state, "set/train.json"), tmpdir_path(state, "two/train.json"));
     assert_same_file(tmpdir_path(state, "set/images/train-000009.png"),
                      tmpdir_path(state, "two/images/train-000009.png"));
+}
+
+/* Names are few, so that chance alone would put a scene in both parts. */
+static void test_scenes_parts_are_apart(void **state)
+{
+    struct err e;
+
+    write_pairs(state, STAMPS_FEW);
+    assert_true(
+        run_in(state, &tool_scenes, &e,
+               "--out|@/set|--pairs|@/pairs.tsv|--root|@|--train|600|--test|300|--size|32"));
+    check_parts_are_apart(state);
+}
+
+/* All stamps on the first pictures of a part are of this split. Returns how many were met. */
+static int check_split(void **state, const char *part, int pictures, const char *split)
+{
+    bool met[STAMPS] = {false};
+    int n = 0;
+
+    for (int i = 0; i < pictures; i++) {
+        char name[100];
+        struct image im;
+        struct err e;
+        snprintf(name, sizeof name, "set/images/%s-%06d.png", part, i);
+        int pixels[STAMPS] = {0};
+        assert_true(image_read(&im, tmpdir_path(state, name), &e));
+        for (int64_t k = 0; k < im.width * im.height; k++) {
+            const uint8_t *px = im.px + 3 * k;
+            if (!px[1] && !px[2] && px[0] % STAMP_RED == 0) pixels[px[0] / STAMP_RED]++;
+        }
+        for (size_t k = 0; k < STAMPS; k++) {
+            if (pixels[k] < 50) continue; /* resizing changes some at the edge */
+            if (strcmp(stamps[k].split, split) != 0) fail_msg("%s: shows %s", name, stamps[k].file);
+            met[k] = true;
+        }
+        image_free(&im);
+    }
+    for (size_t i = 0; i < STAMPS; i++)
+        n += met[i];
+    return n;
+}
+
+/* Pictures never trained on: they are in that part alone, and only their groups are asked for. */
+static void test_scenes_unseen(void **state)
+{
+    struct err e;
+    const cJSON *s;
+
+    write_pairs(state, STAMPS);
+    assert_true(run_in(state, &tool_scenes, &e,
+                       "--out|@/set|--pairs|@/pairs.tsv|--root|@|--train|60|--test|60|--size|48"));
+    check_list(state, "set/test-unseen.json", 60, true, 48);
+    assert_int_equal(check_split(state, "train", 60, "train"), 8);
+    assert_int_equal(check_split(state, "test", 60, "train"), 8);
+    assert_int_equal(check_split(state, "test-unseen", 60, "test"), 9); /* all but the second owl */
+    cJSON *root = read_json(tmpdir_path(state, "set/test-unseen.json"));
+    cJSON_ArrayForEach(s, root)
+    {
+        const char *kind = strchr(text_of(s, "id"), '#') + 1;
+        assert_true(!strcmp(kind, "count") || !strcmp(kind, "isgroup") || !strcmp(kind, "sort") ||
+                    !strcmp(kind, "find"));
+    }
+    cJSON_Delete(root);
+}
+
+/* What must be answered of an owl at the top left, a fig at the bottom left and a cat at the bottom
+ * right. */
+static const struct truth scene_truths[] = {
+    {"What is at the top left?", "an owl"},
+    {"What do you see at the top right?", "nothing"},
+    {"How many things are there?", "three"},
+    {"How many animals are there?", "two"},
+    {"How many birds are there?", "one"},
+    {"How many tools are there?", "zero"},
+    {"Is there a fruit?", "yes"},
+    {"Is there a tool?", "no"},
+    {"Is a bird at the top left?", "yes"},
+    {"Is a bird at the bottom right?", "no"},
+    {"What sort of thing is at the bottom left?", "a fruit"},
+    {"What sort of thing is at the bottom right?", "an animal"},
+    {"In which corner is a bird?", "top left"},
+    {"Where is the cat?", "bottom right"},
+    {"Is there an owl?", "yes"},
+    {"Is there a saw?", "no"},
+    {"What is below the owl?", "a fig"},
+    {"What is to the right of the owl?", "nothing"},
+    {"What is to the left of the cat?", "a fig"},
+    {"Describe the picture.",
+     "an owl at the top left, a fig at the bottom left and a cat at the bottom right"},
+};
+enum { SCENE_TRUTHS = sizeof scene_truths / sizeof scene_truths[0] };
+
+static void test_scenes_answers(void **state)
+{
+    enum { ANIMAL = 0, BIRD = 1, MAMMAL = 2, FRUIT = 3, TOOL = 8 };
+    const struct stamp
+        owl = {.name = "owl",
+               .article = "an",
+               .groups = 1 << ANIMAL | 1 << BIRD,
+               .sort = ANIMAL,
+               .finest = BIRD},
+        cat = {.name = "cat",
+               .article = "a",
+               .groups = 1 << ANIMAL | 1 << MAMMAL,
+               .sort = ANIMAL,
+               .finest = MAMMAL},
+        fig = {.name = "fig", .article = "a", .groups = 1 << FRUIT, .sort = FRUIT, .finest = FRUIT},
+        saw = {.name = "saw", .article = "a", .groups = 1 << TOOL, .sort = TOOL, .finest = TOOL};
+    const struct stamp *all[] = {&cat, &fig, &owl, &saw};
+    const struct scene_pool pool = {.stamp = all,
+                                    .stamps = 4,
+                                    .names = 4,
+                                    .groups = owl.groups | cat.groups | fig.groups | saw.groups};
+    const struct scene s = {&pool, {&owl, NULL, &fig, &cat}};
+    static const char *const never[] = {"In which corner is an animal?", NULL}; /* there are two */
+
+    (void)state;
+    assert_string_equal(stamp_groups[BIRD].one, "a bird");
+    assert_string_equal(stamp_groups[FRUIT].one, "a fruit");
+    assert_string_equal(stamp_groups[TOOL].one, "a tool");
+    check_answers(scene_kinds, SCENE_KINDS, &s, scene_truths, SCENE_TRUTHS, never);
 }
 
 static void test_scenes_bad_input(void **state)
@@ -597,6 +675,9 @@ int main(void)
         tmpdir_test(test_tokenizer_files),
         tmpdir_test(test_tokenizer_bad_input),
         tmpdir_test(test_scenes_files),
+        tmpdir_test(test_scenes_parts_are_apart),
+        tmpdir_test(test_scenes_unseen),
+        tmpdir_test(test_scenes_answers),
         tmpdir_test(test_scenes_bad_input),
     };
 

@@ -234,6 +234,8 @@ static const struct {
     {LLAMA("\"rope_scaling\":[]"), "rope_scaling is []; allowed: an object"},
     {LLAMA("\"rope_parameters\":{\"full_attention\":{}}"), "rope_parameters.full_attention is {}"},
     {LLAMA("\"rope_parameters\":{\"rope_theta\":0}"), "rope_parameters.rope_theta is 0"},
+    {LLAMA("\"rope_parameters\":{\"rope\\ntheta\":0}"),
+     "rope_parameters.? is 0; allowed: to leave"},
     {LLAVA("\"text_config\":3"), "c.json: text_config is 3; allowed: an object"},
     {LLAVA("\"text_config\":{\"model_type\":\"mistral\"}"),
      "text_config.model_type is \"mistral\"; allowed: llama, qwen2"},

@@ -680,13 +680,36 @@ static void test_plans(void **state)
             assert_int_equal(plan.part[i].r, cases[c].part[i].r);
         }
         assert_int_equal(plan.cache, cases[c].cache);
-        assert_true(mdsvd_plan(&plan, v, 8, 128, 128, 4096, 256, &e)); /* no NoPE rows */
-        assert_int_equal(plan.parts, 1);
+        /* No NoPE rows: keys that should have a latent of their own have nothing for it. */
+        assert_int_equal(mdsvd_plan(&plan, v, 8, 128, 128, 4096, 256, &e), !v->key || v->joint);
+        assert_int_equal(plan.parts, v->key && !v->joint ? 0 : 1);
+        if (plan.parts == 0) assert_non_null(strstr(e.msg, "every pair stays rotated"));
         /* r past a part's size, and none at all */
         assert_int_equal(mdsvd_plan(&plan, v, 8, 128, 32, 4096, 1793, &e), c == 4);
         assert_int_equal(mdsvd_plan(&plan, v, 8, 128, 32, 4096, 0, &e), c == 4);
     }
     assert_int_equal(kv_method_find("both"), KV_METHODS);
+}
+
+/* Fractions are fine where heads make them whole. */
+static void test_latents(void **state)
+{
+    static const struct {
+        double low_rank;
+        int64_t G, r; /* r = 0: refused */
+    } cases[] = {{64, 8, 512}, {0.5, 4, 2}, {1.5, 2, 3},   {1.0 / 3, 3, 1},
+                 {0.1, 10, 1}, {0.5, 1, 0}, {0.25, 2, 0},  {1.5, 3, 0},
+                 {0, 8, 0},    {-1, 8, 0},  {1e-12, 8, 0}, {0.333333, 3, 0}};
+    struct err e;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int64_t r = -1;
+        bool ok = mdsvd_latent(&r, cases[i].low_rank, cases[i].G, &e);
+        assert_int_equal(ok, cases[i].r > 0);
+        if (ok) assert_int_equal(r, cases[i].r);
+        if (!ok) assert_non_null(strstr(e.msg, "svd.low_rank"));
+    }
 }
 
 static void test_method_names(void **state)
@@ -717,6 +740,7 @@ int main(void)
         cmocka_unit_test(test_moments_by_threads),
         cmocka_unit_test(test_moments_to_factors),
         cmocka_unit_test(test_plans),
+        cmocka_unit_test(test_latents),
         cmocka_unit_test(test_method_names),
     };
 

@@ -6,13 +6,11 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "convert/mdsvd.h"
-#include "convert/transform.h"
 #include "model/generate.h"
 
 #include <math.h>
 
-#include "tests/tiny_model.h"
+#include "tests/tiny_convert.h"
 
 /* Samples of different lengths: text alone, pictures in the middle, at the start and at the end. */
 static const char *const mixed[] = {"tttitt|TTT", "ttt|TTTT", "itti|TT", "t|Ti"};
@@ -34,15 +32,6 @@ static struct tape *new_tape(void)
     return t;
 }
 
-static void to_partial(struct model *m, int64_t rope_dim)
-{
-    int32_t pairs[TINY_LAYERS * TINY_HEADS * 4];
-    struct err e = {0};
-
-    tiny_pairs(m, rope_dim, pairs, 11);
-    must(model_to_partial(m, pairs, rope_dim, &e), &e);
-}
-
 /* Where every pair is kept, PARTIAL is FULL with its rows in another order. 1e-5: only the order of
  * sums of 8 products changes, in fp32, over two layers. */
 static void test_all_pairs_kept(void **state)
@@ -56,14 +45,14 @@ static void test_all_pairs_kept(void **state)
         tiny_model(&m, variants[v].kv_heads, variants[v].bias, 5);
         tiny_batch(&b, mixed, MIXED, 7);
         float *full = tiny_logits(&m, t, &b.f);
-        to_partial(&m, 8);
+        tiny_partial(&m, 8);
         assert_int_equal(m.state, ATTN_PARTIAL);
         float *partial = tiny_logits(&m, t, &b.f);
         assert_true(tiny_distance(full, partial, b.b.batch.tokens * TINY_VOCAB) < 1e-5);
         model_close(&m);
         /* The test can tell: with a pair less the logits are others. */
         tiny_model(&m, variants[v].kv_heads, variants[v].bias, 5);
-        to_partial(&m, 6);
+        tiny_partial(&m, 6);
         free(partial);
         partial = tiny_logits(&m, t, &b.f);
         assert_true(tiny_distance(full, partial, b.b.batch.tokens * TINY_VOCAB) > 1e-3);
@@ -73,76 +62,6 @@ static void test_all_pairs_kept(void **state)
         model_close(&m);
         tape_free(t);
     }
-}
-
-/* A random positive definite matrix, as second moments are. */
-static double *moments_of(struct rng *r, int64_t d)
-{
-    struct err e;
-    double *s = mem_new((size_t)(d * d), sizeof *s, "moments", &e);
-    float *x = tiny_values(r, 2 * d * d, 1);
-
-    assert_non_null(s);
-    for (int64_t i = 0; i < d; i++)
-        for (int64_t j = 0; j < d; j++)
-            for (int64_t k = 0; k < 2 * d; k++)
-                s[i * d + j] += (double)x[k * d + i] * (double)x[k * d + j];
-    free(x);
-    return s;
-}
-
-/* Rows [row0, row0 + n) of a layer's [W_kc; W_v], factored at width `r` for a modality's moments.
- */
-static struct mdsvd_out factor(const struct model *m, int64_t l, bool key, bool value, int64_t r,
-                               struct rng *rng)
-{
-    const struct kv_set *s = &m->layers[l].attn.set[TEXT];
-    int64_t nk = key ? s->up_k->t.rows : 0, nv = value ? s->up_v->t.rows : 0;
-    float *w = tiny_values(rng, (nk + nv) * TINY_D, 0);
-    double *moments = moments_of(rng, TINY_D);
-    struct mdsvd_in in = {.w = w, .n = nk + nv, .d = TINY_D, .s = moments, .scale = 1, .r = r};
-    struct mdsvd_out out = {0};
-    struct err e = {0};
-
-    if (key) tensor_to_real(&s->up_k->t, 0, nk * TINY_D, w);
-    if (value) tensor_to_real(&s->up_v->t, 0, nv * TINY_D, w + nk * TINY_D);
-    must(mdsvd_factor(&out, &in, &e), &e);
-    free(w);
-    free(moments);
-    return out;
-}
-
-/* PARTIAL -> MLA by the conversion's own numerics, a latent of width r for each. */
-static void to_mla(struct model *m, enum kv_method method, bool decoupled, int64_t r)
-{
-    const struct kv_method_info *how = &kv_methods[method];
-    struct mdsvd_out out[TINY_LAYERS][MODALITIES][2] = {0};
-    struct factors factors[TINY_LAYERS][MODALITIES] = {0};
-    int64_t k_rows = m->layers[0].attn.set[TEXT].up_k->t.rows;
-    struct err e = {0};
-    struct rng rng;
-
-    rng_seed(&rng, 21, 0);
-    for (int l = 0; l < TINY_LAYERS; l++) {
-        for (int s = 0; s < (decoupled ? MODALITIES : 1); s++) {
-            struct mdsvd_out *o = out[l][s];
-            struct factors *f = &factors[l][s];
-            if (how->joint) {
-                o[0] = factor(m, l, true, true, r, &rng);
-                *f = (struct factors){{o[0].down, NULL}, o[0].up, o[0].up + k_rows * r};
-                continue;
-            }
-            if (how->key) o[0] = factor(m, l, true, false, r, &rng);
-            if (how->value) o[1] = factor(m, l, false, true, r, &rng);
-            *f = (struct factors){{o[0].down, o[1].down}, o[0].up, o[1].up};
-        }
-    }
-    must(model_to_mla(m, method, decoupled, r, (const struct factors(*)[MODALITIES])factors, &e),
-         &e);
-    for (int l = 0; l < TINY_LAYERS; l++)
-        for (int s = 0; s < MODALITIES; s++)
-            for (int k = 0; k < 2; k++)
-                mdsvd_free(&out[l][s][k]);
 }
 
 /* At full rank the factors give W back, whatever the moments were. 1e-5: the factors are fp32, the
@@ -161,9 +80,9 @@ static void test_full_rank(void **state)
         if (method == KV_NONE && i % 2 == 0) continue; /* that is PARTIAL itself */
         tiny_model(&m, v->kv_heads, v->bias, 6);
         tiny_batch(&b, mixed, MIXED, 8);
-        to_partial(&m, 4);
+        tiny_partial(&m, 4);
         float *partial = tiny_logits(&m, t, &b.f);
-        to_mla(&m, method, i % 2, TINY_D);
+        tiny_mla(&m, method, i % 2, TINY_D);
         assert_int_equal(m.state, ATTN_MLA);
         float *mla = tiny_logits(&m, t, &b.f);
         double d = tiny_distance(partial, mla, b.b.batch.tokens * TINY_VOCAB);
@@ -191,8 +110,8 @@ static void test_factors_by_modality(void **state)
     tiny_model(&m, 2, false, 9);
     tiny_batch(&a, text, 1, 1);
     tiny_batch(&b, picture, 1, 1);
-    to_partial(&m, 4);
-    to_mla(&m, KV_JOINT, true, 6);
+    tiny_partial(&m, 4);
+    tiny_mla(&m, KV_JOINT, true, 6);
     was[0] = tiny_logits(&m, t, &a.f);
     was[1] = tiny_logits(&m, t, &b.f);
     struct param *p = m.layers[0].attn.set[IMAGE].down[0];
@@ -343,9 +262,9 @@ static void test_cached(void **state)
             snprintf(name, sizeof name, "variant %d, state %d: %s%s", v, i, kv_methods[method].name,
                      decoupled ? " decoupled" : "");
             tiny_model(&m, variants[v].kv_heads, variants[v].bias, 12);
-            if (i > -2) to_partial(&m, 4);
+            if (i > -2) tiny_partial(&m, 4);
             /* one kv head has 4 unrotated dims: a wider latent would hold zeros */
-            if (i >= 0) to_mla(&m, method, decoupled, variants[v].kv_heads == 1 ? 4 : 6);
+            if (i >= 0) tiny_mla(&m, method, decoupled, variants[v].kv_heads == 1 ? 4 : 6);
             if (i >= 0) shake_biases(&m);
             check_cached(&m, t, name);
             model_close(&m);
@@ -365,8 +284,8 @@ static void test_cached_all_rotated(void **state)
         struct model m;
 
         tiny_model(&m, 2, false, 12);
-        to_partial(&m, 8);
-        to_mla(&m, methods[i / 2], i % 2, 6);
+        tiny_partial(&m, 8);
+        tiny_mla(&m, methods[i / 2], i % 2, 6);
         check_cached(&m, t, "all rotated");
         model_close(&m);
     }
@@ -388,9 +307,9 @@ static void test_cache_values(void **state)
 
         tiny_model(&m, 2, false, 12);
         assert_int_equal(model_cache_values(&m), 32);
-        to_partial(&m, 4);
+        tiny_partial(&m, 4);
         assert_int_equal(model_cache_values(&m), 32);
-        to_mla(&m, (enum kv_method)i, true, 6);
+        tiny_mla(&m, (enum kv_method)i, true, 6);
         assert_int_equal(model_cache_values(&m), want[i]);
         assert_int_equal(model_cache_values_full(&m), 32);
         model_close(&m);
@@ -457,9 +376,9 @@ static void test_generate(void **state)
     (void)state;
     tiny_model(&m, 2, true, 13);
     check_generate(&m, t);
-    to_partial(&m, 4);
+    tiny_partial(&m, 4);
     check_generate(&m, t);
-    to_mla(&m, KV_JOINT, true, 6);
+    tiny_mla(&m, KV_JOINT, true, 6);
     check_generate(&m, t);
     model_close(&m);
     tape_free(t);
@@ -570,9 +489,9 @@ static void test_accumulation_and_recompute(void **state)
     check_gradients(&m, t);
     model_close(&m);
     tiny_model(&m, 2, true, 15);
-    to_partial(&m, 4);
+    tiny_partial(&m, 4);
     check_gradients(&m, t);
-    to_mla(&m, KV_SPLIT, true, 6);
+    tiny_mla(&m, KV_SPLIT, true, 6);
     check_gradients(&m, t);
     model_close(&m);
     tape_free(t);

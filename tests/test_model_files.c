@@ -223,6 +223,98 @@ static void copy_edited(const char *from, const char *to, const struct edit *edi
     st_model_close(&in);
 }
 
+/* A copy whose tensors have another dtype and lie in shards of at most `shard` bytes. */
+static void copy_as(const char *from, const char *to, enum st_dtype dtype, uint64_t shard)
+{
+    struct st_model in;
+    struct st_writer w = {0};
+    struct st_spec specs[128];
+    struct err e = {0};
+
+    must(file_mkdirs(to, &e) && st_model_open(&in, from, &e), &e);
+    assert_true(in.count <= 128);
+    for (size_t i = 0; i < in.count; i++) {
+        const struct st_tensor *t = in.tensors[i];
+        specs[i] = (struct st_spec){.name = t->name, .dtype = dtype, .ndim = t->ndim};
+        memcpy(specs[i].dim, t->dim, sizeof t->dim);
+    }
+    must(st_write_model_begin(&w, to, specs, in.count, NULL, shard, &e), &e);
+    for (size_t i = 0; i < in.count; i++) {
+        size_t n = st_count(in.tensors[i]);
+        float *v = mem_new(n, sizeof *v, "values", &e);
+        static const char zeros[1 << 16];
+        assert_true(v && 8 * n <= sizeof zeros);
+        must(st_read_f32(in.tensors[i], 0, n, v, &e), &e);
+        if (st_dtypes[dtype].from_f32)
+            must(st_write_f32(&w, i, v, n, &e), &e);
+        else
+            must(st_write_raw(&w, i, zeros, n * st_dtypes[dtype].bits / 8, &e), &e);
+        free(v);
+    }
+    must(st_write_end(&w, &e), &e);
+    copy_config(from, to, &(struct edit){0});
+    st_model_close(&in);
+}
+
+/* Whether p's values lie in the mapped files. */
+static bool is_mapped(const struct model *m, const struct param *p)
+{
+    const uint8_t *data = p->t.data;
+
+    for (size_t i = 0; i < m->files.file_count; i++) {
+        const struct file_map *map = &m->files.files[i].map;
+        if (data >= map->data && data < map->data + map->size) return !p->own;
+    }
+    return false;
+}
+
+/* Each dtype, in one file and in shards: the values are the file's, and what is not trained stays
+ * in it. F64 cannot be computed with, and is the one that becomes fp32 memory. */
+static void test_dtypes_and_shards(void **state)
+{
+    static const struct {
+        enum st_dtype file;
+        enum dtype dtype;
+        bool mapped;
+    } rows[] = {{ST_F32, DT_F32, true},
+                {ST_BF16, DT_BF16, true},
+                {ST_F16, DT_F16, true},
+                {ST_F64, DT_F32, false}};
+    struct model m, again;
+    struct err e = {0};
+
+    tiny_model(&m, 2, true, 4);
+    save(&m, tmpdir_path(state, "model"), DT_F32, false);
+    for (int i = 0; i < 8; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "copy%d", i);
+        copy_as(tmpdir_path(state, "model"), tmpdir_path(state, name), rows[i / 2].file,
+                i % 2 ? 20000 : 0);
+        open_model(&again, tmpdir_path(state, name));
+        assert_int_equal(again.files.file_count > 2, i % 2);
+        must(model_train(&again, 1u << PARAM_K, &e), &e);
+        for (int64_t k = 0; k < m.n_params; k++) {
+            struct param *p = &again.params[k];
+            bool trained = p->kind == PARAM_K;
+            assert_int_equal(is_mapped(&again, p), rows[i / 2].mapped && !trained);
+            assert_int_equal(p->t.dtype, trained ? DT_F32 : rows[i / 2].dtype);
+            for (int64_t j = 0; j < tensor_count(&p->t); j++) {
+                float got, want = m.params[k].own[j];
+                tensor_to_real(&p->t, j, 1, &got);
+                if (rows[i / 2].file == ST_BF16) want = bf16_to_f32(bf16_from_f32(want));
+                if (rows[i / 2].file == ST_F16) want = f16_to_f32(f16_from_f32(want));
+                assert_true(got == want);
+            }
+        }
+        model_close(&again);
+    }
+    copy_as(tmpdir_path(state, "model"), tmpdir_path(state, "whole-numbers"), ST_I32, 0);
+    assert_false(model_open(&again, tmpdir_path(state, "whole-numbers"), &e));
+    assert_non_null(strstr(e.msg, "is I32; F64, F32, F16 and BF16 can be read"));
+    assert_non_null(strstr(e.msg, "embed_tokens.weight"));
+    model_close(&m);
+}
+
 /* LLaVA's tensors under their older and their newer names are one model, and stay as they were
  * named. */
 static void test_key_layouts(void **state)
@@ -396,11 +488,14 @@ static void test_delta_without_base(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        tmpdir_test(test_round_trip),        tmpdir_test(test_bf16),
-        tmpdir_test(test_key_layouts),       tmpdir_test(test_delta),
-        tmpdir_test(test_refused),           tmpdir_test(test_refused_converted),
-        tmpdir_test(test_delta_without_base)};
+    const struct CMUnitTest tests[] = {tmpdir_test(test_round_trip),
+                                       tmpdir_test(test_bf16),
+                                       tmpdir_test(test_dtypes_and_shards),
+                                       tmpdir_test(test_key_layouts),
+                                       tmpdir_test(test_delta),
+                                       tmpdir_test(test_refused),
+                                       tmpdir_test(test_refused_converted),
+                                       tmpdir_test(test_delta_without_base)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

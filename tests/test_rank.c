@@ -11,6 +11,7 @@
 #include "base/rng.h"
 #include "convert/rank.h"
 #include "convert/rankfile.h"
+#include "tests/full_disk.h"
 
 #include <hdf5.h>
 #include <math.h>
@@ -592,6 +593,48 @@ static void test_file_round_trip(void **state)
     assert_non_null(strstr(e.msg, "/nowhere/at/all.h5"));
 }
 
+static const struct rankfile_info file_info = {"mkl", 8, 900};
+
+/* 0 where the write fails in one line, leaves no .tmp, and leaves the old file whole. */
+static int full_disk_child(const char *path, rlim_t room)
+{
+    int32_t mirrored[FN], rank[FN / 2] = {0}, back[FN / 2];
+    struct err e = {""};
+    char tmp[128];
+    bool done;
+
+    limit_files(room);
+    done = rankfile_write(path, &file_dims, rank, NULL, &file_info, &e);
+    limit_files(RLIM_INFINITY);
+    if (done) return 1;
+    if (!strstr(e.msg, "r.h5: cannot be written: File too large") || strchr(e.msg, '\n')) return 2;
+    snprintf(tmp, sizeof tmp, "%s.tmp", path);
+    if (file_exists(tmp)) return 3;
+    if (!rankfile_read(path, &file_dims, back, NULL, &e)) return 4;
+    good_ranks(mirrored);
+    for (int j = 0; j < FN / 2; j++)
+        if (back[j] != mirrored[j / FP * FDH + j % FP]) return 5;
+    return 0;
+}
+
+static void test_full_disk(void **state)
+{
+    const struct folder *f = *state;
+    int32_t mirrored[FN], rank[FN / 2];
+    struct err e;
+    char *text;
+    size_t len;
+
+    good_ranks(mirrored);
+    for (int j = 0; j < FN / 2; j++)
+        rank[j] = mirrored[j / FP * FDH + j % FP];
+    assert_true(rankfile_write(f->path, &file_dims, rank, NULL, &file_info, &e));
+    assert_true(file_read(f->path, 1 << 20, &text, &len, &e));
+    free(text);
+    for (rlim_t room = 0; room < len; room += 331)
+        full_disk_try(f->path, room, full_disk_child);
+}
+
 static void test_bad_files(void **state)
 {
     const struct folder *f = *state;
@@ -698,6 +741,7 @@ int main(void)
         cmocka_unit_test(test_orders_by_hand),
         cmocka_unit_test(test_orders_are_the_masks),
         cmocka_unit_test_setup_teardown(test_file_round_trip, folder_make, folder_remove),
+        cmocka_unit_test_setup_teardown(test_full_disk, folder_make, folder_remove),
         cmocka_unit_test_setup_teardown(test_bad_files, folder_make, folder_remove),
         cmocka_unit_test_setup_teardown(test_bad_heads, folder_make, folder_remove),
         cmocka_unit_test_setup_teardown(test_safetensors, folder_make, folder_remove),

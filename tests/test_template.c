@@ -8,7 +8,9 @@
 
 #include "base/jsonc.h"
 #include "data/template.h"
+#include "data/tokenizer.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -103,6 +105,29 @@ static void test_find(void **state)
     assert_true(template_add_special(template_find("vicuna", &e)));
 }
 
+/* tests/data's tokenizer has <s>, </s>, <|im_start|> and <|im_end|>, and none of Llama 3's. */
+static void test_check(void **state)
+{
+    static const struct {
+        const char *name, *lacks;
+    } cases[] = {{"vicuna", NULL}, {"vicuna_v1", NULL}, {"llama3", "<|begin_of_text|>"},
+                 {"chatml", NULL}, {"qwen2_vl", NULL},  {"plain", NULL}};
+    struct err e = {0};
+    struct tokenizer *tk = tokenizer_load("tests/data/tokenizer/metaspace.json", &e);
+    char want[200];
+
+    (void)state;
+    assert_non_null(tk);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct chat_template *t = template_find(cases[i].name, &e);
+        assert_true(template_check(t, tk, &e) == !cases[i].lacks);
+        snprintf(want, sizeof want, "the tokenizer has no token \"%s\", which the chat template %s",
+                 cases[i].lacks, cases[i].name);
+        if (cases[i].lacks) assert_non_null(strstr(e.msg, want));
+    }
+    tokenizer_free(tk);
+}
+
 static void test_refused(void **state)
 {
     struct err e = {0};
@@ -124,6 +149,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cases),
         cmocka_unit_test(test_find),
+        cmocka_unit_test(test_check),
         cmocka_unit_test(test_refused),
     };
 

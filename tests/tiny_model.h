@@ -8,6 +8,7 @@
 #include "data/dataset.h"
 #include "model/forward.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,12 +39,41 @@ static inline float *tiny_values(struct rng *r, int64_t n, double deviation)
     return v;
 }
 
-/* kv_heads 4 is MHA. With bias q, k, v and o have one, and it is not zero. */
-static inline void tiny_model(struct model *m, int kv_heads, bool bias, uint64_t seed)
+/* A random model of that config.json, with biases of attention that are not zero. */
+static inline void tiny_from_json(struct model *m, const char *json, size_t len, uint64_t seed)
 {
     struct hf_config cfg = {0};
     struct err e = {0};
     struct rng r;
+
+    must(hf_config_parse(&cfg, json, len, "tiny", &e), &e);
+    must(model_random(m, &cfg, seed, &e), &e);
+    rng_seed(&r, seed, 2);
+    for (int64_t i = 0; i < m->n_params; i++) /* biases start at 0, which would hide them */
+        for (int64_t k = 0; strstr(m->params[i].name, "self_attn") && m->params[i].ndim == 1 &&
+                            k < tensor_count(&m->params[i].t);
+             k++)
+            m->params[i].own[k] = (float)(0.3 * rng_normal(&r));
+}
+
+/* A text model alone: `type` is llama or qwen2 (which has biases of q, k and v). */
+static inline void tiny_text_model(struct model *m, const char *type, int kv_heads, uint64_t seed)
+{
+    char json[512];
+    int n = snprintf(json, sizeof json,
+                     "{\"model_type\":\"%s\",\"hidden_size\":%d,\"intermediate_size\":48,"
+                     "\"num_hidden_layers\":%d,\"num_attention_heads\":%d,"
+                     "\"num_key_value_heads\":%d,\"vocab_size\":%d,"
+                     "\"max_position_embeddings\":64,\"initializer_range\":0.2,"
+                     "\"tie_word_embeddings\":true,\"bos_token_id\":1,\"eos_token_id\":2}",
+                     type, TINY_D, TINY_LAYERS, TINY_HEADS, kv_heads, TINY_VOCAB);
+
+    tiny_from_json(m, json, (size_t)n, seed);
+}
+
+/* kv_heads 4 is MHA. With bias q, k, v and o have one, and it is not zero. */
+static inline void tiny_model(struct model *m, int kv_heads, bool bias, uint64_t seed)
+{
     char json[1024];
     int n = snprintf(
         json, sizeof json,
@@ -58,14 +88,7 @@ static inline void tiny_model(struct model *m, int kv_heads, bool bias, uint64_t
         TINY_VOCAB - 1, TINY_PICTURE, TINY_D, TINY_LAYERS, TINY_HEADS, kv_heads, TINY_VOCAB,
         bias ? "true" : "false", TINY_TOWER);
 
-    must(hf_config_parse(&cfg, json, (size_t)n, "tiny", &e), &e);
-    must(model_random(m, &cfg, seed, &e), &e);
-    rng_seed(&r, seed, 2);
-    for (int64_t i = 0; i < m->n_params; i++) /* biases start at 0, which would hide them */
-        for (int64_t k = 0; strstr(m->params[i].name, "self_attn") && m->params[i].ndim == 1 &&
-                            k < tensor_count(&m->params[i].t);
-             k++)
-            m->params[i].own[k] = (float)(0.3 * rng_normal(&r));
+    tiny_from_json(m, json, (size_t)n, seed);
 }
 
 /* A sample by a picture of it: 't' is a token of text, 'T' one that is trained, 'i' a whole

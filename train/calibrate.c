@@ -438,17 +438,13 @@ bool point_plan(const struct run *r, const struct model *m, const struct point *
                 struct mdsvd_plan *plan, struct err *e)
 {
     const struct text_config *c = &m->cfg.text;
-    const struct kv_method_info *v = &kv_methods[r->c.svd.method];
-    double dims = p->low_rank * (double)c->num_key_value_heads;
+    int64_t G = c->num_key_value_heads;
 
-    *latent = llround(dims);
     if (r->c.svd.method == KV_NONE)
         return err_set(e, "svd.method: \"none\" has nothing to decompose");
-    if (fabs(dims - (double)*latent) > 1e-9 || *latent < 1)
-        return err_set(e, "svd.low_rank: %g x %lld kv heads is no whole number of latent dims",
-                       p->low_rank, (long long)c->num_key_value_heads);
-    return mdsvd_plan(plan, v, c->num_key_value_heads, c->head_dim, p->rope_dim, c->hidden_size,
-                      *latent, e);
+    return mdsvd_latent(latent, p->low_rank, G, e) &&
+           mdsvd_plan(plan, &kv_methods[r->c.svd.method], G, c->head_dim, p->rope_dim,
+                      c->hidden_size, *latent, e);
 }
 
 bool convert_point(struct run *r, const struct point *p, struct model *m, struct err *e)

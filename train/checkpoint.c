@@ -3,9 +3,9 @@
 #include "train/checkpoint.h"
 
 #include "base/file.h"
+#include "base/h5out.h"
 #include "base/hash.h"
 #include "base/mem.h"
-#include "train/h5out.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -287,18 +287,6 @@ static char *read_meta(hid_t file, const char *path, struct err *e)
     return meta;
 }
 
-/* Locks are not needed, files appear whole, and fail on some network file systems. */
-static hid_t open_file(const char *path)
-{
-    hid_t fapl = H5Pcreate(H5P_FILE_ACCESS), file = -1;
-
-    if (fapl > 0 && H5Pset_file_locking(fapl, 0, 1) >= 0 &&
-        H5Pset_fclose_degree(fapl, H5F_CLOSE_STRONG) >= 0)
-        file = H5Fopen(path, H5F_ACC_RDONLY, fapl);
-    if (fapl > 0) H5Pclose(fapl);
-    return file;
-}
-
 bool checkpoint_load(const char *path, const struct ckpt_item *items, size_t n, char **meta_json,
                      struct err *e)
 {
@@ -307,9 +295,8 @@ bool checkpoint_load(const char *path, const struct ckpt_item *items, size_t n, 
     bool ok = false;
 
     if (meta_json) *meta_json = NULL;
-    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
     if (!seal_verify(path, e)) return false;
-    file = open_file(path);
+    file = h5_open(path);
     if (file > 0) group = H5Gopen2(file, "items", H5P_DEFAULT);
     if (group < 0) {
         err_set(e, "%s: HDF5 cannot read it", path);

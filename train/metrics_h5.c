@@ -2,8 +2,8 @@
  * which keys a group has is known at the end of the file only. */
 #include "train/metrics.h"
 
+#include "base/h5out.h"
 #include "base/mem.h"
-#include "train/h5out.h"
 
 #include <hdf5.h>
 #include <math.h>

@@ -371,8 +371,8 @@ bool run_open_data(struct run *r, const struct hf_config *cfg, struct err *e)
     if (cfg->text.max_position_embeddings < o.max_length)
         o.max_length = cfg->text.max_position_embeddings;
     r->chat = template_find(names[r->c.data.chat], e);
-    if (!r->chat || !open_tokenizer(r, cfg, e) || !open_stop(r, cfg, e) ||
-        !open_processor(r, cfg, e))
+    if (!r->chat || !open_tokenizer(r, cfg, e) || !template_check(r->chat, r->tokenizer, e) ||
+        !open_stop(r, cfg, e) || !open_processor(r, cfg, e))
         return false;
     o.tokenizer = r->tokenizer;
     o.chat = r->chat;

@@ -143,6 +143,17 @@ static bool write_picture(const struct writer *w, const struct image *im, bool s
     return ok;
 }
 
+/* A text of an object, new or in place of what is there; false where memory is short. */
+static bool set_text(cJSON *o, const char *key, const char *text)
+{
+    cJSON *item;
+
+    if (!cJSON_GetObjectItemCaseSensitive(o, key))
+        return cJSON_AddStringToObject(o, key, text) != NULL;
+    item = cJSON_CreateString(text);
+    return item && cJSON_ReplaceItemInObjectCaseSensitive(o, key, item);
+}
+
 /* One line of the list. `name`: of its picture, NULL where there is none. */
 static bool write_line(struct writer *w, const cJSON *from, int64_t copy, const char *name,
                        struct rng *r, struct err *e)
@@ -150,12 +161,8 @@ static bool write_line(struct writer *w, const cJSON *from, int64_t copy, const 
     cJSON *s = cJSON_Duplicate(from, true);
     const char *id = text_of(from, "id");
     char *line = NULL, *new_id = mem_printf(e, "%" PRId64 "/%s", copy, id ? id : "");
-    bool ok = new_id != NULL;
+    bool ok = new_id && s && set_text(s, "id", new_id) && (!name || set_text(s, "image", name));
 
-    if (ok && (!s || !cJSON_ReplaceItemInObjectCaseSensitive(s, "id", cJSON_CreateString(new_id))))
-        ok = s && !id && cJSON_AddStringToObject(s, "id", new_id);
-    if (ok && name)
-        ok = cJSON_ReplaceItemInObjectCaseSensitive(s, "image", cJSON_CreateString(name));
     if (new_id && !ok) err_set(e, "out of memory");
     ok = ok && (!w->o->turns || draw_turns(s, w->o->turns, name != NULL, r, e));
     if (ok && !(line = cJSON_PrintUnformatted(s))) ok = err_set(e, "out of memory");

@@ -1,24 +1,16 @@
 /* bpe.c - counts of pairs are kept in a hash table and corrected only for the words that a merge
  * changes; the best pair is found by a look at the whole table, which stays small. */
 #include "data/tool/bpe.h"
+#include "base/hash.h"
 #include "base/mem.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-static uint64_t hash_bytes(const uint8_t *p, size_t len)
-{
-    uint64_t h = 0xcbf29ce484222325u; /* FNV-1a */
-
-    for (size_t i = 0; i < len; i++)
-        h = (h ^ p[i]) * 0x100000001b3u;
-    return h;
-}
-
 /* The slot that holds the word, or the free one where it belongs. */
 static size_t find_word(const struct bpe *b, const uint8_t *bytes, size_t len)
 {
-    size_t at = (size_t)hash_bytes(bytes, len) & (b->slots - 1);
+    size_t at = (size_t)hash_fnv(bytes, len) & (b->slots - 1);
 
     for (; b->slot[at]; at = (at + 1) & (b->slots - 1)) {
         const struct bpe_word *w = &b->word[b->slot[at] - 1];

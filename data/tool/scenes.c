@@ -50,8 +50,7 @@ static const struct stamp *draw_stamp(const struct scene_pool *p, struct rng *r)
 /* One thing in three is of the sort of the one before, so that groups can be counted. */
 static void draw_scene(struct scene *s, struct rng *r)
 {
-    static const int8_t how_many[10] = {1, 2, 2, 2, 3, 3, 3, 4, 4, 4};
-    int n = how_many[world_pick(r, 10)];
+    int n = 1 + world_pick(r, CELLS);
     int64_t order[CELLS];
 
     memset(s->cell, 0, sizeof s->cell);
@@ -114,7 +113,7 @@ static bool fill(const struct world_part *p, struct rng *r, struct convo *c, str
         draw_scene(&s, r);
     } while (scene_is_test(&s) != p->test);
     c->marker_last = world_pick(r, 4) == 0;
-    world_ask(c, p->test ? 1 : 1 + world_pick(r, 3), scene_kinds, kinds, &s, r);
+    world_ask(c, p->test ? 1 : 2 + world_pick(r, 3), scene_kinds, kinds, &s, r);
     if (!image_new(im, pool->size, pool->size, 3, e)) return false;
     tone.r = (uint8_t)(90 + world_pick(r, 140));
     tone.g = (uint8_t)(90 + world_pick(r, 140));

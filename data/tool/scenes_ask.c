@@ -207,6 +207,6 @@ static bool ask_describe(const void *scene, struct rng *r, struct turn *t)
 
 const struct world_kind scene_kinds[SCENE_KINDS] = {
     {"count", 3, ask_count},     {"isgroup", 3, ask_isgroup}, {"sort", 2, ask_sort},
-    {"find", 2, ask_find},       {"what", 4, ask_what},       {"where", 3, ask_where},
-    {"isthere", 3, ask_isthere}, {"beside", 2, ask_beside},   {"describe", 4, ask_describe},
+    {"find", 2, ask_find},       {"what", 6, ask_what},       {"where", 3, ask_where},
+    {"isthere", 3, ask_isthere}, {"beside", 2, ask_beside},   {"describe", 8, ask_describe},
 };

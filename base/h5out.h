@@ -3,8 +3,8 @@
  * H5Fclose frees the file but keeps its id, and the process crashes at the next use or at exit. The
  * driver here writes to our descriptor, remembers the first error and tells HDF5 that all is well,
  * so that a file always closes; h5_out_finish then reports the error. */
-#ifndef TRAIN_H5OUT_H
-#define TRAIN_H5OUT_H
+#ifndef BASE_H5OUT_H
+#define BASE_H5OUT_H
 
 #include "base/err.h"
 
@@ -22,12 +22,12 @@ struct h5_out {
     char *path, *tmp; /* NULL in a struct that was not opened */
 };
 
-/* One dataset. dims has `rank` (1 or 2) entries; where one of them is 0 data may be NULL. */
+/* One dataset. dims has `rank` (1 to 3) entries; where one of them is 0 data may be NULL. */
 struct h5_array {
     const char *name;
     hid_t file_type, mem_type;
     int rank;
-    hsize_t dims[2];
+    hsize_t dims[3];
     const void *data; /* goes to the file without a copy where both types are the same */
 };
 
@@ -38,6 +38,11 @@ bool h5_out_open(struct h5_out *o, const char *path, hsize_t userblock, struct e
 /* Writes a dataset under `where` (out->file or a group in it), which the caller closes. The bytes
  * of a file depend on what is written alone: no times of the day are stored. */
 bool h5_out_write(struct h5_out *o, hid_t where, const struct h5_array *a, struct err *e);
+
+/* Attributes of the file's root: one value, one text. */
+bool h5_out_value(struct h5_out *o, const char *name, hid_t file_type, hid_t mem_type,
+                  const void *value, struct err *e);
+bool h5_out_text(struct h5_out *o, const char *name, const char *text, struct err *e);
 
 /* Ends the HDF5 part; every group that the caller opened must be closed. out->fd is a plain file
  * from now on, open for reading and writing. */
@@ -52,5 +57,10 @@ void h5_out_abort(struct h5_out *o);
 /* Fills *e for a call on the file that failed: the write error where there is one, `what` if not.
  */
 bool h5_out_failed(const struct h5_out *o, const char *what, struct err *e);
+
+/* Opens a finished file for reading; negative where it is not there or not HDF5. Switches HDF5's
+ * own error printing off. Takes no lock: files appear whole, and locks fail on some network file
+ * systems. */
+hid_t h5_open(const char *path);
 
 #endif

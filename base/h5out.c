@@ -1,5 +1,5 @@
 /* h5out.c - HDF5 files written aside, through a file driver that never fails inside HDF5. */
-#include "train/h5out.h"
+#include "base/h5out.h"
 
 #include "base/file.h"
 #include "base/mem.h"
@@ -195,10 +195,11 @@ bool h5_out_failed(const struct h5_out *o, const char *what, struct err *e)
 bool h5_out_write(struct h5_out *o, hid_t where, const struct h5_array *a, struct err *e)
 {
     hid_t space = H5Screate_simple(a->rank, a->dims, NULL), dcpl = H5Pcreate(H5P_DATASET_CREATE);
-    bool empty = a->dims[0] == 0 || (a->rank == 2 && a->dims[1] == 0);
     hid_t set = -1;
-    bool ok = space > 0 && dcpl > 0 && H5Pset_obj_track_times(dcpl, 0) >= 0;
+    bool ok = space > 0 && dcpl > 0 && H5Pset_obj_track_times(dcpl, 0) >= 0, empty = false;
 
+    for (int i = 0; i < a->rank; i++)
+        empty = empty || a->dims[i] == 0;
     if (ok) set = H5Dcreate2(where, a->name, a->file_type, space, H5P_DEFAULT, dcpl, H5P_DEFAULT);
     ok = set > 0 &&
          (empty || H5Dwrite(set, a->mem_type, H5S_ALL, H5S_ALL, H5P_DEFAULT, a->data) >= 0);
@@ -208,6 +209,30 @@ bool h5_out_write(struct h5_out *o, hid_t where, const struct h5_array *a, struc
     if (ok && !o->error) return true;
     h5_out_failed(o, "write a dataset", e);
     return o->error ? false : err_context(e, "dataset '%s'", a->name);
+}
+
+bool h5_out_value(struct h5_out *o, const char *name, hid_t file_type, hid_t mem_type,
+                  const void *value, struct err *e)
+{
+    hid_t space = H5Screate(H5S_SCALAR), attr = -1;
+    bool ok;
+
+    if (space > 0) attr = H5Acreate2(o->file, name, file_type, space, H5P_DEFAULT, H5P_DEFAULT);
+    ok = attr > 0 && H5Awrite(attr, mem_type, value) >= 0;
+    if (attr > 0 && H5Aclose(attr) < 0) ok = false;
+    if (space > 0) H5Sclose(space);
+    return (ok && !o->error) || h5_out_failed(o, "write an attribute", e);
+}
+
+bool h5_out_text(struct h5_out *o, const char *name, const char *text, struct err *e)
+{
+    hid_t type = H5Tcopy(H5T_C_S1);
+    bool ok = type > 0 && H5Tset_size(type, strlen(text) + 1) >= 0;
+
+    ok =
+        ok ? h5_out_value(o, name, type, type, text, e) : h5_out_failed(o, "make a string type", e);
+    if (type > 0) H5Tclose(type);
+    return ok;
 }
 
 bool h5_out_finish(struct h5_out *o, struct err *e)
@@ -247,4 +272,17 @@ void h5_out_abort(struct h5_out *o)
     free(o->path);
     free(o->tmp);
     memset(o, 0, sizeof *o);
+}
+
+hid_t h5_open(const char *path)
+{
+    hid_t fapl, file = -1;
+
+    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+    fapl = H5Pcreate(H5P_FILE_ACCESS);
+    if (fapl > 0 && H5Pset_file_locking(fapl, 0, 1) >= 0 &&
+        H5Pset_fclose_degree(fapl, H5F_CLOSE_STRONG) >= 0)
+        file = H5Fopen(path, H5F_ACC_RDONLY, fapl);
+    if (fapl > 0) H5Pclose(fapl);
+    return file;
 }

@@ -1,0 +1,36 @@
+/* full_disk.h - a disk that is full, by the limit on the size of files. cmocka's headers come
+ * before this one. */
+#ifndef TESTS_FULL_DISK_H
+#define TESTS_FULL_DISK_H
+
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+static inline void limit_files(rlim_t bytes)
+{
+    struct rlimit r;
+
+    signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &r);
+    r.rlim_cur = bytes;
+    setrlimit(RLIMIT_FSIZE, &r);
+}
+
+/* Runs child(path, room) as a process of its own, which calls limit_files(room) around what it
+ * writes and returns 0 where all was as it should be. It must also end without a crash in what a
+ * library does at exit. */
+static inline void full_disk_try(const char *path, rlim_t room,
+                                 int (*child)(const char *path, rlim_t room))
+{
+    pid_t pid = fork();
+    int status;
+
+    if (pid == 0) exit(child(path, room));
+    assert_true(pid > 0);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    if (status != 0) fail_msg("room for %lld bytes: status %d", (long long)room, status);
+}
+
+#endif

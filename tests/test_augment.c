@@ -1,0 +1,219 @@
+/* test_augment.c - mha2mla-data augment: its files, that a seed gives the same bytes, what may
+ * change in a copy and what must not, and what is said of damaged input. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "data/tool/alter.h"
+#include "tests/tmpdir.h"
+#include "tests/tool_run.h"
+
+static const char samples[] =
+    "[{\"id\":\"a\",\"image\":\"a.png\",\"conversations\":["
+    "{\"from\":\"human\",\"value\":\"<image>\\none\"},{\"from\":\"gpt\",\"value\":\"1\"},"
+    "{\"from\":\"human\",\"value\":\"two\"},{\"from\":\"gpt\",\"value\":\"2\"}]},\n"
+    "{\"id\":\"b\",\"conversations\":["
+    "{\"from\":\"human\",\"value\":\"three\"},{\"from\":\"gpt\",\"value\":\"3\"}]},\n"
+    "{\"image\":\"a.png\",\"conversations\":["
+    "{\"from\":\"human\",\"value\":\"What is left?\\n<image>\"},"
+    "{\"from\":\"gpt\",\"value\":\"red\"}]}]";
+
+/* The list, and a picture that is red on its left and blue on its right. */
+static void put_input(void **state)
+{
+    struct image im;
+    struct err e;
+
+    assert_true(image_new(&im, 40, 40, 3, &e));
+    for (int i = 0; i < 40 * 40; i++)
+        im.px[3 * i + (i % 40 < 20 ? 0 : 2)] = 255;
+    assert_true(image_write_png(&im, tmpdir_path(state, "a.png"), &e));
+    image_free(&im);
+    spill(tmpdir_path(state, "in.json"), samples, strlen(samples));
+}
+
+static void must_run(void **state, const char *line)
+{
+    struct err e;
+
+    if (!run_in(state, &tool_augment, &e, line)) fail_msg("%s: %s", line, e.msg);
+}
+
+static void read_picture(void **state, const char *dir, const char *name, struct image *im)
+{
+    struct err e;
+    char path[200];
+
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    if (!image_read(im, tmpdir_path(state, path), &e)) fail_msg("%s", e.msg);
+}
+
+static void test_files(void **state)
+{
+    static const char *const ids[] = {"0/a", "1/a", "2/a", "0/b", "1/b", "2/b", "0/", "1/", "2/"};
+    struct image im, plain, first;
+    struct err e;
+    const cJSON *s;
+    int n = 0;
+
+    put_input(state);
+    must_run(state, "--out|@/set|--copies|3|--original|1|--size|24|@/in.json");
+    cJSON *root = read_json(tmpdir_path(state, "set/train.json"));
+    assert_int_equal(cJSON_GetArraySize(root), 9);
+    cJSON_ArrayForEach(s, root)
+    {
+        const char *image = text_of(s, "image");
+        assert_string_equal(text_of(s, "id"), ids[n]);
+        assert_int_equal(image != NULL, n / 3 != 1);
+        if (n / 3 == 0) assert_string_equal(said(s, 0), "<image>\none"); /* the texts stay */
+        if (n++ / 3 == 1) continue;
+        read_picture(state, "set", image, &im);
+        assert_true(im.width == 24 && im.height == 24 && im.channels == 3);
+        image_free(&im);
+    }
+    /* one copy as it is, the others changed */
+    read_picture(state, ".", "a.png", &im);
+    assert_true(alter_nothing(&im, 24, &plain, &e));
+    image_free(&im);
+    for (int i = 0; i < 3; i++) {
+        read_picture(state, "set", text_of(cJSON_GetArrayItem(root, i), "image"), &first);
+        assert_int_equal(memcmp(first.px, plain.px, 24 * 24 * 3) == 0, i == 0);
+        image_free(&first);
+    }
+    image_free(&plain);
+    cJSON_Delete(root);
+}
+
+static void test_seed(void **state)
+{
+    static const char picture[] = "images/000000-001.png";
+    struct image a, b;
+
+    put_input(state);
+    must_run(state, "--out|@/set|--copies|2|--size|24|--turns|1|@/in.json");
+    must_run(state, "--out|@/two|--copies|2|--size|24|--turns|1|@/in.json");
+    must_run(state, "--out|@/other|--copies|2|--size|24|--turns|1|--seed|2|@/in.json");
+    assert_same_file(tmpdir_path(state, "set/train.json"), tmpdir_path(state, "two/train.json"));
+    read_picture(state, "set", picture, &a);
+    read_picture(state, "two", picture, &b);
+    assert_memory_equal(a.px, b.px, 24 * 24 * 3);
+    image_free(&b);
+    read_picture(state, "other", picture, &b);
+    assert_memory_not_equal(a.px, b.px, 24 * 24 * 3);
+    image_free(&a);
+    image_free(&b);
+}
+
+/* One question a copy: each keeps its answer, and the first one alone is marked. */
+static void test_turns(void **state)
+{
+    int met[2] = {0};
+
+    put_input(state);
+    must_run(state, "--out|@/set|--copies|20|--size|16|--turns|1|@/in.json");
+    cJSON *root = read_json(tmpdir_path(state, "set/train.json"));
+    for (int i = 0; i < 60; i++) {
+        const cJSON *s = cJSON_GetArrayItem(root, i);
+        assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(s, "conversations")),
+                         2);
+        if (i < 20) {
+            bool two = !strcmp(said(s, 1), "2");
+            assert_string_equal(said(s, 0), two ? "<image>\ntwo" : "<image>\none");
+            met[two]++;
+        } else {
+            assert_string_equal(said(s, 0), i < 40 ? "three" : "<image>\nWhat is left?");
+        }
+    }
+    assert_true(met[0] > 0 && met[1] > 0);
+    cJSON_Delete(root);
+    must_run(state, "--out|@/set|--copies|1|--size|16|--turns|5|@/in.json"); /* all there are */
+    root = read_json(tmpdir_path(state, "set/train.json"));
+    const cJSON *both = cJSON_GetArrayItem(root, 0);
+    assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(both, "conversations")),
+                     4);
+    assert_non_null(strstr(said(both, 0), "<image>"));
+    assert_null(strstr(said(both, 2), "<image>"));
+    cJSON_Delete(root);
+}
+
+enum { SIDED = 20 };
+
+/* Of the copies of a sample, how many are plainly red on the left, less those plainly blue there.
+ * Now and then a copy loses its colours, and is neither. */
+static int red_left(void **state, int sample)
+{
+    int red = 0;
+
+    for (int copy = 0; copy < SIDED; copy++) {
+        char name[64];
+        struct image im;
+        int64_t sum = 0, n = 0;
+        snprintf(name, sizeof name, "images/%06d-%03d.png", sample, copy);
+        read_picture(state, "set", name, &im);
+        for (int64_t i = 0; i < im.width * im.height; i++) {
+            if (i % im.width >= im.width / 2) continue;
+            sum += im.px[3 * i] - im.px[3 * i + 2];
+            n++;
+        }
+        image_free(&im);
+        red += sum > 20 * n;
+        red -= sum < -20 * n;
+    }
+    return red;
+}
+
+/* A picture whose text speaks of a side is never mirrored. */
+static void test_mirror(void **state)
+{
+    put_input(state);
+    must_run(state, "--out|@/set|--copies|20|--size|24|--flip|100|--strength|0|@/in.json");
+    assert_true(red_left(state, 0) < -SIDED / 2);
+    assert_true(red_left(state, 2) > SIDED / 2);
+    must_run(state, "--out|@/set|--copies|20|--size|24|--flip|0|--strength|0|@/in.json");
+    assert_true(red_left(state, 0) > SIDED / 2);
+}
+
+static void test_bad_input(void **state)
+{
+    static const struct {
+        const char *list, *says;
+    } cases[] = {
+        {"{}", "not a JSON list"},
+        {"[{\"conversations\":", "not a JSON list"},
+        {"[{\"id\":\"a\"}]", "sample 0: needs a list \"conversations\""},
+        {"[{\"image\":3,\"conversations\":[]}]", "sample 0: \"image\" must be"},
+        {"[{\"image\":\"gone.png\",\"conversations\":[]}]", "gone.png"},
+        {"[{\"conversations\":[]}]", "sample 0: 0 messages: --turns needs"},
+        {"[{\"conversations\":[{\"from\":\"gpt\",\"value\":\"x\"}]}]", "sample 0: message 0"},
+        {"[{\"conversations\":[{\"from\":\"human\"},{\"from\":\"gpt\"}]}]", "sample 0: message 0"},
+    };
+    struct err e;
+
+    put_input(state);
+    assert_false(run_in(state, &tool_augment, &e, "--out|@/set"));
+    assert_error(&e, "no LLaVA JSON file");
+    assert_false(run_in(state, &tool_augment, &e, "--out|@/set|@/none.json"));
+    assert_error(&e, "none.json");
+    must_run(state, "--out|@/set|--copies|1|--size|16|@/in.json");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        spill(tmpdir_path(state, "bad.json"), cases[i].list, strlen(cases[i].list));
+        assert_false(run_in(state, &tool_augment, &e, "--out|@/set|--turns|1|@/bad.json"));
+        assert_error(&e, "bad.json: ");
+        assert_error(&e, cases[i].says);
+        /* neither half a list nor one from before */
+        assert_false(is_there(tmpdir_path(state, "set/train.json")));
+        assert_false(is_there(tmpdir_path(state, "set/train.json.tmp")));
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        tmpdir_test(test_files),  tmpdir_test(test_seed),      tmpdir_test(test_turns),
+        tmpdir_test(test_mirror), tmpdir_test(test_bad_input),
+    };
+
+    return cmocka_run_group_tests_name("augment", tests, NULL, NULL);
+}

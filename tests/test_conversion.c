@@ -1,0 +1,338 @@
+/* test_conversion.c - every step of the conversion against the decoder written down a second time
+ * (tiny_reference.h): the model as it is, with pairs that are not rotated, with factors at full
+ * rank, and with factors that cut. LLaVA and text models, MHA and GQA, with biases and without.
+ *
+ * 1e-5 relative throughout: two layers of fp32 against double; what is seen is 1e-6. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "model/generate.h"
+#include "tests/tiny_convert.h"
+#include "tests/tiny_reference.h"
+#include "tests/tmpdir.h"
+
+/* Text alone, pictures in the middle, at the start, at the end, and two of them. */
+static const char *const with_pictures[] = {"tttitt|TTT", "ttt|TTTT", "itti|TT", "t|Ti"};
+static const char *const text_only[] = {"tttttttt|TTT", "t|T", "tttt|TTTTTTTTTT", "tt|TT"};
+enum { SAMPLES = 4 };
+
+static const struct variant {
+    const char *type; /* NULL: LLaVA */
+    int kv_heads;
+    bool bias;
+} variants[] = {{NULL, 4, false},    {NULL, 2, true},    {NULL, 1, false},
+                {"llama", 2, false}, {"qwen2", 2, true}, {"qwen2", 4, true}};
+enum { VARIANTS = sizeof variants / sizeof *variants };
+
+static void open_variant(struct model *m, struct tiny_batch *b, const struct variant *v)
+{
+    if (v->type)
+        tiny_text_model(m, v->type, v->kv_heads, 6);
+    else
+        tiny_model(m, v->kv_heads, v->bias, 6);
+    assert_int_equal(m->layers[0].attn.k_b != NULL, v->bias);
+    tiny_batch(b, v->type ? text_only : with_pictures, SAMPLES, 8);
+}
+
+static struct tape *new_tape(void)
+{
+    struct err e = {0};
+    struct tape *t = tape_new(&e);
+
+    must(t, &e);
+    return t;
+}
+
+/* The model's logits are `want`. */
+static void check(struct model *m, struct tape *t, const struct tiny_batch *b, const float *want,
+                  const char *what, int variant)
+{
+    float *got = tiny_logits(m, t, &b->f);
+    double d = tiny_distance(want, got, b->b.batch.tokens * TINY_VOCAB);
+
+    if (!(d < 1e-5)) fail_msg("variant %d, %s: %g", variant, what, d);
+    free(got);
+}
+
+/* The rows of HF's k_proj that are not rotated, in the order of up_k: heads in order, dims rising.
+ */
+static int64_t unrotated_rows(const struct model *m, int64_t l, int64_t *rows)
+{
+    int64_t G = m->cfg.text.num_key_value_heads, dh = m->cfg.text.head_dim, n = 0;
+    int64_t kept = m->rope_dim / 2;
+
+    for (int64_t g = 0; g < G; g++)
+        for (int64_t dim = 0; dim < dh; dim++) {
+            const int32_t *p = m->pairs + (l * G + g) * kept;
+            bool rotated = false;
+            for (int64_t j = 0; j < kept; j++)
+                rotated |= p[j] == dim % (dh / 2);
+            if (!rotated) rows[n++] = g * dh + dim;
+        }
+    return n;
+}
+
+/* A bias of unrotated keys adds the same to all scores of a query, so that no logit shows where it
+ * went. */
+static void check_key_bias(const struct model *m, const struct model *full)
+{
+    for (int64_t l = 0; l < TINY_LAYERS; l++) {
+        const struct param *now = m->layers[l].attn.set[TEXT].up_k_b;
+        double *was = reference_values(full->layers[l].attn.k_b), *is = reference_values(now);
+        int64_t rows[TINY_D], n = unrotated_rows(m, l, rows);
+        assert_int_equal(tensor_count(&now->t), n);
+        for (int64_t i = 0; i < n; i++)
+            assert_true(is[i] == was[rows[i]]);
+        free(was);
+        free(is);
+    }
+}
+
+/* FULL, and PARTIAL with every number of pairs: rows of q and k moved, pairs left unrotated. The
+ * pairs are others in each head and layer, so that a row in a wrong place shows. */
+static void test_partial(void **state)
+{
+    int32_t pairs[TINY_LAYERS * TINY_HEADS * 4];
+    struct tape *t = new_tape();
+    struct err e = {0};
+
+    (void)state;
+    for (int i = 0; i < VARIANTS; i++)
+        for (int rope_dim = 2; rope_dim <= 8; rope_dim += 2) {
+            struct tiny_batch b;
+            struct model m, original;
+            char what[32];
+
+            open_variant(&original, &b, &variants[i]);
+            tiny_batch_free(&b);
+            open_variant(&m, &b, &variants[i]);
+            float *full = reference_logits(&m, &b, NULL);
+            check(&m, t, &b, full, "as it is", i);
+            tiny_pairs(&m, rope_dim, pairs, 11);
+            struct reference r = {.pairs = pairs, .kept = rope_dim / 2};
+            float *want = reference_logits(&m, &b, &r);
+            double moved = tiny_distance(full, want, b.b.batch.tokens * TINY_VOCAB);
+            assert_int_equal(moved > 1e-3, rope_dim < 8); /* the test can tell */
+            must(model_to_partial(&m, pairs, rope_dim, &e), &e);
+            snprintf(what, sizeof what, "%d dims rotated", rope_dim);
+            check(&m, t, &b, want, what, i);
+            if (variants[i].bias) check_key_bias(&m, &original);
+            free(full);
+            free(want);
+            tiny_batch_free(&b);
+            model_close(&m);
+            model_close(&original);
+        }
+    tape_free(t);
+}
+
+/* The width at which a latent holds all that its part of W can say. */
+static int64_t full_width(const struct model *m, const struct kv_method_info *how)
+{
+    int64_t nk = m->layers[0].attn.set[TEXT].up_k->t.rows;
+    int64_t nv = m->layers[0].attn.set[TEXT].up_v->t.rows;
+    int64_t most = how->joint ? nk + nv : nk > nv ? nk : nv;
+
+    return most < TINY_D ? most : TINY_D;
+}
+
+/* Every pair kept and full rank is the original itself, and full rank with fewer pairs is the
+ * partial model. Keys that are all rotated cannot have a latent of their own: mdsvd_plan. */
+static void test_full_rank(void **state)
+{
+    struct tape *t = new_tape();
+
+    (void)state;
+    for (int i = 0; i < VARIANTS * KV_METHODS * 2 * 2; i++) {
+        int v = i / (4 * KV_METHODS), rope_dim = i & 1 ? 8 : 4;
+        const struct kv_method_info *how = &kv_methods[i / 4 % KV_METHODS];
+        bool decoupled = i & 2;
+        int32_t pairs[TINY_LAYERS * TINY_HEADS * 4];
+        struct tiny_batch b;
+        struct model m;
+        char what[64];
+
+        if (rope_dim == 8 && how->key && !how->joint) continue;
+        if (variants[v].type && decoupled) continue; /* there is one modality */
+        open_variant(&m, &b, &variants[v]);
+        tiny_pairs(&m, rope_dim, pairs, 11);
+        struct reference r = {.pairs = pairs, .kept = rope_dim / 2};
+        float *want = reference_logits(&m, &b, rope_dim == 8 ? NULL : &r);
+        tiny_partial(&m, rope_dim);
+        tiny_mla(&m, (enum kv_method)(how - kv_methods), decoupled, full_width(&m, how));
+        assert_int_equal(m.state, ATTN_MLA);
+        snprintf(what, sizeof what, "%s, %d dims rotated, %s", how->name, rope_dim,
+                 decoupled ? "by modality" : "shared");
+        check(&m, t, &b, want, what, v);
+        free(want);
+        tiny_batch_free(&b);
+        model_close(&m);
+    }
+    tape_free(t);
+}
+
+/* Rows rows[] (NULL: in order) of `into` become up down, or up where there is no down. */
+static void put_product(double *into, const int64_t *rows, const struct param *up,
+                        const struct param *down)
+{
+    double *u = reference_values(up), *d = reference_values(down);
+    int64_t n = up->t.rows, r = up->t.cols;
+
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t j = 0; j < TINY_D; j++) {
+            double sum = down ? 0 : u[i * r + j];
+            for (int64_t k = 0; down && k < r; k++)
+                sum += u[i * r + k] * d[k * TINY_D + j];
+            into[(rows ? rows[i] : i) * TINY_D + j] = sum;
+        }
+    free(u);
+    free(d);
+}
+
+/* What keys and values of the MLA model are made by, as matrices of the original's shape. */
+static void take_factors(struct reference *r, const struct model *mla, const struct model *full)
+{
+    for (int64_t l = 0; l < TINY_LAYERS; l++)
+        for (int s = 0; s < MODALITIES; s++) {
+            const struct kv_set *set = &mla->layers[l].attn.set[model_sets(mla) > 1 ? s : TEXT];
+            int64_t rows[TINY_D];
+            r->k[l][s] = reference_values(full->layers[l].attn.k);
+            r->v[l][s] = reference_values(full->layers[l].attn.v);
+            assert_int_equal(unrotated_rows(mla, l, rows), set->up_k->t.rows);
+            put_product(r->k[l][s], rows, set->up_k, set->down[0]);
+            put_product(r->v[l][s], NULL, set->up_v, set->down[1]);
+        }
+}
+
+static void reference_free(struct reference *r)
+{
+    for (int l = 0; l < TINY_LAYERS; l++)
+        for (int s = 0; s < MODALITIES; s++) {
+            free(r->k[l][s]);
+            free(r->v[l][s]);
+        }
+}
+
+/* Factors that cut: each modality's keys and values come from its own product up down. */
+static void test_low_rank(void **state)
+{
+    struct tape *t = new_tape();
+
+    (void)state;
+    for (int i = 0; i < VARIANTS * KV_METHODS * 2; i++) {
+        int v = i / (2 * KV_METHODS);
+        const struct kv_method_info *how = &kv_methods[i / 2 % KV_METHODS];
+        bool decoupled = i & 1;
+        struct tiny_batch b;
+        struct model m, full;
+        char what[64];
+
+        if (variants[v].type && decoupled) continue;
+        open_variant(&m, &b, &variants[v]);
+        tiny_batch_free(&b);
+        open_variant(&full, &b, &variants[v]);
+        tiny_partial(&m, 4);
+        /* one kv head has 4 unrotated dims: a wider latent would hold zeros */
+        tiny_mla(&m, (enum kv_method)(how - kv_methods), decoupled, variants[v].kv_heads + 1);
+        struct reference r = {.pairs = m.pairs, .kept = 2};
+        float *partial = reference_logits(&full, &b, &r);
+        take_factors(&r, &m, &full);
+        float *want = reference_logits(&full, &b, &r);
+        bool cuts = how->key || how->value;
+        assert_int_equal(tiny_distance(partial, want, b.b.batch.tokens * TINY_VOCAB) > 1e-3, cuts);
+        snprintf(what, sizeof what, "%s, %s", how->name, decoupled ? "by modality" : "shared");
+        check(&m, t, &b, want, what, v);
+        free(partial);
+        free(want);
+        reference_free(&r);
+        tiny_batch_free(&b);
+        model_close(&m);
+        model_close(&full);
+    }
+    tape_free(t);
+}
+
+/* What is generated over the cache has, token by token, the logits that the reference gives the
+ * sequence as a whole. 1e-4 relative: absorbing changes the order of products. */
+static void check_absorbed(struct model *m, const struct model *full, struct tape *t,
+                           const struct reference *r, const struct tiny_batch *all, int v)
+{
+    struct kv_cache cache = {0};
+    int64_t seq[SAMPLES] = {0, 1, 2, 3}, longest = 0;
+    struct err e = {0};
+    float *want = reference_logits(full, all, r);
+
+    for (int s = 0; s < SAMPLES; s++)
+        longest = all->s[s].n > longest ? all->s[s].n : longest;
+    must(kv_cache_new(&cache, m, SAMPLES, longest, &e), &e);
+    tape_begin(t, false);
+    struct tensor *got = model_extend(m, t, &all->f, &cache, seq, &e);
+    must(got && tape_plan(t, 0, &e), &e);
+    tape_forward(t);
+    for (int s = 0; s < SAMPLES; s++) {
+        double d = tiny_distance(want + (all->b.batch.begin[s + 1] - 1) * TINY_VOCAB,
+                                 (const float *)got->data + s * TINY_VOCAB, TINY_VOCAB);
+        if (!(d < 1e-4)) fail_msg("variant %d, absorbed, sample %d: %g", v, s, d);
+    }
+    assert_int_equal(kv_cache_bytes(&cache),
+                     model_cache_values(m) * TINY_LAYERS * all->b.batch.tokens * 4);
+    kv_cache_free(&cache);
+    free(want);
+}
+
+/* The last step: absorbed over a cache of latents, then saved and read again. */
+static void test_absorbed_and_saved(void **state)
+{
+    struct tape *t = new_tape();
+    struct err e = {0};
+
+    for (int v = 0; v < VARIANTS; v++) {
+        bool decoupled = !variants[v].type;
+        struct mha2mla_config section = {.partial_rope_version = "mkl",
+                                         .rope_dim_for_mla = 4,
+                                         .svd_init_method = "joint",
+                                         .low_rank = 2,
+                                         .decoupled = decoupled};
+        struct tiny_batch b;
+        struct model m, full, again;
+        char name[32];
+
+        open_variant(&m, &b, &variants[v]);
+        tiny_batch_free(&b);
+        open_variant(&full, &b, &variants[v]);
+        tiny_partial(&m, 4);
+        tiny_mla(&m, KV_JOINT, decoupled, variants[v].kv_heads + 1);
+        struct reference r = {.pairs = m.pairs, .kept = 2};
+        take_factors(&r, &m, &full);
+        check_absorbed(&m, &full, t, &r, &b, v);
+        must(hf_config_set_mha2mla(&m.cfg, &section, &e), &e);
+        snprintf(name, sizeof name, "model%d", v);
+        must(model_save(&m, tmpdir_path(state, name), DT_F32, false, &e), &e);
+        must(model_open(&again, tmpdir_path(state, name), &e), &e);
+        check_absorbed(&again, &full, t, &r, &b, v);
+        float *want = reference_logits(&full, &b, &r);
+        check(&again, t, &b, want, "saved and read", v);
+        free(want);
+        reference_free(&r);
+        tiny_batch_free(&b);
+        model_close(&m);
+        model_close(&full);
+        model_close(&again);
+    }
+    tape_free(t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_partial),
+        cmocka_unit_test(test_full_rank),
+        cmocka_unit_test(test_low_rank),
+        tmpdir_test(test_absorbed_and_saved),
+    };
+
+    return cmocka_run_group_tests_name("conversion", tests, NULL, NULL);
+}

@@ -1,0 +1,83 @@
+/* test_hash.c - SHA-256 against the digests that FIPS 180-4's examples publish, and FNV-1a. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "base/hash.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* The sum of `text` `times` times over, given in pieces of `piece` bytes. */
+static void expect(const char *text, size_t times, size_t piece, const char *want)
+{
+    size_t one = strlen(text), len = one * times;
+    char *all = malloc(len + 1), hex[65];
+    struct sha256 s;
+
+    assert_non_null(all);
+    for (size_t i = 0; i < times; i++)
+        memcpy(all + i * one, text, one);
+    sha256_init(&s);
+    for (size_t at = 0; at < len; at += piece)
+        sha256_add(&s, all + at, len - at < piece ? len - at : piece);
+    sha256_hex(&s, hex);
+    assert_string_equal(hex, want);
+    free(all);
+}
+
+static void test_published(void **state)
+{
+    static const size_t pieces[] = {1, 7, 63, 64, 65, 1 << 20};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) {
+        expect("", 1, pieces[i],
+               "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+        expect("abc", 1, pieces[i],
+               "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        expect("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", 1, pieces[i],
+               "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
+        expect("a", 1000000, pieces[i],
+               "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+    }
+}
+
+/* Two sums at a time do not mix. */
+static void test_two_at_once(void **state)
+{
+    char a_hex[65], b_hex[65];
+    struct sha256 a, b;
+
+    (void)state;
+    sha256_init(&a);
+    sha256_init(&b);
+    sha256_add(&a, "ab", 2);
+    sha256_add(&b, "a", 1);
+    sha256_add(&a, "c", 1);
+    sha256_add(&b, "bc", 2);
+    sha256_hex(&a, a_hex);
+    sha256_hex(&b, b_hex);
+    assert_string_equal(a_hex, b_hex);
+}
+
+/* The offset basis, and a value of the authors' table. */
+static void test_fnv(void **state)
+{
+    (void)state;
+    assert_true(hash_fnv("", 0) == 0xcbf29ce484222325u);
+    assert_true(hash_fnv("foobar", 6) == 0x85944171f73967e8u);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_published),
+        cmocka_unit_test(test_two_at_once),
+        cmocka_unit_test(test_fnv),
+    };
+
+    return cmocka_run_group_tests_name("hash", tests, NULL, NULL);
+}

@@ -1,0 +1,362 @@
+/* test_tape.c - what the tape promises about memory and work: no allocation after the first step,
+ * gradients only where something is trained above, no T x T matrix, no logits of all rows, less
+ * memory where layers are recomputed. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "autograd/oplist.h"
+#include "autograd/tape_impl.h"
+#include "optim/adamw.h"
+#include "tests/tiny_convert.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#ifndef SANITIZED
+#define SANITIZED 0
+#endif
+
+/* ---- counting allocations: a program's own malloc goes before the C library's, for its libraries
+ * too. With the address sanitizer, which does the same, there is nothing to count. ---- */
+
+static long allocations;
+static bool counting;
+
+#if !SANITIZED
+void *__libc_malloc(size_t n);
+void *__libc_calloc(size_t n, size_t size);
+void *__libc_realloc(void *p, size_t n);
+void *__libc_memalign(size_t align, size_t n);
+
+static void count(void)
+{
+    if (counting) __atomic_add_fetch(&allocations, 1, __ATOMIC_RELAXED);
+}
+
+void *malloc(size_t n)
+{
+    count();
+    return __libc_malloc(n);
+}
+
+void *calloc(size_t n, size_t size)
+{
+    count();
+    return __libc_calloc(n, size);
+}
+
+void *realloc(void *p, size_t n)
+{
+    count();
+    return __libc_realloc(p, n);
+}
+
+void *aligned_alloc(size_t align, size_t n)
+{
+    count();
+    return __libc_memalign(align, n);
+}
+#endif
+
+static struct tape *new_tape(void)
+{
+    struct err e = {0};
+    struct tape *t = tape_new(&e);
+
+    must(t, &e);
+    return t;
+}
+
+static const unsigned kv_rope = 1u << PARAM_DOWN | 1u << PARAM_UP_K | 1u << PARAM_UP_V |
+                                1u << PARAM_K_ROPE | 1u << PARAM_Q_ROPE;
+
+static void adamw_of(struct adamw *o, struct model *m)
+{
+    struct tensor *trained[256];
+    struct err e = {0};
+    int64_t n = 0;
+
+    for (int64_t i = 0; i < m->n_params; i++)
+        if (m->params[i].t.needs_grad) trained[n++] = &m->params[i].t;
+    must(adamw_init(o, trained, n, &e), &e);
+}
+
+/* A whole optimiser step over the first `samples` samples of `all`. */
+static void step(struct model *m, struct tape *t, struct adamw *o, struct batch_buffer *b,
+                 const struct tiny_batch *all, int samples, bool recompute)
+{
+    struct forward f = {.batch = &b->batch, .features = NULL, .recompute = recompute};
+    struct tensor leaf, *loss;
+    struct err e = {0};
+
+    must(batch_fill(b, all->s, samples, false, &e), &e);
+    leaf = tensor_leaf(DT_F32, b->batch.image_tokens, TINY_TOWER, all->features);
+    if (b->batch.image_tokens) f.features = &leaf;
+    tape_begin(t, true);
+    loss = model_loss(m, t, &f, 1 / (double)b->batch.labels);
+    must(tape_plan(t, 0, &e), &e);
+    tape_forward(t);
+    tape_backward(t, loss);
+    adamw_step(o, 1e-3, 1 / fmax(1, adamw_grad_norm(o)));
+}
+
+/* After the first step, later ones of its size or below take no memory from anybody. */
+static void test_no_allocation_after_the_first_step(void **state)
+{
+    static const char *const texts[] = {"tttitt|TTT", "ttt|TTTT", "itti|TT", "t|Ti"};
+
+    (void)state;
+    if (SANITIZED) skip();
+    for (int recompute = 0; recompute < 2; recompute++) {
+        struct batch_buffer b = {0};
+        struct tape *t = new_tape();
+        struct tiny_batch all;
+        struct adamw o;
+        struct model m;
+        struct err e = {0};
+
+        tiny_model(&m, 2, true, 3);
+        tiny_partial(&m, 4);
+        tiny_mla(&m, KV_JOINT, true, 6);
+        must(model_train(&m, kv_rope, &e), &e);
+        adamw_of(&o, &m);
+        tiny_batch(&all, texts, 4, 5);
+        allocations = 0;
+        counting = true;
+        step(&m, t, &o, &b, &all, 4, recompute);
+        long first = allocations;
+        char *region = t->region;
+        for (int samples = 4; samples > 0; samples--)
+            step(&m, t, &o, &b, &all, samples, recompute);
+        counting = false;
+        assert_true(first > 0); /* the counter counts */
+        assert_int_equal(allocations, first);
+        assert_ptr_equal(t->region, region);
+        adamw_free(&o);
+        batch_free(&b);
+        tiny_batch_free(&all);
+        model_close(&m);
+        tape_free(t);
+    }
+}
+
+/* ---- gradients ---- */
+
+/* Whether node number i lies behind a trained leaf: found by walking, not by the tape's flags. */
+static void find_reached(const struct tape *t, bool *reached)
+{
+    for (int i = 0; i < t->n_nodes; i++)
+        for (int k = 0; k < NODE_IN; k++) {
+            const struct tensor *x = t->nodes[i]->in[k];
+            if (!x) continue;
+            reached[i] |= x->maker ? reached[x->maker->index] : x->grad != NULL;
+        }
+}
+
+/* Plans the loss with the kinds of the second layer only (both: of both) and returns its bytes.
+ * Each node behind a trained leaf runs backward once, no other does or has a gradient. */
+static size_t check_paths(struct model *m, struct tape *t, struct tiny_batch *b, unsigned kinds,
+                          bool both)
+{
+    bool reached[512] = {false};
+    int runs[512] = {0}, backward = 0;
+    struct err e = {0};
+
+    must(model_train(m, kinds, &e), &e);
+    for (int64_t i = 0; i < m->n_params && !both; i++) {
+        struct tensor *p = &m->params[i].t;
+        if (strstr(m->params[i].name, "layers.1.")) continue;
+        free(p->grad);
+        p->grad = NULL;
+        p->needs_grad = false;
+    }
+    tape_begin(t, true);
+    model_loss(m, t, &b->f, 1);
+    must(tape_plan(t, 0, &e), &e);
+    assert_true(t->n_nodes < 512);
+    find_reached(t, reached);
+    for (int i = 0; i < t->n_steps; i++)
+        if (t->steps[i].kind == STEP_BACKWARD) runs[t->steps[i].node->index]++;
+    for (int i = 0; i < t->n_nodes; i++) {
+        assert_int_equal(runs[i], reached[i]);
+        assert_int_equal(t->nodes[i]->out->grad != NULL, reached[i]);
+        backward += runs[i];
+    }
+    assert_true(backward > 0 && backward < t->n_nodes);
+    return tape_bytes(t);
+}
+
+static void test_gradients_only_where_trained(void **state)
+{
+    static const char *const texts[] = {"tttitt|TTT", "ttt|TTTT"};
+    struct tape *t = new_tape();
+    struct tiny_batch b;
+    struct model m;
+
+    (void)state;
+    tiny_model(&m, 2, true, 3);
+    tiny_partial(&m, 4);
+    tiny_batch(&b, texts, 2, 5);
+    size_t top = check_paths(&m, t, &b, kv_rope, false);
+    size_t both = check_paths(&m, t, &b, kv_rope, true);
+    size_t all = check_paths(&m, t, &b, ~0u & ~(1u << PARAM_VISION | 1u << PARAM_EMBED), true);
+    assert_true(top < both && both < all);
+    tape_begin(t, true); /* nothing trained: nothing to do */
+    for (int64_t i = 0; i < m.n_params; i++)
+        m.params[i].t.needs_grad = false;
+    model_loss(&m, t, &b.f, 1);
+    tape_bytes(t);
+    assert_int_equal(t->n_steps, t->n_forward);
+    tiny_batch_free(&b);
+    model_close(&m);
+    tape_free(t);
+}
+
+/* ---- what is never stored ---- */
+
+/* Plans only: no byte of these leaves is looked at. */
+static struct tensor shape(int64_t rows, int64_t cols, bool trained)
+{
+    static real nothing;
+    struct tensor x = tensor_leaf(DT_REAL, rows, cols, &nothing);
+
+    x.needs_grad = trained;
+    x.grad = trained ? &nothing : NULL;
+    return x;
+}
+
+/* 8,192 tokens: scores of one head would be 256 MiB. What is planned is the output, its gradient,
+ * a number a row, and tiles; and twice the tokens take twice that, not four times. */
+static void test_attention_stores_no_scores(void **state)
+{
+    struct tape *t = new_tape();
+    size_t bytes[2];
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        int64_t T = 8192 << i, W = 8;
+        struct tensor q = shape(T, W, true), k = shape(T, W, true), v = shape(T, W, true);
+        struct attention_sample s = {0, T, 0, T};
+        struct attention a = {.part = {{&q, &k, 0, 0, W}},
+                              .parts = 1,
+                              .v = &v,
+                              .heads = 1,
+                              .groups = 1,
+                              .v_width = W,
+                              .samples = &s,
+                              .n_samples = 1,
+                              .causal = true,
+                              .scale = 1};
+        tape_begin(t, true);
+        op_attention(t, &a);
+        size_t tiles = t->nodes[0]->scratch_bytes;
+        bytes[i] = tape_bytes(t) - tiles;
+        assert_true(tiles < (size_t)(T * T) * sizeof(real) / 4);
+        assert_true(bytes[i] <= 2 * (size_t)(T * (W + 1)) * sizeof(real));
+    }
+    assert_true(bytes[1] <= 2 * bytes[0]);
+    tape_free(t);
+}
+
+/* Prefill of 4,096 tokens into a cache, 8 heads: all scores would be 512 MiB, a round has 16. */
+static void test_cached_attention_stores_rounds(void **state)
+{
+    enum { T = 4096, H = 8, W = 4 };
+    struct tape *t = new_tape();
+    struct tensor q = shape(T, H * W, false), k = shape(T, W, false);
+    struct cached_sequence seq = {0, T, 0, 0, NULL, 0};
+    struct cached_attention a = {.part = {{{&q}, &k, 0, W, 1}},
+                                 .parts = 1,
+                                 .v = &k,
+                                 .heads = H,
+                                 .v_groups = 1,
+                                 .v_width = W,
+                                 .seq = &seq,
+                                 .n_seq = 1,
+                                 .scale = 1};
+
+    (void)state;
+    op_cached_attention(t, &a);
+    assert_true(tape_bytes(t) <= (16u << 20) + T * H * W * sizeof(real));
+    tape_free(t);
+}
+
+/* 4,096 rows of 32,000 tokens: 500 MiB of logits; a tile has 8. Only labelled rows come so far. */
+static void test_loss_stores_no_logits(void **state)
+{
+    static const char *const texts[] = {"tttitt|TTT", "ttt|TTTT"};
+    struct tape *t = new_tape();
+    struct tensor h = shape(4096, 16, true), w = shape(32000, 16, false);
+    int32_t *labels = calloc(4096, sizeof *labels);
+    struct tiny_batch b;
+    struct model m;
+
+    (void)state;
+    assert_non_null(labels);
+    tape_begin(t, true);
+    op_cross_entropy(t, &h, &w, labels, 1);
+    assert_true(tape_bytes(t) < 10u << 20);
+    free(labels);
+    tiny_model(&m, 2, true, 3);
+    tiny_batch(&b, texts, 2, 5);
+    tape_begin(t, true);
+    struct tensor *loss = model_loss(&m, t, &b.f, 1);
+    assert_ptr_equal(loss->maker->op, &cross_entropy_op);
+    assert_int_equal(loss->maker->in[0]->rows, b.b.batch.labels);
+    assert_int_equal(b.b.batch.labels, 7);
+    tiny_batch_free(&b);
+    model_close(&m);
+    tape_free(t);
+}
+
+/* ---- recomputation ---- */
+
+/* A stack of small MLPs of 16 layers, each a segment or not. */
+static size_t stack_bytes(struct tape *t, bool recompute)
+{
+    struct tensor x = shape(256, 32, false), up = shape(128, 32, true), down = shape(32, 128, true);
+    struct tensor norm = shape(1, 32, true), head = shape(10, 32, true), *h = &x;
+    int32_t labels[256] = {0};
+
+    tape_begin(t, true);
+    for (int l = 0; l < 16; l++) {
+        if (recompute) tape_segment_begin(t);
+        struct tensor *y = op_linear(t, op_rmsnorm(t, h, &norm, 1e-5), &up, NULL, NULL);
+        h = op_linear(t, op_activation(t, y, ACT_SILU), &down, NULL, h);
+        if (recompute) tape_segment_end(t);
+    }
+    op_cross_entropy(t, h, &head, labels, 1);
+    return tape_bytes(t);
+}
+
+/* A layer keeps 32 + 128 + 128 values a row without, its output of 32 with recomputation. */
+static void test_recomputing_takes_less_memory(void **state)
+{
+    struct tape *t = new_tape();
+    size_t kept = stack_bytes(t, false), again = stack_bytes(t, true);
+
+    (void)state;
+    assert_true(again < kept / 3);
+    tape_free(t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_no_allocation_after_the_first_step),
+        cmocka_unit_test(test_gradients_only_where_trained),
+        cmocka_unit_test(test_attention_stores_no_scores),
+        cmocka_unit_test(test_cached_attention_stores_rounds),
+        cmocka_unit_test(test_loss_stores_no_logits),
+        cmocka_unit_test(test_recomputing_takes_less_memory),
+    };
+
+    return cmocka_run_group_tests_name("tape", tests, NULL, NULL);
+}
