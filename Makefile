@@ -1,5 +1,5 @@
 # mha2mla: `make quickstart` and `make test` are the two commands to start with; README.md has the rest.
-# BUILD=dir builds elsewhere, CC=clang works, ARCH= picks the processor (empty: any of its kind).
+# BUILD=dir builds elsewhere, CC=clang works (with libomp-dev), ARCH= picks the processor (empty: any of its kind).
 BUILD ?= build
 ARCH ?= -march=native
 PACKAGES := gcc make pkg-config libopenblas-dev liblapacke-dev libcjson-dev libpng-dev libjpeg-dev zlib1g-dev \
