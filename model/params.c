@@ -48,7 +48,7 @@ enum kv_method kv_method_find(const char *name)
 
     while (i < KV_METHODS && strcmp(kv_methods[i].name, name) != 0)
         i++;
-    return i;
+    return (enum kv_method)i;
 }
 
 /* A parameter's place in the list, before its shape is known. */

@@ -21,7 +21,9 @@ static const char program_config[] =
     "\"report\"]},\n"
     "  \"model\": {\"tokenizer\": \"%s/tok\"},\n"
     "  \"data\": {\"train\": [{\"path\": \"%s/s/train.json\"}],\n"
-    "    \"eval\": [{\"path\": \"%s/s/test.json\", \"name\": \"test\"}], \"cache\": \"%s/cache\",\n"
+    "    \"eval\": [{\"path\": \"%s/s/test.json\", \"name\": \"test\"},\n"
+    "      {\"path\": \"%s/s/train.json\", \"name\": \"seen\", \"limit\": 7}],\n"
+    "    \"cache\": \"%s/cache\",\n"
     "    \"max_length\": 256},\n"
     "  \"baseline\": {\"hidden_size\": 32, \"intermediate_size\": 48, \"layers\": 2, \"heads\": "
     "2,\n"
@@ -32,7 +34,7 @@ static const char program_config[] =
     "  \"stage1\": {\"steps\": 8, \"batch_size\": 8, \"lr\": 1e-3},\n"
     "  \"stage2\": {\"steps\": 12, \"batch_size\": 8, \"lr\": 1e-3, \"eval_every\": 4},\n"
     "  \"checkpoint\": {\"every\": 5}, \"sweep\": {\"low_rank\": [4, 1]},\n"
-    "  \"evaluate\": {\"max_new_tokens\": 8}\n"
+    "  \"evaluate\": {\"max_new_tokens\": 8, \"curve_samples\": 5}\n"
     "}\n";
 
 static inline const char *build_dir(void)
@@ -109,7 +111,7 @@ static inline int program_setup(void **state)
 
     if (tmpdir_make(state) != 0) return -1;
     d = *state;
-    snprintf(text, sizeof text, program_config, d, d, d, d, d);
+    snprintf(text, sizeof text, program_config, d, d, d, d, d, d);
     spill(tmpdir_path(state, "c.json"), text, strlen(text));
     must_run(state, "$B/mha2mla-data shapes --out $T/s --train 64 --test 12 && "
                     "$B/mha2mla-data tokenizer --out $T/tok $T/s/train.json");

@@ -32,7 +32,10 @@ static void assert_says(const char *text, const char *what)
 static void put_scores(const struct run *r, const char *dir, int64_t right)
 {
     struct score kinds[2] = {{.name = "colour", .n = 6, .right = right}, {"yes_no", 4, 4}};
-    struct scores s = {.all = {.n = 10, .right = right + 4}, .kinds = kinds, .n = 2};
+    struct scores s = {.all = {.n = 10, .right = right + 4},
+                       .curve = {.n = 10, .right = right + 4},
+                       .kinds = kinds,
+                       .n = 2};
     struct err e;
     char *path = run_path(r, &e, "%s", dir), *file;
     FILE *fp;

@@ -12,9 +12,35 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <cjson/cJSON.h>
+
 #include "tests/tmpdir.h"
 
 #include "tests/program.h"
+
+/* Points of the curve are made from 5 samples of each of the two sets, which the scores of the same
+ * model tell apart from the 12 and 7 that there are. */
+static void check_curve(void **state)
+{
+    char *text = slurp(tmpdir_path(state, "run/rope4-rank4/stage2/scores.json"), NULL);
+    cJSON *scores = cJSON_Parse(text), *all = cJSON_GetObjectItem(scores, "all");
+    cJSON *curve = cJSON_GetObjectItem(scores, "curve");
+    char *lines = slurp(tmpdir_path(state, "run/metrics.jsonl"), NULL);
+    char *line = strstr(lines, "\"point\":\"rope4-rank4\",\"phase\":\"stage2\",\"event\":\"eval\","
+                               "\"step\":12,");
+    double score, samples;
+
+    assert_int_equal(cJSON_GetObjectItem(all, "of")->valueint, 12 + 7);
+    assert_int_equal(cJSON_GetObjectItem(curve, "of")->valueint, 5 + 5);
+    assert_non_null(line);
+    assert_int_equal(
+        sscanf(strstr(line, "\"score\":"), "\"score\":%lf,\"samples\":%lf", &score, &samples), 2);
+    assert_int_equal(samples, 10);
+    assert_true(score == cJSON_GetObjectItem(curve, "right")->valuedouble / 10);
+    cJSON_Delete(scores);
+    free(text);
+    free(lines);
+}
 
 static void test_files_and_bits(void **state)
 {
@@ -35,6 +61,7 @@ static void test_files_and_bits(void **state)
         snprintf(path, sizeof path, "run/%s", files[i]);
         if (!is_there(tmpdir_path(state, path))) fail_msg("the run left no %s", path);
     }
+    check_curve(state);
     must_run(state, FINGERPRINT("$T/run") " > $T/sums");
     must_run(state, "$B/mha2mla-train --config $C --resume"); /* nothing is left to do */
     must_run(state, FINGERPRINT("$T/run") " | diff $T/sums -");

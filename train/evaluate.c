@@ -65,7 +65,7 @@ static bool write_answer(FILE *fp, const struct eval_set *set, const struct samp
 }
 
 static bool score_answer(struct run *r, const struct eval_set *set, const struct sample *s,
-                         const struct generation *g, FILE *answers, struct scores *out,
+                         bool curve, const struct generation *g, FILE *answers, struct scores *out,
                          struct err *e)
 {
     char *got = tokenizer_decode(r->tokenizer, g->ids, (size_t)g->n, true, NULL, e), name[128];
@@ -76,6 +76,8 @@ static bool score_answer(struct run *r, const struct eval_set *set, const struct
         right = strcmp(trimmed(got), trimmed(want)) == 0;
         out->all.n++;
         out->all.right += right;
+        out->curve.n += curve;
+        out->curve.right += curve && right;
         kind_name(r, set, s->id, name);
         if (name[0]) {
             struct score *k = score_of(out, name, e);
@@ -92,8 +94,43 @@ static bool score_answer(struct run *r, const struct eval_set *set, const struct
     return ok;
 }
 
+/* Which samples of a set are answered: `all` there are, `full` of them for the table, `curve` of
+ * those for a point of the curve. */
+struct choice {
+    int64_t all, full, curve;
+};
+
+static struct choice choose(const struct run *r, const struct eval_set *set)
+{
+    int64_t samples = r->c.evaluate.samples, curve = r->c.evaluate.curve_samples;
+    struct choice c = {.all = set->data.n};
+
+    c.full = samples && samples < c.all ? samples : c.all;
+    c.curve = curve && curve < c.full ? curve : c.full;
+    return c;
+}
+
+/* The sample at place i of `full`. */
+static int64_t chosen(const struct choice *c, int64_t i)
+{
+    return i * c->all / c->full;
+}
+
+/* The place in `full` of the curve's place i, and whether a place is one of those. */
+static int64_t curve_place(const struct choice *c, int64_t i)
+{
+    return i * c->full / c->curve;
+}
+static bool in_curve(const struct choice *c, int64_t place)
+{
+    int64_t i = (place * c->curve + c->full - 1) / c->full;
+
+    return i < c->curve && curve_place(c, i) == place;
+}
+
 struct group {
     struct sample *samples;
+    int64_t *place; /* of each, in the set's `full` */
     struct generation *answers;
     struct batch_buffer batch;
     int64_t size;
@@ -121,9 +158,9 @@ static bool own_features(struct run *r, struct model *m, const struct eval_set *
     return true;
 }
 
-static bool answer_group(struct run *r, struct model *m, const struct eval_set *set, int64_t first,
-                         int64_t n, struct group *g, FILE *answers, struct scores *out,
-                         struct err *e)
+static bool answer_group(struct run *r, struct model *m, const struct eval_set *set,
+                         const struct choice *c, int64_t n, struct group *g, FILE *answers,
+                         struct scores *out, struct err *e)
 {
     struct forward f = {.batch = &g->batch.batch};
     struct tensor leaf = {0};
@@ -132,7 +169,7 @@ static bool answer_group(struct run *r, struct model *m, const struct eval_set *
 
     memset(g->samples, 0, (size_t)g->size * sizeof *g->samples);
     for (int64_t i = 0; ok && i < n; i++)
-        ok = dataset_sample(&set->data, first + i, &g->samples[i], e);
+        ok = dataset_sample(&set->data, chosen(c, g->place[i]), &g->samples[i], e);
     tape_begin(r->tape, false);
     ok = ok && batch_fill(&g->batch, g->samples, n, true, e) &&
          own_features(r, m, set, &g->batch, &leaf, &copy, e);
@@ -140,7 +177,8 @@ static bool answer_group(struct run *r, struct model *m, const struct eval_set *
     ok = ok && model_generate(m, r->tape, &f, r->c.evaluate.max_new_tokens, r->stop, r->n_stop,
                               r->memory_limit, g->answers, &out->stats, e);
     for (int64_t i = 0; ok && i < n; i++)
-        ok = score_answer(r, set, &g->samples[i], &g->answers[i], answers, out, e);
+        ok = score_answer(r, set, &g->samples[i], in_curve(c, g->place[i]), &g->answers[i], answers,
+                          out, e);
     for (int64_t i = 0; i < n; i++)
         sample_free(&g->samples[i]);
     generation_free(g->answers, g->size);
@@ -153,7 +191,27 @@ static int by_name(const void *a, const void *b)
     return strcmp(((const struct score *)a)->name, ((const struct score *)b)->name);
 }
 
-bool evaluate(struct run *r, struct model *m, int64_t limit, const char *answers_path,
+static bool evaluate_set(struct run *r, struct model *m, const struct eval_set *set, bool curve,
+                         const char *context, struct group *g, FILE *answers, struct scores *s,
+                         struct err *e)
+{
+    struct choice c = choose(r, set);
+    int64_t n = curve ? c.curve : c.full;
+
+    for (int64_t i = 0; i < n; i += g->size) {
+        int64_t size = n - i < g->size ? n - i : g->size;
+        log_progress("%s: scoring %s, %lld of %lld", context, set->name, (long long)i,
+                     (long long)n);
+        if (run_signal())
+            return err_set(e, "stopped by signal %d; go on with --resume", run_signal());
+        for (int64_t k = 0; k < size; k++)
+            g->place[k] = curve ? curve_place(&c, i + k) : i + k;
+        if (!answer_group(r, m, set, &c, size, g, answers, s, e)) return false;
+    }
+    return true;
+}
+
+bool evaluate(struct run *r, struct model *m, bool curve, const char *answers_path,
               const char *context, struct scores *s, struct err *e)
 {
     struct group g = {.size = r->c.evaluate.batch};
@@ -162,25 +220,13 @@ bool evaluate(struct run *r, struct model *m, int64_t limit, const char *answers
     bool ok = false;
 
     memset(s, 0, sizeof *s);
-    if (!limit) limit = r->c.evaluate.samples;
     g.samples = mem_new((size_t)g.size, sizeof *g.samples, "prompts", e);
+    g.place = mem_new((size_t)g.size, sizeof *g.place, "prompts", e);
     g.answers = mem_new((size_t)g.size, sizeof *g.answers, "answers", e);
-    if (!g.samples || !g.answers) goto out;
+    if (!g.samples || !g.place || !g.answers) goto out;
     if (answers_path && !file_out_open(&out, answers_path, e)) goto out;
-    for (int64_t k = 0; k < r->n_eval; k++) {
-        int64_t all = r->eval[k].data.n, n = limit && limit < all ? limit : all;
-        for (int64_t i = 0; i < n; i += g.size) {
-            log_progress("%s: scoring %s, %lld of %lld", context, r->eval[k].name, (long long)i,
-                         (long long)n);
-            if (run_signal()) {
-                err_set(e, "stopped by signal %d; go on with --resume", run_signal());
-                goto out;
-            }
-            if (!answer_group(r, m, &r->eval[k], i, n - i < g.size ? n - i : g.size, &g, out.fp, s,
-                              e))
-                goto out;
-        }
-    }
+    for (int64_t k = 0; k < r->n_eval; k++)
+        if (!evaluate_set(r, m, &r->eval[k], curve, context, &g, out.fp, s, e)) goto out;
     ok = !out.fp || file_out_commit(&out, e);
     if (s->n) qsort(s->kinds, s->n, sizeof *s->kinds, by_name);
     s->seconds = clock_seconds() - begin;
@@ -195,6 +241,7 @@ out:
     file_out_abort(&out);
     batch_free(&g.batch);
     free(g.samples);
+    free(g.place);
     free(g.answers);
     if (!ok) scores_free(s);
     return ok;
@@ -254,6 +301,7 @@ bool scores_save(const struct scores *s, const char *path, struct err *e)
     bool ok;
 
     add_score(root, &s->all, "all");
+    add_score(root, &s->curve, "curve");
     kinds = cJSON_AddObjectToObject(root, "kinds");
     for (size_t i = 0; i < s->n; i++)
         add_score(kinds, &s->kinds[i], s->kinds[i].name);
@@ -289,6 +337,7 @@ bool scores_load(struct scores *s, const char *path, struct err *e)
     tokens = cJSON_GetObjectItem(doc.root, "cached_tokens");
     bytes = cJSON_GetObjectItem(doc.root, "cache_bytes");
     ok = read_score(cJSON_GetObjectItem(doc.root, "all"), "all", &s->all) &&
+         read_score(cJSON_GetObjectItem(doc.root, "curve"), "curve", &s->curve) &&
          cJSON_IsNumber(tokens) && cJSON_IsNumber(bytes);
     if (ok) {
         s->stats.cached_tokens = (int64_t)tokens->valuedouble;

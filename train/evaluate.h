@@ -14,16 +14,18 @@ struct score {
 
 struct scores {
     struct score all;
+    struct score curve; /* of the samples that points of the curve are made from */
     struct score *kinds;
     size_t n, cap;
     struct generate_stats stats;
     double seconds;
 };
 
-/* Answers the first `limit` samples (0: evaluate.samples) of each set. With answers_path every
+/* Answers evaluate.samples of each set, or evaluate.curve_samples of those for a point of the curve;
+ * both are spread evenly over the set, since files are often sorted. With answers_path every
  * question, answer and generation is written there, one JSON object a line. `context` stands in the
  * progress line. */
-bool evaluate(struct run *r, struct model *m, int64_t limit, const char *answers_path,
+bool evaluate(struct run *r, struct model *m, bool curve, const char *answers_path,
               const char *context, struct scores *s, struct err *e);
 void scores_free(struct scores *s);
 double scores_total(const struct scores *s); /* share of right answers, 0..1 */

@@ -62,7 +62,8 @@ static void table_free(struct table *t)
 
 /* ---- gather ---- */
 
-/* A tag's value as a link's name in HDF5, in new memory. */
+/* A tag's value or a key as a link's name in HDF5, in new memory: a score's key may be
+ * "score_SET/KIND", and a slash would be a group. */
 static char *link_name(const char *text, struct err *e)
 {
     char *name = mem_strdup(text && text[0] ? text : "none", e);
@@ -116,13 +117,18 @@ static bool column_pad(struct column *c, size_t rows, struct err *e)
 
 static struct column *column_of(struct group *g, const struct metric *m, struct err *e)
 {
-    struct column new = {.is_text = m->text != NULL};
+    struct column new = {.key = link_name(m->key, e), .is_text = m->text != NULL};
 
-    for (size_t i = 0; i < g->n; i++)
-        if (strcmp(g->columns[i].key, m->key) == 0) return &g->columns[i];
-    if (!mem_grow(&g->columns, &g->cap, g->n + 1, sizeof new, e)) return NULL;
-    new.key = mem_strdup(m->key, e);
     if (!new.key) return NULL;
+    for (size_t i = 0; i < g->n; i++)
+        if (strcmp(g->columns[i].key, new.key) == 0) {
+            free(new.key);
+            return &g->columns[i];
+        }
+    if (!mem_grow(&g->columns, &g->cap, g->n + 1, sizeof new, e)) {
+        free(new.key);
+        return NULL;
+    }
     g->columns[g->n++] = new;
     return &g->columns[g->n - 1];
 }
@@ -138,9 +144,6 @@ static bool gather(void *arg, const struct metrics_line *l, struct err *e)
         struct column *c;
 
         if (m->text && is_level(m->key)) continue;
-        if (!m->key[0] || strchr(m->key, '/') || strcmp(m->key, ".") == 0)
-            return err_set(e, "%s:%ld: '%s' cannot be a key: a slash, or empty", t->path, l->number,
-                           m->key);
         c = column_of(g, m, e);
         if (!c || !column_pad(c, g->rows, e)) return false;
         if (c->is_text != (m->text != NULL))

@@ -137,7 +137,10 @@ static bool take_line(void *arg, const struct metrics_line *l, struct err *e)
 
 static bool make_plot(struct report *rep, struct err *e)
 {
-    struct recovery_plot plot = {.title = rep->name, .base_score = report_score(&rep->base)};
+    const struct score *base = &rep->base.s.curve; /* the same samples as in the curves' points */
+    struct recovery_plot plot = {
+        .title = rep->name,
+        .base_score = rep->base.there && base->n ? (double)base->right / (double)base->n : NAN};
     struct curve *curves = mem_new((size_t)rep->n, sizeof *curves, "curves", e);
     struct err note;
     bool ok = curves;

@@ -129,7 +129,7 @@ static bool score_model(struct run *r, struct model *m, const char *dir, struct 
         ok = scores_load(s, file, e);
     else
         ok = ok && file_mkdirs(path, e) && need_pictures(r, m, false, e) &&
-             evaluate(r, m, r->c.evaluate.samples, answers, dir, s, e) && scores_save(s, file, e);
+             evaluate(r, m, false, answers, dir, s, e) && scores_save(s, file, e);
     free(path);
     free(file);
     free(answers);

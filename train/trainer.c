@@ -323,7 +323,6 @@ static bool log_step(struct trainer *t, const struct step_result *s, struct err 
 /* A point of the curve: the model as it stands after t->step steps. */
 static bool curve_point(struct trainer *t, struct err *e)
 {
-    const struct config *c = &t->r->c;
     struct scores s = {0};
     char context[300];
     bool ok;
@@ -331,7 +330,7 @@ static bool curve_point(struct trainer *t, struct err *e)
     if (t->r->n_eval == 0) return true;
     snprintf(context, sizeof context, "%s %s, step %lld of %lld", t->job->point, t->job->phase,
              (long long)t->step, (long long)t->steps);
-    ok = evaluate(t->r, t->m, c->evaluate.curve_samples, NULL, context, &s, e) &&
+    ok = evaluate(t->r, t->m, true, NULL, context, &s, e) &&
          scores_write(&s, &t->r->metrics, t->job->point, t->job->phase, t->step, t->tokens, e) &&
          tb_scalar(&t->tb, "eval/score", t->step, (double)time(NULL), scores_total(&s), e);
     scores_free(&s);
