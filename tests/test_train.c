@@ -201,6 +201,26 @@ static void test_mended(void **state)
     "--set 'run.steps=[\"rank\",\"stage1\",\"svd\",\"stage2\"]' --set 'sweep.low_rank=[2]' "
 #define OF_BASELINE(set) "$B/mha2mla-train --config $C --set 'run.steps=[\"baseline\"]' " set
 
+/* Every way to compress ends in scores; "none" compresses nothing, so that a copy of the projection
+ * for each modality answers as one for both does. */
+static void test_methods(void **state)
+{
+    static const char *const methods[] = {"split", "only_key", "only_value", "none"};
+    char command[400];
+
+    must_run(state, OF_BASELINE(""));
+    for (int i = 0; i < 8; i++) {
+        snprintf(command, sizeof command,
+                 "$B/mha2mla-train --config $C --set run.dir=$T/m%d --set "
+                 "model.path=$T/run/baseline/model --set 'run.steps=[\"rank\",\"svd\","
+                 "\"evaluate\"]' --set 'sweep.low_rank=[2]' --set svd.method=%s --set "
+                 "svd.decoupled=%s",
+                 i, methods[i / 2], i % 2 ? "true" : "false");
+        must_run(state, command);
+    }
+    must_run(state, "cmp $T/m6/rope4-rank2/svd/answers.jsonl $T/m7/rope4-rank2/svd/answers.jsonl");
+}
+
 /* A model that is given: with another tokenizer's file, which the export must have; and another
  * model put in its place. */
 static void test_given_model(void **state)
@@ -286,6 +306,7 @@ int main(void)
         program_test(test_refused),
         program_test(test_mended),
         program_test(test_points),
+        program_test(test_methods),
         program_test(test_given_model),
         program_test(test_full_disk),
         program_test(test_diverged),

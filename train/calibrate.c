@@ -440,9 +440,8 @@ bool point_plan(const struct run *r, const struct model *m, const struct point *
     const struct text_config *c = &m->cfg.text;
     int64_t G = c->num_key_value_heads;
 
-    if (r->c.svd.method == KV_NONE)
-        return err_set(e, "svd.method: \"none\" has nothing to decompose");
-    return mdsvd_latent(latent, p->low_rank, G, e) &&
+    *latent = 1; /* "none": of no width that matters */
+    return (r->c.svd.method == KV_NONE || mdsvd_latent(latent, p->low_rank, G, e)) &&
            mdsvd_plan(plan, &kv_methods[r->c.svd.method], G, c->head_dim, p->rope_dim,
                       c->hidden_size, *latent, e);
 }
@@ -468,7 +467,7 @@ bool convert_point(struct run *r, const struct point *p, struct model *m, struct
         ok = made && factors;
     }
     ok =
-        ok && factor_all(r, m, &plan, v, decoupled, made, factors, e) &&
+        ok && (method == KV_NONE || factor_all(r, m, &plan, v, decoupled, made, factors, e)) &&
         model_to_mla(m, method, decoupled, latent, (const struct factors(*)[MODALITIES])factors, e);
     if (ok) {
         section.svd_init_method = kv_methods[method].name;
