@@ -1,7 +1,7 @@
 #!/bin/sh
-# The ablations of the method on the quickstart's model: which RoPE pairs stay rotated, and how the
-# factors are made, at cache sizes where it shows. No training: every score is straight after the
-# change. Prints two Markdown tables.
+# The ablations of the method on the quickstart's model: which RoPE pairs stay rotated, straight after
+# the change, and how the factors are made, straight after the SVD of the model that stage 1 left, at
+# cache sizes where it shows. Prints two Markdown tables.
 #   bench/ablation.sh [DIR]        (runs go to DIR, default runs/ablation)
 set -eu
 train=${BUILD:-build}/mha2mla-train
@@ -33,7 +33,7 @@ printf '|---|---|'; for r in $ranks; do printf -- '--:|'; done; echo
 for d in true false; do
     for i in activation weight; do
         name="svd-$d-$i"
-        run "$name" 'run.steps=["rank","svd","evaluate"]' "svd.decoupled=$d" "svd.input=\"$i\"" 'sweep.low_rank=[4,3,2,1.5,1]'
+        run "$name" 'run.steps=["rank","stage1","svd","evaluate"]' "svd.decoupled=$d" "svd.input=\"$i\"" 'sweep.low_rank=[4,3,2,1.5,1]'
         [ $d = true ] && how='by modality' || how=shared
         printf '| %s | %s |' "$how" "$i"
         for r in $ranks; do printf ' %s |' "$(score "$dir/$name/rope8-rank$r/svd/scores.json")"; done

@@ -270,12 +270,22 @@ static int64_t intern_image(struct dataset *d, const char *path, struct err *e)
 }
 
 static bool drop(struct dataset *d, enum drop_reason reason, const char *where, int64_t line,
-                 const char *why)
+                 const char *why, struct err *e)
 {
-    if (d->dropped[reason]++ == 0)
+    char *text =
+        mem_printf(e, "%s: %s:%lld: %s\n", drop_names[reason], where, (long long)line, why);
+    size_t len = text ? strlen(text) : 0;
+    bool ok = text && mem_grow(&d->left_out, &d->cap_left_out, d->left_out_len + len + 1, 1, e);
+
+    if (ok) {
+        memcpy(d->left_out + d->left_out_len, text, len + 1);
+        d->left_out_len += len;
+    }
+    if (ok && d->dropped[reason]++ == 0)
         snprintf(d->first_dropped[reason], sizeof d->first_dropped[reason], "%.200s:%lld: %.280s",
                  where, (long long)line, why);
-    return true;
+    free(text);
+    return ok;
 }
 
 static bool add_images(struct dataset *d, struct dataset_entry *entry, const struct conversation *c,
@@ -318,7 +328,7 @@ static bool add_entry(struct dataset *d, int32_t source, size_t begin, size_t en
         d->n_refs = refs;
         if (reason == DROPS || (reason == DROP_TOO_LONG && d->o.too_long_is_error))
             return err_set(e, "%s:%lld: %s", src->path, (long long)line, why.msg);
-        return drop(d, reason, src->path, line, why.msg);
+        return drop(d, reason, src->path, line, why.msg, e);
     }
     entry.tokens = (int32_t)s.n; /* max_length fits */
     for (int64_t i = 1; i < s.n; i++)
@@ -407,13 +417,15 @@ void dataset_close(struct dataset *d)
     free(d->images);
     free(d->refs);
     free(d->slots);
+    free(d->left_out);
     tokenizer_scratch_free(d->scratch);
     memset(d, 0, sizeof *d);
 }
 
-void dataset_drop_bad_images(struct dataset *d)
+bool dataset_drop_bad_images(struct dataset *d, struct err *e)
 {
     int64_t kept = 0;
+    bool ok = true;
 
     for (int64_t i = 0; i < d->n; i++) {
         struct dataset_entry *entry = &d->entries[i];
@@ -422,12 +434,15 @@ void dataset_drop_bad_images(struct dataset *d)
             if (d->images[d->refs[entry->first_image + k]].bad)
                 bad = d->refs[entry->first_image + k];
         if (bad >= 0)
-            drop(d, DROP_IMAGE, d->sources[entry->source].path, entry->line, d->images[bad].path);
+            ok = drop(d, DROP_IMAGE, d->sources[entry->source].path, entry->line,
+                      d->images[bad].path, e) &&
+                 ok;
         else
             d->entries[kept++] = *entry;
     }
     d->n = kept;
     count(d);
+    return ok;
 }
 
 bool dataset_sample(const struct dataset *d, int64_t i, struct sample *s, struct err *e)

@@ -67,6 +67,8 @@ struct dataset {
     int64_t n_slots;
     int64_t dropped[DROPS];
     char first_dropped[DROPS][512]; /* where, what: the first of each kind */
+    char *left_out;                 /* all of them, "kind: where: what" a line; NULL: none */
+    size_t left_out_len, cap_left_out;
     int64_t tokens, labels, longest, longest_entry;
     char hash[65]; /* SHA-256 of the sources' bytes */
     struct tokenizer_scratch *scratch;
@@ -78,7 +80,7 @@ bool dataset_open(struct dataset *d, const struct dataset_source *sources, int64
 void dataset_close(struct dataset *d); /* fine on a zeroed struct */
 
 /* Leaves out every entry that uses an image marked bad, counting it as DROP_IMAGE. */
-void dataset_drop_bad_images(struct dataset *d);
+bool dataset_drop_bad_images(struct dataset *d, struct err *e);
 
 /* A sample as tokens. The last assistant turn apart, for scoring: its text and where its prompt
  * ends. */

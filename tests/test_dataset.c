@@ -331,7 +331,7 @@ static void test_bad_when_decoded(void **state)
     assert_int_equal(t.d.longest_entry, 1);
     for (int i = 0; i < 2; i++)
         t.d.images[i].bad = strstr(t.d.images[i].path, "b.png");
-    dataset_drop_bad_images(&t.d);
+    assert_true(dataset_drop_bad_images(&t.d, &e));
     assert_int_equal(t.d.n, 2);
     assert_int_equal(t.d.entries[0].line, 1);
     assert_int_equal(t.d.entries[1].line, 2);
@@ -340,6 +340,9 @@ static void test_bad_when_decoded(void **state)
     assert_int_equal(t.d.dropped[DROP_IMAGE], 2);
     assert_non_null(strstr(t.d.first_dropped[DROP_IMAGE], "set.json:2: "));
     assert_non_null(strstr(t.d.first_dropped[DROP_IMAGE], "b.png"));
+    char *second = strchr(t.d.left_out, '\n') + 1; /* both are named, a line each */
+    assert_non_null(strstr(second, "set.json:3: "));
+    assert_ptr_equal(strchr(second, '\n') + 1, t.d.left_out + strlen(t.d.left_out));
     set_close(&t);
 }
 

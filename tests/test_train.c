@@ -196,6 +196,21 @@ static void test_mended(void **state)
     must_run(state, "$B/mha2mla-train --config $C --set 'run.steps=[\"baseline\"]'");
 }
 
+/* What is left out is counted by kind in the log, and named in a file. */
+static void test_left_out(void **state)
+{
+    must_run(state, "mkdir $T/bad && cp -r $T/s/images $T/bad && sed -e '3s/\"gpt\"/\"human\"/g' "
+                    "-e 's/train-000005.png/gone.png/' $T/s/train.json > $T/bad/train.json");
+    must_run(state, "$B/mha2mla-train --config $C --set 'run.steps=[\"baseline\"]' "
+                    "--set data.train[0].path=$T/bad/train.json");
+    must_run(
+        state,
+        "grep -q 'a picture is missing or broken: .*bad/train.json:7: .*gone.png' "
+        "$T/run/left_out.txt && "
+        "grep -q 'nothing in them would be trained: .*bad/train.json:3: ' $T/run/left_out.txt && "
+        "test $(wc -l < $T/run/left_out.txt) = 2");
+}
+
 #define GIVEN                                                                                      \
     "$B/mha2mla-train --config $C --set run.dir=$T/given --set model.path=$T/run/baseline/model "  \
     "--set 'run.steps=[\"rank\",\"stage1\",\"svd\",\"stage2\"]' --set 'sweep.low_rank=[2]' "
@@ -306,6 +321,7 @@ int main(void)
         program_test(test_refused),
         program_test(test_mended),
         program_test(test_points),
+        program_test(test_left_out),
         program_test(test_methods),
         program_test(test_given_model),
         program_test(test_full_disk),

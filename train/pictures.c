@@ -103,8 +103,8 @@ static bool prepare_set(struct run *r, struct model *m, struct dataset *d, const
     free(pixels);
     if (!ok) return false;
     int64_t before = d->n;
-    dataset_drop_bad_images(d);
-    return d->n == before || run_report_drops(r, d, what, e);
+    if (!dataset_drop_bad_images(d, e)) return false;
+    return d->n == before || (run_name_left_out(r, e) && run_report_drops(r, d, what, e));
 }
 
 bool run_open_pictures(struct run *r, struct model *m, bool pixels, struct err *e)

@@ -169,6 +169,25 @@ static bool check_inputs(const struct run *r, const char *path, const cJSON *now
     return ok;
 }
 
+bool run_name_left_out(const struct run *r, struct err *e)
+{
+    char *path = run_path(r, e, "left_out.txt");
+    struct file_out out = {0};
+    bool any = r->train.left_out, ok = path;
+
+    for (int64_t i = 0; i < r->n_eval; i++)
+        any = any || r->eval[i].data.left_out;
+    if (ok && any && (ok = file_out_open(&out, path, e))) {
+        if (r->train.left_out) fputs(r->train.left_out, out.fp);
+        for (int64_t i = 0; i < r->n_eval; i++)
+            if (r->eval[i].data.left_out) fputs(r->eval[i].data.left_out, out.fp);
+        ok = file_out_commit(&out, e);
+        file_out_abort(&out);
+    }
+    free(path);
+    return ok;
+}
+
 bool run_record(struct run *r, const struct model *given, struct err *e)
 {
     char *inputs = run_path(r, e, "inputs.json"), *config = run_path(r, e, "config.json");
@@ -183,7 +202,7 @@ bool run_record(struct run *r, const struct model *given, struct err *e)
         ok = settings && (text || err_set(e, "%s: out of memory", inputs));
     }
     /* config.json last: it makes the directory a run */
-    ok = ok && file_write(inputs, text, strlen(text), e) &&
+    ok = ok && run_name_left_out(r, e) && file_write(inputs, text, strlen(text), e) &&
          file_write(config, settings, strlen(settings), e);
     cJSON_Delete(now);
     cJSON_free(text);
