@@ -38,10 +38,10 @@ static void test_bad_input(void **state)
         /* unknown key, wrong type, not allowed: in the file and by --set */
         {"sed 's/\"projector\"/\"x\"/; s/\"samples\": 32/\"sample\": 32/' $C > $T/d.json; "
          "$B/mha2mla-train --config $T/d.json",
-         "d.json:12: svd.sample: unknown key; did you mean \"samples\"?"},
+         "d.json:14: svd.sample: unknown key; did you mean \"samples\"?"},
         {"sed 's/\"steps\": 24/\"steps\": \"many\"/' $C > $T/d.json; "
          "$B/mha2mla-train --config $T/d.json",
-         "d.json:10: baseline.steps: a number is needed, found the string"},
+         "d.json:12: baseline.steps: a number is needed, found the string"},
         {TRAIN "--set svd.low_rang=3", "did you mean \"low_rank\"?"},
         {TRAIN "--set baseline.steps=many", "baseline.steps"},
         {TRAIN "--set stage1.peft=v9", "one of v2"},

@@ -131,7 +131,6 @@ static void test_refuses(void **state)
     refuses(state, "sweep.low_rank=[2.25]", "svd.low_rank: 2.25 x 2 kv heads");
     refuses(state, "sweep.low_rank=[4000]", "8000");
     refuses(state, "sweep.partial_rope=[18]", "18");
-    refuses(state, "svd.method=none", "svd.method");
 }
 
 /* A token more to answer is a token more in the cache of every sample. */
