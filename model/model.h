@@ -141,7 +141,7 @@ bool model_copy_files(const char *from, const char *to, struct err *e);
 int64_t model_cache_values(const struct model *m);
 int64_t model_cache_values_full(const struct model *m);
 
-/* SHA-256 over names and bytes of the vision tower: the key of the feature cache. */
+/* SHA-256 over the vision tower's settings, names and bytes: the key of the feature cache. */
 void model_vision_hash(const struct model *m, char hex[65]);
 
 /* Rows of text that one image becomes, and the tower's width. */

@@ -326,9 +326,13 @@ void model_close(struct model *m)
 
 void model_vision_hash(const struct model *m, char hex[65])
 {
+    const struct vision_config *c = &m->cfg.vision;
+    const double settings[] = {(double)c->num_attention_heads, (double)c->image_size,
+                               (double)c->patch_size, c->layer_norm_eps, c->hidden_act};
     struct sha256 s;
 
     sha256_init(&s);
+    sha256_add(&s, settings, sizeof settings);
     for (int64_t i = 0; i < m->n_params; i++) {
         const struct param *p = &m->params[i];
         if (p->kind != PARAM_VISION) continue;

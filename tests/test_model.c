@@ -497,6 +497,33 @@ static void test_accumulation_and_recompute(void **state)
     tape_free(t);
 }
 
+/* The key of cached features changes with whatever changes a feature. */
+static void test_vision_hash(void **state)
+{
+    char hex[5][65];
+    struct model m;
+
+    (void)state;
+    tiny_model(&m, 2, false, 13);
+    model_vision_hash(&m, hex[0]);
+    m.cfg.vision.num_attention_heads = 4;
+    model_vision_hash(&m, hex[1]);
+    m.cfg.vision.num_attention_heads = 2;
+    m.cfg.vision_feature_layer = -1;
+    model_vision_hash(&m, hex[2]);
+    m.cfg.vision_feature_layer = -2;
+    m.vision.patch->own[0] += 1;
+    model_vision_hash(&m, hex[3]);
+    m.vision.patch->own[0] -= 1;
+    m.embed->own[0] += 1; /* not the tower's */
+    model_vision_hash(&m, hex[4]);
+    assert_string_equal(hex[0], hex[4]);
+    for (int i = 1; i < 4; i++)
+        for (int k = 0; k < i; k++)
+            assert_string_not_equal(hex[i], hex[k]);
+    model_close(&m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -508,6 +535,7 @@ int main(void)
         cmocka_unit_test(test_cache_values),
         cmocka_unit_test(test_generate),
         cmocka_unit_test(test_generate_nan),
+        cmocka_unit_test(test_vision_hash),
         cmocka_unit_test(test_accumulation_and_recompute),
     };
 

@@ -21,8 +21,8 @@ struct scores {
     double seconds;
 };
 
-/* Answers evaluate.samples of each set, or evaluate.curve_samples of those for a point of the curve;
- * both are spread evenly over the set, since files are often sorted. With answers_path every
+/* Answers evaluate.samples of each set, or evaluate.curve_samples of those for a point of the
+ * curve; both are spread evenly over the set, since files are often sorted. With answers_path every
  * question, answer and generation is written there, one JSON object a line. `context` stands in the
  * progress line. */
 bool evaluate(struct run *r, struct model *m, bool curve, const char *answers_path,

@@ -67,8 +67,8 @@ void run_close_data(struct run *r);
 bool run_report_drops(const struct run *r, const struct dataset *d, const char *what,
                       struct err *e);
 
-/* Writes left_out.txt into the run's directory: every sample that was left out, a line each. Without
- * any there is no such file. */
+/* Writes left_out.txt into the run's directory: every sample that was left out, a line each.
+ * Without any there is no such file. */
 bool run_name_left_out(const struct run *r, struct err *e);
 
 /* Makes sure that every picture of all sets is in the store, decoding and, for features, running
