@@ -512,9 +512,10 @@ static void test_vision_hash(void **state)
     m.cfg.vision_feature_layer = -1;
     model_vision_hash(&m, hex[2]);
     m.cfg.vision_feature_layer = -2;
+    float was = m.vision.patch->own[0];
     m.vision.patch->own[0] += 1;
     model_vision_hash(&m, hex[3]);
-    m.vision.patch->own[0] -= 1;
+    m.vision.patch->own[0] = was;
     m.embed->own[0] += 1; /* not the tower's */
     model_vision_hash(&m, hex[4]);
     assert_string_equal(hex[0], hex[4]);
