@@ -8,6 +8,7 @@
 #include "data/dataset.h"
 #include "model/forward.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
