@@ -41,11 +41,15 @@ static bool choose_layout(struct model *m, struct err *e)
     char name[300];
 
     for (m->layout = name_layouts; m->layout->text; m->layout++) {
+        if (!m->has_vision != !m->layout->vision) continue;
         snprintf(name, sizeof name, "%sembed_tokens.weight", m->layout->text);
-        if (!m->has_vision == !m->layout->vision && find(m, name)) return true;
+        if (!find(m, name)) continue;
+        snprintf(name, sizeof name, "%sembeddings.class_embedding", m->layout->vision);
+        if (!m->has_vision || find(m, name)) return true;
     }
-    return err_set(e, "%s: no tensor ...embed_tokens.weight under a known name: is it a %s model?",
-                   m->dir, m->cfg.family->model_type);
+    return err_set(
+        e, "%s: no tensor ...embed_tokens.weight%s under a known name: is it a %s model?", m->dir,
+        m->has_vision ? " or ...embeddings.class_embedding" : "", m->cfg.family->model_type);
 }
 
 /* Which method the factors are of, by the tensors that are there. */
@@ -298,7 +302,9 @@ bool model_random(struct model *m, struct hf_config *cfg, uint64_t seed, struct 
     memset(cfg, 0, sizeof *cfg);
     m->has_vision = m->cfg.family->vision;
     m->rope_dim = m->cfg.text.head_dim;
-    m->layout = m->has_vision ? &name_layouts[0] : &name_layouts[2];
+    m->layout = name_layouts;
+    while (!m->has_vision != !m->layout->vision)
+        m->layout++;
     rng_seed(&r, seed, 1);
     ok = params_declare(m, e);
     for (int64_t i = 0; ok && i < m->n_params; i++) {

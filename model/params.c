@@ -34,9 +34,14 @@ const char *const param_kind_names[PARAM_KINDS] = {
     [PARAM_O] = "o_proj",
 };
 
-/* Where transformers keeps the parts: before and since 4.52, and models without pictures. */
+/* Where transformers keeps the parts: before and since 4.52, in both with the tower's own prefix
+ * and without it (5.x writes the latter), and models without pictures. */
 const struct name_layout name_layouts[] = {
+    {"language_model.model.", "language_model.", "vision_tower.vision_model.",
+     "multi_modal_projector."},
     {"language_model.model.", "language_model.", "vision_tower.", "multi_modal_projector."},
+    {"model.language_model.", "", "model.vision_tower.vision_model.",
+     "model.multi_modal_projector."},
     {"model.language_model.", "", "model.vision_tower.", "model.multi_modal_projector."},
     {"model.", "", NULL, NULL},
     {NULL, NULL, NULL, NULL},
@@ -237,24 +242,23 @@ static void declare_vision(struct model *m)
             side = c->image_size / c->patch_size;
     struct vision *v = &m->vision;
 
-    v->class_embedding =
-        vector(m, PARAM_VISION, d, "%svision_model.embeddings.class_embedding", pre);
+    v->class_embedding = vector(m, PARAM_VISION, d, "%sembeddings.class_embedding", pre);
     v->patch = matrix(m, PARAM_VISION, d, c->num_channels * c->patch_size * c->patch_size,
-                      "%svision_model.embeddings.patch_embedding.weight", pre);
+                      "%sembeddings.patch_embedding.weight", pre);
     v->patch->ndim = 4;
     v->patch->dim[1] = c->num_channels;
     v->patch->dim[2] = v->patch->dim[3] = c->patch_size;
-    v->position = matrix(m, PARAM_VISION, side * side + 1, d,
-                         "%svision_model.embeddings.position_embedding.weight", pre);
-    v->pre = vector(m, PARAM_VISION, d, "%svision_model.pre_layrnorm.weight", pre);
-    v->pre_b = vector(m, PARAM_VISION, d, "%svision_model.pre_layrnorm.bias", pre);
+    v->position =
+        matrix(m, PARAM_VISION, side * side + 1, d, "%sembeddings.position_embedding.weight", pre);
+    v->pre = vector(m, PARAM_VISION, d, "%spre_layrnorm.weight", pre);
+    v->pre_b = vector(m, PARAM_VISION, d, "%spre_layrnorm.bias", pre);
     for (int64_t i = 0; i < c->num_hidden_layers; i++) {
         char prefix[256];
-        snprintf(prefix, sizeof prefix, "%svision_model.encoder.layers.%d.", pre, (int)i);
+        snprintf(prefix, sizeof prefix, "%sencoder.layers.%d.", pre, (int)i);
         declare_vision_layer(m, &v->layers[i], prefix);
     }
-    v->post = vector(m, PARAM_VISION, d, "%svision_model.post_layernorm.weight", pre);
-    v->post_b = vector(m, PARAM_VISION, d, "%svision_model.post_layernorm.bias", pre);
+    v->post = vector(m, PARAM_VISION, d, "%spost_layernorm.weight", pre);
+    v->post_b = vector(m, PARAM_VISION, d, "%spost_layernorm.bias", pre);
     v->proj1 = matrix(m, PARAM_PROJECTOR, text, d, "%slinear_1.weight", proj);
     v->proj2 = matrix(m, PARAM_PROJECTOR, text, text, "%slinear_2.weight", proj);
     if (!m->cfg.multimodal_projector_bias) return;
