@@ -224,3 +224,13 @@ char *file_dir(const char *path, struct err *e)
     if (slash == path) return mem_strdup("/", e);
     return mem_strndup(path, (size_t)(slash - path), e);
 }
+
+bool file_copy(const char *from, const char *to, struct err *e)
+{
+    char *data = NULL;
+    size_t len;
+    bool ok = file_read(from, (size_t)1 << 30, &data, &len, e) && file_write(to, data, len, e);
+
+    free(data);
+    return ok;
+}

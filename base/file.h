@@ -39,6 +39,9 @@ void file_out_abort(struct file_out *out); /* fine on a zeroed or committed stru
 /* Writes `len` bytes to `path` by the steps above. */
 bool file_write(const char *path, const void *data, size_t len, struct err *e);
 
+/* A small file's bytes under another name, as file_write leaves them. */
+bool file_copy(const char *from, const char *to, struct err *e);
+
 /* Flushes a finished file `tmp` (written by some library) to the disk and renames it to `path`. On
  * failure removes tmp. */
 bool file_publish(const char *tmp, const char *path, struct err *e);

@@ -117,12 +117,8 @@ bool model_copy_files(const char *from, const char *to, struct err *e)
 {
     for (size_t i = 0; i < sizeof copied / sizeof *copied; i++) {
         char *src = file_join(from, copied[i], e), *dst = src ? file_join(to, copied[i], e) : NULL;
-        char *text = NULL;
-        size_t len;
         bool ok = dst;
-        if (ok && file_exists(src) && strcmp(src, dst) != 0)
-            ok = file_read(src, (size_t)1 << 30, &text, &len, e) && file_write(dst, text, len, e);
-        free(text);
+        if (ok && file_exists(src) && strcmp(src, dst) != 0) ok = file_copy(src, dst, e);
         free(src);
         free(dst);
         if (!ok) return false;

@@ -58,12 +58,8 @@ static bool need_pictures(struct run *r, struct model *m, bool pixels, struct er
 static bool copy_tokenizer(const char *from, const char *to, struct err *e)
 {
     char *src = file_join(from, "tokenizer.json", e), *dst = file_join(to, "tokenizer.json", e);
-    char *text = NULL;
-    size_t len;
-    bool ok = src && dst && file_read(src, (size_t)1 << 30, &text, &len, e) &&
-              file_write(dst, text, len, e);
+    bool ok = src && dst && file_copy(src, dst, e);
 
-    free(text);
     free(src);
     free(dst);
     return ok;
