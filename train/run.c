@@ -184,6 +184,7 @@ bool run_name_left_out(const struct run *r, struct err *e)
         ok = file_out_commit(&out, e);
         file_out_abort(&out);
     }
+    if (ok && !any) unlink(path); /* of an earlier try, whose pictures have come back since */
     free(path);
     return ok;
 }
