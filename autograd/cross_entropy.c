@@ -18,6 +18,7 @@ enum { TILE = 2 << 20, TILE_ROWS = 1024 }; /* logits in a tile (8 MiB of floats)
 struct loss_args {
     const int32_t *labels;
     double scale;
+    struct token_score *each;  /* [rows] or NULL */
     int64_t rows, vocab;       /* of a tile */
     size_t tile_at, states_at; /* in n->scratch behind the converted weight: in reals, in bytes */
 };
@@ -103,6 +104,9 @@ static void forward(struct node *n)
             double lse = (double)states[i].top + log(states[i].sum);
             tensor_real(n->aux)[r0 + i] = (real)lse;
             loss += lse - (double)states[i].picked;
+            if (a->each)
+                a->each[r0 + i] = (struct token_score){lse - (double)states[i].picked,
+                                                       states[i].picked >= states[i].top};
         }
     }
     tensor_real(n->out)[0] = (real)(loss * a->scale);
@@ -150,8 +154,8 @@ static void backward(struct node *n)
 
 const struct op cross_entropy_op = {"cross_entropy", forward, backward};
 
-struct tensor *op_cross_entropy(struct tape *t, struct tensor *h, struct tensor *w,
-                                const int32_t *labels, double scale)
+static struct tensor *make(struct tape *t, struct tensor *h, struct tensor *w,
+                           const int32_t *labels, double scale, struct token_score *each)
 {
     struct loss_args *a = tape_new_array(t, struct loss_args, 1);
     int64_t rows = h->rows < 1 ? 1 : h->rows < TILE_ROWS ? h->rows : TILE_ROWS;
@@ -160,7 +164,8 @@ struct tensor *op_cross_entropy(struct tape *t, struct tensor *h, struct tensor 
     CHECK(h->cols == w->cols && w->rows > 0);
     for (int64_t i = 0; i < h->rows; i++)
         CHECK(labels[i] >= 0 && labels[i] < w->rows);
-    *a = (struct loss_args){.labels = labels, .scale = scale, .rows = rows, .vocab = vocab};
+    *a = (struct loss_args){
+        .labels = labels, .scale = scale, .each = each, .rows = rows, .vocab = vocab};
     a->tile_at = gemm_scratch(w->dtype, vocab, w->cols) / sizeof(real);
     a->states_at = ((a->tile_at + (size_t)(rows * vocab)) * sizeof(real) + 63) & ~(size_t)63;
     struct node *n = tape_node(t, &cross_entropy_op, (struct tensor *[]){h, w}, 2, 1, 1);
@@ -169,4 +174,16 @@ struct tensor *op_cross_entropy(struct tape *t, struct tensor *h, struct tensor 
     n->reads = 1u << H | 1u << W | READS_AUX;
     n->scratch_bytes = a->states_at + (size_t)rows * sizeof(struct row_state);
     return n->out;
+}
+
+struct tensor *op_cross_entropy(struct tape *t, struct tensor *h, struct tensor *w,
+                                const int32_t *labels, double scale)
+{
+    return make(t, h, w, labels, scale, NULL);
+}
+
+struct tensor *op_token_scores(struct tape *t, struct tensor *h, struct tensor *w,
+                               const int32_t *labels, struct token_score *each)
+{
+    return make(t, h, w, labels, 1, each);
 }

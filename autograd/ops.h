@@ -103,6 +103,15 @@ struct tensor *op_activation(struct tape *t, struct tensor *x, enum activation k
 struct tensor *op_cross_entropy(struct tape *t, struct tensor *h, struct tensor *w,
                                 const int32_t *labels, double scale);
 
+/* The same with scale 1, for scoring: fills each [rows], the caller's, when the tape runs forward.
+ */
+struct token_score {
+    double loss; /* -log softmax */
+    bool right;  /* no token is likelier than the label */
+};
+struct tensor *op_token_scores(struct tape *t, struct tensor *h, struct tensor *w,
+                               const int32_t *labels, struct token_score *each);
+
 /* cache.c, inference: copies row i of src to row rows[i] of the caller's cache [*, src->cols]. The
  * returned leaf-like tensor [cache_rows, cols] is the cache as the attention must read it. */
 struct tensor *op_cache_write(struct tape *t, struct tensor *src, real *cache, int64_t cache_rows,

@@ -16,7 +16,7 @@ const char *const drop_names[DROPS] = {[DROP_NO_LABELS] = "nothing in them would
                                        [DROP_MISMATCH] =
                                            "<image> marks and pictures differ in number",
                                        [DROP_TOO_LONG] = "longer than data.max_length",
-                                       [DROP_BROKEN] = "not a conversation"};
+                                       [DROP_BROKEN] = "not a conversation or text"};
 
 static const char mark[] = "<image>";
 
@@ -26,6 +26,7 @@ struct conversation {
     struct message *messages;
     size_t n, cap;
     const char *answer; /* the last assistant turn */
+    const char *text;   /* of a sample that is plain text; NULL: it has turns */
     const char **images;
     size_t n_images, cap_images;
 };
@@ -81,8 +82,12 @@ static bool parse(struct conversation *c, const char *text, size_t len, struct e
     if (!c->json) return err_set(e, "is not JSON");
     turns = cJSON_GetObjectItemCaseSensitive(c->json, "conversations");
     image = cJSON_GetObjectItemCaseSensitive(c->json, "image");
+    if (!turns) {
+        c->text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(c->json, "text"));
+        return c->text || err_set(e, "has neither \"conversations\" nor \"text\"");
+    }
     if (!cJSON_IsArray(turns) || !turns->child)
-        return err_set(e, "\"conversations\" is missing or empty");
+        return err_set(e, "\"conversations\" is not a list of turns or is empty");
     cJSON_ArrayForEach(item, turns)
     {
         if (!add_turn(c, item, e)) return false;
@@ -175,10 +180,15 @@ static bool build(const struct dataset *d, struct conversation *c, const char *t
 
     memset(s, 0, sizeof *s);
     *reason = DROP_BROKEN;
-    if (!parse(c, text, len, e) || !template_render(d->o.chat, c->messages, c->n, false, &r, e))
+    if (!parse(c, text, len, e)) goto out;
+    if (c->text && d->o.asked) {
+        err_set(e, "plain text has no question to answer: see evaluate.score");
         goto out;
-    if (!tokenizer_encode(d->o.tokenizer, d->scratch, r.text, r.len,
-                          template_add_special(d->o.chat), &tokens, e))
+    }
+    if (!(c->text ? template_plain_text(c->text, &r, e)
+                  : template_render(d->o.chat, c->messages, c->n, false, &r, e)) ||
+        !tokenizer_encode(d->o.tokenizer, d->scratch, r.text, r.len,
+                          c->text || template_add_special(d->o.chat), &tokens, e))
         goto out;
     *reason = DROPS;
     if (!lay_out(&d->o, &r, &tokens, s, &marks, e)) goto out;

@@ -1,7 +1,7 @@
-/* dataset.h - LLaVA JSON as token samples. A file is indexed once by byte ranges (it is mapped,
- * never loaded whole); every sample is checked there by being tokenised, so that what cannot be
- * used is known, counted and named before anything is trained, and lengths are known for the plan
- * of a run.
+/* dataset.h - LLaVA JSON, or plain text ({"text": "..."}), as token samples. A file is indexed once
+ * by byte ranges (it is mapped, never loaded whole); every sample is checked there by being
+ * tokenised, so that what cannot be used is known, counted and named before anything is trained,
+ * and lengths are known for the plan of a run.
  *
  * A sample that cannot be used is left out, never trained on as it is and never cut:
  *     no labels          no token of it would be trained
@@ -30,6 +30,7 @@ struct dataset_options {
     int64_t image_tokens;   /* how many places a picture takes */
     int64_t max_length;     /* tokens */
     bool too_long_is_error; /* else it is left out */
+    bool asked;             /* questions are to be answered: plain text will not do */
 };
 
 enum drop_reason { DROP_NO_LABELS, DROP_IMAGE, DROP_MISMATCH, DROP_TOO_LONG, DROP_BROKEN, DROPS };

@@ -143,6 +143,15 @@ static bool put_turn(struct rendered *r, const struct turn_marks *marks, const c
            put_mark(r, marks->close, e);
 }
 
+/* All since `begin` is trained. */
+static bool mark_trained(struct rendered *r, size_t begin, struct err *e)
+{
+    if (!mem_grow(&r->trained, &r->trained_cap, r->n_trained + 1, sizeof *r->trained, e))
+        return false;
+    r->trained[r->n_trained++] = (struct byte_range){begin, r->len};
+    return true;
+}
+
 static bool put_answer(const struct chat_template *t, struct rendered *r, const char *text,
                        struct err *e)
 {
@@ -150,13 +159,9 @@ static bool put_answer(const struct chat_template *t, struct rendered *r, const 
 
     if (!put_mark(r, t->assistant.open, e)) return false;
     begin = r->len;
-    if (!put_mark(r, t->gap, e) || !put_text(r, text, t->trim, e) ||
-        !put_mark(r, t->assistant.close, e))
-        return false;
-    if (!mem_grow(&r->trained, &r->trained_cap, r->n_trained + 1, sizeof *r->trained, e))
-        return false;
-    r->trained[r->n_trained++] = (struct byte_range){begin, r->len};
-    return put_mark(r, t->after, e);
+    return put_mark(r, t->gap, e) && put_text(r, text, t->trim, e) &&
+           put_mark(r, t->assistant.close, e) && mark_trained(r, begin, e) &&
+           put_mark(r, t->after, e);
 }
 
 static bool put_message(const struct chat_template *t, const struct message *m, size_t i,
@@ -180,4 +185,10 @@ bool template_render(const struct chat_template *t, const struct message *m, siz
     for (size_t i = 0; i < n; i++)
         if (!put_message(t, &m[i], i, r, e)) return err_context(e, "message %zu", i + 1);
     return !prompt || put_mark(r, t->assistant.open, e);
+}
+
+bool template_plain_text(const char *text, struct rendered *r, struct err *e)
+{
+    r->len = r->n_trained = 0;
+    return put(r, "", 0, e) && put_text(r, text, false, e) && mark_trained(r, 0, e);
 }

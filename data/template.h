@@ -73,6 +73,9 @@ struct rendered { /* {0} before the first use; rendering again uses the memory a
 };
 void rendered_free(struct rendered *r);
 
+/* A text as it is, all of it trained; to be encoded with the tokenizer's post-processor. */
+bool template_plain_text(const char *text, struct rendered *r, struct err *e);
+
 /* Renders n > 0 messages: at most one system message, and that the first. With `prompt` the text
  * ends where the assistant's answer begins. On failure *r holds nothing of use. */
 bool template_render(const struct chat_template *t, const struct message *m, size_t n, bool prompt,

@@ -157,33 +157,56 @@ static void place_rows(struct tape *t, struct build *b, const int64_t *seq)
     b->seq = s;
 }
 
-struct tensor *model_extend(struct model *m, struct tape *t, const struct forward *f,
-                            struct kv_cache *c, const int64_t *seq, struct err *e)
+/* The normed output of the last layer for n rows of the batch. */
+static struct tensor *extend(struct model *m, struct tape *t, const struct forward *f,
+                             struct kv_cache *c, const int64_t *seq, const int32_t *rows, int64_t n,
+                             struct err *e)
 {
     const struct batch *batch = f->batch;
     const double eps = m->cfg.text.rms_norm_eps;
     struct build b = {.f = f, .cache = c};
-    int32_t *last = tape_new_array(t, int32_t, batch->samples);
     int64_t longest = 0;
 
     if (!kv_cache_add(c, batch, seq, e)) return NULL;
     place_rows(t, &b, seq);
-    for (int64_t i = 0; i < batch->samples; i++) {
-        last[i] = (int32_t)batch->begin[i + 1] - 1;
+    for (int64_t i = 0; i < batch->samples; i++)
         if (c->length[seq[i]] > longest) longest = c->length[seq[i]];
-    }
     struct tensor *x = build_embeddings(m, t, f);
     b.table = build_table(m, t, batch, longest);
     for (int64_t l = 0; l < m->cfg.text.num_hidden_layers; l++) {
         struct layer *w = &m->layers[l];
         struct tensor *h = attention_layer(m, t, &b, l, op_rmsnorm(t, x, of(w->norm1), eps));
-        if (l == m->cfg.text.num_hidden_layers - 1) { /* the rest is for the last tokens alone */
-            h = op_select_rows(t, h, NULL, last, batch->samples);
-            x = op_select_rows(t, x, NULL, last, batch->samples);
+        if (l == m->cfg.text.num_hidden_layers - 1) { /* the rest is for the wanted rows alone */
+            h = op_select_rows(t, h, NULL, rows, n);
+            x = op_select_rows(t, x, NULL, rows, n);
         }
         x = build_mlp(m, t, w, op_linear(t, h, of(w->attn.o), of(w->attn.o_b), x));
     }
-    x = op_linear(t, op_rmsnorm(t, x, of(m->norm), eps), of(m->head), NULL, NULL);
+    return op_rmsnorm(t, x, of(m->norm), eps);
+}
+
+struct tensor *model_extend(struct model *m, struct tape *t, const struct forward *f,
+                            struct kv_cache *c, const int64_t *seq, struct err *e)
+{
+    int64_t n = f->batch->samples;
+    int32_t *last = tape_new_array(t, int32_t, n);
+    struct tensor *x;
+
+    for (int64_t i = 0; i < n; i++)
+        last[i] = (int32_t)f->batch->begin[i + 1] - 1;
+    x = extend(m, t, f, c, seq, last, n, e);
+    if (!x) return NULL;
+    x = op_linear(t, x, of(m->head), NULL, NULL);
     tape_keep(x);
     return x;
+}
+
+struct tensor *model_extend_scores(struct model *m, struct tape *t, const struct forward *f,
+                                   struct kv_cache *c, const int64_t *seq, struct token_score *each,
+                                   struct err *e)
+{
+    const struct batch *b = f->batch;
+    struct tensor *x = extend(m, t, f, c, seq, b->label_rows, b->labels, e);
+
+    return x ? op_token_scores(t, x, of(m->head), b->label_ids, each) : NULL;
 }

@@ -54,6 +54,12 @@ size_t kv_cache_bytes(const struct kv_cache *c);
 struct tensor *model_extend(struct model *m, struct tape *t, const struct forward *f,
                             struct kv_cache *c, const int64_t *seq, struct err *e);
 
+/* The same append; returns the sum of the cross entropies of the batch's labels [1, 1], and fills
+ * each [labels], the caller's, when the tape runs. */
+struct tensor *model_extend_scores(struct model *m, struct tape *t, const struct forward *f,
+                                   struct kv_cache *c, const int64_t *seq, struct token_score *each,
+                                   struct err *e);
+
 /* inv_freq [head_dim/2] of the config's RoPE for sequences of up to `length` tokens, and what cos
  * and sin are multiplied by. */
 double model_inv_freq(const struct text_config *c, int64_t length, float *inv_freq);

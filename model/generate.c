@@ -135,6 +135,15 @@ static bool generate(struct model *m, struct tape *t, const struct forward *f, s
     return true;
 }
 
+static int64_t longest_sample(const struct batch *b)
+{
+    int64_t longest = 0;
+
+    for (int64_t s = 0; s < b->samples; s++)
+        if (b->begin[s + 1] - b->begin[s] > longest) longest = b->begin[s + 1] - b->begin[s];
+    return longest;
+}
+
 bool model_generate(struct model *m, struct tape *t, const struct forward *f, int64_t max_new,
                     const int32_t *stop, int64_t n_stop, size_t memory_limit,
                     struct generation *out, struct generate_stats *stats, struct err *e)
@@ -143,15 +152,12 @@ bool model_generate(struct model *m, struct tape *t, const struct forward *f, in
     struct generate_stats unused = {0};
     struct kv_cache cache = {0};
     struct running r;
-    int64_t longest = 0;
     bool ok = false;
 
     CHECK(max_new > 0);
     memset(out, 0, (size_t)b->samples * sizeof *out);
-    for (int64_t s = 0; s < b->samples; s++)
-        if (b->begin[s + 1] - b->begin[s] > longest) longest = b->begin[s + 1] - b->begin[s];
     if (!running_new(&r, b->samples, e)) return false;
-    ok = kv_cache_new(&cache, m, b->samples, longest + max_new, e) &&
+    ok = kv_cache_new(&cache, m, b->samples, longest_sample(b) + max_new, e) &&
          generate(m, t, f, &cache, &r, max_new, stop, n_stop, memory_limit, out,
                   stats ? stats : &unused, e);
     kv_cache_free(&cache);
@@ -165,4 +171,35 @@ void generation_free(struct generation *g, int64_t n)
     for (int64_t i = 0; i < n; i++)
         free(g[i].ids);
     memset(g, 0, (size_t)n * sizeof *g);
+}
+
+bool model_score(struct model *m, struct tape *t, const struct forward *f, size_t memory_limit,
+                 struct token_score *each, struct generate_stats *stats, struct err *e)
+{
+    const struct batch *b = f->batch;
+    double begin = clock_seconds();
+    struct kv_cache cache = {0};
+    struct tensor *loss;
+    int64_t *seq;
+    bool ok = false;
+
+    tape_begin(t, false);
+    seq = tape_new_array(t, int64_t, b->samples);
+    for (int64_t s = 0; s < b->samples; s++)
+        seq[s] = s;
+    if (!kv_cache_new(&cache, m, b->samples, longest_sample(b), e)) return false;
+    loss = model_extend_scores(m, t, f, &cache, seq, each, e);
+    ok = loss && tape_plan(t, memory_limit, e);
+    if (ok) tape_forward(t);
+    if (ok && isnan(tensor_real(loss)[0]))
+        ok = err_set(e, "the logits are not numbers: the weights are damaged or training diverged");
+    if (ok && stats) {
+        stats->prompt_tokens += b->tokens;
+        for (int64_t s = 0; s < b->samples; s++)
+            stats->cached_tokens += cache.length[s];
+        stats->cache_bytes += kv_cache_bytes(&cache);
+        stats->prefill_seconds += clock_seconds() - begin;
+    }
+    kv_cache_free(&cache);
+    return ok;
 }

@@ -1,4 +1,5 @@
-/* generate.h - greedy generation for many prompts at a time, over a real cache. */
+/* generate.h - greedy generation for many prompts at a time, and the likelihood of given tokens,
+ * over a real cache. */
 #ifndef MODEL_GENERATE_H
 #define MODEL_GENERATE_H
 
@@ -24,5 +25,10 @@ bool model_generate(struct model *m, struct tape *t, const struct forward *f, in
                     const int32_t *stop, int64_t n_stop, size_t memory_limit,
                     struct generation *out, struct generate_stats *stats, struct err *e);
 void generation_free(struct generation *g, int64_t n);
+
+/* How well each labelled token of f->batch is predicted from the true ones before it, all through
+ * the cache: each [labels]. stats may be NULL and is added to. */
+bool model_score(struct model *m, struct tape *t, const struct forward *f, size_t memory_limit,
+                 struct token_score *each, struct generate_stats *stats, struct err *e);
 
 #endif

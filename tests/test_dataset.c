@@ -129,6 +129,8 @@ static void test_trained_tokens(void **state)
     expect_tokens(state,
                   "[" TOLD(ASK("one", "two") ",{\"from\":\"human\",\"value\":\"three\"}") "]",
                   "<s> USER: one ASSISTANT:[ two</s>] USER: three </s>");
+    /* plain text: nothing is put around it, and all of it is trained */
+    expect_tokens(state, "[{\"text\":\"one\\ntwo\"}]", "<s>[ one\ntwo]</s>");
 }
 
 static void test_image_anywhere(void **state)
@@ -270,15 +272,17 @@ static void test_left_out(void **state)
          "\"image\" must be a path"},
         {"{\"image\":[\"a.png\",3],\"conversations\":[" ASK("<image>", "two") "]}", DROP_BROKEN,
          "\"image\" must be a path"},
-        {"{\"conversation\":[]}", DROP_BROKEN, "\"conversations\" is missing or empty"},
-        {TOLD(""), DROP_BROKEN, "\"conversations\" is missing or empty"},
+        {"{\"conversation\":[]}", DROP_BROKEN, "neither \"conversations\" nor \"text\""},
+        {"{\"text\":7}", DROP_BROKEN, "neither \"conversations\" nor \"text\""},
+        {"{\"text\":\"\"}", DROP_NO_LABELS, "no answer to train on"},
+        {TOLD(""), DROP_BROKEN, "\"conversations\" is not a list of turns or is empty"},
         {TOLD("{\"from\":\"human\"}"), DROP_BROKEN, "\"from\" and \"value\""},
         {TOLD("{\"from\":\"bard\",\"value\":\"one\"}"), DROP_BROKEN, "\"from\" is \"bard\""},
         {TOLD(ASK("one", "two") ",{\"from\":\"system\",\"value\":\"x\"}"), DROP_BROKEN,
          "a system message may only be the first one"},
         {TOLD(ASK("one", "\xff")), DROP_BROKEN, "not UTF-8"},
         {"{\"conversations\":[x]}", DROP_BROKEN, "is not JSON"},
-        {"7", DROP_BROKEN, "\"conversations\" is missing or empty"},
+        {"7", DROP_BROKEN, "neither \"conversations\" nor \"text\""},
     };
     char text[1000], where[100], *png;
     struct set t;

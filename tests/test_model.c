@@ -232,6 +232,42 @@ static void check_cached(struct model *m, struct tape *t, const char *name)
     tiny_batch_free(&all);
 }
 
+/* Scores of tokens over the cache, against the softmax of the whole batch's logits; how many were
+ * right. */
+static int check_scores(struct model *m, struct tape *t, const char *name)
+{
+    int right = 0;
+
+    struct generate_stats stats = {0};
+    struct token_score each[100];
+    struct tiny_batch all;
+    struct err e = {0};
+
+    tiny_batch(&all, mixed, MIXED, 8);
+    const struct batch *b = &all.b.batch;
+    float *logits = tiny_logits(m, t, &all.f);
+    assert_in_range(b->labels, 1, 100);
+    must(model_score(m, t, &all.f, 0, each, &stats, &e), &e);
+    for (int64_t k = 0; k < b->labels; k++) {
+        const float *x = logits + b->label_rows[k] * TINY_VOCAB;
+        double sum = 0, other = -INFINITY, label = x[b->label_ids[k]];
+        for (int v = 0; v < TINY_VOCAB; v++) {
+            sum += exp(x[v]);
+            if (v != b->label_ids[k] && x[v] > other) other = x[v];
+        }
+        /* 1e-3: the logits are equal to 1e-4 of their largest, about 4 (check_cached) */
+        if (!(fabs(each[k].loss - (log(sum) - label)) < 1e-3))
+            fail_msg("%s: label %d: %g", name, (int)k, each[k].loss);
+        if (fabs(label - other) > 1e-3) assert_int_equal(each[k].right, label > other);
+        right += each[k].right;
+    }
+    assert_int_equal(stats.cached_tokens, b->tokens);
+    assert_int_equal(stats.cache_bytes, model_cache_values(m) * TINY_LAYERS * b->tokens * 4);
+    free(logits);
+    tiny_batch_free(&all);
+    return right;
+}
+
 /* Training moves the modalities' biases, equal at first, apart. */
 static void shake_biases(struct model *m)
 {
@@ -250,6 +286,7 @@ static void shake_biases(struct model *m)
 static void test_cached(void **state)
 {
     struct tape *t = new_tape();
+    int right = 0;
 
     (void)state;
     for (int v = 0; v < VARIANTS; v++) {
@@ -267,9 +304,11 @@ static void test_cached(void **state)
             if (i >= 0) tiny_mla(&m, method, decoupled, variants[v].kv_heads == 1 ? 4 : 6);
             if (i >= 0) shake_biases(&m);
             check_cached(&m, t, name);
+            right += check_scores(&m, t, name);
             model_close(&m);
         }
     }
+    assert_true(right > 0);
     tape_free(t);
 }
 

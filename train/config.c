@@ -12,7 +12,7 @@ const char *const step_names[STEPS + 1] = {"baseline", "rank",     "stage1", "sv
 
 static const struct schema_row source_rows[] = {
     {"path", SCHEMA_STRING(struct config_source, path), .min_len = 1,
-     .help = "LLaVA JSON: an array of samples, or one sample a line"},
+     .help = "LLaVA JSON or {\"text\": ...}: an array of samples, or one sample a line"},
     {"images", SCHEMA_STRING(struct config_source, images), .def = "null", .nullable = true,
      .help = "directory that image paths are relative to; null: the file's own"},
     {"name", SCHEMA_STRING(struct config_source, name), .def = "null", .nullable = true,
@@ -163,12 +163,15 @@ static const struct schema_row rows[] = {
      .help = "where it falls to"},
     {"optim.recompute", SCHEMA_BOOL(C, optim.recompute), .def = "false",
      .help = "make each decoder layer again in the backward pass: less memory, a third more time"},
+    {"evaluate.score", SCHEMA_ENUM(C, evaluate.score, "answers", "tokens"), .def = "\"answers\"",
+     .help = "share of generated answers that match exactly, or of tokens predicted right, with "
+             "perplexity"},
     {"evaluate.samples", SCHEMA_INT(C, evaluate.samples), .def = "0", .min = SCHEMA_FROM(0),
      .help = "of each eval source, for the table; 0: all"},
     {"evaluate.curve_samples", SCHEMA_INT(C, evaluate.curve_samples), .def = "0",
      .min = SCHEMA_FROM(0), .help = "of each, for points of the curve; 0: as evaluate.samples"},
     {"evaluate.batch", SCHEMA_INT(C, evaluate.batch), .def = "32", .min = SCHEMA_FROM(1),
-     .max = SCHEMA_TO(4096), .may_change = true, .help = "prompts answered at a time"},
+     .max = SCHEMA_TO(4096), .may_change = true, .help = "samples scored at a time"},
     {"evaluate.max_new_tokens", SCHEMA_INT(C, evaluate.max_new_tokens), .def = "64",
      .min = SCHEMA_FROM(1), .max = SCHEMA_TO(65536), .help = "longest answer"},
     {"evaluate.examples", SCHEMA_INT(C, evaluate.examples), .def = "8", .min = SCHEMA_FROM(0),

@@ -80,6 +80,7 @@ struct config {
         bool recompute;
     } optim;
     struct {
+        int score;
         int64_t samples, curve_samples, batch, max_new_tokens, examples;
     } evaluate;
     struct {
@@ -97,6 +98,7 @@ struct config {
 extern const struct schema config_schema;
 
 enum { TOO_LONG_DROP, TOO_LONG_ERROR };
+enum { SCORE_ANSWERS, SCORE_TOKENS };
 
 /* One point of the sweep; without a sweep there is one, of rank.rope_dim and svd.low_rank. */
 struct point {

@@ -93,7 +93,8 @@ struct dry_batch {
 };
 
 static bool open_batch(struct dry_batch *b, struct run *r, struct model *shape,
-                       const struct dataset *d, int64_t n, bool pixels, bool prompt, struct err *e)
+                       const struct dataset *d, int64_t n, bool training, bool pixels, bool prompt,
+                       struct err *e)
 {
     const struct vision_config *v = &shape->cfg.vision;
     const struct batch *batch = &b->buffer.batch;
@@ -110,7 +111,7 @@ static bool open_batch(struct dry_batch *b, struct run *r, struct model *shape,
     for (int64_t i = 0; ok && i < b->n; i++)
         ok = dataset_sample(d, entry[i], &b->samples[i], e);
     free(entry);
-    tape_begin(r->tape, !prompt);
+    tape_begin(r->tape, training);
     if (!ok || !batch_fill(&b->buffer, b->samples, b->n, prompt, e)) return false;
     if (batch->images && pixels) {
         b->leaf = tensor_leaf(DT_F32, batch->images,
@@ -136,7 +137,7 @@ bool dry_activations(struct run *r, struct model *shape, int64_t n, bool pixels,
                      struct err *e)
 {
     struct dry_batch b;
-    bool ok = open_batch(&b, r, shape, &r->train, n, pixels, false, e);
+    bool ok = open_batch(&b, r, shape, &r->train, n, true, pixels, false, e);
 
     if (ok) {
         model_loss(shape, r->tape, &b.f, 1);
@@ -149,24 +150,27 @@ bool dry_activations(struct run *r, struct model *shape, int64_t n, bool pixels,
 bool dry_answers(struct run *r, struct model *shape, const struct dataset *d, size_t *bytes,
                  struct err *e)
 {
+    bool tokens = r->c.evaluate.score == SCORE_TOKENS;
+    int64_t rows = 0, more = tokens ? 0 : r->c.evaluate.max_new_tokens;
     const struct batch *batch;
     struct dry_batch b;
-    bool ok = open_batch(&b, r, shape, d, r->c.evaluate.batch, false, true, e);
-    int64_t most = 0;
+    bool ok = open_batch(&b, r, shape, d, r->c.evaluate.batch, false, false, !tokens, e);
 
     if (ok) {
         batch = &b.buffer.batch;
         int32_t *last = tape_new_array(r->tape, int32_t, batch->samples);
         for (int64_t s = 0; s < batch->samples; s++) {
-            int64_t tokens = batch->begin[s + 1] - batch->begin[s];
+            int64_t length = batch->begin[s + 1] - batch->begin[s] + more;
             last[s] = (int32_t)batch->begin[s + 1] - 1;
-            if (tokens > most) most = tokens;
+            if (length > rows) rows = length;
         }
-        model_logits(shape, r->tape, &b.f, last, batch->samples);
-        *bytes = tape_bytes(r->tape) +
-                 (size_t)(batch->samples * (most + r->c.evaluate.max_new_tokens) *
-                          model_cache_values(shape) * shape->cfg.text.num_hidden_layers) *
-                     sizeof(real);
+        if (tokens)
+            model_loss(shape, r->tape, &b.f, 1);
+        else
+            model_logits(shape, r->tape, &b.f, last, batch->samples);
+        *bytes = tape_bytes(r->tape) + (size_t)(batch->samples * rows * model_cache_values(shape) *
+                                                shape->cfg.text.num_hidden_layers) *
+                                           sizeof(real);
     }
     close_batch(&b, r);
     return ok;

@@ -1,4 +1,5 @@
-/* evaluate.c - batches of prompts through model_generate, and the count of right answers. */
+/* evaluate.c - batches of prompts through model_generate, and the count of right answers; or of
+ * whole samples through model_score, and the count of right tokens. */
 #include "train/evaluate.h"
 #include "base/jsonc.h"
 #include "base/log.h"
@@ -7,6 +8,7 @@
 
 #include <cjson/cJSON.h>
 #include <ctype.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,30 +66,41 @@ static bool write_answer(FILE *fp, const struct eval_set *set, const struct samp
     return text || err_set(e, "out of memory for an answer");
 }
 
+static void add_to(struct score *to, const struct score *from)
+{
+    to->n += from->n;
+    to->right += from->right;
+    to->loss += from->loss;
+}
+
+/* Adds one sample's score to all that it counts for. */
+static bool count(const struct run *r, const struct eval_set *set, const struct sample *s,
+                  bool curve, const struct score *one, struct scores *out, struct err *e)
+{
+    struct score *kind;
+    char name[128];
+
+    add_to(&out->all, one);
+    if (curve) add_to(&out->curve, one);
+    kind_name(r, set, s->id, name);
+    if (!name[0]) return true;
+    kind = score_of(out, name, e);
+    if (kind) add_to(kind, one);
+    return kind;
+}
+
 static bool score_answer(struct run *r, const struct eval_set *set, const struct sample *s,
                          bool curve, const struct generation *g, FILE *answers, struct scores *out,
                          struct err *e)
 {
-    char *got = tokenizer_decode(r->tokenizer, g->ids, (size_t)g->n, true, NULL, e), name[128];
+    char *got = tokenizer_decode(r->tokenizer, g->ids, (size_t)g->n, true, NULL, e);
     char *want = mem_strdup(s->answer, e);
-    bool ok = got && want, right;
+    bool ok = got && want;
 
     if (ok) {
-        right = strcmp(trimmed(got), trimmed(want)) == 0;
-        out->all.n++;
-        out->all.right += right;
-        out->curve.n += curve;
-        out->curve.right += curve && right;
-        kind_name(r, set, s->id, name);
-        if (name[0]) {
-            struct score *k = score_of(out, name, e);
-            ok = k;
-            if (k) {
-                k->n++;
-                k->right += right;
-            }
-        }
-        if (ok && answers) ok = write_answer(answers, set, s, trimmed(got), right, e);
+        struct score one = {.n = 1, .right = strcmp(trimmed(got), trimmed(want)) == 0};
+        ok = count(r, set, s, curve, &one, out, e) &&
+             (!answers || write_answer(answers, set, s, trimmed(got), one.right, e));
     }
     free(got);
     free(want);
@@ -158,30 +171,62 @@ static bool own_features(struct run *r, struct model *m, const struct eval_set *
     return true;
 }
 
-static bool answer_group(struct run *r, struct model *m, const struct eval_set *set,
-                         const struct choice *c, int64_t n, struct group *g, FILE *answers,
+static bool score_answers(struct run *r, struct model *m, const struct eval_set *set,
+                          const struct choice *c, const struct forward *f, struct group *g,
+                          FILE *answers, struct scores *out, struct err *e)
+{
+    int64_t n = f->batch->samples;
+    bool ok = model_generate(m, r->tape, f, r->c.evaluate.max_new_tokens, r->stop, r->n_stop,
+                             r->memory_limit, g->answers, &out->stats, e);
+
+    for (int64_t i = 0; ok && i < n; i++)
+        ok = score_answer(r, set, &g->samples[i], in_curve(c, g->place[i]), &g->answers[i], answers,
+                          out, e);
+    generation_free(g->answers, g->size);
+    return ok;
+}
+
+static bool score_tokens(struct run *r, struct model *m, const struct eval_set *set,
+                         const struct choice *c, const struct forward *f, struct group *g,
                          struct scores *out, struct err *e)
+{
+    const struct batch *b = f->batch;
+    struct token_score *each = mem_new((size_t)b->labels, sizeof *each, "scores of tokens", e);
+    bool ok = each && model_score(m, r->tape, f, r->memory_limit, each, &out->stats, e);
+
+    for (int64_t s = 0, k = 0; ok && s < b->samples; s++) {
+        struct score one = {0};
+        for (; k < b->labels && b->label_rows[k] < b->begin[s + 1]; k++) {
+            one.n++;
+            one.right += each[k].right;
+            one.loss += each[k].loss;
+        }
+        ok = count(r, set, &g->samples[s], in_curve(c, g->place[s]), &one, out, e);
+    }
+    free(each);
+    return ok;
+}
+
+static bool score_group(struct run *r, struct model *m, const struct eval_set *set,
+                        const struct choice *c, int64_t n, struct group *g, FILE *answers,
+                        struct scores *out, struct err *e)
 {
     struct forward f = {.batch = &g->batch.batch};
     struct tensor leaf = {0};
     float *copy = NULL;
-    bool ok = true;
+    bool ok = true, tokens = r->c.evaluate.score == SCORE_TOKENS;
 
     memset(g->samples, 0, (size_t)g->size * sizeof *g->samples);
     for (int64_t i = 0; ok && i < n; i++)
         ok = dataset_sample(&set->data, chosen(c, g->place[i]), &g->samples[i], e);
     tape_begin(r->tape, false);
-    ok = ok && batch_fill(&g->batch, g->samples, n, true, e) &&
+    ok = ok && batch_fill(&g->batch, g->samples, n, !tokens, e) &&
          own_features(r, m, set, &g->batch, &leaf, &copy, e);
     if (ok && copy) f.features = &leaf;
-    ok = ok && model_generate(m, r->tape, &f, r->c.evaluate.max_new_tokens, r->stop, r->n_stop,
-                              r->memory_limit, g->answers, &out->stats, e);
-    for (int64_t i = 0; ok && i < n; i++)
-        ok = score_answer(r, set, &g->samples[i], in_curve(c, g->place[i]), &g->answers[i], answers,
-                          out, e);
+    ok = ok && (tokens ? score_tokens(r, m, set, c, &f, g, out, e)
+                       : score_answers(r, m, set, c, &f, g, answers, out, e));
     for (int64_t i = 0; i < n; i++)
         sample_free(&g->samples[i]);
-    generation_free(g->answers, g->size);
     free(copy);
     return ok;
 }
@@ -206,9 +251,25 @@ static bool evaluate_set(struct run *r, struct model *m, const struct eval_set *
             return err_set(e, "stopped by signal %d; go on with --resume", run_signal());
         for (int64_t k = 0; k < size; k++)
             g->place[k] = curve ? curve_place(&c, i + k) : i + k;
-        if (!answer_group(r, m, set, &c, size, g, answers, s, e)) return false;
+        if (!score_group(r, m, set, &c, size, g, answers, s, e)) return false;
     }
     return true;
+}
+
+static void say_scores(const struct run *r, const char *context, const struct scores *s)
+{
+    const struct generate_stats *g = &s->stats;
+    double bytes = g->cached_tokens ? (double)g->cache_bytes / (double)g->cached_tokens : 0.0;
+
+    if (r->c.evaluate.score == SCORE_TOKENS)
+        log_line("%s: perplexity %.4f, %.2f %% of %lld tokens right, %.0f bytes of cache a token, "
+                 "%.1f s",
+                 context, score_perplexity(&s->all), 100 * scores_total(s), (long long)s->all.n,
+                 bytes, s->seconds);
+    else
+        log_line("%s: exact match %.2f %% (%lld of %lld), %.0f bytes of cache a token, %.1f s",
+                 context, 100 * scores_total(s), (long long)s->all.right, (long long)s->all.n,
+                 bytes, s->seconds);
 }
 
 bool evaluate(struct run *r, struct model *m, bool curve, const char *answers_path,
@@ -224,19 +285,14 @@ bool evaluate(struct run *r, struct model *m, bool curve, const char *answers_pa
     g.place = mem_new((size_t)g.size, sizeof *g.place, "prompts", e);
     g.answers = mem_new((size_t)g.size, sizeof *g.answers, "answers", e);
     if (!g.samples || !g.place || !g.answers) goto out;
+    if (r->c.evaluate.score == SCORE_TOKENS) answers_path = NULL;
     if (answers_path && !file_out_open(&out, answers_path, e)) goto out;
     for (int64_t k = 0; k < r->n_eval; k++)
         if (!evaluate_set(r, m, &r->eval[k], curve, context, &g, out.fp, s, e)) goto out;
     ok = !out.fp || file_out_commit(&out, e);
     if (s->n) qsort(s->kinds, s->n, sizeof *s->kinds, by_name);
     s->seconds = clock_seconds() - begin;
-    if (ok)
-        log_line("%s: exact match %.2f %% (%lld of %lld), %.0f bytes of cache a token, %.1f s",
-                 context, 100 * scores_total(s), (long long)s->all.right, (long long)s->all.n,
-                 s->stats.cached_tokens
-                     ? (double)s->stats.cache_bytes / (double)s->stats.cached_tokens
-                     : 0.0,
-                 s->seconds);
+    if (ok) say_scores(r, context, s);
 out:
     file_out_abort(&out);
     batch_free(&g.batch);
@@ -258,10 +314,15 @@ double scores_total(const struct scores *s)
     return s->all.n ? (double)s->all.right / (double)s->all.n : 0;
 }
 
+double score_perplexity(const struct score *s)
+{
+    return s->n ? exp(s->loss / (double)s->n) : NAN;
+}
+
 bool scores_write(const struct scores *s, struct metrics *m, const char *point, const char *phase,
                   int64_t step, double tokens, struct err *e)
 {
-    size_t n = 7, used = 0;
+    size_t n = 8, used = 0;
     struct metric *line = mem_new(n + s->n, sizeof *line, "a line of metrics", e);
     char(*keys)[160] = mem_new(s->n, sizeof *keys, "a line of metrics", e);
     bool ok = line && keys;
@@ -274,6 +335,7 @@ bool scores_write(const struct scores *s, struct metrics *m, const char *point, 
         line[used++] = metric_num("tokens", tokens);
         line[used++] = metric_num("score", scores_total(s));
         line[used++] = metric_num("samples", (double)s->all.n);
+        if (s->all.loss > 0) line[used++] = metric_num("perplexity", score_perplexity(&s->all));
         for (size_t i = 0; i < s->n; i++) {
             const struct score *k = &s->kinds[i];
             snprintf(keys[i], sizeof keys[i], "score_%s", k->name);
@@ -292,6 +354,7 @@ static void add_score(cJSON *to, const struct score *k, const char *name)
 
     cJSON_AddNumberToObject(o, "right", (double)k->right);
     cJSON_AddNumberToObject(o, "of", (double)k->n);
+    if (k->loss > 0) cJSON_AddNumberToObject(o, "loss", k->loss);
 }
 
 bool scores_save(const struct scores *s, const char *path, struct err *e)
@@ -318,11 +381,13 @@ bool scores_save(const struct scores *s, const char *path, struct err *e)
 static bool read_score(const cJSON *o, const char *name, struct score *k)
 {
     const cJSON *right = cJSON_GetObjectItem(o, "right"), *of = cJSON_GetObjectItem(o, "of");
+    const cJSON *loss = cJSON_GetObjectItem(o, "loss");
 
     if (!cJSON_IsNumber(right) || !cJSON_IsNumber(of)) return false;
     snprintf(k->name, sizeof k->name, "%s", name);
     k->right = (int64_t)right->valuedouble;
     k->n = (int64_t)of->valuedouble;
+    k->loss = cJSON_IsNumber(loss) ? loss->valuedouble : 0;
     return true;
 }
 

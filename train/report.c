@@ -18,6 +18,11 @@ double report_score(const struct report_result *result)
     return result->there && result->s.all.n ? scores_total(&result->s) : NAN;
 }
 
+double report_perplexity(const struct report_result *result)
+{
+    return result->there && result->s.all.loss > 0 ? score_perplexity(&result->s.all) : NAN;
+}
+
 double report_recovered(const struct report *rep, const struct report_point *p)
 {
     double base = report_score(&rep->base);
@@ -156,11 +161,38 @@ static bool make_plot(struct report *rep, struct err *e)
         rep->picture = ok && !note.msg[0];
     } else if (ok) {
         log_line("report: no recovery curve: %s",
-                 plot.n ? "the base model has no right answer to measure against"
+                 plot.n ? "the base model has nothing right to measure against"
                         : "stage 2 has not been scored");
     }
     free(curves);
     return ok;
+}
+
+const char *report_unit(const struct report *rep)
+{
+    return rep->r->c.evaluate.score == SCORE_TOKENS ? "tokens right" : "exact match";
+}
+
+static const char *perplexity(char *out, const struct report_result *result)
+{
+    snprintf(out, UNIT_TEXT, "%.3f", report_perplexity(result));
+    return report_perplexity(result) > 0 ? out : "-";
+}
+
+static void print_perplexity(const struct report *rep)
+{
+    char t[5][UNIT_TEXT];
+
+    log_line("%s", "");
+    log_line("%-26s %9s %9s %9s %9s %9s", "perplexity", "cache", "base", "stage 1", "after SVD",
+             "stage 2");
+    for (int64_t i = 0; i < rep->n; i++) {
+        const struct report_point *p = &rep->points[i];
+        log_line("%-26s %9s %9s %9s %9s %9s", p->p.name, unit_percent(t[0], report_cache_share(p)),
+                 perplexity(t[1], &rep->base), perplexity(t[2], &p->result[REPORT_STAGE1]),
+                 perplexity(t[3], &p->result[REPORT_SVD]),
+                 perplexity(t[4], &p->result[REPORT_STAGE2]));
+    }
 }
 
 static void print_table(const struct report *rep)
@@ -168,7 +200,7 @@ static void print_table(const struct report *rep)
     char t[6][UNIT_TEXT];
 
     log_line("%s", "");
-    log_line("%-26s %9s %9s %9s %9s %9s %10s", "exact match", "cache", "base", "stage 1",
+    log_line("%-26s %9s %9s %9s %9s %9s %10s", report_unit(rep), "cache", "base", "stage 1",
              "after SVD", "stage 2", "recovered");
     for (int64_t i = 0; i < rep->n; i++) {
         const struct report_point *p = &rep->points[i];
@@ -180,6 +212,7 @@ static void print_table(const struct report *rep)
                  unit_percent(t[4], report_score(&p->result[REPORT_STAGE2])),
                  unit_percent(t[5], report_recovered(rep, p)));
     }
+    if (rep->r->c.evaluate.score == SCORE_TOKENS) print_perplexity(rep);
     log_line("%s", "");
 }
 

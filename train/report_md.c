@@ -114,6 +114,31 @@ static void cache_cells(FILE *fp, double values, double share, double bytes)
     count_cell(fp, bytes);
 }
 
+static bool of_tokens(const struct report *rep)
+{
+    return rep->r->c.evaluate.score == SCORE_TOKENS;
+}
+
+static void perplexity_cell(FILE *fp, double perplexity)
+{
+    fprintf(fp, perplexity > 0 ? " %.3f |" : " – |", perplexity);
+}
+
+static void write_perplexity(const struct report *rep, FILE *fp)
+{
+    fprintf(fp, "\n| perplexity | share of the cache | base | stage 1 | after SVD | stage 2 |\n"
+                "|---|--:|--:|--:|--:|--:|\n");
+    for (int64_t i = 0; i < rep->n; i++) {
+        const struct report_point *p = &rep->points[i];
+        fprintf(fp, "| %s |", p->p.name);
+        percent_cell(fp, report_cache_share(p));
+        perplexity_cell(fp, report_perplexity(&rep->base));
+        for (int k = 0; k < REPORT_RESULTS; k++)
+            perplexity_cell(fp, report_perplexity(&p->result[k]));
+        fputc('\n', fp);
+    }
+}
+
 static void write_recovery(const struct report *rep, FILE *fp)
 {
     double full = NAN, base = report_score(&rep->base);
@@ -123,12 +148,13 @@ static void write_recovery(const struct report *rep, FILE *fp)
         if (rep->points[i].full) full = (double)rep->points[i].full;
     fprintf(fp, "## Recovery\n\n");
     if (rep->base.there)
-        fprintf(
-            fp,
-            "Exact match over %s answers, generated with a real cache. Recovered: stage 2 relative "
-            "to the base model. Cached values: for a token, in a layer. Bytes a token: measured "
-            "over all layers, in fp32.\n\n",
-            unit_count(t, (double)rep->base.s.all.n));
+        fprintf(fp,
+                "Of %s %s, with a real cache. Recovered: stage 2 relative to the base model. "
+                "Cached values: "
+                "for a token, in a layer. Bytes a token: measured over all layers, in fp32.\n\n",
+                unit_count(t, (double)rep->base.s.all.n),
+                of_tokens(rep) ? "tokens that are the likeliest after the true ones before them"
+                               : "generated answers that match exactly");
     fprintf(fp,
             "| point | cached values | share of the cache | bytes a token | base | stage 1 | "
             "after SVD | stage 2 | recovered |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|\n| base |");
@@ -147,6 +173,7 @@ static void write_recovery(const struct report *rep, FILE *fp)
         percent_cell(fp, report_recovered(rep, p));
         fputc('\n', fp);
     }
+    if (of_tokens(rep)) write_perplexity(rep, fp);
     if (rep->picture) fprintf(fp, "\n![recovery](recovery.png)\n");
     fputc('\n', fp);
 }
@@ -181,12 +208,18 @@ static void write_trainings(const struct report *rep, FILE *fp)
 
 /* ---- kinds of questions ---- */
 
-static double kind_score(const struct report_result *result, const char *kind)
+static void kind_cell(FILE *fp, const struct report_result *result, const char *kind,
+                      bool perplexity)
 {
+    const struct score *k = NULL;
+
     for (size_t i = 0; result->there && i < result->s.n; i++)
         if (strcmp(result->s.kinds[i].name, kind) == 0 && result->s.kinds[i].n)
-            return (double)result->s.kinds[i].right / (double)result->s.kinds[i].n;
-    return NAN;
+            k = &result->s.kinds[i];
+    if (perplexity)
+        perplexity_cell(fp, k ? score_perplexity(k) : NAN);
+    else
+        percent_cell(fp, k ? (double)k->right / (double)k->n : NAN);
 }
 
 /* All models answer the same questions: the first scores that are there name the kinds. */
@@ -199,12 +232,13 @@ static const struct scores *any_scores(const struct report *rep)
     return NULL;
 }
 
-static void write_kinds(const struct report *rep, FILE *fp)
+static void write_kinds(const struct report *rep, bool perplexity, FILE *fp)
 {
     const struct scores *s = any_scores(rep);
 
     if (!s || s->n == 0) return;
-    fprintf(fp, "## By kind of question\n\n| kind | questions | base |");
+    fprintf(fp, "## By kind%s\n\n| kind | %s | base |", perplexity ? ": perplexity" : "",
+            of_tokens(rep) ? "tokens" : "questions");
     for (int64_t i = 0; i < rep->n; i++) {
         const struct point *p = &rep->points[i].p;
         if (i == 0 || strcmp(p->stage1, rep->points[i - 1].p.stage1) != 0)
@@ -222,12 +256,12 @@ static void write_kinds(const struct report *rep, FILE *fp)
         report_text(fp, s->kinds[q].name);
         fprintf(fp, " |");
         count_cell(fp, (double)s->kinds[q].n);
-        percent_cell(fp, kind_score(&rep->base, s->kinds[q].name));
+        kind_cell(fp, &rep->base, s->kinds[q].name, perplexity);
         for (int64_t i = 0; i < rep->n; i++) {
             const struct report_point *p = &rep->points[i];
             bool first = i == 0 || strcmp(p->p.stage1, rep->points[i - 1].p.stage1) != 0;
             for (int k = first ? REPORT_STAGE1 : REPORT_SVD; k < REPORT_RESULTS; k++)
-                percent_cell(fp, kind_score(&p->result[k], s->kinds[q].name));
+                kind_cell(fp, &p->result[k], s->kinds[q].name, perplexity);
         }
         fputc('\n', fp);
     }
@@ -245,7 +279,8 @@ bool report_write(const struct report *rep, struct err *e)
         report_text(out.fp, rep->name);
         fprintf(out.fp, "\n\n");
         write_recovery(rep, out.fp);
-        write_kinds(rep, out.fp);
+        write_kinds(rep, false, out.fp);
+        if (of_tokens(rep)) write_kinds(rep, true, out.fp);
         write_trainings(rep, out.fp);
         ok = write_run(rep->r, out.fp, e) && report_answers(rep, out.fp, e) &&
              file_out_commit(&out, e);

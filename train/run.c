@@ -354,6 +354,7 @@ static bool open_sets(struct run *r, const struct dataset_options *o, struct err
 {
     const struct config_source *train = r->c.data.train.v, *eval = r->c.data.eval.v;
     int64_t n = r->c.data.train.n;
+    struct dataset_options eval_o = *o;
     struct dataset_source *sources = mem_new((size_t)n, sizeof *sources, "data sources", e);
     bool ok = sources;
 
@@ -365,12 +366,13 @@ static bool open_sets(struct run *r, const struct dataset_options *o, struct err
     log_line("data.train: %lld samples, %lld tokens, %lld trained; the longest has %lld",
              (long long)r->train.n, (long long)r->train.tokens, (long long)r->train.labels,
              (long long)r->train.longest);
+    eval_o.asked = r->c.evaluate.score == SCORE_ANSWERS;
     r->eval = mem_new((size_t)r->c.data.eval.n, sizeof *r->eval, "eval sets", e);
     if (!r->eval) return false;
     for (int64_t i = 0; i < r->c.data.eval.n; i++) {
         struct dataset_source one = {eval[i].path, eval[i].images, eval[i].limit};
         r->eval[i].name = eval[i].name ? eval[i].name : base_name(eval[i].path);
-        if (!dataset_open(&r->eval[i].data, &one, 1, o, e)) return false;
+        if (!dataset_open(&r->eval[i].data, &one, 1, &eval_o, e)) return false;
         r->n_eval = i + 1;
         if (!run_report_drops(r, &r->eval[i].data, r->eval[i].name, e)) return false;
         log_line("data.eval %s: %lld samples", r->eval[i].name, (long long)r->eval[i].data.n);
