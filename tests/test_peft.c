@@ -42,6 +42,7 @@ static const struct set {
     {"v6+norms", "down norm"},
     {"kv+rope", "q_rope k_r down up_k up_v"},
     {"all", "q_rope q_rest k_r k v down up_k up_v o norm embed head mlp"},
+    {"none", ""},
 };
 enum { SETS = sizeof sets / sizeof *sets };
 

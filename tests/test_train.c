@@ -14,6 +14,7 @@
 
 #include <cjson/cJSON.h>
 
+#include "model/model.h"
 #include "tests/tmpdir.h"
 
 #include "tests/program.h"
@@ -251,6 +252,42 @@ static void test_given_model(void **state)
     must_fail(state, GIVEN "--set model.tokenizer=$T/tok2 --resume", "model.path has changed");
 }
 
+/* A given model that is trained before it is converted, its projector alone: what follows starts
+ * from the outcome, and the model that was given stays as it was. */
+static void test_given_model_trained(void **state)
+{
+    static const char command[] =
+        "$B/mha2mla-train --config $C --set run.dir=$T/given --set "
+        "model.path=$T/run/baseline/model "
+        "--set baseline.peft=none --set baseline.vision=false --set 'sweep.low_rank=[2]'";
+    struct model m[2];
+    struct err e;
+
+    must_run(state, OF_BASELINE(""));
+    must_run(state, "cp -r $T/run/baseline/model $T/was");
+    must_run(state, command);
+    must_run(state, "diff -r $T/was $T/run/baseline/model && "
+                    "grep -q '\"base\":.*given/baseline/model\"' "
+                    "$T/given/rope4-rank2/svd/model/config.json && "
+                    "grep -q 'trained further here' $T/given/report.md");
+    for (int i = 0; i < 2; i++)
+        if (!model_open(&m[i], tmpdir_path(state, i ? "given/baseline/model" : "was"), &e))
+            fail_msg("%s", e.msg);
+    for (int64_t i = 0; i < m[0].n_params; i++) {
+        const struct tensor *a = &m[0].params[i].t, *b = &m[1].params[i].t;
+        bool same = memcmp(a->data, b->data, (size_t)tensor_count(a) * sizeof(float)) == 0;
+        if (same != (m[0].params[i].kind != PARAM_PROJECTOR))
+            fail_msg("%s: %s", m[0].params[i].name, same ? "as it was" : "was trained");
+    }
+    model_close(&m[0]);
+    model_close(&m[1]);
+    must_run(state, "cp $T/given/baseline/model/model.safetensors "
+                    "$T/run/baseline/model");
+    char again[sizeof command + 20];
+    snprintf(again, sizeof again, "%s --resume", command);
+    must_fail(state, again, "model.path has changed");
+}
+
 static void test_points(void **state)
 {
     must_run(state, "$B/mha2mla-train --config $C --set 'sweep.partial_rope=[4,8]' --list-points "
@@ -324,6 +361,7 @@ int main(void)
         program_test(test_left_out),
         program_test(test_methods),
         program_test(test_given_model),
+        program_test(test_given_model_trained),
         program_test(test_full_disk),
         program_test(test_diverged),
     };

@@ -29,9 +29,9 @@ struct config_phase {
     double epochs, lr;
     int64_t steps; /* 0: by epochs */
     int64_t batch_size, micro_batch;
-    int peft; /* index into peft_sets (train/peft.h) */
-    bool projector;
-    int64_t eval_every; /* steps; 0: at the end only */
+    int peft;               /* index into peft_sets (train/peft.h) */
+    bool projector, vision; /* vision: of the baseline only */
+    int64_t eval_every;     /* steps; 0: at the end only */
 };
 
 /* The shape of a model trained from nothing. */

@@ -13,16 +13,10 @@
 
 bool forecast_open(struct forecast *f, struct run *r, struct err *e)
 {
-    char *config = run_path(r, e, "baseline/model/config.json");
-    bool made = config && file_exists(config), baseline = run_has_step(r, STEP_BASELINE);
+    bool made = model_is_there(r, "baseline");
 
     *f = (struct forecast){.r = r};
-    free(config);
-    if (!config) return false;
-    if (r->c.model.path && baseline)
-        return err_set(e, "run.steps: \"baseline\" trains a model from nothing, but model.path "
-                          "gives one: take one of them out");
-    if (!r->c.model.path && !made && !baseline)
+    if (!r->c.model.path && !made && !run_has_step(r, STEP_BASELINE))
         return err_set(e, "model.path: must be given where \"baseline\" is not one of run.steps");
     return r->c.model.path || made ? open_base_model(r, &f->base, e)
                                    : make_baseline_model(r, &f->base, e);
@@ -140,9 +134,8 @@ bool forecast_models(struct forecast *f, struct err *e)
 
     f->models = mem_new((size_t)(1 + 2 * points), sizeof *f->models, "the run's models", e);
     if (!f->models) return false;
-    add(f, "base", "line", baseline ? &c->baseline : NULL,
-        peft_kinds(PEFT_ALL, true) | 1u << PARAM_VISION)
-        ->pixels = baseline;
+    add(f, "base", "line", baseline ? &c->baseline : NULL, baseline_kinds(c))->pixels =
+        baseline && c->baseline.vision;
     f->models[0].state.state = ATTN_FULL;
     for (int64_t i = 0; i < points; i++)
         if (!add_point(f, i, e)) return false;

@@ -28,6 +28,7 @@ static const struct {
     {"v6+norms", DOWN | NORMS},
     {"kv+rope", DOWN | UP | BIT(PARAM_K_ROPE) | BIT(PARAM_Q_ROPE)},
     {"all", ATTENTION | NORMS | BIT(PARAM_MLP) | BIT(PARAM_EMBED) | BIT(PARAM_HEAD)},
+    {"none", 0}, /* the projector alone, say */
 };
 
 unsigned peft_kinds(int set, bool projector)

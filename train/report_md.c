@@ -22,14 +22,16 @@ static const char *enum_name(const char *key, int value)
 
 static bool write_model(const struct run *r, FILE *fp, struct err *e)
 {
-    char *dir = r->c.model.path ? mem_strdup(r->c.model.path, e) : run_path(r, e, "baseline/model");
+    bool given = r->c.model.path, trained = model_is_there(r, "baseline");
+    char *dir = given ? mem_strdup(r->c.model.path, e) : run_path(r, e, "baseline/model");
     char *config = dir ? file_join(dir, "config.json", e) : NULL;
     struct hf_config cfg = {0};
     bool ok = config, there = ok && file_exists(config);
 
     if (ok) {
         fprintf(fp, "| model | ");
-        report_text(fp, r->c.model.path ? dir : "trained here from nothing");
+        report_text(fp, given ? dir : "trained here from nothing");
+        if (given && trained) fprintf(fp, ", trained further here");
     }
     if (there && (ok = hf_config_read(&cfg, config, e))) {
         const struct text_config *t = &cfg.text;

@@ -13,7 +13,7 @@
 
 static const enum dtype save_dtypes[] = {DT_F32, DT_BF16};
 
-static bool model_is_there(const struct run *r, const char *dir)
+bool model_is_there(const struct run *r, const char *dir)
 {
     struct err ignored;
     char *path = run_path(r, &ignored, "%s/model/config.json", dir);
@@ -32,17 +32,31 @@ static bool is_done(const struct run *r, const char *dir)
     return done;
 }
 
-bool open_base_model(struct run *r, struct model *m, struct err *e)
+static bool open_original(const char *dir, struct model *m, struct err *e)
 {
-    char *dir = r->c.model.path ? mem_strdup(r->c.model.path, e) : run_path(r, e, "baseline/model");
-    bool ok = dir && model_open(m, dir, e);
+    bool ok = model_open(m, dir, e);
 
     if (ok && m->state != ATTN_FULL) {
         ok = err_set(e, "%s: is converted already; the original model is needed", dir);
         model_close(m);
     }
+    return ok;
+}
+
+bool open_base_model(struct run *r, struct model *m, struct err *e)
+{
+    char *dir = model_is_there(r, "baseline") || !r->c.model.path ? run_path(r, e, "baseline/model")
+                                                                  : mem_strdup(r->c.model.path, e);
+    bool ok = dir && open_original(dir, m, e);
+
     free(dir);
     return ok;
+}
+
+unsigned baseline_kinds(const struct config *c)
+{
+    return peft_kinds(c->baseline.peft, c->baseline.projector) |
+           (c->baseline.vision ? 1u << PARAM_VISION : 0);
 }
 
 /* Pictures are opened with the model that a step starts from, and again where that changes what is
@@ -104,9 +118,11 @@ static bool step_baseline(struct run *r, struct err *e)
     bool ok;
 
     if (is_done(r, "baseline")) return true;
-    job.kinds = peft_kinds(PEFT_ALL, true) | 1u << PARAM_VISION;
-    ok = make_baseline_model(r, &m, e) && need_pictures(r, &m, true, e) &&
-         train_and_save(r, &m, "baseline", false, &job, e);
+    job.kinds = baseline_kinds(&r->c);
+    ok =
+        (r->c.model.path ? open_original(r->c.model.path, &m, e) : make_baseline_model(r, &m, e)) &&
+        need_pictures(r, &m, r->c.baseline.vision, e) &&
+        train_and_save(r, &m, "baseline", false, &job, e);
     model_close(&m);
     run_close_pictures(r);
     return ok;
@@ -239,11 +255,14 @@ static point_step *const point_steps[STEPS] = {[STEP_STAGE1] = step_stage1,
  * so that what cannot work is refused now and leaves nothing behind. */
 static bool open_data(struct run *r, struct err *e)
 {
+    const char *path = r->c.model.path;
+    struct model given = {0};
     struct forecast f;
     bool ok = forecast_open(&f, r, e) && run_open_data(r, &f.base.cfg, e) &&
               forecast_models(&f, e) && forecast_fits(&f, e);
 
-    ok = ok && run_record(r, r->c.model.path ? &f.base : NULL, e);
+    ok = ok && (!path || open_original(path, &given, e)) && run_record(r, path ? &given : NULL, e);
+    model_close(&given);
     forecast_close(&f);
     return ok;
 }

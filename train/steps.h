@@ -1,6 +1,6 @@
 /* steps.h - the steps of the pipeline. Each leaves its output under the run's directory and is
  * skipped where that is complete:
- *     baseline/model                a model trained from nothing
+ *     baseline/model                the model to convert, where it is made or trained first
  *     rank/rank.h5                  the importance of every RoPE pair
  *     ROPE/stage1/model             partial RoPE, trained            (ROPE: "rope8")
  *     POINT/svd/model               MLA, straight after MD-SVD       (POINT: "rope8-rank4")
@@ -16,8 +16,14 @@
 /* Runs the config's steps for all points, or for one where only_point >= 0. */
 bool run_steps(struct run *r, int64_t only_point, struct err *e);
 
-/* The original model: model.path, or what the baseline step made. */
+/* The original model: what the baseline step made, else model.path. */
 bool open_base_model(struct run *r, struct model *m, struct err *e);
+
+/* Whether the run's directory has a complete DIR/model. */
+bool model_is_there(const struct run *r, const char *dir);
+
+/* The kinds of parameters that the baseline step trains. */
+unsigned baseline_kinds(const struct config *c);
 
 /* New models of the config's "baseline" shape, for a tokenizer of `vocab` ids. */
 bool make_baseline_model(const struct run *r, struct model *m, struct err *e);
