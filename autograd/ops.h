@@ -51,11 +51,13 @@ struct tensor *op_layernorm(struct tape *t, struct tensor *x, struct tensor *w, 
                             double eps);
 
 /* rope.c: cos and sin of position * inv_freq, times `scale`: out [n, 2*pairs], cos then sin.
- * positions [axes][n]; axis[p] says which one pair p follows (NULL: the first). */
+ * positions [axes][n]; axis[p] says which one pair p follows (NULL: the first). inv_freq
+ * [sets][pairs]; set[i] says which one row i turns by (NULL: the first). */
 struct rope_table {
     const int32_t *positions;
     int64_t n;
     const float *inv_freq;
+    const int32_t *set;
     int64_t pairs;
     const uint8_t *axis;
     double scale;

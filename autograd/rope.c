@@ -19,9 +19,10 @@ static void table_forward(struct node *n)
 #pragma omp parallel for schedule(static) if (r->n * pairs > 1 << 10)
     for (int64_t i = 0; i < r->n; i++) {
         real *row = tensor_real(n->out) + i * 2 * pairs;
+        const float *inv_freq = r->inv_freq + (r->set ? r->set[i] : 0) * pairs;
         for (int64_t p = 0; p < pairs; p++) {
             int64_t axis = r->axis ? r->axis[p] : 0;
-            float angle = (float)r->positions[axis * r->n + i] * r->inv_freq[p];
+            float angle = (float)r->positions[axis * r->n + i] * inv_freq[p];
             row[p] = (real)(cos((double)angle) * r->scale);
             row[pairs + p] = (real)(sin((double)angle) * r->scale);
         }

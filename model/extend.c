@@ -165,14 +165,14 @@ static struct tensor *extend(struct model *m, struct tape *t, const struct forwa
     const struct batch *batch = f->batch;
     const double eps = m->cfg.text.rms_norm_eps;
     struct build b = {.f = f, .cache = c};
-    int64_t longest = 0;
+    int64_t *length = tape_new_array(t, int64_t, batch->samples);
 
     if (!kv_cache_add(c, batch, seq, e)) return NULL;
     place_rows(t, &b, seq);
     for (int64_t i = 0; i < batch->samples; i++)
-        if (c->length[seq[i]] > longest) longest = c->length[seq[i]];
+        length[i] = c->length[seq[i]];
     struct tensor *x = build_embeddings(m, t, f);
-    b.table = build_table(m, t, batch, longest);
+    b.table = build_table(m, t, batch, length);
     for (int64_t l = 0; l < m->cfg.text.num_hidden_layers; l++) {
         struct layer *w = &m->layers[l];
         struct tensor *h = attention_layer(m, t, &b, l, op_rmsnorm(t, x, of(w->norm1), eps));

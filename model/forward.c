@@ -14,15 +14,24 @@ static struct tensor *of(struct param *p)
     return p ? &p->t : NULL;
 }
 
-struct tensor *build_table(struct model *m, struct tape *t, const struct batch *b, int64_t length)
+struct tensor *build_table(struct model *m, struct tape *t, const struct batch *b,
+                           const int64_t *length)
 {
-    int64_t pairs = m->cfg.text.head_dim / 2;
-    float *inv_freq = tape_new_array(t, float, pairs);
-    double scale = model_inv_freq(&m->cfg.text, length, inv_freq);
+    bool by_length = m->cfg.text.rope_scaling.type == ROPE_DYNAMIC;
+    int64_t pairs = m->cfg.text.head_dim / 2, sets = by_length ? b->samples : 1;
+    float *inv_freq = tape_new_array(t, float, sets *pairs);
+    int32_t *set = by_length ? tape_new_array(t, int32_t, b->tokens) : NULL;
+    double scale = 1;
 
+    for (int64_t s = 0; s < sets; s++)
+        scale = model_inv_freq(&m->cfg.text, length[s], inv_freq + s * pairs);
+    for (int64_t s = 0; by_length && s < sets; s++)
+        for (int64_t i = b->begin[s]; i < b->begin[s + 1]; i++)
+            set[i] = (int32_t)s;
     return op_rope_table(t, &(struct rope_table){.positions = b->positions,
                                                  .n = b->tokens,
                                                  .inv_freq = inv_freq,
+                                                 .set = set,
                                                  .pairs = pairs,
                                                  .scale = scale});
 }
@@ -168,9 +177,9 @@ struct tensor *build_mlp(struct model *m, struct tape *t, struct layer *w, struc
 {
     struct tensor *h = op_rmsnorm(t, x, of(w->norm2), m->cfg.text.rms_norm_eps);
 
-    h = op_swiglu(t, op_linear(t, h, of(w->gate), NULL, NULL),
-                  op_linear(t, h, of(w->up), NULL, NULL));
-    return op_linear(t, h, of(w->down), NULL, x);
+    h = op_swiglu(t, op_linear(t, h, of(w->gate), of(w->gate_b), NULL),
+                  op_linear(t, h, of(w->up), of(w->up_b), NULL));
+    return op_linear(t, h, of(w->down), of(w->down_b), x);
 }
 
 /* Extra projections for whoever wants to look at q and k before rotation. */
@@ -226,17 +235,17 @@ static struct tensor *build_decoder(struct model *m, struct tape *t, const struc
 {
     const struct batch *batch = f->batch;
     struct build b = {.f = f, .rows = rows, .n_rows = n_rows};
-    int64_t longest = 0;
+    int64_t *length = tape_new_array(t, int64_t, batch->samples);
 
     b.samples = tape_new_array(t, struct attention_sample, batch->samples);
     for (int64_t s = 0; s < batch->samples; s++) {
         int64_t begin = batch->begin[s], end = batch->begin[s + 1];
         b.samples[s] = (struct attention_sample){begin, end, begin, end};
-        if (end - begin > longest) longest = end - begin;
+        length[s] = end - begin;
     }
     if (rows) share_out_rows(t, &b);
     struct tensor *x = build_embeddings(m, t, f);
-    b.table = build_table(m, t, batch, longest);
+    b.table = build_table(m, t, batch, length);
     if (f->taps) tape_keep(f->taps->table = b.table);
     for (int64_t l = 0; l < m->cfg.text.num_hidden_layers; l++) {
         if (f->recompute) tape_segment_begin(t);

@@ -5,8 +5,10 @@
 
 #include "model/forward.h"
 
-/* cos and sin for every row, for sequences of up to `length` tokens. */
-struct tensor *build_table(struct model *m, struct tape *t, const struct batch *b, int64_t length);
+/* cos and sin for every row. length[s] are the tokens of sample s with those that a cache holds:
+ * angles that grow with it (dynamic) are each sample's own, whatever else is in the batch. */
+struct tensor *build_table(struct model *m, struct tape *t, const struct batch *b,
+                           const int64_t *length);
 /* Embedded text with the projected features in the places of the pictures: [T, d]. */
 struct tensor *build_embeddings(struct model *m, struct tape *t, const struct forward *f);
 

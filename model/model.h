@@ -74,6 +74,7 @@ struct attn {
 
 struct layer {
     struct param *norm1, *norm2, *gate, *up, *down;
+    struct param *gate_b, *up_b, *down_b; /* NULL without mlp_bias */
     struct attn attn;
 };
 

@@ -201,6 +201,10 @@ static void declare_text(struct model *m)
         l->gate = matrix(m, PARAM_MLP, f, d, "%smlp.gate_proj.weight", prefix);
         l->up = matrix(m, PARAM_MLP, f, d, "%smlp.up_proj.weight", prefix);
         l->down = matrix(m, PARAM_MLP, d, f, "%smlp.down_proj.weight", prefix);
+        if (!c->mlp_bias) continue;
+        l->gate_b = vector(m, PARAM_MLP, f, "%smlp.gate_proj.bias", prefix);
+        l->up_b = vector(m, PARAM_MLP, f, "%smlp.up_proj.bias", prefix);
+        l->down_b = vector(m, PARAM_MLP, d, "%smlp.down_proj.bias", prefix);
     }
     m->norm = vector(m, PARAM_NORM, d, "%snorm.weight", text);
     m->head = c->tie_word_embeddings
@@ -271,7 +275,7 @@ bool params_declare(struct model *m, struct err *e)
     int64_t L = m->cfg.text.num_hidden_layers,
             Lv = m->has_vision ? m->cfg.vision.num_hidden_layers : 0;
 
-    m->cap_params = 32 + 24 * L + 16 * Lv;
+    m->cap_params = 32 + 28 * L + 16 * Lv;
     m->n_params = 0;
     m->params = mem_new((size_t)m->cap_params, sizeof *m->params, "the list of parameters", e);
     m->layers = mem_new((size_t)L, sizeof *m->layers, "the list of layers", e);

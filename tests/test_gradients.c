@@ -191,7 +191,12 @@ static const int32_t pair_index[] = {2, 0, 1, 1};
 
 static struct tensor *rope(struct tape *t, struct tensor *const x[], int v)
 {
-    struct rope_table r = {positions, 5, inv_freq, 3, axes, 1.1};
+    struct rope_table r = {.positions = positions,
+                           .n = 5,
+                           .inv_freq = inv_freq,
+                           .pairs = 3,
+                           .axis = axes,
+                           .scale = 1.1};
     struct tensor *h = copy(t, x[0]), *table = op_rope_table(t, &r);
 
     if (v) h = op_rmsnorm(t, h, x[1], 1e-5);

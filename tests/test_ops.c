@@ -194,21 +194,26 @@ static void test_norms(void **state)
 static void test_rope_table(void **state)
 {
     static const int32_t positions[] = {0, 7, 100000, 4, 5, 99999};
-    static const float freq[] = {1, 0.7498942f, 0.0021544f};
+    static const float freq[] = {1, 0.7498942f, 0.0021544f, 0.5f, 0.25f, 0.125f};
     static const uint8_t axis[] = {0, 1, 0};
+    static const int32_t set[] = {0, 1, 0};
     struct bench b;
 
     (void)state;
     bench_open(&b);
-    for (int k = 0; k < 2; k++) {
+    for (int k = 0; k < 3; k++) {
         double ref[3 * 6];
-        struct rope_table r = {positions, 3, freq, 3, k ? axis : NULL, k ? 1.3 : 1};
+        struct rope_table r = {
+            .positions = positions, .n = 3, .inv_freq = freq, .pairs = 3, .scale = 1};
+        if (k == 1) r.axis = axis;
+        if (k == 1) r.scale = 1.3;
+        if (k == 2) r.set = set;
         tape_begin(b.t, false);
         struct tensor *y = op_rope_table(b.t, &r);
         compute(&b);
         for (int i = 0; i < 3 * 3; i++) {
-            volatile float angle =
-                (float)positions[(k ? axis[i % 3] : 0) * 3 + i / 3] * freq[i % 3];
+            volatile float angle = (float)positions[(k == 1 ? axis[i % 3] : 0) * 3 + i / 3] *
+                                   freq[(k == 2 ? set[i / 3] : 0) * 3 + i % 3];
             ref[i / 3 * 6 + i % 3] = cos((double)angle) * r.scale;
             ref[i / 3 * 6 + 3 + i % 3] = sin((double)angle) * r.scale;
         }
@@ -227,7 +232,8 @@ static void test_rope(void **state)
     (void)state;
     bench_open(&b);
     for (int k = 0; k < 2; k++) {
-        struct rope_table r = {positions, 4, freq, 3, NULL, 1};
+        struct rope_table r = {
+            .positions = positions, .n = 4, .inv_freq = freq, .pairs = 3, .scale = 1};
         struct matrix *x = fresh(&b, DT_F32, 4, 13, 1), *zero = fresh(&b, DT_F32, 1, 13, 0);
         tape_begin(b.t, false);
         struct tensor *y = op_add(b.t, &x->leaf, &zero->leaf);

@@ -2,25 +2,37 @@
 
     python3 -m venv venv && venv/bin/pip install torch==2.13.0 transformers==5.24.0 safetensors numpy
     venv/bin/python make_golden.py
+    python3 -m venv old && old/bin/pip install torch==2.13.0 transformers==4.51.3
+    old/bin/python make_golden.py old       # after that: llava-4.51, as transformers 4.51 saves it
 
-Writes one directory for each model beside this script: config.json and the weights as transformers
-saves them, and golden.safetensors:
+Writes a directory for each model beside this script: config.json and the weights as transformers
+saves them (llava-qwen2 in shards, llama-bf16 and llava-fp16 in those dtypes), and golden.safetensors:
     ids.N, labels.N [T] int32   sample N; labels.N[i] is what ids.N[i] is trained as, -100: nothing
     pixels.N [3, S, S]          its picture, as the processor would hand it over
+    features.N [P, w]           of the picture: the vision tower's, before the projector
     logits.N [T, V]             of every position
-    hidden.N.L [T, d]           of sample 0: the embeddings (L 0), each layer, the last after the norm
-    generated.N                 greedy, from the first half of sample N, 12 tokens, with a cache
+    hidden.L [T, d]             of sample 0: the embeddings (L 0), each layer, the last after the norm
+    prompt.N                    the first three quarters of sample N
+    generated.N, uncached.N     greedy from there, 12 tokens, with a cache and without
+and for the models that are trained
     loss [1]                    mean cross entropy of all labelled tokens of the samples
     grad.NAME                   of that loss, by the name in the weights' file
     losses [5], lr [5]          five AdamW steps on the same samples with the published schedule
     after.NAME                  the weights after them
-Everything is fp32 on the CPU, attention "eager". The metadata says the versions.
-llava-4.51 and llava-4.52 hold the weights of llava under the names of earlier transformers.
+Everything is fp32 on the CPU, attention "eager"; weights of a 16-bit file are made fp32 first. Each
+sample is computed alone, and the RoPE of type dynamic is new for each. The metadata says the versions.
+
+variants/NAME.safetensors holds the same of a model whose config.json is in the metadata ("config")
+and whose weights are those of the model that it names ("of").
+llava-4.52 holds the weights of llava under the names that a state dict has since 4.52.
 """
+import copy
 import json
 import math
 import os
 import shutil
+import sys
+import tempfile
 
 import numpy
 import torch
@@ -30,11 +42,14 @@ from transformers import (AutoModelForCausalLM, CLIPVisionConfig, LlamaConfig, L
                           LlavaForConditionalGeneration, Qwen2Config)
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-IMAGE = 57
+VOCAB, IMAGE, SIDE = 48, 47, 12
 transformers.logging.set_verbosity_error()
 
 # warm-up 2 of 5 steps, constant, 1 - sqrt over the last 2: every part of the schedule is met
 STEPS, WARM, TAIL, PEAK = 5, 2, 2, 2e-3
+
+# of the weights: the answers are varied and no choice in them is a close one (see check_margins)
+SEEDS = {"llava": 18, "llava-qwen2": 1, "llama": 12, "llama-biases": 2, "qwen2": 1, "smollm2": 1}
 
 
 def published_lr(step):
@@ -45,43 +60,87 @@ def published_lr(step):
     return PEAK * (1 - math.sqrt((step - (STEPS - TAIL)) / TAIL))
 
 
-def llava():
-    text = LlamaConfig(hidden_size=32, intermediate_size=48, num_hidden_layers=2, vocab_size=64,
-                       num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=128,
-                       rms_norm_eps=1e-5, tie_word_embeddings=False)
-    vision = CLIPVisionConfig(hidden_size=24, intermediate_size=40, num_hidden_layers=3,
-                              num_attention_heads=2, image_size=12, patch_size=4, projection_dim=16)
-    return LlavaConfig(text_config=text, vision_config=vision, image_token_index=IMAGE,
-                       image_seq_length=9, vision_feature_layer=-2,
-                       vision_feature_select_strategy="default", tie_word_embeddings=False)
+# ---- the models ----
+
+SMALL = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "vocab_size": VOCAB,
+         "num_attention_heads": 4, "max_position_embeddings": 128, "bos_token_id": 1, "eos_token_id": 2}
+TOWER = {"hidden_size": 12, "intermediate_size": 20, "num_hidden_layers": 3, "num_attention_heads": 2,
+         "image_size": SIDE, "patch_size": 4, "projection_dim": 16}
 
 
-def llama():
-    return LlamaConfig(hidden_size=32, intermediate_size=48, num_hidden_layers=2, vocab_size=64,
-                       num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=128,
-                       rms_norm_eps=1e-5, tie_word_embeddings=True, rope_parameters={
-                           "rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0,
-                           "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-                           "original_max_position_embeddings": 16})
+# All three parts of its curve are met: a wave length below 64 / 4, one between, two above 64 / 1.
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+          "original_max_position_embeddings": 64}
 
 
-def qwen2():
-    return Qwen2Config(hidden_size=32, intermediate_size=48, num_hidden_layers=2, vocab_size=64,
-                       num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=128,
-                       rms_norm_eps=1e-6, tie_word_embeddings=False)
+def models():
+    """Each with whether it is trained."""
+    llava = LlavaConfig(
+        text_config=LlamaConfig(**SMALL, num_key_value_heads=4, rms_norm_eps=1e-5, tie_word_embeddings=False),
+        vision_config=CLIPVisionConfig(**TOWER), image_token_index=IMAGE, image_seq_length=9,
+        vision_feature_layer=-2, vision_feature_select_strategy="default", tie_word_embeddings=False)
+    llava_qwen2 = LlavaConfig(
+        text_config=Qwen2Config(**SMALL, num_key_value_heads=2, tie_word_embeddings=True),
+        vision_config=CLIPVisionConfig(**TOWER, hidden_act="gelu"), image_token_index=IMAGE,
+        image_seq_length=10, vision_feature_layer=1, vision_feature_select_strategy="full",
+        multimodal_projector_bias=False, tie_word_embeddings=True)
+    llama = LlamaConfig(**{**SMALL, "hidden_size": 32}, num_key_value_heads=2, rms_norm_eps=1e-5,
+                        tie_word_embeddings=True, rope_parameters={"rope_theta": 10000.0, **LLAMA3})
+    llama_biases = LlamaConfig(**SMALL, num_key_value_heads=4, head_dim=6, attention_bias=True, mlp_bias=True,
+                               tie_word_embeddings=False)
+    qwen2 = Qwen2Config(**SMALL, num_key_value_heads=2, rms_norm_eps=1e-6, tie_word_embeddings=False,
+                        use_sliding_window=False, sliding_window=8)
+    smollm2 = LlamaConfig(**{**SMALL, "hidden_size": 36, "num_attention_heads": 9}, num_key_value_heads=3,
+                          rms_norm_eps=1e-5, tie_word_embeddings=True, initializer_range=1 / 24,
+                          rope_parameters={"rope_type": "default", "rope_theta": 100000.0})
+    return {"llava": llava, "llava-qwen2": llava_qwen2, "llama": llama, "llama-biases": llama_biases,
+            "qwen2": qwen2, "smollm2": smollm2}
 
 
-def make_model(config):
+def variants(configs):
+    """NAME: (of, config.json as a file may say it). RoPE stands where older and newer files have it."""
+    out = {}
+
+    def add(of, name, rope=None, **changes):
+        config = copy.deepcopy(configs[of])
+        text = config.get("text_config", config)
+        if rope is not None:
+            text.pop("rope_parameters", None)
+            text.update(rope)
+        if "hidden_act" in changes:
+            config["vision_config"]["hidden_act"] = changes.pop("hidden_act")
+        config.update(changes)
+        out[f"{of}-{name}"] = (of, config)
+
+    for layer, strategy in ((-1, "default"), (-1, "full"), (0, "default"), (1, "default"), (-4, "full")):
+        add("llava", f"layer{layer}-{strategy}", vision_feature_layer=layer,
+            vision_feature_select_strategy=strategy, image_seq_length=9 + (strategy == "full"))
+    add("llava", "tanh", hidden_act="gelu_pytorch_tanh")
+    add("llava", "linear", rope={"rope_theta": 10000.0, "rope_scaling": {"type": "linear", "factor": 4.0}})
+    add("llama", "theta", rope={"rope_theta": 500000.0})
+    add("llama", "linear", rope={"rope_scaling": {"type": "linear", "factor": 4.0}})
+    add("llama", "linear-5", rope={"rope_parameters": {"rope_type": "linear", "factor": 2.5, "rope_theta": 1000.0}})
+    add("llama", "dynamic", rope={"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}},
+        max_position_embeddings=16)
+    add("llama", "dynamic-5", rope={"rope_parameters": {"rope_type": "dynamic", "factor": 4.0,
+                                                        "rope_theta": 10000.0}}, max_position_embeddings=12)
+    add("llama", "llama3", rope={"rope_theta": 1000.0, "rope_scaling": LLAMA3})
+    add("qwen2", "dynamic", rope={"rope_theta": 10000.0, "rope_scaling": {"type": "dynamic", "factor": 3.0}},
+        max_position_embeddings=10)
+    return out
+
+
+def make_model(config, seed):
     config._attn_implementation = "eager"
     if config.model_type == "llava":
         model = LlavaForConditionalGeneration(config)
     else:
         model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
-    g = torch.Generator().manual_seed(7)
+    g = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, p in model.named_parameters():
             if p.ndim > 1:
-                p.normal_(0, 0.6 / math.sqrt(p[0].numel()) if "embed" not in name else 0.5, generator=g)
+                p.normal_(0, 1.2 / math.sqrt(p[0].numel()) if "embed" not in name else 0.3, generator=g)
             elif "norm" in name and name.endswith("weight"):
                 p.copy_(1 + 0.2 * torch.randn(p.shape, generator=g))
             else:
@@ -89,26 +148,101 @@ def make_model(config):
     return model.float().eval()
 
 
-def samples(config, rng):
+def read_model(directory):
+    kind = json.load(open(os.path.join(directory, "config.json")))["model_type"]
+    kind = LlavaForConditionalGeneration if kind == "llava" else AutoModelForCausalLM
+    model, info = kind.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager",
+                                       output_loading_info=True)
+    assert not any(info.values()), info
+    if getattr(model.config, "vision_feature_layer", None) == 0:  # 5.24 takes a 0 for "none" and fails
+        model.config.vision_feature_layer = -1 - model.config.vision_config.num_hidden_layers
+    return model.eval()
+
+
+# ---- what they compute ----
+
+def samples(config):
     """Three samples of different lengths; the labels are the last third and a stretch before."""
+    rng = numpy.random.default_rng(11)
     out = []
     for n, (before, after) in enumerate([(3, 20), (0, 11), (7, 15)]):
         picture = config.model_type == "llava" and n != 1
-        tokens = 9 if picture else 0
-        ids = list(rng.integers(3, 50, before)) + [IMAGE] * tokens + list(rng.integers(3, 50, after))
+        tokens = config.image_seq_length if picture else 0
+        ids = list(rng.integers(3, IMAGE, before)) + [IMAGE] * tokens + list(rng.integers(3, IMAGE, after))
         labels = [-100] * len(ids)
         for i in list(range(len(ids) - after // 3, len(ids))) + ([before + tokens + 2] if n == 0 else []):
             labels[i] = ids[i]
-        pixels = torch.tensor(rng.normal(size=(3, 12, 12)), dtype=torch.float32) if picture else None
+        pixels = torch.tensor(rng.normal(size=(3, SIDE, SIDE)), dtype=torch.float32) if picture else None
         out.append((torch.tensor(ids), torch.tensor(labels), pixels))
     return out
 
 
+def renew_rope(model):
+    """RoPE of type dynamic remembers the longest sample that it has seen."""
+    for name, module in list(model.named_modules()):
+        if name.endswith("rotary_emb"):
+            parent, _, last = name.rpartition(".")
+            setattr(model.get_submodule(parent), last, type(module)(module.config))
+
+
 def run(model, sample, **more):
     ids, _, pixels = sample
+    renew_rope(model)
     if pixels is not None:
         more["pixel_values"] = pixels[None]
     return model(input_ids=ids[None], **more)
+
+
+def generate(model, prompt, pixels, cached):
+    renew_rope(model)
+    more = {} if pixels is None else {"pixel_values": pixels[None]}
+    out = model.generate(input_ids=prompt[None], attention_mask=torch.ones_like(prompt[None]),
+                         max_new_tokens=12, do_sample=False, use_cache=cached, eos_token_id=None,
+                         pad_token_id=0, **more)
+    return out[0][len(prompt):].int()
+
+
+def features(model, pixels):
+    """What the projector gets."""
+    seen = []
+    hook = model.model.multi_modal_projector.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    model.model.get_image_features(pixel_values=pixels[None])
+    hook.remove()
+    return seen[0][0]
+
+
+def answers(model, batch):
+    out = {}
+    with torch.no_grad():
+        for n, s in enumerate(batch):
+            r = run(model, s, output_hidden_states=True)
+            out[f"ids.{n}"] = s[0].int()
+            out[f"labels.{n}"] = s[1].int()
+            if s[2] is not None:
+                out[f"pixels.{n}"] = s[2]
+                out[f"features.{n}"] = features(model, s[2])
+            out[f"logits.{n}"] = r.logits[0]
+            if n == 0:
+                for i, h in enumerate(r.hidden_states):
+                    out[f"hidden.{i}"] = h[0]
+            prompt = s[0][: len(s[0]) - len(s[0]) // 4]
+            out[f"prompt.{n}"] = prompt.int()
+            out[f"generated.{n}"] = generate(model, prompt, s[2], True)
+            out[f"uncached.{n}"] = generate(model, prompt, s[2], False)
+            # keys that a cache holds keep the angles of their time, by which dynamic RoPE differs
+            dynamic = "dynamic" in str(model.config.get_text_config().rope_parameters)
+            assert dynamic or torch.equal(out[f"generated.{n}"], out[f"uncached.{n}"])
+            check_margins(model, s, prompt, out[f"generated.{n}"])
+    return out
+
+
+def check_margins(model, s, prompt, generated):
+    """No greedy choice may hang on rounding: the best token leads by far more than that."""
+    assert len(set(generated.tolist())) > 1
+    for i in range(len(generated)):
+        logits = run(model, (torch.cat([prompt, generated[:i]]), None, s[2])).logits[0, -1]
+        best = torch.topk(logits, 2).values
+        assert best[0] - best[1] > 1e-3, (i, best)
 
 
 def loss_of(model, batch):
@@ -137,68 +271,8 @@ def file_names(model, directory):
     return names
 
 
-def other_layouts(directory):
-    """The same weights under the names of transformers before 4.52, in two shards, and of 4.52."""
-    layouts = {"4.51": ("language_model.model.", "language_model.lm_head.", "vision_tower.vision_model.",
-                        "multi_modal_projector."),
-               "4.52": ("model.language_model.", "lm_head.", "model.vision_tower.vision_model.",
-                        "model.multi_modal_projector.")}
-    mine = ("language_model.model.", "language_model.lm_head.", "vision_tower.", "multi_modal_projector.")
-    tensors = load_file(os.path.join(directory, "model.safetensors"))
-    for version, names in layouts.items():
-        out = os.path.join(HERE, f"llava-{version}")
-        shutil.rmtree(out, ignore_errors=True)
-        os.makedirs(out)
-        shutil.copy(os.path.join(directory, "config.json"), out)
-        named = {}
-        for key, value in tensors.items():
-            part = [i for i in range(4) if key.startswith(mine[i])]
-            assert len(part) == 1, key
-            named[names[part[0]] + key[len(mine[part[0]]):]] = value
-        if version == "4.52":
-            save_file(named, os.path.join(out, "model.safetensors"), {"format": "pt"})
-            continue
-        index = {"metadata": {}, "weight_map": {}}
-        for shard in range(2):
-            file = f"model-0000{shard + 1}-of-00002.safetensors"
-            keys = [k for i, k in enumerate(sorted(named)) if i % 2 == shard]
-            save_file({k: named[k] for k in keys}, os.path.join(out, file), {"format": "pt"})
-            index["weight_map"].update({k: file for k in keys})
-        with open(os.path.join(out, "model.safetensors.index.json"), "w") as f:
-            json.dump(index, f, indent=1)
-
-
-def golden(name, config):
-    directory = os.path.join(HERE, name)
-    shutil.rmtree(directory, ignore_errors=True)
-    model = make_model(config)
-    model.save_pretrained(directory)
-    for f in os.listdir(directory):
-        if f not in ("config.json", "model.safetensors"):
-            os.remove(os.path.join(directory, f))
-    names = file_names(model, directory)
-    batch = samples(config, numpy.random.default_rng(11))
+def training(model, batch, names):
     out = {}
-    with torch.no_grad():
-        for n, s in enumerate(batch):
-            r = run(model, s, output_hidden_states=True)
-            out[f"ids.{n}"] = s[0].int()
-            out[f"labels.{n}"] = s[1].int()
-            if s[2] is not None:
-                out[f"pixels.{n}"] = s[2]
-            out[f"logits.{n}"] = r.logits[0]
-            if n == 0:
-                for i, h in enumerate(r.hidden_states):
-                    out[f"hidden.{i}"] = h[0]
-            half = s[0][: len(s[0]) - len(s[0]) // 4]
-            more = {"pixel_values": s[2][None]} if s[2] is not None else {}
-            ids = [model.generate(input_ids=half[None], attention_mask=torch.ones_like(half[None]),
-                                  max_new_tokens=12, do_sample=False, use_cache=cached,
-                                  eos_token_id=None, pad_token_id=0, **more)[0][len(half):]
-                   for cached in (True, False)]
-            assert torch.equal(*ids)
-            out[f"prompt.{n}"] = half.int()
-            out[f"generated.{n}"] = ids[0].int()
     loss = loss_of(model, batch)
     out["loss"] = loss.detach()[None]
     model.zero_grad()
@@ -222,17 +296,107 @@ def golden(name, config):
     for k, p in model.named_parameters():
         if p.grad is not None:
             out[f"after.{names[k]}"] = p.detach().clone()
-    save_file({k: v.contiguous() for k, v in out.items()}, os.path.join(directory, "golden.safetensors"),
-              {"torch": torch.__version__, "transformers": transformers.__version__})
-    print(name, len(out), "tensors; loss", float(out["loss"]), "->", float(losses[-1]),
-          "generated", out["generated.0"].tolist())
-    return directory
+    return out
+
+
+def write(path, out, **more):
+    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
+    save_file({k: v.contiguous() for k, v in out.items()}, path, {**versions, **more})
+    print(os.path.relpath(path, HERE), len(out), "tensors; generated", out["generated.0"].tolist())
+
+
+# ---- the files ----
+
+def new_directory(name):
+    out = os.path.join(HERE, name)
+    shutil.rmtree(out, ignore_errors=True)
+    os.makedirs(out)
+    return out
+
+
+def save(model, directory, **more):
+    model.save_pretrained(directory, **more)
+    for f in os.listdir(directory):
+        if f != "config.json" and not f.startswith("model"):
+            os.remove(os.path.join(directory, f))
+
+
+def trained_model(name, config):
+    directory = new_directory(name)
+    model = make_model(config, SEEDS[name])
+    save(model, directory, **({"max_shard_size": "16KB"} if name == "llava-qwen2" else {}))
+    names = file_names(model, directory)
+    batch = samples(config)
+    out = answers(model, batch)
+    out.update(training(model, batch, names))
+    print(name, "loss", float(out["loss"]), "->", float(out["losses"][-1]))
+    write(os.path.join(directory, "golden.safetensors"), out)
+
+
+def half_model(name, of, dtype):
+    directory = new_directory(name)
+    save(read_model(os.path.join(HERE, of)).to(dtype), directory)
+    model = read_model(directory)
+    write(os.path.join(directory, "golden.safetensors"), answers(model, samples(model.config)))
+
+
+def variant(name, of, config):
+    with tempfile.TemporaryDirectory() as d:
+        for f in os.listdir(os.path.join(HERE, of)):
+            if f.startswith("model"):
+                shutil.copy(os.path.join(HERE, of, f), d)
+        text = json.dumps(config)
+        with open(os.path.join(d, "config.json"), "w") as f:
+            f.write(text)
+        model = read_model(d)
+    write(os.path.join(HERE, "variants", f"{name}.safetensors"), answers(model, samples(model.config)),
+          of=of, config=text)
+
+
+OURS = ("language_model.model.", "language_model.lm_head.", "vision_tower.", "multi_modal_projector.")
+
+
+def renamed(names):
+    out = {}
+    for key, value in load_file(os.path.join(HERE, "llava", "model.safetensors")).items():
+        part = [i for i in range(4) if key.startswith(OURS[i])]
+        assert len(part) == 1, key
+        out[names[part[0]] + key[len(OURS[part[0]]):]] = value
+    return out
+
+
+def state_dict_names():
+    directory = new_directory("llava-4.52")
+    shutil.copy(os.path.join(HERE, "llava", "config.json"), directory)
+    save_file(renamed(("model.language_model.", "lm_head.", "model.vision_tower.vision_model.",
+                       "model.multi_modal_projector.")), os.path.join(directory, "model.safetensors"),
+              {"format": "pt"})
+
+
+def old():
+    """llava as an older transformers saves it: its config.json, its names, in shards."""
+    config = json.load(open(os.path.join(HERE, "llava", "config.json")))
+    text = config["text_config"]
+    text["rope_theta"] = text.pop("rope_parameters")["rope_theta"]
+    config["image_token_index"] = config.pop("image_token_id", config.get("image_token_index"))
+    model = LlavaForConditionalGeneration(LlavaConfig(**config))
+    model.load_state_dict(renamed(("language_model.model.", "language_model.lm_head.",
+                                   "vision_tower.vision_model.", "multi_modal_projector.")))
+    save(model, new_directory(f"llava-{transformers.__version__.rpartition('.')[0]}"), max_shard_size="24KB")
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     torch.manual_seed(1)
-    for name, config in (("llava", llava()), ("llama", llama()), ("qwen2", qwen2())):
-        directory = golden(name, config)
-        if name == "llava":
-            other_layouts(directory)
+    if sys.argv[1:] == ["old"]:
+        old()
+        sys.exit()
+    for name, config in models().items():
+        trained_model(name, config)
+    half_model("llama-bf16", "llama", torch.bfloat16)
+    half_model("llava-fp16", "llava", torch.float16)
+    new_directory("variants")
+    configs = {name: json.load(open(os.path.join(HERE, name, "config.json"))) for name in models()}
+    for name, (of, config) in variants(configs).items():
+        variant(name, of, config)
+    state_dict_names()
