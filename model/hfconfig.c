@@ -106,7 +106,7 @@ static bool read_llava(const struct hf_reader *r, const cJSON *obj, struct hf_co
     const struct hf_field tie = {.key = "tie_word_embeddings", .kind = HF_BOOL};
     const struct hf_reader in_text = {r->file, "text_config.", r->e};
     const struct hf_reader in_vision = {r->file, "vision_config.", r->e};
-    const cJSON *text, *vision;
+    const cJSON *text, *vision, *layer;
     const char *how;
     bool tied;
     int64_t layers;
@@ -116,6 +116,9 @@ static bool read_llava(const struct hf_reader *r, const cJSON *obj, struct hf_co
     if (!hf_get_object(r, obj, "vision_config", &vision) ||
         !read_vision(&in_vision, vision, &c->vision))
         return false;
+    if (!hf_get(r, obj, "vision_feature_layer", &layer)) return false;
+    if (cJSON_IsArray(layer))
+        return hf_refuse(r, "vision_feature_layer", layer, "one number: the features of one layer");
     if (!hf_read_fields(r, obj, HF_TABLE(llava_fields), 0, c) ||
         !hf_read_fields(r, obj, &strategy, 1, 0, &how) ||
         !hf_read_fields(r, obj, &tie, 1, 0, &tied) ||
@@ -173,6 +176,20 @@ static bool refuse_whole(const struct hf_reader *r, const cJSON *obj)
     return true;
 }
 
+/* Checkpoints of LLaVA's own code have the same model_type and nothing else in common. */
+static bool refuse_original(const struct hf_reader *r, const cJSON *obj)
+{
+    const cJSON *v, *text;
+
+    if (!hf_get(r, obj, "mm_projector_type", &v) || !hf_get(r, obj, "text_config", &text))
+        return false;
+    return !v || cJSON_IsNull(v) || text ||
+           hf_refuse(
+               r, "mm_projector_type", v,
+               "to leave it out: this is a checkpoint of LLaVA's own code, bring the same model "
+               "in transformers' form, as llava-hf/llava-1.5-7b-hf is");
+}
+
 /* Fills everything from c->json and c->file. */
 static bool read_all(struct hf_config *c, struct err *e)
 {
@@ -180,7 +197,8 @@ static bool read_all(struct hf_config *c, struct err *e)
     const struct hf_reader in_text = {c->file, "text_config.", e};
     const cJSON *section, *text;
 
-    if (!find_family(&r, c->json, c) || !refuse_whole(&r, c->json)) return false;
+    if (!refuse_original(&r, c->json) || !find_family(&r, c->json, c) || !refuse_whole(&r, c->json))
+        return false;
     if (c->family->vision) {
         if (!hf_get_object(&r, c->json, "text_config", &text) || !refuse_whole(&in_text, text) ||
             !read_llava(&r, c->json, c))
@@ -309,19 +327,6 @@ int64_t hf_vision_layers(const struct hf_config *c)
     int64_t layer = c->vision_feature_layer;
 
     return layer >= 0 ? layer : c->vision.num_hidden_layers + 1 + layer;
-}
-
-bool hf_check_image_tokens(const struct hf_config *c, struct err *e)
-{
-    int64_t tokens = hf_image_tokens(c);
-
-    if (!c->family->vision || c->image_seq_length == tokens) return true;
-    return err_set(e,
-                   "%s: image_seq_length is %lld; allowed: %lld, for images of %lld with patches "
-                   "of %lld and the class token %s",
-                   c->file, (long long)c->image_seq_length, (long long)tokens,
-                   (long long)c->vision.image_size, (long long)c->vision.patch_size,
-                   c->vision_feature_full ? "kept" : "dropped");
 }
 
 bool hf_is_eos(const struct text_config *t, int64_t token)

@@ -84,7 +84,7 @@ struct hf_config {
     struct text_config text;
     struct vision_config vision; /* zeroed where the family has no tower */
     int64_t image_token_index;
-    int64_t image_seq_length;
+    int64_t image_seq_length; /* transformers counts patches instead, and so does hf_image_tokens */
     int64_t vision_feature_layer; /* an index into the hidden states: 0 embeddings, -1 last layer */
     bool vision_feature_full;     /* select strategy "full": the class token stays */
     enum activation projector_hidden_act; /* ACT_GELU */
@@ -130,10 +130,6 @@ int64_t hf_image_tokens(const struct hf_config *c);
 
 /* Layers of the tower that must run for vision_feature_layer: 0 .. num_hidden_layers. */
 int64_t hf_vision_layers(const struct hf_config *c);
-
-/* Fails where image_seq_length, by which processors count placeholders, is not hf_image_tokens.
- * transformers does not look at it when it loads a model, so reading does not either. */
-bool hf_check_image_tokens(const struct hf_config *c, struct err *e);
 
 bool hf_is_eos(const struct text_config *t, int64_t token);
 

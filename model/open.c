@@ -21,7 +21,7 @@ static bool ends_with(const char *s, const char *end)
 }
 
 /* The changed tensors go before those of the base. */
-static const struct st_tensor *find(const struct model *m, const char *name)
+const struct st_tensor *model_find_tensor(const struct model *m, const char *name)
 {
     const struct st_tensor *t = st_model_find(&m->files, name);
 
@@ -43,13 +43,17 @@ static bool choose_layout(struct model *m, struct err *e)
     for (m->layout = name_layouts; m->layout->text; m->layout++) {
         if (!m->has_vision != !m->layout->vision) continue;
         snprintf(name, sizeof name, "%sembed_tokens.weight", m->layout->text);
-        if (!find(m, name)) continue;
+        if (!model_find_tensor(m, name)) continue;
         snprintf(name, sizeof name, "%sembeddings.class_embedding", m->layout->vision);
-        if (!m->has_vision || find(m, name)) return true;
+        if (!m->has_vision || model_find_tensor(m, name)) return true;
     }
     return err_set(
-        e, "%s: no tensor ...embed_tokens.weight%s under a known name: is it a %s model?", m->dir,
-        m->has_vision ? " or ...embeddings.class_embedding" : "", m->cfg.family->model_type);
+        e,
+        "%s: model_type is \"%s\", but no tensor ...embed_tokens.weight%s has a name that "
+        "such a model gives it; the first tensor is %s",
+        m->cfg.file, m->cfg.family->model_type,
+        m->has_vision ? " or ...embeddings.class_embedding" : "",
+        m->files.count ? m->files.tensors[0]->name : "none");
 }
 
 /* Which method the factors are of, by the tensors that are there. */
@@ -186,16 +190,14 @@ static bool open_base(struct model *m, struct err *e)
 
 static bool shape_error(const struct param *p, const struct st_tensor *t, struct err *e)
 {
-    char want[128] = "", found[128] = "";
+    char want[128], found[128];
 
-    for (int i = 0; i < p->ndim; i++)
-        snprintf(want + strlen(want), sizeof want - strlen(want), "%s%lld", i ? ", " : "",
-                 (long long)p->dim[i]);
-    for (int i = 0; i < t->ndim; i++)
-        snprintf(found + strlen(found), sizeof found - strlen(found), "%s%lld", i ? ", " : "",
-                 (long long)t->dim[i]);
-    return err_set(e, "%s: %s: has shape [%s], config.json asks for [%s]", t->file, t->name, found,
-                   want);
+    shape_text(p->dim, p->ndim, want, sizeof want);
+    shape_text(t->dim, t->ndim, found, sizeof found);
+    return err_set(e,
+                   "%s: tensor %s: has shape [%s], by config.json it must be [%s]: one of the two "
+                   "is of another model",
+                   t->file, t->name, found, want);
 }
 
 static bool load_param(struct param *p, const struct st_tensor *t, struct err *e)
@@ -246,7 +248,10 @@ static bool check_unused(const struct model *m, struct err *e)
         const struct st_tensor *t = m->files.tensors[i];
         if (bsearch(&t->name, names, (size_t)m->n_params, sizeof *names, by_name)) continue;
         if (!is_used(m, t->name))
-            ok = err_set(e, "%s: %s: is not used by a model of this config.json", t->file, t->name);
+            ok = err_set(e,
+                         "%s: tensor %s: is not used by a model of this config.json: remove it, or "
+                         "use the config.json that belongs to it",
+                         t->file, t->name);
     }
     free(names);
     return ok;
@@ -257,8 +262,13 @@ static bool load(struct model *m, struct err *e)
     if (!params_declare(m, e)) return false;
     for (int64_t i = 0; i < m->n_params; i++) {
         struct param *p = &m->params[i];
-        const struct st_tensor *t = find(m, p->name);
-        if (!t) return err_set(e, "%s: tensor %s is missing", m->dir, p->name);
+        const struct st_tensor *t = model_find_tensor(m, p->name);
+        if (!t)
+            return err_set(
+                e,
+                "%s: tensor %s is missing: the files are not complete, or config.json is "
+                "another model's",
+                m->dir, p->name);
         if (!load_param(p, t, e)) return false;
     }
     return check_unused(m, e);
@@ -276,7 +286,7 @@ bool model_open(struct model *m, const char *dir, struct err *e)
     if (ok) {
         m->has_vision = m->cfg.family->vision;
         ok = st_model_open(&m->files, dir, e) && open_base(m, e) && choose_layout(m, e) &&
-             find_state(m, e) && load(m, e);
+             model_check_settings(m, e) && find_state(m, e) && load(m, e);
     }
     if (!ok) model_close(m);
     return ok;

@@ -14,6 +14,15 @@ extern const struct name_layout name_layouts[]; /* ends with a row of NULLs */
  * values yet. A pointer to a param stays valid until params is freed. */
 bool params_declare(struct model *m, struct err *e);
 
+/* The tensor of that name in the directory, or in the base that it names; NULL: none. */
+const struct st_tensor *model_find_tensor(const struct model *m, const char *name);
+
+/* Fails where a setting contradicts the tensors, and names both. Needs the layout. */
+bool model_check_settings(const struct model *m, struct err *e);
+
+/* "440, 32" */
+void shape_text(const int64_t *dim, int n, char *text, size_t size);
+
 bool param_alloc(struct param *p, struct err *e); /* zeroed memory of its own */
 /* Fills q_pairs from pairs. */
 bool model_set_query_pairs(struct model *m, struct err *e);

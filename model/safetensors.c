@@ -282,8 +282,11 @@ bool st_read_f32(const struct st_tensor *t, size_t first, size_t n, float *dst, 
     size_t count = st_count(t);
 
     if (!info->to_f32)
-        return err_set(e, "%s: tensor %s: is %s; F64, F32, F16 and BF16 can be read as numbers",
-                       t->file, t->name, info->name);
+        return err_set(
+            e,
+            "%s: tensor %s: is %s; F64, F32, F16 and BF16 can be read, quantized weights "
+            "cannot",
+            t->file, t->name, info->name);
     if (first > count || n > count - first)
         return err_set(e, "%s: tensor %s: values %zu to %zu are wanted, it has %zu", t->file,
                        t->name, first, first + n, count);

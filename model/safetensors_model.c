@@ -42,15 +42,20 @@ static bool open_shards(struct st_model *m, const char *dir, const char *index,
     for (size_t i = 0; i < n; i++) {
         if (i == 0 || strcmp(rows[i].file, rows[i - 1].file) != 0) {
             char *path = file_join(dir, rows[i].file, e);
-            bool ok = path && st_open(&m->files[m->file_count], path, e);
+            bool ok = path && (file_exists(path) ||
+                               err_set(e, "%s: is not there, but %s puts tensor %s in it", path,
+                                       index, rows[i].tensor));
+            ok = ok && st_open(&m->files[m->file_count], path, e);
             free(path);
-            if (!ok) return err_context(e, "%s: tensor %s", index, rows[i].tensor);
+            if (!ok) return false;
             m->file_count++;
         }
         m->tensors[i] = st_find(&m->files[m->file_count - 1], rows[i].tensor);
         if (!m->tensors[i])
-            return err_set(e, "%s: tensor %s: is not in %s, where the index puts it", index,
-                           rows[i].tensor, rows[i].file);
+            return err_set(e,
+                           "%s: tensor %s: is not in %s, where the index puts it: one of the two "
+                           "is of another model",
+                           index, rows[i].tensor, rows[i].file);
         m->count++;
     }
     return true;
@@ -129,6 +134,28 @@ static bool open_single(struct st_model *m, const char *path, struct err *e)
     return true;
 }
 
+/* What is there instead, and what can be done about it. */
+static bool no_weights(const char *dir, struct err *e)
+{
+    static const char *const others[][2] = {
+        {"pytorch_model.bin", "save the model as safetensors (save_pretrained of transformers)"},
+        {"pytorch_model.bin.index.json",
+         "save the model as safetensors (save_pretrained of transformers)"},
+        {"adapter_model.safetensors", "merge the adapter into its model and save that"},
+    };
+    bool found = false;
+
+    for (size_t i = 0; !found && i < sizeof others / sizeof *others; i++) {
+        char *path = file_join(dir, others[i][0], e);
+        if (!path) return false;
+        found = file_exists(path);
+        if (found) err_set(e, "%s: cannot be read: %s", path, others[i][1]);
+        free(path);
+    }
+    return !found &&
+           err_set(e, "%s: holds no model.safetensors and no model.safetensors.index.json", dir);
+}
+
 bool st_model_open(struct st_model *m, const char *dir, struct err *e)
 {
     char *single = file_join(dir, "model.safetensors", e);
@@ -142,7 +169,7 @@ bool st_model_open(struct st_model *m, const char *dir, struct err *e)
     else if (file_exists(index))
         ok = open_index(m, dir, index, e);
     else
-        err_set(e, "%s: holds no model.safetensors and no model.safetensors.index.json", dir);
+        no_weights(dir, e);
 out:
     free(single);
     free(index);

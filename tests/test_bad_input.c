@@ -14,6 +14,7 @@
 
 #include "tests/tmpdir.h"
 
+#include "tests/edited_model.h"
 #include "tests/program.h"
 
 #define TRAIN "$B/mha2mla-train --config $C "
@@ -145,6 +146,195 @@ static void test_bad_safetensors(void **state)
     }
 }
 
+/* A model from the hub whose files do not go together: each is one line that names the file, the
+ * tensor or the setting, and what was found. */
+static void test_bad_model(void **state)
+{
+#define M "language_model.model."
+#define V "vision_tower.vision_model."
+#define SET(key, old, new)                                                                         \
+    {                                                                                              \
+        .find = "\"" key "\":\t" old, .replace = "\"" key "\":" new                                \
+    }
+#define INDEX "$T/bad/model.safetensors.index.json"
+#define NORM "layers.0.input_layernorm.weight"
+    static const struct {
+        struct edit edit;
+        const char *then; /* a shell command */
+        const char *said[3];
+    } rows[] = {
+        /* tensors */
+        {{.skip = M "layers.1.self_attn.k_proj.weight"},
+         NULL,
+         {"/bad: tensor " M "layers.1.self_attn.k_proj.weight is missing", "not complete"}},
+        {{.skip = M "embed_tokens.weight"},
+         NULL,
+         {"/bad/config.json: model_type is \"llava\"", "no tensor ...embed_tokens.weight"}},
+        {{.more = M "layers.0.self_attn.q_norm.weight"},
+         NULL,
+         {"/bad/model.safetensors: tensor " M "layers.0.self_attn.q_norm.weight: is not used"}},
+        {{.twist = M "layers.1.mlp.gate_proj.weight"},
+         NULL,
+         {"/bad/model.safetensors: tensor " M "layers.1.mlp.gate_proj.weight: has shape [32, 48]",
+          "must be [48, 32]"}},
+        {{.whole = M "layers.0.mlp.up_proj.weight"},
+         NULL,
+         {"/bad/model.safetensors: tensor " M "layers.0.mlp.up_proj.weight: is I8",
+          "quantized weights cannot"}},
+        /* shards */
+        {{.shard = 40000},
+         "rm $T/bad/model-00002-of-*",
+         {"/bad/model-00002-of-0000", "is not there, but", "index.json puts tensor "}},
+        {{.shard = 40000},
+         "sed -i 's/" NORM "\":[ \t]*\"model-0000[0-9]/" NORM "\": \"model-00009/' " INDEX,
+         {"/bad/model-00009-of-", "is not there", NORM}},
+        {{.shard = 40000},
+         "sed -i 's/" NORM "\"/" NORM ".x\"/' " INDEX,
+         {"index.json: tensor " M NORM ".x: is not in model-0000", "where the index puts it"}},
+        {{0}, "rm $T/bad/model.safetensors", {"/bad: holds no model.safetensors and no model"}},
+        {{0},
+         "mv $T/bad/model.safetensors $T/bad/pytorch_model.bin",
+         {"/bad/pytorch_model.bin: cannot be read: save the model as safetensors"}},
+        {{0},
+         "mv $T/bad/model.safetensors $T/bad/adapter_model.safetensors",
+         {"/bad/adapter_model.safetensors: cannot be read: merge the adapter"}},
+        /* settings that contradict the tensors */
+        {SET("hidden_size", "32", "64"),
+         NULL,
+         {"/bad/config.json: text_config.hidden_size is 64, but tensor " M
+          "embed_tokens.weight is [4",
+          ", 32]: config.json and the tensors must be of the same model"}},
+        {SET("vocab_size", "", "1"),
+         NULL,
+         {"/bad/config.json: text_config.vocab_size is 14", "[4"}},
+        {SET("num_hidden_layers", "2", "3"),
+         NULL,
+         {"text_config.num_hidden_layers is 3, but the tensors " M "layers.* have 2 layers"}},
+        {SET("num_hidden_layers", "2", "1"),
+         NULL,
+         {"text_config.num_hidden_layers is 1, but the t"}},
+        {SET("num_key_value_heads", "2", "1"),
+         NULL,
+         {"text_config.num_key_value_heads is 1, which with head_dim 16 makes 16, but tensor " M
+          "layers.0.self_attn.k_proj.weight is [32, 32]"}},
+        {SET("num_attention_heads", "2", "2,\"head_dim\":8"),
+         NULL,
+         {"text_config.num_attention_heads is 2, which with head_dim 8 makes 16, but tensor " M
+          "layers.0.self_attn.q_proj.weight is [32, 32]"}},
+        {SET("intermediate_size", "48", "64"),
+         NULL,
+         {"text_config.intermediate_size is 64, but tensor " M
+          "layers.0.mlp.gate_proj.weight is [48"}},
+        {SET("rms_norm_eps", "", "1e-5,\"attention_bias\":true,\"x\":"),
+         NULL,
+         {"text_config.attention_bias is true, but there is no tensor " M
+          "layers.0.self_attn.q_proj"}},
+        {SET("rms_norm_eps", "", "1e-5,\"mlp_bias\":true,\"x\":"),
+         NULL,
+         {"text_config.mlp_bias is true, but there is no tensor " M "layers.0.mlp.gate_proj.bias"}},
+        {SET("model_type", "\"llama\"", "\"qwen2\""),
+         NULL,
+         {"text_config.model_type is \"qwen2\", which has biases, but there is no tensor"}},
+        {SET("projector_hidden_act", "\"gelu\"", "\"gelu\",\"multimodal_projector_bias\":false"),
+         NULL,
+         {"multimodal_projector_bias is false, but there is a tensor "
+          "multi_modal_projector.linear_1"}},
+        {{.more = "language_model.lm_head.weight", .like = M "layers.0.self_attn.q_proj.weight"},
+         NULL,
+         {"tie_word_embeddings is true, but tensor language_model.lm_head.weight is not equal to"}},
+        {{0},
+         "sed -i 's/tie_word_embeddings\":\ttrue/tie_word_embeddings\":false/' $T/bad/config.json",
+         {"tie_word_embeddings is false, but there is no tensor language_model.lm_head.weight"}},
+        {{0},
+         "sed -i '/vision_config/,$s/\"hidden_size\":\t32/\"hidden_size\":64/' $T/bad/config.json",
+         {"vision_config.hidden_size is 64, but tensor " V "embeddings.class_embedding is [32]"}},
+        {{0},
+         "sed -i '/vision_config/,$s/_size\":\t48/_size\":64/' $T/bad/config.json",
+         {"vision_config.intermediate_size is 64, but tensor " V
+          "encoder.layers.0.mlp.fc1.weight is"}},
+        {{0},
+         "sed -i '/vision_config/,$s/_layers\":\t2/_layers\":3/' $T/bad/config.json",
+         {"vision_config.num_hidden_layers is 3, but the tensors " V
+          "encoder.layers.* have 2 layers"}},
+        {SET("image_size", "32", "48"),
+         NULL,
+         {"vision_config.image_size is 48, which with a class token and a patch_size of 16 makes "
+          "10",
+          "position_embedding.weight is [5, 32]"}},
+        {SET("patch_size", "16", "8"),
+         NULL,
+         {"vision_config.patch_size is 8, but tensor", "16, 16]"}},
+        /* other models */
+        {SET("model_type", "\"llava\"", "\"llava_next\""),
+         NULL,
+         {"/bad/config.json: model_type \"llava_next\" is not supported; supported: llava, llama, "
+          "qw"}},
+        {SET("model_type", "\"llava\"", "\"qwen2_5_vl\""),
+         NULL,
+         {"\"qwen2_5_vl\" is not supported"}},
+        {SET("text_config", "", "0,\"mm_projector_type\":\"mlp2x_gelu\",\"x\":"),
+         "sed -i 's/\"text_config\":0,//' $T/bad/config.json",
+         {"mm_projector_type is \"mlp2x_gelu\"", "this is a checkpoint of LLaVA's own code"}},
+        {SET("rope_theta", "", "1e4,\"rope_scaling\":{\"type\":\"yarn\",\"factor\":4},\"x\":"),
+         NULL,
+         {"text_config.rope_scaling.type is \"yarn\"; allowed: default, linear, dynamic, llama3"}},
+        /* the tokenizer */
+        {{0},
+         "sed -i 's/<image>/<picture>/g' $T/bad/tokenizer.json",
+         {"/bad/tokenizer.json: has no token \"<image>\", but image_token_index is 3 (",
+          "/bad/config.json)"}},
+        {SET("image_token_index", "3", "7"),
+         NULL,
+         {"/bad/tokenizer.json: token \"<image>\" has id 3, but image_token_index is 7 (",
+          "/bad/config.json), which is \"#\" here"}},
+        {SET("image_token_index", "3", "32000"), NULL, {"is 32000 (", "which is no token here"}},
+        {{0},
+         "sed -i "
+         "'0,/\"added_tokens\":\t\\[{/s//\"added_tokens\":[{\"id\":9999,\"content\":\"<new>\"},{/' "
+         "$T/bad/tokenizer.json",
+         {"/bad/tokenizer.json: the last token \"<new>\" has id 9999, but the model's vocab_size "
+          "is"}},
+        {{0},
+         "sed -i 's/\"pre_tokenizer\":/\"pre_tokenizer\":{\"type\":\"BertPreTokenizer\"},\"x\":/' "
+         "$T/bad/tokenizer.json",
+         {"/bad/tokenizer.json", "pre_tokenizer \"BertPreTokenizer\" is not known to this reader"}},
+    };
+
+    make_model(state);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        must_run(state, "rm -rf $T/bad; mkdir $T/bad; cp $T/model/*.json $T/bad");
+        copy_edited(tmpdir_path(state, "model"), tmpdir_path(state, "bad"), &rows[i].edit);
+        if (rows[i].then) must_run(state, rows[i].then);
+        for (int k = 0; k < 3 && rows[i].said[k]; k++)
+            must_fail(state,
+                      TRAIN "--set model.path=$T/bad --set model.tokenizer=$T/bad "
+                            "--set 'run.steps=[\"rank\"]'",
+                      rows[i].said[k]);
+        assert_false(is_there(tmpdir_path(state, "run/config.json")));
+    }
+}
+
+/* What looks wrong and is not: rows of the embedding that no token has, a head that repeats it. */
+static void test_unusual_model(void **state)
+{
+    static const struct edit edits[] = {
+        {0}, {.more = "language_model.lm_head.weight", .like = M "embed_tokens.weight"}};
+
+    make_model(state);
+    for (size_t i = 0; i < sizeof edits / sizeof *edits; i++) {
+        must_run(state, "rm -rf $T/bad $T/run; mkdir $T/bad; cp $T/model/*.json $T/bad");
+        copy_edited(tmpdir_path(state, "model"), tmpdir_path(state, "bad"), &edits[i]);
+        must_run(state, TRAIN "--set model.path=$T/bad --set model.tokenizer=$T/bad "
+                              "--set 'run.steps=[\"rank\"]'");
+    }
+    /* a tokenizer of fewer words than the model was made for */
+    must_run(
+        state,
+        "rm -rf $T/run; $B/mha2mla-data tokenizer --out $T/few $T/s/test.json && "
+        "test $(grep -c . $T/few/tokenizer.json) -lt $(grep -c . $T/tok/tokenizer.json) && " TRAIN
+        "--set model.path=$T/bad --set model.tokenizer=$T/few --set 'run.steps=[\"rank\"]'");
+}
+
 /* HDF5 files that are cut short. */
 static void test_bad_hdf5(void **state)
 {
@@ -183,9 +373,10 @@ static void test_bad_hdf5(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {program_test(test_bad_input),
-                                       program_test(test_bad_safetensors),
-                                       program_test(test_bad_hdf5)};
+    const struct CMUnitTest tests[] = {
+        program_test(test_bad_input), program_test(test_bad_safetensors),
+        program_test(test_bad_model), program_test(test_unusual_model),
+        program_test(test_bad_hdf5)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -476,7 +476,7 @@ static const struct {
     {"no map", "{\"metadata\":{}}", "no \"weight_map\""},
     {"empty map", "{\"weight_map\":{}}", "no \"weight_map\""},
     {"number", "{\"weight_map\":{\"a\":1}}", "tensor a: no file name"},
-    {"missing file", "{\"weight_map\":{\"a\":\"no.safetensors\"}}", "index.json: tensor a: "},
+    {"missing file", "{\"weight_map\":{\"a\":\"no.safetensors\"}}", "no.safetensors: is not there, but "},
     {"missing tensor", "{\"weight_map\":{\"a\":\"good.safetensors\",\"b\":\"good.safetensors\"}}",
      "tensor b: is not in good.safetensors"},
     {"parent", "{\"weight_map\":{\"a\":\"../good.safetensors\"}}",

@@ -270,6 +270,33 @@ static bool open_stop(struct run *r, const struct hf_config *cfg, struct err *e)
     return ok;
 }
 
+/* The tokenizer's ids must be rows of the embedding, which may have more of them (they are padded
+ * often), and both must mean the same by the picture's id. */
+static bool check_tokenizer(const struct tokenizer *tk, const char *path,
+                            const struct hf_config *cfg, struct err *e)
+{
+    int64_t last = tokenizer_size(tk) - 1, image = cfg->image_token_index;
+    const char *piece;
+
+    if (last >= cfg->text.vocab_size)
+        return err_set(e,
+                       "%s: the last token \"%s\" has id %lld, but the model's vocab_size is %lld "
+                       "(%s): use the tokenizer that belongs to the model",
+                       path, tokenizer_piece(tk, (int32_t)last), (long long)last,
+                       (long long)cfg->text.vocab_size, cfg->file);
+    if (!cfg->family->vision || tokenizer_id(tk, "<image>") == image) return true;
+    piece = tokenizer_piece(tk, (int32_t)image);
+    if (tokenizer_id(tk, "<image>") < 0)
+        return err_set(e, "%s: has no token \"<image>\", but image_token_index is %lld (%s)", path,
+                       (long long)image, cfg->file);
+    return err_set(
+        e,
+        "%s: token \"<image>\" has id %lld, but image_token_index is %lld (%s), which is "
+        "%s%s%s here",
+        path, (long long)tokenizer_id(tk, "<image>"), (long long)image, cfg->file,
+        piece ? "\"" : "", piece ? piece : "no token", piece ? "\"" : "");
+}
+
 static bool open_tokenizer(struct run *r, const struct hf_config *cfg, struct err *e)
 {
     const char *dir = r->c.model.tokenizer ? r->c.model.tokenizer : r->c.model.path;
@@ -277,22 +304,9 @@ static bool open_tokenizer(struct run *r, const struct hf_config *cfg, struct er
 
     if (!dir) return err_set(e, "model.tokenizer: must be given where model.path is not");
     r->tokenizer = path ? tokenizer_load(path, e) : NULL;
-    if (r->tokenizer && tokenizer_size(r->tokenizer) > cfg->text.vocab_size) {
-        err_set(e, "%s: has %d tokens, the model's vocab_size is %lld", path,
-                (int)tokenizer_size(r->tokenizer), (long long)cfg->text.vocab_size);
+    if (r->tokenizer && !check_tokenizer(r->tokenizer, path, cfg, e)) {
         tokenizer_free(r->tokenizer);
         r->tokenizer = NULL;
-    }
-    if (r->tokenizer && cfg->family->vision) {
-        const char *piece = tokenizer_piece(r->tokenizer, (int32_t)cfg->image_token_index);
-        if (!piece || strcmp(piece, "<image>") != 0) {
-            err_set(
-                e,
-                "%s: token %lld must be \"<image>\" (image_token_index of config.json), found %s",
-                path, (long long)cfg->image_token_index, piece ? piece : "none");
-            tokenizer_free(r->tokenizer);
-            r->tokenizer = NULL;
-        }
     }
     free(path);
     return r->tokenizer;

@@ -1,0 +1,190 @@
+/* open_check.c - whether config.json and the tensors are of one model. Loading would notice most of
+ * it, as a tensor that is missing or has another shape; here the setting is named that is wrong. */
+#include "model/params.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define OTHER_MODEL "config.json and the tensors must be of the same model"
+
+void shape_text(const int64_t *dim, int n, char *text, size_t size)
+{
+    size_t at = 0;
+
+    if (size) text[0] = '\0';
+    for (int i = 0; i < n && at < size; i++) {
+        int used = snprintf(text + at, size - at, "%s%lld", i ? ", " : "", (long long)dim[i]);
+        at += used > 0 ? (size_t)used : 0;
+    }
+}
+
+/* A setting, and the tensor one of whose dims it gives: `value` itself, or `makes` where another
+ * setting has a part in it. */
+struct size_rule {
+    const char *section, *key;
+    int64_t value;
+    const char *with; /* NULL: none */
+    int64_t other, makes;
+    const char *prefix, *tensor;
+    int dim;
+};
+
+static bool check_size(const struct model *m, const struct size_rule *r, struct err *e)
+{
+    int64_t want = r->with ? r->makes : r->value;
+    char name[300], shape[128], part[128] = "";
+    const struct st_tensor *t;
+
+    snprintf(name, sizeof name, "%s%s", r->prefix, r->tensor);
+    t = model_find_tensor(m, name);
+    if (!t || t->ndim <= r->dim || t->dim[r->dim] == want) return true;
+    shape_text(t->dim, t->ndim, shape, sizeof shape);
+    if (r->with)
+        snprintf(part, sizeof part, ", which with %s %lld makes %lld", r->with, (long long)r->other,
+                 (long long)want);
+    return err_set(e, "%s: %s%s is %lld%s, but tensor %s is [%s]: " OTHER_MODEL, m->cfg.file,
+                   r->section, r->key, (long long)r->value, part, name, shape);
+}
+
+static bool check_sizes(const struct model *m, const struct size_rule *rules, size_t n,
+                        struct err *e)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!check_size(m, &rules[i], e)) return false;
+    return true;
+}
+
+/* One more than the largest N of the tensors PREFIXN.*. */
+static int64_t count_layers(const struct st_model *files, const char *prefix, int64_t most)
+{
+    size_t n = strlen(prefix);
+
+    for (size_t i = 0; i < files->count; i++) {
+        const char *name = files->tensors[i]->name;
+        char *end;
+        if (strncmp(name, prefix, n) != 0) continue;
+        long long layer = strtoll(name + n, &end, 10);
+        if (end > name + n && *end == '.' && layer >= most) most = layer + 1;
+    }
+    return most;
+}
+
+static bool check_layers(const struct model *m, const char *section, int64_t layers,
+                         const char *before, struct err *e)
+{
+    char prefix[300];
+
+    snprintf(prefix, sizeof prefix, "%slayers.", before);
+    int64_t found = count_layers(&m->base, prefix, count_layers(&m->files, prefix, 0));
+    return found == layers ||
+           err_set(e,
+                   "%s: %snum_hidden_layers is %lld, but the tensors %s* have %lld "
+                   "layers: " OTHER_MODEL,
+                   m->cfg.file, section, (long long)layers, prefix, (long long)found);
+}
+
+/* `says` is what the settings say about a tensor that is there or is not. */
+static bool check_presence(const struct model *m, const char *says, bool wanted, const char *prefix,
+                           const char *tensor, struct err *e)
+{
+    char name[300];
+
+    snprintf(name, sizeof name, "%s%s", prefix, tensor);
+    return !model_find_tensor(m, name) == !wanted ||
+           err_set(e, "%s: %s, but there is %s tensor %s: " OTHER_MODEL, m->cfg.file, says,
+                   wanted ? "no" : "a", name);
+}
+
+static bool check_biases(const struct model *m, const char *section, struct err *e)
+{
+    const struct text_config *c = &m->cfg.text;
+    char says[128];
+
+    if (strcmp(c->model_type, "qwen2") == 0)
+        snprintf(says, sizeof says, "%smodel_type is \"qwen2\", which has biases", section);
+    else
+        snprintf(says, sizeof says, "%sattention_bias is %s", section,
+                 c->qkv_bias ? "true" : "false");
+    if (!check_presence(m, says, c->qkv_bias, m->layout->text, "layers.0.self_attn.q_proj.bias", e))
+        return false;
+    snprintf(says, sizeof says, "%smlp_bias is %s", section, c->mlp_bias ? "true" : "false");
+    return check_presence(m, says, c->mlp_bias, m->layout->text, "layers.0.mlp.gate_proj.bias", e);
+}
+
+/* A head beside tied embeddings may be their copy, and nothing else: transformers before 5 would
+ * leave it out then, transformers 5 would use it. */
+static bool check_head(const struct model *m, struct err *e)
+{
+    char name[300];
+    const struct st_tensor *head, *embed;
+
+    if (!m->cfg.text.tie_word_embeddings)
+        return check_presence(m, "tie_word_embeddings is false", true, m->layout->head,
+                              "lm_head.weight", e);
+    snprintf(name, sizeof name, "%slm_head.weight", m->layout->head);
+    head = model_find_tensor(m, name);
+    snprintf(name, sizeof name, "%sembed_tokens.weight", m->layout->text);
+    embed = model_find_tensor(m, name);
+    if (!head || !embed ||
+        (head->dtype == embed->dtype && head->bytes == embed->bytes &&
+         memcmp(head->data, embed->data, head->bytes) == 0))
+        return true;
+    return err_set(e,
+                   "%s: tie_word_embeddings is true, but tensor %s is not equal to %s: set it to "
+                   "false, or remove that tensor",
+                   m->cfg.file, head->name, embed->name);
+}
+
+static bool check_text(const struct model *m, struct err *e)
+{
+    const struct text_config *c = &m->cfg.text;
+    const char *in = m->has_vision ? "text_config." : "", *at = m->layout->text;
+    int64_t dh = c->head_dim, H = c->num_attention_heads, G = c->num_key_value_heads;
+    const struct size_rule rules[] = {
+        {in, "vocab_size", c->vocab_size, .prefix = at, "embed_tokens.weight", 0},
+        {in, "hidden_size", c->hidden_size, .prefix = at, "embed_tokens.weight", 1},
+        {in, "intermediate_size", c->intermediate_size, .prefix = at,
+         "layers.0.mlp.gate_proj.weight", 0},
+        {in, "num_attention_heads", H, "head_dim", dh, H * dh, at,
+         "layers.0.self_attn.q_proj.weight", 0},
+        {in, "num_key_value_heads", G, "head_dim", dh, G * dh, at,
+         "layers.0.self_attn.k_proj.weight", 0},
+    };
+
+    return check_sizes(m, rules, sizeof rules / sizeof *rules, e) &&
+           check_layers(m, in, c->num_hidden_layers, at, e) && check_biases(m, in, e) &&
+           check_head(m, e);
+}
+
+static bool check_vision(const struct model *m, struct err *e)
+{
+    static const char in[] = "vision_config.";
+    const struct vision_config *c = &m->cfg.vision;
+    const char *at = m->layout->vision;
+    int64_t side = c->image_size / c->patch_size;
+    char encoder[300];
+    const struct size_rule rules[] = {
+        {in, "hidden_size", c->hidden_size, .prefix = at, "embeddings.class_embedding", 0},
+        {in, "intermediate_size", c->intermediate_size, .prefix = at,
+         "encoder.layers.0.mlp.fc1.weight", 0},
+        {in, "num_channels", c->num_channels, .prefix = at, "embeddings.patch_embedding.weight", 1},
+        {in, "patch_size", c->patch_size, .prefix = at, "embeddings.patch_embedding.weight", 3},
+        {in, "image_size", c->image_size, "a class token and a patch_size of", c->patch_size,
+         side * side + 1, at, "embeddings.position_embedding.weight", 0},
+    };
+
+    snprintf(encoder, sizeof encoder, "%sencoder.", at);
+    return check_sizes(m, rules, sizeof rules / sizeof *rules, e) &&
+           check_layers(m, in, c->num_hidden_layers, encoder, e) &&
+           check_presence(m,
+                          m->cfg.multimodal_projector_bias ? "multimodal_projector_bias is true"
+                                                           : "multimodal_projector_bias is false",
+                          m->cfg.multimodal_projector_bias, m->layout->projector, "linear_1.bias",
+                          e);
+}
+
+bool model_check_settings(const struct model *m, struct err *e)
+{
+    return check_text(m, e) && (!m->has_vision || check_vision(m, e));
+}
