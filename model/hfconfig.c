@@ -1,5 +1,5 @@
 /* hfconfig.c - the settings of the vision tower and of the whole, with the defaults of
- * transformers' CLIPVisionConfig and LlavaConfig (5.23). A setting is one row of a table; rules
+ * transformers' CLIPVisionConfig and LlavaConfig (5.24). A setting is one row of a table; rules
  * between settings follow the tables. */
 #include "model/hfconfig.h"
 #include "base/file.h"

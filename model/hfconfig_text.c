@@ -1,5 +1,5 @@
 /* hfconfig_text.c - the settings of a language model, with the defaults of transformers'
- * LlamaConfig and Qwen2Config (5.23). A setting is one row of a table; rules between settings
+ * LlamaConfig and Qwen2Config (5.24). A setting is one row of a table; rules between settings
  * follow it. */
 #include "model/hfconfig_parts.h"
 

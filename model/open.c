@@ -10,8 +10,7 @@
 #include <string.h>
 
 /* Buffers that older checkpoints carry and that are computed anew. */
-static const char *const ignored_ends[] = {"rotary_emb.inv_freq", "embeddings.position_ids",
-                                           "self_attn.masked_bias", "self_attn.bias"};
+static const char *const ignored_ends[] = {"rotary_emb.inv_freq", "embeddings.position_ids"};
 
 static bool ends_with(const char *s, const char *end)
 {
