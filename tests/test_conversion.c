@@ -129,6 +129,37 @@ static void test_partial(void **state)
     tape_free(t);
 }
 
+/* The same from a file, whose weights are used where they lie: reordered ones get memory of their
+ * own, and all of them together are the original. */
+static void test_partial_of_a_file(void **state)
+{
+    struct tape *t = new_tape();
+    struct err e = {0};
+
+    for (int v = 0; v < VARIANTS; v++)
+        for (int rope_dim = 4; rope_dim <= 8; rope_dim += 4) {
+            struct tiny_batch b;
+            struct model original, m;
+            int32_t pairs[TINY_LAYERS * TINY_HEADS * 4];
+            char name[32];
+
+            open_variant(&original, &b, &variants[v]);
+            snprintf(name, sizeof name, "file%d-%d", v, rope_dim);
+            must(model_save(&original, tmpdir_path(state, name), DT_F32, false, &e), &e);
+            must(model_open(&m, tmpdir_path(state, name), &e), &e);
+            tiny_pairs(&m, rope_dim, pairs, 11);
+            struct reference r = {.pairs = pairs, .kept = rope_dim / 2};
+            float *want = reference_logits(&original, &b, rope_dim == 8 ? NULL : &r);
+            must(model_to_partial(&m, pairs, rope_dim, &e), &e);
+            check(&m, t, &b, want, name, v);
+            free(want);
+            tiny_batch_free(&b);
+            model_close(&original);
+            model_close(&m);
+        }
+    tape_free(t);
+}
+
 /* The width at which a latent holds all that its part of W can say. */
 static int64_t full_width(const struct model *m, const struct kv_method_info *how)
 {
@@ -329,6 +360,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_partial),
+        tmpdir_test(test_partial_of_a_file),
         cmocka_unit_test(test_full_rank),
         cmocka_unit_test(test_low_rank),
         tmpdir_test(test_absorbed_and_saved),
