@@ -38,8 +38,8 @@ static bool in_base(const struct model *m, const struct param *p)
     return t && !p->own && data >= (const char *)t->data && data < (const char *)t->data + t->bytes;
 }
 
-/* The published code for text models loads what it has converted strictly, and asks for lm_head even
- * where that is the embeddings. */
+/* The published code for text models loads what it has converted strictly, and asks for lm_head
+ * even where that is the embeddings. */
 static bool needs_head(const struct model *m)
 {
     return m->state != ATTN_FULL && !m->has_vision && m->head == m->embed;

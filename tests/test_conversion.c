@@ -359,10 +359,8 @@ static void test_absorbed_and_saved(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_partial),
-        tmpdir_test(test_partial_of_a_file),
-        cmocka_unit_test(test_full_rank),
-        cmocka_unit_test(test_low_rank),
+        cmocka_unit_test(test_partial),       tmpdir_test(test_partial_of_a_file),
+        cmocka_unit_test(test_full_rank),     cmocka_unit_test(test_low_rank),
         tmpdir_test(test_absorbed_and_saved),
     };
 

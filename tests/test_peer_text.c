@@ -104,8 +104,7 @@ static void open_partial(const struct peer *g, struct model *m, const char *stra
     if (s == RANK_2NORM) {
         const struct st_tensor *file = get(g, "rank");
         for (int64_t i = 0; i < n.L * n.G * n.dh / 2; i++)
-            rank[i] =
-                ((const uint8_t *)file->data)[i / (n.dh / 2) * n.dh + i % (n.dh / 2)];
+            rank[i] = ((const uint8_t *)file->data)[i / (n.dh / 2) * n.dh + i % (n.dh / 2)];
     } else {
         must(rank_fixed(rank, s, &n, ROPE_DIM, 1, &e), &e);
     }
@@ -158,9 +157,10 @@ static float *whole_gradient(const struct param *p, int parts)
     return g;
 }
 
-/* 1e-5 relative, of 1e-3 of the largest gradient of all at least: two layers of fp32 whose sums run
- * in another order. A bias of unrotated keys moves all scores of a query alike, so that its
- * gradient is rounding and nothing else, and that floor is what it is held against. */
+/* 5e-5 relative, of 1e-3 of the largest gradient of all at least: two layers of fp32 whose sums run
+ * in another order (4e-6 is seen), and what is compared are sums in which much cancels. A bias of
+ * unrotated keys moves all scores of a query alike, so that its gradient is rounding and nothing
+ * else, and that floor is what it is held against. */
 static void check_gradients(struct peer *g, struct model *m, const char *what)
 {
     char prefix[64], name[300];
@@ -176,7 +176,7 @@ static void check_gradients(struct peer *g, struct model *m, const char *what)
         const struct st_tensor *want = get(g, "%s", name);
         assert_int_equal(st_count(want), p->dim[0] + (p->ndim == 2 ? p->dim[1] : 0));
         if (p->ndim == 2) sketch(grad, p->dim[0], p->dim[1], sums);
-        same(g, what, p->name, p->ndim == 2 ? sums : grad, want, 1e-5, 1e-3);
+        same(g, what, p->name, p->ndim == 2 ? sums : grad, want, 5e-5, 1e-3);
         free(grad);
         found++;
     }
@@ -408,8 +408,8 @@ static void test_two_norm(void **state)
         for (int64_t p = 0; p < pairs; p++) {
             rounded[p] = (float)scores[p];
             for (int half = 0; half < 2; half++) /* of a head: both say the same */
-                assert_int_equal(
-                    rank[p], ((const uint8_t *)file->data)[p / 4 * 8 + half * 4 + p % 4]);
+                assert_int_equal(rank[p],
+                                 ((const uint8_t *)file->data)[p / 4 * 8 + half * 4 + p % 4]);
         }
         same(&g, "2-norm", "the scores", rounded, get(&g, "scores"), 1e-5, 0);
         rank_acc_free(acc);
@@ -454,7 +454,9 @@ static void test_their_measured_checkpoint(void **state)
     for (int i = 0; i < TINY_LAYERS * 2; i++) /* two kv heads, two pairs each */
         snprintf(list + strlen(list), sizeof list - strlen(list), "%s[%d, %d]%s",
                  i % 2 ? ", " : "[", partial.pairs[2 * i], partial.pairs[2 * i + 1],
-                 i == TINY_LAYERS * 2 - 1 ? "]]" : i % 2 ? "], " : "");
+                 i == TINY_LAYERS * 2 - 1 ? "]]"
+                 : i % 2                  ? "], "
+                                          : "");
     snprintf(command, sizeof command, "cp %s/* %s", dir, (const char *)*state);
     assert_int_equal(system(command), 0);
     text = slurp(tmpdir_path(state, "config.json"), NULL);
@@ -526,8 +528,7 @@ static void test_our_checkpoint(void **state)
         cJSON *config = cJSON_Parse(text);
         cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(config, "mha2mla"))
         {
-            if (!is_ignored(item->string) &&
-                !cJSON_GetObjectItemCaseSensitive(ours, item->string))
+            if (!is_ignored(item->string) && !cJSON_GetObjectItemCaseSensitive(ours, item->string))
                 fail_msg("mha2mla.%s is missing", item->string);
         }
         if (i) check_logits(&g, &again, "joint");
@@ -586,14 +587,10 @@ static void test_frozen(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_partial),
-        cmocka_unit_test(test_mla),
-        cmocka_unit_test(test_weight_svd),
-        cmocka_unit_test(test_two_norm),
-        cmocka_unit_test(test_their_checkpoint),
-        tmpdir_test(test_their_measured_checkpoint),
-        tmpdir_test(test_our_checkpoint),
-        cmocka_unit_test(test_schedule),
+        cmocka_unit_test(test_partial),          cmocka_unit_test(test_mla),
+        cmocka_unit_test(test_weight_svd),       cmocka_unit_test(test_two_norm),
+        cmocka_unit_test(test_their_checkpoint), tmpdir_test(test_their_measured_checkpoint),
+        tmpdir_test(test_our_checkpoint),        cmocka_unit_test(test_schedule),
         cmocka_unit_test(test_frozen),
     };
 

@@ -27,8 +27,10 @@ golden-NAME.safetensors
 checkpoint-NAME-VERSION/        what run_train.py saves with max_steps 0 and bf16: config.json and
                                 model.safetensors; high for llama, 2-norm for qwen2; joint
 
-    venv/bin/python make_golden.py MHA2MLA check DIR PTH IDS   loads an exported model as eval.py does
-(PTH: a rank file of torch's, or -, IDS: comma-separated) and prints what it generates from IDS.
+    venv/bin/python make_golden.py MHA2MLA check DIR ANSWERS COUNT
+opens a text model that this project exported as eval.py does, strictly, and has it answer the first COUNT
+prompts of ANSWERS (the run's answers.jsonl beside the model). That code does not know this project's
+strategies: the pairs in config.json go to it as a 2-norm rank file.
 """
 import dataclasses
 import importlib
@@ -267,13 +269,38 @@ def golden(peer, name, commit):
           {k[:-5]: round(float(v), 4) for k, v in out.items() if k.endswith(".loss")})
 
 
-def check(peer, directory, rank_file, ids):
+def rank_file_of(config, out):
+    """The kept pairs of an export as ranks: kept ones first."""
+    pairs = config.mha2mla["rope_pairs"]
+    half = (getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads) // 2
+    ranks = torch.zeros(len(pairs), len(pairs[0]), 2 * half, dtype=torch.uint8)
+    for l, layer in enumerate(pairs):
+        for g, kept in enumerate(layer):
+            for rank, pair in enumerate(kept + [p for p in range(half) if p not in kept]):
+                ranks[l, g, pair] = ranks[l, g, pair + half] = rank
+    torch.save(ranks, out)
+
+
+def check(peer, directory, answers, count):
     config = transformers.AutoConfig.from_pretrained(directory)
     args = types.SimpleNamespace(**config.mha2mla)
-    if rank_file != "-":
-        args.partial_rope_version, args.qk_tensor_path = "2-norm", rank_file
-    model = opened(peer, directory, args)
-    print(generate(model, torch.tensor(ids), 8).tolist())
+    with tempfile.TemporaryDirectory() as temporary:
+        if args.partial_rope_version not in ("high", "low", "uniform"):
+            args.partial_rope_version = "2-norm"
+            args.qk_tensor_path = os.path.join(temporary, "rank.pth")
+            rank_file_of(config, args.qk_tensor_path)
+        model = opened(peer, directory, args)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
+    same = 0
+    with open(answers) as f:
+        lines = [json.loads(line) for line in f][:count]
+    for line in lines:
+        prompt = line["prompt"][:line["prompt"].rindex(line["expected"])].rstrip()
+        ids = tokenizer(prompt, return_tensors="pt").input_ids[0]
+        new = model.generate(input_ids=ids[None], attention_mask=torch.ones_like(ids[None]), max_new_tokens=8,
+                             do_sample=False, eos_token_id=tokenizer.eos_token_id, pad_token_id=0)[0][len(ids):]
+        same += tokenizer.decode(new, skip_special_tokens=True).strip() == line["answer"]
+    print(f"{directory}: opened; {same} of {len(lines)} answers are the same")
 
 
 if __name__ == "__main__":
@@ -282,7 +309,7 @@ if __name__ == "__main__":
     root = sys.argv[1]
     peer_code = import_peer(root)
     if sys.argv[2:3] == ["check"]:
-        check(peer_code, sys.argv[3], sys.argv[4], [int(i) for i in sys.argv[5].split(",")])
+        check(peer_code, sys.argv[3], sys.argv[4], int(sys.argv[5]))
     else:
         head = subprocess.run(["git", "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True)
         for model_name in ("llama", "qwen2"):
