@@ -56,12 +56,14 @@ static void old_free(struct old *old)
     free(old->vision_layers);
 }
 
-/* Gives p memory and fills its rows (elements of a vector) with the rows order[] of `from`. */
+/* Gives p memory and fills its rows (elements of a vector) with the rows order[] of `from`. A p
+ * that has memory took over that of `from`: every pair is kept, and the order is the old one. */
 static bool gather(struct param *p, const struct param *from, const int64_t *order, struct err *e)
 {
     int64_t rows = p->ndim == 1 ? p->t.cols : p->t.rows, width = p->ndim == 1 ? 1 : p->t.cols;
 
-    if (!p->t.data && !param_alloc(p, e)) return false;
+    if (p->t.data) return true;
+    if (!param_alloc(p, e)) return false;
     for (int64_t i = 0; i < rows; i++)
         tensor_to_real(&from->t, order[i] * width, width, p->own + i * width);
     return true;

@@ -181,10 +181,6 @@ static bool build(const struct dataset *d, struct conversation *c, const char *t
     memset(s, 0, sizeof *s);
     *reason = DROP_BROKEN;
     if (!parse(c, text, len, e)) goto out;
-    if (c->text && d->o.asked) {
-        err_set(e, "plain text has no question to answer: see evaluate.score");
-        goto out;
-    }
     if (!(c->text ? template_plain_text(c->text, &r, e)
                   : template_render(d->o.chat, c->messages, c->n, false, &r, e)) ||
         !tokenizer_encode(d->o.tokenizer, d->scratch, r.text, r.len,
@@ -212,6 +208,11 @@ static bool build(const struct dataset *d, struct conversation *c, const char *t
     *reason = DROP_NO_LABELS;
     if (labels == 0) {
         err_set(e, "has no answer to train on");
+        goto out;
+    }
+    *reason = DROP_BROKEN;
+    if (d->o.asked && s->prompt == 0) {
+        err_set(e, "asks nothing that could be answered: see evaluate.score");
         goto out;
     }
     *reason = DROP_TOO_LONG;

@@ -30,7 +30,7 @@ struct dataset_options {
     int64_t image_tokens;   /* how many places a picture takes */
     int64_t max_length;     /* tokens */
     bool too_long_is_error; /* else it is left out */
-    bool asked;             /* questions are to be answered: plain text will not do */
+    bool asked;             /* questions are to be answered: what has none will not do */
 };
 
 enum drop_reason { DROP_NO_LABELS, DROP_IMAGE, DROP_MISMATCH, DROP_TOO_LONG, DROP_BROKEN, DROPS };

@@ -118,8 +118,7 @@ static struct tensor *attention_layer(struct model *m, struct tape *t, const str
         absorb_query(m, t, w, q[1], &a);
         a.part[1].k =
             store(t, b, 1, l, key_latent ? latent[0] : build_up(m, t, batch, w, latent[0], false));
-    } else if (latent[0] ==
-               latent[1]) { /* every pair is rotated: the latent is the values' alone */
+    } else if (key_latent) { /* every pair is rotated: the shared latent is the values' alone */
         a.part[1].k = store(t, b, 1, l, latent[0]);
     }
     if (!value_latent) {

@@ -211,7 +211,8 @@ static bool read_all(struct hf_config *c, struct err *e)
     }
     if (!hf_get_object(&r, c->json, "mha2mla", &section)) return false;
     c->has_mha2mla = section != NULL;
-    return !section || hf_read_mha2mla(c->file, section, &c->text, &c->mha2mla, e);
+    return !section ||
+           hf_read_mha2mla(c->file, section, &c->text, c->family->vision, &c->mha2mla, e);
 }
 
 bool hf_config_parse(struct hf_config *c, const char *text, size_t len, const char *name,

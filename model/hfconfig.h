@@ -68,7 +68,8 @@ struct mha2mla_config {
     const char *svd_init_method; /* none, split, joint, only_key, only_value */
     int64_t low_rank;            /* latent dims per kv head */
     bool is_gqa2mha2mla;
-    const char *peft_train; /* NULL: none */
+    bool is_baseline, is_mla_from_scratch; /* false here; the published text code looks them up */
+    const char *peft_train;                /* NULL: none */
 
     bool decoupled;          /* ours: a latent of its own per modality */
     const char *calibration; /* ours: activation or weight; NULL: not said */

@@ -28,6 +28,8 @@ static const struct hf_field published[] = {
     {ROW(svd_init_method), .kind = HF_NAME, .names = mha2mla_svd_methods, .def_name = "none"},
     SIZE_ROW(low_rank, HF_MAX_WIDTH, 8),
     HF_BOOL_ROW(mha2mla_config, is_gqa2mha2mla, false),
+    HF_BOOL_ROW(mha2mla_config, is_baseline, false),
+    HF_BOOL_ROW(mha2mla_config, is_mla_from_scratch, false),
     TEXT_ROW(peft_train, NULL),
 };
 static const struct hf_field ours[] = {
@@ -38,16 +40,16 @@ static const struct hf_field ours[] = {
 enum { PUBLISHED = sizeof published / sizeof *published, OURS = sizeof ours / sizeof *ours };
 
 bool hf_read_mha2mla(const char *file, const cJSON *section, const struct text_config *t,
-                     struct mha2mla_config *m, struct err *e)
+                     bool vision, struct mha2mla_config *m, struct err *e)
 {
     const struct hf_reader r = {file, "mha2mla.", e};
     int64_t dr;
     bool compressed;
 
     if (!hf_read_fields(&r, section, published, PUBLISHED, 0, m)) return false;
-    /* The published code always has a latent per modality once there are latents. */
+    /* The published code has a latent per modality wherever there are latents and pictures. */
     compressed = strcmp(m->svd_init_method, "none") != 0;
-    if (!hf_read_fields(&r, section, ours, OURS, compressed, m)) return false;
+    if (!hf_read_fields(&r, section, ours, OURS, compressed && vision, m)) return false;
     dr = m->rope_dim_for_mla;
     if (dr % 2 != 0 || dr > t->head_dim)
         return err_set(e,

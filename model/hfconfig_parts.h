@@ -21,7 +21,7 @@ bool hf_read_dtype(const struct hf_reader *r, const cJSON *obj, const char **out
 bool hf_read_rope(const struct hf_reader *r, const cJSON *obj, struct text_config *t);
 
 bool hf_read_mha2mla(const char *file, const cJSON *section, const struct text_config *t,
-                     struct mha2mla_config *m, struct err *e);
+                     bool vision, struct mha2mla_config *m, struct err *e);
 
 /* Takes `json` over in place of c's and reads everything again; on failure frees it and leaves c as
  * it was. json = NULL stands for "out of memory". */

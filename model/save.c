@@ -20,6 +20,7 @@ struct whole {
     const struct param *p;
     int parts;
     enum st_dtype dtype;
+    const char *name;
 };
 
 static bool is_changed(const struct param *p, int parts)
@@ -37,6 +38,13 @@ static bool in_base(const struct model *m, const struct param *p)
     return t && !p->own && data >= (const char *)t->data && data < (const char *)t->data + t->bytes;
 }
 
+/* The published code for text models loads what it has converted strictly, and asks for lm_head
+ * even where that is the embeddings. */
+static bool needs_head(const struct model *m)
+{
+    return m->state != ATTN_FULL && !m->has_vision && m->head == m->embed;
+}
+
 static int64_t list_tensors(const struct model *m, enum dtype own, bool delta, struct whole *list)
 {
     int64_t n = 0;
@@ -46,9 +54,14 @@ static int64_t list_tensors(const struct model *m, enum dtype own, bool delta, s
         int parts = i + 1 < m->n_params && strcmp(p[1].name, p->name) == 0 ? 2 : 1;
         bool changed = is_changed(p, parts);
         if (!delta || !in_base(m, p) || !in_base(m, p + parts - 1))
-            list[n++] =
-                (struct whole){p, parts, changed ? file_dtypes[own] : file_dtypes[p->t.dtype]};
+            list[n++] = (struct whole){
+                p, parts, changed ? file_dtypes[own] : file_dtypes[p->t.dtype], p->name};
         i += parts;
+    }
+    if (!delta && needs_head(m)) {
+        CHECK(list[0].p == m->embed);
+        list[n] = list[0];
+        list[n++].name = "lm_head.weight";
     }
     return n;
 }
@@ -76,15 +89,16 @@ static bool write_part(struct st_writer *w, size_t index, const struct param *p,
 static bool write_tensors(const struct model *m, const char *dir, enum dtype own, bool delta,
                           struct err *e)
 {
-    struct whole *list = mem_new((size_t)m->n_params, sizeof *list, "tensor list", e);
-    struct st_spec *specs = mem_new((size_t)m->n_params, sizeof *specs, "tensor list", e);
+    size_t most = (size_t)m->n_params + 1;
+    struct whole *list = mem_new(most, sizeof *list, "tensor list", e);
+    struct st_spec *specs = mem_new(most, sizeof *specs, "tensor list", e);
     struct st_writer w = {0};
     bool ok = list && specs;
     int64_t n = ok ? list_tensors(m, own, delta, list) : 0;
 
     for (int64_t i = 0; ok && i < n; i++) {
         const struct param *p = list[i].p;
-        specs[i] = (struct st_spec){.name = p->name, .dtype = list[i].dtype, .ndim = p->ndim};
+        specs[i] = (struct st_spec){.name = list[i].name, .dtype = list[i].dtype, .ndim = p->ndim};
         memcpy(specs[i].dim, p->dim, sizeof p->dim);
     }
     ok = ok && st_write_model_begin(&w, dir, specs, (size_t)n, NULL, 0, e);

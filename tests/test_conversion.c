@@ -57,6 +57,32 @@ static void check(struct model *m, struct tape *t, const struct tiny_batch *b, c
     free(got);
 }
 
+/* What is generated over the cache has, token by token, the logits that the reference gives the
+ * sequence as a whole. 1e-4 relative: absorbing changes the order of products. */
+static void check_absorbed(struct model *m, const float *want, struct tape *t,
+                           const struct tiny_batch *all, int v)
+{
+    struct kv_cache cache = {0};
+    int64_t seq[SAMPLES] = {0, 1, 2, 3}, longest = 0;
+    struct err e = {0};
+
+    for (int s = 0; s < SAMPLES; s++)
+        longest = all->s[s].n > longest ? all->s[s].n : longest;
+    must(kv_cache_new(&cache, m, SAMPLES, longest, &e), &e);
+    tape_begin(t, false);
+    struct tensor *got = model_extend(m, t, &all->f, &cache, seq, &e);
+    must(got && tape_plan(t, 0, &e), &e);
+    tape_forward(t);
+    for (int s = 0; s < SAMPLES; s++) {
+        double d = tiny_distance(want + (all->b.batch.begin[s + 1] - 1) * TINY_VOCAB,
+                                 (const float *)got->data + s * TINY_VOCAB, TINY_VOCAB);
+        if (!(d < 1e-4)) fail_msg("variant %d, absorbed, sample %d: %g", v, s, d);
+    }
+    assert_int_equal(kv_cache_bytes(&cache),
+                     model_cache_values(m) * TINY_LAYERS * all->b.batch.tokens * 4);
+    kv_cache_free(&cache);
+}
+
 /* The rows of HF's k_proj that are not rotated, in the order of up_k: heads in order, dims rising.
  */
 static int64_t unrotated_rows(const struct model *m, int64_t l, int64_t *rows)
@@ -129,6 +155,38 @@ static void test_partial(void **state)
     tape_free(t);
 }
 
+/* The same from a file, whose weights are used where they lie: reordered ones get memory of their
+ * own, and all of them together are the original. */
+static void test_partial_of_a_file(void **state)
+{
+    struct tape *t = new_tape();
+    struct err e = {0};
+
+    for (int v = 0; v < VARIANTS; v++)
+        for (int rope_dim = 4; rope_dim <= 8; rope_dim += 4) {
+            struct tiny_batch b;
+            struct model original, m;
+            int32_t pairs[TINY_LAYERS * TINY_HEADS * 4];
+            char name[32];
+
+            open_variant(&original, &b, &variants[v]);
+            snprintf(name, sizeof name, "file%d-%d", v, rope_dim);
+            must(model_save(&original, tmpdir_path(state, name), DT_F32, false, &e), &e);
+            must(model_open(&m, tmpdir_path(state, name), &e), &e);
+            tiny_pairs(&m, rope_dim, pairs, 11);
+            struct reference r = {.pairs = pairs, .kept = rope_dim / 2};
+            float *want = reference_logits(&original, &b, rope_dim == 8 ? NULL : &r);
+            must(model_to_partial(&m, pairs, rope_dim, &e), &e);
+            check(&m, t, &b, want, name, v);
+            check_absorbed(&m, want, t, &b, v);
+            free(want);
+            tiny_batch_free(&b);
+            model_close(&original);
+            model_close(&m);
+        }
+    tape_free(t);
+}
+
 /* The width at which a latent holds all that its part of W can say. */
 static int64_t full_width(const struct model *m, const struct kv_method_info *how)
 {
@@ -167,6 +225,7 @@ static void test_full_rank(void **state)
         snprintf(what, sizeof what, "%s, %d dims rotated, %s", how->name, rope_dim,
                  decoupled ? "by modality" : "shared");
         check(&m, t, &b, want, what, v);
+        check_absorbed(&m, want, t, &b, v);
         free(want);
         tiny_batch_free(&b);
         model_close(&m);
@@ -255,34 +314,6 @@ static void test_low_rank(void **state)
     tape_free(t);
 }
 
-/* What is generated over the cache has, token by token, the logits that the reference gives the
- * sequence as a whole. 1e-4 relative: absorbing changes the order of products. */
-static void check_absorbed(struct model *m, const struct model *full, struct tape *t,
-                           const struct reference *r, const struct tiny_batch *all, int v)
-{
-    struct kv_cache cache = {0};
-    int64_t seq[SAMPLES] = {0, 1, 2, 3}, longest = 0;
-    struct err e = {0};
-    float *want = reference_logits(full, all, r);
-
-    for (int s = 0; s < SAMPLES; s++)
-        longest = all->s[s].n > longest ? all->s[s].n : longest;
-    must(kv_cache_new(&cache, m, SAMPLES, longest, &e), &e);
-    tape_begin(t, false);
-    struct tensor *got = model_extend(m, t, &all->f, &cache, seq, &e);
-    must(got && tape_plan(t, 0, &e), &e);
-    tape_forward(t);
-    for (int s = 0; s < SAMPLES; s++) {
-        double d = tiny_distance(want + (all->b.batch.begin[s + 1] - 1) * TINY_VOCAB,
-                                 (const float *)got->data + s * TINY_VOCAB, TINY_VOCAB);
-        if (!(d < 1e-4)) fail_msg("variant %d, absorbed, sample %d: %g", v, s, d);
-    }
-    assert_int_equal(kv_cache_bytes(&cache),
-                     model_cache_values(m) * TINY_LAYERS * all->b.batch.tokens * 4);
-    kv_cache_free(&cache);
-    free(want);
-}
-
 /* The last step: absorbed over a cache of latents, then saved and read again. */
 static void test_absorbed_and_saved(void **state)
 {
@@ -307,13 +338,13 @@ static void test_absorbed_and_saved(void **state)
         tiny_mla(&m, KV_JOINT, decoupled, variants[v].kv_heads + 1);
         struct reference r = {.pairs = m.pairs, .kept = 2};
         take_factors(&r, &m, &full);
-        check_absorbed(&m, &full, t, &r, &b, v);
+        float *want = reference_logits(&full, &b, &r);
+        check_absorbed(&m, want, t, &b, v);
         must(hf_config_set_mha2mla(&m.cfg, &section, &e), &e);
         snprintf(name, sizeof name, "model%d", v);
         must(model_save(&m, tmpdir_path(state, name), DT_F32, false, &e), &e);
         must(model_open(&again, tmpdir_path(state, name), &e), &e);
-        check_absorbed(&again, &full, t, &r, &b, v);
-        float *want = reference_logits(&full, &b, &r);
+        check_absorbed(&again, want, t, &b, v);
         check(&again, t, &b, want, "saved and read", v);
         free(want);
         reference_free(&r);
@@ -328,9 +359,8 @@ static void test_absorbed_and_saved(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_partial),
-        cmocka_unit_test(test_full_rank),
-        cmocka_unit_test(test_low_rank),
+        cmocka_unit_test(test_partial),       tmpdir_test(test_partial_of_a_file),
+        cmocka_unit_test(test_full_rank),     cmocka_unit_test(test_low_rank),
         tmpdir_test(test_absorbed_and_saved),
     };
 

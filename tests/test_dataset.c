@@ -426,6 +426,30 @@ static void test_text_only_model(void **state)
     set_close(&t);
 }
 
+/* What is to be answered must ask: a text does not, nor does a conversation that begins with the
+ * answer, where roles have no marks. An image does. */
+static void test_asked(void **state)
+{
+    static const char json[] =
+        "[{\"text\":\"one\"},\n" TOLD("{\"from\":\"gpt\",\"value\":\"one\"}") ",\n" TOLD(
+            ASK("", "two")) ",\n" TOLD(ASK("one", "two")) ",\n" SEEN(ASK("<image>", "two")) "]";
+    struct set t;
+    struct err e;
+
+    set_init(&t, state);
+    t.o.chat = template_find("plain", &e);
+    must(set_open(&t, state, json, &e), &e);
+    assert_int_equal(t.d.n, 5);
+    dataset_close(&t.d);
+    t.o.asked = true;
+    must(set_open(&t, state, json, &e), &e);
+    assert_int_equal(t.d.n, 2);
+    assert_int_equal(t.d.entries[0].line, 4);
+    assert_int_equal(t.d.dropped[DROP_BROKEN], 3);
+    assert_non_null(strstr(t.d.first_dropped[DROP_BROKEN], "set.json:1: asks nothing"));
+    set_close(&t);
+}
+
 /* Cut anywhere, a list is refused with the file and the line, and leaves nothing open. */
 static void test_broken_file(void **state)
 {
@@ -599,13 +623,21 @@ static void test_order(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        tmpdir_test(test_trained_tokens),   tmpdir_test(test_image_anywhere),
-        tmpdir_test(test_prompt_and_names), tmpdir_test(test_byte_ranges),
-        tmpdir_test(test_not_loaded_whole), tmpdir_test(test_left_out),
-        tmpdir_test(test_bad_when_decoded), tmpdir_test(test_too_long),
-        tmpdir_test(test_max_bad),          tmpdir_test(test_text_only_model),
-        tmpdir_test(test_broken_file),      tmpdir_test(test_sources),
-        tmpdir_test(test_file_changes),     tmpdir_test(test_batch),
+        tmpdir_test(test_trained_tokens),
+        tmpdir_test(test_image_anywhere),
+        tmpdir_test(test_prompt_and_names),
+        tmpdir_test(test_byte_ranges),
+        tmpdir_test(test_not_loaded_whole),
+        tmpdir_test(test_left_out),
+        tmpdir_test(test_bad_when_decoded),
+        tmpdir_test(test_too_long),
+        tmpdir_test(test_max_bad),
+        tmpdir_test(test_text_only_model),
+        tmpdir_test(test_broken_file),
+        tmpdir_test(test_sources),
+        tmpdir_test(test_file_changes),
+        tmpdir_test(test_batch),
+        tmpdir_test(test_asked),
         cmocka_unit_test(test_order),
     };
 

@@ -31,7 +31,8 @@ static void assert_says(const char *text, const char *what)
 /* Scores of two kinds: `right` of 6 and all of 4, and the answers to go with them. */
 static void put_scores(const struct run *r, const char *dir, int64_t right)
 {
-    struct score kinds[2] = {{.name = "colour", .n = 6, .right = right}, {"yes_no", 4, 4}};
+    struct score kinds[2] = {{.name = "colour", .n = 6, .right = right},
+                             {.name = "yes_no", .n = 4, .right = 4}};
     struct scores s = {.all = {.n = 10, .right = right + 4},
                        .curve = {.n = 10, .right = right + 4},
                        .kinds = kinds,

@@ -130,13 +130,14 @@ static void show_sample(const struct run *r, int64_t entry, const struct sample 
 {
     const struct dataset_entry *d = &r->train.entries[entry];
     int64_t image = 0;
-    char id[80];
+    char id[80], pictures[48] = "";
 
     for (int64_t i = 0; i < s->n; i++)
         image += s->modality[i] == IMAGE;
-    log_line("sample %lld, \"%s\" (%s:%lld): %lld tokens, %lld of them image, %lld trained",
-             (long long)entry + 1, spelled(id, sizeof id, s->id), r->train.sources[d->source].path,
-             (long long)d->line, (long long)s->n, (long long)image, (long long)d->labels);
+    if (image) snprintf(pictures, sizeof pictures, ", %lld of them image", (long long)image);
+    log_line("sample %lld, \"%s\" (%s:%lld): %lld tokens%s, %lld trained", (long long)entry + 1,
+             spelled(id, sizeof id, s->id), r->train.sources[d->source].path, (long long)d->line,
+             (long long)s->n, pictures, (long long)d->labels);
     for (int64_t i = 0; i < s->images; i++)
         log_line("  picture %s", r->train.images[s->image[i]].path);
     show_text(s->rendered);

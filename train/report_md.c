@@ -20,7 +20,7 @@ static const char *enum_name(const char *key, int value)
 
 /* ---- what was run ---- */
 
-static bool write_model(const struct run *r, FILE *fp, struct err *e)
+static bool write_model(const struct run *r, FILE *fp, bool *vision, struct err *e)
 {
     bool given = r->c.model.path, trained = model_is_there(r, "baseline");
     char *dir = given ? mem_strdup(r->c.model.path, e) : run_path(r, e, "baseline/model");
@@ -36,11 +36,12 @@ static bool write_model(const struct run *r, FILE *fp, struct err *e)
     if (there && (ok = hf_config_read(&cfg, config, e))) {
         const struct text_config *t = &cfg.text;
         fprintf(fp,
-                ": %s, %lld layers of width %lld, %lld heads of %lld dims, %lld key/value heads, "
-                "%lld tokens an image",
+                ": %s, %lld layers of width %lld, %lld heads of %lld dims, %lld key/value heads",
                 t->model_type, (long long)t->num_hidden_layers, (long long)t->hidden_size,
                 (long long)t->num_attention_heads, (long long)t->head_dim,
-                (long long)t->num_key_value_heads, (long long)hf_image_tokens(&cfg));
+                (long long)t->num_key_value_heads);
+        *vision = cfg.family->vision;
+        if (*vision) fprintf(fp, ", %lld tokens an image", (long long)hf_image_tokens(&cfg));
         hf_config_free(&cfg);
     }
     fprintf(fp, " |\n");
@@ -70,16 +71,17 @@ static void write_dataset(FILE *fp, const char *what, const struct dataset *d, c
 static bool write_run(const struct run *r, FILE *fp, struct err *e)
 {
     const struct config *c = &r->c;
+    bool vision = true;
 
     fprintf(fp, "## What was run\n\n| | |\n|---|---|\n");
-    if (!write_model(r, fp, e)) return false;
+    if (!write_model(r, fp, &vision, e)) return false;
     fprintf(fp, "| steps | ");
     for (int s = 0, n = 0; s < STEPS; s++)
         if (run_has_step(r, (enum step)s)) fprintf(fp, "%s%s", n++ ? ", " : "", step_names[s]);
     fprintf(fp, " |\n| conversion | RoPE pairs kept by %s; MD-SVD: %s, %s, from %ss |\n",
             enum_name("rank.strategy", c->rank.strategy), enum_name("svd.method", c->svd.method),
-            c->svd.decoupled ? "factors apart for images and text"
-                             : "the same factors for all tokens",
+            c->svd.decoupled && vision ? "factors apart for images and text"
+                                       : "the same factors for all tokens",
             enum_name("svd.input", c->svd.input));
     fprintf(
         fp, "| trained | stage 1: %s%s; stage 2: %s%s |\n",
@@ -87,7 +89,7 @@ static bool write_run(const struct run *r, FILE *fp, struct err *e)
         enum_name("stage2.peft", c->stage2.peft), c->stage2.projector ? " and the projector" : "");
     write_dataset(fp, "training data", &r->train, "trained");
     for (int64_t i = 0; i < r->n_eval; i++)
-        write_dataset(fp, "scored on", &r->eval[i].data, "in answers");
+        write_dataset(fp, "scored on", &r->eval[i].data, "scored");
     fprintf(fp, "| seed, threads | %lld, %lld |\n\n", (long long)c->run.seed,
             (long long)c->run.threads);
     return true;
