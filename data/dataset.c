@@ -18,8 +18,6 @@ const char *const drop_names[DROPS] = {[DROP_NO_LABELS] = "nothing in them would
                                        [DROP_TOO_LONG] = "longer than data.max_length",
                                        [DROP_BROKEN] = "not a conversation"};
 
-static const char mark[] = "<image>";
-
 /* A sample's JSON, and its turns as the template takes them. Texts point into `json`. */
 struct conversation {
     cJSON *json;
@@ -189,7 +187,7 @@ static bool build(const struct dataset *d, struct conversation *c, const char *t
     for (int64_t i = 1; i < s->n; i++)
         labels += s->trained[i];
     *reason = DROP_MISMATCH;
-    if (d->o.image_id < 0 ? c->n_images > 0 || strstr(r.text, mark)
+    if (d->o.image_id < 0 ? c->n_images > 0 || strstr(r.text, IMAGE_MARK)
                           : marks != (int64_t)c->n_images) {
         err_set(e,
                 d->o.image_id < 0

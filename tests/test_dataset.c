@@ -136,15 +136,15 @@ static void test_image_anywhere(void **state)
     static const struct {
         const char *json, *want;
     } cases[] = {
-        {SEEN(ASK("<image>one", "two")), "<s> USER: <image> one ASSISTANT:[ two</s>]</s>"},
+        {SEEN(ASK("<image>one", "two")), "<s> USER: <image> \none ASSISTANT:[ two</s>]</s>"},
         {SEEN(ASK("one <image> two", "four")),
-         "<s> USER: one <image>  two ASSISTANT:[ four</s>]</s>"},
-        {SEEN(ASK("one\\n<image>", "two")), "<s> USER: one\n<image>  ASSISTANT:[ two</s>]</s>"},
+         "<s> USER: <image> \none  two ASSISTANT:[ four</s>]</s>"},
+        {SEEN(ASK("one\\n<image>", "two")), "<s> USER: <image> \none ASSISTANT:[ two</s>]</s>"},
         {SEEN(ASK("one", "two") "," ASK("three <image>", "four")),
-         "<s> USER: one ASSISTANT:[ two</s>] USER: three <image>  ASSISTANT:[ four</s>]</s>"},
+         "<s> USER: one ASSISTANT:[ two</s>] USER: <image> \nthree ASSISTANT:[ four</s>]</s>"},
         {"{\"image\":[\"a.png\",\"a.png\"],\"conversations\":[" ASK("<image><image>one",
                                                                     "two") "]}",
-         "<s> USER: <image><image> one ASSISTANT:[ two</s>]</s>"},
+         "<s> USER: <image> \n<image> \none ASSISTANT:[ two</s>]</s>"},
         {"{\"image\":null,\"conversations\":[" ASK("one", "two") "]}",
          "<s> USER: one ASSISTANT:[ two</s>]</s>"},
         /* an image's places in an answer are nothing to learn */
@@ -186,7 +186,7 @@ static void test_prompt_and_names(void **state)
             cut.n = s.prompt;
             show(&t, &cut, got);
             assert_string_equal(
-                got, "<s> USER: <image> one ASSISTANT:[ two</s>] USER: three ASSISTANT:");
+                got, "<s> USER: <image> \none ASSISTANT:[ two</s>] USER: three ASSISTANT:");
         }
         sample_free(&s);
     }
