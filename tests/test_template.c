@@ -86,7 +86,7 @@ static void check_tokens(void *const *state, const cJSON *one, const cJSON *want
             while (range && i >= range->child->next->valueint)
                 range = range->next;
             if (s.trained[i] != (range && i >= range->child->valueint))
-                fail_msg("%s: token %d, %s, is%s trained", s.rendered, (int)i,
+                fail_msg("%s: token %d, %s, is%s trained", s.rendered.text, (int)i,
                          tokenizer_piece(tk, s.ids[i]), s.trained[i] ? "" : " not");
         }
         sample_free(&s);
