@@ -131,6 +131,9 @@ static void test_exact_string(void **state)
         assert_string_equal(got, want[i]);
     }
     assert_memory_equal(at, "  added     </s>\n", 17);
+    assert_says(text, "\"  a\\u3000b USER: "); /* what a terminal hides is spelled out */
+    assert_says(text, "\\u0007\\u00A0\\u202E and");
+    assert_says(text, "\" \\u200B\u72ac\u72ac \\u0009</s> </s>\"");
     free(text);
     run_close(&r);
 }
