@@ -18,8 +18,6 @@ const char *const drop_names[DROPS] = {[DROP_NO_LABELS] = "nothing in them would
                                        [DROP_TOO_LONG] = "longer than data.max_length",
                                        [DROP_BROKEN] = "not a conversation or text"};
 
-static const char mark[] = "<image>";
-
 /* A sample's JSON, and its turns as the template takes them. Texts point into `json`. */
 struct conversation {
     cJSON *json;
@@ -173,7 +171,7 @@ static char *sample_id(const cJSON *json, int64_t line, struct err *e)
 static bool build(const struct dataset *d, struct conversation *c, const char *text, size_t len,
                   int64_t line, struct sample *s, enum drop_reason *reason, struct err *e)
 {
-    struct rendered r = {0};
+    struct rendered *r = &s->rendered;
     struct tokens tokens = {0};
     int64_t marks = 0, labels = 0;
     bool ok = false;
@@ -181,21 +179,20 @@ static bool build(const struct dataset *d, struct conversation *c, const char *t
     memset(s, 0, sizeof *s);
     *reason = DROP_BROKEN;
     if (!parse(c, text, len, e)) goto out;
-    if (!(c->text ? template_plain_text(c->text, &r, e)
-                  : template_render(d->o.chat, c->messages, c->n, false, &r, e)) ||
-        !tokenizer_encode(d->o.tokenizer, d->scratch, r.text, r.len,
+    if (!(c->text ? template_plain_text(c->text, r, e)
+                  : template_render(d->o.chat, c->messages, c->n, false, r, e)) ||
+        !tokenizer_encode(d->o.tokenizer, d->scratch, r->text, r->len,
                           c->text || template_add_special(d->o.chat), &tokens, e))
         goto out;
     *reason = DROPS;
-    if (!lay_out(&d->o, &r, &tokens, s, &marks, e)) goto out;
-    s->rendered = mem_strndup(r.text, r.len, e);
+    if (!lay_out(&d->o, r, &tokens, s, &marks, e)) goto out;
     s->answer = mem_strdup(c->answer ? c->answer : "", e);
     s->id = sample_id(c->json, line, e);
-    if (!s->rendered || !s->answer || !s->id) goto out;
+    if (!s->answer || !s->id) goto out;
     for (int64_t i = 1; i < s->n; i++)
         labels += s->trained[i];
     *reason = DROP_MISMATCH;
-    if (d->o.image_id < 0 ? c->n_images > 0 || strstr(r.text, mark)
+    if (d->o.image_id < 0 ? c->n_images > 0 || strstr(r->text, IMAGE_MARK)
                           : marks != (int64_t)c->n_images) {
         err_set(e,
                 d->o.image_id < 0
@@ -223,7 +220,6 @@ static bool build(const struct dataset *d, struct conversation *c, const char *t
     }
     ok = true;
 out:
-    rendered_free(&r);
     tokens_free(&tokens);
     if (!ok) sample_free(s);
     return ok;
@@ -482,6 +478,6 @@ void sample_free(struct sample *s)
     free(s->trained);
     free(s->modality);
     free(s->answer);
-    free(s->rendered);
+    rendered_free(&s->rendered);
     memset(s, 0, sizeof *s);
 }

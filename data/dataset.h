@@ -88,12 +88,12 @@ bool dataset_drop_bad_images(struct dataset *d, struct err *e);
 struct sample {
     char *id; /* as the file says, or "line N" */
     int64_t n;
-    int32_t *ids;      /* [n] */
-    uint8_t *trained;  /* [n] the token is one that the model must produce */
-    uint8_t *modality; /* [n] enum modality */
-    int64_t prompt;    /* tokens before the last assistant turn */
-    char *answer;      /* the last assistant turn's text */
-    char *rendered;    /* the whole string that was tokenised */
+    int32_t *ids;             /* [n] */
+    uint8_t *trained;         /* [n] the token is one that the model must produce */
+    uint8_t *modality;        /* [n] enum modality */
+    int64_t prompt;           /* tokens before the last assistant turn */
+    char *answer;             /* the last assistant turn's text */
+    struct rendered rendered; /* what was tokenised, and which bytes of it are trained */
     int64_t images;
     const int32_t *image; /* indices into d->images, borrowed */
 };

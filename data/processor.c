@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 void processor_default(struct processor *p)
 {
@@ -36,6 +37,10 @@ bool processor_check(struct processor *p, struct err *e)
     if (!p->do_center_crop && !fixed)
         return err_set(e, "do_center_crop is off and size does not give height and width: pictures "
                           "would come out in different sizes");
+    for (int c = 0; c < 3 && p->do_pad; c++)
+        if (!(p->mean[c] >= 0 && p->mean[c] <= 1))
+            return err_set(e, "image_mean: %g; do_pad needs means from 0 to 1, it pads with them",
+                           p->mean[c]);
     if (p->do_rescale && !isfinite(p->rescale_factor))
         return err_set(e, "rescale_factor: a finite number is needed");
     for (int c = 0; c < 3 && p->do_normalize; c++)
@@ -58,6 +63,23 @@ static int64_t half_gap(int64_t a, int64_t b)
     int64_t d = a - b;
 
     return d >= 0 ? d / 2 : -((1 - d) / 2);
+}
+
+/* The picture in the middle of a square, with the mean colour (rounded down) beside it. */
+static bool pad(const struct processor *p, const struct image *rgb, struct image *out,
+                struct err *e)
+{
+    const int64_t side = rgb->width > rgb->height ? rgb->width : rgb->height;
+    const int64_t left = (side - rgb->width) / 2, top = (side - rgb->height) / 2;
+
+    if (!image_new(out, side, side, 3, e)) return err_context(e, "do_pad");
+    for (int64_t i = 0; i < side * side; i++)
+        for (int c = 0; c < 3; c++)
+            out->px[3 * i + c] = (uint8_t)(p->mean[c] * 255);
+    for (int64_t y = 0; y < rgb->height; y++)
+        memcpy(out->px + 3 * ((top + y) * side + left), rgb->px + 3 * y * rgb->width,
+               (size_t)(3 * rgb->width));
+    return true;
 }
 
 /* Resizes and crops to 8 bits. Crops that reach outside are filled with 0. */
@@ -92,11 +114,18 @@ static float pixel_value(const struct processor *p, int channel, int v)
 bool processor_run(const struct processor *p, const struct image *rgb, float *pixels, struct err *e)
 {
     const int64_t n = p->height * p->width;
-    struct image out;
+    struct image square = {0}, out;
     float value[256];
+    bool ok;
 
     CHECK(rgb->channels == 3);
-    if (!frame(p, rgb, &out, e)) return false;
+    if (p->do_pad && rgb->width != rgb->height) {
+        if (!pad(p, rgb, &square, e)) return false;
+        rgb = &square;
+    }
+    ok = frame(p, rgb, &out, e);
+    image_free(&square);
+    if (!ok) return false;
     for (int c = 0; c < 3; c++) {
         for (int v = 0; v < 256; v++)
             value[v] = pixel_value(p, c, v);
@@ -110,6 +139,7 @@ bool processor_run(const struct processor *p, const struct image *rgb, float *pi
 void processor_describe(const struct processor *p, char *buf, size_t size)
 {
     char resize[80] = "none", crop[64] = "none", scale[40] = "none", norm[200] = "none";
+    char padding[100] = "";
 
     if (p->do_resize && p->shortest_edge)
         snprintf(resize, sizeof resize, "shortest:%" PRId64 ":%s", p->size_h,
@@ -123,6 +153,9 @@ void processor_describe(const struct processor *p, char *buf, size_t size)
     if (p->do_normalize)
         snprintf(norm, sizeof norm, "%.17g,%.17g,%.17g/%.17g,%.17g,%.17g", p->mean[0], p->mean[1],
                  p->mean[2], p->std[0], p->std[1], p->std[2]);
-    snprintf(buf, size, "clip resize=%s crop=%s rescale=%s normalize=%s", resize, crop, scale,
-             norm);
+    if (p->do_pad)
+        snprintf(padding, sizeof padding, " pad=%.17g,%.17g,%.17g", p->mean[0], p->mean[1],
+                 p->mean[2]);
+    snprintf(buf, size, "clip%s resize=%s crop=%s rescale=%s normalize=%s", padding, resize, crop,
+             scale, norm);
 }

@@ -19,7 +19,7 @@ static const int resample_numbers[] = {
 };
 #define RESAMPLES ((int)(sizeof resample_numbers / sizeof resample_numbers[0]))
 
-/* Classes that do what this file does; Llava's adds do_pad, which is refused. */
+/* Classes that do what this file does. */
 static const char *const classes[] = {
     "CLIPImageProcessor",     "CLIPImageProcessorFast", "CLIPImageProcessorPil",
     "CLIPFeatureExtractor",   "LlavaImageProcessor",    "LlavaImageProcessorFast",
@@ -84,13 +84,18 @@ static bool read_crop_size(struct processor *p, bool *field, const cJSON *v, str
 
 static bool read_resample(struct processor *p, bool *field, const cJSON *v, struct err *e)
 {
+    static const char *const others[] = {[0] = "nearest", [4] = "box", [5] = "hamming"};
+    const char *found = "this";
+
     (void)field;
     for (int i = 0; i < RESAMPLES && cJSON_IsNumber(v); i++) {
         if (v->valuedouble != resample_numbers[i]) continue;
         p->resample = (enum resize_filter)i;
         return true;
     }
-    return err_set(e, "1 (lanczos), 2 (bilinear) and 3 (bicubic) are supported");
+    for (int i = 0; i < (int)(sizeof others / sizeof others[0]) && cJSON_IsNumber(v); i++)
+        if (v->valuedouble == i && others[i]) found = others[i];
+    return err_set(e, "%s is not supported, 1 (lanczos), 2 (bilinear) and 3 (bicubic) are", found);
 }
 
 static bool read_factor(struct processor *p, bool *field, const cJSON *v, struct err *e)
@@ -159,6 +164,7 @@ static const struct setting {
     bool (*read)(struct processor *p, bool *field, const cJSON *v, struct err *e);
     size_t flag;
 } settings[] = {
+    {"do_pad", take_bool, offsetof(struct processor, do_pad)},
     {"do_resize", take_bool, offsetof(struct processor, do_resize)},
     {"size", read_size, 0},
     {"resample", read_resample, 0},
@@ -192,6 +198,15 @@ static bool read_setting(struct processor *p, const cJSON *v, struct err *e)
     return cJSON_IsFalse(v) || err_set(e, "this setting is not supported");
 }
 
+/* CLIP's do_pad fills up to a batch's largest picture, LLaVA's makes squares. */
+static bool is_llava(const cJSON *obj)
+{
+    const char *name =
+        cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(obj, "image_processor_type"));
+
+    return name && strncmp(name, "Llava", 5) == 0;
+}
+
 static bool read_settings(struct processor *p, const cJSON *obj, const char *path, struct err *e)
 {
     const cJSON *v;
@@ -202,6 +217,9 @@ static bool read_settings(struct processor *p, const cJSON *obj, const char *pat
     {
         if (!read_setting(p, v, e)) return err_context(e, "%s: %s", path, v->string);
     }
+    if (p->do_pad && !is_llava(obj))
+        return err_set(
+            e, "%s: do_pad: is supported with image_processor_type LlavaImageProcessor only", path);
     return processor_check(p, e) || err_context(e, "%s", path);
 }
 
@@ -266,7 +284,9 @@ static bool add_settings(cJSON *o, const struct processor *p)
     ok = cJSON_AddNumberToObject(crop, "width", (double)p->crop_w) && ok;
     ok = cJSON_AddNumberToObject(o, "resample", resample_numbers[p->resample]) && ok;
     ok = cJSON_AddNumberToObject(o, "rescale_factor", p->rescale_factor) && ok;
-    ok = cJSON_AddStringToObject(o, "image_processor_type", "CLIPImageProcessor") && ok;
+    ok = cJSON_AddStringToObject(o, "image_processor_type",
+                                 p->do_pad ? "LlavaImageProcessor" : "CLIPImageProcessor") &&
+         ok;
     for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++) {
         const bool *flag = (const bool *)(const void *)((const char *)p + settings[i].flag);
 

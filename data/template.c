@@ -34,8 +34,14 @@ static const struct chat_template templates[] = {
     {.name = "chatml",
      .default_system = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.",
      CHATML_MARKS},
-    {.name = "qwen2_vl", .default_system = "You are a helpful assistant.", CHATML_MARKS},
-    {.name = "plain", .assistant = {"", "\n"}, .stop = "\n"},
+    {.name = "smollm2",
+     .default_system = "You are a helpful AI assistant named SmolLM, trained by Hugging Face",
+     CHATML_MARKS},
+    {.name = "qwen2_vl",
+     .default_system = "You are a helpful assistant.",
+     CHATML_MARKS,
+     .image = IMAGE_AS_WRITTEN},
+    {.name = "plain", .assistant = {"", "\n"}, .stop = "\n", .image = IMAGE_ALONE},
 };
 
 #define N_TEMPLATES (sizeof templates / sizeof *templates)
@@ -118,21 +124,25 @@ static bool is_trimmed(int32_t c)
     return unicode_is_space(c) || (c >= 0x1c && c <= 0x1f);
 }
 
+/* The part of s[0..n) without white space around it. */
+static const char *trimmed(const char *s, size_t *n)
+{
+    size_t len, last;
+
+    while (*n > 0 && is_trimmed(utf8_get(s, &len))) {
+        s += len;
+        *n -= len;
+    }
+    while (*n > 0 && (last = utf8_last(s, *n), is_trimmed(utf8_get(s + last, &len))))
+        *n = last;
+    return s;
+}
+
 static bool put_text(struct rendered *r, const char *s, bool trim, struct err *e)
 {
-    size_t n = strlen(s), len, bad = utf8_check(s, n);
+    size_t n = strlen(s);
 
-    if (bad < n) return err_set(e, "text is not UTF-8 at byte %zu", bad);
-    while (trim && n > 0 && is_trimmed(utf8_get(s, &len))) {
-        s += len;
-        n -= len;
-    }
-    while (trim && n > 0) {
-        size_t last = utf8_last(s, n);
-
-        if (!is_trimmed(utf8_get(s + last, &len))) break;
-        n = last;
-    }
+    if (trim) s = trimmed(s, &n);
     return put(r, s, n, e);
 }
 
@@ -164,11 +174,49 @@ static bool put_answer(const struct chat_template *t, struct rendered *r, const 
            put_mark(r, t->after, e);
 }
 
+/* A user's text with its image marks moved to the front, or alone. */
+static bool put_images(struct rendered *r, const char *text, bool alone, struct err *e)
+{
+    const size_t mark = strlen(IMAGE_MARK);
+    const char *at;
+    size_t begin, n;
+
+    for (at = text; (at = strstr(at, IMAGE_MARK)) != NULL; at += mark)
+        if (!put_mark(r, alone ? IMAGE_MARK : IMAGE_MARK "\n", e)) return false;
+    if (alone) return true;
+    for (begin = r->len; (at = strstr(text, IMAGE_MARK)) != NULL; text = at + mark)
+        if (!put(r, text, (size_t)(at - text), e)) return false;
+    if (!put_text(r, text, false, e)) return false;
+    n = r->len - begin;
+    at = trimmed(r->text + begin, &n);
+    memmove(r->text + begin, at, n);
+    r->len = n > 0 ? begin + n : begin - 1; /* no line break where nothing follows it */
+    r->text[r->len] = '\0';
+    return true;
+}
+
+static bool put_question(const struct chat_template *t, struct rendered *r, const char *text,
+                         struct err *e)
+{
+    if (t->image == IMAGE_AS_WRITTEN || !strstr(text, IMAGE_MARK))
+        return put_turn(r, &t->user, text, t->trim, e);
+    return put_mark(r, t->user.open, e) && put_images(r, text, t->image == IMAGE_ALONE, e) &&
+           put_mark(r, t->user.close, e);
+}
+
+static bool check_utf8(const char *text, struct err *e)
+{
+    size_t n = strlen(text), bad = utf8_check(text, n);
+
+    return bad == n || err_set(e, "text is not UTF-8 at byte %zu", bad);
+}
+
 static bool put_message(const struct chat_template *t, const struct message *m, size_t i,
                         struct rendered *r, struct err *e)
 {
+    if (!check_utf8(m->text, e)) return false;
     if (m->role == ROLE_ASSISTANT) return put_answer(t, r, m->text, e);
-    if (m->role == ROLE_USER) return put_turn(r, &t->user, m->text, t->trim, e);
+    if (m->role == ROLE_USER) return put_question(t, r, m->text, e);
     if (i > 0) return err_set(e, "a system message may only be the first one");
     return put_turn(r, &t->system, m->text, t->trim, e);
 }
@@ -190,5 +238,5 @@ bool template_render(const struct chat_template *t, const struct message *m, siz
 bool template_plain_text(const char *text, struct rendered *r, struct err *e)
 {
     r->len = r->n_trained = 0;
-    return put(r, "", 0, e) && put_text(r, text, false, e) && mark_trained(r, 0, e);
+    return check_utf8(text, e) && put(r, text, strlen(text), e) && mark_trained(r, 0, e);
 }

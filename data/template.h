@@ -16,10 +16,17 @@
  *              trained with
  *   llama3     Llama-3-Instruct, LLaVA-NeXT-8B              <|eot_id|>
  *   chatml     Qwen2.5                                      <|im_end|>
- *   qwen2_vl   Qwen2-VL and Qwen2.5-VL: another default     <|im_end|>
- *              system sentence
+ *   smollm2    SmolLM2-Instruct                             <|im_end|>
+ *   qwen2_vl   Qwen2, Qwen2-VL, Qwen2.5-VL                  <|im_end|>
  *   plain      no roles at all: image, caption (LLaVA's     a line break
  *              first stage)
+ *
+ * chatml, smollm2 and qwen2_vl differ in the default system sentence.
+ *
+ * Where a user's turn has "<image>" marks, they go before its text, each with a line break behind
+ * it, and white space around the text is dropped, wherever the data set has them: LLaVA trains that
+ * way, and its templates on the Hugging Face Hub render the images first. Two templates do
+ * otherwise: qwen2_vl leaves the text as it is, plain keeps the marks alone.
  */
 #ifndef DATA_TEMPLATE_H
 #define DATA_TEMPLATE_H
@@ -32,8 +39,12 @@ enum role { ROLE_SYSTEM, ROLE_USER, ROLE_ASSISTANT };
 
 struct message {
     enum role role;
-    const char *text; /* UTF-8; "<image>" and the like stand in it as the data set has them */
+    const char *text; /* UTF-8, with "<image>" as the data set has it */
 };
+
+#define IMAGE_MARK "<image>"
+
+enum image_place { IMAGE_FIRST, IMAGE_AS_WRITTEN, IMAGE_ALONE };
 
 struct turn_marks { /* what goes around one role's text */
     const char *open, *close;
@@ -48,6 +59,7 @@ struct chat_template {
     const char *gap;   /* between the end of the assistant's open and its text; trained */
     const char *stop;  /* spelling of the stop token: the last id of its encoding */
     bool trim;         /* white space around the texts is dropped */
+    enum image_place image;
 };
 
 /* NULL and *e with the known names where there is none of this name. */

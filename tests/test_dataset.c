@@ -138,15 +138,15 @@ static void test_image_anywhere(void **state)
     static const struct {
         const char *json, *want;
     } cases[] = {
-        {SEEN(ASK("<image>one", "two")), "<s> USER: <image> one ASSISTANT:[ two</s>]</s>"},
+        {SEEN(ASK("<image>one", "two")), "<s> USER: <image> \none ASSISTANT:[ two</s>]</s>"},
         {SEEN(ASK("one <image> two", "four")),
-         "<s> USER: one <image>  two ASSISTANT:[ four</s>]</s>"},
-        {SEEN(ASK("one\\n<image>", "two")), "<s> USER: one\n<image>  ASSISTANT:[ two</s>]</s>"},
+         "<s> USER: <image> \none  two ASSISTANT:[ four</s>]</s>"},
+        {SEEN(ASK("one\\n<image>", "two")), "<s> USER: <image> \none ASSISTANT:[ two</s>]</s>"},
         {SEEN(ASK("one", "two") "," ASK("three <image>", "four")),
-         "<s> USER: one ASSISTANT:[ two</s>] USER: three <image>  ASSISTANT:[ four</s>]</s>"},
+         "<s> USER: one ASSISTANT:[ two</s>] USER: <image> \nthree ASSISTANT:[ four</s>]</s>"},
         {"{\"image\":[\"a.png\",\"a.png\"],\"conversations\":[" ASK("<image><image>one",
                                                                     "two") "]}",
-         "<s> USER: <image><image> one ASSISTANT:[ two</s>]</s>"},
+         "<s> USER: <image> \n<image> \none ASSISTANT:[ two</s>]</s>"},
         {"{\"image\":null,\"conversations\":[" ASK("one", "two") "]}",
          "<s> USER: one ASSISTANT:[ two</s>]</s>"},
         /* an image's places in an answer are nothing to learn */
@@ -188,7 +188,7 @@ static void test_prompt_and_names(void **state)
             cut.n = s.prompt;
             show(&t, &cut, got);
             assert_string_equal(
-                got, "<s> USER: <image> one ASSISTANT:[ two</s>] USER: three ASSISTANT:");
+                got, "<s> USER: <image> \none ASSISTANT:[ two</s>] USER: three ASSISTANT:");
         }
         sample_free(&s);
     }
@@ -273,6 +273,7 @@ static void test_left_out(void **state)
         {"{\"image\":[\"a.png\",3],\"conversations\":[" ASK("<image>", "two") "]}", DROP_BROKEN,
          "\"image\" must be a path"},
         {"{\"conversation\":[]}", DROP_BROKEN, "neither \"conversations\" nor \"text\""},
+        {"{\"text\":\"\xff\"}", DROP_BROKEN, "not UTF-8"},
         {"{\"text\":7}", DROP_BROKEN, "neither \"conversations\" nor \"text\""},
         {"{\"text\":\"\"}", DROP_NO_LABELS, "no answer to train on"},
         {TOLD(""), DROP_BROKEN, "\"conversations\" is not a list of turns or is empty"},

@@ -11,6 +11,7 @@
 #include "train/dryrun_parts.h"
 #include "train/peft.h"
 
+#include <cjson/cJSON.h>
 #include <errno.h>
 #include <fcntl.h>
 
@@ -59,7 +60,10 @@ static void test_says(void **state)
     assert_says(text, "a picture: made 32 x 32 pixels, 16 tokens");
     assert_says(text, "sample 1, \"a\"");
     assert_says(text, "<image> x 16");
-    assert_says(text, "USER: <image>\\nWhat is it? ASSISTANT: red</s>");
+    assert_says(text, "\n  added     <s>\n"
+                      "  text      \"USER: <image>\\nWhat is it? ASSISTANT:\"\n"
+                      "  trained   \" red</s>\"\n"
+                      "  added     </s>\n");
     /* 2 heads of 16: 64 values; rope 8: 16 rotated values and 4 or 8 of the latent */
     assert_says(text, "\nbase                                 64     100.00 %              512");
     assert_says(text, "\nrope8-rank2                          20      31.25 %              160");
@@ -69,6 +73,67 @@ static void test_says(void **state)
     assert_says(text, "1,280    1.53 %");
     assert_false(is_there(tmpdir_path(state, "run")));
     assert_false(is_there(tmpdir_path(state, "cache")));
+    free(text);
+    run_close(&r);
+}
+
+/* Appends the JSON strings of the lines at *at with this label, and goes on behind them. */
+static void read_part(const char **at, const char *label, char *out)
+{
+    const char *end;
+
+    for (out += strlen(out); strncmp(*at, label, 12) == 0; label = "            ") {
+        const char *begin = *at + 12;
+        cJSON *json;
+
+        end = strchr(begin, '\n');
+        assert_true(end - *at <= 112); /* 100 columns; some characters have more bytes */
+        json = cJSON_ParseWithLength(begin, (size_t)(end - begin));
+        if (!cJSON_IsString(json)) fail_msg("%.*s", (int)(end - begin), begin);
+        out = stpcpy(out, json->valuestring);
+        cJSON_Delete(json);
+        *at = end + 1;
+    }
+}
+
+/* The string can be read off to the byte, and which parts of it are trained. */
+static void test_exact_string(void **state)
+{
+    static const char sample[] =
+        "[{\"conversations\":[{\"from\":\"system\",\"value\":\"  a\\u3000b\"},"
+        "{\"from\":\"human\",\"value\":\"\\\"C:\\\\new\\\" \\u0007\\u00a0\\u202e and  a  long  "
+        "question,"
+        " many words of it, so that it must be broken, and again and again, until it ends \\n\\n "
+        "\"},"
+        "{\"from\":\"gpt\",\"value\":\"\\u200b\\u72ac\\u72ac \\t</s> \"},"
+        "{\"from\":\"human\",\"value\":\"\"},{\"from\":\"gpt\",\"value\":\"two\\n\"}]}]";
+    static const char *const want[] = {
+        "  a\u3000b USER: \"C:\\new\" \a\u00a0\u202e and  a  long  question, many words of it, so "
+        "that it "
+        "must be broken, and again and again, until it ends \n\n  ASSISTANT:",
+        " \u200b\u72ac\u72ac \t</s> </s>", "USER:  ASSISTANT:", " two\n</s>"};
+    char train[1200];
+    const char *const more[] = {"run.steps=[\"baseline\"]", train, NULL}, *at;
+    char got[1000];
+    struct run r;
+    struct err e;
+    char *text;
+
+    spill(tmpdir_path(state, "odd.json"), sample, strlen(sample));
+    snprintf(train, sizeof train, "data.train=[{\"path\":\"%s\"}]", tmpdir_path(state, "odd.json"));
+    tiny_run(&r, state, more);
+    if (!run_and_read(&r, state, &text, &e)) fail_msg("%s", e.msg);
+    at = strstr(text, "  text      \"");
+    assert_non_null(at);
+    for (int i = 0; i < 4; i++) {
+        got[0] = '\0';
+        read_part(&at, i % 2 ? "  trained   " : "  text      ", got);
+        assert_string_equal(got, want[i]);
+    }
+    assert_memory_equal(at, "  added     </s>\n", 17);
+    assert_says(text, "\"  a\\u3000b USER: "); /* what a terminal hides is spelled out */
+    assert_says(text, "\\u0007\\u00A0\\u202E and");
+    assert_says(text, "\" \\u200B\u72ac\u72ac \\u0009</s> </s>\"");
     free(text);
     run_close(&r);
 }
@@ -204,6 +269,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         tmpdir_test(test_says),
+        tmpdir_test(test_exact_string),
         tmpdir_test(test_refuses),
         tmpdir_test(test_advice_follows_what_is_large),
         tmpdir_test(test_answers_need_the_cache),

@@ -1,5 +1,7 @@
-/* test_processor.c - CLIP's image processor against transformers' CLIPImageProcessorPil
- * (tests/data/image/make_golden.py), and its config file. */
+/* test_processor.c - the image processor against transformers' CLIPImageProcessorPil and
+ * LlavaImageProcessorPil (tests/data/image/make_golden.py), and its config file. Where
+ * MHA2MLA_REAL_DATA names the directory of data/fetch-real-data.sh, on its tuxpaint pictures too.
+ */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -11,6 +13,7 @@
 #include "base/mem.h"
 #include "data/processor.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,30 +52,55 @@ static void hex_of(const void *data, size_t len, char hex[65])
     sha256_hex(&s, hex);
 }
 
+static size_t values_of(const struct processor *p)
+{
+    return (size_t)(3 * p->height * p->width);
+}
+
 /* The 8-bit stage is what comes out without rescaling and normalising. */
-static void assert_8_bit(const struct processor *p, const struct image *img, const char *want,
-                         const char *what)
+static uint8_t *run_8_bit(const struct processor *p, const struct image *img, float *px)
 {
     struct processor plain = *p;
-    size_t n = (size_t)(3 * p->height * p->width);
     struct err e = {0};
-    float *px = mem_new(n, sizeof *px, "pixels", &e);
-    uint8_t *bytes = mem_new(n, 1, "bytes", &e);
-    char hex[65];
+    uint8_t *bytes = mem_new(values_of(p), 1, "bytes", &e);
 
     plain.do_rescale = plain.do_normalize = false;
-    assert_true(processor_run(&plain, img, px, &e));
-    for (size_t i = 0; i < n; i++)
+    if (!processor_run(&plain, img, px, &e)) fail_msg("%s", e.msg);
+    for (size_t i = 0; i < values_of(p); i++)
         bytes[i] = (uint8_t)px[i];
-    hex_of(bytes, n, hex);
-    if (strcmp(hex, want) != 0) fail_msg("%s: 8-bit stage differs", what);
+    return bytes;
+}
+
+/* Both stages have these digests. */
+static void assert_stages(const struct processor *p, const struct image *img, const char *u8,
+                          const char *f32, const char *what)
+{
+    struct err e = {0};
+    float *px = mem_new(values_of(p), sizeof *px, "pixels", &e);
+    uint8_t *bytes = run_8_bit(p, img, px);
+    char hex[65];
+
+    hex_of(bytes, values_of(p), hex);
+    if (strcmp(hex, u8) != 0) fail_msg("%s: 8-bit stage differs", what);
+    assert_true(processor_run(p, img, px, &e));
+    hex_of(px, values_of(p) * sizeof *px, hex);
+    if (strcmp(hex, f32) != 0) fail_msg("%s: float stage differs", what);
     free(px);
     free(bytes);
 }
 
+static void load_config(struct processor *p, const char *config)
+{
+    struct err e = {0};
+    char path[200];
+
+    snprintf(path, sizeof path, DIR_GOLDEN "processor/%s", config);
+    if (!processor_load(p, path, &e)) fail_msg("%s", e.msg);
+}
+
 static void test_golden(void **state)
 {
-    char config[60], name[60], path[200], u8[65], f32[65], hex[65], what[200];
+    char config[60], name[60], path[200], u8[65], f32[65], what[200];
     FILE *list = fopen(DIR_GOLDEN "processor.txt", "r");
     struct processor p;
     struct image img;
@@ -82,27 +110,118 @@ static void test_golden(void **state)
     (void)state;
     assert_non_null(list);
     while (fscanf(list, "%59s %59s %64s %64s", config, name, u8, f32) == 4) {
-        size_t len;
-        float *px;
-
+        load_config(&p, config);
         snprintf(what, sizeof what, "%s on %s", config, name);
-        snprintf(path, sizeof path, DIR_GOLDEN "processor/%s", config);
-        if (!processor_load(&p, path, &e)) fail_msg("%s", e.msg);
         snprintf(path, sizeof path, DIR_GOLDEN "%s", name);
         if (!image_read(&img, path, &e)) fail_msg("%s", e.msg);
         assert_true(image_flatten(&img, ALPHA_DROP, &e));
-        assert_8_bit(&p, &img, u8, what);
-        len = (size_t)(3 * p.height * p.width) * sizeof *px;
-        px = mem_new(len, 1, "pixels", &e);
-        assert_true(processor_run(&p, &img, px, &e));
-        hex_of(px, len, hex);
-        if (strcmp(hex, f32) != 0) fail_msg("%s: float stage differs", what);
-        free(px);
+        assert_stages(&p, &img, u8, f32, what);
         image_free(&img);
         n++;
     }
     fclose(list);
     assert_in_range(n, 100, 10000);
+}
+
+/* The picture of make_golden.py's drawn(). */
+static void draw(struct image *img, int64_t w, int64_t h)
+{
+    struct err e = {0};
+    uint8_t *to;
+
+    assert_true(image_new(img, w, h, 3, &e));
+    to = img->px;
+    for (int64_t y = 0; y < h; y++)
+        for (int64_t x = 0; x < w; x++)
+            for (int64_t c = 0; c < 3; c++)
+                *to++ = (uint8_t)(x * (3 + c) + y * (5 - c) + ((x / 16 ^ y / 16) & 1) * 90 +
+                                  x * y % 29);
+}
+
+/* From 1 x 1 to 12 million pixels, very wide and very tall, and around the size that is asked for.
+ */
+static void test_sizes(void **state)
+{
+    char config[60], u8[65], f32[65], what[200];
+    FILE *list = fopen(DIR_GOLDEN "sizes.txt", "r");
+    struct image img = {0};
+    struct processor p;
+    int64_t w, h;
+    int n = 0;
+
+    (void)state;
+    assert_non_null(list);
+    while (fscanf(list, "%59s %" SCNd64 " %" SCNd64 " %64s %64s", config, &w, &h, u8, f32) == 5) {
+        load_config(&p, config);
+        snprintf(what, sizeof what, "%s on %" PRId64 "x%" PRId64, config, w, h);
+        if (w != img.width || h != img.height) {
+            image_free(&img);
+            draw(&img, w, h);
+        }
+        assert_stages(&p, &img, u8, f32, what);
+        n++;
+    }
+    image_free(&img);
+    fclose(list);
+    assert_in_range(n, 100, 1000);
+}
+
+/* One digest over the 8-bit stages of the pictures that a list of data/fetch-real-data.sh names. */
+static int64_t digest_real(const char *root, const struct processor *p, enum alpha_mode alpha,
+                           char hex[65])
+{
+    char list_path[1000], line[4096], path[6000];
+    struct sha256 sum;
+    struct image img;
+    struct err e = {0};
+    float *px = mem_new(values_of(p), sizeof *px, "pixels", &e);
+    int64_t n = 0;
+    FILE *list;
+
+    snprintf(list_path, sizeof list_path, "%s/pairs/tuxpaint.tsv", root);
+    list = fopen(list_path, "r");
+    if (!list) fail_msg("%s cannot be read", list_path);
+    sha256_init(&sum);
+    while (fgets(line, sizeof line, list)) {
+        uint8_t *bytes;
+
+        line[strcspn(line, "\t")] = '\0';
+        snprintf(path, sizeof path, "%s/%s", root, line);
+        if (!image_read(&img, path, &e)) fail_msg("%s", e.msg);
+        assert_true(image_flatten(&img, alpha, &e));
+        bytes = run_8_bit(p, &img, px);
+        sha256_add(&sum, bytes, values_of(p));
+        free(bytes);
+        image_free(&img);
+        n++;
+    }
+    sha256_hex(&sum, hex);
+    fclose(list);
+    free(px);
+    return n;
+}
+
+/* All 8-bit values of 785 photographs and drawings are transformers'. */
+static void test_real(void **state)
+{
+    const char *root = getenv("MHA2MLA_REAL_DATA");
+    char config[60], alpha[20], want[65], hex[65];
+    FILE *list = fopen(DIR_GOLDEN "real.txt", "r");
+    struct processor p;
+    int64_t n;
+    int done = 0;
+
+    (void)state;
+    assert_non_null(list);
+    while (root && fscanf(list, "%59s %19s %" SCNd64 " %64s", config, alpha, &n, want) == 4) {
+        load_config(&p, config);
+        assert_int_equal(digest_real(root, &p, *alpha == 'w' ? ALPHA_WHITE : ALPHA_DROP, hex), n);
+        if (strcmp(hex, want) != 0) fail_msg("%s, %s: 8-bit stages differ", config, alpha);
+        done++;
+    }
+    fclose(list);
+    if (!root) skip();
+    assert_int_equal(done, 2);
 }
 
 static void write_config(const char *path, const char *text)
@@ -116,9 +235,9 @@ static void write_config(const char *path, const char *text)
  */
 static void test_round_trip(void **state)
 {
-    static const char *const configs[] = {"llava",     "small",      "odd_crop",
-                                          "big_crop",  "fixed",      "fixed_crop",
-                                          "crop_only", "no_rescale", "no_norm"};
+    static const char *const configs[] = {"llava",   "small",      "odd_crop",  "big_crop",
+                                          "fixed",   "fixed_crop", "crop_only", "no_rescale",
+                                          "no_norm", "padded"};
     enum { N = sizeof configs / sizeof configs[0] };
     char lines[N][512], back[512], path[200];
     struct processor p, q;
@@ -193,7 +312,11 @@ static void test_refused(void **state)
         {"{\n\"size\": 3,\n", ":2: not valid JSON"},
         {"[1]", "an object"},
         {"{\"do_resize\": 1}", "do_resize: true or false"},
-        {"{\"resample\": 0}", "resample: 1 (lanczos), 2 (bilinear) and 3 (bicubic)"},
+        {"{\"resample\": 0}", "resample: nearest is not supported, 1 (lanczos), 2 (bilinear) and"},
+        {"{\"resample\": 4}", "resample: box is not"},
+        {"{\"resample\": 5}", "resample: hamming is not"},
+        {"{\"resample\": 6}", "resample: this is not"},
+        {"{\"resample\": 1.5}", "resample: this is not"},
         {"{\"size\": {\"longest_edge\": 5, \"shortest_edge\": 5}}", "size: \"shortest_edge\""},
         {"{\"size\": {\"height\": 5}}", "size: only \"height\" and \"width\""},
         {"{\"size\": {\"max_height\": 5, \"max_width\": 5}}", "size: height: a number"},
@@ -203,7 +326,12 @@ static void test_refused(void **state)
         {"{\"image_mean\": [1, 2]}", "image_mean: a list of three"},
         {"{\"image_std\": [1, 0, 1]}", "no std of 0"},
         {"{\"rescale_factor\": \"x\"}", "rescale_factor: a number"},
-        {"{\"do_pad\": true}", "do_pad: this setting is not supported"},
+        {"{\"do_pad\": true}", "do_pad: is supported with image_processor_type LlavaImageProc"},
+        {"{\"do_pad\": true, \"image_processor_type\": \"CLIPImageProcessor\"}", "do_pad: is"},
+        {"{\"do_pad\": true, \"image_processor_type\": \"LlavaImageProcessor\","
+         "\"image_mean\": [0, 1.01, 0]}",
+         "image_mean: 1.01; do_pad needs"},
+        {"{\"image_aspect_ratio\": \"pad\"}", "image_aspect_ratio: this setting"},
         {"{\"image_grid_pinpoints\": [[336, 672]]}", "image_grid_pinpoints: this setting"},
         {"{\"image_processor_type\": \"Qwen2VLImageProcessor\"}", "Qwen2VLImageProcessor is not"},
         {"{\"data_format\": \"channels_last\"}", "data_format: only"},
@@ -253,7 +381,8 @@ static void test_extreme_shape(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_golden),        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_golden),        cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_real),          cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_forms),         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_extreme_shape),
     };

@@ -1,5 +1,6 @@
 /* test_template.c - conversations against the published chat templates (the golden file's script is
- * beside it), and the rules that hold for every template. */
+ * beside it), and the rules that hold for every template. Where MHA2MLA_REAL_DATA names the
+ * directory of data/fetch-real-data.sh, what is trained with its tokenizers too. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -7,12 +8,8 @@
 #include <cmocka.h>
 
 #include "base/jsonc.h"
-#include "data/template.h"
-#include "data/tokenizer.h"
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "data/dataset.h"
+#include "tests/tmpdir.h"
 
 #define MESSAGES_MAX 8
 
@@ -37,6 +34,64 @@ static size_t read_messages(const cJSON *list, struct message *out)
                                     item->child->next->valuestring};
     }
     return n;
+}
+
+/* The messages as a file of one LLaVA sample. */
+static void write_sample(const cJSON *messages, const char *path)
+{
+    static const char *const from[] = {"system", "human", "gpt"};
+    cJSON *root = cJSON_CreateArray(), *sample = cJSON_CreateObject();
+    cJSON *turns = cJSON_AddArrayToObject(sample, "conversations");
+    struct message m[MESSAGES_MAX];
+    size_t n = read_messages(messages, m);
+    char *text;
+
+    cJSON_AddItemToArray(root, sample);
+    for (size_t i = 0; i < n; i++) {
+        cJSON *turn = cJSON_CreateObject();
+
+        cJSON_AddStringToObject(turn, "from", from[m[i].role]);
+        cJSON_AddStringToObject(turn, "value", m[i].text);
+        cJSON_AddItemToArray(turns, turn);
+    }
+    text = cJSON_PrintUnformatted(root);
+    spill(path, text, strlen(text));
+    free(text);
+    cJSON_Delete(root);
+}
+
+/* The tokens of `one` that a data set trains are the runs that `want` lists; a sample without any
+ * is left out. A mark is a token like others here: no token has the picture's id. */
+static void check_tokens(void *const *state, const cJSON *one, const cJSON *want,
+                         const struct tokenizer *tk)
+{
+    struct err e = {0};
+    const cJSON *range = member(want, "trained")->child;
+    struct dataset_source source = {.path = tmpdir_path(state, "set.json")};
+    struct dataset_options o = {.tokenizer = tk,
+                                .chat = template_find(member(one, "template")->valuestring, &e),
+                                .image_id = INT32_MAX,
+                                .max_length = 1000};
+    struct dataset d;
+    struct sample s;
+
+    write_sample(member(one, "messages"), source.path);
+    if (!dataset_open(&d, &source, 1, &o, &e)) fail_msg("%s", e.msg);
+    assert_int_equal(d.n, range != NULL);
+    assert_int_equal(d.dropped[DROP_NO_LABELS], range == NULL);
+    if (range) {
+        if (!dataset_sample(&d, 0, &s, &e)) fail_msg("%s", e.msg);
+        assert_int_equal(s.n, member(want, "tokens")->valueint);
+        for (int64_t i = 0; i < s.n; i++) {
+            while (range && i >= range->child->next->valueint)
+                range = range->next;
+            if (s.trained[i] != (range && i >= range->child->valueint))
+                fail_msg("%s: token %d, %s, is%s trained", s.rendered.text, (int)i,
+                         tokenizer_piece(tk, s.ids[i]), s.trained[i] ? "" : " not");
+        }
+        sample_free(&s);
+    }
+    dataset_close(&d);
 }
 
 static void check_case(const cJSON *one)
@@ -74,23 +129,73 @@ static void check_case(const cJSON *one)
     rendered_free(&p);
 }
 
+static void read_cases(struct jsonc *doc)
+{
+    struct err e = {0};
+
+    if (!jsonc_read(doc, "tests/data/template/cases.json", (size_t)1 << 20, &e))
+        fail_msg("%s", e.msg);
+    assert_int_equal(cJSON_GetArraySize(doc->root), 7 * 14); /* templates times conversations */
+}
+
 static void test_cases(void **state)
 {
     struct jsonc doc = {0};
-    struct err e = {0};
     const cJSON *one;
-    int n = 0;
 
     (void)state;
-    if (!jsonc_read(&doc, "tests/data/template/cases.json", (size_t)1 << 20, &e))
-        fail_msg("%s", e.msg);
+    read_cases(&doc);
     cJSON_ArrayForEach(one, doc.root)
     {
         check_case(one);
-        n++;
     }
-    assert_int_equal(n, 6 * 7); /* templates times conversations */
     jsonc_close(&doc);
+}
+
+/* check_tokens on every case: with the tokenizer that its member `key` names, which lies at
+ * BEFORE name AFTER. */
+static void check_all_tokens(void *const *state, const char *key, const char *before,
+                             const char *after)
+{
+    struct jsonc doc = {0};
+    struct err e = {0};
+    struct tokenizer *tk = NULL;
+    const char *loaded = "";
+    char path[1000];
+    const cJSON *one;
+
+    read_cases(&doc);
+    cJSON_ArrayForEach(one, doc.root)
+    {
+        const cJSON *want = member(one, key);
+        const char *name = member(want, "tokenizer")->valuestring;
+
+        if (strcmp(name, loaded) != 0) {
+            tokenizer_free(tk);
+            snprintf(path, sizeof path, "%s%s%s", before, name, after);
+            tk = tokenizer_load(path, &e);
+            if (!tk) fail_msg("%s", e.msg);
+            loaded = name;
+        }
+        check_tokens(state, one, want, tk);
+    }
+    tokenizer_free(tk);
+    jsonc_close(&doc);
+}
+
+static void test_tokens(void **state)
+{
+    check_all_tokens(state, "small", "tests/data/tokenizer/", ".json");
+}
+
+static void test_real_tokens(void **state)
+{
+    const char *root = getenv("MHA2MLA_REAL_DATA");
+    char before[900];
+
+    if (!root) skip();
+    snprintf(before, sizeof before, "%s/tokenizers/", root);
+    check_all_tokens(state, "real", before, "/tokenizer.json");
 }
 
 static void test_find(void **state)
@@ -100,7 +205,7 @@ static void test_find(void **state)
     (void)state;
     assert_null(template_find("alpaca", &e));
     assert_string_equal(e.msg, "no chat template is named \"alpaca\"; there are vicuna, vicuna_v1, "
-                               "llama3, chatml, qwen2_vl, plain");
+                               "llama3, chatml, smollm2, qwen2_vl, plain");
     assert_false(template_add_special(template_find("llama3", &e))); /* its text has the BOS */
     assert_true(template_add_special(template_find("vicuna", &e)));
 }
@@ -111,7 +216,8 @@ static void test_check(void **state)
     static const struct {
         const char *name, *lacks;
     } cases[] = {{"vicuna", NULL}, {"vicuna_v1", NULL}, {"llama3", "<|begin_of_text|>"},
-                 {"chatml", NULL}, {"qwen2_vl", NULL},  {"plain", NULL}};
+                 {"chatml", NULL}, {"smollm2", NULL},   {"qwen2_vl", NULL},
+                 {"plain", NULL}};
     struct err e = {0};
     struct tokenizer *tk = tokenizer_load("tests/data/tokenizer/metaspace.json", &e);
     char want[200];
@@ -133,7 +239,7 @@ static void test_refused(void **state)
     struct err e = {0};
     const struct chat_template *t = template_find("chatml", &e);
     struct message late[] = {{ROLE_USER, "a"}, {ROLE_SYSTEM, "b"}},
-                   bytes[] = {{ROLE_USER, "a\xff"}};
+                   bytes[] = {{ROLE_USER, "a\xff"}}, moved[] = {{ROLE_USER, "\xff<image>"}};
     struct rendered r = {0};
 
     (void)state;
@@ -141,16 +247,16 @@ static void test_refused(void **state)
     assert_string_equal(e.msg, "message 2: a system message may only be the first one");
     assert_false(template_render(t, bytes, 1, false, &r, &e));
     assert_string_equal(e.msg, "message 1: text is not UTF-8 at byte 1");
+    assert_false(template_render(t, moved, 1, false, &r, &e));
+    assert_string_equal(e.msg, "message 1: text is not UTF-8 at byte 0");
     rendered_free(&r);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cases),
-        cmocka_unit_test(test_find),
-        cmocka_unit_test(test_check),
-        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_cases), tmpdir_test(test_tokens),     tmpdir_test(test_real_tokens),
+        cmocka_unit_test(test_find),  cmocka_unit_test(test_check), cmocka_unit_test(test_refused),
     };
 
     return cmocka_run_group_tests_name("template", tests, NULL, NULL);

@@ -1,19 +1,21 @@
-/* dryrun_samples.c - samples as the model will see them: the text, then the tokens in runs that are
- * alike in modality and in whether they are trained. */
+/* dryrun_samples.c - samples as the model will see them: the exact string with what is trained of
+ * it, then the tokens in runs that are alike in modality and in whether they are trained. */
 #include "base/log.h"
 #include "data/tokenizer.h"
+#include "data/tokenizer_utf8.h"
 #include "train/dryrun_parts.h"
 
 #include <stdio.h>
 #include <string.h>
 
-enum { WIDTH = 100, LABEL = 30 }; /* columns: of the terminal, and before a run's tokens */
+enum { WIDTH = 100, TEXT_AT = 12, TOKENS_AT = 30 }; /* columns: of the terminal, before the rest */
 
 /* A line that is filled word by word, and begun anew where a word does not fit. */
 struct flow {
     char line[4 * WIDTH + 8];
     size_t bytes;
-    int columns, indent;
+    int columns, indent, begin; /* begin: where the first word stands */
+    bool quoted;                /* each line is in quotes */
 };
 
 static int columns_of(const char *s, size_t n)
@@ -27,16 +29,18 @@ static int columns_of(const char *s, size_t n)
 
 static void flow_end(struct flow *f)
 {
-    if (f->columns > f->indent) log_line("%.*s", (int)f->bytes, f->line);
+    if (f->columns > f->begin) log_line("%.*s%s", (int)f->bytes, f->line, f->quoted ? "\"" : "");
     f->bytes = 0;
     f->columns = 0;
 }
 
-static void flow_begin(struct flow *f, const char *label, int indent)
+static void flow_begin(struct flow *f, const char *label, int indent, bool quoted)
 {
     f->indent = indent;
-    f->bytes = (size_t)snprintf(f->line, sizeof f->line, "%-*.*s", indent, indent, label);
-    f->columns = indent;
+    f->quoted = quoted;
+    f->bytes = (size_t)snprintf(f->line, sizeof f->line, "%-*.*s%s", indent, indent, label,
+                                quoted ? "\"" : "");
+    f->begin = f->columns = indent + quoted;
 }
 
 /* Adds a word, with `gap` blanks before it where it is not the line's first. */
@@ -44,11 +48,11 @@ static void flow_add(struct flow *f, const char *word, size_t n, int gap)
 {
     int columns = columns_of(word, n);
 
-    if (f->columns + gap + columns > WIDTH && f->columns > f->indent) {
+    if (f->columns + gap + columns + f->quoted > WIDTH && f->columns > f->begin) {
         flow_end(f);
-        flow_begin(f, "", f->indent);
+        flow_begin(f, "", f->indent, f->quoted);
     }
-    if (f->columns == f->indent) gap = 0;
+    if (f->columns == f->begin) gap = 0;
     if (f->bytes + (size_t)gap + n >= sizeof f->line)
         return; /* only marks upon marks are that long */
     memset(f->line + f->bytes, ' ', (size_t)gap);
@@ -82,23 +86,84 @@ static const char *spelled(char *out, size_t size, const char *text)
     return out;
 }
 
-/* The whole string, broken behind blanks. */
-static void show_text(const char *text)
+/* What a terminal shows as nothing, as a blank, or as another order of the text. */
+static bool is_hidden(int32_t c)
+{
+    return (unicode_is_space(c) && c != ' ') || (c >= 0x80 && c < 0xa0) || c == 0xad ||
+           (c >= 0x200b && c <= 0x200f) || (c >= 0x202a && c <= 0x202e) ||
+           (c >= 0x2060 && c <= 0x206f) || c == 0xfeff;
+}
+
+/* The same inside of quotes, where the character must be told exactly: as JSON writes it. */
+static size_t spell_exactly(const char *p, char out[8])
+{
+    size_t n;
+    int32_t c = utf8_get(p, &n);
+
+    if (c == '\n' || c == '"' || c == '\\')
+        snprintf(out, 8, "\\%c", c == '\n' ? 'n' : c);
+    else if (c < ' ' || c == 0x7f || is_hidden(c))
+        snprintf(out, 8, "\\u%04X", (unsigned)c & 0xffff);
+    else
+        snprintf(out, 8, "%.*s", (int)n, p);
+    return n;
+}
+
+/* A part of the string in quotes, broken behind blanks. */
+static void show_part(const char *label, const char *text, const char *end)
 {
     struct flow f;
     char word[300];
     size_t used = 0;
 
-    flow_begin(&f, "  text", 10);
-    while (*text) {
+    flow_begin(&f, label, TEXT_AT, true);
+    while (text < end) {
         bool blank = *text == ' ';
-        text += spell(text, word + used);
+        text += spell_exactly(text, word + used);
         used += strlen(word + used);
-        if (*text && used < sizeof word / 4 && !(blank && *text != ' ')) continue;
+        if (text < end && used < sizeof word / 4 && !(blank && *text != ' ')) continue;
         flow_add(&f, word, used, 0);
         used = 0;
     }
     flow_end(&f);
+}
+
+/* The tokens that the tokenizer's post-processor puts there, which the string does not have: those
+ * from *at on. */
+static void show_added(const struct run *r, const struct tokens *t, size_t *at)
+{
+    struct flow f;
+
+    flow_begin(&f, "  added", TEXT_AT, false);
+    for (; *at < t->n && t->v[*at].begin == t->v[*at].end; ++*at) {
+        const char *piece = tokenizer_piece(r->tokenizer, t->v[*at].id);
+        flow_add(&f, piece, strlen(piece), 2);
+    }
+    flow_end(&f);
+}
+
+/* The whole string: the parts that are trained, those that are not, and what is around it. */
+static bool show_text(const struct run *r, const struct rendered *s, struct err *e)
+{
+    const char *done = s->text;
+    struct tokens t = {0};
+    size_t at = 0;
+
+    if (!tokenizer_encode(r->tokenizer, NULL, s->text, s->len, template_add_special(r->chat), &t,
+                          e))
+        return false;
+    show_added(r, &t, &at);
+    for (size_t i = 0; i < s->n_trained; i++) {
+        show_part("  text", done, s->text + s->trained[i].begin);
+        done = s->text + s->trained[i].end;
+        show_part("  trained", s->text + s->trained[i].begin, done);
+    }
+    show_part("  text", done, s->text + s->len);
+    while (at < t.n && t.v[at].begin != t.v[at].end)
+        at++;
+    show_added(r, &t, &at);
+    tokens_free(&t);
+    return true;
 }
 
 static void show_tokens(const struct run *r, const struct sample *s, int64_t begin, int64_t end)
@@ -109,7 +174,7 @@ static void show_tokens(const struct run *r, const struct sample *s, int64_t beg
     snprintf(places, sizeof places, "%lld-%lld", (long long)begin, (long long)end - 1);
     snprintf(label, sizeof label, "  %-11s %-5s %s", places,
              s->modality[begin] == IMAGE ? "image" : "text", s->trained[begin] ? "trained" : "-");
-    flow_begin(&f, label, LABEL);
+    flow_begin(&f, label, TOKENS_AT, false);
     for (int64_t i = begin; i < end; i++) {
         const char *known = tokenizer_piece(r->tokenizer, s->ids[i]);
         int64_t same = i;
@@ -126,7 +191,7 @@ static void show_tokens(const struct run *r, const struct sample *s, int64_t beg
     flow_end(&f);
 }
 
-static void show_sample(const struct run *r, int64_t entry, const struct sample *s)
+static bool show_sample(const struct run *r, int64_t entry, const struct sample *s, struct err *e)
 {
     const struct dataset_entry *d = &r->train.entries[entry];
     int64_t image = 0;
@@ -140,13 +205,14 @@ static void show_sample(const struct run *r, int64_t entry, const struct sample 
              (long long)s->n, pictures, (long long)d->labels);
     for (int64_t i = 0; i < s->images; i++)
         log_line("  picture %s", r->train.images[s->image[i]].path);
-    show_text(s->rendered);
+    if (!show_text(r, &s->rendered, e)) return false;
     for (int64_t i = 0, end; i < s->n; i = end) {
         for (end = i + 1;
              end < s->n && s->modality[end] == s->modality[i] && s->trained[end] == s->trained[i];)
             end++;
         show_tokens(r, s, i, end);
     }
+    return true;
 }
 
 bool dry_samples(const struct run *r, int64_t count, struct err *e)
@@ -155,8 +221,9 @@ bool dry_samples(const struct run *r, int64_t count, struct err *e)
         struct sample s;
         if (i) log_line("%s", "");
         if (!dataset_sample(&r->train, i, &s, e)) return false;
-        show_sample(r, i, &s);
+        bool ok = show_sample(r, i, &s, e);
         sample_free(&s);
+        if (!ok) return false;
     }
     return true;
 }

@@ -55,7 +55,7 @@ static bool write_answer(FILE *fp, const struct eval_set *set, const struct samp
     cJSON_AddStringToObject(line, "set", set->name);
     cJSON_AddStringToObject(line, "id", s->id);
     if (s->images) cJSON_AddStringToObject(line, "image", set->data.images[s->image[0]].path);
-    cJSON_AddStringToObject(line, "prompt", s->rendered);
+    cJSON_AddStringToObject(line, "prompt", s->rendered.text);
     cJSON_AddStringToObject(line, "expected", s->answer);
     cJSON_AddStringToObject(line, "answer", got);
     cJSON_AddBoolToObject(line, "right", right);

@@ -29,7 +29,7 @@ static bool decode(const struct run *r, const char *path, float *pixels, struct 
     struct image img = {0};
     bool ok = image_read(&img, path, e) &&
               image_flatten(&img, (enum alpha_mode)r->c.data.alpha, e) &&
-              processor_run(&r->processor, &img, pixels, e);
+              (processor_run(&r->processor, &img, pixels, e) || err_context(e, "%s", path));
 
     image_free(&img);
     return ok;

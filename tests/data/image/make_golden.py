@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """Makes the pictures in this directory, the processor configs in processor/, and what is expected
-of them: read.txt and processor.txt.
+of them: read.txt, resize.txt, processor.txt, sizes.txt and real.txt.
 
-    python3 -m venv venv && venv/bin/pip install pillow==13.0.0 transformers==5.23.0 numpy==2.4.6
-    venv/bin/python tests/data/image/make_golden.py
+    python3 -m venv venv && venv/bin/pip install pillow==13.0.0 transformers==5.24.0 numpy==2.4.6
+    venv/bin/python tests/data/image/make_golden.py [REAL]
+
+REAL is the directory of data/fetch-real-data.sh; without it real.txt stays as it is.
 
 read.txt, one picture a line:
     file width height channels sha256(as read) sha256(alpha dropped) sha256(on white)
@@ -12,22 +14,28 @@ dropped is Pillow's convert("RGB"); on white is transformers' convert_to_rgb, bu
 ODD, whose transparent colour Pillow compares with the wrong value: there it is the rounded mean.
 resize.txt:
     file width height filter channels sha256(Pillow's resize of the picture as read)
-processor.txt:
+processor.txt, from CLIPImageProcessorPil (LlavaImageProcessorPil where the config says so) on the
+picture with its alpha dropped:
     config file sha256(8-bit stage) sha256(float32)
-from CLIPImageProcessorPil on the
-picture with its alpha dropped.
+sizes.txt, the same of pictures that drawn() and the test compute:
+    config width height sha256(8-bit stage) sha256(float32)
+real.txt, all tuxpaint pictures of REAL as transformers opens them, one digest over their 8-bit stages:
+    config alpha pictures sha256
+drop is Pillow's convert("RGB") before the processor, white the processor on the opened file.
 """
 import hashlib
 import io
 import json
 import os
 import struct
+import sys
 import zlib
 
 import numpy as np
 from PIL import Image, ImageOps
 from transformers.image_transforms import convert_to_rgb
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 RNG = np.random.RandomState(7)
@@ -257,28 +265,90 @@ CONFIGS = {
     "no_norm": dict(size={"shortest_edge": 24}, crop_size={"height": 24, "width": 24}, do_normalize=False),
     "no_rescale": dict(size={"shortest_edge": 24}, crop_size={"height": 24, "width": 24}, do_rescale=False,
                        image_mean=[127.5, 120.25, 100.0], image_std=[50.5, 60.0, 70.0]),
+    "padded": dict(image_processor_type="LlavaImageProcessor", do_pad=True, size={"shortest_edge": 30},
+                   crop_size={"height": 30, "width": 30}),
+    "llava_pad": dict(image_processor_type="LlavaImageProcessor", do_pad=True, size={"shortest_edge": 336},
+                      crop_size={"height": 336, "width": 336}),
+    "square": dict(size={"height": 336, "width": 336}, do_center_crop=False),
+    "bilinear": dict(size={"shortest_edge": 336}, crop_size={"height": 336, "width": 336}, resample=2),
+    "lanczos": dict(size={"shortest_edge": 336}, crop_size={"height": 336, "width": 336}, resample=1),
 }
+SIZED = ("llava", "llava_pad", "square", "bilinear", "lanczos")
+SIZES = [(1, 1), (1, 2), (2, 1), (1, 7), (7, 1), (1, 337), (337, 1), (3, 500), (500, 3), (97, 61), (61, 97), (335, 335),
+         (336, 336), (337, 337), (336, 337), (337, 336), (336, 335), (335, 336), (337, 331), (613, 431), (431, 613),
+         (1009, 2003), (4000, 13), (4000, 250), (4001, 3001)]
+
+
+def make_processor(cfg):
+    settings = {"image_processor_type": "CLIPImageProcessor", **CONFIGS[cfg]}
+    where = os.path.join(HERE, "processor", cfg)
+    os.makedirs(where, exist_ok=True)
+    with open(os.path.join(where, "preprocessor_config.json"), "w") as f:
+        json.dump(settings, f, indent=2)
+        f.write("\n")
+    llava = settings["image_processor_type"].startswith("Llava")
+    return (LlavaImageProcessorPil if llava else CLIPImageProcessorPil).from_pretrained(where)
+
+
+def both_stages(proc, im):
+    u8 = proc(im, do_rescale=False, do_normalize=False, return_tensors="np")["pixel_values"][0]
+    f32 = proc(im, return_tensors="np")["pixel_values"][0]
+    assert u8.dtype == np.uint8 and f32.dtype == np.float32, (u8.dtype, f32.dtype)
+    return u8, f32
 
 
 def write_processor(pngs, jpegs):
     lines = []
-    for cfg, settings in CONFIGS.items():
-        settings = {"image_processor_type": "CLIPImageProcessor", **settings}
-        where = os.path.join(HERE, "processor", cfg)
-        os.makedirs(where, exist_ok=True)
-        with open(os.path.join(where, "preprocessor_config.json"), "w") as f:
-            json.dump(settings, f, indent=2)
-            f.write("\n")
-        proc = CLIPImageProcessorPil.from_pretrained(where)
+    for cfg in CONFIGS:
+        proc = make_processor(cfg)
         for name in list(pngs) + jpegs:
+            if cfg in SIZED and cfg != "llava":
+                continue
             if cfg != "small" and not name.startswith(("size", "rgb", "gray16", "exif6")):
                 continue
             im = Image.fromarray(np.array(open_upright(name).convert("RGB")))  # tRNS is forgotten
-            u8 = proc(im, do_rescale=False, do_normalize=False, return_tensors="np")["pixel_values"][0]
-            f32 = proc(im, return_tensors="np")["pixel_values"][0]
-            assert u8.dtype == np.uint8 and f32.dtype == np.float32, (u8.dtype, f32.dtype)
+            u8, f32 = both_stages(proc, im)
             lines.append(f"{cfg} {name} {sha(u8)} {sha(f32)}\n")
     with open(os.path.join(HERE, "processor.txt"), "w") as f:
+        f.writelines(lines)
+
+
+def drawn(w, h):
+    """Ramps, squares with hard edges and a fine grain; the test has the same lines."""
+    y, x, c = np.mgrid[0:h, 0:w, 0:3]
+    v = x * (3 + c) + y * (5 - c) + ((x // 16 ^ y // 16) & 1) * 90 + x * y % 29
+    return Image.fromarray((v & 255).astype("u1"))
+
+
+def write_sizes():
+    procs = {cfg: make_processor(cfg) for cfg in SIZED}
+    lines = []
+    for w, h in SIZES:
+        im = drawn(w, h)
+        for cfg, proc in procs.items():
+            if cfg != "llava" and w * h > 1e6 and cfg != "llava_pad":
+                continue
+            u8, f32 = both_stages(proc, im)
+            lines.append(f"{cfg} {w} {h} {sha(u8)} {sha(f32)}\n")
+    with open(os.path.join(HERE, "sizes.txt"), "w") as f:
+        f.writelines(lines)
+
+
+def write_real(root):
+    with open(os.path.join(root, "pairs", "tuxpaint.tsv"), encoding="utf-8") as f:
+        names = [line.split("\t")[0] for line in f]
+    proc = make_processor("llava")
+    lines = []
+    for alpha in ("white", "drop"):
+        digest = hashlib.sha256()
+        for name in names:
+            im = Image.open(os.path.join(root, name))
+            if alpha == "drop":
+                im = Image.fromarray(np.array(im.convert("RGB")))
+            u8 = proc(im, do_rescale=False, do_normalize=False, return_tensors="np")["pixel_values"][0]
+            digest.update(np.ascontiguousarray(u8).tobytes())
+        lines.append(f"llava {alpha} {len(names)} {digest.hexdigest()}\n")
+    with open(os.path.join(HERE, "real.txt"), "w") as f:
         f.writelines(lines)
 
 
@@ -288,6 +358,9 @@ def main():
     write_read(pngs, jpegs)
     write_resize(pngs)
     write_processor(pngs, jpegs)
+    write_sizes()
+    if len(sys.argv) > 1:
+        write_real(sys.argv[1])
 
 
 main()
