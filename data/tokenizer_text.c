@@ -2,6 +2,7 @@
  * for, and the normalizers, each of which writes such a text from another. */
 #include "base/mem.h"
 #include "data/tokenizer_parts.h"
+#include "data/tokenizer_unicode.h"
 #include "data/tokenizer_utf8.h"
 
 #include <stdlib.h>
@@ -79,7 +80,7 @@ static bool is_boundary(int32_t c, utf8proc_option_t form)
     const utf8proc_property_t *p;
     int last = 0;
 
-    if (c < 0x300) return true;
+    if (c < 0x300 || !unicode_normalizes(c)) return true;
     if (utf8proc_decompose_char(c, d, 32, form, &last) < 1) return false;
     if (d[0] >= 0x1160 && d[0] <= 0x11ff) return false;
     p = utf8proc_get_property(d[0]);
@@ -137,6 +138,7 @@ static bool normalize_form(const struct step *step, struct tokenizer_scratch *sc
 
     while (i < in->n) {
         int32_t c;
+        bool known;
 
         for (j = i; j < in->n && (unsigned char)in->s[j] < 0x80; j++)
             continue;
@@ -145,10 +147,11 @@ static bool normalize_form(const struct step *step, struct tokenizer_scratch *sc
         if (j == in->n) break;
         i = j;
         c = utf8_get(in->s + i, &len);
-        for (j = i + len; j < in->n; j += len)
+        known = unicode_normalizes(c);
+        for (j = i + len; j < in->n && known; j += len)
             if (is_boundary(utf8_get(in->s + j, &len), form)) break;
         utf8_get(in->s + i, &len);
-        if (j == i + len && never_changes(c, form)) {
+        if (!known || (j == i + len && never_changes(c, form))) {
             if (!text_add_part(out, in, i, j, e)) return false;
         } else if (!normalize_run(sc, in, i, j, form, out, e)) {
             return false;
@@ -219,7 +222,7 @@ static bool normalize_lowercase(const struct step *step, struct tokenizer_scratc
             if (!text_add_new(out, "i\xcc\x87", 3, in->a[i], e)) return false;
             continue;
         }
-        n = utf8_put(low, utf8proc_tolower(c));
+        n = utf8_put(low, unicode_lower(c));
         if (!text_add_new(out, low, n, in->a[i], e)) return false;
     }
     return true;
