@@ -1,7 +1,11 @@
-"""How fast our tokenizer is beside the `tokenizers` library, one thread each: `make bench-tokenize`.
+"""How fast our tokenizer is beside the `tokenizers` library, one thread each.
 
     pip install tokenizers==0.23.3
-    python bench/tokenize.py REAL [NAME ...]
+    make bench-tokenize MHA2MLA_REAL_DATA=REAL PYTHON=python
+
+or, after make build/bench/tokenize, for some tokenizers or fewer passes than 7,
+
+    python bench/tokenize.py REAL [NAME ...] [PASSES]
 
 REAL holds tokenizers/NAME/tokenizer.json (data/fetch-real-data.sh) and corpus/SET.bin
 (tests/data/tokenizer/make_corpus.py). Both sides keep the lines in memory and take turns, pass by
@@ -22,8 +26,8 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["RAYON_NUM_THREADS"] = "1"
 from tokenizers import Tokenizer, __version__  # noqa: E402 (it reads the environment)
 
-REPEATS = 9
-TOOL = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../build/bench/tokenize")
+HERE = os.path.dirname(os.path.abspath(__file__))
+TOOL = os.path.join(HERE, "..", os.environ.get("BUILD", "build"), "bench/tokenize")
 
 
 def read_lines(path):
@@ -56,14 +60,14 @@ def spread(values, digits):
     return "%.*f [%.*f-%.*f]" % (digits, statistics.median(values), digits, min(values), digits, max(values))
 
 
-def measure(path, lines_path):
+def measure(path, lines_path, repeats):
     lines, tk = read_lines(lines_path), Tokenizer.from_file(path)
     megabytes = sum(len(line.encode()) for line in lines) / 1e6
     ways = {"encode": lambda: [tk.encode(line) for line in lines], "encode_batch": lambda: tk.encode_batch(lines),
             "encode_batch_fast": lambda: tk.encode_batch_fast(lines)}
     passes = {way: [] for way in ["ours", *ways]}
     with subprocess.Popen([TOOL, "time", path, lines_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as tool:
-        for _ in range(REPEATS + 1):
+        for _ in range(repeats + 1):
             passes["ours"].append(our_pass(tool))
             for way, encode in ways.items():
                 passes[way].append(timed(encode))
@@ -80,14 +84,17 @@ def measure(path, lines_path):
 
 
 def main():
-    if len(sys.argv) < 2:
+    args = sys.argv[1:]
+    repeats = int(args.pop()) if len(args) > 1 and args[-1].isdigit() else 7
+    if not args or not os.path.isdir(args[0]):
         sys.exit(__doc__)
-    root, names = sys.argv[1], sys.argv[2:] or ["llama2", "llama3", "qwen2_5"]
+    root, names = args[0], args[1:] or ["llama2", "llama3", "qwen2_5"]
     print("tokenizers %s, %d passes\n\n| tokenizer | lines | ours, MB/s | library, MB/s (its best way) | ratio, user CPU | "
-          "ratio, clock |\n|---|---|---|---|---|---|" % (__version__, REPEATS))
+          "ratio, clock |\n|---|---|---|---|---|---|" % (__version__, repeats))
     for name in names:
         for lines in ("captions", "prose", "source"):
-            measure(os.path.join(root, "tokenizers", name, "tokenizer.json"), os.path.join(root, "corpus", lines + ".bin"))
+            measure(os.path.join(root, "tokenizers", name, "tokenizer.json"),
+                    os.path.join(root, "corpus", lines + ".bin"), repeats)
 
 
 main()

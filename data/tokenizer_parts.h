@@ -179,6 +179,8 @@ int32_t table_put(struct table *t, const struct str *strings, int32_t id);
 int32_t table_get(const struct table *t, const struct str *strings, const char *s, size_t n);
 uint32_t hash_bytes(const char *s, size_t n);
 
+#define MARK "\xe2\x96\x81" /* "▁", what most vocabularies write for a blank */
+
 struct merge {
     int32_t left, right, made; /* ids */
     uint32_t rank;             /* lower merges first */
@@ -235,6 +237,7 @@ struct tokenizer {
     int32_t unk;    /* -1: none */
     bool *of_model; /* [size]: a token of the model, not only an added one */
     bool byte_level, byte_fallback, fuse_unk, ignore_merges;
+    bool marks_cut; /* no merge joins a MARK to another character before it */
     struct added *added;
     size_t n_added;
     bool respelled; /* some added token is looked for in another spelling than its own */
@@ -283,6 +286,8 @@ struct tokenizer_scratch {
     struct matcher matcher;
     int32_t *codes; /* one run of characters in utf8proc's form */
     size_t codes_cap;
+    uint64_t *keys; /* marks to be sorted */
+    size_t keys_cap;
     struct symbol *symbols;
     size_t n_symbols, symbols_cap;
     uint64_t *heap;

@@ -9,8 +9,9 @@
 
 #define JIT_STACK_MAX ((size_t)8 << 20)
 
-static bool compile(struct pattern *p, const char *text, size_t len, uint32_t options,
-                    struct err *e)
+/* `shown` is what the file has, for messages. */
+static bool compile(struct pattern *p, const char *shown, const char *text, size_t len,
+                    uint32_t options, struct err *e)
 {
     pcre2_compile_context *context = pcre2_compile_context_create(NULL);
     PCRE2_SIZE at = 0;
@@ -24,8 +25,8 @@ static bool compile(struct pattern *p, const char *text, size_t len, uint32_t op
     pcre2_compile_context_free(context);
     if (!p->code) {
         pcre2_get_error_message(code, why, sizeof why);
-        return err_set(e, "the regular expression \"%s\" does not compile: %s at byte %zu", text,
-                       (const char *)why, at);
+        return err_set(e, "the regular expression \"%s\" does not compile: %s", shown,
+                       (const char *)why);
     }
     /* Without JIT (refused by some hardened systems) matching is slower, and the same. */
     (void)pcre2_jit_compile(p->code, PCRE2_JIT_COMPLETE);
@@ -37,7 +38,7 @@ bool pattern_regex(struct pattern *p, const char *regex, struct err *e)
     struct strings to = {0};
     /* In Ruby's syntax ^ and $ always match at line ends. */
     bool ok = regex_translate(regex, &to, e) &&
-              compile(p, to.s, to.n - 1, PCRE2_UCP | PCRE2_MULTILINE, e);
+              compile(p, regex, to.s, to.n - 1, PCRE2_UCP | PCRE2_MULTILINE, e);
 
     free(to.s);
     free(to.end);
@@ -47,7 +48,7 @@ bool pattern_regex(struct pattern *p, const char *regex, struct err *e)
 bool pattern_literal(struct pattern *p, const char *text, struct err *e)
 {
     if (!*text) return err_set(e, "an empty pattern");
-    return compile(p, text, strlen(text), PCRE2_LITERAL, e);
+    return compile(p, text, text, strlen(text), PCRE2_LITERAL, e);
 }
 
 void pattern_free(struct pattern *p)

@@ -148,15 +148,22 @@ static bool property(struct regex *r, bool negated)
 
 /* ---- escapes ---- */
 
-/* n hexadecimal digits become \x{...}; r->p is behind the letter. */
+/* Hexadecimal digits, `n` of them or any number in braces, become \x{...}; r->p is behind the
+ * letter.
+ */
 static bool code_point(struct regex *r, size_t n)
 {
+    bool braces = n == 2 && *r->p == '{';
+    const char *digits = r->p + braces;
+    size_t there = strspn(digits, "0123456789abcdefABCDEF");
     char spelled[16];
 
-    if (strspn(r->p, "0123456789abcdefABCDEF") < n) return refuse(r, "this number");
-    if (n == 2 && *r->p > '7') return refuse(r, "a single byte"); /* not a character */
-    snprintf(spelled, sizeof spelled, "\\x{%.*s}", (int)n, r->p);
-    r->p += n;
+    if (braces) n = there;
+    if (n == 0 || n > 6 || there < n || (braces && digits[n] != '}'))
+        return refuse(r, "this number");
+    if (n == 2 && !braces && *digits > '7') return refuse(r, "a single byte"); /* no character */
+    snprintf(spelled, sizeof spelled, "\\x{%.*s}", (int)n, digits);
+    r->p = digits + n + braces;
     return put_new(r, spelled);
 }
 
@@ -179,8 +186,7 @@ static bool escape(struct regex *r)
     if ((c == 'p' || c == 'P' || c == 'x' || c == 'u') && r->p[2]) {
         r->p += 2;
         if (low == 'p') return property(r, c == 'P');
-        if (c == 'u') return code_point(r, 4);
-        return *r->p == '{' ? put_new(r, "\\x") : code_point(r, 2); /* the braces follow */
+        return code_point(r, c == 'u' ? 4 : 2);
     }
     if (c && strchr(r->in_class ? "tnrfae" : "tnrfaeAz", c)) return put(r, r->p, 2);
     if (!c || (c >= '0' && c <= '9') || (low >= 'a' && low <= 'z')) return refuse(r, "this escape");

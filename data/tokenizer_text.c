@@ -9,9 +9,6 @@
 #include <string.h>
 #include <utf8proc.h>
 
-/* Combining marks in a row; utf8proc sorts them in quadratic time. Real text has a handful. */
-#define RUN_CODES 4096
-
 static bool text_reserve(struct text *t, size_t more, struct err *e)
 {
     return mem_grow(&t->s, &t->scap, t->n + more, 1, e) &&
@@ -97,33 +94,76 @@ static bool never_changes(int32_t c, utf8proc_option_t form)
            (!hangul || (form & UTF8PROC_COMPOSE));
 }
 
+static int by_key(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* Puts marks in a row into the order of their combining classes; those of one class keep theirs.
+ * (utf8proc's own sort takes quadratic time, which a hostile text would make use of.) */
+static bool order_marks(struct tokenizer_scratch *sc, size_t n, struct err *e)
+{
+    for (size_t i = 0, end; i < n; i = end + 1) {
+        bool sorted = true;
+        int last = 0;
+
+        for (end = i; end < n; end++) {
+            int ccc = utf8proc_get_property(sc->codes[end])->combining_class;
+
+            if (ccc == 0) break;
+            sorted = sorted && ccc >= last;
+            last = ccc;
+        }
+        if (sorted) continue;
+        if (!mem_grow(&sc->keys, &sc->keys_cap, end - i, sizeof *sc->keys, e)) return false;
+        for (size_t k = i; k < end; k++) /* class, place, character: 8, 32 and 21 bits */
+            sc->keys[k - i] = (uint64_t)utf8proc_get_property(sc->codes[k])->combining_class << 53 |
+                              (uint64_t)(k - i) << 21 | (uint64_t)sc->codes[k];
+        qsort(sc->keys, end - i, sizeof *sc->keys, by_key);
+        for (size_t k = i; k < end; k++)
+            sc->codes[k] = (int32_t)(sc->keys[k - i] & 0x1fffff);
+    }
+    return true;
+}
+
+/* in[begin, end) decomposed and in order, as sc->codes[0..*n). */
+static bool decompose(struct tokenizer_scratch *sc, const struct text *in, size_t begin, size_t end,
+                      utf8proc_option_t form, size_t *n, struct err *e)
+{
+    int last = 0;
+
+    *n = 0;
+    for (size_t i = begin, len; i < end; i += len) {
+        int32_t c = utf8_get(in->s + i, &len);
+        utf8proc_ssize_t got;
+
+        /* at most 18 characters, for U+FDFA */
+        if (!mem_grow(&sc->codes, &sc->codes_cap, *n + 32, sizeof *sc->codes, e)) return false;
+        got = utf8proc_decompose_char(c, sc->codes + *n, 32, form, &last);
+        CHECK(got >= 0 && got <= 32);
+        *n += (size_t)got;
+    }
+    return order_marks(sc, *n, e);
+}
+
 /* Normalises in[begin, end), a run that depends on nothing outside. Bytes that come out the same
  * keep their origins, else all of the run is the origin. */
 static bool normalize_run(struct tokenizer_scratch *sc, const struct text *in, size_t begin,
                           size_t end, utf8proc_option_t form, struct text *out, struct err *e)
 {
-    const utf8proc_uint8_t *src = (const utf8proc_uint8_t *)in->s + begin;
-    utf8proc_ssize_t n, size = (utf8proc_ssize_t)(end - begin);
     struct align origin = {in->a[begin].begin, in->a[end - 1].end};
-    size_t from = out->n, len;
+    size_t from = out->n, n;
+    utf8proc_ssize_t kept;
     char c[4];
 
-    n = utf8proc_decompose(src, size, NULL, 0, form);
-    if (n > RUN_CODES)
-        return err_set(e, "more than %d combining marks in a row, at byte %u of the text",
-                       RUN_CODES, origin.begin);
-    if (n >= 0 && !mem_grow(&sc->codes, &sc->codes_cap, (size_t)n + 1, sizeof *sc->codes, e))
-        return false;
-    if (n >= 0) n = utf8proc_decompose(src, size, sc->codes, n, form);
-    if (n >= 0) n = utf8proc_normalize_utf32(sc->codes, n, form);
-    if (n < 0)
-        return err_set(e, "normalisation failed at byte %u of the text: %s", origin.begin,
-                       utf8proc_errmsg(n));
-    for (utf8proc_ssize_t i = 0; i < n; i++) {
-        len = utf8_put(c, sc->codes[i]);
-        if (!text_add_new(out, c, len, origin, e)) return false;
-    }
-    if (out->n - from == end - begin && memcmp(out->s + from, src, end - begin) == 0)
+    if (!decompose(sc, in, begin, end, form, &n, e)) return false;
+    kept = utf8proc_normalize_utf32(sc->codes, (utf8proc_ssize_t)n, form);
+    CHECK(kept >= 0);
+    for (utf8proc_ssize_t i = 0; i < kept; i++)
+        if (!text_add_new(out, c, utf8_put(c, sc->codes[i]), origin, e)) return false;
+    if (out->n - from == end - begin && memcmp(out->s + from, in->s + begin, end - begin) == 0)
         memcpy(out->a + from, in->a + begin, (end - begin) * sizeof *out->a);
     return true;
 }

@@ -13,18 +13,11 @@ import subprocess
 import sys
 import tempfile
 
+from fuzz import records
 from tokenizers import Tokenizer
 
 TOOL = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../../build/bench/tokenize")
 SHOWN = 5
-
-
-def records(data, size):
-    at = 0
-    while at < len(data):
-        end = at + 4 + size * struct.unpack_from("<I", data, at)[0]
-        yield data[at + 4:end]
-        at = end
 
 
 def ours(*command):
@@ -44,7 +37,7 @@ def differences(what, texts, want, got):
 def compare(path, lines_path):
     tk = Tokenizer.from_file(path)
     with open(lines_path, "rb") as f:
-        lines = [r.decode() for r in records(f.read(), 1)]
+        lines = [r.decode() for r in records(f.read())]
     ids = [e.ids for e in tk.encode_batch_fast(lines)]
     mine = [list(struct.unpack("<%di" % (len(r) // 4), r)) for r in records(ours("ids", path, lines_path), 4)]
     found = [differences("ids", lines, ids, mine)]
@@ -53,7 +46,7 @@ def compare(path, lines_path):
             f.write(struct.pack("<I%di" % len(i), len(i), *i))
         f.flush()
         for skip in (False, True):
-            got = [r.decode() for r in records(ours("text", path, f.name, *["skip"] * skip), 1)]
+            got = [r.decode() for r in records(ours("text", path, f.name, *["skip"] * skip))]
             found.append(differences("text (skip %s)" % skip, ids, tk.decode_batch(ids, skip_special_tokens=skip), got))
     print("%-40s %-14s %7d lines %9d ids; differences: %d ids, %d texts, %d without special tokens" % (
         path[-40:], os.path.basename(lines_path), len(lines), sum(map(len, ids)), *found), flush=True)
