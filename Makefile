@@ -70,6 +70,11 @@ bench: packages
 	@$(MAKE) --no-print-directory $(SHAPES)
 	$(BUILD)/bench/step --config configs/quickstart.json
 
+# The tokenizer's speed beside the `tokenizers` library's, on the data of MHA2MLA_REAL_DATA: see bench/tokenize.py.
+PYTHON ?= python3
+bench-tokenize: $(BUILD)/bench/tokenize
+	BUILD=$(BUILD) $(PYTHON) bench/tokenize.py "$(MHA2MLA_REAL_DATA)"
+
 test: packages
 	@$(MAKE) --no-print-directory run-tests
 
@@ -96,6 +101,6 @@ lint:
 clean:
 	rm -rf $(BUILD) $(BUILD)-asan
 
-.PHONY: all packages quickstart bench test run-tests test-long run-long-tests asan format lint clean
+.PHONY: all packages quickstart bench bench-tokenize test run-tests test-long run-long-tests asan format lint clean
 .SECONDARY:
 -include $(BUILD)/double/tests/test_gradients.d $(wildcard $(BUILD)/bench/*.d) $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(TESTS:=.d) $(LONG_TESTS:=.d) $(BUILD)/train/main.d $(DOUBLE_OBJ:.o=.d)

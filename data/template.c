@@ -3,6 +3,7 @@
 #include "data/template.h"
 #include "base/mem.h"
 #include "data/tokenizer.h"
+#include "data/tokenizer_unicode.h"
 #include "data/tokenizer_utf8.h"
 
 #include <stdio.h>

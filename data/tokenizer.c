@@ -90,6 +90,7 @@ void tokenizer_scratch_free(struct tokenizer_scratch *sc)
     free(sc->matches.v);
     matcher_free(&sc->matcher);
     free(sc->codes);
+    free(sc->keys);
     free(sc->symbols);
     free(sc->heap);
     free(sc->found);
@@ -158,19 +159,48 @@ static bool put_tokens(struct tokens *out, const struct text *text, size_t base,
     return true;
 }
 
+/* How much of s[0..n) may be merged apart from the rest. A file without a pre-tokenizer makes the
+ * whole text one word; where no merge reaches over the beginning of a MARK, its parts give the same
+ * tokens, and are short enough to be found in the cache. */
+static size_t part_end(const struct tokenizer *tk, const char *s, size_t n)
+{
+    size_t i = 0, w = strlen(MARK);
+    const char *next;
+
+    if (!tk->marks_cut) return n;
+    while (n - i >= w && memcmp(s + i, MARK, w) == 0)
+        i += w;
+    next = memmem(s + i, n - i, MARK, w);
+    return next ? (size_t)(next - s) : n;
+}
+
+static bool put_word(const struct tokenizer *tk, struct tokenizer_scratch *sc, struct piece p,
+                     struct tokens *out, struct err *e)
+{
+    while (p.begin < p.end) {
+        const char *s = sc->text.s + p.begin;
+        size_t len = part_end(tk, s, p.end - p.begin), n;
+        const struct word_token *tokens;
+
+        if (!bpe_word(tk, sc, s, len, &tokens, &n, e) ||
+            !put_tokens(out, &sc->text, p.begin, tokens, n, e))
+            return false;
+        p.begin += len;
+    }
+    return true;
+}
+
 static bool put_words(const struct tokenizer *tk, struct tokenizer_scratch *sc, struct tokens *out,
                       struct err *e)
 {
     for (size_t i = 0; i < sc->pieces.n; i++) {
         struct piece p = sc->pieces.v[i];
         struct word_token added = {p.id, 0, (uint32_t)(p.end - p.begin)}; /* under 2^30 */
-        const struct word_token *tokens = &added;
-        size_t n = 1;
 
         if (p.begin == p.end) continue;
-        if (p.id < 0 && !bpe_word(tk, sc, sc->text.s + p.begin, p.end - p.begin, &tokens, &n, e))
+        if (p.id < 0 ? !put_word(tk, sc, p, out, e)
+                     : !put_tokens(out, &sc->text, p.begin, &added, 1, e))
             return false;
-        if (!put_tokens(out, &sc->text, p.begin, tokens, n, e)) return false;
     }
     return true;
 }

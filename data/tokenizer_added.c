@@ -2,6 +2,7 @@
  * before normalisation and some after, each by a trie that finds the longest. */
 #include "base/mem.h"
 #include "data/tokenizer_parts.h"
+#include "data/tokenizer_unicode.h"
 #include "data/tokenizer_utf8.h"
 
 #include <stdlib.h>
@@ -171,7 +172,7 @@ static bool load_one_added(const struct load *load, const cJSON *item, struct to
     tk->special[a->id] = a->special;
     tk->respelled |= strcmp(a->pattern, content) != 0;
     if (a->single_word && !tk->word_char.code &&
-        !pattern_regex(&tk->word_char, "[\\w\\p{Join_Control}]", load->e))
+        !pattern_regex(&tk->word_char, "\\p{Rust_Word}", load->e))
         return false;
     trie = a->normalized ? &tk->normal_trie : &tk->raw_trie;
     tk->n_added++;

@@ -142,6 +142,16 @@ static bool merge_halves(const struct load *load, const cJSON *item, const char 
     return true;
 }
 
+static bool starts_with_mark(const char *s, size_t n)
+{
+    return n >= strlen(MARK) && memcmp(s, MARK, strlen(MARK)) == 0;
+}
+
+static bool ends_with_mark(const char *s, size_t n)
+{
+    return n >= strlen(MARK) && starts_with_mark(s + n - strlen(MARK), strlen(MARK));
+}
+
 static bool load_merge(const struct load *load, struct tokenizer *tk, const cJSON *item,
                        uint32_t rank, char **joined, size_t *joined_cap)
 {
@@ -164,6 +174,7 @@ static bool load_merge(const struct load *load, struct tokenizer *tk, const cJSO
                              *joined, (int)(i < 2 ? n[i] : n[0] + n[1]) & 0x7f,
                              i < 2 ? half[i] : *joined);
     }
+    if (starts_with_mark(half[1], n[1]) && !ends_with_mark(half[0], n[0])) tk->marks_cut = false;
     merges_put(&tk->merges, (struct merge){id[0], id[1], id[2], rank});
     return true;
 }
@@ -174,7 +185,9 @@ static bool load_merges(const struct load *load, struct tokenizer *tk, const cJS
     size_t cap = 0;
     uint32_t rank = 0;
     bool ok = merges_init(&tk->merges, (size_t)cJSON_GetArraySize(merges), load->e);
+    int32_t mark = tokenizer_id(tk, MARK);
 
+    tk->marks_cut = mark >= 0 && tk->of_model[mark]; /* until a merge says otherwise */
     for (const cJSON *item = merges->child; item && ok; item = item->next) {
         /* a heading that old files carry over from merges.txt */
         if (cJSON_IsString(item) && strncmp(item->valuestring, "#version", 8) == 0) continue;
@@ -247,6 +260,7 @@ static bool load_model(const struct load *load, struct tokenizer *tk, const cJSO
     if (!load_vocab(load, tk, vocab, added, bytes) || !load_merges(load, tk, merges) ||
         !load_options(load, tk, model))
         return false;
+    if (tk->ignore_merges) tk->marks_cut = false; /* words are looked up whole */
     find_bytes(tk);
     return true;
 }

@@ -4,11 +4,12 @@
  *   words --BPE--> ids --post-processor--> tokens
  *
  *   tokenizer.c            the way above           tokenizer_text.c       text and normalizers
- *   tokenizer_load.c       the file                tokenizer_pattern.c    regular expressions
- *   tokenizer_component.c  its components          tokenizer_split.c      pre-tokenizers
- *   tokenizer_vocab.c      hash tables             tokenizer_bpe.c        merging, word cache
- *   tokenizer_added.c      added tokens            tokenizer_decode.c     decoders
- *   tokenizer_utf8.c       characters
+ *   tokenizer_load.c       the file                tokenizer_pattern.c    what texts are cut by
+ *   tokenizer_component.c  its components          tokenizer_regex.c      regular expressions
+ *   tokenizer_vocab.c      hash tables             tokenizer_split.c      pre-tokenizers
+ *   tokenizer_added.c      added tokens            tokenizer_bpe.c        merging, word cache
+ *   tokenizer_utf8.c       UTF-8                   tokenizer_decode.c     decoders
+ *   tokenizer_unicode.c    characters              tokenizer_tables.c     written by a script
  */
 #ifndef DATA_TOKENIZER_PARTS_H
 #define DATA_TOKENIZER_PARTS_H
@@ -50,10 +51,22 @@ bool pieces_add(struct pieces *p, size_t begin, size_t end, int32_t id, struct e
 
 /* ---- patterns ---- */
 
+struct strings { /* a list of strings, end to end */
+    char *s;
+    size_t n, cap;
+    size_t *end; /* [count]: where each one ends */
+    size_t count, end_cap;
+};
+bool strings_put(struct strings *l, const char *s, size_t n,
+                 struct err *e);                      /* to the open string */
+bool strings_close(struct strings *l, struct err *e); /* ends that string */
+
 struct pattern { /* one of the two is set */
     pcre2_code *code;
     bool (*is)(int32_t c); /* a class of characters */
 };
+/* Appends what PCRE2 has to read, with a NUL, for a `regex` that is written for Oniguruma. */
+bool regex_translate(const char *regex, struct strings *out, struct err *e);
 /* `regex` is written for Oniguruma, as the library uses it. */
 bool pattern_regex(struct pattern *p, const char *regex, struct err *e);
 bool pattern_literal(struct pattern *p, const char *text, struct err *e);
@@ -80,16 +93,6 @@ bool pattern_matches(const struct pattern *p, struct matcher *m, const char *s, 
                      struct matches *out, struct err *e);
 
 /* ---- components: one step of a chain of normalizers, pre-tokenizers or decoders ---- */
-
-struct strings { /* a list of strings, end to end */
-    char *s;
-    size_t n, cap;
-    size_t *end; /* [count]: where each one ends */
-    size_t count, end_cap;
-};
-bool strings_put(struct strings *l, const char *s, size_t n,
-                 struct err *e);                      /* to the open string */
-bool strings_close(struct strings *l, struct err *e); /* ends that string */
 
 enum behavior { SPLIT_REMOVED, SPLIT_ISOLATED, SPLIT_PREVIOUS, SPLIT_NEXT, SPLIT_CONTIGUOUS };
 enum prepend { PREPEND_ALWAYS, PREPEND_FIRST, PREPEND_NEVER };
@@ -176,6 +179,8 @@ int32_t table_put(struct table *t, const struct str *strings, int32_t id);
 int32_t table_get(const struct table *t, const struct str *strings, const char *s, size_t n);
 uint32_t hash_bytes(const char *s, size_t n);
 
+#define MARK "\xe2\x96\x81" /* "▁", what most vocabularies write for a blank */
+
 struct merge {
     int32_t left, right, made; /* ids */
     uint32_t rank;             /* lower merges first */
@@ -232,6 +237,7 @@ struct tokenizer {
     int32_t unk;    /* -1: none */
     bool *of_model; /* [size]: a token of the model, not only an added one */
     bool byte_level, byte_fallback, fuse_unk, ignore_merges;
+    bool marks_cut; /* no merge joins a MARK to another character before it */
     struct added *added;
     size_t n_added;
     bool respelled; /* some added token is looked for in another spelling than its own */
@@ -280,6 +286,8 @@ struct tokenizer_scratch {
     struct matcher matcher;
     int32_t *codes; /* one run of characters in utf8proc's form */
     size_t codes_cap;
+    uint64_t *keys; /* marks to be sorted */
+    size_t keys_cap;
     struct symbol *symbols;
     size_t n_symbols, symbols_cap;
     uint64_t *heap;

@@ -1,6 +1,5 @@
 /* tokenizer_pattern.c - what texts are cut and searched by: classes of characters, plain strings
- * and regular expressions. Files hold expressions for Oniguruma (Ruby's syntax); PCRE2 reads nearly
- * the same, and the escapes that differ are rewritten first. */
+ * and regular expressions, which PCRE2 compiles after tokenizer_regex.c has translated them. */
 #include "base/mem.h"
 #include "data/tokenizer_parts.h"
 #include "data/tokenizer_utf8.h"
@@ -10,50 +9,9 @@
 
 #define JIT_STACK_MAX ((size_t)8 << 20)
 
-/* Oniguruma's meaning of an escape. PCRE2's own \s also takes U+180E, its \w lacks marks, its \h is
- * a blank and not a hexadecimal digit. */
-static const struct {
-    char escape;
-    const char *outside, *in_class;
-} escapes[] = {
-    {'s', "\\p{White_Space}", "\\p{White_Space}"},
-    {'S', "\\P{White_Space}", "\\P{White_Space}"},
-    {'w', "[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}]", "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"},
-    {'W', "[^\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}]", NULL},
-    {'h', "[0-9A-Fa-f]", "0-9A-Fa-f"},
-    {'H', "[^0-9A-Fa-f]", NULL},
-};
-
-/* Copies the expression with those escapes replaced. */
-static bool translate(const char *regex, struct strings *out, struct err *e)
-{
-    bool in_class = false;
-
-    for (const char *p = regex; *p; p++) {
-        const char *put = NULL;
-        size_t i, n = sizeof escapes / sizeof *escapes;
-
-        if (*p != '\\' || !p[1]) {
-            if (*p == '[' && in_class && p[1] != ':')
-                return err_set(e, "\"%s\": a class inside a class is not read", regex);
-            if (*p == '[' || *p == ']') in_class = *p == '[' || (in_class && p[-1] == '[');
-            if (!strings_put(out, p, 1, e)) return false;
-            if (*p == '[' && p[1] == '^' && !strings_put(out, ++p, 1, e)) return false;
-            continue;
-        }
-        p++;
-        for (i = 0; i < n && escapes[i].escape != *p; i++)
-            continue;
-        if (i < n) put = in_class ? escapes[i].in_class : escapes[i].outside;
-        if (i < n && !put) return err_set(e, "\"%s\": \\%c inside a class is not read", regex, *p);
-        if (put ? !strings_put(out, put, strlen(put), e) : !strings_put(out, p - 1, 2, e))
-            return false;
-    }
-    return strings_put(out, "", 1, e); /* the NUL */
-}
-
-static bool compile(struct pattern *p, const char *text, size_t len, uint32_t options,
-                    struct err *e)
+/* `shown` is what the file has, for messages. */
+static bool compile(struct pattern *p, const char *shown, const char *text, size_t len,
+                    uint32_t options, struct err *e)
 {
     pcre2_compile_context *context = pcre2_compile_context_create(NULL);
     PCRE2_SIZE at = 0;
@@ -67,8 +25,8 @@ static bool compile(struct pattern *p, const char *text, size_t len, uint32_t op
     pcre2_compile_context_free(context);
     if (!p->code) {
         pcre2_get_error_message(code, why, sizeof why);
-        return err_set(e, "the regular expression \"%s\" does not compile: %s at byte %zu", text,
-                       (const char *)why, at);
+        return err_set(e, "the regular expression \"%s\" does not compile: %s", shown,
+                       (const char *)why);
     }
     /* Without JIT (refused by some hardened systems) matching is slower, and the same. */
     (void)pcre2_jit_compile(p->code, PCRE2_JIT_COMPLETE);
@@ -79,8 +37,8 @@ bool pattern_regex(struct pattern *p, const char *regex, struct err *e)
 {
     struct strings to = {0};
     /* In Ruby's syntax ^ and $ always match at line ends. */
-    bool ok =
-        translate(regex, &to, e) && compile(p, to.s, to.n - 1, PCRE2_UCP | PCRE2_MULTILINE, e);
+    bool ok = regex_translate(regex, &to, e) &&
+              compile(p, regex, to.s, to.n - 1, PCRE2_UCP | PCRE2_MULTILINE, e);
 
     free(to.s);
     free(to.end);
@@ -90,7 +48,7 @@ bool pattern_regex(struct pattern *p, const char *regex, struct err *e)
 bool pattern_literal(struct pattern *p, const char *text, struct err *e)
 {
     if (!*text) return err_set(e, "an empty pattern");
-    return compile(p, text, strlen(text), PCRE2_LITERAL, e);
+    return compile(p, text, text, strlen(text), PCRE2_LITERAL, e);
 }
 
 void pattern_free(struct pattern *p)

@@ -2,11 +2,11 @@
  * some change the text before. Added tokens pass through untouched. */
 #include "base/mem.h"
 #include "data/tokenizer_parts.h"
+#include "data/tokenizer_unicode.h"
 #include "data/tokenizer_utf8.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <utf8proc.h>
 
 /* GPT-2's words; ByteLevel's own pattern where use_regex is set. */
 #define GPT2_WORDS                                                                                 \
@@ -224,32 +224,14 @@ static bool parse_split(const struct load *load, const cJSON *json, struct step 
     return load_pattern(load, json, &step->pattern);
 }
 
-static bool is_numeric(int32_t c)
-{
-    utf8proc_category_t k = utf8proc_category(c);
-
-    return k == UTF8PROC_CATEGORY_ND || k == UTF8PROC_CATEGORY_NL || k == UTF8PROC_CATEGORY_NO;
-}
-
 static bool parse_digits(const struct load *load, const cJSON *json, struct step *step)
 {
     bool each = false;
 
     if (!load_bool(load, json, "individual_digits", &each)) return false;
-    step->pattern.is = is_numeric;
+    step->pattern.is = unicode_is_number;
     step->behavior = each ? SPLIT_ISOLATED : SPLIT_CONTIGUOUS;
     return true;
-}
-
-static bool is_punctuation(int32_t c)
-{
-    utf8proc_category_t k = utf8proc_category(c);
-
-    /* ASCII counts all of !"#$%&'()*+,-./:;<=>?@[\]^_`{|}~, symbols too */
-    if (c < 0x80)
-        return c > ' ' && c < 0x7f && !(c >= '0' && c <= '9') &&
-               !((c | 32) >= 'a' && (c | 32) <= 'z');
-    return k >= UTF8PROC_CATEGORY_PC && k <= UTF8PROC_CATEGORY_PO;
 }
 
 static bool parse_punctuation(const struct load *load, const cJSON *json, struct step *step)
@@ -258,7 +240,7 @@ static bool parse_punctuation(const struct load *load, const cJSON *json, struct
 
     if (!load_choice(load, json, "behavior", behavior_names, 5, &behavior)) return false;
     step->behavior = (enum behavior)behavior;
-    step->pattern.is = is_punctuation;
+    step->pattern.is = unicode_is_punctuation;
     return true;
 }
 
@@ -267,8 +249,7 @@ static bool parse_whitespace(const struct load *load, const cJSON *json, struct 
     (void)json;
     step->invert = true;
     step->behavior = SPLIT_REMOVED;
-    return pattern_regex(&step->pattern, "[\\w\\p{Join_Control}]+|[^\\w\\p{Join_Control}\\s]+",
-                         load->e);
+    return pattern_regex(&step->pattern, "\\p{Rust_Word}+|[^\\p{Rust_Word}\\s]+", load->e);
 }
 
 static bool parse_whitespace_split(const struct load *load, const cJSON *json, struct step *step)

@@ -2,14 +2,12 @@
  * for, and the normalizers, each of which writes such a text from another. */
 #include "base/mem.h"
 #include "data/tokenizer_parts.h"
+#include "data/tokenizer_unicode.h"
 #include "data/tokenizer_utf8.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <utf8proc.h>
-
-/* Combining marks in a row; utf8proc sorts them in quadratic time. Real text has a handful. */
-#define RUN_CODES 4096
 
 static bool text_reserve(struct text *t, size_t more, struct err *e)
 {
@@ -79,7 +77,7 @@ static bool is_boundary(int32_t c, utf8proc_option_t form)
     const utf8proc_property_t *p;
     int last = 0;
 
-    if (c < 0x300) return true;
+    if (c < 0x300 || !unicode_normalizes(c)) return true;
     if (utf8proc_decompose_char(c, d, 32, form, &last) < 1) return false;
     if (d[0] >= 0x1160 && d[0] <= 0x11ff) return false;
     p = utf8proc_get_property(d[0]);
@@ -96,33 +94,76 @@ static bool never_changes(int32_t c, utf8proc_option_t form)
            (!hangul || (form & UTF8PROC_COMPOSE));
 }
 
+static int by_key(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* Puts marks in a row into the order of their combining classes; those of one class keep theirs.
+ * (utf8proc's own sort takes quadratic time, which a hostile text would make use of.) */
+static bool order_marks(struct tokenizer_scratch *sc, size_t n, struct err *e)
+{
+    for (size_t i = 0, end; i < n; i = end + 1) {
+        bool sorted = true;
+        int last = 0;
+
+        for (end = i; end < n; end++) {
+            int ccc = utf8proc_get_property(sc->codes[end])->combining_class;
+
+            if (ccc == 0) break;
+            sorted = sorted && ccc >= last;
+            last = ccc;
+        }
+        if (sorted) continue;
+        if (!mem_grow(&sc->keys, &sc->keys_cap, end - i, sizeof *sc->keys, e)) return false;
+        for (size_t k = i; k < end; k++) /* class, place, character: 8, 32 and 21 bits */
+            sc->keys[k - i] = (uint64_t)utf8proc_get_property(sc->codes[k])->combining_class << 53 |
+                              (uint64_t)(k - i) << 21 | (uint64_t)sc->codes[k];
+        qsort(sc->keys, end - i, sizeof *sc->keys, by_key);
+        for (size_t k = i; k < end; k++)
+            sc->codes[k] = (int32_t)(sc->keys[k - i] & 0x1fffff);
+    }
+    return true;
+}
+
+/* in[begin, end) decomposed and in order, as sc->codes[0..*n). */
+static bool decompose(struct tokenizer_scratch *sc, const struct text *in, size_t begin, size_t end,
+                      utf8proc_option_t form, size_t *n, struct err *e)
+{
+    int last = 0;
+
+    *n = 0;
+    for (size_t i = begin, len; i < end; i += len) {
+        int32_t c = utf8_get(in->s + i, &len);
+        utf8proc_ssize_t got;
+
+        /* at most 18 characters, for U+FDFA */
+        if (!mem_grow(&sc->codes, &sc->codes_cap, *n + 32, sizeof *sc->codes, e)) return false;
+        got = utf8proc_decompose_char(c, sc->codes + *n, 32, form, &last);
+        CHECK(got >= 0 && got <= 32);
+        *n += (size_t)got;
+    }
+    return order_marks(sc, *n, e);
+}
+
 /* Normalises in[begin, end), a run that depends on nothing outside. Bytes that come out the same
  * keep their origins, else all of the run is the origin. */
 static bool normalize_run(struct tokenizer_scratch *sc, const struct text *in, size_t begin,
                           size_t end, utf8proc_option_t form, struct text *out, struct err *e)
 {
-    const utf8proc_uint8_t *src = (const utf8proc_uint8_t *)in->s + begin;
-    utf8proc_ssize_t n, size = (utf8proc_ssize_t)(end - begin);
     struct align origin = {in->a[begin].begin, in->a[end - 1].end};
-    size_t from = out->n, len;
+    size_t from = out->n, n;
+    utf8proc_ssize_t kept;
     char c[4];
 
-    n = utf8proc_decompose(src, size, NULL, 0, form);
-    if (n > RUN_CODES)
-        return err_set(e, "more than %d combining marks in a row, at byte %u of the text",
-                       RUN_CODES, origin.begin);
-    if (n >= 0 && !mem_grow(&sc->codes, &sc->codes_cap, (size_t)n + 1, sizeof *sc->codes, e))
-        return false;
-    if (n >= 0) n = utf8proc_decompose(src, size, sc->codes, n, form);
-    if (n >= 0) n = utf8proc_normalize_utf32(sc->codes, n, form);
-    if (n < 0)
-        return err_set(e, "normalisation failed at byte %u of the text: %s", origin.begin,
-                       utf8proc_errmsg(n));
-    for (utf8proc_ssize_t i = 0; i < n; i++) {
-        len = utf8_put(c, sc->codes[i]);
-        if (!text_add_new(out, c, len, origin, e)) return false;
-    }
-    if (out->n - from == end - begin && memcmp(out->s + from, src, end - begin) == 0)
+    if (!decompose(sc, in, begin, end, form, &n, e)) return false;
+    kept = utf8proc_normalize_utf32(sc->codes, (utf8proc_ssize_t)n, form);
+    CHECK(kept >= 0);
+    for (utf8proc_ssize_t i = 0; i < kept; i++)
+        if (!text_add_new(out, c, utf8_put(c, sc->codes[i]), origin, e)) return false;
+    if (out->n - from == end - begin && memcmp(out->s + from, in->s + begin, end - begin) == 0)
         memcpy(out->a + from, in->a + begin, (end - begin) * sizeof *out->a);
     return true;
 }
@@ -137,6 +178,7 @@ static bool normalize_form(const struct step *step, struct tokenizer_scratch *sc
 
     while (i < in->n) {
         int32_t c;
+        bool known;
 
         for (j = i; j < in->n && (unsigned char)in->s[j] < 0x80; j++)
             continue;
@@ -145,10 +187,11 @@ static bool normalize_form(const struct step *step, struct tokenizer_scratch *sc
         if (j == in->n) break;
         i = j;
         c = utf8_get(in->s + i, &len);
-        for (j = i + len; j < in->n; j += len)
+        known = unicode_normalizes(c);
+        for (j = i + len; j < in->n && known; j += len)
             if (is_boundary(utf8_get(in->s + j, &len), form)) break;
         utf8_get(in->s + i, &len);
-        if (j == i + len && never_changes(c, form)) {
+        if (!known || (j == i + len && never_changes(c, form))) {
             if (!text_add_part(out, in, i, j, e)) return false;
         } else if (!normalize_run(sc, in, i, j, form, out, e)) {
             return false;
@@ -219,7 +262,7 @@ static bool normalize_lowercase(const struct step *step, struct tokenizer_scratc
             if (!text_add_new(out, "i\xcc\x87", 3, in->a[i], e)) return false;
             continue;
         }
-        n = utf8_put(low, utf8proc_tolower(c));
+        n = utf8_put(low, unicode_lower(c));
         if (!text_add_new(out, low, n, in->a[i], e)) return false;
     }
     return true;

@@ -82,10 +82,3 @@ size_t utf8_put(char out[4], int32_t c)
     out[3] = (char)(0x80 | (u & 0x3f));
     return 4;
 }
-
-bool unicode_is_space(int32_t c)
-{
-    if (c < 0x80) return c == ' ' || (c >= 9 && c <= 13);
-    return c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a) || c == 0x2028 ||
-           c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
-}

@@ -36,6 +36,4 @@ static inline size_t utf8_last(const char *s, size_t n)
 /* Writes a character and returns its length, 1 to 4. */
 size_t utf8_put(char out[4], int32_t c);
 
-bool unicode_is_space(int32_t c); /* the property White_Space */
-
 #endif

@@ -1,19 +1,33 @@
-"""Makes the tokenizer tests' data: two tiny tokenizers, cases.json (their ids, and those of many
-variants of them) and real.json (hashes of what three published tokenizers give).
+"""Makes the tokenizer tests' data: two tiny tokenizers, cases.json (what they and many variants of
+them give) and real.json (what published tokenizers give).
 
     pip install tokenizers==0.23.3
     python tests/data/tokenizer/make_golden.py [REAL]
 
-REAL is a directory that holds tokenizers/{llama2,llama3,qwen2_5}/tokenizer.json, which are not
-part of this project (data/fetch-real-data.sh fetches them); without it real.json stays as it is."""
+REAL is a directory that holds tokenizers/NAME/tokenizer.json (data/fetch-real-data.sh, and
+fetch_more.py beside this script) and corpus/SET.bin (make_corpus.py), which are not part of this
+project; without it real.json stays as it is.
 
+A hash is CRC-32 over the ids (32 bits each), the text they decode to, and that text without special
+tokens; one hash covers a block of texts."""
+
+import hashlib
 import json
 import os
 import random
 import struct
 import sys
+import zlib
 
+import fuzz
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+BLOCK = 250
+SETS = ["captions", "names", "unicode", "prose", "messages", "source"]
+# published tokenizers and what they are tried on: those of the models that this project reads on all
+REAL = {"llama2": SETS, "llama3": SETS, "qwen2_5": SETS, "smollm2": SETS, "mistral": ["captions", "unicode"],
+        "deepseek_v3": ["captions", "unicode"], "gpt4o": ["captions", "unicode"], "qwen3": ["captions", "unicode"],
+        "gemma3": ["captions", "unicode"]}
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # The pattern of Llama 3; Qwen's takes digits one by one.
@@ -126,48 +140,78 @@ def split(pattern, behavior, invert=False, kind="Regex"):
     return {"type": "Split", "pattern": {kind: pattern}, "behavior": behavior, "invert": invert}
 
 
+GPT4O = (r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+         r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+         r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+CLASSES = [r"\p{L}", r"\p{Lu}", r"\p{Ll}|\p{Lt}", r"\p{Lm}", r"\p{Lo}", r"\p{M}", r"\p{N}", r"\p{Nd}", r"\p{Nl}|\p{Me}",
+           r"\p{P}", r"\p{Pc}|\p{Pd}", r"\p{Po}|\p{Ps}|\p{Pe}", r"\p{S}", r"\p{Sm}|\p{Sc}|\p{Sk}", r"\p{So}", r"\p{Z}|\p{Cc}",
+           r"\p{Cf}", r"\w", r"\W", r"\s|\d", r"[\S]", r"\D", r"[^\s\p{L}\p{N}]", r"\P{L}", r"\h", r"\H",
+           r"\p{Han}|\p{Latin}", r"\p{Hiragana}|\p{Cyrillic}", r"\p{Katakana}|\p{Greek}", r"\p{Hangul}|\p{Arabic}",
+           r"\p{Thai}|\p{Hebrew}|\p{Devanagari}", r"(?i:'s|k|é|ω|[x-z])", r"[\v\t\u00e9\x{300}-\x{30f}\x41\-\]]", r"[一-龥぀-ゟ゠-ヿ]"]
+
+
 def variants():
-    """(name, base, patch of the root, patch of the model)"""
+    """Each a base with members of the root and of the model replaced; "chars": tried on every character."""
+    def one(name, base, patch=None, model=None, chars=False):
+        return {"name": name, "base": base, "patch": patch or {}, "model": model or {}, "chars": chars}
+
     bl = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
     pre = lambda *steps: {"pre_tokenizer": {"type": "Sequence", "pretokenizers": list(steps)}}
     norm = lambda *steps: {"normalizer": {"type": "Sequence", "normalizers": list(steps)}}
     ms = lambda **k: {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True} | k
     b, m = "byte_level.json", "metaspace.json"
-    yield "as it is", b, {}, {}
-    yield "as it is", m, {}, {}
-    yield "without ignore_merges", b, {}, {"ignore_merges": False}
-    yield "GPT-2 words", b, {"pre_tokenizer": bl | {"use_regex": True, "add_prefix_space": True}}, {}
+    yield one("as it is", b, chars=True)
+    yield one("as it is", m)
+    yield one("without ignore_merges", b, {}, {"ignore_merges": False})
+    yield one("GPT-2 words", b, {"pre_tokenizer": bl | {"use_regex": True, "add_prefix_space": True}})
+    yield one("GPT-4o words", b, pre(split(GPT4O, "Removed", True), bl))
+    yield one("DeepSeek words", b, pre(
+        split(r"\p{N}{1,3}", "Isolated"), split(r"[一-龥぀-ゟ゠-ヿ]+", "Isolated"),
+        split(r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*"""
+              r"|\s*[\r\n]+|\s+(?!\S)|\s+", "Isolated"), bl))
+    yield one("SmolLM2 words", b, pre({"type": "Digits", "individual_digits": True}, bl | {"use_regex": True}))
+    yield one("Gemma words", m, {"normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
+                                 "pre_tokenizer": split(" ", "MergedWithPrevious", kind="String")})
     for f in ("NFD", "NFKC", "NFKD", "Lowercase"):
-        yield f, b, norm({"type": f}), {}
-    yield "Strip", b, norm({"type": "Strip", "strip_left": True, "strip_right": True}), {}
-    yield "Strip right", b, norm({"type": "Strip", "strip_left": False, "strip_right": True}), {}
-    yield "Replace by expression", b, norm({"type": "Replace", "pattern": {"Regex": r"\s+|\d"}, "content": "·"}), {}
+        yield one(f, b, norm({"type": f}), chars=True)
+    yield one("Strip", b, norm({"type": "Strip", "strip_left": True, "strip_right": True}))
+    yield one("Strip right", b, norm({"type": "Strip", "strip_left": False, "strip_right": True}))
+    yield one("Replace by expression", b, norm({"type": "Replace", "pattern": {"Regex": r"\s+|\d"}, "content": "·"}))
     for behavior in ("Removed", "Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous"):
         for invert in (False, True):
-            yield f"{behavior} {invert}", b, pre(split(r"[aeiou]|\s|\d", behavior, invert), bl), {}
-    yield "Split by string", b, pre(split(".", "MergedWithPrevious", kind="String"), bl), {}
-    yield "escapes", b, pre(split(r"\w+|[^\w\s]|[\h\s]+|\S", "Isolated"), bl), {}
-    yield "line ends", b, pre(split(r"^.|.$|(?=b)", "Isolated"), bl), {}
+            yield one(f"{behavior} {invert}", b, pre(split(r"[aeiou]|\s|\d", behavior, invert), bl))
+    yield one("Split by string", b, pre(split(".", "MergedWithPrevious", kind="String"), bl))
+    yield one("escapes", b, pre(split(r"\w+|[^\w\s]|[\h\s]+|\S", "Isolated"), bl))
+    yield one("line ends", b, pre(split(r"^.|.$|(?=b)", "Isolated"), bl))
+    yield one("lazy and possessive", b, pre(split(r"\w{2,4}?|\s++|(?<=\.).|\p{P}{2,}|(?<!a)\S\z", "Isolated"), bl))
+    for regex in CLASSES:
+        yield one("class " + regex, b, pre(split(regex, "Removed"), bl) | {"normalizer": None}, chars=True)
     for each in (False, True):
-        yield f"Digits {each}", b, pre({"type": "Digits", "individual_digits": each}, bl), {}
+        yield one(f"Digits {each}", b, pre({"type": "Digits", "individual_digits": each}, bl))
     for t in ("Whitespace", "WhitespaceSplit"):
-        yield t, b, pre({"type": t}, bl), {}
-    yield "Punctuation", b, pre({"type": "Punctuation", "behavior": "Contiguous"}, bl), {}
+        yield one(t, b, pre({"type": t}, bl), chars=True)
+    for behavior in ("Contiguous", "Removed"):
+        yield one("Punctuation " + behavior, b, pre({"type": "Punctuation", "behavior": behavior}, bl),
+                  chars=behavior == "Removed")
+    # a digit and a letter would merge with the mark that stands before digits only
+    yield one("every digit", b, pre({"type": "Digits", "individual_digits": True}, bl | {"add_prefix_space": True}), chars=True)
     for scheme in ("always", "first", "never"):
         for cut in (False, True):
             step = ms(prepend_scheme=scheme, split=cut)
-            yield f"Metaspace {scheme} {cut}", m, {"normalizer": None, "pre_tokenizer": step, "decoder": step}, {}
-    yield "no bytes", m, {}, {"byte_fallback": False}
-    yield "no bytes, no fusing", m, {}, {"byte_fallback": False, "fuse_unk": False}
-    yield "no unknown", m, {}, {"byte_fallback": False, "unk_token": None}
-    yield "no decoder", m, {"decoder": None}, {}
-    yield "no post-processor", m, {"post_processor": None}, {}
-    yield "two post-processors", m, {"post_processor": {"type": "Sequence", "processors": [
+            yield one(f"Metaspace {scheme} {cut}", m, {"normalizer": None, "pre_tokenizer": step, "decoder": step})
+    yield one("no bytes", m, {}, {"byte_fallback": False})
+    yield one("no bytes, no fusing", m, {}, {"byte_fallback": False, "fuse_unk": False})
+    yield one("no unknown", m, {}, {"byte_fallback": False, "unk_token": None})
+    few = metaspace()["model"]["merges"][:30]
+    yield one("a merge listed twice", m, {}, {"merges": few + few[:1]})
+    yield one("no decoder", m, {"decoder": None})
+    yield one("no post-processor", m, {"post_processor": None})
+    yield one("two post-processors", m, {"post_processor": {"type": "Sequence", "processors": [
         {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False},
-        metaspace()["post_processor"]]}}, {}
+        metaspace()["post_processor"]]}})
     # before Fuse: the library's Strip crashes where a text is empty
-    yield "Strip the end", m, {"decoder": {"type": "Sequence", "decoders": [
-        {"type": "Strip", "content": "▁", "start": 0, "stop": 1}, {"type": "Fuse"}]}}, {}
+    yield one("Strip the end", m, {"decoder": {"type": "Sequence", "decoders": [
+        {"type": "Strip", "content": "▁", "start": 0, "stop": 1}, {"type": "Fuse"}]}})
 
 
 def byte_offsets(text, offsets):
@@ -177,27 +221,43 @@ def byte_offsets(text, offsets):
     return [[at[a], at[b]] for a, b in offsets]
 
 
-def digest(tk, text):
-    """FNV-1a over the ids, the text they decode to, and that text without special tokens."""
-    ids = tk.encode(text).ids
-    h = 0x811c9dc5
-    for data in (struct.pack("<%di" % len(ids), *ids), tk.decode(ids, skip_special_tokens=False).encode(),
-                 tk.decode(ids, skip_special_tokens=True).encode()):
-        for byte in data:
-            h = (h ^ byte) * 0x01000193 & 0xffffffff
-    return h
+def digest(tk, ids, crc=0):
+    crc = zlib.crc32(struct.pack("<%di" % len(ids), *ids), crc)
+    crc = zlib.crc32(tk.decode(ids, skip_special_tokens=False).encode(), crc)
+    return zlib.crc32(tk.decode(ids, skip_special_tokens=True).encode(), crc)
 
 
-def case(name, base, tokenizer, patch, model, lines):
+def blocks(tk, lists, size=BLOCK):
+    """Of lists of ids: how many there are, and a hash per block."""
+    out, n = [], 0
+    for n, ids in enumerate(lists):
+        if n % size == 0:
+            out.append(0)
+        out[-1] = digest(tk, ids, out[-1])
+    return {"n": n + 1, "block": size, "crc": out}
+
+
+def random_blocks(tk, data, n_texts, n_ids):
+    size = 1 + max(tk.get_vocab(with_added_tokens=True).values())
+    texts = [fuzz.text(i, data["pieces"]) for i in range(n_texts)]
+    return {"random": blocks(tk, (e.ids for e in tk.encode_batch_fast(texts))),
+            "ids": blocks(tk, (fuzz.ids(i, size) for i in range(n_ids)))}
+
+
+def case(one, tokenizer, lines, data):
     """One variant; the first two also show ids, and ranges where no NFC makes the library's narrower."""
     j = json.loads(json.dumps(tokenizer))
-    j.update(patch)
-    j["model"].update(model)
+    j.update(one["patch"])
+    j["model"].update(one["model"])
     tk = Tokenizer.from_str(json.dumps(j))
-    out = {"name": name, "base": base, "patch": patch, "model": model, "hashes": [digest(tk, t) for t in lines]}
-    if name == "as it is":
-        out["ids"] = [tk.encode(t).ids for t in lines[:60]]
-        if base == "metaspace.json":
+    first = one["name"] == "as it is"
+    out = one | {"texts": blocks(tk, (tk.encode(t).ids for t in lines), 1 if first else 10)}
+    out |= random_blocks(tk, data, 10000 if first else 1000, 10000 if first else 1000)
+    if one["chars"]:
+        out["chars"] = blocks(tk, (tk.encode(t).ids for t in fuzz.char_texts(data["chars"])))
+    if first:
+        out["shown"] = [tk.encode(t).ids for t in lines[:60]]
+        if one["base"] == "metaspace.json":
             out["ranges"] = [byte_offsets(t, tk.encode(t).offsets) for t in lines[:60]]
     return out
 
@@ -208,19 +268,34 @@ def write(name, data):
         f.write("\n")
 
 
+def file_hash(path):
+    with open(path, "rb") as f:
+        return hashlib.sha256(f.read()).hexdigest()
+
+
+def real(root, data):
+    corpus, out = {}, {}
+    for name in SETS:
+        path = os.path.join(root, "corpus", name + ".bin")
+        with open(path, "rb") as f:
+            corpus[name] = [r.decode() for r in fuzz.records(f.read())]
+    for name, sets in REAL.items():
+        path = os.path.join(root, "tokenizers", name, "tokenizer.json")
+        tk = Tokenizer.from_file(path)
+        out[name] = {"sha256": file_hash(path)} | random_blocks(tk, data, 50000, 50000) | {"corpus": {
+            s: blocks(tk, (e.ids for e in tk.encode_batch_fast(corpus[s]))) for s in sets}}
+        print(name, flush=True)
+    return {"corpus": {s: file_hash(os.path.join(root, "corpus", s + ".bin")) for s in corpus}, "tokenizers": out}
+
+
 def main():
     bases = {"byte_level.json": byte_level(), "metaspace.json": metaspace()}
-    lines = texts(220, 1)
+    lines, data = texts(220, 1), fuzz.load()
     for name, j in bases.items():
         write(name, j)
-    write("cases.json", {"texts": lines, "cases": [
-        case(name, base, bases[base], patch, model, lines) for name, base, patch, model in variants()]})
+    write("cases.json", {"texts": lines, "cases": [case(one, bases[one["base"]], lines, data) for one in variants()]})
     if len(sys.argv) > 1:
-        lines = texts(1500, 7)
-        load = lambda name: Tokenizer.from_file(os.path.join(sys.argv[1], "tokenizers", name, "tokenizer.json"))
-        write("real.json", {"texts": lines, "hashes": {
-            name: [digest(tk, t) for t in lines] for name in ("llama2", "llama3", "qwen2_5")
-            for tk in [load(name)]}})
+        write("real.json", real(sys.argv[1], data))
 
 
 main()

@@ -1,0 +1,136 @@
+/* tokenize.c - the tokenizer on many lines, for comparisons with other implementations:
+ *     build/bench/tokenize ids TOKENIZER.json LINES         token ids, to stdout
+ *     build/bench/tokenize text TOKENIZER.json IDS [skip]   the lines that they decode to, to
+ * stdout build/bench/tokenize time TOKENIZER.json LINES        for each line on stdin encodes all
+ * lines and prints "wall user tokens": seconds LINES holds records of a length in bytes (32 bits)
+ * and a text; IDS, records of a count and ids. bench/tokenize.py drives it against the `tokenizers`
+ * library. */
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/mem.h"
+#include "data/tokenizer.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+struct job {
+    struct tokenizer *tk;
+    struct tokenizer_scratch *scratch;
+    struct file_map in;
+    struct tokens tokens;
+};
+
+/* The record at *at, `size` bytes a unit; *at moves behind it. NULL at the end. */
+static const uint8_t *next_record(const struct file_map *in, size_t *at, size_t size, uint32_t *n)
+{
+    const uint8_t *data = in->data + *at + 4;
+
+    if (in->size - *at < 4) return NULL;
+    memcpy(n, in->data + *at, 4);
+    if ((in->size - *at - 4) / size < *n) return NULL;
+    *at += 4 + *n * size;
+    return data;
+}
+
+static bool encode(struct job *j, const uint8_t *line, uint32_t len, struct err *e)
+{
+    j->tokens.n = 0;
+    return tokenizer_encode(j->tk, j->scratch, (const char *)line, len, true, &j->tokens, e);
+}
+
+static bool write_ids(struct job *j, struct err *e)
+{
+    const uint8_t *line;
+    uint32_t len, n;
+    size_t at = 0;
+
+    while ((line = next_record(&j->in, &at, 1, &len))) {
+        if (!encode(j, line, len, e)) return false;
+        n = (uint32_t)j->tokens.n; /* texts are at most 1 GiB */
+        fwrite(&n, sizeof n, 1, stdout);
+        for (size_t i = 0; i < n; i++)
+            fwrite(&j->tokens.v[i].id, sizeof(int32_t), 1, stdout);
+    }
+    return true;
+}
+
+static bool write_text(struct job *j, bool skip_special, struct err *e)
+{
+    const uint8_t *record;
+    size_t at = 0, len;
+    uint32_t n;
+
+    while ((record = next_record(&j->in, &at, sizeof(int32_t), &n))) {
+        char *text = tokenizer_decode(j->tk, (const int32_t *)(const void *)record, n, skip_special,
+                                      &len, e);
+
+        if (!text) return false;
+        n = (uint32_t)len;
+        fwrite(&n, sizeof n, 1, stdout);
+        fwrite(text, 1, len, stdout);
+        free(text);
+    }
+    return true;
+}
+
+static double user_seconds(void)
+{
+    struct rusage u;
+
+    getrusage(RUSAGE_SELF, &u);
+    return (double)u.ru_utime.tv_sec + 1e-6 * (double)u.ru_utime.tv_usec;
+}
+
+/* A pass over all lines for every line on stdin, so that the other side can take turns. */
+static bool time_passes(struct job *j, struct err *e)
+{
+    char go[16];
+
+    while (fgets(go, sizeof go, stdin)) {
+        double wall = clock_seconds(), user = user_seconds();
+        const uint8_t *line;
+        size_t at = 0, tokens = 0;
+        uint32_t len;
+
+        while ((line = next_record(&j->in, &at, 1, &len))) {
+            if (!encode(j, line, len, e)) return false;
+            tokens += j->tokens.n;
+        }
+        printf("%.6f %.6f %zu\n", clock_seconds() - wall, user_seconds() - user, tokens);
+        fflush(stdout);
+    }
+    return true;
+}
+
+int main(int argc, char **argv)
+{
+    struct job j = {0};
+    struct err e = {0};
+    bool ok = false, skip = argc > 4 && strcmp(argv[4], "skip") == 0;
+
+    if (argc < 4) {
+        fprintf(stderr, "usage: tokenize ids|text|time TOKENIZER.json FILE [skip]\n");
+        return 1;
+    }
+    j.tk = tokenizer_load(argv[2], &e);
+    if (j.tk) j.scratch = tokenizer_scratch_new(j.tk, &e);
+    if (j.scratch && file_map_open(&j.in, argv[3], &e)) {
+        if (strcmp(argv[1], "ids") == 0)
+            ok = write_ids(&j, &e);
+        else if (strcmp(argv[1], "text") == 0)
+            ok = write_text(&j, skip, &e);
+        else if (strcmp(argv[1], "time") == 0)
+            ok = time_passes(&j, &e);
+        else
+            (void)err_set(&e, "\"%s\": ids, text or time is needed", argv[1]);
+    }
+    if (ok && fflush(stdout) != 0) ok = err_set(&e, "stdout cannot be written");
+    if (!ok) fprintf(stderr, "tokenize: error: %s\n", e.msg);
+    file_map_close(&j.in);
+    tokens_free(&j.tokens);
+    tokenizer_scratch_free(j.scratch);
+    tokenizer_free(j.tk);
+    return ok ? 0 : 1;
+}
