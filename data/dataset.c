@@ -181,8 +181,7 @@ static bool build(const struct dataset *d, struct conversation *c, const char *t
     if (!parse(c, text, len, e)) goto out;
     if (!(c->text ? template_plain_text(c->text, r, e)
                   : template_render(d->o.chat, c->messages, c->n, false, r, e)) ||
-        !tokenizer_encode(d->o.tokenizer, d->scratch, r->text, r->len,
-                          c->text || template_add_special(d->o.chat), &tokens, e))
+        !tokenizer_encode(d->o.tokenizer, d->scratch, r->text, r->len, r->add_special, &tokens, e))
         goto out;
     *reason = DROPS;
     if (!lay_out(&d->o, r, &tokens, s, &marks, e)) goto out;

@@ -92,11 +92,6 @@ bool template_check(const struct chat_template *t, const struct tokenizer *tk, s
     return true;
 }
 
-bool template_add_special(const struct chat_template *t)
-{
-    return !t->bos;
-}
-
 void rendered_free(struct rendered *r)
 {
     free(r->text);
@@ -227,6 +222,7 @@ bool template_render(const struct chat_template *t, const struct message *m, siz
 {
     CHECK(n > 0);
     r->len = r->n_trained = 0;
+    r->add_special = !t->bos;
     if (!put(r, "", 0, e) || !put_mark(r, t->bos, e)) return false;
     if (t->default_system && m[0].role != ROLE_SYSTEM &&
         !put_turn(r, &t->system, t->default_system, t->trim, e))
@@ -239,5 +235,6 @@ bool template_render(const struct chat_template *t, const struct message *m, siz
 bool template_plain_text(const char *text, struct rendered *r, struct err *e)
 {
     r->len = r->n_trained = 0;
+    r->add_special = true;
     return check_utf8(text, e) && put(r, text, strlen(text), e) && mark_trained(r, 0, e);
 }

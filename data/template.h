@@ -7,7 +7,7 @@
  *
  * The beginning-of-text token comes from one side only: where template->bos is given the text
  * holds it already, and is encoded with add_special = false; else the tokenizer's post-processor
- * puts it there, with add_special = true. template_add_special() says which.
+ * puts it there, with add_special = true. struct rendered says which.
  *
  *   name       from                                         stops at
  *   vicuna     LLaVA-1.5 without a system sentence, as      </s>
@@ -70,9 +70,6 @@ const struct chat_template *template_find(const char *name, struct err *e);
 struct tokenizer;
 bool template_check(const struct chat_template *t, const struct tokenizer *tk, struct err *e);
 
-/* Whether rendered text is to be encoded with the tokenizer's post-processor. */
-bool template_add_special(const struct chat_template *t);
-
 struct byte_range {
     size_t begin, end;
 };
@@ -82,6 +79,7 @@ struct rendered { /* {0} before the first use; rendering again uses the memory a
     size_t len, cap;
     struct byte_range *trained; /* one per assistant turn, in order */
     size_t n_trained, trained_cap;
+    bool add_special; /* to be encoded with the tokenizer's post-processor */
 };
 void rendered_free(struct rendered *r);
 

@@ -324,7 +324,6 @@ static void test_harmless(void **state)
 static void test_image_tokens(void **state)
 {
     struct hf_config c;
-    struct err e;
 
     (void)state;
     parse(&c, LLAVA("\"vision_feature_layer\":-2"));

@@ -206,8 +206,23 @@ static void test_find(void **state)
     assert_null(template_find("alpaca", &e));
     assert_string_equal(e.msg, "no chat template is named \"alpaca\"; there are vicuna, vicuna_v1, "
                                "llama3, chatml, smollm2, qwen2_vl, plain");
-    assert_false(template_add_special(template_find("llama3", &e))); /* its text has the BOS */
-    assert_true(template_add_special(template_find("vicuna", &e)));
+}
+
+/* A text that has the BOS must not get another one. */
+static void test_add_special(void **state)
+{
+    const struct message m = {ROLE_USER, "one"};
+    struct rendered r = {0};
+    struct err e = {0};
+
+    (void)state;
+    assert_true(template_render(template_find("llama3", &e), &m, 1, false, &r, &e));
+    assert_false(r.add_special);
+    assert_true(template_render(template_find("vicuna", &e), &m, 1, false, &r, &e));
+    assert_true(r.add_special);
+    assert_true(template_plain_text("one", &r, &e));
+    assert_true(r.add_special);
+    rendered_free(&r);
 }
 
 /* tests/data's tokenizer has <s>, </s>, <|im_start|> and <|im_end|>, and none of Llama 3's. */
@@ -255,8 +270,10 @@ static void test_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cases), tmpdir_test(test_tokens),     tmpdir_test(test_real_tokens),
-        cmocka_unit_test(test_find),  cmocka_unit_test(test_check), cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_cases),       tmpdir_test(test_tokens),
+        tmpdir_test(test_real_tokens),      cmocka_unit_test(test_find),
+        cmocka_unit_test(test_add_special), cmocka_unit_test(test_check),
+        cmocka_unit_test(test_refused),
     };
 
     return cmocka_run_group_tests_name("template", tests, NULL, NULL);

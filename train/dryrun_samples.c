@@ -2,6 +2,7 @@
  * it, then the tokens in runs that are alike in modality and in whether they are trained. */
 #include "base/log.h"
 #include "data/tokenizer.h"
+#include "data/tokenizer_unicode.h"
 #include "data/tokenizer_utf8.h"
 #include "train/dryrun_parts.h"
 
@@ -149,9 +150,7 @@ static bool show_text(const struct run *r, const struct rendered *s, struct err 
     struct tokens t = {0};
     size_t at = 0;
 
-    if (!tokenizer_encode(r->tokenizer, NULL, s->text, s->len, template_add_special(r->chat), &t,
-                          e))
-        return false;
+    if (!tokenizer_encode(r->tokenizer, NULL, s->text, s->len, s->add_special, &t, e)) return false;
     show_added(r, &t, &at);
     for (size_t i = 0; i < s->n_trained; i++) {
         show_part("  text", done, s->text + s->trained[i].begin);
