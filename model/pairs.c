@@ -102,10 +102,11 @@ static char *find_ranks(const struct model *m, const char *named, struct err *e)
             free(tries[i]);
     }
     if (!found)
-        err_set(e,
-                "%s/config.json: mha2mla.qk_tensor_path: %s is not there; put that file beside "
-                "config.json as %s",
-                m->dir, named, name);
+        err_set(
+            e,
+            "%s/config.json: mha2mla.rope_pairs: missing, and the file of qk_tensor_path, %s, is "
+            "not there; put it beside config.json as %s",
+            m->dir, named, name);
     return found;
 }
 

@@ -82,6 +82,30 @@ static int close_all(void **state)
     return 0;
 }
 
+static cJSON *read_config(const char *dir)
+{
+    char path[600], *text;
+    struct err e = {0};
+    size_t len;
+
+    snprintf(path, sizeof path, "%s/config.json", dir);
+    must(file_read(path, 1 << 20, &text, &len, &e), &e);
+    cJSON *json = cJSON_ParseWithLength(text, len);
+    assert_non_null(json);
+    free(text);
+    return json;
+}
+
+static void write_config(const char *dir, const cJSON *json)
+{
+    char path[600], *text = cJSON_Print(json);
+    struct err e = {0};
+
+    snprintf(path, sizeof path, "%s/config.json", dir);
+    must(file_write(path, text, strlen(text), &e), &e);
+    free(text);
+}
+
 /* ---- the same models ---- */
 
 /* `floor`: what counts as large where the wanted values are next to nothing. */
@@ -222,14 +246,35 @@ static void open_partial(struct model *m, const char *version)
     must(model_to_partial(m, pairs, ROPE, &e), &e);
 }
 
+/* The model saved and opened again, of the strategy that its config.json names: the pairs follow
+ * from that alone. */
+static void check_fixed(struct model *m, const char *version, const char *dir)
+{
+    const struct mha2mla_config c = {.partial_rope_version = version,
+                                     .rope_dim_for_mla = ROPE,
+                                     .uniform_start_point = 1,
+                                     .svd_init_method = "none"};
+    struct model again;
+    struct err e = {0};
+
+    must(hf_config_set_mha2mla(&m->cfg, &c, &e) && model_save(m, dir, DT_F32, false, &e), &e);
+    cJSON *json = read_config(dir);
+    cJSON_DeleteItemFromObject(cJSON_GetObjectItem(json, "mha2mla"), "rope_pairs");
+    write_config(dir, json);
+    must(model_open(&again, dir, &e), &e);
+    check_model(version, &again);
+    cJSON_Delete(json);
+    model_close(&again);
+}
+
 static void test_partial(void **state)
 {
     static const char *const versions[] = {"high", "low", "uniform"};
     struct model m;
 
-    (void)state;
     for (int i = 0; i < 3; i++) {
         open_partial(&m, versions[i]);
+        check_fixed(&m, versions[i], tmpdir_path(state, versions[i]));
         check_model(versions[i], &m);
         model_close(&m);
     }
@@ -323,30 +368,6 @@ static void test_checkpoints(void **state)
     assert_int_equal(c->low_rank, 4);
     check_model("stage2", &m);
     model_close(&m);
-}
-
-static cJSON *read_config(const char *dir)
-{
-    char path[600], *text;
-    struct err e = {0};
-    size_t len;
-
-    snprintf(path, sizeof path, "%s/config.json", dir);
-    must(file_read(path, 1 << 20, &text, &len, &e), &e);
-    cJSON *json = cJSON_ParseWithLength(text, len);
-    assert_non_null(json);
-    free(text);
-    return json;
-}
-
-static void write_config(const char *dir, const cJSON *json)
-{
-    char path[600], *text = cJSON_Print(json);
-    struct err e = {0};
-
-    snprintf(path, sizeof path, "%s/config.json", dir);
-    must(file_write(path, text, strlen(text), &e), &e);
-    free(text);
 }
 
 static const char *section_text(const cJSON *config, const char *key)
@@ -491,9 +512,12 @@ static void test_trained_sets(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_partial),        cmocka_unit_test(test_mla),
-        cmocka_unit_test(test_checkpoints),    tmpdir_test(test_export),
-        cmocka_unit_test(test_learning_rates), cmocka_unit_test(test_trained_sets),
+        tmpdir_test(test_partial),
+        cmocka_unit_test(test_mla),
+        cmocka_unit_test(test_checkpoints),
+        tmpdir_test(test_export),
+        cmocka_unit_test(test_learning_rates),
+        cmocka_unit_test(test_trained_sets),
     };
 
     return cmocka_run_group_tests_name("peer", tests, open_all, close_all);
