@@ -274,21 +274,6 @@ bool rank_acc_finish(const struct rank_acc *a, int32_t *rank, double *scores, st
 
 /* ---- what a rank array selects ---- */
 
-void rank_select(int32_t *kept, const int32_t *rank, const struct rank_dims *n, int64_t rope_dim)
-{
-    const int64_t P = n->dh / 2;
-
-    for (int64_t j = 0; j < n->L * n->G; j++) {
-        int64_t found = 0;
-        for (int64_t i = 0; i < P; i++)
-            if (rank[j * P + i] < rope_dim / 2) {
-                CHECK(found < rope_dim / 2);
-                kept[j * (rope_dim / 2) + found++] = (int32_t)i;
-            }
-        CHECK(found == rope_dim / 2);
-    }
-}
-
 void rank_rows(int64_t *rows, const int32_t *kept, int64_t heads, int64_t G, int64_t dh,
                int64_t rope_dim)
 {

@@ -15,6 +15,7 @@
 #define CONVERT_RANK_H
 
 #include "base/err.h"
+#include "model/rankfile.h" /* rank_dims, rank_select */
 
 #include <stddef.h>
 #include <stdint.h>
@@ -26,7 +27,7 @@ enum rank_strategy {
     RANK_2NORM,    /* largest mean |q_pair| * mean |k_pair| */
     RANK_MKL,      /* largest KL when the pair is not rotated */
     RANK_MKL_MASK, /* largest KL when the pair is left out of the logits */
-    RANK_FILE,     /* given: convert/rankfile.h */
+    RANK_FILE,     /* given: model/rankfile.h */
 };
 
 enum rank_kind { RANK_KIND_FIXED, RANK_KIND_MEASURED, RANK_KIND_GIVEN };
@@ -36,10 +37,6 @@ bool rank_strategy_parse(enum rank_strategy *out, const char *name, struct err *
 const char *rank_strategy_name(enum rank_strategy s);
 /* FIXED: rank_fixed makes it. MEASURED: the accumulator, from calibration samples. */
 enum rank_kind rank_strategy_kind(enum rank_strategy s);
-
-struct rank_dims {
-    int64_t L, H, G, dh;
-};
 
 /* Fits a model's dims and a wished rope_dim together: G divides H, dh and rope_dim even,
  * 2 <= rope_dim <= dh. */
@@ -85,9 +82,6 @@ double *rank_acc_state(struct rank_acc *a, size_t *len);
  * samples per modality of the query token; the mean of the two averages (of the one that occurs, if
  * only one does), summed over the query heads. */
 bool rank_acc_finish(const struct rank_acc *a, int32_t *rank, double *scores, struct err *e);
-
-/* kept[L,G,rope_dim/2]: the pairs with rank < rope_dim/2, ascending. */
-void rank_select(int32_t *kept, const int32_t *rank, const struct rank_dims *n, int64_t rope_dim);
 
 /* The order in which the heads*dh rows of q_proj (heads = H) or k_proj (heads = G) are taken, for
  * one layer's kept[G, rope_dim/2]: first heads*rope_dim RoPE rows, head by head, in each the kept

@@ -2,9 +2,9 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/mem.h"
+#include "model/pairs.h"
 #include "model/params.h"
 
-#include <cjson/cJSON.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,83 +82,6 @@ static bool find_method(struct model *m, struct err *e)
     return true;
 }
 
-static bool bad_pairs(const struct model *m, const char *what, struct err *e)
-{
-    return err_set(e,
-                   "%s/config.json: mha2mla.rope_pairs: %s; needed is, for each layer and kv head, "
-                   "%lld different pairs in ascending order",
-                   m->dir, what, (long long)(m->rope_dim / 2));
-}
-
-/* rope_pairs [L][G][dr/2], our addition to the section: which pairs stay rotated. */
-static bool read_pairs(struct model *m, const cJSON *list, struct err *e)
-{
-    const struct text_config *c = &m->cfg.text;
-    const cJSON *layer, *head, *pair;
-    int64_t n = 0, kept = m->rope_dim / 2;
-
-    if (cJSON_GetArraySize(list) != c->num_hidden_layers)
-        return bad_pairs(m, "not a list with an entry for each layer", e);
-    cJSON_ArrayForEach(layer, list)
-    {
-        if (cJSON_GetArraySize(layer) != c->num_key_value_heads)
-            return bad_pairs(m, "a layer without an entry for each kv head", e);
-        cJSON_ArrayForEach(head, layer)
-        {
-            int64_t last = -1;
-            if (cJSON_GetArraySize(head) != kept)
-                return bad_pairs(m, "a head with another number", e);
-            cJSON_ArrayForEach(pair, head)
-            {
-                double v = cJSON_IsNumber(pair) ? pair->valuedouble : -1;
-                if (!(v > (double)last && v < (double)(c->head_dim / 2)) || v != (double)(int64_t)v)
-                    return bad_pairs(m, "a number that is no pair, or out of order", e);
-                m->pairs[n++] = (int32_t)(last = (int64_t)v);
-            }
-        }
-    }
-    return true;
-}
-
-/* Without rope_pairs: the strategies that say by themselves which pairs they keep. */
-static bool fixed_pairs(struct model *m, struct err *e)
-{
-    const struct text_config *c = &m->cfg.text;
-    const char *version = m->cfg.mha2mla.partial_rope_version;
-    int64_t half = c->head_dim / 2, kept = m->rope_dim / 2, first = 0, step = 1;
-
-    if (strcmp(version, "low") == 0) {
-        first = half - kept;
-    } else if (strcmp(version, "uniform") == 0) {
-        step = c->head_dim / m->rope_dim;
-        first = m->cfg.mha2mla.uniform_start_point;
-        if (first + (kept - 1) * step >= half)
-            return err_set(e, "%s/config.json: mha2mla.uniform_start_point: too large", m->dir);
-    } else if (strcmp(version, "high") != 0) {
-        return err_set(
-            e,
-            "%s/config.json: mha2mla.rope_pairs: missing; which pairs \"%s\" keeps must be "
-            "listed (mha2mla.qk_tensor_path is a PyTorch file, which is not read)",
-            m->dir, version);
-    }
-    for (int64_t h = 0; h < c->num_hidden_layers * c->num_key_value_heads; h++)
-        for (int64_t i = 0; i < kept; i++)
-            m->pairs[h * kept + i] = (int32_t)(first + i * step);
-    return true;
-}
-
-static bool open_pairs(struct model *m, struct err *e)
-{
-    const struct text_config *c = &m->cfg.text;
-    const cJSON *section = cJSON_GetObjectItemCaseSensitive(m->cfg.json, "mha2mla");
-    const cJSON *list = cJSON_GetObjectItemCaseSensitive(section, "rope_pairs");
-    int64_t n = c->num_hidden_layers * c->num_key_value_heads * m->rope_dim / 2;
-
-    m->pairs = mem_new((size_t)n, sizeof *m->pairs, "the kept RoPE pairs", e);
-    if (!m->pairs) return false;
-    return (list ? read_pairs(m, list, e) : fixed_pairs(m, e)) && model_set_query_pairs(m, e);
-}
-
 static bool find_state(struct model *m, struct err *e)
 {
     m->rope_dim = m->cfg.text.head_dim;
@@ -176,7 +99,7 @@ static bool find_state(struct model *m, struct err *e)
     m->decoupled = find_in_layer0(m, "kv_proj_text.up_k.weight");
     if (!find_method(m, e)) return false;
     m->state = m->decoupled || m->method != KV_NONE ? ATTN_MLA : ATTN_PARTIAL;
-    return open_pairs(m, e);
+    return model_open_pairs(m, e);
 }
 
 /* A directory of changed tensors says in its config where the others are. */

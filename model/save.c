@@ -2,6 +2,7 @@
  * that a directory with a config.json is whole. */
 #include "base/file.h"
 #include "base/mem.h"
+#include "model/pairs.h"
 #include "model/params.h"
 
 #include <cjson/cJSON.h>
@@ -140,22 +141,6 @@ bool model_copy_files(const char *from, const char *to, struct err *e)
     return true;
 }
 
-static cJSON *pairs_json(const struct model *m)
-{
-    int64_t L = m->cfg.text.num_hidden_layers, G = m->cfg.text.num_key_value_heads;
-    int64_t kept = m->rope_dim / 2;
-    cJSON *list = cJSON_CreateArray();
-
-    for (int64_t l = 0; l < L; l++) {
-        cJSON *layer = cJSON_CreateArray();
-        for (int64_t g = 0; g < G; g++)
-            cJSON_AddItemToArray(layer,
-                                 cJSON_CreateIntArray(m->pairs + (l * G + g) * kept, (int)kept));
-        cJSON_AddItemToArray(list, layer);
-    }
-    return list;
-}
-
 static void set_key(cJSON *o, const char *key, cJSON *value)
 {
     cJSON_DeleteItemFromObjectCaseSensitive(o, key);
@@ -168,6 +153,41 @@ static const char *base_dir(const struct model *m)
     return m->base_dir ? m->base_dir : m->dir;
 }
 
+/* The published code finds a stage-2 checkpoint's kept pairs by way of the config of the stage-1
+ * checkpoint that it came from, and its training keys must be there. */
+static const char stage1[] = "stage1";
+
+static bool write_stage1(struct hf_config *c, cJSON *section, const char *dir, struct err *e)
+{
+    char *sub = file_join(dir, stage1, e), *path = sub ? file_join(sub, "config.json", e) : NULL;
+    bool ok = path && file_mkdirs(sub, e);
+
+    set_key(section, "svd_init_method", cJSON_CreateString("none"));
+    set_key(section, "low_rank", cJSON_CreateNumber(0));
+    ok = ok && hf_config_write(c, path, e);
+    free(sub);
+    free(path);
+    return ok;
+}
+
+/* What the published code needs to open the directory, which is more than we do. */
+static bool write_for_published(const struct model *m, const struct hf_config *c, const char *dir,
+                                cJSON *section, struct err *e)
+{
+    struct hf_config copy = {0};
+    bool ok = model_save_ranks(m, dir, section, e);
+
+    set_key(section, "stage1_path", NULL);
+    set_key(section, "svd_init_weight_path", NULL);
+    if (!ok || m->state != ATTN_MLA || !m->decoupled) return ok;
+    ok = hf_config_copy(&copy, c, e) &&
+         write_stage1(&copy, cJSON_GetObjectItemCaseSensitive(copy.json, "mha2mla"), dir, e);
+    hf_config_free(&copy);
+    set_key(section, "stage1_path", cJSON_CreateString(stage1));
+    set_key(section, "svd_init_weight_path", cJSON_CreateString(""));
+    return ok;
+}
+
 static bool write_config(const struct model *m, const char *dir, bool delta, struct err *e)
 {
     char *path = file_join(dir, "config.json", e);
@@ -176,8 +196,9 @@ static bool write_config(const struct model *m, const char *dir, bool delta, str
     bool ok = path && hf_config_copy(&c, &m->cfg, e);
 
     if (ok && (section = cJSON_GetObjectItemCaseSensitive(c.json, "mha2mla"))) {
-        if (m->pairs) set_key(section, "rope_pairs", pairs_json(m));
+        if (m->pairs) set_key(section, "rope_pairs", model_pairs_json(m));
         set_key(section, "base", delta ? cJSON_CreateString(base_dir(m)) : NULL);
+        if (m->pairs && !delta) ok = write_for_published(m, &c, dir, section, e);
     }
     ok = ok && hf_config_write(&c, path, e);
     hf_config_free(&c);

@@ -22,10 +22,12 @@ static double (*const decays[])(double) = {
 double schedule_lr(const struct schedule *s, int64_t step)
 {
     int64_t warm = (int64_t)(s->warmup * (double)s->steps);
-    int64_t tail = (int64_t)(s->decay * (double)s->steps), start = s->steps - tail;
+    int64_t tail = (int64_t)(s->decay * (double)s->steps);
+    int64_t start = (int64_t)((1 - s->decay) * (double)s->steps);
 
     if (warm > 0 && step <= warm) return s->peak * (double)step / (double)warm;
     if (tail == 0 || step < start) return s->peak;
+    if (step >= start + tail) return s->min_lr;
     return s->min_lr +
            (s->peak - s->min_lr) * decays[s->style]((double)(step - start) / (double)tail);
 }

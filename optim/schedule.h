@@ -6,9 +6,10 @@
 
 enum decay_style { DECAY_1_SQRT, DECAY_LINEAR, DECAY_COSINE };
 
-/* Linear warm-up over int(warmup * steps) steps, the peak, and over the last int(decay * steps) a
- * decay to min_lr. As the published training's scheduler it counts steps from 0 and warms up from
- * 0: where there is a warm-up, the first step has rate 0. */
+/* Linear warm-up over int(warmup * steps) steps, the peak, and from step int((1 - decay) * steps)
+ * on a decay to min_lr over int(decay * steps) steps. As the published training's scheduler it
+ * counts steps from 0 and warms up from 0, so that where there is a warm-up the first step has rate
+ * 0; and where the shares are no whole steps, the last step has min_lr. */
 struct schedule {
     double peak, min_lr, warmup, decay; /* warmup and decay: shares of all steps, 0..1 */
     enum decay_style style;

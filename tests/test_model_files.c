@@ -358,7 +358,7 @@ static void test_refused_converted(void **state)
         {{.find = "\"rope_dim_for_mla\":\t4", .replace = "\"rope_dim_for_mla\":2"}, "rope_pairs"},
         {{.find = "\"rope_dim_for_mla\":\t4", .replace = "\"rope_dim_for_mla\":0"}, "2 or more"},
         {{.find = "\"mha2mla\"", .replace = "\"other\""}, "mha2mla: missing"},
-        {{.find = "\"rope_pairs\"", .replace = "\"other\""}, "rope_pairs: missing"},
+        {{.find = "\"rope_pairs\"", .replace = "\"other\""}, "rope_ranks.pth, is not there; put"},
         {{.find = "[[[", .replace = "[[[77, "}, "another number"},
         {{.find = "[[[", .replace = "[[["}, NULL}, /* as it is: it opens */
     };

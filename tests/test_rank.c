@@ -10,7 +10,7 @@
 #include "base/file.h"
 #include "base/rng.h"
 #include "convert/rank.h"
-#include "convert/rankfile.h"
+#include "model/rankfile.h"
 #include "tests/full_disk.h"
 
 #include <hdf5.h>

@@ -237,13 +237,17 @@ static void test_methods(void **state)
     must_run(state, "cmp $T/m6/rope4-rank2/svd/answers.jsonl $T/m7/rope4-rank2/svd/answers.jsonl");
 }
 
-/* A model that is given: with another tokenizer's file, which the export must have; and another
- * model put in its place. */
+/* A model that is given: with another tokenizer's file, which the export must have, every model
+ * exported whole; and another model put in its place. */
 static void test_given_model(void **state)
 {
     must_run(state, OF_BASELINE(""));
     must_run(state, "cp -r $T/tok $T/tok2; echo >> $T/tok2/tokenizer.json; " GIVEN
-                    "--set model.tokenizer=$T/tok2");
+                    "--set model.tokenizer=$T/tok2 --set save.full=true");
+    must_run(state, "for d in rope4/stage1 rope4-rank2/svd rope4-rank2/stage2; do "
+                    "cd $T/given/$d/model && test -e rope_ranks.pth && test -e tokenizer.json && "
+                    "! grep -q '\"base\"' config.json && "
+                    "grep -q embed_tokens model.safetensors || exit 1; done");
     must_run(state, "cmp $T/tok2/tokenizer.json $T/given/rope4-rank2/stage2/model/tokenizer.json "
                     "&& cmp $T/run/baseline/model/preprocessor_config.json "
                     "$T/given/rope4-rank2/stage2/model/preprocessor_config.json");

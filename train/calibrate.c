@@ -6,7 +6,7 @@
 #include "convert/mdsvd_plan.h"
 #include "convert/moments.h"
 #include "convert/rank.h"
-#include "convert/rankfile.h"
+#include "model/rankfile.h"
 #include "convert/transform.h"
 #include "train/peft.h"
 #include "train/steps.h"
@@ -219,13 +219,20 @@ bool point_check(const struct run *r, const struct model *m, const struct point 
     return ok;
 }
 
-static const char *const strategy_names[] = {"high", "low",      "uniform", "2-norm",
-                                             "mkl",  "mkl-mask", "mkl"};
+/* The published codes' word for a strategy. What ranked the pairs is not theirs to know: to them
+ * "mkl" (with pictures) and "2-norm" (text alone) say that a rank file does. */
+static const char *version_name(const struct run *r, const struct model *m)
+{
+    enum rank_strategy s = (enum rank_strategy)r->c.rank.strategy;
+
+    if (rank_strategy_kind(s) == RANK_KIND_FIXED) return rank_strategy_name(s);
+    return m->has_vision ? "mkl" : "2-norm";
+}
 
 static bool to_partial(struct run *r, const struct point *p, struct model *m, struct err *e)
 {
     struct rank_dims n = dims_of(m);
-    struct mha2mla_config c = {.partial_rope_version = strategy_names[r->c.rank.strategy],
+    struct mha2mla_config c = {.partial_rope_version = version_name(r, m),
                                .rope_dim_for_mla = p->rope_dim,
                                .uniform_start_point = r->c.rank.uniform_start,
                                .svd_init_method = "none"};

@@ -88,6 +88,7 @@ struct config {
     } checkpoint;
     struct {
         int dtype;
+        bool full;
     } save;
     struct {
         struct schema_doubles low_rank;

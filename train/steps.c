@@ -83,6 +83,7 @@ static bool copy_tokenizer(const char *from, const char *to, struct err *e)
 static bool save_model(struct run *r, struct model *m, const char *dir, bool delta, struct err *e)
 {
     char *path = run_path(r, e, "%s/model", dir), *tmp = run_path(r, e, "%s/model.tmp", dir);
+    delta = delta && !r->c.save.full;
     const char *tokenizer = delta ? NULL : r->c.model.tokenizer;
     bool ok = path && tmp;
 

@@ -1,11 +1,12 @@
 /* rankfile.c - reads and writes rank files. Nothing of what a file claims is used before it was
  * compared with the model's own dims, so that a lying file costs no memory. */
-#include "convert/rankfile.h"
+#include "model/rankfile.h"
 
 #include "base/file.h"
 #include "base/h5out.h"
 #include "base/mem.h"
 #include "model/safetensors.h"
+#include "model/torchfile.h"
 
 #include <hdf5.h>
 #include <inttypes.h>
@@ -198,16 +199,39 @@ static bool read_st(const char *path, const struct rank_dims *n, int64_t *dims, 
     return ok;
 }
 
+static bool read_torch(const char *path, const struct rank_dims *n, int64_t *dims, struct err *e)
+{
+    struct torch_tensor t;
+    bool ok = torchfile_read(&t, path, (size_t)(n->L * n->G * n->dh), e);
+
+    ok = ok && check_shape(3, t.dim, n, e);
+    if (ok) memcpy(dims, t.values, (size_t)(n->L * n->G * n->dh) * sizeof *dims);
+    free(t.values);
+    return ok;
+}
+
+static bool ends_with(const char *s, const char *end)
+{
+    const size_t len = strlen(s), n = strlen(end);
+
+    return len > n && strcmp(s + len - n, end) == 0;
+}
+
+/* dims[L,G,dh] of a file of any form. */
+static bool read_dims(const char *path, const struct rank_dims *n, int64_t *dims,
+                      struct rankfile_info *info, struct err *e)
+{
+    if (ends_with(path, ".safetensors")) return read_st(path, n, dims, e);
+    if (ends_with(path, ".pth") || ends_with(path, ".pt")) return read_torch(path, n, dims, e);
+    return read_h5(path, n, dims, info, e);
+}
+
 bool rankfile_read(const char *path, const struct rank_dims *n, int32_t *rank,
                    struct rankfile_info *info, struct err *e)
 {
-    static const char st_end[] = ".safetensors";
-    const size_t len = strlen(path), end = sizeof st_end - 1;
-    const bool st = len > end && strcmp(path + len - end, st_end) == 0;
     struct rankfile_info found = {0};
     int64_t *dims = mem_new((size_t)(n->L * n->G * n->dh), sizeof *dims, "ranks", e);
-    bool ok = dims && (st ? read_st(path, n, dims, e) : read_h5(path, n, dims, &found, e)) &&
-              take_ranks(rank, dims, n, e);
+    bool ok = dims && read_dims(path, n, dims, &found, e) && take_ranks(rank, dims, n, e);
 
     if (!ok) err_context(e, "rank file %s", path);
     if (ok && info) *info = found;
@@ -250,4 +274,45 @@ bool rankfile_write(const char *path, const struct rank_dims *n, const int32_t *
     if (!ok) h5_out_abort(&out);
     free(mirrored);
     return ok || err_context(e, "rank file");
+}
+
+bool rankfile_write_kept(const char *path, const struct rank_dims *n, const int32_t *kept,
+                         int64_t rope_dim, struct err *e)
+{
+    const int64_t P = n->dh / 2, K = rope_dim / 2, all = n->L * n->G * n->dh;
+    const int64_t dim[3] = {n->L, n->G, n->dh};
+    int16_t *dims = mem_new((size_t)all, sizeof *dims, "ranks", e);
+    bool ok = dims;
+
+    CHECK(P <= INT16_MAX);
+    for (int64_t j = 0; ok && j < n->L * n->G; j++) {
+        const int32_t *k = kept + j * K;
+        int64_t found = 0;
+        for (int64_t i = 0; i < P; i++) {
+            const bool keep = found < K && k[found] == i;
+            const int64_t rank = keep ? found : K + i - found;
+            found += keep;
+            dims[j * n->dh + i] = dims[j * n->dh + P + i] = (int16_t)rank; /* < P */
+        }
+    }
+    ok = ok && torchfile_write(path, dims, dim, e);
+    free(dims);
+    return ok;
+}
+
+/* ---- what a rank array selects ---- */
+
+void rank_select(int32_t *kept, const int32_t *rank, const struct rank_dims *n, int64_t rope_dim)
+{
+    const int64_t P = n->dh / 2;
+
+    for (int64_t j = 0; j < n->L * n->G; j++) {
+        int64_t found = 0;
+        for (int64_t i = 0; i < P; i++)
+            if (rank[j * P + i] < rope_dim / 2) {
+                CHECK(found < rope_dim / 2);
+                kept[j * (rope_dim / 2) + found++] = (int32_t)i;
+            }
+        CHECK(found == rope_dim / 2);
+    }
 }

@@ -1,0 +1,181 @@
+/* pairs.c - which RoPE pairs a converted model keeps rotated, as its directory says it. Ours lists
+ * them in config.json (rope_pairs). The published code leaves them to the strategy, or to the rank
+ * file that qk_tensor_path names; both are read, and written along for it. */
+#include "model/pairs.h"
+#include "base/file.h"
+#include "base/mem.h"
+#include "model/params.h"
+#include "model/rankfile.h"
+
+#include <cjson/cJSON.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char rank_file[] = "rope_ranks.pth";
+
+static struct rank_dims dims_of(const struct model *m)
+{
+    const struct text_config *c = &m->cfg.text;
+
+    return (struct rank_dims){c->num_hidden_layers, c->num_attention_heads, c->num_key_value_heads,
+                              c->head_dim};
+}
+
+static bool bad_pairs(const struct model *m, const char *what, struct err *e)
+{
+    return err_set(e,
+                   "%s/config.json: mha2mla.rope_pairs: %s; needed is, for each layer and kv head, "
+                   "%lld different pairs in ascending order",
+                   m->dir, what, (long long)(m->rope_dim / 2));
+}
+
+/* rope_pairs [L][G][dr/2], our addition to the section: which pairs stay rotated. */
+static bool read_pairs(struct model *m, const cJSON *list, struct err *e)
+{
+    const struct text_config *c = &m->cfg.text;
+    const cJSON *layer, *head, *pair;
+    int64_t n = 0, kept = m->rope_dim / 2;
+
+    if (cJSON_GetArraySize(list) != c->num_hidden_layers)
+        return bad_pairs(m, "not a list with an entry for each layer", e);
+    cJSON_ArrayForEach(layer, list)
+    {
+        if (cJSON_GetArraySize(layer) != c->num_key_value_heads)
+            return bad_pairs(m, "a layer without an entry for each kv head", e);
+        cJSON_ArrayForEach(head, layer)
+        {
+            int64_t last = -1;
+            if (cJSON_GetArraySize(head) != kept)
+                return bad_pairs(m, "a head with another number", e);
+            cJSON_ArrayForEach(pair, head)
+            {
+                double v = cJSON_IsNumber(pair) ? pair->valuedouble : -1;
+                if (!(v > (double)last && v < (double)(c->head_dim / 2)) || v != (double)(int64_t)v)
+                    return bad_pairs(m, "a number that is no pair, or out of order", e);
+                m->pairs[n++] = (int32_t)(last = (int64_t)v);
+            }
+        }
+    }
+    return true;
+}
+
+/* The strategies that say by themselves which pairs they keep. */
+static bool is_fixed(const char *version)
+{
+    return strcmp(version, "high") == 0 || strcmp(version, "low") == 0 ||
+           strcmp(version, "uniform") == 0;
+}
+
+static bool fixed_pairs(struct model *m, struct err *e)
+{
+    const struct text_config *c = &m->cfg.text;
+    const char *version = m->cfg.mha2mla.partial_rope_version;
+    int64_t half = c->head_dim / 2, kept = m->rope_dim / 2, first = 0, step = 1;
+
+    if (strcmp(version, "low") == 0) {
+        first = half - kept;
+    } else if (strcmp(version, "uniform") == 0) {
+        step = c->head_dim / m->rope_dim;
+        first = m->cfg.mha2mla.uniform_start_point;
+        if (first + (kept - 1) * step >= half)
+            return err_set(e, "%s/config.json: mha2mla.uniform_start_point: too large", m->dir);
+    }
+    for (int64_t h = 0; h < c->num_hidden_layers * c->num_key_value_heads; h++)
+        for (int64_t i = 0; i < kept; i++)
+            m->pairs[h * kept + i] = (int32_t)(first + i * step);
+    return true;
+}
+
+/* Where qk_tensor_path leads: in the model's directory by its whole path or by its name alone, or
+ * from where the program runs, as the published code takes it. NULL with *e filled where it does
+ * not. */
+static char *find_ranks(const struct model *m, const char *named, struct err *e)
+{
+    const char *slash = strrchr(named, '/'), *name = slash ? slash + 1 : named;
+    char *tries[] = {file_join(m->dir, named, e), file_join(m->dir, name, e), mem_strdup(named, e)};
+    char *found = NULL;
+
+    for (size_t i = 0; i < sizeof tries / sizeof *tries; i++) {
+        if (!found && tries[i] && file_exists(tries[i]))
+            found = tries[i];
+        else
+            free(tries[i]);
+    }
+    if (!found)
+        err_set(
+            e,
+            "%s/config.json: mha2mla.rope_pairs: missing, and the file of qk_tensor_path, %s, is "
+            "not there; put it beside config.json as %s",
+            m->dir, named, name);
+    return found;
+}
+
+static bool ranked_pairs(struct model *m, struct err *e)
+{
+    const char *named = m->cfg.mha2mla.qk_tensor_path;
+    const struct rank_dims n = dims_of(m);
+    char *path;
+    int32_t *rank;
+    bool ok;
+
+    if (!named)
+        return err_set(e,
+                       "%s/config.json: mha2mla.rope_pairs: missing, and so is qk_tensor_path; one "
+                       "of them must say which pairs \"%s\" keeps",
+                       m->dir, m->cfg.mha2mla.partial_rope_version);
+    path = find_ranks(m, named, e);
+    rank = path ? mem_new((size_t)(n.L * n.G * n.dh / 2), sizeof *rank, "ranks", e) : NULL;
+    ok = rank && rankfile_read(path, &n, rank, NULL, e);
+    if (ok) rank_select(m->pairs, rank, &n, m->rope_dim);
+    free(path);
+    free(rank);
+    return ok;
+}
+
+bool model_open_pairs(struct model *m, struct err *e)
+{
+    const struct text_config *c = &m->cfg.text;
+    const cJSON *section = cJSON_GetObjectItemCaseSensitive(m->cfg.json, "mha2mla");
+    const cJSON *list = cJSON_GetObjectItemCaseSensitive(section, "rope_pairs");
+    int64_t n = c->num_hidden_layers * c->num_key_value_heads * m->rope_dim / 2;
+    bool ok;
+
+    m->pairs = mem_new((size_t)n, sizeof *m->pairs, "the kept RoPE pairs", e);
+    if (!m->pairs) return false;
+    if (list)
+        ok = read_pairs(m, list, e);
+    else
+        ok = is_fixed(m->cfg.mha2mla.partial_rope_version) ? fixed_pairs(m, e) : ranked_pairs(m, e);
+    return ok && model_set_query_pairs(m, e);
+}
+
+struct cJSON *model_pairs_json(const struct model *m)
+{
+    int64_t L = m->cfg.text.num_hidden_layers, G = m->cfg.text.num_key_value_heads;
+    int64_t kept = m->rope_dim / 2;
+    cJSON *list = cJSON_CreateArray();
+
+    for (int64_t l = 0; l < L; l++) {
+        cJSON *layer = cJSON_CreateArray();
+        for (int64_t g = 0; g < G; g++)
+            cJSON_AddItemToArray(layer,
+                                 cJSON_CreateIntArray(m->pairs + (l * G + g) * kept, (int)kept));
+        cJSON_AddItemToArray(list, layer);
+    }
+    return list;
+}
+
+bool model_save_ranks(const struct model *m, const char *dir, struct cJSON *section, struct err *e)
+{
+    const struct rank_dims n = dims_of(m);
+    char *path;
+    bool ok;
+
+    if (is_fixed(m->cfg.mha2mla.partial_rope_version)) return true;
+    path = file_join(dir, rank_file, e);
+    ok = path && rankfile_write_kept(path, &n, m->pairs, m->rope_dim, e);
+    free(path);
+    cJSON_DeleteItemFromObjectCaseSensitive(section, "qk_tensor_path");
+    return ok && (cJSON_AddStringToObject(section, "qk_tensor_path", rank_file) ||
+                  err_set(e, "%s: out of memory", dir));
+}

@@ -1,0 +1,26 @@
+/* torchfile.h - one [a,b,c] tensor of integers as torch.save writes it: the form of the published
+ * code's rankings. The file is a zip archive without compression; of its members
+ *     NAME/data.pkl   a pickle: dtype, shape, strides and which member has the values
+ *     NAME/data/KEY   the values, little-endian
+ * matter here. No pickle is run: it must be, opcode by opcode, the one of such a tensor. */
+#ifndef MODEL_TORCHFILE_H
+#define MODEL_TORCHFILE_H
+
+#include "base/err.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct torch_tensor {
+    int64_t dim[3];
+    int64_t *values; /* the caller frees it */
+};
+
+/* Fails where the file is something else, is damaged (the members carry checksums), or has more
+ * than `most` values; *t is zeroed then. The message does not name the file. */
+bool torchfile_read(struct torch_tensor *t, const char *path, size_t most, struct err *e);
+
+/* Writes such a file, complete or not at all. */
+bool torchfile_write(const char *path, const int16_t *values, const int64_t dim[3], struct err *e);
+
+#endif

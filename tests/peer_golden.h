@@ -1,0 +1,47 @@
+/* peer_golden.h - the golden values of the published code (tests/data/peer/make_golden.py), and the
+ * samples they are of. MHA2MLA_PEER_DATA=DIR takes them from elsewhere: with --full they hold all
+ * gradients. cmocka's headers come before this one. */
+#ifndef TESTS_PEER_GOLDEN_H
+#define TESTS_PEER_GOLDEN_H
+
+#include "tests/tiny_model.h"
+
+enum { LAYERS = 2, HIDDEN = 32, LATENT = 8, PICTURE_ID = 39 };
+
+static inline const char *golden_path(const char *name)
+{
+    const char *elsewhere = getenv("MHA2MLA_PEER_DATA");
+    static char path[4][512];
+    static int next;
+
+    next = (next + 1) % 4;
+    snprintf(path[next], sizeof path[next], "%s/%s", elsewhere ? elsewhere : "tests/data/peer",
+             name);
+    return path[next];
+}
+
+static inline struct sample golden_sample(const int32_t *ids, int64_t n)
+{
+    struct sample s = {.n = n, .prompt = n};
+
+    s.ids = calloc((size_t)n, sizeof *s.ids);
+    s.trained = calloc((size_t)n, 1);
+    s.modality = calloc((size_t)n, 1);
+    s.image = calloc(1, sizeof *s.image);
+    assert_true(s.ids && s.trained && s.modality && s.image);
+    for (int64_t i = 0; i < n; i++) {
+        s.ids[i] = ids[i];
+        s.modality[i] = ids[i] == PICTURE_ID ? IMAGE : TEXT;
+        s.images |= ids[i] == PICTURE_ID; /* one picture at most */
+    }
+    return s;
+}
+
+static inline void golden_model(struct model *m, const char *name)
+{
+    struct err e = {0};
+
+    must(model_open(m, golden_path(name), &e), &e);
+}
+
+#endif
