@@ -1,4 +1,4 @@
-"""Golden values of the published text-only code (MHA2MLA), run on the small models of ../models.
+"""Golden values of the published text-only code (MHA2MLA), run on small random models.
 
     git clone https://github.com/JT-Ushio/MHA2MLA && git -C MHA2MLA checkout 7a56785
     python3 -m venv venv && venv/bin/pip install torch==2.13.0 transformers==4.51.0 accelerate==1.3.0
@@ -8,6 +8,7 @@ Its own functions and main programs run; only what they import for data on disk 
 (nanotron, datasets) is replaced, and "cuda" is the CPU. Everything is fp32, attention "eager".
 Writes for llama and qwen2, beside this script:
 
+NAME/                           the model before conversion: config.json, model.safetensors
 golden-NAME.safetensors
     ids.N [T] int32             samples; every token but the first is trained
     CASE.logits [T, V]          of sample 0
@@ -47,10 +48,10 @@ import numpy
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from transformers import LlamaConfig, Qwen2Config
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-MODELS = os.path.join(HERE, "..", "models")
-ROPE_DIM, LOW_RANK = 4, 3
+VOCAB, ROPE_DIM, LOW_RANK = 48, 4, 3
 transformers.logging.set_verbosity_error()
 
 
@@ -82,25 +83,58 @@ def import_peer(path):
     return types.SimpleNamespace(**{n.replace("2_norm", "two_norm"): importlib.import_module(n) for n in names})
 
 
-def old_config(directory, out):
-    """config.json as transformers 4.51 reads it: it does not know rope_parameters."""
-    with open(os.path.join(directory, "config.json")) as f:
-        c = json.load(f)
-    rope = c.pop("rope_parameters", {})
-    c["rope_theta"] = rope.pop("rope_theta", 10000.0)
-    if rope.get("rope_type", "default") != "default":
-        c["rope_scaling"] = rope
-    with open(os.path.join(out, "config.json"), "w") as f:
-        json.dump(c, f)
+SMALL = {"hidden_size": 32, "intermediate_size": 16, "num_hidden_layers": 2, "vocab_size": VOCAB,
+         "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128,
+         "bos_token_id": 1, "eos_token_id": 2}
+CONFIGS = {
+    "llama": LlamaConfig(**SMALL, rms_norm_eps=1e-5, tie_word_embeddings=True, rope_scaling={
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64}),
+    "qwen2": Qwen2Config(**SMALL, rms_norm_eps=1e-6, tie_word_embeddings=False, use_sliding_window=False),
+}
 
 
-def old_model(name, out):
-    """The model's directory, with a tokenizer, for the peer's programs."""
+# of the weights: the answers vary, and none of their tokens is a close choice (see generate)
+SEEDS = {"llama": 16, "qwen2": 8}
+
+
+def make_model(name, seed):
+    """Weights large enough for attention that is far from even; norms and biases that show."""
+    model = transformers.AutoModelForCausalLM.from_config(CONFIGS[name])
+    g = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for key, p in model.named_parameters():
+            if "embed" in key:  # small, or tied ones would answer each token with itself
+                p.normal_(0, 0.05, generator=g)
+            elif p.ndim > 1:
+                scale = 1.5 if "q_proj" in key or "k_proj" in key else 1
+                p.normal_(0, scale / math.sqrt(p.shape[1]), generator=g)
+            elif "norm" in key:
+                p.copy_(1 + 0.2 * torch.randn(p.shape, generator=g))
+            else:
+                p.normal_(0, 0.2, generator=g)
+    save_plain(model, os.path.join(HERE, name))
+
+
+def save_plain(model, directory):
+    """config.json and the weights, nothing else."""
+    shutil.rmtree(directory, ignore_errors=True)
+    model.save_pretrained(directory)
+    keep_plain(directory)
+
+
+def keep_plain(directory):
+    for f in os.listdir(directory):
+        if f not in ("config.json", "model.safetensors"):
+            os.remove(os.path.join(directory, f))
+    os.chmod(os.path.join(directory, "model.safetensors"), 0o644)
+
+
+def with_tokenizer(name, out):
+    """The model's directory with a tokenizer, which the peer's programs ask for."""
     from tokenizers import Tokenizer, models
-    directory = os.path.join(MODELS, name)
-    old_config(directory, out)
-    shutil.copy(os.path.join(directory, "model.safetensors"), out)
-    tokenizer = Tokenizer(models.WordLevel({str(i): i for i in range(64)}, unk_token="0"))
+    shutil.copytree(os.path.join(HERE, name), out, dirs_exist_ok=True)
+    tokenizer = Tokenizer(models.WordLevel({str(i): i for i in range(VOCAB)}, unk_token="0"))
     transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="2",
                                          unk_token="0").save_pretrained(out)
 
@@ -171,9 +205,13 @@ def sketch(g):
 
 
 def generate(model, ids, count):
-    return model.generate(input_ids=ids[None], attention_mask=torch.ones_like(ids[None]),
-                          max_new_tokens=count, do_sample=False, use_cache=True, eos_token_id=None,
-                          pad_token_id=0)[0][len(ids):]
+    out = model.generate(input_ids=ids[None], attention_mask=torch.ones_like(ids[None]),
+                         max_new_tokens=count, do_sample=False, use_cache=True, eos_token_id=None,
+                         pad_token_id=0, output_logits=True, return_dict_in_generate=True)
+    margins = [float(t[0] - t[1]) for t in (torch.topk(logits[0], 2).values for logits in out.logits)]
+    new = out.sequences[0][len(ids):]
+    assert min(margins) > 1e-3 and len(set(new.tolist())) > 3, (min(margins), new.tolist())
+    return new
 
 
 def values(model, samples, case, out):
@@ -213,9 +251,7 @@ def checkpoint(peer, name, model_dir, version, rank_file, sample, out):
     settings.update(model_name_or_path=model_dir, output_dir=directory, max_steps=0, bf16=True, use_cpu=True,
                     report_to="none", is_nanoset=True, dataset_folders=["."], sequence_length=16)
     run_main(peer.run_train, "--cfg_file", settings)
-    for f in os.listdir(directory):
-        if f not in ("config.json", "model.safetensors"):
-            os.remove(os.path.join(directory, f))
+    keep_plain(directory)
     model = opened(peer, directory)
     with torch.no_grad():
         out[f"checkpoint-{version}.logits"] = model(input_ids=sample[None]).logits[0]
@@ -244,11 +280,12 @@ def learning_rates(peer, out):
 
 def golden(peer, name, commit):
     rng = numpy.random.default_rng(5)
-    samples = [torch.tensor(rng.integers(3, 64, n)) for n in (14, 9)]
-    calibration = rng.integers(3, 64, (4, 12))
+    samples = [torch.tensor(rng.integers(3, VOCAB, n)) for n in (12, 9)]
+    calibration = rng.integers(3, VOCAB, (4, 12))
     out = {f"ids.{n}": s.int() for n, s in enumerate(samples)}
+    make_model(name, SEEDS[name])
     with tempfile.TemporaryDirectory() as model_dir:
-        old_model(name, model_dir)
+        with_tokenizer(name, model_dir)
         rank_file = os.path.join(model_dir, "rank.pth")
         out["scores"] = two_norm(peer, model_dir, calibration.tolist(), rank_file)
         out["rank"] = torch.load(rank_file, weights_only=True)
@@ -265,6 +302,7 @@ def golden(peer, name, commit):
                 "frozen": " ".join(frozen)}
     path = os.path.join(HERE, f"golden-{name}.safetensors")
     save_file({k: v.contiguous() for k, v in out.items()}, path, metadata)
+    os.chmod(path, 0o644)
     print(name, len(out), "tensors,", os.path.getsize(path), "bytes; loss",
           {k[:-5]: round(float(v), 4) for k, v in out.items() if k.endswith(".loss")})
 
