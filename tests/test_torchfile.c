@@ -92,7 +92,7 @@ static void test_damaged(void **state)
             assert_false(read_bytes(path, text, k, &t));
         for (size_t k = 0; k < 2 * n; k++) {
             const char was = text[k / 2];
-            text[k / 2] = k % 2 ? (char)~was : (char)(was ^ 1 << k / 2 % 8);
+            text[k / 2] = (char)(was ^ (k % 2 ? 255 : 1 << k / 2 % 8));
             if (read_bytes(path, text, n, &t))
                 check_values(&t, 0);
             else
