@@ -26,17 +26,22 @@ bool image_new(struct image *img, int64_t w, int64_t h, int channels, struct err
 void image_free(struct image *img); /* fine on a zeroed struct, and zeroes it */
 
 /* Reads a PNG or JPEG, told apart by content, not by name. 4 channels where the file has alpha
- * (an alpha channel, or a tRNS chunk), else 3. The EXIF orientation is applied. A truncated or
- * corrupt file is an error that names the file; *img is zeroed then. An animated PNG gives its
- * default picture; 16-bit samples give their high byte, but see png.h on 16-bit gray. */
+ * (an alpha channel, or a tRNS chunk), else 3. The EXIF orientation is applied, as by transformers'
+ * load_image; one that XMP alone has is not. A truncated or corrupt file is an error that names the
+ * file; *img is zeroed then. An animated PNG gives its default picture; 16-bit samples give their
+ * high byte, but see png.h on 16-bit gray. */
 bool image_read(struct image *img, const char *path, struct err *e);
 
 /* The size that image_read would give, from the header alone: the pixels are not decoded. */
 bool image_size(const char *path, int64_t *width, int64_t *height, struct err *e);
 
 enum alpha_mode {
-    ALPHA_WHITE, /* composite on white, rounded to nearest */
-    ALPHA_DROP,  /* forget the alpha, as convert("RGB") of Pillow and Hugging Face does */
+    /* Composite on white, rounded to nearest: transformers 5.24's processors on an opened file. */
+    ALPHA_WHITE,
+    /* Forget the alpha, Pillow's convert("RGB"): transformers 4's processors, and load_image of 4
+     * and 5, which reads files and URLs. But 5.24 still puts a single transparent colour (tRNS of
+     * gray, RGB and some palettes) on white behind load_image. */
+    ALPHA_DROP,
 };
 
 /* Turns *img into 3 channels in place; a picture of 3 channels is left as it is. On failure *img is
