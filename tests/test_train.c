@@ -292,6 +292,17 @@ static void test_given_model_trained(void **state)
     must_fail(state, again, "model.path has changed");
 }
 
+/* All cores, as a config that does not say asks for: a run goes on with as many. */
+static void test_threads(void **state)
+{
+    static const char command[] = "$B/mha2mla-train --config $C --set run.threads=0 --resume --set "
+                                  "'run.steps=[\"baseline\"]'";
+
+    must_run(state, command);
+    must_run(state, command);
+    assert_true(says(state, "baseline: is done already"));
+}
+
 static void test_points(void **state)
 {
     must_run(state, "$B/mha2mla-train --config $C --set 'sweep.partial_rope=[4,8]' --list-points "
@@ -361,6 +372,7 @@ int main(void)
         program_test(test_kill),
         program_test(test_refused),
         program_test(test_mended),
+        program_test(test_threads),
         program_test(test_points),
         program_test(test_left_out),
         program_test(test_methods),

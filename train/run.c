@@ -213,11 +213,15 @@ bool run_record(struct run *r, const struct model *given, struct err *e)
     return ok;
 }
 
+/* The number is part of a run: its bits depend on it, and a resumed run must have the same. */
+static void choose_threads(struct run *r)
+{
+    if (r->c.run.threads == 0) r->c.run.threads = omp_get_num_procs();
+}
+
 bool run_limits(struct run *r, struct err *e)
 {
-    int cores = omp_get_num_procs();
-
-    if (r->c.run.threads == 0) r->c.run.threads = cores;
+    choose_threads(r);
     omp_set_dynamic(0);
     omp_set_num_threads((int)r->c.run.threads);
     r->memory_limit =
@@ -232,6 +236,7 @@ bool run_open(struct run *r, bool resume, struct err *e)
     bool ok;
 
     r->lock = -1;
+    choose_threads(r);
     ok = file_mkdirs(r->c.run.dir, e) && lock_dir(r, e) && check_config(r, resume, e);
     path = ok ? run_path(r, e, "train.log") : NULL;
     ok = path && log_open(path, e);
