@@ -1,7 +1,10 @@
 /* tokenizer.h - text to token ids and back, from a Hugging Face tokenizer.json with a BPE model.
- * Ids equal those of the `tokenizers` library; a file that needs a part this reader lacks is
- * refused, and the message names the part. Read are model           BPE: merges as strings or
- * pairs, unk_token, fuse_unk, byte_fallback, ignore_merges; no dropout, no subword prefix or suffix
+ * Ids and decoded text equal those of the `tokenizers` library (compared with 0.23.3); a file that
+ * needs a part this reader lacks is refused, and the message names the part, also where a regular
+ * expression has something that the library's engine and ours do not read alike. Read are
+ *
+ *   model           BPE: merges as strings or pairs, unk_token, fuse_unk, byte_fallback,
+ *                   ignore_merges; no dropout, no subword prefix or suffix
  *   normalizer      Sequence NFC NFD NFKC NFKD Prepend Replace Lowercase Strip
  *   pre_tokenizer   Sequence ByteLevel (only as the last) Metaspace Split Digits Punctuation
  *                   Whitespace WhitespaceSplit

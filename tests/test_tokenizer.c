@@ -157,6 +157,35 @@ static void test_merge_order(void **state)
     tokenizer_free(tk);
 }
 
+/* "▁" begins a word that is merged apart only where no merge joins it to what is before it. */
+static void test_marks(void **state)
+{
+    static const struct {
+        const char *merges;
+        int32_t ids[2];
+    } cases[] = {{"\"a ▁\",\"▁ b\"", {3, 1}}, {"\"▁ b\"", {0, 4}}};
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct err e = {0};
+        struct tokens out = {0};
+        char *text = mem_printf(&e,
+                                "{\"model\":{\"vocab\":{\"a\":0,\"b\":1,\"▁\":2,\"a▁\":3,"
+                                "\"▁b\":4},\"merges\":[%s]}}",
+                                cases[i].merges);
+        struct tokenizer *tk = load_text(text, strlen(text), &e);
+
+        if (!tk) fail_msg("%s", e.msg);
+        assert_true(tokenizer_encode(tk, NULL, "a▁b", strlen("a▁b"), false, &out, &e));
+        assert_int_equal(out.n, 2);
+        assert_int_equal(out.v[0].id, cases[i].ids[0]);
+        assert_int_equal(out.v[1].id, cases[i].ids[1]);
+        tokens_free(&out);
+        tokenizer_free(tk);
+        free(text);
+    }
+}
+
 /* Where UTF-8 ends, by the definition and not by the standard's table: a character's bytes are
  * those that it is written with, so what reads as some number but is written otherwise is none. */
 static size_t first_bad(const unsigned char *s, size_t n)
@@ -477,12 +506,12 @@ static void test_no_file(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_lookup),        cmocka_unit_test(test_ranges_cover),
-        cmocka_unit_test(test_long_word),     cmocka_unit_test(test_merge_order),
-        cmocka_unit_test(test_utf8),          cmocka_unit_test(test_many_marks),
-        cmocka_unit_test(test_refused_regex), cmocka_unit_test(test_bad_text),
-        cmocka_unit_test(test_refused),       cmocka_unit_test(test_damaged),
-        cmocka_unit_test(test_no_file),
+        cmocka_unit_test(test_lookup),     cmocka_unit_test(test_ranges_cover),
+        cmocka_unit_test(test_long_word),  cmocka_unit_test(test_merge_order),
+        cmocka_unit_test(test_marks),      cmocka_unit_test(test_utf8),
+        cmocka_unit_test(test_many_marks), cmocka_unit_test(test_refused_regex),
+        cmocka_unit_test(test_bad_text),   cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_damaged),    cmocka_unit_test(test_no_file),
     };
 
     return cmocka_run_group_tests_name("tokenizer", tests, NULL, NULL);
