@@ -39,11 +39,12 @@ static bool in_base(const struct model *m, const struct param *p)
     return t && !p->own && data >= (const char *)t->data && data < (const char *)t->data + t->bytes;
 }
 
-/* The published code for text models loads what it has converted strictly, and asks for lm_head
- * even where that is the embeddings. */
-static bool needs_head(const struct model *m)
+/* The published code loads what it has converted strictly, and asks for lm_head even where that is
+ * the embeddings. NULL: it needs none beside what there is. */
+static const char *extra_head(const struct model *m)
 {
-    return m->state != ATTN_FULL && !m->has_vision && m->head == m->embed;
+    if (m->state == ATTN_FULL || m->head != m->embed) return NULL;
+    return *m->layout->head ? "language_model.lm_head.weight" : "lm_head.weight";
 }
 
 static int64_t list_tensors(const struct model *m, enum dtype own, bool delta, struct whole *list)
@@ -59,10 +60,10 @@ static int64_t list_tensors(const struct model *m, enum dtype own, bool delta, s
                 p, parts, changed ? file_dtypes[own] : file_dtypes[p->t.dtype], p->name};
         i += parts;
     }
-    if (!delta && needs_head(m)) {
+    if (!delta && extra_head(m)) {
         CHECK(list[0].p == m->embed);
         list[n] = list[0];
-        list[n++].name = "lm_head.weight";
+        list[n++].name = extra_head(m);
     }
     return n;
 }

@@ -247,7 +247,7 @@ static void test_given_model(void **state)
     must_run(state, "for d in rope4/stage1 rope4-rank2/svd rope4-rank2/stage2; do "
                     "cd $T/given/$d/model && test -e rope_ranks.pth && test -e tokenizer.json && "
                     "! grep -q '\"base\"' config.json && "
-                    "grep -q embed_tokens model.safetensors || exit 1; done");
+                    "grep -q language_model.lm_head model.safetensors || exit 1; done");
     must_run(state, "cmp $T/tok2/tokenizer.json $T/given/rope4-rank2/stage2/model/tokenizer.json "
                     "&& cmp $T/run/baseline/model/preprocessor_config.json "
                     "$T/given/rope4-rank2/stage2/model/preprocessor_config.json");

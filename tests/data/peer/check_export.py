@@ -3,8 +3,7 @@
     build/mha2mla-train --config configs/quickstart.json --set save.full=true ...
     venv/bin/python check_export.py PEER RUN/rope8/stage1 RUN/rope8-rank8/stage2 ...
 
-(venv and PEER as make_golden.py says.) The original model must have an lm_head of its own: the published
-code cannot open one with tied embeddings, not even as it saved it itself. Each directory is opened by the published code's own loading
+(venv and PEER as make_golden.py says.) Each directory is opened by the published code's own loading
 for evaluation, which refuses missing and unexpected keys; one of stage 1 by its loading for stage-2
 training too. Then it answers the questions of answers.jsonl beside the model, with transformers'
 processor and tokenizer: the answers must be the same. With --logits it also leaves those of the first
