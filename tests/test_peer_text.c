@@ -451,38 +451,23 @@ static void test_their_checkpoint(void **state)
     peer_close(&g);
 }
 
-/* The pairs of a measured ranking are in a PyTorch file, and have to be listed. */
+/* So is one of measured pairs, with the rank file that its 2_norm.py wrote; not without it. */
 static void test_their_measured_checkpoint(void **state)
 {
-    static const char dir[] = PEER "checkpoint-qwen2-2-norm";
     struct peer g;
-    struct model m, partial;
+    struct model m;
     struct err e = {0};
-    char list[400] = "\"rope_pairs\": [", command[400], *text, *at, out[4000];
+    char command[2400];
 
     peer_open(&g, "qwen2");
-    assert_false(model_open(&m, dir, &e));
-    assert_non_null(strstr(e.msg, "mha2mla.rope_pairs: missing"));
-    open_partial(&g, &partial, "2-norm");
-    for (int i = 0; i < TINY_LAYERS * 2; i++) /* two kv heads, two pairs each */
-        snprintf(list + strlen(list), sizeof list - strlen(list), "%s[%d, %d]%s",
-                 i % 2 ? ", " : "[", partial.pairs[2 * i], partial.pairs[2 * i + 1],
-                 i == TINY_LAYERS * 2 - 1 ? "]]"
-                 : i % 2                  ? "], "
-                                          : "");
-    snprintf(command, sizeof command, "cp %s/* %s", dir, (const char *)*state);
-    assert_int_equal(system(command), 0);
-    text = slurp(tmpdir_path(state, "config.json"), NULL);
-    at = strstr(text, "\"mha2mla\": {");
-    assert_non_null(at);
-    at += strlen("\"mha2mla\": {");
-    snprintf(out, sizeof out, "%.*s%s,%s", (int)(at - text), text, list, at);
-    spill(tmpdir_path(state, "config.json"), out, strlen(out));
-    must(model_open(&m, *state, &e), &e);
+    must(model_open(&m, PEER "checkpoint-qwen2-2-norm", &e), &e);
     check_logits(&g, &m, "checkpoint-2-norm");
-    free(text);
-    model_close(&partial);
     model_close(&m);
+    snprintf(command, sizeof command, "cp " PEER "checkpoint-qwen2-2-norm/* %s && rm %s/rank.pth",
+             (const char *)*state, (const char *)*state);
+    assert_int_equal(system(command), 0);
+    assert_false(model_open(&m, *state, &e));
+    assert_non_null(strstr(e.msg, "rank.pth"));
     peer_close(&g);
 }
 

@@ -25,13 +25,12 @@ golden-NAME.safetensors
   CASE is a strategy (high, low, uniform, 2-norm: 4 of 8 dims rotated, nothing compressed) or an SVD
   method (joint, split, only_key, only_value: rank file, low_rank 3). The metadata has the versions,
   and in "frozen" which tensors is_freeze_non_attn freezes.
-checkpoint-NAME-VERSION/        what run_train.py saves with max_steps 0 and bf16: config.json and
-                                model.safetensors; high for llama, 2-norm for qwen2; joint
+checkpoint-NAME-VERSION/        what run_train.py saves with max_steps 0 and bf16, and where 2_norm.py
+                                ranked its rank.pth; high for llama, 2-norm for qwen2; joint
 
     venv/bin/python make_golden.py MHA2MLA check DIR ANSWERS COUNT
 opens a text model that this project exported as eval.py does, strictly, and has it answer the first COUNT
-prompts of ANSWERS (the run's answers.jsonl beside the model). That code does not know this project's
-strategies: the pairs in config.json go to it as a 2-norm rank file.
+prompts of ANSWERS (the run's answers.jsonl beside the model).
 """
 import dataclasses
 import importlib
@@ -183,12 +182,11 @@ def patched(peer, model, args):
     return model.float().eval()
 
 
-def opened(peer, directory, args=None):
+def opened(peer, directory):
     """As its eval.py opens a checkpoint: strictly, by the settings in config.json."""
     config = transformers.AutoConfig.from_pretrained(directory, attn_implementation="eager")
     assert not config.mha2mla["is_baseline"]
-    if args is None:
-        args = types.SimpleNamespace(**config.mha2mla)
+    args = types.SimpleNamespace(**config.mha2mla)
     model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
     model = patched(peer, model, args)
     model.load_state_dict(load_file(os.path.join(directory, "model.safetensors")))
@@ -258,7 +256,9 @@ def checkpoint(peer, name, model_dir, version, rank_file, sample, out):
     with open(os.path.join(directory, "config.json")) as f: # no paths of this machine
         c = json.load(f)
     c["_name_or_path"] = c["mha2mla"]["model_name_or_path"] = name
-    c["mha2mla"]["qk_tensor_path"] = "rank.pth"
+    if version == "2-norm":
+        shutil.copy(rank_file, directory)
+    c["mha2mla"]["qk_tensor_path"] = "rank.pth" if version == "2-norm" else None
     with open(os.path.join(directory, "config.json"), "w") as f:
         json.dump(c, f, indent=2)
 
@@ -307,28 +307,11 @@ def golden(peer, name, commit):
           {k[:-5]: round(float(v), 4) for k, v in out.items() if k.endswith(".loss")})
 
 
-def rank_file_of(config, out):
-    """The kept pairs of an export as ranks: kept ones first."""
-    pairs = config.mha2mla["rope_pairs"]
-    half = (getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads) // 2
-    ranks = torch.zeros(len(pairs), len(pairs[0]), 2 * half, dtype=torch.uint8)
-    for l, layer in enumerate(pairs):
-        for g, kept in enumerate(layer):
-            for rank, pair in enumerate(kept + [p for p in range(half) if p not in kept]):
-                ranks[l, g, pair] = ranks[l, g, pair + half] = rank
-    torch.save(ranks, out)
-
-
 def check(peer, directory, answers, count):
-    config = transformers.AutoConfig.from_pretrained(directory)
-    args = types.SimpleNamespace(**config.mha2mla)
-    with tempfile.TemporaryDirectory() as temporary:
-        if args.partial_rope_version not in ("high", "low", "uniform"):
-            args.partial_rope_version = "2-norm"
-            args.qk_tensor_path = os.path.join(temporary, "rank.pth")
-            rank_file_of(config, args.qk_tensor_path)
-        model = opened(peer, directory, args)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
+    answers = os.path.abspath(answers)
+    os.chdir(directory) # its rank file is named from there
+    model = opened(peer, ".")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(".")
     same = 0
     with open(answers) as f:
         lines = [json.loads(line) for line in f][:count]
