@@ -35,6 +35,9 @@
 
 #include <stddef.h>
 
+/* In the order of the table; the config's enum. */
+#define TEMPLATE_NAMES "vicuna", "vicuna_v1", "llama3", "chatml", "smollm2", "qwen2_vl", "plain"
+
 enum role { ROLE_SYSTEM, ROLE_USER, ROLE_ASSISTANT };
 
 struct message {

@@ -20,6 +20,18 @@ static inline const char *golden_path(const char *name)
     return path[next];
 }
 
+/* The tensor of that name; NULL: none. */
+static inline const struct st_tensor *golden_tensor(const struct st_file *f, const char *fmt, ...)
+{
+    char name[300];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(name, sizeof name, fmt, ap);
+    va_end(ap);
+    return st_find(f, name);
+}
+
 static inline struct sample golden_sample(const int32_t *ids, int64_t n)
 {
     struct sample s = {.n = n, .prompt = n};

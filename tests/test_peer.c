@@ -35,17 +35,6 @@ static struct {
     struct tensor pixels;
 } g;
 
-static const struct st_tensor *get(const char *fmt, ...)
-{
-    char name[300];
-    va_list ap;
-
-    va_start(ap, fmt);
-    vsnprintf(name, sizeof name, fmt, ap);
-    va_end(ap);
-    return st_find(&g.file, name);
-}
-
 static int open_all(void **state)
 {
     struct err e = {0};
@@ -59,13 +48,15 @@ static int open_all(void **state)
     g.t = tape_new(&e);
     must(g.t, &e);
     for (int i = 0; i < SAMPLES; i++) {
-        const struct st_tensor *ids = get("ids.%d", i), *labels = get("labels.%d", i);
+        const struct st_tensor *ids = golden_tensor(&g.file, "ids.%d", i),
+                               *labels = golden_tensor(&g.file, "labels.%d", i);
         g.s[i] = golden_sample(ids->data, ids->dim[0]);
         for (int64_t k = 0; k < g.s[i].n; k++)
             g.s[i].trained[k] = ((const int32_t *)labels->data)[k] >= 0;
     }
     must(batch_fill(&g.b, g.s, SAMPLES, false, &e), &e);
-    g.pixels = tensor_leaf(DT_F32, 1, PIXELS, (void *)(uintptr_t)get("pixels.0")->data);
+    g.pixels =
+        tensor_leaf(DT_F32, 1, PIXELS, (void *)(uintptr_t)golden_tensor(&g.file, "pixels.0")->data);
     free(text);
     return g.json ? 0 : -1;
 }
@@ -129,7 +120,7 @@ static void check_logits(const char *name, struct model *m, double *worst)
     must(tape_plan(g.t, 0, &e), &e);
     tape_forward(g.t);
     for (int i = 0; i < SAMPLES; i++) {
-        const struct st_tensor *want = get("%s/logits.%d", name, i);
+        const struct st_tensor *want = golden_tensor(&g.file, "%s/logits.%d", name, i);
         double d = distance(want->data, (float *)logits->data + g.b.batch.begin[i] * want->dim[1],
                             (int64_t)st_count(want), 0);
         if (!(d < 1e-5)) fail_msg("%s: logits of sample %d differ by %g", name, i, d);
@@ -155,7 +146,7 @@ static void check_generation(const char *name, struct model *m)
     struct forward f = {.batch = &g.b.batch, .features = &leaf};
     must(model_generate(m, g.t, &f, NEW_TOKENS, NULL, 0, 0, out, NULL, &e), &e);
     for (int i = 0; i < SAMPLES; i++) {
-        const struct st_tensor *want = get("%s/generated.%d", name, i);
+        const struct st_tensor *want = golden_tensor(&g.file, "%s/generated.%d", name, i);
         assert_int_equal(out[i].n, want->dim[0]);
         assert_memory_equal(out[i].ids, want->data, want->bytes);
     }
@@ -166,7 +157,7 @@ static void check_generation(const char *name, struct model *m)
 /* Rows row0 .. of the golden gradient that p is a part of; *n its size, 0 where there is none. */
 static const float *wanted_gradient(const char *name, const struct param *p, int64_t *n)
 {
-    const struct st_tensor *t = get("%s/grad.%s", name, p->name);
+    const struct st_tensor *t = golden_tensor(&g.file, "%s/grad.%s", name, p->name);
     const int64_t width = p->ndim == 1 ? 1 : p->t.cols;
 
     *n = t ? tensor_count(&p->t) : 0;
@@ -187,7 +178,7 @@ static void check_gradients(const char *name, struct model *m, double *worst)
     loss = model_loss(m, g.t, &f, 1 / (double)g.b.batch.labels);
     must(tape_plan(g.t, 0, &e), &e);
     tape_forward(g.t);
-    assert_true(distance(get("%s/loss", name)->data, loss->data, 1, 0) < 1e-6);
+    assert_true(distance(golden_tensor(&g.file, "%s/loss", name)->data, loss->data, 1, 0) < 1e-6);
     tape_backward(g.t, loss);
     for (size_t i = 0; i < g.file.count; i++) {
         const struct st_tensor *t = g.file.tensors + i;
@@ -291,7 +282,7 @@ static void put_factors(const char *name, struct model *m)
     for (int64_t i = 0; i < m->n_params; i++) {
         struct param *p = &m->params[i];
         if (!strstr(p->name, ".kv_proj")) continue;
-        const struct st_tensor *t = get("%s/factor.%s", name, p->name);
+        const struct st_tensor *t = golden_tensor(&g.file, "%s/factor.%s", name, p->name);
         assert_non_null(t);
         assert_int_equal(st_count(t), tensor_count(&p->t));
         must(param_own(p, &e), &e);

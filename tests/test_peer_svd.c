@@ -18,17 +18,6 @@ static struct {
     struct tape *t;
 } g;
 
-static const struct st_tensor *get(const char *fmt, ...)
-{
-    char name[300];
-    va_list ap;
-
-    va_start(ap, fmt);
-    vsnprintf(name, sizeof name, fmt, ap);
-    va_end(ap);
-    return st_find(&g.file, name);
-}
-
 /* The calibration samples of make_golden.py, with their pictures. */
 static struct sample *calibration(float *pixels)
 {
@@ -129,9 +118,9 @@ static double up_to_sign(const float *want, const float *got, int64_t n, int64_t
 static void check_factors(const char *modality, int l, const struct mdsvd_out *ours, int64_t k_rows,
                           int64_t n)
 {
-    const struct st_tensor *up_k = get("svd/W_up_k_%s.%d", modality, l);
-    const struct st_tensor *up_v = get("svd/W_up_v_%s.%d", modality, l);
-    const struct st_tensor *down = get("svd/W_down_%s.%d", modality, l);
+    const struct st_tensor *up_k = golden_tensor(&g.file, "svd/W_up_k_%s.%d", modality, l);
+    const struct st_tensor *up_v = golden_tensor(&g.file, "svd/W_up_v_%s.%d", modality, l);
+    const struct st_tensor *down = golden_tensor(&g.file, "svd/W_down_%s.%d", modality, l);
     float up[64 * LATENT], want[64 * HIDDEN], got[64 * HIDDEN];
 
     assert_true(n <= 64 && up_k->dim[0] == k_rows && up_v->dim[0] == n - k_rows);
@@ -226,7 +215,7 @@ static void test_few_tokens(void **state)
 static void check_weight_svd(const float *w, int64_t row0, int64_t n, const char *down,
                              const char *const up[2])
 {
-    const struct st_tensor *want_down = get("weight/%s", down);
+    const struct st_tensor *want_down = golden_tensor(&g.file, "weight/%s", down);
     float factor[64 * LATENT], want[64 * HIDDEN], got[64 * HIDDEN];
     struct mdsvd_in in = {
         .w = w + row0 * HIDDEN, .n = n, .d = HIDDEN, .r = LATENT, .method = MDSVD_WEIGHT};
@@ -235,7 +224,7 @@ static void check_weight_svd(const float *w, int64_t row0, int64_t n, const char
     size_t filled = 0;
 
     for (int i = 0; i < 2 && up[i]; i++) {
-        const struct st_tensor *t = get("weight/%s", up[i]);
+        const struct st_tensor *t = golden_tensor(&g.file, "weight/%s", up[i]);
         memcpy(factor + filled, t->data, t->bytes);
         filled += st_count(t);
     }

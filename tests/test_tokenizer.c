@@ -12,6 +12,8 @@
 #include "data/tokenizer_parts.h"
 #include "data/tokenizer_utf8.h"
 
+#include "tests/tokenizer_text.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,21 +21,6 @@
 
 #define DIR "tests/data/tokenizer/"
 #define SEED 20240607
-
-/* Writes a tokenizer to a file of its own, loads it and removes the file. */
-static struct tokenizer *load_text(const char *text, size_t len, struct err *e)
-{
-    char dir[] = "/tmp/test_tokenizer.XXXXXX", path[64];
-    struct tokenizer *tk;
-
-    assert_non_null(mkdtemp(dir));
-    snprintf(path, sizeof path, "%s/t.json", dir);
-    assert_true(file_write(path, text, len, e));
-    tk = tokenizer_load(path, e);
-    unlink(path);
-    rmdir(dir);
-    return tk;
-}
 
 /* ---- the interface ---- */
 

@@ -17,6 +17,8 @@
 #include "data/tokenizer.h"
 #include "data/tokenizer_utf8.h"
 
+#include "tests/tokenizer_text.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,21 +37,6 @@ static void read_json(struct jsonc *doc, const char *path)
     struct err e = {0};
 
     if (!jsonc_read(doc, path, (size_t)1 << 24, &e)) fail_msg("%s", e.msg);
-}
-
-/* Writes a tokenizer to a file of its own, loads it and removes the file. */
-static struct tokenizer *load_text(const char *text, size_t len, struct err *e)
-{
-    char dir[] = "/tmp/test_tokenizer.XXXXXX", path[64];
-    struct tokenizer *tk;
-
-    assert_non_null(mkdtemp(dir));
-    snprintf(path, sizeof path, "%s/t.json", dir);
-    assert_true(file_write(path, text, len, e));
-    tk = tokenizer_load(path, e);
-    unlink(path);
-    rmdir(dir);
-    return tk;
 }
 
 /* ---- random texts and ids, as in fuzz.py ---- */

@@ -1,6 +1,7 @@
 /* config.c - the table of the settings: keys, defaults, limits, help. The README's reference is
  * made from it (`mha2mla-train --help-config`). */
 #include "train/config.h"
+#include "data/template.h"
 #include "train/peft.h"
 
 #include <stdio.h>
@@ -73,10 +74,8 @@ static const struct schema_row rows[] = {
      .help = "training samples"},
     {"data.eval", SCHEMA_OBJECTS(C, data.eval, source_schema), .def = "[]",
      .help = "samples to be answered and scored; an id's #kind is scored apart"},
-    {"data.template",
-     SCHEMA_ENUM(C, data.chat, "vicuna", "vicuna_v1", "llama3", "chatml", "smollm2", "qwen2_vl",
-                 "plain"),
-     .def = "\"vicuna\"", .help = "chat template"},
+    {"data.template", SCHEMA_ENUM(C, data.chat, TEMPLATE_NAMES), .def = "\"vicuna\"",
+     .help = "chat template"},
     {"data.max_length", SCHEMA_INT(C, data.max_length), .def = "4096", .min = SCHEMA_FROM(8),
      .max = SCHEMA_TO(1 << 20), .help = "tokens of a sample, images included"},
     {"data.too_long", SCHEMA_ENUM(C, data.too_long, "drop", "error"), .def = "\"drop\"",

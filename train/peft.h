@@ -8,7 +8,7 @@
 #define PEFT_NAMES                                                                                 \
     "v2", "v3", "v4", "v5", "v6", "v3+norms", "v5+norms", "v6+norms", "kv+rope", "all", "none"
 
-enum { PEFT_KV_ROPE = 8, PEFT_ALL, PEFT_NONE };
+enum { PEFT_KV_ROPE = 8, PEFT_ALL };
 
 /* The kinds that set number `set` trains, as model_train takes them. */
 unsigned peft_kinds(int set, bool projector);

@@ -168,9 +168,9 @@ static bool make_plot(struct report *rep, struct err *e)
     return ok;
 }
 
-const char *report_unit(const struct report *rep)
+bool report_of_tokens(const struct report *rep)
 {
-    return rep->r->c.evaluate.score == SCORE_TOKENS ? "tokens right" : "exact match";
+    return rep->r->c.evaluate.score == SCORE_TOKENS;
 }
 
 static const char *perplexity(char *out, const struct report_result *result)
@@ -200,7 +200,8 @@ static void print_table(const struct report *rep)
     char t[6][UNIT_TEXT];
 
     log_line("%s", "");
-    log_line("%-26s %9s %9s %9s %9s %9s %10s", report_unit(rep), "cache", "base", "stage 1",
+    log_line("%-26s %9s %9s %9s %9s %9s %10s",
+             report_of_tokens(rep) ? "tokens right" : "exact match", "cache", "base", "stage 1",
              "after SVD", "stage 2", "recovered");
     for (int64_t i = 0; i < rep->n; i++) {
         const struct report_point *p = &rep->points[i];
@@ -212,7 +213,7 @@ static void print_table(const struct report *rep)
                  unit_percent(t[4], report_score(&p->result[REPORT_STAGE2])),
                  unit_percent(t[5], report_recovered(rep, p)));
     }
-    if (rep->r->c.evaluate.score == SCORE_TOKENS) print_perplexity(rep);
+    if (report_of_tokens(rep)) print_perplexity(rep);
     log_line("%s", "");
 }
 

@@ -140,7 +140,7 @@ static const char *last_of(const char *text, const char *end, const char *what)
 static char *question_of(const char *text, const struct chat_template *chat, struct err *e)
 {
     const char *end = text + strlen(text), *found, *stop;
-    size_t mark = strlen("<image>");
+    size_t mark = strlen(IMAGE_MARK);
 
     found = last_of(text, end, chat->assistant.open);
     if (found) end = found;
@@ -152,12 +152,12 @@ static char *question_of(const char *text, const struct chat_template *chat, str
     for (;; text += mark) {
         while (text < end && isspace((unsigned char)*text))
             text++;
-        if ((size_t)(end - text) < mark || strncmp(text, "<image>", mark) != 0) break;
+        if ((size_t)(end - text) < mark || strncmp(text, IMAGE_MARK, mark) != 0) break;
     }
     for (;; end -= mark) {
         while (text < end && isspace((unsigned char)end[-1]))
             end--;
-        if ((size_t)(end - text) < mark || strncmp(end - mark, "<image>", mark) != 0) break;
+        if ((size_t)(end - text) < mark || strncmp(end - mark, IMAGE_MARK, mark) != 0) break;
     }
     return mem_strndup(text, (size_t)(end - text), e);
 }

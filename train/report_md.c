@@ -118,11 +118,6 @@ static void cache_cells(FILE *fp, double values, double share, double bytes)
     count_cell(fp, bytes);
 }
 
-static bool of_tokens(const struct report *rep)
-{
-    return rep->r->c.evaluate.score == SCORE_TOKENS;
-}
-
 static void perplexity_cell(FILE *fp, double perplexity)
 {
     fprintf(fp, perplexity > 0 ? " %.3f |" : " – |", perplexity);
@@ -157,8 +152,9 @@ static void write_recovery(const struct report *rep, FILE *fp)
                 "Cached values: "
                 "for a token, in a layer. Bytes a token: measured over all layers, in fp32.\n\n",
                 unit_count(t, (double)rep->base.s.all.n),
-                of_tokens(rep) ? "tokens that are the likeliest after the true ones before them"
-                               : "generated answers that match exactly");
+                report_of_tokens(rep)
+                    ? "tokens that are the likeliest after the true ones before them"
+                    : "generated answers that match exactly");
     fprintf(fp,
             "| point | cached values | share of the cache | bytes a token | base | stage 1 | "
             "after SVD | stage 2 | recovered |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|\n| base |");
@@ -177,7 +173,7 @@ static void write_recovery(const struct report *rep, FILE *fp)
         percent_cell(fp, report_recovered(rep, p));
         fputc('\n', fp);
     }
-    if (of_tokens(rep)) write_perplexity(rep, fp);
+    if (report_of_tokens(rep)) write_perplexity(rep, fp);
     if (rep->picture) fprintf(fp, "\n![recovery](recovery.png)\n");
     fputc('\n', fp);
 }
@@ -242,7 +238,7 @@ static void write_kinds(const struct report *rep, bool perplexity, FILE *fp)
 
     if (!s || s->n == 0) return;
     fprintf(fp, "## By kind%s\n\n| kind | %s | base |", perplexity ? ": perplexity" : "",
-            of_tokens(rep) ? "tokens" : "questions");
+            report_of_tokens(rep) ? "tokens" : "questions");
     for (int64_t i = 0; i < rep->n; i++) {
         const struct point *p = &rep->points[i].p;
         if (i == 0 || strcmp(p->stage1, rep->points[i - 1].p.stage1) != 0)
@@ -284,7 +280,7 @@ bool report_write(const struct report *rep, struct err *e)
         fprintf(out.fp, "\n\n");
         write_recovery(rep, out.fp);
         write_kinds(rep, false, out.fp);
-        if (of_tokens(rep)) write_kinds(rep, true, out.fp);
+        if (report_of_tokens(rep)) write_kinds(rep, true, out.fp);
         write_trainings(rep, out.fp);
         ok = write_run(rep->r, out.fp, e) && report_answers(rep, out.fp, e) &&
              file_out_commit(&out, e);

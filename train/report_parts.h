@@ -43,7 +43,7 @@ struct report {
 /* Share of right answers, NaN where they are not there. */
 double report_score(const struct report_result *result);
 double report_perplexity(const struct report_result *result); /* where tokens are scored */
-const char *report_unit(const struct report *rep);            /* what the scores are shares of */
+bool report_of_tokens(const struct report *rep); /* scores are of tokens, not of answers */
 /* Of stage 2 relative to the base model, NaN where one of the two is missing or the base has 0. */
 double report_recovered(const struct report *rep, const struct report_point *p);
 /* Of the cache of the original, NaN where no model says it. */

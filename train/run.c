@@ -401,8 +401,7 @@ static bool open_sets(struct run *r, const struct dataset_options *o, struct err
 
 bool run_open_data(struct run *r, const struct hf_config *cfg, struct err *e)
 {
-    static const char *const names[] = {"vicuna",  "vicuna_v1", "llama3", "chatml",
-                                        "smollm2", "qwen2_vl",  "plain"};
+    static const char *const names[] = {TEMPLATE_NAMES};
     struct dataset_options o = {.image_id =
                                     cfg->family->vision ? (int32_t)cfg->image_token_index : -1,
                                 .image_tokens = hf_image_tokens(cfg),
