@@ -87,6 +87,41 @@ void file_map_close(struct file_map *m)
     memset(m, 0, sizeof *m);
 }
 
+bool file_scratch_open(struct file_scratch *s, const char *dir, size_t size, struct err *e)
+{
+    char *path = mem_printf(e, "%s/scratch-XXXXXX", dir);
+    void *p = MAP_FAILED;
+    int fd, status;
+
+    memset(s, 0, sizeof *s);
+    if (!path) return false;
+    fd = mkostemp(path, O_CLOEXEC);
+    if (fd < 0) {
+        err_set(e, "%s: no file can be made there: %s", dir, strerror(errno));
+        free(path);
+        return false;
+    }
+    unlink(path);
+    status = posix_fallocate(fd, 0, (off_t)(size ? size : 1));
+    if (status == 0) {
+        p = mmap(NULL, size ? size : 1, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        status = errno;
+    }
+    close(fd);
+    free(path);
+    if (p == MAP_FAILED)
+        return err_set(e, "%s: no room for %zu bytes of scratch: %s", dir, size, strerror(status));
+    s->data = p;
+    s->size = size ? size : 1;
+    return true;
+}
+
+void file_scratch_close(struct file_scratch *s)
+{
+    if (s->data) munmap(s->data, s->size);
+    memset(s, 0, sizeof *s);
+}
+
 bool file_out_open(struct file_out *out, const char *path, struct err *e)
 {
     memset(out, 0, sizeof *out);

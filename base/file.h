@@ -21,6 +21,16 @@ struct file_map {
 bool file_map_open(struct file_map *m, const char *path, struct err *e);
 void file_map_close(struct file_map *m); /* fine on a zeroed struct */
 
+/* Zeroed memory in a file of `dir` that has no name and goes away with the process: pages that the
+ * system may write out instead of holding them. The whole size is reserved at once, so that a full
+ * disk is an error here and not a fault later. */
+struct file_scratch {
+    void *data;
+    size_t size;
+};
+bool file_scratch_open(struct file_scratch *s, const char *dir, size_t size, struct err *e);
+void file_scratch_close(struct file_scratch *s); /* fine on a zeroed struct */
+
 /* One file being written aside.
  *     struct file_out out = {0};
  *     if (!file_out_open(&out, path, e)) return false;

@@ -249,7 +249,11 @@ static bool fill_factors(struct mdsvd_out *out, const struct spectrum *sp,
     const int64_t n = in->n, d = in->d, live = count_live(sp, in, scale);
     double *pw = doubles(live, d, e); /* P^T W */
 
-    if (!pw) return false;
+    out->component = doubles(live, 1, e);
+    if (!pw || !out->component) {
+        free(pw);
+        return false;
+    }
     for (int64_t i = 0; i < live; i++)
         fix_sign(sp->p + i * n, n);
     if (live > 0) multiply(pw, sp->p, n, w, d, CblasNoTrans, live, d, n);
@@ -260,7 +264,8 @@ static bool fill_factors(struct mdsvd_out *out, const struct spectrum *sp,
             out->up[j * in->r + i] = (float)(sp->p[i * n + j] * c);
         for (int64_t j = 0; j < d; j++)
             out->down[i * d + j] = (float)(pw[i * d + j] / c);
-        out->kept += scale * sp->lambda[i];
+        out->component[i] = scale * sp->lambda[i];
+        out->kept += out->component[i];
     }
     out->live = live;
     out->energy = scale * sp->trace;
@@ -357,6 +362,7 @@ void mdsvd_free(struct mdsvd_out *out)
 {
     free(out->up);
     free(out->down);
+    free(out->component);
     memset(out, 0, sizeof *out);
 }
 

@@ -29,9 +29,10 @@ struct mdsvd_in {
 };
 
 struct mdsvd_out {
-    float *up;   /* [n,r] */
-    float *down; /* [r,d] */
-    int64_t r;   /* as asked for */
+    float *up;         /* [n,r] */
+    float *down;       /* [r,d] */
+    int64_t r;         /* as asked for */
+    double *component; /* [live], falling: the part of `kept` that each component keeps */
     /* Components with energy: columns live..r-1 of up and rows of down are zero and would never
      * train. Fewer than r: warn, there is too little calibration data. */
     int64_t live;

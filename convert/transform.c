@@ -123,11 +123,14 @@ bool model_to_partial(struct model *m, const int32_t *pairs, int64_t rope_dim, s
 }
 
 /* Both meet a p that took memory over where name and size happen to be the old ones. */
-static bool put(struct param *p, const float *values, struct err *e)
+static bool put(struct param *p, const float *values, int64_t ld, struct err *e)
 {
+    int64_t cols = p->t.cols;
+
     free(p->own);
     if (!param_alloc(p, e)) return false;
-    memcpy(p->own, values, (size_t)tensor_count(&p->t) * sizeof *values);
+    for (int64_t i = 0; i < p->t.rows; i++)
+        memcpy(p->own + i * cols, values + i * ld, (size_t)cols * sizeof *values);
     return true;
 }
 
@@ -142,10 +145,14 @@ static bool copy_of(struct param *p, const struct param *from, struct err *e)
 static bool fill_set(struct kv_set *now, const struct kv_set *was, const struct kv_method_info *how,
                      const struct factors *f, struct err *e)
 {
-    if (how->key && !put(now->down[0], f->down[0], e)) return false;
-    if (how->value && !how->joint && !put(now->down[1], f->down[1], e)) return false;
-    if (!(how->key ? put(now->up_k, f->up_k, e) : copy_of(now->up_k, was->up_k, e))) return false;
-    if (!(how->value ? put(now->up_v, f->up_v, e) : copy_of(now->up_v, was->up_v, e))) return false;
+    int64_t d = how->key ? now->down[0]->t.cols : how->value ? now->down[1]->t.cols : 0;
+
+    if (how->key && !put(now->down[0], f->down[0], d, e)) return false;
+    if (how->value && !how->joint && !put(now->down[1], f->down[1], d, e)) return false;
+    if (!(how->key ? put(now->up_k, f->up_k, f->ld, e) : copy_of(now->up_k, was->up_k, e)))
+        return false;
+    if (!(how->value ? put(now->up_v, f->up_v, f->ld, e) : copy_of(now->up_v, was->up_v, e)))
+        return false;
     if (!was->up_k_b) return true;
     return copy_of(now->up_k_b, was->up_k_b, e) && copy_of(now->up_v_b, was->up_v_b, e);
 }

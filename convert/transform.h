@@ -7,10 +7,12 @@
 /* FULL -> PARTIAL: keeps `pairs` [L, G, rope_dim/2] rotated (ascending within a head). */
 bool model_to_partial(struct model *m, const int32_t *pairs, int64_t rope_dim, struct err *e);
 
-/* PARTIAL -> MLA with factors [L][sets]: down [latent, d] (two for split), up_k [G*dc, ...], up_v
- * [G*dh, ...] in the order of kv_methods; what is not compressed is taken from the model. */
+/* PARTIAL -> MLA with factors [L][sets]: down [latent, d] (two for split), up_k [G*dc, latent],
+ * up_v [G*dh, latent]; what is not compressed is taken from the model. Rows of up_k and up_v are
+ * `ld` apart: wider factors can be given, of which the first components are taken. */
 struct factors {
     const float *down[2], *up_k, *up_v;
+    int64_t ld;
 };
 bool model_to_mla(struct model *m, enum kv_method method, bool decoupled, int64_t latent,
                   const struct factors (*factors)[MODALITIES], struct err *e);

@@ -182,16 +182,20 @@ struct tensor *build_mlp(struct model *m, struct tape *t, struct layer *w, struc
     return op_linear(t, h, of(w->down), of(w->down_b), x);
 }
 
-/* Extra projections for whoever wants to look at q and k before rotation. */
-static void tap_layer(struct model *m, struct tape *t, struct taps *taps, int64_t l,
-                      struct tensor *x)
+/* Layer l's normalised input; and extra projections for whoever wants to look at q and k before
+ * rotation. */
+static struct tensor *layer_input(struct model *m, struct tape *t, const struct forward *f,
+                                  int64_t l, struct tensor *x)
 {
+    struct taps *taps = f->taps;
     struct attn *a = &m->layers[l].attn;
+    struct tensor *h = op_rmsnorm(t, x, of(m->layers[l].norm1), m->cfg.text.rms_norm_eps);
 
-    if (!taps) return;
-    if (taps->x) tape_keep(taps->x[l] = x);
-    if (taps->q) tape_keep(taps->q[l] = op_linear(t, x, of(a->q[0]), of(a->q_b[0]), NULL));
-    if (taps->k) tape_keep(taps->k[l] = op_linear(t, x, of(a->k), of(a->k_b), NULL));
+    if (!taps) return h;
+    if (taps->x) tape_keep(taps->x[l] = h);
+    if (taps->q) tape_keep(taps->q[l] = op_linear(t, h, of(a->q[0]), of(a->q_b[0]), NULL));
+    if (taps->k) tape_keep(taps->k[l] = op_linear(t, h, of(a->k), of(a->k_b), NULL));
+    return h;
 }
 
 static struct tensor *decoder_layer(struct model *m, struct tape *t, const struct build *b,
@@ -199,9 +203,8 @@ static struct tensor *decoder_layer(struct model *m, struct tape *t, const struc
 {
     struct layer *w = &m->layers[l];
     const int32_t *rows = l == m->cfg.text.num_hidden_layers - 1 ? b->rows : NULL;
-    struct tensor *h = op_rmsnorm(t, x, of(w->norm1), m->cfg.text.rms_norm_eps);
+    struct tensor *h = layer_input(m, t, b->f, l, x);
 
-    tap_layer(m, t, b->f->taps, l, h);
     h = attention_layer(m, t, b, l, h, rows);
     if (rows) x = op_select_rows(t, x, NULL, rows, b->n_rows);
     x = op_linear(t, h, of(w->attn.o), of(w->attn.o_b), x);
@@ -229,9 +232,9 @@ static void share_out_rows(struct tape *t, struct build *b)
     CHECK(k == b->n_rows);
 }
 
-/* The last layer's output, for `rows` only where that is not NULL. */
-static struct tensor *build_decoder(struct model *m, struct tape *t, const struct forward *f,
-                                    const int32_t *rows, int64_t n_rows)
+/* What comes before the layers. */
+static struct build begin_build(struct model *m, struct tape *t, const struct forward *f,
+                                const int32_t *rows, int64_t n_rows)
 {
     const struct batch *batch = f->batch;
     struct build b = {.f = f, .rows = rows, .n_rows = n_rows};
@@ -244,14 +247,46 @@ static struct tensor *build_decoder(struct model *m, struct tape *t, const struc
         length[s] = end - begin;
     }
     if (rows) share_out_rows(t, &b);
-    struct tensor *x = build_embeddings(m, t, f);
     b.table = build_table(m, t, batch, length);
     if (f->taps) tape_keep(f->taps->table = b.table);
+    return b;
+}
+
+/* The last layer's output, for `rows` only where that is not NULL. */
+static struct tensor *build_decoder(struct model *m, struct tape *t, const struct forward *f,
+                                    const int32_t *rows, int64_t n_rows)
+{
+    struct tensor *x = build_embeddings(m, t, f);
+    struct build b = begin_build(m, t, f, rows, n_rows);
+
     for (int64_t l = 0; l < m->cfg.text.num_hidden_layers; l++) {
         if (f->recompute) tape_segment_begin(t);
         x = decoder_layer(m, t, &b, l, x);
         if (f->recompute) tape_segment_end(t);
     }
+    return x;
+}
+
+struct tensor *model_embeddings(struct model *m, struct tape *t, const struct forward *f)
+{
+    struct tensor *x = build_embeddings(m, t, f);
+
+    tape_keep(x);
+    return x;
+}
+
+struct tensor *model_layer(struct model *m, struct tape *t, const struct forward *f, int64_t l,
+                           struct tensor *x, bool only_taps)
+{
+    struct build b = begin_build(m, t, f, NULL, 0);
+
+    CHECK(f->taps && x->rows == f->batch->tokens);
+    if (only_taps) {
+        layer_input(m, t, f, l, x);
+        return NULL;
+    }
+    x = decoder_layer(m, t, &b, l, x);
+    tape_keep(x);
     return x;
 }
 

@@ -28,6 +28,13 @@ struct tensor *model_loss(struct model *m, struct tape *t, const struct forward 
 struct tensor *model_logits(struct model *m, struct tape *t, const struct forward *f,
                             const int32_t *rows, int64_t n);
 
+/* The decoder a layer at a time, for whoever looks at one layer of many samples: what goes into the
+ * first layer [T, d], and layer l of it [T, d]; both are kept. With only_taps nothing but f->taps'
+ * entries l is computed, and the answer is NULL. */
+struct tensor *model_embeddings(struct model *m, struct tape *t, const struct forward *f);
+struct tensor *model_layer(struct model *m, struct tape *t, const struct forward *f, int64_t l,
+                           struct tensor *x, bool only_taps);
+
 /* Vision features [n * image tokens, tower width] of pixels [n, C*S*S]. */
 struct tensor *model_vision(struct model *m, struct tape *t, struct tensor *pixels);
 

@@ -169,6 +169,41 @@ static void same_component(const float *a, int64_t as, const double *b, int64_t 
         assert_true(fabs(a[j * as] - sign * b[j * bs]) < tol * top);
 }
 
+/* A smaller latent is the first components of a larger one, whichever solver made it (a small part
+ * of the spectrum has another). 2e-5: values are up to 10 and rounded to fp32. */
+static void test_first_components(void **state)
+{
+    static const int64_t shapes[][3] = {{12, 40, 12}, {40, 24, 24}, {30, 8, 8}};
+    struct err e;
+
+    (void)state;
+    for (int c = 0; c < 3; c++) {
+        const int64_t n = shapes[c][0], d = shapes[c][1], r = shapes[c][2];
+        struct problem p;
+        struct mdsvd_out wide, narrow;
+
+        problem_make(&p, n, d, 4 * d, (uint64_t)c);
+        const struct mdsvd_in in = input(&p, r, MDSVD_ACTIVATION);
+        assert_true(mdsvd_factor(&wide, &in, &e));
+        for (int64_t few = 1; few < r; few++) {
+            const struct mdsvd_in less = input(&p, few, MDSVD_ACTIVATION);
+            double kept = 0;
+            assert_true(mdsvd_factor(&narrow, &less, &e));
+            for (int64_t i = 0; i < few; i++) {
+                kept += wide.component[i];
+                for (int64_t j = 0; j < n; j++)
+                    assert_true(fabs(wide.up[j * r + i] - narrow.up[j * few + i]) < 2e-5);
+                for (int64_t j = 0; j < d; j++)
+                    assert_true(fabs(wide.down[i * d + j] - narrow.down[i * d + j]) < 2e-5);
+            }
+            assert_true(fabs(kept - narrow.kept) < 1e-10 * wide.energy);
+            mdsvd_free(&narrow);
+        }
+        mdsvd_free(&wide);
+        problem_free(&p);
+    }
+}
+
 static void test_equals_the_reference(void **state)
 {
     static const int64_t shapes[][3] = {{12, 40, 5}, {12, 40, 2},  {40, 24, 9},
@@ -728,6 +763,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_equals_the_reference),
+        cmocka_unit_test(test_first_components),
         cmocka_unit_test(test_golden),
         cmocka_unit_test(test_singular_moments),
         cmocka_unit_test(test_full_rank_is_exact),

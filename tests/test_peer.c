@@ -293,7 +293,7 @@ static void put_factors(const char *name, struct model *m)
 static void to_mla(struct model *m, enum kv_method method, bool decoupled)
 {
     static const float zeros[LATENT * 64];
-    const struct factors f = {{zeros, zeros}, zeros, zeros};
+    const struct factors f = {{zeros, zeros}, zeros, zeros, LATENT};
     struct factors factors[LAYERS][MODALITIES] = {{f, f}, {f, f}};
     struct err e = {0};
 

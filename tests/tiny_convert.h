@@ -70,12 +70,12 @@ static inline void tiny_mla(struct model *m, enum kv_method method, bool decoupl
             struct factors *f = &factors[l][s];
             if (how->joint) {
                 o[0] = tiny_factor(m, l, true, true, r, &rng);
-                *f = (struct factors){{o[0].down, NULL}, o[0].up, o[0].up + k_rows * r};
+                *f = (struct factors){{o[0].down, NULL}, o[0].up, o[0].up + k_rows * r, r};
                 continue;
             }
             if (how->key) o[0] = tiny_factor(m, l, true, false, r, &rng);
             if (how->value) o[1] = tiny_factor(m, l, false, true, r, &rng);
-            *f = (struct factors){{o[0].down, o[1].down}, o[0].up, o[1].up};
+            *f = (struct factors){{o[0].down, o[1].down}, o[0].up, o[1].up, r};
         }
     }
     must(model_to_mla(m, method, decoupled, r, (const struct factors(*)[MODALITIES])factors, &e),

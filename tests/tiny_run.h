@@ -77,7 +77,7 @@ static inline void tiny_convert(struct model *m, int64_t rope_dim, int64_t laten
     for (int64_t i = 0; i < heads * rope_dim / 2; i++)
         pairs[i] = (int32_t)(i % (rope_dim / 2));
     for (int64_t i = 0; i < L * MODALITIES; i++)
-        f[i / MODALITIES][i % MODALITIES] = (struct factors){{zero, zero}, zero, zero};
+        f[i / MODALITIES][i % MODALITIES] = (struct factors){{zero, zero}, zero, zero, latent};
     if (!model_to_partial(m, pairs, rope_dim, &e) ||
         !model_to_mla(m, KV_JOINT, true, latent, (const struct factors(*)[MODALITIES])f, &e) ||
         !hf_config_set_mha2mla(&m->cfg, &c, &e))

@@ -2,6 +2,7 @@
 #include "train/forecast.h"
 #include "base/mem.h"
 #include "train/peft.h"
+#include "train/factors.h"
 #include "train/steps.h"
 #include "train/trainer.h"
 #include "train/units.h"

@@ -89,7 +89,7 @@ static void list_points(const struct config *c)
 
 static bool run(const struct options *o, struct err *e)
 {
-    struct run r = {.lock = -1};
+    struct run r = {.lock = -1, .only_point = o->point};
     bool ok = schema_load(&config_schema, &r.c, o->config, o->sets, o->n_sets, e);
 
     if (!ok) return false;
@@ -102,7 +102,7 @@ static bool run(const struct options *o, struct err *e)
     if (o->dry_run)
         ok = run_limits(&r, e) && dry_run(&r, e);
     else
-        ok = run_open(&r, o->resume, e) && run_steps(&r, o->point, e);
+        ok = run_open(&r, o->resume, e) && run_steps(&r, e);
     run_close(&r);
     return ok;
 }

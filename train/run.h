@@ -27,7 +27,8 @@ struct eval_set {
 
 struct run {
     struct config c;
-    bool resumed; /* the directory held the run already */
+    bool resumed;       /* the directory held the run already */
+    int64_t only_point; /* of the sweep; -1: all */
     int lock;
     size_t memory_limit; /* bytes */
     struct tape *tape;

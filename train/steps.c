@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "train/evaluate.h"
+#include "train/factors.h"
 #include "train/forecast.h"
 #include "train/peft.h"
 #include "train/trainer.h"
@@ -185,8 +186,34 @@ static bool step_stage1(struct run *r, const struct point *p, struct err *e)
     return ok;
 }
 
+/* Whether this step makes the svd model of q when it comes to p: of all points that share its
+ * calibration, unless one alone was asked for. */
+static bool svd_wanted(const struct run *r, const struct point *p, const struct point *q)
+{
+    char dir[128];
+
+    snprintf(dir, sizeof dir, "%s/svd", q->name);
+    return strcmp(p->stage1, q->stage1) == 0 && !model_is_there(r, dir) &&
+           (r->only_point < 0 || strcmp(p->name, q->name) == 0);
+}
+
+static bool save_svd(struct run *r, const struct made_factors *f, const struct point *p,
+                     struct err *e)
+{
+    struct model m = {0};
+    char dir[128];
+    bool ok;
+
+    snprintf(dir, sizeof dir, "%s/svd", p->name);
+    ok = open_partial_model(r, p, &m, e) && factors_apply(f, r, p, &m, e) &&
+         save_model(r, &m, dir, true, e);
+    model_close(&m);
+    return ok;
+}
+
 static bool step_svd(struct run *r, const struct point *p, struct err *e)
 {
+    struct made_factors f = {0};
     struct model m = {0};
     char dir[128];
     bool ok;
@@ -194,8 +221,13 @@ static bool step_svd(struct run *r, const struct point *p, struct err *e)
     snprintf(dir, sizeof dir, "%s/svd", p->name);
     if (is_done(r, dir)) return true;
     ok = open_partial_model(r, p, &m, e) && need_pictures(r, &m, false, e) &&
-         convert_point(r, p, &m, e) && save_model(r, &m, dir, true, e);
+         factors_make(&f, r, &m, p, e);
     model_close(&m);
+    for (int64_t i = 0; ok && i < config_points(&r->c); i++) {
+        struct point q = config_point(&r->c, i);
+        if (svd_wanted(r, p, &q)) ok = save_svd(r, &f, &q, e);
+    }
+    factors_free(&f);
     return ok;
 }
 
@@ -268,9 +300,9 @@ static bool open_data(struct run *r, struct err *e)
     return ok;
 }
 
-bool run_steps(struct run *r, int64_t only_point, struct err *e)
+bool run_steps(struct run *r, struct err *e)
 {
-    int64_t points = config_points(&r->c);
+    int64_t points = config_points(&r->c), only_point = r->only_point;
 
     if (only_point >= points)
         return err_set(e, "--point %lld: the sweep has the points 0..%lld", (long long)only_point,

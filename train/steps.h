@@ -10,11 +10,10 @@
 #ifndef TRAIN_STEPS_H
 #define TRAIN_STEPS_H
 
-#include "convert/mdsvd_plan.h"
 #include "train/run.h"
 
-/* Runs the config's steps for all points, or for one where only_point >= 0. */
-bool run_steps(struct run *r, int64_t only_point, struct err *e);
+/* Runs the config's steps for all points, or for run.only_point alone. */
+bool run_steps(struct run *r, struct err *e);
 
 /* The original model: what the baseline step made, else model.path. */
 bool open_base_model(struct run *r, struct model *m, struct err *e);
@@ -35,14 +34,6 @@ bool open_partial_model(struct run *r, const struct point *p, struct model *m, s
 
 /* Whether as many pairs can be kept in a model of m's settings, by the file of rank.file too. */
 bool point_check(const struct run *r, const struct model *m, const struct point *p, struct err *e);
-
-/* How many latent dims the point has in a model of m's settings, and the parts to factor; fails
- * where it cannot be made. */
-bool point_plan(const struct run *r, const struct model *m, const struct point *p, int64_t *latent,
-                struct mdsvd_plan *plan, struct err *e);
-
-/* From the partial model, the point's MLA model by MD-SVD (calibrates). */
-bool convert_point(struct run *r, const struct point *p, struct model *m, struct err *e);
 
 /* The ranking of the base model's pairs, into rank/rank.h5. */
 bool step_rank(struct run *r, struct err *e);

@@ -1,0 +1,234 @@
+/* factors.c - the moments of a layer, its factors, and the MLA model made of them.
+ *
+ * The components of a smaller latent are the first ones of a larger latent. So the factors are made
+ * once for all points of a sweep that keep the same rotated pairs, as wide as the widest of them,
+ * and each point takes as many as it has. */
+#include "autograd/gemm.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "convert/moments.h"
+#include "convert/transform.h"
+#include "train/factors.h"
+#include "train/layerwise.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int64_t kv_rows(const struct model *m)
+{
+    const struct text_config *c = &m->cfg.text;
+
+    return c->num_key_value_heads * (2 * c->head_dim - m->rope_dim);
+}
+
+/* W = [W_kc; W_v] of a layer, [rows, d]. */
+static void kv_weight(const struct model *m, int64_t l, float *w)
+{
+    const struct kv_set *s = &m->layers[l].attn.set[TEXT];
+
+    tensor_to_real(&s->up_k->t, 0, tensor_count(&s->up_k->t), w);
+    tensor_to_real(&s->up_v->t, 0, tensor_count(&s->up_v->t), w + tensor_count(&s->up_k->t));
+}
+
+/* What the factors of a layer are made from: second moments of the inputs of k and v, or, where the
+ * projection has fewer rows than columns, of its outputs. */
+struct statistics {
+    bool outputs;
+    int64_t rows, d;
+    float *w; /* [rows, d] of the layer */
+    struct moments moments;
+    float *y; /* [T, rows] */
+    size_t cap;
+};
+
+static bool svd_look(void *arg, const struct layer_look *look, struct err *e)
+{
+    struct statistics *s = arg;
+    int64_t T = look->batch->tokens;
+    const float *x = look->x;
+
+    if (s->outputs) {
+        if (!mem_grow(&s->y, &s->cap, (size_t)(T * s->rows), sizeof *s->y, e)) return false;
+        gemm(T, s->rows, s->d, mat_of(x, s->d, false), mat_of(s->w, s->d, true), false, s->y,
+             s->rows, NULL);
+        x = s->y;
+    }
+    moments_add(&s->moments, x, look->modality, T, look->batch->samples);
+    return true;
+}
+
+static bool factor_layer(struct made_factors *f, const struct run *r, int64_t l, const float *w,
+                         const struct statistics *s, struct err *e)
+{
+    const struct moments *moments = r->c.svd.input == MDSVD_ACTIVATION ? &s->moments : NULL;
+
+    for (int set = 0; set < f->sets; set++) {
+        for (int p = 0; p < f->plan.parts; p++) {
+            const struct mdsvd_part *part = &f->plan.part[p];
+            struct mdsvd_out *out = &f->layer[l].out[set][p];
+            struct mdsvd_in in = {.w = w + part->row0 * s->d,
+                                  .n = part->rows,
+                                  .d = s->d,
+                                  .r = part->r,
+                                  .method = (enum mdsvd_method)r->c.svd.input};
+            if (!part->r) continue;
+            if (moments && moments->tokens[set] == 0)
+                return err_set(e,
+                               "svd: the calibration samples have no %s tokens: more samples, or "
+                               "svd.decoupled false",
+                               set == TEXT ? "text" : "image");
+            if (moments) in.scale = moments_scale(moments, set);
+            if (moments && s->outputs) {
+                in.m = moments->s[set] + part->row0 * s->rows + part->row0;
+                in.ldm = s->rows;
+            } else if (moments) {
+                in.s = moments->s[set];
+            }
+            if (!mdsvd_factor(out, &in, e)) return false;
+            if (out->live < part->r)
+                log_line("svd: layer %lld: only %lld of %lld components have energy: too few "
+                         "calibration tokens?",
+                         (long long)l, (long long)out->live, (long long)part->r);
+        }
+    }
+    return true;
+}
+
+static bool gather_layer(struct made_factors *f, struct layerwise *w, struct statistics *s,
+                         struct err *e)
+{
+    bool ok = moments_init(&s->moments, s->outputs ? s->rows : s->d, e) &&
+              layerwise_next(w, "svd", svd_look, s, e) && moments_finish(&s->moments, e);
+
+    if (ok && f->sets == 1) moments_merge(&s->moments);
+    return ok;
+}
+
+static bool factor_layers(struct made_factors *f, struct run *r, struct model *m, struct err *e)
+{
+    int64_t rows = kv_rows(m), d = m->cfg.text.hidden_size;
+    struct statistics s = {.outputs = rows < d, .rows = rows, .d = d};
+    bool activation = r->c.svd.input == MDSVD_ACTIVATION;
+    struct layerwise w = {0};
+    bool ok;
+
+    s.w = mem_new((size_t)rows, (size_t)d * sizeof *s.w, "weights", e);
+    ok = s.w && (!activation || layerwise_open(&w, r, m, r->c.svd.samples, LOOK_X, e));
+    for (int64_t l = 0; ok && l < f->layers; l++) {
+        kv_weight(m, l, s.w);
+        ok = !activation || gather_layer(f, &w, &s, e);
+        gemm_blas_threads((int)r->c.run.threads);
+        ok = ok && factor_layer(f, r, l, s.w, &s, e);
+        gemm_blas_threads(1);
+        moments_free(&s.moments);
+    }
+    layerwise_close(&w);
+    free(s.y);
+    free(s.w);
+    return ok;
+}
+
+bool point_plan(const struct run *r, const struct model *m, const struct point *p, int64_t *latent,
+                struct mdsvd_plan *plan, struct err *e)
+{
+    const struct text_config *c = &m->cfg.text;
+    int64_t G = c->num_key_value_heads;
+
+    *latent = 1; /* "none": of no width that matters */
+    return (r->c.svd.method == KV_NONE || mdsvd_latent(latent, p->low_rank, G, e)) &&
+           mdsvd_plan(plan, &kv_methods[r->c.svd.method], G, c->head_dim, p->rope_dim,
+                      c->hidden_size, *latent, e);
+}
+
+bool factors_make(struct made_factors *f, struct run *r, struct model *m, const struct point *p,
+                  struct err *e)
+{
+    struct point widest = *p;
+    int64_t latent;
+
+    for (int64_t i = 0; i < config_points(&r->c); i++) {
+        struct point q = config_point(&r->c, i);
+        if (strcmp(q.stage1, p->stage1) == 0 && q.low_rank > widest.low_rank) widest = q;
+    }
+    *f = (struct made_factors){.layers = m->cfg.text.num_hidden_layers,
+                               .method = (enum kv_method)r->c.svd.method,
+                               .sets = r->c.svd.decoupled && m->has_vision ? MODALITIES : 1};
+    if (!point_plan(r, m, &widest, &latent, &f->plan, e)) return false;
+    f->layer = mem_new((size_t)f->layers, sizeof *f->layer, "factors", e);
+    return f->layer && (f->method == KV_NONE || factor_layers(f, r, m, e));
+}
+
+void factors_free(struct made_factors *f)
+{
+    for (int64_t l = 0; f->layer && l < f->layers; l++)
+        for (int s = 0; s < MODALITIES; s++)
+            for (int p = 0; p < 2; p++)
+                mdsvd_free(&f->layer[l].out[s][p]);
+    free(f->layer);
+    memset(f, 0, sizeof *f);
+}
+
+/* How much of the energy the first components keep. */
+static void log_kept(const struct made_factors *f, const struct mdsvd_plan *plan, int64_t l)
+{
+    double kept[MODALITIES] = {0, 0}, all[MODALITIES] = {0, 0};
+
+    for (int s = 0; s < f->sets; s++)
+        for (int p = 0; p < plan->parts; p++) {
+            const struct mdsvd_out *out = &f->layer[l].out[s][p];
+            for (int64_t i = 0; i < plan->part[p].r && i < out->live; i++)
+                kept[s] += out->component[i];
+            all[s] += out->energy;
+        }
+    if (f->sets > 1)
+        log_line("svd: layer %lld keeps %.2f %% of the text tokens' energy, %.2f %% of the image "
+                 "tokens'",
+                 (long long)l, 100 * kept[TEXT] / all[TEXT], 100 * kept[IMAGE] / all[IMAGE]);
+    else
+        log_line("svd: layer %lld keeps %.2f %% of the energy", (long long)l,
+                 100 * kept[TEXT] / all[TEXT]);
+}
+
+/* The parts' factors of one layer and set, where model_to_mla wants them. */
+static struct factors factors_of(const struct made_factors *f, const struct model *m, int64_t l,
+                                 int set)
+{
+    const struct mdsvd_out *key = &f->layer[l].out[set][0];
+    const struct mdsvd_out *value = &f->layer[l].out[set][f->plan.parts - 1];
+    int64_t k_rows = m->cfg.text.num_key_value_heads * (m->cfg.text.head_dim - m->rope_dim);
+    struct factors out = {{key->down, value->down}, key->up, value->up, 0};
+
+    for (int p = 0; p < f->plan.parts; p++)
+        if (f->plan.part[p].r) out.ld = f->plan.part[p].r;
+    if (kv_methods[f->method].joint) out.up_v = key->up + k_rows * key->r;
+    return out;
+}
+
+bool factors_apply(const struct made_factors *f, const struct run *r, const struct point *p,
+                   struct model *m, struct err *e)
+{
+    static const char *const inputs[] = {"activation", "weight"};
+    struct factors(*each)[MODALITIES] = mem_new((size_t)f->layers, sizeof *each, "factors", e);
+    struct mha2mla_config section = m->cfg.mha2mla;
+    struct mdsvd_plan plan;
+    int64_t latent;
+    bool ok = each && point_plan(r, m, p, &latent, &plan, e);
+
+    for (int64_t l = 0; ok && l < f->layers && f->method != KV_NONE; l++) {
+        for (int s = 0; s < f->sets; s++)
+            each[l][s] = factors_of(f, m, l, s);
+        log_kept(f, &plan, l);
+    }
+    ok = ok && model_to_mla(m, f->method, f->sets > 1, latent,
+                            (const struct factors(*)[MODALITIES])each, e);
+    if (ok) {
+        section.svd_init_method = kv_methods[f->method].name;
+        section.low_rank = (int64_t)ceil(p->low_rank); /* for the reader: tensors have the truth */
+        section.decoupled = f->sets > 1;
+        section.calibration = inputs[r->c.svd.input];
+        ok = hf_config_set_mha2mla(&m->cfg, &section, e);
+    }
+    free(each);
+    return ok;
+}

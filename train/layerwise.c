@@ -1,0 +1,154 @@
+/* layerwise.c - see layerwise.h. */
+#include "train/layerwise.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Tokens that make a graph worth its matrix products; a longer sample is a graph of its own. */
+enum { GRAPH_TOKENS = 1024 };
+
+static float *hidden_at(const struct layerwise *w, int64_t row)
+{
+    return (float *)w->hidden.data + row * w->m->cfg.text.hidden_size;
+}
+
+/* The samples from `first` on that make one graph: how many. */
+static int64_t group_at(const struct layerwise *w, int64_t first)
+{
+    int64_t n = 1;
+
+    while (first + n < w->samples && w->begin[first + n + 1] - w->begin[first] <= GRAPH_TOKENS)
+        n++;
+    return n;
+}
+
+static bool draw_samples(struct layerwise *w, struct err *e)
+{
+    struct order order = {0};
+    bool ok = order_init(&order, (uint64_t)w->r->c.run.seed * 1000003u + 77, w->r->train.n, e);
+
+    for (int64_t i = 0; ok && i < w->samples; i++) {
+        ok = dataset_sample(&w->r->train, order_at(&order, i), &w->sample[i], e) &&
+             batch_fill(&w->batch, &w->sample[i], 1, false, e);
+        if (ok) w->begin[i + 1] = w->begin[i] + w->batch.batch.tokens;
+    }
+    order_free(&order);
+    if (ok) w->tokens = w->begin[w->samples];
+    return ok;
+}
+
+/* Starts a graph of `n` samples from `first` on. */
+static bool begin_graph(struct layerwise *w, int64_t first, int64_t n, struct forward *f,
+                        struct err *e)
+{
+    *f = (struct forward){.batch = &w->batch.batch, .taps = &w->taps};
+    if (run_signal()) return err_set(e, "stopped by signal %d; go on with --resume", run_signal());
+    tape_begin(w->r->tape, false);
+    return batch_fill(&w->batch, w->sample + first, n, false, e);
+}
+
+static void keep_hidden(const struct layerwise *w, int64_t first, const struct tensor *x)
+{
+    memcpy(hidden_at(w, w->begin[first]), x->data, (size_t)tensor_count(x) * sizeof(float));
+}
+
+static bool embed(struct layerwise *w, struct err *e)
+{
+    struct tape *t = w->r->tape;
+    struct forward f;
+    struct tensor *x;
+    int64_t n;
+
+    for (int64_t i = 0; i < w->samples; i += n) {
+        n = group_at(w, i);
+        if (!begin_graph(w, i, n, &f, e) ||
+            !run_pictures(w->r, w->m, &w->r->train, &w->batch, &f.features, e))
+            return false;
+        x = model_embeddings(w->m, t, &f);
+        if (!tape_plan(t, w->r->memory_limit, e)) return false;
+        tape_forward(t);
+        keep_hidden(w, i, x);
+    }
+    return true;
+}
+
+bool layerwise_open(struct layerwise *w, struct run *r, struct model *m, int64_t samples,
+                    unsigned looks, struct err *e)
+{
+    size_t L = (size_t)m->cfg.text.num_hidden_layers;
+
+    *w = (struct layerwise){.r = r, .m = m, .samples = samples < r->train.n ? samples : r->train.n};
+    if (r->train.n == 0) return err_set(e, "no usable sample is left to calibrate on");
+    w->sample = mem_new((size_t)w->samples, sizeof *w->sample, "calibration samples", e);
+    w->begin = mem_new((size_t)w->samples + 1, sizeof *w->begin, "calibration samples", e);
+    if (!w->sample || !w->begin) return false;
+    if (looks & LOOK_X && !(w->taps.x = mem_new(L, sizeof *w->taps.x, "taps", e))) return false;
+    if (looks & LOOK_QK && (!(w->taps.q = mem_new(L, sizeof *w->taps.q, "taps", e)) ||
+                            !(w->taps.k = mem_new(L, sizeof *w->taps.k, "taps", e))))
+        return false;
+    return draw_samples(w, e) &&
+           file_scratch_open(&w->hidden, r->c.run.dir,
+                             (size_t)w->tokens * (size_t)m->cfg.text.hidden_size * sizeof(float),
+                             e) &&
+           embed(w, e);
+}
+
+void layerwise_close(struct layerwise *w)
+{
+    for (int64_t i = 0; w->sample && i < w->samples; i++)
+        sample_free(&w->sample[i]);
+    free(w->sample);
+    free(w->begin);
+    free(w->modality);
+    free(w->taps.x);
+    free(w->taps.q);
+    free(w->taps.k);
+    batch_free(&w->batch);
+    file_scratch_close(&w->hidden);
+    memset(w, 0, sizeof *w);
+}
+
+static bool show(struct layerwise *w, int64_t l, layer_looker *look, void *arg, struct err *e)
+{
+    const struct batch *b = &w->batch.batch;
+    struct layer_look now = {.batch = b, .table = w->taps.table};
+
+    if (!mem_grow(&w->modality, &w->cap, (size_t)b->tokens, 1, e)) return false;
+    for (int64_t j = 0; j < b->n_spans; j++)
+        memset(w->modality + b->spans[j].begin, (int)b->spans[j].modality,
+               (size_t)(b->spans[j].end - b->spans[j].begin));
+    now.modality = w->modality;
+    if (w->taps.x) now.x = tensor_real(w->taps.x[l]);
+    if (w->taps.q) now.q = tensor_real(w->taps.q[l]);
+    if (w->taps.k) now.k = tensor_real(w->taps.k[l]);
+    return look(arg, &now, e);
+}
+
+bool layerwise_next(struct layerwise *w, const char *what, layer_looker *look, void *arg,
+                    struct err *e)
+{
+    struct tape *t = w->r->tape;
+    int64_t l = w->next++, last = w->m->cfg.text.num_hidden_layers - 1, n;
+    struct tensor *x, *y;
+    struct forward f;
+
+    CHECK(l <= last);
+    for (int64_t i = 0; i < w->samples; i += n) {
+        n = group_at(w, i);
+        if (!begin_graph(w, i, n, &f, e)) return false;
+        x = tape_alloc(t, sizeof *x);
+        *x = tensor_leaf(DT_REAL, w->begin[i + n] - w->begin[i], w->m->cfg.text.hidden_size,
+                         hidden_at(w, w->begin[i]));
+        y = model_layer(w->m, t, &f, l, x, l == last);
+        if (!tape_plan(t, w->r->memory_limit, e)) return false;
+        tape_forward(t);
+        if (!show(w, l, look, arg, e)) return false;
+        if (y) keep_hidden(w, i, y);
+        log_progress("%s: layer %lld of %lld, sample %lld of %lld", what, (long long)l + 1,
+                     (long long)last + 1, (long long)(i + n), (long long)w->samples);
+    }
+    return true;
+}
