@@ -63,6 +63,7 @@ static void test_files_and_bits(void **state)
         if (!is_there(tmpdir_path(state, path))) fail_msg("the run left no %s", path);
     }
     check_curve(state);
+    must_run(state, "! grep -v '\"prompt\":\"[^\"]*ASSISTANT:\"' $T/run/base/answers.jsonl");
     must_run(state, FINGERPRINT("$T/run") " > $T/sums");
     must_run(state, "$B/mha2mla-train --config $C --resume"); /* nothing is left to do */
     must_run(state, FINGERPRINT("$T/run") " | diff $T/sums -");

@@ -49,13 +49,16 @@ static void kind_name(const struct run *r, const struct eval_set *set, const cha
 static bool write_answer(FILE *fp, const struct eval_set *set, const struct sample *s,
                          const char *got, bool right, struct err *e)
 {
-    cJSON *line = cJSON_CreateObject();
-    char *text;
+    const struct rendered *all = &s->rendered;
+    char *prompt = mem_strndup(all->text, all->trained[all->n_trained - 1].begin, e), *text;
+    cJSON *line = prompt ? cJSON_CreateObject() : NULL;
 
+    if (!prompt) return false;
     cJSON_AddStringToObject(line, "set", set->name);
     cJSON_AddStringToObject(line, "id", s->id);
     if (s->images) cJSON_AddStringToObject(line, "image", set->data.images[s->image[0]].path);
-    cJSON_AddStringToObject(line, "prompt", s->rendered.text);
+    cJSON_AddStringToObject(line, "prompt", prompt);
+    free(prompt);
     cJSON_AddStringToObject(line, "expected", s->answer);
     cJSON_AddStringToObject(line, "answer", got);
     cJSON_AddBoolToObject(line, "right", right);
