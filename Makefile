@@ -78,7 +78,7 @@ bench-tokenize: $(BUILD)/bench/tokenize
 test: packages
 	@$(MAKE) --no-print-directory run-tests
 
-run-tests: all $(TESTS)
+run-tests: all $(TESTS) $(BUILD)/bench/step $(BUILD)/bench/tokenize
 	@BUILD=$(BUILD) sh tests/run.sh $(TESTS)
 
 test-long: packages

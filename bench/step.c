@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "optim/adamw.h"
+#include "train/factors.h"
 #include "train/peft.h"
 #include "train/steps.h"
 #include "train/trainer.h"
@@ -114,6 +115,7 @@ static bool open_bench(struct bench *b, const char *config, const char **sets, s
     struct run *r = &b->r;
     struct point p;
     struct model base = {0};
+    struct made_factors f = {0};
     struct tensor **trained;
     int64_t n = 0, size;
     bool ok;
@@ -123,8 +125,10 @@ static bool open_bench(struct bench *b, const char *config, const char **sets, s
     ok = run_limits(r, e) && open_base_model(r, &base, e) && run_open_data(r, &base.cfg, e) &&
          run_open_pictures(r, &base, false, e) && step_rank(r, e);
     model_close(&base);
-    ok = ok && open_untrained_partial(r, &p, &b->m, e) && convert_point(r, &p, &b->m, e) &&
+    ok = ok && open_untrained_partial(r, &p, &b->m, e) && factors_make(&f, r, &b->m, &p, e) &&
+         factors_apply(&f, r, &p, &b->m, e) &&
          model_train(&b->m, peft_kinds(r->c.stage2.peft, r->c.stage2.projector), e);
+    factors_free(&f);
     if (!ok) return false;
     trained = mem_new((size_t)b->m.n_params, sizeof *trained, "bench", e);
     size = r->c.stage2.batch_size;
