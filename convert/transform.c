@@ -127,6 +127,7 @@ static bool put(struct param *p, const float *values, int64_t ld, struct err *e)
 {
     int64_t cols = p->t.cols;
 
+    CHECK(ld >= cols);
     free(p->own);
     if (!param_alloc(p, e)) return false;
     for (int64_t i = 0; i < p->t.rows; i++)

@@ -81,7 +81,7 @@ static void to_mla(struct model *m, enum kv_method method, bool decoupled)
     v = tiny_values(&r, 64 * TINY_D, 0.2);
     for (int i = 0; i < TINY_LAYERS * MODALITIES; i++)
         f[i / MODALITIES][i % MODALITIES] =
-            (struct factors){{v + i, v + 10 + i}, v + 20 + i, v + 30 + i};
+            (struct factors){{v + i, v + 10 + i}, v + 20 + i, v + 30 + i, LATENT};
     must(model_to_mla(m, method, decoupled, LATENT, (const struct factors(*)[MODALITIES])f, &e),
          &e);
     set_section(m, kv_methods[method].name, 4, LATENT / 2);

@@ -264,6 +264,7 @@ static void put_factors(const struct peer *g, struct model *m, enum kv_method me
 
     for (int64_t l = 0; l < TINY_LAYERS; l++) {
         struct factors *one = &f[l][TEXT];
+        one->ld = LOW_RANK * m->cfg.text.num_key_value_heads;
         if (how->key) one->up_k = factor(g, how->name, l, "up_k");
         if (how->value) one->up_v = factor(g, how->name, l, "up_v");
         if (how->joint)
