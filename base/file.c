@@ -15,7 +15,7 @@ bool file_read(const char *path, size_t limit, char **text, size_t *len, struct 
     FILE *fp = fopen(path, "rb");
     struct stat st;
     char *buf = NULL;
-    size_t size, got;
+    size_t size = 0, cap = 0;
     bool ok = false;
 
     *text = NULL;
@@ -29,24 +29,27 @@ bool file_read(const char *path, size_t limit, char **text, size_t *len, struct 
         err_set(e, "%s: is a directory, a file is needed", path);
         goto out;
     }
-    size = (size_t)st.st_size; /* never negative for a regular file */
-    if (size > limit) {
-        err_set(e, "%s: %zu bytes, at most %zu are allowed", path, size, limit);
+    if (S_ISREG(st.st_mode) && (size_t)st.st_size > limit) {
+        err_set(e, "%s: %zu bytes, at most %zu are allowed", path, (size_t)st.st_size, limit);
         goto out;
     }
-    buf = malloc(size + 1);
-    if (!buf) {
-        err_set(e, "%s: out of memory for its %zu bytes", path, size);
-        goto out;
+    /* A pipe does not say how much will come: it is read to its end, in steps. */
+    for (size_t got = 1; got && size <= limit; size += got) {
+        size_t step = S_ISREG(st.st_mode) ? (size_t)st.st_size : 1 << 16;
+        if (cap - size < 2 && !mem_grow(&buf, &cap, size + step + 2, 1, e)) goto out;
+        got = fread(buf + size, 1, cap - size - 1, fp);
     }
-    got = fread(buf, 1, size, fp);
     if (ferror(fp)) {
         err_set(e, "%s: %s", path, strerror(errno));
         goto out;
     }
-    buf[got] = '\0';
+    if (size > limit) {
+        err_set(e, "%s: more than the %zu bytes that are allowed", path, limit);
+        goto out;
+    }
+    buf[size] = '\0';
     *text = buf;
-    *len = got;
+    *len = size;
     buf = NULL;
     ok = true;
 out:

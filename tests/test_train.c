@@ -309,6 +309,7 @@ static void test_points(void **state)
     must_run(state, "$B/mha2mla-train --config $C --set 'sweep.partial_rope=[4,8]' --list-points "
                     "| tr -s ' ' > $T/points; printf '0 rope4-rank4\n1 rope4-rank1\n"
                     "2 rope8-rank4\n3 rope8-rank1\n' | diff - $T/points");
+    must_run(state, "cat $C | $B/mha2mla-train --config /dev/stdin --list-points"); /* a pipe */
     must_run(state, "$B/mha2mla-train --config $C --point 1");
     must_run(state, "test -e $T/run/rope4-rank1/stage2/model/config.json && "
                     "test ! -e $T/run/rope4-rank4 && grep -q rope4-rank1 $T/run/report.md");
