@@ -3,14 +3,14 @@
 BUILD ?= build
 ARCH ?= -march=native
 PACKAGES := gcc make pkg-config libopenblas-dev liblapacke-dev libcjson-dev libpng-dev libjpeg-dev zlib1g-dev \
-	libhdf5-dev libssl-dev libpcre2-dev libutf8proc-dev libcmocka-dev gnuplot-nox
+	libhdf5-dev libdnnl-dev libssl-dev libpcre2-dev libutf8proc-dev libcmocka-dev gnuplot-nox
 LIBS := openblas lapacke libcjson libpng libjpeg zlib hdf5 libcrypto libpcre2-8 libutf8proc
 
 CPPFLAGS += -D_GNU_SOURCE -I. $(shell pkg-config --cflags $(LIBS) 2>/dev/null)
 CFLAGS ?= -O2 -g
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wno-missing-braces $(if $(findstring clang,$(CC)),-Wno-pass-failed)
 ALL_CFLAGS = -std=c17 $(WARN) $(CFLAGS) $(ARCH) -fopenmp -fno-math-errno -fno-trapping-math $(SANITIZE)
-LDLIBS += $(shell pkg-config --libs $(LIBS) 2>/dev/null) -lm
+LDLIBS += $(shell pkg-config --libs $(LIBS) 2>/dev/null) -ldnnl -lm
 $(BUILD)/autograd/%.o $(BUILD)/double/autograd/%.o: CFLAGS += -O3
 
 ROOMS := base data autograd optim model convert train

@@ -148,11 +148,21 @@ static void backward(struct node *n)
             if (w->needs_grad)
                 gemm(t.vocab, d, t.rows, mat_of(t.logits, t.vocab, true),
                      mat_of(tensor_real(h) + r0 * d, d, false), w_adds || r0 > 0, w->grad + v0 * d,
-                     d, NULL);
+                     d, n->scratch);
         }
 }
 
 const struct op cross_entropy_op = {"cross_entropy", forward, backward};
+
+/* Of the three products of a tile: logits, dh and dw. */
+static size_t tile_scratch(const struct tensor *h, const struct tensor *w, int64_t rows,
+                           int64_t vocab)
+{
+    struct tensor part = *w;
+
+    part.rows = vocab;
+    return gemm_linear_scratch(rows, &part, h->needs_grad);
+}
 
 static struct tensor *make(struct tape *t, struct tensor *h, struct tensor *w,
                            const int32_t *labels, double scale, struct token_score *each)
@@ -166,7 +176,7 @@ static struct tensor *make(struct tape *t, struct tensor *h, struct tensor *w,
         CHECK(labels[i] >= 0 && labels[i] < w->rows);
     *a = (struct loss_args){
         .labels = labels, .scale = scale, .each = each, .rows = rows, .vocab = vocab};
-    a->tile_at = gemm_scratch(w->dtype, vocab, w->cols) / sizeof(real);
+    a->tile_at = tile_scratch(h, w, rows, vocab) / sizeof(real);
     a->states_at = ((a->tile_at + (size_t)(rows * vocab)) * sizeof(real) + 63) & ~(size_t)63;
     struct node *n = tape_node(t, &cross_entropy_op, (struct tensor *[]){h, w}, 2, 1, 1);
     tape_aux(t, h->rows, 1);

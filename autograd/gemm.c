@@ -1,44 +1,112 @@
-/* gemm.c - OpenBLAS, one thread of it per thread of ours: C is cut into a grid, each thread
- * computes its part. So BLAS needs no threads of its own, which would spin against OpenMP's, and
- * the order of every sum is fixed by the shape and the number of threads. */
+/* gemm.c - products of one thread each of OpenBLAS or oneDNN: C is cut into a grid, each thread
+ * computes its part. So the library needs no threads of its own, which would spin against OpenMP's,
+ * and the order of every sum is fixed by the shape and the number of threads. Products of bf16 are
+ * oneDNN's own business, threads included. */
 #include "autograd/gemm.h"
+#include "autograd/onednn.h"
 #include "base/bf16.h"
 #include "base/err.h"
 
 #include <cblas.h>
 #include <math.h>
 #include <omp.h>
+#include <stdio.h>
+#include <string.h>
 
 enum { CONVERT_BYTES = 8 << 20 }; /* of a converted block: fits the caches of the cores together */
 static const double serial_work = 1 << 17; /* multiplications below which threads cost more */
+
+static struct {
+    bool onednn;      /* fp32 products */
+    bool bf16;        /* inputs are rounded to bf16 */
+    bool bf16_native; /* and multiplied as such */
+} setup;
 
 void gemm_blas_threads(int n)
 {
     openblas_set_num_threads(n);
 }
 
-/* M, N and K of one call fit BLAS's int: 2^31 rows of activations would be terabytes. */
-static int blas_int(int64_t n)
+#ifdef AUTOGRAD_DOUBLE
+static void product(int64_t M, int64_t N, int64_t K, real alpha, struct mat a, struct mat b,
+                    bool add, real *c, int64_t ldc)
 {
-    CHECK(n >= 0 && n <= INT32_MAX);
-    return (int)n;
+    cblas_dgemm(CblasRowMajor, a.trans ? CblasTrans : CblasNoTrans,
+                b.trans ? CblasTrans : CblasNoTrans, (int)M, (int)N, (int)K, alpha, a.data,
+                (int)a.ld, b.data, (int)b.ld, add, c, (int)ldc);
 }
+#else
+/* Bits of the vectors that a kind of kernels of OpenBLAS uses; those that are not named: 128. */
+static const struct {
+    const char *core;
+    int bits;
+} cores[] = {
+    {"Haswell", 256},  {"Zen", 256},        {"Excavator", 256},
+    {"SkylakeX", 512}, {"Cooperlake", 512}, {"SapphireRapids", 512},
+};
+
+static int openblas_bits(void)
+{
+    const char *core = openblas_get_corename();
+
+    for (size_t i = 0; i < sizeof cores / sizeof *cores; i++)
+        if (strcmp(core, cores[i].core) == 0) return cores[i].bits;
+    return 128;
+}
+
+/* 0 where nothing is known of the CPU: OpenBLAS knows better. */
+static int cpu_bits(void)
+{
+#ifdef __x86_64__
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")) return 512;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return 256;
+#endif
+    return 0;
+}
+
+void gemm_setup(enum gemm_library library, enum gemm_compute compute)
+{
+    setup.onednn = library == GEMM_ONEDNN || (library == GEMM_AUTO && openblas_bits() < cpu_bits());
+    setup.bf16 = compute == GEMM_BF16;
+    setup.bf16_native = setup.bf16 && onednn_has_bf16();
+}
+
+const char *gemm_describe(char text[GEMM_TEXT])
+{
+    const char *bf16 = !setup.bf16         ? ""
+                       : setup.bf16_native ? "; bf16 by oneDNN"
+                                           : "; bf16 inputs, multiplied in fp32: this CPU has no "
+                                             "instructions for bf16";
+
+    snprintf(text, GEMM_TEXT, "fp32 by %s (OpenBLAS's kernels: %s)%s",
+             setup.onednn ? "oneDNN" : "OpenBLAS", openblas_get_corename(), bf16);
+    return text;
+}
+
+static void product(int64_t M, int64_t N, int64_t K, real alpha, struct mat a, struct mat b,
+                    bool add, real *c, int64_t ldc)
+{
+    if (setup.onednn)
+        onednn_sgemm(M, N, K, alpha, a.data, a.ld, a.trans, b.data, b.ld, b.trans, add, c, ldc);
+    else
+        cblas_sgemm(CblasRowMajor, a.trans ? CblasTrans : CblasNoTrans,
+                    b.trans ? CblasTrans : CblasNoTrans, (int)M, (int)N, (int)K, alpha, a.data,
+                    (int)a.ld, b.data, (int)b.ld, add, c, (int)ldc);
+}
+#endif
 
 void gemm_serial(int64_t M, int64_t N, int64_t K, real alpha, struct mat a, struct mat b, bool add,
                  real *c, int64_t ldc)
 {
-    CBLAS_TRANSPOSE ta = a.trans ? CblasTrans : CblasNoTrans;
-    CBLAS_TRANSPOSE tb = b.trans ? CblasTrans : CblasNoTrans;
-
     if (M == 0 || N == 0) return;
+    for (int64_t i = 0; i < M && K == 0 && !add; i++)
+        memset(c + i * ldc, 0, (size_t)N * sizeof *c);
+    if (K == 0) return;
     CHECK(a.dtype == DT_REAL && b.dtype == DT_REAL);
-#ifdef AUTOGRAD_DOUBLE
-    cblas_dgemm(
-#else
-    cblas_sgemm(
-#endif
-        CblasRowMajor, ta, tb, blas_int(M), blas_int(N), blas_int(K), alpha, a.data, blas_int(a.ld),
-        b.data, blas_int(b.ld), add, c, blas_int(ldc));
+    /* BLAS counts in int: 2^31 rows of activations would be terabytes. */
+    CHECK(M <= INT32_MAX && N <= INT32_MAX && K <= INT32_MAX && a.ld <= INT32_MAX &&
+          b.ld <= INT32_MAX && ldc <= INT32_MAX);
+    product(M, N, K, alpha, a, b, add, c, ldc);
 }
 
 /* The element (row, col) of an operand as it is read, transposed or not. */
@@ -75,8 +143,8 @@ static int64_t part_begin(int64_t n, int parts, int i)
     return i == parts || at > n ? n : at;
 }
 
-static void gemm_real(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b, bool add,
-                      real *c, int64_t ldc)
+void gemm_real(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b, bool add, real *c,
+               int64_t ldc)
 {
     int threads = omp_get_max_threads(), gm = 1, gn = 1;
 
@@ -103,35 +171,125 @@ static int64_t block_rows(int64_t rows, int64_t cols)
     return rows < fit ? rows : fit;
 }
 
-size_t gemm_scratch(enum dtype b, int64_t rows, int64_t cols)
+static size_t aligned(int64_t count, size_t size)
 {
-    return b == DT_REAL ? 0 : (size_t)(block_rows(rows, cols) * cols) * sizeof(real);
+    return ((size_t)count * size + 63) & ~(size_t)63;
 }
 
-void gemm(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b, bool add, real *c,
-          int64_t ldc, void *scratch)
+/* The block of B that is converted at a time, of N*K values stored in rows of N or of K. */
+static size_t block_bytes(int64_t N, int64_t K)
+{
+    size_t by_n = aligned(block_rows(K, N) * N, sizeof(real));
+    size_t by_k = aligned(block_rows(N, K) * K, sizeof(real));
+
+    return by_n > by_k ? by_n : by_k;
+}
+
+size_t gemm_scratch(int64_t M, int64_t N, int64_t K, enum dtype b)
+{
+    if (setup.bf16_native) return aligned(M * K, 2) + (b == DT_BF16 ? 0 : aligned(N * K, 2));
+    return (setup.bf16 ? aligned(M * K, sizeof(real)) : 0) +
+           (setup.bf16 || b != DT_REAL ? block_bytes(N, K) : 0);
+}
+
+size_t gemm_linear_scratch(int64_t T, const struct tensor *w, bool x_needs_grad)
+{
+    int64_t out = w->rows, in = w->cols;
+    size_t most = gemm_scratch(T, out, in, w->dtype);
+    size_t dx = x_needs_grad ? gemm_scratch(T, in, out, w->dtype) : 0;
+    size_t dw = w->needs_grad ? gemm_scratch(out, in, T, DT_REAL) : 0;
+
+    most = dx > most ? dx : most;
+    return dw > most ? dw : most;
+}
+
+static void round_to_bf16(real *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        x[i] = bf16_to_f32(bf16_from_f32((float)x[i]));
+}
+
+/* Rows first.. of m (as stored, `cols` of each) as reals, one behind the other; rounded where
+ * products are made of bf16. */
+static void convert_rows(struct mat m, int64_t first, int64_t rows, int64_t cols, real *to)
+{
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < rows; i++) {
+        const struct tensor t = tensor_leaf(m.dtype, first + rows, m.ld, m.data);
+        tensor_to_real(&t, (first + i) * m.ld, cols, to + i * cols);
+        if (setup.bf16 && m.dtype != DT_BF16) round_to_bf16(to + i * cols, cols);
+    }
+}
+
+/* B is turned into reals block by block. */
+static void gemm_blocks(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b, bool add,
+                        real *c, int64_t ldc, real *block)
 {
     int64_t rows = b.trans ? N : K, cols = b.trans ? K : N; /* of B as it is stored */
-    int64_t step;
-    real *block = scratch;
-    struct tensor stored;
+    int64_t step = block_rows(rows, cols);
 
-    if (b.dtype == DT_REAL) {
-        gemm_real(M, N, K, a, b, add, c, ldc);
-        return;
-    }
-    CHECK(scratch && b.ld == cols);
-    stored = tensor_leaf(b.dtype, rows, cols, b.data);
-    step = block_rows(rows, cols);
-    if (rows == 0) gemm_real(M, N, 0, a, mat_of(block, cols, b.trans), add, c, ldc);
     for (int64_t r = 0; r < rows; r += step) {
         int64_t n = rows - r < step ? rows - r : step;
-#pragma omp parallel for schedule(static)
-        for (int64_t i = 0; i < n; i++)
-            tensor_to_real(&stored, (r + i) * cols, cols, block + i * cols);
+        convert_rows(b, r, n, cols, block);
         if (b.trans) /* stored rows are columns of C */
             gemm_real(M, n, K, a, mat_of(block, cols, true), add, c + r, ldc);
         else /* stored rows are a slice of the sum */
             gemm_real(M, N, n, mat_at(a, 0, r), mat_of(block, cols, false), add || r > 0, c, ldc);
     }
+}
+
+#ifndef AUTOGRAD_DOUBLE
+/* m as stored, as bf16 with rows one behind the other. */
+static void to_bf16(struct mat m, int64_t rows, int64_t cols, uint16_t *to)
+{
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < rows; i++) {
+        const char *row = (const char *)m.data + (size_t)(i * m.ld) * dtype_size(m.dtype);
+        const float *f32 = (const void *)row;
+        const uint16_t *f16 = (const void *)row;
+        for (int64_t j = 0; j < cols; j++)
+            to[i * cols + j] = bf16_from_f32(m.dtype == DT_F16 ? f16_to_f32(f16[j]) : f32[j]);
+    }
+}
+
+static void gemm_bf16(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b, bool add,
+                      real *c, int64_t ldc, void *scratch)
+{
+    uint16_t *a16 = scratch, *b16 = (void *)((char *)scratch + aligned(M * K, 2));
+    int64_t a_cols = a.trans ? M : K, b_cols = b.trans ? K : N;
+
+    to_bf16(a, a.trans ? K : M, a_cols, a16);
+    if (b.dtype == DT_BF16)
+        onednn_bf16_gemm(M, N, K, a16, a_cols, a.trans, b.data, b.ld, b.trans, add, c, ldc);
+    else {
+        to_bf16(b, b.trans ? N : K, b_cols, b16);
+        onednn_bf16_gemm(M, N, K, a16, a_cols, a.trans, b16, b_cols, b.trans, add, c, ldc);
+    }
+}
+#endif
+
+void gemm(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b, bool add, real *c,
+          int64_t ldc, void *scratch)
+{
+    CHECK(b.dtype == DT_REAL || b.ld == (b.trans ? K : N));
+    if (M == 0 || N == 0) return;
+    if (K == 0 || (!setup.bf16 && b.dtype == DT_REAL)) {
+        gemm_real(M, N, K, a, b, add, c, ldc);
+        return;
+    }
+    CHECK(scratch);
+#ifndef AUTOGRAD_DOUBLE
+    if (setup.bf16_native) {
+        gemm_bf16(M, N, K, a, b, add, c, ldc, scratch);
+        return;
+    }
+#endif
+    real *block = scratch;
+    if (setup.bf16) {
+        int64_t cols = a.trans ? M : K;
+        convert_rows(a, 0, a.trans ? K : M, cols, block);
+        a = mat_of(block, cols, a.trans);
+        block += aligned(M * K, sizeof(real)) / sizeof(real);
+    }
+    gemm_blocks(M, N, K, a, b, add, c, ldc, block);
 }

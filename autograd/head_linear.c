@@ -101,9 +101,9 @@ static void weight_backward(struct node *n)
         struct mat dyh = mat_of(n->out->grad + i * h->b, n->out->cols, h->trans);
         real *dw = w->grad + i / per * h->a * h->b;
         if (h->trans)
-            gemm(h->b, h->a, T, dyh, xh, adds || i % per, dw, h->a, NULL);
+            gemm_real(h->b, h->a, T, dyh, xh, adds || i % per, dw, h->a);
         else
-            gemm(h->a, h->b, T, xh, dyh, adds || i % per, dw, h->b, NULL);
+            gemm_real(h->a, h->b, T, xh, dyh, adds || i % per, dw, h->b);
     }
 }
 

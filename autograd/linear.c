@@ -10,17 +10,22 @@
 enum { X, W, B, RESIDUAL };
 enum { CHUNKS = 16 }; /* partial sums of a bias gradient: fixed, so that threads do not matter */
 
-/* Bias and scratch of the converted weight follow each other in n->scratch. */
+/* The bias, or its partial sums, behind the products' scratch. */
+static real *bias_scratch_of(struct node *n)
+{
+    const struct tensor *x = n->in[X];
+
+    return (real *)n->scratch +
+           gemm_linear_scratch(x->rows, n->in[W], x->needs_grad) / sizeof(real);
+}
+
 static real *bias_of(struct node *n)
 {
     struct tensor *b = n->in[B];
-    const struct tensor *w = n->in[W];
-    real *copy = n->scratch;
 
     if (b->dtype == DT_REAL) return b->data;
-    copy += gemm_scratch(w->dtype, w->rows, w->cols) / sizeof *copy;
-    tensor_to_real(b, 0, b->cols, copy);
-    return copy;
+    tensor_to_real(b, 0, b->cols, bias_scratch_of(n));
+    return bias_scratch_of(n);
 }
 
 static void forward(struct node *n)
@@ -72,8 +77,8 @@ static void backward(struct node *n)
              tape_grad_adds(x), x->grad, I, n->scratch);
     if (w->needs_grad)
         gemm(O, I, T, mat_of(dy, O, true), mat_of(tensor_real(x), I, false), tape_grad_adds(w),
-             w->grad, I, NULL);
-    if (b && b->needs_grad) bias_backward(dy, T, O, b, n->scratch);
+             w->grad, I, n->scratch);
+    if (b && b->needs_grad) bias_backward(dy, T, O, b, bias_scratch_of(n));
     if (n->in[RESIDUAL]) tape_pass_grad(n, RESIDUAL);
 }
 
@@ -95,7 +100,7 @@ struct tensor *op_linear(struct tape *t, struct tensor *x, struct tensor *w, str
     struct node *n =
         tape_node(t, &linear_op, (struct tensor *[]){x, w, b, residual}, 4, x->rows, w->rows);
     n->reads = (w->needs_grad ? 1u << X : 0) | (x->needs_grad ? 1u << W : 0);
-    n->scratch_bytes = gemm_scratch(w->dtype, w->rows, w->cols) + (b ? bias_scratch(b) : 0);
+    n->scratch_bytes = gemm_linear_scratch(x->rows, w, x->needs_grad) + (b ? bias_scratch(b) : 0);
     n->passes = residual ? RESIDUAL : -1;
     return n->out;
 }

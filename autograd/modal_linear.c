@@ -69,7 +69,7 @@ static void backward(struct node *n)
                  x_adds, x->grad + run.begin * I, I, n->scratch);
         if (w->needs_grad)
             gemm(O, I, rows, mat_of(dy, O, true), mat_of(tensor_real(x) + run.begin * I, I, false),
-                 tape_grad_adds(w), w->grad, I, NULL);
+                 tape_grad_adds(w), w->grad, I, n->scratch);
         if (b && b->needs_grad) bias_backward(dy, rows, O, b, (real *)n->scratch + a->bias_at);
     }
 }
@@ -120,7 +120,7 @@ struct tensor *op_modal_linear(struct tape *t, struct tensor *x, struct tensor *
         in[W + m] = w[m];
         in[B + m] = b[m];
         reads |= (w[m]->needs_grad ? 1u << X : 0) | (x->needs_grad ? 1u << (W + m) : 0);
-        size_t bytes = gemm_scratch(w[m]->dtype, O, x->cols);
+        size_t bytes = gemm_linear_scratch(x->rows, w[m], x->needs_grad);
         if (bytes > converted) converted = bytes;
         if (b[m] && bias_scratch(b[m]) > bias) bias = bias_scratch(b[m]);
     }

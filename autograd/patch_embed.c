@@ -89,7 +89,7 @@ static void backward(struct node *n)
         if (w->needs_grad) {
             gather(a, tensor_real(pixels) + i * pixels->cols, rows);
             gemm(d, a->width, a->patches, mat_of(dy, d, true), mat_of(rows, a->width, false),
-                 tape_grad_adds(w), w->grad, a->width, NULL);
+                 tape_grad_adds(w), w->grad, a->width, n->scratch);
         }
         if (pixels->needs_grad) {
             gemm(a->patches, a->width, d, mat_of(dy, d, false),
@@ -115,7 +115,7 @@ struct tensor *op_patch_embed(struct tape *t, struct tensor *pixels, struct tens
     CHECK(pixels->dtype == DT_REAL && pixels->rows > 0 && side > 0);
     CHECK(pixels->cols == channels * size * size && w->cols == a->width);
     CHECK(!b || (b->rows == 1 && b->cols == w->rows));
-    a->bias_at = gemm_scratch(w->dtype, w->rows, w->cols) / sizeof(real);
+    a->bias_at = gemm_linear_scratch(a->patches, w, pixels->needs_grad) / sizeof(real);
     a->rows_at = a->bias_at + (b ? bias_scratch(b) / sizeof(real) : 0);
     struct node *n = tape_node(t, &patch_embed_op, (struct tensor *[]){pixels, w, b}, 3,
                                pixels->rows * a->patches, w->rows);

@@ -2,6 +2,7 @@
  * is small and only the lower triangle (and the panels' own corners) is computed. */
 #include "convert/moments.h"
 
+#include "autograd/gemm.h"
 #include "base/mem.h"
 
 #include <cblas.h>
@@ -48,8 +49,8 @@ static void add_panel(const struct moments *m, int k, int64_t r0, float *gram)
 {
     const int64_t d = m->d, rows = d - r0 < PANEL ? d - r0 : PANEL, cols = r0 + rows;
 
-    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)rows, (int)cols, (int)m->waiting[k],
-                1.0f, m->block[k] + r0, (int)d, m->block[k], (int)d, 0.0f, gram, (int)cols);
+    gemm_serial(rows, cols, m->waiting[k], 1, mat_of(m->block[k] + r0, d, true),
+                mat_of(m->block[k], d, false), false, gram, cols);
     for (int64_t i = 0; i < rows; i++) {
         double *out = m->s[k] + (r0 + i) * d;
         for (int64_t j = 0; j <= r0 + i; j++)

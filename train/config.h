@@ -47,6 +47,7 @@ struct config {
     struct {
         const char *dir;
         int64_t seed, threads;
+        int compute, gemm;   /* enum gemm_compute, enum gemm_library */
         double memory_limit; /* GiB; 0: what the machine has */
         struct schema_enums steps;
     } run;

@@ -50,8 +50,8 @@ static bool svd_look(void *arg, const struct layer_look *look, struct err *e)
 
     if (s->outputs) {
         if (!mem_grow(&s->y, &s->cap, (size_t)(T * s->rows), sizeof *s->y, e)) return false;
-        gemm(T, s->rows, s->d, mat_of(x, s->d, false), mat_of(s->w, s->d, true), false, s->y,
-             s->rows, NULL);
+        gemm_real(T, s->rows, s->d, mat_of(x, s->d, false), mat_of(s->w, s->d, true), false, s->y,
+                  s->rows);
         x = s->y;
     }
     moments_add(&s->moments, x, look->modality, T, look->batch->samples);

@@ -1,5 +1,6 @@
 /* run.c - opening a run: its directory, threads and memory, its data. */
 #include "train/run.h"
+#include "autograd/gemm.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/jsonc.h"
@@ -221,9 +222,13 @@ static void choose_threads(struct run *r)
 
 bool run_limits(struct run *r, struct err *e)
 {
+    char text[GEMM_TEXT];
+
     choose_threads(r);
     omp_set_dynamic(0);
     omp_set_num_threads((int)r->c.run.threads);
+    gemm_setup((enum gemm_library)r->c.run.gemm, (enum gemm_compute)r->c.run.compute);
+    log_line("matrix products: %s", gemm_describe(text));
     r->memory_limit =
         r->c.run.memory_limit > 0 ? (size_t)(r->c.run.memory_limit * 0x1p30) : machine_memory();
     r->tape = tape_new(e);
