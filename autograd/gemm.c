@@ -213,7 +213,7 @@ static void round_to_bf16(real *x, int64_t n)
  * products are made of bf16. */
 static void convert_rows(struct mat m, int64_t first, int64_t rows, int64_t cols, real *to)
 {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (rows * cols > 1 << 15)
     for (int64_t i = 0; i < rows; i++) {
         const struct tensor t = tensor_leaf(m.dtype, first + rows, m.ld, m.data);
         tensor_to_real(&t, (first + i) * m.ld, cols, to + i * cols);
@@ -242,7 +242,7 @@ static void gemm_blocks(int64_t M, int64_t N, int64_t K, struct mat a, struct ma
 /* m as stored, as bf16 with rows one behind the other. */
 static void to_bf16(struct mat m, int64_t rows, int64_t cols, uint16_t *to)
 {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (rows * cols > 1 << 15)
     for (int64_t i = 0; i < rows; i++) {
         const char *row = (const char *)m.data + (size_t)(i * m.ld) * dtype_size(m.dtype);
         const float *f32 = (const void *)row;

@@ -124,9 +124,9 @@ static struct storage *new_storage(struct tape *t, const struct tensor *x)
 static struct place *phase(struct tensor *x, enum step_kind kind, const bool *boundary)
 {
     struct tensor *root = tensor_root(x);
-    bool again = kind != STEP_FORWARD && root->maker->rerun && is_interior(root, boundary);
+    bool anew = root->storage->stash || (root->maker->rerun && is_interior(root, boundary));
 
-    return &root->storage->at[again];
+    return &root->storage->at[kind != STEP_FORWARD && anew];
 }
 
 static void make_storages(struct tape *t)
@@ -151,6 +151,49 @@ static void make_storages(struct tape *t)
                 if (j != n->passes && n->in[j] == pass) last = false;
             if (last && !pass->alias && !y->alias) y->grad_storage = pass->grad_storage;
         }
+    }
+}
+
+enum { STASH_LEAST = 1 << 10, STASH_GAP = 4 }; /* values; steps that it must lie unused */
+
+/* Whatever may be stashed gets one: tensors that the caller does not read and that are not made
+ * anew anyway. Those that turn out not to be worth it lose it again. */
+static void offer_stashes(struct tape *t)
+{
+    for (int i = 0; i < t->n_nodes; i++) {
+        struct tensor *y = t->nodes[i]->out;
+        if (y->alias || tensor_count(y) < STASH_LEAST) continue;
+        y->storage->stash = tape_alloc(t, sizeof *y->storage->stash);
+        *y->storage->stash = (struct stash){.packed = unused, .storage = y->storage, .root = y};
+    }
+    for (int i = 0; i < t->n_nodes; i++) {
+        struct tensor *y = t->nodes[i]->out;
+        bool read_later = y->kept || y->consumers == 0;
+        if (read_later || t->nodes[i]->rerun) tensor_root(y)->storage->stash = NULL;
+    }
+}
+
+static void settle_stashes(struct tape *t)
+{
+    for (int i = 0; i < t->n_nodes; i++) {
+        struct storage *s = t->nodes[i]->out->storage;
+        struct stash *h = t->nodes[i]->out->alias ? NULL : s->stash;
+        if (!h) continue;
+        if (s->at[1].begin > s->at[1].end || s->at[1].begin - s->at[0].end < STASH_GAP) {
+            if (s->at[1].end > s->at[0].end) s->at[0].end = s->at[1].end;
+            s->at[1] = unused;
+            s->stash = NULL;
+            continue;
+        }
+        struct step *last = &t->steps[s->at[0].end], *first = &t->steps[s->at[1].begin];
+        h->count = tensor_count(h->root);
+        h->packed = (struct place){.bytes = ((size_t)h->count * 2 + 63) & ~(size_t)63,
+                                   .begin = s->at[0].end,
+                                   .end = s->at[1].begin};
+        h->next_packed = last->pack;
+        last->pack = h;
+        h->next_unpacked = first->unpack;
+        first->unpack = h;
     }
 }
 
@@ -234,6 +277,7 @@ static void collect(struct storage *s, struct place **items, int *n)
 {
     for (int k = 0; s && k < 2; k++)
         if (s->at[k].begin <= s->at[k].end && s->at[k].bytes) items[(*n)++] = &s->at[k];
+    if (s && s->stash) items[(*n)++] = &s->stash->packed;
 }
 
 void plan_tape(struct tape *t)
@@ -246,10 +290,12 @@ void plan_tape(struct tape *t)
     if (t->train) find_reruns(t, boundary);
     order_steps(t);
     make_storages(t);
+    if (t->train && t->stashes) offer_stashes(t);
     for (int i = 0; i < t->n_steps; i++)
         mark_step(t, i, boundary);
-    items = tape_new_array(t, struct place *, 6 * t->n_nodes + t->n_steps + 1);
-    placed = tape_new_array(t, struct place *, 6 * t->n_nodes + t->n_steps + 1);
+    if (t->train && t->stashes) settle_stashes(t);
+    items = tape_new_array(t, struct place *, 7 * t->n_nodes + t->n_steps + 1);
+    placed = tape_new_array(t, struct place *, 7 * t->n_nodes + t->n_steps + 1);
     for (int i = 0; i < t->n_nodes; i++) {
         struct tensor *y = t->nodes[i]->out, *aux = t->nodes[i]->aux;
         struct tensor *pass =

@@ -1,6 +1,7 @@
 /* tape.c - recording nodes and running the planned steps. */
 #include "autograd/tape_impl.h"
 #include "autograd/gemm.h"
+#include "base/bf16.h"
 #include "base/clock.h"
 
 #include <errno.h>
@@ -41,6 +42,11 @@ void tape_free(struct tape *t)
     if (t->region) munmap(t->region, t->region_size);
     free(t->nodes);
     free(t);
+}
+
+void tape_stash_bf16(struct tape *t, bool on)
+{
+    t->stashes = on;
 }
 
 void tape_begin(struct tape *t, bool train)
@@ -211,6 +217,38 @@ static struct op_time *time_of(struct tape *t, const struct op *op)
     return &t->times[t->n_times++];
 }
 
+/* ---- what lies between the passes as bf16 (double builds round to it too, and keep doubles) ----
+ */
+
+static void round_rows(real *x, int64_t n)
+{
+#pragma omp parallel for simd schedule(static) if (parallel : n > 1 << 15)
+    for (int64_t i = 0; i < n; i++)
+        x[i] = bf16_to_f32(bf16_from_f32((float)x[i]));
+}
+
+static void pack(struct tape *t, const struct stash *h)
+{
+    const real *from = (const real *)(void *)(t->region + h->storage->at[0].offset);
+    uint16_t *to = (uint16_t *)(void *)(t->region + h->packed.offset);
+
+#pragma omp parallel for simd schedule(static) if (parallel : h->count > 1 << 15)
+    for (int64_t i = 0; i < h->count; i++)
+        to[i] = bf16_from_f32((float)from[i]);
+}
+
+static void unpack(struct tape *t, const struct stash *h)
+{
+    const uint16_t *from = (const uint16_t *)(void *)(t->region + h->packed.offset);
+    real *to = (real *)(void *)(t->region + h->storage->at[1].offset);
+
+#pragma omp parallel for simd schedule(static) if (parallel : h->count > 1 << 15)
+    for (int64_t i = 0; i < h->count; i++)
+        to[i] = bf16_to_f32(from[i]);
+    for (int i = h->root->maker->index; i < t->n_nodes; i++) /* all its names */
+        if (tensor_root(t->nodes[i]->out) == h->root) t->nodes[i]->out->data = to;
+}
+
 static void run(struct tape *t, struct step *s)
 {
     struct node *n = s->node;
@@ -223,6 +261,7 @@ static void run(struct tape *t, struct step *s)
         locate(t, n->out, s->kind == STEP_RERUN);
         locate(t, n->aux, s->kind == STEP_RERUN);
         n->op->forward(n);
+        if (tensor_root(n->out)->storage->stash) round_rows(n->out->data, tensor_count(n->out));
     }
     if (t->profile) {
         struct op_time *ot = time_of(t, n->op);
@@ -234,8 +273,11 @@ static void run(struct tape *t, struct step *s)
 void tape_forward(struct tape *t)
 {
     CHECK(t->planned && (t->region || t->planned_bytes == 0));
-    for (int i = 0; i < t->n_forward; i++)
+    for (int i = 0; i < t->n_forward; i++) {
         run(t, &t->steps[i]);
+        for (const struct stash *h = t->steps[i].pack; h; h = h->next_packed)
+            pack(t, h);
+    }
 }
 
 void tape_backward(struct tape *t, struct tensor *loss)
@@ -248,9 +290,12 @@ void tape_backward(struct tape *t, struct tensor *loss)
         t->nodes[i]->out->grad_live = false;
     loss->grad[0] = 1;
     loss->grad_live = true;
-    for (int i = t->n_forward; i < t->n_steps; i++)
+    for (int i = t->n_forward; i < t->n_steps; i++) {
+        for (const struct stash *h = t->steps[i].unpack; h; h = h->next_unpacked)
+            unpack(t, h);
         if (t->steps[i].kind == STEP_RERUN || t->steps[i].node->out->grad_live)
             run(t, &t->steps[i]);
+    }
 }
 
 bool tape_grad_adds(struct tensor *x)

@@ -56,6 +56,10 @@ void tape_free(struct tape *t); /* fine on NULL */
 /* Starts a new graph. Tensors and args of the last one become invalid. */
 void tape_begin(struct tape *t, bool train);
 
+/* From the next graph on: what the backward pass reads of the forward pass is rounded to bf16 when
+ * it is made, and takes half the memory until then. */
+void tape_stash_bf16(struct tape *t, bool on);
+
 /* Zeroed memory that lives until the next tape_begin: for args and index lists. */
 void *tape_alloc(struct tape *t, size_t bytes);
 #define tape_new_array(t, type, n) ((type *)tape_alloc((t), (size_t)(n) * sizeof(type)))

@@ -10,10 +10,22 @@ struct place {
     int begin, end; /* begin > end: not used */
 };
 
-/* The memory of a tensor and of those that changed it in place. Where its maker is rerun, the
- * second place is for the time from then on. */
+/* The memory of a tensor and of those that changed it in place. Where its maker is rerun, or where
+ * it is stashed, the second place is for the time from then on. */
 struct storage {
     struct place at[2];
+    struct stash *stash; /* or NULL */
+};
+
+/* What the backward pass reads of the forward pass is kept as bf16 in between: packed behind the
+ * step that used it last, unpacked before the one that wants it again. Each maker's output has been
+ * rounded to bf16 when it was made, so that both passes see the same values. */
+struct stash {
+    struct place packed;
+    struct storage *storage;
+    int64_t count;
+    struct tensor *root;
+    struct stash *next_packed, *next_unpacked; /* of the same step */
 };
 
 enum step_kind { STEP_FORWARD, STEP_RERUN, STEP_BACKWARD };
@@ -22,6 +34,7 @@ struct step {
     struct node *node;
     enum step_kind kind;
     struct place scratch;
+    struct stash *pack, *unpack; /* after it, before it */
 };
 
 enum { MAX_OP_TIMES = 32 };
@@ -32,6 +45,7 @@ struct tape {
     char *region; /* what the plan places things in */
     size_t region_size;
     bool train, planned;
+    bool stashes;        /* bf16 between the passes */
     struct node **nodes; /* in forward order; array lives in malloc, doubled as needed */
     int n_nodes, cap_nodes;
     int segment, n_segments; /* the one being recorded or -1 */

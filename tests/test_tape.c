@@ -347,6 +347,81 @@ static void test_recomputing_takes_less_memory(void **state)
     tape_free(t);
 }
 
+/* ---- what lies between the passes as bf16 ---- */
+
+static void test_stashing_halves_memory(void **state)
+{
+    struct tape *t = new_tape();
+    size_t f32 = stack_bytes(t, false), again = stack_bytes(t, true), bf16;
+
+    (void)state;
+    tape_stash_bf16(t, true);
+    bf16 = stack_bytes(t, false);
+    assert_true(bf16 < f32 * 6 / 10 && bf16 > f32 * 4 / 10);
+    assert_true(stack_bytes(t, true) < again);
+    tape_free(t);
+}
+
+enum { DEEP = 6, ROWS = 512, WIDE = 8 };
+
+/* Gradients of a stack of linears whose values are small whole numbers: bf16 holds them exactly. */
+static void whole_gradients(bool stash, bool recompute, real grad[DEEP][WIDE * WIDE])
+{
+    real x[ROWS * WIDE], w[DEEP][WIDE * WIDE];
+    struct tape *t = new_tape();
+    struct tensor in = tensor_leaf(DT_REAL, ROWS, WIDE, x), leaf[DEEP], *h = &in;
+    int32_t labels[ROWS];
+    struct rng r;
+    struct err e;
+
+    rng_seed(&r, 3, 0);
+    for (int i = 0; i < ROWS * WIDE; i++)
+        x[i] = (real)rng_below(&r, 3) - 1;
+    for (int i = 0; i < ROWS; i++)
+        labels[i] = (int32_t)rng_below(&r, WIDE);
+    memset(grad, 0, sizeof(real) * DEEP * WIDE * WIDE);
+    memset(w, 0, sizeof w);
+    tape_stash_bf16(t, stash);
+    tape_begin(t, true);
+    for (int l = 0; l < DEEP; l++) {
+        for (int i = 0; i < WIDE; i++) { /* two inputs each: values of up to 2^l */
+            w[l][i * WIDE + (int)rng_below(&r, WIDE)] = 1;
+            w[l][i * WIDE + (int)rng_below(&r, WIDE)] = -1;
+        }
+        leaf[l] = tensor_leaf(DT_REAL, WIDE, WIDE, w[l]);
+        leaf[l].needs_grad = true;
+        leaf[l].grad = grad[l];
+        if (recompute) tape_segment_begin(t);
+        h = op_activation(t, op_linear(t, h, &leaf[l], NULL, NULL), ACT_RELU);
+        if (recompute) tape_segment_end(t);
+    }
+    struct tensor *loss = op_cross_entropy(t, h, &leaf[0], labels, 1.0 / ROWS);
+    if (!tape_plan(t, 0, &e)) fail_msg("%s", e.msg);
+    tape_forward(t);
+    assert_true(tensor_real(loss)[0] > 0.1);
+    tape_backward(t, loss);
+    tape_free(t);
+}
+
+/* Packed, unpacked and read from another place: the same bits, with recomputation too. */
+static void test_stashing_loses_nothing(void **state)
+{
+    static real plain[DEEP][WIDE * WIDE], stashed[DEEP][WIDE * WIDE], both[DEEP][WIDE * WIDE];
+
+    (void)state;
+    whole_gradients(false, false, plain);
+    whole_gradients(true, false, stashed);
+    whole_gradients(true, true, both);
+    for (int l = 0; l < DEEP; l++) {
+        double size = 0;
+        for (int i = 0; i < WIDE * WIDE; i++)
+            size += fabs((double)plain[l][i]);
+        assert_true(size > 1e-3);
+    }
+    assert_memory_equal(plain, stashed, sizeof plain);
+    assert_memory_equal(plain, both, sizeof plain);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -356,6 +431,8 @@ int main(void)
         cmocka_unit_test(test_cached_attention_stores_rounds),
         cmocka_unit_test(test_loss_stores_no_logits),
         cmocka_unit_test(test_recomputing_takes_less_memory),
+        cmocka_unit_test(test_stashing_halves_memory),
+        cmocka_unit_test(test_stashing_loses_nothing),
     };
 
     return cmocka_run_group_tests_name("tape", tests, NULL, NULL);

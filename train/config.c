@@ -65,7 +65,7 @@ static const struct schema_row rows[] = {
     {"run.threads", SCHEMA_INT(C, run.threads), .def = "0", .min = SCHEMA_FROM(0),
      .max = SCHEMA_TO(1024), .help = "0: all the cores this process may use"},
     {"run.compute", SCHEMA_ENUM(C, run.compute, "f32", "bf16"), .def = "\"f32\"",
-     .help = "inputs of matrix products; sums and all else are fp32 in both"},
+     .help = "inputs of matrix products, and what the backward pass keeps of the forward pass"},
     {"run.gemm", SCHEMA_ENUM(C, run.gemm, "auto", "openblas", "onednn"), .def = "\"auto\"",
      .help = "library of fp32 products; auto: OpenBLAS where it knows the processor"},
     {"run.memory_limit", SCHEMA_DOUBLE(C, run.memory_limit), .def = "0", .min = SCHEMA_FROM(0),
