@@ -56,16 +56,19 @@ static void old_free(struct old *old)
     free(old->vision_layers);
 }
 
-/* Gives p memory and fills its rows (elements of a vector) with the rows order[] of `from`. A p
+/* Gives p memory and fills its rows (elements of a vector) with the rows order[] of `from`, whose
+ * dtype it keeps. A p
  * that has memory took over that of `from`: every pair is kept, and the order is the old one. */
 static bool gather(struct param *p, const struct param *from, const int64_t *order, struct err *e)
 {
     int64_t rows = p->ndim == 1 ? p->t.cols : p->t.rows, width = p->ndim == 1 ? 1 : p->t.cols;
 
     if (p->t.data) return true;
-    if (!param_alloc(p, e)) return false;
+    if (!param_alloc(p, from->t.dtype, e)) return false;
+    size_t bytes = (size_t)width * dtype_size(from->t.dtype);
     for (int64_t i = 0; i < rows; i++)
-        tensor_to_real(&from->t, order[i] * width, width, p->own + i * width);
+        memcpy((char *)p->own + (size_t)i * bytes,
+               (const char *)from->t.data + (size_t)order[i] * bytes, bytes);
     return true;
 }
 
@@ -129,17 +132,17 @@ static bool put(struct param *p, const float *values, int64_t ld, struct err *e)
 
     CHECK(ld >= cols);
     free(p->own);
-    if (!param_alloc(p, e)) return false;
+    if (!param_alloc(p, DT_F32, e)) return false;
     for (int64_t i = 0; i < p->t.rows; i++)
-        memcpy(p->own + i * cols, values + i * ld, (size_t)cols * sizeof *values);
+        memcpy((float *)p->own + i * cols, values + i * ld, (size_t)cols * sizeof *values);
     return true;
 }
 
 static bool copy_of(struct param *p, const struct param *from, struct err *e)
 {
     if (p->t.data) return true;
-    if (!param_alloc(p, e)) return false;
-    tensor_to_real(&from->t, 0, tensor_count(&from->t), p->own);
+    if (!param_alloc(p, from->t.dtype, e)) return false;
+    memcpy(p->own, from->t.data, (size_t)tensor_count(&from->t) * dtype_size(from->t.dtype));
     return true;
 }
 

@@ -116,7 +116,7 @@ static void test_factors_by_modality(void **state)
     was[1] = tiny_logits(&m, t, &b.f);
     struct param *p = m.layers[0].attn.set[IMAGE].down[0];
     for (int64_t i = 0; i < tensor_count(&p->t); i++)
-        p->own[i] += 0.1f;
+        tensor_real(&p->t)[i] += 0.1f;
     now[0] = tiny_logits(&m, t, &a.f);
     now[1] = tiny_logits(&m, t, &b.f);
     assert_memory_equal(was[0], now[0], (size_t)(a.b.batch.tokens * TINY_VOCAB) * sizeof(float));
@@ -278,7 +278,7 @@ static void shake_biases(struct model *m)
         struct param *p = &m->params[i];
         if (p->ndim != 1 || (p->kind != PARAM_UP_K && p->kind != PARAM_UP_V)) continue;
         for (int64_t k = 0; k < tensor_count(&p->t); k++)
-            p->own[k] += (float)(0.3 * rng_normal(&r));
+            tensor_real(&p->t)[k] += (float)(0.3 * rng_normal(&r));
     }
 }
 
@@ -436,7 +436,7 @@ static void test_generate_nan(void **state)
     (void)state;
     tiny_model(&m, 2, false, 13);
     tiny_batch(&b, one, 1, 8);
-    m.norm->own[3] = NAN;
+    tensor_real(&m.norm->t)[3] = NAN;
     assert_false(model_generate(&m, t, &b.f, 4, NULL, 0, 0, out, NULL, &e));
     assert_non_null(strstr(e.msg, "not numbers"));
     tiny_batch_free(&b);
@@ -551,11 +551,11 @@ static void test_vision_hash(void **state)
     m.cfg.vision_feature_layer = -1;
     model_vision_hash(&m, hex[2]);
     m.cfg.vision_feature_layer = -2;
-    float was = m.vision.patch->own[0];
-    m.vision.patch->own[0] += 1;
+    float was = tensor_real(&m.vision.patch->t)[0];
+    tensor_real(&m.vision.patch->t)[0] += 1;
     model_vision_hash(&m, hex[3]);
-    m.vision.patch->own[0] = was;
-    m.embed->own[0] += 1; /* not the tower's */
+    tensor_real(&m.vision.patch->t)[0] = was;
+    tensor_real(&m.embed->t)[0] += 1; /* not the tower's */
     model_vision_hash(&m, hex[4]);
     assert_string_equal(hex[0], hex[4]);
     for (int i = 1; i < 4; i++)

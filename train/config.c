@@ -184,7 +184,7 @@ static const struct schema_row rows[] = {
     {"checkpoint.keep", SCHEMA_INT(C, checkpoint.keep), .def = "2", .min = SCHEMA_FROM(1),
      .max = SCHEMA_TO(1000), .may_change = true, .help = "newest ones that are kept"},
     {"save.dtype", SCHEMA_ENUM(C, save.dtype, "f32", "bf16"), .def = "\"f32\"", .may_change = true,
-     .help = "of the changed tensors in exported models"},
+     .help = "of the computed and the trained tensors in exported models"},
     {"save.full", SCHEMA_BOOL(C, save.full), .def = "false", .may_change = true,
      .help = "models of stage 1 and svd with all tensors, as those of stage 2"},
     {"sweep.low_rank", SCHEMA_DOUBLES(C, sweep.low_rank), .def = "[]", .min = SCHEMA_ABOVE(0),
