@@ -126,7 +126,7 @@ static bool open_bench(struct bench *b, const char *config, const char **sets, s
          run_open_pictures(r, &base, false, e) && step_rank(r, e);
     model_close(&base);
     ok = ok && open_untrained_partial(r, &p, &b->m, e) && factors_make(&f, r, &b->m, &p, e) &&
-         factors_apply(&f, r, &p, &b->m, e) &&
+         factors_apply(&f, r, &p, true, &b->m, e) &&
          model_train(&b->m, peft_kinds(r->c.stage2.peft, r->c.stage2.projector), e);
     factors_free(&f);
     if (!ok) return false;
@@ -147,7 +147,6 @@ static bool step(struct bench *b, struct err *e)
 {
     struct tensor *loss;
 
-    tape_begin(b->r.tape, true);
     loss = train_graph(&b->r, &b->m, &b->r.train, &b->batch, 1 / (double)b->batch.batch.labels, e);
     if (!loss || !tape_plan(b->r.tape, 0, e)) return false;
     tape_forward(b->r.tape);

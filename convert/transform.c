@@ -146,6 +146,12 @@ static bool copy_of(struct param *p, const struct param *from, struct err *e)
     return true;
 }
 
+static void drop(struct param *p)
+{
+    free(p->own);
+    p->own = NULL;
+}
+
 static bool fill_set(struct kv_set *now, const struct kv_set *was, const struct kv_method_info *how,
                      const struct factors *f, struct err *e)
 {
@@ -161,22 +167,35 @@ static bool fill_set(struct kv_set *now, const struct kv_set *was, const struct 
     return copy_of(now->up_k_b, was->up_k_b, e) && copy_of(now->up_v_b, was->up_v_b, e);
 }
 
-bool model_to_mla(struct model *m, enum kv_method method, bool decoupled, int64_t latent,
-                  const struct factors (*factors)[MODALITIES], struct err *e)
+/* What a layer was made from goes with it, so that there are never two of all of them. */
+static bool fill_layer(struct model *m, const struct old *old, int64_t l, const struct to_mla *to,
+                       struct err *e)
+{
+    struct kv_set *was = &old->layers[l].attn.set[TEXT];
+    bool ok = true;
+
+    for (int s = 0; ok && s < model_sets(m); s++)
+        ok = fill_set(&m->layers[l].attn.set[s], was, &kv_methods[to->method], &to->factors[l][s],
+                      e);
+    drop(was->up_k);
+    drop(was->up_v);
+    if (to->used) to->used(to->arg, l);
+    return ok;
+}
+
+bool model_to_mla(struct model *m, const struct to_mla *to, struct err *e)
 {
     struct old old = {0};
     bool ok;
 
-    CHECK(m->state == ATTN_PARTIAL && latent > 0);
+    CHECK(m->state == ATTN_PARTIAL && to->latent > 0);
     m->state = ATTN_MLA;
-    m->method = method;
-    m->decoupled = decoupled;
-    m->latent = latent;
+    m->method = to->method;
+    m->decoupled = to->decoupled;
+    m->latent = to->latent;
     ok = redeclare(m, &old, e);
     for (int64_t l = 0; ok && l < m->cfg.text.num_hidden_layers; l++)
-        for (int s = 0; ok && s < model_sets(m); s++)
-            ok = fill_set(&m->layers[l].attn.set[s], &old.layers[l].attn.set[TEXT],
-                          &kv_methods[method], &factors[l][s], e);
+        ok = fill_layer(m, &old, l, to, e);
     old_free(&old);
     return ok;
 }

@@ -82,7 +82,10 @@ static void to_mla(struct model *m, enum kv_method method, bool decoupled)
     for (int i = 0; i < TINY_LAYERS * MODALITIES; i++)
         f[i / MODALITIES][i % MODALITIES] =
             (struct factors){{v + i, v + 10 + i}, v + 20 + i, v + 30 + i, LATENT};
-    must(model_to_mla(m, method, decoupled, LATENT, (const struct factors(*)[MODALITIES])f, &e),
+    must(model_to_mla(m,
+                      &(struct to_mla){method, decoupled, LATENT,
+                                       (const struct factors(*)[MODALITIES])f, NULL, NULL},
+                      &e),
          &e);
     set_section(m, kv_methods[method].name, 4, LATENT / 2);
     free(v);

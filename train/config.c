@@ -65,7 +65,8 @@ static const struct schema_row rows[] = {
     {"run.threads", SCHEMA_INT(C, run.threads), .def = "0", .min = SCHEMA_FROM(0),
      .max = SCHEMA_TO(1024), .help = "0: all the cores this process may use"},
     {"run.memory_limit", SCHEMA_DOUBLE(C, run.memory_limit), .def = "0", .min = SCHEMA_FROM(0),
-     .may_change = true, .help = "GiB that the run may use; 0: what the machine has"},
+     .may_change = true,
+     .help = "GiB that the run may use, mapped weights not counted; 0: what the machine has"},
     {"model.path", SCHEMA_STRING(C, model.path), .def = "null", .nullable = true,
      .help = "Hugging Face model directory; null: the baseline step makes one"},
     {"model.tokenizer", SCHEMA_STRING(C, model.tokenizer), .def = "null", .nullable = true,
@@ -164,8 +165,10 @@ static const struct schema_row rows[] = {
      .def = "\"1-sqrt\"", .help = "how the rate falls there"},
     {"optim.min_lr", SCHEMA_DOUBLE(C, optim.min_lr), .def = "0", .min = SCHEMA_FROM(0),
      .help = "where it falls to"},
-    {"optim.recompute", SCHEMA_BOOL(C, optim.recompute), .def = "false",
-     .help = "make each decoder layer again in the backward pass: less memory, a third more time"},
+    {"optim.recompute", SCHEMA_ENUM(C, optim.recompute, "auto", "none", "all"), .def = "\"auto\"",
+     .may_change = true,
+     .help = "decoder layers made again in the backward pass: less memory, up to a third more "
+             "time; auto: as many as run.memory_limit asks for. The result is the same"},
     {"evaluate.score", SCHEMA_ENUM(C, evaluate.score, "answers", "tokens"), .def = "\"answers\"",
      .help = "share of generated answers that match exactly, or of tokens predicted right, with "
              "perplexity"},

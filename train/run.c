@@ -226,6 +226,7 @@ bool run_limits(struct run *r, struct err *e)
     omp_set_num_threads((int)r->c.run.threads);
     r->memory_limit =
         r->c.run.memory_limit > 0 ? (size_t)(r->c.run.memory_limit * 0x1p30) : machine_memory();
+    r->room = r->memory_limit;
     r->tape = tape_new(e);
     return r->tape;
 }

@@ -11,6 +11,7 @@
 #include "optim/adamw.h"
 #include "train/checkpoint.h"
 #include "train/evaluate.h"
+#include "train/room.h"
 #include "train/tensorboard.h"
 #include "train/units.h"
 
@@ -48,13 +49,36 @@ int64_t train_steps(const struct config_phase *p, int64_t n)
     return steps > 0 ? steps : 1;
 }
 
+struct graph {
+    struct run *r;
+    struct model *m;
+    const struct dataset *d;
+    struct batch_buffer *b;
+    double scale;
+    struct tensor *loss;
+};
+
+static bool build_graph(void *arg, int64_t layers, size_t *bytes, struct err *e)
+{
+    struct graph *g = arg;
+    struct forward f = {.batch = &g->b->batch, .recompute = layers};
+
+    tape_begin(g->r->tape, true);
+    if (!run_pictures(g->r, g->m, g->d, g->b, &f.features, e)) return false;
+    g->loss = model_loss(g->m, g->r->tape, &f, g->scale);
+    *bytes = tape_bytes(g->r->tape);
+    return true;
+}
+
 struct tensor *train_graph(struct run *r, struct model *m, const struct dataset *d,
                            struct batch_buffer *b, double scale, struct err *e)
 {
-    struct forward f = {.batch = &b->batch, .recompute = r->c.optim.recompute};
+    struct graph g = {r, m, d, b, scale, NULL};
+    int64_t layers;
+    size_t bytes;
+    bool ok = room_recompute(r, m, r->room, build_graph, &g, &layers, &bytes, e);
 
-    if (!run_pictures(r, m, d, b, &f.features, e)) return NULL;
-    return model_loss(m, r->tape, &f, scale);
+    return ok ? g.loss : NULL;
 }
 
 enum { ITEM_NAME = 300 };
@@ -77,6 +101,16 @@ static bool list_items(struct trainer *t, struct err *e)
         }
     }
     return true;
+}
+
+/* All that lives through the training is there by now, and the region of earlier graphs, which the
+ * step's graph takes over. */
+static void set_room(struct trainer *t)
+{
+    double own, mapped, held = room_held() - (double)tape_region(t->r->tape);
+
+    room_of_params(t->m, &own, &mapped);
+    t->r->room = room_left(t->r, held > 0 ? held : 0, mapped);
 }
 
 static bool open_trainer(struct trainer *t, struct err *e)
@@ -111,6 +145,7 @@ static bool open_trainer(struct trainer *t, struct err *e)
                                     .decay = c->optim.decay,
                                     .style = (enum decay_style)c->optim.decay_style,
                                     .steps = t->steps};
+    set_room(t);
     t->samples = mem_new((size_t)t->job->p->batch_size, sizeof *t->samples, "a batch", e);
     return t->samples && order_init(&t->order, (uint64_t)c->run.seed * 1000003u + t->job->stream,
                                     t->r->train.n, e);
@@ -230,7 +265,6 @@ static bool micro_batch(struct trainer *t, int64_t first, int64_t n, double scal
     struct run *r = t->r;
     struct tensor *out;
 
-    tape_begin(r->tape, true);
     if (!batch_fill(&t->batch, t->samples + first, n, false, e)) return false;
     out = train_graph(r, t->m, &r->train, &t->batch, scale, e);
     if (!out || !tape_plan(r->tape, r->memory_limit, e)) return false;
