@@ -136,7 +136,7 @@ static bool open_bench(struct bench *b, const char *config, const char **sets, s
     if (!trained || !b->samples) return false;
     for (int64_t i = 0; i < b->m.n_params; i++)
         if (b->m.params[i].t.needs_grad) trained[n++] = &b->m.params[i].t;
-    ok = adamw_init(&b->opt, trained, n, e);
+    ok = adamw_init(&b->opt, trained, n, (enum moment_type)b->r.c.optim.state, e);
     free(trained);
     for (int64_t i = 0; ok && i < size; i++)
         ok = dataset_sample(&r->train, i % r->train.n, &b->samples[i], e);

@@ -6,9 +6,11 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "optim/moment.h"
 #include "tests/tmpdir.h"
 #include "train/dryrun.h"
 #include "train/dryrun_parts.h"
+#include "train/forecast.h"
 #include "train/peft.h"
 
 #include <cjson/cJSON.h>
@@ -153,6 +155,39 @@ static void refuses(void **state, const char *set, const char *message)
     run_close(&r);
 }
 
+/* Value and gradient have 8 bytes and the moments 8, or in bf16 4, or in 8 bits 2 and two scales of
+ * 4 bytes for 256 values; but where a matrix is small the 8 stay. */
+static void test_state_is_counted(void **state)
+{
+    static const char *const sets[MOMENT_TYPES] = {"optim.state=f32", "optim.state=bf16",
+                                                   "optim.state=8bit"};
+    double bytes[MOMENT_TYPES], all = 0, large = 0;
+
+    for (int i = 0; i < MOMENT_TYPES; i++) {
+        const char *const more[] = {"run.steps=[\"baseline\"]", sets[i], NULL};
+        struct forecast f;
+        struct run r;
+        struct err e;
+
+        tiny_run(&r, state, more);
+        if (!forecast_open(&f, &r, &e) || !run_open_data(&r, &f.base.cfg, &e) ||
+            !forecast_models(&f, &e))
+            fail_msg("%s", e.msg);
+        bytes[i] = forecast_trained_bytes(&f.models[0]);
+        all = f.models[0].trained;
+        large = 0;
+        for (int64_t k = 0; k < f.base.n_params; k++)
+            if (tensor_count(&f.base.params[k].t) >= 4096) /* all whole blocks */
+                large += (double)tensor_count(&f.base.params[k].t);
+        forecast_close(&f);
+        run_close(&r);
+    }
+    assert_true(large > 0 && large < all);
+    assert_true(bytes[MOMENT_F32] == 16 * all);
+    assert_true(bytes[MOMENT_BF16] == 16 * all - 4 * large);
+    assert_true(bytes[MOMENT_8BIT] == 16 * all - 6 * large + 8 * large / 256);
+}
+
 /* Where the trained values outweigh the activations, a smaller batch would not help. */
 static void test_advice_follows_what_is_large(void **state)
 {
@@ -270,6 +305,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         tmpdir_test(test_says),
         tmpdir_test(test_exact_string),
+        tmpdir_test(test_state_is_counted),
         tmpdir_test(test_refuses),
         tmpdir_test(test_advice_follows_what_is_large),
         tmpdir_test(test_answers_need_the_cache),

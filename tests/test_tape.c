@@ -85,7 +85,7 @@ static void adamw_of(struct adamw *o, struct model *m)
 
     for (int64_t i = 0; i < m->n_params; i++)
         if (m->params[i].t.needs_grad) trained[n++] = &m->params[i].t;
-    must(adamw_init(o, trained, n, &e), &e);
+    must(adamw_init(o, trained, n, MOMENT_F32, &e), &e);
 }
 
 /* A whole optimiser step over the first `samples` samples of `all`. */

@@ -2,6 +2,7 @@
  * made from it (`mha2mla-train --help-config`). */
 #include "train/config.h"
 #include "data/template.h"
+#include "optim/moment.h"
 #include "train/peft.h"
 
 #include <stdio.h>
@@ -164,6 +165,8 @@ static const struct schema_row rows[] = {
      .def = "\"1-sqrt\"", .help = "how the rate falls there"},
     {"optim.min_lr", SCHEMA_DOUBLE(C, optim.min_lr), .def = "0", .min = SCHEMA_FROM(0),
      .help = "where it falls to"},
+    {"optim.state", SCHEMA_ENUM(C, optim.state, MOMENT_NAMES), .def = "\"f32\"",
+     .help = "what AdamW's two moments of a matrix are kept in: 8, 4 or 2 bytes a value"},
     {"optim.recompute", SCHEMA_BOOL(C, optim.recompute), .def = "false",
      .help = "make each decoder layer again in the backward pass: less memory, a third more time"},
     {"evaluate.score", SCHEMA_ENUM(C, evaluate.score, "answers", "tokens"), .def = "\"answers\"",

@@ -76,6 +76,7 @@ struct config {
     } svd;
     struct {
         double beta1, beta2, eps, weight_decay, clip, warmup, decay, min_lr;
+        int state; /* enum moment_type */
         int decay_style;
         bool recompute;
     } optim;

@@ -1,6 +1,7 @@
 /* forecast.c - which models there will be, and what they need. */
 #include "train/forecast.h"
 #include "base/mem.h"
+#include "optim/moment.h"
 #include "train/peft.h"
 #include "train/factors.h"
 #include "train/steps.h"
@@ -98,9 +99,11 @@ static bool measure(struct forecast *f, struct forecast_model *m, struct err *e)
         double n = (double)tensor_count(&q->t);
         m->count[q->kind] += n;
         m->all += n;
-        if (q->t.needs_grad)
+        if (q->t.needs_grad) {
+            enum moment_type state = (enum moment_type)r->c.optim.state;
             m->trained += n;
-        else
+            m->state_bytes += 2 * moment_bytes(moment_type_of(state, &q->t), tensor_count(&q->t));
+        } else
             m->frozen_bytes += n * (double)dtype_size(q->t.dtype);
     }
     if (ok && m->phase) {
@@ -149,7 +152,7 @@ bool forecast_models(struct forecast *f, struct err *e)
 
 double forecast_trained_bytes(const struct forecast_model *m)
 {
-    return 16 * m->trained;
+    return 2 * sizeof(float) * m->trained + m->state_bytes;
 }
 
 /* Training and answering take turns. */

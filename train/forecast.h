@@ -16,6 +16,7 @@ struct forecast_model {
     unsigned kinds;
     bool pixels;
     double count[PARAM_KINDS], all, trained;
+    double state_bytes; /* of the optimiser's moments */
     double frozen_bytes, activations, answers;
 };
 
@@ -35,7 +36,7 @@ bool forecast_models(struct forecast *f, struct err *e);
 bool forecast_fits(const struct forecast *f, struct err *e);
 void forecast_close(struct forecast *f); /* fine on a zeroed struct */
 
-/* A trained value has its gradient and the optimiser's two moments beside it, all in fp32. */
+/* A trained value and its gradient, both in fp32, and the optimiser's two moments. */
 double forecast_trained_bytes(const struct forecast_model *m);
 double forecast_bytes(const struct forecast *f, const struct forecast_model *m);
 
