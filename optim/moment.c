@@ -123,25 +123,23 @@ static float extreme(const float *x, int64_t n)
     return high >= -low ? high : low;
 }
 
-/* The code of q <= 1: of the largest value that is not above it, found by halves without a branch,
- * or of the next one. */
-static inline uint8_t encode(const struct moment_code *c, float q, uint16_t noise)
+/* code: of each q <= 1 the code of the largest value that is not above it, or 0; found by halves,
+ * for all of a block at a time, because the compiler makes vectors of that. */
+static void search(const struct moment_code *c, const float *q, int64_t n, int32_t *code)
 {
-    int32_t code = 0;
-    float share;
-
-    for (int32_t half = 128; half; half /= 2)
-        code += c->value[code + half] <= q ? half : 0;
-    share = (q - c->value[code]) / (c->value[code + 1] - c->value[code]);
-    code += (float)noise * 0x1p-16f < share;
-    return (uint8_t)(code + (code == 0 && q > 0 && !c->has_sign));
+    for (int32_t half = 128; half; half /= 2) {
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++)
+            code[i] += c->value[code[i] + half] <= q[i] ? half : 0;
+    }
 }
 
 static void store_8bit(struct moment *m, int64_t first, int64_t n, const float *x, uint64_t key)
 {
-    const struct moment_code *code = m->code;
+    const float *value = m->code->value;
     uint8_t *to = (uint8_t *)m->data + first;
-    float scale = extreme(x, n);
+    float scale = extreme(x, n), q[MOMENT_BLOCK];
+    int32_t code[MOMENT_BLOCK] = {0}, least = m->code->has_sign ? 0 : 1;
     struct noise noise;
 
     noise_make(&noise, key, first);
@@ -149,7 +147,14 @@ static void store_8bit(struct moment *m, int64_t first, int64_t n, const float *
     if (scale == 0) scale = 1; /* all are 0 */
 #pragma omp simd
     for (int64_t i = 0; i < n; i++)
-        to[i] = encode(code, x[i] / scale, noise_at(&noise, i));
+        q[i] = x[i] / scale;
+    search(m->code, q, n, code);
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) {
+        float low = value[code[i]], share = (q[i] - low) / (value[code[i] + 1] - low);
+        int32_t next = code[i] + ((float)noise_at(&noise, i) * 0x1p-16f < share);
+        to[i] = (uint8_t)(next < least && q[i] > 0 ? least : next);
+    }
 }
 
 static const struct format {
