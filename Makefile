@@ -16,6 +16,8 @@ $(BUILD)/autograd/%.o $(BUILD)/double/autograd/%.o: CFLAGS += -O3
 ROOMS := base data autograd optim model convert train
 LIB_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(filter-out train/main.c,$(wildcard $(ROOMS:%=%/*.c))))
 TOOL_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard data/tool/*.c))
+BENCH_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard bench/lib/*.c))
+BENCH := $(patsubst %.c,$(BUILD)/%,$(wildcard bench/*.c))
 TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
 LONG_TESTS := $(patsubst tests/long/%.c,$(BUILD)/tests/long/%,$(wildcard tests/long/test_*.c))
 # The gradient checks run the same code in double precision.
@@ -29,7 +31,7 @@ $(BUILD)/mha2mla-train: $(BUILD)/train/main.o $(BUILD)/libmha2mla.a
 	$(LINK)
 $(BUILD)/mha2mla-data: $(TOOL_OBJ) $(BUILD)/libmha2mla.a
 	$(LINK)
-$(BUILD)/bench/%: $(BUILD)/bench/%.o $(BUILD)/libmha2mla.a
+$(BUILD)/bench/%: $(BUILD)/bench/%.o $(BENCH_OBJ) $(BUILD)/libmha2mla.a
 	$(LINK)
 $(BUILD)/tests/test_gradients: $(BUILD)/double/tests/test_gradients.o $(DOUBLE_OBJ)
 	$(LINK)
@@ -70,10 +72,10 @@ bench: packages
 	@$(MAKE) --no-print-directory $(SHAPES)
 	$(BUILD)/bench/step --config configs/quickstart.json
 
-# The tokenizer's speed beside the `tokenizers` library's, on the data of MHA2MLA_REAL_DATA: see bench/tokenize.py.
+# The tokenizer's speed beside the `tokenizers` library's, on the data of MHA2MLA_REAL_DATA: see bench/tokenize_speed.py.
 PYTHON ?= python3
 bench-tokenize: $(BUILD)/bench/tokenize
-	BUILD=$(BUILD) $(PYTHON) bench/tokenize.py "$(MHA2MLA_REAL_DATA)"
+	BUILD=$(BUILD) $(PYTHON) bench/tokenize_speed.py "$(MHA2MLA_REAL_DATA)"
 
 test: packages
 	@$(MAKE) --no-print-directory run-tests
