@@ -68,7 +68,7 @@ static bool obey(char *line, const struct work **w, void **state, struct err *e)
 {
     if (!*w && strncmp(line, "open ", 5) == 0) return open_work(line + 5, w, state, e);
     if (*w && strncmp(line, "step ", 5) == 0) return run_work(*w, *state, atoll(line + 5), e);
-    if (*w && strcmp(line, "close") == 0) return close_work(w, state, e);
+    if (*w && strncmp(line, "close", 5) == 0) return close_work(w, state, e);
     return err_set(e, "\"%s\": open, step or close is needed, in this order", line);
 }
 

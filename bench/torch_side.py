@@ -126,7 +126,7 @@ class Mdsvd:
 
 
 class Images:
-    """Pillow and transformers' CLIPImageProcessor, a thread for each of ours."""
+    """Pillow and transformers' CLIPImageProcessorPil, a thread for each of ours."""
 
     def __init__(self, a):
         from concurrent.futures import ThreadPoolExecutor

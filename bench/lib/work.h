@@ -17,8 +17,8 @@ struct work_args {
 const char *work_text(const struct work_args *a, const char *key, const char * or);
 int64_t work_number(const struct work_args *a, const char *key, int64_t or);
 
-/* Prints a line "fact NAME VALUE". "check" is a number that both sides must agree in, "units" what
- * the work is measured by: tokens, pictures; "flop" what it needs. */
+/* Prints a line "fact NAME VALUE". "check" is a number that both sides must agree in, "flop" what a
+ * run needs, "units" the tokens or pictures of a run. */
 void work_fact(const char *name, double value);
 
 struct work {

@@ -117,6 +117,7 @@ static void *step_open(const struct work_args *a, struct err *e)
             work_fact("check", (double)tensor_real(loss)[0]);
             work_fact("norm", adamw_grad_norm(&s->opt));
             work_fact("flop", needed_flop(s->tape));
+            work_fact("units", (double)s->stored.batch.tokens);
             work_fact("planned_mib", (double)tape_bytes(s->tape) / 0x1p20);
             adamw_step(&s->opt, 0, 1);
         }
@@ -164,6 +165,7 @@ static void *tower_open(const struct work_args *a, struct err *e)
     if (ok) {
         work_fact("check", sum);
         work_fact("flop", needed_flop(s->tape));
+        work_fact("units", (double)s->leaf[0].rows);
     }
     return opened(s, ok);
 }
@@ -227,6 +229,7 @@ static void *attention_open(const struct work_args *a, struct err *e)
     if (ok) {
         work_fact("check", loss);
         work_fact("flop", needed_flop(s->tape));
+        work_fact("units", (double)s->length);
         work_fact("planned_mib", (double)tape_bytes(s->tape) / 0x1p20);
     }
     return opened(s, ok);
