@@ -1,8 +1,8 @@
 /* bench.c - the table of `make bench`: our side and PyTorch's of the same work, taking turns.
- *     build/bench/bench [--short] [--work DIR] [--out FILE] [--python PYTHON] [--only WORD]
- * Makes the files that it needs in DIR (rows.h) and writes FILE. Without PYTHON, or where that has
- * no torch, our side is alone. --short is tiny and says nothing about time: every bench still runs,
- * and both sides' numbers agree. --only: rows whose title or work has WORD. */
+ *     build/bench/bench [--short] --work DIR --out FILE [--python PYTHON] [--only WORD] [--dtype
+ * f32] Makes the files that it needs in DIR (rows.h) and writes FILE. Without PYTHON, or where that
+ * has no torch, our side is alone. --short is tiny and says nothing about time: every bench still
+ * runs, and both sides' numbers agree. --only: rows whose title or work has WORD. */
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/mem.h"
@@ -18,13 +18,14 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { THREADS = 2, GEMM_SIDE = 2048, GEMM_REPEATS = 10 };
+enum { GEMM_SIDE = 2048, GEMM_REPEATS = 10 };
 static const double REPEAT_SECONDS = 0.4; /* a repeat of quick work takes about as long */
 static const double TOLERANCE = 1e-4;     /* fp32 sums in another order; the pictures' are closer */
 
 struct bench {
     bool brief;
     const char *work, *out, *python, *only; /* python "": there is none */
+    const char *dtype;                      /* that both sides compute in */
     const char *programs;                   /* directory of ours */
     struct child torch;                     /* in the short form one process for all rows */
 };
@@ -60,6 +61,21 @@ static char *expand(const struct bench *b, const char *text, struct err *e)
     }
     fclose(fp);
     return out;
+}
+
+static int threads(const struct bench *b)
+{
+    return b->brief ? 1 : 2; /* the short form runs beside other tests */
+}
+
+/* A row's work with what holds for all rows. */
+static char *expand_work(const struct bench *b, const char *text, struct err *e)
+{
+    char *more = mem_printf(e, "%s dtype=%s threads=%d", text, b->dtype, threads(b));
+    char *work = more ? expand(b, more, e) : NULL;
+
+    free(more);
+    return work;
 }
 
 static bool shell(const struct bench *b, const char *text, struct err *e)
@@ -128,8 +144,8 @@ static bool measure_row(struct bench *b, const struct row *r, struct result *out
 {
     bool torch = r->other == TORCH;
     struct child ours = {0}, own = {0}, *other = torch && b->brief ? &b->torch : &own;
-    char *work[2] = {expand(b, r->work, e),
-                     expand(b, r->other == OURS ? r->other_work : r->work, e)};
+    char *work[2] = {expand_work(b, r->work, e),
+                     expand_work(b, r->other == OURS ? r->other_work : r->work, e)};
     bool ok = work[0] && work[1] && start(b, false, &ours, e) && child_open(&ours, work[0], e);
     int n[2] = {1, 1};
 
@@ -152,7 +168,7 @@ static bool measure_row(struct bench *b, const struct row *r, struct result *out
 /* A new process each time. */
 static bool start_row(struct bench *b, const struct row *r, struct result *out, struct err *e)
 {
-    char *work = expand(b, r->work, e);
+    char *work = expand_work(b, r->work, e);
     bool ok = work;
 
     for (out->n = 0; ok && out->n < (b->brief ? 1 : r->repeats); out->n++)
@@ -223,12 +239,13 @@ static bool measure_all(struct bench *b, struct report *report, struct err *e)
 
 static bool run(struct bench *b, struct err *e)
 {
-    struct report report = {.brief = b->brief, .python = b->python, .threads = THREADS};
+    struct report report = {
+        .brief = b->brief, .python = b->python, .threads = threads(b), .dtype = b->dtype};
     int side = b->brief ? 128 : GEMM_SIDE;
     bool ok = prepare(b, e) && file_out_open(&report.out, b->out, e);
 
     if (!ok) return false;
-    omp_set_num_threads(THREADS);
+    omp_set_num_threads(threads(b));
     report.gemm_side = side;
     report.gemm = gemm_rate(side, GEMM_REPEATS, e);
     ok = report.gemm > 0 && report_begin(&report, e) && measure_all(b, &report, e);
@@ -251,8 +268,11 @@ static bool read_options(struct bench *b, int argc, char **argv, struct err *e)
 {
     const struct {
         const char *name, **text;
-    } known[] = {
-        {"--work", &b->work}, {"--out", &b->out}, {"--python", &b->python}, {"--only", &b->only}};
+    } known[] = {{"--work", &b->work},
+                 {"--out", &b->out},
+                 {"--python", &b->python},
+                 {"--only", &b->only},
+                 {"--dtype", &b->dtype}};
     enum { KNOWN = sizeof known / sizeof *known };
 
     for (int i = 1; i < argc; i++) {
@@ -274,7 +294,8 @@ static bool read_options(struct bench *b, int argc, char **argv, struct err *e)
 
 int main(int argc, char **argv)
 {
-    struct bench b = {.python = "", .programs = getenv("BUILD") ? getenv("BUILD") : "build"};
+    struct bench b = {
+        .python = "", .dtype = "f32", .programs = getenv("BUILD") ? getenv("BUILD") : "build"};
     struct err e = {0};
 
     signal(SIGPIPE, SIG_IGN);

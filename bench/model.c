@@ -25,13 +25,18 @@ struct options {
     int64_t layers, vision_layers, seed, shard_mb;
 };
 
+static bool ends_with(const char *s, const char *end)
+{
+    size_t n = strlen(s), k = strlen(end);
+
+    return n >= k && strcmp(s + n - k, end) == 0;
+}
+
 /* As model_random starts a model: norms at 1, biases at 0, all else with the config's deviation. */
 static bool is_constant(const struct param *p, float *value)
 {
-    size_t n = strlen(p->name);
-
-    *value = p->ndim == 1 && strcmp(p->name + n - 4, "ight") == 0;
-    return p->ndim == 1 && (*value == 1 || strcmp(p->name + n - 4, "bias") == 0);
+    *value = ends_with(p->name, "weight");
+    return p->ndim == 1 && (ends_with(p->name, "weight") || ends_with(p->name, "bias"));
 }
 
 /* Four uniform 16-bit numbers added: bell-shaped, mean 0, the given deviation, ends at 3.5 of it.

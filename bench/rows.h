@@ -4,6 +4,8 @@
 #ifndef BENCH_ROWS_H
 #define BENCH_ROWS_H
 
+#include <stdbool.h>
+
 enum how {
     REPEAT, /* both sides are open, and take turns */
     START,  /* a new process each time, until its first run is done */

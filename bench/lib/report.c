@@ -49,8 +49,8 @@ bool report_begin(struct report *r, struct err *e)
 {
     FILE *fp = r->out.fp;
 
-    fprintf(fp, "# Measurements\n\n`make bench%s`, fp32, %d threads on each side:\n\n",
-            r->brief ? "-short" : "", r->threads);
+    fprintf(fp, "# Measurements\n\n`make bench%s`, %s, %d thread%s on each side:\n\n",
+            r->brief ? "-short" : "", r->dtype, r->threads, r->threads > 1 ? "s" : "");
     print_machine(fp, r);
     fprintf(fp, "- one %d x %d fp32 product: %.1f GFLOP/s before", r->gemm_side, r->gemm_side,
             r->gemm);

@@ -21,6 +21,7 @@ struct report {
     struct file_out out;
     bool brief;
     const char *python; /* "": none */
+    const char *dtype;
     int threads, gemm_side;
     double gemm; /* GFLOP/s */
 };
