@@ -75,12 +75,12 @@ bench: packages
 
 # The same on tiny sizes: does every bench run, and do both sides say the same?
 bench-short: all $(BENCH)
-	@rm -rf $(BUILD)/bench/short
-	$(BENCH_RUN) --short --work $(BUILD)/bench/short --out $(BUILD)/bench/short.md
+	rm -rf $(BUILD)/short && $(BENCH_RUN) --short --work $(BUILD)/short --out $(BUILD)/short.md
 
 # Where the time of a training step goes; see README.md.
 bench-step: packages
-	@$(MAKE) --no-print-directory all $(BUILD)/bench/step $(SHAPES)
+	@$(MAKE) --no-print-directory all $(BUILD)/bench/step
+	@$(MAKE) --no-print-directory $(SHAPES)
 	$(BUILD)/bench/step --config configs/quickstart.json
 
 # The tokenizer's speed beside the `tokenizers` library's, on the data of MHA2MLA_REAL_DATA: see bench/tokenize_speed.py.

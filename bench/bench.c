@@ -1,8 +1,11 @@
 /* bench.c - the table of `make bench`: our side and PyTorch's of the same work, taking turns.
- *     build/bench/bench [--short] --work DIR --out FILE [--python PYTHON] [--only WORD] [--dtype
- * f32] Makes the files that it needs in DIR (rows.h) and writes FILE. Without PYTHON, or where that
- * has no torch, our side is alone. --short is tiny and says nothing about time: every bench still
- * runs, and both sides' numbers agree. --only: rows whose title or work has WORD. */
+ *
+ *     build/bench/bench [--short] --work DIR --out FILE [--python PYTHON]
+ *                       [--only WORD,...] [--dtype f32]
+ *
+ * Makes the files that it needs in DIR (rows.h) and writes FILE. Without PYTHON, or where that has
+ * no torch, our side is alone. --short is tiny and says nothing about time: every bench still runs,
+ * and both sides' numbers agree. --only: rows whose title or work has one of the words. */
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/mem.h"
@@ -149,13 +152,14 @@ static bool measure_row(struct bench *b, const struct row *r, struct result *out
     bool ok = work[0] && work[1] && start(b, false, &ours, e) && child_open(&ours, work[0], e);
     int n[2] = {1, 1};
 
-    if (ok && out->both && !other->pid) ok = start(b, torch, other, e);
-    if (ok && out->both) ok = child_open(other, work[1], e);
-    ok = ok && calibrate(b, &ours, r, &n[0], e) && (!out->both || calibrate(b, other, r, &n[1], e));
+    if (ok && out->sides > 1 && !other->pid) ok = start(b, torch, other, e);
+    if (ok && out->sides > 1) ok = child_open(other, work[1], e);
+    ok = ok && calibrate(b, &ours, r, &n[0], e) &&
+         (out->sides == 1 || calibrate(b, other, r, &n[1], e));
     for (out->n = 0; ok && out->n < (b->brief ? 1 : r->repeats); out->n++)
         ok = repeat(&ours, r, n[0], &out->value[0][out->n], e) &&
-             (!out->both || repeat(other, r, n[1], &out->value[1][out->n], e));
-    ok = ok && child_close(&ours, e) && (!out->both || child_close(other, e));
+             (out->sides == 1 || repeat(other, r, n[1], &out->value[1][out->n], e));
+    ok = ok && child_close(&ours, e) && (out->sides == 1 || child_close(other, e));
     out->side[0] = ours; /* its facts */
     out->side[1] = *other;
     child_end(&ours);
@@ -172,7 +176,7 @@ static bool start_row(struct bench *b, const struct row *r, struct result *out, 
     bool ok = work;
 
     for (out->n = 0; ok && out->n < (b->brief ? 1 : r->repeats); out->n++)
-        for (int k = 0; ok && k <= out->both; k++) {
+        for (int k = 0; ok && k < out->sides; k++) {
             double begin = clock_seconds(), seconds, units;
             struct child c = {0};
             ok = start(b, k, &c, e) && child_open(&c, work, e) &&
@@ -202,7 +206,7 @@ static bool agree(const struct row *r, const struct result *x, struct err *e)
 {
     const double *a = child_fact(&x->side[0], "check"), *c = child_fact(&x->side[1], "check");
 
-    if (x->both && r->other == TORCH && a && !(c && fabs(*a - *c) <= TOLERANCE * fabs(*a)))
+    if (x->sides > 1 && r->other == TORCH && a && !(c && fabs(*a - *c) <= TOLERANCE * fabs(*a)))
         return err_set(e, "%s: our side says %.9g, PyTorch %.9g: not the same work", r->title, *a,
                        c ? *c : NAN);
     for (int k = 0; k < 2; k++) {
@@ -216,7 +220,12 @@ static bool agree(const struct row *r, const struct result *x, struct err *e)
 
 static bool is_wanted(const struct bench *b, const struct row *r)
 {
-    return !b->only || strstr(r->title, b->only) || strstr(r->work, b->only);
+    char words[512], *rest = words, *word;
+
+    snprintf(words, sizeof words, "%s", b->only);
+    while ((word = strsep(&rest, ",")))
+        if (strstr(r->title, word) || strstr(r->work, word)) return true;
+    return false;
 }
 
 static bool measure_all(struct bench *b, struct report *report, struct err *e)
@@ -226,7 +235,8 @@ static bool measure_all(struct bench *b, struct report *report, struct err *e)
     bool ok = true;
 
     for (int i = 0; ok && i < ROWS; i++) {
-        struct result x = {.both = rows[i].other == OURS || (rows[i].other == TORCH && *b->python)};
+        struct result x = {
+            .sides = 1 + (rows[i].other == OURS || (rows[i].other == TORCH && *b->python))};
         if (rows[i].group) report_group(report, rows[i].group);
         if (!is_wanted(b, &rows[i])) continue;
         ok = by[rows[i].how](b, &rows[i], &x, e) && agree(&rows[i], &x, e);
@@ -294,8 +304,10 @@ static bool read_options(struct bench *b, int argc, char **argv, struct err *e)
 
 int main(int argc, char **argv)
 {
-    struct bench b = {
-        .python = "", .dtype = "f32", .programs = getenv("BUILD") ? getenv("BUILD") : "build"};
+    struct bench b = {.python = "",
+                      .only = "",
+                      .dtype = "f32",
+                      .programs = getenv("BUILD") ? getenv("BUILD") : "build"};
     struct err e = {0};
 
     signal(SIGPIPE, SIG_IGN);

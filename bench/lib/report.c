@@ -102,7 +102,7 @@ static void print_rate(FILE *fp, const struct report *r, const struct row *row,
     double sorted[REPEATS_MOST];
 
     if (!flop || !units || row->seconds) return;
-    for (int k = 0; k <= x->both; k++) {
+    for (int k = 0; k < x->sides; k++) {
         memcpy(sorted, x->value[k], (size_t)x->n * sizeof *sorted);
         double rate = 1e-9 * *flop / *units * median(sorted, x->n);
         fprintf(fp, "%s%.1f GFLOP/s (%.0f %%)", k ? " and " : "", rate, 100 * rate / r->gemm);
@@ -117,7 +117,7 @@ static void print_facts(FILE *fp, const struct result *x)
 
     for (int i = 0; i < x->side[0].n_facts; i++) {
         const struct fact *f = &x->side[0].facts[i];
-        const double *other = x->both ? child_fact(&x->side[1], f->name) : NULL;
+        const double *other = x->sides > 1 ? child_fact(&x->side[1], f->name) : NULL;
         int k = 0;
         while (known[k] && strcmp(known[k], f->name) != 0)
             k++;
@@ -138,7 +138,7 @@ void report_row(struct report *r, const struct row *row, const struct result *x)
     fprintf(fp, " | ");
     for (int i = 0; i < x->n; i++)
         ratio[i] = row->seconds ? x->value[1][i] / x->value[0][i] : x->value[0][i] / x->value[1][i];
-    if (x->both) {
+    if (x->sides > 1) {
         print_values(fp, x->value[1], x->n, row->unit);
         fprintf(fp, " | ");
         print_values(fp, ratio, x->n, "");

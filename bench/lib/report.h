@@ -8,10 +8,10 @@
 enum { REPEATS_MOST = 16 };
 struct row;
 
-/* What a row's repeats gave: rates or seconds of ours [0] and the other side [1], if there are
- * both, and what they said. */
+/* What a row's repeats gave: rates or seconds of ours [0] and of the other side [1], where there is
+ * one, and what they said. */
 struct result {
-    bool both;
+    int sides; /* 1 or 2 */
     int n;
     double value[2][REPEATS_MOST];
     struct child side[2];
