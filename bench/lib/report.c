@@ -148,8 +148,10 @@ void report_row(struct report *r, const struct row *row, const struct result *x)
     print_peak(fp, &x->side[0]);
     print_peak(fp, &x->side[1]);
     fprintf(fp, " | ");
-    print_rate(fp, r, row, x);
-    print_facts(fp, x);
+    if (row->how == REPEAT) {
+        print_rate(fp, r, row, x);
+        print_facts(fp, x);
+    }
     fprintf(fp, " |\n");
     fflush(fp);
 }
