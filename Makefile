@@ -16,6 +16,8 @@ $(BUILD)/autograd/%.o $(BUILD)/double/autograd/%.o: CFLAGS += -O3
 ROOMS := base data autograd optim model convert train
 LIB_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(filter-out train/main.c,$(wildcard $(ROOMS:%=%/*.c))))
 TOOL_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard data/tool/*.c))
+BENCH_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard bench/lib/*.c))
+BENCH := $(patsubst %.c,$(BUILD)/%,$(wildcard bench/*.c))
 TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
 LONG_TESTS := $(patsubst tests/long/%.c,$(BUILD)/tests/long/%,$(wildcard tests/long/test_*.c))
 # The gradient checks run the same code in double precision.
@@ -29,7 +31,7 @@ $(BUILD)/mha2mla-train: $(BUILD)/train/main.o $(BUILD)/libmha2mla.a
 	$(LINK)
 $(BUILD)/mha2mla-data: $(TOOL_OBJ) $(BUILD)/libmha2mla.a
 	$(LINK)
-$(BUILD)/bench/%: $(BUILD)/bench/%.o $(BUILD)/libmha2mla.a
+$(BUILD)/bench/%: $(BUILD)/bench/%.o $(BENCH_OBJ) $(BUILD)/libmha2mla.a
 	$(LINK)
 $(BUILD)/tests/test_gradients: $(BUILD)/double/tests/test_gradients.o $(DOUBLE_OBJ)
 	$(LINK)
@@ -64,26 +66,37 @@ quickstart: packages
 	@$(MAKE) --no-print-directory $(SHAPES)
 	$(BUILD)/mha2mla-train --config configs/quickstart.json --resume
 
-# Where the time of a training step goes; see README.md.
+# bench/RESULTS.md: ours beside PyTorch's, where bench/venv.sh has made its environment.
+BENCH_PYTHON ?= bench/venv/bin/python
+BENCH_RUN = BUILD=$(BUILD) $(BUILD)/bench/bench --python "$(BENCH_PYTHON)"
 bench: packages
+	@$(MAKE) --no-print-directory all $(BENCH)
+	$(BENCH_RUN) --work $(BUILD)/bench/full --out bench/RESULTS.md
+
+# The same on tiny sizes: does every bench run, and do both sides say the same?
+bench-short: all $(BENCH)
+	rm -rf $(BUILD)/short && $(BENCH_RUN) --short --work $(BUILD)/short --out $(BUILD)/short.md
+
+# Where the time of a training step goes; see README.md.
+bench-step: packages
 	@$(MAKE) --no-print-directory all $(BUILD)/bench/step
 	@$(MAKE) --no-print-directory $(SHAPES)
 	$(BUILD)/bench/step --config configs/quickstart.json
 
-# The tokenizer's speed beside the `tokenizers` library's, on the data of MHA2MLA_REAL_DATA: see bench/tokenize.py.
+# The tokenizer's speed beside the `tokenizers` library's, on the data of MHA2MLA_REAL_DATA: see bench/tokenize_speed.py.
 PYTHON ?= python3
 bench-tokenize: $(BUILD)/bench/tokenize
-	BUILD=$(BUILD) $(PYTHON) bench/tokenize.py "$(MHA2MLA_REAL_DATA)"
+	BUILD=$(BUILD) $(PYTHON) bench/tokenize_speed.py "$(MHA2MLA_REAL_DATA)"
 
 test: packages
 	@$(MAKE) --no-print-directory run-tests
 
-run-tests: all $(TESTS) $(BUILD)/bench/step $(BUILD)/bench/tokenize
+run-tests: all $(TESTS) $(BENCH)
 	@BUILD=$(BUILD) sh tests/run.sh $(TESTS)
 
 test-long: packages
 	@$(MAKE) --no-print-directory run-long-tests
-run-long-tests: all $(TESTS) $(LONG_TESTS)
+run-long-tests: all $(TESTS) $(LONG_TESTS) $(BENCH)
 	@BUILD=$(BUILD) sh tests/run.sh $(TESTS) $(LONG_TESTS)
 
 asan: packages
@@ -91,16 +104,16 @@ asan: packages
 		SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
 
 format:
-	clang-format -i $(wildcard $(addsuffix /*.[ch],$(ROOMS) data/tool tests tests/long bench))
+	clang-format -i $(wildcard $(addsuffix /*.[ch],$(ROOMS) data/tool tests tests/long bench bench/lib))
 
 lint:
-	clang-format --dry-run -Werror $(wildcard $(addsuffix /*.[ch],$(ROOMS) data/tool tests tests/long bench))
+	clang-format --dry-run -Werror $(wildcard $(addsuffix /*.[ch],$(ROOMS) data/tool tests tests/long bench bench/lib))
 	cppcheck -q -j2 --std=c11 --inline-suppr --enable=warning,performance,portability \
 		--error-exitcode=1 -D_GNU_SOURCE -I. $(ROOMS) bench
 
 clean:
 	rm -rf $(BUILD) $(BUILD)-asan
 
-.PHONY: all packages quickstart bench bench-tokenize test run-tests test-long run-long-tests asan format lint clean
+.PHONY: all packages quickstart bench bench-short bench-step bench-tokenize test run-tests test-long run-long-tests asan format lint clean
 .SECONDARY:
--include $(BUILD)/double/tests/test_gradients.d $(wildcard $(BUILD)/bench/*.d) $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(TESTS:=.d) $(LONG_TESTS:=.d) $(BUILD)/train/main.d $(DOUBLE_OBJ:.o=.d)
+-include $(BUILD)/double/tests/test_gradients.d $(wildcard $(BUILD)/bench/*.d $(BUILD)/bench/lib/*.d) $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(TESTS:=.d) $(LONG_TESTS:=.d) $(BUILD)/train/main.d $(DOUBLE_OBJ:.o=.d)

@@ -156,13 +156,30 @@ static void make_storages(struct tape *t)
 
 enum { STASH_LEAST = 1 << 10, STASH_GAP = 4 }; /* values; steps that it must lie unused */
 
-/* Whatever may be stashed gets one: tensors that the caller does not read and that are not made
+/* What any backward reads is rounded; small tensors are not worth it. */
+static void find_rounded(struct tape *t)
+{
+    for (int i = 0; i < t->n_nodes; i++) {
+        struct node *n = t->nodes[i];
+        if (!has_backward(n)) continue;
+        for (int k = 0; k < NODE_IN; k++)
+            if (n->in[k] && n->in[k]->maker && (n->reads >> k & 1))
+                tensor_root(n->in[k])->storage->rounded = true;
+        if (n->reads & READS_OUT) tensor_root(n->out)->storage->rounded = true;
+    }
+    for (int i = 0; i < t->n_nodes; i++) {
+        struct tensor *y = t->nodes[i]->out;
+        if (!y->alias && tensor_count(y) < STASH_LEAST) y->storage->rounded = false;
+    }
+}
+
+/* Whatever is rounded may be stashed: tensors that the caller does not read and that are not made
  * anew anyway. Those that turn out not to be worth it lose it again. */
 static void offer_stashes(struct tape *t)
 {
     for (int i = 0; i < t->n_nodes; i++) {
         struct tensor *y = t->nodes[i]->out;
-        if (y->alias || tensor_count(y) < STASH_LEAST) continue;
+        if (y->alias || !y->storage->rounded) continue;
         y->storage->stash = tape_alloc(t, sizeof *y->storage->stash);
         *y->storage->stash = (struct stash){.packed = unused, .storage = y->storage, .root = y};
     }
@@ -290,7 +307,10 @@ void plan_tape(struct tape *t)
     if (t->train) find_reruns(t, boundary);
     order_steps(t);
     make_storages(t);
-    if (t->train && t->stashes) offer_stashes(t);
+    if (t->train && t->stashes) {
+        find_rounded(t);
+        offer_stashes(t);
+    }
     for (int i = 0; i < t->n_steps; i++)
         mark_step(t, i, boundary);
     if (t->train && t->stashes) settle_stashes(t);

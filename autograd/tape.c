@@ -261,7 +261,7 @@ static void run(struct tape *t, struct step *s)
         locate(t, n->out, s->kind == STEP_RERUN);
         locate(t, n->aux, s->kind == STEP_RERUN);
         n->op->forward(n);
-        if (tensor_root(n->out)->storage->stash) round_rows(n->out->data, tensor_count(n->out));
+        if (tensor_root(n->out)->storage->rounded) round_rows(n->out->data, tensor_count(n->out));
     }
     if (t->profile) {
         struct op_time *ot = time_of(t, n->op);

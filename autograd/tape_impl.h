@@ -15,11 +15,13 @@ struct place {
 struct storage {
     struct place at[2];
     struct stash *stash; /* or NULL */
+    bool rounded;        /* what is written there is rounded to bf16 */
 };
 
 /* What the backward pass reads of the forward pass is kept as bf16 in between: packed behind the
- * step that used it last, unpacked before the one that wants it again. Each maker's output has been
- * rounded to bf16 when it was made, so that both passes see the same values. */
+ * step that used it last, unpacked before the one that wants it again. It is rounded when it is
+ * made, so that both passes see the same values, and packing loses nothing: whether it is worth it,
+ * or whether the tensor is made again instead, changes no bits. */
 struct stash {
     struct place packed;
     struct storage *storage;

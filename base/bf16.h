@@ -1,5 +1,5 @@
 /* bf16.h - conversion between fp32, bf16 and fp16, one value or a row. To bf16 rounds to nearest
- * even and keeps NaN a NaN. */
+ * even, or at random, and keeps NaN a NaN. */
 #ifndef BASE_BF16_H
 #define BASE_BF16_H
 
@@ -22,6 +22,17 @@ static inline uint16_t bf16_from_f32(float f)
     memcpy(&u, &f, sizeof u);
     if ((u & 0x7fffffffu) > 0x7f800000u) return (uint16_t)(u >> 16 | 0x40); /* quiet NaN */
     return (uint16_t)((u + 0x7fffu + (u >> 16 & 1)) >> 16);
+}
+
+/* One of the two neighbours in bf16, by noise that is uniform in 0..65535: the expected value is f,
+ * and what bf16 holds exactly stays as it is. */
+static inline uint16_t bf16_stochastic(float f, uint16_t noise)
+{
+    uint32_t u;
+
+    memcpy(&u, &f, sizeof u);
+    if ((u & 0x7fffffffu) > 0x7f800000u) return (uint16_t)(u >> 16 | 0x40); /* quiet NaN */
+    return (uint16_t)((u + noise) >> 16); /* infinity has no low bits: it stays */
 }
 
 float f16_to_f32(uint16_t h);

@@ -5,10 +5,10 @@
 
 static uint64_t splitmix(uint64_t *x)
 {
-    uint64_t z = (*x += 0x9e3779b97f4a7c15u);
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
+    uint64_t z = rng_at(*x, 0);
+
+    *x += 0x9e3779b97f4a7c15u;
+    return z;
 }
 
 void rng_seed(struct rng *r, uint64_t seed, uint64_t stream)

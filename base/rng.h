@@ -16,6 +16,17 @@ uint64_t rng_below(struct rng *r, uint64_t n); /* uniform in 0..n-1 without bias
 double rng_uniform(struct rng *r);             /* [0, 1), 53 bits */
 double rng_normal(struct rng *r);              /* mean 0, variance 1 (Box-Muller, no state kept) */
 
+/* The i-th number of the stream `key` (splitmix64), without the ones before it: for work that is
+ * shared out. A number is a fine key of another stream: rng_at(rng_at(seed, step), tensor). */
+static inline uint64_t rng_at(uint64_t key, uint64_t i)
+{
+    uint64_t z = key + (i + 1) * 0x9e3779b97f4a7c15u;
+
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
 /* A uniformly random permutation of 0..n-1 (Fisher-Yates). */
 void rng_permutation(struct rng *r, int64_t *p, int64_t n);
 

@@ -3,8 +3,8 @@
  *     build/bench/tokenize text TOKENIZER.json IDS [skip]   the lines that they decode to, to
  * stdout build/bench/tokenize time TOKENIZER.json LINES        for each line on stdin encodes all
  * lines and prints "wall user tokens": seconds LINES holds records of a length in bytes (32 bits)
- * and a text; IDS, records of a count and ids. bench/tokenize.py drives it against the `tokenizers`
- * library. */
+ * and a text; IDS, records of a count and ids. bench/tokenize_speed.py drives it against the
+ * `tokenizers` library. */
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/mem.h"

@@ -327,6 +327,25 @@ end:
     return ok;
 }
 
+/* What eigen_top takes for k of n: the vectors, or LAPACK's own work space for all of them. */
+static int64_t eigen_scratch(int64_t n, int64_t k)
+{
+    return 4 * k <= n ? k * n : 2 * n * n;
+}
+
+size_t mdsvd_scratch(int64_t n, int64_t d, int64_t r, enum mdsvd_method method, bool outputs)
+{
+    const bool activation = method == MDSVD_ACTIVATION, rows = n <= d || (activation && outputs);
+    const int64_t size = rows ? n : d, k = r < size ? r : size, held = n * d + k * n;
+    int64_t product =
+        rows ? (activation && !outputs ? n * n + n * d : 0) : (activation ? 2 * n * d + d * d : 0);
+    int64_t solve =
+        (rows ? n * n : (activation ? n * d : 0) + d * d + k * d) + eigen_scratch(size, k);
+    int64_t factors = k * d, most = product > solve ? product : solve;
+
+    return (size_t)(held + (most > factors ? most : factors)) * sizeof(double);
+}
+
 bool mdsvd_factor_all(struct mdsvd_out *out, const struct mdsvd_in *in, int count, int jobs,
                       struct err *e)
 {

@@ -6,6 +6,7 @@
 
 #include "base/err.h"
 
+#include <stddef.h>
 #include <stdint.h>
 
 enum mdsvd_method {
@@ -42,11 +43,13 @@ struct mdsvd_out {
 };
 
 /* Component signs are fixed (the largest element of each column of P is positive), and the threads
- * do not matter: the same input gives the same factors, bit for bit. Scratch: at most 3 n d + 4
- * min(n,d)^2 doubles. Fails on values that are not finite, leaving *out zeroed; else the caller
- * frees with mdsvd_free. Not to be called from several threads: it sets OpenBLAS's thread count
- * while it runs. */
+ * do not matter: the same input gives the same factors, bit for bit. Scratch: mdsvd_scratch().
+ * Fails on values that are not finite, leaving *out zeroed; else the caller frees with mdsvd_free.
+ * Not to be called from several threads: it sets OpenBLAS's thread count while it runs. */
 bool mdsvd_factor(struct mdsvd_out *out, const struct mdsvd_in *in, struct err *e);
+
+/* Bytes that mdsvd_factor needs at a time beside its input and the factors; `outputs`: from m. */
+size_t mdsvd_scratch(int64_t n, int64_t d, int64_t r, enum mdsvd_method method, bool outputs);
 
 /* `count` of them, up to `jobs` at a time on as many threads, each with its own scratch: the way to
  * use all cores (layers, modalities and parts are independent). If one fails, *e is the first

@@ -56,16 +56,19 @@ static void old_free(struct old *old)
     free(old->vision_layers);
 }
 
-/* Gives p memory and fills its rows (elements of a vector) with the rows order[] of `from`. A p
+/* Gives p memory and fills its rows (elements of a vector) with the rows order[] of `from`, whose
+ * dtype it keeps. A p
  * that has memory took over that of `from`: every pair is kept, and the order is the old one. */
 static bool gather(struct param *p, const struct param *from, const int64_t *order, struct err *e)
 {
     int64_t rows = p->ndim == 1 ? p->t.cols : p->t.rows, width = p->ndim == 1 ? 1 : p->t.cols;
 
     if (p->t.data) return true;
-    if (!param_alloc(p, e)) return false;
+    if (!param_alloc(p, from->t.dtype, e)) return false;
+    size_t bytes = (size_t)width * dtype_size(from->t.dtype);
     for (int64_t i = 0; i < rows; i++)
-        tensor_to_real(&from->t, order[i] * width, width, p->own + i * width);
+        memcpy((char *)p->own + (size_t)i * bytes,
+               (const char *)from->t.data + (size_t)order[i] * bytes, bytes);
     return true;
 }
 
@@ -129,18 +132,24 @@ static bool put(struct param *p, const float *values, int64_t ld, struct err *e)
 
     CHECK(ld >= cols);
     free(p->own);
-    if (!param_alloc(p, e)) return false;
+    if (!param_alloc(p, DT_F32, e)) return false;
     for (int64_t i = 0; i < p->t.rows; i++)
-        memcpy(p->own + i * cols, values + i * ld, (size_t)cols * sizeof *values);
+        memcpy((float *)p->own + i * cols, values + i * ld, (size_t)cols * sizeof *values);
     return true;
 }
 
 static bool copy_of(struct param *p, const struct param *from, struct err *e)
 {
     if (p->t.data) return true;
-    if (!param_alloc(p, e)) return false;
-    tensor_to_real(&from->t, 0, tensor_count(&from->t), p->own);
+    if (!param_alloc(p, from->t.dtype, e)) return false;
+    memcpy(p->own, from->t.data, (size_t)tensor_count(&from->t) * dtype_size(from->t.dtype));
     return true;
+}
+
+static void drop(struct param *p)
+{
+    free(p->own);
+    p->own = NULL;
 }
 
 static bool fill_set(struct kv_set *now, const struct kv_set *was, const struct kv_method_info *how,
@@ -158,22 +167,35 @@ static bool fill_set(struct kv_set *now, const struct kv_set *was, const struct 
     return copy_of(now->up_k_b, was->up_k_b, e) && copy_of(now->up_v_b, was->up_v_b, e);
 }
 
-bool model_to_mla(struct model *m, enum kv_method method, bool decoupled, int64_t latent,
-                  const struct factors (*factors)[MODALITIES], struct err *e)
+/* What a layer was made from goes with it, so that there are never two of all of them. */
+static bool fill_layer(struct model *m, const struct old *old, int64_t l, const struct to_mla *to,
+                       struct err *e)
+{
+    struct kv_set *was = &old->layers[l].attn.set[TEXT];
+    bool ok = true;
+
+    for (int s = 0; ok && s < model_sets(m); s++)
+        ok = fill_set(&m->layers[l].attn.set[s], was, &kv_methods[to->method], &to->factors[l][s],
+                      e);
+    drop(was->up_k);
+    drop(was->up_v);
+    if (to->used) to->used(to->arg, l);
+    return ok;
+}
+
+bool model_to_mla(struct model *m, const struct to_mla *to, struct err *e)
 {
     struct old old = {0};
     bool ok;
 
-    CHECK(m->state == ATTN_PARTIAL && latent > 0);
+    CHECK(m->state == ATTN_PARTIAL && to->latent > 0);
     m->state = ATTN_MLA;
-    m->method = method;
-    m->decoupled = decoupled;
-    m->latent = latent;
+    m->method = to->method;
+    m->decoupled = to->decoupled;
+    m->latent = to->latent;
     ok = redeclare(m, &old, e);
     for (int64_t l = 0; ok && l < m->cfg.text.num_hidden_layers; l++)
-        for (int s = 0; ok && s < model_sets(m); s++)
-            ok = fill_set(&m->layers[l].attn.set[s], &old.layers[l].attn.set[TEXT],
-                          &kv_methods[method], &factors[l][s], e);
+        ok = fill_layer(m, &old, l, to, e);
     old_free(&old);
     return ok;
 }

@@ -14,7 +14,15 @@ struct factors {
     const float *down[2], *up_k, *up_v;
     int64_t ld;
 };
-bool model_to_mla(struct model *m, enum kv_method method, bool decoupled, int64_t latent,
-                  const struct factors (*factors)[MODALITIES], struct err *e);
+struct to_mla {
+    enum kv_method method;
+    bool decoupled;
+    int64_t latent;
+    const struct factors (*factors)[MODALITIES];
+    /* NULL, or called where a layer's factors have been copied: they may go. */
+    void (*used)(void *arg, int64_t layer);
+    void *arg;
+};
+bool model_to_mla(struct model *m, const struct to_mla *to, struct err *e);
 
 #endif

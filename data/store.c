@@ -18,7 +18,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-enum { KEY = 64, ABOUT_MAX = 4096, PART_BYTES = 64 << 20 };
+enum { KEY = 64, ABOUT_MAX = 4096 };
 
 struct store_part {
     struct file_map map;
@@ -307,14 +307,12 @@ bool store_close(struct store *s, struct err *e)
 
 bool store_put(struct store *s, const char *key, const float *values, struct err *e)
 {
-    int64_t most = PART_BYTES / (int64_t)sizeof(float) / s->width;
+    int64_t most = STORE_PART_BYTES / (int64_t)sizeof(float) / s->width;
 
     CHECK(s->lock >= 0 && strlen(key) == KEY && store_find(s, key) < 0);
     if (most < 1) most = 1;
-    if (!s->pending) {
-        s->pending = mem_new((size_t)(most * s->width), sizeof *s->pending, "a part of a store", e);
-        if (!s->pending) return false;
-    }
+    if (!mem_grow(&s->pending, &s->cap_pending, (size_t)(most * s->width), sizeof *s->pending, e))
+        return false; /* pages of it are taken as they are filled */
     if (s->n_pending == most && !flush(s, e)) return false;
     if (!reserve(s, s->n + 1, e)) return false;
     memcpy(s->pending + s->n_pending++ * s->width, values, (size_t)s->width * sizeof *values);

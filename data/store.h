@@ -16,6 +16,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum { STORE_PART_BYTES = 64 << 20 }; /* of values, held in memory until they are written */
+
 struct store {
     char *dir, *about;
     int lock; /* file descriptor, -1 when read-only */
@@ -29,6 +31,7 @@ struct store {
     int64_t n_slots;
     float *pending; /* rows that are not in a part yet: the last n_pending of the n */
     int64_t n_pending;
+    size_t cap_pending;
 };
 
 /* Opens, or makes where it is not there; with `write`, waits for another writer to finish. A part

@@ -260,9 +260,9 @@ static struct tensor *build_decoder(struct model *m, struct tape *t, const struc
     struct build b = begin_build(m, t, f, rows, n_rows);
 
     for (int64_t l = 0; l < m->cfg.text.num_hidden_layers; l++) {
-        if (f->recompute) tape_segment_begin(t);
+        if (l < f->recompute) tape_segment_begin(t);
         x = decoder_layer(m, t, &b, l, x);
-        if (f->recompute) tape_segment_end(t);
+        if (l < f->recompute) tape_segment_end(t);
     }
     return x;
 }

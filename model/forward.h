@@ -17,7 +17,7 @@ struct forward {
     const struct batch *batch;
     struct tensor
         *features;     /* vision features [image_tokens, tower width]; NULL without pictures */
-    bool recompute;    /* each decoder layer is made again in the backward pass */
+    int64_t recompute; /* how many of the first layers are made again in the backward pass */
     struct taps *taps; /* or NULL */
 };
 

@@ -1,6 +1,7 @@
 /* model.h - a Hugging Face model in memory: its settings, its parameters by name, and how its
  * attention stands. Frozen weights are used where they lie in the mapped files; what is trained or
- * was computed has fp32 memory of its own.
+ * was computed has fp32 memory of its own, and rows that were only moved have some in the file's
+ * dtype.
  *
  * Attention is in one of three states:
  *     FULL     q_proj, k_proj, v_proj, o_proj: the original MHA or GQA with RoPE on every pair
@@ -55,7 +56,7 @@ struct param {
     int ndim; /* the file's shape: [rows], [rows, cols] or [rows, ...] */
     int64_t dim[4];
     struct tensor t; /* what the graph uses; t.grad only where trained */
-    float *own;      /* its memory where it is not mapped */
+    void *own;       /* its memory where it is not mapped, of t.dtype */
 };
 
 /* The factors of one modality. down[0] is the keys' and down[1] the values' (the same in `joint`);
@@ -122,17 +123,17 @@ bool model_random(struct model *m, struct hf_config *cfg, uint64_t seed, struct 
 
 void model_close(struct model *m); /* fine on a zeroed struct */
 
-/* Gives p fp32 memory of its own with the same values. */
+/* Gives p fp32 memory of its own with the same values, where it has none yet. */
 bool param_own(struct param *p, struct err *e);
 
 /* Makes exactly the kinds in the bit mask trained: own memory and a zeroed gradient; all others are
  * frozen. Vectors of the vision tower count as PARAM_VISION. */
 bool model_train(struct model *m, unsigned kinds, struct err *e);
 
-/* Writes config.json and the safetensors to `dir`. Tensors with memory of their own are written as
- * `own` (F32 or BF16), mapped ones in their own dtype. With delta only those that differ from the
- * opened directory are written, and the config points there. Other files (tokenizer, processor) are
- * copied from the directory that the model came from. */
+/* Writes config.json and the safetensors to `dir`. What was computed or trained (fp32 memory of its
+ * own) is written as `own` (F32 or BF16), the rest in its own dtype, moved or not. With delta only
+ * those that differ from the opened directory are written, and the config points there. Other files
+ * (tokenizer, processor) are copied from the directory that the model came from. */
 bool model_save(const struct model *m, const char *dir, enum dtype own, bool delta, struct err *e);
 
 /* Copies tokenizer and processor files that a model's directory has. */

@@ -140,7 +140,8 @@ static bool load_param(struct param *p, const struct st_tensor *t, struct err *e
         p->t.data = (char *)(uintptr_t)t->data + (size_t)(p->row0 * width) * dtype_size(p->t.dtype);
         return true;
     }
-    return param_alloc(p, e) && st_read_f32(t, (size_t)(p->row0 * width), (size_t)count, p->own, e);
+    return param_alloc(p, DT_F32, e) &&
+           st_read_f32(t, (size_t)(p->row0 * width), (size_t)count, p->own, e);
 }
 
 static bool is_used(const struct model *m, const char *name)
@@ -221,7 +222,7 @@ static void init_param(struct param *p, double deviation, struct rng *r)
     bool zero = p->ndim == 1 && ends_with(p->name, "bias");
 
     for (int64_t i = 0; i < tensor_count(&p->t); i++)
-        p->own[i] = one ? 1 : zero ? 0 : (float)(deviation * rng_normal(r));
+        tensor_real(&p->t)[i] = one ? 1 : zero ? 0 : (float)(deviation * rng_normal(r));
 }
 
 bool model_random(struct model *m, struct hf_config *cfg, uint64_t seed, struct err *e)
@@ -240,7 +241,7 @@ bool model_random(struct model *m, struct hf_config *cfg, uint64_t seed, struct 
     rng_seed(&r, seed, 1);
     ok = params_declare(m, e);
     for (int64_t i = 0; ok && i < m->n_params; i++) {
-        ok = param_alloc(&m->params[i], e);
+        ok = param_alloc(&m->params[i], DT_F32, e);
         if (ok) init_param(&m->params[i], m->cfg.text.initializer_range, &r);
     }
     if (!ok) model_close(m);

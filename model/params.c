@@ -300,22 +300,27 @@ bool model_set_query_pairs(struct model *m, struct err *e)
     return true;
 }
 
-bool param_alloc(struct param *p, struct err *e)
+bool param_alloc(struct param *p, enum dtype dtype, struct err *e)
 {
-    p->own = mem_new((size_t)tensor_count(&p->t), sizeof(float), p->name, e);
+    p->own = mem_new((size_t)tensor_count(&p->t), dtype_size(dtype), p->name, e);
     if (!p->own) return false;
     p->t.data = p->own;
-    p->t.dtype = DT_F32;
+    p->t.dtype = dtype;
     return true;
 }
 
 bool param_own(struct param *p, struct err *e)
 {
-    struct tensor mapped = p->t;
+    struct tensor was = p->t;
+    void *moved = p->own; /* in the file's dtype */
 
-    if (p->own) return true;
-    if (!param_alloc(p, e)) return false;
-    tensor_to_real(&mapped, 0, tensor_count(&mapped), p->own);
+    if (p->own && p->t.dtype == DT_F32) return true;
+    if (!param_alloc(p, DT_F32, e)) {
+        p->own = moved;
+        return false;
+    }
+    tensor_to_real(&was, 0, tensor_count(&was), p->own);
+    free(moved);
     return true;
 }
 

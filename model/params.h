@@ -23,7 +23,8 @@ bool model_check_settings(const struct model *m, struct err *e);
 /* "440, 32" */
 void shape_text(const int64_t *dim, int n, char *text, size_t size);
 
-bool param_alloc(struct param *p, struct err *e); /* zeroed memory of its own */
+/* Gives p zeroed memory of its own. */
+bool param_alloc(struct param *p, enum dtype dtype, struct err *e);
 /* Fills q_pairs from pairs. */
 bool model_set_query_pairs(struct model *m, struct err *e);
 void params_free(struct param *params, int64_t n);

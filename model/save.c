@@ -24,9 +24,11 @@ struct whole {
     const char *name;
 };
 
+/* Computed or trained, one of its parts at least. Rows that were only moved are the file's values
+ * still, in its dtype, unless that is fp32. */
 static bool is_changed(const struct param *p, int parts)
 {
-    return p->own || (parts > 1 && p[1].own);
+    return (p->own && p->t.dtype == DT_F32) || (parts > 1 && is_changed(p + 1, 1));
 }
 
 /* Whether the files of the model that a delta builds on have p, unchanged and under its name (the
@@ -75,7 +77,7 @@ static bool write_part(struct st_writer *w, size_t index, const struct param *p,
     float *buf;
     bool ok = true;
 
-    if (!p->own && file_dtypes[p->t.dtype] == dtype)
+    if (file_dtypes[p->t.dtype] == dtype)
         return st_write_raw(w, index, p->t.data, (size_t)count * dtype_size(p->t.dtype), e);
     buf = mem_new(STREAM, sizeof *buf, "writing a model", e);
     if (!buf) return false;

@@ -1,6 +1,7 @@
-/* adamw.c - state in fp32, one pass over memory a step. */
+/* adamw.c - one pass over memory a step, in blocks that a moment is kept in. */
 #include "optim/adamw.h"
 #include "base/mem.h"
+#include "base/rng.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -8,7 +9,8 @@
 
 enum { CHUNK = 1 << 14 }; /* elements a task: fixed, so that sums do not depend on threads */
 
-bool adamw_init(struct adamw *o, struct tensor *const params[], int64_t n, struct err *e)
+bool adamw_init(struct adamw *o, struct tensor *const params[], int64_t n, enum moment_type state,
+                struct err *e)
 {
     memset(o, 0, sizeof *o);
     o->beta1 = 0.9;
@@ -16,14 +18,19 @@ bool adamw_init(struct adamw *o, struct tensor *const params[], int64_t n, struc
     o->eps = 1e-8;
     o->n = n;
     o->slots = mem_new((size_t)n, sizeof *o->slots, "the optimiser", e);
-    if (!o->slots) goto fail;
+    o->codes = mem_new(2, sizeof *o->codes, "the optimiser", e);
+    if (!o->slots || !o->codes) goto fail;
+    for (int i = 0; i < 2; i++)
+        moment_code_make(&o->codes[i], i == 1);
     for (int64_t i = 0; i < n; i++) {
         struct adamw_slot *s = &o->slots[i];
         CHECK(params[i]->needs_grad && params[i]->grad && params[i]->dtype == DT_F32);
+        enum moment_type type = moment_type_of(state, params[i]);
+        int64_t count = tensor_count(params[i]);
         s->param = params[i];
-        s->m = mem_new((size_t)tensor_count(params[i]), sizeof *s->m, "the optimiser's state", e);
-        s->v = mem_new((size_t)tensor_count(params[i]), sizeof *s->v, "the optimiser's state", e);
-        if (!s->m || !s->v) goto fail;
+        if (!moment_init(&s->m, type, count, &o->codes[1], e) ||
+            !moment_init(&s->v, type, count, &o->codes[0], e))
+            goto fail;
     }
     return true;
 fail:
@@ -34,10 +41,11 @@ fail:
 void adamw_free(struct adamw *o)
 {
     for (int64_t i = 0; o->slots && i < o->n; i++) {
-        free(o->slots[i].m);
-        free(o->slots[i].v);
+        moment_free(&o->slots[i].m);
+        moment_free(&o->slots[i].v);
     }
     free(o->slots);
+    free(o->codes);
     memset(o, 0, sizeof *o);
 }
 
@@ -61,26 +69,51 @@ double adamw_grad_norm(const struct adamw *o)
     return sqrt(total);
 }
 
+/* What is the same for all values of a step. */
+struct rates {
+    float b1, b2, a1, a2, eps, keep, rate, root, scale;
+};
+
+static void step_block(struct adamw_slot *s, const struct rates *r, int64_t block, uint64_t key)
+{
+    float room[2][MOMENT_BLOCK], *m = moment_load(&s->m, block, room[0]),
+                                 *v = moment_load(&s->v, block, room[1]);
+    int64_t n = moment_values(&s->m, block), first = block * MOMENT_BLOCK;
+    float *p = (float *)s->param->data + first, *g = (float *)(void *)s->param->grad + first;
+    const struct rates k = *r;
+
+#pragma omp simd
+    for (int64_t j = 0; j < n; j++) {
+        float grad = g[j] * k.scale;
+        m[j] = k.b1 * m[j] + k.a1 * grad;
+        v[j] = k.b2 * v[j] + k.a2 * grad * grad;
+        p[j] = p[j] * k.keep - k.rate * m[j] / (sqrtf(v[j]) * k.root + k.eps);
+        g[j] = 0;
+    }
+    moment_store(&s->m, block, m, rng_at(key, 0));
+    moment_store(&s->v, block, v, rng_at(key, 1));
+}
+
 void adamw_step(struct adamw *o, double lr, double grad_scale)
 {
     double t = (double)++o->step;
-    float rate = (float)(lr / (1 - pow(o->beta1, t)));
-    float root = (float)(1 / sqrt(1 - pow(o->beta2, t)));
-    float b1 = (float)o->beta1, b2 = (float)o->beta2, eps = (float)o->eps;
-    float keep = (float)(1 - lr * o->weight_decay), scale = (float)grad_scale;
-    float a1 = (float)(1 - o->beta1), a2 = (float)(1 - o->beta2);
+    struct rates r = {.b1 = (float)o->beta1,
+                      .b2 = (float)o->beta2,
+                      .a1 = (float)(1 - o->beta1),
+                      .a2 = (float)(1 - o->beta2),
+                      .eps = (float)o->eps,
+                      .keep = (float)(1 - lr * o->weight_decay),
+                      .rate = (float)(lr / (1 - pow(o->beta1, t))),
+                      .root = (float)(1 / sqrt(1 - pow(o->beta2, t))),
+                      .scale = (float)grad_scale};
+    uint64_t noise = rng_at(o->seed, (uint64_t)o->step);
 
     for (int64_t i = 0; i < o->n; i++) {
         struct adamw_slot *s = &o->slots[i];
-        float *p = s->param->data, *g = (float *)(void *)s->param->grad, *m = s->m, *v = s->v;
-        int64_t n = tensor_count(s->param);
-#pragma omp parallel for simd schedule(static) if (parallel : n > CHUNK)
-        for (int64_t j = 0; j < n; j++) {
-            float grad = g[j] * scale;
-            m[j] = b1 * m[j] + a1 * grad;
-            v[j] = b2 * v[j] + a2 * grad * grad;
-            p[j] = p[j] * keep - rate * m[j] / (sqrtf(v[j]) * root + eps);
-            g[j] = 0;
-        }
+        int64_t n = tensor_count(s->param), blocks = moment_blocks(n);
+        uint64_t key = rng_at(noise, (uint64_t)i);
+#pragma omp parallel for schedule(static) if (n > CHUNK)
+        for (int64_t b = 0; b < blocks; b++)
+            step_block(s, &r, b, key);
     }
 }

@@ -5,21 +5,26 @@
 
 #include "autograd/tensor.h"
 #include "base/err.h"
+#include "optim/moment.h"
 
 struct adamw_slot {
     struct tensor *param; /* fp32, with its gradient; borrowed */
-    float *m, *v;         /* [count] */
+    struct moment m, v;   /* [count] */
 };
 
 struct adamw {
     double beta1, beta2, eps, weight_decay;
-    int64_t step; /* done so far */
+    uint64_t seed; /* of the rounding; 0 after adamw_init */
+    int64_t step;  /* done so far */
     struct adamw_slot *slots;
     int64_t n;
+    struct moment_code *codes; /* of the second moments and of the first */
 };
 
-/* State for n parameters, zeroed. On failure *o is zeroed. */
-bool adamw_init(struct adamw *o, struct tensor *const params[], int64_t n, struct err *e);
+/* State for n parameters, zeroed, of type `state` where moment_type_of agrees. On failure *o is
+ * zeroed. */
+bool adamw_init(struct adamw *o, struct tensor *const params[], int64_t n, enum moment_type state,
+                struct err *e);
 void adamw_free(struct adamw *o); /* fine on a zeroed struct */
 
 /* The norm of all gradients as one vector, summed in double in a fixed order. */
@@ -27,7 +32,9 @@ double adamw_grad_norm(const struct adamw *o);
 
 /* One step with the gradients times grad_scale (the clipping factor), which are zeroed after it:
  *     m = b1 m + (1-b1) g, v = b2 v + (1-b2) g^2,
- *     p -= lr wd p + lr (m / (1-b1^t)) / (sqrt(v / (1-b2^t)) + eps). */
+ *     p -= lr wd p + lr (m / (1-b1^t)) / (sqrt(v / (1-b2^t)) + eps),
+ * where p takes m and v as they are before they are rounded to how they are kept. The rounding
+ * depends on seed, step, number of the parameter and element alone. */
 void adamw_step(struct adamw *o, double lr, double grad_scale);
 
 #endif

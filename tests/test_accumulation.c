@@ -67,7 +67,7 @@ static void fill_factors(struct model *m)
         struct param *p = &m->params[i];
         if (p->kind != PARAM_DOWN && p->kind != PARAM_UP_K && p->kind != PARAM_UP_V) continue;
         for (int64_t k = 0; k < tensor_count(&p->t); k++)
-            p->own[k] = (float)(0.2 * rng_normal(&rng));
+            tensor_real(&p->t)[k] = (float)(0.2 * rng_normal(&rng));
     }
 }
 

@@ -25,16 +25,16 @@ struct state {
     double moment[7];
     int64_t order[5];
     uint8_t rng[32];
+    uint16_t half[3][4];
 };
-enum { ITEMS = 5 };
+enum { ITEMS = 6 };
 
 static void items_of(struct state *s, struct ckpt_item items[ITEMS])
 {
-    const struct ckpt_item all[ITEMS] = {{WEIGHT, CKPT_F32, ROWS, COLS, s->weight},
-                                         {"adamw.v", CKPT_F64, 1, 7, s->moment},
-                                         {"data.order", CKPT_I64, 5, 1, s->order},
-                                         {"rng", CKPT_U8, 4, 8, s->rng},
-                                         {"empty", CKPT_F32, 0, 64, NULL}};
+    const struct ckpt_item all[ITEMS] = {
+        {WEIGHT, CKPT_F32, ROWS, COLS, s->weight}, {"adamw.v", CKPT_F64, 1, 7, s->moment},
+        {"data.order", CKPT_I64, 5, 1, s->order},  {"rng", CKPT_U8, 4, 8, s->rng},
+        {"half", CKPT_BF16, 3, 4, s->half},        {"empty", CKPT_F32, 0, 64, NULL}};
 
     memcpy(items, all, sizeof all);
 }
@@ -197,6 +197,8 @@ static void test_other_items(void **state)
     refused(path, &(struct ckpt_item){WEIGHT, CKPT_F32, COLS, ROWS, f}, "needs f32 [50 x 300]");
     refused(path, &(struct ckpt_item){"adamw.v", CKPT_F32, 1, 7, f},
             "item 'adamw.v' is f64 [1 x 7], this run needs f32 [1 x 7]");
+    refused(path, &(struct ckpt_item){"half", CKPT_F32, 3, 4, f},
+            "item 'half' is bf16 [3 x 4], this run needs f32 [3 x 4]");
     refused(path, &(struct ckpt_item){"empty", CKPT_F32, 1, 64, f}, "item 'empty' is f32 [0 x 64]");
     refused(path, &(struct ckpt_item){"adamw.m", CKPT_F64, 1, 7, f}, "no item 'adamw.m'");
     items_of(&s, items);

@@ -6,9 +6,11 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "optim/moment.h"
 #include "tests/tmpdir.h"
 #include "train/dryrun.h"
 #include "train/dryrun_parts.h"
+#include "train/forecast.h"
 #include "train/peft.h"
 
 #include <cjson/cJSON.h>
@@ -153,6 +155,40 @@ static void refuses(void **state, const char *set, const char *message)
     run_close(&r);
 }
 
+/* Value and gradient have 8 bytes and the moments 8, or in bf16 4, or in 8 bits 2 and two scales of
+ * 4 bytes for 256 values; but where a matrix is small the 8 stay. */
+static void test_state_is_counted(void **state)
+{
+    static const char *const sets[MOMENT_TYPES] = {"optim.state=f32", "optim.state=bf16",
+                                                   "optim.state=8bit"};
+    double bytes[MOMENT_TYPES], all = 0, large = 0;
+
+    for (int i = 0; i < MOMENT_TYPES; i++) {
+        const char *const more[] = {"run.steps=[\"baseline\"]", sets[i], NULL};
+        struct forecast f;
+        struct run r;
+        struct err e;
+
+        tiny_run(&r, state, more);
+        if (!forecast_open(&f, &r, &e) || !run_open_data(&r, &f.base.cfg, &e) ||
+            !forecast_models(&f, &e))
+            fail_msg("%s", e.msg);
+        for (int64_t k = 0; k < f.n_steps; k++)
+            if (f.steps[k].is_training) bytes[i] = f.steps[k].trained;
+        all = f.models[0].trained;
+        large = 0;
+        for (int64_t k = 0; k < f.base.n_params; k++)
+            if (tensor_count(&f.base.params[k].t) >= 4096) /* all whole blocks */
+                large += (double)tensor_count(&f.base.params[k].t);
+        forecast_close(&f);
+        run_close(&r);
+    }
+    assert_true(large > 0 && large < all);
+    assert_true(bytes[MOMENT_F32] == 16 * all);
+    assert_true(bytes[MOMENT_BF16] == 16 * all - 4 * large);
+    assert_true(bytes[MOMENT_8BIT] == 16 * all - 6 * large + 8 * large / 256);
+}
+
 /* Where the trained values outweigh the activations, a smaller batch would not help. */
 static void test_advice_follows_what_is_large(void **state)
 {
@@ -204,7 +240,7 @@ static void test_answers_need_the_cache(void **state)
     const char *const more[] = {NULL};
     struct dry_state s = {.state = ATTN_FULL};
     struct model m = {0}, shape = {0};
-    size_t few, many;
+    size_t few, many, graph;
     struct run r;
     struct err e;
 
@@ -212,11 +248,11 @@ static void test_answers_need_the_cache(void **state)
     assert_true(make_baseline_model(&r, &m, &e) && run_open_data(&r, &m.cfg, &e));
     assert_true(dry_model(&shape, &m, &s, 0, &e));
     r.c.evaluate.max_new_tokens = 10;
-    assert_true(dry_answers(&r, &shape, &r.eval[0].data, &few, &e));
+    assert_true(dry_answers(&r, &shape, &r.eval[0].data, &graph, &few, &e));
     r.c.evaluate.max_new_tokens = 1010;
-    assert_true(dry_answers(&r, &shape, &r.eval[0].data, &many, &e));
+    assert_true(dry_answers(&r, &shape, &r.eval[0].data, &graph, &many, &e));
     assert_int_equal(many - few, 1000 * 4 /* samples */ * 2 /* layers */ * 64 * 4);
-    assert_true(few > 10 * 4 * 2 * 64 * 4);
+    assert_true(few > 10 * 4 * 2 * 64 * 4 && graph > 0);
     dry_model_free(&shape);
     model_close(&m);
     run_close(&r);
@@ -243,7 +279,9 @@ static void test_shapes_are_the_models(void **state)
     struct dry_state s = {ATTN_MLA, 8, 4, KV_JOINT, true};
     unsigned kinds = peft_kinds(PEFT_KV_ROPE, true);
     struct model m = {0}, shape = {0};
+    struct dry_graph graph[2] = {{.n = 1, .room = SIZE_MAX}, {.n = 3, .room = SIZE_MAX}};
     size_t needed[2], planned[2];
+    int64_t recomputed;
     struct run r;
     struct err e;
 
@@ -251,15 +289,59 @@ static void test_shapes_are_the_models(void **state)
     assert_true(make_baseline_model(&r, &m, &e) && run_open_data(&r, &m.cfg, &e));
     if (!dry_model(&shape, &m, &s, kinds, &e)) fail_msg("%s", e.msg);
     for (int i = 0; i < 2; i++)
-        assert_true(dry_activations(&r, &shape, 1 + 2 * i, false, &planned[i], &e));
+        assert_true(dry_activations(&r, &shape, &graph[i], &planned[i], &recomputed, &e));
     tiny_convert(&m, 8, 4);
     assert_true(model_train(&m, kinds, &e));
     assert_same_model(&shape, &m);
     for (int i = 0; i < 2; i++)
-        assert_true(dry_activations(&r, &m, 1 + 2 * i, false, &needed[i], &e));
+        assert_true(dry_activations(&r, &m, &graph[i], &needed[i], &recomputed, &e));
     assert_int_equal(planned[0], needed[0]);
     assert_int_equal(planned[1], needed[1]);
     assert_true(planned[0] > 0 && planned[0] < planned[1]);
+    dry_model_free(&shape);
+    model_close(&m);
+    run_close(&r);
+}
+
+/* Exactly as many layers are recomputed as the room asks for: the plan of one fewer does not fit.
+ */
+static void test_recomputes_what_is_needed(void **state)
+{
+    const char *const more[] = {"baseline.layers=5", NULL};
+    struct dry_state s = {.state = ATTN_FULL};
+    struct model m = {0}, shape = {0};
+    struct dry_graph graph = {.n = 4};
+    size_t bytes[5], got;
+    int64_t layers;
+    struct run r;
+    struct err e;
+
+    tiny_run(&r, state, more);
+    assert_true(make_baseline_model(&r, &m, &e) && run_open_data(&r, &m.cfg, &e));
+    assert_true(dry_model(&shape, &m, &s, ~0u, &e));
+    graph.room = SIZE_MAX;
+    assert_true(dry_activations(&r, &shape, &graph, &bytes[0], &layers, &e));
+    assert_int_equal(layers, 0);
+    for (int64_t n = 1; n <= 4; n++) { /* a byte less than fewer layers need */
+        graph.room = bytes[n - 1] - 1;
+        assert_true(dry_activations(&r, &shape, &graph, &bytes[n], &layers, &e));
+        assert_int_equal(layers, n);
+        assert_true(bytes[n] <= graph.room);
+    }
+    assert_true(bytes[4] < bytes[0] / 2);
+    graph.room = 1;
+    assert_true(dry_activations(&r, &shape, &graph, &got, &layers, &e));
+    assert_int_equal(layers, 5);
+    r.c.optim.recompute = RECOMPUTE_ALL;
+    graph.room = SIZE_MAX;
+    assert_true(dry_activations(&r, &shape, &graph, &bytes[1], &layers, &e));
+    assert_int_equal(layers, 5);
+    assert_int_equal(bytes[1], got);
+    r.c.optim.recompute = RECOMPUTE_NONE;
+    graph.room = 1;
+    assert_true(dry_activations(&r, &shape, &graph, &got, &layers, &e));
+    assert_int_equal(layers, 0);
+    assert_int_equal(got, bytes[0]);
     dry_model_free(&shape);
     model_close(&m);
     run_close(&r);
@@ -270,10 +352,12 @@ int main(void)
     const struct CMUnitTest tests[] = {
         tmpdir_test(test_says),
         tmpdir_test(test_exact_string),
+        tmpdir_test(test_state_is_counted),
         tmpdir_test(test_refuses),
         tmpdir_test(test_advice_follows_what_is_large),
         tmpdir_test(test_answers_need_the_cache),
         tmpdir_test(test_shapes_are_the_models),
+        tmpdir_test(test_recomputes_what_is_needed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

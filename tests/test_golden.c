@@ -297,7 +297,7 @@ static void check_training(struct golden *g)
     must(model_train(&g->m, ~0u, &e), &e); /* zeroes the gradients */
     for (int64_t i = 0; i < g->m.n_params; i++)
         params[i] = &g->m.params[i].t;
-    must(adamw_init(&opt, params, g->m.n_params, &e), &e);
+    must(adamw_init(&opt, params, g->m.n_params, MOMENT_F32, &e), &e);
     opt.beta2 = 0.95;
     opt.weight_decay = 0.1;
     for (int64_t step = 0; step < STEPS; step++) {

@@ -82,7 +82,10 @@ static void to_mla(struct model *m, enum kv_method method, bool decoupled)
     for (int i = 0; i < TINY_LAYERS * MODALITIES; i++)
         f[i / MODALITIES][i % MODALITIES] =
             (struct factors){{v + i, v + 10 + i}, v + 20 + i, v + 30 + i, LATENT};
-    must(model_to_mla(m, method, decoupled, LATENT, (const struct factors(*)[MODALITIES])f, &e),
+    must(model_to_mla(m,
+                      &(struct to_mla){method, decoupled, LATENT,
+                                       (const struct factors(*)[MODALITIES])f, NULL, NULL},
+                      &e),
          &e);
     set_section(m, kv_methods[method].name, 4, LATENT / 2);
     free(v);
@@ -137,7 +140,8 @@ static void test_bf16(void **state)
         assert_string_equal(p->name, q->name);
         assert_int_equal(q->t.dtype, DT_BF16);
         for (int64_t k = 0; k < tensor_count(&p->t); k++)
-            assert_int_equal(((const uint16_t *)q->t.data)[k], bf16_from_f32(p->own[k]));
+            assert_int_equal(((const uint16_t *)q->t.data)[k],
+                             bf16_from_f32(tensor_real(&p->t)[k]));
     }
     model_close(&m);
     model_close(&again);
@@ -219,7 +223,7 @@ static void test_dtypes_and_shards(void **state)
             assert_int_equal(is_mapped(&again, p), rows[i / 2].mapped && !trained);
             assert_int_equal(p->t.dtype, trained ? DT_F32 : rows[i / 2].dtype);
             for (int64_t j = 0; j < tensor_count(&p->t); j++) {
-                float got, want = m.params[k].own[j];
+                float got, want = tensor_real(&m.params[k].t)[j];
                 tensor_to_real(&p->t, j, 1, &got);
                 if (rows[i / 2].file == ST_BF16) want = bf16_to_f32(bf16_from_f32(want));
                 if (rows[i / 2].file == ST_F16) want = f16_to_f32(f16_from_f32(want));
@@ -382,6 +386,83 @@ static void test_refused_converted(void **state)
 }
 
 /* A directory that points to a base that is not there says so. */
+/* The bits of p's row i, whose dtype is of 2 bytes. */
+static const void *row_bits(const struct param *p, int64_t i)
+{
+    return (const uint16_t *)p->t.data + i * p->t.cols;
+}
+
+/* Every row of q is a row of the original, in the file's dtype and with its bits; each once. */
+static void assert_rows_moved(const struct param *const q[2], const struct param *was)
+{
+    bool taken[TINY_D] = {false};
+    int64_t found = 0;
+
+    for (int k = 0; k < 2; k++) {
+        assert_int_equal(q[k]->t.dtype, was->t.dtype);
+        for (int64_t i = 0; i < q[k]->t.rows; i++)
+            for (int64_t j = 0; j < was->t.rows; j++)
+                if (memcmp(row_bits(q[k], i), row_bits(was, j), TINY_D * 2) == 0) {
+                    assert_false(taken[j]);
+                    taken[j] = true;
+                    found++;
+                }
+    }
+    assert_int_equal(found, was->t.rows);
+}
+
+/* Rows that were only moved keep the file's dtype and bits, in memory and in what is saved as
+ * either dtype; a tensor of which a part was trained is written as the trained part. */
+static void test_moved_rows_keep_their_dtype(void **state)
+{
+    static const struct {
+        enum st_dtype file;
+        enum dtype dtype, save;
+    } rows[] = {{ST_BF16, DT_BF16, DT_F32},
+                {ST_BF16, DT_BF16, DT_BF16},
+                {ST_F16, DT_F16, DT_F32},
+                {ST_F16, DT_F16, DT_BF16}};
+    struct model m, original, again;
+    struct err e = {0};
+
+    tiny_model(&m, 2, true, 4);
+    save(&m, tmpdir_path(state, "f32"), DT_F32, false);
+    model_close(&m);
+    for (int i = 0; i < 4; i++) {
+        char name[3][32];
+        for (int k = 0; k < 3; k++)
+            snprintf(name[k], sizeof name[k], "moved%d-%d", i, k);
+        copy_as(tmpdir_path(state, "f32"), tmpdir_path(state, name[0]), rows[i].file, 0);
+        open_model(&original, tmpdir_path(state, name[0]));
+        open_model(&m, tmpdir_path(state, name[0]));
+        to_partial(&m);
+        save(&m, tmpdir_path(state, name[1]), rows[i].save, true);
+        open_model(&again, tmpdir_path(state, name[1]));
+        for (int l = 0; l < TINY_LAYERS; l++) {
+            const struct attn *a = &m.layers[l].attn, *b = &again.layers[l].attn;
+            const struct attn *was = &original.layers[l].attn;
+            assert_rows_moved((const struct param *[]){a->q[0], a->q[1]}, was->q[0]);
+            assert_rows_moved((const struct param *[]){b->q[0], b->q[1]}, was->q[0]);
+            assert_rows_moved((const struct param *[]){b->k, b->set[TEXT].up_k}, was->k);
+            assert_true(a->q[1]->own && !b->q[1]->own);
+            assert_int_equal(b->q_b[1]->t.dtype, rows[i].dtype);
+        }
+        assert_same_logits(&m, &again);
+        model_close(&again);
+        must(model_train(&m, 1u << PARAM_Q_ROPE, &e), &e);
+        assert_int_equal(m.layers[0].attn.q[0]->t.dtype, DT_F32);
+        assert_int_equal(m.layers[0].attn.q[1]->t.dtype, rows[i].dtype);
+        save(&m, tmpdir_path(state, name[2]), rows[i].save, true);
+        open_model(&again, tmpdir_path(state, name[2]));
+        assert_int_equal(again.layers[0].attn.q[1]->t.dtype, rows[i].save);
+        assert_int_equal(again.layers[0].attn.k->t.dtype, rows[i].dtype);
+        if (rows[i].save == DT_F32 || rows[i].file == ST_BF16) assert_same_logits(&m, &again);
+        model_close(&again);
+        model_close(&m);
+        model_close(&original);
+    }
+}
+
 static void test_delta_without_base(void **state)
 {
     struct model m;
@@ -408,6 +489,7 @@ int main(void)
                                        tmpdir_test(test_delta),
                                        tmpdir_test(test_refused),
                                        tmpdir_test(test_refused_converted),
+                                       tmpdir_test(test_moved_rows_keep_their_dtype),
                                        tmpdir_test(test_delta_without_base)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,5 @@
-/* test_optim.c - AdamW against its formula in double, the schedule at its edges, the gradient's
- * norm. */
+/* test_optim.c - AdamW against its formula in double and, with its state in few bits, against
+ * itself; the schedule at its edges, the gradient's norm. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -11,6 +11,7 @@
 #include "optim/schedule.h"
 
 #include <math.h>
+#include <omp.h>
 #include <string.h>
 
 enum { N = 40000, STEPS = 5 }; /* more than one piece of adamw.c's work */
@@ -43,7 +44,7 @@ static void test_adamw(void **state)
         rp[i] = first[i] = p[i] = (float)rng_normal(&r);
     t.needs_grad = true;
     t.grad = g;
-    assert_true(adamw_init(&o, list, 1, &e));
+    assert_true(adamw_init(&o, list, 1, MOMENT_F32, &e));
     o.weight_decay = 0.1;
     for (int step = 0; step < STEPS; step++) {
         double lr = schedule_lr(&s, step), scale = step == 2 ? 0.25 : 1;
@@ -62,6 +63,72 @@ static void test_adamw(void **state)
     adamw_free(&o);
 }
 
+/* A quadratic bowl whose curvatures span four decades, with noise on the gradient as a batch has
+ * it: `steps` steps from the same start. Leaves the place in w, and returns how high it lies. */
+static double descend(enum moment_type state, uint64_t seed, int steps, int n, float w[N])
+{
+    static float g[N];
+    struct tensor t = tensor_leaf(DT_F32, 4, n / 4, w);
+    struct tensor *list[] = {&t};
+    struct schedule s = {.peak = 1e-2, .warmup = 0.1, .decay = 0.5, .steps = steps};
+    double height = 0;
+    struct adamw o;
+    struct err e;
+    struct rng r;
+
+    rng_seed(&r, 6, 0);
+    for (int i = 0; i < n; i++)
+        w[i] = (float)rng_normal(&r);
+    t.needs_grad = true;
+    t.grad = g;
+    if (!adamw_init(&o, list, 1, state, &e)) fail_msg("%s", e.msg);
+    o.seed = seed;
+    for (int step = 0; step < steps; step++) {
+        for (int i = 0; i < n; i++)
+            g[i] = powf(10, (float)(i % 5) - 4) * (w[i] + 0.1f * (float)rng_normal(&r));
+        adamw_step(&o, schedule_lr(&s, step), 1);
+    }
+    for (int i = 0; i < n; i++)
+        height += pow(10, i % 5 - 4) * (double)w[i] * (double)w[i];
+    adamw_free(&o);
+    return height;
+}
+
+/* From about 1,800 the state in fp32 ends at 35.8; measured are 0.1 % less in bf16 and 0.1 % more
+ * in 8 bits, and 3 % less and 13 % more where both round to the nearest: beta2 0.999 moves a second
+ * moment by less than their steps. The blocks hold second moments of eight decades, more than the
+ * code's seven: were they coded as 0, it would be worse by far. */
+static void test_state_in_few_bits(void **state)
+{
+    static float w[N];
+    double f32 = descend(MOMENT_F32, 1, 400, 8192, w);
+
+    (void)state;
+    assert_true(f32 > 30 && f32 < 40);
+    for (enum moment_type type = MOMENT_BF16; type < MOMENT_TYPES; type++) {
+        double end = descend(type, 1, 400, 8192, w);
+        if (fabs(end / f32 - 1) > 0.01) fail_msg("type %d: %g, in fp32 %g", (int)type, end, f32);
+    }
+}
+
+/* With any number of threads; the seed is that of the rounding, which fp32 has none of. */
+static void test_state_repeats(void **state)
+{
+    static float w[3][N];
+    int threads = omp_get_max_threads();
+
+    (void)state;
+    for (enum moment_type type = MOMENT_F32; type < MOMENT_TYPES; type++) {
+        for (int i = 0; i < 3; i++) {
+            omp_set_num_threads(i == 1 ? 2 : 1);
+            descend(type, i == 2 ? 8 : 7, 4, N, w[i]);
+        }
+        assert_memory_equal(w[0], w[1], sizeof w[0]);
+        assert_int_equal(memcmp(w[0], w[2], sizeof w[0]) != 0, type != MOMENT_F32);
+    }
+    omp_set_num_threads(threads);
+}
+
 static void test_norm(void **state)
 {
     static float p[N], g[N];
@@ -78,7 +145,7 @@ static void test_norm(void **state)
         g[i] = (float)(i % 13) - 5;
         sum += (double)g[i] * (double)g[i];
     }
-    assert_true(adamw_init(&o, list, 1, &e));
+    assert_true(adamw_init(&o, list, 1, MOMENT_F32, &e));
     assert_true(adamw_grad_norm(&o) == sqrt(sum)); /* whole numbers: exact in any order */
     adamw_free(&o);
 }
@@ -105,6 +172,8 @@ static void test_schedule(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_adamw), cmocka_unit_test(test_norm),
+                                       cmocka_unit_test(test_state_in_few_bits),
+                                       cmocka_unit_test(test_state_repeats),
                                        cmocka_unit_test(test_schedule)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -297,7 +297,9 @@ static void to_mla(struct model *m, enum kv_method method, bool decoupled)
     struct factors factors[LAYERS][MODALITIES] = {{f, f}, {f, f}};
     struct err e = {0};
 
-    must(model_to_mla(m, method, decoupled, LATENT, (const struct factors(*)[MODALITIES])factors,
+    must(model_to_mla(m,
+                      &(struct to_mla){method, decoupled, LATENT,
+                                       (const struct factors(*)[MODALITIES])factors, NULL, NULL},
                       &e),
          &e);
 }

@@ -273,8 +273,10 @@ static void put_factors(const struct peer *g, struct model *m, enum kv_method me
             one->down[0] = factor(g, how->name, l, "down_k");
         if (how->value && !how->joint) one->down[1] = factor(g, how->name, l, "down_v");
     }
-    must(model_to_mla(m, method, false, LOW_RANK * m->cfg.text.num_key_value_heads,
-                      (const struct factors(*)[MODALITIES])f, &e),
+    must(model_to_mla(m,
+                      &(struct to_mla){method, false, LOW_RANK * m->cfg.text.num_key_value_heads,
+                                       (const struct factors(*)[MODALITIES])f, NULL, NULL},
+                      &e),
          &e);
 }
 

@@ -320,6 +320,34 @@ static void test_points(void **state)
     must_run(state, FINGERPRINT("$T/all") " | grep -v -e ' -$' | diff $T/sums -");
 }
 
+#define WITH_STATE                                                                                 \
+    "$B/mha2mla-train --config $C --set baseline.hidden_size=64 --set 'run.steps=[\"baseline\"]' " \
+    "--set optim.state=$S "
+
+/* The optimiser's state in few bits: what goes on from the midst ends in the same bits, and nothing
+ * goes on with a state of another kind. A width of 64 makes matrices of 4,096 values, which are not
+ * kept in fp32. */
+static void test_optimiser_state(void **state)
+{
+    static const char *const types[2][2] = {{"bf16", "bf16"}, {"8bit", "u8"}};
+    char text[80];
+
+    for (int i = 0; i < 2; i++) {
+        setenv("S", types[i][0], 1);
+        must_run(state, "rm -rf $T/run; " WITH_STATE "&& rm -rf $T/quiet && cp -r $T/run $T/quiet");
+        must_run(state, "cd $T/run/baseline && rm -r model checkpoints/step-00000024.h5");
+        must_fail(state, "S=f32; " WITH_STATE "--resume", "optim.state (was");
+        must_run(state, WITH_STATE "--resume");
+        assert_true(says(state, "goes on from step 20 of 24"));
+        must_run(state, "cmp $T/run/baseline/model/model.safetensors "
+                        "$T/quiet/baseline/model/model.safetensors");
+        must_run(state, "cd $T/run && rm -r config.json baseline/model");
+        snprintf(text, sizeof text, "exp_avg' is %s [440 x 64], this run needs f32", types[i][1]);
+        must_fail(state, "S=f32; " WITH_STATE, text);
+    }
+    unsetenv("S");
+}
+
 /* SIGXFSZ ignored, a file that grows over the limit gets an error, as on a full disk. */
 static void test_full_disk(void **state)
 {
@@ -380,6 +408,7 @@ int main(void)
         program_test(test_methods),
         program_test(test_given_model),
         program_test(test_given_model_trained),
+        program_test(test_optimiser_state),
         program_test(test_full_disk),
         program_test(test_diverged),
     };

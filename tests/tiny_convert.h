@@ -78,7 +78,10 @@ static inline void tiny_mla(struct model *m, enum kv_method method, bool decoupl
             *f = (struct factors){{o[0].down, o[1].down}, o[0].up, o[1].up, r};
         }
     }
-    must(model_to_mla(m, method, decoupled, r, (const struct factors(*)[MODALITIES])factors, &e),
+    must(model_to_mla(m,
+                      &(struct to_mla){method, decoupled, r,
+                                       (const struct factors(*)[MODALITIES])factors, NULL, NULL},
+                      &e),
          &e);
     for (int l = 0; l < TINY_LAYERS; l++)
         for (int s = 0; s < MODALITIES; s++)

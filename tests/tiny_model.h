@@ -53,7 +53,7 @@ static inline void tiny_from_json(struct model *m, const char *json, size_t len,
         for (int64_t k = 0; strstr(m->params[i].name, "self_attn") && m->params[i].ndim == 1 &&
                             k < tensor_count(&m->params[i].t);
              k++)
-            m->params[i].own[k] = (float)(0.3 * rng_normal(&r));
+            tensor_real(&m->params[i].t)[k] = (float)(0.3 * rng_normal(&r));
 }
 
 /* A text model alone: `type` is llama or qwen2 (which has biases of q, k and v). */

@@ -79,7 +79,10 @@ static inline void tiny_convert(struct model *m, int64_t rope_dim, int64_t laten
     for (int64_t i = 0; i < L * MODALITIES; i++)
         f[i / MODALITIES][i % MODALITIES] = (struct factors){{zero, zero}, zero, zero, latent};
     if (!model_to_partial(m, pairs, rope_dim, &e) ||
-        !model_to_mla(m, KV_JOINT, true, latent, (const struct factors(*)[MODALITIES])f, &e) ||
+        !model_to_mla(m,
+                      &(struct to_mla){KV_JOINT, true, latent,
+                                       (const struct factors(*)[MODALITIES])f, NULL, NULL},
+                      &e) ||
         !hf_config_set_mha2mla(&m->cfg, &c, &e))
         fail_msg("%s", e.msg);
     free(pairs);

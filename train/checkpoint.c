@@ -18,22 +18,23 @@
 #define META_LIMIT ((hsize_t)64 << 20)
 #define READ_BYTES ((size_t)1 << 20)
 
-/* H5T_... are calls into the library, so that a table of them cannot be static. */
-static hid_t file_type(enum ckpt_type t)
+/* H5T_... are calls into the library, so that a table of them cannot be static. bf16 is no type of
+ * HDF5's own: it is the upper half of an fp32, which HDF5 can be told. The caller closes it. */
+static hid_t open_type(enum ckpt_type t, bool in_file)
 {
-    const hid_t types[] = {H5T_IEEE_F32LE, H5T_IEEE_F64LE, H5T_STD_I64LE, H5T_STD_U8LE};
+    const hid_t types[CKPT_TYPES][2] = {[CKPT_F32] = {H5T_NATIVE_FLOAT, H5T_IEEE_F32LE},
+                                        [CKPT_F64] = {H5T_NATIVE_DOUBLE, H5T_IEEE_F64LE},
+                                        [CKPT_I64] = {H5T_NATIVE_INT64, H5T_STD_I64LE},
+                                        [CKPT_U8] = {H5T_NATIVE_UINT8, H5T_STD_U8LE},
+                                        [CKPT_BF16] = {H5T_NATIVE_FLOAT, H5T_IEEE_F32LE}};
+    hid_t type = H5Tcopy(types[t][in_file]);
 
-    return types[t];
+    if (t == CKPT_BF16) /* sign, exponent, its 8 bits, mantissa, its 7 bits */
+        CHECK(H5Tset_fields(type, 15, 7, 8, 0, 7) >= 0 && H5Tset_size(type, 2) >= 0);
+    return type;
 }
 
-static hid_t mem_type(enum ckpt_type t)
-{
-    const hid_t types[] = {H5T_NATIVE_FLOAT, H5T_NATIVE_DOUBLE, H5T_NATIVE_INT64, H5T_NATIVE_UINT8};
-
-    return types[t];
-}
-
-static const char *const type_names[] = {"f32", "f64", "i64", "u8"};
+static const char *const type_names[CKPT_TYPES] = {"f32", "f64", "i64", "u8", "bf16"};
 
 /* ---- the seal ---- */
 
@@ -132,8 +133,8 @@ static bool write_items(struct h5_out *o, const struct ckpt_item *items, size_t 
     for (size_t i = 0; ok && i < n; i++) {
         const struct ckpt_item *it = &items[i];
         struct h5_array a = {.name = it->name,
-                             .file_type = file_type(it->type),
-                             .mem_type = mem_type(it->type),
+                             .file_type = open_type(it->type, true),
+                             .mem_type = open_type(it->type, false),
                              .rank = 2,
                              .dims = {(hsize_t)it->rows, (hsize_t)it->cols},
                              .data = it->data};
@@ -146,6 +147,8 @@ static bool write_items(struct h5_out *o, const struct ckpt_item *items, size_t 
             ok = err_set(e, "%s: two items are named '%s'", o->path, it->name);
         else
             ok = h5_out_write(o, group, &a, e);
+        H5Tclose(a.file_type);
+        H5Tclose(a.mem_type);
     }
     if (group > 0) H5Gclose(group);
     return ok;
@@ -159,8 +162,8 @@ bool checkpoint_save(const char *path, const struct ckpt_item *items, size_t n,
     bool ok;
 
     if (!h5_out_open(&out, path, SEAL_BYTES, e)) return false;
-    meta.file_type = file_type(CKPT_U8);
-    meta.mem_type = mem_type(CKPT_U8);
+    meta.file_type = H5T_STD_U8LE;
+    meta.mem_type = H5T_NATIVE_UINT8;
     meta.dims[0] = strlen(meta_json);
     ok = write_items(&out, items, n, e) && h5_out_write(&out, out.file, &meta, e) &&
          h5_out_finish(&out, e) && seal_write(&out, e) && h5_out_commit(&out, e);
@@ -195,8 +198,11 @@ static int dataset_shape(hid_t set, int rank, hsize_t dims[2])
     hid_t space = H5Dget_space(set), type = H5Dget_type(set);
     int found = -1;
 
-    for (int t = CKPT_F32; t <= CKPT_U8; t++)
-        if (type > 0 && H5Tequal(type, file_type((enum ckpt_type)t)) > 0) found = t;
+    for (int t = 0; t < CKPT_TYPES; t++) {
+        hid_t known = open_type((enum ckpt_type)t, true);
+        if (type > 0 && H5Tequal(type, known) > 0) found = t;
+        H5Tclose(known);
+    }
     if (space < 0 || H5Sget_simple_extent_ndims(space) != rank ||
         H5Sget_simple_extent_dims(space, dims, NULL) != rank)
         found = -1;
@@ -256,12 +262,12 @@ static bool read_items(hid_t group, const struct ckpt_item *items, size_t n, con
     if (info.nlinks != n) return name_extra(group, info.nlinks, items, n, path, e);
     for (size_t i = 0; i < n; i++) {
         const struct ckpt_item *it = &items[i];
-        hid_t set = open_dataset(group, it->name);
-        bool ok = set > 0 &&
-                  (it->rows == 0 || it->cols == 0 ||
-                   H5Dread(set, mem_type(it->type), H5S_ALL, H5S_ALL, H5P_DEFAULT, it->data) >= 0);
+        hid_t set = open_dataset(group, it->name), type = open_type(it->type, false);
+        bool ok = set > 0 && (it->rows == 0 || it->cols == 0 ||
+                              H5Dread(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, it->data) >= 0);
 
         if (set > 0) H5Dclose(set);
+        H5Tclose(type);
         if (!ok) return err_set(e, "%s: item '%s' cannot be read", path, it->name);
     }
     return true;

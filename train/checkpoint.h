@@ -16,7 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum ckpt_type { CKPT_F32, CKPT_F64, CKPT_I64, CKPT_U8 };
+enum ckpt_type { CKPT_F32, CKPT_F64, CKPT_I64, CKPT_U8, CKPT_BF16, CKPT_TYPES };
 
 struct ckpt_item {
     const char *name; /* unique; dots are fine, slashes are not */

@@ -2,6 +2,7 @@
  * made from it (`mha2mla-train --help-config`). */
 #include "train/config.h"
 #include "data/template.h"
+#include "optim/moment.h"
 #include "train/peft.h"
 
 #include <stdio.h>
@@ -69,7 +70,8 @@ static const struct schema_row rows[] = {
     {"run.gemm", SCHEMA_ENUM(C, run.gemm, "auto", "openblas", "onednn"), .def = "\"auto\"",
      .help = "library of fp32 products; auto: OpenBLAS where it knows the processor"},
     {"run.memory_limit", SCHEMA_DOUBLE(C, run.memory_limit), .def = "0", .min = SCHEMA_FROM(0),
-     .may_change = true, .help = "GiB that the run may use; 0: what the machine has"},
+     .may_change = true,
+     .help = "GiB that the run may use, mapped weights not counted; 0: what the machine has"},
     {"model.path", SCHEMA_STRING(C, model.path), .def = "null", .nullable = true,
      .help = "Hugging Face model directory; null: the baseline step makes one"},
     {"model.tokenizer", SCHEMA_STRING(C, model.tokenizer), .def = "null", .nullable = true,
@@ -168,8 +170,12 @@ static const struct schema_row rows[] = {
      .def = "\"1-sqrt\"", .help = "how the rate falls there"},
     {"optim.min_lr", SCHEMA_DOUBLE(C, optim.min_lr), .def = "0", .min = SCHEMA_FROM(0),
      .help = "where it falls to"},
-    {"optim.recompute", SCHEMA_BOOL(C, optim.recompute), .def = "false",
-     .help = "make each decoder layer again in the backward pass: less memory, a third more time"},
+    {"optim.state", SCHEMA_ENUM(C, optim.state, MOMENT_NAMES), .def = "\"f32\"",
+     .help = "what AdamW's two moments of a matrix are kept in: 8, 4 or 2 bytes a value"},
+    {"optim.recompute", SCHEMA_ENUM(C, optim.recompute, "auto", "none", "all"), .def = "\"auto\"",
+     .may_change = true,
+     .help = "decoder layers made again in the backward pass: less memory, up to a third more "
+             "time; auto: as many as run.memory_limit asks for. The result is the same"},
     {"evaluate.score", SCHEMA_ENUM(C, evaluate.score, "answers", "tokens"), .def = "\"answers\"",
      .help = "share of generated answers that match exactly, or of tokens predicted right, with "
              "perplexity"},
@@ -188,7 +194,7 @@ static const struct schema_row rows[] = {
     {"checkpoint.keep", SCHEMA_INT(C, checkpoint.keep), .def = "2", .min = SCHEMA_FROM(1),
      .max = SCHEMA_TO(1000), .may_change = true, .help = "newest ones that are kept"},
     {"save.dtype", SCHEMA_ENUM(C, save.dtype, "f32", "bf16"), .def = "\"f32\"", .may_change = true,
-     .help = "of the changed tensors in exported models"},
+     .help = "of the computed and the trained tensors in exported models"},
     {"save.full", SCHEMA_BOOL(C, save.full), .def = "false", .may_change = true,
      .help = "models of stage 1 and svd with all tensors, as those of stage 2"},
     {"sweep.low_rank", SCHEMA_DOUBLES(C, sweep.low_rank), .def = "[]", .min = SCHEMA_ABOVE(0),

@@ -77,8 +77,9 @@ struct config {
     } svd;
     struct {
         double beta1, beta2, eps, weight_decay, clip, warmup, decay, min_lr;
+        int state; /* enum moment_type */
         int decay_style;
-        bool recompute;
+        int recompute;
     } optim;
     struct {
         int score;
@@ -101,6 +102,7 @@ extern const struct schema config_schema;
 
 enum { TOO_LONG_DROP, TOO_LONG_ERROR };
 enum { SCORE_ANSWERS, SCORE_TOKENS };
+enum { RECOMPUTE_AUTO, RECOMPUTE_NONE, RECOMPUTE_ALL };
 
 /* One point of the sweep; without a sweep there is one, of rank.rope_dim and svd.low_rank. */
 struct point {

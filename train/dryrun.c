@@ -129,23 +129,34 @@ static void show_cache(const struct forecast *p)
     }
 }
 
+static const char *bytes_or_dash(char out[UNIT_TEXT], double bytes)
+{
+    return bytes > 0 ? unit_bytes(out, bytes) : "-";
+}
+
 static bool show_memory(const struct forecast *p, struct err *e)
 {
-    const char *row = "%-26s %13s %13s %15s %13s %13s";
-    char t[5][UNIT_TEXT];
+    const char *row = "%-22s %12s %12s %11s %15s %12s %11s";
+    int64_t layers = p->base.cfg.text.num_hidden_layers;
+    char t[6][UNIT_TEXT];
 
     dry_title("memory, for the longest samples");
-    log_line(row, "", "activations", "answering", "trained, AdamW", "frozen", "all together");
-    for (int64_t i = 0; i < p->n; i++) {
-        const struct forecast_model *m = &p->models[i];
-        log_line(row, m->name, m->phase ? unit_bytes(t[0], m->activations) : "-",
-                 m->answers > 0 ? unit_bytes(t[1], m->answers) : "-",
-                 unit_bytes(t[2], forecast_trained_bytes(m)), unit_bytes(t[3], m->frozen_bytes),
-                 unit_bytes(t[4], forecast_bytes(p, m)));
+    log_line(row, "", "activations", "answering", "computed", "trained, AdamW", "together",
+             "mapped");
+    for (int64_t i = 0; i < p->n_steps; i++) {
+        const struct forecast_step *s = &p->steps[i];
+        log_line(row, s->name, bytes_or_dash(t[0], s->activations), bytes_or_dash(t[1], s->answers),
+                 bytes_or_dash(t[2], s->computed), bytes_or_dash(t[3], s->trained),
+                 unit_bytes(t[4], s->bytes), bytes_or_dash(t[5], s->mapped));
     }
-    log_line("The larger of activations and answering counts; %s are the program and the index of "
-             "the data.",
+    for (int64_t i = 0; i < p->n_steps; i++)
+        if (p->steps[i].is_training && p->steps[i].recomputed)
+            log_line("%s: the first %lld of %lld layers are recomputed", p->steps[i].name,
+                     (long long)p->steps[i].recomputed, (long long)layers);
+    log_line("Together: with the largest graph so far, and %s for the program and the index of the "
+             "data.",
              unit_bytes(t[0], p->program));
+    log_line("Mapped: frozen weights in their files; they do not count against the limit.");
     log_line("limit: %s", unit_bytes(t[0], (double)p->r->memory_limit));
     return forecast_fits(p, e);
 }

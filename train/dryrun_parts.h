@@ -24,14 +24,26 @@ bool dry_model(struct model *shape, const struct model *m, const struct dry_stat
                unsigned kinds, struct err *e);
 void dry_model_free(struct model *shape);
 
-/* Bytes that the graph of the `n` longest training samples needs; with `pixels` the tower is part
- * of it. */
-bool dry_activations(struct run *r, struct model *shape, int64_t n, bool pixels, size_t *bytes,
-                     struct err *e);
+/* Bytes that the graph of the `n` longest training samples needs, and how many layers of it are
+ * recomputed so that it stays within `room`; with `pixels` the tower is part of it. */
+struct dry_graph {
+    int64_t n;
+    bool pixels;
+    size_t room;
+};
+bool dry_activations(struct run *r, struct model *shape, const struct dry_graph *g, size_t *bytes,
+                     int64_t *recomputed, struct err *e);
 
-/* Bytes that answering the longest questions of d needs: the KV cache, and the graph that fills it.
- */
-bool dry_answers(struct run *r, struct model *shape, const struct dataset *d, size_t *bytes,
-                 struct err *e);
+/* Bytes of the graph that answers the longest questions of d, and of the KV cache it fills. */
+bool dry_answers(struct run *r, struct model *shape, const struct dataset *d, size_t *graph,
+                 size_t *cache, struct err *e);
+
+/* Bytes of the graph that takes calibration samples through one layer (looks: layerwise.h), for the
+ * longest ones; *tokens: as many as are in it. */
+bool dry_layer(struct run *r, struct model *shape, unsigned looks, size_t *bytes, int64_t *tokens,
+               struct err *e);
+
+/* Bytes of the graph that makes the features of n pictures. */
+size_t dry_pictures(struct run *r, struct model *shape, int64_t n);
 
 #endif

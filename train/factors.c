@@ -141,16 +141,53 @@ bool point_plan(const struct run *r, const struct model *m, const struct point *
                       c->hidden_size, *latent, e);
 }
 
+/* The widest of the points like p; *n: how many there are. */
+static struct point widest_of(const struct run *r, const struct point *p, int64_t *n)
+{
+    struct point widest = *p;
+
+    if (n) *n = 0;
+    for (int64_t i = 0; i < config_points(&r->c); i++) {
+        struct point q = config_point(&r->c, i);
+        if (strcmp(q.stage1, p->stage1) != 0) continue;
+        if (n) ++*n;
+        if (q.low_rank > widest.low_rank) widest = q;
+    }
+    return widest;
+}
+
+bool factors_size(struct factors_size *s, const struct run *r, const struct model *m,
+                  const struct point *p, int64_t tokens, struct err *e)
+{
+    enum mdsvd_method method = (enum mdsvd_method)r->c.svd.input;
+    int64_t rows = kv_rows(m), d = m->cfg.text.hidden_size, latent, points;
+    struct point widest = widest_of(r, p, &points);
+    bool outputs = rows < d, activation = method == MDSVD_ACTIVATION;
+    double sets = r->c.svd.decoupled && m->has_vision ? MODALITIES : 1, layer = 0, scratch = 0;
+    double n = (double)(outputs ? rows : d);
+    struct mdsvd_plan plan;
+
+    if (!point_plan(r, m, &widest, &latent, &plan, e)) return false;
+    for (int i = 0; i < plan.parts; i++) {
+        const struct mdsvd_part *part = &plan.part[i];
+        double bytes = (double)mdsvd_scratch(part->rows, d, part->r, method, outputs);
+        layer += sets * (double)sizeof(float) * (double)(part->r * (part->rows + d));
+        if (part->r && bytes > scratch) scratch = bytes;
+    }
+    s->made = (double)m->cfg.text.num_hidden_layers * layer + scratch +
+              (double)(rows * d) * sizeof(float);
+    if (activation)
+        s->made += 16 * n * n + 2560 * n + (outputs ? (double)(tokens * rows) * sizeof(float) : 0);
+    s->copied = (double)m->cfg.text.num_hidden_layers * layer * (points > 1 ? 2 : 1) + layer;
+    return true;
+}
+
 bool factors_make(struct made_factors *f, struct run *r, struct model *m, const struct point *p,
                   struct err *e)
 {
-    struct point widest = *p;
+    struct point widest = widest_of(r, p, NULL);
     int64_t latent;
 
-    for (int64_t i = 0; i < config_points(&r->c); i++) {
-        struct point q = config_point(&r->c, i);
-        if (strcmp(q.stage1, p->stage1) == 0 && q.low_rank > widest.low_rank) widest = q;
-    }
     *f = (struct made_factors){.layers = m->cfg.text.num_hidden_layers,
                                .method = (enum kv_method)r->c.svd.method,
                                .sets = r->c.svd.decoupled && m->has_vision ? MODALITIES : 1};
@@ -159,12 +196,19 @@ bool factors_make(struct made_factors *f, struct run *r, struct model *m, const 
     return f->layer && (f->method == KV_NONE || factor_layers(f, r, m, e));
 }
 
+static void free_layer(void *factors, int64_t l)
+{
+    struct made_factors *f = factors;
+
+    for (int s = 0; s < MODALITIES; s++)
+        for (int p = 0; p < 2; p++)
+            mdsvd_free(&f->layer[l].out[s][p]);
+}
+
 void factors_free(struct made_factors *f)
 {
     for (int64_t l = 0; f->layer && l < f->layers; l++)
-        for (int s = 0; s < MODALITIES; s++)
-            for (int p = 0; p < 2; p++)
-                mdsvd_free(&f->layer[l].out[s][p]);
+        free_layer(f, l);
     free(f->layer);
     memset(f, 0, sizeof *f);
 }
@@ -205,7 +249,7 @@ static struct factors factors_of(const struct made_factors *f, const struct mode
     return out;
 }
 
-bool factors_apply(const struct made_factors *f, const struct run *r, const struct point *p,
+bool factors_apply(struct made_factors *f, const struct run *r, const struct point *p, bool last,
                    struct model *m, struct err *e)
 {
     static const char *const inputs[] = {"activation", "weight"};
@@ -220,8 +264,14 @@ bool factors_apply(const struct made_factors *f, const struct run *r, const stru
             each[l][s] = factors_of(f, m, l, s);
         log_kept(f, &plan, l);
     }
-    ok = ok && model_to_mla(m, f->method, f->sets > 1, latent,
-                            (const struct factors(*)[MODALITIES])each, e);
+    ok = ok && model_to_mla(m,
+                            &(struct to_mla){.method = f->method,
+                                             .decoupled = f->sets > 1,
+                                             .latent = latent,
+                                             .factors = (const struct factors(*)[MODALITIES])each,
+                                             .used = last ? free_layer : NULL,
+                                             .arg = f},
+                            e);
     if (ok) {
         section.svd_init_method = kv_methods[f->method].name;
         section.low_rank = (int64_t)ceil(p->low_rank); /* for the reader: tensors have the truth */

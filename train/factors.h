@@ -23,13 +23,23 @@ struct made_factors {
 bool point_plan(const struct run *r, const struct model *m, const struct point *p, int64_t *latent,
                 struct mdsvd_plan *plan, struct err *e);
 
+/* Bytes that the points like p need beside the partial model m, with graphs of `tokens` tokens: at
+ * most while factors are made, graphs not counted, and while they are copied into a point's model.
+ */
+struct factors_size {
+    double made, copied;
+};
+bool factors_size(struct factors_size *s, const struct run *r, const struct model *m,
+                  const struct point *p, int64_t tokens, struct err *e);
+
 /* For the points like p, from their partial model m (calibrates). */
 bool factors_make(struct made_factors *f, struct run *r, struct model *m, const struct point *p,
                   struct err *e);
 void factors_free(struct made_factors *f); /* fine on a zeroed struct */
 
-/* Makes the partial model m the point's MLA model. */
-bool factors_apply(const struct made_factors *f, const struct run *r, const struct point *p,
+/* Makes the partial model m the point's MLA model. For the last point that needs f, each layer's
+ * factors are freed as soon as the model has its copy. */
+bool factors_apply(struct made_factors *f, const struct run *r, const struct point *p, bool last,
                    struct model *m, struct err *e);
 
 #endif

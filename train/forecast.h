@@ -12,31 +12,44 @@
 struct forecast_model {
     char name[96]; /* "rope8-rank4 stage 2" */
     struct dry_state state;
+    struct point point;               /* of an MLA model */
     const struct config_phase *phase; /* NULL: is not trained */
     unsigned kinds;
     bool pixels;
     double count[PARAM_KINDS], all, trained;
-    double frozen_bytes, activations, answers;
+};
+
+/* The most that a step of the run has in memory at a time, in bytes. A graph's region stays for the
+ * graphs that come later; `region` is the largest until then. */
+struct forecast_step {
+    char name[96]; /* of its model, or "rank", "rope8 svd" */
+    bool is_training;
+    double activations; /* of the longest samples */
+    int64_t recomputed; /* layers of those */
+    double answers;     /* graph and cache, for the longest questions */
+    double region;
+    double cache;
+    double computed; /* moved rows, moments, factors */
+    double trained;
+    double mapped; /* frozen weights in their files: no part of `bytes` */
+    double bytes;  /* anonymous memory, all together */
 };
 
 struct forecast {
     struct run *r;
     struct model base;
     struct forecast_model *models;
-    int64_t n;
+    struct forecast_step *steps; /* in the run's order */
+    int64_t n, n_steps;
     double program; /* bytes of the process, the index of the data among them */
 };
 
 /* The model that the run starts from: as it is there, or as the baseline step will shape it. */
 bool forecast_open(struct forecast *f, struct run *r, struct err *e);
-/* The models, once the data are open. */
+/* The models and the steps, once the data are open. */
 bool forecast_models(struct forecast *f, struct err *e);
-/* Fails where a model's training or answers need more memory than the run may use. */
+/* Fails where a step needs more memory than the run may use. */
 bool forecast_fits(const struct forecast *f, struct err *e);
 void forecast_close(struct forecast *f); /* fine on a zeroed struct */
-
-/* A trained value has its gradient and the optimiser's two moments beside it, all in fp32. */
-double forecast_trained_bytes(const struct forecast_model *m);
-double forecast_bytes(const struct forecast *f, const struct forecast_model *m);
 
 #endif

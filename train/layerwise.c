@@ -7,9 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Tokens that make a graph worth its matrix products; a longer sample is a graph of its own. */
-enum { GRAPH_TOKENS = 1024 };
-
 static float *hidden_at(const struct layerwise *w, int64_t row)
 {
     return (float *)w->hidden.data + row * w->m->cfg.text.hidden_size;
@@ -20,7 +17,7 @@ static int64_t group_at(const struct layerwise *w, int64_t first)
 {
     int64_t n = 1;
 
-    while (first + n < w->samples && w->begin[first + n + 1] - w->begin[first] <= GRAPH_TOKENS)
+    while (first + n < w->samples && w->begin[first + n + 1] - w->begin[first] <= LAYERWISE_TOKENS)
         n++;
     return n;
 }

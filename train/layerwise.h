@@ -7,6 +7,9 @@
 
 #include "train/run.h"
 
+/* Tokens that make a graph worth its matrix products; a longer sample is a graph of its own. */
+enum { LAYERWISE_TOKENS = 1024 };
+
 struct layerwise {
     struct run *r;
     struct model *m;

@@ -9,8 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { GROUP = 32 }; /* pictures decoded, and taken through the tower, at a time */
-
 static bool file_key(const char *path, char key[65], struct err *e)
 {
     struct file_map map;
@@ -41,8 +39,8 @@ static bool compute_group(struct run *r, struct model *m, struct dataset *d, con
 {
     struct picture_input *in = &r->pictures;
     int64_t size = 3 * r->processor.height * r->processor.width, good = 0;
-    struct err errors[GROUP];
-    bool ok[GROUP];
+    struct err errors[PICTURE_GROUP];
+    bool ok[PICTURE_GROUP];
     const float *values = pixels;
     char(*keys)[65] = NULL;
 
@@ -81,8 +79,8 @@ static bool compute_group(struct run *r, struct model *m, struct dataset *d, con
 static bool prepare_set(struct run *r, struct model *m, struct dataset *d, const char *what,
                         struct err *e)
 {
-    int64_t size = 3 * r->processor.height * r->processor.width, todo[GROUP], n = 0;
-    float *pixels = mem_new((size_t)(GROUP * size), sizeof *pixels, "decoded pictures", e);
+    int64_t size = 3 * r->processor.height * r->processor.width, todo[PICTURE_GROUP], n = 0;
+    float *pixels = mem_new((size_t)(PICTURE_GROUP * size), sizeof *pixels, "decoded pictures", e);
     bool ok = pixels;
 
     for (int64_t i = 0; ok && i < d->n_images && !run_signal(); i++) {
@@ -93,7 +91,7 @@ static bool prepare_set(struct run *r, struct model *m, struct dataset *d, const
             log_line("picture left out: %s", bad.msg);
         }
         if (!img->bad && store_find(&r->pictures.store, img->key) < 0) todo[n++] = i;
-        if (n == GROUP) {
+        if (n == PICTURE_GROUP) {
             log_progress("pictures: %lld of %lld", (long long)i, (long long)d->n_images);
             ok = compute_group(r, m, d, todo, n, pixels, e);
             n = 0;

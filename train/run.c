@@ -231,6 +231,7 @@ bool run_limits(struct run *r, struct err *e)
     log_line("matrix products: %s", gemm_describe(text));
     r->memory_limit =
         r->c.run.memory_limit > 0 ? (size_t)(r->c.run.memory_limit * 0x1p30) : machine_memory();
+    r->room = r->memory_limit;
     r->tape = tape_new(e);
     if (r->tape) tape_stash_bf16(r->tape, r->c.run.compute == GEMM_BF16);
     return r->tape;

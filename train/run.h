@@ -11,6 +11,7 @@
 
 /* What the model sees of pictures: features of the frozen tower, or pixels where the tower itself
  * is trained. A row of the store is one picture. */
+enum { PICTURE_GROUP = 32 }; /* pictures decoded, and taken through the tower, at a time */
 struct picture_input {
     struct store store;
     bool open, pixels;
@@ -31,6 +32,7 @@ struct run {
     int64_t only_point; /* of the sweep; -1: all */
     int lock;
     size_t memory_limit; /* bytes */
+    size_t room;         /* the part of it that a training step's graph is to stay within */
     struct tape *tape;
     struct tokenizer *tokenizer;
     const struct chat_template *chat;

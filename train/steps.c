@@ -197,7 +197,7 @@ static bool svd_wanted(const struct run *r, const struct point *p, const struct 
            (r->only_point < 0 || strcmp(p->name, q->name) == 0);
 }
 
-static bool save_svd(struct run *r, const struct made_factors *f, const struct point *p,
+static bool save_svd(struct run *r, struct made_factors *f, const struct point *p, bool last,
                      struct err *e)
 {
     struct model m = {0};
@@ -205,7 +205,7 @@ static bool save_svd(struct run *r, const struct made_factors *f, const struct p
     bool ok;
 
     snprintf(dir, sizeof dir, "%s/svd", p->name);
-    ok = open_partial_model(r, p, &m, e) && factors_apply(f, r, p, &m, e) &&
+    ok = open_partial_model(r, p, &m, e) && factors_apply(f, r, p, last, &m, e) &&
          save_model(r, &m, dir, true, e);
     model_close(&m);
     return ok;
@@ -215,6 +215,7 @@ static bool step_svd(struct run *r, const struct point *p, struct err *e)
 {
     struct made_factors f = {0};
     struct model m = {0};
+    int64_t last = -1;
     char dir[128];
     bool ok;
 
@@ -223,9 +224,13 @@ static bool step_svd(struct run *r, const struct point *p, struct err *e)
     ok = open_partial_model(r, p, &m, e) && need_pictures(r, &m, false, e) &&
          factors_make(&f, r, &m, p, e);
     model_close(&m);
-    for (int64_t i = 0; ok && i < config_points(&r->c); i++) {
+    for (int64_t i = 0; i < config_points(&r->c); i++) {
         struct point q = config_point(&r->c, i);
-        if (svd_wanted(r, p, &q)) ok = save_svd(r, &f, &q, e);
+        if (svd_wanted(r, p, &q)) last = i;
+    }
+    for (int64_t i = 0; ok && i <= last; i++) {
+        struct point q = config_point(&r->c, i);
+        if (svd_wanted(r, p, &q)) ok = save_svd(r, &f, &q, i == last, e);
     }
     factors_free(&f);
     return ok;

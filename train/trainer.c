@@ -11,6 +11,7 @@
 #include "optim/adamw.h"
 #include "train/checkpoint.h"
 #include "train/evaluate.h"
+#include "train/room.h"
 #include "train/tensorboard.h"
 #include "train/units.h"
 
@@ -32,9 +33,10 @@ struct trainer {
     double tokens, seconds; /* trained so far, over all runs */
     struct schedule schedule;
     struct order order;
-    struct ckpt_item *items; /* 3 a parameter */
-    char *names;             /* of the optimiser's items */
-    struct sample *samples;  /* [batch_size] of the current step */
+    struct ckpt_item *items; /* [n_items] */
+    size_t n_items;
+    char *names;            /* of the items */
+    struct sample *samples; /* [batch_size] of the current step */
     struct batch_buffer batch;
     struct tb tb;
     int64_t last_saved;
@@ -48,41 +50,99 @@ int64_t train_steps(const struct config_phase *p, int64_t n)
     return steps > 0 ? steps : 1;
 }
 
+struct graph {
+    struct run *r;
+    struct model *m;
+    const struct dataset *d;
+    struct batch_buffer *b;
+    double scale;
+    struct tensor *loss;
+};
+
+static bool build_graph(void *arg, int64_t layers, size_t *bytes, struct err *e)
+{
+    struct graph *g = arg;
+    struct forward f = {.batch = &g->b->batch, .recompute = layers};
+
+    tape_begin(g->r->tape, true);
+    if (!run_pictures(g->r, g->m, g->d, g->b, &f.features, e)) return false;
+    g->loss = model_loss(g->m, g->r->tape, &f, g->scale);
+    *bytes = tape_bytes(g->r->tape);
+    return true;
+}
+
 struct tensor *train_graph(struct run *r, struct model *m, const struct dataset *d,
                            struct batch_buffer *b, double scale, struct err *e)
 {
-    struct forward f = {.batch = &b->batch, .recompute = r->c.optim.recompute};
+    struct graph g = {r, m, d, b, scale, NULL};
+    int64_t layers;
+    size_t bytes;
+    bool ok = room_recompute(r, m, r->room, build_graph, &g, &layers, &bytes, e);
 
-    if (!run_pictures(r, m, d, b, &f.features, e)) return NULL;
-    return model_loss(m, r->tape, &f, scale);
+    return ok ? g.loss : NULL;
 }
 
-enum { ITEM_NAME = 300 };
+enum { ITEM_NAME = 300, PARAM_ITEMS = 5 };
 
+static void add_item(struct trainer *t, const struct param *p, const char *suffix,
+                     struct ckpt_item item)
+{
+    char *name = t->names + t->n_items * ITEM_NAME;
+
+    /* q_proj is held in two: the rows tell them apart */
+    snprintf(name, ITEM_NAME, "%s[%lld]%s", p->name, (long long)p->row0, suffix);
+    item.name = name;
+    t->items[t->n_items++] = item;
+}
+
+/* The moments as they are kept, so that a resumed training has the same bits. */
 static bool list_items(struct trainer *t, struct err *e)
 {
-    static const char *const suffix[3] = {"", ".exp_avg", ".exp_avg_sq"};
+    static const char *const suffix[2][2] = {{".exp_avg", ".exp_avg.scale"},
+                                             {".exp_avg_sq", ".exp_avg_sq.scale"}};
+    static const enum ckpt_type types[MOMENT_TYPES] = {
+        [MOMENT_F32] = CKPT_F32, [MOMENT_BF16] = CKPT_BF16, [MOMENT_8BIT] = CKPT_U8};
+    size_t most = (size_t)(PARAM_ITEMS * t->n_trained);
 
-    t->items = mem_new((size_t)(3 * t->n_trained), sizeof *t->items, "checkpoint items", e);
-    t->names = mem_new((size_t)(3 * t->n_trained), ITEM_NAME, "checkpoint items", e);
+    t->items = mem_new(most, sizeof *t->items, "checkpoint items", e);
+    t->names = mem_new(most, ITEM_NAME, "checkpoint items", e);
     if (!t->items || !t->names) return false;
     for (int64_t i = 0; i < t->n_trained; i++) {
-        struct param *p = t->trained[i];
-        void *data[3] = {p->own, t->opt.slots[i].m, t->opt.slots[i].v};
-        for (int k = 0; k < 3; k++) {
-            char *name = t->names + (3 * i + k) * ITEM_NAME;
-            /* q_proj is held in two: the rows tell them apart */
-            snprintf(name, ITEM_NAME, "%s[%lld]%s", p->name, (long long)p->row0, suffix[k]);
-            t->items[3 * i + k] = (struct ckpt_item){name, CKPT_F32, p->t.rows, p->t.cols, data[k]};
+        const struct param *p = t->trained[i];
+        const struct moment *moments[2] = {&t->opt.slots[i].m, &t->opt.slots[i].v};
+        struct ckpt_item item = {.type = CKPT_F32, .rows = p->t.rows, .cols = p->t.cols};
+        item.data = p->own;
+        add_item(t, p, "", item);
+        for (int k = 0; k < 2; k++) {
+            item.type = types[moments[k]->type];
+            item.data = moments[k]->data;
+            add_item(t, p, suffix[k][0], item);
+            if (moments[k]->scale)
+                add_item(t, p, suffix[k][1],
+                         (struct ckpt_item){.type = CKPT_F32,
+                                            .rows = 1,
+                                            .cols = moment_blocks(moments[k]->n),
+                                            .data = moments[k]->scale});
         }
     }
     return true;
+}
+
+/* All that lives through the training is there by now, and the region of earlier graphs, which the
+ * step's graph takes over. */
+static void set_room(struct trainer *t)
+{
+    double own, mapped, held = room_held() - (double)tape_region(t->r->tape);
+
+    room_of_params(t->m, &own, &mapped);
+    t->r->room = room_left(t->r, held > 0 ? held : 0, mapped);
 }
 
 static bool open_trainer(struct trainer *t, struct err *e)
 {
     struct model *m = t->m;
     const struct config *c = &t->r->c;
+    uint64_t seed = (uint64_t)c->run.seed * 1000003u + t->job->stream;
     struct tensor **params;
     bool ok;
 
@@ -97,13 +157,15 @@ static bool open_trainer(struct trainer *t, struct err *e)
         params[t->n_trained] = &m->params[i].t;
         t->trained[t->n_trained++] = &m->params[i];
     }
-    ok = ok && adamw_init(&t->opt, params, t->n_trained, e) && list_items(t, e);
+    ok = ok && adamw_init(&t->opt, params, t->n_trained, (enum moment_type)c->optim.state, e) &&
+         list_items(t, e);
     free(params);
     if (!ok) return false;
     t->opt.beta1 = c->optim.beta1;
     t->opt.beta2 = c->optim.beta2;
     t->opt.eps = c->optim.eps;
     t->opt.weight_decay = c->optim.weight_decay;
+    t->opt.seed = seed;
     t->steps = train_steps(t->job->p, t->r->train.n);
     t->schedule = (struct schedule){.peak = t->job->p->lr,
                                     .min_lr = c->optim.min_lr,
@@ -111,9 +173,9 @@ static bool open_trainer(struct trainer *t, struct err *e)
                                     .decay = c->optim.decay,
                                     .style = (enum decay_style)c->optim.decay_style,
                                     .steps = t->steps};
+    set_room(t);
     t->samples = mem_new((size_t)t->job->p->batch_size, sizeof *t->samples, "a batch", e);
-    return t->samples && order_init(&t->order, (uint64_t)c->run.seed * 1000003u + t->job->stream,
-                                    t->r->train.n, e);
+    return t->samples && order_init(&t->order, seed, t->r->train.n, e);
 }
 
 static void close_trainer(struct trainer *t)
@@ -141,8 +203,8 @@ static bool save(struct trainer *t, struct err *e)
              t->seconds, t->r->train.hash, (long long)t->r->train.n);
     dir = mem_printf(e, "%s/checkpoints", t->job->dir);
     if (!dir) return false;
-    ok = checkpoint_dir_save(dir, t->step, t->items, (size_t)(3 * t->n_trained), meta,
-                             (int)t->r->c.checkpoint.keep, e);
+    ok = checkpoint_dir_save(dir, t->step, t->items, t->n_items, meta, (int)t->r->c.checkpoint.keep,
+                             e);
     free(dir);
     if (ok) t->last_saved = t->step;
     return ok;
@@ -186,7 +248,7 @@ static bool restore(struct trainer *t, struct err *e)
                              metric_tag("phase", t->job->phase)};
     struct ckpt_found found = {.step = -1};
     char *dir = mem_printf(e, "%s/checkpoints", t->job->dir), *jsonl = NULL;
-    bool ok = dir && checkpoint_dir_latest(dir, t->items, (size_t)(3 * t->n_trained), &found, e);
+    bool ok = dir && checkpoint_dir_latest(dir, t->items, t->n_items, &found, e);
 
     t->last_saved = -1;
     if (ok && found.warning) log_line("%s", found.warning);
@@ -230,7 +292,6 @@ static bool micro_batch(struct trainer *t, int64_t first, int64_t n, double scal
     struct run *r = t->r;
     struct tensor *out;
 
-    tape_begin(r->tape, true);
     if (!batch_fill(&t->batch, t->samples + first, n, false, e)) return false;
     out = train_graph(r, t->m, &r->train, &t->batch, scale, e);
     if (!out || !tape_plan(r->tape, r->memory_limit, e)) return false;

@@ -20,7 +20,8 @@ bool train_model(struct run *r, struct model *m, const struct train_job *job, st
 /* Optimiser steps of a phase over n samples. */
 int64_t train_steps(const struct config_phase *p, int64_t n);
 
-/* The graph of one micro-batch with its loss; what the dry run plans and a step runs. */
+/* Begins the graph of one micro-batch and returns its loss; layers are recomputed as
+ * optim.recompute and r->room say. */
 struct tensor *train_graph(struct run *r, struct model *m, const struct dataset *d,
                            struct batch_buffer *b, double scale, struct err *e);
 

@@ -5,7 +5,7 @@
 
 or, after make build/bench/tokenize, for some tokenizers or fewer passes than 7,
 
-    python bench/tokenize.py REAL [NAME ...] [PASSES]
+    python bench/tokenize_speed.py REAL [NAME ...] [PASSES]
 
 REAL holds tokenizers/NAME/tokenizer.json (data/fetch-real-data.sh) and corpus/SET.bin
 (tests/data/tokenizer/make_corpus.py). Both sides keep the lines in memory and take turns, pass by

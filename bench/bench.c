@@ -1,0 +1,317 @@
+/* bench.c - the table of `make bench`: our side and PyTorch's of the same work, taking turns.
+ *
+ *     build/bench/bench [--short] --work DIR --out FILE [--python PYTHON]
+ *                       [--only WORD,...] [--dtype f32]
+ *
+ * Makes the files that it needs in DIR (rows.h) and writes FILE. Without PYTHON, or where that has
+ * no torch, our side is alone. --short is tiny and says nothing about time: every bench still runs,
+ * and both sides' numbers agree. --only: rows whose title or work has one of the words. */
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/mem.h"
+#include "bench/lib/child.h"
+#include "bench/lib/measure.h"
+#include "bench/lib/report.h"
+#include "bench/rows.h"
+
+#include <math.h>
+#include <omp.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { GEMM_SIDE = 2048, GEMM_REPEATS = 10 };
+static const double REPEAT_SECONDS = 0.4; /* a repeat of quick work takes about as long */
+static const double TOLERANCE = 1e-4;     /* fp32 sums in another order; the pictures' are closer */
+
+struct bench {
+    bool brief;
+    const char *work, *out, *python, *only; /* python "": there is none */
+    const char *dtype;                      /* that both sides compute in */
+    const char *programs;                   /* directory of ours */
+    struct child torch;                     /* in the short form one process for all rows */
+};
+
+/* rows.h's text with its signs replaced; in new memory. */
+static char *expand(const struct bench *b, const char *text, struct err *e)
+{
+    char *out = NULL;
+    size_t size;
+    FILE *fp = open_memstream(&out, &size);
+    int part = -1; /* of {A|B}: 0 or 1 inside */
+
+    if (!fp) {
+        err_set(e, "out of memory");
+        return NULL;
+    }
+    for (; *text; text++) {
+        bool json = *text == '{' && text[1] == '"';
+        if (*text == '{' && !json)
+            part = 0;
+        else if (*text == '|' && part == 0)
+            part = 1;
+        else if (*text == '}' && part >= 0)
+            part = -1;
+        else if (part >= 0 && part != b->brief)
+            continue;
+        else if (*text == '@')
+            fputs(b->work, fp);
+        else if (*text == '$')
+            fputs(b->programs, fp);
+        else
+            fputc(*text, fp);
+    }
+    fclose(fp);
+    return out;
+}
+
+static int threads(const struct bench *b)
+{
+    return b->brief ? 1 : 2; /* the short form runs beside other tests */
+}
+
+/* A row's work with what holds for all rows. */
+static char *expand_work(const struct bench *b, const char *text, struct err *e)
+{
+    char *more = mem_printf(e, "%s dtype=%s threads=%d", text, b->dtype, threads(b));
+    char *work = more ? expand(b, more, e) : NULL;
+
+    free(more);
+    return work;
+}
+
+static bool shell(const struct bench *b, const char *text, struct err *e)
+{
+    char *command = expand(b, text, e);
+    bool ok = command && (system(command) == 0 || err_set(e, "failed: %s", command));
+
+    free(command);
+    return ok;
+}
+
+static bool prepare(const struct bench *b, struct err *e)
+{
+    bool ok = file_mkdirs(b->work, e);
+
+    for (int i = 0; ok && i < PREPARATIONS; i++) {
+        char *made = expand(b, preparations[i].made, e),
+             *command = mem_printf(e, "%s >/dev/null", preparations[i].command);
+        ok = made && command;
+        if (ok && !file_exists(made)) {
+            fprintf(stderr, "making %s\n", made);
+            ok = shell(b, command, e);
+        }
+        free(made);
+        free(command);
+    }
+    return ok;
+}
+
+static bool start(const struct bench *b, bool torch, struct child *c, struct err *e)
+{
+    char *side = mem_printf(e, "%s/bench/side", b->programs);
+    const char *const ours[] = {side, NULL}, *const theirs[] = {b->python, "bench/torch_side.py",
+                                                                NULL};
+    bool ok = side && child_start(c, torch ? "torch" : "side", torch ? theirs : ours, e);
+
+    free(side);
+    return ok;
+}
+
+/* One repeat of a side: a rate, or seconds. */
+static bool repeat(struct child *c, const struct row *r, int n, double *value, struct err *e)
+{
+    double seconds, units;
+
+    if (!child_step(c, n, &seconds, &units, e)) return false;
+    *value = r->seconds ? seconds / n : units / seconds;
+    return true;
+}
+
+/* How many runs make a repeat. */
+static bool calibrate(const struct bench *b, struct child *c, const struct row *r, int *n,
+                      struct err *e)
+{
+    double seconds, units;
+
+    *n = 1;
+    if (r->once || b->brief) return true;
+    if (!child_step(c, 1, &seconds, &units, e) || !child_step(c, 1, &seconds, &units, e))
+        return false;
+    if (seconds < REPEAT_SECONDS) *n = (int)ceil(REPEAT_SECONDS / (seconds + 1e-6));
+    return true;
+}
+
+static bool measure_row(struct bench *b, const struct row *r, struct result *out, struct err *e)
+{
+    bool torch = r->other == TORCH;
+    struct child ours = {0}, own = {0}, *other = torch && b->brief ? &b->torch : &own;
+    char *work[2] = {expand_work(b, r->work, e),
+                     expand_work(b, r->other == OURS ? r->other_work : r->work, e)};
+    bool ok = work[0] && work[1] && start(b, false, &ours, e) && child_open(&ours, work[0], e);
+    int n[2] = {1, 1};
+
+    if (ok && out->sides > 1 && !other->pid) ok = start(b, torch, other, e);
+    if (ok && out->sides > 1) ok = child_open(other, work[1], e);
+    ok = ok && calibrate(b, &ours, r, &n[0], e) &&
+         (out->sides == 1 || calibrate(b, other, r, &n[1], e));
+    for (out->n = 0; ok && out->n < (b->brief ? 1 : r->repeats); out->n++)
+        ok = repeat(&ours, r, n[0], &out->value[0][out->n], e) &&
+             (out->sides == 1 || repeat(other, r, n[1], &out->value[1][out->n], e));
+    ok = ok && child_close(&ours, e) && (out->sides == 1 || child_close(other, e));
+    out->side[0] = ours; /* its facts */
+    out->side[1] = *other;
+    child_end(&ours);
+    if (other == &own) child_end(&own);
+    free(work[0]);
+    free(work[1]);
+    return ok;
+}
+
+/* A new process each time. */
+static bool start_row(struct bench *b, const struct row *r, struct result *out, struct err *e)
+{
+    char *work = expand_work(b, r->work, e);
+    bool ok = work;
+
+    for (out->n = 0; ok && out->n < (b->brief ? 1 : r->repeats); out->n++)
+        for (int k = 0; ok && k < out->sides; k++) {
+            double begin = clock_seconds(), seconds, units;
+            struct child c = {0};
+            ok = start(b, k, &c, e) && child_open(&c, work, e) &&
+                 child_step(&c, 1, &seconds, &units, e);
+            out->value[k][out->n] = clock_seconds() - begin;
+            out->side[k] = c;
+            child_end(&c);
+        }
+    free(work);
+    return ok;
+}
+
+static bool command_row(struct bench *b, const struct row *r, struct result *out, struct err *e)
+{
+    bool ok = true;
+
+    for (out->n = 0; ok && out->n < (b->brief ? 1 : r->repeats); out->n++) {
+        double begin = clock_seconds();
+        ok = shell(b, r->work, e);
+        out->value[0][out->n] = clock_seconds() - begin;
+    }
+    return ok;
+}
+
+/* Both sides say the same, and the cache is as large as was computed. */
+static bool agree(const struct row *r, const struct result *x, struct err *e)
+{
+    const double *a = child_fact(&x->side[0], "check"), *c = child_fact(&x->side[1], "check");
+
+    if (x->sides > 1 && r->other == TORCH && a && !(c && fabs(*a - *c) <= TOLERANCE * fabs(*a)))
+        return err_set(e, "%s: our side says %.9g, PyTorch %.9g: not the same work", r->title, *a,
+                       c ? *c : NAN);
+    for (int k = 0; k < 2; k++) {
+        a = child_fact(&x->side[k], "cache_mib");
+        c = child_fact(&x->side[k], "computed_cache_mib");
+        if (a && c && *a != *c)
+            return err_set(e, "%s: %g MiB of cache, computed were %g", r->title, *a, *c);
+    }
+    return true;
+}
+
+static bool is_wanted(const struct bench *b, const struct row *r)
+{
+    char words[512], *rest = words, *word;
+
+    snprintf(words, sizeof words, "%s", b->only);
+    while ((word = strsep(&rest, ",")))
+        if (strstr(r->title, word) || strstr(r->work, word)) return true;
+    return false;
+}
+
+static bool measure_all(struct bench *b, struct report *report, struct err *e)
+{
+    static bool (*const by[])(struct bench *, const struct row *, struct result *, struct err *) = {
+        [REPEAT] = measure_row, [START] = start_row, [COMMAND] = command_row};
+    bool ok = true;
+
+    for (int i = 0; ok && i < ROWS; i++) {
+        struct result x = {
+            .sides = 1 + (rows[i].other == OURS || (rows[i].other == TORCH && *b->python))};
+        if (rows[i].group) report_group(report, rows[i].group);
+        if (!is_wanted(b, &rows[i])) continue;
+        ok = by[rows[i].how](b, &rows[i], &x, e) && agree(&rows[i], &x, e);
+        if (!ok) err_context(e, "%s", rows[i].title);
+        if (ok) report_row(report, &rows[i], &x);
+    }
+    child_end(&b->torch);
+    return ok;
+}
+
+static bool run(struct bench *b, struct err *e)
+{
+    struct report report = {
+        .brief = b->brief, .python = b->python, .threads = threads(b), .dtype = b->dtype};
+    int side = b->brief ? 128 : GEMM_SIDE;
+    bool ok = prepare(b, e) && file_out_open(&report.out, b->out, e);
+
+    if (!ok) return false;
+    omp_set_num_threads(threads(b));
+    report.gemm_side = side;
+    report.gemm = gemm_rate(side, GEMM_REPEATS, e);
+    ok = report.gemm > 0 && report_begin(&report, e) && measure_all(b, &report, e);
+    if (ok) ok = report_end(&report, gemm_rate(side, GEMM_REPEATS, e), e);
+    file_out_abort(&report.out);
+    return ok;
+}
+
+/* Whether this Python can run the other side. */
+static bool has_torch(const char *python)
+{
+    char command[1024];
+
+    if (!*python) return false;
+    snprintf(command, sizeof command, "'%s' -c 'import torch, transformers' 2>/dev/null", python);
+    return system(command) == 0;
+}
+
+static bool read_options(struct bench *b, int argc, char **argv, struct err *e)
+{
+    const struct {
+        const char *name, **text;
+    } known[] = {{"--work", &b->work},
+                 {"--out", &b->out},
+                 {"--python", &b->python},
+                 {"--only", &b->only},
+                 {"--dtype", &b->dtype}};
+    enum { KNOWN = sizeof known / sizeof *known };
+
+    for (int i = 1; i < argc; i++) {
+        int k = 0;
+        if (strcmp(argv[i], "--short") == 0) {
+            b->brief = true;
+            continue;
+        }
+        while (k < KNOWN && strcmp(known[k].name, argv[i]) != 0)
+            k++;
+        if (k == KNOWN || ++i == argc)
+            return err_set(e, "%s: unknown, or without a value (see bench/bench.c)",
+                           argv[i - (k < KNOWN)]);
+        *known[k].text = argv[i];
+    }
+    if (!has_torch(b->python)) b->python = "";
+    return b->work && b->out ? true : err_set(e, "--work DIR and --out FILE are needed");
+}
+
+int main(int argc, char **argv)
+{
+    struct bench b = {.python = "",
+                      .only = "",
+                      .dtype = "f32",
+                      .programs = getenv("BUILD") ? getenv("BUILD") : "build"};
+    struct err e = {0};
+
+    signal(SIGPIPE, SIG_IGN);
+    if (read_options(&b, argc, argv, &e) && run(&b, &e)) return 0;
+    fprintf(stderr, "bench: error: %s\n", e.msg);
+    return 1;
+}

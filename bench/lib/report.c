@@ -1,0 +1,166 @@
+/* report.c - see report.h. */
+#include "bench/lib/report.h"
+#include "bench/lib/measure.h"
+#include "bench/rows.h"
+
+#include <cblas.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* The first line that a command prints, or "". */
+static void first_line(const char *command, char *line, size_t size)
+{
+    FILE *fp = popen(command, "r");
+
+    line[0] = '\0';
+    if (fp && fgets(line, (int)size, fp)) line[strcspn(line, "\n")] = '\0';
+    if (fp) pclose(fp);
+}
+
+static void print_machine(FILE *fp, const struct report *r)
+{
+    static const char *const flags[] = {"avx2", "avx512f", "avx512_bf16", "amx_bf16"};
+    const char *core = getenv("OPENBLAS_CORETYPE");
+    char line[512], command[1200];
+
+    first_line("sed -n 's/^model name[^:]*: //p' /proc/cpuinfo", line, sizeof line);
+    fprintf(fp, "- %s, %ld cores, %.0f GiB;", line, sysconf(_SC_NPROCESSORS_ONLN),
+            (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE) / 0x1p30);
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
+        snprintf(command, sizeof command, "grep -m1 -ow %s /proc/cpuinfo", flags[i]);
+        first_line(command, line, sizeof line);
+        fprintf(fp, " %s %s%s", flags[i], *line ? "yes" : "no",
+                i + 1 < sizeof flags / sizeof *flags ? "," : "\n");
+    }
+    fprintf(fp, "- %s; OPENBLAS_CORETYPE=%s\n", openblas_get_config(), core ? core : "(not set)");
+    fprintf(fp, "- compiler %s\n", __VERSION__);
+    snprintf(command, sizeof command,
+             "'%s' -c 'import torch, transformers, PIL; print(torch.__version__, \"transformers\", "
+             "transformers.__version__, \"Pillow\", PIL.__version__)' 2>/dev/null",
+             r->python);
+    if (*r->python) first_line(command, line, sizeof line);
+    fprintf(fp, "- PyTorch %s\n", *r->python ? line : "is not here: our side alone");
+    first_line("cut -d' ' -f1-3 /proc/loadavg", line, sizeof line);
+    fprintf(fp, "- load average at the start %s\n", line);
+}
+
+bool report_begin(struct report *r, struct err *e)
+{
+    FILE *fp = r->out.fp;
+
+    fprintf(fp, "# Measurements\n\n`make bench%s`, %s, %d thread%s on each side:\n\n",
+            r->brief ? "-short" : "", r->dtype, r->threads, r->threads > 1 ? "s" : "");
+    print_machine(fp, r);
+    fprintf(fp, "- one %d x %d fp32 product: %.1f GFLOP/s before", r->gemm_side, r->gemm_side,
+            r->gemm);
+    fprintf(fp,
+            " (the rows' shares are of this)\n\nMedian of the repeats, lowest and highest in "
+            "brackets. Both sides are open at a time and take turns, and \"times as fast\" is "
+            "taken turn by turn. Memory is the peak of the whole process. Where both compute a "
+            "number (loss, mean of pixels or features), they agree within 1e-4, or this file "
+            "would not be here.%s\n\n",
+            r->brief ? " **The short form: sizes are tiny, its times mean nothing.**" : "");
+    fprintf(fp, "| | ours | PyTorch | times as fast | memory, ours | PyTorch | |\n"
+                "|---|--:|--:|--:|--:|--:|---|\n");
+    return !ferror(fp) || err_set(e, "%s: cannot be written", r->out.path);
+}
+
+void report_group(struct report *r, const char *group)
+{
+    fprintf(r->out.fp, "| **%s** | | | | | | |\n", group);
+}
+
+/* "12.3 (11.9 to 12.8)" */
+static void print_values(FILE *fp, const double *v, int n, const char *unit)
+{
+    double sorted[REPEATS_MOST], m;
+    int digits;
+
+    memcpy(sorted, v, (size_t)n * sizeof *v);
+    m = median(sorted, n);
+    digits = m >= 100 ? 0 : m >= 10 ? 1 : m >= 1 ? 2 : 3;
+    fprintf(fp, "%.*f%s%s", digits, m, *unit ? " " : "", unit);
+    if (n > 1) fprintf(fp, " (%.*f to %.*f)", digits, sorted[0], digits, sorted[n - 1]);
+}
+
+static void print_peak(FILE *fp, const struct child *c)
+{
+    const double *peak = child_fact(c, "peak_mib");
+
+    if (peak)
+        fprintf(fp, " | %.0f MiB", *peak);
+    else
+        fprintf(fp, " | -");
+}
+
+/* What is needed by the second, and its share of a product's rate. */
+static void print_rate(FILE *fp, const struct report *r, const struct row *row,
+                       const struct result *x)
+{
+    const double *flop = child_fact(&x->side[0], "flop"), *units = child_fact(&x->side[0], "units");
+    double sorted[REPEATS_MOST];
+
+    if (!flop || !units || row->seconds) return;
+    for (int k = 0; k < x->sides; k++) {
+        memcpy(sorted, x->value[k], (size_t)x->n * sizeof *sorted);
+        double rate = 1e-9 * *flop / *units * median(sorted, x->n);
+        fprintf(fp, "%s%.1f GFLOP/s (%.0f %%)", k ? " and " : "", rate, 100 * rate / r->gemm);
+    }
+}
+
+/* Facts that have no column of their own, of both sides. */
+static void print_facts(FILE *fp, const struct result *x)
+{
+    static const char *const known[] = {
+        "check", "norm", "flop", "units", "samples", "computed_cache_mib", "peak_mib", NULL};
+
+    for (int i = 0; i < x->side[0].n_facts; i++) {
+        const struct fact *f = &x->side[0].facts[i];
+        const double *other = x->sides > 1 ? child_fact(&x->side[1], f->name) : NULL;
+        int k = 0;
+        while (known[k] && strcmp(known[k], f->name) != 0)
+            k++;
+        if (known[k]) continue;
+        fprintf(fp, " %s %.4g", f->name, f->value);
+        if (other) fprintf(fp, " / %.4g", *other);
+    }
+}
+
+void report_row(struct report *r, const struct row *row, const struct result *x)
+{
+    FILE *fp = r->out.fp;
+    double ratio[REPEATS_MOST];
+
+    fprintf(stderr, "%s\n", row->title);
+    fprintf(fp, "| %s | ", row->title);
+    print_values(fp, x->value[0], x->n, row->unit);
+    fprintf(fp, " | ");
+    for (int i = 0; i < x->n; i++)
+        ratio[i] = row->seconds ? x->value[1][i] / x->value[0][i] : x->value[0][i] / x->value[1][i];
+    if (x->sides > 1) {
+        print_values(fp, x->value[1], x->n, row->unit);
+        fprintf(fp, " | ");
+        print_values(fp, ratio, x->n, "");
+    } else {
+        fprintf(fp, "- | -");
+    }
+    print_peak(fp, &x->side[0]);
+    print_peak(fp, &x->side[1]);
+    fprintf(fp, " | ");
+    if (row->how == REPEAT) {
+        print_rate(fp, r, row, x);
+        print_facts(fp, x);
+    }
+    fprintf(fp, " |\n");
+    fflush(fp);
+}
+
+bool report_end(struct report *r, double gemm, struct err *e)
+{
+    char line[64];
+
+    first_line("cut -d' ' -f1-3 /proc/loadavg", line, sizeof line);
+    fprintf(r->out.fp, "\nAfter it: the product at %.1f GFLOP/s, load average %s.\n", gemm, line);
+    return file_out_commit(&r->out, e);
+}

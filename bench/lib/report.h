@@ -1,0 +1,36 @@
+/* report.h - the table of `make bench` as Markdown. */
+#ifndef BENCH_LIB_REPORT_H
+#define BENCH_LIB_REPORT_H
+
+#include "base/file.h"
+#include "bench/lib/child.h"
+
+enum { REPEATS_MOST = 16 };
+struct row;
+
+/* What a row's repeats gave: rates or seconds of ours [0] and of the other side [1], where there is
+ * one, and what they said. */
+struct result {
+    int sides; /* 1 or 2 */
+    int n;
+    double value[2][REPEATS_MOST];
+    struct child side[2];
+};
+
+struct report {
+    struct file_out out;
+    bool brief;
+    const char *python; /* "": none */
+    const char *dtype;
+    int threads, gemm_side;
+    double gemm; /* GFLOP/s */
+};
+
+/* The machine, versions, how it is measured; and the table's head. */
+bool report_begin(struct report *r, struct err *e);
+void report_group(struct report *r, const char *group);
+void report_row(struct report *r, const struct row *row, const struct result *x);
+/* Publishes the file. gemm: the rate after everything. */
+bool report_end(struct report *r, double gemm, struct err *e);
+
+#endif

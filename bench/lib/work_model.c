@@ -1,0 +1,318 @@
+/* work_model.c - the model's work: a stage-2 step, the vision tower, attention alone, a decoded
+ * token. */
+#include "autograd/ops.h"
+#include "base/mem.h"
+#include "bench/lib/converted.h"
+#include "bench/lib/measure.h"
+#include "bench/lib/stored.h"
+#include "bench/lib/work.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Numbers between -1 and 1 that Python makes as easily. */
+static void fill(float *v, int64_t n, int64_t salt)
+{
+    for (int64_t i = 0; i < n; i++)
+        v[i] = (float)((i * 7919 + salt) % 2001) / 1000 - 1;
+}
+
+struct state {
+    struct model m;
+    struct tape *tape;
+    struct adamw opt;
+    struct stored_batch stored;
+    struct tensor leaf[4]; /* of attention: q, k, v and a head; of the tower: pixels */
+    int64_t length, heads, width;
+    struct kv_cache cache;
+    int64_t sequences;
+};
+
+static void close_state(void *p)
+{
+    struct state *s = p;
+
+    adamw_free(&s->opt);
+    stored_close(&s->stored);
+    kv_cache_free(&s->cache);
+    tape_free(s->tape);
+    for (int i = 0; i < 4; i++) {
+        free(s->leaf[i].data);
+        free(s->leaf[i].grad);
+    }
+    model_close(&s->m);
+    free(s);
+}
+
+static struct state *new_state(struct err *e)
+{
+    struct state *s = mem_new(1, sizeof *s, "bench", e);
+
+    if (s && !(s->tape = tape_new(e))) {
+        free(s);
+        return NULL;
+    }
+    return s;
+}
+
+static void *opened(struct state *s, bool ok)
+{
+    if (!ok && s) close_state(s);
+    return ok ? s : NULL;
+}
+
+static bool new_leaf(struct tensor *t, int64_t rows, int64_t cols, bool train, int64_t salt,
+                     struct err *e)
+{
+    *t = tensor_leaf(DT_REAL, rows, cols, mem_new((size_t)(rows * cols), sizeof(real), "bench", e));
+    if (train) t->grad = mem_new((size_t)(rows * cols), sizeof(real), "bench", e);
+    t->needs_grad = train;
+    if (!t->data || (train && !t->grad)) return false;
+    fill(t->data, rows * cols, salt);
+    return true;
+}
+
+/* ---- step: model=DIR (converted) batch=FILE ---- */
+
+static struct tensor *step_graph(struct state *s)
+{
+    struct forward f = {.batch = &s->stored.batch,
+                        .features = s->stored.features.rows ? &s->stored.features : NULL};
+
+    tape_begin(s->tape, true);
+    return model_loss(&s->m, s->tape, &f, 1 / (double)s->stored.batch.labels);
+}
+
+static bool step_run(void *p, double *units, struct err *e)
+{
+    struct state *s = p;
+    struct tensor *loss = step_graph(s);
+
+    if (!tape_plan(s->tape, 0, e)) return false;
+    tape_forward(s->tape);
+    tape_backward(s->tape, loss);
+    adamw_grad_norm(&s->opt);
+    adamw_step(&s->opt, 0, 1);
+    *units += (double)s->stored.batch.tokens;
+    return true;
+}
+
+static void *step_open(const struct work_args *a, struct err *e)
+{
+    const unsigned kinds = 1u << PARAM_DOWN | 1u << PARAM_UP_K | 1u << PARAM_UP_V |
+                           1u << PARAM_K_ROPE | 1u << PARAM_Q_ROPE; /* kv+rope */
+    struct state *s = new_state(e);
+    bool ok = s && model_open(&s->m, work_text(a, "model", NULL), e) &&
+              model_train(&s->m, kinds, e) && adamw_of_model(&s->opt, &s->m, e) &&
+              stored_open(&s->stored, work_text(a, "batch", NULL), e);
+
+    if (ok) tape_stash_bf16(s->tape, strcmp(work_text(a, "dtype", "f32"), "bf16") == 0);
+    if (ok) {
+        struct tensor *loss = step_graph(s);
+        tape_keep(loss);
+        ok = tape_plan(s->tape, 0, e);
+        if (ok) {
+            tape_forward(s->tape);
+            tape_backward(s->tape, loss);
+            work_fact("check", (double)tensor_real(loss)[0]);
+            work_fact("norm", adamw_grad_norm(&s->opt));
+            work_fact("flop", needed_flop(s->tape));
+            work_fact("units", (double)s->stored.batch.tokens);
+            work_fact("planned_mib", (double)tape_bytes(s->tape) / 0x1p20);
+            adamw_step(&s->opt, 0, 1);
+        }
+    }
+    return opened(s, ok);
+}
+
+const struct work work_step = {"step", step_open, step_run, NULL, close_state};
+
+/* ---- tower: model=DIR pictures=N ---- */
+
+static bool tower(struct state *s, double *sum, struct err *e)
+{
+    struct tensor *out;
+
+    tape_begin(s->tape, false);
+    out = model_vision(&s->m, s->tape, &s->leaf[0]);
+    tape_keep(out);
+    if (!tape_plan(s->tape, 0, e)) return false;
+    tape_forward(s->tape);
+    *sum = 0;
+    for (int64_t i = 0; i < tensor_count(out); i++)
+        *sum += fabs((double)tensor_real(out)[i]) / (double)tensor_count(out);
+    return true;
+}
+
+static bool tower_run(void *p, double *units, struct err *e)
+{
+    struct state *s = p;
+    double sum;
+
+    *units += (double)s->leaf[0].rows;
+    return tower(s, &sum, e);
+}
+
+static void *tower_open(const struct work_args *a, struct err *e)
+{
+    struct state *s = new_state(e);
+    bool ok = s && model_open(&s->m, work_text(a, "model", NULL), e);
+    int64_t side = ok ? s->m.cfg.vision.image_size : 0;
+    double sum;
+
+    ok = ok && new_leaf(&s->leaf[0], work_number(a, "pictures", 0), 3 * side * side, false, 1, e) &&
+         tower(s, &sum, e);
+    if (ok) {
+        work_fact("check", sum);
+        work_fact("flop", needed_flop(s->tape));
+        work_fact("units", (double)s->leaf[0].rows);
+    }
+    return opened(s, ok);
+}
+
+const struct work work_tower = {"tower", tower_open, tower_run, NULL, close_state};
+
+/* ---- attention: length=T heads=H width=W: forward and backward, causal ---- */
+
+static bool attention(struct state *s, double *loss, struct err *e)
+{
+    struct attention a = {.part[0] = {.q = &s->leaf[0], .k = &s->leaf[1], .width = s->width},
+                          .parts = 1,
+                          .v = &s->leaf[2],
+                          .heads = s->heads,
+                          .groups = s->heads,
+                          .v_width = s->width,
+                          .n_samples = 1,
+                          .causal = true,
+                          .scale = 1 / sqrt((double)s->width)};
+    struct attention_sample *all; /* the tape reads it until the next graph */
+    struct tensor *out;
+
+    tape_begin(s->tape, true);
+    a.samples = all = tape_new_array(s->tape, struct attention_sample, 1);
+    *all = (struct attention_sample){0, s->length, 0, s->length};
+    out = op_cross_entropy(s->tape, op_attention(s->tape, &a), &s->leaf[3],
+                           tape_new_array(s->tape, int32_t, s->length), 1 / (double)s->length);
+    tape_keep(out);
+    if (!tape_plan(s->tape, 0, e)) return false;
+    tape_forward(s->tape);
+    *loss = (double)tensor_real(out)[0];
+    tape_backward(s->tape, out);
+    for (int i = 0; i < 3; i++)
+        memset(s->leaf[i].grad, 0, (size_t)tensor_count(&s->leaf[i]) * sizeof(real));
+    return true;
+}
+
+static bool attention_run(void *p, double *units, struct err *e)
+{
+    struct state *s = p;
+    double loss;
+
+    *units += (double)s->length;
+    return attention(s, &loss, e);
+}
+
+static void *attention_open(const struct work_args *a, struct err *e)
+{
+    struct state *s = new_state(e);
+    double loss;
+    bool ok = s;
+
+    if (ok) {
+        s->length = work_number(a, "length", 0);
+        s->heads = work_number(a, "heads", 0);
+        s->width = work_number(a, "width", 0);
+    }
+    for (int i = 0; ok && i < 4; i++) /* the head has two rows: the loss costs next to nothing */
+        ok = new_leaf(&s->leaf[i], i < 3 ? s->length : 2, s->heads * s->width, i < 3, i, e);
+    ok = ok && attention(s, &loss, e);
+    if (ok) {
+        work_fact("check", loss);
+        work_fact("flop", needed_flop(s->tape));
+        work_fact("units", (double)s->length);
+        work_fact("planned_mib", (double)tape_bytes(s->tape) / 0x1p20);
+    }
+    return opened(s, ok);
+}
+
+const struct work work_attention = {"attention", attention_open, attention_run, NULL, close_state};
+
+/* ---- decode: model=DIR context=N sequences=N: a token for each, over a cache of random values
+ * ----
+ */
+
+/* The cache holds `context` tokens again: what the last step appended is forgotten. */
+static bool decode_run(void *p, double *units, struct err *e)
+{
+    struct state *s = p;
+    int64_t n = s->sequences;
+
+    tape_begin(s->tape, false);
+    int32_t *ids = tape_new_array(s->tape, int32_t, n),
+            *positions = tape_new_array(s->tape, int32_t, n);
+    int64_t *begin = tape_new_array(s->tape, int64_t, n + 1),
+            *seq = tape_new_array(s->tape, int64_t, n);
+    struct span *spans = tape_new_array(s->tape, struct span, n);
+    for (int64_t i = 0; i < n; i++) {
+        s->cache.length[i] = s->cache.spans[i][1].end = s->length;
+        seq[i] = begin[i] = i;
+        ids[i] = 5;
+        positions[i] = (int32_t)s->length;
+        spans[i] = (struct span){i, i + 1, TEXT};
+    }
+    begin[n] = n;
+    struct batch b = {.tokens = n,
+                      .ids = ids,
+                      .positions = positions,
+                      .samples = n,
+                      .begin = begin,
+                      .n_spans = n,
+                      .spans = spans};
+    struct forward f = {.batch = &b};
+    if (!model_extend(&s->m, s->tape, &f, &s->cache, seq, e) || !tape_plan(s->tape, 0, e))
+        return false;
+    tape_forward(s->tape);
+    *units += (double)n;
+    return true;
+}
+
+static bool fill_cache(struct state *s, struct err *e)
+{
+    struct kv_cache *c = &s->cache;
+    int64_t picture = s->length / 8; /* the context begins with one of these tokens */
+
+    for (int i = 0; i < 3; i++)
+        fill(c->data[i], c->layers * c->sequences * c->capacity * c->width[i], i);
+    for (int64_t i = 0; i < c->sequences; i++) {
+        c->spans[i] = mem_new(2, sizeof **c->spans, "bench", e);
+        if (!c->spans[i]) return false;
+        c->spans[i][0] = (struct span){0, picture, IMAGE};
+        c->spans[i][1] = (struct span){picture, s->length, TEXT};
+        c->n_spans[i] = c->cap_spans[i] = 2;
+        c->length[i] = s->length;
+    }
+    return true;
+}
+
+static void *decode_open(const struct work_args *a, struct err *e)
+{
+    struct state *s = new_state(e);
+    bool ok = s && model_open(&s->m, work_text(a, "model", NULL), e);
+    double units = 0;
+
+    if (ok) {
+        s->sequences = work_number(a, "sequences", 1);
+        s->length = work_number(a, "context", 0);
+    }
+    ok = ok && kv_cache_new(&s->cache, &s->m, s->sequences, s->length + 1, e) && fill_cache(s, e);
+    if (ok) {
+        int64_t values = model_cache_values(&s->m) * s->m.cfg.text.num_hidden_layers;
+        work_fact("cache_mib", (double)kv_cache_bytes(&s->cache) / 0x1p20);
+        work_fact("computed_cache_mib",
+                  (double)(values * s->length * s->sequences) * sizeof(real) / 0x1p20);
+    }
+    return opened(s, ok && decode_run(s, &units, e));
+}
+
+const struct work work_decode = {"decode", decode_open, decode_run, NULL, close_state};

@@ -1,0 +1,103 @@
+/* rows.h - what `make bench` measures: the files that are made for it, and the table's rows. In the
+ * texts @ is the directory of those files, $ that of the programs, and {A|B} is A, or B in the
+ * short form. */
+#ifndef BENCH_ROWS_H
+#define BENCH_ROWS_H
+
+#include <stdbool.h>
+
+enum how {
+    REPEAT, /* both sides are open, and take turns */
+    START,  /* a new process each time, until its first run is done */
+    COMMAND /* a shell command, from beginning to end */
+};
+enum other { NOBODY, TORCH, OURS };
+
+struct row {
+    const char *group, *title; /* group NULL: that of the row before */
+    const char *work;          /* of bench/lib/work.h with its arguments, or a command */
+    enum how how;
+    enum other other;
+    const char *other_work; /* of our side, where the other is OURS too */
+    int repeats;
+    bool once;    /* one run is long enough, and the first is warm already */
+    bool seconds; /* the time of a run is told, not units a second */
+    const char *unit;
+};
+
+struct preparation {
+    const char *made, *command; /* nothing is done where `made` is there already */
+};
+
+static const struct preparation preparations[] = {
+    {"@/shapes/train.json", "$/mha2mla-data shapes --out @/shapes --train {4200|64} --test 8"},
+    {"@/quick/config.json",
+     "$/bench/prepare quick config=configs/quickstart.json data=@/shapes/train.json dir=@"},
+    {"@/base/config.json", "$/bench/model --config bench/{llava7b|tiny}/config.json --layers {4|2} "
+                           "--tokenizer configs/quickstart/model --out @/base"},
+    {"@/rank64/config.json",
+     "$/bench/prepare mla model=@/base rope_dim={32|4} low_rank={64|8} out=@/rank64"},
+    {"@/quarter/config.json",
+     "$/bench/prepare mla model=@/base rope_dim={32|4} low_rank={32|4} out=@/quarter"},
+    {"@/batch", "$/bench/prepare batch image={576|16} text={200|20} labels={100|8} "
+                "width={1024|32} vocab={32064|446} image_id=3 out=@/batch"},
+    {"@/svd", "$/bench/prepare svd rows={7168|56} cols={4096|32} text={4608|64} "
+              "image={9216|128} out=@/svd"},
+    {"@/svd-quarter", "$/bench/prepare svd rows={1792|28} cols={1024|16} text={2048|64} "
+                      "image={4096|128} out=@/svd-quarter"},
+    {"@/pictures/00.jpg",
+     "$/bench/prepare pictures count={16|2} width=640 height=480 dir=@/pictures"},
+};
+
+static const struct row rows[] = {
+    {"Training, stage 2", "the quickstart's model (rope8-rank8), 16 samples",
+     "step model=@/quick batch=@/quick.batch", REPEAT, TORCH, NULL, 7, .unit = "tokens/s"},
+    {NULL, "LLaVA-1.5-7B's shapes, 4 layers, 576 + 200 tokens, low_rank 64",
+     "step model=@/rank64 batch=@/batch", REPEAT, TORCH, NULL, 5, .once = true, .unit = "tokens/s"},
+    {NULL, "from the process' start to the end of its first step",
+     "step model=@/quick batch=@/quick.batch", START, TORCH, NULL, 5, .seconds = true, .unit = "s"},
+    {NULL, "mha2mla-train: a whole run of one step, data and pictures from nothing",
+     "rm -rf @/start && $/mha2mla-train --config configs/quickstart.json --set run.dir=@/start/run "
+     "--set data.cache=@/start/cache --set 'data.train=[{\"path\":\"@/shapes/train.json\"}]' --set "
+     "'data.eval=[]' --set 'run.steps=[\"stage1\"]' --set rank.strategy=high --set stage1.steps=1 "
+     ">/dev/null",
+     COMMAND, NOBODY, NULL, 5, .seconds = true, .unit = "s"},
+    {"Conversion, one layer, both modalities", "MD-SVD at LLaVA-1.5-7B's shapes, 7168 x 4096",
+     "mdsvd file=@/svd rank={2048|16}", REPEAT, TORCH, NULL, 1, .once = true, .seconds = true,
+     .unit = "s"},
+    {NULL, "the same at a quarter of the sides, 1792 x 1024",
+     "mdsvd file=@/svd-quarter rank={512|8}", REPEAT, TORCH, NULL, 5, .once = true, .seconds = true,
+     .unit = "s"},
+    {"Pictures", "CLIP-L/14-336 tower", "tower model=@/base pictures=1", REPEAT, TORCH, NULL, 5,
+     .once = true, .unit = "images/s"},
+    {NULL, "JPEG 640 x 480: decode, resize, normalise",
+     "images model=@/base dir=@/pictures kind=.jpg", REPEAT, TORCH, NULL, 7, .unit = "images/s"},
+    {NULL, "PNG 640 x 480: decode, resize, normalise",
+     "images model=@/base dir=@/pictures kind=.png", REPEAT, TORCH, NULL, 7, .unit = "images/s"},
+    {"Decoding: MLA at 25 % of the cache, beside our own MHA (in the other column)",
+     "7B's shapes, 4 layers, context of 8192, 1 sequence",
+     "decode model=@/quarter context={8192|64}", REPEAT, OURS,
+     "decode model=@/base context={8192|64}", 7, .unit = "tokens/s"},
+    {NULL, "the same, 4 sequences", "decode model=@/quarter context={8192|64} sequences=4", REPEAT,
+     OURS, "decode model=@/base context={8192|64} sequences=4", 5, .unit = "tokens/s"},
+#define TRAIN "train config=configs/quickstart.json data=@/shapes/train.json dir=@ limit="
+    {"Growth: training steps by samples in the data set", "16 samples", TRAIN "16", REPEAT, NOBODY,
+     NULL, 7, .unit = "tokens/s"},
+    {NULL, "256 samples", TRAIN "{256|32}", REPEAT, NOBODY, NULL, 7, .unit = "tokens/s"},
+    {NULL, "4096 samples", TRAIN "{4096|64}", REPEAT, NOBODY, NULL, 7, .unit = "tokens/s"},
+#undef TRAIN
+#define ATTENTION "attention heads={8|2} width={128|16} length="
+    {"Growth: causal attention of 8 heads of 128, forward and backward", "256 tokens",
+     ATTENTION "{256|32}", REPEAT, TORCH, NULL, 5, .unit = "tokens/s"},
+    {NULL, "1024 tokens", ATTENTION "{1024|48}", REPEAT, TORCH, NULL, 5, .unit = "tokens/s"},
+    {NULL, "4096 tokens", ATTENTION "{4096|64}", REPEAT, TORCH, NULL, 5, .unit = "tokens/s"},
+    {NULL, "8192 tokens", ATTENTION "{8192|300}", REPEAT, TORCH, NULL, 5, .once = true,
+     .unit = "tokens/s"},
+#undef ATTENTION
+};
+enum {
+    PREPARATIONS = sizeof preparations / sizeof *preparations,
+    ROWS = sizeof rows / sizeof *rows
+};
+
+#endif

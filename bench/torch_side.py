@@ -1,0 +1,180 @@
+"""PyTorch's side of the measurements beside each other: the protocol of bench/side.c, the kinds of work of
+bench/lib/work.h. bench/venv.sh makes the environment."""
+
+import os
+import resource
+import sys
+import time
+
+import torch
+import torch.nn.functional as F
+
+DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
+
+
+def fact(name, value):
+    print("fact", name, "%.17g" % value)
+
+
+class Step:
+    """A stage-2 step: loss, gradients, their norm, AdamW (rate 0, as on our side)."""
+
+    def __init__(self, a):
+        from torch_model import Batch, Model
+        self.model, self.batch = Model(a["model"], DTYPES[a.get("dtype", "f32")]), Batch(a["batch"])
+        self.trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.adamw = torch.optim.AdamW(self.trained, lr=0.0, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
+        loss, norm = self.step()
+        fact("check", loss)
+        fact("norm", norm)
+
+    def step(self):
+        loss = self.model.loss(self.batch)
+        loss.backward()
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.trained])
+        self.adamw.step()
+        self.adamw.zero_grad(set_to_none=True)
+        return loss.item(), norm.item()
+
+    def run(self):
+        self.step()
+        return self.batch.tokens
+
+
+def values(n, salt):
+    return ((torch.arange(n) * 7919 + salt) % 2001).float() / 1000 - 1
+
+
+class Tower:
+    """transformers' CLIP tower up to the layer that LLaVA reads."""
+
+    def __init__(self, a):
+        from torch_model import Tensors
+        from transformers import CLIPVisionConfig, CLIPVisionModel
+        t, prefix = Tensors(a["model"]), "vision_tower.vision_model."
+        config = dict(t.config["vision_config"])
+        config["num_hidden_layers"] += 1 + t.config["vision_feature_layer"]
+        self.tower = CLIPVisionModel(CLIPVisionConfig(**config, attn_implementation="sdpa")).eval()
+        state = {}
+        for name in self.tower.state_dict():
+            state[name] = t.get(prefix + name.removeprefix("vision_model.")) if "position_ids" not in name else None
+        self.tower.load_state_dict({k: v for k, v in state.items() if v is not None}, strict=False)
+        n, side = int(a["pictures"]), config["image_size"]
+        self.pixels = values(n * 3 * side * side, 1).view(n, 3, side, side)
+        fact("check", self.features().abs().mean(dtype=torch.float64).item())
+
+    @torch.inference_mode()
+    def features(self):
+        return self.tower(self.pixels, output_hidden_states=True).hidden_states[-1][:, 1:]
+
+    def run(self):
+        self.features()
+        return len(self.pixels)
+
+
+class Attention:
+    """Forward and backward of causal attention alone."""
+
+    def __init__(self, a):
+        n, self.heads, w = int(a["length"]), int(a["heads"]), int(a["width"])
+        self.qkv = [values(n * self.heads * w, i).view(n, self.heads, w).requires_grad_() for i in range(3)]
+        self.head, self.labels = values(2 * self.heads * w, 3).view(2, -1), torch.zeros(n, dtype=torch.long)
+        fact("check", self.step())
+
+    def step(self):
+        q, k, v = (x.transpose(0, 1)[None] for x in self.qkv)
+        out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        loss = F.cross_entropy(F.linear(out[0].transpose(0, 1).flatten(1), self.head), self.labels)
+        loss.backward()
+        for x in self.qkv:
+            x.grad = None
+        return loss.item()
+
+    def run(self):
+        self.step()
+        return len(self.labels)
+
+
+class Mdsvd:
+    """The published recipe (MHA2MLA-VLM at 69a3c6e), fp32 as published: covariance of the inputs by modality, its
+    SVD, the SVD of the weight in that basis, two inverses."""
+
+    def __init__(self, a):
+        from safetensors import safe_open
+        with safe_open(a["file"], "pt") as f:
+            self.w, self.x = f.get_tensor("w").float(), {m: f.get_tensor("x_" + m).float() for m in ("text", "image")}
+        self.rank, self.factors = int(a["rank"]), {}
+
+    @torch.inference_mode()
+    def run(self):
+        for m, x in self.x.items():
+            u, s, _ = torch.linalg.svd(x.T @ x / len(x))
+            root = torch.diag(torch.sqrt(s))
+            up, s, down = torch.linalg.svd(self.w @ u @ root, full_matrices=False)
+            s = torch.diag(torch.sqrt(s[:self.rank]))
+            self.factors[m] = up[:, :self.rank] @ s, s @ down[:self.rank] @ torch.linalg.inv(root) @ torch.linalg.inv(u)
+        return 1
+
+    @torch.inference_mode()
+    def finish(self):
+        """The share of the outputs' energy that is lost, in double."""
+        w = self.w.double()
+        for m, (up, down) in self.factors.items():
+            x = self.x[m].double()
+            second, lost = x.T @ x, w - up.double() @ down.double()
+            fact("error_" + m, (((lost @ second) * lost).sum() / ((w @ second) * w).sum()).item())
+
+
+class Images:
+    """Pillow and transformers' CLIPImageProcessorPil, a thread for each of ours."""
+
+    def __init__(self, a):
+        from concurrent.futures import ThreadPoolExecutor
+        from transformers import CLIPImageProcessorPil
+        self.processor = CLIPImageProcessorPil.from_pretrained(a["model"])
+        self.paths = sorted(os.path.join(a["dir"], n) for n in os.listdir(a["dir"]) if a["kind"] in n)
+        self.pool = ThreadPoolExecutor(int(a.get("threads", "2")))
+        fact("check", torch.stack(self.pixels()).abs().mean(dtype=torch.float64).item())
+
+    def one(self, path):
+        from PIL import Image
+        with Image.open(path) as image:
+            return self.processor(image, return_tensors="pt")["pixel_values"][0]
+
+    def pixels(self):
+        return list(self.pool.map(self.one, self.paths))
+
+    def run(self):
+        self.pixels()
+        return len(self.paths)
+
+
+WORKS = {"step": Step, "tower": Tower, "attention": Attention, "mdsvd": Mdsvd, "images": Images}
+
+
+def main():
+    sys.stdout.reconfigure(line_buffering=True)
+    work = None
+    for line in sys.stdin:
+        command, *words = line.split()
+        if command == "open":
+            args = dict(word.split("=", 1) for word in words[1:])
+            torch.set_num_threads(int(args.get("threads", "2")))
+            work = WORKS[words[0]](args)
+            print("ready")
+        elif command == "step":
+            begin, units = time.perf_counter(), 0
+            for _ in range(int(words[0])):
+                units += work.run()
+            print("time %.9f %.17g" % (time.perf_counter() - begin, units))
+        elif command == "close":
+            fact("peak_mib", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+            if hasattr(work, "finish"):
+                work.finish()
+            work = None
+            print("closed")
+        else:
+            sys.exit("error %s: open, step or close is needed" % command)
+
+
+main()

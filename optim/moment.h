@@ -1,0 +1,78 @@
+/* moment.h - how AdamW's two moments of a parameter lie in memory: in fp32, in bf16, or in 8 bits a
+ * value, blocks of 256 values sharing an fp32 scale (Dettmers et al. 2022, arXiv 2110.02861). The
+ * latter two round stochastically: a moment changes by a small share a step, which rounding to the
+ * nearest would lose. They are worked on in fp32, a block at a time:
+ *
+ *     float buf[MOMENT_BLOCK], *x = moment_load(m, block, buf);
+ *     ... change x[0 .. moment_values(m, block)) ...
+ *     moment_store(m, block, x, key);
+ *
+ * Blocks share nothing, so that any number of threads makes the same bits. */
+#ifndef OPTIM_MOMENT_H
+#define OPTIM_MOMENT_H
+
+#include "autograd/tensor.h"
+#include "base/err.h"
+
+#include <stdint.h>
+
+enum moment_type { MOMENT_F32, MOMENT_BF16, MOMENT_8BIT, MOMENT_TYPES };
+#define MOMENT_NAMES "f32", "bf16", "8bit" /* the config's enum */
+
+enum { MOMENT_BLOCK = 256 };
+
+/* The values that the 256 codes of 8 bits stand for, ascending, in (-1, 1] or, without signs, in
+ * [0, 1]: "dynamic tree" quantisation, in which a decade nearer to 1 has twice as many codes. */
+struct moment_code {
+    bool has_sign;
+    float value[257]; /* the last is no code's: it ends the search */
+};
+
+/* has_sign: for the first moment. Without, nothing above 0 is coded as 0: a second moment that
+ * vanished would make a step as large as 1 / eps. */
+void moment_code_make(struct moment_code *c, bool has_sign);
+
+struct moment {
+    enum moment_type type;
+    int64_t n;
+    void *data;   /* [n]: float, bits of a bf16, or uint8_t code */
+    float *scale; /* 8bit, [moment_blocks(n)]: a value is scale * code's value. The scale is the
+                   * block's value of largest magnitude, with its sign: that one is kept exactly */
+    const struct moment_code *code; /* 8bit; borrowed */
+};
+
+/* What a parameter's moments are kept in where the setting is `want`: vectors (norms, biases) and
+ * matrices under 4,096 values stay in fp32, because they are few and touch everything. */
+enum moment_type moment_type_of(enum moment_type want, const struct tensor *param);
+
+/* n zeros. `code` must outlive it. On failure *m needs no moment_free. */
+bool moment_init(struct moment *m, enum moment_type type, int64_t n, const struct moment_code *code,
+                 struct err *e);
+void moment_free(struct moment *m); /* fine on a zeroed struct */
+
+/* Bytes of one moment of n values. */
+double moment_bytes(enum moment_type type, int64_t n);
+
+static inline int64_t moment_blocks(int64_t n)
+{
+    return (n + MOMENT_BLOCK - 1) / MOMENT_BLOCK;
+}
+
+/* Values of a block: MOMENT_BLOCK, and in the last one what is left. */
+static inline int64_t moment_values(const struct moment *m, int64_t block)
+{
+    int64_t left = m->n - block * MOMENT_BLOCK;
+
+    return left < MOMENT_BLOCK ? left : MOMENT_BLOCK;
+}
+
+/* A block in fp32: in buf, or where it lies if that is fp32 already. */
+float *moment_load(const struct moment *m, int64_t block, float buf[MOMENT_BLOCK]);
+
+/* Keeps what moment_load gave and the caller changed; all finite. In bf16 and 8bit a value becomes
+ * the next smaller or the next larger one that there is, at random, so that its expected value is
+ * the value itself (but in 8bit for what has no two neighbours: below -0.993 times the scale, and,
+ * without signs, below 3e-7 times it). The randomness is of `key` and the value's place alone. */
+void moment_store(struct moment *m, int64_t block, const float *x, uint64_t key);
+
+#endif
