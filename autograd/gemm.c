@@ -221,6 +221,51 @@ static void convert_rows(struct mat m, int64_t first, int64_t rows, int64_t cols
     }
 }
 
+/* A few rows of A against rows of B, as when a token is decoded: each row of B is turned into reals
+ * and used by all of A at once. To make a block of B first would be most of the work. */
+enum { FEW = 8, ROW_BLOCK = 2048 };
+
+/* sum[0..3] += x_i row, for 4 rows of A (the last again where there are fewer). */
+static void four_dots(const struct mat *a, int64_t M, int64_t i, int64_t k0, int64_t n,
+                      const real *row, real *sum)
+{
+    const real *x[4];
+    real s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+
+    for (int64_t k = 0; k < 4; k++)
+        x[k] = (const real *)a->data + (i + k < M ? i + k : M - 1) * a->ld + k0;
+#pragma omp simd reduction(+ : s0, s1, s2, s3)
+    for (int64_t k = 0; k < n; k++) {
+        s0 += x[0][k] * row[k];
+        s1 += x[1][k] * row[k];
+        s2 += x[2][k] * row[k];
+        s3 += x[3][k] * row[k];
+    }
+    sum[0] += s0;
+    sum[1] += s1;
+    sum[2] += s2;
+    sum[3] += s3;
+}
+
+static void gemm_few(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b, bool add, real *c,
+                     int64_t ldc)
+{
+    const struct tensor stored = tensor_leaf(b.dtype, N, K, b.data);
+
+#pragma omp parallel for schedule(static) if (N * K > 1 << 15)
+    for (int64_t j = 0; j < N; j++) {
+        real row[ROW_BLOCK], sum[FEW] = {0};
+        for (int64_t k0 = 0; k0 < K; k0 += ROW_BLOCK) {
+            int64_t n = K - k0 < ROW_BLOCK ? K - k0 : ROW_BLOCK;
+            tensor_to_real(&stored, j * K + k0, n, row);
+            for (int64_t i = 0; i < M; i += 4)
+                four_dots(&a, M, i, k0, n, row, sum + i);
+        }
+        for (int64_t i = 0; i < M; i++)
+            c[i * ldc + j] = sum[i] + (add ? c[i * ldc + j] : 0);
+    }
+}
+
 /* B is turned into reals block by block. */
 static void gemm_blocks(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b, bool add,
                         real *c, int64_t ldc, real *block)
@@ -285,6 +330,10 @@ void gemm(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b, bool add,
     }
 #endif
     real *block = scratch;
+    if (!setup.bf16 && M <= FEW && !a.trans && b.trans) {
+        gemm_few(M, N, K, a, b, add, c, ldc);
+        return;
+    }
     if (setup.bf16) {
         int64_t cols = a.trans ? M : K;
         convert_rows(a, 0, a.trans ? K : M, cols, block);

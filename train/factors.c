@@ -58,39 +58,59 @@ static bool svd_look(void *arg, const struct layer_look *look, struct err *e)
     return true;
 }
 
+/* What is factored of a layer: the parts of the plan in each set, at the same time. */
+struct problems {
+    int n;
+    struct mdsvd_in in[2 * MODALITIES];
+    struct mdsvd_out out[2 * MODALITIES], *place[2 * MODALITIES];
+};
+
+static struct mdsvd_in problem_of(const struct run *r, const struct mdsvd_part *part, int set,
+                                  const float *w, const struct statistics *s)
+{
+    const struct moments *m = r->c.svd.input == MDSVD_ACTIVATION ? &s->moments : NULL;
+    struct mdsvd_in in = {.w = w + part->row0 * s->d,
+                          .n = part->rows,
+                          .d = s->d,
+                          .r = part->r,
+                          .method = (enum mdsvd_method)r->c.svd.input};
+
+    if (!m) return in;
+    in.scale = moments_scale(m, set);
+    if (s->outputs) {
+        in.m = m->s[set] + part->row0 * s->rows + part->row0;
+        in.ldm = s->rows;
+    } else {
+        in.s = m->s[set];
+    }
+    return in;
+}
+
 static bool factor_layer(struct made_factors *f, const struct run *r, int64_t l, const float *w,
                          const struct statistics *s, struct err *e)
 {
-    const struct moments *moments = r->c.svd.input == MDSVD_ACTIVATION ? &s->moments : NULL;
+    bool activation = r->c.svd.input == MDSVD_ACTIVATION;
+    struct problems now = {0};
 
     for (int set = 0; set < f->sets; set++) {
+        if (activation && s->moments.tokens[set] == 0)
+            return err_set(e,
+                           "svd: the calibration samples have no %s tokens: more samples, or "
+                           "svd.decoupled false",
+                           set == TEXT ? "text" : "image");
         for (int p = 0; p < f->plan.parts; p++) {
-            const struct mdsvd_part *part = &f->plan.part[p];
-            struct mdsvd_out *out = &f->layer[l].out[set][p];
-            struct mdsvd_in in = {.w = w + part->row0 * s->d,
-                                  .n = part->rows,
-                                  .d = s->d,
-                                  .r = part->r,
-                                  .method = (enum mdsvd_method)r->c.svd.input};
-            if (!part->r) continue;
-            if (moments && moments->tokens[set] == 0)
-                return err_set(e,
-                               "svd: the calibration samples have no %s tokens: more samples, or "
-                               "svd.decoupled false",
-                               set == TEXT ? "text" : "image");
-            if (moments) in.scale = moments_scale(moments, set);
-            if (moments && s->outputs) {
-                in.m = moments->s[set] + part->row0 * s->rows + part->row0;
-                in.ldm = s->rows;
-            } else if (moments) {
-                in.s = moments->s[set];
-            }
-            if (!mdsvd_factor(out, &in, e)) return false;
-            if (out->live < part->r)
-                log_line("svd: layer %lld: only %lld of %lld components have energy: too few "
-                         "calibration tokens?",
-                         (long long)l, (long long)out->live, (long long)part->r);
+            if (!f->plan.part[p].r) continue;
+            now.in[now.n] = problem_of(r, &f->plan.part[p], set, w, s);
+            now.place[now.n++] = &f->layer[l].out[set][p];
         }
+    }
+    if (!mdsvd_factor_all(now.out, now.in, now.n, now.n, e)) return false;
+    for (int i = 0; i < now.n; i++) {
+        *now.place[i] = now.out[i];
+        if (now.out[i].live < now.in[i].r)
+            log_line("svd: layer %lld: only %lld of %lld components have energy: too few "
+                     "calibration tokens?",
+                     (long long)l, (long long)now.out[i].live, (long long)now.in[i].r);
     }
     return true;
 }
@@ -118,9 +138,7 @@ static bool factor_layers(struct made_factors *f, struct run *r, struct model *m
     for (int64_t l = 0; ok && l < f->layers; l++) {
         kv_weight(m, l, s.w);
         ok = !activation || gather_layer(f, &w, &s, e);
-        gemm_blas_threads((int)r->c.run.threads);
         ok = ok && factor_layer(f, r, l, s.w, &s, e);
-        gemm_blas_threads(1);
         moments_free(&s.moments);
     }
     layerwise_close(&w);
@@ -170,9 +188,9 @@ bool factors_size(struct factors_size *s, const struct run *r, const struct mode
     if (!point_plan(r, m, &widest, &latent, &plan, e)) return false;
     for (int i = 0; i < plan.parts; i++) {
         const struct mdsvd_part *part = &plan.part[i];
-        double bytes = (double)mdsvd_scratch(part->rows, d, part->r, method, outputs);
+        double bytes = sets * (double)mdsvd_scratch(part->rows, d, part->r, method, outputs);
         layer += sets * (double)sizeof(float) * (double)(part->r * (part->rows + d));
-        if (part->r && bytes > scratch) scratch = bytes;
+        if (part->r) scratch += bytes; /* all at the same time, where there are the threads */
     }
     s->made = (double)m->cfg.text.num_hidden_layers * layer + scratch +
               (double)(rows * d) * sizeof(float);

@@ -11,7 +11,6 @@
 
 #include <dirent.h>
 #include <math.h>
-#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,8 +88,7 @@ static bool mdsvd_run(void *p, double *units, struct err *e)
         moments_add(&s->moments, s->x[k], modality, s->T[k], 1);
     }
     ok = ok && moments_finish(&s->moments, e);
-    gemm_blas_threads(omp_get_max_threads());
-    for (int k = 0; ok && k < MODALITIES; k++) {
+    for (int k = 0; k < MODALITIES; k++)
         s->in[k] = (struct mdsvd_in){.w = s->w,
                                      .n = s->n,
                                      .d = s->d,
@@ -98,9 +96,7 @@ static bool mdsvd_run(void *p, double *units, struct err *e)
                                      .scale = moments_scale(&s->moments, k),
                                      .r = s->r,
                                      .method = MDSVD_ACTIVATION};
-        ok = mdsvd_factor(&s->out[k], &s->in[k], e);
-    }
-    gemm_blas_threads(1);
+    ok = ok && mdsvd_factor_all(s->out, s->in, MODALITIES, MODALITIES, e);
     free(modality);
     *units += 1;
     return ok;
