@@ -22,9 +22,9 @@ static struct {
     bool bf16_native; /* and multiplied as such */
 } setup;
 
-void gemm_blas_threads(int n)
+void gemm_single_blas(void)
 {
-    openblas_set_num_threads(n);
+    openblas_set_num_threads(1);
 }
 
 #ifdef AUTOGRAD_DOUBLE
@@ -206,7 +206,7 @@ size_t gemm_linear_scratch(int64_t T, const struct tensor *w, bool x_needs_grad)
 static void round_to_bf16(real *x, int64_t n)
 {
     for (int64_t i = 0; i < n; i++)
-        x[i] = bf16_to_f32(bf16_from_f32((float)x[i]));
+        x[i] = bf16_round((float)x[i]);
 }
 
 /* Rows first.. of m (as stored, `cols` of each) as reals, one behind the other; rounded where

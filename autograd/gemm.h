@@ -52,7 +52,7 @@ void gemm_real(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b, bool
 void gemm_serial(int64_t M, int64_t N, int64_t K, real alpha, struct mat a, struct mat b, bool add,
                  real *c, int64_t ldc);
 
-/* Gives BLAS n threads of its own outside of gemm() (for LAPACK); gemm() itself needs 1. */
-void gemm_blas_threads(int n);
+/* Leaves OpenBLAS no threads of its own: they would spin against OpenMP's. */
+void gemm_single_blas(void);
 
 #endif

@@ -30,7 +30,7 @@ struct tape *tape_new(struct err *e)
         err_set(e, "out of memory for a tape: %s", strerror(errno));
         return NULL;
     }
-    gemm_blas_threads(1);
+    gemm_single_blas();
     tape_begin(t, false);
     return t;
 }
@@ -224,7 +224,7 @@ static void round_rows(real *x, int64_t n)
 {
 #pragma omp parallel for simd schedule(static) if (parallel : n > 1 << 15)
     for (int64_t i = 0; i < n; i++)
-        x[i] = bf16_to_f32(bf16_from_f32((float)x[i]));
+        x[i] = bf16_round((float)x[i]);
 }
 
 static void pack(struct tape *t, const struct stash *h)

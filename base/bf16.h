@@ -35,6 +35,12 @@ static inline uint16_t bf16_stochastic(float f, uint16_t noise)
     return (uint16_t)((u + noise) >> 16); /* infinity has no low bits: it stays */
 }
 
+/* The nearest value that bf16 holds. */
+static inline float bf16_round(float f)
+{
+    return bf16_to_f32(bf16_from_f32(f));
+}
+
 float f16_to_f32(uint16_t h);
 uint16_t f16_from_f32(float f); /* nearest even; overflows to infinity */
 

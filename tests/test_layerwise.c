@@ -67,30 +67,37 @@ static bool compare(void *arg, const struct layer_look *look, struct err *e)
     return true;
 }
 
+/* Takes `samples` of the run's samples through all layers, each compared. */
+static void compare_all(struct run *r, int64_t samples, struct layerwise *w, struct seen *s)
+{
+    struct model m = {0};
+    struct err e = {0};
+    bool ok;
+
+    *s = (struct seen){.w = w, .tape = tape_new(&e)};
+    ok = s->tape && file_mkdirs(r->c.run.dir, &e) && make_baseline_model(r, &m, &e) &&
+         run_open_data(r, &m.cfg, &e) && run_open_pictures(r, &m, false, &e) &&
+         layerwise_open(w, r, &m, samples, LOOK_X | LOOK_QK, &e);
+    for (; ok && s->layer < LAYERS; s->layer++)
+        ok = layerwise_next(w, "test", compare, s, &e);
+    if (!ok) fail_msg("%s", e.msg);
+    tape_free(s->tape);
+    model_close(&m);
+}
+
 static void test_equals_the_whole_graph(void **state)
 {
     const char *const more[] = {"data.eval=[]", NULL};
     struct layerwise w = {0};
-    struct seen s = {.w = &w};
-    struct model m = {0};
+    struct seen s;
     struct run r;
-    struct err e = {0};
-    bool ok;
 
     tiny_run(&r, state, more);
-    s.tape = tape_new(&e);
-    ok = s.tape && file_mkdirs(r.c.run.dir, &e) && make_baseline_model(&r, &m, &e) &&
-         run_open_data(&r, &m.cfg, &e) && run_open_pictures(&r, &m, false, &e) &&
-         layerwise_open(&w, &r, &m, 100, LOOK_X | LOOK_QK, &e);
-    for (; ok && s.layer < LAYERS; s.layer++)
-        ok = layerwise_next(&w, "test", compare, &s, &e);
-    if (!ok) fail_msg("%s", e.msg);
+    compare_all(&r, 100, &w, &s);
     assert_int_equal(w.samples, 4); /* as many as there are */
     assert_int_equal(s.samples, 4 * LAYERS);
     assert_int_equal(s.images, 2 * LAYERS);
     layerwise_close(&w);
-    tape_free(s.tape);
-    model_close(&m);
     run_close(&r);
 }
 
@@ -99,13 +106,10 @@ static void test_many_samples(void **state)
 {
     const char *const more[] = {"data.eval=[]", "data.max_length=1000", NULL};
     struct layerwise w = {0};
-    struct seen s = {.w = &w};
-    struct model m = {0};
+    struct seen s;
     char *text = calloc(1, 1 << 16);
     struct run r;
-    struct err e = {0};
     size_t n = 0;
-    bool ok;
 
     tiny_run(&r, state, more);
     for (int i = 0; i < 9; i++) {
@@ -115,18 +119,10 @@ static void test_many_samples(void **state)
         n += (size_t)sprintf(text + n, "\"}\n");
     }
     spill(tmpdir_path(state, "train.json"), text, n);
-    s.tape = tape_new(&e);
-    ok = s.tape && file_mkdirs(r.c.run.dir, &e) && make_baseline_model(&r, &m, &e) &&
-         run_open_data(&r, &m.cfg, &e) && run_open_pictures(&r, &m, false, &e) &&
-         layerwise_open(&w, &r, &m, 9, LOOK_X | LOOK_QK, &e);
-    for (; ok && s.layer < LAYERS; s.layer++)
-        ok = layerwise_next(&w, "test", compare, &s, &e);
-    if (!ok) fail_msg("%s", e.msg);
+    compare_all(&r, 9, &w, &s);
     assert_true(w.tokens > 1024);
     assert_int_equal(s.samples, 9 * LAYERS);
     layerwise_close(&w);
-    tape_free(s.tape);
-    model_close(&m);
     run_close(&r);
     free(text);
 }
