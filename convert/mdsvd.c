@@ -4,8 +4,9 @@
  *
  * n <= d: M = W S W^T, [n,n]; P = its top eigenvectors.
  * n >  d: S = C C^T by pivoted Cholesky, which stops by itself where S runs out of rank; A = W C,
- * so that A A^T = W S W^T; P = A V with V the top eigenvectors of A^T A, orthonormalised again by
- *         QR, since weak columns of A V come out crooked.
+ * so that A A^T = W S W^T; P = A V / |A V| with V the top eigenvectors of A^T A. A component with
+ *         energy e of the first one's E stands off square to a stronger one by about 1e-16 E / e,
+ *         and below 1e-12 none is kept (count_live): what that adds to the error is under 1e-20 E.
  * Then up down = P P^T W: a projection of the outputs, optimal whatever the conditioning of S.
  *
  * BLAS and LAPACK run on one thread here: with more, their sums change order and the factors their
@@ -48,32 +49,34 @@ static double *doubles(int64_t rows, int64_t cols, struct err *e)
 }
 
 /* The top k eigenpairs of the symmetric a[n,n] (lower triangle, destroyed): lambda[k] falling,
- * vec[k,n]. For a small part of the spectrum only that part is computed. */
+ * vec[k,n]. What LAPACK's dsyevd does, but only the k vectors that are wanted are turned back from
+ * the basis in which a is tridiagonal. */
 static bool eigen_top(double *a, int64_t n, int64_t k, double *lambda, double *vec, struct err *e)
 {
-    const bool part = 4 * k <= n;
-    const lapack_int N = (lapack_int)n;
-    double *val = doubles(n, 1, e), *z = part ? doubles(k, n, e) : NULL;
-    lapack_int *support = mem_new((size_t)(2 * n), sizeof *support, "MD-SVD", e), found = 0, info;
-    bool ok = val && (z || !part) && support;
+    const lapack_int N = (lapack_int)n, K = (lapack_int)k;
+    double *val = doubles(n, 1, e), *off = doubles(n, 1, e), *tau = doubles(n, 1, e),
+           *z = doubles(n, n, e), *top;
+    bool ok = val && off && tau && z;
 
     if (ok) {
-        info = part ? LAPACKE_dsyevr(LAPACK_COL_MAJOR, 'V', 'I', 'U', N, a, N, 0, 0,
-                                     (lapack_int)(n - k + 1), N, 0, &found, val, z, N, support)
-                    : LAPACKE_dsyevd(LAPACK_COL_MAJOR, 'V', 'U', N, a, N, val);
+        top = z + (n - k) * n;
+        lapack_int info = LAPACKE_dsytrd(LAPACK_COL_MAJOR, 'U', N, a, N, val, off, tau);
+        if (info == 0) info = LAPACKE_dstedc(LAPACK_COL_MAJOR, 'I', N, val, off, z, N);
+        if (info == 0)
+            info = LAPACKE_dormtr(LAPACK_COL_MAJOR, 'L', 'U', 'N', N, K, a, N, tau, top, N);
         if (info != 0)
             ok = err_set(
                 e, "MD-SVD: LAPACK cannot solve an eigenproblem of size %" PRId64 " (status %d)", n,
                 (int)info);
     }
     for (int64_t i = 0; i < k && ok; i++) {
-        const int64_t from = (part ? k : n) - 1 - i;
-        lambda[i] = val[from];
-        memcpy(vec + i * n, (part ? z : a) + from * n, (size_t)n * sizeof *vec);
+        lambda[i] = val[n - 1 - i];
+        memcpy(vec + i * n, z + (n - 1 - i) * n, (size_t)n * sizeof *vec);
     }
     free(val);
+    free(off);
+    free(tau);
     free(z);
-    free(support);
     return ok;
 }
 
@@ -133,13 +136,13 @@ static bool solve_rows(struct spectrum *sp, const struct mdsvd_in *in, const dou
 
 /* ---- n > d ---- */
 
-/* a[n,rank] = W C with S = C C^T; the column count is left in *rank (0 for S = 0). */
+/* The first *rank columns of a[n,d] become W C with S = C C^T (*rank 0 for S = 0). */
 static bool times_root(double *a, int64_t *rank, const struct mdsvd_in *in, struct err *e)
 {
     const int64_t n = in->n, d = in->d;
-    double *l = doubles(d, d, e), *w = doubles(n, d, e);
+    double *l = doubles(d, d, e);
     lapack_int *pivot = mem_new((size_t)d, sizeof *pivot, "MD-SVD", e), found = 0, info;
-    bool ok = l && w && pivot;
+    bool ok = l && pivot;
 
     if (ok) {
         for (int64_t i = 0; i < d; i++)
@@ -152,49 +155,40 @@ static bool times_root(double *a, int64_t *rank, const struct mdsvd_in *in, stru
     if (ok && found > 0) {
         for (int64_t i = 0; i < n; i++)
             for (int64_t j = 0; j < d; j++)
-                w[i * d + j] = in->w[i * d + pivot[j] - 1];
-        for (int64_t i = 0; i < d; i++)
-            memset(l + i * d + i + 1, 0, (size_t)(d - 1 - i) * sizeof *l);
-        multiply(a, w, d, l, d, CblasNoTrans, n, found, d);
+                a[i * d + j] = in->w[i * d + pivot[j] - 1];
+        cblas_dtrmm(CblasRowMajor, CblasRight, CblasLower, CblasNoTrans, CblasNonUnit, (int)n,
+                    (int)found, 1.0, l, (int)d, a, (int)d);
+        if (found < d) /* the rows of C below its triangle */
+            cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)n, (int)found,
+                        (int)(d - found), 1.0, a + found, (int)d, l + found * d, (int)d, 1.0, a,
+                        (int)d);
     }
     *rank = found;
     free(l);
-    free(w);
     free(pivot);
     return ok;
 }
 
-/* Makes the rows of p[k,n] orthonormal, from the first on. */
-static bool orthonormalise(double *p, int64_t k, int64_t n, struct err *e)
-{
-    const lapack_int K = (lapack_int)k, N = (lapack_int)n;
-    double *tau = doubles(k, 1, e);
-    bool ok = tau != NULL;
-
-    if (ok && (LAPACKE_dgeqrf(LAPACK_COL_MAJOR, N, K, p, N, tau) != 0 ||
-               LAPACKE_dorgqr(LAPACK_COL_MAJOR, N, K, K, p, N, tau) != 0))
-        ok = err_set(e, "MD-SVD: LAPACK cannot orthonormalise %" PRId64 " components", k);
-    free(tau);
-    return ok;
-}
-
-/* a[n,rank] -> P: the top left singular vectors, through the Gram matrix of its columns. */
-static bool solve_gram(struct spectrum *sp, const double *a, int64_t n, int64_t rank, struct err *e)
+/* a[n,rank], of row length d -> P: the top left singular vectors, through the Gram matrix of its
+ * columns. */
+static bool solve_gram(struct spectrum *sp, const double *a, int64_t n, int64_t d, int64_t rank,
+                       struct err *e)
 {
     double *gram = doubles(rank, rank, e), *v = doubles(sp->k, rank, e);
     bool ok = gram && v;
 
     if (ok) {
-        cblas_dsyrk(CblasRowMajor, CblasLower, CblasTrans, (int)rank, (int)n, 1.0, a, (int)rank,
-                    0.0, gram, (int)rank);
+        cblas_dsyrk(CblasRowMajor, CblasLower, CblasTrans, (int)rank, (int)n, 1.0, a, (int)d, 0.0,
+                    gram, (int)rank);
         sp->trace = trace_of(gram, rank);
         ok = eigen_top(gram, rank, sp->k, sp->lambda, v, e);
     }
-    if (ok) {
-        multiply(sp->p, v, rank, a, rank, CblasTrans, sp->k, n, rank);
-        ok = orthonormalise(sp->p, sp->k, n, e);
-    }
     free(gram);
+    if (ok) multiply(sp->p, v, rank, a, d, CblasTrans, sp->k, n, rank);
+    for (int64_t i = 0; i < sp->k && ok; i++) {
+        const double length = cblas_dnrm2((int)n, sp->p + i * n, 1);
+        if (length > 0) cblas_dscal((int)n, 1 / length, sp->p + i * n, 1);
+    }
     free(v);
     return ok;
 }
@@ -211,7 +205,7 @@ static bool solve_columns(struct spectrum *sp, const struct mdsvd_in *in, const 
         ok = a && times_root(a, &rank, in, e);
         sp->k = sp->k < rank ? sp->k : rank;
     }
-    if (ok && sp->k > 0) ok = solve_gram(sp, a ? a : w, in->n, rank, e);
+    if (ok && sp->k > 0) ok = solve_gram(sp, a ? a : w, in->n, in->d, rank, e);
     free(a);
     return ok;
 }
@@ -241,37 +235,39 @@ static int64_t count_live(const struct spectrum *sp, const struct mdsvd_in *in, 
     return live;
 }
 
+/* The factors as fp32, and what they keep. down is made of up as it is rounded, in fp32 as well:
+ * its own rounding is as large as the product's. */
 static bool fill_factors(struct mdsvd_out *out, const struct spectrum *sp,
-                         const struct mdsvd_in *in, const double *w, struct err *e)
+                         const struct mdsvd_in *in, struct err *e)
 {
     const bool weight = in->method == MDSVD_WEIGHT;
     const double scale = weight ? 1.0 : in->scale;
     const int64_t n = in->n, d = in->d, live = count_live(sp, in, scale);
-    double *pw = doubles(live, d, e); /* P^T W */
 
     out->component = doubles(live, 1, e);
-    if (!pw || !out->component) {
-        free(pw);
-        return false;
-    }
-    for (int64_t i = 0; i < live; i++)
-        fix_sign(sp->p + i * n, n);
-    if (live > 0) multiply(pw, sp->p, n, w, d, CblasNoTrans, live, d, n);
+    if (!out->component) return false;
     for (int64_t i = 0; i < live; i++) {
         const double sigma = sqrt(scale * sp->lambda[i]), c = weight ? sigma : sqrt(sigma);
 
+        fix_sign(sp->p + i * n, n);
         for (int64_t j = 0; j < n; j++)
             out->up[j * in->r + i] = (float)(sp->p[i * n + j] * c);
-        for (int64_t j = 0; j < d; j++)
-            out->down[i * d + j] = (float)(pw[i * d + j] / c);
         out->component[i] = scale * sp->lambda[i];
         out->kept += out->component[i];
+    }
+    if (live > 0)
+        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)live, (int)d, (int)n, 1, out->up,
+                    (int)in->r, in->w, (int)d, 0, out->down, (int)d);
+    for (int64_t i = 0; i < live; i++) {
+        const double sigma = sqrt(out->component[i]), c2 = weight ? sigma * sigma : sigma;
+
+        for (int64_t j = 0; j < d; j++)
+            out->down[i * d + j] = (float)(out->down[i * d + j] / c2);
     }
     out->live = live;
     out->energy = scale * sp->trace;
     out->kept = fmin(out->kept, out->energy);
     out->error = out->energy - out->kept;
-    free(pw);
     return true;
 }
 
@@ -295,10 +291,21 @@ static bool check_finite(const struct mdsvd_in *in, struct err *e)
     return true;
 }
 
+/* Whether the eigenproblem is that of the rows of W, and whether it takes W in double. */
+static bool by_rows(int64_t n, int64_t d, enum mdsvd_method method, bool outputs)
+{
+    return n <= d || (method == MDSVD_ACTIVATION && outputs);
+}
+
+static bool takes_w(bool rows, enum mdsvd_method method)
+{
+    return rows || method == MDSVD_WEIGHT;
+}
+
 static bool factor_one(struct mdsvd_out *out, const struct mdsvd_in *in, struct err *e)
 {
-    const bool rows = in->n <= in->d || (in->method == MDSVD_ACTIVATION && !in->s);
-    const int64_t size = rows ? in->n : in->d;
+    const bool rows = by_rows(in->n, in->d, in->method, !in->s);
+    const int64_t size = rows ? in->n : in->d, count = in->n * in->d;
     struct spectrum sp = {.k = in->r < size ? in->r : size};
     double *w = NULL;
     bool ok = false;
@@ -307,18 +314,20 @@ static bool factor_one(struct mdsvd_out *out, const struct mdsvd_in *in, struct 
     CHECK(in->method == MDSVD_WEIGHT || ((in->s || in->m) && in->scale >= 0));
     memset(out, 0, sizeof *out);
     if (!check_finite(in, e)) return false;
-    w = doubles(in->n, in->d, e);
     sp.lambda = doubles(sp.k, 1, e);
     sp.p = doubles(sp.k, in->n, e);
     out->up = mem_new((size_t)in->n, (size_t)in->r * sizeof(float), "MD-SVD", e);
     out->down = mem_new((size_t)in->r, (size_t)in->d * sizeof(float), "MD-SVD", e);
     out->r = in->r;
-    if (!w || !sp.lambda || !sp.p || !out->up || !out->down) goto end;
-
-    for (int64_t j = 0; j < in->n * in->d; j++)
-        w[j] = in->w[j];
+    if (!sp.lambda || !sp.p || !out->up || !out->down) goto end;
+    if (takes_w(rows, in->method)) {
+        w = doubles(in->n, in->d, e);
+        if (!w) goto end;
+        for (int64_t j = 0; j < count; j++)
+            w[j] = in->w[j];
+    }
     ok = (rows ? solve_rows(&sp, in, w, e) : solve_columns(&sp, in, w, e)) &&
-         fill_factors(out, &sp, in, w, e);
+         fill_factors(out, &sp, in, e);
 end:
     if (!ok) mdsvd_free(out);
     free(w);
@@ -327,23 +336,16 @@ end:
     return ok;
 }
 
-/* What eigen_top takes for k of n: the vectors, or LAPACK's own work space for all of them. */
-static int64_t eigen_scratch(int64_t n, int64_t k)
-{
-    return 4 * k <= n ? k * n : 2 * n * n;
-}
-
 size_t mdsvd_scratch(int64_t n, int64_t d, int64_t r, enum mdsvd_method method, bool outputs)
 {
-    const bool activation = method == MDSVD_ACTIVATION, rows = n <= d || (activation && outputs);
-    const int64_t size = rows ? n : d, k = r < size ? r : size, held = n * d + k * n;
-    int64_t product =
-        rows ? (activation && !outputs ? n * n + n * d : 0) : (activation ? 2 * n * d + d * d : 0);
-    int64_t solve =
-        (rows ? n * n : (activation ? n * d : 0) + d * d + k * d) + eigen_scratch(size, k);
-    int64_t factors = k * d, most = product > solve ? product : solve;
+    const bool rows = by_rows(n, d, method, outputs), activation = method == MDSVD_ACTIVATION;
+    const int64_t size = rows ? n : d, k = r < size ? r : size;
+    const int64_t held = k * n + (takes_w(rows, method) ? n * d : 0);
+    const int64_t a = !rows && activation ? n * d : 0, v = rows ? 0 : k * d;
+    const int64_t product = rows ? (activation && !outputs ? n * n + n * d : 0) : a + d * d;
+    const int64_t solve = a + v + 3 * size * size; /* the matrix, its eigenvectors, LAPACK's own */
 
-    return (size_t)(held + (most > factors ? most : factors)) * sizeof(double);
+    return (size_t)(held + (product > solve ? product : solve)) * sizeof(double);
 }
 
 bool mdsvd_factor_all(struct mdsvd_out *out, const struct mdsvd_in *in, int count, int jobs,
@@ -392,7 +394,8 @@ bool mdsvd_error(double *error, const struct mdsvd_in *in, const float *up, cons
     double *diff = doubles(n, d, e), *ds = in->s ? doubles(n, d, e) : NULL;
     bool ok = diff && (ds || !in->s);
 
-    for (int64_t i = 0; i < n && ok; i++) {
+#pragma omp parallel for if (ok)
+    for (int64_t i = 0; i < (ok ? n : 0); i++) {
         double *row = diff + i * d;
         for (int64_t j = 0; j < d; j++)
             row[j] = in->w[i * d + j];
