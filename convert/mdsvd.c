@@ -4,9 +4,10 @@
  *
  * n <= d: M = W S W^T, [n,n]; P = its top eigenvectors.
  * n >  d: S = C C^T by pivoted Cholesky, which stops by itself where S runs out of rank; A = W C,
- * so that A A^T = W S W^T; P = A V / |A V| with V the top eigenvectors of A^T A. A component with
- *         energy e of the first one's E stands off square to a stronger one by about 1e-16 E / e,
- *         and below 1e-12 none is kept (count_live): what that adds to the error is under 1e-20 E.
+ * so that A A^T = W S W^T; P = A V / |A V| with V the top eigenvectors of A^T A. Where a component
+ *         has energy e and the first one E, it is orthogonal to stronger ones to about 1e-16 E / e.
+ *         None below 1e-12 E is kept (count_live), so what that adds to the error is far below the
+ *         rounding of E.
  * Then up down = P P^T W: a projection of the outputs, optimal whatever the conditioning of S.
  *
  * BLAS and LAPACK run on one thread here: with more, their sums change order and the factors their
