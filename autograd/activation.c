@@ -8,7 +8,7 @@
 #include <string.h>
 
 enum { GATE, UP };        /* inputs; x is 0 */
-enum { PIECE = 1 << 13 }; /* elements per piece of work */
+enum { PIECE = 1 << 11 }; /* elements per piece of work */
 
 static inline real silu(real x)
 {
@@ -40,21 +40,18 @@ static void clear(real *d, int64_t n, bool adds)
     if (!adds) memset(d, 0, (size_t)n * sizeof *d);
 }
 
-static void gate_gradients(const real *g, const real *u, const real *dy, real *dg, int64_t n)
+/* dg and du may be one: then the second sum adds to the first. */
+static void swiglu_gradients(const real *g, const real *u, const real *dy, real *dg, real *du,
+                             int64_t n)
 {
 #pragma omp simd
-    for (int64_t i = 0; i < n; i++)
-        dg[i] += dy[i] * u[i] * silu_slope(g[i]);
+    for (int64_t i = 0; i < n; i++) {
+        real s = real_sigmoid(g[i]);
+        dg[i] += dy[i] * u[i] * (s * (1 + g[i] * (1 - s)));
+        du[i] += dy[i] * (g[i] * s);
+    }
 }
 
-static void up_gradients(const real *g, const real *dy, real *du, int64_t n)
-{
-#pragma omp simd
-    for (int64_t i = 0; i < n; i++)
-        du[i] += dy[i] * silu(g[i]);
-}
-
-/* Gate and up may be one tensor: then the second sum adds to the first. */
 static void swiglu_backward(struct node *n)
 {
     struct tensor *gate = n->in[GATE], *up = n->in[UP];
@@ -66,14 +63,12 @@ static void swiglu_backward(struct node *n)
 #pragma omp parallel for schedule(static) if (count > PIECE)
     for (int64_t i = 0; i < count; i += PIECE) {
         int64_t k = count - i < PIECE ? count - i : PIECE;
-        if (gate->needs_grad) {
-            clear(gate->grad + i, k, gate_adds);
-            gate_gradients(g + i, u + i, dy + i, gate->grad + i, k);
-        }
-        if (up->needs_grad) {
-            clear(up->grad + i, k, up_adds);
-            up_gradients(g + i, dy + i, up->grad + i, k);
-        }
+        real unwanted[PIECE]; /* the gradient of one that is not trained */
+        real *dg = gate->needs_grad ? gate->grad + i : unwanted;
+        real *du = up->needs_grad ? up->grad + i : unwanted;
+        clear(dg, k, gate_adds);
+        clear(du, k, up_adds);
+        swiglu_gradients(g + i, u + i, dy + i, dg, du, k);
     }
 }
 

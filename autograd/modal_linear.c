@@ -1,37 +1,61 @@
 /* modal_linear.c - a linear whose weight and bias depend on the modality of the row. The rows of a
- * modality are runs of the flat stream, so it is one matrix product per run and no mask. Runs that
- * touch (the text at the end of one sample and at the begin of the next) are one product. */
+ * modality are runs of the flat stream (the text before and behind a picture), packed into scratch
+ * where they are more than one, so that a modality is one matrix product and no mask: its weights
+ * are read, and their gradients written, once. */
 #include "autograd/gemm.h"
 #include "autograd/ops.h"
 #include "autograd/oplist.h"
 
+#include <string.h>
+
 enum { X, W, B = W + MODALITIES, INPUTS = B + MODALITIES }; /* W and B: one input per modality */
 
-struct modal_args {
-    const struct span *spans;
-    int64_t n_spans;
-    size_t bias_at; /* where in n->scratch, in reals, the bias row or its partial sums begin */
+struct run {
+    int64_t begin, end; /* rows of the stream */
+    int64_t packed;     /* the row of its modality that `begin` is */
 };
 
-/* The next run at or after span *at, neighbours of one modality joined; false behind the last. */
-static bool next_run(const struct modal_args *a, int64_t *at, struct span *run)
+struct modal_args {
+    struct runs {
+        struct run *run;
+        int64_t n, rows;
+    } of[MODALITIES];
+    size_t bias_at; /* where in n->scratch, in reals, the bias row or its partial sums begin */
+    size_t in_at, out_at; /* and packed rows of the input's width, and of the output's */
+};
+
+enum way { PACK, UNPACK, ADD };
+
+/* Between the runs' rows of stream[,cols] and packed[rows,cols]. */
+static void move_rows(const struct runs *r, enum way way, real *stream, real *packed, int64_t cols)
 {
-    if (*at == a->n_spans) return false;
-    *run = a->spans[(*at)++];
-    while (*at < a->n_spans && a->spans[*at].modality == run->modality)
-        run->end = a->spans[(*at)++].end;
-    return true;
+#pragma omp parallel for schedule(static) if (r->rows * cols > 1 << 14)
+    for (int64_t i = 0; i < r->n; i++) {
+        int64_t count = (r->run[i].end - r->run[i].begin) * cols;
+        real *s = stream + r->run[i].begin * cols, *p = packed + r->run[i].packed * cols;
+        if (way == PACK) memcpy(p, s, (size_t)count * sizeof(real));
+        if (way == UNPACK) memcpy(s, p, (size_t)count * sizeof(real));
+        for (int64_t j = 0; j < count && way == ADD; j++)
+            s[j] += p[j];
+    }
 }
 
-static void fill_bias(struct node *n, const struct tensor *b, const struct span *run)
+/* The rows one behind the other: where they are, if they are one run; else in `packed`, into which
+ * they are copied if they are to be read. */
+static real *rows_of(const struct runs *r, real *stream, real *packed, int64_t cols, bool read)
 {
-    const struct modal_args *a = n->args;
-    real *row = (real *)n->scratch + a->bias_at, *y = tensor_real(n->out);
-    int64_t O = n->out->cols;
+    if (r->n == 1) return stream + r->run[0].begin * cols;
+    if (read) move_rows(r, PACK, stream, packed, cols);
+    return packed;
+}
+
+static void fill_bias(const struct tensor *b, real *row, int64_t rows, real *y)
+{
+    int64_t O = b->cols;
 
     tensor_to_real(b, 0, O, row);
-#pragma omp parallel for schedule(static) if ((run->end - run->begin) * O > 1 << 14)
-    for (int64_t i = run->begin; i < run->end; i++)
+#pragma omp parallel for schedule(static) if (rows * O > 1 << 14)
+    for (int64_t i = 0; i < rows; i++)
         for (int64_t j = 0; j < O; j++)
             y[i * O + j] = row[j];
 }
@@ -41,15 +65,33 @@ static void forward(struct node *n)
     const struct modal_args *a = n->args;
     struct tensor *x = n->in[X];
     int64_t O = n->out->cols, I = x->cols;
-    struct span run;
+    real *room = n->scratch;
 
-    for (int64_t at = 0; next_run(a, &at, &run);) {
-        struct tensor *w = n->in[W + run.modality], *b = n->in[B + run.modality];
-        if (b) fill_bias(n, b, &run);
-        gemm(run.end - run.begin, O, I, mat_of(tensor_real(x) + run.begin * I, I, false),
-             (struct mat){w->data, w->dtype, I, true}, b != NULL,
-             tensor_real(n->out) + run.begin * O, O, n->scratch);
+    for (int m = 0; m < MODALITIES; m++) {
+        const struct runs *r = &a->of[m];
+        struct tensor *w = n->in[W + m], *b = n->in[B + m];
+        if (!r->n) continue;
+        real *in = rows_of(r, tensor_real(x), room + a->in_at, I, true);
+        real *out = rows_of(r, tensor_real(n->out), room + a->out_at, O, false);
+        if (b) fill_bias(b, room + a->bias_at, r->rows, out);
+        gemm(r->rows, O, I, mat_of(in, I, false), (struct mat){w->data, w->dtype, I, true},
+             b != NULL, out, O, room);
+        if (r->n > 1) move_rows(r, UNPACK, tensor_real(n->out), out, O);
     }
+}
+
+/* dx of a modality's rows: where they are one run, right into place. */
+static void input_gradient(struct node *n, int m, real *dy, bool adds)
+{
+    const struct modal_args *a = n->args;
+    const struct runs *r = &a->of[m];
+    struct tensor *x = n->in[X], *w = n->in[W + m];
+    int64_t O = n->out->cols, I = x->cols;
+    real *room = n->scratch, *dx = rows_of(r, x->grad, room + a->in_at, I, false);
+
+    gemm(r->rows, I, O, mat_of(dy, O, false), (struct mat){w->data, w->dtype, I, false},
+         r->n == 1 && adds, dx, I, room);
+    if (r->n > 1) move_rows(r, adds ? ADD : UNPACK, x->grad, dx, I);
 }
 
 static void backward(struct node *n)
@@ -58,19 +100,20 @@ static void backward(struct node *n)
     struct tensor *x = n->in[X];
     int64_t O = n->out->cols, I = x->cols;
     bool x_adds = x->needs_grad && tape_grad_adds(x);
-    struct span run;
+    real *room = n->scratch;
 
-    for (int64_t at = 0; next_run(a, &at, &run);) {
-        struct tensor *w = n->in[W + run.modality], *b = n->in[B + run.modality];
-        const real *dy = n->out->grad + run.begin * O;
-        int64_t rows = run.end - run.begin;
-        if (x->needs_grad)
-            gemm(rows, I, O, mat_of(dy, O, false), (struct mat){w->data, w->dtype, I, false},
-                 x_adds, x->grad + run.begin * I, I, n->scratch);
-        if (w->needs_grad)
-            gemm(O, I, rows, mat_of(dy, O, true), mat_of(tensor_real(x) + run.begin * I, I, false),
-                 tape_grad_adds(w), w->grad, I, n->scratch);
-        if (b && b->needs_grad) bias_backward(dy, rows, O, b, (real *)n->scratch + a->bias_at);
+    for (int m = 0; m < MODALITIES; m++) {
+        const struct runs *r = &a->of[m];
+        struct tensor *w = n->in[W + m], *b = n->in[B + m];
+        if (!r->n) continue;
+        real *dy = rows_of(r, n->out->grad, room + a->out_at, O, true);
+        if (x->needs_grad) input_gradient(n, m, dy, x_adds);
+        if (w->needs_grad) {
+            real *in = rows_of(r, tensor_real(x), room + a->in_at, I, true);
+            gemm(O, I, r->rows, mat_of(dy, O, true), mat_of(in, I, false), tape_grad_adds(w),
+                 w->grad, I, room);
+        }
+        if (b && b->needs_grad) bias_backward(dy, r->rows, O, b, room + a->bias_at);
     }
 }
 
@@ -91,15 +134,22 @@ static unsigned check_spans(const struct span *spans, int64_t n_spans, int64_t r
     return present;
 }
 
-/* The spans that have rows: an empty one must neither read a missing weight nor touch a gradient.
- */
-static void keep_spans(struct tape *t, struct modal_args *a, const struct span *spans, int64_t n)
+/* The runs of each modality. An empty span must neither read a missing weight nor touch a gradient;
+ * spans that touch are one run. */
+static void make_runs(struct tape *t, struct modal_args *a, const struct span *spans, int64_t n)
 {
-    struct span *kept = tape_new_array(t, struct span, n);
-
-    for (int64_t i = 0; i < n; i++)
-        if (spans[i].end > spans[i].begin) kept[a->n_spans++] = spans[i];
-    a->spans = kept;
+    for (int m = 0; m < MODALITIES; m++)
+        a->of[m].run = tape_new_array(t, struct run, n);
+    for (int64_t i = 0; i < n; i++) {
+        struct runs *r = &a->of[spans[i].modality];
+        int64_t rows = spans[i].end - spans[i].begin;
+        if (rows == 0) continue;
+        if (r->n && r->run[r->n - 1].end == spans[i].begin)
+            r->run[r->n - 1].end = spans[i].end;
+        else
+            r->run[r->n++] = (struct run){spans[i].begin, spans[i].end, r->rows};
+        r->rows += rows;
+    }
 }
 
 struct tensor *op_modal_linear(struct tape *t, struct tensor *x, struct tensor *const w[MODALITIES],
@@ -110,8 +160,9 @@ struct tensor *op_modal_linear(struct tape *t, struct tensor *x, struct tensor *
     struct tensor *in[INPUTS] = {x};
     struct modal_args *a = tape_new_array(t, struct modal_args, 1);
     size_t converted = 0, bias = 0;
-    int64_t O = w[TEXT] ? w[TEXT]->rows : w[IMAGE] ? w[IMAGE]->rows : 0;
+    int64_t O = w[TEXT] ? w[TEXT]->rows : w[IMAGE] ? w[IMAGE]->rows : 0, packed = 0;
 
+    make_runs(t, a, spans, n_spans);
     for (int m = 0; m < MODALITIES; m++) {
         CHECK(w[m] || !(present & 1u << m));
         CHECK(!w[m] || (w[m]->rows == O && w[m]->cols == x->cols));
@@ -120,15 +171,17 @@ struct tensor *op_modal_linear(struct tape *t, struct tensor *x, struct tensor *
         in[W + m] = w[m];
         in[B + m] = b[m];
         reads |= (w[m]->needs_grad ? 1u << X : 0) | (x->needs_grad ? 1u << (W + m) : 0);
-        size_t bytes = gemm_linear_scratch(x->rows, w[m], x->needs_grad);
+        size_t bytes = gemm_linear_scratch(a->of[m].rows, w[m], x->needs_grad);
         if (bytes > converted) converted = bytes;
         if (b[m] && bias_scratch(b[m]) > bias) bias = bias_scratch(b[m]);
+        if (a->of[m].n > 1 && a->of[m].rows > packed) packed = a->of[m].rows;
     }
-    keep_spans(t, a, spans, n_spans);
     a->bias_at = converted / sizeof(real);
+    a->in_at = a->bias_at + bias / sizeof(real);
+    a->out_at = a->in_at + (size_t)(packed * x->cols);
     struct node *n = tape_node(t, &modal_linear_op, in, INPUTS, x->rows, O);
     n->args = a;
     n->reads = reads;
-    n->scratch_bytes = converted + bias;
+    n->scratch_bytes = (a->out_at + (size_t)(packed * O)) * sizeof(real);
     return n->out;
 }

@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHUNK = 1 << 14 }; /* elements a task: fixed, so that sums do not depend on threads */
+/* Elements a task, and sums of a norm: fixed, so that threads do not matter. */
+enum { CHUNK = 1 << 14, PARTS = 64 };
 
 bool adamw_init(struct adamw *o, struct tensor *const params[], int64_t n, enum moment_type state,
                 struct err *e)
@@ -49,22 +50,36 @@ void adamw_free(struct adamw *o)
     memset(o, 0, sizeof *o);
 }
 
+/* The chunks part, part + PARTS, ... of g[n]. */
+static double sum_of_squares(const float *g, int64_t n, int64_t part)
+{
+    double total = 0;
+
+    for (int64_t first = part * CHUNK; first < n; first += PARTS * CHUNK) {
+        int64_t end = n - first < CHUNK ? n - first : CHUNK;
+        double sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t j = 0; j < end; j++)
+            sum += (double)g[first + j] * (double)g[first + j];
+        total += sum;
+    }
+    return total;
+}
+
 double adamw_grad_norm(const struct adamw *o)
 {
     double total = 0;
 
     for (int64_t i = 0; i < o->n; i++) {
         const struct tensor *p = o->slots[i].param;
-        int64_t n = tensor_count(p), chunks = (n + CHUNK - 1) / CHUNK;
-        for (int64_t c = 0; c < chunks; c++) {
-            const float *g = (const float *)(const void *)p->grad + c * CHUNK;
-            int64_t end = n - c * CHUNK < CHUNK ? n - c * CHUNK : CHUNK;
-            double sum = 0;
-#pragma omp simd reduction(+ : sum)
-            for (int64_t j = 0; j < end; j++)
-                sum += (double)g[j] * (double)g[j];
-            total += sum;
-        }
+        const float *g = (const float *)(const void *)p->grad;
+        int64_t n = tensor_count(p);
+        double sum[PARTS];
+#pragma omp parallel for schedule(static) if (n > CHUNK)
+        for (int64_t k = 0; k < PARTS; k++)
+            sum[k] = sum_of_squares(g, n, k);
+        for (int k = 0; k < PARTS; k++)
+            total += sum[k];
     }
     return sqrt(total);
 }
