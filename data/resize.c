@@ -132,7 +132,8 @@ static bool axis_init(struct axis *a, int64_t in, int64_t out, int64_t lo, int64
 static uint8_t clip8(int32_t v)
 {
     v >>= BITS;
-    return (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v);
+    v = v > 0 ? v : 0;
+    return (uint8_t)(v < 255 ? v : 255);
 }
 
 static void widen(const uint8_t *in, int64_t n, int32_t *out)
