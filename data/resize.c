@@ -324,7 +324,9 @@ bool image_resize_box(const struct image *src, int64_t w, int64_t h, enum resize
     CHECK(w >= 1 && h >= 1 && (size_t)f < sizeof filters / sizeof filters[0]);
     if (src->width == w && src->height == h) return image_crop(src, box, dst, e);
     if (!box_clip(box, w, h, &part)) return image_new(dst, box->w, box->h, src->channels, e);
-    if (!resample_alpha(src, w, h, &filters[f], &part, &got, e)) return false;
+    if (!resample_alpha(src, w, h, &filters[f], &part, dst, e)) return false;
+    if (part.w == box->w && part.h == box->h) return true;
+    got = *dst;
     shown = (struct image_box){box->x - part.x, box->y - part.y, box->w, box->h};
     ok = image_crop(&got, &shown, dst, e);
     image_free(&got);
