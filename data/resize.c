@@ -136,13 +136,6 @@ static uint8_t clip8(int32_t v)
     return (uint8_t)(v < 255 ? v : 255);
 }
 
-static void widen(const uint8_t *in, int64_t n, int32_t *out)
-{
-#pragma omp simd
-    for (int64_t i = 0; i < n; i++)
-        out[i] = in[i];
-}
-
 static void clip_row(const int32_t *in, int64_t n, uint8_t *out)
 {
 #pragma omp simd
@@ -150,30 +143,29 @@ static void clip_row(const int32_t *in, int64_t n, uint8_t *out)
         out[i] = clip8(in[i]);
 }
 
-/* Four neighbouring values of a row, at any address. */
-typedef int32_t four __attribute__((vector_size(16), aligned(4), may_alias));
+/* Four neighbouring values of a row, at any address; compilers let a vector alias its elements. */
+typedef int32_t four __attribute__((vector_size(16), aligned(4)));
 
-/* All rows of *out [rows, ax->n] from the rows row0.. of *in, whose first column is col0 of the
- * source. wide: [(in->width + ax->n) * channels + 2]. A pixel of 3 channels is handled as 4: the
- * fourth is the next pixel's first, or the room behind the row, and is overwritten in `sum`. */
-static void pass_x(const struct axis *ax, const struct image *in, int64_t col0, int64_t row0,
-                   int32_t *wide, struct image *out)
+/* out[ax->n, ch], one row, from the row `in` of n pixels, whose first is pixel col0 of the axis.
+ * wide: [(n + ax->n) * ch + 2]. A pixel of 3 channels is handled as 4: the fourth is the next
+ * pixel's first, or the room behind the row, and is overwritten in `sum`. */
+static void row_x(const struct axis *ax, const uint8_t *in, int64_t n, int64_t col0, int64_t ch,
+                  int32_t *wide, uint8_t *out)
 {
-    const int64_t ch = in->channels, in_n = in->width * ch, out_n = ax->n * ch;
-    int32_t *sum = wide + in_n + 1;
+    int32_t *sum = wide + n * ch + 1;
 
-    for (int64_t y = 0; y < out->height; y++) {
-        widen(in->px + (row0 + y) * in_n, in_n, wide);
-        for (int64_t i = 0; i < ax->n; i++) {
-            const int32_t *p = wide + (ax->first[i] - col0) * ch, *k = ax->k + i * ax->taps;
-            four s = {HALF, HALF, HALF, HALF};
+#pragma omp simd
+    for (int64_t i = 0; i < n * ch; i++)
+        wide[i] = in[i];
+    for (int64_t i = 0; i < ax->n; i++) {
+        const int32_t *p = wide + (ax->first[i] - col0) * ch, *k = ax->k + i * ax->taps;
+        four s = {HALF, HALF, HALF, HALF};
 
-            for (int64_t t = 0; t < ax->taps; t++, p += ch)
-                s += *(const four *)p * k[t];
-            *(four *)(sum + i * ch) = s;
-        }
-        clip_row(sum, out_n, out->px + y * out_n);
+        for (int64_t t = 0; t < ax->taps; t++, p += ch)
+            s += *(const four *)p * k[t];
+        *(four *)(sum + i * ch) = s;
     }
+    clip_row(sum, ax->n * ch, out);
 }
 
 /* sum[n] += from[n] * k */
@@ -184,29 +176,46 @@ static void add_row(int32_t *sum, const uint8_t *from, int32_t k, int64_t n)
         sum[x] += from[x] * k;
 }
 
-/* All rows of *out [ay->n, columns] from the columns col0.. of *in, whose first row is row0 of the
- * source. sum: [columns * channels]. */
-static void pass_y(const struct axis *ay, const struct image *in, int64_t col0, int64_t row0,
-                   int32_t *sum, struct image *out)
+/* out[n], row i of the axis, n values from value x0 of the rows of *in. Row r of the axis is row
+ * r % in->height, so that *in may hold only the last rows of what the axis runs along. sum: [n] */
+static void row_y(const struct axis *ay, int64_t i, const struct image *in, int64_t x0, int64_t n,
+                  int32_t *sum, uint8_t *out)
 {
-    const int64_t n = out->width * out->channels, stride = in->width * in->channels;
+    for (int64_t x = 0; x < n; x++)
+        sum[x] = HALF;
+    for (int64_t t = 0; t < ay->taps; t++) {
+        int64_t row = (ay->first[i] + t) % in->height;
+
+        add_row(sum, in->px + row * in->width * in->channels + x0, ay->k[i * ay->taps + t], n);
+    }
+    clip_row(sum, n, out);
+}
+
+/* Along the rows first: *mid [ay->taps, ax->n] holds the last rows that were made. */
+static void rows_first(const struct axis *ax, const struct axis *ay, const struct image *src,
+                       struct image *mid, int32_t *wide, struct image *out)
+{
+    const int64_t ch = src->channels, n = ax->n * ch;
+    int64_t row = ay->first[0];
 
     for (int64_t i = 0; i < ay->n; i++) {
-        const uint8_t *from = in->px + (ay->first[i] - row0) * stride + col0 * in->channels;
-
-        for (int64_t x = 0; x < n; x++)
-            sum[x] = HALF;
-        for (int64_t t = 0; t < ay->taps; t++, from += stride)
-            add_row(sum, from, ay->k[i * ay->taps + t], n);
-        clip_row(sum, n, out->px + i * n);
+        for (; row < ay->first[i] + ay->taps; row++)
+            row_x(ax, src->px + row * src->width * ch, src->width, 0, ch, wide,
+                  mid->px + row % mid->height * n);
+        row_y(ay, i, mid, 0, n, wide, out->px + i * n);
     }
 }
 
-/* The input pixels that an axis reads: first..first+return-1. */
-static int64_t axis_span(const struct axis *a, int64_t *first)
+/* Down the columns first: *mid is one row of the columns col0.. that the rows' taps reach. */
+static void columns_first(const struct axis *ax, const struct axis *ay, const struct image *src,
+                          int64_t col0, struct image *mid, int32_t *wide, struct image *out)
 {
-    *first = a->first[0];
-    return a->first[a->n - 1] + a->taps - *first;
+    const int64_t ch = src->channels;
+
+    for (int64_t i = 0; i < ay->n; i++) {
+        row_y(ay, i, src, col0 * ch, mid->width * ch, wide, mid->px);
+        row_x(ax, mid->px, mid->width, col0, ch, wide, out->px + i * ax->n * ch);
+    }
 }
 
 /* The part of `box` that lies inside of a w x h picture; false where there is none. */
@@ -225,7 +234,7 @@ static bool box_clip(const struct image_box *box, int64_t w, int64_t h, struct i
  * where that drops more than twice as many rows as the other order drops columns; 9 and 10 always
  * go along the rows first, 11 and 12 but for pictures over 100 times as tall as wide. A picture
  * less than twice as tall as wide whose shape is kept gets the same from all of them. */
-static bool columns_first(const struct image *src, int64_t w, int64_t h)
+static bool goes_down_first(const struct image *src, int64_t w, int64_t h)
 {
     return h < src->height && src->height - h > 2 * (src->width - w);
 }
@@ -237,26 +246,22 @@ static bool resample(const struct image *src, int64_t w, int64_t h, const struct
     struct axis ax = {0}, ay = {0};
     struct image mid = {0};
     int32_t *wide = NULL;
-    int64_t rows, row0, columns, col0;
-    bool ok = false, down = columns_first(src, w, h);
+    int64_t col0, columns;
+    bool ok = false, down = goes_down_first(src, w, h);
 
     memset(out, 0, sizeof *out);
     if (!axis_init(&ax, src->width, w, part->x, part->w, f, e)) goto out;
     if (!axis_init(&ay, src->height, h, part->y, part->h, f, e)) goto out;
-    rows = axis_span(&ay, &row0);
-    columns = axis_span(&ax, &col0);
-    if (!image_new(&mid, down ? columns : part->w, down ? part->h : rows, src->channels, e))
-        goto out;
+    col0 = ax.first[0];
+    columns = ax.first[ax.n - 1] + ax.taps - col0;
+    if (!image_new(&mid, down ? columns : part->w, down ? 1 : ay.taps, src->channels, e)) goto out;
     wide =
         mem_new((size_t)((src->width + part->w) * src->channels + 2), sizeof *wide, "resizing", e);
     if (!wide || !image_new(out, part->w, part->h, src->channels, e)) goto out;
-    if (down) {
-        pass_y(&ay, src, col0, 0, wide, &mid);
-        pass_x(&ax, &mid, col0, 0, wide, out);
-    } else {
-        pass_x(&ax, src, 0, row0, wide, &mid);
-        pass_y(&ay, &mid, 0, row0, wide, out);
-    }
+    if (down)
+        columns_first(&ax, &ay, src, col0, &mid, wide, out);
+    else
+        rows_first(&ax, &ay, src, &mid, wide, out);
     ok = true;
 out:
     free(wide);
