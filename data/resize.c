@@ -157,6 +157,7 @@ static void row_x(const struct axis *ax, const uint8_t *in, int64_t n, int64_t c
 #pragma omp simd
     for (int64_t i = 0; i < n * ch; i++)
         wide[i] = in[i];
+    wide[n * ch] = 0;
     for (int64_t i = 0; i < ax->n; i++) {
         const int32_t *p = wide + (ax->first[i] - col0) * ch, *k = ax->k + i * ax->taps;
         four s = {HALF, HALF, HALF, HALF};
