@@ -10,6 +10,7 @@
 #include <string.h>
 
 #define BITS 22 /* 32 less 8 for the pixel and 2 for negative lobes and overshoot */
+#define HALF (1 << (BITS - 1))
 
 static double bilinear(double x)
 {
@@ -49,19 +50,18 @@ static const struct filter {
     [RESIZE_LANCZOS] = {"lanczos", lanczos, 3},
 };
 
-/* The taps of the output pixels lo..lo+n-1 of one axis. */
+/* The taps of the output pixels lo..lo+n-1 of one axis: as many for each, so that the loops over
+ * them are of one length; the ones past what the filter reaches are 0 and change no sum. */
 struct axis {
-    int64_t n, most; /* most: capacity of taps per output pixel */
-    int64_t *first;  /* [n] first input pixel */
-    int64_t *count;  /* [n] number of taps */
-    int32_t *k;      /* [n, most] */
-    double *work;    /* [most] */
+    int64_t n, taps;
+    int64_t *first; /* [n] first input pixel; first + taps is inside of the input */
+    int32_t *k;     /* [n, taps] */
+    double *work;   /* [taps] */
 };
 
 static void axis_free(struct axis *a)
 {
     free(a->first);
-    free(a->count);
     free(a->k);
     free(a->work);
 }
@@ -71,15 +71,25 @@ static int32_t to_fixed(double w)
     return (int32_t)((w < 0 ? -0.5 : 0.5) + w * (1 << BITS));
 }
 
+/* The input pixels *first..return-1 that the filter reaches from `center`. */
+static int64_t reach(double center, double support, int64_t in, int64_t *first)
+{
+    int64_t end = (int64_t)(center + support + 0.5);
+
+    *first = (int64_t)(center - support + 0.5);
+    if (*first < 0) *first = 0;
+    return end < in ? end : in;
+}
+
 static void axis_fill(struct axis *a, int64_t i, int64_t in, double center, double support,
                       double inverse_scale, const struct filter *f)
 {
-    int64_t first = (int64_t)(center - support + 0.5), end = (int64_t)(center + support + 0.5);
+    int64_t first, end = reach(center, support, in, &first);
+    int32_t *k = a->k + i * a->taps;
     double sum = 0;
 
-    if (first < 0) first = 0;
-    if (end > in) end = in;
-    CHECK(end - first <= a->most);
+    a->first[i] = first < in - a->taps ? first : in - a->taps;
+    k += first - a->first[i];
     for (int64_t x = first; x < end; x++) {
         double w = f->weight(((double)x - center + 0.5) * inverse_scale);
 
@@ -87,9 +97,7 @@ static void axis_fill(struct axis *a, int64_t i, int64_t in, double center, doub
         sum += w;
     }
     for (int64_t x = first; x < end; x++)
-        a->k[i * a->most + x - first] = to_fixed(sum != 0 ? a->work[x - first] / sum : 0);
-    a->first[i] = first;
-    a->count[i] = end - first;
+        k[x - first] = to_fixed(sum != 0 ? a->work[x - first] / sum : 0);
 }
 
 /* Taps to resample an axis from `in` to `out` pixels. Shrinking widens the filter by the scale. */
@@ -102,14 +110,17 @@ static bool axis_init(struct axis *a, int64_t in, int64_t out, int64_t lo, int64
 
     memset(a, 0, sizeof *a);
     a->n = n;
-    a->most = (int64_t)ceil(support) * 2 + 1;
-    if (!size_mul(&taps, (size_t)n, (size_t)a->most))
+    for (int64_t i = 0; i < n; i++) {
+        int64_t first, end = reach(((double)(lo + i) + 0.5) * scale, support, in, &first);
+
+        if (end - first > a->taps) a->taps = end - first;
+    }
+    if (!size_mul(&taps, (size_t)n, (size_t)a->taps))
         return err_set(e, "out of memory: resizing %lld to %lld", (long long)in, (long long)out);
     a->first = mem_new((size_t)n, sizeof *a->first, "resizing", e);
-    a->count = mem_new((size_t)n, sizeof *a->count, "resizing", e);
     a->k = mem_new(taps, sizeof *a->k, "resizing", e);
-    a->work = mem_new((size_t)a->most, sizeof *a->work, "resizing", e);
-    if (!a->first || !a->count || !a->k || !a->work) {
+    a->work = mem_new((size_t)a->taps, sizeof *a->work, "resizing", e);
+    if (!a->first || !a->k || !a->work) {
         axis_free(a);
         return false;
     }
@@ -121,70 +132,91 @@ static bool axis_init(struct axis *a, int64_t in, int64_t out, int64_t lo, int64
 static uint8_t clip8(int32_t v)
 {
     v >>= BITS;
-    return (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v);
+    v = v > 0 ? v : 0;
+    return (uint8_t)(v < 255 ? v : 255);
 }
 
-/* One output row from an input row that starts at column col0 of the source. ch is a constant at
- * each call, so that the loops over channels are unrolled. */
-static inline void row_taps(const struct axis *a, const uint8_t *in, int64_t col0, uint8_t *out,
-                            int ch)
+static void clip_row(const int32_t *in, int64_t n, uint8_t *out)
 {
-    for (int64_t i = 0; i < a->n; i++, out += ch) {
-        const uint8_t *p = in + (a->first[i] - col0) * ch;
-        const int32_t *k = a->k + i * a->most;
-        int32_t sum[4] = {1 << (BITS - 1), 1 << (BITS - 1), 1 << (BITS - 1), 1 << (BITS - 1)};
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++)
+        out[i] = clip8(in[i]);
+}
 
-        for (int64_t t = 0; t < a->count[i]; t++, p += ch)
-            for (int c = 0; c < ch; c++)
-                sum[c] += p[c] * k[t];
-        for (int c = 0; c < ch; c++)
-            out[c] = clip8(sum[c]);
+/* Four neighbouring values of a row, at any address; compilers let a vector alias its elements. */
+typedef int32_t four __attribute__((vector_size(16), aligned(4)));
+
+/* out[ax->n, ch], one row, from the row `in` of n pixels, whose first is pixel col0 of the axis.
+ * wide: [(n + ax->n) * ch + 2]. A pixel of 3 channels is handled as 4: the fourth is the next
+ * pixel's first, or the room behind the row, and is overwritten in `sum`. */
+static void row_x(const struct axis *ax, const uint8_t *in, int64_t n, int64_t col0, int64_t ch,
+                  int32_t *wide, uint8_t *out)
+{
+    int32_t *sum = wide + n * ch + 1;
+
+#pragma omp simd
+    for (int64_t i = 0; i < n * ch; i++)
+        wide[i] = in[i];
+    wide[n * ch] = 0;
+    for (int64_t i = 0; i < ax->n; i++) {
+        const int32_t *p = wide + (ax->first[i] - col0) * ch, *k = ax->k + i * ax->taps;
+        four s = {HALF, HALF, HALF, HALF};
+
+        for (int64_t t = 0; t < ax->taps; t++, p += ch)
+            s += *(const four *)p * k[t];
+        *(four *)(sum + i * ch) = s;
     }
+    clip_row(sum, ax->n * ch, out);
 }
 
-/* All rows of *out [rows, ax->n] from the rows row0.. of *in, whose first column is col0 of the
- * source. */
-static void pass_x(const struct axis *ax, const struct image *in, int64_t col0, int64_t row0,
-                   struct image *out)
+/* sum[n] += from[n] * k */
+static void add_row(int32_t *sum, const uint8_t *from, int32_t k, int64_t n)
 {
-    for (int64_t y = 0; y < out->height; y++) {
-        const uint8_t *from = in->px + (row0 + y) * in->width * in->channels;
-        uint8_t *to = out->px + y * out->width * out->channels;
+#pragma omp simd
+    for (int64_t x = 0; x < n; x++)
+        sum[x] += from[x] * k;
+}
 
-        if (in->channels == 3)
-            row_taps(ax, from, col0, to, 3);
-        else
-            row_taps(ax, from, col0, to, 4);
+/* out[n], row i of the axis, n values from value x0 of the rows of *in. Row r of the axis is row
+ * r % in->height, so that *in may hold only the last rows of what the axis runs along. sum: [n] */
+static void row_y(const struct axis *ay, int64_t i, const struct image *in, int64_t x0, int64_t n,
+                  int32_t *sum, uint8_t *out)
+{
+    for (int64_t x = 0; x < n; x++)
+        sum[x] = HALF;
+    for (int64_t t = 0; t < ay->taps; t++) {
+        int64_t row = (ay->first[i] + t) % in->height;
+
+        add_row(sum, in->px + row * in->width * in->channels + x0, ay->k[i * ay->taps + t], n);
     }
+    clip_row(sum, n, out);
 }
 
-/* All rows of *out [ay->n, columns] from the columns col0.. of *in, whose first row is row0 of the
- * source. sum: [columns * channels]. */
-static void pass_y(const struct axis *ay, const struct image *in, int64_t col0, int64_t row0,
-                   int32_t *sum, struct image *out)
+/* Along the rows first: *mid [ay->taps, ax->n] holds the last rows that were made. */
+static void rows_first(const struct axis *ax, const struct axis *ay, const struct image *src,
+                       struct image *mid, int32_t *wide, struct image *out)
 {
-    const int64_t n = out->width * out->channels, stride = in->width * in->channels;
+    const int64_t ch = src->channels, n = ax->n * ch;
+    int64_t row = ay->first[0];
 
     for (int64_t i = 0; i < ay->n; i++) {
-        for (int64_t x = 0; x < n; x++)
-            sum[x] = 1 << (BITS - 1);
-        for (int64_t t = 0; t < ay->count[i]; t++) {
-            const uint8_t *from = in->px + (ay->first[i] + t - row0) * stride + col0 * in->channels;
-            int32_t k = ay->k[i * ay->most + t];
-
-            for (int64_t x = 0; x < n; x++)
-                sum[x] += from[x] * k;
-        }
-        for (int64_t x = 0; x < n; x++)
-            out->px[i * n + x] = clip8(sum[x]);
+        for (; row < ay->first[i] + ay->taps; row++)
+            row_x(ax, src->px + row * src->width * ch, src->width, 0, ch, wide,
+                  mid->px + row % mid->height * n);
+        row_y(ay, i, mid, 0, n, wide, out->px + i * n);
     }
 }
 
-/* The input pixels that an axis reads: first..first+return-1. */
-static int64_t axis_span(const struct axis *a, int64_t *first)
+/* Down the columns first: *mid is one row of the columns col0.. that the rows' taps reach. */
+static void columns_first(const struct axis *ax, const struct axis *ay, const struct image *src,
+                          int64_t col0, struct image *mid, int32_t *wide, struct image *out)
 {
-    *first = a->first[0];
-    return a->first[a->n - 1] + a->count[a->n - 1] - *first;
+    const int64_t ch = src->channels;
+
+    for (int64_t i = 0; i < ay->n; i++) {
+        row_y(ay, i, src, col0 * ch, mid->width * ch, wide, mid->px);
+        row_x(ax, mid->px, mid->width, col0, ch, wide, out->px + i * ax->n * ch);
+    }
 }
 
 /* The part of `box` that lies inside of a w x h picture; false where there is none. */
@@ -203,7 +235,7 @@ static bool box_clip(const struct image_box *box, int64_t w, int64_t h, struct i
  * where that drops more than twice as many rows as the other order drops columns; 9 and 10 always
  * go along the rows first, 11 and 12 but for pictures over 100 times as tall as wide. A picture
  * less than twice as tall as wide whose shape is kept gets the same from all of them. */
-static bool columns_first(const struct image *src, int64_t w, int64_t h)
+static bool goes_down_first(const struct image *src, int64_t w, int64_t h)
 {
     return h < src->height && src->height - h > 2 * (src->width - w);
 }
@@ -214,29 +246,26 @@ static bool resample(const struct image *src, int64_t w, int64_t h, const struct
 {
     struct axis ax = {0}, ay = {0};
     struct image mid = {0};
-    int32_t *sum = NULL;
-    int64_t rows, row0, columns, col0;
-    bool ok = false, down = columns_first(src, w, h);
+    int32_t *wide = NULL;
+    int64_t col0, columns;
+    bool ok = false, down = goes_down_first(src, w, h);
 
     memset(out, 0, sizeof *out);
     if (!axis_init(&ax, src->width, w, part->x, part->w, f, e)) goto out;
     if (!axis_init(&ay, src->height, h, part->y, part->h, f, e)) goto out;
-    rows = axis_span(&ay, &row0);
-    columns = axis_span(&ax, &col0);
-    if (!image_new(&mid, down ? columns : part->w, down ? part->h : rows, src->channels, e))
-        goto out;
-    sum = mem_new((size_t)(mid.width * mid.channels), sizeof *sum, "resizing", e);
-    if (!sum || !image_new(out, part->w, part->h, src->channels, e)) goto out;
-    if (down) {
-        pass_y(&ay, src, col0, 0, sum, &mid);
-        pass_x(&ax, &mid, col0, 0, out);
-    } else {
-        pass_x(&ax, src, 0, row0, &mid);
-        pass_y(&ay, &mid, 0, row0, sum, out);
-    }
+    col0 = ax.first[0];
+    columns = ax.first[ax.n - 1] + ax.taps - col0;
+    if (!image_new(&mid, down ? columns : part->w, down ? 1 : ay.taps, src->channels, e)) goto out;
+    wide =
+        mem_new((size_t)((src->width + part->w) * src->channels + 2), sizeof *wide, "resizing", e);
+    if (!wide || !image_new(out, part->w, part->h, src->channels, e)) goto out;
+    if (down)
+        columns_first(&ax, &ay, src, col0, &mid, wide, out);
+    else
+        rows_first(&ax, &ay, src, &mid, wide, out);
     ok = true;
 out:
-    free(sum);
+    free(wide);
     image_free(&mid);
     axis_free(&ax);
     axis_free(&ay);
@@ -301,7 +330,9 @@ bool image_resize_box(const struct image *src, int64_t w, int64_t h, enum resize
     CHECK(w >= 1 && h >= 1 && (size_t)f < sizeof filters / sizeof filters[0]);
     if (src->width == w && src->height == h) return image_crop(src, box, dst, e);
     if (!box_clip(box, w, h, &part)) return image_new(dst, box->w, box->h, src->channels, e);
-    if (!resample_alpha(src, w, h, &filters[f], &part, &got, e)) return false;
+    if (!resample_alpha(src, w, h, &filters[f], &part, dst, e)) return false;
+    if (part.w == box->w && part.h == box->h) return true;
+    got = *dst;
     shown = (struct image_box){box->x - part.x, box->y - part.y, box->w, box->h};
     ok = image_crop(&got, &shown, dst, e);
     image_free(&got);
