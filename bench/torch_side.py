@@ -20,7 +20,7 @@ def fact(name, value):
 def ways(a):
     """How a model may be computed in the row's dtype; torch_model.WAYS says what the names mean. Where the CPU has no
     instructions for bf16, PyTorch multiplies it in plain loops: on a Zen 3 (AVX2) x w^T runs at 10 GFLOP/s and the
-    gradient of x at 0.3 to 0.9, where fp32 has 80, so that a step of 7B's shapes takes most of an hour. Operands
+    gradient of x at 0.3 to 0.9, where fp32 has 80, so that a step of 7B's shapes would take 15 minutes or more. Operands
     rounded and multiplied in fp32 are the fastest there, without a trial."""
     if a["dtype"] == "f32":
         return ["f32"]
