@@ -1,11 +1,13 @@
 /* bench.c - the table of `make bench`: our side and PyTorch's of the same work, taking turns.
  *
  *     build/bench/bench [--short] --work DIR --out FILE [--python PYTHON]
- *                       [--only WORD,...] [--dtype f32]
+ *                       [--only WORD,...]
  *
  * Makes the files that it needs in DIR (rows.h) and writes FILE. Without PYTHON, or where that has
  * no torch, our side is alone. --short is tiny and says nothing about time: every bench still runs,
  * and both sides' numbers agree. --only: rows whose title or work has one of the words. */
+#include "autograd/gemm.h"
+#include "autograd/onednn.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/mem.h"
@@ -23,12 +25,10 @@
 
 enum { GEMM_SIDE = 2048, GEMM_REPEATS = 10 };
 static const double REPEAT_SECONDS = 0.4; /* a repeat of quick work takes about as long */
-static const double TOLERANCE = 1e-4;     /* fp32 sums in another order; the pictures' are closer */
 
 struct bench {
     bool brief;
     const char *work, *out, *python, *only; /* python "": there is none */
-    const char *dtype;                      /* that both sides compute in */
     const char *programs;                   /* directory of ours */
     struct child torch;                     /* in the short form one process for all rows */
 };
@@ -71,10 +71,12 @@ static int threads(const struct bench *b)
     return b->brief ? 1 : 2; /* the short form runs beside other tests */
 }
 
-/* A row's work with what holds for all rows. */
-static char *expand_work(const struct bench *b, const char *text, struct err *e)
+/* A row's work, or the other side's, with what both sides are told of every row. */
+static char *expand_work(const struct bench *b, const struct row *r, const char *text,
+                         struct err *e)
 {
-    char *more = mem_printf(e, "%s dtype=%s threads=%d", text, b->dtype, threads(b));
+    char *more =
+        mem_printf(e, "%s dtype=%s threads=%d", text, precisions[r->dtype].name, threads(b));
     char *work = more ? expand(b, more, e) : NULL;
 
     free(more);
@@ -147,8 +149,8 @@ static bool measure_row(struct bench *b, const struct row *r, struct result *out
 {
     bool torch = r->other == TORCH;
     struct child ours = {0}, own = {0}, *other = torch && b->brief ? &b->torch : &own;
-    char *work[2] = {expand_work(b, r->work, e),
-                     expand_work(b, r->other == OURS ? r->other_work : r->work, e)};
+    char *work[2] = {expand_work(b, r, r->work, e),
+                     expand_work(b, r, r->other == OURS ? r->other_work : r->work, e)};
     bool ok = work[0] && work[1] && start(b, false, &ours, e) && child_open(&ours, work[0], e);
     int n[2] = {1, 1};
 
@@ -172,7 +174,7 @@ static bool measure_row(struct bench *b, const struct row *r, struct result *out
 /* A new process each time. */
 static bool start_row(struct bench *b, const struct row *r, struct result *out, struct err *e)
 {
-    char *work = expand_work(b, r->work, e);
+    char *work = expand_work(b, r, r->work, e);
     bool ok = work;
 
     for (out->n = 0; ok && out->n < (b->brief ? 1 : r->repeats); out->n++)
@@ -205,8 +207,9 @@ static bool command_row(struct bench *b, const struct row *r, struct result *out
 static bool agree(const struct row *r, const struct result *x, struct err *e)
 {
     const double *a = child_fact(&x->side[0], "check"), *c = child_fact(&x->side[1], "check");
+    double tolerance = precisions[r->dtype].tolerance;
 
-    if (x->sides > 1 && r->other == TORCH && a && !(c && fabs(*a - *c) <= TOLERANCE * fabs(*a)))
+    if (x->sides > 1 && r->other == TORCH && a && !(c && fabs(*a - *c) <= tolerance * fabs(*a)))
         return err_set(e, "%s: our side says %.9g, PyTorch %.9g: not the same work", r->title, *a,
                        c ? *c : NAN);
     for (int k = 0; k < 2; k++) {
@@ -247,19 +250,30 @@ static bool measure_all(struct bench *b, struct report *report, struct err *e)
     return ok;
 }
 
+/* The machine's own rates, by dtype; bf16's is 0 where the CPU has no instructions for it. */
+static bool measure_gemm(const struct report *r, double rate[2], struct err *e)
+{
+    rate[GEMM_F32] = gemm_rate(r->gemm_side, GEMM_REPEATS, e);
+    rate[GEMM_BF16] = onednn_has_bf16() ? gemm_rate_bf16(r->gemm_side, GEMM_REPEATS, e) : 0;
+    return rate[GEMM_F32] > 0 && rate[GEMM_BF16] >= 0;
+}
+
 static bool run(struct bench *b, struct err *e)
 {
-    struct report report = {
-        .brief = b->brief, .python = b->python, .threads = threads(b), .dtype = b->dtype};
-    int side = b->brief ? 128 : GEMM_SIDE;
+    struct report report = {.brief = b->brief,
+                            .python = b->python,
+                            .threads = threads(b),
+                            .gemm_side = b->brief ? 128 : GEMM_SIDE};
+    double after[2];
     bool ok = prepare(b, e) && file_out_open(&report.out, b->out, e);
 
     if (!ok) return false;
     omp_set_num_threads(threads(b));
-    report.gemm_side = side;
-    report.gemm = gemm_rate(side, GEMM_REPEATS, e);
-    ok = report.gemm > 0 && report_begin(&report, e) && measure_all(b, &report, e);
-    if (ok) ok = report_end(&report, gemm_rate(side, GEMM_REPEATS, e), e);
+    gemm_setup(GEMM_AUTO, GEMM_F32);
+    gemm_single_blas();
+    ok = measure_gemm(&report, report.gemm, e) && report_begin(&report, e) &&
+         measure_all(b, &report, e) && measure_gemm(&report, after, e) &&
+         report_end(&report, after, e);
     file_out_abort(&report.out);
     return ok;
 }
@@ -278,11 +292,8 @@ static bool read_options(struct bench *b, int argc, char **argv, struct err *e)
 {
     const struct {
         const char *name, **text;
-    } known[] = {{"--work", &b->work},
-                 {"--out", &b->out},
-                 {"--python", &b->python},
-                 {"--only", &b->only},
-                 {"--dtype", &b->dtype}};
+    } known[] = {
+        {"--work", &b->work}, {"--out", &b->out}, {"--python", &b->python}, {"--only", &b->only}};
     enum { KNOWN = sizeof known / sizeof *known };
 
     for (int i = 1; i < argc; i++) {
@@ -304,10 +315,8 @@ static bool read_options(struct bench *b, int argc, char **argv, struct err *e)
 
 int main(int argc, char **argv)
 {
-    struct bench b = {.python = "",
-                      .only = "",
-                      .dtype = "f32",
-                      .programs = getenv("BUILD") ? getenv("BUILD") : "build"};
+    struct bench b = {
+        .python = "", .only = "", .programs = getenv("BUILD") ? getenv("BUILD") : "build"};
     struct err e = {0};
 
     signal(SIGPIPE, SIG_IGN);

@@ -4,6 +4,8 @@
 #ifndef BENCH_ROWS_H
 #define BENCH_ROWS_H
 
+#include "autograd/gemm.h"
+
 #include <stdbool.h>
 
 enum how {
@@ -12,6 +14,18 @@ enum how {
     COMMAND /* a shell command, from beginning to end */
 };
 enum other { NOBODY, TORCH, OURS };
+
+/* How far both sides' "check" may be apart, as a share of it. fp32: sums in another order; the
+ * pictures' are closer. bf16: ours keeps everything but the operands of products in fp32, PyTorch
+ * rounds what flows between layers, logits or attention too, 2^-9 a value, most of which averages
+ * out in a loss of random weights or in a mean: 2e-5 to 2e-4 were seen on tiny sizes. The small
+ * loss of a trained model would need more (2.5e-3 were seen at 0.4). */
+struct precision {
+    const char *name; /* as both sides take it */
+    double tolerance;
+};
+static const struct precision precisions[] = {
+    [GEMM_F32] = {"f32", 1e-4}, [GEMM_BF16] = {"bf16", 1e-3}};
 
 struct row {
     const char *group, *title; /* group NULL: that of the row before */
@@ -23,6 +37,7 @@ struct row {
     bool once;    /* one run is long enough, and the first is warm already */
     bool seconds; /* the time of a run is told, not units a second */
     const char *unit;
+    enum gemm_compute dtype; /* of both sides */
 };
 
 struct preparation {
@@ -54,6 +69,8 @@ static const struct row rows[] = {
      "step model=@/quick batch=@/quick.batch", REPEAT, TORCH, NULL, 7, .unit = "tokens/s"},
     {NULL, "LLaVA-1.5-7B's shapes, 4 layers, 576 + 200 tokens, low_rank 64",
      "step model=@/rank64 batch=@/batch", REPEAT, TORCH, NULL, 5, .once = true, .unit = "tokens/s"},
+    {NULL, "the same shapes in bf16", "step model=@/rank64 batch=@/batch", REPEAT, TORCH, NULL, 5,
+     .once = true, .unit = "tokens/s", .dtype = GEMM_BF16},
     {NULL, "from the process' start to the end of its first step",
      "step model=@/quick batch=@/quick.batch", START, TORCH, NULL, 5, .seconds = true, .unit = "s"},
     {NULL, "mha2mla-train: a whole run of one step, data and pictures from nothing",
@@ -70,6 +87,8 @@ static const struct row rows[] = {
      .unit = "s"},
     {"Pictures", "CLIP-L/14-336 tower", "tower model=@/base pictures=1", REPEAT, TORCH, NULL, 5,
      .once = true, .unit = "images/s"},
+    {NULL, "CLIP-L/14-336 tower in bf16", "tower model=@/base pictures=1", REPEAT, TORCH, NULL, 5,
+     .unit = "images/s", .dtype = GEMM_BF16},
     {NULL, "JPEG 640 x 480: decode, resize, normalise",
      "images model=@/base dir=@/pictures kind=.jpg", REPEAT, TORCH, NULL, 7, .unit = "images/s"},
     {NULL, "PNG 640 x 480: decode, resize, normalise",

@@ -1,6 +1,7 @@
 """PyTorch's side of the measurements beside each other: the protocol of bench/side.c, the kinds of work of
 bench/lib/work.h. bench/venv.sh makes the environment."""
 
+import gc
 import os
 import resource
 import sys
@@ -9,21 +10,51 @@ import time
 import torch
 import torch.nn.functional as F
 
-DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
+SMALL = 16 << 20  # bytes of a model that every way is tried with
 
 
 def fact(name, value):
     print("fact", name, "%.17g" % value)
 
 
+def ways(a):
+    """How a model may be computed in the row's dtype; torch_model.WAYS says what the names mean. Where the CPU has no
+    instructions for bf16, PyTorch multiplies it in plain loops: on a Zen 3 (AVX2) x w^T runs at 10 GFLOP/s and the
+    gradient of x at 0.3 to 0.9, where fp32 has 80, so that a step of 7B's shapes would take 15 minutes or more. Operands
+    rounded and multiplied in fp32 are the fastest there, without a trial."""
+    if a["dtype"] == "f32":
+        return ["f32"]
+    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return ["autocast", "weights"]
+    size = sum(os.path.getsize(os.path.join(a["model"], n)) for n in os.listdir(a["model"]))
+    return ["rounded"] if size > SMALL else ["rounded", "autocast", "weights"]
+
+
+def quickest(names, make):
+    """make(name) for the name whose second run took the shortest; facts say how long each one's did."""
+    seconds = {}
+    for name in names if len(names) > 1 else ():
+        work = make(name)
+        work.run()
+        begin = time.perf_counter()
+        work.run()
+        seconds[name] = time.perf_counter() - begin
+        fact("trial_" + name + "_s", seconds[name])
+        del work
+        gc.collect()
+    return make(min(names, key=seconds.get) if seconds else names[0])
+
+
 class Step:
     """A stage-2 step: loss, gradients, their norm, AdamW (rate 0, as on our side)."""
 
-    def __init__(self, a):
-        from torch_model import Batch, Model
-        self.model, self.batch = Model(a["model"], DTYPES[a.get("dtype", "f32")]), Batch(a["batch"])
+    def __init__(self, a, way):
+        from torch_model import Batch, Model, WAYS
+        self.model, self.batch = Model(a["model"], WAYS[way]), Batch(a["batch"])
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         self.adamw = torch.optim.AdamW(self.trained, lr=0.0, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
+
+    def facts(self):
         loss, norm = self.step()
         fact("check", loss)
         fact("norm", norm)
@@ -46,10 +77,10 @@ def values(n, salt):
 
 
 class Tower:
-    """transformers' CLIP tower up to the layer that LLaVA reads."""
+    """transformers' CLIP tower up to the layer that LLaVA reads. Nothing is trained: by "weights" all of it is bf16."""
 
-    def __init__(self, a):
-        from torch_model import Tensors
+    def __init__(self, a, way):
+        from torch_model import Tensors, rounded
         from transformers import CLIPVisionConfig, CLIPVisionModel
         t, prefix = Tensors(a["model"]), "vision_tower.vision_model."
         config = dict(t.config["vision_config"])
@@ -61,11 +92,20 @@ class Tower:
         self.tower.load_state_dict({k: v for k, v in state.items() if v is not None}, strict=False)
         n, side = int(a["pictures"]), config["image_size"]
         self.pixels = values(n * 3 * side * side, 1).view(n, 3, side, side)
+        self.autocast = way == "autocast"
+        if way == "weights":
+            self.tower, self.pixels = self.tower.bfloat16(), self.pixels.bfloat16()
+        for m in self.tower.modules() if way == "rounded" else ():  # weights of a bf16 file are rounded already
+            if isinstance(m, (torch.nn.Linear, torch.nn.Conv2d)):
+                m.register_forward_pre_hook(lambda m, x: rounded(x[0]))
+
+    def facts(self):
         fact("check", self.features().abs().mean(dtype=torch.float64).item())
 
     @torch.inference_mode()
     def features(self):
-        return self.tower(self.pixels, output_hidden_states=True).hidden_states[-1][:, 1:]
+        with torch.autocast("cpu", torch.bfloat16, self.autocast):
+            return self.tower(self.pixels, output_hidden_states=True).hidden_states[-1][:, 1:]
 
     def run(self):
         self.features()
@@ -149,7 +189,16 @@ class Images:
         return len(self.paths)
 
 
-WORKS = {"step": Step, "tower": Tower, "attention": Attention, "mdsvd": Mdsvd, "images": Images}
+def open_model(kind):
+    """A kind of work that can be computed in several ways: the quickest one."""
+    def opened(a):
+        work = quickest(ways(a), lambda way: kind(a, way))
+        work.facts()
+        return work
+    return opened
+
+
+WORKS = {"step": open_model(Step), "tower": open_model(Tower), "attention": Attention, "mdsvd": Mdsvd, "images": Images}
 
 
 def main():

@@ -1,8 +1,10 @@
 /* measure.c - see measure.h. */
 #include "bench/lib/measure.h"
 #include "autograd/gemm.h"
+#include "autograd/onednn.h"
 #include "autograd/ops.h"
 #include "autograd/oplist.h"
+#include "base/bf16.h"
 #include "base/clock.h"
 #include "base/mem.h"
 
@@ -23,27 +25,69 @@ double median(double *v, int n)
     return (v[(n - 1) / 2] + v[n / 2]) / 2;
 }
 
+struct square {
+    int64_t side;
+    const void *a, *b; /* b is read transposed, as weights are */
+    real *c;
+};
+
+static void multiply_real(const struct square *s)
+{
+    gemm_real(s->side, s->side, s->side, mat_of(s->a, s->side, false), mat_of(s->b, s->side, true),
+              false, s->c, s->side);
+}
+
+static void multiply_bf16(const struct square *s)
+{
+    onednn_bf16_gemm(s->side, s->side, s->side, s->a, s->side, false, s->b, s->side, true, false,
+                     s->c, s->side);
+}
+
+static double best_rate(const struct square *s, void (*multiply)(const struct square *),
+                        int repeats)
+{
+    double best = 0, flop = 2 * (double)s->side * (double)s->side * (double)s->side;
+
+    for (int i = 0; i <= repeats; i++) {
+        double begin = clock_seconds();
+        multiply(s);
+        double rate = 1e-9 * flop / (clock_seconds() - begin);
+        if (i && rate > best) best = rate;
+    }
+    return best;
+}
+
 double gemm_rate(int64_t side, int repeats, struct err *e)
 {
     size_t n = (size_t)(side * side);
-    real *m = mem_new(3 * n, sizeof *m, "a product's matrices", e), *a = m, *b, *c;
-    double best = 0;
+    real *m = mem_new(3 * n, sizeof *m, "a product's matrices", e);
+    double rate = -1;
 
-    if (!m) return -1;
-    b = a + n;
-    c = b + n;
+    if (!m) return rate;
     for (size_t i = 0; i < n; i++) {
-        a[i] = (real)(i % 7) - 3;
-        b[i] = (real)(i % 5) - 2;
+        m[i] = (real)(i % 7) - 3;
+        m[n + i] = (real)(i % 5) - 2;
     }
-    for (int i = 0; i <= repeats; i++) {
-        double begin = clock_seconds();
-        gemm_real(side, side, side, mat_of(a, side, false), mat_of(b, side, true), false, c, side);
-        double rate = 2e-9 * (double)side * (double)n / (clock_seconds() - begin);
-        if (i && rate > best) best = rate;
-    }
+    rate = best_rate(&(struct square){side, m, m + n, m + 2 * n}, multiply_real, repeats);
     free(m);
-    return best;
+    return rate;
+}
+
+double gemm_rate_bf16(int64_t side, int repeats, struct err *e)
+{
+    size_t n = (size_t)(side * side);
+    uint16_t *m = mem_new(2 * n, sizeof *m, "a product's matrices", e);
+    real *c = m ? mem_new(n, sizeof *c, "a product's matrices", e) : NULL;
+    double rate = -1;
+
+    for (size_t i = 0; c && i < n; i++) {
+        m[i] = bf16_from_f32((float)(i % 7) - 3);
+        m[n + i] = bf16_from_f32((float)(i % 5) - 2);
+    }
+    if (c) rate = best_rate(&(struct square){side, m, m + n, c}, multiply_bf16, repeats);
+    free(c);
+    free(m);
+    return rate;
 }
 
 /* The keys that all queries of an attention see, summed. */

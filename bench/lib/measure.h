@@ -11,6 +11,8 @@ double median(double *v, int n);
 /* GFLOP/s of a square fp32 product of this side: the best of `repeats` behind one that is not
  * counted. Negative, with *e filled, where there is no memory. */
 double gemm_rate(int64_t side, int repeats, struct err *e);
+/* The same of a product of bf16, summed in fp32, where onednn_has_bf16(). */
+double gemm_rate_bf16(int64_t side, int repeats, struct err *e);
 
 /* Multiplications and additions that the products of the current graph need, forward and backward:
  * each gradient that is wanted is one product more. The head makes its logits, and attention its

@@ -45,21 +45,30 @@ static void print_machine(FILE *fp, const struct report *r)
     fprintf(fp, "- load average at the start %s\n", line);
 }
 
+/* "165.2 GFLOP/s in fp32, 1800.0 in bf16" */
+static void print_gemm(FILE *fp, const double gemm[2])
+{
+    fprintf(fp, "%.1f GFLOP/s in fp32", gemm[GEMM_F32]);
+    if (gemm[GEMM_BF16] > 0) fprintf(fp, ", %.1f in bf16", gemm[GEMM_BF16]);
+}
+
 bool report_begin(struct report *r, struct err *e)
 {
     FILE *fp = r->out.fp;
 
-    fprintf(fp, "# Measurements\n\n`make bench%s`, %s, %d thread%s on each side:\n\n",
-            r->brief ? "-short" : "", r->dtype, r->threads, r->threads > 1 ? "s" : "");
+    fprintf(fp, "# Measurements\n\n`make bench%s`, %d thread%s on each side:\n\n",
+            r->brief ? "-short" : "", r->threads, r->threads > 1 ? "s" : "");
     print_machine(fp, r);
-    fprintf(fp, "- one %d x %d fp32 product: %.1f GFLOP/s before", r->gemm_side, r->gemm_side,
-            r->gemm);
+    fprintf(fp, "- one %d x %d product: ", r->gemm_side, r->gemm_side);
+    print_gemm(fp, r->gemm);
     fprintf(fp,
-            " (the rows' shares are of this)\n\nMedian of the repeats, lowest and highest in "
-            "brackets. Both sides are open at a time and take turns, and \"times as fast\" is "
-            "taken turn by turn. Memory is the peak of the whole process. Where both compute a "
-            "number (loss, mean of pixels or features), they agree within 1e-4, or this file "
-            "would not be here.%s\n\n",
+            " before (the rows' shares are of this%s)\n\nRows are in fp32 where they do not say "
+            "bf16. Median of the repeats, lowest and highest in brackets. Both sides are open at a "
+            "time and take turns, and \"times as fast\" is taken turn by turn. Memory is the peak "
+            "of the whole process. Where both compute a number (loss, mean of pixels or features), "
+            "they agree within %g (in bf16 %g), or this file would not be here.%s\n\n",
+            r->gemm[GEMM_BF16] > 0 ? ", each of its dtype's" : "", precisions[GEMM_F32].tolerance,
+            precisions[GEMM_BF16].tolerance,
             r->brief ? " **The short form: sizes are tiny, its times mean nothing.**" : "");
     fprintf(fp, "| | ours | PyTorch | times as fast | memory, ours | PyTorch | |\n"
                 "|---|--:|--:|--:|--:|--:|---|\n");
@@ -99,32 +108,44 @@ static void print_rate(FILE *fp, const struct report *r, const struct row *row,
                        const struct result *x)
 {
     const double *flop = child_fact(&x->side[0], "flop"), *units = child_fact(&x->side[0], "units");
-    double sorted[REPEATS_MOST];
+    double sorted[REPEATS_MOST], most = r->gemm[r->gemm[row->dtype] > 0 ? row->dtype : GEMM_F32];
 
     if (!flop || !units || row->seconds) return;
     for (int k = 0; k < x->sides; k++) {
         memcpy(sorted, x->value[k], (size_t)x->n * sizeof *sorted);
         double rate = 1e-9 * *flop / *units * median(sorted, x->n);
-        fprintf(fp, "%s%.1f GFLOP/s (%.0f %%)", k ? " and " : "", rate, 100 * rate / r->gemm);
+        fprintf(fp, "%s%.1f GFLOP/s (%.0f %%)", k ? " and " : "", rate, 100 * rate / most);
     }
 }
 
-/* Facts that have no column of their own, of both sides. */
+/* Where bf16 is not the CPU's own. PyTorch's products of it would take minutes
+ * (bench/torch_side.py). */
+static void print_emulated(FILE *fp, const struct report *r, const struct row *row, int sides)
+{
+    if (r->gemm[row->dtype] > 0) return;
+    fprintf(fp,
+            " **this CPU has no instructions for bf16: emulated%s, operands are rounded and "
+            "multiplied in fp32, and the share is of the fp32 rate**",
+            sides > 1 ? " on both sides" : "");
+}
+
+/* Facts that have no column of their own: of both sides, then those of the other alone. */
 static void print_facts(FILE *fp, const struct result *x)
 {
     static const char *const known[] = {
         "check", "norm", "flop", "units", "samples", "computed_cache_mib", "peak_mib", NULL};
 
-    for (int i = 0; i < x->side[0].n_facts; i++) {
-        const struct fact *f = &x->side[0].facts[i];
-        const double *other = x->sides > 1 ? child_fact(&x->side[1], f->name) : NULL;
-        int k = 0;
-        while (known[k] && strcmp(known[k], f->name) != 0)
-            k++;
-        if (known[k]) continue;
-        fprintf(fp, " %s %.4g", f->name, f->value);
-        if (other) fprintf(fp, " / %.4g", *other);
-    }
+    for (int side = 0; side < x->sides; side++)
+        for (int i = 0; i < x->side[side].n_facts; i++) {
+            const struct fact *f = &x->side[side].facts[i];
+            const double *other = x->sides > 1 ? child_fact(&x->side[!side], f->name) : NULL;
+            int k = 0;
+            while (known[k] && strcmp(known[k], f->name) != 0)
+                k++;
+            if (known[k] || (side && other)) continue;
+            fprintf(fp, " %s %.4g", f->name, f->value);
+            if (other) fprintf(fp, " / %.4g", *other);
+        }
 }
 
 void report_row(struct report *r, const struct row *row, const struct result *x)
@@ -150,17 +171,20 @@ void report_row(struct report *r, const struct row *row, const struct result *x)
     fprintf(fp, " | ");
     if (row->how == REPEAT) {
         print_rate(fp, r, row, x);
+        print_emulated(fp, r, row, x->sides);
         print_facts(fp, x);
     }
     fprintf(fp, " |\n");
     fflush(fp);
 }
 
-bool report_end(struct report *r, double gemm, struct err *e)
+bool report_end(struct report *r, const double gemm[2], struct err *e)
 {
     char line[64];
 
     first_line("cut -d' ' -f1-3 /proc/loadavg", line, sizeof line);
-    fprintf(r->out.fp, "\nAfter it: the product at %.1f GFLOP/s, load average %s.\n", gemm, line);
+    fprintf(r->out.fp, "\nAfter it: the product at ");
+    print_gemm(r->out.fp, gemm);
+    fprintf(r->out.fp, ", load average %s.\n", line);
     return file_out_commit(&r->out, e);
 }

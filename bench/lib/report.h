@@ -21,16 +21,15 @@ struct report {
     struct file_out out;
     bool brief;
     const char *python; /* "": none */
-    const char *dtype;
     int threads, gemm_side;
-    double gemm; /* GFLOP/s */
+    double gemm[2]; /* GFLOP/s by enum gemm_compute; of bf16 0: the CPU has no instructions */
 };
 
 /* The machine, versions, how it is measured; and the table's head. */
 bool report_begin(struct report *r, struct err *e);
 void report_group(struct report *r, const char *group);
 void report_row(struct report *r, const struct row *row, const struct result *x);
-/* Publishes the file. gemm: the rate after everything. */
-bool report_end(struct report *r, double gemm, struct err *e);
+/* Publishes the file. gemm: the rates after everything. */
+bool report_end(struct report *r, const double gemm[2], struct err *e);
 
 #endif
