@@ -10,18 +10,8 @@
 #include "autograd/oplist.h"
 #include "autograd/tape_impl.h"
 #include "optim/adamw.h"
+#include "tests/sanitized.h"
 #include "tests/tiny_convert.h"
-
-#if defined(__SANITIZE_ADDRESS__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
 
 /* ---- counting allocations: a program's own malloc goes before the C library's, for its libraries
  * too. With the address sanitizer, which does the same, there is nothing to count. ---- */
