@@ -68,7 +68,7 @@ static struct tensor *plain(struct bench *b, struct tensor *q, struct tensor *k,
 }
 
 static const struct attention_sample samples[] = {
-    {0, 1, 0, 1}, {1, 331, 1, 331}, {331, 340, 331, 340}};
+    {0, 1, 0, 1}, {1, 601, 1, 601}, {601, 610, 601, 610}};
 
 /* A scale of 3,000 makes scores of about 10,000: exp overflows unless the maximum is taken off. */
 static void test_attention(void **state)
@@ -79,12 +79,12 @@ static void test_attention(void **state)
     for (int k = 0; k < 4; k++) {
         struct bench b;
         bench_open(&b);
-        struct qkv m = {fresh(&b, DT_F32, 340, H * (DR + DC), 1),
-                        fresh(&b, DT_F32, 340, G * (DR + DC), 1),
-                        fresh(&b, DT_F32, 340, G * DV, 1)};
+        struct qkv m = {fresh(&b, DT_F32, 610, H * (DR + DC), 1),
+                        fresh(&b, DT_F32, 610, G * (DR + DC), 1),
+                        fresh(&b, DT_F32, 610, G * DV, 1)};
         struct tensor *y =
             plain(&b, &m.q->leaf, &m.k->leaf, &m.v->leaf, samples, 3, k & 1, scales[k / 2]);
-        double *ref = zeroed(340 * H * DV, sizeof *ref);
+        double *ref = zeroed(610 * H * DV, sizeof *ref);
         compute(&b);
         attention_reference(&m, samples, 3, k & 1, scales[k / 2], ref);
         /* Scores of 1e4 are known to 1e-3 in fp32, and so are the weights made of them. */
@@ -126,23 +126,23 @@ static struct tensor *cached(struct bench *b, const struct qkv *m, struct tensor
  * weights gone bad would go unseen. Its neighbours are as without it. */
 static void test_not_a_number(void **state)
 {
-    static const struct attention_sample s[] = {{0, 300, 0, 300}};
-    static const struct cached_sequence seq[] = {{0, 300, 0, 0, NULL, 0}};
-    enum { BAD = 290, W = H * (DR + DC) };
+    static const struct attention_sample s[] = {{0, 600, 0, 600}};
+    static const struct cached_sequence seq[] = {{0, 600, 0, 0, NULL, 0}};
+    enum { BAD = 590, W = H * (DR + DC) };
     struct bench b;
 
     (void)state;
     bench_open(&b);
-    struct qkv m = {fresh(&b, DT_F32, 300, W, 1), fresh(&b, DT_F32, 300, G * (DR + DC), 1),
-                    fresh(&b, DT_F32, 300, G * DV, 1)};
+    struct qkv m = {fresh(&b, DT_F32, 600, W, 1), fresh(&b, DT_F32, 600, G * (DR + DC), 1),
+                    fresh(&b, DT_F32, 600, G * DV, 1)};
     struct tensor *y[] = {plain(&b, &m.q->leaf, &m.k->leaf, &m.v->leaf, s, 1, true, 0.3),
                           cached(&b, &m, &m.q->leaf, seq, 1, 0.3)};
     for (int64_t k = 0; k < W; k++)
         ((float *)m.q->leaf.data)[BAD * W + k] = NAN;
     compute(&b);
-    for (int64_t i = 0; i < 2 * 300 * H * DV; i++) {
-        int64_t at = i % (300 * H * DV);
-        assert_int_equal(isnan(tensor_real(y[i / (300 * H * DV)])[at]), at / (H * DV) == BAD);
+    for (int64_t i = 0; i < 2 * 600 * H * DV; i++) {
+        int64_t at = i % (600 * H * DV);
+        assert_int_equal(isnan(tensor_real(y[i / (600 * H * DV)])[at]), at / (H * DV) == BAD);
     }
     bench_close(&b);
 }
@@ -174,15 +174,15 @@ static void test_cache_write(void **state)
 static void test_cached_attention(void **state)
 {
     static const struct cached_sequence seq[] = {
-        {0, 1, 0, 0, NULL, 0}, {1, 331, 1, 0, NULL, 0}, {331, 340, 331, 0, NULL, 0}};
+        {0, 1, 0, 0, NULL, 0}, {1, 601, 1, 0, NULL, 0}, {601, 610, 601, 0, NULL, 0}};
     struct bench b;
 
     (void)state;
     bench_open(&b);
-    struct qkv m = {fresh(&b, DT_F32, 340, H * (DR + DC), 1),
-                    fresh(&b, DT_F32, 340, G * (DR + DC), 1), fresh(&b, DT_F32, 340, G * DV, 1)};
+    struct qkv m = {fresh(&b, DT_F32, 610, H * (DR + DC), 1),
+                    fresh(&b, DT_F32, 610, G * (DR + DC), 1), fresh(&b, DT_F32, 610, G * DV, 1)};
     struct tensor *y = cached(&b, &m, &m.q->leaf, seq, 3, 0.3);
-    double *ref = zeroed(340 * H * DV, sizeof *ref);
+    double *ref = zeroed(610 * H * DV, sizeof *ref);
     compute(&b);
     attention_reference(&m, samples, 3, true, 0.3, ref);
     check_close(y, ref, 1e-5);
@@ -193,18 +193,18 @@ static void test_cached_attention(void **state)
 /* Decoding: the last 3 tokens of the second sample and the last of the third come alone. */
 static void test_cached_decode(void **state)
 {
-    static const struct cached_sequence seq[] = {{0, 3, 1, 327, NULL, 0}, {3, 4, 331, 8, NULL, 0}};
-    static const int32_t asked[] = {328, 329, 330, 339};
+    static const struct cached_sequence seq[] = {{0, 3, 1, 597, NULL, 0}, {3, 4, 601, 8, NULL, 0}};
+    static const int32_t asked[] = {598, 599, 600, 609};
     struct bench b;
     double some[4 * H * DV];
 
     (void)state;
     bench_open(&b);
-    struct qkv m = {fresh(&b, DT_F32, 340, H * (DR + DC), 1),
-                    fresh(&b, DT_F32, 340, G * (DR + DC), 1), fresh(&b, DT_F32, 340, G * DV, 1)};
+    struct qkv m = {fresh(&b, DT_F32, 610, H * (DR + DC), 1),
+                    fresh(&b, DT_F32, 610, G * (DR + DC), 1), fresh(&b, DT_F32, 610, G * DV, 1)};
     struct tensor *q = op_select_rows(b.t, &m.q->leaf, NULL, asked, 4);
     struct tensor *y = cached(&b, &m, q, seq, 2, 0.3);
-    double *ref = zeroed(340 * H * DV, sizeof *ref);
+    double *ref = zeroed(610 * H * DV, sizeof *ref);
     compute(&b);
     attention_reference(&m, samples, 3, true, 0.3, ref);
     for (int i = 0; i < 4; i++)
