@@ -86,7 +86,11 @@ const char *gemm_describe(char text[GEMM_TEXT])
 static void product(int64_t M, int64_t N, int64_t K, real alpha, struct mat a, struct mat b,
                     bool add, real *c, int64_t ldc)
 {
-    if (setup.onednn)
+    if (M == 1) /* OpenBLAS's product would copy all of B to use it once */
+        cblas_sgemv(CblasRowMajor, b.trans ? CblasNoTrans : CblasTrans, (int)(b.trans ? N : K),
+                    (int)(b.trans ? K : N), alpha, b.data, (int)b.ld, a.data,
+                    a.trans ? (int)a.ld : 1, add, c, 1);
+    else if (setup.onednn)
         onednn_sgemm(M, N, K, alpha, a.data, a.ld, a.trans, b.data, b.ld, b.trans, add, c, ldc);
     else
         cblas_sgemm(CblasRowMajor, a.trans ? CblasTrans : CblasNoTrans,
@@ -221,46 +225,77 @@ static void convert_rows(struct mat m, int64_t first, int64_t rows, int64_t cols
     }
 }
 
-/* A few rows of A against rows of B, as when a token is decoded: each row of B is turned into reals
- * and used by all of A at once. To make a block of B first would be most of the work. */
+/* A few rows of A against rows of B, as when a token is decoded: each row of B is read once for all
+ * of A, and turned into reals on the way. To make a block of B first would be most of the work. */
 enum { FEW = 8, ROW_BLOCK = 2048 };
 
-/* sum[0..3] += x_i row, for 4 rows of A (the last again where there are fewer). */
-static void four_dots(const struct mat *a, int64_t M, int64_t i, int64_t k0, int64_t n,
-                      const real *row, real *sum)
-{
-    const real *x[4];
-    real s0 = 0, s1 = 0, s2 = 0, s3 = 0;
-
-    for (int64_t k = 0; k < 4; k++)
-        x[k] = (const real *)a->data + (i + k < M ? i + k : M - 1) * a->ld + k0;
-#pragma omp simd reduction(+ : s0, s1, s2, s3)
-    for (int64_t k = 0; k < n; k++) {
-        s0 += x[0][k] * row[k];
-        s1 += x[1][k] * row[k];
-        s2 += x[2][k] * row[k];
-        s3 += x[3][k] * row[k];
+/* sum[0] += x[0] row, or four of them at a time; a macro, so that the compiler sees how a value of
+ * the row becomes a real. */
+#define DOTS(name, type, value)                                                                    \
+    static void name##_dot(const real *x, const type *row, int64_t n, real *sum)                   \
+    {                                                                                              \
+        real s = 0;                                                                                \
+        _Pragma("omp simd simdlen(32) reduction(+ : s)") for (int64_t k = 0; k < n; k++) s +=      \
+            x[k] * value(row[k]);                                                                  \
+        *sum += s;                                                                                 \
+    }                                                                                              \
+    static void name##_four_dots(const real *const x[4], const type *row, int64_t n, real *sum)    \
+    {                                                                                              \
+        const real *x0 = x[0], *x1 = x[1], *x2 = x[2], *x3 = x[3];                                 \
+        real s0 = 0, s1 = 0, s2 = 0, s3 = 0;                                                       \
+        _Pragma("omp simd reduction(+ : s0, s1, s2, s3)") for (int64_t k = 0; k < n; k++)          \
+        {                                                                                          \
+            real v = value(row[k]);                                                                \
+            s0 += x0[k] * v;                                                                       \
+            s1 += x1[k] * v;                                                                       \
+            s2 += x2[k] * v;                                                                       \
+            s3 += x3[k] * v;                                                                       \
+        }                                                                                          \
+        sum[0] += s0;                                                                              \
+        sum[1] += s1;                                                                              \
+        sum[2] += s2;                                                                              \
+        sum[3] += s3;                                                                              \
+    }                                                                                              \
+    static void name##_dots(const struct mat *a, int64_t M, int64_t k0, const type *row,           \
+                            int64_t n, real *sum)                                                  \
+    {                                                                                              \
+        const real *x = (const real *)a->data + k0;                                                \
+        int64_t i = 0;                                                                             \
+        for (; i + 4 <= M; i += 4, x += 4 * a->ld)                                                 \
+            name##_four_dots((const real *const[]){x, x + a->ld, x + 2 * a->ld, x + 3 * a->ld},    \
+                             row, n, sum + i);                                                     \
+        for (; i < M; i++, x += a->ld)                                                             \
+            name##_dot(x, row, n, sum + i);                                                        \
     }
-    sum[0] += s0;
-    sum[1] += s1;
-    sum[2] += s2;
-    sum[3] += s3;
+#define SELF(v) (v)
+DOTS(real, real, SELF)
+DOTS(bf16, uint16_t, bf16_to_f32)
+
+/* Row j of B with all rows of A. */
+static void row_dots(const struct mat *a, int64_t M, int64_t K, const struct mat *b, int64_t N,
+                     int64_t j, real *sum)
+{
+    const struct tensor stored = tensor_leaf(b->dtype, N, K, b->data);
+    real row[ROW_BLOCK];
+
+    if (b->dtype == DT_BF16) {
+        bf16_dots(a, M, 0, (const uint16_t *)b->data + j * K, K, sum);
+        return;
+    }
+    for (int64_t k0 = 0; k0 < K; k0 += ROW_BLOCK) {
+        int64_t n = K - k0 < ROW_BLOCK ? K - k0 : ROW_BLOCK;
+        tensor_to_real(&stored, j * K + k0, n, row);
+        real_dots(a, M, k0, row, n, sum);
+    }
 }
 
 static void gemm_few(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b, bool add, real *c,
                      int64_t ldc)
 {
-    const struct tensor stored = tensor_leaf(b.dtype, N, K, b.data);
-
 #pragma omp parallel for schedule(static) if (N * K > 1 << 15)
     for (int64_t j = 0; j < N; j++) {
-        real row[ROW_BLOCK], sum[FEW] = {0};
-        for (int64_t k0 = 0; k0 < K; k0 += ROW_BLOCK) {
-            int64_t n = K - k0 < ROW_BLOCK ? K - k0 : ROW_BLOCK;
-            tensor_to_real(&stored, j * K + k0, n, row);
-            for (int64_t i = 0; i < M; i += 4)
-                four_dots(&a, M, i, k0, n, row, sum + i);
-        }
+        real sum[FEW] = {0};
+        row_dots(&a, M, K, &b, N, j, sum);
         for (int64_t i = 0; i < M; i++)
             c[i * ldc + j] = sum[i] + (add ? c[i * ldc + j] : 0);
     }
