@@ -12,8 +12,10 @@
 #include <omp.h>
 #include <string.h>
 
-/* Rows and columns of a tile: products large enough to be fast, 384 KiB of scores for the cache. */
-enum { QB = 192, KB = 512 };
+/* The most rows and columns of a tile: large enough for products to be fast, small enough for the
+ * cache (384 KiB). Causal tiles on the diagonal are half in vain, which few rows keep small where
+ * there are few tiles. */
+enum { QB = 192, QB_SHORT = 64, SHORT = 512, KB = 512 };
 enum { Q0, K0, Q1, K1, V };
 
 /* A block of queries of one head against the keys of its sample. */
@@ -27,6 +29,13 @@ struct block {
     int64_t ld;        /* row length of a tile */
 };
 
+static int64_t block_rows(const struct attention_sample *s)
+{
+    int64_t rows = s->q_end - s->q_begin, most = rows > SHORT ? QB : QB_SHORT;
+
+    return rows < most ? rows : most;
+}
+
 static int64_t row_length(int64_t keys)
 {
     return keys < KB ? (keys + 15) / 16 * 16 : KB;
@@ -38,7 +47,7 @@ static void make_block(struct block *b, int64_t q0)
     int64_t keys = s->k_end - s->k_begin;
 
     b->q0 = q0;
-    b->nq = s->q_end - q0 < QB ? s->q_end - q0 : QB;
+    b->nq = s->q_end - q0 < block_rows(s) ? s->q_end - q0 : block_rows(s);
     b->most = 0;
     for (int64_t i = 0; i < b->nq; i++) {
         int64_t row = q0 + i;
@@ -141,14 +150,14 @@ static void forward_block(const struct block *b, struct node *n, real *S)
 /* Values of the largest tile. */
 static int64_t tile_size(const struct attention *a)
 {
-    int64_t rows = 0, keys = 0;
+    int64_t most = 0;
 
     for (int64_t i = 0; i < a->n_samples; i++) {
         const struct attention_sample *s = &a->samples[i];
-        if (s->q_end - s->q_begin > rows) rows = s->q_end - s->q_begin;
-        if (s->k_end - s->k_begin > keys) keys = s->k_end - s->k_begin;
+        int64_t size = block_rows(s) * row_length(s->k_end - s->k_begin);
+        if (size > most) most = size;
     }
-    return (rows < QB ? rows : QB) * row_length(keys);
+    return most;
 }
 
 /* The scratch of the calling thread: two tiles. */
@@ -167,7 +176,7 @@ static void forward(struct node *n)
     for (int64_t task = 0; task < tasks; task++) {
         struct block b = {.a = a, .s = &a->samples[task / a->heads], .head = task % a->heads};
         b.group = b.head / (a->heads / a->groups);
-        for (int64_t q0 = b.s->q_begin; q0 < b.s->q_end; q0 += QB) {
+        for (int64_t q0 = b.s->q_begin; q0 < b.s->q_end; q0 += b.nq) {
             make_block(&b, q0);
             forward_block(&b, n, thread_tiles(n, tile));
         }
@@ -251,7 +260,7 @@ static void backward(struct node *n)
         real *S = thread_tiles(n, tile), *dP = S + tile;
         for (int64_t h = 0; h < per_group; h++) {
             b.head = b.group * per_group + h;
-            for (int64_t q0 = b.s->q_begin; q0 < b.s->q_end; q0 += QB) {
+            for (int64_t q0 = b.s->q_begin; q0 < b.s->q_end; q0 += b.nq) {
                 real D[QB];
                 make_block(&b, q0);
                 row_sums(&b, n, D);

@@ -249,7 +249,7 @@ static void attention_samples(struct tape *t, struct attention *a, int v, int64_
 {
     static const struct attention_sample plain[] = {{0, 1, 0, 1}, {1, 6, 1, 6}, {6, 8, 6, 8}};
     static const struct attention_sample asked[] = {{0, 2, 0, 4}, {2, 3, 4, 7}};
-    static const struct attention_sample longer[] = {{0, 200, 0, 600}};
+    static const struct attention_sample longer[] = {{0, 520, 0, 600}};
     static const int32_t asked_index[] = {1, 3, 2};
     const struct attention_sample *from = v & ASKED ? asked : v & LONG ? longer : plain;
     int64_t n = v & ASKED ? 2 : v & LONG ? 1 : 3;
@@ -423,7 +423,7 @@ static const struct graph_case cases[] = {
      &attention_op,
      attention,
      LONG,
-     {{200, 13}, {600, 6}, {600, 4}},
+     {{520, 13}, {600, 6}, {600, 4}},
      0,
      24},
     {"swiglu", &swiglu_op, swiglu, 0, {{3, 4}, {3, 4}}, 0, 0},
