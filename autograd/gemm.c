@@ -86,12 +86,12 @@ const char *gemm_describe(char text[GEMM_TEXT])
 static void product(int64_t M, int64_t N, int64_t K, real alpha, struct mat a, struct mat b,
                     bool add, real *c, int64_t ldc)
 {
-    if (M == 1) /* OpenBLAS's product would copy all of B to use it once */
+    if (setup.onednn)
+        onednn_sgemm(M, N, K, alpha, a.data, a.ld, a.trans, b.data, b.ld, b.trans, add, c, ldc);
+    else if (M == 1) /* OpenBLAS's product would copy all of B to use it once */
         cblas_sgemv(CblasRowMajor, b.trans ? CblasNoTrans : CblasTrans, (int)(b.trans ? N : K),
                     (int)(b.trans ? K : N), alpha, b.data, (int)b.ld, a.data,
                     a.trans ? (int)a.ld : 1, add, c, 1);
-    else if (setup.onednn)
-        onednn_sgemm(M, N, K, alpha, a.data, a.ld, a.trans, b.data, b.ld, b.trans, add, c, ldc);
     else
         cblas_sgemm(CblasRowMajor, a.trans ? CblasTrans : CblasNoTrans,
                     b.trans ? CblasTrans : CblasNoTrans, (int)M, (int)N, (int)K, alpha, a.data,

@@ -119,19 +119,16 @@ static void backward(struct node *n)
 
 const struct op modal_linear_op = {"modal_linear", forward, backward};
 
-/* Checks that the spans cover `rows` rows once, and answers which modalities have rows. */
-static unsigned check_spans(const struct span *spans, int64_t n_spans, int64_t rows)
+/* Checks that the spans cover `rows` rows once. */
+static void check_spans(const struct span *spans, int64_t n_spans, int64_t rows)
 {
-    unsigned present = 0;
     int64_t at = 0;
 
     for (int64_t i = 0; i < n_spans; i++) {
         CHECK(spans[i].begin == at && spans[i].end >= at && (int)spans[i].modality < MODALITIES);
-        if (spans[i].end > at) present |= 1u << spans[i].modality;
         at = spans[i].end;
     }
     CHECK(at == rows);
-    return present;
 }
 
 /* The runs of each modality. An empty span must neither read a missing weight nor touch a gradient;
@@ -156,18 +153,19 @@ struct tensor *op_modal_linear(struct tape *t, struct tensor *x, struct tensor *
                                struct tensor *const b[MODALITIES], const struct span *spans,
                                int64_t n_spans)
 {
-    unsigned present = check_spans(spans, n_spans, x->rows), reads = 0;
+    unsigned reads = 0;
     struct tensor *in[INPUTS] = {x};
     struct modal_args *a = tape_new_array(t, struct modal_args, 1);
     size_t converted = 0, bias = 0;
     int64_t O = w[TEXT] ? w[TEXT]->rows : w[IMAGE] ? w[IMAGE]->rows : 0, packed = 0;
 
+    check_spans(spans, n_spans, x->rows);
     make_runs(t, a, spans, n_spans);
     for (int m = 0; m < MODALITIES; m++) {
-        CHECK(w[m] || !(present & 1u << m));
+        CHECK(w[m] || !a->of[m].n);
         CHECK(!w[m] || (w[m]->rows == O && w[m]->cols == x->cols));
         CHECK(!b[m] || (b[m]->rows == 1 && b[m]->cols == O));
-        if (!(present & 1u << m)) continue;
+        if (!a->of[m].n) continue;
         in[W + m] = w[m];
         in[B + m] = b[m];
         reads |= (w[m]->needs_grad ? 1u << X : 0) | (x->needs_grad ? 1u << (W + m) : 0);

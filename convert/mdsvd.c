@@ -292,15 +292,16 @@ static bool check_finite(const struct mdsvd_in *in, struct err *e)
     return true;
 }
 
-/* Whether the eigenproblem is that of the rows of W, and whether it takes W in double. */
+/* Whether the eigenproblem is that of the rows of W, and whether it takes W in double: not where M
+ * is at hand, and W C is made of W as it is. */
 static bool by_rows(int64_t n, int64_t d, enum mdsvd_method method, bool outputs)
 {
     return n <= d || (method == MDSVD_ACTIVATION && outputs);
 }
 
-static bool takes_w(bool rows, enum mdsvd_method method)
+static bool takes_w(bool rows, enum mdsvd_method method, bool outputs)
 {
-    return rows || method == MDSVD_WEIGHT;
+    return method == MDSVD_WEIGHT || (rows && !outputs);
 }
 
 static bool factor_one(struct mdsvd_out *out, const struct mdsvd_in *in, struct err *e)
@@ -321,7 +322,7 @@ static bool factor_one(struct mdsvd_out *out, const struct mdsvd_in *in, struct 
     out->down = mem_new((size_t)in->r, (size_t)in->d * sizeof(float), "MD-SVD", e);
     out->r = in->r;
     if (!sp.lambda || !sp.p || !out->up || !out->down) goto end;
-    if (takes_w(rows, in->method)) {
+    if (takes_w(rows, in->method, !in->s)) {
         w = doubles(in->n, in->d, e);
         if (!w) goto end;
         for (int64_t j = 0; j < count; j++)
@@ -341,7 +342,7 @@ size_t mdsvd_scratch(int64_t n, int64_t d, int64_t r, enum mdsvd_method method, 
 {
     const bool rows = by_rows(n, d, method, outputs), activation = method == MDSVD_ACTIVATION;
     const int64_t size = rows ? n : d, k = r < size ? r : size;
-    const int64_t held = k * n + (takes_w(rows, method) ? n * d : 0);
+    const int64_t held = k * n + (takes_w(rows, method, outputs) ? n * d : 0);
     const int64_t a = !rows && activation ? n * d : 0, v = rows ? 0 : k * d;
     const int64_t product = rows ? (activation && !outputs ? n * n + n * d : 0) : a + d * d;
     const int64_t solve = a + v + 3 * size * size; /* the matrix, its eigenvectors, LAPACK's own */

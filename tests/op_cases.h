@@ -263,35 +263,37 @@ static void attention_samples(struct tape *t, struct attention *a, int v, int64_
     a->q_index = v & ASKED ? scaled_index(t, asked_index, 3, s) : NULL;
 }
 
-/* 4 query heads, 2 kv heads, values of width 2. Leaves: q, k, v, second q, second k. */
-static struct tensor *attention(struct tape *t, struct tensor *const x[], int v, int64_t s)
+/* 4 query heads, 2 kv heads, values of width 2; `a` says where the parts and the values are. */
+static struct tensor *attend(struct tape *t, struct attention a, int v, int64_t s)
 {
-    struct attention a = {.part = {{x[0], x[1], s, 0, 3 * s}, {x[3], x[4], 0, s, 2 * s}},
-                          .parts = v & TWO_PARTS ? 2 : 1,
-                          .v = x[2],
-                          .heads = 4,
-                          .groups = 2,
-                          .v_width = 2 * s,
-                          .causal = v & CAUSAL,
-                          .scale = 0.6 / sqrt((double)s)};
+    a.heads = 4;
+    a.groups = 2;
+    a.v_width = 2 * s;
+    a.causal = v & CAUSAL;
+    a.scale = 0.6 / sqrt((double)s);
     attention_samples(t, &a, v, s);
     return op_attention(t, &a);
+}
+
+/* Leaves: q, k, v, second q, second k. */
+static struct tensor *attention(struct tape *t, struct tensor *const x[], int v, int64_t s)
+{
+    return attend(t,
+                  (struct attention){.part = {{x[0], x[1], s, 0, 3 * s}, {x[3], x[4], 0, s, 2 * s}},
+                                     .parts = v & TWO_PARTS ? 2 : 1,
+                                     .v = x[2]},
+                  v, s);
 }
 
 /* One tensor holds rotated and unrotated queries [0,8) and [8,16), keys, and the values. */
 static struct tensor *attention_fused(struct tape *t, struct tensor *const x[], int v, int64_t s)
 {
-    struct attention a = {
-        .part = {{x[0], x[0], 0, 16 * s, 2 * s}, {x[0], x[0], 8 * s, 20 * s, 2 * s}},
-        .parts = 2,
-        .v = x[1],
-        .heads = 4,
-        .groups = 2,
-        .v_width = 2 * s,
-        .causal = v & CAUSAL,
-        .scale = 0.6 / sqrt((double)s)};
-    attention_samples(t, &a, v, s);
-    return op_attention(t, &a);
+    return attend(t,
+                  (struct attention){
+                      .part = {{x[0], x[0], 0, 16 * s, 2 * s}, {x[0], x[0], 8 * s, 20 * s, 2 * s}},
+                      .parts = 2,
+                      .v = x[1]},
+                  v, s);
 }
 
 static struct tensor *swiglu(struct tape *t, struct tensor *const x[], int v, int64_t s)
