@@ -350,8 +350,8 @@ size_t mdsvd_scratch(int64_t n, int64_t d, int64_t r, enum mdsvd_method method, 
     return (size_t)(held + (product > solve ? product : solve)) * sizeof(double);
 }
 
-bool mdsvd_factor_all(struct mdsvd_out *out, const struct mdsvd_in *in, int count, int jobs,
-                      struct err *e)
+bool mdsvd_factor(struct mdsvd_out *out, const struct mdsvd_in *in, int count, int jobs,
+                  struct err *e)
 {
     const int blas_threads = openblas_get_num_threads(), most = omp_get_max_threads();
     int failed = count; /* the first problem that failed, whichever ended first */
@@ -374,11 +374,6 @@ bool mdsvd_factor_all(struct mdsvd_out *out, const struct mdsvd_in *in, int coun
     for (int i = 0; i < count && failed < count; i++)
         mdsvd_free(&out[i]);
     return failed == count;
-}
-
-bool mdsvd_factor(struct mdsvd_out *out, const struct mdsvd_in *in, struct err *e)
-{
-    return mdsvd_factor_all(out, in, 1, 1, e);
 }
 
 void mdsvd_free(struct mdsvd_out *out)

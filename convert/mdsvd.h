@@ -42,20 +42,18 @@ struct mdsvd_out {
     double error;  /* what they lose: E|W x - W_up W_down x|^2, >= 0 */
 };
 
-/* Component signs are fixed (the largest element of each column of P is positive), and the threads
- * do not matter: the same input gives the same factors, bit for bit. Scratch: mdsvd_scratch().
- * Fails on values that are not finite, leaving *out zeroed; else the caller frees with mdsvd_free.
- * Not to be called from several threads: it sets OpenBLAS's thread count while it runs. */
-bool mdsvd_factor(struct mdsvd_out *out, const struct mdsvd_in *in, struct err *e);
+/* `count` of them, up to `jobs` at a time on as many threads, each with its own scratch
+ * (mdsvd_scratch): layers, modalities and parts are independent. Component signs are fixed (the
+ * largest element of each column of P is positive), and the threads do not matter: the same input
+ * gives the same factors, bit for bit. Fails on values that are not finite: *e is the first one's,
+ * and all of out is zeroed; else the caller frees each with mdsvd_free. Not to be called from
+ * several threads: it sets OpenBLAS's thread count while it runs. */
+bool mdsvd_factor(struct mdsvd_out *out, const struct mdsvd_in *in, int count, int jobs,
+                  struct err *e);
 
-/* Bytes that mdsvd_factor needs at a time beside its input and the factors; `outputs`: from m. */
+/* Bytes that one of them needs at a time beside its input and the factors; `outputs`: from m. */
 size_t mdsvd_scratch(int64_t n, int64_t d, int64_t r, enum mdsvd_method method, bool outputs);
 
-/* `count` of them, up to `jobs` at a time on as many threads, each with its own scratch: the way to
- * use all cores (layers, modalities and parts are independent). If one fails, *e is the first
- * one's, and all of out is freed and zeroed. */
-bool mdsvd_factor_all(struct mdsvd_out *out, const struct mdsvd_in *in, int count, int jobs,
-                      struct err *e);
 void mdsvd_free(struct mdsvd_out *out); /* fine on a zeroed struct */
 
 /* *error = scale * E|W x - up down x|^2 under in->s (|W - up down|^2 where s is NULL), measured,

@@ -1,5 +1,6 @@
 /* mdsvd_plan.h - which blocks of the key/value projection are compressed together, to what latent
- * widths, and what the cache then holds. One mdsvd_factor call per part with a latent width. */
+ * widths, and what the cache then holds. Each part with a latent width is a problem of
+ * mdsvd_factor. */
 #ifndef CONVERT_MDSVD_PLAN_H
 #define CONVERT_MDSVD_PLAN_H
 

@@ -184,11 +184,11 @@ static void test_first_components(void **state)
 
         problem_make(&p, n, d, 4 * d, (uint64_t)c);
         const struct mdsvd_in in = input(&p, r, MDSVD_ACTIVATION);
-        assert_true(mdsvd_factor(&wide, &in, &e));
+        assert_true(mdsvd_factor(&wide, &in, 1, 1, &e));
         for (int64_t few = 1; few < r; few++) {
             const struct mdsvd_in less = input(&p, few, MDSVD_ACTIVATION);
             double kept = 0;
-            assert_true(mdsvd_factor(&narrow, &less, &e));
+            assert_true(mdsvd_factor(&narrow, &less, 1, 1, &e));
             for (int64_t i = 0; i < few; i++) {
                 kept += wide.component[i];
                 for (int64_t j = 0; j < n; j++)
@@ -221,7 +221,7 @@ static void test_equals_the_reference(void **state)
         double *sigma = fresh(q, sizeof *sigma), kept = 0, all = 0;
         const struct mdsvd_in in = input(&p, r, MDSVD_ACTIVATION);
         reference(&p, up, down, sigma);
-        assert_true(mdsvd_factor(&out, &in, &e));
+        assert_true(mdsvd_factor(&out, &in, 1, 1, &e));
         assert_int_equal(out.live, r);
         for (int64_t i = 0; i < q; i++) {
             all += sigma[i] * sigma[i];
@@ -280,7 +280,7 @@ static void test_golden(void **state)
                                     .scale = 1 / (head[3] * head[4]),
                                     .r = r,
                                     .method = MDSVD_ACTIVATION};
-        assert_true(mdsvd_factor(&out, &in, &e));
+        assert_true(mdsvd_factor(&out, &in, 1, 1, &e));
         for (int64_t i = 0; i < r; i++) { /* the signs are part of the contract: +1 */
             same_component(out.up + i, r, up + i, r, n, 1, 2e-6);
             same_component(out.down + i * d, 1, down + i * d, 1, d, 1, 2e-6);
@@ -319,7 +319,7 @@ static void test_singular_moments(void **state)
             if (i >= r) tail += sigma[i] * sigma[i] / (double)T;
         }
         const struct mdsvd_in in = input(&p, r, MDSVD_ACTIVATION);
-        assert_true(mdsvd_factor(&out, &in, &e));
+        assert_true(mdsvd_factor(&out, &in, 1, 1, &e));
         assert_int_equal(out.live, r < q ? r : q);
         for (int64_t j = 0; j < n * r; j++)
             assert_true(isfinite(out.up[j]) && (j % r < out.live || out.up[j] == 0));
@@ -349,7 +349,7 @@ static void test_full_rank_is_exact(void **state)
 
         problem_make(&p, n, d, 100, (uint64_t)(30 + c));
         const struct mdsvd_in in = input(&p, r, c % 2 ? MDSVD_WEIGHT : MDSVD_ACTIVATION);
-        assert_true(mdsvd_factor(&out, &in, &e));
+        assert_true(mdsvd_factor(&out, &in, 1, 1, &e));
         assert_true(out.error < 1e-12 * out.energy);
         for (int64_t i = 0; i < n; i++)
             for (int64_t j = 0; j < d; j++) {
@@ -382,8 +382,8 @@ static void test_nothing_nearby_is_better(void **state)
         problem_make(&p, n, d, 80, (uint64_t)(40 + c));
         const struct mdsvd_in in = input(&p, r, MDSVD_ACTIVATION);
         const struct mdsvd_in in2 = input(&p, r, MDSVD_WEIGHT);
-        assert_true(mdsvd_factor(&out, &in, &e));
-        assert_true(mdsvd_factor(&plain, &in2, &e));
+        assert_true(mdsvd_factor(&out, &in, 1, 1, &e));
+        assert_true(mdsvd_factor(&plain, &in2, 1, 1, &e));
         assert_true(mdsvd_error(&least, &in, out.up, out.down, &e));
         assert_true(fabs(least - output_error(&p, out.up, out.down, r)) < 1e-9 * out.energy);
         assert_true(fabs(least - out.error) < 1e-6 * out.energy);
@@ -425,7 +425,7 @@ static void test_weight_mode_is_the_svd(void **state)
         for (int64_t j = 0; j < n * d; j++)
             a[j] = p.w[j];
         svd(a, n, d, u, sigma, vt);
-        assert_true(mdsvd_factor(&out, &in, &e));
+        assert_true(mdsvd_factor(&out, &in, 1, 1, &e));
         for (int64_t i = 0; i < 10; i++)
             if (i >= r) tail += sigma[i] * sigma[i];
         assert_true(mdsvd_error(&error, &in, out.up, out.down, &e));
@@ -455,9 +455,9 @@ static void test_scale_signs_and_small_side(void **state)
     (void)state;
     problem_make(&p, N, D, 60, 60);
     struct mdsvd_in in = input(&p, R, MDSVD_ACTIVATION);
-    assert_true(mdsvd_factor(&a, &in, &e));
+    assert_true(mdsvd_factor(&a, &in, 1, 1, &e));
     in.scale /= 16; /* sigma / 4, sqrt(sigma) / 2 */
-    assert_true(mdsvd_factor(&b, &in, &e));
+    assert_true(mdsvd_factor(&b, &in, 1, 1, &e));
     for (int64_t j = 0; j < N * R; j++)
         assert_true(fabs(a.up[j] - 2 * b.up[j]) < 1e-6);
     for (int64_t j = 0; j < R * D; j++)
@@ -477,7 +477,7 @@ static void test_scale_signs_and_small_side(void **state)
     in.s = NULL;
     in.m = m + 2 * LD + 2;
     in.ldm = LD;
-    assert_true(mdsvd_factor(&c, &in, &e));
+    assert_true(mdsvd_factor(&c, &in, 1, 1, &e));
     for (int64_t j = 0; j < N * R; j++)
         assert_true(fabs(c.up[j] - b.up[j]) < 1e-6);
     for (int64_t j = 0; j < R * D; j++)
@@ -501,23 +501,23 @@ static void test_no_energy_and_not_finite(void **state)
         problem_make(&p, shapes[c][0], shapes[c][1], 20, (uint64_t)(70 + c));
         struct mdsvd_in in = input(&p, 3, MDSVD_ACTIVATION);
         in.scale = 0;
-        assert_true(mdsvd_factor(&out, &in, &e));
+        assert_true(mdsvd_factor(&out, &in, 1, 1, &e));
         assert_int_equal(out.live, 0);
         mdsvd_free(&out);
         in.scale = 1;
         memset(p.s, 0, (size_t)(p.d * p.d) * sizeof *p.s); /* a modality that never occurred */
-        assert_true(mdsvd_factor(&out, &in, &e));
+        assert_true(mdsvd_factor(&out, &in, 1, 1, &e));
         assert_int_equal(out.live, 0);
         assert_true(out.energy == 0 && out.kept == 0 && out.error == 0);
         for (int64_t j = 0; j < 3 * p.n; j++)
             assert_true(out.up[j] == 0);
         mdsvd_free(&out);
         p.s[p.d + 0] = NAN;
-        assert_false(mdsvd_factor(&out, &in, &e));
+        assert_false(mdsvd_factor(&out, &in, 1, 1, &e));
         assert_non_null(strstr(e.msg, "row 1, column 0"));
         p.s[p.d + 0] = 0;
         p.w[p.d * 2 + 3] = INFINITY;
-        assert_false(mdsvd_factor(&out, &in, &e));
+        assert_false(mdsvd_factor(&out, &in, 1, 1, &e));
         assert_non_null(strstr(e.msg, "row 2, column 3"));
         assert_null(out.up);
         problem_free(&p);
@@ -543,9 +543,9 @@ static void test_threads_do_not_matter(void **state)
     }
     omp_set_num_threads(3);
     openblas_set_num_threads(1);
-    assert_true(mdsvd_factor_all(a, in, 6, 1, &e));
+    assert_true(mdsvd_factor(a, in, 6, 1, &e));
     openblas_set_num_threads(2);
-    assert_true(mdsvd_factor_all(b, in, 6, 3, &e));
+    assert_true(mdsvd_factor(b, in, 6, 3, &e));
     assert_int_equal(openblas_get_num_threads(), 2);
     for (int c = 0; c < 6; c++) {
         assert_memory_equal(a[c].up, b[c].up, (size_t)(in[c].n * in[c].r) * sizeof(float));
@@ -554,7 +554,7 @@ static void test_threads_do_not_matter(void **state)
         mdsvd_free(&b[c]);
     }
     p[4].w[7] = p[2].w[5] = NAN;
-    assert_false(mdsvd_factor_all(a, in, 6, 3, &e));
+    assert_false(mdsvd_factor(a, in, 6, 3, &e));
     assert_non_null(strstr(e.msg, "row 0, column 5"));
     for (int c = 0; c < 6; c++) {
         assert_null(a[c].up);
@@ -667,10 +667,10 @@ static void test_moments_to_factors(void **state)
         moments_add(&m, p.x, modality, 60, 1);
         assert_true(moments_finish(&m, &e));
         struct mdsvd_in in = input(&p, 5, MDSVD_ACTIVATION);
-        assert_true(mdsvd_factor(&a, &in, &e));
+        assert_true(mdsvd_factor(&a, &in, 1, 1, &e));
         in.s = m.s[MOMENTS_TEXT];
         in.scale = moments_scale(&m, MOMENTS_TEXT);
-        assert_true(mdsvd_factor(&b, &in, &e));
+        assert_true(mdsvd_factor(&b, &in, 1, 1, &e));
         for (int64_t j = 0; j < p.n * 5; j++)
             assert_true(fabs(a.up[j] - b.up[j]) < 1e-4);
         for (int64_t j = 0; j < 5 * p.d; j++)

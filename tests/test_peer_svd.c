@@ -158,7 +158,7 @@ static void test_md_svd(void **state)
                                   .scale = moments_scale(&s[l], k),
                                   .r = LATENT};
             struct mdsvd_out out;
-            must(mdsvd_factor(&out, &in, &e), &e);
+            must(mdsvd_factor(&out, &in, 1, 1, &e), &e);
             check_factors(k == IMAGE ? "img" : "text", l, &out, k_rows, n);
             mdsvd_free(&out);
         }
@@ -189,7 +189,7 @@ static void test_few_tokens(void **state)
                           .s = s[LAYERS - 1].s[IMAGE],
                           .scale = moments_scale(&s[LAYERS - 1], IMAGE),
                           .r = LATENT};
-    must(mdsvd_factor(&out, &in, &e), &e);
+    must(mdsvd_factor(&out, &in, 1, 1, &e), &e);
     assert_true(out.live >= PICTURE_TOKENS);
     multiply(product, out.up, out.down, n, LATENT);
     for (int t = 0; t < PICTURE_TOKENS; t++) {
@@ -229,7 +229,7 @@ static void check_weight_svd(const float *w, int64_t row0, int64_t n, const char
         filled += st_count(t);
     }
     assert_int_equal(filled, n * LATENT);
-    must(mdsvd_factor(&out, &in, &e), &e);
+    must(mdsvd_factor(&out, &in, 1, 1, &e), &e);
     multiply(want, factor, want_down->data, n, LATENT);
     multiply(got, out.up, out.down, n, LATENT);
     double product = tiny_distance(want, got, n * HIDDEN);

@@ -332,7 +332,7 @@ static void check_product(const struct peer *g, const struct model *m, int64_t l
     assert_true(w && up);
     if (key) tensor_to_real(&s->up_k->t, 0, nk * TINY_D, w);
     if (value) tensor_to_real(&s->up_v->t, 0, nv * TINY_D, w + nk * TINY_D);
-    must(mdsvd_factor(&out, &in, &e), &e);
+    must(mdsvd_factor(&out, &in, 1, 1, &e), &e);
     if (key) memcpy(up, factor(g, method, l, "up_k"), (size_t)(nk * r) * sizeof *up);
     if (value) memcpy(up + nk * r, factor(g, method, l, "up_v"), (size_t)(nv * r) * sizeof *up);
     float *ours = product(out.up, out.down, nk + nv, r);

@@ -104,7 +104,7 @@ static bool factor_layer(struct made_factors *f, const struct run *r, int64_t l,
             now.place[now.n++] = &f->layer[l].out[set][p];
         }
     }
-    if (!mdsvd_factor_all(now.out, now.in, now.n, now.n, e)) return false;
+    if (!mdsvd_factor(now.out, now.in, now.n, now.n, e)) return false;
     for (int i = 0; i < now.n; i++) {
         *now.place[i] = now.out[i];
         if (now.out[i].live < now.in[i].r)

@@ -96,7 +96,7 @@ static bool mdsvd_run(void *p, double *units, struct err *e)
                                      .scale = moments_scale(&s->moments, k),
                                      .r = s->r,
                                      .method = MDSVD_ACTIVATION};
-    ok = ok && mdsvd_factor_all(s->out, s->in, MODALITIES, MODALITIES, e);
+    ok = ok && mdsvd_factor(s->out, s->in, MODALITIES, MODALITIES, e);
     free(modality);
     *units += 1;
     return ok;
