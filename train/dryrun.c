@@ -113,9 +113,9 @@ static void show_cache(const struct forecast *p)
     char name[96];
 
     dry_title("cache of a token");
-    log_line("%-26s %12s %12s %16s %16s", "", "values/layer", "of the base", "bytes in fp32",
+    log_line("%-26s %12s %12s %16s %16s", "", "values/layer", "of the full", "bytes in fp32",
              "bytes in bf16");
-    show_cache_row("base", full, full, layers);
+    show_cache_row(m->state == ATTN_FULL ? "base" : "original", full, full, layers);
     for (int64_t i = 0; i < p->n; i++) {
         const struct forecast_model *c = &p->models[i];
         struct model mla = {.cfg = m->cfg,

@@ -59,7 +59,7 @@ static void set_dtypes(struct model *shape, const struct model *m)
         k = found;
         same_dtype(&shape->params[i], &m->params[found]);
     }
-    if (shape->state == ATTN_FULL) return;
+    if (shape->state == m->state) return; /* all have been found */
     for (int64_t l = 0; l < shape->cfg.text.num_hidden_layers; l++)
         moved_dtypes(&shape->layers[l].attn, &m->layers[l].attn, how->key, how->value);
 }

@@ -175,13 +175,18 @@ static bool add_model_step(struct forecast *f, struct forecast_model *m, struct 
     return ok;
 }
 
+static struct dry_state as_it_is(const struct model *m)
+{
+    return (struct dry_state){m->state, m->rope_dim, m->latent, m->method, m->decoupled};
+}
+
 /* Pictures are decoded and taken through the tower a group at a time, and wait for their part of
  * the store: all of them, or as many as it takes. */
 static bool add_pictures(struct forecast *f, struct err *e)
 {
     const struct run *r = f->r;
     const struct vision_config *v = &f->base.cfg.vision;
-    struct dry_state state = {.state = ATTN_FULL};
+    struct dry_state state = as_it_is(&f->base);
     int64_t all = r->train.n_images, group, pixels, row;
     struct forecast_step *s;
     struct model shape = {0};
@@ -295,7 +300,7 @@ bool forecast_models(struct forecast *f, struct err *e)
     if (!f->models || !f->steps) return false;
     add(f, "base", "line", baseline ? &c->baseline : NULL, baseline_kinds(c))->pixels =
         baseline && c->baseline.vision;
-    f->models[0].state.state = ATTN_FULL;
+    f->models[0].state = as_it_is(&f->base);
     for (int64_t i = 0; i < points; i++)
         if (!add_point(f, i, e)) return false;
     if (f->r->train.n == 0) return err_set(e, "data.train: no usable sample is left to train on");

@@ -33,12 +33,17 @@ static bool is_done(const struct run *r, const char *dir)
     return done;
 }
 
-static bool open_original(const char *dir, struct model *m, struct err *e)
+/* A model that is converted already can be scored, no more. */
+static bool open_given(const struct run *r, const char *dir, struct model *m, struct err *e)
 {
     bool ok = model_open(m, dir, e);
 
-    if (ok && m->state != ATTN_FULL) {
-        ok = err_set(e, "%s: is converted already; the original model is needed", dir);
+    for (int s = 0; s < STEPS && ok && m->state != ATTN_FULL; s++) {
+        if (s == STEP_EVALUATE || s == STEP_REPORT || !run_has_step(r, (enum step)s)) continue;
+        ok = err_set(e,
+                     "%s: is converted already; the original model is needed, or only evaluate "
+                     "and report in run.steps, to score it as it is",
+                     dir);
         model_close(m);
     }
     return ok;
@@ -48,7 +53,7 @@ bool open_base_model(struct run *r, struct model *m, struct err *e)
 {
     char *dir = model_is_there(r, "baseline") || !r->c.model.path ? run_path(r, e, "baseline/model")
                                                                   : mem_strdup(r->c.model.path, e);
-    bool ok = dir && open_original(dir, m, e);
+    bool ok = dir && open_given(r, dir, m, e);
 
     free(dir);
     return ok;
@@ -122,7 +127,7 @@ static bool step_baseline(struct run *r, struct err *e)
     if (is_done(r, "baseline")) return true;
     job.kinds = baseline_kinds(&r->c);
     ok =
-        (r->c.model.path ? open_original(r->c.model.path, &m, e) : make_baseline_model(r, &m, e)) &&
+        (r->c.model.path ? open_given(r, r->c.model.path, &m, e) : make_baseline_model(r, &m, e)) &&
         need_pictures(r, &m, r->c.baseline.vision, e) &&
         train_and_save(r, &m, "baseline", false, &job, e);
     model_close(&m);
@@ -299,7 +304,7 @@ static bool open_data(struct run *r, struct err *e)
     bool ok = forecast_open(&f, r, e) && run_open_data(r, &f.base.cfg, e) &&
               forecast_models(&f, e) && forecast_fits(&f, e);
 
-    ok = ok && (!path || open_original(path, &given, e)) && run_record(r, path ? &given : NULL, e);
+    ok = ok && (!path || open_given(r, path, &given, e)) && run_record(r, path ? &given : NULL, e);
     model_close(&given);
     forecast_close(&f);
     return ok;
