@@ -47,7 +47,7 @@ static inline struct mdsvd_out tiny_factor(const struct model *m, int64_t l, boo
 
     if (key) tensor_to_real(&s->up_k->t, 0, nk * TINY_D, w);
     if (value) tensor_to_real(&s->up_v->t, 0, nv * TINY_D, w + nk * TINY_D);
-    must(mdsvd_factor(&out, &in, &e), &e);
+    must(mdsvd_factor(&out, &in, 1, 1, &e), &e);
     free(w);
     free(moments);
     return out;
