@@ -44,10 +44,10 @@ static int64_t row_length(int64_t keys)
 static void make_block(struct block *b, int64_t q0)
 {
     const struct attention_sample *s = b->s;
-    int64_t keys = s->k_end - s->k_begin;
+    int64_t keys = s->k_end - s->k_begin, rows = block_rows(s);
 
     b->q0 = q0;
-    b->nq = s->q_end - q0 < block_rows(s) ? s->q_end - q0 : block_rows(s);
+    b->nq = s->q_end - q0 < rows ? s->q_end - q0 : rows;
     b->most = 0;
     for (int64_t i = 0; i < b->nq; i++) {
         int64_t row = q0 + i;

@@ -1,6 +1,6 @@
 /* mdsvd.h - low-rank factors of the compressed key/value projection (ALGORITHM.md, section 3): for
  * W[n,d] and the second moments S[d,d] of its inputs, W_up[n,r] and W_down[r,d] that minimise
- * E|W x - W_up W_down x|^2. One call per layer, modality and part of a plan. */
+ * E|W x - W_up W_down x|^2. One problem per layer, modality and part of a plan. */
 #ifndef CONVERT_MDSVD_H
 #define CONVERT_MDSVD_H
 
@@ -42,7 +42,7 @@ struct mdsvd_out {
     double error;  /* what they lose: E|W x - W_up W_down x|^2, >= 0 */
 };
 
-/* `count` of them, up to `jobs` at a time on as many threads, each with its own scratch
+/* `count` problems, up to `jobs` at a time on as many threads, each with its own scratch
  * (mdsvd_scratch): layers, modalities and parts are independent. Component signs are fixed (the
  * largest element of each column of P is positive), and the threads do not matter: the same input
  * gives the same factors, bit for bit. Fails on values that are not finite: *e is the first one's,

@@ -257,28 +257,23 @@ static void test_given_model(void **state)
     must_fail(state, GIVEN "--set model.tokenizer=$T/tok2 --resume", "model.path has changed");
 }
 
-#define ALONE                                                                                      \
-    "$B/mha2mla-train --config $C --set run.dir=$T/alone --set "                                   \
-    "model.path=$T/given/rope4-rank2/stage2/model --set 'run.steps=[\"evaluate\",\"report\"%s]' "
+#define CONVERTED(dir, steps)                                                                      \
+    "$B/mha2mla-train --config $C --set run.dir=$T/" dir " --set "                                 \
+    "model.path=$T/given/rope4-rank2/stage2/model --set 'run.steps=[" steps "]' "
 
 /* A converted model is scored as it is, and never converted again. */
 static void test_given_converted_model(void **state)
 {
-    char command[400];
-
     must_run(state, OF_BASELINE(""));
     must_run(state, GIVEN);
     must_run(state, "$B/mha2mla-train --config $T/given/config.json --resume --set "
                     "'run.steps=[\"evaluate\"]'");
-    snprintf(command, sizeof command, ALONE "--dry-run > $T/plan", "");
-    must_run(state, command);
+    must_run(state, CONVERTED("alone", "\"evaluate\",\"report\"") "--dry-run > $T/plan");
     must_run(state, "grep -q '^original .*100.00 %' $T/plan && grep -q '^base .*18.75 %' $T/plan");
-    snprintf(command, sizeof command, ALONE, "");
-    must_run(state, command);
+    must_run(state, CONVERTED("alone", "\"evaluate\",\"report\""));
     must_run(state, "cmp $T/given/rope4-rank2/stage2/scores.json $T/alone/base/scores.json && "
                     "cmp $T/given/rope4-rank2/stage2/answers.jsonl $T/alone/base/answers.jsonl");
-    snprintf(command, sizeof command, ALONE "--set run.dir=$T/again", ",\"svd\"");
-    must_fail(state, command, "is converted already");
+    must_fail(state, CONVERTED("again", "\"evaluate\",\"report\",\"svd\""), "is converted already");
     must_run(state, "test ! -e $T/again/config.json");
 }
 

@@ -175,18 +175,12 @@ static bool add_model_step(struct forecast *f, struct forecast_model *m, struct 
     return ok;
 }
 
-static struct dry_state as_it_is(const struct model *m)
-{
-    return (struct dry_state){m->state, m->rope_dim, m->latent, m->method, m->decoupled};
-}
-
 /* Pictures are decoded and taken through the tower a group at a time, and wait for their part of
  * the store: all of them, or as many as it takes. */
 static bool add_pictures(struct forecast *f, struct err *e)
 {
     const struct run *r = f->r;
     const struct vision_config *v = &f->base.cfg.vision;
-    struct dry_state state = as_it_is(&f->base);
     int64_t all = r->train.n_images, group, pixels, row;
     struct forecast_step *s;
     struct model shape = {0};
@@ -200,7 +194,7 @@ static bool add_pictures(struct forecast *f, struct err *e)
     row = model_image_tokens(&f->base) * v->hidden_size;
     if (f->models[0].pixels && pixels > row) row = pixels;
     s = add_step(f, "pictures");
-    ok = dry_model(&shape, &f->base, &state, 0, e);
+    ok = dry_model(&shape, &f->base, &f->models[0].state, 0, e);
     if (ok) {
         double waiting = (double)(all * row) * sizeof(float);
         s->activations = s->region = (double)dry_pictures(f->r, &shape, group);
@@ -231,10 +225,9 @@ static bool add_rank(struct forecast *f, struct err *e)
 {
     const struct text_config *c = &f->base.cfg.text;
     struct forecast_step *s = add_step(f, "rank");
-    struct dry_state state = {.state = ATTN_FULL};
     struct model shape = {0};
     int64_t tokens = 0;
-    bool ok = open_calibration(f, s, &shape, &state, LOOK_QK, &tokens, e);
+    bool ok = open_calibration(f, s, &shape, &f->models[0].state, LOOK_QK, &tokens, e);
 
     if (ok) {
         place_weights(s, &shape, false, false);
@@ -300,7 +293,11 @@ bool forecast_models(struct forecast *f, struct err *e)
     if (!f->models || !f->steps) return false;
     add(f, "base", "line", baseline ? &c->baseline : NULL, baseline_kinds(c))->pixels =
         baseline && c->baseline.vision;
-    f->models[0].state = as_it_is(&f->base);
+    f->models[0].state = (struct dry_state){.state = f->base.state,
+                                            .rope_dim = f->base.rope_dim,
+                                            .latent = f->base.latent,
+                                            .method = f->base.method,
+                                            .decoupled = f->base.decoupled};
     for (int64_t i = 0; i < points; i++)
         if (!add_point(f, i, e)) return false;
     if (f->r->train.n == 0) return err_set(e, "data.train: no usable sample is left to train on");

@@ -33,13 +33,20 @@ static bool is_done(const struct run *r, const char *dir)
     return done;
 }
 
+/* Every step before evaluate trains or converts. */
+static bool needs_original(const struct run *r)
+{
+    for (int s = 0; s < STEP_EVALUATE; s++)
+        if (run_has_step(r, (enum step)s)) return true;
+    return false;
+}
+
 /* A model that is converted already can be scored, no more. */
 static bool open_given(const struct run *r, const char *dir, struct model *m, struct err *e)
 {
     bool ok = model_open(m, dir, e);
 
-    for (int s = 0; s < STEPS && ok && m->state != ATTN_FULL; s++) {
-        if (s == STEP_EVALUATE || s == STEP_REPORT || !run_has_step(r, (enum step)s)) continue;
+    if (ok && m->state != ATTN_FULL && needs_original(r)) {
         ok = err_set(e,
                      "%s: is converted already; the original model is needed, or only evaluate "
                      "and report in run.steps, to score it as it is",
