@@ -1,5 +1,6 @@
 /* err.c - formatting of error messages, and the end of the program on a broken invariant. */
 #include "base/err.h"
+#include "base/text.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -14,7 +15,7 @@ bool err_set(struct err *e, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(msg, sizeof msg, fmt, ap);
     va_end(ap);
-    memcpy(e->msg, msg, sizeof msg);
+    text_plain(e->msg, sizeof e->msg, msg, strlen(msg));
     return false;
 }
 

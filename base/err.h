@@ -11,7 +11,8 @@ struct err {
     char msg[2048]; /* "" while nothing went wrong */
 };
 
-/* Formats the message, cut at the buffer's size, and returns false, so that a failure is one
+/* Formats the message, cut at the buffer's size and put on one line (text_plain: names and texts of
+ * strangers are parts of messages), and returns false, so that a failure is one
  * `return err_set(e, ...)`. Arguments may point into e->msg. */
 bool err_set(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

@@ -10,66 +10,104 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-bool file_read(const char *path, size_t limit, char **text, size_t *len, struct err *e)
+/* What errno says of a file that cannot be opened; a link that leads nowhere is said to be one. */
+static bool open_failed(const char *path, struct err *e)
 {
-    FILE *fp = fopen(path, "rb");
+    int saved = errno;
+    char target[512];
+    ssize_t n = saved == ENOENT ? readlink(path, target, sizeof target - 1) : -1;
+
+    if (n < 0) return err_set(e, "%s: %s", path, strerror(saved));
+    target[n] = '\0';
+    return err_set(e, "%s: is a link to %s, which is not there", path, target);
+}
+
+/* Opens for reading and looks at what it is. A FIFO would make open wait for a writer that may
+ * never come: only where `pipe` allows one is it waited for. Returns -1 on failure. */
+static int open_input(const char *path, bool pipe, struct stat *st, struct err *e)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | (pipe ? 0 : O_NONBLOCK));
+
+    if (fd < 0) {
+        open_failed(path, e);
+        return -1;
+    }
+    if (fstat(fd, st) != 0)
+        err_set(e, "%s: %s", path, strerror(errno));
+    else if (S_ISDIR(st->st_mode))
+        err_set(e, "%s: is a directory, a file is needed", path);
+    else if (!S_ISREG(st->st_mode) && !pipe)
+        err_set(e, "%s: is a %s, a file is needed", path,
+                S_ISFIFO(st->st_mode)   ? "named pipe"
+                : S_ISSOCK(st->st_mode) ? "socket"
+                                        : "device");
+    else
+        return fd;
+    close(fd);
+    return -1;
+}
+
+/* Reads a stream of unknown length (a pipe) or a file whose size is known, up to limit + 1 bytes.
+ * The buffer is the caller's on failure too. */
+static bool read_all(int fd, const char *path, size_t step, size_t limit, char **buf, size_t *size,
+                     struct err *e)
+{
+    size_t cap = 0;
+    ssize_t got = 1;
+
+    for (*size = 0; got > 0 && *size <= limit; *size += (size_t)got) {
+        if (cap - *size < 2 && !mem_grow(buf, &cap, *size + step + 2, 1, e)) return false;
+        do
+            got = read(fd, *buf + *size, cap - *size - 1);
+        while (got < 0 && errno == EINTR);
+        if (got < 0) return err_set(e, "%s: %s", path, strerror(errno));
+    }
+    if (*size > limit)
+        return err_set(e, "%s: more than the %zu bytes that are allowed", path, limit);
+    (*buf)[*size] = '\0';
+    return true;
+}
+
+static bool read_input(const char *path, bool pipe, size_t limit, char **text, size_t *len,
+                       struct err *e)
+{
     struct stat st;
-    char *buf = NULL;
-    size_t size = 0, cap = 0;
-    bool ok = false;
+    int fd = open_input(path, pipe, &st, e);
+    bool ok = fd >= 0;
 
     *text = NULL;
     *len = 0;
-    if (!fp) return err_set(e, "%s: %s", path, strerror(errno));
-    if (fstat(fileno(fp), &st) != 0) {
-        err_set(e, "%s: %s", path, strerror(errno));
-        goto out;
+    if (ok && S_ISREG(st.st_mode) && (size_t)st.st_size > limit)
+        ok = err_set(e, "%s: %zu bytes, at most %zu are allowed", path, (size_t)st.st_size, limit);
+    ok = ok && read_all(fd, path, S_ISREG(st.st_mode) ? (size_t)st.st_size : 1 << 16, limit, text,
+                        len, e);
+    if (!ok) {
+        free(*text);
+        *text = NULL;
+        *len = 0;
     }
-    if (S_ISDIR(st.st_mode)) {
-        err_set(e, "%s: is a directory, a file is needed", path);
-        goto out;
-    }
-    if (S_ISREG(st.st_mode) && (size_t)st.st_size > limit) {
-        err_set(e, "%s: %zu bytes, at most %zu are allowed", path, (size_t)st.st_size, limit);
-        goto out;
-    }
-    /* A pipe does not say how much will come: it is read to its end, in steps. */
-    for (size_t got = 1; got && size <= limit; size += got) {
-        size_t step = S_ISREG(st.st_mode) ? (size_t)st.st_size : 1 << 16;
-        if (cap - size < 2 && !mem_grow(&buf, &cap, size + step + 2, 1, e)) goto out;
-        got = fread(buf + size, 1, cap - size - 1, fp);
-    }
-    if (ferror(fp)) {
-        err_set(e, "%s: %s", path, strerror(errno));
-        goto out;
-    }
-    if (size > limit) {
-        err_set(e, "%s: more than the %zu bytes that are allowed", path, limit);
-        goto out;
-    }
-    buf[size] = '\0';
-    *text = buf;
-    *len = size;
-    buf = NULL;
-    ok = true;
-out:
-    free(buf);
-    fclose(fp);
+    if (fd >= 0) close(fd);
     return ok;
+}
+
+bool file_read(const char *path, size_t limit, char **text, size_t *len, struct err *e)
+{
+    return read_input(path, false, limit, text, len, e);
+}
+
+bool file_read_stream(const char *path, size_t limit, char **text, size_t *len, struct err *e)
+{
+    return read_input(path, true, limit, text, len, e);
 }
 
 bool file_map_open(struct file_map *m, const char *path, struct err *e)
 {
     struct stat st;
     void *p;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open_input(path, false, &st, e);
 
     memset(m, 0, sizeof *m);
-    if (fd < 0) return err_set(e, "%s: %s", path, strerror(errno));
-    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
-        close(fd);
-        return err_set(e, "%s: is not a regular file", path);
-    }
+    if (fd < 0) return false;
     if (st.st_size == 0) {
         close(fd);
         m->data = (const uint8_t *)"";

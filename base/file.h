@@ -10,10 +10,15 @@
 #include <stdio.h>
 
 /* Reads a whole file; *text is terminated by a NUL that *len does not count, and the caller frees
- * it. Refuses files over `limit` bytes. */
+ * it. Refuses files over `limit` bytes, and what is no file: a directory, a named pipe (which could
+ * be waited for without end), a device. */
 bool file_read(const char *path, size_t limit, char **text, size_t *len, struct err *e);
 
-/* A file mapped read-only. An empty file maps to a non-NULL pointer of length 0. */
+/* The same, but a pipe will do (--config <(command)): it is read to its end. */
+bool file_read_stream(const char *path, size_t limit, char **text, size_t *len, struct err *e);
+
+/* A file (and nothing else) mapped read-only. An empty file maps to a non-NULL pointer of length 0.
+ */
 struct file_map {
     const uint8_t *data;
     size_t size;

@@ -2,10 +2,15 @@
  * values in the same order (a parent before its children), so the k-th note is the k-th item's. */
 #include "base/jsonc.h"
 #include "base/file.h"
+#include "base/filekind.h"
 #include "base/jsonc_scan.h"
 #include "base/mem.h"
+#include "base/text.h"
 
+#include <inttypes.h>
+#include <stdarg.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -42,11 +47,24 @@ static int by_key(const void *a, const void *b)
     return strcmp((*(const cJSON *const *)a)->string, (*(const cJSON *const *)b)->string);
 }
 
+/* a, b: where the key stands. */
+static bool twice(const struct jsonc *doc, size_t a, size_t b, const char *key, struct err *e)
+{
+    struct jsonc_place first = jsonc_place_at(doc, a < b ? a : b);
+    struct jsonc_place second = jsonc_place_at(doc, a < b ? b : a);
+    char name[64];
+
+    return err_set(e,
+                   "%s:%" PRId64 ":%" PRId64
+                   ": the key \"%s\" is there twice in one object, first in line %" PRId64,
+                   doc->path, second.line, second.col,
+                   text_plain(name, sizeof name, key, strlen(key)), first.line);
+}
+
 /* One object: the members are sorted by key, so that a large one costs n log n. */
 static bool check_members(const struct jsonc *doc, const cJSON *object, struct err *e)
 {
     const cJSON **member;
-    char key[64];
     size_t n = 0;
     bool ok = true;
 
@@ -60,12 +78,9 @@ static bool check_members(const struct jsonc *doc, const cJSON *object, struct e
         member[n++] = m;
     qsort(member, n, sizeof *member, by_key);
     for (size_t i = 1; i < n && ok; i++) {
-        if (by_key(&member[i - 1], &member[i]) == 0) {
-            int a = jsonc_item_line(doc, member[i - 1]), b = jsonc_item_line(doc, member[i]);
-            jsonc_snippet(key, sizeof key, member[i]->string, strlen(member[i]->string));
-            ok = err_set(e, "%s:%d: the key \"%s\" is there twice in one object, first in line %d",
-                         doc->path, a > b ? a : b, key, a < b ? a : b);
-        }
+        if (by_key(&member[i - 1], &member[i]) == 0)
+            ok = twice(doc, find_pos(doc, member[i - 1])->key, find_pos(doc, member[i])->key,
+                       member[i]->string, e);
     }
     free(member);
     return ok;
@@ -82,15 +97,17 @@ static bool check_duplicates(const struct jsonc *doc, const cJSON *first, struct
 }
 
 /* Takes over `text`, NUL-terminated at `len`. */
-static bool parse_owned(struct jsonc *doc, const char *name, char *text, size_t len, struct err *e)
+static bool parse_owned(struct jsonc *doc, const char *name, char *text, size_t len,
+                        const struct jsonc_rules *rules, struct err *e)
 {
-    *doc = (struct jsonc){.text = text};
+    *doc = (struct jsonc){
+        .text = text, .line = rules->line ? rules->line : 1, .col = rules->col ? rules->col : 1};
     if (len >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) { /* the byte order mark */
         len -= 3;
         memmove(text, text + 3, len + 1);
     }
     doc->path = mem_strdup(name, e);
-    if (!doc->path || !jsonc_scan(name, text, len, &doc->pos, &doc->npos, e)) goto fail;
+    if (!doc->path || !jsonc_scan(doc, len, rules, e)) goto fail;
     doc->root = cJSON_ParseWithLength(text, len + 1);
     if (!doc->root) { /* the scan accepts nothing that cJSON refuses */
         err_set(e, "%s: out of memory for its %zu values", name, doc->npos);
@@ -104,21 +121,42 @@ fail:
     return false;
 }
 
-bool jsonc_parse(struct jsonc *doc, const char *name, const char *text, size_t len, struct err *e)
+static const struct jsonc_rules settings_rules = {.pipe = true};
+
+bool jsonc_parse_as(struct jsonc *doc, const char *name, const char *text, size_t len,
+                    const struct jsonc_rules *rules, struct err *e)
 {
     char *copy = mem_strndup(text, len, e);
 
     *doc = (struct jsonc){0};
-    return copy && parse_owned(doc, name, copy, len, e);
+    return copy && parse_owned(doc, name, copy, len, rules, e);
+}
+
+bool jsonc_parse(struct jsonc *doc, const char *name, const char *text, size_t len, struct err *e)
+{
+    return jsonc_parse_as(doc, name, text, len, &settings_rules, e);
+}
+
+bool jsonc_read_as(struct jsonc *doc, const char *path, size_t limit,
+                   const struct jsonc_rules *rules, struct err *e)
+{
+    char *text = NULL;
+    size_t len = 0;
+
+    *doc = (struct jsonc){0};
+    if (rules->pipe ? !file_read_stream(path, limit, &text, &len, e)
+                    : !file_read(path, limit, &text, &len, e))
+        return false;
+    if (!file_kind_check(path, text, len, e)) {
+        free(text);
+        return false;
+    }
+    return parse_owned(doc, path, text, len, rules, e);
 }
 
 bool jsonc_read(struct jsonc *doc, const char *path, size_t limit, struct err *e)
 {
-    char *text;
-    size_t len;
-
-    *doc = (struct jsonc){0};
-    return file_read(path, limit, &text, &len, e) && parse_owned(doc, path, text, len, e);
+    return jsonc_read_as(doc, path, limit, &settings_rules, e);
 }
 
 void jsonc_close(struct jsonc *doc)
@@ -167,7 +205,7 @@ int jsonc_item_line(const struct jsonc *doc, const cJSON *item)
 {
     const struct jsonc_pos *pos = find_pos(doc, item);
 
-    return pos ? jsonc_line_at(doc->text, pos->key) : 0;
+    return pos ? (int)jsonc_place_at(doc, pos->key).line : 0; /* files are under 2^31 lines */
 }
 
 int jsonc_line(const struct jsonc *doc, const char *path)
@@ -182,4 +220,20 @@ const char *jsonc_item_text(const struct jsonc *doc, const cJSON *item)
     const struct jsonc_pos *pos = find_pos(doc, item);
 
     return pos ? doc->text + pos->value : NULL;
+}
+
+bool jsonc_fail(const struct jsonc *doc, const cJSON *item, struct err *e, const char *fmt, ...)
+{
+    const struct jsonc_pos *pos = find_pos(doc, item);
+    char msg[1024];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(msg, sizeof msg, fmt, ap);
+    va_end(ap);
+    if (pos) {
+        struct jsonc_place at = jsonc_place_at(doc, pos->value);
+        return err_set(e, "%s:%" PRId64 ":%" PRId64 ": %s", doc->path, at.line, at.col, msg);
+    }
+    return err_set(e, "%s: %s", doc->path, msg);
 }

@@ -1,10 +1,12 @@
-/* jsonc.h - JSON with comments, and the line of everything in it. cJSON makes the tree; a strict
- * scan of the same text goes before it, for what cJSON cannot do: messages that name line and
- * column, duplicate keys, limits, and the place and exact spelling of each value.
+/* jsonc.h - every JSON text that the programs read: settings (with comments) and other programs'
+ * files. cJSON makes the tree; a strict scan of the same text goes before it, for what cJSON cannot
+ * do: messages that name line and column, duplicate keys, limits, strings with a zero character in
+ * them, and the place and exact spelling of each value.
  *
- * Beyond JSON only slash-slash and slash-star comments and a UTF-8 byte order mark are read;
- * trailing commas are errors. Stricter than JSON: no duplicate keys in one object, no zero
- * character in a string (\u0000), nesting and size are limited, numbers have at most 63 characters.
+ * Beyond JSON only slash-slash and slash-star comments (unless `plain`) and a UTF-8 byte order mark
+ * are read; trailing commas are errors. Stricter than JSON: no duplicate keys in one object, no
+ * zero character (\u0000) in a key, and in a string only where `zeros` allows it, no half of a
+ * surrogate pair, nesting and the number of values are limited, numbers have at most 63 characters.
  *
  * A parse error is one line: "FILE:LINE:COL: what is wrong, near '...'". Columns count characters,
  * not bytes; both start at 1. */
@@ -15,9 +17,11 @@
 
 #include <cjson/cJSON.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #define JSONC_DEPTH 64                       /* lists and objects inside each other */
 #define JSONC_CONFIG_BYTES ((size_t)1 << 20) /* a limit for files that people write by hand */
+#define JSONC_VALUES 4000000                 /* values of a text: about 400 MB when parsed */
 
 struct jsonc_pos {
     const cJSON *item;
@@ -30,6 +34,7 @@ struct jsonc {
     char *path; /* the name that messages use */
     struct jsonc_pos *pos; /* one per value in the text, sorted by item */
     size_t npos;
+    int64_t line, col; /* of the text's first character */
 };
 
 /* Reads a file of at most `limit` bytes. On failure fills *e and leaves *doc zeroed. */
@@ -37,6 +42,19 @@ bool jsonc_read(struct jsonc *doc, const char *path, size_t limit, struct err *e
 
 /* The same for `len` bytes in memory, which are copied; messages call them `name`. */
 bool jsonc_parse(struct jsonc *doc, const char *name, const char *text, size_t len, struct err *e);
+
+/* What differs from a file of settings. */
+struct jsonc_rules {
+    int64_t line, col; /* where the text begins in its file; 0: at 1 */
+    size_t max_values; /* 0: JSONC_VALUES */
+    bool plain;        /* no comments: JSON as other programs write it */
+    bool pipe;         /* the file may be a pipe */
+    bool zeros;        /* strings may hold \u0000; their text comes from jsonc_string */
+};
+bool jsonc_read_as(struct jsonc *doc, const char *path, size_t limit,
+                   const struct jsonc_rules *rules, struct err *e);
+bool jsonc_parse_as(struct jsonc *doc, const char *name, const char *text, size_t len,
+                    const struct jsonc_rules *rules, struct err *e);
 
 void jsonc_close(struct jsonc *doc); /* fine on a zeroed struct */
 
@@ -53,9 +71,21 @@ int jsonc_item_line(const struct jsonc *doc, const cJSON *item);
  * this document. For numbers: cJSON keeps only a double of them, the text has all digits. */
 const char *jsonc_item_text(const struct jsonc *doc, const cJSON *item);
 
-/* Copies `n` bytes of hostile text to `out` (size > 4) for a message on one line: control
- * characters and bytes that are not UTF-8 become '?', and what does not fit becomes "...". Returns
- * out. */
-char *jsonc_snippet(char *out, size_t size, const char *s, size_t n);
+/* "FILE:LINE:COL: message" about an item of this document (NULL: "FILE: message"), and false. */
+bool jsonc_fail(const struct jsonc *doc, const cJSON *item, struct err *e, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+
+/* The characters of a string item with their number: they may hold zeros, which end cJSON's
+ * `valuestring`. NULL where there is no memory; the caller frees it. */
+char *jsonc_string(const struct jsonc *doc, const cJSON *item, size_t *len, struct err *e);
+
+/* ---- writing ---- */
+
+/* A string item of n bytes, zeros and all. NULL where there is no memory. */
+cJSON *jsonc_new_string(const char *s, size_t n);
+
+/* The text of a tree, with line breaks and tabs or without; each number has the fewest digits that
+ * read back as the same double (cJSON's own printing loses the last bit). The caller frees it. */
+char *jsonc_print(const cJSON *root, bool pretty, struct err *e);
 
 #endif

@@ -2,7 +2,9 @@
  * messages that name the place, and notes where every value and its key begin. */
 #include "base/jsonc_scan.h"
 #include "base/mem.h"
+#include "base/text.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -12,11 +14,13 @@
 #define NUMBER_CHARS 63 /* cJSON's own limit in its older releases */
 
 struct scan {
-    const char *name, *text;
+    const struct jsonc *doc; /* for its name, text and first line */
+    const struct jsonc_rules *rules;
+    const char *text;
     size_t len, at;
     int depth;
     struct jsonc_pos *pos;
-    size_t npos, cap;
+    size_t npos, cap, max_values;
     struct err *e;
 };
 
@@ -32,76 +36,33 @@ static bool is_continuation(char c)
     return ((unsigned char)c & 0xc0) == 0x80;
 }
 
-/* Bytes of the UTF-8 character at s (n > 0 bytes are there), 0 where it is not one: cut short,
- * overlong, a surrogate, or above U+10FFFF. */
-static size_t utf8_len(const char *s, size_t n)
+struct jsonc_place jsonc_place_at(const struct jsonc *doc, size_t at)
 {
-    static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
-    unsigned char c = (unsigned char)s[0];
-    size_t len = c < 0x80 ? 1 : c < 0xc0 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf8 ? 4 : 0;
-    uint32_t code;
+    struct jsonc_place p = {doc->line, doc->col};
 
-    if (len < 2) return len;
-    if (len > n) return 0;
-    code = c & (0xffu >> (len + 1));
-    for (size_t i = 1; i < len; i++) {
-        if (!is_continuation(s[i])) return 0;
-        code = code << 6 | ((unsigned char)s[i] & 0x3f);
-    }
-    if (code < least[len] || code > 0x10ffff || (code >= 0xd800 && code < 0xe000)) return 0;
-    return len;
-}
-
-char *jsonc_snippet(char *out, size_t size, const char *s, size_t n)
-{
-    size_t o = 0, fit = 0; /* fit: where "..." still has room behind what is copied */
-
-    CHECK(size > 4);
-    for (size_t i = 0; i < n;) {
-        size_t len = utf8_len(s + i, n - i);
-        bool good = len > 1 || (len == 1 && s[i] >= 0x20 && s[i] != 0x7f);
-        if (!good) len = 1;
-        if (o + len >= size) {
-            memcpy(out + fit, "...", 4);
-            return out;
+    for (size_t i = 0; i < at; i++) {
+        if (doc->text[i] == '\n') {
+            p.line++;
+            p.col = 1;
+        } else {
+            p.col += !is_continuation(doc->text[i]);
         }
-        if (good)
-            memcpy(out + o, s + i, len);
-        else
-            out[o] = '?';
-        o += len;
-        i += len;
-        if (o + 4 <= size) fit = o;
     }
-    out[o] = '\0';
-    return out;
-}
-
-int jsonc_line_at(const char *text, size_t at)
-{
-    int line = 1;
-
-    for (size_t i = 0; i < at; i++)
-        line += text[i] == '\n';
-    return line;
+    return p;
 }
 
 /* Always false: "NAME:LINE:COL: message, near 'the text at `at` to the end of its line'". */
 __attribute__((format(printf, 3, 4))) static bool scan_fail(struct scan *s, size_t at,
                                                             const char *fmt, ...)
 {
-    char msg[512], near[32];
-    size_t start = at, end = at;
-    int col = 1;
+    char msg[512], near[40];
+    struct jsonc_place place = jsonc_place_at(s->doc, at);
+    size_t end = at;
     va_list ap;
 
     va_start(ap, fmt);
     vsnprintf(msg, sizeof msg, fmt, ap);
     va_end(ap);
-    while (start > 0 && s->text[start - 1] != '\n')
-        start--;
-    for (size_t i = start; i < at; i++)
-        col += !is_continuation(s->text[i]);
     while (end < s->len && s->text[end] != '\n')
         end++;
     while (end > at && is_blank(s->text[end - 1]))
@@ -110,11 +71,11 @@ __attribute__((format(printf, 3, 4))) static bool scan_fail(struct scan *s, size
         snprintf(near, sizeof near, "the end of the %s", end == s->len ? "text" : "line");
     } else {
         near[0] = '\'';
-        jsonc_snippet(near + 1, sizeof near - 2, s->text + at, end - at);
+        text_plain(near + 1, sizeof near - 2, s->text + at, end - at);
         strcat(near, "'");
     }
-    return err_set(s->e, "%s:%d:%d: %s, near %s", s->name, jsonc_line_at(s->text, at), col, msg,
-                   near);
+    return err_set(s->e, "%s:%" PRId64 ":%" PRId64 ": %s, near %s", s->doc->path, place.line,
+                   place.col, msg, near);
 }
 
 /* Overwrites comments with spaces and keeps their newlines. A string ends at its line's end here:
@@ -164,23 +125,24 @@ static long hex4(const struct scan *s, size_t at)
 }
 
 /* s->at stands on the 'u' of an escape. A high surrogate must be followed by a low one. */
-static bool scan_unicode(struct scan *s)
+static bool scan_unicode(struct scan *s, bool zeros)
 {
     long code = hex4(s, s->at + 1), low = -1;
     size_t from = s->at - 1;
 
     if (code < 0) return scan_fail(s, from, "\\u needs four hexadecimal digits");
-    if (code == 0) return scan_fail(s, from, "\\u0000 is not allowed in a string");
+    if (code == 0 && !zeros) return scan_fail(s, from, "\\u0000 is not allowed here");
     s->at += 5;
     if (code < 0xd800 || code > 0xdfff) return true;
     if (s->len - s->at >= 6 && memcmp(s->text + s->at, "\\u", 2) == 0) low = hex4(s, s->at + 2);
     if (code > 0xdbff || low < 0xdc00 || low > 0xdfff)
-        return scan_fail(s, from, "half of a surrogate pair");
+        return scan_fail(s, from, "lone surrogate \\u%04lx", (unsigned long)code);
     s->at += 6;
     return true;
 }
 
-static bool scan_string(struct scan *s)
+/* zeros: \u0000 may stand in it. */
+static bool scan_string(struct scan *s, bool zeros)
 {
     size_t from = s->at++, len;
 
@@ -192,7 +154,7 @@ static bool scan_string(struct scan *s)
         if (c == '\\') {
             s->at++;
             if (s->at < s->len && s->text[s->at] == 'u') {
-                if (!scan_unicode(s)) return false;
+                if (!scan_unicode(s, zeros)) return false;
             } else if (s->at < s->len && s->text[s->at] && strchr("\"\\/bfnrt", s->text[s->at])) {
                 s->at++;
             } else {
@@ -200,7 +162,7 @@ static bool scan_string(struct scan *s)
             }
             continue;
         }
-        len = utf8_len(s->text + s->at, s->len - s->at);
+        len = text_utf8_len(s->text + s->at, s->len - s->at);
         if (len == 0) return scan_fail(s, s->at, "a byte that is not UTF-8 in a string");
         s->at += len;
     }
@@ -266,7 +228,7 @@ static bool scan_member(struct scan *s)
     size_t key = s->at;
 
     if (scan_peek(s) != '"') return scan_fail(s, s->at, "a key in double quotes is needed");
-    if (!scan_string(s)) return false;
+    if (!scan_string(s, false)) return false;
     if (scan_peek(s) != ':') return scan_fail(s, s->at, "a colon is needed after the key");
     s->at++;
     return scan_value(s, key);
@@ -304,9 +266,10 @@ static bool scan_value(struct scan *s, size_t key)
     char c = scan_peek(s);
     bool ok;
 
+    if (s->npos == s->max_values) return scan_fail(s, s->at, "more than %zu values", s->max_values);
     if (!mem_grow(&s->pos, &s->cap, s->npos + 1, sizeof *s->pos, s->e)) return false;
     s->pos[s->npos++] = (struct jsonc_pos){NULL, key == SIZE_MAX ? s->at : key, s->at};
-    if (c == '"') return scan_string(s);
+    if (c == '"') return scan_string(s, s->rules->zeros);
     if (c == '-' || (c >= '0' && c <= '9')) return scan_number(s);
     if (c != '{' && c != '[') return scan_word(s);
     if (s->depth == JSONC_DEPTH)
@@ -317,19 +280,20 @@ static bool scan_value(struct scan *s, size_t key)
     return ok;
 }
 
-bool jsonc_scan(const char *name, char *text, size_t len, struct jsonc_pos **pos, size_t *npos,
-                struct err *e)
+bool jsonc_scan(struct jsonc *doc, size_t len, const struct jsonc_rules *rules, struct err *e)
 {
-    struct scan s = {.name = name, .text = text, .len = len, .e = e};
-    bool ok = blank_comments(&s, text) && scan_value(&s, SIZE_MAX);
+    struct scan s = {.doc = doc, .rules = rules, .text = doc->text, .len = len, .e = e};
+    bool ok;
 
+    s.max_values = rules->max_values ? rules->max_values : JSONC_VALUES;
+    ok = (rules->plain || blank_comments(&s, doc->text)) && scan_value(&s, SIZE_MAX);
     scan_peek(&s);
     if (ok && s.at < len) ok = scan_fail(&s, s.at, "there is more text after the value");
     if (!ok) {
         free(s.pos);
         return false;
     }
-    *pos = s.pos;
-    *npos = s.npos;
+    doc->pos = s.pos;
+    doc->npos = s.npos;
     return true;
 }

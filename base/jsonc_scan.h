@@ -4,13 +4,17 @@
 
 #include "base/jsonc.h"
 
-/* Blanks the comments of text[0..len) (text[len] is NUL) in place and checks it. *pos gets one note
- * per value, a parent before its children, in the text's order, with no item yet; the caller frees
- * it. On failure fills *e; *pos is not touched then. */
-bool jsonc_scan(const char *name, char *text, size_t len, struct jsonc_pos **pos, size_t *npos,
-                struct err *e);
+/* A place for people: both from 1; columns count characters. */
+struct jsonc_place {
+    int64_t line, col;
+};
 
-/* The line, from 1, that the byte offset `at` is in. */
-int jsonc_line_at(const char *text, size_t at);
+/* Blanks the comments of doc->text[0..len) (text[len] is NUL) in place and checks it by the rules.
+ * doc->pos gets one note per value, a parent before its children, in the text's order, with no item
+ * yet; the caller frees it. On failure fills *e; pos is not touched then. */
+bool jsonc_scan(struct jsonc *doc, size_t len, const struct jsonc_rules *rules, struct err *e);
+
+/* The place of the byte at offset `at`. */
+struct jsonc_place jsonc_place_at(const struct jsonc *doc, size_t at);
 
 #endif

@@ -1,10 +1,12 @@
 /* log.c - lines for the user on stdout and in the run's log. */
 #include "base/log.h"
 #include "base/clock.h"
+#include "base/text.h"
 
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -35,34 +37,46 @@ void log_close(void)
     file = NULL;
 }
 
+/* The line by printf's rules, plain (text_plain); the caller frees it. NULL out of memory: a line
+ * less on the terminal is no reason to end a run. */
+static char *format(const char *fmt, va_list ap)
+{
+    char *line = NULL, *plain;
+    int n = vasprintf(&line, fmt, ap);
+
+    if (n < 0) return NULL;
+    plain = text_plain_new(line, (size_t)n);
+    free(line);
+    return plain;
+}
+
 void log_line(const char *fmt, ...)
 {
     va_list ap;
+    char *line;
 
-    clear_progress();
     va_start(ap, fmt);
-    vprintf(fmt, ap);
+    line = format(fmt, ap);
     va_end(ap);
-    putchar('\n');
+    clear_progress();
+    printf("%s\n", line ? line : "(out of memory for a line)");
     fflush(stdout);
     if (file) {
         char when[32];
         time_t now = time(NULL);
         struct tm tm;
         strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S", localtime_r(&now, &tm));
-        fprintf(file, "%s  ", when);
-        va_start(ap, fmt);
-        vfprintf(file, fmt, ap);
-        va_end(ap);
-        fputc('\n', file);
+        fprintf(file, "%s  %s\n", when, line ? line : "(out of memory for a line)");
         fflush(file);
     }
+    free(line);
 }
 
 void log_progress(const char *fmt, ...)
 {
     double now = clock_seconds();
     va_list ap;
+    char *line;
 
     if (!isatty(STDOUT_FILENO)) {
         if (now - last_progress < quiet) return;
@@ -74,8 +88,10 @@ void log_progress(const char *fmt, ...)
     /* Cut at the terminal's edge: of a line that goes on below, only the end would be cleared. */
     if (pending) fputs("\033[?7l", stdout);
     va_start(ap, fmt);
-    vprintf(fmt, ap);
+    line = format(fmt, ap);
     va_end(ap);
+    if (line) fputs(line, stdout);
+    free(line);
     fputs(pending ? "\033[?7h" : "\n", stdout);
     fflush(stdout);
 }

@@ -10,7 +10,7 @@
 bool log_open(const char *path, struct err *e);
 void log_close(void);
 
-/* One line, without the newline. */
+/* One line, without the newline; what would break or steer it is quoted (text_plain). */
 void log_line(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* A line that the next one overwrites where stdout is a terminal, and that is shown at most every

@@ -188,7 +188,7 @@ static const struct bad_file bad_files[] = {
      "c.json:1: zzzzzzzzz: unknown key; known here: name, verbose, seed, svd, "
      "optim, note, steps, tags, data"},
     {"{\"optim\": {\"q\\nq\": 4}}",
-     "c.json:1: optim.q?q: unknown key; known here: lr, betas, warmup"},
+     "c.json:1: optim.q\\nq: unknown key; known here: lr, betas, warmup"},
     {"{\"svd\": 4}", "c.json:1: svd: an object is needed, found the number 4"},
     {"{\"svd\": {\"low_rank\": \"4\"}}",
      "c.json:1: svd.low_rank: a number is needed, found the string \"4\""},
@@ -299,7 +299,7 @@ static const struct bad_set bad_sets[] = {
     {"data.train[1].weight=0", "--set 2: data.train[1].weight: must be above 0, found 0"},
     {"data.train[1].paht=0", "--set 2: data.train[1].paht: unknown key; did you mean \"path\"?"},
     {"data.train=[{}]", "--set 2: data.train[0].path: must be given (LLaVA JSON file)"},
-    {"name=\xff", "--set 2: name: value:1:2: a byte that is not UTF-8 in a string, near '?\"'"},
+    {"name=\xff", "--set 2: name: value:1:2: a byte that is not UTF-8 in a string, near '\\xff\"'"},
 };
 
 static void test_set_messages(void **state)

@@ -205,7 +205,8 @@ bool dry_run(struct run *r, struct err *e)
         show_cache(&f);
         ok = show_memory(&f, e);
     }
-    if (ok) log_line("\nA dry run: nothing was computed or written.");
+    if (ok) log_line("%s", "");
+    if (ok) log_line("A dry run: nothing was computed or written.");
     forecast_close(&f);
     free(settings);
     return ok;

@@ -3,6 +3,7 @@
 #include "train/schema.h"
 #include "train/schema_row.h"
 #include "base/mem.h"
+#include "base/text.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +24,7 @@ static void key_path(const struct place *at, const char *key, size_t len, char p
 {
     char clean[80];
 
-    jsonc_snippet(clean, sizeof clean, key, len);
+    text_plain(clean, sizeof clean, key, len);
     schema_path(path, "%s%s%s", at->shown, at->group, clean);
 }
 
@@ -269,7 +270,7 @@ static bool follow_key(const struct schema_source *src, struct place *at, const 
         if (**p == '=') return true;
         if (**p != '.' || *row)
             return schema_fail(src, NULL, path, "\"=\" is needed after it, found \"%s\"",
-                               jsonc_snippet(rest, sizeof rest, *p, strlen(*p)));
+                               text_plain(rest, sizeof rest, *p, strlen(*p)));
         (*p)++;
     }
 }
@@ -286,11 +287,11 @@ static bool apply_set(const struct place *top, const char *set, size_t number, s
 
     snprintf(label, sizeof label, "--set %zu", number);
     if (!strchr(set, '=')) {
-        jsonc_snippet(text, sizeof text, set, strlen(set));
+        text_plain(text, sizeof text, set, strlen(set));
         return err_set(e, "%s: KEY=VALUE is needed, found \"%s\"", label, text);
     }
     if (!follow_key(&src, &at, &p, &row)) return false;
-    jsonc_snippet(text, sizeof text, set, (size_t)(p - set));
+    text_plain(text, sizeof text, set, (size_t)(p - set));
     if (!parse_value(&doc, row, p + 1, e)) return err_context(e, "%s: %s", label, text);
     if (row)
         ok = set_row(&src, &at, row, doc.root);

@@ -3,6 +3,7 @@
 #include "train/schema.h"
 #include "train/schema_row.h"
 #include "base/mem.h"
+#include "base/text.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -300,8 +301,8 @@ static bool diff_row(struct diff *d, const struct schema_row *row, const void *w
     ok = true;
     if (strcmp(a, b) == 0) goto out;
     diff_begin(d, shown, row);
-    fprintf(d->fp, " (was %s, now %s)", jsonc_snippet(from, sizeof from, a, strlen(a)),
-            jsonc_snippet(to, sizeof to, b, strlen(b)));
+    fprintf(d->fp, " (was %s, now %s)", text_plain(from, sizeof from, a, strlen(a)),
+            text_plain(to, sizeof to, b, strlen(b)));
 out:
     free(a);
     free(b);

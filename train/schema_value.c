@@ -2,6 +2,7 @@
  * with a value. */
 #include "train/schema_row.h"
 #include "base/mem.h"
+#include "base/text.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -53,7 +54,7 @@ static char *spelling(const struct schema_source *src, const cJSON *item, char *
     const char *text = jsonc_item_text(src->doc, item);
     size_t n = text ? strspn(text, "+-.0123456789eE") : 0;
 
-    return jsonc_snippet(out, size, text ? text : "", n);
+    return text_plain(out, size, text ? text : "", n);
 }
 
 const char *schema_found(const struct schema_source *src, const cJSON *item, char *out, size_t size)
@@ -61,7 +62,7 @@ const char *schema_found(const struct schema_source *src, const cJSON *item, cha
     char text[72];
 
     if (cJSON_IsString(item)) {
-        jsonc_snippet(text, 48, item->valuestring, strlen(item->valuestring));
+        text_plain(text, 48, item->valuestring, strlen(item->valuestring));
         snprintf(out, size, "the string \"%s\"", text);
     } else if (cJSON_IsNumber(item)) {
         snprintf(out, size, "the number %s", spelling(src, item, text, sizeof text));

@@ -1,0 +1,103 @@
+/* filekind.c - see filekind.h. */
+#include "base/filekind.h"
+
+#include <string.h>
+
+/* The first row that fits has the word: longer marks stand before shorter ones. */
+static const struct {
+    const char *mark;
+    size_t len, at; /* bytes of the mark, and where it stands */
+    const char *name;
+} kinds[] = {
+#define MARK(text) text, sizeof text - 1
+    {MARK("version https://git-lfs"), 0,
+     "a Git LFS pointer, not the file itself: fetch it with `git lfs pull`"},
+    {MARK("\x89PNG\r\n\x1a\n"), 0, "a PNG picture"},
+    {MARK("\xff\xd8\xff"), 0, "a JPEG picture"},
+    {MARK("GIF8"), 0, "a GIF picture"},
+    {MARK("WEBP"), 8, "a WebP picture"},
+    {MARK("ftypavi"), 4, "an AVIF picture"},
+    {MARK("ftyphei"), 4, "a HEIC picture"},
+    {MARK("ftypmif"), 4, "a HEIF picture"},
+    {MARK("ftypqt"), 4, "a QuickTime video"},
+    {MARK("ftyp"), 4, "an MP4 video"},
+    {MARK("\x1a\x45\xdf\xa3"), 0, "a Matroska or WebM video"},
+    {MARK("AVI "), 8, "an AVI video"},
+    {MARK("\xff\x0a"), 0, "a JPEG XL picture"},
+    {MARK("\0\0\0\x0cJXL "), 0, "a JPEG XL picture"},
+    {MARK("\0\0\0\x0cjP  "), 0, "a JPEG 2000 picture"},
+    {MARK("II*\0"), 0, "a TIFF picture"},
+    {MARK("MM\0*"), 0, "a TIFF picture"},
+    {MARK("8BPS"), 0, "a Photoshop file"},
+    {MARK("%PDF"), 0, "a PDF"},
+    {MARK("GGUF"), 0, "a GGUF model, which llama.cpp reads: take the Hugging Face checkpoint"},
+    {MARK("\x89HDF\r\n\x1a\n"), 0, "an HDF5 file"},
+    {MARK("\x93NUMPY"), 0, "a NumPy array"},
+    {MARK("PK\x03\x04"), 0, "a zip archive (or a PyTorch file, .bin or .pth)"},
+    {MARK("PK\x05\x06"), 0, "an empty zip archive"},
+    {MARK("\x80\x02"), 0, "a Python pickle"},
+    {MARK("\x80\x03"), 0, "a Python pickle"},
+    {MARK("\x80\x04"), 0, "a Python pickle"},
+    {MARK("\x80\x05"), 0, "a Python pickle"},
+    {MARK("\x1f\x8b"), 0, "a gzip archive: unpack it"},
+    {MARK("BZh"), 0, "a bzip2 archive: unpack it"},
+    {MARK("\xfd"
+          "7zXZ"),
+     0, "an xz archive: unpack it"},
+    {MARK("\x28\xb5\x2f\xfd"), 0, "a Zstandard archive: unpack it"},
+    {MARK("7z\xbc\xaf\x27\x1c"), 0, "a 7z archive: unpack it"},
+    {MARK("Rar!"), 0, "a RAR archive: unpack it"},
+    {MARK("ustar"), 257, "a tar archive: unpack it"},
+    {MARK("PAR1"), 0, "a Parquet table: convert it to JSON"},
+    {MARK("ARROW1"), 0, "an Arrow table: convert it to JSON"},
+    {MARK("SQLite format 3"), 0, "an SQLite database"},
+    {MARK("\x7f"
+          "ELF"),
+     0, "a program"},
+    {MARK("\xff\xfe"), 0, "text in UTF-16: save it as UTF-8"},
+    {MARK("\xfe\xff"), 0, "text in UTF-16: save it as UTF-8"},
+#undef MARK
+};
+
+/* What a web server sends instead of a file. Its first words may stand behind white space. */
+static const struct {
+    const char *mark, *name;
+} markups[] = {
+    {"<!doctype html", "an HTML page: the download went wrong"},
+    {"<html", "an HTML page: the download went wrong"},
+    {"<head", "an HTML page: the download went wrong"},
+    {"<svg", "an SVG drawing"},
+    {"<?xml", "an XML file"},
+};
+
+static bool begins_with(const char *s, size_t n, const char *mark)
+{
+    return n >= strlen(mark) && strncasecmp(s, mark, strlen(mark)) == 0;
+}
+
+const char *file_kind(const void *data, size_t n)
+{
+    const char *s = data;
+    size_t at = 0;
+
+    if (n == 0) return "empty";
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+        if (n >= kinds[i].at + kinds[i].len &&
+            memcmp(s + kinds[i].at, kinds[i].mark, kinds[i].len) == 0)
+            return kinds[i].name;
+    if (n >= 3 && memcmp(s, "\xef\xbb\xbf", 3) == 0) at = 3;
+    while (at < n && at < 64 && strchr(" \t\r\n", s[at]) && s[at])
+        at++;
+    for (size_t i = 0; i < sizeof markups / sizeof markups[0]; i++)
+        if (begins_with(s + at, n - at, markups[i].mark)) return markups[i].name;
+    for (at = 0; at < n && s[at] == '\0';)
+        at++;
+    return at == n ? "nothing but zero bytes: its copying or downloading did not end" : NULL;
+}
+
+bool file_kind_check(const char *path, const void *data, size_t n, struct err *e)
+{
+    const char *kind = file_kind(data, n);
+
+    return !kind || err_set(e, "%s: is %s", path, kind);
+}
