@@ -35,9 +35,9 @@ $(BUILD)/bench/%: $(BUILD)/bench/%.o $(BENCH_OBJ) $(BUILD)/libmha2mla.a
 	$(LINK)
 $(BUILD)/tests/test_gradients: $(BUILD)/double/tests/test_gradients.o $(DOUBLE_OBJ)
 	$(LINK)
-$(BUILD)/tests/test_datatool $(BUILD)/tests/test_augment: %: %.o $(filter-out %/main.o,$(TOOL_OBJ)) $(BUILD)/libmha2mla.a
+$(BUILD)/tests/test_datatool $(BUILD)/tests/test_augment: %: %.o $(BUILD)/tests/backend.o $(filter-out %/main.o,$(TOOL_OBJ)) $(BUILD)/libmha2mla.a
 	$(LINK)
-$(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libmha2mla.a
+$(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/tests/backend.o $(BUILD)/libmha2mla.a
 	$(LINK)
 
 $(BUILD)/libmha2mla.a: $(LIB_OBJ)
@@ -92,12 +92,12 @@ test: packages
 	@$(MAKE) --no-print-directory run-tests
 
 run-tests: all $(TESTS) $(BENCH)
-	@BUILD=$(BUILD) sh tests/run.sh $(TESTS)
+	@BUILD=$(BUILD) sh tests/run.sh tests/backends.txt $(TESTS)
 
 test-long: packages
 	@$(MAKE) --no-print-directory run-long-tests
 run-long-tests: all $(TESTS) $(LONG_TESTS) $(BENCH)
-	@BUILD=$(BUILD) sh tests/run.sh $(TESTS) $(LONG_TESTS)
+	@BUILD=$(BUILD) sh tests/run.sh tests/backends.txt $(TESTS) $(LONG_TESTS)
 
 asan: packages
 	@$(MAKE) --no-print-directory run-tests BUILD=$(BUILD)-asan ARCH= CFLAGS="-O1 -g" \
