@@ -10,13 +10,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* What errno says of a file that cannot be opened; a link that leads nowhere is said to be one. */
+/* What errno says of a file that cannot be opened; a link that leads nowhere is said to be one, and
+ * so is a socket. */
 static bool open_failed(const char *path, struct err *e)
 {
     int saved = errno;
     char target[512];
+    struct stat st;
     ssize_t n = saved == ENOENT ? readlink(path, target, sizeof target - 1) : -1;
 
+    if (saved == ENXIO && stat(path, &st) == 0 && S_ISSOCK(st.st_mode))
+        return err_set(e, "%s: is a socket, a file is needed", path);
     if (n < 0) return err_set(e, "%s: %s", path, strerror(saved));
     target[n] = '\0';
     return err_set(e, "%s: is a link to %s, which is not there", path, target);
@@ -38,9 +42,7 @@ static int open_input(const char *path, bool pipe, struct stat *st, struct err *
         err_set(e, "%s: is a directory, a file is needed", path);
     else if (!S_ISREG(st->st_mode) && !pipe)
         err_set(e, "%s: is a %s, a file is needed", path,
-                S_ISFIFO(st->st_mode)   ? "named pipe"
-                : S_ISSOCK(st->st_mode) ? "socket"
-                                        : "device");
+                S_ISFIFO(st->st_mode) ? "named pipe" : "device");
     else
         return fd;
     close(fd);

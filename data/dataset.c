@@ -254,7 +254,7 @@ static bool grow_slots(struct dataset *d, struct err *e)
 /* The number of a picture, -1 where it is no picture (*e says why), -2 out of memory. */
 static int64_t intern_image(struct dataset *d, const char *path, struct err *e)
 {
-    int64_t width, height;
+    struct image_info look;
     uint64_t at;
 
     if (!grow_slots(d, e)) return -2;
@@ -269,7 +269,7 @@ static int64_t intern_image(struct dataset *d, const char *path, struct err *e)
         free(img.path);
         return -2;
     }
-    img.bad = !image_size(path, &width, &height, e);
+    img.bad = !image_look(path, &look, e);
     d->images[d->n_images] = img;
     slot_put(d, d->n_images++);
     return img.bad ? -1 : d->n_images - 1;

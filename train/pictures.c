@@ -25,9 +25,9 @@ static bool file_key(const char *path, char key[65], struct err *e)
 static bool decode(const struct run *r, const char *path, float *pixels, struct err *e)
 {
     struct image img = {0};
-    bool ok = image_read(&img, path, e) &&
-              image_flatten(&img, (enum alpha_mode)r->c.data.alpha, e) &&
-              (processor_run(&r->processor, &img, pixels, e) || err_context(e, "%s", path));
+    bool ok = image_read(&img, path, e);
+    if (ok) image_flatten(&img, (enum alpha_mode)r->c.data.alpha);
+    ok = ok && (processor_run(&r->processor, &img, pixels, e) || err_context(e, "%s", path));
 
     image_free(&img);
     return ok;
