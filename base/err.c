@@ -16,18 +16,22 @@ bool err_set(struct err *e, const char *fmt, ...)
     vsnprintf(msg, sizeof msg, fmt, ap);
     va_end(ap);
     text_plain(e->msg, sizeof e->msg, msg, strlen(msg));
+    e->memory = strstr(fmt, "out of memory") != NULL;
     return false;
 }
 
 bool err_context(struct err *e, const char *fmt, ...)
 {
     char context[512];
+    bool memory = e->memory;
     va_list ap;
 
     va_start(ap, fmt);
     vsnprintf(context, sizeof context, fmt, ap);
     va_end(ap);
-    return err_set(e, "%s: %s", context, e->msg);
+    err_set(e, "%s: %s", context, e->msg);
+    e->memory = memory;
+    return false;
 }
 
 void check_failed(const char *file, int line, const char *expr)

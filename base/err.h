@@ -9,6 +9,7 @@
 
 struct err {
     char msg[2048]; /* "" while nothing went wrong */
+    bool memory;    /* "out of memory" is in the format: says nothing about what was read */
 };
 
 /* Formats the message, cut at the buffer's size and put on one line (text_plain: names and texts of

@@ -104,7 +104,7 @@ bool checkpoint_dir_latest(const char *dir, const struct ckpt_item *items, size_
     *found = (struct ckpt_found){.step = -1};
     for (size_t i = 0; ok && i < count && found->step < 0; i++) {
         char *path = step_path(dir, steps[i], e);
-        struct err why = {""};
+        struct err why = {0};
 
         if (path && checkpoint_load(path, items, n, &found->meta, &why))
             found->step = steps[i];

@@ -3,6 +3,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "train/decode.h"
 #include "train/run.h"
 
 #include <stdio.h>
@@ -22,15 +23,16 @@ static bool file_key(const char *path, char key[65], struct err *e)
     return true;
 }
 
-static bool decode(const struct run *r, const char *path, float *pixels, struct err *e)
-{
-    struct image img = {0};
-    bool ok = image_read(&img, path, e);
-    if (ok) image_flatten(&img, (enum alpha_mode)r->c.data.alpha);
-    ok = ok && (processor_run(&r->processor, &img, pixels, e) || err_context(e, "%s", path));
+struct decoded {
+    bool ok;            /* else `why` says what is wrong with it */
+    const char *damage; /* as decode_picture says */
+    struct err why;
+};
 
-    image_free(&img);
-    return ok;
+static void note_damage(struct picture_input *in, const char *path, const char *damage)
+{
+    if (in->damaged++ == 0)
+        snprintf(in->first_damaged, sizeof in->first_damaged, "%s: %s", path, damage);
 }
 
 /* One group of new pictures: their values, in the order of `todo`. Bad ones are marked. */
@@ -39,23 +41,29 @@ static bool compute_group(struct run *r, struct model *m, struct dataset *d, con
 {
     struct picture_input *in = &r->pictures;
     int64_t size = 3 * r->processor.height * r->processor.width, good = 0;
-    struct err errors[PICTURE_GROUP];
-    bool ok[PICTURE_GROUP];
+    struct decoded got[PICTURE_GROUP];
     const float *values = pixels;
     char(*keys)[65] = NULL;
 
 #pragma omp parallel for schedule(dynamic, 1)
     for (int64_t i = 0; i < n; i++)
-        ok[i] = decode(r, d->images[todo[i]].path, pixels + i * size, &errors[i]);
+        got[i].ok = decode_picture(r, d->images[todo[i]].path, pixels + i * size, &got[i].damage,
+                                   &got[i].why);
     keys = mem_new((size_t)n, sizeof *keys, "picture keys", e);
     if (!keys) return false;
     for (int64_t i = 0; i < n; i++) {
         struct dataset_image *img = &d->images[todo[i]];
-        if (!ok[i]) {
+        if (!got[i].ok) {
+            if (got[i].why.memory) { /* what is trained on must not hang on the machine */
+                *e = got[i].why;
+                free(keys);
+                return false;
+            }
             img->bad = true;
-            log_line("picture left out: %s", errors[i].msg);
+            log_line("picture left out: %s", got[i].why.msg);
             continue;
         }
+        if (got[i].damage) note_damage(in, img->path, got[i].damage);
         memmove(pixels + good * size, pixels + i * size, (size_t)size * sizeof *pixels);
         memcpy(keys[good++], img->key, sizeof img->key);
     }
@@ -135,6 +143,11 @@ bool run_open_pictures(struct run *r, struct model *m, bool pixels, struct err *
         if (!store_close(&in->store, &close_err) && ok) ok = err_set(e, "%s", close_err.msg);
     }
     if (ok && run_signal()) ok = err_set(e, "stopped by a signal; go on with --resume");
+    if (ok && in->damaged)
+        log_line(
+            "%lld of the pictures that were read now are damaged, and are what Pillow makes of "
+            "them too; the first: %s",
+            (long long)in->damaged, in->first_damaged);
     in->open = ok && store_open(&in->store, dir, about, in->tokens * in->width, false, e);
     free(dir);
     return in->open;

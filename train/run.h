@@ -19,6 +19,8 @@ struct picture_input {
     int64_t width;  /* of such a row */
     float *rows;    /* of the current batch */
     size_t cap;
+    int64_t damaged;         /* pictures that were read nevertheless */
+    char first_damaged[512]; /* path, damage */
 };
 
 struct eval_set {

@@ -187,7 +187,7 @@ static bool add_sample(struct writer *w, const cJSON *sample, const char *root, 
     if (picture && !image) return err_set(e, "\"image\" must be the path of one picture");
     if (image) {
         path = file_join(root, image, e);
-        ok = path && image_read(&im, path, e);
+        ok = path && tool_read_image(&im, path, e);
     }
     for (int64_t copy = 0; ok && copy < w->o->copies; copy++) {
         struct rng r;
