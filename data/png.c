@@ -129,8 +129,8 @@ static bool read_trns(struct job *j, const struct chunk *c)
     int samples = f->type == PNG_GRAY ? 1 : f->type == PNG_RGB ? 3 : 0;
 
     if (c->length < 2 * (size_t)samples) return fail(j, "tRNS is too short");
-    for (int i = 0; i < samples; i++)
-        f->key[i] = (uint16_t)(c->body[2 * i] << 8 | c->body[2 * i + 1]);
+    for (int i = 0; i < samples; i++) /* only as many bits count as a sample has */
+        f->key[i] = (uint16_t)((c->body[2 * i] << 8 | c->body[2 * i + 1]) & ((1 << f->depth) - 1));
     f->keyed = samples > 0;
     f->clear = f->type == PNG_INDEX;
     for (size_t i = 0; f->clear && i < c->length && i < 256; i++)

@@ -84,6 +84,31 @@ static void test_read(void **state)
     assert_in_range(check_list("formats.txt"), 100, 1000);
 }
 
+/* Of a transparent colour only as many bits count as a sample has: writers give 255 for white. */
+static void test_trns_bits(void **state)
+{
+    static const char *const names[] = {"gray1_trns.png", "gray4_trns.png", "rgb8_trns.png"};
+    struct image img, odd;
+    struct err e = {0};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        size_t len, at = 0;
+        uint8_t *data = picture_load(names[i], &len);
+
+        assert_true(image_decode(&img, names[i], data, len, &e));
+        while (memcmp(data + at, "tRNS", 4) != 0)
+            at++;
+        data[at + 4] = 0xff; /* the high byte of the first sample */
+        fix_crcs(data, len);
+        assert_true(image_decode(&odd, names[i], data, len, &e));
+        assert_memory_equal(odd.px, img.px, (size_t)(img.width * img.height * 4));
+        image_free(&img);
+        image_free(&odd);
+        free(data);
+    }
+}
+
 /* A name says nothing, whichever it is. */
 static void test_names(void **state)
 {
@@ -289,9 +314,9 @@ static void test_passes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_read),  tmpdir_test(test_names),   tmpdir_test(test_write),
-        tmpdir_test(test_no_picture), tmpdir_test(test_no_file), tmpdir_test(test_too_large),
-        tmpdir_test(test_passes),
+        cmocka_unit_test(test_read), cmocka_unit_test(test_trns_bits), tmpdir_test(test_names),
+        tmpdir_test(test_write),     tmpdir_test(test_no_picture),     tmpdir_test(test_no_file),
+        tmpdir_test(test_too_large), tmpdir_test(test_passes),
     };
 
     return cmocka_run_group_tests_name("image", tests, NULL, NULL);
