@@ -320,8 +320,10 @@ static bool decode(struct job *j, struct rows *r, struct lzw *z)
         if (y < j->y || y >= j->y + j->rows) put_row(r, y);
     if (!read_codes(z)) return false;
     j->pos = z->block_end;
-    if (!skip_blocks(j) || j->pos == j->size)
-        r->out->img->damage = "it is cut short behind its first picture";
+    if (!skip_blocks(j))
+        r->out->img->damage = "it is cut short behind its pixels";
+    else if (j->pos == j->size)
+        r->out->img->damage = "it ends before its end mark";
     return true;
 }
 

@@ -71,7 +71,7 @@ static unsigned sample(const uint8_t *row, int64_t i, int depth)
 
     if (depth == 8) return row[i];
     if (depth == 16) return (unsigned)row[2 * i] << 8 | row[2 * i + 1];
-    return row[bit / 8] >> (8 - depth - bit % 8) & ((1u << depth) - 1);
+    return (unsigned)row[bit / 8] >> (8 - depth - bit % 8) & ((1u << depth) - 1);
 }
 
 /* A sample in 8 bits. Pillow's I;16 to RGB: 16-bit gray over 255 becomes 255. */

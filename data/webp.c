@@ -56,20 +56,35 @@ static int channels(const struct job *j)
     return j->features.has_alpha ? 4 : 3;
 }
 
+static bool turned(const struct upright *u)
+{
+    return u->swap || u->flip_x || u->flip_y;
+}
+
+/* Lossless pixels, and alpha, are held whole beside the canvas; so is one that is to be turned. */
+static int64_t pixel_memory(const struct job *j)
+{
+    enum { LOSSY = 1 }; /* WebPBitstreamFeatures.format */
+    struct upright u;
+    size_t len;
+    const uint8_t *exif = webp_file_exif(j->file.bytes, j->file.size, &len);
+
+    upright_init(&u, NULL, exif, len);
+    return channels(j) * (turned(&u) ? 2 : 1) + (j->features.format != LOSSY ? 4
+                                                 : j->frame.has_alpha        ? 2
+                                                                             : 0);
+}
+
 bool webp_file_header(const char *path, const uint8_t *data, size_t size, struct image_info *info,
                       struct err *e)
 {
-    enum { LOSSY = 1 }; /* WebPBitstreamFeatures.format; lossless, and alpha, are held whole */
     struct job j = open_job(path, data, size, e);
     bool ok = read_header(&j);
 
     if (ok) {
         info->width = j.width;
         info->height = j.height;
-        info->memory = j.width * j.height *
-                       (channels(&j) + (j.features.format != LOSSY ? 4
-                                        : j.frame.has_alpha        ? 2
-                                                                   : 0));
+        info->memory = j.width * j.height * pixel_memory(&j);
     }
     close_job(&j);
     return ok;
@@ -105,7 +120,7 @@ static bool decode(struct job *j, struct upright *out)
     if (!read_header(j)) return false;
     where.n = j->width;
     if (!upright_new(out, j->width, j->height, channels(j), j->e)) return false;
-    if (!out->swap && !out->flip_x && !out->flip_y) return decode_frame(j, out->img);
+    if (!turned(out)) return decode_frame(j, out->img);
     ok = image_new(&stored, j->width, j->height, channels(j), j->e) && decode_frame(j, &stored);
     for (; ok && where.y < j->height; where.y++)
         upright_put(out, &where, stored.px + where.y * j->width * stored.channels);

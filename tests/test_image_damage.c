@@ -191,8 +191,8 @@ static void test_others_said(void **state)
 
     (void)state;
     assert_string_equal(damage_of(data, len), "none");
-    assert_string_equal(damage_of(data, len - 1), "it is cut short behind its first picture");
-    assert_string_equal(damage_of(data, len - 2), "it is cut short behind its first picture");
+    assert_string_equal(damage_of(data, len - 1), "it ends before its end mark");
+    assert_string_equal(damage_of(data, len - 2), "it is cut short behind its pixels");
     free(data);
     data = picture_load("info_8.bmp", &len); /* 13 bytes a row, filled up to 16 */
     assert_string_equal(damage_of(data, len - 1), "it is cut short behind its last pixel");
