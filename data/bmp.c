@@ -9,6 +9,7 @@
  * first everywhere. Rows go upwards, and fill 4 bytes. */
 #include "data/bmp.h"
 #include "base/mem.h"
+#include "data/bmprow.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -20,18 +21,6 @@ enum { FILE_HEADER = 14, SHORT_HEADER = 12, MASKS = 40 }; /* MASKS: where they a
 /* Most pixels in a byte: four bytes of RLE can skip 255 rows. There is no such limit on paper. */
 enum { DENSE = 8192 };
 
-struct job;
-
-/* How pixels are stored. Without a palette, `at` says where R, G, B and A are in a pixel's bytes,
- * or for 16 bits how many bits green has. The masks count only where the file has some. */
-struct layout {
-    int64_t bits;
-    bool masked, alpha;
-    uint32_t mask[4];
-    uint8_t at[4];
-    void (*unpack)(const struct job *j, const uint8_t *in, int64_t n, uint8_t *out);
-};
-
 struct job {
     const char *path;
     struct err *e;
@@ -42,8 +31,8 @@ struct job {
     int64_t bits;
     uint32_t compression;
     size_t pixels; /* where they begin */
-    const struct layout *layout;
-    uint8_t palette[256][3];
+    const struct bmprow_layout *layout;
+    struct bmprow_palette palette;
 };
 
 static bool fail(const struct job *j, const char *what)
@@ -64,68 +53,6 @@ static uint32_t le(const uint8_t *p, int bytes)
         v = v << 8 | p[i];
     return v;
 }
-
-static uint8_t scale(uint32_t v, uint32_t bits)
-{
-    uint32_t most = (1u << bits) - 1;
-
-    return (uint8_t)((v & most) * 255 / most);
-}
-
-static void unpack_16(const struct job *j, const uint8_t *in, int64_t n, uint8_t *out)
-{
-    const uint32_t green = j->layout->at[0];
-
-    for (int64_t i = 0; i < n; i++, in += 2, out += 3) {
-        uint32_t v = le(in, 2);
-
-        out[0] = scale(v >> (5 + green), 5);
-        out[1] = scale(v >> 5, green);
-        out[2] = scale(v, 5);
-    }
-}
-
-static void unpack_bytes(const struct job *j, const uint8_t *in, int64_t n, uint8_t *out)
-{
-    const struct layout *l = j->layout;
-    const int channels = l->alpha ? 4 : 3;
-
-    for (int64_t i = 0; i < n; i++, in += l->bits / 8, out += channels)
-        for (int c = 0; c < channels; c++)
-            out[c] = in[l->at[c]];
-}
-
-static void unpack_index(const struct job *j, const uint8_t *in, int64_t n, uint8_t *out)
-{
-    const int64_t bits = j->layout->bits;
-
-    for (int64_t i = 0; i < n; i++, out += 3) {
-        int v = in[i * bits / 8] >> (8 - bits - i * bits % 8) & ((1 << bits) - 1);
-
-        memcpy(out, j->palette[v], 3);
-    }
-}
-
-static const struct layout layouts[] = {
-    {16, false, false, {0}, {5}, unpack_16},
-    {24, false, false, {0}, {2, 1, 0}, unpack_bytes},
-    {32, false, false, {0}, {2, 1, 0}, unpack_bytes},
-    {16, true, false, {0xf800, 0x7e0, 0x1f}, {6}, unpack_16},
-    {16, true, false, {0x7c00, 0x3e0, 0x1f}, {5}, unpack_16},
-    {24, true, false, {0xff0000, 0xff00, 0xff}, {2, 1, 0}, unpack_bytes},
-    {32, true, false, {0xff0000, 0xff00, 0xff, 0}, {2, 1, 0}, unpack_bytes},
-    {32, true, false, {0xff000000, 0xff0000, 0xff00, 0}, {3, 2, 1}, unpack_bytes},
-    {32, true, false, {0xff000000, 0xff00, 0xff, 0}, {3, 1, 0}, unpack_bytes},
-    {32, true, true, {0xff000000, 0xff0000, 0xff00, 0xff}, {3, 2, 1, 0}, unpack_bytes},
-    {32, true, true, {0xff, 0xff00, 0xff0000, 0xff000000}, {0, 1, 2, 3}, unpack_bytes},
-    {32, true, true, {0xff0000, 0xff00, 0xff, 0xff000000}, {2, 1, 0, 3}, unpack_bytes},
-    {32, true, true, {0xff000000, 0xff00, 0xff, 0xff0000}, {3, 1, 0, 2}, unpack_bytes},
-    {32, true, true, {0, 0, 0, 0}, {2, 1, 0, 3}, unpack_bytes},
-};
-
-static const struct layout one_bit = {.bits = 1, .unpack = unpack_index};
-static const struct layout four_bits = {.bits = 4, .unpack = unpack_index};
-static const struct layout eight_bits = {.bits = 8, .unpack = unpack_index};
 
 /* The header's numbers; masks and palette follow it or are in it. */
 struct header {
@@ -171,18 +98,11 @@ static bool read_short(struct job *j)
 
 static bool find_layout(struct job *j, const struct header *h)
 {
-    const bool masked = j->compression == BITFIELDS;
-
-    for (size_t i = 0; i < sizeof layouts / sizeof layouts[0]; i++) {
-        j->layout = &layouts[i];
-        if (j->layout->bits == j->bits && j->layout->masked == masked &&
-            (!masked || memcmp(j->layout->mask, h->mask, j->bits == 32 ? 16 : 12) == 0))
-            return true;
-    }
-    return err_set(j->e,
-                   "%s: BMP: %" PRId64 " bits with masks %" PRIx32 " %" PRIx32 " %" PRIx32
-                   " %" PRIx32 " are not read",
-                   j->path, j->bits, h->mask[0], h->mask[1], h->mask[2], h->mask[3]);
+    j->layout = bmprow_find(j->bits, j->compression == BITFIELDS ? h->mask : NULL);
+    return j->layout || err_set(j->e,
+                                "%s: BMP: %" PRId64 " bits with masks %" PRIx32 " %" PRIx32
+                                " %" PRIx32 " %" PRIx32 " are not read",
+                                j->path, j->bits, h->mask[0], h->mask[1], h->mask[2], h->mask[3]);
 }
 
 static bool is_rle(const struct job *j)
@@ -206,16 +126,13 @@ static bool read_palette(struct job *j, const struct header *h)
 
         grays = grays && p[0] == gray && p[1] == gray && p[2] == gray;
         for (int c = 0; c < 3 && i < 256; c++)
-            j->palette[i][c] = p[2 - c];
+            j->palette.rgb[i][c] = p[2 - c];
     }
     if (!grays && n > 256) return fail(j, "a palette of more than 256 colours");
     for (int i = 0; i < 256 && grays; i++)
-        memset(j->palette[i], !two ? i : i ? 255 : 0, 3);
-    if (grays)
-        j->layout = two ? &one_bit : &eight_bits;
-    else
-        j->layout = j->bits == 1 ? &one_bit : j->bits == 4 ? &four_bits : &eight_bits;
-    if (is_rle(j)) j->layout = &eight_bits; /* that is what runs are made into */
+        memset(j->palette.rgb[i], !two ? i : i ? 255 : 0, 3);
+    /* Runs are made into bytes. */
+    j->layout = bmprow_indexed(is_rle(j) ? 8 : !grays ? j->bits : two ? 1 : 8);
     return true;
 }
 
@@ -282,7 +199,7 @@ static void put_row(const struct job *j, const struct upright *out, int64_t y, c
     const struct upright_row where = {
         .y = j->down ? y : j->height - 1 - y, .step = 1, .n = j->width};
 
-    j->layout->unpack(j, in, j->width, row);
+    j->layout->unpack(j->layout, &j->palette, in, j->width, row);
     upright_put(out, &where, row);
 }
 
