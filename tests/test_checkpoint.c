@@ -275,6 +275,8 @@ static void add_dataset(hid_t group, int rank, hid_t type, hid_t dcpl)
     hid_t set = H5Dcreate2(group, "item", type, space, H5P_DEFAULT, dcpl, H5P_DEFAULT);
 
     assert_true(set > 0);
+    if (dcpl == H5P_DEFAULT)
+        assert_true(H5Dwrite(set, type, H5S_ALL, H5S_ALL, dcpl, (float[4]){0}) >= 0);
     H5Dclose(set);
     H5Sclose(space);
 }
@@ -309,10 +311,14 @@ static void test_forged(void **state)
     static const struct {
         void (*add)(hid_t group);
         const char *message;
-    } cases[] = {{add_nothing, "no item 'item'"},        {add_soft_link, "no item 'item'"},
-                 {add_external_link, "no item 'item'"},  {add_group, "no item 'item'"},
-                 {add_chunked, "no item 'item'"},        {add_external_data, "no item 'item'"},
-                 {add_big_endian, "of an unknown kind"}, {add_rank_3, "of an unknown kind"}};
+    } cases[] = {{add_nothing, "no item 'item' (has no `item`)"},
+                 {add_soft_link, "no item 'item' (`item` is a soft link"},
+                 {add_external_link, "no item 'item' (`item` is an external link"},
+                 {add_group, "item 'item': is not an array"},
+                 {add_chunked, "item 'item': its values are stored in chunks"},
+                 {add_external_data, "item 'item': its values lie in another file"},
+                 {add_big_endian, "of an unknown kind"},
+                 {add_rank_3, "of an unknown kind"}};
     const char *path = tmpdir_path(state, "a.h5");
     float data[4] = {1, 2, 3, 4};
     struct ckpt_item item = {"item", CKPT_F32, 1, 4, data};
@@ -336,8 +342,7 @@ static void test_forged(void **state)
     }
 }
 
-/* Behind a seal that fits, HDF5 itself gets to see a file that is no HDF5, and one without items.
- */
+/* Behind a seal that fits lies a file that is no HDF5, or one without items. */
 static void test_forged_empty(void **state)
 {
     const char *path = tmpdir_path(state, "a.h5");
@@ -347,11 +352,11 @@ static void test_forged_empty(void **state)
 
     spill(path, zeros, sizeof zeros);
     forge_seal(path);
-    refused(path, NULL, "HDF5 cannot read it");
+    refused(path, NULL, "is not an HDF5 file");
     assert_true(h5_out_open(&out, path, 512, &e));
     assert_true(h5_out_finish(&out, &e) && h5_out_commit(&out, &e));
     forge_seal(path);
-    refused(path, NULL, "HDF5 cannot read it");
+    refused(path, NULL, "has no `items`");
 }
 
 /* ---- a disk that is full ---- */

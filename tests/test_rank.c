@@ -643,18 +643,18 @@ static void test_bad_files(void **state)
     struct err e;
     int32_t v[FN];
 
-    expect_refused(f->path, (const char *[3]){"not there"});
+    expect_refused(f->path, (const char *[3]){": No such file"});
     assert_true(file_write(f->path, "rank", 4, &e));
     expect_refused(f->path, (const char *[3]){"HDF5"});
     good_ranks(v);
     write_h5(f->path, "ranks", 3, good, H5T_STD_I32LE, v);
-    expect_refused(f->path, (const char *[3]){"`rank`"});
+    expect_refused(f->path, (const char *[3]){"has no `rank`"});
     write_h5(f->path, "rank", 3, swapped, H5T_STD_I32LE, v);
     expect_refused(f->path, (const char *[3]){"[3, 2, 8]", "[2, 3, 8]"});
     write_h5(f->path, "rank", 3, half, H5T_STD_I32LE, v);
     expect_refused(f->path, (const char *[3]){"[2, 3, 4]"});
     write_h5(f->path, "rank", 3, huge, H5T_STD_I32LE, NULL);
-    expect_refused(f->path, (const char *[3]){"[1048576, 3, 8]"});
+    expect_refused(f->path, (const char *[3]){"never written"});
     write_h5(f->path, "rank", 1, flat, H5T_STD_I32LE, v);
     expect_refused(f->path, (const char *[3]){"1 dimensions"});
     write_h5(f->path, "rank", 3, good, H5T_IEEE_F32LE, v);
