@@ -139,7 +139,9 @@ static bool prepare_set(struct run *r, struct model *m, struct dataset *d, const
             n = 0;
         }
     }
-    if (ok && n) ok = compute_group(r, m, d, todo, n, pixels, e);
+    if (ok && n &&
+        !run_signal()) /* stopped: a later run has the same groups, and so the same bits */
+        ok = compute_group(r, m, d, todo, n, pixels, e);
     free(pixels);
     if (!ok) return false;
     int64_t before = d->n;
