@@ -3,6 +3,7 @@
 #include "base/h5in_parts.h"
 
 #include "base/file.h"
+#include "base/filekind.h"
 #include "base/mem.h"
 
 #include <errno.h>
@@ -56,7 +57,8 @@ static const uint8_t signature[8] = "\x89HDF\r\n\x1a\n";
  * the HDF5 part goes on to the end of the file. */
 static bool find_signature(struct h5_in *f, uint64_t size, struct err *e)
 {
-    uint8_t start[sizeof signature];
+    uint8_t start[sizeof signature], first[512];
+    const char *kind;
 
     for (uint64_t at = 0; at + sizeof start <= size; at = at ? 2 * at : 512) {
         f->base = at;
@@ -64,7 +66,11 @@ static bool find_signature(struct h5_in *f, uint64_t size, struct err *e)
         if (!get(f, 0, sizeof start, start, e)) return false;
         if (memcmp(start, signature, sizeof start) == 0) return true;
     }
-    return err_set(e, "is not an HDF5 file");
+    f->base = 0;
+    f->end = size < sizeof first ? size : sizeof first;
+    if (!get(f, 0, f->end, first, e)) return false;
+    kind = file_kind(first, f->end);
+    return kind ? err_set(e, "is %s", kind) : err_set(e, "is not an HDF5 file");
 }
 
 /* The fields of versions 0 and 1 (`more` fields apart), and of versions 2 and 3. */

@@ -491,17 +491,25 @@ static void test_not_hdf5(void **state)
     assert_false(open_file(&o, path, &e));
     assert_string_equal(e.msg, "No such file or directory");
     assert_false(open_file(&o, *state, &e));
-    assert_string_equal(e.msg, "is not a regular file");
+    assert_string_equal(e.msg, "is a directory, a file is needed");
     assert_int_equal(mkfifo(path, 0600), 0);
     assert_false(open_file(&o, path, &e));
-    assert_string_equal(e.msg, "is not a regular file");
+    assert_string_equal(e.msg, "is a named pipe, a file is needed");
     unlink(path);
     for (size_t n = 0; n <= sizeof zeros; n += 500) {
         spill(path, zeros, n);
         assert_false(open_file(&o, path, &e));
-        assert_string_equal(e.msg, "is not an HDF5 file");
+        assert_non_null(strstr(e.msg, n ? "is nothing but zero bytes" : "is empty"));
         close_file(&o);
     }
+    spill(path, "ranks", 5);
+    assert_false(open_file(&o, path, &e));
+    assert_string_equal(e.msg, "is not an HDF5 file");
+    close_file(&o);
+    spill(path, "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 2\n", 66);
+    assert_false(open_file(&o, path, &e));
+    assert_non_null(strstr(e.msg, "is a Git LFS pointer"));
+    close_file(&o);
     memcpy(zeros, "\x89HDF\r\n\x1a\n\x04", 9);
     spill(path, zeros, sizeof zeros);
     assert_false(open_file(&o, path, &e));

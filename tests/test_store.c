@@ -227,7 +227,7 @@ static void test_truncated(void **state)
     file = slurp(tmpdir_path(state, "part-00000.h5"), &len);
     for (size_t cut = 0; cut < len; cut += cut + 100 < len ? 61 : 1) {
         spill(tmpdir_path(state, "part-00000.h5"), file, cut);
-        left_out(state, ABOUT, WIDTH, cut < 8 ? "is not an HDF5 file" : "is cut short");
+        left_out(state, ABOUT, WIDTH, cut ? "is cut short" : "is empty");
     }
     add(*state, 0, 1); /* and all is well again */
     open_store(&s, *state, false);
