@@ -127,13 +127,15 @@ static bool flush(struct store *s, struct err *e)
 {
     int64_t all = s->n, first = s->n - s->n_pending;
     char *path = part_path(s, s->next_part, e), *flat = NULL;
+    struct part_rows rows;
     bool ok = false;
 
     if (path) flat = mem_new((size_t)s->n_pending, STORE_KEY, "the keys of a store", e);
     if (!flat) goto out;
     for (int64_t i = 0; i < s->n_pending; i++)
         memcpy(flat + i * STORE_KEY, s->key[first + i], STORE_KEY);
-    if (!part_write(path, s->about, flat, s->pending, s->n_pending, s->width, e)) goto out;
+    rows = (struct part_rows){flat, s->pending, s->n_pending, s->width};
+    if (!part_write(path, s->about, &rows, e)) goto out;
     s->n = first; /* open_part adds them again */
     s->n_pending = 0;
     memset(s->slots, -1, (size_t)s->n_slots * sizeof *s->slots);
@@ -279,9 +281,9 @@ bool store_get(struct store *s, int64_t index, float *row, struct err *e)
     p = &s->parts[k];
     if (p->fd < 0) hold_open(s, k);
     path = part_path(s, p->number, e);
-    ok = path && ((part_reopen(p, path, e) &&
-                   part_get(p, index - p->first, s->key[index], s->width, row, e)) ||
-                  err_context(e, "%s: entry %lld", path, (long long)(index - p->first)));
+    ok = path &&
+         ((part_reopen(p, path, e) && part_get(p, index - p->first, s->key[index], row, e)) ||
+          err_context(e, "%s: entry %lld", path, (long long)(index - p->first)));
     free(path);
     return ok;
 }
@@ -290,7 +292,7 @@ bool store_mend(struct store *s, int64_t index, const float *row, struct err *e)
 {
     struct store_part *p = &s->parts[part_of(s, index)];
     char *path = part_path(s, p->number, e);
-    bool ok = path && (part_mend(p, path, index - p->first, s->key[index], s->width, row, e) ||
+    bool ok = path && (part_mend(p, path, index - p->first, s->key[index], row, e) ||
                        err_context(e, "%s", path));
 
     CHECK(index < s->n - s->n_pending);

@@ -33,21 +33,20 @@ static hid_t key_type(void)
     return type;
 }
 
-bool part_write(const char *path, const char *about, const char *keys, const float *values,
-                int64_t n, int64_t width, struct err *e)
+bool part_write(const char *path, const char *about, const struct part_rows *r, struct err *e)
 {
-    uint32_t *sums = mem_new((size_t)n, sizeof *sums, "the sums of a store", e);
+    uint32_t *sums = mem_new((size_t)r->n, sizeof *sums, "the sums of a store", e);
     const hid_t key = key_type();
-    const hsize_t rows = (hsize_t)n;
+    const hsize_t n = (hsize_t)r->n, width = (hsize_t)r->width;
     const struct h5_array arrays[] = {
-        {"values", H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, 2, {rows, (hsize_t)width}, values},
-        {"keys", key, key, 1, {rows}, keys},
-        {"sums", H5T_STD_U32LE, H5T_NATIVE_UINT32, 1, {rows}, sums}};
+        {"values", H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, 2, {n, width}, r->values},
+        {"keys", key, key, 1, {n}, r->keys},
+        {"sums", H5T_STD_U32LE, H5T_NATIVE_UINT32, 1, {n}, sums}};
     struct h5_out out = {0};
     bool ok = sums;
 
-    for (int64_t i = 0; ok && i < n; i++)
-        sums[i] = store_sum(keys + i * STORE_KEY, values + i * width, width);
+    for (int64_t i = 0; ok && i < r->n; i++)
+        sums[i] = store_sum(r->keys + i * STORE_KEY, r->values + i * r->width, r->width);
     ok = ok && h5_out_open(&out, path, 0, e) && h5_out_text(&out, "about", about, e);
     for (size_t i = 0; ok && i < sizeof arrays / sizeof *arrays; i++)
         ok = h5_out_write(&out, out.file, &arrays[i], e);
@@ -88,10 +87,10 @@ static bool find_array(struct h5_in *f, const struct h5_links *top, const char *
 }
 
 /* Checks that all is there; keys and sums are read, where the values are is kept. */
-static bool open_arrays(struct store_part *p, struct h5_in *f, int64_t width, char **keys,
-                        struct err *e)
+static bool open_arrays(struct store_part *p, struct h5_in *f, char **keys, struct err *e)
 {
-    const struct h5_values rows = {H5_KIND_FLOAT, sizeof(float), .rank = 2, {0, (uint64_t)width}};
+    const struct h5_values rows = {
+        H5_KIND_FLOAT, sizeof(float), .rank = 2, {0, (uint64_t)p->width}};
     struct h5_values v[3], texts = {H5_KIND_TEXT, STORE_KEY, .rank = 1};
     struct h5_values numbers = {H5_KIND_UINT, sizeof(uint32_t), .rank = 1};
     struct h5_links top;
@@ -122,12 +121,12 @@ bool part_open(struct store_part *p, const char *path, const char *about, int64_
     bool ok;
     int failed;
 
-    *p = (struct store_part){.fd = -1};
+    *p = (struct store_part){.fd = -1, .width = width};
     *keys = NULL;
     errno = 0;
     p->fd = file_open(path, e);
     ok = p->fd >= 0 && h5_in_start(&f, p->fd, e) && check_about(&f, about, e) &&
-         open_arrays(p, &f, width, keys, e);
+         open_arrays(p, &f, keys, e);
     if (ok) return true;
     failed = errno;
     part_close(p);
@@ -158,20 +157,19 @@ bool part_reopen(struct store_part *p, const char *path, struct err *e)
 
 /* ---- rows ---- */
 
-bool part_get(const struct store_part *p, int64_t i, const char *key, int64_t width, float *row,
-              struct err *e)
+bool part_get(const struct store_part *p, int64_t i, const char *key, float *row, struct err *e)
 {
-    const size_t bytes = (size_t)width * sizeof *row;
+    const size_t bytes = (size_t)p->width * sizeof *row;
 
     return file_read_at(p->fd, p->values_at + (uint64_t)i * bytes, bytes, row, e) &&
-           (store_sum(key, row, width) == p->sums[i] || err_set(e, "its checksum is wrong"));
+           (store_sum(key, row, p->width) == p->sums[i] || err_set(e, "its checksum is wrong"));
 }
 
-bool part_mend(struct store_part *p, const char *path, int64_t i, const char *key, int64_t width,
-               const float *row, struct err *e)
+bool part_mend(struct store_part *p, const char *path, int64_t i, const char *key, const float *row,
+               struct err *e)
 {
-    const size_t bytes = (size_t)width * sizeof *row;
-    const uint32_t sum = store_sum(key, row, width);
+    const size_t bytes = (size_t)p->width * sizeof *row;
+    const uint32_t sum = store_sum(key, row, p->width);
     int fd = open(path, O_WRONLY | O_CLOEXEC);
     bool ok;
 

@@ -15,6 +15,7 @@ enum { STORE_KEY = 64, STORE_ABOUT = 4096 };
 struct store_part {
     int number;                  /* in the file's name */
     int fd;                      /* -1: closed for now, to be opened again where it is needed */
+    int64_t width;               /* values of a row */
     int64_t first, n;            /* its entries are [first, first + n) of the store's */
     uint64_t values_at, sums_at; /* bytes from the file's beginning */
     uint32_t *sums;              /* [n], owned */
@@ -23,9 +24,12 @@ struct store_part {
 /* What an entry's sum must be; row[width]. */
 uint32_t store_sum(const char *key, const float *row, int64_t width);
 
-/* Writes n entries, keys[n][STORE_KEY] and values[n,width], as a file. */
-bool part_write(const char *path, const char *about, const char *keys, const float *values,
-                int64_t n, int64_t width, struct err *e);
+struct part_rows {
+    const char *keys;    /* [n][STORE_KEY] */
+    const float *values; /* [n, width] */
+    int64_t n, width;
+};
+bool part_write(const char *path, const char *about, const struct part_rows *rows, struct err *e);
 
 /* Opens a file; *keys, [n][STORE_KEY], is the caller's to free. Where *e says what is wrong with
  * the file and not with the system, errno is 0. *p and *keys are zeroed then. */
@@ -38,12 +42,11 @@ void part_shut(struct store_part *p); /* closes the file alone */
 bool part_reopen(struct store_part *p, const char *path, struct err *e);
 
 /* Row i of the open file, which must have its sum. */
-bool part_get(const struct store_part *p, int64_t i, const char *key, int64_t width, float *row,
-              struct err *e);
+bool part_get(const struct store_part *p, int64_t i, const char *key, float *row, struct err *e);
 
 /* Writes row i and its sum where they are. Whoever reads meanwhile, or after a crash on the way,
  * sees a row with a wrong sum at worst. */
-bool part_mend(struct store_part *p, const char *path, int64_t i, const char *key, int64_t width,
-               const float *row, struct err *e);
+bool part_mend(struct store_part *p, const char *path, int64_t i, const char *key, const float *row,
+               struct err *e);
 
 #endif

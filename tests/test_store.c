@@ -460,7 +460,9 @@ static void test_many_parts(void **state)
     assert_false(store_get(&s, 0, got, &e));
     assert_non_null(strstr(e.msg, "part-00000.h5: entry 0: No such file"));
     memcpy(keys, key_of(0), sizeof keys);
-    must(part_write(tmpdir_path(state, "part-00000.h5"), ABOUT, keys, other, 1, WIDTH, &e), &e);
+    must(part_write(tmpdir_path(state, "part-00000.h5"), ABOUT,
+                    &(struct part_rows){keys, other, 1, WIDTH}, &e),
+         &e);
     assert_false(store_get(&s, 0, got, &e));
     assert_non_null(strstr(e.msg, "part-00000.h5: entry 0: its checksum is wrong"));
     must(store_close(&s, &e), &e);
@@ -654,7 +656,7 @@ static void test_hit(void **state)
         row[i] = (float)i;
         sum += i * (i % 7 + 1.0);
     }
-    must(part_mend(&p, path, 0, key, 16 * 32, row, &e), &e);
+    must(part_mend(&p, path, 0, key, row, &e), &e);
     part_close(&p);
     free(key);
     b = keep(state, &plain);

@@ -74,14 +74,14 @@ static bool decode(const struct run *r, const char *path, float *pixels, struct 
     return ok;
 }
 
-/* The tower's features of n pictures, in the tape's memory; NULL on failure. */
-static const float *run_tower(struct tape *t, struct model *m, int64_t n, int64_t size,
-                              float *pixels, size_t limit, struct err *e)
+/* The tower's features of pixels[n, 3 H W], in the tape's memory; NULL on failure. */
+static const float *run_tower(struct tape *t, struct model *m, struct tensor *pixels, size_t limit,
+                              struct err *e)
 {
-    struct tensor leaf = tensor_leaf(DT_F32, n, size, pixels), *f;
+    struct tensor *f;
 
     tape_begin(t, false);
-    f = model_vision(m, t, &leaf);
+    f = model_vision(m, t, pixels);
     tape_keep(f);
     if (!tape_plan(t, limit, e)) return NULL;
     tape_forward(t);
@@ -114,7 +114,8 @@ static bool compute_group(struct run *r, struct model *m, struct dataset *d, con
         memmove(pixels + good * size, pixels + i * size, (size_t)size * sizeof *pixels);
         memcpy(keys[good++], img->key, sizeof img->key);
     }
-    if (!in->pixels && good) values = run_tower(r->tape, m, good, size, pixels, r->memory_limit, e);
+    struct tensor leaf = tensor_leaf(DT_F32, good, size, pixels);
+    if (!in->pixels && good) values = run_tower(r->tape, m, &leaf, r->memory_limit, e);
     bool done = values;
     for (int64_t i = 0; done && i < good; i++)
         if (store_find(&in->store, keys[i]) < 0) /* the same picture may come twice in a group */
@@ -194,42 +195,35 @@ void run_close_pictures(struct run *r)
     memset(&r->pictures, 0, sizeof r->pictures);
 }
 
-/* What the cache does not give: decoded and taken through the tower, on a tape of its own because
- * the run's is in use. Then the cache is mended, where the entry is there at all (at >= 0). */
-static bool compute_again(struct run *r, struct model *m, const struct dataset_image *img,
-                          int64_t at, const struct err *why, float *row, struct err *e)
+/* A picture that the cache should have: decoded and taken through the tower, on a tape of its own
+ * because the run's is in use. */
+static bool compute_again(const struct run *r, struct model *m, const struct dataset_image *img,
+                          float *row, struct err *e)
 {
-    struct picture_input *in = &r->pictures;
+    const struct picture_input *in = &r->pictures;
     int64_t size = 3 * r->processor.height * r->processor.width;
     float *pixels = mem_new((size_t)size, sizeof *pixels, "a decoded picture", e);
+    struct tensor leaf = tensor_leaf(DT_F32, 1, size, pixels);
     const float *values = pixels;
     struct tape *tape = NULL;
-    struct err mend;
     char key[65];
-    bool ok = pixels && file_key(img->path, key, e) && decode(r, img->path, pixels, e);
+    bool ok = pixels && decode(r, img->path, pixels, e) && file_key(img->path, key, e);
 
     if (ok && strcmp(key, img->key) != 0)
-        ok = err_set(e, "%s: has changed while the run goes on; put it back", img->path);
+        ok = err_set(e, "%s: has changed while it was in use: put it back", img->path);
     if (ok && !in->pixels) {
         tape = tape_new(e);
-        values = tape ? run_tower(tape, m, 1, size, pixels, r->memory_limit, e) : NULL;
+        values = tape ? run_tower(tape, m, &leaf, r->memory_limit, e) : NULL;
         ok = values;
     }
-    if (ok) {
-        memcpy(row, values, (size_t)(in->tokens * in->width) * sizeof *row);
-        log_line("cache: %s: %s is computed again, %lld so far", why->msg, img->path,
-                 (long long)++in->again);
-        if (at >= 0 && !store_mend(&in->store, at, row, &mend))
-            log_line("cache: cannot be mended: %s", mend.msg);
-    } else {
-        err_context(e, "%s; and it cannot be computed again", why->msg);
-    }
+    if (ok) memcpy(row, values, (size_t)(in->tokens * in->width) * sizeof *row);
     tape_free(tape);
     free(pixels);
     return ok;
 }
 
-/* From the cache, or computed where that has been damaged, or taken away, since it was filled. */
+/* From the cache, or computed where that has been damaged, or taken away, since it was filled:
+ * said, and mended where the entry is there at all. */
 static bool picture_row(struct run *r, struct model *m, const struct dataset_image *img, float *row,
                         struct err *e)
 {
@@ -239,7 +233,11 @@ static bool picture_row(struct run *r, struct model *m, const struct dataset_ima
 
     if (at >= 0 && store_get(s, at, row, &why)) return true;
     if (at < 0) err_set(&why, "%s: has lost an entry", s->dir);
-    return compute_again(r, m, img, at, &why, row, e);
+    if (!compute_again(r, m, img, row, e)) return err_context(e, "cache: %s", why.msg);
+    log_line("cache: %s: %s is computed again, %lld so far", why.msg, img->path,
+             (long long)++r->pictures.again);
+    if (at >= 0 && !store_mend(s, at, row, &why)) log_line("cache: cannot be mended: %s", why.msg);
+    return true;
 }
 
 bool run_pictures(struct run *r, struct model *m, const struct dataset *d,
