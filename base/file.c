@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 /* What errno says of a file that cannot be opened; a link that leads nowhere is said to be one, and
- * so is a socket. */
+ * so is a socket. The message does not name the file. */
 static bool open_failed(const char *path, struct err *e)
 {
     int saved = errno;
@@ -20,14 +20,16 @@ static bool open_failed(const char *path, struct err *e)
     ssize_t n = saved == ENOENT ? readlink(path, target, sizeof target - 1) : -1;
 
     if (saved == ENXIO && stat(path, &st) == 0 && S_ISSOCK(st.st_mode))
-        return err_set(e, "%s: is a socket, a file is needed", path);
-    if (n < 0) return err_set(e, "%s: %s", path, strerror(saved));
+        return err_set(e, "is a socket, a file is needed");
+    errno = saved;
+    if (n < 0) return err_set(e, "%s", strerror(saved));
     target[n] = '\0';
-    return err_set(e, "%s: is a link to %s, which is not there", path, target);
+    return err_set(e, "is a link to %s, which is not there", target);
 }
 
 /* Opens for reading and looks at what it is. A FIFO would make open wait for a writer that may
- * never come: only where `pipe` allows one is it waited for. Returns -1 on failure. */
+ * never come: only where `pipe` allows one is it waited for. Returns -1 on failure; the message
+ * does not name the file. */
 static int open_input(const char *path, bool pipe, struct stat *st, struct err *e)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | (pipe ? 0 : O_NONBLOCK));
@@ -37,12 +39,11 @@ static int open_input(const char *path, bool pipe, struct stat *st, struct err *
         return -1;
     }
     if (fstat(fd, st) != 0)
-        err_set(e, "%s: %s", path, strerror(errno));
+        err_set(e, "%s", strerror(errno));
     else if (S_ISDIR(st->st_mode))
-        err_set(e, "%s: is a directory, a file is needed", path);
+        err_set(e, "is a directory, a file is needed");
     else if (!S_ISREG(st->st_mode) && !pipe)
-        err_set(e, "%s: is a %s, a file is needed", path,
-                S_ISFIFO(st->st_mode) ? "named pipe" : "device");
+        err_set(e, "is a %s, a file is needed", S_ISFIFO(st->st_mode) ? "named pipe" : "device");
     else
         return fd;
     close(fd);
@@ -75,7 +76,7 @@ static bool read_input(const char *path, bool pipe, size_t limit, char **text, s
 {
     struct stat st;
     int fd = open_input(path, pipe, &st, e);
-    bool ok = fd >= 0;
+    bool ok = fd >= 0 || err_context(e, "%s", path);
 
     *text = NULL;
     *len = 0;
@@ -102,6 +103,30 @@ bool file_read_stream(const char *path, size_t limit, char **text, size_t *len, 
     return read_input(path, true, limit, text, len, e);
 }
 
+int file_open(const char *path, struct err *e)
+{
+    struct stat st;
+
+    return open_input(path, false, &st, e);
+}
+
+bool file_read_at(int fd, uint64_t at, size_t n, void *to, struct err *e)
+{
+    uint8_t *p = to;
+
+    while (n) {
+        const ssize_t got = pread(fd, p, n, (off_t)at);
+
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) return err_set(e, "cannot be read: %s", strerror(errno));
+        if (got == 0) return err_set(e, "is damaged or cut short");
+        p += got;
+        at += (uint64_t)got;
+        n -= (size_t)got;
+    }
+    return true;
+}
+
 bool file_map_open(struct file_map *m, const char *path, struct err *e)
 {
     struct stat st;
@@ -109,7 +134,7 @@ bool file_map_open(struct file_map *m, const char *path, struct err *e)
     int fd = open_input(path, false, &st, e);
 
     memset(m, 0, sizeof *m);
-    if (fd < 0) return false;
+    if (fd < 0) return err_context(e, "%s", path);
     if (st.st_size == 0) {
         close(fd);
         m->data = (const uint8_t *)"";

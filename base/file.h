@@ -17,6 +17,13 @@ bool file_read(const char *path, size_t limit, char **text, size_t *len, struct 
 /* The same, but a pipe will do (--config <(command)): it is read to its end. */
 bool file_read_stream(const char *path, size_t limit, char **text, size_t *len, struct err *e);
 
+/* A descriptor for reading a file (and nothing else), which the caller closes; -1 on failure. The
+ * message does not name the file. */
+int file_open(const char *path, struct err *e);
+
+/* Reads the n bytes at a place. Fails where the file ends before. The message does not name it. */
+bool file_read_at(int fd, uint64_t at, size_t n, void *to, struct err *e);
+
 /* A file (and nothing else) mapped read-only. An empty file maps to a non-NULL pointer of length 0.
  */
 struct file_map {

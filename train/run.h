@@ -17,6 +17,7 @@ struct picture_input {
     bool open, pixels;
     int64_t tokens; /* rows of the graph's tensor a picture has (1 where pixels) */
     int64_t width;  /* of such a row */
+    int64_t again;  /* rows that the cache had damaged */
     float *rows;    /* of the current batch */
     size_t cap;
     int64_t damaged;         /* pictures that were read nevertheless */
@@ -45,6 +46,7 @@ struct run {
     struct eval_set *eval;
     int64_t n_eval;
     struct picture_input pictures;
+    bool pictures_recorded; /* run_record_pictures was here */
     struct metrics metrics;
 };
 
@@ -75,6 +77,17 @@ bool run_report_drops(const struct run *r, const struct dataset *d, const char *
 /* Writes left_out.txt into the run's directory: every sample that was left out, a line each.
  * Without any there is no such file. */
 bool run_name_left_out(const struct run *r, struct err *e);
+
+/* Gives every picture of all sets its key, the SHA-256 of its file; which cannot be read is marked
+ * bad and logged. */
+bool run_name_pictures(struct run *r, struct err *e);
+
+/* RUN/pictures.sha256 lists every picture with its key, as sha256sum does: "KEY  PATH" a line, with
+ * dashes for the key of one that could not be read. Compares the pictures with it where it is
+ * there: the first that is another one now is named. */
+bool run_check_pictures(struct run *r, struct err *e);
+/* Writes it where it is not there. */
+bool run_record_pictures(struct run *r, struct err *e);
 
 /* Makes sure that every picture of all sets is in the store, decoding and, for features, running
  * the tower of `m` where one is missing; samples whose pictures turn out bad are left out. */

@@ -73,12 +73,15 @@ unsigned baseline_kinds(const struct config *c)
 }
 
 /* Pictures are opened with the model that a step starts from, and again where that changes what is
- * stored: pixels for the baseline, features of its tower from then on. */
+ * stored: pixels for the baseline, features of its tower from then on. What they are is compared
+ * before, and recorded after the first time: a run that is refused for its pictures can be started
+ * again with better ones. */
 static bool need_pictures(struct run *r, struct model *m, bool pixels, struct err *e)
 {
     if (r->pictures.open && r->pictures.pixels == pixels) return true;
     run_close_pictures(r);
-    return run_open_pictures(r, m, pixels, e);
+    return run_check_pictures(r, e) && run_open_pictures(r, m, pixels, e) &&
+           run_record_pictures(r, e);
 }
 
 /* The tokenizer that was used, where it is not the model's own. */
