@@ -35,6 +35,8 @@ static const struct {
     {MARK("\x93NUMPY"), 0, "a NumPy array"},
     {MARK("PK\x03\x04"), 0, "a zip archive (or a PyTorch file, .bin or .pth)"},
     {MARK("PK\x05\x06"), 0, "an empty zip archive"},
+    {MARK("\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"), 0,
+     "a PyTorch file in the form before 1.6: in Python, torch.save(torch.load(OLD), NEW) renews it"},
     {MARK("\x80\x02"), 0, "a Python pickle"},
     {MARK("\x80\x03"), 0, "a Python pickle"},
     {MARK("\x80\x04"), 0, "a Python pickle"},
@@ -100,4 +102,16 @@ bool file_kind_check(const char *path, const void *data, size_t n, struct err *e
     const char *kind = file_kind(data, n);
 
     return !kind || err_set(e, "%s: is %s", path, kind);
+}
+
+bool file_kind_refuse(const void *data, size_t n, const char *form, struct err *e)
+{
+    const char *kind = file_kind(data, n), *s = data;
+    size_t text = 0;
+
+    while (text < n && text < 64 && s[text] >= ' ' && s[text] < 127)
+        text++;
+    if (kind) return err_set(e, "is %s", kind);
+    if (text >= 8) return err_set(e, "is text (\"%.*s\"), and no %s", (int)text, s, form);
+    return err_set(e, "is no %s", form);
 }

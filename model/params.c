@@ -35,7 +35,8 @@ const char *const param_kind_names[PARAM_KINDS] = {
 };
 
 /* Where transformers keeps the parts: before and since 4.52, in both with the tower's own prefix
- * and without it (5.x writes the latter), and models without pictures. */
+ * and without it (5.x writes the latter); a model without its head; and models without pictures, also
+ * as transformers reads them with one "model." too few or too many. */
 const struct name_layout name_layouts[] = {
     {"language_model.model.", "language_model.", "vision_tower.vision_model.",
      "multi_modal_projector."},
@@ -43,7 +44,10 @@ const struct name_layout name_layouts[] = {
     {"model.language_model.", "", "model.vision_tower.vision_model.",
      "model.multi_modal_projector."},
     {"model.language_model.", "", "model.vision_tower.", "model.multi_modal_projector."},
+    {"language_model.", "", "vision_tower.", "multi_modal_projector."},
     {"model.", "", NULL, NULL},
+    {"", "", NULL, NULL},
+    {"model.model.", "model.", NULL, NULL},
     {NULL, NULL, NULL, NULL},
 };
 
