@@ -83,10 +83,10 @@ static bool choose_layout(struct model *m, struct err *e)
 /* Under the layout's name, or else under that of another layout. */
 static const struct st_tensor *find_head(const struct model *m)
 {
-    const struct st_tensor *t = find(m, m->layout->head, "lm_head.weight");
+    const struct st_tensor *t = model_find_tensor(m, m->layout->head);
 
     for (const struct name_layout *l = name_layouts; !t && l->text; l++)
-        t = find(m, l->head, "lm_head.weight");
+        t = model_find_tensor(m, l->head);
     return t;
 }
 
@@ -124,7 +124,7 @@ static bool settle_head(struct model *m, struct err *e)
     if (!m->cfg.text.tie_word_embeddings)
         return head ||
                err_set(e,
-                       "%s: tie_word_embeddings is false, but there is no tensor %slm_head.weight: "
+                       "%s: tie_word_embeddings is false, but there is no tensor %s: "
                        "config.json and the tensors must be of the same model",
                        m->cfg.file, m->layout->head);
     if (!head || !embed || same_values(head, embed)) return true;

@@ -4,7 +4,7 @@
 
 #include "model/model.h"
 
-/* The prefixes of the parts of a model in its files. */
+/* The prefixes of the parts of a model in its files, and the name of its head. */
 struct name_layout {
     const char *text, *head, *vision, *projector;
 };

@@ -326,7 +326,8 @@ static bool op_recall(struct machine *m, int arg)
 static bool op_stop(struct machine *m, int arg)
 {
     (void)arg;
-    if (!pop(m, &m->p->root) || m->depth) return broken(m, "it ends with other than one value");
+    if (!pop(m, &m->p->root)) return false;
+    if (m->depth) return broken(m, "it ends with other than one value");
     m->done = true;
     return true;
 }
