@@ -36,7 +36,8 @@ static const struct {
     {MARK("PK\x03\x04"), 0, "a zip archive (or a PyTorch file, .bin or .pth)"},
     {MARK("PK\x05\x06"), 0, "an empty zip archive"},
     {MARK("\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"), 0,
-     "a PyTorch file in the form before 1.6: in Python, torch.save(torch.load(OLD), NEW) renews it"},
+     "a PyTorch file in the form before 1.6: in Python, torch.save(torch.load(OLD), NEW) renews "
+     "it"},
     {MARK("\x80\x02"), 0, "a Python pickle"},
     {MARK("\x80\x03"), 0, "a Python pickle"},
     {MARK("\x80\x04"), 0, "a Python pickle"},

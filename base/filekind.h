@@ -16,8 +16,8 @@ const char *file_kind(const void *data, size_t n);
  * file_kind says nothing. */
 bool file_kind_check(const char *path, const void *data, size_t n, struct err *e);
 
-/* "is a ..., and no FORM" about a file that is no `form` ("safetensors file"), and false: what it is,
- * or how its text begins (servers send "Entry not found" and the like in place of a file). The
+/* "is a ..., and no FORM" about a file that is no `form` ("safetensors file"), and false: what it
+ * is, or how its text begins (servers send "Entry not found" and the like in place of a file). The
  * message does not name the file. */
 bool file_kind_refuse(const void *data, size_t n, const char *form, struct err *e);
 

@@ -72,7 +72,8 @@ static bool has_weights(const struct listing *l)
 /* "owner/name" as on the hub: letters, digits, dots and dashes around one slash. */
 static bool is_hub_name(const char *s)
 {
-    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+    static const char allowed[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
     const size_t owner = strspn(s, allowed);
 
     return owner && s[0] != '.' && s[owner] == '/' && s[owner + 1] &&
@@ -82,18 +83,20 @@ static bool is_hub_name(const char *s)
 static bool refuse_absent(const char *dir, int reason, struct err *e)
 {
     if (strstr(dir, "://"))
-        return err_set(e, "%s: is an address; models are not downloaded: fetch it and give the "
-                          "directory",
+        return err_set(e,
+                       "%s: is an address; models are not downloaded: fetch it and give the "
+                       "directory",
                        dir);
     if (dir[0] == '~')
-        return err_set(e, "%s: no such directory; only a shell knows what ~ stands for: write it out",
-                       dir);
+        return err_set(
+            e, "%s: no such directory; only a shell knows what ~ stands for: write it out", dir);
     if (reason == ENOENT && is_hub_name(dir) && !file_named(dir))
-        return err_set(e,
-                       "%s: no such directory; a model of that name on the Hugging Face hub is not "
-                       "downloaded from here: `hf download %s --local-dir DIR` fetches it, then give "
-                       "DIR",
-                       dir, dir);
+        return err_set(
+            e,
+            "%s: no such directory; a model of that name on the Hugging Face hub is not "
+            "downloaded from here: `hf download %s --local-dir DIR` fetches it, then give "
+            "DIR",
+            dir, dir);
     return err_set(e, "%s: %s", dir, reason == ENOENT ? "no such directory" : strerror(reason));
 }
 
@@ -155,9 +158,9 @@ static bool refuse_adapter(const char *dir, const struct listing *l, struct err 
 static const struct sign {
     const char *pattern, *says;
 } signs[] = {
-    {"mm_projector.bin",
-     "has a projector alone (%s, of LLaVA's own code): give a whole model in transformers' form, as "
-     "llava-hf/llava-1.5-7b-hf is"},
+    {"mm_projector.bin", "has a projector alone (%s, of LLaVA's own code): give a whole model in "
+                         "transformers' form, as "
+                         "llava-hf/llava-1.5-7b-hf is"},
     {"zero_to_fp32.py", "is a checkpoint of DeepSpeed: run the %s in it, which makes "
                         "pytorch_model.bin"},
     {"*.distcp", "is a sharded checkpoint of torch.distributed (%s): `accelerate merge-weights` "
@@ -184,9 +187,8 @@ static const struct sign {
 /* Files that training programs put beside a model's weights. */
 static const char *const companions[] = {"training_args.bin", "optimizer*", "scheduler*",
                                          "rng_state*",        "scaler*",    "random_states*"};
-static const char *const weight_ends[] = {"*.safetensors", "*.bin",  "*.pt",  "*.pth",
-                                          "*.ckpt",        "*.gguf", "*.npz", "*.msgpack",
-                                          "*.h5",          "*.onnx"};
+static const char *const weight_ends[] = {"*.safetensors", "*.bin", "*.pt",      "*.pth", "*.ckpt",
+                                          "*.gguf",        "*.npz", "*.msgpack", "*.h5",  "*.onnx"};
 
 static bool is_weights_name(const char *name)
 {
@@ -197,8 +199,8 @@ static bool is_weights_name(const char *name)
     return false;
 }
 
-/* A directory below, at most two levels (snapshots/COMMIT of the hub's cache), that has a config.json
- * and weights; in new memory, NULL: none. */
+/* A directory below, at most two levels (snapshots/COMMIT of the hub's cache), that has a
+ * config.json and weights; in new memory, NULL: none. */
 static char *find_below(const char *dir, const struct listing *l, int levels, struct err *e)
 {
     char *found = NULL;
@@ -240,10 +242,11 @@ static bool refuse_other(const char *dir, const struct listing *l, struct err *e
     }
     for (size_t i = 0; i < l->n; i++)
         if (is_weights_name(l->name[i]))
-            return err_set(e,
-                           "%s: has weights only under the name %s; read are %s, %s, or shards with "
-                           "the index of either",
-                           dir, l->name[i], weights[0], weights[2]);
+            return err_set(
+                e,
+                "%s: has weights only under the name %s; read are %s, %s, or shards with "
+                "the index of either",
+                dir, l->name[i], weights[0], weights[2]);
     if (l->n == 0) return err_set(e, "%s: is empty", dir);
     return err_set(e, "%s: holds no weights: no %s, no %s, no index of either", dir, weights[0],
                    weights[2]);

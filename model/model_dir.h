@@ -1,5 +1,5 @@
-/* model_dir.h - what lies in a directory that a model is to be read from, where that is not (only) a
- * model: adapters, other programs' forms, halves of downloads. */
+/* model_dir.h - what lies in a directory that a model is to be read from, where that is not (only)
+ * a model: adapters, other programs' forms, halves of downloads. */
 #ifndef MODEL_MODEL_DIR_H
 #define MODEL_MODEL_DIR_H
 

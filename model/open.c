@@ -87,6 +87,12 @@ static bool shape_error(const struct param *p, const struct st_tensor *t, struct
 {
     char want[128], found[128];
 
+    if (t->bytes == 0)
+        return err_set(
+            e,
+            "%s: tensor %s: has no values: DeepSpeed's ZeRO-3 saves such where parts are "
+            "not gathered; its zero_to_fp32.py makes the whole of the checkpoint",
+            t->file, t->name);
     shape_text(p->dim, p->ndim, want, sizeof want);
     shape_text(t->dim, t->ndim, found, sizeof found);
     return err_set(e,
@@ -151,8 +157,7 @@ bool model_open(struct model *m, const char *dir, struct err *e)
     if (ok) {
         m->has_vision = m->cfg.family->vision;
         ok = st_model_open(&m->files, dir, e) && open_base(m, e) && model_choose_names(m, e) &&
-             model_check_settings(m, e) && find_state(m, e) && load(m, e) &&
-             note_files(m, e);
+             model_check_settings(m, e) && find_state(m, e) && load(m, e) && note_files(m, e);
     }
     if (!ok) model_close(m);
     return ok;

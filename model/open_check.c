@@ -65,8 +65,7 @@ static int64_t count_layers(const struct st_model *files, const char *prefix, in
         char *end;
         if (strncmp(name, prefix, n) != 0) continue;
         long long layer = strtoll(name + n, &end, 10);
-        if (end > name + n && *end == '.' && layer >= most && layer < INT64_MAX)
-            most = layer + 1;
+        if (end > name + n && *end == '.' && layer >= most && layer < INT64_MAX) most = layer + 1;
     }
     return most;
 }

@@ -1,9 +1,10 @@
-/* open_tensors.c - which of the files' tensors is which parameter, and what becomes of the rest. The
- * rules are those of transformers 5.24 (modeling_utils.py), but that a tensor missing or without use
- * is an error here where it is a warning there. */
+/* open_tensors.c - which of the files' tensors is which parameter, and what becomes of the rest.
+ * The rules are those of transformers 5.24 (modeling_utils.py), but that a tensor missing or
+ * without use is an error here where it is a warning there. */
 #include "base/mem.h"
 #include "model/params.h"
 
+#include <fnmatch.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,12 +71,13 @@ static bool choose_layout(struct model *m, struct err *e)
             (!m->has_vision || find(m, m->layout->vision, "embeddings.class_embedding")))
             return true;
     if (refuse_prefix(m, &wrapped, e) || wrapped) return false;
-    return err_set(e,
-                   "%s: model_type is \"%s\", but no tensor ...norm.weight%s has a name that such a "
-                   "model gives it; the first tensor is %s",
-                   m->cfg.file, m->cfg.family->model_type,
-                   m->has_vision ? " or ...embeddings.class_embedding" : "",
-                   m->files.count ? m->files.tensors[0]->name : "none");
+    return err_set(
+        e,
+        "%s: model_type is \"%s\", but no tensor ...norm.weight%s has a name that such a "
+        "model gives it; the first tensor is %s",
+        m->cfg.file, m->cfg.family->model_type,
+        m->has_vision ? " or ...embeddings.class_embedding" : "",
+        m->files.count ? m->files.tensors[0]->name : "none");
 }
 
 /* ---- the head ---- */
@@ -122,11 +124,10 @@ static bool settle_head(struct model *m, struct err *e)
     const struct st_tensor *embed = find(m, m->layout->text, "embed_tokens.weight");
 
     if (!m->cfg.text.tie_word_embeddings)
-        return head ||
-               err_set(e,
-                       "%s: tie_word_embeddings is false, but there is no tensor %s: "
-                       "config.json and the tensors must be of the same model",
-                       m->cfg.file, m->layout->head);
+        return head || err_set(e,
+                               "%s: tie_word_embeddings is false, but there is no tensor %s: "
+                               "config.json and the tensors must be of the same model",
+                               m->cfg.file, m->layout->head);
     if (!head || !embed || same_values(head, embed)) return true;
     return hf_config_untie(&m->cfg, e) &&
            model_note(m, e,
@@ -137,34 +138,45 @@ static bool settle_head(struct model *m, struct err *e)
 
 /* ---- what is there and what is not ---- */
 
-/* Tensors that weights of few bits have beside them or in their place. */
+/* Names that no model's own weights have, by the programs that give them. */
+#define QUANTIZED(how)                                                                             \
+    "quantized weights (" how "), which cannot be trained: give the model as it was before"
+#define WRAPPED(who)                                                                               \
+    who ", which has wrapped the model's parts: save the model itself (save_pretrained)"
+#define LLAVA                                                                                      \
+    "LLaVA's own code: bring the model to transformers' form, as llava-hf/llava-1.5-7b-hf is"
 static const struct {
-    const char *end, *method;
-} quantized[] = {{".qweight", "GPTQ or AWQ"},
-                 {".qzeros", "GPTQ or AWQ"},
-                 {".SCB", "bitsandbytes, 8 bits"},
-                 {".absmax", "bitsandbytes, 4 bits"},
-                 {".weight_packed", "compressed-tensors"},
-                 {".weight_scale", "float8 or compressed-tensors"},
-                 {".weight_scale_inv", "float8"},
-                 {".codebooks", "AQLM"}};
+    const char *pattern, *is_of;
+} foreign[] = {
+    {"*.qweight", QUANTIZED("GPTQ or AWQ")},
+    {"*.qzeros", QUANTIZED("GPTQ or AWQ")},
+    {"*.SCB", QUANTIZED("bitsandbytes, 8 bits")},
+    {"*.absmax", QUANTIZED("bitsandbytes, 4 bits")},
+    {"*.weight_packed", QUANTIZED("compressed-tensors")},
+    {"*.weight_scale", QUANTIZED("float8 or compressed-tensors")},
+    {"*.weight_scale_inv", QUANTIZED("float8")},
+    {"*.codebooks", QUANTIZED("AQLM")},
+    {"*.lora_[AB].*", "an adapter that was not merged: merge it (PEFT's merge_and_unload), then "
+                      "save_pretrained"},
+    {"*._fsdp_wrapped_module.*", WRAPPED("PyTorch's FSDP")},
+    {"*._checkpoint_wrapped_module.*", WRAPPED("a training program")},
+    {"*.mm_projector.*", LLAVA},
+    {"*.vision_tower.vision_tower.*", LLAVA},
+};
 
-static bool refuse_quantized(const struct model *m, struct err *e)
+static bool refuse_foreign(const struct model *m, struct err *e)
 {
     for (size_t i = 0; i < m->files.count; i++)
-        for (size_t k = 0; k < sizeof quantized / sizeof *quantized; k++)
-            if (ends_with(m->files.tensors[i]->name, quantized[k].end))
-                return err_set(e,
-                               "%s: tensor %s: is of quantized weights (%s), which cannot be "
-                               "trained: give the model as it was before",
-                               m->files.tensors[i]->file, m->files.tensors[i]->name,
-                               quantized[k].method);
+        for (size_t k = 0; k < sizeof foreign / sizeof *foreign; k++)
+            if (fnmatch(foreign[k].pattern, m->files.tensors[i]->name, 0) == 0)
+                return err_set(e, "%s: tensor %s: is of %s", m->files.tensors[i]->file,
+                               m->files.tensors[i]->name, foreign[k].is_of);
     return true;
 }
 
 bool model_choose_names(struct model *m, struct err *e)
 {
-    return refuse_quantized(m, e) && choose_layout(m, e) && settle_head(m, e);
+    return refuse_foreign(m, e) && choose_layout(m, e) && settle_head(m, e);
 }
 
 bool model_is_zero(const struct st_tensor *t)
@@ -241,9 +253,9 @@ static bool check_unused(struct model *m, const char **names, struct err *e)
         const struct st_tensor *t = m->files.tensors[i];
         if (t == head || bsearch(&t->name, names, (size_t)m->n_params, sizeof *names, by_name))
             continue;
-        count(is_computed(t->name)                                ? &computed
+        count(is_computed(t->name)                              ? &computed
               : ends_with(t->name, ".bias") && model_is_zero(t) ? &zeros
-                                                                  : &unused,
+                                                                : &unused,
               t);
     }
     if (unused.n > 1) snprintf(more, sizeof more, ", nor are %zu more", unused.n - 1);

@@ -21,8 +21,8 @@ const struct st_tensor *model_find_tensor(const struct model *m, const char *nam
  * tied and only that is there. NULL: none. */
 const struct st_tensor *model_param_tensor(const struct model *m, const struct param *p);
 
-/* Finds the layout that the files' names are of, and whether the head is the embeddings: config.json
- * has no word where it says so and the files hold two that differ. */
+/* Finds the layout that the files' names are of, and whether the head is the embeddings:
+ * config.json has no word where it says so and the files hold two that differ. */
 bool model_choose_names(struct model *m, struct err *e);
 
 /* Fails where parameters have no tensor, or tensors no parameter, and names and counts them. Needs

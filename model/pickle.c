@@ -98,8 +98,9 @@ static bool op_protocol(struct machine *m, int arg)
     const uint8_t *version = take(m, 1);
 
     (void)arg;
-    return version && (*version == 2 ||
-                       err_set(m->e, "its pickle is of protocol %d; torch.save writes 2", *version));
+    return version &&
+           (*version == 2 ||
+            err_set(m->e, "its pickle is of protocol %d; torch.save writes 2", *version));
 }
 
 static bool op_constant(struct machine *m, int arg)
@@ -289,8 +290,8 @@ static bool op_attributes(struct machine *m, int arg)
     return true;
 }
 
-/* The index has `arg` bytes. Python counts them up; a gap that only a forger makes costs nothing, as
- * there are at most as many as values. */
+/* The index has `arg` bytes. Python counts them up; a gap that only a forger makes costs nothing,
+ * as there are at most as many as values. */
 static bool read_index(struct machine *m, int arg, size_t *index)
 {
     const uint8_t *p = take(m, (size_t)arg);
@@ -377,8 +378,9 @@ static bool step(struct machine *m)
 
     for (size_t i = 0; code && i < sizeof ops / sizeof *ops; i++)
         if (ops[i].code == *code) return ops[i].run(m, ops[i].arg);
-    return code && err_set(m->e, "its pickle has the opcode 0x%02x, which tensors by name have no "
-                                 "need of",
+    return code && err_set(m->e,
+                           "its pickle has the opcode 0x%02x, which tensors by name have no "
+                           "need of",
                            *code);
 }
 

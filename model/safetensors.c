@@ -85,9 +85,8 @@ static bool read_shape(struct st_tensor *t, const struct jsonc *h, const cJSON *
             return jsonc_fail(h, item, e, "tensor %s: more than %d dimensions", t->name,
                               ST_MAX_DIMS);
         if (!as_size(item, &d))
-            return jsonc_fail(h, item, e,
-                              "tensor %s: dimension %d is no whole number of 0 or more", t->name,
-                              t->ndim);
+            return jsonc_fail(h, item, e, "tensor %s: dimension %d is no whole number of 0 or more",
+                              t->name, t->ndim);
         if (!size_mul(&count, count, d)) goto huge;
         t->dim[t->ndim++] = (int64_t)d; /* below 2^53 */
     }

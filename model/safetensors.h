@@ -7,7 +7,8 @@
  * Reading maps the file; a tensor is a pointer into the map and is never copied. What the format
  * asks for is checked before the first tensor is handed out: known dtypes, shape x size = range,
  * ranges that cover the data without overlap, hole or rest, each name once. Where a message names
- * line and column of a header, both count from the file's first byte: the header begins in column 9.
+ * line and column of a header, both count from the file's first byte: the header begins in
+ * column 9.
  *
  * Files of other writers may hold data that is not aligned for its dtype. Such a tensor has
  * aligned = false: use its `data` through st_read_f32 or memcpy only, never as a float pointer. */

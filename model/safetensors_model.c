@@ -1,5 +1,5 @@
-/* safetensors_model.c - a model's directory as one table of tensors, whether it is one file or shards
- * under an index, of safetensors or of torch.save. */
+/* safetensors_model.c - a model's directory as one table of tensors, whether it is one file or
+ * shards under an index, of safetensors or of torch.save. */
 #include "base/mem.h"
 #include "model/safetensors.h"
 
@@ -108,8 +108,7 @@ static bool read_weight_map(struct mapped *rows, const struct jsonc *index, cons
     {
         const char *file = cJSON_GetStringValue(item);
         if (!st_name_is_plain(item->string))
-            return jsonc_fail(index, item, e,
-                              "a tensor's name is empty or has control characters");
+            return jsonc_fail(index, item, e, "a tensor's name is empty or has control characters");
         if (!file || !st_name_is_plain(file))
             return jsonc_fail(index, item, e, "tensor %s: no file name", item->string);
         if (strchr(file, '/') || strcmp(file, "..") == 0 || strcmp(file, ".") == 0)
@@ -142,8 +141,7 @@ static bool open_index(struct st_model *m, const struct form *form, const char *
         ok = rows && read_weight_map(rows, &index, map, e);
     }
     if (ok) qsort(rows, n, sizeof *rows, by_file);
-    ok = ok && check_shards(rows, n, dir, path, e) &&
-         open_shards(m, form, dir, path, rows, n, e);
+    ok = ok && check_shards(rows, n, dir, path, e) && open_shards(m, form, dir, path, rows, n, e);
     free(rows);
     jsonc_close(&index);
     return ok;

@@ -139,7 +139,8 @@ static const struct pickle_value *unwrap(const struct pickle *p, const struct pi
             *args = pickle_item(p, *args, 2);
             return *args && (*args)->kind == PICKLE_TUPLE ? f : NULL;
         }
-        if (!pickle_is(f, PICKLE_GLOBAL, PARAMETER) && !pickle_is(f, PICKLE_GLOBAL, PARAMETER_STATE))
+        if (!pickle_is(f, PICKLE_GLOBAL, PARAMETER) &&
+            !pickle_is(f, PICKLE_GLOBAL, PARAMETER_STATE))
             return f;
         v = pickle_item(p, *args, 0);
     }
@@ -153,7 +154,8 @@ static bool as_count(const struct pickle_value *v, size_t *n)
     return true;
 }
 
-/* The storage ("storage", class, key, device, count) and the dtype; *size is the storage's bytes. */
+/* The storage ("storage", class, key, device, count) and the dtype; *size is the storage's bytes.
+ */
 static bool read_storage(const struct pickle *p, const struct pickle_value *storage,
                          const struct pickle_value *dtype, struct torch_shape *t, size_t *size)
 {
@@ -241,8 +243,7 @@ bool torch_values(const struct torch_archive *a, const struct torch_shape *t, bo
     if (!(checked ? zip_checked : zip_contents)(&a->zip, m, out, e)) return false;
     if (t->at > out->n || out->n - t->at < t->bytes)
         return err_set(e, "member data/%.*s has %zu bytes, its tensor ends at byte %zu",
-                       (int)t->key.n, (const char *)t->key.p, out->n,
-                       t->at + t->bytes);
+                       (int)t->key.n, (const char *)t->key.p, out->n, t->at + t->bytes);
     *out = (struct bytes){out->p + t->at, t->bytes};
     return true;
 }

@@ -27,10 +27,10 @@ struct torch_shape {
     enum st_dtype dtype;
     int ndim;
     int64_t dim[ST_MAX_DIMS];
-    bool contiguous; /* row-major without gaps */
+    bool contiguous;  /* row-major without gaps */
     struct bytes key; /* of its storage */
-    size_t at;      /* bytes of the storage before its values */
-    size_t bytes;   /* of its values */
+    size_t at;        /* bytes of the storage before its values */
+    size_t bytes;     /* of its values */
 };
 
 /* Fills *t from a value of the pickle: torch.Tensor or torch.nn.Parameter. False where it is

@@ -11,19 +11,6 @@ static int by_name(const void *a, const void *b)
     return strcmp(((const struct st_tensor *)a)->name, ((const struct st_tensor *)b)->name);
 }
 
-/* A dictionary inside of the dictionary: what training programs save. */
-static bool refuse_value(const struct pickle_value *v, const char *name, const char *why,
-                         struct err *e)
-{
-    if (v->kind == PICKLE_DICT)
-        return err_set(e,
-                       "\"%s\" is a dictionary: a training program's checkpoint; in Python "
-                       "torch.save(torch.load(OLD)[\"%s\"], NEW) saves that alone",
-                       name, name);
-    return err_set(e, "\"%s\" %s: only tensors by name can be read, as model.state_dict() has them",
-                   name, why);
-}
-
 /* One entry of the state_dict. */
 static bool read_entry(struct st_tensor *t, const struct torch_archive *a,
                        const struct pickle_value *v, struct err *e)
@@ -32,7 +19,11 @@ static bool read_entry(struct st_tensor *t, const struct torch_archive *a,
     struct bytes data;
     const char *why;
 
-    if (!torch_read_shape(a, v, &s, &why)) return refuse_value(v, t->name, why, e);
+    if (!torch_read_shape(a, v, &s, &why))
+        return err_set(e,
+                       "\"%s\" %s: only tensors by name can be read, as model.state_dict() has "
+                       "them",
+                       t->name, why);
     if (!s.contiguous)
         return err_set(e,
                        "tensor %s: is a view with gaps or turned axes; save it again with "
@@ -56,8 +47,18 @@ static bool read_dict(struct st_file *f, const struct torch_archive *a,
     size_t room = 0;
     char *name;
 
-    for (uint32_t at = dict->first; at; at = p->cell[p->cell[at].next].next)
-        room += p->value[p->cell[at].value].text.n + 1;
+    for (uint32_t at = dict->first; at; at = p->cell[p->cell[at].next].next) {
+        const struct pickle_value *key = &p->value[p->cell[at].value];
+        if (p->value[p->cell[p->cell[at].next].value].kind == PICKLE_DICT) {
+            const int n = (int)(key->text.n < 64 ? key->text.n : 64);
+            const char *text = (const char *)(n ? key->text.p : NULL);
+            return err_set(e,
+                           "\"%.*s\" is a dictionary: a training program's checkpoint; in Python "
+                           "torch.save(torch.load(OLD)[\"%.*s\"], NEW) saves that alone",
+                           n, text, n, text);
+        }
+        room += key->text.n + 1;
+    }
     if (room > a->text + dict->count) /* a name that is referred to again and again */
         return err_set(e, "a tensor's name is there twice");
     f->tensors = mem_new(dict->count / 2, sizeof *f->tensors, "the tensors of a file", e);

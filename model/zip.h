@@ -44,7 +44,6 @@ bool zip_contents(const struct zip *z, const struct zip_member *m, struct bytes 
                   struct err *e);
 
 /* The same, and holds them against their checksum, for which they are read once. */
-bool zip_checked(const struct zip *z, const struct zip_member *m, struct bytes *out,
-                 struct err *e);
+bool zip_checked(const struct zip *z, const struct zip_member *m, struct bytes *out, struct err *e);
 
 #endif

@@ -59,7 +59,7 @@ static inline float rounded(enum st_dtype dtype, float v)
 }
 
 static inline void check_mixed(const struct st_tensor *(*find)(const void *, const char *),
-                        const void *in_it)
+                               const void *in_it)
 {
     struct err e;
 

@@ -1,5 +1,5 @@
-/* safetensors_files.h - files of safetensors that a test makes by hand. Comes after cmocka's headers;
- * brings tmpdir.h. */
+/* safetensors_files.h - files of safetensors that a test makes by hand. Comes after cmocka's
+ * headers; brings tmpdir.h. */
 #ifndef TESTS_SAFETENSORS_FILES_H
 #define TESTS_SAFETENSORS_FILES_H
 

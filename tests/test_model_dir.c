@@ -54,7 +54,8 @@ static void test_directories(void **state)
         {{ADAPTER, "adapter_model.bin", CONFIG}, ": is an adapter of some/llava: merge it first"},
         {{"adapter_model.bin"}, ": is an adapter of another model: merge it first"},
         {{"adapter_config.json={", "adapter_model.bin"}, ": is an adapter of another model: merge"},
-        {{"adapter_config.json={\"base_model_name_or_path\": 7}"}, ": is an adapter of another mod"},
+        {{"adapter_config.json={\"base_model_name_or_path\": 7}"},
+         ": is an adapter of another mod"},
         {{ADAPTER, "adapter_model.bin", "non_lora_trainables.bin", CONFIG},
          ": is an adapter of some/llava, by LLaVA's own code (non_lora_trainables.bin): merge it "
          "first with that code's scripts/merge_lora_weights.py"},
@@ -88,7 +89,8 @@ static void test_directories(void **state)
         /* one level too high */
         {{"checkpoint-500/config.json={}", "checkpoint-500/model.safetensors"},
          "/checkpoint-500 does: give that"},
-        {{"refs/main", "blobs/1", "snapshots/abc/config.json={}", "snapshots/abc/model.safetensors"},
+        {{"refs/main", "blobs/1", "snapshots/abc/config.json={}",
+          "snapshots/abc/model.safetensors"},
          "/snapshots/abc does: give that"},
         {{"a/b/c/config.json={}", "a/b/c/model.safetensors"}, ": holds no weights"},
     };
@@ -135,7 +137,8 @@ static void test_no_directory(void **state)
         {"nowhere", ": no such directory"},
         {"a/b/c", ": no such directory"},
         {"tests/data/weights/text-bin/pytorch_model.bin",
-         ": is a zip archive (or a PyTorch file, .bin or .pth); a model is a directory with config"},
+         ": is a zip archive (or a PyTorch file, .bin or .pth); a model is a directory with "
+         "config"},
         {"tests/data/weights/text-extras/model.safetensors",
          ": is a file; a model is a directory with config.json and weights: give that"},
         {"tests/data/weights/text-bin/pytorch_model.bin/", ": Not a directory"},
@@ -156,10 +159,15 @@ static void test_no_directory(void **state)
 
 static void test_unused(void **state)
 {
-    static const char *const files[] = {
-        "config.json={}",  "pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin",
-        "optimizer.pt",    "training_args.bin",                "tokenizer.json",
-        "consolidated.pth", "a.gguf",                           NULL};
+    static const char *const files[] = {"config.json={}",
+                                        "pytorch_model-00001-of-00002.bin",
+                                        "pytorch_model-00002-of-00002.bin",
+                                        "optimizer.pt",
+                                        "training_args.bin",
+                                        "tokenizer.json",
+                                        "consolidated.pth",
+                                        "a.gguf",
+                                        NULL};
     const char *dir = make(state, files);
     char path[1300], *names;
     struct st_model m;

@@ -1,5 +1,5 @@
-/* test_open_tensors.c - what is said where a model's files lack tensors, have too many, or have them
- * under names that a wrapper made: named and counted, in one line. */
+/* test_open_tensors.c - what is said where a model's files lack tensors, have too many, or have
+ * them under names that a wrapper made: named and counted, in one line. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -21,6 +21,7 @@ struct renaming {
     bool skip;
     const char *more[4];
     enum st_dtype dtype; /* of those on top; their values are zeros */
+    bool empty;          /* they have none */
 };
 
 static void copy_renamed(const char *from, const char *to, const struct renaming *r)
@@ -47,13 +48,14 @@ static void copy_renamed(const char *from, const char *to, const struct renaming
     }
     for (int i = 0; i < 4 && r->more[i]; i++) {
         source[n] = NULL;
-        specs[n++] =
-            (struct st_spec){.name = r->more[i], .dtype = r->dtype, .ndim = 1, .dim = {4}};
+        specs[n++] = (struct st_spec){
+            .name = r->more[i], .dtype = r->dtype, .ndim = 1, .dim = {r->empty ? 0 : 4}};
     }
     must(st_write_model_begin(&w, to, specs, n, NULL, 0, &e), &e);
     for (size_t i = 0; i < n; i++)
         must(st_write_raw(&w, i, source[i] ? source[i]->data : zeros,
-                          source[i] ? source[i]->bytes : 4 * st_dtypes[specs[i].dtype].bits / 8,
+                          source[i] ? source[i]->bytes
+                                    : (size_t)specs[i].dim[0] * st_dtypes[specs[i].dtype].bits / 8,
                           &e),
              &e);
     must(st_write_end(&w, &e), &e);
@@ -119,6 +121,17 @@ static void test_names(void **state)
         {{.more = {T "layers.0.mlp.up_proj.SCB"}, .dtype = ST_F32},
          "is of quantized weights (bitsandbytes, 8 bits)",
          {NULL}},
+        {{.part = T "layers.0.mlp.up_proj.weight", .behind = "_scale"},
+         "is of quantized weights (float8 or compressed-tensors)",
+         {NULL}},
+        /* of other programs */
+        {{.more = {T "layers.0.self_attn.q_proj.lora_A.default.weight"}, .dtype = ST_F32},
+         "q_proj.lora_A.default.weight: is of an adapter that was not merged: merge it",
+         {NULL}},
+        {{.more = {"model.layers.0._fsdp_wrapped_module.x"}},
+         "is of PyTorch's FSDP, which",
+         {NULL}},
+        {{.more = {"model.mm_projector.0.weight"}}, "is of LLaVA's own code: bring the mo", {NULL}},
         /* wrapped */
         {{.part = "", .before = "module."},
          ": the tensors' names begin with \"module.\", which a wrapper around the model has put",
@@ -130,7 +143,9 @@ static void test_names(void **state)
          "has a name that such a model gives it; the first tensor is xlanguage_model.lm_head.weig",
          {NULL}},
         /* numbers of layers that do not fit an integer */
-        {{.more = {T "layers.9223372036854775807.x"}}, "9223372036854775807.x: is not used", {NULL}},
+        {{.more = {T "layers.9223372036854775807.x"}},
+         "9223372036854775807.x: is not used",
+         {NULL}},
         {{.more = {T "layers.99999999999999999999.x"}}, "99999999999.x: is not used", {NULL}},
         {{.more = {T "layers.5.x"}}, "num_hidden_layers is 2, but the tensors", {NULL}},
     };
@@ -156,6 +171,26 @@ static void test_names(void **state)
     }
 }
 
+/* A tensor without values is what ZeRO-3 leaves of one. */
+static void test_empty(void **state)
+{
+    struct model m;
+    struct err e = {""};
+
+    tiny_model(&m, 2, false, 4);
+    must(model_save(&m, tmpdir_path(state, "good"), DT_F32, false, &e), &e);
+    model_close(&m);
+    copy_renamed(tmpdir_path(state, "good"), tmpdir_path(state, "bad"),
+                 &(struct renaming){.part = T "layers.1.mlp.up_proj",
+                                    .skip = true,
+                                    .more = {T "layers.1.mlp.up_proj.weight"},
+                                    .dtype = ST_F32,
+                                    .empty = true});
+    assert_false(model_open(&m, tmpdir_path(state, "bad"), &e));
+    assert_non_null(
+        strstr(e.msg, "layers.1.mlp.up_proj.weight: has no values: DeepSpeed's ZeRO-3"));
+}
+
 /* A bias that is not zero is none that may be left out. */
 static void test_bias(void **state)
 {
@@ -174,7 +209,8 @@ static void test_bias(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {tmpdir_test(test_names), tmpdir_test(test_bias)};
+    const struct CMUnitTest tests[] = {tmpdir_test(test_names), tmpdir_test(test_bias),
+                                       tmpdir_test(test_empty)};
 
     return cmocka_run_group_tests_name("open_tensors", tests, NULL, NULL);
 }

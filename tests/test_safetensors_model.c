@@ -28,7 +28,8 @@ static void test_sharded(void **state)
     fill(&w);
     assert_true(st_write_end(&w, &e));
     assert_true(file_exists(tmpdir_path(state, "model-00004-of-00004.safetensors")));
-    assert_true(file_read(tmpdir_path(state, "model.safetensors.index.json"), 1 << 16, &text, &len, &e));
+    assert_true(
+        file_read(tmpdir_path(state, "model.safetensors.index.json"), 1 << 16, &text, &len, &e));
     assert_non_null(strstr(text, "\"total_size\":\t20147"));
     free(text);
     assert_true(st_model_open(&m, *state, &e));
@@ -106,7 +107,7 @@ static void test_bad_index(void **state)
     struct err e;
 
     put_file(tmpdir_path(state, "good.safetensors"), 0, "{\"a\":" T("U8", "[1]", 0, 1) "}", 1);
-put_file(tmpdir_path(state, "more.safetensors"), 0,
+    put_file(tmpdir_path(state, "more.safetensors"), 0,
              "{\"a\":" T("U8", "[1]", 0, 1) ",\"b\":" T("U8", "[1]", 1, 2) "}", 2);
     assert_int_equal(symlink("../../blobs/gone", tmpdir_path(state, "linked.safetensors")), 0);
     for (size_t i = 0; i < sizeof bad_index / sizeof *bad_index; i++) {

@@ -71,7 +71,8 @@ static void test_writer_refuses(void **state)
     struct err e;
 
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        assert_false(st_write_begin(&w, tmpdir_path(state, "w.safetensors"), bad[i].specs, 2, NULL, &e));
+        assert_false(
+            st_write_begin(&w, tmpdir_path(state, "w.safetensors"), bad[i].specs, 2, NULL, &e));
         check_message(e.msg, bad[i].says, "specs");
         assert_null(w.slots);
     }
@@ -97,7 +98,8 @@ static void test_writer_misuse(void **state)
     check_message(e.msg, "tensor a: 2 of its 4 bytes", "unfinished");
     assert_false(file_exists(path));
     assert_null(w.slots);
-    assert_false(st_write_begin(&w, tmpdir_path(state, "no/such/w.safetensors"), specs, 2, NULL, &e));
+    assert_false(
+        st_write_begin(&w, tmpdir_path(state, "no/such/w.safetensors"), specs, 2, NULL, &e));
 }
 
 int main(void)

@@ -130,7 +130,9 @@ struct text {
 #define V2 "ctorch._utils\n_rebuild_tensor_v2\n"
 #define STORAGE(class, key, n) "(X\7\0\0\0storagec" class "\nX\1\0\0\0" key "X\3\0\0\0cpu" n "tQ"
 #define F32S(n) STORAGE("torch\nFloatStorage", "0", n)
-#define HOOKS "\x89" "ccollections\nOrderedDict\n)R"
+#define HOOKS                                                                                      \
+    "\x89"                                                                                         \
+    "ccollections\nOrderedDict\n)R"
 #define DIMS "K\2K\3\x86K\3K\1\x86"
 #define TENSOR(storage, rest) V2 "(" storage rest HOOKS "tR"
 #define GOOD TENSOR(F32S("K\6"), "K\0" DIMS)
@@ -196,6 +198,36 @@ static void test_archives(void **state)
     refused(path, "no values", "tensor a: has no member data/0, where its values should be");
 }
 
+/* Spellings of one tensor that other versions and machines write. */
+static void test_spellings(void **state)
+{
+    static const struct text good[] = {
+        TEXT(OPEN GOOD "s."),
+        TEXT(OPEN V2 "((X\7\0\0\0storagectorch\nFloatStorage\nX\1\0\0\0"
+                     "0X\6\0\0\0cuda:1M\6\0tQ"
+                     "J\0\0\0\0" DIMS HOOKS "tRs."),
+        TEXT("\x80\2}r\0\1\0\0X\1\0\0\0aq\1" GOOD "r\1\1\0\0sj\0\1\0\0"
+             "b."),
+        TEXT("\x80\2"
+             "ccollections\nOrderedDict\n)R(U\1a" GOOD "u}X\1\0\0\0xNs"
+             "b."),
+        TEXT(OPEN "ctorch._utils\n_rebuild_parameter\n" GOOD "\x88"
+                  "ccollections\nOrderedDict\n)R"
+                  "\x87Rs."),
+        TEXT(OPEN TENSOR(F32S("\x8a\1\6"), "\x8a\0" DIMS) "s."),
+    };
+    const char *path = tmpdir_path(state, "a.bin");
+
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        struct st_file f;
+        struct err e = {""};
+        put_pickle(path, good[i].p, good[i].n, &(struct archive_edit){0});
+        if (!torch_weights_open(&f, path, &e)) fail_msg("%zu: %s", i, e.msg);
+        check_ramp(&f, "a");
+        st_close(&f);
+    }
+}
+
 static const struct {
     const char *what;
     struct text pickle;
@@ -219,19 +251,39 @@ static const struct {
     {"a value of nothing", TEXT("\x80\2}K\1s."), "items of nothing"},
     {"attributes of nothing", TEXT("\x80\2}b."), "it takes a value that is not there"},
     {"a call of a text", TEXT("\x80\2X\0\0\0\0)R."), "it calls what is no function"},
-    {"a call with a text", TEXT("\x80\2" "ctorch\nSize\nX\0\0\0\0R."), "it calls what is no"},
+    {"a call with a text",
+     TEXT("\x80\2"
+          "ctorch\nSize\nX\0\0\0\0R."),
+     "it calls what is no"},
     {"a call of itself", TEXT("\x80\2}q\0h\0R."), "it calls what is no function"},
     {"recall of nothing", TEXT("\x80\2h\0."), "it recalls what it has not remembered"},
     {"recall of a gap", TEXT("\x80\2}q\7h\6."), "it recalls what it has not remembered"},
-    {"memory without end", TEXT("\x80\2}r\xff\xff\xff\xff."), "a number of its memory is too large"},
-    {"a text without end", TEXT("\x80\2X\xff\xff\xff\x7f" "a."), "it ends within a value"},
-    {"a long number", TEXT("\x80\2\x8a\xff" "aaaa."), "has a number of 255 bytes"},
+    {"memory without end", TEXT("\x80\2}r\xff\xff\xff\xff."),
+     "a number of its memory is too large"},
+    {"a text without end",
+     TEXT("\x80\2X\xff\xff\xff\x7f"
+          "a."),
+     "it ends within a value"},
+    {"a long number",
+     TEXT("\x80\2\x8a\xff"
+          "aaaa."),
+     "has a number of 255 bytes"},
     {"an unknown opcode", TEXT("\x80\2\xffu."), "the opcode 0xff"},
-    {"a function without name", TEXT("\x80\2" "ctorch"), "the name of a function does not end"},
-    {"a class without name", TEXT("\x80\2" "ctorch\nx"), "the name of a function does not end"},
-    {"a function that acts", TEXT("\x80\2" "cposix\nsystem\nX\2\0\0\0ls\x85R."),
+    {"a function without name",
+     TEXT("\x80\2"
+          "ctorch"),
+     "the name of a function does not end"},
+    {"a class without name",
+     TEXT("\x80\2"
+          "ctorch\nx"),
+     "the name of a function does not end"},
+    {"a function that acts",
+     TEXT("\x80\2"
+          "cposix\nsystem\nX\2\0\0\0ls\x85R."),
      "its pickle calls posix.system, which tensors have no need of"},
-    {"a function with a line break", TEXT("\x80\2" "cpo\x1bx\nsys\ttem\n)R."),
+    {"a function with a line break",
+     TEXT("\x80\2"
+          "cpo\x1bx\nsys\ttem\n)R."),
      "its pickle calls po\\x1bx.sys\\ttem"},
     /* of the tensors */
     {"a name twice", TEXT(OPEN GOOD "sX\1\0\0\0a" GOOD "s."), "tensor a: is there twice"},
@@ -261,8 +313,8 @@ static const struct {
      TEXT(OPEN TENSOR(F32S("K\6"), "K\0J\xff\xff\xff\xffK\3\x86K\3K\1\x86") "s."),
      "is no tensor of a dtype"},
     {"nine dimensions",
-     TEXT(OPEN TENSOR(F32S("K\6"), "K\0(K\1K\1K\1K\1K\1K\1K\1K\1K\1t(K\1K\1K\1K\1K\1K\1K\1K\1K\1t")
-              "s."),
+     TEXT(OPEN TENSOR(F32S("K\6"),
+                      "K\0(K\1K\1K\1K\1K\1K\1K\1K\1K\1t(K\1K\1K\1K\1K\1K\1K\1K\1K\1t") "s."),
      "is no tensor of a dtype"},
     {"more strides than dimensions", TEXT(OPEN TENSOR(F32S("K\6"), "K\0K\6\x85K\3K\1\x86") "s."),
      "is no tensor of a dtype"},
@@ -440,10 +492,11 @@ static void test_changed_pickle(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_good),    cmocka_unit_test(test_refused),
-                                       tmpdir_test(test_archives),     tmpdir_test(test_pickles),
-                                       tmpdir_test(test_large),        cmocka_unit_test(test_damaged),
-                                       cmocka_unit_test(test_changed_pickle)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_good),    cmocka_unit_test(test_refused),
+        tmpdir_test(test_archives),     tmpdir_test(test_pickles),
+        tmpdir_test(test_spellings),    tmpdir_test(test_large),
+        cmocka_unit_test(test_damaged), cmocka_unit_test(test_changed_pickle)};
 
     return cmocka_run_group_tests_name("torch_weights", tests, NULL, NULL);
 }

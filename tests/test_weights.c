@@ -93,7 +93,8 @@ static void test_forms(void **state)
         {"llava-bin", {NULL}},
         {"llava-head-only", {NULL}},
         {"llava-old-head-only", {NULL}},
-        {"llava-heads-differ", {"tensor lm_head.weight is not equal to model.language_model.embed"}},
+        {"llava-heads-differ",
+         {"tensor lm_head.weight is not equal to model.language_model.embed"}},
         {"llava-old-heads-differ",
          {"tensor language_model.lm_head.weight is not equal to language_model.model.embed"}},
         {"llava-old-new-head", {NULL}},
@@ -152,7 +153,8 @@ static void test_both(void **state)
         snprintf(from, sizeof from, DIR_OF("%s/%s"), files[i][0], files[i][1]);
         must(file_copy(from, tmpdir_path(state, files[i][1]), &e), &e);
     }
-    must(file_copy(DIR_OF("text-bin/config.json"), tmpdir_path(state, "training_args.bin"), &e), &e);
+    must(file_copy(DIR_OF("text-bin/config.json"), tmpdir_path(state, "training_args.bin"), &e),
+         &e);
     must(model_open(&m, *state, &e), &e);
     assert_non_null(strstr(m.files.files[0].path, "/model.safetensors"));
     assert_int_equal(m.n_notes, 1);

@@ -1,5 +1,5 @@
-/* torch_archive_files.h - zip archives as torch.save writes them, made by hand. Comes after cmocka's
- * headers; brings tmpdir.h. */
+/* torch_archive_files.h - zip archives as torch.save writes them, made by hand. Comes after
+ * cmocka's headers; brings tmpdir.h. */
 #ifndef TESTS_TORCH_ARCHIVE_FILES_H
 #define TESTS_TORCH_ARCHIVE_FILES_H
 

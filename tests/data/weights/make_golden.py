@@ -169,7 +169,7 @@ def make_files():
     torch.save(good, "files/all.bin")
     torch.save({"a": ramp.float().t()}, "files/turned.bin")
     torch.save({"a": ramp.float()[:, ::2]}, "files/gaps.bin")
-    torch.save({"state_dict": {"a": ramp}, "epoch": 3}, "files/nested.bin")
+    torch.save({"epoch": 3, "state_dict": {"a": ramp}}, "files/nested.bin")
     torch.save({"a": ramp, "epoch": 3}, "files/number.bin")
     torch.save(ramp.float(), "files/tensor.bin")
     torch.save([ramp.float()], "files/list.bin")
