@@ -78,6 +78,12 @@ static bool begins_with(const char *s, size_t n, const char *mark)
     return n >= strlen(mark) && strncasecmp(s, mark, strlen(mark)) == 0;
 }
 
+/* A length of 8 bytes that is below 2^48, and an object: no text, which has no zeros. */
+static bool is_safetensors(const char *s, size_t n)
+{
+    return n > 9 && s[6] == 0 && s[7] == 0 && s[8] == '{' && (s[9] == '"' || s[9] == '}');
+}
+
 const char *file_kind(const void *data, size_t n)
 {
     const char *s = data;
@@ -88,6 +94,7 @@ const char *file_kind(const void *data, size_t n)
         if (n >= kinds[i].at + kinds[i].len &&
             memcmp(s + kinds[i].at, kinds[i].mark, kinds[i].len) == 0)
             return kinds[i].name;
+    if (is_safetensors(s, n)) return "a safetensors file";
     if (n >= 3 && memcmp(s, "\xef\xbb\xbf", 3) == 0) at = 3;
     while (at < n && at < 64 && strchr(" \t\r\n", s[at]) && s[at])
         at++;

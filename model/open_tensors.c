@@ -166,11 +166,18 @@ static const struct {
 
 static bool refuse_foreign(const struct model *m, struct err *e)
 {
-    for (size_t i = 0; i < m->files.count; i++)
+    for (size_t i = 0; i < m->files.count; i++) {
+        const struct st_tensor *t = m->files.tensors[i];
+        if (t->bytes == 0)
+            return err_set(
+                e,
+                "%s: tensor %s: has no values: DeepSpeed's ZeRO-3 saves such where parts "
+                "are not gathered; its zero_to_fp32.py makes whole ones of the checkpoint",
+                t->file, t->name);
         for (size_t k = 0; k < sizeof foreign / sizeof *foreign; k++)
-            if (fnmatch(foreign[k].pattern, m->files.tensors[i]->name, 0) == 0)
-                return err_set(e, "%s: tensor %s: is of %s", m->files.tensors[i]->file,
-                               m->files.tensors[i]->name, foreign[k].is_of);
+            if (fnmatch(foreign[k].pattern, t->name, 0) == 0)
+                return err_set(e, "%s: tensor %s: is of %s", t->file, t->name, foreign[k].is_of);
+    }
     return true;
 }
 

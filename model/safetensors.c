@@ -273,7 +273,7 @@ bool st_read_f32(const struct st_tensor *t, size_t first, size_t n, float *dst, 
         return err_set(
             e,
             "%s: tensor %s: is %s; F64, F32, F16 and BF16 can be read, quantized weights "
-            "cannot",
+            "cannot: give the model as it was before",
             t->file, t->name, info->name);
     if (first > count || n > count - first)
         return err_set(e, "%s: tensor %s: values %zu to %zu are wanted, it has %zu", t->file,

@@ -55,7 +55,9 @@ static bool find_directory(struct bytes file, struct bytes *dir, struct err *e)
     uint64_t at, size;
     struct bytes locator, wide;
 
-    if (!end) return err_set(e, "is cut short, or no zip archive");
+    if (!end)
+        return err_set(e, "is cut short: the directory at its end is missing; copy or download it "
+                          "again");
     size = get32(end + 12);
     at = get32(end + 16);
     if ((at == UINT32_MAX || size == UINT32_MAX) && end - file.p >= END64_LOCATOR) {

@@ -50,8 +50,7 @@ static void test_bad_input(void **state)
         {"$B/mha2mla-train --config $T/no.json", "no.json: No such file"},
         {TRAIN "--set 'data.train=[{\"path\":\"gone.json\"}]'", "gone.json: No such file"},
         {TRAIN "--set model.tokenizer=$T/gone", "gone/tokenizer.json: No such file"},
-        {TRAIN "--set model.path=$T/gone --set 'run.steps=[\"rank\"]'",
-         "/gone: no such directory"},
+        {TRAIN "--set model.path=$T/gone --set 'run.steps=[\"rank\"]'", "/gone: no such directory"},
         {SAMPLE("\"image\":\"x.png\",", HUMAN("<image>Q") GPT) SAMPLES, "x.png"},
         /* samples */
         {SAMPLE("", HUMAN("Q")) SAMPLES, "has no answer to train on"},
@@ -194,7 +193,7 @@ static void test_bad_model(void **state)
         {{0}, "rm $T/bad/model.safetensors", {"/bad: holds no weights: no model.safetensors, no "}},
         {{0},
          "mv $T/bad/model.safetensors $T/bad/pytorch_model.bin",
-         {"/bad/pytorch_model.bin: is no file of torch.save"}},
+         {"/bad/pytorch_model.bin: is a safetensors file"}},
         {{0},
          "mv $T/bad/model.safetensors $T/bad/adapter_model.safetensors",
          {"/bad: is an adapter of another model: merge it first"}},
@@ -241,7 +240,8 @@ static void test_bad_model(void **state)
           "multi_modal_projector.linear_1"}},
         {{.more = "language_model.lm_head.weight", .like = M "layers.0.self_attn.q_proj.weight"},
          NULL,
-         {"tensor language_model.lm_head.weight: has shape [32, 32], by config.json it must be [4"}},
+         {"tensor language_model.lm_head.weight: has shape [32, 32], by config.json it must be "
+          "[4"}},
         {{0},
          "sed -i 's/tie_word_embeddings\":\ttrue/tie_word_embeddings\":false/' $T/bad/config.json",
          {"tie_word_embeddings is false, but there is no tensor language_model.lm_head.weight"}},

@@ -140,7 +140,7 @@ static void test_no_directory(void **state)
          ": is a zip archive (or a PyTorch file, .bin or .pth); a model is a directory with "
          "config"},
         {"tests/data/weights/text-extras/model.safetensors",
-         ": is a file; a model is a directory with config.json and weights: give that"},
+         ": is a safetensors file; a model is a directory with config.json and weights: give that"},
         {"tests/data/weights/text-bin/pytorch_model.bin/", ": Not a directory"},
     };
     char path[1300];

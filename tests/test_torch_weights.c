@@ -103,7 +103,7 @@ static void test_refused(void **state)
         {DIR "protocol4.bin", "its pickle is of protocol 4; torch.save writes 2"},
         {DIR "deflated.bin", "is compressed, which torch.save does not do"},
         {"tests/data/torchfile/u8.pth", "holds no dictionary of tensors by name"},
-        {"tests/data/safetensors/reference.safetensors", "is no file of torch.save"},
+        {"tests/data/safetensors/reference.safetensors", "is a safetensors file"},
         {"tests/data/weights/make_golden.py", "is text (\"\"\"\"Models in every form"},
         {DIR "none.bin", "No such file"},
         {DIR, "is a directory, a file is needed"},
