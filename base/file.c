@@ -313,6 +313,13 @@ bool file_exists(const char *path)
     return access(path, F_OK) == 0;
 }
 
+bool file_named(const char *path)
+{
+    struct stat st;
+
+    return lstat(path, &st) == 0;
+}
+
 char *file_join(const char *dir, const char *name, struct err *e)
 {
     if (name[0] == '/' || dir[0] == '\0') return mem_strdup(name, e);

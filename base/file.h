@@ -72,6 +72,7 @@ bool file_publish(const char *tmp, const char *path, struct err *e);
 bool file_mkdirs(const char *path, struct err *e);
 
 bool file_exists(const char *path);
+bool file_named(const char *path); /* the same, but a link that leads nowhere counts too */
 
 /* "dir/name" in new memory; `name` alone where it is absolute or dir is "". */
 char *file_join(const char *dir, const char *name, struct err *e);

@@ -3,9 +3,9 @@
  * between settings follow the tables. */
 #include "model/hfconfig.h"
 #include "base/file.h"
+#include "base/jsonc.h"
 #include "base/mem.h"
 #include "model/hfconfig_parts.h"
-#include "model/safetensors.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -218,10 +218,16 @@ static bool read_all(struct hf_config *c, struct err *e)
 bool hf_config_parse(struct hf_config *c, const char *text, size_t len, const char *name,
                      struct err *e)
 {
+    static const struct jsonc_rules rules = {.plain = true};
+    struct jsonc doc;
+
     memset(c, 0, sizeof *c);
+    if (!jsonc_parse_as(&doc, name, text, len, &rules, e)) return false;
+    c->json = doc.root;
+    doc.root = NULL;
+    jsonc_close(&doc);
     c->file = mem_strdup(name, e);
-    c->json = c->file ? st_parse_object(text, len, name, e) : NULL;
-    if (c->json && read_all(c, e)) return true;
+    if (c->file && read_all(c, e)) return true;
     hf_config_free(c);
     return false;
 }
@@ -297,6 +303,23 @@ bool hf_config_set_dtype(struct hf_config *c, const char *dtype, struct err *e)
         return err_set(e, "%s: out of memory", c->file);
     }
     return hf_config_adopt(c, json, e);
+}
+
+bool hf_config_untie(struct hf_config *c, struct err *e)
+{
+    static const char key[] = "tie_word_embeddings";
+    cJSON *json = cJSON_Duplicate(c->json, true);
+    cJSON *part[2] = {json, cJSON_GetObjectItemCaseSensitive(json, "text_config")};
+    bool ok = json;
+
+    for (int i = 0; ok && i < 2; i++) {
+        if (!cJSON_IsObject(part[i])) continue;
+        cJSON_DeleteItemFromObjectCaseSensitive(part[i], key);
+        ok = cJSON_AddFalseToObject(part[i], key);
+    }
+    if (ok) return hf_config_adopt(c, json, e);
+    cJSON_Delete(json);
+    return err_set(e, "%s: out of memory", c->file);
 }
 
 bool hf_config_write(const struct hf_config *c, const char *path, struct err *e)

@@ -96,6 +96,8 @@ struct model {
     char *base_dir;              /* of `base`; NULL where there is none */
     struct st_model files, base; /* base: where a directory holds the changed tensors only */
     const struct name_layout *layout;
+    char **notes; /* [n_notes], for the log: what of the files is not used, or not as they say */
+    size_t n_notes, cap_notes;
 
     enum attn_state state;
     enum kv_method method;
@@ -113,8 +115,9 @@ struct model {
     bool has_vision;
 };
 
-/* Reads a directory of config.json and safetensors (both key layouts of LLaVA). A tensor missing,
- * unused or of another shape is an error that names it. */
+/* Reads a directory of config.json and weights, safetensors or pytorch_model.bin (all key layouts of
+ * transformers). A tensor missing, of another shape, or without use is an error that names it; what
+ * is known to be harmless is noted in m->notes. */
 bool model_open(struct model *m, const char *dir, struct err *e);
 
 /* A new model of cfg's shape with random weights: normal with deviation initializer_range. Takes

@@ -65,7 +65,7 @@ static int64_t count_layers(const struct st_model *files, const char *prefix, in
         char *end;
         if (strncmp(name, prefix, n) != 0) continue;
         long long layer = strtoll(name + n, &end, 10);
-        if (end > name + n && *end == '.' && layer >= most) most = layer + 1;
+        if (end > name + n && *end == '.' && layer >= most && layer < INT64_MAX) most = layer + 1;
     }
     return most;
 }
@@ -84,14 +84,17 @@ static bool check_layers(const struct model *m, const char *section, int64_t lay
                    m->cfg.file, section, (long long)layers, prefix, (long long)found);
 }
 
-/* `says` is what the settings say about a tensor that is there or is not. */
+/* `says` is what the settings say about a tensor that is there or is not. A bias of zeros that they
+ * do not want is as good as none. */
 static bool check_presence(const struct model *m, const char *says, bool wanted, const char *prefix,
                            const char *tensor, struct err *e)
 {
+    const struct st_tensor *t;
     char name[300];
 
     snprintf(name, sizeof name, "%s%s", prefix, tensor);
-    return !model_find_tensor(m, name) == !wanted ||
+    t = model_find_tensor(m, name);
+    return !t == !wanted || (!wanted && model_is_zero(t)) ||
            err_set(e, "%s: %s, but there is %s tensor %s: " OTHER_MODEL, m->cfg.file, says,
                    wanted ? "no" : "a", name);
 }
@@ -112,30 +115,6 @@ static bool check_biases(const struct model *m, const char *section, struct err 
     return check_presence(m, says, c->mlp_bias, m->layout->text, "layers.0.mlp.gate_proj.bias", e);
 }
 
-/* A head beside tied embeddings may be their copy, and nothing else: transformers before 5 would
- * leave it out then, transformers 5 would use it. */
-static bool check_head(const struct model *m, struct err *e)
-{
-    char name[300];
-    const struct st_tensor *head, *embed;
-
-    if (!m->cfg.text.tie_word_embeddings)
-        return check_presence(m, "tie_word_embeddings is false", true, m->layout->head,
-                              "lm_head.weight", e);
-    snprintf(name, sizeof name, "%slm_head.weight", m->layout->head);
-    head = model_find_tensor(m, name);
-    snprintf(name, sizeof name, "%sembed_tokens.weight", m->layout->text);
-    embed = model_find_tensor(m, name);
-    if (!head || !embed ||
-        (head->dtype == embed->dtype && head->bytes == embed->bytes &&
-         memcmp(head->data, embed->data, head->bytes) == 0))
-        return true;
-    return err_set(e,
-                   "%s: tie_word_embeddings is true, but tensor %s is not equal to %s: set it to "
-                   "false, or remove that tensor",
-                   m->cfg.file, head->name, embed->name);
-}
-
 static bool check_text(const struct model *m, struct err *e)
 {
     const struct text_config *c = &m->cfg.text;
@@ -153,8 +132,7 @@ static bool check_text(const struct model *m, struct err *e)
     };
 
     return check_sizes(m, rules, sizeof rules / sizeof *rules, e) &&
-           check_layers(m, in, c->num_hidden_layers, at, e) && check_biases(m, in, e) &&
-           check_head(m, e);
+           check_layers(m, in, c->num_hidden_layers, at, e) && check_biases(m, in, e);
 }
 
 static bool check_vision(const struct model *m, struct err *e)

@@ -45,8 +45,7 @@ static bool in_base(const struct model *m, const struct param *p)
  * the embeddings. NULL: it needs none beside what there is. */
 static const char *extra_head(const struct model *m)
 {
-    if (m->state == ATTN_FULL || m->head != m->embed) return NULL;
-    return *m->layout->head ? "language_model.lm_head.weight" : "lm_head.weight";
+    return m->state == ATTN_FULL || m->head != m->embed ? NULL : m->layout->head;
 }
 
 static int64_t list_tensors(const struct model *m, enum dtype own, bool delta, struct whole *list)

@@ -65,7 +65,8 @@ static void test_kinds(void **state)
          "a GGUF model, which llama.cpp reads: take the Hugging Face checkpoint"},
         {"\0\0\0", 3, "nothing but zero bytes: its copying or downloading did not end"},
         {"{\"a\": 1}", 8, NULL},
-        {"\x08\0\0\0\0\0\0\0{}", 10, NULL},
+        {"\x08\0\0\0\0\0\0\0{}", 10, "a safetensors file"},
+        {"\x08\0\0\0\0\0\0\0[]", 10, NULL},
         {"<", 1, NULL},
         {"GIF", 3, NULL},
     };
@@ -77,6 +78,37 @@ static void test_kinds(void **state)
             assert_string_equal(got, cases[i].want);
         else
             assert_null(got);
+    }
+}
+
+/* What is said of a file that is not of the form that is needed. */
+static void test_kind_refused(void **state)
+{
+    static const struct {
+        const char *bytes;
+        size_t n;
+        const char *says;
+    } cases[] = {
+#define CASE(bytes, says) {bytes, sizeof bytes - 1, says}
+        CASE("Entry not found", "is text (\"Entry not found\"), and no picture"),
+        CASE("short", "is no picture"),
+        CASE("\x01\x02 and more", "is no picture"),
+        CASE("", "is empty"),
+        CASE("GIF89a", "is a GIF picture"),
+        CASE(
+            "\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.",
+            "is a PyTorch file in the form before 1.6: in Python, torch.save(torch.load(OLD), NEW) "
+            "renews it"),
+        CASE("\x40\1\0\0\0\0\0\0{\"a\":", "is a safetensors file"),
+        CASE("[1,2,\n [{\"a\":1}]]", "is no picture"),
+#undef CASE
+    };
+    struct err e;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_false(file_kind_refuse(cases[i].bytes, cases[i].n, "picture", &e));
+        assert_string_equal(e.msg, cases[i].says);
     }
 }
 
@@ -194,9 +226,10 @@ static void test_no_file(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plain),      cmocka_unit_test(test_kinds),
-        cmocka_unit_test(test_json_whole), cmocka_unit_test(test_new_string),
-        cmocka_unit_test(test_numbers),    tmpdir_test(test_no_file),
+        cmocka_unit_test(test_plain),        cmocka_unit_test(test_kinds),
+        cmocka_unit_test(test_kind_refused), cmocka_unit_test(test_json_whole),
+        cmocka_unit_test(test_new_string),   cmocka_unit_test(test_numbers),
+        tmpdir_test(test_no_file),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

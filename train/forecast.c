@@ -1,5 +1,6 @@
 /* forecast.c - which models there will be, and what they need. */
 #include "train/forecast.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "convert/rank.h"
 #include "optim/moment.h"
@@ -22,8 +23,12 @@ bool forecast_open(struct forecast *f, struct run *r, struct err *e)
     *f = (struct forecast){.r = r};
     if (!r->c.model.path && !made && !run_has_step(r, STEP_BASELINE))
         return err_set(e, "model.path: must be given where \"baseline\" is not one of run.steps");
-    return r->c.model.path || made ? open_base_model(r, &f->base, e)
-                                   : make_baseline_model(r, &f->base, e);
+    if (!(r->c.model.path || made ? open_base_model(r, &f->base, e)
+                                  : make_baseline_model(r, &f->base, e)))
+        return false;
+    for (size_t i = 0; i < f->base.n_notes; i++)
+        log_line("%s", f->base.notes[i]);
+    return true;
 }
 
 void forecast_close(struct forecast *f)
