@@ -53,7 +53,7 @@ static void sample_make(struct sample *s, const struct rank_dims *n, int64_t T, 
             s->sin[t * P + i] = (float)sin(angle);
         }
     }
-    s->view = (struct rank_sample){s->q, s->k, s->cos, s->sin, s->modality, T};
+    s->view = (struct rank_sample){s->q, s->k, s->cos, s->sin, s->modality, T, 1};
 }
 
 static void sample_free(struct sample *s)
