@@ -1,6 +1,7 @@
 /* rows.c - ops that move whole rows: embedding, choosing from two tensors (image features into the
- * text, labelled rows out of the stream), putting two tensors side by side, adding. Where several rows of a gradient meet in one row,
- * they are added in their order, and the threads share the columns: same bits for any number. */
+ * text, labelled rows out of the stream), putting two tensors side by side, adding. Where several
+ * rows of a gradient meet in one row, they are added in their order, and the threads share the
+ * columns: same bits for any number. */
 #include "autograd/ops.h"
 #include "autograd/oplist.h"
 

@@ -74,9 +74,9 @@ static bool gather(struct param *p, const struct param *from, const int64_t *ord
 }
 
 /* Rotating multiplies a pair of q and of k by the attention factor f of yarn (else 1), so that f^2
- * stands before its part of q k. A pair that is not rotated any more keeps it here, in the keys: at a
- * distance of 0 the logits stay as they were, and the SVD sees the errors of keys as large as they
- * are in the logits. */
+ * stands before its part of q k. A pair that is not rotated any more keeps it here, in the keys: at
+ * a distance of 0 the logits stay as they were, and the SVD sees the errors of keys as large as
+ * they are in the logits. */
 static bool keep_scale(const struct model *m, struct param *p, struct err *e)
 {
     double f = model_rope_scale(&m->cfg.text);

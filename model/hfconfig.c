@@ -33,7 +33,8 @@ static const struct hf_choice acts[] = {{"quick_gelu", ACT_QUICK_GELU},
 const char *const hf_harmless[] = {
     /* where the file is from, and what it was for */
     "architectures", "auto_map", "transformers_version", "_name_or_path", "name_or_path",
-    "_commit_hash", "tokenizer_class", "processor_class", "unsloth_fixed", "unsloth_version",
+    "_commit_hash", "tokenizer_class", "processor_class", "is_llama_config", "unsloth_fixed",
+    "unsloth_version",
     /* how other programs compute the same, or what they return beside it */
     "use_cache", "pretraining_tp", "attn_implementation", "_attn_implementation",
     "_attn_implementation_internal", "_attn_implementation_autoset", "_flash_attn_2_enabled",
@@ -114,8 +115,8 @@ static bool read_image_token(const struct hf_reader *r, const cJSON *obj, int64_
     if (!hf_read_fields(r, obj, &f, 1, 0, &other)) return false;
     if (cJSON_GetObjectItemCaseSensitive(obj, "image_token_index") && other != *out)
         return hf_fail(r, obj, "image_token_index",
-                       "is %lld and image_token_id %lld; allowed: the same number",
-                       (long long)*out, (long long)other);
+                       "is %lld and image_token_id %lld; allowed: the same number", (long long)*out,
+                       (long long)other);
     *out = other;
     return true;
 }
@@ -241,8 +242,7 @@ static bool read_all(struct hf_config *c, struct err *e)
     if (!hf_get_object(&r, root, "mha2mla", &section)) return false;
     c->has_mha2mla = section != NULL;
     return hf_list_unused(&r, root, hf_harmless, false, &c->unused) &&
-           (!section ||
-            hf_read_mha2mla(&r, section, &c->text, c->family->vision, &c->mha2mla));
+           (!section || hf_read_mha2mla(&r, section, &c->text, c->family->vision, &c->mha2mla));
 }
 
 static const struct jsonc_rules rules = {.plain = true};

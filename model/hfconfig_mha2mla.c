@@ -61,10 +61,11 @@ bool hf_read_mha2mla(const struct hf_reader *whole, const cJSON *section,
                        "is 0; allowed: 1 or more where svd_init_method is %s", m->svd_init_method);
     if (strcmp(m->partial_rope_version, "uniform") == 0 && dr > 0 &&
         (t->head_dim % dr != 0 || m->uniform_start_point >= t->head_dim / dr))
-        return hf_fail(&r, section, "uniform_start_point",
-                       "is %lld and rope_dim_for_mla %lld; allowed: a divisor of head_dim %lld, and "
-                       "a start below their quotient",
-                       (long long)m->uniform_start_point, (long long)dr, (long long)t->head_dim);
+        return hf_fail(
+            &r, section, "uniform_start_point",
+            "is %lld and rope_dim_for_mla %lld; allowed: a divisor of head_dim %lld, and "
+            "a start below their quotient",
+            (long long)m->uniform_start_point, (long long)dr, (long long)t->head_dim);
     return true;
 }
 

@@ -90,8 +90,9 @@ static bool read_llama3(const struct hf_reader *r, const cJSON *rope, struct tex
     const struct rope_scaling *s = &t->rope_scaling;
 
     return s->high_freq_factor > s->low_freq_factor ||
-           hf_fail(r, rope, "high_freq_factor", "is %g; allowed: above low_freq_factor, which is %g",
-                   s->high_freq_factor, s->low_freq_factor);
+           hf_fail(r, rope, "high_freq_factor",
+                   "is %g; allowed: above low_freq_factor, which is %g", s->high_freq_factor,
+                   s->low_freq_factor);
 }
 
 static bool read_yarn(const struct hf_reader *r, const cJSON *rope, struct text_config *t)

@@ -10,8 +10,7 @@ enum { LLAMA, QWEN2, TEXT_TYPES };
 static const char *const text_types[TEXT_TYPES + 1] = {"llama", "qwen2", NULL};
 
 static const char *const dtypes[] = {"float32", "float16", "bfloat16", NULL};
-static const struct hf_choice text_acts[] = {
-    {"silu", ACT_SILU}, {"swish", ACT_SILU}, {NULL, 0}};
+static const struct hf_choice text_acts[] = {{"silu", ACT_SILU}, {"swish", ACT_SILU}, {NULL, 0}};
 
 #define INT(member, max, llama, qwen2) HF_INT_ROW(text_config, member, max, llama, qwen2)
 static const struct hf_field text_fields[] = {
@@ -84,9 +83,9 @@ static void find_pad_row(const cJSON *obj, struct text_config *t)
 {
     const cJSON *v = cJSON_GetObjectItemCaseSensitive(obj, "pad_token_id");
 
-    t->pad_row = !cJSON_IsNumber(v)       ? HF_NO_TOKEN
+    t->pad_row = !cJSON_IsNumber(v)      ? HF_NO_TOKEN
                  : t->pad_token_id == -1 ? t->vocab_size - 1
-                                          : t->pad_token_id;
+                                         : t->pad_token_id;
 }
 
 static bool check_text(const struct hf_reader *r, const cJSON *obj, struct text_config *t)
@@ -105,8 +104,7 @@ static bool check_text(const struct hf_reader *r, const cJSON *obj, struct text_
                        "is %lld; allowed: a divisor of num_attention_heads, which is %lld",
                        (long long)t->num_key_value_heads, (long long)heads);
     if (t->head_dim % 2 != 0)
-        return hf_fail(r, obj, "head_dim",
-                       "is %lld; allowed: an even number, for RoPE turns pairs",
+        return hf_fail(r, obj, "head_dim", "is %lld; allowed: an even number, for RoPE turns pairs",
                        (long long)t->head_dim);
     if (bos || t->pad_token_id >= t->vocab_size)
         return hf_fail(r, obj, bos ? "bos_token_id" : "pad_token_id",

@@ -7,29 +7,69 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* These change no greedy answer: where the file is from, how generate() computes and what it returns,
- * what is asked of sampling and of beams only, and the lengths, which evaluate.max_new_tokens sets.
- * Sampling and beams themselves are not among them. */
-static const char *const harmless[] = {
-    "_from_model_config", "transformers_version", "bos_token_id", "pad_token_id", "use_cache",
-    "cache_implementation", "cache_config", "max_cache_len", "return_legacy_cache", "compile_config",
-    "disable_compile", "low_memory", "output_attentions", "output_hidden_states", "output_scores",
-    "output_logits", "return_dict_in_generate", "num_return_sequences", "temperature", "top_k",
-    "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff", "renormalize_logits",
-    "remove_invalid_values", "early_stopping", "length_penalty", "diversity_penalty",
-    "num_beam_groups", "num_assistant_tokens", "num_assistant_tokens_schedule",
-    "assistant_confidence_threshold", "assistant_lookbehind", "target_lookbehind",
-    "prompt_lookup_num_tokens", "max_matching_ngram_size", "is_assistant", "max_length",
-    "max_new_tokens", "trust_remote_code", "chat_format", NULL};
+/* These change no greedy answer: where the file is from, how generate() computes and what it
+ * returns, what is asked of sampling and of beams only, and the lengths, which
+ * evaluate.max_new_tokens sets. Sampling and beams themselves are not among them. */
+static const char *const harmless[] = {"_from_model_config",
+                                       "transformers_version",
+                                       "bos_token_id",
+                                       "pad_token_id",
+                                       "use_cache",
+                                       "cache_implementation",
+                                       "cache_config",
+                                       "max_cache_len",
+                                       "return_legacy_cache",
+                                       "compile_config",
+                                       "disable_compile",
+                                       "low_memory",
+                                       "output_attentions",
+                                       "output_hidden_states",
+                                       "output_scores",
+                                       "output_logits",
+                                       "return_dict_in_generate",
+                                       "num_return_sequences",
+                                       "temperature",
+                                       "top_k",
+                                       "top_p",
+                                       "min_p",
+                                       "top_h",
+                                       "typical_p",
+                                       "epsilon_cutoff",
+                                       "eta_cutoff",
+                                       "renormalize_logits",
+                                       "remove_invalid_values",
+                                       "early_stopping",
+                                       "length_penalty",
+                                       "diversity_penalty",
+                                       "num_beam_groups",
+                                       "num_assistant_tokens",
+                                       "num_assistant_tokens_schedule",
+                                       "assistant_confidence_threshold",
+                                       "assistant_lookbehind",
+                                       "target_lookbehind",
+                                       "prompt_lookup_num_tokens",
+                                       "max_matching_ngram_size",
+                                       "is_assistant",
+                                       "max_length",
+                                       "max_new_tokens",
+                                       "trust_remote_code",
+                                       "chat_format",
+                                       NULL};
 
 /* Values that say what is done anyway. */
 static const struct {
     const char *key;
     double value;
 } neutral[] = {
-    {"repetition_penalty", 1},   {"encoder_repetition_penalty", 1},   {"num_beams", 1},
-    {"no_repeat_ngram_size", 0}, {"encoder_no_repeat_ngram_size", 0}, {"min_length", 0},
-    {"min_new_tokens", 0},       {"guidance_scale", 1},               {"penalty_alpha", 0},
+    {"repetition_penalty", 1},
+    {"encoder_repetition_penalty", 1},
+    {"num_beams", 1},
+    {"no_repeat_ngram_size", 0},
+    {"encoder_no_repeat_ngram_size", 0},
+    {"min_length", 0},
+    {"min_new_tokens", 0},
+    {"guidance_scale", 1},
+    {"penalty_alpha", 0},
 };
 
 static void skip_neutral(const struct hf_reader *r, const cJSON *root)
@@ -42,8 +82,8 @@ static void skip_neutral(const struct hf_reader *r, const cJSON *root)
     }
 }
 
-/* The file's name in `dir`, or in the directory that a model of changed tensors builds on; NULL with
- * *ok still true where there is none. */
+/* The file's name in `dir`, or in the directory that a model of changed tensors builds on; NULL
+ * with *ok still true where there is none. */
 static char *find_file(const char *dir, const struct hf_config *c, bool *ok, struct err *e)
 {
     const char *dirs[] = {dir, c->has_mha2mla ? c->mha2mla.base : NULL};

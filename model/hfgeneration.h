@@ -12,8 +12,8 @@ struct hf_generation {
     char *unused; /* "KEY VALUE, ..." of what could change a greedy answer; NULL: nothing */
 };
 
-/* Reads the file in the model's directory `dir`, or in the one that c's tensors build on; fine where
- * there is none. On failure fills *e and leaves *g zeroed. */
+/* Reads the file in the model's directory `dir`, or in the one that c's tensors build on; fine
+ * where there is none. On failure fills *e and leaves *g zeroed. */
 bool hf_generation_read(struct hf_generation *g, const char *dir, const struct hf_config *c,
                         struct err *e);
 void hf_generation_free(struct hf_generation *g); /* fine on a zeroed struct */

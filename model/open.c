@@ -50,8 +50,7 @@ static bool choose_layout(struct model *m, struct err *e)
         &m->cfg, "model_type", e,
         "model_type is \"%s\", but no tensor ...embed_tokens.weight%s has a name that "
         "such a model gives it; the first tensor is %s",
-        m->cfg.family->model_type,
-        m->has_vision ? " or ...embeddings.class_embedding" : "",
+        m->cfg.family->model_type, m->has_vision ? " or ...embeddings.class_embedding" : "",
         m->files.count ? m->files.tensors[0]->name : "none");
 }
 

@@ -143,10 +143,11 @@ static bool check_head(const struct model *m, struct err *e)
         (head->dtype == embed->dtype && head->bytes == embed->bytes &&
          memcmp(head->data, embed->data, head->bytes) == 0))
         return true;
-    return hf_config_fail(&m->cfg, "tie_word_embeddings", e,
-                          "tie_word_embeddings is true, but tensor %s is not equal to %s: set it to "
-                          "false, or remove that tensor",
-                          head->name, embed->name);
+    return hf_config_fail(
+        &m->cfg, "tie_word_embeddings", e,
+        "tie_word_embeddings is true, but tensor %s is not equal to %s: set it to "
+        "false, or remove that tensor",
+        head->name, embed->name);
 }
 
 static bool check_text(const struct model *m, struct err *e)
@@ -181,11 +182,12 @@ static bool check_features(const struct model *m, struct err *e)
     t = model_find_tensor(m, name);
     if (!t || t->ndim != 2 || t->dim[1] == hf_feature_width(&m->cfg)) return true;
     shape_text(t->dim, t->ndim, shape, sizeof shape);
-    return hf_config_fail(&m->cfg, key, e,
-                          "%s names %d of the tower's layers, which with hidden_size %lld make %lld, "
-                          "but tensor %s is [%s]: " OTHER_MODEL,
-                          key, m->cfg.feature_count, (long long)m->cfg.vision.hidden_size,
-                          (long long)hf_feature_width(&m->cfg), name, shape);
+    return hf_config_fail(
+        &m->cfg, key, e,
+        "%s names %d of the tower's layers, which with hidden_size %lld make %lld, "
+        "but tensor %s is [%s]: " OTHER_MODEL,
+        key, m->cfg.feature_count, (long long)m->cfg.vision.hidden_size,
+        (long long)hf_feature_width(&m->cfg), name, shape);
 }
 
 static bool check_vision(const struct model *m, struct err *e)

@@ -35,8 +35,8 @@ static void llama3(const struct rope_scaling *s, float *f, int64_t pairs)
     }
 }
 
-/* Where in a head stands the pair that turns `turns` times within the original positions, counted in
- * pairs, as a real number: theta^(-2i/dh) original = 2 pi turns. */
+/* Where in a head stands the pair that turns `turns` times within the original positions, counted
+ * in pairs, as a real number: theta^(-2i/dh) original = 2 pi turns. */
 static double yarn_pair(const struct text_config *c, double turns)
 {
     double original = (double)c->rope_scaling.original_max_position_embeddings;
@@ -48,9 +48,9 @@ static double yarn_factor(const struct text_config *c)
 {
     const struct rope_scaling *s = &c->rope_scaling;
 
-    return s->factor > 0 ? s->factor
-                         : (double)c->max_position_embeddings /
-                               (double)s->original_max_position_embeddings;
+    return s->factor > 0
+               ? s->factor
+               : (double)c->max_position_embeddings / (double)s->original_max_position_embeddings;
 }
 
 /* YaRN (arXiv 2309.00071, 3.2): pairs that turn often within the original positions keep their

@@ -1,6 +1,6 @@
 /* vision.c - the CLIP vision tower up to the last layer that LLaVA reads; where it reads several,
- * their outputs lie side by side. Attention is full within each picture; pictures lie one behind the
- * other. */
+ * their outputs lie side by side. Attention is full within each picture; pictures lie one behind
+ * the other. */
 #include "model/forward.h"
 
 #include <math.h>

@@ -67,11 +67,12 @@ static bool too_long(const struct hf_config *cfg, const char *what, int64_t toke
 {
     const char *key = cfg->family->vision ? "text_config.sliding_window" : "sliding_window";
 
-    return hf_config_fail(cfg, key, e,
-                          "%s is %lld, but %s comes to %lld tokens: attention over a sliding window "
-                          "is not supported; shorter texts (data.max_length, "
-                          "evaluate.max_new_tokens) never leave it",
-                          key, (long long)cfg->text.window, what, (long long)tokens);
+    return hf_config_fail(
+        cfg, key, e,
+        "%s is %lld, but %s comes to %lld tokens: attention over a sliding window "
+        "is not supported; shorter texts (data.max_length, "
+        "evaluate.max_new_tokens) never leave it",
+        key, (long long)cfg->text.window, what, (long long)tokens);
 }
 
 /* Answered questions grow from their prompt; the last token is never looked back from. */
