@@ -291,7 +291,7 @@ static void test_bad_model(void **state)
         {{0},
          "echo '{\"size\":{\"shortest_edge\":8},\"crop_size\":8} trailing } garbage' > "
          "$T/bad/preprocessor_config.json",
-         {"/bad/preprocessor_config.json:1:42: ", "trailing } garbage"}},
+         {"/bad/preprocessor_config.json:1:44: ", "trailing } garbage"}},
         /* the tokenizer */
         {{0},
          "sed -i 's/<image>/<picture>/g' $T/bad/tokenizer.json",
