@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "model/hfgeneration.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* ---- where answers end ---- */
@@ -80,15 +81,17 @@ static bool check_answers(const struct run *r, const struct eval_set *set,
                           const struct hf_config *cfg, struct err *e)
 {
     int64_t more = r->c.evaluate.max_new_tokens - 1;
+    char what[200];
     bool ok = true;
+
+    snprintf(what, sizeof what, "a question of %s with its answer", set->name);
 
     for (int64_t i = 0; ok && i < set->data.n; i++) {
         struct sample s = {0};
 
         if (set->data.entries[i].tokens + more <= cfg->text.window) continue;
         ok = dataset_sample(&set->data, i, &s, e);
-        if (ok && s.prompt + more > cfg->text.window)
-            ok = too_long(cfg, set->name, s.prompt + more, e);
+        if (ok && s.prompt + more > cfg->text.window) ok = too_long(cfg, what, s.prompt + more, e);
         sample_free(&s);
     }
     return ok;
