@@ -22,6 +22,8 @@ struct tensor *build_table(struct model *m, struct tape *t, const struct batch *
     float *inv_freq = tape_new_array(t, float, sets *pairs);
     int32_t *set = by_length ? tape_new_array(t, int32_t, b->tokens) : NULL;
 
+    for (int64_t s = 0; s < b->samples; s++) /* a window is seen to before anything runs */
+        CHECK(m->cfg.text.window == 0 || length[s] <= m->cfg.text.window);
     for (int64_t s = 0; s < sets; s++)
         model_inv_freq(&m->cfg.text, length[s], inv_freq + s * pairs);
     for (int64_t s = 0; by_length && s < sets; s++)
