@@ -237,3 +237,26 @@ bool jsonc_fail(const struct jsonc *doc, const cJSON *item, struct err *e, const
     }
     return err_set(e, "%s: %s", doc->path, msg);
 }
+
+char *jsonc_spelling(const struct jsonc *doc, const cJSON *item, struct err *e)
+{
+    const char *number = cJSON_IsNumber(item) ? jsonc_item_text(doc, item) : NULL;
+
+    return number ? mem_strndup(number, strspn(number, "+-.0123456789eE"), e)
+                  : jsonc_print(item, false, e);
+}
+
+bool jsonc_refuse(const struct jsonc *doc, const cJSON *item, struct err *e, const char *name,
+                  const char *allowed, ...)
+{
+    char what[512], *found = jsonc_spelling(doc, item, e);
+    va_list ap;
+
+    va_start(ap, allowed);
+    vsnprintf(what, sizeof what, allowed, ap);
+    va_end(ap);
+    jsonc_fail(doc, item, e, "%.100s is %.100s%s; allowed: %s", name, found ? found : "?",
+               found && strlen(found) > 100 ? "..." : "", what);
+    free(found);
+    return false;
+}

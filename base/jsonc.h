@@ -75,6 +75,15 @@ const char *jsonc_item_text(const struct jsonc *doc, const cJSON *item);
 bool jsonc_fail(const struct jsonc *doc, const cJSON *item, struct err *e, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 
+/* "FILE:LINE:COL: NAME is VALUE; allowed: ..." about an item of this document, its value as the file
+ * spells it (a long one cut), and false. */
+bool jsonc_refuse(const struct jsonc *doc, const cJSON *item, struct err *e, const char *name,
+                  const char *allowed, ...) __attribute__((format(printf, 5, 6)));
+
+/* An item as the file spells it, without white space between its parts; an item of no document as
+ * jsonc_print has it. The caller frees it; NULL where there is no memory. */
+char *jsonc_spelling(const struct jsonc *doc, const cJSON *item, struct err *e);
+
 /* The characters of a string item with their number: they may hold zeros, which end cJSON's
  * `valuestring`. NULL where there is no memory; the caller frees it. */
 char *jsonc_string(const struct jsonc *doc, const cJSON *item, size_t *len, struct err *e);
@@ -83,6 +92,10 @@ char *jsonc_string(const struct jsonc *doc, const cJSON *item, size_t *len, stru
 
 /* A string item of n bytes, zeros and all. NULL where there is no memory. */
 cJSON *jsonc_new_string(const char *s, size_t n);
+
+enum { JSONC_NUMBER = 32 }; /* bytes for one, with its NUL */
+/* The fewest digits that read back as v, which is finite. */
+void jsonc_number(char out[JSONC_NUMBER], double v);
 
 /* The text of a tree, with line breaks and tabs or without; each number has the fewest digits that
  * read back as the same double (cJSON's own printing loses the last bit). The caller frees it. */

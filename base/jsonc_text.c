@@ -97,11 +97,10 @@ cJSON *jsonc_new_string(const char *s, size_t n)
     return item;
 }
 
-/* The fewest digits that read back as v; v is finite. */
-static void put_number(char out[32], double v)
+void jsonc_number(char out[JSONC_NUMBER], double v)
 {
     for (int digits = 15; digits <= 17; digits++) {
-        snprintf(out, 32, "%.*g", digits, v);
+        snprintf(out, JSONC_NUMBER, "%.*g", digits, v);
         if (strtod(out, NULL) == v) return;
     }
 }
@@ -111,8 +110,8 @@ static bool exact_numbers(cJSON *first)
 {
     for (cJSON *item = first; item; item = item->next) {
         if (cJSON_IsNumber(item) && item->valuedouble - item->valuedouble == 0) {
-            char text[32];
-            put_number(text, item->valuedouble);
+            char text[JSONC_NUMBER];
+            jsonc_number(text, item->valuedouble);
             item->valuestring = cJSON_malloc(strlen(text) + 1);
             if (!item->valuestring) return false;
             memcpy(item->valuestring, text, strlen(text) + 1);

@@ -65,8 +65,9 @@ static bool find_state(struct model *m, struct err *e)
             e, "%s/config.json: mha2mla: missing, but the tensors are a converted model's", m->dir);
     m->rope_dim = m->cfg.mha2mla.rope_dim_for_mla;
     if (m->rope_dim < 2)
-        return err_set(e, "%s/config.json: mha2mla.rope_dim_for_mla: must be 2 or more, found %lld",
-                       m->dir, (long long)m->rope_dim);
+        return hf_config_fail(&m->cfg, "mha2mla.rope_dim_for_mla", e,
+                              "mha2mla.rope_dim_for_mla is %lld; allowed: 2 or more",
+                              (long long)m->rope_dim);
     m->decoupled = find_in_layer0(m, "kv_proj_text.up_k.weight");
     if (!find_method(m, e)) return false;
     m->state = m->decoupled || m->method != KV_NONE ? ATTN_MLA : ATTN_PARTIAL;
@@ -230,7 +231,8 @@ void model_vision_hash(const struct model *m, char hex[65])
         sha256_add(&s, p->name, strlen(p->name));
         sha256_add(&s, p->t.data, (size_t)tensor_count(&p->t) * dtype_size(p->t.dtype));
     }
-    sha256_add(&s, &m->cfg.vision_feature_layer, sizeof m->cfg.vision_feature_layer);
+    sha256_add(&s, m->cfg.vision_feature_layer,
+               (size_t)m->cfg.feature_count * sizeof *m->cfg.vision_feature_layer);
     sha256_add(&s, &m->cfg.vision_feature_full, sizeof m->cfg.vision_feature_full);
     sha256_hex(&s, hex);
 }

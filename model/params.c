@@ -269,7 +269,8 @@ static void declare_vision(struct model *m)
     }
     v->post = vector(m, PARAM_VISION, d, "%spost_layernorm.weight", pre);
     v->post_b = vector(m, PARAM_VISION, d, "%spost_layernorm.bias", pre);
-    v->proj1 = matrix(m, PARAM_PROJECTOR, text, d, "%slinear_1.weight", proj);
+    v->proj1 =
+        matrix(m, PARAM_PROJECTOR, text, hf_feature_width(&m->cfg), "%slinear_1.weight", proj);
     v->proj2 = matrix(m, PARAM_PROJECTOR, text, text, "%slinear_2.weight", proj);
     if (!m->cfg.multimodal_projector_bias) return;
     v->proj1_b = vector(m, PARAM_PROJECTOR, text, "%slinear_1.bias", proj);

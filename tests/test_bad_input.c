@@ -200,12 +200,12 @@ static void test_bad_model(void **state)
         /* settings that contradict the tensors */
         {SET("hidden_size", "32", "64"),
          NULL,
-         {"/bad/config.json: text_config.hidden_size is 64, but tensor " M
+         {"/bad/config.json:14:17: text_config.hidden_size is 64, but tensor " M
           "embed_tokens.weight is [4",
           ", 32]: config.json and the tensors must be of the same model"}},
         {SET("vocab_size", "", "1"),
          NULL,
-         {"/bad/config.json: text_config.vocab_size is 14", "[4"}},
+         {"/bad/config.json:", "text_config.vocab_size is 14", "[4"}},
         {SET("num_hidden_layers", "2", "3"),
          NULL,
          {"text_config.num_hidden_layers is 3, but the tensors " M "layers.* have 2 layers"}},
@@ -267,17 +267,31 @@ static void test_bad_model(void **state)
         /* other models */
         {SET("model_type", "\"llava\"", "\"llava_next\""),
          NULL,
-         {"/bad/config.json: model_type \"llava_next\" is not supported; supported: llava, llama, "
-          "qw"}},
+         {"/bad/config.json:3:15: model_type is \"llava_next\"; allowed: llava, llama, qwen2"}},
         {SET("model_type", "\"llava\"", "\"qwen2_5_vl\""),
          NULL,
-         {"\"qwen2_5_vl\" is not supported"}},
+         {"model_type is \"qwen2_5_vl\"; allowed:"}},
         {SET("text_config", "", "0,\"mm_projector_type\":\"mlp2x_gelu\",\"x\":"),
          "sed -i 's/\"text_config\":0,//' $T/bad/config.json",
          {"mm_projector_type is \"mlp2x_gelu\"", "this is a checkpoint of LLaVA's own code"}},
-        {SET("rope_theta", "", "1e4,\"rope_scaling\":{\"type\":\"yarn\",\"factor\":4},\"x\":"),
+        {SET("rope_theta", "", "1e4,\"rope_scaling\":{\"type\":\"longrope\",\"factor\":4},\"x\":"),
          NULL,
-         {"text_config.rope_scaling.type is \"yarn\"; allowed: default, linear, dynamic, llama3"}},
+         {"text_config.rope_scaling.type is \"longrope\"; allowed: default, linear, dynamic, "
+          "llama3, yarn"}},
+        /* files that are not what they should be */
+        {{0},
+         "sed -i 's/\"projection_dim\":.*[0-9]/&,/' $T/bad/config.json",
+         {"/bad/config.json:", ": a trailing comma is not allowed before }, near ','"}},
+        {{0},
+         "head -c 300 $T/bad/config.json > $T/cut && mv $T/cut $T/bad/config.json",
+         {"/bad/config.json:", ", near "}},
+        {{0},
+         "printf '{\"eos_token_id\":\\n\"x\"}' > $T/bad/generation_config.json",
+         {"/bad/generation_config.json:2:1: eos_token_id is \"x\"; allowed: a token id below"}},
+        {{0},
+         "echo '{\"size\":{\"shortest_edge\":8},\"crop_size\":8} trailing } garbage' > "
+         "$T/bad/preprocessor_config.json",
+         {"/bad/preprocessor_config.json:1:44: ", "trailing } garbage"}},
         /* the tokenizer */
         {{0},
          "sed -i 's/<image>/<picture>/g' $T/bad/tokenizer.json",

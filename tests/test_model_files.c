@@ -328,7 +328,7 @@ static void test_refused(void **state)
         {{.twist = T "layers.1.mlp.gate_proj.weight"},
          {T "layers.1.mlp.gate_proj.weight", "[32, 48]", "[48, 32]"}},
         {{.find = "\"hidden_size\":\t32", .replace = "\"hidden_size\":64"},
-         {"config.json: text_config.hidden_size is 64", "embed_tokens.weight is [40, 32]"}},
+         {"config.json:9:17: text_config.hidden_size is 64", "embed_tokens.weight is [40, 32]"}},
         {{.find = "\"attention_bias\":\tfalse", .replace = "\"attention_bias\":true"},
          {"attention_bias is true", "q_proj.bias"}},
     };

@@ -53,7 +53,7 @@ static void sample_make(struct sample *s, const struct rank_dims *n, int64_t T, 
             s->sin[t * P + i] = (float)sin(angle);
         }
     }
-    s->view = (struct rank_sample){s->q, s->k, s->cos, s->sin, s->modality, T};
+    s->view = (struct rank_sample){s->q, s->k, s->cos, s->sin, s->modality, T, 1};
 }
 
 static void sample_free(struct sample *s)
@@ -74,7 +74,7 @@ static double pair_dot(const struct sample *s, const struct rank_dims *n, int64_
     const double cu = s->cos[u * P + i], su = s->sin[u * P + i];
     const double qa = q[i], qb = q[P + i], ka = k[i], kb = k[P + i];
 
-    if (!rotated) return qa * ka + qb * kb;
+    if (!rotated) return s->view.scale * s->view.scale * (qa * ka + qb * kb);
     return (qa * ct - qb * st) * (ka * cu - kb * su) + (qb * ct + qa * st) * (kb * cu + ka * su);
 }
 
@@ -182,6 +182,25 @@ static void test_mkl_is_the_definition(void **state)
         sample_free(&s[0]);
         sample_free(&s[1]);
     }
+}
+
+/* Where cos and sin hold a scale, a pair that is not rotated has its square: both sides of the KL
+ * are those of queries that are larger by as much. */
+static void test_mkl_with_a_scale(void **state)
+{
+    const struct rank_dims n = {1, 4, 2, 16};
+    struct sample s;
+
+    (void)state;
+    sample_make(&s, &n, 33, 12, 1, 9);
+    s.view.scale = 1.3;
+    for (int64_t i = 0; i < 33 * n.dh / 2; i++) {
+        s.cos[i] *= 1.3f;
+        s.sin[i] *= 1.3f;
+    }
+    compare_with_naive(RANK_MKL, &n, &s, 1, 1.3);
+    compare_with_naive(RANK_MKL_MASK, &n, &s, 1, 1.3);
+    sample_free(&s);
 }
 
 static void test_one_modality_counts_alone(void **state)
@@ -791,6 +810,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_mkl_is_the_definition),
+        cmocka_unit_test(test_mkl_with_a_scale),
         cmocka_unit_test(test_one_modality_counts_alone),
         cmocka_unit_test(test_modalities_weigh_the_same),
         cmocka_unit_test(test_the_positional_pair_ranks_first),

@@ -62,11 +62,11 @@ static bool write_answer(FILE *fp, const struct eval_set *set, const struct samp
     cJSON_AddStringToObject(line, "expected", s->answer);
     cJSON_AddStringToObject(line, "answer", got);
     cJSON_AddBoolToObject(line, "right", right);
-    text = cJSON_PrintUnformatted(line);
+    text = jsonc_print(line, false, e);
     if (text) fprintf(fp, "%s\n", text);
-    cJSON_free(text);
+    free(text);
     cJSON_Delete(line);
-    return text || err_set(e, "out of memory for an answer");
+    return text;
 }
 
 static void add_to(struct score *to, const struct score *from)
@@ -373,11 +373,11 @@ bool scores_save(const struct scores *s, const char *path, struct err *e)
         add_score(kinds, &s->kinds[i], s->kinds[i].name);
     cJSON_AddNumberToObject(root, "cached_tokens", (double)s->stats.cached_tokens);
     cJSON_AddNumberToObject(root, "cache_bytes", (double)s->stats.cache_bytes);
-    text = cJSON_Print(root);
+    text = jsonc_print(root, true, e);
     cJSON_Delete(root);
-    if (!text) return err_set(e, "%s: out of memory", path);
+    if (!text) return err_context(e, "%s", path);
     ok = file_write(path, text, strlen(text), e);
-    cJSON_free(text);
+    free(text);
     return ok;
 }
 

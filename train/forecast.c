@@ -196,7 +196,7 @@ static bool add_pictures(struct forecast *f, struct err *e)
     if (!f->base.has_vision || all == 0) return true;
     group = all < PICTURE_GROUP ? all : PICTURE_GROUP;
     pixels = v->num_channels * v->image_size * v->image_size;
-    row = model_image_tokens(&f->base) * v->hidden_size;
+    row = model_image_tokens(&f->base) * hf_feature_width(&f->base.cfg);
     if (f->models[0].pixels && pixels > row) row = pixels;
     s = add_step(f, "pictures");
     ok = dry_model(&shape, &f->base, &f->models[0].state, 0, e);

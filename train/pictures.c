@@ -172,7 +172,7 @@ bool run_open_pictures(struct run *r, struct model *m, bool pixels, struct err *
     if (!pixels) model_vision_hash(m, tower);
     in->pixels = pixels;
     in->tokens = pixels ? 1 : model_image_tokens(m);
-    in->width = pixels ? 3 * r->processor.height * r->processor.width : m->cfg.vision.hidden_size;
+    in->width = pixels ? 3 * r->processor.height * r->processor.width : hf_feature_width(&m->cfg);
     snprintf(about, sizeof about, "%s of %s, alpha %d%s%s", pixels ? "pixels" : "features",
              processor, r->c.data.alpha, pixels ? "" : ", tower ", tower);
     sha256_init(&sum);

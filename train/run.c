@@ -6,6 +6,7 @@
 #include "base/jsonc.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "train/given.h"
 
 #include <cjson/cJSON.h>
 #include <errno.h>
@@ -199,15 +200,15 @@ bool run_record(struct run *r, const struct model *given, struct err *e)
 
     if (ok && r->resumed && file_exists(inputs)) ok = check_inputs(r, inputs, now, e);
     if (ok) {
-        text = cJSON_Print(now);
-        settings = schema_dump(&config_schema, &r->c, e);
-        ok = settings && (text || err_set(e, "%s: out of memory", inputs));
+        text = jsonc_print(now, true, e);
+        settings = text ? schema_dump(&config_schema, &r->c, e) : NULL;
+        ok = settings;
     }
     /* config.json last: it makes the directory a run */
     ok = ok && run_name_left_out(r, e) && file_write(inputs, text, strlen(text), e) &&
          file_write(config, settings, strlen(settings), e);
     cJSON_Delete(now);
-    cJSON_free(text);
+    free(text);
     free(settings);
     free(inputs);
     free(config);
@@ -265,23 +266,6 @@ void run_close(struct run *r)
     schema_free(&config_schema, &r->c);
 }
 
-static bool open_stop(struct run *r, const struct hf_config *cfg, struct err *e)
-{
-    struct tokens t = {0};
-    bool ok;
-
-    r->stop = mem_new(HF_MAX_EOS + 1, sizeof *r->stop, "stop tokens", e);
-    ok = r->stop &&
-         tokenizer_encode(r->tokenizer, NULL, r->chat->stop, strlen(r->chat->stop), false, &t, e);
-    if (ok && t.n == 0)
-        ok = err_set(e, "the tokenizer makes no token of the stop text \"%s\"", r->chat->stop);
-    if (ok) r->stop[r->n_stop++] = t.v[t.n - 1].id;
-    for (int i = 0; ok && i < cfg->text.eos_count; i++)
-        r->stop[r->n_stop++] = (int32_t)cfg->text.eos_token_id[i];
-    tokens_free(&t);
-    return ok;
-}
-
 /* The tokenizer's ids must be rows of the embedding, which may have more of them (they are padded
  * often), and both must mean the same by the picture's id. */
 static bool check_tokenizer(const struct tokenizer *tk, const char *path,
@@ -336,7 +320,8 @@ static bool open_processor(struct run *r, const struct hf_config *cfg, struct er
     } else {
         processor_default(p);
         p->size_h = p->size_w = p->crop_h = p->crop_w = size;
-        if (!processor_check(p, e)) return false;
+        const char *key;
+        if (!processor_check(p, &key, e)) return false;
     }
     if (p->height != size || p->width != size)
         return err_set(
@@ -419,11 +404,11 @@ bool run_open_data(struct run *r, const struct hf_config *cfg, struct err *e)
         o.max_length = cfg->text.max_position_embeddings;
     r->chat = template_find(names[r->c.data.chat], e);
     if (!r->chat || !open_tokenizer(r, cfg, e) || !template_check(r->chat, r->tokenizer, e) ||
-        !open_stop(r, cfg, e) || !open_processor(r, cfg, e))
+        !given_open(r, cfg, e) || !open_processor(r, cfg, e))
         return false;
     o.tokenizer = r->tokenizer;
     o.chat = r->chat;
-    return open_sets(r, &o, e);
+    return open_sets(r, &o, e) && given_check_window(r, cfg, e);
 }
 
 void run_close_data(struct run *r)

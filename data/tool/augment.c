@@ -3,6 +3,7 @@
  * what is drawn rather than how. Questions and answers stay; their order and choice may be drawn
  * too. */
 #include "base/file.h"
+#include "base/jsonc.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "data/tool/alter.h"
@@ -165,9 +166,9 @@ static bool write_line(struct writer *w, const cJSON *from, int64_t copy, const 
 
     if (new_id && !ok) err_set(e, "out of memory");
     ok = ok && (!w->o->turns || draw_turns(s, w->o->turns, name != NULL, r, e));
-    if (ok && !(line = cJSON_PrintUnformatted(s))) ok = err_set(e, "out of memory");
+    ok = ok && (line = jsonc_print(s, false, e));
     if (ok) fprintf(w->out.fp, "%s\n%s", w->samples++ ? "," : "", line);
-    cJSON_free(line);
+    free(line);
     cJSON_Delete(s);
     free(new_id);
     return ok;
