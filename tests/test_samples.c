@@ -7,11 +7,10 @@
 #include <cmocka.h>
 
 #include "tests/sample_set.h"
+#include "tests/program.h"
 #include "tests/sanitized.h"
-#include "train/run.h"
 
 #include <sys/resource.h>
-#include <sys/wait.h>
 
 /* ---- texts with zeros ---- */
 
@@ -130,6 +129,24 @@ static void test_limit_named(void **state)
     assert_non_null(strstr(t.d.first_dropped[DROP_TOO_LONG],
                            " tokens, max_position_embeddings of m/config.json is 10"));
     set_close(&t);
+}
+
+/* The same by the program: a model's own limit is not told to be raised in data.max_length. */
+static void test_limit_of_model(void **state)
+{
+#define LONG_RUN                                                                                   \
+    "$B/mha2mla-train --config $C --dry-run --set data.too_long=error --set data.max_length=4096 " \
+    "--set 'data.train=[{\"path\":\"'$T'/long.json\"}]' "
+
+    must_run(state, "{ printf '[{\"text\":\"'; for i in $(seq 3000); do printf 'red '; done; "
+                    "printf '\"}]'; } > $T/long.json");
+    must_fail(state, LONG_RUN "--set model.path=configs/quickstart/model",
+              "long.json:1: 3003 tokens, max_position_embeddings of "
+              "configs/quickstart/model/config.json is 2048");
+    must_fail(state, LONG_RUN "--set baseline.max_length=1000",
+              " tokens, baseline.max_length is 1000");
+    must_fail(state, LONG_RUN "--set baseline.max_length=5000 --set data.max_length=500",
+              " tokens, data.max_length is 500");
 }
 
 /* ---- bounded ---- */
@@ -283,10 +300,11 @@ static void test_list_ends(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        tmpdir_test(test_zeros),          tmpdir_test(test_one_line),
-        tmpdir_test(test_left_out_lines), tmpdir_test(test_limit_named),
-        tmpdir_test(test_bounded),        tmpdir_test(test_nesting),
-        tmpdir_test(test_many_pictures),  tmpdir_test(test_list_ends),
+        tmpdir_test(test_zeros),           tmpdir_test(test_one_line),
+        tmpdir_test(test_left_out_lines),  tmpdir_test(test_limit_named),
+        program_test(test_limit_of_model), tmpdir_test(test_bounded),
+        tmpdir_test(test_nesting),         tmpdir_test(test_many_pictures),
+        tmpdir_test(test_list_ends),
     };
 
     return cmocka_run_group_tests_name("samples", tests, NULL, NULL);
