@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/text.h"
 
 #include <cjson/cJSON.h>
 #include <ctype.h>
@@ -13,22 +14,27 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The text without white space at its ends, in place. */
-static char *trimmed(char *s)
+/* The part of a text without white space at its ends. */
+static struct text trimmed(struct text t)
 {
-    size_t n;
-
-    while (isspace((unsigned char)*s))
-        s++;
-    for (n = strlen(s); n && isspace((unsigned char)s[n - 1]); n--)
-        s[n - 1] = '\0';
-    return s;
+    while (t.n && isspace((unsigned char)*t.s)) {
+        t.s++;
+        t.n--;
+    }
+    while (t.n && isspace((unsigned char)t.s[t.n - 1]))
+        t.n--;
+    return t;
 }
+
+/* The last of SCORE_KINDS. */
+static const char score_others[] = "(others)";
 
 static struct score *score_of(struct scores *s, const char *name, struct err *e)
 {
     for (size_t i = 0; i < s->n; i++)
         if (strcmp(s->kinds[i].name, name) == 0) return &s->kinds[i];
+    if (s->n == SCORE_KINDS - 1) name = score_others;
+    if (s->n == SCORE_KINDS) return &s->kinds[SCORE_KINDS - 1];
     if (!mem_grow(&s->kinds, &s->cap, s->n + 1, sizeof *s->kinds, e)) return NULL;
     struct score *k = &s->kinds[s->n++];
     memset(k, 0, sizeof *k);
@@ -37,34 +43,42 @@ static struct score *score_of(struct scores *s, const char *name, struct err *e)
 }
 
 /* "set/kind", "kind", "set" or "": what a sample is scored under besides the total. */
-static void kind_name(const struct run *r, const struct eval_set *set, const char *id,
+static void kind_name(const struct run *r, const struct eval_set *set, const struct text *id,
                       char name[128])
 {
-    const char *kind = strrchr(id, '#');
+    const char *kind = id->n ? memrchr(id->s, '#', id->n) : NULL;
     const char *where = r->n_eval > 1 ? set->name : "";
+    char plain[100] = "";
 
-    snprintf(name, 128, "%s%s%s", where, kind && *where ? "/" : "", kind ? kind + 1 : "");
+    if (kind) text_plain(plain, sizeof plain, kind + 1, (size_t)(id->s + id->n - kind - 1));
+    snprintf(name, 128, "%s%s%s", where, kind && *where ? "/" : "", plain);
+}
+
+static bool add_text(cJSON *line, const char *key, const char *s, size_t n)
+{
+    return cJSON_AddItemToObject(line, key, jsonc_new_string(s, n));
 }
 
 static bool write_answer(FILE *fp, const struct eval_set *set, const struct sample *s,
-                         const char *got, bool right, struct err *e)
+                         const struct text *got, bool right, struct err *e)
 {
     const struct rendered *all = &s->rendered;
-    char *prompt = mem_strndup(all->text, all->trained[all->n_trained - 1].begin, e), *text;
-    cJSON *line = prompt ? cJSON_CreateObject() : NULL;
+    const char *image = s->images ? set->data.images[s->image[0]].path : NULL;
+    cJSON *line = cJSON_CreateObject();
+    bool ok = line && add_text(line, "set", set->name, strlen(set->name)) &&
+              add_text(line, "id", s->id.s, s->id.n) &&
+              (!image || add_text(line, "image", image, strlen(image))) &&
+              add_text(line, "prompt", all->text, all->trained[all->n_trained - 1].begin) &&
+              add_text(line, "expected", s->answer.s, s->answer.n) &&
+              add_text(line, "answer", got->s, got->n) &&
+              cJSON_AddBoolToObject(line, "right", right);
+    char *text = NULL;
 
-    if (!prompt) return false;
-    cJSON_AddStringToObject(line, "set", set->name);
-    cJSON_AddStringToObject(line, "id", s->id);
-    if (s->images) cJSON_AddStringToObject(line, "image", set->data.images[s->image[0]].path);
-    cJSON_AddStringToObject(line, "prompt", prompt);
-    free(prompt);
-    cJSON_AddStringToObject(line, "expected", s->answer);
-    cJSON_AddStringToObject(line, "answer", got);
-    cJSON_AddBoolToObject(line, "right", right);
-    text = jsonc_print(line, false, e);
-    if (text) fprintf(fp, "%s\n", text);
-    free(text);
+    if (!ok)
+        err_set(e, "out of memory for an answer");
+    else if ((text = jsonc_print(line, false, e)))
+        fprintf(fp, "%s\n", text);
+    cJSON_free(text);
     cJSON_Delete(line);
     return text;
 }
@@ -85,7 +99,7 @@ static bool count(const struct run *r, const struct eval_set *set, const struct 
 
     add_to(&out->all, one);
     if (curve) add_to(&out->curve, one);
-    kind_name(r, set, s->id, name);
+    kind_name(r, set, &s->id, name);
     if (!name[0]) return true;
     kind = score_of(out, name, e);
     if (kind) add_to(kind, one);
@@ -96,17 +110,17 @@ static bool score_answer(struct run *r, const struct eval_set *set, const struct
                          bool curve, const struct generation *g, FILE *answers, struct scores *out,
                          struct err *e)
 {
-    char *got = tokenizer_decode(r->tokenizer, g->ids, (size_t)g->n, true, NULL, e);
-    char *want = mem_strdup(s->answer, e);
-    bool ok = got && want;
+    struct text got = {0}, want = trimmed(s->answer), answer;
+    struct score one = {.n = 1};
+    bool ok;
 
-    if (ok) {
-        struct score one = {.n = 1, .right = strcmp(trimmed(got), trimmed(want)) == 0};
-        ok = count(r, set, s, curve, &one, out, e) &&
-             (!answers || write_answer(answers, set, s, trimmed(got), one.right, e));
-    }
-    free(got);
-    free(want);
+    got.s = tokenizer_decode(r->tokenizer, g->ids, (size_t)g->n, true, &got.n, e);
+    if (!got.s) return false;
+    answer = trimmed(got);
+    one.right = answer.n == want.n && memcmp(answer.s, want.s, want.n) == 0;
+    ok = count(r, set, s, curve, &one, out, e) &&
+         (!answers || write_answer(answers, set, s, &answer, one.right, e));
+    free(got.s);
     return ok;
 }
 

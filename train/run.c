@@ -342,22 +342,21 @@ static const char *base_name(const char *path)
 
 bool run_report_drops(const struct run *r, const struct dataset *d, const char *what, struct err *e)
 {
+    const char *first = NULL;
     int64_t bad = 0;
 
     for (int i = 0; i < DROPS; i++) {
         if (d->dropped[i] == 0) continue;
         log_line("%s: left out %lld samples: %s; the first: %s", what, (long long)d->dropped[i],
                  drop_names[i], d->first_dropped[i]);
-        if (i != DROP_TOO_LONG) bad += d->dropped[i];
+        if (i == DROP_TOO_LONG) continue;
+        bad += d->dropped[i];
+        if (!first) first = d->first_dropped[i];
     }
     if (bad > r->c.data.max_bad)
         return err_set(e,
                        "%s: %lld samples cannot be used, data.max_bad allows %lld; the first: %s",
-                       what, (long long)bad, (long long)r->c.data.max_bad,
-                       d->first_dropped[DROP_NO_LABELS][0]  ? d->first_dropped[DROP_NO_LABELS]
-                       : d->first_dropped[DROP_IMAGE][0]    ? d->first_dropped[DROP_IMAGE]
-                       : d->first_dropped[DROP_MISMATCH][0] ? d->first_dropped[DROP_MISMATCH]
-                                                            : d->first_dropped[DROP_BROKEN]);
+                       what, (long long)bad, (long long)r->c.data.max_bad, first);
     return true;
 }
 
@@ -373,6 +372,7 @@ static bool open_sets(struct run *r, const struct dataset_options *o, struct err
         sources[i] = (struct dataset_source){train[i].path, train[i].images, train[i].limit};
     ok = ok && dataset_open(&r->train, sources, n, o, e);
     free(sources);
+    if (ok) unused_log(&r->train.unused, "data.train");
     if (!ok || !run_report_drops(r, &r->train, "data.train", e)) return false;
     log_line("data.train: %lld samples, %lld tokens, %lld trained; the longest has %lld",
              (long long)r->train.n, (long long)r->train.tokens, (long long)r->train.labels,
@@ -385,6 +385,7 @@ static bool open_sets(struct run *r, const struct dataset_options *o, struct err
         r->eval[i].name = eval[i].name ? eval[i].name : base_name(eval[i].path);
         if (!dataset_open(&r->eval[i].data, &one, 1, &eval_o, e)) return false;
         r->n_eval = i + 1;
+        unused_log(&r->eval[i].data.unused, r->eval[i].name);
         if (!run_report_drops(r, &r->eval[i].data, r->eval[i].name, e)) return false;
         log_line("data.eval %s: %lld samples", r->eval[i].name, (long long)r->eval[i].data.n);
     }
@@ -400,8 +401,15 @@ bool run_open_data(struct run *r, const struct hf_config *cfg, struct err *e)
                                 .max_length = r->c.data.max_length,
                                 .too_long_is_error = r->c.data.too_long == TOO_LONG_ERROR};
 
-    if (cfg->text.max_position_embeddings < o.max_length)
+    if (cfg->text.max_position_embeddings >= o.max_length) {
+        r->length_from = mem_strdup("data.max_length", e);
+    } else {
         o.max_length = cfg->text.max_position_embeddings;
+        r->length_from = r->c.model.path ? mem_printf(e, "max_position_embeddings of %s", cfg->file)
+                                         : mem_strdup("baseline.max_length", e);
+    }
+    o.limited_by = r->length_from;
+    if (!r->length_from) return false;
     r->chat = template_find(names[r->c.data.chat], e);
     if (!r->chat || !open_tokenizer(r, cfg, e) || !template_check(r->chat, r->tokenizer, e) ||
         !given_open(r, cfg, e) || !open_processor(r, cfg, e))
@@ -418,9 +426,11 @@ void run_close_data(struct run *r)
         dataset_close(&r->eval[i].data);
     free(r->eval);
     free(r->stop);
+    free(r->length_from);
     tokenizer_free(r->tokenizer);
     r->eval = NULL;
     r->n_eval = 0;
     r->stop = NULL;
+    r->length_from = NULL;
     r->tokenizer = NULL;
 }

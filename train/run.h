@@ -41,6 +41,7 @@ struct run {
     const struct chat_template *chat;
     int32_t *stop; /* ids that end an answer */
     int64_t n_stop;
+    char *length_from; /* what sets the samples' greatest length, for messages */
     struct processor processor;
     struct dataset train;
     struct eval_set *eval;
