@@ -257,7 +257,7 @@ static real *infer(const struct inference_case *c, unsigned bf16, int64_t *n)
 {
     static real q[ROWS * HEADS * WIDTH], src[ROWS * WIDTH];
     static struct inference in;
-    struct err e = {""};
+    struct err e = {0};
     struct tape *t = tape_new(&e);
     struct rng r;
 

@@ -53,7 +53,7 @@ static void fill(struct state *s, uint64_t seed)
 static void save(const char *path, uint64_t seed)
 {
     struct ckpt_item items[ITEMS];
-    struct err e = {""};
+    struct err e = {0};
     static struct state s;
 
     fill(&s, seed);
@@ -66,7 +66,7 @@ static bool loads(const char *path, uint64_t seed)
 {
     static struct state want, got;
     struct ckpt_item items[ITEMS];
-    struct err e = {""};
+    struct err e = {0};
     char *meta;
 
     fill(&want, seed);
@@ -84,7 +84,7 @@ static void refused(const char *path, const struct ckpt_item *change, const char
     static struct state before, s;
     struct ckpt_item items[ITEMS + 1];
     size_t n = ITEMS;
-    struct err e = {""};
+    struct err e = {0};
     char *meta;
 
     fill(&s, 99);
@@ -128,7 +128,7 @@ static void test_round_trip(void **state)
 static void test_nothing_inside(void **state)
 {
     const char *path = tmpdir_path(state, "a.h5");
-    struct err e = {""};
+    struct err e = {0};
     char *meta;
 
     assert_true(checkpoint_save(path, NULL, 0, "", &e));
@@ -190,7 +190,7 @@ static void test_other_items(void **state)
     const char *path = tmpdir_path(state, "a.h5");
     struct ckpt_item items[ITEMS];
     static struct state s;
-    struct err e = {""};
+    struct err e = {0};
 
     save(path, 1);
     refused(path, &(struct ckpt_item){WEIGHT, CKPT_F32, ROWS, COLS + 1, f},
@@ -215,7 +215,7 @@ static void test_bad_names(void **state)
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         double v = 1;
         struct ckpt_item items[] = {{"twice", CKPT_F64, 1, 1, &v}, {names[i], CKPT_F64, 1, 1, &v}};
-        struct err e = {""};
+        struct err e = {0};
 
         assert_false(checkpoint_save(path, items, 2, "{}", &e));
         assert_non_null(strstr(e.msg, path));
@@ -227,7 +227,7 @@ static void test_bad_names(void **state)
 static void test_foreign_hdf5(void **state)
 {
     const char *path = tmpdir_path(state, "a.h5");
-    struct err e = {""};
+    struct err e = {0};
     struct h5_out out;
 
     assert_true(h5_out_open(&out, path, 0, &e));
@@ -326,7 +326,7 @@ static void test_forged(void **state)
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct h5_array meta = {"meta", H5T_STD_U8LE, H5T_NATIVE_UINT8, 1, {2, 0}, "{}"};
-        struct err e = {""};
+        struct err e = {0};
         struct h5_out out;
         hid_t group;
 
@@ -348,7 +348,7 @@ static void test_forged_empty(void **state)
 {
     const char *path = tmpdir_path(state, "a.h5");
     char zeros[2000] = "";
-    struct err e = {""};
+    struct err e = {0};
     struct h5_out out;
 
     spill(path, zeros, sizeof zeros);
@@ -403,7 +403,7 @@ static void test_forged_bytes(void **state)
     double v[6] = {1, 2, 3};
     const struct ckpt_item saved[] = {{"a", CKPT_F64, 2, 3, v}, {"b", CKPT_F64, 1, 6, v}};
     int refusals = 0, loads_of = 0;
-    struct err e = {""};
+    struct err e = {0};
     size_t len;
     char *file;
 
@@ -440,7 +440,7 @@ static int full_disk_child(const char *path, rlim_t room)
 {
     static struct state s;
     struct ckpt_item items[ITEMS];
-    struct err e = {""};
+    struct err e = {0};
     char tmp[1300];
     bool done;
 
@@ -487,7 +487,7 @@ static void test_unwritable_directory(void **state)
     if (child == 0) {
         double v = 1;
         struct ckpt_item item = {"v", CKPT_F64, 1, 1, &v};
-        struct err e = {""};
+        struct err e = {0};
 
         if (geteuid() == 0 && setuid(65534) != 0) _exit(1);
         if (checkpoint_save(path, &item, 1, "{}", &e)) _exit(2);
@@ -505,7 +505,7 @@ static void dir_save(const char *dir, int64_t step, int keep)
 {
     struct ckpt_item items[ITEMS];
     static struct state s;
-    struct err e = {""};
+    struct err e = {0};
 
     fill(&s, (uint64_t)step);
     items_of(&s, items);
@@ -541,7 +541,7 @@ static void test_dir_keeps_newest(void **state)
 {
     const char *dir = tmpdir_path(state, "run/checkpoints");
     struct ckpt_found found = {0};
-    struct err e = {""};
+    struct err e = {0};
 
     assert_int_equal(dir_latest(dir, &found, &e), -1);
     assert_null(found.warning);
@@ -565,7 +565,7 @@ static void test_dir_falls_back(void **state)
     const char *newest = tmpdir_path(state, "step-00000030.h5");
     const char *left = tmpdir_path(state, "step-00000040.h5.tmp");
     struct ckpt_found found = {0};
-    struct err e = {""};
+    struct err e = {0};
 
     for (int64_t step = 10; step <= 30; step += 10)
         dir_save(*state, step, 3);
@@ -591,7 +591,7 @@ static void test_dir_falls_back(void **state)
 static void test_dir_all_damaged(void **state)
 {
     struct ckpt_found found = {0};
-    struct err e = {""};
+    struct err e = {0};
 
     dir_save(*state, 10, 2);
     dir_save(*state, 20, 2);
@@ -612,7 +612,7 @@ static void test_dir_save_fails(void **state)
     double v = 1;
     struct ckpt_item bad = {"a/b", CKPT_F64, 1, 1, &v};
     struct ckpt_found found = {0};
-    struct err e = {""};
+    struct err e = {0};
 
     dir_save(*state, 10, 2);
     dir_save(*state, 20, 2);

@@ -19,7 +19,7 @@
 
 static void parse(struct hf_config *c, const char *text)
 {
-    struct err e = {""};
+    struct err e = {0};
 
     if (!hf_config_parse(c, text, strlen(text), "c.json", &e)) fail_msg("%s: %s", text, e.msg);
 }
@@ -345,7 +345,7 @@ static void test_refused(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         struct hf_config c;
-        struct err e = {""};
+        struct err e = {0};
         const char *json = refused[i].json;
         if (hf_config_parse(&c, json, strlen(json), "c.json", &e)) fail_msg("read: %s", json);
         if (!strstr(e.msg, refused[i].says)) fail_msg("%s: \"%s\"", json, e.msg);

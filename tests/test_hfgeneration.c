@@ -14,7 +14,7 @@
 
 static void parse(struct hf_config *c, const char *text)
 {
-    struct err e = {""};
+    struct err e = {0};
 
     if (!hf_config_parse(c, text, strlen(text), "c.json", &e)) fail_msg("%s: %s", text, e.msg);
 }

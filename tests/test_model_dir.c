@@ -97,7 +97,7 @@ static void test_directories(void **state)
 
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         const char *dir = make(state, rows[i].files);
-        struct err e = {""};
+        struct err e = {0};
         const bool ok = model_dir_check(dir, &e);
         if (ok != !rows[i].says) fail_msg("%s ...: %d %s", rows[i].files[0], ok, e.msg);
         if (ok) continue;
@@ -112,7 +112,7 @@ static void test_links(void **state)
     char path[1300];
     const char *dir = make(state, files);
     struct st_model m;
-    struct err e = {""};
+    struct err e = {0};
 
     snprintf(path, sizeof path, "%s/model.safetensors", dir);
     assert_int_equal(symlink("../../blobs/0123", path), 0);
@@ -171,7 +171,7 @@ static void test_unused(void **state)
     const char *dir = make(state, files);
     char path[1300], *names;
     struct st_model m;
-    struct err e = {""};
+    struct err e = {0};
     size_t n;
 
     snprintf(path, sizeof path, "%s/model.safetensors", dir);

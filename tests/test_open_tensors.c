@@ -150,7 +150,7 @@ static void test_names(void **state)
         {{.more = {T "layers.5.x"}}, "num_hidden_layers is 2, but the tensors", {NULL}},
     };
     struct model m;
-    struct err e = {""};
+    struct err e = {0};
 
     tiny_model(&m, 2, false, 4);
     must(model_save(&m, tmpdir_path(state, "good"), DT_F32, false, &e), &e);
@@ -175,7 +175,7 @@ static void test_names(void **state)
 static void test_empty(void **state)
 {
     struct model m;
-    struct err e = {""};
+    struct err e = {0};
 
     tiny_model(&m, 2, false, 4);
     must(model_save(&m, tmpdir_path(state, "good"), DT_F32, false, &e), &e);
@@ -195,7 +195,7 @@ static void test_empty(void **state)
 static void test_bias(void **state)
 {
     struct model m;
-    struct err e = {""};
+    struct err e = {0};
 
     tiny_model(&m, 2, false, 4);
     must(model_save(&m, tmpdir_path(state, "good"), DT_F32, false, &e), &e);

@@ -565,7 +565,7 @@ static void write_h5(const char *path, const char *name, int ndim, const hsize_t
 static void expect_refused(const char *path, const char *const words[3])
 {
     int32_t rank[FN / 2];
-    struct err e = {""};
+    struct err e = {0};
 
     assert_false(rankfile_read(path, &file_dims, rank, NULL, &e));
     assert_non_null(strstr(e.msg, path));
@@ -618,7 +618,7 @@ static const struct rankfile_info file_info = {"mkl", 8, 900};
 static int full_disk_child(const char *path, rlim_t room)
 {
     int32_t mirrored[FN], rank[FN / 2] = {0}, back[FN / 2];
-    struct err e = {""};
+    struct err e = {0};
     char tmp[128];
     bool done;
 
@@ -748,7 +748,7 @@ static void test_flipped(void **state)
     const struct folder *f = *state;
     int32_t mirrored[FN], rank[FN / 2], back[FN / 2];
     size_t len, refused = 0;
-    struct err e = {""};
+    struct err e = {0};
     char *text;
 
     good_ranks(mirrored);

@@ -78,7 +78,7 @@ static void test_broken_files(void **state)
     snprintf(name, sizeof name, "%s", path);
     for (size_t i = 0; i < sizeof broken / sizeof *broken; i++) {
         struct st_file f;
-        struct err e = {""};
+        struct err e = {0};
         put_file(name, broken[i].len, broken[i].header, broken[i].bytes);
         if (st_open(&f, name, &e)) fail_msg("%s: was opened", broken[i].what);
         check_message(e.msg, broken[i].says, broken[i].what);
@@ -141,7 +141,7 @@ static void test_length_like_a_pickle(void **state)
 {
     char header[641];
     struct st_file f;
-    struct err e = {""};
+    struct err e = {0};
 
     snprintf(header, sizeof header, "%-640s", "{\"a\":" T("U8", "[1]", 0, 1) "}");
     put_file(tmpdir_path(state, "a.safetensors"), 0, header, 1);

@@ -122,7 +122,7 @@ static void test_bad_index(void **state)
 static void test_unlisted(void **state)
 {
     struct st_model m;
-    struct err e = {""};
+    struct err e = {0};
 
     put_file(tmpdir_path(state, "a.safetensors"), 0,
              "{\"a\":" T("U8", "[1]", 0, 1) ",\"b\":" T("U8", "[1]", 1, 2) "}", 2);

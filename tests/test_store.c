@@ -102,7 +102,7 @@ static void left_out(void *const *state, const char *about, int64_t width, const
 {
     for (int write = 0; write < 2; write++) {
         struct store s;
-        struct err e = {""};
+        struct err e = {0};
         char *said;
 
         log_start(state);
@@ -361,7 +361,7 @@ static void test_unreadable(void **state)
 {
     const char *part = tmpdir_path(state, "part-00000.h5");
     struct store s;
-    struct err e = {""};
+    struct err e = {0};
 
     assert_int_equal(symlink("part-00000.h5", part), 0); /* a circle */
     assert_false(store_open(&s, *state, ABOUT, WIDTH, true, &e));
@@ -472,7 +472,7 @@ static void test_many_parts(void **state)
 static int full_disk_child(const char *dir, rlim_t room)
 {
     struct store s;
-    struct err e = {""};
+    struct err e = {0};
     float row[WIDTH];
     char tmp[1300];
     bool done;

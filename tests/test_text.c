@@ -32,7 +32,7 @@ static void plain(const char *s, size_t n, const char *want)
 
 static void test_plain(void **state)
 {
-    struct err e = {{0}};
+    struct err e = {0};
 
     (void)state;
     plain("a\nb\tc\r", 6, "a\\nb\\tc\\r");
@@ -119,7 +119,7 @@ static void test_json_whole(void **state)
     static const char want[] = "a\0b\n\xc3\xa9\xf0\x9f\x98\x80\"/";
     struct jsonc_rules rules = {.plain = true, .zeros = true, .line = 7, .col = 3};
     struct jsonc doc;
-    struct err e = {{0}};
+    struct err e = {0};
     size_t len;
     char *s;
 
@@ -147,7 +147,7 @@ static void test_new_string(void **state)
     struct jsonc_rules rules = {.zeros = true};
     cJSON *root = cJSON_CreateObject();
     struct jsonc doc;
-    struct err e = {{0}};
+    struct err e = {0};
     size_t len;
     char *text, *s;
 
@@ -169,7 +169,7 @@ static void test_new_string(void **state)
 static void test_numbers(void **state)
 {
     struct rng rng = {0};
-    struct err e = {{0}};
+    struct err e = {0};
 
     (void)state;
     rng_seed(&rng, 5, 0);
@@ -200,7 +200,7 @@ static void test_no_file(void **state)
 {
     char path[1100], want[1200], *text;
     struct file_map map;
-    struct err e = {{0}};
+    struct err e = {0};
     size_t len;
 
     snprintf(path, sizeof path, "%s", tmpdir_path(state, "fifo"));

@@ -44,7 +44,7 @@ static void test_good(void **state)
                   {"u16", ST_U16, 4},  {"f8", ST_F8_E4M3, 2}, {"empty", ST_F32, 0},
                   {"one", ST_F32, 4},  {"scalar", ST_F32, 4}, {"name with \xc3\xa9", ST_F32, 4}};
     struct st_file f;
-    struct err e = {""};
+    struct err e = {0};
     float v[3];
     int64_t n;
 
@@ -76,7 +76,7 @@ static void test_good(void **state)
 static void refused(const char *path, const char *what, const char *says)
 {
     struct st_file f;
-    struct err e = {""};
+    struct err e = {0};
 
     if (torch_weights_open(&f, path, &e)) fail_msg("%s: was opened", what);
     if (!strstr(e.msg, says) || strncmp(e.msg, path, strlen(path)) != 0 || strchr(e.msg, '\n'))
@@ -171,7 +171,7 @@ static void test_archives(void **state)
 
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct st_file f;
-        struct err e = {""};
+        struct err e = {0};
         put_pickle(path, good, sizeof good - 1, &rows[i].edit);
         if (rows[i].says) {
             refused(path, rows[i].what, rows[i].says);
@@ -220,7 +220,7 @@ static void test_spellings(void **state)
 
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         struct st_file f;
-        struct err e = {""};
+        struct err e = {0};
         put_pickle(path, good[i].p, good[i].n, &(struct archive_edit){0});
         if (!torch_weights_open(&f, path, &e)) fail_msg("%zu: %s", i, e.msg);
         check_ramp(&f, "a");
@@ -402,7 +402,7 @@ static void test_large(void **state)
 static void open_changed(const char *path, int *opened)
 {
     struct st_file f;
-    struct err e = {""};
+    struct err e = {0};
 
     if (!torch_weights_open(&f, path, &e)) {
         assert_true(e.msg[0] && !strchr(e.msg, '\n'));
