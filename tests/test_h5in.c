@@ -484,6 +484,7 @@ static void test_dense_group(void **state)
 static void test_not_hdf5(void **state)
 {
     const char *path = tmpdir_path(state, "a.h5");
+    static const char pointer[] = "version https://git-lfs.github.com/spec/v1\noid sha256:0\n";
     char zeros[5000] = {0};
     struct opened o;
     struct err e;
@@ -506,7 +507,7 @@ static void test_not_hdf5(void **state)
     assert_false(open_file(&o, path, &e));
     assert_string_equal(e.msg, "is not an HDF5 file");
     close_file(&o);
-    spill(path, "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 2\n", 66);
+    spill(path, pointer, sizeof pointer - 1);
     assert_false(open_file(&o, path, &e));
     assert_non_null(strstr(e.msg, "is a Git LFS pointer"));
     close_file(&o);
