@@ -39,7 +39,9 @@ void image_free(struct image *img); /* fine on a zeroed struct, and zeroes it */
  * transformers' load_image; one that XMP alone has is not. Of an animation the first picture is
  * read; of a PNG's its default picture. 16-bit samples give their high byte, but see png.h on
  * 16-bit gray. A damaged file is read where Pillow reads it, and has img->damage then; what Pillow
- * refuses is an error that names the file. On failure *img is zeroed. */
+ * refuses is an error that names the file. But damage to what no pixel depends on (an EXIF block,
+ * texts, the rest of an animation) is no reason to refuse a picture, and a file that is too short
+ * for the size it promises is none to read it. On failure *img is zeroed. */
 bool image_read(struct image *img, const char *path, struct err *e);
 
 /* The same of a file in memory; `path` is for messages only. */
