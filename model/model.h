@@ -115,9 +115,9 @@ struct model {
     bool has_vision;
 };
 
-/* Reads a directory of config.json and weights, safetensors or pytorch_model.bin (all key layouts of
- * transformers). A tensor missing, of another shape, or without use is an error that names it; what
- * is known to be harmless is noted in m->notes. */
+/* Reads a directory of config.json and weights, safetensors or pytorch_model.bin (all key layouts
+ * of transformers). A tensor missing, of another shape, or without use is an error that names it;
+ * what is known to be harmless is noted in m->notes. */
 bool model_open(struct model *m, const char *dir, struct err *e);
 
 /* A new model of cfg's shape with random weights: normal with deviation initializer_range. Takes

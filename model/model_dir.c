@@ -184,9 +184,11 @@ static const struct sign {
                       "form, or transformers' convert_..._weights_to_hf.py for it"},
 };
 
-/* Files that training programs put beside a model's weights. */
-static const char *const companions[] = {"training_args.bin", "optimizer*", "scheduler*",
-                                         "rng_state*",        "scaler*",    "random_states*"};
+/* Files that training programs put beside a model's weights, and the rankings of converted models.
+ */
+static const char *const companions[] = {"*rank*.pth", "*qk_tensor*",   "training_args.bin",
+                                         "optimizer*", "scheduler*",    "rng_state*",
+                                         "scaler*",    "random_states*"};
 static const char *const weight_ends[] = {"*.safetensors", "*.bin", "*.pt",      "*.pth", "*.ckpt",
                                           "*.gguf",        "*.npz", "*.msgpack", "*.h5",  "*.onnx"};
 

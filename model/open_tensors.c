@@ -41,36 +41,37 @@ static const struct st_tensor *find(const struct model *m, const char *prefix, c
     return model_find_tensor(m, name);
 }
 
-/* Names that are right but for something before them. */
-static bool refuse_prefix(const struct model *m, bool *found, struct err *e)
+/* A tensor whose name is right but for the first *n bytes, NULL: none. */
+static const char *find_wrapped(const struct model *m, int *n)
 {
-    *found = true;
     for (const struct name_layout *l = name_layouts; l->text; l++) {
         char end[300];
         if (!m->has_vision != !l->vision || !*l->text) continue;
         snprintf(end, sizeof end, ".%snorm.weight", l->text);
         for (size_t i = 0; i < m->files.count; i++) {
             const char *name = m->files.tensors[i]->name;
-            if (!ends_with(name, end)) continue;
-            return err_set(e,
-                           "%s: the tensors' names begin with \"%.*s\", which a wrapper around the "
-                           "model has put there: save the model itself (save_pretrained)",
-                           m->dir, (int)(strlen(name) - strlen(end) + 1), name);
+            *n = (int)strlen(name) - (int)strlen(end) + 1;
+            if (ends_with(name, end)) return name;
         }
     }
-    *found = false;
-    return false;
+    return NULL;
 }
 
 static bool choose_layout(struct model *m, struct err *e)
 {
-    bool wrapped;
+    const char *wrapped;
+    int n;
 
     for (m->layout = name_layouts; m->layout->text; m->layout++)
         if (!m->has_vision == !m->layout->vision && find(m, m->layout->text, "norm.weight") &&
             (!m->has_vision || find(m, m->layout->vision, "embeddings.class_embedding")))
             return true;
-    if (refuse_prefix(m, &wrapped, e) || wrapped) return false;
+    wrapped = find_wrapped(m, &n);
+    if (wrapped)
+        return err_set(e,
+                       "%s: the tensors' names begin with \"%.*s\", which a wrapper around the "
+                       "model has put there: save the model itself (save_pretrained)",
+                       m->dir, n, wrapped);
     return err_set(
         e,
         "%s: model_type is \"%s\", but no tensor ...norm.weight%s has a name that such a "

@@ -8,7 +8,7 @@
 
 #include "model/zip.h"
 
-#define PICKLE_VALUES 1000000 /* rows, of 40 bytes: over 50 000 tensors by name */
+#define PICKLE_VALUES 1000000 /* rows, of 48 bytes: over 50 000 tensors by name */
 #define PICKLE_NAME 256       /* bytes of a function's name */
 
 enum pickle_kind {

@@ -31,77 +31,78 @@ static const char *make(void *const *state, const char *const *files)
     return dir;
 }
 
-static void test_directories(void **state)
-{
 #define CONFIG "config.json={}"
 #define ADAPTER "adapter_config.json={\"base_model_name_or_path\": \"some/llava\"}"
-    static const struct {
-        const char *files[6];
-        const char *says; /* NULL: it is a model's */
-    } rows[] = {
-        {{CONFIG, "model.safetensors"}, NULL},
-        {{CONFIG, "model.safetensors.index.json"}, NULL},
-        {{CONFIG, "pytorch_model.bin"}, NULL},
-        {{CONFIG, "pytorch_model.bin.index.json"}, NULL},
-        {{CONFIG, "model.safetensors", ADAPTER, "adapter_model.safetensors"}, NULL},
-        {{NULL}, ": is empty"},
-        {{CONFIG, "tokenizer.json"}, ": holds no weights: no model.safetensors, no pytorch_model."},
-        {{"model.safetensors", "tokenizer.json"}, ": has weights, but no config.json: fetch"},
-        /* adapters */
-        {{ADAPTER, "adapter_model.safetensors", "tokenizer.json"},
-         ": is an adapter of some/llava: merge it first (PEFT's merge_and_unload"},
-        {{ADAPTER, "adapter_model.bin"}, ": is an adapter of some/llava: merge it first"},
-        {{ADAPTER, "adapter_model.bin", CONFIG}, ": is an adapter of some/llava: merge it first"},
-        {{"adapter_model.bin"}, ": is an adapter of another model: merge it first"},
-        {{"adapter_config.json={", "adapter_model.bin"}, ": is an adapter of another model: merge"},
-        {{"adapter_config.json={\"base_model_name_or_path\": 7}"},
-         ": is an adapter of another mod"},
-        {{ADAPTER, "adapter_model.bin", "non_lora_trainables.bin", CONFIG},
-         ": is an adapter of some/llava, by LLaVA's own code (non_lora_trainables.bin): merge it "
-         "first with that code's scripts/merge_lora_weights.py"},
-        {{"non_lora_trainables.bin"}, ": is an adapter of another model, by LLaVA's own code"},
-        {{CONFIG, "mm_projector.bin"}, ": has a projector alone (mm_projector.bin, of LLaVA's own"},
-        /* other programs' weights */
-        {{CONFIG, "llava.Q4_K_M.gguf", "mmproj.gguf"},
-         ": has weights for llama.cpp alone (llava.Q4_K_M.gguf): take the model in transformers'"},
-        {{CONFIG, "flax_model.msgpack"}, ": has weights for Flax alone (flax_model.msgpack): in P"},
-        {{CONFIG, "tf_model.h5"}, ": has weights for TensorFlow alone (tf_model.h5): in Python"},
-        {{CONFIG, "tf_model-00001-of-00002.h5"}, ": has weights for TensorFlow alone"},
-        {{CONFIG, "decoder_model.onnx"}, ": has a model for ONNX alone (decoder_model.onnx)"},
-        {{"consolidated.00.pth", "params.json"},
-         ": has weights in their maker's own form (consolidated.00.pth)"},
-        {{CONFIG, "model.pt", "optimizer.pt", "rng_state.pth"},
-         ": has weights only under the name model.pt; read are model.safetensors, pytorch_model.b"},
-        {{CONFIG, "model.fp16.safetensors"}, ": has weights only under the name model.fp16.safet"},
-        {{CONFIG, "training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state_0.pth"},
-         ": holds no weights"},
-        /* halves */
-        {{CONFIG, "model-00002-of-00003.safetensors"},
-         ": has shards (model-00002-of-00003.safetensors) but no model.safetensors.index.json"},
-        {{CONFIG, "pytorch_model-00001-of-00002.bin"},
-         ": has shards (pytorch_model-00001-of-00002.bin) but no pytorch_model.bin.index.json"},
-        {{CONFIG, "model.safetensors.incomplete"}, ": has a download that did not end (model.safe"},
-        {{CONFIG, "model.safetensors.aria2"}, ": has a download that did not end (model.safetens"},
-        /* checkpoints of training programs */
-        {{"zero_to_fp32.py", "latest", "global_step100/mp_rank_00_model_states.pt"},
-         ": is a checkpoint of DeepSpeed: run the zero_to_fp32.py in it"},
-        {{"__0_0.distcp", ".metadata"}, ": is a sharded checkpoint of torch.distributed (__0_0."},
-        /* one level too high */
-        {{"checkpoint-500/config.json={}", "checkpoint-500/model.safetensors"},
-         "/checkpoint-500 does: give that"},
-        {{"refs/main", "blobs/1", "snapshots/abc/config.json={}",
-          "snapshots/abc/model.safetensors"},
-         "/snapshots/abc does: give that"},
-        {{"a/b/c/config.json={}", "a/b/c/model.safetensors"}, ": holds no weights"},
-    };
+static const struct {
+    const char *files[6];
+    const char *says; /* NULL: it is a model's */
+} directories[] = {
+    {{CONFIG, "model.safetensors"}, NULL},
+    {{CONFIG, "model.safetensors.index.json"}, NULL},
+    {{CONFIG, "pytorch_model.bin"}, NULL},
+    {{CONFIG, "pytorch_model.bin.index.json"}, NULL},
+    {{CONFIG, "model.safetensors", ADAPTER, "adapter_model.safetensors"}, NULL},
+    {{NULL}, ": is empty"},
+    {{CONFIG, "tokenizer.json"}, ": holds no weights: no model.safetensors, no pytorch_model."},
+    {{"model.safetensors", "tokenizer.json"}, ": has weights, but no config.json: fetch"},
+    /* adapters */
+    {{ADAPTER, "adapter_model.safetensors", "tokenizer.json"},
+     ": is an adapter of some/llava: merge it first (PEFT's merge_and_unload"},
+    {{ADAPTER, "adapter_model.bin"}, ": is an adapter of some/llava: merge it first"},
+    {{ADAPTER, "adapter_model.bin", CONFIG}, ": is an adapter of some/llava: merge it first"},
+    {{"adapter_model.bin"}, ": is an adapter of another model: merge it first"},
+    {{"adapter_config.json={", "adapter_model.bin"}, ": is an adapter of another model: merge"},
+    {{"adapter_config.json={\"base_model_name_or_path\": 7}"}, ": is an adapter of another mod"},
+    {{ADAPTER, "adapter_model.bin", "non_lora_trainables.bin", CONFIG},
+     ": is an adapter of some/llava, by LLaVA's own code (non_lora_trainables.bin): merge it "
+     "first with that code's scripts/merge_lora_weights.py"},
+    {{"non_lora_trainables.bin"}, ": is an adapter of another model, by LLaVA's own code"},
+    {{CONFIG, "mm_projector.bin"}, ": has a projector alone (mm_projector.bin, of LLaVA's own"},
+    /* other programs' weights */
+    {{CONFIG, "llava.Q4_K_M.gguf", "mmproj.gguf"},
+     ": has weights for llama.cpp alone (llava.Q4_K_M.gguf): take the model in transformers'"},
+    {{CONFIG, "flax_model.msgpack"}, ": has weights for Flax alone (flax_model.msgpack): in P"},
+    {{CONFIG, "tf_model.h5"}, ": has weights for TensorFlow alone (tf_model.h5): in Python"},
+    {{CONFIG, "tf_model-00001-of-00002.h5"}, ": has weights for TensorFlow alone"},
+    {{CONFIG, "decoder_model.onnx"}, ": has a model for ONNX alone (decoder_model.onnx)"},
+    {{"consolidated.00.pth", "params.json"},
+     ": has weights in their maker's own form (consolidated.00.pth)"},
+    {{CONFIG, "model.pt", "optimizer.pt", "rng_state.pth"},
+     ": has weights only under the name model.pt; read are model.safetensors, pytorch_model.b"},
+    {{CONFIG, "model.fp16.safetensors"}, ": has weights only under the name model.fp16.safet"},
+    {{CONFIG, "training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state_0.pth"},
+     ": holds no weights"},
+    /* halves */
+    {{CONFIG, "model-00002-of-00003.safetensors"},
+     ": has shards (model-00002-of-00003.safetensors) but no model.safetensors.index.json"},
+    {{CONFIG, "pytorch_model-00001-of-00002.bin"},
+     ": has shards (pytorch_model-00001-of-00002.bin) but no pytorch_model.bin.index.json"},
+    {{CONFIG, "model.safetensors.incomplete"}, ": has a download that did not end (model.safe"},
+    {{CONFIG, "model.safetensors.aria2"}, ": has a download that did not end (model.safetens"},
+    /* checkpoints of training programs */
+    {{"zero_to_fp32.py", "latest", "global_step100/mp_rank_00_model_states.pt"},
+     ": is a checkpoint of DeepSpeed: run the zero_to_fp32.py in it"},
+    {{"__0_0.distcp", ".metadata"}, ": is a sharded checkpoint of torch.distributed (__0_0."},
+    /* one level too high */
+    {{"checkpoint-500/config.json={}", "checkpoint-500/model.safetensors"},
+     "/checkpoint-500 does: give that"},
+    {{"refs/main", "blobs/1", "snapshots/abc/config.json={}", "snapshots/abc/model.safetensors"},
+     "/snapshots/abc does: give that"},
+    {{"a/b/c/config.json={}", "a/b/c/model.safetensors"}, ": holds no weights"},
+};
 
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        const char *dir = make(state, rows[i].files);
-        struct err e = {0};
+static void test_directories(void **state)
+{
+
+    for (size_t i = 0; i < sizeof directories / sizeof *directories; i++) {
+        const char *dir = make(state, directories[i].files);
+        struct err e = {""};
         const bool ok = model_dir_check(dir, &e);
-        if (ok != !rows[i].says) fail_msg("%s ...: %d %s", rows[i].files[0], ok, e.msg);
+        if (ok != !directories[i].says)
+            fail_msg("%s ...: %d %s", directories[i].files[0], ok, e.msg);
         if (ok) continue;
-        check_message(e.msg, rows[i].says, rows[i].files[0] ? rows[i].files[0] : "nothing");
+        check_message(e.msg, directories[i].says,
+                      directories[i].files[0] ? directories[i].files[0] : "nothing");
         if (strncmp(e.msg, dir, strlen(dir)) != 0) fail_msg("does not begin with it: %s", e.msg);
     }
 }
@@ -112,7 +113,7 @@ static void test_links(void **state)
     char path[1300];
     const char *dir = make(state, files);
     struct st_model m;
-    struct err e = {0};
+    struct err e = {""};
 
     snprintf(path, sizeof path, "%s/model.safetensors", dir);
     assert_int_equal(symlink("../../blobs/0123", path), 0);
@@ -165,13 +166,14 @@ static void test_unused(void **state)
                                         "optimizer.pt",
                                         "training_args.bin",
                                         "tokenizer.json",
+                                        "rope_ranks.pth",
                                         "consolidated.pth",
                                         "a.gguf",
                                         NULL};
     const char *dir = make(state, files);
     char path[1300], *names;
     struct st_model m;
-    struct err e = {0};
+    struct err e = {""};
     size_t n;
 
     snprintf(path, sizeof path, "%s/model.safetensors", dir);

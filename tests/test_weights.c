@@ -66,40 +66,40 @@ static void check_notes(const struct model *m, const char *const *notes)
     assert_int_equal(n, m->n_notes);
 }
 
+static const struct {
+    const char *name;
+    const char *notes[3];
+} forms[] = {
+    {"text-head-only", {NULL}},
+    {"text-heads-differ",
+     {"config.json: tie_word_embeddings is true, but tensor lm_head.weight is not equal to "
+      "model.embed_tokens.weight: both are used"}},
+    {"text-heads-equal", {NULL}},
+    {"text-heads-of-two-dtypes", {NULL}},
+    {"text-no-prefix", {NULL}},
+    {"text-two-prefixes", {NULL}},
+    {"text-extras",
+     {"model.safetensors: not used, for it is computed anew: tensor "
+      "model.layers.0.self_attn.rotary_emb.inv_freq and 1 more",
+      "model.safetensors: not used, for it is a bias of zeros: tensor "
+      "model.layers.0.self_attn.k_proj.bias and 1 more"}},
+    {"text-bin", {NULL}},
+    {"text-bin-tied", {NULL}},
+    {"text-bin-parameters", {NULL}},
+    {"text-bin-bf16", {NULL}},
+    {"text-bin-shards", {NULL}},
+    {"llava-bin", {NULL}},
+    {"llava-head-only", {NULL}},
+    {"llava-old-head-only", {NULL}},
+    {"llava-heads-differ", {"tensor lm_head.weight is not equal to model.language_model.embed"}},
+    {"llava-old-heads-differ",
+     {"tensor language_model.lm_head.weight is not equal to language_model.model.embed"}},
+    {"llava-old-new-head", {NULL}},
+    {"llava-no-prefix", {NULL}},
+};
+
 static void test_forms(void **state)
 {
-    static const struct {
-        const char *name;
-        const char *notes[3];
-    } forms[] = {
-        {"text-head-only", {NULL}},
-        {"text-heads-differ",
-         {"config.json: tie_word_embeddings is true, but tensor lm_head.weight is not equal to "
-          "model.embed_tokens.weight: both are used"}},
-        {"text-heads-equal", {NULL}},
-        {"text-heads-of-two-dtypes", {NULL}},
-        {"text-no-prefix", {NULL}},
-        {"text-two-prefixes", {NULL}},
-        {"text-extras",
-         {"model.safetensors: not used, for it is computed anew: tensor "
-          "model.layers.0.self_attn.rotary_emb.inv_freq and 1 more",
-          "model.safetensors: not used, for it is a bias of zeros: tensor "
-          "model.layers.0.self_attn.k_proj.bias and 1 more"}},
-        {"text-bin", {NULL}},
-        {"text-bin-tied", {NULL}},
-        {"text-bin-parameters", {NULL}},
-        {"text-bin-bf16", {NULL}},
-        {"text-bin-shards", {NULL}},
-        {"llava-bin", {NULL}},
-        {"llava-head-only", {NULL}},
-        {"llava-old-head-only", {NULL}},
-        {"llava-heads-differ",
-         {"tensor lm_head.weight is not equal to model.language_model.embed"}},
-        {"llava-old-heads-differ",
-         {"tensor language_model.lm_head.weight is not equal to language_model.model.embed"}},
-        {"llava-old-new-head", {NULL}},
-        {"llava-no-prefix", {NULL}},
-    };
 
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
         struct model m, again;
