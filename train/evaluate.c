@@ -63,10 +63,11 @@ static bool write_answer(FILE *fp, const struct eval_set *set, const struct samp
     cJSON_AddStringToObject(line, "answer", got);
     cJSON_AddBoolToObject(line, "right", right);
     text = jsonc_print(line, false, e);
-    if (text) fprintf(fp, "%s\n", text);
-    free(text);
     cJSON_Delete(line);
-    return text;
+    if (!text) return false;
+    fprintf(fp, "%s\n", text);
+    free(text);
+    return true;
 }
 
 static void add_to(struct score *to, const struct score *from)
