@@ -82,8 +82,8 @@ const char *jsonc_item_text(const struct jsonc *doc, const cJSON *item);
 bool jsonc_fail(const struct jsonc *doc, const cJSON *item, struct err *e, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 
-/* "FILE:LINE:COL: NAME is VALUE; allowed: ..." about an item of this document, its value as the file
- * spells it (a long one cut), and false. */
+/* "FILE:LINE:COL: NAME is VALUE; allowed: ..." about an item of this document, its value as the
+ * file spells it (a long one cut), and false. */
 bool jsonc_refuse(const struct jsonc *doc, const cJSON *item, struct err *e, const char *name,
                   const char *allowed, ...) __attribute__((format(printf, 5, 6)));
 

@@ -1,7 +1,7 @@
 /* hfconfig.h - Hugging Face's config.json as plain structs. What the file leaves out has the value
  * that transformers gives it; what this program cannot compute is refused by its name, never
- * ignored, and what it does not use is listed. Messages name the file with line and column, the key,
- * what was found and what is allowed.
+ * ignored, and what it does not use is listed. Messages name the file with line and column, the
+ * key, what was found and what is allowed.
  *
  *     struct hf_config cfg;
  *     if (!hf_config_read(&cfg, "llava-1.5-7b-hf/config.json", e)) return false;
@@ -17,14 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum rope_type {
-    ROPE_DEFAULT,
-    ROPE_LINEAR,
-    ROPE_DYNAMIC,
-    ROPE_LLAMA3,
-    ROPE_YARN,
-    ROPE_TYPES
-};
+enum rope_type { ROPE_DEFAULT, ROPE_LINEAR, ROPE_DYNAMIC, ROPE_LLAMA3, ROPE_YARN, ROPE_TYPES };
 extern const char *const rope_type_names[ROPE_TYPES];
 
 /* What a type does not use is 0. */
@@ -60,9 +53,9 @@ struct text_config {
                       * is the last row; HF_NO_TOKEN: none */
     int64_t eos_token_id[HF_MAX_EOS];
     int eos_count;
-    int64_t window; /* keys that a query of some layer sees, itself included; 0: all */
+    int64_t window;           /* keys that a query of some layer sees, itself included; 0: all */
     double attention_dropout; /* of the training that made the model; not applied here */
-    const char *dtype; /* "float32", "float16", "bfloat16", or "" where it is not said */
+    const char *dtype;        /* "float32", "float16", "bfloat16", or "" where it is not said */
 };
 
 struct vision_config {
@@ -106,17 +99,17 @@ struct hf_config {
     int64_t vision_feature_layer[HF_MAX_FEATURES];
     int feature_count;
     bool vision_feature_full; /* select strategy "full": the class token stays */
-    enum activation projector_hidden_act; /* ACT_GELU */
+    enum activation projector_hidden_act;
     bool multimodal_projector_bias;
     int64_t pad_token_id; /* of the whole; HF_NO_TOKEN: none */
     const char *dtype;    /* of the whole, as in text_config */
     bool has_mha2mla;
     struct mha2mla_config mha2mla;
 
-    char *unused;       /* "KEY, text_config.KEY": keys of the file that change nothing here and are
-                         * not known to be harmless; NULL: none */
-    struct jsonc doc;   /* the whole file; strings above point into it. Once it was changed or copied
-                         * it knows no lines. */
+    char *unused;     /* "KEY, text_config.KEY": keys of the file that change nothing here and are
+                       * not known to be harmless; NULL: none */
+    struct jsonc doc; /* the whole file; strings above point into it. Once it was changed or copied
+                       * it knows no lines. */
     struct cJSON *json; /* of doc, borrowed */
     const char *file;   /* of doc, borrowed: for messages */
 };

@@ -85,8 +85,8 @@ bool hf_fail(const struct hf_reader *r, const cJSON *obj, const char *key, const
 
 /* Adds to *list (NULL at first; the caller frees it) "PREFIXKEY, ..." for each key of obj that was
  * not asked for, is not one of `harmless` (NULL at the end) and says something: null, false, an
- * empty text, list or object do not. With `values` numbers and words stand behind their keys. A list
- * that grows long ends in "...". */
+ * empty text, list or object do not. With `values` numbers and words stand behind their keys. A
+ * list that grows long ends in "...". */
 bool hf_list_unused(const struct hf_reader *r, const cJSON *obj, const char *const *harmless,
                     bool values, char **list);
 

@@ -149,9 +149,9 @@ int64_t model_cache_values_full(const struct model *m);
 /* SHA-256 over the vision tower's settings, names and bytes: the key of the feature cache. */
 void model_vision_hash(const struct model *m, char hex[65]);
 
-/* What cos and sin of rotated pairs are multiplied by (yarn: the attention factor f, else 1), so that
- * f^2 stands before their part of q k. Pairs that a conversion stops rotating keep it: their keys are
- * multiplied by f^2 (convert/transform.c). */
+/* What cos and sin of rotated pairs are multiplied by (yarn: the attention factor f, else 1), so
+ * that f^2 stands before their part of q k. Pairs that a conversion stops rotating keep it: their
+ * keys are multiplied by f^2 (convert/transform.c). */
 double model_rope_scale(const struct text_config *c);
 
 /* Rows of text that one image becomes. */

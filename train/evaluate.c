@@ -74,13 +74,15 @@ static bool write_answer(FILE *fp, const struct eval_set *set, const struct samp
               cJSON_AddBoolToObject(line, "right", right);
     char *text = NULL;
 
-    if (!ok)
+    if (ok)
+        text = jsonc_print(line, false, e);
+    else
         err_set(e, "out of memory for an answer");
-    else if ((text = jsonc_print(line, false, e)))
-        fprintf(fp, "%s\n", text);
-    cJSON_free(text);
     cJSON_Delete(line);
-    return text;
+    if (!text) return false;
+    fprintf(fp, "%s\n", text);
+    free(text);
+    return true;
 }
 
 static void add_to(struct score *to, const struct score *from)

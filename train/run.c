@@ -313,6 +313,7 @@ static bool open_processor(struct run *r, const struct hf_config *cfg, struct er
 {
     struct processor *p = &r->processor;
     int64_t size = cfg->vision.image_size;
+    const char *key;
 
     if (!cfg->family->vision) return true;
     if (r->c.model.path) {
@@ -320,16 +321,14 @@ static bool open_processor(struct run *r, const struct hf_config *cfg, struct er
     } else {
         processor_default(p);
         p->size_h = p->size_w = p->crop_h = p->crop_w = size;
-        const char *key;
         if (!processor_check(p, &key, e)) return false;
     }
     if (p->height != size || p->width != size)
-        return err_set(
-            e,
-            "%s/preprocessor_config.json: makes pictures of %lld x %lld, the tower takes "
-            "%lld x %lld",
-            r->c.model.path, (long long)p->height, (long long)p->width, (long long)size,
-            (long long)size);
+        return err_set(e,
+                       "%s: its image processor makes pictures of %lld x %lld, the tower takes "
+                       "%lld x %lld",
+                       r->c.model.path, (long long)p->height, (long long)p->width, (long long)size,
+                       (long long)size);
     return true;
 }
 
