@@ -1,7 +1,7 @@
-/* conversation_keys.c - see conversation_keys.h. The names are those of LLaVA, ShareGPT4V,
+/* conversation_keys.c - the words of data sets. The names are those of LLaVA, ShareGPT4V,
  * LLaVA-OneVision, InternVL, Cambrian and of the formats of LLaMA-Factory, ms-swift, axolotl and
  * OpenAI; the ones that most samples have stand first. */
-#include "data/conversation_keys.h"
+#include "data/conversation_parts.h"
 
 #include <string.h>
 

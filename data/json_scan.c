@@ -135,6 +135,8 @@ static bool skip_value(struct json_scan *s, struct err *e)
     size_t begin = s->at;
     char name[8];
 
+    if (s->at < s->size && s->data[s->at] == '/')
+        return fail(s, s->at, e, "found '/' where a value is due; comments are not read here");
     while (s->at < s->size) {
         uint8_t c = s->data[s->at];
         bool closes = c == ']' || c == '}';

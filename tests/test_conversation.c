@@ -75,6 +75,9 @@ static void test_spellings(void **state)
         {"{\"messages\":[{\"role\":\"user\",\"content\":\"one\"},{\"role\":\"assistant\","
          "\"content\":\"two\",\"loss\":true,\"weight\":1}]}",
          plain},
+        {"{\"messages\":[{\"role\":\"user\",\"content\":\"one\",\"loss\":false},"
+         "{\"role\":\"assistant\",\"content\":\"two\"}]}",
+         plain},
         /* plain text with a picture in it */
         {"{\"text\":\"one <image> two\",\"image\":\"a.png\"}", "<s>[ one ]<image>[  two]</s>"},
     };

@@ -90,6 +90,8 @@ static const struct {
     {"[\n\"abc]", "f.json:2:1: a string that does not end (byte 2)"},
     {"[\"a\\\"]", "f.json:1:2: a string that does not end (byte 1)"},
     {"[{\"a\": \"x},\n{\"a\": 1}]", "f.json:1:8: a string that does not end on its line (byte 7)"},
+    {"[ // a\n1]", "f.json:1:3: found '/' where a value is due; comments are not read here (byte "
+                   "2)"},
     {"[1]\n]", "f.json:2:1: found ']' behind the end of the list (byte 4)"},
     {"[1] [2]", "f.json:1:5: found '[' behind the end of the list (byte 4)"},
     {"{\"a\":1}{\"b\":2}", "f.json:1:8: found '{' behind a line's value (byte 7)"},
