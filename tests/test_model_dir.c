@@ -96,7 +96,7 @@ static void test_directories(void **state)
 
     for (size_t i = 0; i < sizeof directories / sizeof *directories; i++) {
         const char *dir = make(state, directories[i].files);
-        struct err e = {""};
+        struct err e = {0};
         const bool ok = model_dir_check(dir, &e);
         if (ok != !directories[i].says)
             fail_msg("%s ...: %d %s", directories[i].files[0], ok, e.msg);
@@ -113,7 +113,7 @@ static void test_links(void **state)
     char path[1300];
     const char *dir = make(state, files);
     struct st_model m;
-    struct err e = {""};
+    struct err e = {0};
 
     snprintf(path, sizeof path, "%s/model.safetensors", dir);
     assert_int_equal(symlink("../../blobs/0123", path), 0);
@@ -173,7 +173,7 @@ static void test_unused(void **state)
     const char *dir = make(state, files);
     char path[1300], *names;
     struct st_model m;
-    struct err e = {""};
+    struct err e = {0};
     size_t n;
 
     snprintf(path, sizeof path, "%s/model.safetensors", dir);

@@ -30,7 +30,7 @@ static void test_spellings(void **state)
 
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         struct st_file f;
-        struct err e = {""};
+        struct err e = {0};
         put_pickle(path, good[i].p, good[i].n, &(struct archive_edit){0});
         if (!torch_weights_open(&f, path, &e)) fail_msg("%zu: %s", i, e.msg);
         check_ramp(&f, "a");

@@ -28,7 +28,7 @@ static void test_good(void **state)
                   {"u16", ST_U16, 4},  {"f8", ST_F8_E4M3, 2}, {"empty", ST_F32, 0},
                   {"one", ST_F32, 4},  {"scalar", ST_F32, 4}, {"name with \xc3\xa9", ST_F32, 4}};
     struct st_file f;
-    struct err e = {""};
+    struct err e = {0};
     float v[3];
     int64_t n;
 
@@ -108,7 +108,7 @@ static void test_archives(void **state)
 
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct st_file f;
-        struct err e = {""};
+        struct err e = {0};
         put_pickle(path, good, sizeof good - 1, &rows[i].edit);
         if (rows[i].says) {
             refused(path, rows[i].what, rows[i].says);

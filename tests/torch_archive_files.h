@@ -165,7 +165,7 @@ static inline void check_ramp(const struct st_file *f, const char *name)
 static inline void refused(const char *path, const char *what, const char *says)
 {
     struct st_file f;
-    struct err e = {""};
+    struct err e = {0};
 
     if (torch_weights_open(&f, path, &e)) fail_msg("%s: was opened", what);
     if (!strstr(e.msg, says) || strncmp(e.msg, path, strlen(path)) != 0 || strchr(e.msg, '\n'))
@@ -187,7 +187,7 @@ static inline char *memory_file(void)
 static inline void open_changed(const char *path, int *opened)
 {
     struct st_file f;
-    struct err e = {""};
+    struct err e = {0};
 
     if (!torch_weights_open(&f, path, &e)) {
         assert_true(e.msg[0] && !strchr(e.msg, '\n'));
