@@ -40,7 +40,7 @@ $(BUILD)/tests/test_datatool $(BUILD)/tests/test_augment: %: %.o $(BUILD)/tests/
 	$(LINK)
 $(BUILD)/tests/test_fuzz: %: %.o $(FUZZ_OBJ) $(BUILD)/libmha2mla.a
 	$(LINK)
-$(BUILD)/tests/fuzz/fuzz: SANITIZE += -fsanitize=fuzzer
+$(BUILD)/tests/fuzz/fuzz: LDFLAGS += -fsanitize=fuzzer
 $(BUILD)/tests/fuzz/fuzz: $(BUILD)/tests/fuzz/libfuzzer.o $(FUZZ_OBJ) $(BUILD)/libmha2mla.a
 	$(LINK)
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/tests/backend.o $(BUILD)/libmha2mla.a
