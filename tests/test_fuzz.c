@@ -42,7 +42,7 @@ static void load(struct corpus *c, const char *name)
 {
     char path[600];
     struct dirent **entry;
-    struct err e = {{0}};
+    struct err e = {0};
     int n;
 
     snprintf(path, sizeof path, "tests/fuzz/corpus/%s", name);
@@ -229,7 +229,7 @@ static _Noreturn void work(const struct fuzz_target *t, struct draft *d, const s
 static void blame(const struct fuzz_target *t, const struct input *in, uint64_t k, int status)
 {
     char path[300];
-    struct err e = {{0}};
+    struct err e = {0};
 
     snprintf(path, sizeof path, "%s/fuzz-%s-%llu", getenv("BUILD") ? getenv("BUILD") : "build",
              t->name, (unsigned long long)k);

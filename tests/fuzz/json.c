@@ -2,7 +2,7 @@
  */
 #include "base/jsonc.h"
 #include "data/processor.h"
-#include "model/hfconfig.h"
+#include "model/hfgeneration.h"
 #include "tests/fuzz/target.h"
 #include "train/config.h"
 
@@ -14,7 +14,7 @@ void fuzz_jsonc(const uint8_t *data, size_t n)
 {
     static const struct jsonc_rules loose = {.zeros = true}, strict = {.plain = true};
     struct jsonc doc, again;
-    struct err e = {{0}};
+    struct err e = {0};
     char *text, *twice;
 
     if (jsonc_parse_as(&doc, "d", (const char *)data, n, &strict, &e))
@@ -45,7 +45,7 @@ static void round_trip(const struct config *c)
 {
     struct config again;
     struct jsonc doc;
-    struct err e = {{0}};
+    struct err e = {0};
     char *text = schema_dump(&config_schema, c, &e), *diff;
 
     CHECK(text && jsonc_parse(&doc, "dump", text, strlen(text), &e));
@@ -62,7 +62,7 @@ void fuzz_config(const uint8_t *data, size_t n)
 {
     struct config c;
     struct jsonc doc;
-    struct err e = {{0}};
+    struct err e = {0};
     bool ok = jsonc_parse(&doc, "c.json", (const char *)data, n, &e);
 
     if (ok) {
@@ -83,7 +83,7 @@ void fuzz_set(const uint8_t *data, size_t n)
     const char *sets[18] = {"run.dir=r", "data.train=[{\"path\":\"t\"}]"};
     char *text = malloc(n + 1), *save = NULL;
     struct config c;
-    struct err e = {{0}};
+    struct err e = {0};
     size_t k = 2;
 
     CHECK(text);
@@ -103,7 +103,7 @@ void fuzz_set(const uint8_t *data, size_t n)
 void fuzz_hfconfig(const uint8_t *data, size_t n)
 {
     struct hf_config c, copy;
-    struct err e = {{0}};
+    struct err e = {0};
 
     if (!hf_config_parse(&c, (const char *)data, n, "config.json", &e)) {
         fuzz_failed(&e);
@@ -116,11 +116,27 @@ void fuzz_hfconfig(const uint8_t *data, size_t n)
     hf_config_free(&c);
 }
 
+void fuzz_generation(const uint8_t *data, size_t n)
+{
+    static const char config[] = "{\"model_type\":\"llama\"}";
+    struct hf_config c;
+    struct hf_generation g;
+    struct err e = {0};
+
+    CHECK(hf_config_parse(&c, config, sizeof config - 1, "config.json", &e));
+    fuzz_file("generation_config.json", data, n);
+    if (hf_generation_read(&g, fuzz_dir(), &c, &e))
+        hf_generation_free(&g);
+    else
+        fuzz_failed(&e);
+    hf_config_free(&c);
+}
+
 /* What was saved is what was read, to the last bit. */
 void fuzz_processor(const uint8_t *data, size_t n)
 {
     struct processor p, again;
-    struct err e = {{0}};
+    struct err e = {0};
 
     fuzz_file("preprocessor_config.json", data, n);
     if (!processor_load(&p, fuzz_dir(), &e)) {

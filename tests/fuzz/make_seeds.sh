@@ -28,12 +28,18 @@ printf 'stage2.lr=1e-4\nsweep.low_rank=[64,32,16]\nrun.steps=["rank"]\nmodel.pat
 take safetensors tests/data/safetensors/reference.safetensors
 printf '\100\0\0\0\0\0\0\0{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}            abcd' | put safetensors one
 printf '{"metadata": {"total_size": 6}, "weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}' | put index two
+printf '{"bos_token_id": 1, "eos_token_id": [2, 32000], "repetition_penalty": 1.1, "suppress_tokens": [5]}' | put generation list
+take torch_model tests/data/weights/*/*.bin
+take webp $(ls tests/data/image/*.webp | sed -n '1~3p')
+take gif $(ls tests/data/image/*.gif | sed -n '1~3p')
+take bmp $(ls tests/data/image/*.bmp | sed -n '1~3p')
+take rank tests/data/h5/*.h5
 take torch tests/data/torchfile/*.pth
 take tokenizer tests/data/tokenizer/metaspace.json tests/data/tokenizer/byte_level.json
 printf 'USER: <image>\nWhat is it? ASSISTANT: a caf\303\251</s>' | put tokens chat
 printf '  x\t\r\n\360\237\230\200\342\226\201<s><unk>' | put tokens marks
-printf '\001\001<image>\nWhat?\0\002red\0\001And?\0\002blue' | put template turns
-printf '\202\000Be brief.\000\001<image>Q\000\002A' | put template system
+printf '\001\001\015<image>\nWhat?\002\003red\001\004And?\002\004blue' | put template turns
+printf '\202\000\011Be brief.\001\010<image>Q\002\003A\000b' | put template system
 printf '[{"id":"a","image":"a.png","conversations":[{"from":"human","value":"<image>\\nWhat is it?"},{"from":"gpt","value":"red"}]},\n{"id":2,"conversations":[{"from":"system","value":"s"},{"from":"human","value":"Say one."},{"from":"gpt","value":"one"}]}]\n' | put dataset list
 printf '{"id":"t","text":"plain"}\n{"text":"two"}\n' | put dataset lines
 take png tests/data/image/rgb8.png tests/data/image/palette4_trns.png tests/data/image/gray16_interlaced.png \

@@ -24,6 +24,7 @@ const struct fuzz_target *fuzz_find(const char *name); /* NULL: there is none */
  * each time; the path is borrowed until the next call of that name. fuzz_dir is the directory. */
 const char *fuzz_file(const char *name, const void *data, size_t n);
 const char *fuzz_dir(void);
+void fuzz_remove(const char *name); /* fine where there is none */
 
 /* What every target owes: after a failure one line of text, without control characters. */
 void fuzz_failed(const struct err *e);
@@ -33,9 +34,11 @@ void fuzz_jsonc(const uint8_t *data, size_t n);
 void fuzz_config(const uint8_t *data, size_t n);
 void fuzz_set(const uint8_t *data, size_t n);
 void fuzz_hfconfig(const uint8_t *data, size_t n);
+void fuzz_generation(const uint8_t *data, size_t n);
 void fuzz_processor(const uint8_t *data, size_t n);
 void fuzz_safetensors(const uint8_t *data, size_t n);
 void fuzz_index(const uint8_t *data, size_t n);
+void fuzz_torch_model(const uint8_t *data, size_t n);
 void fuzz_torch(const uint8_t *data, size_t n);
 void fuzz_rank(const uint8_t *data, size_t n);
 void fuzz_checkpoint(const uint8_t *data, size_t n);

@@ -14,9 +14,11 @@ const struct fuzz_target fuzz_targets[] = {
     {"config", fuzz_config, 4096},
     {"set", fuzz_set, 512},
     {"hfconfig", fuzz_hfconfig, 4096},
+    {"generation", fuzz_generation, 1024},
     {"processor", fuzz_processor, 2048},
     {"safetensors", fuzz_safetensors, 4096},
     {"index", fuzz_index, 2048},
+    {"torch_model", fuzz_torch_model, 4096},
     {"torch", fuzz_torch, 4096},
     {"rank", fuzz_rank, 8192},
     {"checkpoint", fuzz_checkpoint, 8192},
@@ -62,6 +64,14 @@ const char *fuzz_dir(void)
     CHECK(mkdtemp(dir));
     atexit(remove_dir);
     return dir;
+}
+
+void fuzz_remove(const char *name)
+{
+    char path[128];
+
+    snprintf(path, sizeof path, "%s/%s", fuzz_dir(), name);
+    unlink(path);
 }
 
 const char *fuzz_file(const char *name, const void *data, size_t n)

@@ -12,7 +12,7 @@ static void encode(const struct tokenizer *tk, const char *text, size_t n)
 {
     struct tokens t = {0};
     int32_t *ids;
-    struct err e = {{0}};
+    struct err e = {0};
     size_t len;
 
     for (int special = 0; special < 2; special++) {
@@ -42,7 +42,7 @@ void fuzz_tokenizer(const uint8_t *data, size_t n)
     static const char usual[] = "USER: <image>\nWhat is  it? <s>a b\xc3\xa9 \xf0\x9f\x98\x80";
     const uint8_t *end = memchr(data, 0xff, n);
     size_t len = end ? (size_t)(end - data) : n;
-    struct err e = {{0}};
+    struct err e = {0};
     struct tokenizer *tk = tokenizer_load(fuzz_file("tokenizer.json", data, len), &e);
 
     if (!tk) {
@@ -60,7 +60,7 @@ static const char *const files[] = {"tests/data/tokenizer/metaspace.json",
 static const struct tokenizer *fixed(int which)
 {
     static struct tokenizer *tk[2];
-    struct err e = {{0}};
+    struct err e = {0};
 
     if (!tk[which]) tk[which] = tokenizer_load(files[which], &e);
     CHECK(tk[which]);
@@ -73,23 +73,19 @@ void fuzz_tokens(const uint8_t *data, size_t n)
         encode(fixed(i), (const char *)data, n);
 }
 
-/* The template's number, then turns: a role each, a text up to the next NUL. */
+/* The template's number, then turns: a role, a length and a text each. */
 void fuzz_template(const uint8_t *data, size_t n)
 {
     static const char *const names[] = {TEMPLATE_NAMES};
     struct message m[16];
     struct rendered r = {0};
-    struct err e = {{0}};
-    char *text = malloc(n + 1);
+    struct err e = {0};
     size_t turns = 0, at = 1;
 
-    CHECK(text);
-    memcpy(text, data, n);
-    text[n] = '\0';
-    while (n && turns < 16 && at < n) {
-        enum role role = (enum role)(data[at++] % 3);
-        m[turns++] = (struct message){role, text + at};
-        at += strlen(text + at) + 1;
+    while (turns < 16 && at + 2 <= n) {
+        size_t len = data[at + 1] < n - at - 2 ? data[at + 1] : n - at - 2;
+        m[turns++] = (struct message){(enum role)(data[at] % 3), (const char *)data + at + 2, len};
+        at += 2 + len;
     }
     if (turns) {
         const struct chat_template *t =
@@ -99,20 +95,20 @@ void fuzz_template(const uint8_t *data, size_t n)
             CHECK(r.trained[i].begin <= r.trained[i].end && r.trained[i].end <= r.len);
     }
     rendered_free(&r);
-    free(text);
 }
 
 void fuzz_dataset(const uint8_t *data, size_t n)
 {
     struct dataset_source source = {fuzz_file("d.json", data, n), NULL, 0};
-    struct err e = {{0}};
+    struct err e = {0};
     struct dataset d;
     struct sample s;
     struct dataset_options o = {.tokenizer = fixed(0),
                                 .chat = template_find("vicuna", &e),
                                 .image_id = tokenizer_id(fixed(0), "<image>"),
                                 .image_tokens = 4,
-                                .max_length = 256};
+                                .max_length = 256,
+                                .limited_by = "data.max_length"};
 
     fuzz_file("a.png", "\x89PNG\r\n\x1a\n", 8);
     if (!dataset_open(&d, &source, 1, &o, &e)) {
