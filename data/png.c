@@ -1,19 +1,22 @@
-/* png.c - PNG files in, by zlib and by hand. libpng, which reads and refuses other damaged files
- * than Pillow does, could not be made to follow it: Pillow wants every checksum before the pixels
- * to be right and looks at none behind them, needs no IEND, skips critical chunks that it does not
- * know, and takes what has come once the last row is complete.
+/* png.c - PNG files in. Our own walk over the chunks decides what is read and what is refused, as
+ * Pillow does: every checksum before the pixels must be right and none behind them is looked at, no
+ * IEND is needed, and what has come once the last row is complete is taken. libpng, which is
+ * stricter, gets a clean header made from what the walk has found, then the compressed bytes; it
+ * decompresses, undoes filters and expands samples. It reads by its progressive functions: the rows
+ * of an interlaced file come pass by pass, so that no second copy of the picture is needed.
+ *
+ * libpng reports errors by longjmp: what must outlive the jump lives in struct job.
  *
  * A chunk is length (4 bytes, big end first), name (4), content, CRC of name and content (4). */
 #include "data/png.h"
-#include "base/mem.h"
-#include "data/pngrow.h"
 
 #include <inttypes.h>
+#include <png.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zlib.h>
 
-/* Bytes that are given to zlib at a time. Pillow's number: it decides whether the checksum at the
+/* Bytes that are decompressed at a time. Pillow's number: it decides whether the checksum at the
  * end of the compressed data is seen before the last row is complete. */
 #define FEED ((size_t)65536)
 
@@ -26,8 +29,16 @@ struct job {
     const uint8_t *data;
     size_t size, pos; /* pos: where the next chunk begins */
     int64_t width, height;
+    int type, depth, samples; /* depth: bits a sample; samples of a pixel, 0 before IHDR */
     bool interlaced;
-    struct pngrow_format format;
+    bool trns;               /* there is a tRNS chunk that counts */
+    uint8_t palette[256][3]; /* entries that the file lacks are black */
+    uint8_t key[6];          /* tRNS of gray and RGB: the samples that are transparent */
+    uint8_t alpha[256];      /* tRNS of a palette */
+    png_structp png;
+    png_infop info;
+    struct upright *out;
+    int64_t left; /* pixels that have not come yet */
 };
 
 struct chunk {
@@ -38,11 +49,6 @@ struct chunk {
 static bool fail(const struct job *j, const char *what)
 {
     return err_set(j->e, "%s: PNG: %s", j->path, what);
-}
-
-static uint32_t be32(const uint8_t *p)
-{
-    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
 static bool is_chunk(const struct chunk *c, const char *name)
@@ -65,7 +71,7 @@ static bool name_fits(const uint8_t *name)
 static bool look_at_chunk(const struct job *j, struct chunk *c)
 {
     if (j->pos > j->size || j->size - j->pos < 8) return false;
-    c->length = be32(j->data + j->pos);
+    c->length = png_get_uint_32(j->data + j->pos);
     c->name = j->data + j->pos + 4;
     c->body = c->name + 4;
     return name_fits(c->name);
@@ -82,33 +88,32 @@ static size_t there(const struct job *j, const struct chunk *c, size_t want)
 static bool crc_fits(const struct job *j, const struct chunk *c)
 {
     if (there(j, c, c->length + 4) < c->length + 4) return false;
-    return crc32_z(crc32_z(0, NULL, 0), c->name, c->length + 4) == be32(c->body + c->length);
+    return crc32_z(crc32_z(0, NULL, 0), c->name, c->length + 4) ==
+           png_get_uint_32(c->body + c->length);
 }
 
 static bool read_ihdr(struct job *j, const struct chunk *c)
 {
-    static const int samples[] = {
-        [PNG_GRAY] = 1, [PNG_RGB] = 3, [PNG_INDEX] = 1, [PNG_GRAY_ALPHA] = 2, [PNG_RGB_ALPHA] = 4};
-    /* Bits a sample that each colour type may have, one bit set for each. */
-    static const int depths[] = {[PNG_GRAY] = 1 | 2 | 4 | 8 | 16,
-                                 [PNG_RGB] = 8 | 16,
-                                 [PNG_INDEX] = 1 | 2 | 4 | 8,
-                                 [PNG_GRAY_ALPHA] = 8 | 16,
-                                 [PNG_RGB_ALPHA] = 8 | 16};
-    int depth, type;
+    /* By colour type: samples of a pixel, and the bits that each may have, added up. */
+    static const struct {
+        int samples, depths;
+    } types[] = {
+        [PNG_COLOR_TYPE_GRAY] = {1, 1 | 2 | 4 | 8 | 16}, [PNG_COLOR_TYPE_RGB] = {3, 8 | 16},
+        [PNG_COLOR_TYPE_PALETTE] = {1, 1 | 2 | 4 | 8},   [PNG_COLOR_TYPE_GRAY_ALPHA] = {2, 8 | 16},
+        [PNG_COLOR_TYPE_RGB_ALPHA] = {4, 8 | 16},
+    };
+    int depth = c->body[8], type = c->body[9];
 
-    if (c->length < 13) return fail(j, "IHDR is too short");
-    depth = c->body[8];
-    type = c->body[9];
-    if (type > PNG_RGB_ALPHA || !(depths[type] & depth) || (depth & (depth - 1)) != 0)
+    if (type > PNG_COLOR_TYPE_RGB_ALPHA || !(types[type].depths & depth) ||
+        (depth & (depth - 1)) != 0)
         return err_set(j->e, "%s: PNG: colour type %d with %d bits a sample", j->path, type, depth);
     if (c->body[11] != 0) return fail(j, "unknown filter method");
-    j->width = be32(c->body);
-    j->height = be32(c->body + 4);
+    j->width = png_get_uint_32(c->body);
+    j->height = png_get_uint_32(c->body + 4);
     j->interlaced = c->body[12] != 0;
-    j->format.type = type;
-    j->format.depth = depth;
-    j->format.samples = samples[type];
+    j->type = type;
+    j->depth = depth;
+    j->samples = types[type].samples;
     return true;
 }
 
@@ -116,25 +121,30 @@ static bool read_plte(struct job *j, const struct chunk *c)
 {
     size_t n = c->length / 3;
 
-    if (j->format.type != PNG_INDEX) return true; /* a suggestion for those with few colours */
+    if (j->type != PNG_COLOR_TYPE_PALETTE) return true; /* a suggestion for few colours */
     if (n > 256) return fail(j, "a palette of more than 256 colours");
-    for (size_t i = 0; i < n; i++)
-        memcpy(j->format.palette[i], c->body + 3 * i, 3);
+    memcpy(j->palette, c->body, 3 * n);
     return true;
+}
+
+/* Samples of the colour that tRNS makes transparent in gray and RGB. */
+static int key_samples(const struct job *j)
+{
+    return j->type == PNG_COLOR_TYPE_GRAY || j->type == PNG_COLOR_TYPE_RGB ? j->samples : 0;
 }
 
 static bool read_trns(struct job *j, const struct chunk *c)
 {
-    struct pngrow_format *f = &j->format;
-    int samples = f->type == PNG_GRAY ? 1 : f->type == PNG_RGB ? 3 : 0;
+    size_t n = 2 * (size_t)key_samples(j);
 
-    if (c->length < 2 * (size_t)samples) return fail(j, "tRNS is too short");
-    for (int i = 0; i < samples; i++) /* only as many bits count as a sample has */
-        f->key[i] = (uint16_t)((c->body[2 * i] << 8 | c->body[2 * i + 1]) & ((1 << f->depth) - 1));
-    f->keyed = samples > 0;
-    f->clear = f->type == PNG_INDEX;
-    for (size_t i = 0; f->clear && i < c->length && i < 256; i++)
-        f->palette[i][3] = c->body[i];
+    if (c->length < n) return fail(j, "tRNS is too short");
+    for (size_t i = 0; i < n; i += 2) { /* only as many bits count as a sample has */
+        j->key[i] = j->depth == 16 ? c->body[i] : 0;
+        j->key[i + 1] = (uint8_t)(c->body[i + 1] & ((1 << j->depth) - 1));
+    }
+    if (j->type == PNG_COLOR_TYPE_PALETTE)
+        memcpy(j->alpha, c->body, c->length < 256 ? c->length : 256);
+    j->trns = n > 0 || j->type == PNG_COLOR_TYPE_PALETTE;
     return true;
 }
 
@@ -165,8 +175,7 @@ static bool read_chunks(struct job *j)
 {
     struct chunk c;
 
-    for (int i = 0; i < 256; i++)
-        j->format.palette[i][3] = 255;
+    memset(j->alpha, 255, sizeof j->alpha);
     for (j->pos = 8;; j->pos += c.length + 12) {
         if (!look_at_chunk(j, &c))
             return fail(j, "the file is cut short, or damaged, in its header");
@@ -178,31 +187,21 @@ static bool read_chunks(struct job *j)
                            (const char *)c.name);
         if (!read_chunk(j, &c)) return false;
     }
-    return j->format.samples > 0 || fail(j, "the file has no IHDR");
-}
-
-/* Adam7: pass p has the pixels (x0 + i dx, y0 + k dy). The last row is a file without passes. */
-static const struct pass {
-    int64_t x0, y0, dx, dy;
-} passes[] = {{0, 0, 8, 8}, {4, 0, 8, 8}, {0, 4, 4, 8}, {2, 0, 4, 4},
-              {0, 2, 2, 4}, {1, 0, 2, 2}, {0, 1, 1, 2}, {0, 0, 1, 1}};
-enum { PASSES = 7, NO_PASS = 7 };
-
-static int64_t pass_width(const struct job *j, const struct pass *p)
-{
-    return (j->width - p->x0 + p->dx - 1) / p->dx;
-}
-
-/* How many pixels at most a byte of this file's format can hold. */
-static int64_t dense(const struct pngrow_format *f)
-{
-    return DEFLATE_MOST * 8 / (f->samples * f->depth);
+    return j->samples > 0 || fail(j, "the file has no IHDR");
 }
 
 static bool read_header(struct job *j)
 {
-    return read_chunks(j) &&
-           image_check_size(j->path, j->width, j->height, j->size, dense(&j->format), j->e);
+    if (!read_chunks(j)) return false;
+    /* The most pixels that a byte of this format can hold: */
+    const int64_t dense = DEFLATE_MOST * 8 / (j->samples * j->depth);
+
+    return image_check_size(j->path, j->width, j->height, j->size, dense, j->e);
+}
+
+static int channels(const struct job *j)
+{
+    return (j->type & PNG_COLOR_MASK_ALPHA) || j->trns ? 4 : 3;
 }
 
 bool png_file_header(const char *path, const uint8_t *data, size_t size, struct image_info *info,
@@ -213,111 +212,124 @@ bool png_file_header(const char *path, const uint8_t *data, size_t size, struct 
     if (!read_header(&j)) return false;
     info->width = j.width;
     info->height = j.height;
-    info->memory = j.width * (j.height + 1) * pngrow_channels(&j.format) +
-                   2 * (int64_t)pngrow_bytes(&j.format, j.width);
+    /* libpng has two rows, with all their bits. */
+    info->memory = j.width * (j.height + (j.depth == 16 ? 4 : 2)) * channels(&j);
     return true;
 }
 
-/* The rows as they come out of zlib: each is a filter's number and its bytes. */
-struct rows {
-    z_stream z;
-    struct upright *out;
-    uint8_t *row, *prior; /* [1 + bytes of a row] */
-    uint8_t *pixels;      /* [width, channels] */
-    size_t have;          /* bytes of the row that have come */
-    int pass;
-    int64_t y;
-    bool done;
-};
-
-static size_t row_bytes(const struct job *j, const struct rows *r)
+_Noreturn static void on_error(png_structp png, png_const_charp msg)
 {
-    return pngrow_bytes(&j->format, pass_width(j, &passes[r->pass]));
+    const struct job *j = png_get_error_ptr(png);
+
+    fail(j, msg);
+    png_longjmp(png, 1);
 }
 
-static void put_row(const struct job *j, const struct rows *r)
+/* That the compressed data are damaged is a warning, too: there are pixels left then. */
+static void on_warning(png_structp png, png_const_charp msg)
 {
-    const struct pass *p = &passes[r->pass];
-    const struct upright_row where = {.y = r->y, .x = p->x0, .step = p->dx, .n = pass_width(j, p)};
-
-    pngrow_expand(&j->format, r->row + 1, where.n, r->pixels);
-    upright_put(r->out, &where, r->pixels);
+    (void)png;
+    (void)msg;
 }
 
-/* To the next row that has pixels; r->done where there is none. */
-static void next_row(const struct job *j, struct rows *r)
+/* Pillow's I;16 to RGB: 16-bit gray over 255 becomes 255. Alpha is 0 or 65535 here. */
+static void narrow_gray16(png_structp png, png_row_infop row, png_bytep px)
 {
-    uint8_t *swap = r->prior;
+    (void)png;
+    for (size_t i = 0; i < row->rowbytes / 2; i++)
+        px[i] = px[2 * i] ? 255 : px[2 * i + 1];
+}
 
-    r->prior = r->row;
-    r->row = swap;
-    r->have = 0;
-    r->y += passes[r->pass].dy;
-    while (r->y >= j->height || pass_width(j, &passes[r->pass]) <= 0) {
-        if (++r->pass >= PASSES) { /* NO_PASS, too, has none behind it */
-            r->done = true;
-            return;
-        }
-        r->y = passes[r->pass].y0;
-        memset(r->prior, 0, 1 + pngrow_bytes(&j->format, j->width));
+/* libpng calls it before the first row. */
+static void on_header(png_structp png, png_infop info)
+{
+    const struct job *j = png_get_progressive_ptr(png);
+
+    png_set_expand(png);      /* palette to RGB, tRNS to alpha, gray to 8 bits */
+    png_set_gray_to_rgb(png); /* nothing on colour */
+    if (j->type == PNG_COLOR_TYPE_GRAY && j->depth == 16) {
+        png_set_read_user_transform_fn(png, narrow_gray16);
+        png_set_user_transform_info(png, NULL, 8, channels(j));
+    } else {
+        png_set_strip_16(png);
     }
+    png_read_update_info(png, info);
+    CHECK(png_get_rowbytes(png, info) == (size_t)(j->width * channels(j)));
 }
 
-/* The compressed data end with a row, but before the last one: the others are 0. */
-static void clear_rest(const struct job *j, struct rows *r)
+static void on_row(png_structp png, png_bytep px, png_uint_32 row, int pass)
 {
-    r->out->img->damage = "its last rows are missing, and are taken as 0";
-    while (!r->done) {
-        memset(r->row, 0, 1 + row_bytes(j, r));
-        put_row(j, r);
-        next_row(j, r);
-    }
+    struct job *j = png_get_progressive_ptr(png);
+    struct upright_row at = {.y = row, .step = 1, .n = j->width};
+
+    if (j->interlaced)
+        at = (struct upright_row){.y = PNG_ROW_FROM_PASS_ROW((int64_t)row, pass),
+                                  .x = PNG_PASS_START_COL(pass),
+                                  .step = 1 << PNG_PASS_COL_SHIFT(pass),
+                                  .n = PNG_PASS_COLS(j->width, pass)};
+    upright_put(j->out, &at, px);
+    j->left -= at.n;
 }
 
-/* Takes the next n bytes of compressed data. */
-static bool feed(struct job *j, struct rows *r, const uint8_t *in, size_t n)
+/* Gives libpng a chunk. It does not look at checksums: any 4 bytes do. */
+static void feed(const struct job *j, const char *name, const void *body, size_t n)
 {
-    r->z.next_in = (Bytef *)(uintptr_t)in; /* zlib's pointer is not const; it does not write */
-    r->z.avail_in = (uInt)n;
-    while (r->z.avail_in > 0 && !r->done) {
-        size_t full = 1 + row_bytes(j, r);
-        int rc;
+    png_byte head[8], crc[4] = {0};
 
-        r->z.next_out = r->row + r->have;
-        r->z.avail_out = (uInt)(full - r->have);
-        rc = inflate(&r->z, Z_NO_FLUSH);
-        if (rc == Z_MEM_ERROR) return err_set(j->e, "%s: PNG: out of memory", j->path);
-        if (rc != Z_OK && rc != Z_STREAM_END)
-            return err_set(j->e, "%s: PNG: the compressed data are damaged: %s", j->path,
-                           r->z.msg ? r->z.msg : zError(rc));
-        r->have = full - r->z.avail_out;
-        if (r->have < full) return true;
-        if (!pngrow_unfilter(r->row[0], r->row + 1, r->prior + 1, full - 1,
-                             pngrow_bytes(&j->format, 1)))
-            return err_set(j->e, "%s: PNG: there is no filter %d", j->path, r->row[0]);
-        put_row(j, r);
-        next_row(j, r);
-        if (rc == Z_STREAM_END && !r->done) clear_rest(j, r);
+    png_save_uint_32(head, (png_uint_32)n);
+    memcpy(head + 4, name, 4);
+    png_process_data(j->png, j->info, head, 8);
+    if (n > 0) png_process_data(j->png, j->info, (png_bytep)(uintptr_t)body, n); /* not written */
+    png_process_data(j->png, j->info, crc, 4);
+}
+
+static void feed_header(const struct job *j)
+{
+    const size_t colours = (size_t)1 << j->depth;
+    png_byte magic[8] = "\x89PNG\r\n\x1a\n", ihdr[13] = {0}; /* 0: the only compression, filter */
+
+    png_save_uint_32(ihdr, (png_uint_32)j->width);
+    png_save_uint_32(ihdr + 4, (png_uint_32)j->height);
+    ihdr[8] = (png_byte)j->depth;
+    ihdr[9] = (png_byte)j->type;
+    ihdr[12] = j->interlaced;
+    png_process_data(j->png, j->info, magic, 8);
+    feed(j, "IHDR", ihdr, 13);
+    if (j->type == PNG_COLOR_TYPE_PALETTE) {
+        feed(j, "PLTE", j->palette, 3 * colours);
+        if (j->trns) feed(j, "tRNS", j->alpha, colours);
+    } else if (j->trns) {
+        feed(j, "tRNS", j->key, 2 * (size_t)key_samples(j));
     }
-    return true;
 }
 
 /* The IDAT chunks from j->pos on, until the picture is complete. */
-static bool read_pixels(struct job *j, struct rows *r)
+static bool read_pixels(struct job *j)
 {
     struct chunk c;
 
-    for (; !r->done; j->pos += c.length + 12) {
+    for (; j->left > 0; j->pos += c.length + 12) {
         size_t n;
 
         if (!look_at_chunk(j, &c) || !is_chunk(&c, "IDAT"))
-            return fail(j, "the pixels are cut short");
+            return fail(j, "the pixels are cut short, or their compressed data damaged");
         n = there(j, &c, c.length);
-        for (size_t at = 0; at < n && !r->done; at += FEED)
-            if (!feed(j, r, c.body + at, n - at < FEED ? n - at : FEED)) return false;
-        if (!crc_fits(j, &c)) r->out->img->damage = "a checksum is wrong, or missing";
+        for (size_t at = 0; at < n && j->left > 0; at += FEED)
+            feed(j, "IDAT", c.body + at, n - at < FEED ? n - at : FEED);
+        if (!crc_fits(j, &c)) j->out->img->damage = "a checksum is wrong, or missing";
     }
     return true;
+}
+
+/* False, too, where libpng jumped. */
+static bool read_guarded(struct job *j)
+{
+    if (setjmp(png_jmpbuf(j->png))) return false;
+    png_set_crc_action(j->png, PNG_CRC_QUIET_USE, PNG_CRC_QUIET_USE);
+    png_set_user_limits(j->png, PNG_UINT_31_MAX, PNG_UINT_31_MAX); /* image_check_size decides */
+    png_set_progressive_read_fn(j->png, j, on_header, on_row, NULL);
+    feed_header(j);
+    return read_pixels(j);
 }
 
 /* Behind the pixels: chunks must be whole, but may end anywhere. */
@@ -338,38 +350,28 @@ static bool read_end(struct job *j, struct image *img)
     }
 }
 
-static bool decode(struct job *j, struct rows *r)
+static bool decode(struct job *j)
 {
-    const size_t full = 1 + pngrow_bytes(&j->format, j->width);
-    const int channels = pngrow_channels(&j->format);
+    bool ok;
 
-    if (full > UINT32_MAX) return fail(j, "rows of 4 GiB and more"); /* zlib counts in 32 bits */
-    if (!upright_new(r->out, j->width, j->height, channels, j->e)) return false;
-    r->row = mem_new(full, 1, "a row of a picture", j->e);
-    r->prior = r->row ? mem_new(full, 1, "a row of a picture", j->e) : NULL;
-    r->pixels =
-        r->prior ? mem_new((size_t)j->width, (size_t)channels, "a row of a picture", j->e) : NULL;
-    if (!r->pixels) return false;
-    if (inflateInit(&r->z) != Z_OK) return err_set(j->e, "%s: PNG: out of memory", j->path);
-    return read_pixels(j, r) && read_end(j, r->out->img);
+    if (!upright_new(j->out, j->width, j->height, channels(j), j->e)) return false;
+    j->left = j->width * j->height;
+    j->png = png_create_read_struct(PNG_LIBPNG_VER_STRING, j, on_error, on_warning);
+    if (j->png) j->info = png_create_info_struct(j->png);
+    ok = j->info ? read_guarded(j) : fail(j, "out of memory");
+    png_destroy_read_struct(&j->png, &j->info, NULL);
+    return ok && read_end(j, j->out->img);
 }
 
 bool png_file_decode(const char *path, const uint8_t *data, size_t size, struct upright *out,
                      struct err *e)
 {
-    struct job j = {.path = path, .e = e, .data = data, .size = size};
-    struct rows r = {.out = out};
-    bool ok;
+    struct job j = {.path = path, .e = e, .data = data, .size = size, .out = out};
 
     if (!read_header(&j)) return false;
-    r.pass = j.interlaced ? 0 : NO_PASS;
-    ok = decode(&j, &r);
-    inflateEnd(&r.z); /* fine where inflateInit was not reached: there is no state */
-    free(r.row);
-    free(r.prior);
-    free(r.pixels);
-    if (!ok) image_free(out->img);
-    return ok;
+    if (decode(&j)) return true;
+    image_free(out->img);
+    return false;
 }
 
 const uint8_t *png_file_exif(const uint8_t *data, size_t size, size_t *len)
