@@ -7,6 +7,7 @@
 #include "data/gif.h"
 #include "data/jpeg.h"
 #include "data/png.h"
+#include "data/pngwalk.h"
 #include "data/webp.h"
 
 #include <inttypes.h>
@@ -26,7 +27,7 @@ struct codec {
 };
 
 static const struct codec codecs[] = {
-    {"\x89PNG\r\n\x1a\n", 8, NULL, png_file_header, png_file_decode, png_file_exif},
+    {"\x89PNG\r\n\x1a\n", 8, NULL, png_file_header, png_file_decode, pngwalk_exif},
     {"\xff\xd8\xff", 3, NULL, jpeg_file_header, jpeg_file_decode, jpeg_file_exif},
     {"RIFF", 4, "WEBP", webp_file_header, webp_file_decode, webp_file_exif},
     {"GIF8", 4, NULL, gif_file_header, gif_file_decode, NULL},
