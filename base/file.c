@@ -116,6 +116,11 @@ bool file_map_open(struct file_map *m, const char *path, struct err *e)
     p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
     close(fd);
     if (p == MAP_FAILED) return err_set(e, "%s: cannot be mapped: %s", path, strerror(errno));
+    m->watched = watch_add(p, (size_t)st.st_size, path, &st, e);
+    if (!m->watched) {
+        munmap(p, (size_t)st.st_size);
+        return false;
+    }
     m->data = p;
     m->size = (size_t)st.st_size;
     return true;
@@ -123,6 +128,7 @@ bool file_map_open(struct file_map *m, const char *path, struct err *e)
 
 void file_map_close(struct file_map *m)
 {
+    watch_remove(m->watched);
     /* munmap wants the pointer that mmap gave: the const is ours. */
     if (m->size) munmap((void *)(uintptr_t)m->data, m->size);
     memset(m, 0, sizeof *m);
@@ -152,13 +158,19 @@ bool file_scratch_open(struct file_scratch *s, const char *dir, size_t size, str
     free(path);
     if (p == MAP_FAILED)
         return err_set(e, "%s: no room for %zu bytes of scratch: %s", dir, size, strerror(status));
-    s->data = p;
     s->size = size ? size : 1;
+    s->watched = watch_add(p, s->size, dir, NULL, e);
+    if (!s->watched) {
+        munmap(p, s->size);
+        return false;
+    }
+    s->data = p;
     return true;
 }
 
 void file_scratch_close(struct file_scratch *s)
 {
+    watch_remove(s->watched);
     if (s->data) munmap(s->data, s->size);
     memset(s, 0, sizeof *s);
 }

@@ -4,6 +4,7 @@
 #define BASE_FILE_H
 
 #include "base/err.h"
+#include "base/watch.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -17,11 +18,12 @@ bool file_read(const char *path, size_t limit, char **text, size_t *len, struct 
 /* The same, but a pipe will do (--config <(command)): it is read to its end. */
 bool file_read_stream(const char *path, size_t limit, char **text, size_t *len, struct err *e);
 
-/* A file (and nothing else) mapped read-only. An empty file maps to a non-NULL pointer of length 0.
- */
+/* A file (and nothing else) mapped read-only, and watched as long (watch.h). An empty file maps to
+ * a non-NULL pointer of length 0. */
 struct file_map {
     const uint8_t *data;
     size_t size;
+    struct watched *watched;
 };
 bool file_map_open(struct file_map *m, const char *path, struct err *e);
 void file_map_close(struct file_map *m); /* fine on a zeroed struct */
@@ -32,6 +34,7 @@ void file_map_close(struct file_map *m); /* fine on a zeroed struct */
 struct file_scratch {
     void *data;
     size_t size;
+    struct watched *watched;
 };
 bool file_scratch_open(struct file_scratch *s, const char *dir, size_t size, struct err *e);
 void file_scratch_close(struct file_scratch *s); /* fine on a zeroed struct */

@@ -3,6 +3,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/signals.h"
 #include "train/run.h"
 
 #include <stdio.h>
@@ -33,27 +34,56 @@ static bool decode(const struct run *r, const char *path, float *pixels, struct 
     return ok;
 }
 
+struct decoded {
+    bool ok;   /* else `why` says what is wrong with it */
+    bool same; /* its file still has the content that the key is of */
+    struct err why;
+};
+
+/* The pictures of a group, decoded behind each other. A key that is not of what was decoded would
+ * stay in the store, for all runs. */
+static bool decode_group(const struct run *r, const struct dataset *d, const int64_t *todo,
+                         int64_t n, float *pixels, struct decoded *out, struct err *e)
+{
+    int64_t size = 3 * r->processor.height * r->processor.width;
+
+#pragma omp parallel for schedule(dynamic, 1)
+    for (int64_t i = 0; i < n; i++) {
+        const struct dataset_image *img = &d->images[todo[i]];
+        char now[65];
+        struct err gone;
+        if (signals_came()) continue;
+        out[i].ok = decode(r, img->path, pixels + i * size, &out[i].why);
+        out[i].same = file_key(img->path, now, &gone) && strcmp(now, img->key) == 0;
+    }
+    if (!signals_go_on(e)) return false;
+    for (int64_t i = 0; i < n; i++)
+        if (!out[i].same)
+            return err_set(e,
+                           "%s: was changed while it was in use; put it back as it was and start "
+                           "again",
+                           d->images[todo[i]].path);
+    return true;
+}
+
 /* One group of new pictures: their values, in the order of `todo`. Bad ones are marked. */
 static bool compute_group(struct run *r, struct model *m, struct dataset *d, const int64_t *todo,
                           int64_t n, float *pixels, struct err *e)
 {
     struct picture_input *in = &r->pictures;
     int64_t size = 3 * r->processor.height * r->processor.width, good = 0;
-    struct err errors[PICTURE_GROUP];
-    bool ok[PICTURE_GROUP];
+    struct decoded got[PICTURE_GROUP];
     const float *values = pixels;
     char(*keys)[65] = NULL;
 
-#pragma omp parallel for schedule(dynamic, 1)
-    for (int64_t i = 0; i < n; i++)
-        ok[i] = decode(r, d->images[todo[i]].path, pixels + i * size, &errors[i]);
+    if (!decode_group(r, d, todo, n, pixels, got, e)) return false;
     keys = mem_new((size_t)n, sizeof *keys, "picture keys", e);
     if (!keys) return false;
     for (int64_t i = 0; i < n; i++) {
         struct dataset_image *img = &d->images[todo[i]];
-        if (!ok[i]) {
+        if (!got[i].ok) {
             img->bad = true;
-            log_line("picture left out: %s", errors[i].msg);
+            log_line("picture left out: %s", got[i].why.msg);
             continue;
         }
         memmove(pixels + good * size, pixels + i * size, (size_t)size * sizeof *pixels);
@@ -66,7 +96,7 @@ static bool compute_group(struct run *r, struct model *m, struct dataset *d, con
         struct tensor *f = model_vision(m, r->tape, &leaf);
         tape_keep(f);
         done = tape_plan(r->tape, r->memory_limit, e);
-        if (done) tape_forward(r->tape);
+        done = done && (tape_forward(r->tape) || signals_go_on(e));
         values = f->data;
     }
     for (int64_t i = 0; done && i < good; i++)
@@ -83,7 +113,7 @@ static bool prepare_set(struct run *r, struct model *m, struct dataset *d, const
     float *pixels = mem_new((size_t)(PICTURE_GROUP * size), sizeof *pixels, "decoded pictures", e);
     bool ok = pixels;
 
-    for (int64_t i = 0; ok && i < d->n_images && !run_signal(); i++) {
+    for (int64_t i = 0; ok && i < d->n_images && (ok = signals_go_on(e)); i++) {
         struct dataset_image *img = &d->images[i];
         struct err bad;
         if (!img->key[0] && !img->bad && !file_key(img->path, img->key, &bad)) {
@@ -134,7 +164,6 @@ bool run_open_pictures(struct run *r, struct model *m, bool pixels, struct err *
         struct err close_err;
         if (!store_close(&in->store, &close_err) && ok) ok = err_set(e, "%s", close_err.msg);
     }
-    if (ok && run_signal()) ok = err_set(e, "stopped by a signal; go on with --resume");
     in->open = ok && store_open(&in->store, dir, about, in->tokens * in->width, false, e);
     free(dir);
     return in->open;

@@ -11,33 +11,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <omp.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <unistd.h>
-
-static volatile sig_atomic_t caught; /* the one thing a signal handler may touch */
-
-static void catch_signal(int sig)
-{
-    caught = sig;
-}
-
-void run_catch_signals(void)
-{
-    struct sigaction a = {.sa_handler = catch_signal};
-
-    sigaction(SIGINT, &a, NULL);
-    sigaction(SIGTERM, &a, NULL);
-}
-
-int run_signal(void)
-{
-    return caught;
-}
 
 char *run_path(const struct run *r, struct err *e, const char *fmt, ...)
 {
