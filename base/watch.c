@@ -295,8 +295,9 @@ bool watch_kept(struct err *e)
         struct stat st;
         struct stamp now;
         if (stat(w->path, &st) != 0)
-            return err_set(e, "%s: is gone while it is needed: put it back as it was and start "
-                              "again: %s",
+            return err_set(e,
+                           "%s: is gone while it is needed: put it back as it was and start "
+                           "again: %s",
                            w->path, strerror(errno));
         now = stamp_of(&st);
         if (!same_file(&w->stamp, &now))

@@ -3,6 +3,7 @@
 #include "base/hash.h"
 #include "base/jsonc.h"
 #include "base/mem.h"
+#include "base/signals.h"
 #include "data/image.h"
 #include "data/json_scan.h"
 
@@ -360,6 +361,8 @@ static void count(struct dataset *d)
     }
 }
 
+enum { HASHED = 64 << 20 }; /* bytes between two looks for a signal */
+
 static bool index_source(struct dataset *d, int32_t i, struct sha256 *sum, struct err *e)
 {
     struct json_scan scan;
@@ -368,11 +371,16 @@ static bool index_source(struct dataset *d, int32_t i, struct sha256 *sum, struc
     bool found;
 
     if (!file_map_open(&d->maps[i], d->sources[i].path, e)) return false;
-    sha256_add(sum, d->maps[i].data, d->maps[i].size);
+    for (size_t at = 0; at < d->maps[i].size; at += HASHED) {
+        size_t left = d->maps[i].size - at;
+        if (!signals_go_on(e)) return false;
+        sha256_add(sum, d->maps[i].data + at, left < HASHED ? left : HASHED);
+    }
     if (!json_scan_open(&scan, d->maps[i].data, d->maps[i].size, d->sources[i].path, e))
         return false;
     while (json_scan_next(&scan, &begin, &end, &found, e)) {
         if (!found || (d->sources[i].limit && d->n - before == d->sources[i].limit)) return true;
+        if (!signals_go_on(e)) return false;
         for (; seen < begin; seen++)
             line += d->maps[i].data[seen] == '\n';
         if (!add_entry(d, i, begin, end, line, e)) return false;
@@ -462,8 +470,12 @@ bool dataset_sample(const struct dataset *d, int64_t i, struct sample *s, struct
     ok = build(d, &c, (const char *)d->maps[entry->source].data + entry->begin,
                (size_t)(entry->end - entry->begin), entry->line, s, &reason, e);
     conversation_free(&c);
+    if (ok && s->n != entry->tokens) {
+        ok = err_set(e, "it has %lld tokens and had %d", (long long)s->n, entry->tokens);
+        sample_free(s);
+    }
     if (!ok) /* it was fine when it was indexed */
-        return err_context(e, "%s:%lld: the file changed while it was used",
+        return err_context(e, "%s:%lld: was changed while it was in use",
                            d->sources[entry->source].path, (long long)entry->line);
     s->images = entry->images;
     s->image = d->refs + entry->first_image;

@@ -124,7 +124,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "mha2mla-train: error: %s\n", e.msg);
     }
     bool written = fflush(stdout) == 0 && !ferror(stdout);
-    if (signals_came())
+    if (!ok && signals_came())
         return 128 + signals_came(); /* as a shell counts a program that a signal ended */
     return !written || (!ok && e.msg[0]) ? 1 : 0;
 }

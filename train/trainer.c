@@ -419,8 +419,7 @@ static bool interrupted(struct trainer *t, struct err *e)
 {
     if (!save(t, e)) return false;
     return err_set(e, "stopped by %s; %s %s is saved at step %lld: go on with --resume",
-                   signals_name(signals_came()), t->job->point, t->job->phase,
-                   (long long)t->step);
+                   signals_name(signals_came()), t->job->point, t->job->phase, (long long)t->step);
 }
 
 static bool train(struct trainer *t, struct err *e)
@@ -429,8 +428,7 @@ static bool train(struct trainer *t, struct err *e)
     struct step_result s;
 
     for (;;) {
-        if (eval_is_due(t) && !curve_point(t, e))
-            return signals_came() ? interrupted(t, e) : false;
+        if (eval_is_due(t) && !curve_point(t, e)) return signals_came() ? interrupted(t, e) : false;
         if (t->step == t->steps) break;
         if (signals_came()) return interrupted(t, e);
         if (!do_step(t, &s, e)) return t->gave_up ? interrupted(t, e) : false;
