@@ -115,11 +115,15 @@ bool file_map_open(struct file_map *m, const char *path, struct err *e)
         return true;
     }
     p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
-    close(fd);
-    if (p == MAP_FAILED) return err_set(e, "%s: cannot be mapped: %s", path, strerror(errno));
-    m->watched = watch_add(p, (size_t)st.st_size, path, &st, e);
+    if (p == MAP_FAILED) {
+        err_set(e, "%s: cannot be mapped: %s", path, strerror(errno));
+        close(fd);
+        return false;
+    }
+    m->watched = watch_add(p, (size_t)st.st_size, path, fd, e);
     if (!m->watched) {
         munmap(p, (size_t)st.st_size);
+        close(fd);
         return false;
     }
     m->data = p;
@@ -160,7 +164,7 @@ bool file_scratch_open(struct file_scratch *s, const char *dir, size_t size, str
     if (p == MAP_FAILED)
         return err_set(e, "%s: no room for %zu bytes of scratch: %s", dir, size, strerror(status));
     s->size = size ? size : 1;
-    s->watched = watch_add(p, s->size, dir, NULL, e);
+    s->watched = watch_add(p, s->size, dir, -1, e);
     if (!s->watched) {
         munmap(p, s->size);
         return false;

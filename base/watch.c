@@ -13,23 +13,28 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 struct stamp {
-    dev_t dev;
-    ino_t ino;
     off_t size;
-    struct timespec time;
+    struct timespec time; /* of the last write */
 };
 
 struct watched {
     _Atomic(const char *) begin; /* NULL: not in use */
     size_t size;
-    char *path, *shown; /* shown: as text_plain makes it */
-    bool named;         /* has a stamp */
+    int fd;      /* of the file, -1: it has no name */
+    char *shown; /* its path as text_plain makes it */
     struct stamp stamp;
     struct watched *next;   /* all of them, for ever */
     struct watched *unused; /* the next that is free */
+};
+
+struct kept {
+    char *path;
+    struct stamp stamp;
+    struct kept *next;
 };
 
 static struct {
@@ -37,24 +42,19 @@ static struct {
     pthread_once_t once;
     _Atomic(struct watched *) first;
     struct watched *unused;
-    struct watched *kept; /* by watch_keep: mapped nowhere, linked by `next` */
-    struct err lost;      /* of a mapping that is gone: it had been written to */
+    struct err lost; /* of a mapping that is gone: it had been written to */
     struct sigaction before;
+    struct kept *kept;
 } list = {.lock = PTHREAD_MUTEX_INITIALIZER, .once = PTHREAD_ONCE_INIT};
 
 /* ---- files as they were ---- */
 
 static struct stamp stamp_of(const struct stat *st)
 {
-    return (struct stamp){st->st_dev, st->st_ino, st->st_size, st->st_mtim};
+    return (struct stamp){st->st_size, st->st_mtim};
 }
 
-static bool same_file(const struct stamp *a, const struct stamp *b)
-{
-    return a->dev == b->dev && a->ino == b->ino;
-}
-
-static bool same_content(const struct stamp *a, const struct stamp *b)
+static bool same(const struct stamp *a, const struct stamp *b)
 {
     return a->size == b->size && a->time.tv_sec == b->time.tv_sec &&
            a->time.tv_nsec == b->time.tv_nsec;
@@ -89,16 +89,14 @@ static void put_changed(struct line *l, const char *path, const struct stamp *wa
 {
     put(l, path);
     put(l, ": was changed while it was in use: ");
-    if (!same_file(was, now)) {
-        put(l, "it was cut or removed");
-    } else if (was->size != now->size) {
+    if (was->size != now->size) {
         put(l, "it had ");
         put_size(l, was->size);
         put(l, " bytes and has ");
         put_size(l, now->size);
         put(l, " now");
     } else {
-        put(l, "it was written to, with as many bytes as before");
+        put(l, "it was written again, with as many bytes as before");
     }
     put(l, "; put it back as it was and start again");
 }
@@ -112,17 +110,15 @@ static bool say_changed(const char *path, const struct stamp *was, const struct 
     return err_set(e, "%s", l.text);
 }
 
-/* False: the file that is mapped was written to. Where another one has its name, or none, nobody
- * can tell, and nobody can open it by that name to write to it. */
-static bool check_mapped(const struct watched *w, struct err *e)
+/* False: the file that is mapped was written to. */
+static bool check(const struct watched *w, struct err *e)
 {
     struct stat st;
     struct stamp now;
 
-    if (!w->named || stat(w->path, &st) != 0) return true;
+    if (w->fd < 0 || fstat(w->fd, &st) != 0) return true;
     now = stamp_of(&st);
-    return !same_file(&w->stamp, &now) || same_content(&w->stamp, &now) ||
-           say_changed(w->path, &w->stamp, &now, e);
+    return same(&w->stamp, &now) || say_changed(w->shown, &w->stamp, &now, e);
 }
 
 bool watch_check(struct err *e)
@@ -133,7 +129,7 @@ bool watch_check(struct err *e)
     ok = !list.lost.msg[0] || err_set(e, "%s", list.lost.msg);
     list.lost.msg[0] = '\0';
     for (const struct watched *w = atomic_load(&list.first); ok && w; w = w->next)
-        if (atomic_load(&w->begin)) ok = check_mapped(w, e);
+        if (atomic_load(&w->begin)) ok = check(w, e);
     pthread_mutex_unlock(&list.lock);
     return ok;
 }
@@ -154,17 +150,18 @@ static struct watched *find(const char *at)
 
 static void put_reason(struct line *l, const struct watched *w)
 {
-    struct stamp now = {0};
+    struct stamp now;
     struct stat st;
+    bool known = w->fd >= 0 && fstat(w->fd, &st) == 0;
 
-    if (w->named && stat(w->path, &st) == 0) now = stamp_of(&st);
-    if (w->named && !(same_file(&w->stamp, &now) && same_content(&w->stamp, &now))) {
+    if (known) now = stamp_of(&st);
+    if (known && !same(&w->stamp, &now)) {
         put_changed(l, w->shown, &w->stamp, &now);
         return;
     }
     put(l, w->shown);
-    put(l, w->named ? ": cannot be read any more: the disk or the network under it fails"
-                    : ": the scratch file there cannot be used any more: is the disk full?");
+    put(l, w->fd >= 0 ? ": cannot be read any more: the disk or the network under it fails"
+                      : ": the scratch file there cannot be used any more: is the disk full?");
 }
 
 /* What the interrupted thread would read is gone: the process can only end. A SIGBUS of anything
@@ -221,15 +218,19 @@ static struct watched *entry_new(struct err *e)
     return w;
 }
 
-struct watched *watch_add(const void *data, size_t size, const char *path, const struct stat *st,
-                          struct err *e)
+struct watched *watch_add(const void *data, size_t size, const char *path, int fd, struct err *e)
 {
-    char *copy = mem_strdup(path, e), *shown = copy ? text_plain_new(path, strlen(path)) : NULL;
-    struct watched *w;
+    char *shown = text_plain_new(path, strlen(path));
+    struct watched *w = NULL;
+    struct stat st = {0};
 
     if (!shown) {
-        free(copy);
         err_set(e, "out of memory: the name of a mapped file");
+        return NULL;
+    }
+    if (fd >= 0 && fstat(fd, &st) != 0) { /* it was there a moment ago */
+        err_set(e, "%s: %s", path, strerror(errno));
+        free(shown);
         return NULL;
     }
     pthread_once(&list.once, take_bus_errors);
@@ -237,17 +238,13 @@ struct watched *watch_add(const void *data, size_t size, const char *path, const
     w = entry_new(e);
     if (w) {
         w->size = size;
-        w->path = copy;
+        w->fd = fd;
         w->shown = shown;
-        w->named = st;
-        if (st) w->stamp = stamp_of(st);
+        w->stamp = (struct stamp){(off_t)size, st.st_mtim}; /* as much as was mapped */
         atomic_store(&w->begin, data);
     }
     pthread_mutex_unlock(&list.lock);
-    if (!w) {
-        free(copy);
-        free(shown);
-    }
+    if (!w) free(shown);
     return w;
 }
 
@@ -257,11 +254,11 @@ void watch_remove(struct watched *w)
 
     if (!w) return;
     pthread_mutex_lock(&list.lock);
-    if (!check_mapped(w, &why) && !list.lost.msg[0]) list.lost = why;
+    if (!check(w, &why) && !list.lost.msg[0]) list.lost = why;
     atomic_store(&w->begin, NULL);
-    free(w->path);
+    if (w->fd >= 0) close(w->fd);
     free(w->shown);
-    w->path = w->shown = NULL;
+    w->shown = NULL;
     w->unused = list.unused;
     list.unused = w;
     pthread_mutex_unlock(&list.lock);
@@ -271,41 +268,34 @@ void watch_remove(struct watched *w)
 
 bool watch_keep(const char *path, struct err *e)
 {
-    struct watched *w;
+    struct kept *k;
     struct stat st;
 
-    for (w = list.kept; w; w = w->next)
-        if (strcmp(w->path, path) == 0) return true;
+    for (k = list.kept; k; k = k->next)
+        if (strcmp(k->path, path) == 0) return true;
     if (stat(path, &st) != 0 || !S_ISREG(st.st_mode)) return true;
-    w = mem_new(1, sizeof *w, "the list of files", e);
-    if (w) w->path = mem_strdup(path, e);
-    if (!w || !w->path) {
-        free(w);
+    k = mem_new(1, sizeof *k, "the list of files", e);
+    if (k) k->path = mem_strdup(path, e);
+    if (!k || !k->path) {
+        free(k);
         return false;
     }
-    w->stamp = stamp_of(&st);
-    w->next = list.kept;
-    list.kept = w;
+    k->stamp = stamp_of(&st);
+    k->next = list.kept;
+    list.kept = k;
     return true;
 }
 
 bool watch_kept(struct err *e)
 {
-    for (const struct watched *w = list.kept; w; w = w->next) {
+    for (const struct kept *k = list.kept; k; k = k->next) {
         struct stat st;
         struct stamp now;
-        if (stat(w->path, &st) != 0)
-            return err_set(e,
-                           "%s: is gone while it is needed: put it back as it was and start "
-                           "again: %s",
-                           w->path, strerror(errno));
+        if (stat(k->path, &st) != 0)
+            return err_set(e, "%s: is gone, and the run needs it again: %s", k->path,
+                           strerror(errno));
         now = stamp_of(&st);
-        if (!same_file(&w->stamp, &now))
-            return err_set(e,
-                           "%s: was replaced by another file while the run needs it: put it back "
-                           "as it was and start again",
-                           w->path);
-        if (!same_content(&w->stamp, &now)) return say_changed(w->path, &w->stamp, &now, e);
+        if (!same(&k->stamp, &now)) return say_changed(k->path, &k->stamp, &now, e);
     }
     return true;
 }

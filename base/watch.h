@@ -3,8 +3,10 @@
  *     - a file that became shorter, or whose disk fails, is a message that names it and status 1,
  *       where the system would end the process with SIGBUS; any other SIGBUS goes its usual way;
  *     - watch_check finds a file that was written to in place: its size or its time is another.
- * A file that was replaced under its name (rename) is none of these: the mapping goes on to have
- * the old one's bytes. Only who opens the name again gets the new one's: see watch_keep.
+ * A file that was replaced under its name (rename) is none of these: the mapping and its descriptor
+ * go on to have the old one. Only who opens the name again gets the new one: see watch_keep. Inode
+ * numbers are not looked at: a descriptor has the file, and some network file systems make up new
+ * ones as they go.
  *
  * The time of a file moves in ticks of the system's clock: 1 to 10 ms before Linux 6.13, 2 s on
  * FAT. A second write within the tick in which the file was opened leaves no trace in it. Over NFS,
@@ -18,14 +20,13 @@
 #include "base/err.h"
 
 #include <stddef.h>
-#include <sys/stat.h>
 
 struct watched;
 
-/* A mapping of the file `path`, which was as in *st when it was opened. st NULL: no file that has a
- * name, `path` says where it lies (scratch). NULL on failure (memory). */
-struct watched *watch_add(const void *data, size_t size, const char *path, const struct stat *st,
-                          struct err *e);
+/* A mapping of the file `path`, open in fd, which watch_remove closes. fd -1: a file without a
+ * name, `path` says where it lies (scratch). On failure returns NULL, and fd is still the caller's.
+ */
+struct watched *watch_add(const void *data, size_t size, const char *path, int fd, struct err *e);
 /* Before the mapping goes. Remembers for watch_check whether it was written to. NULL is fine. */
 void watch_remove(struct watched *w);
 
@@ -37,7 +38,8 @@ bool watch_check(struct err *e);
 /* For files that are opened again and again while the process lives: remembers how `path` is now;
  * fine where it is remembered already, or is no file. */
 bool watch_keep(const char *path, struct err *e);
-/* Whether all of those are as they were, neither written to nor replaced. */
+/* Whether all of those have the size and the time that they had: they were neither written to nor
+ * replaced. For the calling thread of watch_keep alone. */
 bool watch_kept(struct err *e);
 
 #endif

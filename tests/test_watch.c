@@ -74,7 +74,7 @@ static void expect_unchanged(void)
 static void test_written(void **state)
 {
     const char *path = make_file(state, "a", 'a'), *other = make_file(state, "b", 'b');
-    static const char how[] = "it was written to, with as many bytes as before";
+    static const char how[] = "it was written again, with as many bytes as before";
     struct file_map m, n;
 
     map(&n, other);
@@ -165,10 +165,10 @@ static void test_kept(void **state)
     write_into(a);
     assert_true(watch_keep(a, &e)); /* the first time counts */
     assert_false(watch_kept(&e));
-    assert_non_null(strstr(e.msg, "/a: was changed while it was in use: it was written to"));
+    assert_non_null(strstr(e.msg, "/a: was changed while it was in use: it was written again"));
     assert_int_equal(rename(b, a), 0);
     assert_false(watch_kept(&e));
-    assert_non_null(strstr(e.msg, "/a: was replaced by another file"));
+    assert_non_null(strstr(e.msg, "/a: was changed while it was in use: it was written again"));
     assert_int_equal(unlink(a), 0);
     assert_false(watch_kept(&e));
     assert_non_null(strstr(e.msg, "/a: is gone"));
@@ -220,7 +220,7 @@ static void scratch(const char *path)
     void *data = mmap(NULL, BYTES, PROT_READ, MAP_SHARED, fd, 0);
     struct err e;
 
-    watch_add(data, BYTES, "/some/dir", NULL, &e);
+    watch_add(data, BYTES, "/some/dir", -1, &e);
     if (ftruncate(fd, 0) == 0) read_all(data);
 }
 
@@ -258,8 +258,9 @@ static const struct {
      "as "
      "it was and start again\n"},
     {"removed", remove_and_cut,
-     "mapped: was changed while it was in use: it was cut or removed; put it back as it was and "
-     "start again\n"},
+     "mapped: was changed while it was in use: it had 100000 bytes and has 0 now; put it back as "
+     "it "
+     "was and start again\n"},
     {"scratch", scratch,
      "/some/dir: the scratch file there cannot be used any more: is the disk full?\n"},
     {"another", cut_another, NULL},
@@ -376,7 +377,7 @@ static void test_run(void **state)
         {": > $T/model/model.safetensors",
          "model/model.safetensors: was changed while it was in use: it had "},
         {"printf x | dd of=$T/model/model.safetensors bs=1 seek=200000 conv=notrunc",
-         "model/model.safetensors: was changed while it was in use: it was written to"},
+         "model/model.safetensors: was changed while it was in use: it was written again"},
         {"truncate -s 5000 $T/s/train.json", "s/train.json: was changed while it was in use"},
         {"sed 's/red/two/' $T/s/train.json > $T/x; cat $T/x > $T/s/train.json",
          "s/train.json: was changed while it was in use"},
@@ -415,7 +416,8 @@ static void test_run_replaced(void **state)
         char change[200], text[200];
         snprintf(change, sizeof change, "cp $T/model/%s $T/x; mv $T/x $T/model/%s", names[i],
                  names[i]);
-        snprintf(text, sizeof text, "model/%s: was replaced by another file", names[i]);
+        snprintf(text, sizeof text,
+                 "model/%s: was changed while it was in use: it was written again", names[i]);
         int rc = disturbed(state, "exec " TRAIN NEAR, change);
         out = output(state);
         if (rc != 1 || !strstr(out, text)) fail_msg("status %d, no '%s':\n%s", rc, text, out);
