@@ -179,7 +179,8 @@ static void on_bus_error(int sig, siginfo_t *info, void *context)
         return;
     }
     while (atomic_flag_test_and_set(&taken))
-        pause(); /* another thread is at it */
+        pause();                                 /* another thread is at it */
+    if (isatty(STDERR_FILENO)) put(&line, "\n"); /* a progress line may stand there */
     put(&line, program_invocation_short_name);
     put(&line, ": error: ");
     put_reason(&line, w);
