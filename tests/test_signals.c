@@ -277,6 +277,7 @@ static int tape_part(bool backward)
     } else {
         EXPECT(!tape_forward(t) && runs == 2);
     }
+    tape_free(t);
     return 0;
 }
 
