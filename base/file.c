@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -141,8 +142,17 @@ bool file_map_open(struct file_map *m, const char *path, struct err *e)
         return true;
     }
     p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
-    close(fd);
-    if (p == MAP_FAILED) return err_set(e, "%s: cannot be mapped: %s", path, strerror(errno));
+    if (p == MAP_FAILED) {
+        err_set(e, "%s: cannot be mapped: %s", path, strerror(errno));
+        close(fd);
+        return false;
+    }
+    m->watched = watch_add(p, (size_t)st.st_size, path, fd, e);
+    if (!m->watched) {
+        munmap(p, (size_t)st.st_size);
+        close(fd);
+        return false;
+    }
     m->data = p;
     m->size = (size_t)st.st_size;
     return true;
@@ -150,6 +160,7 @@ bool file_map_open(struct file_map *m, const char *path, struct err *e)
 
 void file_map_close(struct file_map *m)
 {
+    watch_remove(m->watched);
     /* munmap wants the pointer that mmap gave: the const is ours. */
     if (m->size) munmap((void *)(uintptr_t)m->data, m->size);
     memset(m, 0, sizeof *m);
@@ -179,13 +190,19 @@ bool file_scratch_open(struct file_scratch *s, const char *dir, size_t size, str
     free(path);
     if (p == MAP_FAILED)
         return err_set(e, "%s: no room for %zu bytes of scratch: %s", dir, size, strerror(status));
-    s->data = p;
     s->size = size ? size : 1;
+    s->watched = watch_add(p, s->size, dir, -1, e);
+    if (!s->watched) {
+        munmap(p, s->size);
+        return false;
+    }
+    s->data = p;
     return true;
 }
 
 void file_scratch_close(struct file_scratch *s)
 {
+    watch_remove(s->watched);
     if (s->data) munmap(s->data, s->size);
     memset(s, 0, sizeof *s);
 }
@@ -306,6 +323,20 @@ bool file_mkdirs(const char *path, struct err *e)
         ok = err_set(e, "%s: is there but is not a directory", path);
     free(p);
     return ok;
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+    (void)st;
+    (void)type;
+    (void)ftw;
+    remove(path);
+    return 0;
+}
+
+void file_remove_tree(const char *path)
+{
+    nftw(path, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }
 
 bool file_exists(const char *path)

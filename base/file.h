@@ -4,6 +4,7 @@
 #define BASE_FILE_H
 
 #include "base/err.h"
+#include "base/watch.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -24,11 +25,12 @@ int file_open(const char *path, struct err *e);
 /* Reads the n bytes at a place. Fails where the file ends before. The message does not name it. */
 bool file_read_at(int fd, uint64_t at, size_t n, void *to, struct err *e);
 
-/* A file (and nothing else) mapped read-only. An empty file maps to a non-NULL pointer of length 0.
- */
+/* A file (and nothing else) mapped read-only, and watched as long (watch.h). An empty file maps to
+ * a non-NULL pointer of length 0. */
 struct file_map {
     const uint8_t *data;
     size_t size;
+    struct watched *watched;
 };
 bool file_map_open(struct file_map *m, const char *path, struct err *e);
 void file_map_close(struct file_map *m); /* fine on a zeroed struct */
@@ -39,6 +41,7 @@ void file_map_close(struct file_map *m); /* fine on a zeroed struct */
 struct file_scratch {
     void *data;
     size_t size;
+    struct watched *watched;
 };
 bool file_scratch_open(struct file_scratch *s, const char *dir, size_t size, struct err *e);
 void file_scratch_close(struct file_scratch *s); /* fine on a zeroed struct */
@@ -70,6 +73,10 @@ bool file_publish(const char *tmp, const char *path, struct err *e);
 
 /* Makes a directory and its parents; fine where it is there already. */
 bool file_mkdirs(const char *path, struct err *e);
+
+/* Removes a directory with all that is in it, as far as that can be done; links are not followed.
+ * Fine where there is none. */
+void file_remove_tree(const char *path);
 
 bool file_exists(const char *path);
 bool file_named(const char *path); /* the same, but a link that leads nowhere counts too */

@@ -1,6 +1,7 @@
 /* log.c - lines for the user on stdout and in the run's log. */
 #include "base/log.h"
 #include "base/clock.h"
+#include "base/signals.h"
 #include "base/text.h"
 
 #include <errno.h>
@@ -20,6 +21,12 @@ static void clear_progress(void)
 {
     if (pending) fputs("\r\033[K", stdout);
     pending = false;
+}
+
+/* `| tee log` ends by the same Ctrl-C as this program does: no reason to end unsaved. */
+static void flush(void)
+{
+    if (fflush(stdout) != 0 && errno == EPIPE) signals_pipe_broke();
 }
 
 bool log_open(const char *path, struct err *e)
@@ -60,7 +67,7 @@ void log_line(const char *fmt, ...)
     va_end(ap);
     clear_progress();
     printf("%s\n", line ? line : "(out of memory for a line)");
-    fflush(stdout);
+    flush();
     if (file) {
         char when[32];
         time_t now = time(NULL);
@@ -93,5 +100,5 @@ void log_progress(const char *fmt, ...)
     if (line) fputs(line, stdout);
     free(line);
     fputs(pending ? "\033[?7h" : "\n", stdout);
-    fflush(stdout);
+    flush();
 }

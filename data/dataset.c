@@ -2,6 +2,7 @@
 #include "data/dataset.h"
 #include "base/hash.h"
 #include "base/mem.h"
+#include "base/signals.h"
 #include "data/dataset_parts.h"
 #include "data/image.h"
 #include "data/json_scan.h"
@@ -170,6 +171,8 @@ static void count(struct dataset *d)
     }
 }
 
+enum { HASHED = 64 << 20 }; /* bytes between two looks for a signal */
+
 static bool index_source(struct dataset *d, int32_t i, struct sha256 *sum, struct err *e)
 {
     const struct dataset_source *source = &d->sources[i];
@@ -180,7 +183,11 @@ static bool index_source(struct dataset *d, int32_t i, struct sha256 *sum, struc
     bool found = true, ok;
 
     if (!file_map_open(&d->maps[i], source->path, e)) return false;
-    sha256_add(sum, d->maps[i].data, d->maps[i].size);
+    for (size_t at = 0; at < d->maps[i].size; at += HASHED) {
+        size_t left = d->maps[i].size - at;
+        if (!signals_go_on(e)) return false;
+        sha256_add(sum, d->maps[i].data + at, left < HASHED ? left : HASHED);
+    }
     ok = json_scan_open(&scan, d->maps[i].data, d->maps[i].size, source->path, e);
     while (ok && found) {
         ok = json_scan_next(&scan, &begin, &end, &found, e);
@@ -190,7 +197,7 @@ static bool index_source(struct dataset *d, int32_t i, struct sha256 *sum, struc
                                       .end = (int64_t)end,
                                       .line = scan.place.line,
                                       .col = scan.first_of_line ? 0 : scan.place.col};
-        ok = add_entry(d, &entry, scan.place.col, &f, e);
+        ok = signals_go_on(e) && add_entry(d, &entry, scan.place.col, &f, e);
     }
     draft_free(&f);
     return ok;

@@ -173,7 +173,7 @@ bool dataset_sample(const struct dataset *d, int64_t i, struct sample *s, struct
         ok = err_set(e, "%lld tokens and %zu pictures", (long long)f.n, f.c.n_images);
     if (!ok) {
         if (reason != DROPS) /* it was fine when it was indexed */
-            err_context(e, "%s:%s: the file changed while it was used",
+            err_context(e, "%s:%s: was changed while it was in use",
                         d->sources[entry->source].path, dataset_place(entry, place));
         goto out;
     }

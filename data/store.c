@@ -6,6 +6,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/signals.h"
 #include "data/store_part.h"
 
 #include <dirent.h>
@@ -15,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <time.h>
 #include <unistd.h>
 
 static void slot_put(struct store *s, int64_t index)
@@ -152,18 +154,23 @@ out:
 static bool take_lock(struct store *s, struct err *e)
 {
     char *name = mem_printf(e, "%s/lock", s->dir);
-    bool ok = false;
+    bool ok = false, stopped = false;
 
     if (!name) return false;
     s->lock = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (s->lock >= 0) ok = flock(s->lock, LOCK_EX | LOCK_NB) == 0;
     if (s->lock >= 0 && !ok && errno == EWOULDBLOCK) {
+        const struct timespec tick = {0, 100000000};
         log_line("%s: waiting for another run that writes there", s->dir);
-        ok = flock(s->lock, LOCK_EX) == 0;
+        do {
+            nanosleep(&tick, NULL);
+            ok = flock(s->lock, LOCK_EX | LOCK_NB) == 0;
+        } while (!ok && errno == EWOULDBLOCK && !signals_came());
+        stopped = !ok && signals_came();
     }
-    if (!ok) err_set(e, "%s: %s", name, strerror(errno));
+    if (!ok && !stopped) err_set(e, "%s: %s", name, strerror(errno));
     free(name);
-    return ok;
+    return ok || (stopped && signals_go_on(e));
 }
 
 /* "part-00012.h5" is 12; -1 for any other name. */

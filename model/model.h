@@ -142,6 +142,11 @@ bool model_save(const struct model *m, const char *dir, enum dtype own, bool del
 /* Copies tokenizer and processor files that a model's directory has. */
 bool model_copy_files(const char *from, const char *to, struct err *e);
 
+/* Remembers (watch_keep) the files that an opened model was read from and those that saving copies;
+ * and the latter of a directory that has no model. */
+bool model_keep_files(const struct model *m, struct err *e);
+bool model_keep_copied(const char *dir, struct err *e);
+
 /* Values that the cache holds for a token and layer, and what the original attention held. */
 int64_t model_cache_values(const struct model *m);
 int64_t model_cache_values_full(const struct model *m);

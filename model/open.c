@@ -2,6 +2,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/mem.h"
+#include "base/signals.h"
 #include "model/model_dir.h"
 #include "model/pairs.h"
 #include "model/params.h"
@@ -191,7 +192,7 @@ bool model_random(struct model *m, struct hf_config *cfg, uint64_t seed, struct 
     rng_seed(&r, seed, 1);
     ok = params_declare(m, e);
     for (int64_t i = 0; ok && i < m->n_params; i++) {
-        ok = param_alloc(&m->params[i], DT_F32, e);
+        ok = signals_go_on(e) && param_alloc(&m->params[i], DT_F32, e);
         if (ok) init_param(&m->params[i], m->cfg.text.initializer_range, &r);
     }
     if (!ok) model_close(m);

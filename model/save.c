@@ -2,6 +2,7 @@
  * that a directory with a config.json is whole. */
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/signals.h"
 #include "model/pairs.h"
 #include "model/params.h"
 
@@ -107,7 +108,7 @@ static bool write_tensors(const struct model *m, const char *dir, enum dtype own
     ok = ok && st_write_model_begin(&w, dir, specs, (size_t)n, NULL, 0, e);
     for (int64_t i = 0; ok && i < n; i++)
         for (int k = 0; ok && k < list[i].parts; k++)
-            ok = write_part(&w, (size_t)i, list[i].p + k, list[i].dtype, e);
+            ok = signals_go_on(e) && write_part(&w, (size_t)i, list[i].p + k, list[i].dtype, e);
     if (ok)
         ok = st_write_end(&w, e);
     else
@@ -141,6 +142,38 @@ bool model_copy_files(const char *from, const char *to, struct err *e)
         if (!ok) return false;
     }
     return true;
+}
+
+static bool keep_file(const char *dir, const char *name, struct err *e)
+{
+    char *path = file_join(dir, name, e);
+    bool ok = path && watch_keep(path, e);
+
+    free(path);
+    return ok;
+}
+
+bool model_keep_copied(const char *dir, struct err *e)
+{
+    for (size_t i = 0; i < sizeof copied / sizeof *copied; i++)
+        if (!keep_file(dir, copied[i], e)) return false;
+    return true;
+}
+
+static bool keep_model(const char *dir, const struct st_model *files, struct err *e)
+{
+    bool ok = keep_file(dir, "config.json", e) &&
+              keep_file(dir, "model.safetensors.index.json", e) && model_keep_copied(dir, e);
+
+    for (size_t i = 0; ok && i < files->file_count; i++)
+        ok = watch_keep(files->files[i].path, e);
+    return ok;
+}
+
+bool model_keep_files(const struct model *m, struct err *e)
+{
+    return keep_model(m->dir, &m->files, e) &&
+           (!m->base_dir || keep_model(m->base_dir, &m->base, e));
 }
 
 static void set_key(cJSON *o, const char *key, cJSON *value)

@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/signals.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -108,8 +109,8 @@ bool checkpoint_dir_latest(const char *dir, const struct ckpt_item *items, size_
 
         if (path && checkpoint_load(path, items, n, &found->meta, &why))
             found->step = steps[i];
-        else
-            ok = path && warn(&found->warning, why.msg, e);
+        else /* a signal does not say that the file is damaged */
+            ok = path && signals_go_on(e) && warn(&found->warning, why.msg, e);
         free(path);
     }
     if (ok && count && found->step < 0)

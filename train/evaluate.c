@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/signals.h"
 #include "base/text.h"
 
 #include <cjson/cJSON.h>
@@ -181,7 +182,7 @@ static bool own_features(struct run *r, struct model *m, const struct eval_set *
     if (features->maker) {
         tape_keep(features);
         if (!tape_plan(r->tape, r->memory_limit, e)) return false;
-        tape_forward(r->tape);
+        if (!tape_forward(r->tape)) return signals_go_on(e);
     }
     *copy = mem_new((size_t)tensor_count(features), sizeof **copy, "vision features", e);
     if (!*copy) return false;
@@ -266,8 +267,7 @@ static bool evaluate_set(struct run *r, struct model *m, const struct eval_set *
         int64_t size = n - i < g->size ? n - i : g->size;
         log_progress("%s: scoring %s, %lld of %lld", context, set->name, (long long)i,
                      (long long)n);
-        if (run_signal())
-            return err_set(e, "stopped by signal %d; go on with --resume", run_signal());
+        if (!signals_go_on(e)) return false;
         for (int64_t k = 0; k < size; k++)
             g->place[k] = curve ? curve_place(&c, i + k) : i + k;
         if (!score_group(r, m, set, &c, size, g, answers, s, e)) return false;
@@ -308,7 +308,7 @@ bool evaluate(struct run *r, struct model *m, bool curve, const char *answers_pa
     if (answers_path && !file_out_open(&out, answers_path, e)) goto out;
     for (int64_t k = 0; k < r->n_eval; k++)
         if (!evaluate_set(r, m, &r->eval[k], curve, context, &g, out.fp, s, e)) goto out;
-    ok = !out.fp || file_out_commit(&out, e);
+    ok = watch_check(e) && (!out.fp || file_out_commit(&out, e));
     if (s->n) qsort(s->kinds, s->n, sizeof *s->kinds, by_name);
     s->seconds = clock_seconds() - begin;
     if (ok) say_scores(r, context, s);

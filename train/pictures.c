@@ -4,6 +4,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/signals.h"
 #include "train/decode.h"
 #include "train/run.h"
 
@@ -36,7 +37,7 @@ static bool name_set(struct dataset *d, struct err *e)
         const int64_t end = first + GROUP < d->n_images ? first + GROUP : d->n_images;
         struct err why;
 
-        if (run_signal()) return err_set(e, "stopped by a signal; go on with --resume");
+        if (!signals_go_on(e)) return false;
         if (!d->images[first].key[0])
             log_progress("pictures: %lld of %lld read", (long long)first, (long long)d->n_images);
 #pragma omp parallel for schedule(dynamic, 8) private(why)
@@ -66,6 +67,7 @@ bool run_name_pictures(struct run *r, struct err *e)
 
 struct decoded {
     bool ok;            /* else `why` says what is wrong with it */
+    bool same;          /* its file still has the content that the key is of */
     const char *damage; /* as decode_picture says */
     struct err why;
 };
@@ -86,8 +88,38 @@ static const float *run_tower(struct tape *t, struct model *m, struct tensor *pi
     f = model_vision(m, t, pixels);
     tape_keep(f);
     if (!tape_plan(t, limit, e)) return NULL;
-    tape_forward(t);
-    return f->data;
+    return tape_forward(t) || signals_go_on(e) ? f->data : NULL;
+}
+
+/* The pictures of a group, decoded behind each other. A key that is not of what was decoded would
+ * stay in the store, for all runs; and what is trained on must not hang on the machine's memory. */
+static bool decode_group(const struct run *r, const struct dataset *d, const int64_t *todo,
+                         int64_t n, float *pixels, struct decoded *out, struct err *e)
+{
+    int64_t size = 3 * r->processor.height * r->processor.width;
+
+#pragma omp parallel for schedule(dynamic, 1)
+    for (int64_t i = 0; i < n; i++) {
+        const struct dataset_image *img = &d->images[todo[i]];
+        char now[65];
+        struct err gone;
+        if (signals_came()) continue;
+        out[i].ok = decode_picture(r, img->path, pixels + i * size, &out[i].damage, &out[i].why);
+        out[i].same = file_key(img->path, now, &gone) && strcmp(now, img->key) == 0;
+    }
+    if (!signals_go_on(e)) return false;
+    for (int64_t i = 0; i < n; i++) {
+        if (!out[i].same)
+            return err_set(e,
+                           "%s: was changed while it was in use; put it back as it was and start "
+                           "again",
+                           d->images[todo[i]].path);
+        if (!out[i].ok && out[i].why.memory) {
+            *e = out[i].why;
+            return false;
+        }
+    }
+    return true;
 }
 
 /* One group of new pictures: their values, in the order of `todo`. Bad ones are marked. */
@@ -100,20 +132,12 @@ static bool compute_group(struct run *r, struct model *m, struct dataset *d, con
     const float *values = pixels;
     char(*keys)[65] = NULL;
 
-#pragma omp parallel for schedule(dynamic, 1)
-    for (int64_t i = 0; i < n; i++)
-        got[i].ok = decode_picture(r, d->images[todo[i]].path, pixels + i * size, &got[i].damage,
-                                   &got[i].why);
+    if (!decode_group(r, d, todo, n, pixels, got, e)) return false;
     keys = mem_new((size_t)n, sizeof *keys, "picture keys", e);
     if (!keys) return false;
     for (int64_t i = 0; i < n; i++) {
         struct dataset_image *img = &d->images[todo[i]];
         if (!got[i].ok) {
-            if (got[i].why.memory) { /* what is trained on must not hang on the machine */
-                *e = got[i].why;
-                free(keys);
-                return false;
-            }
             img->bad = true;
             log_line("picture left out: %s", got[i].why.msg);
             continue;
@@ -139,7 +163,7 @@ static bool prepare_set(struct run *r, struct model *m, struct dataset *d, const
     float *pixels = mem_new((size_t)(PICTURE_GROUP * size), sizeof *pixels, "decoded pictures", e);
     bool ok = pixels;
 
-    for (int64_t i = 0; ok && i < d->n_images && !run_signal(); i++) {
+    for (int64_t i = 0; ok && i < d->n_images && (ok = signals_go_on(e)); i++) {
         struct dataset_image *img = &d->images[i];
         if (!img->bad && store_find(&r->pictures.store, img->key) < 0) todo[n++] = i;
         if (n == PICTURE_GROUP) {
@@ -148,8 +172,7 @@ static bool prepare_set(struct run *r, struct model *m, struct dataset *d, const
             n = 0;
         }
     }
-    if (ok && n &&
-        !run_signal()) /* stopped: a later run has the same groups, and so the same bits */
+    if (ok && n) /* stopped: a later run has the same groups, and so the same bits */
         ok = compute_group(r, m, d, todo, n, pixels, e);
     free(pixels);
     if (!ok) return false;
@@ -188,7 +211,6 @@ bool run_open_pictures(struct run *r, struct model *m, bool pixels, struct err *
         struct err close_err;
         if (!store_close(&in->store, &close_err) && ok) ok = err_set(e, "%s", close_err.msg);
     }
-    if (ok && run_signal()) ok = err_set(e, "stopped by a signal; go on with --resume");
     if (ok && in->damaged)
         log_line(
             "%lld of the pictures that were read now are damaged, and are what Pillow makes of "

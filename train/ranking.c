@@ -76,6 +76,7 @@ static bool measure_rank(struct run *r, struct model *m, const char *path, struc
     for (; ok && k.layer < k.n.L; k.layer++)
         ok = layerwise_next(&w, "rank", rank_look, &k, e);
     ok = ok && rank_acc_finish(k.acc, rank, scores, e);
+    ok = ok && watch_check(e);
     if (ok) {
         struct rankfile_info info = {.samples = w.samples, .tokens = w.tokens};
         strncpy(info.strategy, rank_strategy_name(strategy), sizeof info.strategy - 1);

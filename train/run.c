@@ -12,33 +12,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <omp.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
-
-static volatile sig_atomic_t caught; /* the one thing a signal handler may touch */
-
-static void catch_signal(int sig)
-{
-    caught = sig;
-}
-
-void run_catch_signals(void)
-{
-    struct sigaction a = {.sa_handler = catch_signal};
-
-    sigaction(SIGINT, &a, NULL);
-    sigaction(SIGTERM, &a, NULL);
-}
-
-int run_signal(void)
-{
-    return caught;
-}
 
 char *run_path(const struct run *r, struct err *e, const char *fmt, ...)
 {
@@ -131,6 +111,23 @@ static void model_sum(const struct model *m, char hex[65])
     sha256_hex(&sum, hex);
 }
 
+/* When the model's files were last written to. Not one of the sums: a file that was put back has
+ * another time. */
+static const char model_time_key[] = "model.path written";
+
+static void model_time(const struct model *m, char text[65])
+{
+    struct timespec last = {0};
+    struct stat st;
+
+    for (size_t i = 0; i < m->files.file_count; i++)
+        if (stat(m->files.files[i].path, &st) == 0 &&
+            (st.st_mtim.tv_sec > last.tv_sec ||
+             (st.st_mtim.tv_sec == last.tv_sec && st.st_mtim.tv_nsec > last.tv_nsec)))
+            last = st.st_mtim;
+    snprintf(text, 65, "%lld.%09ld", (long long)last.tv_sec, last.tv_nsec);
+}
+
 /* The settings name the data and the model; this is what was in them. */
 static cJSON *input_sums(const struct run *r, const struct model *given)
 {
@@ -145,6 +142,8 @@ static cJSON *input_sums(const struct run *r, const struct model *given)
     if (given) {
         model_sum(given, key);
         cJSON_AddStringToObject(all, "model.path", key);
+        model_time(given, key);
+        cJSON_AddStringToObject(all, model_time_key, key);
     }
     return all;
 }
@@ -161,7 +160,12 @@ static bool check_inputs(const struct run *r, const char *path, const cJSON *now
     {
         const char *old =
             cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(was.root, item->string));
-        if (ok && old && strcmp(old, item->valuestring) != 0)
+        if (!ok || !old || strcmp(old, item->valuestring) == 0) continue;
+        if (strcmp(item->string, model_time_key) == 0)
+            log_line("%s: its weights were written since this run began; the beginning of every "
+                     "tensor, which is compared, is as it was",
+                     r->c.model.path);
+        else
             ok = err_set(e,
                          "%s: %s has changed since this run began: put it back, or choose another "
                          "run.dir",

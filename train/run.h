@@ -102,8 +102,4 @@ bool run_pictures(struct run *r, struct model *m, const struct dataset *d,
 
 bool run_has_step(const struct run *r, enum step step);
 
-/* SIGINT or SIGTERM came: the number, or 0. */
-int run_signal(void);
-void run_catch_signals(void);
-
 #endif

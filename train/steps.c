@@ -41,10 +41,11 @@ static bool needs_original(const struct run *r)
     return false;
 }
 
-/* A model that is converted already can be scored, no more. */
+/* A model that is converted already can be scored, no more. It is opened for each step anew, and
+ * must still be the one that the steps before had. */
 static bool open_given(const struct run *r, const char *dir, struct model *m, struct err *e)
 {
-    bool ok = model_open(m, dir, e);
+    bool ok = watch_kept(e) && model_open(m, dir, e);
 
     if (ok && m->state != ATTN_FULL && needs_original(r)) {
         ok = err_set(e,
@@ -101,15 +102,18 @@ static bool save_model(struct run *r, struct model *m, const char *dir, bool del
     char *path = run_path(r, e, "%s/model", dir), *tmp = run_path(r, e, "%s/model.tmp", dir);
     delta = delta && !r->c.save.full;
     const char *tokenizer = delta ? NULL : r->c.model.tokenizer;
-    bool ok = path && tmp;
+    bool ok = path && tmp && watch_check(e) && watch_kept(e);
 
     if (ok && tokenizer) /* what the model lacks */
         ok = file_mkdirs(tmp, e) && model_copy_files(tokenizer, tmp, e);
     ok = ok && model_save(m, tmp, save_dtypes[r->c.save.dtype], delta, e);
     if (ok && tokenizer) ok = copy_tokenizer(tokenizer, tmp, e);
     if (ok && !m->dir) ok = processor_save(&r->processor, tmp, e);
-    ok = ok && file_publish(tmp, path, e);
-    if (ok) log_line("model: %s", path);
+    ok = ok && watch_check(e) && watch_kept(e) && file_publish(tmp, path, e);
+    if (ok)
+        log_line("model: %s", path);
+    else if (tmp)
+        file_remove_tree(tmp);
     free(path);
     free(tmp);
     return ok;
@@ -304,6 +308,14 @@ static point_step *const point_steps[STEPS] = {[STEP_STAGE1] = step_stage1,
                                                [STEP_STAGE2] = step_stage2,
                                                [STEP_EVALUATE] = step_evaluate};
 
+/* What several steps open again, or copy. */
+static bool keep_inputs(const struct run *r, const struct model *given, struct err *e)
+{
+    return (!given || model_keep_files(given, e)) &&
+           (!r->c.model.tokenizer || model_keep_copied(r->c.model.tokenizer, e)) &&
+           (!r->c.rank.file || watch_keep(r->c.rank.file, e));
+}
+
 /* Tokenizer, processor and samples, for the model as it is or as it will be made; and a look ahead,
  * so that what cannot work is refused now and leaves nothing behind. */
 static bool open_data(struct run *r, struct err *e)
@@ -314,7 +326,8 @@ static bool open_data(struct run *r, struct err *e)
     bool ok = forecast_open(&f, r, e) && run_open_data(r, &f.base.cfg, e) &&
               forecast_models(&f, e) && forecast_fits(&f, e);
 
-    ok = ok && (!path || open_given(r, path, &given, e)) && run_record(r, path ? &given : NULL, e);
+    ok = ok && (!path || open_given(r, path, &given, e)) &&
+         keep_inputs(r, path ? &given : NULL, e) && run_record(r, path ? &given : NULL, e);
     model_close(&given);
     forecast_close(&f);
     return ok;
