@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -17,7 +18,7 @@ static bool open_failed(const char *path, struct err *e)
     char target[512];
     ssize_t n = saved == ENOENT ? readlink(path, target, sizeof target - 1) : -1;
 
-    if (n < 0) return err_set(e, "%s: %s", path, strerror(saved));
+    if (n < 0) return err_system(e, saved, "%s", path);
     target[n] = '\0';
     return err_set(e, "%s: is a link to %s, which is not there", path, target);
 }
@@ -33,7 +34,7 @@ static int open_input(const char *path, bool pipe, struct stat *st, struct err *
         return -1;
     }
     if (fstat(fd, st) != 0)
-        err_set(e, "%s: %s", path, strerror(errno));
+        err_system(e, errno, "%s", path);
     else if (S_ISDIR(st->st_mode))
         err_set(e, "%s: is a directory, a file is needed", path);
     else if (!S_ISREG(st->st_mode) && !pipe)
@@ -60,7 +61,7 @@ static bool read_all(int fd, const char *path, size_t step, size_t limit, char *
         do
             got = read(fd, *buf + *size, cap - *size - 1);
         while (got < 0 && errno == EINTR);
-        if (got < 0) return err_set(e, "%s: %s", path, strerror(errno));
+        if (got < 0) return err_system(e, errno, "%s", path);
     }
     if (*size > limit)
         return err_set(e, "%s: more than the %zu bytes that are allowed", path, limit);
@@ -115,7 +116,7 @@ bool file_map_open(struct file_map *m, const char *path, struct err *e)
     }
     p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
     close(fd);
-    if (p == MAP_FAILED) return err_set(e, "%s: cannot be mapped: %s", path, strerror(errno));
+    if (p == MAP_FAILED) return err_system(e, errno, "%s: cannot be mapped", path);
     m->data = p;
     m->size = (size_t)st.st_size;
     return true;
@@ -142,8 +143,8 @@ bool file_scratch_open(struct file_scratch *s, const char *dir, size_t size, str
         free(path);
         return false;
     }
-    unlink(path);
-    status = posix_fallocate(fd, 0, (off_t)(size ? size : 1));
+    status = unlink(path) == 0 ? 0 : errno;
+    if (status == 0) status = posix_fallocate(fd, 0, (off_t)(size ? size : 1));
     if (status == 0) {
         p = mmap(NULL, size ? size : 1, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
         status = errno;
@@ -224,39 +225,31 @@ bool file_write(const char *path, const void *data, size_t len, struct err *e)
     return file_out_commit(&out, e);
 }
 
-/* Makes the rename itself survive a power cut. Not every file system can: no error. */
-static void sync_parent(const char *path)
+/* Makes the rename itself survive a power cut. That a file system cannot do it, or that the
+ * directory may be written to and not read, is no error. */
+static bool sync_parent(const char *path, struct err *e)
 {
-    struct err ignored;
-    char *dir = file_dir(path, &ignored);
+    char *dir = file_dir(path, e);
     int fd = dir ? open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    bool ok = dir;
 
-    if (fd >= 0) {
-        fsync(fd);
-        close(fd);
-    }
+    if (ok && (fd < 0 || fsync(fd) != 0) && errno != EACCES && errno != EINVAL && errno != ENOTSUP)
+        ok = err_system(e, errno, "%s: cannot be flushed to the disk", dir);
+    if (fd >= 0) close(fd);
     free(dir);
+    return ok;
 }
 
 bool file_publish(const char *tmp, const char *path, struct err *e)
 {
-    int fd = open(tmp, O_RDONLY | O_CLOEXEC);
+    int fd = open(tmp, O_RDONLY | O_CLOEXEC), saved = 0;
 
-    if (fd < 0) return err_set(e, "%s: %s", tmp, strerror(errno));
-    if (fsync(fd) != 0) {
-        int saved = errno;
-        close(fd);
-        unlink(tmp);
-        return err_set(e, "%s: cannot be written: %s", path, strerror(saved));
-    }
-    close(fd);
-    if (rename(tmp, path) != 0) {
-        int saved = errno;
-        unlink(tmp);
-        return err_set(e, "%s: cannot be written: %s", path, strerror(saved));
-    }
-    sync_parent(path);
-    return true;
+    if (fd < 0 || fsync(fd) != 0) saved = errno;
+    if (fd >= 0) close(fd);
+    if (!saved && rename(tmp, path) != 0) saved = errno;
+    if (!saved) return sync_parent(path, e);
+    unlink(tmp);
+    return err_system(e, saved, "%s: cannot be written", path);
 }
 
 bool file_mkdirs(const char *path, struct err *e)
@@ -275,15 +268,32 @@ bool file_mkdirs(const char *path, struct err *e)
         *s = c;
         if (c == '\0') break;
     }
-    if (ok && (stat(path, &st) != 0 || !S_ISDIR(st.st_mode)))
+    if (ok && stat(path, &st) != 0)
+        ok = err_system(e, errno, "%s", path);
+    else if (ok && !S_ISDIR(st.st_mode))
         ok = err_set(e, "%s: is there but is not a directory", path);
     free(p);
     return ok;
 }
 
-bool file_exists(const char *path)
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
-    return access(path, F_OK) == 0;
+    (void)st;
+    (void)type;
+    (void)ftw;
+    remove(path);
+    return 0;
+}
+
+void file_remove_tree(const char *path)
+{
+    nftw(path, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+bool file_there(const char *path, bool *there, struct err *e)
+{
+    *there = access(path, F_OK) == 0;
+    return *there || errno == ENOENT || errno == ENOTDIR || err_system(e, errno, "%s", path);
 }
 
 char *file_join(const char *dir, const char *name, struct err *e)

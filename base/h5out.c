@@ -75,7 +75,7 @@ static haddr_t sink_get_eof(const H5FD_t *f, H5FD_mem_t type)
     return ((const struct sink *)f)->eof;
 }
 
-/* What lies beyond the end, or was lost to an earlier error, reads as zeros. */
+/* What lies beyond the end, or was lost to an error, reads as zeros. */
 static herr_t sink_read(H5FD_t *f, H5FD_mem_t type, hid_t dxpl, haddr_t addr, size_t n, void *buf)
 {
     struct sink *s = (struct sink *)f;
@@ -86,6 +86,7 @@ static herr_t sink_read(H5FD_t *f, H5FD_mem_t type, hid_t dxpl, haddr_t addr, si
     while (n) {
         ssize_t got = pread(s->out->fd, p, n, (off_t)addr);
         if (got < 0 && errno == EINTR) continue;
+        if (got < 0 && !s->out->error) s->out->error = errno;
         if (got <= 0) break;
         p += got;
         addr += (haddr_t)got;

@@ -6,12 +6,12 @@
 #include <openssl/evp.h>
 #include <stdio.h>
 
-/* The calls below fail on broken use and where no memory is left for a context of some hundred
- * bytes; no caller could go on from either. */
+/* The calls below fail on broken use only, but for the context of some hundred bytes, without which
+ * no caller could go on. */
 void sha256_init(struct sha256 *s)
 {
     s->state = EVP_MD_CTX_new();
-    CHECK(s->state && EVP_DigestInit_ex(s->state, EVP_sha256(), NULL));
+    if (!s->state || !EVP_DigestInit_ex(s->state, EVP_sha256(), NULL)) err_no_memory("a checksum");
 }
 
 void sha256_add(struct sha256 *s, const void *data, size_t len)

@@ -1,6 +1,7 @@
 /* log.c - lines for the user on stdout and in the run's log. */
 #include "base/log.h"
 #include "base/clock.h"
+#include "base/mem.h"
 #include "base/text.h"
 
 #include <errno.h>
@@ -11,9 +12,13 @@
 #include <time.h>
 #include <unistd.h>
 
-static FILE *file;
-static bool pending;            /* a progress line stands on the terminal */
-static double last_progress;    /* seconds, of the last progress line off a terminal */
+static FILE *file; /* the log; what is kept for it before it has a name */
+static char *kept; /* that, or NULL */
+static size_t n_kept;
+static char *path;
+static int lost, lost_stdout; /* errno of the first write that failed, in the file and on stdout */
+static bool pending;          /* a progress line stands on the terminal */
+static double last_progress;  /* seconds, of the last progress line off a terminal */
 static const double quiet = 10; /* seconds between progress lines off a terminal */
 
 static void clear_progress(void)
@@ -22,19 +27,56 @@ static void clear_progress(void)
     pending = false;
 }
 
-bool log_open(const char *path, struct err *e)
+static void flush(FILE *fp, int *error)
 {
-    log_close();
-    file = fopen(path, "a");
-    return file || err_set(e, "%s: %s", path, strerror(errno));
+    if ((ferror(fp) || fflush(fp) != 0) && !*error) *error = errno ? errno : EIO;
 }
 
-void log_close(void)
+bool log_keep(struct err *e)
 {
+    file = open_memstream(&kept, &n_kept);
+    return file || err_set(e, "out of memory for the log");
+}
+
+bool log_open(const char *name, struct err *e)
+{
+    FILE *fp = fopen(name, "a");
+    bool ok = fp || err_system(e, errno, "%s", name);
+
+    if (ok && file) {
+        ok = fclose(file) == 0 || err_set(e, "out of memory for the log");
+        file = NULL;
+    }
+    path = ok ? mem_strdup(name, e) : NULL;
+    if (!path) {
+        if (fp) fclose(fp);
+        return false;
+    }
+    file = fp;
+    if (kept) {
+        fwrite(kept, 1, n_kept, file);
+        flush(file, &lost);
+    }
+    free(kept);
+    kept = NULL;
+    return true;
+}
+
+bool log_close(struct err *e)
+{
+    bool ok = true;
+
     clear_progress(); /* an error comes after it, on a line of its own */
-    fflush(stdout);
-    if (file) fclose(file);
+    flush(stdout, &lost_stdout);
+    if (file && fclose(file) != 0 && path && !lost) lost = errno;
+    if (lost && path) ok = err_system(e, lost, "%s: lacks lines, it cannot be written", path);
+    if (lost_stdout) ok = err_system(e, lost_stdout, "standard output: cannot be written");
     file = NULL;
+    free(kept);
+    free(path);
+    kept = path = NULL;
+    lost = lost_stdout = 0;
+    return ok;
 }
 
 /* The line by printf's rules, plain (text_plain); the caller frees it. NULL out of memory: a line
@@ -60,14 +102,14 @@ void log_line(const char *fmt, ...)
     va_end(ap);
     clear_progress();
     printf("%s\n", line ? line : "(out of memory for a line)");
-    fflush(stdout);
+    flush(stdout, &lost_stdout);
     if (file) {
         char when[32];
         time_t now = time(NULL);
         struct tm tm;
         strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S", localtime_r(&now, &tm));
         fprintf(file, "%s  %s\n", when, line ? line : "(out of memory for a line)");
-        fflush(file);
+        flush(file, &lost);
     }
     free(line);
 }
@@ -93,5 +135,5 @@ void log_progress(const char *fmt, ...)
     if (line) fputs(line, stdout);
     free(line);
     fputs(pending ? "\033[?7h" : "\n", stdout);
-    fflush(stdout);
+    flush(stdout, &lost_stdout);
 }

@@ -332,8 +332,10 @@ static bool add_entry(struct dataset *d, int32_t source, size_t begin, size_t en
     if (!ok) {
         sample_free(&s);
         d->n_refs = refs;
-        if (reason == DROPS || (reason == DROP_TOO_LONG && d->o.too_long_is_error))
-            return err_set(e, "%s:%lld: %s", src->path, (long long)line, why.msg);
+        if (why.machine || reason == DROPS || (reason == DROP_TOO_LONG && d->o.too_long_is_error)) {
+            *e = why;
+            return err_context(e, "%s:%lld", src->path, (long long)line);
+        }
         return drop(d, reason, src->path, line, why.msg, e);
     }
     entry.tokens = (int32_t)s.n; /* max_length fits */
@@ -463,7 +465,8 @@ bool dataset_sample(const struct dataset *d, int64_t i, struct sample *s, struct
                (size_t)(entry->end - entry->begin), entry->line, s, &reason, e);
     conversation_free(&c);
     if (!ok) /* it was fine when it was indexed */
-        return err_context(e, "%s:%lld: the file changed while it was used",
+        return err_context(e,
+                           e->machine ? "%s:%lld" : "%s:%lld: the file changed while it was used",
                            d->sources[entry->source].path, (long long)entry->line);
     s->images = entry->images;
     s->image = d->refs + entry->first_image;

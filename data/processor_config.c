@@ -243,11 +243,12 @@ bool processor_load(struct processor *p, const char *model_dir, struct err *e)
     char *own = file_join(model_dir, "preprocessor_config.json", e);
     char *shared = file_join(model_dir, "processor_config.json", e);
     cJSON *root = NULL;
-    bool ok = false;
+    bool has_own, has_shared, ok = false;
 
     processor_default(p);
-    if (!own || !shared) goto out;
-    if (file_exists(own) || !file_exists(shared)) {
+    if (!own || !shared || !file_there(own, &has_own, e) || !file_there(shared, &has_shared, e))
+        goto out;
+    if (has_own || !has_shared) {
         ok = parse_file(own, &root, e) && read_settings(p, root, own, e);
     } else if (parse_file(shared, &root, e)) {
         const cJSON *part = cJSON_GetObjectItemCaseSensitive(root, "image_processor");

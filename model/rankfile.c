@@ -151,9 +151,10 @@ static bool read_h5(const char *path, const struct rank_dims *n, int64_t *dims,
                     struct rankfile_info *info, struct err *e)
 {
     const hid_t file = h5_open(path);
-    bool ok = file >= 0;
+    bool there, ok = file >= 0;
 
-    if (!ok) err_set(e, file_exists(path) ? "is not an HDF5 file, or is damaged" : "is not there");
+    if (!ok && file_there(path, &there, e))
+        err_set(e, there ? "is not an HDF5 file, or is damaged" : "is not there");
     ok = ok && read_h5_set(file, n, dims, e);
     if (ok) {
         read_text(file, "strategy", info->strategy, sizeof info->strategy);

@@ -42,9 +42,10 @@ static bool open_shards(struct st_model *m, const char *dir, const char *index,
     for (size_t i = 0; i < n; i++) {
         if (i == 0 || strcmp(rows[i].file, rows[i - 1].file) != 0) {
             char *path = file_join(dir, rows[i].file, e);
-            bool ok = path && (file_exists(path) ||
-                               err_set(e, "%s: is not there, but %s puts tensor %s in it", path,
-                                       index, rows[i].tensor));
+            bool there, ok = path && file_there(path, &there, e);
+            if (ok && !there)
+                ok = err_set(e, "%s: is not there, but %s puts tensor %s in it", path, index,
+                             rows[i].tensor);
             ok = ok && st_open(&m->files[m->file_count], path, e);
             free(path);
             if (!ok) return false;
@@ -147,10 +148,10 @@ static bool no_weights(const char *dir, struct err *e)
 
     for (size_t i = 0; !found && i < sizeof others / sizeof *others; i++) {
         char *path = file_join(dir, others[i][0], e);
-        if (!path) return false;
-        found = file_exists(path);
-        if (found) err_set(e, "%s: cannot be read: %s", path, others[i][1]);
+        bool ok = path && file_there(path, &found, e);
+        if (ok && found) err_set(e, "%s: cannot be read: %s", path, others[i][1]);
         free(path);
+        if (!ok) return false;
     }
     return !found &&
            err_set(e, "%s: holds no model.safetensors and no model.safetensors.index.json", dir);
@@ -160,17 +161,13 @@ bool st_model_open(struct st_model *m, const char *dir, struct err *e)
 {
     char *single = file_join(dir, "model.safetensors", e);
     char *index = single ? file_join(dir, "model.safetensors.index.json", e) : NULL;
-    bool ok = false;
+    bool one, many, ok = index && file_there(single, &one, e) && file_there(index, &many, e);
 
     memset(m, 0, sizeof *m);
-    if (!index) goto out;
-    if (file_exists(single))
-        ok = open_single(m, single, e);
-    else if (file_exists(index))
-        ok = open_index(m, dir, index, e);
-    else
-        no_weights(dir, e);
-out:
+    if (ok)
+        ok = one    ? open_single(m, single, e)
+             : many ? open_index(m, dir, index, e)
+                    : no_weights(dir, e);
     free(single);
     free(index);
     if (!ok) st_model_close(m);

@@ -247,9 +247,9 @@ static bool refuse_other_form(const char *dir, bool sharded, struct err *e)
 {
     const char *other = sharded ? "model.safetensors" : "model.safetensors.index.json";
     char *path = file_join(dir, other, e);
-    bool ok = path != NULL;
+    bool there, ok = path && file_there(path, &there, e);
 
-    if (ok && file_exists(path))
+    if (ok && there)
         ok = err_set(e, "%s: is left of another model; remove it or write to another directory",
                      path);
     free(path);

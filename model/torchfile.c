@@ -245,10 +245,11 @@ bool torchfile_read(struct torch_tensor *t, const char *path, size_t most, struc
     const size_t around = 1 << 16; /* what the members but for the values may take */
     char *text = NULL;
     size_t len;
-    bool ok;
+    bool there, ok;
 
     memset(t, 0, sizeof *t);
-    if (!file_exists(path)) return err_set(e, "is not there");
+    if (!file_there(path, &there, e)) return false;
+    if (!there) return err_set(e, "is not there");
     ok = file_read(path, most * sizeof(int64_t) + around, &text, &len, e) &&
          read_tensor(t, (struct bytes){(const uint8_t *)text, len}, most, e);
     free(text);

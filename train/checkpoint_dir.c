@@ -45,13 +45,14 @@ static bool list_steps(const char *dir, int64_t **steps, size_t *n, struct err *
 
     *steps = NULL;
     *n = 0;
-    if (!d) return errno == ENOENT || err_set(e, "%s: %s", dir, strerror(errno));
-    while (ok && (entry = readdir(d))) {
+    if (!d) return errno == ENOENT || err_system(e, errno, "%s", dir);
+    while (ok && (errno = 0, entry = readdir(d))) {
         if (step_of(entry->d_name, ".tmp") >= 0) unlinkat(dirfd(d), entry->d_name, 0);
         if (step_of(entry->d_name, "") < 0) continue;
         ok = mem_grow(steps, &cap, *n + 1, sizeof **steps, e);
         if (ok) (*steps)[(*n)++] = step_of(entry->d_name, "");
     }
+    if (ok && !entry && errno) ok = err_system(e, errno, "%s", dir);
     closedir(d);
     if (*n) qsort(*steps, *n, sizeof **steps, newest_first);
     return ok;
@@ -104,7 +105,7 @@ bool checkpoint_dir_latest(const char *dir, const struct ckpt_item *items, size_
     *found = (struct ckpt_found){.step = -1};
     for (size_t i = 0; ok && i < count && found->step < 0; i++) {
         char *path = step_path(dir, steps[i], e);
-        struct err why = {""};
+        struct err why = {0};
 
         if (path && checkpoint_load(path, items, n, &found->meta, &why))
             found->step = steps[i];

@@ -53,17 +53,18 @@ static bool write_answer(FILE *fp, const struct eval_set *set, const struct samp
     char *prompt = mem_strndup(all->text, all->trained[all->n_trained - 1].begin, e), *text;
     cJSON *line = prompt ? cJSON_CreateObject() : NULL;
 
-    if (!prompt) return false;
-    cJSON_AddStringToObject(line, "set", set->name);
-    cJSON_AddStringToObject(line, "id", s->id);
-    if (s->images) cJSON_AddStringToObject(line, "image", set->data.images[s->image[0]].path);
-    cJSON_AddStringToObject(line, "prompt", prompt);
-    free(prompt);
-    cJSON_AddStringToObject(line, "expected", s->answer);
-    cJSON_AddStringToObject(line, "answer", got);
-    cJSON_AddBoolToObject(line, "right", right);
-    text = cJSON_PrintUnformatted(line);
+    bool ok = line && cJSON_AddStringToObject(line, "set", set->name) &&
+              cJSON_AddStringToObject(line, "id", s->id) &&
+              (!s->images ||
+               cJSON_AddStringToObject(line, "image", set->data.images[s->image[0]].path)) &&
+              cJSON_AddStringToObject(line, "prompt", prompt) &&
+              cJSON_AddStringToObject(line, "expected", s->answer) &&
+              cJSON_AddStringToObject(line, "answer", got) &&
+              cJSON_AddBoolToObject(line, "right", right);
+
+    text = ok ? cJSON_PrintUnformatted(line) : NULL;
     if (text) fprintf(fp, "%s\n", text);
+    free(prompt);
     cJSON_free(text);
     cJSON_Delete(line);
     return text || err_set(e, "out of memory for an answer");
@@ -351,29 +352,27 @@ bool scores_write(const struct scores *s, struct metrics *m, const char *point, 
     return ok;
 }
 
-static void add_score(cJSON *to, const struct score *k, const char *name)
+static bool add_score(cJSON *to, const struct score *k, const char *name)
 {
     cJSON *o = cJSON_AddObjectToObject(to, name);
 
-    cJSON_AddNumberToObject(o, "right", (double)k->right);
-    cJSON_AddNumberToObject(o, "of", (double)k->n);
-    if (k->loss > 0) cJSON_AddNumberToObject(o, "loss", k->loss);
+    return o && cJSON_AddNumberToObject(o, "right", (double)k->right) &&
+           cJSON_AddNumberToObject(o, "of", (double)k->n) &&
+           (!(k->loss > 0) || cJSON_AddNumberToObject(o, "loss", k->loss));
 }
 
 bool scores_save(const struct scores *s, const char *path, struct err *e)
 {
-    cJSON *root = cJSON_CreateObject(), *kinds;
+    cJSON *root = cJSON_CreateObject(), *kinds = NULL;
     char *text;
-    bool ok;
+    bool ok = add_score(root, &s->all, "all") && add_score(root, &s->curve, "curve") &&
+              (kinds = cJSON_AddObjectToObject(root, "kinds"));
 
-    add_score(root, &s->all, "all");
-    add_score(root, &s->curve, "curve");
-    kinds = cJSON_AddObjectToObject(root, "kinds");
-    for (size_t i = 0; i < s->n; i++)
-        add_score(kinds, &s->kinds[i], s->kinds[i].name);
-    cJSON_AddNumberToObject(root, "cached_tokens", (double)s->stats.cached_tokens);
-    cJSON_AddNumberToObject(root, "cache_bytes", (double)s->stats.cache_bytes);
-    text = cJSON_Print(root);
+    for (size_t i = 0; ok && i < s->n; i++)
+        ok = add_score(kinds, &s->kinds[i], s->kinds[i].name);
+    ok = ok && cJSON_AddNumberToObject(root, "cached_tokens", (double)s->stats.cached_tokens) &&
+         cJSON_AddNumberToObject(root, "cache_bytes", (double)s->stats.cache_bytes);
+    text = ok ? cJSON_Print(root) : NULL;
     cJSON_Delete(root);
     if (!text) return err_set(e, "%s: out of memory", path);
     ok = file_write(path, text, strlen(text), e);
@@ -419,9 +418,7 @@ bool scores_load(struct scores *s, const char *path, struct err *e)
         if (ok) s->kinds[s->n++] = one;
     }
     jsonc_close(&doc);
-    if (!ok) {
-        scores_free(s);
-        return err_set(e, "%s: is not a file of scores; delete it and resume", path);
-    }
-    return true;
+    if (ok) return true;
+    scores_free(s);
+    return !e->machine && err_set(e, "%s: is not a file of scores; delete it and resume", path);
 }

@@ -89,7 +89,8 @@ static void list_points(const struct config *c)
 
 static bool run(const struct options *o, struct err *e)
 {
-    struct run r = {.lock = -1, .only_point = o->point};
+    struct run r = {.lock = -1, .only_point = o->point, .dry = o->dry_run};
+    struct err lines;
     bool ok = schema_load(&config_schema, &r.c, o->config, o->sets, o->n_sets, e);
 
     if (!ok) return false;
@@ -104,7 +105,7 @@ static bool run(const struct options *o, struct err *e)
     else
         ok = run_open(&r, o->resume, e) && run_steps(&r, e);
     run_close(&r);
-    return ok;
+    return log_close(ok ? e : &lines) && ok;
 }
 
 int main(int argc, char **argv)
@@ -121,7 +122,11 @@ int main(int argc, char **argv)
         fflush(stdout);
         fprintf(stderr, "mha2mla-train: error: %s\n", e.msg);
     }
-    if (fflush(stdout) != 0 || ferror(stdout)) return 1;
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        if (ok || !e.msg[0])
+            fprintf(stderr, "mha2mla-train: error: standard output: cannot be written\n");
+        return 1;
+    }
     if (run_signal())
         return 128 + run_signal(); /* as a shell counts a program that a signal ended */
     return !ok && e.msg[0] ? 1 : 0;

@@ -33,6 +33,18 @@ static bool decode(const struct run *r, const char *path, float *pixels, struct 
     return ok;
 }
 
+/* A picture that is broken; where the machine failed, what is trained on must not hang on that. */
+static bool leave_out(struct dataset_image *img, const struct err *why, struct err *e)
+{
+    if (why->machine) {
+        *e = *why;
+        return false;
+    }
+    img->bad = true;
+    log_line("picture left out: %s", why->msg);
+    return true;
+}
+
 /* One group of new pictures: their values, in the order of `todo`. Bad ones are marked. */
 static bool compute_group(struct run *r, struct model *m, struct dataset *d, const int64_t *todo,
                           int64_t n, float *pixels, struct err *e)
@@ -52,8 +64,10 @@ static bool compute_group(struct run *r, struct model *m, struct dataset *d, con
     for (int64_t i = 0; i < n; i++) {
         struct dataset_image *img = &d->images[todo[i]];
         if (!ok[i]) {
-            img->bad = true;
-            log_line("picture left out: %s", errors[i].msg);
+            if (!leave_out(img, &errors[i], e)) {
+                free(keys);
+                return false;
+            }
             continue;
         }
         memmove(pixels + good * size, pixels + i * size, (size_t)size * sizeof *pixels);
@@ -86,11 +100,9 @@ static bool prepare_set(struct run *r, struct model *m, struct dataset *d, const
     for (int64_t i = 0; ok && i < d->n_images && !run_signal(); i++) {
         struct dataset_image *img = &d->images[i];
         struct err bad;
-        if (!img->key[0] && !img->bad && !file_key(img->path, img->key, &bad)) {
-            img->bad = true;
-            log_line("picture left out: %s", bad.msg);
-        }
-        if (!img->bad && store_find(&r->pictures.store, img->key) < 0) todo[n++] = i;
+        if (!img->key[0] && !img->bad && !file_key(img->path, img->key, &bad))
+            ok = leave_out(img, &bad, e);
+        if (ok && !img->bad && store_find(&r->pictures.store, img->key) < 0) todo[n++] = i;
         if (n == PICTURE_GROUP) {
             log_progress("pictures: %lld of %lld", (long long)i, (long long)d->n_images);
             ok = compute_group(r, m, d, todo, n, pixels, e);

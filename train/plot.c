@@ -240,7 +240,9 @@ static bool make_png(const char *dir, struct err *note, struct err *e)
     char *tmp = png ? mem_printf(e, "%s.tmp", png) : NULL;
     bool ok = tmp != NULL;
 
-    if (ok && !(run_gnuplot(dir, note) && file_publish(tmp, png, note))) {
+    if (ok && run_gnuplot(dir, note)) {
+        ok = file_publish(tmp, png, e);
+    } else if (ok) {
         unlink(tmp);
         unlink(png);
         err_context(note, "%s was not made", png);

@@ -1,11 +1,12 @@
 /* report_answers.c - the report's sample answers, out of the answers.jsonl beside each score. Half
  * of them, where there are as many, are questions that some model got wrong; each half is spread
  * evenly over the file, so that the same run always shows the same ones. */
+#include "base/jsonc.h"
 #include "base/mem.h"
 #include "train/report_parts.h"
 
-#include <cjson/cJSON.h>
 #include <ctype.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,58 +31,64 @@ void report_text(FILE *fp, const char *text)
 struct answers {
     const struct report_result *from;
     const char *name; /* the column's */
+    char *path;
     struct file_map map;
     size_t *begin; /* [n + 1] */
     bool *right;   /* [n] */
     size_t n, cap_begin, cap_right;
 };
 
-static cJSON *answer_at(const struct answers *a, size_t i)
+static bool answer_at(const struct answers *a, size_t i, struct jsonc *line, struct err *e)
 {
-    return i < a->n ? cJSON_ParseWithLength((const char *)a->map.data + a->begin[i],
-                                            a->begin[i + 1] - a->begin[i])
-                    : NULL;
+    const struct jsonc_rules rules = {.line = (int64_t)i + 1, .plain = true, .zeros = true};
+
+    return jsonc_parse_as(line, a->path, (const char *)a->map.data + a->begin[i],
+                          a->begin[i + 1] - a->begin[i], &rules, e) ||
+           (!e->machine && err_set(e, "%s; delete the file and scores.json, and resume", e->msg));
 }
 
-static const char *member(const cJSON *line, const char *key)
+static const char *member(const struct jsonc *line, const char *key)
 {
-    const char *text = cJSON_GetStringValue(cJSON_GetObjectItem(line, key));
+    const char *text = cJSON_GetStringValue(cJSON_GetObjectItem(line->root, key));
 
     return text ? text : "";
+}
+
+/* Where the file's lines begin, and which answers are right. */
+static bool index_lines(struct answers *a, struct err *e)
+{
+    struct jsonc line;
+
+    for (size_t at = 0; at < a->map.size;) {
+        const uint8_t *end = memchr(a->map.data + at, '\n', a->map.size - at);
+        size_t next = end ? (size_t)(end - a->map.data) + 1 : a->map.size;
+        if (!mem_grow(&a->begin, &a->cap_begin, a->n + 2, sizeof *a->begin, e) ||
+            !mem_grow(&a->right, &a->cap_right, a->n + 1, sizeof *a->right, e))
+            return false;
+        a->begin[a->n] = at;
+        a->begin[a->n + 1] = at = next;
+        if (!answer_at(a, a->n, &line, e)) return false;
+        a->right[a->n++] = cJSON_IsTrue(cJSON_GetObjectItem(line.root, "right"));
+        jsonc_close(&line);
+    }
+    return true;
 }
 
 static bool answers_open(struct answers *a, const struct run *r, const struct report_result *from,
                          const char *name, struct err *e)
 {
-    char *path = run_path(r, e, "%s/answers.jsonl", from->dir);
-    bool ok = path;
+    bool there;
 
     *a = (struct answers){.from = from, .name = name};
-    if (ok && from->there && file_exists(path)) {
-        ok = file_map_open(&a->map, path, e);
-        for (size_t at = 0; ok && at < a->map.size;) {
-            const uint8_t *end = memchr(a->map.data + at, '\n', a->map.size - at);
-            size_t next = end ? (size_t)(end - a->map.data) + 1 : a->map.size;
-            ok = mem_grow(&a->begin, &a->cap_begin, a->n + 2, sizeof *a->begin, e) &&
-                 mem_grow(&a->right, &a->cap_right, a->n + 1, sizeof *a->right, e);
-            if (!ok) break;
-            a->begin[a->n] = at;
-            a->begin[++a->n] = at = next;
-            cJSON *line = answer_at(a, a->n - 1);
-            a->right[a->n - 1] = cJSON_IsTrue(cJSON_GetObjectItem(line, "right"));
-            if (!line)
-                ok = err_set(e, "%s:%zu: is not JSON: delete it and scores.json, and resume", path,
-                             a->n);
-            cJSON_Delete(line);
-        }
-    }
-    free(path);
-    return ok;
+    a->path = run_path(r, e, "%s/answers.jsonl", from->dir);
+    if (!a->path || !file_there(a->path, &there, e)) return false;
+    return !from->there || !there || (file_map_open(&a->map, a->path, e) && index_lines(a, e));
 }
 
 static void answers_close(struct answers *a)
 {
     file_map_close(&a->map);
+    free(a->path);
     free(a->begin);
     free(a->right);
 }
@@ -177,9 +184,12 @@ static void relative_path(FILE *fp, const char *from, const char *to)
                 (unsigned char)*to);
 }
 
-static void show_picture(const struct report *rep, FILE *fp, const char *image)
+/* Nothing where the picture has gone since. */
+static bool show_picture(const struct report *rep, FILE *fp, const char *image, struct err *e)
 {
-    char *from = realpath(rep->r->c.run.dir, NULL), *to = realpath(image, NULL);
+    char *from = realpath(rep->r->c.run.dir, NULL), *to = from ? realpath(image, NULL) : NULL;
+    bool ok =
+        (from && to) || errno == ENOENT || errno == ENOTDIR || err_system(e, errno, "%s", image);
 
     if (from && to) {
         fprintf(fp, "<img src=\"");
@@ -188,38 +198,57 @@ static void show_picture(const struct report *rep, FILE *fp, const char *image)
     }
     free(from);
     free(to);
+    return ok;
 }
 
-static bool show(const struct report *rep, const struct answers *a, size_t n_files, size_t i,
-                 FILE *fp, struct err *e)
+static bool show_question(const struct report *rep, const struct jsonc *line, FILE *fp,
+                          struct err *e)
 {
-    cJSON *line = answer_at(&a[0], i);
     char *question = question_of(member(line, "prompt"), rep->r->chat, e);
+    bool ok = question;
 
-    if (question) {
-        fprintf(fp, "| ");
-        if (*member(line, "image")) show_picture(rep, fp, member(line, "image"));
+    fprintf(fp, "| ");
+    if (*member(line, "image")) ok = ok && show_picture(rep, fp, member(line, "image"), e);
+    if (ok) {
         report_text(fp, question);
         fprintf(fp, " | ");
         report_text(fp, member(line, "expected"));
         fprintf(fp, " |");
     }
-    for (size_t f = 0; question && f < n_files; f++) {
-        cJSON *other = answer_at(&a[f], i);
-        /* The sets' files cannot change within a run, but somebody may have changed a file here. */
-        if (other && strcmp(member(other, "id"), member(line, "id")) == 0) {
-            fprintf(fp, a[f].right[i] ? " " : " ✗ ");
-            report_text(fp, member(other, "answer"));
-            fprintf(fp, " |");
-        } else {
-            fprintf(fp, " – |");
-        }
-        cJSON_Delete(other);
-    }
-    fputc('\n', fp);
-    cJSON_Delete(line);
     free(question);
-    return question;
+    return ok;
+}
+
+/* The sets' files cannot change within a run, but somebody may have changed a file here. */
+static bool show_answer(const struct answers *a, size_t i, const char *id, FILE *fp, struct err *e)
+{
+    struct jsonc line = {0};
+
+    if (i < a->n && !answer_at(a, i, &line, e)) return false;
+    if (i < a->n && strcmp(member(&line, "id"), id) == 0) {
+        fprintf(fp, a->right[i] ? " " : " ✗ ");
+        report_text(fp, member(&line, "answer"));
+        fprintf(fp, " |");
+    } else {
+        fprintf(fp, " – |");
+    }
+    jsonc_close(&line);
+    return true;
+}
+
+static bool show(const struct report *rep, const struct answers *a, size_t n_files, size_t i,
+                 FILE *fp, struct err *e)
+{
+    struct jsonc line;
+    bool ok;
+
+    if (!answer_at(&a[0], i, &line, e)) return false;
+    ok = show_question(rep, &line, fp, e);
+    for (size_t f = 0; ok && f < n_files; f++)
+        ok = show_answer(&a[f], i, member(&line, "id"), fp, e);
+    fputc('\n', fp);
+    jsonc_close(&line);
+    return ok;
 }
 
 static bool show_all(const struct report *rep, const struct answers *a, size_t n_files, FILE *fp,
