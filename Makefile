@@ -39,6 +39,11 @@ $(BUILD)/tests/test_datatool $(BUILD)/tests/test_augment: %: %.o $(BUILD)/tests/
 	$(LINK)
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/tests/backend.o $(BUILD)/libmha2mla.a
 	$(LINK)
+# Preloaded into the program: no sanitizer in it.
+$(BUILD)/tests/test_faults $(BUILD)/tests/long/test_faults: | $(BUILD)/tests/fault_malloc.so
+$(BUILD)/tests/fault_malloc.so: tests/fault/malloc.c
+	@mkdir -p $(@D)
+	@echo '  LD $@'; $(CC) $(CPPFLAGS) -std=c17 $(WARN) $(CFLAGS) -shared -fPIC $< -o $@
 
 $(BUILD)/libmha2mla.a: $(LIB_OBJ)
 	@rm -f $@
@@ -117,10 +122,10 @@ tsan: packages
 		sh tests/run.sh /dev/null $(TSAN_TESTS:%=$(BUILD)-tsan/tests/test_%)
 
 format:
-	clang-format -i $(wildcard $(addsuffix /*.[ch],$(ROOMS) data/tool tests tests/long bench bench/lib))
+	clang-format -i $(wildcard $(addsuffix /*.[ch],$(ROOMS) data/tool tests tests/long tests/fault bench bench/lib))
 
 lint:
-	clang-format --dry-run -Werror $(wildcard $(addsuffix /*.[ch],$(ROOMS) data/tool tests tests/long bench bench/lib))
+	clang-format --dry-run -Werror $(wildcard $(addsuffix /*.[ch],$(ROOMS) data/tool tests tests/long tests/fault bench bench/lib))
 	cppcheck -q -j2 --std=c11 --inline-suppr --enable=warning,performance,portability \
 		--error-exitcode=1 -D_GNU_SOURCE -I. $(ROOMS) bench
 

@@ -69,7 +69,7 @@ bool log_close(struct err *e)
     clear_progress(); /* an error comes after it, on a line of its own */
     flush(stdout, &lost_stdout);
     if (file && fclose(file) != 0 && path && !lost) lost = errno;
-    if (lost && path) ok = err_system(e, lost, "%s: lacks lines, it cannot be written", path);
+    if (lost) ok = err_system(e, lost, "%s: lacks lines", path ? path : "the log");
     if (lost_stdout) ok = err_system(e, lost_stdout, "standard output: cannot be written");
     file = NULL;
     free(kept);
@@ -79,16 +79,18 @@ bool log_close(struct err *e)
     return ok;
 }
 
-/* The line by printf's rules, plain (text_plain); the caller frees it. NULL out of memory: a line
- * less on the terminal is no reason to end a run. */
+/* The line by printf's rules, plain (text_plain); the caller frees it. NULL out of memory, which
+ * log_close tells: a line less is no reason to end a run now. */
 static char *format(const char *fmt, va_list ap)
 {
-    char *line = NULL, *plain;
+    char *line = NULL, *plain = NULL;
     int n = vasprintf(&line, fmt, ap);
 
-    if (n < 0) return NULL;
-    plain = text_plain_new(line, (size_t)n);
-    free(line);
+    if (n >= 0) {
+        plain = text_plain_new(line, (size_t)n);
+        free(line);
+    }
+    if (!plain && !lost) lost = ENOMEM;
     return plain;
 }
 

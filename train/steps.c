@@ -99,10 +99,12 @@ static bool save_model(struct run *r, struct model *m, const char *dir, bool del
     char *path = run_path(r, e, "%s/model", dir), *tmp = run_path(r, e, "%s/model.tmp", dir);
     delta = delta && !r->c.save.full;
     const char *tokenizer = delta ? NULL : r->c.model.tokenizer;
-    bool ok = path && tmp;
+    bool there, ok = path && tmp;
 
     if (ok) file_remove_tree(tmp); /* what a killed run left of it */
-    if (ok && tokenizer)           /* what the model lacks */
+    ok = ok && file_there(tmp, &there, e) &&
+         (!there || err_set(e, "%s: is left of a run that was killed, and cannot be deleted", tmp));
+    if (ok && tokenizer) /* what the model lacks */
         ok = file_mkdirs(tmp, e) && model_copy_files(tokenizer, tmp, e);
     ok = ok && model_save(m, tmp, save_dtypes[r->c.save.dtype], delta, e);
     if (ok && tokenizer) ok = copy_tokenizer(tokenizer, tmp, e);
@@ -332,7 +334,8 @@ static bool open_data(struct run *r, struct err *e)
     bool ok = forecast_open(&f, r, e) && run_open_data(r, &f.base.cfg, e) && check_eval(r, e) &&
               forecast_models(&f, e) && forecast_fits(&f, e);
 
-    ok = ok && (!path || open_given(r, path, &given, e)) && run_record(r, path ? &given : NULL, e);
+    ok = ok && (!path || (open_given(r, path, &given, e) && model_check_finite(&given, e))) &&
+         run_record(r, path ? &given : NULL, e);
     model_close(&given);
     forecast_close(&f);
     return ok;
