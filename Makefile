@@ -2,9 +2,9 @@
 # BUILD=dir builds elsewhere, CC=clang works (with libomp-dev), ARCH= picks the processor (empty: any of its kind).
 BUILD ?= build
 ARCH ?= -march=native
-PACKAGES := gcc make pkg-config libopenblas-dev liblapacke-dev libcjson-dev libpng-dev libjpeg-dev zlib1g-dev \
+PACKAGES := gcc make pkg-config libopenblas-dev liblapacke-dev libcjson-dev libpng-dev libjpeg-dev libwebp-dev zlib1g-dev \
 	libhdf5-dev libdnnl-dev libssl-dev libpcre2-dev libutf8proc-dev libcmocka-dev gnuplot-nox
-LIBS := openblas lapacke libcjson libpng libjpeg zlib hdf5 libcrypto libpcre2-8 libutf8proc
+LIBS := openblas lapacke libcjson libpng libjpeg libwebp libwebpdemux zlib hdf5 libcrypto libpcre2-8 libutf8proc
 
 CPPFLAGS += -D_GNU_SOURCE -I. $(shell pkg-config --cflags $(LIBS) 2>/dev/null)
 CFLAGS ?= -O2 -g
@@ -16,6 +16,7 @@ $(BUILD)/autograd/%.o $(BUILD)/double/autograd/%.o: CFLAGS += -O3
 ROOMS := base data autograd optim model convert train
 LIB_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(filter-out train/main.c,$(wildcard $(ROOMS:%=%/*.c))))
 TOOL_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard data/tool/*.c))
+FUZZ_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(filter-out tests/fuzz/libfuzzer.c,$(wildcard tests/fuzz/*.c)))
 BENCH_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard bench/lib/*.c))
 BENCH := $(patsubst %.c,$(BUILD)/%,$(wildcard bench/*.c))
 TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
@@ -36,6 +37,11 @@ $(BUILD)/bench/%: $(BUILD)/bench/%.o $(BENCH_OBJ) $(BUILD)/libmha2mla.a
 $(BUILD)/tests/test_gradients: $(BUILD)/double/tests/test_gradients.o $(DOUBLE_OBJ)
 	$(LINK)
 $(BUILD)/tests/test_datatool $(BUILD)/tests/test_augment: %: %.o $(BUILD)/tests/backend.o $(filter-out %/main.o,$(TOOL_OBJ)) $(BUILD)/libmha2mla.a
+	$(LINK)
+$(BUILD)/tests/test_fuzz: %: %.o $(FUZZ_OBJ) $(BUILD)/libmha2mla.a
+	$(LINK)
+$(BUILD)/tests/fuzz/fuzz: LDFLAGS += -fsanitize=fuzzer
+$(BUILD)/tests/fuzz/fuzz: $(BUILD)/tests/fuzz/libfuzzer.o $(FUZZ_OBJ) $(BUILD)/libmha2mla.a
 	$(LINK)
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/tests/backend.o $(BUILD)/libmha2mla.a
 	$(LINK)
@@ -121,17 +127,26 @@ tsan: packages
 	@BUILD=$(BUILD)-tsan TSAN_OPTIONS="ignore_noninstrumented_modules=1 halt_on_error=1 exitcode=66" OMP_NUM_THREADS=3 \
 		sh tests/run.sh /dev/null $(TSAN_TESTS:%=$(BUILD)-tsan/tests/test_%)
 
+# libFuzzer on every target (FUZZ_TARGETS="png gif": on these) until it has run FUZZ_RUNS inputs. What it learns stays in
+# build-fuzz/corpus; an input that fails lies in build-fuzz and becomes a file of tests/fuzz/corpus.
+FUZZ_RUNS ?= 1000000
+fuzz: packages
+	@sh tests/packages.sh clang libclang-rt-14-dev libomp-dev
+	@$(MAKE) --no-print-directory $(BUILD)-fuzz/tests/fuzz/fuzz BUILD=$(BUILD)-fuzz CC=clang ARCH= CFLAGS="-O1 -g" \
+		SANITIZE="-fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all -fno-omit-frame-pointer"
+	@BUILD=$(BUILD)-fuzz FUZZ_RUNS=$(FUZZ_RUNS) sh tests/fuzz/fuzz.sh $(FUZZ_TARGETS)
+
 format:
-	clang-format -i $(wildcard $(addsuffix /*.[ch],$(ROOMS) data/tool tests tests/long tests/fault bench bench/lib))
+	clang-format -i $(wildcard $(addsuffix /*.[ch],$(ROOMS) data/tool tests tests/fault tests/fuzz tests/long bench bench/lib))
 
 lint:
-	clang-format --dry-run -Werror $(wildcard $(addsuffix /*.[ch],$(ROOMS) data/tool tests tests/long tests/fault bench bench/lib))
+	clang-format --dry-run -Werror $(wildcard $(addsuffix /*.[ch],$(ROOMS) data/tool tests tests/fault tests/fuzz tests/long bench bench/lib))
 	cppcheck -q -j2 --std=c11 --inline-suppr --enable=warning,performance,portability \
 		--error-exitcode=1 -D_GNU_SOURCE -I. $(ROOMS) bench
 
 clean:
-	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-asan-native $(BUILD)-tsan
+	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-asan-native $(BUILD)-tsan $(BUILD)-fuzz
 
-.PHONY: all packages quickstart bench bench-short bench-step bench-tokenize test run-tests test-long run-long-tests asan tsan format lint clean
+.PHONY: all packages quickstart bench bench-short bench-step bench-tokenize test run-tests test-long run-long-tests asan tsan fuzz format lint clean
 .SECONDARY:
 -include $(BUILD)/double/tests/test_gradients.d $(wildcard $(BUILD)/bench/*.d $(BUILD)/bench/lib/*.d) $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(TESTS:=.d) $(LONG_TESTS:=.d) $(BUILD)/train/main.d $(DOUBLE_OBJ:.o=.d)

@@ -5,7 +5,7 @@
 #include "autograd/gemm.h"
 #include "autograd/onednn.h"
 #include "base/bf16.h"
-#include "base/err.h"
+#include "base/signals.h"
 
 #include <cblas.h>
 #include <math.h>
@@ -69,6 +69,9 @@ void gemm_setup(enum gemm_library library, enum gemm_compute compute)
     setup.onednn = library == GEMM_ONEDNN || (library == GEMM_AUTO && openblas_bits() < cpu_bits());
     setup.bf16 = compute == GEMM_BF16;
     setup.bf16_native = setup.bf16 && onednn_has_bf16();
+    /* Also for small products outside of a parallel region, which oneDNN may share out itself. */
+#pragma omp parallel if (setup.onednn)
+    signals_own_stack();
 }
 
 const char *gemm_describe(char text[GEMM_TEXT])

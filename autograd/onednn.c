@@ -2,7 +2,7 @@
  * primitive for every shape, whose code oneDNN generates (a millisecond or so): they are kept in a
  * table, by shape. */
 #include "autograd/onednn.h"
-#include "base/err.h"
+#include "base/signals.h"
 
 #include <dnnl.h>
 #include <string.h>
@@ -92,6 +92,7 @@ bool onednn_has_bf16(void)
 void onednn_sgemm(int64_t M, int64_t N, int64_t K, float alpha, const float *a, int64_t lda,
                   bool ta, const float *b, int64_t ldb, bool tb, bool add, float *c, int64_t ldc)
 {
+    signals_own_stack(); /* it borrows the stack pointer */
     check(dnnl_sgemm(ta ? 'T' : 'N', tb ? 'T' : 'N', M, N, K, alpha, a, lda, b, ldb, add ? 1 : 0, c,
                      ldc));
 }

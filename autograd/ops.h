@@ -36,11 +36,14 @@ struct tensor *op_head_linear(struct tape *t, struct tensor *x, int64_t x_col, s
 struct tensor *op_patch_embed(struct tape *t, struct tensor *pixels, struct tensor *w,
                               struct tensor *b, int64_t channels, int64_t size, int64_t patch);
 
-/* rows.c: y[i] = w[ids[i]]: w [V,d] of any dtype. */
-struct tensor *op_embedding(struct tape *t, struct tensor *w, const int32_t *ids, int64_t n);
+/* rows.c: y[i] = w[ids[i]]: w [V,d] of any dtype. The row `pad` gets no gradient (-1: all do). */
+struct tensor *op_embedding(struct tape *t, struct tensor *w, const int32_t *ids, int64_t n,
+                            int64_t pad);
 /* rows.c: y[i] = index[i] >= 0 ? a[index[i]] : b[-index[i] - 1]; b may be NULL. */
 struct tensor *op_select_rows(struct tape *t, struct tensor *a, struct tensor *b,
                               const int32_t *index, int64_t n);
+/* rows.c: y [T, A+B] = a [T,A] beside b [T,B]. */
+struct tensor *op_join(struct tape *t, struct tensor *a, struct tensor *b);
 /* rows.c: y = a + b; a row of b is used again for every b->rows rows of a. */
 struct tensor *op_add(struct tape *t, struct tensor *a, struct tensor *b);
 

@@ -1,6 +1,7 @@
 /* rows.c - ops that move whole rows: embedding, choosing from two tensors (image features into the
- * text, labelled rows out of the stream), adding. Where several rows of a gradient meet in one row,
- * they are added in their order, and the threads share the columns: same bits for any number. */
+ * text, labelled rows out of the stream), putting two tensors side by side, adding. Where several
+ * rows of a gradient meet in one row, they are added in their order, and the threads share the
+ * columns: same bits for any number. */
 #include "autograd/ops.h"
 #include "autograd/oplist.h"
 
@@ -12,6 +13,7 @@ enum { SMALL = 1 << 14 }; /* elements below which threads cost more than they br
 
 struct rows_args {
     const int32_t *index;
+    int64_t pad; /* of the embedding: a row without a gradient, or -1 */
 };
 
 /* Row i of t, of any dtype, to dst. */
@@ -55,9 +57,16 @@ static void embedding_forward(struct node *n)
         copy_row(n->in[A], index_of(n, i), tensor_real(n->out) + i * d);
 }
 
+static int64_t trained_index(const struct node *n, int64_t i)
+{
+    const struct rows_args *a = n->args;
+
+    return a->index[i] == a->pad ? -1 : a->index[i];
+}
+
 static void embedding_backward(struct node *n)
 {
-    add_rows(n, n->in[A], index_of);
+    add_rows(n, n->in[A], trained_index);
 }
 
 const struct op embedding_op = {"embedding", embedding_forward, embedding_backward};
@@ -86,6 +95,40 @@ static void select_backward(struct node *n)
 }
 
 const struct op select_rows_op = {"select_rows", select_forward, select_backward};
+
+static void join_forward(struct node *n)
+{
+    int64_t a = n->in[A]->cols, b = n->in[B]->cols;
+
+#pragma omp parallel for schedule(static) if (tensor_count(n->out) > SMALL)
+    for (int64_t i = 0; i < n->out->rows; i++) {
+        real *y = tensor_real(n->out) + i * (a + b);
+        copy_row(n->in[A], i, y);
+        copy_row(n->in[B], i, y + a);
+    }
+}
+
+/* The columns of the output's gradient from `col` on. */
+static void split_columns(const struct node *n, struct tensor *x, int64_t col)
+{
+    bool adds = tape_grad_adds(x);
+
+#pragma omp parallel for schedule(static) if (tensor_count(x) > SMALL)
+    for (int64_t i = 0; i < x->rows; i++) {
+        const real *dy = n->out->grad + i * n->out->cols + col;
+        real *dx = x->grad + i * x->cols;
+        for (int64_t j = 0; j < x->cols; j++)
+            dx[j] = adds ? dx[j] + dy[j] : dy[j];
+    }
+}
+
+static void join_backward(struct node *n)
+{
+    if (n->in[A]->needs_grad) split_columns(n, n->in[A], 0);
+    if (n->in[B]->needs_grad) split_columns(n, n->in[B], n->in[A]->cols);
+}
+
+const struct op join_op = {"join", join_forward, join_backward};
 
 static void add_forward(struct node *n)
 {
@@ -116,21 +159,22 @@ static void add_backward(struct node *n)
 const struct op add_op = {"add", add_forward, add_backward};
 
 static struct node *indexed(struct tape *t, const struct op *op, struct tensor *a, struct tensor *b,
-                            const int32_t *index, int64_t n_rows)
+                            const struct rows_args *rows, int64_t n_rows)
 {
     struct rows_args *args = tape_new_array(t, struct rows_args, 1);
     struct node *n = tape_node(t, op, (struct tensor *[]){a, b}, 2, n_rows, a->cols);
 
-    args->index = index;
+    *args = *rows;
     n->args = args;
     return n;
 }
 
-struct tensor *op_embedding(struct tape *t, struct tensor *w, const int32_t *ids, int64_t n)
+struct tensor *op_embedding(struct tape *t, struct tensor *w, const int32_t *ids, int64_t n,
+                            int64_t pad)
 {
     for (int64_t i = 0; i < n; i++)
         CHECK(ids[i] >= 0 && ids[i] < w->rows);
-    return indexed(t, &embedding_op, w, NULL, ids, n)->out;
+    return indexed(t, &embedding_op, w, NULL, &(struct rows_args){ids, pad}, n)->out;
 }
 
 struct tensor *op_select_rows(struct tape *t, struct tensor *a, struct tensor *b,
@@ -139,7 +183,13 @@ struct tensor *op_select_rows(struct tape *t, struct tensor *a, struct tensor *b
     CHECK(!b || b->cols == a->cols);
     for (int64_t i = 0; i < n; i++)
         CHECK(index[i] >= 0 ? index[i] < a->rows : b && -(int64_t)index[i] - 1 < b->rows);
-    return indexed(t, &select_rows_op, a, b, index, n)->out;
+    return indexed(t, &select_rows_op, a, b, &(struct rows_args){.index = index}, n)->out;
+}
+
+struct tensor *op_join(struct tape *t, struct tensor *a, struct tensor *b)
+{
+    CHECK(a->rows == b->rows);
+    return tape_node(t, &join_op, (struct tensor *[]){a, b}, 2, a->rows, a->cols + b->cols)->out;
 }
 
 struct tensor *op_add(struct tape *t, struct tensor *a, struct tensor *b)

@@ -3,6 +3,7 @@
 #include "autograd/gemm.h"
 #include "base/bf16.h"
 #include "base/clock.h"
+#include "base/signals.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -271,32 +272,36 @@ static void run(struct tape *t, struct step *s)
     }
 }
 
-void tape_forward(struct tape *t)
+bool tape_forward(struct tape *t)
 {
     CHECK(t->planned && (t->region || t->planned_bytes == 0));
     for (int i = 0; i < t->n_forward; i++) {
+        if (signals_came()) return false;
         run(t, &t->steps[i]);
         for (const struct stash *h = t->steps[i].pack; h; h = h->next_packed)
             pack(t, h);
     }
+    return true;
 }
 
-void tape_backward(struct tape *t, struct tensor *loss)
+bool tape_backward(struct tape *t, struct tensor *loss)
 {
     CHECK(t->train && loss->rows == 1 && loss->cols == 1);
     CHECK(loss->maker &&
           loss->maker->index == t->n_nodes - 1); /* its gradient lives from there on */
-    if (!loss->needs_grad) return;               /* nothing is trained */
+    if (!loss->needs_grad) return true;          /* nothing is trained */
     for (int i = 0; i < t->n_nodes; i++)
         t->nodes[i]->out->grad_live = false;
     loss->grad[0] = 1;
     loss->grad_live = true;
     for (int i = t->n_forward; i < t->n_steps; i++) {
+        if (signals_came()) return false;
         for (const struct stash *h = t->steps[i].unpack; h; h = h->next_unpacked)
             unpack(t, h);
         if (t->steps[i].kind == STEP_RERUN || t->steps[i].node->out->grad_live)
             run(t, &t->steps[i]);
     }
+    return true;
 }
 
 bool tape_grad_adds(struct tensor *x)

@@ -89,9 +89,11 @@ size_t tape_region(const struct tape *t); /* bytes of memory held now */
 /* The graph as it was recorded, in forward order. */
 struct node *const *tape_nodes(const struct tape *t, int *n);
 
-void tape_forward(struct tape *t);
-/* d loss / d loss = 1. loss is [1, 1]. */
-void tape_backward(struct tape *t, struct tensor *loss);
+/* False: given up between two nodes, because a signal asks the run to stop (signals_go_on has the
+ * message); what was computed is of no use then. */
+bool tape_forward(struct tape *t);
+/* d loss / d loss = 1. loss is [1, 1]. Gives up as tape_forward does. */
+bool tape_backward(struct tape *t, struct tensor *loss);
 
 /* For a backward function: where the gradient of x goes. Returns true where something is there
  * already and must be added to; false where the memory is unset and must be written. */

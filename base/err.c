@@ -42,7 +42,7 @@ bool err_system(struct err *e, int number, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(what, sizeof what, fmt, ap);
     va_end(ap);
-    err_set(e, "%s: %s", what, strerror(number));
+    err_set(e, what[0] ? "%s: %s" : "%s%s", what, strerror(number));
     e->machine = is_machine(number);
     return false;
 }

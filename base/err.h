@@ -10,7 +10,8 @@
 struct err {
     char msg[2048]; /* "" while nothing went wrong */
     /* The machine failed (memory, descriptors, a disk), which says nothing about what was read:
-     * nobody may leave out, repair or pass over something for it. */
+     * nobody may leave out, repair or pass over something for it. Where the format has "out of
+     * memory" in it, it is set. */
     bool machine;
 };
 
@@ -19,7 +20,7 @@ struct err {
  * `return err_set(e, ...)`. Arguments may point into e->msg. */
 bool err_set(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* The message followed by ": " and what `number`, an errno, means; returns false. */
+/* The message (unless it is empty), ": " and what `number`, an errno, means; returns false. */
 bool err_system(struct err *e, int number, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 

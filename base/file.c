@@ -11,20 +11,26 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* What errno says of a file that cannot be opened; a link that leads nowhere is said to be one. */
+/* What errno says of a file that cannot be opened; a link that leads nowhere is said to be one, and
+ * so is a socket. The message does not name the file. */
 static bool open_failed(const char *path, struct err *e)
 {
     int saved = errno;
     char target[512];
+    struct stat st;
     ssize_t n = saved == ENOENT ? readlink(path, target, sizeof target - 1) : -1;
 
-    if (n < 0) return err_system(e, saved, "%s", path);
+    if (saved == ENXIO && stat(path, &st) == 0 && S_ISSOCK(st.st_mode))
+        return err_set(e, "is a socket, a file is needed");
+    errno = saved;
+    if (n < 0) return err_system(e, saved, "%s", "");
     target[n] = '\0';
-    return err_set(e, "%s: is a link to %s, which is not there", path, target);
+    return err_set(e, "is a link to %s, which is not there", target);
 }
 
 /* Opens for reading and looks at what it is. A FIFO would make open wait for a writer that may
- * never come: only where `pipe` allows one is it waited for. Returns -1 on failure. */
+ * never come: only where `pipe` allows one is it waited for. Returns -1 on failure; the message
+ * does not name the file. */
 static int open_input(const char *path, bool pipe, struct stat *st, struct err *e)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | (pipe ? 0 : O_NONBLOCK));
@@ -34,14 +40,11 @@ static int open_input(const char *path, bool pipe, struct stat *st, struct err *
         return -1;
     }
     if (fstat(fd, st) != 0)
-        err_system(e, errno, "%s", path);
+        err_system(e, errno, "%s", "");
     else if (S_ISDIR(st->st_mode))
-        err_set(e, "%s: is a directory, a file is needed", path);
+        err_set(e, "is a directory, a file is needed");
     else if (!S_ISREG(st->st_mode) && !pipe)
-        err_set(e, "%s: is a %s, a file is needed", path,
-                S_ISFIFO(st->st_mode)   ? "named pipe"
-                : S_ISSOCK(st->st_mode) ? "socket"
-                                        : "device");
+        err_set(e, "is a %s, a file is needed", S_ISFIFO(st->st_mode) ? "named pipe" : "device");
     else
         return fd;
     close(fd);
@@ -74,7 +77,7 @@ static bool read_input(const char *path, bool pipe, size_t limit, char **text, s
 {
     struct stat st;
     int fd = open_input(path, pipe, &st, e);
-    bool ok = fd >= 0;
+    bool ok = fd >= 0 || err_context(e, "%s", path);
 
     *text = NULL;
     *len = 0;
@@ -101,6 +104,30 @@ bool file_read_stream(const char *path, size_t limit, char **text, size_t *len, 
     return read_input(path, true, limit, text, len, e);
 }
 
+int file_open(const char *path, struct err *e)
+{
+    struct stat st;
+
+    return open_input(path, false, &st, e);
+}
+
+bool file_read_at(int fd, uint64_t at, size_t n, void *to, struct err *e)
+{
+    uint8_t *p = to;
+
+    while (n) {
+        const ssize_t got = pread(fd, p, n, (off_t)at);
+
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) return err_system(e, errno, "cannot be read");
+        if (got == 0) return err_set(e, "is damaged or cut short");
+        p += got;
+        at += (uint64_t)got;
+        n -= (size_t)got;
+    }
+    return true;
+}
+
 bool file_map_open(struct file_map *m, const char *path, struct err *e)
 {
     struct stat st;
@@ -108,15 +135,24 @@ bool file_map_open(struct file_map *m, const char *path, struct err *e)
     int fd = open_input(path, false, &st, e);
 
     memset(m, 0, sizeof *m);
-    if (fd < 0) return false;
+    if (fd < 0) return err_context(e, "%s", path);
     if (st.st_size == 0) {
         close(fd);
         m->data = (const uint8_t *)"";
         return true;
     }
     p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
-    close(fd);
-    if (p == MAP_FAILED) return err_system(e, errno, "%s: cannot be mapped", path);
+    if (p == MAP_FAILED) {
+        err_system(e, errno, "%s: cannot be mapped", path);
+        close(fd);
+        return false;
+    }
+    m->watched = watch_add(p, (size_t)st.st_size, path, fd, e);
+    if (!m->watched) {
+        munmap(p, (size_t)st.st_size);
+        close(fd);
+        return false;
+    }
     m->data = p;
     m->size = (size_t)st.st_size;
     return true;
@@ -124,6 +160,7 @@ bool file_map_open(struct file_map *m, const char *path, struct err *e)
 
 void file_map_close(struct file_map *m)
 {
+    watch_remove(m->watched);
     /* munmap wants the pointer that mmap gave: the const is ours. */
     if (m->size) munmap((void *)(uintptr_t)m->data, m->size);
     memset(m, 0, sizeof *m);
@@ -139,7 +176,7 @@ bool file_scratch_open(struct file_scratch *s, const char *dir, size_t size, str
     if (!path) return false;
     fd = mkostemp(path, O_CLOEXEC);
     if (fd < 0) {
-        err_set(e, "%s: no file can be made there: %s", dir, strerror(errno));
+        err_system(e, errno, "%s: no file can be made there", dir);
         free(path);
         return false;
     }
@@ -152,14 +189,20 @@ bool file_scratch_open(struct file_scratch *s, const char *dir, size_t size, str
     close(fd);
     free(path);
     if (p == MAP_FAILED)
-        return err_set(e, "%s: no room for %zu bytes of scratch: %s", dir, size, strerror(status));
-    s->data = p;
+        return err_system(e, status, "%s: no room for %zu bytes of scratch", dir, size);
     s->size = size ? size : 1;
+    s->watched = watch_add(p, s->size, dir, -1, e);
+    if (!s->watched) {
+        munmap(p, s->size);
+        return false;
+    }
+    s->data = p;
     return true;
 }
 
 void file_scratch_close(struct file_scratch *s)
 {
+    watch_remove(s->watched);
     if (s->data) munmap(s->data, s->size);
     memset(s, 0, sizeof *s);
 }
@@ -175,7 +218,7 @@ bool file_out_open(struct file_out *out, const char *path, struct err *e)
     }
     out->fp = fopen(out->tmp, "wb");
     if (!out->fp) {
-        err_set(e, "%s: %s", out->tmp, strerror(errno));
+        err_system(e, errno, "%s", out->tmp);
         file_out_abort(out);
         return false;
     }
@@ -194,7 +237,7 @@ bool file_out_commit(struct file_out *out, struct err *e)
     }
     out->fp = NULL;
     if (bad) {
-        ok = err_set(e, "%s: cannot be written: %s", out->path, strerror(saved));
+        ok = err_system(e, saved, "%s: cannot be written", out->path);
         unlink(out->tmp);
     } else {
         ok = file_publish(out->tmp, out->path, e);
@@ -264,7 +307,7 @@ bool file_mkdirs(const char *path, struct err *e)
         if (c != '/' && c != '\0') continue;
         *s = '\0';
         if (mkdir(p, 0777) != 0 && errno != EEXIST)
-            ok = err_set(e, "%s: cannot be made: %s", p, strerror(errno));
+            ok = err_system(e, errno, "%s: cannot be made", p);
         *s = c;
         if (c == '\0') break;
     }
@@ -290,10 +333,23 @@ void file_remove_tree(const char *path)
     nftw(path, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }
 
+/* What a call that looks for a file has found. */
+static bool look(bool found, const char *path, bool *there, struct err *e)
+{
+    *there = found;
+    return found || errno == ENOENT || errno == ENOTDIR || err_system(e, errno, "%s", path);
+}
+
 bool file_there(const char *path, bool *there, struct err *e)
 {
-    *there = access(path, F_OK) == 0;
-    return *there || errno == ENOENT || errno == ENOTDIR || err_system(e, errno, "%s", path);
+    return look(access(path, F_OK) == 0, path, there, e);
+}
+
+bool file_named(const char *path, bool *there, struct err *e)
+{
+    struct stat st;
+
+    return look(lstat(path, &st) == 0, path, there, e);
 }
 
 char *file_join(const char *dir, const char *name, struct err *e)

@@ -4,6 +4,7 @@
 #define BASE_FILE_H
 
 #include "base/err.h"
+#include "base/watch.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -17,11 +18,19 @@ bool file_read(const char *path, size_t limit, char **text, size_t *len, struct 
 /* The same, but a pipe will do (--config <(command)): it is read to its end. */
 bool file_read_stream(const char *path, size_t limit, char **text, size_t *len, struct err *e);
 
-/* A file (and nothing else) mapped read-only. An empty file maps to a non-NULL pointer of length 0.
- */
+/* A descriptor for reading a file (and nothing else), which the caller closes; -1 on failure. The
+ * message does not name the file. */
+int file_open(const char *path, struct err *e);
+
+/* Reads the n bytes at a place. Fails where the file ends before. The message does not name it. */
+bool file_read_at(int fd, uint64_t at, size_t n, void *to, struct err *e);
+
+/* A file (and nothing else) mapped read-only, and watched as long (watch.h). An empty file maps to
+ * a non-NULL pointer of length 0. */
 struct file_map {
     const uint8_t *data;
     size_t size;
+    struct watched *watched;
 };
 bool file_map_open(struct file_map *m, const char *path, struct err *e);
 void file_map_close(struct file_map *m); /* fine on a zeroed struct */
@@ -32,6 +41,7 @@ void file_map_close(struct file_map *m); /* fine on a zeroed struct */
 struct file_scratch {
     void *data;
     size_t size;
+    struct watched *watched;
 };
 bool file_scratch_open(struct file_scratch *s, const char *dir, size_t size, struct err *e);
 void file_scratch_close(struct file_scratch *s); /* fine on a zeroed struct */
@@ -72,6 +82,8 @@ void file_remove_tree(const char *path);
 /* Whether there is something of that name. That this cannot be told (no access to its directory, a
  * disk error) is an error, and not the same as its absence. */
 bool file_there(const char *path, bool *there, struct err *e);
+/* The same, but a link that leads nowhere counts too. */
+bool file_named(const char *path, bool *there, struct err *e);
 
 /* "dir/name" in new memory; `name` alone where it is absolute or dir is "". */
 char *file_join(const char *dir, const char *name, struct err *e);

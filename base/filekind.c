@@ -35,6 +35,9 @@ static const struct {
     {MARK("\x93NUMPY"), 0, "a NumPy array"},
     {MARK("PK\x03\x04"), 0, "a zip archive (or a PyTorch file, .bin or .pth)"},
     {MARK("PK\x05\x06"), 0, "an empty zip archive"},
+    {MARK("\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"), 0,
+     "a PyTorch file in the form before 1.6: in Python, torch.save(torch.load(OLD), NEW) renews "
+     "it"},
     {MARK("\x80\x02"), 0, "a Python pickle"},
     {MARK("\x80\x03"), 0, "a Python pickle"},
     {MARK("\x80\x04"), 0, "a Python pickle"},
@@ -75,6 +78,12 @@ static bool begins_with(const char *s, size_t n, const char *mark)
     return n >= strlen(mark) && strncasecmp(s, mark, strlen(mark)) == 0;
 }
 
+/* A length of 8 bytes that is below 2^48, and an object: no text, which has no zeros. */
+static bool is_safetensors(const char *s, size_t n)
+{
+    return n > 9 && s[6] == 0 && s[7] == 0 && s[8] == '{' && (s[9] == '"' || s[9] == '}');
+}
+
 const char *file_kind(const void *data, size_t n)
 {
     const char *s = data;
@@ -85,6 +94,7 @@ const char *file_kind(const void *data, size_t n)
         if (n >= kinds[i].at + kinds[i].len &&
             memcmp(s + kinds[i].at, kinds[i].mark, kinds[i].len) == 0)
             return kinds[i].name;
+    if (is_safetensors(s, n)) return "a safetensors file";
     if (n >= 3 && memcmp(s, "\xef\xbb\xbf", 3) == 0) at = 3;
     while (at < n && at < 64 && strchr(" \t\r\n", s[at]) && s[at])
         at++;
@@ -100,4 +110,16 @@ bool file_kind_check(const char *path, const void *data, size_t n, struct err *e
     const char *kind = file_kind(data, n);
 
     return !kind || err_set(e, "%s: is %s", path, kind);
+}
+
+bool file_kind_refuse(const void *data, size_t n, const char *form, struct err *e)
+{
+    const char *kind = file_kind(data, n), *s = data;
+    size_t text = 0;
+
+    while (text < n && text < 64 && s[text] >= ' ' && s[text] < 127)
+        text++;
+    if (kind) return err_set(e, "is %s", kind);
+    if (text >= 8) return err_set(e, "is text (\"%.*s\"), and no %s", (int)text, s, form);
+    return err_set(e, "is no %s", form);
 }

@@ -157,7 +157,9 @@ static bool create(struct h5_out *o, hsize_t userblock)
     hid_t driver = H5FDregister(&sink_class);
     hid_t fapl = H5Pcreate(H5P_FILE_ACCESS), fcpl = H5Pcreate(H5P_FILE_CREATE);
     bool ok = driver > 0 && fapl > 0 && fcpl > 0 && H5Pset_driver(fapl, driver, &o) >= 0 &&
-              H5Pset_userblock(fcpl, userblock) >= 0 && keep_metadata(fapl);
+              H5Pset_userblock(fcpl, userblock) >= 0 && keep_metadata(fapl) &&
+              /* the form that h5in reads, whatever a later library would choose */
+              H5Pset_libver_bounds(fapl, H5F_LIBVER_EARLIEST, H5F_LIBVER_V18) >= 0;
 
     o->file = ok ? H5Fcreate(o->tmp, H5F_ACC_TRUNC, fcpl, fapl) : 0;
     if (fcpl > 0) H5Pclose(fcpl);
@@ -177,7 +179,7 @@ bool h5_out_open(struct h5_out *o, const char *path, hsize_t userblock, struct e
     if (!o->tmp) goto fail;
     o->fd = open(o->tmp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (o->fd < 0) {
-        err_set(e, "%s: %s", o->tmp, strerror(errno));
+        err_system(e, errno, "%s", o->tmp);
         goto fail;
     }
     if (create(o, userblock)) return true;
@@ -189,7 +191,7 @@ fail:
 
 bool h5_out_failed(const struct h5_out *o, const char *what, struct err *e)
 {
-    if (o->error) return err_set(e, "%s: cannot be written: %s", o->path, strerror(o->error));
+    if (o->error) return err_system(e, o->error, "%s: cannot be written", o->path);
     return err_set(e, "%s: HDF5 cannot %s", o->path, what);
 }
 
@@ -273,17 +275,4 @@ void h5_out_abort(struct h5_out *o)
     free(o->path);
     free(o->tmp);
     memset(o, 0, sizeof *o);
-}
-
-hid_t h5_open(const char *path)
-{
-    hid_t fapl, file = -1;
-
-    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
-    fapl = H5Pcreate(H5P_FILE_ACCESS);
-    if (fapl > 0 && H5Pset_file_locking(fapl, 0, 1) >= 0 &&
-        H5Pset_fclose_degree(fapl, H5F_CLOSE_STRONG) >= 0)
-        file = H5Fopen(path, H5F_ACC_RDONLY, fapl);
-    if (fapl > 0) H5Pclose(fapl);
-    return file;
 }

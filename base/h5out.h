@@ -58,9 +58,4 @@ void h5_out_abort(struct h5_out *o);
  */
 bool h5_out_failed(const struct h5_out *o, const char *what, struct err *e);
 
-/* Opens a finished file for reading; negative where it is not there or not HDF5. Switches HDF5's
- * own error printing off. Takes no lock: files appear whole, and locks fail on some network file
- * systems. */
-hid_t h5_open(const char *path);
-
 #endif

@@ -1,10 +1,11 @@
 /* hash.c - SHA-256 through libcrypto, which uses the processor's instructions for it; FNV-1a. */
 #include "base/hash.h"
 
-#include "base/err.h"
-
+#include <errno.h>
 #include <openssl/evp.h>
 #include <stdio.h>
+#include <string.h>
+#include <unistd.h>
 
 /* The calls below fail on broken use only, but for the context of some hundred bytes, without which
  * no caller could go on. */
@@ -28,6 +29,22 @@ void sha256_hex(struct sha256 *s, char hex[65])
     s->state = NULL;
     for (int i = 0; i < 32; i++)
         snprintf(hex + 2 * i, 3, "%02x", sum[i]);
+}
+
+bool sha256_add_file(struct sha256 *s, int fd, uint64_t from, uint64_t *bytes, struct err *e)
+{
+    enum { STEP = 1 << 16 };
+    uint8_t buf[STEP];
+    ssize_t got;
+
+    *bytes = 0;
+    do {
+        got = pread(fd, buf, STEP, (off_t)(from + *bytes));
+        if (got <= 0) continue;
+        sha256_add(s, buf, (size_t)got);
+        *bytes += (uint64_t)got;
+    } while (got > 0 || (got < 0 && errno == EINTR));
+    return got == 0 || err_system(e, errno, "cannot be read");
 }
 
 uint64_t hash_fnv(const void *data, size_t len)

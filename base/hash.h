@@ -3,6 +3,8 @@
 #ifndef BASE_HASH_H
 #define BASE_HASH_H
 
+#include "base/err.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -13,6 +15,10 @@ struct sha256 {
 void sha256_init(struct sha256 *s);
 void sha256_add(struct sha256 *s, const void *data, size_t len);
 void sha256_hex(struct sha256 *s, char hex[65]); /* ends the sum; hex is terminated */
+
+/* Adds what an open file holds from byte `from` to its end; *bytes is how much that was. The
+ * message does not name the file. */
+bool sha256_add_file(struct sha256 *s, int fd, uint64_t from, uint64_t *bytes, struct err *e);
 
 uint64_t hash_fnv(const void *data, size_t len); /* 64-bit FNV-1a */
 

@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { FEW_MEMBERS = 16 };
+
 /* Gives each item below `first` (and its siblings) its note; k is the next note. */
 static size_t bind_items(struct jsonc *doc, const cJSON *first, size_t k)
 {
@@ -33,18 +35,36 @@ static int by_item(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* The notes are sorted by item, so that a list of many numbers costs n log n, not n squared. */
+/* The notes are sorted by item, so that a list of many numbers costs n log n, not n squared; and
+ * only once somebody asks: of most samples nobody does. The one behind them says that it is done.
+ */
 static const struct jsonc_pos *find_pos(const struct jsonc *doc, const cJSON *item)
 {
     struct jsonc_pos want = {item, 0, 0};
 
     if (doc->npos == 0) return NULL;
+    if (!doc->pos[doc->npos].key) qsort(doc->pos, doc->npos, sizeof *doc->pos, by_item);
+    doc->pos[doc->npos].key = 1;
     return bsearch(&want, doc->pos, doc->npos, sizeof want, by_item);
 }
 
 static int by_key(const void *a, const void *b)
 {
     return strcmp((*(const cJSON *const *)a)->string, (*(const cJSON *const *)b)->string);
+}
+
+static void sort_members(const cJSON **member, size_t n)
+{
+    if (n > FEW_MEMBERS) {
+        qsort(member, n, sizeof *member, by_key);
+        return;
+    }
+    for (size_t i = 1, k; i < n; i++) {
+        const cJSON *m = member[i];
+        for (k = i; k > 0 && by_key(&member[k - 1], &m) > 0; k--)
+            member[k] = member[k - 1];
+        member[k] = m;
+    }
 }
 
 /* a, b: where the key stands. */
@@ -61,28 +81,28 @@ static bool twice(const struct jsonc *doc, size_t a, size_t b, const char *key, 
                    text_plain(name, sizeof name, key, strlen(key)), first.line);
 }
 
-/* One object: the members are sorted by key, so that a large one costs n log n. */
+/* One object: the members are sorted by key, so that a large one costs n log n. A small one, of
+ * which a data set has millions, costs no memory. */
 static bool check_members(const struct jsonc *doc, const cJSON *object, struct err *e)
 {
-    const cJSON **member;
+    const cJSON *few[FEW_MEMBERS], **member = few;
     size_t n = 0;
     bool ok = true;
 
     for (const cJSON *m = object->child; m; m = m->next)
         n++;
-    if (n < 2) return true;
-    member = mem_new(n, sizeof *member, "an object's keys", e);
+    if (n > FEW_MEMBERS) member = mem_new(n, sizeof *member, "an object's keys", e);
     if (!member) return false;
     n = 0;
     for (const cJSON *m = object->child; m; m = m->next)
         member[n++] = m;
-    qsort(member, n, sizeof *member, by_key);
+    sort_members(member, n);
     for (size_t i = 1; i < n && ok; i++) {
         if (by_key(&member[i - 1], &member[i]) == 0)
             ok = twice(doc, find_pos(doc, member[i - 1])->key, find_pos(doc, member[i])->key,
                        member[i]->string, e);
     }
-    free(member);
+    if (member != few) free(member);
     return ok;
 }
 
@@ -110,11 +130,10 @@ static bool parse_owned(struct jsonc *doc, const char *name, char *text, size_t 
     if (!doc->path || !jsonc_scan(doc, len, rules, e)) goto fail;
     doc->root = cJSON_ParseWithLength(text, len + 1);
     if (!doc->root) { /* the scan accepts nothing that cJSON refuses */
-        err_set(e, "%s: out of memory for its %zu values", name, doc->npos);
+        err_set(e, "out of memory: %s has %zu values", name, doc->npos);
         goto fail;
     }
     CHECK(bind_items(doc, doc->root, 0) == doc->npos);
-    qsort(doc->pos, doc->npos, sizeof *doc->pos, by_item);
     if (check_duplicates(doc, doc->root, e)) return true;
 fail:
     jsonc_close(doc);
@@ -201,11 +220,16 @@ const cJSON *jsonc_find(const struct jsonc *doc, const char *path)
     return item;
 }
 
-int jsonc_item_line(const struct jsonc *doc, const cJSON *item)
+struct jsonc_place jsonc_item_place(const struct jsonc *doc, const cJSON *item)
 {
     const struct jsonc_pos *pos = find_pos(doc, item);
 
-    return pos ? (int)jsonc_place_at(doc, pos->key).line : 0; /* files are under 2^31 lines */
+    return pos ? jsonc_place_at(doc, pos->key) : (struct jsonc_place){0, 0};
+}
+
+int jsonc_item_line(const struct jsonc *doc, const cJSON *item)
+{
+    return (int)jsonc_item_place(doc, item).line; /* files are under 2^31 lines */
 }
 
 int jsonc_line(const struct jsonc *doc, const char *path)
@@ -236,4 +260,27 @@ bool jsonc_fail(const struct jsonc *doc, const cJSON *item, struct err *e, const
         return err_set(e, "%s:%" PRId64 ":%" PRId64 ": %s", doc->path, at.line, at.col, msg);
     }
     return err_set(e, "%s: %s", doc->path, msg);
+}
+
+char *jsonc_spelling(const struct jsonc *doc, const cJSON *item, struct err *e)
+{
+    const char *number = cJSON_IsNumber(item) ? jsonc_item_text(doc, item) : NULL;
+
+    return number ? mem_strndup(number, strspn(number, "+-.0123456789eE"), e)
+                  : jsonc_print(item, false, e);
+}
+
+bool jsonc_refuse(const struct jsonc *doc, const cJSON *item, struct err *e, const char *name,
+                  const char *allowed, ...)
+{
+    char what[512], *found = jsonc_spelling(doc, item, e);
+    va_list ap;
+
+    va_start(ap, allowed);
+    vsnprintf(what, sizeof what, allowed, ap);
+    va_end(ap);
+    jsonc_fail(doc, item, e, "%.100s is %.100s%s; allowed: %s", name, found ? found : "?",
+               found && strlen(found) > 100 ? "..." : "", what);
+    free(found);
+    return false;
 }

@@ -32,9 +32,10 @@ struct jsonc {
     cJSON *root;
     char *text; /* comments blanked with spaces, so that offsets and lines are the file's */
     char *path; /* the name that messages use */
-    struct jsonc_pos *pos; /* one per value in the text, sorted by item */
+    struct jsonc_pos *pos; /* [npos + 1] one per value in the text; see find_pos in jsonc.c */
     size_t npos;
     int64_t line, col; /* of the text's first character */
+    bool zeros;        /* some string has a \u0000 in it: its `valuestring` ends there */
 };
 
 /* Reads a file of at most `limit` bytes. On failure fills *e and leaves *doc zeroed. */
@@ -67,6 +68,12 @@ const cJSON *jsonc_find(const struct jsonc *doc, const char *path);
 int jsonc_line(const struct jsonc *doc, const char *path);
 int jsonc_item_line(const struct jsonc *doc, const cJSON *item);
 
+/* The same with the column; {0, 0} where the item is not of this document. */
+struct jsonc_place {
+    int64_t line, col; /* from 1; columns count characters */
+};
+struct jsonc_place jsonc_item_place(const struct jsonc *doc, const cJSON *item);
+
 /* The text from an item's first character on (not cut where it ends), NULL where the item is not of
  * this document. For numbers: cJSON keeps only a double of them, the text has all digits. */
 const char *jsonc_item_text(const struct jsonc *doc, const cJSON *item);
@@ -75,14 +82,31 @@ const char *jsonc_item_text(const struct jsonc *doc, const cJSON *item);
 bool jsonc_fail(const struct jsonc *doc, const cJSON *item, struct err *e, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 
+/* "FILE:LINE:COL: NAME is VALUE; allowed: ..." about an item of this document, its value as the
+ * file spells it (a long one cut), and false. */
+bool jsonc_refuse(const struct jsonc *doc, const cJSON *item, struct err *e, const char *name,
+                  const char *allowed, ...) __attribute__((format(printf, 5, 6)));
+
+/* An item as the file spells it, without white space between its parts; an item of no document as
+ * jsonc_print has it. The caller frees it; NULL where there is no memory. */
+char *jsonc_spelling(const struct jsonc *doc, const cJSON *item, struct err *e);
+
 /* The characters of a string item with their number: they may hold zeros, which end cJSON's
- * `valuestring`. NULL where there is no memory; the caller frees it. */
+ * `valuestring` (without doc->zeros it is the whole string). NULL where there is no memory; the
+ * caller frees it. */
 char *jsonc_string(const struct jsonc *doc, const cJSON *item, size_t *len, struct err *e);
 
 /* ---- writing ---- */
 
 /* A string item of n bytes, zeros and all. NULL where there is no memory. */
 cJSON *jsonc_new_string(const char *s, size_t n);
+
+enum { JSONC_NUMBER = 32 }; /* bytes for one, with its NUL */
+/* The fewest digits that read back as v, which is finite. */
+void jsonc_number(char out[JSONC_NUMBER], double v);
+/* Makes what cJSON cannot hold raw items (cJSON_IsRaw), with the spelling of the text: all numbers,
+ * and strings with zeros. A tree that was read is printed as it was then. */
+bool jsonc_keep_spelling(struct jsonc *doc, struct err *e);
 
 /* The text of a tree, with line breaks and tabs or without; each number has the fewest digits that
  * read back as the same double (cJSON's own printing loses the last bit). The caller frees it. */

@@ -21,6 +21,7 @@ struct scan {
     int depth;
     struct jsonc_pos *pos;
     size_t npos, cap, max_values;
+    bool found_zero;
     struct err *e;
 };
 
@@ -132,6 +133,7 @@ static bool scan_unicode(struct scan *s, bool zeros)
 
     if (code < 0) return scan_fail(s, from, "\\u needs four hexadecimal digits");
     if (code == 0 && !zeros) return scan_fail(s, from, "\\u0000 is not allowed here");
+    s->found_zero |= code == 0;
     s->at += 5;
     if (code < 0xd800 || code > 0xdfff) return true;
     if (s->len - s->at >= 6 && memcmp(s->text + s->at, "\\u", 2) == 0) low = hex4(s, s->at + 2);
@@ -139,6 +141,16 @@ static bool scan_unicode(struct scan *s, bool zeros)
         return scan_fail(s, from, "lone surrogate \\u%04lx", (unsigned long)code);
     s->at += 6;
     return true;
+}
+
+/* What needs no look: ASCII but quotes, backslashes and controls. */
+static void skip_plain(struct scan *s)
+{
+    const unsigned char *t = (const unsigned char *)s->text;
+
+    while (s->at < s->len && t[s->at] >= 0x20 && t[s->at] < 0x80 && t[s->at] != '"' &&
+           t[s->at] != '\\')
+        s->at++;
 }
 
 /* zeros: \u0000 may stand in it. */
@@ -165,6 +177,7 @@ static bool scan_string(struct scan *s, bool zeros)
         len = text_utf8_len(s->text + s->at, s->len - s->at);
         if (len == 0) return scan_fail(s, s->at, "a byte that is not UTF-8 in a string");
         s->at += len;
+        skip_plain(s);
     }
     if (s->at >= s->len || s->text[s->at] != '"')
         return scan_fail(s, from, "a string is not closed on its line");
@@ -267,7 +280,7 @@ static bool scan_value(struct scan *s, size_t key)
     bool ok;
 
     if (s->npos == s->max_values) return scan_fail(s, s->at, "more than %zu values", s->max_values);
-    if (!mem_grow(&s->pos, &s->cap, s->npos + 1, sizeof *s->pos, s->e)) return false;
+    if (!mem_grow(&s->pos, &s->cap, s->npos + 2, sizeof *s->pos, s->e)) return false;
     s->pos[s->npos++] = (struct jsonc_pos){NULL, key == SIZE_MAX ? s->at : key, s->at};
     if (c == '"') return scan_string(s, s->rules->zeros);
     if (c == '-' || (c >= '0' && c <= '9')) return scan_number(s);
@@ -293,7 +306,9 @@ bool jsonc_scan(struct jsonc *doc, size_t len, const struct jsonc_rules *rules, 
         free(s.pos);
         return false;
     }
+    s.pos[s.npos] = (struct jsonc_pos){0};
     doc->pos = s.pos;
     doc->npos = s.npos;
+    doc->zeros = s.found_zero;
     return true;
 }

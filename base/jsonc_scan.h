@@ -4,14 +4,10 @@
 
 #include "base/jsonc.h"
 
-/* A place for people: both from 1; columns count characters. */
-struct jsonc_place {
-    int64_t line, col;
-};
-
 /* Blanks the comments of doc->text[0..len) (text[len] is NUL) in place and checks it by the rules.
  * doc->pos gets one note per value, a parent before its children, in the text's order, with no item
- * yet; the caller frees it. On failure fills *e; pos is not touched then. */
+ * yet, and a zeroed one behind them; the caller frees it. On failure fills *e; pos is not touched
+ * then. */
 bool jsonc_scan(struct jsonc *doc, size_t len, const struct jsonc_rules *rules, struct err *e);
 
 /* The place of the byte at offset `at`. */

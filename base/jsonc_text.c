@@ -61,8 +61,11 @@ char *jsonc_string(const struct jsonc *doc, const cJSON *item, size_t *len, stru
     s++;
     while (s[n] != '"')
         n += s[n] == '\\' ? 2 : 1;
-    out = mem_new(n + 1, 1, "a string", e); /* no escape is shorter than what it stands for */
-    if (!out) return NULL;
+    out = malloc(n + 1); /* no escape is shorter than what it stands for */
+    if (!out) {
+        err_set(e, "out of memory: %zu bytes", n + 1);
+        return NULL;
+    }
     for (*len = 0; *s != '"'; s += used) {
         if (*s == '\\') {
             *len += put_escape(out + *len, s + 1, &used);
@@ -72,11 +75,14 @@ char *jsonc_string(const struct jsonc *doc, const cJSON *item, size_t *len, stru
             used = 1;
         }
     }
+    out[*len] = '\0';
     return out;
 }
 
 cJSON *jsonc_new_string(const char *s, size_t n)
 {
+    static const char names[32] = {
+        ['\b'] = 'b', ['\f'] = 'f', ['\n'] = 'n', ['\r'] = 'r', ['\t'] = 't'};
     char *copy = malloc(6 * n + 3), *to = copy; /* \u0000 is the longest */
     cJSON *item;
 
@@ -84,9 +90,12 @@ cJSON *jsonc_new_string(const char *s, size_t n)
     *to++ = '"';
     for (size_t i = 0; i < n; i++) {
         unsigned char c = (unsigned char)s[i];
-        if (c < 0x20)
+        if (c < 0x20 && names[c]) {
+            *to++ = '\\';
+            *to++ = names[c];
+        } else if (c < 0x20) {
             to += sprintf(to, "\\u%04x", c);
-        else {
+        } else {
             if (c == '"' || c == '\\') *to++ = '\\';
             *to++ = (char)c;
         }
@@ -97,11 +106,47 @@ cJSON *jsonc_new_string(const char *s, size_t n)
     return item;
 }
 
-/* The fewest digits that read back as v; v is finite. */
-static void put_number(char out[32], double v)
+/* How many bytes the number or string at s has, quotes counted. */
+static size_t spelt_len(const char *s)
+{
+    size_t n = 1;
+
+    if (*s != '"') return strspn(s, "+-.0123456789eE");
+    while (s[n] != '"')
+        n += s[n] == '\\' ? 2 : 1;
+    return n + 1;
+}
+
+static bool keep_spelling(const struct jsonc *doc, cJSON *first)
+{
+    for (cJSON *item = first; item; item = item->next) {
+        bool number = cJSON_IsNumber(item), string = doc->zeros && cJSON_IsString(item);
+        const char *s = number || string ? jsonc_item_text(doc, item) : "";
+        size_t n = spelt_len(s);
+
+        if (number || (string && memmem(s, n, "\\u0000", 6))) {
+            char *copy = cJSON_malloc(n + 1);
+            if (!copy) return false;
+            memcpy(copy, s, n);
+            copy[n] = '\0';
+            cJSON_free(item->valuestring);
+            item->valuestring = copy;
+            item->type = cJSON_Raw;
+        }
+        if (!keep_spelling(doc, item->child)) return false;
+    }
+    return true;
+}
+
+bool jsonc_keep_spelling(struct jsonc *doc, struct err *e)
+{
+    return keep_spelling(doc, doc->root) || err_set(e, "out of memory for JSON to be written");
+}
+
+void jsonc_number(char out[JSONC_NUMBER], double v)
 {
     for (int digits = 15; digits <= 17; digits++) {
-        snprintf(out, 32, "%.*g", digits, v);
+        snprintf(out, JSONC_NUMBER, "%.*g", digits, v);
         if (strtod(out, NULL) == v) return;
     }
 }
@@ -111,8 +156,8 @@ static bool exact_numbers(cJSON *first)
 {
     for (cJSON *item = first; item; item = item->next) {
         if (cJSON_IsNumber(item) && item->valuedouble - item->valuedouble == 0) {
-            char text[32];
-            put_number(text, item->valuedouble);
+            char text[JSONC_NUMBER];
+            jsonc_number(text, item->valuedouble);
             item->valuestring = cJSON_malloc(strlen(text) + 1);
             if (!item->valuestring) return false;
             memcpy(item->valuestring, text, strlen(text) + 1);

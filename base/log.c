@@ -2,6 +2,7 @@
 #include "base/log.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/signals.h"
 #include "base/text.h"
 
 #include <errno.h>
@@ -27,9 +28,12 @@ static void clear_progress(void)
     pending = false;
 }
 
+/* `| tee log` ends by the same Ctrl-C as this program does: no reason to end unsaved. */
 static void flush(FILE *fp, int *error)
 {
-    if ((ferror(fp) || fflush(fp) != 0) && !*error) *error = errno ? errno : EIO;
+    if (!ferror(fp) && fflush(fp) == 0) return;
+    if (!*error) *error = errno ? errno : EIO;
+    if (fp == stdout && *error == EPIPE) signals_pipe_broke();
 }
 
 bool log_keep(struct err *e)

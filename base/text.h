@@ -4,6 +4,12 @@
 
 #include <stddef.h>
 
+/* Bytes with their number: zeros may be among them, and one stands behind them. */
+struct text {
+    char *s;
+    size_t n;
+};
+
 /* Bytes of the UTF-8 character at s (n > 0 bytes are there), 0 where it is not one: cut short,
  * overlong, a surrogate, or above U+10FFFF. */
 size_t text_utf8_len(const char *s, size_t n);

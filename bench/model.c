@@ -120,12 +120,12 @@ static bool read_config(struct hf_config *c, const struct options *o, struct err
     if (!jsonc_read(&file, o->config, (size_t)1 << 20, e)) return false;
     set_number(file.root, "text_config", "num_hidden_layers", o->layers);
     set_number(file.root, "vision_config", "num_hidden_layers", o->vision_layers);
-    text = cJSON_Print(file.root);
+    text = jsonc_print(file.root, true, e);
     jsonc_close(&file);
-    if (!text) return err_set(e, "%s: out of memory", o->config);
+    if (!text) return err_context(e, "%s", o->config);
     ok = hf_config_parse(c, text, strlen(text), o->config, e) &&
          hf_config_set_dtype(c, o->dtype == ST_F32 ? "float32" : "bfloat16", e);
-    cJSON_free(text);
+    free(text);
     return ok;
 }
 

@@ -18,6 +18,7 @@
 #include "convert/mdsvd.h"
 
 #include "base/mem.h"
+#include "base/signals.h"
 
 #include <cblas.h>
 #include <float.h>
@@ -62,10 +63,12 @@ static bool eigen_top(double *a, int64_t n, int64_t k, double *lambda, double *v
     if (ok) {
         top = z + (n - k) * n;
         lapack_int info = LAPACKE_dsytrd(LAPACK_COL_MAJOR, 'U', N, a, N, val, off, tau);
-        if (info == 0) info = LAPACKE_dstedc(LAPACK_COL_MAJOR, 'I', N, val, off, z, N);
-        if (info == 0)
+        ok = signals_go_on(e);
+        if (ok && info == 0) info = LAPACKE_dstedc(LAPACK_COL_MAJOR, 'I', N, val, off, z, N);
+        ok = ok && signals_go_on(e);
+        if (ok && info == 0)
             info = LAPACKE_dormtr(LAPACK_COL_MAJOR, 'L', 'U', 'N', N, K, a, N, tau, top, N);
-        if (info != 0)
+        if (ok && info != 0)
             ok = err_set(
                 e, "MD-SVD: LAPACK cannot solve an eigenproblem of size %" PRId64 " (status %d)", n,
                 (int)info);
@@ -127,6 +130,7 @@ static bool solve_rows(struct spectrum *sp, const struct mdsvd_in *in, const dou
     double *m = doubles(in->n, in->n, e);
     bool ok = m && outer_moments(m, in, w, e);
 
+    ok = ok && signals_go_on(e);
     if (ok) {
         sp->trace = trace_of(m, in->n);
         ok = eigen_top(m, in->n, sp->k, sp->lambda, sp->p, e);
@@ -206,6 +210,7 @@ static bool solve_columns(struct spectrum *sp, const struct mdsvd_in *in, const 
         ok = a && times_root(a, &rank, in, e);
         sp->k = sp->k < rank ? sp->k : rank;
     }
+    ok = ok && signals_go_on(e);
     if (ok && sp->k > 0) ok = solve_gram(sp, a ? a : w, in->n, in->d, rank, e);
     free(a);
     return ok;

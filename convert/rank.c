@@ -227,7 +227,7 @@ bool rank_acc_add(struct rank_acc *a, int64_t layer, const struct rank_sample *x
 {
     double *sums = a->state + layer * a->len;
 
-    CHECK(layer >= 0 && layer < a->n.L && x->T > 0);
+    CHECK(layer >= 0 && layer < a->n.L && x->T > 0 && x->scale > 0);
     for (int64_t t = 0; t < x->T; t++)
         CHECK(x->modality[t] <= 1);
     if (!a->measure->add(a, a->fresh, x, e)) return false;

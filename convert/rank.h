@@ -55,6 +55,8 @@ struct rank_sample {
     const float *cos, *sin;  /* [T, P]: rotated = (a cos - b sin, b cos + a sin) for pair (a, b) */
     const uint8_t *modality; /* [T]: 0 text, 1 image */
     int64_t T;               /* at least 1 */
+    double scale; /* that cos and sin hold (model_rope_scale): a pair that is not rotated keeps its
+                   * square in q k, as a conversion leaves it */
 };
 
 struct rank_acc;

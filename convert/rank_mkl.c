@@ -56,6 +56,7 @@ static int64_t query_position(const struct mkl_job *job, int64_t j)
 static void spread_keys(const struct mkl_job *job)
 {
     const int64_t T = job->x->T, P = job->P, G = job->n.G;
+    const float still = (float)(job->x->scale * job->x->scale);
 
 #pragma omp parallel for schedule(static)
     for (int64_t g = 0; g < G; g++)
@@ -65,8 +66,8 @@ static void spread_keys(const struct mkl_job *job)
                 const float *k = job->x->k + (t * G + g) * 2 * P;
                 const float a = k[i], b = k[P + i];
                 const float c = job->x->cos[t * P + i], s = job->x->sin[t * P + i];
-                out[t] = a;
-                out[T + t] = b;
+                out[t] = a * still;
+                out[T + t] = b * still;
                 out[2 * T + t] = a * c - b * s;
                 out[3 * T + t] = b * c + a * s;
             }

@@ -1,5 +1,6 @@
 /* transform.c - FULL -> PARTIAL -> MLA: the same model with its attention's parameters taken apart.
- * Nothing is approximated here: rows move, and factors that convert/ computed are put in. */
+ * Nothing is approximated here: rows move (with yarn those of un-rotated keys are scaled), and
+ * factors that convert/ computed are put in. */
 #include "convert/transform.h"
 #include "base/mem.h"
 #include "convert/rank.h"
@@ -72,6 +73,21 @@ static bool gather(struct param *p, const struct param *from, const int64_t *ord
     return true;
 }
 
+/* Rotating multiplies a pair of q and of k by the attention factor f of yarn (else 1), so that f^2
+ * stands before its part of q k. A pair that is not rotated any more keeps it here, in the keys: at
+ * a distance of 0 the logits stay as they were, and the SVD sees the errors of keys as large as
+ * they are in the logits. */
+static bool keep_scale(const struct model *m, struct param *p, struct err *e)
+{
+    double f = model_rope_scale(&m->cfg.text);
+
+    if (f * f <= 1 && f * f >= 1) return true;
+    if (!param_own(p, e)) return false;
+    for (int64_t i = 0; i < tensor_count(&p->t); i++)
+        tensor_real(&p->t)[i] = (real)((double)tensor_real(&p->t)[i] * f * f);
+    return true;
+}
+
 static bool split_layer(struct model *m, struct attn *now, const struct attn *was,
                         const int32_t *pairs, int64_t *order, struct err *e)
 {
@@ -88,10 +104,12 @@ static bool split_layer(struct model *m, struct attn *now, const struct attn *wa
     }
     cut = G * m->rope_dim;
     rank_rows(order, pairs, G, G, dh, m->rope_dim);
-    if (!gather(now->k, was->k, order, e) || !gather(set->up_k, was->k, order + cut, e))
+    if (!gather(now->k, was->k, order, e) || !gather(set->up_k, was->k, order + cut, e) ||
+        !keep_scale(m, set->up_k, e))
         return false;
     if (was->k_b &&
-        (!gather(now->k_b, was->k_b, order, e) || !gather(set->up_k_b, was->k_b, order + cut, e)))
+        (!gather(now->k_b, was->k_b, order, e) || !gather(set->up_k_b, was->k_b, order + cut, e) ||
+         !keep_scale(m, set->up_k_b, e)))
         return false;
     take_over(set->up_v, was->v);
     if (was->v_b) take_over(set->up_v_b, was->v_b);

@@ -1,24 +1,30 @@
-/* dataset.h - LLaVA JSON, or plain text ({"text": "..."}), as token samples. A file is indexed once
+/* dataset.h - conversations about pictures, or plain text, as token samples. A file is indexed once
  * by byte ranges (it is mapped, never loaded whole); every sample is checked there by being
  * tokenised, so that what cannot be used is known, counted and named before anything is trained,
- * and lengths are known for the plan of a run.
+ * and lengths are known for the plan of a run. How samples are spelt: conversation.h.
  *
  * A sample that cannot be used is left out, never trained on as it is and never cut:
  *     no labels          no token of it would be trained
  *     image missing      the file is not there or is not a picture
  *     image mismatch     <image> marks and pictures do not agree in number
- *     too long           more than max_length tokens (an error where too_long asks for that) */
+ *     too long           more than max_length tokens (an error where too_long asks for that)
+ *     unread             it has video, sound, tools: what is not read
+ *     broken             not JSON, or neither a conversation nor text
+ * Memory is bounded by the sample's size and max_length: marks and lengths are counted before
+ * pictures take their places. */
 #ifndef DATA_DATASET_H
 #define DATA_DATASET_H
 
 #include "base/file.h"
 #include "base/rng.h"
+#include "base/text.h"
 #include "data/batch.h"
+#include "data/conversation.h"
 #include "data/template.h"
 #include "data/tokenizer.h"
 
 struct dataset_source {
-    const char *path;   /* LLaVA JSON: an array of samples, or one sample a line */
+    const char *path;   /* JSON: an array of samples, or one sample a line */
     const char *images; /* directory that image paths are relative to; NULL: the file's own */
     int64_t limit;      /* use the first so many usable samples; 0: all */
 };
@@ -29,11 +35,11 @@ struct dataset_options {
     int32_t image_id;       /* the token of an image's places; -1: a model without pictures */
     int64_t image_tokens;   /* how many places a picture takes */
     int64_t max_length;     /* tokens */
+    const char *limited_by; /* what sets max_length, for messages: a setting, or a key of a file */
     bool too_long_is_error; /* else it is left out */
     bool asked;             /* questions are to be answered: what has none will not do */
 };
 
-enum drop_reason { DROP_NO_LABELS, DROP_IMAGE, DROP_MISMATCH, DROP_TOO_LONG, DROP_BROKEN, DROPS };
 extern const char *const drop_names[DROPS];
 
 struct dataset_image {
@@ -46,6 +52,7 @@ struct dataset_entry {
     int32_t source;
     int64_t begin, end;     /* bytes of the source */
     int64_t line;           /* of its begin, from 1 */
+    int64_t col;            /* of its begin, from 1; 0: it is the first sample of its line */
     int32_t tokens, labels; /* after images have taken their places */
     int64_t first_image;    /* into `refs` */
     int32_t images;
@@ -67,9 +74,10 @@ struct dataset {
     int64_t *slots; /* hash of image paths */
     int64_t n_slots;
     int64_t dropped[DROPS];
-    char first_dropped[DROPS][512]; /* where, what: the first of each kind */
-    char *left_out;                 /* all of them, "kind: where: what" a line; NULL: none */
+    char first_dropped[DROPS][2048]; /* where, what: the first of each kind */
+    char *left_out;                  /* all of them, "kind: where: what" a line; NULL: none */
     size_t left_out_len, cap_left_out;
+    struct unused unused; /* what samples hold that is not read */
     int64_t tokens, labels, longest, longest_entry;
     char hash[65]; /* SHA-256 of the sources' bytes */
     struct tokenizer_scratch *scratch;
@@ -83,16 +91,20 @@ void dataset_close(struct dataset *d); /* fine on a zeroed struct */
 /* Leaves out every entry that uses an image marked bad, counting it as DROP_IMAGE. */
 bool dataset_drop_bad_images(struct dataset *d, struct err *e);
 
+/* "LINE", or "LINE:COL" where the line alone does not say which sample it is. */
+#define DATASET_PLACE 48
+const char *dataset_place(const struct dataset_entry *entry, char out[DATASET_PLACE]);
+
 /* A sample as tokens. The last assistant turn apart, for scoring: its text and where its prompt
  * ends. */
 struct sample {
-    char *id; /* as the file says, or "line N" */
+    struct text id; /* as the file spells it, or "line PLACE" */
     int64_t n;
     int32_t *ids;             /* [n] */
     uint8_t *trained;         /* [n] the token is one that the model must produce */
     uint8_t *modality;        /* [n] enum modality */
     int64_t prompt;           /* tokens before the last assistant turn */
-    char *answer;             /* the last assistant turn's text */
+    struct text answer;       /* the last assistant turn's text; "" where there is none */
     struct rendered rendered; /* what was tokenised, and which bytes of it are trained */
     int64_t images;
     const int32_t *image; /* indices into d->images, borrowed */

@@ -1,6 +1,7 @@
 /* json_scan.c - see json_scan.h. A byte table skips what needs no look, so that the scan runs near
- * the speed of reading; lines are counted only for messages. */
+ * the speed of reading. */
 #include "data/json_scan.h"
+#include "base/filekind.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -10,16 +11,21 @@
 static const bool marks[256] = {['"'] = true, ['['] = true, [']'] = true, ['{'] = true,
                                 ['}'] = true, [','] = true, ['\n'] = true};
 
-uint64_t json_scan_line(const struct json_scan *s, size_t byte)
+/* Moves a place on to `byte`, which is not before it. */
+static void move_place(const struct json_scan *s, struct json_place *p, size_t byte)
 {
-    const uint8_t *p = s->data, *end = s->data + (byte < s->size ? byte : s->size);
-    uint64_t line = 1;
+    const uint8_t *at = s->data + p->byte, *end = s->data + byte, *line;
+    int64_t col;
 
-    while (p < end && (p = memchr(p, '\n', (size_t)(end - p))) != NULL) {
-        line++;
-        p++;
+    while (at < end && (line = memchr(at, '\n', (size_t)(end - at))) != NULL) {
+        p->line++;
+        p->col = 1;
+        at = line + 1;
     }
-    return line;
+    for (col = 0; at < end; at++)
+        col += (*at & 0xc0) != 0x80;
+    p->col += col;
+    p->byte = byte;
 }
 
 static bool fail(const struct json_scan *s, size_t at, struct err *e, const char *fmt, ...)
@@ -27,13 +33,16 @@ static bool fail(const struct json_scan *s, size_t at, struct err *e, const char
 
 static bool fail(const struct json_scan *s, size_t at, struct err *e, const char *fmt, ...)
 {
+    struct json_place place = s->place;
     char msg[512];
     va_list ap;
 
     va_start(ap, fmt);
     vsnprintf(msg, sizeof msg, fmt, ap);
     va_end(ap);
-    return err_set(e, "%s:%" PRIu64 ": %s (byte %zu)", s->name, json_scan_line(s, at), msg, at);
+    move_place(s, &place, at);
+    return err_set(e, "%s:%" PRId64 ":%" PRId64 ": %s (byte %zu)", s->name, place.line, place.col,
+                   msg, at);
 }
 
 /* How a byte is called in a message: itself where it is printable. */
@@ -64,10 +73,12 @@ bool json_scan_open(struct json_scan *s, const uint8_t *data, size_t size, const
 
     *s = (struct json_scan){.data = data, .size = size, .name = name};
     if (size >= 3 && memcmp(data, "\xef\xbb\xbf", 3) == 0) s->at = 3;
+    s->place = (struct json_place){s->at, 1, 1};
     skip_blanks(s);
     if (s->at == size) return fail(s, s->at, e, "the file is empty; a JSON list is expected");
     if (data[s->at] != '[' && data[s->at] != '{')
-        return fail(s, s->at, e,
+        return file_kind_check(name, data, size, e) &&
+               fail(s, s->at, e,
                     "found %s; a JSON list begins with '[', a line of JSON Lines with '{'",
                     byte_name(data[s->at], c));
     s->lines = data[s->at] == '{';
@@ -96,7 +107,7 @@ static bool skip_string(struct json_scan *s, struct err *e)
     return true;
 }
 
-/* Brackets that are open inside one value: the ones that are due to close them. */
+/* Brackets that are open inside one value: the ones that are due to close the first of them. */
 struct open_brackets {
     uint8_t due[JSON_SCAN_DEPTH];
     size_t n;
@@ -108,10 +119,9 @@ static bool skip_bracket(struct json_scan *s, struct open_brackets *open, struct
     uint8_t c = s->data[s->at];
 
     if (c == '[' || c == '{') {
-        if (open->n == JSON_SCAN_DEPTH)
-            return fail(s, s->at, e, "more than %d brackets inside each other", JSON_SCAN_DEPTH);
-        open->due[open->n++] = c == '[' ? ']' : '}';
-    } else if (c != open->due[--open->n]) {
+        if (open->n < JSON_SCAN_DEPTH) open->due[open->n] = c == '[' ? ']' : '}';
+        open->n++;
+    } else if (--open->n < JSON_SCAN_DEPTH && c != open->due[open->n]) {
         return fail(s, s->at, e, "found '%c' where '%c' is due", c, open->due[open->n]);
     }
     s->at++;
@@ -125,6 +135,8 @@ static bool skip_value(struct json_scan *s, struct err *e)
     size_t begin = s->at;
     char name[8];
 
+    if (s->at < s->size && s->data[s->at] == '/')
+        return fail(s, s->at, e, "found '/' where a value is due; comments are not read here");
     while (s->at < s->size) {
         uint8_t c = s->data[s->at];
         bool closes = c == ']' || c == '}';
@@ -194,6 +206,8 @@ static bool line_step(struct json_scan *s, struct err *e)
 
 bool json_scan_next(struct json_scan *s, size_t *begin, size_t *end, bool *found, struct err *e)
 {
+    int64_t line = s->place.line;
+
     *found = false;
     if (s->done) return true;
     if (s->lines ? !line_step(s, e) : !list_step(s, e)) return false;
@@ -201,6 +215,8 @@ bool json_scan_next(struct json_scan *s, size_t *begin, size_t *end, bool *found
     *begin = s->at;
     if (!skip_value(s, e)) return false;
     *end = s->at;
+    move_place(s, &s->place, *begin);
+    s->first_of_line = s->count == 0 || s->place.line > line;
     s->count++;
     *found = true;
     return true;

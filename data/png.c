@@ -1,25 +1,29 @@
-/* png.c - PNG through libpng. libpng reports errors by longjmp: everything that must outlive the
- * jump lives in a struct of the caller of setjmp's function, so that no local is left undefined and
- * nothing leaks. libpng reads from memory; chunks that do not change pixels are skipped. */
+/* png.c - PNG files in and out, through libpng. It reports errors by longjmp: what must outlive the
+ * jump lives in struct job.
+ *
+ * libpng reads and refuses other damaged files than Pillow does, so it does not see the file:
+ * pngwalk.c decides, and libpng gets a header made from what that has found, then the compressed
+ * bytes. It decompresses, undoes filters and expands samples, by its progressive functions: the
+ * rows of an interlaced file come pass by pass, so that no second copy of the picture is needed. */
 #include "data/png.h"
-#include "base/mem.h"
+#include "data/pngwalk.h"
 
 #include <png.h>
-#include <stdlib.h>
 #include <string.h>
-#include <zlib.h>
+
+/* Bytes that are decompressed at a time. Pillow's number: it decides whether the checksum at the
+ * end of the compressed data is seen before the last row is complete. */
+#define FEED ((size_t)65536)
 
 struct job {
     const char *path;
     struct err *e;
-    const uint8_t *data; /* the file; reading only */
-    size_t size, pos;
     png_structp png;
     png_infop info;
-    png_bytepp rows; /* [height] into img->px or wide */
-    uint8_t *wide;   /* 16-bit samples of gray pictures, else NULL */
-    struct image *img;
-    int64_t width, height;
+    struct pngwalk walk; /* reading only, as are these: */
+    struct upright *out;
+    int64_t left;            /* pixels that have not come yet */
+    const struct image *img; /* writing only */
 };
 
 _Noreturn static void on_error(png_structp png, png_const_charp msg)
@@ -30,166 +34,149 @@ _Noreturn static void on_error(png_structp png, png_const_charp msg)
     png_longjmp(png, 1);
 }
 
-/* Pillow too is silent about what libpng only warns of: odd ancillary chunks. */
+/* Nothing is lost: damaged compressed data, which libpng may only warn of, leave pixels missing. */
 static void on_warning(png_structp png, png_const_charp msg)
 {
     (void)png;
     (void)msg;
 }
 
-static void read_bytes(png_structp png, png_bytep out, size_t n)
+/* Pillow's I;16 to RGB: 16-bit gray over 255 becomes 255. Alpha is 0 or 65535 here. */
+static void narrow_gray16(png_structp png, png_row_infop row, png_bytep px)
 {
-    struct job *j = png_get_io_ptr(png);
-
-    if (n > j->size - j->pos) png_error(png, "the file is cut short");
-    memcpy(out, j->data + j->pos, n);
-    j->pos += n;
+    (void)png;
+    for (size_t i = 0; i < row->rowbytes / 2; i++)
+        px[i] = px[2 * i] ? 255 : px[2 * i + 1];
 }
 
-/* libpng would decompress and keep these for nothing. */
-static void skip_chunks(png_structp png)
-{
-    static const png_byte names[] = "iCCP\0iTXt\0tEXt\0zTXt\0sPLT\0eXIf\0cHRM\0gAMA\0sRGB\0"
-                                    "sBIT\0bKGD\0hIST\0pHYs\0tIME\0oFFs\0pCAL\0sCAL";
-
-    png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_NEVER, names, (int)(sizeof names / 5));
-}
-
-/* Reads up to the first IDAT. Runs under setjmp. */
-static bool read_header(struct job *j)
-{
-    png_set_read_fn(j->png, j, read_bytes);
-    skip_chunks(j->png);
-    png_set_user_limits(j->png, PNG_UINT_31_MAX, PNG_UINT_31_MAX); /* image_check_size decides */
-    png_read_info(j->png, j->info);
-    j->width = png_get_image_width(j->png, j->info);
-    j->height = png_get_image_height(j->png, j->info);
-    return image_check_size(j->path, j->width, j->height, j->e);
-}
-
-/* Asks libpng for RGB or RGBA, and says whether the samples stay at 16 bits. */
-static bool set_transforms(struct job *j, int *channels)
-{
-    int type = png_get_color_type(j->png, j->info);
-    bool trns = png_get_valid(j->png, j->info, PNG_INFO_tRNS) != 0;
-    bool gray16 = type == PNG_COLOR_TYPE_GRAY && png_get_bit_depth(j->png, j->info) == 16;
-
-    png_set_expand(j->png);      /* palette to RGB, tRNS to alpha, gray to 8 bits */
-    png_set_gray_to_rgb(j->png); /* nothing on colour */
-    if (!gray16) png_set_strip_16(j->png);
-    png_set_interlace_handling(j->png);
-    png_read_update_info(j->png, j->info);
-    *channels = (type & PNG_COLOR_MASK_ALPHA) || trns ? 4 : 3;
-    return gray16;
-}
-
-/* Pillow's I;16 to RGB: values over 255 become 255. Alpha is 0 or 65535 here. */
-static void narrow_gray16(const struct job *j)
-{
-    size_t n = (size_t)j->width * (size_t)j->height * (size_t)j->img->channels;
-
-    for (size_t i = 0; i < n; i++)
-        j->img->px[i] = j->wide[2 * i] ? 255 : j->wide[2 * i + 1];
-}
-
-/* Runs under setjmp; the caller frees what hangs on *j. */
-static bool read_pixels(struct job *j)
-{
-    int channels;
-    bool gray16;
-    size_t stride;
-    uint8_t *px;
-
-    if (!read_header(j)) return false;
-    gray16 = set_transforms(j, &channels);
-    stride = png_get_rowbytes(j->png, j->info);
-    CHECK(stride == (size_t)j->width * (size_t)channels * (gray16 ? 2 : 1));
-    if (!image_new(j->img, j->width, j->height, channels, j->e)) return false;
-    j->rows = mem_new((size_t)j->height, sizeof *j->rows, "the rows of a picture", j->e);
-    if (!j->rows) return false;
-    if (gray16) {
-        j->wide = mem_new((size_t)j->height, stride, "a 16-bit picture", j->e);
-        if (!j->wide) return false;
-    }
-    px = gray16 ? j->wide : j->img->px;
-    for (int64_t y = 0; y < j->height; y++)
-        j->rows[y] = px + (size_t)y * stride;
-    png_read_image(j->png, j->rows);
-    png_read_end(j->png, NULL); /* up to IEND: a file cut after its pixels is damaged too */
-    if (gray16) narrow_gray16(j);
-    return true;
-}
-
-/* Runs `step` with libpng's errors turned into false. */
-static bool run_guarded(struct job *j, bool (*step)(struct job *))
+/* Runs `step`; false, too, where libpng jumped. */
+static bool guarded(struct job *j, bool (*step)(struct job *j))
 {
     if (setjmp(png_jmpbuf(j->png))) return false;
     return step(j);
 }
 
-static bool run_reader(struct job *j, bool (*step)(struct job *))
+/* libpng calls it before the first row. */
+static void on_header(png_structp png, png_infop info)
 {
-    bool ok = false;
+    const struct job *j = png_get_progressive_ptr(png);
+    const struct pngwalk *w = &j->walk;
 
-    j->png = png_create_read_struct(PNG_LIBPNG_VER_STRING, j, on_error, on_warning);
-    if (j->png) j->info = png_create_info_struct(j->png);
-    if (j->info)
-        ok = run_guarded(j, step);
-    else
-        err_set(j->e, "%s: PNG: out of memory", j->path);
-    png_destroy_read_struct(&j->png, &j->info, NULL);
-    free(j->rows);
-    free(j->wide);
-    return ok;
+    png_set_expand(png);      /* palette to RGB, tRNS to alpha, gray to 8 bits */
+    png_set_gray_to_rgb(png); /* nothing on colour */
+    if (w->type == PNG_COLOR_TYPE_GRAY && w->depth == 16) {
+        png_set_read_user_transform_fn(png, narrow_gray16);
+        png_set_user_transform_info(png, NULL, 8, pngwalk_channels(w));
+    } else {
+        png_set_strip_16(png);
+    }
+    png_read_update_info(png, info);
+    CHECK(png_get_rowbytes(png, info) == (size_t)(w->width * pngwalk_channels(w)));
 }
 
-bool png_file_header(const char *path, const uint8_t *data, size_t size, int64_t *width,
-                     int64_t *height, struct err *e)
+static void on_row(png_structp png, png_bytep px, png_uint_32 row, int pass)
 {
-    struct job j = {.path = path, .e = e, .data = data, .size = size};
+    struct job *j = png_get_progressive_ptr(png);
+    const int64_t width = j->walk.width;
+    struct upright_row at = {.y = row, .step = 1, .n = width};
 
-    if (!run_reader(&j, read_header)) return false;
-    *width = j.width;
-    *height = j.height;
+    if (j->walk.interlaced)
+        at = (struct upright_row){.y = PNG_ROW_FROM_PASS_ROW((int64_t)row, pass),
+                                  .x = PNG_PASS_START_COL(pass),
+                                  .step = 1 << PNG_PASS_COL_SHIFT(pass),
+                                  .n = PNG_PASS_COLS(width, pass)};
+    upright_put(j->out, &at, px);
+    j->left -= at.n;
+}
+
+/* Gives libpng a chunk. It does not look at checksums: any 4 bytes do. */
+static void feed(const struct job *j, const char *name, const void *body, size_t n)
+{
+    png_byte head[8], crc[4] = {0};
+
+    png_save_uint_32(head, (png_uint_32)n);
+    memcpy(head + 4, name, 4);
+    png_process_data(j->png, j->info, head, 8);
+    if (n > 0) png_process_data(j->png, j->info, (png_bytep)(uintptr_t)body, n); /* not written */
+    png_process_data(j->png, j->info, crc, 4);
+}
+
+static void feed_header(const struct job *j)
+{
+    const struct pngwalk *w = &j->walk;
+    png_byte magic[8] = "\x89PNG\r\n\x1a\n", ihdr[13] = {0}; /* 0: the only compression, filter */
+
+    png_save_uint_32(ihdr, (png_uint_32)w->width);
+    png_save_uint_32(ihdr + 4, (png_uint_32)w->height);
+    ihdr[8] = (png_byte)w->depth;
+    ihdr[9] = (png_byte)w->type;
+    ihdr[12] = w->interlaced;
+    png_process_data(j->png, j->info, magic, 8);
+    feed(j, "IHDR", ihdr, 13);
+    if (w->type == PNG_COLOR_TYPE_PALETTE)
+        feed(j, "PLTE", w->palette, sizeof w->palette[0] << w->depth);
+    if (w->trns_bytes > 0) feed(j, "tRNS", w->trns, w->trns_bytes);
+}
+
+static bool read_pixels(struct job *j)
+{
+    const uint8_t *body;
+    size_t n;
+
+    png_set_crc_action(j->png, PNG_CRC_QUIET_USE, PNG_CRC_QUIET_USE);
+    png_set_user_limits(j->png, PNG_UINT_31_MAX, PNG_UINT_31_MAX); /* image_check_size decides */
+    png_set_progressive_read_fn(j->png, j, on_header, on_row, NULL);
+    feed_header(j);
+    while (j->left > 0) {
+        if (!pngwalk_idat(&j->walk, &body, &n)) return false;
+        for (size_t at = 0; at < n && j->left > 0; at += FEED)
+            feed(j, "IDAT", body + at, n - at < FEED ? n - at : FEED);
+    }
     return true;
 }
 
-bool png_file_decode(const char *path, const uint8_t *data, size_t size, struct image *img,
+bool png_file_header(const char *path, const uint8_t *data, size_t size, struct image_info *info,
                      struct err *e)
 {
-    struct job j = {.path = path, .e = e, .data = data, .size = size, .img = img};
+    struct pngwalk w = {.path = path, .e = e, .data = data, .size = size};
 
-    memset(img, 0, sizeof *img);
-    if (run_reader(&j, read_pixels)) return true;
-    image_free(img);
-    return false;
+    if (!pngwalk_header(&w)) return false;
+    info->width = w.width;
+    info->height = w.height;
+    /* libpng has two rows, with all their bits. */
+    info->memory = w.width * (w.height + (w.depth == 16 ? 4 : 2)) * pngwalk_channels(&w);
+    return true;
 }
 
-static uint32_t be32(const uint8_t *p)
+static bool decode(struct job *j)
 {
-    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+    const struct pngwalk *w = &j->walk;
+    bool ok;
+
+    if (!upright_new(j->out, w->width, w->height, pngwalk_channels(w), j->e)) return false;
+    j->left = w->width * w->height;
+    j->png = png_create_read_struct(PNG_LIBPNG_VER_STRING, j, on_error, on_warning);
+    if (j->png) j->info = png_create_info_struct(j->png);
+    ok = j->info ? guarded(j, read_pixels) : err_set(j->e, "%s: PNG: out of memory", j->path);
+    png_destroy_read_struct(&j->png, &j->info, NULL);
+    return ok && pngwalk_end(&j->walk);
 }
 
-/* Walks the chunks instead of asking libpng, because eXIf may also follow the pixels. A chunk is
- * length (4 bytes), name (4), content, CRC of name and content (4). */
-const uint8_t *png_file_exif(const uint8_t *data, size_t size, size_t *len)
+bool png_file_decode(const char *path, const uint8_t *data, size_t size, struct upright *out,
+                     struct err *e)
 {
-    size_t pos = 8; /* after the signature */
+    struct job j = {.path = path,
+                    .e = e,
+                    .walk = {.path = path, .e = e, .data = data, .size = size},
+                    .out = out};
 
-    *len = 0;
-    while (pos < size && size - pos >= 12) {
-        uint32_t n = be32(data + pos);
-        const uint8_t *name = data + pos + 4;
-
-        if (n > size - pos - 12) return NULL;
-        if (memcmp(name, "eXIf", 4) == 0) {
-            if (crc32(crc32(0, NULL, 0), name, n + 4) != be32(name + 4 + n)) return NULL;
-            *len = n;
-            return name + 4;
-        }
-        pos += (size_t)n + 12;
+    if (!pngwalk_header(&j.walk)) return false;
+    if (!decode(&j)) {
+        image_free(out->img);
+        return false;
     }
-    return NULL;
+    out->img->damage = j.walk.damage;
+    return true;
 }
 
 static bool write_pixels(struct job *j)
@@ -209,15 +196,14 @@ static bool write_pixels(struct job *j)
 
 bool png_file_encode(const char *path, FILE *fp, const struct image *img, struct err *e)
 {
-    struct image view = *img; /* the job's image is not const, for the reader's sake */
-    struct job j = {.path = path, .e = e, .img = &view};
+    struct job j = {.path = path, .e = e, .img = img};
     bool ok = false;
 
     j.png = png_create_write_struct(PNG_LIBPNG_VER_STRING, &j, on_error, on_warning);
     if (j.png) j.info = png_create_info_struct(j.png);
     if (j.info) {
         png_init_io(j.png, fp);
-        ok = run_guarded(&j, write_pixels);
+        ok = guarded(&j, write_pixels);
     } else {
         err_set(e, "%s: PNG: out of memory", path);
     }

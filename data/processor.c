@@ -5,6 +5,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -30,30 +31,58 @@ void processor_default(struct processor *p)
     };
 }
 
-bool processor_check(struct processor *p, struct err *e)
+/* The setting at fault in *key, its name before the message. */
+__attribute__((format(printf, 4, 5))) static bool fault(struct err *e, const char **key,
+                                                        const char *name, const char *fmt, ...)
+{
+    char what[256];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(what, sizeof what, fmt, ap);
+    va_end(ap);
+    *key = name;
+    return err_set(e, "%s%s", name, what);
+}
+
+/* A number of one of image_mean and image_std. */
+static bool check_colour(const double v[3], const char *name, bool divides, const char **key,
+                         struct err *e)
+{
+    for (int c = 0; c < 3; c++)
+        if (!isfinite(v[c]) || (divides && (float)v[c] == 0))
+            return fault(e, key, name, ": finite numbers%s are needed",
+                         divides ? " other than 0" : "");
+    return true;
+}
+
+bool processor_check(struct processor *p, const char **key, struct err *e)
 {
     const bool fixed = p->do_resize && !p->shortest_edge;
+    const bool sized = p->do_center_crop || fixed;
 
-    if (!p->do_center_crop && !fixed)
-        return err_set(e, "do_center_crop is off and size does not give height and width: pictures "
-                          "would come out in different sizes");
+    if (!sized)
+        return fault(e, key, "do_center_crop",
+                     " is off and size does not give height and width: pictures would come out in "
+                     "different sizes");
     for (int c = 0; c < 3 && p->do_pad; c++)
         if (!(p->mean[c] >= 0 && p->mean[c] <= 1))
-            return err_set(e, "image_mean: %g; do_pad needs means from 0 to 1, it pads with them",
-                           p->mean[c]);
+            return fault(e, key, "image_mean",
+                         ": %g; do_pad needs means from 0 to 1, it pads with them", p->mean[c]);
     if (p->do_rescale && !isfinite(p->rescale_factor))
-        return err_set(e, "rescale_factor: a finite number is needed");
-    for (int c = 0; c < 3 && p->do_normalize; c++)
-        if (!isfinite(p->mean[c]) || !isfinite(p->std[c]) || (float)p->std[c] == 0)
-            return err_set(e, "image_mean and image_std: finite numbers are needed, no std of 0");
+        return fault(e, key, "rescale_factor", ": a finite number is needed");
+    if (p->do_normalize && (!check_colour(p->mean, "image_mean", false, key, e) ||
+                            !check_colour(p->std, "image_std", true, key, e)))
+        return false;
     p->height = p->do_center_crop ? p->crop_h : p->size_h;
     p->width = p->do_center_crop ? p->crop_w : p->size_w;
     if (p->height < 1 || p->width < 1 || p->height > PROCESSOR_MAX_SIDE ||
         p->width > PROCESSOR_MAX_SIDE)
-        return err_set(e, "output of %" PRId64 "x%" PRId64 " pixels, 1 to %d a side are allowed",
-                       p->width, p->height, PROCESSOR_MAX_SIDE);
+        return fault(e, key, p->do_center_crop ? "crop_size" : "size",
+                     ": makes %" PRId64 "x%" PRId64 " pixels, 1 to %d a side are allowed", p->width,
+                     p->height, PROCESSOR_MAX_SIDE);
     if (p->do_resize && (p->size_h < 1 || p->size_w < 1))
-        return err_set(e, "size: sides of 1 and more are needed");
+        return fault(e, key, "size", ": sides of 1 and more are needed");
     return true;
 }
 

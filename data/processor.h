@@ -33,15 +33,15 @@ struct processor {
 /* What CLIP's processor does where the file says nothing: shortest edge 224, bicubic, crop 224. */
 void processor_default(struct processor *p);
 
-/* Reads preprocessor_config.json; where the directory has none, the "image_processor" part of
- * processor_config.json. A setting that would change pixels in a way that is not supported is an
- * error that names it. */
+/* Reads the "image_processor" part of processor_config.json; where the directory has none,
+ * preprocessor_config.json. A setting that would change pixels in a way that is not supported is an
+ * error that names it, with file, line and column. */
 bool processor_load(struct processor *p, const char *model_dir, struct err *e);
 
 /* Sets height and width from the other fields and refuses what cannot run: sizes out of range, a
- * zero std, an output whose size depends on the picture. processor_load has done it; a caller that
- * fills a struct processor itself does. */
-bool processor_check(struct processor *p, struct err *e);
+ * zero std, an output whose size depends on the picture; *key is then the setting at fault.
+ * processor_load has done it; a caller that fills a struct processor itself does. */
+bool processor_check(struct processor *p, const char **key, struct err *e);
 
 /* Writes pixels [3, p->height, p->width] of a picture of 3 channels (see image_flatten). Safe to
  * call from several threads. */

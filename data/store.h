@@ -3,11 +3,11 @@
  * the picture's file. What else it depends on (tower, processor) is the caller's `about`, which the
  * files carry.
  *
- * A store is a directory of parts, each published whole, so that a killed run leaves whole entries
- * only and loses 64 MiB of work at most:
- *     DIR/part-00000.h5: /values float32 [n, width], /keys string of 64 [n], attribute about
- * Writing holds a lock on DIR/lock until store_close; readers see the parts that were there when
- * they opened. */
+ * A store is a directory of parts, DIR/part-00000.h5 and on (store_part.h), each published whole,
+ * so that a killed run leaves whole entries only and loses 64 MiB of work at most. Every entry has
+ * a checksum, which is looked at each time it is read: whoever reads a damaged one computes it
+ * again and mends it where it is. Writing holds a lock on DIR/lock until store_close; readers see
+ * the parts that were there when they opened. */
 #ifndef DATA_STORE_H
 #define DATA_STORE_H
 
@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 enum { STORE_PART_BYTES = 64 << 20 }; /* of values, held in memory until they are written */
+enum { STORE_OPEN = 128 };            /* files at a time: a store may have thousands of parts */
 
 struct store {
     char *dir, *about;
@@ -35,7 +36,8 @@ struct store {
 };
 
 /* Opens, or makes where it is not there; with `write`, waits for another writer to finish. A part
- * that is damaged or about something else is named and refused: it is safe to delete. */
+ * that is damaged, of an older form, or about something else is left out, which is logged; with
+ * `write` it is deleted too. */
 bool store_open(struct store *s, const char *dir, const char *about, int64_t width, bool write,
                 struct err *e);
 /* Writes what is pending. Fine on a zeroed struct. */
@@ -44,6 +46,11 @@ bool store_close(struct store *s, struct err *e);
 int64_t store_find(const struct store *s, const char *key); /* its index, or -1 */
 /* Appends an entry of `width` values; the key, 64 characters, must be new. */
 bool store_put(struct store *s, const char *key, const float *values, struct err *e);
-void store_get(const struct store *s, int64_t index, float *values); /* its `width` values */
+
+/* An entry's `width` values. Fails where they are not what was put there, or cannot be read: the
+ * message names the file and the place in it. */
+bool store_get(struct store *s, int64_t index, float *row, struct err *e);
+/* Puts an entry that store_get failed on right, in its file; this needs no lock. */
+bool store_mend(struct store *s, int64_t index, const float *row, struct err *e);
 
 #endif

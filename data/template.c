@@ -134,18 +134,16 @@ static const char *trimmed(const char *s, size_t *n)
     return s;
 }
 
-static bool put_text(struct rendered *r, const char *s, bool trim, struct err *e)
+static bool put_text(struct rendered *r, const char *s, size_t n, bool trim, struct err *e)
 {
-    size_t n = strlen(s);
-
     if (trim) s = trimmed(s, &n);
     return put(r, s, n, e);
 }
 
-static bool put_turn(struct rendered *r, const struct turn_marks *marks, const char *text,
+static bool put_turn(struct rendered *r, const struct turn_marks *marks, const char *text, size_t n,
                      bool trim, struct err *e)
 {
-    return put_mark(r, marks->open, e) && put_text(r, text, trim, e) &&
+    return put_mark(r, marks->open, e) && put_text(r, text, n, trim, e) &&
            put_mark(r, marks->close, e);
 }
 
@@ -158,31 +156,37 @@ static bool mark_trained(struct rendered *r, size_t begin, struct err *e)
     return true;
 }
 
-static bool put_answer(const struct chat_template *t, struct rendered *r, const char *text,
+static bool put_answer(const struct chat_template *t, struct rendered *r, const struct message *m,
                        struct err *e)
 {
     size_t begin;
 
     if (!put_mark(r, t->assistant.open, e)) return false;
     begin = r->len;
-    return put_mark(r, t->gap, e) && put_text(r, text, t->trim, e) &&
+    return put_mark(r, t->gap, e) && put_text(r, m->text, m->len, t->trim, e) &&
            put_mark(r, t->assistant.close, e) && mark_trained(r, begin, e) &&
            put_mark(r, t->after, e);
 }
 
+/* The first image mark of s..end, or NULL. */
+static const char *find_mark(const char *s, const char *end)
+{
+    return memmem(s, (size_t)(end - s), IMAGE_MARK, strlen(IMAGE_MARK));
+}
+
 /* A user's text with its image marks moved to the front, or alone. */
-static bool put_images(struct rendered *r, const char *text, bool alone, struct err *e)
+static bool put_images(struct rendered *r, const struct message *m, bool alone, struct err *e)
 {
     const size_t mark = strlen(IMAGE_MARK);
-    const char *at;
+    const char *text = m->text, *end = text + m->len, *at;
     size_t begin, n;
 
-    for (at = text; (at = strstr(at, IMAGE_MARK)) != NULL; at += mark)
+    for (at = text; (at = find_mark(at, end)) != NULL; at += mark)
         if (!put_mark(r, alone ? IMAGE_MARK : IMAGE_MARK "\n", e)) return false;
     if (alone) return true;
-    for (begin = r->len; (at = strstr(text, IMAGE_MARK)) != NULL; text = at + mark)
+    for (begin = r->len; (at = find_mark(text, end)) != NULL; text = at + mark)
         if (!put(r, text, (size_t)(at - text), e)) return false;
-    if (!put_text(r, text, false, e)) return false;
+    if (!put(r, text, (size_t)(end - text), e)) return false;
     n = r->len - begin;
     at = trimmed(r->text + begin, &n);
     memmove(r->text + begin, at, n);
@@ -191,18 +195,18 @@ static bool put_images(struct rendered *r, const char *text, bool alone, struct 
     return true;
 }
 
-static bool put_question(const struct chat_template *t, struct rendered *r, const char *text,
+static bool put_question(const struct chat_template *t, struct rendered *r, const struct message *m,
                          struct err *e)
 {
-    if (t->image == IMAGE_AS_WRITTEN || !strstr(text, IMAGE_MARK))
-        return put_turn(r, &t->user, text, t->trim, e);
-    return put_mark(r, t->user.open, e) && put_images(r, text, t->image == IMAGE_ALONE, e) &&
+    if (t->image == IMAGE_AS_WRITTEN || !find_mark(m->text, m->text + m->len))
+        return put_turn(r, &t->user, m->text, m->len, t->trim, e);
+    return put_mark(r, t->user.open, e) && put_images(r, m, t->image == IMAGE_ALONE, e) &&
            put_mark(r, t->user.close, e);
 }
 
-static bool check_utf8(const char *text, struct err *e)
+static bool check_utf8(const char *text, size_t n, struct err *e)
 {
-    size_t n = strlen(text), bad = utf8_check(text, n);
+    size_t bad = utf8_check(text, n);
 
     return bad == n || err_set(e, "text is not UTF-8 at byte %zu", bad);
 }
@@ -210,11 +214,11 @@ static bool check_utf8(const char *text, struct err *e)
 static bool put_message(const struct chat_template *t, const struct message *m, size_t i,
                         struct rendered *r, struct err *e)
 {
-    if (!check_utf8(m->text, e)) return false;
-    if (m->role == ROLE_ASSISTANT) return put_answer(t, r, m->text, e);
-    if (m->role == ROLE_USER) return put_question(t, r, m->text, e);
+    if (!check_utf8(m->text, m->len, e)) return false;
+    if (m->role == ROLE_ASSISTANT) return put_answer(t, r, m, e);
+    if (m->role == ROLE_USER) return put_question(t, r, m, e);
     if (i > 0) return err_set(e, "a system message may only be the first one");
-    return put_turn(r, &t->system, m->text, t->trim, e);
+    return put_turn(r, &t->system, m->text, m->len, t->trim, e);
 }
 
 bool template_render(const struct chat_template *t, const struct message *m, size_t n, bool prompt,
@@ -225,16 +229,16 @@ bool template_render(const struct chat_template *t, const struct message *m, siz
     r->add_special = !t->bos;
     if (!put(r, "", 0, e) || !put_mark(r, t->bos, e)) return false;
     if (t->default_system && m[0].role != ROLE_SYSTEM &&
-        !put_turn(r, &t->system, t->default_system, t->trim, e))
+        !put_turn(r, &t->system, t->default_system, strlen(t->default_system), t->trim, e))
         return false;
     for (size_t i = 0; i < n; i++)
         if (!put_message(t, &m[i], i, r, e)) return err_context(e, "message %zu", i + 1);
     return !prompt || put_mark(r, t->assistant.open, e);
 }
 
-bool template_plain_text(const char *text, struct rendered *r, struct err *e)
+bool template_plain_text(const char *text, size_t n, struct rendered *r, struct err *e)
 {
     r->len = r->n_trained = 0;
     r->add_special = true;
-    return check_utf8(text, e) && put(r, text, strlen(text), e) && mark_trained(r, 0, e);
+    return check_utf8(text, n, e) && put(r, text, n, e) && mark_trained(r, 0, e);
 }

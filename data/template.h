@@ -42,7 +42,8 @@ enum role { ROLE_SYSTEM, ROLE_USER, ROLE_ASSISTANT };
 
 struct message {
     enum role role;
-    const char *text; /* UTF-8, with "<image>" as the data set has it */
+    const char *text; /* [len] UTF-8, with "<image>" as the data set has it */
+    size_t len;
 };
 
 #define IMAGE_MARK "<image>"
@@ -86,8 +87,9 @@ struct rendered { /* {0} before the first use; rendering again uses the memory a
 };
 void rendered_free(struct rendered *r);
 
-/* A text as it is, all of it trained; to be encoded with the tokenizer's post-processor. */
-bool template_plain_text(const char *text, struct rendered *r, struct err *e);
+/* A text of n bytes as it is, all of it trained; to be encoded with the tokenizer's post-processor.
+ */
+bool template_plain_text(const char *text, size_t n, struct rendered *r, struct err *e);
 
 /* Renders n > 0 messages: at most one system message, and that the first. With `prompt` the text
  * ends where the assistant's answer begins. On failure *r holds nothing of use. */

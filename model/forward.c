@@ -21,10 +21,11 @@ struct tensor *build_table(struct model *m, struct tape *t, const struct batch *
     int64_t pairs = m->cfg.text.head_dim / 2, sets = by_length ? b->samples : 1;
     float *inv_freq = tape_new_array(t, float, sets *pairs);
     int32_t *set = by_length ? tape_new_array(t, int32_t, b->tokens) : NULL;
-    double scale = 1;
 
+    for (int64_t s = 0; s < b->samples; s++) /* a window is seen to before anything runs */
+        CHECK(m->cfg.text.window == 0 || length[s] <= m->cfg.text.window);
     for (int64_t s = 0; s < sets; s++)
-        scale = model_inv_freq(&m->cfg.text, length[s], inv_freq + s * pairs);
+        model_inv_freq(&m->cfg.text, length[s], inv_freq + s * pairs);
     for (int64_t s = 0; by_length && s < sets; s++)
         for (int64_t i = b->begin[s]; i < b->begin[s + 1]; i++)
             set[i] = (int32_t)s;
@@ -33,7 +34,7 @@ struct tensor *build_table(struct model *m, struct tape *t, const struct batch *
                                                  .inv_freq = inv_freq,
                                                  .set = set,
                                                  .pairs = pairs,
-                                                 .scale = scale});
+                                                 .scale = model_rope_scale(&m->cfg.text)});
 }
 
 struct tensor *build_embeddings(struct model *m, struct tape *t, const struct forward *f)
@@ -55,7 +56,7 @@ struct tensor *build_embeddings(struct model *m, struct tape *t, const struct fo
             }
         }
     CHECK(text + image == b->tokens && image == b->image_tokens);
-    struct tensor *x = op_embedding(t, of(m->embed), ids, text);
+    struct tensor *x = op_embedding(t, of(m->embed), ids, text, m->cfg.text.pad_row);
     if (!features) return x;
     features = op_linear(t, features, of(m->vision.proj1), of(m->vision.proj1_b), NULL);
     features = op_activation(t, features, m->cfg.projector_hidden_act);

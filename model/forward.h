@@ -16,7 +16,7 @@ struct taps {
 struct forward {
     const struct batch *batch;
     struct tensor
-        *features;     /* vision features [image_tokens, tower width]; NULL without pictures */
+        *features;     /* vision features [image_tokens, hf_feature_width]; NULL without pictures */
     int64_t recompute; /* how many of the first layers are made again in the backward pass */
     struct taps *taps; /* or NULL */
 };
@@ -35,7 +35,7 @@ struct tensor *model_embeddings(struct model *m, struct tape *t, const struct fo
 struct tensor *model_layer(struct model *m, struct tape *t, const struct forward *f, int64_t l,
                            struct tensor *x, bool only_taps);
 
-/* Vision features [n * image tokens, tower width] of pixels [n, C*S*S]. */
+/* Vision features [n * image tokens, hf_feature_width] of pixels [n, C*S*S]. */
 struct tensor *model_vision(struct model *m, struct tape *t, struct tensor *pixels);
 
 /* The KV cache of n sequences of up to `capacity` tokens each. Per layer it holds what the state of
@@ -67,8 +67,7 @@ struct tensor *model_extend_scores(struct model *m, struct tape *t, const struct
                                    struct kv_cache *c, const int64_t *seq, struct token_score *each,
                                    struct err *e);
 
-/* inv_freq [head_dim/2] of the config's RoPE for sequences of up to `length` tokens, and what cos
- * and sin are multiplied by. */
-double model_inv_freq(const struct text_config *c, int64_t length, float *inv_freq);
+/* inv_freq [head_dim/2] of the config's RoPE for sequences of up to `length` tokens. */
+void model_inv_freq(const struct text_config *c, int64_t length, float *inv_freq);
 
 #endif

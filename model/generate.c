@@ -2,6 +2,7 @@
 #include "model/generate.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/signals.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -92,7 +93,7 @@ static bool run(struct model *m, struct tape *t, const struct forward *f, struct
     tape_begin(t, false);
     struct tensor *logits = model_extend(m, t, f, c, r->seq, e);
     if (!logits || !tape_plan(t, memory_limit, e)) return false;
-    tape_forward(t);
+    if (!tape_forward(t)) return signals_go_on(e);
     if (!take_tokens(r, logits, c, max_new, stop, n_stop, out, e)) return false;
     *spent += clock_seconds() - begin;
     return true;
@@ -189,8 +190,7 @@ bool model_score(struct model *m, struct tape *t, const struct forward *f, size_
         seq[s] = s;
     if (!kv_cache_new(&cache, m, b->samples, longest_sample(b), e)) return false;
     loss = model_extend_scores(m, t, f, &cache, seq, each, e);
-    ok = loss && tape_plan(t, memory_limit, e);
-    if (ok) tape_forward(t);
+    ok = loss && tape_plan(t, memory_limit, e) && (tape_forward(t) || signals_go_on(e));
     if (ok && isnan(tensor_real(loss)[0]))
         ok = err_set(e, "the logits are not numbers: the weights are damaged or training diverged");
     if (ok && stats) {

@@ -3,10 +3,11 @@
  * between settings follow the tables. */
 #include "model/hfconfig.h"
 #include "base/file.h"
+#include "base/jsonc.h"
 #include "base/mem.h"
 #include "model/hfconfig_parts.h"
-#include "model/safetensors.h"
 
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,12 +17,42 @@ const struct hf_family hf_families[] = {
     {"llava", true}, {"llama", false}, {"qwen2", false}, {NULL, false}};
 
 static const char *const strategies[] = {"default", "full", NULL};
-static const struct hf_choice projector_acts[] = {{"gelu", ACT_GELU}, {NULL, 0}};
-static const struct hf_choice vision_acts[] = {{"quick_gelu", ACT_QUICK_GELU},
-                                               {"gelu", ACT_GELU},
-                                               {"gelu_new", ACT_GELU_TANH},
-                                               {"gelu_pytorch_tanh", ACT_GELU_TANH},
-                                               {NULL, 0}};
+/* By the names of transformers' ACT2FN; spellings of one function differ in rounding only. */
+static const struct hf_choice acts[] = {{"quick_gelu", ACT_QUICK_GELU},
+                                        {"gelu", ACT_GELU},
+                                        {"gelu_python", ACT_GELU},
+                                        {"gelu_new", ACT_GELU_TANH},
+                                        {"gelu_pytorch_tanh", ACT_GELU_TANH},
+                                        {"gelu_python_tanh", ACT_GELU_TANH},
+                                        {"gelu_accurate", ACT_GELU_TANH},
+                                        {"gelu_fast", ACT_GELU_TANH},
+                                        {"silu", ACT_SILU},
+                                        {"swish", ACT_SILU},
+                                        {"relu", ACT_RELU},
+                                        {NULL, 0}};
+
+const char *const hf_harmless[] = {
+    /* where the file is from, and what it was for */
+    "architectures", "auto_map", "transformers_version", "_name_or_path", "name_or_path",
+    "_commit_hash", "tokenizer_class", "processor_class", "is_llama_config", "unsloth_fixed",
+    "unsloth_version",
+    /* how other programs compute the same, or what they return beside it */
+    "use_cache", "pretraining_tp", "attn_implementation", "_attn_implementation",
+    "_attn_implementation_internal", "_attn_implementation_autoset", "_flash_attn_2_enabled",
+    "use_bfloat16", "torchscript", "return_dict", "output_attentions", "output_hidden_states",
+    "chunk_size_feed_forward",
+    /* weights that are drawn, not read; losses and heads that are not a language model's */
+    "initializer_range", "initializer_factor", "ignore_index", "id2label", "label2id", "num_labels",
+    "problem_type", "finetuning_task", "task_specific_params", "logit_scale_init_value",
+    "projection_dim", "sep_token_id", "decoder_start_token_id", "bos_token_id",
+    /* of generation: transformers takes it from generation_config.json */
+    "max_length", "min_length", "do_sample", "early_stopping", "num_beams", "num_beam_groups",
+    "diversity_penalty", "temperature", "top_k", "top_p", "typical_p", "repetition_penalty",
+    "length_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size",
+    "num_return_sequences",
+    /* sizes that the parts say for themselves */
+    "vocab_size", "hidden_size", "torch_dtype", "dtype", "original_max_position_embeddings",
+    "dropout", NULL};
 
 /* The defaults: of CLIPVisionConfig, and of LLaVA where it has no vision_config at all. */
 #define INT(member, max, clip, llava) HF_INT_ROW(vision_config, member, max, clip, llava)
@@ -35,18 +66,16 @@ static const struct hf_field vision_fields[] = {
     INT(num_channels, 16, 3, 3),
     INT(projection_dim, HF_MAX_WIDTH, 512, 768),
     HF_NUM_ROW(vision_config, layer_norm_eps, 0, 0.1, 1e-5),
-    {HF_ROW(vision_config, hidden_act), .kind = HF_CHOICE, .choices = vision_acts,
+    {HF_ROW(vision_config, hidden_act), .kind = HF_CHOICE, .choices = acts,
      .def = {ACT_QUICK_GELU, ACT_QUICK_GELU}},
-    {.key = "attention_dropout", .kind = HF_FIXED, .lo = 0},
+    {HF_ROW(vision_config, attention_dropout), .kind = HF_NUM, .lo = 0, .hi = 1, .nullable = true},
 };
 #undef INT
 
 static const struct hf_field llava_fields[] = {
     HF_INT_ROW(hf_config, image_seq_length, 1 << 24, 576, 576),
-    {HF_ROW(hf_config, vision_feature_layer), .kind = HF_INT, .lo = -HF_MAX_COUNT,
-     .hi = HF_MAX_COUNT, .def = {-2, -2}},
     HF_BOOL_ROW(hf_config, multimodal_projector_bias, true),
-    {HF_ROW(hf_config, projector_hidden_act), .kind = HF_CHOICE, .choices = projector_acts,
+    {HF_ROW(hf_config, projector_hidden_act), .kind = HF_CHOICE, .choices = acts,
      .def = {ACT_GELU, ACT_GELU}},
     {HF_ROW(hf_config, pad_token_id), .kind = HF_TOKEN, .def = {HF_NO_TOKEN, HF_NO_TOKEN}},
 };
@@ -62,16 +91,13 @@ static bool read_vision(const struct hf_reader *r, const cJSON *obj, struct visi
     if (!hf_read_fields(r, obj, &type_field, 1, 0, &v->model_type)) return false;
     if (!hf_read_fields(r, obj, HF_TABLE(vision_fields), obj == NULL, v)) return false;
     if (v->hidden_size % v->num_attention_heads != 0)
-        return err_set(r->e,
-                       "%s: %shidden_size is %lld; allowed: a multiple of "
-                       "num_attention_heads, which is %lld",
-                       r->file, r->prefix, (long long)v->hidden_size,
-                       (long long)v->num_attention_heads);
+        return hf_fail(r, obj, "hidden_size",
+                       "is %lld; allowed: a multiple of num_attention_heads, which is %lld",
+                       (long long)v->hidden_size, (long long)v->num_attention_heads);
     if (v->image_size % v->patch_size != 0)
-        return err_set(r->e,
-                       "%s: %simage_size is %lld; allowed: a multiple of patch_size, which is "
-                       "%lld",
-                       r->file, r->prefix, (long long)v->image_size, (long long)v->patch_size);
+        return hf_fail(r, obj, "image_size",
+                       "is %lld; allowed: a multiple of patch_size, which is %lld",
+                       (long long)v->image_size, (long long)v->patch_size);
     return true;
 }
 
@@ -89,73 +115,11 @@ static bool read_image_token(const struct hf_reader *r, const cJSON *obj, int64_
     f.def[0] = (double)*out;
     if (!hf_read_fields(r, obj, &f, 1, 0, &other)) return false;
     if (cJSON_GetObjectItemCaseSensitive(obj, "image_token_index") && other != *out)
-        return err_set(r->e,
-                       "%s: image_token_index is %lld and image_token_id %lld; allowed: the "
-                       "same number",
-                       r->file, (long long)*out, (long long)other);
+        return hf_fail(r, obj, "image_token_index",
+                       "is %lld and image_token_id %lld; allowed: the same number", (long long)*out,
+                       (long long)other);
     *out = other;
     return true;
-}
-
-static bool read_llava(const struct hf_reader *r, const cJSON *obj, struct hf_config *c)
-{
-    const struct hf_field strategy = {.key = "vision_feature_select_strategy",
-                                      .kind = HF_NAME,
-                                      .names = strategies,
-                                      .def_name = strategies[0]};
-    const struct hf_field tie = {.key = "tie_word_embeddings", .kind = HF_BOOL};
-    const struct hf_reader in_text = {r->file, "text_config.", r->e};
-    const struct hf_reader in_vision = {r->file, "vision_config.", r->e};
-    const cJSON *text, *vision, *layer;
-    const char *how;
-    bool tied;
-    int64_t layers;
-
-    if (!hf_get_object(r, obj, "text_config", &text) || !hf_read_text(&in_text, text, &c->text))
-        return false;
-    if (!hf_get_object(r, obj, "vision_config", &vision) ||
-        !read_vision(&in_vision, vision, &c->vision))
-        return false;
-    if (!hf_get(r, obj, "vision_feature_layer", &layer)) return false;
-    if (cJSON_IsArray(layer))
-        return hf_refuse(r, "vision_feature_layer", layer, "one number: the features of one layer");
-    if (!hf_read_fields(r, obj, HF_TABLE(llava_fields), 0, c) ||
-        !hf_read_fields(r, obj, &strategy, 1, 0, &how) ||
-        !hf_read_fields(r, obj, &tie, 1, 0, &tied) ||
-        !read_image_token(r, obj, &c->image_token_index) || !hf_read_dtype(r, obj, &c->dtype))
-        return false;
-    c->vision_feature_full = strcmp(how, "full") == 0;
-    c->text.tie_word_embeddings |= tied;
-    layers = c->vision.num_hidden_layers;
-    if (c->vision_feature_layer > layers || c->vision_feature_layer < -layers - 1)
-        return err_set(r->e,
-                       "%s: vision_feature_layer is %lld; allowed: %lld to %lld, for the tower "
-                       "has %lld layers",
-                       r->file, (long long)c->vision_feature_layer, (long long)-layers - 1,
-                       (long long)layers, (long long)layers);
-    return true;
-}
-
-static bool find_family(const struct hf_reader *r, const cJSON *obj, struct hf_config *c)
-{
-    char names[256] = "", *found;
-    const cJSON *v;
-    const char *type;
-
-    if (!hf_get(r, obj, "model_type", &v)) return false;
-    type = cJSON_GetStringValue(v);
-    for (const struct hf_family *f = hf_families; f->model_type; f++) {
-        if (type && strcmp(f->model_type, type) == 0) c->family = f;
-        if (f != hf_families) strncat(names, ", ", sizeof names - strlen(names) - 1);
-        strncat(names, f->model_type, sizeof names - strlen(names) - 1);
-    }
-    if (c->family) return true;
-    if (!v) return err_set(r->e, "%s: no model_type; supported: %s", r->file, names);
-    found = cJSON_PrintUnformatted(v); /* quoted, on one line */
-    err_set(r->e, "%s: model_type %.100s is not supported; supported: %s", r->file,
-            found ? found : "?", names);
-    cJSON_free(found);
-    return false;
 }
 
 /* What changes the weights' meaning as a whole. */
@@ -167,108 +131,188 @@ static bool refuse_whole(const struct hf_reader *r, const cJSON *obj)
         {"quantization_config", "null: quantized weights are not supported"},
         {"per_layer_config", "null: layers that differ from each other are not supported"},
     };
-    const cJSON *v;
 
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
-        if (!hf_get(r, obj, refused[i].key, &v)) return false;
+        const cJSON *v = hf_get(r, obj, refused[i].key);
         if (v && !cJSON_IsNull(v)) return hf_refuse(r, refused[i].key, v, "%s", refused[i].allowed);
     }
     return true;
 }
 
+/* One layer of the tower or a list of them. */
+static bool read_feature_layers(const struct hf_reader *r, const cJSON *obj, struct hf_config *c)
+{
+    static const char key[] = "vision_feature_layer";
+    const cJSON *v = hf_get(r, obj, key), *item = cJSON_IsArray(v) ? v->child : v;
+    int64_t layers = c->vision.num_hidden_layers;
+
+    if (!v) {
+        c->vision_feature_layer[c->feature_count++] = -2;
+        return true;
+    }
+    for (; item; item = cJSON_IsArray(v) ? item->next : NULL) {
+        if (c->feature_count == HF_MAX_FEATURES ||
+            !hf_is_int(item, (double)(-layers - 1), (double)layers))
+            break;
+        c->vision_feature_layer[c->feature_count++] = (int64_t)item->valuedouble;
+    }
+    return (!item && c->feature_count > 0) ||
+           hf_refuse(r, key, v, "%lld to %lld, for the tower has %lld layers, or 1 to %d of them",
+                     (long long)-layers - 1, (long long)layers, (long long)layers, HF_MAX_FEATURES);
+}
+
+static bool read_llava(const struct hf_reader *r, const cJSON *obj, struct hf_config *c)
+{
+    const struct hf_field strategy = {.key = "vision_feature_select_strategy",
+                                      .kind = HF_NAME,
+                                      .names = strategies,
+                                      .def_name = strategies[0]};
+    const struct hf_field tie = {.key = "tie_word_embeddings", .kind = HF_BOOL};
+    struct text_config *t = &c->text;
+    const struct hf_reader in_text = {r->doc, "text_config.", r->used, r->e};
+    const struct hf_reader in_vision = {r->doc, "vision_config.", r->used, r->e};
+    const cJSON *text, *vision;
+    const char *how;
+    bool tied;
+
+    if (!hf_get_object(r, obj, "text_config", &text) || !refuse_whole(&in_text, text) ||
+        !hf_read_text(&in_text, text, t, &c->unused) ||
+        !hf_list_unused(&in_text, text, hf_harmless, false, &c->unused))
+        return false;
+    if (!hf_get_object(r, obj, "vision_config", &vision) ||
+        !read_vision(&in_vision, vision, &c->vision) ||
+        !hf_list_unused(&in_vision, vision, hf_harmless, false, &c->unused))
+        return false;
+    if (!hf_read_fields(r, obj, HF_TABLE(llava_fields), 0, c) ||
+        !hf_read_fields(r, obj, &strategy, 1, 0, &how) ||
+        !hf_read_fields(r, obj, &tie, 1, 0, &tied) || !read_feature_layers(r, obj, c) ||
+        !hf_read_eos(r, hf_get(r, obj, "eos_token_id"), t->vocab_size, t->eos_token_id,
+                     &t->eos_count) ||
+        !read_image_token(r, obj, &c->image_token_index) || !hf_read_dtype(r, obj, &c->dtype))
+        return false;
+    c->vision_feature_full = strcmp(how, "full") == 0;
+    t->tie_word_embeddings |= tied;
+    return true;
+}
+
+static bool find_family(const struct hf_reader *r, const cJSON *obj, struct hf_config *c)
+{
+    const cJSON *v = hf_get(r, obj, "model_type");
+    const char *type = cJSON_GetStringValue(v);
+    char names[256] = "";
+
+    for (const struct hf_family *f = hf_families; f->model_type; f++) {
+        if (type && strcmp(f->model_type, type) == 0) c->family = f;
+        if (f != hf_families) strncat(names, ", ", sizeof names - strlen(names) - 1);
+        strncat(names, f->model_type, sizeof names - strlen(names) - 1);
+    }
+    return c->family || hf_refuse(r, "model_type", v, "%s", names);
+}
+
 /* Checkpoints of LLaVA's own code have the same model_type and nothing else in common. */
 static bool refuse_original(const struct hf_reader *r, const cJSON *obj)
 {
-    const cJSON *v, *text;
+    const cJSON *v = hf_get(r, obj, "mm_projector_type");
 
-    if (!hf_get(r, obj, "mm_projector_type", &v) || !hf_get(r, obj, "text_config", &text))
-        return false;
-    return !v || cJSON_IsNull(v) || text ||
+    return !v || cJSON_IsNull(v) || hf_get(r, obj, "text_config") ||
            hf_refuse(
                r, "mm_projector_type", v,
                "to leave it out: this is a checkpoint of LLaVA's own code, bring the same model "
                "in transformers' form, as llava-hf/llava-1.5-7b-hf is");
 }
 
-/* Fills everything from c->json and c->file. */
+/* Fills everything from c->doc. */
 static bool read_all(struct hf_config *c, struct err *e)
 {
-    const struct hf_reader r = {c->file, "", e};
-    const struct hf_reader in_text = {c->file, "text_config.", e};
-    const cJSON *section, *text;
+    struct hf_used used = {.n = 0};
+    const struct hf_reader r = {&c->doc, "", &used, e};
+    const cJSON *root = c->doc.root, *section;
 
-    if (!refuse_original(&r, c->json) || !find_family(&r, c->json, c) || !refuse_whole(&r, c->json))
+    c->json = c->doc.root;
+    c->file = c->doc.path;
+    if (!refuse_original(&r, root) || !find_family(&r, root, c) || !refuse_whole(&r, root))
         return false;
     if (c->family->vision) {
-        if (!hf_get_object(&r, c->json, "text_config", &text) || !refuse_whole(&in_text, text) ||
-            !read_llava(&r, c->json, c))
-            return false;
+        if (!read_llava(&r, root, c)) return false;
     } else {
-        if (!hf_read_text(&r, c->json, &c->text)) return false;
+        if (!hf_read_text(&r, root, &c->text, &c->unused)) return false;
         c->pad_token_id = c->text.pad_token_id;
         c->dtype = c->text.dtype;
         c->image_token_index = HF_NO_TOKEN;
     }
-    if (!hf_get_object(&r, c->json, "mha2mla", &section)) return false;
+    if (!hf_get_object(&r, root, "mha2mla", &section)) return false;
     c->has_mha2mla = section != NULL;
-    return !section ||
-           hf_read_mha2mla(c->file, section, &c->text, c->family->vision, &c->mha2mla, e);
+    return hf_list_unused(&r, root, hf_harmless, false, &c->unused) &&
+           (!section || hf_read_mha2mla(&r, section, &c->text, c->family->vision, &c->mha2mla));
+}
+
+static const struct jsonc_rules rules = {.plain = true};
+
+/* With c->doc and the answer whether it is there; leaves *c zeroed where something is wrong. */
+static bool finish(struct hf_config *c, bool ok, struct err *e)
+{
+    if (ok && !cJSON_IsObject(c->doc.root))
+        ok = jsonc_fail(&c->doc, c->doc.root, e, "is no JSON object");
+    if (ok && read_all(c, e)) return true;
+    hf_config_free(c);
+    return false;
 }
 
 bool hf_config_parse(struct hf_config *c, const char *text, size_t len, const char *name,
                      struct err *e)
 {
     memset(c, 0, sizeof *c);
-    c->file = mem_strdup(name, e);
-    c->json = c->file ? st_parse_object(text, len, name, e) : NULL;
-    if (c->json && read_all(c, e)) return true;
-    hf_config_free(c);
-    return false;
+    return finish(c, jsonc_parse_as(&c->doc, name, text, len, &rules, e), e);
 }
 
 bool hf_config_read(struct hf_config *c, const char *path, struct err *e)
 {
-    char *text;
-    size_t len;
-    bool ok;
-
     memset(c, 0, sizeof *c);
-    if (!file_read(path, MAX_CONFIG, &text, &len, e)) return false;
-    ok = hf_config_parse(c, text, len, path, e);
-    free(text);
-    return ok;
+    return finish(c, jsonc_read_as(&c->doc, path, MAX_CONFIG, &rules, e), e);
 }
 
 void hf_config_free(struct hf_config *c)
 {
-    cJSON_Delete(c->json);
-    free(c->file);
+    jsonc_close(&c->doc);
+    free(c->unused);
     memset(c, 0, sizeof *c);
 }
 
 bool hf_config_copy(struct hf_config *dst, const struct hf_config *src, struct err *e)
 {
     memset(dst, 0, sizeof *dst);
-    dst->file = mem_strdup(src->file, e);
-    dst->json = cJSON_Duplicate(src->json, true);
-    if (dst->file && !dst->json) err_set(e, "%s: out of memory", src->file);
-    if (dst->file && dst->json && read_all(dst, e)) return true;
-    hf_config_free(dst);
-    return false;
+    dst->doc.path = mem_strdup(src->file, e);
+    dst->doc.root = cJSON_Duplicate(src->json, true);
+    if (dst->doc.path && !dst->doc.root) err_set(e, "%s: out of memory", src->file);
+    return finish(dst, dst->doc.path && dst->doc.root, e);
 }
 
 bool hf_config_adopt(struct hf_config *c, struct cJSON *json, struct err *e)
 {
-    struct hf_config fresh = {.json = json, .file = c->file};
+    struct hf_config fresh = {.doc = {.root = json, .path = c->doc.path}};
 
     if (!json) return err_set(e, "%s: out of memory", c->file);
     if (!read_all(&fresh, e)) {
-        cJSON_Delete(json);
+        fresh.doc.path = NULL; /* c's */
+        hf_config_free(&fresh);
         return false;
     }
-    cJSON_Delete(c->json);
+    c->doc.path = NULL; /* handed on */
+    hf_config_free(c);
     *c = fresh;
     return true;
+}
+
+bool hf_config_fail(const struct hf_config *c, const char *path, struct err *e, const char *fmt,
+                    ...)
+{
+    char what[1024];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(what, sizeof what, fmt, ap);
+    va_end(ap);
+    return jsonc_fail(&c->doc, jsonc_find(&c->doc, path), e, "%s", what);
 }
 
 /* Sets the key that is there, both where both are; `otherwise` where none is. */
@@ -299,18 +343,35 @@ bool hf_config_set_dtype(struct hf_config *c, const char *dtype, struct err *e)
     return hf_config_adopt(c, json, e);
 }
 
+bool hf_config_untie(struct hf_config *c, struct err *e)
+{
+    static const char key[] = "tie_word_embeddings";
+    cJSON *json = cJSON_Duplicate(c->json, true);
+    cJSON *part[2] = {json, cJSON_GetObjectItemCaseSensitive(json, "text_config")};
+    bool ok = json;
+
+    for (int i = 0; ok && i < 2; i++) {
+        if (!cJSON_IsObject(part[i])) continue;
+        cJSON_DeleteItemFromObjectCaseSensitive(part[i], key);
+        ok = cJSON_AddFalseToObject(part[i], key);
+    }
+    if (ok) return hf_config_adopt(c, json, e);
+    cJSON_Delete(json);
+    return err_set(e, "%s: out of memory", c->file);
+}
+
 bool hf_config_write(const struct hf_config *c, const char *path, struct err *e)
 {
     struct file_out out;
-    char *text = cJSON_Print(c->json);
+    char *text = jsonc_print(c->json, true, e);
 
-    if (!text) return err_set(e, "%s: out of memory", path);
+    if (!text) return err_context(e, "%s", path);
     if (!file_out_open(&out, path, e)) {
-        cJSON_free(text);
+        free(text);
         return false;
     }
     fprintf(out.fp, "%s\n", text);
-    cJSON_free(text);
+    free(text);
     return file_out_commit(&out, e);
 }
 
@@ -323,11 +384,25 @@ int64_t hf_image_tokens(const struct hf_config *c)
     return side * side + c->vision_feature_full;
 }
 
-int64_t hf_vision_layers(const struct hf_config *c)
+int64_t hf_feature_layer(const struct hf_config *c, int i)
 {
-    int64_t layer = c->vision_feature_layer;
+    int64_t layer = c->vision_feature_layer[i];
 
     return layer >= 0 ? layer : c->vision.num_hidden_layers + 1 + layer;
+}
+
+int64_t hf_vision_layers(const struct hf_config *c)
+{
+    int64_t most = 0;
+
+    for (int i = 0; i < c->feature_count; i++)
+        if (hf_feature_layer(c, i) > most) most = hf_feature_layer(c, i);
+    return most;
+}
+
+int64_t hf_feature_width(const struct hf_config *c)
+{
+    return c->feature_count * c->vision.hidden_size;
 }
 
 bool hf_is_eos(const struct text_config *t, int64_t token)

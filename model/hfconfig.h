@@ -1,6 +1,7 @@
 /* hfconfig.h - Hugging Face's config.json as plain structs. What the file leaves out has the value
  * that transformers gives it; what this program cannot compute is refused by its name, never
- * ignored. Messages name the file, the key, what was found and what is allowed.
+ * ignored, and what it does not use is listed. Messages name the file with line and column, the
+ * key, what was found and what is allowed.
  *
  *     struct hf_config cfg;
  *     if (!hf_config_read(&cfg, "llava-1.5-7b-hf/config.json", e)) return false;
@@ -11,23 +12,27 @@
 #define MODEL_HFCONFIG_H
 
 #include "autograd/ops.h" /* enum activation */
-#include "base/err.h"
+#include "base/jsonc.h"
 
 #include <stddef.h>
 #include <stdint.h>
 
-enum rope_type { ROPE_DEFAULT, ROPE_LINEAR, ROPE_DYNAMIC, ROPE_LLAMA3, ROPE_TYPES };
+enum rope_type { ROPE_DEFAULT, ROPE_LINEAR, ROPE_DYNAMIC, ROPE_LLAMA3, ROPE_YARN, ROPE_TYPES };
 extern const char *const rope_type_names[ROPE_TYPES];
 
 /* What a type does not use is 0. */
 struct rope_scaling {
     enum rope_type type;
-    double factor;                            /* linear, dynamic, llama3: >= 1 */
+    double factor; /* linear, dynamic, llama3, yarn: >= 1; for yarn 0 stands for the quotient of
+                    * max_position_embeddings and the original */
     double low_freq_factor, high_freq_factor; /* llama3: low < high */
-    int64_t original_max_position_embeddings; /* llama3 */
+    int64_t original_max_position_embeddings; /* llama3, yarn */
+    /* yarn; 0 where the file does not say it */
+    double attention_factor, mscale, mscale_all_dim, beta_fast, beta_slow;
+    bool truncate;
 };
 
-enum { HF_NO_TOKEN = -1, HF_MAX_EOS = 16 };
+enum { HF_NO_TOKEN = -1, HF_MAX_EOS = 16, HF_MAX_FEATURES = 16 };
 
 struct text_config {
     const char *model_type; /* "llama" or "qwen2" */
@@ -44,9 +49,13 @@ struct text_config {
     bool tie_word_embeddings;           /* as it is in effect: of the text or of the whole */
     enum activation hidden_act;         /* ACT_SILU */
     int64_t bos_token_id, pad_token_id; /* HF_NO_TOKEN: none */
+    int64_t pad_row; /* of the embeddings, which torch gives no gradient: pad_token_id, for which -1
+                      * is the last row; HF_NO_TOKEN: none */
     int64_t eos_token_id[HF_MAX_EOS];
     int eos_count;
-    const char *dtype; /* "float32", "float16", "bfloat16", or "" where it is not said */
+    int64_t window;           /* keys that a query of some layer sees, itself included; 0: all */
+    double attention_dropout; /* of the training that made the model; not applied here */
+    const char *dtype;        /* "float32", "float16", "bfloat16", or "" where it is not said */
 };
 
 struct vision_config {
@@ -54,7 +63,7 @@ struct vision_config {
     int64_t hidden_size, intermediate_size, num_hidden_layers, num_attention_heads;
     int64_t image_size, patch_size, num_channels; /* image_size is a multiple of patch_size */
     int64_t projection_dim;
-    double layer_norm_eps;
+    double layer_norm_eps, attention_dropout;
     enum activation hidden_act;
 };
 
@@ -86,17 +95,23 @@ struct hf_config {
     struct vision_config vision; /* zeroed where the family has no tower */
     int64_t image_token_index;
     int64_t image_seq_length; /* transformers counts patches instead, and so does hf_image_tokens */
-    int64_t vision_feature_layer; /* an index into the hidden states: 0 embeddings, -1 last layer */
-    bool vision_feature_full;     /* select strategy "full": the class token stays */
-    enum activation projector_hidden_act; /* ACT_GELU */
+    /* Indices into the hidden states (0 embeddings, -1 last layer), which lie side by side. */
+    int64_t vision_feature_layer[HF_MAX_FEATURES];
+    int feature_count;
+    bool vision_feature_full; /* select strategy "full": the class token stays */
+    enum activation projector_hidden_act;
     bool multimodal_projector_bias;
     int64_t pad_token_id; /* of the whole; HF_NO_TOKEN: none */
     const char *dtype;    /* of the whole, as in text_config */
     bool has_mha2mla;
     struct mha2mla_config mha2mla;
 
-    struct cJSON *json; /* the whole file; strings above point into it */
-    char *file;         /* for messages */
+    char *unused;     /* "KEY, text_config.KEY": keys of the file that change nothing here and are
+                       * not known to be harmless; NULL: none */
+    struct jsonc doc; /* the whole file; strings above point into it. Once it was changed or copied
+                       * it knows no lines. */
+    struct cJSON *json; /* of doc, borrowed */
+    const char *file;   /* of doc, borrowed: for messages */
 };
 
 struct hf_family {
@@ -119,8 +134,17 @@ bool hf_config_copy(struct hf_config *dst, const struct hf_config *src, struct e
  * failure *c is as it was. */
 bool hf_config_set_mha2mla(struct hf_config *c, const struct mha2mla_config *m, struct err *e);
 
+/* "FILE:LINE:COL: message" about the value under a path such as "text_config.vocab_size" ("FILE:
+ * message" where it is left out), and false. */
+bool hf_config_fail(const struct hf_config *c, const char *path, struct err *e, const char *fmt,
+                    ...) __attribute__((format(printf, 4, 5)));
+
 /* Sets "torch_dtype" (and "dtype" where the file has it), at the top and in text_config. */
 bool hf_config_set_dtype(struct hf_config *c, const char *dtype, struct err *e);
+
+/* Sets "tie_word_embeddings" to false, at the top and in text_config. On failure *c is as it was.
+ */
+bool hf_config_untie(struct hf_config *c, struct err *e);
 
 /* Writes the JSON as it was read, with the changes made by the two above, atomically. */
 bool hf_config_write(const struct hf_config *c, const char *path, struct err *e);
@@ -129,8 +153,11 @@ bool hf_config_write(const struct hf_config *c, const char *path, struct err *e)
  * a tower. */
 int64_t hf_image_tokens(const struct hf_config *c);
 
-/* Layers of the tower that must run for vision_feature_layer: 0 .. num_hidden_layers. */
+/* The i-th of vision_feature_layer as a number of layers that must run: 0 .. num_hidden_layers; of
+ * all of them; and the width of the features that they make together. */
+int64_t hf_feature_layer(const struct hf_config *c, int i);
 int64_t hf_vision_layers(const struct hf_config *c);
+int64_t hf_feature_width(const struct hf_config *c);
 
 bool hf_is_eos(const struct text_config *t, int64_t token);
 

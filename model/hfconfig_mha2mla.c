@@ -39,35 +39,33 @@ static const struct hf_field ours[] = {
 };
 enum { PUBLISHED = sizeof published / sizeof *published, OURS = sizeof ours / sizeof *ours };
 
-bool hf_read_mha2mla(const char *file, const cJSON *section, const struct text_config *t,
-                     bool vision, struct mha2mla_config *m, struct err *e)
+bool hf_read_mha2mla(const struct hf_reader *whole, const cJSON *section,
+                     const struct text_config *t, bool vision, struct mha2mla_config *m)
 {
-    const struct hf_reader r = {file, "mha2mla.", e};
+    struct hf_reader r = *whole;
     int64_t dr;
     bool compressed;
 
+    r.prefix = "mha2mla.";
     if (!hf_read_fields(&r, section, published, PUBLISHED, 0, m)) return false;
     /* The published code has a latent per modality wherever there are latents and pictures. */
     compressed = strcmp(m->svd_init_method, "none") != 0;
     if (!hf_read_fields(&r, section, ours, OURS, compressed && vision, m)) return false;
     dr = m->rope_dim_for_mla;
     if (dr % 2 != 0 || dr > t->head_dim)
-        return err_set(e,
-                       "%s: mha2mla.rope_dim_for_mla is %lld; allowed: an even number up to "
-                       "head_dim, which is %lld",
-                       file, (long long)dr, (long long)t->head_dim);
+        return hf_fail(&r, section, "rope_dim_for_mla",
+                       "is %lld; allowed: an even number up to head_dim, which is %lld",
+                       (long long)dr, (long long)t->head_dim);
     if (compressed && m->low_rank == 0)
-        return err_set(e,
-                       "%s: mha2mla.low_rank is 0; allowed: 1 or more where svd_init_method is "
-                       "%s",
-                       file, m->svd_init_method);
+        return hf_fail(&r, section, "low_rank",
+                       "is 0; allowed: 1 or more where svd_init_method is %s", m->svd_init_method);
     if (strcmp(m->partial_rope_version, "uniform") == 0 && dr > 0 &&
         (t->head_dim % dr != 0 || m->uniform_start_point >= t->head_dim / dr))
-        return err_set(e,
-                       "%s: mha2mla.uniform_start_point is %lld and rope_dim_for_mla %lld; "
-                       "allowed: a divisor of head_dim %lld, and a start below their quotient",
-                       file, (long long)m->uniform_start_point, (long long)dr,
-                       (long long)t->head_dim);
+        return hf_fail(
+            &r, section, "uniform_start_point",
+            "is %lld and rope_dim_for_mla %lld; allowed: a divisor of head_dim %lld, and "
+            "a start below their quotient",
+            (long long)m->uniform_start_point, (long long)dr, (long long)t->head_dim);
     return true;
 }
 

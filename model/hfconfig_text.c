@@ -10,7 +10,7 @@ enum { LLAMA, QWEN2, TEXT_TYPES };
 static const char *const text_types[TEXT_TYPES + 1] = {"llama", "qwen2", NULL};
 
 static const char *const dtypes[] = {"float32", "float16", "bfloat16", NULL};
-static const struct hf_choice text_acts[] = {{"silu", ACT_SILU}, {NULL, 0}};
+static const struct hf_choice text_acts[] = {{"silu", ACT_SILU}, {"swish", ACT_SILU}, {NULL, 0}};
 
 #define INT(member, max, llama, qwen2) HF_INT_ROW(text_config, member, max, llama, qwen2)
 static const struct hf_field text_fields[] = {
@@ -31,7 +31,7 @@ static const struct hf_field text_fields[] = {
      .def = {ACT_SILU, ACT_SILU}},
     {HF_ROW(text_config, bos_token_id), .kind = HF_TOKEN, .def = {1, HF_NO_TOKEN}},
     {HF_ROW(text_config, pad_token_id), .kind = HF_TOKEN, .def = {HF_NO_TOKEN, HF_NO_TOKEN}},
-    {.key = "attention_dropout", .kind = HF_FIXED, .lo = 0},
+    {HF_ROW(text_config, attention_dropout), .kind = HF_NUM, .lo = 0, .hi = 1, .nullable = true},
     {.key = "partial_rotary_factor", .kind = HF_FIXED, .lo = 1},
 };
 #undef INT
@@ -54,81 +54,67 @@ bool hf_read_dtype(const struct hf_reader *r, const cJSON *obj, const char **out
     return true;
 }
 
-static bool read_eos(const struct hf_reader *r, const cJSON *obj, int type, struct text_config *t)
+bool hf_read_eos(const struct hf_reader *r, const cJSON *v, int64_t vocab_size, int64_t *ids,
+                 int *count)
 {
-    const cJSON *v, *item;
+    const cJSON *item = cJSON_IsArray(v) ? v->child : v;
 
-    if (!hf_get(r, obj, "eos_token_id", &v)) return false;
-    if (!v && type == LLAMA) t->eos_token_id[t->eos_count++] = 2;
     if (!v || cJSON_IsNull(v)) return true;
-    item = cJSON_IsArray(v) ? v->child : v;
     for (; item; item = cJSON_IsArray(v) ? item->next : NULL) {
-        if (t->eos_count == HF_MAX_EOS || !hf_is_int(item, 0, (double)t->vocab_size - 1))
+        if (*count == HF_MAX_EOS || !hf_is_int(item, HF_NO_TOKEN, (double)vocab_size - 1))
             return hf_refuse(r, "eos_token_id", v,
-                             "a token id below vocab_size, or 1 to %d of them", HF_MAX_EOS);
-        t->eos_token_id[t->eos_count++] = (int64_t)item->valuedouble;
+                             "a token id below vocab_size, which is %lld, or 1 to %d of them",
+                             (long long)vocab_size, HF_MAX_EOS);
+        if (item->valuedouble >= 0) ids[(*count)++] = (int64_t)item->valuedouble;
     }
     return true;
 }
 
-/* Attention over a window is not supported: neither by rule (Qwen2) nor layer by layer. */
-static bool refuse_window(const struct hf_reader *r, const cJSON *obj, int type,
-                          const struct text_config *t)
+static bool read_eos(const struct hf_reader *r, const cJSON *obj, int type, struct text_config *t)
 {
-    const struct hf_field fields[] = {{.key = "use_sliding_window", .kind = HF_BOOL}};
-    const cJSON *layers, *window, *from, *item;
-    bool used;
+    const cJSON *v = hf_get(r, obj, "eos_token_id");
 
-    if (!hf_get(r, obj, "layer_types", &layers) || !hf_get(r, obj, "sliding_window", &window) ||
-        !hf_get(r, obj, "max_window_layers", &from))
-        return false;
-    cJSON_ArrayForEach(item, layers)
-    {
-        if (!cJSON_IsString(item) || strcmp(item->valuestring, "full_attention") != 0)
-            return hf_refuse(r, "layer_types", layers, "\"full_attention\" in every layer");
-    }
-    if (type != QWEN2 || cJSON_IsArray(layers)) return true;
-    if (!hf_read_fields(r, obj, fields, 1, 0, &used)) return false;
-    if (!used || cJSON_IsNull(window)) return true;
-    /* Layers from max_window_layers (28 where it is not said) on have the window. */
-    if ((cJSON_IsNumber(from) ? from->valuedouble : 28) >= (double)t->num_hidden_layers)
-        return true;
-    return err_set(r->e,
-                   "%s: %suse_sliding_window is true; attention over a sliding window is not "
-                   "supported, allowed: false",
-                   r->file, r->prefix);
+    if (!v && type == LLAMA) t->eos_token_id[t->eos_count++] = 2;
+    return hf_read_eos(r, v, t->vocab_size, t->eos_token_id, &t->eos_count);
 }
 
-static bool check_text(const struct hf_reader *r, struct text_config *t)
+/* torch.nn.Embedding's padding_idx: a null is none, a -1 counts from the end. */
+static void find_pad_row(const cJSON *obj, struct text_config *t)
+{
+    const cJSON *v = cJSON_GetObjectItemCaseSensitive(obj, "pad_token_id");
+
+    t->pad_row = !cJSON_IsNumber(v)      ? HF_NO_TOKEN
+                 : t->pad_token_id == -1 ? t->vocab_size - 1
+                                         : t->pad_token_id;
+}
+
+static bool check_text(const struct hf_reader *r, const cJSON *obj, struct text_config *t)
 {
     int64_t heads = t->num_attention_heads;
+    bool bos = t->bos_token_id >= t->vocab_size;
 
     if (t->hidden_size % heads != 0)
-        return err_set(r->e,
-                       "%s: %shidden_size is %lld; allowed: a multiple of "
-                       "num_attention_heads, which is %lld",
-                       r->file, r->prefix, (long long)t->hidden_size, (long long)heads);
+        return hf_fail(r, obj, "hidden_size",
+                       "is %lld; allowed: a multiple of num_attention_heads, which is %lld",
+                       (long long)t->hidden_size, (long long)heads);
     if (t->num_key_value_heads == 0) t->num_key_value_heads = heads;
     if (t->head_dim == 0) t->head_dim = t->hidden_size / heads;
     if (heads % t->num_key_value_heads != 0)
-        return err_set(r->e,
-                       "%s: %snum_key_value_heads is %lld; allowed: a divisor of "
-                       "num_attention_heads, which is %lld",
-                       r->file, r->prefix, (long long)t->num_key_value_heads, (long long)heads);
+        return hf_fail(r, obj, "num_key_value_heads",
+                       "is %lld; allowed: a divisor of num_attention_heads, which is %lld",
+                       (long long)t->num_key_value_heads, (long long)heads);
     if (t->head_dim % 2 != 0)
-        return err_set(r->e,
-                       "%s: %shead_dim is %lld; allowed: an even number, for RoPE turns pairs",
-                       r->file, r->prefix, (long long)t->head_dim);
-    if (t->bos_token_id >= t->vocab_size || t->pad_token_id >= t->vocab_size)
-        return err_set(
-            r->e, "%s: %s%s is %lld; allowed: below vocab_size, which is %lld", r->file, r->prefix,
-            t->bos_token_id >= t->vocab_size ? "bos_token_id" : "pad_token_id",
-            (long long)(t->bos_token_id >= t->vocab_size ? t->bos_token_id : t->pad_token_id),
-            (long long)t->vocab_size);
+        return hf_fail(r, obj, "head_dim", "is %lld; allowed: an even number, for RoPE turns pairs",
+                       (long long)t->head_dim);
+    if (bos || t->pad_token_id >= t->vocab_size)
+        return hf_fail(r, obj, bos ? "bos_token_id" : "pad_token_id",
+                       "is %lld; allowed: below vocab_size, which is %lld",
+                       (long long)(bos ? t->bos_token_id : t->pad_token_id),
+                       (long long)t->vocab_size);
     return true;
 }
 
-bool hf_read_text(const struct hf_reader *r, const cJSON *obj, struct text_config *t)
+bool hf_read_text(const struct hf_reader *r, const cJSON *obj, struct text_config *t, char **unused)
 {
     const struct hf_field type_field = {
         .key = "model_type", .kind = HF_NAME, .names = text_types, .def_name = text_types[LLAMA]};
@@ -139,6 +125,7 @@ bool hf_read_text(const struct hf_reader *r, const cJSON *obj, struct text_confi
     if (!hf_read_fields(r, obj, HF_TABLE(text_fields), type, t)) return false;
     if (type == LLAMA && !hf_read_fields(r, obj, HF_TABLE(llama_fields), 0, t)) return false;
     if (type == QWEN2) t->qkv_bias = true;
-    return read_eos(r, obj, type, t) && hf_read_dtype(r, obj, &t->dtype) && check_text(r, t) &&
-           refuse_window(r, obj, type, t) && hf_read_rope(r, obj, t);
+    find_pad_row(obj, t);
+    return read_eos(r, obj, type, t) && hf_read_dtype(r, obj, &t->dtype) && check_text(r, obj, t) &&
+           hf_read_window(r, obj, type == QWEN2, t) && hf_read_rope(r, obj, t, unused);
 }

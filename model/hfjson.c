@@ -1,53 +1,117 @@
 /* hfjson.c - the one place that turns JSON values into checked C values, so that all keys have the
  * same rules and the same messages. */
 #include "model/hfjson.h"
+#include "base/mem.h"
 #include "model/hfconfig.h"
 
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define MAX_EXACT 9007199254740992.0 /* 2^53: JSON numbers are doubles here */
 #define MAX_TOKEN 2147483647.0
 
-bool hf_get(const struct hf_reader *r, const cJSON *obj, const char *key, const cJSON **out)
+static bool is_used(const struct hf_used *used, const cJSON *item)
 {
-    const cJSON *item;
+    for (int i = 0; i < used->n; i++)
+        if (used->item[i] == item) return true;
+    return false;
+}
 
-    *out = NULL;
-    cJSON_ArrayForEach(item, obj)
-    {
-        if (!item->string || strcmp(item->string, key) != 0) continue;
-        if (*out) return err_set(r->e, "%s: %s%s is there twice", r->file, r->prefix, key);
-        *out = item;
-    }
-    return true;
+const cJSON *hf_get(const struct hf_reader *r, const cJSON *obj, const char *key)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(obj, key);
+
+    if (!item || is_used(r->used, item)) return item;
+    CHECK(r->used->n < HF_MAX_USED); /* the tables are shorter */
+    r->used->item[r->used->n++] = item;
+    return item;
 }
 
 bool hf_get_object(const struct hf_reader *r, const cJSON *obj, const char *key, const cJSON **out)
 {
-    if (!hf_get(r, obj, key, out)) return false;
+    *out = hf_get(r, obj, key);
     if (cJSON_IsNull(*out)) *out = NULL;
     return !*out || cJSON_IsObject(*out) || hf_refuse(r, key, *out, "an object");
 }
 
 bool hf_refuse(const struct hf_reader *r, const char *key, const cJSON *v, const char *allowed, ...)
 {
-    char what[512];
-    char *found = v ? cJSON_PrintUnformatted(v) : NULL;
+    char what[512], name[128];
     va_list ap;
 
     va_start(ap, allowed);
     vsnprintf(what, sizeof what, allowed, ap);
     va_end(ap);
-    if (v)
-        err_set(r->e, "%s: %s%s is %.100s%s; allowed: %s", r->file, r->prefix, key,
-                found ? found : "?", found && strlen(found) > 100 ? "..." : "", what);
-    else
-        err_set(r->e, "%s: %s%s is missing; allowed: %s", r->file, r->prefix, key, what);
-    cJSON_free(found);
+    snprintf(name, sizeof name, "%s%s", r->prefix, key);
+    return v ? jsonc_refuse(r->doc, v, r->e, name, "%s", what)
+             : jsonc_fail(r->doc, NULL, r->e, "%s is missing; allowed: %s", name, what);
+}
+
+bool hf_fail(const struct hf_reader *r, const cJSON *obj, const char *key, const char *fmt, ...)
+{
+    char what[512];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(what, sizeof what, fmt, ap);
+    va_end(ap);
+    return jsonc_fail(r->doc, cJSON_GetObjectItemCaseSensitive(obj, key), r->e, "%s%s %s",
+                      r->prefix, key, what);
+}
+
+/* Whether a value can change anything where nobody reads it. */
+static bool says_something(const cJSON *v)
+{
+    const char *text = cJSON_GetStringValue(v);
+
+    return cJSON_IsTrue(v) || cJSON_IsNumber(v) || (text && *text) || v->child;
+}
+
+static bool is_one_of(const char *key, const char *const *names)
+{
+    for (; *names; names++)
+        if (strcmp(*names, key) == 0) return true;
     return false;
+}
+
+/* The list stays short: whoever writes a thousand keys learns enough from the first. */
+enum { LIST_CHARS = 700 };
+static const char and_more[] = ", ...";
+
+static bool is_cut(const char *list)
+{
+    size_t n = strlen(list), k = sizeof and_more - 1;
+
+    return n > k && strcmp(list + n - k, and_more) == 0;
+}
+
+bool hf_list_unused(const struct hf_reader *r, const cJSON *obj, const char *const *harmless,
+                    bool values, char **list)
+{
+    const cJSON *item;
+
+    cJSON_ArrayForEach(item, obj)
+    {
+        const char *so_far = *list ? *list : "", *gap = *list ? ", " : "";
+        char *value = NULL, *longer;
+        bool full = strlen(so_far) > LIST_CHARS;
+
+        if (is_cut(so_far)) return true;
+        if (is_used(r->used, item) || is_one_of(item->string, harmless) || !says_something(item))
+            continue;
+        if (values && !item->child) value = jsonc_spelling(r->doc, item, r->e);
+        longer = full ? mem_printf(r->e, "%s%s", so_far, and_more)
+                      : mem_printf(r->e, "%s%s%s%.80s%s%.40s", so_far, gap, r->prefix, item->string,
+                                   value ? " " : "", value ? value : "");
+        free(value);
+        if (!longer) return false;
+        free(*list);
+        *list = longer;
+    }
+    return true;
 }
 
 bool hf_is_int(const cJSON *v, double lo, double hi)
@@ -179,8 +243,7 @@ bool hf_read_fields(const struct hf_reader *r, const cJSON *obj, const struct hf
 {
     for (size_t i = 0; i < n; i++) {
         const struct hf_field *f = &fields[i];
-        const cJSON *v;
-        if (!hf_get(r, obj, f->key, &v)) return false;
+        const cJSON *v = hf_get(r, obj, f->key);
         if (cJSON_IsNull(v) && kinds[f->kind].null_needs_leave && !f->nullable)
             return hf_refuse(r, f->key, v, "a value; leave the key out for the usual one");
         if (!kinds[f->kind].read(r, f, v, variant, (char *)dst + f->offset)) return false;

@@ -1,11 +1,12 @@
 /* hfjson.h - reads the keys of a JSON object into the fields of a struct, by a table: one row per
- * key with its kind, range and default. Private to model/hfconfig*.c. */
+ * key with its kind, range and default; and says which keys nobody asked for. Private to
+ * model/hf*.c. */
 #ifndef MODEL_HFJSON_H
 #define MODEL_HFJSON_H
 
 #include "base/err.h"
+#include "base/jsonc.h"
 
-#include <cjson/cJSON.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -52,21 +53,42 @@ struct hf_field {
         HF_ROW(type, member), .kind = HF_BOOL, .def = { d, d }                                     \
     }
 
+/* The values that were asked for. */
+enum { HF_MAX_USED = 128 };
+struct hf_used {
+    const cJSON *item[HF_MAX_USED];
+    int n;
+};
+
 struct hf_reader {
-    const char *file;
-    const char *prefix; /* before a key in messages, "text_config." */
+    const struct jsonc *doc; /* for the messages' file, line and column */
+    const char *prefix;      /* before a key in messages, "text_config." */
+    struct hf_used *used;
     struct err *e;
 };
 
-/* The value under `key`, NULL where it is not there. Fails where it is there twice. */
-bool hf_get(const struct hf_reader *r, const cJSON *obj, const char *key, const cJSON **out);
+/* The value under `key`, NULL where it is not there; it counts as used. */
+const cJSON *hf_get(const struct hf_reader *r, const cJSON *obj, const char *key);
 
 /* As hf_get, for an object: null counts as not there, anything else is refused. */
 bool hf_get_object(const struct hf_reader *r, const cJSON *obj, const char *key, const cJSON **out);
 
-/* "FILE: PREFIXKEY is VALUE; allowed: ..." and false. v may be NULL: "is missing". */
+/* "FILE:LINE:COL: PREFIXKEY is VALUE; allowed: ..." and false. v may be NULL: "FILE: PREFIXKEY is
+ * missing; ...". */
 bool hf_refuse(const struct hf_reader *r, const char *key, const cJSON *v, const char *allowed, ...)
     __attribute__((format(printf, 4, 5)));
+
+/* "FILE:LINE:COL: PREFIXKEY ..." about the value under `key`, which may be left out ("FILE: ..."),
+ * and false. */
+bool hf_fail(const struct hf_reader *r, const cJSON *obj, const char *key, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+
+/* Adds to *list (NULL at first; the caller frees it) "PREFIXKEY, ..." for each key of obj that was
+ * not asked for, is not one of `harmless` (NULL at the end) and says something: null, false, an
+ * empty text, list or object do not. With `values` numbers and words stand behind their keys. A
+ * list that grows long ends in "...". */
+bool hf_list_unused(const struct hf_reader *r, const cJSON *obj, const char *const *harmless,
+                    bool values, char **list);
 
 /* A whole number in lo..hi that a double holds exactly. */
 bool hf_is_int(const cJSON *v, double lo, double hi);

@@ -96,6 +96,8 @@ struct model {
     char *base_dir;              /* of `base`; NULL where there is none */
     struct st_model files, base; /* base: where a directory holds the changed tensors only */
     const struct name_layout *layout;
+    char **notes; /* [n_notes], for the log: what of the files is not used, or not as they say */
+    size_t n_notes, cap_notes;
 
     enum attn_state state;
     enum kv_method method;
@@ -113,8 +115,9 @@ struct model {
     bool has_vision;
 };
 
-/* Reads a directory of config.json and safetensors (both key layouts of LLaVA). A tensor missing,
- * unused or of another shape is an error that names it. */
+/* Reads a directory of config.json and weights, safetensors or pytorch_model.bin (all key layouts
+ * of transformers). A tensor missing, of another shape, or without use is an error that names it;
+ * what is known to be harmless is noted in m->notes. */
 bool model_open(struct model *m, const char *dir, struct err *e);
 
 /* Reads every weight, at the speed of memory (or of the disk). Fails where one is
@@ -143,6 +146,11 @@ bool model_save(const struct model *m, const char *dir, enum dtype own, bool del
 /* Copies tokenizer and processor files that a model's directory has. */
 bool model_copy_files(const char *from, const char *to, struct err *e);
 
+/* Remembers (watch_keep) the files that an opened model was read from and those that saving copies;
+ * and the latter of a directory that has no model. */
+bool model_keep_files(const struct model *m, struct err *e);
+bool model_keep_copied(const char *dir, struct err *e);
+
 /* Values that the cache holds for a token and layer, and what the original attention held. */
 int64_t model_cache_values(const struct model *m);
 int64_t model_cache_values_full(const struct model *m);
@@ -150,7 +158,12 @@ int64_t model_cache_values_full(const struct model *m);
 /* SHA-256 over the vision tower's settings, names and bytes: the key of the feature cache. */
 void model_vision_hash(const struct model *m, char hex[65]);
 
-/* Rows of text that one image becomes, and the tower's width. */
+/* What cos and sin of rotated pairs are multiplied by (yarn: the attention factor f, else 1), so
+ * that f^2 stands before their part of q k. Pairs that a conversion stops rotating keep it: their
+ * keys are multiplied by f^2 (convert/transform.c). */
+double model_rope_scale(const struct text_config *c);
+
+/* Rows of text that one image becomes. */
 int64_t model_image_tokens(const struct model *m);
 
 static inline int64_t model_sets(const struct model *m)

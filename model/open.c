@@ -2,22 +2,14 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/mem.h"
+#include "base/signals.h"
+#include "model/model_dir.h"
 #include "model/pairs.h"
 #include "model/params.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* Buffers that older checkpoints carry and that are computed anew. */
-static const char *const ignored_ends[] = {"rotary_emb.inv_freq", "embeddings.position_ids"};
-
-static bool ends_with(const char *s, const char *end)
-{
-    size_t n = strlen(s), k = strlen(end);
-
-    return n >= k && strcmp(s + n - k, end) == 0;
-}
 
 /* The changed tensors go before those of the base. */
 const struct st_tensor *model_find_tensor(const struct model *m, const char *name)
@@ -33,26 +25,6 @@ static const struct st_tensor *find_in_layer0(const struct model *m, const char 
 
     snprintf(name, sizeof name, "%slayers.0.self_attn.%s", m->layout->text, tensor);
     return st_model_find(&m->files, name);
-}
-
-static bool choose_layout(struct model *m, struct err *e)
-{
-    char name[300];
-
-    for (m->layout = name_layouts; m->layout->text; m->layout++) {
-        if (!m->has_vision != !m->layout->vision) continue;
-        snprintf(name, sizeof name, "%sembed_tokens.weight", m->layout->text);
-        if (!model_find_tensor(m, name)) continue;
-        snprintf(name, sizeof name, "%sembeddings.class_embedding", m->layout->vision);
-        if (!m->has_vision || model_find_tensor(m, name)) return true;
-    }
-    return err_set(
-        e,
-        "%s: model_type is \"%s\", but no tensor ...embed_tokens.weight%s has a name that "
-        "such a model gives it; the first tensor is %s",
-        m->cfg.file, m->cfg.family->model_type,
-        m->has_vision ? " or ...embeddings.class_embedding" : "",
-        m->files.count ? m->files.tensors[0]->name : "none");
 }
 
 /* Which method the factors are of, by the tensors that are there. */
@@ -94,8 +66,9 @@ static bool find_state(struct model *m, struct err *e)
             e, "%s/config.json: mha2mla: missing, but the tensors are a converted model's", m->dir);
     m->rope_dim = m->cfg.mha2mla.rope_dim_for_mla;
     if (m->rope_dim < 2)
-        return err_set(e, "%s/config.json: mha2mla.rope_dim_for_mla: must be 2 or more, found %lld",
-                       m->dir, (long long)m->rope_dim);
+        return hf_config_fail(&m->cfg, "mha2mla.rope_dim_for_mla", e,
+                              "mha2mla.rope_dim_for_mla is %lld; allowed: 2 or more",
+                              (long long)m->rope_dim);
     m->decoupled = find_in_layer0(m, "kv_proj_text.up_k.weight");
     if (!find_method(m, e)) return false;
     m->state = m->decoupled || m->method != KV_NONE ? ATTN_MLA : ATTN_PARTIAL;
@@ -107,7 +80,9 @@ static bool open_base(struct model *m, struct err *e)
 {
     if (!m->cfg.has_mha2mla || !m->cfg.mha2mla.base) return true;
     m->base_dir = mem_strdup(m->cfg.mha2mla.base, e);
-    return m->base_dir && st_model_open(&m->base, m->base_dir, e);
+    if (!m->base_dir) return false;
+    return (model_dir_check(m->base_dir, e) && st_model_open(&m->base, m->base_dir, e)) ||
+           err_context(e, "%s/config.json: mha2mla.base", m->dir);
 }
 
 static bool shape_error(const struct param *p, const struct st_tensor *t, struct err *e)
@@ -144,57 +119,26 @@ static bool load_param(struct param *p, const struct st_tensor *t, struct err *e
            st_read_f32(t, (size_t)(p->row0 * width), (size_t)count, p->own, e);
 }
 
-static bool is_used(const struct model *m, const char *name)
-{
-    for (int64_t i = 0; i < m->n_params; i++)
-        if (strcmp(m->params[i].name, name) == 0) return true;
-    for (size_t i = 0; i < sizeof ignored_ends / sizeof *ignored_ends; i++)
-        if (ends_with(name, ignored_ends[i])) return true;
-    return m->cfg.text.tie_word_embeddings && ends_with(name, "lm_head.weight");
-}
-
-static int by_name(const void *a, const void *b)
-{
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
-/* Names the first tensor that no parameter wants. */
-static bool check_unused(const struct model *m, struct err *e)
-{
-    const char **names = mem_new((size_t)m->n_params, sizeof *names, "parameter names", e);
-    bool ok = names;
-
-    for (int64_t i = 0; ok && i < m->n_params; i++)
-        names[i] = m->params[i].name;
-    if (ok) qsort(names, (size_t)m->n_params, sizeof *names, by_name);
-    for (size_t i = 0; ok && i < m->files.count; i++) {
-        const struct st_tensor *t = m->files.tensors[i];
-        if (bsearch(&t->name, names, (size_t)m->n_params, sizeof *names, by_name)) continue;
-        if (!is_used(m, t->name))
-            ok = err_set(e,
-                         "%s: tensor %s: is not used by a model of this config.json: remove it, or "
-                         "use the config.json that belongs to it",
-                         t->file, t->name);
-    }
-    free(names);
-    return ok;
-}
-
 static bool load(struct model *m, struct err *e)
 {
-    if (!params_declare(m, e)) return false;
-    for (int64_t i = 0; i < m->n_params; i++) {
-        struct param *p = &m->params[i];
-        const struct st_tensor *t = model_find_tensor(m, p->name);
-        if (!t)
-            return err_set(
-                e,
-                "%s: tensor %s is missing: the files are not complete, or config.json is "
-                "another model's",
-                m->dir, p->name);
-        if (!load_param(p, t, e)) return false;
-    }
-    return check_unused(m, e);
+    if (!params_declare(m, e) || !model_check_tensors(m, e)) return false;
+    for (int64_t i = 0; i < m->n_params; i++)
+        if (!load_param(&m->params[i], model_param_tensor(m, &m->params[i]), e)) return false;
+    return true;
+}
+
+/* Files that look as if they were the model's, and are not. */
+static bool note_files(struct model *m, struct err *e)
+{
+    char *names;
+    size_t n;
+    bool ok = model_dir_unused(m->dir, &m->files, &names, &n, e);
+
+    if (ok && n)
+        ok = model_note(m, e, "%s: %zu file%s of weights %s not used: %s", m->dir, n,
+                        n > 1 ? "s" : "", n > 1 ? "are" : "is", names);
+    free(names);
+    return ok;
 }
 
 bool model_open(struct model *m, const char *dir, struct err *e)
@@ -204,15 +148,22 @@ bool model_open(struct model *m, const char *dir, struct err *e)
 
     memset(m, 0, sizeof *m);
     m->dir = config ? mem_strdup(dir, e) : NULL;
-    ok = m->dir && hf_config_read(&m->cfg, config, e);
+    ok = m->dir && model_dir_check(dir, e) && hf_config_read(&m->cfg, config, e);
     free(config);
     if (ok) {
         m->has_vision = m->cfg.family->vision;
-        ok = st_model_open(&m->files, dir, e) && open_base(m, e) && choose_layout(m, e) &&
-             model_check_settings(m, e) && find_state(m, e) && load(m, e);
+        ok = st_model_open(&m->files, dir, e) && open_base(m, e) && model_choose_names(m, e) &&
+             model_check_settings(m, e) && find_state(m, e) && load(m, e) && note_files(m, e);
     }
     if (!ok) model_close(m);
     return ok;
+}
+
+static bool ends_with(const char *s, const char *end)
+{
+    size_t n = strlen(s), k = strlen(end);
+
+    return n >= k && strcmp(s + n - k, end) == 0;
 }
 
 /* Vectors of norms start at 1, biases and class tokens as HF does; the rest is normal. */
@@ -241,7 +192,7 @@ bool model_random(struct model *m, struct hf_config *cfg, uint64_t seed, struct 
     rng_seed(&r, seed, 1);
     ok = params_declare(m, e);
     for (int64_t i = 0; ok && i < m->n_params; i++) {
-        ok = param_alloc(&m->params[i], DT_F32, e);
+        ok = signals_go_on(e) && param_alloc(&m->params[i], DT_F32, e);
         if (ok) init_param(&m->params[i], m->cfg.text.initializer_range, &r);
     }
     if (!ok) model_close(m);
@@ -257,6 +208,9 @@ void model_close(struct model *m)
     free(m->q_pairs);
     free(m->dir);
     free(m->base_dir);
+    for (size_t i = 0; i < m->n_notes; i++)
+        free(m->notes[i]);
+    free(m->notes);
     st_model_close(&m->files);
     st_model_close(&m->base);
     hf_config_free(&m->cfg);
@@ -278,7 +232,8 @@ void model_vision_hash(const struct model *m, char hex[65])
         sha256_add(&s, p->name, strlen(p->name));
         sha256_add(&s, p->t.data, (size_t)tensor_count(&p->t) * dtype_size(p->t.dtype));
     }
-    sha256_add(&s, &m->cfg.vision_feature_layer, sizeof m->cfg.vision_feature_layer);
+    sha256_add(&s, m->cfg.vision_feature_layer,
+               (size_t)m->cfg.feature_count * sizeof *m->cfg.vision_feature_layer);
     sha256_add(&s, &m->cfg.vision_feature_full, sizeof m->cfg.vision_feature_full);
     sha256_hex(&s, hex);
 }

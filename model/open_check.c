@@ -33,7 +33,7 @@ struct size_rule {
 static bool check_size(const struct model *m, const struct size_rule *r, struct err *e)
 {
     int64_t want = r->with ? r->makes : r->value;
-    char name[300], shape[128], part[128] = "";
+    char name[300], shape[128], part[128] = "", path[64];
     const struct st_tensor *t;
 
     snprintf(name, sizeof name, "%s%s", r->prefix, r->tensor);
@@ -43,8 +43,9 @@ static bool check_size(const struct model *m, const struct size_rule *r, struct 
     if (r->with)
         snprintf(part, sizeof part, ", which with %s %lld makes %lld", r->with, (long long)r->other,
                  (long long)want);
-    return err_set(e, "%s: %s%s is %lld%s, but tensor %s is [%s]: " OTHER_MODEL, m->cfg.file,
-                   r->section, r->key, (long long)r->value, part, name, shape);
+    snprintf(path, sizeof path, "%s%s", r->section, r->key);
+    return hf_config_fail(&m->cfg, path, e, "%s is %lld%s, but tensor %s is [%s]: " OTHER_MODEL,
+                          path, (long long)r->value, part, name, shape);
 }
 
 static bool check_sizes(const struct model *m, const struct size_rule *rules, size_t n,
@@ -65,7 +66,7 @@ static int64_t count_layers(const struct st_model *files, const char *prefix, in
         char *end;
         if (strncmp(name, prefix, n) != 0) continue;
         long long layer = strtoll(name + n, &end, 10);
-        if (end > name + n && *end == '.' && layer >= most) most = layer + 1;
+        if (end > name + n && *end == '.' && layer >= most && layer < INT64_MAX) most = layer + 1;
     }
     return most;
 }
@@ -73,67 +74,56 @@ static int64_t count_layers(const struct st_model *files, const char *prefix, in
 static bool check_layers(const struct model *m, const char *section, int64_t layers,
                          const char *before, struct err *e)
 {
-    char prefix[300];
+    char prefix[300], path[64];
 
     snprintf(prefix, sizeof prefix, "%slayers.", before);
     int64_t found = count_layers(&m->base, prefix, count_layers(&m->files, prefix, 0));
-    return found == layers ||
-           err_set(e,
-                   "%s: %snum_hidden_layers is %lld, but the tensors %s* have %lld "
-                   "layers: " OTHER_MODEL,
-                   m->cfg.file, section, (long long)layers, prefix, (long long)found);
+    if (found == layers) return true;
+    snprintf(path, sizeof path, "%snum_hidden_layers", section);
+    return hf_config_fail(&m->cfg, path, e,
+                          "%s is %lld, but the tensors %s* have %lld layers: " OTHER_MODEL, path,
+                          (long long)layers, prefix, (long long)found);
 }
 
-/* `says` is what the settings say about a tensor that is there or is not. */
-static bool check_presence(const struct model *m, const char *says, bool wanted, const char *prefix,
-                           const char *tensor, struct err *e)
-{
-    char name[300];
+/* What the setting at `path` says about a tensor that is there or is not: "SECTIONKEY SAYS". A bias
+ * of zeros that it does not want is as good as none. */
+struct presence_rule {
+    const char *section, *key, *says;
+    bool wanted;
+    const char *prefix, *tensor;
+};
 
-    snprintf(name, sizeof name, "%s%s", prefix, tensor);
-    return !model_find_tensor(m, name) == !wanted ||
-           err_set(e, "%s: %s, but there is %s tensor %s: " OTHER_MODEL, m->cfg.file, says,
-                   wanted ? "no" : "a", name);
+static bool check_presence(const struct model *m, const struct presence_rule *r, struct err *e)
+{
+    const struct st_tensor *t;
+    char name[300], path[64];
+
+    snprintf(name, sizeof name, "%s%s", r->prefix, r->tensor);
+    t = model_find_tensor(m, name);
+    if (!t == !r->wanted || (!r->wanted && model_is_zero(t))) return true;
+    snprintf(path, sizeof path, "%s%s", r->section, r->key);
+    return hf_config_fail(&m->cfg, path, e, "%s is %s, but there is %s tensor %s: " OTHER_MODEL,
+                          path, r->says, r->wanted ? "no" : "a", name);
+}
+
+static const char *truth(bool is)
+{
+    return is ? "true" : "false";
 }
 
 static bool check_biases(const struct model *m, const char *section, struct err *e)
 {
     const struct text_config *c = &m->cfg.text;
-    char says[128];
+    bool qwen2 = strcmp(c->model_type, "qwen2") == 0;
+    const struct presence_rule rules[] = {
+        {section, qwen2 ? "model_type" : "attention_bias",
+         qwen2 ? "\"qwen2\", which has biases" : truth(c->qkv_bias), c->qkv_bias, m->layout->text,
+         "layers.0.self_attn.q_proj.bias"},
+        {section, "mlp_bias", truth(c->mlp_bias), c->mlp_bias, m->layout->text,
+         "layers.0.mlp.gate_proj.bias"},
+    };
 
-    if (strcmp(c->model_type, "qwen2") == 0)
-        snprintf(says, sizeof says, "%smodel_type is \"qwen2\", which has biases", section);
-    else
-        snprintf(says, sizeof says, "%sattention_bias is %s", section,
-                 c->qkv_bias ? "true" : "false");
-    if (!check_presence(m, says, c->qkv_bias, m->layout->text, "layers.0.self_attn.q_proj.bias", e))
-        return false;
-    snprintf(says, sizeof says, "%smlp_bias is %s", section, c->mlp_bias ? "true" : "false");
-    return check_presence(m, says, c->mlp_bias, m->layout->text, "layers.0.mlp.gate_proj.bias", e);
-}
-
-/* A head beside tied embeddings may be their copy, and nothing else: transformers before 5 would
- * leave it out then, transformers 5 would use it. */
-static bool check_head(const struct model *m, struct err *e)
-{
-    char name[300];
-    const struct st_tensor *head, *embed;
-
-    if (!m->cfg.text.tie_word_embeddings)
-        return check_presence(m, "tie_word_embeddings is false", true, m->layout->head,
-                              "lm_head.weight", e);
-    snprintf(name, sizeof name, "%slm_head.weight", m->layout->head);
-    head = model_find_tensor(m, name);
-    snprintf(name, sizeof name, "%sembed_tokens.weight", m->layout->text);
-    embed = model_find_tensor(m, name);
-    if (!head || !embed ||
-        (head->dtype == embed->dtype && head->bytes == embed->bytes &&
-         memcmp(head->data, embed->data, head->bytes) == 0))
-        return true;
-    return err_set(e,
-                   "%s: tie_word_embeddings is true, but tensor %s is not equal to %s: set it to "
-                   "false, or remove that tensor",
-                   m->cfg.file, head->name, embed->name);
+    return check_presence(m, &rules[0], e) && check_presence(m, &rules[1], e);
 }
 
 static bool check_text(const struct model *m, struct err *e)
@@ -153,8 +143,26 @@ static bool check_text(const struct model *m, struct err *e)
     };
 
     return check_sizes(m, rules, sizeof rules / sizeof *rules, e) &&
-           check_layers(m, in, c->num_hidden_layers, at, e) && check_biases(m, in, e) &&
-           check_head(m, e);
+           check_layers(m, in, c->num_hidden_layers, at, e) && check_biases(m, in, e);
+}
+
+/* The projector takes the features of all layers that are named. */
+static bool check_features(const struct model *m, struct err *e)
+{
+    static const char key[] = "vision_feature_layer";
+    const struct st_tensor *t;
+    char name[300], shape[128];
+
+    snprintf(name, sizeof name, "%slinear_1.weight", m->layout->projector);
+    t = model_find_tensor(m, name);
+    if (!t || t->ndim != 2 || t->dim[1] == hf_feature_width(&m->cfg)) return true;
+    shape_text(t->dim, t->ndim, shape, sizeof shape);
+    return hf_config_fail(
+        &m->cfg, key, e,
+        "%s names %d of the tower's layers, which with hidden_size %lld make %lld, "
+        "but tensor %s is [%s]: " OTHER_MODEL,
+        key, m->cfg.feature_count, (long long)m->cfg.vision.hidden_size,
+        (long long)hf_feature_width(&m->cfg), name, shape);
 }
 
 static bool check_vision(const struct model *m, struct err *e)
@@ -174,14 +182,17 @@ static bool check_vision(const struct model *m, struct err *e)
          side * side + 1, at, "embeddings.position_embedding.weight", 0},
     };
 
+    const struct presence_rule bias = {"",
+                                       "multimodal_projector_bias",
+                                       truth(m->cfg.multimodal_projector_bias),
+                                       m->cfg.multimodal_projector_bias,
+                                       m->layout->projector,
+                                       "linear_1.bias"};
+
     snprintf(encoder, sizeof encoder, "%sencoder.", at);
     return check_sizes(m, rules, sizeof rules / sizeof *rules, e) &&
-           check_layers(m, in, c->num_hidden_layers, encoder, e) &&
-           check_presence(m,
-                          m->cfg.multimodal_projector_bias ? "multimodal_projector_bias is true"
-                                                           : "multimodal_projector_bias is false",
-                          m->cfg.multimodal_projector_bias, m->layout->projector, "linear_1.bias",
-                          e);
+           check_layers(m, in, c->num_hidden_layers, encoder, e) && check_features(m, e) &&
+           check_presence(m, &bias, e);
 }
 
 bool model_check_settings(const struct model *m, struct err *e)

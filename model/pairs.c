@@ -23,10 +23,11 @@ static struct rank_dims dims_of(const struct model *m)
 
 static bool bad_pairs(const struct model *m, const char *what, struct err *e)
 {
-    return err_set(e,
-                   "%s/config.json: mha2mla.rope_pairs: %s; needed is, for each layer and kv head, "
-                   "%lld different pairs in ascending order",
-                   m->dir, what, (long long)(m->rope_dim / 2));
+    return hf_config_fail(
+        &m->cfg, "mha2mla.rope_pairs", e,
+        "mha2mla.rope_pairs: %s; needed is, for each layer and kv head, %lld different pairs in "
+        "ascending order",
+        what, (long long)(m->rope_dim / 2));
 }
 
 /* rope_pairs [L][G][dr/2], our addition to the section: which pairs stay rotated. */
@@ -78,7 +79,10 @@ static bool fixed_pairs(struct model *m, struct err *e)
         step = c->head_dim / m->rope_dim;
         first = m->cfg.mha2mla.uniform_start_point;
         if (first + (kept - 1) * step >= half)
-            return err_set(e, "%s/config.json: mha2mla.uniform_start_point: too large", m->dir);
+            return hf_config_fail(&m->cfg, "mha2mla.uniform_start_point", e,
+                                  "mha2mla.uniform_start_point is %lld; allowed: as many below "
+                                  "%lld as leave %lld pairs",
+                                  (long long)first, (long long)step, (long long)kept);
     }
     for (int64_t h = 0; h < c->num_hidden_layers * c->num_key_value_heads; h++)
         for (int64_t i = 0; i < kept; i++)
@@ -109,11 +113,10 @@ static char *find_ranks(const struct model *m, const char *named, struct err *e)
         return NULL;
     }
     if (!found)
-        err_set(
-            e,
-            "%s/config.json: mha2mla.rope_pairs: missing, and the file of qk_tensor_path, %s, is "
-            "not there; put it beside config.json as %s",
-            m->dir, named, name);
+        hf_config_fail(&m->cfg, "mha2mla.qk_tensor_path", e,
+                       "mha2mla.rope_pairs: missing, and the file of qk_tensor_path, %s, is not "
+                       "there; put it beside config.json as %s",
+                       named, name);
     return found;
 }
 
@@ -126,10 +129,10 @@ static bool ranked_pairs(struct model *m, struct err *e)
     bool ok;
 
     if (!named)
-        return err_set(e,
-                       "%s/config.json: mha2mla.rope_pairs: missing, and so is qk_tensor_path; one "
-                       "of them must say which pairs \"%s\" keeps",
-                       m->dir, m->cfg.mha2mla.partial_rope_version);
+        return hf_config_fail(&m->cfg, "mha2mla", e,
+                              "mha2mla.rope_pairs: missing, and so is qk_tensor_path; one of them "
+                              "must say which pairs \"%s\" keeps",
+                              m->cfg.mha2mla.partial_rope_version);
     path = find_ranks(m, named, e);
     rank = path ? mem_new((size_t)(n.L * n.G * n.dh / 2), sizeof *rank, "ranks", e) : NULL;
     ok = rank && rankfile_read(path, &n, rank, NULL, e);

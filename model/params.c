@@ -35,15 +35,21 @@ const char *const param_kind_names[PARAM_KINDS] = {
 };
 
 /* Where transformers keeps the parts: before and since 4.52, in both with the tower's own prefix
- * and without it (5.x writes the latter), and models without pictures. */
+ * and without it (5.x writes the latter); a model without its head; and models without pictures,
+ * also as transformers reads them with one "model." too few or too many. */
 const struct name_layout name_layouts[] = {
-    {"language_model.model.", "language_model.", "vision_tower.vision_model.",
+    {"language_model.model.", "language_model.lm_head.weight", "vision_tower.vision_model.",
      "multi_modal_projector."},
-    {"language_model.model.", "language_model.", "vision_tower.", "multi_modal_projector."},
-    {"model.language_model.", "", "model.vision_tower.vision_model.",
+    {"language_model.model.", "language_model.lm_head.weight", "vision_tower.",
+     "multi_modal_projector."},
+    {"model.language_model.", "lm_head.weight", "model.vision_tower.vision_model.",
      "model.multi_modal_projector."},
-    {"model.language_model.", "", "model.vision_tower.", "model.multi_modal_projector."},
-    {"model.", "", NULL, NULL},
+    {"model.language_model.", "lm_head.weight", "model.vision_tower.",
+     "model.multi_modal_projector."},
+    {"language_model.", "lm_head.weight", "vision_tower.", "multi_modal_projector."},
+    {"model.", "lm_head.weight", NULL, NULL},
+    {"", "lm_head.weight", NULL, NULL},
+    {"model.model.", "model.lm_head.weight", NULL, NULL},
     {NULL, NULL, NULL, NULL},
 };
 
@@ -209,7 +215,7 @@ static void declare_text(struct model *m)
     m->norm = vector(m, PARAM_NORM, d, "%snorm.weight", text);
     m->head = c->tie_word_embeddings
                   ? m->embed
-                  : matrix(m, PARAM_HEAD, c->vocab_size, d, "%slm_head.weight", m->layout->head);
+                  : matrix(m, PARAM_HEAD, c->vocab_size, d, "%s", m->layout->head);
 }
 
 static void declare_vision_layer(struct model *m, struct vision_layer *l, const char *p)
@@ -263,7 +269,8 @@ static void declare_vision(struct model *m)
     }
     v->post = vector(m, PARAM_VISION, d, "%spost_layernorm.weight", pre);
     v->post_b = vector(m, PARAM_VISION, d, "%spost_layernorm.bias", pre);
-    v->proj1 = matrix(m, PARAM_PROJECTOR, text, d, "%slinear_1.weight", proj);
+    v->proj1 =
+        matrix(m, PARAM_PROJECTOR, text, hf_feature_width(&m->cfg), "%slinear_1.weight", proj);
     v->proj2 = matrix(m, PARAM_PROJECTOR, text, text, "%slinear_2.weight", proj);
     if (!m->cfg.multimodal_projector_bias) return;
     v->proj1_b = vector(m, PARAM_PROJECTOR, text, "%slinear_1.bias", proj);

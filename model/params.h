@@ -4,7 +4,7 @@
 
 #include "model/model.h"
 
-/* The prefixes of the parts of a model in its files. */
+/* The prefixes of the parts of a model in its files, and the name of its head. */
 struct name_layout {
     const char *text, *head, *vision, *projector;
 };
@@ -16,6 +16,25 @@ bool params_declare(struct model *m, struct err *e);
 
 /* The tensor of that name in the directory, or in the base that it names; NULL: none. */
 const struct st_tensor *model_find_tensor(const struct model *m, const char *name);
+
+/* The tensor that a parameter's values are read from: of its name; of the head where embeddings are
+ * tied and only that is there. NULL: none. */
+const struct st_tensor *model_param_tensor(const struct model *m, const struct param *p);
+
+/* Finds the layout that the files' names are of, and whether the head is the embeddings:
+ * config.json has no word where it says so and the files hold two that differ. */
+bool model_choose_names(struct model *m, struct err *e);
+
+/* Fails where parameters have no tensor, or tensors no parameter, and names and counts them. Needs
+ * the parameters. */
+bool model_check_tensors(struct model *m, struct err *e);
+
+/* Whether all values of t are +0. */
+bool model_is_zero(const struct st_tensor *t);
+
+/* Adds a line to m->notes. */
+bool model_note(struct model *m, struct err *e, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 
 /* Fails where a setting contradicts the tensors, and names both. Needs the layout. */
 bool model_check_settings(const struct model *m, struct err *e);

@@ -3,6 +3,7 @@
 #include "model/rankfile.h"
 
 #include "base/file.h"
+#include "base/h5in.h"
 #include "base/h5out.h"
 #include "base/mem.h"
 #include "model/safetensors.h"
@@ -12,17 +13,9 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- reading ---- */
-
-static bool check_type(hid_t set, struct err *e)
-{
-    const hid_t type = H5Dget_type(set);
-    const bool integer = type >= 0 && H5Tget_class(type) == H5T_INTEGER;
-
-    if (type >= 0) H5Tclose(type);
-    return integer || err_set(e, "rank: its values are not integers");
-}
 
 static bool check_shape(int ndim, const int64_t *dim, const struct rank_dims *n, struct err *e)
 {
@@ -35,30 +28,6 @@ static bool check_shape(int ndim, const int64_t *dim, const struct rank_dims *n,
                        ", %" PRId64 ", %" PRId64 "] (layers, kv heads, head size)",
                        dim[0], dim[1], dim[2], n->L, n->G, n->dh);
     return true;
-}
-
-static bool check_h5_shape(hid_t set, const struct rank_dims *n, struct err *e)
-{
-    hsize_t dims[H5S_MAX_RANK] = {0};
-    int64_t dim[3];
-    const hid_t space = H5Dget_space(set);
-    const int ndim = space < 0 ? 0 : H5Sget_simple_extent_dims(space, dims, NULL);
-
-    if (space >= 0) H5Sclose(space);
-    for (int i = 0; i < 3; i++)
-        dim[i] = dims[i] > INT64_MAX ? INT64_MAX : (int64_t)dims[i];
-    return check_shape(ndim < 0 ? 0 : ndim, dim, n, e);
-}
-
-/* Data that a file borrows from other files is refused: the file must say all by itself. */
-static bool check_storage(hid_t set, struct err *e)
-{
-    const hid_t plist = H5Dget_create_plist(set);
-    const bool own =
-        plist >= 0 && H5Pget_layout(plist) != H5D_VIRTUAL && H5Pget_external_count(plist) == 0;
-
-    if (plist >= 0) H5Pclose(plist);
-    return own || err_set(e, "rank: its values lie in another file");
 }
 
 /* One head: dims[dh] must be a permutation of the pairs on each half, the same one. */
@@ -98,70 +67,54 @@ static bool take_ranks(int32_t *rank, const int64_t *dims, const struct rank_dim
     return ok;
 }
 
-static int64_t read_count(hid_t file, const char *name)
+/* What the file says of itself, which nothing depends on: what is no such text or count is as good
+ * as absent. */
+static bool read_info(struct h5_in *f, struct rankfile_info *info, struct err *e)
 {
-    int64_t v = 0;
-    hid_t at = -1, space = -1;
+    int64_t *const counts[] = {&info->samples, &info->tokens};
+    static const char *const names[] = {"samples", "tokens"};
+    struct h5_values v;
+    struct err why;
+    bool there;
 
-    if (H5Aexists(file, name) <= 0) return 0;
-    at = H5Aopen(file, name, H5P_DEFAULT);
-    space = at < 0 ? -1 : H5Aget_space(at);
-    if (space < 0 || H5Sget_simple_extent_npoints(space) != 1 ||
-        H5Aread(at, H5T_NATIVE_INT64, &v) < 0 || v < 0)
-        v = 0;
-    if (space >= 0) H5Sclose(space);
-    if (at >= 0) H5Aclose(at);
-    return v;
+    if (!h5_in_attribute(f, f->root, "strategy", &v, &there, e)) return false;
+    if (there && !h5_in_text(f, &v, info->strategy, sizeof info->strategy, &why))
+        info->strategy[0] = '\0';
+    for (int i = 0; i < 2; i++) {
+        if (!h5_in_attribute(f, f->root, names[i], &v, &there, e)) return false;
+        if (there && (v.count != 1 || !h5_in_integers(f, &v, counts[i], &why) || *counts[i] < 0))
+            *counts[i] = 0;
+    }
+    return true;
 }
 
-/* A fixed-length string attribute, "" where there is none of a sensible size. */
-static void read_text(hid_t file, const char *name, char *out, size_t size)
+/* dims[L,G,dh] of the array `rank`. */
+static bool read_h5_rank(struct h5_in *f, uint64_t header, const struct rank_dims *n, int64_t *dims,
+                         struct err *e)
 {
-    hid_t at = -1, type = -1, space = -1;
+    struct h5_values v;
+    int64_t dim[3];
 
-    memset(out, 0, size);
-    if (H5Aexists(file, name) <= 0) return;
-    at = H5Aopen(file, name, H5P_DEFAULT);
-    type = at < 0 ? -1 : H5Aget_type(at);
-    space = type < 0 ? -1 : H5Aget_space(at);
-    if (space >= 0 && H5Sget_simple_extent_npoints(space) == 1 &&
-        H5Tget_class(type) == H5T_STRING && H5Tis_variable_str(type) == 0 &&
-        H5Tget_size(type) < size && H5Aread(at, type, out) < 0)
-        memset(out, 0, size);
-    if (space >= 0) H5Sclose(space);
-    if (type >= 0) H5Tclose(type);
-    if (at >= 0) H5Aclose(at);
-}
-
-/* dims[L,G,dh] from an open HDF5 file. */
-static bool read_h5_set(hid_t file, const struct rank_dims *n, int64_t *dims, struct err *e)
-{
-    const hid_t set = H5Dopen2(file, "rank", H5P_DEFAULT);
-    bool ok;
-
-    if (set < 0) return err_set(e, "has no dataset `rank`");
-    ok = check_type(set, e) && check_h5_shape(set, n, e) && check_storage(set, e);
-    if (ok && H5Dread(set, H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, dims) < 0)
-        ok = err_set(e, "rank cannot be read; the file is damaged or cut short");
-    H5Dclose(set);
-    return ok;
+    if (!h5_in_array(f, header, &v, e)) return false;
+    for (int i = 0; i < 3; i++)
+        dim[i] = v.dims[i] > INT64_MAX ? INT64_MAX : (int64_t)v.dims[i];
+    return check_shape(v.rank, dim, n, e) && h5_in_integers(f, &v, dims, e);
 }
 
 static bool read_h5(const char *path, const struct rank_dims *n, int64_t *dims,
                     struct rankfile_info *info, struct err *e)
 {
-    const hid_t file = h5_open(path);
-    bool there, ok = file >= 0;
+    struct h5_links links = {0};
+    struct h5_in f;
+    uint64_t header;
+    int fd = file_open(path, e);
+    bool ok = fd >= 0 && h5_in_start(&f, fd, e) && h5_in_links(&f, f.root, &links, e) &&
+              h5_links_find(&links, "rank", &header, e) &&
+              (read_h5_rank(&f, header, n, dims, e) || err_context(e, "rank")) &&
+              read_info(&f, info, e);
 
-    if (!ok && file_there(path, &there, e))
-        err_set(e, there ? "is not an HDF5 file, or is damaged" : "is not there");
-    ok = ok && read_h5_set(file, n, dims, e);
-    if (ok) {
-        read_text(file, "strategy", info->strategy, sizeof info->strategy);
-        info->samples = read_count(file, "samples");
-        info->tokens = read_count(file, "tokens");
-    }
-    if (file >= 0) H5Fclose(file);
+    h5_links_free(&links);
+    if (fd >= 0) close(fd);
     return ok;
 }
 

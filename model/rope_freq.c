@@ -1,16 +1,22 @@
-/* rope_freq.c - the frequencies of RoPE with the kinds of scaling that Llama checkpoints use, in
- * the precision in which transformers computes them (modeling_rope_utils.py): fp32 throughout. */
+/* rope_freq.c - the frequencies of RoPE with the kinds of scaling that Llama and Qwen2 checkpoints
+ * use, in the precision in which transformers computes them (modeling_rope_utils.py): fp32
+ * throughout. */
 #include "model/forward.h"
 
 #include <math.h>
 
-/* theta^(-2i/dh). torch raises a python float to an fp32 tensor: the exponent is fp32. */
+/* theta^(2i/dh). torch raises a python float to an fp32 tensor: the exponent is fp32. */
+static float power(int64_t i, int64_t dh, double theta)
+{
+    float exponent = (float)(2 * i) / (float)dh;
+
+    return (float)pow((double)(float)theta, (double)exponent);
+}
+
 static void plain(float *f, int64_t dh, double theta)
 {
-    for (int64_t i = 0; i < dh / 2; i++) {
-        float exponent = (float)(2 * i) / (float)dh;
-        f[i] = 1.0f / (float)pow((double)(float)theta, (double)exponent);
-    }
+    for (int64_t i = 0; i < dh / 2; i++)
+        f[i] = 1.0f / power(i, dh, theta);
 }
 
 static void llama3(const struct rope_scaling *s, float *f, int64_t pairs)
@@ -29,7 +35,70 @@ static void llama3(const struct rope_scaling *s, float *f, int64_t pairs)
     }
 }
 
-double model_inv_freq(const struct text_config *c, int64_t length, float *inv_freq)
+/* Where in a head stands the pair that turns `turns` times within the original positions, counted
+ * in pairs, as a real number: theta^(-2i/dh) original = 2 pi turns. */
+static double yarn_pair(const struct text_config *c, double turns)
+{
+    double original = (double)c->rope_scaling.original_max_position_embeddings;
+
+    return (double)c->head_dim * log(original / (turns * 2 * M_PI)) / (2 * log(c->rope_theta));
+}
+
+static double yarn_factor(const struct text_config *c)
+{
+    const struct rope_scaling *s = &c->rope_scaling;
+
+    return s->factor > 0
+               ? s->factor
+               : (double)c->max_position_embeddings / (double)s->original_max_position_embeddings;
+}
+
+/* YaRN (arXiv 2309.00071, 3.2): pairs that turn often within the original positions keep their
+ * frequency, those that turn seldom have it divided by the factor, with a ramp in between. */
+static void yarn(const struct text_config *c, float *f)
+{
+    const struct rope_scaling *s = &c->rope_scaling;
+    double low = yarn_pair(c, s->beta_fast > 0 ? s->beta_fast : 32);
+    double high = yarn_pair(c, s->beta_slow > 0 ? s->beta_slow : 1);
+    float factor = (float)yarn_factor(c);
+
+    if (s->truncate) {
+        low = floor(low);
+        high = ceil(high);
+    }
+    if (low < 0) low = 0;
+    if (high > (double)(c->head_dim - 1)) high = (double)(c->head_dim - 1);
+    if (low == high) high += 0.001; /* transformers' way around a division by 0 */
+    for (int64_t i = 0; i < c->head_dim / 2; i++) {
+        float ramp = ((float)i - (float)low) / (float)(high - low), keep;
+        float slow = 1.0f / (factor * power(i, c->head_dim, c->rope_theta));
+
+        ramp = ramp < 0 ? 0 : ramp > 1 ? 1 : ramp;
+        keep = 1 - ramp;
+        f[i] = slow * (1 - keep) + f[i] * keep;
+    }
+}
+
+/* How much larger the logits' temperature is made for `factor` times as many positions (3.4). */
+static double yarn_scale(double factor, double mscale)
+{
+    return factor <= 1 ? 1 : 0.1 * mscale * log(factor) + 1;
+}
+
+double model_rope_scale(const struct text_config *c)
+{
+    const struct rope_scaling *s = &c->rope_scaling;
+    double factor;
+
+    if (s->type != ROPE_YARN) return 1;
+    if (s->attention_factor > 0) return s->attention_factor;
+    factor = yarn_factor(c);
+    if (s->mscale > 0 && s->mscale_all_dim > 0)
+        return yarn_scale(factor, s->mscale) / yarn_scale(factor, s->mscale_all_dim);
+    return yarn_scale(factor, 1);
+}
+
+void model_inv_freq(const struct text_config *c, int64_t length, float *inv_freq)
 {
     const struct rope_scaling *s = &c->rope_scaling;
     int64_t dh = c->head_dim, most = c->max_position_embeddings;
@@ -43,5 +112,5 @@ double model_inv_freq(const struct text_config *c, int64_t length, float *inv_fr
         for (int64_t i = 0; i < dh / 2; i++)
             inv_freq[i] /= (float)s->factor;
     if (s->type == ROPE_LLAMA3) llama3(s, inv_freq, dh / 2);
-    return 1;
+    if (s->type == ROPE_YARN) yarn(c, inv_freq);
 }

@@ -6,7 +6,9 @@
  *
  * Reading maps the file; a tensor is a pointer into the map and is never copied. What the format
  * asks for is checked before the first tensor is handed out: known dtypes, shape x size = range,
- * ranges that cover the data without overlap, hole or rest, each name once.
+ * ranges that cover the data without overlap, hole or rest, each name once. Where a message names
+ * line and column of a header, both count from the file's first byte: the header begins in
+ * column 9.
  *
  * Files of other writers may hold data that is not aligned for its dtype. Such a tensor has
  * aligned = false: use its `data` through st_read_f32 or memcpy only, never as a float pointer. */
@@ -15,6 +17,7 @@
 
 #include "base/err.h"
 #include "base/file.h"
+#include "base/jsonc.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -73,20 +76,24 @@ struct st_file {
     struct file_map map;
     struct st_tensor *tensors; /* [count], sorted by name; the struct owns the names */
     size_t count;
-    struct cJSON *header; /* the parsed header, for its "__metadata__" */
+    struct jsonc header; /* of a safetensors file: has the names, and "__metadata__" */
+    char *names;         /* of another one: NULL here */
 };
 
 /* On failure fills *e with one line that names file and tensor, and leaves *f zeroed. */
 bool st_open(struct st_file *f, const char *path, struct err *e);
 void st_close(struct st_file *f); /* fine on a zeroed struct */
 
+/* The same for a file of torch.save that holds a state_dict: model/torch_archive.h. Its tensors may
+ * share bytes, its bytes need not all belong to tensors. */
+bool torch_weights_open(struct st_file *f, const char *path, struct err *e);
+
 /* NULL where there is no such tensor, or no such metadata. */
 const struct st_tensor *st_find(const struct st_file *f, const char *name);
 const char *st_metadata(const struct st_file *f, const char *key);
 
 /* A model's directory: `model.safetensors`, or where that is not there the shards that
- * `model.safetensors.index.json` names. The index has the last word on what belongs to the model: a
- * shard's tensors that it does not list stay unseen. */
+ * `model.safetensors.index.json` names, or likewise `pytorch_model.bin`. */
 struct st_model {
     struct st_file *files; /* [file_count] */
     size_t file_count;
@@ -97,13 +104,9 @@ bool st_model_open(struct st_model *m, const char *dir, struct err *e);
 void st_model_close(struct st_model *m); /* fine on a zeroed struct */
 const struct st_tensor *st_model_find(const struct st_model *m, const char *name);
 
-/* Tensor and shard names come from strangers and go into one-line messages: they must not be empty
- * or hold control characters. */
+/* Names of tensors and shards come from strangers and go into files and paths: they must not be
+ * empty or hold control characters. */
 bool st_name_is_plain(const char *name);
-
-/* Parses a header or an index: one JSON object, blanks behind it, a bounded number of values. The
- * caller frees it with cJSON_Delete; NULL and a message about `path` on failure. */
-struct cJSON *st_parse_object(const char *text, size_t len, const char *path, struct err *e);
 
 size_t st_count(const struct st_tensor *t); /* the product of its dims; cannot overflow */
 

@@ -2,6 +2,7 @@
  * that a directory with a config.json is whole. */
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/signals.h"
 #include "model/pairs.h"
 #include "model/params.h"
 
@@ -45,8 +46,7 @@ static bool in_base(const struct model *m, const struct param *p)
  * the embeddings. NULL: it needs none beside what there is. */
 static const char *extra_head(const struct model *m)
 {
-    if (m->state == ATTN_FULL || m->head != m->embed) return NULL;
-    return *m->layout->head ? "language_model.lm_head.weight" : "lm_head.weight";
+    return m->state == ATTN_FULL || m->head != m->embed ? NULL : m->layout->head;
 }
 
 static int64_t list_tensors(const struct model *m, enum dtype own, bool delta, struct whole *list)
@@ -108,7 +108,7 @@ static bool write_tensors(const struct model *m, const char *dir, enum dtype own
     ok = ok && st_write_model_begin(&w, dir, specs, (size_t)n, NULL, 0, e);
     for (int64_t i = 0; ok && i < n; i++)
         for (int k = 0; ok && k < list[i].parts; k++)
-            ok = write_part(&w, (size_t)i, list[i].p + k, list[i].dtype, e);
+            ok = signals_go_on(e) && write_part(&w, (size_t)i, list[i].p + k, list[i].dtype, e);
     if (ok)
         ok = st_write_end(&w, e);
     else
@@ -142,6 +142,38 @@ bool model_copy_files(const char *from, const char *to, struct err *e)
         if (!ok) return false;
     }
     return true;
+}
+
+static bool keep_file(const char *dir, const char *name, struct err *e)
+{
+    char *path = file_join(dir, name, e);
+    bool ok = path && watch_keep(path, e);
+
+    free(path);
+    return ok;
+}
+
+bool model_keep_copied(const char *dir, struct err *e)
+{
+    for (size_t i = 0; i < sizeof copied / sizeof *copied; i++)
+        if (!keep_file(dir, copied[i], e)) return false;
+    return true;
+}
+
+static bool keep_model(const char *dir, const struct st_model *files, struct err *e)
+{
+    bool ok = keep_file(dir, "config.json", e) &&
+              keep_file(dir, "model.safetensors.index.json", e) && model_keep_copied(dir, e);
+
+    for (size_t i = 0; ok && i < files->file_count; i++)
+        ok = watch_keep(files->files[i].path, e);
+    return ok;
+}
+
+bool model_keep_files(const struct model *m, struct err *e)
+{
+    return keep_model(m->dir, &m->files, e) &&
+           (!m->base_dir || keep_model(m->base_dir, &m->base, e));
 }
 
 /* Puts a value, which it takes, in the place of what is there. */

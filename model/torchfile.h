@@ -1,8 +1,5 @@
-/* torchfile.h - one [a,b,c] tensor of integers as torch.save writes it: the form of the published
- * code's rankings. The file is a zip archive without compression; of its members
- *     NAME/data.pkl   a pickle: dtype, shape, strides and which member has the values
- *     NAME/data/KEY   the values, little-endian
- * matter here. No pickle is run: it must be, opcode by opcode, the one of such a tensor. */
+/* torchfile.h - one [a,b,c] tensor of integers as torch.save writes it (torch_archive.h has the
+ * form): the form of the published code's rankings. */
 #ifndef MODEL_TORCHFILE_H
 #define MODEL_TORCHFILE_H
 

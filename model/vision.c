@@ -1,5 +1,6 @@
-/* vision.c - the CLIP vision tower up to the layer that LLaVA reads. Attention is full within each
- * picture; pictures lie one behind the other. */
+/* vision.c - the CLIP vision tower up to the last layer that LLaVA reads; where it reads several,
+ * their outputs lie side by side. Attention is full within each picture; pictures lie one behind
+ * the other. */
 #include "model/forward.h"
 
 #include <math.h>
@@ -34,14 +35,29 @@ static struct tensor *vision_layer(struct model *m, struct tape *t, struct visio
     return op_linear(t, h, of(l->fc2), of(l->fc2_b), x);
 }
 
+/* A layer's output without the class tokens, unless they are wanted. */
+static struct tensor *features_of(struct model *m, struct tape *t, struct tensor *x, int64_t n,
+                                  int64_t patches)
+{
+    int64_t rows = patches + 1;
+    int32_t *index;
+
+    if (m->cfg.vision_feature_full) return x;
+    index = tape_new_array(t, int32_t, n * patches);
+    for (int64_t i = 0; i < n * patches; i++)
+        index[i] = (int32_t)(i / patches * rows + 1 + i % patches);
+    return op_select_rows(t, x, NULL, index, n * patches);
+}
+
 struct tensor *model_vision(struct model *m, struct tape *t, struct tensor *pixels)
 {
     const struct vision_config *c = &m->cfg.vision;
     struct vision *v = &m->vision;
     int64_t n = pixels->rows, side = c->image_size / c->patch_size, P = side * side, rows = P + 1;
     int64_t layers = hf_vision_layers(&m->cfg);
-    int32_t *with_class = tape_new_array(t, int32_t, n * rows), *features;
+    int32_t *with_class = tape_new_array(t, int32_t, n * rows);
     struct attention_sample *samples = tape_new_array(t, struct attention_sample, n);
+    struct tensor **state = tape_new_array(t, struct tensor *, layers + 1), *all = NULL;
     struct tensor *x = op_patch_embed(t, pixels, of(v->patch), NULL, c->num_channels, c->image_size,
                                       c->patch_size);
 
@@ -53,11 +69,12 @@ struct tensor *model_vision(struct model *m, struct tape *t, struct tensor *pixe
     }
     x = op_select_rows(t, x, of(v->class_embedding), with_class, n * rows);
     x = op_layernorm(t, op_add(t, x, of(v->position)), of(v->pre), of(v->pre_b), c->layer_norm_eps);
+    state[0] = x;
     for (int64_t i = 0; i < layers; i++)
-        x = vision_layer(m, t, &v->layers[i], x, samples, n);
-    if (m->cfg.vision_feature_full) return x;
-    features = tape_new_array(t, int32_t, n * P);
-    for (int64_t i = 0; i < n * P; i++)
-        features[i] = (int32_t)(i / P * rows + 1 + i % P);
-    return op_select_rows(t, x, NULL, features, n * P);
+        state[i + 1] = vision_layer(m, t, &v->layers[i], state[i], samples, n);
+    for (int i = 0; i < m->cfg.feature_count; i++) {
+        x = features_of(m, t, state[hf_feature_layer(&m->cfg, i)], n, P);
+        all = all ? op_join(t, all, x) : x;
+    }
+    return all;
 }

@@ -174,7 +174,7 @@ static struct tensor *embedding(struct tape *t, struct tensor *const x[], int v,
 {
     static const int32_t ids[] = {3, 0, 3, 5, 3};
 
-    return op_embedding(t, x[0], scaled_index(t, ids, 5, s), scaled(v, s));
+    return op_embedding(t, x[0], scaled_index(t, ids, 5, s), scaled(v, s), -1);
 }
 
 static struct tensor *select_rows(struct tape *t, struct tensor *const x[], int v, int64_t s)
@@ -183,6 +183,12 @@ static struct tensor *select_rows(struct tape *t, struct tensor *const x[], int 
 
     if (v == 1) return op_select_rows(t, x[0], NULL, scaled_index(t, only_a, 3, s), 3 * s);
     return op_select_rows(t, x[0], v ? x[0] : x[1], scaled_index(t, index, 6, s), 6 * s);
+}
+
+static struct tensor *join(struct tape *t, struct tensor *const x[], int v, int64_t s)
+{
+    (void)s;
+    return op_join(t, x[0], v ? x[0] : x[1]);
 }
 
 static struct tensor *add(struct tape *t, struct tensor *const x[], int v, int64_t s)
@@ -386,6 +392,8 @@ static const struct graph_case cases[] = {
     {"select rows", &select_rows_op, select_rows, 0, {{4, 3}, {2, 3}}, 2, 0},
     {"select rows, one source", &select_rows_op, select_rows, 1, {{4, 3}}, 0, 0},
     {"select rows, the source twice", &select_rows_op, select_rows, 2, {{4, 3}}, 0, 0},
+    {"join", &join_op, join, 0, {{4, 3}, {4, 5}}, 2, 0},
+    {"join, twice the same", &join_op, join, 1, {{4, 3}}, 0, 0},
     {"add", &add_op, add, 0, {{6, 3}, {6, 3}}, 2, 0},
     {"add, repeated", &add_op, add, 0, {{6, 3}, {2, 3}}, 2, 0},
     {"add, one row", &add_op, add, 0, {{6, 3}, {1, 3}}, 2, 0},

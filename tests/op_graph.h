@@ -41,7 +41,7 @@ static void *zeroed(int64_t n, size_t size)
  */
 static void setup_open(struct setup *s, const struct graph_case *c, int64_t scale)
 {
-    struct err e = {""};
+    struct err e = {0};
     struct rng r;
 
     *s = (struct setup){.c = c, .scale = scale, .t = tape_new(&e)};
@@ -75,7 +75,7 @@ static void setup_close(struct setup *s)
 static void record(struct setup *s, unsigned trained, enum mode mode)
 {
     struct tensor *x[LEAVES] = {NULL};
-    struct err e = {""};
+    struct err e = {0};
 
     tape_begin(s->t, true);
     if (mode >= SEGMENT) tape_segment_begin(s->t);

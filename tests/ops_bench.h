@@ -38,7 +38,7 @@ static inline void *zeroed(int64_t n, size_t size)
 
 static inline void bench_open(struct bench *b)
 {
-    struct err e = {""};
+    struct err e = {0};
 
     *b = (struct bench){.t = tape_new(&e)};
     assert_non_null(b->t);
@@ -86,7 +86,7 @@ static inline struct matrix *fresh(struct bench *b, enum dtype dt, int64_t rows,
 
 static inline void compute(struct bench *b)
 {
-    struct err e = {""};
+    struct err e = {0};
 
     if (!tape_plan(b->t, 0, &e)) fail_msg("%s", e.msg);
     tape_forward(b->t);

@@ -163,4 +163,38 @@ static inline int stop_and_go(void *const *state, int sig, const long *waits, si
     return stopped;
 }
 
+static inline bool says(void *const *state, const char *text)
+{
+    char *out = output(state);
+    bool found = strstr(out, text);
+
+    free(out);
+    return found;
+}
+
+#define ENDLESS                                                                                    \
+    "$B/mha2mla-train --config $C --resume --set 'run.steps=[\"baseline\"]' "                      \
+    "--set baseline.steps=1000000 --set checkpoint.every=1000000 "
+
+/* Starts a training that has no end, and returns once it has logged some steps more. */
+static inline pid_t start_endless(void *const *state, const char *settings)
+{
+    const char *jsonl = tmpdir_path(state, "run/metrics.jsonl");
+    char command[1000];
+    pid_t pid;
+    struct stat was = {0}, now;
+
+    stat(jsonl, &was);
+    snprintf(command, sizeof command, "exec " ENDLESS "%s", settings);
+    pid = start(*state, command);
+    for (int i = 0; i < 6000; i++) { /* 120 s at most */
+        if (stat(jsonl, &now) == 0 && now.st_size > was.st_size + 2000) return pid;
+        sleep_ms(20);
+    }
+    kill(pid, SIGKILL);
+    finish(pid);
+    fail_msg("no step:\n%s", output(state));
+    return 0;
+}
+
 #endif

@@ -180,14 +180,16 @@ static void test_bad_input(void **state)
     static const struct {
         const char *list, *says;
     } cases[] = {
-        {"{}", "not a JSON list"},
-        {"[{\"conversations\":", "not a JSON list"},
-        {"[{\"id\":\"a\"}]", "sample 0: needs a list \"conversations\""},
-        {"[{\"image\":3,\"conversations\":[]}]", "sample 0: \"image\" must be"},
+        {"{}", "1:1: needs a list \"conversations\""},
+        {"[{\"conversations\":", "1:2: the file ends inside the value"},
+        {"[{\"id\":\"a\"}]", "1:2: needs a list \"conversations\""},
+        {"[{\"image\":3,\"conversations\":[]}]", "1:2: \"image\" must be"},
         {"[{\"image\":\"gone.png\",\"conversations\":[]}]", "gone.png"},
-        {"[{\"conversations\":[]}]", "sample 0: 0 messages: --turns needs"},
-        {"[{\"conversations\":[{\"from\":\"gpt\",\"value\":\"x\"}]}]", "sample 0: message 0"},
-        {"[{\"conversations\":[{\"from\":\"human\"},{\"from\":\"gpt\"}]}]", "sample 0: message 0"},
+        {"[{\"image\":\"in.json\\u0000\",\"conversations\":[]}]", "\"image\" must be"},
+        {"[{\"conversations\":[]}]", "1:2: 0 messages: --turns needs"},
+        {"[{\"conversations\":[{\"from\":\"gpt\",\"value\":\"x\"}]}]", "1:2: message 0"},
+        {"[{\"conversations\":[{\"from\":\"human\"},{\"from\":\"gpt\"}]}]", "1:2: message 0"},
+        {"[{\"conversations\":[{\"from\":\"human\",\"value\":\"\\ud800\"}]}]", "lone surrogate"},
     };
     struct err e;
 
@@ -200,7 +202,7 @@ static void test_bad_input(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         spill(tmpdir_path(state, "bad.json"), cases[i].list, strlen(cases[i].list));
         assert_false(run_in(state, &tool_augment, &e, "--out|@/set|--turns|1|@/bad.json"));
-        assert_error(&e, "bad.json: ");
+        assert_error(&e, "bad.json:");
         assert_error(&e, cases[i].says);
         /* neither half a list nor one from before */
         assert_false(is_there(tmpdir_path(state, "set/train.json")));
@@ -208,11 +210,30 @@ static void test_bad_input(void **state)
     }
 }
 
+/* What is not changed is written as it was read: numbers as they are spelt, zeros in texts. */
+static void test_spelling_kept(void **state)
+{
+    static const char line[] =
+        "{\"id\":12345678901234567890,\"score\":1.50,\"note\":\"a\\u0000b\",\"conversations\":["
+        "{\"from\":\"human\",\"value\":\"one\\u0000<image>\"},{\"from\":\"gpt\",\"value\":"
+        "\"\\u0000two\"}]}\n";
+    static const char want[] =
+        "[\n{\"id\":\"0/12345678901234567890\",\"score\":1.50,\"note\":\"a\\u0000b\","
+        "\"conversations\":[{\"from\":\"human\",\"value\":\"one\\u0000\"},{\"from\":\"gpt\","
+        "\"value\":\"\\u0000two\"}]}\n]\n";
+
+    spill(tmpdir_path(state, "in.jsonl"), line, strlen(line));
+    must_run(state, "--out|@/set|--copies|1|--turns|1|@/in.jsonl");
+    char *text = slurp(tmpdir_path(state, "set/train.json"), NULL);
+    assert_string_equal(text, want);
+    free(text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         tmpdir_test(test_files),  tmpdir_test(test_seed),      tmpdir_test(test_turns),
-        tmpdir_test(test_mirror), tmpdir_test(test_bad_input),
+        tmpdir_test(test_mirror), tmpdir_test(test_bad_input), tmpdir_test(test_spelling_kept),
     };
 
     return cmocka_run_group_tests_name("augment", tests, NULL, NULL);

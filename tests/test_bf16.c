@@ -43,6 +43,7 @@ static const struct bound {
      * ops, of 3 and 4 layers. */
     {&embedding_op, NULL, 0, 0},
     {&select_rows_op, NULL, 0, 0},
+    {&join_op, NULL, 0, 0},
     {&add_op, "residual stream", 3.0, 3.3},
     {&add_op, "residual stream, longer", 3.6, 4.1},
     {&add_op, NULL, 0, 0},
@@ -256,7 +257,7 @@ static real *infer(const struct inference_case *c, unsigned bf16, int64_t *n)
 {
     static real q[ROWS * HEADS * WIDTH], src[ROWS * WIDTH];
     static struct inference in;
-    struct err e = {""};
+    struct err e = {0};
     struct tape *t = tape_new(&e);
     struct rng r;
 

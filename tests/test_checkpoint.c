@@ -13,6 +13,7 @@
 #include "train/checkpoint.h"
 #include "base/h5out.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 
 #define WEIGHT "model.layers.0.self_attn.kv_proj_img.down_kv.weight"
@@ -52,7 +53,7 @@ static void fill(struct state *s, uint64_t seed)
 static void save(const char *path, uint64_t seed)
 {
     struct ckpt_item items[ITEMS];
-    struct err e = {""};
+    struct err e = {0};
     static struct state s;
 
     fill(&s, seed);
@@ -65,7 +66,7 @@ static bool loads(const char *path, uint64_t seed)
 {
     static struct state want, got;
     struct ckpt_item items[ITEMS];
-    struct err e = {""};
+    struct err e = {0};
     char *meta;
 
     fill(&want, seed);
@@ -83,7 +84,7 @@ static void refused(const char *path, const struct ckpt_item *change, const char
     static struct state before, s;
     struct ckpt_item items[ITEMS + 1];
     size_t n = ITEMS;
-    struct err e = {""};
+    struct err e = {0};
     char *meta;
 
     fill(&s, 99);
@@ -127,7 +128,7 @@ static void test_round_trip(void **state)
 static void test_nothing_inside(void **state)
 {
     const char *path = tmpdir_path(state, "a.h5");
-    struct err e = {""};
+    struct err e = {0};
     char *meta;
 
     assert_true(checkpoint_save(path, NULL, 0, "", &e));
@@ -189,7 +190,7 @@ static void test_other_items(void **state)
     const char *path = tmpdir_path(state, "a.h5");
     struct ckpt_item items[ITEMS];
     static struct state s;
-    struct err e = {""};
+    struct err e = {0};
 
     save(path, 1);
     refused(path, &(struct ckpt_item){WEIGHT, CKPT_F32, ROWS, COLS + 1, f},
@@ -214,7 +215,7 @@ static void test_bad_names(void **state)
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         double v = 1;
         struct ckpt_item items[] = {{"twice", CKPT_F64, 1, 1, &v}, {names[i], CKPT_F64, 1, 1, &v}};
-        struct err e = {""};
+        struct err e = {0};
 
         assert_false(checkpoint_save(path, items, 2, "{}", &e));
         assert_non_null(strstr(e.msg, path));
@@ -226,7 +227,7 @@ static void test_bad_names(void **state)
 static void test_foreign_hdf5(void **state)
 {
     const char *path = tmpdir_path(state, "a.h5");
-    struct err e = {""};
+    struct err e = {0};
     struct h5_out out;
 
     assert_true(h5_out_open(&out, path, 0, &e));
@@ -275,6 +276,8 @@ static void add_dataset(hid_t group, int rank, hid_t type, hid_t dcpl)
     hid_t set = H5Dcreate2(group, "item", type, space, H5P_DEFAULT, dcpl, H5P_DEFAULT);
 
     assert_true(set > 0);
+    if (dcpl == H5P_DEFAULT)
+        assert_true(H5Dwrite(set, type, H5S_ALL, H5S_ALL, dcpl, (float[4]){0}) >= 0);
     H5Dclose(set);
     H5Sclose(space);
 }
@@ -309,17 +312,21 @@ static void test_forged(void **state)
     static const struct {
         void (*add)(hid_t group);
         const char *message;
-    } cases[] = {{add_nothing, "no item 'item'"},        {add_soft_link, "no item 'item'"},
-                 {add_external_link, "no item 'item'"},  {add_group, "no item 'item'"},
-                 {add_chunked, "no item 'item'"},        {add_external_data, "no item 'item'"},
-                 {add_big_endian, "of an unknown kind"}, {add_rank_3, "of an unknown kind"}};
+    } cases[] = {{add_nothing, "no item 'item' (has no `item`)"},
+                 {add_soft_link, "no item 'item' (`item` is a soft link"},
+                 {add_external_link, "no item 'item' (`item` is an external link"},
+                 {add_group, "item 'item': is not an array"},
+                 {add_chunked, "item 'item': its values are stored in chunks"},
+                 {add_external_data, "item 'item': its values lie in another file"},
+                 {add_big_endian, "of an unknown kind"},
+                 {add_rank_3, "of an unknown kind"}};
     const char *path = tmpdir_path(state, "a.h5");
     float data[4] = {1, 2, 3, 4};
     struct ckpt_item item = {"item", CKPT_F32, 1, 4, data};
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct h5_array meta = {"meta", H5T_STD_U8LE, H5T_NATIVE_UINT8, 1, {2, 0}, "{}"};
-        struct err e = {""};
+        struct err e = {0};
         struct h5_out out;
         hid_t group;
 
@@ -336,22 +343,93 @@ static void test_forged(void **state)
     }
 }
 
-/* Behind a seal that fits, HDF5 itself gets to see a file that is no HDF5, and one without items.
- */
+/* Behind a seal that fits lies a file that is no HDF5, or one without items. */
 static void test_forged_empty(void **state)
 {
     const char *path = tmpdir_path(state, "a.h5");
     char zeros[2000] = "";
-    struct err e = {""};
+    struct err e = {0};
     struct h5_out out;
 
     spill(path, zeros, sizeof zeros);
     forge_seal(path);
-    refused(path, NULL, "HDF5 cannot read it");
+    refused(path, NULL, "is not an HDF5 file");
     assert_true(h5_out_open(&out, path, 512, &e));
     assert_true(h5_out_finish(&out, &e) && h5_out_commit(&out, &e));
     forge_seal(path);
-    refused(path, NULL, "HDF5 cannot read it");
+    refused(path, NULL, "has no `items`");
+}
+
+/* Files that a fuzzer has made for libhdf5 to crash on, as checkpoints: as they are, and behind a
+ * seal that fits, where the addresses are moved by its size. */
+static void test_fuzzed(void **state)
+{
+    const char *path = tmpdir_path(state, "a.h5");
+    DIR *d = opendir("tests/data/h5");
+    const struct dirent *entry;
+    int tried = 0;
+
+    assert_non_null(d);
+    while ((entry = readdir(d))) {
+        char name[300], sealed[8192] = "", *file;
+        uint64_t base = 512, end;
+        size_t len;
+
+        if (!strstr(entry->d_name, ".h5")) continue;
+        snprintf(name, sizeof name, "tests/data/h5/%s", entry->d_name);
+        file = slurp(name, &len);
+        spill(path, file, len);
+        refused(path, NULL, "is not a checkpoint");
+        memcpy(sealed + 512, file, len);
+        memcpy(&end, file + 40, 8);
+        end += 512;
+        memcpy(sealed + 512 + 24, &base, 8);
+        memcpy(sealed + 512 + 40, &end, 8);
+        spill(path, sealed, 512 + len);
+        forge_seal(path);
+        refused(path, NULL, "");
+        free(file);
+        tried++;
+    }
+    closedir(d);
+    assert_true(tried >= 10);
+}
+
+/* Behind a seal that fits, any byte wrong: it is refused, or it loads, with the values that are in
+ * it. */
+static void test_forged_bytes(void **state)
+{
+    const char *path = tmpdir_path(state, "a.h5");
+    double v[6] = {1, 2, 3};
+    const struct ckpt_item saved[] = {{"a", CKPT_F64, 2, 3, v}, {"b", CKPT_F64, 1, 6, v}};
+    int refusals = 0, loads_of = 0;
+    struct err e = {0};
+    size_t len;
+    char *file;
+
+    assert_true(checkpoint_save(path, saved, 2, "{}", &e));
+    file = slurp(path, &len);
+    for (size_t at = 512; at < len; at++) {
+        const char was = file[at];
+        double got[12] = {0};
+        const struct ckpt_item items[] = {{"a", CKPT_F64, 2, 3, got},
+                                          {"b", CKPT_F64, 1, 6, got + 6}};
+
+        if (!was && at % 8) continue; /* most of a file is zeros */
+        file[at] = (char)(was ^ (1 << at % 7));
+        spill(path, file, len);
+        forge_seal(path);
+        file[at] = was;
+        if (checkpoint_load(path, items, 2, NULL, &e)) {
+            loads_of++;
+            continue;
+        }
+        refusals++;
+        if (!strstr(e.msg, path) || strchr(e.msg, '\n')) fail_msg("%s", e.msg);
+        assert_true(got[0] == 0 && got[11] == 0);
+    }
+    assert_true(refusals > 100 && loads_of > 50);
+    free(file);
 }
 
 /* ---- a disk that is full ---- */
@@ -362,7 +440,7 @@ static int full_disk_child(const char *path, rlim_t room)
 {
     static struct state s;
     struct ckpt_item items[ITEMS];
-    struct err e = {""};
+    struct err e = {0};
     char tmp[1300];
     bool done;
 
@@ -409,7 +487,7 @@ static void test_unwritable_directory(void **state)
     if (child == 0) {
         double v = 1;
         struct ckpt_item item = {"v", CKPT_F64, 1, 1, &v};
-        struct err e = {""};
+        struct err e = {0};
 
         if (geteuid() == 0 && setuid(65534) != 0) _exit(1);
         if (checkpoint_save(path, &item, 1, "{}", &e)) _exit(2);
@@ -427,7 +505,7 @@ static void dir_save(const char *dir, int64_t step, int keep)
 {
     struct ckpt_item items[ITEMS];
     static struct state s;
-    struct err e = {""};
+    struct err e = {0};
 
     fill(&s, (uint64_t)step);
     items_of(&s, items);
@@ -463,7 +541,7 @@ static void test_dir_keeps_newest(void **state)
 {
     const char *dir = tmpdir_path(state, "run/checkpoints");
     struct ckpt_found found = {0};
-    struct err e = {""};
+    struct err e = {0};
 
     assert_int_equal(dir_latest(dir, &found, &e), -1);
     assert_null(found.warning);
@@ -487,7 +565,7 @@ static void test_dir_falls_back(void **state)
     const char *newest = tmpdir_path(state, "step-00000030.h5");
     const char *left = tmpdir_path(state, "step-00000040.h5.tmp");
     struct ckpt_found found = {0};
-    struct err e = {""};
+    struct err e = {0};
 
     for (int64_t step = 10; step <= 30; step += 10)
         dir_save(*state, step, 3);
@@ -513,7 +591,7 @@ static void test_dir_falls_back(void **state)
 static void test_dir_all_damaged(void **state)
 {
     struct ckpt_found found = {0};
-    struct err e = {""};
+    struct err e = {0};
 
     dir_save(*state, 10, 2);
     dir_save(*state, 20, 2);
@@ -534,7 +612,7 @@ static void test_dir_save_fails(void **state)
     double v = 1;
     struct ckpt_item bad = {"a/b", CKPT_F64, 1, 1, &v};
     struct ckpt_found found = {0};
-    struct err e = {""};
+    struct err e = {0};
 
     dir_save(*state, 10, 2);
     dir_save(*state, 20, 2);
@@ -559,6 +637,8 @@ int main(void)
         tmpdir_test(test_foreign_hdf5),
         tmpdir_test(test_forged),
         tmpdir_test(test_forged_empty),
+        tmpdir_test(test_fuzzed),
+        tmpdir_test(test_forged_bytes),
         tmpdir_test(test_full_disk),
         tmpdir_test(test_unwritable_directory),
         tmpdir_test(test_dir_keeps_newest),

@@ -1,115 +1,15 @@
 /* test_dataset.c - LLaVA JSON to token samples: where they are found, how images take their places,
- * what is trained, what is left out and how that is said, and in which order they come. */
+ * what is trained, what is left out and how that is said. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "data/dataset.h"
-#include "tests/tmpdir.h"
+#include "tests/sample_set.h"
 #include "train/run.h"
 
 #include <malloc.h>
-
-#define PLACES 4 /* of an image, here */
-
-/* A turn pair, and samples with a good picture and without one. */
-#define ASK(q, a) "{\"from\":\"human\",\"value\":\"" q "\"},{\"from\":\"gpt\",\"value\":\"" a "\"}"
-#define SEEN(turns) "{\"image\":\"a.png\",\"conversations\":[" turns "]}"
-#define TOLD(turns) "{\"conversations\":[" turns "]}"
-
-struct set {
-    struct dataset d;
-    struct dataset_options o;
-    struct tokenizer *tk;
-};
-
-static void must(bool ok, const struct err *e)
-{
-    if (!ok) fail_msg("%s", e->msg);
-}
-
-/* The options of a model that sees pictures; and a.png, which is one. */
-static void set_init(struct set *t, void *const *state)
-{
-    struct err e;
-    size_t len;
-    char *png = slurp("tests/data/image/gray1.png", &len);
-
-    spill(tmpdir_path(state, "a.png"), png, len);
-    free(png);
-    memset(t, 0, sizeof *t);
-    t->tk = tokenizer_load("tests/data/tokenizer/metaspace.json", &e);
-    must(t->tk, &e);
-    t->o = (struct dataset_options){.tokenizer = t->tk,
-                                    .chat = template_find("vicuna", &e),
-                                    .image_id = tokenizer_id(t->tk, "<image>"),
-                                    .image_tokens = PLACES,
-                                    .max_length = 200};
-    assert_true(t->o.chat && t->o.image_id > 0);
-}
-
-static bool set_open(struct set *t, void *const *state, const char *json, struct err *e)
-{
-    struct dataset_source source = {.path = tmpdir_path(state, "set.json")};
-
-    spill(source.path, json, strlen(json));
-    return dataset_open(&t->d, &source, 1, &t->o, e);
-}
-
-static void set_close(struct set *t)
-{
-    dataset_close(&t->d);
-    tokenizer_free(t->tk);
-}
-
-/* The tokens of a sample as one text, for people: a blank for the tokenizer's mark of one,
- * "<image>" once for its places, and brackets around what is trained. */
-static void show(const struct set *t, const struct sample *s, char *out)
-{
-    for (int64_t i = 0; i < s->n; i++) {
-        const char *piece = tokenizer_piece(t->tk, s->ids[i]);
-        unsigned byte;
-        int places = 0;
-
-        assert_int_equal(s->modality[i], s->ids[i] == t->o.image_id ? IMAGE : TEXT);
-        if (s->trained[i] && (i == 0 || !s->trained[i - 1])) *out++ = '[';
-        for (const char *p = piece; *p; p++) {
-            if (sscanf(p, "<0x%02X>", &byte) == 1) {
-                *out++ = (char)byte;
-                break;
-            }
-            *out++ = strncmp(p, "▁", 3) == 0 ? ' ' : *p;
-            if (out[-1] == ' ') p += 2;
-        }
-        while (s->ids[i] == t->o.image_id && ++places < PLACES)
-            assert_int_equal(s->ids[++i], t->o.image_id);
-        if (s->trained[i] && (i + 1 == s->n || !s->trained[i + 1])) *out++ = ']';
-    }
-    *out = '\0';
-}
-
-/* Opens one sample and compares its tokens with `want`. As with Llama 2's file, this tokenizer puts
- * a blank before the text and behind each special token in it; its own </s>, which the file asks
- * for, comes last and is not trained. */
-static void expect_tokens(void *const *state, const char *json, const char *want)
-{
-    struct set t;
-    struct sample s;
-    struct err e = {""};
-    char got[1000];
-
-    set_init(&t, state);
-    must(set_open(&t, state, json, &e), &e);
-    if (t.d.n != 1) fail_msg("%s: left out", json);
-    must(dataset_sample(&t.d, 0, &s, &e), &e);
-    show(&t, &s, got);
-    assert_string_equal(got, want);
-    assert_int_equal(s.n, t.d.entries[0].tokens);
-    sample_free(&s);
-    set_close(&t);
-}
 
 static void test_trained_tokens(void **state)
 {
@@ -180,8 +80,10 @@ static void test_prompt_and_names(void **state)
     assert_int_equal(t.d.n, 3);
     for (int i = 0; i < 3; i++) {
         must(dataset_sample(&t.d, i, &s, &e), &e);
-        assert_string_equal(s.id, ids[i]);
-        assert_string_equal(s.answer, answers[i]);
+        assert_string_equal(s.id.s, ids[i]);
+        assert_int_equal(s.id.n, strlen(ids[i]));
+        assert_string_equal(s.answer.s, answers[i]);
+        assert_int_equal(s.answer.n, strlen(answers[i]));
         assert_int_equal(s.images, i == 0);
         if (i == 0) {
             cut = s;
@@ -265,25 +167,28 @@ static void test_left_out(void **state)
                                                                        "two") "]}",
          DROP_IMAGE, "gone.png: No such file"},
         {"{\"image\":\"set.json\",\"conversations\":[" ASK("<image>", "two") "]}", DROP_IMAGE,
-         "set.json: neither PNG nor JPEG"},
+         "set.json: is no picture; pictures that are read"},
         {"{\"image\":\"cut.png\",\"conversations\":[" ASK("<image>", "two") "]}", DROP_IMAGE,
          "cut.png: PNG: the file is cut short"},
         {"{\"image\":3,\"conversations\":[" ASK("<image>", "two") "]}", DROP_BROKEN,
          "\"image\" must be a path"},
         {"{\"image\":[\"a.png\",3],\"conversations\":[" ASK("<image>", "two") "]}", DROP_BROKEN,
          "\"image\" must be a path"},
-        {"{\"conversation\":[]}", DROP_BROKEN, "neither \"conversations\" nor \"text\""},
+        {"{\"conversation\":[]}", DROP_BROKEN, "and no \"text\"; it has \"conversation\""},
         {"{\"text\":\"\xff\"}", DROP_BROKEN, "not UTF-8"},
-        {"{\"text\":7}", DROP_BROKEN, "neither \"conversations\" nor \"text\""},
+        {"{\"text\":7}", DROP_BROKEN, "2:1: no turns under"},
         {"{\"text\":\"\"}", DROP_NO_LABELS, "no answer to train on"},
-        {TOLD(""), DROP_BROKEN, "\"conversations\" is not a list of turns or is empty"},
-        {TOLD("{\"from\":\"human\"}"), DROP_BROKEN, "\"from\" and \"value\""},
-        {TOLD("{\"from\":\"bard\",\"value\":\"one\"}"), DROP_BROKEN, "\"from\" is \"bard\""},
+        {TOLD(""), DROP_BROKEN, "2:1: no turns under \"conversations\""},
+        {"{\"conversations\":7}", DROP_BROKEN, "2:18: \"conversations\" is not a list of turns"},
+        {TOLD("{\"from\":\"human\"}"), DROP_BROKEN, "2:19: a turn needs \"value\""},
+        {TOLD("{\"value\":\"one\"}"), DROP_BROKEN, "2:19: a turn needs \"from\""},
+        {TOLD("{\"from\":\"bard\",\"value\":\"one\"}"), DROP_BROKEN,
+         "2:27: \"from\" is \"bard\"; known are human, "},
         {TOLD(ASK("one", "two") ",{\"from\":\"system\",\"value\":\"x\"}"), DROP_BROKEN,
          "a system message may only be the first one"},
         {TOLD(ASK("one", "\xff")), DROP_BROKEN, "not UTF-8"},
-        {"{\"conversations\":[x]}", DROP_BROKEN, "is not JSON"},
-        {"7", DROP_BROKEN, "neither \"conversations\" nor \"text\""},
+        {"{\"conversations\":[x]}", DROP_BROKEN, "2:19: a value is needed"},
+        {"7", DROP_BROKEN, "2:1: a sample is an object"},
     };
     char text[1000], where[100], *png;
     struct set t;
@@ -302,7 +207,7 @@ static void test_left_out(void **state)
         assert_int_equal(t.d.n_refs, 1); /* of the good sample alone */
         for (int k = 0; k < DROPS; k++)
             assert_int_equal(t.d.dropped[k], k == (int)cases[i].reason);
-        snprintf(where, sizeof where, "set.json:2: ");
+        snprintf(where, sizeof where, "set.json:2:");
         if (!strstr(t.d.first_dropped[cases[i].reason], where) ||
             !strstr(t.d.first_dropped[cases[i].reason], cases[i].says))
             fail_msg("'%s' lacks '%s'", t.d.first_dropped[cases[i].reason], cases[i].says);
@@ -465,13 +370,13 @@ static void test_broken_file(void **state)
         text[len] = '\0';
         e.msg[0] = '\0';
         assert_false(set_open(&t, state, text, &e));
-        if (!strstr(e.msg, "set.json:1: ") && !strstr(e.msg, "set.json:2: ") &&
-            !strstr(e.msg, "set.json:3: "))
+        if (!strstr(e.msg, "set.json:1:") && !strstr(e.msg, "set.json:2:") &&
+            !strstr(e.msg, "set.json:3:"))
             fail_msg("cut to %zu bytes: '%s'", len, e.msg);
         assert_null(t.d.maps);
     }
     assert_false(set_open(&t, state, "[" TOLD(ASK("one", "two")) "\n{}]", &e));
-    assert_non_null(strstr(e.msg, "set.json:2: found '{' where ',' or ']' is due"));
+    assert_non_null(strstr(e.msg, "set.json:2:1: found '{' where ',' or ']' is due"));
     assert_false(dataset_open(&t.d, &(struct dataset_source){.path = "no/such.json"}, 1, &t.o, &e));
     assert_non_null(strstr(e.msg, "no/such.json"));
     set_close(&t);
@@ -502,144 +407,41 @@ static void test_sources(void **state)
     set_close(&t);
 }
 
+/* In place, so that the map sees it: to what is no sample, and to one of another length. */
 static void test_file_changes(void **state)
 {
     static const char json[] = "[" TOLD(ASK("one", "two")) "]";
+    const char *const changed[] = {"                                                          ",
+                                   "[" TOLD(ASK("o e", "two")) "]"};
+    const char *const why[] = {"set.json:1: was changed while it was in use: ", "tokens and had "};
     struct set t;
     struct sample s;
     struct err e;
-    char bad[sizeof json];
 
-    set_init(&t, state);
-    must(set_open(&t, state, json, &e), &e);
-    memset(bad, ' ', sizeof bad - 1);
-    FILE *fp = fopen(tmpdir_path(state, "set.json"), "r+b"); /* in place: the map sees it */
-    assert_non_null(fp);
-    assert_int_equal(fwrite(bad, 1, sizeof bad - 1, fp), sizeof bad - 1);
-    assert_int_equal(fclose(fp), 0);
-    assert_false(dataset_sample(&t.d, 0, &s, &e));
-    assert_non_null(strstr(e.msg, "set.json:1: the file changed while it was used"));
-    set_close(&t);
-}
-
-/* ---- batches ---- */
-
-/* Two samples in one stream: rows, spans that end with their sample, and each trained token as the
- * label of the row before it. */
-static void test_batch(void **state)
-{
-    static const char json[] =
-        "[" SEEN(ASK("<image>one", "two") "," ASK("three", "four")) "," TOLD(ASK("one", "two")) "]";
-    struct batch_buffer b = {0};
-    struct sample s[2];
-    struct set t;
-    struct err e;
-
-    set_init(&t, state);
-    must(set_open(&t, state, json, &e), &e);
-    for (int i = 0; i < 2; i++)
-        must(dataset_sample(&t.d, i, &s[i], &e), &e);
-    for (int prompts = 0; prompts < 2; prompts++) {
-        int64_t row = 0, label = 0, images = 0;
-        must(batch_fill(&b, s, 2, prompts, &e), &e);
-        assert_int_equal(b.batch.samples, 2);
-        for (int i = 0; i < 2; i++) {
-            int64_t n = prompts ? s[i].prompt : s[i].n;
-            assert_int_equal(b.batch.begin[i], row);
-            for (int64_t k = 0; k < n; k++, row++) {
-                assert_int_equal(b.batch.ids[row], s[i].ids[k]);
-                assert_int_equal(b.batch.positions[row], k);
-                images += s[i].modality[k] == IMAGE;
-                if (prompts || k + 1 == n || !s[i].trained[k + 1]) continue;
-                assert_int_equal(b.batch.label_rows[label], row);
-                assert_int_equal(b.batch.label_ids[label++], s[i].ids[k + 1]);
-            }
-        }
-        assert_int_equal(b.batch.begin[2], row);
-        assert_int_equal(b.batch.tokens, row);
-        assert_int_equal(b.batch.labels, label);
-        assert_int_equal(b.batch.labels, prompts ? 0 : t.d.labels);
-        assert_int_equal(b.batch.image_tokens, PLACES);
-        assert_int_equal(images, PLACES);
-        assert_int_equal(b.batch.images, 1);
-        assert_int_equal(b.image[0], 0);
-        /* text, image, text of the first sample; text of the second */
-        assert_int_equal(b.batch.n_spans, 4);
-        assert_int_equal(b.batch.spans[1].modality, IMAGE);
-        assert_int_equal(b.batch.spans[1].end - b.batch.spans[1].begin, PLACES);
-        assert_int_equal(b.batch.spans[2].end, b.batch.begin[1]);
-        assert_int_equal(b.batch.spans[3].begin, b.batch.begin[1]);
-        assert_int_equal(b.batch.spans[3].end, row);
+    for (int i = 0; i < 2; i++) {
+        set_init(&t, state);
+        must(set_open(&t, state, json, &e), &e);
+        FILE *fp = fopen(tmpdir_path(state, "set.json"), "r+b");
+        assert_non_null(fp);
+        assert_int_equal(fwrite(changed[i], 1, strlen(changed[i]), fp), strlen(changed[i]));
+        assert_int_equal(fclose(fp), 0);
+        assert_false(dataset_sample(&t.d, 0, &s, &e));
+        assert_non_null(strstr(e.msg, why[i]));
+        set_close(&t);
     }
-    for (int i = 0; i < 2; i++)
-        sample_free(&s[i]);
-    batch_free(&b);
-    set_close(&t);
-}
-
-/* ---- order ---- */
-
-enum { N = 37 };
-
-static void test_order(void **state)
-{
-    struct order o, other;
-    struct err e;
-    int64_t first[2 * N], moved = 0, same = 0;
-
-    (void)state;
-    must(order_init(&o, 5, N, &e), &e);
-    for (int64_t at = 0; at < (int64_t)2 * N; at++)
-        first[at] = order_at(&o, at);
-    for (int epoch = 0; epoch < 2; epoch++) { /* every sample once an epoch */
-        bool seen[N] = {false};
-        for (int i = 0; i < N; i++) {
-            int64_t v = first[epoch * N + i];
-            assert_true(v >= 0 && v < N && !seen[v]);
-            seen[v] = true;
-            moved += v != i;
-        }
-    }
-    for (int i = 0; i < N; i++)
-        same += first[i] == first[N + i];
-    /* A shuffle leaves about one of N in its place, N of N only where there is none. */
-    assert_true(moved > 2 * N - 16 && same < 8);
-    order_free(&o);
-    /* A place says everything: whoever resumes there goes on in the same way. */
-    for (int64_t at = 2 * N - 1; at >= 0; at -= 5) {
-        must(order_init(&other, 5, N, &e), &e);
-        assert_int_equal(order_at(&other, at), first[at]);
-        if (at + 1 < 2 * N) assert_int_equal(order_at(&other, at + 1), first[at + 1]);
-        assert_int_equal(order_at(&other, at / 3), first[at / 3]); /* back, too */
-        order_free(&other);
-    }
-    must(order_init(&other, 6, N, &e), &e);
-    same = 0;
-    for (int64_t at = 0; at < N; at++)
-        same += order_at(&other, at) == first[at];
-    assert_true(same < 8);
-    order_free(&other);
+    watch_check(&e); /* found there, too: not to be met by who asks next */
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        tmpdir_test(test_trained_tokens),
-        tmpdir_test(test_image_anywhere),
-        tmpdir_test(test_prompt_and_names),
-        tmpdir_test(test_byte_ranges),
-        tmpdir_test(test_not_loaded_whole),
-        tmpdir_test(test_left_out),
-        tmpdir_test(test_bad_when_decoded),
-        tmpdir_test(test_too_long),
-        tmpdir_test(test_max_bad),
-        tmpdir_test(test_text_only_model),
-        tmpdir_test(test_broken_file),
-        tmpdir_test(test_sources),
-        tmpdir_test(test_file_changes),
-        tmpdir_test(test_batch),
-        tmpdir_test(test_asked),
-        cmocka_unit_test(test_order),
+        tmpdir_test(test_trained_tokens),   tmpdir_test(test_image_anywhere),
+        tmpdir_test(test_prompt_and_names), tmpdir_test(test_byte_ranges),
+        tmpdir_test(test_not_loaded_whole), tmpdir_test(test_left_out),
+        tmpdir_test(test_bad_when_decoded), tmpdir_test(test_too_long),
+        tmpdir_test(test_max_bad),          tmpdir_test(test_text_only_model),
+        tmpdir_test(test_broken_file),      tmpdir_test(test_sources),
+        tmpdir_test(test_file_changes),     tmpdir_test(test_asked),
     };
 
     return cmocka_run_group_tests_name("dataset", tests, NULL, NULL);

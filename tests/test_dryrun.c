@@ -228,7 +228,7 @@ static void test_advice_follows_what_is_large(void **state)
 static void test_refuses(void **state)
 {
     refuses(state, "run.steps=[\"rank\"]", "model.path: must be given");
-    refuses(state, "model.path=somewhere", "somewhere/config.json: No such file");
+    refuses(state, "model.path=somewhere", "somewhere: no such directory");
     refuses(state, "sweep.low_rank=[2.25]", "svd.low_rank: 2.25 x 2 kv heads");
     refuses(state, "sweep.low_rank=[4000]", "8000");
     refuses(state, "sweep.partial_rope=[18]", "18");

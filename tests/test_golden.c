@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "model/generate.h"
+#include "model/hfgeneration.h"
 #include "optim/adamw.h"
 #include "optim/schedule.h"
 #include "tests/tiny_model.h"
@@ -279,6 +280,15 @@ static void compare_params(struct golden *g, bool gradients)
     assert_int_equal(found, 0);
 }
 
+static void check_gradients(struct golden *g)
+{
+    struct err e = {0};
+
+    must(model_train(&g->m, ~0u, &e), &e);
+    same(g, LOSS, "loss", loss_graph(g, &e)->data, get(g, "loss"));
+    compare_params(g, true);
+}
+
 static void check_training(struct golden *g)
 {
     static const struct schedule schedule = {
@@ -291,9 +301,7 @@ static void check_training(struct golden *g)
 
     assert_non_null(params);
     fill(g, false);
-    must(model_train(&g->m, ~0u, &e), &e);
-    same(g, LOSS, "loss", loss_graph(g, &e)->data, get(g, "loss"));
-    compare_params(g, true);
+    check_gradients(g);
     must(model_train(&g->m, ~0u, &e), &e); /* zeroes the gradients */
     for (int64_t i = 0; i < g->m.n_params; i++)
         params[i] = &g->m.params[i].t;
@@ -387,6 +395,33 @@ static void check_generation(struct golden *g)
     empty(g);
 }
 
+/* Until an end token of generation_config.json, which the golden answer ends with. */
+static void check_stops(struct golden *g, const char *dir)
+{
+    struct generation out[SAMPLES];
+    struct hf_generation ends;
+    int32_t stop[HF_MAX_EOS];
+    struct err e = {0};
+
+    fill(g, true);
+    must(hf_generation_read(&ends, dir, &g->m.cfg, &e), &e);
+    for (int i = 0; i < ends.eos_count; i++)
+        stop[i] = (int32_t)ends.eos_token_id[i];
+    struct forward f = {.batch = &g->b.batch};
+    must(model_generate(&g->m, g->t, &f, NEW, stop, ends.eos_count, 0, out, NULL, &e), &e);
+    for (int i = 0; i < SAMPLES; i++) {
+        const struct st_tensor *want = get(g, "stopped.%d", i);
+        const int32_t *ids = want->data;
+        int64_t n = want->dim[0] - (want->dim[0] < NEW); /* without the end token */
+        assert_int_equal(out[i].n, n);
+        assert_int_equal(out[i].stopped, n < want->dim[0]);
+        assert_memory_equal(out[i].ids, ids, (size_t)n * sizeof *ids);
+    }
+    hf_generation_free(&ends);
+    generation_free(out, SAMPLES);
+    empty(g);
+}
+
 /* ---- the tests ---- */
 
 static void test_models(void **state)
@@ -402,6 +437,7 @@ static void test_models(void **state)
         {MODEL("llama-biases", "llama-biases"), true},
         {MODEL("smollm2", "smollm2"), true},
         {MODEL("qwen2", "qwen2"), true},
+        {MODEL("llava-features", "llava-features"), true}, /* of two layers; padding, dropout */
         {MODEL("llama-bf16", "llama-bf16"), false},
         {MODEL("llava-fp16", "llava-fp16"), false},
         /* the same weights as transformers 4.51 saves them, and under a state dict's names
@@ -422,8 +458,17 @@ static void test_models(void **state)
     }
 }
 
-/* A model's weights with the config.json that the golden file has: other layers of the tower, other
- * kinds of RoPE, in the spelling of older and of newer files. */
+static void write_text(const char *dir, const char *name, const char *text)
+{
+    char path[1400];
+
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    spill(path, text, strlen(text));
+}
+
+/* A model's weights with the config.json that the golden file has: other layers and activations of
+ * the tower, other kinds of RoPE, in the spelling of older and of newer files; windows that nobody
+ * leaves; a padding row; end tokens in a file of their own. */
 static void check_variant(void *const *state, const char *name)
 {
     char dir[1200], path[1300], weights[1300], here[1000];
@@ -434,19 +479,27 @@ static void check_variant(void *const *state, const char *name)
     snprintf(path, sizeof path, DIR_OF("variants/%s"), name);
     must(st_open(&file, path, &e), &e);
     const char *config = st_metadata(&file, "config"), *of = st_metadata(&file, "of");
+    const char *generation = st_metadata(&file, "generation");
+    bool stops = generation;
     assert_true(config && of && getcwd(here, sizeof here));
     snprintf(dir, sizeof dir, "%s/%s", (const char *)*state, name);
     assert_int_equal(mkdir(dir, 0777), 0);
     snprintf(weights, sizeof weights, "%s/" DIR_OF("%.64s/model.safetensors"), here, of);
     snprintf(path, sizeof path, "%s/model.safetensors", dir);
     assert_int_equal(symlink(weights, path), 0);
-    snprintf(path, sizeof path, "%s/config.json", dir);
-    spill(path, config, strlen(config));
+    write_text(dir, "config.json", config);
+    if (stops) write_text(dir, "generation_config.json", generation);
     st_close(&file);
     snprintf(path, sizeof path, DIR_OF("variants/%s"), name);
     open_golden(&g, name, path, dir);
     check_logits(&g);
     check_generation(&g);
+    if (stops) check_stops(&g, dir);
+    if (get(&g, "loss")) {
+        fill(&g, false);
+        check_gradients(&g);
+        empty(&g);
+    }
     close_golden(&g);
 }
 
@@ -462,7 +515,7 @@ static void test_variants(void **state)
         n++;
     }
     closedir(dir);
-    assert_int_equal(n, 14);
+    assert_int_equal(n, 37);
 }
 
 int main(void)

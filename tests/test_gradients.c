@@ -131,7 +131,7 @@ static const struct {
 /* The tests are named in their file's main; the file is read to see that they still are. */
 static bool file_runs(const char *path, const char *test)
 {
-    struct err e = {""};
+    struct err e = {0};
     char *text = NULL, call[128];
     size_t len = 0;
 
@@ -168,7 +168,7 @@ static void test_every_op_has_a_case(void **state)
 static void check_listed(const char *file, int *found)
 {
     static const char definition[] = "\nconst struct op ";
-    struct err e = {""};
+    struct err e = {0};
     char *text = NULL, name[64];
     size_t len = 0;
 

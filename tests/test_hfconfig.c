@@ -19,7 +19,7 @@
 
 static void parse(struct hf_config *c, const char *text)
 {
-    struct err e = {""};
+    struct err e = {0};
 
     if (!hf_config_parse(c, text, strlen(text), "c.json", &e)) fail_msg("%s: %s", text, e.msg);
 }
@@ -56,6 +56,12 @@ static const struct golden text_golden[] = {
     R(NUM, factor),
     R(NUM, low_freq_factor),
     R(NUM, high_freq_factor),
+    R(NUM, attention_factor),
+    R(NUM, mscale),
+    R(NUM, mscale_all_dim),
+    R(NUM, beta_fast),
+    R(NUM, beta_slow),
+    R(BOOL, truncate),
     T(BOOL, qkv_bias),
     T(BOOL, o_bias),
     T(BOOL, mlp_bias),
@@ -63,6 +69,9 @@ static const struct golden text_golden[] = {
     T(ACT, hidden_act),
     T(INT, bos_token_id),
     T(INT, pad_token_id),
+    T(INT, pad_row),
+    T(INT, window),
+    T(NUM, attention_dropout),
     T(WORD, dtype),
 };
 #define V(kind, member)                                                                            \
@@ -73,25 +82,26 @@ static const struct golden vision_golden[] = {
     V(WORD, model_type),       V(INT, hidden_size),         V(INT, intermediate_size),
     V(INT, num_hidden_layers), V(INT, num_attention_heads), V(INT, image_size),
     V(INT, patch_size),        V(INT, num_channels),        V(INT, projection_dim),
-    V(NUM, layer_norm_eps),    V(ACT, hidden_act),
+    V(NUM, layer_norm_eps),    V(ACT, hidden_act),          V(NUM, attention_dropout),
 };
 #define W(kind, member)                                                                            \
     {                                                                                              \
 #member, kind, offsetof(struct hf_config, member)                                          \
     }
 static const struct golden whole_golden[] = {
-    W(INT, image_token_index),
-    W(INT, image_seq_length),
-    W(INT, vision_feature_layer),
-    W(BOOL, multimodal_projector_bias),
-    W(ACT, projector_hidden_act),
-    W(INT, pad_token_id),
-    W(WORD, dtype),
+    W(INT, image_token_index),    W(INT, image_seq_length), W(BOOL, multimodal_projector_bias),
+    W(ACT, projector_hidden_act), W(INT, pad_token_id),     W(WORD, dtype),
 };
 
 static const char *act_name(int act)
 {
-    return act == ACT_SILU ? "silu" : act == ACT_GELU ? "gelu" : "quick_gelu";
+    static const char *const names[] = {[ACT_GELU] = "gelu",
+                                        [ACT_GELU_TANH] = "gelu_new",
+                                        [ACT_QUICK_GELU] = "quick_gelu",
+                                        [ACT_SILU] = "silu",
+                                        [ACT_RELU] = "relu"};
+
+    return names[act];
 }
 
 static void compare(const char *file, const cJSON *want, const struct golden *g, size_t n,
@@ -129,6 +139,18 @@ static void compare_eos(const cJSON *want, const struct text_config *t)
     }
 }
 
+/* A number or a list of them. */
+static void compare_layers(const cJSON *whole, const struct hf_config *c)
+{
+    const cJSON *v = cJSON_GetObjectItemCaseSensitive(whole, "vision_feature_layer");
+    int n = cJSON_IsArray(v) ? cJSON_GetArraySize(v) : 1;
+
+    assert_int_equal(c->feature_count, n);
+    for (int i = 0; i < n; i++)
+        assert_int_equal(c->vision_feature_layer[i],
+                         (cJSON_IsArray(v) ? cJSON_GetArrayItem(v, i) : v)->valueint);
+}
+
 #define LIST(a) a, sizeof a / sizeof *a
 static void test_golden(void **state)
 {
@@ -153,6 +175,9 @@ static void test_golden(void **state)
         if (!hf_config_read(&c, path, &e)) fail_msg("%s", e.msg);
         compare(path, t, LIST(text_golden), &c.text);
         compare_eos(t, &c.text);
+        /* rope_scaling goes before it */
+        if (c.unused && strcmp(c.unused, "rope_parameters") != 0)
+            fail_msg("%s: not used: %s", path, c.unused);
         assert_string_equal(rope_type_names[c.text.rope_scaling.type],
                             cJSON_GetObjectItem(t, "rope_type")->valuestring);
         assert_int_equal(c.text.rope_scaling.original_max_position_embeddings,
@@ -161,6 +186,7 @@ static void test_golden(void **state)
         if (whole) {
             compare(path, cJSON_GetObjectItem(item, "vision"), LIST(vision_golden), &c.vision);
             compare(path, whole, LIST(whole_golden), &c);
+            compare_layers(whole, &c);
             assert_string_equal(
                 c.vision_feature_full ? "full" : "default",
                 cJSON_GetObjectItem(whole, "vision_feature_select_strategy")->valuestring);
@@ -169,7 +195,7 @@ static void test_golden(void **state)
         n++;
     }
     cJSON_Delete(all);
-    assert_int_equal(n, 21);
+    assert_int_equal(n, 29);
 }
 
 /* ---- refusals ---- */
@@ -183,24 +209,29 @@ static void test_golden(void **state)
 static const struct {
     const char *json, *says;
 } refused[] = {
-    {"", "c.json: no JSON object"},
-    {"[]", "no JSON object"},
-    {"{} x", "something is behind"},
-    {"{}", "c.json: no model_type; supported: llava, llama, qwen2"},
-    {"{\"model_type\":\"llava_next\"}",
-     "c.json: model_type \"llava_next\" is not supported; supported: llava, llama, qwen2"},
-    {"{\"model_type\":\"qwen2_5_vl\"}", "model_type \"qwen2_5_vl\" is not supported; supported: "},
-    {"{\"model_type\":\"mistral\"}", "model_type \"mistral\" is not supported"},
-    {"{\"model_type\":\"a\\nb\"}", "model_type \"a\\nb\" is not supported"},
-    {"{\"model_type\":3}", "model_type 3 is not supported"},
-    {"{\"model_type\":\"llama\",\"model_type\":\"qwen2\"}", "model_type is there twice"},
-    {LLAMA("\"hidden_size\":0"), "c.json: hidden_size is 0; allowed: a whole number from 1 to"},
+    {"", "c.json:1:1: "},
+    {"[]", "c.json:1:1: is no JSON object"},
+    {"{} x", "c.json:1:4: "},
+    {"{\"model_type\":\"llama\",}", "c.json:1:22: a trailing comma is not allowed before }"},
+    {"{\n \"model_type\":\"llama\",\n", "c.json:3:1: "},
+    {"{\"model_type\":\"llama\" // text\n}", "c.json:1:23: "},
+    {"{\"model_type\":\"llama\\u0000\"}", "c.json:1:21: \\u0000 is not allowed"},
+    {"{}", "c.json: model_type is missing; allowed: llava, llama, qwen2"},
+    {"{\n  \"model_type\": \"llava_next\"}",
+     "c.json:2:17: model_type is \"llava_next\"; allowed: llava, llama, qwen2"},
+    {"{\"model_type\":\"qwen2_5_vl\"}", "model_type is \"qwen2_5_vl\"; allowed: "},
+    {"{\"model_type\":\"a\\nb\"}", "model_type is \"a\\nb\"; allowed: "},
+    {"{\"model_type\":3}", "model_type is 3; allowed: "},
+    {"{\"model_type\":\"llama\",\"model_type\":\"qwen2\"}",
+     "c.json:1:23: the key \"model_type\" is there twice in one object, first in line 1"},
+    {LLAMA("\"hidden_size\":0"),
+     "c.json:1:37: hidden_size is 0; allowed: a whole number from 1 to"},
     {LLAMA("\"hidden_size\":-4096"), "hidden_size is -4096"},
     {LLAMA("\"hidden_size\":4096.5"), "hidden_size is 4096.5"},
-    {LLAMA("\"hidden_size\":1e30"), "hidden_size is 1e+30"},
+    {LLAMA("\"hidden_size\":1e30"), "hidden_size is 1e30; allowed: a whole number"},
     {LLAMA("\"hidden_size\":\"4096\""), "hidden_size is \"4096\""},
     {LLAMA("\"hidden_size\":null"), "hidden_size is null"},
-    {LLAMA("\"hidden_size\":4096,\"hidden_size\":4096"), "hidden_size is there twice"},
+    {LLAMA("\"hidden_size\":4096,\"hidden_size\":4096"), "the key \"hidden_size\" is there twice"},
     {LLAMA("\"hidden_size\":4100"), "hidden_size is 4100; allowed: a multiple of"},
     {LLAMA("\"num_key_value_heads\":5"), "num_key_value_heads is 5; allowed: a divisor of"},
     {LLAMA("\"num_key_value_heads\":64"), "num_key_value_heads is 64; allowed: a divisor of"},
@@ -209,25 +240,46 @@ static const struct {
     {LLAMA("\"rope_theta\":0"), "rope_theta is 0; allowed: a number from 1"},
     {LLAMA("\"tie_word_embeddings\":1"), "tie_word_embeddings is 1; allowed: true, false"},
     {LLAMA("\"hidden_act\":\"gelu\""), "hidden_act is \"gelu\"; allowed: silu"},
-    {LLAMA("\"attention_dropout\":0.1"), "attention_dropout is 0.1; allowed: to leave it out"},
+    {LLAMA("\"attention_dropout\":1.5"), "attention_dropout is 1.5; allowed: a number from 0 to 1"},
+    {LLAMA("\"layer_types\":[\"full_attention\"]"),
+     "layer_types has 1 entries; allowed: one for each of num_hidden_layers, which is 32"},
+    {LLAMA("\"layer_types\":4"), "layer_types is 4; allowed: a list"},
     {LLAMA("\"partial_rotary_factor\":0.5"), "partial_rotary_factor is 0.5; allowed: to leave it"},
     {LLAMA("\"quantization_config\":{}"), "quantization_config is {}; allowed: null"},
-    {LLAMA("\"layer_types\":[\"full_attention\",\"sliding_attention\"]"), "layer_types is ["},
+    {LLAMA("\"num_hidden_layers\":2,\"layer_types\":[\"full_attention\",\"sliding_attention\"]"),
+     "layer_types[1] is \"sliding_attention\"; allowed: full_attention"},
+    {QWEN2("\"num_hidden_layers\":2,\"layer_types\":[\"chunked_attention\",\"full_attention\"]"),
+     "layer_types[0] is \"chunked_attention\"; allowed: full_attention, sliding_attention"},
+    {QWEN2("\"num_hidden_layers\":1,\"layer_types\":[\"sliding_attention\"]"),
+     "layer_types[0] is \"sliding_attention\"; allowed: full_attention, for use_sliding_window"},
+    {QWEN2("\"use_sliding_window\":true,\"sliding_window\":0"),
+     "sliding_window is 0; allowed: a whole number from 1"},
+    {QWEN2("\"use_sliding_window\":1"), "use_sliding_window is 1; allowed: true, false"},
     {LLAMA("\"torch_dtype\":\"int8\""), "torch_dtype is \"int8\"; allowed: float32, float16, bf"},
     {LLAMA("\"bos_token_id\":-2"), "bos_token_id is -2; allowed: a token id, -1 or null"},
     {LLAMA("\"bos_token_id\":32000"), "bos_token_id is 32000; allowed: below vocab_size"},
     {LLAMA("\"pad_token_id\":32000"), "pad_token_id is 32000; allowed: below vocab_size"},
-    {LLAMA("\"eos_token_id\":[1,32000]"), "eos_token_id is [1,32000]; allowed: a token id"},
+    {LLAMA("\"eos_token_id\":[1,32000]"),
+     "eos_token_id is [1,32000]; allowed: a token id below vocab_size, which is 32000, or 1 to"},
     {LLAMA("\"eos_token_id\":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0]"), "or 1 to 16 of them"},
-    {QWEN2("\"use_sliding_window\":true"), "use_sliding_window is true; attention over a sliding"},
     {QWEN2("\"num_attention_heads\":16"), "num_key_value_heads is 32; allowed: a divisor"},
     {ROPE("\"rope_type\":\"yarn\""),
-     "rope_scaling.rope_type is \"yarn\"; allowed: default, linear, dynamic, llama3"},
-    {ROPE("\"rope_type\":\"longrope\",\"long_factor\":[1]"), "rope_type is \"longrope\""},
-    {LLAMA("\"rope_parameters\":{\"rope_type\":\"yarn\",\"factor\":4}"),
-     "rope_parameters.rope_type is \"yarn\""},
+     "rope_scaling.factor is missing; allowed: a number, for rope_"},
+    {ROPE("\"rope_type\":\"yarn\",\"factor\":0.5"),
+     "rope_scaling.factor is 0.5; allowed: a number"},
+    {ROPE("\"rope_type\":\"yarn\",\"factor\":4,\"rope_theta\":1"),
+     "rope_scaling.rope_theta is 1; allowed: above 1, for rope_type is yarn"},
+    {ROPE("\"rope_type\":\"yarn\",\"factor\":4,\"beta_fast\":-1"), "rope_scaling.beta_fast is -1"},
+    {ROPE("\"rope_type\":\"yarn\",\"factor\":4,\"attention_factor\":0"),
+     "rope_scaling.attention_factor is 0"},
+    {ROPE("\"rope_type\":\"yarn\",\"factor\":4,\"original_max_position_embeddings\":0"),
+     "rope_scaling.original_max_position_embeddings is 0"},
+    {LLAMA("\"original_max_position_embeddings\":\"8192\",\"rope_scaling\":{\"rope_type\":\"yarn\","
+           "\"factor\":4}"),
+     "c.json:1:58: original_max_position_embeddings is \"8192\"; allowed: a whole number"},
+    {ROPE("\"rope_type\":\"longrope\",\"long_factor\":[1]"),
+     "rope_type is \"longrope\"; allowed: default, linear, dynamic, llama3, yarn"},
     {ROPE("\"type\":\"mrope\",\"mrope_section\":[16,24,24]"), "rope_scaling.type is \"mrope\""},
-    {ROPE("\"rope_type\":\"default\",\"mrope_section\":[1]"), "rope_scaling.mrope_section is [1]"},
     {ROPE("\"type\":\"linear\""), "rope_scaling.factor is missing; allowed: a number"},
     {ROPE("\"type\":\"linear\",\"factor\":0.5"), "rope_scaling.factor is 0.5; allowed: a number"},
     {ROPE("\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":1"),
@@ -237,9 +289,9 @@ static const struct {
     {LLAMA("\"rope_scaling\":[]"), "rope_scaling is []; allowed: an object"},
     {LLAMA("\"rope_parameters\":{\"full_attention\":{}}"), "rope_parameters.full_attention is {}"},
     {LLAMA("\"rope_parameters\":{\"rope_theta\":0}"), "rope_parameters.rope_theta is 0"},
-    {LLAMA("\"rope_parameters\":{\"rope\\ntheta\":0}"),
-     "rope_parameters.? is 0; allowed: to leave"},
-    {LLAVA("\"text_config\":3"), "c.json: text_config is 3; allowed: an object"},
+    {LLAMA("\"rope_parameters\":{\"rope\\ntheta\":{}}"),
+     "rope_parameters.rope\\ntheta is {}; allowed: to leave it out: layers that differ"},
+    {LLAVA("\"text_config\":3"), "c.json:1:37: text_config is 3; allowed: an object"},
     {LLAVA("\"text_config\":{\"model_type\":\"mistral\"}"),
      "text_config.model_type is \"mistral\"; allowed: llama, qwen2"},
     {LLAVA("\"text_config\":{\"hidden_size\":0}"), "text_config.hidden_size is 0"},
@@ -253,23 +305,28 @@ static const struct {
      "vision_config.image_size is 225; allowed: a multiple of patch_size"},
     {LLAVA("\"vision_config\":{\"image_size\":[336,336]}"),
      "vision_config.image_size is [336,336]"},
-    {LLAVA("\"vision_config\":{\"hidden_act\":\"relu\"}"),
-     "vision_config.hidden_act is \"relu\"; allowed: quick_gelu, gelu, gelu_new, gelu_pytorch_ta"},
+    {LLAVA("\"vision_config\":{\"hidden_act\":\"mish\"}"),
+     "vision_config.hidden_act is \"mish\"; allowed: quick_gelu, gelu, gelu_python, gelu_new, "
+     "gelu_"},
     {LLAVA("\"vision_config\":{\"num_attention_heads\":7}"), "vision_config.hidden_size is 768"},
-    {LLAVA("\"vision_feature_layer\":[-2,-5]"),
-     "vision_feature_layer is [-2,-5]; allowed: one number"},
+    {LLAVA("\"vision_feature_layer\":[-2,-50]"), "vision_feature_layer is [-2,-50]; allowed: -25 "
+                                                 "to 24, for the tower has 24 layers, or 1 to 16"},
+    {LLAVA("\"vision_feature_layer\":[]"), "vision_feature_layer is []; allowed: -25 to 24"},
+    {LLAVA("\"vision_feature_layer\":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0]"), "or 1 to 16 of them"},
+    {LLAVA("\"vision_feature_layer\":null"), "vision_feature_layer is null; allowed: -25 to 24"},
     {LLAVA("\"vision_feature_layer\":-26"), "vision_feature_layer is -26; allowed: -25 to 24"},
     {LLAVA("\"vision_feature_layer\":25"), "vision_feature_layer is 25; allowed: -25 to 24"},
     {LLAVA("\"vision_feature_select_strategy\":\"cls\""), "is \"cls\"; allowed: default, full"},
-    {LLAVA("\"projector_hidden_act\":\"relu\""), "projector_hidden_act is \"relu\"; allowed: gelu"},
+    {LLAVA("\"projector_hidden_act\":\"relu6\""),
+     "projector_hidden_act is \"relu6\"; allowed: quick"},
     {LLAVA("\"image_token_index\":1,\"image_token_id\":2"),
      "image_token_index is 1 and image_token_id 2; allowed: the same number"},
     {LLAVA("\"image_token_index\":-1"), "image_token_index is -1; allowed: a whole number from 0"},
     {LLAVA("\"mm_projector_type\":\"mlp2x_gelu\""),
      "mm_projector_type is \"mlp2x_gelu\"; allowed: to leave it out: this is a checkpoint of "
      "LLaVA's"},
-    {LLAVA("\"vision_config\":{\"attention_dropout\":0.1}"),
-     "vision_config.attention_dropout is 0.1"},
+    {LLAVA("\"vision_config\":{\"attention_dropout\":\"0.1\"}"),
+     "vision_config.attention_dropout is \"0.1\""},
     {LLAMA("\"mha2mla\":4"), "mha2mla is 4; allowed: an object"},
     {MLA("\"partial_rope_version\":\"middle\""),
      "mha2mla.partial_rope_version is \"middle\"; allowed: high, low, uniform, 2-norm, mkl, mkl-m"},
@@ -288,11 +345,11 @@ static void test_refused(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         struct hf_config c;
-        struct err e = {""};
+        struct err e = {0};
         const char *json = refused[i].json;
         if (hf_config_parse(&c, json, strlen(json), "c.json", &e)) fail_msg("read: %s", json);
         if (!strstr(e.msg, refused[i].says)) fail_msg("%s: \"%s\"", json, e.msg);
-        if (strchr(e.msg, '\n') || strncmp(e.msg, "c.json: ", 8) != 0)
+        if (strchr(e.msg, '\n') || strncmp(e.msg, "c.json:", 7) != 0)
             fail_msg("%s: not one line of c.json: \"%s\"", json, e.msg);
         assert_null(c.json);
     }
@@ -303,9 +360,13 @@ static void test_harmless(void **state)
 {
     static const char *const fine[] = {
         LLAMA("\"attention_dropout\":0.0,\"quantization_config\":null,\"layer_types\":null"),
-        LLAMA("\"layer_types\":[\"full_attention\"],\"pad_token_id\":-1"),
+        LLAMA("\"num_hidden_layers\":1,\"layer_types\":[\"full_attention\"],\"pad_token_id\":-1"),
         LLAMA("\"rope_scaling\":{},\"rope_parameters\":null"),
         QWEN2("\"use_sliding_window\":true,\"sliding_window\":null"),
+        QWEN2("\"use_sliding_window\":false,\"sliding_window\":\"none\""),
+        ROPE("\"type\":\"linear\",\"factor\":2,\"finetuned\":true,\"beta_fast\":32"),
+        LLAMA("\"attention_dropout\":null,\"eos_token_id\":-1,\"original_max_position_embeddings\":"
+              "1"),
         QWEN2("\"attention_bias\":false,\"mlp_bias\":true"),
         LLAMA("\"pretraining_tp\":2"), /* sums in slices: the same function */
         LLAVA("\"image_token_index\":7,\"image_token_id\":7"),
@@ -315,8 +376,63 @@ static void test_harmless(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof fine / sizeof *fine; i++) {
         parse(&c, fine[i]);
+        if (c.unused && !strstr(fine[i], "mlp_bias")) fail_msg("%s: %s", fine[i], c.unused);
         hf_config_free(&c);
     }
+}
+
+/* What nobody reads is listed, unless it is off, empty, or known to change nothing. */
+static void test_unused(void **state)
+{
+    static const struct {
+        const char *json, *unused;
+    } cases[] = {
+        {LLAMA("\"architectures\":[\"X\"],\"use_cache\":true,\"logit_scale\":null"), NULL},
+        {LLAMA("\"logit_scale\":0.5,\"tie\":false,\"list\":[],\"object\":{},\"text\":\"\""),
+         "logit_scale"},
+        {LLAMA("\"sliding_window\":4096,\"qk_norm\":true"), "sliding_window, qk_norm"},
+        {QWEN2("\"attention_bias\":true"), "attention_bias"},
+        {ROPE("\"rope_type\":\"default\",\"mrope_section\":[16,24,24],\"factor\":4"),
+         "rope_scaling.mrope_section"},
+        {LLAMA("\"rope_scaling\":{\"type\":\"linear\",\"factor\":2},\"rope_parameters\":{"
+               "\"factor\":4}"),
+         "rope_parameters"},
+        {LLAVA("\"image_grid\":[[1]],\"text_config\":{\"softcap\":30.0},\"vision_config\":{"
+               "\"vision_use_"
+               "head\":true,\"torch_dtype\":\"float16\"}"),
+         "text_config.softcap, vision_config.vision_use_head, image_grid"},
+        {LLAMA("\"mha2mla\":{\"optimizer\":\"x\"}"), NULL}, /* the published code's training */
+    };
+    struct hf_config c;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        parse(&c, cases[i].json);
+        if (!cases[i].unused != !c.unused || (c.unused && strcmp(c.unused, cases[i].unused) != 0))
+            fail_msg("%s: not used: %s", cases[i].json, c.unused ? c.unused : "nothing");
+        hf_config_free(&c);
+    }
+}
+
+/* A file of many unknown keys costs little, and its list is short. */
+static void test_unused_many(void **state)
+{
+    enum { KEYS = 20000 };
+    char *text = malloc(KEYS * 24 + 64), *to = text;
+    struct hf_config c;
+
+    (void)state;
+    assert_non_null(text);
+    to += sprintf(to, "{\"model_type\":\"llama\"");
+    for (int i = 0; i < KEYS; i++)
+        to += sprintf(to, ",\"unknown_%d\":1", i);
+    sprintf(to, "}");
+    parse(&c, text);
+    assert_int_equal(strncmp(c.unused, "unknown_0, unknown_1, ", 22), 0);
+    assert_in_range(strlen(c.unused), 700, 1000);
+    assert_string_equal(c.unused + strlen(c.unused) - 5, ", ...");
+    hf_config_free(&c);
+    free(text);
 }
 
 /* ---- helpers and writing ---- */
@@ -333,6 +449,11 @@ static void test_image_tokens(void **state)
     parse(&c, LLAVA("\"vision_feature_layer\":0,\"vision_feature_select_strategy\":\"full\""));
     assert_int_equal(hf_image_tokens(&c), 577);
     assert_int_equal(hf_vision_layers(&c), 0);
+    hf_config_free(&c);
+    parse(&c, LLAVA("\"vision_feature_layer\":[-5,3,-2],\"vision_config\":{\"hidden_size\":768}"));
+    assert_int_equal(hf_vision_layers(&c), 11); /* of 12 */
+    assert_int_equal(hf_feature_layer(&c, 0), 8);
+    assert_int_equal(hf_feature_width(&c), 3 * 768);
     hf_config_free(&c);
     parse(&c, LLAMA("\"eos_token_id\":[5,9]"));
     assert_int_equal(hf_image_tokens(&c), 0);
@@ -455,6 +576,31 @@ static void test_write(void **state)
     rmdir(dir);
 }
 
+/* Fifteen digits would give other numbers. */
+static void test_last_bit(void **state)
+{
+    char dir[256], path[300];
+    const char *tmp = getenv("TMPDIR");
+    struct hf_config c, d;
+    struct err e;
+
+    (void)state;
+    snprintf(dir, sizeof dir, "%s/test_hfconfig.XXXXXX", tmp && *tmp ? tmp : "/tmp");
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/config.json", dir);
+    parse(&c, LLAMA("\"rope_theta\":5003921.56862745098,\"rms_norm_eps\":0.1e-5,"
+                    "\"initializer_range\":0.020000000000000004"));
+    assert_true(hf_config_write(&c, path, &e));
+    if (!hf_config_read(&d, path, &e)) fail_msg("%s", e.msg);
+    assert_memory_equal(&d.text.rope_theta, &c.text.rope_theta, sizeof c.text.rope_theta);
+    assert_memory_equal(&d.text.initializer_range, &c.text.initializer_range,
+                        sizeof c.text.initializer_range);
+    hf_config_free(&c);
+    hf_config_free(&d);
+    unlink(path);
+    rmdir(dir);
+}
+
 /* Every prefix and many changed bytes of a config: read or refused, never worse. */
 static void test_cut_and_changed(void **state)
 {
@@ -482,10 +628,13 @@ int main(void)
         cmocka_unit_test(test_golden),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_harmless),
+        cmocka_unit_test(test_unused),
+        cmocka_unit_test(test_unused_many),
         cmocka_unit_test(test_image_tokens),
         cmocka_unit_test(test_published_section),
         cmocka_unit_test(test_set_section),
         cmocka_unit_test(test_write),
+        cmocka_unit_test(test_last_bit),
         cmocka_unit_test(test_cut_and_changed),
     };
     return cmocka_run_group_tests_name("hfconfig", tests, NULL, NULL);

@@ -1,5 +1,5 @@
-/* test_json_scan.c - elements of lists and lines, errors by line and byte, and that what the scan
- * accepts is what a parser sees, on random and damaged text. */
+/* test_json_scan.c - elements of lists and lines, errors by line, column and byte, and that what
+ * the scan accepts is what a parser sees, on random and damaged text. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -72,31 +72,34 @@ static void test_good(void **state)
 static const struct {
     const char *text, *message;
 } bad[] = {
-    {"", "f.json:1: the file is empty; a JSON list is expected (byte 0)"},
-    {"\xef\xbb\xbf \n", "f.json:2: the file is empty; a JSON list is expected (byte 5)"},
-    {"\n 7", "f.json:2: found '7'; a JSON list begins with '[', a line of JSON Lines with '{' "
+    {"", "f.json:1:1: the file is empty; a JSON list is expected (byte 0)"},
+    {"\xef\xbb\xbf \n", "f.json:2:1: the file is empty; a JSON list is expected (byte 5)"},
+    {"\n 7", "f.json:2:2: found '7'; a JSON list begins with '[', a line of JSON Lines with '{' "
              "(byte 2)"},
-    {"[", "f.json:1: the file ends inside the list (byte 1)"},
-    {"[1", "f.json:1: the file ends inside the list (byte 2)"},
-    {"[1,", "f.json:1: the file ends where a value is due (byte 3)"},
-    {"[1,]", "f.json:1: found ']' where a value is due (byte 3)"},
-    {"[,1]", "f.json:1: found ',' where a value is due (byte 1)"},
-    {"[1,\n2 3]", "f.json:2: found '3' where ',' or ']' is due (byte 6)"},
-    {"[\"a\"\"b\"]", "f.json:1: found '\"' where ',' or ']' is due (byte 4)"},
-    {"[1}", "f.json:1: found '}' where ',' or ']' is due (byte 2)"},
-    {"[{\"a\":1]", "f.json:1: found ']' where '}' is due (byte 7)"},
-    {"[{\"a\":1},\n{\"b\":", "f.json:2: the file ends inside the value that begins here (byte 10)"},
-    {"[\n\"abc]", "f.json:2: a string that does not end (byte 2)"},
-    {"[\"a\\\"]", "f.json:1: a string that does not end (byte 1)"},
-    {"[{\"a\": \"x},\n{\"a\": 1}]", "f.json:1: a string that does not end on its line (byte 7)"},
-    {"[1]\n]", "f.json:2: found ']' behind the end of the list (byte 4)"},
-    {"[1] [2]", "f.json:1: found '[' behind the end of the list (byte 4)"},
-    {"{\"a\":1}{\"b\":2}", "f.json:1: found '{' behind a line's value (byte 7)"},
-    {"{\"a\":1},\n{\"b\":2}", "f.json:1: found ',' behind a line's value (byte 7)"},
-    {"{\"a\":1}\n[2]", "f.json:2: found '['; a line of JSON Lines begins with '{' (byte 8)"},
-    {"{\n\"a\":1}", "f.json:1: the line ends inside a value; JSON Lines has one a line (byte 1)"},
-    {"{\"a\":1}\n{\"b\"", "f.json:2: the file ends inside the value that begins here (byte 8)"},
-    {"[1]\x01", "f.json:1: found 0x01 behind the end of the list (byte 3)"},
+    {"[", "f.json:1:2: the file ends inside the list (byte 1)"},
+    {"[1", "f.json:1:3: the file ends inside the list (byte 2)"},
+    {"[1,", "f.json:1:4: the file ends where a value is due (byte 3)"},
+    {"[1,]", "f.json:1:4: found ']' where a value is due (byte 3)"},
+    {"[,1]", "f.json:1:2: found ',' where a value is due (byte 1)"},
+    {"[1,\n2 3]", "f.json:2:3: found '3' where ',' or ']' is due (byte 6)"},
+    {"[\"a\"\"b\"]", "f.json:1:5: found '\"' where ',' or ']' is due (byte 4)"},
+    {"[1}", "f.json:1:3: found '}' where ',' or ']' is due (byte 2)"},
+    {"[{\"a\":1]", "f.json:1:8: found ']' where '}' is due (byte 7)"},
+    {"[{\"a\":1},\n{\"b\":",
+     "f.json:2:1: the file ends inside the value that begins here (byte 10)"},
+    {"[\n\"abc]", "f.json:2:1: a string that does not end (byte 2)"},
+    {"[\"a\\\"]", "f.json:1:2: a string that does not end (byte 1)"},
+    {"[{\"a\": \"x},\n{\"a\": 1}]", "f.json:1:8: a string that does not end on its line (byte 7)"},
+    {"[ // a\n1]", "f.json:1:3: found '/' where a value is due; comments are not read here (byte "
+                   "2)"},
+    {"[1]\n]", "f.json:2:1: found ']' behind the end of the list (byte 4)"},
+    {"[1] [2]", "f.json:1:5: found '[' behind the end of the list (byte 4)"},
+    {"{\"a\":1}{\"b\":2}", "f.json:1:8: found '{' behind a line's value (byte 7)"},
+    {"{\"a\":1},\n{\"b\":2}", "f.json:1:8: found ',' behind a line's value (byte 7)"},
+    {"{\"a\":1}\n[2]", "f.json:2:1: found '['; a line of JSON Lines begins with '{' (byte 8)"},
+    {"{\n\"a\":1}", "f.json:1:2: the line ends inside a value; JSON Lines has one a line (byte 1)"},
+    {"{\"a\":1}\n{\"b\"", "f.json:2:1: the file ends inside the value that begins here (byte 8)"},
+    {"[1]\x01", "f.json:1:4: found 0x01 behind the end of the list (byte 3)"},
 };
 
 static void test_bad(void **state)
@@ -114,7 +117,7 @@ static void test_bad(void **state)
 
 static void test_depth(void **state)
 {
-    char text[2 * JSON_SCAN_DEPTH + 8], out[2 * JSON_SCAN_DEPTH + 8];
+    char text[2 * JSON_SCAN_DEPTH + 8], out[2 * JSON_SCAN_DEPTH + 16];
     struct err e = {0};
     size_t n = JSON_SCAN_DEPTH;
 
@@ -122,9 +125,17 @@ static void test_depth(void **state)
     memset(text, '[', n + 1);
     memset(text + n + 1, ']', n + 1);
     assert_true(scan_all(text, 2 * n + 2, out, sizeof out, &e));
-    memset(text, '[', n + 2);
-    assert_false(scan_all(text, n + 2, out, sizeof out, &e));
-    assert_string_equal(e.msg, "f.json:1: more than 256 brackets inside each other (byte 257)");
+    /* deeper ones are counted, so that one such sample is left out and not the whole file */
+    memset(text, '[', n + 3);
+    memset(text + n + 3, ']', n + 3);
+    text[n + 3] = '}';
+    assert_true(scan_all(text, 2 * n + 6, out, sizeof out, &e));
+    text[n + 4] = text[n + 5] = '}';
+    assert_false(scan_all(text, 2 * n + 6, out, sizeof out, &e));
+    assert_string_equal(e.msg, "f.json:1:262: found '}' where ']' is due (byte 261)");
+    assert_false(scan_all(text, n + 3, out, sizeof out, &e));
+    assert_string_equal(e.msg,
+                        "f.json:1:2: the file ends inside the value that begins here (byte 1)");
 }
 
 /* Appends a random value; `depth` limits nesting. */
@@ -192,25 +203,51 @@ static void test_random(void **state)
     assert_true(read > 20);
 }
 
-static void test_line(void **state)
+/* Columns count characters; an element knows whether it is the first that begins on its line. */
+static void test_places(void **state)
 {
-    const char *text = "[\n1,\n2]";
+    static const char text[] = "\xef\xbb\xbf[\"\xc3\xa9\", 1,\n  2, 3\n,\n4]";
+    static const struct {
+        int64_t line, col;
+        bool first;
+    } want[] = {{1, 2, true}, {1, 7, false}, {2, 3, true}, {2, 6, false}, {4, 1, true}};
+    struct json_scan s;
+    struct err e = {0};
+    size_t begin, end;
+    bool found;
+
+    (void)state;
+    assert_true(json_scan_open(&s, (const uint8_t *)text, strlen(text), "f.json", &e));
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        assert_true(json_scan_next(&s, &begin, &end, &found, &e) && found);
+        assert_int_equal(s.place.byte, begin);
+        assert_int_equal(s.place.line, want[i].line);
+        assert_int_equal(s.place.col, want[i].col);
+        assert_int_equal(s.first_of_line, want[i].first);
+    }
+    assert_true(json_scan_next(&s, &begin, &end, &found, &e) && !found);
+}
+
+/* What is no text says what it is. */
+static void test_other_files(void **state)
+{
+    static const char pointer[] = "version https://git-lfs.github.com/spec/v1\noid sha256:00\n";
     struct json_scan s;
     struct err e = {0};
 
     (void)state;
-    assert_true(json_scan_open(&s, (const uint8_t *)text, strlen(text), "f.json", &e));
-    assert_int_equal(json_scan_line(&s, 0), 1);
-    assert_int_equal(json_scan_line(&s, 2), 2);
-    assert_int_equal(json_scan_line(&s, 5), 3);
-    assert_int_equal(json_scan_line(&s, 500), 3);
+    assert_false(json_scan_open(&s, (const uint8_t *)pointer, strlen(pointer), "f.json", &e));
+    assert_non_null(strstr(e.msg, "f.json: is a Git LFS pointer"));
+    assert_false(json_scan_open(&s, (const uint8_t *)"PAR1\x15", 5, "f.json", &e));
+    assert_non_null(strstr(e.msg, "f.json: is a Parquet table"));
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_good),   cmocka_unit_test(test_bad),  cmocka_unit_test(test_depth),
-        cmocka_unit_test(test_random), cmocka_unit_test(test_line),
+        cmocka_unit_test(test_good),   cmocka_unit_test(test_bad),
+        cmocka_unit_test(test_depth),  cmocka_unit_test(test_random),
+        cmocka_unit_test(test_places), cmocka_unit_test(test_other_files),
     };
 
     return cmocka_run_group_tests_name("json_scan", tests, NULL, NULL);

@@ -71,7 +71,7 @@ static void test_messages(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof bad_cases / sizeof bad_cases[0]; i++) {
         struct jsonc doc;
-        struct err e = {{0}};
+        struct err e = {0};
         assert_false(parse(&doc, bad_cases[i].text, &e));
         assert_string_equal(e.msg, bad_cases[i].message);
         assert_null(doc.root);
@@ -87,7 +87,7 @@ static void test_comments(void **state)
                                "   two */ \"b\\\"//\": [1, // three ] \n"
                                "   /**/ 2] } // end";
     struct jsonc doc;
-    struct err e = {{0}};
+    struct err e = {0};
 
     (void)state;
     assert_true(parse(&doc, text, &e));
@@ -130,7 +130,7 @@ static void test_paths(void **state)
         {"m[99999999999999999999]", 0},
     };
     struct jsonc doc;
-    struct err e = {{0}};
+    struct err e = {0};
     cJSON foreign = {0};
 
     (void)state;
@@ -147,7 +147,7 @@ static void test_paths(void **state)
 static void test_bom_crlf(void **state)
 {
     struct jsonc doc;
-    struct err e = {{0}};
+    struct err e = {0};
 
     (void)state;
     assert_true(parse(&doc, "\xef\xbb\xbf{\r\n\"a\": 1, // x\r\n\"b\": \"\xc3\xa9\"}\r\n", &e));
@@ -177,7 +177,7 @@ static char *nested(size_t n)
 static void test_depth(void **state)
 {
     struct jsonc doc;
-    struct err e = {{0}};
+    struct err e = {0};
     char *text = nested(JSONC_DEPTH);
 
     (void)state;
@@ -198,7 +198,7 @@ static void test_number_length(void **state)
 {
     char text[80] = {0};
     struct jsonc doc;
-    struct err e = {{0}};
+    struct err e = {0};
 
     (void)state;
     memset(text, '7', 63);
@@ -215,7 +215,7 @@ static void test_files(void **state)
 {
     const char *tmp = getenv("TMPDIR");
     struct jsonc doc;
-    struct err e = {{0}};
+    struct err e = {0};
     char *dir, *path, want[1024];
 
     (void)state;
@@ -263,7 +263,7 @@ static void test_large(void **state)
     size_t cap = 4 << 20, n = 1;
     char *text = malloc(cap);
     struct jsonc doc;
-    struct err e = {{0}};
+    struct err e = {0};
 
     (void)state;
     assert_non_null(text);
@@ -286,7 +286,7 @@ static void test_large(void **state)
 static void check_hostile(const char *text, size_t len)
 {
     struct jsonc doc;
-    struct err e = {{0}};
+    struct err e = {0};
 
     if (jsonc_parse(&doc, "c.json", text, len, &e)) {
         jsonc_line(&doc, "a.b[1].c");

@@ -16,7 +16,7 @@
 
 static void write_line(const char *path, const struct metric *m, size_t n)
 {
-    struct err e = {""};
+    struct err e = {0};
     struct metrics out;
 
     if (!metrics_open(&out, path, &e) || !metrics_write(&out, m, n, &e)) fail_msg("%s", e.msg);
@@ -52,7 +52,7 @@ static void test_round_trip(void **state)
                         1.0 / 3, 120,  1e17, NAN,   INFINITY, -INFINITY};
     const char *path = tmpdir_path(state, "metrics.jsonl");
     struct expect x = {.values = values};
-    struct err e = {""};
+    struct err e = {0};
     struct metrics m;
     struct rng rng;
 
@@ -89,7 +89,7 @@ static void test_lines_are_json(void **state)
     const char *path = tmpdir_path(state, "metrics.jsonl");
     struct metric line[] = {metric_tag("point", text), metric_num("step", 120),
                             metric_num("loss", -INFINITY), metric_num("lr", 0.1)};
-    struct err e = {""};
+    struct err e = {0};
     char *got;
 
     write_line(path, line, 4);
@@ -123,7 +123,7 @@ static void test_half_line(void **state)
                  {"{\"step\":1}\n\0\0\0\0", 15, 1}}; /* zeros: a power cut */
     const char *path = tmpdir_path(state, "metrics.jsonl");
     struct metric line = metric_num("step", 3);
-    struct err e = {""};
+    struct err e = {0};
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         int n = 0;
@@ -147,7 +147,7 @@ static void test_bad_lines(void **state)
 
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct metric tag = metric_tag("point", "p");
-        struct err e = {""};
+        struct err e = {0};
         char *after;
         int n = 0;
 
@@ -180,7 +180,7 @@ static void test_rewind(void **state)
                                 "{\"phase\":\"s2\",\"step\":7}\n";
     const char *path = tmpdir_path(state, "metrics.jsonl");
     struct metric tags[] = {metric_tag("point", "a"), metric_tag("phase", "s2")};
-    struct err e = {""};
+    struct err e = {0};
     char *got;
 
     assert_true(metrics_rewind(path, tags, 2, 5, &e)); /* no file yet */
@@ -194,7 +194,7 @@ static void test_rewind(void **state)
 
 static void test_cannot_open(void **state)
 {
-    struct err e = {""};
+    struct err e = {0};
     struct metrics m;
 
     assert_false(metrics_open(&m, tmpdir_path(state, "no/metrics.jsonl"), &e));
@@ -205,7 +205,7 @@ static void test_cannot_open(void **state)
 static void test_full_disk(void **state)
 {
     struct metric line = metric_num("step", 3);
-    struct err e = {""};
+    struct err e = {0};
     struct metrics m;
 
     (void)state;
@@ -258,7 +258,7 @@ static void test_h5(void **state)
         "{\"seconds\":4.5}\n";
     const char *jsonl = tmpdir_path(state, "metrics.jsonl");
     const char *h5 = tmpdir_path(state, "metrics.h5");
-    struct err e = {""};
+    struct err e = {0};
     hid_t file;
 
     spill(jsonl, lines, sizeof lines - 1);
@@ -288,7 +288,7 @@ static void test_h5_refuses(void **state)
     const char *h5 = tmpdir_path(state, "metrics.h5");
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct err e = {""};
+        struct err e = {0};
 
         spill(jsonl, cases[i].lines, strlen(cases[i].lines));
         assert_false(metrics_write_h5(jsonl, h5, &e));

@@ -355,6 +355,91 @@ static void test_cache_values(void **state)
     }
 }
 
+/* Positions stretched by yarn: f stands before cos and sin, f^2 before q k. */
+static void stretch(struct model *m)
+{
+    m->cfg.text.rope_scaling = (struct rope_scaling){.type = ROPE_YARN,
+                                                     .factor = 4,
+                                                     .original_max_position_embeddings = 16,
+                                                     .attention_factor = 1.4,
+                                                     .truncate = true};
+}
+
+static void scale_keys(struct model *m, double by)
+{
+    for (int64_t i = 0; i < m->n_params; i++)
+        for (int64_t k = 0; m->params[i].kind == PARAM_UP_K && k < tensor_count(&m->params[i].t);
+             k++)
+            tensor_real(&m->params[i].t)[k] *= (float)by;
+}
+
+/* Where all tokens stand at one place nothing turns: whichever pairs are rotated, the logits are
+ * the original's, for those that are not keep f^2. 1e-5 as for all pairs. */
+static void test_yarn_without_distance(void **state)
+{
+    struct tape *t = new_tape();
+
+    (void)state;
+    for (int v = 0; v < VARIANTS; v++) {
+        struct tiny_batch b;
+        struct model m;
+
+        tiny_model(&m, variants[v].kv_heads, variants[v].bias, 5);
+        stretch(&m);
+        tiny_batch(&b, mixed, MIXED, 7);
+        for (int64_t i = 0; i < b.b.batch.tokens; i++)
+            b.b.positions[i] = 3;
+        int64_t n = b.b.batch.tokens * TINY_VOCAB;
+        float *full = tiny_logits(&m, t, &b.f);
+        tiny_partial(&m, v % 2 ? 4 : 2);
+        float *partial = tiny_logits(&m, t, &b.f);
+        assert_true(tiny_distance(full, partial, n) < 1e-5);
+        scale_keys(&m, 1 / (1.4 * 1.4)); /* the test can tell */
+        free(partial);
+        partial = tiny_logits(&m, t, &b.f);
+        assert_true(tiny_distance(full, partial, n) > 1e-3);
+        free(full);
+        free(partial);
+        tiny_batch_free(&b);
+        model_close(&m);
+    }
+    tape_free(t);
+}
+
+/* With distances, and over the cache. */
+static void test_yarn(void **state)
+{
+    struct tape *t = new_tape();
+    struct tiny_batch b;
+    struct model m;
+
+    (void)state;
+    tiny_model(&m, 2, true, 5);
+    tiny_batch(&b, mixed, MIXED, 7);
+    int64_t n = b.b.batch.tokens * TINY_VOCAB;
+    float *plain = tiny_logits(&m, t, &b.f);
+    stretch(&m);
+    float *full = tiny_logits(&m, t, &b.f);
+    assert_true(tiny_distance(full, plain, n) > 1e-2); /* yarn is something else */
+    check_cached(&m, t, "yarn");
+    tiny_partial(&m, 8);
+    float *all = tiny_logits(&m, t, &b.f);
+    assert_true(tiny_distance(full, all, n) < 1e-5);
+    model_close(&m);
+    tiny_model(&m, 2, true, 5);
+    stretch(&m);
+    tiny_partial(&m, 4);
+    check_cached(&m, t, "yarn, partial");
+    tiny_mla(&m, KV_JOINT, true, 6);
+    check_cached(&m, t, "yarn, MLA");
+    free(plain);
+    free(full);
+    free(all);
+    tiny_batch_free(&b);
+    model_close(&m);
+    tape_free(t);
+}
+
 static int32_t argmax(const float *x)
 {
     int32_t best = 0;
@@ -541,7 +626,7 @@ static void test_accumulation_and_recompute(void **state)
 /* The key of cached features changes with whatever changes a feature. */
 static void test_vision_hash(void **state)
 {
-    char hex[5][65];
+    char hex[6][65];
     struct model m;
 
     (void)state;
@@ -550,9 +635,12 @@ static void test_vision_hash(void **state)
     m.cfg.vision.num_attention_heads = 4;
     model_vision_hash(&m, hex[1]);
     m.cfg.vision.num_attention_heads = 2;
-    m.cfg.vision_feature_layer = -1;
+    m.cfg.vision_feature_layer[0] = -1;
     model_vision_hash(&m, hex[2]);
-    m.cfg.vision_feature_layer = -2;
+    m.cfg.vision_feature_layer[m.cfg.feature_count++] = -2;
+    model_vision_hash(&m, hex[5]);
+    m.cfg.feature_count = 1;
+    m.cfg.vision_feature_layer[0] = -2;
     float was = tensor_real(&m.vision.patch->t)[0];
     tensor_real(&m.vision.patch->t)[0] += 1;
     model_vision_hash(&m, hex[3]);
@@ -560,9 +648,9 @@ static void test_vision_hash(void **state)
     tensor_real(&m.embed->t)[0] += 1; /* not the tower's */
     model_vision_hash(&m, hex[4]);
     assert_string_equal(hex[0], hex[4]);
-    for (int i = 1; i < 4; i++)
+    for (int i = 1; i < 6; i++)
         for (int k = 0; k < i; k++)
-            assert_string_not_equal(hex[i], hex[k]);
+            if (i != 4) assert_string_not_equal(hex[i], hex[k]);
     model_close(&m);
 }
 
@@ -575,6 +663,8 @@ int main(void)
         cmocka_unit_test(test_cached),
         cmocka_unit_test(test_cached_all_rotated),
         cmocka_unit_test(test_cache_values),
+        cmocka_unit_test(test_yarn_without_distance),
+        cmocka_unit_test(test_yarn),
         cmocka_unit_test(test_generate),
         cmocka_unit_test(test_generate_nan),
         cmocka_unit_test(test_vision_hash),

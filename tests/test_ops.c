@@ -130,9 +130,10 @@ static void test_rows(void **state)
         bench_open(&b);
         struct matrix *w = fresh(&b, dtypes[k], 6, 3, 1), *a = fresh(&b, DT_F32, 6, 3, 1);
         struct matrix *p = fresh(&b, dtypes[k], 2, 3, 1);
-        struct tensor *e = op_embedding(b.t, &w->leaf, ids, 4);
+        struct tensor *e = op_embedding(b.t, &w->leaf, ids, 4, -1);
         struct tensor *s = op_select_rows(b.t, &a->leaf, &p->leaf, index, 5);
         struct tensor *sum = op_add(b.t, &a->leaf, &p->leaf);
+        struct tensor *join = op_join(b.t, &a->leaf, &w->leaf);
         compute(&b);
         for (int i = 0; i < 4 * 3; i++)
             ref[i] = w->ref[ids[i / 3] * 3 + i % 3];
@@ -144,6 +145,10 @@ static void test_rows(void **state)
         for (int i = 0; i < 6 * 3; i++)
             ref[i] = a->ref[i] + p->ref[i % 6];
         check_close(sum, ref, 1e-7);
+        double both[6 * 6];
+        for (int i = 0; i < 6 * 6; i++)
+            both[i] = (i % 6 < 3 ? a : w)->ref[i / 6 * 3 + i % 3];
+        check_close(join, both, 1e-7);
         bench_close(&b);
     }
 }
@@ -418,7 +423,7 @@ static void test_no_rows(void **state)
     struct matrix *m = fresh(&b, DT_F32, 3, 3, 1), *v = fresh(&b, DT_BF16, 1, 3, 1);
     m->leaf.needs_grad = true;
     m->leaf.grad = zeroed(9, sizeof(real));
-    struct tensor *w = &m->leaf, *vec = &v->leaf, *x = op_embedding(b.t, w, NULL, 0);
+    struct tensor *w = &m->leaf, *vec = &v->leaf, *x = op_embedding(b.t, w, NULL, 0, -1);
     struct attention a = {.part = {{x, x, 0, 0, 3}},
                           .parts = 1,
                           .v = x,
@@ -440,7 +445,7 @@ static void test_no_rows(void **state)
     for (int i = 0; i < 9; i++)
         assert_true(m->leaf.grad[i] == 0);
     tape_begin(b.t, false);
-    x = op_embedding(b.t, w, NULL, 0);
+    x = op_embedding(b.t, w, NULL, 0, -1);
     struct cached_attention c = {.part = {{{x}, op_cache_write(b.t, x, cache, 1, NULL), 0, 3, 1}},
                                  .parts = 1,
                                  .heads = 1,
@@ -491,7 +496,7 @@ static void row_sums(int threads, float *grads, int64_t *n_grads)
     }
     for (int i = 0; i < T; i++)
         ids[i] = i * i % 9;
-    struct tensor *x = op_embedding(b.t, &table->leaf, ids, T);
+    struct tensor *x = op_embedding(b.t, &table->leaf, ids, T, -1);
     x = op_add(b.t, op_rmsnorm(b.t, x, &w->leaf, 1e-5), &row->leaf);
     x = op_layernorm(b.t, x, &v->leaf, &w->leaf, 1e-5);
     struct tensor *y = op_modal_linear(b.t, x, (struct tensor *[]){&zero->leaf, &zero->leaf},

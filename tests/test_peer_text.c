@@ -386,7 +386,7 @@ static void add_sample(struct rank_acc *acc, struct model *m, struct tape *t, st
     for (int64_t l = 0; l < TINY_LAYERS; l++)
         must(rank_acc_add(acc, l,
                           &(struct rank_sample){tensor_real(q[l]), tensor_real(k[l]), unused,
-                                                unused, s->modality, s->n},
+                                                unused, s->modality, s->n, 1},
                           &e),
              &e);
     batch_free(&b);

@@ -56,7 +56,7 @@ static void test_files(void **state)
         "1\t1500000\t0.80000000000000004\t100\tit's a \"label\"  \\n $PATH `id` @x\n"
         "2\t0\t0.29999999999999999\t37.5\tone point\n";
     const char *script = tmpdir_path(state, "recovery.gnuplot");
-    struct err e = {""}, note = {""};
+    struct err e = {0}, note = {0};
     char *got;
 
     if (!plot_recovery(*state, &plot, &note, &e)) fail_msg("%s", e.msg);
@@ -74,7 +74,7 @@ static void test_files(void **state)
 static void test_png(void **state)
 {
     struct recovery_plot p = plot;
-    struct err e = {""}, note = {""};
+    struct err e = {0}, note = {0};
     char command[1300];
 
     if (!has_gnuplot()) skip();
@@ -97,7 +97,7 @@ static void expect_note(void **state, const char *path, const char *message)
 {
     const char *png = tmpdir_path(state, "recovery.png");
     char *saved = strdup(getenv("PATH"));
-    struct err e = {""}, note = {""};
+    struct err e = {0}, note = {0};
 
     spill(png, "old", 3);
     setenv("PATH", path, 1);
@@ -126,7 +126,7 @@ static void test_refuses(void **state)
 {
     static const double bad[] = {0, -1, NAN, INFINITY};
     struct recovery_plot p = plot;
-    struct err e = {""}, note = {""};
+    struct err e = {0}, note = {0};
 
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         p.base_score = bad[i];

@@ -14,6 +14,7 @@
 #include "data/processor.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -114,7 +115,7 @@ static void test_golden(void **state)
         snprintf(what, sizeof what, "%s on %s", config, name);
         snprintf(path, sizeof path, DIR_GOLDEN "%s", name);
         if (!image_read(&img, path, &e)) fail_msg("%s", e.msg);
-        assert_true(image_flatten(&img, ALPHA_DROP, &e));
+        image_flatten(&img, ALPHA_DROP);
         assert_stages(&p, &img, u8, f32, what);
         image_free(&img);
         n++;
@@ -188,7 +189,7 @@ static int64_t digest_real(const char *root, const struct processor *p, enum alp
         line[strcspn(line, "\t")] = '\0';
         snprintf(path, sizeof path, "%s/%s", root, line);
         if (!image_read(&img, path, &e)) fail_msg("%s", e.msg);
-        assert_true(image_flatten(&img, alpha, &e));
+        image_flatten(&img, alpha);
         bytes = run_8_bit(p, &img, px);
         sha256_add(&sum, bytes, values_of(p));
         free(bytes);
@@ -237,7 +238,7 @@ static void test_round_trip(void **state)
 {
     static const char *const configs[] = {"llava",   "small",      "odd_crop",  "big_crop",
                                           "fixed",   "fixed_crop", "crop_only", "no_rescale",
-                                          "no_norm", "padded"};
+                                          "no_norm", "padded",     "black_pad"};
     enum { N = sizeof configs / sizeof configs[0] };
     char lines[N][512], back[512], path[200];
     struct processor p, q;
@@ -309,33 +310,48 @@ static void test_refused(void **state)
     static const struct {
         const char *text, *want;
     } cases[] = {
-        {"{\n\"size\": 3,\n", ":2: not valid JSON"},
-        {"[1]", "an object"},
-        {"{\"do_resize\": 1}", "do_resize: true or false"},
-        {"{\"resample\": 0}", "resample: nearest is not supported, 1 (lanczos), 2 (bilinear) and"},
-        {"{\"resample\": 4}", "resample: box is not"},
-        {"{\"resample\": 5}", "resample: hamming is not"},
-        {"{\"resample\": 6}", "resample: this is not"},
-        {"{\"resample\": 1.5}", "resample: this is not"},
-        {"{\"size\": {\"longest_edge\": 5, \"shortest_edge\": 5}}", "size: \"shortest_edge\""},
-        {"{\"size\": {\"height\": 5}}", "size: only \"height\" and \"width\""},
-        {"{\"size\": {\"max_height\": 5, \"max_width\": 5}}", "size: height: a number"},
-        {"{\"size\": -3}", "size: shortest edge: -3, a whole number from 1 to 8192"},
-        {"{\"crop_size\": 1e300}", "crop_size: side: 1e+300"},
-        {"{\"crop_size\": {\"height\": 2.5, \"width\": 3}}", "crop_size: height: 2.5"},
-        {"{\"image_mean\": [1, 2]}", "image_mean: a list of three"},
-        {"{\"image_std\": [1, 0, 1]}", "no std of 0"},
-        {"{\"rescale_factor\": \"x\"}", "rescale_factor: a number"},
-        {"{\"do_pad\": true}", "do_pad: is supported with image_processor_type LlavaImageProc"},
-        {"{\"do_pad\": true, \"image_processor_type\": \"CLIPImageProcessor\"}", "do_pad: is"},
+        {"{\n\"size\": 3,\n}", ":2:10: a trailing comma is not allowed"},
+        {"{\"size\": 3} {\"size\": 3}", ":1:13: "},
+        {"{\"size\": 3, \"size\": 4}", ":1:13: the key \"size\" is there twice"},
+        {"{\"image_processor_type\": \"CLIP\\u0000\"}", ":1:31: \\u0000 is not allowed"},
+        {"[1]", ":1:1: an object"},
+        {"{\"do_resize\": 1}", ":1:15: do_resize is 1; allowed: true, false, null"},
+        {"{\"resample\": 0}",
+         "resample is 0; allowed: 1 (lanczos), 2 (bilinear), 3 (bicubic); this "
+         "is nearest, which is not supported"},
+        {"{\"resample\": 4}", "this is box"},
+        {"{\"resample\": 5}", "this is hamming"},
+        {"{\"resample\": 6}", "resample is 6; allowed: 1"},
+        {"{\"resample\": 1.5}", "resample is 1.5; allowed: 1"},
+        {"{\"size\": {\"longest_edge\": 5, \"shortest_edge\": 5}}",
+         "size is {\"longest_edge\":5,\"shortest_edge\":5}; allowed: shortest_edge alone"},
+        {"{\"size\": {\"height\": 5}}", "size is {\"height\":5}; allowed: shortest_edge alone, or"},
+        {"{\"size\": {\"max_height\": 5, \"max_width\": 5}}", "size is {\"max_height\":5"},
+        {"{\"size\": -3}", "size is -3; allowed: a whole number of pixels from 1 to 8192"},
+        {"{\"crop_size\": 1e300}", "crop_size is 1e300; allowed: a whole"},
+        {"{\"crop_size\": {\"height\": 2.5, \"width\": 3}}", ":1:26: crop_size.height is 2.5"},
+        {"{\"image_mean\": [1, 2]}", "image_mean is [1,2]; allowed: a list of three numbers"},
+        {"{\"image_std\": [1, 0, 1]}", ":1:15: image_std: finite numbers other than 0"},
+        {"{\"rescale_factor\": \"x\"}", "rescale_factor is \"x\"; allowed: a number"},
         {"{\"do_pad\": true, \"image_processor_type\": \"LlavaImageProcessor\","
          "\"image_mean\": [0, 1.01, 0]}",
          "image_mean: 1.01; do_pad needs"},
-        {"{\"image_aspect_ratio\": \"pad\"}", "image_aspect_ratio: this setting"},
-        {"{\"image_grid_pinpoints\": [[336, 672]]}", "image_grid_pinpoints: this setting"},
-        {"{\"image_processor_type\": \"Qwen2VLImageProcessor\"}", "Qwen2VLImageProcessor is not"},
-        {"{\"data_format\": \"channels_last\"}", "data_format: only"},
-        {"{\"do_center_crop\": false}", "different sizes"},
+        {"{\"do_pad\": true, \"pad_size\": {\"height\": 9, \"width\": 9}}", "pad_size is {"},
+        {"{\"image_aspect_ratio\": \"pad\"}",
+         "image_aspect_ratio is \"pad\"; allowed: to leave it out: this setting"},
+        {"{\"image_grid_pinpoints\": [[336, 672]]}", "image_grid_pinpoints is [[336,672]]"},
+        {"{\"image_processor_type\": \"Qwen2VLImageProcessor\"}",
+         "\"Qwen2VLImageProcessor\"; allowed: CLIPImageProcessor, Llava"},
+        {"{\"data_format\": \"channels_last\"}", "data_format is \"channels_last\"; allowed: chan"},
+        {"{\"do_center_crop\": false}", ":1:20: do_center_crop is off and size does not"},
+        {"{\"do_center_crop\": null}", ":1:20: do_center_crop is off and size does not"},
+        /* a null says "off" of a step, and nothing that a step could work with */
+        {"{\"size\": null}", ":1:10: size is null; allowed: a value, for do_resize is on"},
+        {"{\"resample\": null}", "resample is null; allowed: a value, for do_resize is on"},
+        {"{\"crop_size\": null}", "crop_size is null; allowed: a value, for do_center_crop is on"},
+        {"{\"rescale_factor\": null}", "rescale_factor is null; allowed: a value, for do_rescale"},
+        {"{\"image_mean\": null}", "image_mean is null; allowed: a value, for do_normalize is on"},
+        {"{\"image_std\": null}", "image_std is null; allowed: a value, for do_normalize is on"},
     };
     struct processor p;
     struct err e = {0};
@@ -353,7 +369,48 @@ static void test_refused(void **state)
     write_config(shared, "{}");
     assert_false(processor_load(&p, tmp_dir, &e));
     assert_non_null(strstr(e.msg, "no \"image_processor\""));
+    write_config(shared, "{\n \"image_processor\": {\"size\": \"x\"}}");
+    assert_false(processor_load(&p, tmp_dir, &e));
+    assert_non_null(strstr(e.msg, "/processor_config.json:2:30: image_processor.size is \"x\""));
     unlink(shared);
+}
+
+/* Where both files have settings, those in processor_config.json go first, as for transformers; an
+ * empty place there does not. */
+static void test_two_files(void **state)
+{
+    struct processor p;
+    struct err e = {0};
+
+    (void)state;
+    write_config(own, "{\"crop_size\": 5}");
+    write_config(shared, "{\"image_processor\": {\"crop_size\": 7}}");
+    assert_true(processor_load(&p, tmp_dir, &e));
+    assert_int_equal(p.height, 7);
+    write_config(shared, "{\"image_processor\": null}");
+    assert_true(processor_load(&p, tmp_dir, &e));
+    assert_int_equal(p.height, 5);
+    unlink(own);
+    unlink(shared);
+}
+
+/* A number is saved with as many digits as it takes, and what is read back is the same double. */
+static void test_last_bit(void **state)
+{
+    static const double factor = 5.00392156862745098; /* 15 digits give another */
+    struct processor p, q;
+    struct err e = {0};
+
+    (void)state;
+    processor_default(&p);
+    p.rescale_factor = factor;
+    for (int c = 0; c < 3; c++)
+        p.mean[c] = nextafter(0.1 * (c + 1), 1);
+    assert_true(processor_save(&p, tmp_dir, &e));
+    assert_true(processor_load(&q, tmp_dir, &e));
+    assert_memory_equal(&q.rescale_factor, &factor, sizeof factor);
+    assert_memory_equal(q.mean, p.mean, sizeof p.mean);
+    unlink(own);
 }
 
 /* 1 x 5000 pixels to a shorter side of 8192 would be 8192 x 40,960,000: only the crop is made. */
@@ -363,13 +420,14 @@ static void test_extreme_shape(void **state)
     struct image img;
     struct err e = {0};
     float px[3 * 4 * 4];
+    const char *key;
 
     (void)state;
     processor_default(&p);
     p.size_h = p.size_w = 8192;
     p.crop_h = p.crop_w = 4;
     p.do_normalize = p.do_rescale = false;
-    assert_true(processor_check(&p, &e));
+    assert_true(processor_check(&p, &key, &e));
     assert_true(image_new(&img, 1, 5000, 3, &e));
     memset(img.px, 200, 15000);
     if (!processor_run(&p, &img, px, &e)) fail_msg("%s", e.msg);
@@ -384,7 +442,8 @@ int main(void)
         cmocka_unit_test(test_golden),        cmocka_unit_test(test_sizes),
         cmocka_unit_test(test_real),          cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_forms),         cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_extreme_shape),
+        cmocka_unit_test(test_extreme_shape), cmocka_unit_test(test_two_files),
+        cmocka_unit_test(test_last_bit),
     };
 
     return cmocka_run_group_tests_name("processor", tests, make_tmp, remove_tmp);

@@ -53,7 +53,7 @@ static void sample_make(struct sample *s, const struct rank_dims *n, int64_t T, 
             s->sin[t * P + i] = (float)sin(angle);
         }
     }
-    s->view = (struct rank_sample){s->q, s->k, s->cos, s->sin, s->modality, T};
+    s->view = (struct rank_sample){s->q, s->k, s->cos, s->sin, s->modality, T, 1};
 }
 
 static void sample_free(struct sample *s)
@@ -74,7 +74,7 @@ static double pair_dot(const struct sample *s, const struct rank_dims *n, int64_
     const double cu = s->cos[u * P + i], su = s->sin[u * P + i];
     const double qa = q[i], qb = q[P + i], ka = k[i], kb = k[P + i];
 
-    if (!rotated) return qa * ka + qb * kb;
+    if (!rotated) return s->view.scale * s->view.scale * (qa * ka + qb * kb);
     return (qa * ct - qb * st) * (ka * cu - kb * su) + (qb * ct + qa * st) * (kb * cu + ka * su);
 }
 
@@ -182,6 +182,25 @@ static void test_mkl_is_the_definition(void **state)
         sample_free(&s[0]);
         sample_free(&s[1]);
     }
+}
+
+/* Where cos and sin hold a scale, a pair that is not rotated has its square: both sides of the KL
+ * are those of queries that are larger by as much. */
+static void test_mkl_with_a_scale(void **state)
+{
+    const struct rank_dims n = {1, 4, 2, 16};
+    struct sample s;
+
+    (void)state;
+    sample_make(&s, &n, 33, 12, 1, 9);
+    s.view.scale = 1.3;
+    for (int64_t i = 0; i < 33 * n.dh / 2; i++) {
+        s.cos[i] *= 1.3f;
+        s.sin[i] *= 1.3f;
+    }
+    compare_with_naive(RANK_MKL, &n, &s, 1, 1.3);
+    compare_with_naive(RANK_MKL_MASK, &n, &s, 1, 1.3);
+    sample_free(&s);
 }
 
 static void test_one_modality_counts_alone(void **state)
@@ -546,7 +565,7 @@ static void write_h5(const char *path, const char *name, int ndim, const hsize_t
 static void expect_refused(const char *path, const char *const words[3])
 {
     int32_t rank[FN / 2];
-    struct err e = {""};
+    struct err e = {0};
 
     assert_false(rankfile_read(path, &file_dims, rank, NULL, &e));
     assert_non_null(strstr(e.msg, path));
@@ -599,7 +618,7 @@ static const struct rankfile_info file_info = {"mkl", 8, 900};
 static int full_disk_child(const char *path, rlim_t room)
 {
     int32_t mirrored[FN], rank[FN / 2] = {0}, back[FN / 2];
-    struct err e = {""};
+    struct err e = {0};
     char tmp[128];
     bool done;
 
@@ -609,7 +628,7 @@ static int full_disk_child(const char *path, rlim_t room)
     if (done) return 1;
     if (!strstr(e.msg, "r.h5: cannot be written: File too large") || strchr(e.msg, '\n')) return 2;
     snprintf(tmp, sizeof tmp, "%s.tmp", path);
-    if (file_exists(tmp)) return 3;
+    if (is_there(tmp)) return 3;
     if (!rankfile_read(path, &file_dims, back, NULL, &e)) return 4;
     good_ranks(mirrored);
     for (int j = 0; j < FN / 2; j++)
@@ -643,18 +662,18 @@ static void test_bad_files(void **state)
     struct err e;
     int32_t v[FN];
 
-    expect_refused(f->path, (const char *[3]){"not there"});
+    expect_refused(f->path, (const char *[3]){": No such file"});
     assert_true(file_write(f->path, "rank", 4, &e));
     expect_refused(f->path, (const char *[3]){"HDF5"});
     good_ranks(v);
     write_h5(f->path, "ranks", 3, good, H5T_STD_I32LE, v);
-    expect_refused(f->path, (const char *[3]){"`rank`"});
+    expect_refused(f->path, (const char *[3]){"has no `rank`"});
     write_h5(f->path, "rank", 3, swapped, H5T_STD_I32LE, v);
     expect_refused(f->path, (const char *[3]){"[3, 2, 8]", "[2, 3, 8]"});
     write_h5(f->path, "rank", 3, half, H5T_STD_I32LE, v);
     expect_refused(f->path, (const char *[3]){"[2, 3, 4]"});
     write_h5(f->path, "rank", 3, huge, H5T_STD_I32LE, NULL);
-    expect_refused(f->path, (const char *[3]){"[1048576, 3, 8]"});
+    expect_refused(f->path, (const char *[3]){"never written"});
     write_h5(f->path, "rank", 1, flat, H5T_STD_I32LE, v);
     expect_refused(f->path, (const char *[3]){"1 dimensions"});
     write_h5(f->path, "rank", 3, good, H5T_IEEE_F32LE, v);
@@ -687,6 +706,69 @@ static void test_bad_heads(void **state)
     v[(0 * FG + 1) * FDH + FP] = v[(0 * FG + 1) * FDH];
     write_h5(f->path, "rank", 3, good, H5T_STD_I32LE, v);
     expect_refused(f->path, (const char *[3]){"layer 0", "kv head 1", "twice"});
+}
+
+/* Rank files that a fuzzer has damaged: libhdf5 1.10.8 follows the link, crashes, or asks for
+ * gigabytes. other.h5 is whole, and what the link leads to. */
+static void test_fuzzed(void **state)
+{
+    static const struct {
+        const char *name, *says;
+    } cases[] = {{"external-link", "`rank` is an external link"},
+                 {"layout-form", "stored as HDF5 before 1.6.3 did"},
+                 {"attribute-cut", "an attribute is cut short"},
+                 {"attribute-name", "an attribute has no name"},
+                 {"attribute-values", "1 values of 8 bytes in 0 bytes of storage"},
+                 {"base-address", "its base address is wrong"},
+                 {"header-end-1", "behind the end of the file"},
+                 {"header-end-2", "behind the end of the file"},
+                 {"header-end-3", "behind the end of the file"},
+                 {"integer-width", "integers of an unusual width"},
+                 {"messages", "a header has 17 messages, it speaks of 5"},
+                 {"storage-size", "32 values of 4 bytes in 1099511627904 bytes of storage"}};
+    const struct rank_dims n = {2, 2, 2, 8};
+    int32_t rank[16];
+    struct err e;
+
+    (void)state;
+    assert_true(rankfile_read("tests/data/h5/other.h5", &n, rank, NULL, &e));
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char path[100];
+
+        snprintf(path, sizeof path, "tests/data/h5/%s.h5", cases[i].name);
+        assert_false(rankfile_read(path, &n, rank, NULL, &e));
+        if (!strstr(e.msg, path) || !strstr(e.msg, cases[i].says) || strchr(e.msg, '\n'))
+            fail_msg("%s: %s", cases[i].name, e.msg);
+    }
+}
+
+/* Any byte of a rank file wrong: it is refused in one line, or the ranks are right. */
+static void test_flipped(void **state)
+{
+    const struct folder *f = *state;
+    int32_t mirrored[FN], rank[FN / 2], back[FN / 2];
+    size_t len, refused = 0;
+    struct err e = {0};
+    char *text;
+
+    good_ranks(mirrored);
+    for (int j = 0; j < FN / 2; j++)
+        rank[j] = mirrored[j / FP * FDH + j % FP];
+    assert_true(rankfile_write(f->path, &file_dims, rank, NULL, &file_info, &e));
+    assert_true(file_read(f->path, 1 << 20, &text, &len, &e));
+    for (size_t at = 0; at < len; at++) {
+        const char was = text[at];
+
+        text[at] = (char)(was ^ (1 << at % 8));
+        assert_true(file_write(f->path, text, len, &e));
+        if (rankfile_read(f->path, &file_dims, back, NULL, &e))
+            assert_memory_equal(back, rank, sizeof rank);
+        else if (++refused && (!strstr(e.msg, f->path) || strchr(e.msg, '\n')))
+            fail_msg("%s", e.msg);
+        text[at] = was;
+    }
+    assert_true(refused > FN); /* each byte of a rank, and much of what describes them */
+    free(text);
 }
 
 /* What torch's uint8 ranks look like in a safetensors file, in each allowed dtype. */
@@ -728,6 +810,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_mkl_is_the_definition),
+        cmocka_unit_test(test_mkl_with_a_scale),
         cmocka_unit_test(test_one_modality_counts_alone),
         cmocka_unit_test(test_modalities_weigh_the_same),
         cmocka_unit_test(test_the_positional_pair_ranks_first),
@@ -744,6 +827,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_full_disk, folder_make, folder_remove),
         cmocka_unit_test_setup_teardown(test_bad_files, folder_make, folder_remove),
         cmocka_unit_test_setup_teardown(test_bad_heads, folder_make, folder_remove),
+        cmocka_unit_test(test_fuzzed),
+        cmocka_unit_test_setup_teardown(test_flipped, folder_make, folder_remove),
         cmocka_unit_test_setup_teardown(test_safetensors, folder_make, folder_remove),
     };
 

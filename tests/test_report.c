@@ -188,7 +188,8 @@ static void test_broken_answers(void **state)
     put_scores(&r, "base", 4);
     spill(tmpdir_path(state, "run/base/answers.jsonl"), "{\"id\":\"0\"}\n{\"id\":", 17);
     assert_false(step_report(&r, &e));
-    assert_says(e.msg, "answers.jsonl:2: ");
+    assert_says(e.msg, "answers.jsonl:2:7: a value is needed");
+    assert_says(e.msg, "delete it and scores.json, and resume");
     assert_false(is_there(tmpdir_path(state, "run/report.md")));
     run_close(&r);
 }

@@ -113,7 +113,7 @@ static const char full[] =
 
 static void test_table(void **state)
 {
-    struct err e = {{0}};
+    struct err e = {0};
 
     (void)state;
     if (!schema_check(&schema, &e)) fail_msg("%s", e.msg);
@@ -122,7 +122,7 @@ static void test_table(void **state)
 static void test_defaults(void **state)
 {
     struct config c;
-    struct err e = {{0}};
+    struct err e = {0};
 
     (void)state;
     assert_true(load(&c, "{\"name\": \"n\"}", NULL, 0, &e));
@@ -147,7 +147,7 @@ static void test_values(void **state)
 {
     const struct source *src;
     struct config c;
-    struct err e = {{0}};
+    struct err e = {0};
 
     (void)state;
     assert_true(load(&c, full, NULL, 0, &e));
@@ -255,7 +255,7 @@ static void test_messages(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof bad_files / sizeof bad_files[0]; i++) {
         struct config c;
-        struct err e = {{0}};
+        struct err e = {0};
         assert_false(load(&c, bad_files[i].text, NULL, 0, &e));
         assert_string_equal(e.msg, bad_files[i].message);
         assert_memory_equal(&c, &zero, sizeof c);
@@ -308,7 +308,7 @@ static void test_set_messages(void **state)
     for (size_t i = 0; i < sizeof bad_sets / sizeof bad_sets[0]; i++) {
         const char *sets[] = {"seed=2", bad_sets[i].set};
         struct config c;
-        struct err e = {{0}};
+        struct err e = {0};
         assert_false(load(&c, full, sets, 2, &e));
         assert_string_equal(e.msg, bad_sets[i].message);
         assert_null(c.name);
@@ -335,7 +335,7 @@ static void test_sets(void **state)
                                           "data.train=[{\"path\": \"z\"}]"};
     const struct source *src;
     struct config c;
-    struct err e = {{0}};
+    struct err e = {0};
 
     (void)state;
     assert_true(load(&c, full, sets, sizeof sets / sizeof sets[0], &e));
@@ -404,7 +404,7 @@ static const char dumped[] = "{\n"
 static void test_dump(void **state)
 {
     struct config c, back;
-    struct err e = {{0}};
+    struct err e = {0};
     char *text, *diff;
 
     (void)state;
@@ -426,7 +426,7 @@ static void test_dump_bits(void **state)
 {
     static const char base[] = "{\"name\": \"n\"}";
     struct config c, back;
-    struct err e = {{0}};
+    struct err e = {0};
     struct rng r;
 
     (void)state;
@@ -461,7 +461,7 @@ static void test_diff(void **state)
                                        "data.train[0].weight=3", long_name};
     static const char *const fewer[] = {"data.train=[]", "note=x"};
     struct config a, b;
-    struct err e = {{0}};
+    struct err e = {0};
     char *diff;
 
     (void)state;
@@ -555,7 +555,7 @@ static void test_bad_tables(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const struct schema_row two[] = {row_seed, cases[i].row};
         const struct schema bad = SCHEMA(struct config, two);
-        struct err e = {{0}};
+        struct err e = {0};
         assert_false(schema_check(&bad, &e));
         assert_string_equal(e.msg, cases[i].message);
     }
@@ -565,7 +565,7 @@ static void test_files(void **state)
 {
     const char *tmp = getenv("TMPDIR");
     struct config c;
-    struct err e = {{0}};
+    struct err e = {0};
     char *dir, *path, *big, want[1024];
 
     (void)state;
@@ -612,7 +612,7 @@ static char *repeated(const char *open, const char *element, size_t n, const cha
 static void test_limits(void **state)
 {
     struct config c;
-    struct err e = {{0}};
+    struct err e = {0};
     char *text = repeated("{\"name\": \"n\", \"optim\": {\"warmup\": [1", ",1", 4095, "]}}");
 
     (void)state;
@@ -672,7 +672,7 @@ static void test_fuzz(void **state)
         char text[sizeof full], set[64];
         const char *sets[] = {set};
         struct config c, back;
-        struct err e = {{0}};
+        struct err e = {0};
         memcpy(text, full, sizeof text);
         snprintf(set, sizeof set, "%s", valid_sets[rng_below(&r, 4)]);
         for (uint64_t k = rng_below(&r, 3); k > 0 && text[0]; k--)

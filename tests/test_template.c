@@ -31,7 +31,8 @@ static size_t read_messages(const cJSON *list, struct message *out)
         out[n++] = (struct message){role[0] == 's'   ? ROLE_SYSTEM
                                     : role[0] == 'u' ? ROLE_USER
                                                      : ROLE_ASSISTANT,
-                                    item->child->next->valuestring};
+                                    item->child->next->valuestring,
+                                    strlen(item->child->next->valuestring)};
     }
     return n;
 }
@@ -211,7 +212,7 @@ static void test_find(void **state)
 /* A text that has the BOS must not get another one. */
 static void test_add_special(void **state)
 {
-    const struct message m = {ROLE_USER, "one"};
+    const struct message m = {ROLE_USER, "one", 3};
     struct rendered r = {0};
     struct err e = {0};
 
@@ -220,7 +221,7 @@ static void test_add_special(void **state)
     assert_false(r.add_special);
     assert_true(template_render(template_find("vicuna", &e), &m, 1, false, &r, &e));
     assert_true(r.add_special);
-    assert_true(template_plain_text("one", &r, &e));
+    assert_true(template_plain_text("one", 3, &r, &e));
     assert_true(r.add_special);
     rendered_free(&r);
 }
@@ -253,8 +254,8 @@ static void test_refused(void **state)
 {
     struct err e = {0};
     const struct chat_template *t = template_find("chatml", &e);
-    struct message late[] = {{ROLE_USER, "a"}, {ROLE_SYSTEM, "b"}},
-                   bytes[] = {{ROLE_USER, "a\xff"}}, moved[] = {{ROLE_USER, "\xff<image>"}};
+    struct message late[] = {{ROLE_USER, "a", 1}, {ROLE_SYSTEM, "b", 1}},
+                   bytes[] = {{ROLE_USER, "a\xff", 2}}, moved[] = {{ROLE_USER, "\xff<image>", 8}};
     struct rendered r = {0};
 
     (void)state;
@@ -267,13 +268,50 @@ static void test_refused(void **state)
     rendered_free(&r);
 }
 
+/* A zero is a character like others, in every place; marks are found behind it. */
+static void test_zeros(void **state)
+{
+    static const char user[] = "a\0b<image>\0", answer[] = "\0c\0";
+    const struct message m[] = {{ROLE_SYSTEM, "\0", 1},
+                                {ROLE_USER, user, sizeof user - 1},
+                                {ROLE_ASSISTANT, answer, sizeof answer - 1}};
+    static const struct {
+        const char *name, *text;
+        size_t len, begin, end;
+    } want[] = {
+#define TEXT(s) s, sizeof s - 1
+        {"vicuna", TEXT("\0 USER: <image>\na\0b\0 ASSISTANT: \0c\0</s>"), 31, 39},
+        {"qwen2_vl",
+         TEXT("<|im_start|>system\n\0<|im_end|>\n<|im_start|>user\na\0b<image>\0<|im_end|>\n"
+              "<|im_start|>assistant\n\0c\0<|im_end|>\n"),
+         92, 105},
+        {"plain", TEXT("\0<image>\0c\0\n"), 8, 12},
+#undef TEXT
+    };
+    struct rendered r = {0};
+    struct err e = {0};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        assert_true(template_render(template_find(want[i].name, &e), m, 3, false, &r, &e));
+        assert_int_equal(r.len, want[i].len);
+        assert_memory_equal(r.text, want[i].text, r.len);
+        assert_int_equal(r.trained[0].begin, want[i].begin);
+        assert_int_equal(r.trained[0].end, want[i].end);
+    }
+    assert_true(template_plain_text("a\0b", 3, &r, &e));
+    assert_int_equal(r.len, 3);
+    assert_memory_equal(r.text, "a\0b", 3);
+    rendered_free(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cases),       tmpdir_test(test_tokens),
         tmpdir_test(test_real_tokens),      cmocka_unit_test(test_find),
         cmocka_unit_test(test_add_special), cmocka_unit_test(test_check),
-        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_refused),     cmocka_unit_test(test_zeros),
     };
 
     return cmocka_run_group_tests_name("template", tests, NULL, NULL);

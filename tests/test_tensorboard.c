@@ -152,7 +152,7 @@ static void test_events(void **state)
         "1:1700000003 2:5000000000 5:{1:{1:'t' 8:{1:7 2:{2:{1:1}} 8:'# A'} 9:{1:{1:'text'} 4:2}}}",
         "1:1700000004 2:-1 5:{1:{1:'' 2:inf}}",
     };
-    struct err e = {""};
+    struct err e = {0};
     char path[1200];
     struct tb tb;
 
@@ -177,7 +177,7 @@ static void test_resume(void **state)
     static const char *const want[] = {"1:1600000000 3:'brain.Event:2'",
                                        "1:1600000000 2:121 7:{1:1}",
                                        "1:1600000001 2:121 5:{1:{1:'loss' 2:1}}"};
-    struct err e = {""};
+    struct err e = {0};
     char first[1200];
     struct tb tb;
 
@@ -196,7 +196,7 @@ static void test_long_text(void **state)
     enum { LEN = 70000 };
     char *text = malloc(LEN + 1), *file;
     struct span s, data;
-    struct err e = {""};
+    struct err e = {0};
     struct tb tb;
     size_t len;
 
@@ -218,7 +218,7 @@ static void test_long_text(void **state)
 
 static void test_failures(void **state)
 {
-    struct err e = {""};
+    struct err e = {0};
     struct tb tb;
 
     spill(tmpdir_path(state, "file"), "", 0);

@@ -32,7 +32,7 @@ static void plain(const char *s, size_t n, const char *want)
 
 static void test_plain(void **state)
 {
-    struct err e = {{0}};
+    struct err e = {0};
 
     (void)state;
     plain("a\nb\tc\r", 6, "a\\nb\\tc\\r");
@@ -65,7 +65,8 @@ static void test_kinds(void **state)
          "a GGUF model, which llama.cpp reads: take the Hugging Face checkpoint"},
         {"\0\0\0", 3, "nothing but zero bytes: its copying or downloading did not end"},
         {"{\"a\": 1}", 8, NULL},
-        {"\x08\0\0\0\0\0\0\0{}", 10, NULL},
+        {"\x08\0\0\0\0\0\0\0{}", 10, "a safetensors file"},
+        {"\x08\0\0\0\0\0\0\0[]", 10, NULL},
         {"<", 1, NULL},
         {"GIF", 3, NULL},
     };
@@ -80,6 +81,37 @@ static void test_kinds(void **state)
     }
 }
 
+/* What is said of a file that is not of the form that is needed. */
+static void test_kind_refused(void **state)
+{
+    static const struct {
+        const char *bytes;
+        size_t n;
+        const char *says;
+    } cases[] = {
+#define CASE(bytes, says) {bytes, sizeof bytes - 1, says}
+        CASE("Entry not found", "is text (\"Entry not found\"), and no picture"),
+        CASE("short", "is no picture"),
+        CASE("\x01\x02 and more", "is no picture"),
+        CASE("", "is empty"),
+        CASE("GIF89a", "is a GIF picture"),
+        CASE(
+            "\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.",
+            "is a PyTorch file in the form before 1.6: in Python, torch.save(torch.load(OLD), NEW) "
+            "renews it"),
+        CASE("\x40\1\0\0\0\0\0\0{\"a\":", "is a safetensors file"),
+        CASE("[1,2,\n [{\"a\":1}]]", "is no picture"),
+#undef CASE
+    };
+    struct err e;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_false(file_kind_refuse(cases[i].bytes, cases[i].n, "picture", &e));
+        assert_string_equal(e.msg, cases[i].says);
+    }
+}
+
 /* Text and kind that cJSON's own printing and strings would lose. */
 static void test_json_whole(void **state)
 {
@@ -87,7 +119,7 @@ static void test_json_whole(void **state)
     static const char want[] = "a\0b\n\xc3\xa9\xf0\x9f\x98\x80\"/";
     struct jsonc_rules rules = {.plain = true, .zeros = true, .line = 7, .col = 3};
     struct jsonc doc;
-    struct err e = {{0}};
+    struct err e = {0};
     size_t len;
     char *s;
 
@@ -115,7 +147,7 @@ static void test_new_string(void **state)
     struct jsonc_rules rules = {.zeros = true};
     cJSON *root = cJSON_CreateObject();
     struct jsonc doc;
-    struct err e = {{0}};
+    struct err e = {0};
     size_t len;
     char *text, *s;
 
@@ -137,7 +169,7 @@ static void test_new_string(void **state)
 static void test_numbers(void **state)
 {
     struct rng rng = {0};
-    struct err e = {{0}};
+    struct err e = {0};
 
     (void)state;
     rng_seed(&rng, 5, 0);
@@ -168,7 +200,7 @@ static void test_no_file(void **state)
 {
     char path[1100], want[1200], *text;
     struct file_map map;
-    struct err e = {{0}};
+    struct err e = {0};
     size_t len;
 
     snprintf(path, sizeof path, "%s", tmpdir_path(state, "fifo"));
@@ -194,9 +226,10 @@ static void test_no_file(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plain),      cmocka_unit_test(test_kinds),
-        cmocka_unit_test(test_json_whole), cmocka_unit_test(test_new_string),
-        cmocka_unit_test(test_numbers),    tmpdir_test(test_no_file),
+        cmocka_unit_test(test_plain),        cmocka_unit_test(test_kinds),
+        cmocka_unit_test(test_kind_refused), cmocka_unit_test(test_json_whole),
+        cmocka_unit_test(test_new_string),   cmocka_unit_test(test_numbers),
+        tmpdir_test(test_no_file),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -167,7 +167,7 @@ static void check_answers(void *const *state, struct model *m, const char *jsonl
         char *want = answer(m, t, tk, &s), *begin = want;
         while (isspace((unsigned char)*begin))
             begin++;
-        assert_string_equal(cJSON_GetStringValue(cJSON_GetObjectItem(json, "id")), s.id);
+        assert_string_equal(cJSON_GetStringValue(cJSON_GetObjectItem(json, "id")), s.id.s);
         assert_string_equal(cJSON_GetStringValue(cJSON_GetObjectItem(json, "answer")), begin);
         free(want);
         cJSON_Delete(json);

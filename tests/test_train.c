@@ -71,65 +71,9 @@ static void test_files_and_bits(void **state)
     must_run(state, FINGERPRINT("$T/again") " | diff $T/sums -");
 }
 
-static bool says(void *const *state, const char *text)
-{
-    char *out = output(state);
-    bool found = strstr(out, text);
-
-    free(out);
-    return found;
-}
-
-#define ENDLESS                                                                                    \
-    "$B/mha2mla-train --config $C --resume --set 'run.steps=[\"baseline\"]' "                      \
-    "--set baseline.steps=1000000 --set checkpoint.every=1000000 "
-
-/* Starts a training that has no end, and returns once it has logged some steps more. */
-static pid_t start_endless(void *const *state)
-{
-    const char *jsonl = tmpdir_path(state, "run/metrics.jsonl");
-    pid_t pid;
-    struct stat was = {0}, now;
-
-    stat(jsonl, &was);
-    pid = start(*state, "exec " ENDLESS);
-    for (int i = 0; i < 1000; i++) { /* 20 s at most */
-        if (stat(jsonl, &now) == 0 && now.st_size > was.st_size + 2000) return pid;
-        sleep_ms(20);
-    }
-    kill(pid, SIGKILL);
-    finish(pid);
-    fail_msg("no step in 20 s:\n%s", output(state));
-    return 0;
-}
-
-/* A checkpoint of the very step that is named, then the exit; and from there it goes on. */
-static void test_signals(void **state)
-{
-    static const int signals[] = {SIGINT, SIGTERM};
-    char path[200], text[200];
-
-    for (int i = 0; i < 2; i++) {
-        pid_t pid = start_endless(state);
-        kill(pid, signals[i]);
-        assert_int_equal(finish(pid), 128 + signals[i]);
-        char *out = output(state), *at = strstr(out, "is saved at step ");
-        if (!at) fail_msg("%s", out);
-        long step = strtol(at + strlen("is saved at step "), NULL, 10);
-        free(out);
-        snprintf(path, sizeof path, "run/baseline/checkpoints/step-%08ld.h5", step);
-        assert_true(is_there(tmpdir_path(state, path)));
-        pid = start_endless(state);
-        kill(pid, SIGKILL);
-        assert_int_equal(finish(pid), 128 + SIGKILL);
-        snprintf(text, sizeof text, "goes on from step %ld of 1000000", step);
-        if (!says(state, text)) fail_msg("not '%s':\n%s", text, output(state));
-    }
-}
-
 static void test_second_run_is_refused(void **state)
 {
-    pid_t pid = start_endless(state);
+    pid_t pid = start_endless(state, "");
 
     must_fail(state, "exec timeout -s KILL 20 " ENDLESS, "another run works in this directory");
     assert_int_equal(waitpid(pid, NULL, WNOHANG), 0); /* the first goes on */
@@ -416,7 +360,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         program_test(test_files_and_bits),
-        program_test(test_signals),
         program_test(test_second_run_is_refused),
         program_test(test_sigterm),
         program_test(test_kill),

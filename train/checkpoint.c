@@ -3,6 +3,7 @@
 #include "train/checkpoint.h"
 
 #include "base/file.h"
+#include "base/h5in.h"
 #include "base/h5out.h"
 #include "base/hash.h"
 #include "base/mem.h"
@@ -15,8 +16,7 @@
 
 #define SEAL_BYTES 512 /* the smallest user block */
 #define SEAL_MAGIC "mha2mla checkpoint 1\n"
-#define META_LIMIT ((hsize_t)64 << 20)
-#define READ_BYTES ((size_t)1 << 20)
+#define META_LIMIT ((size_t)64 << 20)
 
 /* H5T_... are calls into the library, so that a table of them cannot be static. bf16 is no type of
  * HDF5's own: it is the upper half of an fp32, which HDF5 can be told. The caller closes it. */
@@ -34,8 +34,6 @@ static hid_t open_type(enum ckpt_type t, bool in_file)
     return type;
 }
 
-static const char *const type_names[CKPT_TYPES] = {"f32", "f64", "i64", "u8", "bf16"};
-
 /* ---- the seal ---- */
 
 static void seal_make(char seal[SEAL_BYTES], uint64_t bytes, const char *hex)
@@ -45,55 +43,37 @@ static void seal_make(char seal[SEAL_BYTES], uint64_t bytes, const char *hex)
 }
 
 /* SHA-256 of everything after the seal, and the size of the whole file. */
-static bool seal_sum(FILE *fp, const char *path, char hex[65], uint64_t *bytes, struct err *e)
+static bool seal_sum(int fd, const char *path, char hex[65], uint64_t *bytes, struct err *e)
 {
-    uint8_t *buf = mem_new(READ_BYTES, 1, "reading a checkpoint", e);
     struct sha256 s;
-    size_t got;
     bool ok;
 
-    if (!buf) return false;
     sha256_init(&s);
-    *bytes = SEAL_BYTES;
-    while ((got = fread(buf, 1, READ_BYTES, fp)) > 0) {
-        sha256_add(&s, buf, got);
-        *bytes += got;
-    }
-    ok = !ferror(fp) || err_set(e, "%s: %s", path, strerror(errno));
+    ok = sha256_add_file(&s, fd, SEAL_BYTES, bytes, e) || err_context(e, "%s", path);
     sha256_hex(&s, hex);
-    free(buf);
+    *bytes += SEAL_BYTES;
     return ok;
 }
 
-static bool seal_verify(const char *path, struct err *e)
+static bool seal_verify(int fd, const char *path, struct err *e)
 {
     char seal[SEAL_BYTES + 1] = "", want[SEAL_BYTES], hex[65];
-    FILE *fp = fopen(path, "rb");
     uint64_t bytes, sealed;
-    bool ok = false;
 
-    if (!fp) return err_set(e, "%s: %s", path, strerror(errno));
-    if (fread(seal, 1, SEAL_BYTES, fp) < SEAL_BYTES ||
-        strncmp(seal, SEAL_MAGIC, strlen(SEAL_MAGIC)) != 0) {
-        err_set(e, "%s: is not a checkpoint, or is cut short within its first %d bytes", path,
-                SEAL_BYTES);
-        goto out;
-    }
-    if (!seal_sum(fp, path, hex, &bytes, e)) goto out;
+    if (pread(fd, seal, SEAL_BYTES, 0) < SEAL_BYTES ||
+        strncmp(seal, SEAL_MAGIC, strlen(SEAL_MAGIC)) != 0)
+        return err_set(e, "%s: is not a checkpoint, or is cut short within its first %d bytes",
+                       path, SEAL_BYTES);
+    if (!seal_sum(fd, path, hex, &bytes, e)) return false;
     seal_make(want, bytes, hex);
     sealed = strncmp(seal + strlen(SEAL_MAGIC), "bytes ", 6) == 0
                  ? strtoull(seal + strlen(SEAL_MAGIC) + 6, NULL, 10)
                  : bytes;
     if (sealed != bytes)
-        err_set(e, "%s: is damaged: %" PRIu64 " bytes, %" PRIu64 " were saved", path, bytes,
-                sealed);
-    else if (memcmp(seal, want, SEAL_BYTES) != 0)
-        err_set(e, "%s: is damaged: its content does not match its checksum", path);
-    else
-        ok = true;
-out:
-    fclose(fp);
-    return ok;
+        return err_set(e, "%s: is damaged: %" PRIu64 " bytes, %" PRIu64 " were saved", path, bytes,
+                       sealed);
+    return memcmp(seal, want, SEAL_BYTES) == 0 ||
+           err_set(e, "%s: is damaged: its content does not match its checksum", path);
 }
 
 /* Puts the seal over a finished HDF5 file, which is read back for it: mostly from the page cache.
@@ -101,26 +81,13 @@ out:
 static bool seal_write(struct h5_out *o, struct err *e)
 {
     char seal[SEAL_BYTES], hex[65];
-    int fd = dup(o->fd);
-    FILE *fp = fd < 0 ? NULL : fdopen(fd, "rb");
     uint64_t bytes;
-    bool ok;
 
-    if (!fp || fseek(fp, SEAL_BYTES, SEEK_SET) != 0) {
-        err_set(e, "%s: %s", o->tmp, strerror(errno));
-        if (fp)
-            fclose(fp);
-        else if (fd >= 0)
-            close(fd);
-        return false;
-    }
-    ok = seal_sum(fp, o->tmp, hex, &bytes, e);
-    fclose(fp);
-    if (!ok) return false;
+    if (!seal_sum(o->fd, o->tmp, hex, &bytes, e)) return false;
     seal_make(seal, bytes, hex);
     errno = ENOSPC; /* what a short write means */
     if (pwrite(o->fd, seal, SEAL_BYTES, 0) == SEAL_BYTES) return true;
-    return err_set(e, "%s: cannot be written: %s", o->path, strerror(errno));
+    return err_system(e, errno, "%s: cannot be written", o->path);
 }
 
 /* ---- save ---- */
@@ -173,150 +140,148 @@ bool checkpoint_save(const char *path, const struct ckpt_item *items, size_t n,
 
 /* ---- load ---- */
 
-/* Opens a dataset only where it lies in this very file as plain bytes: a link or an external file
- * would lead elsewhere, a filter could unpack to any size. */
-static hid_t open_dataset(hid_t where, const char *name)
-{
-    H5L_info_t link;
-    hid_t set, dcpl;
-    bool plain;
+/* The kind and size of its values in a file. */
+static const struct {
+    const char *name;
+    enum h5_kind kind;
+    uint64_t size;
+} in_file[CKPT_TYPES] = {[CKPT_F32] = {"f32", H5_KIND_FLOAT, 4},
+                         [CKPT_F64] = {"f64", H5_KIND_FLOAT, 8},
+                         [CKPT_I64] = {"i64", H5_KIND_INT, 8},
+                         [CKPT_U8] = {"u8", H5_KIND_UINT, 1},
+                         [CKPT_BF16] = {"bf16", H5_KIND_BF16, 2}};
 
-    if (H5Lget_info(where, name, &link, H5P_DEFAULT) < 0 || link.type != H5L_TYPE_HARD) return -1;
-    set = H5Dopen2(where, name, H5P_DEFAULT);
-    if (set < 0) return -1;
-    dcpl = H5Dget_create_plist(set);
-    plain = dcpl > 0 && H5Pget_layout(dcpl) == H5D_CONTIGUOUS && H5Pget_external_count(dcpl) == 0;
-    if (dcpl > 0) H5Pclose(dcpl);
-    if (plain) return set;
-    H5Dclose(set);
-    return -1;
+/* The type of an array, or CKPT_TYPES where no item has such values. */
+static enum ckpt_type type_of(const struct h5_values *v)
+{
+    int t = 0;
+
+    while (t < CKPT_TYPES &&
+           (v->big_endian || v->kind != in_file[t].kind || v->size != in_file[t].size))
+        t++;
+    return (enum ckpt_type)t;
 }
 
-/* The type as an index of type_names, or -1; and the shape, where it has `rank` dimensions. */
-static int dataset_shape(hid_t set, int rank, hsize_t dims[2])
+/* An open file while it is loaded. */
+struct loading {
+    struct h5_in f;
+    const char *path;
+    struct h5_links top, items; /* of / and /items */
+    struct h5_values *values;   /* [n] of the items that are asked for */
+};
+
+static bool item_check(struct loading *l, const struct ckpt_item *it, struct h5_values *v,
+                       struct err *e)
 {
-    hid_t space = H5Dget_space(set), type = H5Dget_type(set);
-    int found = -1;
+    enum ckpt_type type;
+    uint64_t header;
 
-    for (int t = 0; t < CKPT_TYPES; t++) {
-        hid_t known = open_type((enum ckpt_type)t, true);
-        if (type > 0 && H5Tequal(type, known) > 0) found = t;
-        H5Tclose(known);
-    }
-    if (space < 0 || H5Sget_simple_extent_ndims(space) != rank ||
-        H5Sget_simple_extent_dims(space, dims, NULL) != rank)
-        found = -1;
-    if (type > 0) H5Tclose(type);
-    if (space > 0) H5Sclose(space);
-    return found;
-}
-
-static bool item_check(hid_t group, const struct ckpt_item *it, const char *path, struct err *e)
-{
-    hid_t set = open_dataset(group, it->name);
-    hsize_t dims[2] = {0, 0};
-    int type;
-
-    if (set < 0)
-        return err_set(e, "%s: no item '%s': the checkpoint is of another model or configuration",
-                       path, it->name);
-    type = dataset_shape(set, 2, dims);
-    H5Dclose(set);
-    if (type < 0) return err_set(e, "%s: item '%s' is of an unknown kind", path, it->name);
-    if ((enum ckpt_type)type != it->type || dims[0] != (hsize_t)it->rows ||
-        dims[1] != (hsize_t)it->cols)
-        return err_set(e, "%s: item '%s' is %s [%llu x %llu], this run needs %s [%lld x %lld]",
-                       path, it->name, type_names[type], (unsigned long long)dims[0],
-                       (unsigned long long)dims[1], type_names[it->type], (long long)it->rows,
-                       (long long)it->cols);
+    if (!h5_links_find(&l->items, it->name, &header, e))
+        return err_set(e,
+                       "%s: no item '%s' (%s): the checkpoint is of another model or "
+                       "configuration",
+                       l->path, it->name, e->msg);
+    if (!h5_in_array(&l->f, header, v, e))
+        return err_context(e, "%s: item '%s'", l->path, it->name);
+    type = type_of(v);
+    if (type == CKPT_TYPES || v->rank != 2)
+        return err_set(e, "%s: item '%s' is of an unknown kind", l->path, it->name);
+    if (type != it->type || v->dims[0] != (uint64_t)it->rows || v->dims[1] != (uint64_t)it->cols)
+        return err_set(e,
+                       "%s: item '%s' is %s [%" PRIu64 " x %" PRIu64 "], this run needs %s [%lld x "
+                       "%lld]",
+                       l->path, it->name, in_file[type].name, v->dims[0], v->dims[1],
+                       in_file[it->type].name, (long long)it->rows, (long long)it->cols);
     return true;
 }
 
 /* Called where every item is there and the file has more than n. */
-static bool name_extra(hid_t group, hsize_t links, const struct ckpt_item *items, size_t n,
-                       const char *path, struct err *e)
-{
-    char name[256] = "";
-
-    for (hsize_t i = 0; i < links; i++) {
-        bool known = false;
-
-        H5Lget_name_by_idx(group, ".", H5_INDEX_NAME, H5_ITER_INC, i, name, sizeof name,
-                           H5P_DEFAULT);
-        for (size_t k = 0; k < n && !known; k++)
-            known = strncmp(name, items[k].name, sizeof name - 1) == 0;
-        if (!known) break;
-    }
-    return err_set(e, "%s: item '%s' is unknown to this run: another model or configuration", path,
-                   name);
-}
-
-static bool read_items(hid_t group, const struct ckpt_item *items, size_t n, const char *path,
+static bool name_extra(const struct loading *l, const struct ckpt_item *items, size_t n,
                        struct err *e)
 {
-    H5G_info_t info;
+    const char *extra = "";
 
-    for (size_t i = 0; i < n; i++)
-        if (!item_check(group, &items[i], path, e)) return false;
-    if (H5Gget_info(group, &info) < 0) return err_set(e, "%s: HDF5 cannot list its items", path);
-    if (info.nlinks != n) return name_extra(group, info.nlinks, items, n, path, e);
-    for (size_t i = 0; i < n; i++) {
-        const struct ckpt_item *it = &items[i];
-        hid_t set = open_dataset(group, it->name), type = open_type(it->type, false);
-        bool ok = set > 0 && (it->rows == 0 || it->cols == 0 ||
-                              H5Dread(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, it->data) >= 0);
+    for (size_t i = 0; i < l->items.n && !*extra; i++) {
+        bool known = false;
 
-        if (set > 0) H5Dclose(set);
-        H5Tclose(type);
-        if (!ok) return err_set(e, "%s: item '%s' cannot be read", path, it->name);
+        for (size_t k = 0; k < n && !known; k++)
+            known = strcmp(l->items.link[i].name, items[k].name) == 0;
+        if (!known) extra = l->items.link[i].name;
     }
+    return err_set(e, "%s: item '%.200s' is unknown to this run: another model or configuration",
+                   l->path, extra);
+}
+
+/* All are checked before the first one's memory is written. */
+static bool read_items(struct loading *l, const struct ckpt_item *items, size_t n, struct err *e)
+{
+    l->values = mem_new(n, sizeof *l->values, "the items of a checkpoint", e);
+    if (!l->values) return false;
+    for (size_t i = 0; i < n; i++)
+        if (!item_check(l, &items[i], &l->values[i], e)) return false;
+    if (l->items.n != n) return name_extra(l, items, n, e);
+    for (size_t i = 0; i < n; i++)
+        if (!h5_in_read(&l->f, &l->values[i], 0, l->values[i].count, items[i].data, e))
+            return err_context(e, "%s: item '%s'", l->path, items[i].name);
     return true;
 }
 
-static char *read_meta(hid_t file, const char *path, struct err *e)
+/* In new memory; NULL on failure. */
+static char *read_meta(struct loading *l, struct err *e)
 {
-    hid_t set = open_dataset(file, "meta");
-    hsize_t dims[2] = {0, 0};
+    struct h5_values v;
+    uint64_t header;
     char *meta = NULL;
 
-    if (set < 0 || dataset_shape(set, 1, dims) != CKPT_U8 || dims[0] > META_LIMIT)
-        err_set(e, "%s: has no meta of at most %llu bytes", path, (unsigned long long)META_LIMIT);
-    else
-        meta = mem_new((size_t)dims[0] + 1, 1, "a checkpoint's meta", e);
-    if (meta && dims[0] &&
-        H5Dread(set, H5T_NATIVE_UINT8, H5S_ALL, H5S_ALL, H5P_DEFAULT, meta) < 0) {
-        err_set(e, "%s: its meta cannot be read", path);
-        free(meta);
-        meta = NULL;
+    if (!h5_links_find(&l->top, "meta", &header, e) || !h5_in_array(&l->f, header, &v, e)) {
+        err_context(e, "%s: meta", l->path);
+    } else if (type_of(&v) != CKPT_U8 || v.rank != 1 || v.count > META_LIMIT) {
+        err_set(e, "%s: has no meta of at most %zu bytes", l->path, META_LIMIT);
+    } else {
+        meta = mem_new(v.count + 1, 1, "a checkpoint's meta", e);
+        if (meta && !h5_in_read(&l->f, &v, 0, v.count, meta, e)) {
+            err_context(e, "%s: meta", l->path);
+            free(meta);
+            meta = NULL;
+        }
     }
-    if (set > 0) H5Dclose(set);
     return meta;
+}
+
+/* The HDF5 part, which the seal does not make trustworthy: anybody can make one that fits. */
+static bool load(int fd, const char *path, const struct ckpt_item *items, size_t n, char **meta,
+                 struct err *e)
+{
+    struct loading l = {.path = path};
+    uint64_t group;
+    bool ok =
+        (h5_in_start(&l.f, fd, e) && h5_in_links(&l.f, l.f.root, &l.top, e) &&
+         h5_links_find(&l.top, "items", &group, e) && h5_in_links(&l.f, group, &l.items, e)) ||
+        err_context(e, "%s", path);
+
+    *meta = ok ? read_meta(&l, e) : NULL;
+    ok = *meta && read_items(&l, items, n, e);
+    h5_links_free(&l.top);
+    h5_links_free(&l.items);
+    free(l.values);
+    return ok;
 }
 
 bool checkpoint_load(const char *path, const struct ckpt_item *items, size_t n, char **meta_json,
                      struct err *e)
 {
-    hid_t file, group = -1;
     char *meta = NULL;
-    bool ok = false;
+    int fd = file_open(path, e);
+    bool ok = (fd >= 0 || err_context(e, "%s", path)) && seal_verify(fd, path, e) &&
+              load(fd, path, items, n, &meta, e);
 
-    if (meta_json) *meta_json = NULL;
-    if (!seal_verify(path, e)) return false;
-    file = h5_open(path);
-    if (file > 0) group = H5Gopen2(file, "items", H5P_DEFAULT);
-    if (group < 0) {
-        err_set(e, "%s: HDF5 cannot read it", path);
-        goto out;
-    }
-    meta = read_meta(file, path, e);
-    ok = meta && read_items(group, items, n, path, e);
     if (ok && meta_json) {
         *meta_json = meta;
         meta = NULL;
+    } else if (meta_json) {
+        *meta_json = NULL;
     }
-out:
     free(meta);
-    if (group > 0) H5Gclose(group);
-    if (file > 0) H5Fclose(file);
+    if (fd >= 0) close(fd);
     return ok;
 }

@@ -6,8 +6,9 @@
  *     /items/NAME   one contiguous dataset [rows, cols] per item, little-endian
  *     /meta         the caller's JSON, as bytes
  * N is the size of the whole file, HEX the SHA-256 of everything after the block: names, types,
- * shapes and data. It is verified before HDF5 reads a byte, because HDF5 can crash on a damaged
- * file. By hand: tail -c +513 FILE | sha256sum. The same items and meta give the same bytes. */
+ * shapes and data. It is verified before anything else is read, and nothing depends on that: the
+ * rest is read as a file that anybody may have made (base/h5in.h). By hand: tail -c +513 FILE |
+ * sha256sum. The same items and meta give the same bytes. */
 #ifndef TRAIN_CHECKPOINT_H
 #define TRAIN_CHECKPOINT_H
 

@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/signals.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -74,9 +75,8 @@ bool checkpoint_dir_save(const char *dir, int64_t step, const struct ckpt_item *
 
         if (steps[i] <= step && kept++ < (size_t)keep) continue;
         old = step_path(dir, steps[i], e);
-        ok = old &&
-             (unlink(old) == 0 || errno == ENOENT ||
-              err_set(e, "%s: the old checkpoint cannot be deleted: %s", old, strerror(errno)));
+        ok = old && (unlink(old) == 0 || errno == ENOENT ||
+                     err_system(e, errno, "%s: the old checkpoint cannot be deleted", old));
         free(old);
     }
     free(steps);
@@ -109,8 +109,8 @@ bool checkpoint_dir_latest(const char *dir, const struct ckpt_item *items, size_
 
         if (path && checkpoint_load(path, items, n, &found->meta, &why))
             found->step = steps[i];
-        else
-            ok = path && warn(&found->warning, why.msg, e);
+        else /* a signal does not say that the file is damaged */
+            ok = path && signals_go_on(e) && warn(&found->warning, why.msg, e);
         free(path);
     }
     if (ok && count && found->step < 0)

@@ -29,7 +29,8 @@ static void same_dtype(struct param *p, const struct param *was)
     if (p && was && !p->t.needs_grad) p->t.dtype = was->t.dtype;
 }
 
-static void moved_dtypes(struct attn *now, const struct attn *was, bool key, bool value)
+static void moved_dtypes(struct attn *now, const struct attn *was, bool key, bool key_bias,
+                         bool value)
 {
     for (int i = 0; i < 2; i++) {
         same_dtype(now->q[i], was->q[0]);
@@ -40,7 +41,7 @@ static void moved_dtypes(struct attn *now, const struct attn *was, bool key, boo
     for (int s = 0; s < MODALITIES; s++) {
         if (!key) same_dtype(now->set[s].up_k, was->k);
         if (!value) same_dtype(now->set[s].up_v, was->v);
-        same_dtype(now->set[s].up_k_b, was->k_b);
+        if (!key_bias) same_dtype(now->set[s].up_k_b, was->k_b);
         same_dtype(now->set[s].up_v_b, was->v_b);
     }
 }
@@ -49,6 +50,9 @@ static void set_dtypes(struct model *shape, const struct model *m)
 {
     const struct kv_method_info *how =
         &kv_methods[shape->state == ATTN_MLA ? shape->method : KV_NONE];
+    /* convert/transform.c makes the keys of pairs that are not rotated fp32 then */
+    double f = model_rope_scale(&m->cfg.text);
+    bool scaled = f < 1 || f > 1;
     int64_t k = 0;
 
     for (int64_t i = 0; i < shape->n_params; i++) { /* both lists have the same order */
@@ -61,7 +65,8 @@ static void set_dtypes(struct model *shape, const struct model *m)
     }
     if (shape->state == m->state) return; /* all have been found */
     for (int64_t l = 0; l < shape->cfg.text.num_hidden_layers; l++)
-        moved_dtypes(&shape->layers[l].attn, &m->layers[l].attn, how->key, how->value);
+        moved_dtypes(&shape->layers[l].attn, &m->layers[l].attn, how->key || scaled, scaled,
+                     how->value);
 }
 
 bool dry_model(struct model *shape, const struct model *m, const struct dry_state *s,
@@ -151,7 +156,7 @@ static void begin_graph(struct dry_batch *b, struct run *r, struct model *shape,
                               v->num_channels * v->image_size * v->image_size, NULL);
         b->f.features = model_vision(shape, r->tape, &b->leaf);
     } else if (batch->images) {
-        b->leaf = tensor_leaf(DT_F32, batch->image_tokens, v->hidden_size, NULL);
+        b->leaf = tensor_leaf(DT_F32, batch->image_tokens, hf_feature_width(&shape->cfg), NULL);
         b->f.features = &b->leaf;
     }
 }

@@ -1,6 +1,7 @@
 /* dryrun_samples.c - samples as the model will see them: the exact string with what is trained of
  * it, then the tokens in runs that are alike in modality and in whether they are trained. */
 #include "base/log.h"
+#include "base/text.h"
 #include "data/tokenizer.h"
 #include "data/tokenizer_unicode.h"
 #include "data/tokenizer_utf8.h"
@@ -62,31 +63,6 @@ static void flow_add(struct flow *f, const char *word, size_t n, int gap)
     f->columns += gap + columns;
 }
 
-/* Spells the character at p out: itself, or what stands for a control character. Returns its bytes.
- */
-static size_t spell(const char *p, char out[8])
-{
-    size_t n = 1;
-
-    while (n < 4 && ((unsigned char)p[n] & 0xC0) == 0x80)
-        n++;
-    if ((unsigned char)*p < ' ' || *p == 0x7F)
-        snprintf(out, 8, *p == '\n' ? "\\n" : "\\x%02X", (unsigned char)*p);
-    else
-        snprintf(out, 8, "%.*s", (int)n, p);
-    return n;
-}
-
-/* Spells a name or a token out, cut where it does not fit. */
-static const char *spelled(char *out, size_t size, const char *text)
-{
-    size_t used = 0;
-
-    for (out[0] = '\0'; *text && used + 8 < size; used += strlen(out + used))
-        text += spell(text, out + used);
-    return out;
-}
-
 /* What a terminal shows as nothing, as a blank, or as another order of the text. */
 static bool is_hidden(int32_t c)
 {
@@ -95,7 +71,7 @@ static bool is_hidden(int32_t c)
            (c >= 0x2060 && c <= 0x206f) || c == 0xfeff;
 }
 
-/* The same inside of quotes, where the character must be told exactly: as JSON writes it. */
+/* Spells the character at p out as JSON writes it inside of quotes; returns its bytes. */
 static size_t spell_exactly(const char *p, char out[8])
 {
     size_t n;
@@ -137,7 +113,9 @@ static void show_added(const struct run *r, const struct tokens *t, size_t *at)
 
     flow_begin(&f, "  added", TEXT_AT, false);
     for (; *at < t->n && t->v[*at].begin == t->v[*at].end; ++*at) {
-        const char *piece = tokenizer_piece(r->tokenizer, t->v[*at].id);
+        const char *known = tokenizer_piece(r->tokenizer, t->v[*at].id);
+        char piece[120];
+        text_plain(piece, sizeof piece, known, strlen(known));
         flow_add(&f, piece, strlen(piece), 2);
     }
     flow_end(&f);
@@ -177,7 +155,8 @@ static void show_tokens(const struct run *r, const struct sample *s, int64_t beg
     for (int64_t i = begin; i < end; i++) {
         const char *known = tokenizer_piece(r->tokenizer, s->ids[i]);
         int64_t same = i;
-        spelled(piece, sizeof piece, known ? known : "?");
+        known = known ? known : "?";
+        text_plain(piece, sizeof piece, known, strlen(known));
         while (same + 1 < end && s->ids[same + 1] == s->ids[i] && s->modality[i] == IMAGE)
             same++;
         if (same > i)
@@ -194,14 +173,14 @@ static bool show_sample(const struct run *r, int64_t entry, const struct sample 
 {
     const struct dataset_entry *d = &r->train.entries[entry];
     int64_t image = 0;
-    char id[80], pictures[48] = "";
+    char id[80], place[DATASET_PLACE], pictures[48] = "";
 
     for (int64_t i = 0; i < s->n; i++)
         image += s->modality[i] == IMAGE;
     if (image) snprintf(pictures, sizeof pictures, ", %lld of them image", (long long)image);
-    log_line("sample %lld, \"%s\" (%s:%lld): %lld tokens%s, %lld trained", (long long)entry + 1,
-             spelled(id, sizeof id, s->id), r->train.sources[d->source].path, (long long)d->line,
-             (long long)s->n, pictures, (long long)d->labels);
+    log_line("sample %lld, \"%s\" (%s:%s): %lld tokens%s, %lld trained", (long long)entry + 1,
+             text_plain(id, sizeof id, s->id.s, s->id.n), r->train.sources[d->source].path,
+             dataset_place(d, place), (long long)s->n, pictures, (long long)d->labels);
     for (int64_t i = 0; i < s->images; i++)
         log_line("  picture %s", r->train.images[s->image[i]].path);
     if (!show_text(r, &s->rendered, e)) return false;

@@ -5,6 +5,8 @@
 #include "base/log.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/signals.h"
+#include "base/text.h"
 
 #include <cjson/cJSON.h>
 #include <ctype.h>
@@ -13,22 +15,27 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The text without white space at its ends, in place. */
-static char *trimmed(char *s)
+/* The part of a text without white space at its ends. */
+static struct text trimmed(struct text t)
 {
-    size_t n;
-
-    while (isspace((unsigned char)*s))
-        s++;
-    for (n = strlen(s); n && isspace((unsigned char)s[n - 1]); n--)
-        s[n - 1] = '\0';
-    return s;
+    while (t.n && isspace((unsigned char)*t.s)) {
+        t.s++;
+        t.n--;
+    }
+    while (t.n && isspace((unsigned char)t.s[t.n - 1]))
+        t.n--;
+    return t;
 }
+
+/* The last of SCORE_KINDS. */
+static const char score_others[] = "(others)";
 
 static struct score *score_of(struct scores *s, const char *name, struct err *e)
 {
     for (size_t i = 0; i < s->n; i++)
         if (strcmp(s->kinds[i].name, name) == 0) return &s->kinds[i];
+    if (s->n == SCORE_KINDS - 1) name = score_others;
+    if (s->n == SCORE_KINDS) return &s->kinds[SCORE_KINDS - 1];
     if (!mem_grow(&s->kinds, &s->cap, s->n + 1, sizeof *s->kinds, e)) return NULL;
     struct score *k = &s->kinds[s->n++];
     memset(k, 0, sizeof *k);
@@ -37,37 +44,46 @@ static struct score *score_of(struct scores *s, const char *name, struct err *e)
 }
 
 /* "set/kind", "kind", "set" or "": what a sample is scored under besides the total. */
-static void kind_name(const struct run *r, const struct eval_set *set, const char *id,
+static void kind_name(const struct run *r, const struct eval_set *set, const struct text *id,
                       char name[128])
 {
-    const char *kind = strrchr(id, '#');
+    const char *kind = id->n ? memrchr(id->s, '#', id->n) : NULL;
     const char *where = r->n_eval > 1 ? set->name : "";
+    char plain[100] = "";
 
-    snprintf(name, 128, "%s%s%s", where, kind && *where ? "/" : "", kind ? kind + 1 : "");
+    if (kind) text_plain(plain, sizeof plain, kind + 1, (size_t)(id->s + id->n - kind - 1));
+    snprintf(name, 128, "%s%s%s", where, kind && *where ? "/" : "", plain);
+}
+
+static bool add_text(cJSON *line, const char *key, const char *s, size_t n)
+{
+    return cJSON_AddItemToObject(line, key, jsonc_new_string(s, n));
 }
 
 static bool write_answer(FILE *fp, const struct eval_set *set, const struct sample *s,
-                         const char *got, bool right, struct err *e)
+                         const struct text *got, bool right, struct err *e)
 {
     const struct rendered *all = &s->rendered;
-    char *prompt = mem_strndup(all->text, all->trained[all->n_trained - 1].begin, e), *text;
-    cJSON *line = prompt ? cJSON_CreateObject() : NULL;
-
-    bool ok = line && cJSON_AddStringToObject(line, "set", set->name) &&
-              cJSON_AddStringToObject(line, "id", s->id) &&
-              (!s->images ||
-               cJSON_AddStringToObject(line, "image", set->data.images[s->image[0]].path)) &&
-              cJSON_AddStringToObject(line, "prompt", prompt) &&
-              cJSON_AddStringToObject(line, "expected", s->answer) &&
-              cJSON_AddStringToObject(line, "answer", got) &&
+    const char *image = s->images ? set->data.images[s->image[0]].path : NULL;
+    cJSON *line = cJSON_CreateObject();
+    bool ok = line && add_text(line, "set", set->name, strlen(set->name)) &&
+              add_text(line, "id", s->id.s, s->id.n) &&
+              (!image || add_text(line, "image", image, strlen(image))) &&
+              add_text(line, "prompt", all->text, all->trained[all->n_trained - 1].begin) &&
+              add_text(line, "expected", s->answer.s, s->answer.n) &&
+              add_text(line, "answer", got->s, got->n) &&
               cJSON_AddBoolToObject(line, "right", right);
+    char *text = NULL;
 
-    text = ok ? cJSON_PrintUnformatted(line) : NULL;
-    if (text) fprintf(fp, "%s\n", text);
-    free(prompt);
-    cJSON_free(text);
+    if (ok)
+        text = jsonc_print(line, false, e);
+    else
+        err_set(e, "out of memory for an answer");
     cJSON_Delete(line);
-    return text || err_set(e, "out of memory for an answer");
+    if (!text) return false;
+    fprintf(fp, "%s\n", text);
+    free(text);
+    return true;
 }
 
 static void add_to(struct score *to, const struct score *from)
@@ -86,7 +102,7 @@ static bool count(const struct run *r, const struct eval_set *set, const struct 
 
     add_to(&out->all, one);
     if (curve) add_to(&out->curve, one);
-    kind_name(r, set, s->id, name);
+    kind_name(r, set, &s->id, name);
     if (!name[0]) return true;
     kind = score_of(out, name, e);
     if (kind) add_to(kind, one);
@@ -97,17 +113,17 @@ static bool score_answer(struct run *r, const struct eval_set *set, const struct
                          bool curve, const struct generation *g, FILE *answers, struct scores *out,
                          struct err *e)
 {
-    char *got = tokenizer_decode(r->tokenizer, g->ids, (size_t)g->n, true, NULL, e);
-    char *want = mem_strdup(s->answer, e);
-    bool ok = got && want;
+    struct text got = {0}, want = trimmed(s->answer), answer;
+    struct score one = {.n = 1};
+    bool ok;
 
-    if (ok) {
-        struct score one = {.n = 1, .right = strcmp(trimmed(got), trimmed(want)) == 0};
-        ok = count(r, set, s, curve, &one, out, e) &&
-             (!answers || write_answer(answers, set, s, trimmed(got), one.right, e));
-    }
-    free(got);
-    free(want);
+    got.s = tokenizer_decode(r->tokenizer, g->ids, (size_t)g->n, true, &got.n, e);
+    if (!got.s) return false;
+    answer = trimmed(got);
+    one.right = answer.n == want.n && memcmp(answer.s, want.s, want.n) == 0;
+    ok = count(r, set, s, curve, &one, out, e) &&
+         (!answers || write_answer(answers, set, s, &answer, one.right, e));
+    free(got.s);
     return ok;
 }
 
@@ -166,7 +182,7 @@ static bool own_features(struct run *r, struct model *m, const struct eval_set *
     if (features->maker) {
         tape_keep(features);
         if (!tape_plan(r->tape, r->memory_limit, e)) return false;
-        tape_forward(r->tape);
+        if (!tape_forward(r->tape)) return signals_go_on(e);
     }
     *copy = mem_new((size_t)tensor_count(features), sizeof **copy, "vision features", e);
     if (!*copy) return false;
@@ -251,8 +267,7 @@ static bool evaluate_set(struct run *r, struct model *m, const struct eval_set *
         int64_t size = n - i < g->size ? n - i : g->size;
         log_progress("%s: scoring %s, %lld of %lld", context, set->name, (long long)i,
                      (long long)n);
-        if (run_signal())
-            return err_set(e, "stopped by signal %d; go on with --resume", run_signal());
+        if (!signals_go_on(e)) return false;
         for (int64_t k = 0; k < size; k++)
             g->place[k] = curve ? curve_place(&c, i + k) : i + k;
         if (!score_group(r, m, set, &c, size, g, answers, s, e)) return false;
@@ -293,7 +308,7 @@ bool evaluate(struct run *r, struct model *m, bool curve, const char *answers_pa
     if (answers_path && !file_out_open(&out, answers_path, e)) goto out;
     for (int64_t k = 0; k < r->n_eval; k++)
         if (!evaluate_set(r, m, &r->eval[k], curve, context, &g, out.fp, s, e)) goto out;
-    ok = !out.fp || file_out_commit(&out, e);
+    ok = watch_check(e) && (!out.fp || file_out_commit(&out, e));
     if (s->n) qsort(s->kinds, s->n, sizeof *s->kinds, by_name);
     s->seconds = clock_seconds() - begin;
     if (ok) say_scores(r, context, s);
@@ -364,7 +379,7 @@ static bool add_score(cJSON *to, const struct score *k, const char *name)
 bool scores_save(const struct scores *s, const char *path, struct err *e)
 {
     cJSON *root = cJSON_CreateObject(), *kinds = NULL;
-    char *text;
+    char *text = NULL;
     bool ok = add_score(root, &s->all, "all") && add_score(root, &s->curve, "curve") &&
               (kinds = cJSON_AddObjectToObject(root, "kinds"));
 
@@ -372,11 +387,14 @@ bool scores_save(const struct scores *s, const char *path, struct err *e)
         ok = add_score(kinds, &s->kinds[i], s->kinds[i].name);
     ok = ok && cJSON_AddNumberToObject(root, "cached_tokens", (double)s->stats.cached_tokens) &&
          cJSON_AddNumberToObject(root, "cache_bytes", (double)s->stats.cache_bytes);
-    text = ok ? cJSON_Print(root) : NULL;
+    if (ok)
+        text = jsonc_print(root, true, e);
+    else
+        err_set(e, "out of memory for scores");
     cJSON_Delete(root);
-    if (!text) return err_set(e, "%s: out of memory", path);
+    if (!text) return err_context(e, "%s", path);
     ok = file_write(path, text, strlen(text), e);
-    cJSON_free(text);
+    free(text);
     return ok;
 }
 

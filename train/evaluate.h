@@ -8,7 +8,9 @@
 #include "model/generate.h"
 #include "train/run.h"
 
-/* Of one kind of question: of a set where there are several, and of what follows # in the ids. */
+/* Of one kind of question: of a set where there are several, and of what follows # in the ids. Ids
+ * may have anything there: what comes after so many kinds is counted together, as "(others)". */
+enum { SCORE_KINDS = 200 };
 struct score {
     char name[128];
     int64_t n, right; /* answers or tokens */

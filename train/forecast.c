@@ -1,5 +1,6 @@
 /* forecast.c - which models there will be, and what they need. */
 #include "train/forecast.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "convert/rank.h"
 #include "optim/moment.h"
@@ -23,8 +24,12 @@ bool forecast_open(struct forecast *f, struct run *r, struct err *e)
     if (!model_is_there(r, "baseline", &made, e)) return false;
     if (!r->c.model.path && !made && !run_has_step(r, STEP_BASELINE))
         return err_set(e, "model.path: must be given where \"baseline\" is not one of run.steps");
-    return r->c.model.path || made ? open_base_model(r, &f->base, e)
-                                   : make_baseline_model(r, &f->base, e);
+    if (!(r->c.model.path || made ? open_base_model(r, &f->base, e)
+                                  : make_baseline_model(r, &f->base, e)))
+        return false;
+    for (size_t i = 0; i < f->base.n_notes; i++)
+        log_line("%s", f->base.notes[i]);
+    return true;
 }
 
 void forecast_close(struct forecast *f)
@@ -192,7 +197,7 @@ static bool add_pictures(struct forecast *f, struct err *e)
     if (!f->base.has_vision || all == 0) return true;
     group = all < PICTURE_GROUP ? all : PICTURE_GROUP;
     pixels = v->num_channels * v->image_size * v->image_size;
-    row = model_image_tokens(&f->base) * v->hidden_size;
+    row = model_image_tokens(&f->base) * hf_feature_width(&f->base.cfg);
     if (f->models[0].pixels && pixels > row) row = pixels;
     s = add_step(f, "pictures");
     ok = dry_model(&shape, &f->base, &f->models[0].state, 0, e);

@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/signals.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -28,7 +29,8 @@ static bool draw_samples(struct layerwise *w, struct err *e)
     bool ok = order_init(&order, (uint64_t)w->r->c.run.seed * 1000003u + 77, w->r->train.n, e);
 
     for (int64_t i = 0; ok && i < w->samples; i++) {
-        ok = dataset_sample(&w->r->train, order_at(&order, i), &w->sample[i], e) &&
+        ok = signals_go_on(e) &&
+             dataset_sample(&w->r->train, order_at(&order, i), &w->sample[i], e) &&
              batch_fill(&w->batch, &w->sample[i], 1, false, e);
         if (ok) w->begin[i + 1] = w->begin[i] + w->batch.batch.tokens;
     }
@@ -42,7 +44,7 @@ static bool begin_graph(struct layerwise *w, int64_t first, int64_t n, struct fo
                         struct err *e)
 {
     *f = (struct forward){.batch = &w->batch.batch, .taps = &w->taps};
-    if (run_signal()) return err_set(e, "stopped by signal %d; go on with --resume", run_signal());
+    if (!signals_go_on(e)) return false;
     tape_begin(w->r->tape, false);
     return batch_fill(&w->batch, w->sample + first, n, false, e);
 }
@@ -66,7 +68,7 @@ static bool embed(struct layerwise *w, struct err *e)
             return false;
         x = model_embeddings(w->m, t, &f);
         if (!tape_plan(t, w->r->memory_limit, e)) return false;
-        tape_forward(t);
+        if (!tape_forward(t)) return signals_go_on(e);
         keep_hidden(w, i, x);
     }
     return true;
@@ -141,7 +143,7 @@ bool layerwise_next(struct layerwise *w, const char *what, layer_looker *look, v
                          hidden_at(w, w->begin[i]));
         y = model_layer(w->m, t, &f, l, x, l == last);
         if (!tape_plan(t, w->r->memory_limit, e)) return false;
-        tape_forward(t);
+        if (!tape_forward(t)) return signals_go_on(e);
         if (!show(w, l, look, arg, e)) return false;
         if (y) keep_hidden(w, i, y);
         log_progress("%s: layer %lld of %lld, sample %lld of %lld", what, (long long)l + 1,

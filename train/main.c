@@ -1,10 +1,11 @@
 /* main.c - the command line of mha2mla-train, and the one place that reports an error and ends. */
 #include "base/log.h"
+#include "base/signals.h"
+#include "base/watch.h"
 #include "train/dryrun.h"
 #include "train/steps.h"
 
 #include <getopt.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -90,7 +91,7 @@ static void list_points(const struct config *c)
 static bool run(const struct options *o, struct err *e)
 {
     struct run r = {.lock = -1, .only_point = o->point, .dry = o->dry_run};
-    struct err lines;
+    struct err changed, lines;
     bool ok = schema_load(&config_schema, &r.c, o->config, o->sets, o->n_sets, e);
 
     if (!ok) return false;
@@ -99,12 +100,13 @@ static bool run(const struct options *o, struct err *e)
         schema_free(&config_schema, &r.c);
         return true;
     }
-    run_catch_signals();
-    if (o->dry_run)
+    if (o->dry_run) /* writes nothing: a signal may end it as it ends any program */
         ok = run_limits(&r, e) && dry_run(&r, e);
     else
-        ok = run_open(&r, o->resume, e) && run_steps(&r, e);
+        ok = signals_open(e) && run_open(&r, o->resume, e) && run_steps(&r, e);
     run_close(&r);
+    /* Whatever went wrong may come of a file that was changed in the meantime. */
+    if (!watch_check(&changed)) ok = err_set(e, "%s", changed.msg);
     return log_close(ok ? e : &lines) && ok;
 }
 
@@ -122,12 +124,10 @@ int main(int argc, char **argv)
         fflush(stdout);
         fprintf(stderr, "mha2mla-train: error: %s\n", e.msg);
     }
-    if (fflush(stdout) != 0 || ferror(stdout)) {
-        if (ok || !e.msg[0])
-            fprintf(stderr, "mha2mla-train: error: standard output: cannot be written\n");
-        return 1;
-    }
-    if (run_signal())
-        return 128 + run_signal(); /* as a shell counts a program that a signal ended */
-    return !ok && e.msg[0] ? 1 : 0;
+    bool written = fflush(stdout) == 0 && !ferror(stdout);
+    if (!written && (ok || !e.msg[0]))
+        fprintf(stderr, "mha2mla-train: error: standard output: cannot be written\n");
+    if (!ok && signals_came())
+        return 128 + signals_came(); /* as a shell counts a program that a signal ended */
+    return !written || (!ok && e.msg[0]) ? 1 : 0;
 }

@@ -5,7 +5,6 @@
 #include "base/jsonc.h"
 #include "base/mem.h"
 
-#include <cJSON.h>
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -16,25 +15,13 @@
 
 /* ---- write ---- */
 
-/* The shortest of %.15g, %.16g and %.17g that reads back as the same double. */
-static void number_print(char text[32], double v)
-{
-    for (int digits = 15; digits <= 17; digits++) {
-        snprintf(text, 32, "%.*g", digits, v);
-        if (strtod(text, NULL) == v) return;
-    }
-}
-
 static bool add_number(cJSON *line, const struct metric *m)
 {
-    char text[32], *note;
     struct err ignored;
+    char *note;
     bool ok;
 
-    if (isfinite(m->value)) {
-        number_print(text, m->value);
-        return cJSON_AddRawToObject(line, m->key, text);
-    }
+    if (isfinite(m->value)) return cJSON_AddNumberToObject(line, m->key, m->value);
     note = mem_printf(&ignored, "%s_note", m->key);
     ok = note && cJSON_AddNullToObject(line, m->key) &&
          cJSON_AddStringToObject(line, note,
@@ -59,7 +46,7 @@ static bool cut_half_line(FILE *fp, const char *path, struct err *e)
     if (end < size && ftruncate(fileno(fp), end) != 0) goto fail;
     if (fseek(fp, 0, SEEK_END) == 0) return true; /* C wants it between a read and a write */
 fail:
-    return err_set(e, "%s: %s", path, strerror(errno));
+    return err_system(e, errno, "%s", path);
 }
 
 bool metrics_open(struct metrics *m, const char *path, struct err *e)
@@ -68,7 +55,7 @@ bool metrics_open(struct metrics *m, const char *path, struct err *e)
     m->path = mem_strdup(path, e);
     if (!m->path) return false;
     m->fp = fopen(path, "ab+");
-    if (!m->fp) err_set(e, "%s: %s", path, strerror(errno));
+    if (!m->fp) err_system(e, errno, "%s", path);
     if (m->fp && cut_half_line(m->fp, path, e)) return true;
     metrics_close(m);
     return false;
@@ -83,12 +70,13 @@ bool metrics_write(struct metrics *m, const struct metric *line, size_t n, struc
     for (size_t i = 0; ok && i < n; i++)
         ok = line[i].text ? cJSON_AddStringToObject(object, line[i].key, line[i].text) != NULL
                           : add_number(object, &line[i]);
-    if (ok) text = cJSON_PrintUnformatted(object);
+    if (!ok) err_set(e, "out of memory for a line");
+    text = ok ? jsonc_print(object, false, e) : NULL;
     cJSON_Delete(object);
-    if (!text) return err_set(e, "%s: out of memory for a line", m->path);
+    if (!text) return err_context(e, "%s", m->path);
     ok = fprintf(m->fp, "%s\n", text) >= 0 && fflush(m->fp) == 0;
-    if (!ok) err_set(e, "%s: cannot be written: %s", m->path, strerror(errno));
-    free(text); /* by cJSON's default hooks */
+    if (!ok) err_system(e, errno, "%s: cannot be written", m->path);
+    free(text);
     return ok;
 }
 

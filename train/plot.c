@@ -4,14 +4,17 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/signals.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 extern char **environ;
@@ -209,6 +212,19 @@ static bool write_file(const char *dir, const char *name, const struct recovery_
 
 /* ---- gnuplot ---- */
 
+/* Waits for the child's end; where a signal asks the run to stop, the child is ended first. */
+static bool wait_for(pid_t pid, int *status, struct err *why)
+{
+    const struct timespec tick = {0, 10000000};
+    pid_t done;
+
+    while ((done = waitpid(pid, status, WNOHANG)) == 0) {
+        if (signals_came()) kill(pid, SIGKILL);
+        nanosleep(&tick, NULL);
+    }
+    return done == pid || err_system(why, errno, "gnuplot");
+}
+
 /* Runs gnuplot inside dir without a shell, and without the user's own start-up file. */
 static bool run_gnuplot(const char *dir, struct err *why)
 {
@@ -216,18 +232,24 @@ static bool run_gnuplot(const char *dir, struct err *why)
         "gnuplot", "--default-settings", "-e", "output = 'recovery.png.tmp'", "recovery.gnuplot",
         NULL};
     posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attr;
     int rc, status = 0;
     pid_t pid;
 
     if (posix_spawn_file_actions_init(&actions) != 0) return err_set(why, "out of memory");
+    if (posix_spawnattr_init(&attr) != 0) {
+        posix_spawn_file_actions_destroy(&actions);
+        return err_set(why, "out of memory");
+    }
     rc = posix_spawn_file_actions_addchdir_np(&actions, dir);
     for (int fd = STDIN_FILENO; rc == 0 && fd <= STDERR_FILENO; fd++)
         rc = posix_spawn_file_actions_addopen(&actions, fd, "/dev/null", O_RDWR, 0);
-    if (rc == 0) rc = posix_spawnp(&pid, argv[0], &actions, NULL, argv, environ);
+    if (rc == 0) rc = signals_for_child(&attr);
+    if (rc == 0) rc = posix_spawnp(&pid, argv[0], &actions, &attr, argv, environ);
     posix_spawn_file_actions_destroy(&actions);
-    if (rc != 0) return err_set(why, "gnuplot cannot be run: %s", strerror(rc));
-    while (waitpid(pid, &status, 0) < 0)
-        if (errno != EINTR) return err_set(why, "gnuplot: %s", strerror(errno));
+    posix_spawnattr_destroy(&attr);
+    if (rc != 0) return err_system(why, rc, "gnuplot cannot be run");
+    if (!wait_for(pid, &status, why)) return false;
     if (WIFSIGNALED(status)) return err_set(why, "gnuplot: killed by signal %d", WTERMSIG(status));
     if (WEXITSTATUS(status) == 0) return true;
     return err_set(why, "gnuplot ended with status %d; `gnuplot recovery.gnuplot` there says why",
@@ -246,6 +268,10 @@ static bool make_png(const char *dir, struct err *note, struct err *e)
         unlink(tmp);
         unlink(png);
         err_context(note, "%s was not made", png);
+        if (note->machine) {
+            *e = *note;
+            ok = false;
+        }
     }
     free(tmp);
     free(png);
@@ -254,12 +280,13 @@ static bool make_png(const char *dir, struct err *note, struct err *e)
 
 bool plot_recovery(const char *dir, const struct recovery_plot *p, struct err *note, struct err *e)
 {
-    note->msg[0] = '\0';
+    *note = (struct err){0};
     if (!(p->base_score > 0 && isfinite(p->base_score)))
         return err_set(e,
                        "%s: no recovery curve: the base model's score is %g, and must be above 0 "
                        "to measure against",
                        dir, p->base_score);
     return write_file(dir, "recovery.tsv", p, print_data, e) &&
-           write_file(dir, "recovery.gnuplot", p, print_script, e) && make_png(dir, note, e);
+           write_file(dir, "recovery.gnuplot", p, print_script, e) && make_png(dir, note, e) &&
+           signals_go_on(e);
 }

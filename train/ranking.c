@@ -23,6 +23,7 @@ static struct rank_dims dims_of(const struct model *m)
 struct ranking {
     struct rank_acc *acc;
     struct rank_dims n;
+    double scale;
     int64_t layer;
     float *cs; /* cos [T, P], then sin [T, P] of the current batch */
     size_t cap;
@@ -54,7 +55,7 @@ static bool rank_look(void *arg, const struct layer_look *look, struct err *e)
                           &(struct rank_sample){look->q + at * k->n.H * k->n.dh,
                                                 look->k + at * k->n.G * k->n.dh, k->cs + at * P,
                                                 k->cs + (b->tokens + at) * P, look->modality + at,
-                                                b->begin[s + 1] - at},
+                                                b->begin[s + 1] - at, k->scale},
                           e);
     }
     return ok;
@@ -63,7 +64,7 @@ static bool rank_look(void *arg, const struct layer_look *look, struct err *e)
 static bool measure_rank(struct run *r, struct model *m, const char *path, struct err *e)
 {
     enum rank_strategy strategy = (enum rank_strategy)r->c.rank.strategy;
-    struct ranking k = {.n = dims_of(m)};
+    struct ranking k = {.n = dims_of(m), .scale = model_rope_scale(&m->cfg.text)};
     int64_t count = k.n.L * k.n.G * k.n.dh / 2;
     int32_t *rank = mem_new((size_t)count, sizeof *rank, "ranks", e);
     double *scores = mem_new((size_t)count, sizeof *scores, "ranks", e);
@@ -75,6 +76,7 @@ static bool measure_rank(struct run *r, struct model *m, const char *path, struc
     for (; ok && k.layer < k.n.L; k.layer++)
         ok = layerwise_next(&w, "rank", rank_look, &k, e);
     ok = ok && rank_acc_finish(k.acc, rank, scores, e);
+    ok = ok && watch_check(e);
     if (ok) {
         struct rankfile_info info = {.samples = w.samples, .tokens = w.tokens};
         strncpy(info.strategy, rank_strategy_name(strategy), sizeof info.strategy - 1);

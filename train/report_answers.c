@@ -3,6 +3,7 @@
  * evenly over the file, so that the same run always shows the same ones. */
 #include "base/jsonc.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "train/report_parts.h"
 
 #include <ctype.h>
@@ -12,18 +13,32 @@
 
 enum { TEXT_BYTES = 200, PICTURE_PIXELS = 96 };
 
-void report_text(FILE *fp, const char *text)
+/* One character of n bytes (or a byte that is none). */
+static void put_character(FILE *fp, const char *s, size_t n)
 {
-    size_t n = 0;
+    char plain[16];
 
-    for (; *text; text++, n++) {
-        unsigned char c = (unsigned char)*text;
-        if (n >= TEXT_BYTES && (c & 0xC0) != 0x80) { /* never inside a character */
+    if (strchr("\n\r\t", *s) && *s) {
+        fputc(' ', fp);
+        return;
+    }
+    text_plain(plain, sizeof plain, s, n);
+    for (const char *p = plain; *p; p++) {
+        if (strchr("\\`*_{}[]<>#|&~", *p)) fputc('\\', fp);
+        fputc(*p, fp);
+    }
+}
+
+void report_text(FILE *fp, const char *text, size_t n)
+{
+    for (size_t at = 0, len; at < n; at += len) {
+        len = text_utf8_len(text + at, n - at);
+        if (len == 0) len = 1;
+        if (at >= TEXT_BYTES) {
             fputs("…", fp);
             return;
         }
-        if (strchr("\\`*_{}[]<>#|&~", c)) fputc('\\', fp);
-        fputc(c < ' ' ? ' ' : c, fp);
+        put_character(fp, text + at, len);
     }
 }
 
@@ -44,45 +59,50 @@ static bool answer_at(const struct answers *a, size_t i, struct jsonc *line, str
 
     return jsonc_parse_as(line, a->path, (const char *)a->map.data + a->begin[i],
                           a->begin[i + 1] - a->begin[i], &rules, e) ||
-           (!e->machine && err_set(e, "%s; delete the file and scores.json, and resume", e->msg));
+           (!e->machine && err_set(e, "%s: delete it and scores.json, and resume", e->msg));
 }
 
-static const char *member(const struct jsonc *line, const char *key)
+/* A line's text under a key, "" where there is none; the caller frees it. */
+static bool member(const struct jsonc *line, const char *key, struct text *out, struct err *e)
 {
-    const char *text = cJSON_GetStringValue(cJSON_GetObjectItem(line->root, key));
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(line->root, key);
 
-    return text ? text : "";
+    out->n = 0;
+    out->s = cJSON_IsString(item) ? jsonc_string(line, item, &out->n, e) : mem_strdup("", e);
+    return out->s;
 }
 
-/* Where the file's lines begin, and which answers are right. */
-static bool index_lines(struct answers *a, struct err *e)
+static bool add_line(struct answers *a, size_t begin, size_t end, struct err *e)
 {
     struct jsonc line;
 
-    for (size_t at = 0; at < a->map.size;) {
-        const uint8_t *end = memchr(a->map.data + at, '\n', a->map.size - at);
-        size_t next = end ? (size_t)(end - a->map.data) + 1 : a->map.size;
-        if (!mem_grow(&a->begin, &a->cap_begin, a->n + 2, sizeof *a->begin, e) ||
-            !mem_grow(&a->right, &a->cap_right, a->n + 1, sizeof *a->right, e))
-            return false;
-        a->begin[a->n] = at;
-        a->begin[a->n + 1] = at = next;
-        if (!answer_at(a, a->n, &line, e)) return false;
-        a->right[a->n++] = cJSON_IsTrue(cJSON_GetObjectItem(line.root, "right"));
-        jsonc_close(&line);
-    }
+    if (!mem_grow(&a->begin, &a->cap_begin, a->n + 2, sizeof *a->begin, e) ||
+        !mem_grow(&a->right, &a->cap_right, a->n + 1, sizeof *a->right, e))
+        return false;
+    a->begin[a->n] = begin;
+    a->begin[a->n + 1] = end;
+    if (!answer_at(a, a->n, &line, e)) return false;
+    a->right[a->n++] = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(line.root, "right"));
+    jsonc_close(&line);
     return true;
 }
 
 static bool answers_open(struct answers *a, const struct run *r, const struct report_result *from,
                          const char *name, struct err *e)
 {
-    bool there;
+    bool there, ok;
 
     *a = (struct answers){.from = from, .name = name};
     a->path = run_path(r, e, "%s/answers.jsonl", from->dir);
     if (!a->path || !file_there(a->path, &there, e)) return false;
-    return !from->there || !there || (file_map_open(&a->map, a->path, e) && index_lines(a, e));
+    if (!from->there || !there) return true;
+    ok = file_map_open(&a->map, a->path, e);
+    for (size_t at = 0, next; ok && at < a->map.size; at = next) {
+        const uint8_t *end = memchr(a->map.data + at, '\n', a->map.size - at);
+        next = end ? (size_t)(end - a->map.data) + 1 : a->map.size;
+        ok = add_line(a, at, next, e);
+    }
+    return ok;
 }
 
 static void answers_close(struct answers *a)
@@ -137,16 +157,16 @@ static const char *last_of(const char *text, const char *end, const char *what)
 {
     size_t n = what ? strlen(what) : 0;
 
-    for (const char *p = end - n; n && p >= text; p--)
-        if (strncmp(p, what, n) == 0) return p;
+    for (const char *p = end; n && (size_t)(p - text) >= n; p--)
+        if (memcmp(p - n, what, n) == 0) return p - n;
     return NULL;
 }
 
 /* Of the rendered conversation, the last question: between the last user's and assistant's marks.
- */
-static char *question_of(const char *text, const struct chat_template *chat, struct err *e)
+ * A part of `prompt`. */
+static struct text question_of(const struct text *prompt, const struct chat_template *chat)
 {
-    const char *end = text + strlen(text), *found, *stop;
+    const char *text = prompt->s, *end = text + prompt->n, *found, *stop;
     size_t mark = strlen(IMAGE_MARK);
 
     found = last_of(text, end, chat->assistant.open);
@@ -159,14 +179,14 @@ static char *question_of(const char *text, const struct chat_template *chat, str
     for (;; text += mark) {
         while (text < end && isspace((unsigned char)*text))
             text++;
-        if ((size_t)(end - text) < mark || strncmp(text, IMAGE_MARK, mark) != 0) break;
+        if ((size_t)(end - text) < mark || memcmp(text, IMAGE_MARK, mark) != 0) break;
     }
     for (;; end -= mark) {
         while (text < end && isspace((unsigned char)end[-1]))
             end--;
-        if ((size_t)(end - text) < mark || strncmp(end - mark, IMAGE_MARK, mark) != 0) break;
+        if ((size_t)(end - text) < mark || memcmp(end - mark, IMAGE_MARK, mark) != 0) break;
     }
-    return mem_strndup(text, (size_t)(end - text), e);
+    return (struct text){(char *)(uintptr_t)text, (size_t)(end - text)};
 }
 
 /* `to` as seen from the directory `from`, both absolute; percent-encoded. */
@@ -201,52 +221,55 @@ static bool show_picture(const struct report *rep, FILE *fp, const char *image, 
     return ok;
 }
 
-static bool show_question(const struct report *rep, const struct jsonc *line, FILE *fp,
-                          struct err *e)
-{
-    char *question = question_of(member(line, "prompt"), rep->r->chat, e);
-    bool ok = question;
-
-    fprintf(fp, "| ");
-    if (*member(line, "image")) ok = ok && show_picture(rep, fp, member(line, "image"), e);
-    if (ok) {
-        report_text(fp, question);
-        fprintf(fp, " | ");
-        report_text(fp, member(line, "expected"));
-        fprintf(fp, " |");
-    }
-    free(question);
-    return ok;
-}
-
-/* The sets' files cannot change within a run, but somebody may have changed a file here. */
-static bool show_answer(const struct answers *a, size_t i, const char *id, FILE *fp, struct err *e)
+/* One model's answer to the question with that id. */
+static bool show_answer(const struct answers *a, size_t i, const struct text *id, FILE *fp,
+                        struct err *e)
 {
     struct jsonc line = {0};
+    struct text own = {0}, answer = {0};
+    /* The sets' files cannot change within a run, but somebody may have changed a file here. */
+    bool there = i < a->n,
+         ok = !there || (answer_at(a, i, &line, e) && member(&line, "id", &own, e) &&
+                         member(&line, "answer", &answer, e));
 
-    if (i < a->n && !answer_at(a, i, &line, e)) return false;
-    if (i < a->n && strcmp(member(&line, "id"), id) == 0) {
-        fprintf(fp, a->right[i] ? " " : " ✗ ");
-        report_text(fp, member(&line, "answer"));
-        fprintf(fp, " |");
+    if (ok && there && own.n == id->n && memcmp(own.s, id->s, id->n) == 0) {
+        fputs(a->right[i] ? " " : " ✗ ", fp);
+        report_text(fp, answer.s, answer.n);
+        fputs(" |", fp);
     } else {
-        fprintf(fp, " – |");
+        fputs(" – |", fp);
     }
+    free(own.s);
+    free(answer.s);
     jsonc_close(&line);
-    return true;
+    return ok;
 }
 
 static bool show(const struct report *rep, const struct answers *a, size_t n_files, size_t i,
                  FILE *fp, struct err *e)
 {
-    struct jsonc line;
-    bool ok;
+    struct text prompt = {0}, image = {0}, expected = {0}, id = {0}, question;
+    struct jsonc line = {0};
+    bool ok = answer_at(&a[0], i, &line, e) && member(&line, "prompt", &prompt, e) &&
+              member(&line, "image", &image, e) && member(&line, "expected", &expected, e) &&
+              member(&line, "id", &id, e);
 
-    if (!answer_at(&a[0], i, &line, e)) return false;
-    ok = show_question(rep, &line, fp, e);
+    if (ok) {
+        question = question_of(&prompt, rep->r->chat);
+        fputs("| ", fp);
+        if (image.n) ok = show_picture(rep, fp, image.s, e);
+        report_text(fp, question.s, question.n);
+        fputs(" | ", fp);
+        report_text(fp, expected.s, expected.n);
+        fputs(" |", fp);
+    }
     for (size_t f = 0; ok && f < n_files; f++)
-        ok = show_answer(&a[f], i, member(&line, "id"), fp, e);
+        ok = show_answer(&a[f], i, &id, fp, e);
     fputc('\n', fp);
+    free(prompt.s);
+    free(image.s);
+    free(expected.s);
+    free(id.s);
     jsonc_close(&line);
     return ok;
 }

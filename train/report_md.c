@@ -10,6 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+static void report_string(FILE *fp, const char *s)
+{
+    report_text(fp, s, strlen(s));
+}
+
 static const char *enum_name(const char *key, int value)
 {
     for (size_t i = 0; i < config_schema.nrows; i++)
@@ -30,7 +35,7 @@ static bool write_model(const struct run *r, FILE *fp, bool *vision, struct err 
 
     if (ok) {
         fprintf(fp, "| model | ");
-        report_text(fp, given ? dir : "trained here from nothing");
+        report_string(fp, given ? dir : "trained here from nothing");
         if (given && trained) fprintf(fp, ", trained further here");
     }
     if (there && (ok = hf_config_read(&cfg, config, e))) {
@@ -57,7 +62,7 @@ static void write_dataset(FILE *fp, const char *what, const struct dataset *d, c
     fprintf(fp, "| %s | ", what);
     for (int64_t i = 0; i < d->n_sources; i++) {
         if (i) fprintf(fp, ", ");
-        report_text(fp, d->sources[i].path);
+        report_string(fp, d->sources[i].path);
     }
     fprintf(fp, ": %s samples, %s tokens, %s of them %s; SHA-256 %.16s… |\n",
             unit_count(t[0], (double)d->n), unit_count(t[1], (double)d->tokens),
@@ -253,7 +258,7 @@ static void write_kinds(const struct report *rep, bool perplexity, FILE *fp)
     fputc('\n', fp);
     for (size_t q = 0; q < s->n; q++) {
         fprintf(fp, "| ");
-        report_text(fp, s->kinds[q].name);
+        report_string(fp, s->kinds[q].name);
         fprintf(fp, " |");
         count_cell(fp, (double)s->kinds[q].n);
         kind_cell(fp, &rep->base, s->kinds[q].name, perplexity);
@@ -276,7 +281,7 @@ bool report_write(const struct report *rep, struct err *e)
 
     if (ok) {
         fprintf(out.fp, "# ");
-        report_text(out.fp, rep->name);
+        report_string(out.fp, rep->name);
         fprintf(out.fp, "\n\n");
         write_recovery(rep, out.fp);
         write_kinds(rep, false, out.fp);

@@ -57,7 +57,8 @@ bool report_write(const struct report *rep, struct err *e);
 /* Its section of sample answers. */
 bool report_answers(const struct report *rep, FILE *fp, struct err *e);
 
-/* Text inside a Markdown table: nothing in it is markup, and it is cut after some 200 bytes. */
-void report_text(FILE *fp, const char *text);
+/* n bytes of text inside a Markdown table: nothing in it is markup, line breaks are blanks, other
+ * control characters stand there as \x00 and the like, and it is cut after some 200 bytes. */
+void report_text(FILE *fp, const char *text, size_t n);
 
 #endif

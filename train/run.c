@@ -6,38 +6,19 @@
 #include "base/jsonc.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "train/given.h"
 
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <omp.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
-
-static volatile sig_atomic_t caught; /* the one thing a signal handler may touch */
-
-static void catch_signal(int sig)
-{
-    caught = sig;
-}
-
-void run_catch_signals(void)
-{
-    struct sigaction a = {.sa_handler = catch_signal};
-
-    sigaction(SIGINT, &a, NULL);
-    sigaction(SIGTERM, &a, NULL);
-}
-
-int run_signal(void)
-{
-    return caught;
-}
 
 char *run_path(const struct run *r, struct err *e, const char *fmt, ...)
 {
@@ -151,6 +132,23 @@ static void model_sum(const struct model *m, char hex[65])
     sha256_hex(&sum, hex);
 }
 
+/* When the model's files were last written to. Not one of the sums: a file that was put back has
+ * another time. */
+static const char model_time_key[] = "model.path written";
+
+static void model_time(const struct model *m, char text[65])
+{
+    struct timespec last = {0};
+    struct stat st;
+
+    for (size_t i = 0; i < m->files.file_count; i++)
+        if (stat(m->files.files[i].path, &st) == 0 &&
+            (st.st_mtim.tv_sec > last.tv_sec ||
+             (st.st_mtim.tv_sec == last.tv_sec && st.st_mtim.tv_nsec > last.tv_nsec)))
+            last = st.st_mtim;
+    snprintf(text, 65, "%lld.%09ld", (long long)last.tv_sec, last.tv_nsec);
+}
+
 /* The settings name the data and the model; this is what was in them. */
 static cJSON *input_sums(const struct run *r, const struct model *given, struct err *e)
 {
@@ -165,6 +163,8 @@ static cJSON *input_sums(const struct run *r, const struct model *given, struct 
     if (ok && given) {
         model_sum(given, key);
         ok = cJSON_AddStringToObject(all, "model.path", key);
+        model_time(given, key);
+        ok = ok && cJSON_AddStringToObject(all, model_time_key, key);
     }
     if (ok) return all;
     cJSON_Delete(all);
@@ -184,7 +184,12 @@ static bool check_inputs(const struct run *r, const char *path, const cJSON *now
     {
         const char *old =
             cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(was.root, item->string));
-        if (ok && old && strcmp(old, item->valuestring) != 0)
+        if (!ok || !old || strcmp(old, item->valuestring) == 0) continue;
+        if (strcmp(item->string, model_time_key) == 0)
+            log_line("%s: its weights were written since this run began; the beginning of every "
+                     "tensor, which is compared, is as it was",
+                     r->c.model.path);
+        else
             ok = err_set(e,
                          "%s: %s has changed since this run began: put it back, or choose another "
                          "run.dir",
@@ -249,15 +254,15 @@ bool run_record(struct run *r, const struct model *given, struct err *e)
     if (ok && r->resumed) ok = file_there(inputs, &there, e);
     if (ok && there) ok = check_inputs(r, inputs, now, e);
     if (ok) {
-        text = cJSON_Print(now);
-        settings = schema_dump(&config_schema, &r->c, e);
-        ok = settings && (text || err_set(e, "%s: out of memory", inputs));
+        text = jsonc_print(now, true, e);
+        settings = text ? schema_dump(&config_schema, &r->c, e) : NULL;
+        ok = settings;
     }
     /* config.json last: it makes the directory a run */
     ok = ok && run_name_left_out(r, e) && file_write(inputs, text, strlen(text), e) &&
          file_write(config, settings, strlen(settings), e);
     cJSON_Delete(now);
-    cJSON_free(text);
+    free(text);
     free(settings);
     free(inputs);
     free(config);
@@ -309,23 +314,6 @@ void run_close(struct run *r)
     schema_free(&config_schema, &r->c);
 }
 
-static bool open_stop(struct run *r, const struct hf_config *cfg, struct err *e)
-{
-    struct tokens t = {0};
-    bool ok;
-
-    r->stop = mem_new(HF_MAX_EOS + 1, sizeof *r->stop, "stop tokens", e);
-    ok = r->stop &&
-         tokenizer_encode(r->tokenizer, NULL, r->chat->stop, strlen(r->chat->stop), false, &t, e);
-    if (ok && t.n == 0)
-        ok = err_set(e, "the tokenizer makes no token of the stop text \"%s\"", r->chat->stop);
-    if (ok) r->stop[r->n_stop++] = t.v[t.n - 1].id;
-    for (int i = 0; ok && i < cfg->text.eos_count; i++)
-        r->stop[r->n_stop++] = (int32_t)cfg->text.eos_token_id[i];
-    tokens_free(&t);
-    return ok;
-}
-
 /* The tokenizer's ids must be rows of the embedding, which may have more of them (they are padded
  * often), and both must mean the same by the picture's id. */
 static bool check_tokenizer(const struct tokenizer *tk, const char *path,
@@ -373,6 +361,7 @@ static bool open_processor(struct run *r, const struct hf_config *cfg, struct er
 {
     struct processor *p = &r->processor;
     int64_t size = cfg->vision.image_size;
+    const char *key;
 
     if (!cfg->family->vision) return true;
     if (r->c.model.path) {
@@ -380,15 +369,14 @@ static bool open_processor(struct run *r, const struct hf_config *cfg, struct er
     } else {
         processor_default(p);
         p->size_h = p->size_w = p->crop_h = p->crop_w = size;
-        if (!processor_check(p, e)) return false;
+        if (!processor_check(p, &key, e)) return false;
     }
     if (p->height != size || p->width != size)
-        return err_set(
-            e,
-            "%s/preprocessor_config.json: makes pictures of %lld x %lld, the tower takes "
-            "%lld x %lld",
-            r->c.model.path, (long long)p->height, (long long)p->width, (long long)size,
-            (long long)size);
+        return err_set(e,
+                       "%s: its image processor makes pictures of %lld x %lld, the tower takes "
+                       "%lld x %lld",
+                       r->c.model.path, (long long)p->height, (long long)p->width, (long long)size,
+                       (long long)size);
     return true;
 }
 
@@ -401,22 +389,22 @@ static const char *base_name(const char *path)
 
 bool run_report_drops(const struct run *r, const struct dataset *d, const char *what, struct err *e)
 {
+    const char *first = NULL;
     int64_t bad = 0;
 
     for (int i = 0; i < DROPS; i++) {
         if (d->dropped[i] == 0) continue;
         log_line("%s: left out %lld samples: %s; the first: %s", what, (long long)d->dropped[i],
                  drop_names[i], d->first_dropped[i]);
-        if (i != DROP_TOO_LONG) bad += d->dropped[i];
+        if (i == DROP_TOO_LONG) continue;
+        bad += d->dropped[i];
+        if (!first) first = d->first_dropped[i];
     }
     if (bad > r->c.data.max_bad)
-        return run_refuse(
-            r, e, "%s: %lld samples cannot be used, data.max_bad allows %lld; the first: %s", what,
-            (long long)bad, (long long)r->c.data.max_bad,
-            d->first_dropped[DROP_NO_LABELS][0]  ? d->first_dropped[DROP_NO_LABELS]
-            : d->first_dropped[DROP_IMAGE][0]    ? d->first_dropped[DROP_IMAGE]
-            : d->first_dropped[DROP_MISMATCH][0] ? d->first_dropped[DROP_MISMATCH]
-                                                 : d->first_dropped[DROP_BROKEN]);
+        return run_refuse(r, e,
+                          "%s: %lld samples cannot be used, data.max_bad allows %lld; the first: "
+                          "%s",
+                          what, (long long)bad, (long long)r->c.data.max_bad, first);
     return true;
 }
 
@@ -432,6 +420,7 @@ static bool open_sets(struct run *r, const struct dataset_options *o, struct err
         sources[i] = (struct dataset_source){train[i].path, train[i].images, train[i].limit};
     ok = ok && dataset_open(&r->train, sources, n, o, e);
     free(sources);
+    if (ok) unused_log(&r->train.unused, "data.train");
     if (!ok || !run_report_drops(r, &r->train, "data.train", e)) return false;
     log_line("data.train: %lld samples, %lld tokens, %lld trained; the longest has %lld",
              (long long)r->train.n, (long long)r->train.tokens, (long long)r->train.labels,
@@ -444,6 +433,7 @@ static bool open_sets(struct run *r, const struct dataset_options *o, struct err
         r->eval[i].name = eval[i].name ? eval[i].name : base_name(eval[i].path);
         if (!dataset_open(&r->eval[i].data, &one, 1, &eval_o, e)) return false;
         r->n_eval = i + 1;
+        unused_log(&r->eval[i].data.unused, r->eval[i].name);
         if (!run_report_drops(r, &r->eval[i].data, r->eval[i].name, e)) return false;
         log_line("data.eval %s: %lld samples", r->eval[i].name, (long long)r->eval[i].data.n);
     }
@@ -459,15 +449,22 @@ bool run_open_data(struct run *r, const struct hf_config *cfg, struct err *e)
                                 .max_length = r->c.data.max_length,
                                 .too_long_is_error = r->c.data.too_long == TOO_LONG_ERROR};
 
-    if (cfg->text.max_position_embeddings < o.max_length)
+    if (cfg->text.max_position_embeddings >= o.max_length) {
+        r->length_from = mem_strdup("data.max_length", e);
+    } else {
         o.max_length = cfg->text.max_position_embeddings;
+        r->length_from = r->c.model.path ? mem_printf(e, "max_position_embeddings of %s", cfg->file)
+                                         : mem_strdup("baseline.max_length", e);
+    }
+    o.limited_by = r->length_from;
+    if (!r->length_from) return false;
     r->chat = template_find(names[r->c.data.chat], e);
     if (!r->chat || !open_tokenizer(r, cfg, e) || !template_check(r->chat, r->tokenizer, e) ||
-        !open_stop(r, cfg, e) || !open_processor(r, cfg, e))
+        !given_open(r, cfg, e) || !open_processor(r, cfg, e))
         return false;
     o.tokenizer = r->tokenizer;
     o.chat = r->chat;
-    return open_sets(r, &o, e);
+    return open_sets(r, &o, e) && given_check_window(r, cfg, e);
 }
 
 void run_close_data(struct run *r)
@@ -477,9 +474,11 @@ void run_close_data(struct run *r)
         dataset_close(&r->eval[i].data);
     free(r->eval);
     free(r->stop);
+    free(r->length_from);
     tokenizer_free(r->tokenizer);
     r->eval = NULL;
     r->n_eval = 0;
     r->stop = NULL;
+    r->length_from = NULL;
     r->tokenizer = NULL;
 }

@@ -17,8 +17,11 @@ struct picture_input {
     bool open, pixels;
     int64_t tokens; /* rows of the graph's tensor a picture has (1 where pixels) */
     int64_t width;  /* of such a row */
+    int64_t again;  /* rows that the cache had damaged */
     float *rows;    /* of the current batch */
     size_t cap;
+    int64_t damaged;         /* pictures that were read nevertheless */
+    char first_damaged[512]; /* path, damage */
 };
 
 struct eval_set {
@@ -39,11 +42,13 @@ struct run {
     const struct chat_template *chat;
     int32_t *stop; /* ids that end an answer */
     int64_t n_stop;
+    char *length_from; /* what sets the samples' greatest length, for messages */
     struct processor processor;
     struct dataset train;
     struct eval_set *eval;
     int64_t n_eval;
     struct picture_input pictures;
+    bool pictures_recorded; /* run_record_pictures was here */
     struct metrics metrics;
 };
 
@@ -81,6 +86,17 @@ bool run_report_drops(const struct run *r, const struct dataset *d, const char *
  * Without any there is no such file. */
 bool run_name_left_out(const struct run *r, struct err *e);
 
+/* Gives every picture of all sets its key, the SHA-256 of its file; which cannot be read is marked
+ * bad and logged. */
+bool run_name_pictures(struct run *r, struct err *e);
+
+/* RUN/pictures.sha256 lists every picture with its key, as sha256sum does: "KEY  PATH" a line, with
+ * dashes for the key of one that could not be read. Compares the pictures with it where it is
+ * there: the first that is another one now is named. */
+bool run_check_pictures(struct run *r, struct err *e);
+/* Writes it where it is not there. */
+bool run_record_pictures(struct run *r, struct err *e);
+
 /* Makes sure that every picture of all sets is in the store, decoding and, for features, running
  * the tower of `m` where one is missing; samples whose pictures turn out bad are left out. */
 bool run_open_pictures(struct run *r, struct model *m, bool pixels, struct err *e);
@@ -92,9 +108,5 @@ bool run_pictures(struct run *r, struct model *m, const struct dataset *d,
                   const struct batch_buffer *b, struct tensor **features, struct err *e);
 
 bool run_has_step(const struct run *r, enum step step);
-
-/* SIGINT or SIGTERM came: the number, or 0. */
-int run_signal(void);
-void run_catch_signals(void);
 
 #endif

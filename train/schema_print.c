@@ -2,6 +2,7 @@
  * them, the reference, and the words for what is allowed. */
 #include "train/schema.h"
 #include "train/schema_row.h"
+#include "base/jsonc.h"
 #include "base/mem.h"
 #include "base/text.h"
 
@@ -9,15 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The fewest digits that read back as the same double. */
 static void print_double(FILE *fp, double v)
 {
-    char text[40];
+    char text[JSONC_NUMBER];
 
-    for (int digits = 15; digits <= 17; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, v);
-        if (strtod(text, NULL) == v) break;
-    }
+    jsonc_number(text, v);
     fputs(text, fp);
 }
 

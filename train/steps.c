@@ -26,6 +26,7 @@ bool model_is_there(const struct run *r, const char *dir, bool *there, struct er
 /* A step is skipped where its model is complete. */
 static bool look_done(const struct run *r, const char *dir, bool *done, struct err *e)
 {
+    *done = false;
     if (!model_is_there(r, dir, done, e)) return false;
     if (*done) log_line("%s: is done already", dir);
     return true;
@@ -39,10 +40,11 @@ static bool needs_original(const struct run *r)
     return false;
 }
 
-/* A model that is converted already can be scored, no more. */
+/* A model that is converted already can be scored, no more. It is opened for each step anew, and
+ * must still be the one that the steps before had. */
 static bool open_given(const struct run *r, const char *dir, struct model *m, struct err *e)
 {
-    bool ok = model_open(m, dir, e);
+    bool ok = watch_kept(e) && model_open(m, dir, e);
 
     if (ok && m->state != ATTN_FULL && needs_original(r)) {
         ok = err_set(e,
@@ -74,12 +76,15 @@ unsigned baseline_kinds(const struct config *c)
 }
 
 /* Pictures are opened with the model that a step starts from, and again where that changes what is
- * stored: pixels for the baseline, features of its tower from then on. */
+ * stored: pixels for the baseline, features of its tower from then on. What they are is compared
+ * before, and recorded after the first time: a run that is refused for its pictures can be started
+ * again with better ones. */
 static bool need_pictures(struct run *r, struct model *m, bool pixels, struct err *e)
 {
     if (r->pictures.open && r->pictures.pixels == pixels) return true;
     run_close_pictures(r);
-    return run_open_pictures(r, m, pixels, e);
+    return run_check_pictures(r, e) && run_open_pictures(r, m, pixels, e) &&
+           run_record_pictures(r, e);
 }
 
 /* The tokenizer that was used, where it is not the model's own. */
@@ -99,7 +104,7 @@ static bool save_model(struct run *r, struct model *m, const char *dir, bool del
     char *path = run_path(r, e, "%s/model", dir), *tmp = run_path(r, e, "%s/model.tmp", dir);
     delta = delta && !r->c.save.full;
     const char *tokenizer = delta ? NULL : r->c.model.tokenizer;
-    bool there, ok = path && tmp;
+    bool there, ok = path && tmp && watch_check(e) && watch_kept(e);
 
     if (ok) file_remove_tree(tmp); /* what a killed run left of it */
     ok = ok && file_there(tmp, &there, e) &&
@@ -109,7 +114,7 @@ static bool save_model(struct run *r, struct model *m, const char *dir, bool del
     ok = ok && model_save(m, tmp, save_dtypes[r->c.save.dtype], delta, e);
     if (ok && tokenizer) ok = copy_tokenizer(tokenizer, tmp, e);
     if (ok && !m->dir) ok = processor_save(&r->processor, tmp, e);
-    ok = ok && file_publish(tmp, path, e);
+    ok = ok && watch_check(e) && watch_kept(e) && file_publish(tmp, path, e);
     if (ok)
         log_line("model: %s", path);
     else if (tmp)
@@ -317,6 +322,14 @@ static point_step *const point_steps[STEPS] = {[STEP_STAGE1] = step_stage1,
                                                [STEP_STAGE2] = step_stage2,
                                                [STEP_EVALUATE] = step_evaluate};
 
+/* What several steps open again, or copy. */
+static bool keep_inputs(const struct run *r, const struct model *given, struct err *e)
+{
+    return (!given || model_keep_files(given, e)) &&
+           (!r->c.model.tokenizer || model_keep_copied(r->c.model.tokenizer, e)) &&
+           (!r->c.rank.file || watch_keep(r->c.rank.file, e));
+}
+
 static bool check_eval(const struct run *r, struct err *e)
 {
     return r->n_eval > 0 || !run_has_step(r, STEP_EVALUATE) ||
@@ -335,7 +348,7 @@ static bool open_data(struct run *r, struct err *e)
               forecast_models(&f, e) && forecast_fits(&f, e);
 
     ok = ok && (!path || (open_given(r, path, &given, e) && model_check_finite(&given, e))) &&
-         run_record(r, path ? &given : NULL, e);
+         keep_inputs(r, path ? &given : NULL, e) && run_record(r, path ? &given : NULL, e);
     model_close(&given);
     forecast_close(&f);
     return ok;

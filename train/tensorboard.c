@@ -140,7 +140,7 @@ static bool write_event(struct tb *tb, struct proto *event, struct err *e)
         ok = err_set(e, "%s: out of memory for an event", tb->path);
     else
         ok = (fwrite(record.data, 1, record.n, tb->fp) == record.n && fflush(tb->fp) == 0) ||
-             err_set(e, "%s: cannot be written: %s", tb->path, strerror(errno));
+             err_system(e, errno, "%s: cannot be written", tb->path);
     free(record.data);
     free(event->data);
     return ok;
@@ -221,7 +221,7 @@ static bool open_new(struct tb *tb, const char *dir, double wall_time, struct er
     fd = open(tb->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     tb->fp = fd < 0 ? NULL : fdopen(fd, "wb");
     if (tb->fp) return true;
-    err_set(e, "%s: %s", tb->path, strerror(errno));
+    err_system(e, errno, "%s", tb->path);
     if (fd >= 0) close(fd);
     return false;
 }

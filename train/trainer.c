@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/jsonc.h"
 #include "base/mem.h"
+#include "base/signals.h"
 #include "optim/adamw.h"
 #include "train/checkpoint.h"
 #include "train/evaluate.h"
@@ -40,6 +41,7 @@ struct trainer {
     struct batch_buffer batch;
     struct tb tb;
     int64_t last_saved;
+    bool gave_up; /* a signal came in the midst of a step */
 };
 
 int64_t train_steps(const struct config_phase *p, int64_t n)
@@ -196,6 +198,7 @@ static bool save(struct trainer *t, struct err *e)
     bool ok;
 
     if (t->last_saved == t->step) return true;
+    if (!watch_check(e)) return false; /* what was trained since the last one is not to be kept */
     snprintf(meta, sizeof meta,
              "{\"point\":\"%s\",\"phase\":\"%s\",\"step\":%lld,\"steps\":%lld,\"tokens\":%.17g,"
              "\"seconds\":%.17g,\"data\":\"%s\",\"samples\":%lld}",
@@ -289,6 +292,12 @@ static bool open_tb(struct trainer *t, struct err *e)
     return ok;
 }
 
+static bool give_up(struct trainer *t, struct err *e)
+{
+    t->gave_up = true;
+    return signals_go_on(e);
+}
+
 /* Loss and gradients of one micro-batch. */
 static bool micro_batch(struct trainer *t, int64_t first, int64_t n, double scale, double *loss,
                         struct err *e)
@@ -299,10 +308,9 @@ static bool micro_batch(struct trainer *t, int64_t first, int64_t n, double scal
     if (!batch_fill(&t->batch, t->samples + first, n, false, e)) return false;
     out = train_graph(r, t->m, &r->train, &t->batch, scale, e);
     if (!out || !tape_plan(r->tape, r->memory_limit, e)) return false;
-    tape_forward(r->tape);
+    if (!tape_forward(r->tape)) return give_up(t, e);
     *loss += (double)tensor_real(out)[0];
-    if (isfinite(*loss)) tape_backward(r->tape, out);
-    return true;
+    return !isfinite(*loss) || tape_backward(r->tape, out) || give_up(t, e);
 }
 
 struct step_result {
@@ -409,11 +417,13 @@ static bool eval_is_due(const struct trainer *t)
     return t->step == 0 || t->step == t->steps || (every && t->step % every == 0);
 }
 
+/* The state is that of t->step, also where the step after it was given up: only the optimiser
+ * changes it, at the end of a step. */
 static bool interrupted(struct trainer *t, struct err *e)
 {
     if (!save(t, e)) return false;
-    return err_set(e, "stopped by signal %d; %s %s is saved at step %lld: go on with --resume",
-                   run_signal(), t->job->point, t->job->phase, (long long)t->step);
+    return err_set(e, "stopped by %s; %s %s is saved at step %lld: go on with --resume",
+                   signals_name(signals_came()), t->job->point, t->job->phase, (long long)t->step);
 }
 
 static bool train(struct trainer *t, struct err *e)
@@ -422,10 +432,11 @@ static bool train(struct trainer *t, struct err *e)
     struct step_result s;
 
     for (;;) {
-        if (eval_is_due(t) && !curve_point(t, e)) return run_signal() ? interrupted(t, e) : false;
+        if (eval_is_due(t) && !curve_point(t, e)) return signals_came() ? interrupted(t, e) : false;
         if (t->step == t->steps) break;
-        if (run_signal()) return interrupted(t, e);
-        if (!do_step(t, &s, e) || !log_step(t, &s, e)) return false;
+        if (signals_came()) return interrupted(t, e);
+        if (!do_step(t, &s, e)) return t->gave_up ? interrupted(t, e) : false;
+        if (!log_step(t, &s, e)) return false;
         if (t->step % every == 0) {
             if (!save(t, e)) return false;
             log_line("%s %s, step %lld of %lld: loss %.4f; saved", t->job->point, t->job->phase,

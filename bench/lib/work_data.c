@@ -148,9 +148,10 @@ static bool images_run(void *p, double *units, struct err *e)
 #pragma omp parallel for schedule(dynamic, 1)
     for (int i = 0; i < s->n; i++) {
         struct image img = {0};
-        bool ok = image_read(&img, s->path[i], &errors[i]) &&
-                  image_flatten(&img, ALPHA_WHITE, &errors[i]) &&
-                  processor_run(&s->processor, &img, s->pixels + i * size, &errors[i]);
+        bool ok = image_read(&img, s->path[i], &errors[i]);
+
+        if (ok) image_flatten(&img, ALPHA_WHITE);
+        ok = ok && processor_run(&s->processor, &img, s->pixels + i * size, &errors[i]);
 
         image_free(&img);
 #pragma omp critical

@@ -3,8 +3,11 @@
  * what is drawn rather than how. Questions and answers stay; their order and choice may be drawn
  * too. */
 #include "base/file.h"
+#include "base/jsonc.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "base/text.h"
+#include "data/json_scan.h"
 #include "data/tool/alter.h"
 #include "data/tool/tool.h"
 
@@ -15,7 +18,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { LIST_LIMIT = 1 << 28, TURNS = 64 };
+enum { TURNS = 64 };
 static const char marker[] = "<image>";
 
 struct options {
@@ -30,37 +33,79 @@ struct writer {
     int64_t samples, pictures;
 };
 
-static const char *text_of(const cJSON *o, const char *key)
+/* A string, or what jsonc_keep_spelling made of one; NULL: there is none. */
+static const cJSON *text_of(const cJSON *o, const char *key)
 {
-    return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(o, key));
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(o, key);
+
+    return cJSON_IsString(item) || (cJSON_IsRaw(item) && item->valuestring[0] == '"') ? item : NULL;
 }
 
-/* A copy without the picture's mark and the line break beside it. */
-static char *without_marker(const char *text, struct err *e)
+/* The characters of a string or a number, which the caller frees. */
+static bool take_text(const cJSON *item, struct text *out, struct err *e)
 {
-    const char *at = strstr(text, marker);
-    size_t before = at ? (size_t)(at - text) : strlen(text);
-    const char *after = at ? at + strlen(marker) : "";
+    const struct jsonc_rules rules = {.plain = true, .zeros = true};
+    struct jsonc doc;
 
-    if (at && *after == '\n')
+    if (cJSON_IsString(item) || item->valuestring[0] != '"') {
+        *out = (struct text){mem_strdup(item->valuestring, e), strlen(item->valuestring)};
+        return out->s;
+    }
+    if (!jsonc_parse_as(&doc, "a text", item->valuestring, strlen(item->valuestring), &rules, e))
+        return false;
+    out->s = jsonc_string(&doc, doc.root, &out->n, e);
+    jsonc_close(&doc);
+    return out->s;
+}
+
+/* A text of an object, new or in place of what is there. */
+static bool set_text(cJSON *o, const char *key, const char *s, size_t n, struct err *e)
+{
+    cJSON *item = jsonc_new_string(s, n);
+    bool there = cJSON_GetObjectItemCaseSensitive(o, key);
+
+    return (item && (there ? cJSON_ReplaceItemInObjectCaseSensitive(o, key, item)
+                           : cJSON_AddItemToObject(o, key, item))) ||
+           err_set(e, "out of memory");
+}
+
+/* Takes the picture's mark and the line break beside it out of a text. */
+static void drop_marker(struct text *t)
+{
+    char *at = memmem(t->s, t->n, marker, strlen(marker)), *end = t->s + t->n, *after;
+
+    if (!at) return;
+    after = at + strlen(marker);
+    if (after < end && *after == '\n')
         after++;
-    else if (at && before && text[before - 1] == '\n')
-        before--;
-    return mem_printf(e, "%.*s%s", (int)before, text, after);
+    else if (at > t->s && at[-1] == '\n')
+        at--;
+    memmove(at, after, (size_t)(end - after));
+    t->n -= (size_t)(after - at);
 }
 
 /* The question of a turn, marked in front if it is to be the first of a sample with a picture. */
 static bool set_question(cJSON *message, bool marked, struct err *e)
 {
-    char *plain = without_marker(text_of(message, "value"), e);
-    char *text =
-        plain ? mem_printf(e, "%s%s%s", marked ? marker : "", marked ? "\n" : "", plain) : NULL;
-    bool ok =
-        text && (cJSON_SetValuestring(cJSON_GetObjectItemCaseSensitive(message, "value"), text) ||
-                 err_set(e, "out of memory"));
+    const size_t front = strlen(marker) + 1;
+    struct text t = {0};
+    char *text = NULL;
+    bool ok = take_text(text_of(message, "value"), &t, e);
 
+    if (ok) {
+        drop_marker(&t);
+        text = mem_new(front + t.n, 1, "a question", e);
+        ok = text;
+    }
+    if (ok) {
+        memcpy(text, marker, front - 1);
+        text[front - 1] = '\n';
+        memcpy(text + front, t.s, t.n);
+        ok =
+            set_text(message, "value", marked ? text : text + front, marked ? front + t.n : t.n, e);
+    }
     free(text);
-    free(plain);
+    free(t.s);
     return ok;
 }
 
@@ -72,8 +117,9 @@ static bool check_turns(const cJSON *list, struct err *e)
 
     cJSON_ArrayForEach(m, list)
     {
-        const char *from = text_of(m, "from");
-        if (!from || strcmp(from, n % 2 ? "gpt" : "human") != 0 || !text_of(m, "value"))
+        const cJSON *from = text_of(m, "from");
+        if (!from || strcmp(from->valuestring, n % 2 ? "gpt" : "human") != 0 ||
+            !text_of(m, "value"))
             return err_set(
                 e, "message %d: --turns needs human and gpt in turn, each with a \"value\"", n);
         n++;
@@ -115,9 +161,9 @@ static bool says_side(const cJSON *sample)
 
     cJSON_ArrayForEach(m, cJSON_GetObjectItemCaseSensitive(sample, "conversations"))
     {
-        const char *said = text_of(m, "value");
-        if (said && (strstr(said, "left") || strstr(said, "right") || strstr(said, "clockwise")))
-            return true;
+        const cJSON *item = text_of(m, "value");
+        const char *said = item ? item->valuestring : ""; /* or its spelling, with the same words */
+        if (strstr(said, "left") || strstr(said, "right") || strstr(said, "clockwise")) return true;
     }
     return false;
 }
@@ -143,15 +189,25 @@ static bool write_picture(const struct writer *w, const struct image *im, bool s
     return ok;
 }
 
-/* A text of an object, new or in place of what is there; false where memory is short. */
-static bool set_text(cJSON *o, const char *key, const char *text)
+/* "COPY/ID" in place of the id. */
+static bool set_id(cJSON *s, int64_t copy, struct err *e)
 {
-    cJSON *item;
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(s, "id");
+    struct text id = {0};
+    char number[32];
+    size_t front = (size_t)snprintf(number, sizeof number, "%" PRId64 "/", copy);
+    char *text = NULL;
+    bool known = cJSON_IsString(item) || cJSON_IsRaw(item), ok = !known || take_text(item, &id, e);
 
-    if (!cJSON_GetObjectItemCaseSensitive(o, key))
-        return cJSON_AddStringToObject(o, key, text) != NULL;
-    item = cJSON_CreateString(text);
-    return item && cJSON_ReplaceItemInObjectCaseSensitive(o, key, item);
+    if (ok) text = mem_new(front + id.n, 1, "an id", e);
+    if (text) {
+        memcpy(text, number, front);
+        if (id.n) memcpy(text + front, id.s, id.n);
+    }
+    ok = text && set_text(s, "id", text, front + id.n, e);
+    free(text);
+    free(id.s);
+    return ok;
 }
 
 /* One line of the list. `name`: of its picture, NULL where there is none. */
@@ -159,17 +215,15 @@ static bool write_line(struct writer *w, const cJSON *from, int64_t copy, const 
                        struct rng *r, struct err *e)
 {
     cJSON *s = cJSON_Duplicate(from, true);
-    const char *id = text_of(from, "id");
-    char *line = NULL, *new_id = mem_printf(e, "%" PRId64 "/%s", copy, id ? id : "");
-    bool ok = new_id && s && set_text(s, "id", new_id) && (!name || set_text(s, "image", name));
+    char *line = NULL;
+    bool ok = s || err_set(e, "out of memory");
 
-    if (new_id && !ok) err_set(e, "out of memory");
-    ok = ok && (!w->o->turns || draw_turns(s, w->o->turns, name != NULL, r, e));
-    if (ok && !(line = cJSON_PrintUnformatted(s))) ok = err_set(e, "out of memory");
+    ok = ok && set_id(s, copy, e) && (!name || set_text(s, "image", name, strlen(name), e)) &&
+         (!w->o->turns || draw_turns(s, w->o->turns, name != NULL, r, e));
+    ok = ok && (line = jsonc_print(s, false, e));
     if (ok) fprintf(w->out.fp, "%s\n%s", w->samples++ ? "," : "", line);
-    cJSON_free(line);
+    free(line);
     cJSON_Delete(s);
-    free(new_id);
     return ok;
 }
 
@@ -177,51 +231,65 @@ static bool write_line(struct writer *w, const cJSON *from, int64_t copy, const 
 static bool add_sample(struct writer *w, const cJSON *sample, const char *root, struct err *e)
 {
     const cJSON *picture = cJSON_GetObjectItemCaseSensitive(sample, "image");
-    const char *image = cJSON_GetStringValue(picture);
+    struct text image = {0};
     struct image im = {0};
     char *path = NULL, name[64];
     bool ok = true, sided = says_side(sample);
 
     if (!cJSON_IsArray(cJSON_GetObjectItemCaseSensitive(sample, "conversations")))
         return err_set(e, "needs a list \"conversations\"");
-    if (picture && !image) return err_set(e, "\"image\" must be the path of one picture");
-    if (image) {
-        path = file_join(root, image, e);
-        ok = path && image_read(&im, path, e);
+    if (picture && (!text_of(sample, "image") || !take_text(picture, &image, e) ||
+                    memchr(image.s, '\0', image.n))) {
+        free(image.s);
+        return err_set(e, "\"image\" must be the path of one picture");
+    }
+    if (picture) {
+        path = file_join(root, image.s, e);
+        ok = path && tool_read_image(&im, path, e);
     }
     for (int64_t copy = 0; ok && copy < w->o->copies; copy++) {
         struct rng r;
         rng_seed(&r, (uint64_t)w->o->seed, ((uint64_t)w->pictures << 16) + (uint64_t)copy);
         snprintf(name, sizeof name, "images/%06" PRId64 "-%03" PRId64 ".png", w->pictures, copy);
-        ok = (!image || write_picture(w, &im, sided, copy, &r, name, e)) &&
-             write_line(w, sample, copy, image ? name : NULL, &r, e);
+        ok = (!picture || write_picture(w, &im, sided, copy, &r, name, e)) &&
+             write_line(w, sample, copy, picture ? name : NULL, &r, e);
     }
     w->pictures++; /* text alone counts too: a sample's number says what is drawn for it */
     image_free(&im);
+    free(image.s);
     free(path);
+    return ok;
+}
+
+static bool add_file(struct writer *w, const char *file, const struct file_map *map,
+                     const char *root, struct err *e)
+{
+    struct json_scan scan;
+    size_t begin, end;
+    bool found = true, ok = json_scan_open(&scan, map->data, map->size, file, e);
+
+    while (ok && (ok = json_scan_next(&scan, &begin, &end, &found, e)) && found) {
+        const struct jsonc_rules rules = {
+            .line = scan.place.line, .col = scan.place.col, .plain = true, .zeros = true};
+        struct jsonc doc;
+        if (!jsonc_parse_as(&doc, file, (const char *)map->data + begin, end - begin, &rules, e))
+            return false;
+        ok = jsonc_keep_spelling(&doc, e) && add_sample(w, doc.root, root, e);
+        if (!ok)
+            err_context(e, "%s:%lld:%lld", file, (long long)scan.place.line,
+                        (long long)scan.place.col);
+        jsonc_close(&doc);
+    }
     return ok;
 }
 
 static bool add_list(struct writer *w, const char *file, struct err *e)
 {
-    char *text = NULL, *root = w->o->images ? mem_strdup(w->o->images, e) : file_dir(file, e);
-    cJSON *list = NULL;
-    const cJSON *sample;
-    size_t len;
-    int at = 0;
-    bool ok = root && file_read(file, LIST_LIMIT, &text, &len, e);
+    char *root = w->o->images ? mem_strdup(w->o->images, e) : file_dir(file, e);
+    struct file_map map = {0};
+    bool ok = root && file_map_open(&map, file, e) && add_file(w, file, &map, root, e);
 
-    if (ok) {
-        list = cJSON_ParseWithLength(text, len);
-        ok = cJSON_IsArray(list) || err_set(e, "%s: not a JSON list of samples", file);
-    }
-    cJSON_ArrayForEach(sample, list)
-    {
-        if (ok && !add_sample(w, sample, root, e)) ok = err_context(e, "%s: sample %d", file, at);
-        at++;
-    }
-    cJSON_Delete(list);
-    free(text);
+    file_map_close(&map);
     free(root);
     return ok;
 }

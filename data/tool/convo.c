@@ -1,5 +1,6 @@
 /* convo.c - LLaVA JSON, one sample a line: a diff or a look with head shows whole samples. */
 #include "data/tool/convo.h"
+#include "base/jsonc.h"
 
 #include <cjson/cJSON.h>
 #include <stdarg.h>
@@ -80,9 +81,12 @@ bool convo_list_add(struct convo_list *l, const struct convo *c, struct err *e)
     if (o && cJSON_AddStringToObject(o, "id", c->id) &&
         (!c->image[0] || cJSON_AddStringToObject(o, "image", c->image)))
         list = cJSON_AddArrayToObject(o, "conversations");
-    if (list && add_turns(list, c)) text = cJSON_PrintUnformatted(o);
+    if (list && add_turns(list, c))
+        text = jsonc_print(o, false, e);
+    else
+        err_set(e, "out of memory");
     cJSON_Delete(o);
-    if (!text) return err_set(e, "%s: out of memory for sample %s", l->out.path, c->id);
+    if (!text) return err_context(e, "%s: sample %s", l->out.path, c->id);
     fprintf(l->out.fp, "%s\n%s", l->samples ? "," : "", text);
     free(text);
     l->samples++;

@@ -1,5 +1,6 @@
 /* main.c - mha2mla-data: makes the data sets and the small tokenizer that experiments without a
  * published checkpoint train on. */
+#include "base/watch.h"
 #include "data/tool/tool.h"
 
 #include <stdio.h>
@@ -19,7 +20,7 @@ static void print_usage(FILE *fp)
 
 int main(int argc, char **argv)
 {
-    struct err e = {0};
+    struct err e = {0}, changed;
 
     if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
         print_usage(stdout);
@@ -27,7 +28,9 @@ int main(int argc, char **argv)
     }
     for (int i = 0; argc > 1 && i < COMMANDS; i++) {
         if (strcmp(argv[1], commands[i]->name) != 0) continue;
-        if (commands[i]->run(argc - 1, argv + 1, &e)) return 0;
+        bool ok = commands[i]->run(argc - 1, argv + 1, &e);
+        if (!watch_check(&changed)) ok = err_set(&e, "%s", changed.msg);
+        if (ok) return 0;
         fprintf(stderr, "mha2mla-data: error: %s\n", e.msg);
         return 1;
     }

@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "data/resize.h"
+#include "data/tool/tool.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -205,7 +206,7 @@ static bool load(struct stamp *s, int64_t longest, struct err *e)
     struct image_box box;
     bool ok = true;
 
-    if (!image_read(&im, s->path, e)) return false;
+    if (!tool_read_image(&im, s->path, e)) return false;
     if (im.channels == 4 && visible_box(&im, &box)) ok = image_crop(&im, &box, &cut, e);
     image_free(&im);
     if (cut.width > longest || cut.height > longest) {

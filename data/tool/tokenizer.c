@@ -3,6 +3,7 @@
  * this order: the special tokens, the 256 bytes by their printable stand-ins' code points, the
  * merges. */
 #include "base/file.h"
+#include "base/jsonc.h"
 #include "base/mem.h"
 #include "data/tool/bpe.h"
 #include "data/tool/tool.h"
@@ -212,13 +213,14 @@ static cJSON *map_json(void)
 /* Takes `o`, which may be NULL where memory ran out. */
 static bool write_json(cJSON *o, const char *dir, const char *name, struct err *e)
 {
-    char *text = o ? cJSON_Print(o) : NULL, *path = file_join(dir, name, e);
+    char *path = file_join(dir, name, e), *text = NULL;
     bool ok = path != NULL;
 
+    if (ok && !o) ok = err_set(e, "%s: out of memory", path);
+    if (ok) text = jsonc_print(o, true, e);
+    ok = text && file_write(path, text, strlen(text), e);
     cJSON_Delete(o);
-    if (ok && !text) ok = err_set(e, "%s: out of memory", path);
-    if (ok) ok = file_write(path, text, strlen(text), e);
-    cJSON_free(text);
+    free(text);
     free(path);
     return ok;
 }

@@ -77,3 +77,15 @@ bool tool_options(const struct tool_option *options, const char *usage, const ch
     *rest = optind;
     return true;
 }
+
+bool tool_read_image(struct image *img, const char *path, struct err *e)
+{
+    struct err note; /* puts what the path may hold on one line */
+
+    if (!image_read(img, path, e)) return false;
+    if (img->damage) {
+        err_set(&note, "%s is damaged: %s", path, img->damage);
+        fprintf(stderr, "mha2mla-data: %s\n", note.msg);
+    }
+    return true;
+}

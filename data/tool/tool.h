@@ -4,7 +4,7 @@
 #ifndef DATA_TOOL_TOOL_H
 #define DATA_TOOL_TOOL_H
 
-#include "base/err.h"
+#include "data/image.h"
 
 #include <stdint.h>
 
@@ -31,5 +31,8 @@ struct tool_option {
  * *help: the caller then returns true at once. Strings stay argv's. */
 bool tool_options(const struct tool_option *options, const char *usage, const char *about, int argc,
                   char **argv, int *rest, bool *help, struct err *e);
+
+/* image_read, and a line on stderr where the file is damaged. */
+bool tool_read_image(struct image *img, const char *path, struct err *e);
 
 #endif

@@ -1,10 +1,11 @@
-/* words.c - from LLaVA JSON to the words that the tokenizer is learnt from. */
+/* words.c - from conversations to the words that the tokenizer is learnt from. */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "data/tool/words.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "data/conversation.h"
+#include "data/json_scan.h"
 
-#include <cjson/cJSON.h>
 #include <pcre2.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,8 +19,6 @@ const struct words_special words_specials[WORDS_SPECIALS] = {{"<unk>", "unk_toke
                                                              {"</s>", "eos_token"},
                                                              {"<image>", "image_token"},
                                                              {"<pad>", "pad_token"}};
-
-enum { FILE_LIMIT = 1 << 30 };
 
 static const struct words_template templates[] = {
     /* LLaVA-1.5's conversation without its system sentence: "USER: Q ASSISTANT: A</s>USER: ..." */
@@ -83,21 +82,21 @@ static bool cut_words(struct cutter *c, const char *text, size_t len, struct err
 }
 
 /* The length of the special token at the start of the text, or 0. */
-static size_t special_at(const char *text)
+static size_t special_at(const char *text, size_t n)
 {
     for (int i = 0; i < WORDS_SPECIALS; i++) {
         size_t len = strlen(words_specials[i].text);
-        if (!strncmp(text, words_specials[i].text, len)) return len;
+        if (len <= n && memcmp(text, words_specials[i].text, len) == 0) return len;
     }
     return 0;
 }
 
-static bool cut_at_specials(struct cutter *c, const char *text, struct err *e)
+static bool cut_at_specials(struct cutter *c, const char *text, size_t n, struct err *e)
 {
-    const char *from = text;
+    const char *from = text, *end = text + n;
 
-    while (*text) {
-        size_t len = *text == '<' ? special_at(text) : 0;
+    while (text < end) {
+        size_t len = *text == '<' ? special_at(text, (size_t)(end - text)) : 0;
         if (len && !cut_words(c, from, (size_t)(text - from), e)) return false;
         text += len ? len : 1;
         if (len) from = text;
@@ -105,70 +104,73 @@ static bool cut_at_specials(struct cutter *c, const char *text, struct err *e)
     return cut_words(c, from, (size_t)(text - from), e);
 }
 
-/* A question and its answer are one text; </s> ends it. */
-static bool cut_conversation(struct cutter *c, const cJSON *list, const struct words_template *t,
-                             struct err *e)
-{
-    const cJSON *message;
-    char *text = mem_strdup("", e);
-    bool ok = text != NULL;
+/* Text being put together. */
+struct buffer {
+    char *s;
+    size_t n, cap;
+};
 
-    cJSON_ArrayForEach(message, list)
-    {
-        const char *from = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(message, "from"));
-        const char *said = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(message, "value"));
-        bool answer = from && !strcmp(from, "gpt");
-        char *longer;
-        if (!ok) break;
-        if (!said || !from || (!answer && strcmp(from, "human") != 0)) {
-            ok = err_set(e, "a message needs \"from\" (human or gpt) and \"value\", both texts");
-            break;
-        }
-        longer = mem_printf(e, "%s%s%s", text, answer ? t->answer : t->ask, said);
-        ok = longer && (!answer || cut_at_specials(c, longer, e));
-        free(text);
-        text = longer;
-        if (ok && answer) text[0] = '\0';
+static bool put(struct buffer *b, const char *s, size_t n, struct err *e)
+{
+    if (!mem_grow(&b->s, &b->cap, b->n + n + 1, 1, e)) return false;
+    memcpy(b->s + b->n, s, n);
+    b->n += n;
+    return true;
+}
+
+/* A question and its answer are one text; </s> ends it. A system text stands before the question as
+ * it is. */
+static bool cut_conversation(struct cutter *c, const struct conversation *from,
+                             const struct words_template *t, struct err *e)
+{
+    struct buffer b = {0};
+    bool ok = put(&b, from->plain.s ? from->plain.s : "", from->plain.n, e);
+
+    for (size_t i = 0; ok && i < from->n; i++) {
+        const struct message *m = &from->messages[i];
+        bool answer = m->role == ROLE_ASSISTANT;
+        const char *mark = answer ? t->answer : m->role == ROLE_USER ? t->ask : "";
+        ok = put(&b, mark, strlen(mark), e) && put(&b, m->text, m->len, e) &&
+             (!answer || cut_at_specials(c, b.s, b.n, e));
+        if (answer) b.n = 0;
     }
-    ok = ok && cut_at_specials(c, text, e); /* a last question without an answer */
-    free(text);
+    ok = ok && cut_at_specials(c, b.s, b.n, e); /* a last question without an answer */
+    free(b.s);
     return ok;
 }
 
-static bool cut_list(struct cutter *c, const cJSON *root, const struct words_template *t,
-                     struct err *e)
+static bool cut_file(struct cutter *c, const struct file_map *map, const char *path,
+                     const struct words_template *t, struct err *e)
 {
-    const cJSON *sample;
-    int at = 0;
+    struct json_scan scan;
+    size_t begin, end;
+    bool found = true, ok = json_scan_open(&scan, map->data, map->size, path, e);
 
-    if (!cJSON_IsArray(root)) return err_set(e, "not a JSON list of samples");
-    cJSON_ArrayForEach(sample, root)
-    {
-        const cJSON *list = cJSON_GetObjectItemCaseSensitive(sample, "conversations");
-        if (!cJSON_IsArray(list))
-            return err_set(e, "sample %d: needs a list \"conversations\"", at);
-        if (!cut_conversation(c, list, t, e)) return err_context(e, "sample %d", at);
-        at++;
+    while (ok && (ok = json_scan_next(&scan, &begin, &end, &found, e)) && found) {
+        struct conversation_source source = {.path = path,
+                                             .json = (const char *)map->data + begin,
+                                             .len = end - begin,
+                                             .line = scan.place.line,
+                                             .col = scan.place.col};
+        struct conversation talk;
+        enum drop_reason reason;
+        ok = conversation_read(&talk, &source, NULL, &reason, e);
+        if (ok && !cut_conversation(c, &talk, t, e))
+            ok = err_context(e, "%s:%lld:%lld", path, (long long)scan.place.line,
+                             (long long)scan.place.col);
+        conversation_free(&talk);
     }
-    return true;
+    return ok;
 }
 
 bool words_of_file(const char *path, const struct words_template *t, struct bpe *b, struct err *e)
 {
     struct cutter c = {0};
-    char *text = NULL;
-    cJSON *root = NULL;
-    size_t len;
-    bool ok = file_read(path, FILE_LIMIT, &text, &len, e);
+    struct file_map map = {0};
+    bool ok =
+        file_map_open(&map, path, e) && cutter_open(&c, b, e) && cut_file(&c, &map, path, t, e);
 
-    if (ok) {
-        root = cJSON_ParseWithLength(text, len);
-        ok = root != NULL || err_set(e, "not JSON, or cut short");
-        ok = ok && cutter_open(&c, b, e) && cut_list(&c, root, t, e);
-        if (!ok) err_context(e, "%s", path);
-    }
     cutter_close(&c);
-    cJSON_Delete(root);
-    free(text);
+    file_map_close(&map);
     return ok;
 }

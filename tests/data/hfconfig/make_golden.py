@@ -12,6 +12,7 @@ import pathlib
 import shutil
 import tempfile
 
+import torch
 from transformers import AutoConfig
 
 here = pathlib.Path(__file__).parent
@@ -34,13 +35,20 @@ def text(config, tied):
     out["o_bias"] = False if qwen2 else config.attention_bias
     out["mlp_bias"] = False if qwen2 else config.mlp_bias
     out["tie_word_embeddings"] = tied
+    config.standardize_rope_params()  # the model calls it again: only then has the one beside priority
     rope = config.rope_parameters
     out["rope_theta"] = rope["rope_theta"]
     out["rope_type"] = rope["rope_type"]
-    for key in ("factor", "low_freq_factor", "high_freq_factor"):
-        out[key] = rope.get(key, 0)
+    for key in ("factor", "low_freq_factor", "high_freq_factor", "attention_factor", "mscale",
+                "mscale_all_dim", "beta_fast", "beta_slow"):
+        out[key] = rope.get(key) or 0
+    out["truncate"] = bool(rope["rope_type"] == "yarn" and rope.get("truncate", True))
     out["original_max_position_embeddings"] = rope.get("original_max_position_embeddings", 0)
     out["dtype"] = str(config.dtype or "").removeprefix("torch.")
+    out["attention_dropout"] = config.attention_dropout or 0
+    slides = qwen2 and "sliding_attention" in config.layer_types
+    out["window"] = config.sliding_window if slides else 0
+    out["pad_row"] = torch.nn.Embedding(config.vocab_size, 1, padding_idx=config.pad_token_id).padding_idx
     return out
 
 
@@ -55,7 +63,8 @@ def golden(path):
     tied = config.tie_word_embeddings
     out = {"text": text(config.get_text_config(), tied)}
     if config.model_type == "llava":
-        out["vision"] = {key: getattr(config.vision_config, key) for key in VISION}
+        out["vision"] = {"attention_dropout": config.vision_config.attention_dropout}
+        out["vision"] |= {key: getattr(config.vision_config, key) for key in VISION}
         out["whole"] = {key: getattr(config, key) for key in WHOLE}
         out["whole"]["dtype"] = str(config.dtype or "").removeprefix("torch.")
         out["whole"]["pad_token_id"] = getattr(config, "pad_token_id", None)

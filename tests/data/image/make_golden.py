@@ -272,6 +272,18 @@ CONFIGS = {
     "square": dict(size={"height": 336, "width": 336}, do_center_crop=False),
     "bilinear": dict(size={"shortest_edge": 336}, crop_size={"height": 336, "width": 336}, resample=2),
     "lanczos": dict(size={"shortest_edge": 336}, crop_size={"height": 336, "width": 336}, resample=1),
+    # a null turns a step off; what the step would need may be null then, too
+    "null_resize": dict(do_resize=None, size=None, resample=None, crop_size={"height": 16, "width": 15}),
+    "null_crop": dict(size={"height": 17, "width": 30}, do_center_crop=None, crop_size=None),
+    "null_rescale": dict(size={"shortest_edge": 24}, crop_size={"height": 24, "width": 24}, do_rescale=None,
+                         rescale_factor=None, image_mean=[127.5, 120.25, 100.0], image_std=[50.5, 60.0, 70.0]),
+    "null_norm": dict(size={"shortest_edge": 24}, crop_size={"height": 24, "width": 24}, do_normalize=None,
+                      image_mean=None, image_std=None, do_convert_rgb=None),
+    "null_pad": dict(image_processor_type="LlavaImageProcessor", do_pad=None, size={"shortest_edge": 30},
+                     crop_size={"height": 30, "width": 30}),
+    "black_pad": dict(image_processor_type="LlavaImageProcessor", do_pad=True, size={"shortest_edge": 30},
+                      crop_size={"height": 30, "width": 30}, do_normalize=None, image_mean=None),
+    "clip_pad": dict(do_pad=True, size={"shortest_edge": 30}, crop_size={"height": 30, "width": 30}),
 }
 SIZED = ("llava", "llava_pad", "square", "bilinear", "lanczos")
 SIZES = [(1, 1), (1, 2), (2, 1), (1, 7), (7, 1), (1, 337), (337, 1), (3, 500), (500, 3), (97, 61), (61, 97), (335, 335),

@@ -1,7 +1,7 @@
 """Golden values of small random models, as transformers computes them.
 
     python3 -m venv venv && venv/bin/pip install torch==2.13.0 transformers==5.24.0 safetensors numpy
-    venv/bin/python make_golden.py
+    venv/bin/python make_golden.py          # or with the names of those that are to be made
     python3 -m venv old && old/bin/pip install torch==2.13.0 transformers==4.51.3
     old/bin/python make_golden.py old       # after that: llava-4.51, as transformers 4.51 saves it
 
@@ -23,7 +23,9 @@ Everything is fp32 on the CPU, attention "eager"; weights of a 16-bit file are m
 sample is computed alone, and the RoPE of type dynamic is new for each. The metadata says the versions.
 
 variants/NAME.safetensors holds the same of a model whose config.json is in the metadata ("config")
-and whose weights are those of the model that it names ("of").
+and whose weights are those of the model that it names ("of"). Some have the loss and its gradients
+as well, and some a generation_config.json ("generation"), with
+    stopped.N                   greedy from prompt.N until one of its end tokens, which is the last
 llava-4.52 holds the weights of llava under the names that a state dict has since 4.52.
 """
 import copy
@@ -49,7 +51,8 @@ transformers.logging.set_verbosity_error()
 STEPS, WARM, TAIL, PEAK = 5, 2, 2, 2e-3
 
 # of the weights: the answers are varied and no choice in them is a close one (see check_margins)
-SEEDS = {"llava": 18, "llava-qwen2": 1, "llama": 12, "llama-biases": 2, "qwen2": 1, "smollm2": 1}
+SEEDS = {"llava": 18, "llava-qwen2": 1, "llama": 12, "llama-biases": 2, "qwen2": 1, "smollm2": 1,
+         "llava-features": 3}
 
 
 def published_lr(step):
@@ -93,8 +96,20 @@ def models():
     smollm2 = LlamaConfig(**{**SMALL, "hidden_size": 36, "num_attention_heads": 9}, num_key_value_heads=3,
                           rms_norm_eps=1e-5, tie_word_embeddings=True, initializer_range=1 / 24,
                           rope_parameters={"rope_type": "default", "rope_theta": 100000.0})
+    # Two layers of the tower side by side, a padding row, and dropout that no answer sees.
+    features = LlavaConfig(
+        text_config=LlamaConfig(**SMALL, num_key_value_heads=2, rms_norm_eps=1e-5, tie_word_embeddings=False,
+                                attention_dropout=0.1, pad_token_id=some_id(LlavaConfig(image_seq_length=9))),
+        vision_config=CLIPVisionConfig(**TOWER, hidden_act="gelu_fast", attention_dropout=0.2),
+        image_token_index=IMAGE, image_seq_length=9, vision_feature_layer=[1, -1],
+        vision_feature_select_strategy="default", projector_hidden_act="silu", tie_word_embeddings=False)
     return {"llava": llava, "llava-qwen2": llava_qwen2, "llama": llama, "llama-biases": llama_biases,
-            "qwen2": qwen2, "smollm2": smollm2}
+            "qwen2": qwen2, "smollm2": smollm2, "llava-features": features}
+
+
+def some_id(config):
+    """A token of the first sample that is not only padding's: in its first half."""
+    return int(samples(config)[0][0][1])
 
 
 def variants(configs):
@@ -109,6 +124,8 @@ def variants(configs):
             text.update(rope)
         if "hidden_act" in changes:
             config["vision_config"]["hidden_act"] = changes.pop("hidden_act")
+        if "dropout" in changes:
+            config["vision_config"]["attention_dropout"] = text["attention_dropout"] = changes.pop("dropout")
         config.update(changes)
         out[f"{of}-{name}"] = (of, config)
 
@@ -127,6 +144,46 @@ def variants(configs):
     add("llama", "llama3", rope={"rope_theta": 1000.0, "rope_scaling": LLAMA3})
     add("qwen2", "dynamic", rope={"rope_theta": 10000.0, "rope_scaling": {"type": "dynamic", "factor": 3.0}},
         max_position_embeddings=10)
+
+    # the positions that the model was trained for, beside: missing inside, and another inside
+    without = {k: v for k, v in LLAMA3.items() if not k.startswith("original")}
+    top = {"rope_theta": 1000.0, "original_max_position_embeddings": 64}
+    add("llama", "original-missing", rope={**top, "rope_scaling": without})
+    add("llama", "original-other", rope={**top, "rope_scaling": {**LLAMA3, "original_max_position_embeddings": 16}})
+    add("llama", "rope-unused", rope={"rope_theta": 10000.0, "rope_scaling": {
+        "rope_type": "default", "factor": 4.0, "beta_fast": 32, "mrope_section": [1, 1, 2], "finetuned": True}})
+
+    # Of the 4 pairs one keeps its frequency, one has a fourth of it, two lie on the ramp between. The base
+    # of 100 is for short samples: with it positions up to 64 turn even the slowest pair far enough.
+    yarn = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
+    add("llama", "yarn", rope={"rope_theta": 100.0, "rope_scaling": {**yarn, "beta_fast": 8}})
+    add("llama", "yarn-card", rope={"rope_theta": 5000.0, "rope_scaling": yarn})  # as Qwen2.5's model card
+    add("llama", "yarn-all", rope={"rope_parameters": {
+        **yarn, "rope_type": "yarn", "rope_theta": 100.0, "attention_factor": 1.25, "beta_fast": 9.5,
+        "beta_slow": 1.25, "truncate": False}})
+    add("llama", "yarn-mscale", rope={"rope_theta": 100.0, "rope_scaling": {
+        **yarn, "beta_fast": 6, "beta_slow": 0.75, "truncate": None, "mscale": 0.8, "mscale_all_dim": 0.3}})
+    add("llama", "yarn-ratio", max_position_embeddings=192,
+        rope={"rope_theta": 100.0, "original_max_position_embeddings": 32,
+              "rope_scaling": {**yarn, "factor": None, "attention_factor": None, "beta_fast": 8}})
+    add("llama", "yarn-point", rope={"rope_theta": 100.0, "rope_scaling": {  # both ends of the ramp are 0
+        **yarn, "original_max_position_embeddings": 4}})
+    add("qwen2", "yarn", rope={"rope_theta": 1000.0, "rope_scaling": {**yarn, "beta_fast": 8}})
+    add("llava", "yarn", rope={"rope_theta": 100.0, "rope_scaling": {**yarn, "beta_fast": 8}})
+
+    # windows that no sample leaves: 29 tokens are the most that anything looks back over
+    add("qwen2", "window", layer_types=None, use_sliding_window=True, sliding_window=29, max_window_layers=0)
+    add("qwen2", "window-layers", layer_types=["full_attention", "sliding_attention"], use_sliding_window=True,
+        sliding_window=29)
+    add("qwen2", "window-behind", layer_types=None, use_sliding_window=True, sliding_window=3, max_window_layers=2)
+
+    add("llava", "layer-list", vision_feature_layer=[-2], dropout=0.25)
+    for projector, tower in (("relu", "silu"), ("quick_gelu", "relu"), ("gelu_new", "gelu_python"),
+                             ("gelu_fast", "gelu_accurate"), ("gelu_python_tanh", "gelu_new"),
+                             ("swish", "gelu_pytorch_tanh")):
+        add("llava", f"{projector}-{tower}", projector_hidden_act=projector, hidden_act=tower)
+    add("llama", "pad", pad_token_id=some_id(LlamaConfig()))
+    add("qwen2", "generation")
     return out
 
 
@@ -299,6 +356,15 @@ def training(model, batch, names):
     return out
 
 
+def pad_row_is_frozen(model, out):
+    """Its gradient is that of the head alone, which is 0 where that has weights of its own."""
+    embed = model.get_input_embeddings()
+    assert embed.padding_idx is not None
+    for key, value in out.items():
+        if key.startswith("grad.") and key.endswith("embed_tokens.weight"):
+            return bool((value[embed.padding_idx] == 0).all())
+
+
 def write(path, out, **more):
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     save_file({k: v.contiguous() for k, v in out.items()}, path, {**versions, **more})
@@ -329,6 +395,8 @@ def trained_model(name, config):
     batch = samples(config)
     out = answers(model, batch)
     out.update(training(model, batch, names))
+    if config.get_text_config().pad_token_id is not None:
+        assert any(config.get_text_config().pad_token_id in s[0] for s in batch) and pad_row_is_frozen(model, out)
     print(name, "loss", float(out["loss"]), "->", float(out["losses"][-1]))
     write(os.path.join(directory, "golden.safetensors"), out)
 
@@ -349,8 +417,33 @@ def variant(name, of, config):
         with open(os.path.join(d, "config.json"), "w") as f:
             f.write(text)
         model = read_model(d)
-    write(os.path.join(HERE, "variants", f"{name}.safetensors"), answers(model, samples(model.config)),
-          of=of, config=text)
+        batch = samples(model.config)
+        out, more = answers(model, batch), {}
+        if name == "llama-pad":
+            names = file_names(model, d)
+            out.update({k: v for k, v in training(model, batch, names).items() if k.startswith(("loss", "grad."))})
+            del out["losses"]
+            assert not pad_row_is_frozen(model, out)  # tied
+        if name.endswith("generation"):
+            more["generation"] = stopped(d, batch, out)
+    write(os.path.join(HERE, "variants", f"{name}.safetensors"), out, of=of, config=text, **more)
+
+
+def stopped(directory, batch, out):
+    """Adds stopped.N with a generation_config.json whose end tokens two of the answers meet."""
+    ends = [int(out["generated.0"][4]), int(out["generated.1"][7])]
+    text = json.dumps({"eos_token_id": ends, "pad_token_id": 0, "max_length": 7})
+    with open(os.path.join(directory, "generation_config.json"), "w") as f:
+        f.write(text)
+    model = read_model(directory)
+    assert model.generation_config.eos_token_id == ends
+    for n, s in enumerate(batch):
+        prompt = out[f"prompt.{n}"].long()[None]
+        answer = model.generate(input_ids=prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=12,
+                                do_sample=False)
+        out[f"stopped.{n}"] = answer[0][prompt.shape[1]:].int()
+    assert 1 < min(len(out[f"stopped.{n}"]) for n in range(len(batch))) < 12
+    return text
 
 
 OURS = ("language_model.model.", "language_model.lm_head.", "vision_tower.", "multi_modal_projector.")
@@ -391,12 +484,16 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["old"]:
         old()
         sys.exit()
+    wanted = sys.argv[1:]
     for name, config in models().items():
-        trained_model(name, config)
-    half_model("llama-bf16", "llama", torch.bfloat16)
-    half_model("llava-fp16", "llava", torch.float16)
-    new_directory("variants")
+        if not wanted or name in wanted:
+            trained_model(name, config)
+    if not wanted:
+        half_model("llama-bf16", "llama", torch.bfloat16)
+        half_model("llava-fp16", "llava", torch.float16)
+        new_directory("variants")
+        state_dict_names()
     configs = {name: json.load(open(os.path.join(HERE, name, "config.json"))) for name in models()}
     for name, (of, config) in variants(configs).items():
-        variant(name, of, config)
-    state_dict_names()
+        if not wanted or name in wanted:
+            variant(name, of, config)

@@ -1,0 +1,153 @@
+/* signals.c - one thread waits for the signals that all others have blocked.
+ *
+ * Threads that a library has made before main (OpenBLAS's) do not inherit what is blocked, and the
+ * kernel may choose one of them: so the same function is the handler, too. It touches nothing but
+ * atomics. */
+#include "base/signals.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+/* A second SIGINT ends the program at once: somebody is waiting. Not so within a second of the
+ * first signal, because one press of Ctrl-C or one lost connection often arrives several times
+ * (from the terminal and from a shell, a batch system or mpirun). */
+static const long long impatient = 1000000000; /* ns */
+
+static const struct {
+    int number;
+    const char *name;
+} asking[] = {{SIGINT, "SIGINT"}, {SIGTERM, "SIGTERM"}, {SIGHUP, "SIGHUP"}, {SIGPIPE, "SIGPIPE"}};
+enum { ASKING = sizeof asking / sizeof *asking };
+
+static struct {
+    bool open;
+    sigset_t before;  /* blocked when the process began */
+    sigset_t waited;  /* what the thread waits for */
+    sigset_t changed; /* what has another disposition since */
+    atomic_llong since;
+    atomic_int came;
+} state;
+
+static void end_at_once(int sig)
+{
+    static const char text[] =
+        "\nended at once by a second SIGINT; --resume goes on from the last checkpoint\n";
+
+    if (write(STDERR_FILENO, text, sizeof text - 1) < 0) { /* nothing can be done about it */
+    }
+    _exit(128 + sig);
+}
+
+static void note(int sig)
+{
+    struct timespec now;
+    long long at, first = 0;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    at = now.tv_sec * 1000000000LL + now.tv_nsec;
+    if (atomic_compare_exchange_strong(&state.since, &first, at))
+        atomic_store(&state.came, sig);
+    else if (sig == SIGINT && at - first >= impatient)
+        end_at_once(sig);
+}
+
+static void *wait_for_signals(void *unused)
+{
+    int sig;
+
+    for (;;)
+        if (sigwait(&state.waited, &sig) == 0) note(sig);
+    return unused;
+}
+
+/* Takes a signal over, unless it is ignored. */
+static bool take(int sig, void (*handler)(int))
+{
+    struct sigaction a = {.sa_handler = handler, .sa_flags = SA_RESTART}, was;
+
+    if (sigaction(sig, NULL, &was) != 0 || was.sa_handler == SIG_IGN) return false;
+    sigaction(sig, &a, NULL);
+    sigaddset(&state.changed, sig);
+    return true;
+}
+
+bool signals_open(struct err *e)
+{
+    pthread_t thread;
+    int rc;
+
+    CHECK(!state.open);
+    sigemptyset(&state.waited);
+    sigemptyset(&state.changed);
+    for (int i = 0; i < ASKING; i++) {
+        bool pipe = asking[i].number == SIGPIPE; /* comes to the thread that writes: see log.c */
+        if (take(asking[i].number, pipe ? SIG_IGN : note) && !pipe)
+            sigaddset(&state.waited, asking[i].number);
+    }
+    take(SIGXFSZ, SIG_IGN);
+    pthread_sigmask(SIG_BLOCK, &state.waited, &state.before);
+    rc = pthread_create(&thread, NULL, wait_for_signals, NULL);
+    if (rc != 0) return err_system(e, rc, "no thread can be made");
+    pthread_detach(thread);
+    state.open = true;
+    return true;
+}
+
+int signals_came(void)
+{
+    return atomic_load_explicit(&state.came, memory_order_relaxed);
+}
+
+const char *signals_name(int sig)
+{
+    for (int i = 0; i < ASKING; i++)
+        if (asking[i].number == sig) return asking[i].name;
+    return "a signal";
+}
+
+bool signals_go_on(struct err *e)
+{
+    int sig = signals_came();
+
+    return !sig || err_set(e, "stopped by %s; go on with --resume", signals_name(sig));
+}
+
+void signals_pipe_broke(void)
+{
+    if (state.open && sigismember(&state.changed, SIGPIPE)) note(SIGPIPE);
+}
+
+int signals_for_child(posix_spawnattr_t *attr)
+{
+    int rc;
+
+    if (!state.open) return 0;
+    rc = posix_spawnattr_setsigmask(attr, &state.before);
+    if (rc == 0) rc = posix_spawnattr_setsigdefault(attr, &state.changed);
+    if (rc == 0)
+        rc = posix_spawnattr_setflags(attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    return rc;
+}
+
+/* In the thread's own storage, which ends with it. The kernel's frame is 3 KB with AVX-512 and 11
+ * with AMX. */
+enum { STACK = 32 << 10 };
+static _Thread_local struct {
+    bool asked;
+    _Alignas(64) char bytes[STACK];
+} own;
+
+void signals_own_stack(void)
+{
+    stack_t stack = {.ss_sp = own.bytes, .ss_size = STACK}, was;
+
+    if (own.asked) return;
+    own.asked = true;
+    /* The address sanitizer has given each thread one, and would unmap ours at its end. */
+    if (sigaltstack(NULL, &was) == 0 && was.ss_flags & SS_DISABLE) sigaltstack(&stack, NULL);
+}

@@ -1,0 +1,65 @@
+/* decode.c - see decode.h. */
+#include "train/decode.h"
+#include "data/image.h"
+#include "train/room.h"
+#include "train/units.h"
+
+#include <inttypes.h>
+
+/* Pictures that take less, about 20 megapixels, are decoded by all threads at once, and are not
+ * asked whether there is room. */
+#define LARGE (INT64_C(64) << 20)
+
+/* Bytes that decoding and processing hold at most. A square that is too large for any picture is
+ * refused without memory being taken for it. */
+static int64_t bytes_needed(const struct processor *p, const struct image_info *info)
+{
+    int64_t side = info->width > info->height ? info->width : info->height;
+    bool padded = p->do_pad && info->width != info->height && side <= IMAGE_MAX_PIXELS / side;
+
+    return info->memory + (padded ? 3 * side * side : 0);
+}
+
+static bool check_room(const struct run *r, const char *path, const struct image_info *info,
+                       struct err *e)
+{
+    const int64_t need = bytes_needed(&r->processor, info);
+    const size_t left = room_left(r, room_held(), 0);
+    char t[2][UNIT_TEXT];
+
+    if ((size_t)need <= left) return true;
+    return err_set(e,
+                   "%s: out of memory: %" PRId64 "x%" PRId64 " pixels take %s to read and process, "
+                   "run.memory_limit or the machine leaves %s",
+                   path, info->width, info->height, unit_bytes(t[0], (double)need),
+                   unit_bytes(t[1], (double)left));
+}
+
+static bool decode(const struct run *r, const char *path, float *pixels, const char **damage,
+                   struct err *e)
+{
+    struct image img = {0};
+    bool ok = image_read(&img, path, e);
+
+    if (ok) {
+        *damage = img.damage;
+        image_flatten(&img, (enum alpha_mode)r->c.data.alpha);
+        ok = processor_run(&r->processor, &img, pixels, e) || err_context(e, "%s", path);
+    }
+    image_free(&img);
+    return ok;
+}
+
+bool decode_picture(const struct run *r, const char *path, float *pixels, const char **damage,
+                    struct err *e)
+{
+    struct image_info info;
+    bool ok;
+
+    *damage = NULL;
+    if (!image_look(path, &info, e)) return false;
+    if (bytes_needed(&r->processor, &info) < LARGE) return decode(r, path, pixels, damage, e);
+#pragma omp critical(large_picture)
+    ok = check_room(r, path, &info, e) && decode(r, path, pixels, damage, e);
+    return ok;
+}

@@ -1,0 +1,116 @@
+/* given.c - see given.h. */
+#include "train/given.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "model/hfgeneration.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* ---- where answers end ---- */
+
+static bool add_template_stop(struct run *r, struct err *e)
+{
+    struct tokens t = {0};
+    bool ok =
+        tokenizer_encode(r->tokenizer, NULL, r->chat->stop, strlen(r->chat->stop), false, &t, e);
+
+    if (ok && t.n == 0)
+        ok = err_set(e, "the tokenizer makes no token of the stop text \"%s\"", r->chat->stop);
+    if (ok) r->stop[r->n_stop++] = t.v[t.n - 1].id;
+    tokens_free(&t);
+    return ok;
+}
+
+static void add_stops(struct run *r, const int64_t *ids, int n)
+{
+    for (int i = 0; i < n; i++)
+        r->stop[r->n_stop++] = (int32_t)ids[i]; /* below vocab_size, which is at most 2^24 */
+}
+
+/* ---- what is not used ---- */
+
+static void say_dropout(const struct hf_config *cfg, const char *key, double p)
+{
+    if (p > 0)
+        log_line("%s: %s is %g: not applied, training here drops nothing", cfg->file, key, p);
+}
+
+static void say_unused(const struct hf_config *cfg, const struct hf_generation *g)
+{
+    say_dropout(cfg, cfg->family->vision ? "text_config.attention_dropout" : "attention_dropout",
+                cfg->text.attention_dropout);
+    say_dropout(cfg, "vision_config.attention_dropout", cfg->vision.attention_dropout);
+    if (cfg->unused) log_line("%s: not used: %s", cfg->file, cfg->unused);
+    if (g->unused) log_line("%s: not used, answers are greedy: %s", g->path, g->unused);
+}
+
+bool given_open(struct run *r, const struct hf_config *cfg, struct err *e)
+{
+    struct hf_generation g = {0};
+    bool ok;
+
+    r->stop = mem_new(2 * HF_MAX_EOS + 1, sizeof *r->stop, "stop tokens", e);
+    ok = r->stop && add_template_stop(r, e) &&
+         (!r->c.model.path || hf_generation_read(&g, r->c.model.path, cfg, e));
+    if (ok) {
+        add_stops(r, cfg->text.eos_token_id, cfg->text.eos_count);
+        add_stops(r, g.eos_token_id, g.eos_count);
+        say_unused(cfg, &g);
+    }
+    hf_generation_free(&g);
+    return ok;
+}
+
+/* ---- the window ---- */
+
+static bool too_long(const struct hf_config *cfg, const char *what, int64_t tokens, struct err *e)
+{
+    const char *key = cfg->family->vision ? "text_config.sliding_window" : "sliding_window";
+
+    return hf_config_fail(
+        cfg, key, e,
+        "%s is %lld, but %s comes to %lld tokens: attention over a sliding window "
+        "is not supported; shorter texts (data.max_length, "
+        "evaluate.max_new_tokens) never leave it",
+        key, (long long)cfg->text.window, what, (long long)tokens);
+}
+
+/* Answered questions grow from their prompt; the last token is never looked back from. */
+static bool check_answers(const struct run *r, const struct eval_set *set,
+                          const struct hf_config *cfg, struct err *e)
+{
+    int64_t more = r->c.evaluate.max_new_tokens - 1;
+    char what[200];
+    bool ok = true;
+
+    snprintf(what, sizeof what, "a question of %s with its answer", set->name);
+
+    for (int64_t i = 0; ok && i < set->data.n; i++) {
+        struct sample s = {0};
+
+        if (set->data.entries[i].tokens + more <= cfg->text.window) continue;
+        ok = dataset_sample(&set->data, i, &s, e);
+        if (ok && s.prompt + more > cfg->text.window) ok = too_long(cfg, what, s.prompt + more, e);
+        sample_free(&s);
+    }
+    return ok;
+}
+
+bool given_check_window(const struct run *r, const struct hf_config *cfg, struct err *e)
+{
+    int64_t window = cfg->text.window;
+
+    if (window == 0) return true;
+    if (r->train.longest > window)
+        return too_long(cfg, "data.train's longest sample", r->train.longest, e);
+    for (int64_t i = 0; i < r->n_eval; i++) {
+        const struct eval_set *set = &r->eval[i];
+        if (r->c.evaluate.score == SCORE_ANSWERS) {
+            if (!check_answers(r, set, cfg, e)) return false;
+        } else if (set->data.longest > window) {
+            return too_long(cfg, set->name, set->data.longest, e);
+        }
+    }
+    return true;
+}
