@@ -45,6 +45,11 @@ $(BUILD)/tests/fuzz/fuzz: $(BUILD)/tests/fuzz/libfuzzer.o $(FUZZ_OBJ) $(BUILD)/l
 	$(LINK)
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/tests/backend.o $(BUILD)/libmha2mla.a
 	$(LINK)
+# Preloaded into the program: no sanitizer in it.
+$(BUILD)/tests/test_faults $(BUILD)/tests/long/test_faults: | $(BUILD)/tests/fault_malloc.so
+$(BUILD)/tests/fault_malloc.so: tests/fault/malloc.c
+	@mkdir -p $(@D)
+	@echo '  LD $@'; $(CC) $(CPPFLAGS) -std=c17 $(WARN) $(CFLAGS) -shared -fPIC $< -o $@
 
 $(BUILD)/libmha2mla.a: $(LIB_OBJ)
 	@rm -f $@
@@ -132,10 +137,10 @@ fuzz: packages
 	@BUILD=$(BUILD)-fuzz FUZZ_RUNS=$(FUZZ_RUNS) sh tests/fuzz/fuzz.sh $(FUZZ_TARGETS)
 
 format:
-	clang-format -i $(wildcard $(addsuffix /*.[ch],$(ROOMS) data/tool tests tests/fuzz tests/long bench bench/lib))
+	clang-format -i $(wildcard $(addsuffix /*.[ch],$(ROOMS) data/tool tests tests/fault tests/fuzz tests/long bench bench/lib))
 
 lint:
-	clang-format --dry-run -Werror $(wildcard $(addsuffix /*.[ch],$(ROOMS) data/tool tests tests/fuzz tests/long bench bench/lib))
+	clang-format --dry-run -Werror $(wildcard $(addsuffix /*.[ch],$(ROOMS) data/tool tests tests/fault tests/fuzz tests/long bench bench/lib))
 	cppcheck -q -j2 --std=c11 --inline-suppr --enable=warning,performance,portability \
 		--error-exitcode=1 -D_GNU_SOURCE -I. $(ROOMS) bench
 

@@ -29,6 +29,7 @@ static struct {
 
 static void check(dnnl_status_t status)
 {
+    if (status == dnnl_out_of_memory) err_no_memory("a matrix product by oneDNN");
     CHECK(status == dnnl_success);
 }
 
@@ -70,6 +71,7 @@ static dnnl_status_t prepare(const struct shape *s, dnnl_memory_desc_t d[3],
     }
     status = dnnl_primitive_desc_create(pd, &op, attr, cpu.engine, NULL);
     check(dnnl_primitive_attr_destroy(attr));
+    if (status == dnnl_out_of_memory) check(status); /* says nothing of the CPU */
     return status;
 }
 

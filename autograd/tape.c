@@ -98,7 +98,8 @@ struct node *tape_node(struct tape *t, const struct op *op, struct tensor *const
     if (t->n_nodes == t->cap_nodes) {
         int cap = t->cap_nodes ? 2 * t->cap_nodes : 256;
         struct node **nodes = realloc(t->nodes, (size_t)cap * sizeof *nodes);
-        CHECK(nodes); /* some kilobytes; the region is where memory can really run out */
+        /* some kilobytes; the region is where memory can really run out */
+        if (!nodes) err_no_memory("the list of a step's operations");
         t->nodes = nodes;
         t->cap_nodes = cap;
     }

@@ -2,10 +2,12 @@
 #include "base/err.h"
 #include "base/text.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 bool err_set(struct err *e, const char *fmt, ...)
 {
@@ -16,22 +18,54 @@ bool err_set(struct err *e, const char *fmt, ...)
     vsnprintf(msg, sizeof msg, fmt, ap);
     va_end(ap);
     text_plain(e->msg, sizeof e->msg, msg, strlen(msg));
-    e->memory = strstr(fmt, "out of memory") != NULL;
+    e->machine = strstr(fmt, "out of memory") != NULL;
+    return false;
+}
+
+/* Not: what says that the path, or the file under it, is not as it should be. */
+static bool is_machine(int number)
+{
+    static const int numbers[] = {EAGAIN,          EDQUOT,    EINTR,  EIO,      EMFILE,
+                                  ENFILE,          ENOBUFS,   ENOLCK, ENOMEM,   ENOSPC,
+                                  ENOTRECOVERABLE, EREMOTEIO, ESTALE, ETIMEDOUT};
+
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (numbers[i] == number) return true;
+    return false;
+}
+
+bool err_system(struct err *e, int number, const char *fmt, ...)
+{
+    char what[1500];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(what, sizeof what, fmt, ap);
+    va_end(ap);
+    err_set(e, what[0] ? "%s: %s" : "%s%s", what, strerror(number));
+    e->machine = is_machine(number);
     return false;
 }
 
 bool err_context(struct err *e, const char *fmt, ...)
 {
     char context[512];
-    bool memory = e->memory;
+    bool machine = e->machine;
     va_list ap;
 
     va_start(ap, fmt);
     vsnprintf(context, sizeof context, fmt, ap);
     va_end(ap);
     err_set(e, "%s: %s", context, e->msg);
-    e->memory = memory;
+    e->machine = machine;
     return false;
+}
+
+void err_no_memory(const char *what)
+{
+    fflush(stdout);
+    fprintf(stderr, "%s: error: out of memory for %s\n", program_invocation_short_name, what);
+    _exit(1); /* other threads may be at work: nothing is torn down under them */
 }
 
 void check_failed(const char *file, int line, const char *expr)

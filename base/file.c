@@ -23,7 +23,7 @@ static bool open_failed(const char *path, struct err *e)
     if (saved == ENXIO && stat(path, &st) == 0 && S_ISSOCK(st.st_mode))
         return err_set(e, "is a socket, a file is needed");
     errno = saved;
-    if (n < 0) return err_set(e, "%s", strerror(saved));
+    if (n < 0) return err_system(e, saved, "%s", "");
     target[n] = '\0';
     return err_set(e, "is a link to %s, which is not there", target);
 }
@@ -40,7 +40,7 @@ static int open_input(const char *path, bool pipe, struct stat *st, struct err *
         return -1;
     }
     if (fstat(fd, st) != 0)
-        err_set(e, "%s", strerror(errno));
+        err_system(e, errno, "%s", "");
     else if (S_ISDIR(st->st_mode))
         err_set(e, "is a directory, a file is needed");
     else if (!S_ISREG(st->st_mode) && !pipe)
@@ -64,7 +64,7 @@ static bool read_all(int fd, const char *path, size_t step, size_t limit, char *
         do
             got = read(fd, *buf + *size, cap - *size - 1);
         while (got < 0 && errno == EINTR);
-        if (got < 0) return err_set(e, "%s: %s", path, strerror(errno));
+        if (got < 0) return err_system(e, errno, "%s", path);
     }
     if (*size > limit)
         return err_set(e, "%s: more than the %zu bytes that are allowed", path, limit);
@@ -119,7 +119,7 @@ bool file_read_at(int fd, uint64_t at, size_t n, void *to, struct err *e)
         const ssize_t got = pread(fd, p, n, (off_t)at);
 
         if (got < 0 && errno == EINTR) continue;
-        if (got < 0) return err_set(e, "cannot be read: %s", strerror(errno));
+        if (got < 0) return err_system(e, errno, "cannot be read");
         if (got == 0) return err_set(e, "is damaged or cut short");
         p += got;
         at += (uint64_t)got;
@@ -143,7 +143,7 @@ bool file_map_open(struct file_map *m, const char *path, struct err *e)
     }
     p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
     if (p == MAP_FAILED) {
-        err_set(e, "%s: cannot be mapped: %s", path, strerror(errno));
+        err_system(e, errno, "%s: cannot be mapped", path);
         close(fd);
         return false;
     }
@@ -176,12 +176,12 @@ bool file_scratch_open(struct file_scratch *s, const char *dir, size_t size, str
     if (!path) return false;
     fd = mkostemp(path, O_CLOEXEC);
     if (fd < 0) {
-        err_set(e, "%s: no file can be made there: %s", dir, strerror(errno));
+        err_system(e, errno, "%s: no file can be made there", dir);
         free(path);
         return false;
     }
-    unlink(path);
-    status = posix_fallocate(fd, 0, (off_t)(size ? size : 1));
+    status = unlink(path) == 0 ? 0 : errno;
+    if (status == 0) status = posix_fallocate(fd, 0, (off_t)(size ? size : 1));
     if (status == 0) {
         p = mmap(NULL, size ? size : 1, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
         status = errno;
@@ -189,7 +189,7 @@ bool file_scratch_open(struct file_scratch *s, const char *dir, size_t size, str
     close(fd);
     free(path);
     if (p == MAP_FAILED)
-        return err_set(e, "%s: no room for %zu bytes of scratch: %s", dir, size, strerror(status));
+        return err_system(e, status, "%s: no room for %zu bytes of scratch", dir, size);
     s->size = size ? size : 1;
     s->watched = watch_add(p, s->size, dir, -1, e);
     if (!s->watched) {
@@ -218,7 +218,7 @@ bool file_out_open(struct file_out *out, const char *path, struct err *e)
     }
     out->fp = fopen(out->tmp, "wb");
     if (!out->fp) {
-        err_set(e, "%s: %s", out->tmp, strerror(errno));
+        err_system(e, errno, "%s", out->tmp);
         file_out_abort(out);
         return false;
     }
@@ -237,7 +237,7 @@ bool file_out_commit(struct file_out *out, struct err *e)
     }
     out->fp = NULL;
     if (bad) {
-        ok = err_set(e, "%s: cannot be written: %s", out->path, strerror(saved));
+        ok = err_system(e, saved, "%s: cannot be written", out->path);
         unlink(out->tmp);
     } else {
         ok = file_publish(out->tmp, out->path, e);
@@ -268,39 +268,31 @@ bool file_write(const char *path, const void *data, size_t len, struct err *e)
     return file_out_commit(&out, e);
 }
 
-/* Makes the rename itself survive a power cut. Not every file system can: no error. */
-static void sync_parent(const char *path)
+/* Makes the rename itself survive a power cut. That a file system cannot do it, or that the
+ * directory may be written to and not read, is no error. */
+static bool sync_parent(const char *path, struct err *e)
 {
-    struct err ignored;
-    char *dir = file_dir(path, &ignored);
+    char *dir = file_dir(path, e);
     int fd = dir ? open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    bool ok = dir;
 
-    if (fd >= 0) {
-        fsync(fd);
-        close(fd);
-    }
+    if (ok && (fd < 0 || fsync(fd) != 0) && errno != EACCES && errno != EINVAL && errno != ENOTSUP)
+        ok = err_system(e, errno, "%s: cannot be flushed to the disk", dir);
+    if (fd >= 0) close(fd);
     free(dir);
+    return ok;
 }
 
 bool file_publish(const char *tmp, const char *path, struct err *e)
 {
-    int fd = open(tmp, O_RDONLY | O_CLOEXEC);
+    int fd = open(tmp, O_RDONLY | O_CLOEXEC), saved = 0;
 
-    if (fd < 0) return err_set(e, "%s: %s", tmp, strerror(errno));
-    if (fsync(fd) != 0) {
-        int saved = errno;
-        close(fd);
-        unlink(tmp);
-        return err_set(e, "%s: cannot be written: %s", path, strerror(saved));
-    }
-    close(fd);
-    if (rename(tmp, path) != 0) {
-        int saved = errno;
-        unlink(tmp);
-        return err_set(e, "%s: cannot be written: %s", path, strerror(saved));
-    }
-    sync_parent(path);
-    return true;
+    if (fd < 0 || fsync(fd) != 0) saved = errno;
+    if (fd >= 0) close(fd);
+    if (!saved && rename(tmp, path) != 0) saved = errno;
+    if (!saved) return sync_parent(path, e);
+    unlink(tmp);
+    return err_system(e, saved, "%s: cannot be written", path);
 }
 
 bool file_mkdirs(const char *path, struct err *e)
@@ -315,11 +307,13 @@ bool file_mkdirs(const char *path, struct err *e)
         if (c != '/' && c != '\0') continue;
         *s = '\0';
         if (mkdir(p, 0777) != 0 && errno != EEXIST)
-            ok = err_set(e, "%s: cannot be made: %s", p, strerror(errno));
+            ok = err_system(e, errno, "%s: cannot be made", p);
         *s = c;
         if (c == '\0') break;
     }
-    if (ok && (stat(path, &st) != 0 || !S_ISDIR(st.st_mode)))
+    if (ok && stat(path, &st) != 0)
+        ok = err_system(e, errno, "%s", path);
+    else if (ok && !S_ISDIR(st.st_mode))
         ok = err_set(e, "%s: is there but is not a directory", path);
     free(p);
     return ok;
@@ -339,16 +333,23 @@ void file_remove_tree(const char *path)
     nftw(path, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }
 
-bool file_exists(const char *path)
+/* What a call that looks for a file has found. */
+static bool look(bool found, const char *path, bool *there, struct err *e)
 {
-    return access(path, F_OK) == 0;
+    *there = found;
+    return found || errno == ENOENT || errno == ENOTDIR || err_system(e, errno, "%s", path);
 }
 
-bool file_named(const char *path)
+bool file_there(const char *path, bool *there, struct err *e)
+{
+    return look(access(path, F_OK) == 0, path, there, e);
+}
+
+bool file_named(const char *path, bool *there, struct err *e)
 {
     struct stat st;
 
-    return lstat(path, &st) == 0;
+    return look(lstat(path, &st) == 0, path, there, e);
 }
 
 char *file_join(const char *dir, const char *name, struct err *e)

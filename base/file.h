@@ -68,7 +68,8 @@ bool file_write(const char *path, const void *data, size_t len, struct err *e);
 bool file_copy(const char *from, const char *to, struct err *e);
 
 /* Flushes a finished file `tmp` (written by some library) to the disk and renames it to `path`. On
- * failure removes tmp. */
+ * failure tmp is removed; only where the directory cannot be flushed is the file under its name,
+ * and whole, all the same. */
 bool file_publish(const char *tmp, const char *path, struct err *e);
 
 /* Makes a directory and its parents; fine where it is there already. */
@@ -78,8 +79,11 @@ bool file_mkdirs(const char *path, struct err *e);
  * Fine where there is none. */
 void file_remove_tree(const char *path);
 
-bool file_exists(const char *path);
-bool file_named(const char *path); /* the same, but a link that leads nowhere counts too */
+/* Whether there is something of that name. That this cannot be told (no access to its directory, a
+ * disk error) is an error, and not the same as its absence. */
+bool file_there(const char *path, bool *there, struct err *e);
+/* The same, but a link that leads nowhere counts too. */
+bool file_named(const char *path, bool *there, struct err *e);
 
 /* "dir/name" in new memory; `name` alone where it is absolute or dir is "". */
 char *file_join(const char *dir, const char *name, struct err *e);

@@ -106,7 +106,7 @@ bool h5_in_start(struct h5_in *f, int fd, struct err *e)
     struct stat st;
 
     *f = (struct h5_in){.fd = fd};
-    if (fstat(fd, &st) != 0) return err_set(e, "cannot be read: %s", strerror(errno));
+    if (fstat(fd, &st) != 0) return err_system(e, errno, "cannot be read");
     if (!find_signature(f, (uint64_t)st.st_size, e) || !read_superblock(f, e)) return false;
     f->left = 16 * f->end; /* an object is asked for a few times: its shape, each attribute */
     return true;

@@ -75,7 +75,7 @@ static haddr_t sink_get_eof(const H5FD_t *f, H5FD_mem_t type)
     return ((const struct sink *)f)->eof;
 }
 
-/* What lies beyond the end, or was lost to an earlier error, reads as zeros. */
+/* What lies beyond the end, or was lost to an error, reads as zeros. */
 static herr_t sink_read(H5FD_t *f, H5FD_mem_t type, hid_t dxpl, haddr_t addr, size_t n, void *buf)
 {
     struct sink *s = (struct sink *)f;
@@ -86,6 +86,7 @@ static herr_t sink_read(H5FD_t *f, H5FD_mem_t type, hid_t dxpl, haddr_t addr, si
     while (n) {
         ssize_t got = pread(s->out->fd, p, n, (off_t)addr);
         if (got < 0 && errno == EINTR) continue;
+        if (got < 0 && !s->out->error) s->out->error = errno;
         if (got <= 0) break;
         p += got;
         addr += (haddr_t)got;
@@ -178,7 +179,7 @@ bool h5_out_open(struct h5_out *o, const char *path, hsize_t userblock, struct e
     if (!o->tmp) goto fail;
     o->fd = open(o->tmp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (o->fd < 0) {
-        err_set(e, "%s: %s", o->tmp, strerror(errno));
+        err_system(e, errno, "%s", o->tmp);
         goto fail;
     }
     if (create(o, userblock)) return true;
@@ -190,7 +191,7 @@ fail:
 
 bool h5_out_failed(const struct h5_out *o, const char *what, struct err *e)
 {
-    if (o->error) return err_set(e, "%s: cannot be written: %s", o->path, strerror(o->error));
+    if (o->error) return err_system(e, o->error, "%s: cannot be written", o->path);
     return err_set(e, "%s: HDF5 cannot %s", o->path, what);
 }
 

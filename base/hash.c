@@ -7,12 +7,12 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The calls below fail on broken use and where no memory is left for a context of some hundred
- * bytes; no caller could go on from either. */
+/* The calls below fail on broken use only, but for the context of some hundred bytes, without which
+ * no caller could go on. */
 void sha256_init(struct sha256 *s)
 {
     s->state = EVP_MD_CTX_new();
-    CHECK(s->state && EVP_DigestInit_ex(s->state, EVP_sha256(), NULL));
+    if (!s->state || !EVP_DigestInit_ex(s->state, EVP_sha256(), NULL)) err_no_memory("a checksum");
 }
 
 void sha256_add(struct sha256 *s, const void *data, size_t len)
@@ -44,7 +44,7 @@ bool sha256_add_file(struct sha256 *s, int fd, uint64_t from, uint64_t *bytes, s
         sha256_add(s, buf, (size_t)got);
         *bytes += (uint64_t)got;
     } while (got > 0 || (got < 0 && errno == EINTR));
-    return got == 0 || err_set(e, "cannot be read: %s", strerror(errno));
+    return got == 0 || err_system(e, errno, "cannot be read");
 }
 
 uint64_t hash_fnv(const void *data, size_t len)

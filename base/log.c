@@ -1,6 +1,7 @@
 /* log.c - lines for the user on stdout and in the run's log. */
 #include "base/log.h"
 #include "base/clock.h"
+#include "base/mem.h"
 #include "base/signals.h"
 #include "base/text.h"
 
@@ -12,9 +13,13 @@
 #include <time.h>
 #include <unistd.h>
 
-static FILE *file;
-static bool pending;            /* a progress line stands on the terminal */
-static double last_progress;    /* seconds, of the last progress line off a terminal */
+static FILE *file; /* the log; what is kept for it before it has a name */
+static char *kept; /* that, or NULL */
+static size_t n_kept;
+static char *path;
+static int lost, lost_stdout; /* errno of the first write that failed, in the file and on stdout */
+static bool pending;          /* a progress line stands on the terminal */
+static double last_progress;  /* seconds, of the last progress line off a terminal */
 static const double quiet = 10; /* seconds between progress lines off a terminal */
 
 static void clear_progress(void)
@@ -24,36 +29,72 @@ static void clear_progress(void)
 }
 
 /* `| tee log` ends by the same Ctrl-C as this program does: no reason to end unsaved. */
-static void flush(void)
+static void flush(FILE *fp, int *error)
 {
-    if (fflush(stdout) != 0 && errno == EPIPE) signals_pipe_broke();
+    if (!ferror(fp) && fflush(fp) == 0) return;
+    if (!*error) *error = errno ? errno : EIO;
+    if (fp == stdout && *error == EPIPE) signals_pipe_broke();
 }
 
-bool log_open(const char *path, struct err *e)
+bool log_keep(struct err *e)
 {
-    log_close();
-    file = fopen(path, "a");
-    return file || err_set(e, "%s: %s", path, strerror(errno));
+    file = open_memstream(&kept, &n_kept);
+    return file || err_set(e, "out of memory for the log");
 }
 
-void log_close(void)
+bool log_open(const char *name, struct err *e)
 {
+    FILE *fp = fopen(name, "a");
+    bool ok = fp || err_system(e, errno, "%s", name);
+
+    if (ok && file) {
+        ok = fclose(file) == 0 || err_set(e, "out of memory for the log");
+        file = NULL;
+    }
+    path = ok ? mem_strdup(name, e) : NULL;
+    if (!path) {
+        if (fp) fclose(fp);
+        return false;
+    }
+    file = fp;
+    if (kept) {
+        fwrite(kept, 1, n_kept, file);
+        flush(file, &lost);
+    }
+    free(kept);
+    kept = NULL;
+    return true;
+}
+
+bool log_close(struct err *e)
+{
+    bool ok = true;
+
     clear_progress(); /* an error comes after it, on a line of its own */
-    fflush(stdout);
-    if (file) fclose(file);
+    flush(stdout, &lost_stdout);
+    if (file && fclose(file) != 0 && path && !lost) lost = errno;
+    if (lost) ok = err_system(e, lost, "%s: lacks lines", path ? path : "the log");
+    if (lost_stdout) ok = err_system(e, lost_stdout, "standard output: cannot be written");
     file = NULL;
+    free(kept);
+    free(path);
+    kept = path = NULL;
+    lost = lost_stdout = 0;
+    return ok;
 }
 
-/* The line by printf's rules, plain (text_plain); the caller frees it. NULL out of memory: a line
- * less on the terminal is no reason to end a run. */
+/* The line by printf's rules, plain (text_plain); the caller frees it. NULL out of memory, which
+ * log_close tells: a line less is no reason to end a run now. */
 static char *format(const char *fmt, va_list ap)
 {
-    char *line = NULL, *plain;
+    char *line = NULL, *plain = NULL;
     int n = vasprintf(&line, fmt, ap);
 
-    if (n < 0) return NULL;
-    plain = text_plain_new(line, (size_t)n);
-    free(line);
+    if (n >= 0) {
+        plain = text_plain_new(line, (size_t)n);
+        free(line);
+    }
+    if (!plain && !lost) lost = ENOMEM;
     return plain;
 }
 
@@ -67,14 +108,14 @@ void log_line(const char *fmt, ...)
     va_end(ap);
     clear_progress();
     printf("%s\n", line ? line : "(out of memory for a line)");
-    flush();
+    flush(stdout, &lost_stdout);
     if (file) {
         char when[32];
         time_t now = time(NULL);
         struct tm tm;
         strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S", localtime_r(&now, &tm));
         fprintf(file, "%s  %s\n", when, line ? line : "(out of memory for a line)");
-        fflush(file);
+        flush(file, &lost);
     }
     free(line);
 }
@@ -100,5 +141,5 @@ void log_progress(const char *fmt, ...)
     if (line) fputs(line, stdout);
     free(line);
     fputs(pending ? "\033[?7h" : "\n", stdout);
-    flush();
+    flush(stdout, &lost_stdout);
 }

@@ -6,9 +6,14 @@
 
 #include "base/err.h"
 
-/* Appends to `path` from now on. */
+/* Keeps the lines from now on for the file that log_open will name. */
+bool log_keep(struct err *e);
+
+/* Appends to `path` from now on, what was kept first. */
 bool log_open(const char *path, struct err *e);
-void log_close(void);
+
+/* Fails where lines were lost, on stdout or in the file: a full disk, for one. */
+bool log_close(struct err *e);
 
 /* One line, without the newline; what would break or steer it is quoted (text_plain). */
 void log_line(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

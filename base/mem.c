@@ -52,11 +52,6 @@ bool mem_grow(void *array, size_t *cap, size_t need, size_t size, struct err *e)
     return true;
 }
 
-bool mem_is_out(const struct err *e)
-{
-    return strncmp(e->msg, "out of memory", strlen("out of memory")) == 0;
-}
-
 char *mem_strndup(const char *s, size_t n, struct err *e)
 {
     char *p = malloc(n + 1);

@@ -26,10 +26,6 @@ bool mem_grow(void *array, size_t *cap, size_t need, size_t size, struct err *e)
 char *mem_strdup(const char *s, struct err *e);
 char *mem_strndup(const char *s, size_t n, struct err *e);
 
-/* Whether an error that no context was put before says that memory ran out here: nothing is wrong
- * then with what was being read. */
-bool mem_is_out(const struct err *e);
-
 /* A string made by printf's rules; the caller frees it. */
 char *mem_printf(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

@@ -92,7 +92,7 @@ bool signals_open(struct err *e)
     take(SIGXFSZ, SIG_IGN);
     pthread_sigmask(SIG_BLOCK, &state.waited, &state.before);
     rc = pthread_create(&thread, NULL, wait_for_signals, NULL);
-    if (rc != 0) return err_set(e, "no thread can be made: %s", strerror(rc));
+    if (rc != 0) return err_system(e, rc, "no thread can be made");
     pthread_detach(thread);
     state.open = true;
     return true;

@@ -230,7 +230,7 @@ struct watched *watch_add(const void *data, size_t size, const char *path, int f
         return NULL;
     }
     if (fd >= 0 && fstat(fd, &st) != 0) { /* it was there a moment ago */
-        err_set(e, "%s: %s", path, strerror(errno));
+        err_system(e, errno, "%s", path);
         free(shown);
         return NULL;
     }
@@ -293,8 +293,7 @@ bool watch_kept(struct err *e)
         struct stat st;
         struct stamp now;
         if (stat(k->path, &st) != 0)
-            return err_set(e, "%s: is gone, and the run needs it again: %s", k->path,
-                           strerror(errno));
+            return err_system(e, errno, "%s: is gone, and the run needs it again", k->path);
         now = stamp_of(&st);
         if (!same(&k->stamp, &now)) return say_changed(k->path, &k->stamp, &now, e);
     }

@@ -99,8 +99,9 @@ static bool prepare(const struct bench *b, struct err *e)
     for (int i = 0; ok && i < PREPARATIONS; i++) {
         char *made = expand(b, preparations[i].made, e),
              *command = mem_printf(e, "%s >/dev/null", preparations[i].command);
-        ok = made && command;
-        if (ok && !file_exists(made)) {
+        bool there;
+        ok = made && command && file_there(made, &there, e);
+        if (ok && !there) {
             fprintf(stderr, "making %s\n", made);
             ok = shell(b, command, e);
         }

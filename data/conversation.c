@@ -333,7 +333,7 @@ bool conversation_read(struct conversation *c, const struct conversation_source 
                        from->path, from->line, from->col, from->len, CONVERSATION_BYTES);
     }
     ok = jsonc_parse_as(&c->doc, from->path, from->json, from->len, &rules, e) && read_sample(&r);
-    *reason = ok || !mem_is_out(e) ? r.reason : DROPS;
+    *reason = ok || !e->machine ? r.reason : DROPS;
     if (!ok) conversation_free(c);
     return ok;
 }

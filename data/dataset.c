@@ -122,7 +122,7 @@ static bool add_images(struct dataset *d, struct dataset_entry *entry, const str
         char *path = file_join(root, c->images[i], e);
         int64_t image = path ? intern_image(d, path, e) : -2;
         free(path);
-        *reason = image == -2 || (image < 0 && mem_is_out(e)) ? DROPS : DROP_IMAGE;
+        *reason = image == -2 || (image < 0 && e->machine) ? DROPS : DROP_IMAGE;
         if (image < 0 || !mem_grow(&d->refs, &d->cap_refs, d->n_refs + 1, sizeof *d->refs, e))
             return false;
         d->refs[d->n_refs++] = (int32_t)image;
@@ -146,7 +146,7 @@ static bool add_entry(struct dataset *d, struct dataset_entry *entry, int64_t co
     if (!ok) {
         d->n_refs = refs;
         if (reason == DROPS || (reason == DROP_TOO_LONG && d->o.too_long_is_error))
-            return err_set(e, "%s", why.msg);
+            return (*e = why, false);
         return drop(d, reason, why.msg, e);
     }
     entry->tokens = (int32_t)f->n; /* max_length fits */

@@ -292,10 +292,11 @@ static bool load_shared(struct processor *p, const char *path, bool *found, stru
     struct reader r = {NULL, "image_processor.", p, e};
     struct jsonc doc;
     const cJSON *part;
-    bool ok = true;
+    bool there, ok = true;
 
     *found = false;
-    if (!file_exists(path)) return true;
+    if (!file_there(path, &there, e)) return false;
+    if (!there) return true;
     if (!jsonc_read_as(&doc, path, JSONC_CONFIG_BYTES, &rules, e)) return false;
     r.doc = &doc;
     part = cJSON_GetObjectItemCaseSensitive(doc.root, "image_processor");
@@ -309,9 +310,10 @@ static bool load_own(struct processor *p, const char *path, const char *other, s
 {
     struct reader r = {NULL, "", p, e};
     struct jsonc doc;
-    bool ok;
+    bool there, shared, ok;
 
-    if (!file_exists(path) && file_exists(other))
+    if (!file_there(path, &there, e) || !file_there(other, &shared, e)) return false;
+    if (!there && shared)
         return err_set(e, "%s: no \"image_processor\", and no preprocessor_config.json beside it",
                        other);
     if (!jsonc_read_as(&doc, path, JSONC_CONFIG_BYTES, &rules, e)) return false;

@@ -64,6 +64,7 @@ static void axis_free(struct axis *a)
     free(a->first);
     free(a->k);
     free(a->work);
+    memset(a, 0, sizeof *a);
 }
 
 static int32_t to_fixed(double w)

@@ -119,7 +119,7 @@ bool draft_make(struct draft *f, const struct dataset *d, const struct dataset_e
     f->n = f->labels = f->prompt = 0;
     if (!conversation_read(&f->c, &from, unused, reason, e)) return false;
     if (tokenize(f, d, reason, e) && check(f, &d->o, measure(f, &d->o), reason, e)) return true;
-    if (mem_is_out(e)) *reason = DROPS;
+    if (e->machine) *reason = DROPS;
     return err_context(e, "%s:%s", from.path, dataset_place(entry, place));
 }
 
@@ -173,8 +173,8 @@ bool dataset_sample(const struct dataset *d, int64_t i, struct sample *s, struct
         ok = err_set(e, "%lld tokens and %zu pictures", (long long)f.n, f.c.n_images);
     if (!ok) {
         if (reason != DROPS) /* it was fine when it was indexed */
-            err_context(e, "%s:%s: was changed while it was in use",
-                        d->sources[entry->source].path, dataset_place(entry, place));
+            err_context(e, "%s:%s: was changed while it was in use", d->sources[entry->source].path,
+                        dataset_place(entry, place));
         goto out;
     }
     s->n = f.n;

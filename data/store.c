@@ -168,7 +168,7 @@ static bool take_lock(struct store *s, struct err *e)
         } while (!ok && errno == EWOULDBLOCK && !signals_came());
         stopped = !ok && signals_came();
     }
-    if (!ok && !stopped) err_set(e, "%s: %s", name, strerror(errno));
+    if (!ok && !stopped) err_system(e, errno, "%s", name);
     free(name);
     return ok || (stopped && signals_go_on(e));
 }
@@ -191,7 +191,7 @@ static bool open_parts(struct store *s, struct err *e)
 {
     struct dirent **names;
     int n = scandir(s->dir, &names, is_part, alphasort);
-    bool ok = n >= 0 || err_set(e, "%s: %s", s->dir, strerror(errno));
+    bool ok = n >= 0 || err_system(e, errno, "%s", s->dir);
 
     for (int i = 0; i < n; i++) {
         ok = ok && open_part(s, part_number(names[i]->d_name), e);

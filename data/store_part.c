@@ -173,13 +173,13 @@ bool part_mend(struct store_part *p, const char *path, int64_t i, const char *ke
     int fd = open(path, O_WRONLY | O_CLOEXEC);
     bool ok;
 
-    if (fd < 0) return err_set(e, "%s", strerror(errno));
+    if (fd < 0) return err_system(e, errno, "%s", "");
     errno = ENOSPC; /* what a short write means */
     ok = pwrite(fd, row, bytes, (off_t)(p->values_at + (uint64_t)i * bytes)) == (ssize_t)bytes &&
          pwrite(fd, &sum, sizeof sum, (off_t)(p->sums_at + (uint64_t)i * sizeof sum)) ==
              (ssize_t)sizeof sum;
-    if (!ok) err_set(e, "%s", strerror(errno));
-    if (close(fd) != 0 && ok) ok = err_set(e, "%s", strerror(errno));
+    if (!ok) err_system(e, errno, "%s", "");
+    if (close(fd) != 0 && ok) ok = err_system(e, errno, "%s", "");
     if (ok) p->sums[i] = sum;
     return ok;
 }

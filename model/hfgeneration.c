@@ -90,9 +90,11 @@ static char *find_file(const char *dir, const struct hf_config *c, bool *ok, str
 
     for (int i = 0; i < 2 && dirs[i]; i++) {
         char *path = file_join(dirs[i], "generation_config.json", e);
-        if (!path) *ok = false;
-        if (!path || file_exists(path)) return path;
+        bool there = false;
+        if (!path || !file_there(path, &there, e)) *ok = false;
+        if (there) return path;
         free(path);
+        if (!*ok) return NULL;
     }
     return NULL;
 }

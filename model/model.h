@@ -120,6 +120,10 @@ struct model {
  * what is known to be harmless is noted in m->notes. */
 bool model_open(struct model *m, const char *dir, struct err *e);
 
+/* Reads every weight, at the speed of memory (or of the disk). Fails where one is
+ * NaN or infinite: names file, tensor and index. Fine for a model from a directory. */
+bool model_check_finite(const struct model *m, struct err *e);
+
 /* A new model of cfg's shape with random weights: normal with deviation initializer_range. Takes
  * cfg over (also on failure). */
 bool model_random(struct model *m, struct hf_config *cfg, uint64_t seed, struct err *e);

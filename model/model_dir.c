@@ -37,15 +37,17 @@ static int by_string(const void *a, const void *b)
 static bool list(struct listing *l, const char *dir, struct err *e)
 {
     DIR *d = opendir(dir);
-    bool ok = d || err_set(e, "%s: %s", dir, strerror(errno));
+    bool ok = d || err_system(e, errno, "%s", dir);
+    const struct dirent *f = NULL;
 
     *l = (struct listing){0};
-    for (const struct dirent *f; ok && (f = readdir(d));) {
+    while (ok && (errno = 0, f = readdir(d))) {
         if (strcmp(f->d_name, ".") == 0 || strcmp(f->d_name, "..") == 0) continue;
         ok = mem_grow(&l->name, &l->cap, l->n + 1, sizeof *l->name, e) &&
              (l->name[l->n] = mem_strdup(f->d_name, e));
         l->n += ok;
     }
+    if (ok && errno) ok = err_system(e, errno, "%s", dir);
     if (d) closedir(d);
     if (ok && l->n) qsort(l->name, l->n, sizeof *l->name, by_string);
     if (!ok) listing_free(l);
@@ -82,6 +84,8 @@ static bool is_hub_name(const char *s)
 
 static bool refuse_absent(const char *dir, int reason, struct err *e)
 {
+    bool there;
+
     if (strstr(dir, "://"))
         return err_set(e,
                        "%s: is an address; models are not downloaded: fetch it and give the "
@@ -90,14 +94,15 @@ static bool refuse_absent(const char *dir, int reason, struct err *e)
     if (dir[0] == '~')
         return err_set(
             e, "%s: no such directory; only a shell knows what ~ stands for: write it out", dir);
-    if (reason == ENOENT && is_hub_name(dir) && !file_named(dir))
+    if (reason == ENOENT && is_hub_name(dir) && file_named(dir, &there, e) && !there)
         return err_set(
             e,
             "%s: no such directory; a model of that name on the Hugging Face hub is not "
             "downloaded from here: `hf download %s --local-dir DIR` fetches it, then give "
             "DIR",
             dir, dir);
-    return err_set(e, "%s: %s", dir, reason == ENOENT ? "no such directory" : strerror(reason));
+    return reason == ENOENT ? err_set(e, "%s: no such directory", dir)
+                            : err_system(e, reason, "%s", dir);
 }
 
 /* A file in the model's place. */

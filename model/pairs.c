@@ -98,12 +98,19 @@ static char *find_ranks(const struct model *m, const char *named, struct err *e)
     const char *slash = strrchr(named, '/'), *name = slash ? slash + 1 : named;
     char *tries[] = {file_join(m->dir, named, e), file_join(m->dir, name, e), mem_strdup(named, e)};
     char *found = NULL;
+    bool ok = true;
 
     for (size_t i = 0; i < sizeof tries / sizeof *tries; i++) {
-        if (!found && tries[i] && file_exists(tries[i]))
+        bool there = false;
+        ok = ok && tries[i] && (found || file_there(tries[i], &there, e));
+        if (ok && there)
             found = tries[i];
         else
             free(tries[i]);
+    }
+    if (!ok) {
+        free(found);
+        return NULL;
     }
     if (!found)
         hf_config_fail(&m->cfg, "mha2mla.qk_tensor_path", e,
@@ -157,15 +164,17 @@ struct cJSON *model_pairs_json(const struct model *m)
     int64_t L = m->cfg.text.num_hidden_layers, G = m->cfg.text.num_key_value_heads;
     int64_t kept = m->rope_dim / 2;
     cJSON *list = cJSON_CreateArray();
+    bool ok = list;
 
-    for (int64_t l = 0; l < L; l++) {
+    for (int64_t l = 0; ok && l < L; l++) {
         cJSON *layer = cJSON_CreateArray();
-        for (int64_t g = 0; g < G; g++)
-            cJSON_AddItemToArray(layer,
-                                 cJSON_CreateIntArray(m->pairs + (l * G + g) * kept, (int)kept));
-        cJSON_AddItemToArray(list, layer);
+        ok = cJSON_AddItemToArray(list, layer); /* not where it is NULL */
+        for (int64_t g = 0; ok && g < G; g++)
+            ok = cJSON_AddItemToArray(
+                layer, cJSON_CreateIntArray(m->pairs + (l * G + g) * kept, (int)kept));
     }
-    return list;
+    if (!ok) cJSON_Delete(list);
+    return ok ? list : NULL;
 }
 
 bool model_save_ranks(const struct model *m, const char *dir, struct cJSON *section, struct err *e)

@@ -72,7 +72,7 @@ static struct param *add(struct model *m, enum param_kind kind, const char *fmt,
     vsnprintf(name, sizeof name, fmt, ap);
     memset(p, 0, sizeof *p);
     p->name = strdup(name);
-    CHECK(p->name);
+    if (!p->name) err_no_memory("a parameter's name");
     p->kind = kind;
     return p;
 }

@@ -55,13 +55,14 @@ static bool check_shards(const struct mapped *rows, size_t n, const char *dir, c
     for (size_t i = 0; i < n; i++) {
         char *path = is_first(rows, i) ? file_join(dir, rows[i].file, e) : NULL;
         if (!is_first(rows, i)) continue;
-        if (!path) return false;
+        bool there, ok = path && file_named(path, &there, e);
+        free(path);
+        if (!ok) return false;
         files++;
-        if (!file_named(path)) {
+        if (!there) {
             if (!first) first = &rows[i];
             missing++;
         }
-        free(path);
     }
     return !first ||
            err_set(e,
@@ -172,13 +173,15 @@ static bool open_form(struct st_model *m, const struct form *form, const char *d
 {
     char *single = file_join(dir, form->single, e);
     char *index = single ? file_join(dir, form->index, e) : NULL;
-    bool ok = index;
+    bool one = false, many = false;
+    bool ok = index && file_named(single, &one, e) && file_named(index, &many, e);
 
-    if (ok && (*found = file_named(single))) {
+    *found = one || many;
+    if (ok && one) {
         m->files = mem_new(1, sizeof *m->files, "a model's file", e);
         ok = m->files && form->open(m->files, single, e);
         m->file_count = ok;
-    } else if (ok && (*found = file_named(index))) {
+    } else if (ok && many) {
         ok = open_index(m, form, dir, index, e);
     }
     free(single);

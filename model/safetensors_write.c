@@ -197,7 +197,7 @@ static bool shard_begin(struct st_writer *w, size_t shard, const char *path,
     fwrite("        ", 1, padded - len, sh->out.fp);
     cJSON_free(text);
     sh->data_at = 8 + padded;
-    if (ferror(sh->out.fp)) return err_set(e, "%s: cannot be written: %s", path, strerror(errno));
+    if (ferror(sh->out.fp)) return err_system(e, errno, "%s: cannot be written", path);
     return true;
 }
 
@@ -247,9 +247,9 @@ static bool refuse_other_form(const char *dir, bool sharded, struct err *e)
 {
     const char *other = sharded ? "model.safetensors" : "model.safetensors.index.json";
     char *path = file_join(dir, other, e);
-    bool ok = path != NULL;
+    bool there, ok = path && file_there(path, &there, e);
 
-    if (ok && file_exists(path))
+    if (ok && there)
         ok = err_set(e, "%s: is left of another model; remove it or write to another directory",
                      path);
     free(path);
@@ -315,7 +315,7 @@ static bool slot_seek(struct st_writer *w, size_t i, size_t bytes, struct err *e
                        s->name, s->bytes);
     /* A seek flushes the stream's buffer: only where another tensor was written in between. */
     if (ftello(sh->out.fp) != at && fseeko(sh->out.fp, at, SEEK_SET) != 0)
-        return err_set(e, "%s: cannot be written: %s", sh->out.path, strerror(errno));
+        return err_system(e, errno, "%s: cannot be written", sh->out.path);
     return true;
 }
 
@@ -325,8 +325,7 @@ static bool slot_put(struct st_writer *w, size_t i, const void *src, size_t byte
     struct file_out *out = &w->shards[s->shard].out;
 
     if (fwrite(src, 1, bytes, out->fp) != bytes)
-        return err_set(e, "%s: tensor %s: cannot be written: %s", out->path, s->name,
-                       strerror(errno));
+        return err_system(e, errno, "%s: tensor %s: cannot be written", out->path, s->name);
     s->written += bytes;
     return true;
 }
@@ -394,7 +393,7 @@ static bool write_finish(struct st_writer *w, struct err *e)
         if (!index) return false;
         /* An old index must not point into new shards, should we be interrupted between them. */
         if (unlink(index) != 0 && errno != ENOENT)
-            ok = err_set(e, "%s: cannot be replaced: %s", index, strerror(errno));
+            ok = err_system(e, errno, "%s: cannot be replaced", index);
     }
     for (size_t i = 0; ok && i < w->shard_count; i++)
         ok = file_out_commit(&w->shards[i].out, e);

@@ -135,8 +135,8 @@ bool model_copy_files(const char *from, const char *to, struct err *e)
 {
     for (size_t i = 0; i < sizeof copied / sizeof *copied; i++) {
         char *src = file_join(from, copied[i], e), *dst = src ? file_join(to, copied[i], e) : NULL;
-        bool ok = dst;
-        if (ok && file_exists(src) && strcmp(src, dst) != 0) ok = file_copy(src, dst, e);
+        bool there, ok = dst && file_there(src, &there, e);
+        if (ok && there && strcmp(src, dst) != 0) ok = file_copy(src, dst, e);
         free(src);
         free(dst);
         if (!ok) return false;
@@ -176,10 +176,13 @@ bool model_keep_files(const struct model *m, struct err *e)
            (!m->base_dir || keep_model(m->base_dir, &m->base, e));
 }
 
-static void set_key(cJSON *o, const char *key, cJSON *value)
+/* Puts a value, which it takes, in the place of what is there. */
+static bool set_key(cJSON *o, const char *key, cJSON *value, struct err *e)
 {
     cJSON_DeleteItemFromObjectCaseSensitive(o, key);
-    if (value) cJSON_AddItemToObject(o, key, value);
+    if (value && cJSON_AddItemToObject(o, key, value)) return true;
+    cJSON_Delete(value);
+    return err_set(e, "out of memory for a config");
 }
 
 /* The directory with everything that is no changed tensor. */
@@ -195,11 +198,10 @@ static const char stage1[] = "stage1";
 static bool write_stage1(struct hf_config *c, cJSON *section, const char *dir, struct err *e)
 {
     char *sub = file_join(dir, stage1, e), *path = sub ? file_join(sub, "config.json", e) : NULL;
-    bool ok = path && file_mkdirs(sub, e);
+    bool ok = path && file_mkdirs(sub, e) &&
+              set_key(section, "svd_init_method", cJSON_CreateString("none"), e) &&
+              set_key(section, "low_rank", cJSON_CreateNumber(0), e) && hf_config_write(c, path, e);
 
-    set_key(section, "svd_init_method", cJSON_CreateString("none"));
-    set_key(section, "low_rank", cJSON_CreateNumber(0));
-    ok = ok && hf_config_write(c, path, e);
     free(sub);
     free(path);
     return ok;
@@ -212,15 +214,14 @@ static bool write_for_published(const struct model *m, const struct hf_config *c
     struct hf_config copy = {0};
     bool ok = model_save_ranks(m, dir, section, e);
 
-    set_key(section, "stage1_path", NULL);
-    set_key(section, "svd_init_weight_path", NULL);
+    cJSON_DeleteItemFromObjectCaseSensitive(section, "stage1_path");
+    cJSON_DeleteItemFromObjectCaseSensitive(section, "svd_init_weight_path");
     if (!ok || m->state != ATTN_MLA || !m->decoupled) return ok;
     ok = hf_config_copy(&copy, c, e) &&
          write_stage1(&copy, cJSON_GetObjectItemCaseSensitive(copy.json, "mha2mla"), dir, e);
     hf_config_free(&copy);
-    set_key(section, "stage1_path", cJSON_CreateString(stage1));
-    set_key(section, "svd_init_weight_path", cJSON_CreateString(""));
-    return ok;
+    return ok && set_key(section, "stage1_path", cJSON_CreateString(stage1), e) &&
+           set_key(section, "svd_init_weight_path", cJSON_CreateString(""), e);
 }
 
 static bool write_config(const struct model *m, const char *dir, bool delta, struct err *e)
@@ -231,9 +232,12 @@ static bool write_config(const struct model *m, const char *dir, bool delta, str
     bool ok = path && hf_config_copy(&c, &m->cfg, e);
 
     if (ok && (section = cJSON_GetObjectItemCaseSensitive(c.json, "mha2mla"))) {
-        if (m->pairs) set_key(section, "rope_pairs", model_pairs_json(m));
-        set_key(section, "base", delta ? cJSON_CreateString(base_dir(m)) : NULL);
-        if (m->pairs && !delta) ok = write_for_published(m, &c, dir, section, e);
+        if (m->pairs) ok = set_key(section, "rope_pairs", model_pairs_json(m), e);
+        if (ok && delta)
+            ok = set_key(section, "base", cJSON_CreateString(base_dir(m)), e);
+        else
+            cJSON_DeleteItemFromObjectCaseSensitive(section, "base");
+        if (ok && m->pairs && !delta) ok = write_for_published(m, &c, dir, section, e);
     }
     ok = ok && hf_config_write(&c, path, e);
     hf_config_free(&c);

@@ -67,10 +67,11 @@ bool torchfile_read(struct torch_tensor *t, const char *path, size_t most, struc
     struct torch_archive a = {0};
     char *text = NULL;
     size_t len;
-    bool ok;
+    bool there, ok;
 
     memset(t, 0, sizeof *t);
-    if (!file_exists(path)) return err_set(e, "is not there");
+    if (!file_there(path, &there, e)) return false;
+    if (!there) return err_set(e, "is not there");
     if (!file_read(path, most * sizeof(int64_t) + around, &text, &len, e)) return false;
     ok = torch_archive_open(&a, (struct bytes){(const uint8_t *)text, len}, e) &&
          read_tensor(t, &a, most, e);
@@ -115,16 +116,18 @@ static void put_member(FILE *f, const struct member *m)
 
 static void put_archive(FILE *f, const struct member m[MEMBERS])
 {
-    uint32_t at[MEMBERS], dir;
+    const uint32_t local = 30, entry = 46; /* bytes of a header without the name */
+    uint32_t at[MEMBERS], dir = 0, size = 0;
 
     for (int i = 0; i < MEMBERS; i++) {
-        at[i] = (uint32_t)ftell(f);
+        at[i] = dir;
+        dir += local + (uint32_t)(strlen(m[i].name) + m[i].size);
+        size += entry + (uint32_t)strlen(m[i].name);
         fputs("PK\3\4", f);
         put_member(f, &m[i]);
         fputs(m[i].name, f);
         fwrite(m[i].data, 1, m[i].size, f);
     }
-    dir = (uint32_t)ftell(f);
     for (int i = 0; i < MEMBERS; i++) {
         fputs("PK\1\2", f);
         put16(f, 0);
@@ -136,7 +139,6 @@ static void put_archive(FILE *f, const struct member m[MEMBERS])
         put32(f, at[i]);
         fputs(m[i].name, f);
     }
-    const uint32_t size = (uint32_t)ftell(f) - dir;
     fputs("PK\5\6", f);
     put32(f, 0);
     put16(f, MEMBERS);
@@ -190,14 +192,14 @@ bool torchfile_write(const char *path, const int16_t *values, const int64_t dim[
     char pickle[PICKLE_ROOM] = {0};
     FILE *mem = fmemopen(pickle, sizeof pickle, "w");
     struct file_out out = {0};
-    size_t len;
+    long len;
 
     if (!mem) return err_set(e, "%s: out of memory", path);
     put_pickle(mem, dim);
-    len = (size_t)ftell(mem);
-    fclose(mem);
-    CHECK(count < INT32_MAX / sizeof *values && len < sizeof pickle);
-    const struct member m[MEMBERS] = {{"ranks/data.pkl", pickle, len},
+    len = ftell(mem);
+    if (fclose(mem) != 0 || len < 0) return err_set(e, "%s: out of memory", path);
+    CHECK(count < INT32_MAX / sizeof *values && len < PICKLE_ROOM);
+    const struct member m[MEMBERS] = {{"ranks/data.pkl", pickle, (size_t)len},
                                       {"ranks/byteorder", "little", 6},
                                       {"ranks/data/0", values, count * sizeof *values},
                                       {"ranks/version", "3\n", 2}};

@@ -47,7 +47,7 @@ static void test_room(void **state)
     processor_default(&r.processor);
     put_large_png(path, 4800);
     assert_false(decode_picture(&r, path, pixels, &damage, &e));
-    assert_true(e.memory);
+    assert_true(e.machine);
     if (!strstr(e.msg, "4800x4800 pixels take 65.95 MiB to read and process, run.memory_limit"))
         fail_msg("%s", e.msg);
     r.memory_limit = (size_t)4 << 30;
@@ -58,7 +58,7 @@ static void test_room(void **state)
     put_bytes(path, "BM", 2);
     r.memory_limit = 0;
     assert_false(decode_picture(&r, path, pixels, &damage, &e));
-    assert_false(e.memory);
+    assert_false(e.machine);
     free(pixels);
 }
 

@@ -25,7 +25,7 @@ static void test_round_trip(void **state)
 
     assert_true(st_write_begin(&w, tmpdir_path(state, "m.safetensors"), mixed, MIXED, meta, &e));
     fill(&w);
-    assert_false(file_exists(tmpdir_path(state, "m.safetensors")));
+    assert_false(is_there(tmpdir_path(state, "m.safetensors")));
     assert_true(st_write_end(&w, &e));
     assert_true(st_open(&f, tmpdir_path(state, "m.safetensors"), &e));
     assert_int_equal(f.count, MIXED);
@@ -33,7 +33,7 @@ static void test_round_trip(void **state)
     assert_string_equal(st_metadata(&f, "note"), "two\nlines");
     check_mixed(find_in_file, &f);
     st_close(&f);
-    assert_false(file_exists(tmpdir_path(state, "m.safetensors.tmp")));
+    assert_false(is_there(tmpdir_path(state, "m.safetensors.tmp")));
 }
 
 static void test_given_order(void **state)
@@ -96,7 +96,7 @@ static void test_writer_misuse(void **state)
     assert_true(st_write_f32(&w, 0, &inf, 1, &e)); /* what is infinite already may stay so */
     assert_false(st_write_end(&w, &e));
     check_message(e.msg, "tensor a: 2 of its 4 bytes", "unfinished");
-    assert_false(file_exists(path));
+    assert_false(is_there(path));
     assert_null(w.slots);
     assert_false(
         st_write_begin(&w, tmpdir_path(state, "no/such/w.safetensors"), specs, 2, NULL, &e));

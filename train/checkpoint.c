@@ -87,7 +87,7 @@ static bool seal_write(struct h5_out *o, struct err *e)
     seal_make(seal, bytes, hex);
     errno = ENOSPC; /* what a short write means */
     if (pwrite(o->fd, seal, SEAL_BYTES, 0) == SEAL_BYTES) return true;
-    return err_set(e, "%s: cannot be written: %s", o->path, strerror(errno));
+    return err_system(e, errno, "%s: cannot be written", o->path);
 }
 
 /* ---- save ---- */

@@ -46,13 +46,14 @@ static bool list_steps(const char *dir, int64_t **steps, size_t *n, struct err *
 
     *steps = NULL;
     *n = 0;
-    if (!d) return errno == ENOENT || err_set(e, "%s: %s", dir, strerror(errno));
-    while (ok && (entry = readdir(d))) {
+    if (!d) return errno == ENOENT || err_system(e, errno, "%s", dir);
+    while (ok && (errno = 0, entry = readdir(d))) {
         if (step_of(entry->d_name, ".tmp") >= 0) unlinkat(dirfd(d), entry->d_name, 0);
         if (step_of(entry->d_name, "") < 0) continue;
         ok = mem_grow(steps, &cap, *n + 1, sizeof **steps, e);
         if (ok) (*steps)[(*n)++] = step_of(entry->d_name, "");
     }
+    if (ok && !entry && errno) ok = err_system(e, errno, "%s", dir);
     closedir(d);
     if (*n) qsort(*steps, *n, sizeof **steps, newest_first);
     return ok;
@@ -74,9 +75,8 @@ bool checkpoint_dir_save(const char *dir, int64_t step, const struct ckpt_item *
 
         if (steps[i] <= step && kept++ < (size_t)keep) continue;
         old = step_path(dir, steps[i], e);
-        ok = old &&
-             (unlink(old) == 0 || errno == ENOENT ||
-              err_set(e, "%s: the old checkpoint cannot be deleted: %s", old, strerror(errno)));
+        ok = old && (unlink(old) == 0 || errno == ENOENT ||
+                     err_system(e, errno, "%s: the old checkpoint cannot be deleted", old));
         free(old);
     }
     free(steps);

@@ -188,6 +188,16 @@ static bool show_data(const struct forecast *p, struct err *e)
     return dry_samples(r, 2, e);
 }
 
+/* Of a model that is given, or was trained here before. */
+static bool show_weights(const struct forecast *f, struct err *e)
+{
+    if (!f->base.dir) return true;
+    if (!model_check_finite(&f->base, e)) return false;
+    dry_title("weights");
+    log_line("%s: every weight is a number", f->base.dir);
+    return true;
+}
+
 bool dry_run(struct run *r, struct err *e)
 {
     struct forecast f = {0};
@@ -197,7 +207,8 @@ bool dry_run(struct run *r, struct err *e)
     if (ok) {
         dry_title("settings");
         printf("%s", settings);
-        ok = forecast_open(&f, r, e) && show_data(&f, e) && forecast_models(&f, e);
+        ok = forecast_open(&f, r, e) && show_weights(&f, e) && show_data(&f, e) &&
+             forecast_models(&f, e);
     }
     if (ok) {
         show_parameters(&f);

@@ -367,29 +367,30 @@ bool scores_write(const struct scores *s, struct metrics *m, const char *point, 
     return ok;
 }
 
-static void add_score(cJSON *to, const struct score *k, const char *name)
+static bool add_score(cJSON *to, const struct score *k, const char *name)
 {
     cJSON *o = cJSON_AddObjectToObject(to, name);
 
-    cJSON_AddNumberToObject(o, "right", (double)k->right);
-    cJSON_AddNumberToObject(o, "of", (double)k->n);
-    if (k->loss > 0) cJSON_AddNumberToObject(o, "loss", k->loss);
+    return o && cJSON_AddNumberToObject(o, "right", (double)k->right) &&
+           cJSON_AddNumberToObject(o, "of", (double)k->n) &&
+           (!(k->loss > 0) || cJSON_AddNumberToObject(o, "loss", k->loss));
 }
 
 bool scores_save(const struct scores *s, const char *path, struct err *e)
 {
-    cJSON *root = cJSON_CreateObject(), *kinds;
-    char *text;
-    bool ok;
+    cJSON *root = cJSON_CreateObject(), *kinds = NULL;
+    char *text = NULL;
+    bool ok = add_score(root, &s->all, "all") && add_score(root, &s->curve, "curve") &&
+              (kinds = cJSON_AddObjectToObject(root, "kinds"));
 
-    add_score(root, &s->all, "all");
-    add_score(root, &s->curve, "curve");
-    kinds = cJSON_AddObjectToObject(root, "kinds");
-    for (size_t i = 0; i < s->n; i++)
-        add_score(kinds, &s->kinds[i], s->kinds[i].name);
-    cJSON_AddNumberToObject(root, "cached_tokens", (double)s->stats.cached_tokens);
-    cJSON_AddNumberToObject(root, "cache_bytes", (double)s->stats.cache_bytes);
-    text = jsonc_print(root, true, e);
+    for (size_t i = 0; ok && i < s->n; i++)
+        ok = add_score(kinds, &s->kinds[i], s->kinds[i].name);
+    ok = ok && cJSON_AddNumberToObject(root, "cached_tokens", (double)s->stats.cached_tokens) &&
+         cJSON_AddNumberToObject(root, "cache_bytes", (double)s->stats.cache_bytes);
+    if (ok)
+        text = jsonc_print(root, true, e);
+    else
+        err_set(e, "out of memory for scores");
     cJSON_Delete(root);
     if (!text) return err_context(e, "%s", path);
     ok = file_write(path, text, strlen(text), e);
@@ -435,9 +436,7 @@ bool scores_load(struct scores *s, const char *path, struct err *e)
         if (ok) s->kinds[s->n++] = one;
     }
     jsonc_close(&doc);
-    if (!ok) {
-        scores_free(s);
-        return err_set(e, "%s: is not a file of scores; delete it and resume", path);
-    }
-    return true;
+    if (ok) return true;
+    scores_free(s);
+    return !e->machine && err_set(e, "%s: is not a file of scores; delete it and resume", path);
 }

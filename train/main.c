@@ -90,8 +90,8 @@ static void list_points(const struct config *c)
 
 static bool run(const struct options *o, struct err *e)
 {
-    struct run r = {.lock = -1, .only_point = o->point};
-    struct err changed;
+    struct run r = {.lock = -1, .only_point = o->point, .dry = o->dry_run};
+    struct err changed, lines;
     bool ok = schema_load(&config_schema, &r.c, o->config, o->sets, o->n_sets, e);
 
     if (!ok) return false;
@@ -106,7 +106,8 @@ static bool run(const struct options *o, struct err *e)
         ok = signals_open(e) && run_open(&r, o->resume, e) && run_steps(&r, e);
     run_close(&r);
     /* Whatever went wrong may come of a file that was changed in the meantime. */
-    return watch_check(&changed) ? ok : err_set(e, "%s", changed.msg);
+    if (!watch_check(&changed)) ok = err_set(e, "%s", changed.msg);
+    return log_close(ok ? e : &lines) && ok;
 }
 
 int main(int argc, char **argv)
@@ -124,6 +125,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "mha2mla-train: error: %s\n", e.msg);
     }
     bool written = fflush(stdout) == 0 && !ferror(stdout);
+    if (!written && (ok || !e.msg[0]))
+        fprintf(stderr, "mha2mla-train: error: standard output: cannot be written\n");
     if (!ok && signals_came())
         return 128 + signals_came(); /* as a shell counts a program that a signal ended */
     return !written || (!ok && e.msg[0]) ? 1 : 0;

@@ -46,7 +46,7 @@ static bool cut_half_line(FILE *fp, const char *path, struct err *e)
     if (end < size && ftruncate(fileno(fp), end) != 0) goto fail;
     if (fseek(fp, 0, SEEK_END) == 0) return true; /* C wants it between a read and a write */
 fail:
-    return err_set(e, "%s: %s", path, strerror(errno));
+    return err_system(e, errno, "%s", path);
 }
 
 bool metrics_open(struct metrics *m, const char *path, struct err *e)
@@ -55,7 +55,7 @@ bool metrics_open(struct metrics *m, const char *path, struct err *e)
     m->path = mem_strdup(path, e);
     if (!m->path) return false;
     m->fp = fopen(path, "ab+");
-    if (!m->fp) err_set(e, "%s: %s", path, strerror(errno));
+    if (!m->fp) err_system(e, errno, "%s", path);
     if (m->fp && cut_half_line(m->fp, path, e)) return true;
     metrics_close(m);
     return false;
@@ -75,7 +75,7 @@ bool metrics_write(struct metrics *m, const struct metric *line, size_t n, struc
     cJSON_Delete(object);
     if (!text) return err_context(e, "%s", m->path);
     ok = fprintf(m->fp, "%s\n", text) >= 0 && fflush(m->fp) == 0;
-    if (!ok) err_set(e, "%s: cannot be written: %s", m->path, strerror(errno));
+    if (!ok) err_system(e, errno, "%s: cannot be written", m->path);
     free(text);
     return ok;
 }
@@ -111,18 +111,18 @@ const char *metrics_text(const struct metrics_line *l, const char *key)
 }
 
 /* What a null stood for, by its note. */
-static double null_value(const cJSON *object, const char *key)
+static bool null_value(const cJSON *object, const char *key, double *v, struct err *e)
 {
-    struct err ignored;
-    char *note_key = mem_printf(&ignored, "%s_note", key);
+    char *note_key = mem_printf(e, "%s_note", key);
     const char *note =
         note_key ? cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, note_key)) : NULL;
-    double v = (double)NAN;
+    bool ok = note_key;
 
-    if (note && strcmp(note, "inf") == 0) v = (double)INFINITY;
-    if (note && strcmp(note, "-inf") == 0) v = -(double)INFINITY;
+    *v = (double)NAN;
+    if (note && strcmp(note, "inf") == 0) *v = (double)INFINITY;
+    if (note && strcmp(note, "-inf") == 0) *v = -(double)INFINITY;
     free(note_key);
-    return v;
+    return ok;
 }
 
 struct reader {
@@ -146,11 +146,11 @@ static bool hand_over(struct reader *r, const cJSON *object, struct metrics_line
             m.text = item->valuestring;
         else if (cJSON_IsNumber(item))
             m.value = item->valuedouble;
-        else if (cJSON_IsNull(item))
-            m.value = null_value(object, item->string);
-        else
+        else if (!cJSON_IsNull(item))
             return err_set(e, "%s:%ld: '%s' is neither a string nor a number", r->path, l->number,
                            item->string);
+        else if (!null_value(object, item->string, &m.value, e))
+            return false;
         if (!mem_grow(&r->m, &r->cap, l->n + 1, sizeof m, e)) return false;
         r->m[l->n++] = m;
     }
@@ -158,18 +158,20 @@ static bool hand_over(struct reader *r, const cJSON *object, struct metrics_line
     return r->fn(r->arg, l, e);
 }
 
-/* One line without its newline. cJSON stops at a NUL byte, which a power cut can leave. */
+/* One line without its newline. A power cut can leave zero bytes, which are no JSON. */
 static bool read_line(struct reader *r, const char *text, size_t len, long number, struct err *e)
 {
+    const struct jsonc_rules rules = {.line = number, .plain = true};
     struct metrics_line l = {.json = text, .number = number};
-    cJSON *object = strlen(text) == len ? cJSON_ParseWithOpts(text, NULL, 1) : NULL;
-    bool ok;
+    struct jsonc doc;
 
-    if (cJSON_IsObject(object))
-        ok = hand_over(r, object, &l, e);
-    else
-        ok = err_set(e, "%s:%ld: is not a JSON object; delete this line to go on", r->path, number);
-    cJSON_Delete(object);
+    if (!jsonc_parse_as(&doc, r->path, text, len, &rules, e))
+        return !e->machine && err_set(e, "%s; delete this line to go on", e->msg);
+    bool ok = cJSON_IsObject(doc.root)
+                  ? hand_over(r, doc.root, &l, e)
+                  : err_set(e, "%s:%ld: is not a JSON object; delete this line to go on", r->path,
+                            number);
+    jsonc_close(&doc);
     return ok;
 }
 
@@ -179,10 +181,10 @@ bool metrics_each(const char *path, metrics_fn *fn, void *arg, struct err *e)
     FILE *fp = fopen(path, "rb");
     char *text = NULL;
     size_t cap = 0;
-    ssize_t len;
+    ssize_t len = 0;
     bool ok = true;
 
-    if (!fp) return err_set(e, "%s: %s", path, strerror(errno));
+    if (!fp) return err_system(e, errno, "%s", path);
     for (long number = 1; ok && (len = getline(&text, &cap, fp)) > 0; number++) {
         if (text[len - 1] != '\n') break; /* half-written */
         text[len - 1] = '\0';
@@ -192,7 +194,7 @@ bool metrics_each(const char *path, metrics_fn *fn, void *arg, struct err *e)
         else
             ok = read_line(&r, text, (size_t)len - 1, number, e);
     }
-    if (ok && ferror(fp)) ok = err_set(e, "%s: %s", path, strerror(errno));
+    if (ok && len < 0 && !feof(fp)) ok = err_system(e, errno, "%s", path);
     free(text);
     free(r.m);
     fclose(fp);
@@ -227,8 +229,10 @@ bool metrics_rewind(const char *path, const struct metric *tags, size_t n, doubl
 {
     struct rewind r = {.tags = tags, .n = n, .last_step = last_step};
     struct file_out out;
+    bool there;
 
-    if (!file_exists(path)) return true;
+    if (!file_there(path, &there, e)) return false;
+    if (!there) return true;
     if (!file_out_open(&out, path, e)) return false;
     r.out = out.fp;
     if (metrics_each(path, keep_line, &r, e)) return file_out_commit(&out, e);

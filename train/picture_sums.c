@@ -72,7 +72,7 @@ static bool check_line(const struct run *r, FILE *fp, char **was, size_t *cap,
     bool ok = now;
 
     if (ok && getline(was, cap, fp) < 0)
-        ok = differs(r, img, "", now, e);
+        ok = feof(fp) ? differs(r, img, "", now, e) : err_system(e, errno, "pictures.sha256");
     else if (ok && strcmp(*was, now) != 0)
         ok = differs(r, img, *was, now, e);
     free(now);
@@ -91,7 +91,7 @@ bool run_check_pictures(struct run *r, struct err *e)
     path = run_path(r, e, "pictures.sha256");
     ok = path && run_name_pictures(r, e);
     fp = ok ? fopen(path, "r") : NULL;
-    if (ok && !fp && errno != ENOENT) ok = err_set(e, "%s: %s", path, strerror(errno));
+    if (ok && !fp && errno != ENOENT) ok = err_system(e, errno, "%s", path);
     for (int64_t i = 0; ok && fp && (d = set_at(r, i)); i++)
         for (int64_t k = 0; ok && k < d->n_images; k++)
             ok = check_line(r, fp, &was, &cap, &d->images[k], e);

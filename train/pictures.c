@@ -28,6 +28,19 @@ static bool file_key(const char *path, char key[65], struct err *e)
     return ok;
 }
 
+/* A picture that cannot be read. Where that is the machine's fault the run ends: what is trained on
+ * must not hang on it. */
+static bool leave_out(struct dataset_image *img, const struct err *why, struct err *e)
+{
+    if (why->machine) {
+        *e = *why;
+        return false;
+    }
+    img->bad = true;
+    log_line("picture left out: %s", why->msg);
+    return true;
+}
+
 /* Every picture of a set that has no key yet gets one; which cannot be read is marked and named. */
 static bool name_set(struct dataset *d, struct err *e)
 {
@@ -49,8 +62,7 @@ static bool name_set(struct dataset *d, struct err *e)
             struct dataset_image *img = &d->images[i];
             if (img->key[0] || img->bad || file_key(img->path, img->key, &why)) continue;
             img->key[0] = 0;
-            img->bad = true;
-            log_line("picture left out: %s", why.msg);
+            if (!leave_out(img, &why, e)) return false;
         }
     }
     return true;
@@ -67,9 +79,9 @@ bool run_name_pictures(struct run *r, struct err *e)
 
 struct decoded {
     bool ok;            /* else `why` says what is wrong with it */
-    bool same;          /* its file still has the content that the key is of */
+    bool same;          /* its file still has the content that the key is of, else `gone` may say */
     const char *damage; /* as decode_picture says */
-    struct err why;
+    struct err why, gone;
 };
 
 static void note_damage(struct picture_input *in, const char *path, const char *damage)
@@ -92,7 +104,7 @@ static const float *run_tower(struct tape *t, struct model *m, struct tensor *pi
 }
 
 /* The pictures of a group, decoded behind each other. A key that is not of what was decoded would
- * stay in the store, for all runs; and what is trained on must not hang on the machine's memory. */
+ * stay in the store, for all runs. */
 static bool decode_group(const struct run *r, const struct dataset *d, const int64_t *todo,
                          int64_t n, float *pixels, struct decoded *out, struct err *e)
 {
@@ -102,22 +114,19 @@ static bool decode_group(const struct run *r, const struct dataset *d, const int
     for (int64_t i = 0; i < n; i++) {
         const struct dataset_image *img = &d->images[todo[i]];
         char now[65];
-        struct err gone;
         if (signals_came()) continue;
         out[i].ok = decode_picture(r, img->path, pixels + i * size, &out[i].damage, &out[i].why);
-        out[i].same = file_key(img->path, now, &gone) && strcmp(now, img->key) == 0;
+        out[i].gone = (struct err){0};
+        out[i].same = file_key(img->path, now, &out[i].gone) && strcmp(now, img->key) == 0;
     }
     if (!signals_go_on(e)) return false;
     for (int64_t i = 0; i < n; i++) {
+        if (out[i].gone.machine) return (*e = out[i].gone, false);
         if (!out[i].same)
             return err_set(e,
                            "%s: was changed while it was in use; put it back as it was and start "
                            "again",
                            d->images[todo[i]].path);
-        if (!out[i].ok && out[i].why.memory) {
-            *e = out[i].why;
-            return false;
-        }
     }
     return true;
 }
@@ -138,8 +147,10 @@ static bool compute_group(struct run *r, struct model *m, struct dataset *d, con
     for (int64_t i = 0; i < n; i++) {
         struct dataset_image *img = &d->images[todo[i]];
         if (!got[i].ok) {
-            img->bad = true;
-            log_line("picture left out: %s", got[i].why.msg);
+            if (!leave_out(img, &got[i].why, e)) {
+                free(keys);
+                return false;
+            }
             continue;
         }
         if (got[i].damage) note_damage(in, img->path, got[i].damage);

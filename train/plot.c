@@ -222,7 +222,7 @@ static bool wait_for(pid_t pid, int *status, struct err *why)
         if (signals_came()) kill(pid, SIGKILL);
         nanosleep(&tick, NULL);
     }
-    return done == pid || err_set(why, "gnuplot: %s", strerror(errno));
+    return done == pid || err_system(why, errno, "gnuplot");
 }
 
 /* Runs gnuplot inside dir without a shell, and without the user's own start-up file. */
@@ -248,7 +248,7 @@ static bool run_gnuplot(const char *dir, struct err *why)
     if (rc == 0) rc = posix_spawnp(&pid, argv[0], &actions, &attr, argv, environ);
     posix_spawn_file_actions_destroy(&actions);
     posix_spawnattr_destroy(&attr);
-    if (rc != 0) return err_set(why, "gnuplot cannot be run: %s", strerror(rc));
+    if (rc != 0) return err_system(why, rc, "gnuplot cannot be run");
     if (!wait_for(pid, &status, why)) return false;
     if (WIFSIGNALED(status)) return err_set(why, "gnuplot: killed by signal %d", WTERMSIG(status));
     if (WEXITSTATUS(status) == 0) return true;
@@ -262,10 +262,16 @@ static bool make_png(const char *dir, struct err *note, struct err *e)
     char *tmp = png ? mem_printf(e, "%s.tmp", png) : NULL;
     bool ok = tmp != NULL;
 
-    if (ok && !(run_gnuplot(dir, note) && file_publish(tmp, png, note))) {
+    if (ok && run_gnuplot(dir, note)) {
+        ok = file_publish(tmp, png, e);
+    } else if (ok) {
         unlink(tmp);
         unlink(png);
         err_context(note, "%s was not made", png);
+        if (note->machine) {
+            *e = *note;
+            ok = false;
+        }
     }
     free(tmp);
     free(png);
@@ -274,7 +280,7 @@ static bool make_png(const char *dir, struct err *note, struct err *e)
 
 bool plot_recovery(const char *dir, const struct recovery_plot *p, struct err *note, struct err *e)
 {
-    note->msg[0] = '\0';
+    *note = (struct err){0};
     if (!(p->base_score > 0 && isfinite(p->base_score)))
         return err_set(e,
                        "%s: no recovery curve: the base model's score is %g, and must be above 0 "

@@ -98,10 +98,10 @@ bool step_rank(struct run *r, struct err *e)
     enum rank_strategy strategy = (enum rank_strategy)r->c.rank.strategy;
     char *dir = run_path(r, e, "rank"), *path = dir ? run_path(r, e, "rank/rank.h5") : NULL;
     struct model m = {0};
-    bool ok = path && file_mkdirs(dir, e);
+    bool there, ok = path && file_mkdirs(dir, e) && file_there(path, &there, e);
 
     if (ok && rank_strategy_kind(strategy) == RANK_KIND_MEASURED) {
-        if (file_exists(path))
+        if (there)
             log_line("rank: is done already");
         else
             ok = open_base_model(r, &m, e) && measure_rank(r, &m, path, e);
@@ -120,16 +120,16 @@ static bool pairs_of(const struct run *r, const struct point *p, const struct mo
     struct rank_dims n = dims_of(m);
     int32_t *rank = mem_new((size_t)(n.L * n.G * n.dh / 2), sizeof *rank, "ranks", e);
     char *path = run_path(r, e, "rank/rank.h5");
-    bool ok = rank && path && rank_check(&n, p->rope_dim, e);
+    bool there, ok = rank && path && rank_check(&n, p->rope_dim, e);
 
     if (ok && rank_strategy_kind(strategy) == RANK_KIND_FIXED)
         ok = rank_fixed(rank, strategy, &n, p->rope_dim, r->c.rank.uniform_start, e);
     else if (ok && rank_strategy_kind(strategy) == RANK_KIND_GIVEN)
         ok = r->c.rank.file ? rankfile_read(r->c.rank.file, &n, rank, NULL, e)
                             : err_set(e, "rank.file: must be given for rank.strategy \"file\"");
-    else if (ok)
-        ok = file_exists(path) ? rankfile_read(path, &n, rank, NULL, e)
-                               : err_set(e, "%s: missing: add \"rank\" to run.steps", path);
+    else if (ok && (ok = file_there(path, &there, e)))
+        ok = there ? rankfile_read(path, &n, rank, NULL, e)
+                   : err_set(e, "%s: missing: add \"rank\" to run.steps", path);
     if (ok) rank_select(pairs, rank, &n, p->rope_dim);
     free(rank);
     free(path);
@@ -185,15 +185,14 @@ bool open_partial_model(struct run *r, const struct point *p, struct model *m, s
 {
     char *dir = run_path(r, e, "%s/stage1/model", p->stage1);
     char *config = dir ? file_join(dir, "config.json", e) : NULL;
-    bool ok = config;
+    bool there, ok = config && file_there(config, &there, e);
 
-    if (ok && file_exists(config)) {
+    if (ok && there)
         ok = model_open(m, dir, e);
-    } else if (ok && run_has_step(r, STEP_STAGE1)) {
+    else if (ok && run_has_step(r, STEP_STAGE1))
         ok = err_set(e, "%s: stage 1 of %s is not finished", dir, p->stage1);
-    } else {
-        ok = ok && open_untrained_partial(r, p, m, e);
-    }
+    else if (ok)
+        ok = open_untrained_partial(r, p, m, e);
     free(dir);
     free(config);
     return ok;

@@ -46,12 +46,9 @@ double report_cache_bytes(const struct report_result *result)
 static bool load_result(const struct run *r, struct report_result *result, struct err *e)
 {
     char *path = run_path(r, e, "%s/scores.json", result->dir);
-    bool ok = path;
+    bool ok = path && file_there(path, &result->there, e);
 
-    if (ok && file_exists(path)) {
-        ok = scores_load(&result->s, path, e);
-        result->there = ok;
-    }
+    if (ok && result->there) ok = scores_load(&result->s, path, e);
     free(path);
     return ok;
 }
@@ -63,7 +60,7 @@ static bool load_cache_values(const struct run *r, struct report_point *p, struc
         char *dir = run_path(r, e, "%s/model", p->result[i].dir);
         char *config = dir ? file_join(dir, "config.json", e) : NULL;
         struct model m = {0};
-        bool ok = config, there = ok && file_exists(config);
+        bool there = false, ok = config && file_there(config, &there, e);
         if (there && (ok = model_open(&m, dir, e))) {
             p->values = model_cache_values(&m);
             p->full = model_cache_values_full(&m);

@@ -7,6 +7,7 @@
 #include "train/report_parts.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -58,7 +59,7 @@ static bool answer_at(const struct answers *a, size_t i, struct jsonc *line, str
 
     return jsonc_parse_as(line, a->path, (const char *)a->map.data + a->begin[i],
                           a->begin[i + 1] - a->begin[i], &rules, e) ||
-           err_set(e, "%s: delete it and scores.json, and resume", e->msg);
+           (!e->machine && err_set(e, "%s: delete it and scores.json, and resume", e->msg));
 }
 
 /* A line's text under a key, "" where there is none; the caller frees it. */
@@ -89,11 +90,12 @@ static bool add_line(struct answers *a, size_t begin, size_t end, struct err *e)
 static bool answers_open(struct answers *a, const struct run *r, const struct report_result *from,
                          const char *name, struct err *e)
 {
-    bool ok;
+    bool there, ok;
 
     *a = (struct answers){.from = from, .name = name};
     a->path = run_path(r, e, "%s/answers.jsonl", from->dir);
-    if (!a->path || !from->there || !file_exists(a->path)) return a->path;
+    if (!a->path || !file_there(a->path, &there, e)) return false;
+    if (!from->there || !there) return true;
     ok = file_map_open(&a->map, a->path, e);
     for (size_t at = 0, next; ok && at < a->map.size; at = next) {
         const uint8_t *end = memchr(a->map.data + at, '\n', a->map.size - at);
@@ -202,9 +204,12 @@ static void relative_path(FILE *fp, const char *from, const char *to)
                 (unsigned char)*to);
 }
 
-static void show_picture(const struct report *rep, FILE *fp, const char *image)
+/* Nothing where the picture has gone since. */
+static bool show_picture(const struct report *rep, FILE *fp, const char *image, struct err *e)
 {
-    char *from = realpath(rep->r->c.run.dir, NULL), *to = realpath(image, NULL);
+    char *from = realpath(rep->r->c.run.dir, NULL), *to = from ? realpath(image, NULL) : NULL;
+    bool ok =
+        (from && to) || errno == ENOENT || errno == ENOTDIR || err_system(e, errno, "%s", image);
 
     if (from && to) {
         fprintf(fp, "<img src=\"");
@@ -213,6 +218,7 @@ static void show_picture(const struct report *rep, FILE *fp, const char *image)
     }
     free(from);
     free(to);
+    return ok;
 }
 
 /* One model's answer to the question with that id. */
@@ -251,7 +257,7 @@ static bool show(const struct report *rep, const struct answers *a, size_t n_fil
     if (ok) {
         question = question_of(&prompt, rep->r->chat);
         fputs("| ", fp);
-        if (image.n) show_picture(rep, fp, image.s);
+        if (image.n) ok = show_picture(rep, fp, image.s, e);
         report_text(fp, question.s, question.n);
         fputs(" | ", fp);
         report_text(fp, expected.s, expected.n);

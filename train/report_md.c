@@ -27,11 +27,11 @@ static const char *enum_name(const char *key, int value)
 
 static bool write_model(const struct run *r, FILE *fp, bool *vision, struct err *e)
 {
-    bool given = r->c.model.path, trained = model_is_there(r, "baseline");
+    bool given = r->c.model.path, trained, there = false;
     char *dir = given ? mem_strdup(r->c.model.path, e) : run_path(r, e, "baseline/model");
     char *config = dir ? file_join(dir, "config.json", e) : NULL;
     struct hf_config cfg = {0};
-    bool ok = config, there = ok && file_exists(config);
+    bool ok = config && model_is_there(r, "baseline", &trained, e) && file_there(config, &there, e);
 
     if (ok) {
         fprintf(fp, "| model | ");

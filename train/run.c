@@ -60,9 +60,12 @@ static bool lock_dir(struct run *r, struct err *e)
     if (!path) return false;
     r->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (r->lock < 0)
-        err_set(e, "%s: %s", path, strerror(errno));
+        err_system(e, errno, "%s", path);
     else if (flock(r->lock, LOCK_EX | LOCK_NB) != 0) {
-        err_set(e, "%s: another run works in this directory", r->c.run.dir);
+        if (errno == EWOULDBLOCK)
+            err_set(e, "%s: another run works in this directory", r->c.run.dir);
+        else
+            err_system(e, errno, "%s: cannot be locked", path);
         close(r->lock);
         r->lock = -1;
     }
@@ -70,30 +73,48 @@ static bool lock_dir(struct run *r, struct err *e)
     return r->lock >= 0;
 }
 
-/* A directory that has a config.json is a run: it is gone on with, under the same settings. */
-static bool check_config(struct run *r, bool resume, struct err *e)
+static bool holds_a_run(const struct run *r, struct err *e)
 {
-    char *path = run_path(r, e, "config.json"), *diff = NULL;
-    struct config was = {0};
-    bool ok = path;
+    return err_set(e,
+                   "%s: holds a run already: add --resume to go on with it, or choose another "
+                   "run.dir",
+                   r->c.run.dir);
+}
 
-    r->resumed = ok && file_exists(path);
-    if (r->resumed) {
-        if (!resume)
-            ok =
-                err_set(e,
-                        "%s: holds a run already: add --resume to go on with it, or choose another "
-                        "run.dir",
-                        r->c.run.dir);
-        ok = ok && schema_load(&config_schema, &was, path, NULL, 0, e);
-        diff = ok ? schema_dump_diff(&config_schema, &was, &r->c, true, e) : NULL;
-        ok = ok && diff;
-        if (ok && diff[0])
-            ok = err_set(e, "%s: cannot be resumed with other settings: %s", r->c.run.dir, diff);
-        schema_free(&config_schema, &was);
-    }
-    free(path);
+/* A run is gone on with under the same settings. */
+static bool check_config(struct run *r, const char *path, bool resume, struct err *e)
+{
+    struct config was = {0};
+    char *diff = NULL;
+    bool ok = true;
+
+    if (!resume) ok = holds_a_run(r, e);
+    ok = ok && schema_load(&config_schema, &was, path, NULL, 0, e);
+    diff = ok ? schema_dump_diff(&config_schema, &was, &r->c, true, e) : NULL;
+    ok = ok && diff;
+    if (ok && diff[0])
+        ok = err_set(e, "%s: cannot be resumed with other settings: %s", r->c.run.dir, diff);
+    schema_free(&config_schema, &was);
     free(diff);
+    return ok;
+}
+
+/* The directory of a new run. */
+static bool make_dir(struct run *r, const char *config, struct err *e)
+{
+    bool made = false; /* by another one that was started beside this one, and has ended */
+
+    return file_mkdirs(r->c.run.dir, e) && lock_dir(r, e) && file_there(config, &made, e) &&
+           (!made || holds_a_run(r, e));
+}
+
+static bool open_logs(struct run *r, struct err *e)
+{
+    char *log = run_path(r, e, "train.log"), *lines = run_path(r, e, "metrics.jsonl");
+    bool ok = log && lines && log_open(log, e) && metrics_open(&r->metrics, lines, e);
+
+    free(log);
+    free(lines);
     return ok;
 }
 
@@ -129,23 +150,26 @@ static void model_time(const struct model *m, char text[65])
 }
 
 /* The settings name the data and the model; this is what was in them. */
-static cJSON *input_sums(const struct run *r, const struct model *given)
+static cJSON *input_sums(const struct run *r, const struct model *given, struct err *e)
 {
     cJSON *all = cJSON_CreateObject();
     char key[65];
+    bool ok = cJSON_AddStringToObject(all, "data.train", r->train.hash);
 
-    cJSON_AddStringToObject(all, "data.train", r->train.hash);
-    for (int64_t i = 0; i < r->n_eval; i++) {
+    for (int64_t i = 0; ok && i < r->n_eval; i++) {
         snprintf(key, sizeof key, "data.eval[%lld]", (long long)i);
-        cJSON_AddStringToObject(all, key, r->eval[i].data.hash);
+        ok = cJSON_AddStringToObject(all, key, r->eval[i].data.hash);
     }
-    if (given) {
+    if (ok && given) {
         model_sum(given, key);
-        cJSON_AddStringToObject(all, "model.path", key);
+        ok = cJSON_AddStringToObject(all, "model.path", key);
         model_time(given, key);
-        cJSON_AddStringToObject(all, model_time_key, key);
+        ok = ok && cJSON_AddStringToObject(all, model_time_key, key);
     }
-    return all;
+    if (ok) return all;
+    cJSON_Delete(all);
+    err_set(e, "out of memory for inputs.json");
+    return NULL;
 }
 
 /* What the steps left already would not go with other data or another model. */
@@ -175,14 +199,21 @@ static bool check_inputs(const struct run *r, const char *path, const cJSON *now
     return ok;
 }
 
+static bool has_left_out(const struct run *r)
+{
+    bool any = r->train.left_out;
+
+    for (int64_t i = 0; i < r->n_eval; i++)
+        any = any || r->eval[i].data.left_out;
+    return any;
+}
+
 bool run_name_left_out(const struct run *r, struct err *e)
 {
     char *path = run_path(r, e, "left_out.txt");
     struct file_out out = {0};
-    bool any = r->train.left_out, ok = path;
+    bool any = has_left_out(r), ok = path;
 
-    for (int64_t i = 0; i < r->n_eval; i++)
-        any = any || r->eval[i].data.left_out;
     if (ok && any && (ok = file_out_open(&out, path, e))) {
         if (r->train.left_out) fputs(r->train.left_out, out.fp);
         for (int64_t i = 0; i < r->n_eval; i++)
@@ -190,19 +221,38 @@ bool run_name_left_out(const struct run *r, struct err *e)
         ok = file_out_commit(&out, e);
         file_out_abort(&out);
     }
-    if (ok && !any) unlink(path); /* of an earlier try, whose pictures have come back since */
+    /* of an earlier try, whose pictures have come back since */
+    if (ok && !any && unlink(path) != 0 && errno != ENOENT)
+        ok = err_system(e, errno, "%s: cannot be deleted", path);
     free(path);
     return ok;
+}
+
+bool run_refuse(const struct run *r, struct err *e, const char *fmt, ...)
+{
+    char why[1200];
+    struct err list;
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(why, sizeof why, fmt, ap);
+    va_end(ap);
+    if (r->dry || !has_left_out(r)) return err_set(e, "%s", why);
+    if (!file_mkdirs(r->c.run.dir, &list) || !run_name_left_out(r, &list))
+        return err_set(e, "%s; and their list is missing: %s", why, list.msg);
+    return err_set(e, "%s; all are named in %s/left_out.txt", why, r->c.run.dir);
 }
 
 bool run_record(struct run *r, const struct model *given, struct err *e)
 {
     char *inputs = run_path(r, e, "inputs.json"), *config = run_path(r, e, "config.json");
     char *text = NULL, *settings = NULL;
-    cJSON *now = input_sums(r, given);
-    bool ok = inputs && config;
+    cJSON *now = input_sums(r, given, e);
+    bool there = false, ok = inputs && config && now;
 
-    if (ok && r->resumed && file_exists(inputs)) ok = check_inputs(r, inputs, now, e);
+    if (ok && !r->resumed) ok = make_dir(r, config, e) && open_logs(r, e);
+    if (ok && r->resumed) ok = file_there(inputs, &there, e);
+    if (ok && there) ok = check_inputs(r, inputs, now, e);
     if (ok) {
         text = jsonc_print(now, true, e);
         settings = text ? schema_dump(&config_schema, &r->c, e) : NULL;
@@ -244,19 +294,14 @@ bool run_limits(struct run *r, struct err *e)
 
 bool run_open(struct run *r, bool resume, struct err *e)
 {
-    char *path = NULL;
-    bool ok;
+    char *config = run_path(r, e, "config.json");
+    bool ok = config && log_keep(e) && file_there(config, &r->resumed, e);
 
-    r->lock = -1;
     choose_threads(r);
-    ok = file_mkdirs(r->c.run.dir, e) && lock_dir(r, e) && check_config(r, resume, e);
-    path = ok ? run_path(r, e, "train.log") : NULL;
-    ok = path && log_open(path, e);
-    free(path);
-    path = ok ? run_path(r, e, "metrics.jsonl") : NULL;
-    ok = path && metrics_open(&r->metrics, path, e) && run_limits(r, e);
-    free(path);
-    return ok;
+    if (ok && r->resumed)
+        ok = lock_dir(r, e) && check_config(r, config, resume, e) && open_logs(r, e);
+    free(config);
+    return ok && run_limits(r, e);
 }
 
 void run_close(struct run *r)
@@ -265,7 +310,6 @@ void run_close(struct run *r)
     run_close_data(r);
     metrics_close(&r->metrics);
     tape_free(r->tape);
-    log_close();
     if (r->lock > 0) close(r->lock);
     schema_free(&config_schema, &r->c);
 }
@@ -357,9 +401,10 @@ bool run_report_drops(const struct run *r, const struct dataset *d, const char *
         if (!first) first = d->first_dropped[i];
     }
     if (bad > r->c.data.max_bad)
-        return err_set(e,
-                       "%s: %lld samples cannot be used, data.max_bad allows %lld; the first: %s",
-                       what, (long long)bad, (long long)r->c.data.max_bad, first);
+        return run_refuse(r, e,
+                          "%s: %lld samples cannot be used, data.max_bad allows %lld; the first: "
+                          "%s",
+                          what, (long long)bad, (long long)r->c.data.max_bad, first);
     return true;
 }
 

@@ -31,6 +31,7 @@ struct eval_set {
 
 struct run {
     struct config c;
+    bool dry;           /* nothing is written */
     bool resumed;       /* the directory held the run already */
     int64_t only_point; /* of the sweep; -1: all */
     int lock;
@@ -51,12 +52,13 @@ struct run {
     struct metrics metrics;
 };
 
-/* Takes the directory (locks it, compares the settings with those of a run that it holds, opens the
- * log) and opens what needs no model. */
+/* Opens what needs no model. A directory that holds a run is taken: locked, its settings compared
+ * with these, its log opened. A new run has none until run_record. */
 bool run_open(struct run *r, bool resume, struct err *e);
-/* Once the data are open and nothing speaks against the run: leaves config.json and, for a later
- * --resume, inputs.json: the sums of the samples and of the model that was given (or NULL). Fails
- * where they have changed since the run began. */
+/* Once the data are open and nothing speaks against the run: takes the directory of a new one, so
+ * that one that is refused leaves none, and leaves config.json and, for a later --resume,
+ * inputs.json: the sums of the samples and of the model that was given (or NULL). Fails where they
+ * have changed since the run began. */
 bool run_record(struct run *r, const struct model *given, struct err *e);
 /* Threads, memory and tape alone: for a dry run, which leaves nothing behind. */
 bool run_limits(struct run *r, struct err *e);
@@ -70,6 +72,11 @@ char *run_path(const struct run *r, struct err *e, const char *fmt, ...)
  * left out, and fails where that is more than data.max_bad. */
 bool run_open_data(struct run *r, const struct hf_config *cfg, struct err *e);
 void run_close_data(struct run *r);
+
+/* The error of a run that is refused for the samples that were left out, which leaves left_out.txt
+ * (and nothing else) where there are some: its message ends in where they are all named. */
+bool run_refuse(const struct run *r, struct err *e, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 
 /* Says what was left out of a set, and fails where that is more than data.max_bad. */
 bool run_report_drops(const struct run *r, const struct dataset *d, const char *what,

@@ -14,23 +14,22 @@
 
 static const enum dtype save_dtypes[] = {DT_F32, DT_BF16};
 
-bool model_is_there(const struct run *r, const char *dir)
+bool model_is_there(const struct run *r, const char *dir, bool *there, struct err *e)
 {
-    struct err ignored;
-    char *path = run_path(r, &ignored, "%s/model/config.json", dir);
-    bool there = path && file_exists(path);
+    char *path = run_path(r, e, "%s/model/config.json", dir);
+    bool ok = path && file_there(path, there, e);
 
     free(path);
-    return there;
+    return ok;
 }
 
 /* A step is skipped where its model is complete. */
-static bool is_done(const struct run *r, const char *dir)
+static bool look_done(const struct run *r, const char *dir, bool *done, struct err *e)
 {
-    bool done = model_is_there(r, dir);
-
-    if (done) log_line("%s: is done already", dir);
-    return done;
+    *done = false;
+    if (!model_is_there(r, dir, done, e)) return false;
+    if (*done) log_line("%s: is done already", dir);
+    return true;
 }
 
 /* Every step before evaluate trains or converts. */
@@ -59,10 +58,13 @@ static bool open_given(const struct run *r, const char *dir, struct model *m, st
 
 bool open_base_model(struct run *r, struct model *m, struct err *e)
 {
-    char *dir = model_is_there(r, "baseline") || !r->c.model.path ? run_path(r, e, "baseline/model")
-                                                                  : mem_strdup(r->c.model.path, e);
-    bool ok = dir && open_given(r, dir, m, e);
+    bool made, ok;
+    char *dir;
 
+    if (!model_is_there(r, "baseline", &made, e)) return false;
+    dir = made || !r->c.model.path ? run_path(r, e, "baseline/model")
+                                   : mem_strdup(r->c.model.path, e);
+    ok = dir && open_given(r, dir, m, e);
     free(dir);
     return ok;
 }
@@ -102,8 +104,11 @@ static bool save_model(struct run *r, struct model *m, const char *dir, bool del
     char *path = run_path(r, e, "%s/model", dir), *tmp = run_path(r, e, "%s/model.tmp", dir);
     delta = delta && !r->c.save.full;
     const char *tokenizer = delta ? NULL : r->c.model.tokenizer;
-    bool ok = path && tmp && watch_check(e) && watch_kept(e);
+    bool there, ok = path && tmp && watch_check(e) && watch_kept(e);
 
+    if (ok) file_remove_tree(tmp); /* what a killed run left of it */
+    ok = ok && file_there(tmp, &there, e) &&
+         (!there || err_set(e, "%s: is left of a run that was killed, and cannot be deleted", tmp));
     if (ok && tokenizer) /* what the model lacks */
         ok = file_mkdirs(tmp, e) && model_copy_files(tokenizer, tmp, e);
     ok = ok && model_save(m, tmp, save_dtypes[r->c.save.dtype], delta, e);
@@ -136,9 +141,9 @@ static bool step_baseline(struct run *r, struct err *e)
 {
     struct train_job job = {.point = "base", .phase = "baseline", .p = &r->c.baseline, .stream = 1};
     struct model m = {0};
-    bool ok;
+    bool done, ok;
 
-    if (is_done(r, "baseline")) return true;
+    if (!look_done(r, "baseline", &done, e) || done) return done;
     job.kinds = baseline_kinds(&r->c);
     ok =
         (r->c.model.path ? open_given(r, r->c.model.path, &m, e) : make_baseline_model(r, &m, e)) &&
@@ -155,10 +160,10 @@ static bool score_model(struct run *r, struct model *m, const char *dir, struct 
 {
     char *path = run_path(r, e, "%s", dir), *file = run_path(r, e, "%s/scores.json", dir);
     char *answers = run_path(r, e, "%s/answers.jsonl", dir);
-    bool ok = path && file && answers;
+    bool there, ok = path && file && answers && file_there(file, &there, e);
 
     memset(s, 0, sizeof *s);
-    if (ok && file_exists(file))
+    if (ok && there)
         ok = scores_load(s, file, e);
     else
         ok = ok && file_mkdirs(path, e) && need_pictures(r, m, false, e) &&
@@ -172,11 +177,11 @@ static bool score_model(struct run *r, struct model *m, const char *dir, struct 
 static bool score_dir(struct run *r, const char *dir, struct err *e)
 {
     char *file = run_path(r, e, "%s/scores.json", dir), *path = run_path(r, e, "%s/model", dir);
-    bool base = strcmp(dir, "base") == 0, ok = file && path;
+    bool base = strcmp(dir, "base") == 0, there, ok = file && path && file_there(file, &there, e);
     struct model m = {0};
     struct scores s = {0};
 
-    if (ok && !file_exists(file)) {
+    if (ok && !there) {
         ok = base ? open_base_model(r, &m, e) : model_open(&m, path, e);
         ok = ok && score_model(r, &m, dir, &s, e);
     }
@@ -187,15 +192,23 @@ static bool score_dir(struct run *r, const char *dir, struct err *e)
     return ok;
 }
 
+/* The same where there is such a model. */
+static bool score_made(struct run *r, const char *dir, struct err *e)
+{
+    bool made;
+
+    return model_is_there(r, dir, &made, e) && (!made || score_dir(r, dir, e));
+}
+
 static bool step_stage1(struct run *r, const struct point *p, struct err *e)
 {
     struct train_job job = {.point = p->stage1, .phase = "stage1", .p = &r->c.stage1, .stream = 2};
     char dir[128];
     struct model m = {0};
-    bool ok;
+    bool done, ok;
 
     snprintf(dir, sizeof dir, "%s/stage1", p->stage1);
-    if (is_done(r, dir)) return true;
+    if (!look_done(r, dir, &done, e) || done) return done;
     if (r->n_eval && !score_dir(r, "base", e)) return false;
     job.kinds = peft_kinds(r->c.stage1.peft, r->c.stage1.projector);
     /* open_partial_model would ask for this step's own output */
@@ -207,13 +220,17 @@ static bool step_stage1(struct run *r, const struct point *p, struct err *e)
 
 /* Whether this step makes the svd model of q when it comes to p: of all points that share its
  * calibration, unless one alone was asked for. */
-static bool svd_wanted(const struct run *r, const struct point *p, const struct point *q)
+static bool svd_wanted(const struct run *r, const struct point *p, const struct point *q,
+                       bool *wanted, struct err *e)
 {
     char dir[128];
+    bool made;
 
     snprintf(dir, sizeof dir, "%s/svd", q->name);
-    return strcmp(p->stage1, q->stage1) == 0 && !model_is_there(r, dir) &&
-           (r->only_point < 0 || strcmp(p->name, q->name) == 0);
+    if (!model_is_there(r, dir, &made, e)) return false;
+    *wanted = !made && strcmp(p->stage1, q->stage1) == 0 &&
+              (r->only_point < 0 || strcmp(p->name, q->name) == 0);
+    return true;
 }
 
 static bool save_svd(struct run *r, struct made_factors *f, const struct point *p, bool last,
@@ -236,20 +253,21 @@ static bool step_svd(struct run *r, const struct point *p, struct err *e)
     struct model m = {0};
     int64_t last = -1;
     char dir[128];
-    bool ok;
+    bool done, wanted, ok;
 
     snprintf(dir, sizeof dir, "%s/svd", p->name);
-    if (is_done(r, dir)) return true;
+    if (!look_done(r, dir, &done, e) || done) return done;
     ok = open_partial_model(r, p, &m, e) && need_pictures(r, &m, false, e) &&
          factors_make(&f, r, &m, p, e);
     model_close(&m);
-    for (int64_t i = 0; i < config_points(&r->c); i++) {
+    for (int64_t i = 0; ok && i < config_points(&r->c); i++) {
         struct point q = config_point(&r->c, i);
-        if (svd_wanted(r, p, &q)) last = i;
+        ok = svd_wanted(r, p, &q, &wanted, e);
+        if (ok && wanted) last = i;
     }
     for (int64_t i = 0; ok && i <= last; i++) {
         struct point q = config_point(&r->c, i);
-        if (svd_wanted(r, p, &q)) ok = save_svd(r, &f, &q, i == last, e);
+        ok = svd_wanted(r, p, &q, &wanted, e) && (!wanted || save_svd(r, &f, &q, i == last, e));
     }
     factors_free(&f);
     return ok;
@@ -260,16 +278,15 @@ static bool step_stage2(struct run *r, const struct point *p, struct err *e)
     struct train_job job = {.point = p->name, .phase = "stage2", .p = &r->c.stage2, .stream = 3};
     char dir[128], svd[128], stage1[128], *from;
     struct model m = {0};
-    bool ok;
+    bool done, ok;
 
     snprintf(dir, sizeof dir, "%s/stage2", p->name);
     snprintf(svd, sizeof svd, "%s/svd", p->name);
     snprintf(stage1, sizeof stage1, "%s/stage1", p->stage1);
-    if (is_done(r, dir)) return true;
+    if (!look_done(r, dir, &done, e) || done) return done;
     /* What the training starts from is scored before it: base, stage 1, straight after the SVD. */
     if (r->n_eval &&
-        (!score_dir(r, "base", e) || (model_is_there(r, stage1) && !score_dir(r, stage1, e)) ||
-         !score_dir(r, svd, e)))
+        (!score_dir(r, "base", e) || !score_made(r, stage1, e) || !score_dir(r, svd, e)))
         return false;
     from = run_path(r, e, "%s/model", svd);
     job.kinds = peft_kinds(r->c.stage2.peft, r->c.stage2.projector);
@@ -290,15 +307,12 @@ static bool step_evaluate(struct run *r, const struct point *p, struct err *e)
 {
     char dirs[4][128];
 
-    if (r->n_eval == 0)
-        return err_set(e, "evaluate: data.eval has no samples: add some, or take "
-                          "\"evaluate\" out of run.steps");
     snprintf(dirs[0], sizeof dirs[0], "base");
     snprintf(dirs[1], sizeof dirs[1], "%s/stage1", p->stage1);
     snprintf(dirs[2], sizeof dirs[2], "%s/svd", p->name);
     snprintf(dirs[3], sizeof dirs[3], "%s/stage2", p->name);
     for (int i = 0; i < 4; i++)
-        if ((i == 0 || model_is_there(r, dirs[i])) && !score_dir(r, dirs[i], e)) return false;
+        if (!(i == 0 ? score_dir : score_made)(r, dirs[i], e)) return false;
     return true;
 }
 
@@ -316,6 +330,13 @@ static bool keep_inputs(const struct run *r, const struct model *given, struct e
            (!r->c.rank.file || watch_keep(r->c.rank.file, e));
 }
 
+static bool check_eval(const struct run *r, struct err *e)
+{
+    return r->n_eval > 0 || !run_has_step(r, STEP_EVALUATE) ||
+           err_set(e, "evaluate: data.eval has no samples: add some, or take \"evaluate\" out of "
+                      "run.steps");
+}
+
 /* Tokenizer, processor and samples, for the model as it is or as it will be made; and a look ahead,
  * so that what cannot work is refused now and leaves nothing behind. */
 static bool open_data(struct run *r, struct err *e)
@@ -323,10 +344,10 @@ static bool open_data(struct run *r, struct err *e)
     const char *path = r->c.model.path;
     struct model given = {0};
     struct forecast f;
-    bool ok = forecast_open(&f, r, e) && run_open_data(r, &f.base.cfg, e) &&
+    bool ok = forecast_open(&f, r, e) && run_open_data(r, &f.base.cfg, e) && check_eval(r, e) &&
               forecast_models(&f, e) && forecast_fits(&f, e);
 
-    ok = ok && (!path || open_given(r, path, &given, e)) &&
+    ok = ok && (!path || (open_given(r, path, &given, e) && model_check_finite(&given, e))) &&
          keep_inputs(r, path ? &given : NULL, e) && run_record(r, path ? &given : NULL, e);
     model_close(&given);
     forecast_close(&f);

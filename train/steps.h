@@ -19,7 +19,7 @@ bool run_steps(struct run *r, struct err *e);
 bool open_base_model(struct run *r, struct model *m, struct err *e);
 
 /* Whether the run's directory has a complete DIR/model. */
-bool model_is_there(const struct run *r, const char *dir);
+bool model_is_there(const struct run *r, const char *dir, bool *there, struct err *e);
 
 /* The kinds of parameters that the baseline step trains. */
 unsigned baseline_kinds(const struct config *c);

@@ -140,7 +140,7 @@ static bool write_event(struct tb *tb, struct proto *event, struct err *e)
         ok = err_set(e, "%s: out of memory for an event", tb->path);
     else
         ok = (fwrite(record.data, 1, record.n, tb->fp) == record.n && fflush(tb->fp) == 0) ||
-             err_set(e, "%s: cannot be written: %s", tb->path, strerror(errno));
+             err_system(e, errno, "%s: cannot be written", tb->path);
     free(record.data);
     free(event->data);
     return ok;
@@ -193,31 +193,35 @@ static bool write_start(struct tb *tb, int64_t step, double wall_time, struct er
 
 /* Seconds for the new file's name: TensorBoard reads a directory's files in the order of their
  * names, and a clock may stand still or go back between a run and its resume. */
-static long long name_seconds(const char *dir, double wall_time)
+static bool name_seconds(const char *dir, long long *seconds, struct err *e)
 {
-    long long seconds = (long long)wall_time, t;
     DIR *d = opendir(dir);
     struct dirent *entry;
+    long long t;
+    bool ok = d;
 
-    while (d && (entry = readdir(d)))
-        if (sscanf(entry->d_name, NAME_PREFIX "%10lld", &t) == 1 && t >= seconds) seconds = t + 1;
+    while (d && (errno = 0, entry = readdir(d)))
+        if (sscanf(entry->d_name, NAME_PREFIX "%10lld", &t) == 1 && t >= *seconds) *seconds = t + 1;
+    if (!d || errno) ok = err_system(e, errno, "%s", dir);
     if (d) closedir(d);
-    return seconds;
+    return ok;
 }
 
 static bool open_new(struct tb *tb, const char *dir, double wall_time, struct err *e)
 {
     char host[256] = "localhost";
+    long long seconds = (long long)wall_time;
     int fd;
 
+    if (!name_seconds(dir, &seconds, e)) return false;
     gethostname(host, sizeof host - 1);
-    tb->path = mem_printf(e, "%s/" NAME_PREFIX "%010lld.%s.%ld.0", dir,
-                          name_seconds(dir, wall_time), host, (long)getpid());
+    tb->path =
+        mem_printf(e, "%s/" NAME_PREFIX "%010lld.%s.%ld.0", dir, seconds, host, (long)getpid());
     if (!tb->path) return false;
     fd = open(tb->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     tb->fp = fd < 0 ? NULL : fdopen(fd, "wb");
     if (tb->fp) return true;
-    err_set(e, "%s: %s", tb->path, strerror(errno));
+    err_system(e, errno, "%s", tb->path);
     if (fd >= 0) close(fd);
     return false;
 }

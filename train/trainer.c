@@ -7,6 +7,7 @@
 #include "train/trainer.h"
 #include "base/log.h"
 #include "base/clock.h"
+#include "base/jsonc.h"
 #include "base/mem.h"
 #include "base/signals.h"
 #include "optim/adamw.h"
@@ -16,7 +17,6 @@
 #include "train/tensorboard.h"
 #include "train/units.h"
 
-#include <cjson/cJSON.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -216,12 +216,16 @@ static bool save(struct trainer *t, struct err *e)
 /* Checks that the checkpoint is of this training, and takes its numbers. */
 static bool read_meta(struct trainer *t, const struct ckpt_found *found, struct err *e)
 {
-    cJSON *meta = cJSON_Parse(found->meta);
-    const cJSON *steps = cJSON_GetObjectItem(meta, "steps"),
-                *data = cJSON_GetObjectItem(meta, "data");
-    const cJSON *tokens = cJSON_GetObjectItem(meta, "tokens");
-    const cJSON *seconds = cJSON_GetObjectItem(meta, "seconds");
-    const cJSON *samples = cJSON_GetObjectItem(meta, "samples"); /* fewer where pictures broke */
+    struct jsonc doc;
+
+    if (!jsonc_parse(&doc, "meta", found->meta, strlen(found->meta), e))
+        return err_context(e, "%s/checkpoints: step %lld", t->job->dir, (long long)found->step);
+    const cJSON *steps = cJSON_GetObjectItem(doc.root, "steps"),
+                *data = cJSON_GetObjectItem(doc.root, "data");
+    const cJSON *tokens = cJSON_GetObjectItem(doc.root, "tokens");
+    const cJSON *seconds = cJSON_GetObjectItem(doc.root, "seconds");
+    const cJSON *samples =
+        cJSON_GetObjectItem(doc.root, "samples"); /* fewer where pictures broke */
     bool ok = cJSON_IsNumber(steps) && cJSON_IsString(data) && cJSON_IsNumber(tokens) &&
               cJSON_IsNumber(seconds) && cJSON_IsNumber(samples);
 
@@ -240,7 +244,7 @@ static bool read_meta(struct trainer *t, const struct ckpt_found *found, struct 
         t->seconds = seconds->valuedouble;
         t->step = t->last_saved = t->opt.step = found->step;
     }
-    cJSON_Delete(meta);
+    jsonc_close(&doc);
     return ok;
 }
 

@@ -1,0 +1,186 @@
+/* campaign.h - small runs with every fault in every place, or with a sample of them: before it
+ * includes this, a test defines FAULT_SAMPLE, the places of each kind in each run (0: all). Two
+ * processes share the work; what the second comes to is the last test of the first. */
+#ifndef TESTS_FAULT_CAMPAIGN_H
+#define TESTS_FAULT_CAMPAIGN_H
+
+#include "tests/sanitized.h"
+#include "tests/tiny_model.h"
+#include "tests/tmpdir.h"
+
+#include "tests/fault/inject.h"
+#include "tests/fault/small_run.h"
+
+#include "tests/fault/small_judge.h"
+
+enum { HALVES = 2 };
+static int half;         /* which of them this process is */
+static pid_t other_half; /* in the first: the second */
+static FILE *other_output;
+
+/* The share that this process has of `sample` places, spread evenly over `count` (0: of all). */
+struct places {
+    long count, sample, next;
+};
+
+/* A place, from 1. */
+static bool take_place(struct places *p, long *n)
+{
+    long all = p->sample && p->sample < p->count ? p->sample : p->count;
+    long i = p->next++ * HALVES + half;
+
+    *n = 1 + (all == p->count ? i : (2 * i + 1) * p->count / (2 * all));
+    return i < all;
+}
+
+static void spread_faults(struct small_run *s, const struct fault_kind *kind, bool kill,
+                          long sample)
+{
+    struct fault f = {.kind = kind};
+    struct places p = {.sample = sample};
+
+    small_reset(s);
+    assert_int_equal(small_start(s, &f, true), 0);
+    p.count = f.calls;
+    while (take_place(&p, &f.n)) {
+        f.error = kill ? 0 : kind->errors[f.n % 2];
+        small_check(s, &f);
+    }
+    print_message("%s: %s%s: %ld places\n", small_names[s->kind], kill ? "killed in " : "",
+                  kind->name, p.count);
+}
+
+static void test_faults(void **state)
+{
+    struct small_run s;
+
+    for (int run = 0; run < SMALL_RUNS; run++) {
+        small_make(&s, (enum small_kind)run, *state, small_names[run]);
+        for (int i = 0; i < FAULT_KINDS; i++)
+            spread_faults(&s, &fault_kinds[i], false, FAULT_SAMPLE);
+        small_free(&s);
+    }
+}
+
+static void test_killed(void **state)
+{
+    struct small_run s;
+
+    for (int run = 0; run < SMALL_RUNS; run++) {
+        small_make(&s, (enum small_kind)run, *state, small_names[run]);
+        spread_faults(&s, fault_kind("write"), true, 2 * FAULT_SAMPLE);
+        spread_faults(&s, fault_kind("rename"), true, 2 * FAULT_SAMPLE);
+        small_free(&s);
+    }
+}
+
+/* ---- allocations ---- */
+
+static int by_number(const void *a, const void *b)
+{
+    const uint64_t *x = a, *y = b;
+
+    return x[0] < y[0] ? -1 : x[0] > y[0] ? 1 : x[1] < y[1] ? -1 : x[1] > y[1];
+}
+
+static int by_place(const void *a, const void *b)
+{
+    const uint64_t *x = a, *y = b;
+
+    return x[1] < y[1] ? -1 : x[1] > y[1];
+}
+
+/* Of all allocations the first from each call stack: {stack, place} in the order of the places. */
+static uint64_t (*list_stacks(struct small_run *s, long *stacks, long *all))[2]
+{
+    char file[900];
+    size_t size;
+    uint64_t *numbers, (*list)[2];
+
+    snprintf(file, sizeof file, "%s.stacks", s->dir);
+    setenv("FAULT_MALLOC_OUT", file, 1);
+    small_reset(s);
+    assert_int_equal(small_start_malloc(s, 0), 0);
+    unsetenv("FAULT_MALLOC_OUT");
+    numbers = (uint64_t *)(void *)slurp(file, &size);
+    *all = (long)(size / sizeof *numbers) - 1;
+    assert_in_range(*all, 1000, numbers[0]);
+    list = calloc((size_t)*all, sizeof *list);
+    assert_non_null(list);
+    for (long i = 0; i < *all; i++) {
+        list[i][0] = numbers[i + 1];
+        list[i][1] = (uint64_t)i + 1;
+    }
+    qsort(list, (size_t)*all, sizeof *list, by_number);
+    *stacks = 0;
+    for (long i = 0; i < *all; i++)
+        if (i == 0 || list[i][0] != list[*stacks - 1][0])
+            memcpy(list[(*stacks)++], list[i], sizeof *list);
+    qsort(list, (size_t)*stacks, sizeof *list, by_place);
+    free(numbers);
+    return list;
+}
+
+static void test_allocations(void **state)
+{
+    struct small_run s;
+
+    if (SANITIZED)
+        skip(); /* it has a malloc of its own, which says itself where there is no more */
+    for (int run = 0; run < SMALL_RUNS; run++) {
+        struct places p = {.sample = 6 * FAULT_SAMPLE};
+        uint64_t(*list)[2];
+        long all, i;
+
+        small_make(&s, (enum small_kind)run, *state, small_names[run]);
+        list = list_stacks(&s, &p.count, &all);
+        while (take_place(&p, &i))
+            small_check_malloc(&s, (long)list[i - 1][1]);
+        print_message("%s: %ld allocations from %ld places\n", small_names[run], all, p.count);
+        free(list);
+        small_free(&s);
+    }
+}
+
+/* ---- two processes ---- */
+
+static void test_other_half(void **state)
+{
+    char text[4096];
+    int status;
+    size_t n;
+
+    (void)state;
+    assert_int_equal(waitpid(other_half, &status, 0), other_half);
+    if (status == 0) return;
+    rewind(other_output);
+    while ((n = fread(text, 1, sizeof text - 1, other_output)) > 0) {
+        text[n] = '\0';
+        print_error("%s", text);
+    }
+    fail_msg("the other half of the runs: status %d", status);
+}
+
+static int run_campaign(const struct CMUnitTest *tests, size_t n)
+{
+    const struct CMUnitTest last[] = {cmocka_unit_test(test_other_half)};
+    int failed;
+
+    /* As many threads as processes would share two cores badly. */
+    setenv("OPENBLAS_NUM_THREADS", "1", 1);
+    setenv("OMP_NUM_THREADS", "1", 1);
+    other_output = tmpfile();
+    other_half = fork();
+    if (!other_output || other_half < 0) return 1;
+    if (other_half == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        dup2(fileno(other_output), 1);
+        dup2(fileno(other_output), 2);
+        half = 1;
+    }
+    failed = _cmocka_run_group_tests("faults", tests, n, NULL, NULL);
+    if (half == 0) failed += cmocka_run_group_tests(last, NULL, NULL);
+    return failed;
+}
+
+#endif

@@ -1,0 +1,147 @@
+/* malloc.c - a library to be preloaded that counts a program's allocations from the start of main
+ * on, whichever library makes them, and lets the n-th one return NULL. In the environment:
+ *     FAULT_MALLOC=N       which, from 1; 0: none
+ *     FAULT_MALLOC_OUT=F   at the end of main F becomes 8-byte numbers: how many there were, then
+ *                          for each one that tells its call stack apart
+ *     FAULT_MALLOC_WHO=F   as it fails, F gets the file of the library that asked
+ * Children of the program are left alone. glibc only: its malloc has names of its own. */
+#include <dlfcn.h>
+#include <errno.h>
+#include <execinfo.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+void *__libc_malloc(size_t size);
+void *__libc_calloc(size_t n, size_t size);
+void *__libc_realloc(void *p, size_t size);
+void *__libc_memalign(size_t align, size_t size);
+
+enum { STACK = 48, MOST = 1 << 18 };
+
+static uint64_t numbers[MOST + 1]; /* [0]: how many */
+static uint64_t fail_at;
+static const char *out, *who;
+static bool armed;
+static __thread bool inside; /* what we ask for ourselves does not count */
+
+static void put_file(const char *path, const void *data, size_t n)
+{
+    int fd = path ? open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666) : -1;
+
+    if (fd >= 0 && write(fd, data, n) != (ssize_t)n) abort();
+    if (fd >= 0) close(fd);
+}
+
+static uint64_t stack_number(void *const *frames, int n)
+{
+    uint64_t h = 14695981039346656037u; /* FNV */
+
+    for (int i = 1; i < n; i++)
+        h = (h ^ (uintptr_t)frames[i]) * 1099511628211u;
+    return h;
+}
+
+/* The file of the innermost library in the stack but for this one and libc, which strdup and fopen
+ * are of. */
+static void put_who(void *const *frames, int n)
+{
+    Dl_info here, lib = {0};
+
+    dladdr((void *)&numbers, &here);
+    for (int i = 0; i < n; i++)
+        if (dladdr(frames[i], &lib) && lib.dli_fbase != here.dli_fbase &&
+            !strstr(lib.dli_fname, "/libc.so"))
+            break;
+    if (lib.dli_fname) put_file(who, lib.dli_fname, strlen(lib.dli_fname));
+}
+
+/* Whether the allocation at hand fails. */
+static bool fails(void)
+{
+    void *frames[STACK];
+    uint64_t n;
+    bool fail;
+
+    if (!armed || inside) return false;
+    inside = true;
+    n = __atomic_add_fetch(&numbers[0], 1, __ATOMIC_RELAXED);
+    fail = n == fail_at;
+    if (fail || (out && n <= MOST)) {
+        int depth = backtrace(frames, STACK);
+        if (n <= MOST) numbers[n] = stack_number(frames, depth);
+        if (fail) put_who(frames, depth);
+    }
+    inside = false;
+    if (fail) errno = ENOMEM;
+    return fail;
+}
+
+void *malloc(size_t size)
+{
+    return fails() ? NULL : __libc_malloc(size);
+}
+
+void *calloc(size_t n, size_t size)
+{
+    return fails() ? NULL : __libc_calloc(n, size);
+}
+
+void *realloc(void *p, size_t size)
+{
+    return fails() ? NULL : __libc_realloc(p, size);
+}
+
+void *aligned_alloc(size_t align, size_t size)
+{
+    return fails() ? NULL : __libc_memalign(align, size);
+}
+
+void *memalign(size_t align, size_t size)
+{
+    return fails() ? NULL : __libc_memalign(align, size);
+}
+
+int posix_memalign(void **p, size_t align, size_t size)
+{
+    if (fails()) return ENOMEM;
+    *p = __libc_memalign(align, size);
+    return *p ? 0 : ENOMEM;
+}
+
+typedef int main_function(int argc, char **argv, char **env);
+static main_function *program;
+
+static int counted_main(int argc, char **argv, char **env)
+{
+    const char *n = getenv("FAULT_MALLOC");
+    void *frame;
+    int rc;
+
+    out = getenv("FAULT_MALLOC_OUT");
+    who = getenv("FAULT_MALLOC_WHO");
+    fail_at = n ? strtoull(n, NULL, 10) : 0;
+    unsetenv("LD_PRELOAD");
+    backtrace(&frame, 1); /* loads what it needs */
+    armed = true;
+    rc = program(argc, argv, env);
+    armed = false;
+    put_file(out, numbers, (1 + (numbers[0] < MOST ? numbers[0] : MOST)) * sizeof *numbers);
+    return rc;
+}
+
+/* What starts main: ours goes between. */
+int __libc_start_main(main_function *main, int argc, char **argv, void (*init)(void),
+                      void (*fini)(void), void (*rtld_fini)(void), void *stack_end)
+{
+    int (*start)(main_function *, int, char **, void (*)(void), void (*)(void), void (*)(void),
+                 void *);
+
+    *(void **)&start = dlsym(RTLD_NEXT, "__libc_start_main");
+    program = main;
+    return start(counted_main, argc, argv, init, fini, rtld_fini, stack_end);
+}

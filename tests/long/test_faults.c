@@ -1,0 +1,20 @@
+/* test_faults.c - every system call on a file of whole runs fails once, and every allocation from a
+ * place of its own; and the run is killed in every write and every rename. tests/test_faults.c does
+ * a sample. FAULT_SHOW in the environment shows each message. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+#define FAULT_SAMPLE 0
+
+#include "tests/fault/campaign.h"
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {tmpdir_test(test_faults), tmpdir_test(test_killed),
+                                       tmpdir_test(test_allocations)};
+
+    return run_campaign(tests, sizeof tests / sizeof *tests);
+}

@@ -1,0 +1,19 @@
+/* test_faults.c - system calls and allocations of whole runs that fail, and kills in them: a
+ * sample. tests/long/test_faults.c does all. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+#define FAULT_SAMPLE 2
+
+#include "tests/fault/campaign.h"
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {tmpdir_test(test_faults), tmpdir_test(test_killed),
+                                       tmpdir_test(test_allocations)};
+
+    return run_campaign(tests, sizeof tests / sizeof *tests);
+}
