@@ -11,6 +11,8 @@
 
 static bool text_reserve(struct text *t, size_t more, struct err *e)
 {
+    if (more > t->max || t->n > t->max - more)
+        return err_set(e, "makes more than %zu bytes of a text", t->max);
     return mem_grow(&t->s, &t->scap, t->n + more, 1, e) &&
            mem_grow(&t->a, &t->acap, t->n + more, sizeof *t->a, e);
 }
@@ -217,9 +219,7 @@ static bool parse_prepend(const struct load *load, const cJSON *json, struct ste
 
     if (!load_string(load, json, "prepend", &s)) return false;
     if (!s) return load_fail(load, json, "Prepend without \"prepend\"");
-    step->text = mem_strdup(s, load->e);
-    step->text_len = strlen(s);
-    return step->text != NULL;
+    return step_text(load, step, s);
 }
 
 static bool normalize_prepend(const struct step *step, struct tokenizer_scratch *sc,
@@ -231,6 +231,7 @@ static bool normalize_prepend(const struct step *step, struct tokenizer_scratch 
            text_add_part(out, in, 0, in->n, e);
 }
 
+/* As in the library, what is put in stands for the last character that it replaces. */
 static bool normalize_replace(const struct step *step, struct tokenizer_scratch *sc,
                               const struct text *in, struct text *out, struct err *e)
 {
@@ -238,11 +239,10 @@ static bool normalize_replace(const struct step *step, struct tokenizer_scratch 
 
     if (!pattern_matches(&step->pattern, &sc->matcher, in->s, in->n, m, e)) return false;
     for (size_t i = 0; i < m->n; i++) {
-        size_t begin = m->v[i].begin, end = m->v[i].end, at = begin < in->n ? begin : in->n - 1;
-        struct align origin = {in->a[at].begin, in->a[end > begin ? end - 1 : at].end};
+        size_t begin = m->v[i].begin, end = m->v[i].end, last = end > 0 ? end - 1 : 0;
 
         if (!m->v[i].hit ? !text_add_part(out, in, begin, end, e)
-                         : !text_add_new(out, step->text, step->text_len, origin, e))
+                         : !text_add_new(out, step->text, step->text_len, in->a[last], e))
             return false;
     }
     return true;
@@ -318,12 +318,14 @@ bool normalize_piece(const struct tokenizer *tk, struct tokenizer_scratch *sc, c
     struct text *now = &sc->normal[0], *next = &sc->normal[1], *swap;
 
     now->n = 0;
+    now->max = next->max = grown_max(end - begin);
     if (!text_add_original(now, s, begin, end, e)) return false;
     for (size_t i = 0; i < tk->normalizers.n && now->n > 0; i++) {
         const struct step *step = &tk->normalizers.v[i];
 
         next->n = 0;
-        if (!step->kind->normalize(step, sc, now, next, e)) return false;
+        if (!step->kind->normalize(step, sc, now, next, e))
+            return err_context(e, "%s", step->place);
         swap = now;
         now = next;
         next = swap;
