@@ -12,8 +12,8 @@
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {tmpdir_test(test_faults), tmpdir_test(test_killed),
-                                       tmpdir_test(test_allocations)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_faults), cmocka_unit_test(test_killed),
+                                       cmocka_unit_test(test_allocations)};
 
     return run_campaign(tests, sizeof tests / sizeof *tests);
 }

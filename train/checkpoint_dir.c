@@ -48,7 +48,8 @@ static bool list_steps(const char *dir, int64_t **steps, size_t *n, struct err *
     *n = 0;
     if (!d) return errno == ENOENT || err_system(e, errno, "%s", dir);
     while (ok && (errno = 0, entry = readdir(d))) {
-        if (step_of(entry->d_name, ".tmp") >= 0) unlinkat(dirfd(d), entry->d_name, 0);
+        if (step_of(entry->d_name, ".tmp") >= 0 && unlinkat(dirfd(d), entry->d_name, 0) != 0)
+            ok = err_system(e, errno, "%s/%s: cannot be deleted", dir, entry->d_name);
         if (step_of(entry->d_name, "") < 0) continue;
         ok = mem_grow(steps, &cap, *n + 1, sizeof **steps, e);
         if (ok) (*steps)[(*n)++] = step_of(entry->d_name, "");

@@ -50,27 +50,37 @@ static void spread_faults(struct small_run *s, const struct fault_kind *kind, bo
                   kind->name, p.count);
 }
 
+static struct small_run runs[SMALL_RUNS];
+
+static int make_runs(void **state)
+{
+    if (tmpdir_make(state) != 0) return -1;
+    for (int i = 0; i < SMALL_RUNS; i++)
+        small_make(&runs[i], (enum small_kind)i, *state, small_names[i]);
+    return 0;
+}
+
+static int remove_runs(void **state)
+{
+    for (int i = 0; i < SMALL_RUNS; i++)
+        small_free(&runs[i]);
+    return tmpdir_remove(state);
+}
+
 static void test_faults(void **state)
 {
-    struct small_run s;
-
-    for (int run = 0; run < SMALL_RUNS; run++) {
-        small_make(&s, (enum small_kind)run, *state, small_names[run]);
+    (void)state;
+    for (int run = 0; run < SMALL_RUNS; run++)
         for (int i = 0; i < FAULT_KINDS; i++)
-            spread_faults(&s, &fault_kinds[i], false, FAULT_SAMPLE);
-        small_free(&s);
-    }
+            spread_faults(&runs[run], &fault_kinds[i], false, FAULT_SAMPLE);
 }
 
 static void test_killed(void **state)
 {
-    struct small_run s;
-
+    (void)state;
     for (int run = 0; run < SMALL_RUNS; run++) {
-        small_make(&s, (enum small_kind)run, *state, small_names[run]);
-        spread_faults(&s, fault_kind("write"), true, 2 * FAULT_SAMPLE);
-        spread_faults(&s, fault_kind("rename"), true, 2 * FAULT_SAMPLE);
-        small_free(&s);
+        spread_faults(&runs[run], fault_kind("write"), true, 2 * FAULT_SAMPLE);
+        spread_faults(&runs[run], fault_kind("rename"), true, 2 * FAULT_SAMPLE);
     }
 }
 
@@ -123,8 +133,6 @@ static uint64_t (*list_stacks(struct small_run *s, long *stacks, long *all))[2]
 
 static void test_allocations(void **state)
 {
-    struct small_run s;
-
     if (SANITIZED)
         skip(); /* it has a malloc of its own, which says itself where there is no more */
     for (int run = 0; run < SMALL_RUNS; run++) {
@@ -132,13 +140,11 @@ static void test_allocations(void **state)
         uint64_t(*list)[2];
         long all, i;
 
-        small_make(&s, (enum small_kind)run, *state, small_names[run]);
-        list = list_stacks(&s, &p.count, &all);
+        list = list_stacks(&runs[run], &p.count, &all);
         while (take_place(&p, &i))
-            small_check_malloc(&s, (long)list[i - 1][1]);
+            small_check_malloc(&runs[run], (long)list[i - 1][1]);
         print_message("%s: %ld allocations from %ld places\n", small_names[run], all, p.count);
         free(list);
-        small_free(&s);
     }
 }
 
@@ -178,7 +184,7 @@ static int run_campaign(const struct CMUnitTest *tests, size_t n)
         dup2(fileno(other_output), 2);
         half = 1;
     }
-    failed = _cmocka_run_group_tests("faults", tests, n, NULL, NULL);
+    failed = _cmocka_run_group_tests("faults", tests, n, make_runs, remove_runs);
     if (half == 0) failed += cmocka_run_group_tests(last, NULL, NULL);
     return failed;
 }

@@ -121,8 +121,9 @@ static inline const struct fault_kind *fault_kind(const char *name)
 
 struct fault {
     const struct fault_kind *kind;
-    long n;    /* which call fails, from 1; 0: none */
-    int error; /* with what; 0: the program is killed in it */
+    long n;           /* which call fails, from 1; 0: none */
+    const char *only; /* of those whose path this is a part of; NULL: of all */
+    int error;        /* with what; 0: the program is killed in it */
     /* what came of it */
     long calls;
     char path[FAULT_PATH], call[32]; /* of the n-th */
@@ -239,7 +240,7 @@ static inline bool fault_answer(struct fault *f, int listener, pid_t program, co
     fault_path(&req, c, path);
     snprintf(task, sizeof task, "/proc/%d/task/%u", program, req.pid); /* not a child's */
     if (strncmp(path, dir, strlen(dir)) == 0 && path[strlen(dir)] == '/' &&
-        access(task, F_OK) == 0 && ++f->calls == f->n) {
+        (!f->only || strstr(path, f->only)) && access(task, F_OK) == 0 && ++f->calls == f->n) {
         snprintf(f->path, sizeof f->path, "%s", path + strlen(dir) + 1);
         snprintf(f->call, sizeof f->call, "%s", c->name);
         if (f->error == 0) {

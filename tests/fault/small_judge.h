@@ -16,6 +16,7 @@ struct small_harmless {
 static const struct small_harmless small_harmless[] = {
     {"close", NULL, "of a file that was read, or whose content has been flushed to the disk"},
     {"stat", NULL, "a stream asks for the size of a block, and does without; so does nftw"},
+    {"read", "cache/", "an entry of the cache is computed again, which is said"},
     {"read", ".tmp", "fseek reads ahead, and what it did not get is read again"},
     {"read", "metrics.jsonl", "the same"},
     {"seek", ".tmp", "ftell and fseek of a stream: it is asked for again"},
