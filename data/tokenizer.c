@@ -141,7 +141,7 @@ static bool put_added_piece(struct tokenizer_scratch *sc, struct align origin, i
 static bool normal_pieces(const struct tokenizer *tk, struct tokenizer_scratch *sc,
                           const char *text, size_t begin, size_t end, struct err *e)
 {
-    const struct text *normal;
+    const struct aligned_text *normal;
 
     if (!normalize_piece(tk, sc, text, begin, end, &normal, e) ||
         !added_split(tk, &tk->normal_trie, sc, normal->s, normal->n, &sc->cut_normal, e))
@@ -185,7 +185,7 @@ static bool cut_into_words(const struct tokenizer *tk, struct tokenizer_scratch 
     return true;
 }
 
-static bool put_tokens(struct tokens *out, const struct text *text, size_t base,
+static bool put_tokens(struct tokens *out, const struct aligned_text *text, size_t base,
                        const struct word_token *tokens, size_t n, struct err *e)
 {
     if (!mem_grow(&out->v, &out->cap, out->n + n, sizeof *out->v, e)) return false;

@@ -47,8 +47,8 @@ struct tokens { /* {0} is an empty list */
 };
 void tokens_free(struct tokens *t); /* leaves an empty list */
 
-/* Reads tokenizer.json alone, as it is. NULL and *e on failure, with "PATH:LINE:COL: " where a place
- * is to blame. */
+/* Reads tokenizer.json alone, as it is. NULL and *e on failure, with "PATH:LINE:COL: " where a
+ * place is to blame. */
 struct tokenizer *tokenizer_load(const char *path, struct err *e);
 void tokenizer_free(struct tokenizer *tk); /* fine on NULL */
 

@@ -85,7 +85,7 @@ bool added_split(const struct tokenizer *tk, const struct trie *trie, struct tok
         if (begin < taken) continue;
         taken = end = begin + a->len;
         if (a->is.single_word && ((begin > 0 && is_word_char(tk, c.m, s + utf8_last(s, begin))) ||
-                               (end < n && is_word_char(tk, c.m, s + end))))
+                                  (end < n && is_word_char(tk, c.m, s + end))))
             continue;
         if (!cut_token(&c, a, begin, end, e)) return false;
     }
@@ -212,17 +212,17 @@ static bool note_tallies(struct tokenizer *tk, const struct numbering *n, struct
                                     t->n, t->first, (int)t->id))
         return false;
     t = &n->changed;
-    return t->n == 0 || tokenizer_note(tk, e,
-                                       "%zu tokens have other flags in tokenizer_config.json, which "
-                                       "counts, than in tokenizer.json; the first: \"%.80s\"",
-                                       t->n, t->first);
+    return t->n == 0 ||
+           tokenizer_note(tk, e,
+                          "%zu tokens have other flags in tokenizer_config.json, which "
+                          "counts, than in tokenizer.json; the first: \"%.80s\"",
+                          t->n, t->first);
 }
 
 bool added_number(struct tokenizer *tk, const struct form *f, size_t vocab, char **bytes,
                   struct err *e)
 {
-    struct numbering n = {
-        .f = f, .vocab = (int32_t)vocab, .next = (int32_t)vocab, .highest = -1};
+    struct numbering n = {.f = f, .vocab = (int32_t)vocab, .next = (int32_t)vocab, .highest = -1};
     bool ok;
 
     n.at = mem_new((size_t)tk->size, sizeof *n.at, "added tokens", e);
@@ -245,7 +245,7 @@ static bool added_pattern(struct tokenizer *tk, struct tokenizer_scratch *sc, st
 
     a->len = content->len;
     if (a->is.normalized && tk->normalizers.n > 0) {
-        const struct text *text;
+        const struct aligned_text *text;
 
         if (!normalize_piece(tk, sc, content->s, 0, content->len, &text, e)) return false;
         pattern = text->s;

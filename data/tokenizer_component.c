@@ -10,10 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NESTED_MAX 16     /* Sequences inside each other */
+#define NESTED_MAX 16                 /* Sequences inside each other */
 #define BESIDE_MAX ((size_t)16 << 20) /* bytes of tokenizer_config.json, with its templates */
-#define STEPS_MAX 64      /* of a chain */
-#define TEMPLATE_MAX 1024 /* of a template: members and ids; real ones have 3 */
+#define STEPS_MAX 64                  /* of a chain */
+#define TEMPLATE_MAX 1024             /* of a template: members and ids; real ones have 3 */
 
 bool load_fail(const struct load *load, const cJSON *item, const char *fmt, ...)
 {
@@ -273,7 +273,8 @@ static bool template_processing(const struct load *load, const cJSON *json,
     if (ids->seen) return load_fail(load, json, "two TemplateProcessing");
     cJSON_ArrayForEach(item, single)
     {
-        const cJSON *special = load_member(item, "SpecialToken"), *text = load_member(item, "Sequence");
+        const cJSON *special = load_member(item, "SpecialToken"),
+                    *text = load_member(item, "Sequence");
         const char *which = NULL;
 
         if (!template_cost(load, item, ids)) return false;

@@ -90,8 +90,12 @@ static bool read_own_names(const struct load *load, struct named *out)
 static bool class_name(const struct form *f, const char *key, struct named *out)
 {
     static const char *const keys[] = {"unk_token", "bos_token", "eos_token"};
-    struct added_spec a = {.load = &f->chains, .item = f->chains.doc.root, .id = -1,
-                           .is = {.special = true}, .if_new = true, .named = true};
+    struct added_spec a = {.load = &f->chains,
+                           .item = f->chains.doc.root,
+                           .id = -1,
+                           .is = {.special = true},
+                           .if_new = true,
+                           .named = true};
 
     for (size_t i = 0; f->kind && i < 3; i++)
         if (strcmp(keys[i], key) == 0) a.content = f->kind->special[i];
@@ -181,7 +185,10 @@ static bool read_more(const struct load *load, const struct named *special,
     cJSON_ArrayForEach(item, load->doc.root)
     {
         bool is_special = has_name(special, item->string);
-        struct added_spec a = {.load = load, .item = item, .content = item->string, .id = -1,
+        struct added_spec a = {.load = load,
+                               .item = item,
+                               .content = item->string,
+                               .id = -1,
                                .is = {.special = is_special, .normalized = !is_special}};
 
         if (!cJSON_IsNumber(item)) return load_fail(load, item, "an id must be a number");
@@ -289,11 +296,11 @@ static bool note_missing(const struct load *file, struct tokenizer *tk)
         if (n++ == 0) first = content;
     }
     free(there);
-    return ok && (n == 0 ||
-                  tokenizer_note(tk, file->e,
-                                 "%zu added tokens of tokenizer.json are none here, for "
-                                 "tokenizer_config.json lists others; the first: \"%.80s\"",
-                                 n, first));
+    return ok &&
+           (n == 0 || tokenizer_note(tk, file->e,
+                                     "%zu added tokens of tokenizer.json are none here, for "
+                                     "tokenizer_config.json lists others; the first: \"%.80s\"",
+                                     n, first));
 }
 
 /* tokenizer_config.json may say otherwise than the post-processor does; that one is heard. */

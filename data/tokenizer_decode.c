@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define REPLACEMENT "\xef\xbf\xbd"       /* U+FFFD */
+#define REPLACEMENT "\xef\xbf\xbd"      /* U+FFFD */
 #define DECODED_MAX ((size_t)256 << 20) /* bytes of all spellings together */
 
 bool strings_put(struct strings *l, const char *s, size_t n, struct err *e)

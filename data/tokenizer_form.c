@@ -163,8 +163,8 @@ bool form_open(struct form *f, const struct load *file, const char *dir,
         f->prefix = true;
     }
     if (o->form == TOKENIZER_AUTO && !read_config(f, file, dir, o->model_type)) return false;
-    if (f->kind && !jsonc_parse(&f->chains.doc, f->kind->name, f->kind->chains,
-                                strlen(f->kind->chains), e))
+    if (f->kind &&
+        !jsonc_parse(&f->chains.doc, f->kind->name, f->kind->chains, strlen(f->kind->chains), e))
         return false;
     if ((!f->kind || f->kind->file_alone) && !file_tokens(f, file, f->kind)) return false;
     return o->form != TOKENIZER_AUTO || config_tokens(f, file, dir);
@@ -200,8 +200,8 @@ void form_prefix(const struct form *f, struct tokenizer *tk)
 
     if (!f->kind || !last) return;
     last->prefix_space = f->prefix;
-    last->prepend = !f->prefix                       ? PREPEND_NEVER
+    last->prepend = !f->prefix                     ? PREPEND_NEVER
                     : f->kind->marks && !f->legacy ? PREPEND_FIRST
-                                                     : PREPEND_ALWAYS;
+                                                   : PREPEND_ALWAYS;
     if (f->kind->marks && !f->prefix) step_free(&tk->decoders.v[--tk->decoders.n]); /* Strip */
 }

@@ -331,8 +331,7 @@ static bool load_all(const struct load *load, struct tokenizer *tk, const struct
     if (!load_model(load, tk, form) || !load_chains(form_chains(form, load), tk)) return false;
     form_prefix(form, tk);
     return (!(tk->byte_level && tk->ignore_merges) || build_raw(tk, load->e)) &&
-           added_finish(tk, load->e) && load_post_processor(load, tk) &&
-           form_notes(form, load, tk);
+           added_finish(tk, load->e) && load_post_processor(load, tk) && form_notes(form, load, tk);
 }
 
 /* dir: where the files beside tokenizer.json are; NULL: it is read alone. */

@@ -37,18 +37,20 @@ static inline size_t grown_max(size_t n)
     return n < TEXT_MAX / 128 ? 64 * n + 256 : TEXT_MAX;
 }
 
-struct text {
+struct aligned_text {
     char *s;         /* [n], UTF-8 */
     struct align *a; /* [n]: for every byte */
     size_t n, scap, acap, max;
 };
 /* Append: original bytes [begin, end) of `s`, which are their own origin; bytes of another text;
  * new bytes that all stand for one range. */
-bool text_add_original(struct text *t, const char *s, size_t begin, size_t end, struct err *e);
-bool text_add_part(struct text *t, const struct text *from, size_t begin, size_t end,
-                   struct err *e);
-bool text_add_new(struct text *t, const char *s, size_t n, struct align origin, struct err *e);
-void text_free(struct text *t);
+bool text_add_original(struct aligned_text *t, const char *s, size_t begin, size_t end,
+                       struct err *e);
+bool text_add_part(struct aligned_text *t, const struct aligned_text *from, size_t begin,
+                   size_t end, struct err *e);
+bool text_add_new(struct aligned_text *t, const char *s, size_t n, struct align origin,
+                  struct err *e);
+void text_free(struct aligned_text *t);
 
 struct piece { /* bytes [begin, end) of a text */
     size_t begin, end;
@@ -119,8 +121,8 @@ struct load;
 struct component { /* a row of one of the three tables; every row has `parse` and one of the rest */
     const char *name;
     bool (*parse)(const struct load *load, const cJSON *json, struct step *step);
-    bool (*normalize)(const struct step *step, struct tokenizer_scratch *sc, const struct text *in,
-                      struct text *out, struct err *e);
+    bool (*normalize)(const struct step *step, struct tokenizer_scratch *sc,
+                      const struct aligned_text *in, struct aligned_text *out, struct err *e);
     bool (*split)(const struct step *step, struct tokenizer_scratch *sc, struct err *e);
     bool (*decode)(const struct step *step, struct matcher *m, const struct strings *in,
                    struct strings *out, struct err *e);
@@ -271,14 +273,14 @@ struct form_class {
     bool special_again;     /* special tokens are added once more, with no flag but special */
     const char *special[3]; /* where no file names one: unk_token, bos_token, eos_token */
 };
-struct form { /* the tokenizer that the files of a directory stand for */
+struct form {                      /* the tokenizer that the files of a directory stand for */
     const struct form_class *kind; /* NULL: tokenizer.json as it is */
     char why[200];
-    bool legacy, prefix;      /* of tokenizer_config.json */
-    int64_t vocab_size;       /* rows that the model has, 0: any number */
-    struct load chains;       /* those of `kind` */
-    struct load config;       /* tokenizer_config.json */
-    struct load map, more;    /* special_tokens_map.json, added_tokens.json */
+    bool legacy, prefix;   /* of tokenizer_config.json */
+    int64_t vocab_size;    /* rows that the model has, 0: any number */
+    struct load chains;    /* those of `kind` */
+    struct load config;    /* tokenizer_config.json */
+    struct load map, more; /* special_tokens_map.json, added_tokens.json */
     struct added_list added;
 };
 /* dir may be NULL where o->form is not TOKENIZER_AUTO. What a failure leaves is closed with it. */
@@ -393,8 +395,8 @@ struct tokenizer_scratch {
     const struct tokenizer *tk;
     /* All pieces, end to end, an added token as one byte that stands for all it covers; `spare`
      * takes the rewritten form. */
-    struct text text, spare;
-    struct text normal[2];   /* one piece through the normalizers */
+    struct aligned_text text, spare;
+    struct aligned_text normal[2]; /* one piece through the normalizers */
     struct pieces pieces, spare_pieces, cut, cut_normal;
     struct hits hits;
     struct matches matches;
@@ -415,7 +417,7 @@ struct tokenizer_scratch {
 /* The piece s[0..n) through all normalizers; the result is one of sc->normal. `begin` and `end` are
  * its place in the original text `s`. */
 bool normalize_piece(const struct tokenizer *tk, struct tokenizer_scratch *sc, const char *s,
-                     size_t begin, size_t end, const struct text **out, struct err *e);
+                     size_t begin, size_t end, const struct aligned_text **out, struct err *e);
 
 /* The tokens of one word (n > 0); *tokens is valid until the next call. */
 bool bpe_word(const struct tokenizer *tk, struct tokenizer_scratch *sc, const char *s, size_t n,

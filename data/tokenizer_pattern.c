@@ -41,7 +41,8 @@ bool pattern_regex(struct pattern *p, const char *regex, struct err *e)
                             &at, context);
     if (!p->code) {
         pcre2_get_error_message(code, why, sizeof why);
-        err_set(e, "the regular expression \"%.200s\" does not compile: %s", regex, (const char *)why);
+        err_set(e, "the regular expression \"%.200s\" does not compile: %s", regex,
+                (const char *)why);
         goto out;
     }
     /* Without JIT (refused by some hardened systems) matching is slower, and the same. */
@@ -141,10 +142,11 @@ struct search {
 
 static bool too_costly(const struct search *f)
 {
-    return err_set(f->e,
-                   "the regular expression \"%.200s\" needs too many steps for a text of %zu bytes: it "
-                   "backtracks, or looks through the text from each place of it",
-                   f->p->name, f->n);
+    return err_set(
+        f->e,
+        "the regular expression \"%.200s\" needs too many steps for a text of %zu bytes: it "
+        "backtracks, or looks through the text from each place of it",
+        f->p->name, f->n);
 }
 
 static bool match_failed(const struct search *f, int got)

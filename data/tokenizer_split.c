@@ -129,7 +129,7 @@ static bool split_by_pattern(const struct step *step, struct tokenizer_scratch *
 static bool rewrite_pieces(const struct step *step, struct tokenizer_scratch *sc, bool blanks,
                            struct err *e)
 {
-    struct text *in = &sc->text, *out = &sc->spare, swap;
+    struct aligned_text *in = &sc->text, *out = &sc->spare, swap;
 
     out->n = 0;
     out->max = in->max;

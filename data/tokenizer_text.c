@@ -9,7 +9,7 @@
 #include <string.h>
 #include <utf8proc.h>
 
-static bool text_reserve(struct text *t, size_t more, struct err *e)
+static bool text_reserve(struct aligned_text *t, size_t more, struct err *e)
 {
     if (more > t->max || t->n > t->max - more)
         return err_set(e, "makes more than %zu bytes of a text", t->max);
@@ -17,7 +17,8 @@ static bool text_reserve(struct text *t, size_t more, struct err *e)
            mem_grow(&t->a, &t->acap, t->n + more, sizeof *t->a, e);
 }
 
-bool text_add_original(struct text *t, const char *s, size_t begin, size_t end, struct err *e)
+bool text_add_original(struct aligned_text *t, const char *s, size_t begin, size_t end,
+                       struct err *e)
 {
     if (!text_reserve(t, end - begin, e)) return false;
     for (size_t i = begin, len; i < end; i += len) {
@@ -33,7 +34,8 @@ bool text_add_original(struct text *t, const char *s, size_t begin, size_t end, 
     return true;
 }
 
-bool text_add_part(struct text *t, const struct text *from, size_t begin, size_t end, struct err *e)
+bool text_add_part(struct aligned_text *t, const struct aligned_text *from, size_t begin,
+                   size_t end, struct err *e)
 {
     if (begin == end) return true;
     if (!text_reserve(t, end - begin, e)) return false;
@@ -43,7 +45,8 @@ bool text_add_part(struct text *t, const struct text *from, size_t begin, size_t
     return true;
 }
 
-bool text_add_new(struct text *t, const char *s, size_t n, struct align origin, struct err *e)
+bool text_add_new(struct aligned_text *t, const char *s, size_t n, struct align origin,
+                  struct err *e)
 {
     if (n == 0) return true;
     if (!text_reserve(t, n, e)) return false;
@@ -54,11 +57,11 @@ bool text_add_new(struct text *t, const char *s, size_t n, struct align origin, 
     return true;
 }
 
-void text_free(struct text *t)
+void text_free(struct aligned_text *t)
 {
     free(t->s);
     free(t->a);
-    *t = (struct text){0};
+    *t = (struct aligned_text){0};
 }
 
 bool pieces_add(struct pieces *p, size_t begin, size_t end, int32_t id, struct err *e)
@@ -131,8 +134,8 @@ static bool order_marks(struct tokenizer_scratch *sc, size_t n, struct err *e)
 }
 
 /* in[begin, end) decomposed and in order, as sc->codes[0..*n). */
-static bool decompose(struct tokenizer_scratch *sc, const struct text *in, size_t begin, size_t end,
-                      utf8proc_option_t form, size_t *n, struct err *e)
+static bool decompose(struct tokenizer_scratch *sc, const struct aligned_text *in, size_t begin,
+                      size_t end, utf8proc_option_t form, size_t *n, struct err *e)
 {
     int last = 0;
 
@@ -152,8 +155,9 @@ static bool decompose(struct tokenizer_scratch *sc, const struct text *in, size_
 
 /* Normalises in[begin, end), a run that depends on nothing outside. Bytes that come out the same
  * keep their origins, else all of the run is the origin. */
-static bool normalize_run(struct tokenizer_scratch *sc, const struct text *in, size_t begin,
-                          size_t end, utf8proc_option_t form, struct text *out, struct err *e)
+static bool normalize_run(struct tokenizer_scratch *sc, const struct aligned_text *in, size_t begin,
+                          size_t end, utf8proc_option_t form, struct aligned_text *out,
+                          struct err *e)
 {
     struct align origin = {in->a[begin].begin, in->a[end - 1].end};
     size_t from = out->n, n;
@@ -173,7 +177,7 @@ static bool normalize_run(struct tokenizer_scratch *sc, const struct text *in, s
 /* Works through runs that begin at a boundary; runs of ASCII, and single characters that the table
  * leaves alone, are copied. */
 static bool normalize_form(const struct step *step, struct tokenizer_scratch *sc,
-                           const struct text *in, struct text *out, struct err *e)
+                           const struct aligned_text *in, struct aligned_text *out, struct err *e)
 {
     utf8proc_option_t form = (utf8proc_option_t)step->form;
     size_t i = 0, j, len;
@@ -223,7 +227,8 @@ static bool parse_prepend(const struct load *load, const cJSON *json, struct ste
 }
 
 static bool normalize_prepend(const struct step *step, struct tokenizer_scratch *sc,
-                              const struct text *in, struct text *out, struct err *e)
+                              const struct aligned_text *in, struct aligned_text *out,
+                              struct err *e)
 {
     (void)sc;
     if (in->n == 0) return true;
@@ -233,7 +238,8 @@ static bool normalize_prepend(const struct step *step, struct tokenizer_scratch 
 
 /* As in the library, what is put in stands for the last character that it replaces. */
 static bool normalize_replace(const struct step *step, struct tokenizer_scratch *sc,
-                              const struct text *in, struct text *out, struct err *e)
+                              const struct aligned_text *in, struct aligned_text *out,
+                              struct err *e)
 {
     struct matches *m = &sc->matches;
 
@@ -249,7 +255,8 @@ static bool normalize_replace(const struct step *step, struct tokenizer_scratch 
 }
 
 static bool normalize_lowercase(const struct step *step, struct tokenizer_scratch *sc,
-                                const struct text *in, struct text *out, struct err *e)
+                                const struct aligned_text *in, struct aligned_text *out,
+                                struct err *e)
 {
     (void)step;
     (void)sc;
@@ -275,7 +282,7 @@ static bool parse_strip(const struct load *load, const cJSON *json, struct step 
 }
 
 static bool normalize_strip(const struct step *step, struct tokenizer_scratch *sc,
-                            const struct text *in, struct text *out, struct err *e)
+                            const struct aligned_text *in, struct aligned_text *out, struct err *e)
 {
     size_t begin = 0, end = in->n, len;
 
@@ -313,9 +320,9 @@ const struct component normalizer_table[] = {
 };
 
 bool normalize_piece(const struct tokenizer *tk, struct tokenizer_scratch *sc, const char *s,
-                     size_t begin, size_t end, const struct text **out, struct err *e)
+                     size_t begin, size_t end, const struct aligned_text **out, struct err *e)
 {
-    struct text *now = &sc->normal[0], *next = &sc->normal[1], *swap;
+    struct aligned_text *now = &sc->normal[0], *next = &sc->normal[1], *swap;
 
     now->n = 0;
     now->max = next->max = grown_max(end - begin);
