@@ -35,9 +35,9 @@ $(BUILD)/bench/%: $(BUILD)/bench/%.o $(BENCH_OBJ) $(BUILD)/libmha2mla.a
 	$(LINK)
 $(BUILD)/tests/test_gradients: $(BUILD)/double/tests/test_gradients.o $(DOUBLE_OBJ)
 	$(LINK)
-$(BUILD)/tests/test_datatool $(BUILD)/tests/test_augment: %: %.o $(filter-out %/main.o,$(TOOL_OBJ)) $(BUILD)/libmha2mla.a
+$(BUILD)/tests/test_datatool $(BUILD)/tests/test_augment: %: %.o $(BUILD)/tests/backend.o $(filter-out %/main.o,$(TOOL_OBJ)) $(BUILD)/libmha2mla.a
 	$(LINK)
-$(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libmha2mla.a
+$(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/tests/backend.o $(BUILD)/libmha2mla.a
 	$(LINK)
 
 $(BUILD)/libmha2mla.a: $(LIB_OBJ)
@@ -91,17 +91,30 @@ bench-tokenize: $(BUILD)/bench/tokenize
 test: packages
 	@$(MAKE) --no-print-directory run-tests
 
+BACKENDS ?= tests/backends.txt
 run-tests: all $(TESTS) $(BENCH)
-	@BUILD=$(BUILD) sh tests/run.sh $(TESTS)
+	@BUILD=$(BUILD) sh tests/run.sh $(BACKENDS) $(TESTS)
 
 test-long: packages
 	@$(MAKE) --no-print-directory run-long-tests
 run-long-tests: all $(TESTS) $(LONG_TESTS) $(BENCH)
-	@BUILD=$(BUILD) sh tests/run.sh $(TESTS) $(LONG_TESTS)
+	@BUILD=$(BUILD) sh tests/run.sh $(BACKENDS) $(TESTS) $(LONG_TESTS)
 
+# Twice: for any processor of its kind, and for this one.
+ASAN := CFLAGS="-O1 -g" SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
 asan: packages
-	@$(MAKE) --no-print-directory run-tests BUILD=$(BUILD)-asan ARCH= CFLAGS="-O1 -g" \
-		SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
+	@$(MAKE) --no-print-directory run-tests BUILD=$(BUILD)-asan ARCH= BACKENDS=/dev/null $(ASAN)
+	@$(MAKE) --no-print-directory run-tests BUILD=$(BUILD)-asan-native BACKENDS=/dev/null $(ASAN)
+
+# Data races: clang's ThreadSanitizer with its OpenMP, whose barriers Archer (a part of libomp-dev) makes known to it.
+TSAN_TESTS := ops attention tape model accumulation optim rank mdsvd bf16 golden train
+tsan: packages
+	@sh tests/packages.sh clang libclang-rt-14-dev libomp-dev
+	@$(MAKE) --no-print-directory all $(TSAN_TESTS:%=$(BUILD)-tsan/tests/test_%) $(BUILD)-tsan/mha2mla-train \
+		$(BUILD)-tsan/mha2mla-data $(BUILD)-tsan/tests/race BUILD=$(BUILD)-tsan CC=clang ARCH= CFLAGS="-O1 -g" SANITIZE=-fsanitize=thread
+	@! TSAN_OPTIONS=exitcode=66 $(BUILD)-tsan/tests/race >/dev/null 2>&1 || { echo "tsan: error: a planted race is not seen"; exit 1; }
+	@BUILD=$(BUILD)-tsan TSAN_OPTIONS="ignore_noninstrumented_modules=1 halt_on_error=1 exitcode=66" OMP_NUM_THREADS=3 \
+		sh tests/run.sh /dev/null $(TSAN_TESTS:%=$(BUILD)-tsan/tests/test_%)
 
 format:
 	clang-format -i $(wildcard $(addsuffix /*.[ch],$(ROOMS) data/tool tests tests/long bench bench/lib))
@@ -112,8 +125,8 @@ lint:
 		--error-exitcode=1 -D_GNU_SOURCE -I. $(ROOMS) bench
 
 clean:
-	rm -rf $(BUILD) $(BUILD)-asan
+	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-asan-native $(BUILD)-tsan
 
-.PHONY: all packages quickstart bench bench-short bench-step bench-tokenize test run-tests test-long run-long-tests asan format lint clean
+.PHONY: all packages quickstart bench bench-short bench-step bench-tokenize test run-tests test-long run-long-tests asan tsan format lint clean
 .SECONDARY:
 -include $(BUILD)/double/tests/test_gradients.d $(wildcard $(BUILD)/bench/*.d $(BUILD)/bench/lib/*.d) $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(TESTS:=.d) $(LONG_TESTS:=.d) $(BUILD)/train/main.d $(DOUBLE_OBJ:.o=.d)

@@ -5,6 +5,8 @@
 #ifndef TESTS_PROGRAM_H
 #define TESTS_PROGRAM_H
 
+#include "tests/backend.h"
+
 #include <fcntl.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -16,7 +18,7 @@
 
 static const char program_config[] =
     "{ // a run of seconds\n"
-    "  \"run\": {\"dir\": \"%s/run\", \"threads\": 1,\n"
+    "  \"run\": {\"dir\": \"%s/run\", \"threads\": 1, \"gemm\": \"%s\", \"compute\": \"%s\",\n"
     "    \"steps\": [\"baseline\", \"rank\", \"stage1\", \"svd\", \"stage2\", \"evaluate\", "
     "\"report\"]},\n"
     "  \"model\": {\"tokenizer\": \"%s/tok\"},\n"
@@ -111,7 +113,8 @@ static inline int program_setup(void **state)
 
     if (tmpdir_make(state) != 0) return -1;
     d = *state;
-    snprintf(text, sizeof text, program_config, d, d, d, d, d, d);
+    snprintf(text, sizeof text, program_config, d, backend_gemm(), backend_compute(), d, d, d, d,
+             d);
     spill(tmpdir_path(state, "c.json"), text, strlen(text));
     must_run(state, "$B/mha2mla-data shapes --out $T/s --train 64 --test 12 && "
                     "$B/mha2mla-data tokenizer --out $T/tok $T/s/train.json");

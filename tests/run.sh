@@ -1,8 +1,10 @@
 #!/bin/sh
-# Runs the test programs given, shows what failed, and ends with `N passed, N failed, N skipped`.
+# run.sh TABLE TEST... - runs the test programs given, then those of each row of TABLE under the row's settings;
+# shows what failed, and ends with `N passed, N failed, N skipped`.
 passed=0 failed=0 skipped=0
-for t in "$@"; do
-    out=$(CMOCKA_MESSAGE_OUTPUT=tap "$t" 2>&1)
+run() { # program, settings
+    # shellcheck disable=SC2086 # a word each
+    out=$(env CMOCKA_MESSAGE_OUTPUT=tap $2 "$1" 2>&1 < /dev/null)
     rc=$?
     p=$(printf '%s\n' "$out" | grep -c '^ok ' || true)
     s=$(printf '%s\n' "$out" | grep -c '^\(not \)*ok .*# SKIP' || true)
@@ -11,9 +13,18 @@ for t in "$@"; do
     [ "$rc" != 0 ] && [ "$f" = 0 ] && f=1 # it crashed, or failed outside of a test
     [ "$p" = 0 ] && [ "$f" = 0 ] && [ "$s" = 0 ] && { f=1; out="$out
 no test ran"; }
-    printf '%-28s %4d passed %3d failed %3d skipped\n' "$(basename "$t")" "$p" "$f" "$s"
+    printf '%-28s %4d passed %3d failed %3d skipped\n' "$(basename "$1")" "$p" "$f" "$s"
     [ "$f" = 0 ] || printf '%s\n' "$out" | grep -v '^ok '
     passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
-done
+}
+table=$1
+shift
+for t in "$@"; do run "$t"; done
+dir=$(dirname "$1")
+while IFS=: read -r settings names; do
+    case $settings in '#'* | '') continue ;; esac
+    echo "with $settings"
+    for t in $names; do run "$dir/test_$t" "$settings"; done
+done < "$table"
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ]

@@ -1,14 +1,25 @@
-/* sanitized.h - SANITIZED: 1 where the tests are built with the address sanitizer, which has a
- * malloc of its own, keeps freed memory, and shadows all of it. */
+/* sanitized.h - SANITIZED: 1 where the tests are built with the address or the thread sanitizer,
+ * which have a malloc of their own, keep freed memory, and shadow all of it. THREAD_SANITIZED: the
+ * latter; it does not follow a fork of a process that has threads. */
 #ifndef TESTS_SANITIZED_H
 #define TESTS_SANITIZED_H
 
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define SANITIZED 1
 #elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
 #define SANITIZED 1
 #endif
+#endif
+#if defined(__SANITIZE_THREAD__)
+#define THREAD_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define THREAD_SANITIZED 1
+#endif
+#endif
+#ifndef THREAD_SANITIZED
+#define THREAD_SANITIZED 0
 #endif
 #ifndef SANITIZED
 #define SANITIZED 0

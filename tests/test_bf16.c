@@ -18,6 +18,7 @@
 #include <stdio.h>
 
 #include "autograd/gemm.h"
+#include "tests/backend.h"
 #include "tests/op_graph.h"
 
 /* The most of a difference over the output and all gradients, in units of 2^-9; 0: not a bit. Rows
@@ -86,7 +87,7 @@ static int64_t scale_of(const struct graph_case *c)
 
 static void compute_in(struct tape *t, unsigned bf16)
 {
-    gemm_setup(GEMM_AUTO, bf16 & PRODUCTS ? GEMM_BF16 : GEMM_F32);
+    gemm_setup(backend_library(), bf16 & PRODUCTS ? GEMM_BF16 : GEMM_F32);
     tape_stash_bf16(t, bf16 & STASHED);
 }
 
@@ -198,7 +199,7 @@ static void test_case(void **state)
         check_near(&s, 1u << i, WRAPPED, BOTH, larger);
     check_bits(&s);
     setup_close(&s);
-    gemm_setup(GEMM_AUTO, GEMM_F32);
+    gemm_setup(backend_library(), GEMM_F32);
 }
 
 /* ---- ops for inference: neither changes a bit of them ---- */
@@ -280,7 +281,7 @@ static real *infer(const struct inference_case *c, unsigned bf16, int64_t *n)
     real *copied = zeroed(*n, sizeof *copied);
     memcpy(copied, out->data, (size_t)*n * sizeof *copied);
     tape_free(t);
-    gemm_setup(GEMM_AUTO, GEMM_F32);
+    gemm_setup(backend_library(), GEMM_F32);
     return copied;
 }
 

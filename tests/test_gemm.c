@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "autograd/gemm.h"
+#include "tests/backend.h"
 #include "base/bf16.h"
 
 #include "tests/tiny_convert.h"
@@ -108,7 +109,7 @@ static void check_products(enum gemm_library library, enum gemm_compute compute)
                 check_product(&(struct product){sizes[s][0], sizes[s][1], sizes[s][2], how & 1,
                                                 how & 2, how & 4, dtypes[t]},
                               compute, &r);
-    gemm_setup(GEMM_AUTO, GEMM_F32);
+    gemm_setup(backend_library(), GEMM_F32);
 }
 
 static void test_openblas(void **state)
@@ -141,7 +142,7 @@ static void test_describe(void **state)
     gemm_setup(GEMM_OPENBLAS, GEMM_BF16);
     assert_non_null(strstr(gemm_describe(text), "fp32 by OpenBLAS"));
     assert_non_null(strstr(text, "bf16"));
-    gemm_setup(GEMM_AUTO, GEMM_F32);
+    gemm_setup(backend_library(), GEMM_F32);
 }
 
 /* ---- a model ---- */
@@ -160,7 +161,7 @@ static float *gradients(enum gemm_compute compute, bool stash, int64_t recompute
     float *all, *at;
 
     must(t, &e);
-    gemm_setup(GEMM_AUTO, compute);
+    gemm_setup(backend_library(), compute);
     tiny_model(&m, 2, true, 4);
     tiny_partial(&m, 4);
     tiny_mla(&m, KV_JOINT, true, 6);
@@ -184,7 +185,7 @@ static float *gradients(enum gemm_compute compute, bool stash, int64_t recompute
     tiny_batch_free(&b);
     model_close(&m);
     tape_free(t);
-    gemm_setup(GEMM_AUTO, GEMM_F32);
+    gemm_setup(backend_library(), GEMM_F32);
     return all;
 }
 

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "model/generate.h"
+#include "tests/backend.h"
 #include "tests/tiny_model.h"
 #include "tests/tmpdir.h"
 
@@ -20,7 +21,7 @@ static const char *const types[] = {"llama", "qwen2"};
 enum { SAMPLES = 24, VOCAB = 320, ROPE_DIM = 4, LOW_RANK = 3, KV_HEADS = 2, NEW = 6 };
 
 static const char config[] =
-    "{\"run\": {\"dir\": \"%s/run\", \"threads\": 1},\n"
+    "{\"run\": {\"dir\": \"%s/run\", \"threads\": 1, \"gemm\": \"%s\", \"compute\": \"%s\"},\n"
     " \"model\": {\"path\": \"%s/llama\", \"tokenizer\": \"%s/tok\"},\n"
     " \"data\": {\"train\": [{\"path\": \"%s/chat.json\"}], \"max_length\": 64,\n"
     "   \"eval\": [{\"path\": \"%s/chat.json\", \"name\": \"chat\"}]},\n"
@@ -75,7 +76,7 @@ static int setup(void **state)
 
     if (tmpdir_make(state) != 0) return -1;
     d = *state;
-    snprintf(text, sizeof text, config, d, d, d, d, d);
+    snprintf(text, sizeof text, config, d, backend_gemm(), backend_compute(), d, d, d, d);
     spill(tmpdir_path(state, "c.json"), text, strlen(text));
     write_data(state);
     for (int i = 0; i < 2; i++)

@@ -1,0 +1,13 @@
+/* race.c - a sum that two threads spoil: `make tsan` is worth something only while it sees this. */
+#include <stdio.h>
+
+int main(void)
+{
+    double sum = 0;
+
+#pragma omp parallel for num_threads(3)
+    for (int i = 0; i < 1000; i++)
+        sum += i;
+    printf("%g\n", sum);
+    return 0;
+}
