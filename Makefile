@@ -38,11 +38,7 @@ $(BUILD)/tests/test_gradients: $(BUILD)/double/tests/test_gradients.o $(DOUBLE_O
 	$(LINK)
 $(BUILD)/tests/test_datatool $(BUILD)/tests/test_augment: %: %.o $(BUILD)/tests/backend.o $(filter-out %/main.o,$(TOOL_OBJ)) $(BUILD)/libmha2mla.a
 	$(LINK)
-<<<<<<< HEAD
 $(BUILD)/tests/test_fuzz: %: %.o $(FUZZ_OBJ) $(BUILD)/libmha2mla.a
-=======
-$(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/tests/backend.o $(BUILD)/libmha2mla.a
->>>>>>> 4676a68be24994a15619f5ce493c58197c31ebdb
 	$(LINK)
 $(BUILD)/tests/fuzz/fuzz: LDFLAGS += -fsanitize=fuzzer
 $(BUILD)/tests/fuzz/fuzz: $(BUILD)/tests/fuzz/libfuzzer.o $(FUZZ_OBJ) $(BUILD)/libmha2mla.a
@@ -130,7 +126,6 @@ tsan: packages
 	@! TSAN_OPTIONS=exitcode=66 $(BUILD)-tsan/tests/race >/dev/null 2>&1 || { echo "tsan: error: a planted race is not seen"; exit 1; }
 	@BUILD=$(BUILD)-tsan TSAN_OPTIONS="ignore_noninstrumented_modules=1 halt_on_error=1 exitcode=66" OMP_NUM_THREADS=3 \
 		sh tests/run.sh /dev/null $(TSAN_TESTS:%=$(BUILD)-tsan/tests/test_%)
-<<<<<<< HEAD
 
 # libFuzzer on every target (FUZZ_TARGETS="png gif": on these) until it has run FUZZ_RUNS inputs. What it learns stays in
 # build-fuzz/corpus; an input that fails lies in build-fuzz and becomes a file of tests/fuzz/corpus.
@@ -140,8 +135,6 @@ fuzz: packages
 	@$(MAKE) --no-print-directory $(BUILD)-fuzz/tests/fuzz/fuzz BUILD=$(BUILD)-fuzz CC=clang ARCH= CFLAGS="-O1 -g" \
 		SANITIZE="-fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all -fno-omit-frame-pointer"
 	@BUILD=$(BUILD)-fuzz FUZZ_RUNS=$(FUZZ_RUNS) sh tests/fuzz/fuzz.sh $(FUZZ_TARGETS)
-=======
->>>>>>> 4676a68be24994a15619f5ce493c58197c31ebdb
 
 format:
 	clang-format -i $(wildcard $(addsuffix /*.[ch],$(ROOMS) data/tool tests tests/fault tests/fuzz tests/long bench bench/lib))
@@ -152,14 +145,8 @@ lint:
 		--error-exitcode=1 -D_GNU_SOURCE -I. $(ROOMS) bench
 
 clean:
-<<<<<<< HEAD
 	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-asan-native $(BUILD)-tsan $(BUILD)-fuzz
 
 .PHONY: all packages quickstart bench bench-short bench-step bench-tokenize test run-tests test-long run-long-tests asan tsan fuzz format lint clean
-=======
-	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-asan-native $(BUILD)-tsan
-
-.PHONY: all packages quickstart bench bench-short bench-step bench-tokenize test run-tests test-long run-long-tests asan tsan format lint clean
->>>>>>> 4676a68be24994a15619f5ce493c58197c31ebdb
 .SECONDARY:
 -include $(wildcard $(BUILD)/*/*.d $(BUILD)/*/*/*.d $(BUILD)/*/*/*/*.d)

@@ -98,9 +98,10 @@ static bool copy_tokenizer(const char *from, const char *to, struct err *e)
 
     for (size_t i = 0; ok && i < sizeof names / sizeof *names; i++) {
         char *src = file_join(from, names[i], e), *dst = src ? file_join(to, names[i], e) : NULL;
+        bool there;
 
-        ok = dst;
-        if (ok && file_exists(src))
+        ok = dst && file_there(src, &there, e);
+        if (ok && there)
             ok = file_copy(src, dst, e);
         else if (ok)
             unlink(dst); /* the model's own would say something about another tokenizer */
