@@ -133,6 +133,7 @@ static uint64_t (*list_stacks(struct small_run *s, long *stacks, long *all))[2]
 
 static void test_allocations(void **state)
 {
+    (void)state;
     if (SANITIZED)
         skip(); /* it has a malloc of its own, which says itself where there is no more */
     for (int run = 0; run < SMALL_RUNS; run++) {
