@@ -149,4 +149,4 @@ clean:
 
 .PHONY: all packages quickstart bench bench-short bench-step bench-tokenize test run-tests test-long run-long-tests asan tsan fuzz format lint clean
 .SECONDARY:
--include $(BUILD)/double/tests/test_gradients.d $(wildcard $(BUILD)/bench/*.d $(BUILD)/bench/lib/*.d) $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(TESTS:=.d) $(LONG_TESTS:=.d) $(BUILD)/train/main.d $(DOUBLE_OBJ:.o=.d)
+-include $(wildcard $(BUILD)/*/*.d $(BUILD)/*/*/*.d $(BUILD)/*/*/*/*.d)

@@ -1,10 +1,12 @@
 /* tokenize.c - the tokenizer on many lines, for comparisons with other implementations:
  *     build/bench/tokenize ids TOKENIZER.json LINES         token ids, to stdout
- *     build/bench/tokenize text TOKENIZER.json IDS [skip]   the lines that they decode to, to
- * stdout build/bench/tokenize time TOKENIZER.json LINES        for each line on stdin encodes all
- * lines and prints "wall user tokens": seconds LINES holds records of a length in bytes (32 bits)
- * and a text; IDS, records of a count and ids. bench/tokenize_speed.py drives it against the
- * `tokenizers` library. */
+ *     build/bench/tokenize ranges TOKENIZER.json LINES      id, begin and end of each token
+ *     build/bench/tokenize text TOKENIZER.json IDS [skip]   the lines that they decode to
+ *     build/bench/tokenize time TOKENIZER.json LINES        for each line on stdin encodes all lines
+ *                                                           and prints "wall user tokens", seconds
+ * LINES holds records of a length in bytes (32 bits) and a text; IDS, records of a count and ids.
+ * For TOKENIZER.json a directory may be given, with "@MODEL_TYPE" or "@MODEL_TYPE@FORM" behind it:
+ * tokenizer_open reads it. bench/tokenize_speed.py drives it against the `tokenizers` library. */
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/mem.h"
@@ -40,7 +42,7 @@ static bool encode(struct job *j, const uint8_t *line, uint32_t len, struct err 
     return tokenizer_encode(j->tk, j->scratch, (const char *)line, len, true, &j->tokens, e);
 }
 
-static bool write_ids(struct job *j, struct err *e)
+static bool write_ids(struct job *j, bool ranges, struct err *e)
 {
     const uint8_t *line;
     uint32_t len, n;
@@ -50,8 +52,12 @@ static bool write_ids(struct job *j, struct err *e)
         if (!encode(j, line, len, e)) return false;
         n = (uint32_t)j->tokens.n; /* texts are at most 1 GiB */
         fwrite(&n, sizeof n, 1, stdout);
-        for (size_t i = 0; i < n; i++)
-            fwrite(&j->tokens.v[i].id, sizeof(int32_t), 1, stdout);
+        for (size_t i = 0; i < n; i++) {
+            const struct token *t = &j->tokens.v[i];
+            int32_t all[3] = {t->id, (int32_t)t->begin, (int32_t)t->end};
+
+            fwrite(all, sizeof *all, ranges ? 3 : 1, stdout);
+        }
     }
     return true;
 }
@@ -104,6 +110,26 @@ static bool time_passes(struct job *j, struct err *e)
     return true;
 }
 
+/* A file, or DIR@MODEL_TYPE@FORM. */
+static struct tokenizer *open_tokenizer(char *name, struct err *e)
+{
+    static const char *const forms[] = {TOKENIZER_FORM_NAMES};
+    struct tokenizer_options o = {.form = TOKENIZER_AUTO};
+    struct tokenizer *tk;
+    char *at = strchr(name, '@');
+
+    if (!at) return tokenizer_load(name, e);
+    *at++ = '\0';
+    o.model_type = at;
+    at = strchr(at, '@');
+    if (at) *at++ = '\0';
+    for (size_t i = 0; at && i < sizeof forms / sizeof *forms; i++)
+        if (strcmp(forms[i], at) == 0) o.form = (enum tokenizer_form)i;
+    tk = tokenizer_open(name, &o, e);
+    if (tk) fputs(tokenizer_notes(tk), stderr);
+    return tk;
+}
+
 int main(int argc, char **argv)
 {
     struct job j = {0};
@@ -111,20 +137,22 @@ int main(int argc, char **argv)
     bool ok = false, skip = argc > 4 && strcmp(argv[4], "skip") == 0;
 
     if (argc < 4) {
-        fprintf(stderr, "usage: tokenize ids|text|time TOKENIZER.json FILE [skip]\n");
+        fprintf(stderr, "usage: tokenize ids|ranges|text|time TOKENIZER FILE [skip]\n");
         return 1;
     }
-    j.tk = tokenizer_load(argv[2], &e);
+    j.tk = open_tokenizer(argv[2], &e);
     if (j.tk) j.scratch = tokenizer_scratch_new(j.tk, &e);
     if (j.scratch && file_map_open(&j.in, argv[3], &e)) {
-        if (strcmp(argv[1], "ids") == 0)
-            ok = write_ids(&j, &e);
+        bool ranges = strcmp(argv[1], "ranges") == 0;
+
+        if (ranges || strcmp(argv[1], "ids") == 0)
+            ok = write_ids(&j, ranges, &e);
         else if (strcmp(argv[1], "text") == 0)
             ok = write_text(&j, skip, &e);
         else if (strcmp(argv[1], "time") == 0)
             ok = time_passes(&j, &e);
         else
-            (void)err_set(&e, "\"%s\": ids, text or time is needed", argv[1]);
+            (void)err_set(&e, "\"%s\": ids, ranges, text or time is needed", argv[1]);
     }
     if (ok && fflush(stdout) != 0) ok = err_set(&e, "stdout cannot be written");
     if (!ok) fprintf(stderr, "tokenize: error: %s\n", e.msg);

@@ -170,7 +170,9 @@ bool dataset_sample(const struct dataset *d, int64_t i, struct sample *s, struct
     CHECK(0 <= i && i < d->n);
     memset(s, 0, sizeof *s);
     if (ok && (f.n != entry->tokens || f.c.n_images != (size_t)entry->images))
-        ok = err_set(e, "%lld tokens and %zu pictures", (long long)f.n, f.c.n_images);
+        ok =
+            err_set(e, "it has %lld tokens and had %lld; %zu pictures and had %lld", (long long)f.n,
+                    (long long)entry->tokens, f.c.n_images, (long long)entry->images);
     if (!ok) {
         if (reason != DROPS) /* it was fine when it was indexed */
             err_context(e, "%s:%s: was changed while it was in use", d->sources[entry->source].path,

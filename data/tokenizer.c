@@ -1,13 +1,14 @@
 /* tokenizer.c - the way from a text to its tokens; tokenizer_parts.h has the picture. */
 #include "data/tokenizer.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "data/tokenizer_parts.h"
 #include "data/tokenizer_utf8.h"
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define TEXT_MAX ((size_t)1 << 30)
 
 void tokens_free(struct tokens *t)
 {
@@ -20,6 +21,9 @@ void tokenizer_free(struct tokenizer *tk)
     if (!tk) return;
     for (size_t i = 0; i < tk->n_added; i++)
         free(tk->added[i].pattern);
+    free(tk->path);
+    free(tk->notes);
+    free(tk->shown);
     chain_free(&tk->normalizers);
     chain_free(&tk->pre_tokenizers);
     chain_free(&tk->decoders);
@@ -61,6 +65,29 @@ int32_t tokenizer_size(const struct tokenizer *tk)
     return tk->size;
 }
 
+bool tokenizer_note(struct tokenizer *tk, struct err *e, const char *fmt, ...)
+{
+    char line[1024], plain[1024];
+    va_list ap;
+    size_t n;
+
+    va_start(ap, fmt);
+    vsnprintf(line, sizeof line, fmt, ap);
+    va_end(ap);
+    text_plain(plain, sizeof plain, line, strlen(line));
+    n = strlen(plain);
+    if (!mem_grow(&tk->notes, &tk->notes_cap, tk->n_notes + n + 2, 1, e)) return false;
+    memcpy(tk->notes + tk->n_notes, plain, n);
+    memcpy(tk->notes + tk->n_notes + n, "\n", 2);
+    tk->n_notes += n + 1;
+    return true;
+}
+
+const char *tokenizer_notes(const struct tokenizer *tk)
+{
+    return tk->notes ? tk->notes : "";
+}
+
 /* ---- scratch ---- */
 
 struct tokenizer_scratch *tokenizer_scratch_new(const struct tokenizer *tk, struct err *e)
@@ -87,6 +114,7 @@ void tokenizer_scratch_free(struct tokenizer_scratch *sc)
     free(sc->spare_pieces.v);
     free(sc->cut.v);
     free(sc->cut_normal.v);
+    free(sc->hits.v);
     free(sc->matches.v);
     matcher_free(&sc->matcher);
     free(sc->codes);
@@ -100,23 +128,36 @@ void tokenizer_scratch_free(struct tokenizer_scratch *sc)
 
 /* ---- encoding ---- */
 
+/* An added token that stands for a range of the original text. */
+static bool put_added_piece(struct tokenizer_scratch *sc, struct align origin, int32_t id,
+                            struct err *e)
+{
+    return text_add_new(&sc->text, " ", 1, origin, e) &&
+           pieces_add(&sc->pieces, sc->text.n - 1, sc->text.n, id, e);
+}
+
 /* text[begin, end) holds no added token that is looked for before normalisation: normalises it and
  * cuts it at those that are looked for after. */
 static bool normal_pieces(const struct tokenizer *tk, struct tokenizer_scratch *sc,
                           const char *text, size_t begin, size_t end, struct err *e)
 {
-    size_t base = sc->text.n;
-    const struct text *normal;
+    const struct aligned_text *normal;
 
     if (!normalize_piece(tk, sc, text, begin, end, &normal, e) ||
-        !added_split(tk, &tk->normal_trie, &sc->matcher, normal->s, normal->n, &sc->cut_normal,
-                     e) ||
-        !text_add_part(&sc->text, normal, 0, normal->n, e))
+        !added_split(tk, &tk->normal_trie, sc, normal->s, normal->n, &sc->cut_normal, e))
         return false;
     for (size_t i = 0; i < sc->cut_normal.n; i++) {
         const struct piece *p = &sc->cut_normal.v[i];
+        size_t at = sc->text.n;
 
-        if (!pieces_add(&sc->pieces, base + p->begin, base + p->end, p->id, e)) return false;
+        if (p->id >= 0) {
+            struct align origin = {normal->a[p->begin].begin, normal->a[p->end - 1].end};
+
+            if (!put_added_piece(sc, origin, p->id, e)) return false;
+        } else if (!text_add_part(&sc->text, normal, p->begin, p->end, e) ||
+                   !pieces_add(&sc->pieces, at, sc->text.n, -1, e)) {
+            return false;
+        }
     }
     return true;
 }
@@ -126,27 +167,25 @@ static bool cut_into_words(const struct tokenizer *tk, struct tokenizer_scratch 
                            const char *text, size_t len, struct err *e)
 {
     sc->text.n = sc->pieces.n = 0;
-    if (!added_split(tk, &tk->raw_trie, &sc->matcher, text, len, &sc->cut, e)) return false;
+    sc->text.max = grown_max(len);
+    if (!added_split(tk, &tk->raw_trie, sc, text, len, &sc->cut, e)) return false;
     for (size_t i = 0; i < sc->cut.n; i++) {
         struct piece p = sc->cut.v[i];
-        size_t at = sc->text.n;
+        struct align origin = {(uint32_t)p.begin, (uint32_t)p.end}; /* under TEXT_MAX */
 
-        if (p.id < 0) {
-            if (!normal_pieces(tk, sc, text, p.begin, p.end, e)) return false;
-        } else if (!text_add_original(&sc->text, text, p.begin, p.end, e) ||
-                   !pieces_add(&sc->pieces, at, sc->text.n, p.id, e)) {
+        if (p.id < 0 ? !normal_pieces(tk, sc, text, p.begin, p.end, e)
+                     : !put_added_piece(sc, origin, p.id, e))
             return false;
-        }
     }
     for (size_t i = 0; i < tk->pre_tokenizers.n; i++) {
         const struct step *step = &tk->pre_tokenizers.v[i];
 
-        if (!step->kind->split(step, sc, e)) return false;
+        if (!step->kind->split(step, sc, e)) return err_context(e, "%s", step->place);
     }
     return true;
 }
 
-static bool put_tokens(struct tokens *out, const struct text *text, size_t base,
+static bool put_tokens(struct tokens *out, const struct aligned_text *text, size_t base,
                        const struct word_token *tokens, size_t n, struct err *e)
 {
     if (!mem_grow(&out->v, &out->cap, out->n + n, sizeof *out->v, e)) return false;
@@ -195,9 +234,8 @@ static bool put_words(const struct tokenizer *tk, struct tokenizer_scratch *sc, 
 {
     for (size_t i = 0; i < sc->pieces.n; i++) {
         struct piece p = sc->pieces.v[i];
-        struct word_token added = {p.id, 0, (uint32_t)(p.end - p.begin)}; /* under 2^30 */
+        struct word_token added = {p.id, 0, 1};
 
-        if (p.begin == p.end) continue;
         if (p.id < 0 ? !put_word(tk, sc, p, out, e)
                      : !put_tokens(out, &sc->text, p.begin, &added, 1, e))
             return false;

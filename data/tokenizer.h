@@ -47,9 +47,33 @@ struct tokens { /* {0} is an empty list */
 };
 void tokens_free(struct tokens *t); /* leaves an empty list */
 
-/* Reads a file. NULL and *e on failure: "PATH:LINE: ..." where a line is to blame. */
+/* Reads tokenizer.json alone, as it is. NULL and *e on failure, with "PATH:LINE:COL: " where a
+ * place is to blame. */
 struct tokenizer *tokenizer_load(const char *path, struct err *e);
 void tokenizer_free(struct tokenizer *tk); /* fine on NULL */
+
+/* How the files of a directory are read, in the order of the names. They differ in how a text
+ * begins, and goes on behind a special token. */
+enum tokenizer_form {
+    TOKENIZER_AUTO, /* as transformers' AutoTokenizer reads the directory: tokenizer.json as it is,
+                     * or as the class makes it anew that tokenizer_config.json names */
+    TOKENIZER_FILE, /* tokenizer.json as it is, and nothing else */
+    TOKENIZER_SENTENCEPIECE /* tokenizer.json's vocabulary, as sentencepiece read it when LLaVA was
+                             * trained: a blank before each text between special tokens */
+};
+#define TOKENIZER_FORM_NAMES "auto", "file", "sentencepiece"
+
+struct tokenizer_options {
+    enum tokenizer_form form;
+    const char *model_type; /* of the model's config.json, which chooses the class too; or NULL */
+    int64_t vocab_size;     /* rows of its embedding; 0: any number */
+};
+/* Reads tokenizer.json of `dir`; with TOKENIZER_AUTO also tokenizer_config.json and, where that
+ * lists no added tokens, special_tokens_map.json and added_tokens.json. Failures as above. */
+struct tokenizer *tokenizer_open(const char *dir, const struct tokenizer_options *o, struct err *e);
+
+/* Which form it is and why, and what of the files is not used: lines, borrowed. */
+const char *tokenizer_notes(const struct tokenizer *tk);
 
 /* Scratch for many calls on one thread; it remembers the tokens of words it has seen. It must go
  * before its tokenizer. */

@@ -288,7 +288,7 @@ bool bpe_word(const struct tokenizer *tk, struct tokenizer_scratch *sc, const ch
         const struct cached *at = cache_slot(c, s, n, hash);
 
         if (at->len > 0) {
-            *tokens = c->tokens + at->token;
+            *tokens = at->n_token > 0 ? c->tokens + at->token : NULL; /* there may be none yet */
             *n_tokens = at->n_token;
             return true;
         }

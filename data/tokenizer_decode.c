@@ -7,11 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define REPLACEMENT "\xef\xbf\xbd" /* U+FFFD */
+#define REPLACEMENT "\xef\xbf\xbd"      /* U+FFFD */
+#define DECODED_MAX ((size_t)256 << 20) /* bytes of all spellings together */
 
 bool strings_put(struct strings *l, const char *s, size_t n, struct err *e)
 {
     if (n == 0) return true;
+    if (l->max > 0 && (n > l->max || l->n > l->max - n))
+        return err_set(e, "makes more than %zu bytes of a text", l->max);
     if (!mem_grow(&l->s, &l->cap, l->n + n, 1, e)) return false;
     memcpy(l->s + l->n, s, n);
     l->n += n;
@@ -217,9 +220,7 @@ static bool parse_strip_decoder(const struct load *load, const cJSON *json, stru
         !load_count(load, json, "stop", &step->stop))
         return false;
     if (!s || !*s) return load_fail(load, json, "Strip without \"content\"");
-    step->text = mem_strdup(s, load->e);
-    step->text_len = strlen(s);
-    return step->text != NULL;
+    return step_text(load, step, s);
 }
 
 static bool decode_strip(const struct step *step, struct matcher *m, const struct strings *in,
@@ -258,11 +259,19 @@ const struct component decoder_table[] = {
 
 /* What the decoders see of a token: an added token that is looked for in normalised text shows that
  * spelling, so that the decoders undo it. */
-static const char *spelling(const struct tokenizer *tk, int32_t id)
+static struct str shown(const struct tokenizer *tk, int32_t id)
 {
-    for (size_t i = 0; i < tk->n_added && tk->respelled; i++)
-        if (tk->added[i].id == id) return tk->added[i].pattern;
-    return tokenizer_piece(tk, id);
+    if (id < 0 || id >= tk->size) return (struct str){0};
+    return tk->shown ? tk->shown[id] : tk->piece[id];
+}
+
+/* As in the library, what is skipped goes by what is shown: "▁<s>" is not the special token "<s>".
+ */
+static bool is_skipped(const struct tokenizer *tk, struct str s)
+{
+    int32_t id = table_get(&tk->by_piece, tk->piece, s.s, s.len);
+
+    return id >= 0 && tk->special[id];
 }
 
 /* The spellings of the ids; without a decoder they are joined by blanks. */
@@ -270,11 +279,11 @@ static bool list_tokens(const struct tokenizer *tk, const int32_t *ids, size_t n
                         struct strings *out, struct err *e)
 {
     for (size_t i = 0; i < n; i++) {
-        const char *s = spelling(tk, ids[i]);
+        struct str s = shown(tk, ids[i]);
 
-        if (!s || (skip_special && tk->special[ids[i]])) continue;
+        if (!s.s || (skip_special && is_skipped(tk, s))) continue;
         if (tk->decoders.n == 0 && out->count > 0 && !strings_put(out, " ", 1, e)) return false;
-        if (!strings_put(out, s, strlen(s), e) || !strings_close(out, e)) return false;
+        if (!strings_put(out, s.s, s.len, e) || !strings_close(out, e)) return false;
     }
     return true;
 }
@@ -282,17 +291,18 @@ static bool list_tokens(const struct tokenizer *tk, const int32_t *ids, size_t n
 char *tokenizer_decode(const struct tokenizer *tk, const int32_t *ids, size_t n, bool skip_special,
                        size_t *len, struct err *e)
 {
-    struct strings list[2] = {{0}, {0}}, *now = &list[0], *next = &list[1];
+    struct strings list[2] = {{.max = DECODED_MAX}, {0}}, *now = &list[0], *next = &list[1];
     struct matcher m = {0};
     char *text = NULL;
     bool ok = matcher_init(&m, e) && list_tokens(tk, ids, n, skip_special, now, e);
 
+    now->max = next->max = grown_max(now->n);
     for (size_t i = 0; i < tk->decoders.n && ok; i++) {
         const struct step *step = &tk->decoders.v[i];
         struct strings *swap = now;
 
         next->n = next->count = 0;
-        ok = step->kind->decode(step, &m, now, next, e);
+        ok = step->kind->decode(step, &m, now, next, e) || err_context(e, "%s", step->place);
         now = next;
         next = swap;
     }

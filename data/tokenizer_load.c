@@ -1,6 +1,7 @@
 /* tokenizer_load.c - a tokenizer.json becomes a struct tokenizer: vocabulary, merges, added tokens;
  * the components are read in tokenizer_component.c. Everything in the file is checked: ids are in
  * range and unique, merges join and make known tokens. */
+#include "base/file.h"
 #include "base/mem.h"
 #include "data/tokenizer_parts.h"
 #include "data/tokenizer_utf8.h"
@@ -11,16 +12,9 @@
 
 #define FILE_MAX ((size_t)256 << 20) /* the largest real ones are near 35 MB */
 
-static const cJSON *member(const cJSON *json, const char *key)
-{
-    const cJSON *item = cJSON_GetObjectItemCaseSensitive(json, key);
-
-    return item && !cJSON_IsNull(item) ? item : NULL;
-}
-
 /* ---- vocabulary ---- */
 
-static bool read_id(const struct load *load, const cJSON *item, const char *token, int32_t *id)
+bool load_id(const struct load *load, const cJSON *item, const char *token, int32_t *id)
 {
     if (!cJSON_IsNumber(item) ||
         !(item->valuedouble >= 0 && item->valuedouble <= TOKENIZER_MAX_ID) ||
@@ -37,38 +31,31 @@ struct extent {
     size_t count, bytes;
 };
 
-static bool measure(const struct load *load, const cJSON *item, const char *token,
-                    struct extent *all)
-{
-    int32_t id = 0;
-
-    if (!read_id(load, item, token, &id)) return false;
-    if (id >= all->size) all->size = id + 1;
-    all->count++;
-    all->bytes += strlen(token) + 1;
-    return true;
-}
-
-static bool measure_all(const struct load *load, const cJSON *vocab, const cJSON *added,
-                        struct extent *all)
+static bool measure_vocab(const struct load *load, const cJSON *vocab, struct extent *all)
 {
     const cJSON *item;
 
     cJSON_ArrayForEach(item, vocab)
     {
-        if (!measure(load, item, item->string, all)) return false;
-    }
-    cJSON_ArrayForEach(item, added)
-    {
-        const cJSON *id = member(item, "id");
-        const char *content = NULL;
+        int32_t id = 0;
 
-        if (!cJSON_IsObject(item) || !load_string(load, item, "content", &content) || !content ||
-            !*content || !id)
-            return load_fail(load, item, "an added token needs a \"content\" and an \"id\"");
-        if (!measure(load, id, content, all)) return false;
+        if (!load_id(load, item, item->string, &id)) return false;
+        if (id >= all->size) all->size = id + 1;
+        all->count++;
+        all->bytes += strlen(item->string) + 1;
     }
     return true;
+}
+
+/* Room for added tokens that all are new. */
+static void measure_added(const struct added_list *added, struct extent *all)
+{
+    size_t last = all->count + added->n; /* both are values of one file: under 2^23 */
+
+    if (last > (size_t)all->size) all->size = (int32_t)last;
+    for (size_t i = 0; i < added->n; i++)
+        all->bytes += strlen(added->v[i].content) + 1;
+    all->count += added->n;
 }
 
 bool put_piece(const struct load *load, const cJSON *item, struct tokenizer *tk, int32_t id,
@@ -90,13 +77,16 @@ bool put_piece(const struct load *load, const cJSON *item, struct tokenizer *tk,
     return true;
 }
 
+/* *count: how many tokens the vocabulary has. */
 static bool load_vocab(const struct load *load, struct tokenizer *tk, const cJSON *vocab,
-                       const cJSON *added, char **bytes)
+                       const struct added_list *added, char **bytes, size_t *count)
 {
     struct extent all = {0};
     const cJSON *item;
 
-    if (!measure_all(load, vocab, added, &all)) return false;
+    if (!measure_vocab(load, vocab, &all)) return false;
+    *count = all.count;
+    measure_added(added, &all);
     tk->size = all.size;
     tk->piece = mem_new((size_t)all.size, sizeof *tk->piece, "vocabulary", load->e);
     tk->special = mem_new((size_t)all.size, sizeof *tk->special, "vocabulary", load->e);
@@ -108,7 +98,7 @@ static bool load_vocab(const struct load *load, struct tokenizer *tk, const cJSO
     *bytes = tk->bytes;
     cJSON_ArrayForEach(item, vocab)
     {
-        int32_t id = (int32_t)item->valuedouble; /* measure_all has checked it */
+        int32_t id = (int32_t)item->valuedouble; /* measure_vocab has checked it */
 
         if (!put_piece(load, item, tk, id, item->string, bytes)) return false;
         tk->of_model[id] = true;
@@ -152,6 +142,12 @@ static bool ends_with_mark(const char *s, size_t n)
     return n >= strlen(MARK) && starts_with_mark(s + n - strlen(MARK), strlen(MARK));
 }
 
+/* How much of a token a message shows. */
+static int shown_len(size_t n)
+{
+    return n < 80 ? (int)n : 80;
+}
+
 static bool load_merge(const struct load *load, struct tokenizer *tk, const cJSON *item,
                        uint32_t rank, char **joined, size_t *joined_cap)
 {
@@ -171,7 +167,7 @@ static bool load_merge(const struct load *load, struct tokenizer *tk, const cJSO
     for (int i = 0; i < 3; i++) {
         if (id[i] < 0)
             return load_fail(load, item, "merge \"%.80s\" names a token that \"vocab\" lacks: %.*s",
-                             *joined, (int)(i < 2 ? n[i] : n[0] + n[1]) & 0x7f,
+                             *joined, shown_len(i < 2 ? n[i] : n[0] + n[1]),
                              i < 2 ? half[i] : *joined);
     }
     if (starts_with_mark(half[1], n[1]) && !ends_with_mark(half[0], n[0])) tk->marks_cut = false;
@@ -210,7 +206,7 @@ static bool refuse_affix(const struct load *load, const cJSON *model, const char
 
 static bool load_options(const struct load *load, struct tokenizer *tk, const cJSON *model)
 {
-    const cJSON *dropout = member(model, "dropout");
+    const cJSON *dropout = load_member(model, "dropout");
     const char *unk = NULL;
 
     if (dropout && !(cJSON_IsNumber(dropout) && dropout->valuedouble == 0.0))
@@ -241,27 +237,32 @@ static void find_bytes(struct tokenizer *tk)
     }
 }
 
-static bool load_model(const struct load *load, struct tokenizer *tk, const cJSON *added,
-                       char **bytes)
+static bool load_model(const struct load *load, struct tokenizer *tk, const struct form *form)
 {
-    const cJSON *model = member(load->doc.root, "model"), *vocab, *merges;
+    const cJSON *root = load->doc.root, *model = load_member(root, "model"), *vocab, *merges;
     const char *type = "BPE";
+    char *bytes; /* where the next spelling goes */
+    size_t count;
 
-    if (!cJSON_IsObject(model)) return load_fail(load, model, "\"model\" is missing");
+    if (!cJSON_IsObject(model)) return load_fail(load, root, "\"model\" is missing");
     if (!load_string(load, model, "type", &type)) return false;
     if (strcmp(type, "BPE") != 0)
         return load_fail(load, model, "model \"%.80s\" is not known to this reader, which has BPE",
                          type);
-    vocab = member(model, "vocab");
-    merges = member(model, "merges");
+    vocab = load_member(model, "vocab");
+    merges = load_member(model, "merges");
     if (!cJSON_IsObject(vocab) || !vocab->child)
         return load_fail(load, model, "\"model\" needs an object \"vocab\" with tokens in it");
     if (!cJSON_IsArray(merges)) return load_fail(load, model, "\"model\" needs a list \"merges\"");
-    if (!load_vocab(load, tk, vocab, added, bytes) || !load_merges(load, tk, merges) ||
-        !load_options(load, tk, model))
+    if (!load_vocab(load, tk, vocab, &form->added, &bytes, &count) ||
+        !load_merges(load, tk, merges) || !load_options(load, tk, model))
         return false;
+    form_options(form, tk);
     if (tk->ignore_merges) tk->marks_cut = false; /* words are looked up whole */
     find_bytes(tk);
+    if (!added_number(tk, form, count, &bytes, load->e)) return false;
+    while (tk->size > 0 && !tk->piece[tk->size - 1].s)
+        tk->size--; /* room for added tokens that are in the vocabulary */
     return true;
 }
 
@@ -314,42 +315,57 @@ static bool load_chains(const struct load *load, struct tokenizer *tk)
     for (size_t i = 0; i < pre->n; i++) {
         if (strcmp(pre->v[i].kind->name, "ByteLevel") != 0) continue;
         if (i + 1 < pre->n)
-            return load_fail(load, member(root, "pre_tokenizer"),
+            return load_fail(load, load_member(root, "pre_tokenizer"),
                              "pre_tokenizer \"ByteLevel\" must be the last one");
         tk->byte_level = true;
     }
     return true;
 }
 
-static bool load_all(const struct load *load, struct tokenizer *tk)
+static bool load_all(const struct load *load, struct tokenizer *tk, const struct form *form)
 {
-    const cJSON *added, *version;
-    char *bytes; /* where the next spelling goes */
+    const cJSON *version = load_member(load->doc.root, "version");
 
-    if (!cJSON_IsObject(load->doc.root))
-        return load_fail(load, load->doc.root, "a tokenizer must be an object");
-    added = member(load->doc.root, "added_tokens");
-    version = member(load->doc.root, "version");
     if (version && (!cJSON_IsString(version) || strcmp(version->valuestring, "1.0") != 0))
         return load_fail(load, version, "\"version\" must be \"1.0\"");
-    if (added && !cJSON_IsArray(added))
-        return load_fail(load, added, "\"added_tokens\" must be a list");
-    return load_model(load, tk, added, &bytes) && load_chains(load, tk) &&
-           (!(tk->byte_level && tk->ignore_merges) || build_raw(tk, load->e)) &&
-           load_added(load, tk, added, &bytes) && load_post_processor(load, tk);
+    if (!load_model(load, tk, form) || !load_chains(form_chains(form, load), tk)) return false;
+    form_prefix(form, tk);
+    return (!(tk->byte_level && tk->ignore_merges) || build_raw(tk, load->e)) &&
+           added_finish(tk, load->e) && load_post_processor(load, tk) && form_notes(form, load, tk);
+}
+
+/* dir: where the files beside tokenizer.json are; NULL: it is read alone. */
+static struct tokenizer *load_files(char *path, const char *dir, const struct tokenizer_options *o,
+                                    struct err *e)
+{
+    struct load load = {.e = e};
+    struct form form = {0};
+    struct tokenizer *tk = path ? mem_new(1, sizeof *tk, "tokenizer", e) : NULL;
+
+    if (!tk) {
+        free(path);
+        return NULL;
+    }
+    tk->unk = -1;
+    tk->path = path;
+    if (!load_read(&load, path, FILE_MAX) || !form_open(&form, &load, dir, o) ||
+        !load_all(&load, tk, &form)) {
+        tokenizer_free(tk);
+        tk = NULL;
+    }
+    form_close(&form);
+    jsonc_close(&load.doc);
+    return tk;
 }
 
 struct tokenizer *tokenizer_load(const char *path, struct err *e)
 {
-    struct load load = {.path = path, .e = e};
-    struct tokenizer *tk = mem_new(1, sizeof *tk, "tokenizer", e);
+    static const struct tokenizer_options as_it_is = {.form = TOKENIZER_FILE};
 
-    if (!tk) return NULL;
-    tk->unk = -1;
-    if (!jsonc_read(&load.doc, path, FILE_MAX, e) || !load_all(&load, tk)) {
-        tokenizer_free(tk);
-        tk = NULL;
-    }
-    jsonc_close(&load.doc);
-    return tk;
+    return load_files(mem_strdup(path, e), NULL, &as_it_is, e);
+}
+
+struct tokenizer *tokenizer_open(const char *dir, const struct tokenizer_options *o, struct err *e)
+{
+    return load_files(file_join(dir, "tokenizer.json", e), dir, o, e);
 }

@@ -5,11 +5,13 @@
  *
  *   tokenizer.c            the way above           tokenizer_text.c       text and normalizers
  *   tokenizer_load.c       the file                tokenizer_pattern.c    what texts are cut by
- *   tokenizer_component.c  its components          tokenizer_regex.c      regular expressions
- *   tokenizer_vocab.c      hash tables             tokenizer_split.c      pre-tokenizers
- *   tokenizer_added.c      added tokens            tokenizer_bpe.c        merging, word cache
- *   tokenizer_utf8.c       UTF-8                   tokenizer_decode.c     decoders
- *   tokenizer_unicode.c    characters              tokenizer_tables.c     written by a script
+ *   tokenizer_form.c       as transformers has it  tokenizer_regex.c      regular expressions
+ *   tokenizer_config.c     tokenizer_config.json   tokenizer_split.c      pre-tokenizers
+ *   tokenizer_component.c  components of the file  tokenizer_bpe.c        merging, word cache
+ *   tokenizer_added.c      added tokens            tokenizer_decode.c     decoders
+ *   tokenizer_trie.c       where they stand        tokenizer_unicode.c    characters
+ *   tokenizer_vocab.c      hash tables             tokenizer_tables.c     written by a script
+ *   tokenizer_utf8.c       UTF-8
  */
 #ifndef DATA_TOKENIZER_PARTS_H
 #define DATA_TOKENIZER_PARTS_H
@@ -26,18 +28,29 @@ struct align { /* bytes of the original text; 32 bits do: a text is at most 1 Gi
     uint32_t begin, end;
 };
 
-struct text {
+#define TEXT_MAX ((size_t)1 << 30) /* bytes: places in texts are 32 bits */
+
+/* What the components of a file may make of a text of n bytes: more is refused, for a few Replace
+ * in a row can make terabytes. Unicode's own longest expansion, U+FDFA, is elevenfold. */
+static inline size_t grown_max(size_t n)
+{
+    return n < TEXT_MAX / 128 ? 64 * n + 256 : TEXT_MAX;
+}
+
+struct aligned_text {
     char *s;         /* [n], UTF-8 */
     struct align *a; /* [n]: for every byte */
-    size_t n, scap, acap;
+    size_t n, scap, acap, max;
 };
 /* Append: original bytes [begin, end) of `s`, which are their own origin; bytes of another text;
  * new bytes that all stand for one range. */
-bool text_add_original(struct text *t, const char *s, size_t begin, size_t end, struct err *e);
-bool text_add_part(struct text *t, const struct text *from, size_t begin, size_t end,
-                   struct err *e);
-bool text_add_new(struct text *t, const char *s, size_t n, struct align origin, struct err *e);
-void text_free(struct text *t);
+bool text_add_original(struct aligned_text *t, const char *s, size_t begin, size_t end,
+                       struct err *e);
+bool text_add_part(struct aligned_text *t, const struct aligned_text *from, size_t begin,
+                   size_t end, struct err *e);
+bool text_add_new(struct aligned_text *t, const char *s, size_t n, struct align origin,
+                  struct err *e);
+void text_free(struct aligned_text *t);
 
 struct piece { /* bytes [begin, end) of a text */
     size_t begin, end;
@@ -56,18 +69,24 @@ struct strings { /* a list of strings, end to end */
     size_t n, cap;
     size_t *end; /* [count]: where each one ends */
     size_t count, end_cap;
+    size_t max; /* bytes; 0: no limit */
 };
 bool strings_put(struct strings *l, const char *s, size_t n,
                  struct err *e);                      /* to the open string */
 bool strings_close(struct strings *l, struct err *e); /* ends that string */
 
-struct pattern { /* one of the two is set */
+struct pattern { /* one of the three is set */
     pcre2_code *code;
+    bool jit;      /* `code` is compiled to machine code */
+    char *literal; /* [literal_len] */
+    size_t literal_len;
     bool (*is)(int32_t c); /* a class of characters */
+    char *name;            /* of `code`: the expression as the file has it */
 };
 /* Appends what PCRE2 has to read, with a NUL, for a `regex` that is written for Oniguruma. */
 bool regex_translate(const char *regex, struct strings *out, struct err *e);
-/* `regex` is written for Oniguruma, as the library uses it. */
+/* `regex` is written for Oniguruma, as the library uses it. What a failure leaves is freed with the
+ * rest. */
 bool pattern_regex(struct pattern *p, const char *regex, struct err *e);
 bool pattern_literal(struct pattern *p, const char *text, struct err *e);
 void pattern_free(struct pattern *p);
@@ -102,8 +121,8 @@ struct load;
 struct component { /* a row of one of the three tables; every row has `parse` and one of the rest */
     const char *name;
     bool (*parse)(const struct load *load, const cJSON *json, struct step *step);
-    bool (*normalize)(const struct step *step, struct tokenizer_scratch *sc, const struct text *in,
-                      struct text *out, struct err *e);
+    bool (*normalize)(const struct step *step, struct tokenizer_scratch *sc,
+                      const struct aligned_text *in, struct aligned_text *out, struct err *e);
     bool (*split)(const struct step *step, struct tokenizer_scratch *sc, struct err *e);
     bool (*decode)(const struct step *step, struct matcher *m, const struct strings *in,
                    struct strings *out, struct err *e);
@@ -113,6 +132,7 @@ extern const struct component normalizer_table[], pre_tokenizer_table[], decoder
 
 struct step {
     const struct component *kind;
+    char *place; /* "FILE:LINE:COL: component NAME", for messages of texts */
     struct pattern pattern;
     char *text; /* what is put in or looked for */
     size_t text_len;
@@ -127,32 +147,39 @@ struct chain {
     struct step *v;
     size_t n, cap;
 };
+void step_free(struct step *step);
 void chain_free(struct chain *c);
 
-/* The file while it is read. Messages begin with "PATH:LINE: ". */
+/* A file while it is read. Messages begin with "PATH:LINE:COL: ". */
 struct load {
     struct jsonc doc;
-    const char *path;
     struct err *e;
 };
+/* Reads a file that is one object of JSON, as other programs write it; at most `limit` bytes. */
+bool load_read(struct load *load, const char *path, size_t limit);
+/* The same for a file of dir that need not be there: its root is NULL then. */
+bool load_beside(struct load *load, const char *dir, const char *name, struct err *e);
+/* The member, or NULL where it is absent or null. */
+const cJSON *load_member(const cJSON *json, const char *key);
 bool load_fail(const struct load *load, const cJSON *item, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 /* Members of a component; where `key` is absent or null, *out stays as it is. */
 bool load_bool(const struct load *load, const cJSON *json, const char *key, bool *out);
 bool load_count(const struct load *load, const cJSON *json, const char *key, size_t *out);
 bool load_string(const struct load *load, const cJSON *json, const char *key, const char **out);
+/* The id of `token`. */
+bool load_id(const struct load *load, const cJSON *item, const char *token, int32_t *id);
 /* "pattern": {"String": ...} or {"Regex": ...}. */
 bool load_pattern(const struct load *load, const cJSON *json, struct pattern *out);
 /* The chain under `key` of the root, Sequences flattened; null makes an empty one. */
 bool load_chain(const struct load *load, const char *key, const struct component *table,
                 const char *list_key, struct chain *chain);
 bool load_post_processor(const struct load *load, struct tokenizer *tk);
-/* The added tokens, after the normalizers; `bytes` as for put_piece. */
-bool load_added(const struct load *load, struct tokenizer *tk, const cJSON *added, char **bytes);
 /* Puts a token under its id, its spelling at *bytes, which moves on; false where the id or the
  * spelling is taken. */
 bool put_piece(const struct load *load, const cJSON *item, struct tokenizer *tk, int32_t id,
                const char *s, char **bytes);
+bool step_text(const struct load *load, struct step *step, const char *text);
 bool parse_nothing(const struct load *load, const cJSON *json, struct step *step);
 bool parse_replace(const struct load *load, const cJSON *json, struct step *step);
 bool parse_metaspace(const struct load *load, const cJSON *json, struct step *step);
@@ -207,24 +234,104 @@ static inline const struct merge *merges_get(const struct merges *m, int32_t lef
     }
 }
 
+struct added_flags {
+    bool special, normalized, lstrip, rstrip, single_word;
+};
 struct added {
     int32_t id;
-    bool special, normalized, lstrip, rstrip, single_word;
-    char *pattern; /* what is looked for in the text: the content, normalised where it is so */
+    struct added_flags is;
+    char *pattern; /* [len]: what is looked for: the content, normalised where it is so */
+    size_t len;
 };
 
+/* An added token as a file has it, in the order in which they are added: a later one of the same
+ * content has its flags instead. */
+struct added_spec {
+    const struct load *load; /* where `item` stands */
+    const cJSON *item;
+    const char *content; /* borrowed from the document */
+    int32_t id;          /* that the file says, -1: none */
+    struct added_flags is;
+    int batch;   /* ids are counted on from where the batch before ended; 0: of tokenizer.json */
+    bool if_new; /* it changes nothing where that content is there already */
+    bool named;  /* a special token, whatever its flag says */
+};
+struct added_list {
+    struct added_spec *v;
+    size_t n, cap;
+};
+/* *out from an object; false where it is none, or where it has no content. */
+bool added_read(const struct load *load, const cJSON *item, struct added_spec *out);
+bool added_put(struct added_list *list, const struct added_spec *a, struct err *e);
+
+/* What a class of transformers builds: tokenizer_form.c has the table. */
+struct form_class {
+    const char *name;
+    const char *chains;     /* normalizer, pre_tokenizer and decoder, as JSON */
+    bool marks;             /* blanks are marks, unknown characters bytes; else it is ByteLevel */
+    bool file_alone;        /* unk_token and added tokens are tokenizer.json's */
+    bool special_again;     /* special tokens are added once more, with no flag but special */
+    const char *special[3]; /* where no file names one: unk_token, bos_token, eos_token */
+};
+struct form {                      /* the tokenizer that the files of a directory stand for */
+    const struct form_class *kind; /* NULL: tokenizer.json as it is */
+    char why[200];
+    bool legacy, prefix;   /* of tokenizer_config.json */
+    int64_t vocab_size;    /* rows that the model has, 0: any number */
+    struct load chains;    /* those of `kind` */
+    struct load config;    /* tokenizer_config.json */
+    struct load map, more; /* special_tokens_map.json, added_tokens.json */
+    struct added_list added;
+};
+/* dir may be NULL where o->form is not TOKENIZER_AUTO. What a failure leaves is closed with it. */
+bool form_open(struct form *f, const struct load *file, const char *dir,
+               const struct tokenizer_options *o);
+void form_close(struct form *f);
+/* Where normalizer, pre_tokenizer and decoder stand. */
+const struct load *form_chains(const struct form *f, const struct load *file);
+void form_options(const struct form *f, struct tokenizer *tk); /* changes those of the model */
+void form_prefix(const struct form *f, struct tokenizer *tk);  /* and of the chains */
+/* The added tokens that the files beside tokenizer.json name. */
+bool config_tokens(struct form *f, const struct load *file, const char *dir);
+/* Notes which form it is, and what of the files is not used. */
+bool form_notes(const struct form *f, const struct load *file, struct tokenizer *tk);
+
+/* Gives each added token its id, by the library's rules, and its place in the vocabulary; `bytes`
+ * as for put_piece, `vocab`: how many tokens the model has. Tokens that are not of tokenizer.json
+ * and would get an id of vocab_size or more are left out and noted. */
+bool added_number(struct tokenizer *tk, const struct form *f, size_t vocab, char **bytes,
+                  struct err *e);
+/* What is looked for in texts, after the normalizers are known. */
+bool added_finish(struct tokenizer *tk, struct err *e);
+
 struct trie_node {
-    int32_t child, sibling, added; /* indices, -1: none */
+    int32_t child, sibling, fail, added; /* indices, -1: none */
     unsigned char byte;
 };
 struct trie { /* node 0 is the root */
     struct trie_node *v;
     size_t n, cap;
-    bool first[256]; /* bytes that some token begins with */
+    bool last[256]; /* bytes that some string ends with */
 };
+/* Adds one string (n > 0); false where it is there already. */
+bool trie_add(struct trie *t, const char *s, size_t n, int32_t added, struct err *e);
+bool trie_finish(struct trie *t, struct err *e); /* after the last one */
+
+struct hit {
+    uint32_t at; /* where the string begins */
+    int32_t added;
+};
+struct hits {
+    struct hit *v;
+    size_t n, cap;
+};
+/* The longest string at each place of s[0..n) where one begins, from the end to the front. */
+bool trie_find(const struct trie *t, const char *s, size_t n, struct hits *out, struct err *e);
+
 struct tokenizer {
     struct str *piece; /* [size]: spelling by id */
-    bool *special;     /* [size] */
+    bool *special;     /* [size]: marked so by an added token */
+    struct str *shown; /* [size]: what decoders see; NULL: as `piece` */
     char *bytes;       /* what the spellings point into */
     int32_t size;
     struct table by_piece; /* the model's tokens and the added ones */
@@ -240,7 +347,9 @@ struct tokenizer {
     bool marks_cut; /* no merge joins a MARK to another character before it */
     struct added *added;
     size_t n_added;
-    bool respelled; /* some added token is looked for in another spelling than its own */
+    char *path;  /* of tokenizer.json */
+    char *notes; /* lines about how the files were read */
+    size_t n_notes, notes_cap;
     struct trie raw_trie, normal_trie;
     struct pattern word_char; /* what single_word looks at, set where a token asks for it */
     struct chain normalizers, pre_tokenizers, decoders;
@@ -248,8 +357,13 @@ struct tokenizer {
     size_t n_before, n_after;
 };
 
-/* Cuts s[0..n) at the added tokens of a trie; pieces are numbered from s. */
-bool added_split(const struct tokenizer *tk, const struct trie *trie, struct matcher *m,
+/* Appends a line to the notes. */
+bool tokenizer_note(struct tokenizer *tk, struct err *e, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Cuts s[0..n) at the added tokens of a trie. The pieces of text are disjoint and in order; an
+ * added token's white space may lie in another's (rstrip). */
+bool added_split(const struct tokenizer *tk, const struct trie *trie, struct tokenizer_scratch *sc,
                  const char *s, size_t n, struct pieces *out, struct err *e);
 
 /* ---- work of one call ---- */
@@ -279,9 +393,12 @@ struct word_cache {
 
 struct tokenizer_scratch {
     const struct tokenizer *tk;
-    struct text text, spare; /* all pieces, end to end; `spare` takes the rewritten form */
-    struct text normal[2];   /* one piece through the normalizers */
+    /* All pieces, end to end, an added token as one byte that stands for all it covers; `spare`
+     * takes the rewritten form. */
+    struct aligned_text text, spare;
+    struct aligned_text normal[2]; /* one piece through the normalizers */
     struct pieces pieces, spare_pieces, cut, cut_normal;
+    struct hits hits;
     struct matches matches;
     struct matcher matcher;
     int32_t *codes; /* one run of characters in utf8proc's form */
@@ -300,7 +417,7 @@ struct tokenizer_scratch {
 /* The piece s[0..n) through all normalizers; the result is one of sc->normal. `begin` and `end` are
  * its place in the original text `s`. */
 bool normalize_piece(const struct tokenizer *tk, struct tokenizer_scratch *sc, const char *s,
-                     size_t begin, size_t end, const struct text **out, struct err *e);
+                     size_t begin, size_t end, const struct aligned_text **out, struct err *e);
 
 /* The tokens of one word (n > 0); *tokens is valid until the next call. */
 bool bpe_word(const struct tokenizer *tk, struct tokenizer_scratch *sc, const char *s, size_t n,

@@ -216,7 +216,11 @@ static bool group(struct regex *r)
 {
     static const char *const kinds[] = {"(?:", "(?=", "(?!", "(?>", "(?<=", "(?<!", "(?i:"};
 
-    if (r->p[1] != '?') return put(r, r->p, 1);
+    if (r->p[1] == '*') return refuse(r, "a verb"); /* PCRE2's (*ACCEPT), Oniguruma's callouts */
+    if (r->p[1] != '?') {
+        r->p++;
+        return put_new(r, "(?:"); /* nothing refers back to it */
+    }
     if (r->p == r->all && strncmp(r->p, "(?i)", 4) == 0) return put(r, r->p, 4);
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (strncmp(r->p, kinds[i], strlen(kinds[i])) == 0) return put(r, r->p, strlen(kinds[i]));

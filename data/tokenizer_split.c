@@ -129,12 +129,13 @@ static bool split_by_pattern(const struct step *step, struct tokenizer_scratch *
 static bool rewrite_pieces(const struct step *step, struct tokenizer_scratch *sc, bool blanks,
                            struct err *e)
 {
-    struct text *in = &sc->text, *out = &sc->spare, swap;
+    struct aligned_text *in = &sc->text, *out = &sc->spare, swap;
 
     out->n = 0;
+    out->max = in->max;
     for (size_t i = 0; i < sc->pieces.n; i++) {
         struct piece *at = &sc->pieces.v[i];
-        size_t begin = out->n, k = at->begin, n = step->text_len;
+        size_t begin = out->n, k = at->begin, n = step->text_len; /* no piece is empty */
         bool has = at->end - k >= n && memcmp(in->s + k, step->text, n) == 0;
         bool add = step->prepend == PREPEND_ALWAYS ||
                    (step->prepend == PREPEND_FIRST && in->a[k].begin == 0);
@@ -166,11 +167,9 @@ static bool parse_byte_level(const struct load *load, const cJSON *json, struct 
     if (!load_bool(load, json, "add_prefix_space", &step->prefix_space) ||
         !load_bool(load, json, "use_regex", &step->use_regex))
         return false;
-    step->text = mem_strdup(" ", load->e);
-    step->text_len = 1;
     step->behavior = SPLIT_ISOLATED;
     step->prepend = step->prefix_space ? PREPEND_ALWAYS : PREPEND_NEVER;
-    return step->text && pattern_regex(&step->pattern, GPT2_WORDS, load->e);
+    return step_text(load, step, " ") && pattern_regex(&step->pattern, GPT2_WORDS, load->e);
 }
 
 /* The bytes themselves stay as they are: merging starts from them, not from their spelling. */
@@ -201,9 +200,7 @@ bool parse_metaspace(const struct load *load, const cJSON *json, struct step *st
         return load_fail(load, json, "\"add_prefix_space\" and \"prepend_scheme\" disagree");
     step->prepend = prefix ? (enum prepend)prepend : PREPEND_NEVER;
     step->behavior = SPLIT_NEXT;
-    step->text = mem_strdup(mark, load->e);
-    step->text_len = strlen(mark);
-    return step->text && pattern_literal(&step->pattern, mark, load->e);
+    return step_text(load, step, mark) && pattern_literal(&step->pattern, mark, load->e);
 }
 
 static bool split_metaspace(const struct step *step, struct tokenizer_scratch *sc, struct err *e)

@@ -9,13 +9,16 @@
 #include <string.h>
 #include <utf8proc.h>
 
-static bool text_reserve(struct text *t, size_t more, struct err *e)
+static bool text_reserve(struct aligned_text *t, size_t more, struct err *e)
 {
+    if (more > t->max || t->n > t->max - more)
+        return err_set(e, "makes more than %zu bytes of a text", t->max);
     return mem_grow(&t->s, &t->scap, t->n + more, 1, e) &&
            mem_grow(&t->a, &t->acap, t->n + more, sizeof *t->a, e);
 }
 
-bool text_add_original(struct text *t, const char *s, size_t begin, size_t end, struct err *e)
+bool text_add_original(struct aligned_text *t, const char *s, size_t begin, size_t end,
+                       struct err *e)
 {
     if (!text_reserve(t, end - begin, e)) return false;
     for (size_t i = begin, len; i < end; i += len) {
@@ -31,7 +34,8 @@ bool text_add_original(struct text *t, const char *s, size_t begin, size_t end, 
     return true;
 }
 
-bool text_add_part(struct text *t, const struct text *from, size_t begin, size_t end, struct err *e)
+bool text_add_part(struct aligned_text *t, const struct aligned_text *from, size_t begin,
+                   size_t end, struct err *e)
 {
     if (begin == end) return true;
     if (!text_reserve(t, end - begin, e)) return false;
@@ -41,7 +45,8 @@ bool text_add_part(struct text *t, const struct text *from, size_t begin, size_t
     return true;
 }
 
-bool text_add_new(struct text *t, const char *s, size_t n, struct align origin, struct err *e)
+bool text_add_new(struct aligned_text *t, const char *s, size_t n, struct align origin,
+                  struct err *e)
 {
     if (n == 0) return true;
     if (!text_reserve(t, n, e)) return false;
@@ -52,11 +57,11 @@ bool text_add_new(struct text *t, const char *s, size_t n, struct align origin, 
     return true;
 }
 
-void text_free(struct text *t)
+void text_free(struct aligned_text *t)
 {
     free(t->s);
     free(t->a);
-    *t = (struct text){0};
+    *t = (struct aligned_text){0};
 }
 
 bool pieces_add(struct pieces *p, size_t begin, size_t end, int32_t id, struct err *e)
@@ -129,8 +134,8 @@ static bool order_marks(struct tokenizer_scratch *sc, size_t n, struct err *e)
 }
 
 /* in[begin, end) decomposed and in order, as sc->codes[0..*n). */
-static bool decompose(struct tokenizer_scratch *sc, const struct text *in, size_t begin, size_t end,
-                      utf8proc_option_t form, size_t *n, struct err *e)
+static bool decompose(struct tokenizer_scratch *sc, const struct aligned_text *in, size_t begin,
+                      size_t end, utf8proc_option_t form, size_t *n, struct err *e)
 {
     int last = 0;
 
@@ -150,8 +155,9 @@ static bool decompose(struct tokenizer_scratch *sc, const struct text *in, size_
 
 /* Normalises in[begin, end), a run that depends on nothing outside. Bytes that come out the same
  * keep their origins, else all of the run is the origin. */
-static bool normalize_run(struct tokenizer_scratch *sc, const struct text *in, size_t begin,
-                          size_t end, utf8proc_option_t form, struct text *out, struct err *e)
+static bool normalize_run(struct tokenizer_scratch *sc, const struct aligned_text *in, size_t begin,
+                          size_t end, utf8proc_option_t form, struct aligned_text *out,
+                          struct err *e)
 {
     struct align origin = {in->a[begin].begin, in->a[end - 1].end};
     size_t from = out->n, n;
@@ -171,7 +177,7 @@ static bool normalize_run(struct tokenizer_scratch *sc, const struct text *in, s
 /* Works through runs that begin at a boundary; runs of ASCII, and single characters that the table
  * leaves alone, are copied. */
 static bool normalize_form(const struct step *step, struct tokenizer_scratch *sc,
-                           const struct text *in, struct text *out, struct err *e)
+                           const struct aligned_text *in, struct aligned_text *out, struct err *e)
 {
     utf8proc_option_t form = (utf8proc_option_t)step->form;
     size_t i = 0, j, len;
@@ -217,13 +223,12 @@ static bool parse_prepend(const struct load *load, const cJSON *json, struct ste
 
     if (!load_string(load, json, "prepend", &s)) return false;
     if (!s) return load_fail(load, json, "Prepend without \"prepend\"");
-    step->text = mem_strdup(s, load->e);
-    step->text_len = strlen(s);
-    return step->text != NULL;
+    return step_text(load, step, s);
 }
 
 static bool normalize_prepend(const struct step *step, struct tokenizer_scratch *sc,
-                              const struct text *in, struct text *out, struct err *e)
+                              const struct aligned_text *in, struct aligned_text *out,
+                              struct err *e)
 {
     (void)sc;
     if (in->n == 0) return true;
@@ -231,25 +236,27 @@ static bool normalize_prepend(const struct step *step, struct tokenizer_scratch 
            text_add_part(out, in, 0, in->n, e);
 }
 
+/* As in the library, what is put in stands for the last character that it replaces. */
 static bool normalize_replace(const struct step *step, struct tokenizer_scratch *sc,
-                              const struct text *in, struct text *out, struct err *e)
+                              const struct aligned_text *in, struct aligned_text *out,
+                              struct err *e)
 {
     struct matches *m = &sc->matches;
 
     if (!pattern_matches(&step->pattern, &sc->matcher, in->s, in->n, m, e)) return false;
     for (size_t i = 0; i < m->n; i++) {
-        size_t begin = m->v[i].begin, end = m->v[i].end, at = begin < in->n ? begin : in->n - 1;
-        struct align origin = {in->a[at].begin, in->a[end > begin ? end - 1 : at].end};
+        size_t begin = m->v[i].begin, end = m->v[i].end, last = end > 0 ? end - 1 : 0;
 
         if (!m->v[i].hit ? !text_add_part(out, in, begin, end, e)
-                         : !text_add_new(out, step->text, step->text_len, origin, e))
+                         : !text_add_new(out, step->text, step->text_len, in->a[last], e))
             return false;
     }
     return true;
 }
 
 static bool normalize_lowercase(const struct step *step, struct tokenizer_scratch *sc,
-                                const struct text *in, struct text *out, struct err *e)
+                                const struct aligned_text *in, struct aligned_text *out,
+                                struct err *e)
 {
     (void)step;
     (void)sc;
@@ -275,7 +282,7 @@ static bool parse_strip(const struct load *load, const cJSON *json, struct step 
 }
 
 static bool normalize_strip(const struct step *step, struct tokenizer_scratch *sc,
-                            const struct text *in, struct text *out, struct err *e)
+                            const struct aligned_text *in, struct aligned_text *out, struct err *e)
 {
     size_t begin = 0, end = in->n, len;
 
@@ -313,17 +320,19 @@ const struct component normalizer_table[] = {
 };
 
 bool normalize_piece(const struct tokenizer *tk, struct tokenizer_scratch *sc, const char *s,
-                     size_t begin, size_t end, const struct text **out, struct err *e)
+                     size_t begin, size_t end, const struct aligned_text **out, struct err *e)
 {
-    struct text *now = &sc->normal[0], *next = &sc->normal[1], *swap;
+    struct aligned_text *now = &sc->normal[0], *next = &sc->normal[1], *swap;
 
     now->n = 0;
+    now->max = next->max = grown_max(end - begin);
     if (!text_add_original(now, s, begin, end, e)) return false;
     for (size_t i = 0; i < tk->normalizers.n && now->n > 0; i++) {
         const struct step *step = &tk->normalizers.v[i];
 
         next->n = 0;
-        if (!step->kind->normalize(step, sc, now, next, e)) return false;
+        if (!step->kind->normalize(step, sc, now, next, e))
+            return err_context(e, "%s", step->place);
         swap = now;
         now = next;
         next = swap;

@@ -14,6 +14,7 @@
 #include "tests/fuzz/target.h"
 
 #include <dirent.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -215,8 +216,11 @@ static struct input input_of(struct draft *d, const struct corpus *c, uint64_t s
 static _Noreturn void work(const struct fuzz_target *t, struct draft *d, const struct corpus *c,
                            uint64_t runs, volatile uint64_t *at)
 {
+    static const int caught[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT}; /* by cmocka */
     uint64_t seed = setting("FUZZ_SEED", 1);
 
+    for (size_t i = 0; i < sizeof caught / sizeof *caught; i++)
+        signal(caught[i], SIG_DFL);
     for (; *at < runs; (*at)++) {
         struct input in = input_of(d, c, seed, *at);
         alarm(SECONDS);

@@ -628,7 +628,7 @@ static int full_disk_child(const char *path, rlim_t room)
     if (done) return 1;
     if (!strstr(e.msg, "r.h5: cannot be written: File too large") || strchr(e.msg, '\n')) return 2;
     snprintf(tmp, sizeof tmp, "%s.tmp", path);
-    if (is_there(tmp)) return 3;
+    if (access(tmp, F_OK) == 0) return 3;
     if (!rankfile_read(path, &file_dims, back, NULL, &e)) return 4;
     good_ranks(mirrored);
     for (int j = 0; j < FN / 2; j++)

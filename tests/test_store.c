@@ -92,7 +92,9 @@ static void log_start(void *const *state)
 
 static char *log_text(void *const *state)
 {
-    log_close();
+    struct err e;
+
+    must(log_close(&e), &e);
     return slurp(tmpdir_path(state, "log"), NULL);
 }
 

@@ -369,7 +369,7 @@ static char *real_path(const char *dir, const char *name, const char *end)
     char *path = mem_printf(&e, "%s/%s/%s%s", root ? root : "", dir, name, end);
 
     assert_non_null(path);
-    if (root && *root && is_there(path)) return path;
+    if (root && *root && access(path, F_OK) == 0) return path;
     if (root && *root) print_message("skipped: there is no %s\n", path);
     free(path);
     return NULL;

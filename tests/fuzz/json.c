@@ -80,7 +80,8 @@ void fuzz_config(const uint8_t *data, size_t n)
 /* Several settings, a line each, on top of the least that a config needs. */
 void fuzz_set(const uint8_t *data, size_t n)
 {
-    const char *sets[18] = {"run.dir=r", "data.train=[{\"path\":\"t\"}]"};
+    enum { SETS = 8 };
+    const char *sets[SETS] = {"run.dir=r", "data.train=[{\"path\":\"t\"}]"};
     char *text = malloc(n + 1), *save = NULL;
     struct config c;
     struct err e = {0};
@@ -89,10 +90,10 @@ void fuzz_set(const uint8_t *data, size_t n)
     CHECK(text);
     memcpy(text, data, n);
     text[n] = '\0';
-    for (char *s = strtok_r(text, "\n", &save); s && k < 18; s = strtok_r(NULL, "\n", &save))
+    for (char *s = strtok_r(text, "\n", &save); s && k < SETS; s = strtok_r(NULL, "\n", &save))
         sets[k++] = s;
     if (schema_load(&config_schema, &c, NULL, sets, k, &e)) {
-        round_trip(&c);
+        if (n % 8 == 0) round_trip(&c); /* slow beside the rest, and `config` does it too */
         schema_free(&config_schema, &c);
     } else {
         fuzz_failed(&e);

@@ -25,7 +25,7 @@ enum { STORMS = 30 };
     "$B/mha2mla-train --config configs/quickstart.json --resume --set run.dir=$T/$D "              \
     "--set data.train[0].path=$T/q/train.json --set data.eval[0].path=$T/q/test.json "             \
     "--set data.cache=$T/cache --set 'run.steps=[\"rank\",\"stage1\"]' --set rank.samples=8 "      \
-    "--set stage1.steps=400 --set stage1.eval_every=100 --set run.threads=2 --set run.gemm=$G"
+    "--set stage1.steps=300 --set stage1.eval_every=100 --set run.threads=2 --set run.gemm=$G"
 #define MODEL "stage1/model/model.safetensors"
 
 /* Returns once the training has logged some steps more, or has ended. */
@@ -91,7 +91,7 @@ static void weather(void *const *state, const char *library)
 
 static void test_storm(void **state)
 {
-    must_run(state, "$B/mha2mla-data shapes --out $T/q --train 2000 --test 16");
+    must_run(state, "$B/mha2mla-data shapes --out $T/q --train 600 --test 16");
     weather(state, "onednn");
     weather(state, "openblas");
 }
