@@ -31,6 +31,7 @@ static H5FD_t *sink_open(const char *name, unsigned flags, hid_t fapl, haddr_t m
     (void)name; /* h5_out_open has opened the file */
     (void)flags;
     (void)maxaddr;
+    if (info && !s) (*info)->error = errno;
     if (!s) return NULL;
     s->out = *info;
     return &s->pub;
@@ -183,7 +184,7 @@ bool h5_out_open(struct h5_out *o, const char *path, hsize_t userblock, struct e
         goto fail;
     }
     if (create(o, userblock)) return true;
-    err_set(e, "%s: HDF5 cannot start the file", path);
+    h5_out_failed(o, "start the file", e);
 fail:
     h5_out_abort(o);
     return false;

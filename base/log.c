@@ -48,7 +48,8 @@ bool log_open(const char *name, struct err *e)
     bool ok = fp || err_system(e, errno, "%s", name);
 
     if (ok && file) {
-        ok = fclose(file) == 0 || err_set(e, "out of memory for the log");
+        /* glibc: NULL where the text could not be brought to its size */
+        ok = (fclose(file) == 0 && kept) || err_set(e, "out of memory for the log");
         file = NULL;
     }
     path = ok ? mem_strdup(name, e) : NULL;

@@ -85,7 +85,10 @@ char *mem_printf(struct err *e, const char *fmt, ...)
         return NULL;
     }
     va_start(ap, fmt);
-    vsnprintf(p, (size_t)n + 1, fmt, ap);
+    n = vsnprintf(p, (size_t)n + 1, fmt, ap);
     va_end(ap);
-    return p;
+    if (n >= 0) return p;
+    free(p); /* a format with many arguments by number takes memory of its own */
+    err_set(e, "out of memory: a string");
+    return NULL;
 }

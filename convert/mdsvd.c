@@ -45,6 +45,12 @@ struct spectrum {
     double trace;
 };
 
+/* Whether LAPACKE had none for its own work. */
+static bool no_memory(lapack_int info)
+{
+    return info == LAPACK_WORK_MEMORY_ERROR || info == LAPACK_TRANSPOSE_MEMORY_ERROR;
+}
+
 static double *doubles(int64_t rows, int64_t cols, struct err *e)
 {
     return mem_new((size_t)rows, (size_t)cols * sizeof(double), "MD-SVD", e);
@@ -69,9 +75,12 @@ static bool eigen_top(double *a, int64_t n, int64_t k, double *lambda, double *v
         if (ok && info == 0)
             info = LAPACKE_dormtr(LAPACK_COL_MAJOR, 'L', 'U', 'N', N, K, a, N, tau, top, N);
         if (ok && info != 0)
-            ok = err_set(
-                e, "MD-SVD: LAPACK cannot solve an eigenproblem of size %" PRId64 " (status %d)", n,
-                (int)info);
+            ok = no_memory(info)
+                     ? err_set(e, "out of memory for MD-SVD")
+                     : err_set(e,
+                               "MD-SVD: LAPACK cannot solve an eigenproblem of size %" PRId64
+                               " (status %d)",
+                               n, (int)info);
     }
     for (int64_t i = 0; i < k && ok; i++) {
         lambda[i] = val[n - 1 - i];
@@ -155,7 +164,10 @@ static bool times_root(double *a, int64_t *rank, const struct mdsvd_in *in, stru
         /* tol -1: stops at d * eps * the largest diagonal element. info 1 only says "singular". */
         info = LAPACKE_dpstrf(LAPACK_COL_MAJOR, 'U', (lapack_int)d, l, (lapack_int)d, pivot, &found,
                               -1.0);
-        if (info < 0) ok = err_set(e, "MD-SVD: LAPACK dpstrf refuses argument %d", (int)-info);
+        if (no_memory(info))
+            ok = err_set(e, "out of memory for MD-SVD");
+        else if (info < 0)
+            ok = err_set(e, "MD-SVD: LAPACK dpstrf refuses argument %d", (int)-info);
     }
     if (ok && found > 0) {
         for (int64_t i = 0; i < n; i++)

@@ -51,13 +51,13 @@ static bool grow_slots(struct dataset *d, struct err *e)
     return true;
 }
 
-/* The number of a picture, -1 where it is no picture (*e says why), -2 out of memory. */
+/* The number of a picture, -1 where it is no picture or the machine failed. */
 static int64_t intern_image(struct dataset *d, const char *path, struct err *e)
 {
     struct image_info look;
     uint64_t at;
 
-    if (!grow_slots(d, e)) return -2;
+    if (!grow_slots(d, e)) return -1;
     for (at = hash_fnv(path, strlen(path)) % (uint64_t)d->n_slots; d->slots[at] >= 0;
          at = (at + 1) % (uint64_t)d->n_slots)
         if (strcmp(d->images[d->slots[at]].path, path) == 0)
@@ -67,7 +67,7 @@ static int64_t intern_image(struct dataset *d, const char *path, struct err *e)
     if (!img.path ||
         !mem_grow(&d->images, &d->cap_images, (size_t)d->n_images + 1, sizeof *d->images, e)) {
         free(img.path);
-        return -2;
+        return -1;
     }
     img.bad = !image_look(path, &look, e);
     d->images[d->n_images] = img;
@@ -120,9 +120,9 @@ static bool add_images(struct dataset *d, struct dataset_entry *entry, const str
     entry->first_image = (int64_t)d->n_refs;
     for (size_t i = 0; i < c->n_images; i++) {
         char *path = file_join(root, c->images[i], e);
-        int64_t image = path ? intern_image(d, path, e) : -2;
+        int64_t image = path ? intern_image(d, path, e) : -1;
         free(path);
-        *reason = image == -2 || (image < 0 && e->machine) ? DROPS : DROP_IMAGE;
+        *reason = DROP_IMAGE;
         if (image < 0 || !mem_grow(&d->refs, &d->cap_refs, d->n_refs + 1, sizeof *d->refs, e))
             return false;
         d->refs[d->n_refs++] = (int32_t)image;
@@ -145,7 +145,7 @@ static bool add_entry(struct dataset *d, struct dataset_entry *entry, int64_t co
         ok = err_context(&why, "%s:%s", path, dataset_place(entry, place));
     if (!ok) {
         d->n_refs = refs;
-        if (reason == DROPS || (reason == DROP_TOO_LONG && d->o.too_long_is_error))
+        if (why.machine || reason == DROPS || (reason == DROP_TOO_LONG && d->o.too_long_is_error))
             return (*e = why, false);
         return drop(d, reason, why.msg, e);
     }

@@ -9,6 +9,7 @@
 #include "data/pngwalk.h"
 
 #include <png.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Bytes that are decompressed at a time. Pillow's number: it decides whether the checksum at the
@@ -24,6 +25,7 @@ struct job {
     struct upright *out;
     int64_t left;            /* pixels that have not come yet */
     const struct image *img; /* writing only */
+    bool no_memory;
 };
 
 _Noreturn static void on_error(png_structp png, png_const_charp msg)
@@ -32,6 +34,23 @@ _Noreturn static void on_error(png_structp png, png_const_charp msg)
 
     err_set(j->e, "%s: PNG: %s", j->path, msg);
     png_longjmp(png, 1);
+}
+
+/* libpng, and zlib for it, take memory here: in the midst of the data libpng passes over an
+ * allocation that failed as it does over damage. */
+static png_voidp take(png_structp png, png_alloc_size_t n)
+{
+    struct job *j = png_get_mem_ptr(png);
+    void *p = malloc(n);
+
+    if (!p) j->no_memory = true;
+    return p;
+}
+
+static void give_back(png_structp png, png_voidp p)
+{
+    (void)png;
+    free(p);
 }
 
 /* Nothing is lost: damaged compressed data, which libpng may only warn of, leave pixels missing. */
@@ -155,9 +174,11 @@ static bool decode(struct job *j)
 
     if (!upright_new(j->out, w->width, w->height, pngwalk_channels(w), j->e)) return false;
     j->left = w->width * w->height;
-    j->png = png_create_read_struct(PNG_LIBPNG_VER_STRING, j, on_error, on_warning);
+    j->png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, j, on_error, on_warning, j, take,
+                                      give_back);
     if (j->png) j->info = png_create_info_struct(j->png);
-    ok = j->info ? guarded(j, read_pixels) : err_set(j->e, "%s: PNG: out of memory", j->path);
+    ok = j->info && guarded(j, read_pixels);
+    if (!j->info || j->no_memory) ok = err_set(j->e, "%s: PNG: out of memory", j->path);
     png_destroy_read_struct(&j->png, &j->info, NULL);
     return ok && pngwalk_end(&j->walk);
 }
@@ -199,14 +220,14 @@ bool png_file_encode(const char *path, FILE *fp, const struct image *img, struct
     struct job j = {.path = path, .e = e, .img = img};
     bool ok = false;
 
-    j.png = png_create_write_struct(PNG_LIBPNG_VER_STRING, &j, on_error, on_warning);
+    j.png = png_create_write_struct_2(PNG_LIBPNG_VER_STRING, &j, on_error, on_warning, &j, take,
+                                      give_back);
     if (j.png) j.info = png_create_info_struct(j.png);
     if (j.info) {
         png_init_io(j.png, fp);
         ok = guarded(&j, write_pixels);
-    } else {
-        err_set(e, "%s: PNG: out of memory", path);
     }
+    if (!j.info || j.no_memory) ok = err_set(e, "%s: PNG: out of memory", path);
     png_destroy_write_struct(&j.png, &j.info);
     return ok;
 }

@@ -3,6 +3,7 @@
 #include "data/webp.h"
 #include "base/mem.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,9 +29,17 @@ static bool fail(const struct job *j, const char *what)
     return err_set(j->e, "%s: WebP: %s", j->path, what);
 }
 
+/* NULL, too, where there is no memory, and then errno alone says so. */
+static WebPDemuxer *demux(const WebPData *file)
+{
+    errno = 0;
+    return WebPDemux(file);
+}
+
 static bool read_header(struct job *j)
 {
-    j->demux = WebPDemux(&j->file);
+    j->demux = demux(&j->file);
+    if (!j->demux && errno == ENOMEM) return err_set(j->e, "%s: WebP: out of memory", j->path);
     if (!j->demux) return fail(j, "the file is cut short or damaged");
     j->width = WebPDemuxGetI(j->demux, WEBP_FF_CANVAS_WIDTH);
     j->height = WebPDemuxGetI(j->demux, WEBP_FF_CANVAS_HEIGHT);
@@ -142,16 +151,17 @@ bool webp_file_decode(const char *path, const uint8_t *data, size_t size, struct
 const uint8_t *webp_file_exif(const uint8_t *data, size_t size, size_t *len)
 {
     const WebPData file = {data, size};
-    WebPDemuxer *demux = WebPDemux(&file);
+    WebPDemuxer *parts = demux(&file);
     const uint8_t *exif = NULL;
     WebPChunkIterator chunk;
 
     *len = 0;
-    if (demux && WebPDemuxGetChunk(demux, "EXIF", 1, &chunk)) {
+    if (!parts && errno == ENOMEM) err_no_memory("the parts of a WebP file");
+    if (parts && WebPDemuxGetChunk(parts, "EXIF", 1, &chunk)) {
         exif = chunk.chunk.bytes;
         *len = chunk.chunk.size;
         WebPDemuxReleaseChunkIterator(&chunk);
     }
-    WebPDemuxDelete(demux);
+    WebPDemuxDelete(parts);
     return exif;
 }

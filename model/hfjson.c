@@ -284,6 +284,8 @@ bool hf_write_fields(cJSON *obj, const struct hf_field *fields, size_t n, const 
             cJSON_Delete(v);
             return err_set(e, "out of memory for a config");
         }
+        /* cJSON 1.7.15 puts the value there without its key where there is no memory for that */
+        if (had && !v->string) return err_set(e, "out of memory for a config");
         if (had) continue;
         if (cJSON_IsNull(v) && !keep_null) {
             cJSON_Delete(v);

@@ -74,7 +74,7 @@ static bool read_info(struct h5_in *f, struct rankfile_info *info, struct err *e
     int64_t *const counts[] = {&info->samples, &info->tokens};
     static const char *const names[] = {"samples", "tokens"};
     struct h5_values v;
-    struct err why;
+    struct err why = {0};
     bool there;
 
     if (!h5_in_attribute(f, f->root, "strategy", &v, &there, e)) return false;
@@ -85,7 +85,8 @@ static bool read_info(struct h5_in *f, struct rankfile_info *info, struct err *e
         if (there && (v.count != 1 || !h5_in_integers(f, &v, counts[i], &why) || *counts[i] < 0))
             *counts[i] = 0;
     }
-    return true;
+    if (why.machine) *e = why;
+    return !why.machine;
 }
 
 /* dims[L,G,dh] of the array `rank`. */

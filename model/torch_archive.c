@@ -75,8 +75,10 @@ static const struct zip_member *find(const struct torch_archive *a, const char *
     struct err none;
     char *name = mem_printf(&none, "%.*s%s%.*s", (int)a->prefix.n, (const char *)a->prefix.p, rest,
                             (int)key.n, (const char *)key.p);
-    const struct zip_member *m = name ? zip_find(&a->zip, name) : NULL;
+    const struct zip_member *m;
 
+    if (!name) err_no_memory("a name in an archive");
+    m = zip_find(&a->zip, name);
     free(name);
     return m;
 }

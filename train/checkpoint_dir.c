@@ -110,7 +110,9 @@ bool checkpoint_dir_latest(const char *dir, const struct ckpt_item *items, size_
 
         if (path && checkpoint_load(path, items, n, &found->meta, &why))
             found->step = steps[i];
-        else /* a signal does not say that the file is damaged */
+        else if (why.machine) /* which does not say that the file is damaged; nor does a signal */
+            ok = (*e = why, false);
+        else
             ok = path && signals_go_on(e) && warn(&found->warning, why.msg, e);
         free(path);
     }

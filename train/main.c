@@ -114,11 +114,13 @@ int main(int argc, char **argv)
 {
     struct options o = {.point = -1};
     struct err e = {0};
-    bool ok;
+    bool parsed, ok;
 
     o.sets = calloc((size_t)argc + 1, sizeof *o.sets);
     if (!o.sets) err_set(&e, "out of memory");
-    ok = o.sets && parse_options(argc, argv, &o, &e) && run(&o, &e);
+    parsed = o.sets && parse_options(argc, argv, &o, &e);
+    ok = parsed && run(&o, &e);
+    CHECK(ok || !parsed || e.msg[0]); /* without a reason it would pass for done */
     free(o.sets);
     if (!ok && e.msg[0]) {
         fflush(stdout);

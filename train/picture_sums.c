@@ -100,6 +100,7 @@ bool run_check_pictures(struct run *r, struct err *e)
                      "%s: lists more pictures than there are now: put back what was there, or "
                      "choose another run.dir",
                      path);
+    if (ok && fp && !feof(fp)) ok = err_system(e, errno, "%s", path);
     if (fp) fclose(fp);
     r->pictures_recorded = ok && fp;
     free(was);

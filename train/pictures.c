@@ -280,6 +280,10 @@ static bool picture_row(struct run *r, struct model *m, const struct dataset_ima
     struct err why;
 
     if (at >= 0 && store_get(s, at, row, &why)) return true;
+    if (at >= 0 && why.machine) {
+        *e = why;
+        return err_context(e, "cache");
+    }
     if (at < 0) err_set(&why, "%s: has lost an entry", s->dir);
     if (!compute_again(r, m, img, row, e)) return err_context(e, "cache: %s", why.msg);
     log_line("cache: %s: %s is computed again, %lld so far", why.msg, img->path,

@@ -38,18 +38,18 @@ bool run_has_step(const struct run *r, enum step step)
     return false;
 }
 
-static size_t machine_memory(void)
+static bool machine_memory(size_t *bytes, struct err *e)
 {
+    static const char path[] = "/sys/fs/cgroup/memory.max"; /* what a container or a job may use */
     long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
-    size_t bytes = pages > 0 && size > 0 ? (size_t)pages * (size_t)size : (size_t)8 << 30;
-    FILE *fp = fopen("/sys/fs/cgroup/memory.max", "r"); /* what a container or a job may use */
+    FILE *fp = fopen(path, "r");
     unsigned long long limit;
 
-    if (fp) {
-        if (fscanf(fp, "%llu", &limit) == 1 && limit < bytes) bytes = (size_t)limit;
-        fclose(fp);
-    }
-    return bytes;
+    *bytes = pages > 0 && size > 0 ? (size_t)pages * (size_t)size : (size_t)8 << 30;
+    if (!fp) return errno == ENOENT || errno == EACCES || err_system(e, errno, "%s", path);
+    if (fscanf(fp, "%llu", &limit) == 1 && limit < *bytes) *bytes = (size_t)limit;
+    fclose(fp);
+    return true;
 }
 
 /* Two runs in one directory would ruin each other. */
@@ -284,8 +284,8 @@ bool run_limits(struct run *r, struct err *e)
     omp_set_num_threads((int)r->c.run.threads);
     gemm_setup((enum gemm_library)r->c.run.gemm, (enum gemm_compute)r->c.run.compute);
     log_line("matrix products: %s", gemm_describe(text));
-    r->memory_limit =
-        r->c.run.memory_limit > 0 ? (size_t)(r->c.run.memory_limit * 0x1p30) : machine_memory();
+    r->memory_limit = (size_t)(r->c.run.memory_limit * 0x1p30);
+    if (r->memory_limit == 0 && !machine_memory(&r->memory_limit, e)) return false;
     r->room = r->memory_limit;
     r->tape = tape_new(e);
     if (r->tape) tape_stash_bf16(r->tape, r->c.run.compute == GEMM_BF16);

@@ -218,7 +218,7 @@ static char *finish(FILE *fp, char **text, struct err *e)
     bool ok = fp && !ferror(fp);
 
     if (fp && fclose(fp) != 0) ok = false;
-    if (ok) return *text;
+    if (ok && *text) return *text; /* glibc: NULL where the text could not be brought to its size */
     free(*text);
     err_set(e, "out of memory: the text of a config");
     return NULL;

@@ -64,8 +64,11 @@ static bool set_text(cJSON *o, const char *key, const char *s, size_t n, struct 
     cJSON *item = jsonc_new_string(s, n);
     bool there = cJSON_GetObjectItemCaseSensitive(o, key);
 
-    return (item && (there ? cJSON_ReplaceItemInObjectCaseSensitive(o, key, item)
-                           : cJSON_AddItemToObject(o, key, item))) ||
+    /* a value that was put in place has no key where there was no memory for that (cJSON 1.7.15) */
+    return (item &&
+            (there ? cJSON_ReplaceItemInObjectCaseSensitive(o, key, item)
+                   : cJSON_AddItemToObject(o, key, item)) &&
+            item->string) ||
            err_set(e, "out of memory");
 }
 

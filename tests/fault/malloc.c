@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -46,18 +47,24 @@ static uint64_t stack_number(void *const *frames, int n)
     return h;
 }
 
-/* The file of the innermost library in the stack but for this one and libc, which strdup and fopen
- * are of. */
+/* The file of the library that asked, and where that is libc (strdup, fopen) of the one that called
+ * it: "LIBC for LIBRARY". */
 static void put_who(void *const *frames, int n)
 {
-    Dl_info here, lib = {0};
+    char text[1024];
+    Dl_info here, lib, asked = {0};
 
     dladdr((void *)&numbers, &here);
-    for (int i = 0; i < n; i++)
-        if (dladdr(frames[i], &lib) && lib.dli_fbase != here.dli_fbase &&
-            !strstr(lib.dli_fname, "/libc.so"))
-            break;
-    if (lib.dli_fname) put_file(who, lib.dli_fname, strlen(lib.dli_fname));
+    for (int i = 0; i < n; i++) {
+        if (!dladdr(frames[i], &lib) || lib.dli_fbase == here.dli_fbase) continue;
+        if (!asked.dli_fname) asked = lib;
+        if (strstr(lib.dli_fname, "/libc.so")) continue;
+        int len = lib.dli_fbase == asked.dli_fbase
+                      ? snprintf(text, sizeof text, "%s", lib.dli_fname)
+                      : snprintf(text, sizeof text, "%s for %s", asked.dli_fname, lib.dli_fname);
+        put_file(who, text, (size_t)len);
+        return;
+    }
 }
 
 /* Whether the allocation at hand fails. */

@@ -27,14 +27,16 @@ static const char small_config[] =
     " \"evaluate\": {\"max_new_tokens\": 2, \"curve_samples\": 1%s}}\n";
 
 static const char small_chat[] =
-    "[{\"id\": \"1\", \"image\": \"a.png\", \"conversations\": [{\"from\": \"human\", \"value\": "
-    "\"<image>\\na\"}, {\"from\": \"gpt\", \"value\": \"b\"}]},\n"
+    "[{\"id\": \"1\", \"image\": \"pics/a.png\", \"conversations\": [{\"from\": \"human\", "
+    "\"value\": \"<image>\\na\"}, {\"from\": \"gpt\", \"value\": \"b\"}]},\n"
     "{\"id\": \"2\", \"conversations\": [{\"from\": \"human\", \"value\": \"aa\"}, {\"from\": "
     "\"gpt\", \"value\": \"b\"}]},\n"
-    "{\"id\": \"3\", \"image\": \"c.png\", \"conversations\": [{\"from\": \"human\", \"value\": "
-    "\"<image>\\nab\"}, {\"from\": \"gpt\", \"value\": \"b\"}]}%s]\n";
+    "{\"id\": \"3\", \"image\": [\"pics/c.jpg\", \"pics/d.gif\", \"pics/e.webp\", "
+    "\"pics/f.bmp\"],\n"
+    " \"conversations\": [{\"from\": \"human\", \"value\": \"<image><image><image><image>\\nab\"}, "
+    "{\"from\": \"gpt\", \"value\": \"b\"}]}%s]\n";
 static const char small_bad[] =
-    ",\n{\"id\": \"4\", \"image\": \"bad.png\", \"conversations\": [{\"from\": \"human\", "
+    ",\n{\"id\": \"4\", \"image\": \"pics/bad.png\", \"conversations\": [{\"from\": \"human\", "
     "\"value\": \"<image>\\na\"}, {\"from\": \"gpt\", \"value\": \"b\"}]},\n"
     "{\"id\": \"5\", \"conversations\": [{\"from\": \"human\", \"value\": \"a\"}]}";
 static const char small_text[] = "{\"text\": \"ab ab ab\"}\n{\"text\": \"ba ab\"}\n";
@@ -103,14 +105,23 @@ static inline char *small_path(const struct small_run *s, const char *name)
     return path;
 }
 
-static inline void small_copy(const struct small_run *s, const char *from, const char *to,
-                              bool half)
+/* One of every form, and a half one. */
+static inline void small_pictures(const struct small_run *s)
 {
-    size_t size;
-    char *data = slurp(from, &size);
+    static const char *const files[][2] = {{"gray1.png", "a.png"}, {"gray.jpg", "c.jpg"},
+                                           {"clear.gif", "d.gif"}, {"lossy.webp", "e.webp"},
+                                           {"one_8.bmp", "f.bmp"}, {"gray2.png", "bad.png"}};
+    char from[200], to[200];
 
-    spill(small_path(s, to), data, half ? size / 2 : size);
-    free(data);
+    assert_int_equal(mkdir(small_path(s, "pics"), 0777), 0);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        size_t size;
+        snprintf(from, sizeof from, "tests/data/image/%s", files[i][0]);
+        snprintf(to, sizeof to, "pics/%s", files[i][1]);
+        char *data = slurp(from, &size);
+        spill(small_path(s, to), data, strstr(to, "bad") ? size / 2 : size);
+        free(data);
+    }
 }
 
 static inline void small_files(const struct small_run *s)
@@ -122,9 +133,7 @@ static inline void small_files(const struct small_run *s)
     snprintf(json, sizeof json, small_config, text ? "" : "\"baseline\", ",
              text ? "\"path\": \"llama\", " : "", text ? ", \"score\": \"tokens\"" : "");
     spill(small_path(s, "c.json"), json, strlen(json));
-    small_copy(s, "tests/data/image/gray1.png", "a.png", false);
-    small_copy(s, "tests/data/image/gray2.png", "c.png", false);
-    small_copy(s, "tests/data/image/gray2.png", "bad.png", true);
+    small_pictures(s);
     snprintf(json, sizeof json, small_chat, small_bad);
     if (text) snprintf(json, sizeof json, "%s", small_text);
     spill(small_path(s, "train.json"), json, strlen(json));
@@ -257,7 +266,8 @@ static inline int small_start(const struct small_run *s, struct fault *f, bool r
 
 static inline void small_reset(const struct small_run *s)
 {
-    small_shell(s, "rm -rf run cache");
+    nftw(small_path(s, "run"), tmpdir_remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    nftw(small_path(s, "cache"), tmpdir_remove_one, 8, FTW_DEPTH | FTW_PHYS);
     if (s->kind == SMALL_HALF_WAY) small_shell(s, "cp -a half/. .");
 }
 
