@@ -74,7 +74,7 @@ static void test_protocol(void **state)
         const char *say, *answer;
     } cases[] = {{"open knitting", "error no work \"knitting\""},
                  {"step 1", "error \"step 1\": open, step or close is needed"},
-                 {"open step model=/nowhere batch=x", "error /nowhere/config.json"},
+                 {"open step model=/nowhere batch=x", "error /nowhere: no such directory"},
                  {"open step dtype=f8 model=x batch=x", "error dtype f8"}};
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -203,7 +203,8 @@ static int child(const char *dir)
     snprintf(path, sizeof path, "%s/status", dir);
     EXPECT(access(path, R_OK) == 0);
     EXPECT(status_bits(path, "SigBlk:") == blk);
-    EXPECT((status_bits(path, "SigIgn:") & (BIT(32) - 1)) == ign); /* the C library's own apart */
+    /* The C library's own two apart: posix_spawn, by which make starts us, leaves them ignored. */
+    EXPECT((status_bits(path, "SigIgn:") & (BIT(32) - 1)) == (ign & (BIT(32) - 1)));
     return 0;
 }
 
