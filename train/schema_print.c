@@ -218,10 +218,12 @@ static char *finish(FILE *fp, char **text, struct err *e)
     bool ok = fp && !ferror(fp);
 
     if (fp && fclose(fp) != 0) ok = false;
-    if (ok && *text) return *text; /* glibc: NULL where the text could not be brought to its size */
-    free(*text);
-    err_set(e, "out of memory: the text of a config");
-    return NULL;
+    if (!ok || !*text) { /* glibc: NULL where the text could not be brought to its size */
+        free(*text);
+        *text = NULL;
+        err_set(e, "out of memory: the text of a config");
+    }
+    return *text;
 }
 
 char *schema_dump(const struct schema *s, const void *config, struct err *e)
