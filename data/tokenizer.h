@@ -12,6 +12,10 @@
  *   decoder         Sequence ByteLevel Metaspace Replace ByteFallback Fuse Strip
  * The file's truncation and padding are ignored: cutting is the caller's decision.
  *
+ * Whatever the file asks for, time and memory stay within a multiple of the text: an expression
+ * that backtracks or looks through the text again and again, components that make more than 64
+ * bytes of one, and templates of more than 1024 tokens are errors that say where they stand.
+ *
  *     struct tokenizer *tk = tokenizer_load("model/tokenizer.json", e);
  *     struct tokens out = {0};
  *     ok = tokenizer_encode(tk, NULL, text, strlen(text), true, &out, e);

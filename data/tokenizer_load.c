@@ -237,6 +237,16 @@ static void find_bytes(struct tokenizer *tk)
     }
 }
 
+/* Whether an unknown character leaves nothing behind. */
+static bool leaves_out(const struct tokenizer *tk)
+{
+    bool bytes = tk->byte_fallback;
+
+    for (int b = 0; b < 256; b++)
+        bytes = bytes && tk->fallback_id[b] >= 0;
+    return tk->unk < 0 && !bytes;
+}
+
 static bool load_model(const struct load *load, struct tokenizer *tk, const struct form *form)
 {
     const cJSON *root = load->doc.root, *model = load_member(root, "model"), *vocab, *merges;
@@ -258,8 +268,9 @@ static bool load_model(const struct load *load, struct tokenizer *tk, const stru
         !load_merges(load, tk, merges) || !load_options(load, tk, model))
         return false;
     form_options(form, tk);
-    if (tk->ignore_merges) tk->marks_cut = false; /* words are looked up whole */
     find_bytes(tk);
+    /* words are looked up whole, or what is left out of them brings marks together */
+    if (tk->ignore_merges || leaves_out(tk)) tk->marks_cut = false;
     if (!added_number(tk, form, count, &bytes, load->e)) return false;
     while (tk->size > 0 && !tk->piece[tk->size - 1].s)
         tk->size--; /* room for added tokens that are in the vocabulary */

@@ -22,6 +22,14 @@
 #define COST_A_BYTE 64  /* that a text may have; real expressions need 2 to 5 */
 #define COST_FREE 2000000
 
+/* JIT of PCRE2 10.42 goes back into atomic groups that are repeated: in "aab" it finds "ab" by
+ * "(?>c?.+|a){2}", which its interpreter and Oniguruma do not. */
+static bool has_atomic_group(const char *regex)
+{
+    return strstr(regex, "(?>") || strstr(regex, ")++") || strstr(regex, ")*+") ||
+           strstr(regex, ")?+");
+}
+
 bool pattern_regex(struct pattern *p, const char *regex, struct err *e)
 {
     pcre2_compile_context *context = pcre2_compile_context_create(NULL);
@@ -46,7 +54,8 @@ bool pattern_regex(struct pattern *p, const char *regex, struct err *e)
         goto out;
     }
     /* Without JIT (refused by some hardened systems) matching is slower, and the same. */
-    p->jit = pcre2_jit_compile(p->code, PCRE2_JIT_COMPLETE | PCRE2_JIT_PARTIAL_HARD) == 0;
+    p->jit = !has_atomic_group(regex) &&
+             pcre2_jit_compile(p->code, PCRE2_JIT_COMPLETE | PCRE2_JIT_PARTIAL_HARD) == 0;
     ok = true;
 out:
     pcre2_compile_context_free(context);

@@ -182,19 +182,25 @@ static void test_methods(void **state)
     must_run(state, "cmp $T/m6/rope4-rank2/svd/answers.jsonl $T/m7/rope4-rank2/svd/answers.jsonl");
 }
 
-/* A model that is given: with another tokenizer's file, which the export must have, every model
- * exported whole; and another model put in its place. */
+/* A model that is given: with another tokenizer's files, which the export must have and no others
+ * beside them, every model exported whole; and another model put in its place. */
 static void test_given_model(void **state)
 {
     must_run(state, OF_BASELINE(""));
-    must_run(state, "cp -r $T/tok $T/tok2; echo >> $T/tok2/tokenizer.json; " GIVEN
+    must_run(state, "echo '{}' > $T/run/baseline/model/added_tokens.json; "
+                    "cp -r $T/tok $T/tok2; echo >> $T/tok2/tokenizer.json; "
+                    "echo '{\"legacy\": true}' > $T/tok2/tokenizer_config.json; " GIVEN
                     "--set model.tokenizer=$T/tok2 --set save.full=true");
+    must_run(state, "grep -qF 'tokenizer: tokenizer.json as it is (transformers does so for "
+                    "model_type llava)' $T/given/train.log");
     must_run(state, "for d in rope4/stage1 rope4-rank2/svd rope4-rank2/stage2; do "
                     "cd $T/given/$d/model && test -e rope_ranks.pth && test -e tokenizer.json && "
                     "! grep -q '\"base\"' config.json && "
                     "grep -q language_model.lm_head model.safetensors || exit 1; done");
-    must_run(state, "cmp $T/tok2/tokenizer.json $T/given/rope4-rank2/stage2/model/tokenizer.json "
-                    "&& cmp $T/run/baseline/model/preprocessor_config.json "
+    must_run(state, "cd $T/given/rope4-rank2/stage2/model && test ! -e added_tokens.json && "
+                    "for f in tokenizer.json tokenizer_config.json; do cmp $T/tok2/$f $f || "
+                    "exit 1; done");
+    must_run(state, "cmp $T/run/baseline/model/preprocessor_config.json "
                     "$T/given/rope4-rank2/stage2/model/preprocessor_config.json");
     must_run(state, OF_BASELINE("--set run.dir=$T/other --set run.seed=2"));
     must_run(state, "cp $T/other/baseline/model/model.safetensors $T/run/baseline/model");
