@@ -9,11 +9,15 @@
 #include <stdio.h>
 #include <string.h>
 
+#define GROUPS_MAX 64 /* inside each other */
+
 struct regex {
     const char *all, *p; /* the expression; what is still to read */
     struct strings *out;
     struct err *e;
     bool in_class;
+    size_t open[GROUPS_MAX]; /* where the groups begin in `out` */
+    int depth;
 };
 
 static bool refuse(const struct regex *r, const char *what)
@@ -210,6 +214,29 @@ static bool interval(struct regex *r)
     return put(r, r->p, n + 1);
 }
 
+/* Oniguruma leaves a loop when what is repeated was empty once, PCRE2 goes on as often as asked. */
+static bool check_repeated(struct regex *r, size_t begin)
+{
+    PCRE2_SIZE at;
+    uint32_t empty = 0;
+    int code;
+    pcre2_code *body = pcre2_compile((PCRE2_SPTR)r->out->s + begin, r->out->n - begin,
+                                     PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE, &code, &at, NULL);
+
+    if (!body) return true; /* the whole will not compile either */
+    pcre2_pattern_info(body, PCRE2_INFO_MATCHEMPTY, &empty);
+    pcre2_code_free(body);
+    return !empty || refuse(r, "a repeated group that may be empty");
+}
+
+static bool group_ends(struct regex *r)
+{
+    if (!put(r, r->p, 1)) return false;
+    if (r->depth == 0) return true; /* one bracket too many: PCRE2 says so */
+    r->depth--;
+    return !*r->p || !strchr("*+{", *r->p) || check_repeated(r, r->open[r->depth]);
+}
+
 /* What may follow an opening bracket. In Ruby (?i) inside a group also holds for the alternatives
  * that follow, so it is read only where that is all of the expression. */
 static bool group(struct regex *r)
@@ -217,11 +244,13 @@ static bool group(struct regex *r)
     static const char *const kinds[] = {"(?:", "(?=", "(?!", "(?>", "(?<=", "(?<!", "(?i:"};
 
     if (r->p[1] == '*') return refuse(r, "a verb"); /* PCRE2's (*ACCEPT), Oniguruma's callouts */
+    if (r->p == r->all && strncmp(r->p, "(?i)", 4) == 0) return put(r, r->p, 4);
+    if (r->depth == GROUPS_MAX) return refuse(r, "a group in 64 others");
+    r->open[r->depth++] = r->out->n;
     if (r->p[1] != '?') {
         r->p++;
         return put_new(r, "(?:"); /* nothing refers back to it */
     }
-    if (r->p == r->all && strncmp(r->p, "(?i)", 4) == 0) return put(r, r->p, 4);
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (strncmp(r->p, kinds[i], strlen(kinds[i])) == 0) return put(r, r->p, strlen(kinds[i]));
     return refuse(r, "this group");
@@ -246,13 +275,14 @@ static bool in_class(struct regex *r)
 
 bool regex_translate(const char *regex, struct strings *out, struct err *e)
 {
-    struct regex r = {regex, regex, out, e, false};
+    struct regex r = {.all = regex, .p = regex, .out = out, .e = e};
 
     while (*r.p) {
         bool ok = *r.p == '\\'  ? escape(&r)
                   : r.in_class  ? in_class(&r)
                   : *r.p == '[' ? class_begins(&r)
                   : *r.p == '(' ? group(&r)
+                  : *r.p == ')' ? group_ends(&r)
                   : *r.p == '{' ? interval(&r)
                                 : put(&r, r.p, 1);
 

@@ -428,6 +428,8 @@ static void test_refused_regex(void **state)
         {"(?m:.)", "this group"},
         {"(?<name>a)", "this group"},
         {"(?#note)", "this group"},
+        {"(?:a|b*)+c", "a repeated group that may be empty"},
+        {"(?=b)(?:(?=b)|a){2}", "a repeated group that may be empty"},
         {"a(*ACCEPT)b|b", "a verb"},
         {"(*CRLF)a.", "a verb"},
         {"a(*SKIP)x|(*COMMIT)b", "a verb"},

@@ -375,6 +375,14 @@ def golden_case(j, texts):
     return {"tokenizer": j, "texts": out}
 
 
+def accepted(j):
+    """Whether our side reads it: it refuses what the two engines of expressions do not read alike."""
+    with tempfile.NamedTemporaryFile(suffix=".json") as f, tempfile.NamedTemporaryFile() as empty:
+        f.write(json.dumps(j).encode())
+        f.flush()
+        return ours("ids", f.name, empty.name)[0] is not None
+
+
 def golden():
     cases, i = [golden_case(*k) for k in known()], 0
     while len(cases) < 60:
@@ -384,7 +392,7 @@ def golden():
         tk = guarded(Tokenizer.from_str, json.dumps(j))
         # of two added tokens that normalise alike the library takes one by chance
         spelled = spellings(tk, j) if tk else []
-        if "" not in spelled and len(set(spelled)) == len(spelled) > 1 and len(json.dumps(j, separators=(",", ":"))) < 2500:
+        if "" not in spelled and len(set(spelled)) == len(spelled) > 1 and len(json.dumps(j, separators=(",", ":"))) < 2500 and accepted(j):
             cases.append(golden_case(j, [text(r) for _ in range(12)]))
     with open(os.path.join(HERE, "small.json"), "w", encoding="utf-8") as f:
         json.dump({"cases": cases}, f, separators=(",", ":"))
