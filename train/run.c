@@ -228,6 +228,23 @@ bool run_name_left_out(const struct run *r, struct err *e)
     return ok;
 }
 
+/* What a new run has put into its directory before its first step, which broken pictures may come
+ * to light in. Without config.json, which goes first, it is no run. */
+static bool take_back(const struct run *r, struct err *e)
+{
+    static const char *const names[] = {"config.json", "inputs.json", "metrics.jsonl", "train.log",
+                                        "lock"};
+    bool ok = true;
+
+    for (size_t i = 0; ok && i < sizeof names / sizeof *names; i++) {
+        char *path = run_path(r, e, "%s", names[i]);
+        ok = path && (unlink(path) == 0 || errno == ENOENT ||
+                      err_system(e, errno, "%s: cannot be deleted", path));
+        free(path);
+    }
+    return ok;
+}
+
 bool run_refuse(const struct run *r, struct err *e, const char *fmt, ...)
 {
     char why[1200];
@@ -238,7 +255,8 @@ bool run_refuse(const struct run *r, struct err *e, const char *fmt, ...)
     vsnprintf(why, sizeof why, fmt, ap);
     va_end(ap);
     if (r->dry || !has_left_out(r)) return err_set(e, "%s", why);
-    if (!file_mkdirs(r->c.run.dir, &list) || !run_name_left_out(r, &list))
+    if (!file_mkdirs(r->c.run.dir, &list) || !run_name_left_out(r, &list) ||
+        (r->lock > 0 && !r->resumed && !r->pictures_recorded && !take_back(r, &list)))
         return err_set(e, "%s; and their list is missing: %s", why, list.msg);
     return err_set(e, "%s; all are named in %s/left_out.txt", why, r->c.run.dir);
 }
