@@ -2,11 +2,11 @@
  *     build/bench/tokenize ids TOKENIZER.json LINES         token ids, to stdout
  *     build/bench/tokenize ranges TOKENIZER.json LINES      id, begin and end of each token
  *     build/bench/tokenize text TOKENIZER.json IDS [skip]   the lines that they decode to
- *     build/bench/tokenize time TOKENIZER.json LINES        for each line on stdin encodes all lines
- *                                                           and prints "wall user tokens", seconds
- * LINES holds records of a length in bytes (32 bits) and a text; IDS, records of a count and ids.
- * For TOKENIZER.json a directory may be given, with "@MODEL_TYPE" or "@MODEL_TYPE@FORM" behind it:
- * tokenizer_open reads it. bench/tokenize_speed.py drives it against the `tokenizers` library. */
+ *     build/bench/tokenize time TOKENIZER.json LINES        for each line on stdin encodes all
+ * lines and prints "wall user tokens", seconds LINES holds records of a length in bytes (32 bits)
+ * and a text; IDS, records of a count and ids. For TOKENIZER.json a directory may be given, with
+ * "@MODEL_TYPE" or "@MODEL_TYPE@FORM" behind it: tokenizer_open reads it. bench/tokenize_speed.py
+ * drives it against the `tokenizers` library. */
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/mem.h"

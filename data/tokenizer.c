@@ -19,8 +19,12 @@ void tokens_free(struct tokens *t)
 void tokenizer_free(struct tokenizer *tk)
 {
     if (!tk) return;
-    for (size_t i = 0; i < tk->n_added; i++)
-        free(tk->added[i].pattern);
+    for (size_t i = 0; i < tk->n_added; i++) {
+        const struct added *a = &tk->added[i];
+
+        if (tk->shown && tk->shown[a->id].s != tk->piece[a->id].s) free(tk->shown[a->id].s);
+        free(a->pattern);
+    }
     free(tk->path);
     free(tk->notes);
     free(tk->shown);

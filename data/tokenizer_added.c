@@ -2,7 +2,7 @@
  * before normalisation and some after; of those that overlap the first is taken, and of those that
  * begin together the longest. */
 #include "base/mem.h"
-#include "data/tokenizer_parts.h"
+#include "data/tokenizer_form.h"
 #include "data/tokenizer_unicode.h"
 #include "data/tokenizer_utf8.h"
 
@@ -128,6 +128,7 @@ struct tally {
 struct numbering {
     const struct form *f;
     int32_t *at; /* [tk->size]: 1 + the index of an id's added token, 0: none */
+    bool *loose; /* [tk->size]: added only by a name, so that the next name may change it */
     int32_t vocab, next, highest;
     int batch;
     struct tally added, changed, left_out;
@@ -140,7 +141,7 @@ static void count(struct tally *t, const struct added_spec *a, int32_t id)
     t->id = id;
 }
 
-static bool same_flags(const struct added_flags *a, const struct added_flags *b)
+bool added_same(const struct added_flags *a, const struct added_flags *b)
 {
     return a->special == b->special && a->normalized == b->normalized && a->lstrip == b->lstrip &&
            a->rstrip == b->rstrip && a->single_word == b->single_word;
@@ -151,14 +152,18 @@ static void set_flags(struct tokenizer *tk, struct numbering *n, const struct ad
                       int32_t id)
 {
     bool known = n->at[id] > 0;
+    struct added_flags is = a->is;
     struct added *now;
 
+    if (known && a->if_new && !n->loose[id]) return;
+    is.special |= a->named;
     if (!known) n->at[id] = (int32_t)++tk->n_added; /* at most one for each id */
     now = &tk->added[n->at[id] - 1];
-    if (known && (a->if_new || same_flags(&now->is, &a->is))) return;
-    if (a->batch > 0 && known) count(&n->changed, a, id);
-    *now = (struct added){.id = id, .is = a->is};
-    now->is.special |= a->named;
+    if (known && !added_same(&now->is, &is)) count(&n->changed, a, id);
+    now->id = id;
+    now->is = is;
+    now->shown_normal |= is.normalized;
+    n->loose[id] = a->if_new;
     tk->special[id] |= now->is.special; /* once special, always special */
     if (id > n->highest) n->highest = id;
 }
@@ -226,17 +231,36 @@ bool added_number(struct tokenizer *tk, const struct form *f, size_t vocab, char
     bool ok;
 
     n.at = mem_new((size_t)tk->size, sizeof *n.at, "added tokens", e);
+    n.loose = mem_new((size_t)tk->size, sizeof *n.loose, "added tokens", e);
     tk->added = mem_new(f->added.n, sizeof *tk->added, "added tokens", e);
-    ok = n.at && tk->added;
+    ok = n.at && n.loose && tk->added;
     for (size_t i = 0; i < f->added.n && ok; i++)
         ok = number_one(tk, &n, &f->added.v[i], bytes);
     ok = ok && note_tallies(tk, &n, e);
     free(n.at);
+    free(n.loose);
     return ok;
 }
 
-/* What is looked for: the content, or what the normalizers make of it. Decoders see that too, so
- * that they undo it. */
+/* Decoders see what the normalizers made of a content, so that they undo it. */
+static bool show_normal(struct tokenizer *tk, const struct added *a,
+                        const struct aligned_text *normal, struct err *e)
+{
+    const struct str *content = &tk->piece[a->id];
+    char *copy;
+
+    if (normal->n == content->len && memcmp(normal->s, content->s, normal->n) == 0) return true;
+    if (!tk->shown) {
+        tk->shown = mem_new((size_t)tk->size, sizeof *tk->shown, "added tokens", e);
+        if (!tk->shown) return false;
+        memcpy(tk->shown, tk->piece, (size_t)tk->size * sizeof *tk->shown);
+    }
+    copy = mem_strndup(normal->n > 0 ? normal->s : "", normal->n, e);
+    tk->shown[a->id] = (struct str){copy, (uint32_t)normal->n}; /* texts are under 2^30 */
+    return copy;
+}
+
+/* What is looked for: the content, or what the normalizers make of it. */
 static bool added_pattern(struct tokenizer *tk, struct tokenizer_scratch *sc, struct added *a,
                           struct err *e)
 {
@@ -244,23 +268,19 @@ static bool added_pattern(struct tokenizer *tk, struct tokenizer_scratch *sc, st
     const char *pattern = content->s;
 
     a->len = content->len;
-    if (a->is.normalized && tk->normalizers.n > 0) {
+    if (a->shown_normal && tk->normalizers.n > 0) {
         const struct aligned_text *text;
 
-        if (!normalize_piece(tk, sc, content->s, 0, content->len, &text, e)) return false;
-        pattern = text->s;
-        a->len = text->n;
+        if (!normalize_piece(tk, sc, content->s, 0, content->len, &text, e) ||
+            !show_normal(tk, a, text, e))
+            return false;
+        if (a->is.normalized) {
+            pattern = text->n > 0 ? text->s : "";
+            a->len = text->n;
+        }
     }
-    a->pattern = mem_strndup(a->len > 0 ? pattern : "", a->len, e);
-    if (!a->pattern) return false;
-    if (a->len == content->len && memcmp(a->pattern, content->s, a->len) == 0) return true;
-    if (!tk->shown) {
-        tk->shown = mem_new((size_t)tk->size, sizeof *tk->shown, "added tokens", e);
-        if (!tk->shown) return false;
-        memcpy(tk->shown, tk->piece, (size_t)tk->size * sizeof *tk->shown);
-    }
-    tk->shown[a->id] = (struct str){a->pattern, (uint32_t)a->len}; /* texts are under 2^30 */
-    return true;
+    a->pattern = mem_strndup(pattern, a->len, e);
+    return a->pattern;
 }
 
 bool added_finish(struct tokenizer *tk, struct err *e)

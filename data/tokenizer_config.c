@@ -3,7 +3,7 @@
  * special_tokens_map.json, added_tokens.json and tokenizer.json), then the special tokens by name
  * ("bos_token" and the like) that are not there yet. */
 #include "base/mem.h"
-#include "data/tokenizer_parts.h"
+#include "data/tokenizer_form.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -17,13 +17,28 @@ static const char *const standard[] = {"bos_token", "eos_token", "unk_token", "s
 
 struct named { /* special tokens, in the order in which they are added */
     struct added_spec v[NAMED_MAX];
-    size_t n;
+    /* those with a standard name; with the names that a model has of its own; and extra ones */
+    size_t standard, named, n;
 };
 
 static bool has_name(const struct named *s, const char *content)
 {
-    for (size_t i = 0; i < s->n; i++)
+    for (size_t i = 0; i < s->named; i++)
         if (strcmp(s->v[i].content, content) == 0) return true;
+    return false;
+}
+
+/* Whether a token of added_tokens.json is special: by a standard name or as an extra one, where
+ * tokenizer_config.json has it as a mere string. */
+static bool is_special(const struct form *f, const struct named *s, const char *content)
+{
+    for (size_t i = 0; i < s->n; i++) {
+        const struct added_spec *a = &s->v[i];
+
+        if (strcmp(a->content, content) == 0 && (i < s->standard || i >= s->named) &&
+            (a->load != &f->config || cJSON_IsString(a->item)))
+            return true;
+    }
     return false;
 }
 
@@ -53,7 +68,7 @@ static bool read_name(const struct load *load, const cJSON *item, struct named *
         a.content = item->valuestring;
     else if (!added_read(load, item, &a))
         return false;
-    a.if_new = a.named = true;
+    a.if_new = true;
     return !*a.content || add_name(load, item, &a, out);
 }
 
@@ -89,15 +104,14 @@ static bool read_own_names(const struct load *load, struct named *out)
 /* The class's own special token under a standard name, which no file has. */
 static bool class_name(const struct form *f, const char *key, struct named *out)
 {
-    static const char *const keys[] = {"unk_token", "bos_token", "eos_token"};
+    static const char *const keys[] = {"unk_token", "bos_token", "eos_token", "pad_token"};
     struct added_spec a = {.load = &f->chains,
                            .item = f->chains.doc.root,
                            .id = -1,
                            .is = {.special = true},
-                           .if_new = true,
-                           .named = true};
+                           .if_new = true};
 
-    for (size_t i = 0; f->kind && i < 3; i++)
+    for (size_t i = 0; f->kind && i < 4; i++)
         if (strcmp(keys[i], key) == 0) a.content = f->kind->special[i];
     return !a.content || add_name(a.load, a.item, &a, out);
 }
@@ -116,13 +130,20 @@ static bool special_tokens(const struct form *f, struct named *out)
         if (item ? !read_name(load[k - 1], item, out) : !class_name(f, standard[i], out))
             return false;
     }
+    out->standard = out->n;
     for (size_t k = 0; k < 2; k++)
         if (!read_own_names(load[k], out)) return false;
+    out->named = out->n;
     for (size_t k = 0; k < 4; k++) {
         const cJSON *list = load_member(load[k % 2]->doc.root, lists[k / 2]);
 
-        if (list && list->child) return read_names(load[k % 2], list, out);
+        if (!list || !list->child) continue;
+        if (!read_names(load[k % 2], list, out)) return false;
+        if (cJSON_IsObject(list)) out->named = out->n;
+        break;
     }
+    for (size_t i = 0; i < out->named; i++)
+        out->v[i].named = true;
     return true;
 }
 
@@ -177,19 +198,19 @@ static bool read_decoder(const struct load *load, const cJSON *decoder, struct i
 }
 
 /* added_tokens.json: {"<image>": 32000} */
-static bool read_more(const struct load *load, const struct named *special,
-                      struct indexed_list *out)
+static bool read_more(const struct form *f, const struct named *names, struct indexed_list *out)
 {
+    const struct load *load = &f->more;
     const cJSON *item;
 
     cJSON_ArrayForEach(item, load->doc.root)
     {
-        bool is_special = has_name(special, item->string);
+        bool special = is_special(f, names, item->string);
         struct added_spec a = {.load = load,
                                .item = item,
                                .content = item->string,
                                .id = -1,
-                               .is = {.special = is_special, .normalized = !is_special}};
+                               .is = {.special = special, .normalized = !special}};
 
         if (!cJSON_IsNumber(item)) return load_fail(load, item, "an id must be a number");
         if (*a.content && !add_indexed(out, item->valuedouble, &a, load->e)) return false;
@@ -227,12 +248,30 @@ static bool put_indexed(struct form *f, struct indexed_list *list, const struct 
     return true;
 }
 
+/* Whether one before says the same: of others the last is heard. */
+static bool said_before(const struct form *f, const struct named *s, size_t k)
+{
+    const struct added_spec *a = &s->v[k];
+    bool plain = a->load == &f->chains || cJSON_IsString(a->item);
+
+    for (size_t i = 0; i < k; i++) {
+        const struct added_spec *b = &s->v[i];
+
+        if (strcmp(a->content, b->content) == 0 &&
+            plain == (b->load == &f->chains || cJSON_IsString(b->item)) &&
+            added_same(&a->is, &b->is))
+            return true;
+    }
+    return false;
+}
+
 static bool put_named(struct form *f, const struct named *special, struct err *e)
 {
     for (int batch = 1; batch < (f->kind && f->kind->special_again ? 3 : 2); batch++) {
         for (size_t i = 0; i < special->n; i++) {
             struct added_spec a = special->v[i];
 
+            if (said_before(f, special, i)) continue;
             a.batch = batch;
             if (batch == 2) {
                 a.is = (struct added_flags){.special = true};
@@ -258,7 +297,7 @@ bool config_tokens(struct form *f, const struct load *file, const char *dir)
     if (ok && decoder)
         ok = read_decoder(&f->config, decoder, &list);
     else
-        ok = ok && read_more(&f->more, special, &list) && read_file_tokens(file, &list);
+        ok = ok && read_more(f, special, &list) && read_file_tokens(file, &list);
     ok = ok && put_indexed(f, &list, special, file->e) && put_named(f, special, file->e);
     free(list.v);
     free(special);
@@ -317,6 +356,30 @@ static bool note_ends(const struct form *f, struct tokenizer *tk, const char *ke
                           key, says ? "true" : "false", n > 0 ? "one" : "none");
 }
 
+/* Members of tokenizer.json that change nothing here. */
+static bool note_unused(const struct load *file, struct tokenizer *tk)
+{
+    static const char *const used[] = {"version",       "added_tokens",   "normalizer",
+                                       "pre_tokenizer", "post_processor", "decoder",
+                                       "model"};
+    const cJSON *item;
+    const char *first = NULL;
+    size_t n = 0;
+
+    cJSON_ArrayForEach(item, file->doc.root)
+    {
+        bool known = cJSON_IsNull(item);
+
+        for (size_t i = 0; i < sizeof used / sizeof *used; i++)
+            known = known || strcmp(used[i], item->string) == 0;
+        if (!known && n++ == 0) first = item->string;
+    }
+    return n == 0 || tokenizer_note(tk, file->e,
+                                    "%zu members of tokenizer.json are not used; the first: "
+                                    "\"%.80s\"",
+                                    n, first);
+}
+
 bool form_notes(const struct form *f, const struct load *file, struct tokenizer *tk)
 {
     if (f->kind ? !tokenizer_note(tk, file->e, "tokenizer.json's vocabulary as %s makes it%s (%s)",
@@ -325,5 +388,5 @@ bool form_notes(const struct form *f, const struct load *file, struct tokenizer 
         return false;
     return (!f->kind || f->kind->file_alone || note_missing(file, tk)) &&
            note_ends(f, tk, "add_bos_token", tk->n_before) &&
-           note_ends(f, tk, "add_eos_token", tk->n_after);
+           note_ends(f, tk, "add_eos_token", tk->n_after) && note_unused(file, tk);
 }

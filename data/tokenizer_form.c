@@ -3,7 +3,7 @@
  * the post-processor, and builds the rest anew, by the class that tokenizer_config.json names or by
  * that of the model. The two differ in ids, so the form that is used is noted with its reason. */
 #include "base/mem.h"
-#include "data/tokenizer_parts.h"
+#include "data/tokenizer_form.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,10 +31,10 @@ static const struct form_class classes[] = {
                "\"behavior\":\"Isolated\"},{\"type\":\"ByteLevel\",\"use_regex\":false}]},"
                "\"decoder\":{\"type\":\"ByteLevel\"}}",
      .special_again = true,
-     .special = {"<|endoftext|>"}},
+     .special = {"<|endoftext|>", NULL, "<|endoftext|>", "<|endoftext|>"}},
     {.name = "GPT2Tokenizer",
      .chains = "{\"pre_tokenizer\":{\"type\":\"ByteLevel\"},\"decoder\":{\"type\":\"ByteLevel\"}}",
-     .special = {"<|endoftext|>"}},
+     .special = {"<|endoftext|>", "<|endoftext|>", "<|endoftext|>"}},
 };
 
 /* What sentencepiece made when LLaVA was trained: a mark before every text between special tokens,
@@ -101,7 +101,7 @@ static bool choose(struct form *f, const struct load *file, const char *model_ty
     because(f, name ? "tokenizer_class is " : "no tokenizer_class is named", name ? name : "", "");
     if (m && (m->forced || !name)) {
         name = m->name;
-        because(f, "by model_type ", model_type, "");
+        because(f, "transformers does so for model_type ", model_type, "");
     }
     if (!name) return true;
     n = strlen(name);
@@ -154,7 +154,7 @@ bool form_open(struct form *f, const struct load *file, const char *dir,
 
     f->vocab_size = o->vocab_size;
     f->chains.e = e;
-    because(f, "as model.tokenizer_form says", "", "");
+    because(f, "as model.tokenizer_form says; others may read the files otherwise", "", "");
     if (o->form == TOKENIZER_SENTENCEPIECE) {
         if (strstr(file->doc.text, "\"ByteLevel\""))
             return load_fail(file, file->doc.root,

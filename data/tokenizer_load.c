@@ -3,7 +3,7 @@
  * range and unique, merges join and make known tokens. */
 #include "base/file.h"
 #include "base/mem.h"
-#include "data/tokenizer_parts.h"
+#include "data/tokenizer_form.h"
 #include "data/tokenizer_utf8.h"
 
 #include <stdio.h>

@@ -147,6 +147,10 @@ static void test_bad_safetensors(void **state)
     }
 }
 
+#define ADD_TOKEN(id)                                                                              \
+    "sed -i '0,/\"added_tokens\":\t\\[{/s//\"added_tokens\":[{\"id\":" id                          \
+    ",\"content\":\"<new>\"},{/' $T/bad/tokenizer.json"
+
 /* A model from the hub whose files do not go together: each is one line that names the file, the
  * tensor or the setting, and what was found. */
 static void test_bad_model(void **state)
@@ -305,11 +309,13 @@ static void test_bad_model(void **state)
           "/bad/config.json), which is \"#\" here"}},
         {SET("image_token_index", "3", "32000"), NULL, {"is 32000 (", "which is no token here"}},
         {{0},
-         "sed -i "
-         "'0,/\"added_tokens\":\t\\[{/s//\"added_tokens\":[{\"id\":9999,\"content\":\"<new>\"},{/' "
-         "$T/bad/tokenizer.json",
-         {"/bad/tokenizer.json: the last token \"<new>\" has id 9999, but the model's vocab_size "
-          "is"}},
+         ADD_TOKEN("9999"),
+         {"/bad/tokenizer.json:5:18: added token \"<new>\" has id 9999 here, but added tokens are "
+          "numbered on from the vocabulary's: 440"}},
+        {{0},
+         ADD_TOKEN("440"),
+         {"/bad/tokenizer.json: the last token \"<new>\" has id 440, but the model's vocab_size "
+          "is 440"}},
         {{0},
          "sed -i 's/\"pre_tokenizer\":/\"pre_tokenizer\":{\"type\":\"BertPreTokenizer\"},\"x\":/' "
          "$T/bad/tokenizer.json",

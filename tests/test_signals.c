@@ -196,8 +196,10 @@ static int child(const char *dir)
 
     EXPECT(open_signals());
     /* without another program: while sh starts one it has more blocked */
-    EXPECT(draw(
-        dir, "#!/bin/sh\nwhile read -r l; do echo \"$l\"; done < /proc/$$/status > status\n", &e));
+    EXPECT(draw(dir,
+                "#!/bin/sh\nwhile read -r l; do echo \"$l\"; done < /proc/$$/status > status\n"
+                ": > recovery.png.tmp\n",
+                &e));
     snprintf(path, sizeof path, "%s/status", dir);
     EXPECT(access(path, R_OK) == 0);
     EXPECT(status_bits(path, "SigBlk:") == blk);

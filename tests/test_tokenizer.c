@@ -489,8 +489,8 @@ static void test_damaged(void **state)
         text[at] = "0\"[]{},:x9"[rng_below(&r, 10)];
         tk = load_text(text, len, &e);
         if (tk && tokenizer_encode(tk, NULL, "A <image> dog", 13, true, &out, &e)) {
-            char *back = tokenizer_decode(tk, out.n > 0 ? &out.v[0].id : NULL, out.n > 0, false,
-                                          NULL, &e);
+            char *back =
+                tokenizer_decode(tk, out.n > 0 ? &out.v[0].id : NULL, out.n > 0, false, NULL, &e);
 
             free(back);
         }

@@ -71,8 +71,8 @@ static void check_fails(const struct tokenizer *tk, const char *text, const char
 static void test_runaway(void **state)
 {
     static const char *const cases[] = {
-        SPLIT("(?:a+)+[bc]"), SPLIT("(?:a|a)*[bc]"), SPLIT("a*a*a*a*a*a*a*[bc]"),
-        SPLIT("a*?x|a"),      SPLIT("a(?=a*x)|a"),   SPLIT("(?=a*a*a*a*[bc])a"),
+        SPLIT("(?:a+)+[bc]"),  SPLIT("(?:a|a)*[bc]"), SPLIT("a*a*a*a*a*a*a*[bc]"),
+        SPLIT("a*?x|a"),       SPLIT("a(?=a*x)|a"),   SPLIT("(?=a*a*a*a*[bc])a"),
         SPLIT("(?:a*?a*?)+b"),
     };
     char *text = repeated("a", 300000, "");
@@ -157,8 +157,9 @@ static void test_added(void **state)
 
 static void test_growth(void **state)
 {
-    struct tokenizer *tk = must_load(AB ",\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":["
-                                        DOUBLES "," DOUBLES "," DOUBLES "]}}");
+    struct tokenizer *tk =
+        must_load(AB ",\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[" DOUBLES "," DOUBLES
+                     "," DOUBLES "]}}");
     int32_t ids[100] = {0};
     struct err e = {0};
     char *text = repeated("a", 100, "");
@@ -289,10 +290,14 @@ static void test_word_without_tokens(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_runaway),   cmocka_unit_test(test_long_matches),
-        cmocka_unit_test(test_added),     cmocka_unit_test(test_growth),
-        cmocka_unit_test(test_template),  cmocka_unit_test(test_steps),
-        cmocka_unit_test(test_messages),  cmocka_unit_test(test_long_name),
+        cmocka_unit_test(test_runaway),
+        cmocka_unit_test(test_long_matches),
+        cmocka_unit_test(test_added),
+        cmocka_unit_test(test_growth),
+        cmocka_unit_test(test_template),
+        cmocka_unit_test(test_steps),
+        cmocka_unit_test(test_messages),
+        cmocka_unit_test(test_long_name),
         cmocka_unit_test(test_word_without_tokens),
     };
 

@@ -40,6 +40,7 @@ static char *llava_json(const struct run *r, int32_t vocab, int32_t image, int32
 bool make_baseline_model(const struct run *r, struct model *m, struct err *e)
 {
     const char *dir = r->c.model.tokenizer;
+    const struct tokenizer_options o = {(enum tokenizer_form)r->c.model.tokenizer_form, "llava", 0};
     struct tokenizer *tk = NULL;
     struct hf_config cfg = {0};
     char *path = NULL, *json = NULL;
@@ -48,7 +49,7 @@ bool make_baseline_model(const struct run *r, struct model *m, struct err *e)
 
     if (!dir) return err_set(e, "model.tokenizer: must be given to train a baseline");
     path = file_join(dir, "tokenizer.json", e);
-    tk = path ? tokenizer_load(path, e) : NULL;
+    tk = path ? tokenizer_open(dir, &o, e) : NULL;
     if (!tk) goto out;
     image = tokenizer_id(tk, "<image>");
     bos = tokenizer_id(tk, "<s>");

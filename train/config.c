@@ -2,6 +2,7 @@
  * made from it (`mha2mla-train --help-config`). */
 #include "train/config.h"
 #include "data/template.h"
+#include "data/tokenizer.h"
 #include "optim/moment.h"
 #include "train/peft.h"
 
@@ -76,6 +77,10 @@ static const struct schema_row rows[] = {
      .help = "Hugging Face model directory; null: the baseline step makes one"},
     {"model.tokenizer", SCHEMA_STRING(C, model.tokenizer), .def = "null", .nullable = true,
      .help = "directory of tokenizer.json; null: model.path"},
+    {"model.tokenizer_form", SCHEMA_ENUM(C, model.tokenizer_form, TOKENIZER_FORM_NAMES),
+     .def = "\"auto\"",
+     .help = "auto: as transformers' AutoTokenizer; file: tokenizer.json as it is; sentencepiece: "
+             "as LLaVA was trained, a blank before each text between special tokens"},
     {"data.train", SCHEMA_OBJECTS(C, data.train, source_schema), .min_len = 1,
      .help = "training samples"},
     {"data.eval", SCHEMA_OBJECTS(C, data.eval, source_schema), .def = "[]",

@@ -54,6 +54,7 @@ struct config {
     struct {
         const char *path; /* NULL: the baseline step makes it */
         const char *tokenizer;
+        int tokenizer_form; /* enum tokenizer_form */
     } model;
     struct {
         struct schema_objects train, eval;

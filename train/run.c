@@ -359,18 +359,29 @@ static bool check_tokenizer(const struct tokenizer *tk, const char *path,
         piece ? "\"" : "", piece ? piece : "no token", piece ? "\"" : "");
 }
 
+static void log_lines(const char *before, const char *lines)
+{
+    for (size_t n; *lines; lines += n + 1) { /* each ends with a line break */
+        n = strcspn(lines, "\n");
+        log_line("%s%.*s", before, (int)n, lines);
+    }
+}
+
 static bool open_tokenizer(struct run *r, const struct hf_config *cfg, struct err *e)
 {
     const char *dir = r->c.model.tokenizer ? r->c.model.tokenizer : r->c.model.path;
+    const struct tokenizer_options o = {(enum tokenizer_form)r->c.model.tokenizer_form,
+                                        cfg->family->model_type, cfg->text.vocab_size};
     char *path = dir ? file_join(dir, "tokenizer.json", e) : NULL;
 
     if (!dir) return err_set(e, "model.tokenizer: must be given where model.path is not");
-    r->tokenizer = path ? tokenizer_load(path, e) : NULL;
+    r->tokenizer = path ? tokenizer_open(dir, &o, e) : NULL;
     if (r->tokenizer && !check_tokenizer(r->tokenizer, path, cfg, e)) {
         tokenizer_free(r->tokenizer);
         r->tokenizer = NULL;
     }
     free(path);
+    if (r->tokenizer) log_lines("tokenizer: ", tokenizer_notes(r->tokenizer));
     return r->tokenizer;
 }
 

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const enum dtype save_dtypes[] = {DT_F32, DT_BF16};
 
@@ -87,14 +88,26 @@ static bool need_pictures(struct run *r, struct model *m, bool pixels, struct er
            run_record_pictures(r, e);
 }
 
-/* The tokenizer that was used, where it is not the model's own. */
+/* The tokenizer that was used, where it is not the model's own: all files that say how it is read.
+ */
 static bool copy_tokenizer(const char *from, const char *to, struct err *e)
 {
-    char *src = file_join(from, "tokenizer.json", e), *dst = file_join(to, "tokenizer.json", e);
-    bool ok = src && dst && file_copy(src, dst, e);
+    static const char *const names[] = {"tokenizer.json", "tokenizer_config.json",
+                                        "special_tokens_map.json", "added_tokens.json"};
+    bool ok = true;
 
-    free(src);
-    free(dst);
+    for (size_t i = 0; ok && i < sizeof names / sizeof *names; i++) {
+        char *src = file_join(from, names[i], e), *dst = src ? file_join(to, names[i], e) : NULL;
+        bool there;
+
+        ok = dst && file_there(src, &there, e);
+        if (ok && there)
+            ok = file_copy(src, dst, e);
+        else if (ok)
+            unlink(dst); /* the model's own would say something about another tokenizer */
+        free(src);
+        free(dst);
+    }
     return ok;
 }
 

@@ -393,4 +393,5 @@ def main():
     sys.exit(count.n["different"] > 0)
 
 
-main()
+if __name__ == "__main__":
+    main()
