@@ -8,6 +8,7 @@
 #include "train/peft.h"
 #include "train/trainer.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -103,8 +104,9 @@ static bool copy_tokenizer(const char *from, const char *to, struct err *e)
         ok = dst && file_there(src, &there, e);
         if (ok && there)
             ok = file_copy(src, dst, e);
-        else if (ok)
-            unlink(dst); /* the model's own would say something about another tokenizer */
+        else if (ok) /* the model's own would say something about another tokenizer */
+            ok = unlink(dst) == 0 || errno == ENOENT ||
+                 err_system(e, errno, "%s: cannot be deleted", dst);
         free(src);
         free(dst);
     }
