@@ -104,9 +104,9 @@ static bool copy_tokenizer(const char *from, const char *to, struct err *e)
         ok = dst && file_there(src, &there, e);
         if (ok && there)
             ok = file_copy(src, dst, e);
-        else if (ok) /* the model's own would say something about another tokenizer */
-            ok = unlink(dst) == 0 || errno == ENOENT ||
-                 err_system(e, errno, "%s: cannot be deleted", dst);
+        else if (ok && unlink(dst) != 0 && errno != ENOENT)
+            /* the model's own would say something about another tokenizer */
+            ok = err_system(e, errno, "%s: cannot be removed", dst);
         free(src);
         free(dst);
     }
