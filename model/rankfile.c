@@ -74,19 +74,20 @@ static bool read_info(struct h5_in *f, struct rankfile_info *info, struct err *e
     int64_t *const counts[] = {&info->samples, &info->tokens};
     static const char *const names[] = {"samples", "tokens"};
     struct h5_values v;
-    struct err why = {0};
-    bool there;
+    bool there, ok;
 
     if (!h5_in_attribute(f, f->root, "strategy", &v, &there, e)) return false;
-    if (there && !h5_in_text(f, &v, info->strategy, sizeof info->strategy, &why))
-        info->strategy[0] = '\0';
+    ok = there && h5_in_text(f, &v, info->strategy, sizeof info->strategy, e);
+    if (there && !ok && e->machine) return false;
+    if (!ok) info->strategy[0] = '\0';
     for (int i = 0; i < 2; i++) {
         if (!h5_in_attribute(f, f->root, names[i], &v, &there, e)) return false;
-        if (there && (v.count != 1 || !h5_in_integers(f, &v, counts[i], &why) || *counts[i] < 0))
-            *counts[i] = 0;
+        there = there && v.count == 1;
+        ok = there && h5_in_integers(f, &v, counts[i], e);
+        if (there && !ok && e->machine) return false;
+        if (!ok || *counts[i] < 0) *counts[i] = 0;
     }
-    if (why.machine) *e = why;
-    return !why.machine;
+    return true;
 }
 
 /* dims[L,G,dh] of the array `rank`. */

@@ -126,7 +126,8 @@ static inline int program_setup(void **state)
 #define FINGERPRINT(dir)                                                                           \
     "(cd " dir " && sha256sum baseline/model/model.safetensors rank/rank.h5 "                      \
     "rope4/stage1/model/model.safetensors rope4-rank*/svd/model/model.safetensors "                \
-    "rope4-rank*/stage2/model/model.safetensors */stage2/answers.jsonl && "                        \
+    "rope4-rank*/stage2/model/model.safetensors $(find . -name answers.jsonl "                     \
+    "-o -name scores.json -o -name recovery.tsv | sort) && "                                       \
     "grep -v '\"event\":\"end\"' metrics.jsonl | sha256sum)"
 
 static inline void sleep_ms(long ms)

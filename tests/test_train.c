@@ -131,15 +131,29 @@ static void test_refused(void **state)
     must_fail(state, "$B/mha2mla-train --config $C --resume", "data.eval[0] has changed since");
 }
 
-/* A run that was refused has not taken the directory. */
+/* A run that was refused has left no directory, nor anything in one that was there. */
 static void test_mended(void **state)
 {
-    must_fail(state, "$B/mha2mla-train --config $C --set data.train[0].path=$T/s/trian.json",
-              "trian.json");
-    must_fail(state, "$B/mha2mla-train --config $C --set 'sweep.low_rank=[4,2.25]'",
-              "svd.low_rank: 2.25 x 2 kv heads");
-    must_fail(state, "$B/mha2mla-train --config $C --set run.memory_limit=0.001", "micro_batch");
+    static const char *const refused[][2] = {
+        {"data.train[0].path=$T/s/trian.json", "trian.json"},
+        {"'sweep.low_rank=[4,2.25]'", "svd.low_rank: 2.25 x 2 kv heads"},
+        {"run.memory_limit=0.001", "micro_batch"},
+        {"model.tokenizer=$T/gone", "gone/tokenizer.json"},
+        {"'data.eval=[]'", "data.eval has no samples"},
+        {"rank.strategy=file --set rank.file=$T/gone.h5", "gone.h5"}};
+    char command[200];
+
+    for (int there = 0; there < 2; there++) {
+        if (there) must_run(state, "mkdir $T/run");
+        for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+            snprintf(command, sizeof command, "$B/mha2mla-train --config $C --set %s",
+                     refused[i][0]);
+            must_fail(state, command, refused[i][1]);
+            must_run(state, there ? "test -z \"$(ls -A $T/run)\"" : "test ! -e $T/run");
+        }
+    }
     must_run(state, "$B/mha2mla-train --config $C --set 'run.steps=[\"baseline\"]'");
+    must_run(state, "grep -q 'matrix products' $T/run/train.log"); /* said before there was a log */
 }
 
 /* What is left out is counted by kind in the log, and named in a file. */
@@ -155,6 +169,31 @@ static void test_left_out(void **state)
         "$T/run/left_out.txt && "
         "grep -q 'nothing in them would be trained: .*bad/train.json:3: ' $T/run/left_out.txt && "
         "test $(wc -l < $T/run/left_out.txt) = 2");
+}
+
+/* A run that is refused for what was left out leaves the list of it alone, which its message names,
+ * and which is renewed with the next try. A dry run leaves nothing. */
+static void test_left_out_refused(void **state)
+{
+    static const char command[] = "$B/mha2mla-train --config $C --set 'run.steps=[\"baseline\"]' "
+                                  "--set data.train[0].path=$T/s/bad.json --set data.max_bad=0";
+    char again[sizeof command + 40];
+
+    must_run(state, "sed -e 's/train-000005.png/gone.png/' -e '3s/\"gpt\"/\"human\"/g' "
+                    "$T/s/train.json > $T/s/bad.json");
+    snprintf(again, sizeof again, "%s --dry-run", command);
+    must_fail(state, again, "2 samples cannot be used, data.max_bad allows 0");
+    must_run(state, "test ! -e $T/run && ! grep -q left_out $T/out");
+    must_fail(state, command, "/run/left_out.txt");
+    must_run(state,
+             "test \"$(ls -A $T/run)\" = left_out.txt && grep -q gone.png $T/run/left_out.txt "
+             "&& test $(wc -l < $T/run/left_out.txt) = 2");
+    /* every sample too long */
+    snprintf(again, sizeof again, "%s --set data.max_length=8", command);
+    must_fail(state, again, "run/left_out.txt");
+    must_run(state, "cp $T/s/train.json $T/s/bad.json");
+    must_run(state, command);
+    must_run(state, "test ! -e $T/run/left_out.txt && test -e $T/run/config.json");
 }
 
 #define GIVEN                                                                                      \
@@ -374,6 +413,7 @@ int main(void)
         program_test(test_threads),
         program_test(test_points),
         program_test(test_left_out),
+        program_test(test_left_out_refused),
         program_test(test_methods),
         program_test(test_given_model),
         program_test(test_given_converted_model),

@@ -415,7 +415,7 @@ bool scores_load(struct scores *s, const char *path, struct err *e)
 {
     struct jsonc doc;
     const cJSON *tokens, *bytes, *k;
-    bool ok;
+    bool ok, room = true;
 
     memset(s, 0, sizeof *s);
     if (!jsonc_read(&doc, path, (size_t)16 << 20, e)) return false;
@@ -432,11 +432,11 @@ bool scores_load(struct scores *s, const char *path, struct err *e)
     {
         struct score one;
         ok = ok && read_score(k, k->string, &one) &&
-             mem_grow(&s->kinds, &s->cap, s->n + 1, sizeof *s->kinds, e);
+             (room = mem_grow(&s->kinds, &s->cap, s->n + 1, sizeof *s->kinds, e));
         if (ok) s->kinds[s->n++] = one;
     }
     jsonc_close(&doc);
     if (ok) return true;
     scores_free(s);
-    return !e->machine && err_set(e, "%s: is not a file of scores; delete it and resume", path);
+    return room && err_set(e, "%s: is not a file of scores; delete it and resume", path);
 }

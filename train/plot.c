@@ -265,13 +265,12 @@ static bool make_png(const char *dir, struct err *note, struct err *e)
     if (ok && run_gnuplot(dir, note)) {
         ok = file_publish(tmp, png, e);
     } else if (ok) {
-        unlink(tmp);
-        unlink(png);
         err_context(note, "%s was not made", png);
-        if (note->machine) {
-            *e = *note;
-            ok = false;
-        }
+        unlink(tmp);
+        if (note->machine)
+            ok = (*e = *note, false);
+        else if (unlink(png) != 0 && errno != ENOENT)
+            ok = err_system(e, errno, "%s: is of an earlier report, and cannot be deleted", png);
     }
     free(tmp);
     free(png);

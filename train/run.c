@@ -136,17 +136,20 @@ static void model_sum(const struct model *m, char hex[65])
  * another time. */
 static const char model_time_key[] = "model.path written";
 
-static void model_time(const struct model *m, char text[65])
+static bool model_time(const struct model *m, char text[65], struct err *e)
 {
     struct timespec last = {0};
     struct stat st;
 
-    for (size_t i = 0; i < m->files.file_count; i++)
-        if (stat(m->files.files[i].path, &st) == 0 &&
-            (st.st_mtim.tv_sec > last.tv_sec ||
-             (st.st_mtim.tv_sec == last.tv_sec && st.st_mtim.tv_nsec > last.tv_nsec)))
+    for (size_t i = 0; i < m->files.file_count; i++) {
+        const char *path = m->files.files[i].path;
+        if (stat(path, &st) != 0) return err_system(e, errno, "%s", path);
+        if (st.st_mtim.tv_sec > last.tv_sec ||
+            (st.st_mtim.tv_sec == last.tv_sec && st.st_mtim.tv_nsec > last.tv_nsec))
             last = st.st_mtim;
+    }
     snprintf(text, 65, "%lld.%09ld", (long long)last.tv_sec, last.tv_nsec);
+    return true;
 }
 
 /* The settings name the data and the model; this is what was in them. */
@@ -163,7 +166,10 @@ static cJSON *input_sums(const struct run *r, const struct model *given, struct 
     if (ok && given) {
         model_sum(given, key);
         ok = cJSON_AddStringToObject(all, "model.path", key);
-        model_time(given, key);
+        if (ok && !model_time(given, key, e)) {
+            cJSON_Delete(all);
+            return NULL;
+        }
         ok = ok && cJSON_AddStringToObject(all, model_time_key, key);
     }
     if (ok) return all;
@@ -228,6 +234,23 @@ bool run_name_left_out(const struct run *r, struct err *e)
     return ok;
 }
 
+/* What a new run has put into its directory before its first step, which broken pictures may come
+ * to light in. Without config.json, which goes first, it is no run. */
+static bool take_back(const struct run *r, struct err *e)
+{
+    static const char *const names[] = {"config.json", "inputs.json", "metrics.jsonl", "train.log",
+                                        "lock"};
+    bool ok = true;
+
+    for (size_t i = 0; ok && i < sizeof names / sizeof *names; i++) {
+        char *path = run_path(r, e, "%s", names[i]);
+        ok = path && (unlink(path) == 0 || errno == ENOENT ||
+                      err_system(e, errno, "%s: cannot be deleted", path));
+        free(path);
+    }
+    return ok;
+}
+
 bool run_refuse(const struct run *r, struct err *e, const char *fmt, ...)
 {
     char why[1200];
@@ -238,7 +261,8 @@ bool run_refuse(const struct run *r, struct err *e, const char *fmt, ...)
     vsnprintf(why, sizeof why, fmt, ap);
     va_end(ap);
     if (r->dry || !has_left_out(r)) return err_set(e, "%s", why);
-    if (!file_mkdirs(r->c.run.dir, &list) || !run_name_left_out(r, &list))
+    if (!file_mkdirs(r->c.run.dir, &list) || !run_name_left_out(r, &list) ||
+        (r->lock > 0 && !r->resumed && !r->pictures_recorded && !take_back(r, &list)))
         return err_set(e, "%s; and their list is missing: %s", why, list.msg);
     return err_set(e, "%s; all are named in %s/left_out.txt", why, r->c.run.dir);
 }

@@ -86,26 +86,28 @@ static void test_killed(void **state)
 
 /* ---- allocations ---- */
 
-static int by_number(const void *a, const void *b)
-{
-    const uint64_t *x = a, *y = b;
+enum { STACKS = 1 << 18 };
 
-    return x[0] < y[0] ? -1 : x[0] > y[0] ? 1 : x[1] < y[1] ? -1 : x[1] > y[1];
+/* Whether a call stack is met for the first time, in all runs. */
+static bool is_new(uint64_t stack)
+{
+    static uint64_t seen[STACKS]; /* open addressing; 0: free */
+    uint64_t at = stack % STACKS;
+
+    while (seen[at] && seen[at] != stack)
+        at = (at + 1) % STACKS;
+    if (seen[at]) return false;
+    seen[at] = stack;
+    return true;
 }
 
-static int by_place(const void *a, const void *b)
-{
-    const uint64_t *x = a, *y = b;
-
-    return x[1] < y[1] ? -1 : x[1] > y[1];
-}
-
-/* Of all allocations the first from each call stack: {stack, place} in the order of the places. */
-static uint64_t (*list_stacks(struct small_run *s, long *stacks, long *all))[2]
+/* Of a run's allocations those from a call stack that none was from before. */
+static long *list_allocations(struct small_run *s, long *n, long *all)
 {
     char file[900];
     size_t size;
-    uint64_t *numbers, (*list)[2];
+    uint64_t *numbers;
+    long *list;
 
     snprintf(file, sizeof file, "%s.stacks", s->dir);
     setenv("FAULT_MALLOC_OUT", file, 1);
@@ -113,20 +115,13 @@ static uint64_t (*list_stacks(struct small_run *s, long *stacks, long *all))[2]
     assert_int_equal(small_start_malloc(s, 0), 0);
     unsetenv("FAULT_MALLOC_OUT");
     numbers = (uint64_t *)(void *)slurp(file, &size);
-    *all = (long)(size / sizeof *numbers) - 1;
-    assert_in_range(*all, 1000, numbers[0]);
+    *all = (long)numbers[0];
+    assert_in_range(*all, 1000, size / sizeof *numbers - 1);
     list = calloc((size_t)*all, sizeof *list);
     assert_non_null(list);
-    for (long i = 0; i < *all; i++) {
-        list[i][0] = numbers[i + 1];
-        list[i][1] = (uint64_t)i + 1;
-    }
-    qsort(list, (size_t)*all, sizeof *list, by_number);
-    *stacks = 0;
-    for (long i = 0; i < *all; i++)
-        if (i == 0 || list[i][0] != list[*stacks - 1][0])
-            memcpy(list[(*stacks)++], list[i], sizeof *list);
-    qsort(list, (size_t)*stacks, sizeof *list, by_place);
+    *n = 0;
+    for (long i = 1; i <= *all; i++)
+        if (is_new(numbers[i])) list[(*n)++] = i;
     free(numbers);
     return list;
 }
@@ -135,16 +130,15 @@ static void test_allocations(void **state)
 {
     (void)state;
     if (SANITIZED)
-        skip(); /* it has a malloc of its own, which says itself where there is no more */
+        skip(); /* it has a malloc of its own, which ends the program where it has none */
     for (int run = 0; run < SMALL_RUNS; run++) {
         struct places p = {.sample = 6 * FAULT_SAMPLE};
-        uint64_t(*list)[2];
-        long all, i;
+        long all, i, *list = list_allocations(&runs[run], &p.count, &all);
 
-        list = list_stacks(&runs[run], &p.count, &all);
         while (take_place(&p, &i))
-            small_check_malloc(&runs[run], (long)list[i - 1][1]);
-        print_message("%s: %ld allocations from %ld places\n", small_names[run], all, p.count);
+            small_check_malloc(&runs[run], list[i - 1]);
+        print_message("%s: %ld allocations, new are %ld call stacks\n", small_names[run], all,
+                      p.count);
         free(list);
     }
 }

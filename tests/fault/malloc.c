@@ -38,12 +38,16 @@ static void put_file(const char *path, const void *data, size_t n)
     if (fd >= 0) close(fd);
 }
 
+/* Of the places in their libraries, so that another process has the same. */
 static uint64_t stack_number(void *const *frames, int n)
 {
     uint64_t h = 14695981039346656037u; /* FNV */
+    Dl_info lib;
 
-    for (int i = 1; i < n; i++)
-        h = (h ^ (uintptr_t)frames[i]) * 1099511628211u;
+    for (int i = 1; i < n; i++) {
+        uintptr_t base = dladdr(frames[i], &lib) ? (uintptr_t)lib.dli_fbase : 0;
+        h = (h ^ ((uintptr_t)frames[i] - base)) * 1099511628211u;
+    }
     return h;
 }
 

@@ -184,12 +184,13 @@ static inline void small_sum(const char *path, const char *name, char hex[65])
     hex[0] = '\0';
     if (small_is_free(name)) return;
     data = slurp(path, &size);
-    sha256_init(&sum);
-    sha256_add(&sum, data, size);
-    if (small_ends(name, "metrics.jsonl"))
+    if (small_ends(name, "metrics.jsonl")) {
         small_metrics_sum(data, hex);
-    else
+    } else {
+        sha256_init(&sum);
+        sha256_add(&sum, data, size);
         sha256_hex(&sum, hex);
+    }
     free(data);
 }
 
