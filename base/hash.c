@@ -31,7 +31,8 @@ void sha256_hex(struct sha256 *s, char hex[65])
         snprintf(hex + 2 * i, 3, "%02x", sum[i]);
 }
 
-bool sha256_add_file(struct sha256 *s, int fd, uint64_t from, uint64_t *bytes, struct err *e)
+bool sha256_add_file(struct sha256 *s, int fd, uint64_t from, uint64_t *bytes,
+                     bool (*go_on)(struct err *e), struct err *e)
 {
     enum { STEP = 1 << 16 };
     uint8_t buf[STEP];
@@ -39,6 +40,7 @@ bool sha256_add_file(struct sha256 *s, int fd, uint64_t from, uint64_t *bytes, s
 
     *bytes = 0;
     do {
+        if (go_on && !go_on(e)) return false;
         got = pread(fd, buf, STEP, (off_t)(from + *bytes));
         if (got <= 0) continue;
         sha256_add(s, buf, (size_t)got);

@@ -25,6 +25,7 @@
 #include "base/file.h"
 #include "base/signals.h"
 #include "tests/tmpdir.h"
+#include "train/checkpoint.h"
 #include "train/plot.h"
 
 #include "tests/program.h"
@@ -296,6 +297,27 @@ static int tape_backward_stops(const char *dir)
     return tape_part(true);
 }
 
+/* ---- a checkpoint ---- */
+
+/* A run that is asked to stop saves; one that is loading goes no further. */
+static int checkpoint(const char *dir)
+{
+    float value = 1, back = 0;
+    struct ckpt_item item = {.name = "a", .type = CKPT_F32, .rows = 1, .cols = 1, .data = &value};
+    char path[1300];
+    struct err e;
+
+    snprintf(path, sizeof path, "%s/checkpoint.h5", dir);
+    EXPECT(open_signals());
+    kill(getpid(), SIGTERM);
+    EXPECT(await_signal());
+    EXPECT(checkpoint_save(path, &item, 1, "{}", &e));
+    item.data = &back;
+    EXPECT(!checkpoint_load(path, &item, 1, NULL, &e) && back == 0);
+    EXPECT(strstr(e.msg, "stopped by SIGTERM"));
+    return 0;
+}
+
 /* ---- a stack pointer that was borrowed ---- */
 
 enum { STACK = 64 << 10, FILL = 0x5a };
@@ -402,6 +424,7 @@ static const struct part {
     {"child-that-hangs", child_that_hangs, 0, ""},
     {"tape-forward", tape_forward_stops, 0, ""},
     {"tape-backward", tape_backward_stops, 0, ""},
+    {"checkpoint", checkpoint, 0, ""},
 #ifdef __x86_64__
     {"borrowed", borrowed, 0, ""},
     {"bus-error-main", bus_error_main, 1, "mapped: was changed while it was in use"},

@@ -7,6 +7,7 @@
 #include "base/h5out.h"
 #include "base/hash.h"
 #include "base/mem.h"
+#include "base/signals.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -43,13 +44,14 @@ static void seal_make(char seal[SEAL_BYTES], uint64_t bytes, const char *hex)
 }
 
 /* SHA-256 of everything after the seal, and the size of the whole file. */
-static bool seal_sum(int fd, const char *path, char hex[65], uint64_t *bytes, struct err *e)
+static bool seal_sum(int fd, const char *path, char hex[65], uint64_t *bytes,
+                     bool (*go_on)(struct err *e), struct err *e)
 {
     struct sha256 s;
     bool ok;
 
     sha256_init(&s);
-    ok = sha256_add_file(&s, fd, SEAL_BYTES, bytes, e) || err_context(e, "%s", path);
+    ok = sha256_add_file(&s, fd, SEAL_BYTES, bytes, go_on, e) || err_context(e, "%s", path);
     sha256_hex(&s, hex);
     *bytes += SEAL_BYTES;
     return ok;
@@ -64,7 +66,7 @@ static bool seal_verify(int fd, const char *path, struct err *e)
         strncmp(seal, SEAL_MAGIC, strlen(SEAL_MAGIC)) != 0)
         return err_set(e, "%s: is not a checkpoint, or is cut short within its first %d bytes",
                        path, SEAL_BYTES);
-    if (!seal_sum(fd, path, hex, &bytes, e)) return false;
+    if (!seal_sum(fd, path, hex, &bytes, signals_go_on, e)) return false;
     seal_make(want, bytes, hex);
     sealed = strncmp(seal + strlen(SEAL_MAGIC), "bytes ", 6) == 0
                  ? strtoull(seal + strlen(SEAL_MAGIC) + 6, NULL, 10)
@@ -77,13 +79,13 @@ static bool seal_verify(int fd, const char *path, struct err *e)
 }
 
 /* Puts the seal over a finished HDF5 file, which is read back for it: mostly from the page cache.
- */
+ * A signal that came makes the run save, and does not end the saving. */
 static bool seal_write(struct h5_out *o, struct err *e)
 {
     char seal[SEAL_BYTES], hex[65];
     uint64_t bytes;
 
-    if (!seal_sum(o->fd, o->tmp, hex, &bytes, e)) return false;
+    if (!seal_sum(o->fd, o->tmp, hex, &bytes, NULL, e)) return false;
     seal_make(seal, bytes, hex);
     errno = ENOSPC; /* what a short write means */
     if (pwrite(o->fd, seal, SEAL_BYTES, 0) == SEAL_BYTES) return true;
@@ -220,9 +222,11 @@ static bool read_items(struct loading *l, const struct ckpt_item *items, size_t 
     for (size_t i = 0; i < n; i++)
         if (!item_check(l, &items[i], &l->values[i], e)) return false;
     if (l->items.n != n) return name_extra(l, items, n, e);
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
+        if (!signals_go_on(e)) return false;
         if (!h5_in_read(&l->f, &l->values[i], 0, l->values[i].count, items[i].data, e))
             return err_context(e, "%s: item '%s'", l->path, items[i].name);
+    }
     return true;
 }
 

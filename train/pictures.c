@@ -22,7 +22,7 @@ static bool file_key(const char *path, char key[65], struct err *e)
 
     if (fd < 0) return err_context(e, "%s", path);
     sha256_init(&sum);
-    ok = sha256_add_file(&sum, fd, 0, &bytes, e) || err_context(e, "%s", path);
+    ok = sha256_add_file(&sum, fd, 0, &bytes, NULL, e) || err_context(e, "%s", path);
     sha256_hex(&sum, key);
     close(fd);
     return ok;
