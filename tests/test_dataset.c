@@ -308,7 +308,8 @@ static void test_max_bad(void **state)
     must(run_report_drops(&r, &t.d, "data.train", &e), &e);
     r.c.data.max_bad = 1;
     assert_false(run_report_drops(&r, &t.d, "data.train", &e));
-    assert_non_null(strstr(e.msg, "data.train: 2 samples cannot be used, data.max_bad allows 1"));
+    assert_non_null(
+        strstr(e.msg, "data.train: samples that cannot be used: 2, data.max_bad allows 1"));
     assert_non_null(strstr(e.msg, "set.json:1: 1 <image> marks for 0 pictures"));
     set_close(&t);
 }

@@ -182,7 +182,7 @@ static void test_left_out_refused(void **state)
     must_run(state, "sed -e 's/train-000005.png/gone.png/' -e '3s/\"gpt\"/\"human\"/g' "
                     "$T/s/train.json > $T/s/bad.json");
     snprintf(again, sizeof again, "%s --dry-run", command);
-    must_fail(state, again, "2 samples cannot be used, data.max_bad allows 0");
+    must_fail(state, again, "samples that cannot be used: 2, data.max_bad allows 0");
     must_run(state, "test ! -e $T/run && ! grep -q left_out $T/out");
     must_fail(state, command, "/run/left_out.txt");
     must_run(state,

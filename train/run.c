@@ -429,17 +429,18 @@ bool run_report_drops(const struct run *r, const struct dataset *d, const char *
 
     for (int i = 0; i < DROPS; i++) {
         if (d->dropped[i] == 0) continue;
-        log_line("%s: left out %lld samples: %s; the first: %s", what, (long long)d->dropped[i],
+        log_line("%s: samples left out: %lld, %s; the first: %s", what, (long long)d->dropped[i],
                  drop_names[i], d->first_dropped[i]);
         if (i == DROP_TOO_LONG) continue;
         bad += d->dropped[i];
         if (!first) first = d->first_dropped[i];
     }
     if (bad > r->c.data.max_bad)
-        return run_refuse(r, e,
-                          "%s: %lld samples cannot be used, data.max_bad allows %lld; the first: "
-                          "%s",
-                          what, (long long)bad, (long long)r->c.data.max_bad, first);
+        return run_refuse(
+            r, e,
+            "%s: samples that cannot be used: %lld, data.max_bad allows %lld; the first: "
+            "%s",
+            what, (long long)bad, (long long)r->c.data.max_bad, first);
     return true;
 }
 
