@@ -13,9 +13,11 @@ ALL_CFLAGS = -std=c17 $(WARN) $(CFLAGS) $(ARCH) -fopenmp -fno-math-errno -fno-tr
 LDLIBS += $(shell pkg-config --libs $(LIBS) 2>/dev/null) -ldnnl -lm
 $(BUILD)/autograd/%.o $(BUILD)/double/autograd/%.o: CFLAGS += -O3
 
+# Rooms and the rooms in them; the programs train and datasets stand on the others.
 ROOMS := base data autograd optim model convert train
-LIB_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(filter-out train/main.c,$(wildcard $(ROOMS:%=%/*.c))))
-TOOL_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard data/tool/*.c))
+SOURCES := $(wildcard $(ROOMS:%=%/*.c) $(ROOMS:%=%/*/*.c))
+LIB_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(filter-out train/main.c,$(SOURCES)))
+TOOL_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard datasets/*.c))
 FUZZ_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(filter-out tests/fuzz/libfuzzer.c,$(wildcard tests/fuzz/*.c)))
 BENCH_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard bench/lib/*.c))
 BENCH := $(patsubst %.c,$(BUILD)/%,$(wildcard bench/*.c))
@@ -53,7 +55,7 @@ $(BUILD)/tests/fault_malloc.so: tests/fault/malloc.c
 
 $(BUILD)/libmha2mla.a: $(LIB_OBJ)
 	@rm -f $@
-	@$(AR) rcs $@ $^
+	@$(AR) qcs $@ $^
 
 $(BUILD)/double/%.o: %.c
 	@mkdir -p $(@D)
@@ -136,13 +138,14 @@ fuzz: packages
 		SANITIZE="-fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all -fno-omit-frame-pointer"
 	@BUILD=$(BUILD)-fuzz FUZZ_RUNS=$(FUZZ_RUNS) sh tests/fuzz/fuzz.sh $(FUZZ_TARGETS)
 
+FORMATTED := $(wildcard $(addsuffix /*.[ch],$(ROOMS) $(ROOMS:%=%/*) datasets tests tests/fault tests/fuzz tests/long bench bench/lib))
 format:
-	clang-format -i $(wildcard $(addsuffix /*.[ch],$(ROOMS) data/tool tests tests/fault tests/fuzz tests/long bench bench/lib))
+	clang-format -i $(FORMATTED)
 
 lint:
-	clang-format --dry-run -Werror $(wildcard $(addsuffix /*.[ch],$(ROOMS) data/tool tests tests/fault tests/fuzz tests/long bench bench/lib))
+	clang-format --dry-run -Werror $(FORMATTED)
 	cppcheck -q -j2 --std=c11 --inline-suppr --enable=warning,performance,portability \
-		--error-exitcode=1 -D_GNU_SOURCE -I. $(ROOMS) bench
+		--error-exitcode=1 -D_GNU_SOURCE -I. $(ROOMS) datasets bench
 
 clean:
 	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-asan-native $(BUILD)-tsan $(BUILD)-fuzz

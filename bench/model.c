@@ -6,7 +6,7 @@
  * piece at a time: LLaVA-1.5-7B's 14 GB need a few MB of memory. The same command gives the same
  * bytes on every machine. */
 #include "base/file.h"
-#include "base/jsonc.h"
+#include "base/json/jsonc.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "model/params.h"

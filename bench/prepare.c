@@ -12,7 +12,7 @@
 #include "bench/lib/stored.h"
 #include "bench/lib/work.h"
 #include "convert/transform.h"
-#include "data/image.h"
+#include "data/picture/image.h"
 
 #include <math.h>
 #include <stdio.h> /* before jpeglib.h, which needs it */

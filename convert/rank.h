@@ -15,7 +15,7 @@
 #define CONVERT_RANK_H
 
 #include "base/err.h"
-#include "model/rankfile.h" /* rank_dims, rank_select */
+#include "model/files/rankfile.h" /* rank_dims, rank_select */
 
 #include <stddef.h>
 #include <stdint.h>
@@ -27,7 +27,7 @@ enum rank_strategy {
     RANK_2NORM,    /* largest mean |q_pair| * mean |k_pair| */
     RANK_MKL,      /* largest KL when the pair is not rotated */
     RANK_MKL_MASK, /* largest KL when the pair is left out of the logits */
-    RANK_FILE,     /* given: model/rankfile.h */
+    RANK_FILE,     /* given: model/files/rankfile.h */
 };
 
 enum rank_kind { RANK_KIND_FIXED, RANK_KIND_MEASURED, RANK_KIND_GIVEN };

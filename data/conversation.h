@@ -17,7 +17,7 @@
 #ifndef DATA_CONVERSATION_H
 #define DATA_CONVERSATION_H
 
-#include "base/jsonc.h"
+#include "base/json/jsonc.h"
 #include "base/text.h"
 #include "data/template.h"
 #include "data/unused.h"

@@ -4,7 +4,7 @@
 #include "base/mem.h"
 #include "base/signals.h"
 #include "data/dataset_parts.h"
-#include "data/image.h"
+#include "data/picture/image.h"
 #include "data/json_scan.h"
 
 #include <inttypes.h>

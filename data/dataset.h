@@ -21,7 +21,7 @@
 #include "data/batch.h"
 #include "data/conversation.h"
 #include "data/template.h"
-#include "data/tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
 
 struct dataset_source {
     const char *path;   /* JSON: an array of samples, or one sample a line */

@@ -2,8 +2,8 @@
 #include "data/store_part.h"
 
 #include "base/file.h"
-#include "base/h5in.h"
-#include "base/h5out.h"
+#include "base/hdf5/h5in.h"
+#include "base/hdf5/h5out.h"
 #include "base/mem.h"
 
 #include <errno.h>

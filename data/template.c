@@ -2,9 +2,9 @@
  * tests/data/template/make_golden.py renders those. */
 #include "data/template.h"
 #include "base/mem.h"
-#include "data/tokenizer.h"
-#include "data/tokenizer_unicode.h"
-#include "data/tokenizer_utf8.h"
+#include "data/tokenizer/tokenizer.h"
+#include "data/tokenizer/unicode.h"
+#include "data/tokenizer/utf8.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -3,7 +3,7 @@
 #ifndef DATA_UNUSED_H
 #define DATA_UNUSED_H
 
-#include "base/jsonc.h"
+#include "base/json/jsonc.h"
 
 enum unused_kind {
     UNUSED_SAMPLE_KEY,

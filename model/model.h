@@ -13,8 +13,8 @@
 
 #include "autograd/ops.h"
 #include "base/rng.h"
-#include "model/hfconfig.h"
-#include "model/safetensors.h"
+#include "model/config/hfconfig.h"
+#include "model/files/safetensors.h"
 
 enum attn_state { ATTN_FULL, ATTN_PARTIAL, ATTN_MLA };
 

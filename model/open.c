@@ -3,7 +3,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "base/signals.h"
-#include "model/model_dir.h"
+#include "model/files/model_dir.h"
 #include "model/pairs.h"
 #include "model/params.h"
 

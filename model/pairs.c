@@ -5,7 +5,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "model/params.h"
-#include "model/rankfile.h"
+#include "model/files/rankfile.h"
 
 #include <cjson/cJSON.h>
 #include <stdlib.h>

@@ -4,7 +4,7 @@
 #define TESTS_EDITED_MODEL_H
 
 #include "base/file.h"
-#include "model/safetensors.h"
+#include "model/files/safetensors.h"
 #include "tests/tiny_model.h"
 
 /* How a copy of a model's directory differs from it. */

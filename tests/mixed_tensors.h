@@ -4,7 +4,7 @@
 #define TESTS_MIXED_TENSORS_H
 
 #include "base/bf16.h"
-#include "model/safetensors.h"
+#include "model/files/safetensors.h"
 
 #include <math.h>
 

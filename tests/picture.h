@@ -6,7 +6,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/rng.h"
-#include "data/image.h"
+#include "data/picture/image.h"
 #include "tests/tmpdir.h"
 
 #include <dirent.h>

@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "data/tool/alter.h"
+#include "datasets/alter.h"
 #include "tests/tmpdir.h"
 #include "tests/tool_run.h"
 

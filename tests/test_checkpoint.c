@@ -10,8 +10,8 @@
 #include "base/rng.h"
 #include "tests/full_disk.h"
 #include "tests/tmpdir.h"
-#include "train/checkpoint.h"
-#include "base/h5out.h"
+#include "train/record/checkpoint.h"
+#include "base/hdf5/h5out.h"
 
 #include <dirent.h>
 #include <fcntl.h>

@@ -7,11 +7,11 @@
 #include <cmocka.h>
 
 #include "base/file.h"
-#include "data/tokenizer.h"
-#include "data/tool/bpe.h"
-#include "data/tool/scenes.h"
-#include "data/tool/shapes.h"
-#include "data/tool/tool.h"
+#include "data/tokenizer/tokenizer.h"
+#include "datasets/bpe.h"
+#include "datasets/scenes.h"
+#include "datasets/shapes.h"
+#include "datasets/tool.h"
 #include "tests/tmpdir.h"
 #include "tests/tool_run.h"
 

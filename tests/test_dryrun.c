@@ -8,9 +8,9 @@
 
 #include "optim/moment.h"
 #include "tests/tmpdir.h"
-#include "train/dryrun.h"
-#include "train/dryrun_parts.h"
-#include "train/forecast.h"
+#include "train/forecast/dryrun.h"
+#include "train/forecast/dryrun_parts.h"
+#include "train/forecast/forecast.h"
 #include "train/peft.h"
 
 #include <cjson/cJSON.h>

@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #include "model/generate.h"
-#include "model/hfgeneration.h"
+#include "model/config/hfgeneration.h"
 #include "optim/adamw.h"
 #include "optim/schedule.h"
 #include "tests/tiny_model.h"

@@ -7,7 +7,7 @@
 #include <cmocka.h>
 
 #include "base/file.h"
-#include "base/h5in.h"
+#include "base/hdf5/h5in.h"
 #include "base/rng.h"
 #include "tests/tmpdir.h"
 

@@ -3,7 +3,7 @@
  * keeps the rest of the file. */
 #include "base/file.h"
 #include "base/mem.h"
-#include "model/hfconfig.h"
+#include "model/config/hfconfig.h"
 
 #include <cjson/cJSON.h>
 #include <stdarg.h>

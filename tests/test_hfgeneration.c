@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "model/hfgeneration.h"
+#include "model/config/hfgeneration.h"
 #include "tests/tmpdir.h"
 
 #define LLAMA(rest) "{\"model_type\":\"llama\"," rest "}"

@@ -6,7 +6,7 @@
 #include <cmocka.h>
 
 #include "base/file.h"
-#include "base/jsonc.h"
+#include "base/json/jsonc.h"
 #include "base/mem.h"
 #include "base/text.h"
 #include "base/rng.h"

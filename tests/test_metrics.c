@@ -8,7 +8,7 @@
 
 #include "base/rng.h"
 #include "tests/tmpdir.h"
-#include "train/metrics.h"
+#include "train/record/metrics.h"
 
 #include <cJSON.h>
 #include <hdf5.h>

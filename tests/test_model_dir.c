@@ -7,7 +7,7 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
-#include "model/model_dir.h"
+#include "model/files/model_dir.h"
 #include "tests/safetensors_files.h"
 
 /* Empty files by those names (with directories on the way), "NAME=TEXT" with a text in it, in a

@@ -7,7 +7,7 @@
 #include <cmocka.h>
 
 #include "tests/tmpdir.h"
-#include "train/plot.h"
+#include "train/report/plot.h"
 
 #include <math.h>
 

@@ -11,7 +11,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/mem.h"
-#include "data/processor.h"
+#include "data/picture/processor.h"
 
 #include <inttypes.h>
 #include <math.h>

@@ -7,7 +7,7 @@
 
 #include "base/file.h"
 #include "base/rng.h"
-#include "model/rankfile.h"
+#include "model/files/rankfile.h"
 #include "tests/full_disk.h"
 
 #include <hdf5.h>

@@ -9,7 +9,7 @@
 #include "data/template.h"
 #include "tests/tmpdir.h"
 #include "train/evaluate.h"
-#include "train/units.h"
+#include "base/units.h"
 
 #include <errno.h>
 #include <math.h>

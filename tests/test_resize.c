@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "data/resize.h"
+#include "data/picture/resize.h"
 #include "tests/picture.h"
 
 static enum resize_filter filter_named(const char *name)

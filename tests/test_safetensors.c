@@ -9,7 +9,7 @@
 #include <sys/resource.h>
 
 #include "base/mem.h"
-#include "model/safetensors.h"
+#include "model/files/safetensors.h"
 #include "tests/safetensors_files.h"
 #include "tests/sanitized.h"
 

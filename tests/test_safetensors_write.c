@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "model/safetensors.h"
+#include "model/files/safetensors.h"
 #include "tests/safetensors_files.h"
 
 #include "tests/mixed_tensors.h"

@@ -9,7 +9,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/rng.h"
-#include "train/schema.h"
+#include "base/schema/schema.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -25,8 +25,8 @@
 #include "base/file.h"
 #include "base/signals.h"
 #include "tests/tmpdir.h"
-#include "train/checkpoint.h"
-#include "train/plot.h"
+#include "train/record/checkpoint.h"
+#include "train/report/plot.h"
 
 #include "tests/program.h"
 

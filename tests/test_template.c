@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "base/jsonc.h"
+#include "base/json/jsonc.h"
 #include "data/dataset.h"
 #include "tests/tmpdir.h"
 

@@ -7,7 +7,7 @@
 #include <cmocka.h>
 
 #include "tests/tmpdir.h"
-#include "train/tensorboard.h"
+#include "train/record/tensorboard.h"
 
 #include <dirent.h>
 #include <math.h>

@@ -8,7 +8,7 @@
 
 #include "base/file.h"
 #include "base/filekind.h"
-#include "base/jsonc.h"
+#include "base/json/jsonc.h"
 #include "base/rng.h"
 #include "base/text.h"
 #include "tests/tmpdir.h"

@@ -9,8 +9,8 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/rng.h"
-#include "data/tokenizer_parts.h"
-#include "data/tokenizer_utf8.h"
+#include "data/tokenizer/parts.h"
+#include "data/tokenizer/utf8.h"
 
 #include "tests/tokenizer_text.h"
 

@@ -12,10 +12,10 @@
 
 #include "base/file.h"
 #include "base/hash.h"
-#include "base/jsonc.h"
+#include "base/json/jsonc.h"
 #include "base/mem.h"
-#include "data/tokenizer.h"
-#include "data/tokenizer_utf8.h"
+#include "data/tokenizer/tokenizer.h"
+#include "data/tokenizer/utf8.h"
 
 #include "tests/tokenizer_text.h"
 

@@ -7,9 +7,9 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "base/jsonc.h"
+#include "base/json/jsonc.h"
 #include "base/mem.h"
-#include "data/tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
 
 #include "tests/tmpdir.h"
 

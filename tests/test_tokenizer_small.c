@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "base/jsonc.h"
+#include "base/json/jsonc.h"
 #include "base/mem.h"
 
 #include "tests/tokenizer_text.h"

@@ -8,7 +8,7 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
-#include "model/torch_archive.h"
+#include "model/files/torch_archive.h"
 #include "tests/torch_archive_files.h"
 
 #include <sys/mman.h>

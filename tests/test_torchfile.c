@@ -7,7 +7,7 @@
 #include <cmocka.h>
 
 #include "base/file.h"
-#include "model/torchfile.h"
+#include "model/files/torchfile.h"
 #include "tests/tmpdir.h"
 
 #define DIR "tests/data/torchfile/"

@@ -3,7 +3,7 @@
 #define TESTS_TOKENIZER_TEXT_H
 
 #include "base/file.h"
-#include "data/tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -3,7 +3,7 @@
 #ifndef TESTS_TOOL_RUN_H
 #define TESTS_TOOL_RUN_H
 
-#include "data/tool/tool.h"
+#include "datasets/tool.h"
 
 #include <cjson/cJSON.h>
 

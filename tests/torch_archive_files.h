@@ -4,7 +4,7 @@
 #define TESTS_TORCH_ARCHIVE_FILES_H
 
 #include "base/mem.h"
-#include "model/torch_archive.h"
+#include "model/files/torch_archive.h"
 #include "tests/tmpdir.h"
 
 #include <sys/mman.h>

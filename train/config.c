@@ -2,7 +2,7 @@
  * made from it (`mha2mla-train --help-config`). */
 #include "train/config.h"
 #include "data/template.h"
-#include "data/tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
 #include "optim/moment.h"
 #include "train/peft.h"
 

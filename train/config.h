@@ -2,9 +2,9 @@
 #ifndef TRAIN_CONFIG_H
 #define TRAIN_CONFIG_H
 
-#include "data/image.h"
+#include "data/picture/image.h"
 #include "optim/schedule.h"
-#include "train/schema.h"
+#include "base/schema/schema.h"
 
 enum step {
     STEP_BASELINE,

@@ -1,8 +1,8 @@
 /* decode.c - see decode.h. */
 #include "train/decode.h"
-#include "data/image.h"
-#include "train/room.h"
-#include "train/units.h"
+#include "data/picture/image.h"
+#include "train/forecast/room.h"
+#include "base/units.h"
 
 #include <inttypes.h>
 

@@ -1,7 +1,7 @@
 /* evaluate.c - batches of prompts through model_generate, and the count of right answers; or of
  * whole samples through model_score, and the count of right tokens. */
 #include "train/evaluate.h"
-#include "base/jsonc.h"
+#include "base/json/jsonc.h"
 #include "base/log.h"
 #include "base/clock.h"
 #include "base/mem.h"

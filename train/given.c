@@ -2,7 +2,7 @@
 #include "train/given.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "model/hfgeneration.h"
+#include "model/config/hfgeneration.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -2,7 +2,7 @@
 #include "base/log.h"
 #include "base/signals.h"
 #include "base/watch.h"
-#include "train/dryrun.h"
+#include "train/forecast/dryrun.h"
 #include "train/steps.h"
 
 #include <getopt.h>

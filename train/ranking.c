@@ -3,7 +3,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "convert/rank.h"
-#include "model/rankfile.h"
+#include "model/files/rankfile.h"
 #include "convert/transform.h"
 #include "train/layerwise.h"
 #include "train/steps.h"

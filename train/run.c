@@ -3,7 +3,7 @@
 #include "autograd/gemm.h"
 #include "base/file.h"
 #include "base/hash.h"
-#include "base/jsonc.h"
+#include "base/json/jsonc.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "train/given.h"

@@ -3,11 +3,11 @@
 #define TRAIN_RUN_H
 
 #include "data/dataset.h"
-#include "data/processor.h"
+#include "data/picture/processor.h"
 #include "data/store.h"
 #include "model/forward.h"
 #include "train/config.h"
-#include "train/metrics.h"
+#include "train/record/metrics.h"
 
 /* What the model sees of pictures: features of the frozen tower, or pixels where the tower itself
  * is trained. A row of the store is one picture. */

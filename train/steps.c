@@ -4,7 +4,7 @@
 #include "base/mem.h"
 #include "train/evaluate.h"
 #include "train/factors.h"
-#include "train/forecast.h"
+#include "train/forecast/forecast.h"
 #include "train/peft.h"
 #include "train/trainer.h"
 

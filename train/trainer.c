@@ -7,15 +7,15 @@
 #include "train/trainer.h"
 #include "base/log.h"
 #include "base/clock.h"
-#include "base/jsonc.h"
+#include "base/json/jsonc.h"
 #include "base/mem.h"
 #include "base/signals.h"
 #include "optim/adamw.h"
-#include "train/checkpoint.h"
+#include "train/record/checkpoint.h"
 #include "train/evaluate.h"
-#include "train/room.h"
-#include "train/tensorboard.h"
-#include "train/units.h"
+#include "train/forecast/room.h"
+#include "train/record/tensorboard.h"
+#include "base/units.h"
 
 #include <math.h>
 #include <stdio.h>

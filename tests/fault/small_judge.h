@@ -3,7 +3,7 @@
 #ifndef TESTS_FAULT_SMALL_JUDGE_H
 #define TESTS_FAULT_SMALL_JUDGE_H
 
-#include "train/checkpoint.h"
+#include "train/record/checkpoint.h"
 
 #include <hdf5.h>
 

@@ -1,8 +1,8 @@
 /* json.c - settings, and Hugging Face's configs. What was read must come back when it is written.
  */
-#include "base/jsonc.h"
-#include "data/processor.h"
-#include "model/hfgeneration.h"
+#include "base/json/jsonc.h"
+#include "data/picture/processor.h"
+#include "model/config/hfgeneration.h"
 #include "tests/fuzz/target.h"
 #include "train/config.h"
 

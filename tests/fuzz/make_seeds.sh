@@ -50,8 +50,8 @@ take jpeg tests/data/image/rgb420.jpg tests/data/image/progressive.jpg tests/dat
 # A ranking for the dims of weights.c, and a checkpoint with its items.
 mkdir -p "$c/rank" "$c/checkpoint"
 cat > build/seeds.c << 'END'
-#include "model/rankfile.h"
-#include "train/checkpoint.h"
+#include "model/files/rankfile.h"
+#include "train/record/checkpoint.h"
 #include <stdio.h>
 int main(void)
 {

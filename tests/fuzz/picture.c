@@ -1,5 +1,5 @@
 /* picture.c - pictures, of whatever format. */
-#include "data/image.h"
+#include "data/picture/image.h"
 #include "tests/fuzz/target.h"
 
 void fuzz_picture(const uint8_t *data, size_t n)

@@ -1,7 +1,7 @@
 /* text.c - tokenizers, templates and samples. */
 #include "data/dataset.h"
 #include "data/template.h"
-#include "data/tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
 #include "tests/fuzz/target.h"
 
 #include <stdlib.h>

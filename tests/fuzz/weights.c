@@ -1,10 +1,10 @@
 /* weights.c - files of tensors and of ranks. */
 #include "base/hash.h"
-#include "model/rankfile.h"
-#include "model/safetensors.h"
-#include "model/torchfile.h"
+#include "model/files/rankfile.h"
+#include "model/files/safetensors.h"
+#include "model/files/torchfile.h"
 #include "tests/fuzz/target.h"
-#include "train/checkpoint.h"
+#include "train/record/checkpoint.h"
 
 #include <stdio.h>
 #include <stdlib.h>

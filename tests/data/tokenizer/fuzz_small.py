@@ -8,7 +8,7 @@ decoders, post-processors) and random texts, and compares what our tokenizer mak
     python tests/data/tokenizer/fuzz_small.py --golden                    writes small.json
 
 Where the library stops with a panic or an error there is nothing to compare. Ranges are compared where
-normalizers do not join characters, for there ours are wider (data/tokenizer.h), and where unknown
+normalizers do not join characters, for there ours are wider (data/tokenizer/tokenizer.h), and where unknown
 characters have one token each: the library counts its ranges on from the tokens before, without what
 it left out and in its tokens' order."""
 
@@ -219,7 +219,7 @@ def ours(*command):
 
 
 def same_ranges(j):
-    """Whether the library's ranges are those that data/tokenizer.h promises."""
+    """Whether the library's ranges are those that data/tokenizer/tokenizer.h promises."""
     steps = (j["normalizer"] or {}).get("normalizers") or [j["normalizer"] or {"type": "Lowercase"}]
     return bool(j["model"]["unk_token"]) and not j["model"]["byte_fallback"] and all(s["type"][0] != "N" for s in steps)
 

@@ -1,4 +1,4 @@
-"""Writes data/tokenizer_tables.c: where the `tokenizers` library's idea of Unicode is another one
+"""Writes data/tokenizer/tables.c: where the `tokenizers` library's idea of Unicode is another one
 than that of our libraries. It asks the library about every character.
 
     python3.11 -m pip install tokenizers==0.23.3 unicodedata2==18.0.0
@@ -13,14 +13,14 @@ import unicodedata
 import unicodedata2
 from tokenizers import Regex, normalizers, pre_tokenizers
 
-OUT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../../data/tokenizer_tables.c")
+OUT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../../data/tokenizer/tables.c")
 ALL = [c for c in range(0x110000) if not 0xd800 <= c < 0xe000]
 SCRIPTS = "Arabic Cyrillic Devanagari Greek Han Hangul Hebrew Hiragana Katakana Latin Thai".split()
 
-HEAD = """/* tokenizer_tables.c - written by tests/data/tokenizer/make_unicode.py: where the `tokenizers`
- * library %s and Unicode %s to %s differ. tokenizer_unicode.h says what the tables
+HEAD = """/* tables.c - written by tests/data/tokenizer/make_unicode.py: where the `tokenizers`
+ * library %s and Unicode %s to %s differ. unicode.h says what the tables
  * mean. */
-#include "data/tokenizer_unicode.h"
+#include "data/tokenizer/unicode.h"
 
 /* clang-format off */
 """

@@ -1,0 +1,389 @@
+/* processor_config.c - preprocessor_config.json in and out. Every setting that changes pixels is
+ * either understood or refused. A step whose do_... is null is off, as for transformers. */
+#include "data/picture/processor.h"
+#include "base/file.h"
+#include "base/json/jsonc.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The numbers that Pillow and Hugging Face use for the filters. */
+static const int resample_numbers[] = {
+    [RESIZE_LANCZOS] = 1,
+    [RESIZE_BILINEAR] = 2,
+    [RESIZE_BICUBIC] = 3,
+};
+#define RESAMPLES ((int)(sizeof resample_numbers / sizeof resample_numbers[0]))
+
+/* Classes that do what this file does. */
+static const char *const classes[] = {
+    "CLIPImageProcessor",     "CLIPImageProcessorFast", "CLIPImageProcessorPil",
+    "CLIPFeatureExtractor",   "LlavaImageProcessor",    "LlavaImageProcessorFast",
+    "LlavaImageProcessorPil",
+};
+
+struct reader {
+    const struct jsonc *doc;
+    const char *prefix; /* before a setting in messages */
+    struct processor *p;
+    struct err *e;
+};
+
+/* "FILE:LINE:COL: SETTING is VALUE; allowed: ...", and false. `part` is a key inside of the setting
+ * or NULL. */
+static bool refuse(const struct reader *r, const cJSON *setting, const char *part, const cJSON *v,
+                   const char *allowed)
+{
+    char name[128];
+
+    snprintf(name, sizeof name, "%s%s%s%s", r->prefix, setting->string, part ? "." : "",
+             part ? part : "");
+    return jsonc_refuse(r->doc, v, r->e, name, "%s", allowed);
+}
+
+/* ---- readers of one setting, which is not null ---- */
+
+static bool take_bool(const struct reader *r, bool *field, const cJSON *v)
+{
+    if (!cJSON_IsBool(v)) return refuse(r, v, NULL, v, "true, false, null");
+    *field = cJSON_IsTrue(v);
+    return true;
+}
+
+static bool take_side(const struct reader *r, const cJSON *setting, const char *part,
+                      const cJSON *v, int64_t *out)
+{
+    char allowed[64];
+
+    snprintf(allowed, sizeof allowed, "a whole number of pixels from 1 to %d", PROCESSOR_MAX_SIDE);
+    if (!cJSON_IsNumber(v) || !(v->valuedouble >= 1 && v->valuedouble <= PROCESSOR_MAX_SIDE) ||
+        v->valuedouble != floor(v->valuedouble))
+        return refuse(r, setting, part, v, allowed);
+    *out = (int64_t)v->valuedouble;
+    return true;
+}
+
+/* {"height": H, "width": W} and nothing else. */
+static bool take_pair(const struct reader *r, const cJSON *v, const char *allowed, int64_t *h,
+                      int64_t *w)
+{
+    const cJSON *height = cJSON_GetObjectItemCaseSensitive(v, "height");
+    const cJSON *width = cJSON_GetObjectItemCaseSensitive(v, "width");
+
+    if (!height || !width || cJSON_GetArraySize(v) != 2) return refuse(r, v, NULL, v, allowed);
+    return take_side(r, v, "height", height, h) && take_side(r, v, "width", width, w);
+}
+
+/* A plain number is the shortest edge, as in files of before 2023. */
+static bool read_size(const struct reader *r, bool *field, const cJSON *v)
+{
+    static const char allowed[] = "shortest_edge alone, or height and width";
+    const cJSON *edge = cJSON_GetObjectItemCaseSensitive(v, "shortest_edge");
+    struct processor *p = r->p;
+
+    (void)field;
+    p->shortest_edge = edge || cJSON_IsNumber(v);
+    if (!p->shortest_edge) return take_pair(r, v, allowed, &p->size_h, &p->size_w);
+    if (edge && cJSON_GetArraySize(v) != 1) return refuse(r, v, NULL, v, allowed);
+    if (!take_side(r, v, edge ? "shortest_edge" : NULL, edge ? edge : v, &p->size_h)) return false;
+    p->size_w = p->size_h;
+    return true;
+}
+
+static bool read_crop_size(const struct reader *r, bool *field, const cJSON *v)
+{
+    struct processor *p = r->p;
+
+    (void)field;
+    if (!cJSON_IsNumber(v))
+        return take_pair(r, v, "height and width, or one side", &p->crop_h, &p->crop_w);
+    if (!take_side(r, v, NULL, v, &p->crop_h)) return false;
+    p->crop_w = p->crop_h;
+    return true;
+}
+
+static bool read_resample(const struct reader *r, bool *field, const cJSON *v)
+{
+    static const char *const others[] = {[0] = "nearest", [4] = "box", [5] = "hamming"};
+    char allowed[96];
+    const char *found = NULL;
+
+    (void)field;
+    for (int i = 0; i < RESAMPLES && cJSON_IsNumber(v); i++) {
+        if (v->valuedouble != resample_numbers[i]) continue;
+        r->p->resample = (enum resize_filter)i;
+        return true;
+    }
+    for (int i = 0; i < (int)(sizeof others / sizeof others[0]) && cJSON_IsNumber(v); i++)
+        if (v->valuedouble == i) found = others[i];
+    snprintf(allowed, sizeof allowed, "1 (lanczos), 2 (bilinear), 3 (bicubic)%s%s%s",
+             found ? "; this is " : "", found ? found : "",
+             found ? ", which is not supported" : "");
+    return refuse(r, v, NULL, v, allowed);
+}
+
+static bool read_factor(const struct reader *r, bool *field, const cJSON *v)
+{
+    (void)field;
+    if (!cJSON_IsNumber(v)) return refuse(r, v, NULL, v, "a number");
+    r->p->rescale_factor = v->valuedouble;
+    return true;
+}
+
+static bool take_triple(const struct reader *r, const cJSON *v, double out[3])
+{
+    bool ok = cJSON_IsArray(v) && cJSON_GetArraySize(v) == 3;
+
+    for (int c = 0; ok && c < 3; c++) {
+        const cJSON *x = cJSON_GetArrayItem(v, c);
+
+        ok = cJSON_IsNumber(x);
+        if (ok) out[c] = x->valuedouble;
+    }
+    return ok || refuse(r, v, NULL, v, "a list of three numbers");
+}
+
+static bool read_mean(const struct reader *r, bool *field, const cJSON *v)
+{
+    (void)field;
+    return take_triple(r, v, r->p->mean);
+}
+
+static bool read_std(const struct reader *r, bool *field, const cJSON *v)
+{
+    (void)field;
+    return take_triple(r, v, r->p->std);
+}
+
+static bool read_class(const struct reader *r, bool *field, const cJSON *v)
+{
+    (void)field;
+    for (size_t i = 0; i < sizeof classes / sizeof classes[0] && cJSON_IsString(v); i++)
+        if (strcmp(v->valuestring, classes[i]) == 0) return true;
+    return refuse(r, v, NULL, v, "CLIPImageProcessor, LlavaImageProcessor");
+}
+
+static bool read_layout(const struct reader *r, bool *field, const cJSON *v)
+{
+    const char *s = cJSON_GetStringValue(v);
+
+    (void)field;
+    return (s && strcmp(s, "channels_first") == 0) || refuse(r, v, NULL, v, "channels_first");
+}
+
+static bool read_ignored(const struct reader *r, bool *field, const cJSON *v)
+{
+    (void)r;
+    (void)field;
+    (void)v;
+    return true;
+}
+
+/* One row per setting. `flag` is the offset of a bool that take_bool fills; for a value, of the
+ * step that needs it. */
+#define FLAG(member) offsetof(struct processor, member)
+static const struct setting {
+    const char *key;
+    bool (*read)(const struct reader *r, bool *field, const cJSON *v);
+    size_t flag;
+    const char *step; /* of a value: the step that needs it */
+} settings[] = {
+    {"do_pad", take_bool, FLAG(do_pad), NULL},
+    {"do_resize", take_bool, FLAG(do_resize), NULL},
+    {"size", read_size, FLAG(do_resize), "do_resize"},
+    {"resample", read_resample, FLAG(do_resize), "do_resize"},
+    {"do_center_crop", take_bool, FLAG(do_center_crop), NULL},
+    {"crop_size", read_crop_size, FLAG(do_center_crop), "do_center_crop"},
+    {"do_rescale", take_bool, FLAG(do_rescale), NULL},
+    {"rescale_factor", read_factor, FLAG(do_rescale), "do_rescale"},
+    {"do_normalize", take_bool, FLAG(do_normalize), NULL},
+    {"image_mean", read_mean, FLAG(do_normalize), "do_normalize"},
+    {"image_std", read_std, FLAG(do_normalize), "do_normalize"},
+    {"do_convert_rgb", take_bool, FLAG(do_convert_rgb), NULL},
+    {"image_processor_type", read_class, 0, NULL},
+    {"feature_extractor_type", read_class, 0, NULL},
+    {"data_format", read_layout, 0, NULL},
+    {"processor_class", read_ignored, 0, NULL},
+    {"_processor_class", read_ignored, 0, NULL},
+    {"_valid_processor_keys", read_ignored, 0, NULL},
+    {"transformers_version", read_ignored, 0, NULL},
+    {"use_fast", read_ignored, 0, NULL}, /* the torchvision path: processor.h */
+};
+#undef FLAG
+enum { SETTINGS = sizeof settings / sizeof settings[0] };
+
+static bool *flag_of(struct processor *p, const struct setting *s)
+{
+    return (bool *)(void *)((char *)p + s->flag);
+}
+
+/* Unknown settings may change pixels, so they are refused unless they are off. */
+static bool read_setting(const struct reader *r, const cJSON *v)
+{
+    for (int i = 0; i < SETTINGS; i++) {
+        const struct setting *s = &settings[i];
+
+        if (strcmp(v->string, s->key) != 0) continue;
+        if (!cJSON_IsNull(v)) return s->read(r, flag_of(r->p, s), v);
+        if (s->read == take_bool) *flag_of(r->p, s) = false;
+        return true;
+    }
+    return cJSON_IsNull(v) || cJSON_IsFalse(v) ||
+           refuse(r, v, NULL, v, "to leave it out: this setting is not supported");
+}
+
+/* A value may be null where its step is off. */
+static bool check_nulls(const struct reader *r, const cJSON *obj)
+{
+    for (int i = 0; i < SETTINGS; i++) {
+        const struct setting *s = &settings[i];
+        const cJSON *v = cJSON_GetObjectItemCaseSensitive(obj, s->key);
+        char allowed[80];
+
+        if (!s->step || !cJSON_IsNull(v) || !*flag_of(r->p, s)) continue;
+        snprintf(allowed, sizeof allowed, "a value, for %s is on; leave it out for the usual one",
+                 s->step);
+        return refuse(r, v, NULL, v, allowed);
+    }
+    return true;
+}
+
+/* CLIP's do_pad fills up to a batch's largest picture, and all that come out here have one size;
+ * LLaVA's makes squares, black ones where there is no mean. */
+static void settle_pad(struct processor *p, const cJSON *obj)
+{
+    const char *name =
+        cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(obj, "image_processor_type"));
+
+    p->do_pad = p->do_pad && name && strncmp(name, "Llava", 5) == 0;
+    if (cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(obj, "image_mean")))
+        memset(p->mean, 0, sizeof p->mean);
+}
+
+static bool read_settings(const struct reader *r, const cJSON *obj)
+{
+    const char *key;
+    const cJSON *v;
+    struct err fault;
+
+    if (!cJSON_IsObject(obj))
+        return jsonc_fail(r->doc, obj, r->e,
+                          "an object with the image processor's settings is "
+                          "needed");
+    cJSON_ArrayForEach(v, obj)
+    {
+        if (!read_setting(r, v)) return false;
+    }
+    if (!check_nulls(r, obj)) return false;
+    settle_pad(r->p, obj);
+    return processor_check(r->p, &key, &fault) ||
+           jsonc_fail(r->doc, cJSON_GetObjectItemCaseSensitive(obj, key), r->e, "%s%s", r->prefix,
+                      fault.msg);
+}
+
+static const struct jsonc_rules rules = {.plain = true};
+
+/* *found: the directory has a processor_config.json with an "image_processor". */
+static bool load_shared(struct processor *p, const char *path, bool *found, struct err *e)
+{
+    struct reader r = {NULL, "image_processor.", p, e};
+    struct jsonc doc;
+    const cJSON *part;
+    bool there, ok = true;
+
+    *found = false;
+    if (!file_there(path, &there, e)) return false;
+    if (!there) return true;
+    if (!jsonc_read_as(&doc, path, JSONC_CONFIG_BYTES, &rules, e)) return false;
+    r.doc = &doc;
+    part = cJSON_GetObjectItemCaseSensitive(doc.root, "image_processor");
+    *found = part && !cJSON_IsNull(part);
+    if (*found) ok = read_settings(&r, part);
+    jsonc_close(&doc);
+    return ok;
+}
+
+static bool load_own(struct processor *p, const char *path, const char *other, struct err *e)
+{
+    struct reader r = {NULL, "", p, e};
+    struct jsonc doc;
+    bool there, shared, ok;
+
+    if (!file_there(path, &there, e) || !file_there(other, &shared, e)) return false;
+    if (!there && shared)
+        return err_set(e, "%s: no \"image_processor\", and no preprocessor_config.json beside it",
+                       other);
+    if (!jsonc_read_as(&doc, path, JSONC_CONFIG_BYTES, &rules, e)) return false;
+    r.doc = &doc;
+    ok = read_settings(&r, doc.root);
+    jsonc_close(&doc);
+    return ok;
+}
+
+bool processor_load(struct processor *p, const char *model_dir, struct err *e)
+{
+    char *own = file_join(model_dir, "preprocessor_config.json", e);
+    char *shared = file_join(model_dir, "processor_config.json", e);
+    bool found, ok = own && shared;
+
+    processor_default(p);
+    ok = ok && load_shared(p, shared, &found, e) && (found || load_own(p, own, shared, e));
+    free(own);
+    free(shared);
+    return ok;
+}
+
+/* Every cJSON_Add returns NULL where memory is short; `ok` gathers that. */
+static bool add_settings(cJSON *o, const struct processor *p)
+{
+    cJSON *size = cJSON_AddObjectToObject(o, "size");
+    cJSON *crop = cJSON_AddObjectToObject(o, "crop_size");
+    cJSON *mean = cJSON_CreateDoubleArray(p->mean, 3), *std = cJSON_CreateDoubleArray(p->std, 3);
+    bool ok = size && crop;
+
+    ok = cJSON_AddItemToObject(o, "image_mean", mean) && ok;
+    ok = cJSON_AddItemToObject(o, "image_std", std) && ok;
+    if (p->shortest_edge) {
+        ok = cJSON_AddNumberToObject(size, "shortest_edge", (double)p->size_h) && ok;
+    } else {
+        ok = cJSON_AddNumberToObject(size, "height", (double)p->size_h) && ok;
+        ok = cJSON_AddNumberToObject(size, "width", (double)p->size_w) && ok;
+    }
+    ok = cJSON_AddNumberToObject(crop, "height", (double)p->crop_h) && ok;
+    ok = cJSON_AddNumberToObject(crop, "width", (double)p->crop_w) && ok;
+    ok = cJSON_AddNumberToObject(o, "resample", resample_numbers[p->resample]) && ok;
+    ok = cJSON_AddNumberToObject(o, "rescale_factor", p->rescale_factor) && ok;
+    ok = cJSON_AddStringToObject(o, "image_processor_type",
+                                 p->do_pad ? "LlavaImageProcessor" : "CLIPImageProcessor") &&
+         ok;
+    for (int i = 0; i < SETTINGS; i++) {
+        const bool *flag = (const bool *)(const void *)((const char *)p + settings[i].flag);
+
+        if (settings[i].read == take_bool)
+            ok = cJSON_AddBoolToObject(o, settings[i].key, *flag) && ok;
+    }
+    return ok;
+}
+
+bool processor_save(const struct processor *p, const char *model_dir, struct err *e)
+{
+    char *path = file_join(model_dir, "preprocessor_config.json", e);
+    cJSON *root = cJSON_CreateObject();
+    char *text = NULL;
+    bool ok = false;
+
+    if (!path) goto out;
+    if (root && add_settings(root, p))
+        text = jsonc_print(root, true, e);
+    else
+        err_set(e, "%s: out of memory", path);
+    ok = text && file_write(path, text, strlen(text), e);
+out:
+    free(text);
+    cJSON_Delete(root);
+    free(path);
+    return ok;
+}

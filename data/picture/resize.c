@@ -1,0 +1,363 @@
+/* resize.c - Pillow's separable resampling (its Resample.c, 8 bits per channel). Per output pixel
+ * of an axis the taps are computed in double and rounded to fixed point with 22 fractional bits;
+ * sums are int32. Each expression keeps Pillow's order, because the results are compared bit for
+ * bit. */
+#include "data/picture/resize.h"
+#include "base/mem.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BITS 22 /* 32 less 8 for the pixel and 2 for negative lobes and overshoot */
+#define HALF (1 << (BITS - 1))
+
+static double bilinear(double x)
+{
+    x = fabs(x);
+    return x < 1 ? 1 - x : 0;
+}
+
+static double bicubic(double x)
+{
+    const double a = -0.5;
+
+    x = fabs(x);
+    if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
+    if (x < 2) return (((x - 5) * x + 8) * x - 4) * a;
+    return 0;
+}
+
+static double sinc(double x)
+{
+    if (x == 0) return 1;
+    x *= M_PI;
+    return sin(x) / x;
+}
+
+static double lanczos(double x)
+{
+    return -3 <= x && x < 3 ? sinc(x) * sinc(x / 3) : 0;
+}
+
+static const struct filter {
+    const char *name;
+    double (*weight)(double x);
+    double support; /* weight is 0 from here on */
+} filters[] = {
+    [RESIZE_BILINEAR] = {"bilinear", bilinear, 1},
+    [RESIZE_BICUBIC] = {"bicubic", bicubic, 2},
+    [RESIZE_LANCZOS] = {"lanczos", lanczos, 3},
+};
+
+/* The taps of the output pixels lo..lo+n-1 of one axis: as many for each, so that the loops over
+ * them are of one length; the ones past what the filter reaches are 0 and change no sum. */
+struct axis {
+    int64_t n, taps;
+    int64_t *first; /* [n] first input pixel; first + taps is inside of the input */
+    int32_t *k;     /* [n, taps] */
+    double *work;   /* [taps] */
+};
+
+static void axis_free(struct axis *a)
+{
+    free(a->first);
+    free(a->k);
+    free(a->work);
+    memset(a, 0, sizeof *a);
+}
+
+static int32_t to_fixed(double w)
+{
+    return (int32_t)((w < 0 ? -0.5 : 0.5) + w * (1 << BITS));
+}
+
+/* The input pixels *first..return-1 that the filter reaches from `center`. */
+static int64_t reach(double center, double support, int64_t in, int64_t *first)
+{
+    int64_t end = (int64_t)(center + support + 0.5);
+
+    *first = (int64_t)(center - support + 0.5);
+    if (*first < 0) *first = 0;
+    return end < in ? end : in;
+}
+
+static void axis_fill(struct axis *a, int64_t i, int64_t in, double center, double support,
+                      double inverse_scale, const struct filter *f)
+{
+    int64_t first, end = reach(center, support, in, &first);
+    int32_t *k = a->k + i * a->taps;
+    double sum = 0;
+
+    a->first[i] = first < in - a->taps ? first : in - a->taps;
+    k += first - a->first[i];
+    for (int64_t x = first; x < end; x++) {
+        double w = f->weight(((double)x - center + 0.5) * inverse_scale);
+
+        a->work[x - first] = w;
+        sum += w;
+    }
+    for (int64_t x = first; x < end; x++)
+        k[x - first] = to_fixed(sum != 0 ? a->work[x - first] / sum : 0);
+}
+
+/* Taps to resample an axis from `in` to `out` pixels. Shrinking widens the filter by the scale. */
+static bool axis_init(struct axis *a, int64_t in, int64_t out, int64_t lo, int64_t n,
+                      const struct filter *f, struct err *e)
+{
+    double scale = (double)in / (double)out, wide = scale < 1 ? 1 : scale;
+    double support = f->support * wide;
+    size_t taps;
+
+    memset(a, 0, sizeof *a);
+    a->n = n;
+    for (int64_t i = 0; i < n; i++) {
+        int64_t first, end = reach(((double)(lo + i) + 0.5) * scale, support, in, &first);
+
+        if (end - first > a->taps) a->taps = end - first;
+    }
+    if (!size_mul(&taps, (size_t)n, (size_t)a->taps))
+        return err_set(e, "out of memory: resizing %lld to %lld", (long long)in, (long long)out);
+    a->first = mem_new((size_t)n, sizeof *a->first, "resizing", e);
+    a->k = mem_new(taps, sizeof *a->k, "resizing", e);
+    a->work = mem_new((size_t)a->taps, sizeof *a->work, "resizing", e);
+    if (!a->first || !a->k || !a->work) {
+        axis_free(a);
+        return false;
+    }
+    for (int64_t i = 0; i < n; i++)
+        axis_fill(a, i, in, ((double)(lo + i) + 0.5) * scale, support, 1 / wide, f);
+    return true;
+}
+
+static uint8_t clip8(int32_t v)
+{
+    v >>= BITS;
+    v = v > 0 ? v : 0;
+    return (uint8_t)(v < 255 ? v : 255);
+}
+
+static void clip_row(const int32_t *in, int64_t n, uint8_t *out)
+{
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++)
+        out[i] = clip8(in[i]);
+}
+
+/* Four neighbouring values of a row, at any address; compilers let a vector alias its elements. */
+typedef int32_t four __attribute__((vector_size(16), aligned(4)));
+
+/* out[ax->n, ch], one row, from the row `in` of n pixels, whose first is pixel col0 of the axis.
+ * wide: [(n + ax->n) * ch + 2]. A pixel of 3 channels is handled as 4: the fourth is the next
+ * pixel's first, or the room behind the row, and is overwritten in `sum`. */
+static void row_x(const struct axis *ax, const uint8_t *in, int64_t n, int64_t col0, int64_t ch,
+                  int32_t *wide, uint8_t *out)
+{
+    int32_t *sum = wide + n * ch + 1;
+
+#pragma omp simd
+    for (int64_t i = 0; i < n * ch; i++)
+        wide[i] = in[i];
+    wide[n * ch] = 0;
+    for (int64_t i = 0; i < ax->n; i++) {
+        const int32_t *p = wide + (ax->first[i] - col0) * ch, *k = ax->k + i * ax->taps;
+        four s = {HALF, HALF, HALF, HALF};
+
+        for (int64_t t = 0; t < ax->taps; t++, p += ch)
+            s += *(const four *)p * k[t];
+        *(four *)(sum + i * ch) = s;
+    }
+    clip_row(sum, ax->n * ch, out);
+}
+
+/* sum[n] += from[n] * k */
+static void add_row(int32_t *sum, const uint8_t *from, int32_t k, int64_t n)
+{
+#pragma omp simd
+    for (int64_t x = 0; x < n; x++)
+        sum[x] += from[x] * k;
+}
+
+/* out[n], row i of the axis, n values from value x0 of the rows of *in. Row r of the axis is row
+ * r % in->height, so that *in may hold only the last rows of what the axis runs along. sum: [n] */
+static void row_y(const struct axis *ay, int64_t i, const struct image *in, int64_t x0, int64_t n,
+                  int32_t *sum, uint8_t *out)
+{
+    for (int64_t x = 0; x < n; x++)
+        sum[x] = HALF;
+    for (int64_t t = 0; t < ay->taps; t++) {
+        int64_t row = (ay->first[i] + t) % in->height;
+
+        add_row(sum, in->px + row * in->width * in->channels + x0, ay->k[i * ay->taps + t], n);
+    }
+    clip_row(sum, n, out);
+}
+
+/* Along the rows first: *mid [ay->taps, ax->n] holds the last rows that were made. */
+static void rows_first(const struct axis *ax, const struct axis *ay, const struct image *src,
+                       struct image *mid, int32_t *wide, struct image *out)
+{
+    const int64_t ch = src->channels, n = ax->n * ch;
+    int64_t row = ay->first[0];
+
+    for (int64_t i = 0; i < ay->n; i++) {
+        for (; row < ay->first[i] + ay->taps; row++)
+            row_x(ax, src->px + row * src->width * ch, src->width, 0, ch, wide,
+                  mid->px + row % mid->height * n);
+        row_y(ay, i, mid, 0, n, wide, out->px + i * n);
+    }
+}
+
+/* Down the columns first: *mid is one row of the columns col0.. that the rows' taps reach. */
+static void columns_first(const struct axis *ax, const struct axis *ay, const struct image *src,
+                          int64_t col0, struct image *mid, int32_t *wide, struct image *out)
+{
+    const int64_t ch = src->channels;
+
+    for (int64_t i = 0; i < ay->n; i++) {
+        row_y(ay, i, src, col0 * ch, mid->width * ch, wide, mid->px);
+        row_x(ax, mid->px, mid->width, col0, ch, wide, out->px + i * ax->n * ch);
+    }
+}
+
+/* The part of `box` that lies inside of a w x h picture; false where there is none. */
+static bool box_clip(const struct image_box *box, int64_t w, int64_t h, struct image_box *part)
+{
+    int64_t right = box->x + box->w, bottom = box->y + box->h;
+
+    part->x = box->x > 0 ? box->x : 0;
+    part->y = box->y > 0 ? box->y : 0;
+    part->w = (right < w ? right : w) - part->x;
+    part->h = (bottom < h ? bottom : h) - part->y;
+    return part->w > 0 && part->h > 0;
+}
+
+/* Which pass comes first changes the rounding between them. Pillow 13.0 goes down the columns first
+ * where that drops more than twice as many rows as the other order drops columns; 9 and 10 always
+ * go along the rows first, 11 and 12 but for pictures over 100 times as tall as wide. A picture
+ * less than twice as tall as wide whose shape is kept gets the same from all of them. */
+static bool goes_down_first(const struct image *src, int64_t w, int64_t h)
+{
+    return h < src->height && src->height - h > 2 * (src->width - w);
+}
+
+/* Resamples the pixels `part` of the w x h result into a new *out of that size. */
+static bool resample(const struct image *src, int64_t w, int64_t h, const struct filter *f,
+                     const struct image_box *part, struct image *out, struct err *e)
+{
+    struct axis ax = {0}, ay = {0};
+    struct image mid = {0};
+    int32_t *wide = NULL;
+    int64_t col0, columns;
+    bool ok = false, down = goes_down_first(src, w, h);
+
+    memset(out, 0, sizeof *out);
+    if (!axis_init(&ax, src->width, w, part->x, part->w, f, e)) goto out;
+    if (!axis_init(&ay, src->height, h, part->y, part->h, f, e)) goto out;
+    col0 = ax.first[0];
+    columns = ax.first[ax.n - 1] + ax.taps - col0;
+    if (!image_new(&mid, down ? columns : part->w, down ? 1 : ay.taps, src->channels, e)) goto out;
+    wide =
+        mem_new((size_t)((src->width + part->w) * src->channels + 2), sizeof *wide, "resizing", e);
+    if (!wide || !image_new(out, part->w, part->h, src->channels, e)) goto out;
+    if (down)
+        columns_first(&ax, &ay, src, col0, &mid, wide, out);
+    else
+        rows_first(&ax, &ay, src, &mid, wide, out);
+    ok = true;
+out:
+    free(wide);
+    image_free(&mid);
+    axis_free(&ax);
+    axis_free(&ay);
+    return ok;
+}
+
+/* Pillow's RGBA to RGBa: round(c * a / 255). */
+static void premultiply(struct image *img)
+{
+    for (uint8_t *p = img->px, *end = p + img->width * img->height * 4; p < end; p += 4) {
+        for (int c = 0; c < 3; c++) {
+            unsigned t = (unsigned)p[c] * p[3] + 128;
+
+            p[c] = (uint8_t)(((t >> 8) + t) >> 8);
+        }
+    }
+}
+
+/* Pillow's RGBa to RGBA: 255 * c / a rounded down, cut at 255; colours stay where a is 0 or 255. */
+static void unpremultiply(struct image *img)
+{
+    for (uint8_t *p = img->px, *end = p + img->width * img->height * 4; p < end; p += 4) {
+        if (p[3] == 0 || p[3] == 255) continue;
+        for (int c = 0; c < 3; c++) {
+            unsigned v = 255u * p[c] / p[3];
+
+            p[c] = (uint8_t)(v > 255 ? 255 : v);
+        }
+    }
+}
+
+const char *resize_filter_name(enum resize_filter f)
+{
+    return filters[f].name;
+}
+
+/* resample, with the colours of RGBA weighted by alpha. */
+static bool resample_alpha(const struct image *src, int64_t w, int64_t h, const struct filter *f,
+                           const struct image_box *part, struct image *out, struct err *e)
+{
+    const struct image_box all = {0, 0, src->width, src->height};
+    struct image pre;
+    bool ok;
+
+    if (src->channels == 3) return resample(src, w, h, f, part, out, e);
+    if (!image_crop(src, &all, &pre, e)) return false;
+    premultiply(&pre);
+    ok = resample(&pre, w, h, f, part, out, e);
+    if (ok) unpremultiply(out);
+    image_free(&pre);
+    return ok;
+}
+
+bool image_resize_box(const struct image *src, int64_t w, int64_t h, enum resize_filter f,
+                      const struct image_box *box, struct image *dst, struct err *e)
+{
+    struct image_box part, shown;
+    struct image got;
+    bool ok;
+
+    memset(dst, 0, sizeof *dst);
+    CHECK(w >= 1 && h >= 1 && (size_t)f < sizeof filters / sizeof filters[0]);
+    if (src->width == w && src->height == h) return image_crop(src, box, dst, e);
+    if (!box_clip(box, w, h, &part)) return image_new(dst, box->w, box->h, src->channels, e);
+    if (!resample_alpha(src, w, h, &filters[f], &part, dst, e)) return false;
+    if (part.w == box->w && part.h == box->h) return true;
+    got = *dst;
+    shown = (struct image_box){box->x - part.x, box->y - part.y, box->w, box->h};
+    ok = image_crop(&got, &shown, dst, e);
+    image_free(&got);
+    return ok;
+}
+
+bool image_resize(const struct image *src, int64_t w, int64_t h, enum resize_filter f,
+                  struct image *dst, struct err *e)
+{
+    const struct image_box all = {0, 0, w, h};
+
+    return image_resize_box(src, w, h, f, &all, dst, e);
+}
+
+bool image_crop(const struct image *src, const struct image_box *box, struct image *dst,
+                struct err *e)
+{
+    struct image_box part;
+
+    if (!image_new(dst, box->w, box->h, src->channels, e)) return false;
+    if (!box_clip(box, src->width, src->height, &part)) return true;
+    for (int64_t y = part.y; y < part.y + part.h; y++)
+        memcpy(dst->px + ((y - box->y) * dst->width + part.x - box->x) * dst->channels,
+               src->px + (y * src->width + part.x) * src->channels,
+               (size_t)(part.w * src->channels));
+    return true;
+}

@@ -1,0 +1,251 @@
+/* scenes.c - mha2mla-data scenes: real cut-out pictures pasted by their alpha into a 2 x 2 grid on
+ * varied grounds, with questions by their real names and groups. Parts:
+ *   train          scenes of known pictures
+ *   test           other scenes of the same pictures
+ *   test-redrawn   held-out pictures of known names, where the list has such
+ *   test-unseen    held-out pictures of names never trained on: groups, counts, yes or no */
+#include "datasets/scenes.h"
+#include "base/file.h"
+#include "base/mem.h"
+#include "datasets/draw.h"
+#include "datasets/tool.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A part of fewer pictures than this is left out, or for training is an error. */
+enum { POOL_LEAST = 8 };
+
+struct options {
+    const char *out, *pairs, *root;
+    int64_t train, test, names, size, seed;
+};
+
+/* One scene in eight belongs to the test, by which pictures are where. */
+static bool scene_is_test(const struct scene *s)
+{
+    uint64_t h = 0;
+    struct rng r; /* serves as the hash: one scene, one draw */
+
+    for (int i = 0; i < CELLS; i++) {
+        uint64_t at = 0;
+        for (int k = 0; s->cell[i] && k < s->pool->stamps; k++)
+            if (s->pool->stamp[k] == s->cell[i]) at = (uint64_t)k + 1;
+        h = h * 0x9e3779b97f4a7c15u + at;
+    }
+    rng_seed(&r, h, 0);
+    return rng_below(&r, 8) == 0;
+}
+
+/* The name is drawn first: one with many pictures is not met more often. */
+static const struct stamp *draw_stamp(const struct scene_pool *p, struct rng *r)
+{
+    int n = world_pick(r, p->names), first = p->start[n];
+
+    return p->stamp[first + world_pick(r, p->start[n + 1] - first)];
+}
+
+/* One thing in three is of the sort of the one before, so that groups can be counted. */
+static void draw_scene(struct scene *s, struct rng *r)
+{
+    int n = 1 + world_pick(r, CELLS);
+    int64_t order[CELLS];
+
+    memset(s->cell, 0, sizeof s->cell);
+    rng_permutation(r, order, CELLS);
+    for (int i = 0; i < n; i++) {
+        const struct stamp *last = i ? s->cell[order[i - 1]] : NULL, *now;
+        bool alike = last && world_pick(r, 3) == 0;
+        do {
+            now = draw_stamp(s->pool, r);
+        } while (alike && now->sort != last->sort);
+        s->cell[order[i]] = now;
+    }
+}
+
+static uint8_t mix(uint8_t under, uint8_t over, int alpha)
+{
+    return (uint8_t)((under * (255 - alpha) + over * alpha + 127) / 255);
+}
+
+/* Pastes with the top left corner at (x, y); all of it must lie inside. */
+static void paste(struct image *im, const struct image *over, int64_t x, int64_t y, bool mirrored)
+{
+    CHECK(x >= 0 && y >= 0 && x + over->width <= im->width && y + over->height <= im->height);
+    for (int64_t oy = 0; oy < over->height; oy++) {
+        for (int64_t ox = 0; ox < over->width; ox++) {
+            int64_t from = mirrored ? over->width - 1 - ox : ox;
+            const uint8_t *s = over->px + (oy * over->width + from) * 4;
+            uint8_t *d = im->px + ((y + oy) * im->width + x + ox) * 3;
+            for (int k = 0; k < 3; k++)
+                d[k] = mix(d[k], s[k], s[3]);
+        }
+    }
+}
+
+/* The longer side takes 80 to 96 hundredths of the cell, the rest is room to move in. */
+static bool paste_stamp(struct image *im, const struct stamp *s, int cell, struct rng *r,
+                        struct err *e)
+{
+    int64_t side = im->width / 2, longer = side * (80 + world_pick(r, 17)) / 100;
+    struct image small;
+    bool mirrored = world_pick(r, 2);
+
+    if (!stamp_fit(&s->image, longer, &small, e)) return false;
+    int64_t x = (int64_t)rng_below(r, (uint64_t)(side - small.width + 1));
+    int64_t y = (int64_t)rng_below(r, (uint64_t)(side - small.height + 1));
+    paste(im, &small, x + side * (cell & 1), y + side * (cell >> 1), mirrored);
+    image_free(&small);
+    return true;
+}
+
+static bool fill(const struct world_part *p, struct rng *r, struct convo *c, struct image *im,
+                 struct err *e)
+{
+    const struct scene_pool *pool = p->pool;
+    struct scene s = {.pool = pool};
+    int kinds = pool->unknown ? SCENE_GROUP_KINDS : SCENE_KINDS;
+    struct rgb tone;
+
+    do {
+        draw_scene(&s, r);
+    } while (scene_is_test(&s) != p->test);
+    c->marker_last = world_pick(r, 4) == 0;
+    world_ask(c, p->test ? 1 : 2 + world_pick(r, 3), scene_kinds, kinds, &s, r);
+    if (!image_new(im, pool->size, pool->size, 3, e)) return false;
+    tone.r = (uint8_t)(90 + world_pick(r, 140));
+    tone.g = (uint8_t)(90 + world_pick(r, 140));
+    tone.b = (uint8_t)(90 + world_pick(r, 140));
+    draw_ground(im, tone, r);
+    for (int i = 0; i < CELLS; i++)
+        if (s.cell[i] && !paste_stamp(im, s.cell[i], i, r, e)) return false;
+    return true;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    const struct stamp *const *x = a, *const *y = b;
+    int order = strcmp((*x)->name, (*y)->name);
+
+    return order ? order : strcmp((*x)->path, (*y)->path);
+}
+
+/* Takes the pictures with these two marks, of the sorts allowed. On failure the caller still calls
+ * pool_free. */
+static bool pool_make(struct scene_pool *p, const struct stamp_list *l, bool held_out, bool named,
+                      uint32_t sorts, struct err *e)
+{
+    p->stamp = mem_new(l->count, sizeof *p->stamp, "pictures", e);
+    p->start = p->stamp ? mem_new(l->count + 1, sizeof *p->start, "names", e) : NULL;
+    if (!p->start) return false;
+    for (size_t i = 0; i < l->count; i++) {
+        const struct stamp *s = &l->stamp[i];
+        if (s->held_out != held_out || s->named != named || !(sorts >> s->sort & 1)) continue;
+        p->stamp[p->stamps++] = s;
+        p->groups |= s->groups;
+    }
+    qsort(p->stamp, (size_t)p->stamps, sizeof *p->stamp, by_name);
+    for (int i = 0; i < p->stamps; i++)
+        if (i == 0 || strcmp(p->stamp[i]->name, p->stamp[i - 1]->name) != 0)
+            p->start[p->names++] = i;
+    p->start[p->names] = p->stamps;
+    return true;
+}
+
+static void pool_free(struct scene_pool *p)
+{
+    free(p->stamp);
+    free(p->start);
+}
+
+enum { KNOWN, REDRAWN, UNSEEN, POOLS };
+
+static bool make_pools(struct scene_pool pool[POOLS], struct stamp_list *l, const struct options *o,
+                       struct err *e)
+{
+    int64_t names;
+
+    if (!stamps_read(l, o->pairs, o->root, e) || !stamps_load(l, o->size, e)) return false;
+    names = stamps_choose(l, o->names);
+    for (int i = 0; i < POOLS; i++)
+        pool[i].size = o->size;
+    pool[UNSEEN].unknown = true;
+    if (!pool_make(&pool[KNOWN], l, false, true, UINT32_MAX, e) ||
+        !pool_make(&pool[REDRAWN], l, true, true, UINT32_MAX, e) ||
+        !pool_make(&pool[UNSEEN], l, true, false, pool[KNOWN].groups, e))
+        return false;
+    if (names < POOL_LEAST)
+        return err_set(e,
+                       "%s: %" PRId64 " pictures' captions are plain names of a known group, at "
+                       "least %d are needed",
+                       o->pairs, names, POOL_LEAST);
+    printf("scenes: %d pictures of %d names; held out: %d of the same names, %d of %d others\n",
+           pool[KNOWN].stamps, pool[KNOWN].names, pool[REDRAWN].stamps, pool[UNSEEN].stamps,
+           pool[UNSEEN].names);
+    return true;
+}
+
+static bool make(const struct options *o, struct err *e)
+{
+    struct scene_pool pool[POOLS] = {{.stamp = NULL}};
+    struct stamp_list list = {.stamp = NULL};
+    struct world_part part[WORLD_PARTS] = {{"train", o->train, false, &pool[KNOWN]},
+                                           {"test", o->test, true, &pool[KNOWN]}};
+    struct world_set set = {o->out, (uint64_t)o->seed, part, 2, fill};
+    bool ok = make_pools(pool, &list, o, e);
+
+    if (ok && pool[REDRAWN].stamps >= POOL_LEAST)
+        part[set.parts++] = (struct world_part){"test-redrawn", o->test, true, &pool[REDRAWN]};
+    if (ok && pool[UNSEEN].stamps >= POOL_LEAST)
+        part[set.parts++] = (struct world_part){"test-unseen", o->test, true, &pool[UNSEEN]};
+    ok = ok && world_write(&set, e);
+    for (int i = 0; i < POOLS; i++)
+        pool_free(&pool[i]);
+    stamps_free(&list);
+    return ok;
+}
+
+static bool run(int argc, char **argv, struct err *e)
+{
+    struct options o = {.train = 8000, .test = 800, .names = 40, .size = 64, .seed = 1};
+    const struct tool_option options[] = {
+        {"out", "DIR", "where it all goes", &o.out, NULL, 0, 0, true},
+        {"pairs", "FILE", "list of pictures, see above", &o.pairs, NULL, 0, 0, true},
+        {"root", "DIR", "what the list's paths start from", &o.root, NULL, 0, 0, false},
+        {"train", "N", "training samples", NULL, &o.train, 1, 1000000, false},
+        {"test", "N", "samples in each test part", NULL, &o.test, 1, 1000000, false},
+        {"names", "N", "names to be learnt, the shortest of each group", NULL, &o.names, 8, 10000,
+         false},
+        {"size", "N", "pixels a side", NULL, &o.size, 32, 1024, false},
+        {"seed", "N", "another set for another seed", NULL, &o.seed, 0, INT64_MAX, false},
+        {.name = NULL},
+    };
+    char *dir = NULL, *above = NULL;
+    bool help, ok;
+    int rest;
+
+    if (!tool_options(
+            options, "scenes --out DIR --pairs FILE [OPTION ...]",
+            "Pastes one to four real cut-out pictures into a 2 x 2 grid and asks about"
+            " them:\nDIR/images/*.png, DIR/train.json, DIR/test.json, DIR/test-unseen.json"
+            " (pictures never trained on)\nand, where the list has other pictures of the"
+            " same names, DIR/test-redrawn.json.\nFILE is DEST/pairs/tuxpaint.tsv or"
+            " DEST/pairs/emoji.tsv of data/fetch-real-data.sh;\n--root is DEST if not"
+            " given.",
+            argc, argv, &rest, &help, e))
+        return false;
+    if (help) return true;
+    if (rest < argc) return err_set(e, "scenes: unexpected argument '%s'", argv[rest]);
+    if (!o.root) {
+        dir = file_dir(o.pairs, e);
+        o.root = above = dir ? mem_printf(e, "%s/..", dir) : NULL;
+        free(dir);
+    }
+    ok = o.root && make(&o, e);
+    free(above);
+    return ok;
+}
+
+const struct tool_command tool_scenes = {"scenes", "real pictures pasted into scenes", run};

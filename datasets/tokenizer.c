@@ -1,0 +1,290 @@
+/* tokenizer.c - mha2mla-data tokenizer: a byte-level BPE made for a data set, in the layout of
+ * Hugging Face's tokenizer.json (text to words in words.c, merges in bpe.c). The vocabulary is, in
+ * this order: the special tokens, the 256 bytes by their printable stand-ins' code points, the
+ * merges. */
+#include "base/file.h"
+#include "base/json/jsonc.h"
+#include "base/mem.h"
+#include "datasets/bpe.h"
+#include "datasets/tool.h"
+#include "datasets/words.h"
+
+#include <cjson/cJSON.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SPECIALS = WORDS_SPECIALS };
+
+/* GPT-2's alphabet: a printable byte stands for itself, the others for code points from 256 on. */
+static void byte_alphabet(int code[256], int32_t id[256])
+{
+    int next = 256, rank = SPECIALS;
+
+    for (int b = 0; b < 256; b++) {
+        bool shown = (b >= '!' && b <= '~') || (b >= 0xa1 && b <= 0xac) || b >= 0xae;
+        code[b] = shown ? b : next++;
+    }
+    for (int c = 0; c < next; c++)
+        for (int b = 0; b < 256; b++)
+            if (code[b] == c) id[b] = rank++;
+}
+
+/* Code points below 2048 only. */
+static char *utf8(int c, struct err *e)
+{
+    char s[3] = {(char)c, '\0', '\0'};
+
+    if (c >= 0x80) {
+        s[0] = (char)(0xc0 | c >> 6);
+        s[1] = (char)(0x80 | (c & 0x3f));
+    }
+    return mem_strdup(s, e);
+}
+
+/* The tokens' texts by id, and how many there are. */
+struct vocabulary {
+    char **text;
+    int32_t count;
+};
+
+static void vocabulary_free(struct vocabulary *v)
+{
+    for (int32_t i = 0; v->text && i < v->count; i++)
+        free(v->text[i]);
+    free(v->text);
+}
+
+static bool vocabulary_make(struct vocabulary *v, const struct bpe *b, const int code[256],
+                            const int32_t id[256], struct err *e)
+{
+    bool ok;
+
+    v->count = (int32_t)(SPECIALS + 256 + b->merges); /* at most --vocab */
+    v->text = mem_new((size_t)v->count, sizeof *v->text, "the vocabulary", e);
+    ok = v->text != NULL;
+    for (int i = 0; ok && i < SPECIALS; i++)
+        ok = (v->text[i] = mem_strdup(words_specials[i].text, e)) != NULL;
+    for (int i = 0; ok && i < 256; i++)
+        ok = (v->text[id[i]] = utf8(code[i], e)) != NULL;
+    for (size_t i = 0; ok && i < b->merges; i++) {
+        struct bpe_merge m = b->merge[i];
+        char *text = mem_printf(e, "%s%s", v->text[m.left], v->text[m.right]);
+        v->text[SPECIALS + 256 + i] = text;
+        ok = text != NULL;
+    }
+    return ok;
+}
+
+/* cJSON's functions return NULL where memory runs out; the callers below add into `into` and look
+ * at one flag at the end. */
+static bool add_json(cJSON *into, const char *key, const char *json)
+{
+    cJSON *o = cJSON_Parse(json);
+
+    return key ? cJSON_AddItemToObject(into, key, o) : cJSON_AddItemToArray(into, o);
+}
+
+/* "added_tokens" is a list with ids inside, "added_tokens_decoder" an object by id. */
+static bool add_specials(cJSON *into, bool by_id)
+{
+    bool ok = into != NULL;
+
+    for (int i = 0; ok && i < SPECIALS; i++) {
+        cJSON *o = cJSON_CreateObject();
+        char key[16];
+        snprintf(key, sizeof key, "%d", i);
+        ok = o && (by_id || cJSON_AddNumberToObject(o, "id", i)) &&
+             cJSON_AddStringToObject(o, "content", words_specials[i].text) &&
+             cJSON_AddFalseToObject(o, "single_word") && cJSON_AddFalseToObject(o, "lstrip") &&
+             cJSON_AddFalseToObject(o, "rstrip") && cJSON_AddFalseToObject(o, "normalized") &&
+             cJSON_AddTrueToObject(o, "special") &&
+             (by_id ? cJSON_AddItemToObject(into, key, o) : cJSON_AddItemToArray(into, o));
+    }
+    return ok;
+}
+
+/* Words are cut by the pattern, then written in the byte alphabet. */
+static bool add_pre_tokenizer(cJSON *root)
+{
+    cJSON *seq = cJSON_AddObjectToObject(root, "pre_tokenizer"), *list, *split, *pattern;
+
+    if (!seq || !cJSON_AddStringToObject(seq, "type", "Sequence")) return false;
+    list = cJSON_AddArrayToObject(seq, "pretokenizers");
+    split = cJSON_CreateObject();
+    if (!list || !split || !cJSON_AddItemToArray(list, split)) return false;
+    cJSON_AddStringToObject(split, "type", "Split");
+    pattern = cJSON_AddObjectToObject(split, "pattern");
+    return pattern && cJSON_AddStringToObject(pattern, "Regex", words_pattern) &&
+           cJSON_AddStringToObject(split, "behavior", "Isolated") &&
+           cJSON_AddFalseToObject(split, "invert") &&
+           add_json(list, NULL,
+                    "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,"
+                    "\"use_regex\":false}");
+}
+
+static bool add_model(cJSON *root, const struct vocabulary *v, const struct bpe *b)
+{
+    cJSON *model = cJSON_AddObjectToObject(root, "model"), *vocab, *merges;
+    struct err e;
+    bool ok = model && cJSON_AddStringToObject(model, "type", "BPE") &&
+              cJSON_AddNullToObject(model, "dropout") &&
+              cJSON_AddNullToObject(model, "unk_token") &&
+              cJSON_AddNullToObject(model, "continuing_subword_prefix") &&
+              cJSON_AddNullToObject(model, "end_of_word_suffix") &&
+              cJSON_AddFalseToObject(model, "fuse_unk") &&
+              cJSON_AddFalseToObject(model, "byte_fallback") &&
+              cJSON_AddFalseToObject(model, "ignore_merges");
+
+    vocab = ok ? cJSON_AddObjectToObject(model, "vocab") : NULL;
+    for (int32_t i = 0; vocab && ok && i < v->count; i++)
+        ok = cJSON_AddNumberToObject(vocab, v->text[i], i) != NULL;
+    merges = vocab ? cJSON_AddArrayToObject(model, "merges") : NULL;
+    for (size_t i = 0; merges && ok && i < b->merges; i++) {
+        struct bpe_merge m = b->merge[i];
+        char *pair = mem_printf(&e, "%s %s", v->text[m.left], v->text[m.right]);
+        ok = pair && cJSON_AddItemToArray(merges, cJSON_CreateString(pair));
+        free(pair);
+    }
+    return ok && merges;
+}
+
+static cJSON *tokenizer_json(const struct vocabulary *v, const struct bpe *b)
+{
+    cJSON *root = cJSON_CreateObject();
+    bool ok = root && cJSON_AddStringToObject(root, "version", "1.0") &&
+              cJSON_AddNullToObject(root, "truncation") && cJSON_AddNullToObject(root, "padding") &&
+              add_specials(cJSON_AddArrayToObject(root, "added_tokens"), false) &&
+              cJSON_AddNullToObject(root, "normalizer") && add_pre_tokenizer(root) &&
+              add_json(root, "post_processor",
+                       "{\"type\":\"TemplateProcessing\","
+                       "\"single\":[{\"SpecialToken\":{\"id\":\"<s>\",\"type_id\":0}},"
+                       "{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}],"
+                       "\"pair\":[{\"SpecialToken\":{\"id\":\"<s>\",\"type_id\":0}},"
+                       "{\"Sequence\":{\"id\":\"A\",\"type_id\":0}},"
+                       "{\"SpecialToken\":{\"id\":\"<s>\",\"type_id\":1}},"
+                       "{\"Sequence\":{\"id\":\"B\",\"type_id\":1}}],"
+                       "\"special_tokens\":{\"<s>\":{\"id\":\"<s>\",\"ids\":[1],"
+                       "\"tokens\":[\"<s>\"]}}}") &&
+              add_json(root, "decoder",
+                       "{\"type\":\"ByteLevel\",\"add_prefix_space\":true,\"trim_offsets\":true,"
+                       "\"use_regex\":true}") &&
+              add_model(root, v, b);
+
+    if (ok) return root;
+    cJSON_Delete(root);
+    return NULL;
+}
+
+static bool add_roles(cJSON *o)
+{
+    bool ok = o != NULL;
+
+    for (int i = 0; ok && i < SPECIALS; i++)
+        ok = cJSON_AddStringToObject(o, words_specials[i].role, words_specials[i].text) != NULL;
+    return ok;
+}
+
+static cJSON *config_json(const struct words_template *t)
+{
+    cJSON *o = cJSON_CreateObject();
+    bool ok =
+        add_roles(o) && add_specials(cJSON_AddObjectToObject(o, "added_tokens_decoder"), true) &&
+        cJSON_AddTrueToObject(o, "add_bos_token") && cJSON_AddFalseToObject(o, "add_eos_token") &&
+        cJSON_AddFalseToObject(o, "clean_up_tokenization_spaces") &&
+        cJSON_AddStringToObject(o, "chat_template", t->jinja) &&
+        cJSON_AddStringToObject(o, "tokenizer_class", "PreTrainedTokenizerFast");
+
+    if (ok) return o;
+    cJSON_Delete(o);
+    return NULL;
+}
+
+static cJSON *map_json(void)
+{
+    cJSON *o = cJSON_CreateObject();
+
+    if (add_roles(o)) return o;
+    cJSON_Delete(o);
+    return NULL;
+}
+
+/* Takes `o`, which may be NULL where memory ran out. */
+static bool write_json(cJSON *o, const char *dir, const char *name, struct err *e)
+{
+    char *path = file_join(dir, name, e), *text = NULL;
+    bool ok = path != NULL;
+
+    if (ok && !o) ok = err_set(e, "%s: out of memory", path);
+    if (ok) text = jsonc_print(o, true, e);
+    ok = text && file_write(path, text, strlen(text), e);
+    cJSON_Delete(o);
+    free(text);
+    free(path);
+    return ok;
+}
+
+/* tokenizer.json comes last: where it is, all of them are. */
+static bool write_files(const char *dir, const struct words_template *t, const struct vocabulary *v,
+                        const struct bpe *b, struct err *e)
+{
+    return file_mkdirs(dir, e) && write_json(config_json(t), dir, "tokenizer_config.json", e) &&
+           write_json(map_json(), dir, "special_tokens_map.json", e) &&
+           write_json(tokenizer_json(v, b), dir, "tokenizer.json", e);
+}
+
+static bool make(const char *dir, const struct words_template *t, int64_t vocab, char **files,
+                 int count, struct err *e)
+{
+    struct vocabulary v = {0};
+    struct bpe b = {0};
+    int32_t id[256];
+    int code[256];
+    bool ok = true;
+
+    byte_alphabet(code, id);
+    for (int i = 0; ok && i < count; i++)
+        ok = words_of_file(files[i], t, &b, e);
+    ok = ok && bpe_learn(&b, id, SPECIALS + 256, (size_t)vocab - SPECIALS - 256, e) &&
+         vocabulary_make(&v, &b, code, id, e) && write_files(dir, t, &v, &b, e);
+    if (ok)
+        printf("tokenizer: %" PRId32 " tokens (%d special, 256 bytes, %zu merges) from %zu "
+               "distinct words%s: %s/tokenizer.json\n",
+               v.count, SPECIALS, b.merges, b.words,
+               v.count < vocab ? "; each is one token, so the vocabulary is smaller than asked"
+                               : "",
+               dir);
+    vocabulary_free(&v);
+    bpe_free(&b);
+    return ok;
+}
+
+static bool run(int argc, char **argv, struct err *e)
+{
+    const char *dir = NULL, *name = "vicuna";
+    int64_t vocab = 512;
+    const struct words_template *t;
+    const struct tool_option options[] = {
+        {"out", "DIR", "where it all goes", &dir, NULL, 0, 0, true},
+        {"vocab", "N", "tokens at most", NULL, &vocab, SPECIALS + 256, 65536, false},
+        {"template", "NAME", "chat template", &name, NULL, 0, 0, false},
+        {.name = NULL},
+    };
+    bool help;
+    int rest;
+
+    if (!tool_options(options, "tokenizer --out DIR [OPTION ...] FILE.json ...",
+                      "Learns a byte-level BPE from the conversations of LLaVA JSON files and"
+                      " writes DIR/tokenizer.json,\nDIR/tokenizer_config.json and"
+                      " DIR/special_tokens_map.json in Hugging Face's layout.",
+                      argc, argv, &rest, &help, e))
+        return false;
+    if (help) return true;
+    if (rest == argc) return err_set(e, "tokenizer: no LLaVA JSON file was named");
+    t = words_template_find(name, e);
+    return t && make(dir, t, vocab, argv + rest, argc - rest, e);
+}
+
+const struct tool_command tool_tokenizer = {"tokenizer", "a small byte-level BPE for a data set",
+                                            run};

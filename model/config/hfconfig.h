@@ -1,0 +1,164 @@
+/* hfconfig.h - Hugging Face's config.json as plain structs. What the file leaves out has the value
+ * that transformers gives it; what this program cannot compute is refused by its name, never
+ * ignored, and what it does not use is listed. Messages name the file with line and column, the
+ * key, what was found and what is allowed.
+ *
+ *     struct hf_config cfg;
+ *     if (!hf_config_read(&cfg, "llava-1.5-7b-hf/config.json", e)) return false;
+ *     ... cfg.text.hidden_size ...
+ *     hf_config_free(&cfg);
+ */
+#ifndef MODEL_CONFIG_HFCONFIG_H
+#define MODEL_CONFIG_HFCONFIG_H
+
+#include "autograd/ops.h" /* enum activation */
+#include "base/json/jsonc.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum rope_type { ROPE_DEFAULT, ROPE_LINEAR, ROPE_DYNAMIC, ROPE_LLAMA3, ROPE_YARN, ROPE_TYPES };
+extern const char *const rope_type_names[ROPE_TYPES];
+
+/* What a type does not use is 0. */
+struct rope_scaling {
+    enum rope_type type;
+    double factor; /* linear, dynamic, llama3, yarn: >= 1; for yarn 0 stands for the quotient of
+                    * max_position_embeddings and the original */
+    double low_freq_factor, high_freq_factor; /* llama3: low < high */
+    int64_t original_max_position_embeddings; /* llama3, yarn */
+    /* yarn; 0 where the file does not say it */
+    double attention_factor, mscale, mscale_all_dim, beta_fast, beta_slow;
+    bool truncate;
+};
+
+enum { HF_NO_TOKEN = -1, HF_MAX_EOS = 16, HF_MAX_FEATURES = 16 };
+
+struct text_config {
+    const char *model_type; /* "llama" or "qwen2" */
+    int64_t hidden_size, intermediate_size, num_hidden_layers;
+    int64_t num_attention_heads, num_key_value_heads; /* heads is a multiple of kv heads */
+    int64_t head_dim;                                 /* even */
+    int64_t vocab_size, max_position_embeddings;
+    double rms_norm_eps, initializer_range;
+    double rope_theta;
+    struct rope_scaling rope_scaling;
+    bool qkv_bias; /* llama: attention_bias; qwen2: always */
+    bool o_bias;   /* llama: attention_bias; qwen2: never */
+    bool mlp_bias;
+    bool tie_word_embeddings;           /* as it is in effect: of the text or of the whole */
+    enum activation hidden_act;         /* ACT_SILU */
+    int64_t bos_token_id, pad_token_id; /* HF_NO_TOKEN: none */
+    int64_t pad_row; /* of the embeddings, which torch gives no gradient: pad_token_id, for which -1
+                      * is the last row; HF_NO_TOKEN: none */
+    int64_t eos_token_id[HF_MAX_EOS];
+    int eos_count;
+    int64_t window;           /* keys that a query of some layer sees, itself included; 0: all */
+    double attention_dropout; /* of the training that made the model; not applied here */
+    const char *dtype;        /* "float32", "float16", "bfloat16", or "" where it is not said */
+};
+
+struct vision_config {
+    const char *model_type; /* "clip_vision_model" */
+    int64_t hidden_size, intermediate_size, num_hidden_layers, num_attention_heads;
+    int64_t image_size, patch_size, num_channels; /* image_size is a multiple of patch_size */
+    int64_t projection_dim;
+    double layer_norm_eps, attention_dropout;
+    enum activation hidden_act;
+};
+
+/* How attention was changed: the object "mha2mla" at the top of config.json. The first group of
+ * keys is that of the published MHA2MLA checkpoints. */
+struct mha2mla_config {
+    const char *partial_rope_version; /* high, low, uniform, 2-norm, mkl, mkl-mask */
+    int64_t rope_dim_for_mla;         /* rotated dims of a head: even, 0 .. head_dim */
+    int64_t uniform_start_point;
+    const char *qk_tensor_path;  /* NULL: none */
+    const char *svd_init_method; /* none, split, joint, only_key, only_value */
+    int64_t low_rank;            /* latent dims per kv head */
+    bool is_gqa2mha2mla;
+    bool is_baseline, is_mla_from_scratch; /* false here; the published text code looks them up */
+    const char *peft_train;                /* NULL: none */
+
+    bool decoupled;          /* ours: a latent of its own per modality */
+    const char *calibration; /* ours: activation or weight; NULL: not said */
+    const char *base; /* ours: directory with the tensors left out here; NULL: all are here */
+};
+
+/* Names that the section allows, NULL at the end: for configs and messages elsewhere. */
+extern const char *const mha2mla_rope_versions[], *const mha2mla_svd_methods[],
+                                                      *const mha2mla_calibrations[];
+
+struct hf_config {
+    const struct hf_family *family; /* a row of hf_families */
+    struct text_config text;
+    struct vision_config vision; /* zeroed where the family has no tower */
+    int64_t image_token_index;
+    int64_t image_seq_length; /* transformers counts patches instead, and so does hf_image_tokens */
+    /* Indices into the hidden states (0 embeddings, -1 last layer), which lie side by side. */
+    int64_t vision_feature_layer[HF_MAX_FEATURES];
+    int feature_count;
+    bool vision_feature_full; /* select strategy "full": the class token stays */
+    enum activation projector_hidden_act;
+    bool multimodal_projector_bias;
+    int64_t pad_token_id; /* of the whole; HF_NO_TOKEN: none */
+    const char *dtype;    /* of the whole, as in text_config */
+    bool has_mha2mla;
+    struct mha2mla_config mha2mla;
+
+    char *unused;     /* "KEY, text_config.KEY": keys of the file that change nothing here and are
+                       * not known to be harmless; NULL: none */
+    struct jsonc doc; /* the whole file; strings above point into it. Once it was changed or copied
+                       * it knows no lines. */
+    struct cJSON *json; /* of doc, borrowed */
+    const char *file;   /* of doc, borrowed: for messages */
+};
+
+struct hf_family {
+    const char *model_type;
+    bool vision;
+};
+extern const struct hf_family hf_families[]; /* ends with a row of NULL */
+
+/* Both fill *e and leave *c zeroed on failure. `name` stands for the file in messages. */
+bool hf_config_read(struct hf_config *c, const char *path, struct err *e);
+bool hf_config_parse(struct hf_config *c, const char *text, size_t len, const char *name,
+                     struct err *e);
+void hf_config_free(struct hf_config *c); /* fine on a zeroed struct */
+
+/* Copies by reading the JSON again; *dst is the caller's to free. */
+bool hf_config_copy(struct hf_config *dst, const struct hf_config *src, struct err *e);
+
+/* Puts m's keys into the file's "mha2mla" object (made where it is missing; other keys in it stay)
+ * and reads it back with all checks; m's strings may be c's own. NULL removes the object. On
+ * failure *c is as it was. */
+bool hf_config_set_mha2mla(struct hf_config *c, const struct mha2mla_config *m, struct err *e);
+
+/* "FILE:LINE:COL: message" about the value under a path such as "text_config.vocab_size" ("FILE:
+ * message" where it is left out), and false. */
+bool hf_config_fail(const struct hf_config *c, const char *path, struct err *e, const char *fmt,
+                    ...) __attribute__((format(printf, 4, 5)));
+
+/* Sets "torch_dtype" (and "dtype" where the file has it), at the top and in text_config. */
+bool hf_config_set_dtype(struct hf_config *c, const char *dtype, struct err *e);
+
+/* Sets "tie_word_embeddings" to false, at the top and in text_config. On failure *c is as it was.
+ */
+bool hf_config_untie(struct hf_config *c, struct err *e);
+
+/* Writes the JSON as it was read, with the changes made by the two above, atomically. */
+bool hf_config_write(const struct hf_config *c, const char *path, struct err *e);
+
+/* Rows of text that one image becomes: (image_size / patch_size)^2, one more with "full"; 0 without
+ * a tower. */
+int64_t hf_image_tokens(const struct hf_config *c);
+
+/* The i-th of vision_feature_layer as a number of layers that must run: 0 .. num_hidden_layers; of
+ * all of them; and the width of the features that they make together. */
+int64_t hf_feature_layer(const struct hf_config *c, int i);
+int64_t hf_vision_layers(const struct hf_config *c);
+int64_t hf_feature_width(const struct hf_config *c);
+
+bool hf_is_eos(const struct text_config *t, int64_t token);
+
+#endif

@@ -1,0 +1,43 @@
+/* hfconfig_parts.h - what the files hfconfig*.c and hfgeneration.c share, and nobody else needs. */
+#ifndef MODEL_CONFIG_HFCONFIG_PARTS_H
+#define MODEL_CONFIG_HFCONFIG_PARTS_H
+
+#include "model/config/hfconfig.h"
+#include "model/files/hfjson.h"
+
+/* Limits are far above any known model; they keep products of three within 63 bits. */
+enum { HF_MAX_WIDTH = 1 << 20, HF_MAX_COUNT = 1 << 14 };
+
+#define HF_TABLE(table) table, sizeof table / sizeof *table
+
+/* Keys that change nothing, in config.json and its parts. */
+extern const char *const hf_harmless[];
+
+/* In all of these `obj` may be NULL: everything is left out. */
+bool hf_read_text(const struct hf_reader *r, const cJSON *obj, struct text_config *t,
+                  char **unused);
+
+/* "dtype", in older files "torch_dtype"; "" where there is neither. */
+bool hf_read_dtype(const struct hf_reader *r, const cJSON *obj, const char **out);
+
+/* Fills t->rope_theta and t->rope_scaling from the text settings `obj`. Needs t's sizes. Adds to
+ * *unused what RoPE's object says for nobody. */
+bool hf_read_rope(const struct hf_reader *r, const cJSON *obj, struct text_config *t,
+                  char **unused);
+
+/* Appends the value of eos_token_id (null, a token id below vocab_size, -1 for none, or a list of
+ * such) to ids, of which there are *count, at most HF_MAX_EOS. */
+bool hf_read_eos(const struct hf_reader *r, const cJSON *v, int64_t vocab_size, int64_t *ids,
+                 int *count);
+
+/* Fills t->window from Qwen2's settings `obj`; elsewhere it refuses layers that have one. */
+bool hf_read_window(const struct hf_reader *r, const cJSON *obj, bool qwen2, struct text_config *t);
+
+bool hf_read_mha2mla(const struct hf_reader *whole, const cJSON *section,
+                     const struct text_config *t, bool vision, struct mha2mla_config *m);
+
+/* Takes `json` over in place of c's and reads everything again; on failure frees it and leaves c as
+ * it was. json = NULL stands for "out of memory". The lines of the file are forgotten. */
+bool hf_config_adopt(struct hf_config *c, cJSON *json, struct err *e);
+
+#endif

@@ -1,0 +1,77 @@
+/* hfconfig_window.c - attention over a sliding window, as Qwen2's config says it: layers from
+ * max_window_layers on have it where use_sliding_window is true, or those that layer_types names.
+ * It is not computed. Where no text is longer than the window, it changes nothing. */
+#include "model/config/hfconfig_parts.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static bool refuse_layer(const struct hf_reader *r, const cJSON *item, int i, const char *allowed)
+{
+    char key[48];
+
+    snprintf(key, sizeof key, "layer_types[%d]", i);
+    return hf_refuse(r, key, item, "%s", allowed);
+}
+
+/* *windowed: some layer has a window. */
+static bool read_layers(const struct hf_reader *r, const cJSON *list, bool qwen2, bool has_window,
+                        bool *windowed)
+{
+    const cJSON *item;
+    int i = 0;
+
+    cJSON_ArrayForEach(item, list)
+    {
+        const char *type = cJSON_GetStringValue(item);
+        bool full = type && strcmp(type, "full_attention") == 0;
+        bool slides = qwen2 && type && strcmp(type, "sliding_attention") == 0;
+
+        if (!full && !slides)
+            return refuse_layer(r, item, i,
+                                qwen2 ? "full_attention, sliding_attention" : "full_attention");
+        if (slides && !has_window)
+            return refuse_layer(r, item, i,
+                                "full_attention, for use_sliding_window and sliding_window give no "
+                                "window");
+        *windowed |= slides;
+        i++;
+    }
+    return true;
+}
+
+bool hf_read_window(const struct hf_reader *r, const cJSON *obj, bool qwen2, struct text_config *t)
+{
+    const struct hf_field use = {.key = "use_sliding_window", .kind = HF_BOOL};
+    const struct hf_field size = {.key = "sliding_window",
+                                  .kind = HF_INT,
+                                  .lo = 1,
+                                  .hi = 1 << 30,
+                                  .def = {4096},
+                                  .nullable = true};
+    const struct hf_field from = {
+        .key = "max_window_layers", .kind = HF_INT, .hi = HF_MAX_COUNT, .def = {28}};
+    const cJSON *layers = hf_get(r, obj, "layer_types");
+    int64_t window = 0, first = 0;
+    bool used = false, windowed = false;
+
+    if (cJSON_IsNull(layers)) layers = NULL;
+    if (layers && !cJSON_IsArray(layers))
+        return hf_refuse(r, "layer_types", layers, "a list with an entry for each layer");
+    if (layers && cJSON_GetArraySize(layers) != t->num_hidden_layers)
+        return hf_fail(r, obj, "layer_types",
+                       "has %d entries; allowed: one for each of num_hidden_layers, which is %lld",
+                       cJSON_GetArraySize(layers), (long long)t->num_hidden_layers);
+    if (qwen2) {
+        hf_get(r, obj, size.key); /* what is switched off is not looked at, and not missed */
+        hf_get(r, obj, from.key);
+        if (!hf_read_fields(r, obj, &use, 1, 0, &used)) return false;
+    }
+    if (used && (!hf_read_fields(r, obj, &size, 1, 0, &window) ||
+                 !hf_read_fields(r, obj, &from, 1, 0, &first)))
+        return false;
+    if (layers && !read_layers(r, layers, qwen2, window > 0, &windowed)) return false;
+    if (!layers) windowed = window > 0 && first < t->num_hidden_layers;
+    t->window = windowed ? window : 0;
+    return true;
+}

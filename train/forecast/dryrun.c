@@ -1,0 +1,224 @@
+/* dryrun.c - everything a run would do, said before it does it. */
+#include "train/forecast/dryrun.h"
+#include "base/log.h"
+#include "train/forecast/forecast.h"
+#include "train/trainer.h"
+#include "base/units.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- tables ---- */
+
+void dry_title(const char *title)
+{
+    log_line("%s", "");
+    log_line(
+        "-- %s %.*s", title, 96 - (int)strlen(title),
+        "----------------------------------------------------------------------------------------"
+        "--------");
+}
+
+/* A column of each state is enough: the sweep's others have the same rows. */
+static int64_t pick_columns(const struct forecast *p, const struct forecast_model *picked[3])
+{
+    int64_t n = 0;
+
+    for (int state = ATTN_FULL; state <= ATTN_MLA; state++)
+        for (int64_t i = 0; i < p->n; i++)
+            if ((int)p->models[i].state.state == state) {
+                picked[n++] = &p->models[i];
+                break;
+            }
+    return n;
+}
+
+static void show_row(const char *name, const struct forecast_model *const *c, int64_t n,
+                     const double *value, const bool *trained)
+{
+    char line[256], t[UNIT_TEXT];
+    int used = snprintf(line, sizeof line, "%-20s", name);
+
+    for (int64_t i = 0; i < n; i++)
+        used += snprintf(line + used, sizeof line - (size_t)used, " %*s%s", i ? 22 : 16,
+                         value ? (value[i] > 0 ? unit_count(t, value[i]) : "-") : c[i]->name,
+                         trained ? (trained[i] ? " *" : "  ") : "  ");
+    while (used && line[used - 1] == ' ')
+        line[--used] = '\0';
+    log_line("%s", line);
+}
+
+static void show_parameters(const struct forecast *p)
+{
+    const struct forecast_model *c[3];
+    int64_t n = pick_columns(p, c);
+    double value[3] = {0};
+    bool trained[3] = {0};
+
+    dry_title("parameters (* trained)");
+    show_row("", c, n, NULL, NULL);
+    for (int k = 0; k < PARAM_KINDS; k++) {
+        double sum = 0;
+        for (int64_t i = 0; i < n; i++) {
+            value[i] = c[i]->count[k];
+            trained[i] = c[i]->kinds >> k & 1 && value[i] > 0;
+            sum += value[i];
+        }
+        if (sum > 0) show_row(param_kind_names[k], c, n, value, trained);
+    }
+    for (int64_t i = 0; i < n; i++)
+        value[i] = c[i]->all;
+    show_row("together", c, n, value, NULL);
+    for (int64_t i = 0; i < n; i++)
+        value[i] = c[i]->trained;
+    show_row("trained", c, n, value, NULL);
+}
+
+static void show_trainings(const struct forecast *p)
+{
+    const struct dataset *d = &p->r->train;
+    char t[4][UNIT_TEXT];
+
+    dry_title("trainings");
+    log_line("%-26s %8s %8s %10s %14s %14s %9s", "", "steps", "batch", "samples", "tokens",
+             "trained", "of all");
+    for (int64_t i = 0; i < p->n; i++) {
+        const struct forecast_model *c = &p->models[i];
+        if (!c->phase) continue;
+        double steps = (double)train_steps(c->phase, d->n);
+        double samples = steps * (double)c->phase->batch_size;
+        char share[UNIT_TEXT];
+        log_line("%-26s %8.0f %8lld %10s %14s %14s %9s", c->name, steps,
+                 (long long)c->phase->batch_size, unit_count(t[0], samples),
+                 unit_count(t[1], samples * (double)d->tokens / (double)d->n),
+                 unit_count(t[2], c->trained), unit_percent(share, c->trained / c->all));
+    }
+}
+
+static void show_cache_row(const char *name, int64_t values, int64_t full, int64_t layers)
+{
+    char t[4][UNIT_TEXT];
+    double all = (double)(values * layers);
+
+    log_line("%-26s %12s %12s %16s %16s", name, unit_count(t[3], (double)values),
+             unit_percent(t[0], (double)values / (double)full), unit_count(t[1], 4 * all),
+             unit_count(t[2], 2 * all));
+}
+
+static void show_cache(const struct forecast *p)
+{
+    const struct model *m = &p->base;
+    int64_t layers = m->cfg.text.num_hidden_layers, full = model_cache_values_full(m);
+    char name[96];
+
+    dry_title("cache of a token");
+    log_line("%-26s %12s %12s %16s %16s", "", "values/layer", "of the full", "bytes in fp32",
+             "bytes in bf16");
+    show_cache_row(m->state == ATTN_FULL ? "base" : "original", full, full, layers);
+    for (int64_t i = 0; i < p->n; i++) {
+        const struct forecast_model *c = &p->models[i];
+        struct model mla = {.cfg = m->cfg,
+                            .state = ATTN_MLA,
+                            .method = c->state.method,
+                            .rope_dim = c->state.rope_dim,
+                            .latent = c->state.latent};
+        if (c->state.state != ATTN_MLA) continue;
+        snprintf(name, sizeof name, "%.*s", (int)strcspn(c->name, " "), c->name);
+        show_cache_row(name, model_cache_values(&mla), full, layers);
+    }
+}
+
+static const char *bytes_or_dash(char out[UNIT_TEXT], double bytes)
+{
+    return bytes > 0 ? unit_bytes(out, bytes) : "-";
+}
+
+static bool show_memory(const struct forecast *p, struct err *e)
+{
+    const char *row = "%-22s %12s %12s %11s %15s %12s %11s";
+    int64_t layers = p->base.cfg.text.num_hidden_layers;
+    char t[6][UNIT_TEXT];
+
+    dry_title("memory, for the longest samples");
+    log_line(row, "", "activations", "answering", "computed", "trained, AdamW", "together",
+             "mapped");
+    for (int64_t i = 0; i < p->n_steps; i++) {
+        const struct forecast_step *s = &p->steps[i];
+        log_line(row, s->name, bytes_or_dash(t[0], s->activations), bytes_or_dash(t[1], s->answers),
+                 bytes_or_dash(t[2], s->computed), bytes_or_dash(t[3], s->trained),
+                 unit_bytes(t[4], s->bytes), bytes_or_dash(t[5], s->mapped));
+    }
+    for (int64_t i = 0; i < p->n_steps; i++)
+        if (p->steps[i].is_training && p->steps[i].recomputed)
+            log_line("%s: the first %lld of %lld layers are recomputed", p->steps[i].name,
+                     (long long)p->steps[i].recomputed, (long long)layers);
+    log_line("Together: with the largest graph so far, and %s for the program and the index of the "
+             "data.",
+             unit_bytes(t[0], p->program));
+    log_line("Mapped: frozen weights in their files; they do not count against the limit.");
+    log_line("limit: %s", unit_bytes(t[0], (double)p->r->memory_limit));
+    return forecast_fits(p, e);
+}
+
+/* ---- data ---- */
+
+static void show_pictures(const struct dataset *d, const char *name)
+{
+    char t[UNIT_TEXT];
+
+    if (d->n_images)
+        log_line("%s: %s pictures, none of them decoded yet", name,
+                 unit_count(t, (double)d->n_images));
+}
+
+static bool show_data(const struct forecast *p, struct err *e)
+{
+    struct run *r = p->r;
+
+    dry_title("data");
+    if (!run_open_data(r, &p->base.cfg, e)) return false;
+    show_pictures(&r->train, "data.train");
+    for (int64_t i = 0; i < r->n_eval; i++)
+        show_pictures(&r->eval[i].data, r->eval[i].name);
+    if (p->base.has_vision)
+        log_line("a picture: made %lld x %lld pixels, %lld tokens", (long long)r->processor.width,
+                 (long long)r->processor.height, (long long)model_image_tokens(&p->base));
+    dry_title("the first samples (token:id)");
+    return dry_samples(r, 2, e);
+}
+
+/* Of a model that is given, or was trained here before. */
+static bool show_weights(const struct forecast *f, struct err *e)
+{
+    if (!f->base.dir) return true;
+    if (!model_check_finite(&f->base, e)) return false;
+    dry_title("weights");
+    log_line("%s: every weight is a number", f->base.dir);
+    return true;
+}
+
+bool dry_run(struct run *r, struct err *e)
+{
+    struct forecast f = {0};
+    char *settings = schema_dump(&config_schema, &r->c, e);
+    bool ok = settings;
+
+    if (ok) {
+        dry_title("settings");
+        printf("%s", settings);
+        ok = forecast_open(&f, r, e) && show_weights(&f, e) && show_data(&f, e) &&
+             forecast_models(&f, e);
+    }
+    if (ok) {
+        show_parameters(&f);
+        show_trainings(&f);
+        show_cache(&f);
+        ok = show_memory(&f, e);
+    }
+    if (ok) log_line("%s", "");
+    if (ok) log_line("A dry run: nothing was computed or written.");
+    forecast_close(&f);
+    free(settings);
+    return ok;
+}

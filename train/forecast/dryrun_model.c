@@ -1,0 +1,276 @@
+/* dryrun_model.c - models of shapes alone, and the memory of their graphs. A declared parameter has
+ * no values, and building a graph reads none: so a 7B model is planned in a few megabytes. */
+#include "base/mem.h"
+#include "model/params.h"
+#include "train/forecast/dryrun_parts.h"
+#include "train/layerwise.h"
+#include "train/forecast/room.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Any pairs do for a plan: the first of each head. */
+static bool any_pairs(struct model *m, struct err *e)
+{
+    int64_t kept = m->rope_dim / 2;
+    int64_t heads = m->cfg.text.num_hidden_layers * m->cfg.text.num_key_value_heads;
+
+    m->pairs = mem_new((size_t)(heads * kept), sizeof *m->pairs, "the kept RoPE pairs", e);
+    if (!m->pairs) return false;
+    for (int64_t i = 0; i < heads * kept; i++)
+        m->pairs[i] = (int32_t)(i % kept);
+    return model_set_query_pairs(m, e);
+}
+
+/* Frozen weights stay in the files' dtype: their bytes, and what a product must unpack, depend on
+ * it. Rows that only move keep it, and what conversion computes is fp32. */
+static void same_dtype(struct param *p, const struct param *was)
+{
+    if (p && was && !p->t.needs_grad) p->t.dtype = was->t.dtype;
+}
+
+static void moved_dtypes(struct attn *now, const struct attn *was, bool key, bool key_bias,
+                         bool value)
+{
+    for (int i = 0; i < 2; i++) {
+        same_dtype(now->q[i], was->q[0]);
+        same_dtype(now->q_b[i], was->q_b[0]);
+    }
+    same_dtype(now->k, was->k);
+    same_dtype(now->k_b, was->k_b);
+    for (int s = 0; s < MODALITIES; s++) {
+        if (!key) same_dtype(now->set[s].up_k, was->k);
+        if (!value) same_dtype(now->set[s].up_v, was->v);
+        if (!key_bias) same_dtype(now->set[s].up_k_b, was->k_b);
+        same_dtype(now->set[s].up_v_b, was->v_b);
+    }
+}
+
+static void set_dtypes(struct model *shape, const struct model *m)
+{
+    const struct kv_method_info *how =
+        &kv_methods[shape->state == ATTN_MLA ? shape->method : KV_NONE];
+    /* convert/transform.c makes the keys of pairs that are not rotated fp32 then */
+    double f = model_rope_scale(&m->cfg.text);
+    bool scaled = f < 1 || f > 1;
+    int64_t k = 0;
+
+    for (int64_t i = 0; i < shape->n_params; i++) { /* both lists have the same order */
+        int64_t found = k;
+        while (found < m->n_params && strcmp(m->params[found].name, shape->params[i].name) != 0)
+            found++;
+        if (found == m->n_params) continue;
+        k = found;
+        same_dtype(&shape->params[i], &m->params[found]);
+    }
+    if (shape->state == m->state) return; /* all have been found */
+    for (int64_t l = 0; l < shape->cfg.text.num_hidden_layers; l++)
+        moved_dtypes(&shape->layers[l].attn, &m->layers[l].attn, how->key || scaled, scaled,
+                     how->value);
+}
+
+bool dry_model(struct model *shape, const struct model *m, const struct dry_state *s,
+               unsigned kinds, struct err *e)
+{
+    *shape = *m;
+    shape->params = NULL;
+    shape->layers = NULL;
+    shape->pairs = shape->q_pairs = NULL;
+    memset(&shape->vision, 0, sizeof shape->vision);
+    shape->n_params = shape->cap_params = 0;
+    shape->state = s->state;
+    shape->method = s->method;
+    shape->decoupled = s->decoupled;
+    shape->rope_dim = s->state == ATTN_FULL ? m->rope_dim : s->rope_dim;
+    shape->latent = s->latent;
+    if (!params_declare(shape, e) || (s->state != ATTN_FULL && !any_pairs(shape, e))) return false;
+    for (int64_t i = 0; i < shape->n_params; i++)
+        shape->params[i].t.needs_grad = kinds >> shape->params[i].kind & 1;
+    set_dtypes(shape, m);
+    return true;
+}
+
+void dry_model_free(struct model *shape)
+{
+    params_free(shape->params, shape->n_params);
+    free(shape->layers);
+    free(shape->vision.layers);
+    free(shape->pairs);
+    free(shape->q_pairs);
+    memset(shape, 0, sizeof *shape);
+}
+
+/* The entries of the n longest samples, longest first; of equals the earlier ones. */
+static void longest(const struct dataset *d, int64_t n, int64_t *entry)
+{
+    int64_t held = 0;
+
+    for (int64_t i = 0; i < d->n; i++) {
+        if (held == n && d->entries[entry[n - 1]].tokens >= d->entries[i].tokens) continue;
+        int64_t at = held < n ? held++ : n - 1;
+        for (; at > 0 && d->entries[entry[at - 1]].tokens < d->entries[i].tokens; at--)
+            entry[at] = entry[at - 1];
+        entry[at] = i;
+    }
+}
+
+/* The graph of d's n longest samples, on the run's tape. */
+struct dry_batch {
+    struct sample *samples;
+    struct batch_buffer buffer;
+    struct tensor leaf;
+    struct forward f;
+    int64_t n;
+};
+
+static bool open_batch(struct dry_batch *b, const struct dataset *d, int64_t n, bool prompt,
+                       struct err *e)
+{
+    int64_t *entry;
+    bool ok;
+
+    memset(b, 0, sizeof *b);
+    b->n = n < d->n ? n : d->n;
+    b->f = (struct forward){.batch = &b->buffer.batch};
+    entry = mem_new((size_t)b->n, sizeof *entry, "the longest samples", e);
+    b->samples = mem_new((size_t)b->n, sizeof *b->samples, "the longest samples", e);
+    ok = entry && b->samples;
+    if (ok) longest(d, b->n, entry);
+    for (int64_t i = 0; ok && i < b->n; i++)
+        ok = dataset_sample(d, entry[i], &b->samples[i], e);
+    free(entry);
+    return ok && batch_fill(&b->buffer, b->samples, b->n, prompt, e);
+}
+
+/* Pictures come as features, or through the tower as a part of the graph. */
+static void begin_graph(struct dry_batch *b, struct run *r, struct model *shape, bool training,
+                        bool pixels)
+{
+    const struct vision_config *v = &shape->cfg.vision;
+    const struct batch *batch = &b->buffer.batch;
+
+    tape_begin(r->tape, training);
+    b->f.features = NULL;
+    if (batch->images && pixels) {
+        b->leaf = tensor_leaf(DT_F32, batch->images,
+                              v->num_channels * v->image_size * v->image_size, NULL);
+        b->f.features = model_vision(shape, r->tape, &b->leaf);
+    } else if (batch->images) {
+        b->leaf = tensor_leaf(DT_F32, batch->image_tokens, hf_feature_width(&shape->cfg), NULL);
+        b->f.features = &b->leaf;
+    }
+}
+
+static void close_batch(struct dry_batch *b, struct run *r)
+{
+    for (int64_t i = 0; b->samples && i < b->n; i++)
+        sample_free(&b->samples[i]);
+    tape_begin(r->tape, false); /* the graph's batch and shapes go */
+    batch_free(&b->buffer);
+    free(b->samples);
+}
+
+struct loss_graph {
+    struct run *r;
+    struct model *shape;
+    struct dry_batch b;
+    bool pixels;
+};
+
+static bool build_loss(void *arg, int64_t layers, size_t *bytes, struct err *e)
+{
+    struct loss_graph *g = arg;
+
+    (void)e; /* a graph of shapes alone cannot fail */
+    begin_graph(&g->b, g->r, g->shape, true, g->pixels);
+    g->b.f.recompute = layers;
+    model_loss(g->shape, g->r->tape, &g->b.f, 1);
+    *bytes = tape_bytes(g->r->tape);
+    return true;
+}
+
+bool dry_activations(struct run *r, struct model *shape, const struct dry_graph *how, size_t *bytes,
+                     int64_t *recomputed, struct err *e)
+{
+    struct loss_graph g = {.r = r, .shape = shape, .pixels = how->pixels};
+    bool ok = open_batch(&g.b, &r->train, how->n, false, e) &&
+              room_recompute(r, shape, how->room, build_loss, &g, recomputed, bytes, e);
+
+    close_batch(&g.b, r);
+    return ok;
+}
+
+bool dry_answers(struct run *r, struct model *shape, const struct dataset *d, size_t *graph,
+                 size_t *cache, struct err *e)
+{
+    bool tokens = r->c.evaluate.score == SCORE_TOKENS;
+    int64_t rows = 0, more = tokens ? 0 : r->c.evaluate.max_new_tokens;
+    const struct batch *batch;
+    struct dry_batch b;
+    bool ok = open_batch(&b, d, r->c.evaluate.batch, !tokens, e);
+
+    if (ok) {
+        begin_graph(&b, r, shape, false, false);
+        batch = &b.buffer.batch;
+        int32_t *last = tape_new_array(r->tape, int32_t, batch->samples);
+        for (int64_t s = 0; s < batch->samples; s++) {
+            int64_t length = batch->begin[s + 1] - batch->begin[s] + more;
+            last[s] = (int32_t)batch->begin[s + 1] - 1;
+            if (length > rows) rows = length;
+        }
+        if (tokens)
+            model_loss(shape, r->tape, &b.f, 1);
+        else
+            model_logits(shape, r->tape, &b.f, last, batch->samples);
+        *graph = tape_bytes(r->tape);
+        *cache = (size_t)(batch->samples * rows * model_cache_values(shape) *
+                          shape->cfg.text.num_hidden_layers) *
+                 sizeof(real);
+    }
+    close_batch(&b, r);
+    return ok;
+}
+
+/* As many of the longest samples as make one graph. */
+static int64_t layer_samples(const struct dataset *d)
+{
+    int64_t n = d->longest > 0 ? LAYERWISE_TOKENS / d->longest : 1;
+
+    return n > 1 ? n : 1;
+}
+
+bool dry_layer(struct run *r, struct model *shape, unsigned looks, size_t *bytes, int64_t *tokens,
+               struct err *e)
+{
+    struct tensor x, *q = NULL, *k = NULL, *h = NULL;
+    struct taps taps = {.x = looks & LOOK_X ? &h : NULL,
+                        .q = looks & LOOK_QK ? &q : NULL,
+                        .k = looks & LOOK_QK ? &k : NULL};
+    struct dry_batch b;
+    bool ok = open_batch(&b, &r->train, layer_samples(&r->train), false, e);
+
+    if (ok) {
+        tape_begin(r->tape, false);
+        b.f.taps = &taps;
+        *tokens = b.buffer.batch.tokens;
+        x = tensor_leaf(DT_F32, *tokens, shape->cfg.text.hidden_size, NULL);
+        model_layer(shape, r->tape, &b.f, 0, &x, false);
+        *bytes = tape_bytes(r->tape);
+    }
+    close_batch(&b, r);
+    return ok;
+}
+
+size_t dry_pictures(struct run *r, struct model *shape, int64_t n)
+{
+    const struct vision_config *v = &shape->cfg.vision;
+    struct tensor pixels =
+        tensor_leaf(DT_F32, n, v->num_channels * v->image_size * v->image_size, NULL);
+    size_t bytes;
+
+    tape_begin(r->tape, false);
+    tape_keep(model_vision(shape, r->tape, &pixels));
+    bytes = tape_bytes(r->tape);
+    tape_begin(r->tape, false);
+    return bytes;
+}

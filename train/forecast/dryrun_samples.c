@@ -1,0 +1,207 @@
+/* dryrun_samples.c - samples as the model will see them: the exact string with what is trained of
+ * it, then the tokens in runs that are alike in modality and in whether they are trained. */
+#include "base/log.h"
+#include "base/text.h"
+#include "data/tokenizer/tokenizer.h"
+#include "data/tokenizer/unicode.h"
+#include "data/tokenizer/utf8.h"
+#include "train/forecast/dryrun_parts.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { WIDTH = 100, TEXT_AT = 12, TOKENS_AT = 30 }; /* columns: of the terminal, before the rest */
+
+/* A line that is filled word by word, and begun anew where a word does not fit. */
+struct flow {
+    char line[4 * WIDTH + 8];
+    size_t bytes;
+    int columns, indent, begin; /* begin: where the first word stands */
+    bool quoted;                /* each line is in quotes */
+};
+
+static int columns_of(const char *s, size_t n)
+{
+    int columns = 0;
+
+    for (size_t i = 0; i < n; i++)
+        columns += ((unsigned char)s[i] & 0xC0) != 0x80;
+    return columns;
+}
+
+static void flow_end(struct flow *f)
+{
+    if (f->columns > f->begin) log_line("%.*s%s", (int)f->bytes, f->line, f->quoted ? "\"" : "");
+    f->bytes = 0;
+    f->columns = 0;
+}
+
+static void flow_begin(struct flow *f, const char *label, int indent, bool quoted)
+{
+    f->indent = indent;
+    f->quoted = quoted;
+    f->bytes = (size_t)snprintf(f->line, sizeof f->line, "%-*.*s%s", indent, indent, label,
+                                quoted ? "\"" : "");
+    f->begin = f->columns = indent + quoted;
+}
+
+/* Adds a word, with `gap` blanks before it where it is not the line's first. */
+static void flow_add(struct flow *f, const char *word, size_t n, int gap)
+{
+    int columns = columns_of(word, n);
+
+    if (f->columns + gap + columns + f->quoted > WIDTH && f->columns > f->begin) {
+        flow_end(f);
+        flow_begin(f, "", f->indent, f->quoted);
+    }
+    if (f->columns == f->begin) gap = 0;
+    if (f->bytes + (size_t)gap + n >= sizeof f->line)
+        return; /* only marks upon marks are that long */
+    memset(f->line + f->bytes, ' ', (size_t)gap);
+    memcpy(f->line + f->bytes + gap, word, n);
+    f->bytes += (size_t)gap + n;
+    f->columns += gap + columns;
+}
+
+/* What a terminal shows as nothing, as a blank, or as another order of the text. */
+static bool is_hidden(int32_t c)
+{
+    return (unicode_is_space(c) && c != ' ') || (c >= 0x80 && c < 0xa0) || c == 0xad ||
+           (c >= 0x200b && c <= 0x200f) || (c >= 0x202a && c <= 0x202e) ||
+           (c >= 0x2060 && c <= 0x206f) || c == 0xfeff;
+}
+
+/* Spells the character at p out as JSON writes it inside of quotes; returns its bytes. */
+static size_t spell_exactly(const char *p, char out[8])
+{
+    size_t n;
+    int32_t c = utf8_get(p, &n);
+
+    if (c == '\n' || c == '"' || c == '\\')
+        snprintf(out, 8, "\\%c", c == '\n' ? 'n' : c);
+    else if (c < ' ' || c == 0x7f || is_hidden(c))
+        snprintf(out, 8, "\\u%04X", (unsigned)c & 0xffff);
+    else
+        snprintf(out, 8, "%.*s", (int)n, p);
+    return n;
+}
+
+/* A part of the string in quotes, broken behind blanks. */
+static void show_part(const char *label, const char *text, const char *end)
+{
+    struct flow f;
+    char word[300];
+    size_t used = 0;
+
+    flow_begin(&f, label, TEXT_AT, true);
+    while (text < end) {
+        bool blank = *text == ' ';
+        text += spell_exactly(text, word + used);
+        used += strlen(word + used);
+        if (text < end && used < sizeof word / 4 && !(blank && *text != ' ')) continue;
+        flow_add(&f, word, used, 0);
+        used = 0;
+    }
+    flow_end(&f);
+}
+
+/* The tokens that the tokenizer's post-processor puts there, which the string does not have: those
+ * from *at on. */
+static void show_added(const struct run *r, const struct tokens *t, size_t *at)
+{
+    struct flow f;
+
+    flow_begin(&f, "  added", TEXT_AT, false);
+    for (; *at < t->n && t->v[*at].begin == t->v[*at].end; ++*at) {
+        const char *known = tokenizer_piece(r->tokenizer, t->v[*at].id);
+        char piece[120];
+        text_plain(piece, sizeof piece, known, strlen(known));
+        flow_add(&f, piece, strlen(piece), 2);
+    }
+    flow_end(&f);
+}
+
+/* The whole string: the parts that are trained, those that are not, and what is around it. */
+static bool show_text(const struct run *r, const struct rendered *s, struct err *e)
+{
+    const char *done = s->text;
+    struct tokens t = {0};
+    size_t at = 0;
+
+    if (!tokenizer_encode(r->tokenizer, NULL, s->text, s->len, s->add_special, &t, e)) return false;
+    show_added(r, &t, &at);
+    for (size_t i = 0; i < s->n_trained; i++) {
+        show_part("  text", done, s->text + s->trained[i].begin);
+        done = s->text + s->trained[i].end;
+        show_part("  trained", s->text + s->trained[i].begin, done);
+    }
+    show_part("  text", done, s->text + s->len);
+    while (at < t.n && t.v[at].begin != t.v[at].end)
+        at++;
+    show_added(r, &t, &at);
+    tokens_free(&t);
+    return true;
+}
+
+static void show_tokens(const struct run *r, const struct sample *s, int64_t begin, int64_t end)
+{
+    char label[96], places[48], piece[120], word[160];
+    struct flow f;
+
+    snprintf(places, sizeof places, "%lld-%lld", (long long)begin, (long long)end - 1);
+    snprintf(label, sizeof label, "  %-11s %-5s %s", places,
+             s->modality[begin] == IMAGE ? "image" : "text", s->trained[begin] ? "trained" : "-");
+    flow_begin(&f, label, TOKENS_AT, false);
+    for (int64_t i = begin; i < end; i++) {
+        const char *known = tokenizer_piece(r->tokenizer, s->ids[i]);
+        int64_t same = i;
+        known = known ? known : "?";
+        text_plain(piece, sizeof piece, known, strlen(known));
+        while (same + 1 < end && s->ids[same + 1] == s->ids[i] && s->modality[i] == IMAGE)
+            same++;
+        if (same > i)
+            snprintf(word, sizeof word, "%s x %lld", piece, (long long)(same - i) + 1);
+        else
+            snprintf(word, sizeof word, "%s:%d", piece, (int)s->ids[i]);
+        flow_add(&f, word, strlen(word), 2);
+        i = same;
+    }
+    flow_end(&f);
+}
+
+static bool show_sample(const struct run *r, int64_t entry, const struct sample *s, struct err *e)
+{
+    const struct dataset_entry *d = &r->train.entries[entry];
+    int64_t image = 0;
+    char id[80], place[DATASET_PLACE], pictures[48] = "";
+
+    for (int64_t i = 0; i < s->n; i++)
+        image += s->modality[i] == IMAGE;
+    if (image) snprintf(pictures, sizeof pictures, ", %lld of them image", (long long)image);
+    log_line("sample %lld, \"%s\" (%s:%s): %lld tokens%s, %lld trained", (long long)entry + 1,
+             text_plain(id, sizeof id, s->id.s, s->id.n), r->train.sources[d->source].path,
+             dataset_place(d, place), (long long)s->n, pictures, (long long)d->labels);
+    for (int64_t i = 0; i < s->images; i++)
+        log_line("  picture %s", r->train.images[s->image[i]].path);
+    if (!show_text(r, &s->rendered, e)) return false;
+    for (int64_t i = 0, end; i < s->n; i = end) {
+        for (end = i + 1;
+             end < s->n && s->modality[end] == s->modality[i] && s->trained[end] == s->trained[i];)
+            end++;
+        show_tokens(r, s, i, end);
+    }
+    return true;
+}
+
+bool dry_samples(const struct run *r, int64_t count, struct err *e)
+{
+    for (int64_t i = 0; i < count && i < r->train.n; i++) {
+        struct sample s;
+        if (i) log_line("%s", "");
+        if (!dataset_sample(&r->train, i, &s, e)) return false;
+        bool ok = show_sample(r, i, &s, e);
+        sample_free(&s);
+        if (!ok) return false;
+    }
+    return true;
+}

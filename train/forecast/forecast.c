@@ -1,0 +1,340 @@
+/* forecast.c - which models there will be, and what they need. */
+#include "train/forecast/forecast.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "convert/rank.h"
+#include "optim/moment.h"
+#include "train/peft.h"
+#include "train/factors.h"
+#include "train/layerwise.h"
+#include "train/forecast/room.h"
+#include "train/steps.h"
+#include "train/trainer.h"
+#include "base/units.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+bool forecast_open(struct forecast *f, struct run *r, struct err *e)
+{
+    bool made;
+
+    *f = (struct forecast){.r = r};
+    if (!model_is_there(r, "baseline", &made, e)) return false;
+    if (!r->c.model.path && !made && !run_has_step(r, STEP_BASELINE))
+        return err_set(e, "model.path: must be given where \"baseline\" is not one of run.steps");
+    if (!(r->c.model.path || made ? open_base_model(r, &f->base, e)
+                                  : make_baseline_model(r, &f->base, e)))
+        return false;
+    for (size_t i = 0; i < f->base.n_notes; i++)
+        log_line("%s", f->base.notes[i]);
+    return true;
+}
+
+void forecast_close(struct forecast *f)
+{
+    model_close(&f->base);
+    free(f->models);
+    free(f->steps);
+    memset(f, 0, sizeof *f);
+}
+
+static struct forecast_model *add(struct forecast *f, const char *name, const char *training,
+                                  const struct config_phase *phase, unsigned kinds)
+{
+    struct forecast_model *m = &f->models[f->n++];
+
+    snprintf(m->name, sizeof m->name, "%s%s", name, phase ? training : "");
+    m->phase = phase;
+    m->kinds = phase ? kinds : 0;
+    return m;
+}
+
+/* The point's MLA model; fails as the conversion itself would. */
+static bool mla_state(const struct forecast *f, const struct point *pt, struct dry_state *s,
+                      struct err *e)
+{
+    const struct config *c = &f->r->c;
+    struct mdsvd_plan unused;
+
+    *s = (struct dry_state){.state = ATTN_MLA,
+                            .rope_dim = pt->rope_dim,
+                            .method = (enum kv_method)c->svd.method,
+                            .decoupled = c->svd.decoupled && f->base.has_vision};
+    return point_plan(f->r, &f->base, pt, &s->latent, &unused, e);
+}
+
+static bool add_point(struct forecast *f, int64_t i, struct err *e)
+{
+    const struct config *c = &f->r->c;
+    struct point pt = config_point(c, i), last = i ? config_point(c, i - 1) : (struct point){0};
+    bool stage1 = run_has_step(f->r, STEP_STAGE1), stage2 = run_has_step(f->r, STEP_STAGE2);
+    bool svd = stage2 || run_has_step(f->r, STEP_SVD);
+    struct forecast_model *m;
+
+    if ((stage1 || svd) && !point_check(f->r, &f->base, &pt, e)) return false;
+    if (stage1 && pt.rope_dim != last.rope_dim) {
+        m = add(f, pt.stage1, " stage 1", &c->stage1,
+                peft_kinds(c->stage1.peft, c->stage1.projector));
+        m->state = (struct dry_state){.state = ATTN_PARTIAL, .rope_dim = pt.rope_dim};
+    }
+    if (!svd) return true;
+    m = add(f, pt.name, " stage 2", stage2 ? &c->stage2 : NULL,
+            peft_kinds(c->stage2.peft, c->stage2.projector));
+    m->point = pt;
+    return mla_state(f, &pt, &m->state, e);
+}
+
+/* The set whose samples are the longest; NULL where nothing is scored. */
+static const struct dataset *longest_eval(const struct run *r)
+{
+    const struct dataset *d = NULL;
+
+    for (int64_t i = 0; i < r->n_eval; i++)
+        if (r->eval[i].data.n && (!d || r->eval[i].data.longest > d->longest)) d = &r->eval[i].data;
+    return d;
+}
+
+/* trained: those values and their gradients, both in fp32, and the optimiser's two moments. */
+static void count_parameters(struct forecast_model *m, const struct model *shape,
+                             enum moment_type state, double *trained)
+{
+    for (int64_t i = 0; i < shape->n_params; i++) {
+        const struct param *q = &shape->params[i];
+        double n = (double)tensor_count(&q->t);
+        m->count[q->kind] += n;
+        m->all += n;
+        if (!q->t.needs_grad) continue;
+        m->trained += n;
+        *trained += 2 * sizeof(float) * n +
+                    2 * moment_bytes(moment_type_of(state, &q->t), tensor_count(&q->t));
+    }
+}
+
+/* Frozen weights by where they are: in memory of their own or mapped. Until a model has been saved
+ * and opened again, a new one has all of its own, and a partial one the rows that were moved: all
+ * but those of v_proj. */
+static void place_weights(struct forecast_step *s, const struct model *shape, bool is_new,
+                          bool is_moved)
+{
+    for (int64_t i = 0; i < shape->n_params; i++) {
+        const struct param *p = &shape->params[i];
+        double bytes = (double)tensor_count(&p->t) * (double)dtype_size(p->t.dtype);
+        bool moved = p->kind == PARAM_Q || p->kind == PARAM_Q_ROPE || p->kind == PARAM_K_ROPE ||
+                     p->kind == PARAM_UP_K;
+        if (p->t.needs_grad) continue;
+        *(is_new || (is_moved && moved) ? &s->computed : &s->mapped) += bytes;
+    }
+}
+
+static struct forecast_step *add_step(struct forecast *f, const char *name)
+{
+    struct forecast_step *s = &f->steps[f->n_steps++];
+
+    snprintf(s->name, sizeof s->name, "%s", name);
+    return s;
+}
+
+/* `region` is this step's largest graph; the sum of all. */
+static void sum_up(struct forecast *f, struct forecast_step *s)
+{
+    double before = s > f->steps ? s[-1].region : 0;
+
+    if (s->region < before) s->region = before;
+    s->bytes = f->program + s->region + s->cache + s->computed + s->trained;
+}
+
+/* Training and answering of a model. */
+static bool add_model_step(struct forecast *f, struct forecast_model *m, struct err *e)
+{
+    struct run *r = f->r;
+    struct forecast_step *s = add_step(f, m->name);
+    const struct dataset *eval = longest_eval(r);
+    struct model shape = {0};
+    size_t bytes = 0, cache = 0;
+    bool ok = dry_model(&shape, &f->base, &m->state, m->kinds, e);
+
+    if (ok) {
+        bool made = m->state.state == ATTN_FULL && m->phase && !r->c.model.path;
+        count_parameters(m, &shape, (enum moment_type)r->c.optim.state, &s->trained);
+        place_weights(s, &shape, made, m->state.state == ATTN_PARTIAL);
+        s->is_training = m->phase;
+    }
+    if (ok && m->phase) {
+        int64_t size = m->phase->batch_size, micro = m->phase->micro_batch;
+        struct dry_graph g = {.n = micro && micro < size ? micro : size,
+                              .pixels = m->pixels,
+                              .room =
+                                  room_left(r, f->program + s->computed + s->trained, s->mapped)};
+        ok = dry_activations(r, &shape, &g, &bytes, &s->recomputed, e);
+        s->activations = s->region = (double)bytes;
+    }
+    if (ok && eval) {
+        ok = dry_answers(r, &shape, eval, &bytes, &cache, e);
+        if ((double)bytes > s->region) s->region = (double)bytes;
+        s->answers = (double)(bytes + cache);
+        s->cache = (double)cache;
+    }
+    if (ok) sum_up(f, s);
+    dry_model_free(&shape);
+    return ok;
+}
+
+/* Pictures are decoded and taken through the tower a group at a time, and wait for their part of
+ * the store: all of them, or as many as it takes. */
+static bool add_pictures(struct forecast *f, struct err *e)
+{
+    const struct run *r = f->r;
+    const struct vision_config *v = &f->base.cfg.vision;
+    int64_t all = r->train.n_images, group, pixels, row;
+    struct forecast_step *s;
+    struct model shape = {0};
+    bool ok;
+
+    for (int64_t i = 0; i < r->n_eval; i++)
+        all += r->eval[i].data.n_images;
+    if (!f->base.has_vision || all == 0) return true;
+    group = all < PICTURE_GROUP ? all : PICTURE_GROUP;
+    pixels = v->num_channels * v->image_size * v->image_size;
+    row = model_image_tokens(&f->base) * hf_feature_width(&f->base.cfg);
+    if (f->models[0].pixels && pixels > row) row = pixels;
+    s = add_step(f, "pictures");
+    ok = dry_model(&shape, &f->base, &f->models[0].state, 0, e);
+    if (ok) {
+        double waiting = (double)(all * row) * sizeof(float);
+        s->activations = s->region = (double)dry_pictures(f->r, &shape, group);
+        s->computed = (double)(PICTURE_GROUP * pixels) * sizeof(float) +
+                      (waiting < STORE_PART_BYTES ? waiting : STORE_PART_BYTES);
+        place_weights(s, &shape, false, false);
+        sum_up(f, s);
+    }
+    dry_model_free(&shape);
+    return ok;
+}
+
+/* One layer's graph in a calibration step. */
+static bool open_calibration(struct forecast *f, struct forecast_step *s, struct model *shape,
+                             const struct dry_state *state, unsigned looks, int64_t *tokens,
+                             struct err *e)
+{
+    size_t bytes = 0;
+    bool ok =
+        dry_model(shape, &f->base, state, 0, e) && dry_layer(f->r, shape, looks, &bytes, tokens, e);
+
+    s->activations = s->region = (double)bytes;
+    return ok;
+}
+
+/* Queries and keys of one graph, and the keys' spread copy (convert/rank_mkl.c). */
+static bool add_rank(struct forecast *f, struct err *e)
+{
+    const struct text_config *c = &f->base.cfg.text;
+    struct forecast_step *s = add_step(f, "rank");
+    struct model shape = {0};
+    int64_t tokens = 0;
+    bool ok = open_calibration(f, s, &shape, &f->models[0].state, LOOK_QK, &tokens, e);
+
+    if (ok) {
+        place_weights(s, &shape, false, false);
+        s->computed = 8.0 * (double)(f->r->train.longest * c->num_key_value_heads * c->head_dim);
+        sum_up(f, s);
+    }
+    dry_model_free(&shape);
+    return ok;
+}
+
+static bool add_svd(struct forecast *f, const struct point *pt, struct err *e)
+{
+    struct dry_state state = {.state = ATTN_PARTIAL, .rope_dim = pt->rope_dim};
+    struct forecast_step *s = add_step(f, pt->stage1);
+    struct factors_size size;
+    struct model shape = {0};
+    int64_t tokens = 0;
+    bool ok;
+
+    strcat(s->name, " svd");
+    ok = open_calibration(f, s, &shape, &state, LOOK_X, &tokens, e) &&
+         factors_size(&size, f->r, &shape, pt, tokens, e);
+    if (ok) {
+        place_weights(s, &shape, false, !run_has_step(f->r, STEP_STAGE1));
+        s->computed += size.made > size.copied ? size.made : size.copied;
+        sum_up(f, s);
+    }
+    dry_model_free(&shape);
+    return ok;
+}
+
+/* In the order in which the run takes them. */
+static bool add_steps(struct forecast *f, struct err *e)
+{
+    const struct config *c = &f->r->c;
+    bool svd = run_has_step(f->r, STEP_SVD) && c->svd.method != KV_NONE;
+    int64_t last = -1;
+
+    if (!add_pictures(f, e) || !add_model_step(f, &f->models[0], e)) return false;
+    if (run_has_step(f->r, STEP_RANK) &&
+        rank_strategy_kind((enum rank_strategy)c->rank.strategy) == RANK_KIND_MEASURED &&
+        !add_rank(f, e))
+        return false;
+    for (int64_t i = 1; i < f->n; i++) {
+        struct forecast_model *m = &f->models[i];
+        bool first = m->state.state == ATTN_MLA && m->point.rope_dim != last;
+        if (first) last = m->point.rope_dim;
+        if (first && svd && !add_svd(f, &m->point, e)) return false;
+        if (!add_model_step(f, m, e)) return false;
+    }
+    return true;
+}
+
+bool forecast_models(struct forecast *f, struct err *e)
+{
+    const struct config *c = &f->r->c;
+    int64_t points = config_points(c);
+    bool baseline = run_has_step(f->r, STEP_BASELINE);
+    double own, mapped;
+
+    f->models = mem_new((size_t)(1 + 2 * points), sizeof *f->models, "the run's models", e);
+    f->steps = mem_new((size_t)(3 + 3 * points), sizeof *f->steps, "the run's steps", e);
+    if (!f->models || !f->steps) return false;
+    add(f, "base", "line", baseline ? &c->baseline : NULL, baseline_kinds(c))->pixels =
+        baseline && c->baseline.vision;
+    f->models[0].state = (struct dry_state){.state = f->base.state,
+                                            .rope_dim = f->base.rope_dim,
+                                            .latent = f->base.latent,
+                                            .method = f->base.method,
+                                            .decoupled = f->base.decoupled};
+    for (int64_t i = 0; i < points; i++)
+        if (!add_point(f, i, e)) return false;
+    if (f->r->train.n == 0)
+        return run_refuse(f->r, e, "data.train: no usable sample is left to train on");
+    room_of_params(&f->base, &own, &mapped); /* made to be looked at, and freed before the run */
+    f->program = room_held() - own;
+    if (f->program < 0) f->program = 0;
+    return add_steps(f, e);
+}
+
+/* What the user can make smaller. */
+static const char *advice(const struct run *r, const struct forecast_step *s)
+{
+    if (s->answers > s->activations && s->answers > s->trained && s->answers > s->computed)
+        return "a smaller evaluate.batch or evaluate.max_new_tokens";
+    if (s->activations > s->trained && s->activations > s->computed)
+        return r->c.optim.recompute == RECOMPUTE_NONE
+                   ? "optim.recompute \"auto\", or a smaller micro_batch or data.max_length"
+                   : "a smaller micro_batch or data.max_length";
+    return "a setting that trains less: a smaller model, peft set or rank";
+}
+
+bool forecast_fits(const struct forecast *f, struct err *e)
+{
+    const struct forecast_step *worst = &f->steps[0];
+    double limit = (double)f->r->memory_limit;
+    char t[2][UNIT_TEXT];
+
+    for (int64_t i = 1; i < f->n_steps; i++)
+        if (f->steps[i].bytes > worst->bytes) worst = &f->steps[i];
+    if (worst->bytes <= limit) return true;
+    return err_set(e, "%s needs %s, run.memory_limit or the machine gives %s: try %s", worst->name,
+                   unit_bytes(t[0], worst->bytes), unit_bytes(t[1], limit), advice(f->r, worst));
+}

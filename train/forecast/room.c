@@ -1,0 +1,53 @@
+/* room.c - see room.h. */
+#include "train/forecast/room.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+double room_held(void)
+{
+    FILE *fp = fopen("/proc/self/statm", "r");
+    long size, resident = 0, files = 0;
+
+    if (!fp) return 0;
+    if (fscanf(fp, "%ld %ld %ld", &size, &resident, &files) != 3) resident = files = 0;
+    fclose(fp);
+    return (double)(resident - files) * (double)sysconf(_SC_PAGESIZE);
+}
+
+size_t room_left(const struct run *r, double held, double mapped)
+{
+    bool machine = r->c.run.memory_limit <= 0;
+    double left = (double)r->memory_limit - held - (machine ? mapped : 0);
+
+    return left > 0 ? (size_t)left : 0;
+}
+
+void room_of_params(const struct model *m, double *own, double *mapped)
+{
+    *own = *mapped = 0;
+    for (int64_t i = 0; i < m->n_params; i++) {
+        const struct param *p = &m->params[i];
+        double bytes = (double)tensor_count(&p->t) * (double)dtype_size(p->t.dtype);
+        *(p->own ? own : mapped) += bytes;
+    }
+}
+
+bool room_recompute(const struct run *r, const struct model *m, size_t room, room_build *build,
+                    void *arg, int64_t *layers, size_t *bytes, struct err *e)
+{
+    int64_t all = m->cfg.text.num_hidden_layers, least = 0, most = all, tried;
+
+    *layers = tried = r->c.optim.recompute == RECOMPUTE_ALL ? all : 0;
+    if (!build(arg, tried, bytes, e)) return false;
+    if (r->c.optim.recompute != RECOMPUTE_AUTO || *bytes <= room) return true;
+    if (!build(arg, tried = most, bytes, e)) return false;
+    if (*bytes > room) least = most - 1;
+    while (most - least > 1) { /* `least` is too few, `most` fits */
+        tried = least + (most - least) / 2;
+        if (!build(arg, tried, bytes, e)) return false;
+        *(*bytes <= room ? &most : &least) = tried;
+    }
+    *layers = most;
+    return tried == most || build(arg, most, bytes, e);
+}

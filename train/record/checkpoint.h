@@ -1,0 +1,60 @@
+/* checkpoint.h - named arrays in an HDF5 file with a checksum, and a directory of such files of
+ * which the newest whole one counts.
+ *
+ * A file opens with 512 bytes of text (HDF5 calls them the user block), then comes plain HDF5:
+ *     mha2mla checkpoint 1\n  bytes N\n  sha256 HEX\n  zeros up to 512
+ *     /items/NAME   one contiguous dataset [rows, cols] per item, little-endian
+ *     /meta         the caller's JSON, as bytes
+ * N is the size of the whole file, HEX the SHA-256 of everything after the block: names, types,
+ * shapes and data. It is verified before anything else is read, and nothing depends on that: the
+ * rest is read as a file that anybody may have made (base/hdf5/h5in.h). By hand: tail -c +513 FILE |
+ * sha256sum. The same items and meta give the same bytes. */
+#ifndef TRAIN_RECORD_CHECKPOINT_H
+#define TRAIN_RECORD_CHECKPOINT_H
+
+#include "base/err.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum ckpt_type { CKPT_F32, CKPT_F64, CKPT_I64, CKPT_U8, CKPT_BF16, CKPT_TYPES };
+
+struct ckpt_item {
+    const char *name; /* unique; dots are fine, slashes are not */
+    enum ckpt_type type;
+    int64_t rows, cols; /* a vector is 1 x n; 0 rows or columns are fine, with data NULL or not */
+    void *data;         /* rows * cols elements: read by a save, filled by a load */
+};
+
+/* Writes PATH aside and renames it: on failure what was at PATH is as before. The items' data goes
+ * to the file without a copy. */
+bool checkpoint_save(const char *path, const struct ckpt_item *items, size_t n,
+                     const char *meta_json, struct err *e);
+
+/* Fills every item. The file must hold exactly these names, types and shapes; the first that
+ * differs is named. Checksum and shapes are verified before any item's memory is written: only
+ * where the disk fails between the two can *e be filled with items half read. *meta_json (may be
+ * NULL) is the caller's to free; NULL on failure. */
+bool checkpoint_load(const char *path, const struct ckpt_item *items, size_t n, char **meta_json,
+                     struct err *e);
+
+/* Saves DIR/step-00000120.h5, making DIR where it is missing, and then deletes all but the newest
+ * `keep` (at least 1) of that name. Files of a later step are deleted too: they are what a resume
+ * from an earlier step has given up. One process at a time writes to a directory. */
+bool checkpoint_dir_save(const char *dir, int64_t step, const struct ckpt_item *items, size_t n,
+                         const char *meta_json, int keep, struct err *e);
+
+struct ckpt_found {
+    int64_t step;  /* -1: the directory holds no checkpoint (or is not there), nothing was loaded */
+    char *meta;    /* as saved; NULL where step is -1 */
+    char *warning; /* NULL, or why newer ones were passed over: a line for the log */
+};
+
+/* Loads the newest checkpoint that checkpoint_load takes, and removes what a killed save left.
+ * Checkpoints that are there but cannot be loaded, all of them, are an error: starting again in
+ * silence would throw the run away. The items' content is undefined then. */
+bool checkpoint_dir_latest(const char *dir, const struct ckpt_item *items, size_t n,
+                           struct ckpt_found *found, struct err *e);
+void ckpt_found_free(struct ckpt_found *f); /* fine on a zeroed struct */
+
+#endif

@@ -1,0 +1,134 @@
+/* checkpoint_dir.c - the files step-NNNNNNNN.h5 of a run: save and prune, find the newest. */
+#include "train/record/checkpoint.h"
+
+#include "base/file.h"
+#include "base/mem.h"
+#include "base/signals.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* The step in "step-00000120.h5" + suffix; -1 for every name that step_path would not make. */
+static int64_t step_of(const char *name, const char *suffix)
+{
+    char canonical[64];
+    long long step;
+
+    if (sscanf(name, "step-%18lld", &step) != 1 || step < 0) return -1;
+    snprintf(canonical, sizeof canonical, "step-%08lld.h5%s", step, suffix);
+    return strcmp(name, canonical) == 0 ? step : -1;
+}
+
+static char *step_path(const char *dir, int64_t step, struct err *e)
+{
+    return mem_printf(e, "%s/step-%08lld.h5", dir, (long long)step);
+}
+
+static int newest_first(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+
+    return (x < y) - (x > y);
+}
+
+/* The steps in dir, newest first; *steps is the caller's to free. Removes files that a killed save
+ * left behind. No directory is no steps. */
+static bool list_steps(const char *dir, int64_t **steps, size_t *n, struct err *e)
+{
+    DIR *d = opendir(dir);
+    struct dirent *entry;
+    size_t cap = 0;
+    bool ok = true;
+
+    *steps = NULL;
+    *n = 0;
+    if (!d) return errno == ENOENT || err_system(e, errno, "%s", dir);
+    while (ok && (errno = 0, entry = readdir(d))) {
+        if (step_of(entry->d_name, ".tmp") >= 0 && unlinkat(dirfd(d), entry->d_name, 0) != 0)
+            ok = err_system(e, errno, "%s/%s: cannot be deleted", dir, entry->d_name);
+        if (step_of(entry->d_name, "") < 0) continue;
+        ok = mem_grow(steps, &cap, *n + 1, sizeof **steps, e);
+        if (ok) (*steps)[(*n)++] = step_of(entry->d_name, "");
+    }
+    if (ok && !entry && errno) ok = err_system(e, errno, "%s", dir);
+    closedir(d);
+    if (*n) qsort(*steps, *n, sizeof **steps, newest_first);
+    return ok;
+}
+
+bool checkpoint_dir_save(const char *dir, int64_t step, const struct ckpt_item *items, size_t n,
+                         const char *meta_json, int keep, struct err *e)
+{
+    char *path = step_path(dir, step, e);
+    int64_t *steps = NULL;
+    size_t count = 0, kept = 0;
+    bool ok;
+
+    CHECK(step >= 0 && keep >= 1);
+    ok = path && file_mkdirs(dir, e) && checkpoint_save(path, items, n, meta_json, e) &&
+         list_steps(dir, &steps, &count, e);
+    for (size_t i = 0; ok && i < count; i++) {
+        char *old;
+
+        if (steps[i] <= step && kept++ < (size_t)keep) continue;
+        old = step_path(dir, steps[i], e);
+        ok = old && (unlink(old) == 0 || errno == ENOENT ||
+                     err_system(e, errno, "%s: the old checkpoint cannot be deleted", old));
+        free(old);
+    }
+    free(steps);
+    free(path);
+    return ok;
+}
+
+/* Adds "; TEXT" to *warning. */
+static bool warn(char **warning, const char *text, struct err *e)
+{
+    char *longer = *warning ? mem_printf(e, "%s; %s", *warning, text) : mem_printf(e, "%s", text);
+
+    if (!longer) return false;
+    free(*warning);
+    *warning = longer;
+    return true;
+}
+
+bool checkpoint_dir_latest(const char *dir, const struct ckpt_item *items, size_t n,
+                           struct ckpt_found *found, struct err *e)
+{
+    int64_t *steps;
+    size_t count;
+    bool ok = list_steps(dir, &steps, &count, e);
+
+    *found = (struct ckpt_found){.step = -1};
+    for (size_t i = 0; ok && i < count && found->step < 0; i++) {
+        char *path = step_path(dir, steps[i], e);
+        struct err why = {0};
+
+        if (path && checkpoint_load(path, items, n, &found->meta, &why))
+            found->step = steps[i];
+        else if (why.machine) /* which does not say that the file is damaged; nor does a signal */
+            ok = (*e = why, false);
+        else
+            ok = path && signals_go_on(e) && warn(&found->warning, why.msg, e);
+        free(path);
+    }
+    if (ok && count && found->step < 0)
+        ok = err_set(e,
+                     "%s: none of its %zu checkpoints can be loaded (%s); delete them to start "
+                     "this step again",
+                     dir, count, found->warning);
+    free(steps);
+    if (!ok) ckpt_found_free(found);
+    return ok;
+}
+
+void ckpt_found_free(struct ckpt_found *f)
+{
+    free(f->meta);
+    free(f->warning);
+    *f = (struct ckpt_found){.step = -1};
+}

@@ -1,0 +1,273 @@
+/* report.c - reads what the steps left under the run's directory, and makes of it metrics.h5, the
+ * recovery curve, report.md and a table on the terminal. Only files are read, so that it can be
+ * made again at any time, from as much of a run as is there. */
+#include "base/log.h"
+#include "base/mem.h"
+#include "train/report/plot.h"
+#include "train/report/report_parts.h"
+#include "train/steps.h"
+#include "base/units.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+double report_score(const struct report_result *result)
+{
+    return result->there && result->s.all.n ? scores_total(&result->s) : NAN;
+}
+
+double report_perplexity(const struct report_result *result)
+{
+    return result->there && result->s.all.loss > 0 ? score_perplexity(&result->s.all) : NAN;
+}
+
+double report_recovered(const struct report *rep, const struct report_point *p)
+{
+    double base = report_score(&rep->base);
+
+    return base > 0 ? report_score(&p->result[REPORT_STAGE2]) / base : NAN;
+}
+
+double report_cache_share(const struct report_point *p)
+{
+    return p->full ? (double)p->values / (double)p->full : NAN;
+}
+
+double report_cache_bytes(const struct report_result *result)
+{
+    const struct generate_stats *s = &result->s.stats;
+
+    return result->there && s->cached_tokens ? (double)s->cache_bytes / (double)s->cached_tokens
+                                             : NAN;
+}
+
+static bool load_result(const struct run *r, struct report_result *result, struct err *e)
+{
+    char *path = run_path(r, e, "%s/scores.json", result->dir);
+    bool ok = path && file_there(path, &result->there, e);
+
+    if (ok && result->there) ok = scores_load(&result->s, path, e);
+    free(path);
+    return ok;
+}
+
+/* What the saved model's cache holds; nothing where there is no model (yet, or any more). */
+static bool load_cache_values(const struct run *r, struct report_point *p, struct err *e)
+{
+    for (int i = REPORT_SVD; i < REPORT_RESULTS; i++) {
+        char *dir = run_path(r, e, "%s/model", p->result[i].dir);
+        char *config = dir ? file_join(dir, "config.json", e) : NULL;
+        struct model m = {0};
+        bool there = false, ok = config && file_there(config, &there, e);
+        if (there && (ok = model_open(&m, dir, e))) {
+            p->values = model_cache_values(&m);
+            p->full = model_cache_values_full(&m);
+            model_close(&m);
+        }
+        free(dir);
+        free(config);
+        if (!ok || there) return ok;
+    }
+    return true;
+}
+
+static bool load_point(const struct run *r, struct report_point *p, int64_t i, struct err *e)
+{
+    char share[32] = "";
+
+    p->p = config_point(&r->c, i);
+    snprintf(p->result[REPORT_STAGE1].dir, sizeof p->result[0].dir, "%s/stage1", p->p.stage1);
+    snprintf(p->result[REPORT_SVD].dir, sizeof p->result[0].dir, "%s/svd", p->p.name);
+    snprintf(p->result[REPORT_STAGE2].dir, sizeof p->result[0].dir, "%s/stage2", p->p.name);
+    for (int k = 0; k < REPORT_RESULTS; k++)
+        if (!load_result(r, &p->result[k], e)) return false;
+    if (!load_cache_values(r, p, e)) return false;
+    if (p->full)
+        snprintf(share, sizeof share, "%.1f %% of the cache ", 100 * report_cache_share(p));
+    snprintf(p->label, sizeof p->label, "%s(rope %lld, rank %g)", share, (long long)p->p.rope_dim,
+             p->p.low_rank);
+    return true;
+}
+
+/* ---- metrics.jsonl ---- */
+
+static struct report_training training_of(const struct metrics_line *l)
+{
+    return (struct report_training){true,
+                                    metrics_number(l, "step"),
+                                    metrics_number(l, "tokens"),
+                                    metrics_number(l, "seconds"),
+                                    metrics_number(l, "trained_parameters"),
+                                    metrics_number(l, "parameters")};
+}
+
+static bool add_curve_point(struct report_point *p, double tokens, double score, struct err *e)
+{
+    if (!mem_grow(&p->tokens, &p->cap_tokens, p->n + 1, sizeof *p->tokens, e) ||
+        !mem_grow(&p->score, &p->cap_score, p->n + 1, sizeof *p->score, e))
+        return false;
+    p->tokens[p->n] = tokens;
+    p->score[p->n++] = score;
+    return true;
+}
+
+static bool take_line(void *arg, const struct metrics_line *l, struct err *e)
+{
+    struct report *rep = arg;
+    const char *point = metrics_text(l, "point"), *phase = metrics_text(l, "phase");
+    const char *event = metrics_text(l, "event");
+    bool ok = true;
+
+    if (!point || !phase || !event) return true;
+    bool end = strcmp(event, "end") == 0, eval = strcmp(event, "eval") == 0;
+    if (end && strcmp(phase, "baseline") == 0) rep->baseline = training_of(l);
+    for (int64_t i = 0; ok && i < rep->n; i++) {
+        struct report_point *p = &rep->points[i];
+        if (end && strcmp(phase, "stage1") == 0 && strcmp(point, p->p.stage1) == 0)
+            p->stage1 = training_of(l);
+        if (strcmp(phase, "stage2") != 0 || strcmp(point, p->p.name) != 0) continue;
+        if (end) p->stage2 = training_of(l);
+        if (eval)
+            ok = add_curve_point(p, metrics_number(l, "tokens"), metrics_number(l, "score"), e);
+    }
+    return ok;
+}
+
+/* ---- outputs ---- */
+
+static bool make_plot(struct report *rep, struct err *e)
+{
+    const struct score *base = &rep->base.s.curve; /* the same samples as in the curves' points */
+    struct recovery_plot plot = {
+        .title = rep->name,
+        .base_score = rep->base.there && base->n ? (double)base->right / (double)base->n : NAN};
+    struct curve *curves = mem_new((size_t)rep->n, sizeof *curves, "curves", e);
+    struct err note;
+    bool ok = curves;
+
+    for (int64_t i = 0; ok && i < rep->n; i++) {
+        const struct report_point *p = &rep->points[i];
+        if (p->n) curves[plot.n++] = (struct curve){p->label, p->tokens, p->score, p->n};
+    }
+    plot.curves = curves;
+    if (ok && plot.n && plot.base_score > 0) {
+        ok = plot_recovery(rep->r->c.run.dir, &plot, &note, e);
+        if (ok && note.msg[0]) log_line("report: %s", note.msg);
+        rep->picture = ok && !note.msg[0];
+    } else if (ok) {
+        log_line("report: no recovery curve: %s",
+                 plot.n ? "the base model has nothing right to measure against"
+                        : "stage 2 has not been scored");
+    }
+    free(curves);
+    return ok;
+}
+
+bool report_of_tokens(const struct report *rep)
+{
+    return rep->r->c.evaluate.score == SCORE_TOKENS;
+}
+
+static const char *perplexity(char *out, const struct report_result *result)
+{
+    snprintf(out, UNIT_TEXT, "%.3f", report_perplexity(result));
+    return report_perplexity(result) > 0 ? out : "-";
+}
+
+static void print_perplexity(const struct report *rep)
+{
+    char t[5][UNIT_TEXT];
+
+    log_line("%s", "");
+    log_line("%-26s %9s %9s %9s %9s %9s", "perplexity", "cache", "base", "stage 1", "after SVD",
+             "stage 2");
+    for (int64_t i = 0; i < rep->n; i++) {
+        const struct report_point *p = &rep->points[i];
+        log_line("%-26s %9s %9s %9s %9s %9s", p->p.name, unit_percent(t[0], report_cache_share(p)),
+                 perplexity(t[1], &rep->base), perplexity(t[2], &p->result[REPORT_STAGE1]),
+                 perplexity(t[3], &p->result[REPORT_SVD]),
+                 perplexity(t[4], &p->result[REPORT_STAGE2]));
+    }
+}
+
+static void print_table(const struct report *rep)
+{
+    char t[6][UNIT_TEXT];
+
+    log_line("%s", "");
+    log_line("%-26s %9s %9s %9s %9s %9s %10s",
+             report_of_tokens(rep) ? "tokens right" : "exact match", "cache", "base", "stage 1",
+             "after SVD", "stage 2", "recovered");
+    for (int64_t i = 0; i < rep->n; i++) {
+        const struct report_point *p = &rep->points[i];
+        log_line("%-26s %9s %9s %9s %9s %9s %10s", p->p.name,
+                 unit_percent(t[0], report_cache_share(p)),
+                 unit_percent(t[1], report_score(&rep->base)),
+                 unit_percent(t[2], report_score(&p->result[REPORT_STAGE1])),
+                 unit_percent(t[3], report_score(&p->result[REPORT_SVD])),
+                 unit_percent(t[4], report_score(&p->result[REPORT_STAGE2])),
+                 unit_percent(t[5], report_recovered(rep, p)));
+    }
+    if (report_of_tokens(rep)) print_perplexity(rep);
+    log_line("%s", "");
+}
+
+/* The last part of run.dir, whatever slashes end it. */
+static void name_run(const struct run *r, char *name, size_t size)
+{
+    size_t end = strlen(r->c.run.dir), begin;
+
+    while (end > 1 && r->c.run.dir[end - 1] == '/')
+        end--;
+    for (begin = end; begin && r->c.run.dir[begin - 1] != '/';)
+        begin--;
+    snprintf(name, size, "%.*s", (int)(end - begin), r->c.run.dir + begin);
+}
+
+static bool gather(struct report *rep, const char *jsonl, struct err *e)
+{
+    const struct run *r = rep->r;
+    int64_t n = config_points(&r->c);
+
+    name_run(r, rep->name, sizeof rep->name);
+    snprintf(rep->base.dir, sizeof rep->base.dir, "base");
+    rep->points = mem_new((size_t)n, sizeof *rep->points, "the report's points", e);
+    if (!rep->points || !load_result(r, &rep->base, e)) return false;
+    for (; rep->n < n; rep->n++)
+        if (!load_point(r, &rep->points[rep->n], rep->n, e)) return false;
+    return metrics_each(jsonl, take_line, rep, e);
+}
+
+static void report_free(struct report *rep)
+{
+    scores_free(&rep->base.s);
+    /* one more than was complete: the one that failed */
+    for (int64_t i = 0; rep->points && i < config_points(&rep->r->c); i++) {
+        for (int k = 0; k < REPORT_RESULTS; k++)
+            scores_free(&rep->points[i].result[k].s);
+        free(rep->points[i].tokens);
+        free(rep->points[i].score);
+    }
+    free(rep->points);
+}
+
+bool step_report(struct run *r, struct err *e)
+{
+    struct report rep = {.r = r};
+    char *jsonl = run_path(r, e, "metrics.jsonl"),
+         *h5 = jsonl ? run_path(r, e, "metrics.h5") : NULL;
+    bool ok = h5 && gather(&rep, jsonl, e) && metrics_write_h5(jsonl, h5, e) &&
+              make_plot(&rep, e) && report_write(&rep, e);
+
+    if (ok) {
+        print_table(&rep);
+        log_line("look at: %s/%s", r->c.run.dir, rep.picture ? "recovery.png" : "report.md");
+        if (rep.picture) log_line("         %s/report.md", r->c.run.dir);
+    }
+    report_free(&rep);
+    free(jsonl);
+    free(h5);
+    return ok;
+}

@@ -1,0 +1,296 @@
+/* report_md.c - report.md: what was run, the scores, the trainings, the picture, some answers. */
+#include "base/mem.h"
+#include "data/template.h"
+#include "train/peft.h"
+#include "train/report/report_parts.h"
+#include "train/steps.h"
+#include "base/units.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void report_string(FILE *fp, const char *s)
+{
+    report_text(fp, s, strlen(s));
+}
+
+static const char *enum_name(const char *key, int value)
+{
+    for (size_t i = 0; i < config_schema.nrows; i++)
+        if (strcmp(config_schema.rows[i].key, key) == 0) return config_schema.rows[i].names[value];
+    CHECK(false); /* a key that is not in the table */
+    return NULL;
+}
+
+/* ---- what was run ---- */
+
+static bool write_model(const struct run *r, FILE *fp, bool *vision, struct err *e)
+{
+    bool given = r->c.model.path, trained, there = false;
+    char *dir = given ? mem_strdup(r->c.model.path, e) : run_path(r, e, "baseline/model");
+    char *config = dir ? file_join(dir, "config.json", e) : NULL;
+    struct hf_config cfg = {0};
+    bool ok = config && model_is_there(r, "baseline", &trained, e) && file_there(config, &there, e);
+
+    if (ok) {
+        fprintf(fp, "| model | ");
+        report_string(fp, given ? dir : "trained here from nothing");
+        if (given && trained) fprintf(fp, ", trained further here");
+    }
+    if (there && (ok = hf_config_read(&cfg, config, e))) {
+        const struct text_config *t = &cfg.text;
+        fprintf(fp,
+                ": %s, %lld layers of width %lld, %lld heads of %lld dims, %lld key/value heads",
+                t->model_type, (long long)t->num_hidden_layers, (long long)t->hidden_size,
+                (long long)t->num_attention_heads, (long long)t->head_dim,
+                (long long)t->num_key_value_heads);
+        *vision = cfg.family->vision;
+        if (*vision) fprintf(fp, ", %lld tokens an image", (long long)hf_image_tokens(&cfg));
+        hf_config_free(&cfg);
+    }
+    fprintf(fp, " |\n");
+    free(dir);
+    free(config);
+    return ok;
+}
+
+static void write_dataset(FILE *fp, const char *what, const struct dataset *d, const char *labels)
+{
+    char t[3][UNIT_TEXT];
+
+    fprintf(fp, "| %s | ", what);
+    for (int64_t i = 0; i < d->n_sources; i++) {
+        if (i) fprintf(fp, ", ");
+        report_string(fp, d->sources[i].path);
+    }
+    fprintf(fp, ": %s samples, %s tokens, %s of them %s; SHA-256 %.16s… |\n",
+            unit_count(t[0], (double)d->n), unit_count(t[1], (double)d->tokens),
+            unit_count(t[2], (double)d->labels), labels, d->hash);
+    for (int i = 0; i < DROPS; i++)
+        if (d->dropped[i])
+            fprintf(fp, "| left out there | %s samples: %s |\n",
+                    unit_count(t[0], (double)d->dropped[i]), drop_names[i]);
+}
+
+static bool write_run(const struct run *r, FILE *fp, struct err *e)
+{
+    const struct config *c = &r->c;
+    bool vision = true;
+
+    fprintf(fp, "## What was run\n\n| | |\n|---|---|\n");
+    if (!write_model(r, fp, &vision, e)) return false;
+    fprintf(fp, "| steps | ");
+    for (int s = 0, n = 0; s < STEPS; s++)
+        if (run_has_step(r, (enum step)s)) fprintf(fp, "%s%s", n++ ? ", " : "", step_names[s]);
+    fprintf(fp, " |\n| conversion | RoPE pairs kept by %s; MD-SVD: %s, %s, from %ss |\n",
+            enum_name("rank.strategy", c->rank.strategy), enum_name("svd.method", c->svd.method),
+            c->svd.decoupled && vision ? "factors apart for images and text"
+                                       : "the same factors for all tokens",
+            enum_name("svd.input", c->svd.input));
+    fprintf(
+        fp, "| trained | stage 1: %s%s; stage 2: %s%s |\n",
+        enum_name("stage1.peft", c->stage1.peft), c->stage1.projector ? " and the projector" : "",
+        enum_name("stage2.peft", c->stage2.peft), c->stage2.projector ? " and the projector" : "");
+    write_dataset(fp, "training data", &r->train, "trained");
+    for (int64_t i = 0; i < r->n_eval; i++)
+        write_dataset(fp, "scored on", &r->eval[i].data, "scored");
+    fprintf(fp, "| seed, threads | %lld, %lld |\n\n", (long long)c->run.seed,
+            (long long)c->run.threads);
+    return true;
+}
+
+/* ---- tables ---- */
+
+static void percent_cell(FILE *fp, double share)
+{
+    char t[UNIT_TEXT];
+
+    fprintf(fp, " %s |", isnan(share) ? "–" : unit_percent(t, share));
+}
+
+static void count_cell(FILE *fp, double n)
+{
+    char t[UNIT_TEXT];
+
+    fprintf(fp, " %s |", isnan(n) ? "–" : unit_count(t, n));
+}
+
+static void cache_cells(FILE *fp, double values, double share, double bytes)
+{
+    count_cell(fp, values);
+    percent_cell(fp, share);
+    count_cell(fp, bytes);
+}
+
+static void perplexity_cell(FILE *fp, double perplexity)
+{
+    fprintf(fp, perplexity > 0 ? " %.3f |" : " – |", perplexity);
+}
+
+static void write_perplexity(const struct report *rep, FILE *fp)
+{
+    fprintf(fp, "\n| perplexity | share of the cache | base | stage 1 | after SVD | stage 2 |\n"
+                "|---|--:|--:|--:|--:|--:|\n");
+    for (int64_t i = 0; i < rep->n; i++) {
+        const struct report_point *p = &rep->points[i];
+        fprintf(fp, "| %s |", p->p.name);
+        percent_cell(fp, report_cache_share(p));
+        perplexity_cell(fp, report_perplexity(&rep->base));
+        for (int k = 0; k < REPORT_RESULTS; k++)
+            perplexity_cell(fp, report_perplexity(&p->result[k]));
+        fputc('\n', fp);
+    }
+}
+
+static void write_recovery(const struct report *rep, FILE *fp)
+{
+    double full = NAN, base = report_score(&rep->base);
+    char t[UNIT_TEXT];
+
+    for (int64_t i = 0; i < rep->n; i++)
+        if (rep->points[i].full) full = (double)rep->points[i].full;
+    fprintf(fp, "## Recovery\n\n");
+    if (rep->base.there)
+        fprintf(fp,
+                "Of %s %s, with a real cache. Recovered: stage 2 relative to the base model. "
+                "Cached values: "
+                "for a token, in a layer. Bytes a token: measured over all layers, in fp32.\n\n",
+                unit_count(t, (double)rep->base.s.all.n),
+                report_of_tokens(rep)
+                    ? "tokens that are the likeliest after the true ones before them"
+                    : "generated answers that match exactly");
+    fprintf(fp,
+            "| point | cached values | share of the cache | bytes a token | base | stage 1 | "
+            "after SVD | stage 2 | recovered |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|\n| base |");
+    cache_cells(fp, full, isnan(full) ? NAN : 1, report_cache_bytes(&rep->base));
+    percent_cell(fp, base);
+    fprintf(fp, " – | – | – | – |\n");
+    for (int64_t i = 0; i < rep->n; i++) {
+        const struct report_point *p = &rep->points[i];
+        double bytes = report_cache_bytes(&p->result[REPORT_STAGE2]);
+        if (isnan(bytes)) bytes = report_cache_bytes(&p->result[REPORT_SVD]);
+        fprintf(fp, "| %s |", p->p.name);
+        cache_cells(fp, p->full ? (double)p->values : NAN, report_cache_share(p), bytes);
+        percent_cell(fp, base);
+        for (int k = 0; k < REPORT_RESULTS; k++)
+            percent_cell(fp, report_score(&p->result[k]));
+        percent_cell(fp, report_recovered(rep, p));
+        fputc('\n', fp);
+    }
+    if (report_of_tokens(rep)) write_perplexity(rep, fp);
+    if (rep->picture) fprintf(fp, "\n![recovery](recovery.png)\n");
+    fputc('\n', fp);
+}
+
+static void training_row(FILE *fp, const char *point, const char *phase,
+                         const struct report_training *t)
+{
+    char text[UNIT_TEXT];
+
+    fprintf(fp, "| %s | %s |", point, phase);
+    count_cell(fp, t->done ? t->trained : NAN);
+    percent_cell(fp, t->done ? t->trained / t->parameters : NAN);
+    count_cell(fp, t->done ? t->steps : NAN);
+    count_cell(fp, t->done ? t->tokens : NAN);
+    fprintf(fp, " %s |\n", t->done ? unit_seconds(text, t->seconds) : "–");
+}
+
+static void write_trainings(const struct report *rep, FILE *fp)
+{
+    fprintf(fp, "## Trainings\n\n| point | training | trained parameters | share of all | steps | "
+                "tokens | time |\n|---|---|--:|--:|--:|--:|--:|\n");
+    if (run_has_step(rep->r, STEP_BASELINE)) training_row(fp, "base", "baseline", &rep->baseline);
+    for (int64_t i = 0; i < rep->n; i++) {
+        const struct report_point *p = &rep->points[i];
+        bool first = i == 0 || strcmp(p->p.stage1, rep->points[i - 1].p.stage1) != 0;
+        if (first && run_has_step(rep->r, STEP_STAGE1)) /* shared by the points of a rope_dim */
+            training_row(fp, p->p.stage1, "stage 1", &p->stage1);
+        if (run_has_step(rep->r, STEP_STAGE2)) training_row(fp, p->p.name, "stage 2", &p->stage2);
+    }
+    fputc('\n', fp);
+}
+
+/* ---- kinds of questions ---- */
+
+static void kind_cell(FILE *fp, const struct report_result *result, const char *kind,
+                      bool perplexity)
+{
+    const struct score *k = NULL;
+
+    for (size_t i = 0; result->there && i < result->s.n; i++)
+        if (strcmp(result->s.kinds[i].name, kind) == 0 && result->s.kinds[i].n)
+            k = &result->s.kinds[i];
+    if (perplexity)
+        perplexity_cell(fp, k ? score_perplexity(k) : NAN);
+    else
+        percent_cell(fp, k ? (double)k->right / (double)k->n : NAN);
+}
+
+/* All models answer the same questions: the first scores that are there name the kinds. */
+static const struct scores *any_scores(const struct report *rep)
+{
+    if (rep->base.there) return &rep->base.s;
+    for (int64_t i = 0; i < rep->n; i++)
+        for (int k = 0; k < REPORT_RESULTS; k++)
+            if (rep->points[i].result[k].there) return &rep->points[i].result[k].s;
+    return NULL;
+}
+
+static void write_kinds(const struct report *rep, bool perplexity, FILE *fp)
+{
+    const struct scores *s = any_scores(rep);
+
+    if (!s || s->n == 0) return;
+    fprintf(fp, "## By kind%s\n\n| kind | %s | base |", perplexity ? ": perplexity" : "",
+            report_of_tokens(rep) ? "tokens" : "questions");
+    for (int64_t i = 0; i < rep->n; i++) {
+        const struct point *p = &rep->points[i].p;
+        if (i == 0 || strcmp(p->stage1, rep->points[i - 1].p.stage1) != 0)
+            fprintf(fp, " %s stage 1 |", p->stage1);
+        fprintf(fp, " %s after SVD | %s stage 2 |", p->name, p->name);
+    }
+    fprintf(fp, "\n|---|--:|--:|");
+    for (int64_t i = 0; i < rep->n; i++) {
+        bool first = i == 0 || strcmp(rep->points[i].p.stage1, rep->points[i - 1].p.stage1) != 0;
+        fprintf(fp, first ? "--:|--:|--:|" : "--:|--:|");
+    }
+    fputc('\n', fp);
+    for (size_t q = 0; q < s->n; q++) {
+        fprintf(fp, "| ");
+        report_string(fp, s->kinds[q].name);
+        fprintf(fp, " |");
+        count_cell(fp, (double)s->kinds[q].n);
+        kind_cell(fp, &rep->base, s->kinds[q].name, perplexity);
+        for (int64_t i = 0; i < rep->n; i++) {
+            const struct report_point *p = &rep->points[i];
+            bool first = i == 0 || strcmp(p->p.stage1, rep->points[i - 1].p.stage1) != 0;
+            for (int k = first ? REPORT_STAGE1 : REPORT_SVD; k < REPORT_RESULTS; k++)
+                kind_cell(fp, &p->result[k], s->kinds[q].name, perplexity);
+        }
+        fputc('\n', fp);
+    }
+    fputc('\n', fp);
+}
+
+bool report_write(const struct report *rep, struct err *e)
+{
+    char *path = run_path(rep->r, e, "report.md");
+    struct file_out out = {0};
+    bool ok = path && file_out_open(&out, path, e);
+
+    if (ok) {
+        fprintf(out.fp, "# ");
+        report_string(out.fp, rep->name);
+        fprintf(out.fp, "\n\n");
+        write_recovery(rep, out.fp);
+        write_kinds(rep, false, out.fp);
+        if (report_of_tokens(rep)) write_kinds(rep, true, out.fp);
+        write_trainings(rep, out.fp);
+        ok = write_run(rep->r, out.fp, e) && report_answers(rep, out.fp, e) &&
+             file_out_commit(&out, e);
+    }
+    file_out_abort(&out);
+    free(path);
+    return ok;
+}
