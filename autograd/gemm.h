@@ -1,5 +1,5 @@
-/* gemm.h - matrix products: the one place that knows BLAS and oneDNN. All matrices are row-major.
- */
+/* gemm.h - matrix products: the one place that knows BLAS and oneDNN. All matrices are
+ * row-major. */
 #ifndef AUTOGRAD_GEMM_H
 #define AUTOGRAD_GEMM_H
 

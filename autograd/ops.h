@@ -74,8 +74,8 @@ struct tensor *op_rope(struct tape *t, struct tensor *x, struct tensor *table, i
 /* attention.c: softmax(q k^T scale) v per sample and head, without ever storing all of q k^T.
  * A head's query and key consist of up to two parts (rotated and not), which lie in column ranges
  * of tensors: part p of head h is columns [q_col + h*width, +width) of q; of kv head g columns
- * [k_col + g*width, +width) of k. v: columns [g*v_width, +v_width). Output [q rows, heads*v_width].
- */
+ * [k_col + g*width, +width) of k. v: columns [g*v_width, +v_width). Output [q rows,
+ * heads*v_width]. */
 struct attention_part {
     struct tensor *q, *k; /* q may be the same tensor in both parts */
     int64_t q_col, k_col, width;
@@ -108,8 +108,8 @@ struct tensor *op_activation(struct tape *t, struct tensor *x, enum activation k
 struct tensor *op_cross_entropy(struct tape *t, struct tensor *h, struct tensor *w,
                                 const int32_t *labels, double scale);
 
-/* The same with scale 1, for scoring: fills each [rows], the caller's, when the tape runs forward.
- */
+/* The same with scale 1, for scoring: fills each [rows], the caller's, when the tape
+ * runs forward. */
 struct token_score {
     double loss; /* -log softmax */
     bool right;  /* no token is likelier than the label */

@@ -140,8 +140,8 @@ static void make_storages(struct tape *t)
         if (n->aux) n->aux->storage = new_storage(t, n->aux);
         if (!has_backward(n)) continue;
         if (!y->alias) y->grad_storage = new_storage(t, y);
-        /* The last consumer of a residual is the first to give it a gradient, which is out's own.
-         */
+        /* The last consumer of a residual is the first to give it a gradient, which is
+         * out's own. */
         if (pass && pass->needs_grad && pass->maker) {
             bool last = true;
             for (int k = i + 1; last && k < t->n_nodes; k++)

@@ -3,8 +3,8 @@
  * a read-only mapped file in their own dtype; activations and gradients are `real`.
  *
  * `real` is float. Compiled with -DAUTOGRAD_DOUBLE the whole of autograd/ runs in double: that
- * build exists for the gradient checks, so that finite differences test the very code that trains.
- */
+ * build exists for the gradient checks, so that finite differences test the very code
+ * that trains. */
 #ifndef AUTOGRAD_TENSOR_H
 #define AUTOGRAD_TENSOR_H
 

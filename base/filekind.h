@@ -8,8 +8,7 @@
 #include <stddef.h>
 
 /* "a Git LFS pointer: fetch the file itself with `git lfs pull`", "a GIF picture" and the like, by
- * the first bytes of n; "empty" for n = 0. NULL where the bytes say nothing: text, JSON.
- */
+ * the first bytes of n; "empty" for n = 0. NULL where the bytes say nothing: text, JSON. */
 const char *file_kind(const void *data, size_t n);
 
 /* Refuses a text (JSON) that is something else by its content: "PATH: is a ...". Fine where

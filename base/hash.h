@@ -17,8 +17,8 @@ void sha256_add(struct sha256 *s, const void *data, size_t len);
 void sha256_hex(struct sha256 *s, char hex[65]); /* ends the sum; hex is terminated */
 
 /* Adds what an open file holds from byte `from` to its end; *bytes is how much that was. The
- * message does not name the file. go_on, where given, is asked as it reads: false ends the reading.
- */
+ * message does not name the file. go_on, where given, is asked as it reads: false ends
+ * the reading. */
 bool sha256_add_file(struct sha256 *s, int fd, uint64_t from, uint64_t *bytes,
                      bool (*go_on)(struct err *e), struct err *e);
 

@@ -1,6 +1,6 @@
 /* mem.h - checked sizes, and allocation that reports instead of returning NULL silently. Sizes that
- * come from files go through size_mul; sizes that our own code computes may use mem_new directly.
- */
+ * come from files go through size_mul; sizes that our own code computes may use mem_new
+ * directly. */
 #ifndef BASE_MEM_H
 #define BASE_MEM_H
 

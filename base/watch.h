@@ -24,8 +24,8 @@
 struct watched;
 
 /* A mapping of the file `path`, open in fd, which watch_remove closes. fd -1: a file without a
- * name, `path` says where it lies (scratch). On failure returns NULL, and fd is still the caller's.
- */
+ * name, `path` says where it lies (scratch). On failure returns NULL, and fd is still
+ * the caller's. */
 struct watched *watch_add(const void *data, size_t size, const char *path, int fd, struct err *e);
 /* Before the mapping goes. Remembers for watch_check whether it was written to. NULL is fine. */
 void watch_remove(struct watched *w);

@@ -62,8 +62,8 @@ bool rank_check(const struct rank_dims *n, int64_t rope_dim, struct err *e)
     return true;
 }
 
-/* A head's permutation in which every step-th pair from `start` comes first, both parts ascending.
- */
+/* A head's permutation in which every step-th pair from `start` comes first, both parts
+ * ascending. */
 static void uniform_rank(int32_t *rank, int64_t P, int64_t step, int64_t start)
 {
     int32_t next = 0;

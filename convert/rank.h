@@ -9,8 +9,7 @@
  *     rank_rows(rows, layer's kept, n.H, n.G, n.dh, rope_dim);      // q_proj's new row order
  *
  * Letters: L layers, H query heads, G kv heads (G divides H), dh head size, P = dh/2 pairs, T
- * tokens.
- */
+ * tokens. */
 #ifndef CONVERT_RANK_H
 #define CONVERT_RANK_H
 

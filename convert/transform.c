@@ -25,8 +25,8 @@ static void take_over(struct param *to, struct param *from)
     from->own = NULL;
 }
 
-/* Declares the parameters of the new state; those that go on as they are take their memory along.
- */
+/* Declares the parameters of the new state; those that go on as they are take their
+ * memory along. */
 static bool redeclare(struct model *m, struct old *old, struct err *e)
 {
     *old = (struct old){m->params, m->n_params, m->layers, m->vision.layers};

@@ -1,5 +1,5 @@
-/* store.c - a table of float rows in parts (store_part.h), with its keys in a hash table in memory.
- */
+/* store.c - a table of float rows in parts (store_part.h), with its keys in a hash
+ * table in memory. */
 #include "data/store.h"
 
 #include "base/file.h"

@@ -26,8 +26,7 @@
  * Where a user's turn has "<image>" marks, they go before its text, each with a line break behind
  * it, and white space around the text is dropped, wherever the data set has them: LLaVA trains that
  * way, and its templates on the Hugging Face Hub render the images first. Two templates do
- * otherwise: qwen2_vl leaves the text as it is, plain keeps the marks alone.
- */
+ * otherwise: qwen2_vl leaves the text as it is, plain keeps the marks alone. */
 #ifndef DATA_TEMPLATE_H
 #define DATA_TEMPLATE_H
 
@@ -87,8 +86,8 @@ struct rendered { /* {0} before the first use; rendering again uses the memory a
 };
 void rendered_free(struct rendered *r);
 
-/* A text of n bytes as it is, all of it trained; to be encoded with the tokenizer's post-processor.
- */
+/* A text of n bytes as it is, all of it trained; to be encoded with the tokenizer's
+ * post-processor. */
 bool template_plain_text(const char *text, size_t n, struct rendered *r, struct err *e);
 
 /* Renders n > 0 messages: at most one system message, and that the first. With `prompt` the text

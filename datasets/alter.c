@@ -1,8 +1,8 @@
 /* alter.c - the steps of a change, in their order: the picture is turned, scaled and moved onto a
  * canvas; outlines are drawn where colour or alpha jump; colours move; the canvas is blurred or
  * made coarse now and then; and a ground is laid under it. A canvas is [size, size, 4] floats,
- * 0..1, the colours premultiplied by alpha, so that transparent pixels' hidden colours never show.
- */
+ * 0..1, the colours premultiplied by alpha, so that transparent pixels' hidden colours
+ * never show. */
 #include "datasets/alter.h"
 #include "base/mem.h"
 

@@ -154,8 +154,8 @@ static bool best_pair(const struct pairs *p, struct bpe_merge *best)
     return count > 0;
 }
 
-/* All words spelt in bytes; the tokens of all of them lie in one block, the first word's pointer.
- */
+/* All words spelt in bytes; the tokens of all of them lie in one block, the first
+ * word's pointer. */
 static struct spelling *spell(const struct bpe *b, const int32_t byte_id[256], struct err *e)
 {
     struct spelling *s = mem_new(b->words, sizeof *s, "words", e);

@@ -19,8 +19,8 @@ struct bpe_word {
 };
 
 /* Merge i joins two tokens that stand side by side to token first + i. No two merges spell the same
- * token: between two borders that no token crosses, the same bytes are always joined the same way.
- */
+ * token: between two borders that no token crosses, the same bytes are always joined
+ * the same way. */
 struct bpe_merge {
     int32_t left, right;
 };

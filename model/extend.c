@@ -41,8 +41,8 @@ static struct tensor *column(struct tape *t, const struct param *bias)
 }
 
 /* The unrotated query as it meets what the cache holds: absorbed where those are latents. A bias of
- * the keys adds the same to all scores of a query and falls out, unless it is each modality's own.
- */
+ * the keys adds the same to all scores of a query and falls out, unless it is each
+ * modality's own. */
 static void absorb_query(struct model *m, struct tape *t, struct attn *w, struct tensor *q,
                          struct cached_attention *a)
 {

@@ -56,8 +56,8 @@ void kv_cache_free(struct kv_cache *c); /* fine on a zeroed struct */
 size_t kv_cache_bytes(const struct kv_cache *c);
 
 /* Appends the batch's samples to the sequences seq[s] of the cache and returns the logits of each
- * sample's last token [samples, V] (kept). The positions are the batch's; spans say what is added.
- */
+ * sample's last token [samples, V] (kept). The positions are the batch's; spans say
+ * what is added. */
 struct tensor *model_extend(struct model *m, struct tape *t, const struct forward *f,
                             struct kv_cache *c, const int64_t *seq, struct err *e);
 

@@ -37,8 +37,8 @@ static void *zeroed(int64_t n, size_t size)
     return p;
 }
 
-/* Matrices that are weights get smaller values where they are scaled, so that products do not grow.
- */
+/* Matrices that are weights get smaller values where they are scaled, so that products
+ * do not grow. */
 static void setup_open(struct setup *s, const struct graph_case *c, int64_t scale)
 {
     struct err e = {0};

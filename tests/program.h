@@ -121,8 +121,8 @@ static inline int program_setup(void **state)
     return 0;
 }
 
-/* Everything that must repeat, with its sums: models, ranking, and the metrics but for the times.
- */
+/* Everything that must repeat, with its sums: models, ranking, and the metrics but for
+ * the times. */
 #define FINGERPRINT(dir)                                                                           \
     "(cd " dir " && sha256sum baseline/model/model.safetensors rank/rank.h5 "                      \
     "rope4/stage1/model/model.safetensors rope4-rank*/svd/model/model.safetensors "                \

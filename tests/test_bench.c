@@ -1,6 +1,6 @@
 /* test_bench.c - `make bench` in its short form: every row still runs and both sides agree where
- * there are two; a side that computes something else is noticed; the models that it draws repeat.
- */
+ * there are two; a side that computes something else is noticed; the models that it
+ * draws repeat. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

@@ -7,8 +7,8 @@
  * in that norm; k roundings that know nothing of each other by sqrt(k) times as much. So the size
  * of these differences is known beforehand, and thousands of values leave little to chance: a bound
  * is at most twice what is seen, and less than what cutting off instead of rounding makes, or a bit
- * fewer. Sums in another order, as on CPUs that multiply bf16 themselves, are a thousandth of it.
- */
+ * fewer. Sums in another order, as on CPUs that multiply bf16 themselves, are a
+ * thousandth of it. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

@@ -83,8 +83,8 @@ static void check_absorbed(struct model *m, const float *want, struct tape *t,
     kv_cache_free(&cache);
 }
 
-/* The rows of HF's k_proj that are not rotated, in the order of up_k: heads in order, dims rising.
- */
+/* The rows of HF's k_proj that are not rotated, in the order of up_k: heads in order,
+ * dims rising. */
 static int64_t unrotated_rows(const struct model *m, int64_t l, int64_t *rows)
 {
     int64_t G = m->cfg.text.num_key_value_heads, dh = m->cfg.text.head_dim, n = 0;

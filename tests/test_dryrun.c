@@ -1,5 +1,5 @@
-/* The dry run: what it says, what it refuses, and that its models without memory are the real ones.
- */
+/* The dry run: what it says, what it refuses, and that its models without memory are
+ * the real ones. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -303,8 +303,8 @@ static void test_shapes_are_the_models(void **state)
     run_close(&r);
 }
 
-/* Exactly as many layers are recomputed as the room asks for: the plan of one fewer does not fit.
- */
+/* Exactly as many layers are recomputed as the room asks for: the plan of one fewer
+ * does not fit. */
 static void test_recomputes_what_is_needed(void **state)
 {
     const char *const more[] = {"baseline.layers=5", NULL};

@@ -27,8 +27,8 @@ static double loss_of(struct setup *s)
 }
 
 /* Central differences with a step h: their error is h^2/6 times the third derivative, about 1e-11,
- * and the rounding of the loss over 2h, about 1e-16 |loss| / 1e-5: the floor grows with the loss.
- */
+ * and the rounding of the loss over 2h, about 1e-16 |loss| / 1e-5: the floor grows with
+ * the loss. */
 static void check_differences(struct setup *s)
 {
     const double h = 1e-5;
@@ -163,8 +163,8 @@ static void test_every_op_has_a_case(void **state)
     }
 }
 
-/* An op that is in no list would escape the test above: the ops defined in the sources are listed.
- */
+/* An op that is in no list would escape the test above: the ops defined in the sources
+ * are listed. */
 static void check_listed(const char *file, int *found)
 {
     static const char definition[] = "\nconst struct op ";

@@ -1,6 +1,5 @@
 /* test_hfgeneration.c - generation_config.json: its end tokens, and what of it is said to be
- * unused.
- */
+ * unused. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

@@ -206,8 +206,8 @@ static void test_png_oddities(void **state)
     free(data);
 }
 
-/* libjpeg fills what a scan lacks with gray, as Pillow shows it; but a file without an end is cut.
- */
+/* libjpeg fills what a scan lacks with gray, as Pillow shows it; but a file without an
+ * end is cut. */
 static void test_jpeg_said(void **state)
 {
     size_t len, half;

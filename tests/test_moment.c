@@ -101,8 +101,8 @@ static float block_top(const float *x, int64_t n, int64_t i)
     return top;
 }
 
-/* In each block the largest is exact, 0 is 0, and nothing but 0 becomes 0 where there are no signs.
- */
+/* In each block the largest is exact, 0 is 0, and nothing but 0 becomes 0 where there
+ * are no signs. */
 static void test_8bit_round_trip(void **state)
 {
     static float x[N], y[N];

@@ -514,8 +514,8 @@ static void row_sums(int threads, float *grads, int64_t *n_grads)
     bench_close(&b);
 }
 
-/* The only matrix is zero, as BLAS may round a row otherwise where threads cut the rows elsewhere.
- */
+/* The only matrix is zero, as BLAS may round a row otherwise where threads cut the rows
+ * elsewhere. */
 static void test_threads(void **state)
 {
     static float one[13 * 600], three[13 * 600];

@@ -4,8 +4,8 @@
  * tests/data/peer/make_golden.py ran that code, made the values and says what each is.
  *
  * 1e-5 of a tensor's largest value: both sides sum fp32 in an order of their own. Gradients: of the
- * largest of all where a tensor's own are under a thousandth of it, for those are sums that cancel.
- */
+ * largest of all where a tensor's own are under a thousandth of it, for those are sums
+ * that cancel. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

@@ -1,6 +1,6 @@
 /* test_peer_svd.c - our factors are those of the published code: MD-SVD by its script and the plain
- * SVD of weights, from the same calibration samples and weights (tests/data/peer/make_golden.py).
- */
+ * SVD of weights, from the same calibration samples and weights
+ * (tests/data/peer/make_golden.py). */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -168,8 +168,8 @@ static void test_md_svd(void **state)
 }
 
 /* One picture has 4 tokens of 32 dims: S is singular and the recipe's inverses are of rounding.
- * Ours has four components, all finite, which give back what the projection makes of those tokens.
- */
+ * Ours has four components, all finite, which give back what the projection makes of
+ * those tokens. */
 static void test_few_tokens(void **state)
 {
     float x[(PICTURE_TOKENS + SVD_TEXT) * HIDDEN], w[64 * HIDDEN], product[64 * HIDDEN];

@@ -1,7 +1,7 @@
 /* test_processor.c - the image processor against transformers' CLIPImageProcessorPil and
  * LlavaImageProcessorPil (tests/data/image/make_golden.py), and its config file. Where
- * MHA2MLA_REAL_DATA names the directory of data/fetch-real-data.sh, on its tuxpaint pictures too.
- */
+ * MHA2MLA_REAL_DATA names the directory of data/fetch-real-data.sh, on its tuxpaint
+ * pictures too. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -139,8 +139,8 @@ static void draw(struct image *img, int64_t w, int64_t h)
                                   x * y % 29);
 }
 
-/* From 1 x 1 to 12 million pixels, very wide and very tall, and around the size that is asked for.
- */
+/* From 1 x 1 to 12 million pixels, very wide and very tall, and around the size that is
+ * asked for. */
 static void test_sizes(void **state)
 {
     char config[60], u8[65], f32[65], what[200];
@@ -232,8 +232,8 @@ static void write_config(const char *path, const char *text)
     assert_true(file_write(path, text, strlen(text), &e));
 }
 
-/* What describe says after a save and a load is what it said before, and differs between configs.
- */
+/* What describe says after a save and a load is what it said before, and differs
+ * between configs. */
 static void test_round_trip(void **state)
 {
     static const char *const configs[] = {"llava",   "small",      "odd_crop",  "big_crop",

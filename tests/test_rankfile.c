@@ -102,8 +102,8 @@ static void test_file_round_trip(void **state)
     char *text;
     size_t len;
     assert_true(file_read(f->path, 1 << 20, &text, &len, &e));
-    /* Cut anywhere, it is refused or, past the last byte of data, read in full; it never crashes.
-     */
+    /* Cut anywhere, it is refused or, past the last byte of data, read in full; it
+     * never crashes. */
     for (size_t cut = 0; cut < len; cut += 97) {
         assert_true(file_write(f->path, text, cut, &e));
         if (rankfile_read(f->path, &file_dims, back, NULL, &e))

@@ -1,5 +1,5 @@
-/* The report, from a run's directory that is filled by hand: two points, the second not done yet.
- */
+/* The report, from a run's directory that is filled by hand: two points, the second not
+ * done yet. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -142,8 +142,8 @@ static void test_half_done(void **state)
     assert_says(text, "| rope8-rank2 | stage 2 | 1,280 | 10.00 % | 20 | 2,000 | 3m 07s |\n");
     assert_says(text, "| rope8-rank4 | stage 2 | – | – | – | – | – |\n");
     assert_says(text, "| rope8 | stage 1 | – | – | – | – | – |\n");
-    /* 2 and 3 are right in base and wrong after, 4 and 5 wrong in both; 0, 1, 6 .. 9 right in both
-     */
+    /* 2 and 3 are right in base and wrong after, 4 and 5 wrong in both; 0, 1, 6 .. 9
+     * right in both */
     assert_says(text, "| question | expected | base | rope8-rank2 |\n");
     assert_says(text, "| What is 0? | x\\|0 | x\\|0 | x\\|0 |\n");
     assert_says(text, "| What is 2? | x\\|2 | x\\|2 | ✗ y\\|2 |\n");

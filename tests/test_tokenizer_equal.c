@@ -2,8 +2,8 @@
  * tokenizers of every kind on fixed texts, random ones and every character; and, where
  * MHA2MLA_REAL_DATA names a directory with tokenizers/NAME/tokenizer.json and corpus/SET.bin,
  * published tokenizers on hundreds of thousands of lines. The golden values' script, which says
- * what a hash covers, is beside them; compare.py there shows the line behind a hash that differs.
- */
+ * what a hash covers, is beside them; compare.py there shows the line behind a hash
+ * that differs. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

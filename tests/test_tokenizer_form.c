@@ -1,6 +1,6 @@
 /* test_tokenizer_form.c - directories of tokenizer files, read as transformers' AutoTokenizer, as
- * tokenizer.json stands, and as sentencepiece: golden values of tests/data/tokenizer/fuzz_form.py.
- */
+ * tokenizer.json stands, and as sentencepiece: golden values of
+ * tests/data/tokenizer/fuzz_form.py. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -146,8 +146,8 @@ static struct tokenizer *open_with(void **state, const char *config, struct toke
     return tokenizer_open(tmpdir_path(state, "."), &o, e);
 }
 
-/* A token that only tokenizer_config.json has gets the next id, where the model has a row for it.
- */
+/* A token that only tokenizer_config.json has gets the next id, where the model has a
+ * row for it. */
 static void test_rows(void **state)
 {
     static const char config[] = "{\"pad_token\": \"<pad>\"}";

@@ -32,8 +32,8 @@ static inline double *tiny_moments(struct rng *r, int64_t d)
     return s;
 }
 
-/* Rows [row0, row0 + n) of a layer's [W_kc; W_v], factored at width `r` for a modality's moments.
- */
+/* Rows [row0, row0 + n) of a layer's [W_kc; W_v], factored at width `r` for a
+ * modality's moments. */
 static inline struct mdsvd_out tiny_factor(const struct model *m, int64_t l, bool key, bool value,
                                            int64_t r, struct rng *rng)
 {

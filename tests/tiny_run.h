@@ -19,8 +19,8 @@ static const char tiny_samples[] =
     "{\"id\":\"d\",\"conversations\":["
     "{\"from\":\"human\",\"value\":\"Say two.\"},{\"from\":\"gpt\",\"value\":\"two\"}]}]\n";
 
-/* The run "DIR/run"; more settings as KEY=VALUE, NULL at the end. Its tape is made, nothing else.
- */
+/* The run "DIR/run"; more settings as KEY=VALUE, NULL at the end. Its tape is made,
+ * nothing else. */
 static inline void tiny_run(struct run *r, void *const *state, const char *const *more)
 {
     const char *dir = *state, *sets[32];

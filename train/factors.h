@@ -24,8 +24,8 @@ bool point_plan(const struct run *r, const struct model *m, const struct point *
                 struct mdsvd_plan *plan, struct err *e);
 
 /* Bytes that the points like p need beside the partial model m, with graphs of `tokens` tokens: at
- * most while factors are made, graphs not counted, and while they are copied into a point's model.
- */
+ * most while factors are made, graphs not counted, and while they are copied into a
+ * point's model. */
 struct factors_size {
     double made, copied;
 };

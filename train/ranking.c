@@ -1,5 +1,5 @@
-/* ranking.c - the step that ranks the RoPE pairs, and the model with only the best of them rotated.
- */
+/* ranking.c - the step that ranks the RoPE pairs, and the model with only the best of
+ * them rotated. */
 #include "base/log.h"
 #include "base/mem.h"
 #include "convert/rank.h"

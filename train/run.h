@@ -75,8 +75,8 @@ void run_close_data(struct run *r);
 
 /* The error of a run that is refused for the samples that were left out. It leaves left_out.txt
  * where there are some, which the message's end says: without it, the samples could not be found.
- * Of a run that has not begun its first step nothing else is left, so that it can be started again.
- */
+ * Of a run that has not begun its first step nothing else is left, so that it can be
+ * started again. */
 bool run_refuse(const struct run *r, struct err *e, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -89,8 +89,8 @@ static bool need_pictures(struct run *r, struct model *m, bool pixels, struct er
            run_record_pictures(r, e);
 }
 
-/* The tokenizer that was used, where it is not the model's own: all files that say how it is read.
- */
+/* The tokenizer that was used, where it is not the model's own: all files that say how
+ * it is read. */
 static bool copy_tokenizer(const char *from, const char *to, struct err *e)
 {
     static const char *const names[] = {"tokenizer.json", "tokenizer_config.json",

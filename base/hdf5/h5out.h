@@ -54,8 +54,8 @@ bool h5_out_commit(struct h5_out *o, struct err *e);
 /* Gives up: removes the .tmp. Fine on a zeroed or committed struct. */
 void h5_out_abort(struct h5_out *o);
 
-/* Fills *e for a call on the file that failed: the write error where there is one, `what` if not.
- */
+/* Fills *e for a call on the file that failed: the write error where there is one,
+ * `what` if not. */
 bool h5_out_failed(const struct h5_out *o, const char *what, struct err *e);
 
 #endif

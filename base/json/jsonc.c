@@ -36,8 +36,8 @@ static int by_item(const void *a, const void *b)
 }
 
 /* The notes are sorted by item, so that a list of many numbers costs n log n, not n squared; and
- * only once somebody asks: of most samples nobody does. The one behind them says that it is done.
- */
+ * only once somebody asks: of most samples nobody does. The one behind them says that
+ * it is done. */
 static const struct jsonc_pos *find_pos(const struct jsonc *doc, const cJSON *item)
 {
     struct jsonc_pos want = {item, 0, 0};

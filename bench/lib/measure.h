@@ -1,5 +1,5 @@
-/* measure.h - what the bench programs share: medians, the machine's own rate, the work of a graph.
- */
+/* measure.h - what the bench programs share: medians, the machine's own rate, the work
+ * of a graph. */
 #ifndef BENCH_LIB_MEASURE_H
 #define BENCH_LIB_MEASURE_H
 

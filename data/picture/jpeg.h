@@ -5,8 +5,8 @@
 
 #include "data/picture/upright.h"
 
-/* The size as stored, and the memory: a progressive file's coefficients are held beside its pixels.
- */
+/* The size as stored, and the memory: a progressive file's coefficients are held beside
+ * its pixels. */
 bool jpeg_file_header(const char *path, const uint8_t *data, size_t size, struct image_info *info,
                       struct err *e);
 
@@ -18,8 +18,8 @@ bool jpeg_file_header(const char *path, const uint8_t *data, size_t size, struct
 bool jpeg_file_decode(const char *path, const uint8_t *data, size_t size, struct upright *out,
                       struct err *e);
 
-/* The first EXIF block (after its "Exif" name), inside of `data`; NULL and 0 where there is none.
- */
+/* The first EXIF block (after its "Exif" name), inside of `data`; NULL and 0 where
+ * there is none. */
 const uint8_t *jpeg_file_exif(const uint8_t *data, size_t size, size_t *len);
 
 #endif

@@ -1,6 +1,6 @@
 /* upright.h - for the decoders: a picture's rows, put where they belong once the picture is turned
- * as its EXIF block says. Turning while the rows come needs one copy of a picture instead of two.
- */
+ * as its EXIF block says. Turning while the rows come needs one copy of a picture
+ * instead of two. */
 #ifndef DATA_PICTURE_UPRIGHT_H
 #define DATA_PICTURE_UPRIGHT_H
 

@@ -265,8 +265,8 @@ static struct str shown(const struct tokenizer *tk, int32_t id)
     return tk->shown ? tk->shown[id] : tk->piece[id];
 }
 
-/* As in the library, what is skipped goes by what is shown: "▁<s>" is not the special token "<s>".
- */
+/* As in the library, what is skipped goes by what is shown: "▁<s>" is not the special
+ * token "<s>". */
 static bool is_skipped(const struct tokenizer *tk, struct str s)
 {
     int32_t id = table_get(&tk->by_piece, tk->piece, s.s, s.len);

@@ -153,8 +153,7 @@ static bool property(struct regex *r, bool negated)
 /* ---- escapes ---- */
 
 /* Hexadecimal digits, `n` of them or any number in braces, become \x{...}; r->p is behind the
- * letter.
- */
+ * letter. */
 static bool code_point(struct regex *r, size_t n)
 {
     bool braces = n == 2 && *r->p == '{';

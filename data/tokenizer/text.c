@@ -74,8 +74,8 @@ bool pieces_add(struct pieces *p, size_t begin, size_t end, int32_t id, struct e
 /* ---- normalisation forms ---- */
 
 /* Whether no character before c can combine with it or trade places with it: c decomposes to
- * something that begins with a starter which is no mark and no vowel or tail of a Hangul syllable.
- */
+ * something that begins with a starter which is no mark and no vowel or tail of a
+ * Hangul syllable. */
 static bool is_boundary(int32_t c, utf8proc_option_t form)
 {
     utf8proc_int32_t d[32];

@@ -100,8 +100,8 @@ bool tokenizer_encode(const struct tokenizer *tk, struct tokenizer_scratch *scra
 char *tokenizer_decode(const struct tokenizer *tk, const int32_t *ids, size_t n, bool skip_special,
                        size_t *len, struct err *e);
 
-/* The id of a token by its exact spelling in the file ("<image>", "Ġthe"), -1 where there is none.
- */
+/* The id of a token by its exact spelling in the file ("<image>", "Ġthe"), -1 where
+ * there is none. */
 int32_t tokenizer_id(const struct tokenizer *tk, const char *token);
 /* That spelling, borrowed; NULL where the id names no token. */
 const char *tokenizer_piece(const struct tokenizer *tk, int32_t id);

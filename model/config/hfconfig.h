@@ -142,8 +142,8 @@ bool hf_config_fail(const struct hf_config *c, const char *path, struct err *e, 
 /* Sets "torch_dtype" (and "dtype" where the file has it), at the top and in text_config. */
 bool hf_config_set_dtype(struct hf_config *c, const char *dtype, struct err *e);
 
-/* Sets "tie_word_embeddings" to false, at the top and in text_config. On failure *c is as it was.
- */
+/* Sets "tie_word_embeddings" to false, at the top and in text_config. On failure *c is
+ * as it was. */
 bool hf_config_untie(struct hf_config *c, struct err *e);
 
 /* Writes the JSON as it was read, with the changes made by the two above, atomically. */

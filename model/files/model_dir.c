@@ -189,8 +189,8 @@ static const struct sign {
                       "form, or transformers' convert_..._weights_to_hf.py for it"},
 };
 
-/* Files that training programs put beside a model's weights, and the rankings of converted models.
- */
+/* Files that training programs put beside a model's weights, and the rankings of
+ * converted models. */
 static const char *const companions[] = {"*rank*.pth", "*qk_tensor*",   "training_args.bin",
                                          "optimizer*", "scheduler*",    "rng_state*",
                                          "scaler*",    "random_states*"};

@@ -156,8 +156,8 @@ static bool as_count(const struct pickle_value *v, size_t *n)
     return true;
 }
 
-/* The storage ("storage", class, key, device, count) and the dtype; *size is the storage's bytes.
- */
+/* The storage ("storage", class, key, device, count) and the dtype; *size is the
+ * storage's bytes. */
 static bool read_storage(const struct pickle *p, const struct pickle_value *storage,
                          const struct pickle_value *dtype, struct torch_shape *t, size_t *size)
 {

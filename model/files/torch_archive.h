@@ -38,8 +38,8 @@ struct torch_shape {
 bool torch_read_shape(const struct torch_archive *a, const struct pickle_value *v,
                       struct torch_shape *t, const char **why);
 
-/* The values of a contiguous tensor; with `checked` its whole storage is held against the checksum.
- */
+/* The values of a contiguous tensor; with `checked` its whole storage is held against
+ * the checksum. */
 bool torch_values(const struct torch_archive *a, const struct torch_shape *t, bool checked,
                   struct bytes *out, struct err *e);
 

@@ -1,6 +1,6 @@
 /* zip.c - see zip.h. The layout is that of PKWARE's APPNOTE 6.3, sections 4.3 and 4.5.3; all
- * numbers are little-endian. Nothing that the directory says of places and sizes is used unchecked.
- */
+ * numbers are little-endian. Nothing that the directory says of places and sizes is
+ * used unchecked. */
 #include "model/files/zip.h"
 #include "base/mem.h"
 

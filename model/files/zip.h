@@ -1,6 +1,6 @@
 /* zip.h - the members of a zip archive that lies in memory, as torch.save writes one: stored, not
- * compressed, so that a member is a stretch of the archive. Archives of more than 4 GB (zip64) too.
- */
+ * compressed, so that a member is a stretch of the archive. Archives of more than 4 GB
+ * (zip64) too. */
 #ifndef MODEL_FILES_ZIP_H
 #define MODEL_FILES_ZIP_H
 

@@ -7,8 +7,8 @@
 
 #include <hdf5.h>
 
-/* A fault that the run may survive, because nothing is lost by it: it must end as if undisturbed.
- */
+/* A fault that the run may survive, because nothing is lost by it: it must end as if
+ * undisturbed. */
 struct small_harmless {
     const char *kind, *path; /* the last is a part of it; NULL: any */
     const char *why;

@@ -1,5 +1,5 @@
-/* json.c - settings, and Hugging Face's configs. What was read must come back when it is written.
- */
+/* json.c - settings, and Hugging Face's configs. What was read must come back when it
+ * is written. */
 #include "base/json/jsonc.h"
 #include "data/picture/processor.h"
 #include "model/config/hfgeneration.h"

@@ -7,8 +7,8 @@
 
 #include "train/forecast/dryrun_parts.h"
 
-/* One model of the run: the base, a partial one, an MLA one; and its training where there is one.
- */
+/* One model of the run: the base, a partial one, an MLA one; and its training where
+ * there is one. */
 struct forecast_model {
     char name[96]; /* "rope8-rank4 stage 2" */
     struct dry_state state;
