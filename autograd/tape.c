@@ -219,8 +219,7 @@ static struct op_time *time_of(struct tape *t, const struct op *op)
     return &t->times[t->n_times++];
 }
 
-/* ---- what lies between the passes as bf16 (double builds round to it too, and keep doubles) ----
- */
+/* ---- what lies between the passes as bf16 (double builds round to it, and keep doubles) ---- */
 
 static void round_rows(real *x, int64_t n)
 {

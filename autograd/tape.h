@@ -1,11 +1,11 @@
 /* tape.h - building, planning and running a computation.
  *
- *     tape_begin(t, true);                                  // forget the last graph, keep its
- * memory struct tensor *h = op_linear(t, x, &w, NULL, NULL);   // ops.h: checks shapes, computes
- * nothing struct tensor *loss = op_cross_entropy(t, h, &head, labels, 1.0 / n); if (!tape_plan(t,
- * limit, e)) ...                      // every byte is placed here tape_forward(t);
- *     tape_backward(t, loss);                               // adds to the grad of every trained
- * leaf
+ *     tape_begin(t, true);                                 // forgets the last graph, keeps memory
+ *     struct tensor *h = op_linear(t, x, &w, NULL, NULL);  // ops.h: checks shapes, only records
+ *     struct tensor *loss = op_cross_entropy(t, h, &head, labels, 1.0 / n);
+ *     if (!tape_plan(t, limit, e)) ...                     // every byte is placed here
+ *     tape_forward(t);
+ *     tape_backward(t, loss);                              // adds to grad of every trained leaf
  *
  * Building an op only records a node. tape_plan() then knows who needs which tensor until when, in
  * the forward and the backward pass, and places all of them in one region, so that memory is known

@@ -4,8 +4,9 @@
  *
  * n <= d: M = W S W^T, [n,n]; P = its top eigenvectors.
  * n >  d: S = C C^T by pivoted Cholesky, which stops by itself where S runs out of rank; A = W C,
- * so that A A^T = W S W^T; P = A V / |A V| with V the top eigenvectors of A^T A. Where a component
- *         has energy e and the first one E, it is orthogonal to stronger ones to about 1e-16 E / e.
+ *         so that A A^T = W S W^T; P = A V / |A V| with V the top eigenvectors of A^T A. Where a
+ *         component has energy e and the first one E, it is orthogonal to stronger ones to about
+ *         1e-16 E / e.
  *         None below 1e-12 E is kept (count_live), so what that adds to the error is far below the
  *         rounding of E.
  * Then up down = P P^T W: a projection of the outputs, optimal whatever the conditioning of S.

@@ -58,8 +58,8 @@ static void old_free(struct old *old)
 }
 
 /* Gives p memory and fills its rows (elements of a vector) with the rows order[] of `from`, whose
- * dtype it keeps. A p
- * that has memory took over that of `from`: every pair is kept, and the order is the old one. */
+ * dtype it keeps. A p that has memory took over that of `from`: every pair is kept, and the order
+ * is the old one. */
 static bool gather(struct param *p, const struct param *from, const int64_t *order, struct err *e)
 {
     int64_t rows = p->ndim == 1 ? p->t.cols : p->t.rows, width = p->ndim == 1 ? 1 : p->t.cols;

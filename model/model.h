@@ -5,8 +5,9 @@
  *
  * Attention is in one of three states:
  *     FULL     q_proj, k_proj, v_proj, o_proj: the original MHA or GQA with RoPE on every pair
- *     PARTIAL  q_proj with its rows reordered, k_r_proj, kv_proj.{up_k,up_v}: RoPE on kept pairs
- * only MLA      the same with the keys' unrotated part and the values made from latents, by factors
+ *     PARTIAL  q_proj with its rows reordered, k_r_proj, kv_proj.{up_k,up_v}: only the kept pairs
+ *              are rotated
+ *     MLA      the same with the keys' unrotated part and the values made from latents, by factors
  *              kv_proj_{img,text}.{down_*,up_k,up_v}, or one kv_proj where modalities share them */
 #ifndef MODEL_MODEL_H
 #define MODEL_MODEL_H

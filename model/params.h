@@ -1,4 +1,4 @@
-/* params.h - inside model/: declaring the parameters of a model and giving them memory. */
+/* params.h - declaring the parameters of a model and giving them memory: for those who make models. */
 #ifndef MODEL_PARAMS_H
 #define MODEL_PARAMS_H
 

@@ -238,9 +238,7 @@ static void *attention_open(const struct work_args *a, struct err *e)
 
 const struct work work_attention = {"attention", attention_open, attention_run, NULL, close_state};
 
-/* ---- decode: model=DIR context=N sequences=N: a token for each, over a cache of random values
- * ----
- */
+/* ---- decode: model=DIR context=N sequences=N: a token for each, over a cache of random values */
 
 /* The cache holds `context` tokens again: what the last step appended is forgotten. */
 static bool decode_run(void *p, double *units, struct err *e)

@@ -2,9 +2,12 @@
  * to a square (LLaVA's, where do_pad asks for it), resize, centre crop, rescale, normalise. The
  * result equals transformers' CLIPImageProcessor and LlavaImageProcessor on their Pillow path
  * (backend="pil", use_fast=False) bit for bit; their torchvision path differs from it by a step or
- * two of 1/255 in 0.2 % of the values. struct processor p; if (!processor_load(&p,
- * "llava-1.5-7b-hf", e)) return false; float *px = mem_new((size_t)(3 * p.height * p.width), sizeof
- * *px, "pixels", e); processor_run(&p, &img, px, e); */
+ * two of 1/255 in 0.2 % of the values.
+ *
+ *     struct processor p;
+ *     if (!processor_load(&p, "llava-1.5-7b-hf", e)) return false;
+ *     float *px = mem_new((size_t)(3 * p.height * p.width), sizeof *px, "pixels", e);
+ *     processor_run(&p, &img, px, e); */
 #ifndef DATA_PICTURE_PROCESSOR_H
 #define DATA_PICTURE_PROCESSOR_H
 
