@@ -13,7 +13,7 @@
 
 static const char rank_file[] = "rope_ranks.pth";
 
-static struct rank_dims dims_of(const struct model *m)
+struct rank_dims model_rank_dims(const struct model *m)
 {
     const struct text_config *c = &m->cfg.text;
 
@@ -123,7 +123,7 @@ static char *find_ranks(const struct model *m, const char *named, struct err *e)
 static bool ranked_pairs(struct model *m, struct err *e)
 {
     const char *named = m->cfg.mha2mla.qk_tensor_path;
-    const struct rank_dims n = dims_of(m);
+    const struct rank_dims n = model_rank_dims(m);
     char *path;
     int32_t *rank;
     bool ok;
@@ -179,7 +179,7 @@ struct cJSON *model_pairs_json(const struct model *m)
 
 bool model_save_ranks(const struct model *m, const char *dir, struct cJSON *section, struct err *e)
 {
-    const struct rank_dims n = dims_of(m);
+    const struct rank_dims n = model_rank_dims(m);
     char *path;
     bool ok;
 

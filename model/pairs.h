@@ -1,10 +1,14 @@
-/* pairs.h - inside model/: which RoPE pairs a converted model keeps, in its directory. */
+/* pairs.h - which RoPE pairs a converted model keeps, in its directory. */
 #ifndef MODEL_PAIRS_H
 #define MODEL_PAIRS_H
 
+#include "model/files/rankfile.h"
 #include "model/model.h"
 
 struct cJSON;
+
+/* The shape of a ranking of m's pairs. */
+struct rank_dims model_rank_dims(const struct model *m);
 
 /* Fills m's pairs and q_pairs. */
 bool model_open_pairs(struct model *m, struct err *e);

@@ -16,6 +16,7 @@
 #include "convert/rank.h"
 #include "convert/transform.h"
 #include "model/generate.h"
+#include "model/pairs.h"
 #include "model/params.h"
 #include "optim/schedule.h"
 #include "tests/peer_golden.h"
@@ -213,12 +214,6 @@ static void check_model(const char *name, struct model *m)
     print_message("# %-10s logits %.1e, gradients %.1e\n", name, logits, gradients);
 }
 
-static struct rank_dims dims_of(const struct model *m)
-{
-    return (struct rank_dims){LAYERS, m->cfg.text.num_attention_heads,
-                              m->cfg.text.num_key_value_heads, m->cfg.text.head_dim};
-}
-
 /* base, with the pairs of a strategy or, for "mkl", of the rank file. */
 static void open_partial(struct model *m, const char *version)
 {
@@ -227,7 +222,7 @@ static void open_partial(struct model *m, const char *version)
     struct err e = {0};
 
     golden_model(m, "base");
-    struct rank_dims n = dims_of(m);
+    struct rank_dims n = model_rank_dims(m);
     must(rank_strategy_parse(&s, version, &e), &e);
     if (rank_strategy_kind(s) == RANK_KIND_FIXED)
         must(rank_fixed(rank, s, &n, ROPE, s == RANK_UNIFORM, &e), &e);

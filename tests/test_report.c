@@ -9,6 +9,7 @@
 #include "data/template.h"
 #include "tests/tmpdir.h"
 #include "train/evaluate.h"
+#include "train/report/report.h"
 #include "base/units.h"
 
 #include <errno.h>

@@ -5,6 +5,7 @@
 
 #include "convert/transform.h"
 #include "train/run.h"
+#include "train/models.h"
 #include "train/steps.h"
 
 static const char tiny_samples[] =

@@ -1,6 +1,7 @@
-/* baseline.c - the config of a small LLaVA that is to be trained from nothing. */
+/* baseline.c - the config of a small LLaVA that is trained from scratch. */
 #include "base/mem.h"
-#include "train/steps.h"
+#include "train/models.h"
+#include "train/peft.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -69,4 +70,10 @@ out:
     free(path);
     free(json);
     return ok;
+}
+
+unsigned baseline_kinds(const struct config *c)
+{
+    return peft_kinds(c->baseline.peft, c->baseline.projector) |
+           (c->baseline.vision ? 1u << PARAM_VISION : 0);
 }

@@ -225,5 +225,8 @@ struct point config_point(const struct config *c, int64_t i)
     if (ranks) p.low_rank = c->sweep.low_rank.v[i % ranks];
     snprintf(p.stage1, sizeof p.stage1, "rope%d", (int)p.rope_dim);
     snprintf(p.name, sizeof p.name, "rope%d-rank%g", (int)p.rope_dim, p.low_rank);
+    for (int s = STEP_STAGE1; s <= STEP_STAGE2; s++)
+        snprintf(p.dir[s], sizeof p.dir[s], "%s/%s", s == STEP_STAGE1 ? p.stage1 : p.name,
+                 step_names[s]);
     return p;
 }

@@ -109,8 +109,9 @@ enum { RECOMPUTE_AUTO, RECOMPUTE_NONE, RECOMPUTE_ALL };
 struct point {
     int64_t rope_dim;
     double low_rank;
-    char name[64];   /* "rope8-rank4" */
-    char stage1[64]; /* "rope8": what points with the same rope_dim share */
+    char name[64];       /* "rope8-rank4" */
+    char stage1[64];     /* "rope8": what points with the same rope_dim share */
+    char dir[STEPS][80]; /* where stage1, svd and stage2 leave their models: "rope8/stage1" ... */
 };
 int64_t config_points(const struct config *c);
 struct point config_point(const struct config *c, int64_t i);

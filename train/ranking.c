@@ -1,23 +1,15 @@
-/* ranking.c - the step that ranks the RoPE pairs, and the model with only the best of
- * them rotated. */
+/* ranking.c - the step that ranks the RoPE pairs. */
 #include "base/log.h"
 #include "base/mem.h"
 #include "convert/rank.h"
 #include "model/files/rankfile.h"
-#include "convert/transform.h"
+#include "model/pairs.h"
 #include "train/layerwise.h"
-#include "train/steps.h"
+#include "train/models.h"
+#include "train/ranking.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-static struct rank_dims dims_of(const struct model *m)
-{
-    const struct text_config *c = &m->cfg.text;
-
-    return (struct rank_dims){c->num_hidden_layers, c->num_attention_heads, c->num_key_value_heads,
-                              c->head_dim};
-}
 
 /* Ranking: what each layer's queries and keys add to the measure. */
 struct ranking {
@@ -64,7 +56,7 @@ static bool rank_look(void *arg, const struct layer_look *look, struct err *e)
 static bool measure_rank(struct run *r, struct model *m, const char *path, struct err *e)
 {
     enum rank_strategy strategy = (enum rank_strategy)r->c.rank.strategy;
-    struct ranking k = {.n = dims_of(m), .scale = model_rope_scale(&m->cfg.text)};
+    struct ranking k = {.n = model_rank_dims(m), .scale = model_rope_scale(&m->cfg.text)};
     int64_t count = k.n.L * k.n.G * k.n.dh / 2;
     int32_t *rank = mem_new((size_t)count, sizeof *rank, "ranks", e);
     double *scores = mem_new((size_t)count, sizeof *scores, "ranks", e);
@@ -109,91 +101,5 @@ bool step_rank(struct run *r, struct err *e)
     model_close(&m);
     free(dir);
     free(path);
-    return ok;
-}
-
-/* The kept pairs of a point, from the ranking or from the strategy itself. */
-static bool pairs_of(const struct run *r, const struct point *p, const struct model *m,
-                     int32_t *pairs, struct err *e)
-{
-    enum rank_strategy strategy = (enum rank_strategy)r->c.rank.strategy;
-    struct rank_dims n = dims_of(m);
-    int32_t *rank = mem_new((size_t)(n.L * n.G * n.dh / 2), sizeof *rank, "ranks", e);
-    char *path = run_path(r, e, "rank/rank.h5");
-    bool there, ok = rank && path && rank_check(&n, p->rope_dim, e);
-
-    if (ok && rank_strategy_kind(strategy) == RANK_KIND_FIXED)
-        ok = rank_fixed(rank, strategy, &n, p->rope_dim, r->c.rank.uniform_start, e);
-    else if (ok && rank_strategy_kind(strategy) == RANK_KIND_GIVEN)
-        ok = r->c.rank.file ? rankfile_read(r->c.rank.file, &n, rank, NULL, e)
-                            : err_set(e, "rank.file: must be given for rank.strategy \"file\"");
-    else if (ok && (ok = file_there(path, &there, e)))
-        ok = there ? rankfile_read(path, &n, rank, NULL, e)
-                   : err_set(e, "%s: missing: add \"rank\" to run.steps", path);
-    if (ok) rank_select(pairs, rank, &n, p->rope_dim);
-    free(rank);
-    free(path);
-    return ok;
-}
-
-bool point_check(const struct run *r, const struct model *m, const struct point *p, struct err *e)
-{
-    enum rank_strategy strategy = (enum rank_strategy)r->c.rank.strategy;
-    struct rank_dims n = dims_of(m);
-    int32_t *pairs;
-    bool ok;
-
-    if (!rank_check(&n, p->rope_dim, e)) return false;
-    if (rank_strategy_kind(strategy) == RANK_KIND_MEASURED) return true;
-    pairs = mem_new((size_t)(n.L * n.G * p->rope_dim / 2), sizeof *pairs, "kept pairs", e);
-    ok = pairs && pairs_of(r, p, m, pairs, e);
-    free(pairs);
-    return ok;
-}
-
-/* The published codes' word for a strategy. What ranked the pairs is not theirs to know: to them
- * "mkl" (with pictures) and "2-norm" (text alone) say that a rank file does. */
-static const char *version_name(const struct run *r, const struct model *m)
-{
-    enum rank_strategy s = (enum rank_strategy)r->c.rank.strategy;
-
-    if (rank_strategy_kind(s) == RANK_KIND_FIXED) return rank_strategy_name(s);
-    return m->has_vision ? "mkl" : "2-norm";
-}
-
-static bool to_partial(struct run *r, const struct point *p, struct model *m, struct err *e)
-{
-    struct rank_dims n = dims_of(m);
-    struct mha2mla_config c = {.partial_rope_version = version_name(r, m),
-                               .rope_dim_for_mla = p->rope_dim,
-                               .uniform_start_point = r->c.rank.uniform_start,
-                               .svd_init_method = "none"};
-    int32_t *pairs = mem_new((size_t)(n.L * n.G * p->rope_dim / 2), sizeof *pairs, "kept pairs", e);
-    bool ok = pairs && pairs_of(r, p, m, pairs, e) && model_to_partial(m, pairs, p->rope_dim, e) &&
-              hf_config_set_mha2mla(&m->cfg, &c, e);
-
-    free(pairs);
-    return ok;
-}
-
-bool open_untrained_partial(struct run *r, const struct point *p, struct model *m, struct err *e)
-{
-    return open_base_model(r, m, e) && to_partial(r, p, m, e);
-}
-
-bool open_partial_model(struct run *r, const struct point *p, struct model *m, struct err *e)
-{
-    char *dir = run_path(r, e, "%s/stage1/model", p->stage1);
-    char *config = dir ? file_join(dir, "config.json", e) : NULL;
-    bool there, ok = config && file_there(config, &there, e);
-
-    if (ok && there)
-        ok = model_open(m, dir, e);
-    else if (ok && run_has_step(r, STEP_STAGE1))
-        ok = err_set(e, "%s: stage 1 of %s is not finished", dir, p->stage1);
-    else if (ok)
-        ok = open_untrained_partial(r, p, m, e);
-    free(dir);
-    free(config);
     return ok;
 }

@@ -5,7 +5,10 @@
 #include "train/evaluate.h"
 #include "train/factors.h"
 #include "train/forecast/forecast.h"
+#include "train/models.h"
 #include "train/peft.h"
+#include "train/ranking.h"
+#include "train/report/report.h"
 #include "train/trainer.h"
 
 #include <errno.h>
@@ -16,15 +19,6 @@
 
 static const enum dtype save_dtypes[] = {DT_F32, DT_BF16};
 
-bool model_is_there(const struct run *r, const char *dir, bool *there, struct err *e)
-{
-    char *path = run_path(r, e, "%s/model/config.json", dir);
-    bool ok = path && file_there(path, there, e);
-
-    free(path);
-    return ok;
-}
-
 /* A step is skipped where its model is complete. */
 static bool look_done(const struct run *r, const char *dir, bool *done, struct err *e)
 {
@@ -32,49 +26,6 @@ static bool look_done(const struct run *r, const char *dir, bool *done, struct e
     if (!model_is_there(r, dir, done, e)) return false;
     if (*done) log_line("%s: is done already", dir);
     return true;
-}
-
-/* Every step before evaluate trains or converts. */
-static bool needs_original(const struct run *r)
-{
-    for (int s = 0; s < STEP_EVALUATE; s++)
-        if (run_has_step(r, (enum step)s)) return true;
-    return false;
-}
-
-/* A model that is converted already can be scored, no more. It is opened for each step anew, and
- * must still be the one that the steps before had. */
-static bool open_given(const struct run *r, const char *dir, struct model *m, struct err *e)
-{
-    bool ok = watch_kept(e) && model_open(m, dir, e);
-
-    if (ok && m->state != ATTN_FULL && needs_original(r)) {
-        ok = err_set(e,
-                     "%s: is converted already; the original model is needed, or only evaluate "
-                     "and report in run.steps, to score it as it is",
-                     dir);
-        model_close(m);
-    }
-    return ok;
-}
-
-bool open_base_model(struct run *r, struct model *m, struct err *e)
-{
-    bool made, ok;
-    char *dir;
-
-    if (!model_is_there(r, "baseline", &made, e)) return false;
-    dir = made || !r->c.model.path ? run_path(r, e, "baseline/model")
-                                   : mem_strdup(r->c.model.path, e);
-    ok = dir && open_given(r, dir, m, e);
-    free(dir);
-    return ok;
-}
-
-unsigned baseline_kinds(const struct config *c)
-{
-    return peft_kinds(c->baseline.peft, c->baseline.projector) |
-           (c->baseline.vision ? 1u << PARAM_VISION : 0);
 }
 
 /* Pictures are opened with the model that a step starts from, and again where that changes what is
@@ -160,10 +111,10 @@ static bool step_baseline(struct run *r, struct err *e)
 
     if (!look_done(r, "baseline", &done, e) || done) return done;
     job.kinds = baseline_kinds(&r->c);
-    ok =
-        (r->c.model.path ? open_given(r, r->c.model.path, &m, e) : make_baseline_model(r, &m, e)) &&
-        need_pictures(r, &m, r->c.baseline.vision, e) &&
-        train_and_save(r, &m, "baseline", false, &job, e);
+    ok = (r->c.model.path ? open_given_model(r, r->c.model.path, &m, e)
+                          : make_baseline_model(r, &m, e)) &&
+         need_pictures(r, &m, r->c.baseline.vision, e) &&
+         train_and_save(r, &m, "baseline", false, &job, e);
     model_close(&m);
     run_close_pictures(r);
     return ok;
@@ -218,11 +169,10 @@ static bool score_made(struct run *r, const char *dir, struct err *e)
 static bool step_stage1(struct run *r, const struct point *p, struct err *e)
 {
     struct train_job job = {.point = p->stage1, .phase = "stage1", .p = &r->c.stage1, .stream = 2};
-    char dir[128];
+    const char *dir = p->dir[STEP_STAGE1];
     struct model m = {0};
     bool done, ok;
 
-    snprintf(dir, sizeof dir, "%s/stage1", p->stage1);
     if (!look_done(r, dir, &done, e) || done) return done;
     if (r->n_eval && !score_dir(r, "base", e)) return false;
     job.kinds = peft_kinds(r->c.stage1.peft, r->c.stage1.projector);
@@ -238,11 +188,9 @@ static bool step_stage1(struct run *r, const struct point *p, struct err *e)
 static bool svd_wanted(const struct run *r, const struct point *p, const struct point *q,
                        bool *wanted, struct err *e)
 {
-    char dir[128];
     bool made;
 
-    snprintf(dir, sizeof dir, "%s/svd", q->name);
-    if (!model_is_there(r, dir, &made, e)) return false;
+    if (!model_is_there(r, q->dir[STEP_SVD], &made, e)) return false;
     *wanted = !made && strcmp(p->stage1, q->stage1) == 0 &&
               (r->only_point < 0 || strcmp(p->name, q->name) == 0);
     return true;
@@ -252,12 +200,9 @@ static bool save_svd(struct run *r, struct made_factors *f, const struct point *
                      struct err *e)
 {
     struct model m = {0};
-    char dir[128];
-    bool ok;
+    bool ok = open_partial_model(r, p, &m, e) && factors_apply(f, r, p, last, &m, e) &&
+              save_model(r, &m, p->dir[STEP_SVD], true, e);
 
-    snprintf(dir, sizeof dir, "%s/svd", p->name);
-    ok = open_partial_model(r, p, &m, e) && factors_apply(f, r, p, last, &m, e) &&
-         save_model(r, &m, dir, true, e);
     model_close(&m);
     return ok;
 }
@@ -267,11 +212,9 @@ static bool step_svd(struct run *r, const struct point *p, struct err *e)
     struct made_factors f = {0};
     struct model m = {0};
     int64_t last = -1;
-    char dir[128];
     bool done, wanted, ok;
 
-    snprintf(dir, sizeof dir, "%s/svd", p->name);
-    if (!look_done(r, dir, &done, e) || done) return done;
+    if (!look_done(r, p->dir[STEP_SVD], &done, e) || done) return done;
     ok = open_partial_model(r, p, &m, e) && need_pictures(r, &m, false, e) &&
          factors_make(&f, r, &m, p, e);
     model_close(&m);
@@ -291,17 +234,15 @@ static bool step_svd(struct run *r, const struct point *p, struct err *e)
 static bool step_stage2(struct run *r, const struct point *p, struct err *e)
 {
     struct train_job job = {.point = p->name, .phase = "stage2", .p = &r->c.stage2, .stream = 3};
-    char dir[128], svd[128], stage1[128], *from;
+    const char *dir = p->dir[STEP_STAGE2], *svd = p->dir[STEP_SVD];
     struct model m = {0};
     bool done, ok;
+    char *from;
 
-    snprintf(dir, sizeof dir, "%s/stage2", p->name);
-    snprintf(svd, sizeof svd, "%s/svd", p->name);
-    snprintf(stage1, sizeof stage1, "%s/stage1", p->stage1);
     if (!look_done(r, dir, &done, e) || done) return done;
     /* What the training starts from is scored before it: base, stage 1, straight after the SVD. */
-    if (r->n_eval &&
-        (!score_dir(r, "base", e) || !score_made(r, stage1, e) || !score_dir(r, svd, e)))
+    if (r->n_eval && (!score_dir(r, "base", e) || !score_made(r, p->dir[STEP_STAGE1], e) ||
+                      !score_dir(r, svd, e)))
         return false;
     from = run_path(r, e, "%s/model", svd);
     job.kinds = peft_kinds(r->c.stage2.peft, r->c.stage2.projector);
@@ -320,14 +261,9 @@ static bool step_stage2(struct run *r, const struct point *p, struct err *e)
 
 static bool step_evaluate(struct run *r, const struct point *p, struct err *e)
 {
-    char dirs[4][128];
-
-    snprintf(dirs[0], sizeof dirs[0], "base");
-    snprintf(dirs[1], sizeof dirs[1], "%s/stage1", p->stage1);
-    snprintf(dirs[2], sizeof dirs[2], "%s/svd", p->name);
-    snprintf(dirs[3], sizeof dirs[3], "%s/stage2", p->name);
-    for (int i = 0; i < 4; i++)
-        if (!(i == 0 ? score_dir : score_made)(r, dirs[i], e)) return false;
+    if (!score_dir(r, "base", e)) return false;
+    for (int s = STEP_STAGE1; s <= STEP_STAGE2; s++)
+        if (!score_made(r, p->dir[s], e)) return false;
     return true;
 }
 
@@ -362,7 +298,7 @@ static bool open_data(struct run *r, struct err *e)
     bool ok = forecast_open(&f, r, e) && run_open_data(r, &f.base.cfg, e) && check_eval(r, e) &&
               forecast_models(&f, e) && forecast_fits(&f, e);
 
-    ok = ok && (!path || (open_given(r, path, &given, e) && model_check_finite(&given, e))) &&
+    ok = ok && (!path || (open_given_model(r, path, &given, e) && model_check_finite(&given, e))) &&
          keep_inputs(r, path ? &given : NULL, e) && run_record(r, path ? &given : NULL, e);
     model_close(&given);
     forecast_close(&f);

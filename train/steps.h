@@ -15,30 +15,4 @@
 /* Runs the config's steps for all points, or for run.only_point alone. */
 bool run_steps(struct run *r, struct err *e);
 
-/* The original model: what the baseline step made, else model.path. */
-bool open_base_model(struct run *r, struct model *m, struct err *e);
-
-/* Whether the run's directory has a complete DIR/model. */
-bool model_is_there(const struct run *r, const char *dir, bool *there, struct err *e);
-
-/* The kinds of parameters that the baseline step trains. */
-unsigned baseline_kinds(const struct config *c);
-
-/* New models of the config's "baseline" shape, for a tokenizer of `vocab` ids. */
-bool make_baseline_model(const struct run *r, struct model *m, struct err *e);
-
-/* The base model with only the point's pairs rotated; and the same as stage 1 left it, where that
- * is one of the steps. */
-bool open_untrained_partial(struct run *r, const struct point *p, struct model *m, struct err *e);
-bool open_partial_model(struct run *r, const struct point *p, struct model *m, struct err *e);
-
-/* Whether as many pairs can be kept in a model of m's settings, by the file of rank.file too. */
-bool point_check(const struct run *r, const struct model *m, const struct point *p, struct err *e);
-
-/* The ranking of the base model's pairs, into rank/rank.h5. */
-bool step_rank(struct run *r, struct err *e);
-
-/* recovery.png, report.md, metrics.h5. */
-bool step_report(struct run *r, struct err *e);
-
 #endif

@@ -3,7 +3,8 @@
 #include "base/mem.h"
 #include "train/factors.h"
 #include "train/peft.h"
-#include "train/steps.h"
+#include "train/models.h"
+#include "train/ranking.h"
 #include "train/trainer.h"
 
 #include <stdlib.h>

@@ -8,7 +8,7 @@
 #include "train/factors.h"
 #include "train/layerwise.h"
 #include "train/forecast/room.h"
-#include "train/steps.h"
+#include "train/models.h"
 #include "train/trainer.h"
 #include "base/units.h"
 

@@ -5,7 +5,7 @@
 #include "base/mem.h"
 #include "train/report/plot.h"
 #include "train/report/report_parts.h"
-#include "train/steps.h"
+#include "train/report/report.h"
 #include "base/units.h"
 
 #include <math.h>
@@ -78,11 +78,10 @@ static bool load_point(const struct run *r, struct report_point *p, int64_t i, s
     char share[32] = "";
 
     p->p = config_point(&r->c, i);
-    snprintf(p->result[REPORT_STAGE1].dir, sizeof p->result[0].dir, "%s/stage1", p->p.stage1);
-    snprintf(p->result[REPORT_SVD].dir, sizeof p->result[0].dir, "%s/svd", p->p.name);
-    snprintf(p->result[REPORT_STAGE2].dir, sizeof p->result[0].dir, "%s/stage2", p->p.name);
-    for (int k = 0; k < REPORT_RESULTS; k++)
+    for (int k = 0; k < REPORT_RESULTS; k++) {
+        snprintf(p->result[k].dir, sizeof p->result[k].dir, "%s", p->p.dir[STEP_STAGE1 + k]);
         if (!load_result(r, &p->result[k], e)) return false;
+    }
     if (!load_cache_values(r, p, e)) return false;
     if (p->full)
         snprintf(share, sizeof share, "%.1f %% of the cache ", 100 * report_cache_share(p));

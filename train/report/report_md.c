@@ -3,7 +3,7 @@
 #include "data/template.h"
 #include "train/peft.h"
 #include "train/report/report_parts.h"
-#include "train/steps.h"
+#include "train/models.h"
 #include "base/units.h"
 
 #include <math.h>

@@ -18,7 +18,12 @@ struct report_result {
     struct scores s;
 };
 
-enum { REPORT_STAGE1, REPORT_SVD, REPORT_STAGE2, REPORT_RESULTS };
+enum { /* as the steps */
+       REPORT_STAGE1,
+       REPORT_SVD,
+       REPORT_STAGE2,
+       REPORT_RESULTS
+};
 
 struct report_point {
     struct point p;

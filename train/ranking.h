@@ -1,0 +1,10 @@
+/* ranking.h - the step that ranks the RoPE pairs. */
+#ifndef TRAIN_RANKING_H
+#define TRAIN_RANKING_H
+
+#include "train/run.h"
+
+/* The ranking of the base model's pairs, into rank/rank.h5, where the strategy measures one. */
+bool step_rank(struct run *r, struct err *e);
+
+#endif
