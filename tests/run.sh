@@ -4,7 +4,8 @@
 passed=0 failed=0 skipped=0
 run() { # program, settings
     # shellcheck disable=SC2086 # a word each
-    out=$(env CMOCKA_MESSAGE_OUTPUT=tap $2 "$1" 2>&1 < /dev/null)
+    # A background job or nohup leaves signals ignored, and programs leave ignored ones so: back to the default.
+    out=$(env --default-signal CMOCKA_MESSAGE_OUTPUT=tap $2 "$1" 2>&1 < /dev/null)
     rc=$?
     p=$(printf '%s\n' "$out" | grep -c '^ok ' || true)
     s=$(printf '%s\n' "$out" | grep -c '^\(not \)*ok .*# SKIP' || true)
