@@ -9,6 +9,7 @@
 #include "base/json/jsonc.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "model/family/family.h"
 #include "model/params.h"
 
 #include <cjson/cJSON.h>
@@ -133,11 +134,8 @@ static bool read_config(struct hf_config *c, const struct options *o, struct err
 static bool declare(struct model *m, const struct options *o, struct err *e)
 {
     if (!read_config(&m->cfg, o, e)) return false;
-    m->has_vision = m->cfg.family->vision;
     m->rope_dim = m->cfg.text.head_dim;
-    m->layout = name_layouts;
-    while (!m->has_vision != !m->layout->vision)
-        m->layout++;
+    m->layout = m->cfg.family->layouts;
     return params_declare(m, e);
 }
 

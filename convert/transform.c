@@ -14,7 +14,7 @@ struct old {
     struct param *params;
     int64_t n;
     struct layer *layers;
-    struct vision_layer *vision_layers;
+    void *tower;
 };
 
 static void take_over(struct param *to, struct param *from)
@@ -29,10 +29,10 @@ static void take_over(struct param *to, struct param *from)
  * memory along. */
 static bool redeclare(struct model *m, struct old *old, struct err *e)
 {
-    *old = (struct old){m->params, m->n_params, m->layers, m->vision.layers};
+    *old = (struct old){m->params, m->n_params, m->layers, m->tower};
     m->params = NULL;
     m->layers = NULL;
-    m->vision.layers = NULL;
+    m->tower = NULL;
     m->n_params = 0;
     if (!params_declare(m, e)) return false;
     int64_t k = 0;
@@ -54,7 +54,7 @@ static void old_free(struct old *old)
 {
     params_free(old->params, old->n);
     free(old->layers);
-    free(old->vision_layers);
+    free(old->tower);
 }
 
 /* Gives p memory and fills its rows (elements of a vector) with the rows order[] of `from`, whose

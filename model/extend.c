@@ -9,11 +9,6 @@
 
 #include <math.h>
 
-static struct tensor *of(struct param *p)
-{
-    return p ? &p->t : NULL;
-}
-
 struct build {
     const struct forward *f;
     struct kv_cache *cache;
@@ -59,7 +54,7 @@ static void absorb_query(struct model *m, struct tape *t, struct attn *w, struct
     p->k_groups = 1;
     p->width = m->latent;
     for (int64_t s = 0; s < model_sets(m); s++) {
-        p->q[s] = op_head_linear(t, q, 0, of(w->set[s].up_k), H, G, false);
+        p->q[s] = op_head_linear(t, q, 0, param_tensor(w->set[s].up_k), H, G, false);
         if (w->set[s].up_k_b && model_sets(m) > 1)
             a->key_bias[s] = op_head_linear(t, q, 0, column(t, w->set[s].up_k_b), H, G, false);
     }
@@ -76,7 +71,8 @@ static struct tensor *absorb_output(struct model *m, struct tape *t, struct attn
 
     for (int64_t s = 0; s < sets; s++) {
         const struct kv_set *set = &w->set[s];
-        struct tensor *add = op_head_linear(t, o, s * H * m->latent, of(set->up_v), H, G, true);
+        struct tensor *add =
+            op_head_linear(t, o, s * H * m->latent, param_tensor(set->up_v), H, G, true);
         y = y ? op_add(t, y, add) : add;
         if (!set->up_v_b) continue;
         add =
@@ -108,7 +104,7 @@ static struct tensor *attention_layer(struct model *m, struct tape *t, const str
                                      .width = m->rope_dim,
                                      .k_groups = G};
     if (m->state == ATTN_FULL) {
-        a.v = store(t, b, 2, l, op_linear(t, x, of(w->v), of(w->v_b), NULL));
+        a.v = store(t, b, 2, l, op_linear(t, x, param_tensor(w->v), param_tensor(w->v_b), NULL));
         return op_cached_attention(t, &a);
     }
     build_latents(m, t, batch, w, x, latent);
@@ -174,14 +170,16 @@ static struct tensor *extend(struct model *m, struct tape *t, const struct forwa
     b.table = build_table(m, t, batch, length);
     for (int64_t l = 0; l < m->cfg.text.num_hidden_layers; l++) {
         struct layer *w = &m->layers[l];
-        struct tensor *h = attention_layer(m, t, &b, l, op_rmsnorm(t, x, of(w->norm1), eps));
+        struct tensor *h =
+            attention_layer(m, t, &b, l, op_rmsnorm(t, x, param_tensor(w->norm1), eps));
         if (l == m->cfg.text.num_hidden_layers - 1) { /* the rest is for the wanted rows alone */
             h = op_select_rows(t, h, NULL, rows, n);
             x = op_select_rows(t, x, NULL, rows, n);
         }
-        x = build_mlp(m, t, w, op_linear(t, h, of(w->attn.o), of(w->attn.o_b), x));
+        x = build_mlp(m, t, w,
+                      op_linear(t, h, param_tensor(w->attn.o), param_tensor(w->attn.o_b), x));
     }
-    return op_rmsnorm(t, x, of(m->norm), eps);
+    return op_rmsnorm(t, x, param_tensor(m->norm), eps);
 }
 
 struct tensor *model_extend(struct model *m, struct tape *t, const struct forward *f,
@@ -195,7 +193,7 @@ struct tensor *model_extend(struct model *m, struct tape *t, const struct forwar
         last[i] = (int32_t)f->batch->begin[i + 1] - 1;
     x = extend(m, t, f, c, seq, last, n, e);
     if (!x) return NULL;
-    x = op_linear(t, x, of(m->head), NULL, NULL);
+    x = op_linear(t, x, param_tensor(m->head), NULL, NULL);
     tape_keep(x);
     return x;
 }
@@ -207,5 +205,5 @@ struct tensor *model_extend_scores(struct model *m, struct tape *t, const struct
     const struct batch *b = f->batch;
     struct tensor *x = extend(m, t, f, c, seq, b->label_rows, b->labels, e);
 
-    return x ? op_token_scores(t, x, of(m->head), b->label_ids, each) : NULL;
+    return x ? op_token_scores(t, x, param_tensor(m->head), b->label_ids, each) : NULL;
 }

@@ -4,15 +4,11 @@
  * Nothing is computed that nobody reads: in the last layer only the rows with a label (or whose
  * logits are asked for) have a query, an o_proj and an MLP. */
 #include "model/forward.h"
+#include "model/family/family.h"
 #include "model/forward_impl.h"
 
 #include <math.h>
 #include <stdlib.h>
-
-static struct tensor *of(struct param *p)
-{
-    return p ? &p->t : NULL;
-}
 
 struct tensor *build_table(struct model *m, struct tape *t, const struct batch *b,
                            const int64_t *length)
@@ -37,6 +33,11 @@ struct tensor *build_table(struct model *m, struct tape *t, const struct batch *
                                                  .scale = model_rope_scale(&m->cfg.text)});
 }
 
+struct tensor *model_vision(struct model *m, struct tape *t, struct tensor *pixels)
+{
+    return m->cfg.family->features(m, t, pixels);
+}
+
 struct tensor *build_embeddings(struct model *m, struct tape *t, const struct forward *f)
 {
     const struct batch *b = f->batch;
@@ -56,12 +57,9 @@ struct tensor *build_embeddings(struct model *m, struct tape *t, const struct fo
             }
         }
     CHECK(text + image == b->tokens && image == b->image_tokens);
-    struct tensor *x = op_embedding(t, of(m->embed), ids, text, m->cfg.text.pad_row);
+    struct tensor *x = op_embedding(t, param_tensor(m->embed), ids, text, m->cfg.text.pad_row);
     if (!features) return x;
-    features = op_linear(t, features, of(m->vision.proj1), of(m->vision.proj1_b), NULL);
-    features = op_activation(t, features, m->cfg.projector_hidden_act);
-    features = op_linear(t, features, of(m->vision.proj2), of(m->vision.proj2_b), NULL);
-    return op_select_rows(t, x, features, from, b->tokens);
+    return op_select_rows(t, x, m->cfg.family->project(m, t, features), from, b->tokens);
 }
 
 /* x through one of the factors: the modality's own, or the one that all share. */
@@ -69,10 +67,11 @@ static struct tensor *by_modality(struct model *m, struct tape *t, const struct 
                                   struct tensor *x, struct param *const w[MODALITIES],
                                   struct param *const bias[MODALITIES])
 {
-    if (model_sets(m) == 1) return op_linear(t, x, of(w[TEXT]), of(bias[TEXT]), NULL);
-    return op_modal_linear(t, x, (struct tensor *[]){of(w[TEXT]), of(w[IMAGE])},
-                           (struct tensor *[]){of(bias[TEXT]), of(bias[IMAGE])}, b->spans,
-                           b->n_spans);
+    if (model_sets(m) == 1)
+        return op_linear(t, x, param_tensor(w[TEXT]), param_tensor(bias[TEXT]), NULL);
+    return op_modal_linear(t, x, (struct tensor *[]){param_tensor(w[TEXT]), param_tensor(w[IMAGE])},
+                           (struct tensor *[]){param_tensor(bias[TEXT]), param_tensor(bias[IMAGE])},
+                           b->spans, b->n_spans);
 }
 
 void build_latents(struct model *m, struct tape *t, const struct batch *b, struct attn *a,
@@ -110,9 +109,11 @@ void build_query(struct model *m, struct tape *t, int64_t l, struct tensor *x, s
     struct attn *a = &m->layers[l].attn;
     int64_t H = c->num_attention_heads, kept = m->rope_dim / 2;
 
-    q[0] = op_rope(t, op_linear(t, x, of(a->q[0]), of(a->q_b[0]), NULL), table, 0, H, kept,
-                   m->q_pairs ? m->q_pairs + l * H * kept : NULL);
-    q[1] = m->rope_dim < c->head_dim ? op_linear(t, x, of(a->q[1]), of(a->q_b[1]), NULL) : NULL;
+    q[0] = op_rope(t, op_linear(t, x, param_tensor(a->q[0]), param_tensor(a->q_b[0]), NULL), table,
+                   0, H, kept, m->q_pairs ? m->q_pairs + l * H * kept : NULL);
+    q[1] = m->rope_dim < c->head_dim
+               ? op_linear(t, x, param_tensor(a->q[1]), param_tensor(a->q_b[1]), NULL)
+               : NULL;
 }
 
 struct tensor *build_key(struct model *m, struct tape *t, int64_t l, struct tensor *x,
@@ -121,8 +122,8 @@ struct tensor *build_key(struct model *m, struct tape *t, int64_t l, struct tens
     struct attn *a = &m->layers[l].attn;
     int64_t G = m->cfg.text.num_key_value_heads, kept = m->rope_dim / 2;
 
-    return op_rope(t, op_linear(t, x, of(a->k), of(a->k_b), NULL), table, 0, G, kept,
-                   m->pairs ? m->pairs + l * G * kept : NULL);
+    return op_rope(t, op_linear(t, x, param_tensor(a->k), param_tensor(a->k_b), NULL), table, 0, G,
+                   kept, m->pairs ? m->pairs + l * G * kept : NULL);
 }
 
 /* What the graph of one batch shares between its layers. */
@@ -160,7 +161,7 @@ static struct tensor *attention_layer(struct model *m, struct tape *t, const str
     a.part[0] = (struct attention_part){
         .q = q[0], .k = build_key(m, t, l, x, b->table), .width = m->rope_dim};
     if (m->state == ATTN_FULL) {
-        a.v = op_linear(t, x, of(w->v), of(w->v_b), NULL);
+        a.v = op_linear(t, x, param_tensor(w->v), param_tensor(w->v_b), NULL);
         return op_attention(t, &a);
     }
     build_latents(m, t, batch, w, x, latent);
@@ -176,11 +177,11 @@ static struct tensor *attention_layer(struct model *m, struct tape *t, const str
 
 struct tensor *build_mlp(struct model *m, struct tape *t, struct layer *w, struct tensor *x)
 {
-    struct tensor *h = op_rmsnorm(t, x, of(w->norm2), m->cfg.text.rms_norm_eps);
+    struct tensor *h = op_rmsnorm(t, x, param_tensor(w->norm2), m->cfg.text.rms_norm_eps);
 
-    h = op_swiglu(t, op_linear(t, h, of(w->gate), of(w->gate_b), NULL),
-                  op_linear(t, h, of(w->up), of(w->up_b), NULL));
-    return op_linear(t, h, of(w->down), of(w->down_b), x);
+    h = op_swiglu(t, op_linear(t, h, param_tensor(w->gate), param_tensor(w->gate_b), NULL),
+                  op_linear(t, h, param_tensor(w->up), param_tensor(w->up_b), NULL));
+    return op_linear(t, h, param_tensor(w->down), param_tensor(w->down_b), x);
 }
 
 /* Layer l's normalised input; and extra projections for whoever wants to look at q and k before
@@ -190,12 +191,15 @@ static struct tensor *layer_input(struct model *m, struct tape *t, const struct 
 {
     struct taps *taps = f->taps;
     struct attn *a = &m->layers[l].attn;
-    struct tensor *h = op_rmsnorm(t, x, of(m->layers[l].norm1), m->cfg.text.rms_norm_eps);
+    struct tensor *h = op_rmsnorm(t, x, param_tensor(m->layers[l].norm1), m->cfg.text.rms_norm_eps);
 
     if (!taps) return h;
     if (taps->x) tape_keep(taps->x[l] = h);
-    if (taps->q) tape_keep(taps->q[l] = op_linear(t, h, of(a->q[0]), of(a->q_b[0]), NULL));
-    if (taps->k) tape_keep(taps->k[l] = op_linear(t, h, of(a->k), of(a->k_b), NULL));
+    if (taps->q)
+        tape_keep(taps->q[l] =
+                      op_linear(t, h, param_tensor(a->q[0]), param_tensor(a->q_b[0]), NULL));
+    if (taps->k)
+        tape_keep(taps->k[l] = op_linear(t, h, param_tensor(a->k), param_tensor(a->k_b), NULL));
     return h;
 }
 
@@ -208,7 +212,7 @@ static struct tensor *decoder_layer(struct model *m, struct tape *t, const struc
 
     h = attention_layer(m, t, b, l, h, rows);
     if (rows) x = op_select_rows(t, x, NULL, rows, b->n_rows);
-    x = op_linear(t, h, of(w->attn.o), of(w->attn.o_b), x);
+    x = op_linear(t, h, param_tensor(w->attn.o), param_tensor(w->attn.o_b), x);
     return build_mlp(m, t, w, x);
 }
 
@@ -296,8 +300,8 @@ struct tensor *model_loss(struct model *m, struct tape *t, const struct forward 
     const struct batch *b = f->batch;
     struct tensor *x = build_decoder(m, t, f, b->label_rows, b->labels);
 
-    x = op_rmsnorm(t, x, of(m->norm), m->cfg.text.rms_norm_eps);
-    return op_cross_entropy(t, x, of(m->head), b->label_ids, scale);
+    x = op_rmsnorm(t, x, param_tensor(m->norm), m->cfg.text.rms_norm_eps);
+    return op_cross_entropy(t, x, param_tensor(m->head), b->label_ids, scale);
 }
 
 struct tensor *model_logits(struct model *m, struct tape *t, const struct forward *f,
@@ -305,8 +309,8 @@ struct tensor *model_logits(struct model *m, struct tape *t, const struct forwar
 {
     struct tensor *x = build_decoder(m, t, f, rows, n);
 
-    x = op_linear(t, op_rmsnorm(t, x, of(m->norm), m->cfg.text.rms_norm_eps), of(m->head), NULL,
-                  NULL);
+    x = op_linear(t, op_rmsnorm(t, x, param_tensor(m->norm), m->cfg.text.rms_norm_eps),
+                  param_tensor(m->head), NULL, NULL);
     tape_keep(x);
     return x;
 }

@@ -80,17 +80,6 @@ struct layer {
     struct attn attn;
 };
 
-struct vision_layer {
-    struct param *norm1, *norm1_b, *norm2, *norm2_b, *fc1, *fc1_b, *fc2, *fc2_b;
-    struct param *q, *q_b, *k, *k_b, *v, *v_b, *o, *o_b;
-};
-
-struct vision {
-    struct param *class_embedding, *patch, *position, *pre, *pre_b, *post, *post_b;
-    struct vision_layer *layers;
-    struct param *proj1, *proj1_b, *proj2, *proj2_b; /* the projector */
-};
-
 struct model {
     struct hf_config cfg;
     char *dir;                   /* where it was read from; NULL for a new one */
@@ -112,9 +101,13 @@ struct model {
     int64_t n_params, cap_params;
     struct layer *layers;
     struct param *embed, *norm, *head; /* head == embed where tied */
-    struct vision vision;
-    bool has_vision;
+    void *tower; /* the family's own, in one block; NULL in models without pictures */
 };
+
+static inline struct tensor *param_tensor(struct param *p) /* NULL for none */
+{
+    return p ? &p->t : NULL;
+}
 
 /* Reads a directory of config.json and weights, safetensors or pytorch_model.bin (all key layouts
  * of transformers). A tensor missing, of another shape, or without use is an error that names it;
@@ -163,9 +156,6 @@ void model_vision_hash(const struct model *m, char hex[65]);
  * that f^2 stands before their part of q k. Pairs that a conversion stops rotating keep it: their
  * keys are multiplied by f^2 (convert/transform.c). */
 double model_rope_scale(const struct text_config *c);
-
-/* Rows of text that one image becomes. */
-int64_t model_image_tokens(const struct model *m);
 
 static inline int64_t model_sets(const struct model *m)
 {

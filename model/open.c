@@ -3,6 +3,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "base/signals.h"
+#include "model/family/family.h"
 #include "model/files/model_dir.h"
 #include "model/pairs.h"
 #include "model/params.h"
@@ -151,7 +152,6 @@ bool model_open(struct model *m, const char *dir, struct err *e)
     ok = m->dir && model_dir_check(dir, e) && hf_config_read(&m->cfg, config, e);
     free(config);
     if (ok) {
-        m->has_vision = m->cfg.family->vision;
         ok = st_model_open(&m->files, dir, e) && open_base(m, e) && model_choose_names(m, e) &&
              model_check_settings(m, e) && find_state(m, e) && load(m, e) && note_files(m, e);
     }
@@ -184,11 +184,8 @@ bool model_random(struct model *m, struct hf_config *cfg, uint64_t seed, struct 
     memset(m, 0, sizeof *m);
     m->cfg = *cfg;
     memset(cfg, 0, sizeof *cfg);
-    m->has_vision = m->cfg.family->vision;
     m->rope_dim = m->cfg.text.head_dim;
-    m->layout = name_layouts;
-    while (!m->has_vision != !m->layout->vision)
-        m->layout++;
+    m->layout = m->cfg.family->layouts;
     rng_seed(&r, seed, 1);
     ok = params_declare(m, e);
     for (int64_t i = 0; ok && i < m->n_params; i++) {
@@ -203,7 +200,7 @@ void model_close(struct model *m)
 {
     params_free(m->params, m->n_params);
     free(m->layers);
-    free(m->vision.layers);
+    free(m->tower);
     free(m->pairs);
     free(m->q_pairs);
     free(m->dir);
@@ -219,21 +216,15 @@ void model_close(struct model *m)
 
 void model_vision_hash(const struct model *m, char hex[65])
 {
-    const struct vision_config *c = &m->cfg.vision;
-    const double settings[] = {(double)c->num_attention_heads, (double)c->image_size,
-                               (double)c->patch_size, c->layer_norm_eps, c->hidden_act};
     struct sha256 s;
 
     sha256_init(&s);
-    sha256_add(&s, settings, sizeof settings);
+    m->cfg.family->hash(&m->cfg, &s);
     for (int64_t i = 0; i < m->n_params; i++) {
         const struct param *p = &m->params[i];
         if (p->kind != PARAM_VISION) continue;
         sha256_add(&s, p->name, strlen(p->name));
         sha256_add(&s, p->t.data, (size_t)tensor_count(&p->t) * dtype_size(p->t.dtype));
     }
-    sha256_add(&s, m->cfg.vision_feature_layer,
-               (size_t)m->cfg.feature_count * sizeof *m->cfg.vision_feature_layer);
-    sha256_add(&s, &m->cfg.vision_feature_full, sizeof m->cfg.vision_feature_full);
     sha256_hex(&s, hex);
 }

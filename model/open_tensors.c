@@ -2,6 +2,7 @@
  * The rules are those of transformers 5.24 (modeling_utils.py), but that a tensor missing or
  * without use is an error here where it is a warning there. */
 #include "base/mem.h"
+#include "model/family/family.h"
 #include "model/params.h"
 
 #include <fnmatch.h>
@@ -44,9 +45,9 @@ static const struct st_tensor *find(const struct model *m, const char *prefix, c
 /* A tensor whose name is right but for the first *n bytes, NULL: none. */
 static const char *find_wrapped(const struct model *m, int *n)
 {
-    for (const struct name_layout *l = name_layouts; l->text; l++) {
+    for (const struct name_layout *l = m->cfg.family->layouts; l->text; l++) {
         char end[300];
-        if (!m->has_vision != !l->vision || !*l->text) continue;
+        if (!*l->text) continue;
         snprintf(end, sizeof end, ".%snorm.weight", l->text);
         for (size_t i = 0; i < m->files.count; i++) {
             const char *name = m->files.tensors[i]->name;
@@ -59,12 +60,13 @@ static const char *find_wrapped(const struct model *m, int *n)
 
 static bool choose_layout(struct model *m, struct err *e)
 {
+    const struct family *f = m->cfg.family;
     const char *wrapped;
     int n;
 
-    for (m->layout = name_layouts; m->layout->text; m->layout++)
-        if (!m->has_vision == !m->layout->vision && find(m, m->layout->text, "norm.weight") &&
-            (!m->has_vision || find(m, m->layout->vision, "embeddings.class_embedding")))
+    for (m->layout = f->layouts; m->layout->text; m->layout++)
+        if (find(m, m->layout->text, "norm.weight") &&
+            (!f->marker || find(m, m->layout->vision, f->marker)))
             return true;
     wrapped = find_wrapped(m, &n);
     if (wrapped)
@@ -74,22 +76,22 @@ static bool choose_layout(struct model *m, struct err *e)
                        m->dir, n, wrapped);
     return err_set(
         e,
-        "%s: model_type is \"%s\", but no tensor ...norm.weight%s has a name that such a "
+        "%s: model_type is \"%s\", but no tensor ...norm.weight%s%s has a name that such a "
         "model gives it; the first tensor is %s",
-        m->cfg.file, m->cfg.family->model_type,
-        m->has_vision ? " or ...embeddings.class_embedding" : "",
+        m->cfg.file, f->model_type, f->marker ? " or ..." : "", f->marker ? f->marker : "",
         m->files.count ? m->files.tensors[0]->name : "none");
 }
 
 /* ---- the head ---- */
 
-/* Under the layout's name, or else under that of another layout. */
+/* Under the layout's name, or else under that of another layout, of whatever family. */
 static const struct st_tensor *find_head(const struct model *m)
 {
     const struct st_tensor *t = model_find_tensor(m, m->layout->head);
 
-    for (const struct name_layout *l = name_layouts; !t && l->text; l++)
-        t = model_find_tensor(m, l->head);
+    for (const struct family *const *f = families; *f; f++)
+        for (const struct name_layout *l = (*f)->layouts; !t && l->text; l++)
+            t = model_find_tensor(m, l->head);
     return t;
 }
 

@@ -1,7 +1,8 @@
 /* params.c - which parameters a model of given settings has: names, shapes, kinds. This is the one
- * place that knows Hugging Face's names for weights. */
+ * place that knows Hugging Face's names for a decoder's weights. */
 #include "model/params.h"
 #include "base/mem.h"
+#include "model/family/family.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -34,25 +35,6 @@ const char *const param_kind_names[PARAM_KINDS] = {
     [PARAM_O] = "o_proj",
 };
 
-/* Where transformers keeps the parts: before and since 4.52, in both with the tower's own prefix
- * and without it (5.x writes the latter); a model without its head; and models without pictures,
- * also as transformers reads them with one "model." too few or too many. */
-const struct name_layout name_layouts[] = {
-    {"language_model.model.", "language_model.lm_head.weight", "vision_tower.vision_model.",
-     "multi_modal_projector."},
-    {"language_model.model.", "language_model.lm_head.weight", "vision_tower.",
-     "multi_modal_projector."},
-    {"model.language_model.", "lm_head.weight", "model.vision_tower.vision_model.",
-     "model.multi_modal_projector."},
-    {"model.language_model.", "lm_head.weight", "model.vision_tower.",
-     "model.multi_modal_projector."},
-    {"language_model.", "lm_head.weight", "vision_tower.", "multi_modal_projector."},
-    {"model.", "lm_head.weight", NULL, NULL},
-    {"", "lm_head.weight", NULL, NULL},
-    {"model.model.", "model.lm_head.weight", NULL, NULL},
-    {NULL, NULL, NULL, NULL},
-};
-
 enum kv_method kv_method_find(const char *name)
 {
     int i = 0;
@@ -77,8 +59,8 @@ static struct param *add(struct model *m, enum param_kind kind, const char *fmt,
     return p;
 }
 
-__attribute__((format(printf, 5, 6))) static struct param *
-matrix(struct model *m, enum param_kind kind, int64_t rows, int64_t cols, const char *fmt, ...)
+struct param *param_matrix(struct model *m, enum param_kind kind, int64_t rows, int64_t cols,
+                           const char *fmt, ...)
 {
     va_list ap;
 
@@ -92,8 +74,7 @@ matrix(struct model *m, enum param_kind kind, int64_t rows, int64_t cols, const 
     return p;
 }
 
-__attribute__((format(printf, 4, 5))) static struct param *
-vector(struct model *m, enum param_kind kind, int64_t n, const char *fmt, ...)
+struct param *param_vector(struct model *m, enum param_kind kind, int64_t n, const char *fmt, ...)
 {
     va_list ap;
 
@@ -129,9 +110,9 @@ static void declare_query(struct model *m, struct attn *a, const char *prefix)
         enum param_kind kind = m->state != ATTN_FULL && k == 0 ? PARAM_Q_ROPE : PARAM_Q;
         int64_t row0 = k ? cut : 0, rows = k ? all - cut : cut;
         if (!bias)
-            a->q[k] = part(matrix(m, kind, all, d, "%sq_proj.weight", prefix), row0, rows);
+            a->q[k] = part(param_matrix(m, kind, all, d, "%sq_proj.weight", prefix), row0, rows);
         else if (c->qkv_bias)
-            a->q_b[k] = part(vector(m, kind, all, "%sq_proj.bias", prefix), row0, rows);
+            a->q_b[k] = part(param_vector(m, kind, all, "%sq_proj.bias", prefix), row0, rows);
     }
 }
 
@@ -143,18 +124,19 @@ static void declare_set(struct model *m, struct kv_set *s, const char *prefix)
     int64_t in_k = method->key ? m->latent : d, in_v = method->value ? m->latent : d;
 
     if (method->joint) {
-        s->down[0] = s->down[1] = matrix(m, PARAM_DOWN, m->latent, d, "%sdown_kv.weight", prefix);
+        s->down[0] = s->down[1] =
+            param_matrix(m, PARAM_DOWN, m->latent, d, "%sdown_kv.weight", prefix);
     } else {
         if (method->key)
-            s->down[0] = matrix(m, PARAM_DOWN, m->latent, d, "%sdown_k.weight", prefix);
+            s->down[0] = param_matrix(m, PARAM_DOWN, m->latent, d, "%sdown_k.weight", prefix);
         if (method->value)
-            s->down[1] = matrix(m, PARAM_DOWN, m->latent, d, "%sdown_v.weight", prefix);
+            s->down[1] = param_matrix(m, PARAM_DOWN, m->latent, d, "%sdown_v.weight", prefix);
     }
-    s->up_k = matrix(m, PARAM_UP_K, G * dc, in_k, "%sup_k.weight", prefix);
-    s->up_v = matrix(m, PARAM_UP_V, G * c->head_dim, in_v, "%sup_v.weight", prefix);
+    s->up_k = param_matrix(m, PARAM_UP_K, G * dc, in_k, "%sup_k.weight", prefix);
+    s->up_v = param_matrix(m, PARAM_UP_V, G * c->head_dim, in_v, "%sup_v.weight", prefix);
     if (!c->qkv_bias) return;
-    s->up_k_b = vector(m, PARAM_UP_K, G * dc, "%sup_k.bias", prefix);
-    s->up_v_b = vector(m, PARAM_UP_V, G * c->head_dim, "%sup_v.bias", prefix);
+    s->up_k_b = param_vector(m, PARAM_UP_K, G * dc, "%sup_k.bias", prefix);
+    s->up_v_b = param_vector(m, PARAM_UP_V, G * c->head_dim, "%sup_v.bias", prefix);
 }
 
 static void declare_attention(struct model *m, struct attn *a, const char *prefix)
@@ -165,16 +147,16 @@ static void declare_attention(struct model *m, struct attn *a, const char *prefi
 
     declare_query(m, a, prefix);
     if (m->state == ATTN_FULL) {
-        a->k = matrix(m, PARAM_K, G * dh, d, "%sk_proj.weight", prefix);
-        a->v = matrix(m, PARAM_V, G * dh, d, "%sv_proj.weight", prefix);
+        a->k = param_matrix(m, PARAM_K, G * dh, d, "%sk_proj.weight", prefix);
+        a->v = param_matrix(m, PARAM_V, G * dh, d, "%sv_proj.weight", prefix);
         if (c->qkv_bias) {
-            a->k_b = vector(m, PARAM_K, G * dh, "%sk_proj.bias", prefix);
-            a->v_b = vector(m, PARAM_V, G * dh, "%sv_proj.bias", prefix);
+            a->k_b = param_vector(m, PARAM_K, G * dh, "%sk_proj.bias", prefix);
+            a->v_b = param_vector(m, PARAM_V, G * dh, "%sv_proj.bias", prefix);
         }
     } else {
-        a->k = matrix(m, PARAM_K_ROPE, G * m->rope_dim, d, "%sk_r_proj.weight", prefix);
+        a->k = param_matrix(m, PARAM_K_ROPE, G * m->rope_dim, d, "%sk_r_proj.weight", prefix);
         if (c->qkv_bias)
-            a->k_b = vector(m, PARAM_K_ROPE, G * m->rope_dim, "%sk_r_proj.bias", prefix);
+            a->k_b = param_vector(m, PARAM_K_ROPE, G * m->rope_dim, "%sk_r_proj.bias", prefix);
         if (model_sets(m) == 1) {
             snprintf(set, sizeof set, "%skv_proj.", prefix);
             declare_set(m, &a->set[TEXT], set);
@@ -185,8 +167,8 @@ static void declare_attention(struct model *m, struct attn *a, const char *prefi
             }
         }
     }
-    a->o = matrix(m, PARAM_O, d, c->num_attention_heads * dh, "%so_proj.weight", prefix);
-    if (c->o_bias) a->o_b = vector(m, PARAM_O, d, "%so_proj.bias", prefix);
+    a->o = param_matrix(m, PARAM_O, d, c->num_attention_heads * dh, "%so_proj.weight", prefix);
+    if (c->o_bias) a->o_b = param_vector(m, PARAM_O, d, "%so_proj.bias", prefix);
 }
 
 static void declare_text(struct model *m)
@@ -195,102 +177,40 @@ static void declare_text(struct model *m)
     const char *text = m->layout->text;
     int64_t d = c->hidden_size, f = c->intermediate_size;
 
-    m->embed = matrix(m, PARAM_EMBED, c->vocab_size, d, "%sembed_tokens.weight", text);
+    m->embed = param_matrix(m, PARAM_EMBED, c->vocab_size, d, "%sembed_tokens.weight", text);
     for (int64_t i = 0; i < c->num_hidden_layers; i++) {
         struct layer *l = &m->layers[i];
         char prefix[256], attn[280];
         snprintf(prefix, sizeof prefix, "%slayers.%d.", text, (int)i);
         snprintf(attn, sizeof attn, "%sself_attn.", prefix);
-        l->norm1 = vector(m, PARAM_NORM, d, "%sinput_layernorm.weight", prefix);
+        l->norm1 = param_vector(m, PARAM_NORM, d, "%sinput_layernorm.weight", prefix);
         declare_attention(m, &l->attn, attn);
-        l->norm2 = vector(m, PARAM_NORM, d, "%spost_attention_layernorm.weight", prefix);
-        l->gate = matrix(m, PARAM_MLP, f, d, "%smlp.gate_proj.weight", prefix);
-        l->up = matrix(m, PARAM_MLP, f, d, "%smlp.up_proj.weight", prefix);
-        l->down = matrix(m, PARAM_MLP, d, f, "%smlp.down_proj.weight", prefix);
+        l->norm2 = param_vector(m, PARAM_NORM, d, "%spost_attention_layernorm.weight", prefix);
+        l->gate = param_matrix(m, PARAM_MLP, f, d, "%smlp.gate_proj.weight", prefix);
+        l->up = param_matrix(m, PARAM_MLP, f, d, "%smlp.up_proj.weight", prefix);
+        l->down = param_matrix(m, PARAM_MLP, d, f, "%smlp.down_proj.weight", prefix);
         if (!c->mlp_bias) continue;
-        l->gate_b = vector(m, PARAM_MLP, f, "%smlp.gate_proj.bias", prefix);
-        l->up_b = vector(m, PARAM_MLP, f, "%smlp.up_proj.bias", prefix);
-        l->down_b = vector(m, PARAM_MLP, d, "%smlp.down_proj.bias", prefix);
+        l->gate_b = param_vector(m, PARAM_MLP, f, "%smlp.gate_proj.bias", prefix);
+        l->up_b = param_vector(m, PARAM_MLP, f, "%smlp.up_proj.bias", prefix);
+        l->down_b = param_vector(m, PARAM_MLP, d, "%smlp.down_proj.bias", prefix);
     }
-    m->norm = vector(m, PARAM_NORM, d, "%snorm.weight", text);
+    m->norm = param_vector(m, PARAM_NORM, d, "%snorm.weight", text);
     m->head = c->tie_word_embeddings
                   ? m->embed
-                  : matrix(m, PARAM_HEAD, c->vocab_size, d, "%s", m->layout->head);
-}
-
-static void declare_vision_layer(struct model *m, struct vision_layer *l, const char *p)
-{
-    const struct vision_config *c = &m->cfg.vision;
-    int64_t d = c->hidden_size, f = c->intermediate_size;
-    const enum param_kind K = PARAM_VISION;
-    struct {
-        struct param **w, **b;
-        int64_t out, in;
-        const char *name;
-    } rows[] = {{&l->k, &l->k_b, d, d, "self_attn.k_proj"},
-                {&l->v, &l->v_b, d, d, "self_attn.v_proj"},
-                {&l->q, &l->q_b, d, d, "self_attn.q_proj"},
-                {&l->o, &l->o_b, d, d, "self_attn.out_proj"},
-                {&l->norm1, &l->norm1_b, 0, d, "layer_norm1"},
-                {&l->fc1, &l->fc1_b, f, d, "mlp.fc1"},
-                {&l->fc2, &l->fc2_b, d, f, "mlp.fc2"},
-                {&l->norm2, &l->norm2_b, 0, d, "layer_norm2"}};
-
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        int64_t out = rows[i].out;
-        *rows[i].w = out ? matrix(m, K, out, rows[i].in, "%s%s.weight", p, rows[i].name)
-                         : vector(m, K, rows[i].in, "%s%s.weight", p, rows[i].name);
-        *rows[i].b = vector(m, K, out ? out : rows[i].in, "%s%s.bias", p, rows[i].name);
-    }
-}
-
-static void declare_vision(struct model *m)
-{
-    const struct vision_config *c = &m->cfg.vision;
-    const char *pre = m->layout->vision, *proj = m->layout->projector;
-    int64_t d = c->hidden_size, text = m->cfg.text.hidden_size,
-            side = c->image_size / c->patch_size;
-    struct vision *v = &m->vision;
-
-    v->class_embedding = vector(m, PARAM_VISION, d, "%sembeddings.class_embedding", pre);
-    v->patch = matrix(m, PARAM_VISION, d, c->num_channels * c->patch_size * c->patch_size,
-                      "%sembeddings.patch_embedding.weight", pre);
-    v->patch->ndim = 4;
-    v->patch->dim[1] = c->num_channels;
-    v->patch->dim[2] = v->patch->dim[3] = c->patch_size;
-    v->position =
-        matrix(m, PARAM_VISION, side * side + 1, d, "%sembeddings.position_embedding.weight", pre);
-    v->pre = vector(m, PARAM_VISION, d, "%spre_layrnorm.weight", pre);
-    v->pre_b = vector(m, PARAM_VISION, d, "%spre_layrnorm.bias", pre);
-    for (int64_t i = 0; i < c->num_hidden_layers; i++) {
-        char prefix[256];
-        snprintf(prefix, sizeof prefix, "%sencoder.layers.%d.", pre, (int)i);
-        declare_vision_layer(m, &v->layers[i], prefix);
-    }
-    v->post = vector(m, PARAM_VISION, d, "%spost_layernorm.weight", pre);
-    v->post_b = vector(m, PARAM_VISION, d, "%spost_layernorm.bias", pre);
-    v->proj1 =
-        matrix(m, PARAM_PROJECTOR, text, hf_feature_width(&m->cfg), "%slinear_1.weight", proj);
-    v->proj2 = matrix(m, PARAM_PROJECTOR, text, text, "%slinear_2.weight", proj);
-    if (!m->cfg.multimodal_projector_bias) return;
-    v->proj1_b = vector(m, PARAM_PROJECTOR, text, "%slinear_1.bias", proj);
-    v->proj2_b = vector(m, PARAM_PROJECTOR, text, "%slinear_2.bias", proj);
+                  : param_matrix(m, PARAM_HEAD, c->vocab_size, d, "%s", m->layout->head);
 }
 
 bool params_declare(struct model *m, struct err *e)
 {
-    int64_t L = m->cfg.text.num_hidden_layers,
-            Lv = m->has_vision ? m->cfg.vision.num_hidden_layers : 0;
+    int64_t L = m->cfg.text.num_hidden_layers, Lv = m->cfg.vision.num_hidden_layers;
 
     m->cap_params = 32 + 28 * L + 16 * Lv;
     m->n_params = 0;
     m->params = mem_new((size_t)m->cap_params, sizeof *m->params, "the list of parameters", e);
     m->layers = mem_new((size_t)L, sizeof *m->layers, "the list of layers", e);
-    m->vision.layers = mem_new((size_t)Lv, sizeof *m->vision.layers, "the tower's layers", e);
-    if (!m->params || !m->layers || !m->vision.layers) return false;
+    if (!m->params || !m->layers) return false;
     declare_text(m);
-    if (m->has_vision) declare_vision(m);
-    return true;
+    return !m->cfg.family->declare || m->cfg.family->declare(m, e);
 }
 
 bool model_set_query_pairs(struct model *m, struct err *e)
@@ -372,9 +292,4 @@ int64_t model_cache_values(const struct model *m)
 int64_t model_cache_values_full(const struct model *m)
 {
     return 2 * m->cfg.text.num_key_value_heads * m->cfg.text.head_dim;
-}
-
-int64_t model_image_tokens(const struct model *m)
-{
-    return hf_image_tokens(&m->cfg);
 }

@@ -4,13 +4,13 @@
 
 #include "model/model.h"
 
-/* The prefixes of the parts of a model in its files, and the name of its head. */
-struct name_layout {
-    const char *text, *head, *vision, *projector;
-};
-extern const struct name_layout name_layouts[]; /* ends with a row of NULLs */
+/* Adds a parameter of the file's shape [rows, cols] or [n], of the name that fmt makes. */
+struct param *param_matrix(struct model *m, enum param_kind kind, int64_t rows, int64_t cols,
+                           const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+struct param *param_vector(struct model *m, enum param_kind kind, int64_t n, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
 
-/* Fills params, layers, vision from cfg, layout, state, method, rope_dim and latent; no memory for
+/* Fills params, layers and tower from cfg, layout, state, method, rope_dim and latent; no memory for
  * values yet. A pointer to a param stays valid until params is freed. */
 bool params_declare(struct model *m, struct err *e);
 
@@ -38,6 +38,34 @@ bool model_note(struct model *m, struct err *e, const char *fmt, ...)
 
 /* Fails where a setting contradicts the tensors, and names both. Needs the layout. */
 bool model_check_settings(const struct model *m, struct err *e);
+
+/* A setting, and the tensor one of whose dims it gives: `value` itself, or `makes` where another
+ * setting has a part in it. */
+struct size_rule {
+    const char *section, *key;
+    int64_t value;
+    const char *with; /* NULL: none */
+    int64_t other, makes;
+    const char *prefix, *tensor;
+    int dim;
+};
+bool model_check_sizes(const struct model *m, const struct size_rule *rules, size_t n,
+                       struct err *e);
+
+/* Whether section + "num_hidden_layers" is the number of the tensors' layers, BEFORElayers.N.*. */
+bool model_check_layers(const struct model *m, const char *section, int64_t layers,
+                        const char *before, struct err *e);
+
+/* What a setting says about a tensor that is there or is not: "SECTIONKEY SAYS". A bias of zeros
+ * that it does not want is as good as none. */
+struct presence_rule {
+    const char *section, *key, *says;
+    bool wanted;
+    const char *prefix, *tensor;
+};
+bool model_check_presence(const struct model *m, const struct presence_rule *r, struct err *e);
+const char *model_truth(bool is); /* "true", "false" */
+#define OTHER_MODEL "config.json and the tensors must be of the same model"
 
 /* "440, 32" */
 void shape_text(const int64_t *dim, int n, char *text, size_t size);

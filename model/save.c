@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/signals.h"
+#include "model/family/family.h"
 #include "model/pairs.h"
 #include "model/params.h"
 

@@ -58,7 +58,7 @@ static struct sample read_sample(const struct golden *g, int n, bool prompt)
 {
     const struct st_tensor *ids = get(g, prompt ? "prompt.%d" : "ids.%d", n);
     const struct st_tensor *labels = get(g, "labels.%d", n);
-    int64_t picture = g->m.has_vision ? g->m.cfg.image_token_index : -1;
+    int64_t picture = hf_has_vision(&g->m.cfg) ? g->m.cfg.image_token_index : -1;
     struct sample s = {.n = ids->dim[0]};
 
     s.ids = calloc((size_t)s.n + NEW, sizeof *s.ids);
@@ -80,7 +80,8 @@ static struct sample read_sample(const struct golden *g, int n, bool prompt)
 static void fill(struct golden *g, bool prompt)
 {
     struct err e = {0};
-    int64_t side = g->m.has_vision ? g->m.cfg.vision.image_size : 0, width = 3 * side * side, n = 0;
+    int64_t side = hf_has_vision(&g->m.cfg) ? g->m.cfg.vision.image_size : 0,
+            width = 3 * side * side, n = 0;
 
     g->pixels = mem_new((size_t)(SAMPLES * width), sizeof *g->pixels, "pixels", &e);
     assert_non_null(g->pixels);

@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "model/config/hfconfig.h"
+#include "model/family/clip.h"
 
 #include <cjson/cJSON.h>
 #include <stdarg.h>
@@ -182,7 +183,7 @@ static void test_golden(void **state)
                             cJSON_GetObjectItem(t, "rope_type")->valuestring);
         assert_int_equal(c.text.rope_scaling.original_max_position_embeddings,
                          cJSON_GetObjectItem(t, "original_max_position_embeddings")->valueint);
-        assert_int_equal(c.family->vision, whole != NULL);
+        assert_int_equal(hf_has_vision(&c), whole != NULL);
         if (whole) {
             compare(path, cJSON_GetObjectItem(item, "vision"), LIST(vision_golden), &c.vision);
             compare(path, whole, LIST(whole_golden), &c);
@@ -444,15 +445,15 @@ static void test_image_tokens(void **state)
     (void)state;
     parse(&c, LLAVA("\"vision_feature_layer\":-2"));
     assert_int_equal(hf_image_tokens(&c), 576);
-    assert_int_equal(hf_vision_layers(&c), 23);
+    assert_int_equal(clip_layers(&c), 23);
     hf_config_free(&c);
     parse(&c, LLAVA("\"vision_feature_layer\":0,\"vision_feature_select_strategy\":\"full\""));
     assert_int_equal(hf_image_tokens(&c), 577);
-    assert_int_equal(hf_vision_layers(&c), 0);
+    assert_int_equal(clip_layers(&c), 0);
     hf_config_free(&c);
     parse(&c, LLAVA("\"vision_feature_layer\":[-5,3,-2],\"vision_config\":{\"hidden_size\":768}"));
-    assert_int_equal(hf_vision_layers(&c), 11); /* of 12 */
-    assert_int_equal(hf_feature_layer(&c, 0), 8);
+    assert_int_equal(clip_layers(&c), 11); /* of 12 */
+    assert_int_equal(clip_feature_layer(&c, 0), 8);
     assert_int_equal(hf_feature_width(&c), 3 * 768);
     hf_config_free(&c);
     parse(&c, LLAMA("\"eos_token_id\":[5,9]"));

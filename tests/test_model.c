@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "model/family/llava.h"
 #include "model/generate.h"
 
 #include <math.h>
@@ -641,10 +642,10 @@ static void test_vision_hash(void **state)
     model_vision_hash(&m, hex[5]);
     m.cfg.feature_count = 1;
     m.cfg.vision_feature_layer[0] = -2;
-    float was = tensor_real(&m.vision.patch->t)[0];
-    tensor_real(&m.vision.patch->t)[0] += 1;
+    float was = tensor_real(&((struct llava *)m.tower)->clip.patch->t)[0];
+    tensor_real(&((struct llava *)m.tower)->clip.patch->t)[0] += 1;
     model_vision_hash(&m, hex[3]);
-    tensor_real(&m.vision.patch->t)[0] = was;
+    tensor_real(&((struct llava *)m.tower)->clip.patch->t)[0] = was;
     tensor_real(&m.embed->t)[0] += 1; /* not the tower's */
     model_vision_hash(&m, hex[4]);
     assert_string_equal(hex[0], hex[4]);

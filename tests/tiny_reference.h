@@ -4,6 +4,7 @@
 #ifndef TESTS_TINY_REFERENCE_H
 #define TESTS_TINY_REFERENCE_H
 
+#include "model/family/llava.h"
 #include "tests/tiny_model.h"
 
 #include <math.h>
@@ -88,6 +89,7 @@ static inline double *reference_embeddings(const struct model *m, const struct t
     const struct batch *b = &t->b.batch;
     double *x = calloc((size_t)(b->tokens * TINY_D), sizeof *x),
            *embed = reference_values(m->embed);
+    const struct llava *l = m->tower;
     int64_t image = 0;
 
     assert_non_null(x);
@@ -101,10 +103,10 @@ static inline double *reference_embeddings(const struct model *m, const struct t
             for (int k = 0; k < TINY_TOWER; k++)
                 in[k] = (double)t->features[image * TINY_TOWER + k];
             image++;
-            reference_linear(mid, m->vision.proj1, m->vision.proj1_b, in, 1);
+            reference_linear(mid, l->proj1, l->proj1_b, in, 1);
             for (int k = 0; k < TINY_D; k++)
                 mid[k] *= 0.5 * (1 + erf(mid[k] / sqrt(2)));
-            reference_linear(row, m->vision.proj2, m->vision.proj2_b, mid, 1);
+            reference_linear(row, l->proj2, l->proj2_b, mid, 1);
         }
     free(embed);
     return x;

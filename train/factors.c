@@ -181,7 +181,8 @@ bool factors_size(struct factors_size *s, const struct run *r, const struct mode
     int64_t rows = kv_rows(m), d = m->cfg.text.hidden_size, latent, points;
     struct point widest = widest_of(r, p, &points);
     bool outputs = rows < d, activation = method == MDSVD_ACTIVATION;
-    double sets = r->c.svd.decoupled && m->has_vision ? MODALITIES : 1, layer = 0, scratch = 0;
+    double sets = r->c.svd.decoupled && hf_has_vision(&m->cfg) ? MODALITIES : 1, layer = 0,
+           scratch = 0;
     double n = (double)(outputs ? rows : d);
     struct mdsvd_plan plan;
 
@@ -208,7 +209,8 @@ bool factors_make(struct made_factors *f, struct run *r, struct model *m, const 
 
     *f = (struct made_factors){.layers = m->cfg.text.num_hidden_layers,
                                .method = (enum kv_method)r->c.svd.method,
-                               .sets = r->c.svd.decoupled && m->has_vision ? MODALITIES : 1};
+                               .sets =
+                                   r->c.svd.decoupled && hf_has_vision(&m->cfg) ? MODALITIES : 1};
     if (!point_plan(r, m, &widest, &latent, &f->plan, e)) return false;
     f->layer = mem_new((size_t)f->layers, sizeof *f->layer, "factors", e);
     return f->layer && (f->method == KV_NONE || factor_layers(f, r, m, e));

@@ -38,7 +38,7 @@ static void say_dropout(const struct hf_config *cfg, const char *key, double p)
 
 static void say_unused(const struct hf_config *cfg, const struct hf_generation *g)
 {
-    say_dropout(cfg, cfg->family->vision ? "text_config.attention_dropout" : "attention_dropout",
+    say_dropout(cfg, hf_has_vision(cfg) ? "text_config.attention_dropout" : "attention_dropout",
                 cfg->text.attention_dropout);
     say_dropout(cfg, "vision_config.attention_dropout", cfg->vision.attention_dropout);
     if (cfg->unused) log_line("%s: not used: %s", cfg->file, cfg->unused);
@@ -66,7 +66,7 @@ bool given_open(struct run *r, const struct hf_config *cfg, struct err *e)
 
 static bool too_long(const struct hf_config *cfg, const char *what, int64_t tokens, struct err *e)
 {
-    const char *key = cfg->family->vision ? "text_config.sliding_window" : "sliding_window";
+    const char *key = hf_has_vision(cfg) ? "text_config.sliding_window" : "sliding_window";
 
     return hf_config_fail(
         cfg, key, e,

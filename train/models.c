@@ -101,7 +101,7 @@ static const char *version_name(const struct run *r, const struct model *m)
     enum rank_strategy s = (enum rank_strategy)r->c.rank.strategy;
 
     if (rank_strategy_kind(s) == RANK_KIND_FIXED) return rank_strategy_name(s);
-    return m->has_vision ? "mkl" : "2-norm";
+    return hf_has_vision(&m->cfg) ? "mkl" : "2-norm";
 }
 
 static bool to_partial(struct run *r, const struct point *p, struct model *m, struct err *e)

@@ -200,12 +200,12 @@ bool run_open_pictures(struct run *r, struct model *m, bool pixels, struct err *
     char *dir;
     bool ok;
 
-    if (!m->has_vision) return true;
+    if (!hf_has_vision(&m->cfg)) return true;
     if (!run_name_pictures(r, e)) return false;
     processor_describe(&r->processor, processor, sizeof processor);
     if (!pixels) model_vision_hash(m, tower);
     in->pixels = pixels;
-    in->tokens = pixels ? 1 : model_image_tokens(m);
+    in->tokens = pixels ? 1 : hf_image_tokens(&m->cfg);
     in->width = pixels ? 3 * r->processor.height * r->processor.width : hf_feature_width(&m->cfg);
     snprintf(about, sizeof about, "%s of %s, alpha %d%s%s", pixels ? "pixels" : "features",
              processor, r->c.data.alpha, pixels ? "" : ", tower ", tower);

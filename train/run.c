@@ -6,6 +6,7 @@
 #include "base/json/jsonc.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "model/family/family.h"
 #include "train/given.h"
 
 #include <cjson/cJSON.h>
@@ -352,7 +353,7 @@ static bool check_tokenizer(const struct tokenizer *tk, const char *path,
                        "(%s): use the tokenizer that belongs to the model",
                        path, tokenizer_piece(tk, (int32_t)last), (long long)last,
                        (long long)cfg->text.vocab_size, cfg->file);
-    if (!cfg->family->vision || tokenizer_id(tk, "<image>") == image) return true;
+    if (!hf_has_vision(cfg) || tokenizer_id(tk, "<image>") == image) return true;
     piece = tokenizer_piece(tk, (int32_t)image);
     if (tokenizer_id(tk, "<image>") < 0)
         return err_set(e, "%s: has no token \"<image>\", but image_token_index is %lld (%s)", path,
@@ -398,7 +399,7 @@ static bool open_processor(struct run *r, const struct hf_config *cfg, struct er
     int64_t size = cfg->vision.image_size;
     const char *key;
 
-    if (!cfg->family->vision) return true;
+    if (!hf_has_vision(cfg)) return true;
     if (r->c.model.path) {
         if (!processor_load(p, r->c.model.path, e)) return false;
     } else {
@@ -480,7 +481,7 @@ bool run_open_data(struct run *r, const struct hf_config *cfg, struct err *e)
 {
     static const char *const names[] = {TEMPLATE_NAMES};
     struct dataset_options o = {.image_id =
-                                    cfg->family->vision ? (int32_t)cfg->image_token_index : -1,
+                                    hf_has_vision(cfg) ? (int32_t)cfg->image_token_index : -1,
                                 .image_tokens = hf_image_tokens(cfg),
                                 .max_length = r->c.data.max_length,
                                 .too_long_is_error = r->c.data.too_long == TOO_LONG_ERROR};

@@ -1,11 +1,11 @@
-/* hfconfig.c - the settings of the vision tower and of the whole, with the defaults of
- * transformers' CLIPVisionConfig and LlavaConfig (5.24). A setting is one row of a table; rules
- * between settings follow the tables. */
+/* hfconfig.c - config.json as a whole: which family it is of, what nobody reads, and changes that
+ * are written back. What a family reads is in model/family/. */
 #include "model/config/hfconfig.h"
 #include "base/file.h"
 #include "base/json/jsonc.h"
 #include "base/mem.h"
 #include "model/config/hfconfig_parts.h"
+#include "model/family/family.h"
 
 #include <stdarg.h>
 #include <stdlib.h>
@@ -13,23 +13,19 @@
 
 enum { MAX_CONFIG = 4 << 20 }; /* bytes */
 
-const struct hf_family hf_families[] = {
-    {"llava", true}, {"llama", false}, {"qwen2", false}, {NULL, false}};
-
-static const char *const strategies[] = {"default", "full", NULL};
 /* By the names of transformers' ACT2FN; spellings of one function differ in rounding only. */
-static const struct hf_choice acts[] = {{"quick_gelu", ACT_QUICK_GELU},
-                                        {"gelu", ACT_GELU},
-                                        {"gelu_python", ACT_GELU},
-                                        {"gelu_new", ACT_GELU_TANH},
-                                        {"gelu_pytorch_tanh", ACT_GELU_TANH},
-                                        {"gelu_python_tanh", ACT_GELU_TANH},
-                                        {"gelu_accurate", ACT_GELU_TANH},
-                                        {"gelu_fast", ACT_GELU_TANH},
-                                        {"silu", ACT_SILU},
-                                        {"swish", ACT_SILU},
-                                        {"relu", ACT_RELU},
-                                        {NULL, 0}};
+const struct hf_choice hf_acts[] = {{"quick_gelu", ACT_QUICK_GELU},
+                                    {"gelu", ACT_GELU},
+                                    {"gelu_python", ACT_GELU},
+                                    {"gelu_new", ACT_GELU_TANH},
+                                    {"gelu_pytorch_tanh", ACT_GELU_TANH},
+                                    {"gelu_python_tanh", ACT_GELU_TANH},
+                                    {"gelu_accurate", ACT_GELU_TANH},
+                                    {"gelu_fast", ACT_GELU_TANH},
+                                    {"silu", ACT_SILU},
+                                    {"swish", ACT_SILU},
+                                    {"relu", ACT_RELU},
+                                    {NULL, 0}};
 
 const char *const hf_harmless[] = {
     /* where the file is from, and what it was for */
@@ -54,76 +50,10 @@ const char *const hf_harmless[] = {
     "vocab_size", "hidden_size", "torch_dtype", "dtype", "original_max_position_embeddings",
     "dropout", NULL};
 
-/* The defaults: of CLIPVisionConfig, and of LLaVA where it has no vision_config at all. */
-#define INT(member, max, clip, llava) HF_INT_ROW(vision_config, member, max, clip, llava)
-static const struct hf_field vision_fields[] = {
-    INT(hidden_size, HF_MAX_WIDTH, 768, 1024),
-    INT(intermediate_size, HF_MAX_WIDTH, 3072, 4096),
-    INT(num_hidden_layers, HF_MAX_COUNT, 12, 24),
-    INT(num_attention_heads, HF_MAX_COUNT, 12, 16),
-    INT(image_size, HF_MAX_COUNT, 224, 336),
-    INT(patch_size, HF_MAX_COUNT, 32, 14),
-    INT(num_channels, 16, 3, 3),
-    INT(projection_dim, HF_MAX_WIDTH, 512, 768),
-    HF_NUM_ROW(vision_config, layer_norm_eps, 0, 0.1, 1e-5),
-    {HF_ROW(vision_config, hidden_act), .kind = HF_CHOICE, .choices = acts,
-     .def = {ACT_QUICK_GELU, ACT_QUICK_GELU}},
-    {HF_ROW(vision_config, attention_dropout), .kind = HF_NUM, .lo = 0, .hi = 1, .nullable = true},
-};
-#undef INT
-
-static const struct hf_field llava_fields[] = {
-    HF_INT_ROW(hf_config, image_seq_length, 1 << 24, 576, 576),
-    HF_BOOL_ROW(hf_config, multimodal_projector_bias, true),
-    {HF_ROW(hf_config, projector_hidden_act), .kind = HF_CHOICE, .choices = acts,
-     .def = {ACT_GELU, ACT_GELU}},
-    {HF_ROW(hf_config, pad_token_id), .kind = HF_TOKEN, .def = {HF_NO_TOKEN, HF_NO_TOKEN}},
-};
-
-/* ---- vision tower ---- */
-
-static bool read_vision(const struct hf_reader *r, const cJSON *obj, struct vision_config *v)
-{
-    static const char *const types[] = {"clip_vision_model", NULL};
-    const struct hf_field type_field = {
-        .key = "model_type", .kind = HF_NAME, .names = types, .def_name = types[0]};
-
-    if (!hf_read_fields(r, obj, &type_field, 1, 0, &v->model_type)) return false;
-    if (!hf_read_fields(r, obj, HF_TABLE(vision_fields), obj == NULL, v)) return false;
-    if (v->hidden_size % v->num_attention_heads != 0)
-        return hf_fail(r, obj, "hidden_size",
-                       "is %lld; allowed: a multiple of num_attention_heads, which is %lld",
-                       (long long)v->hidden_size, (long long)v->num_attention_heads);
-    if (v->image_size % v->patch_size != 0)
-        return hf_fail(r, obj, "image_size",
-                       "is %lld; allowed: a multiple of patch_size, which is %lld",
-                       (long long)v->image_size, (long long)v->patch_size);
-    return true;
-}
-
 /* ---- the whole ---- */
 
-/* The placeholder's id has two names; transformers writes either. */
-static bool read_image_token(const struct hf_reader *r, const cJSON *obj, int64_t *out)
-{
-    struct hf_field f = {
-        .key = "image_token_index", .kind = HF_INT, .lo = 0, .hi = 1 << 30, .def = {32000}};
-    int64_t other;
-
-    if (!hf_read_fields(r, obj, &f, 1, 0, out)) return false;
-    f.key = "image_token_id";
-    f.def[0] = (double)*out;
-    if (!hf_read_fields(r, obj, &f, 1, 0, &other)) return false;
-    if (cJSON_GetObjectItemCaseSensitive(obj, "image_token_index") && other != *out)
-        return hf_fail(r, obj, "image_token_index",
-                       "is %lld and image_token_id %lld; allowed: the same number", (long long)*out,
-                       (long long)other);
-    *out = other;
-    return true;
-}
-
 /* What changes the weights' meaning as a whole. */
-static bool refuse_whole(const struct hf_reader *r, const cJSON *obj)
+bool hf_refuse_whole(const struct hf_reader *r, const cJSON *obj)
 {
     static const struct {
         const char *key, *allowed;
@@ -139,72 +69,16 @@ static bool refuse_whole(const struct hf_reader *r, const cJSON *obj)
     return true;
 }
 
-/* One layer of the tower or a list of them. */
-static bool read_feature_layers(const struct hf_reader *r, const cJSON *obj, struct hf_config *c)
-{
-    static const char key[] = "vision_feature_layer";
-    const cJSON *v = hf_get(r, obj, key), *item = cJSON_IsArray(v) ? v->child : v;
-    int64_t layers = c->vision.num_hidden_layers;
-
-    if (!v) {
-        c->vision_feature_layer[c->feature_count++] = -2;
-        return true;
-    }
-    for (; item; item = cJSON_IsArray(v) ? item->next : NULL) {
-        if (c->feature_count == HF_MAX_FEATURES ||
-            !hf_is_int(item, (double)(-layers - 1), (double)layers))
-            break;
-        c->vision_feature_layer[c->feature_count++] = (int64_t)item->valuedouble;
-    }
-    return (!item && c->feature_count > 0) ||
-           hf_refuse(r, key, v, "%lld to %lld, for the tower has %lld layers, or 1 to %d of them",
-                     (long long)-layers - 1, (long long)layers, (long long)layers, HF_MAX_FEATURES);
-}
-
-static bool read_llava(const struct hf_reader *r, const cJSON *obj, struct hf_config *c)
-{
-    const struct hf_field strategy = {.key = "vision_feature_select_strategy",
-                                      .kind = HF_NAME,
-                                      .names = strategies,
-                                      .def_name = strategies[0]};
-    const struct hf_field tie = {.key = "tie_word_embeddings", .kind = HF_BOOL};
-    struct text_config *t = &c->text;
-    const struct hf_reader in_text = {r->doc, "text_config.", r->used, r->e};
-    const struct hf_reader in_vision = {r->doc, "vision_config.", r->used, r->e};
-    const cJSON *text, *vision;
-    const char *how;
-    bool tied;
-
-    if (!hf_get_object(r, obj, "text_config", &text) || !refuse_whole(&in_text, text) ||
-        !hf_read_text(&in_text, text, t, &c->unused) ||
-        !hf_list_unused(&in_text, text, hf_harmless, false, &c->unused))
-        return false;
-    if (!hf_get_object(r, obj, "vision_config", &vision) ||
-        !read_vision(&in_vision, vision, &c->vision) ||
-        !hf_list_unused(&in_vision, vision, hf_harmless, false, &c->unused))
-        return false;
-    if (!hf_read_fields(r, obj, HF_TABLE(llava_fields), 0, c) ||
-        !hf_read_fields(r, obj, &strategy, 1, 0, &how) ||
-        !hf_read_fields(r, obj, &tie, 1, 0, &tied) || !read_feature_layers(r, obj, c) ||
-        !hf_read_eos(r, hf_get(r, obj, "eos_token_id"), t->vocab_size, t->eos_token_id,
-                     &t->eos_count) ||
-        !read_image_token(r, obj, &c->image_token_index) || !hf_read_dtype(r, obj, &c->dtype))
-        return false;
-    c->vision_feature_full = strcmp(how, "full") == 0;
-    t->tie_word_embeddings |= tied;
-    return true;
-}
-
 static bool find_family(const struct hf_reader *r, const cJSON *obj, struct hf_config *c)
 {
     const cJSON *v = hf_get(r, obj, "model_type");
     const char *type = cJSON_GetStringValue(v);
     char names[256] = "";
 
-    for (const struct hf_family *f = hf_families; f->model_type; f++) {
-        if (type && strcmp(f->model_type, type) == 0) c->family = f;
-        if (f != hf_families) strncat(names, ", ", sizeof names - strlen(names) - 1);
-        strncat(names, f->model_type, sizeof names - strlen(names) - 1);
+    for (const struct family *const *f = families; *f; f++) {
+        if (type && strcmp((*f)->model_type, type) == 0) c->family = *f;
+        if (f != families) strncat(names, ", ", sizeof names - strlen(names) - 1);
+        strncat(names, (*f)->model_type, sizeof names - strlen(names) - 1);
     }
     return c->family || hf_refuse(r, "model_type", v, "%s", names);
 }
@@ -230,20 +104,13 @@ static bool read_all(struct hf_config *c, struct err *e)
 
     c->json = c->doc.root;
     c->file = c->doc.path;
-    if (!refuse_original(&r, root) || !find_family(&r, root, c) || !refuse_whole(&r, root))
+    if (!refuse_original(&r, root) || !find_family(&r, root, c) || !hf_refuse_whole(&r, root) ||
+        !c->family->read(&r, root, c))
         return false;
-    if (c->family->vision) {
-        if (!read_llava(&r, root, c)) return false;
-    } else {
-        if (!hf_read_text(&r, root, &c->text, &c->unused)) return false;
-        c->pad_token_id = c->text.pad_token_id;
-        c->dtype = c->text.dtype;
-        c->image_token_index = HF_NO_TOKEN;
-    }
     if (!hf_get_object(&r, root, "mha2mla", &section)) return false;
     c->has_mha2mla = section != NULL;
     return hf_list_unused(&r, root, hf_harmless, false, &c->unused) &&
-           (!section || hf_read_mha2mla(&r, section, &c->text, c->family->vision, &c->mha2mla));
+           (!section || hf_read_mha2mla(&r, section, &c->text, hf_has_vision(c), &c->mha2mla));
 }
 
 static const struct jsonc_rules rules = {.plain = true};
@@ -375,34 +242,19 @@ bool hf_config_write(const struct hf_config *c, const char *path, struct err *e)
     return file_out_commit(&out, e);
 }
 
+bool hf_has_vision(const struct hf_config *c)
+{
+    return c->family->features;
+}
+
 int64_t hf_image_tokens(const struct hf_config *c)
 {
-    int64_t side;
-
-    if (!c->family->vision) return 0;
-    side = c->vision.image_size / c->vision.patch_size;
-    return side * side + c->vision_feature_full;
-}
-
-int64_t hf_feature_layer(const struct hf_config *c, int i)
-{
-    int64_t layer = c->vision_feature_layer[i];
-
-    return layer >= 0 ? layer : c->vision.num_hidden_layers + 1 + layer;
-}
-
-int64_t hf_vision_layers(const struct hf_config *c)
-{
-    int64_t most = 0;
-
-    for (int i = 0; i < c->feature_count; i++)
-        if (hf_feature_layer(c, i) > most) most = hf_feature_layer(c, i);
-    return most;
+    return hf_has_vision(c) ? c->family->image_tokens(c) : 0;
 }
 
 int64_t hf_feature_width(const struct hf_config *c)
 {
-    return c->feature_count * c->vision.hidden_size;
+    return c->family->feature_width(c);
 }
 
 bool hf_is_eos(const struct text_config *t, int64_t token)

@@ -90,11 +90,12 @@ extern const char *const mha2mla_rope_versions[], *const mha2mla_svd_methods[],
                                                       *const mha2mla_calibrations[];
 
 struct hf_config {
-    const struct hf_family *family; /* a row of hf_families */
+    const struct family *family; /* a row of the table in model/family/ */
     struct text_config text;
     struct vision_config vision; /* zeroed where the family has no tower */
     int64_t image_token_index;
-    int64_t image_seq_length; /* transformers counts patches instead, and so does hf_image_tokens */
+    int64_t
+        image_seq_length; /* transformers counts patches instead, and so does family->image_tokens */
     /* Indices into the hidden states (0 embeddings, -1 last layer), which lie side by side. */
     int64_t vision_feature_layer[HF_MAX_FEATURES];
     int feature_count;
@@ -113,12 +114,6 @@ struct hf_config {
     struct cJSON *json; /* of doc, borrowed */
     const char *file;   /* of doc, borrowed: for messages */
 };
-
-struct hf_family {
-    const char *model_type;
-    bool vision;
-};
-extern const struct hf_family hf_families[]; /* ends with a row of NULL */
 
 /* Both fill *e and leave *c zeroed on failure. `name` stands for the file in messages. */
 bool hf_config_read(struct hf_config *c, const char *path, struct err *e);
@@ -149,14 +144,10 @@ bool hf_config_untie(struct hf_config *c, struct err *e);
 /* Writes the JSON as it was read, with the changes made by the two above, atomically. */
 bool hf_config_write(const struct hf_config *c, const char *path, struct err *e);
 
-/* Rows of text that one image becomes: (image_size / patch_size)^2, one more with "full"; 0 without
- * a tower. */
-int64_t hf_image_tokens(const struct hf_config *c);
-
-/* The i-th of vision_feature_layer as a number of layers that must run: 0 .. num_hidden_layers; of
- * all of them; and the width of the features that they make together. */
-int64_t hf_feature_layer(const struct hf_config *c, int i);
-int64_t hf_vision_layers(const struct hf_config *c);
+/* Whether the family has a vision tower; then, places in the text that one image takes, and values
+ * of a row of the tower's features. */
+bool hf_has_vision(const struct hf_config *c);
+int64_t hf_image_tokens(const struct hf_config *c); /* 0 without a tower */
 int64_t hf_feature_width(const struct hf_config *c);
 
 bool hf_is_eos(const struct text_config *t, int64_t token);

@@ -33,6 +33,12 @@ bool hf_read_eos(const struct hf_reader *r, const cJSON *v, int64_t vocab_size, 
 /* Fills t->window from Qwen2's settings `obj`; elsewhere it refuses layers that have one. */
 bool hf_read_window(const struct hf_reader *r, const cJSON *obj, bool qwen2, struct text_config *t);
 
+/* Refuses what changes the meaning of the weights as a whole: quantization and the like. */
+bool hf_refuse_whole(const struct hf_reader *r, const cJSON *obj);
+
+/* Activations by the names of transformers' ACT2FN. */
+extern const struct hf_choice hf_acts[];
+
 bool hf_read_mha2mla(const struct hf_reader *whole, const cJSON *section,
                      const struct text_config *t, bool vision, struct mha2mla_config *m);
 

@@ -181,9 +181,9 @@ static bool show_data(const struct forecast *p, struct err *e)
     show_pictures(&r->train, "data.train");
     for (int64_t i = 0; i < r->n_eval; i++)
         show_pictures(&r->eval[i].data, r->eval[i].name);
-    if (p->base.has_vision)
+    if (hf_has_vision(&p->base.cfg))
         log_line("a picture: made %lld x %lld pixels, %lld tokens", (long long)r->processor.width,
-                 (long long)r->processor.height, (long long)model_image_tokens(&p->base));
+                 (long long)r->processor.height, (long long)hf_image_tokens(&p->base.cfg));
     dry_title("the first samples (token:id)");
     return dry_samples(r, 2, e);
 }

@@ -76,7 +76,7 @@ bool dry_model(struct model *shape, const struct model *m, const struct dry_stat
     shape->params = NULL;
     shape->layers = NULL;
     shape->pairs = shape->q_pairs = NULL;
-    memset(&shape->vision, 0, sizeof shape->vision);
+    shape->tower = NULL;
     shape->n_params = shape->cap_params = 0;
     shape->state = s->state;
     shape->method = s->method;
@@ -94,7 +94,7 @@ void dry_model_free(struct model *shape)
 {
     params_free(shape->params, shape->n_params);
     free(shape->layers);
-    free(shape->vision.layers);
+    free(shape->tower);
     free(shape->pairs);
     free(shape->q_pairs);
     memset(shape, 0, sizeof *shape);

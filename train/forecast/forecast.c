@@ -61,7 +61,7 @@ static bool mla_state(const struct forecast *f, const struct point *pt, struct d
     *s = (struct dry_state){.state = ATTN_MLA,
                             .rope_dim = pt->rope_dim,
                             .method = (enum kv_method)c->svd.method,
-                            .decoupled = c->svd.decoupled && f->base.has_vision};
+                            .decoupled = c->svd.decoupled && hf_has_vision(&f->base.cfg)};
     return point_plan(f->r, &f->base, pt, &s->latent, &unused, e);
 }
 
@@ -194,10 +194,10 @@ static bool add_pictures(struct forecast *f, struct err *e)
 
     for (int64_t i = 0; i < r->n_eval; i++)
         all += r->eval[i].data.n_images;
-    if (!f->base.has_vision || all == 0) return true;
+    if (!hf_has_vision(&f->base.cfg) || all == 0) return true;
     group = all < PICTURE_GROUP ? all : PICTURE_GROUP;
     pixels = v->num_channels * v->image_size * v->image_size;
-    row = model_image_tokens(&f->base) * hf_feature_width(&f->base.cfg);
+    row = hf_image_tokens(&f->base.cfg) * hf_feature_width(&f->base.cfg);
     if (f->models[0].pixels && pixels > row) row = pixels;
     s = add_step(f, "pictures");
     ok = dry_model(&shape, &f->base, &f->models[0].state, 0, e);

@@ -45,7 +45,7 @@ static bool write_model(const struct run *r, FILE *fp, bool *vision, struct err 
                 t->model_type, (long long)t->num_hidden_layers, (long long)t->hidden_size,
                 (long long)t->num_attention_heads, (long long)t->head_dim,
                 (long long)t->num_key_value_heads);
-        *vision = cfg.family->vision;
+        *vision = hf_has_vision(&cfg);
         if (*vision) fprintf(fp, ", %lld tokens an image", (long long)hf_image_tokens(&cfg));
         hf_config_free(&cfg);
     }

@@ -1,0 +1,44 @@
+/* family.h - what one family of models has of its own: how config.json and the tensors are read, and
+ * what pictures are to it. A family is a file of this directory and a row of the table in table.c;
+ * nobody else knows one by its name. */
+#ifndef MODEL_FAMILY_FAMILY_H
+#define MODEL_FAMILY_FAMILY_H
+
+#include "model/config/hfconfig_parts.h"
+#include "model/forward.h"
+
+/* The prefixes of the parts of a model in its files, and the name of its head. */
+struct name_layout {
+    const char *text, *head, *vision, *projector;
+};
+
+struct sha256;
+
+struct family {
+    const char *model_type;
+    const struct name_layout *layouts; /* ends with a row of NULLs; new models have the first */
+    /* Fills c from the whole of config.json. */
+    bool (*read)(const struct hf_reader *r, const cJSON *obj, struct hf_config *c);
+
+    /* What follows is NULL in families without pictures. */
+    const char *marker; /* a tensor that every tower has, behind its prefix */
+    /* Declares the parameters of tower and projector, of which *m->tower tells. */
+    bool (*declare)(struct model *m, struct err *e);
+    /* Fails where a setting contradicts the tensors, and names both. */
+    bool (*check)(const struct model *m, struct err *e);
+    /* Adds the settings that features depend on, beside the tower's weights. */
+    void (*hash)(const struct hf_config *c, struct sha256 *s);
+    /* Values of a feature row, and how many rows a picture gives. */
+    int64_t (*feature_width)(const struct hf_config *c);
+    int64_t (*image_tokens)(const struct hf_config *c);
+    /* The tower, which is frozen but where a baseline is trained, so that its features are kept:
+     * [n * image tokens, feature width] of pixels [n, C*S*S]. */
+    struct tensor *(*features)(struct model *m, struct tape *t, struct tensor *pixels);
+    /* What lies between features and text: the embeddings of the pictures' places, [places, d]. */
+    struct tensor *(*project)(struct model *m, struct tape *t, struct tensor *features);
+};
+extern const struct family *const families[]; /* NULL at the end */
+
+extern const struct family family_llava, family_llama, family_qwen2;
+
+#endif

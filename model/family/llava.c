@@ -1,0 +1,171 @@
+/* llava.c - LLaVA-1.5: a picture is one square, CLIP's features of its patches go through a
+ * projector of two layers, and each row of them is one place of the text.
+ *
+ *     places = act(features W_1 + b_1) W_2 + b_2     [places, d] */
+#include "model/family/llava.h"
+#include "base/mem.h"
+#include "model/params.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Where transformers keeps the parts: before and since 4.52, in both with the tower's own prefix
+ * and without it (5.x writes the latter); and a model without its head. */
+static const struct name_layout layouts[] = {
+    {"language_model.model.", "language_model.lm_head.weight", "vision_tower.vision_model.",
+     "multi_modal_projector."},
+    {"language_model.model.", "language_model.lm_head.weight", "vision_tower.",
+     "multi_modal_projector."},
+    {"model.language_model.", "lm_head.weight", "model.vision_tower.vision_model.",
+     "model.multi_modal_projector."},
+    {"model.language_model.", "lm_head.weight", "model.vision_tower.",
+     "model.multi_modal_projector."},
+    {"language_model.", "lm_head.weight", "vision_tower.", "multi_modal_projector."},
+    {NULL, NULL, NULL, NULL},
+};
+
+/* ---- settings: transformers' LlavaConfig (5.24) ---- */
+
+static const char *const strategies[] = {"default", "full", NULL};
+static const struct hf_field llava_fields[] = {
+    HF_INT_ROW(hf_config, image_seq_length, 1 << 24, 576, 576),
+    HF_BOOL_ROW(hf_config, multimodal_projector_bias, true),
+    {HF_ROW(hf_config, projector_hidden_act), .kind = HF_CHOICE, .choices = hf_acts,
+     .def = {ACT_GELU, ACT_GELU}},
+    {HF_ROW(hf_config, pad_token_id), .kind = HF_TOKEN, .def = {HF_NO_TOKEN, HF_NO_TOKEN}},
+};
+
+/* The placeholder's id has two names; transformers writes either. */
+static bool read_image_token(const struct hf_reader *r, const cJSON *obj, int64_t *out)
+{
+    struct hf_field f = {
+        .key = "image_token_index", .kind = HF_INT, .lo = 0, .hi = 1 << 30, .def = {32000}};
+    int64_t other;
+
+    if (!hf_read_fields(r, obj, &f, 1, 0, out)) return false;
+    f.key = "image_token_id";
+    f.def[0] = (double)*out;
+    if (!hf_read_fields(r, obj, &f, 1, 0, &other)) return false;
+    if (cJSON_GetObjectItemCaseSensitive(obj, "image_token_index") && other != *out)
+        return hf_fail(r, obj, "image_token_index",
+                       "is %lld and image_token_id %lld; allowed: the same number", (long long)*out,
+                       (long long)other);
+    *out = other;
+    return true;
+}
+
+static bool read(const struct hf_reader *r, const cJSON *obj, struct hf_config *c)
+{
+    const struct hf_field strategy = {.key = "vision_feature_select_strategy",
+                                      .kind = HF_NAME,
+                                      .names = strategies,
+                                      .def_name = strategies[0]};
+    const struct hf_field tie = {.key = "tie_word_embeddings", .kind = HF_BOOL};
+    struct text_config *t = &c->text;
+    const struct hf_reader in_text = {r->doc, "text_config.", r->used, r->e};
+    const struct hf_reader in_vision = {r->doc, "vision_config.", r->used, r->e};
+    const cJSON *text, *vision;
+    const char *how;
+    bool tied;
+
+    if (!hf_get_object(r, obj, "text_config", &text) || !hf_refuse_whole(&in_text, text) ||
+        !hf_read_text(&in_text, text, t, &c->unused) ||
+        !hf_list_unused(&in_text, text, hf_harmless, false, &c->unused))
+        return false;
+    if (!hf_get_object(r, obj, "vision_config", &vision) ||
+        !clip_read(&in_vision, vision, &c->vision) ||
+        !hf_list_unused(&in_vision, vision, hf_harmless, false, &c->unused))
+        return false;
+    if (!hf_read_fields(r, obj, HF_TABLE(llava_fields), 0, c) ||
+        !hf_read_fields(r, obj, &strategy, 1, 0, &how) ||
+        !hf_read_fields(r, obj, &tie, 1, 0, &tied) || !clip_read_feature_layers(r, obj, c) ||
+        !hf_read_eos(r, hf_get(r, obj, "eos_token_id"), t->vocab_size, t->eos_token_id,
+                     &t->eos_count) ||
+        !read_image_token(r, obj, &c->image_token_index) || !hf_read_dtype(r, obj, &c->dtype))
+        return false;
+    c->vision_feature_full = strcmp(how, "full") == 0;
+    t->tie_word_embeddings |= tied;
+    return true;
+}
+
+/* ---- parameters ---- */
+
+static bool declare(struct model *m, struct err *e)
+{
+    int64_t layers = m->cfg.vision.num_hidden_layers, text = m->cfg.text.hidden_size;
+    const char *proj = m->layout->projector;
+    size_t bytes = sizeof(struct llava) + (size_t)layers * sizeof(struct clip_layer);
+    struct llava *l = m->tower = mem_new(1, bytes, "the list of the tower's layers", e);
+
+    if (!l) return false;
+    l->clip.layer = (struct clip_layer *)(l + 1);
+    clip_declare(m, &l->clip);
+    l->proj1 = param_matrix(m, PARAM_PROJECTOR, text, clip_feature_width(&m->cfg),
+                            "%slinear_1.weight", proj);
+    l->proj2 = param_matrix(m, PARAM_PROJECTOR, text, text, "%slinear_2.weight", proj);
+    if (!m->cfg.multimodal_projector_bias) return true;
+    l->proj1_b = param_vector(m, PARAM_PROJECTOR, text, "%slinear_1.bias", proj);
+    l->proj2_b = param_vector(m, PARAM_PROJECTOR, text, "%slinear_2.bias", proj);
+    return true;
+}
+
+/* The projector takes the features of all layers that are named. */
+static bool check_features(const struct model *m, struct err *e)
+{
+    static const char key[] = "vision_feature_layer";
+    const struct st_tensor *t;
+    char name[300], shape[128];
+
+    snprintf(name, sizeof name, "%slinear_1.weight", m->layout->projector);
+    t = model_find_tensor(m, name);
+    if (!t || t->ndim != 2 || t->dim[1] == clip_feature_width(&m->cfg)) return true;
+    shape_text(t->dim, t->ndim, shape, sizeof shape);
+    return hf_config_fail(
+        &m->cfg, key, e,
+        "%s names %d of the tower's layers, which with hidden_size %lld make %lld, "
+        "but tensor %s is [%s]: " OTHER_MODEL,
+        key, m->cfg.feature_count, (long long)m->cfg.vision.hidden_size,
+        (long long)clip_feature_width(&m->cfg), name, shape);
+}
+
+static bool check(const struct model *m, struct err *e)
+{
+    const struct presence_rule bias = {"",
+                                       "multimodal_projector_bias",
+                                       model_truth(m->cfg.multimodal_projector_bias),
+                                       m->cfg.multimodal_projector_bias,
+                                       m->layout->projector,
+                                       "linear_1.bias"};
+
+    return clip_check(m, e) && check_features(m, e) && model_check_presence(m, &bias, e);
+}
+
+/* ---- the graph ---- */
+
+static struct tensor *features(struct model *m, struct tape *t, struct tensor *pixels)
+{
+    const struct llava *l = m->tower;
+
+    return clip_features(m, t, &l->clip, pixels);
+}
+
+static struct tensor *project(struct model *m, struct tape *t, struct tensor *x)
+{
+    const struct llava *l = m->tower;
+
+    x = op_linear(t, x, param_tensor(l->proj1), param_tensor(l->proj1_b), NULL);
+    x = op_activation(t, x, m->cfg.projector_hidden_act);
+    return op_linear(t, x, param_tensor(l->proj2), param_tensor(l->proj2_b), NULL);
+}
+
+const struct family family_llava = {.model_type = "llava",
+                                    .layouts = layouts,
+                                    .read = read,
+                                    .marker = "embeddings.class_embedding",
+                                    .declare = declare,
+                                    .check = check,
+                                    .hash = clip_hash,
+                                    .feature_width = clip_feature_width,
+                                    .image_tokens = clip_rows,
+                                    .features = features,
+                                    .project = project};

@@ -1,0 +1,22 @@
+/* text.c - language models without pictures. Their settings are in config/hfconfig_text.c. */
+#include "model/family/family.h"
+
+/* Also as transformers reads them, with one "model." too few or too many. */
+static const struct name_layout layouts[] = {
+    {"model.", "lm_head.weight", NULL, NULL},
+    {"", "lm_head.weight", NULL, NULL},
+    {"model.model.", "model.lm_head.weight", NULL, NULL},
+    {NULL, NULL, NULL, NULL},
+};
+
+static bool read(const struct hf_reader *r, const cJSON *obj, struct hf_config *c)
+{
+    if (!hf_read_text(r, obj, &c->text, &c->unused)) return false;
+    c->pad_token_id = c->text.pad_token_id;
+    c->dtype = c->text.dtype;
+    c->image_token_index = HF_NO_TOKEN;
+    return true;
+}
+
+const struct family family_llama = {.model_type = "llama", .layouts = layouts, .read = read};
+const struct family family_qwen2 = {.model_type = "qwen2", .layouts = layouts, .read = read};
