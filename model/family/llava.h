@@ -4,7 +4,7 @@
 
 #include "model/family/clip.h"
 
-struct llava { /* a model's tower */
+struct llava {                                       /* a model's tower */
     struct param *proj1, *proj1_b, *proj2, *proj2_b; /* the projector */
     struct clip clip;
 };
