@@ -8,59 +8,89 @@
 static bool reserve(struct batch_buffer *b, size_t tokens, size_t samples, size_t images,
                     struct err *e)
 {
+    size_t positions = (size_t)b->batch.axes * tokens;
+
     return mem_grow(&b->ids, &b->cap_ids, tokens, sizeof *b->ids, e) &&
-           mem_grow(&b->positions, &b->cap_positions, tokens, sizeof *b->positions, e) &&
+           mem_grow(&b->positions, &b->cap_positions, positions, sizeof *b->positions, e) &&
+           mem_grow(&b->next, &b->cap_next, samples, sizeof *b->next, e) &&
            mem_grow(&b->label_rows, &b->cap_rows, tokens, sizeof *b->label_rows, e) &&
            mem_grow(&b->label_ids, &b->cap_labels, tokens, sizeof *b->label_ids, e) &&
            mem_grow(&b->spans, &b->cap_spans, tokens, sizeof *b->spans, e) &&
+           mem_grow(&b->places, &b->cap_places, tokens, sizeof *b->places, e) &&
            mem_grow(&b->begin, &b->cap_begin, samples + 1, sizeof *b->begin, e) &&
-           mem_grow(&b->image, &b->cap_image, images, sizeof *b->image, e);
+           mem_grow(&b->image, &b->cap_image, images, sizeof *b->image, e) &&
+           mem_grow(&b->shapes, &b->cap_shapes, images, sizeof *b->shapes, e);
 }
 
-static void add_sample(struct batch_buffer *b, const struct sample *s, int64_t n, bool labels)
+/* A row more for the last of n spans, or for a new one where that is of another modality, or was
+ * there before the first `old`. */
+static void add_row(struct span *spans, int64_t *n, int64_t old, int64_t row, enum modality m)
 {
-    struct batch *out = &b->batch;
-    int64_t row = out->tokens, first_span = out->n_spans;
+    struct span *last = *n > old ? &spans[*n - 1] : NULL;
 
-    for (int64_t i = 0; i < n; i++, row++) {
-        struct span *last = out->n_spans > first_span ? &b->spans[out->n_spans - 1] : NULL;
+    if (last && last->modality == m && last->end == row)
+        last->end++;
+    else
+        spans[(*n)++] = (struct span){row, row + 1, m};
+}
+
+/* The first n tokens of a sample; all rows of positions are `stride` long. */
+static void add_sample(struct batch_buffer *b, const struct sample *s, int64_t n, int64_t stride,
+                       bool labels)
+{
+    const struct picture_places *rules = s->rules;
+    struct batch *out = &b->batch;
+    const int64_t first = out->tokens, first_span = out->n_spans, first_place = out->n_places;
+
+    for (int64_t i = 0, row = first; i < n; i++, row++) {
         b->ids[row] = s->ids[i];
         b->positions[row] = (int32_t)i; /* max_length fits */
-        if (last && last->modality == (enum modality)s->modality[i])
-            last->end++;
-        else
-            b->spans[out->n_spans++] = (struct span){row, row + 1, s->modality[i]};
-        out->image_tokens += s->modality[i] == IMAGE;
+        add_row(b->spans, &out->n_spans, first_span, row, s->kind[i] == TOKEN_TEXT ? TEXT : IMAGE);
+        if (s->kind[i] == TOKEN_PLACE) {
+            add_row(b->places, &out->n_places, first_place, row, IMAGE);
+            out->image_tokens++;
+        }
         if (labels && i + 1 < n && s->trained[i + 1]) {
             b->label_rows[out->labels] = (int32_t)row;
             b->label_ids[out->labels++] = s->ids[i + 1];
         }
     }
-    for (int64_t i = 0; i < s->images; i++)
-        b->image[out->images++] = s->image[i];
-    out->tokens = row;
-    b->begin[++out->samples] = row;
+    b->next[out->samples] = (int32_t)n;
+    if (rules && rules->positions)
+        b->next[out->samples] = rules->positions(s, n, b->positions + first, stride);
+    for (int64_t i = 0; i < s->images; i++) {
+        b->image[out->images] = s->image[i];
+        b->shapes[out->images++] = s->shape ? s->shape[i] : (struct picture_shape){0};
+    }
+    out->tokens = first + n;
+    b->begin[++out->samples] = out->tokens;
 }
 
 bool batch_fill(struct batch_buffer *b, const struct sample *samples, int64_t n, bool prompts,
                 struct err *e)
 {
+    const struct picture_places *rules = n ? samples[0].rules : NULL;
     size_t tokens = 0, images = 0;
 
     for (int64_t i = 0; i < n; i++) {
-        tokens += (size_t)samples[i].n;
+        tokens += (size_t)(prompts ? samples[i].prompt : samples[i].n);
         images += (size_t)samples[i].images;
     }
+    b->batch = (struct batch){.axes = rules && rules->axes ? rules->axes : 1};
     if (!reserve(b, tokens, (size_t)n, images, e)) return false;
-    b->batch = (struct batch){.ids = b->ids,
-                              .positions = b->positions,
-                              .begin = b->begin,
-                              .spans = b->spans,
-                              .label_rows = b->label_rows,
-                              .label_ids = b->label_ids};
+    b->batch.ids = b->ids;
+    b->batch.positions = b->positions;
+    b->batch.next = b->next;
+    b->batch.begin = b->begin;
+    b->batch.spans = b->spans;
+    b->batch.places = b->places;
+    b->batch.shapes = b->shapes;
+    b->batch.label_rows = b->label_rows;
+    b->batch.label_ids = b->label_ids;
     b->begin[0] = 0;
     for (int64_t i = 0; i < n; i++)
-        add_sample(b, &samples[i], prompts ? samples[i].prompt : samples[i].n, !prompts);
+        add_sample(b, &samples[i], prompts ? samples[i].prompt : samples[i].n, (int64_t)tokens,
+                   !prompts);
     return true;
 }
 
@@ -68,9 +98,12 @@ void batch_free(struct batch_buffer *b)
 {
     free(b->ids);
     free(b->positions);
+    free(b->next);
     free(b->label_rows);
     free(b->label_ids);
     free(b->spans);
+    free(b->places);
+    free(b->shapes);
     free(b->begin);
     free(b->image);
     memset(b, 0, sizeof *b);

@@ -4,22 +4,29 @@
 #define DATA_BATCH_H
 
 #include "base/modality.h"
+#include "data/picture/shape.h"
 
 #include <stdint.h>
 
 struct batch {
     int64_t tokens;           /* T */
     const int32_t *ids;       /* [T]; an image's places hold the image token's id */
-    const int32_t *positions; /* [T], from 0 in each sample */
+    int axes;                 /* of positions: 1, or 3 (time, height, width) */
+    const int32_t *positions; /* [axes, T], from 0 in each sample */
+    const int32_t *next;      /* [samples] the position, on all axes, of a token behind it;
+                               * NULL: as many as there are tokens */
     int64_t samples;
     const int64_t *begin; /* [samples + 1] rows: sample s is [begin[s], begin[s + 1]) */
     int64_t n_spans;
     const struct span *spans; /* cover [0, T) in order; never across samples */
     int64_t labels;           /* rows whose next token is trained or scored */
     const int32_t *label_rows,
-        *label_ids;       /* [labels], ascending rows, and the token that follows */
-    int64_t images;       /* pictures in stream order */
-    int64_t image_tokens; /* rows of modality IMAGE */
+        *label_ids; /* [labels], ascending rows, and the token that follows */
+    int64_t n_places;
+    const struct span *places;          /* runs of rows that are places of pictures, in order */
+    int64_t image_tokens;               /* rows in them */
+    int64_t images;                     /* pictures in stream order */
+    const struct picture_shape *shapes; /* [images] */
 };
 
 #endif

@@ -51,28 +51,71 @@ static bool grow_slots(struct dataset *d, struct err *e)
     return true;
 }
 
-/* The number of a picture, -1 where it is no picture or the machine failed. */
-static int64_t intern_image(struct dataset *d, const char *path, struct err *e)
+/* The slot of a picture, or the free one where it would be. Needs a slot that is free. */
+static uint64_t find_slot(const struct dataset *d, const char *path)
 {
-    struct image_info look;
-    uint64_t at;
+    uint64_t at = hash_fnv(path, strlen(path)) % (uint64_t)d->n_slots;
 
-    if (!grow_slots(d, e)) return -1;
-    for (at = hash_fnv(path, strlen(path)) % (uint64_t)d->n_slots; d->slots[at] >= 0;
-         at = (at + 1) % (uint64_t)d->n_slots)
-        if (strcmp(d->images[d->slots[at]].path, path) == 0)
-            return d->images[d->slots[at]].bad ? (err_set(e, "%s: is broken", path), -1)
-                                               : d->slots[at];
-    struct dataset_image img = {.path = mem_strdup(path, e)};
+    while (d->slots[at] >= 0 && strcmp(d->images[d->slots[at]].path, path) != 0)
+        at = (at + 1) % (uint64_t)d->n_slots;
+    return at;
+}
+
+/* Adds a picture; its number, or -1. */
+static int64_t add_image(struct dataset *d, const char *path, const struct picture_shape *shape,
+                         struct err *e)
+{
+    struct dataset_image img = {.path = mem_strdup(path, e), .bad = !shape};
+
     if (!img.path ||
         !mem_grow(&d->images, &d->cap_images, (size_t)d->n_images + 1, sizeof *d->images, e)) {
         free(img.path);
         return -1;
     }
-    img.bad = !image_look(path, &look, e);
+    if (shape) img.shape = *shape;
     d->images[d->n_images] = img;
-    slot_put(d, d->n_images++);
-    return img.bad ? -1 : d->n_images - 1;
+    slot_put(d, d->n_images);
+    return d->n_images++;
+}
+
+/* What a picture becomes; one that cannot be used is remembered. */
+static bool shape_image(struct dataset *d, const char *path, struct picture_shape *shape,
+                        struct err *e)
+{
+    const struct picture_rule *rule = &d->o.pictures.rule;
+    struct image_info look;
+    struct err ignored;
+    int64_t i;
+
+    if (!grow_slots(d, e)) return false;
+    i = d->slots[find_slot(d, path)];
+    if (i >= 0 && d->images[i].bad) return err_set(e, "%s: is broken", path);
+    if (i >= 0) {
+        *shape = d->images[i].shape;
+        return true;
+    }
+    if (image_look(path, &look, e)) {
+        *shape = (struct picture_shape){.height = look.height, .width = look.width};
+        if (rule->shape(rule->arg, shape, e)) return true;
+        err_context(e, "%s", path);
+    }
+    if (!e->machine) add_image(d, path, NULL, &ignored);
+    return false;
+}
+
+static bool look_at_pictures(void *arg, const struct dataset_entry *entry, struct draft *f,
+                             enum drop_reason *reason, struct err *e)
+{
+    struct dataset *d = arg;
+
+    *reason = DROP_IMAGE;
+    for (size_t i = 0; i < f->c.n_images; i++) {
+        char *path = file_join(d->sources[entry->source].images, f->c.images[i], e);
+        bool ok = path && shape_image(d, path, &f->shape[i], e);
+        free(path);
+        if (!ok) return false;
+    }
+    return true;
 }
 
 const char *dataset_place(const struct dataset_entry *entry, char out[DATASET_PLACE])
@@ -112,43 +155,41 @@ static bool drop(struct dataset *d, enum drop_reason reason, const char *why, st
     return ok;
 }
 
-static bool add_images(struct dataset *d, struct dataset_entry *entry, const struct conversation *c,
-                       enum drop_reason *reason, struct err *e)
+static bool add_images(struct dataset *d, struct dataset_entry *entry, const struct draft *f,
+                       struct err *e)
 {
     const char *root = d->sources[entry->source].images;
 
     entry->first_image = (int64_t)d->n_refs;
-    for (size_t i = 0; i < c->n_images; i++) {
-        char *path = file_join(root, c->images[i], e);
-        int64_t image = path ? intern_image(d, path, e) : -1;
+    entry->images = (int32_t)f->c.n_images;
+    for (size_t i = 0; i < f->c.n_images; i++) {
+        char *path = file_join(root, f->c.images[i], e);
+        int64_t image = -1;
+
+        if (path && grow_slots(d, e)) {
+            image = d->slots[find_slot(d, path)];
+            if (image < 0) image = add_image(d, path, &f->shape[i], e);
+        }
         free(path);
-        *reason = DROP_IMAGE;
         if (image < 0 || !mem_grow(&d->refs, &d->cap_refs, d->n_refs + 1, sizeof *d->refs, e))
             return false;
         d->refs[d->n_refs++] = (int32_t)image;
     }
-    entry->images = (int32_t)c->n_images;
     return true;
 }
 
 static bool add_entry(struct dataset *d, struct dataset_entry *entry, int64_t col, struct draft *f,
                       struct err *e)
 {
-    const char *path = d->sources[entry->source].path;
     enum drop_reason reason;
-    char place[DATASET_PLACE];
     struct err why = {0};
-    size_t refs = d->n_refs;
-    bool ok = draft_make(f, d, entry, col, &d->unused, &reason, &why);
 
-    if (ok && !add_images(d, entry, &f->c, &reason, &why))
-        ok = err_context(&why, "%s:%s", path, dataset_place(entry, place));
-    if (!ok) {
-        d->n_refs = refs;
+    if (!draft_make(f, d, entry, col, look_at_pictures, d, &d->unused, &reason, &why)) {
         if (why.machine || reason == DROPS || (reason == DROP_TOO_LONG && d->o.too_long_is_error))
             return (*e = why, false);
         return drop(d, reason, why.msg, e);
     }
+    if (!add_images(d, entry, f, e)) return false;
     entry->tokens = (int32_t)f->n; /* max_length fits */
     entry->labels = (int32_t)f->labels;
     if (!mem_grow(&d->entries, &d->cap_entries, (size_t)d->n + 1, sizeof *d->entries, e))

@@ -20,6 +20,7 @@
 #include "base/text.h"
 #include "data/batch.h"
 #include "data/conversation.h"
+#include "data/picture/shape.h"
 #include "data/template.h"
 #include "data/tokenizer/tokenizer.h"
 
@@ -29,11 +30,23 @@ struct dataset_source {
     int64_t limit;      /* use the first so many usable samples; 0: all */
 };
 
+struct sample;
+
+/* What a model makes of pictures and of the tokens around them. */
+struct picture_places {
+    int32_t id;        /* the token of a picture's places; -1: a model without pictures */
+    int32_t around[2]; /* tokens that stand around pictures; -1: none */
+    struct picture_rule rule;
+    int axes; /* of positions: 1, or 3 (0 stands for 1) */
+    /* Positions of the sample's first n tokens, out[axis * stride + token]; returns the one behind
+     * them. NULL: 0, 1, 2 ... */
+    int32_t (*positions)(const struct sample *s, int64_t n, int32_t *out, int64_t stride);
+};
+
 struct dataset_options {
     const struct tokenizer *tokenizer;
     const struct chat_template *chat;
-    int32_t image_id;       /* the token of an image's places; -1: a model without pictures */
-    int64_t image_tokens;   /* how many places a picture takes */
+    struct picture_places pictures;
     int64_t max_length;     /* tokens */
     const char *limited_by; /* what sets max_length, for messages: a setting, or a key of a file */
     bool too_long_is_error; /* else it is left out */
@@ -46,6 +59,7 @@ struct dataset_image {
     char *path;
     char key[65]; /* SHA-256 of the file; "" until somebody needed it */
     bool bad;
+    struct picture_shape shape;
 };
 
 struct dataset_entry {
@@ -102,12 +116,14 @@ struct sample {
     int64_t n;
     int32_t *ids;             /* [n] */
     uint8_t *trained;         /* [n] the token is one that the model must produce */
-    uint8_t *modality;        /* [n] enum modality */
+    uint8_t *kind;            /* [n] enum token_kind */
     int64_t prompt;           /* tokens before the last assistant turn */
     struct text answer;       /* the last assistant turn's text; "" where there is none */
     struct rendered rendered; /* what was tokenised, and which bytes of it are trained */
     int64_t images;
-    const int32_t *image; /* indices into d->images, borrowed */
+    const int32_t *image;               /* [images] indices into d->images, borrowed */
+    struct picture_shape *shape;        /* [images] */
+    const struct picture_places *rules; /* borrowed; NULL: positions are 0, 1, 2 ... */
 };
 bool dataset_sample(const struct dataset *d, int64_t entry, struct sample *s, struct err *e);
 void sample_free(struct sample *s); /* fine on a zeroed struct */
@@ -115,10 +131,13 @@ void sample_free(struct sample *s); /* fine on a zeroed struct */
 /* A batch that owns its memory and is filled again and again. */
 struct batch_buffer {
     struct batch batch;
-    int32_t *ids, *positions, *label_rows, *label_ids, *image; /* image: of all samples, in order */
+    int32_t *ids, *positions, *next, *label_rows, *label_ids;
+    int32_t *image; /* of all samples, in order */
     int64_t *begin;
-    struct span *spans;
-    size_t cap_ids, cap_positions, cap_rows, cap_labels, cap_begin, cap_spans, cap_image;
+    struct span *spans, *places;
+    struct picture_shape *shapes;
+    size_t cap_ids, cap_positions, cap_next, cap_rows, cap_labels, cap_begin, cap_spans, cap_places;
+    size_t cap_image, cap_shapes;
 };
 /* prompts: the samples end where the last answer would begin, and there are no labels. */
 bool batch_fill(struct batch_buffer *b, const struct sample *samples, int64_t n, bool prompts,
@@ -126,8 +145,7 @@ bool batch_fill(struct batch_buffer *b, const struct sample *samples, int64_t n,
 void batch_free(struct batch_buffer *b); /* fine on a zeroed struct */
 
 /* The sample at place `at` of an endless stream: each epoch is a permutation of 0..n-1 drawn from
- * (seed, epoch), so that a place says everything about what comes next. *cache holds the last
- * epoch's permutation between calls. */
+ * (seed, epoch), so that a place says everything about what comes next. */
 struct order {
     uint64_t seed;
     int64_t n, epoch; /* of `order`; -1 before the first call */

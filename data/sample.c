@@ -14,6 +14,7 @@ void draft_free(struct draft *f)
     conversation_free(&f->c);
     rendered_free(&f->r);
     tokens_free(&f->tokens);
+    free(f->shape);
     memset(f, 0, sizeof *f);
 }
 
@@ -28,24 +29,31 @@ static bool is_trained(const struct rendered *r, const struct token *t, size_t *
            (size_t)t->begin >= r->trained[*range].begin;
 }
 
-/* Counts what there will be; returns the number of image marks. */
-static int64_t measure(struct draft *f, const struct dataset_options *o)
+static int64_t count_marks(const struct draft *f, int32_t image_id)
+{
+    int64_t marks = 0;
+
+    for (size_t i = 0; i < f->tokens.n; i++)
+        marks += f->tokens.v[i].id == image_id;
+    return marks;
+}
+
+/* Counts what there will be. */
+static void measure(struct draft *f, const struct dataset_options *o)
 {
     const struct rendered *r = &f->r;
-    int64_t marks = 0;
+    const struct picture_shape *shape = f->shape;
     size_t range = 0;
 
     for (size_t i = 0; i < f->tokens.n; i++) {
         const struct token *t = &f->tokens.v[i];
-        bool image = t->id == o->image_id, trained = is_trained(r, t, &range);
-        int64_t places = image ? o->image_tokens : 1;
+        bool image = t->id == o->pictures.id, trained = is_trained(r, t, &range);
+        int64_t places = image ? shape++->tokens : 1;
         if (r->n_trained && (size_t)t->begin < r->trained[r->n_trained - 1].begin)
             f->prompt = f->n + places;
-        marks += image;
         f->labels += trained && !image && f->n > 0;
         f->n += places;
     }
-    return marks;
 }
 
 static int64_t marks_in(const struct rendered *r)
@@ -58,19 +66,26 @@ static int64_t marks_in(const struct rendered *r)
     return n;
 }
 
-static bool check(const struct draft *f, const struct dataset_options *o, int64_t marks,
-                  enum drop_reason *reason, struct err *e)
+/* Every picture needs a mark, and every mark a picture. */
+static bool check_marks(const struct draft *f, const struct dataset_options *o,
+                        enum drop_reason *reason, struct err *e)
 {
+    int64_t marks = count_marks(f, o->pictures.id);
     size_t pictures = f->c.n_images;
 
     *reason = DROP_MISMATCH;
-    if (o->image_id < 0 && (pictures || (marks = marks_in(&f->r)) > 0))
+    if (o->pictures.id < 0 && (pictures || (marks = marks_in(&f->r)) > 0))
         return err_set(e,
                        "has pictures, which a text-only model cannot see (%lld marks, %zu "
                        "pictures)",
                        (long long)marks, pictures);
-    if (marks != (int64_t)pictures)
-        return err_set(e, "%lld <image> marks for %zu pictures", (long long)marks, pictures);
+    return marks == (int64_t)pictures ||
+           err_set(e, "%lld <image> marks for %zu pictures", (long long)marks, pictures);
+}
+
+static bool check(const struct draft *f, const struct dataset_options *o, enum drop_reason *reason,
+                  struct err *e)
+{
     *reason = DROP_NO_LABELS;
     if (f->labels == 0) return err_set(e, "has no answer to train on");
     *reason = DROP_BROKEN;
@@ -103,7 +118,8 @@ static bool tokenize(struct draft *f, const struct dataset *d, enum drop_reason 
 }
 
 bool draft_make(struct draft *f, const struct dataset *d, const struct dataset_entry *entry,
-                int64_t col, struct unused *unused, enum drop_reason *reason, struct err *e)
+                int64_t col, draft_shapes *shapes, void *arg, struct unused *unused,
+                enum drop_reason *reason, struct err *e)
 {
     const struct conversation_source from = {
         .path = d->sources[entry->source].path,
@@ -111,14 +127,20 @@ bool draft_make(struct draft *f, const struct dataset *d, const struct dataset_e
         .len = (size_t)(entry->end - entry->begin),
         .line = entry->line,
         .col = col,
-        .image_mark = d->o.image_id < 0 ? NULL : tokenizer_piece(d->o.tokenizer, d->o.image_id)};
+        .image_mark =
+            d->o.pictures.id < 0 ? NULL : tokenizer_piece(d->o.tokenizer, d->o.pictures.id)};
     char place[DATASET_PLACE];
 
     conversation_free(&f->c);
     f->tokens.n = 0;
     f->n = f->labels = f->prompt = 0;
     if (!conversation_read(&f->c, &from, unused, reason, e)) return false;
-    if (tokenize(f, d, reason, e) && check(f, &d->o, measure(f, &d->o), reason, e)) return true;
+    if (tokenize(f, d, reason, e) && check_marks(f, &d->o, reason, e) &&
+        mem_grow(&f->shape, &f->cap_shape, f->c.n_images, sizeof *f->shape, e) &&
+        shapes(arg, entry, f, reason, e)) {
+        measure(f, &d->o);
+        if (check(f, &d->o, reason, e)) return true;
+    }
     if (e->machine) *reason = DROPS;
     return err_context(e, "%s:%s", from.path, dataset_place(entry, place));
 }
@@ -126,19 +148,24 @@ bool draft_make(struct draft *f, const struct dataset *d, const struct dataset_e
 /* Images take their places, and tokens their labels. s->n is f->n. */
 static void lay_out(const struct dataset_options *o, const struct draft *f, struct sample *s)
 {
+    const struct picture_places *p = &o->pictures;
+    const struct picture_shape *shape = f->shape;
     int64_t at = 0;
     size_t range = 0;
 
     for (size_t i = 0; i < f->tokens.n; i++) {
         const struct token *t = &f->tokens.v[i];
-        bool image = t->id == o->image_id, trained = is_trained(&f->r, t, &range);
-        for (int64_t places = image ? o->image_tokens : 1; places > 0; places--, at++) {
+        bool image = t->id == p->id, trained = is_trained(&f->r, t, &range);
+        bool around = p->id >= 0 && (t->id == p->around[0] || t->id == p->around[1]);
+        for (int64_t places = image ? shape++->tokens : 1; places > 0; places--, at++) {
             s->ids[at] = t->id;
             s->trained[at] = trained && !image;
-            s->modality[at] = image ? IMAGE : TEXT;
+            s->kind[at] = image ? TOKEN_PLACE : around ? TOKEN_AROUND : TOKEN_TEXT;
         }
     }
     CHECK(at == s->n);
+    memcpy(s->shape, f->shape, f->c.n_images * sizeof *s->shape);
+    s->rules = p;
 }
 
 static bool copy_text(struct text *to, const struct text *from, struct err *e)
@@ -159,20 +186,35 @@ static bool name_sample(struct sample *s, const struct draft *f, const struct da
     return s->id.s;
 }
 
+/* The shapes that the index has. */
+static bool known_shapes(void *arg, const struct dataset_entry *entry, struct draft *f,
+                         enum drop_reason *reason, struct err *e)
+{
+    const struct dataset *d = arg;
+    size_t n = f->c.n_images;
+
+    *reason = DROP_IMAGE; /* any: the sample was fine when it was indexed */
+    if (n != (size_t)entry->images)
+        return err_set(e, "it has %zu pictures and had %lld", n, (long long)entry->images);
+    for (size_t i = 0; i < n; i++)
+        f->shape[i] = d->images[d->refs[entry->first_image + (int64_t)i]].shape;
+    return true;
+}
+
 bool dataset_sample(const struct dataset *d, int64_t i, struct sample *s, struct err *e)
 {
     const struct dataset_entry *entry = &d->entries[i];
     enum drop_reason reason;
     char place[DATASET_PLACE];
     struct draft f = {0};
-    bool ok = draft_make(&f, d, entry, entry->col ? entry->col : 1, NULL, &reason, e);
+    bool ok = draft_make(&f, d, entry, entry->col ? entry->col : 1, known_shapes,
+                         (void *)(uintptr_t)d, NULL, &reason, e);
 
     CHECK(0 <= i && i < d->n);
     memset(s, 0, sizeof *s);
-    if (ok && (f.n != entry->tokens || f.c.n_images != (size_t)entry->images))
+    if (ok && f.n != entry->tokens)
         ok =
-            err_set(e, "it has %lld tokens and had %lld; %zu pictures and had %lld", (long long)f.n,
-                    (long long)entry->tokens, f.c.n_images, (long long)entry->images);
+            err_set(e, "it has %lld tokens and had %lld", (long long)f.n, (long long)entry->tokens);
     if (!ok) {
         if (reason != DROPS) /* it was fine when it was indexed */
             err_context(e, "%s:%s: was changed while it was in use", d->sources[entry->source].path,
@@ -183,8 +225,9 @@ bool dataset_sample(const struct dataset *d, int64_t i, struct sample *s, struct
     s->prompt = f.prompt;
     s->ids = mem_new((size_t)s->n, sizeof *s->ids, "a sample's tokens", e);
     s->trained = mem_new((size_t)s->n, sizeof *s->trained, "a sample's tokens", e);
-    s->modality = mem_new((size_t)s->n, sizeof *s->modality, "a sample's tokens", e);
-    ok = s->ids && s->trained && s->modality && copy_text(&s->answer, &f.c.answer, e) &&
+    s->kind = mem_new((size_t)s->n, sizeof *s->kind, "a sample's tokens", e);
+    s->shape = mem_new(f.c.n_images, sizeof *s->shape, "a sample's pictures", e);
+    ok = s->ids && s->trained && s->kind && s->shape && copy_text(&s->answer, &f.c.answer, e) &&
          name_sample(s, &f, entry, e);
     if (ok) {
         lay_out(&d->o, &f, s);
@@ -205,7 +248,8 @@ void sample_free(struct sample *s)
     free(s->id.s);
     free(s->ids);
     free(s->trained);
-    free(s->modality);
+    free(s->kind);
+    free(s->shape);
     free(s->answer.s);
     rendered_free(&s->rendered);
     memset(s, 0, sizeof *s);

@@ -1,5 +1,5 @@
-/* store.c - a table of float rows in parts (store_part.h), with its keys in a hash
- * table in memory. */
+/* store.c - lists of floats in parts (store_part.h), with their keys in a hash table in
+ * memory. */
 #include "data/store.h"
 
 #include "base/file.h"
@@ -109,7 +109,7 @@ static bool open_part(struct store *s, int number, struct err *e)
     struct err why;
     bool ok = path;
 
-    if (ok && part_open(&p, path, s->about, s->width, &keys, &why)) {
+    if (ok && part_open(&p, path, s->about, &keys, &why)) {
         p.number = number;
         ok = add_part(s, &p, keys, e);
         if (!ok) part_close(&p);
@@ -129,17 +129,18 @@ static bool flush(struct store *s, struct err *e)
 {
     int64_t all = s->n, first = s->n - s->n_pending;
     char *path = part_path(s, s->next_part, e), *flat = NULL;
-    struct part_rows rows;
+    struct part_entries entries;
     bool ok = false;
 
     if (path) flat = mem_new((size_t)s->n_pending, STORE_KEY, "the keys of a store", e);
     if (!flat) goto out;
     for (int64_t i = 0; i < s->n_pending; i++)
         memcpy(flat + i * STORE_KEY, s->key[first + i], STORE_KEY);
-    rows = (struct part_rows){flat, s->pending, s->n_pending, s->width};
-    if (!part_write(path, s->about, &rows, e)) goto out;
+    entries = (struct part_entries){flat, s->pending, s->counts, s->n_pending};
+    if (!part_write(path, s->about, &entries, e)) goto out;
     s->n = first; /* open_part adds them again */
     s->n_pending = 0;
+    s->n_values = 0;
     memset(s->slots, -1, (size_t)s->n_slots * sizeof *s->slots);
     for (int64_t i = 0; i < s->n; i++)
         slot_put(s, i);
@@ -201,15 +202,13 @@ static bool open_parts(struct store *s, struct err *e)
     return ok;
 }
 
-bool store_open(struct store *s, const char *dir, const char *about, int64_t width, bool write,
-                struct err *e)
+bool store_open(struct store *s, const char *dir, const char *about, bool write, struct err *e)
 {
     struct err ignored;
 
-    CHECK(width > 0 && strlen(about) < STORE_ABOUT);
+    CHECK(strlen(about) < STORE_ABOUT);
     memset(s, 0, sizeof *s);
     s->lock = -1;
-    s->width = width;
     s->dir = mem_strdup(dir, e);
     s->about = s->dir ? mem_strdup(about, e) : NULL;
     if (!s->about || !file_mkdirs(dir, e)) goto fail;
@@ -235,21 +234,25 @@ bool store_close(struct store *s, struct err *e)
     free(s->key);
     free(s->slots);
     free(s->pending);
+    free(s->counts);
     memset(s, 0, sizeof *s);
     return ok;
 }
 
-bool store_put(struct store *s, const char *key, const float *values, struct err *e)
+bool store_put(struct store *s, const char *key, const float *values, int64_t count, struct err *e)
 {
-    int64_t most = STORE_PART_BYTES / (int64_t)sizeof(float) / s->width;
+    const size_t most = STORE_PART_BYTES / sizeof *values, n = (size_t)count;
 
-    CHECK(s->lock >= 0 && strlen(key) == STORE_KEY && store_find(s, key) < 0);
-    if (most < 1) most = 1;
-    if (!mem_grow(&s->pending, &s->cap_pending, (size_t)(most * s->width), sizeof *s->pending, e))
+    CHECK(s->lock >= 0 && count > 0 && strlen(key) == STORE_KEY && store_find(s, key) < 0);
+    if (s->n_pending && s->n_values + n > most && !flush(s, e)) return false;
+    if (!mem_grow(&s->pending, &s->cap_pending, n > most ? n : most, sizeof *s->pending, e))
         return false; /* pages of it are taken as they are filled */
-    if (s->n_pending == most && !flush(s, e)) return false;
-    if (!reserve(s, s->n + 1, e)) return false;
-    memcpy(s->pending + s->n_pending++ * s->width, values, (size_t)s->width * sizeof *values);
+    if (!mem_grow(&s->counts, &s->cap_counts, (size_t)s->n_pending + 1, sizeof *s->counts, e) ||
+        !reserve(s, s->n + 1, e))
+        return false;
+    memcpy(s->pending + s->n_values, values, n * sizeof *values);
+    s->n_values += n;
+    s->counts[s->n_pending++] = count;
     memcpy(s->key[s->n], key, STORE_KEY + 1);
     slot_put(s, s->n++);
     return true;
@@ -271,36 +274,57 @@ static size_t part_of(const struct store *s, int64_t index)
     return low;
 }
 
-bool store_get(struct store *s, int64_t index, float *row, struct err *e)
+/* One of those that are in no part yet. */
+static bool get_pending(const struct store *s, int64_t i, float *values, int64_t count)
+{
+    const float *at = s->pending;
+
+    for (int64_t k = 0; k < i; k++)
+        at += s->counts[k];
+    if (s->counts[i] == count) memcpy(values, at, (size_t)count * sizeof *values);
+    return s->counts[i] == count;
+}
+
+static bool check_count(const struct store_part *p, int64_t i, int64_t count, struct err *e)
+{
+    const int64_t has = p->begin[i + 1] - p->begin[i];
+
+    return has == count ||
+           err_set(e, "has %lld values, needed are %lld", (long long)has, (long long)count);
+}
+
+bool store_get(struct store *s, int64_t index, float *values, int64_t count, struct err *e)
 {
     const int64_t pending = index - (s->n - s->n_pending);
     struct store_part *p;
+    int64_t i;
     size_t k;
     char *path;
     bool ok;
 
     CHECK(0 <= index && index < s->n);
-    if (pending >= 0) {
-        memcpy(row, s->pending + pending * s->width, (size_t)s->width * sizeof *row);
-        return true;
-    }
+    if (pending >= 0)
+        return get_pending(s, pending, values, count) || err_set(e, "%s: of another size", s->dir);
     k = part_of(s, index);
     p = &s->parts[k];
+    i = index - p->first;
     if (p->fd < 0) hold_open(s, k);
     path = part_path(s, p->number, e);
-    ok = path &&
-         ((part_reopen(p, path, e) && part_get(p, index - p->first, s->key[index], row, e)) ||
-          err_context(e, "%s: entry %lld", path, (long long)(index - p->first)));
+    ok = path && ((part_reopen(p, path, e) && check_count(p, i, count, e) &&
+                   part_get(p, i, s->key[index], values, e)) ||
+                  err_context(e, "%s: entry %lld", path, (long long)i));
     free(path);
     return ok;
 }
 
-bool store_mend(struct store *s, int64_t index, const float *row, struct err *e)
+bool store_mend(struct store *s, int64_t index, const float *values, int64_t count, struct err *e)
 {
     struct store_part *p = &s->parts[part_of(s, index)];
+    const int64_t i = index - p->first;
     char *path = part_path(s, p->number, e);
-    bool ok = path && (part_mend(p, path, index - p->first, s->key[index], row, e) ||
-                       err_context(e, "%s", path));
+    bool ok =
+        path && ((check_count(p, i, count, e) && part_mend(p, path, i, s->key[index], values, e)) ||
+                 err_context(e, "%s", path));
 
     CHECK(index < s->n - s->n_pending);
     free(path);

@@ -13,6 +13,7 @@
 struct tensor *build_table(struct model *m, struct tape *t, const struct batch *b,
                            const int64_t *length)
 {
+    CHECK(b->axes == 1);
     bool by_length = m->cfg.text.rope_scaling.type == ROPE_DYNAMIC;
     int64_t pairs = m->cfg.text.head_dim / 2, sets = by_length ? b->samples : 1;
     float *inv_freq = tape_new_array(t, float, sets *pairs);
@@ -33,9 +34,10 @@ struct tensor *build_table(struct model *m, struct tape *t, const struct batch *
                                                  .scale = model_rope_scale(&m->cfg.text)});
 }
 
-struct tensor *model_vision(struct model *m, struct tape *t, struct tensor *pixels)
+struct tensor *model_vision(struct model *m, struct tape *t, struct tensor *pixels,
+                            const struct picture_shape *shapes, int64_t n)
 {
-    return m->cfg.family->features(m, t, pixels);
+    return m->cfg.family->features(m, t, pixels, shapes, n);
 }
 
 struct tensor *build_embeddings(struct model *m, struct tape *t, const struct forward *f)
@@ -45,21 +47,22 @@ struct tensor *build_embeddings(struct model *m, struct tape *t, const struct fo
     int64_t text = 0, image = 0;
     struct tensor *features = f->features;
 
-    CHECK((features ? features->rows : 0) == b->image_tokens);
+    CHECK(!features == !b->image_tokens);
     from = tape_new_array(t, int32_t, b->tokens);
-    for (int64_t s = 0; s < b->n_spans; s++)
-        for (int64_t i = b->spans[s].begin; i < b->spans[s].end; i++) {
-            if (b->spans[s].modality == IMAGE) {
-                from[i] = (int32_t)(-1 - image++);
-            } else {
-                from[i] = (int32_t)text;
-                ids[text++] = b->ids[i];
-            }
+    for (int64_t i = 0, p = 0; i < b->tokens; i++) {
+        while (p < b->n_places && b->places[p].end <= i)
+            p++;
+        if (p < b->n_places && b->places[p].begin <= i) {
+            from[i] = (int32_t)(-1 - image++);
+        } else {
+            from[i] = (int32_t)text;
+            ids[text++] = b->ids[i];
         }
+    }
     CHECK(text + image == b->tokens && image == b->image_tokens);
     struct tensor *x = op_embedding(t, param_tensor(m->embed), ids, text, m->cfg.text.pad_row);
     if (!features) return x;
-    return op_select_rows(t, x, m->cfg.family->project(m, t, features), from, b->tokens);
+    return op_select_rows(t, x, m->cfg.family->project(m, t, f), from, b->tokens);
 }
 
 /* x through one of the factors: the modality's own, or the one that all share. */

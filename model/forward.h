@@ -15,8 +15,8 @@ struct taps {
 
 struct forward {
     const struct batch *batch;
-    struct tensor
-        *features;     /* vision features [image_tokens, hf_feature_width]; NULL without pictures */
+    /* Of the batch's pictures [rows of their shapes, feature width]; NULL without any. */
+    struct tensor *features;
     int64_t recompute; /* how many of the first layers are made again in the backward pass */
     struct taps *taps; /* or NULL */
 };
@@ -35,8 +35,10 @@ struct tensor *model_embeddings(struct model *m, struct tape *t, const struct fo
 struct tensor *model_layer(struct model *m, struct tape *t, const struct forward *f, int64_t l,
                            struct tensor *x, bool only_taps);
 
-/* Vision features [n * image tokens, hf_feature_width] of pixels [n, C*S*S]. */
-struct tensor *model_vision(struct model *m, struct tape *t, struct tensor *pixels);
+/* Features of n pictures [rows of their shapes, feature width] from pixels [inputs of their shapes,
+ * input width]. */
+struct tensor *model_vision(struct model *m, struct tape *t, struct tensor *pixels,
+                            const struct picture_shape *shapes, int64_t n);
 
 /* The KV cache of n sequences of up to `capacity` tokens each. Per layer it holds what the state of
  * the attention needs and nothing else: the rotated keys, the unrotated keys or their latents, and
@@ -46,6 +48,7 @@ struct kv_cache {
     int64_t width[3];    /* values a token: rotated key, unrotated key, value */
     real *data[3];       /* [layers, sequences * capacity, width] */
     int64_t *length;     /* [sequences] tokens held */
+    int32_t *next;       /* [sequences] the position of a token behind them */
     struct span **spans; /* [sequences] modalities of the tokens held */
     int64_t *n_spans, *cap_spans;
 };

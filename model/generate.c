@@ -12,7 +12,8 @@
 struct running {
     int64_t n;
     int64_t *seq, *begin;
-    int32_t *ids, *positions;
+    int32_t *ids, *positions, *next; /* positions [axes, n], alike on all axes */
+    int axes;
     struct span *spans;
 };
 
@@ -22,10 +23,11 @@ static void running_free(struct running *r)
     free(r->begin);
     free(r->ids);
     free(r->positions);
+    free(r->next);
     free(r->spans);
 }
 
-static bool running_new(struct running *r, int64_t n, struct err *e)
+static bool running_new(struct running *r, int64_t n, int axes, struct err *e)
 {
     const char *what = "the running sequences";
     size_t count = (size_t)n;
@@ -34,9 +36,11 @@ static bool running_new(struct running *r, int64_t n, struct err *e)
     r->seq = mem_new(count, sizeof *r->seq, what, e);
     r->begin = mem_new(count + 1, sizeof *r->begin, what, e);
     r->ids = mem_new(count, sizeof *r->ids, what, e);
-    r->positions = mem_new(count, sizeof *r->positions, what, e);
+    r->positions = mem_new((size_t)axes * count, sizeof *r->positions, what, e);
+    r->next = mem_new(count, sizeof *r->next, what, e);
+    r->axes = axes;
     r->spans = mem_new(count, sizeof *r->spans, what, e);
-    if (r->seq && r->begin && r->ids && r->positions && r->spans) return true;
+    if (r->seq && r->begin && r->ids && r->positions && r->next && r->spans) return true;
     running_free(r);
     return false;
 }
@@ -74,11 +78,13 @@ static bool take_tokens(struct running *r, const struct tensor *logits, const st
         if (g->stopped || g->n == max_new) continue;
         r->seq[kept] = r->seq[i];
         r->ids[kept] = id;
-        r->positions[kept] = (int32_t)c->length[r->seq[i]];
+        r->next[kept] = c->next[r->seq[i]] + 1;
         r->begin[kept] = kept;
         r->spans[kept] = (struct span){kept, kept + 1, TEXT};
         kept++;
     }
+    for (int64_t i = 0; i < r->axes * kept; i++)
+        r->positions[i] = r->next[i % kept] - 1;
     r->begin[kept] = kept;
     r->n = kept;
     return true;
@@ -117,7 +123,9 @@ static bool generate(struct model *m, struct tape *t, const struct forward *f, s
     while (r->n > 0) {
         struct batch next = {.tokens = r->n,
                              .ids = r->ids,
+                             .axes = r->axes,
                              .positions = r->positions,
+                             .next = r->next,
                              .samples = r->n,
                              .begin = r->begin,
                              .n_spans = r->n,
@@ -157,7 +165,7 @@ bool model_generate(struct model *m, struct tape *t, const struct forward *f, in
 
     CHECK(max_new > 0);
     memset(out, 0, (size_t)b->samples * sizeof *out);
-    if (!running_new(&r, b->samples, e)) return false;
+    if (!running_new(&r, b->samples, b->axes, e)) return false;
     ok = kv_cache_new(&cache, m, b->samples, longest_sample(b) + max_new, e) &&
          generate(m, t, f, &cache, &r, max_new, stop, n_stop, memory_limit, out,
                   stats ? stats : &unused, e);

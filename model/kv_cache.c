@@ -25,10 +25,11 @@ bool kv_cache_new(struct kv_cache *c, const struct model *m, int64_t sequences, 
         if (!c->data[i]) goto fail;
     }
     c->length = mem_new((size_t)sequences, sizeof *c->length, "the KV cache", e);
+    c->next = mem_new((size_t)sequences, sizeof *c->next, "the KV cache", e);
     c->spans = mem_new((size_t)sequences, sizeof *c->spans, "the KV cache", e);
     c->n_spans = mem_new((size_t)sequences, sizeof *c->n_spans, "the KV cache", e);
     c->cap_spans = mem_new((size_t)sequences, sizeof *c->cap_spans, "the KV cache", e);
-    if (c->length && c->spans && c->n_spans && c->cap_spans) return true;
+    if (c->length && c->next && c->spans && c->n_spans && c->cap_spans) return true;
 fail:
     kv_cache_free(c);
     return false;
@@ -41,6 +42,7 @@ void kv_cache_free(struct kv_cache *c)
     for (int64_t s = 0; c->spans && s < c->sequences; s++)
         free(c->spans[s]);
     free(c->length);
+    free(c->next);
     free(c->spans);
     free(c->n_spans);
     free(c->cap_spans);
@@ -88,5 +90,7 @@ bool kv_cache_add(struct kv_cache *c, const struct batch *b, const int64_t *seq,
               c->length[seq[s]] + span->end - span->begin <= c->capacity);
         if (!add_span(c, seq[s], span->end - span->begin, span->modality, e)) return false;
     }
+    for (int64_t i = 0; i < b->samples; i++)
+        c->next[seq[i]] = b->next ? b->next[i] : (int32_t)c->length[seq[i]];
     return true;
 }

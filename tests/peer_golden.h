@@ -38,12 +38,12 @@ static inline struct sample golden_sample(const int32_t *ids, int64_t n)
 
     s.ids = calloc((size_t)n, sizeof *s.ids);
     s.trained = calloc((size_t)n, 1);
-    s.modality = calloc((size_t)n, 1);
+    s.kind = calloc((size_t)n, 1);
     s.image = calloc(1, sizeof *s.image);
-    assert_true(s.ids && s.trained && s.modality && s.image);
+    assert_true(s.ids && s.trained && s.kind && s.image);
     for (int64_t i = 0; i < n; i++) {
         s.ids[i] = ids[i];
-        s.modality[i] = ids[i] == PICTURE_ID ? IMAGE : TEXT;
+        s.kind[i] = ids[i] == PICTURE_ID ? IMAGE : TEXT;
         s.images |= ids[i] == PICTURE_ID; /* one picture at most */
     }
     return s;

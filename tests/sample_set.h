@@ -14,6 +14,7 @@
 #define TOLD(turns) "{\"conversations\":[" turns "]}"
 
 struct set {
+    int64_t places; /* of a picture: PLACES unless changed */
     struct dataset d;
     struct dataset_options o;
     struct tokenizer *tk;
@@ -22,6 +23,13 @@ struct set {
 static inline void must(bool ok, const struct err *e)
 {
     if (!ok) fail_msg("%s", e->msg);
+}
+
+static inline bool set_shape(const void *arg, struct picture_shape *s, struct err *e)
+{
+    (void)e;
+    s->tokens = *(const int64_t *)arg;
+    return true;
 }
 
 /* The options of a model that sees pictures; and a.png, which is one. */
@@ -34,15 +42,17 @@ static inline void set_init(struct set *t, void *const *state)
     spill(tmpdir_path(state, "a.png"), png, len);
     free(png);
     memset(t, 0, sizeof *t);
+    t->places = PLACES;
     t->tk = tokenizer_load("tests/data/tokenizer/metaspace.json", &e);
     must(t->tk, &e);
     t->o = (struct dataset_options){.tokenizer = t->tk,
                                     .chat = template_find("vicuna", &e),
-                                    .image_id = tokenizer_id(t->tk, "<image>"),
-                                    .image_tokens = PLACES,
+                                    .pictures = {.id = tokenizer_id(t->tk, "<image>"),
+                                                 .around = {-1, -1},
+                                                 .rule = {set_shape, &t->places}},
                                     .max_length = 200,
                                     .limited_by = "data.max_length"};
-    assert_true(t->o.chat && t->o.image_id > 0);
+    assert_true(t->o.chat && t->o.pictures.id > 0);
 }
 
 static inline bool set_open_n(struct set *t, void *const *state, const char *json, size_t n,
@@ -74,7 +84,7 @@ static inline void show(const struct set *t, const struct sample *s, char *out)
         unsigned byte;
         int places = 0;
 
-        assert_int_equal(s->modality[i], s->ids[i] == t->o.image_id ? IMAGE : TEXT);
+        assert_int_equal(s->kind[i], s->ids[i] == t->o.pictures.id ? IMAGE : TEXT);
         if (s->trained[i] && (i == 0 || !s->trained[i - 1])) *out++ = '[';
         for (const char *p = piece; *p; p++) {
             if (sscanf(p, "<0x%02X>", &byte) == 1) {
@@ -84,8 +94,8 @@ static inline void show(const struct set *t, const struct sample *s, char *out)
             *out++ = strncmp(p, "▁", 3) == 0 ? ' ' : *p;
             if (out[-1] == ' ') p += 2;
         }
-        while (s->ids[i] == t->o.image_id && ++places < PLACES)
-            assert_int_equal(s->ids[++i], t->o.image_id);
+        while (s->ids[i] == t->o.pictures.id && ++places < PLACES)
+            assert_int_equal(s->ids[++i], t->o.pictures.id);
         if (s->trained[i] && (i + 1 == s->n || !s->trained[i + 1])) *out++ = ']';
     }
     *out = '\0';

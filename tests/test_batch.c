@@ -32,7 +32,7 @@ static void test_batch(void **state)
             for (int64_t k = 0; k < n; k++, row++) {
                 assert_int_equal(b.batch.ids[row], s[i].ids[k]);
                 assert_int_equal(b.batch.positions[row], k);
-                images += s[i].modality[k] == IMAGE;
+                images += s[i].kind[k] == IMAGE;
                 if (prompts || k + 1 == n || !s[i].trained[k + 1]) continue;
                 assert_int_equal(b.batch.label_rows[label], row);
                 assert_int_equal(b.batch.label_ids[label++], s[i].ids[k + 1]);

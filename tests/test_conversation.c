@@ -218,7 +218,7 @@ static void test_own_mark(void **state)
     t.tk = tokenizer_load(tmpdir_path(state, "tok.json"), &e);
     must(t.tk, &e);
     t.o.tokenizer = t.tk;
-    t.o.image_id = tokenizer_id(t.tk, "<bbox>");
+    t.o.pictures.id = tokenizer_id(t.tk, "<bbox>");
     must(set_open(&t, state, "[" SEEN(ASK("<bbox>one", "two")) "]", &e), &e);
     assert_int_equal(t.d.n, 1);
     set_close(&t);

@@ -321,7 +321,7 @@ static void test_text_only_model(void **state)
     struct err e;
 
     set_init(&t, state);
-    t.o.image_id = -1;
+    t.o.pictures.id = -1;
     must(set_open(&t, state,
                   "[" TOLD(ASK("one", "two")) "," SEEN(ASK("one", "two")) "," TOLD(
                       ASK("<image>one", "two")) "]",

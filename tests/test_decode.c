@@ -38,6 +38,8 @@ static void put_large_png(const char *path, uint32_t side)
 static void test_room(void **state)
 {
     const char *path = tmpdir_path(state, "large.png");
+    struct dataset_image img = {.path = (char *)(uintptr_t)path,
+                                .shape = {.height = 4800, .width = 4800}};
     struct run r = {.c.run.memory_limit = 1, .memory_limit = 4 << 20};
     float *pixels = calloc(3 * 224 * 224, sizeof *pixels);
     const char *damage;
@@ -46,18 +48,18 @@ static void test_room(void **state)
     assert_non_null(pixels);
     processor_default(&r.processor);
     put_large_png(path, 4800);
-    assert_false(decode_picture(&r, path, pixels, &damage, &e));
+    assert_false(decode_picture(&r, &img, pixels, &damage, &e));
     assert_true(e.machine);
     if (!strstr(e.msg, "4800x4800 pixels take 65.95 MiB to read and process, run.memory_limit"))
         fail_msg("%s", e.msg);
     r.memory_limit = (size_t)4 << 30;
-    if (!decode_picture(&r, path, pixels, &damage, &e)) fail_msg("%s", e.msg);
+    if (!decode_picture(&r, &img, pixels, &damage, &e)) fail_msg("%s", e.msg);
     assert_null(damage);
     assert_true(pixels[0] < -1.7f); /* black */
 
     put_bytes(path, "BM", 2);
     r.memory_limit = 0;
-    assert_false(decode_picture(&r, path, pixels, &damage, &e));
+    assert_false(decode_picture(&r, &img, pixels, &damage, &e));
     assert_false(e.machine);
     free(pixels);
 }

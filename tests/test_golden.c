@@ -63,12 +63,12 @@ static struct sample read_sample(const struct golden *g, int n, bool prompt)
 
     s.ids = calloc((size_t)s.n + NEW, sizeof *s.ids);
     s.trained = calloc((size_t)s.n + NEW, 1);
-    s.modality = calloc((size_t)s.n + NEW, 1);
-    assert_true(s.ids && s.trained && s.modality);
+    s.kind = calloc((size_t)s.n + NEW, 1);
+    assert_true(s.ids && s.trained && s.kind);
     memcpy(s.ids, ids->data, ids->bytes);
     for (int64_t i = 0; i < s.n; i++) {
         s.trained[i] = ((const int32_t *)labels->data)[i] >= 0;
-        s.modality[i] = s.ids[i] == picture ? IMAGE : TEXT;
+        s.kind[i] = s.ids[i] == picture ? IMAGE : TEXT;
         if (s.ids[i] == picture && (i == 0 || s.ids[i - 1] != picture)) s.images++;
     }
     s.prompt = s.n;
@@ -140,7 +140,7 @@ static struct forward forward_of(struct golden *g)
 {
     struct forward f = {.batch = &g->b.batch};
 
-    if (g->leaf.rows) f.features = model_vision(&g->m, g->t, &g->leaf);
+    if (g->leaf.rows) f.features = model_vision(&g->m, g->t, &g->leaf, NULL, g->leaf.rows);
     return f;
 }
 

@@ -444,11 +444,11 @@ static void test_image_tokens(void **state)
 
     (void)state;
     parse(&c, LLAVA("\"vision_feature_layer\":-2"));
-    assert_int_equal(hf_image_tokens(&c), 576);
+    assert_int_equal(clip_rows(&c), 576);
     assert_int_equal(clip_layers(&c), 23);
     hf_config_free(&c);
     parse(&c, LLAVA("\"vision_feature_layer\":0,\"vision_feature_select_strategy\":\"full\""));
-    assert_int_equal(hf_image_tokens(&c), 577);
+    assert_int_equal(clip_rows(&c), 577);
     assert_int_equal(clip_layers(&c), 0);
     hf_config_free(&c);
     parse(&c, LLAVA("\"vision_feature_layer\":[-5,3,-2],\"vision_config\":{\"hidden_size\":768}"));
@@ -457,7 +457,7 @@ static void test_image_tokens(void **state)
     assert_int_equal(hf_feature_width(&c), 3 * 768);
     hf_config_free(&c);
     parse(&c, LLAMA("\"eos_token_id\":[5,9]"));
-    assert_int_equal(hf_image_tokens(&c), 0);
+    assert_false(hf_has_vision(&c));
     assert_true(hf_is_eos(&c.text, 9) && !hf_is_eos(&c.text, 2));
     hf_config_free(&c);
 }

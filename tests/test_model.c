@@ -160,7 +160,7 @@ static bool next_piece(struct piece *p, const struct tiny_batch *all, int64_t do
         p->s[p->n++] = (struct sample){.n = k,
                                        .ids = all->s[s].ids + done[s],
                                        .trained = all->s[s].trained + done[s],
-                                       .modality = all->s[s].modality + done[s]};
+                                       .kind = all->s[s].kind + done[s]};
         done[s] += k;
     }
     if (p->n == 0) return false;
@@ -169,7 +169,7 @@ static bool next_piece(struct piece *p, const struct tiny_batch *all, int64_t do
         for (int64_t i = 0; i < p->s[s].n; i++) {
             int64_t row = p->from[s] + i, out = p->b.batch.begin[s] + i;
             p->b.positions[out] = all->b.positions[row];
-            if (p->s[s].modality[i] == IMAGE)
+            if (p->s[s].kind[i] == IMAGE)
                 memcpy(p->features + image++ * TINY_TOWER, by_row + row * TINY_TOWER,
                        TINY_TOWER * sizeof *by_row);
         }
@@ -206,7 +206,7 @@ static void check_cached(struct model *m, struct tape *t, const char *name)
     float *by_row = tiny_values(&r, all.b.batch.tokens * TINY_TOWER, 0);
     for (int s = 0; s < MIXED; s++)
         for (int64_t i = 0; i < all.s[s].n; i++)
-            if (all.s[s].modality[i] == IMAGE)
+            if (all.s[s].kind[i] == IMAGE)
                 memcpy(by_row + (all.b.batch.begin[s] + i) * TINY_TOWER,
                        all.features + image++ * TINY_TOWER, TINY_TOWER * sizeof *by_row);
     must(kv_cache_new(&cache, m, MIXED, 20, &e), &e);
@@ -468,7 +468,7 @@ static void check_generate(struct model *m, struct tape *t)
         int64_t first = image, n = sample->n, given = n;
 
         for (int64_t i = 0; i < sample->n; i++)
-            image += sample->modality[i] == IMAGE;
+            image += sample->kind[i] == IMAGE;
         struct tensor leaf =
             tensor_leaf(DT_F32, image - first, TINY_TOWER, b.features + first * TINY_TOWER);
         for (; n - given < out[s].n + out[s].stopped; n++) {
@@ -480,7 +480,7 @@ static void check_generate(struct model *m, struct tape *t)
             assert_int_equal(want, n - given < out[s].n ? out[s].ids[n - given] : STOP);
             free(logits);
             sample->ids[n] = want;
-            sample->modality[n] = TEXT;
+            sample->kind[n] = TEXT;
         }
         assert_true(out[s].stopped || out[s].n == NEW);
         cached += n - 1; /* the last token is never fed */

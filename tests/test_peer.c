@@ -116,7 +116,8 @@ static void check_logits(const char *name, struct model *m, double *worst)
     struct err e = {0};
 
     tape_begin(g.t, false);
-    struct forward f = {.batch = &g.b.batch, .features = model_vision(m, g.t, &g.pixels)};
+    struct forward f = {.batch = &g.b.batch,
+                        .features = model_vision(m, g.t, &g.pixels, NULL, g.pixels.rows)};
     logits = model_logits(m, g.t, &f, NULL, 0);
     must(tape_plan(g.t, 0, &e), &e);
     tape_forward(g.t);
@@ -136,7 +137,7 @@ static void check_generation(const char *name, struct model *m)
     struct err e = {0};
 
     tape_begin(g.t, false);
-    features = model_vision(m, g.t, &g.pixels);
+    features = model_vision(m, g.t, &g.pixels, NULL, g.pixels.rows);
     tape_keep(features);
     must(tape_plan(g.t, 0, &e), &e);
     tape_forward(g.t);
@@ -175,7 +176,8 @@ static void check_gradients(const char *name, struct model *m, double *worst)
 
     must(model_train(m, ~0u, &e), &e);
     tape_begin(g.t, true);
-    struct forward f = {.batch = &g.b.batch, .features = model_vision(m, g.t, &g.pixels)};
+    struct forward f = {.batch = &g.b.batch,
+                        .features = model_vision(m, g.t, &g.pixels, NULL, g.pixels.rows)};
     loss = model_loss(m, g.t, &f, 1 / (double)g.b.batch.labels);
     must(tape_plan(g.t, 0, &e), &e);
     tape_forward(g.t);

@@ -52,16 +52,17 @@ static void measure(struct model *m, int count, struct moments *by_layer, float 
     struct tensor pixels = tensor_leaf(DT_F32, count, PIXELS, values);
     must(batch_fill(&b, s, count, false, &e), &e);
     tape_begin(g.t, false);
-    struct forward f = {
-        .batch = &b.batch, .features = model_vision(m, g.t, &pixels), .taps = &taps};
+    struct forward f = {.batch = &b.batch,
+                        .features = model_vision(m, g.t, &pixels, NULL, pixels.rows),
+                        .taps = &taps};
     model_logits(m, g.t, &f, NULL, 0);
     must(tape_plan(g.t, 0, &e), &e);
     tape_forward(g.t);
     for (int l = 0; l < LAYERS; l++) {
         must(moments_init(&by_layer[l], HIDDEN, &e), &e);
         for (int n = 0; n < count; n++)
-            moments_add(&by_layer[l], (float *)x[l]->data + b.batch.begin[n] * HIDDEN,
-                        s[n].modality, s[n].n, 1);
+            moments_add(&by_layer[l], (float *)x[l]->data + b.batch.begin[n] * HIDDEN, s[n].kind,
+                        s[n].n, 1);
         must(moments_finish(&by_layer[l], &e), &e);
     }
     if (tap) memcpy(tap, x[LAYERS - 1]->data, (size_t)(b.batch.tokens * HIDDEN) * sizeof *tap);

@@ -53,11 +53,11 @@ static struct sample text_sample(const int32_t *ids, int64_t n)
 
     s.ids = calloc((size_t)n, sizeof *s.ids);
     s.trained = calloc((size_t)n, 1);
-    s.modality = calloc((size_t)n, 1);
-    assert_true(s.ids && s.trained && s.modality);
+    s.kind = calloc((size_t)n, 1);
+    assert_true(s.ids && s.trained && s.kind);
     memcpy(s.ids, ids, (size_t)n * sizeof *ids);
     memset(s.trained, 1, (size_t)n);
-    memset(s.modality, TEXT, (size_t)n);
+    memset(s.kind, TEXT, (size_t)n);
     return s;
 }
 
@@ -386,7 +386,7 @@ static void add_sample(struct rank_acc *acc, struct model *m, struct tape *t, st
     for (int64_t l = 0; l < TINY_LAYERS; l++)
         must(rank_acc_add(acc, l,
                           &(struct rank_sample){tensor_real(q[l]), tensor_real(k[l]), unused,
-                                                unused, s->modality, s->n, 1},
+                                                unused, s->kind, s->n, 1},
                           &e),
              &e);
     batch_free(&b);

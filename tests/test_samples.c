@@ -179,7 +179,7 @@ static long opened_mib(void *const *state, const char *json, enum drop_reason re
         struct set t;
         struct err e;
         set_init(&t, state);
-        t.o.image_tokens = 576;
+        t.places = 576;
         t.o.max_length = 2048;
         bool good = set_open(&t, state, json, &e) && t.d.n == 0 && t.d.dropped[reason] == 1 &&
                     strstr(t.d.first_dropped[reason], says);
@@ -268,7 +268,7 @@ static void test_many_pictures(void **state)
     assert_int_equal(t.d.entries[0].images, 20);
     assert_int_equal(t.d.n_images, 1);
     dataset_close(&t.d);
-    t.o.image_tokens = INT32_MAX; /* 20 of them are more than 32 bits hold */
+    t.places = INT32_MAX; /* 20 of them are more than 32 bits hold */
     must(set_open(&t, state, json, &e), &e);
     assert_int_equal(t.d.dropped[DROP_TOO_LONG], 1);
     set_close(&t);

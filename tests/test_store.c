@@ -49,7 +49,7 @@ static void open_store(struct store *s, const char *dir, bool write)
 {
     struct err e;
 
-    must(store_open(s, dir, ABOUT, WIDTH, write, &e), &e);
+    must(store_open(s, dir, ABOUT, write, &e), &e);
 }
 
 /* Appends the entries [from, to) in one part. */
@@ -62,7 +62,7 @@ static void add(const char *dir, int from, int to)
     open_store(&s, dir, true);
     for (; from < to; from++) {
         row_of(from, row);
-        must(store_put(&s, key_of(from), row, &e), &e);
+        must(store_put(&s, key_of(from), row, WIDTH, &e), &e);
     }
     must(store_close(&s, &e), &e);
 }
@@ -76,7 +76,7 @@ static bool has(struct store *s, int i)
 
     if (at < 0) return false;
     row_of(i, want);
-    must(store_get(s, at, got, &e), &e);
+    must(store_get(s, at, got, WIDTH, &e), &e);
     assert_memory_equal(got, want, sizeof want);
     return true;
 }
@@ -100,7 +100,7 @@ static char *log_text(void *const *state)
 
 /* The one part is not used: a line says why, which file, and what becomes of it. A reader leaves it
  * there, a writer takes it away. */
-static void left_out(void *const *state, const char *about, int64_t width, const char *says)
+static void left_out(void *const *state, const char *about, const char *says)
 {
     for (int write = 0; write < 2; write++) {
         struct store s;
@@ -108,7 +108,7 @@ static void left_out(void *const *state, const char *about, int64_t width, const
         char *said;
 
         log_start(state);
-        must(store_open(&s, *state, about, width, write, &e), &e);
+        must(store_open(&s, *state, about, write, &e), &e);
         assert_int_equal(s.n, 0);
         must(store_close(&s, &e), &e);
         said = log_text(state);
@@ -131,7 +131,7 @@ static void test_round_trip(void **state)
     for (int i = 0; i < 1000; i++) { /* the list of keys grows a few times */
         assert_false(has(&s, i));
         row_of(i, row);
-        must(store_put(&s, key_of(i), row, &e), &e);
+        must(store_put(&s, key_of(i), row, WIDTH, &e), &e);
         assert_true(has(&s, i)); /* before it is on the disk */
     }
     assert_true(has(&s, 0) && !has(&s, 1000));
@@ -158,16 +158,16 @@ static void test_parts_are_written_on_the_way(void **state)
     struct err e;
 
     assert_non_null(row);
-    must(store_open(&s, *state, ABOUT, width, true, &e), &e);
+    must(store_open(&s, *state, ABOUT, true, &e), &e);
     for (int i = 0; i < 3; i++) {
         assert_false(is_there(tmpdir_path(state, "part-00000.h5")));
         row[0] = row[width - 1] = (float)(i + 1);
-        must(store_put(&s, key_of(i), row, &e), &e);
+        must(store_put(&s, key_of(i), row, width, &e), &e);
     }
     assert_true(is_there(tmpdir_path(state, "part-00000.h5")));
     for (int i = 2; i >= 0; i--) { /* from memory, then from the file */
         assert_int_equal(store_find(&s, key_of(i)), i);
-        must(store_get(&s, i, row, &e), &e);
+        must(store_get(&s, i, row, width, &e), &e);
         assert_true(row[0] == (float)(i + 1) && row[width - 1] == (float)(i + 1));
     }
     must(store_close(&s, &e), &e);
@@ -192,13 +192,42 @@ static void test_deleted_part(void **state)
     assert_true(is_there(tmpdir_path(state, "part-00003.h5")));
 }
 
+/* Entries of every length in two parts and in memory; one of another length than is asked for is
+ * refused. */
+static void test_lengths(void **state)
+{
+    enum { MOST = 40, TWICE = 2 * MOST };
+    float row[MOST], got[MOST];
+    struct store s;
+    struct err e;
+
+    for (int i = 0; i < MOST; i++)
+        row[i] = (float)i + 0.25f;
+    for (int part = 0; part < 2; part++) {
+        open_store(&s, *state, true);
+        for (int i = part * MOST; i < part * MOST + MOST; i++)
+            must(store_put(&s, key_of(i), row, 1 + i % MOST, &e), &e);
+        for (int i = 0; i < part * MOST + MOST; i++) {
+            memset(got, 0, sizeof got);
+            must(store_get(&s, store_find(&s, key_of(i)), got, 1 + i % MOST, &e), &e);
+            assert_memory_equal(got, row, (size_t)(1 + i % MOST) * sizeof *row);
+        }
+        must(store_close(&s, &e), &e);
+    }
+    open_store(&s, *state, false);
+    assert_int_equal(s.n, TWICE);
+    assert_false(store_get(&s, 7, got, 9, &e));
+    assert_non_null(strstr(e.msg, "part-00000.h5: entry 7: has 8 values, needed are 9"));
+    assert_false(store_mend(&s, MOST + 3, row, 5, &e));
+    assert_non_null(strstr(e.msg, "part-00001.h5: has 4 values, needed are 5"));
+    must(store_close(&s, &e), &e);
+}
+
 static void test_about_something_else(void **state)
 {
     add(*state, 0, 2);
-    left_out(state, "features of another tower", WIDTH,
+    left_out(state, "features of another tower",
              "is about \"" ABOUT "\", needed is \"features of another tower\"");
-    add(*state, 0, 2);
-    left_out(state, ABOUT, WIDTH + 1, "is damaged: values are of another kind or number");
 }
 
 /* ---- damage ---- */
@@ -229,7 +258,7 @@ static void test_truncated(void **state)
     file = slurp(tmpdir_path(state, "part-00000.h5"), &len);
     for (size_t cut = 0; cut < len; cut += cut + 100 < len ? 61 : 1) {
         spill(tmpdir_path(state, "part-00000.h5"), file, cut);
-        left_out(state, ABOUT, WIDTH, cut ? "is cut short" : "is empty");
+        left_out(state, ABOUT, cut ? "is cut short" : "is empty");
     }
     add(*state, 0, 1); /* and all is well again */
     open_store(&s, *state, false);
@@ -267,7 +296,7 @@ static void test_flipped(void **state)
             row_of(i, want);
             gone += k < 0;
             if (k < 0) continue;
-            if (store_get(&s, k, got, &e))
+            if (store_get(&s, k, got, WIDTH, &e))
                 assert_memory_equal(got, want, sizeof want);
             else if (strstr(e.msg, "part-00000.h5: entry ") && strstr(e.msg, "checksum is wrong"))
                 wrong++;
@@ -313,23 +342,38 @@ static void put_set(hid_t file, const char *name, hid_t type, int rank, const hs
     H5Sclose(space);
 }
 
+static void put_counts(hid_t file, hsize_t n, const uint64_t *counts)
+{
+    hid_t set;
+
+    put_set(file, "counts", H5T_STD_U64LE, 1, &n, false);
+    set = H5Dopen2(file, "counts", H5P_DEFAULT);
+    assert_true(H5Dwrite(set, H5T_NATIVE_UINT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, counts) >= 0);
+    H5Dclose(set);
+}
+
 static void test_lies(void **state)
 {
     static const struct {
-        hsize_t abouts, values[2], keys, sums; /* no sums: 0 */
+        hsize_t abouts, values, entries, keys, sums; /* no such list: 0 */
+        uint64_t counts[4];
         bool integers, chunked;
         const char *says; /* NULL: as it should be */
     } cases[] = {
-        {1, {4, WIDTH}, 4, 4, false, false, NULL},
-        {8, {4, WIDTH}, 4, 4, false, false, "is about"},
-        {1, {4, WIDTH}, 3, 4, false, false, "keys are of another kind or number"},
-        {1, {4, WIDTH}, 5, 4, false, false, "keys are of another kind or number"},
-        {1, {4, WIDTH}, 4, 3, false, false, "sums are of another kind or number"},
-        {1, {4, WIDTH - 1}, 4, 4, false, false, "values are of another kind or number"},
-        {1, {4, WIDTH}, 4, 4, true, false, "values are of another kind or number"},
-        {1, {4, WIDTH}, 4, 4, false, true, "values: its values are stored in chunks"},
-        {1, {0, WIDTH}, 0, 0, false, false, "is of an older form"},
-        {1, {4, WIDTH}, 4, 0, false, false, "is of an older form, or damaged: has no `sums`"},
+        {1, 24, 4, 4, 4, {6, 6, 6, 6}, false, false, NULL},
+        {1, 24, 4, 4, 4, {1, 2, 3, 18}, false, false, NULL},
+        {8, 24, 4, 4, 4, {6, 6, 6, 6}, false, false, "is about"},
+        {1, 24, 4, 3, 4, {6, 6, 6, 6}, false, false, "keys are of another kind or number"},
+        {1, 24, 4, 5, 4, {6, 6, 6, 6}, false, false, "keys are of another kind or number"},
+        {1, 24, 4, 4, 3, {6, 6, 6, 6}, false, false, "sums are of another kind or number"},
+        {1, 24, 3, 3, 3, {6, 6, 6}, false, false, "its counts are not those of its values"},
+        {1, 24, 4, 4, 4, {6, 6, 6, 7}, false, false, "its counts are not those of its values"},
+        {1, 24, 4, 4, 4, {12, 0, 6, 6}, false, false, "its counts are not those of its values"},
+        {1, 24, 4, 4, 4, {6, 7, ~UINT64_C(0), 12}, false, false, "counts are not those of its"},
+        {1, 24, 4, 4, 4, {6, 6, 6, 6}, true, false, "values are of another kind or number"},
+        {1, 24, 4, 4, 4, {6, 6, 6, 6}, false, true, "values: its values are stored in chunks"},
+        {1, 24, 0, 4, 4, {0}, false, false, "is of an older form, or damaged: has no `counts`"},
+        {1, 24, 4, 4, 0, {6, 6, 6, 6}, false, false, "is of an older form, or damaged: has no `s"},
     };
     struct store s;
     struct err e;
@@ -338,13 +382,14 @@ static void test_lies(void **state)
     H5Tset_size(key, 64);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         file = make_part(state, cases[i].abouts);
-        put_set(file, "values", cases[i].integers ? H5T_STD_I32LE : H5T_IEEE_F32LE, 2,
-                cases[i].values, cases[i].chunked);
+        put_set(file, "values", cases[i].integers ? H5T_STD_I32LE : H5T_IEEE_F32LE, 1,
+                &cases[i].values, cases[i].chunked);
+        if (cases[i].entries) put_counts(file, cases[i].entries, cases[i].counts);
         put_set(file, "keys", key, 1, &cases[i].keys, false);
         if (cases[i].sums) put_set(file, "sums", H5T_STD_U32LE, 1, &cases[i].sums, false);
         H5Fclose(file);
         if (cases[i].says) {
-            left_out(state, ABOUT, WIDTH, cases[i].says);
+            left_out(state, ABOUT, cases[i].says);
         } else {
             open_store(&s, *state, false);
             assert_int_equal(s.n, 4);
@@ -353,9 +398,9 @@ static void test_lies(void **state)
     }
     H5Tclose(key);
     H5Fclose(make_part(state, 1)); /* nothing in it */
-    left_out(state, ABOUT, WIDTH, "has no `values`");
+    left_out(state, ABOUT, "has no `values`");
     spill(tmpdir_path(state, "part-00000.h5"), "not HDF5", 8);
-    left_out(state, ABOUT, WIDTH, "is not an HDF5 file");
+    left_out(state, ABOUT, "is not an HDF5 file");
 }
 
 /* What cannot be read for another reason than damage is not thrown away. */
@@ -366,7 +411,7 @@ static void test_unreadable(void **state)
     struct err e = {0};
 
     assert_int_equal(symlink("part-00000.h5", part), 0); /* a circle */
-    assert_false(store_open(&s, *state, ABOUT, WIDTH, true, &e));
+    assert_false(store_open(&s, *state, ABOUT, true, &e));
     assert_non_null(strstr(e.msg, "part-00000.h5: Too many levels of symbolic links"));
 }
 
@@ -400,9 +445,9 @@ static void test_mend(void **state)
             assert_true(has(&s, 0) && has(&s, 2));
             if (round == 0) {
                 assert_int_equal(store_find(&s, key_of(1)), k);
-                assert_false(store_get(&s, k, got, &e));
+                assert_false(store_get(&s, k, got, WIDTH, &e));
                 assert_non_null(strstr(e.msg, "part-00000.h5: entry 1: its checksum is wrong"));
-                must(store_mend(&s, k, row, &e), &e);
+                must(store_mend(&s, k, row, WIDTH, &e), &e);
             }
             assert_true(has(&s, 1));
             must(store_close(&s, &e), &e);
@@ -434,7 +479,7 @@ static void test_exchanged(void **state)
     memcpy(at_b, a, sizeof a);
     spill(path, file, len);
     open_store(&s, *state, false);
-    assert_false(store_get(&s, 0, got, &e) || store_get(&s, 2, got, &e));
+    assert_false(store_get(&s, 0, got, WIDTH, &e) || store_get(&s, 2, got, WIDTH, &e));
     assert_true(has(&s, 1));
     must(store_close(&s, &e), &e);
     free(file);
@@ -446,6 +491,7 @@ static void test_many_parts(void **state)
 {
     enum { PARTS = STORE_OPEN + 20 };
     float got[WIDTH], other[WIDTH] = {0};
+    const int64_t count = WIDTH;
     char keys[64];
     struct store s;
     struct err e;
@@ -459,13 +505,13 @@ static void test_many_parts(void **state)
     assert_int_equal(unlink(tmpdir_path(state, "part-00147.h5")), 0); /* in use */
     assert_true(has(&s, 147));
     assert_int_equal(unlink(tmpdir_path(state, "part-00000.h5")), 0); /* closed for now */
-    assert_false(store_get(&s, 0, got, &e));
+    assert_false(store_get(&s, 0, got, WIDTH, &e));
     assert_non_null(strstr(e.msg, "part-00000.h5: entry 0: No such file"));
     memcpy(keys, key_of(0), sizeof keys);
     must(part_write(tmpdir_path(state, "part-00000.h5"), ABOUT,
-                    &(struct part_rows){keys, other, 1, WIDTH}, &e),
+                    &(struct part_entries){keys, other, &count, 1}, &e),
          &e);
-    assert_false(store_get(&s, 0, got, &e));
+    assert_false(store_get(&s, 0, got, WIDTH, &e));
     assert_non_null(strstr(e.msg, "part-00000.h5: entry 0: its checksum is wrong"));
     must(store_close(&s, &e), &e);
 }
@@ -482,7 +528,7 @@ static int full_disk_child(const char *dir, rlim_t room)
     open_store(&s, dir, true);
     for (int i = 2; i < 40; i++) {
         row_of(i, row);
-        if (!store_put(&s, key_of(i), row, &e)) return 1;
+        if (!store_put(&s, key_of(i), row, WIDTH, &e)) return 1;
     }
     limit_files(room);
     done = store_close(&s, &e);
@@ -564,7 +610,7 @@ static void test_two_writers(void **state)
     if (pid == 0) {
         open_store(&s, *state, true);
         row_of(1, row);
-        if (!store_put(&s, key_of(1), row, &e) || write(ready[1], "x", 1) != 1) _exit(1);
+        if (!store_put(&s, key_of(1), row, WIDTH, &e) || write(ready[1], "x", 1) != 1) _exit(1);
         sleep_ms(150);
         _exit(store_close(&s, &e) ? 0 : 2);
     }
@@ -575,7 +621,7 @@ static void test_two_writers(void **state)
     open_store(&s, *state, true);
     assert_true(has(&s, 1));
     row_of(2, row);
-    must(store_put(&s, key_of(2), row, &e) && store_close(&s, &e), &e);
+    must(store_put(&s, key_of(2), row, WIDTH, &e) && store_close(&s, &e), &e);
     assert_true(has(&reader, 0)); /* what was there when it opened */
     must(store_close(&reader, &e), &e);
     assert_int_equal(waitpid(pid, NULL, 0), pid);
@@ -613,6 +659,7 @@ static struct kept keep(void *const *state, const struct cause *c)
     struct run r;
     struct err e;
     char path[100], *picture;
+    int64_t count;
     size_t len;
     float *row;
 
@@ -628,11 +675,12 @@ static struct kept keep(void *const *state, const struct cause *c)
     snprintf(k.dir, sizeof k.dir, "%s", r.pictures.store.dir);
     snprintf(k.about, sizeof k.about, "%s", r.pictures.store.about);
     k.n = r.pictures.store.n;
-    row = calloc((size_t)r.pictures.store.width, sizeof *row);
+    count = picture_rows(&r.pictures, &r.train.images[0].shape) * r.pictures.width;
+    row = calloc((size_t)count, sizeof *row);
     assert_non_null(row);
     for (int64_t i = 0; i < k.n; i++) {
-        must(store_get(&r.pictures.store, i, row, &e), &e);
-        for (int64_t j = 0; j < r.pictures.store.width; j++)
+        must(store_get(&r.pictures.store, i, row, count, &e), &e);
+        for (int64_t j = 0; j < count; j++)
             k.sum += (double)row[j] * (double)(j % 7 + 1);
     }
     free(row);
@@ -653,7 +701,7 @@ static void test_hit(void **state)
 
     assert_int_equal(a.n, 1); /* a.png and c.png are the same picture */
     snprintf(path, sizeof path, "%s/part-00000.h5", a.dir);
-    must(part_open(&p, path, a.about, 16 * 32, &key, &e), &e);
+    must(part_open(&p, path, a.about, &key, &e), &e);
     for (int i = 0; i < 16 * 32; i++) {
         row[i] = (float)i;
         sum += i * (i % 7 + 1.0);
@@ -693,14 +741,23 @@ static void test_key(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        tmpdir_test(test_round_trip),    tmpdir_test(test_parts_are_written_on_the_way),
-        tmpdir_test(test_deleted_part),  tmpdir_test(test_about_something_else),
-        tmpdir_test(test_truncated),     tmpdir_test(test_flipped),
-        tmpdir_test(test_lies),          tmpdir_test(test_unreadable),
-        tmpdir_test(test_mend),          tmpdir_test(test_exchanged),
-        tmpdir_test(test_many_parts),    tmpdir_test(test_full_disk),
-        tmpdir_test(test_killed_writer), tmpdir_test(test_two_writers),
-        tmpdir_test(test_hit),           tmpdir_test(test_key),
+        tmpdir_test(test_round_trip),
+        tmpdir_test(test_parts_are_written_on_the_way),
+        tmpdir_test(test_deleted_part),
+        tmpdir_test(test_lengths),
+        tmpdir_test(test_about_something_else),
+        tmpdir_test(test_truncated),
+        tmpdir_test(test_flipped),
+        tmpdir_test(test_lies),
+        tmpdir_test(test_unreadable),
+        tmpdir_test(test_mend),
+        tmpdir_test(test_exchanged),
+        tmpdir_test(test_many_parts),
+        tmpdir_test(test_full_disk),
+        tmpdir_test(test_killed_writer),
+        tmpdir_test(test_two_writers),
+        tmpdir_test(test_hit),
+        tmpdir_test(test_key),
     };
 
     return cmocka_run_group_tests_name("store", tests, NULL, NULL);

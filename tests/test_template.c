@@ -71,7 +71,7 @@ static void check_tokens(void *const *state, const cJSON *one, const cJSON *want
     struct dataset_source source = {.path = tmpdir_path(state, "set.json")};
     struct dataset_options o = {.tokenizer = tk,
                                 .chat = template_find(member(one, "template")->valuestring, &e),
-                                .image_id = INT32_MAX,
+                                .pictures = {.id = INT32_MAX, .around = {-1, -1}},
                                 .max_length = 1000};
     struct dataset d;
     struct sample s;

@@ -110,13 +110,13 @@ static int32_t next_token(struct model *m, struct tape *t, const int32_t *ids, i
     struct sample s = {.n = n,
                        .ids = (int32_t *)(uintptr_t)ids,
                        .trained = calloc((size_t)n, 1),
-                       .modality = calloc((size_t)n, 1),
+                       .kind = calloc((size_t)n, 1),
                        .prompt = n};
     struct batch_buffer b = {0};
     struct err e = {0};
     int64_t best = 0;
 
-    assert_true(s.trained && s.modality);
+    assert_true(s.trained && s.kind);
     must(batch_fill(&b, &s, 1, true, &e), &e);
     struct forward f = {.batch = &b.batch};
     float *logits = tiny_logits(m, t, &f), *last = logits + (n - 1) * VOCAB;
@@ -125,7 +125,7 @@ static int32_t next_token(struct model *m, struct tape *t, const int32_t *ids, i
     free(logits);
     batch_free(&b);
     free(s.trained);
-    free(s.modality);
+    free(s.kind);
     return (int32_t)best;
 }
 
@@ -152,8 +152,10 @@ static void check_answers(void *const *state, struct model *m, const char *jsonl
     struct dataset_source source = {.path = tmpdir_path(state, "chat.json")};
     struct err e = {0};
     struct tokenizer *tk = tokenizer_load(tmpdir_path(state, "tok/tokenizer.json"), &e);
-    struct dataset_options o = {
-        .tokenizer = tk, .chat = template_find("vicuna", &e), .image_id = -1, .max_length = 64};
+    struct dataset_options o = {.tokenizer = tk,
+                                .chat = template_find("vicuna", &e),
+                                .pictures = {.id = -1, .around = {-1, -1}},
+                                .max_length = 64};
     struct tape *t = tape_new(&e);
     char *lines = slurp(tmpdir_path(state, jsonl), NULL), *line = lines;
     struct dataset d;

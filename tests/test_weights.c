@@ -28,11 +28,11 @@ static float *logits_of(struct model *m, const struct st_tensor *ids)
     must(t, &e);
     s.ids = calloc(n, sizeof *s.ids);
     s.trained = calloc(n, 1);
-    s.modality = calloc(n, 1);
+    s.kind = calloc(n, 1);
     s.image = calloc(1, sizeof *s.image);
-    assert_true(s.ids && s.trained && s.modality && s.image);
+    assert_true(s.ids && s.trained && s.kind && s.image);
     memcpy(s.ids, ids->data, ids->bytes);
-    memset(s.modality, TEXT, n);
+    memset(s.kind, TEXT, n);
     must(batch_fill(&b, &s, 1, false, &e), &e);
     logits = tiny_logits(m, t, &(struct forward){.batch = &b.batch});
     tiny_sample_free(&s);

@@ -96,16 +96,16 @@ static inline void tiny_model(struct model *m, int kv_heads, bool bias, uint64_t
 static inline struct sample tiny_sample(const char *what, struct rng *r)
 {
     struct sample s = {
-        .ids = calloc(64, sizeof *s.ids), .trained = calloc(64, 1), .modality = calloc(64, 1)};
+        .ids = calloc(64, sizeof *s.ids), .trained = calloc(64, 1), .kind = calloc(64, 1)};
 
-    assert_true(s.ids && s.trained && s.modality);
+    assert_true(s.ids && s.trained && s.kind);
     for (; *what; what++) {
         if (*what == '|') s.prompt = s.n;
         if (*what == 'i') s.images++;
         for (int k = 0; k < (*what == 'i' ? TINY_PICTURE : *what != '|'); k++, s.n++) {
             s.ids[s.n] = *what == 'i' ? TINY_VOCAB - 1 : (int32_t)rng_below(r, TINY_VOCAB - 1);
             s.trained[s.n] = *what == 'T';
-            s.modality[s.n] = *what == 'i' ? IMAGE : TEXT;
+            s.kind[s.n] = *what == 'i' ? IMAGE : TEXT;
         }
     }
     s.image = calloc((size_t)s.images + 1, sizeof *s.image);

@@ -35,31 +35,33 @@ static bool check_room(const struct run *r, const char *path, const struct image
                    unit_bytes(t[1], (double)left));
 }
 
-static bool decode(const struct run *r, const char *path, float *pixels, const char **damage,
-                   struct err *e)
+static bool decode(const struct run *r, const struct dataset_image *from, float *pixels,
+                   const char **damage, struct err *e)
 {
     struct image img = {0};
-    bool ok = image_read(&img, path, e);
+    bool ok = image_read(&img, from->path, e);
 
+    if (ok && (img.height != from->shape.height || img.width != from->shape.width))
+        ok = err_set(e, "%s: was changed while it was in use", from->path);
     if (ok) {
         *damage = img.damage;
         image_flatten(&img, (enum alpha_mode)r->c.data.alpha);
-        ok = processor_run(&r->processor, &img, pixels, e) || err_context(e, "%s", path);
+        ok = processor_run(&r->processor, &img, pixels, e) || err_context(e, "%s", from->path);
     }
     image_free(&img);
     return ok;
 }
 
-bool decode_picture(const struct run *r, const char *path, float *pixels, const char **damage,
-                    struct err *e)
+bool decode_picture(const struct run *r, const struct dataset_image *img, float *pixels,
+                    const char **damage, struct err *e)
 {
     struct image_info info;
     bool ok;
 
     *damage = NULL;
-    if (!image_look(path, &info, e)) return false;
-    if (bytes_needed(&r->processor, &info) < LARGE) return decode(r, path, pixels, damage, e);
+    if (!image_look(img->path, &info, e)) return false;
+    if (bytes_needed(&r->processor, &info) < LARGE) return decode(r, img, pixels, damage, e);
 #pragma omp critical(large_picture)
-    ok = check_room(r, path, &info, e) && decode(r, path, pixels, damage, e);
+    ok = check_room(r, img->path, &info, e) && decode(r, img, pixels, damage, e);
     return ok;
 }

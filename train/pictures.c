@@ -90,14 +90,35 @@ static void note_damage(struct picture_input *in, const char *path, const char *
         snprintf(in->first_damaged, sizeof in->first_damaged, "%s: %s", path, damage);
 }
 
-/* The tower's features of pixels[n, 3 H W], in the tape's memory; NULL on failure. */
-static const float *run_tower(struct tape *t, struct model *m, struct tensor *pixels, size_t limit,
+/* Pictures that are new to the store, and what they become, behind each other. */
+struct group {
+    int64_t n, image[PICTURE_GROUP]; /* indices into the set's images */
+    struct picture_shape shape[PICTURE_GROUP];
+    int64_t inputs, width;
+    float *pixels; /* [inputs, width] */
+    size_t cap;
+};
+
+static void add_picture(struct group *g, const struct dataset *d, int64_t image)
+{
+    g->image[g->n] = image;
+    g->shape[g->n] = d->images[image].shape;
+    g->inputs += g->shape[g->n++].inputs;
+}
+
+static bool is_full(const struct group *g)
+{
+    return g->n == PICTURE_GROUP || g->inputs * g->width >= PICTURE_VALUES;
+}
+
+/* The tower's features of a group's pixels, in the tape's memory; NULL on failure. */
+static const float *run_tower(struct tape *t, struct model *m, const struct group *g, size_t limit,
                               struct err *e)
 {
-    struct tensor *f;
+    struct tensor leaf = tensor_leaf(DT_F32, g->inputs, g->width, g->pixels), *f;
 
     tape_begin(t, false);
-    f = model_vision(m, t, pixels);
+    f = model_vision(m, t, &leaf, g->shape, g->n);
     tape_keep(f);
     if (!tape_plan(t, limit, e)) return NULL;
     return tape_forward(t) || signals_go_on(e) ? f->data : NULL;
@@ -105,87 +126,99 @@ static const float *run_tower(struct tape *t, struct model *m, struct tensor *pi
 
 /* The pictures of a group, decoded behind each other. A key that is not of what was decoded would
  * stay in the store, for all runs. */
-static bool decode_group(const struct run *r, const struct dataset *d, const int64_t *todo,
-                         int64_t n, float *pixels, struct decoded *out, struct err *e)
+static bool decode_group(const struct run *r, const struct dataset *d, const struct group *g,
+                         struct decoded *out, struct err *e)
 {
-    int64_t size = 3 * r->processor.height * r->processor.width;
+    float *at[PICTURE_GROUP], *next = g->pixels;
 
+    for (int64_t i = 0; i < g->n; next += g->shape[i++].inputs * g->width)
+        at[i] = next;
 #pragma omp parallel for schedule(dynamic, 1)
-    for (int64_t i = 0; i < n; i++) {
-        const struct dataset_image *img = &d->images[todo[i]];
+    for (int64_t i = 0; i < g->n; i++) {
+        const struct dataset_image *img = &d->images[g->image[i]];
         char now[65];
         if (signals_came()) continue;
-        out[i].ok = decode_picture(r, img->path, pixels + i * size, &out[i].damage, &out[i].why);
+        out[i].ok = decode_picture(r, img, at[i], &out[i].damage, &out[i].why);
         out[i].gone = (struct err){0};
         out[i].same = file_key(img->path, now, &out[i].gone) && strcmp(now, img->key) == 0;
     }
     if (!signals_go_on(e)) return false;
-    for (int64_t i = 0; i < n; i++) {
+    for (int64_t i = 0; i < g->n; i++) {
         if (out[i].gone.machine) return (*e = out[i].gone, false);
         if (!out[i].same)
             return err_set(e,
                            "%s: was changed while it was in use; put it back as it was and start "
                            "again",
-                           d->images[todo[i]].path);
+                           d->images[g->image[i]].path);
     }
     return true;
 }
 
-/* One group of new pictures: their values, in the order of `todo`. Bad ones are marked. */
-static bool compute_group(struct run *r, struct model *m, struct dataset *d, const int64_t *todo,
-                          int64_t n, float *pixels, struct err *e)
+/* Leaves out of the group what could not be decoded. */
+static bool drop_bad(struct picture_input *in, struct dataset *d, struct group *g,
+                     const struct decoded *got, struct err *e)
 {
-    struct picture_input *in = &r->pictures;
-    int64_t size = 3 * r->processor.height * r->processor.width, good = 0;
-    struct decoded got[PICTURE_GROUP];
-    const float *values = pixels;
-    char(*keys)[65] = NULL;
+    struct group kept = {.width = g->width};
+    const float *from = g->pixels;
 
-    if (!decode_group(r, d, todo, n, pixels, got, e)) return false;
-    keys = mem_new((size_t)n, sizeof *keys, "picture keys", e);
-    if (!keys) return false;
-    for (int64_t i = 0; i < n; i++) {
-        struct dataset_image *img = &d->images[todo[i]];
+    for (int64_t i = 0; i < g->n; from += g->shape[i++].inputs * g->width) {
+        struct dataset_image *img = &d->images[g->image[i]];
         if (!got[i].ok) {
-            if (!leave_out(img, &got[i].why, e)) {
-                free(keys);
-                return false;
-            }
+            if (!leave_out(img, &got[i].why, e)) return false;
             continue;
         }
         if (got[i].damage) note_damage(in, img->path, got[i].damage);
-        memmove(pixels + good * size, pixels + i * size, (size_t)size * sizeof *pixels);
-        memcpy(keys[good++], img->key, sizeof img->key);
+        memmove(g->pixels + kept.inputs * g->width, from,
+                (size_t)(g->shape[i].inputs * g->width) * sizeof *from);
+        add_picture(&kept, d, g->image[i]);
     }
-    struct tensor leaf = tensor_leaf(DT_F32, good, size, pixels);
-    if (!in->pixels && good) values = run_tower(r->tape, m, &leaf, r->memory_limit, e);
-    bool done = values;
-    for (int64_t i = 0; done && i < good; i++)
-        if (store_find(&in->store, keys[i]) < 0) /* the same picture may come twice in a group */
-            done = store_put(&in->store, keys[i], values + i * in->tokens * in->width, e);
-    free(keys);
-    return done;
+    kept.pixels = g->pixels;
+    kept.cap = g->cap;
+    *g = kept;
+    return true;
+}
+
+/* One group of new pictures into the store. Bad ones are marked. */
+static bool compute_group(struct run *r, struct model *m, struct dataset *d, struct group *g,
+                          struct err *e)
+{
+    struct picture_input *in = &r->pictures;
+    struct decoded got[PICTURE_GROUP];
+    const float *values;
+
+    if (!mem_grow(&g->pixels, &g->cap, (size_t)(g->inputs * g->width), sizeof *g->pixels, e) ||
+        !decode_group(r, d, g, got, e) || !drop_bad(in, d, g, got, e))
+        return false;
+    values = in->pixels || g->n == 0 ? g->pixels : run_tower(r->tape, m, g, r->memory_limit, e);
+    if (!values) return false;
+    for (int64_t i = 0; i < g->n; i++) {
+        const char *key = d->images[g->image[i]].key;
+        int64_t count = picture_rows(in, &g->shape[i]) * in->width;
+        /* the same picture may come twice in a group */
+        if (store_find(&in->store, key) < 0 && !store_put(&in->store, key, values, count, e))
+            return false;
+        values += count;
+    }
+    g->n = g->inputs = 0;
+    return true;
 }
 
 static bool prepare_set(struct run *r, struct model *m, struct dataset *d, const char *what,
                         struct err *e)
 {
-    int64_t size = 3 * r->processor.height * r->processor.width, todo[PICTURE_GROUP], n = 0;
-    float *pixels = mem_new((size_t)(PICTURE_GROUP * size), sizeof *pixels, "decoded pictures", e);
-    bool ok = pixels;
+    struct group g = {.width = r->processor.input_width};
+    bool ok = true;
 
     for (int64_t i = 0; ok && i < d->n_images && (ok = signals_go_on(e)); i++) {
         struct dataset_image *img = &d->images[i];
-        if (!img->bad && store_find(&r->pictures.store, img->key) < 0) todo[n++] = i;
-        if (n == PICTURE_GROUP) {
-            log_progress("pictures: %lld of %lld", (long long)i, (long long)d->n_images);
-            ok = compute_group(r, m, d, todo, n, pixels, e);
-            n = 0;
-        }
+        if (!img->bad && store_find(&r->pictures.store, img->key) < 0) add_picture(&g, d, i);
+        if (!is_full(&g)) continue;
+        log_progress("pictures: %lld of %lld", (long long)i, (long long)d->n_images);
+        ok = compute_group(r, m, d, &g, e);
     }
-    if (ok && n) /* stopped: a later run has the same groups, and so the same bits */
-        ok = compute_group(r, m, d, todo, n, pixels, e);
-    free(pixels);
+    if (ok && g.n) /* stopped: a later run has the same groups, and so the same bits */
+        ok = compute_group(r, m, d, &g, e);
+    free(g.pixels);
     if (!ok) return false;
     int64_t before = d->n;
     if (!dataset_drop_bad_images(d, e)) return false;
@@ -205,8 +238,7 @@ bool run_open_pictures(struct run *r, struct model *m, bool pixels, struct err *
     processor_describe(&r->processor, processor, sizeof processor);
     if (!pixels) model_vision_hash(m, tower);
     in->pixels = pixels;
-    in->tokens = pixels ? 1 : hf_image_tokens(&m->cfg);
-    in->width = pixels ? 3 * r->processor.height * r->processor.width : hf_feature_width(&m->cfg);
+    in->width = pixels ? r->processor.input_width : hf_feature_width(&m->cfg);
     snprintf(about, sizeof about, "%s of %s, alpha %d%s%s", pixels ? "pixels" : "features",
              processor, r->c.data.alpha, pixels ? "" : ", tower ", tower);
     sha256_init(&sum);
@@ -214,7 +246,7 @@ bool run_open_pictures(struct run *r, struct model *m, bool pixels, struct err *
     sha256_hex(&sum, hash);
     dir = mem_printf(e, "%s/%s-%.16s", r->c.data.cache, pixels ? "pixels" : "features", hash);
     if (!dir) return false;
-    ok = store_open(&in->store, dir, about, in->tokens * in->width, true, e);
+    ok = store_open(&in->store, dir, about, true, e);
     if (ok) {
         ok = prepare_set(r, m, &r->train, "data.train", e);
         for (int64_t i = 0; ok && i < r->n_eval; i++)
@@ -227,7 +259,7 @@ bool run_open_pictures(struct run *r, struct model *m, bool pixels, struct err *
             "%lld of the pictures that were read now are damaged, and are what Pillow makes of "
             "them too; the first: %s",
             (long long)in->damaged, in->first_damaged);
-    in->open = ok && store_open(&in->store, dir, about, in->tokens * in->width, false, e);
+    in->open = ok && store_open(&in->store, dir, about, false, e);
     free(dir);
     return in->open;
 }
@@ -243,52 +275,56 @@ void run_close_pictures(struct run *r)
 
 /* A picture that the cache should have: decoded and taken through the tower, on a tape of its own
  * because the run's is in use. */
-static bool compute_again(const struct run *r, struct model *m, const struct dataset_image *img,
-                          float *row, struct err *e)
+static bool compute_again(const struct run *r, struct model *m, const struct dataset *d,
+                          int64_t image, float *row, struct err *e)
 {
+    const struct dataset_image *img = &d->images[image];
     const struct picture_input *in = &r->pictures;
-    int64_t size = 3 * r->processor.height * r->processor.width;
-    float *pixels = mem_new((size_t)size, sizeof *pixels, "a decoded picture", e);
-    struct tensor leaf = tensor_leaf(DT_F32, 1, size, pixels);
-    const float *values = pixels;
+    struct group g = {.width = r->processor.input_width};
+    const float *values;
     const char *damage; /* was counted when the cache was filled */
     struct tape *tape = NULL;
     char key[65];
-    bool ok =
-        pixels && decode_picture(r, img->path, pixels, &damage, e) && file_key(img->path, key, e);
+    bool ok;
 
+    add_picture(&g, d, image);
+    values = g.pixels = mem_new((size_t)(g.inputs * g.width), sizeof *g.pixels, "a picture", e);
+    ok = values && decode_picture(r, img, g.pixels, &damage, e) && file_key(img->path, key, e);
     if (ok && strcmp(key, img->key) != 0)
         ok = err_set(e, "%s: has changed while it was in use: put it back", img->path);
     if (ok && !in->pixels) {
         tape = tape_new(e);
-        values = tape ? run_tower(tape, m, &leaf, r->memory_limit, e) : NULL;
+        values = tape ? run_tower(tape, m, &g, r->memory_limit, e) : NULL;
         ok = values;
     }
-    if (ok) memcpy(row, values, (size_t)(in->tokens * in->width) * sizeof *row);
+    if (ok) memcpy(row, values, (size_t)(picture_rows(in, g.shape) * in->width) * sizeof *row);
     tape_free(tape);
-    free(pixels);
+    free(g.pixels);
     return ok;
 }
 
 /* From the cache, or computed where that has been damaged, or taken away, since it was filled:
  * said, and mended where the entry is there at all. */
-static bool picture_row(struct run *r, struct model *m, const struct dataset_image *img, float *row,
-                        struct err *e)
+static bool picture_row(struct run *r, struct model *m, const struct dataset *d, int64_t image,
+                        float *row, struct err *e)
 {
+    const struct dataset_image *img = &d->images[image];
     struct store *s = &r->pictures.store;
     int64_t at = store_find(s, img->key);
+    int64_t count = picture_rows(&r->pictures, &img->shape) * r->pictures.width;
     struct err why;
 
-    if (at >= 0 && store_get(s, at, row, &why)) return true;
+    if (at >= 0 && store_get(s, at, row, count, &why)) return true;
     if (at >= 0 && why.machine) {
         *e = why;
         return err_context(e, "cache");
     }
     if (at < 0) err_set(&why, "%s: has lost an entry", s->dir);
-    if (!compute_again(r, m, img, row, e)) return err_context(e, "cache: %s", why.msg);
+    if (!compute_again(r, m, d, image, row, e)) return err_context(e, "cache: %s", why.msg);
     log_line("cache: %s: %s is computed again, %lld so far", why.msg, img->path,
              (long long)++r->pictures.again);
-    if (at >= 0 && !store_mend(s, at, row, &why)) log_line("cache: cannot be mended: %s", why.msg);
+    if (at >= 0 && !store_mend(s, at, row, count, &why))
+        log_line("cache: cannot be mended: %s", why.msg);
     return true;
 }
 
@@ -296,17 +332,22 @@ bool run_pictures(struct run *r, struct model *m, const struct dataset *d,
                   const struct batch_buffer *b, struct tensor **features, struct err *e)
 {
     struct picture_input *in = &r->pictures;
-    int64_t n = b->batch.images, size = in->tokens * in->width;
+    const struct picture_shape *shapes = b->batch.shapes;
+    int64_t n = b->batch.images, rows = 0;
     struct tensor *leaf;
 
     *features = NULL;
     if (n == 0) return true;
     CHECK(in->open);
-    if (!mem_grow(&in->rows, &in->cap, (size_t)(n * size), sizeof *in->rows, e)) return false;
     for (int64_t i = 0; i < n; i++)
-        if (!picture_row(r, m, &d->images[b->image[i]], in->rows + i * size, e)) return false;
+        rows += picture_rows(in, &shapes[i]);
+    if (!mem_grow(&in->rows, &in->cap, (size_t)(rows * in->width), sizeof *in->rows, e))
+        return false;
+    float *at = in->rows;
+    for (int64_t i = 0; i < n; at += picture_rows(in, &shapes[i++]) * in->width)
+        if (!picture_row(r, m, d, b->image[i], at, e)) return false;
     leaf = tape_alloc(r->tape, sizeof *leaf);
-    *leaf = tensor_leaf(DT_F32, n * in->tokens, in->width, in->rows);
-    *features = in->pixels ? model_vision(m, r->tape, leaf) : leaf;
+    *leaf = tensor_leaf(DT_F32, rows, in->width, in->rows);
+    *features = in->pixels ? model_vision(m, r->tape, leaf, shapes, n) : leaf;
     return true;
 }

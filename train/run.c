@@ -477,15 +477,27 @@ static bool open_sets(struct run *r, const struct dataset_options *o, struct err
     return true;
 }
 
+static bool shape_picture(const void *arg, struct picture_shape *s, struct err *e)
+{
+    const struct run *r = arg;
+
+    if (!processor_shape(&r->processor, s, e)) return false;
+    r->model.family->shape(&r->model, s);
+    return true;
+}
+
 bool run_open_data(struct run *r, const struct hf_config *cfg, struct err *e)
 {
     static const char *const names[] = {TEMPLATE_NAMES};
-    struct dataset_options o = {.image_id =
-                                    hf_has_vision(cfg) ? (int32_t)cfg->image_token_index : -1,
-                                .image_tokens = hf_image_tokens(cfg),
+    struct dataset_options o = {.pictures = {.id = -1, .around = {-1, -1}},
                                 .max_length = r->c.data.max_length,
                                 .too_long_is_error = r->c.data.too_long == TOO_LONG_ERROR};
 
+    if (hf_has_vision(cfg)) {
+        o.pictures.id = (int32_t)cfg->image_token_index;
+        o.pictures.rule = (struct picture_rule){shape_picture, r};
+    }
+    if (!hf_config_copy(&r->model, cfg, e)) return false;
     if (cfg->text.max_position_embeddings >= o.max_length) {
         r->length_from = mem_strdup("data.max_length", e);
     } else {
@@ -512,6 +524,7 @@ void run_close_data(struct run *r)
     free(r->eval);
     free(r->stop);
     free(r->length_from);
+    hf_config_free(&r->model);
     tokenizer_free(r->tokenizer);
     r->eval = NULL;
     r->n_eval = 0;

@@ -10,15 +10,15 @@
 #include "train/record/metrics.h"
 
 /* What the model sees of pictures: features of the frozen tower, or pixels where the tower itself
- * is trained. A row of the store is one picture. */
-enum { PICTURE_GROUP = 32 }; /* pictures decoded, and taken through the tower, at a time */
+ * is trained. An entry of the store is one picture. */
+enum { PICTURE_GROUP = 32 };       /* pictures decoded, and taken through the tower, at a time */
+enum { PICTURE_VALUES = 1 << 24 }; /* that these have at most, unless one alone has more */
 struct picture_input {
     struct store store;
     bool open, pixels;
-    int64_t tokens; /* rows of the graph's tensor a picture has (1 where pixels) */
-    int64_t width;  /* of such a row */
-    int64_t again;  /* rows that the cache had damaged */
-    float *rows;    /* of the current batch */
+    int64_t width; /* of a row of the graph's tensor; a picture has as many as picture_rows says */
+    int64_t again; /* entries that the cache had damaged */
+    float *rows;   /* of the current batch */
     size_t cap;
     int64_t damaged;         /* pictures that were read nevertheless */
     char first_damaged[512]; /* path, damage */
@@ -42,7 +42,8 @@ struct run {
     const struct chat_template *chat;
     int32_t *stop; /* ids that end an answer */
     int64_t n_stop;
-    char *length_from; /* what sets the samples' greatest length, for messages */
+    char *length_from;      /* what sets the samples' greatest length, for messages */
+    struct hf_config model; /* settings of the model that the data were opened for */
     struct processor processor;
     struct dataset train;
     struct eval_set *eval;
@@ -108,6 +109,12 @@ void run_close_pictures(struct run *r);
  * *features where the batch has none. What it points to is good until the next call. */
 bool run_pictures(struct run *r, struct model *m, const struct dataset *d,
                   const struct batch_buffer *b, struct tensor **features, struct err *e);
+
+/* Rows that a picture has in the store. */
+static inline int64_t picture_rows(const struct picture_input *in, const struct picture_shape *s)
+{
+    return in->pixels ? s->inputs : s->rows;
+}
 
 bool run_has_step(const struct run *r, enum step step);
 

@@ -75,9 +75,15 @@ bool stored_open(struct stored_batch *s, const char *path, struct err *e)
             s->spans[spans - 1].end = i + 1;
             b->image_tokens += modality[i] == IMAGE;
         }
+    b->axes = 1;
     b->positions = s->positions;
     b->spans = s->spans;
     b->n_spans = spans;
+    s->places = mem_new((size_t)spans, sizeof *s->places, "spans", e);
+    if (!s->places) return false;
+    for (int64_t i = 0; i < spans; i++)
+        if (s->spans[i].modality == IMAGE) s->places[b->n_places++] = s->spans[i];
+    b->places = s->places;
     const float *features = tensor(s, "features", &n);
     CHECK(n == b->image_tokens);
     s->features = tensor_leaf(DT_F32, n, st_find(&s->file, "features")->dim[1], features);
@@ -88,6 +94,7 @@ void stored_close(struct stored_batch *s)
 {
     free(s->positions);
     free(s->spans);
+    free(s->places);
     st_close(&s->file);
     memset(s, 0, sizeof *s);
 }

@@ -12,7 +12,7 @@ struct stored_batch {
     struct batch batch;
     struct tensor features; /* a leaf; no rows where there are no pictures */
     int32_t *positions;
-    struct span *spans;
+    struct span *spans, *places;
 };
 
 bool stored_write(const char *path, const struct batch *b, const float *features, int64_t width,

@@ -135,7 +135,7 @@ static bool tower(struct state *s, double *sum, struct err *e)
     struct tensor *out;
 
     tape_begin(s->tape, false);
-    out = model_vision(&s->m, s->tape, &s->leaf[0]);
+    out = model_vision(&s->m, s->tape, &s->leaf[0], NULL, s->leaf[0].rows);
     tape_keep(out);
     if (!tape_plan(s->tape, 0, e)) return false;
     tape_forward(s->tape);
@@ -262,6 +262,7 @@ static bool decode_run(void *p, double *units, struct err *e)
     begin[n] = n;
     struct batch b = {.tokens = n,
                       .ids = ids,
+                      .axes = 1,
                       .positions = positions,
                       .samples = n,
                       .begin = begin,

@@ -28,6 +28,7 @@ void processor_default(struct processor *p)
         .do_convert_rgb = true,
         .height = 224,
         .width = 224,
+        .input_width = 3 * 224 * 224,
     };
 }
 
@@ -83,6 +84,27 @@ bool processor_check(struct processor *p, const char **key, struct err *e)
                      p->height, PROCESSOR_MAX_SIDE);
     if (p->do_resize && (p->size_h < 1 || p->size_w < 1))
         return fault(e, key, "size", ": sides of 1 and more are needed");
+    p->input_width = 3 * p->height * p->width;
+    return true;
+}
+
+bool processor_shape(const struct processor *p, struct picture_shape *s, struct err *e)
+{
+    const int64_t edge = p->size_h, square = s->width > s->height ? s->width : s->height;
+    const int64_t w = p->do_pad ? square : s->width, h = p->do_pad ? square : s->height;
+
+    (void)e; /* every size will do */
+    s->to_w = w;
+    s->to_h = h;
+    if (p->do_resize && p->shortest_edge) {
+        /* The longer side is rounded down; exact in Python's doubles too. */
+        s->to_w = w <= h ? edge : edge * w / h;
+        s->to_h = w <= h ? edge * h / w : edge;
+    } else if (p->do_resize) {
+        s->to_w = p->size_w;
+        s->to_h = p->size_h;
+    }
+    s->grid_h = s->grid_w = s->inputs = 1;
     return true;
 }
 
@@ -115,21 +137,13 @@ static bool pad(const struct processor *p, const struct image *rgb, struct image
 static bool frame(const struct processor *p, const struct image *rgb, struct image *out,
                   struct err *e)
 {
-    int64_t w = rgb->width, h = rgb->height;
+    struct picture_shape s = {.height = rgb->height, .width = rgb->width};
     struct image_box box;
 
-    if (p->do_resize && p->shortest_edge) {
-        int64_t edge = p->size_h;
-
-        /* The longer side is rounded down; exact in Python's doubles too. */
-        w = rgb->width <= rgb->height ? edge : edge * rgb->width / rgb->height;
-        h = rgb->width <= rgb->height ? edge * rgb->height / rgb->width : edge;
-    } else if (p->do_resize) {
-        w = p->size_w;
-        h = p->size_h;
-    }
-    box = (struct image_box){half_gap(w, p->width), half_gap(h, p->height), p->width, p->height};
-    return image_resize_box(rgb, w, h, p->resample, &box, out, e);
+    if (!processor_shape(p, &s, e)) return false;
+    box = (struct image_box){half_gap(s.to_w, p->width), half_gap(s.to_h, p->height), p->width,
+                             p->height};
+    return image_resize_box(rgb, s.to_w, s.to_h, p->resample, &box, out, e);
 }
 
 /* Hugging Face rescales in fp64, rounds to fp32 and normalises in fp32. */

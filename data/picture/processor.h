@@ -6,12 +6,15 @@
  *
  *     struct processor p;
  *     if (!processor_load(&p, "llava-1.5-7b-hf", e)) return false;
- *     float *px = mem_new((size_t)(3 * p.height * p.width), sizeof *px, "pixels", e);
+ *     struct picture_shape s = {.height = img.height, .width = img.width};
+ *     if (!processor_shape(&p, &s, e)) return false;
+ *     float *px = mem_new((size_t)(s.inputs * p.input_width), sizeof *px, "pixels", e);
  *     processor_run(&p, &img, px, e); */
 #ifndef DATA_PICTURE_PROCESSOR_H
 #define DATA_PICTURE_PROCESSOR_H
 
 #include "data/picture/resize.h"
+#include "data/picture/shape.h"
 
 #include <stddef.h>
 
@@ -31,6 +34,7 @@ struct processor {
     double mean[3], std[3];
     bool do_convert_rgb;   /* kept for processor_save; processor_run takes RGB anyway */
     int64_t height, width; /* of the output, the same for every picture */
+    int64_t input_width;   /* values of a row of the tower's input: 3 height width */
 };
 
 /* What CLIP's processor does where the file says nothing: shortest edge 224, bicubic, crop 224. */
@@ -45,6 +49,9 @@ bool processor_load(struct processor *p, const char *model_dir, struct err *e);
  * zero std, an output whose size depends on the picture; *key is then the setting at fault.
  * processor_load has done it; a caller that fills a struct processor itself does. */
 bool processor_check(struct processor *p, const char **key, struct err *e);
+
+/* Fills s->to_h, to_w, grid_h, grid_w and inputs from its height and width. */
+bool processor_shape(const struct processor *p, struct picture_shape *s, struct err *e);
 
 /* Writes pixels [3, p->height, p->width] of a picture of 3 channels (see image_flatten). Safe to
  * call from several threads. */

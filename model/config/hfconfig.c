@@ -247,9 +247,9 @@ bool hf_has_vision(const struct hf_config *c)
     return c->family->features;
 }
 
-int64_t hf_image_tokens(const struct hf_config *c)
+int64_t hf_input_width(const struct hf_config *c)
 {
-    return hf_has_vision(c) ? c->family->image_tokens(c) : 0;
+    return c->family->input_width(c);
 }
 
 int64_t hf_feature_width(const struct hf_config *c)

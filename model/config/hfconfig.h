@@ -94,8 +94,7 @@ struct hf_config {
     struct text_config text;
     struct vision_config vision; /* zeroed where the family has no tower */
     int64_t image_token_index;
-    int64_t
-        image_seq_length; /* transformers counts patches instead, and so does family->image_tokens */
+    int64_t image_seq_length; /* transformers counts patches instead, and so do we */
     /* Indices into the hidden states (0 embeddings, -1 last layer), which lie side by side. */
     int64_t vision_feature_layer[HF_MAX_FEATURES];
     int feature_count;
@@ -144,10 +143,10 @@ bool hf_config_untie(struct hf_config *c, struct err *e);
 /* Writes the JSON as it was read, with the changes made by the two above, atomically. */
 bool hf_config_write(const struct hf_config *c, const char *path, struct err *e);
 
-/* Whether the family has a vision tower; then, places in the text that one image takes, and values
- * of a row of the tower's features. */
+/* Whether the family has a vision tower; then, values of a row of the tower's input and of its
+ * features. */
 bool hf_has_vision(const struct hf_config *c);
-int64_t hf_image_tokens(const struct hf_config *c); /* 0 without a tower */
+int64_t hf_input_width(const struct hf_config *c);
 int64_t hf_feature_width(const struct hf_config *c);
 
 bool hf_is_eos(const struct text_config *t, int64_t token);

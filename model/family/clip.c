@@ -94,6 +94,13 @@ int64_t clip_feature_width(const struct hf_config *c)
     return c->feature_count * c->vision.hidden_size;
 }
 
+int64_t clip_input_width(const struct hf_config *c)
+{
+    const struct vision_config *v = &c->vision;
+
+    return v->num_channels * v->image_size * v->image_size;
+}
+
 int64_t clip_rows(const struct hf_config *c)
 {
     int64_t side = c->vision.image_size / c->vision.patch_size;

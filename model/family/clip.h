@@ -26,6 +26,9 @@ int64_t clip_feature_layer(const struct hf_config *c, int i);
 int64_t clip_layers(const struct hf_config *c);
 int64_t clip_feature_width(const struct hf_config *c);
 
+/* Pixels of a square: C*S*S. */
+int64_t clip_input_width(const struct hf_config *c);
+
 /* Feature rows of one square of image_size: its patches, and the class token with "full". */
 int64_t clip_rows(const struct hf_config *c);
 

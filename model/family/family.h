@@ -28,14 +28,19 @@ struct family {
     bool (*check)(const struct model *m, struct err *e);
     /* Adds the settings that features depend on, beside the tower's weights. */
     void (*hash)(const struct hf_config *c, struct sha256 *s);
-    /* Values of a feature row, and how many rows a picture gives. */
+    /* Fills in what becomes of a picture that the processor has shaped: rows, tokens, and how they
+     * lie. */
+    void (*shape)(const struct hf_config *c, struct picture_shape *s);
+    /* Values of a row of the tower's input and of its features. */
+    int64_t (*input_width)(const struct hf_config *c);
     int64_t (*feature_width)(const struct hf_config *c);
-    int64_t (*image_tokens)(const struct hf_config *c);
-    /* The tower, which is frozen but where a baseline is trained, so that its features are kept:
-     * [n * image tokens, feature width] of pixels [n, C*S*S]. */
-    struct tensor *(*features)(struct model *m, struct tape *t, struct tensor *pixels);
-    /* What lies between features and text: the embeddings of the pictures' places, [places, d]. */
-    struct tensor *(*project)(struct model *m, struct tape *t, struct tensor *features);
+    /* model_vision: the tower, which is frozen but where a baseline is trained, so that features are
+     * kept from one run to the next. */
+    struct tensor *(*features)(struct model *m, struct tape *t, struct tensor *pixels,
+                               const struct picture_shape *shapes, int64_t n);
+    /* What lies between features and text: the embeddings of the pictures' places, [image_tokens,
+     * d], from f->features. */
+    struct tensor *(*project)(struct model *m, struct tape *t, const struct forward *f);
 };
 extern const struct family *const families[]; /* NULL at the end */
 

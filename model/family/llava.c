@@ -142,16 +142,25 @@ static bool check(const struct model *m, struct err *e)
 
 /* ---- the graph ---- */
 
-static struct tensor *features(struct model *m, struct tape *t, struct tensor *pixels)
+static void shape(const struct hf_config *c, struct picture_shape *s)
+{
+    s->rows = s->tokens = clip_rows(c);
+}
+
+static struct tensor *features(struct model *m, struct tape *t, struct tensor *pixels,
+                               const struct picture_shape *shapes, int64_t n)
 {
     const struct llava *l = m->tower;
 
+    (void)shapes; /* all are alike */
+    CHECK(pixels->rows == n);
     return clip_features(m, t, &l->clip, pixels);
 }
 
-static struct tensor *project(struct model *m, struct tape *t, struct tensor *x)
+static struct tensor *project(struct model *m, struct tape *t, const struct forward *f)
 {
     const struct llava *l = m->tower;
+    struct tensor *x = f->features;
 
     x = op_linear(t, x, param_tensor(l->proj1), param_tensor(l->proj1_b), NULL);
     x = op_activation(t, x, m->cfg.projector_hidden_act);
@@ -166,6 +175,7 @@ const struct family family_llava = {.model_type = "llava",
                                     .check = check,
                                     .hash = clip_hash,
                                     .feature_width = clip_feature_width,
-                                    .image_tokens = clip_rows,
+                                    .shape = shape,
+                                    .input_width = clip_input_width,
                                     .features = features,
                                     .project = project};

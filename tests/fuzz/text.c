@@ -97,6 +97,14 @@ void fuzz_template(const uint8_t *data, size_t n)
     rendered_free(&r);
 }
 
+static bool four_places(const void *arg, struct picture_shape *s, struct err *e)
+{
+    (void)arg;
+    (void)e;
+    s->tokens = 4;
+    return true;
+}
+
 void fuzz_dataset(const uint8_t *data, size_t n)
 {
     struct dataset_source source = {fuzz_file("d.json", data, n), NULL, 0};
@@ -105,8 +113,9 @@ void fuzz_dataset(const uint8_t *data, size_t n)
     struct sample s;
     struct dataset_options o = {.tokenizer = fixed(0),
                                 .chat = template_find("vicuna", &e),
-                                .image_id = tokenizer_id(fixed(0), "<image>"),
-                                .image_tokens = 4,
+                                .pictures = {.id = tokenizer_id(fixed(0), "<image>"),
+                                             .around = {-1, -1},
+                                             .rule = {four_places, NULL}},
                                 .max_length = 256,
                                 .limited_by = "data.max_length"};
 

@@ -172,6 +172,31 @@ static void show_pictures(const struct dataset *d, const char *name)
                  unit_count(t, (double)d->n_images));
 }
 
+/* The pictures' least and most tokens. */
+static void show_shapes(const struct run *r)
+{
+    const struct picture_shape *least = NULL, *most = NULL;
+    char made[64] = "";
+
+    for (int64_t i = -1; i < r->n_eval; i++) {
+        const struct dataset *d = i < 0 ? &r->train : &r->eval[i].data;
+        for (int64_t k = 0; k < d->n_images; k++) {
+            const struct picture_shape *s = &d->images[k].shape;
+            if (d->images[k].bad) continue;
+            if (!least || s->tokens < least->tokens) least = s;
+            if (!most || s->tokens > most->tokens) most = s;
+        }
+    }
+    if (r->processor.width)
+        snprintf(made, sizeof made, "made %lld x %lld pixels, ", (long long)r->processor.width,
+                 (long long)r->processor.height);
+    if (least && least->tokens == most->tokens)
+        log_line("a picture: %s%lld tokens", made, (long long)least->tokens);
+    else if (least)
+        log_line("a picture: %s%lld to %lld tokens", made, (long long)least->tokens,
+                 (long long)most->tokens);
+}
+
 static bool show_data(const struct forecast *p, struct err *e)
 {
     struct run *r = p->r;
@@ -181,9 +206,7 @@ static bool show_data(const struct forecast *p, struct err *e)
     show_pictures(&r->train, "data.train");
     for (int64_t i = 0; i < r->n_eval; i++)
         show_pictures(&r->eval[i].data, r->eval[i].name);
-    if (hf_has_vision(&p->base.cfg))
-        log_line("a picture: made %lld x %lld pixels, %lld tokens", (long long)r->processor.width,
-                 (long long)r->processor.height, (long long)hf_image_tokens(&p->base.cfg));
+    show_shapes(r);
     dry_title("the first samples (token:id)");
     return dry_samples(r, 2, e);
 }

@@ -146,17 +146,20 @@ static bool open_batch(struct dry_batch *b, const struct dataset *d, int64_t n, 
 static void begin_graph(struct dry_batch *b, struct run *r, struct model *shape, bool training,
                         bool pixels)
 {
-    const struct vision_config *v = &shape->cfg.vision;
     const struct batch *batch = &b->buffer.batch;
+    int64_t inputs = 0, rows = 0;
 
     tape_begin(r->tape, training);
     b->f.features = NULL;
+    for (int64_t i = 0; i < batch->images; i++) {
+        inputs += batch->shapes[i].inputs;
+        rows += batch->shapes[i].rows;
+    }
     if (batch->images && pixels) {
-        b->leaf = tensor_leaf(DT_F32, batch->images,
-                              v->num_channels * v->image_size * v->image_size, NULL);
-        b->f.features = model_vision(shape, r->tape, &b->leaf);
+        b->leaf = tensor_leaf(DT_F32, inputs, hf_input_width(&shape->cfg), NULL);
+        b->f.features = model_vision(shape, r->tape, &b->leaf, batch->shapes, batch->images);
     } else if (batch->images) {
-        b->leaf = tensor_leaf(DT_F32, batch->image_tokens, hf_feature_width(&shape->cfg), NULL);
+        b->leaf = tensor_leaf(DT_F32, rows, hf_feature_width(&shape->cfg), NULL);
         b->f.features = &b->leaf;
     }
 }
@@ -261,15 +264,18 @@ bool dry_layer(struct run *r, struct model *shape, unsigned looks, size_t *bytes
     return ok;
 }
 
-size_t dry_pictures(struct run *r, struct model *shape, int64_t n)
+size_t dry_pictures(struct run *r, struct model *shape, const struct picture_shape *shapes,
+                    int64_t n)
 {
-    const struct vision_config *v = &shape->cfg.vision;
-    struct tensor pixels =
-        tensor_leaf(DT_F32, n, v->num_channels * v->image_size * v->image_size, NULL);
+    struct tensor pixels;
+    int64_t inputs = 0;
     size_t bytes;
 
+    for (int64_t i = 0; i < n; i++)
+        inputs += shapes[i].inputs;
+    pixels = tensor_leaf(DT_F32, inputs, hf_input_width(&shape->cfg), NULL);
     tape_begin(r->tape, false);
-    tape_keep(model_vision(shape, r->tape, &pixels));
+    tape_keep(model_vision(shape, r->tape, &pixels, shapes, n));
     bytes = tape_bytes(r->tape);
     tape_begin(r->tape, false);
     return bytes;

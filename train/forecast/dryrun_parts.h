@@ -44,6 +44,7 @@ bool dry_layer(struct run *r, struct model *shape, unsigned looks, size_t *bytes
                struct err *e);
 
 /* Bytes of the graph that makes the features of n pictures. */
-size_t dry_pictures(struct run *r, struct model *shape, int64_t n);
+size_t dry_pictures(struct run *r, struct model *shape, const struct picture_shape *shapes,
+                    int64_t n);
 
 #endif

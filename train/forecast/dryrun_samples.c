@@ -150,14 +150,14 @@ static void show_tokens(const struct run *r, const struct sample *s, int64_t beg
 
     snprintf(places, sizeof places, "%lld-%lld", (long long)begin, (long long)end - 1);
     snprintf(label, sizeof label, "  %-11s %-5s %s", places,
-             s->modality[begin] == IMAGE ? "image" : "text", s->trained[begin] ? "trained" : "-");
+             s->kind[begin] == TOKEN_PLACE ? "image" : "text", s->trained[begin] ? "trained" : "-");
     flow_begin(&f, label, TOKENS_AT, false);
     for (int64_t i = begin; i < end; i++) {
         const char *known = tokenizer_piece(r->tokenizer, s->ids[i]);
         int64_t same = i;
         known = known ? known : "?";
         text_plain(piece, sizeof piece, known, strlen(known));
-        while (same + 1 < end && s->ids[same + 1] == s->ids[i] && s->modality[i] == IMAGE)
+        while (same + 1 < end && s->ids[same + 1] == s->ids[i] && s->kind[i] == TOKEN_PLACE)
             same++;
         if (same > i)
             snprintf(word, sizeof word, "%s x %lld", piece, (long long)(same - i) + 1);
@@ -176,7 +176,7 @@ static bool show_sample(const struct run *r, int64_t entry, const struct sample 
     char id[80], place[DATASET_PLACE], pictures[48] = "";
 
     for (int64_t i = 0; i < s->n; i++)
-        image += s->modality[i] == IMAGE;
+        image += s->kind[i] == TOKEN_PLACE;
     if (image) snprintf(pictures, sizeof pictures, ", %lld of them image", (long long)image);
     log_line("sample %lld, \"%s\" (%s:%s): %lld tokens%s, %lld trained", (long long)entry + 1,
              text_plain(id, sizeof id, s->id.s, s->id.n), r->train.sources[d->source].path,
@@ -186,7 +186,7 @@ static bool show_sample(const struct run *r, int64_t entry, const struct sample 
     if (!show_text(r, &s->rendered, e)) return false;
     for (int64_t i = 0, end; i < s->n; i = end) {
         for (end = i + 1;
-             end < s->n && s->modality[end] == s->modality[i] && s->trained[end] == s->trained[i];)
+             end < s->n && s->kind[end] == s->kind[i] && s->trained[end] == s->trained[i];)
             end++;
         show_tokens(r, s, i, end);
     }

@@ -181,30 +181,54 @@ static bool add_model_step(struct forecast *f, struct forecast_model *m, struct 
     return ok;
 }
 
+/* The pictures of all sets: how many values the store holds of them, and the largest, as many as
+ * make a group. */
+struct largest {
+    struct picture_shape shape[PICTURE_GROUP]; /* by inputs, descending */
+    int64_t n, values;
+};
+
+static void add_largest(struct largest *l, const struct picture_input *in, const struct dataset *d)
+{
+    for (int64_t i = 0; i < d->n_images; i++) {
+        const struct picture_shape *s = &d->images[i].shape;
+        int64_t at = l->n;
+
+        l->values += picture_rows(in, s) * in->width;
+        if (at == PICTURE_GROUP && l->shape[--at].inputs >= s->inputs) continue;
+        if (l->n < PICTURE_GROUP) l->n++;
+        for (; at > 0 && l->shape[at - 1].inputs < s->inputs; at--)
+            l->shape[at] = l->shape[at - 1];
+        l->shape[at] = *s;
+    }
+}
+
 /* Pictures are decoded and taken through the tower a group at a time, and wait for their part of
  * the store: all of them, or as many as it takes. */
 static bool add_pictures(struct forecast *f, struct err *e)
 {
     const struct run *r = f->r;
-    const struct vision_config *v = &f->base.cfg.vision;
-    int64_t all = r->train.n_images, group, pixels, row;
+    struct picture_input in = {.pixels = f->models[0].pixels};
+    int64_t width = r->processor.input_width, group = 0, inputs = 0;
     struct forecast_step *s;
     struct model shape = {0};
+    struct largest l = {.n = 0};
     bool ok;
 
+    if (!hf_has_vision(&f->base.cfg)) return true;
+    in.width = in.pixels ? width : hf_feature_width(&f->base.cfg);
+    add_largest(&l, &in, &r->train);
     for (int64_t i = 0; i < r->n_eval; i++)
-        all += r->eval[i].data.n_images;
-    if (!hf_has_vision(&f->base.cfg) || all == 0) return true;
-    group = all < PICTURE_GROUP ? all : PICTURE_GROUP;
-    pixels = v->num_channels * v->image_size * v->image_size;
-    row = hf_image_tokens(&f->base.cfg) * hf_feature_width(&f->base.cfg);
-    if (f->models[0].pixels && pixels > row) row = pixels;
+        add_largest(&l, &in, &r->eval[i].data);
+    if (l.n == 0) return true;
+    while (group < l.n && (group == 0 || inputs * width < PICTURE_VALUES))
+        inputs += l.shape[group++].inputs;
     s = add_step(f, "pictures");
     ok = dry_model(&shape, &f->base, &f->models[0].state, 0, e);
     if (ok) {
-        double waiting = (double)(all * row) * sizeof(float);
-        s->activations = s->region = (double)dry_pictures(f->r, &shape, group);
-        s->computed = (double)(PICTURE_GROUP * pixels) * sizeof(float) +
+        double waiting = (double)l.values * sizeof(float);
+        s->activations = s->region = (double)dry_pictures(f->r, &shape, l.shape, group);
+        s->computed = (double)(inputs * width) * sizeof(float) +
                       (waiting < STORE_PART_BYTES ? waiting : STORE_PART_BYTES);
         place_weights(s, &shape, false, false);
         sum_up(f, s);

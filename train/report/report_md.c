@@ -35,7 +35,7 @@ static bool write_model(const struct run *r, FILE *fp, bool *vision, struct err 
 
     if (ok) {
         fprintf(fp, "| model | ");
-        report_string(fp, given ? dir : "trained here from nothing");
+        report_string(fp, given ? dir : "trained here from scratch");
         if (given && trained) fprintf(fp, ", trained further here");
     }
     if (there && (ok = hf_config_read(&cfg, config, e))) {
@@ -46,7 +46,8 @@ static bool write_model(const struct run *r, FILE *fp, bool *vision, struct err 
                 (long long)t->num_attention_heads, (long long)t->head_dim,
                 (long long)t->num_key_value_heads);
         *vision = hf_has_vision(&cfg);
-        if (*vision) fprintf(fp, ", %lld tokens an image", (long long)hf_image_tokens(&cfg));
+        if (*vision && r->train.n_images)
+            fprintf(fp, ", %lld tokens an image", (long long)r->train.images[0].shape.tokens);
         hf_config_free(&cfg);
     }
     fprintf(fp, " |\n");
