@@ -1,7 +1,7 @@
-/* processor.c - CLIP's image processor. Only the part of the resized picture that the crop keeps is
- * ever computed: a picture of 1 x 4000 pixels with its shorter side brought to 336 would be 336 x
- * 1,344,000. */
-#include "data/picture/processor.h"
+/* processor.c - what the kinds share, and CLIP's. Only the part of the resized picture that the crop
+ * keeps is ever computed: a picture of 1 x 4000 pixels with its shorter side brought to 336 would be
+ * 336 x 1,344,000. */
+#include "data/picture/processor_parts.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -12,6 +12,7 @@
 void processor_default(struct processor *p)
 {
     *p = (struct processor){
+        .kind = &processor_clip,
         .do_resize = true,
         .shortest_edge = true,
         .size_h = 224,
@@ -32,9 +33,9 @@ void processor_default(struct processor *p)
     };
 }
 
-/* The setting at fault in *key, its name before the message. */
-__attribute__((format(printf, 4, 5))) static bool fault(struct err *e, const char **key,
-                                                        const char *name, const char *fmt, ...)
+const struct processor_kind *const processor_kinds[] = {&processor_clip, &processor_anyres, NULL};
+
+bool processor_fault(struct err *e, const char **key, const char *name, const char *fmt, ...)
 {
     char what[256];
     va_list ap;
@@ -52,43 +53,82 @@ static bool check_colour(const double v[3], const char *name, bool divides, cons
 {
     for (int c = 0; c < 3; c++)
         if (!isfinite(v[c]) || (divides && (float)v[c] == 0))
-            return fault(e, key, name, ": finite numbers%s are needed",
-                         divides ? " other than 0" : "");
+            return processor_fault(e, key, name, ": finite numbers%s are needed",
+                                   divides ? " other than 0" : "");
     return true;
 }
 
 bool processor_check(struct processor *p, const char **key, struct err *e)
 {
-    const bool fixed = p->do_resize && !p->shortest_edge;
-    const bool sized = p->do_center_crop || fixed;
-
-    if (!sized)
-        return fault(e, key, "do_center_crop",
-                     " is off and size does not give height and width: pictures would come out in "
-                     "different sizes");
-    for (int c = 0; c < 3 && p->do_pad; c++)
-        if (!(p->mean[c] >= 0 && p->mean[c] <= 1))
-            return fault(e, key, "image_mean",
-                         ": %g; do_pad needs means from 0 to 1, it pads with them", p->mean[c]);
     if (p->do_rescale && !isfinite(p->rescale_factor))
-        return fault(e, key, "rescale_factor", ": a finite number is needed");
+        return processor_fault(e, key, "rescale_factor", ": a finite number is needed");
     if (p->do_normalize && (!check_colour(p->mean, "image_mean", false, key, e) ||
                             !check_colour(p->std, "image_std", true, key, e)))
         return false;
-    p->height = p->do_center_crop ? p->crop_h : p->size_h;
-    p->width = p->do_center_crop ? p->crop_w : p->size_w;
-    if (p->height < 1 || p->width < 1 || p->height > PROCESSOR_MAX_SIDE ||
-        p->width > PROCESSOR_MAX_SIDE)
-        return fault(e, key, p->do_center_crop ? "crop_size" : "size",
-                     ": makes %" PRId64 "x%" PRId64 " pixels, 1 to %d a side are allowed", p->width,
-                     p->height, PROCESSOR_MAX_SIDE);
     if (p->do_resize && (p->size_h < 1 || p->size_w < 1))
-        return fault(e, key, "size", ": sides of 1 and more are needed");
+        return processor_fault(e, key, "size", ": sides of 1 and more are needed");
+    if (!p->kind->check(p, key, e)) return false;
     p->input_width = 3 * p->height * p->width;
     return true;
 }
 
 bool processor_shape(const struct processor *p, struct picture_shape *s, struct err *e)
+{
+    return p->kind->shape(p, s, e);
+}
+
+bool processor_run(const struct processor *p, const struct image *rgb, float *pixels, struct err *e)
+{
+    CHECK(rgb->channels == 3);
+    return p->kind->run(p, rgb, pixels, e);
+}
+
+/* Hugging Face rescales in fp64, rounds to fp32 and normalises in fp32. */
+static float pixel_value(const struct processor *p, int channel, int v)
+{
+    float x = p->do_rescale ? (float)(v * p->rescale_factor) : (float)v;
+
+    return p->do_normalize ? (x - (float)p->mean[channel]) / (float)p->std[channel] : x;
+}
+
+void processor_values(const struct processor *p, const struct image *out, float *pixels)
+{
+    const int64_t n = out->height * out->width;
+    float value[256];
+
+    for (int c = 0; c < 3; c++) {
+        for (int v = 0; v < 256; v++)
+            value[v] = pixel_value(p, c, v);
+        for (int64_t i = 0; i < n; i++)
+            pixels[c * n + i] = value[out->px[3 * i + c]];
+    }
+}
+
+/* ---- CLIP's ---- */
+
+static bool clip_check(struct processor *p, const char **key, struct err *e)
+{
+    const bool fixed = p->do_resize && !p->shortest_edge;
+
+    if (!p->do_center_crop && !fixed)
+        return processor_fault(e, key, "do_center_crop",
+                               " is off and size does not give height and width: pictures would "
+                               "come out in different sizes");
+    for (int c = 0; c < 3 && p->do_pad; c++)
+        if (!(p->mean[c] >= 0 && p->mean[c] <= 1))
+            return processor_fault(e, key, "image_mean",
+                                   ": %g; do_pad needs means from 0 to 1, it pads with them",
+                                   p->mean[c]);
+    p->height = p->do_center_crop ? p->crop_h : p->size_h;
+    p->width = p->do_center_crop ? p->crop_w : p->size_w;
+    return (p->height >= 1 && p->width >= 1 && p->height <= PROCESSOR_MAX_SIDE &&
+            p->width <= PROCESSOR_MAX_SIDE) ||
+           processor_fault(e, key, p->do_center_crop ? "crop_size" : "size",
+                           ": makes %" PRId64 "x%" PRId64 " pixels, 1 to %d a side are allowed",
+                           p->width, p->height, PROCESSOR_MAX_SIDE);
+}
+
+static bool clip_shape(const struct processor *p, struct picture_shape *s, struct err *e)
 {
     const int64_t edge = p->size_h, square = s->width > s->height ? s->width : s->height;
     const int64_t w = p->do_pad ? square : s->width, h = p->do_pad ? square : s->height;
@@ -140,28 +180,18 @@ static bool frame(const struct processor *p, const struct image *rgb, struct ima
     struct picture_shape s = {.height = rgb->height, .width = rgb->width};
     struct image_box box;
 
-    if (!processor_shape(p, &s, e)) return false;
+    if (!clip_shape(p, &s, e)) return false;
     box = (struct image_box){half_gap(s.to_w, p->width), half_gap(s.to_h, p->height), p->width,
                              p->height};
     return image_resize_box(rgb, s.to_w, s.to_h, p->resample, &box, out, e);
 }
 
-/* Hugging Face rescales in fp64, rounds to fp32 and normalises in fp32. */
-static float pixel_value(const struct processor *p, int channel, int v)
+static bool clip_run(const struct processor *p, const struct image *rgb, float *pixels,
+                     struct err *e)
 {
-    float x = p->do_rescale ? (float)(v * p->rescale_factor) : (float)v;
-
-    return p->do_normalize ? (x - (float)p->mean[channel]) / (float)p->std[channel] : x;
-}
-
-bool processor_run(const struct processor *p, const struct image *rgb, float *pixels, struct err *e)
-{
-    const int64_t n = p->height * p->width;
     struct image square = {0}, out;
-    float value[256];
     bool ok;
 
-    CHECK(rgb->channels == 3);
     if (p->do_pad && rgb->width != rgb->height) {
         if (!pad(p, rgb, &square, e)) return false;
         rgb = &square;
@@ -169,20 +199,25 @@ bool processor_run(const struct processor *p, const struct image *rgb, float *pi
     ok = frame(p, rgb, &out, e);
     image_free(&square);
     if (!ok) return false;
-    for (int c = 0; c < 3; c++) {
-        for (int v = 0; v < 256; v++)
-            value[v] = pixel_value(p, c, v);
-        for (int64_t i = 0; i < n; i++)
-            pixels[c * n + i] = value[out.px[3 * i + c]];
-    }
+    processor_values(p, &out, pixels);
     image_free(&out);
     return true;
 }
 
+const struct processor_kind processor_clip = {
+    .name = "clip",
+    .classes = {"CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPImageProcessorPil",
+                "CLIPFeatureExtractor", "LlavaImageProcessor", "LlavaImageProcessorFast",
+                "LlavaImageProcessorPil"},
+    .check = clip_check,
+    .shape = clip_shape,
+    .run = clip_run,
+};
+
 void processor_describe(const struct processor *p, char *buf, size_t size)
 {
     char resize[80] = "none", crop[64] = "none", scale[40] = "none", norm[200] = "none";
-    char padding[100] = "";
+    char padding[100] = "", grids[40 * PROCESSOR_MAX_GRIDS] = "";
 
     if (p->do_resize && p->shortest_edge)
         snprintf(resize, sizeof resize, "shortest:%" PRId64 ":%s", p->size_h,
@@ -199,6 +234,12 @@ void processor_describe(const struct processor *p, char *buf, size_t size)
     if (p->do_pad)
         snprintf(padding, sizeof padding, " pad=%.17g,%.17g,%.17g", p->mean[0], p->mean[1],
                  p->mean[2]);
-    snprintf(buf, size, "clip%s resize=%s crop=%s rescale=%s normalize=%s", padding, resize, crop,
-             scale, norm);
+    for (int64_t i = 0; i < p->grids; i++) {
+        char one[40];
+        snprintf(one, sizeof one, "%s%" PRId64 "x%" PRId64, i ? "," : " grids=", p->grid[i][0],
+                 p->grid[i][1]);
+        strcat(grids, one);
+    }
+    snprintf(buf, size, "%s%s resize=%s crop=%s rescale=%s normalize=%s%s", p->kind->name, padding,
+             resize, crop, scale, norm, grids);
 }

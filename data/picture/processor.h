@@ -1,8 +1,10 @@
-/* processor.h - CLIP's and LLaVA's image processor, read from a Hugging Face model directory: pad
- * to a square (LLaVA's, where do_pad asks for it), resize, centre crop, rescale, normalise. The
- * result equals transformers' CLIPImageProcessor and LlavaImageProcessor on their Pillow path
- * (backend="pil", use_fast=False) bit for bit; their torchvision path differs from it by a step or
- * two of 1/255 in 0.2 % of the values.
+/* processor.h - the image processors, read from a Hugging Face model directory. All resize 8-bit
+ * pictures as Pillow does, rescale and normalise; what is done before makes their kinds:
+ *     clip    CLIP's and LLaVA's: pad to a square (where do_pad asks for it), resize, centre crop
+ *     anyres  LLaVA-NeXT's: the whole picture as one square, and tiles of it at a larger size
+ * The result equals transformers' processors on their Pillow path (backend="pil", use_fast=False)
+ * bit for bit; their torchvision path differs from it by a step or two of 1/255 in 0.2 % of the
+ * values.
  *
  *     struct processor p;
  *     if (!processor_load(&p, "llava-1.5-7b-hf", e)) return false;
@@ -21,7 +23,11 @@
 /* Longest side that a config may ask for. */
 #define PROCESSOR_MAX_SIDE 8192
 
+/* Most sizes that image_grid_pinpoints may list. */
+#define PROCESSOR_MAX_GRIDS 64
+
 struct processor {
+    const struct processor_kind *kind;
     bool do_pad; /* first to a square of the longer side, around it image_mean as a colour */
     bool do_resize, shortest_edge; /* shortest_edge: size_h is the length of the shorter side */
     int64_t size_h, size_w;        /* else the size to resize to */
@@ -32,8 +38,10 @@ struct processor {
     double rescale_factor;
     bool do_normalize;
     double mean[3], std[3];
-    bool do_convert_rgb;   /* kept for processor_save; processor_run takes RGB anyway */
-    int64_t height, width; /* of the output, the same for every picture */
+    bool do_convert_rgb; /* kept for processor_save; processor_run takes RGB anyway */
+    int64_t grid[PROCESSOR_MAX_GRIDS][2]; /* anyres: heights and widths to choose from */
+    int64_t grids;
+    int64_t height, width; /* of each square that comes out */
     int64_t input_width;   /* values of a row of the tower's input: 3 height width */
 };
 
@@ -45,16 +53,16 @@ void processor_default(struct processor *p);
  * error that names it, with file, line and column. */
 bool processor_load(struct processor *p, const char *model_dir, struct err *e);
 
-/* Sets height and width from the other fields and refuses what cannot run: sizes out of range, a
- * zero std, an output whose size depends on the picture; *key is then the setting at fault.
+/* Sets height, width and input_width from the other fields and refuses what cannot run: sizes out
+ * of range, a zero std, an output of a size that the tower does not take; *key is then the setting at fault.
  * processor_load has done it; a caller that fills a struct processor itself does. */
 bool processor_check(struct processor *p, const char **key, struct err *e);
 
 /* Fills s->to_h, to_w, grid_h, grid_w and inputs from its height and width. */
 bool processor_shape(const struct processor *p, struct picture_shape *s, struct err *e);
 
-/* Writes pixels [3, p->height, p->width] of a picture of 3 channels (see image_flatten). Safe to
- * call from several threads. */
+/* Writes the inputs of a picture of 3 channels (see image_flatten), each [3, p->height, p->width].
+ * Safe to call from several threads. */
 bool processor_run(const struct processor *p, const struct image *rgb, float *pixels,
                    struct err *e);
 

@@ -1,6 +1,6 @@
 /* processor_config.c - preprocessor_config.json in and out. Every setting that changes pixels is
  * either understood or refused. A step whose do_... is null is off, as for transformers. */
-#include "data/picture/processor.h"
+#include "data/picture/processor_parts.h"
 #include "base/file.h"
 #include "base/json/jsonc.h"
 
@@ -17,13 +17,6 @@ static const int resample_numbers[] = {
     [RESIZE_BICUBIC] = 3,
 };
 #define RESAMPLES ((int)(sizeof resample_numbers / sizeof resample_numbers[0]))
-
-/* Classes that do what this file does. */
-static const char *const classes[] = {
-    "CLIPImageProcessor",     "CLIPImageProcessorFast", "CLIPImageProcessorPil",
-    "CLIPFeatureExtractor",   "LlavaImageProcessor",    "LlavaImageProcessorFast",
-    "LlavaImageProcessorPil",
-};
 
 struct reader {
     const struct jsonc *doc;
@@ -158,12 +151,53 @@ static bool read_std(const struct reader *r, bool *field, const cJSON *v)
     return take_triple(r, v, r->p->std);
 }
 
+/* Of a class; NULL where it is not known. */
+static const struct processor_kind *find_kind(const cJSON *v)
+{
+    const char *name = cJSON_GetStringValue(v);
+
+    for (const struct processor_kind *const *k = processor_kinds; name && *k; k++)
+        for (const char *const *c = (*k)->classes; *c; c++)
+            if (strcmp(*c, name) == 0) return *k;
+    return NULL;
+}
+
 static bool read_class(const struct reader *r, bool *field, const cJSON *v)
 {
     (void)field;
-    for (size_t i = 0; i < sizeof classes / sizeof classes[0] && cJSON_IsString(v); i++)
-        if (strcmp(v->valuestring, classes[i]) == 0) return true;
-    return refuse(r, v, NULL, v, "CLIPImageProcessor, LlavaImageProcessor");
+    return find_kind(v) || refuse(r, v, NULL, v,
+                                  "CLIPImageProcessor, LlavaImageProcessor, "
+                                  "LlavaNextImageProcessor");
+}
+
+static bool read_grids(const struct reader *r, bool *field, const cJSON *v)
+{
+    static const char allowed[] = "a list of sizes, [height, width] each";
+    struct processor *p = r->p;
+    const cJSON *item;
+
+    (void)field;
+    p->grids = 0;
+    if (!cJSON_IsArray(v)) return refuse(r, v, NULL, v, allowed);
+    cJSON_ArrayForEach(item, v)
+    {
+        int64_t *grid = p->grid[p->grids];
+        if (p->grids == PROCESSOR_MAX_GRIDS || cJSON_GetArraySize(item) != 2)
+            return refuse(r, v, NULL, v, allowed);
+        if (!take_side(r, v, NULL, item->child, &grid[0]) ||
+            !take_side(r, v, NULL, item->child->next, &grid[1]))
+            return false;
+        p->grids++;
+    }
+    return true;
+}
+
+static bool read_aspect(const struct reader *r, bool *field, const cJSON *v)
+{
+    const char *s = cJSON_GetStringValue(v);
+
+    (void)field;
+    return (s && strcmp(s, "anyres") == 0) || refuse(r, v, NULL, v, "anyres");
 }
 
 static bool read_layout(const struct reader *r, bool *field, const cJSON *v)
@@ -189,28 +223,31 @@ static const struct setting {
     const char *key;
     bool (*read)(const struct reader *r, bool *field, const cJSON *v);
     size_t flag;
-    const char *step; /* of a value: the step that needs it */
+    const char *step;                  /* of a value: the step that needs it */
+    const struct processor_kind *kind; /* NULL: of all kinds */
 } settings[] = {
-    {"do_pad", take_bool, FLAG(do_pad), NULL},
-    {"do_resize", take_bool, FLAG(do_resize), NULL},
-    {"size", read_size, FLAG(do_resize), "do_resize"},
-    {"resample", read_resample, FLAG(do_resize), "do_resize"},
-    {"do_center_crop", take_bool, FLAG(do_center_crop), NULL},
-    {"crop_size", read_crop_size, FLAG(do_center_crop), "do_center_crop"},
-    {"do_rescale", take_bool, FLAG(do_rescale), NULL},
-    {"rescale_factor", read_factor, FLAG(do_rescale), "do_rescale"},
-    {"do_normalize", take_bool, FLAG(do_normalize), NULL},
-    {"image_mean", read_mean, FLAG(do_normalize), "do_normalize"},
-    {"image_std", read_std, FLAG(do_normalize), "do_normalize"},
-    {"do_convert_rgb", take_bool, FLAG(do_convert_rgb), NULL},
-    {"image_processor_type", read_class, 0, NULL},
-    {"feature_extractor_type", read_class, 0, NULL},
-    {"data_format", read_layout, 0, NULL},
-    {"processor_class", read_ignored, 0, NULL},
-    {"_processor_class", read_ignored, 0, NULL},
-    {"_valid_processor_keys", read_ignored, 0, NULL},
-    {"transformers_version", read_ignored, 0, NULL},
-    {"use_fast", read_ignored, 0, NULL}, /* the torchvision path: processor.h */
+    {"do_pad", take_bool, FLAG(do_pad), NULL, NULL},
+    {"do_resize", take_bool, FLAG(do_resize), NULL, NULL},
+    {"size", read_size, FLAG(do_resize), "do_resize", NULL},
+    {"resample", read_resample, FLAG(do_resize), "do_resize", NULL},
+    {"do_center_crop", take_bool, FLAG(do_center_crop), NULL, NULL},
+    {"crop_size", read_crop_size, FLAG(do_center_crop), "do_center_crop", NULL},
+    {"do_rescale", take_bool, FLAG(do_rescale), NULL, NULL},
+    {"rescale_factor", read_factor, FLAG(do_rescale), "do_rescale", NULL},
+    {"do_normalize", take_bool, FLAG(do_normalize), NULL, NULL},
+    {"image_mean", read_mean, FLAG(do_normalize), "do_normalize", NULL},
+    {"image_std", read_std, FLAG(do_normalize), "do_normalize", NULL},
+    {"do_convert_rgb", take_bool, FLAG(do_convert_rgb), NULL, NULL},
+    {"image_grid_pinpoints", read_grids, 0, NULL, &processor_anyres},
+    {"aspect_ratio_setting", read_aspect, 0, NULL, &processor_anyres}, /* in old files */
+    {"image_processor_type", read_class, 0, NULL, NULL},
+    {"feature_extractor_type", read_class, 0, NULL, NULL},
+    {"data_format", read_layout, 0, NULL, NULL},
+    {"processor_class", read_ignored, 0, NULL, NULL},
+    {"_processor_class", read_ignored, 0, NULL, NULL},
+    {"_valid_processor_keys", read_ignored, 0, NULL, NULL},
+    {"transformers_version", read_ignored, 0, NULL, NULL},
+    {"use_fast", read_ignored, 0, NULL, NULL}, /* the torchvision path: processor.h */
 };
 #undef FLAG
 enum { SETTINGS = sizeof settings / sizeof settings[0] };
@@ -226,7 +263,7 @@ static bool read_setting(const struct reader *r, const cJSON *v)
     for (int i = 0; i < SETTINGS; i++) {
         const struct setting *s = &settings[i];
 
-        if (strcmp(v->string, s->key) != 0) continue;
+        if (strcmp(v->string, s->key) != 0 || (s->kind && s->kind != r->p->kind)) continue;
         if (!cJSON_IsNull(v)) return s->read(r, flag_of(r->p, s), v);
         if (s->read == take_bool) *flag_of(r->p, s) = false;
         return true;
@@ -258,9 +295,22 @@ static void settle_pad(struct processor *p, const cJSON *obj)
     const char *name =
         cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(obj, "image_processor_type"));
 
-    p->do_pad = p->do_pad && name && strncmp(name, "Llava", 5) == 0;
+    p->do_pad = p->do_pad && p->kind == &processor_clip && name && strncmp(name, "Llava", 5) == 0;
     if (cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(obj, "image_mean")))
         memset(p->mean, 0, sizeof p->mean);
+}
+
+/* Which processor the file is of: where it names none, CLIP's. */
+static void choose_kind(struct processor *p, const cJSON *obj)
+{
+    static const char *const keys[] = {"image_processor_type", "feature_extractor_type"};
+    const struct processor_kind *kind = NULL;
+
+    for (size_t i = 0; i < 2 && !kind; i++)
+        kind = find_kind(cJSON_GetObjectItemCaseSensitive(obj, keys[i]));
+    if (!kind) return;
+    p->kind = kind;
+    if (kind->defaults) kind->defaults(p);
 }
 
 static bool read_settings(const struct reader *r, const cJSON *obj)
@@ -273,6 +323,7 @@ static bool read_settings(const struct reader *r, const cJSON *obj)
         return jsonc_fail(r->doc, obj, r->e,
                           "an object with the image processor's settings is "
                           "needed");
+    choose_kind(r->p, obj);
     cJSON_ArrayForEach(v, obj)
     {
         if (!read_setting(r, v)) return false;
@@ -336,6 +387,18 @@ bool processor_load(struct processor *p, const char *model_dir, struct err *e)
     return ok;
 }
 
+static bool add_grids(cJSON *o, const struct processor *p)
+{
+    cJSON *list = cJSON_AddArrayToObject(o, "image_grid_pinpoints");
+    bool ok = list;
+
+    for (int64_t i = 0; ok && i < p->grids; i++) {
+        const double size[] = {(double)p->grid[i][0], (double)p->grid[i][1]};
+        ok = cJSON_AddItemToArray(list, cJSON_CreateDoubleArray(size, 2));
+    }
+    return ok;
+}
+
 /* Every cJSON_Add returns NULL where memory is short; `ok` gathers that. */
 static bool add_settings(cJSON *o, const struct processor *p)
 {
@@ -357,8 +420,8 @@ static bool add_settings(cJSON *o, const struct processor *p)
     ok = cJSON_AddNumberToObject(o, "resample", resample_numbers[p->resample]) && ok;
     ok = cJSON_AddNumberToObject(o, "rescale_factor", p->rescale_factor) && ok;
     ok = cJSON_AddStringToObject(o, "image_processor_type",
-                                 p->do_pad ? "LlavaImageProcessor" : "CLIPImageProcessor") &&
-         ok;
+                                 p->do_pad ? "LlavaImageProcessor" : p->kind->classes[0]) &&
+         (!p->grids || add_grids(o, p)) && ok;
     for (int i = 0; i < SETTINGS; i++) {
         const bool *flag = (const bool *)(const void *)((const char *)p + settings[i].flag);
 
