@@ -13,6 +13,12 @@
 #define VICUNA_MARKS                                                                               \
     .system = {"", " "}, .user = {"USER: ", " "}, .assistant = {"ASSISTANT:", "</s>"}, .gap = " ", \
     .stop = "</s>"
+#define LLAMA3_MARKS                                                                               \
+    .bos = "<|begin_of_text|>",                                                                    \
+    .system = {"<|start_header_id|>system<|end_header_id|>\n\n", "<|eot_id|>"},                    \
+    .user = {"<|start_header_id|>user<|end_header_id|>\n\n", "<|eot_id|>"},                        \
+    .assistant = {"<|start_header_id|>assistant<|end_header_id|>\n\n", "<|eot_id|>"},              \
+    .stop = "<|eot_id|>", .trim = true
 #define CHATML_MARKS                                                                               \
     .system = {"<|im_start|>system\n", "<|im_end|>\n"},                                            \
     .user = {"<|im_start|>user\n", "<|im_end|>\n"},                                                \
@@ -25,13 +31,25 @@ static const struct chat_template templates[] = {
          "A chat between a curious user and an artificial intelligence assistant. The assistant "
          "gives helpful, detailed, and polite answers to the user's questions.",
      VICUNA_MARKS},
-    {.name = "llama3",
-     .bos = "<|begin_of_text|>",
-     .system = {"<|start_header_id|>system<|end_header_id|>\n\n", "<|eot_id|>"},
-     .user = {"<|start_header_id|>user<|end_header_id|>\n\n", "<|eot_id|>"},
-     .assistant = {"<|start_header_id|>assistant<|end_header_id|>\n\n", "<|eot_id|>"},
-     .stop = "<|eot_id|>",
-     .trim = true},
+    {.name = "vicuna_v16",
+     .default_system =
+         "A chat between a curious human and an artificial intelligence assistant. The assistant "
+         "gives helpful, detailed, and polite answers to the human's questions.",
+     VICUNA_MARKS},
+    {.name = "mistral",
+     .system = {"<<SYS>>\n", "\n<</SYS>>\n\n"},
+     .user = {"[INST] ", " [/INST]"},
+     .assistant = {"", " </s>"},
+     .gap = " ",
+     .stop = "</s>",
+     .system_in_user = true},
+    {.name = "llama3", LLAMA3_MARKS},
+    {.name = "llama3_llava",
+     .default_system =
+         "You are a helpful language and vision assistant. You are able to understand the visual "
+         "content that the user provides, and assist the user with a variety of tasks using "
+         "natural language.",
+     LLAMA3_MARKS},
     {.name = "chatml",
      .default_system = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.",
      CHATML_MARKS},
@@ -195,13 +213,15 @@ static bool put_images(struct rendered *r, const struct message *m, bool alone, 
     return true;
 }
 
+/* `system`: what is said to it at its beginning, or NULL. */
 static bool put_question(const struct chat_template *t, struct rendered *r, const struct message *m,
-                         struct err *e)
+                         const struct message *system, struct err *e)
 {
+    if (!put_mark(r, t->user.open, e)) return false;
+    if (system && !put_turn(r, &t->system, system->text, system->len, t->trim, e)) return false;
     if (t->image == IMAGE_AS_WRITTEN || !find_mark(m->text, m->text + m->len))
-        return put_turn(r, &t->user, m->text, m->len, t->trim, e);
-    return put_mark(r, t->user.open, e) && put_images(r, m, t->image == IMAGE_ALONE, e) &&
-           put_mark(r, t->user.close, e);
+        return put_text(r, m->text, m->len, t->trim, e) && put_mark(r, t->user.close, e);
+    return put_images(r, m, t->image == IMAGE_ALONE, e) && put_mark(r, t->user.close, e);
 }
 
 static bool check_utf8(const char *text, size_t n, struct err *e)
@@ -216,8 +236,11 @@ static bool put_message(const struct chat_template *t, const struct message *m, 
 {
     if (!check_utf8(m->text, m->len, e)) return false;
     if (m->role == ROLE_ASSISTANT) return put_answer(t, r, m, e);
-    if (m->role == ROLE_USER) return put_question(t, r, m, e);
+    if (m->role == ROLE_USER)
+        return put_question(
+            t, r, m, t->system_in_user && i == 1 && m[-1].role == ROLE_SYSTEM ? &m[-1] : NULL, e);
     if (i > 0) return err_set(e, "a system message may only be the first one");
+    if (t->system_in_user) return true; /* waits for the user's turn */
     return put_turn(r, &t->system, m->text, m->len, t->trim, e);
 }
 

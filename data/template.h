@@ -14,7 +14,11 @@
  *              llava-hf/llava-1.5-7b-hf prompts it
  *   vicuna_v1  LLaVA-1.5 with the sentence it was           </s>
  *              trained with
+ *   vicuna_v16 LLaVA-NeXT on Vicuna, as it was trained      </s>
+ *   mistral    LLaVA-NeXT on Mistral, Mistral-Instruct      </s>
  *   llama3     Llama-3-Instruct, LLaVA-NeXT-8B              <|eot_id|>
+ *   llama3_llava  the same with LLaVA-NeXT-8B's own system  <|eot_id|>
+ *              sentence
  *   chatml     Qwen2.5                                      <|im_end|>
  *   smollm2    SmolLM2-Instruct                             <|im_end|>
  *   qwen2_vl   Qwen2, Qwen2-VL, Qwen2.5-VL                  <|im_end|>
@@ -35,7 +39,9 @@
 #include <stddef.h>
 
 /* In the order of the table; the config's enum. */
-#define TEMPLATE_NAMES "vicuna", "vicuna_v1", "llama3", "chatml", "smollm2", "qwen2_vl", "plain"
+#define TEMPLATE_NAMES                                                                             \
+    "vicuna", "vicuna_v1", "vicuna_v16", "mistral", "llama3", "llama3_llava", "chatml", "smollm2", \
+        "qwen2_vl", "plain"
 
 enum role { ROLE_SYSTEM, ROLE_USER, ROLE_ASSISTANT };
 
@@ -58,10 +64,11 @@ struct chat_template {
     const char *bos;            /* put before everything, or NULL */
     const char *default_system; /* used where the first message is not a system message; or NULL */
     struct turn_marks system, user, assistant;
-    const char *after; /* follows the assistant's close; not trained */
-    const char *gap;   /* between the end of the assistant's open and its text; trained */
-    const char *stop;  /* spelling of the stop token: the last id of its encoding */
-    bool trim;         /* white space around the texts is dropped */
+    const char *after;   /* follows the assistant's close; not trained */
+    const char *gap;     /* between the end of the assistant's open and its text; trained */
+    const char *stop;    /* spelling of the stop token: the last id of its encoding */
+    bool trim;           /* white space around the texts is dropped */
+    bool system_in_user; /* a system message stands at the beginning of the first user's turn */
     enum image_place image;
 };
 

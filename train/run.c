@@ -353,17 +353,18 @@ static bool check_tokenizer(const struct tokenizer *tk, const char *path,
                        "(%s): use the tokenizer that belongs to the model",
                        path, tokenizer_piece(tk, (int32_t)last), (long long)last,
                        (long long)cfg->text.vocab_size, cfg->file);
-    if (!hf_has_vision(cfg) || tokenizer_id(tk, "<image>") == image) return true;
+    if (!hf_has_vision(cfg)) return true;
+    const char *place = cfg->family->place;
+    if (tokenizer_id(tk, place) == image) return true;
     piece = tokenizer_piece(tk, (int32_t)image);
-    if (tokenizer_id(tk, "<image>") < 0)
-        return err_set(e, "%s: has no token \"<image>\", but image_token_index is %lld (%s)", path,
-                       (long long)image, cfg->file);
-    return err_set(
-        e,
-        "%s: token \"<image>\" has id %lld, but image_token_index is %lld (%s), which is "
-        "%s%s%s here",
-        path, (long long)tokenizer_id(tk, "<image>"), (long long)image, cfg->file,
-        piece ? "\"" : "", piece ? piece : "no token", piece ? "\"" : "");
+    if (tokenizer_id(tk, place) < 0)
+        return err_set(e, "%s: has no token \"%s\", but image_token_index is %lld (%s)", path,
+                       place, (long long)image, cfg->file);
+    return err_set(e,
+                   "%s: token \"%s\" has id %lld, but image_token_index is %lld (%s), which is "
+                   "%s%s%s here",
+                   path, place, (long long)tokenizer_id(tk, place), (long long)image, cfg->file,
+                   piece ? "\"" : "", piece ? piece : "no token", piece ? "\"" : "");
 }
 
 static void log_lines(const char *before, const char *lines)
@@ -392,28 +393,21 @@ static bool open_tokenizer(struct run *r, const struct hf_config *cfg, struct er
     return r->tokenizer;
 }
 
-/* From the model's directory; a model yet to be trained gets what CLIP's would do at its size. */
+/* From the model's directory; a model yet to be trained gets its family's. */
 static bool open_processor(struct run *r, const struct hf_config *cfg, struct err *e)
 {
     struct processor *p = &r->processor;
-    int64_t size = cfg->vision.image_size;
     const char *key;
 
     if (!hf_has_vision(cfg)) return true;
     if (r->c.model.path) {
         if (!processor_load(p, r->c.model.path, e)) return false;
     } else {
-        processor_default(p);
-        p->size_h = p->size_w = p->crop_h = p->crop_w = size;
+        cfg->family->new_processor(cfg, p);
         if (!processor_check(p, &key, e)) return false;
     }
-    if (p->height != size || p->width != size)
-        return err_set(e,
-                       "%s: its image processor makes pictures of %lld x %lld, the tower takes "
-                       "%lld x %lld",
-                       r->c.model.path, (long long)p->height, (long long)p->width, (long long)size,
-                       (long long)size);
-    return true;
+    return cfg->family->check_processor(cfg, p, e) ||
+           err_context(e, "%s: its image processor", r->c.model.path);
 }
 
 static const char *base_name(const char *path)

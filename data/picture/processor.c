@@ -72,6 +72,31 @@ bool processor_check(struct processor *p, const char **key, struct err *e)
     return true;
 }
 
+static const struct processor_kind *kind_of(const char *name)
+{
+    const struct processor_kind *const *k = processor_kinds;
+
+    while (*k && strcmp((*k)->name, name) != 0)
+        k++;
+    CHECK(*k);
+    return *k;
+}
+
+void processor_default_of(struct processor *p, const char *kind)
+{
+    processor_default(p);
+    p->kind = kind_of(kind);
+    if (p->kind->defaults) p->kind->defaults(p);
+}
+
+bool processor_is(const struct processor *p, const char *kind, struct err *e)
+{
+    const struct processor_kind *needed = kind_of(kind);
+
+    return p->kind == needed || err_set(e, "is %s, a model of this config.json needs %s",
+                                        p->kind->classes[0], needed->classes[0]);
+}
+
 bool processor_shape(const struct processor *p, struct picture_shape *s, struct err *e)
 {
     return p->kind->shape(p, s, e);

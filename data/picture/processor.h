@@ -47,6 +47,8 @@ struct processor {
 
 /* What CLIP's processor does where the file says nothing: shortest edge 224, bicubic, crop 224. */
 void processor_default(struct processor *p);
+/* The same of another kind. */
+void processor_default_of(struct processor *p, const char *kind);
 
 /* Reads the "image_processor" part of processor_config.json; where the directory has none,
  * preprocessor_config.json. A setting that would change pixels in a way that is not supported is an
@@ -65,6 +67,9 @@ bool processor_shape(const struct processor *p, struct picture_shape *s, struct 
  * Safe to call from several threads. */
 bool processor_run(const struct processor *p, const struct image *rgb, float *pixels,
                    struct err *e);
+
+/* Whether p is of that kind; else the message says what it is. */
+bool processor_is(const struct processor *p, const char *kind, struct err *e);
 
 /* Everything that the pixels depend on, as one line: equal lines, equal pixels. 512 bytes hold it;
  * a smaller buffer gets it cut. */

@@ -32,7 +32,7 @@ struct rope_scaling {
     bool truncate;
 };
 
-enum { HF_NO_TOKEN = -1, HF_MAX_EOS = 16, HF_MAX_FEATURES = 16 };
+enum { HF_NO_TOKEN = -1, HF_MAX_EOS = 16, HF_MAX_FEATURES = 16, HF_MAX_GRIDS = 64 };
 
 struct text_config {
     const char *model_type; /* "llama" or "qwen2" */
@@ -98,7 +98,9 @@ struct hf_config {
     /* Indices into the hidden states (0 embeddings, -1 last layer), which lie side by side. */
     int64_t vision_feature_layer[HF_MAX_FEATURES];
     int feature_count;
-    bool vision_feature_full; /* select strategy "full": the class token stays */
+    bool vision_feature_full;      /* select strategy "full": the class token stays */
+    int64_t grid[HF_MAX_GRIDS][2]; /* image_grid_pinpoints: heights and widths */
+    int64_t grids;
     enum activation projector_hidden_act;
     bool multimodal_projector_bias;
     int64_t pad_token_id; /* of the whole; HF_NO_TOKEN: none */

@@ -30,8 +30,13 @@ bool hf_read_rope(const struct hf_reader *r, const cJSON *obj, struct text_confi
 bool hf_read_eos(const struct hf_reader *r, const cJSON *v, int64_t vocab_size, int64_t *ids,
                  int *count);
 
-/* Fills t->window from Qwen2's settings `obj`; elsewhere it refuses layers that have one. */
-bool hf_read_window(const struct hf_reader *r, const cJSON *obj, bool qwen2, struct text_config *t);
+/* Who has a sliding window: nobody; layers that are named, where use_sliding_window is true (Qwen2);
+ * all layers, unless sliding_window is null (Mistral). */
+enum hf_window { HF_WINDOW_NONE, HF_WINDOW_SWITCHED, HF_WINDOW_ALWAYS };
+
+/* Fills t->window from the text settings `obj`; refuses layers that have one where none can. */
+bool hf_read_window(const struct hf_reader *r, const cJSON *obj, enum hf_window who,
+                    struct text_config *t);
 
 /* Refuses what changes the meaning of the weights as a whole: quantization and the like. */
 bool hf_refuse_whole(const struct hf_reader *r, const cJSON *obj);

@@ -1,42 +1,43 @@
 /* hfconfig_text.c - the settings of a language model, with the defaults of transformers'
- * LlamaConfig and Qwen2Config (5.24). A setting is one row of a table; rules between settings
+ * LlamaConfig, Qwen2Config and MistralConfig (5.24). A setting is one row of a table; rules between settings
  * follow it. */
 #include "model/config/hfconfig_parts.h"
 
 #include <string.h>
 
 /* Also the order of the defaults in text_fields. */
-enum { LLAMA, QWEN2, TEXT_TYPES };
-static const char *const text_types[TEXT_TYPES + 1] = {"llama", "qwen2", NULL};
+enum { LLAMA, QWEN2, MISTRAL, TEXT_TYPES };
+static const char *const text_types[TEXT_TYPES + 1] = {"llama", "qwen2", "mistral", NULL};
 
 static const char *const dtypes[] = {"float32", "float16", "bfloat16", NULL};
 static const struct hf_choice text_acts[] = {{"silu", ACT_SILU}, {"swish", ACT_SILU}, {NULL, 0}};
 
-#define INT(member, max, llama, qwen2) HF_INT_ROW(text_config, member, max, llama, qwen2)
+#define INT(member, max, ...) HF_INT_ROW(text_config, member, max, __VA_ARGS__)
 static const struct hf_field text_fields[] = {
-    INT(vocab_size, 1 << 24, 32000, 151936),
-    INT(hidden_size, HF_MAX_WIDTH, 4096, 4096),
-    INT(intermediate_size, HF_MAX_WIDTH, 11008, 22016),
-    INT(num_hidden_layers, HF_MAX_COUNT, 32, 32),
-    INT(num_attention_heads, HF_MAX_COUNT, 32, 32),
-    INT(max_position_embeddings, 1 << 30, 2048, 32768),
+    INT(vocab_size, 1 << 24, 32000, 151936, 32000),
+    INT(hidden_size, HF_MAX_WIDTH, 4096, 4096, 4096),
+    INT(intermediate_size, HF_MAX_WIDTH, 11008, 22016, 14336),
+    INT(num_hidden_layers, HF_MAX_COUNT, 32, 32, 32),
+    INT(num_attention_heads, HF_MAX_COUNT, 32, 32, 32),
+    INT(max_position_embeddings, 1 << 30, 2048, 32768, 131072),
     /* 0 stands for "as many as heads" and "hidden / heads" until check_text. */
     {HF_ROW(text_config, num_key_value_heads), .kind = HF_INT, .lo = 1, .hi = HF_MAX_COUNT,
-     .def = {0, 32}, .nullable = true},
+     .def = {0, 32, 8}, .nullable = true},
     {HF_ROW(text_config, head_dim), .kind = HF_INT, .lo = 1, .hi = HF_MAX_COUNT, .nullable = true},
     HF_NUM_ROW(text_config, rms_norm_eps, 0, 0.1, 1e-6),
     HF_NUM_ROW(text_config, initializer_range, 0, 1, 0.02),
     HF_BOOL_ROW(text_config, tie_word_embeddings, false),
     {HF_ROW(text_config, hidden_act), .kind = HF_CHOICE, .choices = text_acts,
-     .def = {ACT_SILU, ACT_SILU}},
-    {HF_ROW(text_config, bos_token_id), .kind = HF_TOKEN, .def = {1, HF_NO_TOKEN}},
-    {HF_ROW(text_config, pad_token_id), .kind = HF_TOKEN, .def = {HF_NO_TOKEN, HF_NO_TOKEN}},
+     .def = {ACT_SILU, ACT_SILU, ACT_SILU}},
+    {HF_ROW(text_config, bos_token_id), .kind = HF_TOKEN, .def = {1, HF_NO_TOKEN, 1}},
+    {HF_ROW(text_config, pad_token_id), .kind = HF_TOKEN,
+     .def = {HF_NO_TOKEN, HF_NO_TOKEN, HF_NO_TOKEN}},
     {HF_ROW(text_config, attention_dropout), .kind = HF_NUM, .lo = 0, .hi = 1, .nullable = true},
     {.key = "partial_rotary_factor", .kind = HF_FIXED, .lo = 1},
 };
 #undef INT
 
-/* Qwen2 has no such settings: keys of that name mean nothing there. */
+/* The others have no such settings: keys of that name mean nothing there. */
 static const struct hf_field llama_fields[] = {
     {.key = "attention_bias", .kind = HF_BOOL, .offset = offsetof(struct text_config, qkv_bias)},
     {.key = "attention_bias", .kind = HF_BOOL, .offset = offsetof(struct text_config, o_bias)},
@@ -74,7 +75,7 @@ static bool read_eos(const struct hf_reader *r, const cJSON *obj, int type, stru
 {
     const cJSON *v = hf_get(r, obj, "eos_token_id");
 
-    if (!v && type == LLAMA) t->eos_token_id[t->eos_count++] = 2;
+    if (!v && type != QWEN2) t->eos_token_id[t->eos_count++] = 2;
     return hf_read_eos(r, v, t->vocab_size, t->eos_token_id, &t->eos_count);
 }
 
@@ -114,6 +115,15 @@ static bool check_text(const struct hf_reader *r, const cJSON *obj, struct text_
     return true;
 }
 
+static bool read_window(const struct hf_reader *r, const cJSON *obj, int type,
+                        struct text_config *t)
+{
+    static const enum hf_window windows[TEXT_TYPES] = {
+        [LLAMA] = HF_WINDOW_NONE, [QWEN2] = HF_WINDOW_SWITCHED, [MISTRAL] = HF_WINDOW_ALWAYS};
+
+    return hf_read_window(r, obj, windows[type], t);
+}
+
 bool hf_read_text(const struct hf_reader *r, const cJSON *obj, struct text_config *t, char **unused)
 {
     const struct hf_field type_field = {
@@ -121,11 +131,12 @@ bool hf_read_text(const struct hf_reader *r, const cJSON *obj, struct text_confi
     int type;
 
     if (!hf_read_fields(r, obj, &type_field, 1, 0, &t->model_type)) return false;
-    type = strcmp(t->model_type, text_types[QWEN2]) == 0 ? QWEN2 : LLAMA;
+    for (type = LLAMA; strcmp(t->model_type, text_types[type]) != 0;)
+        type++;
     if (!hf_read_fields(r, obj, HF_TABLE(text_fields), type, t)) return false;
     if (type == LLAMA && !hf_read_fields(r, obj, HF_TABLE(llama_fields), 0, t)) return false;
     if (type == QWEN2) t->qkv_bias = true;
     find_pad_row(obj, t);
     return read_eos(r, obj, type, t) && hf_read_dtype(r, obj, &t->dtype) && check_text(r, obj, t) &&
-           hf_read_window(r, obj, type == QWEN2, t) && hf_read_rope(r, obj, t, unused);
+           read_window(r, obj, type, t) && hf_read_rope(r, obj, t, unused);
 }

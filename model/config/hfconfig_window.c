@@ -40,7 +40,8 @@ static bool read_layers(const struct hf_reader *r, const cJSON *list, bool qwen2
     return true;
 }
 
-bool hf_read_window(const struct hf_reader *r, const cJSON *obj, bool qwen2, struct text_config *t)
+bool hf_read_window(const struct hf_reader *r, const cJSON *obj, enum hf_window who,
+                    struct text_config *t)
 {
     const struct hf_field use = {.key = "use_sliding_window", .kind = HF_BOOL};
     const struct hf_field size = {.key = "sliding_window",
@@ -53,7 +54,9 @@ bool hf_read_window(const struct hf_reader *r, const cJSON *obj, bool qwen2, str
         .key = "max_window_layers", .kind = HF_INT, .hi = HF_MAX_COUNT, .def = {28}};
     const cJSON *layers = hf_get(r, obj, "layer_types");
     int64_t window = 0, first = 0;
-    bool used = false, windowed = false;
+    bool qwen2 = who == HF_WINDOW_SWITCHED, used = false, windowed = false;
+
+    if (who == HF_WINDOW_ALWAYS) return hf_read_fields(r, obj, &size, 1, 0, &t->window);
 
     if (cJSON_IsNull(layers)) layers = NULL;
     if (layers && !cJSON_IsArray(layers))

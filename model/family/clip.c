@@ -108,6 +108,21 @@ int64_t clip_rows(const struct hf_config *c)
     return side * side + c->vision_feature_full;
 }
 
+void clip_new_processor(const struct hf_config *c, struct processor *p)
+{
+    processor_default(p);
+    p->size_h = p->size_w = p->crop_h = p->crop_w = c->vision.image_size;
+}
+
+bool clip_check_processor(const struct hf_config *c, const struct processor *p, struct err *e)
+{
+    const long long size = c->vision.image_size;
+
+    return (p->height == size && p->width == size) ||
+           err_set(e, "makes pictures of %lld x %lld, the tower takes %lld x %lld",
+                   (long long)p->height, (long long)p->width, size, size);
+}
+
 void clip_hash(const struct hf_config *c, struct sha256 *s)
 {
     const struct vision_config *v = &c->vision;

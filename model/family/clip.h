@@ -35,6 +35,10 @@ int64_t clip_rows(const struct hf_config *c);
 /* Declares the tower's parameters; clip->layer has room for all layers. */
 void clip_declare(struct model *m, struct clip *clip);
 bool clip_check(const struct model *m, struct err *e);
+/* The processor that gives CLIP's squares; whether p's are as large as the tower's. */
+void clip_new_processor(const struct hf_config *c, struct processor *p);
+bool clip_check_processor(const struct hf_config *c, const struct processor *p, struct err *e);
+
 void clip_hash(const struct hf_config *c, struct sha256 *s);
 
 /* Features [n * clip_rows, clip_feature_width] of n squares, pixels [n, C*S*S]. */

@@ -4,12 +4,14 @@
 #ifndef MODEL_FAMILY_FAMILY_H
 #define MODEL_FAMILY_FAMILY_H
 
+#include "data/picture/processor.h"
 #include "model/config/hfconfig_parts.h"
 #include "model/forward.h"
 
-/* The prefixes of the parts of a model in its files, and the name of its head. */
+/* The prefixes of the parts of a model in its files, and the names of its head and of LLaVA-NeXT's
+ * line break of pictures. */
 struct name_layout {
-    const char *text, *head, *vision, *projector;
+    const char *text, *head, *vision, *projector, *newline;
 };
 
 struct sha256;
@@ -21,6 +23,7 @@ struct family {
     bool (*read)(const struct hf_reader *r, const cJSON *obj, struct hf_config *c);
 
     /* What follows is NULL in families without pictures. */
+    const char *place;  /* the token of a picture's places */
     const char *marker; /* a tensor that every tower has, behind its prefix */
     /* Declares the parameters of tower and projector, of which *m->tower tells. */
     bool (*declare)(struct model *m, struct err *e);
@@ -28,6 +31,10 @@ struct family {
     bool (*check)(const struct model *m, struct err *e);
     /* Adds the settings that features depend on, beside the tower's weights. */
     void (*hash)(const struct hf_config *c, struct sha256 *s);
+    /* The processor of a new model; and whether one from a file makes what the tower takes: else
+     * the message says what it makes. */
+    void (*new_processor)(const struct hf_config *c, struct processor *p);
+    bool (*check_processor)(const struct hf_config *c, const struct processor *p, struct err *e);
     /* Fills in what becomes of a picture that the processor has shaped: rows, tokens, and how they
      * lie. */
     void (*shape)(const struct hf_config *c, struct picture_shape *s);
@@ -44,6 +51,7 @@ struct family {
 };
 extern const struct family *const families[]; /* NULL at the end */
 
-extern const struct family family_llava, family_llama, family_qwen2;
+extern const struct family family_llava, family_llava_next;
+extern const struct family family_llama, family_mistral, family_qwen2;
 
 #endif

@@ -11,17 +11,18 @@
 
 /* Where transformers keeps the parts: before and since 4.52, in both with the tower's own prefix
  * and without it (5.x writes the latter); and a model without its head. */
-static const struct name_layout layouts[] = {
+const struct name_layout llava_layouts[] = {
     {"language_model.model.", "language_model.lm_head.weight", "vision_tower.vision_model.",
-     "multi_modal_projector."},
+     "multi_modal_projector.", "image_newline"},
     {"language_model.model.", "language_model.lm_head.weight", "vision_tower.",
-     "multi_modal_projector."},
+     "multi_modal_projector.", "image_newline"},
     {"model.language_model.", "lm_head.weight", "model.vision_tower.vision_model.",
-     "model.multi_modal_projector."},
+     "model.multi_modal_projector.", "model.image_newline"},
     {"model.language_model.", "lm_head.weight", "model.vision_tower.",
-     "model.multi_modal_projector."},
-    {"language_model.", "lm_head.weight", "vision_tower.", "multi_modal_projector."},
-    {NULL, NULL, NULL, NULL},
+     "model.multi_modal_projector.", "model.image_newline"},
+    {"language_model.", "lm_head.weight", "vision_tower.", "multi_modal_projector.",
+     "image_newline"},
+    {0},
 };
 
 /* ---- settings: transformers' LlavaConfig (5.24) ---- */
@@ -54,7 +55,7 @@ static bool read_image_token(const struct hf_reader *r, const cJSON *obj, int64_
     return true;
 }
 
-static bool read(const struct hf_reader *r, const cJSON *obj, struct hf_config *c)
+bool llava_read(const struct hf_reader *r, const cJSON *obj, struct hf_config *c)
 {
     const struct hf_field strategy = {.key = "vision_feature_select_strategy",
                                       .kind = HF_NAME,
@@ -90,7 +91,7 @@ static bool read(const struct hf_reader *r, const cJSON *obj, struct hf_config *
 
 /* ---- parameters ---- */
 
-static bool declare(struct model *m, struct err *e)
+bool llava_declare(struct model *m, struct err *e)
 {
     int64_t layers = m->cfg.vision.num_hidden_layers, text = m->cfg.text.hidden_size;
     const char *proj = m->layout->projector;
@@ -128,7 +129,7 @@ static bool check_features(const struct model *m, struct err *e)
         (long long)clip_feature_width(&m->cfg), name, shape);
 }
 
-static bool check(const struct model *m, struct err *e)
+bool llava_check(const struct model *m, struct err *e)
 {
     const struct presence_rule bias = {"",
                                        "multimodal_projector_bias",
@@ -141,6 +142,11 @@ static bool check(const struct model *m, struct err *e)
 }
 
 /* ---- the graph ---- */
+
+static bool check_processor(const struct hf_config *c, const struct processor *p, struct err *e)
+{
+    return processor_is(p, "clip", e) && clip_check_processor(c, p, e);
+}
 
 static void shape(const struct hf_config *c, struct picture_shape *s)
 {
@@ -157,7 +163,7 @@ static struct tensor *features(struct model *m, struct tape *t, struct tensor *p
     return clip_features(m, t, &l->clip, pixels);
 }
 
-static struct tensor *project(struct model *m, struct tape *t, const struct forward *f)
+struct tensor *llava_project(struct model *m, struct tape *t, const struct forward *f)
 {
     const struct llava *l = m->tower;
     struct tensor *x = f->features;
@@ -168,14 +174,17 @@ static struct tensor *project(struct model *m, struct tape *t, const struct forw
 }
 
 const struct family family_llava = {.model_type = "llava",
-                                    .layouts = layouts,
-                                    .read = read,
+                                    .layouts = llava_layouts,
+                                    .read = llava_read,
+                                    .place = "<image>",
                                     .marker = "embeddings.class_embedding",
-                                    .declare = declare,
-                                    .check = check,
+                                    .declare = llava_declare,
+                                    .check = llava_check,
                                     .hash = clip_hash,
                                     .feature_width = clip_feature_width,
+                                    .new_processor = clip_new_processor,
+                                    .check_processor = check_processor,
                                     .shape = shape,
                                     .input_width = clip_input_width,
                                     .features = features,
-                                    .project = project};
+                                    .project = llava_project};

@@ -3,10 +3,10 @@
 
 /* Also as transformers reads them, with one "model." too few or too many. */
 static const struct name_layout layouts[] = {
-    {"model.", "lm_head.weight", NULL, NULL},
-    {"", "lm_head.weight", NULL, NULL},
-    {"model.model.", "model.lm_head.weight", NULL, NULL},
-    {NULL, NULL, NULL, NULL},
+    {.text = "model.", .head = "lm_head.weight"},
+    {.text = "", .head = "lm_head.weight"},
+    {.text = "model.model.", .head = "model.lm_head.weight"},
+    {0},
 };
 
 static bool read(const struct hf_reader *r, const cJSON *obj, struct hf_config *c)
@@ -19,4 +19,5 @@ static bool read(const struct hf_reader *r, const cJSON *obj, struct hf_config *
 }
 
 const struct family family_llama = {.model_type = "llama", .layouts = layouts, .read = read};
+const struct family family_mistral = {.model_type = "mistral", .layouts = layouts, .read = read};
 const struct family family_qwen2 = {.model_type = "qwen2", .layouts = layouts, .read = read};

@@ -31,7 +31,7 @@ struct hf_field {
     enum hf_kind kind;
     size_t offset;
     double lo, hi;
-    double def[2];
+    double def[3];
     bool nullable; /* null is allowed: 0, HF_NO_TOKEN or NULL */
     const struct hf_choice *choices;
     const char *const *names;
@@ -40,17 +40,17 @@ struct hf_field {
 
 /* Rows for a struct's member of the key's name. Whole numbers start at 1. */
 #define HF_ROW(type, member) .key = #member, .offset = offsetof(struct type, member)
-#define HF_INT_ROW(type, member, max, d0, d1)                                                      \
+#define HF_INT_ROW(type, member, max, ...)                                                         \
     {                                                                                              \
-        HF_ROW(type, member), .kind = HF_INT, .lo = 1, .hi = max, .def = { d0, d1 }                \
+        HF_ROW(type, member), .kind = HF_INT, .lo = 1, .hi = max, .def = { __VA_ARGS__ }           \
     }
 #define HF_NUM_ROW(type, member, min, max, d)                                                      \
     {                                                                                              \
-        HF_ROW(type, member), .kind = HF_NUM, .lo = min, .hi = max, .def = { d, d }                \
+        HF_ROW(type, member), .kind = HF_NUM, .lo = min, .hi = max, .def = { d, d, d }             \
     }
 #define HF_BOOL_ROW(type, member, d)                                                               \
     {                                                                                              \
-        HF_ROW(type, member), .kind = HF_BOOL, .def = { d, d }                                     \
+        HF_ROW(type, member), .kind = HF_BOOL, .def = { d, d, d }                                  \
     }
 
 /* The values that were asked for. */

@@ -1,0 +1,194 @@
+/* llava_next.c - LLaVA-NeXT (LLaVA-1.6): a picture is a square of the whole and tiles of it at a
+ * larger size, each through CLIP's tower. The tiles' features are one map, of which only what shows
+ * the picture is kept (the rest is padding); behind each row of the map stands a line break.
+ *
+ *     places = [projector(features of the whole)     [n n, d]
+ *               for each kept row of the map: projector(its kept columns), newline]
+ *
+ * Sizes are computed in double in the order of transformers' Python code (5.24). */
+#include "model/family/llava.h"
+#include "model/params.h"
+
+#include <math.h>
+#include <string.h>
+
+/* ---- settings: transformers' LlavaNextConfig ---- */
+
+static bool read_pinpoints(const struct hf_reader *r, const cJSON *obj, struct hf_config *c)
+{
+    static const char key[] = "image_grid_pinpoints";
+    static const int64_t usual[][2] = {
+        {336, 672}, {672, 336}, {672, 672}, {1008, 336}, {336, 1008}};
+    const cJSON *v = hf_get(r, obj, key), *item;
+    const int64_t side = c->vision.image_size;
+
+    c->grids = 0;
+    for (size_t i = 0; !v && i < sizeof usual / sizeof *usual; i++, c->grids++)
+        memcpy(c->grid[i], usual[i], sizeof usual[i]);
+    cJSON_ArrayForEach(item, v)
+    {
+        const cJSON *w = item->child ? item->child->next : NULL;
+        if (c->grids == HF_MAX_GRIDS || !hf_is_int(item->child, 1, HF_MAX_COUNT) ||
+            !hf_is_int(w, 1, HF_MAX_COUNT) || w->next)
+            break;
+        c->grid[c->grids][0] = (int64_t)item->child->valuedouble;
+        c->grid[c->grids++][1] = (int64_t)w->valuedouble;
+    }
+    if ((v && !cJSON_IsArray(v)) || c->grids == 0 || (v && c->grids < cJSON_GetArraySize(v)))
+        return hf_refuse(r, key, v, "a list of 1 to %d sizes, [height, width] each", HF_MAX_GRIDS);
+    for (int64_t i = 0; i < c->grids; i++)
+        if (c->grid[i][0] % side != 0 || c->grid[i][1] % side != 0)
+            return hf_fail(r, obj, key,
+                           "has %lld x %lld; allowed: multiples of image_size, which "
+                           "is %lld",
+                           (long long)c->grid[i][0], (long long)c->grid[i][1], (long long)side);
+    return true;
+}
+
+static bool read(const struct hf_reader *r, const cJSON *obj, struct hf_config *c)
+{
+    hf_get(r, obj, "use_image_newline_parameter"); /* which transformers reads nowhere */
+    if (!llava_read(r, obj, c) || !read_pinpoints(r, obj, c)) return false;
+    return !c->vision_feature_full ||
+           hf_refuse(r, "vision_feature_select_strategy",
+                     hf_get(r, obj, "vision_feature_select_strategy"),
+                     "default: a class token has no place in the map of a picture");
+}
+
+/* ---- parameters ---- */
+
+static bool declare(struct model *m, struct err *e)
+{
+    struct llava *l;
+
+    if (!llava_declare(m, e)) return false;
+    l = m->tower;
+    l->newline =
+        param_vector(m, PARAM_PROJECTOR, m->cfg.text.hidden_size, "%s", m->layout->newline);
+    return true;
+}
+
+/* ---- pictures ---- */
+
+static void new_processor(const struct hf_config *c, struct processor *p)
+{
+    processor_default_of(p, "anyres");
+    p->size_h = p->size_w = p->crop_h = p->crop_w = c->vision.image_size;
+    p->grids = c->grids;
+    memcpy(p->grid, c->grid, sizeof c->grid);
+}
+
+static bool check_processor(const struct hf_config *c, const struct processor *p, struct err *e)
+{
+    if (!processor_is(p, "anyres", e) || !clip_check_processor(c, p, e)) return false;
+    return (p->grids == c->grids &&
+            memcmp(p->grid, c->grid, (size_t)c->grids * sizeof *c->grid) == 0) ||
+           err_set(e,
+                   "image_grid_pinpoints is another list than in %s: both must be of the same "
+                   "model",
+                   c->file);
+}
+
+/* Python's int(round(v, 7)) of a positive number. */
+static int64_t rounded(double v)
+{
+    const double floored = floor(v);
+
+    return (int64_t)(floored + 1 - v <= 5e-8 ? floored + 1 : floored);
+}
+
+/* Rows (columns) to cut at both ends of a map of `map` of them, of which only `shown` show the
+ * picture. */
+static int64_t cut(int64_t map, double shown)
+{
+    return (map - rounded(shown)) / 2;
+}
+
+static void shape(const struct hf_config *c, struct picture_shape *s)
+{
+    const int64_t n = c->vision.image_size / c->vision.patch_size;
+    const double h = (double)s->height, w = (double)s->width;
+    const double rows = (double)(s->grid_h * n), cols = (double)(s->grid_w * n);
+
+    s->kept_h = s->grid_h * n;
+    s->kept_w = s->grid_w * n;
+    if (w / h > cols / rows)
+        s->kept_h -= 2 * cut(s->kept_h, h * (cols / w));
+    else
+        s->kept_w -= 2 * cut(s->kept_w, w * (rows / h));
+    s->rows = n * n + s->kept_h * s->kept_w;
+    s->tokens = s->rows + s->kept_h;
+}
+
+/* ---- the graph ---- */
+
+/* Rows of n x n tiles, the first of the whole picture, that show it: into index. */
+static int32_t *keep_rows(int32_t *index, const struct picture_shape *s, int64_t n, int64_t first)
+{
+    const int64_t top = (s->grid_h * n - s->kept_h) / 2, left = (s->grid_w * n - s->kept_w) / 2;
+
+    for (int64_t i = 0; i < n * n; i++)
+        *index++ = (int32_t)(first + i);
+    for (int64_t i = 0; i < s->kept_h * s->kept_w; i++) {
+        const int64_t y = top + i / s->kept_w, x = left + i % s->kept_w;
+        const int64_t tile = 1 + y / n * s->grid_w + x / n;
+        *index++ = (int32_t)(first + tile * n * n + y % n * n + x % n);
+    }
+    return index;
+}
+
+static struct tensor *features(struct model *m, struct tape *t, struct tensor *pixels,
+                               const struct picture_shape *shapes, int64_t n)
+{
+    const struct llava *l = m->tower;
+    const int64_t side = m->cfg.vision.image_size / m->cfg.vision.patch_size;
+    struct tensor *all = clip_features(m, t, &l->clip, pixels);
+    int64_t rows = 0, tiles = 0;
+    int32_t *index, *at;
+
+    for (int64_t i = 0; i < n; i++)
+        rows += shapes[i].rows;
+    at = index = tape_new_array(t, int32_t, rows);
+    for (int64_t i = 0; i < n; tiles += shapes[i++].inputs)
+        at = keep_rows(at, &shapes[i], side, tiles * side * side);
+    CHECK(at == index + rows && tiles == pixels->rows);
+    return op_select_rows(t, all, NULL, index, rows);
+}
+
+static struct tensor *project(struct model *m, struct tape *t, const struct forward *f)
+{
+    const struct llava *l = m->tower;
+    const struct batch *b = f->batch;
+    int32_t *index = tape_new_array(t, int32_t, b->image_tokens);
+    int64_t at = 0, row = 0;
+
+    for (int64_t i = 0; i < b->images; i++) {
+        const struct picture_shape *s = &b->shapes[i];
+        const int64_t whole = s->rows - s->kept_h * s->kept_w;
+        for (int64_t k = 0; k < whole; k++)
+            index[at++] = (int32_t)row++;
+        for (int64_t y = 0; y < s->kept_h; y++) {
+            for (int64_t x = 0; x < s->kept_w; x++)
+                index[at++] = (int32_t)row++;
+            index[at++] = -1;
+        }
+    }
+    CHECK(at == b->image_tokens && row == f->features->rows);
+    return op_select_rows(t, llava_project(m, t, f), param_tensor(l->newline), index, at);
+}
+
+const struct family family_llava_next = {.model_type = "llava_next",
+                                         .layouts = llava_layouts,
+                                         .read = read,
+                                         .place = "<image>",
+                                         .marker = "embeddings.class_embedding",
+                                         .declare = declare,
+                                         .check = llava_check,
+                                         .hash = clip_hash,
+                                         .new_processor = new_processor,
+                                         .check_processor = check_processor,
+                                         .shape = shape,
+                                         .input_width = clip_input_width,
+                                         .feature_width = clip_feature_width,
+                                         .features = features,
+                                         .project = project};
