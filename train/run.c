@@ -483,14 +483,11 @@ static bool shape_picture(const void *arg, struct picture_shape *s, struct err *
 bool run_open_data(struct run *r, const struct hf_config *cfg, struct err *e)
 {
     static const char *const names[] = {TEMPLATE_NAMES};
-    struct dataset_options o = {.pictures = {.id = -1, .around = {-1, -1}},
-                                .max_length = r->c.data.max_length,
+    struct dataset_options o = {.max_length = r->c.data.max_length,
                                 .too_long_is_error = r->c.data.too_long == TOO_LONG_ERROR};
 
-    if (hf_has_vision(cfg)) {
-        o.pictures.id = (int32_t)cfg->image_token_index;
-        o.pictures.rule = (struct picture_rule){shape_picture, r};
-    }
+    family_places(cfg, &o.pictures);
+    o.pictures.rule = (struct picture_rule){shape_picture, r};
     if (!hf_config_copy(&r->model, cfg, e)) return false;
     if (cfg->text.max_position_embeddings >= o.max_length) {
         r->length_from = mem_strdup("data.max_length", e);

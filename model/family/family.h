@@ -51,6 +51,10 @@ struct family {
 };
 extern const struct family *const families[]; /* NULL at the end */
 
+/* What the model makes of pictures and the tokens around them, but for the rule of their shapes. */
+struct picture_places;
+void family_places(const struct hf_config *c, struct picture_places *p);
+
 extern const struct family family_llava, family_llava_next;
 extern const struct family family_llama, family_mistral, family_qwen2;
 
