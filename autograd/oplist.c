@@ -3,10 +3,24 @@
 #include "autograd/oplist.h"
 
 const struct op *const op_list[] = {
-    &linear_op,      &modal_linear_op,     &head_linear_op, &patch_embed_op,
-    &embedding_op,   &select_rows_op,      &join_op,        &add_op,
-    &rmsnorm_op,     &layernorm_op,        &rope_table_op,  &rope_op,
-    &attention_op,   &swiglu_op,           &activation_op,  &cross_entropy_op,
-    &cache_write_op, &cached_attention_op,
+    &linear_op,
+    &modal_linear_op,
+    &head_linear_op,
+    &patch_embed_op,
+    &embedding_op,
+    &select_rows_op,
+    &join_op,
+    &group_rows_op,
+    &add_op,
+    &rmsnorm_op,
+    &layernorm_op,
+    &rope_table_op,
+    &rope_op,
+    &attention_op,
+    &swiglu_op,
+    &activation_op,
+    &cross_entropy_op,
+    &cache_write_op,
+    &cached_attention_op,
 };
 const int op_count = sizeof op_list / sizeof op_list[0];

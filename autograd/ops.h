@@ -98,6 +98,9 @@ struct attention {
 };
 struct tensor *op_attention(struct tape *t, const struct attention *a);
 
+/* rows.c: each `n` rows of x behind each other as one: [rows / n, n * cols]. */
+struct tensor *op_group_rows(struct tape *t, struct tensor *x, int64_t n);
+
 /* activation.c: y = silu(gate) * up. */
 struct tensor *op_swiglu(struct tape *t, struct tensor *gate, struct tensor *up);
 enum activation { ACT_GELU, ACT_GELU_TANH, ACT_QUICK_GELU, ACT_SILU, ACT_RELU };

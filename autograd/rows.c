@@ -130,6 +130,25 @@ static void join_backward(struct node *n)
 
 const struct op join_op = {"join", join_forward, join_backward};
 
+static void group_forward(struct node *n)
+{
+    tensor_to_real(n->in[A], 0, tensor_count(n->out), tensor_real(n->out));
+}
+
+static void group_backward(struct node *n)
+{
+    const real *dy = n->out->grad;
+    real *dx = n->in[A]->grad;
+    int64_t count = tensor_count(n->out);
+    bool adds = tape_grad_adds(n->in[A]);
+
+#pragma omp parallel for schedule(static) if (count > SMALL)
+    for (int64_t i = 0; i < count; i++)
+        dx[i] = adds ? dx[i] + dy[i] : dy[i];
+}
+
+const struct op group_rows_op = {"group_rows", group_forward, group_backward};
+
 static void add_forward(struct node *n)
 {
     struct tensor *a = n->in[A], *b = n->in[B];
@@ -190,6 +209,12 @@ struct tensor *op_join(struct tape *t, struct tensor *a, struct tensor *b)
 {
     CHECK(a->rows == b->rows);
     return tape_node(t, &join_op, (struct tensor *[]){a, b}, 2, a->rows, a->cols + b->cols)->out;
+}
+
+struct tensor *op_group_rows(struct tape *t, struct tensor *x, int64_t n)
+{
+    CHECK(n > 0 && x->rows % n == 0);
+    return tape_node(t, &group_rows_op, &x, 1, x->rows / n, n * x->cols)->out;
 }
 
 struct tensor *op_add(struct tape *t, struct tensor *a, struct tensor *b)

@@ -59,7 +59,8 @@ static const struct chat_template templates[] = {
     {.name = "qwen2_vl",
      .default_system = "You are a helpful assistant.",
      CHATML_MARKS,
-     .image = IMAGE_AS_WRITTEN},
+     .image = IMAGE_AS_WRITTEN,
+     .picture = "<|vision_start|><|image_pad|><|vision_end|>"},
     {.name = "plain", .assistant = {"", "\n"}, .stop = "\n", .image = IMAGE_ALONE},
 };
 

@@ -70,6 +70,7 @@ struct chat_template {
     bool trim;           /* white space around the texts is dropped */
     bool system_in_user; /* a system message stands at the beginning of the first user's turn */
     enum image_place image;
+    const char *picture; /* stands for an image mark; NULL: the mark itself */
 };
 
 /* NULL and *e with the known names where there is none of this name. */

@@ -13,12 +13,16 @@
 struct tensor *build_table(struct model *m, struct tape *t, const struct batch *b,
                            const int64_t *length)
 {
-    CHECK(b->axes == 1);
     bool by_length = m->cfg.text.rope_scaling.type == ROPE_DYNAMIC;
     int64_t pairs = m->cfg.text.head_dim / 2, sets = by_length ? b->samples : 1;
     float *inv_freq = tape_new_array(t, float, sets *pairs);
     int32_t *set = by_length ? tape_new_array(t, int32_t, b->tokens) : NULL;
+    uint8_t *axis = m->cfg.text.axes > 1 ? tape_new_array(t, uint8_t, pairs) : NULL;
 
+    CHECK(b->axes == m->cfg.text.axes);
+    for (int64_t k = 0, p = 0; axis && k < 3; k++)
+        for (int64_t end = p + m->cfg.text.mrope_section[k]; p < end; p++)
+            axis[p] = (uint8_t)k;
     for (int64_t s = 0; s < b->samples; s++) /* a window is seen to before anything runs */
         CHECK(m->cfg.text.window == 0 || length[s] <= m->cfg.text.window);
     for (int64_t s = 0; s < sets; s++)
@@ -30,6 +34,7 @@ struct tensor *build_table(struct model *m, struct tape *t, const struct batch *
                                                  .n = b->tokens,
                                                  .inv_freq = inv_freq,
                                                  .set = set,
+                                                 .axis = axis,
                                                  .pairs = pairs,
                                                  .scale = model_rope_scale(&m->cfg.text)});
 }

@@ -3,6 +3,8 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/signals.h"
+#include "data/dataset.h"
+#include "model/family/family.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -13,7 +15,7 @@ struct running {
     int64_t n;
     int64_t *seq, *begin;
     int32_t *ids, *positions, *next; /* positions [axes, n], alike on all axes */
-    int axes;
+    struct picture_places pictures;
     struct span *spans;
 };
 
@@ -27,22 +29,29 @@ static void running_free(struct running *r)
     free(r->spans);
 }
 
-static bool running_new(struct running *r, int64_t n, int axes, struct err *e)
+static bool running_new(struct running *r, int64_t n, const struct model *m, struct err *e)
 {
     const char *what = "the running sequences";
     size_t count = (size_t)n;
 
     memset(r, 0, sizeof *r);
+    family_places(&m->cfg, &r->pictures);
     r->seq = mem_new(count, sizeof *r->seq, what, e);
     r->begin = mem_new(count + 1, sizeof *r->begin, what, e);
     r->ids = mem_new(count, sizeof *r->ids, what, e);
-    r->positions = mem_new((size_t)axes * count, sizeof *r->positions, what, e);
+    r->positions = mem_new((size_t)r->pictures.axes * count, sizeof *r->positions, what, e);
     r->next = mem_new(count, sizeof *r->next, what, e);
-    r->axes = axes;
     r->spans = mem_new(count, sizeof *r->spans, what, e);
     if (r->seq && r->begin && r->ids && r->positions && r->next && r->spans) return true;
     running_free(r);
     return false;
+}
+
+/* By which factors a generated token's key and value are made: those of the pictures follow its id,
+ * as in the published code, though its embedding is text's. */
+static enum modality modality_of(const struct picture_places *p, int32_t id)
+{
+    return p->id >= 0 && (id == p->id || id == p->around[0] || id == p->around[1]) ? IMAGE : TEXT;
 }
 
 /* The largest of the logits, the first of several; -1 where one is not a number. */
@@ -80,10 +89,10 @@ static bool take_tokens(struct running *r, const struct tensor *logits, const st
         r->ids[kept] = id;
         r->next[kept] = c->next[r->seq[i]] + 1;
         r->begin[kept] = kept;
-        r->spans[kept] = (struct span){kept, kept + 1, TEXT};
+        r->spans[kept] = (struct span){kept, kept + 1, modality_of(&r->pictures, id)};
         kept++;
     }
-    for (int64_t i = 0; i < r->axes * kept; i++)
+    for (int64_t i = 0; i < r->pictures.axes * kept; i++)
         r->positions[i] = r->next[i % kept] - 1;
     r->begin[kept] = kept;
     r->n = kept;
@@ -123,7 +132,7 @@ static bool generate(struct model *m, struct tape *t, const struct forward *f, s
     while (r->n > 0) {
         struct batch next = {.tokens = r->n,
                              .ids = r->ids,
-                             .axes = r->axes,
+                             .axes = r->pictures.axes,
                              .positions = r->positions,
                              .next = r->next,
                              .samples = r->n,
@@ -165,7 +174,7 @@ bool model_generate(struct model *m, struct tape *t, const struct forward *f, in
 
     CHECK(max_new > 0);
     memset(out, 0, (size_t)b->samples * sizeof *out);
-    if (!running_new(&r, b->samples, b->axes, e)) return false;
+    if (!running_new(&r, b->samples, m, e)) return false;
     ok = kv_cache_new(&cache, m, b->samples, longest_sample(b) + max_new, e) &&
          generate(m, t, f, &cache, &r, max_new, stop, n_stop, memory_limit, out,
                   stats ? stats : &unused, e);

@@ -55,7 +55,7 @@ struct param {
     int64_t row0; /* the first of the file tensor's rows that are meant (q_proj is held in two) */
     enum param_kind kind;
     int ndim; /* the file's shape: [rows], [rows, cols] or [rows, ...] */
-    int64_t dim[4];
+    int64_t dim[5];
     struct tensor t; /* what the graph uses; t.grad only where trained */
     void *own;       /* its memory where it is not mapped, of t.dtype */
 };

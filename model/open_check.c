@@ -59,16 +59,13 @@ static int64_t count_layers(const struct st_model *files, const char *prefix, in
     return most;
 }
 
-bool model_check_layers(const struct model *m, const char *section, int64_t layers,
-                        const char *before, struct err *e)
+bool model_check_layers(const struct model *m, const char *path, int64_t layers, const char *prefix,
+                        struct err *e)
 {
-    char prefix[300], path[64];
-
-    snprintf(prefix, sizeof prefix, "%slayers.", before);
     int64_t found = count_layers(&m->base, prefix, count_layers(&m->files, prefix, 0));
-    if (found == layers) return true;
-    snprintf(path, sizeof path, "%snum_hidden_layers", section);
-    return hf_config_fail(&m->cfg, path, e,
+
+    return found == layers ||
+           hf_config_fail(&m->cfg, path, e,
                           "%s is %lld, but the tensors %s* have %lld layers: " OTHER_MODEL, path,
                           (long long)layers, prefix, (long long)found);
 }
@@ -111,6 +108,7 @@ static bool check_text(const struct model *m, struct err *e)
     const struct text_config *c = &m->cfg.text;
     const char *in = hf_has_vision(&m->cfg) ? "text_config." : "", *at = m->layout->text;
     int64_t dh = c->head_dim, H = c->num_attention_heads, G = c->num_key_value_heads;
+    char path[64], prefix[300];
     const struct size_rule rules[] = {
         {in, "vocab_size", c->vocab_size, .prefix = at, "embed_tokens.weight", 0},
         {in, "hidden_size", c->hidden_size, .prefix = at, "embed_tokens.weight", 1},
@@ -122,8 +120,10 @@ static bool check_text(const struct model *m, struct err *e)
          "layers.0.self_attn.k_proj.weight", 0},
     };
 
+    snprintf(path, sizeof path, "%snum_hidden_layers", in);
+    snprintf(prefix, sizeof prefix, "%slayers.", at);
     return model_check_sizes(m, rules, sizeof rules / sizeof *rules, e) &&
-           model_check_layers(m, in, c->num_hidden_layers, at, e) && check_biases(m, in, e);
+           model_check_layers(m, path, c->num_hidden_layers, prefix, e) && check_biases(m, in, e);
 }
 
 bool model_check_settings(const struct model *m, struct err *e)

@@ -87,8 +87,7 @@ struct param *param_vector(struct model *m, enum param_kind kind, int64_t n, con
     return p;
 }
 
-/* Narrows p to the rows [row0, row0 + rows) of the file's tensor (elements, for a vector). */
-static struct param *part(struct param *p, int64_t row0, int64_t rows)
+struct param *param_part(struct param *p, int64_t row0, int64_t rows)
 {
     p->row0 = row0;
     if (p->ndim == 1)
@@ -110,9 +109,10 @@ static void declare_query(struct model *m, struct attn *a, const char *prefix)
         enum param_kind kind = m->state != ATTN_FULL && k == 0 ? PARAM_Q_ROPE : PARAM_Q;
         int64_t row0 = k ? cut : 0, rows = k ? all - cut : cut;
         if (!bias)
-            a->q[k] = part(param_matrix(m, kind, all, d, "%sq_proj.weight", prefix), row0, rows);
+            a->q[k] =
+                param_part(param_matrix(m, kind, all, d, "%sq_proj.weight", prefix), row0, rows);
         else if (c->qkv_bias)
-            a->q_b[k] = part(param_vector(m, kind, all, "%sq_proj.bias", prefix), row0, rows);
+            a->q_b[k] = param_part(param_vector(m, kind, all, "%sq_proj.bias", prefix), row0, rows);
     }
 }
 

@@ -10,6 +10,10 @@ struct param *param_matrix(struct model *m, enum param_kind kind, int64_t rows, 
 struct param *param_vector(struct model *m, enum param_kind kind, int64_t n, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 
+/* Narrows p to the rows [row0, row0 + rows) of the file's tensor (elements, for a vector): several
+ * parameters may be rows of one tensor, declared in their order. */
+struct param *param_part(struct param *p, int64_t row0, int64_t rows);
+
 /* Fills params, layers and tower from cfg, layout, state, method, rope_dim and latent; no memory for
  * values yet. A pointer to a param stays valid until params is freed. */
 bool params_declare(struct model *m, struct err *e);
@@ -52,9 +56,9 @@ struct size_rule {
 bool model_check_sizes(const struct model *m, const struct size_rule *rules, size_t n,
                        struct err *e);
 
-/* Whether section + "num_hidden_layers" is the number of the tensors' layers, BEFORElayers.N.*. */
-bool model_check_layers(const struct model *m, const char *section, int64_t layers,
-                        const char *before, struct err *e);
+/* Whether the setting at `path` is the number of the tensors' layers, PREFIXN.*. */
+bool model_check_layers(const struct model *m, const char *path, int64_t layers, const char *prefix,
+                        struct err *e);
 
 /* What a setting says about a tensor that is there or is not: "SECTIONKEY SAYS". A bias of zeros
  * that it does not want is as good as none. */

@@ -18,7 +18,7 @@ enum { STREAM = 1 << 16 }; /* values converted at a time */
 static const enum st_dtype file_dtypes[] = {
     [DT_F32] = ST_F32, [DT_F64] = ST_F64, [DT_BF16] = ST_BF16, [DT_F16] = ST_F16};
 
-/* A tensor of the file: one parameter, or two that are rows of it, one behind the other. */
+/* A tensor of the file: one parameter, or several that are rows of it, one behind the other. */
 struct whole {
     const struct param *p;
     int parts;
@@ -30,7 +30,7 @@ struct whole {
  * still, in its dtype, unless that is fp32. */
 static bool is_changed(const struct param *p, int parts)
 {
-    return (p->own && p->t.dtype == DT_F32) || (parts > 1 && is_changed(p + 1, 1));
+    return (p->own && p->t.dtype == DT_F32) || (parts > 1 && is_changed(p + 1, parts - 1));
 }
 
 /* Whether the files of the model that a delta builds on have p, unchanged and under its name (the
@@ -41,6 +41,13 @@ static bool in_base(const struct model *m, const struct param *p)
     const char *data = p->t.data;
 
     return t && !p->own && data >= (const char *)t->data && data < (const char *)t->data + t->bytes;
+}
+
+static bool all_in_base(const struct model *m, const struct param *p, int parts)
+{
+    for (int k = 0; k < parts; k++)
+        if (!in_base(m, p + k)) return false;
+    return true;
 }
 
 /* The published code loads what it has converted strictly, and asks for lm_head even where that is
@@ -56,9 +63,11 @@ static int64_t list_tensors(const struct model *m, enum dtype own, bool delta, s
 
     for (int64_t i = 0; i < m->n_params;) {
         const struct param *p = &m->params[i];
-        int parts = i + 1 < m->n_params && strcmp(p[1].name, p->name) == 0 ? 2 : 1;
+        int parts = 1;
+        while (i + parts < m->n_params && strcmp(p[parts].name, p->name) == 0)
+            parts++;
         bool changed = is_changed(p, parts);
-        if (!delta || !in_base(m, p) || !in_base(m, p + parts - 1))
+        if (!delta || !all_in_base(m, p, parts))
             list[n++] = (struct whole){
                 p, parts, changed ? file_dtypes[own] : file_dtypes[p->t.dtype], p->name};
         i += parts;

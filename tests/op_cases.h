@@ -185,6 +185,13 @@ static struct tensor *select_rows(struct tape *t, struct tensor *const x[], int 
     return op_select_rows(t, x[0], v ? x[0] : x[1], scaled_index(t, index, 6, s), 6 * s);
 }
 
+static struct tensor *group_rows(struct tape *t, struct tensor *const x[], int v, int64_t s)
+{
+    (void)v;
+    (void)s;
+    return op_group_rows(t, x[0], 3);
+}
+
 static struct tensor *join(struct tape *t, struct tensor *const x[], int v, int64_t s)
 {
     (void)s;
@@ -392,6 +399,7 @@ static const struct graph_case cases[] = {
     {"select rows", &select_rows_op, select_rows, 0, {{4, 3}, {2, 3}}, 2, 0},
     {"select rows, one source", &select_rows_op, select_rows, 1, {{4, 3}}, 0, 0},
     {"select rows, the source twice", &select_rows_op, select_rows, 2, {{4, 3}}, 0, 0},
+    {"group_rows", &group_rows_op, group_rows, 0, {{6, 3}}, 0, 0},
     {"join", &join_op, join, 0, {{4, 3}, {4, 5}}, 2, 0},
     {"join, twice the same", &join_op, join, 1, {{4, 3}}, 0, 0},
     {"add", &add_op, add, 0, {{6, 3}, {6, 3}}, 2, 0},

@@ -43,6 +43,7 @@ static const struct bound {
      * ops, of 3 and 4 layers. */
     {&embedding_op, NULL, 0, 0},
     {&select_rows_op, NULL, 0, 0},
+    {&group_rows_op, NULL, 0, 0},
     {&join_op, NULL, 0, 0},
     {&add_op, "residual stream", 3.0, 3.3},
     {&add_op, "residual stream, longer", 3.6, 4.1},

@@ -33,7 +33,8 @@ void processor_default(struct processor *p)
     };
 }
 
-const struct processor_kind *const processor_kinds[] = {&processor_clip, &processor_anyres, NULL};
+const struct processor_kind *const processor_kinds[] = {&processor_clip, &processor_anyres,
+                                                        &processor_native, NULL};
 
 bool processor_fault(struct err *e, const char **key, const char *name, const char *fmt, ...)
 {
@@ -67,9 +68,7 @@ bool processor_check(struct processor *p, const char **key, struct err *e)
         return false;
     if (p->do_resize && (p->size_h < 1 || p->size_w < 1))
         return processor_fault(e, key, "size", ": sides of 1 and more are needed");
-    if (!p->kind->check(p, key, e)) return false;
-    p->input_width = 3 * p->height * p->width;
-    return true;
+    return p->kind->check(p, key, e);
 }
 
 static const struct processor_kind *kind_of(const char *name)
@@ -116,17 +115,22 @@ static float pixel_value(const struct processor *p, int channel, int v)
     return p->do_normalize ? (x - (float)p->mean[channel]) / (float)p->std[channel] : x;
 }
 
+void processor_table(const struct processor *p, float value[3][256])
+{
+    for (int c = 0; c < 3; c++)
+        for (int v = 0; v < 256; v++)
+            value[c][v] = pixel_value(p, c, v);
+}
+
 void processor_values(const struct processor *p, const struct image *out, float *pixels)
 {
     const int64_t n = out->height * out->width;
-    float value[256];
+    float value[3][256];
 
-    for (int c = 0; c < 3; c++) {
-        for (int v = 0; v < 256; v++)
-            value[v] = pixel_value(p, c, v);
+    processor_table(p, value);
+    for (int c = 0; c < 3; c++)
         for (int64_t i = 0; i < n; i++)
-            pixels[c * n + i] = value[out->px[3 * i + c]];
-    }
+            pixels[c * n + i] = value[c][out->px[3 * i + c]];
 }
 
 /* ---- CLIP's ---- */
@@ -146,6 +150,7 @@ static bool clip_check(struct processor *p, const char **key, struct err *e)
                                    p->mean[c]);
     p->height = p->do_center_crop ? p->crop_h : p->size_h;
     p->width = p->do_center_crop ? p->crop_w : p->size_w;
+    p->input_width = 3 * p->height * p->width;
     return (p->height >= 1 && p->width >= 1 && p->height <= PROCESSOR_MAX_SIDE &&
             p->width <= PROCESSOR_MAX_SIDE) ||
            processor_fault(e, key, p->do_center_crop ? "crop_size" : "size",
@@ -265,6 +270,10 @@ void processor_describe(const struct processor *p, char *buf, size_t size)
                  p->grid[i][1]);
         strcat(grids, one);
     }
+    if (p->kind == &processor_native)
+        snprintf(resize, sizeof resize, "%" PRId64 "..%" PRId64 "/%" PRId64 "/%" PRId64 ":%s",
+                 p->min_pixels, p->max_pixels, p->patch_size, p->merge_size,
+                 resize_filter_name(p->resample));
     snprintf(buf, size, "%s%s resize=%s crop=%s rescale=%s normalize=%s%s", p->kind->name, padding,
              resize, crop, scale, norm, grids);
 }

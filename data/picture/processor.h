@@ -2,6 +2,7 @@
  * pictures as Pillow does, rescale and normalise; what is done before makes their kinds:
  *     clip    CLIP's and LLaVA's: pad to a square (where do_pad asks for it), resize, centre crop
  *     anyres  LLaVA-NeXT's: the whole picture as one square, and tiles of it at a larger size
+ *     native  Qwen2-VL's: about the picture's own size, cut into patches
  * The result equals transformers' processors on their Pillow path (backend="pil", use_fast=False)
  * bit for bit; their torchvision path differs from it by a step or two of 1/255 in 0.2 % of the
  * values.
@@ -41,8 +42,10 @@ struct processor {
     bool do_convert_rgb; /* kept for processor_save; processor_run takes RGB anyway */
     int64_t grid[PROCESSOR_MAX_GRIDS][2]; /* anyres: heights and widths to choose from */
     int64_t grids;
-    int64_t height, width; /* of each square that comes out */
-    int64_t input_width;   /* values of a row of the tower's input: 3 height width */
+    /* native: pixels of a picture at least and at most, and its parts */
+    int64_t min_pixels, max_pixels, patch_size, merge_size, temporal_patch_size;
+    int64_t height, width; /* of each square that comes out; native: 0 */
+    int64_t input_width;   /* values of a row of the tower's input */
 };
 
 /* What CLIP's processor does where the file says nothing: shortest edge 224, bicubic, crop 224. */
@@ -63,7 +66,9 @@ bool processor_check(struct processor *p, const char **key, struct err *e);
 /* Fills s->to_h, to_w, grid_h, grid_w and inputs from its height and width. */
 bool processor_shape(const struct processor *p, struct picture_shape *s, struct err *e);
 
-/* Writes the inputs of a picture of 3 channels (see image_flatten), each [3, p->height, p->width].
+/* Writes the inputs of a picture of 3 channels (see image_flatten), each [3, p->height, p->width];
+ * native: each the [3, temporal_patch_size, patch_size, patch_size] of a patch, blocks of
+ * merge_size x merge_size patches together, the blocks row by row.
  * Safe to call from several threads. */
 bool processor_run(const struct processor *p, const struct image *rgb, float *pixels,
                    struct err *e);

@@ -60,6 +60,7 @@ static bool anyres_check(struct processor *p, const char **key, struct err *e)
     if (p->grids == 0)
         return processor_fault(e, key, "image_grid_pinpoints", ": one size or more is needed");
     p->height = p->width = p->crop_h;
+    p->input_width = 3 * p->height * p->width;
     for (int64_t i = 0; i < p->grids; i++)
         if (p->grid[i][0] % p->height != 0 || p->grid[i][1] % p->width != 0)
             return processor_fault(e, key, "image_grid_pinpoints",

@@ -19,6 +19,7 @@ static const int resample_numbers[] = {
 #define RESAMPLES ((int)(sizeof resample_numbers / sizeof resample_numbers[0]))
 
 struct reader {
+    const cJSON *obj; /* the settings */
     const struct jsonc *doc;
     const char *prefix; /* before a setting in messages */
     struct processor *p;
@@ -70,6 +71,61 @@ static bool take_pair(const struct reader *r, const cJSON *v, const char *allowe
     return take_side(r, v, "height", height, h) && take_side(r, v, "width", width, w);
 }
 
+static bool take_pixels(const struct reader *r, const cJSON *setting, const char *part,
+                        const cJSON *v, int64_t *out)
+{
+    if (!cJSON_IsNumber(v) || !(v->valuedouble >= 1 && v->valuedouble <= IMAGE_MAX_PIXELS) ||
+        v->valuedouble != floor(v->valuedouble))
+        return refuse(r, setting, part, v, "a whole number of pixels from 1 to 178956970");
+    *out = (int64_t)v->valuedouble;
+    return true;
+}
+
+/* Numbers of pixels, under names of edges. min_pixels and max_pixels beside it have priority. */
+static bool read_limits(const struct reader *r, const cJSON *v)
+{
+    const cJSON *least = cJSON_GetObjectItemCaseSensitive(v, "shortest_edge");
+    const cJSON *most = cJSON_GetObjectItemCaseSensitive(v, "longest_edge");
+
+    if (!least || !most || cJSON_GetArraySize(v) != 2)
+        return refuse(r, v, NULL, v, "shortest_edge and longest_edge, which are pixels here");
+    if (!cJSON_GetObjectItemCaseSensitive(r->obj, "min_pixels") &&
+        !take_pixels(r, v, "shortest_edge", least, &r->p->min_pixels))
+        return false;
+    return cJSON_GetObjectItemCaseSensitive(r->obj, "max_pixels") ||
+           take_pixels(r, v, "longest_edge", most, &r->p->max_pixels);
+}
+
+static bool read_min_pixels(const struct reader *r, bool *field, const cJSON *v)
+{
+    (void)field;
+    return take_pixels(r, v, NULL, v, &r->p->min_pixels);
+}
+
+static bool read_max_pixels(const struct reader *r, bool *field, const cJSON *v)
+{
+    (void)field;
+    return take_pixels(r, v, NULL, v, &r->p->max_pixels);
+}
+
+static bool read_patch(const struct reader *r, bool *field, const cJSON *v)
+{
+    (void)field;
+    return take_side(r, v, NULL, v, &r->p->patch_size);
+}
+
+static bool read_merge(const struct reader *r, bool *field, const cJSON *v)
+{
+    (void)field;
+    return take_side(r, v, NULL, v, &r->p->merge_size);
+}
+
+static bool read_temporal(const struct reader *r, bool *field, const cJSON *v)
+{
+    (void)field;
+    return take_side(r, v, NULL, v, &r->p->temporal_patch_size);
+}
+
 /* A plain number is the shortest edge, as in files of before 2023. */
 static bool read_size(const struct reader *r, bool *field, const cJSON *v)
 {
@@ -78,6 +134,7 @@ static bool read_size(const struct reader *r, bool *field, const cJSON *v)
     struct processor *p = r->p;
 
     (void)field;
+    if (p->kind == &processor_native) return read_limits(r, v);
     p->shortest_edge = edge || cJSON_IsNumber(v);
     if (!p->shortest_edge) return take_pair(r, v, allowed, &p->size_h, &p->size_w);
     if (edge && cJSON_GetArraySize(v) != 1) return refuse(r, v, NULL, v, allowed);
@@ -167,7 +224,7 @@ static bool read_class(const struct reader *r, bool *field, const cJSON *v)
     (void)field;
     return find_kind(v) || refuse(r, v, NULL, v,
                                   "CLIPImageProcessor, LlavaImageProcessor, "
-                                  "LlavaNextImageProcessor");
+                                  "LlavaNextImageProcessor, Qwen2VLImageProcessor");
 }
 
 static bool read_grids(const struct reader *r, bool *field, const cJSON *v)
@@ -240,6 +297,11 @@ static const struct setting {
     {"do_convert_rgb", take_bool, FLAG(do_convert_rgb), NULL, NULL},
     {"image_grid_pinpoints", read_grids, 0, NULL, &processor_anyres},
     {"aspect_ratio_setting", read_aspect, 0, NULL, &processor_anyres}, /* in old files */
+    {"min_pixels", read_min_pixels, 0, NULL, &processor_native},
+    {"max_pixels", read_max_pixels, 0, NULL, &processor_native},
+    {"patch_size", read_patch, 0, NULL, &processor_native},
+    {"merge_size", read_merge, 0, NULL, &processor_native},
+    {"temporal_patch_size", read_temporal, 0, NULL, &processor_native},
     {"image_processor_type", read_class, 0, NULL, NULL},
     {"feature_extractor_type", read_class, 0, NULL, NULL},
     {"data_format", read_layout, 0, NULL, NULL},
@@ -313,7 +375,7 @@ static void choose_kind(struct processor *p, const cJSON *obj)
     if (kind->defaults) kind->defaults(p);
 }
 
-static bool read_settings(const struct reader *r, const cJSON *obj)
+static bool read_settings(struct reader *r, const cJSON *obj)
 {
     const char *key;
     const cJSON *v;
@@ -323,6 +385,7 @@ static bool read_settings(const struct reader *r, const cJSON *obj)
         return jsonc_fail(r->doc, obj, r->e,
                           "an object with the image processor's settings is "
                           "needed");
+    r->obj = obj;
     choose_kind(r->p, obj);
     cJSON_ArrayForEach(v, obj)
     {
@@ -340,7 +403,7 @@ static const struct jsonc_rules rules = {.plain = true};
 /* *found: the directory has a processor_config.json with an "image_processor". */
 static bool load_shared(struct processor *p, const char *path, bool *found, struct err *e)
 {
-    struct reader r = {NULL, "image_processor.", p, e};
+    struct reader r = {NULL, NULL, "image_processor.", p, e};
     struct jsonc doc;
     const cJSON *part;
     bool there, ok = true;
@@ -359,7 +422,7 @@ static bool load_shared(struct processor *p, const char *path, bool *found, stru
 
 static bool load_own(struct processor *p, const char *path, const char *other, struct err *e)
 {
-    struct reader r = {NULL, "", p, e};
+    struct reader r = {NULL, NULL, "", p, e};
     struct jsonc doc;
     bool there, shared, ok;
 
@@ -399,16 +462,13 @@ static bool add_grids(cJSON *o, const struct processor *p)
     return ok;
 }
 
-/* Every cJSON_Add returns NULL where memory is short; `ok` gathers that. */
-static bool add_settings(cJSON *o, const struct processor *p)
+/* Sizes of squares. */
+static bool add_squares(cJSON *o, const struct processor *p)
 {
     cJSON *size = cJSON_AddObjectToObject(o, "size");
     cJSON *crop = cJSON_AddObjectToObject(o, "crop_size");
-    cJSON *mean = cJSON_CreateDoubleArray(p->mean, 3), *std = cJSON_CreateDoubleArray(p->std, 3);
     bool ok = size && crop;
 
-    ok = cJSON_AddItemToObject(o, "image_mean", mean) && ok;
-    ok = cJSON_AddItemToObject(o, "image_std", std) && ok;
     if (p->shortest_edge) {
         ok = cJSON_AddNumberToObject(size, "shortest_edge", (double)p->size_h) && ok;
     } else {
@@ -416,12 +476,44 @@ static bool add_settings(cJSON *o, const struct processor *p)
         ok = cJSON_AddNumberToObject(size, "width", (double)p->size_w) && ok;
     }
     ok = cJSON_AddNumberToObject(crop, "height", (double)p->crop_h) && ok;
-    ok = cJSON_AddNumberToObject(crop, "width", (double)p->crop_w) && ok;
+    return cJSON_AddNumberToObject(crop, "width", (double)p->crop_w) && ok;
+}
+
+/* The limits in both spellings: transformers before 5 does not obey `size`, 5
+ * writes nothing else. */
+static bool add_limits(cJSON *o, const struct processor *p)
+{
+    const struct {
+        const char *key;
+        int64_t value;
+    } rows[] = {{"min_pixels", p->min_pixels},
+                {"max_pixels", p->max_pixels},
+                {"patch_size", p->patch_size},
+                {"merge_size", p->merge_size},
+                {"temporal_patch_size", p->temporal_patch_size}};
+    cJSON *size = cJSON_AddObjectToObject(o, "size");
+    bool ok = size && cJSON_AddNumberToObject(size, "shortest_edge", (double)p->min_pixels) &&
+              cJSON_AddNumberToObject(size, "longest_edge", (double)p->max_pixels);
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        ok = cJSON_AddNumberToObject(o, rows[i].key, (double)rows[i].value) && ok;
+    return ok;
+}
+
+/* Every cJSON_Add returns NULL where memory is short; `ok` gathers that. */
+static bool add_settings(cJSON *o, const struct processor *p)
+{
+    cJSON *mean = cJSON_CreateDoubleArray(p->mean, 3), *std = cJSON_CreateDoubleArray(p->std, 3);
+    bool ok = cJSON_AddItemToObject(o, "image_mean", mean);
+
+    ok = cJSON_AddItemToObject(o, "image_std", std) && ok;
+    ok = (p->kind == &processor_native ? add_limits : add_squares)(o, p) && ok;
     ok = cJSON_AddNumberToObject(o, "resample", resample_numbers[p->resample]) && ok;
     ok = cJSON_AddNumberToObject(o, "rescale_factor", p->rescale_factor) && ok;
     ok = cJSON_AddStringToObject(o, "image_processor_type",
                                  p->do_pad ? "LlavaImageProcessor" : p->kind->classes[0]) &&
-         (!p->grids || add_grids(o, p)) && ok;
+         ok;
+    ok = (!p->grids || add_grids(o, p)) && ok;
     for (int i = 0; i < SETTINGS; i++) {
         const bool *flag = (const bool *)(const void *)((const char *)p + settings[i].flag);
 

@@ -32,10 +32,16 @@ struct rope_scaling {
     bool truncate;
 };
 
-enum { HF_NO_TOKEN = -1, HF_MAX_EOS = 16, HF_MAX_FEATURES = 16, HF_MAX_GRIDS = 64 };
+enum {
+    HF_NO_TOKEN = -1,
+    HF_MAX_EOS = 16,
+    HF_MAX_FEATURES = 16,
+    HF_MAX_GRIDS = 64,
+    HF_MAX_BLOCKS = 256
+};
 
 struct text_config {
-    const char *model_type; /* "llama" or "qwen2" */
+    const char *model_type; /* "llama", "qwen2", "mistral", "qwen2_5_vl_text" */
     int64_t hidden_size, intermediate_size, num_hidden_layers;
     int64_t num_attention_heads, num_key_value_heads; /* heads is a multiple of kv heads */
     int64_t head_dim;                                 /* even */
@@ -43,6 +49,9 @@ struct text_config {
     double rms_norm_eps, initializer_range;
     double rope_theta;
     struct rope_scaling rope_scaling;
+    int axes; /* of positions: 1, or 3 (time, height, width) */
+    /* axes 3: how many pairs of a head, in their order, each axis turns; together head_dim / 2 */
+    int64_t mrope_section[3];
     bool qkv_bias; /* llama: attention_bias; qwen2: always */
     bool o_bias;   /* llama: attention_bias; qwen2: never */
     bool mlp_bias;
@@ -59,10 +68,14 @@ struct text_config {
 };
 
 struct vision_config {
-    const char *model_type; /* "clip_vision_model" */
+    const char *model_type; /* "clip_vision_model", "qwen2_5_vl" */
     int64_t hidden_size, intermediate_size, num_hidden_layers, num_attention_heads;
-    int64_t image_size, patch_size, num_channels; /* image_size is a multiple of patch_size */
-    int64_t projection_dim;
+    int64_t patch_size, num_channels;
+    int64_t image_size, projection_dim; /* CLIP's: image_size is a multiple of patch_size */
+    /* Qwen2.5-VL's */
+    int64_t out_hidden_size, spatial_merge_size, temporal_patch_size;
+    int64_t window_size;      /* pixels of a side */
+    bool full[HF_MAX_BLOCKS]; /* the blocks whose attention sees the whole picture */
     double layer_norm_eps, attention_dropout;
     enum activation hidden_act;
 };
@@ -93,7 +106,8 @@ struct hf_config {
     const struct family *family; /* a row of the table in model/family/ */
     struct text_config text;
     struct vision_config vision; /* zeroed where the family has no tower */
-    int64_t image_token_index;
+    int64_t image_token_index;   /* image_token_id in newer files */
+    int64_t vision_start_token_id, vision_end_token_id, video_token_id; /* HF_NO_TOKEN: none */
     int64_t image_seq_length; /* transformers counts patches instead, and so do we */
     /* Indices into the hidden states (0 embeddings, -1 last layer), which lie side by side. */
     int64_t vision_feature_layer[HF_MAX_FEATURES];

@@ -10,6 +10,10 @@ enum { HF_MAX_WIDTH = 1 << 20, HF_MAX_COUNT = 1 << 14 };
 
 #define HF_TABLE(table) table, sizeof table / sizeof *table
 
+/* Who has a sliding window: nobody; layers that are named, where use_sliding_window is true (Qwen2);
+ * all layers, unless sliding_window is null (Mistral). */
+enum hf_window { HF_WINDOW_NONE, HF_WINDOW_SWITCHED, HF_WINDOW_ALWAYS };
+
 /* Keys that change nothing, in config.json and its parts. */
 extern const char *const hf_harmless[];
 
@@ -17,10 +21,15 @@ extern const char *const hf_harmless[];
 bool hf_read_text(const struct hf_reader *r, const cJSON *obj, struct text_config *t,
                   char **unused);
 
+/* The same for Qwen2.5-VL's decoder, whose RoPE has three axes. */
+bool hf_read_qwen_text(const struct hf_reader *r, const cJSON *obj, struct text_config *t,
+                       char **unused);
+
 /* "dtype", in older files "torch_dtype"; "" where there is neither. */
 bool hf_read_dtype(const struct hf_reader *r, const cJSON *obj, const char **out);
 
-/* Fills t->rope_theta and t->rope_scaling from the text settings `obj`. Needs t's sizes. Adds to
+/* Fills t->rope_theta, which holds the default, t->rope_scaling and t->mrope_section from the text
+ * settings `obj`. Needs t's sizes and axes. Adds to
  * *unused what RoPE's object says for nobody. */
 bool hf_read_rope(const struct hf_reader *r, const cJSON *obj, struct text_config *t,
                   char **unused);
@@ -29,10 +38,6 @@ bool hf_read_rope(const struct hf_reader *r, const cJSON *obj, struct text_confi
  * such) to ids, of which there are *count, at most HF_MAX_EOS. */
 bool hf_read_eos(const struct hf_reader *r, const cJSON *v, int64_t vocab_size, int64_t *ids,
                  int *count);
-
-/* Who has a sliding window: nobody; layers that are named, where use_sliding_window is true (Qwen2);
- * all layers, unless sliding_window is null (Mistral). */
-enum hf_window { HF_WINDOW_NONE, HF_WINDOW_SWITCHED, HF_WINDOW_ALWAYS };
 
 /* Fills t->window from the text settings `obj`; refuses layers that have one where none can. */
 bool hf_read_window(const struct hf_reader *r, const cJSON *obj, enum hf_window who,

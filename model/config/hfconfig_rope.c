@@ -53,7 +53,7 @@ static const char *const harmless[] = {"type",
                                        "finetuned",
                                        NULL};
 
-static bool read_type(const struct hf_reader *r, const cJSON *rope, enum rope_type *type)
+static bool read_type(const struct hf_reader *r, const cJSON *rope, int axes, enum rope_type *type)
 {
     const cJSON *old = hf_get(r, rope, "type"), *v = hf_get(r, rope, "rope_type");
     const char *name;
@@ -61,6 +61,10 @@ static bool read_type(const struct hf_reader *r, const cJSON *rope, enum rope_ty
     *type = ROPE_DEFAULT;
     if (!v && !old) return true;
     name = cJSON_GetStringValue(v ? v : old);
+    if (axes == 3) { /* "mrope" is what the first files say */
+        if (name && (strcmp(name, "default") == 0 || strcmp(name, "mrope") == 0)) return true;
+        return hf_refuse(r, v ? "rope_type" : "type", v ? v : old, "default, mrope");
+    }
     for (int i = 0; name && i < ROPE_TYPES; i++) {
         if (strcmp(name, rope_type_names[i]) == 0) {
             *type = (enum rope_type)i;
@@ -160,17 +164,41 @@ static bool read_scaling(const struct hf_reader *beside, const cJSON *obj,
     const struct hf_field partial = {.key = "partial_rotary_factor", .kind = HF_FIXED, .lo = 1};
     struct rope_scaling *s = &t->rope_scaling;
 
-    if (!refuse_nested(r, rope) || !read_type(r, rope, &s->type) ||
+    if (!refuse_nested(r, rope) || !read_type(r, rope, t->axes, &s->type) ||
         !hf_read_fields(r, rope, &partial, 1, 0, s) || !read_needed(r, rope, s))
         return false;
     return (!types[s->type].original || read_original(beside, obj, r, rope, t)) &&
            (!types[s->type].read || types[s->type].read(r, rope, t));
 }
 
+/* Which axis turns which pairs. transformers' default is Qwen2.5-VL's own, for heads of 128. */
+static bool read_sections(const struct hf_reader *r, const cJSON *rope, struct text_config *t)
+{
+    static const char key[] = "mrope_section";
+    static const int64_t usual[] = {16, 24, 24};
+    const cJSON *v, *item;
+    int64_t sum = 0;
+    int n = 0;
+
+    if (t->axes == 1) return true;
+    v = hf_get(r, rope, key);
+    item = cJSON_IsArray(v) ? v->child : NULL;
+    for (int i = 0; !v && i < 3; i++)
+        sum += t->mrope_section[n++] = usual[i];
+    for (; item && n < 3 && hf_is_int(item, 1, HF_MAX_COUNT); item = item->next)
+        sum += t->mrope_section[n++] = (int64_t)item->valuedouble;
+    if (n == 3 && !item && sum == t->head_dim / 2) return true;
+    if (!v)
+        return hf_refuse(r, key, NULL, "three numbers that come to half a head, which is %lld",
+                         (long long)t->head_dim / 2);
+    return hf_refuse(r, key, v, "three whole numbers from 1, together half a head, which is %lld",
+                     (long long)t->head_dim / 2);
+}
+
 bool hf_read_rope(const struct hf_reader *r, const cJSON *obj, struct text_config *t, char **unused)
 {
     struct hf_field theta = {
-        .key = "rope_theta", .kind = HF_NUM, .lo = 1, .hi = 1e15, .def = {10000}};
+        .key = "rope_theta", .kind = HF_NUM, .lo = 1, .hi = 1e15, .def = {t->rope_theta}};
     const char *key = "rope_scaling";
     const cJSON *rope;
     char prefix[64];
@@ -181,10 +209,11 @@ bool hf_read_rope(const struct hf_reader *r, const cJSON *obj, struct text_confi
     if ((!rope || !rope->child) && !hf_get_object(r, obj, key = "rope_parameters", &rope))
         return false;
     if (!hf_read_fields(r, obj, &theta, 1, 0, &t->rope_theta)) return false;
-    if (!rope) return true;
+    if (!rope) return read_sections(r, NULL, t);
     snprintf(prefix, sizeof prefix, "%s%s.", r->prefix, key);
     in.prefix = prefix;
     theta.def[0] = t->rope_theta; /* the one inside goes before the one beside */
     return hf_read_fields(&in, rope, &theta, 1, 0, &t->rope_theta) &&
-           read_scaling(r, obj, &in, rope, t) && hf_list_unused(&in, rope, harmless, false, unused);
+           read_scaling(r, obj, &in, rope, t) && read_sections(&in, rope, t) &&
+           hf_list_unused(&in, rope, harmless, false, unused);
 }

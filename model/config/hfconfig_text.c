@@ -1,37 +1,50 @@
 /* hfconfig_text.c - the settings of a language model, with the defaults of transformers'
- * LlamaConfig, Qwen2Config and MistralConfig (5.24). A setting is one row of a table; rules between settings
- * follow it. */
+ * LlamaConfig, Qwen2Config, MistralConfig and Qwen2_5_VLTextConfig (5.24). A setting is one row of a
+ * table; rules between settings follow it. */
 #include "model/config/hfconfig_parts.h"
 
 #include <string.h>
 
 /* Also the order of the defaults in text_fields. */
-enum { LLAMA, QWEN2, MISTRAL, TEXT_TYPES };
-static const char *const text_types[TEXT_TYPES + 1] = {"llama", "qwen2", "mistral", NULL};
+enum { LLAMA, QWEN2, MISTRAL, QWEN2_5_VL, TEXT_TYPES };
+static const struct text_type {
+    const char *name;
+    enum hf_window window;
+    double rope_theta;
+    bool qkv_bias; /* always; else as attention_bias says, where there is such a setting */
+    int axes;      /* of positions */
+} text_types[TEXT_TYPES] = {
+    [LLAMA] = {"llama", HF_WINDOW_NONE, 1e4, false, 1},
+    [QWEN2] = {"qwen2", HF_WINDOW_SWITCHED, 1e4, true, 1},
+    [MISTRAL] = {"mistral", HF_WINDOW_ALWAYS, 1e4, false, 1},
+    [QWEN2_5_VL] = {"qwen2_5_vl_text", HF_WINDOW_SWITCHED, 1e6, true, 3},
+};
+static const char *const text_names[] = {"llama", "qwen2", "mistral", NULL};
+static const char *const qwen_names[] = {"qwen2_5_vl_text", "qwen2_5_vl", NULL};
 
 static const char *const dtypes[] = {"float32", "float16", "bfloat16", NULL};
 static const struct hf_choice text_acts[] = {{"silu", ACT_SILU}, {"swish", ACT_SILU}, {NULL, 0}};
 
 #define INT(member, max, ...) HF_INT_ROW(text_config, member, max, __VA_ARGS__)
 static const struct hf_field text_fields[] = {
-    INT(vocab_size, 1 << 24, 32000, 151936, 32000),
-    INT(hidden_size, HF_MAX_WIDTH, 4096, 4096, 4096),
-    INT(intermediate_size, HF_MAX_WIDTH, 11008, 22016, 14336),
-    INT(num_hidden_layers, HF_MAX_COUNT, 32, 32, 32),
-    INT(num_attention_heads, HF_MAX_COUNT, 32, 32, 32),
-    INT(max_position_embeddings, 1 << 30, 2048, 32768, 131072),
+    INT(vocab_size, 1 << 24, 32000, 151936, 32000, 152064),
+    INT(hidden_size, HF_MAX_WIDTH, 4096, 4096, 4096, 8192),
+    INT(intermediate_size, HF_MAX_WIDTH, 11008, 22016, 14336, 29568),
+    INT(num_hidden_layers, HF_MAX_COUNT, 32, 32, 32, 80),
+    INT(num_attention_heads, HF_MAX_COUNT, 32, 32, 32, 64),
+    INT(max_position_embeddings, 1 << 30, 2048, 32768, 131072, 32768),
     /* 0 stands for "as many as heads" and "hidden / heads" until check_text. */
     {HF_ROW(text_config, num_key_value_heads), .kind = HF_INT, .lo = 1, .hi = HF_MAX_COUNT,
-     .def = {0, 32, 8}, .nullable = true},
+     .def = {0, 32, 8, 8}, .nullable = true},
     {HF_ROW(text_config, head_dim), .kind = HF_INT, .lo = 1, .hi = HF_MAX_COUNT, .nullable = true},
-    HF_NUM_ROW(text_config, rms_norm_eps, 0, 0.1, 1e-6),
+    {HF_ROW(text_config, rms_norm_eps), .kind = HF_NUM, .hi = 0.1, .def = {1e-6, 1e-6, 1e-6, 1e-5}},
     HF_NUM_ROW(text_config, initializer_range, 0, 1, 0.02),
     HF_BOOL_ROW(text_config, tie_word_embeddings, false),
     {HF_ROW(text_config, hidden_act), .kind = HF_CHOICE, .choices = text_acts,
-     .def = {ACT_SILU, ACT_SILU, ACT_SILU}},
-    {HF_ROW(text_config, bos_token_id), .kind = HF_TOKEN, .def = {1, HF_NO_TOKEN, 1}},
+     .def = {ACT_SILU, ACT_SILU, ACT_SILU, ACT_SILU}},
+    {HF_ROW(text_config, bos_token_id), .kind = HF_TOKEN, .def = {1, HF_NO_TOKEN, 1, 151643}},
     {HF_ROW(text_config, pad_token_id), .kind = HF_TOKEN,
-     .def = {HF_NO_TOKEN, HF_NO_TOKEN, HF_NO_TOKEN}},
+     .def = {HF_NO_TOKEN, HF_NO_TOKEN, HF_NO_TOKEN, HF_NO_TOKEN}},
     {HF_ROW(text_config, attention_dropout), .kind = HF_NUM, .lo = 0, .hi = 1, .nullable = true},
     {.key = "partial_rotary_factor", .kind = HF_FIXED, .lo = 1},
 };
@@ -75,7 +88,7 @@ static bool read_eos(const struct hf_reader *r, const cJSON *obj, int type, stru
 {
     const cJSON *v = hf_get(r, obj, "eos_token_id");
 
-    if (!v && type != QWEN2) t->eos_token_id[t->eos_count++] = 2;
+    if (!v && type != QWEN2) t->eos_token_id[t->eos_count++] = type == QWEN2_5_VL ? 151645 : 2;
     return hf_read_eos(r, v, t->vocab_size, t->eos_token_id, &t->eos_count);
 }
 
@@ -115,28 +128,52 @@ static bool check_text(const struct hf_reader *r, const cJSON *obj, struct text_
     return true;
 }
 
-static bool read_window(const struct hf_reader *r, const cJSON *obj, int type,
-                        struct text_config *t)
+static bool read_as(const struct hf_reader *r, const cJSON *obj, int type, struct text_config *t,
+                    char **unused)
 {
-    static const enum hf_window windows[TEXT_TYPES] = {
-        [LLAMA] = HF_WINDOW_NONE, [QWEN2] = HF_WINDOW_SWITCHED, [MISTRAL] = HF_WINDOW_ALWAYS};
+    const struct text_type *is = &text_types[type];
 
-    return hf_read_window(r, obj, windows[type], t);
+    t->model_type = is->name;
+    t->rope_theta = is->rope_theta;
+    t->axes = is->axes;
+    if (!hf_read_fields(r, obj, HF_TABLE(text_fields), type, t)) return false;
+    if (type == LLAMA && !hf_read_fields(r, obj, HF_TABLE(llama_fields), 0, t)) return false;
+    if (is->qkv_bias) t->qkv_bias = true;
+    find_pad_row(obj, t);
+    return read_eos(r, obj, type, t) && hf_read_dtype(r, obj, &t->dtype) && check_text(r, obj, t) &&
+           hf_read_window(r, obj, is->window, t) && hf_read_rope(r, obj, t, unused);
+}
+
+/* The model_type, which must be one of `names`; the first where it is left out. */
+static bool read_name(const struct hf_reader *r, const cJSON *obj, const char *const *names,
+                      const char **name)
+{
+    const struct hf_field f = {
+        .key = "model_type", .kind = HF_NAME, .names = names, .def_name = names[0]};
+
+    return hf_read_fields(r, obj, &f, 1, 0, name);
 }
 
 bool hf_read_text(const struct hf_reader *r, const cJSON *obj, struct text_config *t, char **unused)
 {
-    const struct hf_field type_field = {
-        .key = "model_type", .kind = HF_NAME, .names = text_types, .def_name = text_types[LLAMA]};
-    int type;
+    const char *name;
+    int type = LLAMA;
 
-    if (!hf_read_fields(r, obj, &type_field, 1, 0, &t->model_type)) return false;
-    for (type = LLAMA; strcmp(t->model_type, text_types[type]) != 0;)
+    if (!read_name(r, obj, text_names, &name)) return false;
+    while (strcmp(name, text_types[type].name) != 0)
         type++;
-    if (!hf_read_fields(r, obj, HF_TABLE(text_fields), type, t)) return false;
-    if (type == LLAMA && !hf_read_fields(r, obj, HF_TABLE(llama_fields), 0, t)) return false;
-    if (type == QWEN2) t->qkv_bias = true;
-    find_pad_row(obj, t);
-    return read_eos(r, obj, type, t) && hf_read_dtype(r, obj, &t->dtype) && check_text(r, obj, t) &&
-           read_window(r, obj, type, t) && hf_read_rope(r, obj, t, unused);
+    return read_as(r, obj, type, t, unused);
+}
+
+bool hf_read_qwen_text(const struct hf_reader *r, const cJSON *obj, struct text_config *t,
+                       char **unused)
+{
+    const char *name;
+
+    if (!read_name(r, obj, qwen_names, &name) || !read_as(r, obj, QWEN2_5_VL, t, unused))
+        return false;
+    return t->head_dim == t->hidden_size / t->num_attention_heads ||
+           hf_fail(r, obj, "head_dim",
+                   "is %lld; allowed: hidden_size / num_attention_heads, which is %lld",
+                   (long long)t->head_dim, (long long)(t->hidden_size / t->num_attention_heads));
 }

@@ -194,7 +194,7 @@ bool clip_check(const struct model *m, struct err *e)
     const struct vision_config *c = &m->cfg.vision;
     const char *at = m->layout->vision;
     int64_t side = c->image_size / c->patch_size;
-    char encoder[300];
+    char layers[300];
     const struct size_rule rules[] = {
         {in, "hidden_size", c->hidden_size, .prefix = at, "embeddings.class_embedding", 0},
         {in, "intermediate_size", c->intermediate_size, .prefix = at,
@@ -205,9 +205,10 @@ bool clip_check(const struct model *m, struct err *e)
          side * side + 1, at, "embeddings.position_embedding.weight", 0},
     };
 
-    snprintf(encoder, sizeof encoder, "%sencoder.", at);
+    snprintf(layers, sizeof layers, "%sencoder.layers.", at);
     return model_check_sizes(m, rules, sizeof rules / sizeof *rules, e) &&
-           model_check_layers(m, in, c->num_hidden_layers, encoder, e);
+           model_check_layers(m, "vision_config.num_hidden_layers", c->num_hidden_layers, layers,
+                              e);
 }
 
 /* ---- the graph ---- */

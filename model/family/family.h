@@ -15,6 +15,7 @@ struct name_layout {
 };
 
 struct sha256;
+struct sample;
 
 struct family {
     const char *model_type;
@@ -38,6 +39,8 @@ struct family {
     /* Fills in what becomes of a picture that the processor has shaped: rows, tokens, and how they
      * lie. */
     void (*shape)(const struct hf_config *c, struct picture_shape *s);
+    /* struct picture_places' positions; NULL: 0, 1, 2 ... */
+    int32_t (*positions)(const struct sample *s, int64_t n, int32_t *out, int64_t stride);
     /* Values of a row of the tower's input and of its features. */
     int64_t (*input_width)(const struct hf_config *c);
     int64_t (*feature_width)(const struct hf_config *c);
@@ -55,7 +58,7 @@ extern const struct family *const families[]; /* NULL at the end */
 struct picture_places;
 void family_places(const struct hf_config *c, struct picture_places *p);
 
-extern const struct family family_llava, family_llava_next;
+extern const struct family family_llava, family_llava_next, family_qwen2_5_vl;
 extern const struct family family_llama, family_mistral, family_qwen2;
 
 #endif

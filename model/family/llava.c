@@ -84,6 +84,7 @@ bool llava_read(const struct hf_reader *r, const cJSON *obj, struct hf_config *c
                      &t->eos_count) ||
         !read_image_token(r, obj, &c->image_token_index) || !hf_read_dtype(r, obj, &c->dtype))
         return false;
+    c->vision_start_token_id = c->vision_end_token_id = c->video_token_id = HF_NO_TOKEN;
     c->vision_feature_full = strcmp(how, "full") == 0;
     t->tie_word_embeddings |= tied;
     return true;

@@ -15,6 +15,7 @@ static bool read(const struct hf_reader *r, const cJSON *obj, struct hf_config *
     c->pad_token_id = c->text.pad_token_id;
     c->dtype = c->text.dtype;
     c->image_token_index = HF_NO_TOKEN;
+    c->vision_start_token_id = c->vision_end_token_id = c->video_token_id = HF_NO_TOKEN;
     return true;
 }
 

@@ -31,7 +31,7 @@ struct hf_field {
     enum hf_kind kind;
     size_t offset;
     double lo, hi;
-    double def[3];
+    double def[4];
     bool nullable; /* null is allowed: 0, HF_NO_TOKEN or NULL */
     const struct hf_choice *choices;
     const char *const *names;
@@ -46,11 +46,11 @@ struct hf_field {
     }
 #define HF_NUM_ROW(type, member, min, max, d)                                                      \
     {                                                                                              \
-        HF_ROW(type, member), .kind = HF_NUM, .lo = min, .hi = max, .def = { d, d, d }             \
+        HF_ROW(type, member), .kind = HF_NUM, .lo = min, .hi = max, .def = { d, d, d, d }          \
     }
 #define HF_BOOL_ROW(type, member, d)                                                               \
     {                                                                                              \
-        HF_ROW(type, member), .kind = HF_BOOL, .def = { d, d, d }                                  \
+        HF_ROW(type, member), .kind = HF_BOOL, .def = { d, d, d, d }                               \
     }
 
 /* The values that were asked for. */

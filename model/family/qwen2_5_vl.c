@@ -1,0 +1,154 @@
+/* qwen2_5_vl.c - Qwen2.5-VL: pictures at about their own size, a cell of patches a place; positions
+ * of three axes; <|vision_start|> and <|vision_end|> around each picture, which are embedded as text
+ * but take the pictures' factors (as in the published conversion). */
+#include "data/dataset.h"
+#include "model/family/qwen_tower.h"
+
+#include <string.h>
+
+/* In the published files and in all that transformers saves; and as the first releases of 4.52 and
+ * some training programs do. */
+static const struct name_layout layouts[] = {
+    {.text = "model.",
+     .head = "lm_head.weight",
+     .vision = "visual.",
+     .projector = "visual.merger."},
+    {.text = "model.language_model.",
+     .head = "lm_head.weight",
+     .vision = "model.visual.",
+     .projector = "model.visual.merger."},
+    {0},
+};
+
+/* ---- settings: transformers' Qwen2_5_VLConfig (5.24) ---- */
+
+#define ID(json, member, d)                                                                        \
+    {                                                                                              \
+        .key = json, .offset = offsetof(struct hf_config, member), .kind = HF_INT, .hi = 1 << 30,  \
+        .def = {                                                                                   \
+            d                                                                                      \
+        }                                                                                          \
+    }
+static const struct hf_field ids[] = {
+    ID("image_token_id", image_token_index, 151655),
+    ID("video_token_id", video_token_id, 151656),
+    ID("vision_start_token_id", vision_start_token_id, 151652),
+    ID("vision_end_token_id", vision_end_token_id, 151653),
+};
+#undef ID
+
+/* The decoder's keys stand in text_config where there is one, and nowhere else then: copies at the
+ * top are no defaults. In older files they stand at the top. */
+static bool read(const struct hf_reader *r, const cJSON *obj, struct hf_config *c)
+{
+    const struct hf_field tie = {.key = "tie_word_embeddings", .kind = HF_BOOL};
+    const struct hf_reader in_text = {r->doc, "text_config.", r->used, r->e};
+    const struct hf_reader in_vision = {r->doc, "vision_config.", r->used, r->e};
+    const cJSON *text, *vision;
+    bool tied;
+
+    if (!hf_get_object(r, obj, "text_config", &text) ||
+        !hf_get_object(r, obj, "vision_config", &vision))
+        return false;
+    if (text ? !hf_refuse_whole(&in_text, text) ||
+                   !hf_read_qwen_text(&in_text, text, &c->text, &c->unused)
+             : !hf_read_qwen_text(r, obj, &c->text, &c->unused))
+        return false;
+    if (!qwen_read_tower(&in_vision, vision, &c->vision) ||
+        !hf_list_unused(&in_vision, vision, hf_harmless, false, &c->unused) ||
+        !hf_read_fields(r, obj, HF_TABLE(ids), 0, c) || !hf_read_dtype(r, obj, &c->dtype) ||
+        !hf_read_fields(r, obj, &tie, 1, 0, &tied))
+        return false;
+    c->text.tie_word_embeddings |= tied;
+    c->pad_token_id = HF_NO_TOKEN;
+    return true;
+}
+
+/* ---- pictures ---- */
+
+static void new_processor(const struct hf_config *c, struct processor *p)
+{
+    processor_default_of(p, "native");
+    p->patch_size = c->vision.patch_size;
+    p->merge_size = c->vision.spatial_merge_size;
+    p->temporal_patch_size = c->vision.temporal_patch_size;
+}
+
+static bool check_processor(const struct hf_config *c, const struct processor *p, struct err *e)
+{
+    const struct vision_config *v = &c->vision;
+
+    if (!processor_is(p, "native", e)) return false;
+    return (p->patch_size == v->patch_size && p->merge_size == v->spatial_merge_size &&
+            p->temporal_patch_size == v->temporal_patch_size) ||
+           err_set(e,
+                   "makes patches of %lld pixels, %lld x %lld and %lld frames together; the tower "
+                   "takes %lld, %lld x %lld and %lld",
+                   (long long)p->patch_size, (long long)p->merge_size, (long long)p->merge_size,
+                   (long long)p->temporal_patch_size, (long long)v->patch_size,
+                   (long long)v->spatial_merge_size, (long long)v->spatial_merge_size,
+                   (long long)v->temporal_patch_size);
+}
+
+static void shape(const struct hf_config *c, struct picture_shape *s)
+{
+    s->kept_h = s->grid_h / c->vision.spatial_merge_size;
+    s->kept_w = s->grid_w / c->vision.spatial_merge_size;
+    s->rows = s->inputs;
+    s->tokens = s->kept_h * s->kept_w;
+}
+
+static int64_t input_width(const struct hf_config *c)
+{
+    const struct vision_config *v = &c->vision;
+
+    return v->num_channels * v->temporal_patch_size * v->patch_size * v->patch_size;
+}
+
+static int64_t feature_width(const struct hf_config *c)
+{
+    return c->vision.hidden_size;
+}
+
+/* A place has its picture's time, and its own row and column from there on; what follows a picture
+ * goes on behind its longer side. */
+static int32_t positions(const struct sample *s, int64_t n, int32_t *out, int64_t stride)
+{
+    const struct picture_shape *shape = s->shape;
+    int32_t now = 0;
+
+    for (int64_t i = 0; i < n;) {
+        if (s->kind[i] != TOKEN_PLACE) {
+            for (int axis = 0; axis < 3; axis++)
+                out[axis * stride + i] = now;
+            now++;
+            i++;
+            continue;
+        }
+        for (int64_t k = 0; k < shape->tokens && i < n; k++, i++) {
+            out[i] = now;
+            out[stride + i] = now + (int32_t)(k / shape->kept_w);
+            out[2 * stride + i] = now + (int32_t)(k % shape->kept_w);
+        }
+        now += (int32_t)(shape->kept_h > shape->kept_w ? shape->kept_h : shape->kept_w);
+        shape++;
+    }
+    return now;
+}
+
+const struct family family_qwen2_5_vl = {.model_type = "qwen2_5_vl",
+                                         .layouts = layouts,
+                                         .read = read,
+                                         .place = "<|image_pad|>",
+                                         .marker = "patch_embed.proj.weight",
+                                         .declare = qwen_declare,
+                                         .check = qwen_check,
+                                         .hash = qwen_hash,
+                                         .new_processor = new_processor,
+                                         .check_processor = check_processor,
+                                         .shape = shape,
+                                         .positions = positions,
+                                         .input_width = input_width,
+                                         .feature_width = feature_width,
+                                         .features = qwen_features,
+                                         .project = qwen_project};
