@@ -7,9 +7,9 @@
     venv/bin/python make_processors.py
 
 Writes a directory processor/NAME for each, with a preprocessor_config.json or, as transformers 5 saves a
-whole processor, a processor_config.json. NAME-hub is as published (put together from copies of it, not
-downloaded), NAME-saved4.51 and so on are as that version saves the published one, the others have
-single settings. processors.json says of each NAME what 5.24 makes of it: {"error": the exception's first
+whole processor, a processor_config.json. next-hub and qwen-hub are as published (put together from copies,
+not downloaded), those with saved4.51 and so on as that version saves them, the others have single
+settings. processors.json says of each NAME what 5.24 makes of it: {"error": the exception's first
 line} where it refuses the config or the picture, else
     min_pixels, max_pixels, patch_size, merge_size, temporal_patch_size                          (Qwen)
     base [height, width] of the first tile, tile (the side of all of them), pinpoints [[H, W]]   (NeXT)
