@@ -339,6 +339,8 @@ def answers(family, model, all_pictures, batch):
             if family is Qwen:
                 for key, value in family.positions(model, s).items():
                     out[f"{key}.{n}"] = value
+                given = run(model, s, position_ids=out[f"positions.{n}"].long()[:, None])
+                assert torch.equal(given.logits, r.logits)  # they are the positions that it works with
             out[f"logits.{n}"] = r.logits[0]
             if n == 0:
                 assert len(r.hidden_states) == model.config.get_text_config().num_hidden_layers + 1

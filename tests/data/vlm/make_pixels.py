@@ -65,7 +65,12 @@ def qwen_line(least, most, h, w):
     return "qwen", least, most, h, w, *plain.shape[1:], sha(plain), sha(floats)
 
 
-assert sys.byteorder == "little"
-lines = [next_line(336, h, w) for h, w in NEXT] + [qwen_line(*one) for one in QWEN]
-with open(os.path.join(HERE, "pixels.txt"), "w") as f:
-    f.writelines(" ".join(map(str, line)) + "\n" for line in lines)
+def main():
+    assert sys.byteorder == "little"
+    lines = [next_line(336, h, w) for h, w in NEXT] + [qwen_line(*one) for one in QWEN]
+    with open(os.path.join(HERE, "pixels.txt"), "w") as f:
+        f.writelines(" ".join(map(str, line)) + "\n" for line in lines)
+
+
+if __name__ == "__main__":
+    main()
