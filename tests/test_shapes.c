@@ -8,10 +8,13 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "base/file.h"
 #include "base/hash.h"
 #include "data/picture/processor_parts.h"
-#include "model/family/family.h"
+#include "data/dataset.h"
+#include "model/family/qwen_tower.h"
 
+#include <cjson/cJSON.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,6 +43,16 @@ static void finish(struct setting *s, const char *json)
     must(hf_config_parse(&s->cfg, json, strlen(json), "settings", &e), &e);
     s->cfg.family->new_processor(&s->cfg, &s->p);
     must(processor_check(&s->p, &key, &e), &e);
+}
+
+/* A model for a processor that is there already. */
+static void finish_config(struct setting *s, const char *type)
+{
+    char json[100];
+    struct err e = {0};
+
+    snprintf(json, sizeof json, "{\"model_type\":\"%s\"}", type);
+    must(hf_config_parse(&s->cfg, json, strlen(json), "settings", &e), &e);
 }
 
 static struct picture_shape shape_of(const struct setting *s, int64_t h, int64_t w)
@@ -171,6 +184,153 @@ static void test_next(void **state)
         hf_config_free(&all[i].cfg);
 }
 
+/* ---- Qwen2.5-VL ---- */
+
+static void qwen_line(const struct setting *s, int64_t h, int64_t w, char line[200])
+{
+    const struct picture_shape p = shape_of(s, h, w);
+
+    snprintf(line, 200, "%" PRId64 " %" PRId64 " %" PRId64 " %" PRId64 " %" PRId64, h, w, p.to_h,
+             p.to_w, p.tokens);
+}
+
+static void qwen_setting(struct setting *s, int64_t factor, int64_t least, int64_t most)
+{
+    char json[200];
+    const char *key;
+    struct err e = {0};
+
+    snprintf(json, sizeof json,
+             "{\"model_type\":\"qwen2_5_vl\",\"vision_config\":{\"patch_size\":%" PRId64 "}}",
+             factor / 2);
+    finish(s, json);
+    s->p.min_pixels = least;
+    s->p.max_pixels = most;
+    must(processor_check(&s->p, &key, &e), &e);
+}
+
+/* "name factor min_pixels max_pixels rows sha256" */
+static bool read_qwen(FILE *fp, struct setting *s)
+{
+    int64_t factor, least, most;
+
+    memset(s, 0, sizeof *s);
+    if (fscanf(fp, "%31s %" SCNd64 " %" SCNd64 " %" SCNd64 " %d %64s", s->name, &factor, &least,
+               &most, &s->rows, s->sha) != 6)
+        return false;
+    qwen_setting(s, factor, least, most);
+    return true;
+}
+
+static void test_qwen(void **state)
+{
+    FILE *fp = fopen(DIR "qwen-settings.txt", "r");
+    struct setting all[8];
+    int n = 0;
+
+    (void)state;
+    assert_non_null(fp);
+    while (n < 8 && read_qwen(fp, &all[n]))
+        check_all(&all[n++], qwen_line);
+    fclose(fp);
+    assert_int_equal(n, 6);
+    assert_true(check_listed(all, n, DIR "qwen-sizes.txt", qwen_line) > 200);
+    for (int i = 0; i < n; i++)
+        hf_config_free(&all[i].cfg);
+}
+
+static int64_t number(FILE *fp)
+{
+    int64_t v;
+
+    assert_int_equal(fscanf(fp, "%" SCNd64, &v), 1);
+    return v;
+}
+
+enum { PICTURES = 8, CELLS = 4096 };
+
+/* Grids of patches, "pictures (gh gw)*pictures", with the places that `merge` gives. */
+static int64_t read_grids(FILE *fp, int64_t n, int64_t merge, struct picture_shape *s)
+{
+    int64_t cells = 0;
+
+    assert_true(n <= PICTURES);
+    for (int64_t i = 0; i < n; i++) {
+        s[i] = (struct picture_shape){.grid_h = number(fp)};
+        s[i].grid_w = number(fp);
+        s[i].kept_h = s[i].grid_h / merge;
+        s[i].kept_w = s[i].grid_w / merge;
+        s[i].tokens = s[i].kept_h * s[i].kept_w;
+        cells += s[i].tokens;
+    }
+    assert_true(cells <= CELLS);
+    return cells;
+}
+
+/* "merge window patch pictures (gh gw)*pictures cells order*cells n bounds*n" */
+static void test_windows(void **state)
+{
+    FILE *fp = fopen(DIR "windows.txt", "r");
+    struct picture_shape shapes[PICTURES];
+    int64_t begin[CELLS + 1], merge;
+    int32_t order[CELLS];
+    int lines = 0;
+
+    (void)state;
+    assert_non_null(fp);
+    for (; fscanf(fp, "%" SCNd64, &merge) == 1; lines++) {
+        struct vision_config v = {.spatial_merge_size = merge, .window_size = number(fp)};
+        int64_t n, cells, windows;
+        v.patch_size = number(fp);
+        n = number(fp);
+        cells = read_grids(fp, n, merge, shapes);
+        windows = qwen_windows(&v, shapes, n, order, begin);
+        assert_int_equal(number(fp), cells);
+        for (int64_t i = 0; i < cells; i++)
+            assert_int_equal(order[i], number(fp));
+        assert_int_equal(number(fp), windows + 1);
+        for (int64_t i = 0; i <= windows; i++)
+            assert_int_equal(begin[i], number(fp));
+    }
+    fclose(fp);
+    assert_int_equal(lines, 15);
+}
+
+/* "pictures (gh gw)*pictures T type*T delta t*T h*T w*T" */
+static void test_positions(void **state)
+{
+    FILE *fp = fopen(DIR "positions.txt", "r");
+    struct picture_shape shapes[PICTURES];
+    static uint8_t kind[CELLS];
+    static int32_t out[3 * CELLS];
+    struct setting s = {.rows = 0};
+    struct picture_places places;
+    int64_t pictures;
+    int lines = 0;
+
+    (void)state;
+    assert_non_null(fp);
+    finish(&s, "{\"model_type\":\"qwen2_5_vl\"}");
+    family_places(&s.cfg, &places);
+    assert_int_equal(places.axes, 3);
+    for (; fscanf(fp, "%" SCNd64, &pictures) == 1; lines++) {
+        struct sample sample = {.kind = kind, .shape = shapes, .images = pictures};
+        int64_t T, delta;
+        read_grids(fp, pictures, 2, shapes);
+        T = number(fp);
+        assert_true(T <= CELLS);
+        for (int64_t i = 0; i < T; i++)
+            kind[i] = number(fp) ? TOKEN_PLACE : TOKEN_TEXT;
+        delta = number(fp);
+        assert_int_equal(places.positions(&sample, T, out, T), T + delta);
+        for (int64_t i = 0; i < 3 * T; i++)
+            assert_int_equal(out[i], number(fp));
+    }
+    fclose(fp);
+    assert_int_equal(lines, 13);
+    hf_config_free(&s.cfg);
+}
+
 /* ---- pixels ---- */
 
 /* As make_pixels.py draws it. */
@@ -233,11 +393,78 @@ static void test_next_pixels(void **state)
     assert_int_equal(n, 16);
 }
 
+/* "qwen min_pixels max_pixels h w H W sha256(8 bits) sha256(float32)" */
+static void test_qwen_pixels(void **state)
+{
+    FILE *fp = fopen(DIR "pixels.txt", "r");
+    char line[400], sha[65];
+    int64_t least, most, h, w;
+    int n = 0;
+
+    (void)state;
+    assert_non_null(fp);
+    while (fgets(line, sizeof line, fp)) {
+        struct setting s = {.rows = 0};
+        if (sscanf(line, "qwen %" SCNd64 " %" SCNd64 " %" SCNd64 " %" SCNd64 " %*d %*d %*s %64s",
+                   &least, &most, &h, &w, sha) != 5)
+            continue;
+        qwen_setting(&s, 28, least, most);
+        check_pixels(&s, h, w, sha);
+        hf_config_free(&s.cfg);
+        n++;
+    }
+    fclose(fp);
+    assert_int_equal(n, 14);
+}
+
+/* Every processor config: what transformers makes of it, or refused. We refuse more: what a tower
+ * does not take. */
+static void check_config(const cJSON *item)
+{
+    const cJSON *sha = cJSON_GetObjectItem(item, "sha256");
+    struct setting s = {.rows = 0};
+    struct err e = {0};
+    char dir[300];
+
+    snprintf(dir, sizeof dir, DIR "processor/%s", item->string);
+    bool ok = processor_load(&s.p, dir, &e);
+    if (ok && !sha) fail_msg("%s: is read, transformers refuses it", item->string);
+    print_message("# %s: %s\n", item->string, ok ? "read" : e.msg);
+    if (!ok || !sha) return;
+    finish_config(&s, s.p.min_pixels ? "qwen2_5_vl" : "llava_next");
+    check_pixels(&s, 61, 97, sha->valuestring);
+    hf_config_free(&s.cfg);
+}
+
+static void test_configs(void **state)
+{
+    struct err e = {0};
+    char *text;
+    size_t len;
+    cJSON *all;
+    const cJSON *item;
+    int n = 0;
+
+    (void)state;
+    must(file_read(DIR "processors.json", 1 << 20, &text, &len, &e), &e);
+    all = cJSON_Parse(text);
+    free(text);
+    cJSON_ArrayForEach(item, all)
+    {
+        check_config(item);
+        n++;
+    }
+    cJSON_Delete(all);
+    assert_int_equal(n, 33);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_next),
-        cmocka_unit_test(test_next_pixels),
+        cmocka_unit_test(test_next),        cmocka_unit_test(test_qwen),
+        cmocka_unit_test(test_windows),     cmocka_unit_test(test_positions),
+        cmocka_unit_test(test_next_pixels), cmocka_unit_test(test_qwen_pixels),
+        cmocka_unit_test(test_configs),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
