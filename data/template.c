@@ -59,8 +59,7 @@ static const struct chat_template templates[] = {
     {.name = "qwen2_vl",
      .default_system = "You are a helpful assistant.",
      CHATML_MARKS,
-     .image = IMAGE_AS_WRITTEN,
-     .picture = "<|vision_start|><|image_pad|><|vision_end|>"},
+     .image = IMAGE_AS_WRITTEN},
     {.name = "plain", .assistant = {"", "\n"}, .stop = "\n", .image = IMAGE_ALONE},
 };
 
@@ -104,7 +103,8 @@ static bool check_mark(const struct chat_template *t, const char *mark, const st
 bool template_check(const struct chat_template *t, const struct tokenizer *tk, struct err *e)
 {
     const char *const marks[] = {t->bos,        t->system.open,    t->system.close,    t->user.open,
-                                 t->user.close, t->assistant.open, t->assistant.close, t->stop};
+                                 t->user.close, t->assistant.open, t->assistant.close, t->stop,
+                                 t->picture};
 
     for (size_t i = 0; i < sizeof marks / sizeof *marks; i++)
         if (!check_mark(t, marks[i], tk, e)) return false;
@@ -153,16 +153,33 @@ static const char *trimmed(const char *s, size_t *n)
     return s;
 }
 
-static bool put_text(struct rendered *r, const char *s, size_t n, bool trim, struct err *e)
+/* The first image mark of s..end, or NULL. */
+static const char *find_mark(const char *s, const char *end)
 {
-    if (trim) s = trimmed(s, &n);
-    return put(r, s, n, e);
+    return memmem(s, (size_t)(end - s), IMAGE_MARK, strlen(IMAGE_MARK));
 }
 
-static bool put_turn(struct rendered *r, const struct turn_marks *marks, const char *text, size_t n,
-                     bool trim, struct err *e)
+static const char *picture_of(const struct chat_template *t)
 {
-    return put_mark(r, marks->open, e) && put_text(r, text, n, trim, e) &&
+    return t->picture ? t->picture : IMAGE_MARK;
+}
+
+/* A text of a message, with what stands for pictures in the places of its marks. */
+static bool put_text(const struct chat_template *t, struct rendered *r, const char *s, size_t n,
+                     struct err *e)
+{
+    const char *end, *at;
+
+    if (t->trim) s = trimmed(s, &n);
+    for (end = s + n; (at = find_mark(s, end)) != NULL; s = at + strlen(IMAGE_MARK))
+        if (!put(r, s, (size_t)(at - s), e) || !put_mark(r, picture_of(t), e)) return false;
+    return put(r, s, (size_t)(end - s), e);
+}
+
+static bool put_turn(const struct chat_template *t, struct rendered *r,
+                     const struct turn_marks *marks, const char *text, size_t n, struct err *e)
+{
+    return put_mark(r, marks->open, e) && put_text(t, r, text, n, e) &&
            put_mark(r, marks->close, e);
 }
 
@@ -182,26 +199,22 @@ static bool put_answer(const struct chat_template *t, struct rendered *r, const 
 
     if (!put_mark(r, t->assistant.open, e)) return false;
     begin = r->len;
-    return put_mark(r, t->gap, e) && put_text(r, m->text, m->len, t->trim, e) &&
+    return put_mark(r, t->gap, e) && put_text(t, r, m->text, m->len, e) &&
            put_mark(r, t->assistant.close, e) && mark_trained(r, begin, e) &&
            put_mark(r, t->after, e);
 }
 
-/* The first image mark of s..end, or NULL. */
-static const char *find_mark(const char *s, const char *end)
-{
-    return memmem(s, (size_t)(end - s), IMAGE_MARK, strlen(IMAGE_MARK));
-}
-
 /* A user's text with its image marks moved to the front, or alone. */
-static bool put_images(struct rendered *r, const struct message *m, bool alone, struct err *e)
+static bool put_images(const struct chat_template *t, struct rendered *r, const struct message *m,
+                       struct err *e)
 {
+    const bool alone = t->image == IMAGE_ALONE;
     const size_t mark = strlen(IMAGE_MARK);
     const char *text = m->text, *end = text + m->len, *at;
     size_t begin, n;
 
     for (at = text; (at = find_mark(at, end)) != NULL; at += mark)
-        if (!put_mark(r, alone ? IMAGE_MARK : IMAGE_MARK "\n", e)) return false;
+        if (!put_mark(r, picture_of(t), e) || !put_mark(r, alone ? "" : "\n", e)) return false;
     if (alone) return true;
     for (begin = r->len; (at = find_mark(text, end)) != NULL; text = at + mark)
         if (!put(r, text, (size_t)(at - text), e)) return false;
@@ -219,10 +232,10 @@ static bool put_question(const struct chat_template *t, struct rendered *r, cons
                          const struct message *system, struct err *e)
 {
     if (!put_mark(r, t->user.open, e)) return false;
-    if (system && !put_turn(r, &t->system, system->text, system->len, t->trim, e)) return false;
+    if (system && system->len && !put_turn(t, r, &t->system, system->text, system->len, e)) return false;
     if (t->image == IMAGE_AS_WRITTEN || !find_mark(m->text, m->text + m->len))
-        return put_text(r, m->text, m->len, t->trim, e) && put_mark(r, t->user.close, e);
-    return put_images(r, m, t->image == IMAGE_ALONE, e) && put_mark(r, t->user.close, e);
+        return put_text(t, r, m->text, m->len, e) && put_mark(r, t->user.close, e);
+    return put_images(t, r, m, e) && put_mark(r, t->user.close, e);
 }
 
 static bool check_utf8(const char *text, size_t n, struct err *e)
@@ -242,7 +255,7 @@ static bool put_message(const struct chat_template *t, const struct message *m, 
             t, r, m, t->system_in_user && i == 1 && m[-1].role == ROLE_SYSTEM ? &m[-1] : NULL, e);
     if (i > 0) return err_set(e, "a system message may only be the first one");
     if (t->system_in_user) return true; /* waits for the user's turn */
-    return put_turn(r, &t->system, m->text, m->len, t->trim, e);
+    return put_turn(t, r, &t->system, m->text, m->len, e);
 }
 
 bool template_render(const struct chat_template *t, const struct message *m, size_t n, bool prompt,
@@ -253,7 +266,7 @@ bool template_render(const struct chat_template *t, const struct message *m, siz
     r->add_special = !t->bos;
     if (!put(r, "", 0, e) || !put_mark(r, t->bos, e)) return false;
     if (t->default_system && m[0].role != ROLE_SYSTEM &&
-        !put_turn(r, &t->system, t->default_system, strlen(t->default_system), t->trim, e))
+        !put_turn(t, r, &t->system, t->default_system, strlen(t->default_system), e))
         return false;
     for (size_t i = 0; i < n; i++)
         if (!put_message(t, &m[i], i, r, e)) return err_context(e, "message %zu", i + 1);

@@ -70,7 +70,9 @@ struct chat_template {
     bool trim;           /* white space around the texts is dropped */
     bool system_in_user; /* a system message stands at the beginning of the first user's turn */
     enum image_place image;
-    const char *picture; /* stands for an image mark; NULL: the mark itself */
+    /* What stands for an image mark in the model's texts; NULL, as in all that template_find gives:
+     * the mark itself. */
+    const char *picture;
 };
 
 /* NULL and *e with the known names where there is none of this name. */

@@ -271,12 +271,13 @@ static void test_bad_model(void **state)
          NULL,
          {"vision_config.patch_size is 8, but tensor", "16, 16]"}},
         /* other models */
-        {SET("model_type", "\"llava\"", "\"llava_next\""),
+        {SET("model_type", "\"llava\"", "\"llava_1_7\""),
          NULL,
-         {"/bad/config.json:3:15: model_type is \"llava_next\"; allowed: llava, llama, qwen2"}},
-        {SET("model_type", "\"llava\"", "\"qwen2_5_vl\""),
+         {"/bad/config.json:3:15: model_type is \"llava_1_7\"; allowed: llava, llava_next, "
+          "qwen2_5_vl, llama, mistral, qwen2"}},
+        {SET("model_type", "\"llava\"", "\"qwen3_vl\""),
          NULL,
-         {"model_type is \"qwen2_5_vl\"; allowed:"}},
+         {"model_type is \"qwen3_vl\"; allowed:"}},
         {SET("text_config", "", "0,\"mm_projector_type\":\"mlp2x_gelu\",\"x\":"),
          "sed -i 's/\"text_config\":0,//' $T/bad/config.json",
          {"mm_projector_type is \"mlp2x_gelu\"", "this is a checkpoint of LLaVA's own code"}},

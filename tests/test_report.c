@@ -105,7 +105,7 @@ static void open_run(struct run *r, void **state, const char *const *more)
 
     tiny_run(r, state, more);
     must(file_mkdirs(r->c.run.dir, &e), &e);
-    r->chat = template_find("vicuna", &e);
+    r->chat = *template_find("vicuna", &e);
     must(metrics_open(&r->metrics, tmpdir_path(state, "run/metrics.jsonl"), &e), &e);
 }
 

@@ -130,13 +130,40 @@ static void check_case(const cJSON *one)
     rendered_free(&p);
 }
 
-static void read_cases(struct jsonc *doc)
+/* The same for a model of which other tokens stand for a picture. */
+static void check_expanded(const cJSON *one)
+{
+    const cJSON *text = cJSON_GetObjectItem(one, "expanded");
+    struct err e = {0};
+    struct chat_template t;
+    struct message m[MESSAGES_MAX];
+    size_t n = read_messages(member(one, "messages"), m);
+    struct rendered r = {0};
+
+    if (!text) return;
+    t = *template_find(member(one, "template")->valuestring, &e);
+    t.picture = "<|vision_start|><|image_pad|><|vision_end|>";
+    assert_true(template_render(&t, m, n, false, &r, &e));
+    assert_string_equal(r.text, text->valuestring);
+    assert_true(template_render(&t, m, n, true, &r, &e));
+    assert_string_equal(r.text, member(one, "expanded_prompt")->valuestring);
+    rendered_free(&r);
+}
+
+/* Templates times conversations: those of language models and LLaVA-1.5, and of later families. */
+static const struct {
+    const char *file;
+    int cases;
+} files[] = {{"tests/data/template/cases.json", 7 * 14},
+             {"tests/data/template/families.json", 4 * 14}};
+enum { FILES = sizeof files / sizeof *files };
+
+static void read_cases(struct jsonc *doc, int file)
 {
     struct err e = {0};
 
-    if (!jsonc_read(doc, "tests/data/template/cases.json", (size_t)1 << 20, &e))
-        fail_msg("%s", e.msg);
-    assert_int_equal(cJSON_GetArraySize(doc->root), 7 * 14); /* templates times conversations */
+    if (!jsonc_read(doc, files[file].file, (size_t)1 << 20, &e)) fail_msg("%s", e.msg);
+    assert_int_equal(cJSON_GetArraySize(doc->root), files[file].cases);
 }
 
 static void test_cases(void **state)
@@ -145,17 +172,20 @@ static void test_cases(void **state)
     const cJSON *one;
 
     (void)state;
-    read_cases(&doc);
-    cJSON_ArrayForEach(one, doc.root)
-    {
-        check_case(one);
+    for (int i = 0; i < FILES; i++) {
+        read_cases(&doc, i);
+        cJSON_ArrayForEach(one, doc.root)
+        {
+            check_case(one);
+            check_expanded(one);
+        }
+        jsonc_close(&doc);
     }
-    jsonc_close(&doc);
 }
 
 /* check_tokens on every case: with the tokenizer that its member `key` names, which lies at
  * BEFORE name AFTER. */
-static void check_all_tokens(void *const *state, const char *key, const char *before,
+static void check_all_tokens(void *const *state, int file, const char *key, const char *before,
                              const char *after)
 {
     struct jsonc doc = {0};
@@ -165,7 +195,7 @@ static void check_all_tokens(void *const *state, const char *key, const char *be
     char path[1000];
     const cJSON *one;
 
-    read_cases(&doc);
+    read_cases(&doc, file);
     cJSON_ArrayForEach(one, doc.root)
     {
         const cJSON *want = member(one, key);
@@ -186,7 +216,8 @@ static void check_all_tokens(void *const *state, const char *key, const char *be
 
 static void test_tokens(void **state)
 {
-    check_all_tokens(state, "small", "tests/data/tokenizer/", ".json");
+    for (int i = 0; i < FILES; i++)
+        check_all_tokens(state, i, "small", "tests/data/tokenizer/", ".json");
 }
 
 static void test_real_tokens(void **state)
@@ -196,7 +227,8 @@ static void test_real_tokens(void **state)
 
     if (!root) skip();
     snprintf(before, sizeof before, "%s/tokenizers/", root);
-    check_all_tokens(state, "real", before, "/tokenizer.json");
+    for (int i = 0; i < FILES; i++)
+        check_all_tokens(state, i, "real", before, "/tokenizer.json");
 }
 
 static void test_find(void **state)
@@ -206,7 +238,8 @@ static void test_find(void **state)
     (void)state;
     assert_null(template_find("alpaca", &e));
     assert_string_equal(e.msg, "no chat template is named \"alpaca\"; there are vicuna, vicuna_v1, "
-                               "llama3, chatml, smollm2, qwen2_vl, plain");
+                               "vicuna_v16, mistral, llama3, llama3_llava, chatml, smollm2, "
+                               "qwen2_vl, plain");
 }
 
 /* A text that has the BOS must not get another one. */

@@ -13,10 +13,10 @@ static bool add_template_stop(struct run *r, struct err *e)
 {
     struct tokens t = {0};
     bool ok =
-        tokenizer_encode(r->tokenizer, NULL, r->chat->stop, strlen(r->chat->stop), false, &t, e);
+        tokenizer_encode(r->tokenizer, NULL, r->chat.stop, strlen(r->chat.stop), false, &t, e);
 
     if (ok && t.n == 0)
-        ok = err_set(e, "the tokenizer makes no token of the stop text \"%s\"", r->chat->stop);
+        ok = err_set(e, "the tokenizer makes no token of the stop text \"%s\"", r->chat.stop);
     if (ok) r->stop[r->n_stop++] = t.v[t.n - 1].id;
     tokens_free(&t);
     return ok;

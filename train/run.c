@@ -483,6 +483,7 @@ static bool shape_picture(const void *arg, struct picture_shape *s, struct err *
 bool run_open_data(struct run *r, const struct hf_config *cfg, struct err *e)
 {
     static const char *const names[] = {TEMPLATE_NAMES};
+    const struct chat_template *chat;
     struct dataset_options o = {.max_length = r->c.data.max_length,
                                 .too_long_is_error = r->c.data.too_long == TOO_LONG_ERROR};
 
@@ -498,12 +499,15 @@ bool run_open_data(struct run *r, const struct hf_config *cfg, struct err *e)
     }
     o.limited_by = r->length_from;
     if (!r->length_from) return false;
-    r->chat = template_find(names[r->c.data.chat], e);
-    if (!r->chat || !open_tokenizer(r, cfg, e) || !template_check(r->chat, r->tokenizer, e) ||
+    chat = template_find(names[r->c.data.chat], e);
+    if (!chat) return false;
+    r->chat = *chat;
+    if (hf_has_vision(cfg)) r->chat.picture = cfg->family->picture;
+    if (!open_tokenizer(r, cfg, e) || !template_check(&r->chat, r->tokenizer, e) ||
         !given_open(r, cfg, e) || !open_processor(r, cfg, e))
         return false;
     o.tokenizer = r->tokenizer;
-    o.chat = r->chat;
+    o.chat = &r->chat;
     return open_sets(r, &o, e) && given_check_window(r, cfg, e);
 }
 

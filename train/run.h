@@ -39,7 +39,7 @@ struct run {
     size_t room;         /* the part of it that a training step's graph is to stay within */
     struct tape *tape;
     struct tokenizer *tokenizer;
-    const struct chat_template *chat;
+    struct chat_template chat;
     int32_t *stop; /* ids that end an answer */
     int64_t n_stop;
     char *length_from;      /* what sets the samples' greatest length, for messages */

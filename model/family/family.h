@@ -24,8 +24,9 @@ struct family {
     bool (*read)(const struct hf_reader *r, const cJSON *obj, struct hf_config *c);
 
     /* What follows is NULL in families without pictures. */
-    const char *place;  /* the token of a picture's places */
-    const char *marker; /* a tensor that every tower has, behind its prefix */
+    const char *place;   /* the token of a picture's places */
+    const char *picture; /* what stands for one in a text; NULL: "<image>" */
+    const char *marker;  /* a tensor that every tower has, behind its prefix */
     /* Declares the parameters of tower and projector, of which *m->tower tells. */
     bool (*declare)(struct model *m, struct err *e);
     /* Fails where a setting contradicts the tensors, and names both. */

@@ -14,13 +14,13 @@
 
 /* ---- settings: transformers' LlavaNextConfig ---- */
 
+/* Whether they are multiples of the tower's squares is seen when the processor is: check_processor. */
 static bool read_pinpoints(const struct hf_reader *r, const cJSON *obj, struct hf_config *c)
 {
     static const char key[] = "image_grid_pinpoints";
     static const int64_t usual[][2] = {
         {336, 672}, {672, 336}, {672, 672}, {1008, 336}, {336, 1008}};
     const cJSON *v = hf_get(r, obj, key), *item;
-    const int64_t side = c->vision.image_size;
 
     c->grids = 0;
     for (size_t i = 0; !v && i < sizeof usual / sizeof *usual; i++, c->grids++)
@@ -36,12 +36,6 @@ static bool read_pinpoints(const struct hf_reader *r, const cJSON *obj, struct h
     }
     if ((v && !cJSON_IsArray(v)) || c->grids == 0 || (v && c->grids < cJSON_GetArraySize(v)))
         return hf_refuse(r, key, v, "a list of 1 to %d sizes, [height, width] each", HF_MAX_GRIDS);
-    for (int64_t i = 0; i < c->grids; i++)
-        if (c->grid[i][0] % side != 0 || c->grid[i][1] % side != 0)
-            return hf_fail(r, obj, key,
-                           "has %lld x %lld; allowed: multiples of image_size, which "
-                           "is %lld",
-                           (long long)c->grid[i][0], (long long)c->grid[i][1], (long long)side);
     return true;
 }
 

@@ -37,6 +37,17 @@ static const struct hf_field ids[] = {
 };
 #undef ID
 
+/* transformers 4.52 to 4.57 wrote some keys of text_config at the top too. */
+static void skip_copies(const struct hf_reader *r, const cJSON *obj, const cJSON *text)
+{
+    const cJSON *item;
+
+    cJSON_ArrayForEach(item, text)
+    {
+        hf_get(r, obj, item->string);
+    }
+}
+
 /* The decoder's keys stand in text_config where there is one, and nowhere else then: copies at the
  * top are no defaults. In older files they stand at the top. */
 static bool read(const struct hf_reader *r, const cJSON *obj, struct hf_config *c)
@@ -47,6 +58,7 @@ static bool read(const struct hf_reader *r, const cJSON *obj, struct hf_config *
     const cJSON *text, *vision;
     bool tied;
 
+    hf_get(r, obj, "vision_token_id"); /* which transformers reads nowhere */
     if (!hf_get_object(r, obj, "text_config", &text) ||
         !hf_get_object(r, obj, "vision_config", &vision))
         return false;
@@ -54,6 +66,7 @@ static bool read(const struct hf_reader *r, const cJSON *obj, struct hf_config *
                    !hf_read_qwen_text(&in_text, text, &c->text, &c->unused)
              : !hf_read_qwen_text(r, obj, &c->text, &c->unused))
         return false;
+    if (text) skip_copies(r, obj, text);
     if (!qwen_read_tower(&in_vision, vision, &c->vision) ||
         !hf_list_unused(&in_vision, vision, hf_harmless, false, &c->unused) ||
         !hf_read_fields(r, obj, HF_TABLE(ids), 0, c) || !hf_read_dtype(r, obj, &c->dtype) ||
@@ -140,6 +153,7 @@ const struct family family_qwen2_5_vl = {.model_type = "qwen2_5_vl",
                                          .layouts = layouts,
                                          .read = read,
                                          .place = "<|image_pad|>",
+                                         .picture = "<|vision_start|><|image_pad|><|vision_end|>",
                                          .marker = "patch_embed.proj.weight",
                                          .declare = qwen_declare,
                                          .check = qwen_check,

@@ -54,7 +54,7 @@ struct hf_field {
     }
 
 /* The values that were asked for. */
-enum { HF_MAX_USED = 128 };
+enum { HF_MAX_USED = 256 };
 struct hf_used {
     const cJSON *item[HF_MAX_USED];
     int n;

@@ -255,7 +255,7 @@ static bool show(const struct report *rep, const struct answers *a, size_t n_fil
               member(&line, "id", &id, e);
 
     if (ok) {
-        question = question_of(&prompt, rep->r->chat);
+        question = question_of(&prompt, &rep->r->chat);
         fputs("| ", fp);
         if (image.n) ok = show_picture(rep, fp, image.s, e);
         report_text(fp, question.s, question.n);
