@@ -188,7 +188,8 @@ static void show_shapes(const struct run *r)
         }
     }
     if (r->processor.width)
-        snprintf(made, sizeof made, "made %lld x %lld pixels, ", (long long)r->processor.width,
+        snprintf(made, sizeof made, "%s %lld x %lld pixels, ",
+                 r->processor.grids ? "tiles of" : "made", (long long)r->processor.width,
                  (long long)r->processor.height);
     if (least && least->tokens == most->tokens)
         log_line("a picture: %s%lld tokens", made, (long long)least->tokens);

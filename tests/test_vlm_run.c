@@ -1,0 +1,163 @@
+/* test_vlm_run.c - whole runs of the families whose pictures differ in size, on small random models:
+ * every step, several pictures in a sample, what the dry run says, an export that opens again, and
+ * the same bits where a run was resumed. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "model/model.h"
+#include "tests/tmpdir.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/program.h"
+
+static const struct kind {
+    const char *dir, *chat;
+    int vocab; /* pieces before the added tokens */
+    const char *added[8];
+    int first;          /* id of the first of them */
+    const char *tokens; /* of a picture, in the dry run */
+} kinds[] = {
+    {"q25",
+     "qwen2_vl",
+     56,
+     {"<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
+      "<|video_pad|>"},
+     56,
+     "a picture: 6 to 20 tokens"},
+    {"next-llama", "vicuna", 46, {"</s>", "<image>"}, 46, "a picture: tiles of 12 x 12 pixels, "},
+};
+
+/* A BPE tokenizer of single characters. */
+static void write_tokenizer(const char *path, const struct kind *k)
+{
+    static const char pieces[] = "abcdefghijklmnopqrstuvwxyz .Y?WTAIUSERN:";
+    FILE *fp = fopen(path, "w");
+    int n = 0;
+
+    assert_non_null(fp);
+    fprintf(fp, "{\"added_tokens\":[");
+    for (int i = 0; k->added[i]; i++)
+        fprintf(fp,
+                "%s{\"id\":%d,\"content\":\"%s\",\"single_word\":false,\"lstrip\":false,"
+                "\"rstrip\":false,\"normalized\":false,\"special\":true}",
+                i ? "," : "", k->first + i, k->added[i]);
+    fprintf(fp, "],\"normalizer\":null,\"pre_tokenizer\":null,\"post_processor\":null,"
+                "\"decoder\":{\"type\":\"Fuse\"},\"model\":{\"type\":\"BPE\",\"unk_token\":"
+                "\"<unk>\",\"fuse_unk\":false,\"byte_fallback\":false,\"merges\":[],\"vocab\":{"
+                "\"<unk>\":0,\"\\n\":1");
+    for (const char *p = pieces; *p; p++)
+        if (!memchr(pieces, *p, (size_t)(p - pieces))) fprintf(fp, ",\"%c\":%d", *p, n++ + 2);
+    for (n += 2; n < k->vocab; n++)
+        fprintf(fp, ",\"x%d\":%d", n, n);
+    assert_true(n == k->vocab);
+    fprintf(fp, "}}}");
+    assert_int_equal(fclose(fp), 0);
+}
+
+/* 24 samples with one, two or three pictures. */
+static void write_samples(const char *path)
+{
+    static const char *const pictures[] = {"gray1.png",  "alpha_0.bmp", "cmyk.jpg",
+                                           "gray16.png", "both.gif",    "grays.gif"};
+    FILE *fp = fopen(path, "w");
+
+    assert_non_null(fp);
+    for (int i = 0; i < 24; i++) {
+        fprintf(fp, "%s{\"image\":[", i ? ",\n" : "[");
+        for (int k = 0; k <= i % 3; k++)
+            fprintf(fp, "%s\"%s\"", k ? "," : "", pictures[(i + k) % 6]);
+        fprintf(fp, "],\"conversations\":[{\"from\":\"human\",\"value\":\"");
+        for (int k = 0; k <= i % 3; k++)
+            fprintf(fp, "<image>\\nand ");
+        fprintf(fp, "What is it?\"},{\"from\":\"gpt\",\"value\":\"%s\"}]}",
+                i % 2 ? "a cat." : "a dog.");
+    }
+    fprintf(fp, "]\n");
+    assert_int_equal(fclose(fp), 0);
+}
+
+static void write_config(void *const *state, const struct kind *k)
+{
+    char text[2000];
+    int n = snprintf(
+        text, sizeof text,
+        "{\"run\":{\"dir\":\"%s/run\",\"threads\":1,\"steps\":[\"rank\",\"stage1\",\"svd\","
+        "\"stage2\",\"evaluate\",\"report\"]},\"model\":{\"path\":\"%s/m\"},"
+        "\"data\":{\"train\":[{\"path\":\"%s/d.json\",\"images\":\"tests/data/image\"}],"
+        "\"eval\":[{\"path\":\"%s/d.json\",\"images\":\"tests/data/image\",\"name\":\"seen\","
+        "\"limit\":6}],\"cache\":\"%s/cache\",\"template\":\"%s\",\"max_length\":400},"
+        "\"rank\":{\"rope_dim\":4,\"samples\":8},\"svd\":{\"samples\":16,\"low_rank\":4},"
+        "\"stage1\":{\"steps\":4,\"batch_size\":4,\"lr\":1e-3,\"projector\":true},"
+        "\"stage2\":{\"steps\":6,\"batch_size\":4,\"lr\":1e-3,\"eval_every\":3,"
+        "\"projector\":true},\"checkpoint\":{\"every\":2},\"evaluate\":{\"max_new_tokens\":8}}",
+        (const char *)*state, (const char *)*state, (const char *)*state, (const char *)*state,
+        (const char *)*state, k->chat);
+
+    assert_true(n < (int)sizeof text);
+    spill(tmpdir_path(state, "c.json"), text, (size_t)n);
+}
+
+static void set_up(void *const *state, const struct kind *k)
+{
+    char command[300];
+
+    snprintf(command, sizeof command,
+             "mkdir -p $T/m && cp tests/data/vlm/%s/config.json tests/data/vlm/%s/*_config.json "
+             "tests/data/vlm/%s/model.safetensors $T/m/",
+             k->dir, k->dir, k->dir);
+    must_run(state, command);
+    write_tokenizer(tmpdir_path(state, "m/tokenizer.json"), k);
+    write_samples(tmpdir_path(state, "d.json"));
+    write_config(state, k);
+}
+
+static void must_say(void *const *state, const char *text)
+{
+    char *out = output(state);
+
+    if (!strstr(out, text)) fail_msg("'%s' is not in:\n%s", text, out);
+    free(out);
+}
+
+static void test_runs(void **state)
+{
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        struct model m;
+        struct err e = {0};
+
+        set_up(state, &kinds[i]);
+        must_run(state, "$B/mha2mla-train --config $C --dry-run");
+        must_say(state, kinds[i].tokens);
+        must_run(state, "$B/mha2mla-train --config $C");
+        must_say(state, "recovered");
+        if (!model_open(&m, tmpdir_path(state, "run/rope4-rank4/stage2/model"), &e))
+            fail_msg("%s", e.msg);
+        assert_int_equal(m.state, ATTN_MLA);
+        assert_true(m.decoupled);
+        model_close(&m);
+        must_run(state, "cmp $T/m/preprocessor_config.json "
+                        "$T/run/rope4-rank4/stage2/model/preprocessor_config.json");
+        must_run(state, "mv $T/run $T/whole");
+        /* a run that was stopped after stage 1 ends in the same bits */
+        must_run(state, "$B/mha2mla-train --config $C --set 'run.steps=[\"rank\",\"stage1\"]'");
+        must_run(state, "$B/mha2mla-train --config $C --resume");
+        must_run(state, "cmp $T/run/rope4-rank4/stage2/model/model.safetensors "
+                        "$T/whole/rope4-rank4/stage2/model/model.safetensors && "
+                        "cmp $T/run/rope4-rank4/stage2/answers.jsonl "
+                        "$T/whole/rope4-rank4/stage2/answers.jsonl");
+        must_run(state, "rm -r $T/run $T/whole $T/m $T/cache");
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {tmpdir_test(test_runs)};
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
