@@ -20,8 +20,8 @@ static const struct kind {
     const char *dir, *chat;
     int vocab; /* pieces before the added tokens */
     const char *added[8];
-    int first;          /* id of the first of them */
-    const char *tokens; /* of a picture, in the dry run */
+    int first;                    /* id of the first of them */
+    const char *tokens, *picture; /* in the dry run */
 } kinds[] = {
     {"q25",
      "qwen2_vl",
@@ -29,8 +29,15 @@ static const struct kind {
      {"<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
       "<|video_pad|>"},
      56,
-     "a picture: 6 to 20 tokens"},
-    {"next-llama", "vicuna", 46, {"</s>", "<image>"}, 46, "a picture: tiles of 12 x 12 pixels, "},
+     "a picture: 6 to 20 tokens",
+     "gray1.png: height x width 9 x 13, resized to 16 x 24, 4 x 6 patches, 6 tokens"},
+    {"next-llama",
+     "vicuna",
+     46,
+     {"</s>", "<image>"},
+     46,
+     "a picture: tiles of 12 x 12 pixels, ",
+     "gray1.png: height x width 9 x 13, resized to 12 x 18, 3 tiles, 1 + 1 x 2, 24 tokens"},
 };
 
 /* A BPE tokenizer of single characters. */
@@ -134,6 +141,7 @@ static void test_runs(void **state)
         set_up(state, &kinds[i]);
         must_run(state, "$B/mha2mla-train --config $C --dry-run");
         must_say(state, kinds[i].tokens);
+        must_say(state, kinds[i].picture);
         must_run(state, "$B/mha2mla-train --config $C");
         must_say(state, "recovered");
         if (!model_open(&m, tmpdir_path(state, "run/rope4-rank4/stage2/model"), &e))

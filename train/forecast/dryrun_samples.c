@@ -143,6 +143,22 @@ static bool show_text(const struct run *r, const struct rendered *s, struct err 
     return true;
 }
 
+/* What becomes of a picture on its way to the text. */
+static void show_picture(const struct processor *p, const char *path, const struct picture_shape *s)
+{
+    char parts[100] = "";
+
+    if (p->grids)
+        snprintf(parts, sizeof parts, ", %lld tiles, 1 + %lld x %lld", (long long)s->inputs,
+                 (long long)s->grid_h, (long long)s->grid_w);
+    else if (s->inputs > 1)
+        snprintf(parts, sizeof parts, ", %lld x %lld patches", (long long)s->grid_h,
+                 (long long)s->grid_w);
+    log_line("  picture %s: height x width %lld x %lld, resized to %lld x %lld%s, %lld tokens",
+             path, (long long)s->height, (long long)s->width, (long long)s->to_h,
+             (long long)s->to_w, parts, (long long)s->tokens);
+}
+
 static void show_tokens(const struct run *r, const struct sample *s, int64_t begin, int64_t end)
 {
     char label[96], places[48], piece[120], word[160];
@@ -182,7 +198,7 @@ static bool show_sample(const struct run *r, int64_t entry, const struct sample 
              text_plain(id, sizeof id, s->id.s, s->id.n), r->train.sources[d->source].path,
              dataset_place(d, place), (long long)s->n, pictures, (long long)d->labels);
     for (int64_t i = 0; i < s->images; i++)
-        log_line("  picture %s", r->train.images[s->image[i]].path);
+        show_picture(&r->processor, r->train.images[s->image[i]].path, &s->shape[i]);
     if (!show_text(r, &s->rendered, e)) return false;
     for (int64_t i = 0, end; i < s->n; i = end) {
         for (end = i + 1;
