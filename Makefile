@@ -90,7 +90,7 @@ bench: packages
 bench-short: all $(BENCH)
 	rm -rf $(BUILD)/short && $(BENCH_RUN) --short --work $(BUILD)/short --out $(BUILD)/short.md
 
-# Where the time of a training step goes; see README.md.
+# Where the time of a training step goes: docs/measured.md.
 bench-step: packages
 	@$(MAKE) --no-print-directory all $(BUILD)/bench/step
 	@$(MAKE) --no-print-directory $(SHAPES)
@@ -138,6 +138,10 @@ fuzz: packages
 		SANITIZE="-fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all -fno-omit-frame-pointer"
 	@BUILD=$(BUILD)-fuzz FUZZ_RUNS=$(FUZZ_RUNS) sh tests/fuzz/fuzz.sh $(FUZZ_TARGETS)
 
+# The settings' reference, from the program; what stands above its table stays.
+docs: $(BUILD)/mha2mla-train
+	@{ sed '/^| Key /,$$d' docs/settings.md; $< --help-config; } > docs/settings.md.tmp && mv docs/settings.md.tmp docs/settings.md
+
 FORMATTED := $(wildcard $(addsuffix /*.[ch],$(ROOMS) $(ROOMS:%=%/*) datasets tests tests/fault tests/fuzz tests/long bench bench/lib))
 format:
 	clang-format -i $(FORMATTED)
@@ -150,6 +154,6 @@ lint:
 clean:
 	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-asan-native $(BUILD)-tsan $(BUILD)-fuzz
 
-.PHONY: all packages quickstart bench bench-short bench-step bench-tokenize test run-tests test-long run-long-tests asan tsan fuzz format lint clean
+.PHONY: all packages quickstart bench bench-short bench-step bench-tokenize test run-tests test-long run-long-tests asan tsan fuzz docs format lint clean
 .SECONDARY:
 -include $(wildcard $(BUILD)/*/*.d $(BUILD)/*/*/*.d $(BUILD)/*/*/*/*.d)

@@ -1,5 +1,5 @@
-/* mdsvd.h - low-rank factors of the compressed key/value projection (ALGORITHM.md, section 3): for
- * W[n,d] and the second moments S[d,d] of its inputs, W_up[n,r] and W_down[r,d] that minimise
+/* mdsvd.h - low-rank factors of the compressed key/value projection (docs/method.md, section 3):
+ * for W[n,d] and the second moments S[d,d] of its inputs, W_up[n,r] and W_down[r,d] that minimise
  * E|W x - W_up W_down x|^2. One problem per layer, modality and part of a plan. */
 #ifndef CONVERT_MDSVD_H
 #define CONVERT_MDSVD_H

@@ -1,5 +1,5 @@
 /* moments.h - second moments of activations per modality: S_text = sum x x^T over the text tokens,
- * S_image over the image tokens (ALGORITHM.md, section 3). x is the input of the k/v projection,
+ * S_image over the image tokens (docs/method.md, section 3). x is the input of the k/v projection,
  * or, where W has fewer rows than columns, y = W x itself (without bias): the sum of y y^T is W S
  * W^T, which is all that mdsvd_factor needs (mdsvd_in.m), and is far smaller for GQA.
  *

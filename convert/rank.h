@@ -1,5 +1,5 @@
-/* rank.h - which RoPE pairs of a head keep their rotation (ALGORITHM.md, section 1). A pair i of a
- * head is its dims (i, i + dh/2). A rank array holds, per layer and kv head, a permutation of the
+/* rank.h - which RoPE pairs of a head keep their rotation (docs/method.md, section 1). A pair i of
+ * a head is its dims (i, i + dh/2). A rank array holds, per layer and kv head, a permutation of the
  * pairs: 0 is the most important, and rope_dim keeps those with rank < rope_dim/2.
  *
  *     struct rank_acc *a = rank_acc_new(RANK_MKL, &n, 64, e);

@@ -1,5 +1,5 @@
 /* rank_mkl.h - the mkl and mkl-mask measures behind rank.h's accumulator: how far the attention
- * distribution moves when one RoPE pair loses its rotation, or leaves the logits (ALGORITHM.md,
+ * distribution moves when one RoPE pair loses its rotation, or leaves the logits (docs/method.md,
  * section 1). */
 #ifndef CONVERT_RANK_MKL_H
 #define CONVERT_RANK_MKL_H

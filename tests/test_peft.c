@@ -28,7 +28,7 @@ static const struct part {
 };
 enum { PARTS = sizeof parts / sizeof *parts };
 
-/* ALGORITHM's table; k and v are only there where attention is as it was. */
+/* The table of docs/method.md, section 5; k and v are only there where attention is as it was. */
 static const struct set {
     const char *name, *trains;
 } sets[] = {

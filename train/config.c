@@ -1,5 +1,5 @@
-/* config.c - the table of the settings: keys, defaults, limits, help. The README's reference is
- * made from it (`mha2mla-train --help-config`). */
+/* config.c - the table of the settings: keys, defaults, limits, help. docs/settings.md is made from
+ * it (`make docs`). */
 #include "train/config.h"
 #include "data/template.h"
 #include "data/tokenizer/tokenizer.h"
@@ -15,7 +15,7 @@ const char *const step_names[STEPS + 1] = {"baseline", "rank",     "stage1", "sv
 
 static const struct schema_row source_rows[] = {
     {"path", SCHEMA_STRING(struct config_source, path), .min_len = 1,
-     .help = "LLaVA JSON or {\"text\": ...}: an array of samples, or one sample a line"},
+     .help = "LLaVA JSON or {\"text\": ...}: an array of samples, or one sample per line"},
     {"images", SCHEMA_STRING(struct config_source, images), .def = "null", .nullable = true,
      .help = "directory that image paths are relative to; null: the file's own"},
     {"name", SCHEMA_STRING(struct config_source, name), .def = "null", .nullable = true,
@@ -39,9 +39,9 @@ static const struct schema source_schema = SCHEMA(struct config_source, source_r
          .def = "16",                                                                              \
          .min = SCHEMA_FROM(1),                                                                    \
          .max = SCHEMA_TO(65536),                                                                  \
-         .help = "samples an optimiser step"},                                                     \
+         .help = "samples per optimiser step"},                                                    \
         {key ".micro_batch", SCHEMA_INT(C, field.micro_batch), .def = "0", .min = SCHEMA_FROM(0),  \
-         .help = "samples in memory at a time, gradients add up; 0: batch_size"},                  \
+         .help = "samples in memory at a time, gradients accumulate; 0: batch_size"},              \
     {                                                                                              \
         key ".eval_every", SCHEMA_INT(C, field.eval_every),                                        \
             .def = "0", .min = SCHEMA_FROM(0),                                                     \
@@ -49,7 +49,7 @@ static const struct schema source_schema = SCHEMA(struct config_source, source_r
     }
 #define PEFT(key, field, set, projector_)                                                          \
     {key ".peft", SCHEMA_ENUM(C, field.peft, PEFT_NAMES), .def = set,                              \
-     .help = "what is trained of the language model"},                                             \
+     .help = "which tensors of the language model are trained"},                                   \
     {                                                                                              \
         key ".projector", SCHEMA_BOOL(C, field.projector), .def = projector_,                      \
                                                            .help = "train the projector too"       \
@@ -63,7 +63,7 @@ static const struct schema_row rows[] = {
      .def = "[\"rank\", \"stage1\", \"svd\", \"stage2\", \"evaluate\", \"report\"]", .min_len = 1,
      .may_change = true, .help = "what to do, always in this order"},
     {"run.seed", SCHEMA_INT(C, run.seed), .def = "1", .min = SCHEMA_FROM(0),
-     .help = "of data order and new weights"},
+     .help = "seeds data order and new weights"},
     {"run.threads", SCHEMA_INT(C, run.threads), .def = "0", .min = SCHEMA_FROM(0),
      .max = SCHEMA_TO(1024), .help = "0: all the cores this process may use"},
     {"run.compute", SCHEMA_ENUM(C, run.compute, "f32", "bf16"), .def = "\"f32\"",
@@ -72,7 +72,7 @@ static const struct schema_row rows[] = {
      .help = "library of fp32 products; auto: OpenBLAS where it knows the processor"},
     {"run.memory_limit", SCHEMA_DOUBLE(C, run.memory_limit), .def = "0", .min = SCHEMA_FROM(0),
      .may_change = true,
-     .help = "GiB that the run may use, mapped weights not counted; 0: what the machine has"},
+     .help = "GiB the run may use, mapped weights not counted; 0: what the machine has"},
     {"model.path", SCHEMA_STRING(C, model.path), .def = "null", .nullable = true,
      .help = "Hugging Face model directory; null: the baseline step makes one"},
     {"model.tokenizer", SCHEMA_STRING(C, model.tokenizer), .def = "null", .nullable = true,
@@ -84,20 +84,20 @@ static const struct schema_row rows[] = {
     {"data.train", SCHEMA_OBJECTS(C, data.train, source_schema), .min_len = 1,
      .help = "training samples"},
     {"data.eval", SCHEMA_OBJECTS(C, data.eval, source_schema), .def = "[]",
-     .help = "samples to be answered and scored; an id's #kind is scored apart"},
+     .help = "samples to answer and score; an id ending in #KIND is scored under KIND too"},
     {"data.template", SCHEMA_ENUM(C, data.chat, TEMPLATE_NAMES), .def = "\"vicuna\"",
      .help = "chat template"},
     {"data.max_length", SCHEMA_INT(C, data.max_length), .def = "4096", .min = SCHEMA_FROM(8),
      .max = SCHEMA_TO(1 << 20), .help = "tokens of a sample, images included"},
     {"data.too_long", SCHEMA_ENUM(C, data.too_long, "drop", "error"), .def = "\"drop\"",
-     .help = "what becomes of a longer sample; none is ever cut"},
+     .help = "what happens to a longer sample; none is ever cut"},
     {"data.max_bad", SCHEMA_INT(C, data.max_bad), .def = "100", .min = SCHEMA_FROM(0),
      .may_change = true,
-     .help = "samples that may be unusable (too long apart) before it is an error"},
+     .help = "unusable samples tolerated (over-length ones not counted); more are an error"},
     {"data.alpha", SCHEMA_ENUM(C, data.alpha, "white", "drop"), .def = "\"white\"",
      .help = "transparent pictures: on white, or alpha dropped as Hugging Face does"},
     {"data.cache", SCHEMA_STRING(C, data.cache), .def = "\"cache\"", .min_len = 1,
-     .may_change = true, .help = "directory of computed vision features, shared by runs"},
+     .may_change = true, .help = "directory of computed vision features, shared between runs"},
     {"baseline.hidden_size", SCHEMA_INT(C, shape.hidden_size), .def = "128", .min = SCHEMA_FROM(8),
      .max = SCHEMA_TO(16384), .help = "of the language model"},
     {"baseline.intermediate_size", SCHEMA_INT(C, shape.intermediate_size), .def = "384",
@@ -123,9 +123,9 @@ static const struct schema_row rows[] = {
     {"baseline.vision_heads", SCHEMA_INT(C, shape.vision_heads), .def = "4", .min = SCHEMA_FROM(1),
      .max = SCHEMA_TO(128), .help = "of the tower"},
     {"baseline.image_size", SCHEMA_INT(C, shape.image_size), .def = "32", .min = SCHEMA_FROM(4),
-     .max = SCHEMA_TO(4096), .help = "pixels a side"},
+     .max = SCHEMA_TO(4096), .help = "pixels per side"},
     {"baseline.patch_size", SCHEMA_INT(C, shape.patch_size), .def = "8", .min = SCHEMA_FROM(1),
-     .max = SCHEMA_TO(512), .help = "pixels a side; divides image_size"},
+     .max = SCHEMA_TO(512), .help = "pixels per side; divides image_size"},
     PHASE("baseline", baseline, "10", "1e-3", "training the model that is converted later"),
     PEFT("baseline", baseline, "\"all\"", "true"),
     {"baseline.vision", SCHEMA_BOOL(C, baseline.vision), .def = "true",
@@ -134,13 +134,13 @@ static const struct schema_row rows[] = {
      SCHEMA_ENUM(C, rank.strategy, "high", "low", "uniform", "2-norm", "mkl", "mkl-mask", "file"),
      .def = "\"mkl\"", .help = "which RoPE pairs stay rotated"},
     {"rank.rope_dim", SCHEMA_INT(C, rank.rope_dim), .def = "32", .min = SCHEMA_FROM(2),
-     .max = SCHEMA_TO(512), .help = "rotated dims a head; without a sweep"},
+     .max = SCHEMA_TO(512), .help = "rotated dims per head; sweep.partial_rope overrides it"},
     {"rank.file", SCHEMA_STRING(C, rank.file), .def = "null", .nullable = true,
      .help = "rank file, for strategy file: HDF5, or .safetensors, or PyTorch's .pth"},
     {"rank.samples", SCHEMA_INT(C, rank.samples), .def = "64", .min = SCHEMA_FROM(1),
      .help = "calibration samples"},
     {"rank.max_queries", SCHEMA_INT(C, rank.max_queries), .def = "64", .min = SCHEMA_FROM(0),
-     .help = "query positions looked at a sample (mkl); 0: all"},
+     .help = "query positions examined per sample (mkl, mkl-mask); 0: all"},
     {"rank.uniform_start", SCHEMA_INT(C, rank.uniform_start), .def = "0", .min = SCHEMA_FROM(0),
      .help = "first dim of strategy uniform"},
     PHASE("stage1", stage1, "1", "5e-5", "with partial RoPE, no compression"),
@@ -148,11 +148,12 @@ static const struct schema_row rows[] = {
     {"svd.method", SCHEMA_ENUM(C, svd.method, "none", "joint", "split", "only_key", "only_value"),
      .def = "\"joint\"", .help = "what shares a latent"},
     {"svd.decoupled", SCHEMA_BOOL(C, svd.decoupled), .def = "true",
-     .help = "factors of their own for images and text"},
+     .help = "separate factors for images and text"},
     {"svd.input", SCHEMA_ENUM(C, svd.input, "activation", "weight"), .def = "\"activation\"",
-     .help = "minimise the error of outputs or of weights"},
+     .help = "minimise the error of the outputs or of the weights"},
     {"svd.low_rank", SCHEMA_DOUBLE(C, svd.low_rank), .def = "64", .min = SCHEMA_ABOVE(0),
-     .max = SCHEMA_TO(4096), .help = "latent dims a kv head (may be a fraction); without a sweep"},
+     .max = SCHEMA_TO(4096),
+     .help = "latent dims per kv head, may be a fraction; sweep.low_rank overrides it"},
     {"svd.samples", SCHEMA_INT(C, svd.samples), .def = "512", .min = SCHEMA_FROM(1),
      .help = "calibration samples"},
     PHASE("stage2", stage2, "1", "5e-6", "with MLA"),
@@ -168,26 +169,28 @@ static const struct schema_row rows[] = {
     {"optim.clip", SCHEMA_DOUBLE(C, optim.clip), .def = "1", .min = SCHEMA_FROM(0),
      .help = "largest global norm of the gradient; 0: no clipping"},
     {"optim.warmup", SCHEMA_DOUBLE(C, optim.warmup), .def = "0.1", .min = SCHEMA_FROM(0),
-     .max = SCHEMA_TO(1), .help = "share of the steps, linear from 0"},
+     .max = SCHEMA_TO(1), .help = "share of the steps in which the rate rises, linearly from 0"},
     {"optim.decay", SCHEMA_DOUBLE(C, optim.decay), .def = "0.1", .min = SCHEMA_FROM(0),
-     .max = SCHEMA_TO(1), .help = "share of the steps at the end"},
+     .max = SCHEMA_TO(1), .help = "share of the steps, at the end, in which the rate falls"},
     {"optim.decay_style", SCHEMA_ENUM(C, optim.decay_style, "1-sqrt", "linear", "cosine"),
-     .def = "\"1-sqrt\"", .help = "how the rate falls there"},
+     .def = "\"1-sqrt\"", .help = "shape of the decay"},
     {"optim.min_lr", SCHEMA_DOUBLE(C, optim.min_lr), .def = "0", .min = SCHEMA_FROM(0),
-     .help = "where it falls to"},
+     .help = "learning rate after the decay"},
     {"optim.state", SCHEMA_ENUM(C, optim.state, MOMENT_NAMES), .def = "\"f32\"",
-     .help = "what AdamW's two moments of a matrix are kept in: 8, 4 or 2 bytes a value"},
+     .help = "what AdamW's two moments of a matrix are kept in: 8, 4 or 2 bytes per value"},
     {"optim.recompute", SCHEMA_ENUM(C, optim.recompute, "auto", "none", "all"), .def = "\"auto\"",
      .may_change = true,
-     .help = "decoder layers made again in the backward pass: less memory, up to a third more "
-             "time; auto: as many as run.memory_limit asks for. The result is the same"},
+     .help =
+         "decoder layers recomputed in the backward pass: less memory, up to a third more time, "
+         "the same result; auto: as many as run.memory_limit requires"},
     {"evaluate.score", SCHEMA_ENUM(C, evaluate.score, "answers", "tokens"), .def = "\"answers\"",
      .help = "share of generated answers that match exactly, or of tokens predicted right, with "
              "perplexity"},
     {"evaluate.samples", SCHEMA_INT(C, evaluate.samples), .def = "0", .min = SCHEMA_FROM(0),
-     .help = "of each eval source, for the table; 0: all"},
+     .help = "samples of each eval source scored for the tables; 0: all"},
     {"evaluate.curve_samples", SCHEMA_INT(C, evaluate.curve_samples), .def = "0",
-     .min = SCHEMA_FROM(0), .help = "of each, for points of the curve; 0: as evaluate.samples"},
+     .min = SCHEMA_FROM(0),
+     .help = "samples of each for a point of the curve; 0: as evaluate.samples"},
     {"evaluate.batch", SCHEMA_INT(C, evaluate.batch), .def = "32", .min = SCHEMA_FROM(1),
      .max = SCHEMA_TO(4096), .may_change = true, .help = "samples scored at a time"},
     {"evaluate.max_new_tokens", SCHEMA_INT(C, evaluate.max_new_tokens), .def = "64",
@@ -195,17 +198,17 @@ static const struct schema_row rows[] = {
     {"evaluate.examples", SCHEMA_INT(C, evaluate.examples), .def = "8", .min = SCHEMA_FROM(0),
      .max = SCHEMA_TO(1000), .may_change = true, .help = "answers shown in the report"},
     {"checkpoint.every", SCHEMA_INT(C, checkpoint.every), .def = "100", .min = SCHEMA_FROM(1),
-     .may_change = true, .help = "steps"},
+     .may_change = true, .help = "steps between checkpoints"},
     {"checkpoint.keep", SCHEMA_INT(C, checkpoint.keep), .def = "2", .min = SCHEMA_FROM(1),
-     .max = SCHEMA_TO(1000), .may_change = true, .help = "newest ones that are kept"},
+     .max = SCHEMA_TO(1000), .may_change = true, .help = "newest checkpoints to keep"},
     {"save.dtype", SCHEMA_ENUM(C, save.dtype, "f32", "bf16"), .def = "\"f32\"", .may_change = true,
-     .help = "of the computed and the trained tensors in exported models"},
+     .help = "of computed and trained tensors in exported models"},
     {"save.full", SCHEMA_BOOL(C, save.full), .def = "false", .may_change = true,
-     .help = "models of stage 1 and svd with all tensors, as those of stage 2"},
+     .help = "write all tensors in the models of stage 1 and svd, as in those of stage 2"},
     {"sweep.low_rank", SCHEMA_DOUBLES(C, sweep.low_rank), .def = "[]", .min = SCHEMA_ABOVE(0),
      .max = SCHEMA_TO(4096), .help = "values of svd.low_rank, one curve each"},
     {"sweep.partial_rope", SCHEMA_INTS(C, sweep.partial_rope), .def = "[]", .min = SCHEMA_FROM(2),
-     .max = SCHEMA_TO(512), .help = "values of rank.rope_dim: rotated dims a head"},
+     .max = SCHEMA_TO(512), .help = "values of rank.rope_dim: rotated dims per head"},
 };
 const struct schema config_schema = SCHEMA(struct config, rows);
 

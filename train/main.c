@@ -14,16 +14,16 @@
 
 static const char usage[] =
     "mha2mla-train --config FILE [options]\n"
-    "Turns a vision-language model's attention into multi-head latent attention (MLA) and trains\n"
-    "back what that costs. One config file is one experiment.\n"
+    "Converts a vision-language model's attention to multi-head latent attention (MLA) and\n"
+    "recovers the lost accuracy by fine-tuning. One config file is one experiment.\n"
     "\n"
     "  --config FILE      JSON with comments; see configs/ and --help-config\n"
-    "  --set KEY=VALUE    changes a setting, e.g. --set stage2.lr=1e-4; may be given many times\n"
-    "  --resume           goes on with the run in run.dir, or starts it\n"
+    "  --set KEY=VALUE    changes a setting, e.g. --set stage2.lr=1e-4; may be repeated\n"
+    "  --resume           resumes the run in run.dir, or starts it\n"
     "  --dry-run          shows settings, parameters, samples, steps, cache and memory, then "
     "stops\n"
     "  --list-points      prints the points of the sweep, then stops\n"
-    "  --point N          does one point of the sweep only\n"
+    "  --point N          runs one point of the sweep only\n"
     "  --help-config      prints every setting as a Markdown table\n"
     "  --version, --help\n";
 
