@@ -1,4 +1,5 @@
-/* modality.h - what a token stands for. Tokens of one modality come in runs: spans. */
+/* modality.h - whether a token is text or stands for part of an image. Tokens of one modality come
+ * in runs: spans. */
 #ifndef BASE_MODALITY_H
 #define BASE_MODALITY_H
 
