@@ -1,4 +1,4 @@
-/* conversation_pictures.c - the pictures of a sample, wherever it names them. */
+/* conversation_pictures.c - the images of a sample, wherever it names them. */
 #include "base/mem.h"
 #include "data/conversation_parts.h"
 
