@@ -47,7 +47,7 @@ enum role { ROLE_SYSTEM, ROLE_USER, ROLE_ASSISTANT };
 
 struct message {
     enum role role;
-    const char *text; /* [len] UTF-8, with "<image>" marks where the data set has them */
+    const char *text; /* [len] UTF-8, with the data set's "<image>" marks */
     size_t len;
 };
 
@@ -68,7 +68,7 @@ struct chat_template {
     const char *gap;     /* between the assistant's open and its text; trained on */
     const char *stop;    /* spelling of the stop token: the last id of its encoding */
     bool trim;           /* strip white space around the texts */
-    bool system_in_user; /* a system message stands at the beginning of the first user's turn */
+    bool system_in_user; /* a system message goes at the beginning of the first user's turn */
     enum image_place image;
     /* What stands for an image mark in the model's texts; NULL, as in all that template_find gives:
      * the mark itself. */

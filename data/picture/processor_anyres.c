@@ -1,14 +1,14 @@
-/* processor_anyres.c - LLaVA-NeXT's processor, as transformers 5.24 has it (LlavaNextImageProcessor):
- * the whole picture as one square, its aspect ratio given up, and behind it the tiles of the picture
- * at the best of some larger sizes, on black. All sizes are computed in double in the order of the
- * Python code, for other ways of writing the same round otherwise. */
+/* processor_anyres.c - LLaVA-NeXT's processor as in transformers 5.24 (LlavaNextImageProcessor):
+ * the whole picture squeezed into one square, followed by the tiles of the picture scaled, with its
+ * aspect ratio, to the best of several larger sizes, on black. All sizes are computed in double and
+ * in the order of the Python code, because other orders round differently. */
 #include "data/picture/processor_parts.h"
 
 #include <inttypes.h>
 #include <math.h>
 
-/* The index of the size that shows most of the picture and, of equals, wastes least; the first of
- * equals. */
+/* The index of the size that keeps the most pixels of an h x w picture and, among equals, wastes
+ * the fewest; the first of equals. */
 static int64_t best_grid(const struct processor *p, double h, double w)
 {
     double best_shown = 0, best_waste = INFINITY;
@@ -34,7 +34,7 @@ static bool anyres_shape(const struct processor *p, struct picture_shape *s, str
     const int64_t *size = p->grid[best_grid(p, h, w)];
     const double H = (double)size[0], W = (double)size[1];
 
-    (void)e; /* every size will do */
+    (void)e; /* any size is fine */
     s->to_w = size[1];
     s->to_h = size[0];
     if (W / w < H / h)
@@ -47,7 +47,7 @@ static bool anyres_shape(const struct processor *p, struct picture_shape *s, str
     return true;
 }
 
-/* Resize and centre crop act on tiles that have their size already, so that they do nothing. */
+/* Resize and centre crop act on tiles that already have the final size, so they do nothing. */
 static bool anyres_check(struct processor *p, const char **key, struct err *e)
 {
     const bool square = p->crop_h == p->crop_w && p->size_h == p->size_w && p->size_h == p->crop_h;
@@ -70,7 +70,7 @@ static bool anyres_check(struct processor *p, const char **key, struct err *e)
     return true;
 }
 
-/* A square of the picture resized to w x h: what is outside of it is black. */
+/* One row of output [3, S, S]: `box` of the picture resized to w x h, black outside the picture. */
 static bool square(const struct processor *p, const struct image *rgb, int64_t w, int64_t h,
                    const struct image_box *box, float *pixels, struct err *e)
 {
