@@ -1,6 +1,6 @@
 /* hfconfig_text.c - the settings of a language model, with the defaults of transformers'
- * LlamaConfig, Qwen2Config, MistralConfig and Qwen2_5_VLTextConfig (5.24). A setting is one row of a
- * table; rules between settings follow it. */
+ * LlamaConfig, Qwen2Config, MistralConfig and Qwen2_5_VLTextConfig (5.24). Each setting is one row
+ * of a table; rules between settings follow it. */
 #include "model/config/hfconfig_parts.h"
 
 #include <string.h>
@@ -33,7 +33,7 @@ static const struct hf_field text_fields[] = {
     INT(num_hidden_layers, HF_MAX_COUNT, 32, 32, 32, 80),
     INT(num_attention_heads, HF_MAX_COUNT, 32, 32, 32, 64),
     INT(max_position_embeddings, 1 << 30, 2048, 32768, 131072, 32768),
-    /* 0 stands for "as many as heads" and "hidden / heads" until check_text. */
+    /* Until check_text, 0 means "same as heads" and "hidden / heads". */
     {HF_ROW(text_config, num_key_value_heads), .kind = HF_INT, .lo = 1, .hi = HF_MAX_COUNT,
      .def = {0, 32, 8, 8}, .nullable = true},
     {HF_ROW(text_config, head_dim), .kind = HF_INT, .lo = 1, .hi = HF_MAX_COUNT, .nullable = true},
@@ -50,7 +50,7 @@ static const struct hf_field text_fields[] = {
 };
 #undef INT
 
-/* The others have no such settings: keys of that name mean nothing there. */
+/* Only Llama has these settings: in the other configs keys of these names have no meaning. */
 static const struct hf_field llama_fields[] = {
     {.key = "attention_bias", .kind = HF_BOOL, .offset = offsetof(struct text_config, qkv_bias)},
     {.key = "attention_bias", .kind = HF_BOOL, .offset = offsetof(struct text_config, o_bias)},
@@ -92,7 +92,7 @@ static bool read_eos(const struct hf_reader *r, const cJSON *obj, int type, stru
     return hf_read_eos(r, v, t->vocab_size, t->eos_token_id, &t->eos_count);
 }
 
-/* torch.nn.Embedding's padding_idx: a null is none, a -1 counts from the end. */
+/* torch.nn.Embedding's padding_idx: null means none, -1 counts from the end. */
 static void find_pad_row(const cJSON *obj, struct text_config *t)
 {
     const cJSON *v = cJSON_GetObjectItemCaseSensitive(obj, "pad_token_id");

@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* These change no greedy answer: where the file is from, how generate() computes and what it
- * returns, what is asked of sampling and of beams only, and the lengths, which
- * evaluate.max_new_tokens sets. Sampling and beams themselves are not among them. */
+/* Keys that change no greedy answer: provenance, how generate() computes and what it returns,
+ * settings for sampling and beams only, and lengths, which evaluate.max_new_tokens sets. Sampling
+ * and beams themselves are not among them. */
 static const char *const harmless[] = {"_from_model_config",
                                        "transformers_version",
                                        "bos_token_id",
@@ -56,7 +56,7 @@ static const char *const harmless[] = {"_from_model_config",
                                        "chat_format",
                                        NULL};
 
-/* Values that say what is done anyway. */
+/* Values that ask for what happens anyway. */
 static const struct {
     const char *key;
     double value;
@@ -82,8 +82,8 @@ static void skip_neutral(const struct hf_reader *r, const cJSON *root)
     }
 }
 
-/* The file's name in `dir`, or in the directory that a model of changed tensors builds on; NULL
- * with *ok still true where there is none. */
+/* The file's path in `dir`, or in the directory on which a model of changed tensors builds; NULL
+ * with *ok still true if there is none. */
 static char *find_file(const char *dir, const struct hf_config *c, bool *ok, struct err *e)
 {
     const char *dirs[] = {dir, c->has_mha2mla ? c->mha2mla.base : NULL};
