@@ -1,5 +1,5 @@
-/* config.c - the table of the settings: keys, defaults, limits, help. The README's reference is
- * made from it (`mha2mla-train --help-config`). */
+/* config.c - the table of settings: keys, defaults, limits, help. The documentation's list of
+ * settings is generated from it (`mha2mla-train --help-config`). */
 #include "train/config.h"
 #include "data/template.h"
 #include "data/tokenizer/tokenizer.h"
