@@ -24,6 +24,6 @@ struct scene {
 
 /* Questions about groups come first: the first SCENE_GROUP_KINDS need no name. */
 enum { SCENE_GROUP_KINDS = 4, SCENE_KINDS = 9 };
-extern const struct world_kind scene_kinds[SCENE_KINDS]; /* their scene argument: a struct scene */
+extern const struct world_kind scene_kinds[SCENE_KINDS]; /* scene: a struct scene */
 
 #endif

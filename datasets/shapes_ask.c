@@ -139,7 +139,8 @@ static bool ask_count(const void *scene, struct rng *r, struct turn *t)
 }
 
 /* Half of the names combine what is in the picture, so that "no" is not given away by a colour or
- * shape that is missing altogether; the other half have the answer "no" for most pictures. */
+ * shape that is missing altogether; the other half are random, so that every picture has questions
+ * with the answer "no". */
 static bool ask_yesno(const void *scene, struct rng *r, struct turn *t)
 {
     const struct layout *l = scene;

@@ -17,8 +17,7 @@
 
 enum { SPECIALS = WORDS_SPECIALS };
 
-/* GPT-2's alphabet: printable bytes stand for themselves, the others for code points from 256
- * up. */
+/* GPT-2's alphabet: a printable byte stands for itself, the others for code points from 256 up. */
 static void byte_alphabet(int code[256], int32_t id[256])
 {
     int next = 256, rank = SPECIALS;
