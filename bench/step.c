@@ -1,9 +1,9 @@
-/* step.c - what one optimiser step costs and where its time goes:
+/* step.c - the cost of one optimiser step and where its time goes:
  *     build/bench/step --config configs/quickstart.json [--set KEY=VALUE ...]
  * Takes the config's stage-2 model (freshly converted, not trained; a ranking is made if the run
  * has none), repeats one step on the same batch, and prints tokens/s with its spread, the share of
- * each op, the share of the machine's own fp32 GEMM rate, and memory. The GEMM rate is measured before
- * and after, on a product that fits the caches, with the same threads and the same BLAS. */
+ * each op, the share of the machine's own fp32 GEMM rate, and memory. The GEMM rate is measured
+ * before and after, on a product that fits the caches, with the same threads and the same BLAS. */
 #include "base/clock.h"
 #include "base/mem.h"
 #include "bench/lib/converted.h"
