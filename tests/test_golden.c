@@ -1,7 +1,7 @@
-/* test_golden.c - small random models that transformers saved compute what transformers computed:
+/* test_golden.c - small random models saved by transformers compute what transformers computed:
  * vision features, hidden states, logits, loss, the gradient of every parameter, five AdamW steps,
- * greedy generation. tests/data/models/make_golden.py made the values and says what each is. Each
- * test prints the largest differences, relative to the largest value that is compared with. */
+ * greedy generation. tests/data/models/make_golden.py made the values and describes each. Each test
+ * prints the largest differences, relative to the largest reference value. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -24,8 +24,8 @@ enum { SAMPLES = 6, STEPS = 5, NEW = 12 }; /* SAMPLES: at most */
 
 enum quantity { FEATURES, PLACES_OF, HIDDEN, LOGITS, LOSS, GRADIENTS, LOSSES, TRAINED, QUANTITIES };
 
-/* Both sides sum some hundred fp32 products in an order of their own, over two layers and a tower;
- * the way back from the loss to the tower's first layer is twice as long. */
+/* Both sides sum a few hundred fp32 products in different orders, over two layers and a tower; the
+ * way back from the loss to the tower's first layer is twice as long. */
 static const double tolerance[QUANTITIES] = {1e-5, 1e-5, 1e-5, 1e-5, 1e-5, 2e-5, 1e-5, 1e-5};
 
 struct golden {
@@ -39,8 +39,8 @@ struct golden {
     struct golden_pictures pictures; /* of models whose pictures differ in size; else zeroed */
     float *pixels;
     struct tensor leaf;      /* [inputs, width] of the pictures of all samples */
-    double most[QUANTITIES]; /* the largest difference; -1: not compared */
-    int tokens;              /* generated as they should be */
+    double most[QUANTITIES]; /* largest difference; -1: not compared */
+    int tokens;              /* number generated as expected */
 };
 
 static const struct st_tensor *get(const struct golden *g, const char *fmt, ...)
@@ -277,7 +277,7 @@ static void check_logits(struct golden *g)
 
     assert_non_null(taps.x);
     fill(g, false);
-    for (int64_t l = 0; l < L; l++) /* what check_hidden reads may lie in the file as 16 bits */
+    for (int64_t l = 0; l < L; l++) /* check_hidden's reference may be 16 bits in the file */
         must(param_own(g->m.layers[l].norm1, &e), &e);
     tape_begin(g->t, false);
     struct forward f = forward_of(g);
@@ -357,9 +357,9 @@ static void same_trained(struct golden *g, const struct param *p, const struct s
     free(got);
 }
 
-/* Gradients or trained values against the file's, by name. What transformers had no gradient for
- * (layers of the tower that nobody reads) has none here. A gradient next to nothing is a sum that
- * cancels: it is held against a thousandth of the largest gradient of all. */
+/* Compares gradients or trained values with the file's, by name. Parameters without a gradient in
+ * transformers (layers of the tower that nobody reads) have none here. A tiny gradient is a sum
+ * that cancels: it is compared relative to a thousandth of the largest gradient of all. */
 static void compare_params(struct golden *g, bool gradients)
 {
     const char *prefix = gradients ? "grad." : "after.";
@@ -455,7 +455,7 @@ static void generate_cached(struct golden *g, const struct forward *f)
     generation_free(out, g->n);
 }
 
-/* Without: the whole samples anew for each token. */
+/* Without it: the complete samples again for each token. */
 static void generate_uncached(struct golden *g, struct forward *f)
 {
     int64_t V = g->m.cfg.text.vocab_size;
@@ -608,9 +608,9 @@ static void write_text(const char *dir, const char *name, const char *text)
     spill(path, text, strlen(text));
 }
 
-/* A model's weights with the config.json that the golden file has: other layers and activations of
- * the tower, other kinds of RoPE, in the spelling of older and of newer files; windows that nobody
- * leaves; a padding row; end tokens in a file of their own. */
+/* A model's weights with the config.json in the golden file: other layers and activations of the
+ * tower, other kinds of RoPE, in the spelling of older and newer files; windows that no text
+ * exceeds; a padding row; end tokens in a separate file. */
 static void check_variant(void *const *state, const char *name)
 {
     char dir[1200], path[1300], weights[1300], here[1000];

@@ -1,6 +1,6 @@
-/* test_hfconfig.c - configs are read as transformers reads them (golden.json, made by
- * data/hfconfig/make_golden.py), what is not supported is refused by name, and what is written
- * keeps the rest of the file. */
+/* test_hfconfig.c - configs are read as by transformers (golden.json, made by
+ * data/hfconfig/make_golden.py), unsupported settings are refused by name, and writing keeps the
+ * rest of the file. */
 #include "base/file.h"
 #include "base/mem.h"
 #include "model/config/hfconfig.h"
@@ -147,7 +147,7 @@ static void compare(const char *file, const cJSON *want, const struct golden *g,
     }
 }
 
-/* A null, a number or a list of them. */
+/* A null, a number or a list of numbers. */
 static void compare_eos(const cJSON *want, const struct text_config *t)
 {
     const cJSON *v = cJSON_GetObjectItemCaseSensitive(want, "eos_token_id");
@@ -162,7 +162,7 @@ static void compare_eos(const cJSON *want, const struct text_config *t)
     }
 }
 
-/* A number or a list of them. */
+/* A number or a list of numbers. */
 static void compare_layers(const cJSON *whole, const struct hf_config *c)
 {
     const cJSON *v = cJSON_GetObjectItemCaseSensitive(whole, "vision_feature_layer");
@@ -243,7 +243,7 @@ static int compare_golden(const char *name)
         }
         compare(path, t, LIST(text_golden), &c.text);
         compare_eos(t, &c.text);
-        /* rope_scaling goes before it */
+        /* rope_scaling takes precedence over it */
         if (c.unused && strcmp(c.unused, "rope_parameters") != 0 &&
             !strstr(path, "qwen2.5-vl-copies"))
             fail_msg("%s: not used: %s", path, c.unused);
@@ -425,7 +425,7 @@ static void test_refused(void **state)
     }
 }
 
-/* Settings that look like refused ones but are not in use. */
+/* Settings that look like refused ones but are not in effect. */
 static void test_harmless(void **state)
 {
     static const char *const fine[] = {
@@ -451,7 +451,7 @@ static void test_harmless(void **state)
     }
 }
 
-/* What nobody reads is listed, unless it is off, empty, or known to change nothing. */
+/* Unread keys are listed, unless off, empty, or known to have no effect. */
 static void test_unused(void **state)
 {
     static const struct {
@@ -471,7 +471,7 @@ static void test_unused(void **state)
                "\"vision_use_"
                "head\":true,\"torch_dtype\":\"float16\"}"),
          "text_config.softcap, vision_config.vision_use_head, image_grid"},
-        {LLAMA("\"mha2mla\":{\"optimizer\":\"x\"}"), NULL}, /* the published code's training */
+        {LLAMA("\"mha2mla\":{\"optimizer\":\"x\"}"), NULL}, /* published training settings */
     };
     struct hf_config c;
 
@@ -484,7 +484,7 @@ static void test_unused(void **state)
     }
 }
 
-/* A file of many unknown keys costs little, and its list is short. */
+/* A file with many unknown keys costs little, and its list is short. */
 static void test_unused_many(void **state)
 {
     enum { KEYS = 20000 };
@@ -572,7 +572,7 @@ static void test_set_section(void **state)
 
     (void)state;
     parse(&c, published);
-    m = c.mha2mla; /* its strings are c's own */
+    m = c.mha2mla; /* its strings belong to c */
     m.low_rank = 16;
     m.decoupled = false;
     m.calibration = "weight";
@@ -627,7 +627,7 @@ static void test_write(void **state)
     assert_true(hf_config_set_dtype(&d, "bfloat16", &e));
     assert_string_equal(d.dtype, "bfloat16");
     assert_string_equal(d.text.dtype, "bfloat16");
-    assert_null(cJSON_GetObjectItem(d.json, "dtype")); /* an old file stays one */
+    assert_null(cJSON_GetObjectItem(d.json, "dtype")); /* an old file stays old */
     assert_false(hf_config_set_dtype(&d, "int8", &e));
     assert_string_equal(d.dtype, "bfloat16");
     cJSON_ReplaceItemInObject(before, "torch_dtype", cJSON_CreateString("bfloat16"));
@@ -646,7 +646,7 @@ static void test_write(void **state)
     rmdir(dir);
 }
 
-/* Fifteen digits would give other numbers. */
+/* Fifteen digits would give different numbers. */
 static void test_last_bit(void **state)
 {
     char dir[256], path[300];
@@ -671,7 +671,7 @@ static void test_last_bit(void **state)
     rmdir(dir);
 }
 
-/* Every prefix and many changed bytes of a config: read or refused, never worse. */
+/* Every prefix and many changed bytes of a config: read or refused, nothing worse. */
 static void test_cut_and_changed(void **state)
 {
     struct hf_config c;

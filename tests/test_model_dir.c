@@ -1,5 +1,5 @@
-/* test_model_dir.c - directories, files and names that are given as a model and are none: one line
- * that says what is there and what to do. */
+/* test_model_dir.c - directories, files and names given as a model that are not one: one line that
+ * says what is there and what to do. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -10,8 +10,8 @@
 #include "model/files/model_dir.h"
 #include "tests/safetensors_files.h"
 
-/* Empty files by those names (with directories on the way), "NAME=TEXT" with a text in it, in a
- * directory of their own. */
+/* Empty files with these names (and directories as needed), or "NAME=TEXT" with content,
+ * in a new directory. */
 static const char *make(void *const *state, const char *const *files)
 {
     static int n;
@@ -35,7 +35,7 @@ static const char *make(void *const *state, const char *const *files)
 #define ADAPTER "adapter_config.json={\"base_model_name_or_path\": \"some/llava\"}"
 static const struct {
     const char *files[6];
-    const char *says; /* NULL: it is a model's */
+    const char *says; /* NULL: it is a model */
 } directories[] = {
     {{CONFIG, "model.safetensors"}, NULL},
     {{CONFIG, "model.safetensors.index.json"}, NULL},
@@ -72,7 +72,7 @@ static const struct {
     {{CONFIG, "model.fp16.safetensors"}, ": has weights only under the name model.fp16.safet"},
     {{CONFIG, "training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state_0.pth"},
      ": holds no weights"},
-    /* halves */
+    /* incomplete downloads */
     {{CONFIG, "model-00002-of-00003.safetensors"},
      ": has shards (model-00002-of-00003.safetensors) but no model.safetensors.index.json"},
     {{CONFIG, "pytorch_model-00001-of-00002.bin"},

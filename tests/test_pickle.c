@@ -1,5 +1,5 @@
-/* test_pickle.c - the pickles of tensors by name: spellings of one and the same, hostile ones, and
- * one with every byte changed. Each goes through a whole file of torch.save. */
+/* test_pickle.c - pickles of tensors by name: several spellings of the same content, hostile ones,
+ * and one with each byte changed. Each is opened as part of a whole file of torch.save. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -43,7 +43,7 @@ static const struct {
     struct text pickle;
     const char *says;
 } pickles[] = {
-    /* of the machine */
+    /* refused by the pickle machine */
     {"empty", TEXT(""), "it ends within a value"},
     {"no end", TEXT("\x80\2}"), "it ends within a value"},
     {"more behind the end", TEXT("\x80\2}.}"), "there is more behind its end"},
@@ -95,7 +95,7 @@ static const struct {
      TEXT("\x80\2"
           "cpo\x1bx\nsys\ttem\n)R."),
      "its pickle calls po\\x1bx.sys\\ttem"},
-    /* of the tensors */
+    /* refused by what builds tensors */
     {"a name twice", TEXT(OPEN GOOD "sX\1\0\0\0a" GOOD "s."), "tensor a: is there twice"},
     {"a name that is none", TEXT("\x80\2}K\1" GOOD "s."), "is no name of a tensor"},
     {"a name with a zero", TEXT("\x80\2}X\3\0\0\0a\0b" GOOD "s."), "is no name of a tensor"},
@@ -179,7 +179,7 @@ static void put_many(const char *path, struct text begin, struct text piece, siz
     free(text);
 }
 
-/* What could grow without bound, or call itself without end. */
+/* Anything that could grow without bound or recurse without end. */
 static void test_large(void **state)
 {
     static const struct {
@@ -208,7 +208,8 @@ static void test_large(void **state)
     }
 }
 
-/* The same for the pickle alone, with its checksum made right: the machine meets every byte. */
+/* The same for the pickle alone, with the checksum corrected, so that the pickle
+ * machine sees every byte. */
 static void test_changed_pickle(void **state)
 {
     char *path = memory_file();

@@ -87,7 +87,7 @@ static void test_broken_files(void **state)
     }
 }
 
-/* What lies under the name of a model's weights and is something else. */
+/* Other formats under the name of a model's weights. */
 static void test_other_files(void **state)
 {
     static const struct {
@@ -136,7 +136,7 @@ static void test_other_files(void **state)
     check_message(e.msg, "is a named pipe, a file is needed", "named pipe");
 }
 
-/* A header of 640 bytes begins like a pickle, and is none. */
+/* A header of 640 bytes begins like a pickle, but is none. */
 static void test_length_like_a_pickle(void **state)
 {
     char header[641];
@@ -150,7 +150,8 @@ static void test_length_like_a_pickle(void **state)
     st_close(&f);
 }
 
-/* Every prefix of a good file is refused, and every changed byte of its header at most refused. */
+/* Every prefix of a good file is refused; a changed byte of its header may be, but never
+ * crashes. */
 static void test_cut_and_changed(void **state)
 {
     struct err e;
@@ -182,7 +183,7 @@ static void test_cut_and_changed(void **state)
     free(text);
 }
 
-/* The most memory that this process has had, in bytes. */
+/* The peak memory of this process, in bytes. */
 static size_t peak_memory(void)
 {
     struct rusage u;
@@ -191,7 +192,7 @@ static size_t peak_memory(void)
     return (size_t)u.ru_maxrss * 1024;
 }
 
-/* Memory is a small multiple of the header's size, whatever it holds. */
+/* Memory is a small multiple of the header's size, whatever the header contains. */
 static void test_header_of_many_values(void **state)
 {
     enum { SIZE = 32 << 20 };
@@ -206,7 +207,7 @@ static void test_header_of_many_values(void **state)
         memcpy(text + i, "0,", 2);
     put_file(tmpdir_path(state, "many.safetensors"), 0, text, 0);
     free(text);
-    before = peak_memory(); /* that of the text above among it: this can only hide a part */
+    before = peak_memory(); /* includes the text above, which can only hide a part */
     assert_false(st_open(&f, tmpdir_path(state, "many.safetensors"), &e));
     check_message(e.msg, ": more than 1000000 values", "many");
     if (!SANITIZED) assert_true(peak_memory() - before < (size_t)4 * SIZE);
@@ -280,7 +281,7 @@ static void test_unaligned(void **state)
     assert_true(v == want);
     st_close(&f);
 
-    /* Shifting the header by each of four lengths meets both answers. */
+    /* Four lengths of the header produce both aligned and unaligned data. */
     for (int pad = 0, aligned = 0; pad < 4; pad++) {
         char padded[256];
         snprintf(padded, sizeof padded, "%s%*s", header, pad, "");

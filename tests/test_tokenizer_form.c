@@ -1,5 +1,5 @@
-/* test_tokenizer_form.c - directories of tokenizer files, read as transformers' AutoTokenizer, as
- * tokenizer.json stands, and as sentencepiece: golden values of
+/* test_tokenizer_form.c - directories of tokenizer files, read as by transformers' AutoTokenizer,
+ * as tokenizer.json alone, and as sentencepiece: golden values of
  * tests/data/tokenizer/fuzz_form.py. */
 #include <stdarg.h>
 #include <stddef.h>
@@ -146,8 +146,7 @@ static struct tokenizer *open_with(void **state, const char *config, struct toke
     return tokenizer_open(tmpdir_path(state, "."), &o, e);
 }
 
-/* A token that only tokenizer_config.json has gets the next id, where the model has a
- * row for it. */
+/* A token that only tokenizer_config.json has gets the next id, if the model has a row for it. */
 static void test_rows(void **state)
 {
     static const char config[] = "{\"pad_token\": \"<pad>\"}";
@@ -172,7 +171,7 @@ static void test_rows(void **state)
     tokenizer_free(tk);
 }
 
-/* A class whose vocabulary this cannot be is not built. */
+/* A class that does not fit the vocabulary is refused. */
 static void test_other_kind(void **state)
 {
     struct err e = {0};
