@@ -24,7 +24,7 @@ struct batch {
         *label_ids; /* [labels]: rows, ascending, and the token that follows each */
     int64_t n_places;
     const struct span *places;          /* runs of rows filled by pictures, in order */
-    int64_t image_tokens;               /* rows in them */
+    int64_t image_tokens;               /* rows in these runs */
     int64_t images;                     /* in stream order */
     const struct picture_shape *shapes; /* [images] */
 };

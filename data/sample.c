@@ -186,14 +186,14 @@ static bool name_sample(struct sample *s, const struct draft *f, const struct da
     return s->id.s;
 }
 
-/* The shapes that the index has. */
+/* Takes the shapes from the index. */
 static bool known_shapes(void *arg, const struct dataset_entry *entry, struct draft *f,
                          enum drop_reason *reason, struct err *e)
 {
     const struct dataset *d = arg;
     size_t n = f->c.n_images;
 
-    *reason = DROP_IMAGE; /* any: the sample was fine when it was indexed */
+    *reason = DROP_IMAGE; /* any reason: the sample was fine when it was indexed */
     if (n != (size_t)entry->images)
         return err_set(e, "it has %zu pictures and had %lld", n, (long long)entry->images);
     for (size_t i = 0; i < n; i++)

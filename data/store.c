@@ -274,7 +274,7 @@ static size_t part_of(const struct store *s, int64_t index)
     return low;
 }
 
-/* One of those that are in no part yet. */
+/* Entry i of the pending ones. */
 static bool get_pending(const struct store *s, int64_t i, float *values, int64_t count)
 {
     const float *at = s->pending;

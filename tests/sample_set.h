@@ -14,7 +14,7 @@
 #define TOLD(turns) "{\"conversations\":[" turns "]}"
 
 struct set {
-    int64_t places; /* of a picture: PLACES unless changed */
+    int64_t places; /* tokens of a picture: PLACES unless changed */
     struct dataset d;
     struct dataset_options o;
     struct tokenizer *tk;

@@ -192,8 +192,8 @@ static void test_deleted_part(void **state)
     assert_true(is_there(tmpdir_path(state, "part-00003.h5")));
 }
 
-/* Entries of every length in two parts and in memory; one of another length than is asked for is
- * refused. */
+/* Entries of different lengths in two parts and in memory; reading one with another length
+ * fails. */
 static void test_lengths(void **state)
 {
     enum { MOST = 40, TWICE = 2 * MOST };
@@ -232,7 +232,7 @@ static void test_about_something_else(void **state)
 
 /* ---- damage ---- */
 
-/* A test of thousands of damages would fill the terminal with what the log says. */
+/* A test of thousands of damaged files would fill the terminal with log lines. */
 static void hush(bool on)
 {
     static int terminal = -1;
@@ -355,7 +355,7 @@ static void put_counts(hid_t file, hsize_t n, const uint64_t *counts)
 static void test_lies(void **state)
 {
     static const struct {
-        hsize_t abouts, values, entries, keys, sums; /* no such list: 0 */
+        hsize_t abouts, values, entries, keys, sums; /* 0: no such list */
         uint64_t counts[4];
         bool integers, chunked;
         const char *says; /* NULL: nothing is wrong */

@@ -111,7 +111,7 @@ void run_close_pictures(struct run *r);
 bool run_pictures(struct run *r, struct model *m, const struct dataset *d,
                   const struct batch_buffer *b, struct tensor **features, struct err *e);
 
-/* Rows that a picture has in the store. */
+/* A picture's rows in the store, and in the graph's tensor. */
 static inline int64_t picture_rows(const struct picture_input *in, const struct picture_shape *s)
 {
     return in->pixels ? s->inputs : s->rows;

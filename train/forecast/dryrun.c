@@ -172,7 +172,7 @@ static void show_pictures(const struct dataset *d, const char *name)
                  unit_count(t, (double)d->n_images));
 }
 
-/* The pictures' least and most tokens. */
+/* The smallest and largest number of tokens per picture. */
 static void show_shapes(const struct run *r)
 {
     const struct picture_shape *least = NULL, *most = NULL;
