@@ -136,7 +136,7 @@ static void test_other_files(void **state)
     check_message(e.msg, "is a named pipe, a file is needed", "named pipe");
 }
 
-/* A header of 640 bytes begins like a pickle, but is none. */
+/* A header of 640 bytes begins like a pickle, but is not one. */
 static void test_length_like_a_pickle(void **state)
 {
     char header[641];
