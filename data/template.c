@@ -227,7 +227,7 @@ static bool put_images(const struct chat_template *t, struct rendered *r, const 
     return true;
 }
 
-/* `system`: what is said to it at its beginning, or NULL. */
+/* system: placed at the beginning of the turn; or NULL. */
 static bool put_question(const struct chat_template *t, struct rendered *r, const struct message *m,
                          const struct message *system, struct err *e)
 {
@@ -255,7 +255,7 @@ static bool put_message(const struct chat_template *t, const struct message *m, 
         return put_question(
             t, r, m, t->system_in_user && i == 1 && m[-1].role == ROLE_SYSTEM ? &m[-1] : NULL, e);
     if (i > 0) return err_set(e, "a system message may only be the first one");
-    if (t->system_in_user) return true; /* waits for the user's turn */
+    if (t->system_in_user) return true; /* goes into the user's turn */
     return put_turn(t, r, &t->system, m->text, m->len, e);
 }
 

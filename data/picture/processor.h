@@ -50,7 +50,7 @@ struct processor {
 
 /* CLIP's defaults for settings missing from the file: shortest edge 224, bicubic, crop 224. */
 void processor_default(struct processor *p);
-/* The same of another kind. */
+/* The same for another kind, by its name. */
 void processor_default_of(struct processor *p, const char *kind);
 
 /* Reads the "image_processor" part of processor_config.json; if the directory has none,

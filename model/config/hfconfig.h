@@ -112,7 +112,7 @@ struct hf_config {
     int64_t vision_feature_layer[HF_MAX_FEATURES];
     int feature_count;
     bool vision_feature_full;      /* select strategy "full": keep the class token */
-    int64_t grid[HF_MAX_GRIDS][2]; /* image_grid_pinpoints: heights and widths */
+    int64_t grid[HF_MAX_GRIDS][2]; /* image_grid_pinpoints: [height, width]s */
     int64_t grids;
     enum activation projector_hidden_act;
     bool multimodal_projector_bias;

@@ -54,7 +54,7 @@ struct family {
 };
 extern const struct family *const families[]; /* ends with NULL */
 
-/* What the model makes of pictures and the tokens around them, but for the rule of their shapes. */
+/* How pictures appear in the model's token stream, except for the rule of their shapes. */
 struct picture_places;
 void family_places(const struct hf_config *c, struct picture_places *p);
 

@@ -6,14 +6,14 @@
 
 struct llava {                                       /* model.tower points to this */
     struct param *proj1, *proj1_b, *proj2, *proj2_b; /* the projector's two layers */
-    struct param *newline;                           /* LLaVA-NeXT's [d]; else NULL */
+    struct param *newline;                           /* LLaVA-NeXT's image_newline [d]; else NULL */
     struct clip clip;
 };
 
 extern const struct name_layout llava_layouts[];
 
 bool llava_read(const struct hf_reader *r, const cJSON *obj, struct hf_config *c);
-bool llava_declare(struct model *m, struct err *e); /* without a newline */
+bool llava_declare(struct model *m, struct err *e); /* all but image_newline */
 bool llava_check(const struct model *m, struct err *e);
 
 /* Runs f's features through the projector: [rows, d]. */
