@@ -11,10 +11,8 @@
 struct picture_shape {
     int64_t height, width;  /* of the picture, upright */
     int64_t to_h, to_w;     /* size after resizing, before padding or cropping */
-    int64_t grid_h, grid_w; /* layout of the inputs: tiles (besides the whole picture), or
-                             * patches */
-    int64_t kept_h, kept_w; /* layout of the text rows that each belong to one part of the
-                             * picture */
+    int64_t grid_h, grid_w; /* of the inputs: tiles (besides the whole), or patches */
+    int64_t kept_h, kept_w; /* of the text rows that show one part each */
     int64_t inputs, rows, tokens;
 };
 
