@@ -120,6 +120,6 @@ bool file_kind_refuse(const void *data, size_t n, const char *form, struct err *
     while (text < n && text < 64 && s[text] >= ' ' && s[text] < 127)
         text++;
     if (kind) return err_set(e, "is %s", kind);
-    if (text >= 8) return err_set(e, "is text (\"%.*s\"), and no %s", (int)text, s, form);
-    return err_set(e, "is no %s", form);
+    if (text >= 8) return err_set(e, "is text (\"%.*s\"), not a %s", (int)text, s, form);
+    return err_set(e, "is not a %s", form);
 }

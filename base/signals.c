@@ -36,7 +36,7 @@ static struct {
 static void end_at_once(int sig)
 {
     static const char text[] =
-        "\nended at once by a second SIGINT; --resume goes on from the last checkpoint\n";
+        "\nended at once by a second SIGINT; --resume continues from the last checkpoint\n";
 
     if (write(STDERR_FILENO, text, sizeof text - 1) < 0) { /* nothing more can be done */
     }
@@ -114,7 +114,7 @@ bool signals_go_on(struct err *e)
 {
     int sig = signals_came();
 
-    return !sig || err_set(e, "stopped by %s; go on with --resume", signals_name(sig));
+    return !sig || err_set(e, "stopped by %s; continue with --resume", signals_name(sig));
 }
 
 void signals_pipe_broke(void)

@@ -17,7 +17,7 @@ const char *const drop_names[DROPS] = {
     [DROP_IMAGE] = "a picture is missing or broken",
     [DROP_MISMATCH] = "<image> marks and pictures differ in number",
     [DROP_TOO_LONG] = "too long",
-    [DROP_UNREAD] = "they have what is not read: video, sound, tools",
+    [DROP_UNREAD] = "they have unsupported content: video, sound, tools",
     [DROP_BROKEN] = "not a conversation or text"};
 
 /* The list of dropped samples stops growing at this size: a broken file of several GB should not
@@ -148,7 +148,7 @@ static bool drop(struct dataset *d, enum drop_reason reason, const char *why, st
         ok = text && append_left_out(d, text, e);
         free(text);
         if (ok && d->left_out_len > LEFT_OUT_BYTES)
-            ok = append_left_out(d, "this list ends here: further samples are counted alone", e);
+            ok = append_left_out(d, "this list ends here: further samples are only counted", e);
     }
     if (ok && d->dropped[reason]++ == 0)
         snprintf(d->first_dropped[reason], sizeof d->first_dropped[reason], "%s", why);

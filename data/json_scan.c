@@ -176,7 +176,7 @@ static bool list_step(struct json_scan *s, struct err *e)
         s->at++;
         skip_blanks(s);
         s->done = true;
-        return s->at == s->size || fail(s, s->at, e, "found %s behind the end of the list",
+        return s->at == s->size || fail(s, s->at, e, "found %s after the end of the list",
                                         byte_name(s->data[s->at], c));
     }
     if (s->count == 0) return true;
@@ -199,7 +199,7 @@ static bool line_step(struct json_scan *s, struct err *e)
         return true;
     }
     if (s->count > 0 && !memchr(s->data + from, '\n', s->at - from))
-        return fail(s, s->at, e, "found %s behind a line's value", byte_name(s->data[s->at], c));
+        return fail(s, s->at, e, "found %s after a line's value", byte_name(s->data[s->at], c));
     return s->data[s->at] == '{' ||
            fail(s, s->at, e, "found %s; a line of JSON Lines begins with '{'",
                 byte_name(s->data[s->at], c));

@@ -52,7 +52,7 @@ static bool read_pairs(struct model *m, const cJSON *list, struct err *e)
             {
                 double v = cJSON_IsNumber(pair) ? pair->valuedouble : -1;
                 if (!(v > (double)last && v < (double)(c->head_dim / 2)) || v != (double)(int64_t)v)
-                    return bad_pairs(m, "a number that is no pair, or out of order", e);
+                    return bad_pairs(m, "a number that is not a pair, or out of order", e);
                 m->pairs[n++] = (int32_t)(last = (int64_t)v);
             }
         }

@@ -308,7 +308,7 @@ static void test_bad_model(void **state)
          NULL,
          {"/bad/tokenizer.json: token \"<image>\" has id 3, but image_token_index is 7 (",
           "/bad/config.json), which is \"#\" here"}},
-        {SET("image_token_index", "3", "32000"), NULL, {"is 32000 (", "which is no token here"}},
+        {SET("image_token_index", "3", "32000"), NULL, {"is 32000 (", "which is not a token here"}},
         {{0},
          ADD_TOKEN("9999"),
          {"/bad/tokenizer.json:5:18: added token \"<new>\" has id 9999 here, but added tokens are "
@@ -395,7 +395,7 @@ static void test_bad_hdf5(void **state)
                  TRAIN "--resume --set run.dir=$T/made --set 'run.steps=[\"baseline\"]'");
     char *out = output(state);
     assert_non_null(strstr(out, "step-00000024.h5"));
-    assert_non_null(strstr(out, "goes on from step 20 of 24"));
+    assert_non_null(strstr(out, "continues from step 20 of 24"));
     free(out);
     must_run(state, "cmp $T/made/baseline/model/model.safetensors $T/model/model.safetensors");
     /* all checkpoints */

@@ -278,7 +278,7 @@ static const struct {
     const char *json, *says;
 } refused[] = {
     {"", "c.json:1:1: "},
-    {"[]", "c.json:1:1: is no JSON object"},
+    {"[]", "c.json:1:1: is not a JSON object"},
     {"{} x", "c.json:1:4: "},
     {"{\"model_type\":\"llama\",}", "c.json:1:22: a trailing comma is not allowed before }"},
     {"{\n \"model_type\":\"llama\",\n", "c.json:3:1: "},
@@ -321,7 +321,8 @@ static const struct {
     {QWEN2("\"num_hidden_layers\":2,\"layer_types\":[\"chunked_attention\",\"full_attention\"]"),
      "layer_types[0] is \"chunked_attention\"; allowed: full_attention, sliding_attention"},
     {QWEN2("\"num_hidden_layers\":1,\"layer_types\":[\"sliding_attention\"]"),
-     "layer_types[0] is \"sliding_attention\"; allowed: full_attention, for use_sliding_window"},
+     "layer_types[0] is \"sliding_attention\"; allowed: full_attention, because "
+     "use_sliding_window"},
     {QWEN2("\"use_sliding_window\":true,\"sliding_window\":0"),
      "sliding_window is 0; allowed: a whole number from 1"},
     {QWEN2("\"use_sliding_window\":1"), "use_sliding_window is 1; allowed: true, false"},
@@ -334,11 +335,11 @@ static const struct {
     {LLAMA("\"eos_token_id\":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0]"), "or 1 to 16 of them"},
     {QWEN2("\"num_attention_heads\":16"), "num_key_value_heads is 32; allowed: a divisor"},
     {ROPE("\"rope_type\":\"yarn\""),
-     "rope_scaling.factor is missing; allowed: a number, for rope_"},
+     "rope_scaling.factor is missing; allowed: a number, because rope_"},
     {ROPE("\"rope_type\":\"yarn\",\"factor\":0.5"),
      "rope_scaling.factor is 0.5; allowed: a number"},
     {ROPE("\"rope_type\":\"yarn\",\"factor\":4,\"rope_theta\":1"),
-     "rope_scaling.rope_theta is 1; allowed: above 1, for rope_type is yarn"},
+     "rope_scaling.rope_theta is 1; allowed: above 1, because rope_type is yarn"},
     {ROPE("\"rope_type\":\"yarn\",\"factor\":4,\"beta_fast\":-1"), "rope_scaling.beta_fast is -1"},
     {ROPE("\"rope_type\":\"yarn\",\"factor\":4,\"attention_factor\":0"),
      "rope_scaling.attention_factor is 0"},
@@ -379,8 +380,9 @@ static const struct {
      "vision_config.hidden_act is \"mish\"; allowed: quick_gelu, gelu, gelu_python, gelu_new, "
      "gelu_"},
     {LLAVA("\"vision_config\":{\"num_attention_heads\":7}"), "vision_config.hidden_size is 768"},
-    {LLAVA("\"vision_feature_layer\":[-2,-50]"), "vision_feature_layer is [-2,-50]; allowed: -25 "
-                                                 "to 24, for the tower has 24 layers, or 1 to 16"},
+    {LLAVA("\"vision_feature_layer\":[-2,-50]"),
+     "vision_feature_layer is [-2,-50]; allowed: -25 "
+     "to 24, because the tower has 24 layers, or 1 to 16"},
     {LLAVA("\"vision_feature_layer\":[]"), "vision_feature_layer is []; allowed: -25 to 24"},
     {LLAVA("\"vision_feature_layer\":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0]"), "or 1 to 16 of them"},
     {LLAVA("\"vision_feature_layer\":null"), "vision_feature_layer is null; allowed: -25 to 24"},

@@ -83,7 +83,7 @@ static void test_generation_refused(void **state)
         {"{\n \"eos_token_id\": [1, \"2\"]}",
          "generation_config.json:2:18: eos_token_id is [1,\"2\"]"},
         {"{\"eos_token_id\":1,}", "generation_config.json:1:18: a trailing comma"},
-        {"[1]", "generation_config.json:1:1: is no JSON object"},
+        {"[1]", "generation_config.json:1:1: is not a JSON object"},
         {"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"},
     };
     struct hf_generation g;

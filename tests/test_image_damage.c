@@ -241,10 +241,10 @@ static void test_others_said(void **state)
     (void)state;
     assert_string_equal(damage_of(data, len), "none");
     assert_string_equal(damage_of(data, len - 1), "it ends before its end mark");
-    assert_string_equal(damage_of(data, len - 2), "it is cut short behind its pixels");
+    assert_string_equal(damage_of(data, len - 2), "it is cut short after its pixels");
     free(data);
     data = picture_load("info_8.bmp", &len); /* 13 bytes per row, padded to 16 */
-    assert_string_equal(damage_of(data, len - 1), "it is cut short behind its last pixel");
+    assert_string_equal(damage_of(data, len - 1), "it is cut short after its last pixel");
     free(data);
     data = picture_load("exif6.jpg", &len);
     find(data, len, "Exif")[6] = 'x';

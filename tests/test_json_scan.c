@@ -92,14 +92,14 @@ static const struct {
     {"[{\"a\": \"x},\n{\"a\": 1}]", "f.json:1:8: a string that does not end on its line (byte 7)"},
     {"[ // a\n1]", "f.json:1:3: found '/' where a value is due; comments are not read here (byte "
                    "2)"},
-    {"[1]\n]", "f.json:2:1: found ']' behind the end of the list (byte 4)"},
-    {"[1] [2]", "f.json:1:5: found '[' behind the end of the list (byte 4)"},
-    {"{\"a\":1}{\"b\":2}", "f.json:1:8: found '{' behind a line's value (byte 7)"},
-    {"{\"a\":1},\n{\"b\":2}", "f.json:1:8: found ',' behind a line's value (byte 7)"},
+    {"[1]\n]", "f.json:2:1: found ']' after the end of the list (byte 4)"},
+    {"[1] [2]", "f.json:1:5: found '[' after the end of the list (byte 4)"},
+    {"{\"a\":1}{\"b\":2}", "f.json:1:8: found '{' after a line's value (byte 7)"},
+    {"{\"a\":1},\n{\"b\":2}", "f.json:1:8: found ',' after a line's value (byte 7)"},
     {"{\"a\":1}\n[2]", "f.json:2:1: found '['; a line of JSON Lines begins with '{' (byte 8)"},
     {"{\n\"a\":1}", "f.json:1:2: the line ends inside a value; JSON Lines has one a line (byte 1)"},
     {"{\"a\":1}\n{\"b\"", "f.json:2:1: the file ends inside the value that begins here (byte 8)"},
-    {"[1]\x01", "f.json:1:4: found 0x01 behind the end of the list (byte 3)"},
+    {"[1]\x01", "f.json:1:4: found 0x01 after the end of the list (byte 3)"},
 };
 
 static void test_bad(void **state)

@@ -61,7 +61,7 @@ static double read_bytes(char **at)
     *at += n;
     for (int i = 0; i < 4; i++)
         if (strcmp(unit, units[i]) == 0) return strtod(number, NULL) * pow(1024, i);
-    fail_msg("%s %s is no size", number, unit);
+    fail_msg("%s %s is not a size", number, unit);
     return 0;
 }
 

@@ -322,8 +322,8 @@ static void test_refused(void **state)
         {"{\"resample\": 6}", "resample is 6; allowed: 1"},
         {"{\"resample\": 1.5}", "resample is 1.5; allowed: 1"},
         {"{\"size\": {\"longest_edge\": 5, \"shortest_edge\": 5}}",
-         "size is {\"longest_edge\":5,\"shortest_edge\":5}; allowed: shortest_edge alone"},
-        {"{\"size\": {\"height\": 5}}", "size is {\"height\":5}; allowed: shortest_edge alone, or"},
+         "size is {\"longest_edge\":5,\"shortest_edge\":5}; allowed: shortest_edge only"},
+        {"{\"size\": {\"height\": 5}}", "size is {\"height\":5}; allowed: shortest_edge only, or"},
         {"{\"size\": {\"max_height\": 5, \"max_width\": 5}}", "size is {\"max_height\":5"},
         {"{\"size\": -3}", "size is -3; allowed: a whole number of pixels from 1 to 8192"},
         {"{\"crop_size\": 1e300}", "crop_size is 1e300; allowed: a whole"},
@@ -344,12 +344,16 @@ static void test_refused(void **state)
         {"{\"do_center_crop\": false}", ":1:20: do_center_crop is off and size does not"},
         {"{\"do_center_crop\": null}", ":1:20: do_center_crop is off and size does not"},
         /* a null turns a step off, and is no value that a step could use */
-        {"{\"size\": null}", ":1:10: size is null; allowed: a value, for do_resize is on"},
-        {"{\"resample\": null}", "resample is null; allowed: a value, for do_resize is on"},
-        {"{\"crop_size\": null}", "crop_size is null; allowed: a value, for do_center_crop is on"},
-        {"{\"rescale_factor\": null}", "rescale_factor is null; allowed: a value, for do_rescale"},
-        {"{\"image_mean\": null}", "image_mean is null; allowed: a value, for do_normalize is on"},
-        {"{\"image_std\": null}", "image_std is null; allowed: a value, for do_normalize is on"},
+        {"{\"size\": null}", ":1:10: size is null; allowed: a value, because do_resize is on"},
+        {"{\"resample\": null}", "resample is null; allowed: a value, because do_resize is on"},
+        {"{\"crop_size\": null}",
+         "crop_size is null; allowed: a value, because do_center_crop is on"},
+        {"{\"rescale_factor\": null}",
+         "rescale_factor is null; allowed: a value, because do_rescale"},
+        {"{\"image_mean\": null}",
+         "image_mean is null; allowed: a value, because do_normalize is on"},
+        {"{\"image_std\": null}",
+         "image_std is null; allowed: a value, because do_normalize is on"},
     };
     struct processor p;
     struct err e = {0};

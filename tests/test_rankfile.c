@@ -222,9 +222,9 @@ static void test_fuzzed(void **state)
                  {"attribute-name", "an attribute has no name"},
                  {"attribute-values", "1 values of 8 bytes in 0 bytes of storage"},
                  {"base-address", "its base address is wrong"},
-                 {"header-end-1", "behind the end of the file"},
-                 {"header-end-2", "behind the end of the file"},
-                 {"header-end-3", "behind the end of the file"},
+                 {"header-end-1", "beyond the end of the file"},
+                 {"header-end-2", "beyond the end of the file"},
+                 {"header-end-3", "beyond the end of the file"},
                  {"integer-width", "integers of an unusual width"},
                  {"messages", "a header has 17 messages, it speaks of 5"},
                  {"storage-size", "32 values of 4 bytes in 1099511627904 bytes of storage"}};

@@ -47,7 +47,7 @@ static void test_sharded(void **state)
     fill(&w);
     assert_true(st_write_end(&w, &e));
     assert_false(st_write_model_begin(&w, *state, mixed, MIXED, NULL, 0, &e));
-    check_message(e.msg, "model.safetensors.index.json: is left of another model", "two forms");
+    check_message(e.msg, "model.safetensors.index.json: belongs to another model", "two forms");
 }
 
 static void test_model_in_one_file(void **state)

@@ -293,7 +293,7 @@ static void test_list_ends(void **state)
     assert_int_equal(*last, '\n');
     *last = '\0';
     assert_string_equal(strrchr(t.d.left_out, '\n') + 1,
-                        "this list ends here: further samples are counted alone");
+                        "this list ends here: further samples are only counted");
     set_close(&t);
     free(json);
 }

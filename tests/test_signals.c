@@ -110,7 +110,7 @@ static int noticed(int sig)
     EXPECT(signals_came() == 0 && signals_go_on(&e));
     kill(getpid(), sig);
     EXPECT(await_signal() && signals_came() == sig);
-    snprintf(text, sizeof text, "stopped by %s; go on with --resume", signals_name(sig));
+    snprintf(text, sizeof text, "stopped by %s; continue with --resume", signals_name(sig));
     EXPECT(!signals_go_on(&e) && strcmp(e.msg, text) == 0);
     return 0;
 }
@@ -226,7 +226,7 @@ static int child_that_hangs(const char *dir)
         _exit(0);
     }
     EXPECT(!draw(dir, "#!/bin/sh\n: > runs; exec sleep 1000\n", &e));
-    EXPECT(strcmp(e.msg, "stopped by SIGTERM; go on with --resume") == 0);
+    EXPECT(strcmp(e.msg, "stopped by SIGTERM; continue with --resume") == 0);
     EXPECT(waitpid(helper, &status, 0) == helper);
     EXPECT(waitpid(-1, &status, 0) < 0 && errno == ECHILD); /* no child is left */
     return 0;
@@ -507,7 +507,7 @@ static void stop_endless(void *const *state, const char *settings, int sig)
     pid = start_endless(state, settings);
     kill(pid, SIGKILL);
     assert_int_equal(finish(pid), 128 + SIGKILL);
-    snprintf(text, sizeof text, "goes on from step %ld of 1000000", step);
+    snprintf(text, sizeof text, "continues from step %ld of 1000000", step);
     if (!says(state, text)) fail_msg("not '%s':\n%s", text, output(state));
 }
 

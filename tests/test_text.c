@@ -90,9 +90,9 @@ static void test_kind_refused(void **state)
         const char *says;
     } cases[] = {
 #define CASE(bytes, says) {bytes, sizeof bytes - 1, says}
-        CASE("Entry not found", "is text (\"Entry not found\"), and no picture"),
-        CASE("short", "is no picture"),
-        CASE("\x01\x02 and more", "is no picture"),
+        CASE("Entry not found", "is text (\"Entry not found\"), not a picture"),
+        CASE("short", "is not a picture"),
+        CASE("\x01\x02 and more", "is not a picture"),
         CASE("", "is empty"),
         CASE("GIF89a", "is a GIF picture"),
         CASE(
@@ -100,7 +100,7 @@ static void test_kind_refused(void **state)
             "is a PyTorch file in the form before 1.6: in Python, torch.save(torch.load(OLD), NEW) "
             "renews it"),
         CASE("\x40\1\0\0\0\0\0\0{\"a\":", "is a safetensors file"),
-        CASE("[1,2,\n [{\"a\":1}]]", "is no picture"),
+        CASE("[1,2,\n [{\"a\":1}]]", "is not a picture"),
 #undef CASE
     };
     struct err e;

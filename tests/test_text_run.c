@@ -99,7 +99,7 @@ static double number(const cJSON *json, const char *key)
 {
     const cJSON *v = cJSON_GetObjectItem(json, key);
 
-    if (!cJSON_IsNumber(v)) fail_msg("%s is no number", key);
+    if (!cJSON_IsNumber(v)) fail_msg("%s is not a number", key);
     return v->valuedouble;
 }
 

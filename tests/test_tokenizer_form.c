@@ -166,8 +166,9 @@ static void test_rows(void **state)
     assert_non_null(tk);
     assert_int_equal(tokenizer_id(tk, "<pad>"), -1);
     assert_int_equal(tokenizer_size(tk), 4);
-    assert_non_null(strstr(tokenizer_notes(tk), "are left out, for the model has no row for them; "
-                                                "the first: \"<pad>\", which would be 4\n"));
+    assert_non_null(strstr(tokenizer_notes(tk),
+                           "are left out, because the model has no row for them; "
+                           "the first: \"<pad>\", which would be 4\n"));
     tokenizer_free(tk);
 }
 
@@ -179,8 +180,9 @@ static void test_other_kind(void **state)
         open_with(state, "{}", (struct tokenizer_options){.model_type = "qwen2"}, &e);
 
     assert_non_null(tk);
-    assert_non_null(strstr(tokenizer_notes(tk),
-                           "tokenizer.json as it is (it is no vocabulary for a Qwen2Tokenizer)"));
+    assert_non_null(
+        strstr(tokenizer_notes(tk),
+               "tokenizer.json as it is (it is not a vocabulary for a Qwen2Tokenizer)"));
     tokenizer_free(tk);
     put_file(
         state, "tokenizer.json",
@@ -201,7 +203,7 @@ static void test_bad_config(void **state)
         {"{\n \"tokenizer_class\": 7}", ":2:21: \"tokenizer_class\" must be a string"},
         {"{\"added_tokens_decoder\": []}", ":1:26: \"added_tokens_decoder\" must be an object"},
         {"{\"added_tokens_decoder\": {\"x\": {\"content\": \"y\"}}}",
-         ":1:32: the key \"x\" is no id of a token"},
+         ":1:32: the key \"x\" is not a token's id"},
         {"{\"added_tokens_decoder\": {\"5\": {}}}", ":1:32: an added token needs a \"content\""},
         {"{\"pad_token\": 5}", ":1:15: an added token needs a \"content\""},
         {"{\"add_bos_token\": \"no\"}", ":1:19: \"add_bos_token\" must be true or false"},

@@ -63,7 +63,7 @@ static void test_refused(void **state)
         {DIR "turned.bin", "tensor a: is a view with gaps or turned axes; save it again with"},
         {DIR "gaps.bin", "tensor a: is a view with gaps"},
         {DIR "nested.bin", "\"state_dict\" is a dictionary: a training program's checkpoint; in "},
-        {DIR "number.bin", "\"epoch\" is no tensor"},
+        {DIR "number.bin", "\"epoch\" is not a tensor"},
         {DIR "tensor.bin", "holds no dictionary of tensors by name"},
         {DIR "list.bin", "holds no dictionary of tensors by name"},
         {DIR "object.bin", "its pickle calls __main__.Whole, which"},

@@ -116,7 +116,7 @@ static void test_kill(void **state)
 static void test_refused(void **state)
 {
     must_run(state, "$B/mha2mla-train --config $C --set 'run.steps=[\"baseline\"]'");
-    must_fail(state, "$B/mha2mla-train --config $C", "holds a run already: add --resume");
+    must_fail(state, "$B/mha2mla-train --config $C", "already holds a run: add --resume");
     /* what would contradict what is there already */
     must_fail(state, "$B/mha2mla-train --config $C --resume --set stage2.lr=0.5", "stage2.lr (was");
     must_fail(state, "$B/mha2mla-train --config $C --resume --set rank.rope_dim=8",
@@ -262,7 +262,7 @@ static void test_given_converted_model(void **state)
     must_run(state, CONVERTED("alone", "\"evaluate\",\"report\""));
     must_run(state, "cmp $T/given/rope4-rank2/stage2/scores.json $T/alone/base/scores.json && "
                     "cmp $T/given/rope4-rank2/stage2/answers.jsonl $T/alone/base/answers.jsonl");
-    must_fail(state, CONVERTED("again", "\"evaluate\",\"report\",\"svd\""), "is converted already");
+    must_fail(state, CONVERTED("again", "\"evaluate\",\"report\",\"svd\""), "is already converted");
     must_run(state, "test ! -e $T/again/config.json");
 }
 
@@ -347,7 +347,7 @@ static void test_optimiser_state(void **state)
         must_run(state, "cd $T/run/baseline && rm -r model checkpoints/step-00000024.h5");
         must_fail(state, "S=f32; " WITH_STATE "--resume", "optim.state (was");
         must_run(state, WITH_STATE "--resume");
-        assert_true(says(state, "goes on from step 20 of 24"));
+        assert_true(says(state, "continues from step 20 of 24"));
         must_run(state, "cmp $T/run/baseline/model/model.safetensors "
                         "$T/quiet/baseline/model/model.safetensors");
         must_run(state, "cd $T/run && rm -r config.json baseline/model");
@@ -374,7 +374,7 @@ static void test_full_disk(void **state)
                     "$T/quiet/baseline/checkpoints/step-00000020.h5 && "
                     "test ! -e $T/run/baseline/checkpoints/step-00000024.h5");
     must_run(state, "$B/mha2mla-train --config $C --resume --set 'run.steps=[\"baseline\"]'");
-    assert_true(says(state, "goes on from step 20 of 24"));
+    assert_true(says(state, "continues from step 20 of 24"));
     must_run(state, "cmp $T/run/baseline/model/model.safetensors "
                     "$T/quiet/baseline/model/model.safetensors");
 }

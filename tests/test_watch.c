@@ -370,7 +370,7 @@ static void must_go_on(void *const *state, const char *text)
     pid_t pid = start(*state, "exec " TRAIN FAR "--resume");
     char *out = output(state);
 
-    for (int tries = 6000; !strstr(out, "goes on from step ") || !strstr(out, text);
+    for (int tries = 6000; !strstr(out, "continues from step ") || !strstr(out, text);
          out = output(state)) {
         free(out);
         if (--tries == 0) fail_with_output(state, pid, "does not go on");

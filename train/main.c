@@ -19,7 +19,7 @@ static const char usage[] =
     "\n"
     "  --config FILE      JSON with comments; see configs/ and --help-config\n"
     "  --set KEY=VALUE    changes a setting, e.g. --set stage2.lr=1e-4; may be given many times\n"
-    "  --resume           goes on with the run in run.dir, or starts it\n"
+    "  --resume           continues the run in run.dir, or starts it\n"
     "  --dry-run          shows settings, parameters, samples, steps, cache and memory, then "
     "stops\n"
     "  --list-points      prints the points of the sweep, then stops\n"

@@ -34,7 +34,7 @@ bool open_given_model(const struct run *r, const char *dir, struct model *m, str
 
     if (ok && m->state != ATTN_FULL && needs_original(r)) {
         ok = err_set(e,
-                     "%s: is converted already; the original model is needed, or only evaluate "
+                     "%s: is already converted; the original model is needed, or only evaluate "
                      "and report in run.steps, to score it as it is",
                      dir);
         model_close(m);

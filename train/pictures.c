@@ -328,7 +328,7 @@ static bool picture_row(struct run *r, struct model *m, const struct dataset *d,
     log_line("cache: %s: %s is computed again, %lld so far", why.msg, img->path,
              (long long)++r->pictures.again);
     if (at >= 0 && !store_mend(s, at, row, count, &why))
-        log_line("cache: cannot be mended: %s", why.msg);
+        log_line("cache: cannot be repaired: %s", why.msg);
     return true;
 }
 

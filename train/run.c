@@ -77,7 +77,7 @@ static bool lock_dir(struct run *r, struct err *e)
 static bool holds_a_run(const struct run *r, struct err *e)
 {
     return err_set(e,
-                   "%s: holds a run already: add --resume to go on with it, or choose another "
+                   "%s: already holds a run: add --resume to continue it, or choose another "
                    "run.dir",
                    r->c.run.dir);
 }
@@ -365,7 +365,7 @@ static bool check_tokenizer(const struct tokenizer *tk, const char *path,
                    "%s: token \"%s\" has id %lld, but image_token_index is %lld (%s), which is "
                    "%s%s%s here",
                    path, place, (long long)tokenizer_id(tk, place), (long long)image, cfg->file,
-                   piece ? "\"" : "", piece ? piece : "no token", piece ? "\"" : "");
+                   piece ? "\"" : "", piece ? piece : "not a token", piece ? "\"" : "");
 }
 
 static void log_lines(const char *before, const char *lines)

@@ -74,7 +74,7 @@ static bool save_model(struct run *r, struct model *m, const char *dir, bool del
 
     if (ok) file_remove_tree(tmp); /* left over from a killed run */
     ok = ok && file_there(tmp, &there, e) &&
-         (!there || err_set(e, "%s: is left of a run that was killed, and cannot be deleted", tmp));
+         (!there || err_set(e, "%s: was left by a killed run and cannot be deleted", tmp));
     if (ok && tokenizer) /* only what the model lacks */
         ok = file_mkdirs(tmp, e) && model_copy_files(tokenizer, tmp, e);
     ok = ok && model_save(m, tmp, save_dtypes[r->c.save.dtype], delta, e);

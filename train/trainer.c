@@ -265,7 +265,7 @@ static bool restore(struct trainer *t, struct err *e)
     if (ok && found.step >= 0) {
         ok = read_meta(t, &found, e);
         if (ok)
-            log_line("%s %s: goes on from step %lld of %lld", t->job->point, t->job->phase,
+            log_line("%s %s: continues from step %lld of %lld", t->job->point, t->job->phase,
                      (long long)t->step, (long long)t->steps);
     }
     ckpt_found_free(&found);
@@ -425,7 +425,7 @@ static bool eval_is_due(const struct trainer *t)
 static bool interrupted(struct trainer *t, struct err *e)
 {
     if (!save(t, e)) return false;
-    return err_set(e, "stopped by %s; %s %s is saved at step %lld: go on with --resume",
+    return err_set(e, "stopped by %s; %s %s is saved at step %lld: continue with --resume",
                    signals_name(signals_came()), t->job->point, t->job->phase, (long long)t->step);
 }
 

@@ -33,7 +33,7 @@ uint8_t *h5_in_take(struct h5_in *f, uint64_t at, uint64_t n, const char *what, 
     uint8_t *p;
 
     if (at > f->end || n > f->end - at) {
-        err_set(e, "%s: %s behind the end of the file", damaged, what);
+        err_set(e, "%s: %s beyond the end of the file", damaged, what);
         return NULL;
     }
     if (n > f->left) {
@@ -152,10 +152,11 @@ static bool visit_message(struct walk *w, const struct h5_message *m, unsigned f
     w->messages++;
     if (m->type == H5_MESSAGE_CONTINUED)
         return m->size >= 16 ? add_chunk(w, h5_get(m->body, 8), h5_get(m->body + 8, 8), e)
-                             : err_set(e, "is damaged: a header goes on nowhere");
+                             : err_set(e, "is damaged: a header continues nowhere");
     if (flags & SHARED && m->type == H5_MESSAGE_TYPE)
-        return err_set(e, "its type is a committed type, which lies elsewhere; types that arrays "
-                          "have of their own are read");
+        return err_set(e,
+                       "its type is a committed type, which is stored elsewhere; types that arrays "
+                       "have of their own are read");
     if (flags & SHARED)
         return err_set(e, "shares a part of its header (message %u), which is not read", m->type);
     if (m->type > H5_MESSAGE_LAST_KNOWN && flags & MUST_KNOW)
@@ -192,7 +193,7 @@ static bool walk_chunk(struct walk *w, struct chunk c, bool first, struct err *e
     bool ok = p;
 
     if (ok && (c.n < head + tail || (head && memcmp(p, "OCHK", 4) != 0)))
-        ok = err_set(e, "is damaged: a header goes on where none is");
+        ok = err_set(e, "is damaged: a header continues where there is none");
     ok = ok && walk_messages(w, p + head, c.n - head - tail, c.at + head, e);
     free(p);
     return ok;
@@ -230,7 +231,7 @@ bool h5_in_walk(struct h5_in *f, uint64_t header, h5_visit *visit, void *arg, st
     const uint64_t room = header > f->end ? 0 : f->end - header;
     uint8_t p[34] = {0}; /* the longest possible start */
     uint64_t messages = 0;
-    bool ok = room >= 16 || err_set(e, "%s: an object behind the end of the file", damaged);
+    bool ok = room >= 16 || err_set(e, "%s: an object beyond the end of the file", damaged);
 
     ok = ok && get(f, header, room < sizeof p ? room : sizeof p, p, e);
     if (ok && memcmp(p, "OHDR", 4) == 0)

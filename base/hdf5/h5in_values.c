@@ -203,7 +203,7 @@ static bool check_stored(const struct h5_in *f, const struct array *a, struct er
                        v->count, v->size, a->stored);
     if (bytes && v->at == H5_NOWHERE) return err_set(e, "its values were never written");
     if (bytes && (v->at > f->end || bytes > f->end - v->at))
-        return err_set(e, "is damaged or cut short: its values end behind the end of the file");
+        return err_set(e, "is damaged or cut short: its values extend beyond the end of the file");
     return true;
 }
 

@@ -209,7 +209,7 @@ static bool read_raw(const struct job *j, const struct upright *out, uint8_t *ro
     for (int64_t y = 0; y < j->height; y++)
         put_row(j, out, y, j->data + j->pixels + (size_t)y * row_stride(j), row);
     if ((j->size - j->pixels) / row_stride(j) < (size_t)j->height)
-        out->img->damage = "it is cut short behind its last pixel";
+        out->img->damage = "it is cut short after its last pixel";
     return true;
 }
 

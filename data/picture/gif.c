@@ -320,7 +320,7 @@ static bool decode(struct job *j, struct rows *r, struct lzw *z)
     if (!read_codes(z)) return false;
     j->pos = z->block_end;
     if (!skip_blocks(j))
-        r->out->img->damage = "it is cut short behind its pixels";
+        r->out->img->damage = "it is cut short after its pixels";
     else if (j->pos == j->size)
         r->out->img->damage = "it ends before its end mark";
     return true;

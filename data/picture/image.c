@@ -94,7 +94,7 @@ static const struct codec *find_codec(const char *path, const uint8_t *data, siz
         err_set(e, "%s: is %s", path, kind);
     else
         err_set(e, "%s: is %s; pictures that are read: PNG, JPEG, WebP, GIF, BMP", path,
-                kind ? kind : "no picture");
+                kind ? kind : "not a picture");
     return NULL;
 }
 

@@ -55,7 +55,7 @@ static bool anyres_check(struct processor *p, const char **key, struct err *e)
     if (!square || p->crop_h < 1 || p->crop_h > PROCESSOR_MAX_SIDE)
         return processor_fault(e, key, "crop_size",
                                ": %" PRId64 "x%" PRId64 " with a size of %" PRId64 "x%" PRId64
-                               "; tiles and size are needed to be the same square",
+                               "; tiles and size must be the same square",
                                p->crop_w, p->crop_h, p->size_w, p->size_h);
     if (p->grids == 0)
         return processor_fault(e, key, "image_grid_pinpoints", ": one size or more is needed");
@@ -65,7 +65,7 @@ static bool anyres_check(struct processor *p, const char **key, struct err *e)
         if (p->grid[i][0] % p->height != 0 || p->grid[i][1] % p->width != 0)
             return processor_fault(e, key, "image_grid_pinpoints",
                                    ": %" PRId64 " x %" PRId64
-                                   " is no multiple of the tiles' %" PRId64 " pixels",
+                                   " is not a multiple of the tiles' %" PRId64 " pixels",
                                    p->grid[i][0], p->grid[i][1], p->height);
     return true;
 }

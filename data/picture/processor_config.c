@@ -129,7 +129,7 @@ static bool read_temporal(const struct reader *r, bool *field, const cJSON *v)
 /* A plain number is the shortest edge, as in files of before 2023. */
 static bool read_size(const struct reader *r, bool *field, const cJSON *v)
 {
-    static const char allowed[] = "shortest_edge alone, or height and width";
+    static const char allowed[] = "shortest_edge only, or height and width";
     const cJSON *edge = cJSON_GetObjectItemCaseSensitive(v, "shortest_edge");
     struct processor *p = r->p;
 
@@ -343,7 +343,7 @@ static bool check_nulls(const struct reader *r, const cJSON *obj)
         char allowed[80];
 
         if (!s->step || !cJSON_IsNull(v) || !*flag_of(r->p, s)) continue;
-        snprintf(allowed, sizeof allowed, "a value, for %s is on; leave it out for the usual one",
+        snprintf(allowed, sizeof allowed, "a value, because %s is on; omit it for the default",
                  s->step);
         return refuse(r, v, NULL, v, allowed);
     }

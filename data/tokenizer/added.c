@@ -203,11 +203,12 @@ static bool note_tallies(struct tokenizer *tk, const struct numbering *n, struct
 {
     const struct tally *t = &n->left_out;
 
-    if (t->n > 0 && !tokenizer_note(tk, e,
-                                    "%zu tokens that stand only beside tokenizer.json are left "
-                                    "out, for the model has no row for them; the first: \"%.80s\", "
-                                    "which would be %d",
-                                    t->n, t->first, (int)t->id))
+    if (t->n > 0 &&
+        !tokenizer_note(tk, e,
+                        "%zu tokens that stand only beside tokenizer.json are left "
+                        "out, because the model has no row for them; the first: \"%.80s\", "
+                        "which would be %d",
+                        t->n, t->first, (int)t->id))
         return false;
     if (n->f->kind) return true; /* the class adds all of them itself */
     t = &n->added;

@@ -254,7 +254,7 @@ static bool template_token(const struct load *load, const cJSON *json, const cJS
         if (!cJSON_IsNumber(item) ||
             !(item->valuedouble >= 0 && item->valuedouble < (double)tk->size) ||
             !tokenizer_piece(tk, (int32_t)item->valuedouble))
-            return load_fail(load, item, "\"%s\": an id that is no token", name);
+            return load_fail(load, item, "\"%s\": an id that is not a token", name);
         id = (size_t)item->valuedouble;
         if (!mem_grow(&ids->v[side], &ids->cap[side], ids->n[side] + 1, sizeof(int32_t), load->e))
             return false;

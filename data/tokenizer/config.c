@@ -190,7 +190,7 @@ static bool read_decoder(const struct load *load, const cJSON *decoder, struct i
         long index = strtol(item->string, &end, 10);
 
         if (*end || end == item->string || index < 0 || index > TOKENIZER_MAX_ID)
-            return load_fail(load, item, "the key \"%.80s\" is no id of a token", item->string);
+            return load_fail(load, item, "the key \"%.80s\" is not a token's id", item->string);
         if (!added_read(load, item, &a) || !add_indexed(out, (double)index, &a, load->e))
             return false;
     }

@@ -111,7 +111,7 @@ static bool choose(struct form *f, const struct load *file, const char *model_ty
         because(f, "tokenizer_class ", name, ", which may build another, is not known here");
     if (f->kind && f->kind->marks == bytes) {
         f->kind = NULL;
-        because(f, "it is no vocabulary for a ", name, "");
+        because(f, "it is not a vocabulary for a ", name, "");
     }
     return true;
 }

@@ -119,7 +119,7 @@ static const struct jsonc_rules rules = {.plain = true};
 static bool finish(struct hf_config *c, bool ok, struct err *e)
 {
     if (ok && !cJSON_IsObject(c->doc.root))
-        ok = jsonc_fail(&c->doc, c->doc.root, e, "is no JSON object");
+        ok = jsonc_fail(&c->doc, c->doc.root, e, "is not a JSON object");
     if (ok && read_all(c, e)) return true;
     hf_config_free(c);
     return false;

@@ -104,7 +104,7 @@ static bool read_yarn(const struct hf_reader *r, const cJSON *rope, struct text_
 {
     /* the formula divides by log(theta) */
     if (t->rope_theta <= 1)
-        return hf_fail(r, rope, "rope_theta", "is %g; allowed: above 1, for rope_type is yarn",
+        return hf_fail(r, rope, "rope_theta", "is %g; allowed: above 1, because rope_type is yarn",
                        t->rope_theta);
     return hf_read_fields(r, rope, HF_TABLE(yarn_fields), 0, &t->rope_scaling);
 }
@@ -138,7 +138,7 @@ static bool read_needed(const struct hf_reader *r, const cJSON *rope, struct rop
     for (size_t i = 0; i < types[s->type].n; i++) {
         const char *key = types[s->type].fields[i].key;
         if (!hf_get(r, rope, key))
-            return hf_refuse(r, key, NULL, "a number, for rope_type is %s",
+            return hf_refuse(r, key, NULL, "a number, because rope_type is %s",
                              rope_type_names[s->type]);
     }
     return hf_read_fields(r, rope, types[s->type].fields, types[s->type].n, 0, s);

@@ -118,7 +118,8 @@ static bool check_text(const struct hf_reader *r, const cJSON *obj, struct text_
                        "is %lld; allowed: a divisor of num_attention_heads, which is %lld",
                        (long long)t->num_key_value_heads, (long long)heads);
     if (t->head_dim % 2 != 0)
-        return hf_fail(r, obj, "head_dim", "is %lld; allowed: an even number, for RoPE turns pairs",
+        return hf_fail(r, obj, "head_dim",
+                       "is %lld; allowed: an even number, because RoPE rotates pairs",
                        (long long)t->head_dim);
     if (bos || t->pad_token_id >= t->vocab_size)
         return hf_fail(r, obj, bos ? "bos_token_id" : "pad_token_id",

@@ -32,9 +32,10 @@ static bool read_layers(const struct hf_reader *r, const cJSON *list, bool qwen2
             return refuse_layer(r, item, i,
                                 qwen2 ? "full_attention, sliding_attention" : "full_attention");
         if (slides && !has_window)
-            return refuse_layer(r, item, i,
-                                "full_attention, for use_sliding_window and sliding_window give no "
-                                "window");
+            return refuse_layer(
+                r, item, i,
+                "full_attention, because use_sliding_window and sliding_window give no "
+                "window");
         *windowed |= slides;
         i++;
     }

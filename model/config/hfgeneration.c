@@ -108,7 +108,7 @@ static bool read_file(struct hf_generation *g, const struct hf_config *c, struct
     bool ok;
 
     if (!jsonc_read_as(&doc, g->path, JSONC_CONFIG_BYTES, &rules, e)) return false;
-    ok = cJSON_IsObject(doc.root) || jsonc_fail(&doc, doc.root, e, "is no JSON object");
+    ok = cJSON_IsObject(doc.root) || jsonc_fail(&doc, doc.root, e, "is not a JSON object");
     ok = ok && hf_read_eos(&r, hf_get(&r, doc.root, "eos_token_id"), c->text.vocab_size,
                            g->eos_token_id, &g->eos_count);
     if (ok) {

@@ -75,7 +75,8 @@ bool clip_read_feature_layers(const struct hf_reader *r, const cJSON *obj, struc
         c->vision_feature_layer[c->feature_count++] = (int64_t)item->valuedouble;
     }
     return (!item && c->feature_count > 0) ||
-           hf_refuse(r, key, v, "%lld to %lld, for the tower has %lld layers, or 1 to %d of them",
+           hf_refuse(r, key, v,
+                     "%lld to %lld, because the tower has %lld layers, or 1 to %d of them",
                      (long long)-layers - 1, (long long)layers, (long long)layers, HF_MAX_FEATURES);
 }
 

@@ -163,7 +163,7 @@ static bool refuse_adapter(const char *dir, const struct listing *l, struct err 
 static const struct sign {
     const char *pattern, *says;
 } signs[] = {
-    {"mm_projector.bin", "has a projector alone (%s, of LLaVA's own code): give a whole model in "
+    {"mm_projector.bin", "has only a projector (%s, of LLaVA's own code): give a whole model in "
                          "transformers' form, as "
                          "llava-hf/llava-1.5-7b-hf is"},
     {"zero_to_fp32.py", "is a checkpoint of DeepSpeed: run the %s in it, which makes "
@@ -178,13 +178,13 @@ static const struct sign {
     {"*.part", "has a download that did not end (%s): end it"},
     {"*.crdownload", "has a download that did not end (%s): end it"},
     {"*.aria2", "has a download that did not end (%s): end it"},
-    {"*.gguf", "has weights for llama.cpp alone (%s): take the model in transformers' form"},
-    {"*.msgpack", "has weights for Flax alone (%s): in Python from_pretrained(..., from_flax=True) "
+    {"*.gguf", "has only weights for llama.cpp (%s): take the model in transformers' form"},
+    {"*.msgpack", "has only weights for Flax (%s): in Python from_pretrained(..., from_flax=True) "
                   "of transformers 4 and save_pretrained turn them into model.safetensors"},
-    {"tf_model*.h5", "has weights for TensorFlow alone (%s): in Python from_pretrained(..., "
+    {"tf_model*.h5", "has only weights for TensorFlow (%s): in Python from_pretrained(..., "
                      "from_tf=True) of transformers 4 and save_pretrained turn them into "
                      "model.safetensors"},
-    {"*.onnx", "has a model for ONNX alone (%s): take it in transformers' form"},
+    {"*.onnx", "has only a model for ONNX (%s): take it in transformers' form"},
     {"consolidated*", "has weights in their maker's own form (%s): take the model in transformers' "
                       "form, or transformers' convert_..._weights_to_hf.py for it"},
 };

@@ -172,8 +172,8 @@ static bool op_global(struct machine *m, int arg)
         if (strlen(*g) == n && memcmp(*g, from, n) == 0)
             return add(m, (struct pickle_value){.kind = PICKLE_GLOBAL, .text = {from, n}});
     return err_set(m->e,
-                   "its pickle calls %.*s.%.*s, which tensors have no need of: save "
-                   "model.state_dict() alone",
+                   "its pickle calls %.*s.%.*s, which tensors do not need: save only "
+                   "model.state_dict()",
                    (int)module, (const char *)from, (int)(n - module - 2), (const char *)line + 1);
 }
 
@@ -269,7 +269,7 @@ static bool op_call(struct machine *m, int arg)
     f = &m->p->value[m->stack[m->depth - 2]];
     args = &m->p->value[m->stack[m->depth - 1]];
     if (f->kind != PICKLE_GLOBAL || args->kind != PICKLE_TUPLE)
-        return broken(m, "it calls what is no function");
+        return broken(m, "it calls something that is not a function");
     if (args->count || !pickle_is(f, PICKLE_GLOBAL, ordered_dict)) return gather(m, PICKLE_CALL, 2);
     m->depth -= 2;
     return add(m, (struct pickle_value){.kind = PICKLE_DICT});
@@ -393,7 +393,7 @@ bool pickle_read(struct pickle *p, struct bytes in, const char *const *globals, 
     ok = mem_grow(&p->cell, &p->cell_cap, 1, sizeof *p->cell, e);
     while (ok && !m.done)
         ok = step(&m);
-    if (ok && m.in.n) ok = broken(&m, "there is more behind its end");
+    if (ok && m.in.n) ok = broken(&m, "there is more after its end");
     free(m.stack);
     free(m.memo);
     if (!ok) pickle_free(p);

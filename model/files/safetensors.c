@@ -85,8 +85,9 @@ static bool read_shape(struct st_tensor *t, const struct jsonc *h, const cJSON *
             return jsonc_fail(h, item, e, "tensor %s: more than %d dimensions", t->name,
                               ST_MAX_DIMS);
         if (!as_size(item, &d))
-            return jsonc_fail(h, item, e, "tensor %s: dimension %d is no whole number of 0 or more",
-                              t->name, t->ndim);
+            return jsonc_fail(h, item, e,
+                              "tensor %s: dimension %d is not a whole number of 0 or more", t->name,
+                              t->ndim);
         if (!size_mul(&count, count, d)) goto huge;
         t->dim[t->ndim++] = (int64_t)d; /* under 2^53 */
     }
@@ -155,11 +156,11 @@ static bool check_metadata(const struct jsonc *h, const cJSON *meta, struct err 
 {
     const cJSON *item;
 
-    if (!cJSON_IsObject(meta)) return jsonc_fail(h, meta, e, "__metadata__ is no object");
+    if (!cJSON_IsObject(meta)) return jsonc_fail(h, meta, e, "__metadata__ is not an object");
     cJSON_ArrayForEach(item, meta)
     {
         if (!cJSON_IsString(item))
-            return jsonc_fail(h, item, e, "__metadata__ \"%.64s\" is no string", item->string);
+            return jsonc_fail(h, item, e, "__metadata__ \"%.64s\" is not a string", item->string);
     }
     return true;
 }

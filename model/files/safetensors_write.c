@@ -251,7 +251,7 @@ static bool refuse_other_form(const char *dir, bool sharded, struct err *e)
     bool there, ok = path && file_there(path, &there, e);
 
     if (ok && there)
-        ok = err_set(e, "%s: is left of another model; remove it or write to another directory",
+        ok = err_set(e, "%s: belongs to another model; remove it or write to another directory",
                      path);
     free(path);
     return ok;

@@ -219,9 +219,9 @@ bool torch_read_shape(const struct torch_archive *a, const struct pickle_value *
     size_t count, width;
 
     *t = (struct torch_shape){0};
-    *why = "is no tensor";
+    *why = "is not a tensor";
     if (!v3 && !pickle_is(function, PICKLE_GLOBAL, REBUILD)) return false;
-    *why = "is no tensor of a dtype and a shape that is known here";
+    *why = "is not a tensor of a supported dtype and shape";
     if (!read_storage(p, pickle_item(p, args, 0), v3 ? pickle_item(p, args, 6) : NULL, t, &size) ||
         !as_count(pickle_item(p, args, 1), &offset) ||
         !read_dims(p, pickle_item(p, args, 2), pickle_item(p, args, 3), t, &count))

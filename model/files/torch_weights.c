@@ -54,7 +54,7 @@ static bool read_dict(struct st_file *f, const struct torch_archive *a,
             const char *text = (const char *)(n ? key->text.p : NULL);
             return err_set(e,
                            "\"%.*s\" is a dictionary: a training program's checkpoint; in Python "
-                           "torch.save(torch.load(OLD)[\"%.*s\"], NEW) saves that alone",
+                           "torch.save(torch.load(OLD)[\"%.*s\"], NEW) saves only that",
                            n, text, n, text);
         }
         room += key->text.n + 1;
@@ -68,7 +68,7 @@ static bool read_dict(struct st_file *f, const struct torch_archive *a,
         const struct pickle_value *key = &p->value[p->cell[at].value];
         struct st_tensor *t = &f->tensors[f->count];
         if (key->kind != PICKLE_TEXT || memchr(key->text.p, '\0', key->text.n))
-            return err_set(e, "a key of its dictionary is no name of a tensor");
+            return err_set(e, "a key of its dictionary is not a tensor's name");
         memcpy(name, key->text.p, key->text.n);
         t->name = name;
         t->file = f->path;

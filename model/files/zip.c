@@ -170,7 +170,8 @@ bool zip_contents(const struct zip *z, const struct zip_member *m, struct bytes 
                        name);
     if (!part(z->file, m->at + LOCAL_HEADER + get16(head.p + 26) + get16(head.p + 28), m->size,
               out))
-        return err_set(e, "is damaged: its member %.*s ends behind the end of the file", n, name);
+        return err_set(e, "is damaged: its member %.*s extends beyond the end of the file", n,
+                       name);
     return true;
 }
 
