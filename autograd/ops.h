@@ -99,7 +99,7 @@ struct attention {
 };
 struct tensor *op_attention(struct tape *t, const struct attention *a);
 
-/* rows.c: each `n` rows of x behind each other as one: [rows / n, n * cols]. */
+/* rows.c: joins every `n` consecutive rows of x [R, C] into one: [R/n, n*C]. */
 struct tensor *op_group_rows(struct tape *t, struct tensor *x, int64_t n);
 
 /* activation.c: y = silu(gate) * up. */

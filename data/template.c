@@ -204,7 +204,7 @@ static bool put_answer(const struct chat_template *t, struct rendered *r, const 
            put_mark(r, t->after, e);
 }
 
-/* A user's text with its image marks moved to the front, or alone. */
+/* A user's text with its image marks moved to the front, or the marks alone. */
 static bool put_images(const struct chat_template *t, struct rendered *r, const struct message *m,
                        struct err *e)
 {

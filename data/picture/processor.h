@@ -42,7 +42,7 @@ struct processor {
     bool do_convert_rgb; /* kept for processor_save; processor_run always takes RGB */
     int64_t grid[PROCESSOR_MAX_GRIDS][2]; /* anyres: the [height, width]s to choose from */
     int64_t grids;
-    /* native: pixels of a picture at least and at most, and its parts */
+    /* native: limits on the pixels of a picture, and its patches */
     int64_t min_pixels, max_pixels, patch_size, merge_size, temporal_patch_size;
     int64_t height, width; /* of each row of output; native: 0 */
     int64_t input_width;   /* values per row of the tower's input */

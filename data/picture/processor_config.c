@@ -81,7 +81,8 @@ static bool take_pixels(const struct reader *r, const cJSON *setting, const char
     return true;
 }
 
-/* Numbers of pixels, under names of edges. min_pixels and max_pixels beside it have priority. */
+/* Numbers of pixels, under the names of edges. min_pixels and max_pixels next to it take
+ * precedence. */
 static bool read_limits(const struct reader *r, const cJSON *v)
 {
     const cJSON *least = cJSON_GetObjectItemCaseSensitive(v, "shortest_edge");
@@ -462,7 +463,7 @@ static bool add_grids(cJSON *o, const struct processor *p)
     return ok;
 }
 
-/* Sizes of squares. */
+/* The sizes of clip and anyres. */
 static bool add_squares(cJSON *o, const struct processor *p)
 {
     cJSON *size = cJSON_AddObjectToObject(o, "size");
@@ -479,8 +480,7 @@ static bool add_squares(cJSON *o, const struct processor *p)
     return cJSON_AddNumberToObject(crop, "width", (double)p->crop_w) && ok;
 }
 
-/* The limits in both spellings: transformers before 5 does not obey `size`, 5
- * writes nothing else. */
+/* The limits in both spellings: transformers before 5 ignores `size`, 5 writes nothing else. */
 static bool add_limits(cJSON *o, const struct processor *p)
 {
     const struct {

@@ -48,8 +48,9 @@ struct text_config {
     double rms_norm_eps, initializer_range;
     double rope_theta;
     struct rope_scaling rope_scaling;
-    int axes; /* of positions: 1, or 3 (time, height, width) */
-    /* axes 3: how many pairs of a head, in their order, each axis turns; together head_dim / 2 */
+    int axes; /* axes of positions: 1, or 3 (time, height, width) */
+    /* axes 3: the number of consecutive pairs of a head that each axis rotates;
+     * together head_dim / 2 */
     int64_t mrope_section[3];
     bool qkv_bias; /* llama: attention_bias; qwen2: always */
     bool o_bias;   /* llama: attention_bias; qwen2: never */
@@ -70,11 +71,11 @@ struct vision_config {
     const char *model_type; /* "clip_vision_model", "qwen2_5_vl" */
     int64_t hidden_size, intermediate_size, num_hidden_layers, num_attention_heads;
     int64_t patch_size, num_channels;
-    int64_t image_size, projection_dim; /* CLIP's: image_size is a multiple of patch_size */
-    /* Qwen2.5-VL's */
+    int64_t image_size, projection_dim; /* CLIP only: image_size is a multiple of patch_size */
+    /* Qwen2.5-VL only: */
     int64_t out_hidden_size, spatial_merge_size, temporal_patch_size;
-    int64_t window_size;      /* pixels of a side */
-    bool full[HF_MAX_BLOCKS]; /* the blocks whose attention sees the whole picture */
+    int64_t window_size;      /* side in pixels */
+    bool full[HF_MAX_BLOCKS]; /* blocks whose attention sees the whole picture */
     double layer_norm_eps, attention_dropout;
     enum activation hidden_act;
 };

@@ -61,7 +61,7 @@ static bool read_type(const struct hf_reader *r, const cJSON *rope, int axes, en
     *type = ROPE_DEFAULT;
     if (!v && !old) return true;
     name = cJSON_GetStringValue(v ? v : old);
-    if (axes == 3) { /* "mrope" is what the first files say */
+    if (axes == 3) { /* "mrope" in the earliest files */
         if (name && (strcmp(name, "default") == 0 || strcmp(name, "mrope") == 0)) return true;
         return hf_refuse(r, v ? "rope_type" : "type", v ? v : old, "default, mrope");
     }
@@ -172,7 +172,7 @@ static bool read_scaling(const struct hf_reader *beside, const cJSON *obj,
            (!types[s->type].read || types[s->type].read(r, rope, t));
 }
 
-/* Which axis turns which pairs. transformers' default is Qwen2.5-VL's own, for heads of 128. */
+/* Which axis rotates which pairs. transformers' default is Qwen2.5-VL's, with heads of 128. */
 static bool read_sections(const struct hf_reader *r, const cJSON *rope, struct text_config *t)
 {
     static const char key[] = "mrope_section";

@@ -11,8 +11,8 @@ static const struct text_type {
     const char *name;
     enum hf_window window;
     double rope_theta;
-    bool qkv_bias; /* always; else as attention_bias says, where there is such a setting */
-    int axes;      /* of positions */
+    bool qkv_bias; /* always; else according to attention_bias, if there is such a setting */
+    int axes;      /* of the positions */
 } text_types[TEXT_TYPES] = {
     [LLAMA] = {"llama", HF_WINDOW_NONE, 1e4, false, 1},
     [QWEN2] = {"qwen2", HF_WINDOW_SWITCHED, 1e4, true, 1},
@@ -145,7 +145,7 @@ static bool read_as(const struct hf_reader *r, const cJSON *obj, int type, struc
            hf_read_window(r, obj, is->window, t) && hf_read_rope(r, obj, t, unused);
 }
 
-/* The model_type, which must be one of `names`; the first where it is left out. */
+/* The model_type, which must be one of `names`; the first if missing. */
 static bool read_name(const struct hf_reader *r, const cJSON *obj, const char *const *names,
                       const char **name)
 {
