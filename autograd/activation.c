@@ -1,6 +1,6 @@
-/* activation.c - element by element: SwiGLU, and the activations of vision towers and projectors.
- * An activation is a row of the table: its value and its slope, each as a loop over a piece, so
- * that the compiler sees the function in the loop and can use vector registers. */
+/* activation.c - elementwise ops: SwiGLU, and the activations of vision towers and projectors. An
+ * activation is a row of the table: its value and its slope, each as a loop over a piece, so that
+ * the compiler can inline the function and vectorise the loop. */
 #include "autograd/mathfun.h"
 #include "autograd/ops.h"
 #include "autograd/oplist.h"
@@ -33,20 +33,20 @@ static void swiglu_forward(struct node *n)
         y[i] = silu(g[i]) * u[i];
 }
 
-/* The conditional of "add or write" would keep these loops out of vector registers: what is to be
- * written is cleared first, a piece at a time, while it is in the cache. */
+/* Zeroes a piece that is to be overwritten, while it is in the cache: choosing between adding and
+ * writing inside the loops would keep them from being vectorised. */
 static void clear(real *d, int64_t n, bool adds)
 {
     if (!adds) memset(d, 0, (size_t)n * sizeof *d);
 }
 
-/* dg and du may be one: then the second sum adds to the first. */
+/* dg and du may be the same buffer: the second sum then adds to the first. */
 static void swiglu_gradients(const real *g, const real *u, const real *dy, real *dg, real *du,
                              int64_t n)
 {
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
-        real value = silu(g[i]), slope = silu_slope(g[i]); /* of one sigmoid, once inlined */
+        real value = silu(g[i]), slope = silu_slope(g[i]); /* share one sigmoid, once inlined */
         dg[i] += dy[i] * u[i] * slope;
         du[i] += dy[i] * value;
     }
@@ -63,7 +63,7 @@ static void swiglu_backward(struct node *n)
 #pragma omp parallel for schedule(static) if (count > PIECE)
     for (int64_t i = 0; i < count; i += PIECE) {
         int64_t k = count - i < PIECE ? count - i : PIECE;
-        real unwanted[PIECE]; /* the gradient of one that is not trained */
+        real unwanted[PIECE]; /* receives the gradient of an input that is not trained */
         real *dg = gate->needs_grad ? gate->grad + i : unwanted;
         real *du = up->needs_grad ? up->grad + i : unwanted;
         clear(dg, k, gate_adds);
@@ -131,7 +131,7 @@ static inline real relu_slope(real x)
     return x > 0 ? 1 : 0;
 }
 
-/* A function pointer per element would keep the loops scalar, hence a macro for the loops. */
+/* A function pointer called per element would keep the loops scalar, hence a macro. */
 #define LOOPS(f)                                                                                   \
     static void f##_values(const real *x, real *y, int64_t n)                                      \
     {                                                                                              \

@@ -1,9 +1,9 @@
-/* attention.c - softmax(q k^T scale) v, tile by tile, so that no more of q k^T exists than one tile
- * a thread (Dao et al., arXiv 2205.14135). The forward walks the keys once with a running maximum
- * and sum, and saves the log-sum-exp of each row. The backward makes the tiles again from it: P =
- * exp(S - lse), dV += P^T dO, dS = P * (dO V^T - D) * scale with D = rowsum(dO * O), dQ += dS K, dK
- * += dS^T Q. A backward task is one sample and kv head: it alone writes that head's dK and dV and
- * the dQ of the group's query heads, in a fixed order. */
+/* attention.c - softmax(q k^T scale) v, tile by tile, so that never more of q k^T exists than one
+ * tile per thread (Dao et al., arXiv 2205.14135). The forward walks the keys once with a running
+ * maximum and sum, and saves the log-sum-exp of each row. The backward recomputes the tiles from
+ * it: P = exp(S - lse), dV += P^T dO, dS = P * (dO V^T - D) * scale with D = rowsum(dO * O), dQ +=
+ * dS K, dK += dS^T Q. A backward task is one sample and kv head: it alone writes that head's dK and
+ * dV and the dQ of the group's query heads, in a fixed order. */
 #include "autograd/gemm.h"
 #include "autograd/mathfun.h"
 #include "autograd/ops.h"
@@ -12,9 +12,9 @@
 #include <omp.h>
 #include <string.h>
 
-/* The most rows and columns of a tile: large enough for products to be fast, small enough for the
- * cache (384 KiB). Causal tiles on the diagonal are half in vain, which few rows keep small where
- * there are few tiles. */
+/* Most rows and columns of a tile: large enough for fast products, small enough for the
+ * cache (384 KiB). Causal tiles on the diagonal are half wasted; fewer rows keep the waste
+ * small in short samples. */
 enum { QB = 192, QB_SHORT = 64, SHORT = 512, KB = 512 };
 enum { Q0, K0, Q1, K1, V };
 
@@ -77,7 +77,8 @@ static real *v_at(const struct block *b, real *base, int64_t key)
     return base + (b->s->k_begin + key) * b->a->v->cols + b->group * b->a->v_width;
 }
 
-/* S[nq, b->ld] = scale * q k^T for the keys [k0, k0 + nk); what a row does not see is -inf. */
+/* S[nq, b->ld] = scale * q k^T for the keys [k0, k0 + nk); keys that a row does
+ * not see are -inf. */
 static void scores(const struct block *b, int64_t k0, int64_t nk, real *S)
 {
     for (int p = 0; p < b->a->parts; p++) {
@@ -91,7 +92,7 @@ static void scores(const struct block *b, int64_t k0, int64_t nk, real *S)
             S[i * b->ld + j] = -INFINITY;
 }
 
-/* One tile into the running maximum m, sum l and unnormalised output o[nq, ld]. */
+/* Adds one tile to the running maximum m[nq], sum l[nq] and unnormalised output o[nq, ld]. */
 static void absorb_tile(const struct block *b, int64_t k0, int64_t nk, real *S, real *m, real *l,
                         real *o, int64_t ld)
 {
@@ -106,7 +107,7 @@ static void absorb_tile(const struct block *b, int64_t k0, int64_t nk, real *S, 
 #pragma omp simd reduction(max : top)
         for (int64_t j = 0; j < nk; j++)
             top = row[j] > top ? row[j] : top;
-        real keep = real_exp(m[i] - top); /* scores of NaN alone leave top at -inf: NaN */
+        real keep = real_exp(m[i] - top); /* only NaN scores: top is -inf, this NaN */
 #pragma omp simd reduction(+ : sum)
         for (int64_t j = 0; j < nk; j++) {
             row[j] = real_exp(row[j] - top);
@@ -139,7 +140,7 @@ static void forward_block(const struct block *b, struct node *n, real *S)
         absorb_tile(b, k0, nk, S, m, l, o, ld);
     }
     for (int64_t i = 0; i < b->nq; i++) {
-        real inv = l[i] != 0 ? 1 / l[i] : 0; /* 0: sees nothing; NaN stays NaN */
+        real inv = l[i] != 0 ? 1 / l[i] : 0; /* 0: sees no key; NaN stays NaN */
         for (int64_t j = 0; j < dv; j++)
             o[i * ld + j] *= inv;
         tensor_real(n->aux)[(b->q0 + i) * b->a->heads + b->head] =
@@ -147,7 +148,7 @@ static void forward_block(const struct block *b, struct node *n, real *S)
     }
 }
 
-/* Values of the largest tile. */
+/* Elements of the largest tile. */
 static int64_t tile_size(const struct attention *a)
 {
     int64_t most = 0;
@@ -160,7 +161,7 @@ static int64_t tile_size(const struct attention *a)
     return most;
 }
 
-/* The scratch of the calling thread: two tiles. */
+/* The calling thread's scratch: two tiles. */
 static real *thread_tiles(struct node *n, int64_t tile)
 {
     CHECK((size_t)(omp_get_thread_num() + 1) * 2 * (size_t)tile * sizeof(real) <= n->scratch_bytes);
@@ -199,7 +200,7 @@ static void row_sums(const struct block *b, const struct node *n, real *D)
     }
 }
 
-/* P and dS of one tile, in place of the scores S and of dP = dO V^T. */
+/* P and dS of one tile, overwriting the scores S and dP = dO V^T. */
 static void tile_gradients(const struct block *b, const struct node *n, int64_t nk, const real *D,
                            real *S, real *dP)
 {
@@ -249,7 +250,7 @@ static void backward(struct node *n)
     const struct attention *a = n->args;
     int64_t tasks = a->n_samples * a->groups, per_group = a->heads / a->groups, tile = tile_size(a);
 
-    for (int i = 0; i <= V; i++) { /* every tile adds */
+    for (int i = 0; i <= V; i++) { /* tiles only add */
         struct tensor *x = n->in[i];
         if (!x || !x->needs_grad) continue;
         if (!tape_grad_adds(x)) memset(x->grad, 0, (size_t)tensor_count(x) * sizeof(real));

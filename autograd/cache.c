@@ -1,7 +1,7 @@
-/* cache.c - inference: puts the rows of the tokens just seen into the caller's cache. The cache
- * outlives the graph, so the tape places nothing for it: the node's own output is empty, and what
- * is returned is a leaf around the caller's memory. Nodes run in the order they were recorded, so
- * an attention recorded later reads what was written. */
+/* cache.c - inference: writes the rows of the newest tokens to the caller's cache. The cache
+ * outlives the graph, so the tape plans no memory for it: the node's own output is empty, and the
+ * tensor returned is a leaf around the caller's memory. Nodes run in the order they were recorded,
+ * so an attention recorded later reads what was written. */
 #include "autograd/ops.h"
 #include "autograd/oplist.h"
 

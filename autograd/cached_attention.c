@@ -1,23 +1,23 @@
-/* cached_attention.c - inference: new queries over all that a cache holds, softmax(q k^T scale) v.
+/* cached_attention.c - inference: new queries over everything in a cache, softmax(q k^T scale) v.
  *
  * Absorbed MLA: the cache has one latent row per token for all heads (k_groups = v_groups = 1, and
- * k and v are the same tensor), the query comes multiplied with up_k, and since text and image have
- * an up_k of their own there is a query per modality of the KEY: the score of key j uses q[modality
- * of j]. There is one softmax over all keys; with split_modalities the values are summed apart by
- * modality, as up_v, which the caller applies to the sums, differs too. Keys behind the last span
- * are text: generated tokens need no spans of their own.
+ * k and v are the same tensor), and the query comes multiplied by up_k. Text and image each have
+ * their own up_k, so there is a query per modality of the KEY: the score of key j uses q[modality
+ * of j]. There is one softmax over all keys; with split_modalities the values are summed separately
+ * by modality, because the up_v that the caller then applies to the sums differs too. Keys after
+ * the last span are text: generated tokens need no spans of their own.
  *
- * Biases of the absorbed projections: a key's bias adds q b to the score, which matters where it
- * differs by modality (key_bias; the same for all keys it falls out of the softmax); a value's is
- * to be added times the weight that its modality's sum got (weights: 1 in all).
+ * Biases of the absorbed projections: a key's bias adds q b to the score, which matters only if it
+ * differs by modality (key_bias; otherwise it cancels in the softmax). A value's bias must be added
+ * times the total weight of its modality (weights, which sum to 1).
  *
- * Decoding is bound by reading the cache. So all heads that share a cache row are the rows of one
- * product over it: the queries are worked on in blocks, and for a block
+ * Decoding is bound by reading the cache. So all heads that share a cache row become the rows of
+ * one product over it: the queries are processed in blocks, and for each block
  *     1. scores[query][head][key], a task per run of KEY_TILE keys;
  *     2. softmax, a task per query;
  *     3. the weighted sums, a task per value head and run of VALUE_TILE of its columns.
- * Every task writes what no other does, so the threads' number changes no bit. Blocks are put
- * together to rounds whose scores fit SCORES; the rounds are known when the op is recorded. */
+ * No two tasks write to the same place, so the number of threads changes no bit. Blocks are grouped
+ * into rounds whose scores fit SCORES; the rounds are fixed when the op is recorded. */
 #include "autograd/gemm.h"
 #include "autograd/mathfun.h"
 #include "autograd/ops.h"
@@ -26,26 +26,24 @@
 #include <string.h>
 
 enum { KEY_TILE = 64, VALUE_TILE = 128, BLOCK_QUERIES = 64 };
-enum {
-    SCORES = 4 << 20
-}; /* scores per round: 16 MiB of floats, or one query's where that is more */
+enum { SCORES = 4 << 20 }; /* scores per round: 16 MiB of floats, or one query's scores if larger */
 
 struct block {
     const struct cached_sequence *seq;
     int64_t q0, nq; /* rows of q */
-    int64_t keys;   /* what its last query sees */
-    int64_t scores; /* where its scores begin */
+    int64_t keys;   /* number seen by the last query */
+    int64_t scores; /* offset of the block's scores */
 };
 
 struct args {
     struct cached_attention a;
     struct block *blocks;
     int64_t n_blocks;
-    int64_t *round_end; /* the block behind each round */
+    int64_t *round_end; /* the block after each round */
     int64_t n_rounds;
 };
 
-/* The modality of key `at`, and in *end where its run ends, at `limit` at the latest. */
+/* The modality of key `at`; *end is the end of its run, at most `limit`. */
 static enum modality run_of(const struct cached_sequence *s, int64_t at, int64_t limit,
                             int64_t *end)
 {
@@ -59,7 +57,8 @@ static enum modality run_of(const struct cached_sequence *s, int64_t at, int64_t
 }
 
 /* C = alpha A B (+ C) for the `per` heads of one group and all queries of a block. Head h of query
- * i is row i * step + h * head of A and likewise of C: the larger of both counts becomes the M. */
+ * i is at a + i * a_query + h * a_head, and likewise in c. The larger of the two counts becomes the
+ * M of the product, and the other a loop. */
 struct heads {
     const real *a;
     real *c;
@@ -79,7 +78,8 @@ static void heads_product(const struct heads *s, int64_t N, int64_t K, real alph
                     add, s->c + h * s->c_head, s->c_query);
 }
 
-/* Scores of the keys [k0, k1) of one modality, by one part, added to those of the part before. */
+/* Scores of the keys [k0, k1), all of one modality: adds one part's contribution to that of
+ * the previous part. */
 static void part_scores(const struct cached_attention *a, int part, const struct block *b,
                         enum modality m, int64_t k0, int64_t k1, real *S)
 {
@@ -102,7 +102,7 @@ static void part_scores(const struct cached_attention *a, int part, const struct
     }
 }
 
-/* What a bias of the keys adds: the same for all keys of a modality. */
+/* Adds the contribution of a key bias, the same for all keys of a modality. */
 static void bias_scores(const struct cached_attention *a, const struct block *b, enum modality m,
                         int64_t k0, int64_t k1, real *S)
 {
@@ -126,7 +126,8 @@ static void tile_scores(const struct cached_attention *a, const struct block *b,
     }
 }
 
-/* The heads of one query: probabilities of the keys that it sees, 0 for the others of its block. */
+/* Softmax for the heads of one query: probabilities of the keys that it sees, 0 for
+ * the block's others. */
 static void softmax_query(const struct cached_attention *a, const struct block *b, int64_t i,
                           real *S)
 {
@@ -148,7 +149,7 @@ static void softmax_query(const struct cached_attention *a, const struct block *
     }
 }
 
-/* The weight that each sum of the values gets, for one query: the columns behind those sums. */
+/* For one query, the total weight of each sum of the values: the columns after those sums. */
 static void weight_query(const struct cached_attention *a, const struct block *b, int64_t i,
                          const real *S, struct tensor *out)
 {
@@ -165,7 +166,7 @@ static void weight_query(const struct cached_attention *a, const struct block *b
     }
 }
 
-/* The sums of the columns [c0, c1) of value head g: one per modality, or all in one. */
+/* The sums of the columns [c0, c1) of value head g: one per modality, or a single one. */
 static void value_sums(const struct cached_attention *a, const struct block *b, int64_t g,
                        int64_t c0, int64_t c1, const real *S, struct tensor *out)
 {
@@ -196,7 +197,7 @@ static void value_sums(const struct cached_attention *a, const struct block *b, 
                        0, (size_t)(c1 - c0) * sizeof(real));
 }
 
-/* Blocks [b0, b1) of a round: the three steps. */
+/* Runs the three steps for the blocks [b0, b1) of a round. */
 static void run_round(struct node *n, int64_t b0, int64_t b1)
 {
     const struct args *g = n->args;
@@ -243,7 +244,7 @@ static void forward(struct node *n)
 
 const struct op cached_attention_op = {"cached_attention", forward, NULL};
 
-/* The queries a block that begins with query i of s can have so that its scores fit. */
+/* How many queries a block that begins with query i of s can have for its scores to fit. */
 static int64_t block_queries(const struct cached_attention *a, const struct cached_sequence *s,
                              int64_t i)
 {
@@ -255,7 +256,7 @@ static int64_t block_queries(const struct cached_attention *a, const struct cach
     return n;
 }
 
-/* Cuts all queries into blocks and rounds; returns the most scores of a round. */
+/* Cuts all queries into blocks and rounds; returns the largest number of scores in a round. */
 static int64_t cut_blocks(struct tape *t, struct args *g, int64_t queries)
 {
     int64_t used = 0, most = 0;
@@ -293,7 +294,7 @@ static void check_part(const struct cached_attention *a, const struct cached_par
               (p->q[m]->rows == rows && p->q_col + a->heads * p->width <= p->q[m]->cols));
 }
 
-/* Every row of q belongs to one sequence, in order; a sequence's keys lie in the cache. */
+/* Every row of q belongs to one sequence, in order; a sequence's keys are within the cache. */
 static void check_sequences(const struct cached_attention *a)
 {
     int64_t row = 0;
@@ -307,7 +308,7 @@ static void check_sequences(const struct cached_attention *a)
     CHECK(row == a->part[0].q[TEXT]->rows);
 }
 
-/* Adds x to the inputs unless it is there: keys and values of a latent cache are one tensor. */
+/* Adds x to the inputs unless already there: keys and values of a latent cache are one tensor. */
 static int add_input(struct tensor *in[NODE_IN], int n, struct tensor *x)
 {
     for (int i = 0; i < n; i++)

@@ -1,10 +1,10 @@
 /* cross_entropy.c - the language model head and its loss in one op, because the logits of all rows
- * would be the largest tensor of the model (1,000 rows of 152,000 tokens: 600 MB). They exist tile
- * by tile: some rows times a run of the vocabulary. A tile is as many rows as there are, so that
- * each weight is read (and converted) once per pass; the vocabulary gets what is left of TILE. The
- * forward keeps a running maximum and sum per row and saves log-sum-exp; the backward makes each
- * tile again: dlogits = (exp(logit - lse) - [label]) * scale * dloss,  dh += dlogits w,  dw +=
- * dlogits^T h. */
+ * would be the model's largest tensor (1,000 rows of 152,000 tokens: 600 MB). They exist tile by
+ * tile: some rows times a run of the vocabulary. A tile has as many rows as possible, so that each
+ * weight is read (and converted) once per pass; what is left of TILE sets the run of the
+ * vocabulary. The forward keeps a running maximum and sum per row and saves the log-sum-exp; the
+ * backward recomputes each tile: dlogits = (exp(logit - lse) - [label]) * scale * dloss,  dh +=
+ * dlogits w,  dw += dlogits^T h. */
 #include "autograd/gemm.h"
 #include "autograd/mathfun.h"
 #include "autograd/ops.h"
@@ -13,17 +13,17 @@
 #include <string.h>
 
 enum { H, W };
-enum { TILE = 2 << 20, TILE_ROWS = 1024 }; /* logits in a tile (8 MiB of floats), its most rows */
+enum { TILE = 2 << 20, TILE_ROWS = 1024 }; /* logits (8 MiB of floats); rows */
 
 struct loss_args {
     const int32_t *labels;
     double scale;
     struct token_score *each;  /* [rows] or NULL */
     int64_t rows, vocab;       /* of a tile */
-    size_t tile_at, states_at; /* in n->scratch behind the converted weight: in reals, in bytes */
+    size_t tile_at, states_at; /* offsets in n->scratch: in reals; in bytes */
 };
 
-/* What the forward knows of a row so far: sum counts exp(logit - top). */
+/* What the forward knows about a row so far: sum is that of exp(logit - top). */
 struct row_state {
     double sum;
     real top, picked; /* picked: the label's logit */
@@ -56,7 +56,7 @@ static struct tile make_tile(struct node *n, int64_t r0, int64_t v0)
     return t;
 }
 
-/* One more run of logits of a row. */
+/* Adds a run of a row's logits. */
 static void absorb(struct row_state *s, const real *logit, int64_t n)
 {
     real top = s->top, sum = 0;
@@ -112,7 +112,7 @@ static void forward(struct node *n)
     tensor_real(n->out)[0] = (real)(loss * a->scale);
 }
 
-/* Turns the logits of a tile into their gradient. */
+/* Turns a tile's logits into their gradients. */
 static void logit_gradients(const struct node *n, const struct tile *t)
 {
     const struct loss_args *a = n->args;
@@ -154,7 +154,7 @@ static void backward(struct node *n)
 
 const struct op cross_entropy_op = {"cross_entropy", forward, backward};
 
-/* Of the three products of a tile: logits, dh and dw. */
+/* Scratch for the three products of a tile: logits, dh and dw. */
 static size_t tile_scratch(const struct tensor *h, const struct tensor *w, int64_t rows,
                            int64_t vocab)
 {

@@ -1,7 +1,7 @@
-/* gemm.c - products of one thread each of OpenBLAS or oneDNN: C is cut into a grid, each thread
- * computes its part. So the library needs no threads of its own, which would spin against OpenMP's,
- * and the order of every sum is fixed by the shape and the number of threads. Products of bf16 are
- * oneDNN's own business, threads included. */
+/* gemm.c - matrix products built from single-threaded calls to OpenBLAS or oneDNN: C is cut into a
+ * grid, and each thread computes its part. So the library needs no threads of its own, which would
+ * spin against OpenMP's, and the order of every sum is fixed by the shape and the number of
+ * threads. bf16 products are left to oneDNN, including their threads. */
 #include "autograd/gemm.h"
 #include "autograd/onednn.h"
 #include "base/bf16.h"
@@ -13,13 +13,13 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { CONVERT_BYTES = 8 << 20 }; /* of a converted block: fits the caches of the cores together */
+enum { CONVERT_BYTES = 8 << 20 }; /* of a converted block: fits the cores' combined caches */
 static const double serial_work = 1 << 17; /* multiplications below which threads cost more */
 
 static struct {
     bool onednn;      /* fp32 products */
     bool bf16;        /* inputs are rounded to bf16 */
-    bool bf16_native; /* and multiplied as such */
+    bool bf16_native; /* and the CPU multiplies bf16 itself */
 } setup;
 
 void gemm_single_blas(void)
@@ -36,7 +36,7 @@ static void product(int64_t M, int64_t N, int64_t K, real alpha, struct mat a, s
                 (int)a.ld, b.data, (int)b.ld, add, c, (int)ldc);
 }
 #else
-/* Bits of the vectors that a kind of kernels of OpenBLAS uses; those that are not named: 128. */
+/* Vector width in bits used by OpenBLAS's kernels for a core; cores not listed: 128. */
 static const struct {
     const char *core;
     int bits;
@@ -54,7 +54,7 @@ static int openblas_bits(void)
     return 128;
 }
 
-/* 0 where nothing is known of the CPU: OpenBLAS knows better. */
+/* 0 if nothing is known about the CPU: OpenBLAS knows better. */
 static int cpu_bits(void)
 {
 #ifdef __x86_64__
@@ -69,7 +69,8 @@ void gemm_setup(enum gemm_library library, enum gemm_compute compute)
     setup.onednn = library == GEMM_ONEDNN || (library == GEMM_AUTO && openblas_bits() < cpu_bits());
     setup.bf16 = compute == GEMM_BF16;
     setup.bf16_native = setup.bf16 && onednn_has_bf16();
-    /* Also for small products outside of a parallel region, which oneDNN may share out itself. */
+    /* also needed for small products outside parallel regions, which oneDNN may
+     * parallelise itself */
 #pragma omp parallel if (setup.onednn)
     signals_own_stack();
 }
@@ -91,7 +92,7 @@ static void product(int64_t M, int64_t N, int64_t K, real alpha, struct mat a, s
 {
     if (setup.onednn)
         onednn_sgemm(M, N, K, alpha, a.data, a.ld, a.trans, b.data, b.ld, b.trans, add, c, ldc);
-    else if (M == 1) /* OpenBLAS's product would copy all of B to use it once */
+    else if (M == 1) /* OpenBLAS's gemm would copy all of B to use it once */
         cblas_sgemv(CblasRowMajor, b.trans ? CblasNoTrans : CblasTrans, (int)(b.trans ? N : K),
                     (int)(b.trans ? K : N), alpha, b.data, (int)b.ld, a.data,
                     a.trans ? (int)a.ld : 1, add, c, 1);
@@ -110,13 +111,13 @@ void gemm_serial(int64_t M, int64_t N, int64_t K, real alpha, struct mat a, stru
         memset(c + i * ldc, 0, (size_t)N * sizeof *c);
     if (K == 0) return;
     CHECK(a.dtype == DT_REAL && b.dtype == DT_REAL);
-    /* BLAS counts in int: 2^31 rows of activations would be terabytes. */
+    /* BLAS sizes are int: 2^31 rows of activations would be terabytes. */
     CHECK(M <= INT32_MAX && N <= INT32_MAX && K <= INT32_MAX && a.ld <= INT32_MAX &&
           b.ld <= INT32_MAX && ldc <= INT32_MAX);
     product(M, N, K, alpha, a, b, add, c, ldc);
 }
 
-/* The element (row, col) of an operand as it is read, transposed or not. */
+/* The operand starting at element (row, col) of the matrix as read, i.e. after transposition. */
 static struct mat mat_at(struct mat m, int64_t row, int64_t col)
 {
     int64_t at = m.trans ? col * m.ld + row : row * m.ld + col;
@@ -125,7 +126,7 @@ static struct mat mat_at(struct mat m, int64_t row, int64_t col)
     return m;
 }
 
-/* The grid of `threads` parts whose pieces of A and B are the least to read. */
+/* The grid of `threads` parts that minimises the pieces of A and B to be read. */
 static void choose_grid(int64_t M, int64_t N, int threads, int *gm, int *gn)
 {
     double best = INFINITY;
@@ -183,7 +184,7 @@ static size_t aligned(int64_t count, size_t size)
     return ((size_t)count * size + 63) & ~(size_t)63;
 }
 
-/* The block of B that is converted at a time, of N*K values stored in rows of N or of K. */
+/* Bytes of B converted at a time, of N*K values stored in rows of N or K. */
 static size_t block_bytes(int64_t N, int64_t K)
 {
     size_t by_n = aligned(block_rows(K, N) * N, sizeof(real));
@@ -216,8 +217,8 @@ static void round_to_bf16(real *x, int64_t n)
         x[i] = bf16_round((float)x[i]);
 }
 
-/* Rows first.. of m (as stored, `cols` of each) as reals, one behind the other; rounded where
- * products are made of bf16. */
+/* Rows first.. of m (as stored, with `cols` columns each) as contiguous reals; rounded if
+ * products use bf16 inputs. */
 static void convert_rows(struct mat m, int64_t first, int64_t rows, int64_t cols, real *to)
 {
 #pragma omp parallel for schedule(static) if (rows * cols > 1 << 15)
@@ -228,12 +229,12 @@ static void convert_rows(struct mat m, int64_t first, int64_t rows, int64_t cols
     }
 }
 
-/* A few rows of A against rows of B, as when a token is decoded: each row of B is read once for all
- * of A, and turned into reals on the way. To make a block of B first would be most of the work. */
+/* A few rows of A times rows of B, as in decoding a token: each row of B is read once for all of A
+ * and converted on the fly. Converting a block of B first would be most of the work. */
 enum { FEW = 8, ROW_BLOCK = 2048 };
 
-/* sum[0] += x[0] row, or four of them at a time; a macro, so that the compiler sees how a value of
- * the row becomes a real. */
+/* sum[0] += x[0] row, or four of them at a time; a macro, so that the compiler can inline the
+ * conversion of the row's values to real. */
 #define DOTS(name, type, value)                                                                    \
     static void name##_dot(const real *x, const type *row, int64_t n, real *sum)                   \
     {                                                                                              \
@@ -274,7 +275,7 @@ enum { FEW = 8, ROW_BLOCK = 2048 };
 DOTS(real, real, SELF)
 DOTS(bf16, uint16_t, bf16_to_f32)
 
-/* Row j of B with all rows of A. */
+/* Row j of B times all rows of A. */
 static void row_dots(const struct mat *a, int64_t M, int64_t K, const struct mat *b, int64_t N,
                      int64_t j, real *sum)
 {
@@ -304,11 +305,11 @@ static void gemm_few(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b
     }
 }
 
-/* B is turned into reals block by block. */
+/* Converts B to real block by block. */
 static void gemm_blocks(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b, bool add,
                         real *c, int64_t ldc, real *block)
 {
-    int64_t rows = b.trans ? N : K, cols = b.trans ? K : N; /* of B as it is stored */
+    int64_t rows = b.trans ? N : K, cols = b.trans ? K : N; /* of B as stored */
     int64_t step = block_rows(rows, cols);
 
     for (int64_t r = 0; r < rows; r += step) {
@@ -322,7 +323,7 @@ static void gemm_blocks(int64_t M, int64_t N, int64_t K, struct mat a, struct ma
 }
 
 #ifndef AUTOGRAD_DOUBLE
-/* m as stored, as bf16 with rows one behind the other. */
+/* m as stored, as contiguous rows of bf16. */
 static void to_bf16(struct mat m, int64_t rows, int64_t cols, uint16_t *to)
 {
 #pragma omp parallel for schedule(static) if (rows * cols > 1 << 15)

@@ -1,25 +1,25 @@
-/* gemm.h - matrix products: the one place that knows BLAS and oneDNN. All matrices are
- * row-major. */
+/* gemm.h - matrix products: the one place that knows BLAS and oneDNN. All
+ * matrices are row-major. */
 #ifndef AUTOGRAD_GEMM_H
 #define AUTOGRAD_GEMM_H
 
 #include "autograd/tensor.h"
 
-/* Which library multiplies fp32, and whether products are made of fp32 or of bf16 inputs; sums are
- * fp32 in both. AUTO takes OpenBLAS, or oneDNN where OpenBLAS has taken kernels of narrower vectors
- * than the CPU has: an old release on a new CPU, or OPENBLAS_CORETYPE. bf16 products are oneDNN's
- * where the CPU has instructions for them; elsewhere the inputs are rounded to bf16 and multiplied
- * in fp32, which gives the same up to the order of sums, and is slower. To be called before a graph
- * is planned. The double build knows OpenBLAS and its own precision alone. */
+/* Which library multiplies fp32, and whether the inputs of products are fp32 or bf16; sums are fp32
+ * in both cases. AUTO means OpenBLAS, or oneDNN if OpenBLAS has chosen kernels with narrower
+ * vectors than the CPU has: an old release on a new CPU, or OPENBLAS_CORETYPE. bf16 products are
+ * oneDNN's if the CPU has instructions for them; otherwise the inputs are rounded to bf16 and
+ * multiplied in fp32, which is slower but gives the same up to the order of sums. Call it before
+ * any graph is planned. The double build knows only OpenBLAS and its own precision. */
 enum gemm_library { GEMM_AUTO, GEMM_OPENBLAS, GEMM_ONEDNN };
 enum gemm_compute { GEMM_F32, GEMM_BF16 };
 void gemm_setup(enum gemm_library library, enum gemm_compute compute);
 
-/* What gemm_setup chose, in a line for people. */
+/* Describes gemm_setup's choices in one line. */
 enum { GEMM_TEXT = 160 };
 const char *gemm_describe(char text[GEMM_TEXT]);
 
-/* An operand as it lies in memory: [rows, ld], read transposed where trans is set. */
+/* An operand as it is in memory: [rows, ld], read transposed if trans is set. */
 struct mat {
     const void *data;
     enum dtype dtype;
@@ -32,27 +32,27 @@ static inline struct mat mat_of(const real *p, int64_t ld, bool trans)
     return (struct mat){p, DT_REAL, ld, trans};
 }
 
-/* C[M,N] = A[M,K] B[K,N] + (add ? C : 0), on all threads, as gemm_setup said. A is real; B may have
- * any dtype, and is contiguous where that is not real. What must be converted is so in `scratch`:
- * gemm_scratch bytes for that shape or a larger one. C must not overlap A or B. Sizes of zero are
- * fine. */
+/* C[M,N] = A[M,K] B[K,N] + (add ? C : 0), on all threads, as chosen by gemm_setup. A is real;
+ * B may have any dtype, and must be contiguous unless it is real. Conversions go to
+ * `scratch`: gemm_scratch bytes for that shape or a larger one. C must not overlap A or B.
+ * Sizes of zero are fine. */
 void gemm(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b, bool add, real *c,
           int64_t ldc, void *scratch);
 size_t gemm_scratch(int64_t M, int64_t N, int64_t K, enum dtype b);
 
-/* Enough for the three products of y[T,O] = x[T,I] w[O,I]^T: y, dx where x needs a gradient, dw
- * where w is trained. */
+/* Scratch for the three products of y[T,O] = x[T,I] w[O,I]^T: y, dx if x needs a gradient,
+ * dw if w is trained. */
 size_t gemm_linear_scratch(int64_t T, const struct tensor *w, bool x_needs_grad);
 
-/* C = A B + (add ? C : 0) of real matrices in real, whatever gemm_setup said, on all threads. */
+/* C = A B + (add ? C : 0) of real matrices in real, regardless of gemm_setup, on all threads. */
 void gemm_real(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b, bool add, real *c,
                int64_t ldc);
 
-/* The same on the calling thread, scaled by alpha: for use inside parallel regions. */
+/* The same on the calling thread, with A B scaled by alpha: for use inside parallel regions. */
 void gemm_serial(int64_t M, int64_t N, int64_t K, real alpha, struct mat a, struct mat b, bool add,
                  real *c, int64_t ldc);
 
-/* Leaves OpenBLAS no threads of its own: they would spin against OpenMP's. */
+/* Turns off OpenBLAS's own threads: they would spin against OpenMP's. */
 void gemm_single_blas(void);
 
 #endif

@@ -1,8 +1,7 @@
 /* head_linear.c - one small matrix per kv head, applied to the columns of each of its query heads:
  * how up_k is absorbed into the query (q_h up_k_g: not transposed) and up_v into the output (o_h
- * up_v_g^T). Heads of one group lie side by side in a row, so a row and a group give a matrix
- * [heads per group, a]; which of rows and heads become the M of a product depends on what there is
- * more of. */
+ * up_v_g^T). The heads of a group are adjacent in a row, so a row and a group give a matrix [heads
+ * per group, a]; rows or heads, whichever are more, become the M of a product. */
 #include "autograd/gemm.h"
 #include "autograd/ops.h"
 #include "autograd/oplist.h"
@@ -36,8 +35,8 @@ static struct mat weight_of(const struct node *n, int64_t g, real *converted)
     return m;
 }
 
-/* out = in w for rows [r0, r1) of all heads of group g. `in` and `out` point to head 0 of row 0; a
- * head is `ic` columns of the one and `oc` of the other, a row `ild` and `old`. */
+/* out = in w for rows [r0, r1) of all heads of group g. `in` and `out` point to head 0 of row 0;
+ * heads are `ic` and `oc` columns apart, rows `ild` and `old`. */
 struct side {
     const real *in;
     real *out;
@@ -88,7 +87,7 @@ static void forward(struct node *n)
     all_products(n, &s, false, false);
 }
 
-/* dw_g = sum over its heads of x_h^T dy_h, or of dy_h^T x_h where transposed: heads in order. */
+/* dw_g = sum over its heads, in order, of x_h^T dy_h, or of dy_h^T x_h if transposed. */
 static void weight_backward(struct node *n)
 {
     const struct head_args *h = n->args;
@@ -115,7 +114,7 @@ static void backward(struct node *n)
     if (x->needs_grad) {
         struct side s = {n->out->grad, x->grad + h->x_col, h->b, n->out->cols, h->a, x->cols};
         bool adds = tape_grad_adds(x);
-        if (!adds && h->heads * h->a < x->cols) /* the columns that are not read */
+        if (!adds && h->heads * h->a < x->cols) /* the columns outside the range */
             memset(x->grad, 0, (size_t)tensor_count(x) * sizeof(real));
         all_products(n, &s, true, adds);
     }

@@ -1,6 +1,5 @@
-/* linear.c - y = x w^T + b + residual. The backward reads x only where w is trained and w only
- * where x needs a gradient; the residual's gradient is y's, so that the tape lets both share
- * memory. */
+/* linear.c - y = x w^T + b + residual. The backward reads x only if w is trained, and w only if x
+ * needs a gradient; the residual's gradient is y's, so that the tape lets both share memory. */
 #include "autograd/gemm.h"
 #include "autograd/ops.h"
 #include "autograd/oplist.h"
@@ -8,9 +7,9 @@
 #include <string.h>
 
 enum { X, W, B, RESIDUAL };
-enum { CHUNKS = 16 }; /* partial sums of a bias gradient: fixed, so that threads do not matter */
+enum { CHUNKS = 16 }; /* partial sums of a bias gradient: the same for any number of threads */
 
-/* The bias, or its partial sums, behind the products' scratch. */
+/* The bias, or its partial sums, after the products' scratch. */
 static real *bias_scratch_of(struct node *n)
 {
     const struct tensor *x = n->in[X];

@@ -1,6 +1,6 @@
-/* mathfun.h - exp and erf that the compiler can put into vector registers: libm's cannot be
- * without -ffast-math, which we do not use. They are plain arithmetic, so a loop over them gives
- * the same bits whether it was vectorised or not. In the double build they are libm's. */
+/* mathfun.h - exp and erf that the compiler can vectorise: libm's need -ffast-math for that, which
+ * we do not use. They are plain arithmetic, so a loop over them gives the same bits whether
+ * vectorised or not. In the double build they are libm's. */
 #ifndef AUTOGRAD_MATHFUN_H
 #define AUTOGRAD_MATHFUN_H
 
@@ -22,9 +22,9 @@ static inline real real_erf(real x)
 
 #else
 
-/* exp within 2 ulp on [-87, 88]: x = n ln2 + r, |r| <= ln2/2, a polynomial of degree 6 for e^r (the
- * coefficients of Cephes' expf), times 2^n by its bits. Below -87.3 it is 0 (so exp(-inf) = 0),
- * above 88.7 infinity; NaN stays NaN. */
+/* exp within 2 ulp on [-87, 88]: x = n ln2 + r, |r| <= ln2/2, a degree 6 polynomial for e^r (with
+ * the coefficients of Cephes' expf), times 2^n through the exponent bits. Below -87.3 it is 0 (so
+ * exp(-inf) = 0), above 88.7 infinity; NaN stays NaN. */
 static inline real real_exp(real x)
 {
     const float lo = -87.33654f, hi = 88.72283f;

@@ -1,7 +1,7 @@
-/* modal_linear.c - a linear whose weight and bias depend on the modality of the row. The rows of a
- * modality are runs of the flat stream (the text before and behind a picture), packed into scratch
- * where they are more than one, so that a modality is one matrix product and no mask: its weights
- * are read, and their gradients written, once. */
+/* modal_linear.c - a linear layer whose weight and bias depend on the row's modality. The rows of a
+ * modality are runs of the flat stream (the text before and after an image), packed into scratch if
+ * there are several, so that each modality is one matrix product without masks: its weights are
+ * read, and their gradients written, once. */
 #include "autograd/gemm.h"
 #include "autograd/ops.h"
 #include "autograd/oplist.h"
@@ -12,7 +12,7 @@ enum { X, W, B = W + MODALITIES, INPUTS = B + MODALITIES }; /* W and B: one inpu
 
 struct run {
     int64_t begin, end; /* rows of the stream */
-    int64_t packed;     /* the row of its modality that `begin` is */
+    int64_t packed;     /* index of `begin` among its modality's rows */
 };
 
 struct modal_args {
@@ -20,13 +20,13 @@ struct modal_args {
         struct run *run;
         int64_t n, rows;
     } of[MODALITIES];
-    size_t bias_at; /* where in n->scratch, in reals, the bias row or its partial sums begin */
-    size_t in_at, out_at; /* and packed rows of the input's width, and of the output's */
+    size_t bias_at;       /* offset in n->scratch, in reals, of the bias row or its partial sums */
+    size_t in_at, out_at; /* and of packed rows, input and output width */
 };
 
 enum way { PACK, UNPACK, ADD };
 
-/* Between the runs' rows of stream[,cols] and packed[rows,cols]. */
+/* Copies between the runs' rows of stream[,cols] and packed[rows,cols]. */
 static void move_rows(const struct runs *r, enum way way, real *stream, real *packed, int64_t cols)
 {
 #pragma omp parallel for schedule(static) if (r->rows * cols > 1 << 14)
@@ -40,8 +40,8 @@ static void move_rows(const struct runs *r, enum way way, real *stream, real *pa
     }
 }
 
-/* The rows one behind the other: where they are, if they are one run; else in `packed`, into which
- * they are copied if they are to be read. */
+/* The rows contiguously: in place if they are one run; else in `packed`, copied there first if
+ * they are to be read. */
 static real *rows_of(const struct runs *r, real *stream, real *packed, int64_t cols, bool read)
 {
     if (r->n == 1) return stream + r->run[0].begin * cols;
@@ -80,7 +80,7 @@ static void forward(struct node *n)
     }
 }
 
-/* dx of a modality's rows: where they are one run, right into place. */
+/* dx of a modality's rows: written in place if they are one run. */
 static void input_gradient(struct node *n, int m, real *dy, bool adds)
 {
     const struct modal_args *a = n->args;
@@ -119,7 +119,7 @@ static void backward(struct node *n)
 
 const struct op modal_linear_op = {"modal_linear", forward, backward};
 
-/* Checks that the spans cover `rows` rows once. */
+/* Checks that the spans cover `rows` rows exactly once. */
 static void check_spans(const struct span *spans, int64_t n_spans, int64_t rows)
 {
     int64_t at = 0;
@@ -131,8 +131,8 @@ static void check_spans(const struct span *spans, int64_t n_spans, int64_t rows)
     CHECK(at == rows);
 }
 
-/* The runs of each modality. An empty span must neither read a missing weight nor touch a gradient;
- * spans that touch are one run. */
+/* The runs of each modality. Empty spans must neither read a missing weight nor touch a gradient;
+ * adjacent spans form one run. */
 static void make_runs(struct tape *t, struct modal_args *a, const struct span *spans, int64_t n)
 {
     for (int m = 0; m < MODALITIES; m++)

@@ -1,9 +1,9 @@
 /* norm.c - RMSNorm and LayerNorm over the columns of each row. The forward saves 1/rms (or mean and
- * 1/deviation) per row, so that the backward sums no squares again. With xhat = (x - mean) * r and
- * g = dy * w:
+ * 1/deviation) per row, so that the backward need not sum the squares again. With
+ * xhat = (x - mean) * r and g = dy * w:
  *     dx = r * (g - mean(g) - xhat * mean(g * xhat)),   dw = sum over rows of dy * xhat,
- * where RMSNorm has neither of the two means that are not multiplied with xhat. dw goes over blocks
- * of columns, each with its rows in order: same bits for any number of threads. */
+ * where RMSNorm lacks both means that are not multiplied by xhat. dw is computed over blocks of
+ * columns, each with its rows in order: same bits for any number of threads. */
 #include "autograd/ops.h"
 #include "autograd/oplist.h"
 
@@ -17,7 +17,7 @@ struct norm_args {
     real eps;
 };
 
-/* The weights as real, in scratch [d] where they are stored otherwise. */
+/* The weights as real; converted into scratch [d] if stored otherwise. */
 static const real *vector_of(const struct tensor *v, real *scratch)
 {
     if (v->dtype == DT_REAL) return v->data;
@@ -138,7 +138,7 @@ static void vectors_backward(struct node *n, real *dw, real *db)
     }
 }
 
-/* The gradient of a vector, zeroed where nothing is in it yet; NULL where none is wanted. */
+/* The gradient of a vector, zeroed if nothing is in it yet; NULL if not wanted. */
 static real *vector_grad(struct tensor *v)
 {
     if (!v || !v->needs_grad) return NULL;
@@ -179,7 +179,7 @@ static struct tensor *record(struct tape *t, const struct op *op, struct tensor 
     tape_aux(t, x->rows, saved);
     a->eps = (real)eps;
     n->args = a;
-    /* db alone would need no x, but whoever trains a bias trains the weight. */
+    /* db alone would not need x, but whoever trains the bias trains the weight too. */
     n->reads = READS_AUX | 1u << X | (x->needs_grad ? 1u << W : 0);
     n->scratch_bytes = 2 * (size_t)x->cols * sizeof(real);
     return n->out;

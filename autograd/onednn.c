@@ -1,13 +1,13 @@
 /* onednn.c - see onednn.h. fp32 goes through dnnl_sgemm, which needs no preparation. bf16 needs a
- * primitive for every shape, whose code oneDNN generates (a millisecond or so): they are kept in a
- * table, by shape. */
+ * primitive per shape, for which oneDNN generates code (about a millisecond): primitives are kept
+ * in a table, by shape. */
 #include "autograd/onednn.h"
 #include "base/signals.h"
 
 #include <dnnl.h>
 #include <string.h>
 
-enum { KEPT = 1024 }; /* prepared products; more shapes than that begin anew */
+enum { KEPT = 1024 }; /* prepared products; beyond that the table starts over */
 
 struct shape {
     int64_t M, N, K, lda, ldb, ldc;
@@ -48,7 +48,7 @@ static void describe(dnnl_memory_desc_t *d, int64_t rows, int64_t cols, int64_t 
     check(dnnl_memory_desc_init_by_strides(d, 2, dims, type, strides));
 }
 
-/* The status is that of the description: some CPUs have no such product. */
+/* Returns the status of creating the description: some CPUs have no such product. */
 static dnnl_status_t prepare(const struct shape *s, dnnl_memory_desc_t d[3],
                              dnnl_primitive_desc_t *pd)
 {
@@ -71,7 +71,7 @@ static dnnl_status_t prepare(const struct shape *s, dnnl_memory_desc_t d[3],
     }
     status = dnnl_primitive_desc_create(pd, &op, attr, cpu.engine, NULL);
     check(dnnl_primitive_attr_destroy(attr));
-    if (status == dnnl_out_of_memory) check(status); /* says nothing of the CPU */
+    if (status == dnnl_out_of_memory) check(status); /* not a statement about the CPU */
     return status;
 }
 
@@ -92,7 +92,7 @@ bool onednn_has_bf16(void)
 void onednn_sgemm(int64_t M, int64_t N, int64_t K, float alpha, const float *a, int64_t lda,
                   bool ta, const float *b, int64_t ldb, bool tb, bool add, float *c, int64_t ldc)
 {
-    signals_own_stack(); /* it borrows the stack pointer */
+    signals_own_stack(); /* oneDNN repurposes the stack pointer: see signals.h */
     check(dnnl_sgemm(ta ? 'T' : 'N', tb ? 'T' : 'N', M, N, K, alpha, a, lda, b, ldb, add ? 1 : 0, c,
                      ldc));
 }

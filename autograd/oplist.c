@@ -1,4 +1,4 @@
-/* oplist.c - every op once. The gradient test walks this list, so that no op is without a check. */
+/* oplist.c - every op once. The gradient test walks this list, so that no op goes unchecked. */
 #include "autograd/ops.h"
 #include "autograd/oplist.h"
 

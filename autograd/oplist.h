@@ -1,4 +1,4 @@
-/* oplist.h - between the op files only: the kinds for the list, and pieces that two ops share. */
+/* oplist.h - shared by the op files only: the ops for the list, and code that two ops share. */
 #ifndef AUTOGRAD_OPLIST_H
 #define AUTOGRAD_OPLIST_H
 
@@ -11,7 +11,7 @@ extern const struct op linear_op, modal_linear_op, head_linear_op, patch_embed_o
 
 /* Adds the column sums of dy [T,O] to b's gradient; `partial` has bias_scratch(b) bytes. */
 void bias_backward(const real *dy, int64_t T, int64_t O, struct tensor *b, real *partial);
-/* Bytes for that, or for a converted copy of b in the forward. */
+/* Bytes needed for `partial`, or for a converted copy of b in the forward. */
 size_t bias_scratch(const struct tensor *b);
 
 #endif

@@ -1,7 +1,7 @@
 /* ops.h - the operations of the model. Each checks shapes (a mismatch is our bug: it aborts),
- * records a node on the tape and returns its output; the file named behind each has forward and
- * backward side by side. Lists of indices are borrowed until the next tape_begin. T = tokens of the
- * flat stream: samples lie one behind the other, without padding.
+ * records a node on the tape and returns its output; the file named before each has forward and
+ * backward side by side. Index lists are borrowed until the next tape_begin. T = tokens of the flat
+ * stream: samples lie back to back, without padding.
  *
  * op_list (oplist.c) has every op once; tests/test_gradients.c walks it. */
 #ifndef AUTOGRAD_OPS_H
@@ -18,33 +18,33 @@ struct tensor *op_linear(struct tape *t, struct tensor *x, struct tensor *w, str
                          struct tensor *residual);
 
 /* modal_linear.c: as op_linear, with the weight and bias of each row's modality. w[m] [O,I]; b[m]
- * may be NULL. The spans cover every row once, in order. A modality without rows may have w[m]
- * NULL; its gradient is left alone. */
+ * may be NULL. The spans cover every row once, in order. For a modality without rows w[m] may be
+ * NULL, and its gradient is left alone. */
 struct tensor *op_modal_linear(struct tape *t, struct tensor *x, struct tensor *const w[MODALITIES],
                                struct tensor *const b[MODALITIES], const struct span *spans,
                                int64_t n_spans);
 
-/* head_linear.c: per head h: y_h = x_h w_g (or x_h w_g^T where `trans`), g = h / (heads/groups).
- * x [T, heads*a], w [groups*a, b] not transposed: y [T, heads*b]; w [groups*b, a] transposed: y
- * [T, heads*b]. This is how up_k and up_v are absorbed. x may be a column range: it starts at
- * column x_col of the tensor. */
+/* head_linear.c: for each head h: y_h = x_h w_g (or x_h w_g^T if `trans`), g = h / (heads/groups).
+ *     not transposed: x [T, heads*a], w [groups*a, b]: y [T, heads*b]
+ *     transposed:     x [T, heads*a], w [groups*b, a]: y [T, heads*b]
+ * This is how up_k and up_v are absorbed. x may be a column range starting at column x_col. */
 struct tensor *op_head_linear(struct tape *t, struct tensor *x, int64_t x_col, struct tensor *w,
                               int64_t heads, int64_t groups, bool trans);
 
-/* patch_embed.c: pixels [N, C*S*S] (channel, y, x), w [d, C*p*p], b [1,d] or NULL: y [N*(S/p)^2,
- * d], patches in row order: a convolution with kernel and stride p. */
+/* patch_embed.c: a convolution with kernel and stride p: pixels [N, C*S*S] (channel, y, x), w
+ * [d, C*p*p], b [1,d] or NULL: y [N*(S/p)^2, d], patches in row order. */
 struct tensor *op_patch_embed(struct tape *t, struct tensor *pixels, struct tensor *w,
                               struct tensor *b, int64_t channels, int64_t size, int64_t patch);
 
-/* rows.c: y[i] = w[ids[i]]: w [V,d] of any dtype. The row `pad` gets no gradient (-1: all do). */
+/* rows.c: y[i] = w[ids[i]]: w [V,d] of any dtype. Row `pad` gets no gradient (-1: all rows do). */
 struct tensor *op_embedding(struct tape *t, struct tensor *w, const int32_t *ids, int64_t n,
                             int64_t pad);
 /* rows.c: y[i] = index[i] >= 0 ? a[index[i]] : b[-index[i] - 1]; b may be NULL. */
 struct tensor *op_select_rows(struct tape *t, struct tensor *a, struct tensor *b,
                               const int32_t *index, int64_t n);
-/* rows.c: y [T, A+B] = a [T,A] beside b [T,B]. */
+/* rows.c: y [T, A+B] = a [T,A] next to b [T,B]. */
 struct tensor *op_join(struct tape *t, struct tensor *a, struct tensor *b);
-/* rows.c: y = a + b; a row of b is used again for every b->rows rows of a. */
+/* rows.c: y = a + b; b is repeated for every b->rows rows of a. */
 struct tensor *op_add(struct tape *t, struct tensor *a, struct tensor *b);
 
 /* norm.c: y = x / sqrt(mean(x^2) + eps) * w. */
@@ -54,8 +54,8 @@ struct tensor *op_layernorm(struct tape *t, struct tensor *x, struct tensor *w, 
                             double eps);
 
 /* rope.c: cos and sin of position * inv_freq, times `scale`: out [n, 2*pairs], cos then sin.
- * positions [axes][n]; axis[p] says which one pair p follows (NULL: the first). inv_freq
- * [sets][pairs]; set[i] says which one row i turns by (NULL: the first). */
+ * positions [axes][n]; axis[p] is the axis that pair p follows (NULL: the first). inv_freq
+ * [sets][pairs]; set[i] is the set that row i uses (NULL: the first). */
 struct rope_table {
     const int32_t *positions;
     int64_t n;
@@ -66,22 +66,23 @@ struct rope_table {
     double scale;
 };
 struct tensor *op_rope_table(struct tape *t, const struct rope_table *r);
-/* rope.c: rotates, in place, the columns [col, col + heads*2*kept) of x: head h's pair j is (j,
- * j + kept) and turns by the angle of pair index[h*kept + j] of the table (NULL: j). */
+/* rope.c: rotates the columns [col, col + heads*2*kept) of x in place: pair j of head
+ * h is its columns (j, j + kept), and turns by the angle of pair index[h*kept + j] of
+ * the table (NULL: j). */
 struct tensor *op_rope(struct tape *t, struct tensor *x, struct tensor *table, int64_t col,
                        int64_t heads, int64_t kept, const int32_t *index);
 
-/* attention.c: softmax(q k^T scale) v per sample and head, without ever storing all of q k^T.
- * A head's query and key consist of up to two parts (rotated and not), which lie in column ranges
- * of tensors: part p of head h is columns [q_col + h*width, +width) of q; of kv head g columns
- * [k_col + g*width, +width) of k. v: columns [g*v_width, +v_width). Output [q rows,
- * heads*v_width]. */
+/* attention.c: softmax(q k^T scale) v per sample and head, without ever storing all of q k^T. A
+ * head's query and key consist of up to two parts (rotated and not), which are column ranges of
+ * tensors: part p of head h is columns [q_col + h*width, +width) of q; of kv head g columns
+ * [k_col + g*width, +width) of k. v: columns [g*v_width, +v_width). Output
+ * [q rows, heads*v_width]. */
 struct attention_part {
     struct tensor *q, *k; /* q may be the same tensor in both parts */
     int64_t q_col, k_col, width;
 };
-/* Queries [q_begin, q_end) see the keys [k_begin, k_end); where causal, query i sees the keys up to
- * k_begin + q_index[i], itself included (q_index NULL: i - q_begin). */
+/* Queries [q_begin, q_end) see the keys [k_begin, k_end); if causal, query i sees the keys up to
+ * and including k_begin + q_index[i] (q_index NULL: i - q_begin). */
 struct attention_sample {
     int64_t q_begin, q_end, k_begin, k_end;
 };
@@ -98,7 +99,7 @@ struct attention {
 };
 struct tensor *op_attention(struct tape *t, const struct attention *a);
 
-/* rows.c: each `n` rows of x behind each other as one: [rows / n, n * cols]. */
+/* rows.c: joins every `n` consecutive rows of x [R, C] into one: [R/n, n*C]. */
 struct tensor *op_group_rows(struct tape *t, struct tensor *x, int64_t n);
 
 /* activation.c: y = silu(gate) * up. */
@@ -106,13 +107,12 @@ struct tensor *op_swiglu(struct tape *t, struct tensor *gate, struct tensor *up)
 enum activation { ACT_GELU, ACT_GELU_TANH, ACT_QUICK_GELU, ACT_SILU, ACT_RELU };
 struct tensor *op_activation(struct tape *t, struct tensor *x, enum activation kind);
 
-/* cross_entropy.c: scale * sum over rows i of -log softmax(h[i] w^T)[labels[i]]: [1,1]. h holds
- * only the rows that have a label. Logits exist for a few rows at a time only. */
+/* cross_entropy.c: scale * sum over rows i of -log softmax(h[i] w^T)[labels[i]]: [1,1]. h [rows, d]
+ * holds only the rows that have a label, w [V,d]. Logits exist for a few rows at a time only. */
 struct tensor *op_cross_entropy(struct tape *t, struct tensor *h, struct tensor *w,
                                 const int32_t *labels, double scale);
 
-/* The same with scale 1, for scoring: fills each [rows], the caller's, when the tape
- * runs forward. */
+/* The same with scale 1, for scoring: fills the caller's each [rows] when the tape runs forward. */
 struct token_score {
     double loss; /* -log softmax */
     bool right;  /* no token is likelier than the label */
@@ -120,18 +120,16 @@ struct token_score {
 struct tensor *op_token_scores(struct tape *t, struct tensor *h, struct tensor *w,
                                const int32_t *labels, struct token_score *each);
 
-/* cache.c, inference: copies row i of src to row rows[i] of the caller's cache [*, src->cols]. The
- * returned leaf-like tensor [cache_rows, cols] is the cache as the attention must read it. */
+/* cache.c, inference: copies row i of src to row rows[i] of the caller's cache [*, src->cols].
+ * Returns the cache as a leaf-like tensor [cache_rows, cols], which is what attention must read. */
 struct tensor *op_cache_write(struct tape *t, struct tensor *src, real *cache, int64_t cache_rows,
                               const int32_t *rows);
 
 /* cached_attention.c, inference: queries over a cache, absorbed or not; see there. */
 struct cached_part {
-    struct tensor
-        *q[MODALITIES]; /* the query by the KEY's modality; q[IMAGE] NULL: q[TEXT] for all */
-    struct tensor *k;   /* cache [cache rows, k_groups*width] */
-    int64_t q_col, width,
-        k_groups; /* k_groups: kv heads that the cache holds; 1 = a latent shared */
+    struct tensor *q[MODALITIES];   /* by the KEY's modality; IMAGE NULL: q[TEXT] for all */
+    struct tensor *k;               /* cache [cache rows, k_groups*width] */
+    int64_t q_col, width, k_groups; /* kv heads in the cache; 1 = a shared latent */
 };
 struct cached_sequence {
     int64_t q_begin, q_end;   /* rows of q */
@@ -147,9 +145,8 @@ struct cached_attention {
     int64_t heads, v_groups, v_width;
     bool split_modalities; /* output [rows, MODALITIES*heads*v_width]: one weighted sum of the
                             * values per modality, text first; else [rows, heads*v_width] */
-    struct tensor *key_bias[MODALITIES]; /* [rows, heads] to be added to q k, by the key's modality;
-                                          * or NULL */
-    bool weights; /* behind the sums, [rows, sums*heads]: the probability that went into each */
+    struct tensor *key_bias[MODALITIES]; /* [rows, heads] to add to q k, by modality; or NULL */
+    bool weights; /* append to the sums, [rows, sums*heads], the total weight of each */
     const struct cached_sequence *seq;
     int64_t n_seq;
     double scale;

@@ -1,7 +1,8 @@
-/* patch_embed.c - the first layer of a vision tower: a convolution whose stride is its kernel, so
- * that every pixel belongs to one patch and the layer is a linear over rows of gathered pixels. One
- * image at a time is gathered into scratch. Where the patch does not divide the size (384 by 14),
- * the pixels behind the last whole patch are not seen, as in a convolution without padding. */
+/* patch_embed.c - the first layer of a vision tower: a convolution whose stride is its kernel,
+ * so that every pixel belongs to one patch and the layer is a linear layer over rows of
+ * gathered pixels. One image at a time is gathered into scratch. If the patch does not divide
+ * the size (384 by 14), the pixels beyond the last whole patch are ignored, as in a
+ * convolution without padding. */
 #include "autograd/gemm.h"
 #include "autograd/ops.h"
 #include "autograd/oplist.h"
@@ -13,10 +14,10 @@ enum { PIXELS, W, B };
 struct patch_args {
     int64_t channels, size, patch, side; /* side: patches per row */
     int64_t patches, width;              /* of an image; width = channels * patch^2 */
-    size_t bias_at, rows_at;             /* in n->scratch, in reals, behind the converted weight */
+    size_t bias_at, rows_at;             /* offsets in n->scratch, in reals */
 };
 
-/* Copies image rows to rows of patches: line y of patch k, channel c, is `patch` pixels. */
+/* Gathers image rows into rows of patches: line y of patch k, channel c, is `patch` pixels. */
 static void gather(const struct patch_args *a, const real *image, real *rows)
 {
     int64_t p = a->patch;
@@ -31,7 +32,7 @@ static void gather(const struct patch_args *a, const real *image, real *rows)
             }
 }
 
-/* The way back, added: patches do not overlap. */
+/* The inverse of gather, adding: patches do not overlap. */
 static void scatter(const struct patch_args *a, const real *rows, real *image)
 {
     int64_t p = a->patch;

@@ -1,10 +1,10 @@
-/* plan.c - who needs which memory when, and where it goes.
+/* plan.c - tensor lifetimes and placement.
  *
- * Time is counted in steps: the forward nodes in order, then, for training, the nodes backwards; on
- * entering a recomputed segment from its end, first those of its nodes again whose outputs its
- * backward reads. From that every tensor, gradient and scratch gets the steps between which it
- * must exist, and all of them are placed largest first, each at the lowest offset where it overlaps
- * nothing that lives at the same time (greedy by size: Pisarchyk and Lee, arXiv 2001.03288). */
+ * Time is counted in steps: the forward nodes in order, then, for training, the nodes backwards. On
+ * entering a recomputed segment from its end, those of its nodes whose outputs its backward reads
+ * first run again. This gives every tensor, gradient and scratch buffer the range of steps in which
+ * it must exist; all of them are placed largest first, each at the lowest offset where it overlaps
+ * nothing alive at the same time (greedy by size: Pisarchyk and Lee, arXiv 2001.03288). */
 #include "autograd/tape_impl.h"
 
 #include <limits.h>
@@ -15,14 +15,14 @@ static bool has_backward(const struct node *n)
     return n->out->needs_grad;
 }
 
-/* Made in a segment and seen only there: in the backward pass it exists again, made anew. */
+/* Made in a segment and read only there: in the backward pass it is recomputed. */
 static bool is_interior(const struct tensor *x, const bool *boundary)
 {
     return x->maker && x->maker->segment >= 0 && !boundary[x->maker->index];
 }
 
-/* boundary[i]: somebody outside node i's segment (or the caller) reads its output, under any of the
- * names it has in place. */
+/* boundary[i]: the output of node i, under any of its in-place names, is read outside the node's
+ * segment (or by the caller). */
 static void find_boundaries(struct tape *t, bool *boundary)
 {
     for (int i = 0; i < t->n_nodes; i++) {
@@ -32,9 +32,9 @@ static void find_boundaries(struct tape *t, bool *boundary)
             if (n->in[k] && n->in[k]->maker && n->in[k]->maker->segment != n->segment)
                 boundary[n->in[k]->maker->index] = true;
     }
-    for (int i = t->n_nodes - 1; i >= 0; i--) /* the loss, and whatever nobody reads */
+    for (int i = t->n_nodes - 1; i >= 0; i--) /* the loss, and anything nobody reads */
         if (t->nodes[i]->out->consumers == 0) boundary[i] = true;
-    for (int i = t->n_nodes - 1; i >= 0; i--) { /* in place: all names are one memory */
+    for (int i = t->n_nodes - 1; i >= 0; i--) { /* in place: all names share memory */
         struct tensor *y = t->nodes[i]->out;
         if (y->alias && boundary[i]) boundary[y->alias->maker->index] = true;
     }
@@ -44,8 +44,8 @@ static void find_boundaries(struct tape *t, bool *boundary)
     }
 }
 
-/* Marks the nodes of segments that must run again: those whose interior output or aux a backward of
- * the segment reads, and, going up, those that their forwards read. */
+/* Marks the nodes of segments that must run again: those whose interior output or aux the segment's
+ * backward reads, and, transitively, those that their forwards read. */
 static void find_reruns(struct tape *t, const bool *boundary)
 {
     for (int i = t->n_nodes - 1; i >= 0; i--) {
@@ -65,7 +65,7 @@ static void find_reruns(struct tape *t, const bool *boundary)
             for (int k = 0; k < NODE_IN; k++)
                 if (n->in[k] && is_interior(n->in[k], boundary)) n->in[k]->maker->rerun = true;
         }
-        for (int i = 0; i < t->n_nodes; i++) { /* what changed it in place must follow */
+        for (int i = 0; i < t->n_nodes; i++) { /* whatever modified it in place must follow */
             struct node *n = t->nodes[i];
             if (n->rerun || !n->out->alias || !n->out->alias->maker->rerun) continue;
             if (n->segment == n->out->alias->maker->segment) n->rerun = again = true;
@@ -120,7 +120,7 @@ static struct storage *new_storage(struct tape *t, const struct tensor *x)
     return s;
 }
 
-/* The storage phase that a use of x at this kind of step falls into. */
+/* The storage phase of x that a use at this kind of step falls into. */
 static struct place *phase(struct tensor *x, enum step_kind kind, const bool *boundary)
 {
     struct tensor *root = tensor_root(x);
@@ -135,28 +135,27 @@ static void make_storages(struct tape *t)
         struct node *n = t->nodes[i];
         struct tensor *y = n->out;
         struct tensor *pass = n->passes >= 0 ? n->in[n->passes] : NULL;
-        CHECK(!y->alias || y->alias->consumers == 1); /* nobody reads what was changed in place */
+        CHECK(!y->alias || y->alias->consumers == 1); /* nobody reads a tensor modified in place */
         if (!y->alias) y->storage = new_storage(t, y);
         if (n->aux) n->aux->storage = new_storage(t, n->aux);
         if (!has_backward(n)) continue;
         if (!y->alias) y->grad_storage = new_storage(t, y);
-        /* The last consumer of a residual is the first to give it a gradient, which is
-         * out's own. */
+        /* A residual's last consumer is the first to give it a gradient, and that is out's own. */
         if (pass && pass->needs_grad && pass->maker) {
             bool last = true;
             for (int k = i + 1; last && k < t->n_nodes; k++)
                 for (int j = 0; j < NODE_IN; j++)
                     if (t->nodes[k]->in[j] == pass) last = false;
-            for (int j = 0; j < NODE_IN; j++) /* nor may it come in a second time here */
+            for (int j = 0; j < NODE_IN; j++) /* nor be another input of this node */
                 if (j != n->passes && n->in[j] == pass) last = false;
             if (last && !pass->alias && !y->alias) y->grad_storage = pass->grad_storage;
         }
     }
 }
 
-enum { STASH_LEAST = 1 << 10, STASH_GAP = 4 }; /* values; steps that it must lie unused */
+enum { STASH_LEAST = 1 << 10, STASH_GAP = 4 }; /* elements; steps it must be idle */
 
-/* What any backward reads is rounded; small tensors are not worth it. */
+/* Whatever a backward reads is rounded; small tensors are not worth it. */
 static void find_rounded(struct tape *t)
 {
     for (int i = 0; i < t->n_nodes; i++) {
@@ -173,8 +172,8 @@ static void find_rounded(struct tape *t)
     }
 }
 
-/* Whatever is rounded may be stashed: tensors that the caller does not read and that are not made
- * anew anyway. Those that turn out not to be worth it lose it again. */
+/* Rounded tensors may be stashed, unless the caller reads them or they are recomputed anyway.
+ * settle_stashes drops those that do not pay. */
 static void offer_stashes(struct tape *t)
 {
     for (int i = 0; i < t->n_nodes; i++) {
@@ -240,7 +239,7 @@ static void mark_step(struct tape *t, int time, const bool *boundary)
     if (n->out->kept || n->out->consumers == 0) use(phase(n->out, s->kind, boundary), t->n_steps);
 }
 
-/* Whether p is to be placed before q: the larger first, then the earlier. */
+/* Whether p is placed before q: the larger first, then the earlier. */
 static bool goes_before(const struct place *p, const struct place *q)
 {
     if (p->bytes != q->bytes) return p->bytes > q->bytes;
@@ -248,7 +247,7 @@ static bool goes_before(const struct place *p, const struct place *q)
     return p->end < q->end;
 }
 
-/* A merge sort, stable, with room for n in `other`: qsort may allocate, which no step may. */
+/* A stable merge sort, with room for n in `other`: qsort may allocate, which no step may. */
 static void sort_places(struct place **items, struct place **other, int n)
 {
     for (int width = 1; width < n; width *= 2) {
@@ -264,7 +263,7 @@ static void sort_places(struct place **items, struct place **other, int n)
     }
 }
 
-/* Places all of them; `placed` is kept in the order of the offsets. */
+/* Places all items; `placed` is kept sorted by offset. */
 static size_t place_all(struct place **items, int n, struct place **placed)
 {
     size_t top = 0;

@@ -1,8 +1,7 @@
-/* rope.c - rotary position embedding, in place: the pair (a, b) turns by its angle to
- * (a cos - b sin, b cos + a sin), and its gradient turns back by the same angle. The angle is the
- * fp32 product position * inv_freq, as Hugging Face's models have it (at position 100,000 its
- * rounding is visible), in the double build too; cos and sin of that float are exact to the last
- * bit of real. */
+/* rope.c - rotary position embedding, in place: the pair (a, b) turns by its angle to (a cos - b
+ * sin, b cos + a sin), and its gradient turns back by the same angle. The angle is the fp32 product
+ * position * inv_freq, as in Hugging Face's models (at position 100,000 its rounding is visible),
+ * even in the double build; cos and sin of that float are exact to the last bit of real. */
 #include "autograd/ops.h"
 #include "autograd/oplist.h"
 
@@ -29,7 +28,7 @@ static void table_forward(struct node *n)
     }
 }
 
-/* No inputs, hence no gradients: a backward is never asked for. */
+/* No inputs, hence no gradients: its backward is never called. */
 const struct op rope_table_op = {"rope_table", table_forward, NULL};
 
 struct tensor *op_rope_table(struct tape *t, const struct rope_table *r)
@@ -48,7 +47,7 @@ struct rope_args {
     const int32_t *index;
 };
 
-/* Turns the chosen columns of m [rows, cols] by the table's angles, or back (sign -1). */
+/* Turns the selected columns of m [rows, cols] by the table's angles, or back (sign -1). */
 static void rotate(const struct node *n, real *m, real sign)
 {
     const struct rope_args *a = n->args;
@@ -76,7 +75,7 @@ static void forward(struct node *n)
     rotate(n, tensor_real(n->out), 1);
 }
 
-/* The table's scale is in cos and sin alike, so turning back is the transpose, as it must be. */
+/* The table's scale multiplies cos and sin alike, so turning back is the transpose, as required. */
 static void backward(struct node *n)
 {
     bool adds = tape_grad_adds(n->in[X]);

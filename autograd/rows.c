@@ -1,7 +1,7 @@
-/* rows.c - ops that move whole rows: embedding, choosing from two tensors (image features into the
- * text, labelled rows out of the stream), putting two tensors side by side, adding. Where several
- * rows of a gradient meet in one row, they are added in their order, and the threads share the
- * columns: same bits for any number. */
+/* rows.c - ops that move whole rows: embedding, selecting from two tensors (image features into the
+ * text, labelled rows out of the stream), joining two tensors side by side, adding. Where several
+ * rows of a gradient are added to the same row, that happens in order, and the threads divide the
+ * columns: same bits for any number of threads. */
 #include "autograd/ops.h"
 #include "autograd/oplist.h"
 
@@ -9,11 +9,11 @@
 
 enum { A, B };
 enum { COLUMNS = 256 };   /* a thread's share of the columns */
-enum { SMALL = 1 << 14 }; /* elements below which threads cost more than they bring */
+enum { SMALL = 1 << 14 }; /* elements below which threads cost more than they gain */
 
 struct rows_args {
     const int32_t *index;
-    int64_t pad; /* of the embedding: a row without a gradient, or -1 */
+    int64_t pad; /* of the embedding: the row without a gradient, or -1 */
 };
 
 /* Row i of t, of any dtype, to dst. */
@@ -23,7 +23,7 @@ static void copy_row(const struct tensor *t, int64_t i, real *dst)
     tensor_to_real(t, i * t->cols, t->cols, dst);
 }
 
-/* Which row of the input takes the gradient of row i of the output; negative: none. */
+/* The input row that receives the gradient of output row i; negative: none. */
 typedef int64_t target_fn(const struct node *n, int64_t i);
 
 static void add_rows(const struct node *n, struct tensor *x, target_fn *target)
@@ -108,7 +108,7 @@ static void join_forward(struct node *n)
     }
 }
 
-/* The columns of the output's gradient from `col` on. */
+/* The columns of the output's gradient starting at `col`. */
 static void split_columns(const struct node *n, struct tensor *x, int64_t col)
 {
     bool adds = tape_grad_adds(x);

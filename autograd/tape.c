@@ -1,4 +1,4 @@
-/* tape.c - recording nodes and running the planned steps. */
+/* tape.c - recording nodes, and running the planned steps. */
 #include "autograd/tape_impl.h"
 #include "autograd/gemm.h"
 #include "base/bf16.h"
@@ -98,7 +98,7 @@ struct node *tape_node(struct tape *t, const struct op *op, struct tensor *const
     if (t->n_nodes == t->cap_nodes) {
         int cap = t->cap_nodes ? 2 * t->cap_nodes : 256;
         struct node **nodes = realloc(t->nodes, (size_t)cap * sizeof *nodes);
-        /* some kilobytes; the region is where memory can really run out */
+        /* a few kilobytes; it is the region that can really run out of memory */
         if (!nodes) err_no_memory("the list of a step's operations");
         t->nodes = nodes;
         t->cap_nodes = cap;
@@ -178,17 +178,17 @@ static bool hold_region(struct tape *t, size_t bytes, struct err *e)
     t->region = map_memory(size);
     if (!t->region)
         return err_set(e, "out of memory: %zu MiB for the activations of one step", size >> 20);
-    madvise(t->region, size, MADV_HUGEPAGE); /* a hint: no harm where it is refused */
+    madvise(t->region, size, MADV_HUGEPAGE); /* a hint: harmless if refused */
     t->region_size = size;
     return true;
 }
 
-/* Where tensor x lies in phase 0 (forward) or 1 (after its maker was rerun). */
+/* Where tensor x is in phase 0 (forward) or 1 (after its maker was rerun). */
 static void locate(struct tape *t, struct tensor *x, int phase)
 {
     if (!x) return;
     struct storage *s = tensor_root(x)->storage;
-    if (s->at[phase].begin > s->at[phase].end) phase = 0; /* read outside its segment: one place */
+    if (s->at[phase].begin > s->at[phase].end) phase = 0; /* read outside its segment */
     x->data = t->region + s->at[phase].offset;
 }
 
@@ -219,7 +219,8 @@ static struct op_time *time_of(struct tape *t, const struct op *op)
     return &t->times[t->n_times++];
 }
 
-/* ---- what lies between the passes as bf16 (double builds round to it, and keep doubles) ---- */
+/* ---- what is kept between the passes as bf16 (double builds round to it, but
+ * keep doubles) ---- */
 
 static void round_rows(real *x, int64_t n)
 {
@@ -246,7 +247,7 @@ static void unpack(struct tape *t, const struct stash *h)
 #pragma omp parallel for simd schedule(static) if (parallel : h->count > 1 << 15)
     for (int64_t i = 0; i < h->count; i++)
         to[i] = bf16_to_f32(from[i]);
-    for (int i = h->root->maker->index; i < t->n_nodes; i++) /* all its names */
+    for (int i = h->root->maker->index; i < t->n_nodes; i++) /* all its aliases */
         if (tensor_root(t->nodes[i]->out) == h->root) t->nodes[i]->out->data = to;
 }
 
@@ -306,7 +307,7 @@ bool tape_backward(struct tape *t, struct tensor *loss)
 bool tape_grad_adds(struct tensor *x)
 {
     CHECK(x->needs_grad && x->grad);
-    if (!x->maker) return true; /* a leaf's gradient is the caller's: it adds up */
+    if (!x->maker) return true; /* a leaf's gradient belongs to the caller and accumulates */
     bool adds = x->grad_live;
     x->grad_live = true;
     return adds;

@@ -7,11 +7,11 @@
  *     tape_forward(t);
  *     tape_backward(t, loss);                              // adds to grad of every trained leaf
  *
- * Building an op only records a node. tape_plan() then knows who needs which tensor until when, in
- * the forward and the backward pass, and places all of them in one region, so that memory is known
+ * Building an op only records a node. tape_plan() then works out how long each tensor is needed in
+ * the forward and the backward pass, and places all of them in one region. So memory is known
  * before anything runs (a dry run stops there), tensors that are not alive at the same time share
- * it, and nothing is allocated once the region is large enough. Between tape_segment_begin and _end
- * stands what is recomputed in the backward pass instead of kept.
+ * it, and nothing is allocated once the region is large enough. What is recorded between
+ * tape_segment_begin and _end is recomputed in the backward pass instead of kept.
  *
  * Gradients are computed only on paths from a trained leaf. Every sum has a fixed order: the same
  * graph on the same number of threads gives the same bits. */
@@ -24,7 +24,7 @@
 struct tape;
 struct node;
 
-/* One kind of operation. A forward that is called twice (recomputation) writes the same bits. An op
+/* One kind of operation. A forward called twice (recomputation) must write the same bits. An op
  * without backward is for inference: building it on a tensor that needs a gradient aborts. */
 struct op {
     const char *name;
@@ -36,28 +36,28 @@ enum { NODE_IN = 8 };
 
 struct node {
     const struct op *op;
-    struct tensor *in[NODE_IN]; /* NULL where an optional input is absent */
+    struct tensor *in[NODE_IN]; /* NULL for an absent optional input */
     struct tensor *out;
-    struct tensor *aux;   /* what the forward saves for the backward: no gradient; or NULL */
+    struct tensor *aux;   /* saved by the forward for the backward, no gradient; or NULL */
     const void *args;     /* the op's own struct, in the tape's memory */
-    unsigned reads;       /* whose data the backward reads: bit i = in[i], READS_OUT, READS_AUX */
-    int passes;           /* the in[] whose gradient is out's unchanged (a residual), or -1 */
+    unsigned reads;       /* data the backward reads: bit i = in[i], READS_OUT, READS_AUX */
+    int passes;           /* index of the input whose gradient equals out's (a residual), or -1 */
     size_t scratch_bytes; /* of `scratch`, for each of the two passes */
     void *scratch;        /* valid while forward or backward runs */
-    int segment;          /* which recomputed segment it lies in, or -1 */
-    int index;            /* place in the forward order */
-    bool rerun;           /* plan.c: its output is made again in the backward pass */
+    int segment;          /* the recomputed segment it is in, or -1 */
+    int index;            /* position in the forward order */
+    bool rerun;           /* plan.c: recompute its output in the backward pass */
 };
 enum { READS_OUT = 1 << 8, READS_AUX = 1 << 9 };
 
 struct tape *tape_new(struct err *e);
 void tape_free(struct tape *t); /* fine on NULL */
 
-/* Starts a new graph. Tensors and args of the last one become invalid. */
+/* Starts a new graph. Tensors and args of the previous one become invalid. */
 void tape_begin(struct tape *t, bool train);
 
-/* From the next graph on: what the backward pass reads of the forward pass is rounded to bf16 when
- * it is made, and takes half the memory until then. */
+/* From the next graph on, whatever the backward pass reads of the forward pass is rounded to bf16
+ * when it is made, and takes half the memory until then. */
 void tape_stash_bf16(struct tape *t, bool on);
 
 /* Zeroed memory that lives until the next tape_begin: for args and index lists. */
@@ -69,8 +69,8 @@ struct node *tape_node(struct tape *t, const struct op *op, struct tensor *const
                        int64_t rows, int64_t cols);
 struct tensor *tape_aux(struct tape *t, int64_t rows, int64_t cols);
 
-/* For ops that change in[0] where it lies: out shares its memory (and its gradient's). in[0] must
- * have been made by a node, and nobody else may use it. */
+/* For ops that modify in[0] in place: out shares its memory (and its gradient's). in[0] must have
+ * been made by a node, and have no other consumer. */
 void tape_in_place(struct node *n);
 
 /* Makes t's data readable by the caller after tape_forward (and until the next tape_begin). */
@@ -80,26 +80,26 @@ void tape_keep(struct tensor *t);
 void tape_segment_begin(struct tape *t);
 void tape_segment_end(struct tape *t);
 
-/* Places everything. Fails where more than `limit` bytes are needed (0 = no limit) or to be had. */
+/* Places everything. Fails if more than `limit` bytes are needed (0 = no limit) or available. */
 bool tape_plan(struct tape *t, size_t limit, struct err *e);
-/* The bytes that the current graph needs: what tape_plan would place, computed without placing. */
+/* The bytes that the current graph needs: what tape_plan would place, without allocating. */
 size_t tape_bytes(struct tape *t);
-size_t tape_region(const struct tape *t); /* bytes of memory held now */
+size_t tape_region(const struct tape *t); /* bytes of memory currently held */
 
 /* The graph as it was recorded, in forward order. */
 struct node *const *tape_nodes(const struct tape *t, int *n);
 
-/* False: given up between two nodes, because a signal asks the run to stop (signals_go_on has the
- * message); what was computed is of no use then. */
+/* False: stopped between two nodes because a signal asks the run to stop (signals_go_on has the
+ * message); the results are unusable then. */
 bool tape_forward(struct tape *t);
-/* d loss / d loss = 1. loss is [1, 1]. Gives up as tape_forward does. */
+/* loss is [1, 1]; starts from d loss / d loss = 1. Stops as tape_forward does. */
 bool tape_backward(struct tape *t, struct tensor *loss);
 
-/* For a backward function: where the gradient of x goes. Returns true where something is there
- * already and must be added to; false where the memory is unset and must be written. */
+/* For backward functions: prepares to write the gradient of x. Returns true if it must be added to
+ * what is there; false if the memory is uninitialised and must be overwritten. */
 bool tape_grad_adds(struct tensor *x);
-/* For a backward function: adds out's gradient, unchanged, to that of in[i]. Free of charge where
- * the plan made them share memory (n->passes == i). */
+/* For backward functions: adds out's gradient, unchanged, to that of in[i]. Free if the plan made
+ * them share memory (n->passes == i). */
 void tape_pass_grad(struct node *n, int i);
 
 /* Seconds and calls by op since tape_profile(t, true), for bench/. */

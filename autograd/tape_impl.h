@@ -1,27 +1,27 @@
-/* tape_impl.h - the inside of a tape, shared by tape.c (building, running) and plan.c (placing). */
+/* tape_impl.h - internals of a tape, shared by tape.c (building, running) and plan.c (placing). */
 #ifndef AUTOGRAD_TAPE_IMPL_H
 #define AUTOGRAD_TAPE_IMPL_H
 
 #include "autograd/tape.h"
 
-/* A piece of the region that is in use during the steps [begin, end] (both included). */
+/* A piece of the region, in use during the steps [begin, end] (both included). */
 struct place {
     size_t bytes, offset;
-    int begin, end; /* begin > end: not used */
+    int begin, end; /* begin > end: unused */
 };
 
-/* The memory of a tensor and of those that changed it in place. Where its maker is rerun, or where
- * it is stashed, the second place is for the time from then on. */
+/* The memory of a tensor and of those that modify it in place. If its maker is rerun, or it is
+ * stashed, the second place is for the time from then on. */
 struct storage {
     struct place at[2];
     struct stash *stash; /* or NULL */
-    bool rounded;        /* what is written there is rounded to bf16 */
+    bool rounded;        /* whatever is written there is rounded to bf16 */
 };
 
-/* What the backward pass reads of the forward pass is kept as bf16 in between: packed behind the
- * step that used it last, unpacked before the one that wants it again. It is rounded when it is
- * made, so that both passes see the same values, and packing loses nothing: whether it is worth it,
- * or whether the tensor is made again instead, changes no bits. */
+/* A tensor that the backward pass reads of the forward pass, kept as bf16 in between: packed after
+ * the last step that used it, unpacked before the one that needs it again. It is rounded as soon as
+ * it is made, so that both passes see the same values and packing loses nothing: whether it is
+ * stashed, kept or recomputed changes no bits. */
 struct stash {
     struct place packed;
     struct storage *storage;
@@ -42,13 +42,13 @@ struct step {
 enum { MAX_OP_TIMES = 32 };
 
 struct tape {
-    char *meta; /* reserved addresses; pages come as they are touched */
+    char *meta; /* reserved address space; pages are allocated as they are touched */
     size_t meta_used;
     char *region; /* what the plan places things in */
     size_t region_size;
     bool train, planned;
     bool stashes;        /* bf16 between the passes */
-    struct node **nodes; /* in forward order; array lives in malloc, doubled as needed */
+    struct node **nodes; /* in forward order; malloc'ed, doubled as needed */
     int n_nodes, cap_nodes;
     int segment, n_segments; /* the one being recorded or -1 */
     struct step *steps;

@@ -21,7 +21,7 @@ const char *dtype_name(enum dtype dt)
 
 struct tensor tensor_leaf(enum dtype dt, int64_t rows, int64_t cols, const void *data)
 {
-    /* The const is cast away here only: ops write to outputs, never to leaves. */
+    /* The const is cast away only here: ops write to outputs, never to leaves. */
     return (struct tensor){
         .dtype = dt, .rows = rows, .cols = cols, .data = (void *)(uintptr_t)data};
 }

@@ -1,10 +1,9 @@
 /* tensor.h - a matrix [rows, cols], row-major and contiguous, with its gradient. Everything in the
- * model is one: activations [tokens, width], weights [out, in], vectors [1, n]. Weights may lie in
- * a read-only mapped file in their own dtype; activations and gradients are `real`.
+ * model is one: activations [tokens, width], weights [out, in], vectors [1, n]. Weights may be in a
+ * read-only mapped file in their own dtype; activations and gradients are `real`.
  *
- * `real` is float. Compiled with -DAUTOGRAD_DOUBLE the whole of autograd/ runs in double: that
- * build exists for the gradient checks, so that finite differences test the very code
- * that trains. */
+ * `real` is float. Compiled with -DAUTOGRAD_DOUBLE, all of autograd/ runs in double: that build is
+ * for the gradient checks, so that finite differences test the very code that trains. */
 #ifndef AUTOGRAD_TENSOR_H
 #define AUTOGRAD_TENSOR_H
 
@@ -26,19 +25,19 @@ struct node;
 
 struct tensor {
     enum dtype dtype;
-    bool needs_grad; /* it is trained, or lies on a path to something that is */
+    bool needs_grad; /* it is trained, or on a path to something that is */
     int64_t rows, cols;
-    void *data; /* NULL until the tape has planned its memory; never written through for weights */
+    void *data; /* NULL until the tape has planned it; weights are never written through it */
     real *grad; /* [rows, cols], NULL unless needs_grad */
 
-    /* The tape's part. A leaf (parameter, input) has no maker and its memory belongs to the caller;
-     * a leaf's gradient adds up over backward passes until the caller zeroes it. */
+    /* Used by the tape. A leaf (parameter, input) has no maker and its memory belongs to the
+     * caller; a leaf's gradient accumulates over backward passes until the caller zeroes it. */
     struct node *maker;
-    struct tensor *alias; /* the tensor whose memory this one shares: it was changed in place */
-    bool grad_live;       /* something has been written to grad in this backward pass */
+    struct tensor *alias; /* the tensor whose memory this one shares: modified in place */
+    bool grad_live;       /* grad has been written to in this backward pass */
     bool kept;            /* its data must outlive the forward pass */
     int consumers;
-    struct storage *storage, *grad_storage; /* what plan.c placed for it */
+    struct storage *storage, *grad_storage; /* placed by plan.c */
 };
 
 size_t dtype_size(enum dtype dt);
@@ -57,7 +56,7 @@ static inline real *tensor_real(const struct tensor *t)
     return t->data;
 }
 
-/* Copies `n` values from `src` (any dtype) to real, starting at element `first`. */
+/* Copies `n` values of t (any dtype) to dst as real, starting at element `first`. */
 void tensor_to_real(const struct tensor *t, int64_t first, int64_t n, real *dst);
 
 #endif

@@ -1,4 +1,4 @@
-/* bf16.c - fp16 by hand: the compiler's _Float16 is not there on every target. */
+/* bf16.c - fp16 conversion in software: not every target's compiler has _Float16. */
 #include "base/bf16.h"
 
 #include <math.h>

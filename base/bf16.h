@@ -1,5 +1,5 @@
-/* bf16.h - conversion between fp32, bf16 and fp16, one value or a row. To bf16 rounds to nearest
- * even, or at random, and keeps NaN a NaN. */
+/* bf16.h - conversion between fp32, bf16 and fp16, one value or a row at a time. Conversion to bf16
+ * rounds to nearest even or stochastically; a NaN stays a NaN. */
 #ifndef BASE_BF16_H
 #define BASE_BF16_H
 
@@ -24,18 +24,18 @@ static inline uint16_t bf16_from_f32(float f)
     return (uint16_t)((u + 0x7fffu + (u >> 16 & 1)) >> 16);
 }
 
-/* One of the two neighbours in bf16, by noise that is uniform in 0..65535: the expected value is f,
- * and what bf16 holds exactly stays as it is. */
+/* Stochastic rounding to one of the two neighbouring bf16 values. With noise uniform in 0..65535
+ * the expected value is f; a value that bf16 represents exactly is unchanged. */
 static inline uint16_t bf16_stochastic(float f, uint16_t noise)
 {
     uint32_t u;
 
     memcpy(&u, &f, sizeof u);
     if ((u & 0x7fffffffu) > 0x7f800000u) return (uint16_t)(u >> 16 | 0x40); /* quiet NaN */
-    return (uint16_t)((u + noise) >> 16); /* infinity has no low bits: it stays */
+    return (uint16_t)((u + noise) >> 16); /* infinity has no low bits, so it is unchanged */
 }
 
-/* The nearest value that bf16 holds. */
+/* Rounds to the nearest bf16 value. */
 static inline float bf16_round(float f)
 {
     return bf16_to_f32(bf16_from_f32(f));

@@ -1,10 +1,10 @@
-/* clock.h - time that only goes forward. */
+/* clock.h - a monotonic clock. */
 #ifndef BASE_CLOCK_H
 #define BASE_CLOCK_H
 
 #include <time.h>
 
-/* Seconds since some moment in the past. */
+/* Seconds since an arbitrary point in the past. */
 static inline double clock_seconds(void)
 {
     struct timespec ts;

@@ -1,4 +1,4 @@
-/* err.c - formatting of error messages, and the end of the program on a broken invariant. */
+/* err.c - error messages, and aborting on a broken invariant. */
 #include "base/err.h"
 #include "base/text.h"
 
@@ -22,7 +22,7 @@ bool err_set(struct err *e, const char *fmt, ...)
     return false;
 }
 
-/* Not: what says that the path, or the file under it, is not as it should be. */
+/* Excludes the errnos that speak about the path or the file itself (ENOENT, EACCES, ...). */
 static bool is_machine(int number)
 {
     static const int numbers[] = {EAGAIN,          EDQUOT,    EINTR,  EIO,      EMFILE,
@@ -65,7 +65,7 @@ void err_no_memory(const char *what)
 {
     fflush(stdout);
     fprintf(stderr, "%s: error: out of memory for %s\n", program_invocation_short_name, what);
-    _exit(1); /* other threads may be at work: nothing is torn down under them */
+    _exit(1); /* other threads may still be running: tear nothing down under them */
 }
 
 void check_failed(const char *file, int line, const char *expr)

@@ -1,34 +1,33 @@
-/* err.h - one error, as a sentence for the user. Every function that can fail because of something
- * from outside (a file, the config, memory) returns bool, true = done, and takes a struct err that
- * it fills on failure: where, what was found, what is allowed. Only main() reports it and exits.
- * CHECK is for our own broken invariants: it is never compiled out and aborts. */
+/* err.h - one error, as a sentence for the user. Every function that can fail for an external
+ * reason (a file, the config, memory) returns bool, true = done, and takes a struct err that it
+ * fills on failure: where, what was found, what is allowed. Only main() reports it and exits. CHECK
+ * guards our own invariants: it is never compiled out, and aborts. */
 #ifndef BASE_ERR_H
 #define BASE_ERR_H
 
 #include <stdbool.h>
 
 struct err {
-    char msg[2048]; /* "" while nothing went wrong */
-    /* The machine failed (memory, descriptors, a disk), which says nothing about what was read:
-     * nobody may leave out, repair or pass over something for it. Where the format has "out of
-     * memory" in it, it is set. */
+    char msg[2048]; /* "" while nothing has gone wrong */
+    /* The machine failed (memory, file descriptors, a disk), not the input: callers must not skip
+     * or repair the input because of it. Set when the format contains "out of memory". */
     bool machine;
 };
 
-/* Formats the message, cut at the buffer's size and put on one line (text_plain: names and texts of
- * strangers are parts of messages), and returns false, so that a failure is one
- * `return err_set(e, ...)`. Arguments may point into e->msg. */
+/* Formats the message and returns false, so that a failure is one `return err_set(e, ...)`. The
+ * message is cut to the buffer's size and kept on one line (text_plain), since it may quote names
+ * and text from untrusted files. Arguments may point into e->msg. */
 bool err_set(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* The message (unless it is empty), ": " and what `number`, an errno, means; returns false. */
+/* Sets the formatted message (if not empty), ": " and strerror(number); returns false. */
 bool err_system(struct err *e, int number, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* Puts "CONTEXT: " before the message that is there already, and returns false. */
+/* Prepends "CONTEXT: " to the message already set; returns false. */
 bool err_context(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* Ends the program with a message: where some bytes for `what` are not to be had, and nobody could
- * go on or pass an error up. */
+/* Exits with a message. For small allocations for `what` whose failure a caller could neither
+ * handle nor pass on. */
 _Noreturn void err_no_memory(const char *what);
 
 _Noreturn void check_failed(const char *file, int line, const char *expr);

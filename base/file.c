@@ -11,8 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* What errno says of a file that cannot be opened; a link that leads nowhere is said to be one, and
- * so is a socket. The message does not name the file. */
+/* Turns errno into a message about a file that cannot be opened; dangling links and sockets are
+ * named as such. The message does not name the file. */
 static bool open_failed(const char *path, struct err *e)
 {
     int saved = errno;
@@ -28,9 +28,9 @@ static bool open_failed(const char *path, struct err *e)
     return err_set(e, "is a link to %s, which is not there", target);
 }
 
-/* Opens for reading and looks at what it is. A FIFO would make open wait for a writer that may
- * never come: only where `pipe` allows one is it waited for. Returns -1 on failure; the message
- * does not name the file. */
+/* Opens for reading and checks the file type. open() on a FIFO would wait for a writer that may
+ * never come, so that is allowed only where `pipe` is set. Returns -1 on failure; the message does
+ * not name the file. */
 static int open_input(const char *path, bool pipe, struct stat *st, struct err *e)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | (pipe ? 0 : O_NONBLOCK));
@@ -51,8 +51,8 @@ static int open_input(const char *path, bool pipe, struct stat *st, struct err *
     return -1;
 }
 
-/* Reads a stream of unknown length (a pipe) or a file whose size is known, up to limit + 1 bytes.
- * The buffer is the caller's on failure too. */
+/* Reads up to limit + 1 bytes from a stream of unknown length (a pipe) or a file of known size. The
+ * caller frees the buffer, on failure too. */
 static bool read_all(int fd, const char *path, size_t step, size_t limit, char **buf, size_t *size,
                      struct err *e)
 {
@@ -161,7 +161,7 @@ bool file_map_open(struct file_map *m, const char *path, struct err *e)
 void file_map_close(struct file_map *m)
 {
     watch_remove(m->watched);
-    /* munmap wants the pointer that mmap gave: the const is ours. */
+    /* munmap wants the pointer that mmap returned; the const is our own. */
     if (m->size) munmap((void *)(uintptr_t)m->data, m->size);
     memset(m, 0, sizeof *m);
 }
@@ -264,12 +264,12 @@ bool file_write(const char *path, const void *data, size_t len, struct err *e)
     struct file_out out;
 
     if (!file_out_open(&out, path, e)) return false;
-    fwrite(data, 1, len, out.fp); /* commit looks at the stream's error flag */
+    fwrite(data, 1, len, out.fp); /* commit checks the stream's error flag */
     return file_out_commit(&out, e);
 }
 
-/* Makes the rename itself survive a power cut. That a file system cannot do it, or that the
- * directory may be written to and not read, is no error. */
+/* Makes the rename itself survive a power cut. A file system that cannot do so, or a directory that
+ * is writable but not readable, is not an error. */
 static bool sync_parent(const char *path, struct err *e)
 {
     char *dir = file_dir(path, e);
@@ -333,7 +333,7 @@ void file_remove_tree(const char *path)
     nftw(path, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }
 
-/* What a call that looks for a file has found. */
+/* Interprets the result of a call that looked for a file. */
 static bool look(bool found, const char *path, bool *there, struct err *e)
 {
     *there = found;

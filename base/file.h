@@ -1,5 +1,5 @@
-/* file.h - whole files in, and files out that appear under their name complete or not at all: they
- * are written to NAME.tmp, flushed to the disk and renamed. */
+/* file.h - reading whole files, and writing files that appear under their name complete or not at
+ * all: written to NAME.tmp, flushed to disk and renamed. */
 #ifndef BASE_FILE_H
 #define BASE_FILE_H
 
@@ -10,23 +10,24 @@
 #include <stdint.h>
 #include <stdio.h>
 
-/* Reads a whole file; *text is terminated by a NUL that *len does not count, and the caller frees
- * it. Refuses files over `limit` bytes, and what is no file: a directory, a named pipe (which could
- * be waited for without end), a device. */
+/* Reads a whole file. *text is NUL-terminated (*len does not count the NUL) and freed by the
+ * caller. Refuses files of more than `limit` bytes and anything but a regular file: directories,
+ * devices, and named pipes, on which a read could block for ever. */
 bool file_read(const char *path, size_t limit, char **text, size_t *len, struct err *e);
 
-/* The same, but a pipe will do (--config <(command)): it is read to its end. */
+/* The same, but accepts a pipe (--config <(command)), which is read to its end. */
 bool file_read_stream(const char *path, size_t limit, char **text, size_t *len, struct err *e);
 
-/* A descriptor for reading a file (and nothing else), which the caller closes; -1 on failure. The
- * message does not name the file. */
+/* Opens a regular file (nothing else) for reading. Returns a descriptor that the caller closes, -1
+ * on failure. The message does not name the file. */
 int file_open(const char *path, struct err *e);
 
-/* Reads the n bytes at a place. Fails where the file ends before. The message does not name it. */
+/* Reads n bytes at offset `at`. Fails if the file ends before that; the message
+ * does not name it. */
 bool file_read_at(int fd, uint64_t at, size_t n, void *to, struct err *e);
 
-/* A file (and nothing else) mapped read-only, and watched as long (watch.h). An empty file maps to
- * a non-NULL pointer of length 0. */
+/* A regular file (nothing else) mapped read-only and watched while mapped (watch.h). An empty file
+ * maps to a non-NULL pointer of length 0. */
 struct file_map {
     const uint8_t *data;
     size_t size;
@@ -35,9 +36,9 @@ struct file_map {
 bool file_map_open(struct file_map *m, const char *path, struct err *e);
 void file_map_close(struct file_map *m); /* fine on a zeroed struct */
 
-/* Zeroed memory in a file of `dir` that has no name and goes away with the process: pages that the
- * system may write out instead of holding them. The whole size is reserved at once, so that a full
- * disk is an error here and not a fault later. */
+/* Zeroed memory backed by an unnamed file in `dir` that disappears with the process: pages that the
+ * system may write out instead of keeping in memory. The whole size is reserved up front, so that a
+ * full disk is an error here and not a fault later. */
 struct file_scratch {
     void *data;
     size_t size;
@@ -46,13 +47,13 @@ struct file_scratch {
 bool file_scratch_open(struct file_scratch *s, const char *dir, size_t size, struct err *e);
 void file_scratch_close(struct file_scratch *s); /* fine on a zeroed struct */
 
-/* One file being written aside.
+/* One file being written under a temporary name.
  *     struct file_out out = {0};
  *     if (!file_out_open(&out, path, e)) return false;
  *     fprintf(out.fp, ...);
  *     return file_out_commit(&out, e);    // or file_out_abort(&out)
- * commit reports any write error since open (a full disk too), removes the .tmp then, and leaves
- * what was under the final name as it was. */
+ * commit reports any write error since open (including a full disk); it then removes the .tmp and
+ * leaves the file under the final name unchanged. */
 struct file_out {
     FILE *fp;
     char *path, *tmp;
@@ -61,34 +62,33 @@ bool file_out_open(struct file_out *out, const char *path, struct err *e);
 bool file_out_commit(struct file_out *out, struct err *e);
 void file_out_abort(struct file_out *out); /* fine on a zeroed or committed struct */
 
-/* Writes `len` bytes to `path` by the steps above. */
+/* Writes `len` bytes to `path` as above. */
 bool file_write(const char *path, const void *data, size_t len, struct err *e);
 
-/* A small file's bytes under another name, as file_write leaves them. */
+/* Copies a file of up to 1 GiB through memory and file_write. */
 bool file_copy(const char *from, const char *to, struct err *e);
 
-/* Flushes a finished file `tmp` (written by some library) to the disk and renames it to `path`. On
- * failure tmp is removed; only where the directory cannot be flushed is the file under its name,
- * and whole, all the same. */
+/* Flushes a finished file `tmp` (written by some library) to disk and renames it to `path`. On
+ * failure tmp is removed. One exception: if only flushing the directory fails, the file is
+ * nevertheless complete under its name. */
 bool file_publish(const char *tmp, const char *path, struct err *e);
 
-/* Makes a directory and its parents; fine where it is there already. */
+/* Creates a directory and its parents; fine if it exists. */
 bool file_mkdirs(const char *path, struct err *e);
 
-/* Removes a directory with all that is in it, as far as that can be done; links are not followed.
- * Fine where there is none. */
+/* Removes a directory tree as far as possible, without following links. Fine if there is none. */
 void file_remove_tree(const char *path);
 
-/* Whether there is something of that name. That this cannot be told (no access to its directory, a
- * disk error) is an error, and not the same as its absence. */
+/* Whether a file of that name exists. Being unable to tell (no access to its directory, a disk
+ * error) is an error, not the same as absence. */
 bool file_there(const char *path, bool *there, struct err *e);
-/* The same, but a link that leads nowhere counts too. */
+/* The same, but counts a dangling link too. */
 bool file_named(const char *path, bool *there, struct err *e);
 
-/* "dir/name" in new memory; `name` alone where it is absolute or dir is "". */
+/* "dir/name" in new memory; just `name` if it is absolute or dir is "". */
 char *file_join(const char *dir, const char *name, struct err *e);
 
-/* The part of `path` before the last slash, "." where there is none; in new memory. */
+/* The part of `path` before the last slash, "." if there is none; in new memory. */
 char *file_dir(const char *path, struct err *e);
 
 #endif

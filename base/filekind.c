@@ -3,10 +3,10 @@
 
 #include <string.h>
 
-/* The first row that fits has the word: longer marks stand before shorter ones. */
+/* The first matching row decides: longer marks stand before shorter ones. */
 static const struct {
     const char *mark;
-    size_t len, at; /* bytes of the mark, and where it stands */
+    size_t len, at; /* bytes of the mark, and its offset */
     const char *name;
 } kinds[] = {
 #define MARK(text) text, sizeof text - 1
@@ -62,7 +62,7 @@ static const struct {
 #undef MARK
 };
 
-/* What a web server sends instead of a file. Its first words may stand behind white space. */
+/* What a web server sends instead of a file. Whitespace may precede the first words. */
 static const struct {
     const char *mark, *name;
 } markups[] = {
@@ -78,7 +78,7 @@ static bool begins_with(const char *s, size_t n, const char *mark)
     return n >= strlen(mark) && strncasecmp(s, mark, strlen(mark)) == 0;
 }
 
-/* A length of 8 bytes that is below 2^48, and an object: no text, which has no zeros. */
+/* An 8-byte length below 2^48, followed by an object. Never text, which contains no zero bytes. */
 static bool is_safetensors(const char *s, size_t n)
 {
     return n > 9 && s[6] == 0 && s[7] == 0 && s[8] == '{' && (s[9] == '"' || s[9] == '}');
@@ -120,6 +120,6 @@ bool file_kind_refuse(const void *data, size_t n, const char *form, struct err *
     while (text < n && text < 64 && s[text] >= ' ' && s[text] < 127)
         text++;
     if (kind) return err_set(e, "is %s", kind);
-    if (text >= 8) return err_set(e, "is text (\"%.*s\"), and no %s", (int)text, s, form);
-    return err_set(e, "is no %s", form);
+    if (text >= 8) return err_set(e, "is text (\"%.*s\"), not a %s", (int)text, s, form);
+    return err_set(e, "is not a %s", form);
 }

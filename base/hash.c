@@ -7,8 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The calls below fail on broken use only, but for the context of some hundred bytes, without which
- * no caller could go on. */
+/* The calls below fail only on misuse, except for allocating a context of a few hundred bytes,
+ * without which no caller could continue. */
 void sha256_init(struct sha256 *s)
 {
     s->state = EVP_MD_CTX_new();

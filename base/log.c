@@ -1,4 +1,4 @@
-/* log.c - lines for the user on stdout and in the run's log. */
+/* log.c - lines for the user, on stdout and in the run's log. */
 #include "base/log.h"
 #include "base/clock.h"
 #include "base/mem.h"
@@ -13,13 +13,13 @@
 #include <time.h>
 #include <unistd.h>
 
-static FILE *file; /* the log; what is kept for it before it has a name */
-static char *kept; /* that, or NULL */
+static FILE *file; /* the log; before it has a name, the buffer of kept lines */
+static char *kept; /* that buffer, or NULL */
 static size_t n_kept;
 static char *path;
-static int lost, lost_stdout; /* errno of the first write that failed, in the file and on stdout */
-static bool pending;          /* a progress line stands on the terminal */
-static double last_progress;  /* seconds, of the last progress line off a terminal */
+static int lost, lost_stdout;   /* errno of the first failed write, to the file and to stdout */
+static bool pending;            /* a progress line is on the terminal */
+static double last_progress;    /* when the last progress line was printed, off a terminal */
 static const double quiet = 10; /* seconds between progress lines off a terminal */
 
 static void clear_progress(void)
@@ -28,7 +28,8 @@ static void clear_progress(void)
     pending = false;
 }
 
-/* `| tee log` ends by the same Ctrl-C as this program does: no reason to end unsaved. */
+/* In `| tee log`, Ctrl-C kills the reader along with this program: not a reason to quit without
+ * saving. */
 static void flush(FILE *fp, int *error)
 {
     if (!ferror(fp) && fflush(fp) == 0) return;
@@ -48,7 +49,7 @@ bool log_open(const char *name, struct err *e)
     bool ok = fp || err_system(e, errno, "%s", name);
 
     if (ok && file) {
-        /* glibc: NULL where the text could not be brought to its size */
+        /* glibc: NULL if the text could not be grown to its size */
         ok = (fclose(file) == 0 && kept) || err_set(e, "out of memory for the log");
         file = NULL;
     }
@@ -71,7 +72,7 @@ bool log_close(struct err *e)
 {
     bool ok = true;
 
-    clear_progress(); /* an error comes after it, on a line of its own */
+    clear_progress(); /* an error message follows, on a line of its own */
     flush(stdout, &lost_stdout);
     if (file && fclose(file) != 0 && path && !lost) lost = errno;
     if (lost) ok = err_system(e, lost, "%s: lacks lines", path ? path : "the log");
@@ -84,8 +85,8 @@ bool log_close(struct err *e)
     return ok;
 }
 
-/* The line by printf's rules, plain (text_plain); the caller frees it. NULL out of memory, which
- * log_close tells: a line less is no reason to end a run now. */
+/* Formats a line as printf does, made plain (text_plain); the caller frees it. NULL if out of
+ * memory, which log_close reports: one line less is no reason to end a run now. */
 static char *format(const char *fmt, va_list ap)
 {
     char *line = NULL, *plain = NULL;
@@ -134,7 +135,7 @@ void log_progress(const char *fmt, ...)
         clear_progress();
         pending = true;
     }
-    /* Cut at the terminal's edge: of a line that goes on below, only the end would be cleared. */
+    /* Cut at the terminal's edge: if the line wrapped, only its last row would be cleared. */
     if (pending) fputs("\033[?7l", stdout);
     va_start(ap, fmt);
     line = format(fmt, ap);

@@ -1,25 +1,25 @@
-/* log.h - what the user reads while the program runs: every line goes to stdout and, once
- * log_open was called, to the run's log file with the time before it. The one mutable state of
- * base: a process has one terminal and one log. */
+/* log.h - what the user reads while the program runs: every line goes to stdout and,
+ * after log_open, to the run's log file with a timestamp. Global state: one terminal and
+ * one log per process. */
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
 
 #include "base/err.h"
 
-/* Keeps the lines from now on for the file that log_open will name. */
+/* Buffers all further lines for the file that log_open will name. */
 bool log_keep(struct err *e);
 
-/* Appends to `path` from now on, what was kept first. */
+/* Appends to `path` from now on, starting with the buffered lines. */
 bool log_open(const char *path, struct err *e);
 
-/* Fails where lines were lost, on stdout or in the file: a full disk, for one. */
+/* Fails if lines were lost, on stdout or in the file, e.g. because the disk was full. */
 bool log_close(struct err *e);
 
-/* One line, without the newline; what would break or steer it is quoted (text_plain). */
+/* One line, without the newline; control characters in it are quoted (text_plain). */
 void log_line(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
-/* A line that the next one overwrites where stdout is a terminal, and that is shown at most every
- * few seconds where it is not; it never goes to the log file. Meant for progress. */
+/* For progress. On a terminal the next line overwrites it; elsewhere it is printed at most every
+ * few seconds. It never goes to the log file. */
 void log_progress(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 #endif

@@ -1,4 +1,4 @@
-/* mem.c - checked sizes and allocation. */
+/* mem.c - overflow-checked sizes, and allocation. */
 #include "base/mem.h"
 
 #include <stdarg.h>
@@ -88,7 +88,7 @@ char *mem_printf(struct err *e, const char *fmt, ...)
     n = vsnprintf(p, (size_t)n + 1, fmt, ap);
     va_end(ap);
     if (n >= 0) return p;
-    free(p); /* a format with many arguments by number takes memory of its own */
+    free(p); /* a format with many positional arguments allocates memory of its own */
     err_set(e, "out of memory: a string");
     return NULL;
 }

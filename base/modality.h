@@ -1,4 +1,5 @@
-/* modality.h - what a token stands for. Tokens of one modality come in runs: spans. */
+/* modality.h - whether a token is text or stands for part of an image. Tokens of one modality come
+ * in runs: spans. */
 #ifndef BASE_MODALITY_H
 #define BASE_MODALITY_H
 
@@ -6,8 +7,8 @@
 
 enum modality { TEXT, IMAGE, MODALITIES };
 
-/* What a token is: text; a picture's place, whose embedding comes from the vision tower; or a token
- * that stands around pictures (<|vision_start|>): embedded as text, of modality IMAGE. */
+/* The kind of a token: text; a row filled by a picture, whose embedding comes from the vision
+ * tower; or a token next to pictures (<|vision_start|>), embedded as text but of modality IMAGE. */
 enum token_kind { TOKEN_TEXT = TEXT, TOKEN_PLACE = IMAGE, TOKEN_AROUND };
 
 /* The rows [begin, end) of a token stream. */

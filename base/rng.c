@@ -1,4 +1,4 @@
-/* rng.c - xoshiro256** and what is drawn from it. */
+/* rng.c - xoshiro256** and the distributions built on it. */
 #include "base/rng.h"
 
 #include <math.h>
@@ -40,7 +40,7 @@ uint64_t rng_u64(struct rng *r)
 
 uint64_t rng_below(struct rng *r, uint64_t n)
 {
-    uint64_t reject = -n % n, x; /* 2^64 mod n: the uneven tail is drawn again */
+    uint64_t reject = -n % n, x; /* 2^64 mod n: numbers below it are drawn again, to avoid bias */
 
     do {
         x = rng_u64(r);

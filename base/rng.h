@@ -1,5 +1,5 @@
 /* rng.h - random numbers that are the same on every machine: xoshiro256** seeded by splitmix64
- * (Blackman and Vigna, 2018). The state is plain data: a checkpoint copies it. */
+ * (Blackman and Vigna, 2018). The state is plain data, so a checkpoint can copy it. */
 #ifndef BASE_RNG_H
 #define BASE_RNG_H
 
@@ -16,8 +16,9 @@ uint64_t rng_below(struct rng *r, uint64_t n); /* uniform in 0..n-1 without bias
 double rng_uniform(struct rng *r);             /* [0, 1), 53 bits */
 double rng_normal(struct rng *r);              /* mean 0, variance 1 (Box-Muller, no state kept) */
 
-/* The i-th number of the stream `key` (splitmix64), without the ones before it: for work that is
- * shared out. A number is a fine key of another stream: rng_at(rng_at(seed, step), tensor). */
+/* The i-th number of stream `key` (splitmix64), without drawing those before it: for work divided
+ * among threads. A number serves as the key of another stream: rng_at(rng_at(seed, step),
+ * tensor). */
 static inline uint64_t rng_at(uint64_t key, uint64_t i)
 {
     uint64_t z = key + (i + 1) * 0x9e3779b97f4a7c15u;

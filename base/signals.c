@@ -1,8 +1,8 @@
-/* signals.c - one thread waits for the signals that all others have blocked.
+/* signals.c - one thread waits for the signals that all others block.
  *
- * Threads that a library has made before main (OpenBLAS's) do not inherit what is blocked, and the
- * kernel may choose one of them: so the same function is the handler, too. It touches nothing but
- * atomics. */
+ * Threads that a library created before main (OpenBLAS's) do not inherit the mask, and the kernel
+ * may deliver a signal to one of them: hence the same function is also installed as the handler. It
+ * touches nothing but atomics. */
 #include "base/signals.h"
 
 #include <errno.h>
@@ -13,9 +13,9 @@
 #include <time.h>
 #include <unistd.h>
 
-/* A second SIGINT ends the program at once: somebody is waiting. Not so within a second of the
- * first signal, because one press of Ctrl-C or one lost connection often arrives several times
- * (from the terminal and from a shell, a batch system or mpirun). */
+/* A second SIGINT ends the program at once: somebody is waiting. Except within a second of the
+ * first signal, because one Ctrl-C or one lost connection often delivers several signals (from the
+ * terminal and from a shell, a batch system or mpirun). */
 static const long long impatient = 1000000000; /* ns */
 
 static const struct {
@@ -26,9 +26,9 @@ enum { ASKING = sizeof asking / sizeof *asking };
 
 static struct {
     bool open;
-    sigset_t before;  /* blocked when the process began */
+    sigset_t before;  /* mask when the process began */
     sigset_t waited;  /* what the thread waits for */
-    sigset_t changed; /* what has another disposition since */
+    sigset_t changed; /* those whose disposition we changed */
     atomic_llong since;
     atomic_int came;
 } state;
@@ -36,9 +36,9 @@ static struct {
 static void end_at_once(int sig)
 {
     static const char text[] =
-        "\nended at once by a second SIGINT; --resume goes on from the last checkpoint\n";
+        "\nended at once by a second SIGINT; --resume continues from the last checkpoint\n";
 
-    if (write(STDERR_FILENO, text, sizeof text - 1) < 0) { /* nothing can be done about it */
+    if (write(STDERR_FILENO, text, sizeof text - 1) < 0) { /* nothing more can be done */
     }
     _exit(128 + sig);
 }
@@ -65,7 +65,7 @@ static void *wait_for_signals(void *unused)
     return unused;
 }
 
-/* Takes a signal over, unless it is ignored. */
+/* Installs a handler unless the signal is ignored. */
 static bool take(int sig, void (*handler)(int))
 {
     struct sigaction a = {.sa_handler = handler, .sa_flags = SA_RESTART}, was;
@@ -85,7 +85,7 @@ bool signals_open(struct err *e)
     sigemptyset(&state.waited);
     sigemptyset(&state.changed);
     for (int i = 0; i < ASKING; i++) {
-        bool pipe = asking[i].number == SIGPIPE; /* comes to the thread that writes: see log.c */
+        bool pipe = asking[i].number == SIGPIPE; /* delivered to the writing thread: see log.c */
         if (take(asking[i].number, pipe ? SIG_IGN : note) && !pipe)
             sigaddset(&state.waited, asking[i].number);
     }
@@ -114,7 +114,7 @@ bool signals_go_on(struct err *e)
 {
     int sig = signals_came();
 
-    return !sig || err_set(e, "stopped by %s; go on with --resume", signals_name(sig));
+    return !sig || err_set(e, "stopped by %s; continue with --resume", signals_name(sig));
 }
 
 void signals_pipe_broke(void)
@@ -134,8 +134,8 @@ int signals_for_child(posix_spawnattr_t *attr)
     return rc;
 }
 
-/* In the thread's own storage, which ends with it. The kernel's frame is 3 KB with AVX-512 and 11
- * with AMX. */
+/* In thread-local storage, so it is freed with the thread. The kernel's frame takes 3 KB with
+ * AVX-512 and 11 KB with AMX. */
 enum { STACK = 32 << 10 };
 static _Thread_local struct {
     bool asked;
@@ -148,6 +148,7 @@ void signals_own_stack(void)
 
     if (own.asked) return;
     own.asked = true;
-    /* The address sanitizer has given each thread one, and would unmap ours at its end. */
+    /* The address sanitizer has already given each thread a stack, and would
+     * unmap ours at its end. */
     if (sigaltstack(NULL, &was) == 0 && was.ss_flags & SS_DISABLE) sigaltstack(&stack, NULL);
 }

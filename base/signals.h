@@ -1,11 +1,11 @@
 /* signals.h - stopping a run from outside, and what signal handlers may do in this program.
  *
- * The rule: no handler writes on the stack of a thread that computes. oneDNN's fp32 kernels (2.6.3:
- * jit_avx512_common_gemm_f32 for K > 84, jit_avx_gemm_f32 for K > 252; mended in 3.11.2) point the
- * stack pointer into a heap buffer while they run, and the frame of a handler that came then would
- * be written over the heap. So the signals that can come at any time are blocked in every thread
- * that computes, and a thread of its own waits for them; a handler for what a thread does to itself
- * (SIGBUS, see watch.h) runs on the thread's own signal stack. */
+ * The rule: no handler may write to the stack of a thread that computes. oneDNN's fp32 kernels
+ * (2.6.3: jit_avx512_common_gemm_f32 for K > 84, jit_avx_gemm_f32 for K > 252; fixed in 3.11.2)
+ * point the stack pointer into a heap buffer while they run, so the frame of a handler that arrives
+ * then would overwrite the heap. Hence asynchronous signals are blocked in every thread that
+ * computes, and a dedicated thread waits for them; a handler for synchronous signals (SIGBUS, see
+ * watch.h) runs on the thread's own signal stack. */
 #ifndef BASE_SIGNALS_H
 #define BASE_SIGNALS_H
 
@@ -14,30 +14,30 @@
 #include <spawn.h>
 
 /* From now on SIGINT, SIGTERM and SIGHUP ask the run to stop instead of ending the process, and so
- * does a reader of stdout that is gone. One that was ignored when the process began (nohup) stays
- * ignored. SIGXFSZ is ignored: a limit on the size of files is an error of the write. To be called
- * by main before there are other threads than the libraries' own: all threads made later inherit
- * what is blocked. Once, for the life of the process. */
+ * does a broken pipe behind stdout. Signals ignored when the process began (nohup) stay ignored.
+ * SIGXFSZ is ignored: exceeding the file size limit becomes a write error. main calls this once,
+ * before it creates threads: all threads created later inherit the mask. */
 bool signals_open(struct err *e);
 
-/* The signal that asked the run to stop, the first of several; 0: none. Costs a load; any thread
- * may ask, as often as it likes. */
+/* The signal that asked the run to stop, the first if there were several; 0 if none. Costs one
+ * load; any thread may call it, as often as it likes. */
 int signals_came(void);
 
-/* True: go on. False: a signal asks the run to stop, and *e says so. */
+/* True: continue. False: a signal has asked the run to stop, and *e says so. */
 bool signals_go_on(struct err *e);
 
-/* "SIGINT"; for one that is not known here "a signal". */
+/* "SIGINT"; "a signal" for one not known here. */
 const char *signals_name(int sig);
 
-/* What a broken pipe behind stdout is to the run, whose log found it: as if SIGPIPE had come. */
+/* Called by the log on a broken pipe behind stdout: treated as if SIGPIPE had arrived. */
 void signals_pipe_broke(void);
 
-/* Gives a child the signals as the process had them when it began. 0, or an error number. */
+/* Gives a child process the signal mask and dispositions that this process began with. Returns 0 or
+ * an error number. */
 int signals_for_child(posix_spawnattr_t *attr);
 
-/* Gives the calling thread a stack for its handlers, unless it has one. Called where a stack
- * pointer is about to be borrowed; a repeated call costs a load. */
+/* Gives the calling thread a signal stack, unless it has one. Call before code that repurposes the
+ * stack pointer; a repeated call costs one load. */
 void signals_own_stack(void);
 
 #endif

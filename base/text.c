@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WIDEST = 6 }; /* bytes of the longest stand-in, \u202e */
+enum { WIDEST = 6 }; /* bytes of the longest replacement, \u202e */
 
 size_t text_utf8_len(const char *s, size_t n)
 {
@@ -28,7 +28,8 @@ size_t text_utf8_len(const char *s, size_t n)
     return len;
 }
 
-/* Controls (C0, DEL, C1), line and paragraph separators, and Unicode's bidirectional marks. */
+/* Control characters (C0, DEL, C1), line and paragraph separators, and Unicode's
+ * bidirectional marks. */
 static bool is_control(uint32_t c)
 {
     static const struct {
@@ -41,7 +42,7 @@ static bool is_control(uint32_t c)
     return false;
 }
 
-/* The code point of a whole character of `len` bytes. */
+/* The code point of a complete character of `len` bytes. */
 static uint32_t code_point(const char *s, size_t len)
 {
     uint32_t code = len == 1 ? (unsigned char)s[0] : (unsigned char)s[0] & (0xffu >> (len + 1));
@@ -51,7 +52,8 @@ static uint32_t code_point(const char *s, size_t len)
     return code;
 }
 
-/* What stands in `out` for the bytes at s; *used of them. Returns how many bytes it has. */
+/* Writes to `out` what replaces the character at s and returns its length; *used is the number of
+ * bytes read. */
 static size_t stand_in(char out[WIDEST + 1], const char *s, size_t n, size_t *used)
 {
     static const char named[32] = {['\n'] = 'n', ['\r'] = 'r', ['\t'] = 't'};
@@ -70,7 +72,7 @@ static size_t stand_in(char out[WIDEST + 1], const char *s, size_t n, size_t *us
 
 char *text_plain(char *out, size_t size, const char *s, size_t n)
 {
-    size_t o = 0, fit = 0; /* fit: where "..." still has room behind what is copied */
+    size_t o = 0, fit = 0; /* fit: the last position where "..." still fits */
 
     CHECK(size > 4);
     for (size_t i = 0, used; i < n; i += used) {

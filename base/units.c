@@ -1,4 +1,4 @@
-/* units.c - counts with commas, bytes, times, percentages. */
+/* units.c - counts with commas, byte sizes, durations, percentages. */
 #include "base/units.h"
 
 #include <math.h>

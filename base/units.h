@@ -1,5 +1,5 @@
-/* units.h - numbers as people read them, for tables and reports. Each writes into `out` and returns
- * it. */
+/* units.h - numbers for human readers, in tables and reports. Each function writes to `out` and
+ * returns it. */
 #ifndef BASE_UNITS_H
 #define BASE_UNITS_H
 

@@ -1,8 +1,8 @@
-/* watch.c - the list of mapped files, the handler of SIGBUS, and files as they were.
+/* watch.c - the list of mapped files, the SIGBUS handler, and the list of reopened files.
  *
- * The handler walks the list while other threads may change it: entries are never freed, only used
- * again, and one whose `begin` is NULL is nobody's. The entry that it finds stays, because the
- * mapping is in use by the very thread that it interrupts. */
+ * The handler walks the list while other threads may change it: entries are never freed, only
+ * reused, and one whose `begin` is NULL is free. The entry that the handler finds cannot go away,
+ * because the interrupted thread is using its mapping. */
 #include "base/watch.h"
 #include "base/mem.h"
 #include "base/text.h"
@@ -22,13 +22,13 @@ struct stamp {
 };
 
 struct watched {
-    _Atomic(const char *) begin; /* NULL: not in use */
+    _Atomic(const char *) begin; /* NULL: free */
     size_t size;
-    int fd;      /* of the file, -1: it has no name */
-    char *shown; /* its path as text_plain makes it */
+    int fd;      /* of the file, -1 if it has no name */
+    char *shown; /* its path, through text_plain */
     struct stamp stamp;
-    struct watched *next;   /* all of them, for ever */
-    struct watched *unused; /* the next that is free */
+    struct watched *next;   /* all entries ever made */
+    struct watched *unused; /* the next free one */
 };
 
 struct kept {
@@ -38,16 +38,16 @@ struct kept {
 };
 
 static struct {
-    pthread_mutex_t lock; /* held by whoever changes or checks; not by the handler */
+    pthread_mutex_t lock; /* held to change or check the list; not by the handler */
     pthread_once_t once;
     _Atomic(struct watched *) first;
     struct watched *unused;
-    struct err lost; /* of a mapping that is gone: it had been written to */
+    struct err lost; /* set when an unmapped file turned out to have been modified */
     struct sigaction before;
     struct kept *kept;
 } list = {.lock = PTHREAD_MUTEX_INITIALIZER, .once = PTHREAD_ONCE_INIT};
 
-/* ---- files as they were ---- */
+/* ---- files unchanged since they were opened ---- */
 
 static struct stamp stamp_of(const struct stat *st)
 {
@@ -60,7 +60,7 @@ static bool same(const struct stamp *a, const struct stamp *b)
            a->time.tv_nsec == b->time.tv_nsec;
 }
 
-/* A line of text, put together by what a signal handler may call: printf is not. */
+/* A line of text built with async-signal-safe calls only: a handler cannot use printf. */
 struct line {
     char text[4096];
     size_t n;
@@ -110,7 +110,7 @@ static bool say_changed(const char *path, const struct stamp *was, const struct 
     return err_set(e, "%s", l.text);
 }
 
-/* False: the file that is mapped was written to. */
+/* False: the mapped file has been modified. */
 static bool check(const struct watched *w, struct err *e)
 {
     struct stat st;
@@ -164,23 +164,23 @@ static void put_reason(struct line *l, const struct watched *w)
                       : ": the scratch file there cannot be used any more: is the disk full?");
 }
 
-/* What the interrupted thread would read is gone: the process can only end. A SIGBUS of anything
- * else is given back to whoever had it before. */
+/* The data that the interrupted thread was reading is gone: the process can only exit. A SIGBUS
+ * from anything else is passed to the previous handler. */
 static void on_bus_error(int sig, siginfo_t *info, void *context)
 {
     static atomic_flag taken = ATOMIC_FLAG_INIT;
-    static struct line line; /* the one thread that may go on here has it */
+    static struct line line; /* used by the one thread that gets past the flag */
     const struct watched *w = info->si_code > 0 ? find(info->si_addr) : NULL;
 
     (void)context;
     if (!w) {
         sigaction(sig, &list.before, NULL);
-        if (info->si_code <= 0) raise(sig); /* sent by somebody: nothing faults a second time */
+        if (info->si_code <= 0) raise(sig); /* sent by a process: it will not fault again */
         return;
     }
     while (atomic_flag_test_and_set(&taken))
-        pause();                                 /* another thread is at it */
-    if (isatty(STDERR_FILENO)) put(&line, "\n"); /* a progress line may stand there */
+        pause();                                 /* another thread is already here */
+    if (isatty(STDERR_FILENO)) put(&line, "\n"); /* in case a progress line is shown */
     put(&line, program_invocation_short_name);
     put(&line, ": error: ");
     put_reason(&line, w);
@@ -229,7 +229,7 @@ struct watched *watch_add(const void *data, size_t size, const char *path, int f
         err_set(e, "out of memory: the name of a mapped file");
         return NULL;
     }
-    if (fd >= 0 && fstat(fd, &st) != 0) { /* it was there a moment ago */
+    if (fd >= 0 && fstat(fd, &st) != 0) { /* it existed a moment ago */
         err_system(e, errno, "%s", path);
         free(shown);
         return NULL;
@@ -241,7 +241,7 @@ struct watched *watch_add(const void *data, size_t size, const char *path, int f
         w->size = size;
         w->fd = fd;
         w->shown = shown;
-        w->stamp = (struct stamp){(off_t)size, st.st_mtim}; /* as much as was mapped */
+        w->stamp = (struct stamp){(off_t)size, st.st_mtim}; /* the size that was mapped */
         atomic_store(&w->begin, data);
     }
     pthread_mutex_unlock(&list.lock);
@@ -265,7 +265,7 @@ void watch_remove(struct watched *w)
     pthread_mutex_unlock(&list.lock);
 }
 
-/* ---- files that are opened again ---- */
+/* ---- files that are reopened ---- */
 
 bool watch_keep(const char *path, struct err *e)
 {

@@ -1,11 +1,12 @@
-/* bench.c - the table of `make bench`: our side and PyTorch's of the same work, taking turns.
+/* bench.c - the table of `make bench`: our side and PyTorch's of the same work, alternating.
  *
  *     build/bench/bench [--short] --work DIR --out FILE [--python PYTHON]
  *                       [--only WORD,...]
  *
- * Makes the files that it needs in DIR (rows.h) and writes FILE. Without PYTHON, or where that has
- * no torch, our side is alone. --short is tiny and says nothing about time: every bench still runs,
- * and both sides' numbers agree. --only: rows whose title or work has one of the words. */
+ * Makes the files that it needs in DIR (rows.h) and writes FILE. Without PYTHON, or if that has no
+ * torch, only our side runs. --short is tiny and says nothing about time: it checks that every
+ * bench runs and that both sides' numbers agree. --only: rows whose title or work contains a
+ * WORD. */
 #include "autograd/gemm.h"
 #include "autograd/onednn.h"
 #include "base/clock.h"
@@ -24,22 +25,22 @@
 #include <unistd.h>
 
 enum { GEMM_SIDE = 2048, GEMM_REPEATS = 10 };
-static const double REPEAT_SECONDS = 0.4; /* a repeat of quick work takes about as long */
+static const double REPEAT_SECONDS = 0.4; /* a repeat of short work takes about this long */
 
 struct bench {
     bool brief;
-    const char *work, *out, *python, *only; /* python "": there is none */
-    const char *programs;                   /* directory of ours */
+    const char *work, *out, *python, *only; /* python "": none */
+    const char *programs;                   /* directory of our programs */
     struct child torch;                     /* in the short form one process for all rows */
 };
 
-/* rows.h's text with its signs replaced; in new memory. */
+/* rows.h's text with its placeholders replaced; in new memory. */
 static char *expand(const struct bench *b, const char *text, struct err *e)
 {
     char *out = NULL;
     size_t size;
     FILE *fp = open_memstream(&out, &size);
-    int part = -1; /* of {A|B}: 0 or 1 inside */
+    int part = -1; /* of {A|B}: 0 or 1 while inside */
 
     if (!fp) {
         err_set(e, "out of memory");
@@ -68,10 +69,10 @@ static char *expand(const struct bench *b, const char *text, struct err *e)
 
 static int threads(const struct bench *b)
 {
-    return b->brief ? 1 : 2; /* the short form runs beside other tests */
+    return b->brief ? 1 : 2; /* the short form runs next to other tests */
 }
 
-/* A row's work, or the other side's, with what both sides are told of every row. */
+/* A row's work, or the other side's, with the settings common to all rows. */
 static char *expand_work(const struct bench *b, const struct row *r, const char *text,
                          struct err *e)
 {
@@ -132,7 +133,7 @@ static bool repeat(struct child *c, const struct row *r, int n, double *value, s
     return true;
 }
 
-/* How many runs make a repeat. */
+/* Determines how many runs make a repeat. */
 static bool calibrate(const struct bench *b, struct child *c, const struct row *r, int *n,
                       struct err *e)
 {
@@ -204,7 +205,7 @@ static bool command_row(struct bench *b, const struct row *r, struct result *out
     return ok;
 }
 
-/* Both sides say the same, and the cache is as large as was computed. */
+/* Checks that both sides agree, and that the cache has the computed size. */
 static bool agree(const struct row *r, const struct result *x, struct err *e)
 {
     const double *a = child_fact(&x->side[0], "check"), *c = child_fact(&x->side[1], "check");
@@ -251,7 +252,7 @@ static bool measure_all(struct bench *b, struct report *report, struct err *e)
     return ok;
 }
 
-/* The machine's own rates, by dtype; bf16's is 0 where the CPU has no instructions for it. */
+/* The machine's own rates, by dtype; 0 for bf16 if the CPU has no instructions for it. */
 static bool measure_gemm(const struct report *r, double rate[2], struct err *e)
 {
     rate[GEMM_F32] = gemm_rate(r->gemm_side, GEMM_REPEATS, e);

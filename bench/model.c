@@ -1,7 +1,7 @@
-/* model.c - a model of random weights in a Hugging Face directory, for measurements:
+/* model.c - writes a model with random weights to a Hugging Face directory, for measurements:
  *     build/bench/model --config bench/llava7b/config.json --out DIR [--layers N]
  *         [--vision-layers N] [--tokenizer DIR] [--dtype BF16|F32] [--seed N] [--shard-mb N]
- * config.json says the shape; --layers and --vision-layers change its depth. What lies beside it
+ * config.json gives the shape; --layers and --vision-layers change its depth. The files next to it
  * (preprocessor_config.json) and the tokenizer's files are copied. Values are drawn and written a
  * piece at a time: LLaVA-1.5-7B's 14 GB need a few MB of memory. The same command gives the same
  * bytes on every machine. */
@@ -33,15 +33,15 @@ static bool ends_with(const char *s, const char *end)
     return n >= k && strcmp(s + n - k, end) == 0;
 }
 
-/* As model_random starts a model: norms at 1, biases at 0, all else with the config's deviation. */
+/* As model_random: norms 1, biases 0, everything else with the config's deviation. */
 static bool is_constant(const struct param *p, float *value)
 {
     *value = ends_with(p->name, "weight");
     return p->ndim == 1 && (ends_with(p->name, "weight") || ends_with(p->name, "bias"));
 }
 
-/* Four uniform 16-bit numbers added: bell-shaped, mean 0, the given deviation, ends at 3.5 of it.
- * A tenth of the time of true normal values. */
+/* The sum of four uniform 16-bit numbers: bell-shaped, mean 0, the given deviation, ending at 3.5
+ * times it. Takes a tenth of the time of true normal values. */
 static void draw(float *dst, int64_t n, double deviation, uint64_t seed, uint64_t stream)
 {
     const float unit = (float)(deviation * sqrt(3) / 65536); /* 4 / 12 * 65536^2 is the variance */
@@ -130,7 +130,7 @@ static bool read_config(struct hf_config *c, const struct options *o, struct err
     return ok;
 }
 
-/* The model's parameters without memory for their values. */
+/* Declares the model's parameters, without memory for their values. */
 static bool declare(struct model *m, const struct options *o, struct err *e)
 {
     if (!read_config(&m->cfg, o, e)) return false;
@@ -139,7 +139,7 @@ static bool declare(struct model *m, const struct options *o, struct err *e)
     return params_declare(m, e);
 }
 
-/* config.json last: a directory that has one is whole. */
+/* config.json last: a directory that has one is complete. */
 static bool write_model(const struct options *o, struct err *e)
 {
     struct model m = {0};

@@ -1,9 +1,13 @@
-/* prepare.c - what the measurements work on, as files that both sides read:
- *     build/bench/prepare quick config=FILE data=FILE dir=DIR    the config's stage-2 model and a
- * batch build/bench/prepare mla model=DIR out=DIR rope_dim=N low_rank=N   with factors by chance
+/* prepare.c - makes what the measurements work on, as files that both sides read:
+ *     build/bench/prepare quick config=FILE data=FILE dir=DIR
+ *                               the config's stage-2 model, and a batch
+ *     build/bench/prepare mla model=DIR out=DIR rope_dim=N low_rank=N
+ *                               the model converted with random factors
  *     build/bench/prepare batch out=FILE image=N text=N labels=N width=N vocab=N image_id=N
- *     build/bench/prepare svd out=FILE rows=N cols=N text=N image=N     a weight and its inputs
- *     build/bench/prepare pictures dir=DIR count=N width=N height=N     PNG and JPEG
+ *     build/bench/prepare svd out=FILE rows=N cols=N text=N image=N
+ *                               a weight and its inputs
+ *     build/bench/prepare pictures dir=DIR count=N width=N height=N
+ *                               PNG and JPEG
  * Everything is drawn from fixed seeds. */
 #include "base/file.h"
 #include "base/mem.h"
@@ -128,7 +132,7 @@ static bool mla(const struct work_args *a, struct err *e)
     return ok;
 }
 
-/* ---- batch: one sample, a picture behind the first five tokens, the last tokens trained ---- */
+/* ---- batch: one sample, an image after the first five tokens, the last tokens trained on ---- */
 
 static bool batch(const struct work_args *a, struct err *e)
 {
@@ -170,7 +174,8 @@ static bool batch(const struct work_args *a, struct err *e)
 
 /* ---- svd ---- */
 
-/* Inputs whose channels differ in size by a factor of up to 100, each modality in its own way. */
+/* Inputs whose channels differ in magnitude by up to a factor of 100, differently for each
+ * modality. */
 static bool write_inputs(struct st_writer *w, size_t index, int64_t rows, int64_t cols,
                          struct err *e)
 {
@@ -223,7 +228,7 @@ static void draw(struct image *img, int salt)
             }
 }
 
-/* Quality 90, as cameras and the web have it; libjpeg's own error handler ends the program. */
+/* Quality 90, as usual for cameras and the web; libjpeg's own error handler exits. */
 static bool write_jpeg(const struct image *img, const char *path, struct err *e)
 {
     struct jpeg_error_mgr errors;

@@ -1,6 +1,6 @@
-/* rows.h - what `make bench` measures: the files that are made for it, and the table's rows. In the
- * texts @ is the directory of those files, $ that of the programs, and {A|B} is A, or B in the
- * short form. */
+/* rows.h - what `make bench` measures: the files made for it, and the table's rows. In
+ * the texts @ is the directory of those files, $ that of the programs, and {A|B} is A, or
+ * B in the short form. */
 #ifndef BENCH_ROWS_H
 #define BENCH_ROWS_H
 
@@ -9,39 +9,39 @@
 #include <stdbool.h>
 
 enum how {
-    REPEAT, /* both sides are open, and take turns */
+    REPEAT, /* both sides are open and alternate */
     START,  /* a new process each time, until its first run is done */
     COMMAND /* a shell command, from beginning to end */
 };
 enum other { NOBODY, TORCH, OURS };
 
-/* How far both sides' "check" may be apart, as a share of it. fp32: sums in another order; the
- * pictures' are closer. bf16: ours keeps everything but the operands of products in fp32, PyTorch
- * rounds what flows between layers, logits or attention too, 2^-9 a value, most of which averages
- * out in a loss of random weights or in a mean: 2e-5 to 2e-4 were seen on tiny sizes. The small
- * loss of a trained model would need more (2.5e-3 were seen at 0.4). */
+/* How far both sides' "check" may differ, relative to its value. fp32: sums in a different order;
+ * the pictures are closer. bf16: ours keeps everything except the operands of products in fp32,
+ * PyTorch also rounds what flows between layers, logits and attention, 2^-9 per value, most of
+ * which averages out in a loss of random weights or in a mean: 2e-5 to 2e-4 were seen at tiny
+ * sizes. The small loss of a trained model would need more (2.5e-3 were seen at 0.4). */
 struct precision {
-    const char *name; /* as both sides take it */
+    const char *name; /* as passed to both sides */
     double tolerance;
 };
 static const struct precision precisions[] = {
     [GEMM_F32] = {"f32", 1e-4}, [GEMM_BF16] = {"bf16", 1e-3}};
 
 struct row {
-    const char *group, *title; /* group NULL: that of the row before */
-    const char *work;          /* of bench/lib/work.h with its arguments, or a command */
+    const char *group, *title; /* group NULL: as in the previous row */
+    const char *work;          /* a work of bench/lib/work.h with its arguments, or a command */
     enum how how;
     enum other other;
-    const char *other_work; /* of our side, where the other is OURS too */
+    const char *other_work; /* of our own side, if the other side is OURS too */
     int repeats;
-    bool once;    /* one run is long enough, and the first is warm already */
-    bool seconds; /* the time of a run is told, not units a second */
+    bool once;    /* one run is long enough, and the first is already warm */
+    bool seconds; /* report the time of a run, not units per second */
     const char *unit;
     enum gemm_compute dtype; /* of both sides */
 };
 
 struct preparation {
-    const char *made, *command; /* nothing is done where `made` is there already */
+    const char *made, *command; /* nothing is done if `made` already exists */
 };
 
 static const struct preparation preparations[] = {

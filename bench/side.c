@@ -1,8 +1,8 @@
-/* side.c - our side of the measurements beside each other, driven line by line on stdin:
- *     open WORK KEY=VALUE ...   prepares a kind of work (bench/lib/work.h): facts, then "ready"
+/* side.c - our side of the comparison, driven line by line on stdin:
+ *     open WORK KEY=VALUE ...   prepares a work (bench/lib/work.h): facts, then "ready"
  *     step N                    runs it N times: "time SECONDS UNITS"
  *     close                     facts, then "closed"
- * Anything else, and whatever goes wrong, is a line "error ..." and the end. */
+ * Anything else, and any failure, gives a line "error ..." and exits. */
 #include "autograd/gemm.h"
 #include "base/clock.h"
 #include "bench/lib/measure.h"
@@ -58,7 +58,7 @@ static bool run_work(const struct work *w, void *state, int64_t n, struct err *e
 
 static bool close_work(const struct work **w, void **state, struct err *e)
 {
-    work_fact("peak_mib", peak_mib()); /* before what finish() needs for itself */
+    work_fact("peak_mib", peak_mib()); /* before finish() allocates for itself */
     if ((*w)->finish && !(*w)->finish(*state, e)) return false;
     (*w)->close(*state);
     *w = NULL;

@@ -1,6 +1,6 @@
-/* step.c - what one optimiser step costs and where its time goes:
+/* step.c - the cost of one optimiser step and where its time goes:
  *     build/bench/step --config configs/quickstart.json [--set KEY=VALUE ...]
- * Takes the config's stage-2 model (converted anew, not trained; a ranking is made where the run
+ * Takes the config's stage-2 model (freshly converted, not trained; a ranking is made if the run
  * has none), repeats one step on the same batch, and prints tokens/s with its spread, the share of
  * each op, the share of the machine's own fp32 GEMM rate, and memory. The GEMM rate is measured
  * before and after, on a product that fits the caches, with the same threads and the same BLAS. */
@@ -40,7 +40,7 @@ static bool measure(struct converted *b, struct err *e)
         if (!converted_step(b, e)) return false;
     begin = clock_seconds();
     if (!converted_step(b, e)) return false;
-    inner = (int)(0.5 / (clock_seconds() - begin)) + 1; /* half a second a repeat */
+    inner = (int)(0.5 / (clock_seconds() - begin)) + 1; /* half a second per repeat */
     for (int i = 0; i < REPEATS; i++) {
         begin = clock_seconds();
         for (int k = 0; k < inner; k++)
@@ -77,7 +77,7 @@ int main(int argc, char **argv)
     struct err e = {0};
 
     CHECK(sets);
-    sets[n_sets++] = "run.dir=runs/bench"; /* the run's own ranking is not to come from here */
+    sets[n_sets++] = "run.dir=runs/bench"; /* do not make the ranking in the run's own directory */
     for (int i = 1; i + 1 < argc; i += 2) {
         if (strcmp(argv[i], "--config") == 0) config = argv[i + 1];
         if (strcmp(argv[i], "--set") == 0) sets[n_sets++] = argv[i + 1];

@@ -1,12 +1,13 @@
-/* tokenize.c - the tokenizer on many lines, for comparisons with other implementations:
+/* tokenize.c - the tokenizer on many lines, for comparison with other implementations:
  *     build/bench/tokenize ids TOKENIZER.json LINES         token ids, to stdout
  *     build/bench/tokenize ranges TOKENIZER.json LINES      id, begin and end of each token
  *     build/bench/tokenize text TOKENIZER.json IDS [skip]   the lines that they decode to
  *     build/bench/tokenize time TOKENIZER.json LINES        for each line on stdin encodes all
- * lines and prints "wall user tokens", seconds LINES holds records of a length in bytes (32 bits)
- * and a text; IDS, records of a count and ids. For TOKENIZER.json a directory may be given, with
- * "@MODEL_TYPE" or "@MODEL_TYPE@FORM" behind it: tokenizer_open reads it. bench/tokenize_speed.py
- * drives it against the `tokenizers` library. */
+ *                                      lines and prints "wall user tokens", times in seconds
+ * LINES holds records of a length in bytes (32 bits) and a text; IDS, records of a count and ids.
+ * Instead of TOKENIZER.json a directory may be given, followed by "@MODEL_TYPE" or
+ * "@MODEL_TYPE@FORM": tokenizer_open reads it. bench/tokenize_speed.py drives it against the
+ * `tokenizers` library. */
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/mem.h"
@@ -24,7 +25,7 @@ struct job {
     struct tokens tokens;
 };
 
-/* The record at *at, `size` bytes a unit; *at moves behind it. NULL at the end. */
+/* The record at *at, `size` bytes per unit; *at moves past it. NULL at the end. */
 static const uint8_t *next_record(const struct file_map *in, size_t *at, size_t size, uint32_t *n)
 {
     const uint8_t *data = in->data + *at + 4;
@@ -89,7 +90,7 @@ static double user_seconds(void)
     return (double)u.ru_utime.tv_sec + 1e-6 * (double)u.ru_utime.tv_usec;
 }
 
-/* A pass over all lines for every line on stdin, so that the other side can take turns. */
+/* One pass over all lines per line on stdin, so that the other side can alternate. */
 static bool time_passes(struct job *j, struct err *e)
 {
     char go[16];

@@ -1,18 +1,17 @@
 /* mdsvd.c - factors from an eigenproblem on the smaller side of W, in double: the spectrum is
- * squared here, and fp32 would lose the tail. Nothing is ever inverted but a singular value that
- * has energy.
+ * squared here, and fp32 would lose its tail. Nothing is inverted except singular values with
+ * energy. The formulas, for W [n,d] and moments S [d,d]:
  *
- * n <= d: M = W S W^T, [n,n]; P = its top eigenvectors.
+ * n <= d: M = W S W^T, [n,n]; P = its top r eigenvectors, [n,r].
  * n >  d: S = C C^T by pivoted Cholesky, which stops by itself where S runs out of rank; A = W C,
  *         so that A A^T = W S W^T; P = A V / |A V| with V the top eigenvectors of A^T A. Where a
  *         component has energy e and the first one E, it is orthogonal to stronger ones to about
- *         1e-16 E / e.
- *         None below 1e-12 E is kept (count_live), so what that adds to the error is far below the
- *         rounding of E.
+ *         1e-16 E / e. None below about 1e-12 E is kept (count_live), so that what this adds to the
+ *         error is far below the rounding of E.
  * Then up down = P P^T W: a projection of the outputs, optimal whatever the conditioning of S.
  *
- * BLAS and LAPACK run on one thread here: with more, their sums change order and the factors their
- * last bits. Threads share out whole problems instead.
+ * BLAS and LAPACK run on one thread here: with more, the order of their sums changes, and with it
+ * the last bits of the factors. Threads work on whole problems instead.
  *
  * LAPACK is column-major: a lower triangle stored by rows is its upper triangle stored by columns,
  * and eigenvectors come out as rows. */
@@ -38,15 +37,15 @@ bool mdsvd_method_parse(enum mdsvd_method *out, const char *name, struct err *e)
     return true;
 }
 
-/* The components of one problem, by falling energy. */
+/* The components of one problem, by decreasing energy. */
 struct spectrum {
-    int64_t k;      /* how many were computed: min(r, sizes) */
-    double *lambda; /* [k], energies, not scaled */
+    int64_t k;      /* number computed: min(r, sizes) */
+    double *lambda; /* [k] energies, without the scale */
     double *p;      /* [k,n]: row i is column i of P */
     double trace;
 };
 
-/* Whether LAPACKE had none for its own work. */
+/* Whether LAPACKE ran out of memory for its own work space. */
 static bool no_memory(lapack_int info)
 {
     return info == LAPACK_WORK_MEMORY_ERROR || info == LAPACK_TRANSPOSE_MEMORY_ERROR;
@@ -57,9 +56,9 @@ static double *doubles(int64_t rows, int64_t cols, struct err *e)
     return mem_new((size_t)rows, (size_t)cols * sizeof(double), "MD-SVD", e);
 }
 
-/* The top k eigenpairs of the symmetric a[n,n] (lower triangle, destroyed): lambda[k] falling,
- * vec[k,n]. What LAPACK's dsyevd does, but only the k vectors that are wanted are turned back from
- * the basis in which a is tridiagonal. */
+/* The top k eigenpairs of the symmetric a[n,n] (lower triangle, destroyed): lambda[k] decreasing,
+ * vec[k,n]. The same as LAPACK's dsyevd, except that only the k vectors wanted are transformed back
+ * from the basis in which a is tridiagonal. */
 static bool eigen_top(double *a, int64_t n, int64_t k, double *lambda, double *vec, struct err *e)
 {
     const lapack_int N = (lapack_int)n, K = (lapack_int)k;
@@ -103,7 +102,7 @@ static double trace_of(const double *a, int64_t n)
     return sum;
 }
 
-/* c[m,n] = a[m,k] op(b), all rows contiguous but for the row lengths given. */
+/* c[m,n] = a[m,k] op(b); all contiguous except for the row lengths given. */
 static void multiply(double *c, const double *a, int64_t lda, const double *b, int64_t ldb,
                      CBLAS_TRANSPOSE tb, int64_t m, int64_t n, int64_t k)
 {
@@ -111,9 +110,9 @@ static void multiply(double *c, const double *a, int64_t lda, const double *b, i
                 (int)ldb, 0.0, c, (int)n);
 }
 
-/* ---- n <= d, or W S W^T at hand ---- */
+/* ---- n <= d, or W S W^T given ---- */
 
-/* M[n,n], at least its lower triangle. w: W in double. */
+/* M = W S W^T [n,n], at least its lower triangle. w: W in double. */
 static bool outer_moments(double *m, const struct mdsvd_in *in, const double *w, struct err *e)
 {
     const int64_t n = in->n, d = in->d;
@@ -151,7 +150,7 @@ static bool solve_rows(struct spectrum *sp, const struct mdsvd_in *in, const dou
 
 /* ---- n > d ---- */
 
-/* The first *rank columns of a[n,d] become W C with S = C C^T (*rank 0 for S = 0). */
+/* The first *rank columns of a[n,d] become W C, where S = C C^T (*rank is 0 for S = 0). */
 static bool times_root(double *a, int64_t *rank, const struct mdsvd_in *in, struct err *e)
 {
     const int64_t n = in->n, d = in->d;
@@ -162,7 +161,7 @@ static bool times_root(double *a, int64_t *rank, const struct mdsvd_in *in, stru
     if (ok) {
         for (int64_t i = 0; i < d; i++)
             memcpy(l + i * d, in->s + i * d, (size_t)(i + 1) * sizeof *l);
-        /* tol -1: stops at d * eps * the largest diagonal element. info 1 only says "singular". */
+        /* tol -1: stops at d * eps * the largest diagonal element. info 1 just means "singular". */
         info = LAPACKE_dpstrf(LAPACK_COL_MAJOR, 'U', (lapack_int)d, l, (lapack_int)d, pivot, &found,
                               -1.0);
         if (no_memory(info))
@@ -187,8 +186,8 @@ static bool times_root(double *a, int64_t *rank, const struct mdsvd_in *in, stru
     return ok;
 }
 
-/* a[n,rank], of row length d -> P: the top left singular vectors, through the Gram matrix of its
- * columns. */
+/* a[n,rank], with row length d, to P: the top left singular vectors, through the Gram
+ * matrix of its columns. */
 static bool solve_gram(struct spectrum *sp, const double *a, int64_t n, int64_t d, int64_t rank,
                        struct err *e)
 {
@@ -231,7 +230,7 @@ static bool solve_columns(struct spectrum *sp, const struct mdsvd_in *in, const 
 
 /* ---- the factors ---- */
 
-/* Fixes the sign of row[n]: its largest element (the first of equals) becomes positive. */
+/* Fixes the sign of row[n]: its largest element (the first if several) becomes positive. */
 static void fix_sign(double *row, int64_t n)
 {
     int64_t top = 0;
@@ -241,8 +240,8 @@ static void fix_sign(double *row, int64_t n)
     if (row[top] < 0) cblas_dscal((int)n, -1.0, row, 1);
 }
 
-/* A computed eigenvalue is uncertain by about size * eps * the largest one: below that it is no
- * evidence of energy, and its component is left zero. */
+/* A computed eigenvalue is uncertain by about size * eps * the largest one: anything smaller is no
+ * evidence of energy, and its component stays zero. */
 static int64_t count_live(const struct spectrum *sp, const struct mdsvd_in *in, double scale)
 {
     const double size = (double)(in->n > in->d ? in->n : in->d);
@@ -254,7 +253,8 @@ static int64_t count_live(const struct spectrum *sp, const struct mdsvd_in *in, 
     return live;
 }
 
-/* The factors as fp32, and what they keep. down is made of up as it is rounded, in fp32 as well:
+/* The factors in fp32, and what they keep: per component, up = c P and down = P^T W / c with c =
+ * sqrt(sigma), or sigma for the weight method. down is computed from up as rounded, also in fp32:
  * its own rounding is as large as the product's. */
 static bool fill_factors(struct mdsvd_out *out, const struct spectrum *sp,
                          const struct mdsvd_in *in, struct err *e)
@@ -310,8 +310,8 @@ static bool check_finite(const struct mdsvd_in *in, struct err *e)
     return true;
 }
 
-/* Whether the eigenproblem is that of the rows of W, and whether it takes W in double: not where M
- * is at hand, and W C is made of W as it is. */
+/* Whether the eigenproblem is the one on the rows of W; and whether it uses W in double: not if M
+ * is given, nor for W C, which is made from W in fp32. */
 static bool by_rows(int64_t n, int64_t d, enum mdsvd_method method, bool outputs)
 {
     return n <= d || (method == MDSVD_ACTIVATION && outputs);
@@ -363,7 +363,7 @@ size_t mdsvd_scratch(int64_t n, int64_t d, int64_t r, enum mdsvd_method method, 
     const int64_t held = k * n + (takes_w(rows, method, outputs) ? n * d : 0);
     const int64_t a = !rows && activation ? n * d : 0, v = rows ? 0 : k * d;
     const int64_t product = rows ? (activation && !outputs ? n * n + n * d : 0) : a + d * d;
-    const int64_t solve = a + v + 3 * size * size; /* the matrix, its eigenvectors, LAPACK's own */
+    const int64_t solve = a + v + 3 * size * size; /* eigenvectors, LAPACK's work space */
 
     return (size_t)(held + (product > solve ? product : solve)) * sizeof(double);
 }
@@ -372,7 +372,7 @@ bool mdsvd_factor(struct mdsvd_out *out, const struct mdsvd_in *in, int count, i
                   struct err *e)
 {
     const int blas_threads = openblas_get_num_threads(), most = omp_get_max_threads();
-    int failed = count; /* the first problem that failed, whichever ended first */
+    int failed = count; /* the first problem that failed, in order, not in time */
 
     CHECK(count > 0 && jobs > 0);
     memset(out, 0, (size_t)count * sizeof *out);

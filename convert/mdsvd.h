@@ -11,7 +11,7 @@
 
 enum mdsvd_method {
     MDSVD_ACTIVATION, /* up = P Sigma^1/2, down = Sigma^-1/2 P^T W; P, Sigma^2 of scale * W S W^T */
-    MDSVD_WEIGHT,     /* plain SVD: up = U Sigma, down = V^T; s, m and scale are not looked at */
+    MDSVD_WEIGHT,     /* plain SVD: up = U Sigma, down = V^T; s, m and scale are ignored */
 };
 
 /* activation, weight */
@@ -21,43 +21,43 @@ struct mdsvd_in {
     const float *w; /* [n,d] */
     int64_t n, d;
     const double *s; /* [d,d], symmetric; only the lower triangle (column <= row) is read */
-    const double *m; /* or, with s NULL: [n,n], W S W^T with row length ldm, lower triangle */
+    const double *m; /* or, if s is NULL: [n,n], W S W^T with row length ldm, lower triangle */
     int64_t ldm;
-    double scale; /* of s or m; the reference's is moments_scale(). It moves weight between the two
-                   * factors, their product does not change. */
-    int64_t r;    /* latent width; what exceeds the number of components with energy is zero */
+    double scale; /* of s or m; the published code's is moments_scale(). It shifts weight between
+                   * the factors; their product does not change. */
+    int64_t r;    /* latent width; components beyond those with energy are zero */
     enum mdsvd_method method;
 };
 
 struct mdsvd_out {
     float *up;         /* [n,r] */
     float *down;       /* [r,d] */
-    int64_t r;         /* as asked for */
-    double *component; /* [live], falling: the part of `kept` that each component keeps */
-    /* Components with energy: columns live..r-1 of up and rows of down are zero and would never
-     * train. Fewer than r: warn, there is too little calibration data. */
+    int64_t r;         /* as requested */
+    double *component; /* [live], decreasing: each component's part of `kept` */
+    /* Number of components with energy: columns live..r-1 of up and those rows of down are zero and
+     * would never train. If fewer than r, warn: too little calibration data. */
     int64_t live;
-    double energy; /* E|W x|^2 in the units of scale * s (weight: |W|^2) */
+    double energy; /* E|W x|^2 in units of scale * s (weight: |W|^2) */
     double kept;   /* the part of it that the factors keep, <= energy */
-    double error;  /* what they lose: E|W x - W_up W_down x|^2, >= 0 */
+    double error;  /* the part that they lose: E|W x - W_up W_down x|^2, >= 0 */
 };
 
 /* `count` problems, up to `jobs` at a time on as many threads, each with its own scratch
  * (mdsvd_scratch): layers, modalities and parts are independent. Component signs are fixed (the
- * largest element of each column of P is positive), and the threads do not matter: the same input
- * gives the same factors, bit for bit. Fails on values that are not finite: *e is the first one's,
- * and all of out is zeroed; else the caller frees each with mdsvd_free. Not to be called from
- * several threads: it sets OpenBLAS's thread count while it runs. */
+ * largest element of each column of P is positive), and the number of threads does not matter: the
+ * same input gives the same factors, bit for bit. Fails on values that are not finite: *e is the
+ * first problem's error, and all of out is zeroed; otherwise the caller frees each with mdsvd_free.
+ * Must not be called from several threads: it sets OpenBLAS's thread count while it runs. */
 bool mdsvd_factor(struct mdsvd_out *out, const struct mdsvd_in *in, int count, int jobs,
                   struct err *e);
 
-/* Bytes that one of them needs at a time beside its input and the factors; `outputs`: from m. */
+/* Bytes that one problem needs in addition to its input and the factors; `outputs`: given by m. */
 size_t mdsvd_scratch(int64_t n, int64_t d, int64_t r, enum mdsvd_method method, bool outputs);
 
 void mdsvd_free(struct mdsvd_out *out); /* fine on a zeroed struct */
 
-/* *error = scale * E|W x - up down x|^2 under in->s (|W - up down|^2 where s is NULL), measured,
- * for any factors: e.g. what the weight method loses on the activations. */
+/* *error = scale * E|W x - up down x|^2 under in->s (|W - up down|^2 if s is NULL), measured, for
+ * any factors: for example what the weight method loses on the activations. */
 bool mdsvd_error(double *error, const struct mdsvd_in *in, const float *up, const float *down,
                  struct err *e);
 

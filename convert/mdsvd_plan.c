@@ -1,4 +1,4 @@
-/* mdsvd_plan.c - what of the key/value projection is compressed together, and to what width. */
+/* mdsvd_plan.c - which parts of the key/value projection are compressed together, to what width. */
 #include "convert/mdsvd_plan.h"
 
 #include <inttypes.h>
@@ -10,9 +10,10 @@ bool mdsvd_latent(int64_t *r, double low_rank, int64_t G, struct err *e)
     const double width = low_rank * (double)G;
 
     *r = llround(width);
-    /* Fractions such as 1/3 are no exact doubles: their product may be off by some roundings. */
+    /* Fractions such as 1/3 are not exact in double: the product may be off by a few roundings. */
     if (*r >= 1 && fabs(width - (double)*r) < 1e-9 * width) return true;
-    return err_set(e, "svd.low_rank: %g x %" PRId64 " kv heads is no whole number of latent dims",
+    return err_set(e,
+                   "svd.low_rank: %g x %" PRId64 " kv heads is not a whole number of latent dims",
                    low_rank, G);
 }
 

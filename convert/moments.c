@@ -1,5 +1,6 @@
-/* moments.c - accumulates x x^T. A block's product is made in panels of rows, so that its scratch
- * is small and only the lower triangle (and the panels' own corners) is computed. */
+/* moments.c - accumulates S += x^T x over blocks of rows x [256, d], per modality. The product of a
+ * block is computed in panels of rows, so that its scratch is small and only the lower triangle
+ * (and the panels' own corners) is computed. */
 #include "convert/moments.h"
 
 #include "autograd/gemm.h"
@@ -44,7 +45,7 @@ void moments_free(struct moments *m)
     memset(m, 0, sizeof *m);
 }
 
-/* Adds rows r0 .. of the waiting block's product to s. */
+/* Adds rows r0 .. of the pending block's product to s. */
 static void add_panel(const struct moments *m, int k, int64_t r0, float *gram)
 {
     const int64_t d = m->d, rows = d - r0 < PANEL ? d - r0 : PANEL, cols = r0 + rows;
@@ -66,7 +67,7 @@ static void flush(struct moments *m, int k)
     if (m->waiting[k] == 0) return;
     openblas_set_num_threads(1);
 #pragma omp parallel for schedule(dynamic) num_threads(m->threads)
-    for (int64_t j = 0; j < panels; j++) /* the widest first */
+    for (int64_t j = 0; j < panels; j++) /* widest first */
         add_panel(m, k, (panels - 1 - j) * PANEL, m->gram + omp_get_thread_num() * PANEL * m->d);
     openblas_set_num_threads(blas_threads);
     m->waiting[k] = 0;

@@ -1,6 +1,6 @@
-/* rank.c - the strategies by name, the accumulator over calibration samples, and the row orders
- * that follow from a ranking. A strategy is a row of a table; a measured one brings three
- * functions. */
+/* rank.c - the strategies by name, the accumulator over calibration samples, and the row
+ * orders that follow from a ranking. Each strategy is one row of a table; a measured one
+ * has three functions. */
 #include "convert/rank.h"
 
 #include "base/mem.h"
@@ -62,7 +62,7 @@ bool rank_check(const struct rank_dims *n, int64_t rope_dim, struct err *e)
     return true;
 }
 
-/* A head's permutation in which every step-th pair from `start` comes first, both parts
+/* A head's permutation that puts every step-th pair from `start` first; both parts are
  * ascending. */
 static void uniform_rank(int32_t *rank, int64_t P, int64_t step, int64_t start)
 {
@@ -103,7 +103,7 @@ bool rank_fixed(int32_t *rank, enum rank_strategy s, const struct rank_dims *n, 
     return true;
 }
 
-/* How a measured strategy keeps its sums: `len` doubles a layer. */
+/* The sums of a measured strategy: `len` doubles per layer. */
 struct measure {
     int64_t (*len)(const struct rank_dims *n);
     bool (*add)(const struct rank_acc *a, double *sums, const struct rank_sample *x, struct err *e);
@@ -117,7 +117,7 @@ struct rank_acc {
     struct rank_dims n;
     int64_t max_queries, len;
     double *state; /* [L, len] */
-    double *fresh; /* [len]: what the sample at hand adds */
+    double *fresh; /* [len]: contribution of the current sample */
 };
 
 /* ---- 2-norm. Sums: [1] samples, [H,P] mean |q_pair|, [G,P] mean |k_pair| ---- */
@@ -127,7 +127,7 @@ static int64_t norm_len(const struct rank_dims *n)
     return 1 + (n->H + n->G) * (n->dh / 2);
 }
 
-/* out[heads,P] = the mean over tokens of the pairs' lengths in x[T, heads*dh]. */
+/* out[heads,P] = the mean over tokens of the lengths of the pairs in x[T, heads*dh]. */
 static void pair_norms(double *out, const float *x, int64_t T, int64_t heads, int64_t P)
 {
 #pragma omp parallel for schedule(static)
@@ -272,7 +272,7 @@ bool rank_acc_finish(const struct rank_acc *a, int32_t *rank, double *scores, st
     return ok;
 }
 
-/* ---- what a rank array selects ---- */
+/* ---- the row order that follows from kept pairs ---- */
 
 void rank_rows(int64_t *rows, const int32_t *kept, int64_t heads, int64_t G, int64_t dh,
                int64_t rope_dim)
@@ -283,7 +283,7 @@ void rank_rows(int64_t *rows, const int32_t *kept, int64_t heads, int64_t G, int
     CHECK(heads % G == 0);
     for (int64_t h = 0; h < heads; h++) {
         const int32_t *pairs = kept + h / (heads / G) * K;
-        int64_t next = 0; /* kept dims of this head passed so far */
+        int64_t next = 0; /* kept dims of this head seen so far */
 
         for (int64_t dim = 0; dim < dh; dim++) {
             const int64_t half = dim / P;

@@ -25,7 +25,7 @@ enum rank_strategy {
     RANK_UNIFORM,  /* every dh/rope_dim-th pair from a start */
     RANK_2NORM,    /* largest mean |q_pair| * mean |k_pair| */
     RANK_MKL,      /* largest KL when the pair is not rotated */
-    RANK_MKL_MASK, /* largest KL when the pair is left out of the logits */
+    RANK_MKL_MASK, /* largest KL when the pair is removed from the logits */
     RANK_FILE,     /* given: model/files/rankfile.h */
 };
 
@@ -34,60 +34,60 @@ enum rank_kind { RANK_KIND_FIXED, RANK_KIND_MEASURED, RANK_KIND_GIVEN };
 /* Names as in the config: high, low, uniform, 2-norm, mkl, mkl-mask, file. */
 bool rank_strategy_parse(enum rank_strategy *out, const char *name, struct err *e);
 const char *rank_strategy_name(enum rank_strategy s);
-/* FIXED: rank_fixed makes it. MEASURED: the accumulator, from calibration samples. */
+/* FIXED: by rank_fixed. MEASURED: by the accumulator, from calibration samples. GIVEN: a file. */
 enum rank_kind rank_strategy_kind(enum rank_strategy s);
 
-/* Fits a model's dims and a wished rope_dim together: G divides H, dh and rope_dim even,
- * 2 <= rope_dim <= dh. */
+/* Checks a model's dims with a rope_dim: G divides H, dh and rope_dim are even, and 2
+ * <= rope_dim <= dh. */
 bool rank_check(const struct rank_dims *n, int64_t rope_dim, struct err *e);
 
-/* rank[L,G,P] of a fixed strategy. Only `uniform` looks at rope_dim and start: its step is
- * dh/rope_dim, which must be whole, and start must be under the step. */
+/* rank[L,G,P] of a fixed strategy. Only `uniform` uses rope_dim and start: its step is dh/rope_dim,
+ * which must be whole, and start must be below the step. */
 bool rank_fixed(int32_t *rank, enum rank_strategy s, const struct rank_dims *n, int64_t rope_dim,
                 int64_t start, struct err *e);
 
-/* One sample as one layer sees it, in Hugging Face's row order, BEFORE rotation. A token attends to
- * itself and to those before it. */
+/* One sample as seen by one layer, in Hugging Face's row order, BEFORE rotation. Each token attends
+ * to itself and to those before it. */
 struct rank_sample {
     const float *q;          /* [T, H*dh] */
     const float *k;          /* [T, G*dh] */
     const float *cos, *sin;  /* [T, P]: rotated = (a cos - b sin, b cos + a sin) for pair (a, b) */
     const uint8_t *modality; /* [T]: 0 text, 1 image */
     int64_t T;               /* at least 1 */
-    double scale; /* that cos and sin hold (model_rope_scale): a pair that is not rotated keeps its
-                   * square in q k, as a conversion leaves it */
+    double scale; /* the factor in cos and sin (model_rope_scale): a pair that is not rotated keeps
+                   * its square in q k, as after a conversion */
 };
 
 struct rank_acc;
 
-/* An accumulator for a MEASURED strategy. max_queries > 0 bounds the query positions looked at per
- * sample (mkl, mkl-mask): evenly spaced ones, ceil-spread so that the last token is always among
- * them; 0 takes all. The cost of mkl is H * P * (queries) * (keys), about a nanosecond each. NULL
- * on failure; free with rank_acc_free. */
+/* An accumulator for a MEASURED strategy. max_queries > 0 limits the query positions used per
+ * sample (mkl, mkl-mask) to that many, evenly spaced and always including the last token; 0 uses
+ * all. The cost of mkl is H * P * queries * keys, about a nanosecond each. NULL on failure; free
+ * with rank_acc_free. */
 struct rank_acc *rank_acc_new(enum rank_strategy s, const struct rank_dims *n, int64_t max_queries,
                               struct err *e);
 void rank_acc_free(struct rank_acc *a); /* fine on NULL */
 
-/* Adds one layer of one sample. Every layer should get every sample. Fails where the values are not
- * finite, leaving the accumulator as it was. The sums do not depend on the number of threads. */
+/* Adds one layer of one sample. Every layer should get every sample. Fails if the values are not
+ * finite, leaving the accumulator unchanged. The sums do not depend on the number of threads. */
 bool rank_acc_add(struct rank_acc *a, int64_t layer, const struct rank_sample *x, struct err *e);
 
-/* Everything gathered so far as `*len` doubles, all of them plain sums: processes that hold
- * different samples add their arrays up before rank_acc_finish. Borrowed from `a`. */
+/* Everything gathered so far, as `*len` doubles that are all plain sums: processes with different
+ * samples can add up their arrays before rank_acc_finish. Borrowed from `a`. */
 double *rank_acc_state(struct rank_acc *a, size_t *len);
 
-/* rank[L,G,P], and where scores is not NULL the scores[L,G,P] behind it. Equal scores rank by pair
+/* rank[L,G,P] and, unless NULL, the scores[L,G,P] that it is based on. Equal scores rank by pair
  * index. Fails for a layer without samples.
- * 2-norm: |q_pair| and |k_pair| are averaged over a sample's tokens, then over samples; the product
- * is summed over the query heads of the kv head. mkl: KL averaged over the query positions of all
- * samples per modality of the query token; the mean of the two averages (of the one that occurs, if
- * only one does), summed over the query heads. */
+ * 2-norm: |q_pair| and |k_pair| are averaged over a sample's tokens, then over samples; their
+ * product is summed over the query heads of the kv head.
+ * mkl: the KL is averaged over the query positions of all samples per modality of the query token;
+ * the score is the mean of the two averages (or the only one), summed over the query heads. */
 bool rank_acc_finish(const struct rank_acc *a, int32_t *rank, double *scores, struct err *e);
 
-/* The order in which the heads*dh rows of q_proj (heads = H) or k_proj (heads = G) are taken, for
- * one layer's kept[G, rope_dim/2]: first heads*rope_dim RoPE rows, head by head, in each the kept
- * dims of the first half ascending, then those of the second half; then the NoPE rows, head by
- * head, ascending. Query head h follows kv head h / (heads/G). New row j is old row rows[j]. */
+/* The new order of the heads*dh rows of q_proj (heads = H) or k_proj (heads = G), for one layer's
+ * kept[G, rope_dim/2]: first heads*rope_dim RoPE rows, head by head, in each the kept dims of the
+ * first half in ascending order, then those of the second half; then the NoPE rows, head by head,
+ * ascending. Query head h follows kv head h / (heads/G). New row j is old row rows[j]. */
 void rank_rows(int64_t *rows, const int32_t *kept, int64_t heads, int64_t G, int64_t dh,
                int64_t rope_dim);
 

@@ -1,7 +1,9 @@
-/* rank_mkl.c - nearly all the time of a ranking is spent here: H * P * queries * keys changed
+/* rank_mkl.c - nearly all the time of a ranking is spent here, on H * P * queries * keys changed
  * logits.
  *
- * The KL between softmax(s) and softmax(s + delta) needs no second softmax:
+ * For query t and pair i the logits s change by delta_j, j <= t: the pair's contribution without
+ * rotation (mkl-mask: 0) minus the one with it. The KL between softmax(s) and softmax(s + delta)
+ * needs no second softmax:
  *     KL = log E_p[exp(delta)] - E_p[delta],  p = softmax(s),
  * and with x = delta - E_p[delta] it is log1p(E_p[phi(x)]), phi(x) = exp(x) - 1 - x >= 0: a sum of
  * positive terms, so that fp32 keeps its relative precision however small the KL is. */
@@ -14,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Query rows of a task. The tasks, not the threads, own the partial sums. */
+/* Query rows per task. The tasks, not the threads, own the partial sums. */
 enum { CHUNK = 32 };
 
 int64_t rank_mkl_len(const struct rank_dims *n)
@@ -36,7 +38,7 @@ bool rank_mkl_score(const struct rank_dims *n, const double *sums, double *score
     return true;
 }
 
-/* What the tasks of one rank_mkl_add share. A task is one query head and CHUNK query positions. */
+/* Shared by the tasks of one rank_mkl_add. A task is one query head and CHUNK query positions. */
 struct mkl_job {
     const struct rank_sample *x;
     struct rank_dims n;
@@ -74,10 +76,10 @@ static void spread_keys(const struct mkl_job *job)
         }
 }
 
-/* exp(x) - 1 - x with full relative precision near 0, for x up to about 80 (beyond, the value
- * is meaningless). By x = k ln2 + f: with
- * exp(f) = 1 + f + f2, phi = 2^k f2 + (2^k - 1) + (2^k f - x), whose last parts vanish for k = 0.
- * No branch and no call, so that the loop over the keys becomes vector code. */
+/* exp(x) - 1 - x with full relative precision near 0, for x up to about 80
+ * (meaningless beyond). With x = k ln2 + f and exp(f) = 1 + f + f2, phi = 2^k f2 + (2^k - 1) +
+ * (2^k f - x), whose last parts vanish for k = 0. It has no branches or calls, so that the loop
+ * over the keys can be vectorised. */
 static inline float phi(float x)
 {
     const float low = x < -80.0f ? -80.0f : x;
@@ -94,7 +96,7 @@ static inline float phi(float x)
     return pow2.f * (f * f * tail) + ((pow2.f - 1.0f) + (pow2.f * f - x));
 }
 
-/* The same KL by log-sum-exp in double, where an exponent is too large for phi. */
+/* The same KL by log-sum-exp in double, for exponents too large for phi. */
 static double kl_wide(const float *logit, const float *delta, int64_t n)
 {
     double top = -INFINITY, top2 = -INFINITY, z = 0, z2 = 0, mean = 0;
@@ -109,7 +111,7 @@ static double kl_wide(const float *logit, const float *delta, int64_t n)
         z2 += exp((double)logit[j] + delta[j] - top2);
         mean += w * delta[j];
     }
-    return log(z2 / z) + top2 - top - mean / z; /* z, z2 >= 1: each has its top term */
+    return log(z2 / z) + top2 - top - mean / z; /* z, z2 >= 1: each includes its largest term */
 }
 
 /* KL(p || softmax(logit + delta)) over n keys, p = softmax(logit). */
@@ -131,8 +133,8 @@ static double kl_shift(const float *logit, const float *p, const float *delta, i
     return log1p((double)sum);
 }
 
-/* q: [4,P], the head's query as (a, b) before and (a, b) after rotation, times 1/sqrt(dh). The
- * un-rotated part is 0 for mkl-mask: the pair then leaves the logits altogether. */
+/* q: [4,P], the head's query as (a, b) before and (a, b) after rotation, times 1/sqrt(dh). For
+ * mkl-mask the unrotated part is 0: the pair is then removed from the logits. */
 static void load_query(const struct mkl_job *job, float *q, int64_t h, int64_t t)
 {
     const int64_t P = job->P;
@@ -149,7 +151,7 @@ static void load_query(const struct mkl_job *job, float *q, int64_t h, int64_t t
     }
 }
 
-/* logit and p over the n keys of one query. */
+/* The logits and p of one query, over its n keys. */
 static void base_softmax(const struct mkl_job *job, const float *keys, const float *q, float *logit,
                          float *p, int64_t n)
 {
@@ -197,7 +199,7 @@ static void mkl_task(const struct mkl_job *job, int64_t h, int64_t chunk, float 
     }
 }
 
-/* Adds the tasks' sums up in their fixed order and counts the queries. */
+/* Adds up the tasks' sums in a fixed order and counts the queries. */
 static void mkl_gather(const struct mkl_job *job, double *sums)
 {
     const int64_t P = job->P, G = job->n.G, group = job->n.H / G;

@@ -6,7 +6,7 @@
 
 #include "convert/rank.h"
 
-/* Doubles of a layer's sums: [2] queries per modality, then [2,G,P] their KL summed over queries
+/* Doubles in a layer's sums: [2] queries per modality, then [2,G,P] their KL summed over queries
  * and over the query heads of each kv head. */
 int64_t rank_mkl_len(const struct rank_dims *n);
 
@@ -14,7 +14,7 @@ int64_t rank_mkl_len(const struct rank_dims *n);
 bool rank_mkl_add(const struct rank_dims *n, bool mask, int64_t max_queries, double *sums,
                   const struct rank_sample *x, struct err *e);
 
-/* score[G,P]: the mean over queries per modality, the modalities averaged. False: no queries. */
+/* score[G,P]: the mean over queries per modality, averaged over modalities. False: no queries. */
 bool rank_mkl_score(const struct rank_dims *n, const double *sums, double *score);
 
 #endif

@@ -1,6 +1,6 @@
-/* transform.c - FULL -> PARTIAL -> MLA: the same model with its attention's parameters taken apart.
- * Nothing is approximated here: rows move (with yarn those of un-rotated keys are scaled), and
- * factors that convert/ computed are put in. */
+/* transform.c - FULL -> PARTIAL -> MLA: the same model with its attention parameters split up.
+ * Nothing is approximated here: rows are moved (with yarn, those of unrotated keys are also
+ * scaled), and factors computed elsewhere in convert/ are put in place. */
 #include "convert/transform.h"
 #include "base/mem.h"
 #include "convert/rank.h"
@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The parameters of the state before, until the new ones have been filled from them. */
+/* The parameters of the previous state, until the new ones have been filled from them. */
 struct old {
     struct param *params;
     int64_t n;
@@ -25,8 +25,7 @@ static void take_over(struct param *to, struct param *from)
     from->own = NULL;
 }
 
-/* Declares the parameters of the new state; those that go on as they are take their
- * memory along. */
+/* Declares the parameters of the new state; those that stay the same take their memory along. */
 static bool redeclare(struct model *m, struct old *old, struct err *e)
 {
     *old = (struct old){m->params, m->n_params, m->layers, m->tower};
@@ -57,9 +56,9 @@ static void old_free(struct old *old)
     free(old->tower);
 }
 
-/* Gives p memory and fills its rows (elements of a vector) with the rows order[] of `from`, whose
- * dtype it keeps. A p that has memory took over that of `from`: every pair is kept, and the order
- * is the old one. */
+/* Gives p memory and fills its rows (a vector's elements) with rows order[] of `from`, keeping
+ * its dtype. If p already has memory, it took over that of `from`: every pair is kept, so the
+ * order is unchanged. */
 static bool gather(struct param *p, const struct param *from, const int64_t *order, struct err *e)
 {
     int64_t rows = p->ndim == 1 ? p->t.cols : p->t.rows, width = p->ndim == 1 ? 1 : p->t.cols;
@@ -73,10 +72,10 @@ static bool gather(struct param *p, const struct param *from, const int64_t *ord
     return true;
 }
 
-/* Rotating multiplies a pair of q and of k by the attention factor f of yarn (else 1), so that f^2
- * stands before its part of q k. A pair that is not rotated any more keeps it here, in the keys: at
- * a distance of 0 the logits stay as they were, and the SVD sees the errors of keys as large as
- * they are in the logits. */
+/* Rotation multiplies a pair of q and of k by yarn's attention factor f (else 1), so that their
+ * part of q k has the factor f^2. For a pair that is no longer rotated, f^2 goes into the keys
+ * here: at distance 0 the logits stay the same, and the SVD sees key errors as large as they
+ * are in the logits. */
 static bool keep_scale(const struct model *m, struct param *p, struct err *e)
 {
     double f = model_rope_scale(&m->cfg.text);
@@ -88,6 +87,9 @@ static bool keep_scale(const struct model *m, struct param *p, struct err *e)
     return true;
 }
 
+/* FULL to PARTIAL: q_proj [H*dh, d] to its rotated rows [H*dr, d] and the others [H*dc, d],
+ * k_proj [G*dh, d] to k_r_proj [G*dr, d] and up_k [G*dc, d]; up_v is v_proj [G*dh, d]. order
+ * [H*dh] is scratch. */
 static bool split_layer(struct model *m, struct attn *now, const struct attn *was,
                         const int32_t *pairs, int64_t *order, struct err *e)
 {
@@ -143,7 +145,7 @@ bool model_to_partial(struct model *m, const int32_t *pairs, int64_t rope_dim, s
     return ok;
 }
 
-/* Both meet a p that took memory over where name and size happen to be the old ones. */
+/* put and copy_of may meet a p that took over memory because its name and size did not change. */
 static bool put(struct param *p, const float *values, int64_t ld, struct err *e)
 {
     int64_t cols = p->t.cols;
@@ -185,7 +187,7 @@ static bool fill_set(struct kv_set *now, const struct kv_set *was, const struct 
     return copy_of(now->up_k_b, was->up_k_b, e) && copy_of(now->up_v_b, was->up_v_b, e);
 }
 
-/* What a layer was made from goes with it, so that there are never two of all of them. */
+/* Frees what a layer was made from, so that all layers never exist twice at the same time. */
 static bool fill_layer(struct model *m, const struct old *old, int64_t l, const struct to_mla *to,
                        struct err *e)
 {

@@ -1,4 +1,4 @@
-/* batch.c - samples into one flat stream, and the order in which they come. */
+/* batch.c - joins samples into one flat stream, and draws the order in which they come. */
 #include "base/mem.h"
 #include "data/dataset.h"
 
@@ -22,8 +22,8 @@ static bool reserve(struct batch_buffer *b, size_t tokens, size_t samples, size_
            mem_grow(&b->shapes, &b->cap_shapes, images, sizeof *b->shapes, e);
 }
 
-/* A row more for the last of n spans, or for a new one where that is of another modality, or was
- * there before the first `old`. */
+/* Extends the last of n spans by a row, or begins a new one if that has another modality or is one
+ * of the first `old`. */
 static void add_row(struct span *spans, int64_t *n, int64_t old, int64_t row, enum modality m)
 {
     struct span *last = *n > old ? &spans[*n - 1] : NULL;
@@ -34,7 +34,7 @@ static void add_row(struct span *spans, int64_t *n, int64_t old, int64_t row, en
         spans[(*n)++] = (struct span){row, row + 1, m};
 }
 
-/* The first n tokens of a sample; all rows of positions are `stride` long. */
+/* Appends the first n tokens of a sample. stride: length of each row of positions. */
 static void add_sample(struct batch_buffer *b, const struct sample *s, int64_t n, int64_t stride,
                        bool labels)
 {
@@ -44,7 +44,7 @@ static void add_sample(struct batch_buffer *b, const struct sample *s, int64_t n
 
     for (int64_t i = 0, row = first; i < n; i++, row++) {
         b->ids[row] = s->ids[i];
-        b->positions[row] = (int32_t)i; /* max_length fits */
+        b->positions[row] = (int32_t)i; /* max_length keeps it in range */
         add_row(b->spans, &out->n_spans, first_span, row, s->kind[i] == TOKEN_TEXT ? TEXT : IMAGE);
         if (s->kind[i] == TOKEN_PLACE) {
             add_row(b->places, &out->n_places, first_place, row, IMAGE);

@@ -1,5 +1,5 @@
-/* batch.h - the tokens of some samples, one behind the other, without padding: the plain struct
- * that the model takes. Who fills it owns the memory (dataset.c, generate.c). */
+/* batch.h - the tokens of some samples, back to back without padding: the plain struct that the
+ * model takes. Whoever fills it owns the memory (dataset.c, generate.c). */
 #ifndef DATA_BATCH_H
 #define DATA_BATCH_H
 
@@ -12,20 +12,20 @@ struct batch {
     int64_t tokens;           /* T */
     const int32_t *ids;       /* [T]; an image's places hold the image token's id */
     int axes;                 /* of positions: 1, or 3 (time, height, width) */
-    const int32_t *positions; /* [axes, T], from 0 in each sample */
-    const int32_t *next;      /* [samples] the position, on all axes, of a token behind it;
-                               * NULL: as many as there are tokens */
+    const int32_t *positions; /* [axes, T], counted from 0 in each sample */
+    const int32_t *next;      /* [samples] position, on all axes, of the token after the sample;
+                               * NULL: its number of tokens */
     int64_t samples;
-    const int64_t *begin; /* [samples + 1] rows: sample s is [begin[s], begin[s + 1]) */
+    const int64_t *begin; /* [samples + 1]: sample s is rows [begin[s], begin[s + 1]) */
     int64_t n_spans;
-    const struct span *spans; /* cover [0, T) in order; never across samples */
-    int64_t labels;           /* rows whose next token is trained or scored */
+    const struct span *spans; /* cover [0, T) in order; none crosses a sample boundary */
+    int64_t labels;           /* rows whose next token is trained on or scored */
     const int32_t *label_rows,
-        *label_ids; /* [labels], ascending rows, and the token that follows */
+        *label_ids; /* [labels]: rows, ascending, and the token that follows each */
     int64_t n_places;
-    const struct span *places;          /* runs of rows that are places of pictures, in order */
-    int64_t image_tokens;               /* rows in them */
-    int64_t images;                     /* pictures in stream order */
+    const struct span *places;          /* runs of rows filled by pictures, in order */
+    int64_t image_tokens;               /* rows in these runs */
+    int64_t images;                     /* in stream order */
     const struct picture_shape *shapes; /* [images] */
 };
 

@@ -27,7 +27,7 @@ bool reader_note(struct reader *r, enum unused_kind kind, const char *name, cons
     return !r->unused || unused_add(r->unused, kind, name, strlen(name), &r->c->doc, at, r->e);
 }
 
-/* Puts a string among those that go with the conversation; frees it where that fails. */
+/* Hands a string over to the conversation; frees it on failure. */
 static bool own(struct reader *r, char *s)
 {
     struct conversation *c = r->c;
@@ -56,7 +56,7 @@ bool reader_take(struct reader *r, const cJSON *item, struct text *out)
 static bool is_absent(const struct jsonc *doc, const cJSON *item, enum key_use use)
 {
     if (cJSON_IsNull(item)) return true;
-    if (use == KEY_TEXT || use == KEY_PLAIN) return false; /* an empty answer is an answer */
+    if (use == KEY_TEXT || use == KEY_PLAIN) return false; /* an empty answer is still an answer */
     if (cJSON_IsString(item))
         return !item->valuestring[0] && strncmp(jsonc_item_text(doc, item), "\"\"", 2) == 0;
     return (cJSON_IsArray(item) || cJSON_IsObject(item)) && !item->child;
@@ -92,7 +92,7 @@ bool reader_only(struct reader *r, const struct members *m, enum key_use use, co
 
 /* ---- texts ---- */
 
-/* Marks of what is not read. */
+/* Refuses marks of unsupported content. */
 static bool check_marks(struct reader *r, const struct text *t, const cJSON *at)
 {
     const char *end = t->s + t->n, *own_mark = r->from->image_mark;
@@ -145,7 +145,7 @@ static bool add_part(struct reader *r, const cJSON *part, struct text *to, size_
     return true;
 }
 
-/* A turn's text: a string, or its parts put together. */
+/* A turn's text: a string, or its parts joined. */
 static bool read_content(struct reader *r, const cJSON *content, struct text *out)
 {
     const cJSON *part;
@@ -196,7 +196,7 @@ static bool add_message(struct reader *r, enum role role, const struct text *t, 
     return true;
 }
 
-/* Of an answer: true and 1 say what is done anyway. */
+/* A flag on an answer; true and 1 ask for what happens anyway. */
 static bool check_learnt(struct reader *r, const cJSON *item)
 {
     if (!item || cJSON_IsTrue(item) || (cJSON_IsNumber(item) && item->valuedouble == 1))
@@ -206,7 +206,7 @@ static bool check_learnt(struct reader *r, const cJSON *item)
                          item->string);
 }
 
-/* system: the sample has the key "system", which is the first message then. */
+/* system: the sample has a "system" key, which already serves as the first message. */
 static bool add_turn(struct reader *r, const cJSON *turn, bool system)
 {
     const cJSON *from, *content;
@@ -257,7 +257,7 @@ static bool read_turns(struct reader *r, const cJSON *turns, const cJSON *system
     return reader_agree(r, before, turns);
 }
 
-/* Neither turns nor text: what there is instead says mostly which format it is. */
+/* Neither turns nor text: the keys found instead usually tell which format it is. */
 static bool refuse_shape(struct reader *r, const cJSON *sample)
 {
     char keys[160] = "";
@@ -277,7 +277,7 @@ static bool refuse_shape(struct reader *r, const cJSON *sample)
                          keys, n > 4 ? ", ..." : "");
 }
 
-/* A number is an id by its spelling: as a double, 12345678901234567890 would be another one. */
+/* A number is kept as spelled: as a double, 12345678901234567890 would become another id. */
 static bool read_id(struct reader *r, const cJSON *id)
 {
     const char *spelling;

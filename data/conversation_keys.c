@@ -1,6 +1,6 @@
-/* conversation_keys.c - the words of data sets. The names are those of LLaVA, ShareGPT4V,
- * LLaVA-OneVision, InternVL, Cambrian and of the formats of LLaMA-Factory, ms-swift, axolotl and
- * OpenAI; the ones that most samples have stand first. */
+/* conversation_keys.c - the vocabulary of data sets: names used by LLaVA, ShareGPT4V,
+ * LLaVA-OneVision, InternVL, Cambrian and the formats of LLaMA-Factory, ms-swift, axolotl and
+ * OpenAI. The most common come first. */
 #include "data/conversation_parts.h"
 
 #include <string.h>

@@ -1,16 +1,16 @@
-/* conversation_parts.h - inside conversation.c and its neighbours: the words of data sets, as
- * tables (conversation_keys.c), and what reads a sample by them. */
+/* conversation_parts.h - internal to conversation*.c: the vocabulary of data sets as tables
+ * (conversation_keys.c), and the reader that applies them. */
 #ifndef DATA_CONVERSATION_PARTS_H
 #define DATA_CONVERSATION_PARTS_H
 
 #include "data/conversation.h"
 
-/* What a key is to us. */
+/* What a key means to us. */
 enum key_use {
-    KEY_UNKNOWN,  /* counted and named */
-    KEY_HARMLESS, /* names or describes a sample: nothing that a model sees or learns */
-    KEY_UNREAD,   /* a sample that has it means something else without it: left out */
-    KEY_LEARNT,   /* whether an answer is to be learnt: false is not read */
+    KEY_UNKNOWN,  /* counted and reported */
+    KEY_HARMLESS, /* identifies or describes a sample: nothing that a model sees or learns */
+    KEY_UNREAD,   /* changes the meaning of the sample and is not supported: drop the sample */
+    KEY_LEARNT,   /* whether to train on an answer; false is not supported */
     KEY_TURNS,
     KEY_PLAIN,
     KEY_PICTURES,
@@ -23,26 +23,26 @@ enum key_use {
 };
 
 struct key {
-    const char *name; /* NULL ends a table */
+    const char *name; /* NULL ends the table */
     enum key_use use;
 };
 extern const struct key sample_keys[], turn_keys[], part_keys[], picture_keys[];
 
-/* Who speaks. */
+/* Who is speaking. */
 struct speaker {
     const char *name;
     enum role role;
-    bool unread; /* tools: their turns mean nothing without what they are */
+    bool unread; /* tools: their turns make no sense without the tools' definitions */
 };
-extern const struct speaker speakers[]; /* a NULL name ends it */
+extern const struct speaker speakers[]; /* a NULL name ends the table */
 
-/* What other programs put something else for, which the model would see spelt out. All begin with
- * '<'. A NULL ends the list. */
+/* Placeholders that other programs replace and that the model would see literally. All begin with
+ * '<'. NULL ends the list. */
 extern const char *const unread_marks[];
 
 enum key_use key_use(const struct key *keys, const char *name);
 
-/* A sample being read. */
+/* The sample being read. */
 struct reader {
     struct conversation *c;
     const struct conversation_source *from;
@@ -51,12 +51,12 @@ struct reader {
     struct err *e;
 };
 
-/* The members of one object by their use; two where two spellings of one thing are there. */
+/* The members of one object by use; two of them where both spellings of one thing occur. */
 struct members {
     const cJSON *of[KEY_USES][2];
 };
 
-/* "FILE:LINE:COL: message" about an item, and false. */
+/* Sets "FILE:LINE:COL: message" about an item; returns false. */
 bool reader_refuse(struct reader *r, enum drop_reason reason, const cJSON *item, const char *fmt,
                    ...) __attribute__((format(printf, 4, 5)));
 
@@ -66,19 +66,20 @@ bool reader_note(struct reader *r, enum unused_kind kind, const char *name, cons
 /* A string's characters; they live as long as the conversation. */
 bool reader_take(struct reader *r, const cJSON *item, struct text *out);
 
-/* An object's members by the table; those that are absent are not among them. Unknown ones are
- * counted as `kind`, unread ones refused. */
+/* Sorts an object's members by the table, leaving out absent ones. Unknown members are counted as
+ * `kind`, unsupported ones refused. */
 bool reader_sort(struct reader *r, const cJSON *object, const struct key *keys,
                  enum unused_kind kind, struct members *m);
 
-/* The one member of a use, NULL where there is none. */
+/* The single member of a use, NULL if there is none. */
 bool reader_only(struct reader *r, const struct members *m, enum key_use use, const cJSON **out);
 
-/* Adds a picture: a path, or an object that has one in it; `key` is for messages. */
+/* Adds an image: a path, or an object that contains one; `key` is for messages. */
 bool reader_picture(struct reader *r, const char *key, const cJSON *item);
-bool reader_pictures(struct reader *r, const cJSON *from); /* the same, or a list of them */
+bool reader_pictures(struct reader *r, const cJSON *from); /* the same, or a list of images */
 
-/* The pictures from `before` on say again what those before them say, or there are none of one. */
+/* Fails unless the images from `before` on repeat those before them (they are then dropped), or one
+ * of the two lists is empty. */
 bool reader_agree(struct reader *r, size_t before, const cJSON *item);
 
 #endif

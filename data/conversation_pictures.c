@@ -1,4 +1,4 @@
-/* conversation_pictures.c - the pictures of a sample, wherever it names them. */
+/* conversation_pictures.c - the images of a sample, wherever it names them. */
 #include "base/mem.h"
 #include "data/conversation_parts.h"
 
@@ -17,7 +17,7 @@ static bool add_path(struct reader *r, const cJSON *item)
     for (size_t i = 0; i < sizeof outside / sizeof *outside; i++)
         if (strncasecmp(path.s, outside[i], strlen(outside[i])) == 0)
             return reader_refuse(r, DROP_IMAGE, item,
-                                 "\"%.60s\" is no file: pictures are read from files alone",
+                                 "\"%.60s\" is not a file: pictures are only read from files",
                                  path.s);
     if (strncmp(path.s, "file://", 7) == 0) path.s += 7;
     if (!mem_grow(&c->images, &c->cap_images, c->n_images + 1, sizeof *c->images, r->e))

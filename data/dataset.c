@@ -1,4 +1,4 @@
-/* dataset.c - the index of the samples: where they are, what is in them, what is left out. */
+/* dataset.c - the index of the samples: where they are, what they contain, which are dropped. */
 #include "data/dataset.h"
 #include "base/hash.h"
 #include "base/mem.h"
@@ -17,11 +17,11 @@ const char *const drop_names[DROPS] = {
     [DROP_IMAGE] = "a picture is missing or broken",
     [DROP_MISMATCH] = "<image> marks and pictures differ in number",
     [DROP_TOO_LONG] = "too long",
-    [DROP_UNREAD] = "they have what is not read: video, sound, tools",
+    [DROP_UNREAD] = "they have unsupported content: video, sound, tools",
     [DROP_BROKEN] = "not a conversation or text"};
 
-/* A list of so many bytes is not made longer: a broken file of GBs is no reason to hold many more
- * of complaints. */
+/* The list of dropped samples stops growing at this size: a broken file of several GB should not
+ * take as much memory again for complaints. */
 enum { LEFT_OUT_BYTES = 64 << 20 };
 
 static void slot_put(struct dataset *d, int64_t index)
@@ -51,7 +51,7 @@ static bool grow_slots(struct dataset *d, struct err *e)
     return true;
 }
 
-/* The slot of a picture, or the free one where it would be. Needs a slot that is free. */
+/* The slot of an image, or the free slot where it belongs. Needs a free slot. */
 static uint64_t find_slot(const struct dataset *d, const char *path)
 {
     uint64_t at = hash_fnv(path, strlen(path)) % (uint64_t)d->n_slots;
@@ -61,7 +61,7 @@ static uint64_t find_slot(const struct dataset *d, const char *path)
     return at;
 }
 
-/* Adds a picture; its number, or -1. */
+/* Adds an image (shape NULL: unusable); returns its index, or -1. */
 static int64_t add_image(struct dataset *d, const char *path, const struct picture_shape *shape,
                          struct err *e)
 {
@@ -78,7 +78,7 @@ static int64_t add_image(struct dataset *d, const char *path, const struct pictu
     return d->n_images++;
 }
 
-/* What a picture becomes; one that cannot be used is remembered. */
+/* The shape of an image; an unusable one is recorded as such. */
 static bool shape_image(struct dataset *d, const char *path, struct picture_shape *shape,
                         struct err *e)
 {
@@ -148,7 +148,7 @@ static bool drop(struct dataset *d, enum drop_reason reason, const char *why, st
         ok = text && append_left_out(d, text, e);
         free(text);
         if (ok && d->left_out_len > LEFT_OUT_BYTES)
-            ok = append_left_out(d, "this list ends here: further samples are counted alone", e);
+            ok = append_left_out(d, "this list ends here: further samples are only counted", e);
     }
     if (ok && d->dropped[reason]++ == 0)
         snprintf(d->first_dropped[reason], sizeof d->first_dropped[reason], "%s", why);
@@ -190,7 +190,7 @@ static bool add_entry(struct dataset *d, struct dataset_entry *entry, int64_t co
         return drop(d, reason, why.msg, e);
     }
     if (!add_images(d, entry, f, e)) return false;
-    entry->tokens = (int32_t)f->n; /* max_length fits */
+    entry->tokens = (int32_t)f->n; /* max_length keeps it in range */
     entry->labels = (int32_t)f->labels;
     if (!mem_grow(&d->entries, &d->cap_entries, (size_t)d->n + 1, sizeof *d->entries, e))
         return false;
@@ -198,7 +198,7 @@ static bool add_entry(struct dataset *d, struct dataset_entry *entry, int64_t co
     return true;
 }
 
-/* Sums over the entries that are left. */
+/* Totals over the remaining entries. */
 static void count(struct dataset *d)
 {
     d->tokens = d->labels = d->longest = 0;
@@ -212,7 +212,7 @@ static void count(struct dataset *d)
     }
 }
 
-enum { HASHED = 64 << 20 }; /* bytes between two looks for a signal */
+enum { HASHED = 64 << 20 }; /* bytes hashed between two polls for a signal */
 
 static bool index_source(struct dataset *d, int32_t i, struct sha256 *sum, struct err *e)
 {

@@ -1,17 +1,17 @@
-/* dataset.h - conversations about pictures, or plain text, as token samples. A file is indexed once
- * by byte ranges (it is mapped, never loaded whole); every sample is checked there by being
- * tokenised, so that what cannot be used is known, counted and named before anything is trained,
- * and lengths are known for the plan of a run. How samples are spelt: conversation.h.
+/* dataset.h - conversations about images, or plain text, as token samples. Each file is indexed
+ * once by byte ranges (it is mapped, never loaded whole); indexing tokenises every sample to check
+ * it, so that unusable ones are known, counted and reported before any training, and sample lengths
+ * are known when a run is planned. For the JSON spellings see conversation.h.
  *
- * A sample that cannot be used is left out, never trained on as it is and never cut:
- *     no labels          no token of it would be trained
- *     image missing      the file is not there or is not a picture
- *     image mismatch     <image> marks and pictures do not agree in number
- *     too long           more than max_length tokens (an error where too_long asks for that)
- *     unread             it has video, sound, tools: what is not read
+ * A sample that cannot be used is dropped: it is never trained on as it is, and never truncated:
+ *     no labels          no token of it would be trained on
+ *     image missing      the file does not exist or is not an image
+ *     image mismatch     the numbers of <image> marks and of images differ
+ *     too long           more than max_length tokens (an error with too_long_is_error)
+ *     unread             it has unsupported content: video, sound, tools
  *     broken             not JSON, or neither a conversation nor text
  * Memory is bounded by the sample's size and max_length: marks and lengths are counted before
- * pictures take their places. */
+ * images are expanded into their places. */
 #ifndef DATA_DATASET_H
 #define DATA_DATASET_H
 
@@ -32,14 +32,14 @@ struct dataset_source {
 
 struct sample;
 
-/* What a model makes of pictures and of the tokens around them. */
+/* How pictures appear in a model's token stream. */
 struct picture_places {
-    int32_t id;        /* the token of a picture's places; -1: a model without pictures */
-    int32_t around[2]; /* tokens that stand around pictures; -1: none */
+    int32_t id;        /* the token that fills a picture's places; -1: a model without pictures */
+    int32_t around[2]; /* tokens before and after each picture; -1: none */
     struct picture_rule rule;
-    int axes; /* of positions: 1, or 3 (0 stands for 1) */
-    /* Positions of the sample's first n tokens, out[axis * stride + token]; returns the one behind
-     * them. NULL: 0, 1, 2 ... */
+    int axes; /* axes of positions: 1 (or 0), or 3 */
+    /* Fills the positions of the sample's first n tokens, out[axis * stride + token], and returns
+     * the next one. NULL: positions are 0, 1, 2 ... */
     int32_t (*positions)(const struct sample *s, int64_t n, int32_t *out, int64_t stride);
 };
 
@@ -49,15 +49,15 @@ struct dataset_options {
     struct picture_places pictures;
     int64_t max_length;     /* tokens */
     const char *limited_by; /* what sets max_length, for messages: a setting, or a key of a file */
-    bool too_long_is_error; /* else it is left out */
-    bool asked;             /* questions are to be answered: what has none will not do */
+    bool too_long_is_error; /* else such samples are dropped */
+    bool asked;             /* answers will be generated: reject samples without a question */
 };
 
 extern const char *const drop_names[DROPS];
 
 struct dataset_image {
     char *path;
-    char key[65]; /* SHA-256 of the file; "" until somebody needed it */
+    char key[65]; /* SHA-256 of the file; "" until first needed */
     bool bad;
     struct picture_shape shape;
 };
@@ -65,9 +65,9 @@ struct dataset_image {
 struct dataset_entry {
     int32_t source;
     int64_t begin, end;     /* bytes of the source */
-    int64_t line;           /* of its begin, from 1 */
-    int64_t col;            /* of its begin, from 1; 0: it is the first sample of its line */
-    int32_t tokens, labels; /* after images have taken their places */
+    int64_t line;           /* where it begins, from 1 */
+    int64_t col;            /* its column, from 1; 0: it is the first sample on its line */
+    int32_t tokens, labels; /* after image expansion */
     int64_t first_image;    /* into `refs` */
     int32_t images;
 };
@@ -80,46 +80,46 @@ struct dataset {
     struct dataset_entry *entries; /* [n] usable samples, in the order of the files */
     int64_t n;
     size_t cap_entries;
-    struct dataset_image *images; /* every picture once */
+    struct dataset_image *images; /* each image once */
     int64_t n_images;
     size_t cap_images;
-    int32_t *refs; /* images of the entries, behind each other */
+    int32_t *refs; /* the entries' images, end to end */
     size_t n_refs, cap_refs;
-    int64_t *slots; /* hash of image paths */
+    int64_t *slots; /* hash table of image paths */
     int64_t n_slots;
     int64_t dropped[DROPS];
-    char first_dropped[DROPS][2048]; /* where, what: the first of each kind */
-    char *left_out;                  /* all of them, "kind: where: what" a line; NULL: none */
+    char first_dropped[DROPS][2048]; /* where and what: the first of each kind */
+    char *left_out;                  /* all of them, "kind: where: what" per line; NULL: none */
     size_t left_out_len, cap_left_out;
-    struct unused unused; /* what samples hold that is not read */
+    struct unused unused; /* keys and roles of samples that nothing reads */
     int64_t tokens, labels, longest, longest_entry;
     char hash[65]; /* SHA-256 of the sources' bytes */
     struct tokenizer_scratch *scratch;
 };
 
-/* Indexes the sources. The options' and sources' pointers must outlive the set. */
+/* Indexes the sources. The pointers in options and sources must outlive the data set. */
 bool dataset_open(struct dataset *d, const struct dataset_source *sources, int64_t n,
                   const struct dataset_options *o, struct err *e);
 void dataset_close(struct dataset *d); /* fine on a zeroed struct */
 
-/* Leaves out every entry that uses an image marked bad, counting it as DROP_IMAGE. */
+/* Drops every entry that uses an image marked bad, counting it as DROP_IMAGE. */
 bool dataset_drop_bad_images(struct dataset *d, struct err *e);
 
-/* "LINE", or "LINE:COL" where the line alone does not say which sample it is. */
+/* "LINE", or "LINE:COL" if the line alone does not identify the sample. */
 #define DATASET_PLACE 48
 const char *dataset_place(const struct dataset_entry *entry, char out[DATASET_PLACE]);
 
-/* A sample as tokens. The last assistant turn apart, for scoring: its text and where its prompt
- * ends. */
+/* A sample as tokens; for scoring, also the text of the last assistant turn and
+ * where its prompt ends. */
 struct sample {
-    struct text id; /* as the file spells it, or "line PLACE" */
+    struct text id; /* as spelled in the file, or "line PLACE" */
     int64_t n;
     int32_t *ids;             /* [n] */
-    uint8_t *trained;         /* [n] the token is one that the model must produce */
+    uint8_t *trained;         /* [n] whether the model must produce this token */
     uint8_t *kind;            /* [n] enum token_kind */
     int64_t prompt;           /* tokens before the last assistant turn */
-    struct text answer;       /* the last assistant turn's text; "" where there is none */
-    struct rendered rendered; /* what was tokenised, and which bytes of it are trained */
+    struct text answer;       /* text of the last assistant turn; "" if there is none */
+    struct rendered rendered; /* the text tokenised, and the bytes trained on */
     int64_t images;
     const int32_t *image;               /* [images] indices into d->images, borrowed */
     struct picture_shape *shape;        /* [images] */
@@ -128,27 +128,28 @@ struct sample {
 bool dataset_sample(const struct dataset *d, int64_t entry, struct sample *s, struct err *e);
 void sample_free(struct sample *s); /* fine on a zeroed struct */
 
-/* A batch that owns its memory and is filled again and again. */
+/* A batch that owns its memory and is filled repeatedly. */
 struct batch_buffer {
     struct batch batch;
     int32_t *ids, *positions, *next, *label_rows, *label_ids;
-    int32_t *image; /* of all samples, in order */
+    int32_t *image; /* all samples', in order */
     int64_t *begin;
     struct span *spans, *places;
     struct picture_shape *shapes;
     size_t cap_ids, cap_positions, cap_next, cap_rows, cap_labels, cap_begin, cap_spans, cap_places;
     size_t cap_image, cap_shapes;
 };
-/* prompts: the samples end where the last answer would begin, and there are no labels. */
+/* prompts: samples end where the last answer would begin, and there are no labels. */
 bool batch_fill(struct batch_buffer *b, const struct sample *samples, int64_t n, bool prompts,
                 struct err *e);
 void batch_free(struct batch_buffer *b); /* fine on a zeroed struct */
 
-/* The sample at place `at` of an endless stream: each epoch is a permutation of 0..n-1 drawn from
- * (seed, epoch), so that a place says everything about what comes next. */
+/* An endless stream of samples: each epoch is a permutation of 0..n-1 drawn from (seed, epoch), so
+ * that a position alone determines everything that follows. `order` caches the permutation of the
+ * last epoch asked for; order_at returns the sample at position `at`. */
 struct order {
     uint64_t seed;
-    int64_t n, epoch; /* of `order`; -1 before the first call */
+    int64_t n, epoch; /* epoch: the one that `order` holds; -1 before the first call */
     int64_t *order;
 };
 bool order_init(struct order *o, uint64_t seed, int64_t n, struct err *e);

@@ -1,5 +1,5 @@
-/* json_scan.c - see json_scan.h. A byte table skips what needs no look, so that the scan runs near
- * the speed of reading. */
+/* json_scan.c - see json_scan.h. A byte table skips characters that need no check, so that the scan
+ * runs near memory speed. */
 #include "data/json_scan.h"
 #include "base/filekind.h"
 
@@ -11,7 +11,7 @@
 static const bool marks[256] = {['"'] = true, ['['] = true, [']'] = true, ['{'] = true,
                                 ['}'] = true, [','] = true, ['\n'] = true};
 
-/* Moves a place on to `byte`, which is not before it. */
+/* Advances a place to `byte`, which must not be before it. */
 static void move_place(const struct json_scan *s, struct json_place *p, size_t byte)
 {
     const uint8_t *at = s->data + p->byte, *end = s->data + byte, *line;
@@ -45,7 +45,7 @@ static bool fail(const struct json_scan *s, size_t at, struct err *e, const char
                    msg, at);
 }
 
-/* How a byte is called in a message: itself where it is printable. */
+/* A byte as shown in messages: itself if printable. */
 static const char *byte_name(uint8_t c, char out[8])
 {
     if (c > ' ' && c < 0x7f)
@@ -86,8 +86,9 @@ bool json_scan_open(struct json_scan *s, const uint8_t *data, size_t size, const
     return true;
 }
 
-/* s->at is on the opening quote; moves it behind the closing one. A line break inside is an error
- * here and not left to the parser: mostly it means a forgotten quote, and this names its line. */
+/* s->at is at the opening quote; moves it past the closing one. A line break inside is
+ * reported here rather than left to the parser: it usually means a forgotten quote, and
+ * this names its line. */
 static bool skip_string(struct json_scan *s, struct err *e)
 {
     size_t open = s->at++, back;
@@ -97,7 +98,7 @@ static bool skip_string(struct json_scan *s, struct err *e)
 
         if (!quote) return fail(s, open, e, "a string that does not end");
         s->at = (size_t)(quote - s->data);
-        /* an odd number of backslashes escapes the quote; the opening quote ends the count */
+        /* an odd number of backslashes escapes the quote; the opening quote stops the count */
         for (back = 0; s->data[s->at - 1 - back] == '\\';)
             back++;
         s->at++;
@@ -107,13 +108,13 @@ static bool skip_string(struct json_scan *s, struct err *e)
     return true;
 }
 
-/* Brackets that are open inside one value: the ones that are due to close the first of them. */
+/* Brackets open within one value, as the closing brackets expected for the outermost of them. */
 struct open_brackets {
     uint8_t due[JSON_SCAN_DEPTH];
     size_t n;
 };
 
-/* s->at is on a bracket; moves behind it. */
+/* s->at is at a bracket; moves past it. */
 static bool skip_bracket(struct json_scan *s, struct open_brackets *open, struct err *e)
 {
     uint8_t c = s->data[s->at];
@@ -128,7 +129,7 @@ static bool skip_bracket(struct json_scan *s, struct open_brackets *open, struct
     return true;
 }
 
-/* Moves s->at behind the value that begins there. */
+/* Moves s->at past the value that begins there. */
 static bool skip_value(struct json_scan *s, struct err *e)
 {
     struct open_brackets open = {.n = 0};
@@ -145,7 +146,7 @@ static bool skip_value(struct json_scan *s, struct err *e)
             s->at++;
             continue;
         }
-        if (open.n == 0 && (closes || c == ',' || is_blank(c))) break; /* behind a bare value */
+        if (open.n == 0 && (closes || c == ',' || is_blank(c))) break; /* after a bare value */
         if (c == '"') {
             if (!skip_string(s, e)) return false;
         } else if (closes || c == '[' || c == '{') {
@@ -164,7 +165,7 @@ static bool skip_value(struct json_scan *s, struct err *e)
     return true;
 }
 
-/* The list: what stands between two elements, or behind the last one. */
+/* A list: what separates two elements, or follows the last one. */
 static bool list_step(struct json_scan *s, struct err *e)
 {
     char c[8];
@@ -175,7 +176,7 @@ static bool list_step(struct json_scan *s, struct err *e)
         s->at++;
         skip_blanks(s);
         s->done = true;
-        return s->at == s->size || fail(s, s->at, e, "found %s behind the end of the list",
+        return s->at == s->size || fail(s, s->at, e, "found %s after the end of the list",
                                         byte_name(s->data[s->at], c));
     }
     if (s->count == 0) return true;
@@ -186,7 +187,7 @@ static bool list_step(struct json_scan *s, struct err *e)
     return true;
 }
 
-/* JSON Lines: the rest of the last line, and empty lines. */
+/* JSON Lines: the rest of the previous line, and empty lines. */
 static bool line_step(struct json_scan *s, struct err *e)
 {
     size_t from = s->at;
@@ -198,7 +199,7 @@ static bool line_step(struct json_scan *s, struct err *e)
         return true;
     }
     if (s->count > 0 && !memchr(s->data + from, '\n', s->at - from))
-        return fail(s, s->at, e, "found %s behind a line's value", byte_name(s->data[s->at], c));
+        return fail(s, s->at, e, "found %s after a line's value", byte_name(s->data[s->at], c));
     return s->data[s->at] == '{' ||
            fail(s, s->at, e, "found %s; a line of JSON Lines begins with '{'",
                 byte_name(s->data[s->at], c));

@@ -1,12 +1,12 @@
-/* sample.c - a sample from its bytes to tokens with their labels. */
+/* sample.c - a sample from its bytes to labelled tokens. */
 #include "base/mem.h"
 #include "data/dataset_parts.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* A text with more bytes than that for each token that is allowed is too long, whatever the
- * tokenizer makes of it: tokens cost 24 bytes each. */
+/* A text with more than TOKEN_BYTES bytes per allowed token (plus TEXT_ROOM) is too long whatever
+ * the tokenizer makes of it: refused before tokenising, since tokens cost 24 bytes each. */
 enum { TEXT_ROOM = 1 << 20, TOKEN_BYTES = 32 };
 
 void draft_free(struct draft *f)
@@ -18,9 +18,9 @@ void draft_free(struct draft *f)
     memset(f, 0, sizeof *f);
 }
 
-/* A token is trained where it begins inside a trained range; special tokens of the post-processor
- * cover nothing and are not. A blank that a tokenizer draws into the answer's first token begins in
- * the range too, because the ranges of templates do. */
+/* A token is trained on if it begins inside a trained range; special tokens from the post-processor
+ * cover no bytes and are not. A blank that a tokenizer merges into the answer's first token begins
+ * inside the range too, because the templates' ranges include it. */
 static bool is_trained(const struct rendered *r, const struct token *t, size_t *range)
 {
     while (*range < r->n_trained && (size_t)t->begin >= r->trained[*range].end)
@@ -38,7 +38,7 @@ static int64_t count_marks(const struct draft *f, int32_t image_id)
     return marks;
 }
 
-/* Counts what there will be. */
+/* Counts tokens and labels after image expansion. */
 static void measure(struct draft *f, const struct dataset_options *o)
 {
     const struct rendered *r = &f->r;
@@ -145,7 +145,7 @@ bool draft_make(struct draft *f, const struct dataset *d, const struct dataset_e
     return err_context(e, "%s:%s", from.path, dataset_place(entry, place));
 }
 
-/* Images take their places, and tokens their labels. s->n is f->n. */
+/* Expands images and labels the tokens. s->n is f->n. */
 static void lay_out(const struct dataset_options *o, const struct draft *f, struct sample *s)
 {
     const struct picture_places *p = &o->pictures;
@@ -186,14 +186,14 @@ static bool name_sample(struct sample *s, const struct draft *f, const struct da
     return s->id.s;
 }
 
-/* The shapes that the index has. */
+/* Takes the shapes from the index. */
 static bool known_shapes(void *arg, const struct dataset_entry *entry, struct draft *f,
                          enum drop_reason *reason, struct err *e)
 {
     const struct dataset *d = arg;
     size_t n = f->c.n_images;
 
-    *reason = DROP_IMAGE; /* any: the sample was fine when it was indexed */
+    *reason = DROP_IMAGE; /* any reason: the sample was fine when it was indexed */
     if (n != (size_t)entry->images)
         return err_set(e, "it has %zu pictures and had %lld", n, (long long)entry->images);
     for (size_t i = 0; i < n; i++)
@@ -216,7 +216,7 @@ bool dataset_sample(const struct dataset *d, int64_t i, struct sample *s, struct
         ok =
             err_set(e, "it has %lld tokens and had %lld", (long long)f.n, (long long)entry->tokens);
     if (!ok) {
-        if (reason != DROPS) /* it was fine when it was indexed */
+        if (reason != DROPS) /* it was valid when it was indexed */
             err_context(e, "%s:%s: was changed while it was in use", d->sources[entry->source].path,
                         dataset_place(entry, place));
         goto out;

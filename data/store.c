@@ -1,5 +1,5 @@
-/* store.c - lists of floats in parts (store_part.h), with their keys in a hash table in
- * memory. */
+/* store.c - lists of floats in part files (store_part.h), with an in-memory hash table of their
+ * keys. */
 #include "data/store.h"
 
 #include "base/file.h"
@@ -28,7 +28,7 @@ static void slot_put(struct store *s, int64_t index)
     s->slots[at] = index;
 }
 
-/* Makes room for n keys in the list and, at most half full, in the hash table. */
+/* Makes room for n keys in the list and in the hash table, which stays at most half full. */
 static bool reserve(struct store *s, int64_t n, struct err *e)
 {
     int64_t want = s->n_slots ? s->n_slots : 256, *slots;
@@ -64,15 +64,15 @@ static char *part_path(const struct store *s, int number, struct err *e)
     return mem_printf(e, "%s/part-%05d.h5", s->dir, number);
 }
 
-/* Keeps STORE_OPEN files open at most: every part has one place among them, that of k is taken by
- * the one that was opened last. */
+/* Keeps at most STORE_OPEN files open: each part maps to one slot, and part k closes the others of
+ * its slot. */
 static void hold_open(struct store *s, size_t k)
 {
     for (size_t i = k % STORE_OPEN; i < s->n_parts; i += STORE_OPEN)
         if (i != k) part_shut(&s->parts[i]);
 }
 
-/* Adds the entries of an open part, which is the store's from now on where that succeeds. */
+/* Adds the entries of an open part; on success the store owns the part. */
 static bool add_part(struct store *s, struct store_part *p, const char *keys, struct err *e)
 {
     if (!mem_grow(&s->parts, &s->cap_parts, s->n_parts + 1, sizeof *s->parts, e) ||
@@ -89,8 +89,8 @@ static bool add_part(struct store *s, struct store_part *p, const char *keys, st
     return true;
 }
 
-/* A part that is damaged or of an older form is no loss: what was in it can be computed again. Who
- * writes takes it away, so that it is not met again. */
+/* A part that is damaged or of an older format is no loss: its entries can be recomputed. A writer
+ * deletes it, so that it is not met again. */
 static void leave_out(const struct store *s, const char *path, const struct err *why)
 {
     if (s->lock < 0)
@@ -101,7 +101,7 @@ static void leave_out(const struct store *s, const char *path, const struct err 
         log_line("cache: %s: not used, and cannot be deleted: %s", why->msg, strerror(errno));
 }
 
-/* A file that is gone was taken away by another run since its name was read. */
+/* A file that has vanished since the directory was read was deleted by another run. */
 static bool open_part(struct store *s, int number, struct err *e)
 {
     struct store_part p;
@@ -124,7 +124,7 @@ static bool open_part(struct store *s, int number, struct err *e)
     return ok;
 }
 
-/* Publishes what is pending as the next part, and opens it in place of the memory. */
+/* Publishes the pending rows as the next part, and opens that in place of the memory. */
 static bool flush(struct store *s, struct err *e)
 {
     int64_t all = s->n, first = s->n - s->n_pending;
@@ -187,7 +187,7 @@ static int is_part(const struct dirent *d)
     return part_number(d->d_name) >= 0;
 }
 
-/* In the order of their names; a number may be missing, because its file was deleted. */
+/* In order of their names; numbers may be missing, since files may have been deleted. */
 static bool open_parts(struct store *s, struct err *e)
 {
     struct dirent **names;
@@ -246,7 +246,7 @@ bool store_put(struct store *s, const char *key, const float *values, int64_t co
     CHECK(s->lock >= 0 && count > 0 && strlen(key) == STORE_KEY && store_find(s, key) < 0);
     if (s->n_pending && s->n_values + n > most && !flush(s, e)) return false;
     if (!mem_grow(&s->pending, &s->cap_pending, n > most ? n : most, sizeof *s->pending, e))
-        return false; /* pages of it are taken as they are filled */
+        return false; /* its pages are only allocated as they are filled */
     if (!mem_grow(&s->counts, &s->cap_counts, (size_t)s->n_pending + 1, sizeof *s->counts, e) ||
         !reserve(s, s->n + 1, e))
         return false;
@@ -258,7 +258,7 @@ bool store_put(struct store *s, const char *key, const float *values, int64_t co
     return true;
 }
 
-/* The part that holds an entry which is not pending. */
+/* The part that holds an entry, which must not be pending. */
 static size_t part_of(const struct store *s, int64_t index)
 {
     size_t low = 0, high = s->n_parts - 1;
@@ -274,7 +274,7 @@ static size_t part_of(const struct store *s, int64_t index)
     return low;
 }
 
-/* One of those that are in no part yet. */
+/* Entry i of the pending ones. */
 static bool get_pending(const struct store *s, int64_t i, float *values, int64_t count)
 {
     const float *at = s->pending;

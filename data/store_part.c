@@ -23,7 +23,7 @@ uint32_t store_sum(const char *key, const float *values, int64_t count)
 
 /* ---- write ---- */
 
-/* Keys without a NUL. */
+/* Key strings without a NUL. */
 static hid_t key_type(void)
 {
     hid_t type = H5Tcopy(H5T_C_S1);
@@ -74,7 +74,7 @@ static bool check_about(struct h5_in *f, const char *about, struct err *e)
            err_set(e, "is about \"%s\", needed is \"%s\"", found, about);
 }
 
-/* The array `name`, which must be a list of such values; of as many where n is not 0. */
+/* The array `name`, which must be a list of values like `want`; a count of 0 matches any. */
 static bool find_list(struct h5_in *f, const struct h5_links *top, const char *name,
                       const struct h5_values *want, struct h5_values *v, struct err *e)
 {
@@ -87,7 +87,7 @@ static bool find_list(struct h5_in *f, const struct h5_links *top, const char *n
            err_set(e, "%s are of another kind or number", name);
 }
 
-/* Where each entry begins, from the counts, which have to come to `total` values. */
+/* Turns the counts in p->begin into offsets; the counts must add up to `total`. */
 static bool add_up(struct store_part *p, uint64_t total, struct err *e)
 {
     uint64_t at = 0;
@@ -103,7 +103,7 @@ static bool add_up(struct store_part *p, uint64_t total, struct err *e)
     return at == total || err_set(e, "is damaged: its counts are not those of its values");
 }
 
-/* Checks that all is there; where the values are is kept, the rest is read. */
+/* Checks that all lists are there; reads them, except for the values, whose offset is recorded. */
 static bool open_lists(struct store_part *p, struct h5_in *f, char **keys, struct err *e)
 {
     enum { VALUES, COUNTS, KEYS, SUMS, LISTS };
@@ -123,7 +123,7 @@ static bool open_lists(struct store_part *p, struct h5_in *f, char **keys, struc
         if (ok && i == COUNTS) want[KEYS].count = want[SUMS].count = v[COUNTS].count;
     }
     if (ok) {
-        p->n = (int64_t)v[COUNTS].count; /* all in the file, so that no size overflows */
+        p->n = (int64_t)v[COUNTS].count; /* all in the file, so sizes cannot overflow */
         p->values_at = f->base + v[VALUES].at;
         p->sums_at = f->base + v[SUMS].at;
         *keys = mem_new((size_t)p->n, STORE_KEY, "the keys of a store", e);
@@ -211,7 +211,7 @@ bool part_mend(struct store_part *p, const char *path, int64_t i, const char *ke
     bool ok;
 
     if (fd < 0) return err_system(e, errno, "%s", "");
-    errno = ENOSPC; /* what a short write means */
+    errno = ENOSPC; /* for a short write, which sets no errno */
     ok = pwrite(fd, values, bytes_of(p, i), (off_t)place_of(p, i)) == (ssize_t)bytes_of(p, i) &&
          pwrite(fd, &sum, sizeof sum, (off_t)(p->sums_at + (uint64_t)i * sizeof sum)) ==
              (ssize_t)sizeof sum;

@@ -80,7 +80,7 @@ const struct chat_template *template_find(const char *name, struct err *e)
     return NULL;
 }
 
-/* The special texts of one mark, "<...>" each. */
+/* Checks the special tokens of one mark, "<...>" each. */
 static bool check_mark(const struct chat_template *t, const char *mark, const struct tokenizer *tk,
                        struct err *e)
 {
@@ -127,19 +127,19 @@ static bool put(struct rendered *r, const char *s, size_t n, struct err *e)
     return true;
 }
 
-/* A part of a template; NULL is "". */
+/* Appends a part of a template; NULL is "". */
 static bool put_mark(struct rendered *r, const char *mark, struct err *e)
 {
     return !mark || put(r, mark, strlen(mark), e);
 }
 
-/* What Jinja's trim drops: Python's white space, which is Unicode's and four control characters. */
+/* What Jinja's trim removes: Python's white space, i.e. Unicode's and four control characters. */
 static bool is_trimmed(int32_t c)
 {
     return unicode_is_space(c) || (c >= 0x1c && c <= 0x1f);
 }
 
-/* The part of s[0..n) without white space around it. */
+/* s[0..n) without surrounding white space. */
 static const char *trimmed(const char *s, size_t *n)
 {
     size_t len, last;
@@ -183,7 +183,7 @@ static bool put_turn(const struct chat_template *t, struct rendered *r,
            put_mark(r, marks->close, e);
 }
 
-/* All since `begin` is trained. */
+/* Everything since `begin` is trained on. */
 static bool mark_trained(struct rendered *r, size_t begin, struct err *e)
 {
     if (!mem_grow(&r->trained, &r->trained_cap, r->n_trained + 1, sizeof *r->trained, e))
@@ -204,7 +204,7 @@ static bool put_answer(const struct chat_template *t, struct rendered *r, const 
            put_mark(r, t->after, e);
 }
 
-/* A user's text with its image marks moved to the front, or alone. */
+/* A user's text with its image marks moved to the front, or the marks alone. */
 static bool put_images(const struct chat_template *t, struct rendered *r, const struct message *m,
                        struct err *e)
 {
@@ -222,17 +222,18 @@ static bool put_images(const struct chat_template *t, struct rendered *r, const 
     n = r->len - begin;
     at = trimmed(r->text + begin, &n);
     memmove(r->text + begin, at, n);
-    r->len = n > 0 ? begin + n : begin - 1; /* no line break where nothing follows it */
+    r->len = n > 0 ? begin + n : begin - 1; /* no line break if nothing follows it */
     r->text[r->len] = '\0';
     return true;
 }
 
-/* `system`: what is said to it at its beginning, or NULL. */
+/* system: placed at the beginning of the turn; or NULL. */
 static bool put_question(const struct chat_template *t, struct rendered *r, const struct message *m,
                          const struct message *system, struct err *e)
 {
     if (!put_mark(r, t->user.open, e)) return false;
-    if (system && system->len && !put_turn(t, r, &t->system, system->text, system->len, e)) return false;
+    if (system && system->len && !put_turn(t, r, &t->system, system->text, system->len, e))
+        return false;
     if (t->image == IMAGE_AS_WRITTEN || !find_mark(m->text, m->text + m->len))
         return put_text(t, r, m->text, m->len, e) && put_mark(r, t->user.close, e);
     return put_images(t, r, m, e) && put_mark(r, t->user.close, e);
@@ -254,7 +255,7 @@ static bool put_message(const struct chat_template *t, const struct message *m, 
         return put_question(
             t, r, m, t->system_in_user && i == 1 && m[-1].role == ROLE_SYSTEM ? &m[-1] : NULL, e);
     if (i > 0) return err_set(e, "a system message may only be the first one");
-    if (t->system_in_user) return true; /* waits for the user's turn */
+    if (t->system_in_user) return true; /* goes into the user's turn */
     return put_turn(t, r, &t->system, m->text, m->len, e);
 }
 

@@ -1,5 +1,5 @@
-/* unused.h - what samples hold that nothing reads: counted by name, with the place of the first, so
- * that it is said once and not once a sample. */
+/* unused.h - what samples contain that nothing reads: counted by name, with the place of the first
+ * occurrence, so that it is reported once and not once per sample. */
 #ifndef DATA_UNUSED_H
 #define DATA_UNUSED_H
 
@@ -14,11 +14,11 @@ enum unused_kind {
     UNUSED_MARK
 };
 
-enum { UNUSED_NAMES = 64 }; /* that are told apart; samples may have any number of keys */
+enum { UNUSED_NAMES = 64 }; /* names told apart; samples may have any number of keys */
 
 struct unused_name {
     enum unused_kind kind;
-    char name[64]; /* cut */
+    char name[64]; /* truncated */
     int64_t count;
     char *where; /* "FILE:LINE:COL" of the first */
 };
@@ -26,15 +26,15 @@ struct unused_name {
 struct unused { /* {0} to begin with */
     struct unused_name names[UNUSED_NAMES];
     int n;
-    int64_t others; /* times that further names came */
+    int64_t others; /* occurrences of further names */
 };
 
-/* Counts a name of n bytes once more; `at` is where it stands in `doc`. */
+/* Counts a name of n bytes; `at` is its place in `doc`. */
 bool unused_add(struct unused *u, enum unused_kind kind, const char *name, size_t n,
                 const struct jsonc *doc, const cJSON *at, struct err *e);
-void unused_free(struct unused *u); /* fine on a zeroed struct; leaves one */
+void unused_free(struct unused *u); /* fine on a zeroed struct; zeroes it */
 
-/* A line in the log for each name: "WHAT: not used: the samples' key ...". */
+/* Logs a line per name: "WHAT: not used: the samples' key ...". */
 void unused_log(const struct unused *u, const char *what);
 
 #endif

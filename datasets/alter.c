@@ -1,8 +1,8 @@
-/* alter.c - the steps of a change, in their order: the picture is turned, scaled and moved onto a
- * canvas; outlines are drawn where colour or alpha jump; colours move; the canvas is blurred or
- * made coarse now and then; and a ground is laid under it. A canvas is [size, size, 4] floats,
- * 0..1, the colours premultiplied by alpha, so that transparent pixels' hidden colours
- * never show. */
+/* alter.c - the steps of an alteration, in order: the picture is rotated, scaled and placed on a
+ * canvas; outlines are drawn where colour or alpha jump; colours are shifted; sometimes the
+ * canvas is blurred or coarsened; and a background is put under it. A canvas is [size, size, 4]
+ * floats, 0..1, with colours premultiplied by alpha, so that hidden colours of transparent
+ * pixels never show. */
 #include "datasets/alter.h"
 #include "base/mem.h"
 
@@ -32,7 +32,7 @@ static bool canvas_new(struct canvas *c, int64_t size, struct err *e)
     return c->px != NULL;
 }
 
-/* Adds `weight` of the pixel (x, y) to *to; nothing is outside of the picture. */
+/* Adds `weight` times pixel (x, y) to *to; outside the picture everything is 0. */
 static void add_pixel(const struct image *im, int64_t x, int64_t y, double weight, double to[4])
 {
     if (x < 0 || y < 0 || x >= im->width || y >= im->height) return;
@@ -43,7 +43,7 @@ static void add_pixel(const struct image *im, int64_t x, int64_t y, double weigh
     to[3] += alpha;
 }
 
-/* The picture between its pixels' centres, bilinear. */
+/* The picture between pixel centres, bilinear. */
 static void add_point(const struct image *im, double x, double y, double weight, double to[4])
 {
     double fx = floor(x - 0.5), fy = floor(y - 0.5), u = x - 0.5 - fx, v = y - 0.5 - fy;
@@ -58,12 +58,12 @@ static void add_point(const struct image *im, double x, double y, double weight,
     add_pixel(im, ix + 1, iy + 1, weight * u * v, to);
 }
 
-/* From the canvas to the picture: source = m (canvas - middle - shift) + the picture's middle. */
+/* Maps canvas to picture: source = m (canvas - middle - shift) + the picture's middle. */
 struct map {
     double m[2][2], shift[2];
 };
 
-/* Each canvas pixel is the mean of enough points that none of the picture is jumped over. */
+/* Each canvas pixel is the mean of enough points to skip none of the picture. */
 static void place(struct canvas *c, const struct image *im, const struct map *t)
 {
     double step = fmax(hypot(t->m[0][0], t->m[1][0]), hypot(t->m[0][1], t->m[1][1]));
@@ -83,7 +83,7 @@ static void place(struct canvas *c, const struct image *im, const struct map *t)
     }
 }
 
-/* Source pixels to a canvas pixel where the picture just fits. */
+/* Source pixels per canvas pixel when the picture just fits. */
 static double fit(const struct image *im, int64_t size)
 {
     return (double)(im->width > im->height ? im->width : im->height) / (double)size;
@@ -104,7 +104,7 @@ static struct map draw_map(const struct image *im, const struct alter *a, struct
     return t;
 }
 
-/* How much colour or alpha jumps between a pixel and its neighbours, 0..1 and more. */
+/* The jump in colour or alpha between a pixel and its neighbours, 0..1 and more. */
 static float edge_at(const struct canvas *c, int64_t x, int64_t y)
 {
     int64_t left = x > 0 ? x - 1 : x, right = x + 1 < c->size ? x + 1 : x;
@@ -119,7 +119,7 @@ static float edge_at(const struct canvas *c, int64_t x, int64_t y)
     return sqrtf(most);
 }
 
-/* Dark lines along the edges; `fill` says how much of the colours between them is left. */
+/* Draws dark lines along edges; `fill` is how much of the colours between them remains. */
 static bool draw_outline(struct canvas *c, float from, float gain, float fill, struct err *e)
 {
     size_t n = (size_t)(c->size * c->size);
@@ -138,7 +138,7 @@ static bool draw_outline(struct canvas *c, float from, float gain, float fill, s
     return true;
 }
 
-/* A 3 x 3 mean; beyond the border lies the border. */
+/* A 3 x 3 mean; the border is extended outwards. */
 static bool blur(struct canvas *c, struct err *e)
 {
     struct canvas to;
@@ -158,10 +158,10 @@ static bool blur(struct canvas *c, struct err *e)
     return true;
 }
 
-/* What happens to a picture's colours, drawn once. */
+/* Changes to a picture's colours, drawn once. */
 struct colours {
     double turn, saturation, light, contrast; /* turn: of the hue, in radians */
-    int levels;                               /* 0: all there are */
+    int levels;                               /* 0: unlimited */
 };
 
 static struct colours draw_colours(const struct alter *a, struct rng *r)
@@ -178,7 +178,7 @@ static struct colours draw_colours(const struct alter *a, struct rng *r)
     return s;
 }
 
-/* The hue turns in YIQ's plane of colour (NTSC 1953), where turning keeps the brightness. */
+/* The hue is rotated in YIQ's colour plane (NTSC 1953), which preserves brightness. */
 static void recolour(float p[4], const struct colours *s)
 {
     double alpha = p[3], rgb[3];
@@ -202,7 +202,7 @@ static void recolour(float p[4], const struct colours *s)
     }
 }
 
-/* White mostly: that is what transparent pictures are shown on. */
+/* Mostly white, the usual background of transparent pictures. */
 static void draw_ground_tone(float tone[3], struct rng *r)
 {
     bool white = chance(r, 70);
@@ -223,7 +223,7 @@ static bool flatten(const struct canvas *c, const float tone[3], struct image *o
     return true;
 }
 
-/* Outlines of some thickness; one in four of them leaves the colours pale or out. */
+/* Outlines of varying thickness; one in four of them leaves the colours pale or out. */
 static bool restyle(struct canvas *c, const struct alter *a, struct rng *r, struct err *e)
 {
     float from = (float)between(r, 0.2, 0.5), gain = (float)between(r, 1.5, 4);

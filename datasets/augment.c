@@ -1,7 +1,7 @@
-/* augment.c - mha2mla-data augment: every sample of LLaVA JSON lists some more times, each time
- * with its picture changed (alter.h), so that a small set lasts for many passes and a model learns
- * what is drawn rather than how. Questions and answers stay; their order and choice may be drawn
- * too. */
+/* augment.c - mha2mla-data augment: lists every sample of LLaVA JSON several more times, each
+ * time with an altered picture (alter.h), so that a small set lasts for many epochs and a model
+ * learns what is shown rather than how. Questions and answers stay; optionally their order and
+ * selection are drawn too. */
 #include "base/file.h"
 #include "base/json/jsonc.h"
 #include "base/mem.h"
@@ -26,14 +26,14 @@ struct options {
     int64_t copies, size, seed, turns, flip, strength, outline, original;
 };
 
-/* The list being written, and its samples so far. */
+/* The list being written, and the number of its samples so far. */
 struct writer {
     const struct options *o;
     struct file_out out;
     int64_t samples, pictures;
 };
 
-/* A string, or what jsonc_keep_spelling made of one; NULL: there is none. */
+/* A string, or what jsonc_keep_spelling made of one; NULL if none. */
 static const cJSON *text_of(const cJSON *o, const char *key)
 {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(o, key);
@@ -41,7 +41,7 @@ static const cJSON *text_of(const cJSON *o, const char *key)
     return cJSON_IsString(item) || (cJSON_IsRaw(item) && item->valuestring[0] == '"') ? item : NULL;
 }
 
-/* The characters of a string or a number, which the caller frees. */
+/* The characters of a string or a number; the caller frees them. */
 static bool take_text(const cJSON *item, struct text *out, struct err *e)
 {
     const struct jsonc_rules rules = {.plain = true, .zeros = true};
@@ -58,13 +58,13 @@ static bool take_text(const cJSON *item, struct text *out, struct err *e)
     return out->s;
 }
 
-/* A text of an object, new or in place of what is there. */
+/* Sets a text member of an object, adding or replacing it. */
 static bool set_text(cJSON *o, const char *key, const char *s, size_t n, struct err *e)
 {
     cJSON *item = jsonc_new_string(s, n);
     bool there = cJSON_GetObjectItemCaseSensitive(o, key);
 
-    /* a value that was put in place has no key where there was no memory for that (cJSON 1.7.15) */
+    /* if out of memory, a replacing value can end up without its key (cJSON 1.7.15) */
     return (item &&
             (there ? cJSON_ReplaceItemInObjectCaseSensitive(o, key, item)
                    : cJSON_AddItemToObject(o, key, item)) &&
@@ -72,7 +72,7 @@ static bool set_text(cJSON *o, const char *key, const char *s, size_t n, struct 
            err_set(e, "out of memory");
 }
 
-/* Takes the picture's mark and the line break beside it out of a text. */
+/* Removes the image mark and the adjacent line break from a text. */
 static void drop_marker(struct text *t)
 {
     char *at = memmem(t->s, t->n, marker, strlen(marker)), *end = t->s + t->n, *after;
@@ -87,7 +87,8 @@ static void drop_marker(struct text *t)
     t->n -= (size_t)(after - at);
 }
 
-/* The question of a turn, marked in front if it is to be the first of a sample with a picture. */
+/* Sets the question of a turn, with the image mark in front if it comes first in a
+ * sample with a picture. */
 static bool set_question(cJSON *message, bool marked, struct err *e)
 {
     const size_t front = strlen(marker) + 1;
@@ -112,7 +113,7 @@ static bool set_question(cJSON *message, bool marked, struct err *e)
     return ok;
 }
 
-/* Questions and answers must take turns where some are to be drawn. */
+/* Questions and answers must alternate if some are to be drawn. */
 static bool check_turns(const cJSON *list, struct err *e)
 {
     const cJSON *m;
@@ -131,7 +132,7 @@ static bool check_turns(const cJSON *list, struct err *e)
            err_set(e, "%d messages: --turns needs 1 to %d questions with an answer each", n, TURNS);
 }
 
-/* Keeps `keep` of the questions, in an order that is drawn too. */
+/* Keeps `keep` of the questions, in a random order. */
 static bool draw_turns(cJSON *sample, int64_t keep, bool picture, struct rng *r, struct err *e)
 {
     cJSON *list = cJSON_GetObjectItemCaseSensitive(sample, "conversations"), *part[2 * TURNS];
@@ -147,7 +148,7 @@ static bool draw_turns(cJSON *sample, int64_t keep, bool picture, struct rng *r,
         cJSON *ask = part[2 * order[i]], *answer = part[2 * order[i] + 1];
         if (i < keep) {
             ok = ok && set_question(ask, i == 0 && picture, e);
-            cJSON_AddItemToArray(list, ask); /* items of our own: this cannot fail */
+            cJSON_AddItemToArray(list, ask); /* our own items: cannot fail */
             cJSON_AddItemToArray(list, answer);
         } else {
             cJSON_Delete(ask);
@@ -157,7 +158,7 @@ static bool draw_turns(cJSON *sample, int64_t keep, bool picture, struct rng *r,
     return ok;
 }
 
-/* Left and right are for whom the picture must not be mirrored. */
+/* Whether left or right are mentioned: then the picture must not be mirrored. */
 static bool says_side(const cJSON *sample)
 {
     const cJSON *m;
@@ -165,13 +166,13 @@ static bool says_side(const cJSON *sample)
     cJSON_ArrayForEach(m, cJSON_GetObjectItemCaseSensitive(sample, "conversations"))
     {
         const cJSON *item = text_of(m, "value");
-        const char *said = item ? item->valuestring : ""; /* or its spelling, with the same words */
+        const char *said = item ? item->valuestring : ""; /* or its spelling */
         if (strstr(said, "left") || strstr(said, "right") || strstr(said, "clockwise")) return true;
     }
     return false;
 }
 
-/* Writes picture `copy` under *name, which is relative to the list. */
+/* Writes picture number `copy` to *name, which is relative to the list. */
 static bool write_picture(const struct writer *w, const struct image *im, bool sided, int64_t copy,
                           struct rng *r, const char *name, struct err *e)
 {
@@ -192,7 +193,7 @@ static bool write_picture(const struct writer *w, const struct image *im, bool s
     return ok;
 }
 
-/* "COPY/ID" in place of the id. */
+/* Replaces the id by "COPY/ID". */
 static bool set_id(cJSON *s, int64_t copy, struct err *e)
 {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(s, "id");
@@ -213,7 +214,7 @@ static bool set_id(cJSON *s, int64_t copy, struct err *e)
     return ok;
 }
 
-/* One line of the list. `name`: of its picture, NULL where there is none. */
+/* One line of the list. `name`: its picture, NULL if none. */
 static bool write_line(struct writer *w, const cJSON *from, int64_t copy, const char *name,
                        struct rng *r, struct err *e)
 {
@@ -257,7 +258,7 @@ static bool add_sample(struct writer *w, const cJSON *sample, const char *root, 
         ok = (!picture || write_picture(w, &im, sided, copy, &r, name, e)) &&
              write_line(w, sample, copy, picture ? name : NULL, &r, e);
     }
-    w->pictures++; /* text alone counts too: a sample's number says what is drawn for it */
+    w->pictures++; /* text-only samples count too: the number of a sample seeds its random draws */
     image_free(&im);
     free(image.s);
     free(path);
@@ -297,14 +298,14 @@ static bool add_list(struct writer *w, const char *file, struct err *e)
     return ok;
 }
 
-/* An earlier list goes first: its pictures are about to change. */
+/* Removes an earlier list first: its pictures are about to change. */
 static bool write_all(struct writer *w, char **files, int count, struct err *e)
 {
     char *images = file_join(w->o->out, "images", e);
     char *list = images ? mem_printf(e, "%s/%s.json", w->o->out, w->o->name) : NULL;
     bool ok = list && file_mkdirs(images, e);
 
-    if (ok) unlink(list); /* where it cannot go, the rename at the end says why */
+    if (ok) unlink(list); /* if this fails, the rename at the end will say why */
     ok = ok && file_out_open(&w->out, list, e);
     if (ok) fputs("[", w->out.fp);
     for (int i = 0; ok && i < count; i++)

@@ -1,5 +1,5 @@
-/* bpe.c - counts of pairs are kept in a hash table and corrected only for the words that a merge
- * changes; the best pair is found by a look at the whole table, which stays small. */
+/* bpe.c - pair counts are kept in a hash table and only corrected for the words that a merge
+ * changes; the best pair is found by scanning the whole table, which stays small. */
 #include "datasets/bpe.h"
 #include "base/hash.h"
 #include "base/mem.h"
@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The slot that holds the word, or the free one where it belongs. */
+/* The word's slot, or the free slot where it belongs. */
 static size_t find_word(const struct bpe *b, const uint8_t *bytes, size_t len)
 {
     size_t at = (size_t)hash_fnv(bytes, len) & (b->slots - 1);
@@ -97,14 +97,14 @@ static bool grow_pairs(struct pairs *p, struct err *e)
     return true;
 }
 
-/* One word as tokens, which get fewer as merges are made. */
+/* A word as tokens, which become fewer with each merge. */
 struct spelling {
     int32_t *token;
     size_t len;
     int64_t count;
 };
 
-/* Adds the word's pairs sign times. */
+/* Adds the word's pairs `sign` times. */
 static bool count_pairs(struct pairs *p, const struct spelling *s, int64_t sign, struct err *e)
 {
     for (size_t i = 0; i + 1 < s->len; i++) {
@@ -154,8 +154,7 @@ static bool best_pair(const struct pairs *p, struct bpe_merge *best)
     return count > 0;
 }
 
-/* All words spelt in bytes; the tokens of all of them lie in one block, the first
- * word's pointer. */
+/* All words spelled in bytes; their tokens share one block, which the first word's pointer owns. */
 static struct spelling *spell(const struct bpe *b, const int32_t byte_id[256], struct err *e)
 {
     struct spelling *s = mem_new(b->words, sizeof *s, "words", e);
@@ -179,7 +178,7 @@ static struct spelling *spell(const struct bpe *b, const int32_t byte_id[256], s
     return s;
 }
 
-/* Makes the merge in every word that has the pair. */
+/* Applies the merge to every word that has the pair. */
 static bool apply_merge(struct bpe *b, struct spelling *s, struct pairs *p, struct bpe_merge m,
                         int32_t to, struct err *e)
 {

@@ -1,4 +1,4 @@
-/* convo.c - LLaVA JSON, one sample a line: a diff or a look with head shows whole samples. */
+/* convo.c - LLaVA JSON, one sample per line, so that diff and head show whole samples. */
 #include "datasets/convo.h"
 #include "base/json/jsonc.h"
 
@@ -58,7 +58,7 @@ static bool add_message(cJSON *list, const char *from, const char *text)
     return cJSON_AddItemToArray(list, m);
 }
 
-/* The picture's marker stands in the first question alone, before or after its text. */
+/* The image mark is only in the first question, before or after its text. */
 static bool add_turns(cJSON *list, const struct convo *c)
 {
     for (int i = 0; i < c->turns; i++) {

@@ -1,4 +1,4 @@
-/* convo.h - one sample of a LLaVA JSON list, and the list as a file being written. */
+/* convo.h - one sample of a LLaVA JSON list, and the list file being written. */
 #ifndef DATASETS_CONVO_H
 #define DATASETS_CONVO_H
 
@@ -9,7 +9,7 @@
 
 enum { CONVO_TURNS = 4 };
 
-/* One question with its answer. `kind` names the sort of question, for scores per kind. */
+/* One question with its answer. `kind` names the kind of question, for scores per kind. */
 struct turn {
     const char *kind;
     char ask[256], answer[512];
@@ -20,13 +20,13 @@ void turn_ask(struct turn *t, const char *fmt, ...) __attribute__((format(printf
 void turn_answer(struct turn *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 struct convo {
-    char id[64], image[64]; /* image "": a sample of text alone */
-    bool marker_last;       /* "Q\n<image>" and not "<image>\nQ" */
+    char id[64], image[64]; /* image "": a text-only sample */
+    bool marker_last;       /* "Q\n<image>" instead of "<image>\nQ" */
     int turns;              /* 1..CONVO_TURNS */
     struct turn turn[CONVO_TURNS];
 };
 
-/* A list under `dir`/`name`, complete or not there: it appears with commit. */
+/* The list `dir`/`name`, which appears complete, on commit, or not at all. */
 struct convo_list {
     struct file_out out;
     int64_t samples, turns;

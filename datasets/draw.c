@@ -1,8 +1,8 @@
-/* draw.c - figures by point-in-figure tests on a grid of samples. */
+/* draw.c - rasterises figures by point-in-figure tests on a grid of samples. */
 #include "datasets/draw.h"
 #include "base/err.h"
 
-enum { SAMPLES = 8 }; /* a side: 64 in a pixel */
+enum { SAMPLES = 8 }; /* per side: 64 per pixel */
 
 static int between(struct rng *r, int lo, int hi)
 {
@@ -40,7 +40,7 @@ void draw_ground(struct image *im, struct rgb tone, struct rng *r)
     }
 }
 
-/* Even-odd rule. The point is scaled by 1000 and the corners by r, so that nothing is divided. */
+/* Even-odd rule. The point is scaled by 1000 and the corners by r, to avoid division. */
 static bool in_polygon(const struct figure *f, int64_t x, int64_t y, int64_t r)
 {
     bool in = false;
@@ -63,7 +63,8 @@ static bool in_figure(const struct figure *f, int64_t x, int64_t y, int64_t r)
     return d <= r * r && d >= hole * hole;
 }
 
-/* Samples of the pixel whose corner is (x, y), relative to the figure's centre: 0..64. */
+/* Number of covered samples, 0..64, of the pixel with corner (x, y), relative to the figure's
+ * centre. */
 static int coverage(const struct figure *f, int64_t x, int64_t y, int64_t r)
 {
     int step = DRAW_UNIT / SAMPLES, n = 0;

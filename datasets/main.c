@@ -1,5 +1,5 @@
-/* main.c - mha2mla-data: makes the data sets and the small tokenizer that experiments without a
- * published checkpoint train on. */
+/* main.c - mha2mla-data: makes the data sets, and the small tokenizer, for training without a
+ * published checkpoint. */
 #include "base/watch.h"
 #include "datasets/tool.h"
 

@@ -1,8 +1,8 @@
-/* scenes.c - mha2mla-data scenes: real cut-out pictures pasted by their alpha into a 2 x 2 grid on
- * varied grounds, with questions by their real names and groups. Parts:
+/* scenes.c - mha2mla-data scenes: real cut-out pictures composited into a 2 x 2 grid on varied
+ * backgrounds, with questions about their real names and groups. Parts:
  *   train          scenes of known pictures
  *   test           other scenes of the same pictures
- *   test-redrawn   held-out pictures of known names, where the list has such
+ *   test-redrawn   held-out pictures of known names, if the list has any
  *   test-unseen    held-out pictures of names never trained on: groups, counts, yes or no */
 #include "datasets/scenes.h"
 #include "base/file.h"
@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A part of fewer pictures than this is left out, or for training is an error. */
+/* A part with fewer pictures than this is left out; for training it is an error. */
 enum { POOL_LEAST = 8 };
 
 struct options {
@@ -23,11 +23,11 @@ struct options {
     int64_t train, test, names, size, seed;
 };
 
-/* One scene in eight belongs to the test, by which pictures are where. */
+/* One scene in eight belongs to the test, depending on which pictures are where. */
 static bool scene_is_test(const struct scene *s)
 {
     uint64_t h = 0;
-    struct rng r; /* serves as the hash: one scene, one draw */
+    struct rng r; /* serves as a hash: one draw per scene */
 
     for (int i = 0; i < CELLS; i++) {
         uint64_t at = 0;
@@ -39,7 +39,7 @@ static bool scene_is_test(const struct scene *s)
     return rng_below(&r, 8) == 0;
 }
 
-/* The name is drawn first: one with many pictures is not met more often. */
+/* Draws the name first, so that names with many pictures are not more frequent. */
 static const struct stamp *draw_stamp(const struct scene_pool *p, struct rng *r)
 {
     int n = world_pick(r, p->names), first = p->start[n];
@@ -47,7 +47,7 @@ static const struct stamp *draw_stamp(const struct scene_pool *p, struct rng *r)
     return p->stamp[first + world_pick(r, p->start[n + 1] - first)];
 }
 
-/* One thing in three is of the sort of the one before, so that groups can be counted. */
+/* One thing in three is of the previous one's sort, so that groups can be counted. */
 static void draw_scene(struct scene *s, struct rng *r)
 {
     int n = 1 + world_pick(r, CELLS);
@@ -70,7 +70,7 @@ static uint8_t mix(uint8_t under, uint8_t over, int alpha)
     return (uint8_t)((under * (255 - alpha) + over * alpha + 127) / 255);
 }
 
-/* Pastes with the top left corner at (x, y); all of it must lie inside. */
+/* Composites with the top left corner at (x, y); must lie completely inside. */
 static void paste(struct image *im, const struct image *over, int64_t x, int64_t y, bool mirrored)
 {
     CHECK(x >= 0 && y >= 0 && x + over->width <= im->width && y + over->height <= im->height);
@@ -85,7 +85,7 @@ static void paste(struct image *im, const struct image *over, int64_t x, int64_t
     }
 }
 
-/* The longer side takes 80 to 96 hundredths of the cell, the rest is room to move in. */
+/* The longer side takes 0.80 to 0.96 of the cell; the rest is room to move. */
 static bool paste_stamp(struct image *im, const struct stamp *s, int cell, struct rng *r,
                         struct err *e)
 {
@@ -132,8 +132,8 @@ static int by_name(const void *a, const void *b)
     return order ? order : strcmp((*x)->path, (*y)->path);
 }
 
-/* Takes the pictures with these two marks, of the sorts allowed. On failure the caller still calls
- * pool_free. */
+/* Takes the pictures with these two flags, of the allowed sorts. Call pool_free even after a
+ * failure. */
 static bool pool_make(struct scene_pool *p, const struct stamp_list *l, bool held_out, bool named,
                       uint32_t sorts, struct err *e)
 {

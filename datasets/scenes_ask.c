@@ -1,5 +1,5 @@
-/* scenes_ask.c - the questions of the pasted world; as in the drawn one, yes, no and counts are
- * wished for first. Groups are asked for only if the pool has them. */
+/* scenes_ask.c - the questions of the composited world; as in the drawn one, the answer
+ * (yes or no, a count) is chosen first. Groups are asked about only if the pool has them. */
 #include "datasets/scenes.h"
 
 #include <stdio.h>
@@ -153,7 +153,7 @@ static bool ask_where(const void *scene, struct rng *r, struct turn *t)
     return true;
 }
 
-/* "No" is asked with any name of the pool. */
+/* "No" may be asked with any name in the pool. */
 static bool ask_isthere(const void *scene, struct rng *r, struct turn *t)
 {
     const struct scene *s = scene;
@@ -172,7 +172,7 @@ static bool ask_isthere(const void *scene, struct rng *r, struct turn *t)
     return false;
 }
 
-/* The neighbour in the same row or column. An empty one is asked for less often. */
+/* The neighbour in the same row or column. Empty neighbours are asked about less often. */
 static bool ask_beside(const void *scene, struct rng *r, struct turn *t)
 {
     const struct scene *s = scene;

@@ -1,6 +1,6 @@
-/* shapes.c - mha2mla-data shapes: drawn pictures with questions whose answers are exact. The world
- * is small enough for a model of some million parameters, yet every kind of answer needs both the
- * picture and the question, and most need to know where in the picture something is. */
+/* shapes.c - mha2mla-data shapes: drawn pictures with questions that have exact answers. The world
+ * is small enough for a model of a few million parameters, yet every kind of question needs both
+ * the picture and the text, and most need to know where in the picture something is. */
 #include "datasets/shapes.h"
 #include "datasets/tool.h"
 
@@ -39,7 +39,7 @@ const struct shape shapes[SHAPES] = {
              {-300, -300}}}},
 };
 
-/* Far apart from each other and from the grounds. */
+/* Far apart from each other and from the backgrounds. */
 const struct colour colours[COLOURS] = {
     {"red", {215, 35, 35}},     {"green", {40, 170, 60}},   {"blue", {35, 70, 220}},
     {"yellow", {245, 225, 40}}, {"purple", {160, 40, 190}}, {"white", {250, 250, 250}},
@@ -49,11 +49,11 @@ const struct colour colours[COLOURS] = {
 static const struct rgb grounds[] = {
     {128, 128, 128}, {150, 140, 125}, {120, 135, 150}, {140, 125, 135}, {105, 115, 110}};
 
-/* Whether a layout belongs to the test: one in eight, by what stands where, so that no test layout
- * is ever in the training part, whatever the sizes and seeds. */
+/* Whether a layout belongs to the test: one in eight, determined by the layout, so that no test
+ * layout is ever in the training part, whatever the sizes and seeds. */
 static bool layout_is_test(const struct layout *l)
 {
-    struct rng r; /* serves as the hash: one layout, one draw */
+    struct rng r; /* serves as a hash: one draw per layout */
     uint64_t h = 0;
 
     for (int i = 0; i < CELLS; i++)
@@ -63,8 +63,8 @@ static bool layout_is_test(const struct layout *l)
     return rng_below(&r, 8) == 0;
 }
 
-/* One to four things, three most often. A thing takes the shape or the colour of the one before it
- * now and then, so that counts over one and ambiguous names occur. */
+/* One to four things, usually three. A thing sometimes takes the shape or colour of the previous
+ * one, so that counts above one and ambiguous names occur. */
 static void draw_layout(struct layout *l, struct rng *r)
 {
     static const int8_t how_many[10] = {1, 2, 2, 2, 3, 3, 3, 4, 4, 4};
@@ -83,8 +83,8 @@ static void draw_layout(struct layout *l, struct rng *r)
     }
 }
 
-/* A cell is half of the picture wide. Radius 0.36 to 0.44 of it, and the centre moves by what is
- * left to the cell's edge at most. */
+/* A cell is half of the picture wide. The radius is 0.36 to 0.44 of that, and the centre moves by
+ * at most the space left in the cell. */
 static void paint(struct image *im, const struct layout *l, struct rng *r)
 {
     int64_t cell = im->width * DRAW_UNIT / 2;
@@ -102,7 +102,7 @@ static void paint(struct image *im, const struct layout *l, struct rng *r)
     }
 }
 
-/* One sample in 25 is text alone. */
+/* One sample in 25 is text only. */
 static bool fill(const struct world_part *p, struct rng *r, struct convo *c, struct image *im,
                  struct err *e)
 {

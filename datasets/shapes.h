@@ -1,5 +1,5 @@
-/* shapes.h - the drawn world: a 2 x 2 grid of cells, each empty or with one coloured shape. What
- * can be asked of it is in shapes_ask.c, how it is drawn in shapes.c. */
+/* shapes.h - the drawn world: a 2 x 2 grid of cells, each empty or with one coloured shape.
+ * shapes_ask.c has its questions, shapes.c draws it. */
 #ifndef DATASETS_SHAPES_H
 #define DATASETS_SHAPES_H
 
@@ -10,7 +10,7 @@ enum { SHAPES = 6, COLOURS = 7 };
 
 struct layout {
     struct thing {
-        int8_t shape, colour; /* shape -1: nothing stands here */
+        int8_t shape, colour; /* shape -1: empty cell */
     } cell[CELLS];
 };
 
@@ -27,9 +27,9 @@ struct colour {
 extern const struct colour colours[COLOURS];
 
 enum { SHAPES_KINDS = 9 };
-extern const struct world_kind shapes_kinds[SHAPES_KINDS]; /* their scene: a struct layout */
+extern const struct world_kind shapes_kinds[SHAPES_KINDS]; /* scene: a struct layout */
 
-/* A question about the words alone, for samples without a picture. */
+/* A question about words only, for samples without a picture. */
 void shapes_ask_words(struct rng *r, struct turn *t);
 
 #endif

@@ -1,6 +1,6 @@
-/* shapes_ask.c - the questions of the drawn world. Each kind picks its answer first where it can
- * (yes or no, the count), then looks for a question that has it, so that no kind is well answered
- * without looking at the picture. */
+/* shapes_ask.c - the questions of the drawn world. Where possible each kind chooses its answer
+ * first (yes or no, the count) and then looks for a question that has it, so that no kind can be
+ * answered well without looking at the picture. */
 #include "datasets/shapes.h"
 
 #include <stdio.h>
@@ -40,8 +40,8 @@ static struct label label(const char *article, int shape, int colour)
     return s;
 }
 
-/* A cell with a name that no other cell answers to. The name is the shape and colour, or one of
- * them where it is enough. -1 where the tries did not find one. */
+/* A cell with a name that fits no other cell: shape and colour, or just one of them if that is
+ * enough. -1 if the attempts found none. */
 static int pick_named(const struct layout *l, struct rng *r, struct label *name)
 {
     for (int i = 0; i < WORLD_TRIES; i++) {
@@ -119,7 +119,7 @@ static bool ask_where(const void *scene, struct rng *r, struct turn *t)
     return true;
 }
 
-/* Counts of all shapes, of one colour, of one shape; the answer is wished for first. */
+/* Counts all shapes, those of one colour, or those of one shape; the answer is chosen first. */
 static bool ask_count(const void *scene, struct rng *r, struct turn *t)
 {
     const struct layout *l = scene;
@@ -138,8 +138,9 @@ static bool ask_count(const void *scene, struct rng *r, struct turn *t)
     return false;
 }
 
-/* Half of the names are made of what the picture shows, so that "no" is not told by a colour or a
- * shape that is missing altogether; the other half have a "no" for any picture. */
+/* Half of the names combine what is in the picture, so that "no" is not given away by a colour or
+ * shape that is missing altogether; the other half are random, so that every picture has questions
+ * with the answer "no". */
 static bool ask_yesno(const void *scene, struct rng *r, struct turn *t)
 {
     const struct layout *l = scene;
@@ -171,7 +172,7 @@ static bool ask_yesno(const void *scene, struct rng *r, struct turn *t)
     return false;
 }
 
-/* The neighbour in the same row or column. An empty one is asked for less often. */
+/* The neighbour in the same row or column. Empty neighbours are asked about less often. */
 static bool ask_beside(const void *scene, struct rng *r, struct turn *t)
 {
     const struct layout *l = scene;
@@ -232,7 +233,7 @@ const struct world_kind shapes_kinds[SHAPES_KINDS] = {
     {"beside", 2, ask_beside}, {"relation", 2, ask_relation}, {"describe", 4, ask_describe},
 };
 
-/* Three words, of which one is of the other sort. */
+/* Three words, one of which is of a different sort. */
 void shapes_ask_words(struct rng *r, struct turn *t)
 {
     bool odd_is_colour = world_pick(r, 2), asks_not = world_pick(r, 2);

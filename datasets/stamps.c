@@ -8,10 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FIELDS = 6, LIST_LIMIT = 64 << 20, VISIBLE = 16 }; /* VISIBLE: the least alpha seen */
+enum { FIELDS = 6, LIST_LIMIT = 64 << 20, VISIBLE = 16 }; /* VISIBLE: the least alpha that counts */
 
-/* Finer groups stand after the one they belong to. Left out are groups that a person would argue
- * about (is a carrot a plant?) and those with strangers among them (slugs under insects). */
+/* Finer groups come after the one that contains them. Left out are groups that people would argue
+ * about (is a carrot a plant?) and those with misfits (slugs under insects). */
 const struct stamp_group stamp_groups[STAMP_GROUPS] = {
     {"animals", NULL, "an animal", "animals", true},
     {"animals", "birds", "a bird", "birds", false},
@@ -28,8 +28,8 @@ const struct stamp_group stamp_groups[STAMP_GROUPS] = {
     {"food & drink", NULL, "something to eat or drink", "things to eat or drink", true},
 };
 
-/* Names that stand in a group which they do not fit, that other names are a kind of (a dove is a
- * bird), or that take no "a". */
+/* Names whose group does not fit them, that include other names (a dove is a bird), or
+ * that do not take "a". */
 static const char *const misfits[] = {
     "flower", "yellow flower", "bird",          "fish",          "clothespin", "modern clothespin",
     "button", "train sign",    "tractor wheel", "cave entrance", "apple core", "bread",
@@ -43,7 +43,7 @@ static bool starts_with(const char *s, const char *with)
     return strncmp(s, with, strlen(with)) == 0;
 }
 
-/* Fills name and article; false where the caption is no plain name. */
+/* Sets name and article; false if the caption is not a plain name. */
 static bool plain_name(const char *caption, struct stamp *s)
 {
     const char *from = starts_with(caption, "An ")  ? caption + 3
@@ -58,7 +58,7 @@ static bool plain_name(const char *caption, struct stamp *s)
         words += from[i] == ' ';
         if (from[i] != ' ' && (from[i] < 'a' || from[i] > 'z')) return false;
     }
-    if (words > 2 || from[len - 1] == 's') return false; /* a plural, for the most part */
+    if (words > 2 || from[len - 1] == 's') return false; /* usually a plural */
     memcpy(s->name, from, len);
     s->name[len] = '\0';
     strcpy(s->article, strchr("aeiou", from[0]) ? "an" : "a");
@@ -67,7 +67,7 @@ static bool plain_name(const char *caption, struct stamp *s)
     return true;
 }
 
-/* Keywords are divided by ';'. */
+/* Keywords are separated by ';'. */
 static bool has_keyword(const char *list, const char *word)
 {
     for (; list; list = strchr(list, ';'), list = list ? list + 1 : NULL)
@@ -75,7 +75,7 @@ static bool has_keyword(const char *list, const char *word)
     return false;
 }
 
-/* False where no group tells the sort. */
+/* False if no group gives the sort. */
 static bool find_groups(const char *category, const char *keywords, struct stamp *s)
 {
     s->sort = -1;
@@ -90,7 +90,7 @@ static bool find_groups(const char *category, const char *keywords, struct stamp
     return s->sort >= 0;
 }
 
-/* One line, which is cut up in place. A picture that is of no use is passed over. */
+/* Parses one line, in place. Unusable pictures are skipped. */
 static bool read_line(struct stamp_list *l, char *line, const char *root, struct err *e)
 {
     char *field[FIELDS];
@@ -141,7 +141,7 @@ void stamps_free(struct stamp_list *l)
     memset(l, 0, sizeof *l);
 }
 
-/* The next name of group g that is not chosen yet: the shortest, by the alphabet among equals. */
+/* The next name of group g not yet chosen: the shortest, ties in alphabetical order. */
 static const struct stamp *next_name(const struct stamp_list *l, int g)
 {
     const struct stamp *best = NULL;
@@ -173,7 +173,7 @@ int64_t stamps_choose(struct stamp_list *l, int64_t names)
     return chosen;
 }
 
-/* The box around what is visible; false where nothing is. */
+/* The bounding box of the visible part; false if there is none. */
 static bool visible_box(const struct image *im, struct image_box *box)
 {
     int64_t left = im->width, top = im->height, right = -1, bottom = -1;
@@ -199,7 +199,7 @@ bool stamp_fit(const struct image *im, int64_t longest, struct image *fit, struc
     return image_resize(im, w > 0 ? w : 1, h > 0 ? h : 1, RESIZE_BICUBIC, fit, e);
 }
 
-/* Leaves s->image zeroed where the picture is no cut-out. */
+/* Leaves s->image zeroed if the picture is not a cut-out. */
 static bool load(struct stamp *s, int64_t longest, struct err *e)
 {
     struct image im, cut = {0};
@@ -225,7 +225,7 @@ bool stamps_load(struct stamp_list *l, int64_t longest, struct err *e)
     for (size_t i = 0; i < l->count; i++) {
         if (!load(&l->stamp[i], longest, e)) return false;
         if (!l->stamp[i].image.px) continue;
-        struct stamp swap = l->stamp[kept]; /* what is passed over moves to the end */
+        struct stamp swap = l->stamp[kept]; /* skipped entries move to the end */
         l->stamp[kept++] = l->stamp[i];
         l->stamp[i] = swap;
     }

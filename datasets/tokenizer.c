@@ -1,7 +1,7 @@
-/* tokenizer.c - mha2mla-data tokenizer: a byte-level BPE made for a data set, in the layout of
- * Hugging Face's tokenizer.json (text to words in words.c, merges in bpe.c). The vocabulary is, in
- * this order: the special tokens, the 256 bytes by their printable stand-ins' code points, the
- * merges. */
+/* tokenizer.c - mha2mla-data tokenizer: a byte-level BPE learnt from a data set, in the format
+ * of Hugging Face's tokenizer.json (words.c: text to words, bpe.c: merges). The vocabulary is,
+ * in this order: the special tokens, the 256 bytes by the code points of their printable
+ * stand-ins, the merges. */
 #include "base/file.h"
 #include "base/json/jsonc.h"
 #include "base/mem.h"
@@ -17,7 +17,7 @@
 
 enum { SPECIALS = WORDS_SPECIALS };
 
-/* GPT-2's alphabet: a printable byte stands for itself, the others for code points from 256 on. */
+/* GPT-2's alphabet: a printable byte stands for itself, the others for code points from 256 up. */
 static void byte_alphabet(int code[256], int32_t id[256])
 {
     int next = 256, rank = SPECIALS;
@@ -31,7 +31,7 @@ static void byte_alphabet(int code[256], int32_t id[256])
             if (code[b] == c) id[b] = rank++;
 }
 
-/* Code points below 2048 only. */
+/* For code points below 2048 only. */
 static char *utf8(int c, struct err *e)
 {
     char s[3] = {(char)c, '\0', '\0'};
@@ -43,7 +43,7 @@ static char *utf8(int c, struct err *e)
     return mem_strdup(s, e);
 }
 
-/* The tokens' texts by id, and how many there are. */
+/* The tokens' texts by id, and their number. */
 struct vocabulary {
     char **text;
     int32_t count;
@@ -77,8 +77,8 @@ static bool vocabulary_make(struct vocabulary *v, const struct bpe *b, const int
     return ok;
 }
 
-/* cJSON's functions return NULL where memory runs out; the callers below add into `into` and look
- * at one flag at the end. */
+/* cJSON's functions return NULL if out of memory; the callers below add to `into` and check
+ * one flag at the end. */
 static bool add_json(cJSON *into, const char *key, const char *json)
 {
     cJSON *o = cJSON_Parse(json);
@@ -105,7 +105,7 @@ static bool add_specials(cJSON *into, bool by_id)
     return ok;
 }
 
-/* Words are cut by the pattern, then written in the byte alphabet. */
+/* Words are cut by the pattern, then spelled in the byte alphabet. */
 static bool add_pre_tokenizer(cJSON *root)
 {
     cJSON *seq = cJSON_AddObjectToObject(root, "pre_tokenizer"), *list, *split, *pattern;
@@ -210,7 +210,7 @@ static cJSON *map_json(void)
     return NULL;
 }
 
-/* Takes `o`, which may be NULL where memory ran out. */
+/* Takes over `o`, which may be NULL if out of memory. */
 static bool write_json(cJSON *o, const char *dir, const char *name, struct err *e)
 {
     char *path = file_join(dir, name, e), *text = NULL;
@@ -225,7 +225,7 @@ static bool write_json(cJSON *o, const char *dir, const char *name, struct err *
     return ok;
 }
 
-/* tokenizer.json comes last: where it is, all of them are. */
+/* tokenizer.json comes last: if it is there, all files are. */
 static bool write_files(const char *dir, const struct words_template *t, const struct vocabulary *v,
                         const struct bpe *b, struct err *e)
 {

@@ -1,5 +1,5 @@
-/* tool.c - one reader for every subcommand's options: the table gives getopt_long its names, the
- * help its lines, and each number its range. */
+/* tool.c - one reader for the options of all subcommands: the table gives getopt_long its names,
+ * the help its lines, and each number its range. */
 #include "datasets/tool.h"
 
 #include <errno.h>
@@ -53,7 +53,7 @@ bool tool_options(const struct tool_option *options, const char *usage, const ch
         longs[n] = (struct option){options[n].name, required_argument, NULL, 256 + n};
     }
     longs[n] = (struct option){"help", no_argument, NULL, 'h'};
-    optind = 0; /* glibc: start afresh, a process may read several command lines */
+    optind = 0; /* glibc: restart, since a process may read several command lines */
     opterr = 0;
     while ((c = getopt_long(argc, argv, ":h", longs, NULL)) != -1) {
         if (c == 'h') {
@@ -80,7 +80,7 @@ bool tool_options(const struct tool_option *options, const char *usage, const ch
 
 bool tool_read_image(struct image *img, const char *path, struct err *e)
 {
-    struct err note; /* puts what the path may hold on one line */
+    struct err note; /* keeps whatever the path contains on one line */
 
     if (!image_read(img, path, e)) return false;
     if (img->damage) {

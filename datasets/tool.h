@@ -1,6 +1,6 @@
-/* tool.h - what the subcommands of mha2mla-data share: the table's row, and options read from one
- * table that also prints the help. A subcommand writes plain files only (PNG, JSON), so that the
- * trainer needs to know nothing of where a data set came from. */
+/* tool.h - shared by the subcommands of mha2mla-data: their table's row type, and options read from
+ * a table that also prints the help. Subcommands write plain files only (PNG, JSON), so that the
+ * trainer need not know where a data set came from. */
 #ifndef DATASETS_TOOL_H
 #define DATASETS_TOOL_H
 
@@ -15,8 +15,8 @@ struct tool_command {
 };
 extern const struct tool_command tool_shapes, tool_scenes, tool_augment, tool_tokenizer;
 
-/* One long option. `text` or `num` says where its value goes and holds the default before; a
- * number outside lo..hi is an error. A list of options ends with a NULL name. */
+/* One long option. `text` or `num` points to where its value goes, which initially holds the
+ * default; a number outside lo..hi is an error. A NULL name ends a list of options. */
 struct tool_option {
     const char *name, *value, *help;
     const char **text;
@@ -24,15 +24,15 @@ struct tool_option {
     bool required;
 };
 
-#define TOOL_OPTIONS 16 /* at most, in one subcommand */
+#define TOOL_OPTIONS 16 /* maximum per subcommand */
 
-/* Reads argv by `options`. *rest is the index of the first plain argument (getopt_long moves them
- * to the end). Where --help was given, prints the usage, the about text and the options, and sets
- * *help: the caller then returns true at once. Strings stay argv's. */
+/* Parses argv by `options`. *rest is the index of the first positional argument (getopt_long moves
+ * them to the end). For --help, prints usage, about text and options, and sets *help: the caller
+ * then returns true at once. Strings remain argv's. */
 bool tool_options(const struct tool_option *options, const char *usage, const char *about, int argc,
                   char **argv, int *rest, bool *help, struct err *e);
 
-/* image_read, and a line on stderr where the file is damaged. */
+/* image_read, plus a line on stderr if the file is damaged. */
 bool tool_read_image(struct image *img, const char *path, struct err *e);
 
 #endif

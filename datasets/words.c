@@ -64,7 +64,7 @@ static void cutter_close(struct cutter *c)
     pcre2_code_free(c->code);
 }
 
-/* Text without special tokens. The pattern matches at every place, so that no byte is lost. */
+/* Text without special tokens. The pattern matches everywhere, so that no byte is lost. */
 static bool cut_words(struct cutter *c, const char *text, size_t len, struct err *e)
 {
     const PCRE2_SIZE *span = pcre2_get_ovector_pointer(c->match);
@@ -104,7 +104,7 @@ static bool cut_at_specials(struct cutter *c, const char *text, size_t n, struct
     return cut_words(c, from, (size_t)(text - from), e);
 }
 
-/* Text being put together. */
+/* Text being assembled. */
 struct buffer {
     char *s;
     size_t n, cap;
@@ -118,8 +118,8 @@ static bool put(struct buffer *b, const char *s, size_t n, struct err *e)
     return true;
 }
 
-/* A question and its answer are one text; </s> ends it. A system text stands before the question as
- * it is. */
+/* A question and its answer form one text, ended by </s>. A system text precedes the
+ * question unchanged. */
 static bool cut_conversation(struct cutter *c, const struct conversation *from,
                              const struct words_template *t, struct err *e)
 {
@@ -134,7 +134,7 @@ static bool cut_conversation(struct cutter *c, const struct conversation *from,
              (!answer || cut_at_specials(c, b.s, b.n, e));
         if (answer) b.n = 0;
     }
-    ok = ok && cut_at_specials(c, b.s, b.n, e); /* a last question without an answer */
+    ok = ok && cut_at_specials(c, b.s, b.n, e); /* a final question without an answer */
     free(b.s);
     return ok;
 }

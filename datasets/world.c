@@ -1,4 +1,4 @@
-/* world.c - the grid's words, the choice of questions, and a set's files. */
+/* world.c - the grid's words, the choice of questions, and the files of a set. */
 #include "datasets/world.h"
 #include "base/mem.h"
 
@@ -67,7 +67,7 @@ void world_ask(struct convo *c, int turns, const struct world_kind *kinds, int c
     }
 }
 
-/* Sample i of part p: its picture, if it has one, then its line in the list. */
+/* Sample i of a part: its picture, if it has one, then its line in the list. */
 static bool write_sample(const struct world_set *s, int part, int64_t i, struct convo_list *list,
                          struct err *e)
 {
@@ -94,7 +94,7 @@ static bool write_sample(const struct world_set *s, int part, int64_t i, struct 
     return ok;
 }
 
-/* Opens list number `part`, and writes its samples. */
+/* Opens list number `part` and writes its samples. */
 static bool write_part(const struct world_set *s, int part, struct convo_list *list, struct err *e)
 {
     const struct world_part *p = &s->part[part];
@@ -107,7 +107,7 @@ static bool write_part(const struct world_set *s, int part, struct convo_list *l
     return ok;
 }
 
-/* The lists of an earlier run go first: their pictures are about to change. */
+/* Removes lists of an earlier run first: their pictures are about to change. */
 static bool prepare(const struct world_set *s, struct err *e)
 {
     char *images = file_join(s->dir, "images", e);
@@ -117,7 +117,7 @@ static bool prepare(const struct world_set *s, struct err *e)
     for (int i = 0; ok && i < s->parts; i++) {
         char *list = mem_printf(e, "%s/%s.json", s->dir, s->part[i].name);
         ok = list != NULL;
-        if (ok) unlink(list); /* where it cannot go, the rename at the end says why */
+        if (ok) unlink(list); /* if this fails, the rename at the end will say why */
         free(list);
     }
     return ok;

@@ -1,22 +1,33 @@
-/* extend.c - the decoder over a KV cache: new tokens are appended to it and look back at all of it.
+/* extend.c - the decoder over a KV cache: appends new tokens, which attend to everything in it.
  *
- * Where the cache holds latents, attention runs absorbed: instead of making keys and values from
- * the latents, up_k is applied to the query and up_v to the weighted sum of latents. With factors
- * by modality a query exists once per modality of key, and the weighted sums stay apart per
- * modality. */
+ * Where the cache holds latents, attention runs absorbed: keys and values are never formed. A query
+ * of head h (kv head g) scores key j, of modality m and latent c_j [r], as
+ *     sqrt(dh) s_j = q_r . k_r[j] + q_c . (up_k^m_g c_j + b_k^m)
+ *                  = q_r . k_r[j] + (q_c up_k^m_g) . c_j + q_c . b_k^m
+ * and with p = softmax(s) the head's output is
+ *     o = sum over j of p_j (up_v^m_g c_j + b_v^m)
+ *       = sum over m of [up_v^m_g (sum over j in m of p_j c_j) + (sum over j in m of p_j) b_v^m]
+ * where up_k_g [dc, r] and up_v_g [dh, r] are the rows of kv head g. So with factors per
+ * modality a query exists once per modality of key, and the weighted sums of latents are kept
+ * separate by modality.
+ *
+ * Letters as in forward.c; T are the new tokens, R = sequences * capacity the cache's rows. */
 #include "model/forward.h"
 #include "model/forward_impl.h"
 
 #include <math.h>
 
+/* What the layers of one batch's graph share. */
 struct build {
     const struct forward *f;
     struct kv_cache *cache;
-    struct tensor *table;
-    const int32_t *rows; /* where each new token goes in the cache */
-    const struct cached_sequence *seq;
+    struct tensor *table;              /* [T, dh]: cos, then sin */
+    const int32_t *rows;               /* [T]: cache row of each new token */
+    const struct cached_sequence *seq; /* [samples] */
 };
 
+/* Appends x [T, width] to layer l's cache of kind 0 (rotated key), 1 (unrotated key or latent) or 2
+ * (value or latent), and returns that cache: [R, width]. */
 static struct tensor *store(struct tape *t, const struct build *b, int kind, int64_t l,
                             struct tensor *x)
 {
@@ -26,7 +37,7 @@ static struct tensor *store(struct tape *t, const struct build *b, int kind, int
     return op_cache_write(t, x, c->data[kind] + l * rows * c->width[kind], rows, b->rows);
 }
 
-/* A bias [1, n] as the matrix [n, 1] that one column more of a projection would be. */
+/* A bias [1, n] viewed as a projection [n, 1]. */
 static struct tensor *column(struct tape *t, const struct param *bias)
 {
     struct tensor *view = tape_alloc(t, sizeof *view);
@@ -35,9 +46,9 @@ static struct tensor *column(struct tape *t, const struct param *bias)
     return view;
 }
 
-/* The unrotated query as it meets what the cache holds: absorbed where those are latents. A bias of
- * the keys adds the same to all scores of a query and falls out, unless it is each
- * modality's own. */
+/* The unrotated query q [T, H*dc] in the form that the cache needs: as it is for keys [R, G*dc], or
+ * absorbed, [T, H*r] per set, for latents [R, r]. A key bias adds the same to all scores of a query
+ * and cancels, unless each modality has its own: then [T, H] per set. */
 static void absorb_query(struct model *m, struct tape *t, struct attn *w, struct tensor *q,
                          struct cached_attention *a)
 {
@@ -60,8 +71,8 @@ static void absorb_query(struct model *m, struct tape *t, struct attn *w, struct
     }
 }
 
-/* The weighted sums of latents become the heads' outputs; a bias of the values comes in by the
- * weight of its modality. */
+/* From weighted sums of latents to the heads' outputs: o [T, sets*H*r], followed by [T, sets*H]
+ * total weights if there are biases; result [T, H*dh]. */
 static struct tensor *absorb_output(struct model *m, struct tape *t, struct attn *w,
                                     struct tensor *o)
 {
@@ -71,6 +82,7 @@ static struct tensor *absorb_output(struct model *m, struct tape *t, struct attn
 
     for (int64_t s = 0; s < sets; s++) {
         const struct kv_set *set = &w->set[s];
+        /* [T, H*dh], like each bias's share */
         struct tensor *add =
             op_head_linear(t, o, s * H * m->latent, param_tensor(set->up_v), H, G, true);
         y = y ? op_add(t, y, add) : add;
@@ -82,6 +94,7 @@ static struct tensor *absorb_output(struct model *m, struct tape *t, struct attn
     return y;
 }
 
+/* Attention of layer l before o_proj: x [T, d], normalised, over the whole cache: [T, H*dh]. */
 static struct tensor *attention_layer(struct model *m, struct tape *t, const struct build *b,
                                       int64_t l, struct tensor *x)
 {
@@ -114,7 +127,7 @@ static struct tensor *attention_layer(struct model *m, struct tape *t, const str
         absorb_query(m, t, w, q[1], &a);
         a.part[1].k =
             store(t, b, 1, l, key_latent ? latent[0] : build_up(m, t, batch, w, latent[0], false));
-    } else if (key_latent) { /* every pair is rotated: the shared latent is the values' alone */
+    } else if (key_latent) { /* every pair is rotated: only values use the latent */
         a.part[1].k = store(t, b, 1, l, latent[0]);
     }
     if (!value_latent) {
@@ -129,6 +142,7 @@ static struct tensor *attention_layer(struct model *m, struct tape *t, const str
     return absorb_output(m, t, w, op_cached_attention(t, &a));
 }
 
+/* Where the batch's tokens go in the cache, and which of its rows each sample sees. */
 static void place_rows(struct tape *t, struct build *b, const int64_t *seq)
 {
     const struct batch *batch = b->f->batch;
@@ -138,7 +152,7 @@ static void place_rows(struct tape *t, struct build *b, const int64_t *seq)
 
     for (int64_t i = 0; i < batch->samples; i++) {
         int64_t n = batch->begin[i + 1] - batch->begin[i], base = seq[i] * c->capacity;
-        int64_t before = c->length[seq[i]] - n; /* the batch's tokens count already */
+        int64_t before = c->length[seq[i]] - n; /* kv_cache_add has counted the batch's tokens */
         s[i] = (struct cached_sequence){.q_begin = batch->begin[i],
                                         .q_end = batch->begin[i + 1],
                                         .k_begin = base,
@@ -152,7 +166,8 @@ static void place_rows(struct tape *t, struct build *b, const int64_t *seq)
     b->seq = s;
 }
 
-/* The normed output of the last layer for n rows of the batch. */
+/* Appends the batch and returns the normalised output of the last layer for n of its rows:
+ * [n, d]. */
 static struct tensor *extend(struct model *m, struct tape *t, const struct forward *f,
                              struct kv_cache *c, const int64_t *seq, const int32_t *rows, int64_t n,
                              struct err *e)
@@ -166,20 +181,20 @@ static struct tensor *extend(struct model *m, struct tape *t, const struct forwa
     place_rows(t, &b, seq);
     for (int64_t i = 0; i < batch->samples; i++)
         length[i] = c->length[seq[i]];
-    struct tensor *x = build_embeddings(m, t, f);
-    b.table = build_table(m, t, batch, length);
+    struct tensor *x = build_embeddings(m, t, f); /* [T, d] */
+    b.table = build_table(m, t, batch, length);   /* [T, dh] */
     for (int64_t l = 0; l < m->cfg.text.num_hidden_layers; l++) {
         struct layer *w = &m->layers[l];
         struct tensor *h =
             attention_layer(m, t, &b, l, op_rmsnorm(t, x, param_tensor(w->norm1), eps));
-        if (l == m->cfg.text.num_hidden_layers - 1) { /* the rest is for the wanted rows alone */
+        if (l == m->cfg.text.num_hidden_layers - 1) { /* only the wanted rows go on */
             h = op_select_rows(t, h, NULL, rows, n);
             x = op_select_rows(t, x, NULL, rows, n);
         }
         x = build_mlp(m, t, w,
                       op_linear(t, h, param_tensor(w->attn.o), param_tensor(w->attn.o_b), x));
     }
-    return op_rmsnorm(t, x, param_tensor(m->norm), eps);
+    return op_rmsnorm(t, x, param_tensor(m->norm), eps); /* [n, d] */
 }
 
 struct tensor *model_extend(struct model *m, struct tape *t, const struct forward *f,
@@ -193,7 +208,7 @@ struct tensor *model_extend(struct model *m, struct tape *t, const struct forwar
         last[i] = (int32_t)f->batch->begin[i + 1] - 1;
     x = extend(m, t, f, c, seq, last, n, e);
     if (!x) return NULL;
-    x = op_linear(t, x, param_tensor(m->head), NULL, NULL);
+    x = op_linear(t, x, param_tensor(m->head), NULL, NULL); /* [samples, V] */
     tape_keep(x);
     return x;
 }

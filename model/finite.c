@@ -1,18 +1,17 @@
-/* finite.c - whether every weight is a number. A NaN or an infinity in one of billions makes every
- * loss NaN, hours later and with nothing that leads back to it. Looking at all takes a second for
- * 15 GB in memory (measured on one core of an AMD EPYC, Zen 4), and the disk's time where they are
- * not. */
+/* finite.c - checks that every weight is a finite number. One NaN or infinity among billions makes
+ * every loss NaN, hours later and without a hint of its origin. Checking takes a second for 15 GB
+ * in memory (measured on one core of an AMD EPYC, Zen 4); otherwise it runs at disk speed. */
 #include "model/params.h"
 
 #include <stdio.h>
 #include <string.h>
 
-enum { BLOCK = 1 << 19 }; /* bytes that are looked at without looking for which value it is */
+enum { BLOCK = 1 << 19 }; /* bytes checked at once, before searching for the value */
 
 /* A value whose exponent is all ones is infinite or NaN. */
 struct format {
     enum dtype dtype;
-    uint32_t exponent, least, sign; /* the exponent's bits, its lowest one, the sign above it */
+    uint32_t exponent, least, sign; /* the exponent's bits, its lowest bit, the sign bit above it */
 };
 static const struct format formats[] = {{DT_F32, 0x7f800000, 0x00800000, 0x80000000},
                                         {DT_BF16, 0x7f80, 0x0080, 0x8000},
@@ -33,8 +32,8 @@ static uint32_t bits_at(const struct tensor *t, int64_t i)
                                      : ((const uint32_t *)t->data)[i];
 }
 
-/* Whether a block has one, two or four values at a time: one added to an exponent of all ones
- * carries into the bit of the sign, which has been taken away, and no further. */
+/* Whether a block contains such a value; processes two or four values per word: adding one to an
+ * exponent of all ones carries into the sign bit, which has been masked out, and no further. */
 static bool any(const char *block, size_t bytes, const struct format *f)
 {
     uint64_t lanes = f->sign == 0x8000 ? 0x0001000100010001 : 0x0000000100000001;
@@ -50,8 +49,8 @@ static bool any(const char *block, size_t bytes, const struct format *f)
     return carried & f->sign * lanes;
 }
 
-/* The first that is no number, t's count where there is none. In the order of the file, which a
- * disk likes; one thread is as fast as the memory. */
+/* Index of the first that is not finite, t's count if there is none. Reads in file order, which
+ * suits a disk; one thread is as fast as memory. */
 static int64_t first_bad(const struct tensor *t, const struct format *f)
 {
     int64_t count = tensor_count(t), size = (int64_t)dtype_size(t->dtype), step = BLOCK / size;
@@ -66,7 +65,7 @@ static int64_t first_bad(const struct tensor *t, const struct format *f)
     return count;
 }
 
-/* "3, 17" of value `i` of the parameter, in the tensor as the file has it. */
+/* "3, 17": the index of element `i` of the parameter in the file's tensor. */
 static void index_text(const struct param *p, const struct st_tensor *t, int64_t i, char *text,
                        size_t size)
 {

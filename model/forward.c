@@ -1,5 +1,23 @@
-/* forward.c - the decoder as a graph: embeddings with the pictures' features spliced in, the layers
- * in each of the three states of attention, and the loss.
+/* forward.c - the decoder as a graph: embeddings with the images' features spliced in, the layers
+ * in each of the three states of attention, and the loss. Biases are left out here:
+ *
+ *     x = embed[ids]; in an image's rows W2 act(W1 features)       [T, d]
+ * for each layer, with h = RMSNorm(x):
+ *     q_r = rope(Wq_r h), q_c = Wq_c h                             [T, H*dr], [T, H*dc]
+ *     FULL     k_r = rope(Wk h), v = Wv h                          [T, G*dh], [T, G*dh]
+ *     PARTIAL  k_r = rope(Wk_r h), k_c = up_k h, v = up_v h        [T, G*dr], [T, G*dc], [T, G*dh]
+ *     MLA      c = down^m h                                        [T, r]
+ *              k_r as in PARTIAL, k_c = up_k^m c, v = up_v^m c
+ *     o = softmax([q_r q_c] [k_r k_c]^T / sqrt(dh)) v              [T, H*dh]
+ *     x = x + Wo o                                                 [T, d]
+ *     x = x + Wdown (silu(Wgate h) * Wup h), h = RMSNorm(x)        [T, d]
+ * and finally
+ *     logits = Whead RMSNorm(x)                                    [n, V]
+ *     loss = scale * sum of -log softmax(logits)[label]            [1, 1]
+ *
+ * T tokens, d hidden size, H heads, G kv heads, dh head size, dr of it rotated and dc = dh - dr not
+ * (FULL: dr = dh, no q_c and k_c), r latent width, m the modality of the row, V vocabulary, n rows
+ * asked for. Attention is causal within each sample; query head h uses kv head h / (H/G).
  *
  * Nothing is computed that nobody reads: in the last layer only the rows with a label (or whose
  * logits are asked for) have a query, an o_proj and an MLP. */
@@ -23,13 +41,14 @@ struct tensor *build_table(struct model *m, struct tape *t, const struct batch *
     for (int64_t k = 0, p = 0; axis && k < 3; k++)
         for (int64_t end = p + m->cfg.text.mrope_section[k]; p < end; p++)
             axis[p] = (uint8_t)k;
-    for (int64_t s = 0; s < b->samples; s++) /* a window is seen to before anything runs */
+    for (int64_t s = 0; s < b->samples; s++) /* checked before anything runs */
         CHECK(m->cfg.text.window == 0 || length[s] <= m->cfg.text.window);
     for (int64_t s = 0; s < sets; s++)
         model_inv_freq(&m->cfg.text, length[s], inv_freq + s * pairs);
     for (int64_t s = 0; by_length && s < sets; s++)
         for (int64_t i = b->begin[s]; i < b->begin[s + 1]; i++)
             set[i] = (int32_t)s;
+    /* [T, dh]: cos, then sin */
     return op_rope_table(t, &(struct rope_table){.positions = b->positions,
                                                  .n = b->tokens,
                                                  .inv_freq = inv_freq,
@@ -53,6 +72,7 @@ struct tensor *build_embeddings(struct model *m, struct tape *t, const struct fo
     struct tensor *features = f->features;
 
     CHECK(!features == !b->image_tokens);
+    /* row i of the result is row from[i] of x, or row -1 - from[i] of features */
     from = tape_new_array(t, int32_t, b->tokens);
     for (int64_t i = 0, p = 0; i < b->tokens; i++) {
         while (p < b->n_places && b->places[p].end <= i)
@@ -65,12 +85,16 @@ struct tensor *build_embeddings(struct model *m, struct tape *t, const struct fo
         }
     }
     CHECK(text + image == b->tokens && image == b->image_tokens);
+    /* [text, d], and below the images' rows, from the features' [rows, feature width]:
+     * [image, d] */
     struct tensor *x = op_embedding(t, param_tensor(m->embed), ids, text, m->cfg.text.pad_row);
     if (!features) return x;
+    /* [T, d] */
     return op_select_rows(t, x, m->cfg.family->project(m, t, f), from, b->tokens);
 }
 
-/* x through one of the factors: the modality's own, or the one that all share. */
+/* x through one of the factors: each row's modality's own, or the one that all share. x [T, in],
+ * w[m] [out, in], bias[m] [1, out] or NULL: [T, out]. */
 static struct tensor *by_modality(struct model *m, struct tape *t, const struct batch *b,
                                   struct tensor *x, struct param *const w[MODALITIES],
                                   struct param *const bias[MODALITIES])
@@ -87,6 +111,7 @@ void build_latents(struct model *m, struct tape *t, const struct batch *b, struc
 {
     struct kv_set *s = a->set;
 
+    /* i = 0 for keys, 1 for values: [T, r], or x [T, d] where that part is not compressed */
     for (int i = 0; i < 2; i++) {
         if (!s[TEXT].down[i])
             latent[i] = x;
@@ -104,6 +129,7 @@ struct tensor *build_up(struct model *m, struct tape *t, const struct batch *b, 
 {
     struct kv_set *s = a->set;
 
+    /* [T, G*dh] for values, [T, G*dc] for keys */
     return value ? by_modality(m, t, b, latent, (struct param *[]){s[TEXT].up_v, s[IMAGE].up_v},
                                (struct param *[]){s[TEXT].up_v_b, s[IMAGE].up_v_b})
                  : by_modality(m, t, b, latent, (struct param *[]){s[TEXT].up_k, s[IMAGE].up_k},
@@ -117,6 +143,7 @@ void build_query(struct model *m, struct tape *t, int64_t l, struct tensor *x, s
     struct attn *a = &m->layers[l].attn;
     int64_t H = c->num_attention_heads, kept = m->rope_dim / 2;
 
+    /* [T, H*dr] and [T, H*dc]; FULL: [T, H*dh] and none */
     q[0] = op_rope(t, op_linear(t, x, param_tensor(a->q[0]), param_tensor(a->q_b[0]), NULL), table,
                    0, H, kept, m->q_pairs ? m->q_pairs + l * H * kept : NULL);
     q[1] = m->rope_dim < c->head_dim
@@ -130,29 +157,32 @@ struct tensor *build_key(struct model *m, struct tape *t, int64_t l, struct tens
     struct attn *a = &m->layers[l].attn;
     int64_t G = m->cfg.text.num_key_value_heads, kept = m->rope_dim / 2;
 
+    /* [T, G*dr]; FULL: [T, G*dh] */
     return op_rope(t, op_linear(t, x, param_tensor(a->k), param_tensor(a->k_b), NULL), table, 0, G,
                    kept, m->pairs ? m->pairs + l * G * kept : NULL);
 }
 
-/* What the graph of one batch shares between its layers. */
+/* What the layers of one batch's graph share. */
 struct build {
     const struct forward *f;
-    struct tensor *table;
-    struct attention_sample *samples;
-    /* The last layer's rows: */
-    const int32_t *rows; /* NULL: all */
+    struct tensor *table;             /* [T, dh]: cos, then sin */
+    struct attention_sample *samples; /* [samples] */
+    /* For the last layer: */
+    const int32_t *rows; /* [n_rows] rows wanted; NULL: all */
     int64_t n_rows;
-    struct attention_sample *row_samples; /* by which queries belong to which sample */
-    int32_t *row_index;                   /* their places in the sample */
+    struct attention_sample *row_samples; /* [samples]: their queries */
+    int32_t *row_index;                   /* [n_rows]: position in its sample */
 };
 
+/* Attention of layer l before o_proj. x [T, d], normalised: [T, H*dh], or
+ * [n_rows, H*dh] with rows. */
 static struct tensor *attention_layer(struct model *m, struct tape *t, const struct build *b,
                                       int64_t l, struct tensor *x, const int32_t *rows)
 {
     const struct text_config *c = &m->cfg.text;
     struct attn *w = &m->layers[l].attn;
     const struct batch *batch = b->f->batch;
-    struct tensor *xq = rows ? op_select_rows(t, x, NULL, rows, b->n_rows) : x;
+    struct tensor *xq = rows ? op_select_rows(t, x, NULL, rows, b->n_rows) : x; /* [n_rows, d] */
     struct tensor *tq = rows ? op_select_rows(t, b->table, NULL, rows, b->n_rows) : b->table;
     struct tensor *q[2], *latent[2];
     struct attention a = {.parts = 1,
@@ -169,7 +199,7 @@ static struct tensor *attention_layer(struct model *m, struct tape *t, const str
     a.part[0] = (struct attention_part){
         .q = q[0], .k = build_key(m, t, l, x, b->table), .width = m->rope_dim};
     if (m->state == ATTN_FULL) {
-        a.v = op_linear(t, x, param_tensor(w->v), param_tensor(w->v_b), NULL);
+        a.v = op_linear(t, x, param_tensor(w->v), param_tensor(w->v_b), NULL); /* [T, G*dh] */
         return op_attention(t, &a);
     }
     build_latents(m, t, batch, w, x, latent);
@@ -183,17 +213,18 @@ static struct tensor *attention_layer(struct model *m, struct tape *t, const str
     return op_attention(t, &a);
 }
 
+/* x + Wdown (silu(Wgate h) * Wup h), h = RMSNorm(x): [T, d]; f is the MLP's width. */
 struct tensor *build_mlp(struct model *m, struct tape *t, struct layer *w, struct tensor *x)
 {
     struct tensor *h = op_rmsnorm(t, x, param_tensor(w->norm2), m->cfg.text.rms_norm_eps);
 
     h = op_swiglu(t, op_linear(t, h, param_tensor(w->gate), param_tensor(w->gate_b), NULL),
-                  op_linear(t, h, param_tensor(w->up), param_tensor(w->up_b), NULL));
+                  op_linear(t, h, param_tensor(w->up), param_tensor(w->up_b), NULL)); /* [T, f] */
     return op_linear(t, h, param_tensor(w->down), param_tensor(w->down_b), x);
 }
 
-/* Layer l's normalised input; and extra projections for whoever wants to look at q and k before
- * rotation. */
+/* Layer l's normalised input [T, d]; also fills the taps, with extra projections for q and k, as
+ * they are rotated in place. */
 static struct tensor *layer_input(struct model *m, struct tape *t, const struct forward *f,
                                   int64_t l, struct tensor *x)
 {
@@ -211,6 +242,7 @@ static struct tensor *layer_input(struct model *m, struct tape *t, const struct 
     return h;
 }
 
+/* x [T, d] through layer l: [T, d], or [n_rows, d] in the last layer with rows wanted. */
 static struct tensor *decoder_layer(struct model *m, struct tape *t, const struct build *b,
                                     int64_t l, struct tensor *x)
 {
@@ -218,13 +250,13 @@ static struct tensor *decoder_layer(struct model *m, struct tape *t, const struc
     const int32_t *rows = l == m->cfg.text.num_hidden_layers - 1 ? b->rows : NULL;
     struct tensor *h = layer_input(m, t, b->f, l, x);
 
-    h = attention_layer(m, t, b, l, h, rows);
+    h = attention_layer(m, t, b, l, h, rows); /* [T, H*dh] */
     if (rows) x = op_select_rows(t, x, NULL, rows, b->n_rows);
-    x = op_linear(t, h, param_tensor(w->attn.o), param_tensor(w->attn.o_b), x);
+    x = op_linear(t, h, param_tensor(w->attn.o), param_tensor(w->attn.o_b), x); /* [T, d] */
     return build_mlp(m, t, w, x);
 }
 
-/* Which of the wanted rows (ascending) belong to which sample, and where in it they stand. */
+/* Assigns the wanted rows (ascending) to their samples, and finds their positions there. */
 static void share_out_rows(struct tape *t, struct build *b)
 {
     const struct batch *batch = b->f->batch;
@@ -245,7 +277,7 @@ static void share_out_rows(struct tape *t, struct build *b)
     CHECK(k == b->n_rows);
 }
 
-/* What comes before the layers. */
+/* Everything that precedes the layers. */
 static struct build begin_build(struct model *m, struct tape *t, const struct forward *f,
                                 const int32_t *rows, int64_t n_rows)
 {
@@ -265,7 +297,7 @@ static struct build begin_build(struct model *m, struct tape *t, const struct fo
     return b;
 }
 
-/* The last layer's output, for `rows` only where that is not NULL. */
+/* The last layer's output: [T, d], or [n_rows, d] if rows is not NULL. */
 static struct tensor *build_decoder(struct model *m, struct tape *t, const struct forward *f,
                                     const int32_t *rows, int64_t n_rows)
 {
@@ -306,7 +338,7 @@ struct tensor *model_layer(struct model *m, struct tape *t, const struct forward
 struct tensor *model_loss(struct model *m, struct tape *t, const struct forward *f, double scale)
 {
     const struct batch *b = f->batch;
-    struct tensor *x = build_decoder(m, t, f, b->label_rows, b->labels);
+    struct tensor *x = build_decoder(m, t, f, b->label_rows, b->labels); /* [labels, d] */
 
     x = op_rmsnorm(t, x, param_tensor(m->norm), m->cfg.text.rms_norm_eps);
     return op_cross_entropy(t, x, param_tensor(m->head), b->label_ids, scale);
@@ -315,7 +347,7 @@ struct tensor *model_loss(struct model *m, struct tape *t, const struct forward 
 struct tensor *model_logits(struct model *m, struct tape *t, const struct forward *f,
                             const int32_t *rows, int64_t n)
 {
-    struct tensor *x = build_decoder(m, t, f, rows, n);
+    struct tensor *x = build_decoder(m, t, f, rows, n); /* [n, d] */
 
     x = op_linear(t, op_rmsnorm(t, x, param_tensor(m->norm), m->cfg.text.rms_norm_eps),
                   param_tensor(m->head), NULL, NULL);

@@ -1,4 +1,6 @@
-/* generate.c - prefill, then one token at a time for all the sequences that have not stopped. */
+/* generate.c - prefill, then one token at a time for all sequences that have not stopped. Each step
+ * is a batch of the running sequences' newest tokens, with T = n: logits [n, V] from model_extend,
+ * of which the largest is the next token. */
 #include "model/generate.h"
 #include "base/clock.h"
 #include "base/mem.h"
@@ -10,13 +12,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The sequences that still run, as the batch of their newest tokens. */
+/* The sequences still running, as a batch of their newest tokens. */
 struct running {
     int64_t n;
-    int64_t *seq, *begin;
-    int32_t *ids, *positions, *next; /* positions [axes, n], alike on all axes */
-    struct picture_places pictures;
-    struct span *spans;
+    int64_t *seq, *begin;            /* [n], [n + 1] */
+    int32_t *ids, *positions, *next; /* [n]; positions [axes, n], the same on all axes */
+    struct picture_places pictures;  /* of positions */
+    struct span *spans;              /* [n]: one token each */
 };
 
 static void running_free(struct running *r)
@@ -47,14 +49,14 @@ static bool running_new(struct running *r, int64_t n, const struct model *m, str
     return false;
 }
 
-/* By which factors a generated token's key and value are made: those of the pictures follow its id,
- * as in the published code, though its embedding is text's. */
+/* The modality whose factors make a generated token's key and value: it follows from the id, as in
+ * the published code, although the token's embedding is text's. */
 static enum modality modality_of(const struct picture_places *p, int32_t id)
 {
     return p->id >= 0 && (id == p->id || id == p->around[0] || id == p->around[1]) ? IMAGE : TEXT;
 }
 
-/* The largest of the logits, the first of several; -1 where one is not a number. */
+/* The index of the largest of x[n], the first if several; -1 if one is NaN. */
 static int32_t argmax(const real *x, int64_t n)
 {
     int64_t best = 0;
@@ -66,7 +68,7 @@ static int32_t argmax(const real *x, int64_t n)
     return (int32_t)best;
 }
 
-/* Takes the next token of each running sequence from its logits; drops those that stop. */
+/* Takes each running sequence's next token from its logits [n, V]; drops sequences that stop. */
 static bool take_tokens(struct running *r, const struct tensor *logits, const struct kv_cache *c,
                         int64_t max_new, const int32_t *stop, int64_t n_stop,
                         struct generation *out, struct err *e)
@@ -99,6 +101,7 @@ static bool take_tokens(struct running *r, const struct tensor *logits, const st
     return true;
 }
 
+/* One step: appends f's batch to the cache and takes the next tokens. Adds its time to *spent. */
 static bool run(struct model *m, struct tape *t, const struct forward *f, struct kv_cache *c,
                 struct running *r, int64_t max_new, const int32_t *stop, int64_t n_stop,
                 size_t memory_limit, struct generation *out, double *spent, struct err *e)

@@ -1,4 +1,13 @@
-/* kv_cache.c - memory of the KV cache and what it holds. */
+/* kv_cache.c - memory of the KV cache, and which tokens it holds. Per layer and token, in values:
+ *
+ *                rotated key   unrotated key   value
+ *     FULL       G*dh          -               G*dh
+ *     PARTIAL    G*dr          G*dc            G*dh
+ *     MLA, by its method (none: as PARTIAL):
+ *     joint      G*dr          r, for both     -
+ *     split      G*dr          r               r
+ *     only_key   G*dr          r               G*dh
+ *     only_value G*dr          G*dc            r */
 #include "base/mem.h"
 #include "model/forward.h"
 #include "model/forward_impl.h"
@@ -58,7 +67,7 @@ size_t kv_cache_bytes(const struct kv_cache *c)
     return (size_t)(rows * c->layers * (c->width[0] + c->width[1] + c->width[2])) * sizeof(real);
 }
 
-/* Adds n tokens of one modality to the end of what sequence s holds. */
+/* Appends n tokens of one modality to what sequence s holds. */
 static bool add_span(struct kv_cache *c, int64_t s, int64_t n, enum modality modality,
                      struct err *e)
 {

@@ -1,14 +1,17 @@
-/* model.h - a Hugging Face model in memory: its settings, its parameters by name, and how its
- * attention stands. Frozen weights are used where they lie in the mapped files; what is trained or
- * was computed has fp32 memory of its own, and rows that were only moved have some in the file's
+/* model.h - a Hugging Face model in memory: its settings, its parameters by name, and the state of
+ * its attention. Frozen weights are used in place in the mapped files; whatever is trained or was
+ * computed has fp32 memory of its own, and rows that were only moved have memory in the file's
  * dtype.
  *
  * Attention is in one of three states:
- *     FULL     q_proj, k_proj, v_proj, o_proj: the original MHA or GQA with RoPE on every pair
+ *     FULL     q_proj, k_proj, v_proj, o_proj: the original MHA or GQA, with RoPE on every pair
  *     PARTIAL  q_proj with its rows reordered, k_r_proj, kv_proj.{up_k,up_v}: only the kept pairs
  *              are rotated
- *     MLA      the same with the keys' unrotated part and the values made from latents, by factors
- *              kv_proj_{img,text}.{down_*,up_k,up_v}, or one kv_proj where modalities share them */
+ *     MLA      the same, but the unrotated part of the keys and the values come from latents, by
+ *              factors kv_proj_{img,text}.{down_*,up_k,up_v}, or kv_proj if modalities share them
+ *
+ * Letters: T tokens, V vocabulary, d hidden size, L layers, H query heads, G kv heads, dh head
+ * size, dr rotated and dc = dh - dr unrotated dims per head, r latent width. */
 #ifndef MODEL_MODEL_H
 #define MODEL_MODEL_H
 
@@ -19,17 +22,17 @@
 
 enum attn_state { ATTN_FULL, ATTN_PARTIAL, ATTN_MLA };
 
-/* Which of the unrotated key and the value come from a latent, and whether it is the same one. */
+/* Which of the unrotated keys and the values come from a latent, and whether from the same one. */
 enum kv_method { KV_NONE, KV_JOINT, KV_SPLIT, KV_ONLY_KEY, KV_ONLY_VALUE, KV_METHODS };
 struct kv_method_info {
     const char *name;
     bool key, value, joint;
 };
 extern const struct kv_method_info kv_methods[KV_METHODS];
-/* KV_METHODS where there is none of that name. */
+/* KV_METHODS if no method has that name. */
 enum kv_method kv_method_find(const char *name);
 
-/* What a parameter is, for PEFT sets and for counting. */
+/* The role of a parameter, for PEFT sets and for counting. */
 enum param_kind {
     PARAM_VISION,
     PARAM_PROJECTOR,
@@ -52,16 +55,17 @@ extern const char *const param_kind_names[PARAM_KINDS];
 
 struct param {
     char *name;   /* of the tensor in the file */
-    int64_t row0; /* the first of the file tensor's rows that are meant (q_proj is held in two) */
+    int64_t row0; /* the first row of the file's tensor used (q_proj is held as two) */
     enum param_kind kind;
     int ndim; /* the file's shape: [rows], [rows, cols] or [rows, ...] */
     int64_t dim[5];
-    struct tensor t; /* what the graph uses; t.grad only where trained */
-    void *own;       /* its memory where it is not mapped, of t.dtype */
+    struct tensor t; /* used by the graph; t.grad only if trained */
+    void *own;       /* its memory if not mapped, of t.dtype */
 };
 
-/* The factors of one modality. down[0] is the keys' and down[1] the values' (the same in `joint`);
- * NULL where that part is made from the input itself. Biases may be NULL. */
+/* The factors of one modality: down[0] [r, d] for keys, down[1] [r, d] for values
+ * (the same in `joint`), NULL if that part is not compressed; up_k [G*dc, r or d], up_v
+ * [G*dh, r or d]. Biases may be NULL. */
 struct kv_set {
     struct param *down[2], *up_k, *up_k_b, *up_v, *up_v_b;
 };
@@ -70,7 +74,7 @@ struct attn {
     struct param *q[2], *q_b[2];   /* FULL: [0] only; else rotated rows, unrotated rows */
     struct param *k, *k_b;         /* k_proj or k_r_proj */
     struct param *v, *v_b;         /* FULL only */
-    struct kv_set set[MODALITIES]; /* [TEXT] alone where modalities share their factors */
+    struct kv_set set[MODALITIES]; /* only [TEXT] if modalities share their factors */
     struct param *o, *o_b;
 };
 
@@ -82,17 +86,17 @@ struct layer {
 
 struct model {
     struct hf_config cfg;
-    char *dir;                   /* where it was read from; NULL for a new one */
-    char *base_dir;              /* of `base`; NULL where there is none */
-    struct st_model files, base; /* base: where a directory holds the changed tensors only */
+    char *dir;                   /* directory it was read from; NULL for a new model */
+    char *base_dir;              /* directory of `base`; NULL if there is none */
+    struct st_model files, base; /* base: if `dir` holds only the changed tensors */
     const struct name_layout *layout;
-    char **notes; /* [n_notes], for the log: what of the files is not used, or not as they say */
+    char **notes; /* [n_notes], for the log: what in the files is not used, or overridden */
     size_t n_notes, cap_notes;
 
     enum attn_state state;
     enum kv_method method;
     bool decoupled;
-    int64_t rope_dim; /* dr: rotated dims a head; FULL: head_dim */
+    int64_t rope_dim; /* dr: rotated dims per head; FULL: head_dim */
     int64_t latent;   /* r: width of a latent, low_rank * G */
     int32_t *pairs;   /* [L, G, dr/2] kept pairs, ascending; NULL in FULL */
     int32_t *q_pairs; /* [L, H, dr/2] the same for each query head */
@@ -100,61 +104,62 @@ struct model {
     struct param *params;
     int64_t n_params, cap_params;
     struct layer *layers;
-    struct param *embed, *norm, *head; /* head == embed where tied */
-    void *tower; /* the family's own, in one block; NULL in models without pictures */
+    struct param *embed, *norm, *head; /* head == embed if tied */
+    void *tower;                       /* the family's own, in one block; NULL in text models */
 };
 
-static inline struct tensor *param_tensor(struct param *p) /* NULL for none */
+static inline struct tensor *param_tensor(struct param *p) /* NULL if p is */
 {
     return p ? &p->t : NULL;
 }
 
-/* Reads a directory of config.json and weights, safetensors or pytorch_model.bin (all key layouts
- * of transformers). A tensor missing, of another shape, or without use is an error that names it;
- * what is known to be harmless is noted in m->notes. */
+/* Reads a directory with config.json and weights, safetensors or pytorch_model.bin (in any of
+ * transformers' key layouts). A tensor that is missing, unused or of the wrong shape is an error
+ * that names it; harmless extras are noted in m->notes. */
 bool model_open(struct model *m, const char *dir, struct err *e);
 
-/* Reads every weight, at the speed of memory (or of the disk). Fails where one is
- * NaN or infinite: names file, tensor and index. Fine for a model from a directory. */
+/* Reads every weight, at memory (or disk) speed. Fails if one is NaN or infinite, naming file,
+ * tensor and index. Only for a model opened from a directory. */
 bool model_check_finite(const struct model *m, struct err *e);
 
-/* A new model of cfg's shape with random weights: normal with deviation initializer_range. Takes
- * cfg over (also on failure). */
+/* A new model of cfg's shape with random weights: normal with standard deviation initializer_range.
+ * Takes over cfg (also on failure). */
 bool model_random(struct model *m, struct hf_config *cfg, uint64_t seed, struct err *e);
 
 void model_close(struct model *m); /* fine on a zeroed struct */
 
-/* Gives p fp32 memory of its own with the same values, where it has none yet. */
+/* Gives p fp32 memory of its own with the same values, unless it has that already. */
 bool param_own(struct param *p, struct err *e);
 
-/* Makes exactly the kinds in the bit mask trained: own memory and a zeroed gradient; all others are
- * frozen. Vectors of the vision tower count as PARAM_VISION. */
+/* Makes exactly the kinds in the bit mask trained: fp32 memory of their own and a zeroed gradient;
+ * all others are frozen. All of the vision tower, its vectors too, is PARAM_VISION. */
 bool model_train(struct model *m, unsigned kinds, struct err *e);
 
-/* Writes config.json and the safetensors to `dir`. What was computed or trained (fp32 memory of its
- * own) is written as `own` (F32 or BF16), the rest in its own dtype, moved or not. With delta only
- * those that differ from the opened directory are written, and the config points there. Other files
- * (tokenizer, processor) are copied from the directory that the model came from. */
+/* Writes config.json and safetensors to `dir`. Whatever was computed or trained
+ * (fp32 memory of its own) is written as `own` (F32 or BF16), everything else in its own dtype,
+ * moved or not. With delta, only tensors that differ from the opened directory are written, and the
+ * config points there. Without delta, other files (tokenizer, processor) are copied from the
+ * directory that the model came from. */
 bool model_save(const struct model *m, const char *dir, enum dtype own, bool delta, struct err *e);
 
-/* Copies tokenizer and processor files that a model's directory has. */
+/* Copies the tokenizer and processor files present in a model's directory. */
 bool model_copy_files(const char *from, const char *to, struct err *e);
 
-/* Remembers (watch_keep) the files that an opened model was read from and those that saving copies;
- * and the latter of a directory that has no model. */
+/* Records (watch_keep) the files that an opened model was read from, and those that saving copies;
+ * and only the latter, of a directory that need not hold a model. */
 bool model_keep_files(const struct model *m, struct err *e);
 bool model_keep_copied(const char *dir, struct err *e);
 
-/* Values that the cache holds for a token and layer, and what the original attention held. */
+/* Values that the cache holds per token and layer, and the number for the original attention. */
 int64_t model_cache_values(const struct model *m);
 int64_t model_cache_values_full(const struct model *m);
 
-/* SHA-256 over the vision tower's settings, names and bytes: the key of the feature cache. */
+/* SHA-256 of the vision tower's settings, tensor names and bytes: the key of the feature cache. */
 void model_vision_hash(const struct model *m, char hex[65]);
 
-/* What cos and sin of rotated pairs are multiplied by (yarn: the attention factor f, else 1), so
- * that f^2 stands before their part of q k. Pairs that a conversion stops rotating keep it: their
- * keys are multiplied by f^2 (convert/transform.c). */
+/* The factor f on cos and sin of rotated pairs (yarn: the attention factor, else 1), so that their
+ * part of q k has the factor f^2. Pairs that a conversion stops rotating keep it: their keys are
+ * multiplied by f^2 (convert/transform.c). */
 double model_rope_scale(const struct text_config *c);
 
 static inline int64_t model_sets(const struct model *m)

@@ -1,4 +1,4 @@
-/* open.c - a model from its directory, or new with random weights. */
+/* open.c - opens a model from its directory, or creates one with random weights. */
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/mem.h"
@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The changed tensors go before those of the base. */
+/* Changed tensors take precedence over those of the base. */
 const struct st_tensor *model_find_tensor(const struct model *m, const char *name)
 {
     const struct st_tensor *t = st_model_find(&m->files, name);
@@ -20,6 +20,7 @@ const struct st_tensor *model_find_tensor(const struct model *m, const char *nam
     return t || !m->base.count ? t : st_model_find(&m->base, name);
 }
 
+/* ---- which state attention is in, by the tensors present ---- */
 static const struct st_tensor *find_in_layer0(const struct model *m, const char *tensor)
 {
     char name[300];
@@ -28,7 +29,7 @@ static const struct st_tensor *find_in_layer0(const struct model *m, const char 
     return st_model_find(&m->files, name);
 }
 
-/* Which method the factors are of, by the tensors that are there. */
+/* The method of the factors, by the tensors present. */
 static bool find_method(struct model *m, struct err *e)
 {
     const char *set = m->decoupled ? "kv_proj_text" : "kv_proj";
@@ -76,7 +77,7 @@ static bool find_state(struct model *m, struct err *e)
     return model_open_pairs(m, e);
 }
 
-/* A directory of changed tensors says in its config where the others are. */
+/* The config of a directory of changed tensors says where the others are. */
 static bool open_base(struct model *m, struct err *e)
 {
     if (!m->cfg.has_mha2mla || !m->cfg.mha2mla.base) return true;
@@ -86,6 +87,7 @@ static bool open_base(struct model *m, struct err *e)
            err_context(e, "%s/config.json: mha2mla.base", m->dir);
 }
 
+/* ---- loading ---- */
 static bool shape_error(const struct param *p, const struct st_tensor *t, struct err *e)
 {
     char want[128], found[128];
@@ -128,7 +130,7 @@ static bool load(struct model *m, struct err *e)
     return true;
 }
 
-/* Files that look as if they were the model's, and are not. */
+/* Notes files that look like the model's but are not. */
 static bool note_files(struct model *m, struct err *e)
 {
     char *names;
@@ -159,6 +161,8 @@ bool model_open(struct model *m, const char *dir, struct err *e)
     return ok;
 }
 
+/* ---- a new model ---- */
+
 static bool ends_with(const char *s, const char *end)
 {
     size_t n = strlen(s), k = strlen(end);
@@ -166,7 +170,7 @@ static bool ends_with(const char *s, const char *end)
     return n >= k && strcmp(s + n - k, end) == 0;
 }
 
-/* Vectors of norms start at 1, biases and class tokens as HF does; the rest is normal. */
+/* Norm weights start at 1 and biases at 0, as in transformers; everything else is normal. */
 static void init_param(struct param *p, double deviation, struct rng *r)
 {
     bool one = p->ndim == 1 && ends_with(p->name, "weight");

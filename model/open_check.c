@@ -1,5 +1,6 @@
-/* open_check.c - whether config.json and the tensors are of one model. Loading would notice most of
- * it, as a tensor that is missing or has another shape; here the setting is named that is wrong. */
+/* open_check.c - checks that config.json and the tensors belong to one model. Loading would
+ * notice most mismatches, as a missing tensor or a wrong shape; here the message names the
+ * setting at fault. */
 #include "model/family/family.h"
 #include "model/params.h"
 
@@ -44,7 +45,7 @@ bool model_check_sizes(const struct model *m, const struct size_rule *rules, siz
     return true;
 }
 
-/* One more than the largest N of the tensors PREFIXN.*. */
+/* One more than the largest N in tensor names PREFIXN.*, or `most` if that is larger. */
 static int64_t count_layers(const struct st_model *files, const char *prefix, int64_t most)
 {
     size_t n = strlen(prefix);

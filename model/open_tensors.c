@@ -1,6 +1,6 @@
-/* open_tensors.c - which of the files' tensors is which parameter, and what becomes of the rest.
- * The rules are those of transformers 5.24 (modeling_utils.py), but that a tensor missing or
- * without use is an error here where it is a warning there. */
+/* open_tensors.c - which tensor in the files is which parameter, and what happens to the others.
+ * The rules are those of transformers 5.24 (modeling_utils.py), except that a missing or unused
+ * tensor is an error here and only a warning there. */
 #include "base/mem.h"
 #include "model/family/family.h"
 #include "model/params.h"
@@ -42,7 +42,7 @@ static const struct st_tensor *find(const struct model *m, const char *prefix, c
     return model_find_tensor(m, name);
 }
 
-/* A tensor whose name is right but for the first *n bytes, NULL: none. */
+/* A tensor whose name is right except for its first *n bytes; NULL if none. */
 static const char *find_wrapped(const struct model *m, int *n)
 {
     for (const struct name_layout *l = m->cfg.family->layouts; l->text; l++) {
@@ -84,7 +84,7 @@ static bool choose_layout(struct model *m, struct err *e)
 
 /* ---- the head ---- */
 
-/* Under the layout's name, or else under that of another layout, of whatever family. */
+/* Under the layout's name, or else under that of any other layout, of whichever family. */
 static const struct st_tensor *find_head(const struct model *m)
 {
     const struct st_tensor *t = model_find_tensor(m, m->layout->head);
@@ -102,7 +102,7 @@ const struct st_tensor *model_param_tensor(const struct model *m, const struct p
     return t || p != m->head ? t : find_head(m);
 }
 
-/* As torch.equal would say of both in one dtype. */
+/* As torch.equal compares two tensors of one dtype. */
 static bool same_values(const struct st_tensor *a, const struct st_tensor *b)
 {
     enum { BLOCK = 1024 };
@@ -139,9 +139,9 @@ static bool settle_head(struct model *m, struct err *e)
                       m->cfg.file, head->name, embed->name);
 }
 
-/* ---- what is there and what is not ---- */
+/* ---- missing and unused tensors ---- */
 
-/* Names that no model's own weights have, by the programs that give them. */
+/* Names that no plain model's weights have, with the programs that produce them. */
 #define QUANTIZED(how)                                                                             \
     "quantized weights (" how "), which cannot be trained: give the model as it was before"
 #define WRAPPED(who)                                                                               \
@@ -217,7 +217,7 @@ static bool check_missing(const struct model *m, struct err *e)
 
     for (int64_t i = 0; i < m->n_params; i++) {
         const struct param *p = &m->params[i];
-        if (model_param_tensor(m, p) || strcmp(p->name, last) == 0) continue; /* of two parts */
+        if (model_param_tensor(m, p) || strcmp(p->name, last) == 0) continue; /* the other part */
         last = p->name;
         if (!first) first = p->name;
         n++;
@@ -235,7 +235,7 @@ static int by_name(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* Buffers of older checkpoints, which transformers drops too. */
+/* Buffers in older checkpoints, which transformers drops too. */
 static bool is_computed(const char *name)
 {
     return strstr(name, "rotary_emb.inv_freq") || strcmp(name, "position_ids") == 0 ||
@@ -252,11 +252,11 @@ static bool note_some(struct model *m, const struct some *s, const char *why, st
                       s->first->name, more);
 }
 
-/* `names` are the parameters', sorted. */
+/* `names` are the parameters' names, sorted. */
 static bool check_unused(struct model *m, const char **names, struct err *e)
 {
     struct some unused = {0}, computed = {0}, zeros = {0};
-    const struct st_tensor *head = find_head(m); /* used, or equal to what is */
+    const struct st_tensor *head = find_head(m); /* used, or equal to the tensor used */
     char more[48] = "";
 
     for (size_t i = 0; i < m->files.count; i++) {

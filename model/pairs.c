@@ -1,6 +1,6 @@
-/* pairs.c - which RoPE pairs a converted model keeps rotated, as its directory says it. Ours lists
- * them in config.json (rope_pairs). The published code leaves them to the strategy, or to the rank
- * file that qk_tensor_path names; both are read, and written along for it. */
+/* pairs.c - which RoPE pairs a converted model keeps rotated, as recorded in its directory. We list
+ * them in config.json (rope_pairs). The published code derives them from the strategy, or from the
+ * rank file named by qk_tensor_path; both are read, and also written for its sake. */
 #include "model/pairs.h"
 #include "base/file.h"
 #include "base/mem.h"
@@ -30,7 +30,7 @@ static bool bad_pairs(const struct model *m, const char *what, struct err *e)
         what, (long long)(m->rope_dim / 2));
 }
 
-/* rope_pairs [L][G][dr/2], our addition to the section: which pairs stay rotated. */
+/* rope_pairs [L][G][dr/2], our addition to the section: the pairs that stay rotated. */
 static bool read_pairs(struct model *m, const cJSON *list, struct err *e)
 {
     const struct text_config *c = &m->cfg.text;
@@ -52,7 +52,7 @@ static bool read_pairs(struct model *m, const cJSON *list, struct err *e)
             {
                 double v = cJSON_IsNumber(pair) ? pair->valuedouble : -1;
                 if (!(v > (double)last && v < (double)(c->head_dim / 2)) || v != (double)(int64_t)v)
-                    return bad_pairs(m, "a number that is no pair, or out of order", e);
+                    return bad_pairs(m, "a number that is not a pair, or out of order", e);
                 m->pairs[n++] = (int32_t)(last = (int64_t)v);
             }
         }
@@ -60,7 +60,7 @@ static bool read_pairs(struct model *m, const cJSON *list, struct err *e)
     return true;
 }
 
-/* The strategies that say by themselves which pairs they keep. */
+/* Strategies that determine the pairs by themselves. */
 static bool is_fixed(const char *version)
 {
     return strcmp(version, "high") == 0 || strcmp(version, "low") == 0 ||
@@ -90,9 +90,8 @@ static bool fixed_pairs(struct model *m, struct err *e)
     return true;
 }
 
-/* Where qk_tensor_path leads: in the model's directory by its whole path or by its name alone, or
- * from where the program runs, as the published code takes it. NULL with *e filled where it does
- * not. */
+/* Resolves qk_tensor_path: in the model's directory, with its whole path or just its name, or
+ * relative to the working directory, as in the published code. NULL with *e set if not found. */
 static char *find_ranks(const struct model *m, const char *named, struct err *e)
 {
     const char *slash = strrchr(named, '/'), *name = slash ? slash + 1 : named;
@@ -168,7 +167,7 @@ struct cJSON *model_pairs_json(const struct model *m)
 
     for (int64_t l = 0; ok && l < L; l++) {
         cJSON *layer = cJSON_CreateArray();
-        ok = cJSON_AddItemToArray(list, layer); /* not where it is NULL */
+        ok = cJSON_AddItemToArray(list, layer); /* fails if layer is NULL */
         for (int64_t g = 0; ok && g < G; g++)
             ok = cJSON_AddItemToArray(
                 layer, cJSON_CreateIntArray(m->pairs + (l * G + g) * kept, (int)kept));

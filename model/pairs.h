@@ -1,4 +1,4 @@
-/* pairs.h - which RoPE pairs a converted model keeps, in its directory. */
+/* pairs.h - the RoPE pairs that a converted model keeps rotated, in its directory's files. */
 #ifndef MODEL_PAIRS_H
 #define MODEL_PAIRS_H
 
@@ -7,17 +7,17 @@
 
 struct cJSON;
 
-/* The shape of a ranking of m's pairs. */
+/* The dims of a ranking of m's pairs. */
 struct rank_dims model_rank_dims(const struct model *m);
 
-/* Fills m's pairs and q_pairs. */
+/* Fills m->pairs [L, G, dr/2] and m->q_pairs [L, H, dr/2] from the config or a rank file. */
 bool model_open_pairs(struct model *m, struct err *e);
 
-/* The pairs as config.json's rope_pairs [L][G][rope_dim/2]. */
+/* m->pairs as config.json's rope_pairs [L][G][dr/2]. NULL if out of memory. */
 struct cJSON *model_pairs_json(const struct model *m);
 
-/* The rank file for the published code, where m's strategy needs one: written to dir, and named in
- * qk_tensor_path of the section. */
+/* If m's strategy needs one, writes the rank file that the published code reads to dir, and names
+ * it in qk_tensor_path of the section. */
 bool model_save_ranks(const struct model *m, const char *dir, struct cJSON *section, struct err *e);
 
 #endif

@@ -1,5 +1,16 @@
 /* params.c - which parameters a model of given settings has: names, shapes, kinds. This is the one
- * place that knows Hugging Face's names for a decoder's weights. */
+ * place that knows Hugging Face's names for a decoder's weights. Shapes are [out, in], with the
+ * letters of model.h and f for the MLP's width:
+ *
+ *     embed_tokens, lm_head   [V, d]       FULL           k_proj, v_proj   [G*dh, d]
+ *     norms                   [d]          PARTIAL, MLA   k_r_proj         [G*dr, d]
+ *     gate_proj, up_proj      [f, d]                      up_k             [G*dc, d or r]
+ *     down_proj               [d, f]                      up_v             [G*dh, d or r]
+ *     q_proj                  [H*dh, d]    MLA            down_kv, _k, _v  [r, d]
+ *     o_proj                  [d, H*dh]
+ *
+ * Biases have the rows of their weight. The rows of q_proj: all H*dr rotated ones, then the others
+ * (FULL: as in the file). up_* has r columns if there is a latent, else d. */
 #include "model/params.h"
 #include "base/mem.h"
 #include "model/family/family.h"
@@ -44,7 +55,7 @@ enum kv_method kv_method_find(const char *name)
     return (enum kv_method)i;
 }
 
-/* A parameter's place in the list, before its shape is known. */
+/* Appends a parameter, whose shape the caller sets. */
 static struct param *add(struct model *m, enum param_kind kind, const char *fmt, va_list ap)
 {
     struct param *p = &m->params[m->n_params++];
@@ -97,6 +108,7 @@ struct param *param_part(struct param *p, int64_t row0, int64_t rows)
     return p;
 }
 
+/* q_proj is one parameter in FULL, otherwise two: its rotated and its unrotated rows. */
 static void declare_query(struct model *m, struct attn *a, const char *prefix)
 {
     const struct text_config *c = &m->cfg.text;
@@ -116,6 +128,7 @@ static void declare_query(struct model *m, struct attn *a, const char *prefix)
     }
 }
 
+/* The factors of one modality, or of all: see struct kv_set. */
 static void declare_set(struct model *m, struct kv_set *s, const char *prefix)
 {
     const struct text_config *c = &m->cfg.text;
@@ -213,6 +226,7 @@ bool params_declare(struct model *m, struct err *e)
     return !m->cfg.family->declare || m->cfg.family->declare(m, e);
 }
 
+/* q_pairs [L, H, dr/2]: query head h has the pairs of kv head h / (H/G). */
 bool model_set_query_pairs(struct model *m, struct err *e)
 {
     int64_t L = m->cfg.text.num_hidden_layers, H = m->cfg.text.num_attention_heads;
@@ -276,8 +290,7 @@ bool model_train(struct model *m, unsigned kinds, struct err *e)
     return true;
 }
 
-/* What one token adds to the cache in a layer: rotated key, unrotated key or its latent, value or
- * its latent. */
+/* What one token adds to a layer's cache: see the table in kv_cache.c. */
 int64_t model_cache_values(const struct model *m)
 {
     const struct text_config *c = &m->cfg.text;

@@ -1,11 +1,15 @@
-/* rope_freq.c - the frequencies of RoPE with the kinds of scaling that Llama and Qwen2 checkpoints
- * use, in the precision in which transformers computes them (modeling_rope_utils.py): fp32
- * throughout. */
+/* rope_freq.c - the frequencies of RoPE, with the kinds of scaling used by Llama and Qwen2
+ * checkpoints, in the precision in which transformers computes them (modeling_rope_utils.py): fp32
+ * throughout. Pair i turns by position * f_i, f_i = theta^(-2i/dh), which scaling changes to
+ *     linear    f_i / factor
+ *     dynamic   f_i with theta * (factor length / max - (factor - 1))^(dh / (dh - 2))
+ *     llama3    f_i / factor for long wavelengths, f_i for short ones, interpolated in between
+ *     yarn      the same by the number of turns, with a linear ramp over the pair index */
 #include "model/forward.h"
 
 #include <math.h>
 
-/* theta^(2i/dh). torch raises a python float to an fp32 tensor: the exponent is fp32. */
+/* theta^(2i/dh). torch converts the exponent to fp32, so it is fp32 here. */
 static float power(int64_t i, int64_t dh, double theta)
 {
     float exponent = (float)(2 * i) / (float)dh;
@@ -35,8 +39,8 @@ static void llama3(const struct rope_scaling *s, float *f, int64_t pairs)
     }
 }
 
-/* Where in a head stands the pair that turns `turns` times within the original positions, counted
- * in pairs, as a real number: theta^(-2i/dh) original = 2 pi turns. */
+/* The index, as a real number, of the pair that makes `turns` turns within the original positions:
+ * theta^(-2i/dh) original = 2 pi turns. */
 static double yarn_pair(const struct text_config *c, double turns)
 {
     double original = (double)c->rope_scaling.original_max_position_embeddings;
@@ -53,8 +57,8 @@ static double yarn_factor(const struct text_config *c)
                : (double)c->max_position_embeddings / (double)s->original_max_position_embeddings;
 }
 
-/* YaRN (arXiv 2309.00071, 3.2): pairs that turn often within the original positions keep their
- * frequency, those that turn seldom have it divided by the factor, with a ramp in between. */
+/* YaRN (arXiv 2309.00071, 3.2): pairs that make many turns within the original positions keep their
+ * frequency, those that make few have it divided by the factor, with a ramp in between. */
 static void yarn(const struct text_config *c, float *f)
 {
     const struct rope_scaling *s = &c->rope_scaling;
@@ -68,7 +72,7 @@ static void yarn(const struct text_config *c, float *f)
     }
     if (low < 0) low = 0;
     if (high > (double)(c->head_dim - 1)) high = (double)(c->head_dim - 1);
-    if (low == high) high += 0.001; /* transformers' way around a division by 0 */
+    if (low == high) high += 0.001; /* transformers' guard against a division by 0 */
     for (int64_t i = 0; i < c->head_dim / 2; i++) {
         float ramp = ((float)i - (float)low) / (float)(high - low), keep;
         float slow = 1.0f / (factor * power(i, c->head_dim, c->rope_theta));
@@ -79,7 +83,7 @@ static void yarn(const struct text_config *c, float *f)
     }
 }
 
-/* How much larger the logits' temperature is made for `factor` times as many positions (3.4). */
+/* The attention factor for `factor` times as many positions (3.4). */
 static double yarn_scale(double factor, double mscale)
 {
     return factor <= 1 ? 1 : 0.1 * mscale * log(factor) + 1;
@@ -104,7 +108,7 @@ void model_inv_freq(const struct text_config *c, int64_t length, float *inv_freq
     int64_t dh = c->head_dim, most = c->max_position_embeddings;
     double theta = c->rope_theta;
 
-    if (s->type == ROPE_DYNAMIC && length > most) /* NTK-aware: the base grows with the sequence */
+    if (s->type == ROPE_DYNAMIC && length > most) /* NTK-aware: theta grows with the sequence */
         theta *= pow(s->factor * (double)length / (double)most - (s->factor - 1),
                      (double)dh / (double)(dh - 2));
     plain(inv_freq, dh, theta);

@@ -1,5 +1,5 @@
-/* save.c - a model to a Hugging Face directory: streamed tensor by tensor, config.json last, so
- * that a directory with a config.json is whole. */
+/* save.c - writes a model to a Hugging Face directory: streamed tensor by tensor, with config.json
+ * last, so that a directory with a config.json is complete. */
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/signals.h"
@@ -18,7 +18,7 @@ enum { STREAM = 1 << 16 }; /* values converted at a time */
 static const enum st_dtype file_dtypes[] = {
     [DT_F32] = ST_F32, [DT_F64] = ST_F64, [DT_BF16] = ST_BF16, [DT_F16] = ST_F16};
 
-/* A tensor of the file: one parameter, or several that are rows of it, one behind the other. */
+/* A tensor of the file: one parameter, or several that are its consecutive rows. */
 struct whole {
     const struct param *p;
     int parts;
@@ -26,15 +26,15 @@ struct whole {
     const char *name;
 };
 
-/* Computed or trained, one of its parts at least. Rows that were only moved are the file's values
- * still, in its dtype, unless that is fp32. */
+/* Whether any of its parts was computed or trained. Rows that were only moved still have the file's
+ * values, in its dtype, unless that is fp32. */
 static bool is_changed(const struct param *p, int parts)
 {
     return (p->own && p->t.dtype == DT_F32) || (parts > 1 && is_changed(p + 1, parts - 1));
 }
 
-/* Whether the files of the model that a delta builds on have p, unchanged and under its name (the
- * rows of v_proj, say, go on as up_v). */
+/* Whether the files that a delta builds on contain p unchanged and under its name (v_proj's rows,
+ * for example, continue as up_v). */
 static bool in_base(const struct model *m, const struct param *p)
 {
     const struct st_tensor *t = st_model_find(m->base.count ? &m->base : &m->files, p->name);
@@ -50,8 +50,8 @@ static bool all_in_base(const struct model *m, const struct param *p, int parts)
     return true;
 }
 
-/* The published code loads what it has converted strictly, and asks for lm_head even where that is
- * the embeddings. NULL: it needs none beside what there is. */
+/* The published code loads its conversions strictly, and asks for lm_head even if that is the
+ * embeddings. NULL: no extra tensor needed. */
 static const char *extra_head(const struct model *m)
 {
     return m->state == ATTN_FULL || m->head != m->embed ? NULL : m->layout->head;
@@ -186,7 +186,7 @@ bool model_keep_files(const struct model *m, struct err *e)
            (!m->base_dir || keep_model(m->base_dir, &m->base, e));
 }
 
-/* Puts a value, which it takes, in the place of what is there. */
+/* Sets a key, replacing its value; takes over `value`. */
 static bool set_key(cJSON *o, const char *key, cJSON *value, struct err *e)
 {
     cJSON_DeleteItemFromObjectCaseSensitive(o, key);
@@ -195,14 +195,14 @@ static bool set_key(cJSON *o, const char *key, cJSON *value, struct err *e)
     return err_set(e, "out of memory for a config");
 }
 
-/* The directory with everything that is no changed tensor. */
+/* The directory with everything except the changed tensors. */
 static const char *base_dir(const struct model *m)
 {
     return m->base_dir ? m->base_dir : m->dir;
 }
 
-/* The published code finds a stage-2 checkpoint's kept pairs by way of the config of the stage-1
- * checkpoint that it came from, and its training keys must be there. */
+/* The published code finds a stage-2 checkpoint's kept pairs through the config of its stage-1
+ * checkpoint, which must also have the training keys. */
 static const char stage1[] = "stage1";
 
 static bool write_stage1(struct hf_config *c, cJSON *section, const char *dir, struct err *e)
@@ -217,7 +217,7 @@ static bool write_stage1(struct hf_config *c, cJSON *section, const char *dir, s
     return ok;
 }
 
-/* What the published code needs to open the directory, which is more than we do. */
+/* Adds what the published code needs to open the directory, which is more than we need. */
 static bool write_for_published(const struct model *m, const struct hf_config *c, const char *dir,
                                 cJSON *section, struct err *e)
 {

@@ -1,4 +1,4 @@
-/* adamw.c - one pass over memory a step, in blocks that a moment is kept in. */
+/* adamw.c - one pass over memory per step, in the blocks in which moments are stored. */
 #include "optim/adamw.h"
 #include "base/mem.h"
 #include "base/rng.h"
@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Elements a task, and sums of a norm: fixed, so that threads do not matter. */
+/* Elements per task, and partial sums of the norm: fixed, so that the number of
+ * threads does not matter. */
 enum { CHUNK = 1 << 14, PARTS = 64 };
 
 bool adamw_init(struct adamw *o, struct tensor *const params[], int64_t n, enum moment_type state,
@@ -84,7 +85,7 @@ double adamw_grad_norm(const struct adamw *o)
     return sqrt(total);
 }
 
-/* What is the same for all values of a step. */
+/* What is the same for all elements of a step. */
 struct rates {
     float b1, b2, a1, a2, eps, keep, rate, root, scale;
 };

@@ -1,4 +1,4 @@
-/* adamw.h - AdamW (Loshchilov and Hutter, arXiv 1711.05101) as torch.optim.AdamW computes it, and
+/* adamw.h - AdamW (Loshchilov and Hutter, arXiv 1711.05101) as computed by torch.optim.AdamW, and
  * clipping by the global norm. */
 #ifndef OPTIM_ADAMW_H
 #define OPTIM_ADAMW_H
@@ -9,32 +9,32 @@
 
 struct adamw_slot {
     struct tensor *param; /* fp32, with its gradient; borrowed */
-    struct moment m, v;   /* [count] */
+    struct moment m, v;   /* [count]: of each parameter */
 };
 
 struct adamw {
     double beta1, beta2, eps, weight_decay;
-    uint64_t seed; /* of the rounding; 0 after adamw_init */
-    int64_t step;  /* done so far */
+    uint64_t seed; /* for stochastic rounding; adamw_init sets 0 */
+    int64_t step;  /* steps done so far */
     struct adamw_slot *slots;
     int64_t n;
-    struct moment_code *codes; /* of the second moments and of the first */
+    struct moment_code *codes; /* for the second and the first moments */
 };
 
-/* State for n parameters, zeroed, of type `state` where moment_type_of agrees. On failure *o is
- * zeroed. */
+/* Zeroed state for n parameters, of type `state` where moment_type_of agrees. On
+ * failure *o is zeroed. */
 bool adamw_init(struct adamw *o, struct tensor *const params[], int64_t n, enum moment_type state,
                 struct err *e);
 void adamw_free(struct adamw *o); /* fine on a zeroed struct */
 
-/* The norm of all gradients as one vector, summed in double in a fixed order. */
+/* The norm of all gradients taken as one vector, summed in double in a fixed order. */
 double adamw_grad_norm(const struct adamw *o);
 
-/* One step with the gradients times grad_scale (the clipping factor), which are zeroed after it:
+/* One step with the gradients times grad_scale (the clipping factor), which are then zeroed:
  *     m = b1 m + (1-b1) g, v = b2 v + (1-b2) g^2,
  *     p -= lr wd p + lr (m / (1-b1^t)) / (sqrt(v / (1-b2^t)) + eps),
- * where p takes m and v as they are before they are rounded to how they are kept. The rounding
- * depends on seed, step, number of the parameter and element alone. */
+ * where p uses m and v before they are rounded for storage. The rounding depends only on seed,
+ * step, index of the parameter and element. */
 void adamw_step(struct adamw *o, double lr, double grad_scale);
 
 #endif

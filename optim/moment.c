@@ -1,4 +1,4 @@
-/* moment.c - one row of `formats` is one way to keep a block of values. */
+/* moment.c - each row of `formats` is one way to store a block of values. */
 #include "optim/moment.h"
 #include "base/bf16.h"
 #include "base/mem.h"
@@ -22,8 +22,9 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Decade i from 1e-6 on, of [0.1, 1], is cut into 2^i equal parts (2^(i+1) without signs), and the
- * middle of each is a value; 0 and 1 are the two left. As bitsandbytes' create_dynamic_map. */
+/* The interval [0.1, 1] scaled to decade i, from 1e-6 on, is cut into 2^i equal parts (2^(i+1)
+ * without signs), and the middle of each is a value; 0 and 1 are the two remaining. As in
+ * bitsandbytes' create_dynamic_map. */
 void moment_code_make(struct moment_code *c, bool has_sign)
 {
     int n = 0;
@@ -44,7 +45,7 @@ void moment_code_make(struct moment_code *c, bool has_sign)
     c->has_sign = has_sign;
 }
 
-/* Sixteen bits for each value of a block: four values share one number. */
+/* Sixteen random bits for each value of a block: four values share one number. */
 struct noise {
     uint64_t bits[MOMENT_BLOCK / 4];
 };
@@ -60,7 +61,7 @@ static inline uint16_t noise_at(const struct noise *n, int64_t i)
     return (uint16_t)(n->bits[i / 4] >> 16 * (i % 4));
 }
 
-/* ---- f32: where it lies ---- */
+/* ---- f32: in place ---- */
 
 static float *load_f32(const struct moment *m, int64_t first, int64_t n, float *buf)
 {
@@ -123,8 +124,8 @@ static float extreme(const float *x, int64_t n)
     return high >= -low ? high : low;
 }
 
-/* code: of each q <= 1 the code of the largest value that is not above it, or 0; found by halves,
- * for all of a block at a time, because the compiler makes vectors of that. */
+/* code: for each q <= 1 the code of the largest value not above it, or 0. A binary search for a
+ * whole block at a time, which the compiler can vectorise. */
 static void search(const struct moment_code *c, const float *q, int64_t n, int32_t *code)
 {
     for (int32_t half = 128; half; half /= 2) {
@@ -144,7 +145,7 @@ static void store_8bit(struct moment *m, int64_t first, int64_t n, const float *
 
     noise_make(&noise, key, first);
     m->scale[first / MOMENT_BLOCK] = scale;
-    if (scale == 0) scale = 1; /* all are 0 */
+    if (scale == 0) scale = 1; /* all values are 0 */
 #pragma omp simd
     for (int64_t i = 0; i < n; i++)
         q[i] = x[i] / scale;
@@ -178,7 +179,7 @@ bool moment_init(struct moment *m, enum moment_type type, int64_t n, const struc
     if (m->data && f->scaled)
         m->scale = mem_new((size_t)moment_blocks(n), sizeof *m->scale, "the optimiser's state", e);
     if (m->data && (m->scale || !f->scaled))
-        return true; /* a scale of 0: the codes do not matter */
+        return true; /* with a scale of 0 the codes do not matter */
     moment_free(m);
     return false;
 }

@@ -6,17 +6,17 @@
 
 enum decay_style { DECAY_1_SQRT, DECAY_LINEAR, DECAY_COSINE };
 
-/* Linear warm-up over int(warmup * steps) steps, the peak, and from step int((1 - decay) * steps)
- * on a decay to min_lr over int(decay * steps) steps. As the published training's scheduler it
- * counts steps from 0 and warms up from 0, so that where there is a warm-up the first step has rate
- * 0; and where the shares are no whole steps, the last step has min_lr. */
+/* Linear warm-up over int(warmup * steps) steps, then the peak, and from step int((1 - decay) *
+ * steps) on a decay of the given style to min_lr over int(decay * steps) steps. Like the published
+ * training's scheduler it counts steps from 0 and warms up from 0, so that with a warm-up the first
+ * step has rate 0; if the shares are not whole steps, the last step has min_lr. */
 struct schedule {
-    double peak, min_lr, warmup, decay; /* warmup and decay: shares of all steps, 0..1 */
+    double peak, min_lr, warmup, decay; /* warmup and decay: fractions of all steps, 0..1 */
     enum decay_style style;
     int64_t steps;
 };
 
-/* The rate of step 0 <= step < steps. */
+/* The learning rate at step 0 <= step < steps. */
 double schedule_lr(const struct schedule *s, int64_t step);
 
 #endif

@@ -1,9 +1,9 @@
-/* backend.c - linked into every test: takes the library and the inputs of matrix products from the
- * environment, as run.gemm and run.compute would choose them, so that the same tests run on every
- * back end (tests/backends.txt):
- *     TEST_GEMM      auto (where it is not set), openblas or onednn
- *     TEST_COMPUTE   f32 (where it is not set) or bf16
- * The programs that a test starts get the same: program.h. */
+/* backend.c - linked into every test: takes the library and the input type of matrix products from
+ * the environment, as run.gemm and run.compute would choose them, so that the same tests run with
+ * every back end (tests/backends.txt):
+ *     TEST_GEMM      auto (the default), openblas or onednn
+ *     TEST_COMPUTE   f32 (the default) or bf16
+ * Programs started by a test get the same: program.h. */
 #include "tests/backend.h"
 
 #include <stdio.h>

@@ -1,11 +1,11 @@
-/* backend.h - the back end that a test was started for: see backend.c. */
+/* backend.h - the back end for which a test was started: see backend.c. */
 #ifndef TESTS_BACKEND_H
 #define TESTS_BACKEND_H
 
 #include "autograd/gemm.h"
 
-const char *backend_gemm(void); /* a name of run.gemm */
+const char *backend_gemm(void); /* one of run.gemm's names */
 enum gemm_library backend_library(void);
-const char *backend_compute(void); /* a name of run.compute */
+const char *backend_compute(void); /* one of run.compute's names */
 
 #endif

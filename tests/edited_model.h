@@ -1,5 +1,5 @@
-/* edited_model.h - copies of a model's directory that differ from it in something. Comes after
- * tiny_model.h (or what it includes) and tmpdir.h. */
+/* edited_model.h - modified copies of a model's directory. Include after tiny_model.h
+ * (or what it includes) and tmpdir.h. */
 #ifndef TESTS_EDITED_MODEL_H
 #define TESTS_EDITED_MODEL_H
 
@@ -9,11 +9,11 @@
 
 /* How a copy of a model's directory differs from it. */
 struct edit {
-    bool layout;              /* the names that transformers writes since 4.52 */
-    const char *skip, *twist; /* tensors to leave out, and to be stored transposed */
-    const char *more, *like;  /* a tensor to be added with the values of another (NULL: the last) */
-    const char *whole;        /* a tensor to be stored as I8 */
-    uint64_t shard;           /* bytes of one; 0: in one file */
+    bool layout;                /* use the names written by transformers since 4.52 */
+    const char *skip, *twist;   /* tensors to leave out, and to store transposed */
+    const char *more, *like;    /* a tensor to add, with the values of another (NULL: the last) */
+    const char *whole;          /* a tensor to store as I8 */
+    uint64_t shard;             /* bytes per shard; 0: a single file */
     const char *find, *replace; /* in config.json */
 };
 
@@ -75,7 +75,7 @@ static inline void copy_edited(const char *from, const char *to, const struct ed
             specs[n].dim[0] = t->dim[1];
             specs[n].dim[1] = t->dim[0];
         }
-        if (edit->whole && strcmp(t->name, edit->whole) == 0) specs[n].dtype = ST_I8; /* of F32 */
+        if (edit->whole && strcmp(t->name, edit->whole) == 0) specs[n].dtype = ST_I8; /* from F32 */
         source[n++] = t;
     }
     if (edit->more) {
@@ -88,7 +88,7 @@ static inline void copy_edited(const char *from, const char *to, const struct ed
         n++;
     }
     must(st_write_model_begin(&w, to, specs, n, NULL, edit->shard, &e), &e);
-    for (size_t i = 0; i < n; i++) /* fewer bytes of it where it is I8 */
+    for (size_t i = 0; i < n; i++) /* an I8 tensor has fewer bytes */
         must(st_write_raw(&w, i, source[i]->data,
                           source[i]->bytes / (specs[i].dtype == source[i]->dtype ? 1 : 4), &e),
              &e);

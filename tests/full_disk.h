@@ -1,5 +1,4 @@
-/* full_disk.h - a disk that is full, by the limit on the size of files. cmocka's headers come
- * before this one. */
+/* full_disk.h - simulates a full disk by limiting the file size. Include after cmocka's headers. */
 #ifndef TESTS_FULL_DISK_H
 #define TESTS_FULL_DISK_H
 
@@ -20,9 +19,8 @@ static inline void limit_files(rlim_t bytes)
     setrlimit(RLIMIT_FSIZE, &r);
 }
 
-/* Runs child(path, room) as a process of its own, which calls limit_files(room) around what it
- * writes and returns 0 where all was as it should be. It must also end without a crash in what a
- * library does at exit. */
+/* Runs child(path, room) in a separate process, which calls limit_files(room) around its writes and
+ * returns 0 if everything was as expected. It must also survive what libraries do at exit. */
 static inline void full_disk_try(const char *path, rlim_t room,
                                  int (*child)(const char *path, rlim_t room))
 {

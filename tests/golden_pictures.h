@@ -1,5 +1,6 @@
-/* golden_pictures.h - the pictures of golden samples, made by the model's own processor from their
- * 8-bit values: tests/data/vlm/make_models.py. Comes after cmocka's headers and tiny_model.h. */
+/* golden_pictures.h - the pictures of golden samples, computed by the model's own processor
+ * from their 8-bit values: tests/data/vlm/make_models.py. Include cmocka's headers and
+ * tiny_model.h first. */
 #ifndef TESTS_GOLDEN_PICTURES_H
 #define TESTS_GOLDEN_PICTURES_H
 
@@ -33,7 +34,7 @@ static inline const struct st_tensor *golden_picture(const struct golden_picture
     return st_find(&g->file, name);
 }
 
-/* What picture k becomes, as the golden file says too. */
+/* The shape of picture k, which the golden file confirms. */
 static inline struct picture_shape golden_shape(struct golden_pictures *g, const struct model *m,
                                                 int k)
 {
@@ -49,7 +50,7 @@ static inline struct picture_shape golden_shape(struct golden_pictures *g, const
     return s;
 }
 
-/* Its inputs, which must be the golden ones bit by bit. */
+/* Its inputs, which must equal the golden ones bit for bit. */
 static inline void golden_pixels(struct golden_pictures *g, const struct picture_shape *s, int k,
                                  float *pixels)
 {

@@ -1,5 +1,5 @@
 /* mixed_tensors.h - tensors of many dtypes, what a test writes into them, and whether it is read
- * back. Comes after safetensors_files.h. */
+ * back. Include after safetensors_files.h. */
 #ifndef TESTS_MIXED_TENSORS_H
 #define TESTS_MIXED_TENSORS_H
 
@@ -29,7 +29,7 @@ static inline size_t spec_count(const struct st_spec *s)
     return n;
 }
 
-/* Fills all tensors, the last one first, each in pieces of three values. */
+/* Fills all tensors, the last one first, in pieces of three values. */
 static inline void fill(struct st_writer *w)
 {
     struct err e;

@@ -1,9 +1,10 @@
-/* op_cases.h - small graphs over some leaves, at least one for every op that has a backward: what
- * test_gradients.c differentiates in double and test_bf16.c compares with fp32. cmocka's headers
- * come before this one.
+/* op_cases.h - small graphs over some leaves, at least one for every op with a backward:
+ * test_gradients.c differentiates them in double and test_bf16.c compares them with fp32. Include
+ * after cmocka's headers.
  *
- * A case is written in its smallest sizes. With a scale s all of them are s times as large (rows,
- * columns, widths of heads, pairs, spans), but what is one stays one: a vector, a single row. */
+ * A case is given in its smallest sizes. With a scale s all sizes are s times as large
+ * (rows, columns, head widths, pairs, spans), except that what is one stays one: a
+ * vector, a single row. */
 #ifndef TESTS_OP_CASES_H
 #define TESTS_OP_CASES_H
 
@@ -82,7 +83,7 @@ static struct tensor *linear(struct tape *t, struct tensor *const x[], int v, in
     return op_linear(t, x[0], x[1], v & 1 ? x[2] : NULL, v & 2 ? x[3] : NULL);
 }
 
-/* x is input and residual, the weight comes in twice. */
+/* x is both input and residual, and the weight is used twice. */
 static struct tensor *linear_twice(struct tape *t, struct tensor *const x[], int v, int64_t s)
 {
     (void)v, (void)s;
@@ -90,7 +91,7 @@ static struct tensor *linear_twice(struct tape *t, struct tensor *const x[], int
     return op_linear(t, y, x[1], x[2], x[0]);
 }
 
-/* A residual stream: the adds are the last to use h and share its gradient's memory. */
+/* A residual stream: the adds are h's last uses and share its gradient's memory. */
 static struct tensor *residuals(struct tape *t, struct tensor *const x[], int v, int64_t s)
 {
     struct tensor *h = copy(t, x[0]);
@@ -158,7 +159,7 @@ static struct tensor *patch_embed(struct tape *t, struct tensor *const x[], int 
     return op_patch_embed(t, x[0], x[1], v ? x[2] : NULL, 2 * s, 5, 2);
 }
 
-/* index[i] of `n` with s rows in the place of each. */
+/* index[i] of `n`, each replaced by s rows. */
 static int32_t *scaled_index(struct tape *t, const int32_t *index, int64_t n, int64_t s)
 {
     int32_t *all = tape_new_array(t, int32_t, n * s);
@@ -251,13 +252,13 @@ static struct tensor *rope(struct tape *t, struct tensor *const x[], int v, int6
     h = op_rope(t, h, table, s, 2, 2 * s, scaled_index(t, pair_index, 4, s));
     h = op_rope(t, h, table, 2 * s, 1, 3 * s, NULL);
     if (v < 2) return h;
-    tape_keep(h); /* so it is not made again, though the norm before it is */
+    tape_keep(h); /* so that it is not recomputed, although the norm before it is */
     return op_activation(t, h, ACT_SILU);
 }
 
 enum { CAUSAL = 1, TWO_PARTS = 2, ASKED = 4, LONG = 8 };
 
-/* The samples by variant; of some only some positions are asked for. */
+/* The samples by variant; some only ask for some positions. */
 static void attention_samples(struct tape *t, struct attention *a, int v, int64_t s)
 {
     static const struct attention_sample plain[] = {{0, 1, 0, 1}, {1, 6, 1, 6}, {6, 8, 6, 8}};
@@ -276,7 +277,7 @@ static void attention_samples(struct tape *t, struct attention *a, int v, int64_
     a->q_index = v & ASKED ? scaled_index(t, asked_index, 3, s) : NULL;
 }
 
-/* 4 query heads, 2 kv heads, values of width 2; `a` says where the parts and the values are. */
+/* 4 query heads, 2 kv heads, values of width 2; `a` gives the parts and the values. */
 static struct tensor *attend(struct tape *t, struct attention a, int v, int64_t s)
 {
     a.heads = 4;
@@ -298,7 +299,7 @@ static struct tensor *attention(struct tape *t, struct tensor *const x[], int v,
                   v, s);
 }
 
-/* One tensor holds rotated and unrotated queries [0,8) and [8,16), keys, and the values. */
+/* One tensor holds the queries, rotated [0,8) and unrotated [8,16), the keys, and the values. */
 static struct tensor *attention_fused(struct tape *t, struct tensor *const x[], int v, int64_t s)
 {
     return attend(t,
@@ -340,7 +341,7 @@ struct graph_case {
     int variant;
     int64_t shape[LEAVES][2];
     unsigned weights; /* leaves that may be frozen in another dtype */
-    int samples;      /* elements to difference per leaf (0: 64), evenly spread */
+    int samples;      /* elements to differentiate per leaf (0: 64), evenly spaced */
 };
 static const struct graph_case cases[] = {
     {"linear", &linear_op, linear, 0, {{5, 4}, {3, 4}}, 2, 0},

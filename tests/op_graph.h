@@ -1,6 +1,6 @@
-/* op_graph.h - the graph of a case of op_cases.h: leaves with random values, recorded and planned
- * in several ways that must not matter. A fixed dot product makes a loss of the case's output. The
- * tape's memory is filled with NaN before each run, so that what is read unset shows. */
+/* op_graph.h - the graph of a case in op_cases.h: leaves with random values, recorded and planned
+ * in several ways that must not matter. A fixed dot product turns the case's output into a loss.
+ * The tape's memory is filled with NaN before each run, to expose reads of uninitialised memory. */
 #ifndef TESTS_OP_GRAPH_H
 #define TESTS_OP_GRAPH_H
 
@@ -12,8 +12,8 @@ enum mode {
     DIRECT,        /* the inputs are leaves */
     CONVERTED,     /* and frozen weights are stored as fp32 */
     WRAPPED,       /* the inputs are outputs of nodes */
-    SEGMENT,       /* the same, recomputed; the op's output is read outside */
-    SEGMENT_INNER, /* the same, but only the segment sees the op's output */
+    SEGMENT,       /* the same, recomputed; the op's output is read outside the segment */
+    SEGMENT_INNER, /* the same, but the op's output is only read inside */
     MODES
 };
 
@@ -24,9 +24,9 @@ struct setup {
     int n;
     int64_t rows[LEAVES], cols[LEAVES], count[LEAVES];
     real *value[LEAVES], *grad[LEAVES];
-    float *narrow[LEAVES]; /* the same values, which are chosen to fit */
+    float *narrow[LEAVES]; /* the same values, chosen to be representable */
     struct tensor leaf[LEAVES], *out, *loss;
-    bool keep; /* the output, to be read by the test */
+    bool keep; /* whether the test reads the output */
 };
 
 static void *zeroed(int64_t n, size_t size)
@@ -37,8 +37,7 @@ static void *zeroed(int64_t n, size_t size)
     return p;
 }
 
-/* Matrices that are weights get smaller values where they are scaled, so that products
- * do not grow. */
+/* Matrices that are weights get smaller values when scaled, so that products do not grow. */
 static void setup_open(struct setup *s, const struct graph_case *c, int64_t scale)
 {
     struct err e = {0};
@@ -71,7 +70,7 @@ static void setup_close(struct setup *s)
     }
 }
 
-/* Records and plans the case's graph with the leaves of `trained`, gradients zeroed. */
+/* Records and plans the case's graph with the leaves in `trained`, gradients zeroed. */
 static void record(struct setup *s, unsigned trained, enum mode mode)
 {
     struct tensor *x[LEAVES] = {NULL};

@@ -1,5 +1,5 @@
-/* ops_bench.h - for the tests of ops: random matrices that an op gets as leaves, with the values
- * that they hold (after rounding to their dtype) in double for the reference. */
+/* ops_bench.h - for tests of ops: random matrices as leaves, with the values that they hold (after
+ * rounding to their dtype) in double for the reference. */
 #ifndef TESTS_OPS_BENCH_H
 #define TESTS_OPS_BENCH_H
 
@@ -64,7 +64,7 @@ static inline void store(struct tensor *t, int64_t i, double v)
     if (t->dtype == DT_F16) ((uint16_t *)t->data)[i] = f16_from_f32((float)v);
 }
 
-/* A random normal matrix times `size`; .ref has the values as they are stored. */
+/* A random normal matrix times `size`; .ref has the values as stored. */
 static inline struct matrix *fresh(struct bench *b, enum dtype dt, int64_t rows, int64_t cols,
                                    double size)
 {
@@ -92,7 +92,8 @@ static inline void compute(struct bench *b)
     tape_forward(b->t);
 }
 
-/* y against ref, relative to the largest value there is (a sum's error is of its terms' size). */
+/* Compares y with ref, relative to the largest value (a sum's error is proportional to its
+ * terms). */
 static inline void check_close(const struct tensor *y, const double *ref, double tolerance)
 {
     double most = 1e-30;
@@ -104,7 +105,7 @@ static inline void check_close(const struct tensor *y, const double *ref, double
             fail_msg("element %d: %.9g, not %.9g", (int)i, (double)tensor_real(y)[i], ref[i]);
 }
 
-/* c[M,N] += a[M,K] b[N,K]^T, or b[K,N] where not `trans`. */
+/* c[M,N] += a[M,K] b[N,K]^T, or b[K,N] if not `trans`. */
 static inline void product(int64_t M, int64_t N, int64_t K, const double *a, int64_t lda,
                            const double *b, bool trans, double *c, int64_t ldc)
 {

@@ -1,6 +1,6 @@
-/* peer_golden.h - the golden values of the published code (tests/data/peer/make_golden.py), and the
- * samples they are of. MHA2MLA_PEER_DATA=DIR takes them from elsewhere: with --full they hold all
- * gradients. cmocka's headers come before this one. */
+/* peer_golden.h - the golden values of the published code (tests/data/peer/make_golden.py), and
+ * their samples. MHA2MLA_PEER_DATA=DIR takes them from elsewhere: made with --full, they include
+ * all gradients. Include after cmocka's headers. */
 #ifndef TESTS_PEER_GOLDEN_H
 #define TESTS_PEER_GOLDEN_H
 
@@ -20,7 +20,7 @@ static inline const char *golden_path(const char *name)
     return path[next];
 }
 
-/* The tensor of that name; NULL: none. */
+/* The tensor of that name; NULL if none. */
 static inline const struct st_tensor *golden_tensor(const struct st_file *f, const char *fmt, ...)
 {
     char name[300];
@@ -44,7 +44,7 @@ static inline struct sample golden_sample(const int32_t *ids, int64_t n)
     for (int64_t i = 0; i < n; i++) {
         s.ids[i] = ids[i];
         s.kind[i] = ids[i] == PICTURE_ID ? IMAGE : TEXT;
-        s.images |= ids[i] == PICTURE_ID; /* one picture at most */
+        s.images |= ids[i] == PICTURE_ID; /* at most one picture */
     }
     return s;
 }

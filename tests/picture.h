@@ -1,5 +1,5 @@
-/* picture.h - what the tests of pictures share: the golden directory, and files made from it.
- * cmocka's headers come before this one. */
+/* picture.h - shared by the picture tests: the golden directory, and files derived from it. Include
+ * after cmocka's headers. */
 #ifndef TESTS_PICTURE_H
 #define TESTS_PICTURE_H
 
@@ -25,7 +25,7 @@ static inline void picture_sha(const struct image *img, char hex[65])
     sha256_hex(&s, hex);
 }
 
-/* `want` are the first digits of the pixels' sum. */
+/* `want`: the first digits of the pixels' hash. */
 static inline void assert_pixels(const struct image *img, const char *want, const char *what)
 {
     char hex[65];
@@ -54,7 +54,7 @@ static inline void picture_read(struct image *img, const char *path)
     if (!image_read(img, path, &e)) fail_msg("%s", e.msg);
 }
 
-/* A golden file's bytes, for the caller to free. */
+/* The bytes of a golden file; the caller frees them. */
 static inline uint8_t *picture_load(const char *name, size_t *len)
 {
     char path[300], *text;
@@ -65,7 +65,7 @@ static inline uint8_t *picture_load(const char *name, size_t *len)
     return (uint8_t *)text;
 }
 
-/* Not file_write: its flush to the disk, thousands of times, would take most of the test. */
+/* Not file_write: flushing to disk thousands of times would take most of the test's time. */
 static inline void put_bytes(const char *path, const void *data, size_t len)
 {
     FILE *fp = fopen(path, "wb");
@@ -86,7 +86,7 @@ static inline uint32_t get_be32(const uint8_t *p)
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
-/* Makes every chunk's CRC of a PNG right again, so that what follows is checked too. */
+/* Corrects every chunk's CRC in a PNG, so that what follows is checked too. */
 static inline void fix_crcs(uint8_t *png, size_t len)
 {
     for (size_t pos = 8; pos < len && len - pos >= 12;) {
@@ -98,7 +98,8 @@ static inline void fix_crcs(uint8_t *png, size_t len)
     }
 }
 
-/* image_decode and image_look both fail on `data`, and say `want` and the file's name. */
+/* image_decode and image_look must both fail on `data`, with a message containing `want`
+ * and the file's name. */
 static inline void assert_refused(void **state, const void *data, size_t len, const char *want)
 {
     const char *path = tmpdir_path(state, "picture");
@@ -115,7 +116,7 @@ static inline void assert_refused(void **state, const void *data, size_t len, co
     if (!strstr(e.msg, want)) fail_msg("\"%s\" lacks \"%s\"", e.msg, want);
 }
 
-/* Calls each(name, data, len, rng) for every picture of the golden directory. */
+/* Calls each(name, data, len, rng) for every picture in the golden directory. */
 static inline void for_each_picture(void (*each)(const char *name, const uint8_t *data, size_t len,
                                                  struct rng *r),
                                     uint64_t seed)

@@ -1,6 +1,6 @@
-/* program.h - the program as a user runs it, by shell commands on a data set of a few drawn
- * pictures. The programs are those of $BUILD (default build). Comes after tmpdir.h. In a command
- * $T is the test's directory, $B that of the programs, $C the settings:
+/* program.h - runs the program as a user would, by shell commands, on a data set of a few drawn
+ * pictures. The programs are those in $BUILD (default build). Include after tmpdir.h. In a command
+ * $T is the test's directory, $B the directory of the programs, $C the settings:
  *     must_run(state, "$B/mha2mla-train --config $C"); */
 #ifndef TESTS_PROGRAM_H
 #define TESTS_PROGRAM_H
@@ -51,7 +51,7 @@ static inline pid_t start(const char *dir, const char *command)
 
     assert_true(pid >= 0);
     if (pid == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves nothing running */
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* a failing test leaves nothing running */
         char path[1300];
         snprintf(path, sizeof path, "%s/c.json", dir);
         setenv("T", dir, 1);
@@ -67,7 +67,7 @@ static inline pid_t start(const char *dir, const char *command)
     return pid;
 }
 
-/* The exit status as a shell counts it. */
+/* The exit status as reported by a shell. */
 static inline int finish(pid_t pid)
 {
     int status;
@@ -93,7 +93,7 @@ static inline void must_run(void *const *state, const char *command)
     if (rc != 0) fail_msg("%s: status %d\n%s", command, rc, output(state));
 }
 
-/* Status 1, one error line that holds `text`, and no file half written. */
+/* Expects status 1, one error line containing `text`, and no half-written file. */
 static inline void must_fail(void *const *state, const char *command, const char *text)
 {
     int rc = run(state, command);
@@ -121,8 +121,7 @@ static inline int program_setup(void **state)
     return 0;
 }
 
-/* Everything that must repeat, with its sums: models, ranking, and the metrics but for
- * the times. */
+/* Everything reproducible, with checksums: models, ranking, and the metrics without times. */
 #define FINGERPRINT(dir)                                                                           \
     "(cd " dir " && sha256sum baseline/model/model.safetensors rank/rank.h5 "                      \
     "rope4/stage1/model/model.safetensors rope4-rank*/svd/model/model.safetensors "                \
@@ -137,15 +136,15 @@ static inline void sleep_ms(long ms)
     nanosleep(&t, NULL);
 }
 
-/* The undisturbed run, T/quiet, and its sums. */
+/* The undisturbed run, T/quiet, and its checksums. */
 static inline void must_repeat(void *const *state)
 {
     must_run(state, "$B/mha2mla-train --config $C --set run.dir=$T/quiet");
     must_run(state, FINGERPRINT("$T/quiet") " > $T/sums");
 }
 
-/* Stops the run by `sig` after each of the waits, then lets it end: the same bits as undisturbed.
- * Returns how many of the stops came before the end. */
+/* Stops the run with `sig` after each of the waits, then lets it finish: the same bits as
+ * undisturbed. Returns how many of the stops came before the end. */
 static inline int stop_and_go(void *const *state, int sig, const long *waits, size_t n)
 {
     int stopped = 0;
@@ -177,7 +176,7 @@ static inline bool says(void *const *state, const char *text)
     "$B/mha2mla-train --config $C --resume --set 'run.steps=[\"baseline\"]' "                      \
     "--set baseline.steps=1000000 --set checkpoint.every=1000000 "
 
-/* Starts a training that has no end, and returns once it has logged some steps more. */
+/* Starts an endless training, and returns once it has logged some more steps. */
 static inline pid_t start_endless(void *const *state, const char *settings)
 {
     const char *jsonl = tmpdir_path(state, "run/metrics.jsonl");

@@ -1,4 +1,4 @@
-/* race.c - a sum that two threads spoil: `make tsan` is worth something only while it sees this. */
+/* race.c - a sum with a data race: `make tsan` only means something as long as it reports this. */
 #include <stdio.h>
 
 int main(void)

@@ -1,5 +1,5 @@
-/* safetensors_files.h - files of safetensors that a test makes by hand. Comes after cmocka's
- * headers; brings tmpdir.h. */
+/* safetensors_files.h - hand-made safetensors files. Include after cmocka's headers;
+ * includes tmpdir.h. */
 #ifndef TESTS_SAFETENSORS_FILES_H
 #define TESTS_SAFETENSORS_FILES_H
 
@@ -10,7 +10,7 @@
 #define T(dtype, shape, begin, end)                                                                \
     "{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":[" #begin "," #end "]}"
 
-/* A file of length field `len` (or the header's own length where len is 0), header and data. */
+/* A file of length field `len` (the header's own length if len is 0), header and data. */
 static inline void put_file(const char *path, uint64_t len, const char *header, size_t data_bytes)
 {
     FILE *fp = fopen(path, "wb");
@@ -30,7 +30,7 @@ static inline void put_text(const char *path, const char *text)
     spill(path, text, strlen(text));
 }
 
-/* One line that has `want` in it. */
+/* Expects one line containing `want`. */
 static inline void check_message(const char *msg, const char *want, const char *what)
 {
     if (!strstr(msg, want)) fail_msg("%s: \"%s\" lacks \"%s\"", what, msg, want);

@@ -1,20 +1,20 @@
 /* sample_set.h - a data set in a test's directory, opened with a small tokenizer, and its samples
- * as texts for people. Comes after cmocka's headers. */
+ * as readable text. Include after cmocka's headers. */
 #ifndef TESTS_SAMPLE_SET_H
 #define TESTS_SAMPLE_SET_H
 
 #include "data/dataset.h"
 #include "tests/tmpdir.h"
 
-#define PLACES 4 /* of an image, here */
+#define PLACES 4 /* per image, here */
 
-/* A turn pair, and samples with a good picture and without one. */
+/* A pair of turns, and samples with and without a valid picture. */
 #define ASK(q, a) "{\"from\":\"human\",\"value\":\"" q "\"},{\"from\":\"gpt\",\"value\":\"" a "\"}"
 #define SEEN(turns) "{\"image\":\"a.png\",\"conversations\":[" turns "]}"
 #define TOLD(turns) "{\"conversations\":[" turns "]}"
 
 struct set {
-    int64_t places; /* of a picture: PLACES unless changed */
+    int64_t places; /* tokens of a picture: PLACES unless changed */
     struct dataset d;
     struct dataset_options o;
     struct tokenizer *tk;
@@ -32,7 +32,7 @@ static inline bool set_shape(const void *arg, struct picture_shape *s, struct er
     return true;
 }
 
-/* The options of a model that sees pictures; and a.png, which is one. */
+/* The options of a model with images; and a valid picture, a.png. */
 static inline void set_init(struct set *t, void *const *state)
 {
     struct err e;
@@ -75,8 +75,8 @@ static inline void set_close(struct set *t)
     tokenizer_free(t->tk);
 }
 
-/* The tokens of a sample as one text, for people: a blank for the tokenizer's mark of one,
- * "<image>" once for its places, and brackets around what is trained. */
+/* The tokens of a sample as readable text: a blank for the tokenizer's mark, a single "<image>" for
+ * all its places, and brackets around what is trained on. */
 static inline void show(const struct set *t, const struct sample *s, char *out)
 {
     for (int64_t i = 0; i < s->n; i++) {
@@ -101,9 +101,9 @@ static inline void show(const struct set *t, const struct sample *s, char *out)
     *out = '\0';
 }
 
-/* Opens one sample and compares its tokens with `want`. As with Llama 2's file, this tokenizer puts
- * a blank before the text and behind each special token in it; its own </s>, which the file asks
- * for, comes last and is not trained. */
+/* Opens one sample and compares its tokens with `want`. Like Llama 2's file, this tokenizer puts a
+ * blank before the text and after each special token in it; its own </s>, which the file asks for,
+ * comes last and is not trained on. */
 static inline void expect_tokens(void *const *state, const char *json, const char *want)
 {
     struct set t;

@@ -1,6 +1,6 @@
-/* sanitized.h - SANITIZED: 1 where the tests are built with the address or the thread sanitizer,
- * which have a malloc of their own, keep freed memory, and shadow all of it. THREAD_SANITIZED: the
- * latter; it does not follow a fork of a process that has threads. */
+/* sanitized.h - SANITIZED: 1 if the tests are built with the address or the thread sanitizer, which
+ * have a malloc of their own, keep freed memory, and shadow all of it. THREAD_SANITIZED: the
+ * latter; it does not follow a fork of a multi-threaded process. */
 #ifndef TESTS_SANITIZED_H
 #define TESTS_SANITIZED_H
 

@@ -1,6 +1,6 @@
-/* test_accumulation.c - a batch cut into micro-batches makes the same step: the loss is divided by
- * the labels of all of them. The samples have from 1 to 16 labelled words, with and without a
- * picture, so that a mean of the micro-batches' means would be another step. */
+/* test_accumulation.c - cutting a batch into micro-batches gives the same step: the loss is divided
+ * by the number of labels in all of them. The samples have 1 to 16 labelled words, with and without
+ * an image, so that averaging the micro-batches' means would give a different step. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -22,7 +22,7 @@
 
 enum { SAMPLES = 16 };
 
-/* What a step left: its loss and gradient norm, and all that was trained. */
+/* The result of a step: its loss and gradient norm, and everything trained. */
 struct outcome {
     double loss, norm;
     float *values;
@@ -86,8 +86,8 @@ static void keep_values(const struct model *m, struct outcome *o)
     }
 }
 
-/* One step over the 16 samples, `micro` at a time. With an eps of 1, AdamW moves each value by
- * about its gradient: so the values show it, where a small eps would show its sign. */
+/* One step over the 16 samples, `micro` at a time. With eps 1, AdamW moves each value by roughly
+ * its gradient, so that the values reveal it; a small eps would only reveal its sign. */
 static struct outcome one_step(void *const *state, bool mla, int micro)
 {
     char train[1400], cut[64];
@@ -134,8 +134,8 @@ static struct outcome one_step(void *const *state, bool mla, int micro)
     return o;
 }
 
-/* fp32 sums in another order differ by some 1e-7 of what is summed; ten times that, and what
- * cancels in a gradient, is allowed. A mean of means is off by 1e-2 and more. */
+/* fp32 sums in a different order differ by some 1e-7 of the terms; ten times that is allowed, plus
+ * cancellation in a gradient. A mean of means is off by 1e-2 and more. */
 static void assert_same_step(const struct outcome *a, const struct outcome *b)
 {
     double most = 0, moved = 0;
@@ -153,7 +153,7 @@ static void assert_same_step(const struct outcome *a, const struct outcome *b)
 
 static void same_steps(void *const *state, bool mla)
 {
-    static const int micro[] = {16, 8, 5, 1}; /* 5: the last is of one sample */
+    static const int micro[] = {16, 8, 5, 1}; /* with 5, the last has one sample */
     struct outcome whole = one_step(state, mla, 0);
 
     for (size_t i = 0; i < sizeof micro / sizeof *micro; i++) {

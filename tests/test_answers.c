@@ -1,6 +1,6 @@
-/* test_answers.c - answers with zeros in them, from the model through scoring to answers.jsonl and
- * the report: a model that has learnt to say "a\0b" says neither "a" nor "a\0c". And kinds of
- * questions without end. */
+/* test_answers.c - answers that contain zeros, from the model through scoring to answers.jsonl and
+ * the report: a model that has learnt to say "a\0b" says neither "a" nor "a\0c". And an unlimited
+ * number of question kinds. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -11,8 +11,8 @@
 
 #include "tests/program.h"
 
-/* Every question of train.json has the answer a\0b; the test asks three times, with other right
- * answers. */
+/* Every question in train.json has the answer a\0b; the test asks three times, with other
+ * expected answers. */
 static int setup(void **state)
 {
     static const char line[] =
@@ -58,11 +58,11 @@ static void test_zeros(void **state)
     must_run(state, "test $(grep -c '\"right\":true' $T/told) = 1");
     must_run(state, "grep '\"right\":true' $T/told | grep -q '\"id\":\"0#whole\"'");
     must_run(state, "grep -q '\"expected\":\"a\\\\u0000c\"' $T/told");
-    /* ids may name any number of kinds, in any characters: the first 199 are told apart */
+    /* ids may name any number of kinds, in any characters: the first 199 are kept separate */
     must_run(state, "test $(grep -c '\"right\"' $T/run/base/scores.json) = $((200 + 2)) && "
                     "grep -q '\"kinds/.*x07k195\"' $T/run/base/scores.json && "
                     "grep -A2 '\"(others)\"' $T/run/base/scores.json | grep -q '\"of\":.64'");
-    /* the report shows the three of them apart */
+    /* the report keeps the three of them apart */
     must_run(state, "grep -qF 'What? | a\\\\x00b | a\\\\x00b |' $T/run/report.md && "
                     "grep -qF 'What? | a | ✗ a\\\\x00b |' $T/run/report.md && "
                     "grep -qF 'What? | a\\\\x00c | ✗ a\\\\x00b |' $T/run/report.md");

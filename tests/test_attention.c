@@ -1,11 +1,10 @@
-/* test_attention.c - attention in fp32 against a reference in double, and the attention over a
- * cache against the same and against the plain one: prefill, decoding, absorbed with factors per
- * modality. */
+/* test_attention.c - attention in fp32 against a reference in double, and cached attention against
+ * the same and against plain attention: prefill, decoding, absorbed with factors per modality. */
 #include "tests/ops_bench.h"
 
 enum { H = 4, G = 2, DR = 6, DC = 5, DV = 7 }; /* query and kv heads; widths of parts and values */
 
-/* softmax(q k^T scale) v of one query and head over keys [0, seen): scores by two parts. */
+/* softmax(q k^T scale) v of one query and head over keys [0, seen), given the scores. */
 static void attend(const double *score, int64_t seen, const double *v, int64_t v_ld, double *out)
 {
     double top = -INFINITY, sum = 0;
@@ -23,7 +22,7 @@ static void attend(const double *score, int64_t seen, const double *v, int64_t v
 
 struct qkv {
     struct matrix *q, *k,
-        *v; /* q [T, H*(DR+DC)] parts one behind the other, k likewise, v [T, G*DV] */
+        *v; /* q [T, H*(DR+DC)], its parts side by side, k likewise, v [T, G*DV] */
 };
 
 static void attention_reference(const struct qkv *m, const struct attention_sample *s, int64_t n,
@@ -70,7 +69,7 @@ static struct tensor *plain(struct bench *b, struct tensor *q, struct tensor *k,
 static const struct attention_sample samples[] = {
     {0, 1, 0, 1}, {1, 601, 1, 601}, {601, 610, 601, 610}};
 
-/* A scale of 3,000 makes scores of about 10,000: exp overflows unless the maximum is taken off. */
+/* A scale of 3,000 makes scores of about 10,000: exp overflows unless the maximum is subtracted. */
 static void test_attention(void **state)
 {
     static const double scales[] = {0.3, 3000};
@@ -87,14 +86,14 @@ static void test_attention(void **state)
         double *ref = zeroed(610 * H * DV, sizeof *ref);
         compute(&b);
         attention_reference(&m, samples, 3, k & 1, scales[k / 2], ref);
-        /* Scores of 1e4 are known to 1e-3 in fp32, and so are the weights made of them. */
+        /* In fp32, scores of 1e4 are accurate to 1e-3, and so are the weights made from them. */
         check_close(y, ref, k / 2 ? 2e-2 : 1e-5);
         free(ref);
         bench_close(&b);
     }
 }
 
-/* Columns [col, col + cols) of m as a matrix of its own: a cache holds the parts apart. */
+/* Columns [col, col + cols) of m as a separate matrix: a cache holds the parts separately. */
 static struct matrix *columns(struct bench *b, const struct matrix *m, int64_t col, int64_t cols)
 {
     struct matrix *out = fresh(b, DT_F32, m->leaf.rows, cols, 0);
@@ -104,7 +103,7 @@ static struct matrix *columns(struct bench *b, const struct matrix *m, int64_t c
     return out;
 }
 
-/* The same over a cache that holds the keys' parts apart; q [rows, H*(DR+DC)]. */
+/* The same over a cache that holds the keys' parts separately; q [rows, H*(DR+DC)]. */
 static struct tensor *cached(struct bench *b, const struct qkv *m, struct tensor *q,
                              const struct cached_sequence *seq, int64_t n, double scale)
 {
@@ -122,8 +121,8 @@ static struct tensor *cached(struct bench *b, const struct qkv *m, struct tensor
     return op_cached_attention(b->t, &a);
 }
 
-/* A query that is not a number has no answer, rather than that of a query which sees nothing: else
- * weights gone bad would go unseen. Its neighbours are as without it. */
+/* A NaN query has a NaN answer, not that of a query that sees nothing: otherwise bad weights would
+ * go unnoticed. Its neighbours are unaffected. */
 static void test_not_a_number(void **state)
 {
     static const struct attention_sample s[] = {{0, 600, 0, 600}};
@@ -170,7 +169,7 @@ static void test_cache_write(void **state)
     bench_close(&b);
 }
 
-/* Prefill: three sequences that begin in the cache where their samples do. */
+/* Prefill: three sequences that start in the cache where their samples do. */
 static void test_cached_attention(void **state)
 {
     static const struct cached_sequence seq[] = {
@@ -190,7 +189,7 @@ static void test_cached_attention(void **state)
     bench_close(&b);
 }
 
-/* Decoding: the last 3 tokens of the second sample and the last of the third come alone. */
+/* Decoding: the last 3 tokens of the second sample and the last of the third are added alone. */
 static void test_cached_decode(void **state)
 {
     static const struct cached_sequence seq[] = {{0, 3, 1, 597, NULL, 0}, {3, 4, 601, 8, NULL, 0}};
@@ -215,7 +214,7 @@ static void test_cached_decode(void **state)
 }
 
 /* Latent attention: rotated keys for all heads, a latent of R per token, factors per modality. Once
- * with keys and values made of it (and op_attention), once absorbed, from the cache. */
+ * with keys and values made from it (and op_attention), once absorbed, from the cache. */
 enum { R = 16 };
 struct latent {
     struct matrix *qr, *qn, *kr, *c, *up_k[MODALITIES], *up_v[MODALITIES];
@@ -310,7 +309,7 @@ static void test_cached_latent(void **state)
     bench_close(&b);
 }
 
-/* More scores than fit one round: 8 heads, 1,200 queries over as many keys. */
+/* More scores than fit in one round: 8 heads, 1,200 queries and as many keys. */
 static void test_cached_rounds(void **state)
 {
     enum { N = 1200, HEADS = 8, D = 4 };

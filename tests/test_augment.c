@@ -1,5 +1,5 @@
-/* test_augment.c - mha2mla-data augment: its files, that a seed gives the same bytes, what may
- * change in a copy and what must not, and what is said of damaged input. */
+/* test_augment.c - mha2mla-data augment: its files, that a seed reproduces the bytes, what may
+ * change in a copy and what must not, and the messages about damaged input. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -20,7 +20,7 @@ static const char samples[] =
     "{\"from\":\"human\",\"value\":\"What is left?\\n<image>\"},"
     "{\"from\":\"gpt\",\"value\":\"red\"}]}]";
 
-/* The list, and a picture that is red on its left and blue on its right. */
+/* The list, and a picture that is red on the left and blue on the right. */
 static void put_input(void **state)
 {
     struct image im;
@@ -67,13 +67,13 @@ static void test_files(void **state)
         const char *image = text_of(s, "image");
         assert_string_equal(text_of(s, "id"), ids[n]);
         assert_int_equal(image != NULL, n / 3 != 1);
-        if (n / 3 == 0) assert_string_equal(said(s, 0), "<image>\none"); /* the texts stay */
+        if (n / 3 == 0) assert_string_equal(said(s, 0), "<image>\none"); /* the texts are kept */
         if (n++ / 3 == 1) continue;
         read_picture(state, "set", image, &im);
         assert_true(im.width == 24 && im.height == 24 && im.channels == 3);
         image_free(&im);
     }
-    /* one copy as it is, the others changed */
+    /* one unchanged copy, the others altered */
     read_picture(state, ".", "a.png", &im);
     assert_true(alter_nothing(&im, 24, &plain, &e));
     image_free(&im);
@@ -106,7 +106,7 @@ static void test_seed(void **state)
     image_free(&b);
 }
 
-/* One question a copy: each keeps its answer, and the first one alone is marked. */
+/* One question per copy: each keeps its answer, and only the first one has the image mark. */
 static void test_turns(void **state)
 {
     int met[2] = {0};
@@ -128,7 +128,7 @@ static void test_turns(void **state)
     }
     assert_true(met[0] > 0 && met[1] > 0);
     cJSON_Delete(root);
-    must_run(state, "--out|@/set|--copies|1|--size|16|--turns|5|@/in.json"); /* all there are */
+    must_run(state, "--out|@/set|--copies|1|--size|16|--turns|5|@/in.json"); /* all */
     root = read_json(tmpdir_path(state, "set/train.json"));
     const cJSON *both = cJSON_GetArrayItem(root, 0);
     assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(both, "conversations")),
@@ -140,8 +140,8 @@ static void test_turns(void **state)
 
 enum { SIDED = 20 };
 
-/* Of the copies of a sample, how many are plainly red on the left, less those plainly blue there.
- * Now and then a copy loses its colours, and is neither. */
+/* How many copies of a sample are clearly red on the left, minus those clearly blue there.
+ * Occasionally a copy loses its colours, and is neither. */
 static int red_left(void **state, int sample)
 {
     int red = 0;
@@ -164,7 +164,7 @@ static int red_left(void **state, int sample)
     return red;
 }
 
-/* A picture whose text speaks of a side is never mirrored. */
+/* A picture whose text mentions a side is never mirrored. */
 static void test_mirror(void **state)
 {
     put_input(state);
@@ -204,13 +204,13 @@ static void test_bad_input(void **state)
         assert_false(run_in(state, &tool_augment, &e, "--out|@/set|--turns|1|@/bad.json"));
         assert_error(&e, "bad.json:");
         assert_error(&e, cases[i].says);
-        /* neither half a list nor one from before */
+        /* neither half a list nor an earlier one */
         assert_false(is_there(tmpdir_path(state, "set/train.json")));
         assert_false(is_there(tmpdir_path(state, "set/train.json.tmp")));
     }
 }
 
-/* What is not changed is written as it was read: numbers as they are spelt, zeros in texts. */
+/* Unchanged parts are written as read: the spelling of numbers, zeros in texts. */
 static void test_spelling_kept(void **state)
 {
     static const char line[] =

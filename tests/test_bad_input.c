@@ -1,5 +1,5 @@
-/* test_bad_input.c - what the program says to settings, data and files that are not as they should
- * be: one line, status 1, nothing half written. */
+/* test_bad_input.c - how the program responds to bad settings, data and files: one line, status 1,
+ * nothing half-written. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -18,7 +18,7 @@
 #include "tests/program.h"
 
 #define TRAIN "$B/mha2mla-train --config $C "
-/* The samples in $T/x.json, of which none may be bad. */
+/* The samples in $T/x.json, none of which may be bad. */
 #define SAMPLES TRAIN "--set data.train[0].path=$T/x.json --set data.max_bad=0"
 #define HUMAN(text) "{\"from\":\"human\",\"value\":\"" text "\"}"
 #define GPT ",{\"from\":\"gpt\",\"value\":\"A\"}"
@@ -70,20 +70,20 @@ static void test_bad_input(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         must_run(state, "rm -rf $T/run");
         must_fail(state, cases[i].command, cases[i].text);
-        /* nothing is left but the list of what was left out, where that was the reason */
+        /* nothing is left but the list of dropped samples, if they were the reason */
         if (run(state, "test ! -e $T/run || test \"$(ls -A $T/run)\" = left_out.txt") != 0)
             fail_msg("%s leaves a directory", cases[i].command);
     }
 }
 
-/* A model to start from, in T/model. */
+/* Makes a model to start from, in T/model. */
 static void make_model(void *const *state)
 {
     must_run(state, TRAIN "--set 'run.steps=[\"baseline\",\"rank\"]' --set run.dir=$T/made");
     must_run(state, "cp -r $T/made/baseline/model $T/model");
 }
 
-/* The text of a tensor in the safetensors header. */
+/* A tensor's entry in a safetensors header. */
 static char *tensor_of(char *header, const char *name)
 {
     char *at = strstr(header, name);
@@ -94,7 +94,7 @@ static char *tensor_of(char *header, const char *name)
 
 enum damage { HUGE_LENGTH, OVERLAP, WRONG_DTYPE, CUT };
 
-/* Overlapping: v_proj of layer 0 takes the bytes of k_proj, which has as many. */
+/* Overlap: layer 0's v_proj gets the bytes of its k_proj, which has the same size. */
 static void overlap(char *header)
 {
     char *k = strchr(tensor_of(header, "layers.0.self_attn.k_proj.weight"), ']');
@@ -151,8 +151,8 @@ static void test_bad_safetensors(void **state)
     "sed -i '0,/\"added_tokens\":\t\\[{/s//\"added_tokens\":[{\"id\":" id                          \
     ",\"content\":\"<new>\"},{/' $T/bad/tokenizer.json"
 
-/* A model from the hub whose files do not go together: each is one line that names the file, the
- * tensor or the setting, and what was found. */
+/* A model from the hub with inconsistent files: each gives one line that names the file, the tensor
+ * or the setting, and what was found. */
 static void test_bad_model(void **state)
 {
 #define M "language_model.model."
@@ -308,7 +308,7 @@ static void test_bad_model(void **state)
          NULL,
          {"/bad/tokenizer.json: token \"<image>\" has id 3, but image_token_index is 7 (",
           "/bad/config.json), which is \"#\" here"}},
-        {SET("image_token_index", "3", "32000"), NULL, {"is 32000 (", "which is no token here"}},
+        {SET("image_token_index", "3", "32000"), NULL, {"is 32000 (", "which is not a token here"}},
         {{0},
          ADD_TOKEN("9999"),
          {"/bad/tokenizer.json:5:18: added token \"<new>\" has id 9999 here, but added tokens are "
@@ -337,8 +337,8 @@ static void test_bad_model(void **state)
     }
 }
 
-/* What looks wrong and is not: a head that repeats tied embeddings, buffers that older files carry,
- * rows of the embedding that no token has. */
+/* Looks wrong but is not: a head that repeats tied embeddings, buffers in older files, rows of the
+ * embedding without a token. */
 static void test_unusual_model(void **state)
 {
     static const struct edit edits[] = {
@@ -355,7 +355,7 @@ static void test_unusual_model(void **state)
         must_run(state, TRAIN "--set model.path=$T/bad --set model.tokenizer=$T/bad "
                               "--set 'run.steps=[\"rank\"]'");
     }
-    /* a tokenizer of fewer words than the model was made for */
+    /* a tokenizer with fewer words than the model was made for */
     must_run(
         state,
         "rm -rf $T/run; $B/mha2mla-data tokenizer --out $T/few $T/s/test.json && "
@@ -363,7 +363,7 @@ static void test_unusual_model(void **state)
         "--set model.path=$T/bad --set model.tokenizer=$T/few --set 'run.steps=[\"rank\"]'");
 }
 
-/* HDF5 files that are cut short. */
+/* Truncated HDF5 files. */
 static void test_bad_hdf5(void **state)
 {
 #define CUT(file) "f=" file "; head -c 1500 $f > $f.x; mv $f.x $f; "
@@ -372,7 +372,7 @@ static void test_bad_hdf5(void **state)
                                          "header-end-2",  "storage-size", "messages"};
 
     make_model(state);
-    /* a ranking that is given, and the run's own */
+    /* a given ranking, and the run's own */
     must_fail(state,
               "cp $T/made/rank/rank.h5 $T/r.h5; " CUT("$T/r.h5") TRAIN
               "--set rank.strategy=file --set rank.file=$T/r.h5 --set model.path=$T/model "
@@ -389,22 +389,22 @@ static void test_bad_hdf5(void **state)
     assert_false(is_there(tmpdir_path(state, "run/config.json"))); /* before anything is done */
     must_fail(state, CUT("$T/made/rank/rank.h5") TRAIN STEPS "--resume --set run.dir=$T/made",
               "rank/rank.h5: ");
-    /* the newest checkpoint: the one before is used, and said so */
+    /* the newest checkpoint: the previous one is used, and that is reported */
     must_run(state,
              "rm -r $T/made/baseline/model; " CUT("$T/made/baseline/checkpoints/step-00000024.h5")
                  TRAIN "--resume --set run.dir=$T/made --set 'run.steps=[\"baseline\"]'");
     char *out = output(state);
     assert_non_null(strstr(out, "step-00000024.h5"));
-    assert_non_null(strstr(out, "goes on from step 20 of 24"));
+    assert_non_null(strstr(out, "continues from step 20 of 24"));
     free(out);
     must_run(state, "cmp $T/made/baseline/model/model.safetensors $T/model/model.safetensors");
-    /* all of them */
+    /* all checkpoints */
     must_fail(state,
               "rm -r $T/made/baseline/model; for f in $T/made/baseline/checkpoints/*; do " CUT(
                   "$f") "done; " TRAIN
                         "--resume --set run.dir=$T/made --set 'run.steps=[\"baseline\"]'",
               "can be loaded");
-    /* computed pictures: no loss */
+    /* cached pictures: no loss */
     must_run(state,
              "rm -rf $T/run; for f in $T/cache/*/part-00000.h5; do " CUT("$f") "done; " TRAIN);
     out = output(state);

@@ -1,4 +1,4 @@
-/* test_batch.c - samples in one stream, and the order in which they come. */
+/* test_batch.c - samples in one stream, and the order in which they are drawn. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -46,7 +46,7 @@ static void test_batch(void **state)
         assert_int_equal(images, PLACES);
         assert_int_equal(b.batch.images, 1);
         assert_int_equal(b.image[0], 0);
-        /* text, image, text of the first sample; text of the second */
+        /* the first sample's text, image, text; the second's text */
         assert_int_equal(b.batch.n_spans, 4);
         assert_int_equal(b.batch.spans[1].modality, IMAGE);
         assert_int_equal(b.batch.spans[1].end - b.batch.spans[1].begin, PLACES);
@@ -74,7 +74,7 @@ static void test_order(void **state)
     must(order_init(&o, 5, N, &e), &e);
     for (int64_t at = 0; at < (int64_t)2 * N; at++)
         first[at] = order_at(&o, at);
-    for (int epoch = 0; epoch < 2; epoch++) { /* every sample once an epoch */
+    for (int epoch = 0; epoch < 2; epoch++) { /* every sample once per epoch */
         bool seen[N] = {false};
         for (int i = 0; i < N; i++) {
             int64_t v = first[epoch * N + i];
@@ -85,15 +85,15 @@ static void test_order(void **state)
     }
     for (int i = 0; i < N; i++)
         same += first[i] == first[N + i];
-    /* A shuffle leaves about one of N in its place, N of N only where there is none. */
+    /* A shuffle leaves about one of N in place; N of N only if there is no shuffle. */
     assert_true(moved > 2 * N - 16 && same < 8);
     order_free(&o);
-    /* A place says everything: whoever resumes there goes on in the same way. */
+    /* A position determines everything: resuming there continues in the same way. */
     for (int64_t at = 2 * N - 1; at >= 0; at -= 5) {
         must(order_init(&other, 5, N, &e), &e);
         assert_int_equal(order_at(&other, at), first[at]);
         if (at + 1 < 2 * N) assert_int_equal(order_at(&other, at + 1), first[at + 1]);
-        assert_int_equal(order_at(&other, at / 3), first[at / 3]); /* back, too */
+        assert_int_equal(order_at(&other, at / 3), first[at / 3]); /* backwards too */
         order_free(&other);
     }
     must(order_init(&other, 6, N, &e), &e);

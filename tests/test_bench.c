@@ -1,6 +1,6 @@
-/* test_bench.c - `make bench` in its short form: every row still runs and both sides agree where
- * there are two; a side that computes something else is noticed; the models that it
- * draws repeat. */
+/* test_bench.c - `make bench` in its short form: every row still runs, and both sides agree
+ * where there are two; a side that computes something else is detected; the models that it draws
+ * are reproducible. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -12,7 +12,7 @@
 #include "tests/tmpdir.h"
 #include "tests/program.h"
 
-/* PyTorch's side runs where its environment has been made. */
+/* PyTorch's side runs if its environment has been made. */
 #define PYTHON "${BENCH_PYTHON:-bench/venv/bin/python}"
 #define SHORT                                                                                      \
     "OMP_WAIT_POLICY=passive BUILD=$B $B/bench/bench --short --work $T/work --out $T/table.md "
@@ -31,7 +31,7 @@ static void test_rows(void **state)
     free(table);
 }
 
-/* A "Python" that says it has torch, and is our side with its "check" times a factor. */
+/* A "Python" that claims to have torch, and is our side with its "check" multiplied by a factor. */
 #define LIAR                                                                                       \
     "#!/bin/sh\n"                                                                                  \
     "[ \"$1\" = -c ] && exit 0\n"                                                                  \
@@ -40,7 +40,7 @@ static void test_rows(void **state)
     "*) echo \"$line\" ;;\n"                                                                       \
     "esac; done\n"
 
-/* Each dtype has a tolerance of its own, and what is farther off is not published. */
+/* Each dtype has its own tolerance, and anything beyond it is not published. */
 static void test_other_work(void **state)
 {
     static const struct {
@@ -67,7 +67,7 @@ static void test_other_work(void **state)
     }
 }
 
-/* A side refuses what it does not know, in a line and by its status. */
+/* A side refuses unknown commands, with a line and its status. */
 static void test_protocol(void **state)
 {
     static const struct {
@@ -91,7 +91,8 @@ static void test_protocol(void **state)
 #define DRAW(out, more)                                                                            \
     "$B/bench/model --config bench/tiny/config.json --layers 3 --out $T/" out " " more
 
-/* The same command gives the same bytes; sharded or not, it opens and is drawn as it should be. */
+/* The same command gives the same bytes; sharded or not, it opens and has the right
+ * distribution. */
 static void test_model(void **state)
 {
     struct model m = {0};
@@ -108,7 +109,7 @@ static void test_model(void **state)
     assert_int_equal(m.embed->t.dtype, DT_F32);
     for (int64_t i = 0; i < tensor_count(&m.embed->t); i++)
         square += (double)tensor_real(&m.embed->t)[i] * (double)tensor_real(&m.embed->t)[i];
-    /* 14,272 values of deviation 0.15: their mean square is 3 % off once in a thousand times, and
+    /* 14,272 values with deviation 0.15: their mean square is 3 % off once in a thousand times, and
      * the seed is fixed */
     square /= (double)tensor_count(&m.embed->t) * 0.15 * 0.15;
     assert_true(square > 0.97 && square < 1.03);

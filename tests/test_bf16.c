@@ -1,14 +1,14 @@
-/* test_bf16.c - what run.compute bf16 does to every op: its output and each of its gradients beside
- * those of fp32, in the graphs of op_cases.h. bf16 products (gemm_setup) and bf16 between the
- * passes (tape_stash_bf16) are looked at apart and together.
+/* test_bf16.c - what run.compute bf16 does to every op: its output and each of its gradients
+ * compared with those of fp32, in the graphs of op_cases.h. bf16 products (gemm_setup) and bf16
+ * between the passes (tape_stash_bf16) are tested separately and together.
  *
- * A difference is |bf16 - fp32| / |fp32|, of a whole output or gradient, in Frobenius norm. bf16
- * has 8 bits: the nearest one is off by up to 2^-8, and normally distributed values by 0.85 * 2^-9
- * in that norm; k roundings that know nothing of each other by sqrt(k) times as much. So the size
- * of these differences is known beforehand, and thousands of values leave little to chance: a bound
- * is at most twice what is seen, and less than what cutting off instead of rounding makes, or a bit
- * fewer. Sums in another order, as on CPUs that multiply bf16 themselves, are a
- * thousandth of it. */
+ * A difference is |bf16 - fp32| / |fp32|, of a whole output or gradient, in the Frobenius norm.
+ * bf16 has 8 bits: the nearest value is off by up to 2^-8, and normally distributed values by 0.85
+ * * 2^-9 in that norm; k independent roundings by sqrt(k) times as much. So the size of these
+ * differences can be predicted, and thousands of values leave little to chance: a bound is at most
+ * twice what is measured, and less than what truncation instead of rounding, or one bit fewer,
+ * would give. A different order of sums, as on CPUs that multiply bf16 themselves, contributes a
+ * thousandth of that. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -21,26 +21,26 @@
 #include "tests/backend.h"
 #include "tests/op_graph.h"
 
-/* The most of a difference over the output and all gradients, in units of 2^-9; 0: not a bit. Rows
- * that name a case come before the one for the others of their op. */
+/* Upper bounds for the output and all gradients, in units of 2^-9; 0: bit-identical. Rows for a
+ * named case precede the one for the other cases of their op. */
 static const struct bound {
     const struct op *op;
     const char *name;
     double products, stashed;
 } bounds[] = {
-    /* Rounded: the two factors, of the output and of either gradient. A bias is only added. Stashed
-     * factors were rounded when they were made: the products then round the gradients alone. */
+    /* Rounded: the two factors, for the output and for either gradient. A bias is only added.
+     * Stashed factors were rounded when made: then the products only round the gradients. */
     {&linear_op, "linear, x and w twice", 2.0, 2.0}, /* two layers: up to 4 roundings */
     {&linear_op, NULL, 1.5, 1.5},
     {&modal_linear_op, NULL, 1.6, 1.5},
     {&patch_embed_op, NULL, 1.5, 1.5},
-    /* The products of these two stay fp32, as they are small: the difference is what was stashed,
-     * attention's q, k, v and output. Over many keys dq and dk are small differences. */
+    /* The products of these two stay fp32, as they are small: the difference comes from what was
+     * stashed, attention's q, k, v and output. Over many keys dq and dk are small differences. */
     {&head_linear_op, NULL, 0, 1.5},
     {&attention_op, "attention, several tiles", 0, 3.9},
     {&attention_op, NULL, 0, 2.3},
-    /* Nothing is multiplied, and the backward reads nothing; but the graphs of two cases have other
-     * ops, of 3 and 4 layers. */
+    /* Nothing is multiplied, and the backward reads nothing; but the graphs of two cases contain
+     * other ops, of 3 and 4 layers. */
     {&embedding_op, NULL, 0, 0},
     {&select_rows_op, NULL, 0, 0},
     {&group_rows_op, NULL, 0, 0},
@@ -48,20 +48,20 @@ static const struct bound {
     {&add_op, "residual stream", 3.0, 3.3},
     {&add_op, "residual stream, longer", 3.6, 4.1},
     {&add_op, NULL, 0, 0},
-    /* The input is stashed, and the weight where it is no leaf. The mean that is taken out, and
-     * what is parallel to x, leave less. */
+    /* The input is stashed, and the weight unless it is a leaf. Removing the mean, and the part
+     * parallel to x, leaves less. */
     {&rmsnorm_op, NULL, 0, 1.5},
     {&layernorm_op, NULL, 0, 1.3},
     /* The table of cos and sin is stashed. */
     {&rope_op, "rope of a norm", 0, 1.8},
-    {&rope_op, "rope of a norm, kept", 0, 2.6}, /* and what an activation read */
+    {&rope_op, "rope of a norm, kept", 0, 2.6}, /* and the activation's input */
     {&rope_op, NULL, 0, 1.6},
-    /* The inputs. Where gate and up are one tensor both are off by the same. */
+    /* The inputs. If gate and up are the same tensor, both have the same error. */
     {&swiglu_op, "swiglu, one tensor", 0, 2.6},
     {&swiglu_op, NULL, 0, 1.6},
     {&activation_op, NULL, 0, 1.3},
-    /* Of the gradients: two factors; the logits in them are off as well. Of many tokens nearly all
-     * of a gradient is the label's, which is off by the same in every row. */
+    /* For the gradients: two factors; the logits in them are off as well. With many tokens nearly
+     * all of a gradient is the label's, which is off by the same amount in every row. */
     {&cross_entropy_op, "cross entropy, tiles", 2.3, 2.2},
     {&cross_entropy_op, NULL, 1.7, 1.5},
 };
@@ -80,8 +80,8 @@ static const struct bound *bound_of(const struct graph_case *c)
 
 enum { PRODUCTS = 1, STASHED = 2, BOTH = 3 };
 
-/* Enough values that chance matters little, and that they are stashed. Cases of which only some
- * elements are differenced are large as they are. */
+/* Enough values that chance matters little, and that they are stashed. Cases with only some
+ * elements differentiated are already large. */
 static int64_t scale_of(const struct graph_case *c)
 {
     return c->samples ? 2 : 16;
@@ -93,7 +93,7 @@ static void compute_in(struct tape *t, unsigned bf16)
     tape_stash_bf16(t, bf16 & STASHED);
 }
 
-/* The output, then the gradients: what is not trained has 0. */
+/* The output, then the gradients: untrained ones have 0. */
 struct result {
     real *value[1 + LEAVES];
     int64_t count[1 + LEAVES];
@@ -121,7 +121,7 @@ static void result_free(struct result *r)
         free(r->value[i]);
 }
 
-/* |a - b| / |a|; 0 where not a value differs. */
+/* a - b| / |a|; 0 if all values are equal. */
 static double distance(const real *a, const real *b, int64_t n)
 {
     double diff = 0, size = 0;
@@ -134,7 +134,8 @@ static double distance(const real *a, const real *b, int64_t n)
     return diff == 0 ? 0 : sqrt(diff / size);
 }
 
-/* Fails where any of them is further from fp32's than `bound` units; returns the furthest. */
+/* Fails if any of them differs from fp32's by more than `bound` units; returns the
+ * largest difference. */
 static double check_near(struct setup *s, unsigned trained, enum mode mode, unsigned bf16,
                          double bound)
 {
@@ -156,7 +157,7 @@ static double check_near(struct setup *s, unsigned trained, enum mode mode, unsi
 
 /* ---- the tests ---- */
 
-/* A bound that is more than twice what is seen would say little. */
+/* A bound of more than twice the measured difference would mean little. */
 static void check_bound(struct setup *s, unsigned bf16, double bound)
 {
     double most = check_near(s, (1u << s->n) - 1, WRAPPED, bf16, bound);
@@ -167,7 +168,7 @@ static void check_bound(struct setup *s, unsigned bf16, double bound)
     check_near(s, (1u << s->n) - 1, DIRECT, bf16, bound);
 }
 
-/* Again, and made again in the backward pass: the same bits. */
+/* Run again, and recomputed in the backward pass: the same bits. */
 static void check_bits(struct setup *s)
 {
     static const enum mode modes[] = {WRAPPED, SEGMENT, SEGMENT_INNER};
@@ -184,8 +185,8 @@ static void check_bits(struct setup *s)
     result_free(&want);
 }
 
-/* Where both are on, what was stashed is in bf16 already when it is multiplied: the larger bound
- * holds. What is rounded depends on what is trained. */
+/* If both are on, stashed values are already bf16 when multiplied: the larger bound applies. What
+ * is rounded depends on what is trained. */
 static void test_case(void **state)
 {
     const struct bound *b = bound_of(*state);
@@ -204,7 +205,7 @@ static void test_case(void **state)
     gemm_setup(backend_library(), GEMM_F32);
 }
 
-/* ---- ops for inference: neither changes a bit of them ---- */
+/* ---- ops for inference: neither setting changes a bit ---- */
 
 enum { ROWS = 70, KEYS = 300, WIDTH = 48, HEADS = 4, PAIRS = 24 };
 
@@ -309,7 +310,7 @@ static bool has_case(const struct op *op)
     return false;
 }
 
-/* test_gradients.c sees to it that the list is whole. */
+/* test_gradients.c makes sure that the list is complete. */
 static void test_every_op_has_a_case(void **state)
 {
     (void)state;

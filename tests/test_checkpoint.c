@@ -1,5 +1,6 @@
-/* test_checkpoint.c - checkpoints come back bit for bit, and whatever happens to a file (cut, a bit
- * flipped, another model, a full disk, a killed save) is an error that leaves the state whole. */
+/* test_checkpoint.c - checkpoints come back bit for bit, and whatever happens to a file
+ * (truncated, a bit flipped, another model, a full disk, a killed save) is an error that leaves
+ * the state intact. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -61,7 +62,7 @@ static void save(const char *path, uint64_t seed)
     if (!checkpoint_save(path, items, ITEMS, META, &e)) fail_msg("%s", e.msg);
 }
 
-/* True where the file holds what save(path, seed) wrote. */
+/* Whether the file holds what save(path, seed) wrote. */
 static bool loads(const char *path, uint64_t seed)
 {
     static struct state want, got;
@@ -154,7 +155,7 @@ static void test_truncated(void **state)
         spill(path, file, cut);
         refused(path, NULL, cut < 512 ? "is not a checkpoint, or is cut short" : saved);
     }
-    file[len] = 'x'; /* one byte more */
+    file[len] = 'x'; /* one extra byte */
     spill(path, file, len + 1);
     refused(path, NULL, "is damaged");
     free(file);
@@ -236,7 +237,7 @@ static void test_foreign_hdf5(void **state)
     refused(*state, NULL, ""); /* a directory */
 }
 
-/* Puts a seal that fits on whatever is in the file. */
+/* Puts a matching seal on whatever is in the file. */
 static void forge_seal(const char *path)
 {
     char seal[512] = "", hex[65], *file;
@@ -253,7 +254,7 @@ static void forge_seal(const char *path)
     free(file);
 }
 
-/* The ways to put something else behind the name "item"; each adds to an open group. */
+/* Ways to put something else under the name "item"; each adds to an open group. */
 static void add_nothing(hid_t group)
 {
     (void)group;
@@ -306,7 +307,7 @@ static void add_rank_3(hid_t group)
     add_dataset(group, 3, H5T_IEEE_F32LE, H5P_DEFAULT);
 }
 
-/* A fitting checksum proves nothing about who made the file. */
+/* A matching checksum proves nothing about who made the file. */
 static void test_forged(void **state)
 {
     static const struct {
@@ -343,7 +344,7 @@ static void test_forged(void **state)
     }
 }
 
-/* Behind a seal that fits lies a file that is no HDF5, or one without items. */
+/* After a matching seal comes a file that is not HDF5, or one without items. */
 static void test_forged_empty(void **state)
 {
     const char *path = tmpdir_path(state, "a.h5");
@@ -360,8 +361,8 @@ static void test_forged_empty(void **state)
     refused(path, NULL, "has no `items`");
 }
 
-/* Files that a fuzzer has made for libhdf5 to crash on, as checkpoints: as they are, and behind a
- * seal that fits, where the addresses are moved by its size. */
+/* Files made by a fuzzer to crash libhdf5, as checkpoints: as they are, and after a matching seal,
+ * whose size shifts the addresses. */
 static void test_fuzzed(void **state)
 {
     const char *path = tmpdir_path(state, "a.h5");
@@ -395,8 +396,7 @@ static void test_fuzzed(void **state)
     assert_true(tried >= 10);
 }
 
-/* Behind a seal that fits, any byte wrong: it is refused, or it loads, with the values that are in
- * it. */
+/* Any byte changed under a matching seal: the file is refused, or loads with the values it has. */
 static void test_forged_bytes(void **state)
 {
     const char *path = tmpdir_path(state, "a.h5");
@@ -434,8 +434,8 @@ static void test_forged_bytes(void **state)
 
 /* ---- a disk that is full ---- */
 
-/* In a child: saves over `path` with room for `room` bytes. 0 as it should be, else the number of
- * what went wrong. HDF5 must then work as before, and end without a crash at exit. */
+/* In a child: saves over `path` with space for `room` bytes. Returns 0 if all is as expected, else
+ * the number of the failed check. HDF5 must then still work, and exit without a crash. */
 static int full_disk_child(const char *path, rlim_t room)
 {
     static struct state s;
@@ -465,14 +465,14 @@ static void test_full_disk(void **state)
 
     save(path, 1);
     free(slurp(path, &len));
-    /* From the very first byte to the last one: data, metadata, the seal. */
+    /* From the very first byte to the last: data, metadata, the seal. */
     for (rlim_t room = 0; room < len; room += room + 7000 < len ? 6553 : 97) {
         save(path, 1);
         full_disk_try(path, room, full_disk_child);
     }
 }
 
-/* root may write anywhere: the child gives that up. */
+/* root may write anywhere: the child drops that privilege. */
 static void test_unwritable_directory(void **state)
 {
     const char *path = tmpdir_path(state, "ro/a.h5");
@@ -512,7 +512,7 @@ static void dir_save(const char *dir, int64_t step, int keep)
     if (!checkpoint_dir_save(dir, step, items, ITEMS, META, keep, &e)) fail_msg("%s", e.msg);
 }
 
-/* The step that was found and whose content is right. */
+/* The step that was found, if its content is right. */
 static int64_t dir_latest(const char *dir, struct ckpt_found *found, struct err *e)
 {
     static struct state want, got;
@@ -570,7 +570,7 @@ static void test_dir_falls_back(void **state)
     for (int64_t step = 10; step <= 30; step += 10)
         dir_save(*state, step, 3);
     spill(left, "half", 4);
-    spill(tmpdir_path(state, "step-99.h5"), "", 0); /* not our name: left alone */
+    spill(tmpdir_path(state, "step-99.h5"), "", 0); /* not one of our names: left alone */
     spill(tmpdir_path(state, "notes.tmp"), "", 0);
     damage(newest);
     assert_int_equal(dir_latest(*state, &found, &e), 20);
@@ -580,7 +580,7 @@ static void test_dir_falls_back(void **state)
     assert_false(is_there(left));
     assert_true(is_there(tmpdir_path(state, "notes.tmp")));
 
-    /* Going on from 20, the damaged 30 must not crowd out what is good. */
+    /* Continuing from 20, the damaged 30 must not push out the good ones. */
     dir_save(*state, 25, 1);
     assert_false(is_there(newest));
     assert_int_equal(dir_latest(*state, &found, &e), 25);

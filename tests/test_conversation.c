@@ -1,5 +1,5 @@
-/* test_conversation.c - the spellings of data sets: which are read alike, which cannot be used and
- * what is said of them, what is counted as unused, ids as they are written. */
+/* test_conversation.c - the spellings of data sets: which are equivalent, which cannot be used and
+ * with what message, what is counted as unused, and ids as spelled. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -8,7 +8,7 @@
 
 #include "tests/sample_set.h"
 
-/* ---- read alike ---- */
+/* ---- equivalent spellings ---- */
 
 #define SAID(role, text) "{\"role\":\"" role "\",\"content\":\"" text "\"}"
 
@@ -29,7 +29,7 @@ static void test_spellings(void **state)
         {"{\"conversations\":null,\"messages\":[" SAID("user", "one") "," SAID("bot", "two") "]}",
          plain},
         {"{\"conversations\":[" ASK("one", "two") "],\"messages\":[],\"text\":null}", plain},
-        /* the system's text */
+        /* system texts */
         {"{\"system\":\"be good\",\"conversations\":[" ASK("one", "two") "]}", system},
         {"{\"conversations\":[" ASK("one", "two") "],\"system\":\"be good\"}", system},
         {"{\"messages\":[" SAID("developer", "be good") "," SAID("user", "one") "," SAID(
@@ -71,14 +71,14 @@ static void test_spellings(void **state)
         {"{\"messages\":[{\"role\":\"user\",\"content\":\"<image>one\",\"images\":[\"a.png\"]}"
          "," SAID("assistant", "two") "]}",
          picture},
-        /* what says only that it is to be learnt */
+        /* flags that ask for what happens anyway */
         {"{\"messages\":[{\"role\":\"user\",\"content\":\"one\"},{\"role\":\"assistant\","
          "\"content\":\"two\",\"loss\":true,\"weight\":1}]}",
          plain},
         {"{\"messages\":[{\"role\":\"user\",\"content\":\"one\",\"loss\":false},"
          "{\"role\":\"assistant\",\"content\":\"two\"}]}",
          plain},
-        /* plain text with a picture in it */
+        /* plain text with an image */
         {"{\"text\":\"one <image> two\",\"image\":\"a.png\"}", "<s>[ one ]<image>[  two]</s>"},
     };
     char json[600];
@@ -89,7 +89,7 @@ static void test_spellings(void **state)
     }
 }
 
-/* Absolute paths, also as an address of the machine's own. */
+/* Absolute paths, also as file:// addresses. */
 static void test_file_address(void **state)
 {
     char json[1000];
@@ -102,7 +102,7 @@ static void test_file_address(void **state)
     expect_tokens(state, json, "<s> USER: <image> \none ASSISTANT:[ two</s>]</s>");
 }
 
-/* ---- left out ---- */
+/* ---- dropped ---- */
 
 #define WITH(key, value) "{\"" key "\":" value ",\"conversations\":[" ASK("one", "two") "]}"
 #define BY(role) "{\"conversations\":[{\"from\":\"" role "\",\"value\":\"one\"}]}"
@@ -112,9 +112,9 @@ static void test_file_address(void **state)
 static const struct {
     const char *json;
     enum drop_reason reason;
-    const char *says; /* behind "FILE:2" */
+    const char *says; /* after "FILE:2" */
 } refused[] = {
-    /* what is not read */
+    /* unsupported content */
     {WITH("video", "\"a.mp4\""), DROP_UNREAD, ":10: \"video\" is not read"},
     {WITH("videos", "[\"a.mp4\"]"), DROP_UNREAD, ":11: \"videos\" is not read"},
     {WITH("audio", "{\"path\":\"a.wav\"}"), DROP_UNREAD, "\"audio\" is not read"},
@@ -134,9 +134,10 @@ static const struct {
      "\"weight\" is not read"},
     {PARTS("{\"type\":\"video\",\"fps\":1}"), DROP_UNREAD, "a part of type \"video\" is not read"},
     {PARTS("{\"type\":\"input_audio\",\"input_audio\":{}}"), DROP_UNREAD, "\"input_audio\""},
-    /* pictures that are no files */
-    {WITH("image", "\"https://a.b/c.png\""), DROP_IMAGE, "is no file: pictures are read from"},
-    {WITH("images", "[\"data:image/png;base64,AAAA\"]"), DROP_IMAGE, "is no file"},
+    /* images that are not files */
+    {WITH("image", "\"https://a.b/c.png\""), DROP_IMAGE,
+     "is not a file: pictures are only read from"},
+    {WITH("images", "[\"data:image/png;base64,AAAA\"]"), DROP_IMAGE, "is not a file"},
     {WITH("image", "\"a.png\\u0000\""), DROP_IMAGE, "a zero character in a picture's path"},
     /* contradictions */
     {"{\"image\":\"a.png\",\"images\":[\"b.png\"],\"conversations\":[" ASK("<image>", "two") "]}",
@@ -201,7 +202,7 @@ static void test_refused(void **state)
     }
 }
 
-/* The model's own mark of pictures is no unread one. */
+/* The model's own image mark is not an unsupported one. */
 static void test_own_mark(void **state)
 {
     char *text = slurp("tests/data/tokenizer/metaspace.json", NULL), *at;
@@ -210,7 +211,7 @@ static void test_own_mark(void **state)
 
     set_init(&t, state);
     tokenizer_free(t.tk);
-    /* "<bbox>" in the place of "<image>" */
+    /* replaces "<image>" by "<bbox>" */
     for (; (at = strstr(text, "<image>")) != NULL; memmove(at + 6, at + 7, strlen(at + 7) + 1))
         memcpy(at, "<bbox>", 6);
     spill(tmpdir_path(state, "tok.json"), text, strlen(text));
@@ -272,7 +273,7 @@ static void test_unused(void **state)
     set_close(&t);
 }
 
-/* A set with any number of keys costs a table of so many names. */
+/* A set with any number of keys costs a table with a fixed number of names. */
 static void test_many_keys(void **state)
 {
     char *json = malloc(200000), *to = json;
@@ -295,7 +296,8 @@ static void test_many_keys(void **state)
 
 /* ---- ids ---- */
 
-/* A double would have made 12345678901234567168 of the first; ids with quotes or zeros stay too. */
+/* As a double, the first would have become 12345678901234567168; ids with quotes or
+ * zeros are kept too. */
 static void test_ids(void **state)
 {
     static const char json[] =
@@ -326,7 +328,7 @@ static void test_ids(void **state)
     for (int64_t i = 0; i < t.d.n; i++) {
         const char *id = want[i].id;
         must(dataset_sample(&t.d, i, &s, &e), &e);
-        if (!id) { /* no id: the place; the column too, where others begin on the line before it */
+        if (!id) { /* the place, with the column unless first on its line */
             snprintf(line, sizeof line, "line %lld:%lld", (long long)t.d.entries[i].line,
                      (long long)t.d.entries[i].col);
             id = line;

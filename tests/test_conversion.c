@@ -1,8 +1,8 @@
-/* test_conversion.c - every step of the conversion against the decoder written down a second time
- * (tiny_reference.h): the model as it is, with pairs that are not rotated, with factors at full
- * rank, and with factors that cut. LLaVA and text models, MHA and GQA, with biases and without.
+/* test_conversion.c - every step of the conversion against a second implementation of the decoder
+ * (tiny_reference.h): the original model, with unrotated pairs, with factors at full rank, and with
+ * factors that truncate. LLaVA and text models, MHA and GQA, with and without biases.
  *
- * 1e-5 relative throughout: two layers of fp32 against double; what is seen is 1e-6. */
+ * 1e-5 relative throughout: two layers of fp32 against double; 1e-6 is measured. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -14,7 +14,7 @@
 #include "tests/tiny_reference.h"
 #include "tests/tmpdir.h"
 
-/* Text alone, pictures in the middle, at the start, at the end, and two of them. */
+/* Text only, images in the middle, at the start, at the end, and two of them. */
 static const char *const with_pictures[] = {"tttitt|TTT", "ttt|TTTT", "itti|TT", "t|Ti"};
 static const char *const text_only[] = {"tttttttt|TTT", "t|T", "tttt|TTTTTTTTTT", "tt|TT"};
 enum { SAMPLES = 4 };
@@ -46,7 +46,7 @@ static struct tape *new_tape(void)
     return t;
 }
 
-/* The model's logits are `want`. */
+/* The model's logits must equal `want`. */
 static void check(struct model *m, struct tape *t, const struct tiny_batch *b, const float *want,
                   const char *what, int variant)
 {
@@ -57,8 +57,8 @@ static void check(struct model *m, struct tape *t, const struct tiny_batch *b, c
     free(got);
 }
 
-/* What is generated over the cache has, token by token, the logits that the reference gives the
- * sequence as a whole. 1e-4 relative: absorbing changes the order of products. */
+/* What is generated over the cache has, token by token, the logits that the reference gives for the
+ * whole sequence. 1e-4 relative: absorbing changes the order of products. */
 static void check_absorbed(struct model *m, const float *want, struct tape *t,
                            const struct tiny_batch *all, int v)
 {
@@ -83,8 +83,7 @@ static void check_absorbed(struct model *m, const float *want, struct tape *t,
     kv_cache_free(&cache);
 }
 
-/* The rows of HF's k_proj that are not rotated, in the order of up_k: heads in order,
- * dims rising. */
+/* The unrotated rows of HF's k_proj, in the order of up_k: head by head, dims ascending. */
 static int64_t unrotated_rows(const struct model *m, int64_t l, int64_t *rows)
 {
     int64_t G = m->cfg.text.num_key_value_heads, dh = m->cfg.text.head_dim, n = 0;
@@ -101,8 +100,8 @@ static int64_t unrotated_rows(const struct model *m, int64_t l, int64_t *rows)
     return n;
 }
 
-/* A bias of unrotated keys adds the same to all scores of a query, so that no logit shows where it
- * went. */
+/* A bias of unrotated keys adds the same to all scores of a query, so that no logit
+ * shows where it went. */
 static void check_key_bias(const struct model *m, const struct model *full)
 {
     for (int64_t l = 0; l < TINY_LAYERS; l++) {
@@ -118,7 +117,7 @@ static void check_key_bias(const struct model *m, const struct model *full)
 }
 
 /* FULL, and PARTIAL with every number of pairs: rows of q and k moved, pairs left unrotated. The
- * pairs are others in each head and layer, so that a row in a wrong place shows. */
+ * pairs differ between heads and layers, so that a misplaced row shows. */
 static void test_partial(void **state)
 {
     int32_t pairs[TINY_LAYERS * TINY_HEADS * 4];
@@ -141,7 +140,7 @@ static void test_partial(void **state)
             struct reference r = {.pairs = pairs, .kept = rope_dim / 2};
             float *want = reference_logits(&m, &b, &r);
             double moved = tiny_distance(full, want, b.b.batch.tokens * TINY_VOCAB);
-            assert_int_equal(moved > 1e-3, rope_dim < 8); /* the test can tell */
+            assert_int_equal(moved > 1e-3, rope_dim < 8); /* the test is sensitive */
             must(model_to_partial(&m, pairs, rope_dim, &e), &e);
             snprintf(what, sizeof what, "%d dims rotated", rope_dim);
             check(&m, t, &b, want, what, i);
@@ -155,8 +154,8 @@ static void test_partial(void **state)
     tape_free(t);
 }
 
-/* The same from a file, whose weights are used where they lie: reordered ones get memory of their
- * own, and all of them together are the original. */
+/* The same for a model from a file, whose weights are used in place: reordered rows get memory of
+ * their own, and together they are the original's. */
 static void test_partial_of_a_file(void **state)
 {
     struct tape *t = new_tape();
@@ -187,7 +186,7 @@ static void test_partial_of_a_file(void **state)
     tape_free(t);
 }
 
-/* The width at which a latent holds all that its part of W can say. */
+/* The width at which a latent preserves everything of its part of W. */
 static int64_t full_width(const struct model *m, const struct kv_method_info *how)
 {
     int64_t nk = m->layers[0].attn.set[TEXT].up_k->t.rows;
@@ -197,8 +196,8 @@ static int64_t full_width(const struct model *m, const struct kv_method_info *ho
     return most < TINY_D ? most : TINY_D;
 }
 
-/* Every pair kept and full rank is the original itself, and full rank with fewer pairs is the
- * partial model. Keys that are all rotated cannot have a latent of their own: mdsvd_plan. */
+/* With every pair kept and full rank it is the original itself, and with full rank and fewer pairs
+ * the partial model. If all keys are rotated they cannot have a latent of their own: mdsvd_plan. */
 static void test_full_rank(void **state)
 {
     struct tape *t = new_tape();
@@ -214,7 +213,7 @@ static void test_full_rank(void **state)
         char what[64];
 
         if (rope_dim == 8 && how->key && !how->joint) continue;
-        if (variants[v].type && decoupled) continue; /* there is one modality */
+        if (variants[v].type && decoupled) continue; /* only one modality */
         open_variant(&m, &b, &variants[v]);
         tiny_pairs(&m, rope_dim, pairs, 11);
         struct reference r = {.pairs = pairs, .kept = rope_dim / 2};
@@ -233,7 +232,7 @@ static void test_full_rank(void **state)
     tape_free(t);
 }
 
-/* Rows rows[] (NULL: in order) of `into` become up down, or up where there is no down. */
+/* Rows rows[] (NULL: in order) of `into` become up down, or up if there is no down. */
 static void put_product(double *into, const int64_t *rows, const struct param *up,
                         const struct param *down)
 {
@@ -251,7 +250,7 @@ static void put_product(double *into, const int64_t *rows, const struct param *u
     free(d);
 }
 
-/* What keys and values of the MLA model are made by, as matrices of the original's shape. */
+/* What makes the MLA model's keys and values, as matrices in the original's shape. */
 static void take_factors(struct reference *r, const struct model *mla, const struct model *full)
 {
     for (int64_t l = 0; l < TINY_LAYERS; l++)
@@ -275,7 +274,7 @@ static void reference_free(struct reference *r)
         }
 }
 
-/* Factors that cut: each modality's keys and values come from its own product up down. */
+/* Factors that truncate: each modality's keys and values come from its own product up down. */
 static void test_low_rank(void **state)
 {
     struct tape *t = new_tape();
@@ -294,7 +293,7 @@ static void test_low_rank(void **state)
         tiny_batch_free(&b);
         open_variant(&full, &b, &variants[v]);
         tiny_partial(&m, 4);
-        /* one kv head has 4 unrotated dims: a wider latent would hold zeros */
+        /* one kv head has 4 unrotated dims: a wider latent would contain zeros */
         tiny_mla(&m, (enum kv_method)(how - kv_methods), decoupled, variants[v].kv_heads + 1);
         struct reference r = {.pairs = m.pairs, .kept = 2};
         float *partial = reference_logits(&full, &b, &r);
@@ -314,7 +313,7 @@ static void test_low_rank(void **state)
     tape_free(t);
 }
 
-/* The last step: absorbed over a cache of latents, then saved and read again. */
+/* The last step: absorbed over a cache of latents, then saved and reopened. */
 static void test_absorbed_and_saved(void **state)
 {
     struct tape *t = new_tape();

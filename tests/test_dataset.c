@@ -1,5 +1,5 @@
-/* test_dataset.c - LLaVA JSON to token samples: where they are found, how images take their places,
- * what is trained, what is left out and how that is said. */
+/* test_dataset.c - LLaVA JSON to token samples: finding them, expanding images, what is trained on,
+ * what is dropped and how that is reported. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -18,18 +18,18 @@ static void test_trained_tokens(void **state)
     expect_tokens(
         state, "[" SEEN(ASK("<image>\\none", "two") "," ASK("three", "four")) "]",
         "<s> USER: <image> \none ASSISTANT:[ two</s>] USER: three ASSISTANT:[ four</s>]</s>");
-    /* what the user says in the assistant's words is not trained; nor is a system text */
+    /* the assistant's words in a user's turn are not trained on; nor is a system text */
     expect_tokens(state, "[" TOLD(ASK("ASSISTANT: no", "yes")) "]",
                   "<s> USER: ASSISTANT: no ASSISTANT:[ yes</s>]</s>");
     expect_tokens(state,
                   "[" TOLD("{\"from\":\"system\",\"value\":\"be good\"}," ASK("one", "two")) "]",
                   "<s> be good USER: one ASSISTANT:[ two</s>]</s>");
     expect_tokens(state, "[" TOLD(ASK("one", "")) "]", "<s> USER: one ASSISTANT:[ </s>]</s>");
-    /* a question behind the last answer, as some sets have it */
+    /* a question after the last answer, as in some sets */
     expect_tokens(state,
                   "[" TOLD(ASK("one", "two") ",{\"from\":\"human\",\"value\":\"three\"}") "]",
                   "<s> USER: one ASSISTANT:[ two</s>] USER: three </s>");
-    /* plain text: nothing is put around it, and all of it is trained */
+    /* plain text: nothing is added around it, and all of it is trained on */
     expect_tokens(state, "[{\"text\":\"one\\ntwo\"}]", "<s>[ one\ntwo]</s>");
 }
 
@@ -49,7 +49,7 @@ static void test_image_anywhere(void **state)
          "<s> USER: <image> \n<image> \none ASSISTANT:[ two</s>]</s>"},
         {"{\"image\":null,\"conversations\":[" ASK("one", "two") "]}",
          "<s> USER: one ASSISTANT:[ two</s>]</s>"},
-        /* an image's places in an answer are nothing to learn */
+        /* an image's places in an answer are not trained on */
         {SEEN(ASK("one", "two <image> three")),
          "<s> USER: one ASSISTANT:[ two ]<image>[  three</s>]</s>"},
     };
@@ -97,7 +97,7 @@ static void test_prompt_and_names(void **state)
     set_close(&t);
 }
 
-/* The same samples as a list and one a line; brackets and quotes in texts do not confuse it. */
+/* The same samples as a list and as JSON Lines; brackets and quotes in texts do not confuse it. */
 static void test_byte_ranges(void **state)
 {
     static const char b[] = SEEN(ASK("<image>one", "two"));
@@ -107,7 +107,7 @@ static void test_byte_ranges(void **state)
     struct err e;
 
     for (size_t f = 0; f < sizeof forms / sizeof *forms; f++) {
-        a[1] = f < 2 ? '\n' : ' '; /* in a list, samples may take several lines */
+        a[1] = f < 2 ? '\n' : ' '; /* in a list, samples may span several lines */
         set_init(&t, state);
         snprintf(text, sizeof text, forms[f], a, b);
         must(set_open(&t, state, text, &e), &e);
@@ -127,7 +127,7 @@ static void test_byte_ranges(void **state)
     }
 }
 
-/* 32 MiB between two samples: the file is not taken into memory. */
+/* 32 MiB between two samples: the file is not loaded into memory. */
 static void test_not_loaded_whole(void **state)
 {
     const size_t gap = (size_t)32 << 20;
@@ -167,7 +167,7 @@ static void test_left_out(void **state)
                                                                        "two") "]}",
          DROP_IMAGE, "gone.png: No such file"},
         {"{\"image\":\"set.json\",\"conversations\":[" ASK("<image>", "two") "]}", DROP_IMAGE,
-         "set.json: is no picture; pictures that are read"},
+         "set.json: is not a picture; pictures that are read"},
         {"{\"image\":\"cut.png\",\"conversations\":[" ASK("<image>", "two") "]}", DROP_IMAGE,
          "cut.png: PNG: the file is cut short"},
         {"{\"image\":3,\"conversations\":[" ASK("<image>", "two") "]}", DROP_BROKEN,
@@ -204,7 +204,7 @@ static void test_left_out(void **state)
                  SEEN(ASK("<image>one", "two")));
         must(set_open(&t, state, text, &e), &e);
         assert_int_equal(t.d.n, 2);
-        assert_int_equal(t.d.n_refs, 1); /* of the good sample alone */
+        assert_int_equal(t.d.n_refs, 1); /* only the good sample's */
         for (int k = 0; k < DROPS; k++)
             assert_int_equal(t.d.dropped[k], k == (int)cases[i].reason);
         snprintf(where, sizeof where, "set.json:2:");
@@ -215,7 +215,7 @@ static void test_left_out(void **state)
     }
 }
 
-/* A picture whose pixels are cut is known when it is decoded. Its samples go then. */
+/* Truncated pixels are only detected when the picture is decoded; its samples are dropped then. */
 static void test_bad_when_decoded(void **state)
 {
     static const char json[] = "[" TOLD(
@@ -250,13 +250,14 @@ static void test_bad_when_decoded(void **state)
     assert_int_equal(t.d.dropped[DROP_IMAGE], 2);
     assert_non_null(strstr(t.d.first_dropped[DROP_IMAGE], "set.json:2: "));
     assert_non_null(strstr(t.d.first_dropped[DROP_IMAGE], "b.png"));
-    char *second = strchr(t.d.left_out, '\n') + 1; /* both are named, a line each */
+    char *second = strchr(t.d.left_out, '\n') + 1; /* both are listed, one per line */
     assert_non_null(strstr(second, "set.json:3: "));
     assert_ptr_equal(strchr(second, '\n') + 1, t.d.left_out + strlen(t.d.left_out));
     set_close(&t);
 }
 
-/* No sample is cut: at its own length it is kept, at one less it is left out or an error. */
+/* No sample is truncated: with its own length as the limit it is kept, with one less it is
+ * dropped or an error. */
 static void test_too_long(void **state)
 {
     static const char json[] = "[" TOLD(ASK("one", "two")) ",\n" SEEN(ASK("<image>one", "two")) "]";
@@ -303,7 +304,7 @@ static void test_max_bad(void **state)
              &e),
          &e);
     assert_int_equal(t.d.n, 1);
-    assert_int_equal(t.d.dropped[DROP_TOO_LONG], 1); /* which does not count against it */
+    assert_int_equal(t.d.dropped[DROP_TOO_LONG], 1); /* not counted */
     r.c.data.max_bad = 2;
     must(run_report_drops(&r, &t.d, "data.train", &e), &e);
     r.c.data.max_bad = 1;
@@ -314,7 +315,7 @@ static void test_max_bad(void **state)
     set_close(&t);
 }
 
-/* A model without pictures: text as before, and what needs one is left out. */
+/* A model without images: text as before, and samples that need images are dropped. */
 static void test_text_only_model(void **state)
 {
     struct set t;
@@ -333,8 +334,8 @@ static void test_text_only_model(void **state)
     set_close(&t);
 }
 
-/* What is to be answered must ask: a text does not, nor does a conversation that begins with the
- * answer, where roles have no marks. An image does. */
+/* A sample to be answered must ask something: a text does not, nor does a conversation that begins
+ * with the answer, if roles have no marks. An image does. */
 static void test_asked(void **state)
 {
     static const char json[] =
@@ -357,7 +358,7 @@ static void test_asked(void **state)
     set_close(&t);
 }
 
-/* Cut anywhere, a list is refused with the file and the line, and leaves nothing open. */
+/* Truncated anywhere, a list is refused with file and line, and nothing stays open. */
 static void test_broken_file(void **state)
 {
     static const char json[] = "[" TOLD(ASK("one", "two")) ",\n" TOLD(ASK("one", "two")) "\n]";
@@ -383,7 +384,7 @@ static void test_broken_file(void **state)
     set_close(&t);
 }
 
-/* A limit counts what can be used, in each file of its own; pictures may lie elsewhere. */
+/* A limit counts usable samples, per file; pictures may be elsewhere. */
 static void test_sources(void **state)
 {
     struct dataset_source sources[2] = {{.limit = 2}, {.limit = 1}};
@@ -408,7 +409,8 @@ static void test_sources(void **state)
     set_close(&t);
 }
 
-/* In place, so that the map sees it: to what is no sample, and to one of another length. */
+/* Modified in place, so that the mapping sees it: into something invalid, and into a sample
+ * of another length. */
 static void test_file_changes(void **state)
 {
     static const char json[] = "[" TOLD(ASK("one", "two")) "]";
@@ -430,7 +432,7 @@ static void test_file_changes(void **state)
         assert_non_null(strstr(e.msg, why[i]));
         set_close(&t);
     }
-    watch_check(&e); /* found there, too: not to be met by who asks next */
+    watch_check(&e); /* it is found there too, and must not be reported again later */
 }
 
 int main(void)

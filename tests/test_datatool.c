@@ -1,5 +1,5 @@
-/* test_datatool.c - the subcommands of mha2mla-data: their files, that a seed gives the same bytes,
- * that answers are right, and what is said of wrong options and damaged input. */
+/* test_datatool.c - the subcommands of mha2mla-data: their files, that a seed reproduces the bytes,
+ * that answers are right, and the messages about wrong options and damaged input. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -43,7 +43,8 @@ static void test_options(void **state)
     assert_error(&e, "/file");
 }
 
-/* One sample of a list: messages in turn, the marker once and only where there is a picture. */
+/* One sample of a list: alternating messages, and the image mark exactly once if there is a
+ * picture. */
 static void check_sample(void **state, const cJSON *s, bool test, int64_t size)
 {
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(s, "conversations"), *m;
@@ -95,7 +96,7 @@ static void test_shapes_files(void **state)
     assert_true(run_in(state, &tool_shapes, &e, "--out|@/set|--train|60|--test|40|--seed|7"));
     check_list(state, "set/train.json", 60, false, 32);
     check_list(state, "set/test.json", 40, true, 32);
-    /* the same seed, the same bytes; another seed, others; a smaller set is a larger one's start */
+    /* same seed, same bytes; another seed, others; a smaller set is a prefix of a larger one */
     assert_true(run_in(state, &tool_shapes, &e, "--out|@/two|--train|60|--test|40|--seed|7"));
     assert_same_file(tmpdir_path(state, "set/train.json"), tmpdir_path(state, "two/train.json"));
     assert_same_file(tmpdir_path(state, "set/test.json"), tmpdir_path(state, "two/test.json"));
@@ -110,13 +111,13 @@ static void test_shapes_files(void **state)
     assert_false(is_there(tmpdir_path(state, "two/train.json.tmp")));
 }
 
-/* A run that fails leaves no list, not even one from before. */
+/* A failed run leaves no list, not even an earlier one. */
 static void test_shapes_no_half_list(void **state)
 {
     struct err e;
 
     assert_true(run_in(state, &tool_shapes, &e, "--out|@/set|--train|3|--test|3"));
-    /* a folder under a picture's temporary and final name: that picture cannot be written */
+    /* a directory under a picture's temporary and final name makes it unwritable */
     assert_int_equal(remove(tmpdir_path(state, "set/images/test-000001.png")), 0);
     assert_int_equal(mkdir(tmpdir_path(state, "set/images/test-000001.png"), 0700), 0);
     assert_int_equal(mkdir(tmpdir_path(state, "set/images/test-000001.png/x"), 0700), 0);
@@ -127,7 +128,7 @@ static void test_shapes_no_half_list(void **state)
     assert_false(is_there(tmpdir_path(state, "set/test.json.tmp")));
 }
 
-/* A description says the whole layout: none may be in both parts of "set". */
+/* A description contains the whole layout: none may be in both parts of "set". */
 static void check_parts_are_apart(void **state)
 {
     const cJSON *a, *b, *m;
@@ -160,8 +161,8 @@ static void test_shapes_parts_are_apart(void **state)
     check_parts_are_apart(state);
 }
 
-/* What must be answered of a red circle at the top left, a blue star at the bottom left and a blue
- * circle at the bottom right. */
+/* The required answers about a red circle at the top left, a blue star at the bottom left and a
+ * blue circle at the bottom right. */
 static const struct truth {
     const char *ask, *answer;
 } truths[] = {
@@ -195,8 +196,8 @@ static const struct truth {
 enum { TRUTHS = sizeof truths / sizeof truths[0] };
 
 /* Every truth is met among many questions; what must never be asked: a name that is ambiguous. */
-/* Asks a scene's questions again and again: each of the truths must come up and be answered so, and
- * those that have no one answer (NULL at the end) must not come up. */
+/* Asks about a scene over and over: each of the truths must come up and get its answer, and
+ * questions without a unique answer (NULL-terminated) must not come up. */
 static void check_answers(const struct world_kind *kinds, int n_kinds, const void *scene,
                           const struct truth *truth, size_t n, const char *const *never)
 {
@@ -248,20 +249,20 @@ static void test_draw_figure(void **state)
     for (int i = 0; i < SHAPES; i++) {
         struct image im;
         assert_true(image_new(&im, 33, 33, 3, &e));
-        /* around the middle of pixel (16, 16), 14 pixels of radius */
+        /* around the centre of pixel (16, 16), with radius 14 pixels */
         draw_figure(&im, &shapes[cases[i].shape].figure, 264, 264, 14 * DRAW_UNIT,
                     (struct rgb){200, 100, 50});
         const uint8_t *centre = im.px + (16 * 33 + 16) * 3, *corner = im.px + (5 * 33 + 5) * 3;
         assert_int_equal(centre[0], cases[i].centre ? 200 : 0);
         assert_int_equal(corner[1], cases[i].corner ? 100 : 0);
         assert_int_equal(im.px[0], 0);
-        /* cut off at the edges, without harm */
+        /* clipped at the edges, without harm */
         draw_figure(&im, &shapes[cases[i].shape].figure, -20, 600, 900, (struct rgb){1, 1, 1});
         image_free(&im);
     }
 }
 
-/* The textbook's words; among equals the smaller left token, then the smaller right one, wins. */
+/* The textbook's words; ties go to the smaller left token, then the smaller right one. */
 static void test_bpe_merges(void **state)
 {
     static const struct {
@@ -288,7 +289,7 @@ static void test_bpe_merges(void **state)
     bpe_free(&b);
 }
 
-/* What a token is short for, for tokens up to 600. */
+/* What a token stands for, for tokens up to 600. */
 static size_t spell(const struct bpe *b, int32_t token, char *to)
 {
     if (token < 256) {
@@ -299,8 +300,8 @@ static size_t spell(const struct bpe *b, int32_t token, char *to)
     return n + spell(b, b->merge[token - 256].right, to + n);
 }
 
-/* Words of two letters, where pairs overlap: counts stay exact (a merge of a pair that is not there
- * would spell a text that no word has), and no two tokens are spelt alike. */
+/* Words of two letters, where pairs overlap: counts stay exact (merging an absent pair would spell
+ * a text that no word has), and no two tokens are spelled alike. */
 static void test_bpe_overlaps(void **state)
 {
     enum { MERGES = 300, LONGEST = 40 };
@@ -342,7 +343,7 @@ static const char talk[] =
     "{\"from\":\"human\",\"value\":\"Where is the red ring?\"},"
     "{\"from\":\"gpt\",\"value\":\"top right\"}]}]";
 
-/* What was learnt is read by the trainer's own reader, and every word is one token. */
+/* The trainer's own reader reads the result, and every word is a single token. */
 static void test_tokenizer_files(void **state)
 {
     static const char text[] = "USER: <image>\nWhere is the red star? ASSISTANT: top left</s>";
@@ -387,7 +388,7 @@ static void test_tokenizer_files(void **state)
     cJSON *config = read_json(tmpdir_path(state, "tok/tokenizer_config.json"));
     assert_string_equal(text_of(config, "tokenizer_class"), "PreTrainedTokenizerFast");
     cJSON_Delete(config);
-    /* a vocabulary that is full keeps to its size */
+    /* a full vocabulary keeps to its size */
     assert_true(run_in(state, &tool_tokenizer, &e, "--out|@/tok|--vocab|270|@/talk.json"));
     tk = tokenizer_load(tmpdir_path(state, "tok/tokenizer.json"), &e);
     assert_non_null(tk);
@@ -422,12 +423,12 @@ static void test_tokenizer_bad_input(void **state)
         assert_error(&e, cases[i].part);
     }
     assert_false(is_there(tmpdir_path(state, "tok/tokenizer.json")));
-    /* no words at all still gives the bytes */
+    /* without any words, the bytes are still there */
     spill(tmpdir_path(state, "bad.json"), "[]", 2);
     assert_true(run_in(state, &tool_tokenizer, &e, "--out|@/tok|@/bad.json"));
 }
 
-/* A cut-out: a filled disc on nothing. */
+/* A cut-out: a filled disc on a transparent background. */
 static void write_stamp(const char *path, int channels, uint8_t grey)
 {
     struct image im;
@@ -456,11 +457,11 @@ static const struct {
     {"saw", "train", "household", "A saw.", "tools"},
     {"bus", "train", "vehicles", "A green car.", ""},
     {"opaque", "train", "food", "A plum.", "fruit"},               /* no alpha */
-    {"long", "train", "food", "A pear that nobody ate.", "fruit"}, /* no plain name */
+    {"long", "train", "food", "A pear that nobody ate.", "fruit"}, /* not a plain name */
     {"lamp", "train", "household", "A lamp.", ""},                 /* no group */
     {"crow", "test", "animals", "A crow.", "birds"},
     {"lime", "test", "food", "A lime.", "fruit"},
-    /* the rest is for a part of its own: held out, of names never trained on */
+    /* the rest is for a separate part: held out, with names never trained on */
     {"wren", "test", "animals", "A wren.", "birds"},
     {"dog", "test", "animals", "A dog.", "mammals"},
     {"toad", "test", "animals", "A toad.", ""},
@@ -471,7 +472,7 @@ static const struct {
 };
 enum { STAMPS = sizeof stamps / sizeof stamps[0], STAMPS_FEW = 14 };
 
-/* A stamp's pixels are the only ones without green and blue; their red says which stamp it is. */
+/* A stamp's pixels are the only ones without green and blue; their red identifies the stamp. */
 enum { STAMP_RED = 11 };
 
 static void write_pairs(void **state, size_t n)
@@ -499,7 +500,7 @@ static void test_scenes_files(void **state)
                        "--out|@/set|--pairs|@/pairs.tsv|--root|@|--train|60|--test|30|--size|48"));
     check_list(state, "set/train.json", 60, false, 48);
     check_list(state, "set/test.json", 30, true, 48);
-    /* two pictures held out are too few for a part of their own */
+    /* two held-out pictures are too few for a separate part */
     assert_false(is_there(tmpdir_path(state, "set/test-unseen.json")));
     char *text = slurp(tmpdir_path(state, "set/train.json"), NULL);
     assert_non_null(strstr(text, "an owl"));
@@ -515,7 +516,7 @@ static void test_scenes_files(void **state)
                      tmpdir_path(state, "two/images/train-000009.png"));
 }
 
-/* Names are few, so that chance alone would put a scene in both parts. */
+/* There are few names, so that by chance alone a scene would be in both parts. */
 static void test_scenes_parts_are_apart(void **state)
 {
     struct err e;
@@ -527,7 +528,8 @@ static void test_scenes_parts_are_apart(void **state)
     check_parts_are_apart(state);
 }
 
-/* All stamps on the first pictures of a part are of this split. Returns how many were met. */
+/* All stamps in the first pictures of a part belong to this split. Returns how many
+ * different ones occur. */
 static int check_split(void **state, const char *part, int pictures, const char *split)
 {
     bool met[STAMPS] = {false};
@@ -556,7 +558,7 @@ static int check_split(void **state, const char *part, int pictures, const char 
     return n;
 }
 
-/* Pictures never trained on: they are in that part alone, and only their groups are asked for. */
+/* Pictures never trained on: they are only in that part, with questions about their groups only. */
 static void test_scenes_unseen(void **state)
 {
     struct err e;
@@ -579,8 +581,8 @@ static void test_scenes_unseen(void **state)
     cJSON_Delete(root);
 }
 
-/* What must be answered of an owl at the top left, a fig at the bottom left and a cat at the bottom
- * right. */
+/* The required answers about an owl at the top left, a fig at the bottom left and a cat at
+ * the bottom right. */
 static const struct truth scene_truths[] = {
     {"What is at the top left?", "an owl"},
     {"What do you see at the top right?", "nothing"},

@@ -1,4 +1,4 @@
-/* test_decode.c - picture files on their way into a run: the room they need, what is said of
+/* test_decode.c - picture files on their way into a run: the memory they need, messages about
  * damaged ones, and formats by content. */
 #include <stdarg.h>
 #include <stddef.h>
@@ -34,7 +34,7 @@ static void put_large_png(const char *path, uint32_t side)
     free(file);
 }
 
-/* A large picture is asked whether there is room, and no room is no fault of the picture. */
+/* For a large picture the memory left is checked, and too little is not the picture's fault. */
 static void test_room(void **state)
 {
     const char *path = tmpdir_path(state, "large.png");
@@ -64,8 +64,8 @@ static void test_room(void **state)
     free(pixels);
 }
 
-/* A PNG without its end is trained on, and said; one cut in its pixels is left out; a WebP, a GIF
- * and a BMP under the name of a PNG are trained on. */
+/* A PNG without its end is trained on, with a message; one truncated in its pixels is dropped; a
+ * WebP, a GIF and a BMP named as PNG are trained on. */
 static void test_run(void **state)
 {
     must_run(state, "cd $T/s/images && truncate -s -12 train-000000.png && "
@@ -76,7 +76,7 @@ static void test_run(void **state)
     must_run(state, "$B/mha2mla-train --config $C --set 'run.steps=[\"baseline\"]'");
     must_run(state, "grep -q 'picture left out: .*train-000001.png: PNG: .*cut short' "
                     "$T/run/train.log && "
-                    "test $(wc -l < $T/run/left_out.txt) = 2" /* data.eval has it too */);
+                    "test $(wc -l < $T/run/left_out.txt) = 2" /* data.eval contains it too */);
     must_run(state, "grep -q '^.*1 of the pictures that were read now are damaged, .* the first: "
                     ".*train-000000.png: it ends before its end mark (IEND)' $T/run/train.log");
 }

@@ -1,5 +1,5 @@
-/* The dry run: what it says, what it refuses, and that its models without memory are
- * the real ones. */
+/* test_dryrun.c - the dry run: what it prints, what it refuses, and that its models without memory
+ * match the real ones. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -19,7 +19,7 @@
 
 #include "tests/tiny_run.h"
 
-/* dry_run with what it prints in new memory. */
+/* Runs dry_run and returns its output in new memory. */
 static bool run_and_read(struct run *r, void *const *state, char **text, struct err *e)
 {
     const char *path = tmpdir_path(state, "out.txt");
@@ -43,7 +43,7 @@ static bool run_and_read(struct run *r, void *const *state, char **text, struct 
 static void assert_says(const char *text, const char *what)
 {
     if (strstr(text, what)) return;
-    fputs(text, stderr); /* longer than cmocka prints */
+    fputs(text, stderr); /* too long for cmocka's messages */
     fail_msg("the text lacks: %s", what);
 }
 
@@ -66,7 +66,7 @@ static void test_says(void **state)
                       "  text      \"USER: <image>\\nWhat is it? ASSISTANT:\"\n"
                       "  trained   \" red</s>\"\n"
                       "  added     </s>\n");
-    /* 2 heads of 16: 64 values; rope 8: 16 rotated values and 4 or 8 of the latent */
+    /* 2 heads of 16: 64 values; rope 8: 16 rotated values, plus 4 or 8 of the latent */
     assert_says(text, "\nbase                                 64     100.00 %              512");
     assert_says(text, "\nrope8-rank2                          20      31.25 %              160");
     assert_says(text, "\nrope8-rank4                          24      37.50 %              192");
@@ -79,7 +79,7 @@ static void test_says(void **state)
     run_close(&r);
 }
 
-/* Appends the JSON strings of the lines at *at with this label, and goes on behind them. */
+/* Appends the JSON strings in the lines at *at with this label, and advances past them. */
 static void read_part(const char **at, const char *label, char *out)
 {
     const char *end;
@@ -98,7 +98,7 @@ static void read_part(const char **at, const char *label, char *out)
     }
 }
 
-/* The string can be read off to the byte, and which parts of it are trained. */
+/* The string can be reconstructed byte for byte, including which parts of it are trained on. */
 static void test_exact_string(void **state)
 {
     static const char sample[] =
@@ -155,8 +155,8 @@ static void refuses(void **state, const char *set, const char *message)
     run_close(&r);
 }
 
-/* Value and gradient have 8 bytes and the moments 8, or in bf16 4, or in 8 bits 2 and two scales of
- * 4 bytes for 256 values; but where a matrix is small the 8 stay. */
+/* Value and gradient take 8 bytes and the moments 8, or 4 in bf16, or in 8 bits 2 plus two 4-byte
+ * scales per 256 values; for small matrices the moments stay at 8. */
 static void test_state_is_counted(void **state)
 {
     static const char *const sets[MOMENT_TYPES] = {"optim.state=f32", "optim.state=bf16",
@@ -178,7 +178,7 @@ static void test_state_is_counted(void **state)
         all = f.models[0].trained;
         large = 0;
         for (int64_t k = 0; k < f.base.n_params; k++)
-            if (tensor_count(&f.base.params[k].t) >= 4096) /* all whole blocks */
+            if (tensor_count(&f.base.params[k].t) >= 4096) /* all are whole blocks */
                 large += (double)tensor_count(&f.base.params[k].t);
         forecast_close(&f);
         run_close(&r);
@@ -189,7 +189,7 @@ static void test_state_is_counted(void **state)
     assert_true(bytes[MOMENT_8BIT] == 16 * all - 6 * large + 8 * large / 256);
 }
 
-/* Where the trained values outweigh the activations, a smaller batch would not help. */
+/* If the trained values outweigh the activations, a smaller batch would not help. */
 static void test_advice_follows_what_is_large(void **state)
 {
     static const struct {
@@ -234,7 +234,7 @@ static void test_refuses(void **state)
     refuses(state, "sweep.partial_rope=[18]", "18");
 }
 
-/* A token more to answer is a token more in the cache of every sample. */
+/* One more token to answer is one more token in the cache of every sample. */
 static void test_answers_need_the_cache(void **state)
 {
     const char *const more[] = {NULL};
@@ -303,8 +303,8 @@ static void test_shapes_are_the_models(void **state)
     run_close(&r);
 }
 
-/* Exactly as many layers are recomputed as the room asks for: the plan of one fewer
- * does not fit. */
+/* Exactly as many layers are recomputed as the memory requires: the plan with one
+ * fewer does not fit. */
 static void test_recomputes_what_is_needed(void **state)
 {
     const char *const more[] = {"baseline.layers=5", NULL};
@@ -322,7 +322,7 @@ static void test_recomputes_what_is_needed(void **state)
     graph.room = SIZE_MAX;
     assert_true(dry_activations(&r, &shape, &graph, &bytes[0], &layers, &e));
     assert_int_equal(layers, 0);
-    for (int64_t n = 1; n <= 4; n++) { /* a byte less than fewer layers need */
+    for (int64_t n = 1; n <= 4; n++) { /* one byte less than needed with fewer layers */
         graph.room = bytes[n - 1] - 1;
         assert_true(dry_activations(&r, &shape, &graph, &bytes[n], &layers, &e));
         assert_int_equal(layers, n);

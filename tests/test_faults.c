@@ -1,5 +1,5 @@
-/* test_faults.c - system calls and allocations of whole runs that fail, and kills in them: a
- * sample. tests/long/test_faults.c does all. */
+/* test_faults.c - failing system calls and allocations in complete runs, and kills: a sample.
+ * tests/long/test_faults.c does all. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>

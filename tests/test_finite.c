@@ -1,5 +1,5 @@
-/* test_finite.c - weights that are NaN or infinite are named: file, tensor and index, in every
- * parameter of every kind and dtype; and a run refuses them before it leaves anything. */
+/* test_finite.c - NaN and infinite weights are reported by file, tensor and index, in every
+ * parameter of every kind and dtype; and a run refuses them before it leaves anything behind. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -13,7 +13,7 @@
 
 #include "tests/program.h"
 
-/* The bits of what is no number, and of the largest that is one. */
+/* Bit patterns that are not finite numbers, and the largest finite one. */
 static const struct {
     enum st_dtype dtype;
     uint32_t nan, infinity, negative, largest;
@@ -29,7 +29,7 @@ static void copy_model(void *const *state, const char *from)
     must_run(state, command);
 }
 
-/* Puts `value` into place i of a tensor, in the file. */
+/* Overwrites element i of a tensor in its file. */
 static uint32_t poke(const struct st_model *files, const struct st_tensor *t, int64_t i,
                      uint32_t value)
 {
@@ -59,7 +59,7 @@ static void must_name(const struct model *m, const struct st_tensor *t, int64_t 
     struct err e = {0};
     int64_t below = 1;
 
-    for (int k = t->ndim - 1; k >= 0; k--) { /* from the last dim on, put before each other */
+    for (int k = t->ndim - 1; k >= 0; k--) { /* from the last dim on, prepending each */
         char rest[200];
         snprintf(rest, sizeof rest, "%s", index);
         snprintf(index, sizeof index, "%lld%s%s", (long long)(i / below % t->dim[k]),
@@ -79,7 +79,7 @@ static void try_model(void **state, const char *from)
     size_t tried = 0;
 
     copy_model(state, from);
-    must(model_open(&m, tmpdir_path(state, "m"), &e), &e); /* mapped: sees what is written */
+    must(model_open(&m, tmpdir_path(state, "m"), &e), &e); /* mapped: sees later writes */
     must(st_model_open(&files, tmpdir_path(state, "m"), &e), &e);
     must(model_check_finite(&m, &e), &e);
     for (size_t k = 0; k < files.count; k++) {
@@ -123,7 +123,7 @@ static void test_named(void **state)
     }
 }
 
-/* The head's tensor is a block of half a megabyte and a rest: at the ends of both. */
+/* The head's tensor is one block of half a megabyte and a remainder: tests the ends of both. */
 static void test_blocks(void **state)
 {
     static const char json[] =
@@ -155,8 +155,8 @@ static void test_blocks(void **state)
     "$B/mha2mla-train --config $C --set run.dir=$T/given --set model.path=$T/run/baseline/model "  \
     "--set 'run.steps=[\"rank\"]' "
 
-/* In the tower too, whose features are cached: by the dry run, and by the run before it leaves a
- * directory. */
+/* In the tower too, whose features are cached: refused by the dry run, and by the run before it
+ * leaves a directory. */
 static void test_refused(void **state)
 {
     struct st_model files;

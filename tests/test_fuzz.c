@@ -1,7 +1,7 @@
-/* test_fuzz.c - every parser of what comes from outside on its corpus, then on FUZZ_RUNS (10,000)
- * mutations of it, drawn from a fixed seed (FUZZ_SEED): a quick look without clang's libFuzzer,
- * which `make fuzz` uses. A child runs each target, so that a crash is one failure, and the input
- * is kept. */
+/* test_fuzz.c - every parser of untrusted input on its corpus, then on FUZZ_RUNS (10,000)
+ * mutations of it, drawn from a fixed seed (FUZZ_SEED): a quick check without clang's libFuzzer,
+ * which `make fuzz` uses. Each target runs in a child process, so that a crash is one failure, and
+ * its input is kept. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -22,7 +22,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { SEEDS_MAX = 512, SECONDS = 10 /* for one input, sanitizers and a busy machine included */ };
+enum {
+    SEEDS_MAX = 512,
+    SECONDS = 10 /* for one input, allowing for sanitizers and a busy machine */
+};
 
 struct input {
     char *data;
@@ -70,7 +73,7 @@ static void unload(struct corpus *c)
 
 /* ---- mutations ---- */
 
-/* An input being changed; cap bytes are there. */
+/* An input being mutated; it has room for cap bytes. */
 struct draft {
     uint8_t *data;
     size_t n, cap;
@@ -182,7 +185,7 @@ static void insert_word(struct draft *d, struct rng *r, const struct input *othe
 static void (*const mutations[])(struct draft *, struct rng *, const struct input *) = {
     flip, flip, set_byte, set_byte, set_number, cut_out, cut_off, repeat, splice, insert_word};
 
-/* The k-th mutation of a target: a number says everything about it. */
+/* The k-th mutation of a target is determined by k alone. */
 static void mutate(struct draft *d, const struct corpus *c, uint64_t seed, uint64_t k)
 {
     struct rng r;
@@ -205,7 +208,7 @@ static uint64_t setting(const char *name, uint64_t usual)
     return v && *v ? strtoull(v, NULL, 10) : usual;
 }
 
-/* The input of run k: the corpus first. */
+/* The input of run k: the corpus comes first. */
 static struct input input_of(struct draft *d, const struct corpus *c, uint64_t seed, uint64_t k)
 {
     if (k < c->n) return c->v[k];
@@ -226,10 +229,10 @@ static _Noreturn void work(const struct fuzz_target *t, struct draft *d, const s
         alarm(SECONDS);
         t->run((const uint8_t *)in.data, in.n);
     }
-    exit(0); /* with the exit handlers: leaks are seen to, and the directory is removed */
+    exit(0); /* with the exit handlers, so that leaks are reported and the directory is removed */
 }
 
-/* Keeps the input that ended the child, for tests/fuzz/corpus. */
+/* Saves the input that killed the child, for tests/fuzz/corpus. */
 static void blame(const struct fuzz_target *t, const struct input *in, uint64_t k, int status)
 {
     char path[300];

@@ -1,5 +1,5 @@
-/* test_gemm.c - matrix products by each library and from each kind of inputs against sums in
- * double, and what bf16 inputs do to a model's loss and gradients. */
+/* test_gemm.c - matrix products by each library and with each kind of input against sums in double,
+ * and what bf16 inputs do to a model's loss and gradients. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -28,7 +28,7 @@ static double value(const void *data, enum dtype t, int64_t i)
     return t == DT_F32 ? (double)f[i] : t == DT_BF16 ? bf16_to_f32(h[i]) : f16_to_f32(h[i]);
 }
 
-/* A stored matrix of random values. */
+/* A random matrix as stored. */
 static void *random_matrix(struct rng *r, int64_t n, enum dtype t)
 {
     float *f = tiny_values(r, n, 1);
@@ -53,8 +53,8 @@ struct product {
 };
 
 /* Terms are about 1 and every addition rounds to 2^-24 of the sum so far: 2^-22 (K + 8) is some ten
- * times what comes out, and a term left out would be off by 1. The inputs are rounded as they must
- * be, so that it holds for bf16 too. */
+ * times the measured error, and a missing term would be off by 1. The inputs are rounded as they
+ * should be, so that this holds for bf16 too. */
 static void check_product(const struct product *p, enum gemm_compute compute, struct rng *r)
 {
     int64_t lda = (p->ta ? p->M : p->K) + 3, ldb = p->tb ? p->K : p->N, ldc = p->N + 5;
@@ -150,7 +150,7 @@ static void test_describe(void **state)
 static const char *const mixed[] = {"tttitt|TTT", "ttt|TTTT", "itti|TT"};
 enum { MIXED = 3 };
 
-/* The loss, and all gradients one behind the other, of an MLA model with everything trained. */
+/* The loss and all gradients, end to end, of an MLA model with everything trained. */
 static float *gradients(enum gemm_compute compute, bool stash, int64_t recompute, double *loss,
                         int64_t *n)
 {
@@ -189,8 +189,8 @@ static float *gradients(enum gemm_compute compute, bool stash, int64_t recompute
     return all;
 }
 
-/* bf16 keeps 8 bits: an input is off by up to 0.4 %. Through two layers and back the loss is within
- * 1 % and the gradient, as a whole, within 3 % of fp32's; made again with its layers recomputed it
+/* bf16 keeps 8 bits: an input is off by up to 0.4 %. Through two layers and back, the loss is
+ * within 1 % and the gradient as a whole within 3 % of fp32's; with its layers recomputed it
  * has the same bits. */
 static void check_model(enum gemm_compute compute, bool stash)
 {

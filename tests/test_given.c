@@ -1,5 +1,5 @@
-/* test_given.c - what a model's own files say about a run: its end tokens, a window that texts must
- * fit in, and what in the files is not used. */
+/* test_given.c - what a model's own files determine for a run: its end tokens, a window that texts
+ * must fit in, and which of their settings are not used. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -29,8 +29,8 @@ static const char texts[] =
     "quite a "
     "bit longer than just a word, please.\"},{\"from\":\"gpt\",\"value\":\"yes\"}]}]";
 
-/* Opens the data of DIR/run for a model of these settings in DIR/m; what was printed is in new
- * memory. */
+/* Opens the data of DIR/run for a model with these settings in DIR/m; returns what was
+ * printed in new memory. */
 static bool open_data(void *const *state, struct run *r, struct hf_config *cfg, const char *config,
                       const char *const *more, char **said, struct err *e)
 {
@@ -80,7 +80,7 @@ static bool stops_at(const struct run *r, int32_t id)
     return false;
 }
 
-/* The template's end, config.json's and generation_config.json's. */
+/* The template's end token, config.json's and generation_config.json's. */
 static void test_stops(void **state)
 {
     struct hf_config cfg;
@@ -126,7 +126,7 @@ static void test_says_what_is_not_used(void **state)
     close_data(&r, &cfg, said);
 }
 
-/* Only a text that comes to more tokens than the window makes it matter. */
+/* The window only matters if a text has more tokens. */
 static void test_window(void **state)
 {
     static const char *const few[] = {"evaluate.max_new_tokens=1", NULL};
@@ -155,7 +155,7 @@ static void test_window(void **state)
     if (!strstr(e.msg, find)) fail_msg("%s, not %s", e.msg, find);
     close_data(&r, &cfg, said);
 
-    /* answers may grow over it, where questions are answered at all */
+    /* answers may grow beyond it, if answers are generated at all */
     snprintf(window, sizeof window, WINDOW("%d"), (int)longest + 400);
     assert_false(open_data(state, &r, &cfg, window, many, &said, &e));
     assert_non_null(strstr(e.msg, "but a question of train.json with its answer comes to "));

@@ -1,7 +1,7 @@
-/* test_golden.c - small random models that transformers saved compute what transformers computed:
+/* test_golden.c - small random models saved by transformers compute what transformers computed:
  * vision features, hidden states, logits, loss, the gradient of every parameter, five AdamW steps,
- * greedy generation. tests/data/models/make_golden.py made the values and says what each is. Each
- * test prints the largest differences, relative to the largest value that is compared with. */
+ * greedy generation. tests/data/models/make_golden.py made the values and describes each. Each test
+ * prints the largest differences, relative to the largest reference value. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -20,12 +20,12 @@
 
 #define DIR_OF(name) "tests/data/models/" name
 
-enum { SAMPLES = 6, STEPS = 5, NEW = 12 }; /* SAMPLES: at most */
+enum { SAMPLES = 6, STEPS = 5, NEW = 12 }; /* SAMPLES: the maximum */
 
 enum quantity { FEATURES, PLACES_OF, HIDDEN, LOGITS, LOSS, GRADIENTS, LOSSES, TRAINED, QUANTITIES };
 
-/* Both sides sum some hundred fp32 products in an order of their own, over two layers and a tower;
- * the way back from the loss to the tower's first layer is twice as long. */
+/* Both sides sum a few hundred fp32 products in different orders, over two layers and a tower; the
+ * way back from the loss to the tower's first layer is twice as long. */
 static const double tolerance[QUANTITIES] = {1e-5, 1e-5, 1e-5, 1e-5, 1e-5, 2e-5, 1e-5, 1e-5};
 
 struct golden {
@@ -33,14 +33,14 @@ struct golden {
     struct st_file file;
     struct model m;
     struct tape *t;
-    int n, number[SAMPLES]; /* of the samples, by which the file knows them */
+    int n, number[SAMPLES]; /* numbers of the samples in the file */
     struct sample s[SAMPLES];
     struct batch_buffer b;
-    struct golden_pictures pictures; /* of models whose pictures differ in size; else zeroed */
+    struct golden_pictures pictures; /* for models whose pictures differ in size; else zeroed */
     float *pixels;
     struct tensor leaf;      /* [inputs, width] of the pictures of all samples */
-    double most[QUANTITIES]; /* the largest difference; -1: not compared */
-    int tokens;              /* generated as they should be */
+    double most[QUANTITIES]; /* largest difference; -1: not compared */
+    int tokens;              /* number generated as expected */
 };
 
 static const struct st_tensor *get(const struct golden *g, const char *fmt, ...)
@@ -80,7 +80,7 @@ static struct sample read_sample(const struct golden *g, int n, bool prompt)
     return s;
 }
 
-/* The pictures of the i-th sample, whose inputs go behind the others'. */
+/* Appends the inputs of the i-th sample's pictures. */
 static void add_pictures(struct golden *g, int i, size_t *cap)
 {
     const struct st_tensor *list = get(g, "pictures.%d", g->number[i]);
@@ -103,7 +103,7 @@ static void add_pictures(struct golden *g, int i, size_t *cap)
     }
 }
 
-/* The samples, or their prompts, and the inputs of their pictures. */
+/* Fills in the samples, or their prompts, and the inputs of their pictures. */
 static void fill_sizes(struct golden *g, bool prompt)
 {
     struct err e = {0};
@@ -148,7 +148,7 @@ static void empty(struct golden *g)
     g->pixels = NULL;
 }
 
-/* The model in `dir` with the golden values of `file`. */
+/* The model in `dir` with the golden values in `file`. */
 static void open_golden(struct golden *g, const char *name, const char *file, const char *dir)
 {
     struct err e = {0};
@@ -164,7 +164,7 @@ static void open_golden(struct golden *g, const char *name, const char *file, co
     must(g->t, &e);
 }
 
-/* Ends with a row of the table. */
+/* Prints a row of the table at the end. */
 static void close_golden(struct golden *g)
 {
     char row[400];
@@ -183,7 +183,7 @@ static void close_golden(struct golden *g)
     st_close(&g->pictures.file);
 }
 
-/* The graph's input for the pictures: the tower's output, made in the same graph. */
+/* The graph's input for the images: the tower's output, made in the same graph. */
 static struct forward forward_of(struct golden *g)
 {
     struct forward f = {.batch = &g->b.batch};
@@ -205,7 +205,7 @@ static double largest(const float *v, int64_t n)
     return most;
 }
 
-/* `floor` counts as the largest value where that is smaller. */
+/* `floor` replaces the largest value if that is smaller. */
 static void same_values(struct golden *g, enum quantity q, const char *what, const float *want,
                         const float *got, int64_t n, double floor)
 {
@@ -223,7 +223,7 @@ static void same(struct golden *g, enum quantity q, const char *what, const floa
     same_values(g, q, what, want->data, got, (int64_t)st_count(want), 0);
 }
 
-/* Each layer's hidden states, as its attention sees them: behind the layer's first norm. */
+/* Each layer's hidden states, as its attention sees them: after the layer's first norm. */
 static void check_hidden(struct golden *g, struct tensor *const x[])
 {
     for (int64_t l = 0; l < g->m.cfg.text.num_hidden_layers; l++) {
@@ -246,8 +246,8 @@ static void check_hidden(struct golden *g, struct tensor *const x[])
     }
 }
 
-/* The embeddings of the pictures' places; and, where they are kept as transformers has them, the
- * tower's features. */
+/* Compares the embeddings of the rows filled by pictures; and the tower's features, if they are
+ * stored as in transformers. */
 static void check_pictures(struct golden *g, const struct tensor *places,
                            const struct tensor *features)
 {
@@ -268,7 +268,7 @@ static void check_pictures(struct golden *g, const struct tensor *places,
     }
 }
 
-/* The samples, of different lengths, in one batch. */
+/* All samples in one batch, with their different lengths. */
 static void check_logits(struct golden *g)
 {
     int64_t V = g->m.cfg.text.vocab_size, L = g->m.cfg.text.num_hidden_layers, picture = 0;
@@ -277,7 +277,7 @@ static void check_logits(struct golden *g)
 
     assert_non_null(taps.x);
     fill(g, false);
-    for (int64_t l = 0; l < L; l++) /* what check_hidden reads may lie in the file as 16 bits */
+    for (int64_t l = 0; l < L; l++) /* check_hidden's reference may be 16 bits in the file */
         must(param_own(g->m.layers[l].norm1, &e), &e);
     tape_begin(g->t, false);
     struct forward f = forward_of(g);
@@ -317,8 +317,8 @@ static struct tensor *loss_graph(struct golden *g, struct err *e)
     return loss;
 }
 
-/* A key's bias without RoPE moves all scores of a query alike, and softmax does not see it: its
- * gradient is rounding and nothing else, which AdamW makes whole steps of. */
+/* Without RoPE, a key bias moves all scores of a query alike, which softmax ignores: its gradient
+ * is pure rounding, which AdamW turns into full steps. */
 static bool is_noise(const char *name)
 {
     size_t n = strlen(name), k = strlen("k_proj.bias");
@@ -327,20 +327,20 @@ static bool is_noise(const char *name)
            strcmp(name + n - k, "k_proj.bias") == 0;
 }
 
-/* Values of one of its rows. */
+/* Values per row. */
 static int64_t width(const struct param *p)
 {
     return p->ndim == 1 ? 1 : p->t.cols;
 }
 
-/* A tensor's values from a parameter's first row on. */
+/* A tensor's values from a parameter's first row on, as fp32. */
 static const float *values_of(const struct st_tensor *t, const struct param *p)
 {
     return (const float *)t->data + p->row0 * width(p);
 }
 
-/* Trained values against the file's. AdamW makes a step of any gradient, also of one that is next
- * to nothing and has its sign from rounding: such a value is not compared. */
+/* Compares trained values with the file's. AdamW takes a full step for any gradient, also for one
+ * near zero whose sign is rounding: such a value is not compared. */
 static void same_trained(struct golden *g, const struct param *p, const struct st_tensor *want,
                          double most)
 {
@@ -357,9 +357,9 @@ static void same_trained(struct golden *g, const struct param *p, const struct s
     free(got);
 }
 
-/* Gradients or trained values against the file's, by name. What transformers had no gradient for
- * (layers of the tower that nobody reads) has none here. A gradient next to nothing is a sum that
- * cancels: it is held against a thousandth of the largest gradient of all. */
+/* Compares gradients or trained values with the file's, by name. Parameters without a gradient in
+ * transformers (layers of the tower that nobody reads) have none here. A tiny gradient is a sum
+ * that cancels: it is compared relative to a thousandth of the largest gradient of all. */
 static void compare_params(struct golden *g, bool gradients)
 {
     const char *prefix = gradients ? "grad." : "after.";
@@ -441,7 +441,7 @@ static void same_tokens(struct golden *g, const char *what, int n, const int32_t
             fail_msg("%s: token %d of %s.%d is %d", g->name, i, what, n, ids[i]);
 }
 
-/* With the cache, all prompts at once. */
+/* With the cache, for all prompts at once. */
 static void generate_cached(struct golden *g, const struct forward *f)
 {
     struct generation out[SAMPLES];
@@ -455,7 +455,7 @@ static void generate_cached(struct golden *g, const struct forward *f)
     generation_free(out, g->n);
 }
 
-/* Without: the whole samples anew for each token. */
+/* Without it: the complete samples again for each token. */
 static void generate_uncached(struct golden *g, struct forward *f)
 {
     int64_t V = g->m.cfg.text.vocab_size;
@@ -487,7 +487,7 @@ static void check_generation(struct golden *g)
     fill(g, true);
     tape_begin(g->t, false);
     struct forward f = forward_of(g);
-    if (f.features) { /* generation begins the tape anew */
+    if (f.features) { /* generation restarts the tape */
         tape_keep(f.features);
         must(tape_plan(g->t, 0, &e), &e);
         tape_forward(g->t);
@@ -503,7 +503,7 @@ static void check_generation(struct golden *g)
     empty(g);
 }
 
-/* Until an end token of generation_config.json, which the golden answer ends with. */
+/* Until an end token of generation_config.json, with which the golden answer ends. */
 static void check_stops(struct golden *g, const char *dir)
 {
     struct generation out[SAMPLES];
@@ -547,10 +547,9 @@ static void test_models(void **state)
         {MODEL("qwen2", "qwen2"), true},
         {MODEL("llava-features", "llava-features"), true}, /* of two layers; padding, dropout */
         {MODEL("llama-bf16", "llama-bf16"), false},
-        {MODEL("mistral", "mistral"), true}, /* heads of their own size */
+        {MODEL("mistral", "mistral"), true}, /* its own head_dim */
         {MODEL("llava-fp16", "llava-fp16"), false},
-        /* the same weights as transformers 4.51 saves them, and under a state dict's names
-           since 4.52 */
+        /* the weights as saved by transformers 4.51, and with a state dict's names since 4.52 */
         {MODEL("llava", "llava-4.51"), false},
         {MODEL("llava", "llava-4.52"), false},
 #undef MODEL
@@ -567,7 +566,7 @@ static void test_models(void **state)
     }
 }
 
-/* Models whose pictures differ in size: each is made by the processor of the directory first. */
+/* Models whose pictures differ in size: the directory's processor computes each one first. */
 static void test_sizes(void **state)
 {
 #define VLM(name) "tests/data/vlm/" name
@@ -608,9 +607,9 @@ static void write_text(const char *dir, const char *name, const char *text)
     spill(path, text, strlen(text));
 }
 
-/* A model's weights with the config.json that the golden file has: other layers and activations of
- * the tower, other kinds of RoPE, in the spelling of older and of newer files; windows that nobody
- * leaves; a padding row; end tokens in a file of their own. */
+/* A model's weights with the config.json in the golden file: other layers and activations of the
+ * tower, other kinds of RoPE, in the spelling of older and newer files; windows that no text
+ * exceeds; a padding row; end tokens in a separate file. */
 static void check_variant(void *const *state, const char *name)
 {
     char dir[1200], path[1300], weights[1300], here[1000];

@@ -1,10 +1,11 @@
-/* test_gradients.c - every gradient of every op against central differences. Built in double
- * (AUTOGRAD_DOUBLE), so that the differences are good to about 1e-9 and a wrong term cannot hide.
+/* test_gradients.c - every gradient of every op against central differences. Built in
+ * double (AUTOGRAD_DOUBLE), so that the differences are accurate to about 1e-9 and a
+ * wrong term cannot hide.
  *
  * A case is a small graph over some leaves (op_cases.h). The gradients of the plain run are
  * compared with differences; then every subset of the leaves is trained, with the inputs as leaves
- * (gradients add up) and as outputs of nodes (the first gradient is written), with frozen weights
- * stored as fp32, and within recomputed segments (op_graph.h), and must give the same. */
+ * (gradients accumulate) and as outputs of nodes (the first gradient is written), with frozen
+ * weights stored as fp32, and within recomputed segments (op_graph.h), and must give the same. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -26,9 +27,9 @@ static double loss_of(struct setup *s)
     return tensor_real(s->loss)[0];
 }
 
-/* Central differences with a step h: their error is h^2/6 times the third derivative, about 1e-11,
- * and the rounding of the loss over 2h, about 1e-16 |loss| / 1e-5: the floor grows with
- * the loss. */
+/* Central differences with a step h: their error is h^2/6 times the third derivative,
+ * about 1e-11, plus the rounding of the loss over 2h, about 1e-16 |loss| / 1e-5: the floor
+ * grows with the loss. */
 static void check_differences(struct setup *s)
 {
     const double h = 1e-5;
@@ -55,7 +56,7 @@ static void check_differences(struct setup *s)
     }
 }
 
-/* The gradients of the trained leaves, one behind the other. */
+/* The gradients of the trained leaves, end to end. */
 static double *saved(const struct setup *s, unsigned trained)
 {
     int64_t total = 0;
@@ -118,7 +119,7 @@ static void test_case(void **state)
     setup_close(&s);
 }
 
-/* Ops without a backward: the test of their forward, and where it is. */
+/* Ops without a backward: the test of their forward, and its file. */
 static const struct {
     const struct op *op;
     const char *test, *file;
@@ -128,7 +129,7 @@ static const struct {
     {&cached_attention_op, "test_cached_attention", "tests/test_attention.c"},
 };
 
-/* The tests are named in their file's main; the file is read to see that they still are. */
+/* Whether a file's main still runs the named test: the source is searched for it. */
 static bool file_runs(const char *path, const char *test)
 {
     struct err e = {0};
@@ -163,8 +164,8 @@ static void test_every_op_has_a_case(void **state)
     }
 }
 
-/* An op that is in no list would escape the test above: the ops defined in the sources
- * are listed. */
+/* An op missing from op_list would escape the test above: the ops defined in the
+ * sources must be listed. */
 static void check_listed(const char *file, int *found)
 {
     static const char definition[] = "\nconst struct op ";

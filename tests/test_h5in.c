@@ -1,5 +1,5 @@
-/* test_h5in.c - the reader of HDF5 files against libhdf5, which writes them here: what is read is
- * what was written, what is not read is refused by name, and no damage does harm. */
+/* test_h5in.c - the HDF5 reader against libhdf5, which writes the files here: what is read equals
+ * what was written, what is not supported is refused by name, and no damage does harm. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -52,8 +52,8 @@ static bool find(struct opened *o, const char *name, struct h5_values *v, struct
 
 /* ---- writing ---- */
 
-/* The forms that files come in: the format's versions, the order of creation kept or not, a user
- * block before it all. */
+/* The variants of files: the format's versions, with or without creation order, a user block
+ * before everything. */
 static const struct form {
     const char *name;
     H5F_libver_t low, high;
@@ -85,7 +85,7 @@ static hid_t create(const char *path, const struct form *f)
     return file;
 }
 
-/* [3,4] of a type, from `data` of mem_type where that is not NULL. */
+/* [3,4] of a type, from `data` of mem_type unless NULL. */
 static void put(hid_t file, const char *name, hid_t type, hid_t dcpl, hid_t mem_type,
                 const void *data)
 {
@@ -117,9 +117,9 @@ static hid_t compact(bool on)
     return dcpl;
 }
 
-/* ---- what is read ---- */
+/* ---- supported ---- */
 
-/* Every integer there is, with the values that its width and sign have at their ends. */
+/* Every integer type, with the extreme values of its width and sign. */
 static void test_integers(void **state)
 {
     const struct {
@@ -170,7 +170,7 @@ static void test_integers(void **state)
             }
 }
 
-/* A count above INT64_MAX is not a negative one. */
+/* A count above INT64_MAX does not become negative. */
 static void test_huge_integer(void **state)
 {
     const char *path = tmpdir_path(state, "a.h5");
@@ -243,7 +243,7 @@ static void test_floats_and_texts(void **state)
     H5Tclose(text);
 }
 
-/* More names than a node of the tree has room for, and more nodes than one above them has. */
+/* More names than fit in a node of the tree, and more nodes than fit in one above. */
 static void test_many_links(void **state)
 {
     const char *path = tmpdir_path(state, "a.h5");
@@ -279,7 +279,7 @@ static void test_many_links(void **state)
     close_file(&o);
 }
 
-/* ---- what is not read ---- */
+/* ---- not supported ---- */
 
 static void put_soft(hid_t file)
 {
@@ -462,7 +462,7 @@ static void test_refused(void **state)
         }
 }
 
-/* The newer form's groups of many links are not read: said, with what to do. */
+/* The newer form of groups with many links is not supported: the message says what to do. */
 static void test_dense_group(void **state)
 {
     const char *path = tmpdir_path(state, "a.h5");
@@ -480,7 +480,7 @@ static void test_dense_group(void **state)
     close_file(&o);
 }
 
-/* A name that is never waited for, and files of other kinds. */
+/* A named pipe, which is never waited for, and other kinds of files. */
 static void test_not_hdf5(void **state)
 {
     const char *path = tmpdir_path(state, "a.h5");
@@ -541,14 +541,14 @@ static char *sample(void *const *state, const struct form *form, size_t *len)
     return slurp(path, len);
 }
 
-/* A message is one line. */
+/* A message must be one line. */
 static bool failed(const struct err *e)
 {
     if (!e->msg[0] || strchr(e->msg, '\n')) fail_msg("'%s'", e->msg);
     return false;
 }
 
-/* Reads all that there is, whatever it says, one group deep. */
+/* Reads everything there is, whatever it claims, one group deep. */
 static void read_all(struct h5_in *f, uint64_t group, int depth)
 {
     struct h5_links links;
@@ -583,14 +583,14 @@ static void try_bytes(int fd, const char *file, size_t len)
     if (h5_in_start(&f, fd, &e)) read_all(&f, f.root, 1);
 }
 
-/* Puts each address that is in the file in the place of each other one. */
+/* Replaces each address in the file by each of the others. */
 static void exchange_addresses(int fd, char *file, size_t len)
 {
     enum { PLACES = 500, ADDRESSES = 100 };
     uint64_t address[ADDRESSES], x;
     size_t place[PLACES], n = 0, places = 0;
 
-    for (size_t at = 0; at + 8 <= len; at++) { /* what may be one: in all three forms 8 bytes */
+    for (size_t at = 0; at + 8 <= len; at++) { /* possible addresses: 8-aligned */
         size_t k = 0;
 
         memcpy(&x, file + at, 8);
@@ -611,7 +611,7 @@ static void exchange_addresses(int fd, char *file, size_t len)
     }
 }
 
-/* KiB that the process has ever used; 0 under ASan, which does not give memory back at once. */
+/* Peak memory of the process in KiB; 0 under ASan, which does not return memory at once. */
 static long most_memory(void)
 {
 #ifdef __SANITIZE_ADDRESS__
@@ -624,9 +624,9 @@ static long most_memory(void)
 #endif
 }
 
-/* Cut anywhere; every byte another one; every address of another thing: circles and all. Ends in
- * time, in little memory (32 MiB: malloc keeps some), without a read outside (of which ASan would
- * tell). */
+/* Truncated anywhere; every byte changed; every address pointing elsewhere, including circles. Must
+ * end in time, in little memory (32 MiB: malloc keeps some), without reading out of bounds
+ * (which ASan would report). */
 static void test_damage(void **state)
 {
     const int fd = memfd_create("damaged", MFD_CLOEXEC);
@@ -658,7 +658,7 @@ static void test_damage(void **state)
     close(fd);
 }
 
-/* The root's header, of version 1, goes on where it began. */
+/* The root's header, of version 1, continues where it began. */
 static void test_circle(void **state)
 {
     enum { ROOT = 96, MESSAGES = ROOT + 16 };

@@ -1,4 +1,4 @@
-/* test_hash.c - SHA-256 against the digests that FIPS 180-4's examples publish, and FNV-1a. */
+/* test_hash.c - SHA-256 against the digests published in FIPS 180-4's examples, and FNV-1a. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The sum of `text` `times` times over, given in pieces of `piece` bytes. */
+/* The hash of `text` repeated `times` times, fed in pieces of `piece` bytes. */
 static void expect(const char *text, size_t times, size_t piece, const char *want)
 {
     size_t one = strlen(text), len = one * times;
@@ -45,7 +45,7 @@ static void test_published(void **state)
     }
 }
 
-/* Two sums at a time do not mix. */
+/* Two hashes at a time do not interfere. */
 static void test_two_at_once(void **state)
 {
     char a_hex[65], b_hex[65];
@@ -63,7 +63,7 @@ static void test_two_at_once(void **state)
     assert_string_equal(a_hex, b_hex);
 }
 
-/* The offset basis, and a value of the authors' table. */
+/* The offset basis, and a value from the authors' table. */
 static void test_fnv(void **state)
 {
     (void)state;

@@ -1,6 +1,6 @@
-/* test_hfconfig.c - configs are read as transformers reads them (golden.json, made by
- * data/hfconfig/make_golden.py), what is not supported is refused by name, and what is written
- * keeps the rest of the file. */
+/* test_hfconfig.c - configs are read as by transformers (golden.json, made by
+ * data/hfconfig/make_golden.py), unsupported settings are refused by name, and writing keeps the
+ * rest of the file. */
 #include "base/file.h"
 #include "base/mem.h"
 #include "model/config/hfconfig.h"
@@ -147,7 +147,7 @@ static void compare(const char *file, const cJSON *want, const struct golden *g,
     }
 }
 
-/* A null, a number or a list of them. */
+/* A null, a number or a list of numbers. */
 static void compare_eos(const cJSON *want, const struct text_config *t)
 {
     const cJSON *v = cJSON_GetObjectItemCaseSensitive(want, "eos_token_id");
@@ -162,7 +162,7 @@ static void compare_eos(const cJSON *want, const struct text_config *t)
     }
 }
 
-/* A number or a list of them. */
+/* A number or a list of numbers. */
 static void compare_layers(const cJSON *whole, const struct hf_config *c)
 {
     const cJSON *v = cJSON_GetObjectItemCaseSensitive(whole, "vision_feature_layer");
@@ -243,7 +243,7 @@ static int compare_golden(const char *name)
         }
         compare(path, t, LIST(text_golden), &c.text);
         compare_eos(t, &c.text);
-        /* rope_scaling goes before it */
+        /* rope_scaling takes precedence over it */
         if (c.unused && strcmp(c.unused, "rope_parameters") != 0 &&
             !strstr(path, "qwen2.5-vl-copies"))
             fail_msg("%s: not used: %s", path, c.unused);
@@ -278,7 +278,7 @@ static const struct {
     const char *json, *says;
 } refused[] = {
     {"", "c.json:1:1: "},
-    {"[]", "c.json:1:1: is no JSON object"},
+    {"[]", "c.json:1:1: is not a JSON object"},
     {"{} x", "c.json:1:4: "},
     {"{\"model_type\":\"llama\",}", "c.json:1:22: a trailing comma is not allowed before }"},
     {"{\n \"model_type\":\"llama\",\n", "c.json:3:1: "},
@@ -321,7 +321,8 @@ static const struct {
     {QWEN2("\"num_hidden_layers\":2,\"layer_types\":[\"chunked_attention\",\"full_attention\"]"),
      "layer_types[0] is \"chunked_attention\"; allowed: full_attention, sliding_attention"},
     {QWEN2("\"num_hidden_layers\":1,\"layer_types\":[\"sliding_attention\"]"),
-     "layer_types[0] is \"sliding_attention\"; allowed: full_attention, for use_sliding_window"},
+     "layer_types[0] is \"sliding_attention\"; allowed: full_attention, because "
+     "use_sliding_window"},
     {QWEN2("\"use_sliding_window\":true,\"sliding_window\":0"),
      "sliding_window is 0; allowed: a whole number from 1"},
     {QWEN2("\"use_sliding_window\":1"), "use_sliding_window is 1; allowed: true, false"},
@@ -334,11 +335,11 @@ static const struct {
     {LLAMA("\"eos_token_id\":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0]"), "or 1 to 16 of them"},
     {QWEN2("\"num_attention_heads\":16"), "num_key_value_heads is 32; allowed: a divisor"},
     {ROPE("\"rope_type\":\"yarn\""),
-     "rope_scaling.factor is missing; allowed: a number, for rope_"},
+     "rope_scaling.factor is missing; allowed: a number, because rope_"},
     {ROPE("\"rope_type\":\"yarn\",\"factor\":0.5"),
      "rope_scaling.factor is 0.5; allowed: a number"},
     {ROPE("\"rope_type\":\"yarn\",\"factor\":4,\"rope_theta\":1"),
-     "rope_scaling.rope_theta is 1; allowed: above 1, for rope_type is yarn"},
+     "rope_scaling.rope_theta is 1; allowed: above 1, because rope_type is yarn"},
     {ROPE("\"rope_type\":\"yarn\",\"factor\":4,\"beta_fast\":-1"), "rope_scaling.beta_fast is -1"},
     {ROPE("\"rope_type\":\"yarn\",\"factor\":4,\"attention_factor\":0"),
      "rope_scaling.attention_factor is 0"},
@@ -379,8 +380,9 @@ static const struct {
      "vision_config.hidden_act is \"mish\"; allowed: quick_gelu, gelu, gelu_python, gelu_new, "
      "gelu_"},
     {LLAVA("\"vision_config\":{\"num_attention_heads\":7}"), "vision_config.hidden_size is 768"},
-    {LLAVA("\"vision_feature_layer\":[-2,-50]"), "vision_feature_layer is [-2,-50]; allowed: -25 "
-                                                 "to 24, for the tower has 24 layers, or 1 to 16"},
+    {LLAVA("\"vision_feature_layer\":[-2,-50]"),
+     "vision_feature_layer is [-2,-50]; allowed: -25 "
+     "to 24, because the tower has 24 layers, or 1 to 16"},
     {LLAVA("\"vision_feature_layer\":[]"), "vision_feature_layer is []; allowed: -25 to 24"},
     {LLAVA("\"vision_feature_layer\":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0]"), "or 1 to 16 of them"},
     {LLAVA("\"vision_feature_layer\":null"), "vision_feature_layer is null; allowed: -25 to 24"},
@@ -425,7 +427,7 @@ static void test_refused(void **state)
     }
 }
 
-/* Settings that look like refused ones but are not in use. */
+/* Settings that look like refused ones but are not in effect. */
 static void test_harmless(void **state)
 {
     static const char *const fine[] = {
@@ -451,7 +453,7 @@ static void test_harmless(void **state)
     }
 }
 
-/* What nobody reads is listed, unless it is off, empty, or known to change nothing. */
+/* Unread keys are listed, unless off, empty, or known to have no effect. */
 static void test_unused(void **state)
 {
     static const struct {
@@ -471,7 +473,7 @@ static void test_unused(void **state)
                "\"vision_use_"
                "head\":true,\"torch_dtype\":\"float16\"}"),
          "text_config.softcap, vision_config.vision_use_head, image_grid"},
-        {LLAMA("\"mha2mla\":{\"optimizer\":\"x\"}"), NULL}, /* the published code's training */
+        {LLAMA("\"mha2mla\":{\"optimizer\":\"x\"}"), NULL}, /* published training settings */
     };
     struct hf_config c;
 
@@ -484,7 +486,7 @@ static void test_unused(void **state)
     }
 }
 
-/* A file of many unknown keys costs little, and its list is short. */
+/* A file with many unknown keys costs little, and its list is short. */
 static void test_unused_many(void **state)
 {
     enum { KEYS = 20000 };
@@ -572,7 +574,7 @@ static void test_set_section(void **state)
 
     (void)state;
     parse(&c, published);
-    m = c.mha2mla; /* its strings are c's own */
+    m = c.mha2mla; /* its strings belong to c */
     m.low_rank = 16;
     m.decoupled = false;
     m.calibration = "weight";
@@ -627,7 +629,7 @@ static void test_write(void **state)
     assert_true(hf_config_set_dtype(&d, "bfloat16", &e));
     assert_string_equal(d.dtype, "bfloat16");
     assert_string_equal(d.text.dtype, "bfloat16");
-    assert_null(cJSON_GetObjectItem(d.json, "dtype")); /* an old file stays one */
+    assert_null(cJSON_GetObjectItem(d.json, "dtype")); /* an old file stays old */
     assert_false(hf_config_set_dtype(&d, "int8", &e));
     assert_string_equal(d.dtype, "bfloat16");
     cJSON_ReplaceItemInObject(before, "torch_dtype", cJSON_CreateString("bfloat16"));
@@ -646,7 +648,7 @@ static void test_write(void **state)
     rmdir(dir);
 }
 
-/* Fifteen digits would give other numbers. */
+/* Fifteen digits would give different numbers. */
 static void test_last_bit(void **state)
 {
     char dir[256], path[300];
@@ -671,7 +673,7 @@ static void test_last_bit(void **state)
     rmdir(dir);
 }
 
-/* Every prefix and many changed bytes of a config: read or refused, never worse. */
+/* Every prefix and many changed bytes of a config: read or refused, nothing worse. */
 static void test_cut_and_changed(void **state)
 {
     struct hf_config c;

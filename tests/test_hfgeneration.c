@@ -1,5 +1,5 @@
-/* test_hfgeneration.c - generation_config.json: its end tokens, and what of it is said to be
- * unused. */
+/* test_hfgeneration.c - generation_config.json: its end tokens, and which parts are
+ * reported as unused. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -83,7 +83,7 @@ static void test_generation_refused(void **state)
         {"{\n \"eos_token_id\": [1, \"2\"]}",
          "generation_config.json:2:18: eos_token_id is [1,\"2\"]"},
         {"{\"eos_token_id\":1,}", "generation_config.json:1:18: a trailing comma"},
-        {"[1]", "generation_config.json:1:1: is no JSON object"},
+        {"[1]", "generation_config.json:1:1: is not a JSON object"},
         {"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"},
     };
     struct hf_generation g;
@@ -100,7 +100,7 @@ static void test_generation_refused(void **state)
     hf_config_free(&c);
 }
 
-/* A directory of changed tensors has no such file of its own: that of its base holds. */
+/* A directory of changed tensors has no such file itself: that of its base applies. */
 static void test_generation_of_base(void **state)
 {
     struct hf_generation g;

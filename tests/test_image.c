@@ -1,5 +1,5 @@
-/* test_image.c - reading, flattening and writing of pictures: against golden values from Pillow
- * (tests/data/image/make_golden.py, make_formats.py), and what is no picture or too large a one.
+/* test_image.c - reading, flattening and writing pictures: against golden values from Pillow
+ * (tests/data/image/make_golden.py, make_formats.py), and files that are not pictures or too large.
  * Damaged files: test_image_damage.c. */
 #include <stdarg.h>
 #include <stddef.h>
@@ -84,7 +84,8 @@ static void test_read(void **state)
     assert_in_range(check_list("formats.txt"), 100, 1000);
 }
 
-/* Of a transparent colour only as many bits count as a sample has: writers give 255 for white. */
+/* Only a sample's number of bits counts in a transparent colour: some writers give 255 for
+ * white. */
 static void test_trns_bits(void **state)
 {
     static const char *const names[] = {"gray1_trns.png", "gray4_trns.png", "rgb8_trns.png"};
@@ -109,7 +110,7 @@ static void test_trns_bits(void **state)
     }
 }
 
-/* A name says nothing, whichever it is. */
+/* The name does not matter. */
 static void test_names(void **state)
 {
     static const char *const golden[] = {"rgb8.png", "gray.jpg", "lossy.webp", "global.gif",
@@ -159,7 +160,7 @@ static void test_write(void **state)
     image_free(&img);
 }
 
-/* What other files are found under a picture's name, and what is said of them. */
+/* Other kinds of files found under a picture's name, and the messages about them. */
 static void test_no_picture(void **state)
 {
     static const struct {
@@ -169,7 +170,7 @@ static void test_no_picture(void **state)
     } cases[] = {
 #define BYTES(text) text, sizeof text - 1
         {"", 0, "is empty; pictures that are read: PNG, JPEG, WebP, GIF, BMP"},
-        {BYTES("hello there"), "is no picture; pictures that are read"},
+        {BYTES("hello there"), "is not a picture; pictures that are read"},
         {BYTES("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), "git lfs pull`"},
         {BYTES("<!DOCTYPE html><title>403</title>"), "is an HTML page"},
         {BYTES("<svg xmlns='http://www.w3.org/2000/svg'/>"), "is an SVG drawing; pictures that"},
@@ -186,7 +187,7 @@ static void test_no_picture(void **state)
         {BYTES("\x89PNG\r\n\x1a\n"), "PNG: the file is cut short"},
         {BYTES("\xff\xd8\xff"), "JPEG: the file is cut short"},
         {BYTES("RIFF\x10\0\0\0WEBP"), "WebP: the file is cut short"},
-        {BYTES("RIFF\x10\0\0\0WAVE"), "is no picture"},
+        {BYTES("RIFF\x10\0\0\0WAVE"), "is not a picture"},
         {BYTES("GIF89a"), "GIF: the file is cut short"},
         {BYTES("GIF88a\1\0\1\0\0\0\0;"), "GIF: unknown version"},
         {BYTES("BM"), "BMP: the file is cut short"},
@@ -208,7 +209,7 @@ static void assert_path_refused(const char *path, const char *want)
     if (!strstr(e.msg, path) || !strstr(e.msg, want)) fail_msg("%s", e.msg);
 }
 
-/* A named pipe without a writer would make open wait for ever: the alarm ends the test then. */
+/* open() would wait for ever on a named pipe without a writer: the alarm ends the test then. */
 static void test_no_file(void **state)
 {
     struct sockaddr_un at = {.sun_family = AF_UNIX};
@@ -229,7 +230,7 @@ static void test_no_file(void **state)
     close(s);
 }
 
-/* Sizes over the limit, and sizes that a file is too short for, are refused from the header. */
+/* Sizes over the limit, and sizes that the file is too short for, are refused from the header. */
 static void test_too_large(void **state)
 {
     const char *path = tmpdir_path(state, "large.png");
@@ -266,11 +267,11 @@ static void test_too_large(void **state)
     free(data);
 }
 
-/* A progressive JPEG of side x side gray pixels, of passes that are all empty, into buf. */
+/* Writes a progressive JPEG of side x side gray pixels to buf, whose passes are all empty. */
 static size_t many_passes(uint8_t *buf, int side, int passes)
 {
     static const uint8_t tables[] = {0xff, 0xd8, 0xff, 0xdb, 0, 67, 0};
-    static const uint8_t codes[] = {0xff, 0xc4, 0, 20, 0, 1}; /* one code, of one bit */
+    static const uint8_t codes[] = {0xff, 0xc4, 0, 20, 0, 1}; /* a single code of one bit */
     static const uint8_t pass[] = {0xff, 0xda, 0, 8, 1, 1, 0, 0, 0, 0};
     const uint8_t frame[] = {
         0xff,          0xc2, 0, 11,   8, (uint8_t)(side >> 8), (uint8_t)side, (uint8_t)(side >> 8),
@@ -308,7 +309,7 @@ static void test_passes(void **state)
     assert_false(image_read(&img, path, &e));
     if (!strstr(e.msg, "more than 59 passes over 16777216 pixels")) fail_msg("%s", e.msg);
     assert_true(image_look(path, &info, &e));
-    assert_int_equal(info.memory, 5 * 4096 * 4096); /* RGB, and 2 bytes a coefficient */
+    assert_int_equal(info.memory, 5 * 4096 * 4096); /* RGB, and 2 bytes per coefficient */
 }
 
 int main(void)

@@ -1,5 +1,5 @@
-/* test_image_damage.c - damaged picture files: read or refused as Pillow does it, with the same
- * pixels (tests/data/image/make_formats.py), and never a crash. */
+/* test_image_damage.c - damaged picture files: read or refused as by Pillow, with the same pixels
+ * (tests/data/image/make_formats.py), and never a crash. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -10,7 +10,7 @@
 
 #define SEED 20240611
 
-/* One line of damaged.txt; `got` is what sscanf made of it. */
+/* One line of damaged.txt; `got` is what sscanf returned. */
 struct damage {
     char name[100], edits[100], dropped[17], white[17];
     int64_t w, h;
@@ -18,7 +18,7 @@ struct damage {
     int fix, got;
 };
 
-/* The golden file with the damage done, for the caller to free. */
+/* The golden file with the damage applied; the caller frees it. */
 static uint8_t *damaged_file(const struct damage *d)
 {
     size_t len;
@@ -40,7 +40,7 @@ static uint8_t *damaged_file(const struct damage *d)
     return bad;
 }
 
-/* Reads it from memory; false where it is not as the line says. */
+/* Reads it from memory; false if the result differs from the line. */
 static bool as_pillow(const struct damage *d, const uint8_t *bad)
 {
     struct image img;
@@ -93,7 +93,7 @@ static void test_as_pillow(void **state)
     assert_int_equal(bad, 0);
 }
 
-/* Each kind of damage that is read over, and what is said of it. */
+/* Each kind of damage that is tolerated, and its message. */
 static const char *damage_of(const uint8_t *data, size_t len)
 {
     const char *damage;
@@ -123,13 +123,13 @@ static void test_png_said(void **state)
     assert_string_equal(damage_of(data, len), "none");
     assert_string_equal(damage_of(data, len - 12), "it ends before its end mark (IEND)");
     assert_string_equal(damage_of(data, len - 7), "it ends before its end mark (IEND)");
-    assert_string_equal(damage_of(data, len - 4), "none"); /* nobody needs the CRC of IEND */
+    assert_string_equal(damage_of(data, len - 4), "none"); /* the CRC of IEND does not matter */
     idat[4 + get_be32(idat - 4)] ^= 1;
     assert_string_equal(damage_of(data, len), "a checksum is wrong, or missing");
     free(data);
 }
 
-/* Compressed data that end without fault, but after two rows: here Pillow reads on. */
+/* Compressed data that end correctly, but after two rows: Pillow continues here. */
 static void test_png_rows_missing(void **state)
 {
     uint8_t raw[2 * (1 + 3 * 13)] = {0}, file[200];
@@ -162,9 +162,9 @@ static uint8_t *put_chunk(uint8_t *to, const char *name, const void *body, size_
     return to + n + 12;
 }
 
-/* What libpng would stumble over, and Pillow does not: an unknown compression, a critical chunk
- * that nobody knows, two palettes, one with a byte too many, a tRNS chunk that is longer than they
- * are, and pixels in chunks of 0 and 1 bytes that end with the last row, without IEND. */
+/* Where libpng would stumble and Pillow does not: an unknown compression method, an unknown
+ * critical chunk, two palettes, one with a byte too many, a tRNS chunk longer than they are, and
+ * pixels in chunks of 0 and 1 bytes that end with the last row, without IEND. */
 static void test_png_oddities(void **state)
 {
     static const uint8_t wrong[768] = {0}, clear[256] = {[1] = 77};
@@ -187,7 +187,7 @@ static void test_png_oddities(void **state)
     p = put_chunk(p, "tRNS", clear, 256);
     idat = find(data, len, "IDAT");
     n = get_be32(idat - 4);
-    for (size_t i = 0; i + 4 < n; i++) { /* the checksum behind the pixels is left out */
+    for (size_t i = 0; i + 4 < n; i++) { /* omits the checksum after the pixels */
         p = put_chunk(p, "IDAT", NULL, 0);
         p = put_chunk(p, "IDAT", idat + 4 + i, 1);
     }
@@ -206,8 +206,8 @@ static void test_png_oddities(void **state)
     free(data);
 }
 
-/* libjpeg fills what a scan lacks with gray, as Pillow shows it; but a file without an
- * end is cut. */
+/* libjpeg fills what a scan lacks with gray, as Pillow shows it; but a file without an end
+ * marker is truncated. */
 static void test_jpeg_said(void **state)
 {
     size_t len, half;
@@ -241,10 +241,10 @@ static void test_others_said(void **state)
     (void)state;
     assert_string_equal(damage_of(data, len), "none");
     assert_string_equal(damage_of(data, len - 1), "it ends before its end mark");
-    assert_string_equal(damage_of(data, len - 2), "it is cut short behind its pixels");
+    assert_string_equal(damage_of(data, len - 2), "it is cut short after its pixels");
     free(data);
-    data = picture_load("info_8.bmp", &len); /* 13 bytes a row, filled up to 16 */
-    assert_string_equal(damage_of(data, len - 1), "it is cut short behind its last pixel");
+    data = picture_load("info_8.bmp", &len); /* 13 bytes per row, padded to 16 */
+    assert_string_equal(damage_of(data, len - 1), "it is cut short after its last pixel");
     free(data);
     data = picture_load("exif6.jpg", &len);
     find(data, len, "Exif")[6] = 'x';
@@ -253,7 +253,7 @@ static void test_others_said(void **state)
     free(data);
 }
 
-/* Chunks in front of the pixels need right sums; behind them Pillow looks at none. */
+/* Chunks before the pixels need correct CRCs; Pillow checks none after them. */
 static void test_exif_crc(void **state)
 {
     size_t len;
@@ -274,15 +274,15 @@ static void test_exif_crc(void **state)
     free(data);
 }
 
-/* A file that is cut is refused, or has all its pixels. */
+/* A truncated file is refused, or has all its pixels. */
 static void cut(const char *name, const uint8_t *data, size_t len, struct rng *r)
 {
     size_t cuts = len < 300 ? len : 150;
     struct image img, whole;
     struct err e = {0};
 
-    if (strcmp(name, "exif8_late.png") == 0) return;        /* cut, it stands otherwise */
-    if (!image_decode(&whole, name, data, len, &e)) return; /* some are for refusing */
+    if (strcmp(name, "exif8_late.png") == 0) return;        /* truncated, its orientation changes */
+    if (!image_decode(&whole, name, data, len, &e)) return; /* some are meant to be refused */
     for (size_t i = 0; i < cuts; i++) {
         size_t at = cuts == len ? i : i < 20 ? len - 1 - i : (size_t)rng_below(r, len);
 
@@ -305,8 +305,8 @@ static void test_cut(void **state)
     for_each_picture(cut, SEED);
 }
 
-/* Damaged bytes give a picture or an error, never a crash; the sanitizers see the rest. Each file
- * is in a block of its own length, so that they see what is read behind its end. */
+/* Damaged bytes give a picture or an error, never a crash; sanitizers check the rest. Each file is
+ * in a block of exactly its length, to expose reads beyond its end. */
 static void flip(const char *name, const uint8_t *data, size_t len, struct rng *r)
 {
     uint8_t *bad = malloc(len);
@@ -316,7 +316,7 @@ static void flip(const char *name, const uint8_t *data, size_t len, struct rng *
     assert_non_null(bad);
     for (int i = 0; i < 60; i++) {
         uint64_t flips = 1 + rng_below(r, 4);
-        /* Half of them near the start, where headers are. */
+        /* Half of them near the start, where the headers are. */
         uint64_t range = i % 2 == 0 && len > 64 ? 64 : len;
 
         memcpy(bad, data, len);

@@ -1,5 +1,5 @@
-/* test_json_scan.c - elements of lists and lines, errors by line, column and byte, and that what
- * the scan accepts is what a parser sees, on random and damaged text. */
+/* test_json_scan.c - elements of lists and lines, errors by line, column and byte, and that the
+ * scan finds what a parser sees, on random and damaged text. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -16,13 +16,13 @@
 
 #define SEED 20240607
 
-/* Writes the elements, each in angle brackets, to `out`; false with *e where the scan fails. */
+/* Writes the elements, each in angle brackets, to `out`; false with *e if the scan fails. */
 static bool scan_all(const char *text, size_t len, char *out, size_t size, struct err *e)
 {
     struct json_scan s;
     size_t begin, end, n = 0;
     bool found;
-    uint8_t *copy = malloc(len > 0 ? len : 1); /* exact size: sanitizers see a byte too far */
+    uint8_t *copy = malloc(len > 0 ? len : 1); /* exact size, to expose reads beyond it */
     bool ok;
 
     assert_non_null(copy);
@@ -92,14 +92,14 @@ static const struct {
     {"[{\"a\": \"x},\n{\"a\": 1}]", "f.json:1:8: a string that does not end on its line (byte 7)"},
     {"[ // a\n1]", "f.json:1:3: found '/' where a value is due; comments are not read here (byte "
                    "2)"},
-    {"[1]\n]", "f.json:2:1: found ']' behind the end of the list (byte 4)"},
-    {"[1] [2]", "f.json:1:5: found '[' behind the end of the list (byte 4)"},
-    {"{\"a\":1}{\"b\":2}", "f.json:1:8: found '{' behind a line's value (byte 7)"},
-    {"{\"a\":1},\n{\"b\":2}", "f.json:1:8: found ',' behind a line's value (byte 7)"},
+    {"[1]\n]", "f.json:2:1: found ']' after the end of the list (byte 4)"},
+    {"[1] [2]", "f.json:1:5: found '[' after the end of the list (byte 4)"},
+    {"{\"a\":1}{\"b\":2}", "f.json:1:8: found '{' after a line's value (byte 7)"},
+    {"{\"a\":1},\n{\"b\":2}", "f.json:1:8: found ',' after a line's value (byte 7)"},
     {"{\"a\":1}\n[2]", "f.json:2:1: found '['; a line of JSON Lines begins with '{' (byte 8)"},
     {"{\n\"a\":1}", "f.json:1:2: the line ends inside a value; JSON Lines has one a line (byte 1)"},
     {"{\"a\":1}\n{\"b\"", "f.json:2:1: the file ends inside the value that begins here (byte 8)"},
-    {"[1]\x01", "f.json:1:4: found 0x01 behind the end of the list (byte 3)"},
+    {"[1]\x01", "f.json:1:4: found 0x01 after the end of the list (byte 3)"},
 };
 
 static void test_bad(void **state)
@@ -125,7 +125,7 @@ static void test_depth(void **state)
     memset(text, '[', n + 1);
     memset(text + n + 1, ']', n + 1);
     assert_true(scan_all(text, 2 * n + 2, out, sizeof out, &e));
-    /* deeper ones are counted, so that one such sample is left out and not the whole file */
+    /* deeper ones are only counted, so that one such sample is dropped and not the whole file */
     memset(text, '[', n + 3);
     memset(text + n + 3, ']', n + 3);
     text[n + 3] = '}';
@@ -159,8 +159,9 @@ static size_t random_value(struct rng *r, char *out, size_t size, int depth)
     return n + (size_t)snprintf(out + n, size - n, object ? " }" : "]");
 }
 
-/* Elements of random lists, one by one as cJSON has them; then the same text damaged: whatever
- * cJSON accepts as a list the scan accepts too (it may accept more), and nothing crashes. */
+/* The elements of random lists are, one by one, those that cJSON sees; then the same text
+ * damaged: whatever cJSON accepts as a list, the scan accepts too (it may accept more),
+ * and nothing crashes. */
 static void test_random(void **state)
 {
     static char text[1 << 16], out[1 << 17];
@@ -196,14 +197,13 @@ static void test_random(void **state)
         whole = cJSON_ParseWithOpts(text, NULL, true);
         read += cJSON_IsArray(whole);
         if (!scan_all(text, n, out, sizeof out, &e) && cJSON_IsArray(whole))
-            assert_non_null(
-                strstr(e.msg, "on its line")); /* cJSON lets line breaks in strings pass */
+            assert_non_null(strstr(e.msg, "on its line")); /* cJSON allows line breaks in strings */
         cJSON_Delete(whole);
     }
     assert_true(read > 20);
 }
 
-/* Columns count characters; an element knows whether it is the first that begins on its line. */
+/* Columns count characters; an element knows whether it is the first to begin on its line. */
 static void test_places(void **state)
 {
     static const char text[] = "\xef\xbb\xbf[\"\xc3\xa9\", 1,\n  2, 3\n,\n4]";
@@ -228,7 +228,7 @@ static void test_places(void **state)
     assert_true(json_scan_next(&s, &begin, &end, &found, &e) && !found);
 }
 
-/* What is no text says what it is. */
+/* For a file that is not text, the message says what it is. */
 static void test_other_files(void **state)
 {
     static const char pointer[] = "version https://git-lfs.github.com/spec/v1\noid sha256:00\n";

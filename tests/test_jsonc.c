@@ -143,7 +143,7 @@ static void test_paths(void **state)
     jsonc_close(&doc);
 }
 
-/* Editors on other systems: a byte order mark, CRLF. Neither shifts a line or a column. */
+/* From editors on other systems: a byte order mark, CRLF. Neither shifts a line or a column. */
 static void test_bom_crlf(void **state)
 {
     struct jsonc doc;
@@ -162,7 +162,7 @@ static void test_bom_crlf(void **state)
         "c.json:2:4: a control character in a string (write \\u000d), near the end of the line");
 }
 
-/* n lists inside each other. */
+/* n nested lists. */
 static char *nested(size_t n)
 {
     char *text = malloc(2 * n + 1);

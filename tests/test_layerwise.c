@@ -1,4 +1,4 @@
-/* test_layerwise.c - samples taken through the decoder a layer at a time meet, in every layer, what
+/* test_layerwise.c - samples taken through the decoder one layer at a time see in every layer what
  * the whole graph computes there; and the scratch file that holds them in between. */
 #include <stdarg.h>
 #include <stddef.h>
@@ -28,7 +28,7 @@ struct seen {
     int64_t layer, samples, images;
 };
 
-/* 2e-6 of the largest value: the same products, cut into other blocks by BLAS at most. */
+/* 2e-6 of the largest value: the same products, at most blocked differently by BLAS. */
 static void assert_close(const char *what, const float *got, const struct tensor *want)
 {
     double most = 0, size = 0;
@@ -67,7 +67,7 @@ static bool compare(void *arg, const struct layer_look *look, struct err *e)
     return true;
 }
 
-/* Takes `samples` of the run's samples through all layers, each compared. */
+/* Takes `samples` of the run's samples through all layers, comparing each. */
 static void compare_all(struct run *r, int64_t samples, struct layerwise *w, struct seen *s)
 {
     struct model m = {0};
@@ -94,14 +94,14 @@ static void test_equals_the_whole_graph(void **state)
 
     tiny_run(&r, state, more);
     compare_all(&r, 100, &w, &s);
-    assert_int_equal(w.samples, 4); /* as many as there are */
+    assert_int_equal(w.samples, 4); /* all there are */
     assert_int_equal(s.samples, 4 * LAYERS);
     assert_int_equal(s.images, 2 * LAYERS);
     layerwise_close(&w);
     run_close(&r);
 }
 
-/* More tokens than one graph takes: every sample once, in the order in which they were drawn. */
+/* More tokens than one graph takes: every sample once, in the order drawn. */
 static void test_many_samples(void **state)
 {
     const char *const more[] = {"data.eval=[]", "data.max_length=1000", NULL};

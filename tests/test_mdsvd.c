@@ -1,6 +1,6 @@
-/* test_mdsvd.c - MD-SVD against the reference recipe (by golden values and by another route in
- * double), against plain SVD, and by what it promises: the least output error, also where S is
- * singular. With the second moments that it starts from, and the compression variants. */
+/* test_mdsvd.c - MD-SVD against the reference recipe (by golden values, and by another route in
+ * double), against plain SVD, and by what it promises: the least output error, even if S is
+ * singular. Also the second moments that it starts from, and the compression variants. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -20,7 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* W[n,d] and the moments of T random inputs with channels of different size. */
+/* W[n,d] and the moments of T random inputs whose channels differ in magnitude. */
 struct problem {
     float *w, *x; /* x[T,d] */
     double *s;    /* full */
@@ -157,7 +157,7 @@ static void reference(const struct problem *p, double *up, double *down, double 
     free(dm);
 }
 
-/* Component c of both factors, up to one sign: |a - sign b| small against the largest of b. */
+/* Component c of both factors, up to a sign: |a - sign b| is small relative to the largest of b. */
 static void same_component(const float *a, int64_t as, const double *b, int64_t bs, int64_t n,
                            double sign, double tol)
 {
@@ -170,7 +170,7 @@ static void same_component(const float *a, int64_t as, const double *b, int64_t 
 }
 
 /* A smaller latent is the first components of a larger one, whichever solver made it (a small part
- * of the spectrum has another). 2e-5: values are up to 10 and rounded to fp32. */
+ * of the spectrum uses another one). 2e-5: values are up to 10 and rounded to fp32. */
 static void test_first_components(void **state)
 {
     static const int64_t shapes[][3] = {{12, 40, 12}, {40, 24, 24}, {30, 8, 8}};
@@ -290,8 +290,8 @@ static void test_golden(void **state)
     fclose(fp);
 }
 
-/* Fewer tokens than inputs: S is singular. The error must still be the least there is, the tail of
- * the outputs' own spectrum (by an SVD of the outputs themselves), and nothing may blow up. */
+/* Fewer tokens than inputs: S is singular. The error must still be the minimum, the tail of the
+ * outputs' own spectrum (by an SVD of the outputs themselves), and nothing may blow up. */
 static void test_singular_moments(void **state)
 {
     static const int64_t shapes[][4] = {{12, 40, 9, 4},  {12, 40, 9, 9},   {12, 40, 9, 12},
@@ -335,7 +335,7 @@ static void test_singular_moments(void **state)
     }
 }
 
-/* r = min(n,d): up down x = W x on the span of the inputs, here all of the space. */
+/* r = min(n,d): up down x = W x on the span of the inputs, here the whole space. */
 static void test_full_rank_is_exact(void **state)
 {
     static const int64_t shapes[][2] = {{10, 30}, {30, 10}};
@@ -363,8 +363,8 @@ static void test_full_rank_is_exact(void **state)
     }
 }
 
-/* No small step in any random direction lowers the error; and the plain SVD, at its best in |W|,
- * loses more on these inputs. */
+/* No small step in a random direction lowers the error; and the plain SVD, optimal in |W|, loses
+ * more on these inputs. */
 static void test_nothing_nearby_is_better(void **state)
 {
     static const int64_t shapes[][3] = {{10, 30, 3}, {30, 10, 4}};
@@ -421,7 +421,7 @@ static void test_weight_mode_is_the_svd(void **state)
 
         problem_make(&p, n, d, 1, (uint64_t)(50 + c));
         struct mdsvd_in in = input(&p, r, MDSVD_WEIGHT);
-        in.s = NULL; /* weight mode needs no calibration at all */
+        in.s = NULL; /* weight mode needs no calibration */
         for (int64_t j = 0; j < n * d; j++)
             a[j] = p.w[j];
         svd(a, n, d, u, sigma, vt);
@@ -442,8 +442,8 @@ static void test_weight_mode_is_the_svd(void **state)
     }
 }
 
-/* The scale moves weight between the factors and leaves the product; signs are fixed; W S W^T in
- * place of S gives the same, also as a block of a larger one. */
+/* The scale moves weight between the factors and preserves the product; signs are fixed; W S W^T
+ * instead of S gives the same, also as a block of a larger one. */
 static void test_scale_signs_and_small_side(void **state)
 {
     enum { N = 8, D = 20, R = 3, LD = 11 };
@@ -524,8 +524,8 @@ static void test_no_energy_and_not_finite(void **state)
     }
 }
 
-/* Six problems on one thread and on three: the same bits, the BLAS thread count left as it was, and
- * the first failure reported with nothing left over. */
+/* Six problems on one thread and on three: the same bits, the BLAS thread count restored, and the
+ * first failure reported without leaving anything behind. */
 static void test_threads_do_not_matter(void **state)
 {
     static const int64_t shapes[][3] = {{150, 90, 9},  {90, 150, 9},  {70, 70, 40},
@@ -590,7 +590,7 @@ static void test_moments_by_threads(void **state)
     problem_free(&p);
 }
 
-/* 700 tokens cross blocks of 256 and d = 300 crosses panels; against sums in double. */
+/* 700 tokens cross blocks of 256 and d = 300 crosses panels; compared with sums in double. */
 static void test_moments(void **state)
 {
     enum { D = 300, T = 700 };
@@ -618,7 +618,7 @@ static void test_moments(void **state)
     }
     assert_true(moments_init(&m, D, &e));
     moments_add(&m, x, modality, 333, 1);
-    assert_true(moments_finish(&m, &e)); /* may be read and added to again */
+    assert_true(moments_finish(&m, &e)); /* may be read, and added to again */
     moments_add(&m, x + 333 * D, modality + 333, T - 333, 2);
     assert_true(moments_finish(&m, &e));
     assert_int_equal(m.samples, 3);
@@ -648,8 +648,8 @@ static void test_moments(void **state)
     free(size);
 }
 
-/* The way through: moments of x by modality -> factors, in the form the conversion uses, with the
- * lower triangle alone. */
+/* The whole path: moments of x by modality to factors, as the conversion does it, using only
+ * the lower triangle. */
 static void test_moments_to_factors(void **state)
 {
     static const int64_t shapes[][2] = {{12, 20}, {20, 12}};
@@ -715,18 +715,18 @@ static void test_plans(void **state)
             assert_int_equal(plan.part[i].r, cases[c].part[i].r);
         }
         assert_int_equal(plan.cache, cases[c].cache);
-        /* No NoPE rows: keys that should have a latent of their own have nothing for it. */
+        /* No NoPE rows: keys that should have their own latent have nothing to compress. */
         assert_int_equal(mdsvd_plan(&plan, v, 8, 128, 128, 4096, 256, &e), !v->key || v->joint);
         assert_int_equal(plan.parts, v->key && !v->joint ? 0 : 1);
         if (plan.parts == 0) assert_non_null(strstr(e.msg, "every pair stays rotated"));
-        /* r past a part's size, and none at all */
+        /* r above a part's size, and 0 */
         assert_int_equal(mdsvd_plan(&plan, v, 8, 128, 32, 4096, 1793, &e), c == 4);
         assert_int_equal(mdsvd_plan(&plan, v, 8, 128, 32, 4096, 0, &e), c == 4);
     }
     assert_int_equal(kv_method_find("both"), KV_METHODS);
 }
 
-/* Fractions are fine where heads make them whole. */
+/* Fractions are fine if the number of heads makes them whole. */
 static void test_latents(void **state)
 {
     static const struct {

@@ -1,10 +1,10 @@
-/* test_memory.c - the memory that the dry run foretells for stage 2 is what the program then takes.
+/* test_memory.c - the memory that the dry run forecasts for stage 2 is what the program then uses.
  *
- * Seen is the peak of resident memory, which counts libraries and mapped weights too. So runs are
- * compared that have these in common: what one takes more than another must be what the dry run
- * says that it takes more. Within 10 %: the graph's memory comes in huge pages of 2 MiB, OpenBLAS's
- * copies of what it multiplies grow with the batch, and the heap keeps some of what earlier steps
- * freed. Together that is 1 to 2 MiB, of differences of 27 to 280. */
+ * What can be measured is peak resident memory, which includes libraries and mapped weights. So
+ * pairs of runs with these in common are compared: the increase in measured memory must equal the
+ * increase in the forecast, within 10 %: the graph's memory comes in huge pages of 2 MiB,
+ * OpenBLAS's copies of its operands grow with the batch, and the heap keeps some memory freed by
+ * earlier steps. Together that is 1 to 2 MiB, for differences of 27 to 280. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -26,7 +26,7 @@
 
 enum { FEW = 16, MANY = 96 };
 
-/* Every batch is the whole data set, which is then the longest samples as well. */
+/* Every batch is the whole data set, which is therefore also the longest samples. */
 static const struct setting {
     int samples;
     const char *recompute, *peft;
@@ -47,7 +47,7 @@ static const struct pair {
     {"trained weights, their gradients and moments", 3, 4},
 };
 
-/* Bytes of "12.50 MiB", and *at behind it; 0 for "-". */
+/* Bytes of "12.50 MiB", advancing *at past it; 0 for "-". */
 static double read_bytes(char **at)
 {
     static const char *const units[] = {"B", "KiB", "MiB", "GiB"};
@@ -61,11 +61,11 @@ static double read_bytes(char **at)
     *at += n;
     for (int i = 0; i < 4; i++)
         if (strcmp(unit, units[i]) == 0) return strtod(number, NULL) * pow(1024, i);
-    fail_msg("%s %s is no size", number, unit);
+    fail_msg("%s %s is not a size", number, unit);
     return 0;
 }
 
-/* "together" of stage 2 in the dry run's table: the fifth of its columns. */
+/* "together" of stage 2 in the dry run's table: the fifth column. */
 static double planned(void *const *state)
 {
     static const char row[] = "\nrope8-rank8 stage 2 ";
@@ -81,7 +81,7 @@ static double planned(void *const *state)
     return bytes;
 }
 
-/* The most that the program had in memory. */
+/* The program's peak memory. */
 static double seen(void *const *state, const char *command)
 {
     pid_t pid = start(*state, command);

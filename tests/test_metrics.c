@@ -1,5 +1,6 @@
-/* test_metrics.c - metrics.jsonl: doubles come back bit for bit, killed runs leave whole lines, a
- * rewind drops what a resume will measure again, and the HDF5 copy holds the same numbers. */
+/* test_metrics.c - metrics.jsonl: doubles come back bit for bit, killed runs leave
+ * complete lines, a rewind drops what a resumed run will measure again, and the HDF5 copy
+ * holds the same numbers. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -82,7 +83,7 @@ static bool check_text(void *arg, const struct metrics_line *l, struct err *e)
     return true;
 }
 
-/* What is in the file is what the header promises, not only what we read back. */
+/* The file contains what the header promises, not just what we read back. */
 static void test_lines_are_json(void **state)
 {
     char text[] = "a \"b\" \\ \n\x01 \xc3\xa9";
@@ -115,7 +116,7 @@ static void test_half_line(void **state)
     static const struct {
         const char *text;
         size_t len;
-        int lines; /* whole ones */
+        int lines; /* complete ones */
     } cases[] = {{"", 0, 0},
                  {"{\"step\"", 7, 0},
                  {"{\"step\":1}\n", 11, 1},
@@ -131,7 +132,7 @@ static void test_half_line(void **state)
         spill(path, cases[i].text, cases[i].len);
         assert_true(metrics_each(path, count_line, &n, &e));
         assert_int_equal(n, cases[i].lines);
-        write_line(path, &line, 1); /* must not be glued to the half line */
+        write_line(path, &line, 1); /* must not be appended to the half line */
         n = 0;
         if (!metrics_each(path, count_line, &n, &e)) fail_msg("case %zu: %s", i, e.msg);
         assert_int_equal(n, cases[i].lines + 1);

@@ -1,5 +1,5 @@
-/* test_model.c - the model in its three states of attention is one model: taken apart it gives the
- * same logits, over a cache the same as without, in pieces the same gradients. */
+/* test_model.c - the model's three states of attention are the same function: split up it gives the
+ * same logits, the same over a cache as without, and in pieces the same gradients. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -13,7 +13,7 @@
 
 #include "tests/tiny_convert.h"
 
-/* Samples of different lengths: text alone, pictures in the middle, at the start and at the end. */
+/* Samples of different lengths: text only, images in the middle, at the start and at the end. */
 static const char *const mixed[] = {"tttitt|TTT", "ttt|TTTT", "itti|TT", "t|Ti"};
 enum { MIXED = 4 };
 
@@ -33,8 +33,8 @@ static struct tape *new_tape(void)
     return t;
 }
 
-/* Where every pair is kept, PARTIAL is FULL with its rows in another order. 1e-5: only the order of
- * sums of 8 products changes, in fp32, over two layers. */
+/* If every pair is kept, PARTIAL is FULL with its rows reordered. 1e-5: only the order of sums of 8
+ * products changes, in fp32, over two layers. */
 static void test_all_pairs_kept(void **state)
 {
     (void)state;
@@ -51,7 +51,7 @@ static void test_all_pairs_kept(void **state)
         float *partial = tiny_logits(&m, t, &b.f);
         assert_true(tiny_distance(full, partial, b.b.batch.tokens * TINY_VOCAB) < 1e-5);
         model_close(&m);
-        /* The test can tell: with a pair less the logits are others. */
+        /* The test is sensitive: with one pair fewer the logits differ. */
         tiny_model(&m, variants[v].kv_heads, variants[v].bias, 5);
         tiny_partial(&m, 6);
         free(partial);
@@ -65,7 +65,7 @@ static void test_all_pairs_kept(void **state)
     }
 }
 
-/* At full rank the factors give W back, whatever the moments were. 1e-5: the factors are fp32, the
+/* At full rank the factors reproduce W, whatever the moments. 1e-5: the factors are fp32, the
  * factorisation runs in double. */
 static void test_full_rank(void **state)
 {
@@ -78,7 +78,7 @@ static void test_full_rank(void **state)
         struct tiny_batch b;
         struct model m;
 
-        if (method == KV_NONE && i % 2 == 0) continue; /* that is PARTIAL itself */
+        if (method == KV_NONE && i % 2 == 0) continue; /* same as PARTIAL */
         tiny_model(&m, v->kv_heads, v->bias, 6);
         tiny_batch(&b, mixed, MIXED, 8);
         tiny_partial(&m, 4);
@@ -98,7 +98,8 @@ static void test_full_rank(void **state)
     tape_free(t);
 }
 
-/* Decoupled factors are each modality's own: changing the pictures' leaves text alone as it is. */
+/* Decoupled factors belong to one modality: changing the images' leaves text-only
+ * samples unchanged. */
 static void test_factors_by_modality(void **state)
 {
     static const char *const text[] = {"tt|TTT"}, *const picture[] = {"tit|TT"};
@@ -132,10 +133,10 @@ static void test_factors_by_modality(void **state)
     tape_free(t);
 }
 
-/* The next 1 to 5 tokens of each sample that has any left, as a batch of their own. */
+/* The next 1 to 5 tokens of each sample that has any left, as a batch. */
 struct piece {
     struct sample s[MIXED];
-    int64_t from[MIXED]; /* row of the whole batch that the piece's sample begins at */
+    int64_t from[MIXED]; /* row of the whole batch where the piece's sample begins */
     int64_t seq[MIXED];
     int n;
     struct batch_buffer b;
@@ -156,7 +157,7 @@ static bool next_piece(struct piece *p, const struct tiny_batch *all, int64_t do
         if (left == 0) continue;
         if (k > left) k = left;
         p->from[p->n] = all->b.batch.begin[s] + done[s];
-        p->seq[p->n] = all->n - 1 - s; /* not in the samples' order */
+        p->seq[p->n] = all->n - 1 - s; /* not in sample order */
         p->s[p->n++] = (struct sample){.n = k,
                                        .ids = all->s[s].ids + done[s],
                                        .trained = all->s[s].trained + done[s],
@@ -178,7 +179,7 @@ static bool next_piece(struct piece *p, const struct tiny_batch *all, int64_t do
     return true;
 }
 
-/* Rows in use hold something in each of their values, the others nothing. */
+/* Every value of a row in use is non-zero, all others are zero. */
 static void check_rows(const struct kv_cache *c)
 {
     for (int kind = 0; kind < 3; kind++)
@@ -189,7 +190,7 @@ static void check_rows(const struct kv_cache *c)
         }
 }
 
-/* Pieces of all samples through the cache; the logits after each are those of the whole. */
+/* Pieces of all samples through the cache; the logits after each equal those of the whole. */
 static void check_cached(struct model *m, struct tape *t, const char *name)
 {
     struct piece *p = calloc(1, sizeof *p);
@@ -233,8 +234,8 @@ static void check_cached(struct model *m, struct tape *t, const char *name)
     tiny_batch_free(&all);
 }
 
-/* Scores of tokens over the cache, against the softmax of the whole batch's logits; how many were
- * right. */
+/* Token scores over the cache, against the softmax of the whole batch's logits; returns
+ * how many were right. */
 static int check_scores(struct model *m, struct tape *t, const char *name)
 {
     int right = 0;
@@ -256,7 +257,7 @@ static int check_scores(struct model *m, struct tape *t, const char *name)
             sum += exp(x[v]);
             if (v != b->label_ids[k] && x[v] > other) other = x[v];
         }
-        /* 1e-3: the logits are equal to 1e-4 of their largest, about 4 (check_cached) */
+        /* 1e-3: the logits agree to 1e-4 of their largest value, about 4 (check_cached) */
         if (!(fabs(each[k].loss - (log(sum) - label)) < 1e-3))
             fail_msg("%s: label %d: %g", name, (int)k, each[k].loss);
         if (fabs(label - other) > 1e-3) assert_int_equal(each[k].right, label > other);
@@ -269,7 +270,7 @@ static int check_scores(struct model *m, struct tape *t, const char *name)
     return right;
 }
 
-/* Training moves the modalities' biases, equal at first, apart. */
+/* Makes the modalities' biases, equal at first, differ as training would. */
 static void shake_biases(struct model *m)
 {
     struct rng r;
@@ -283,7 +284,8 @@ static void shake_biases(struct model *m)
     }
 }
 
-/* Every state, method and sharing, at ranks that cut: cached and absorbed is the same function. */
+/* Every state, method and sharing, at ranks that truncate: cached and absorbed is the same
+ * function. */
 static void test_cached(void **state)
 {
     struct tape *t = new_tape();
@@ -301,7 +303,7 @@ static void test_cached(void **state)
                      decoupled ? " decoupled" : "");
             tiny_model(&m, variants[v].kv_heads, variants[v].bias, 12);
             if (i > -2) tiny_partial(&m, 4);
-            /* one kv head has 4 unrotated dims: a wider latent would hold zeros */
+            /* one kv head has 4 unrotated dims: a wider latent would contain zeros */
             if (i >= 0) tiny_mla(&m, method, decoupled, variants[v].kv_heads == 1 ? 4 : 6);
             if (i >= 0) shake_biases(&m);
             check_cached(&m, t, name);
@@ -332,7 +334,7 @@ static void test_cached_all_rotated(void **state)
     tape_free(t);
 }
 
-/* What the cache holds, counted by hand for 2 kv heads of 8 dims, 4 rotated, latents of 6. */
+/* What the cache holds, calculated by hand for 2 kv heads of 8 dims, 4 rotated, latents of 6. */
 static void test_cache_values(void **state)
 {
     static const int64_t want[KV_METHODS] = {[KV_NONE] = 8 + 8 + 16,
@@ -356,7 +358,7 @@ static void test_cache_values(void **state)
     }
 }
 
-/* Positions stretched by yarn: f stands before cos and sin, f^2 before q k. */
+/* Extends the positions by yarn: cos and sin have the factor f, q k has f^2. */
 static void stretch(struct model *m)
 {
     m->cfg.text.rope_scaling = (struct rope_scaling){.type = ROPE_YARN,
@@ -374,8 +376,8 @@ static void scale_keys(struct model *m, double by)
             tensor_real(&m->params[i].t)[k] *= (float)by;
 }
 
-/* Where all tokens stand at one place nothing turns: whichever pairs are rotated, the logits are
- * the original's, for those that are not keep f^2. 1e-5 as for all pairs. */
+/* If all tokens are at the same position nothing turns: whichever pairs are rotated, the logits are
+ * the original's, because the unrotated ones keep f^2. 1e-5 as for all pairs. */
 static void test_yarn_without_distance(void **state)
 {
     struct tape *t = new_tape();
@@ -395,7 +397,7 @@ static void test_yarn_without_distance(void **state)
         tiny_partial(&m, v % 2 ? 4 : 2);
         float *partial = tiny_logits(&m, t, &b.f);
         assert_true(tiny_distance(full, partial, n) < 1e-5);
-        scale_keys(&m, 1 / (1.4 * 1.4)); /* the test can tell */
+        scale_keys(&m, 1 / (1.4 * 1.4)); /* the test is sensitive */
         free(partial);
         partial = tiny_logits(&m, t, &b.f);
         assert_true(tiny_distance(full, partial, n) > 1e-3);
@@ -421,7 +423,7 @@ static void test_yarn(void **state)
     float *plain = tiny_logits(&m, t, &b.f);
     stretch(&m);
     float *full = tiny_logits(&m, t, &b.f);
-    assert_true(tiny_distance(full, plain, n) > 1e-2); /* yarn is something else */
+    assert_true(tiny_distance(full, plain, n) > 1e-2); /* yarn makes a difference */
     check_cached(&m, t, "yarn");
     tiny_partial(&m, 8);
     float *all = tiny_logits(&m, t, &b.f);
@@ -450,7 +452,7 @@ static int32_t argmax(const float *x)
     return best;
 }
 
-/* Greedy decoding over the cache writes what the whole forward pass would write token by token. */
+/* Greedy decoding over the cache produces what full forward passes would, token by token. */
 static void check_generate(struct model *m, struct tape *t)
 {
     enum { NEW = 6, STOP = 3 };
@@ -509,7 +511,7 @@ static void test_generate(void **state)
     tape_free(t);
 }
 
-/* Weights that are not numbers are told, not decoded. */
+/* NaN weights are reported, not decoded. */
 static void test_generate_nan(void **state)
 {
     struct generation out[1];
@@ -535,8 +537,8 @@ static const char *const lengths[SAMPLES] = {
     "t|T",     "tt|TTTT", "it|T",     "tit|TTT", "t|TTTTTTTTT", "iit|T", "ttt|T", "ttiti|TT",
     "tt|T|tT", "t|Ti",    "titt|TTT", "tt|TT",   "itttttt|T",   "t|TTT", "ti|TT", "ttttttttttt|TT"};
 
-/* Gradients of the loss over all samples, `micro` of them at a time. The pictures' features come
- * from one list, so that cutting the batch changes nothing but the order. */
+/* Gradients of the loss over all samples, `micro` at a time. The images' features come from one
+ * list, so that cutting the batch changes only the order. */
 static void gradients(struct model *m, struct tape *t, const struct tiny_batch *all, int micro,
                       int64_t recompute)
 {
@@ -591,11 +593,11 @@ static void check_gradients(struct model *m, struct tape *t)
         gradients(m, t, &all, micro[i], 0);
         got = copy_gradients(m, &same);
         assert_int_equal(same, n);
-        /* 1e-5: sums of some hundred fp32 terms in another order */
+        /* 1e-5: sums of a few hundred fp32 terms in a different order */
         assert_true(tiny_distance(want, got, n) < 1e-5);
         free(got);
     }
-    for (int64_t layers = 1; layers <= TINY_LAYERS; layers++) { /* the very bits, however many */
+    for (int64_t layers = 1; layers <= TINY_LAYERS; layers++) { /* bit-identical, however many */
         gradients(m, t, &all, SAMPLES, layers);
         got = copy_gradients(m, &same);
         assert_int_equal(same, n);
@@ -624,7 +626,7 @@ static void test_accumulation_and_recompute(void **state)
     tape_free(t);
 }
 
-/* The key of cached features changes with whatever changes a feature. */
+/* The key of cached features changes with everything that changes a feature. */
 static void test_vision_hash(void **state)
 {
     char hex[6][65];

@@ -1,5 +1,5 @@
-/* test_model_dir.c - directories, files and names that are given as a model and are none: one line
- * that says what is there and what to do. */
+/* test_model_dir.c - directories, files and names given as a model that are not one: one line that
+ * says what is there and what to do. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -10,8 +10,8 @@
 #include "model/files/model_dir.h"
 #include "tests/safetensors_files.h"
 
-/* Empty files by those names (with directories on the way), "NAME=TEXT" with a text in it, in a
- * directory of their own. */
+/* Empty files with these names (and directories as needed), or "NAME=TEXT" with content,
+ * in a new directory. */
 static const char *make(void *const *state, const char *const *files)
 {
     static int n;
@@ -35,7 +35,7 @@ static const char *make(void *const *state, const char *const *files)
 #define ADAPTER "adapter_config.json={\"base_model_name_or_path\": \"some/llava\"}"
 static const struct {
     const char *files[6];
-    const char *says; /* NULL: it is a model's */
+    const char *says; /* NULL: it is a model */
 } directories[] = {
     {{CONFIG, "model.safetensors"}, NULL},
     {{CONFIG, "model.safetensors.index.json"}, NULL},
@@ -57,14 +57,14 @@ static const struct {
      ": is an adapter of some/llava, by LLaVA's own code (non_lora_trainables.bin): merge it "
      "first with that code's scripts/merge_lora_weights.py"},
     {{"non_lora_trainables.bin"}, ": is an adapter of another model, by LLaVA's own code"},
-    {{CONFIG, "mm_projector.bin"}, ": has a projector alone (mm_projector.bin, of LLaVA's own"},
+    {{CONFIG, "mm_projector.bin"}, ": has only a projector (mm_projector.bin, of LLaVA's own"},
     /* other programs' weights */
     {{CONFIG, "llava.Q4_K_M.gguf", "mmproj.gguf"},
-     ": has weights for llama.cpp alone (llava.Q4_K_M.gguf): take the model in transformers'"},
-    {{CONFIG, "flax_model.msgpack"}, ": has weights for Flax alone (flax_model.msgpack): in P"},
-    {{CONFIG, "tf_model.h5"}, ": has weights for TensorFlow alone (tf_model.h5): in Python"},
-    {{CONFIG, "tf_model-00001-of-00002.h5"}, ": has weights for TensorFlow alone"},
-    {{CONFIG, "decoder_model.onnx"}, ": has a model for ONNX alone (decoder_model.onnx)"},
+     ": has only weights for llama.cpp (llava.Q4_K_M.gguf): take the model in transformers'"},
+    {{CONFIG, "flax_model.msgpack"}, ": has only weights for Flax (flax_model.msgpack): in P"},
+    {{CONFIG, "tf_model.h5"}, ": has only weights for TensorFlow (tf_model.h5): in Python"},
+    {{CONFIG, "tf_model-00001-of-00002.h5"}, ": has only weights for TensorFlow"},
+    {{CONFIG, "decoder_model.onnx"}, ": has only a model for ONNX (decoder_model.onnx)"},
     {{"consolidated.00.pth", "params.json"},
      ": has weights in their maker's own form (consolidated.00.pth)"},
     {{CONFIG, "model.pt", "optimizer.pt", "rng_state.pth"},
@@ -72,7 +72,7 @@ static const struct {
     {{CONFIG, "model.fp16.safetensors"}, ": has weights only under the name model.fp16.safet"},
     {{CONFIG, "training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state_0.pth"},
      ": holds no weights"},
-    /* halves */
+    /* incomplete downloads */
     {{CONFIG, "model-00002-of-00003.safetensors"},
      ": has shards (model-00002-of-00003.safetensors) but no model.safetensors.index.json"},
     {{CONFIG, "pytorch_model-00001-of-00002.bin"},

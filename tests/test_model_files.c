@@ -1,5 +1,5 @@
 /* test_model_files.c - models to directories and back: the same bits, both key layouts, directories
- * of changed tensors, and what is said where tensors and config.json disagree. */
+ * of changed tensors, and the messages if tensors and config.json disagree. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -45,7 +45,7 @@ static void assert_same_logits(struct model *a, struct model *b)
     free(y);
 }
 
-/* What the conversion steps write into config.json beside the tensors. */
+/* What the conversion steps write to config.json. */
 static void set_section(struct model *m, const char *method, int64_t rope_dim, int64_t low_rank)
 {
     struct mha2mla_config c = {.partial_rope_version = "mkl",
@@ -68,7 +68,7 @@ static void to_partial(struct model *m)
     set_section(m, "none", 4, 8);
 }
 
-/* Factors need not be good ones here. */
+/* The factors need not be good. */
 static void to_mla(struct model *m, enum kv_method method, bool decoupled)
 {
     enum { LATENT = 6 };
@@ -117,7 +117,7 @@ static void test_round_trip(void **state)
         if (i >= 0) to_mla(&m, (enum kv_method)(i / 2), i % 2);
         save(&m, tmpdir_path(state, name), DT_F32, false);
         open_model(&again, tmpdir_path(state, name));
-        if (i != 0) assert_int_equal(again.state, m.state); /* "none", shared: that is PARTIAL */
+        if (i != 0) assert_int_equal(again.state, m.state); /* "none", shared: same as PARTIAL */
         assert_int_equal(again.method, m.method);
         assert_int_equal(again.decoupled, m.decoupled);
         assert_same_logits(&m, &again);
@@ -126,7 +126,7 @@ static void test_round_trip(void **state)
     }
 }
 
-/* bf16 is the nearest bf16 to each value, no more and no less. */
+/* bf16 is the nearest bf16 to each value. */
 static void test_bf16(void **state)
 {
     struct model m, again;
@@ -147,7 +147,7 @@ static void test_bf16(void **state)
     model_close(&again);
 }
 
-/* A copy whose tensors have another dtype and lie in shards of at most `shard` bytes. */
+/* A copy whose tensors have another dtype and are in shards of at most `shard` bytes. */
 static void copy_as(const char *from, const char *to, enum st_dtype dtype, uint64_t shard)
 {
     struct st_model in;
@@ -180,7 +180,7 @@ static void copy_as(const char *from, const char *to, enum st_dtype dtype, uint6
     st_model_close(&in);
 }
 
-/* Whether p's values lie in the mapped files. */
+/* Whether p's values are in the mapped files. */
 static bool is_mapped(const struct model *m, const struct param *p)
 {
     const uint8_t *data = p->t.data;
@@ -193,7 +193,7 @@ static bool is_mapped(const struct model *m, const struct param *p)
 }
 
 /* Each dtype, in one file and in shards: the values are the file's, and what is not trained stays
- * in it. F64 cannot be computed with, and is the one that becomes fp32 memory. */
+ * there. F64 cannot be computed with, so it alone becomes fp32 memory. */
 static void test_dtypes_and_shards(void **state)
 {
     static const struct {
@@ -239,8 +239,7 @@ static void test_dtypes_and_shards(void **state)
     model_close(&m);
 }
 
-/* LLaVA's tensors under their older and their newer names are one model, and stay as they were
- * named. */
+/* LLaVA's tensors under their older and newer names are the same model, and keep their names. */
 static void test_key_layouts(void **state)
 {
     struct model m, newer, again;
@@ -270,8 +269,8 @@ static bool holds(const struct model *m, const char *what)
     return false;
 }
 
-/* A directory of changed tensors: nothing of it is trained yet, the values' projection is still the
- * base's under another name, and it must be found nevertheless. */
+/* A directory of changed tensors: nothing in it is trained yet, and the value projection is still
+ * in the base under another name; it must be found nevertheless. */
 static void test_delta(void **state)
 {
     static const bool decoupled[] = {false, true};
@@ -310,7 +309,7 @@ static void test_delta(void **state)
     }
 }
 
-/* Each is one line that names what is wrong, and nothing stays open; test_bad_input.c has more. */
+/* Each gives one line that names the fault, and nothing stays open; test_bad_input.c has more. */
 static void test_refused(void **state)
 {
 #define T "language_model.model."
@@ -348,12 +347,12 @@ static void test_refused(void **state)
             if (!strstr(e.msg, rows[i].said[k]))
                 fail_msg("'%s' is not in: %s", rows[i].said[k], e.msg);
         assert_null(strchr(e.msg, '\n'));
-        assert_non_null(strstr(e.msg, *state)); /* where */
+        assert_non_null(strstr(e.msg, *state)); /* the place */
         assert_null(m.params);
     }
 }
 
-/* A converted model whose config.json does not fit its tensors. */
+/* A converted model whose config.json does not match its tensors. */
 static void test_refused_converted(void **state)
 {
     static const struct {
@@ -365,7 +364,7 @@ static void test_refused_converted(void **state)
         {{.find = "\"mha2mla\"", .replace = "\"other\""}, "mha2mla: missing"},
         {{.find = "\"rope_pairs\"", .replace = "\"other\""}, "rope_ranks.pth, is not there; put"},
         {{.find = "[[[", .replace = "[[[77, "}, "another number"},
-        {{.find = "[[[", .replace = "[[["}, NULL}, /* as it is: it opens */
+        {{.find = "[[[", .replace = "[[["}, NULL}, /* unchanged: it opens */
     };
     struct model m;
 
@@ -387,7 +386,7 @@ static void test_refused_converted(void **state)
 }
 
 /* A directory that points to a base that is not there says so. */
-/* The bits of p's row i, whose dtype is of 2 bytes. */
+/* The bits of p's row i, whose dtype has 2 bytes. */
 static const void *row_bits(const struct param *p, int64_t i)
 {
     return (const uint16_t *)p->t.data + i * p->t.cols;
@@ -412,8 +411,8 @@ static void assert_rows_moved(const struct param *const q[2], const struct param
     assert_int_equal(found, was->t.rows);
 }
 
-/* Rows that were only moved keep the file's dtype and bits, in memory and in what is saved as
- * either dtype; a tensor of which a part was trained is written as the trained part. */
+/* Rows that were only moved keep the file's dtype and bits, in memory and when saved as either
+ * dtype; a partly trained tensor is written like its trained part. */
 static void test_moved_rows_keep_their_dtype(void **state)
 {
     static const struct {

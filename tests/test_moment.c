@@ -1,4 +1,4 @@
-/* test_moment.c - what the optimiser's state loses by being kept in bf16 or in 8 bits. */
+/* test_moment.c - what the optimiser's state loses by being stored in bf16 or in 8 bits. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -43,7 +43,8 @@ static void load_all(const struct moment *m, float *x)
                (size_t)moment_values(m, b) * sizeof *x);
 }
 
-/* The least and the largest decades of bitsandbytes' create_dynamic_map(signed, 7, 8), by hand. */
+/* The smallest and largest decades of bitsandbytes' create_dynamic_map(signed, 7, 8),
+ * calculated by hand. */
 static void test_code(void **state)
 {
     struct moment_code c;
@@ -65,10 +66,10 @@ static void test_code(void **state)
     }
 }
 
-/* The largest error of q, |q| <= 1, where stochastic rounding may take either neighbour: a part of
- * the decade that q lies in; above its last value half of that and half of a part of the next
- * decade, which is five times as large; below the first decade the distance to its first value,
- * from both sides of 0. fp32's own rounding comes on top. */
+/* The largest error of q, |q| <= 1, when stochastic rounding may choose either neighbour: one part
+ * of q's decade; above the decade's last value half of that plus half a part of the next decade,
+ * which is five times as large; below the first decade the distance to its first value, from both
+ * sides of 0. fp32's own rounding is added. */
 static double bound(double q, bool has_sign)
 {
     double top = 1e-6, part;
@@ -81,7 +82,7 @@ static double bound(double q, bool has_sign)
     return (fabs(q) > top - part / 2 ? 3 * part : part) + 1e-6 * fabs(q);
 }
 
-/* Some values over eight decades, of one sign or of both, and zeros; block 5 is all zeros. */
+/* Values over eight decades, of one or both signs, and zeros; block 5 is all zeros. */
 static void draw(struct rng *r, bool has_sign, int64_t n, float *x)
 {
     for (int i = 0; i < n; i++) {
@@ -101,8 +102,7 @@ static float block_top(const float *x, int64_t n, int64_t i)
     return top;
 }
 
-/* In each block the largest is exact, 0 is 0, and nothing but 0 becomes 0 where there
- * are no signs. */
+/* In each block the largest value is exact, 0 is 0, and without signs only 0 becomes 0. */
 static void test_8bit_round_trip(void **state)
 {
     static float x[N], y[N];
@@ -116,7 +116,7 @@ static void test_8bit_round_trip(void **state)
         struct moment m = make(MOMENT_8BIT, N, &code);
         load_all(&m, y);
         for (int i = 0; i < N; i++)
-            assert_true(y[i] == 0); /* as it was made */
+            assert_true(y[i] == 0); /* unchanged */
         draw(&r, has_sign, N, x);
         store_all(&m, x, 5);
         load_all(&m, y);
@@ -132,10 +132,10 @@ static void test_8bit_round_trip(void **state)
     }
 }
 
-/* Over many keys the mean is the value itself. A mean of KEYS draws of 0 or 1 gap strays by at most
- * half a gap / sqrt(KEYS), one sigma; of some thousand values none leaves 5 sigma by chance, and
- * rounded to the nearest most would. gap[i]: 0 where the value must stay what it is, below 0 where
- * there is no gap to speak of. */
+/* Over many keys the mean is the value itself. The mean of KEYS draws of 0 or 1 gap deviates by at
+ * most half a gap / sqrt(KEYS), one sigma; of a few thousand values none is 5 sigma off by chance,
+ * and with rounding to nearest most would be. gap[i]: 0 if the value must not change, negative if
+ * it has no meaningful gap. */
 enum { KEYS = 1000, SOME = 4 * MOMENT_BLOCK + 3 };
 
 static void check_unbiased(struct moment *m, const float x[SOME], const double gap[SOME])
@@ -155,12 +155,12 @@ static void check_unbiased(struct moment *m, const float x[SOME], const double g
         double error = sum[i] / KEYS - (double)x[i];
         if (gap[i] < 0) continue;
         if (gap[i] == 0) assert_true(y[i] == x[i] && sum[i] == KEYS * (double)x[i]);
-        /* fp32's rounding in x / scale * scale comes on top */
+        /* plus fp32's rounding in x / scale * scale */
         if (fabs(error) > 5 * gap[i] / 2 / sqrt(KEYS) + 1e-6 * fabs((double)x[i]))
             fail_msg("%g: off by %g", (double)x[i], error);
         if (gap[i] > 0) off += error / gap[i];
     }
-    assert_true(fabs(off) / SOME < 5 * 0.5 / sqrt((double)KEYS * SOME)); /* and all together */
+    assert_true(fabs(off) / SOME < 5 * 0.5 / sqrt((double)KEYS * SOME)); /* and in total */
 }
 
 static void test_bf16_is_unbiased(void **state)
@@ -176,7 +176,7 @@ static void test_bf16_is_unbiased(void **state)
         x[i] = (float)(rng_normal(&r) * pow(10, (double)(i % 30) - 20));
         gap[i] = ldexp(1, ilogb((double)x[i]) - 7);
     }
-    x[3] = 0, x[4] = -2.5f; /* bf16 has them */
+    x[3] = 0, x[4] = -2.5f; /* exact in bf16 */
     gap[3] = gap[4] = 0;
     check_unbiased(&m, x, gap);
     moment_free(&m);
@@ -200,7 +200,7 @@ static void test_8bit_is_unbiased(void **state)
             gap[i] = top * bound(q, has_sign);
             if (x[i] == 0 || q == 1)
                 gap[i] = 0;
-            else if (q < 3.25e-7 || q > 0.99) /* has no two neighbours */
+            else if (q < 3.25e-7 || q > 0.99) /* lacks two neighbours */
                 gap[i] = -1;
         }
         check_unbiased(&m, x, gap);
@@ -208,7 +208,7 @@ static void test_8bit_is_unbiased(void **state)
     }
 }
 
-/* The randomness is of key and place alone. */
+/* The randomness depends only on key and index. */
 static void test_bf16_repeats(void **state)
 {
     static float x[N], y[3][N];
@@ -217,7 +217,7 @@ static void test_bf16_repeats(void **state)
 
     (void)state;
     for (int i = 0; i < N; i++)
-        x[i] = 1.005f; /* all round alike, were it not for the noise */
+        x[i] = 1.005f; /* without the noise all would round alike */
     for (int k = 0; k < 3; k++) {
         store_all(&m, x, k == 2 ? 8 : 7);
         load_all(&m, y[k]);

@@ -1,5 +1,5 @@
-/* test_open_tensors.c - what is said where a model's files lack tensors, have too many, or have
- * them under names that a wrapper made: named and counted, in one line. */
+/* test_open_tensors.c - messages if a model's files lack tensors, have too many, or have them under
+ * names made by a wrapper: named and counted, in one line. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -14,14 +14,14 @@
 #define T "language_model.model."
 #define V "vision_tower.vision_model."
 
-/* How a copy's names differ: those that have `part` in them are left out (with = NULL), or have
- * `with` before them (part "") or behind. `more` come on top: copies of the last tensor. */
+/* How a copy's names differ: those containing `part` are left out (with = NULL), or get `with`
+ * before them (part "") or after. `more` are extra: copies of the last tensor. */
 struct renaming {
     const char *part, *before, *behind;
     bool skip;
     const char *more[4];
-    enum st_dtype dtype; /* of those on top; their values are zeros */
-    bool empty;          /* they have none */
+    enum st_dtype dtype; /* of the extra ones, whose values are zeros */
+    bool empty;          /* they have no values */
 };
 
 static void copy_renamed(const char *from, const char *to, const struct renaming *r)
@@ -121,7 +121,7 @@ static const struct {
     {{.part = T "layers.0.mlp.up_proj.weight", .behind = "_scale"},
      "is of quantized weights (float8 or compressed-tensors)",
      {NULL}},
-    /* of other programs */
+    /* from other programs */
     {{.more = {T "layers.0.self_attn.q_proj.lora_A.default.weight"}, .dtype = ST_F32},
      "q_proj.lora_A.default.weight: is of an adapter that was not merged: merge it",
      {NULL}},
@@ -137,7 +137,7 @@ static const struct {
      "model_type is \"llava\", but no tensor ...norm.weight or ...embeddings.class_embedding "
      "has a name that such a model gives it; the first tensor is xlanguage_model.lm_head.weig",
      {NULL}},
-    /* numbers of layers that do not fit an integer */
+    /* layer numbers that do not fit in an integer */
     {{.more = {T "layers.9223372036854775807.x"}}, "9223372036854775807.x: is not used", {NULL}},
     {{.more = {T "layers.99999999999999999999.x"}}, "99999999999.x: is not used", {NULL}},
     {{.more = {T "layers.5.x"}}, "num_hidden_layers is 2, but the tensors", {NULL}},
@@ -167,7 +167,7 @@ static void test_names(void **state)
     }
 }
 
-/* A tensor without values is what ZeRO-3 leaves of one. */
+/* ZeRO-3 leaves tensors without values. */
 static void test_empty(void **state)
 {
     struct model m;
@@ -187,7 +187,7 @@ static void test_empty(void **state)
         strstr(e.msg, "layers.1.mlp.up_proj.weight: has no values: DeepSpeed's ZeRO-3"));
 }
 
-/* A bias that is not zero is none that may be left out. */
+/* A non-zero bias must not be ignored. */
 static void test_bias(void **state)
 {
     struct model m;

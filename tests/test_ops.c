@@ -1,6 +1,6 @@
-/* test_ops.c - the forward of every op, as it trains (fp32), against references in double; weights
- * in every dtype; large numbers; no rows; and sums that must not depend on the number of threads.
- * Attention is test_attention.c's, the gradients are test_gradients.c's. */
+/* test_ops.c - the forward of every op, as used in training (fp32), against references in double;
+ * weights in every dtype; large numbers; no rows; and sums that must not depend on the number of
+ * threads. For attention see test_attention.c, for gradients test_gradients.c. */
 #include "tests/ops_bench.h"
 
 #include <omp.h>
@@ -88,7 +88,8 @@ static void test_head_linear(void **state)
     }
 }
 
-/* A convolution with stride = kernel = 3 of 2 images of 2 channels, 8x8: the last 2 are unseen. */
+/* A convolution with stride = kernel = 3 of 2 images of 2 channels, 8x8: the last 2
+ * pixels are ignored. */
 static void test_patch_embed(void **state)
 {
     enum { N = 2, C = 2, S = 8, P = 3, SIDE = 2, D = 5 };
@@ -227,7 +228,7 @@ static void test_rope_table(void **state)
     bench_close(&b);
 }
 
-/* Two heads of 2 pairs that follow pairs (2,0) and (1,1) of the table, from column 3 on. */
+/* Two heads of 2 pairs that use the table's pairs (2,0) and (1,1), from column 3 on. */
 static void test_rope(void **state)
 {
     static const int32_t positions[] = {0, 3, 9, 20}, index[] = {2, 0, 1, 1};
@@ -273,7 +274,7 @@ static double activation_reference(enum activation kind, double x)
     return NAN;
 }
 
-/* Relative to each value, or absolute below 1: from tiny to where exp overflows. */
+/* Relative to each value, or absolute below 1: from tiny values to where exp overflows. */
 static void test_activations(void **state)
 {
     static const double sizes[] = {0.01, 1, 10, 1000};
@@ -314,7 +315,7 @@ static void test_swiglu(void **state)
 
 /* ---- cross entropy ---- */
 
-/* The loss, and d loss / d h where dh is not NULL. */
+/* The loss, and d loss / d h unless dh is NULL. */
 static double loss_reference(const struct matrix *h, const struct matrix *w, const int32_t *labels,
                              double scale, double *dh)
 {
@@ -343,7 +344,7 @@ struct loss_case {
     int64_t rows, vocab, d;
     double size, tolerance;
 };
-/* The last but one needs tiles by rows and vocabulary, the last has logits of about 1e5. */
+/* The last but one needs tiles over rows and vocabulary, the last has logits of about 1e5. */
 static const struct loss_case loss_cases[] = {
     {1, 17, 8, 1, 1e-5}, {30, 3000, 8, 1, 1e-5}, {1100, 2100, 4, 1, 1e-5}, {20, 50, 8, 300, 1e-4}};
 
@@ -370,7 +371,7 @@ static void test_cross_entropy(void **state)
         want = loss_reference(h, w, labels, 1.0 / (double)c->rows, dh);
         check_close(loss, &want, c->tolerance);
         struct tensor got = tensor_leaf(DT_F32, c->rows, c->d, h->leaf.grad);
-        /* lse of 1e5 is known to 1e-2 in fp32, so probabilities are that far off. */
+        /* In fp32, an lse of 1e5 is accurate to 1e-2, so probabilities are off by that much. */
         check_close(&got, dh, c->size > 1 ? 3e-2 : 1e-5);
         free(labels);
         free(dh);
@@ -474,7 +475,7 @@ static void wave_backward(struct node *n)
 
 static const struct op wave_op = {"wave", wave_forward, wave_backward};
 
-/* The gradients of everything that sums over rows, large enough for the threads to share. */
+/* The gradients of everything that sums over rows, large enough for the threads to divide. */
 static void row_sums(int threads, float *grads, int64_t *n_grads)
 {
     enum { T = 301, D = 600 };
@@ -514,7 +515,7 @@ static void row_sums(int threads, float *grads, int64_t *n_grads)
     bench_close(&b);
 }
 
-/* The only matrix is zero, as BLAS may round a row otherwise where threads cut the rows
+/* The only matrix is zero, because BLAS may round a row differently if threads cut the rows
  * elsewhere. */
 static void test_threads(void **state)
 {

@@ -1,5 +1,5 @@
 /* test_optim.c - AdamW against its formula in double and, with its state in few bits, against
- * itself; the schedule at its edges, the gradient's norm. */
+ * itself; the schedule at its edges, the gradient norm. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -16,7 +16,7 @@
 
 enum { N = 40000, STEPS = 5 }; /* more than one piece of adamw.c's work */
 
-/* torch.optim.AdamW's update, one value, in double. */
+/* torch.optim.AdamW's update of one value, in double. */
 static void reference(double *p, double *m, double *v, double g, double lr, double wd, int t)
 {
     const double b1 = 0.9, b2 = 0.999, eps = 1e-8;
@@ -55,16 +55,16 @@ static void test_adamw(void **state)
         adamw_step(&o, lr, scale);
         for (int i = 0; i < N; i++)
             assert_true(g[i] == 0);
-        if (step == 0) assert_memory_equal(p, first, sizeof p); /* the rate starts at 0 */
+        if (step == 0) assert_memory_equal(p, first, sizeof p); /* the learning rate starts at 0 */
     }
-    /* Some fp32 roundings of values up to 4, five times: 1e-6 is about two of them. */
+    /* A few fp32 roundings of values up to 4, five times: 1e-6 is about two of them. */
     for (int i = 0; i < N; i++)
         assert_true(fabs((double)p[i] - rp[i]) < 1e-6 * (1 + fabs(rp[i])));
     adamw_free(&o);
 }
 
-/* A quadratic bowl whose curvatures span four decades, with noise on the gradient as a batch has
- * it: `steps` steps from the same start. Leaves the place in w, and returns how high it lies. */
+/* A quadratic bowl whose curvatures span four decades, with noise on the gradient as from a batch:
+ * `steps` steps from the same start. Leaves the position in w, and returns its height. */
 static double descend(enum moment_type state, uint64_t seed, int steps, int n, float w[N])
 {
     static float g[N];
@@ -94,10 +94,10 @@ static double descend(enum moment_type state, uint64_t seed, int steps, int n, f
     return height;
 }
 
-/* From about 1,800 the state in fp32 ends at 35.8; measured are 0.1 % less in bf16 and 0.1 % more
- * in 8 bits, and 3 % less and 13 % more where both round to the nearest: beta2 0.999 moves a second
- * moment by less than their steps. The blocks hold second moments of eight decades, more than the
- * code's seven: were they coded as 0, it would be worse by far. */
+/* Starting at about 1,800, fp32 state ends at 35.8; measured are 0.1 % less in bf16 and 0.1 % more
+ * in 8 bits, but 3 % less and 13 % more if both round to nearest: beta2 0.999 changes a second
+ * moment by less than their resolution. The blocks contain second moments of eight decades, more
+ * than the code's seven: if those were coded as 0, it would be far worse. */
 static void test_state_in_few_bits(void **state)
 {
     static float w[N];
@@ -111,7 +111,7 @@ static void test_state_in_few_bits(void **state)
     }
 }
 
-/* With any number of threads; the seed is that of the rounding, which fp32 has none of. */
+/* With any number of threads; the seed is for the rounding, which fp32 does not have. */
 static void test_state_repeats(void **state)
 {
     static float w[3][N];
@@ -146,7 +146,7 @@ static void test_norm(void **state)
         sum += (double)g[i] * (double)g[i];
     }
     assert_true(adamw_init(&o, list, 1, MOMENT_F32, &e));
-    assert_true(adamw_grad_norm(&o) == sqrt(sum)); /* whole numbers: exact in any order */
+    assert_true(adamw_grad_norm(&o) == sqrt(sum)); /* integers: exact in any order */
     adamw_free(&o);
 }
 

@@ -1,11 +1,11 @@
-/* test_peer.c - the published code of MHA2MLA-VLM and this program compute the same: logits,
+/* test_peer.c - this program and the published code of MHA2MLA-VLM compute the same: logits,
  * gradients and greedy tokens of both stages with every strategy and method, learning rates,
- * trained sets; and its checkpoints open here (MD-SVD: test_peer_svd.c).
- * tests/data/peer/make_golden.py ran that code, made the values and says what each is.
+ * trained sets. Its checkpoints open here. (MD-SVD: test_peer_svd.c.)
+ * tests/data/peer/make_golden.py ran that code, wrote the values, and says what each of them is.
  *
- * 1e-5 of a tensor's largest value: both sides sum fp32 in an order of their own. Gradients: of the
- * largest of all where a tensor's own are under a thousandth of it, for those are sums
- * that cancel. */
+ * The tolerance is 1e-5 of a tensor's largest value, because each side sums fp32 in its own order.
+ * Gradients below a thousandth of the largest of all are compared relative to that thousandth: they
+ * are sums that cancel. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -100,7 +100,7 @@ static void write_config(const char *dir, const cJSON *json)
 
 /* ---- the same models ---- */
 
-/* `floor`: what counts as large where the wanted values are next to nothing. */
+/* `floor`: the least size that differences are relative to, for wanted values close to zero. */
 static double distance(const float *want, const float *got, int64_t n, double floor)
 {
     double most = 0, d = tiny_distance(want, got, n);
@@ -156,7 +156,7 @@ static void check_generation(const char *name, struct model *m)
     free(values);
 }
 
-/* Rows row0 .. of the golden gradient that p is a part of; *n its size, 0 where there is none. */
+/* Rows row0 .. of the golden gradient that p is a part of; *n is its size, 0 if there is none. */
 static const float *wanted_gradient(const char *name, const struct param *p, int64_t *n)
 {
     const struct st_tensor *t = golden_tensor(&g.file, "%s/grad.%s", name, p->name);
@@ -195,14 +195,14 @@ static void check_gradients(const char *name, struct model *m, double *worst)
     for (int64_t i = 0; i < m->n_params; i++) {
         const struct param *p = &m->params[i];
         const float *want = wanted_gradient(name, p, &n);
-        /* the tower has no RoPE, and there a key's bias moves all scores alike: all is rounding */
+        /* the tower has no RoPE: a key's bias moves all scores alike, its gradient is rounding */
         double floor = strstr(p->name, "k_proj.bias") ? most : 1e-3 * most;
         double d = want ? distance(want, p->t.grad, n, floor) : 0;
         if (!(d < 1e-5)) fail_msg("%s: the gradient of %s differs by %g", name, p->name, d);
         *worst = fmax(*worst, d);
         left -= n;
     }
-    assert_int_equal(left, 0); /* every value was looked at */
+    assert_int_equal(left, 0); /* every value was compared */
 }
 
 static void check_model(const char *name, struct model *m)
@@ -216,7 +216,7 @@ static void check_model(const char *name, struct model *m)
     print_message("# %-10s logits %.1e, gradients %.1e\n", name, logits, gradients);
 }
 
-/* base, with the pairs of a strategy or, for "mkl", of the rank file. */
+/* base with the pairs of a strategy, or for "mkl" those of the rank file. */
 static void open_partial(struct model *m, const char *version)
 {
     int32_t rank[64], pairs[64];
@@ -234,8 +234,8 @@ static void open_partial(struct model *m, const char *version)
     must(model_to_partial(m, pairs, ROPE, &e), &e);
 }
 
-/* The model saved and opened again, of the strategy that its config.json names: the pairs follow
- * from that alone. */
+/* Saves the model and opens it again with the strategy that its config.json names: the pairs
+ * follow from that alone. */
 static void check_fixed(struct model *m, const char *version, const char *dir)
 {
     const struct mha2mla_config c = {.partial_rope_version = version,
@@ -271,7 +271,7 @@ static void test_partial(void **state)
     model_close(&m);
 }
 
-/* The factors of a case are put in by name: those that its method makes up and the dense parts. */
+/* Sets a case's factors by name: those that its method computes, and the dense parts. */
 static void put_factors(const char *name, struct model *m)
 {
     struct err e = {0};
@@ -329,7 +329,8 @@ static void same_params(const struct model *a, const struct model *b)
     }
 }
 
-/* What the published code wrote opens as it is, and is what our conversion makes of the same. */
+/* What the published code wrote opens unchanged, and equals what our conversion makes
+ * of the same model. */
 static void test_checkpoints(void **state)
 {
     struct model m, ours;
@@ -365,8 +366,8 @@ static const char *section_text(const cJSON *config, const char *key)
     return cJSON_GetStringValue(cJSON_GetObjectItem(cJSON_GetObjectItem(config, "mha2mla"), key));
 }
 
-/* A directory that we write has what the published code opens: its tensors under its names, its
- * settings, the rank file, and for stage 2 the config of stage 1 behind stage1_path. */
+/* A directory that we write contains what the published code opens: its tensors under its names,
+ * its settings, the rank file, and for stage 2 the config of stage 1, found through stage1_path. */
 static void check_export(const char *from, const char *to)
 {
     struct model m, again;
@@ -395,9 +396,9 @@ static void check_export(const char *from, const char *to)
         cJSON_Delete(stage1);
         assert_string_equal(section_text(ours, "svd_init_weight_path"), ""); /* false, in Python */
     } else {
-        assert_null(section_text(ours, "stage1_path")); /* there, it would mean stage 2 */
+        assert_null(section_text(ours, "stage1_path")); /* its presence would mean stage 2 */
     }
-    /* Without our list of the pairs it is the rank file that says them, though it was elsewhere. */
+    /* Without our list of pairs they are read from the rank file, although its path has changed. */
     cJSON_DeleteItemFromObject(section, "rope_pairs");
     cJSON_SetValuestring(cJSON_GetObjectItem(section, "qk_tensor_path"), "mkl/rope_ranks.pth");
     write_config(to, ours);
@@ -465,7 +466,7 @@ static bool in_list(const cJSON *list, const char *name)
     return false;
 }
 
-/* Its sets v3, v5 and v6 train the norms too, and its configs the projector. */
+/* The published sets v3, v5 and v6 train the norms too, and the published configs the projector. */
 static void test_trained_sets(void **state)
 {
     static const char *const names[] = {PEFT_NAMES};

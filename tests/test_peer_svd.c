@@ -1,5 +1,5 @@
-/* test_peer_svd.c - our factors are those of the published code: MD-SVD by its script and the plain
- * SVD of weights, from the same calibration samples and weights
+/* test_peer_svd.c - our factors are those of the published code: MD-SVD as its script does it, and
+ * plain SVD of the weights, from the same calibration samples and weights
  * (tests/data/peer/make_golden.py). */
 #include <stdarg.h>
 #include <stddef.h>
@@ -37,7 +37,7 @@ static struct sample *calibration(float *pixels)
     return s;
 }
 
-/* Moments of the first `count` samples, by layer; *tap, where asked for, gets the last layer's
+/* Moments of the first `count` samples, by layer; *tap, unless NULL, receives the last layer's
  * inputs [T, d] of the batch. */
 static void measure(struct model *m, int count, struct moments *by_layer, float *tap)
 {
@@ -96,7 +96,7 @@ static void multiply(float *out, const float *up, const float *down, int64_t n, 
         }
 }
 
-/* The largest difference of factors whose components may have either sign. */
+/* The largest difference between factors whose components may have either sign. */
 static double up_to_sign(const float *want, const float *got, int64_t n, int64_t r)
 {
     double most = 0, worst = 0;
@@ -114,8 +114,8 @@ static double up_to_sign(const float *want, const float *got, int64_t n, int64_t
     return worst / most;
 }
 
-/* Its recipe's factors in fp32, by two inverses, against ours. 1e-4 for the products: its moments
- * are sums of fp32 and their inverse root multiplies their error. */
+/* Compares our factors with the published recipe's, which are fp32 and take two inverses. 1e-4 for
+ * the products: its moments are fp32 sums, and their inverse root magnifies their error. */
 static void check_factors(const char *modality, int l, const struct mdsvd_out *ours, int64_t k_rows,
                           int64_t n)
 {
@@ -168,9 +168,8 @@ static void test_md_svd(void **state)
     model_close(&m);
 }
 
-/* One picture has 4 tokens of 32 dims: S is singular and the recipe's inverses are of rounding.
- * Ours has four components, all finite, which give back what the projection makes of
- * those tokens. */
+/* One picture has 4 tokens of 32 dims: S is singular, and the recipe would invert rounding errors.
+ * We get four components, all finite, which reproduce the projection of those tokens. */
 static void test_few_tokens(void **state)
 {
     float x[(PICTURE_TOKENS + SVD_TEXT) * HIDDEN], w[64 * HIDDEN], product[64 * HIDDEN];
@@ -212,7 +211,7 @@ static void test_few_tokens(void **state)
     model_close(&m);
 }
 
-/* Plain SVD of rows [row0, row0 + n) of w against the factors that its method left. */
+/* Plain SVD of rows [row0, row0 + n) of w against the factors of the published method. */
 static void check_weight_svd(const float *w, int64_t row0, int64_t n, const char *down,
                              const char *const up[2])
 {

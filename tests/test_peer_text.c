@@ -1,6 +1,6 @@
-/* test_peer_text.c - beside the published text-only code (MHA2MLA): the same weights with the same
- * pairs and factors answer the same and have the same gradients, the plain SVD of the weights is
- * the same, so is the 2-norm ranking, and checkpoints go both ways.
+/* test_peer_text.c - against the published text-only code (MHA2MLA): with the same weights, pairs
+ * and factors it gives the same answers and gradients; plain SVD of the weights and the 2-norm
+ * ranking are the same; and checkpoints are exchanged in both directions.
  * tests/data/peer_text/make_golden.py ran that code and says what each value is. */
 #include <stdarg.h>
 #include <stddef.h>
@@ -46,7 +46,7 @@ static const struct st_tensor *get(const struct peer *g, const char *fmt, ...)
     return t;
 }
 
-/* Every token of it is trained. */
+/* All of its tokens are trained on. */
 static struct sample text_sample(const int32_t *ids, int64_t n)
 {
     struct sample s = {.n = n, .prompt = n};
@@ -86,7 +86,7 @@ static void peer_close(struct peer *g)
     st_close(&g->file);
 }
 
-/* The model that both sides start from, with the pairs of a strategy kept. */
+/* The model that both sides start from, keeping the pairs of a strategy. */
 static void open_partial(const struct peer *g, struct model *m, const char *strategy)
 {
     struct err e = {0};
@@ -111,8 +111,8 @@ static void open_partial(const struct peer *g, struct model *m, const char *stra
     must(model_to_partial(m, kept, ROPE_DIM, &e), &e);
 }
 
-/* Differences count relative to the largest value of the tensor; `floor`: what counts as large
- * where its own values are next to nothing. */
+/* Differences are relative to the tensor's largest value; `floor`: the least size they are relative
+ * to, for values close to zero. */
 static void same(const struct peer *g, const char *what, const char *name, const float *got,
                  const struct st_tensor *want, double tolerance, double floor)
 {
@@ -124,7 +124,7 @@ static void same(const struct peer *g, const char *what, const char *name, const
     if (!(d < tolerance)) fail_msg("%s, %s: %s differs by %g", g->name, what, name, d);
 }
 
-/* The sums that the golden file has of a matrix [o, i]: over its rows, then over its columns. */
+/* The sums that the golden file stores of a matrix [o, i]: over its rows, then over its columns. */
 static void sketch(const float *g, int64_t o, int64_t i, float *out)
 {
     for (int64_t r = 0; r < o; r++) {
@@ -141,7 +141,7 @@ static void sketch(const float *g, int64_t o, int64_t i, float *out)
     }
 }
 
-/* A parameter's gradient in the file's shape: q_proj is held in two parts. */
+/* A parameter's gradient in the file's shape: q_proj is stored as two parts. */
 static float *whole_gradient(const struct param *p, int parts)
 {
     int64_t n = p->dim[0] * (p->ndim == 2 ? p->dim[1] : 1), used = 0;
@@ -156,7 +156,7 @@ static float *whole_gradient(const struct param *p, int parts)
     return g;
 }
 
-/* The largest of the golden values of that prefix. */
+/* The largest golden value with that prefix. */
 static double largest(const struct peer *g, const char *prefix)
 {
     double most = 0;
@@ -169,10 +169,10 @@ static double largest(const struct peer *g, const char *prefix)
     return most;
 }
 
-/* 5e-5 relative, of 1e-3 of the largest gradient of all at least: two layers of fp32 whose sums run
- * in another order (7e-6 is seen), and what is compared are sums in which much cancels. A bias of
- * unrotated keys moves all scores of a query alike, so that its gradient is rounding and nothing
- * else, and that floor is what it is held against. */
+/* 5e-5 relative to the tensor's largest value, or to 1e-3 of the largest gradient of all if that is
+ * more: two layers of fp32 sums in different orders (7e-6 is seen), compared by sums in which much
+ * cancels. The second bound is for the bias of unrotated keys: it moves all scores of a query
+ * alike, so its gradient is rounding only. */
 static void check_gradients(struct peer *g, struct model *m, const char *what)
 {
     char prefix[64], name[300];
@@ -195,7 +195,7 @@ static void check_gradients(struct peer *g, struct model *m, const char *what)
     }
     for (size_t i = 0; i < g->file.count; i++)
         found -= strncmp(g->file.tensors[i].name, prefix, strlen(prefix)) == 0;
-    assert_int_equal(found, 0); /* each of theirs was looked at */
+    assert_int_equal(found, 0); /* each of theirs was compared */
 }
 
 static void check_logits(struct peer *g, struct model *m, const char *what)
@@ -207,7 +207,7 @@ static void check_logits(struct peer *g, struct model *m, const char *what)
     free(logits);
 }
 
-/* Logits, greedy answers over our cache of latents, loss and every gradient. */
+/* Logits, greedy answers with our latent cache, loss and every gradient. */
 static void check_case(struct peer *g, struct model *m, const char *what)
 {
     struct forward f = {.batch = &g->b.batch};
@@ -255,7 +255,7 @@ static const float *factor(const struct peer *g, const char *method, int64_t l, 
     return get(g, "%s.model.layers.%d.self_attn.kv_proj.%s.weight", method, (int)l, name)->data;
 }
 
-/* Their factors, put into our model. */
+/* Sets their factors in our model. */
 static void put_factors(const struct peer *g, struct model *m, enum kv_method method)
 {
     const struct kv_method_info *how = &kv_methods[method];
@@ -314,9 +314,9 @@ static float *product(const float *up, const float *down, int64_t n, int64_t r)
     return w;
 }
 
-/* Our factors of rows [W_kc; W_v] of a layer (of one of them, where n says so), svd.input "weight",
- * as the product up down. 1e-4: theirs is an SVD in fp32, whose rounding is divided by the gap
- * between the last value kept and the first cut off. */
+/* Compares our factors of rows [W_kc; W_v] of a layer (of one of the two, as key and value say;
+ * svd.input "weight") by their product up down. 1e-4: theirs is an SVD in fp32, whose rounding is
+ * divided by the gap between the last singular value kept and the first one dropped. */
 static void check_product(const struct peer *g, const struct model *m, int64_t l, bool key,
                           bool value, const char *method, const char *down)
 {
@@ -374,7 +374,7 @@ static void add_sample(struct rank_acc *acc, struct model *m, struct tape *t, st
     struct tensor *q[TINY_LAYERS], *k[TINY_LAYERS];
     struct taps taps = {.q = q, .k = k};
     struct batch_buffer b = {0};
-    float unused[64] = {0}; /* 2-norm looks at nothing rotated */
+    float unused[64] = {0}; /* 2-norm reads no rotated values */
     struct err e = {0};
 
     must(batch_fill(&b, s, 1, false, &e), &e);
@@ -423,7 +423,7 @@ static void test_two_norm(void **state)
         assert_int_equal(st_count(file), 2 * pairs);
         for (int64_t p = 0; p < pairs; p++) {
             rounded[p] = (float)scores[p];
-            for (int half = 0; half < 2; half++) /* of a head: both say the same */
+            for (int half = 0; half < 2; half++) /* of a head: both have the same rank */
                 assert_int_equal(rank[p],
                                  ((const uint8_t *)file->data)[p / 4 * 8 + half * 4 + p % 4]);
         }
@@ -436,8 +436,8 @@ static void test_two_norm(void **state)
 
 /* ---- checkpoints ---- */
 
-/* Their checkpoint of strategy "high" is opened as it is: bf16, tied, and with a copy of the
- * embeddings as lm_head, as its program writes it. */
+/* Their checkpoint of strategy "high" opens unchanged: bf16, tied, and with a copy of the
+ * embeddings as lm_head, as their program writes it. */
 static void test_their_checkpoint(void **state)
 {
     struct peer g;
@@ -454,7 +454,8 @@ static void test_their_checkpoint(void **state)
     peer_close(&g);
 }
 
-/* So is one of measured pairs, with the rank file that its 2_norm.py wrote; not without it. */
+/* So does one with measured pairs, if it has the rank file that their 2_norm.py wrote; not
+ * without. */
 static void test_their_measured_checkpoint(void **state)
 {
     struct peer g;
@@ -474,7 +475,7 @@ static void test_their_measured_checkpoint(void **state)
     peer_close(&g);
 }
 
-/* Each of the names and shapes in one is in the other. */
+/* Both directories have the same tensor names and shapes. */
 static void same_tensors(const char *ours, const char *theirs)
 {
     struct st_model a, b;
@@ -484,7 +485,7 @@ static void same_tensors(const char *ours, const char *theirs)
     for (size_t i = 0; i < a.count || i < b.count; i++) {
         const char *one = i < a.count ? a.tensors[i]->name : "nothing more";
         const char *other = i < b.count ? b.tensors[i]->name : "nothing more";
-        assert_string_equal(one, other); /* both are sorted */
+        assert_string_equal(one, other); /* both are sorted by name */
         assert_int_equal(a.tensors[i]->ndim, b.tensors[i]->ndim);
         assert_memory_equal(a.tensors[i]->dim, b.tensors[i]->dim, sizeof a.tensors[i]->dim);
     }
@@ -492,13 +493,13 @@ static void same_tensors(const char *ours, const char *theirs)
     st_model_close(&b);
 }
 
-static bool is_ignored(const char *key) /* not read where a checkpoint is opened */
+static bool is_ignored(const char *key) /* not read when a checkpoint is opened */
 {
     return strcmp(key, "model_name_or_path") == 0;
 }
 
-/* What we export has the tensors that its own checkpoint has, which it asks for strictly (that is
- * why there is an lm_head where embeddings are tied), and every setting that it looks up. */
+/* Our export has the tensors of their own checkpoint, which is loaded strictly (hence the lm_head
+ * despite tied embeddings), and every setting that they look up. */
 static void test_our_checkpoint(void **state)
 {
     static const struct mha2mla_config section = {.partial_rope_version = "high",
@@ -562,7 +563,7 @@ static void test_schedule(void **state)
     peer_close(&g);
 }
 
-/* Its is_freeze_non_attn trains what v2 does. */
+/* Their is_freeze_non_attn trains what v2 does. */
 static void test_frozen(void **state)
 {
     (void)state;

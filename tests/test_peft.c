@@ -1,5 +1,5 @@
 /* test_peft.c - which tensors each named set trains, by their names in the file, in each state of
- * attention: those of the published table and nothing else. */
+ * attention: exactly those of the published table. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -9,7 +9,7 @@
 #include "tests/tiny_convert.h"
 #include "train/peft.h"
 
-/* By what stands in a tensor's name: the first that fits. */
+/* The first one contained in a tensor's name. */
 static const struct part {
     const char *name, *in_name;
 } parts[] = {
@@ -46,8 +46,8 @@ static const struct set {
 };
 enum { SETS = sizeof sets / sizeof *sets };
 
-/* NULL: the vision tower's, which no set trains. q_proj is two parameters once attention is taken
- * apart: the rows that are rotated, and the others. */
+/* NULL: the vision tower's, which no set trains. Once attention is partial or MLA, q_proj is two
+ * parameters: the rotated rows, and the others. */
 static const char *part_of(const struct model *m, const struct param *p)
 {
     if (strstr(p->name, "vision_tower")) return NULL;
@@ -104,7 +104,7 @@ static void test_sets(void **state)
     for (int i = -2; i < 2 * KV_METHODS; i++) { /* FULL, PARTIAL, then the methods */
         struct model m;
 
-        tiny_model(&m, 2, true, 3); /* with biases, which go with their weights */
+        tiny_model(&m, 2, true, 3); /* with biases, which are trained with their weights */
         if (i > -2) tiny_partial(&m, 4);
         if (i >= 0) tiny_mla(&m, (enum kv_method)(i / 2), i % 2, 6);
         check_all(&m);

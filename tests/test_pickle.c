@@ -1,5 +1,5 @@
-/* test_pickle.c - the pickles of tensors by name: spellings of one and the same, hostile ones, and
- * one with every byte changed. Each goes through a whole file of torch.save. */
+/* test_pickle.c - pickles of tensors by name: several spellings of the same content, hostile ones,
+ * and one with each byte changed. Each is opened as part of a whole file of torch.save. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -43,10 +43,10 @@ static const struct {
     struct text pickle;
     const char *says;
 } pickles[] = {
-    /* of the machine */
+    /* refused by the pickle machine */
     {"empty", TEXT(""), "it ends within a value"},
     {"no end", TEXT("\x80\2}"), "it ends within a value"},
-    {"more behind the end", TEXT("\x80\2}.}"), "there is more behind its end"},
+    {"more after the end", TEXT("\x80\2}.}"), "there is more after its end"},
     {"two values", TEXT("\x80\2}}."), "it ends with other than one value"},
     {"no value", TEXT("\x80\2."), "it takes a value that is not there"},
     {"a mark alone", TEXT("\x80\2(."), "it takes a value that is not there"},
@@ -60,12 +60,12 @@ static const struct {
     {"half an item", TEXT("\x80\2}(K\1u."), "items of something that has none"},
     {"a value of nothing", TEXT("\x80\2}K\1s."), "items of nothing"},
     {"attributes of nothing", TEXT("\x80\2}b."), "it takes a value that is not there"},
-    {"a call of a text", TEXT("\x80\2X\0\0\0\0)R."), "it calls what is no function"},
+    {"a call of a text", TEXT("\x80\2X\0\0\0\0)R."), "it calls something that is not a function"},
     {"a call with a text",
      TEXT("\x80\2"
           "ctorch\nSize\nX\0\0\0\0R."),
-     "it calls what is no"},
-    {"a call of itself", TEXT("\x80\2}q\0h\0R."), "it calls what is no function"},
+     "it calls something that"},
+    {"a call of itself", TEXT("\x80\2}q\0h\0R."), "it calls something that is not a function"},
     {"recall of nothing", TEXT("\x80\2h\0."), "it recalls what it has not remembered"},
     {"recall of a gap", TEXT("\x80\2}q\7h\6."), "it recalls what it has not remembered"},
     {"memory without end", TEXT("\x80\2}r\xff\xff\xff\xff."),
@@ -95,42 +95,45 @@ static const struct {
      TEXT("\x80\2"
           "cpo\x1bx\nsys\ttem\n)R."),
      "its pickle calls po\\x1bx.sys\\ttem"},
-    /* of the tensors */
+    /* refused by what builds tensors */
     {"a name twice", TEXT(OPEN GOOD "sX\1\0\0\0a" GOOD "s."), "tensor a: is there twice"},
-    {"a name that is none", TEXT("\x80\2}K\1" GOOD "s."), "is no name of a tensor"},
-    {"a name with a zero", TEXT("\x80\2}X\3\0\0\0a\0b" GOOD "s."), "is no name of a tensor"},
+    {"a name that is none", TEXT("\x80\2}K\1" GOOD "s."), "is not a tensor's name"},
+    {"a name with a zero", TEXT("\x80\2}X\3\0\0\0a\0b" GOOD "s."), "is not a tensor's name"},
     {"a name with a line break", TEXT("\x80\2}X\3\0\0\0a\nb" GOOD "s."), "control characters"},
     {"a name of nothing", TEXT("\x80\2}X\0\0\0\0" GOOD "s."), "name is empty"},
     {"itself", TEXT("\x80\2}q\0X\1\0\0\0ah\0s."), "\"a\" is a dictionary"},
-    {"a list of itself", TEXT("\x80\2}X\1\0\0\0a]q\0h\0as."), "\"a\" is no tensor"},
+    {"a list of itself", TEXT("\x80\2}X\1\0\0\0a]q\0h\0as."), "\"a\" is not a tensor"},
     {"a parameter of itself", TEXT(OPEN "ctorch._utils\n_rebuild_parameter\n]q\0h\0a\x85Rs."),
-     "\"a\" is no tensor"},
+     "\"a\" is not a tensor"},
     {"a parameter of nothing", TEXT(OPEN "ctorch._utils\n_rebuild_parameter\n)Rs."),
-     "\"a\" is no tensor"},
-    {"a tensor of nothing", TEXT(OPEN V2 ")Rs."), "\"a\" is no tensor of a dtype"},
-    {"a storage of nothing", TEXT(OPEN V2 "()QK\0" DIMS HOOKS "tRs."), "is no tensor of a dtype"},
-    {"a storage that is a number", TEXT(OPEN V2 "(K\0QK\0" DIMS HOOKS "tRs."), "is no tensor of a"},
+     "\"a\" is not a tensor"},
+    {"a tensor of nothing", TEXT(OPEN V2 ")Rs."), "\"a\" is not a tensor of a supported dtype"},
+    {"a storage of nothing", TEXT(OPEN V2 "()QK\0" DIMS HOOKS "tRs."),
+     "is not a tensor of a supported dtype"},
+    {"a storage that is a number", TEXT(OPEN V2 "(K\0QK\0" DIMS HOOKS "tRs."),
+     "is not a tensor of a"},
     {"a storage of texts",
      TEXT(OPEN TENSOR(STORAGE("torch\nfloat32", "0", "K\6"), "K\0" DIMS) "s."),
-     "is no tensor of a dtype"},
+     "is not a tensor of a supported dtype"},
     {"an untyped storage",
      TEXT(OPEN TENSOR(STORAGE("torch.storage\nUntypedStorage", "0", "K\6"), "K\0" DIMS) "s."),
-     "is no tensor of a dtype"},
-    {"no offset", TEXT(OPEN TENSOR(F32S("K\6"), "N" DIMS) "s."), "is no tensor of a dtype"},
+     "is not a tensor of a supported dtype"},
+    {"no offset", TEXT(OPEN TENSOR(F32S("K\6"), "N" DIMS) "s."),
+     "is not a tensor of a supported dtype"},
     {"an offset below zero", TEXT(OPEN TENSOR(F32S("K\6"), "J\xff\xff\xff\xff" DIMS) "s."),
-     "is no tensor of a dtype"},
+     "is not a tensor of a supported dtype"},
     {"a dimension below zero",
      TEXT(OPEN TENSOR(F32S("K\6"), "K\0J\xff\xff\xff\xffK\3\x86K\3K\1\x86") "s."),
-     "is no tensor of a dtype"},
+     "is not a tensor of a supported dtype"},
     {"nine dimensions",
      TEXT(OPEN TENSOR(F32S("K\6"),
                       "K\0(K\1K\1K\1K\1K\1K\1K\1K\1K\1t(K\1K\1K\1K\1K\1K\1K\1K\1K\1t") "s."),
-     "is no tensor of a dtype"},
+     "is not a tensor of a supported dtype"},
     {"more strides than dimensions", TEXT(OPEN TENSOR(F32S("K\6"), "K\0K\6\x85K\3K\1\x86") "s."),
-     "is no tensor of a dtype"},
+     "is not a tensor of a supported dtype"},
     {"a shape that overflows",
      TEXT(OPEN TENSOR(F32S("K\6"), "K\0\x8a\5\0\0\0\0\1\x8a\5\0\0\0\0\1\x86K\1K\1\x86") "s."),
-     "is no tensor of a dtype"},
+     "is not a tensor of a supported dtype"},
     {"bytes that overflow",
      TEXT(OPEN TENSOR(F32S("K\6"), "K\0\x8a\x8\0\0\0\0\0\0\0\x40\x85K\1\x85") "s."),
      "does not fit its storage"},
@@ -179,7 +182,7 @@ static void put_many(const char *path, struct text begin, struct text piece, siz
     free(text);
 }
 
-/* What could grow without bound, or call itself without end. */
+/* Anything that could grow without bound or recurse without end. */
 static void test_large(void **state)
 {
     static const struct {
@@ -208,7 +211,8 @@ static void test_large(void **state)
     }
 }
 
-/* The same for the pickle alone, with its checksum made right: the machine meets every byte. */
+/* The same for the pickle alone, with the checksum corrected, so that the pickle
+ * machine sees every byte. */
 static void test_changed_pickle(void **state)
 {
     char *path = memory_file();

@@ -1,5 +1,5 @@
-/* test_pictures.c - the program and its pictures: one that changes under its name is noticed when a
- * run is resumed, and a cache that is damaged costs time alone. */
+/* test_pictures.c - the program and its pictures: one that changes under its name is detected when
+ * a run is resumed, and a damaged cache costs nothing but time. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -23,7 +23,7 @@
 #define PICTURE "$T/s/images/train-000003.png"
 #define OTHER "$T/s/images/train-000004.png"
 
-/* Which pictures a run is made of: listed as sha256sum does, and compared when it goes on. */
+/* The pictures of a run are listed as by sha256sum, and compared when it is resumed. */
 static void test_changed_picture(void **state)
 {
     must_run(state, TWO_STEPS);
@@ -39,7 +39,7 @@ static void test_changed_picture(void **state)
     must_run(state, "mv $T/kept " PICTURE " && " TWO_STEPS "--resume");
 }
 
-/* A run that is refused for its pictures before anything was made of them is started again. */
+/* A run that was refused because of its pictures before it made anything can be started again. */
 static void test_mended_picture(void **state)
 {
     must_run(state,
@@ -61,7 +61,7 @@ static void hurt_cache(void *const *state, void (*hurt)(const char *path))
     globfree(&g);
 }
 
-/* A high bit in every 3000 bytes, or so: in some of the rows, and not in what describes them. */
+/* Flips a high bit about every 3000 bytes: in some of the rows, not in the metadata. */
 static void flip(const char *path)
 {
     size_t len;
@@ -73,7 +73,7 @@ static void flip(const char *path)
     free(file);
 }
 
-static void age(const char *path) /* to the form that had no sums */
+static void age(const char *path) /* back to the format without sums */
 {
     const hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT);
 
@@ -90,14 +90,14 @@ static void cut(const char *path)
     free(file);
 }
 
-/* Whether the program, run from the start with the cache that there is, says it. */
+/* Whether the program says `what` when run from the start with the existing cache. */
 static bool run_says(void *const *state, const char *what)
 {
     must_run(state, "rm -rf $T/run && " TRAIN);
     return says(state, what);
 }
 
-/* A part that is no use is made again: said once, and all is as if nothing had been there. */
+/* An unusable part is rebuilt: one message, and the result is as if it had not existed. */
 static void test_damaged_parts(void **state)
 {
     must_repeat(state);
@@ -134,11 +134,11 @@ static float *values(void *const *state, size_t *n)
     return v;
 }
 
-/* Damaged rows are computed again where they are read: said, and then right in the cache. Right up
- * to rounding: the tower takes one picture where it took 32, and a product may add in another order
- * for another number of rows. 1e-4 is 800 times fp32's epsilon, for values of about 1 that come
- * from sums of 32 and 48 products over two layers; a flipped bit that is left changes half of them
- * by far more. */
+/* Damaged rows are computed again when they are read: this is reported, and the cache is right
+ * afterwards. Right up to rounding: the tower takes one picture instead of 32, and a product may
+ * add in a different order for a different number of rows. 1e-4 is 800 times fp32's epsilon, for
+ * values of about 1 that are sums of 32 and 48 products over two layers; a flipped bit that remains
+ * changes half of them by far more. */
 static void test_damaged_rows(void **state)
 {
     size_t n, same, changed = 0;
@@ -163,7 +163,7 @@ static void test_damaged_rows(void **state)
     free(is);
 }
 
-/* Two runs that fill one cache at the same time: both end, with the same bits. */
+/* Two runs fill one cache at the same time: both finish, with the same bits. */
 static void test_shared_cache(void **state)
 {
     must_run(state, TRAIN "--set run.dir=$T/quiet & " TRAIN "&& wait $!");

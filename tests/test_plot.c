@@ -1,5 +1,5 @@
-/* test_plot.c - the recovery curve's data and script, a PNG where gnuplot is installed, and a note
- * where it is not or fails. */
+/* test_plot.c - the recovery curve's data and script, a PNG if gnuplot is installed, and a note if
+ * it is not or fails. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -84,7 +84,7 @@ static void test_png(void **state)
         expect_png(tmpdir_path(state, "recovery.png"));
         assert_false(is_there(tmpdir_path(state, "recovery.png.tmp")));
     }
-    /* The script stands alone. */
+    /* The script works without this program. */
     assert_int_equal(unlink(tmpdir_path(state, "recovery.png")), 0);
     snprintf(command, sizeof command, "cd '%s' && gnuplot recovery.gnuplot 2>&1",
              (const char *)*state);
@@ -92,7 +92,8 @@ static void test_png(void **state)
     expect_png(tmpdir_path(state, "recovery.png"));
 }
 
-/* Runs the plot with `path` as PATH and an old picture in place: it must go, with a note. */
+/* Runs the plot with `path` as PATH and an old picture in place, which must be
+ * removed, with a note. */
 static void expect_note(void **state, const char *path, const char *message)
 {
     const char *png = tmpdir_path(state, "recovery.png");

@@ -1,7 +1,7 @@
 /* test_processor.c - the image processor against transformers' CLIPImageProcessorPil and
- * LlavaImageProcessorPil (tests/data/image/make_golden.py), and its config file. Where
- * MHA2MLA_REAL_DATA names the directory of data/fetch-real-data.sh, on its tuxpaint
- * pictures too. */
+ * LlavaImageProcessorPil (tests/data/image/make_golden.py), and its config file. If
+ * MHA2MLA_REAL_DATA names the directory of data/fetch-real-data.sh, its tuxpaint pictures
+ * are compared too. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -58,7 +58,7 @@ static size_t values_of(const struct processor *p)
     return (size_t)(3 * p->height * p->width);
 }
 
-/* The 8-bit stage is what comes out without rescaling and normalising. */
+/* The output of the 8-bit stage is the output without rescaling and normalising. */
 static uint8_t *run_8_bit(const struct processor *p, const struct image *img, float *px)
 {
     struct processor plain = *p;
@@ -72,7 +72,7 @@ static uint8_t *run_8_bit(const struct processor *p, const struct image *img, fl
     return bytes;
 }
 
-/* Both stages have these digests. */
+/* Checks the digests of both stages. */
 static void assert_stages(const struct processor *p, const struct image *img, const char *u8,
                           const char *f32, const char *what)
 {
@@ -139,8 +139,7 @@ static void draw(struct image *img, int64_t w, int64_t h)
                                   x * y % 29);
 }
 
-/* From 1 x 1 to 12 million pixels, very wide and very tall, and around the size that is
- * asked for. */
+/* From 1 x 1 to 12 million pixels, very wide and very tall, and around the requested size. */
 static void test_sizes(void **state)
 {
     char config[60], u8[65], f32[65], what[200];
@@ -167,7 +166,7 @@ static void test_sizes(void **state)
     assert_in_range(n, 100, 1000);
 }
 
-/* One digest over the 8-bit stages of the pictures that a list of data/fetch-real-data.sh names. */
+/* One digest over the 8-bit stages of the pictures listed by data/fetch-real-data.sh. */
 static int64_t digest_real(const char *root, const struct processor *p, enum alpha_mode alpha,
                            char hex[65])
 {
@@ -202,7 +201,7 @@ static int64_t digest_real(const char *root, const struct processor *p, enum alp
     return n;
 }
 
-/* All 8-bit values of 785 photographs and drawings are transformers'. */
+/* All 8-bit values of 785 photographs and drawings equal transformers'. */
 static void test_real(void **state)
 {
     const char *root = getenv("MHA2MLA_REAL_DATA");
@@ -232,8 +231,7 @@ static void write_config(const char *path, const char *text)
     assert_true(file_write(path, text, strlen(text), &e));
 }
 
-/* What describe says after a save and a load is what it said before, and differs
- * between configs. */
+/* The description after a save and a load is the one before, and differs between configs. */
 static void test_round_trip(void **state)
 {
     static const char *const configs[] = {"llava",   "small",      "odd_crop",  "big_crop",
@@ -265,8 +263,8 @@ static void test_round_trip(void **state)
     unlink(own);
 }
 
-/* The file of LLaVA-1.5, the older form with plain numbers, and the form inside of
- * processor_config.json all say the same. */
+/* LLaVA-1.5's file, the older form with plain numbers, and the form inside processor_config.json
+ * all mean the same. */
 static void test_forms(void **state)
 {
     static const char llava[] =
@@ -324,8 +322,8 @@ static void test_refused(void **state)
         {"{\"resample\": 6}", "resample is 6; allowed: 1"},
         {"{\"resample\": 1.5}", "resample is 1.5; allowed: 1"},
         {"{\"size\": {\"longest_edge\": 5, \"shortest_edge\": 5}}",
-         "size is {\"longest_edge\":5,\"shortest_edge\":5}; allowed: shortest_edge alone"},
-        {"{\"size\": {\"height\": 5}}", "size is {\"height\":5}; allowed: shortest_edge alone, or"},
+         "size is {\"longest_edge\":5,\"shortest_edge\":5}; allowed: shortest_edge only"},
+        {"{\"size\": {\"height\": 5}}", "size is {\"height\":5}; allowed: shortest_edge only, or"},
         {"{\"size\": {\"max_height\": 5, \"max_width\": 5}}", "size is {\"max_height\":5"},
         {"{\"size\": -3}", "size is -3; allowed: a whole number of pixels from 1 to 8192"},
         {"{\"crop_size\": 1e300}", "crop_size is 1e300; allowed: a whole"},
@@ -345,13 +343,17 @@ static void test_refused(void **state)
         {"{\"data_format\": \"channels_last\"}", "data_format is \"channels_last\"; allowed: chan"},
         {"{\"do_center_crop\": false}", ":1:20: do_center_crop is off and size does not"},
         {"{\"do_center_crop\": null}", ":1:20: do_center_crop is off and size does not"},
-        /* a null says "off" of a step, and nothing that a step could work with */
-        {"{\"size\": null}", ":1:10: size is null; allowed: a value, for do_resize is on"},
-        {"{\"resample\": null}", "resample is null; allowed: a value, for do_resize is on"},
-        {"{\"crop_size\": null}", "crop_size is null; allowed: a value, for do_center_crop is on"},
-        {"{\"rescale_factor\": null}", "rescale_factor is null; allowed: a value, for do_rescale"},
-        {"{\"image_mean\": null}", "image_mean is null; allowed: a value, for do_normalize is on"},
-        {"{\"image_std\": null}", "image_std is null; allowed: a value, for do_normalize is on"},
+        /* a null turns a step off, and is no value that a step could use */
+        {"{\"size\": null}", ":1:10: size is null; allowed: a value, because do_resize is on"},
+        {"{\"resample\": null}", "resample is null; allowed: a value, because do_resize is on"},
+        {"{\"crop_size\": null}",
+         "crop_size is null; allowed: a value, because do_center_crop is on"},
+        {"{\"rescale_factor\": null}",
+         "rescale_factor is null; allowed: a value, because do_rescale"},
+        {"{\"image_mean\": null}",
+         "image_mean is null; allowed: a value, because do_normalize is on"},
+        {"{\"image_std\": null}",
+         "image_std is null; allowed: a value, because do_normalize is on"},
     };
     struct processor p;
     struct err e = {0};
@@ -375,8 +377,8 @@ static void test_refused(void **state)
     unlink(shared);
 }
 
-/* Where both files have settings, those in processor_config.json go first, as for transformers; an
- * empty place there does not. */
+/* If both files have settings, those in processor_config.json take precedence, as in transformers;
+ * an empty entry there does not. */
 static void test_two_files(void **state)
 {
     struct processor p;
@@ -394,10 +396,10 @@ static void test_two_files(void **state)
     unlink(shared);
 }
 
-/* A number is saved with as many digits as it takes, and what is read back is the same double. */
+/* A number is saved with as many digits as needed to read back the same double. */
 static void test_last_bit(void **state)
 {
-    static const double factor = 5.00392156862745098; /* 15 digits give another */
+    static const double factor = 5.00392156862745098; /* 15 digits would give another double */
     struct processor p, q;
     struct err e = {0};
 
@@ -413,7 +415,8 @@ static void test_last_bit(void **state)
     unlink(own);
 }
 
-/* 1 x 5000 pixels to a shorter side of 8192 would be 8192 x 40,960,000: only the crop is made. */
+/* 1 x 5000 pixels with a shorter side of 8192 would be 8192 x 40,960,000: only the
+ * crop is computed. */
 static void test_extreme_shape(void **state)
 {
     struct processor p;

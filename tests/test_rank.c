@@ -58,7 +58,7 @@ static void sample_free(struct sample *s)
     free(s->sin);
 }
 
-/* The contribution of pair i of query t, head h to the logit of key u; rotated or not. */
+/* What pair i contributes to the logit of query t, head h, and key u; rotated or not. */
 static double pair_dot(const struct sample *s, const struct rank_dims *n, int64_t h, int64_t t,
                        int64_t u, int64_t i, bool rotated)
 {
@@ -84,7 +84,7 @@ static void softmax(double *p, const double *s, int64_t n)
         p[j] /= z;
 }
 
-/* The definition, as it stands: both distributions in full, KL = sum p log(p / p_i). */
+/* The definition, literally: both distributions in full, KL = sum p log(p / p_i). */
 static double naive_kl(const struct sample *s, const struct rank_dims *n, int64_t h, int64_t t,
                        int64_t pair, bool mask)
 {
@@ -109,7 +109,7 @@ static double naive_kl(const struct sample *s, const struct rank_dims *n, int64_
     return kl;
 }
 
-/* Score of (g, pair) over `count` samples, every query. */
+/* The score of (g, pair) over `count` samples, from every query. */
 static double naive_score(const struct sample *s, int count, const struct rank_dims *n, int64_t g,
                           int64_t pair, bool mask)
 {
@@ -140,8 +140,8 @@ static void run(enum rank_strategy st, const struct rank_dims *n, int64_t max_qu
     rank_acc_free(a);
 }
 
-/* size: of the queries' and keys' elements. Logits grow with its square, and fp32's absolute error
- * in the small difference of two logits with them. */
+/* size: of the elements of queries and keys. Logits grow with its square, and so does fp32's
+ * absolute error in the small difference of two logits. */
 static void compare_with_naive(enum rank_strategy st, const struct rank_dims *n,
                                const struct sample *s, int count, double size)
 {
@@ -178,8 +178,8 @@ static void test_mkl_is_the_definition(void **state)
     }
 }
 
-/* Where cos and sin hold a scale, a pair that is not rotated has its square: both sides of the KL
- * are those of queries that are larger by as much. */
+/* If cos and sin include a scale, an unrotated pair is multiplied by its square: both sides of the
+ * KL are those of queries that much larger. */
 static void test_mkl_with_a_scale(void **state)
 {
     const struct rank_dims n = {1, 4, 2, 16};
@@ -210,7 +210,7 @@ static void test_one_modality_counts_alone(void **state)
     }
 }
 
-/* 30 image queries that do not care about position against 2 text queries that do: the text's mean
+/* 30 image queries that ignore position against 2 text queries that depend on it: the text's mean
  * must count as much as the image's. */
 static void test_modalities_weigh_the_same(void **state)
 {
@@ -230,8 +230,8 @@ static void test_modalities_weigh_the_same(void **state)
     sample_free(&s);
 }
 
-/* Only pair 5 of kv head 1 has queries and keys of any size, all alike: without rotation its logits
- * are flat, so it alone tells positions apart. */
+/* Only pair 5 of kv head 1 has nonzero queries and keys, all alike: without rotation its logits are
+ * flat, so only this pair distinguishes positions. */
 static void test_the_positional_pair_ranks_first(void **state)
 {
     const struct rank_dims n = {2, 4, 2, 16};
@@ -287,7 +287,7 @@ static void test_2norm(void **state)
     sample_free(&s[1]);
 }
 
-/* Without queries every score is 0: ranks must be the pair indices. */
+/* Without queries every score is 0: the ranks must be the pair indices. */
 static void test_ties_go_by_index(void **state)
 {
     const struct rank_dims n = {1, 2, 1, 12};
@@ -325,7 +325,7 @@ static void test_threads_do_not_matter(void **state)
     sample_free(&s);
 }
 
-/* max_queries 3 of 10 tokens looks at positions 2, 5 and 9. */
+/* max_queries 3 of 10 tokens uses positions 2, 5 and 9. */
 static void test_max_queries(void **state)
 {
     const struct rank_dims n = {1, 1, 1, 8};
@@ -345,7 +345,7 @@ static void test_max_queries(void **state)
     sample_free(&s);
 }
 
-/* Two accumulators added up through rank_acc_state are one that saw both samples. */
+/* Two accumulators added through rank_acc_state equal one that saw both samples. */
 static void test_state_adds_up(void **state)
 {
     const struct rank_dims n = {2, 2, 1, 8};
@@ -396,7 +396,7 @@ static void test_bad_input_is_named(void **state)
         assert_false(rank_acc_add(a, 1, &s.view, &e));
         assert_non_null(strstr(e.msg, "layer 1"));
         assert_non_null(strstr(e.msg, "not finite"));
-        s.k[3] = 0; /* the refused sample left nothing behind */
+        s.k[3] = 0; /* the refused sample had no effect */
         assert_true(rank_acc_add(a, 1, &s.view, &e));
         assert_true(rank_acc_finish(a, rank, NULL, &e));
         rank_acc_free(a);
@@ -431,7 +431,7 @@ static void test_names_and_limits(void **state)
     assert_non_null(strstr(e.msg, "2-norm"));
     for (size_t j = 0; j < sizeof bad / sizeof *bad; j++)
         assert_false(rank_check(&bad[j].n, bad[j].rope_dim, &e));
-    /* A step of 16/6 or 16/12 is not whole; a start past the step would lose pairs. */
+    /* A step of 16/6 or 16/12 is not an integer; a start beyond the step would lose pairs. */
     assert_false(rank_fixed(rank, RANK_UNIFORM, &n, 6, 0, &e));
     assert_false(rank_fixed(rank, RANK_UNIFORM, &n, 12, 0, &e));
     assert_false(rank_fixed(rank, RANK_UNIFORM, &n, 4, 4, &e));
@@ -441,7 +441,7 @@ static void test_names_and_limits(void **state)
 
 static void test_orders_by_hand(void **state)
 {
-    /* Two kv heads of 8 dims under two query heads each; ranks 0, 1 are kept. */
+    /* Two kv heads of 8 dims, each shared by two query heads; ranks 0 and 1 are kept. */
     const struct rank_dims n = {1, 4, 2, 8};
     const int32_t rank[8] = {3, 0, 2, 1, /**/ 1, 3, 0, 2}, want_kept[4] = {1, 3, 0, 2};
     const int64_t want_k[16] = {1, 3, 5, 7, 8, 10, 12, 14, /**/ 0, 2, 4, 6, 9, 11, 13, 15};
@@ -455,7 +455,7 @@ static void test_orders_by_hand(void **state)
     assert_memory_equal(k, want_k, sizeof k);
     rank_rows(q, kept, 4, 2, 8, 4);
     assert_int_equal(q[4], 8 + 1);        /* head 1 shares kv head 0's pairs */
-    assert_int_equal(q[8], 16 + 0);       /* head 2 has kv head 1's */
+    assert_int_equal(q[8], 16 + 0);       /* head 2 has kv head 1's pairs */
     assert_int_equal(q[16 + 12], 24 + 1); /* head 3's first NoPE row */
 }
 

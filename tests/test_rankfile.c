@@ -40,7 +40,7 @@ static int folder_remove(void **state)
     struct folder *f = *state;
 
     unlink(f->path);
-    return rmdir(f->dir); /* fails, and the test with it, where a .tmp was left */
+    return rmdir(f->dir); /* fails, and so does the test, if a .tmp remains */
 }
 
 static void good_ranks(int32_t *mirrored)
@@ -102,8 +102,8 @@ static void test_file_round_trip(void **state)
     char *text;
     size_t len;
     assert_true(file_read(f->path, 1 << 20, &text, &len, &e));
-    /* Cut anywhere, it is refused or, past the last byte of data, read in full; it
-     * never crashes. */
+    /* Cut anywhere, it is refused or, beyond the last byte of data, read in full; it never
+     * crashes. */
     for (size_t cut = 0; cut < len; cut += 97) {
         assert_true(file_write(f->path, text, cut, &e));
         if (rankfile_read(f->path, &file_dims, back, NULL, &e))
@@ -116,7 +116,7 @@ static void test_file_round_trip(void **state)
 
 static const struct rankfile_info file_info = {"mkl", 8, 900};
 
-/* 0 where the write fails in one line, leaves no .tmp, and leaves the old file whole. */
+/* 0 if the write fails with a one-line message, leaves no .tmp, and keeps the old file intact. */
 static int full_disk_child(const char *path, rlim_t room)
 {
     int32_t mirrored[FN], rank[FN / 2] = {0}, back[FN / 2];
@@ -210,8 +210,8 @@ static void test_bad_heads(void **state)
     expect_refused(f->path, (const char *[3]){"layer 0", "kv head 1", "twice"});
 }
 
-/* Rank files that a fuzzer has damaged: libhdf5 1.10.8 follows the link, crashes, or asks for
- * gigabytes. other.h5 is whole, and what the link leads to. */
+/* Rank files damaged by a fuzzer: libhdf5 1.10.8 follows the link, crashes, or asks for gigabytes.
+ * other.h5 is intact; the link points to it. */
 static void test_fuzzed(void **state)
 {
     static const struct {
@@ -222,9 +222,9 @@ static void test_fuzzed(void **state)
                  {"attribute-name", "an attribute has no name"},
                  {"attribute-values", "1 values of 8 bytes in 0 bytes of storage"},
                  {"base-address", "its base address is wrong"},
-                 {"header-end-1", "behind the end of the file"},
-                 {"header-end-2", "behind the end of the file"},
-                 {"header-end-3", "behind the end of the file"},
+                 {"header-end-1", "beyond the end of the file"},
+                 {"header-end-2", "beyond the end of the file"},
+                 {"header-end-3", "beyond the end of the file"},
                  {"integer-width", "integers of an unusual width"},
                  {"messages", "a header has 17 messages, it speaks of 5"},
                  {"storage-size", "32 values of 4 bytes in 1099511627904 bytes of storage"}};
@@ -244,7 +244,7 @@ static void test_fuzzed(void **state)
     }
 }
 
-/* Any byte of a rank file wrong: it is refused in one line, or the ranks are right. */
+/* With any byte of a rank file wrong it is refused in one line, or the ranks are right. */
 static void test_flipped(void **state)
 {
     const struct folder *f = *state;
@@ -269,11 +269,11 @@ static void test_flipped(void **state)
             fail_msg("%s", e.msg);
         text[at] = was;
     }
-    assert_true(refused > FN); /* each byte of a rank, and much of what describes them */
+    assert_true(refused > FN); /* each byte of a rank, and much of the metadata */
     free(text);
 }
 
-/* What torch's uint8 ranks look like in a safetensors file, in each allowed dtype. */
+/* torch's uint8 ranks in a safetensors file, in each dtype that is allowed. */
 static void test_safetensors(void **state)
 {
     static const struct {

@@ -1,5 +1,5 @@
-/* The report, from a run's directory that is filled by hand: two points, the second not
- * done yet. */
+/* The report of a run whose directory is filled in here: two points, the second one not
+ * finished. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -29,7 +29,7 @@ static void assert_says(const char *text, const char *what)
     fail_msg("the text lacks: %s", what);
 }
 
-/* Scores of two kinds: `right` of 6 and all of 4, and the answers to go with them. */
+/* Scores of two kinds, `right` of 6 and all of 4, and the matching answers. */
 static void put_scores(const struct run *r, const char *dir, int64_t right)
 {
     struct score kinds[2] = {{.name = "colour", .n = 6, .right = right},
@@ -85,7 +85,7 @@ static void put_metrics(struct run *r)
     must(metrics_write(&r->metrics, end, sizeof end / sizeof *end, &e), &e);
 }
 
-/* A saved MLA model: 16 rotated values and a latent of 4, of 64. */
+/* A saved MLA model: 16 rotated values and a latent of 4, instead of 64. */
 static void put_model(struct run *r)
 {
     struct model m = {0};
@@ -143,8 +143,8 @@ static void test_half_done(void **state)
     assert_says(text, "| rope8-rank2 | stage 2 | 1,280 | 10.00 % | 20 | 2,000 | 3m 07s |\n");
     assert_says(text, "| rope8-rank4 | stage 2 | – | – | – | – | – |\n");
     assert_says(text, "| rope8 | stage 1 | – | – | – | – | – |\n");
-    /* 2 and 3 are right in base and wrong after, 4 and 5 wrong in both; 0, 1, 6 .. 9
-     * right in both */
+    /* 2 and 3 are right in base and wrong after conversion, 4 and 5 are wrong in both; 0, 1, 6 .. 9
+     * are right in both */
     assert_says(text, "| question | expected | base | rope8-rank2 |\n");
     assert_says(text, "| What is 0? | x\\|0 | x\\|0 | x\\|0 |\n");
     assert_says(text, "| What is 2? | x\\|2 | x\\|2 | ✗ y\\|2 |\n");
@@ -160,7 +160,7 @@ static void test_half_done(void **state)
     run_close(&r);
 }
 
-/* With no scores at all there is a report, of dashes, and no curve. */
+/* Without any scores there is a report, full of dashes, and no curve. */
 static void test_nothing_yet(void **state)
 {
     const char *const more[] = {NULL};

@@ -45,7 +45,7 @@ static void test_resize(void **state)
     assert_in_range(n, 100, 1000);
 }
 
-/* A window equals the same part of the whole, black outside, in both orders of the passes. */
+/* A window equals that part of the whole picture, black outside, whichever pass is first. */
 static void test_resize_box(void **state)
 {
     static const int64_t sizes[][2] = {{50, 80}, {120, 20}, {97, 61}, {20, 30}};

@@ -23,19 +23,19 @@ static const struct broken {
     {"huge length", UINT64_MAX, "{}", 0, "at most 100000000"},
     {"length over the file", 4096, "{}", 0, "header of 4096 bytes, the file has 10"},
     {"length over the limit", 100000001, "{}", 0, "at most 100000000"},
-    {"blank first", 0, " {}", 0, "is no safetensors file"},
+    {"blank first", 0, " {}", 0, "is not a safetensors file"},
     {"no JSON", 0, "{\"a\":", 0, ":1:14: a value is needed"},
     {"JSON and more", 0, "{}{}", 0, ":1:11: there is more text"},
-    {"metadata a list", 0, "{\"__metadata__\":[]}", 0, ":1:25: __metadata__ is no object"},
+    {"metadata a list", 0, "{\"__metadata__\":[]}", 0, ":1:25: __metadata__ is not an object"},
     {"metadata a number", 0, "{\"__metadata__\":{\"a\":1}}", 0,
-     ":1:30: __metadata__ \"a\" is no string"},
+     ":1:30: __metadata__ \"a\" is not a string"},
     {"tensor no object", 0, "{\"a\":3}", 0, ":1:14: tensor a: not an object"},
     {"empty name", 0, "{\"\":" T("F32", "[1]", 0, 4) "}", 4, "name is empty"},
     {"newline in name", 0, "{\"a\\nb\":" T("F32", "[1]", 0, 4) "}", 4, "control characters"},
     {"unknown dtype", 0, "{\"a\":" T("F31", "[1]", 0, 4) "}", 4,
      ":1:23: tensor a: unknown dtype \"F31\""},
     {"newline in dtype", 0, "{\"a\":" T("F\\n2", "[1]", 0, 4) "}", 4, "unknown dtype \"F\\n2\""},
-    {"newline in metadata", 0, "{\"__metadata__\":{\"a\\n\":1}}", 0, "\"a\\n\" is no string"},
+    {"newline in metadata", 0, "{\"__metadata__\":{\"a\\n\":1}}", 0, "\"a\\n\" is not a string"},
     {"no dtype", 0, "{\"a\":{\"shape\":[1],\"data_offsets\":[0,4]}}", 4, "no \"dtype\""},
     {"no shape", 0, "{\"a\":{\"dtype\":\"F32\",\"data_offsets\":[0,4]}}", 4, "no \"shape\""},
     {"no range", 0, "{\"a\":{\"dtype\":\"F32\",\"shape\":[1]}}", 4, "[begin, end]"},
@@ -87,7 +87,7 @@ static void test_broken_files(void **state)
     }
 }
 
-/* What lies under the name of a model's weights and is something else. */
+/* Other formats under the name of a model's weights. */
 static void test_other_files(void **state)
 {
     static const struct {
@@ -97,7 +97,7 @@ static void test_other_files(void **state)
     } files[] = {
 #define BYTES(text) text, sizeof text - 1
         {BYTES(""), ": is empty"},
-        {BYTES("1234567"), ": is no safetensors file"},
+        {BYTES("1234567"), ": is not a safetensors file"},
         {BYTES("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"),
          ": is a Git LFS pointer"},
         {BYTES("<!DOCTYPE html>\n<html>"), ": is an HTML page"},
@@ -105,7 +105,7 @@ static void test_other_files(void **state)
         {BYTES("GGUF\3\0\0\0 and more of it"), ": is a GGUF model"},
         {BYTES("\x80\2}q\0. and more of it"), ": is a Python pickle"},
         {BYTES("\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"), ": is nothing but zero bytes"},
-        {BYTES("Entry not found"), ": is text (\"Entry not found\"), and no safetensors file"},
+        {BYTES("Entry not found"), ": is text (\"Entry not found\"), not a safetensors file"},
         {BYTES("{\"error\":{\"a\":1}}"), ": is text (\"{\"error\":{"},
         {BYTES("\x80\2\0\0\0\0\0\0{\"a\":"), ": header of 640 bytes, the file has 13: it is cut"},
 #undef BYTES
@@ -136,7 +136,7 @@ static void test_other_files(void **state)
     check_message(e.msg, "is a named pipe, a file is needed", "named pipe");
 }
 
-/* A header of 640 bytes begins like a pickle, and is none. */
+/* A header of 640 bytes begins like a pickle, but is not one. */
 static void test_length_like_a_pickle(void **state)
 {
     char header[641];
@@ -150,7 +150,8 @@ static void test_length_like_a_pickle(void **state)
     st_close(&f);
 }
 
-/* Every prefix of a good file is refused, and every changed byte of its header at most refused. */
+/* Every prefix of a good file is refused; a changed byte of its header may be, but never
+ * crashes. */
 static void test_cut_and_changed(void **state)
 {
     struct err e;
@@ -182,7 +183,7 @@ static void test_cut_and_changed(void **state)
     free(text);
 }
 
-/* The most memory that this process has had, in bytes. */
+/* The peak memory of this process, in bytes. */
 static size_t peak_memory(void)
 {
     struct rusage u;
@@ -191,7 +192,7 @@ static size_t peak_memory(void)
     return (size_t)u.ru_maxrss * 1024;
 }
 
-/* Memory is a small multiple of the header's size, whatever it holds. */
+/* Memory is a small multiple of the header's size, whatever the header contains. */
 static void test_header_of_many_values(void **state)
 {
     enum { SIZE = 32 << 20 };
@@ -206,7 +207,7 @@ static void test_header_of_many_values(void **state)
         memcpy(text + i, "0,", 2);
     put_file(tmpdir_path(state, "many.safetensors"), 0, text, 0);
     free(text);
-    before = peak_memory(); /* that of the text above among it: this can only hide a part */
+    before = peak_memory(); /* includes the text above, which can only hide a part */
     assert_false(st_open(&f, tmpdir_path(state, "many.safetensors"), &e));
     check_message(e.msg, ": more than 1000000 values", "many");
     if (!SANITIZED) assert_true(peak_memory() - before < (size_t)4 * SIZE);
@@ -280,7 +281,7 @@ static void test_unaligned(void **state)
     assert_true(v == want);
     st_close(&f);
 
-    /* Shifting the header by each of four lengths meets both answers. */
+    /* Four lengths of the header produce both aligned and unaligned data. */
     for (int pad = 0, aligned = 0; pad < 4; pad++) {
         char padded[256];
         snprintf(padded, sizeof padded, "%s%*s", header, pad, "");

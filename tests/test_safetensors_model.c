@@ -1,4 +1,4 @@
-/* test_safetensors_model.c - a model's directory: one file, shards, and indices that are wrong. */
+/* test_safetensors_model.c - a model's directory: one file, shards, and wrong indices. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -42,12 +42,12 @@ static void test_sharded(void **state)
     check_mixed(find_in_model, &m);
     st_model_close(&m);
 
-    /* Written again it replaces itself; as one file it is refused: a reader would find two. */
+    /* Written again, it is replaced; as a single file it is refused: a reader would find two. */
     assert_true(st_write_model_begin(&w, *state, mixed, MIXED, NULL, 80, &e));
     fill(&w);
     assert_true(st_write_end(&w, &e));
     assert_false(st_write_model_begin(&w, *state, mixed, MIXED, NULL, 0, &e));
-    check_message(e.msg, "model.safetensors.index.json: is left of another model", "two forms");
+    check_message(e.msg, "model.safetensors.index.json: belongs to another model", "two forms");
 }
 
 static void test_model_in_one_file(void **state)
@@ -118,7 +118,7 @@ static void test_bad_index(void **state)
     }
 }
 
-/* Tensors of a shard that the index does not list are the model's nevertheless. */
+/* Tensors of a shard belong to the model even if the index does not list them. */
 static void test_unlisted(void **state)
 {
     struct st_model m;

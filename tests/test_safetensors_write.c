@@ -1,5 +1,5 @@
 /* test_safetensors_write.c - what is written is read back, in the given order, and what cannot be
- * written is refused. */
+ * represented is refused. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -49,7 +49,7 @@ static void test_given_order(void **state)
     assert_true(st_write_end(&w, &e));
     assert_true(st_open(&f, tmpdir_path(state, "o.safetensors"), &e));
     assert_true((const char *)st_find(&f, "z")->data < (const char *)st_find(&f, "a")->data);
-    assert_string_equal(f.tensors[0].name, "a"); /* iteration goes by name */
+    assert_string_equal(f.tensors[0].name, "a"); /* iteration is sorted by name */
     assert_string_equal(st_metadata(&f, "format"), "pt");
     st_close(&f);
 }
@@ -93,7 +93,7 @@ static void test_writer_misuse(void **state)
     check_message(e.msg, "tensor a: 70000 does not fit F16", "overflow");
     assert_false(st_write_f32(&w, 1, v, 1, &e));
     check_message(e.msg, "tensor b: fp32 values cannot become I32", "integers");
-    assert_true(st_write_f32(&w, 0, &inf, 1, &e)); /* what is infinite already may stay so */
+    assert_true(st_write_f32(&w, 0, &inf, 1, &e)); /* an infinite value may stay so */
     assert_false(st_write_end(&w, &e));
     check_message(e.msg, "tensor a: 2 of its 4 bytes", "unfinished");
     assert_false(is_there(path));

@@ -1,5 +1,5 @@
-/* test_samples.c - from texts to tokens: zeros in texts, the places that messages name, lists of
- * what was left out that stay one line a sample, and memory bounded by the input's size. */
+/* test_samples.c - from texts to tokens: zeros in texts, the places named by messages, lists of
+ * dropped samples with one line each, and memory bounded by the input's size. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -43,7 +43,7 @@ static void test_zeros(void **state)
 
 /* ---- places ---- */
 
-/* A list on one line: the column says which sample it is, in characters of the file's line. */
+/* A list on a single line: the column tells which sample it is, in characters of the line. */
 static void test_one_line(void **state)
 {
     static const char json[] = "[" TOLD(ASK("\xc3\xa9", "two")) "," TOLD(
@@ -78,7 +78,7 @@ static void test_one_line(void **state)
     set_close(&t);
 }
 
-/* Whatever stands in paths and roles: one line a sample, and nothing that steers a terminal. */
+/* Whatever paths and roles contain: one line per sample, and nothing that controls a terminal. */
 static void test_left_out_lines(void **state)
 {
     static const char json[] = "[" TOLD(ASK(
@@ -115,7 +115,7 @@ static void test_left_out_lines(void **state)
     set_close(&t);
 }
 
-/* What sets the limit is named, not always data.max_length. */
+/* The message names what sets the limit, which is not always data.max_length. */
 static void test_limit_named(void **state)
 {
     struct set t;
@@ -131,7 +131,8 @@ static void test_limit_named(void **state)
     set_close(&t);
 }
 
-/* The same by the program: a model's own limit is not told to be raised in data.max_length. */
+/* The same through the program: a model's own limit does not lead to advice to raise
+ * data.max_length. */
 static void test_limit_of_model(void **state)
 {
 #define LONG_RUN                                                                                   \
@@ -151,7 +152,7 @@ static void test_limit_of_model(void **state)
 
 /* ---- bounded ---- */
 
-/* A text of `n` times `part` between `before` and `after`. */
+/* A text: `before`, n times `part`, `after`. */
 static char *repeat(const char *before, const char *part, size_t n, const char *after)
 {
     size_t a = strlen(before), p = strlen(part);
@@ -165,8 +166,8 @@ static char *repeat(const char *before, const char *part, size_t n, const char *
     return text;
 }
 
-/* Opens the set in a process of its own and returns how many MiB it took at most; the one sample is
- * left out for the reason, with `says`. */
+/* Opens the set in a child process and returns its peak memory in MiB; the only sample is dropped
+ * for the reason, and the list says `says`. */
 static long opened_mib(void *const *state, const char *json, enum drop_reason reason,
                        const char *says)
 {
@@ -202,15 +203,15 @@ static void test_bounded(void **state)
         size_t n;
         enum drop_reason reason;
         const char *says;
-        long most; /* MiB, beside the test's own 20 or so and the text itself, twice */
+        long most; /* MiB, beside the test's own 20 or so and twice the text */
     } cases[] = {
-        /* took 1 GB: the places of the marks were laid out before they were counted */
+        /* took 1 GB: memory for the marks' places was taken before they were counted */
         {"[" HUMAN, "<image>", GPT "]", 300000, DROP_TOO_LONG, "bytes of text", 32},
         {"[" HUMAN, "<image>", GPT "]", 100000, DROP_MISMATCH, "100000 <image> marks for 0", 32},
         {"[" HUMAN, "a ", GPT "]", 6 * MIB, DROP_TOO_LONG, "bytes of text", 64},
         {"[{\"text\":\"", "a ", "\"}]", 500000, DROP_TOO_LONG, " tokens, data.max_length is 2048",
          110},
-        /* one value costs about 100 bytes; so many are no sample */
+        /* a value costs about 100 bytes; so many are refused as a sample */
         {"[{\"conversations\":[", "{\"from\":\"gpt\",\"value\":\"a\"},",
          "{\"from\":\"gpt\",\"value\":\"a\"}]}]", 1000000, DROP_BROKEN, "more than 1048576 values",
          200},
@@ -219,7 +220,7 @@ static void test_bounded(void **state)
         {"[{\"x\":\"", "a", "\"}]", 65 * MIB, DROP_TOO_LONG, "at most 67108864 are read", 8},
     };
 
-    if (SANITIZED) skip(); /* it keeps what was freed */
+    if (SANITIZED) skip(); /* it does not reuse freed memory */
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char *json = repeat(cases[i].before, cases[i].part, cases[i].n, cases[i].after);
         long own = (long)(2 * strlen(json) / MIB) + 24;
@@ -231,7 +232,7 @@ static void test_bounded(void **state)
     }
 }
 
-/* Deep nesting is one broken sample, at any depth. */
+/* Deep nesting makes one broken sample, at any depth. */
 static void test_nesting(void **state)
 {
     static const size_t depths[] = {70, 300, 200000};
@@ -268,7 +269,7 @@ static void test_many_pictures(void **state)
     assert_int_equal(t.d.entries[0].images, 20);
     assert_int_equal(t.d.n_images, 1);
     dataset_close(&t.d);
-    t.places = INT32_MAX; /* 20 of them are more than 32 bits hold */
+    t.places = INT32_MAX; /* 20 of them exceed 32 bits */
     must(set_open(&t, state, json, &e), &e);
     assert_int_equal(t.d.dropped[DROP_TOO_LONG], 1);
     set_close(&t);
@@ -276,7 +277,7 @@ static void test_many_pictures(void **state)
     free(json);
 }
 
-/* A file of nothing but broken samples does not become a list of complaints many times its size. */
+/* A file of nothing but broken samples does not produce a list many times its own size. */
 static void test_list_ends(void **state)
 {
     const size_t n = 1000000;
@@ -292,7 +293,7 @@ static void test_list_ends(void **state)
     assert_int_equal(*last, '\n');
     *last = '\0';
     assert_string_equal(strrchr(t.d.left_out, '\n') + 1,
-                        "this list ends here: further samples are counted alone");
+                        "this list ends here: further samples are only counted");
     set_close(&t);
     free(json);
 }

@@ -1,5 +1,5 @@
 /* test_schema.c - the config engine on a small table with a row of every type: exact messages,
- * overrides, the dump and its way back, differences, the reference, and hostile files. */
+ * overrides, the dump and reading it back, differences, the reference, and hostile files. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -57,7 +57,7 @@ static const struct schema_row source_rows[] = {
 };
 static const struct schema source_schema = SCHEMA(struct source, source_rows);
 
-/* "svd.ratio" stands apart from its group: the dump has to bring them together. */
+/* "svd.ratio" is separated from its group: the dump has to bring them together. */
 static const struct schema_row rows[] = {
     {"name", SCHEMA_STRING(struct config, name), .help = "of the experiment"},
     {"verbose", SCHEMA_BOOL(struct config, verbose), .def = "false", .may_change = true,
@@ -140,7 +140,7 @@ static void test_defaults(void **state)
     assert_int_equal(c.tags.n, 0);
     assert_int_equal(c.data.train.n, 0);
     schema_free(&schema, &c);
-    schema_free(&schema, &c); /* fine twice */
+    schema_free(&schema, &c); /* twice is fine */
 }
 
 static void test_values(void **state)
@@ -173,7 +173,7 @@ struct bad_file {
     const char *text, *message;
 };
 
-/* Without a name each file lacks it: the errors here come before that one. */
+/* Every file without a name lacks it; the errors here come before that one. */
 static const struct bad_file bad_files[] = {
     {"{}", "c.json: name: must be given (of the experiment)"},
     {"[]", "c.json:1: an object is needed, found a list"},
@@ -347,14 +347,14 @@ static void test_sets(void **state)
     assert_string_equal(c.note, "a=b");
     assert_string_equal(c.tags.v[0], "[");
     src = c.data.train.v;
-    assert_string_equal(src[0].path, "p"); /* an element keeps what is not named */
+    assert_string_equal(src[0].path, "p"); /* fields not named keep their values */
     assert_true(src[0].weight == 2);
     assert_string_equal(src[1].path, "http://x");
     assert_int_equal(src[1].crop.v[0], 7);
     assert_int_equal(c.steps.n, 1);
     schema_free(&schema, &c);
 
-    /* no file: an override gives what must be given */
+    /* no file: an override gives the required value */
     assert_true(schema_load(&schema, &c, NULL, replace, 4, &e));
     assert_string_equal(c.name, "7");
     assert_null(c.note);
@@ -525,7 +525,7 @@ static void test_markdown(void **state)
 static const struct schema_row row_seed = {"seed", SCHEMA_INT(struct config, seed), .def = "1",
                                            .help = "h"};
 
-/* Tables with one fault each; schema_check is what tells their authors. */
+/* Tables with one fault each; schema_check reports them to their authors. */
 static void test_bad_tables(void **state)
 {
     const struct {
@@ -636,7 +636,7 @@ static void test_limits(void **state)
     free(text);
 }
 
-/* One step of a mutation: a byte, a piece copied from elsewhere, or the end cut off. */
+/* One mutation: a byte changed, a piece copied from elsewhere, or the end cut off. */
 static void mutate(char *text, struct rng *r)
 {
     static const char bytes[] = "{}[]\",:/*\\. \n-19eEtn\xc3";
@@ -655,8 +655,8 @@ static void mutate(char *text, struct rng *r)
     }
 }
 
-/* Mutations of a valid file and of valid overrides: loaded or refused in one line, never a crash;
- * what was loaded can be dumped and read back. */
+/* Mutations of a valid file and of valid overrides: loaded, or refused with a one-line message,
+ * never a crash; what was loaded can be dumped and read back. */
 static void test_fuzz(void **state)
 {
     static const char *const valid_sets[] = {"data.train[1].path=http://x",
@@ -696,7 +696,7 @@ static void test_fuzz(void **state)
             assert_null(c.name);
         }
     }
-    assert_true(loaded > 1000 && loaded < 19000); /* both ways were really tried */
+    assert_true(loaded > 1000 && loaded < 19000); /* both outcomes were exercised */
 }
 
 int main(void)

@@ -1,7 +1,6 @@
-/* test_shapes.c - what pictures of any size become: the sizes, tiles, grids and tokens that
- * transformers computes, for all pairs of 1 to 64 pixels and 10,000 sizes up to 6,000, and the
- * pixels of pictures of real sizes. tests/data/vlm/make_sizes.py and make_pixels.py say what the
- * files hold. */
+/* test_shapes.c - the shapes of pictures of any size: sizes, tiles, grids and tokens as
+ * transformers computes them, for all pairs of 1 to 64 pixels and 10,000 sizes up to 6,000; and the
+ * pixels of some pictures. tests/data/vlm/make_sizes.py and make_pixels.py describe the files. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -45,7 +44,7 @@ static void finish(struct setting *s, const char *json)
     must(processor_check(&s->p, &key, &e), &e);
 }
 
-/* A model for a processor that is there already. */
+/* A model that fits the processor. */
 static void finish_config(struct setting *s, const char *type)
 {
     char json[100];
@@ -65,7 +64,7 @@ static struct picture_shape shape_of(const struct setting *s, int64_t h, int64_t
     return shape;
 }
 
-/* ---- lines as the golden files have them ---- */
+/* ---- lines as in the golden files ---- */
 
 static void next_line(const struct setting *s, int64_t h, int64_t w, char line[200])
 {
@@ -94,7 +93,7 @@ static void next_line(const struct setting *s, int64_t h, int64_t w, char line[2
 
 typedef void line_of(const struct setting *s, int64_t h, int64_t w, char line[200]);
 
-/* The digest over the lines of all sizes. */
+/* The digest of the lines of all sizes. */
 static void check_all(const struct setting *s, line_of *line)
 {
     uint32_t x = 1, size[2];
@@ -120,7 +119,7 @@ static void check_all(const struct setting *s, line_of *line)
     assert_string_equal(hex, s->sha);
 }
 
-/* Those that stand in the file, one by one. */
+/* The sizes listed in the file, one by one. */
 static int check_listed(const struct setting *all, int n, const char *file, line_of *line)
 {
     FILE *fp = fopen(file, "r");
@@ -249,7 +248,7 @@ static int64_t number(FILE *fp)
 
 enum { PICTURES = 8, CELLS = 4096 };
 
-/* Grids of patches, "pictures (gh gw)*pictures", with the places that `merge` gives. */
+/* Grids of patches, "pictures (gh gw)*pictures", with the tokens that `merge` gives. */
 static int64_t read_grids(FILE *fp, int64_t n, int64_t merge, struct picture_shape *s)
 {
     int64_t cells = 0;
@@ -417,8 +416,8 @@ static void test_qwen_pixels(void **state)
     assert_int_equal(n, 14);
 }
 
-/* Every processor config: what transformers makes of it, or refused. We refuse more: what a tower
- * does not take. */
+/* Every processor config: read as by transformers, or refused. We refuse more, namely what a
+ * tower does not take. */
 static void check_config(const cJSON *item)
 {
     const cJSON *sha = cJSON_GetObjectItem(item, "sha256");

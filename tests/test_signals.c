@@ -1,6 +1,6 @@
 /* test_signals.c - stopping a run from outside: where signals are blocked, that they are noticed in
- * every phase all the same, what a second one does, what children get, and that no handler writes
- * on a stack pointer that somebody borrowed. tests/long/test_signal_storm.c has them rain. */
+ * every phase nevertheless, what a second one does, what children inherit, and that no handler
+ * writes to a borrowed stack pointer. tests/long/test_signal_storm.c sends many of them. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -69,7 +69,7 @@ static uint64_t status_bits(const char *path, const char *key)
 #define BIT(sig) (UINT64_C(1) << ((sig)-1))
 static const uint64_t asking = BIT(SIGINT) | BIT(SIGTERM) | BIT(SIGHUP);
 
-/* How many of n threads have them all blocked while they compute. */
+/* How many of n threads have all signals blocked while they compute. */
 static int count_blocked(int n)
 {
     pid_t tid[64] = {0};
@@ -96,7 +96,7 @@ static int blocked(const char *dir)
     EXPECT(open_signals());
     EXPECT(count_blocked(4) == 4);
     EXPECT(count_blocked(2) == 2);
-    EXPECT(count_blocked(6) == 6); /* some of them new */
+    EXPECT(count_blocked(6) == 6); /* some of them are new */
     EXPECT((status_bits("/proc/self/status", "SigCgt:") & asking) == asking);
     return 0;
 }
@@ -110,7 +110,7 @@ static int noticed(int sig)
     EXPECT(signals_came() == 0 && signals_go_on(&e));
     kill(getpid(), sig);
     EXPECT(await_signal() && signals_came() == sig);
-    snprintf(text, sizeof text, "stopped by %s; go on with --resume", signals_name(sig));
+    snprintf(text, sizeof text, "stopped by %s; continue with --resume", signals_name(sig));
     EXPECT(!signals_go_on(&e) && strcmp(e.msg, text) == 0);
     return 0;
 }
@@ -133,8 +133,8 @@ static int noticed_hup(const char *dir)
     return noticed(SIGHUP);
 }
 
-/* The first of several is the one that is said. Later ones of the same second are of the same
- * press; a SIGINT after that ends the process, a SIGTERM does not. */
+/* The first of several signals is the one reported. More within the same second count as the same
+ * key press; a SIGINT after that ends the process, a SIGTERM does not. */
 static int second(const char *dir)
 {
     double begin = clock_seconds();
@@ -148,7 +148,7 @@ static int second(const char *dir)
     sleep_ms(50);
     EXPECT(signals_came() == SIGTERM);
     if (clock_seconds() - begin > 1)
-        return 128 + SIGINT; /* a machine as busy as that says nothing */
+        return 128 + SIGINT; /* too slow a machine: the test proves nothing */
     sleep_ms(1100);
     kill(getpid(), SIGTERM);
     sleep_ms(50);
@@ -157,7 +157,7 @@ static int second(const char *dir)
     return WRONG;
 }
 
-/* What was ignored when the process began, as by nohup. */
+/* Signals that were ignored when the process began, as under nohup. */
 static int ignored(const char *dir)
 {
     (void)dir;
@@ -187,7 +187,7 @@ static bool draw(const char *dir, const char *gnuplot, struct err *e)
     return plot_recovery(dir, &plot, &note, e);
 }
 
-/* gnuplot has the signals as we had them before. */
+/* gnuplot gets the signal state that we had at the start. */
 static int child(const char *dir)
 {
     uint64_t blk = status_bits("/proc/self/status", "SigBlk:");
@@ -196,7 +196,7 @@ static int child(const char *dir)
     struct err e;
 
     EXPECT(open_signals());
-    /* without another program: while sh starts one it has more blocked */
+    /* no other program: while it starts one, sh blocks more signals */
     EXPECT(draw(dir,
                 "#!/bin/sh\nwhile read -r l; do echo \"$l\"; done < /proc/$$/status > status\n"
                 ": > recovery.png.tmp\n",
@@ -204,7 +204,7 @@ static int child(const char *dir)
     snprintf(path, sizeof path, "%s/status", dir);
     EXPECT(access(path, R_OK) == 0);
     EXPECT(status_bits(path, "SigBlk:") == blk);
-    /* The C library's own two apart: posix_spawn, by which make starts us, leaves them ignored. */
+    /* Except the C library's two: posix_spawn, with which make starts us, leaves them ignored. */
     EXPECT((status_bits(path, "SigIgn:") & (BIT(32) - 1)) == (ign & (BIT(32) - 1)));
     return 0;
 }
@@ -226,9 +226,9 @@ static int child_that_hangs(const char *dir)
         _exit(0);
     }
     EXPECT(!draw(dir, "#!/bin/sh\n: > runs; exec sleep 1000\n", &e));
-    EXPECT(strcmp(e.msg, "stopped by SIGTERM; go on with --resume") == 0);
+    EXPECT(strcmp(e.msg, "stopped by SIGTERM; continue with --resume") == 0);
     EXPECT(waitpid(helper, &status, 0) == helper);
-    EXPECT(waitpid(-1, &status, 0) < 0 && errno == ECHILD); /* nothing of it is left */
+    EXPECT(waitpid(-1, &status, 0) < 0 && errno == ECHILD); /* no child is left */
     return 0;
 }
 
@@ -260,7 +260,7 @@ static struct tensor *three_nodes(struct tape *t, struct tensor *x)
     return x;
 }
 
-/* The second of three nodes sends a signal: the third is not run. */
+/* The second of three nodes sends a signal: the third one does not run. */
 static int tape_part(bool backward)
 {
     struct err e;
@@ -299,7 +299,7 @@ static int tape_backward_stops(const char *dir)
 
 /* ---- a checkpoint ---- */
 
-/* A run that is asked to stop saves; one that is loading goes no further. */
+/* With a stop pending, saving succeeds and loading is refused. */
 static int checkpoint(const char *dir)
 {
     float value = 1, back = 0;
@@ -318,11 +318,11 @@ static int checkpoint(const char *dir)
     return 0;
 }
 
-/* ---- a stack pointer that was borrowed ---- */
+/* ---- a borrowed stack pointer ---- */
 
 enum { STACK = 64 << 10, FILL = 0x5a };
 
-/* A file of FILL, mapped so that its content outlives the process. */
+/* A file full of FILL, mapped so that its content outlives the process. */
 static char *map_file(const char *dir, const char *name)
 {
     char path[1300];
@@ -335,8 +335,7 @@ static char *map_file(const char *dir, const char *name)
 }
 
 #ifdef __x86_64__
-/* As oneDNN's kernels do: the stack pointer goes elsewhere while *flag is waited for, or a byte is
- * read. */
+/* As in oneDNN's kernels, the stack pointer points elsewhere while we wait or read. */
 static void borrow_and_wait(char *stack, const atomic_int *flag)
 {
     __asm__ volatile("mov %%rsp, %%r12\n mov %0, %%rsp\n"
@@ -379,7 +378,7 @@ static int borrowed(const char *dir)
     return 0;
 }
 
-/* Both threads of a team, as gemm_setup has given them stacks for handlers. */
+/* Both threads of a team, with the signal stacks that gemm_setup gave them. */
 static int bus_error(const char *dir, int which)
 {
     char *stack[2] = {map_file(dir, "stack0"), map_file(dir, "stack1")}, path[1300];
@@ -475,7 +474,7 @@ static void run_part(void *const *state, const struct part *p)
     must_be_untouched(state, "stack1", p->name);
 }
 
-/* OpenBLAS's threads are older than main and have nothing blocked: the kernel may choose one. */
+/* OpenBLAS's threads are older than main and block nothing: the kernel may choose one of them. */
 static void test_parts(void **state)
 {
     static const char *const blas_threads[] = {"1", "4"};
@@ -490,7 +489,8 @@ static void test_parts(void **state)
 
 /* ---- the program ---- */
 
-/* A checkpoint of the very step that is named, then the exit; and from there it goes on. */
+/* A checkpoint of exactly the step that the message names, then the exit; and the run can
+ * be resumed from it. */
 static void stop_endless(void *const *state, const char *settings, int sig)
 {
     char path[200], text[200];
@@ -507,7 +507,7 @@ static void stop_endless(void *const *state, const char *settings, int sig)
     pid = start_endless(state, settings);
     kill(pid, SIGKILL);
     assert_int_equal(finish(pid), 128 + SIGKILL);
-    snprintf(text, sizeof text, "goes on from step %ld of 1000000", step);
+    snprintf(text, sizeof text, "continues from step %ld of 1000000", step);
     if (!says(state, text)) fail_msg("not '%s':\n%s", text, output(state));
 }
 
@@ -526,7 +526,7 @@ static void test_saved(void **state)
     }
 }
 
-/* A connection that is lost: nothing under nohup. */
+/* A lost connection has no effect under nohup. */
 static void test_nohup(void **state)
 {
     signal(SIGHUP, SIG_IGN);
@@ -539,7 +539,7 @@ static void test_nohup(void **state)
     assert_int_equal(finish(pid), 128 + SIGTERM);
 }
 
-/* Who reads the output is gone, as `tee` is after the same Ctrl-C. */
+/* The reader of the output is gone, as `tee` is after the same Ctrl-C. */
 static void test_pipe(void **state)
 {
     must_run(state, "{ " ENDLESS "--set checkpoint.every=20 2> $T/errors; echo $? > $T/status; } | "
@@ -547,7 +547,7 @@ static void test_pipe(void **state)
     must_run(state, "grep -q 'stopped by SIGPIPE; base baseline is saved at step' $T/errors");
 }
 
-/* As finish, but a program that is deaf is an error. */
+/* As finish, but a program that does not react is an error. */
 static int finish_soon(void *const *state, pid_t pid)
 {
     double begin = clock_seconds();
@@ -562,7 +562,7 @@ static int finish_soon(void *const *state, pid_t pid)
     return rc;
 }
 
-/* Signals the program once it has said `text`: it ends soon, with nothing half written. */
+/* Signals the program once it has printed `text`: it ends soon, with no half-written file. */
 static void stop_after(void *const *state, const char *command, const char *text, int sig)
 {
     pid_t pid = start(*state, command);
@@ -577,7 +577,7 @@ static void stop_after(void *const *state, const char *command, const char *text
     assert_int_equal(system(find), 0);
 }
 
-/* Many samples, which are all tokenised before anything else is done. */
+/* Many samples, which are all tokenised before anything else happens. */
 static void test_while_data_are_opened(void **state)
 {
 #define BIG "$B/mha2mla-train --config $C --set data.train[0].path=$T/big.json "

@@ -1,6 +1,6 @@
-/* test_store.c - the cache of what was computed from pictures: entries come back, whatever happens
- * to its files (cut, bits flipped, lies, a full disk, a killed writer) is found or harmless, and it
- * is about one tower, one processor, one picture. */
+/* test_store.c - the cache of what was computed from pictures: entries come back; whatever happens
+ * to its files (cut, bits flipped, false content, a full disk, a killed writer) is detected or
+ * harmless; and it belongs to one tower, one processor, one picture. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -52,7 +52,7 @@ static void open_store(struct store *s, const char *dir, bool write)
     must(store_open(s, dir, ABOUT, write, &e), &e);
 }
 
-/* Appends the entries [from, to) in one part. */
+/* Appends the entries [from, to) as one part. */
 static void add(const char *dir, int from, int to)
 {
     struct store s;
@@ -67,7 +67,7 @@ static void add(const char *dir, int from, int to)
     must(store_close(&s, &e), &e);
 }
 
-/* Whether entry i is there; if so it must be right. */
+/* Whether entry i is there; if it is, it must be right. */
 static bool has(struct store *s, int i)
 {
     int64_t at = store_find(s, key_of(i));
@@ -81,7 +81,7 @@ static bool has(struct store *s, int i)
     return true;
 }
 
-/* What the log says from now until log_text(): it goes to a file as well. */
+/* Begins recording the log for log_text(): it also goes to a file. */
 static void log_start(void *const *state)
 {
     struct err e;
@@ -98,8 +98,8 @@ static char *log_text(void *const *state)
     return slurp(tmpdir_path(state, "log"), NULL);
 }
 
-/* The one part is not used: a line says why, which file, and what becomes of it. A reader leaves it
- * there, a writer takes it away. */
+/* The only part is not used: a line says why, which file, and what happens to it. A reader leaves
+ * it in place, a writer removes it. */
 static void left_out(void *const *state, const char *about, const char *says)
 {
     for (int write = 0; write < 2; write++) {
@@ -132,7 +132,7 @@ static void test_round_trip(void **state)
         assert_false(has(&s, i));
         row_of(i, row);
         must(store_put(&s, key_of(i), row, WIDTH, &e), &e);
-        assert_true(has(&s, i)); /* before it is on the disk */
+        assert_true(has(&s, i)); /* before it is on disk */
     }
     assert_true(has(&s, 0) && !has(&s, 1000));
     must(store_close(&s, &e), &e);
@@ -149,7 +149,7 @@ static void test_round_trip(void **state)
     must(store_close(&s, &e), &e);
 }
 
-/* A part is written when 64 MiB are there, not when the writer ends. */
+/* A part is written as soon as 64 MiB are there, not when the writer ends. */
 static void test_parts_are_written_on_the_way(void **state)
 {
     const int64_t width = 8 << 20; /* two rows are 64 MiB */
@@ -174,7 +174,7 @@ static void test_parts_are_written_on_the_way(void **state)
     free(row);
 }
 
-/* Who deletes a part loses its entries alone, and no later part is written over. */
+/* Deleting a part loses only its entries, and no later part is overwritten. */
 static void test_deleted_part(void **state)
 {
     struct store s;
@@ -192,8 +192,8 @@ static void test_deleted_part(void **state)
     assert_true(is_there(tmpdir_path(state, "part-00003.h5")));
 }
 
-/* Entries of every length in two parts and in memory; one of another length than is asked for is
- * refused. */
+/* Entries of different lengths in two parts and in memory; reading one with another length
+ * fails. */
 static void test_lengths(void **state)
 {
     enum { MOST = 40, TWICE = 2 * MOST };
@@ -232,7 +232,7 @@ static void test_about_something_else(void **state)
 
 /* ---- damage ---- */
 
-/* A test of thousands of damages would fill the terminal with what the log says. */
+/* A test of thousands of damaged files would fill the terminal with log lines. */
 static void hush(bool on)
 {
     static int terminal = -1;
@@ -267,8 +267,8 @@ static void test_truncated(void **state)
     free(file);
 }
 
-/* Any byte of the file wrong: the part is left out, or an entry is gone, or it is told to be
- * damaged, or it does not matter. No wrong row is ever given. */
+/* With any byte of the file wrong the part is not used, or an entry is missing, or it is reported
+ * as damaged, or the byte does not matter. A wrong row is never returned. */
 static void test_flipped(void **state)
 {
     int wrong = 0, gone = 0, out = 0;
@@ -307,7 +307,7 @@ static void test_flipped(void **state)
         file[at] = was;
     }
     hush(false);
-    /* every byte of a key, of a row and a sum, and many of the rest */
+    /* every byte of a key, of a row and of a sum, and many of the rest */
     assert_true(gone >= 3 * 64 && wrong >= 3 * (WIDTH * 4 + 4) && out > 300);
     free(file);
 }
@@ -355,10 +355,10 @@ static void put_counts(hid_t file, hsize_t n, const uint64_t *counts)
 static void test_lies(void **state)
 {
     static const struct {
-        hsize_t abouts, values, entries, keys, sums; /* no such list: 0 */
+        hsize_t abouts, values, entries, keys, sums; /* 0: no such list */
         uint64_t counts[4];
         bool integers, chunked;
-        const char *says; /* NULL: as it should be */
+        const char *says; /* NULL: nothing is wrong */
     } cases[] = {
         {1, 24, 4, 4, 4, {6, 6, 6, 6}, false, false, NULL},
         {1, 24, 4, 4, 4, {1, 2, 3, 18}, false, false, NULL},
@@ -397,26 +397,26 @@ static void test_lies(void **state)
         }
     }
     H5Tclose(key);
-    H5Fclose(make_part(state, 1)); /* nothing in it */
+    H5Fclose(make_part(state, 1)); /* an empty part */
     left_out(state, ABOUT, "has no `values`");
     spill(tmpdir_path(state, "part-00000.h5"), "not HDF5", 8);
     left_out(state, ABOUT, "is not an HDF5 file");
 }
 
-/* What cannot be read for another reason than damage is not thrown away. */
+/* A file that is unreadable for another reason than damage is not deleted. */
 static void test_unreadable(void **state)
 {
     const char *part = tmpdir_path(state, "part-00000.h5");
     struct store s;
     struct err e = {0};
 
-    assert_int_equal(symlink("part-00000.h5", part), 0); /* a circle */
+    assert_int_equal(symlink("part-00000.h5", part), 0); /* a cycle */
     assert_false(store_open(&s, *state, ABOUT, true, &e));
     assert_non_null(strstr(e.msg, "part-00000.h5: Too many levels of symbolic links"));
 }
 
-/* A damaged entry, mended: it is right for this store, and for the next that opens. Whatever was
- * damaged: the row, the sum, or half of the file. */
+/* A damaged entry is mended: it is right in this store and in the next one opened, whether the row,
+ * the sum, or half of the file was damaged. */
 static void test_mend(void **state)
 {
     const char *path = tmpdir_path(state, "part-00000.h5");
@@ -453,12 +453,12 @@ static void test_mend(void **state)
             must(store_close(&s, &e), &e);
         }
         free(file);
-        file = slurp(path, &len); /* the very bytes that were there */
+        file = slurp(path, &len); /* the bytes are the same again */
     }
     free(file);
 }
 
-/* Neither row of two that have changed places is given. */
+/* If two rows have changed places, neither is returned. */
 static void test_exchanged(void **state)
 {
     const char *path = tmpdir_path(state, "part-00000.h5");
@@ -485,8 +485,8 @@ static void test_exchanged(void **state)
     free(file);
 }
 
-/* More parts than files may be open, and parts that are taken away or replaced while they are in
- * use: whoever has them open goes on, whoever must open them again is told. */
+/* More parts than files may be open, and parts that are removed or replaced while in use: an open
+ * part can still be read, opening it again fails with a message. */
 static void test_many_parts(void **state)
 {
     enum { PARTS = STORE_OPEN + 20 };
@@ -504,7 +504,7 @@ static void test_many_parts(void **state)
             assert_true(has(&s, i));
     assert_int_equal(unlink(tmpdir_path(state, "part-00147.h5")), 0); /* in use */
     assert_true(has(&s, 147));
-    assert_int_equal(unlink(tmpdir_path(state, "part-00000.h5")), 0); /* closed for now */
+    assert_int_equal(unlink(tmpdir_path(state, "part-00000.h5")), 0); /* closed at the moment */
     assert_false(store_get(&s, 0, got, WIDTH, &e));
     assert_non_null(strstr(e.msg, "part-00000.h5: entry 0: No such file"));
     memcpy(keys, key_of(0), sizeof keys);
@@ -516,7 +516,7 @@ static void test_many_parts(void **state)
     must(store_close(&s, &e), &e);
 }
 
-/* 0 where closing fails in one line that names the file, and all is as before. */
+/* 0 if closing fails with a one-line message that names the file, and all is as before. */
 static int full_disk_child(const char *dir, rlim_t room)
 {
     struct store s;
@@ -564,7 +564,7 @@ static void sleep_ms(long ms)
     nanosleep(&t, NULL);
 }
 
-/* Killed at any moment, a writer leaves whole parts, and the next one goes on. */
+/* Killed at any moment, a writer leaves whole parts, and the next writer continues. */
 static void test_killed_writer(void **state)
 {
     struct store s;
@@ -579,8 +579,7 @@ static void test_killed_writer(void **state)
                 add(*state, i, i + 3);
         assert_true(pid > 0);
         snprintf(name, sizeof name, "part-%05d.h5", (int)before / 3);
-        while (
-            !is_there(tmpdir_path(state, name))) /* its first part; then, somewhere in the next */
+        while (!is_there(tmpdir_path(state, name))) /* its first part; then somewhere in the next */
             sleep_ms(1);
         sleep_ms(round);
         kill(pid, SIGKILL);
@@ -594,7 +593,7 @@ static void test_killed_writer(void **state)
     }
 }
 
-/* The second writer waits for the first one, then sees what it wrote. A reader waits for nobody. */
+/* The second writer waits for the first one, then sees what it wrote. A reader never waits. */
 static void test_two_writers(void **state)
 {
     struct store s, reader;
@@ -615,14 +614,14 @@ static void test_two_writers(void **state)
         _exit(store_close(&s, &e) ? 0 : 2);
     }
     assert_true(pid > 0);
-    assert_int_equal(read(ready[0], &byte, 1), 1); /* the other one has the lock now */
+    assert_int_equal(read(ready[0], &byte, 1), 1); /* the other one holds the lock now */
     open_store(&reader, *state, false);
     assert_true(has(&reader, 0) && !has(&reader, 1));
     open_store(&s, *state, true);
     assert_true(has(&s, 1));
     row_of(2, row);
     must(store_put(&s, key_of(2), row, WIDTH, &e) && store_close(&s, &e), &e);
-    assert_true(has(&reader, 0)); /* what was there when it opened */
+    assert_true(has(&reader, 0)); /* what was there when it was opened */
     must(store_close(&reader, &e), &e);
     assert_int_equal(waitpid(pid, NULL, 0), pid);
     open_store(&s, *state, false);
@@ -636,9 +635,9 @@ static void test_two_writers(void **state)
 
 /* What features depend on. */
 struct cause {
-    int64_t seed;        /* of the tower's weights */
-    double mean;         /* of the processor */
-    const char *alpha;   /* setting */
+    int64_t seed;        /* for the tower's weights */
+    double mean;         /* the processor's */
+    const char *alpha;   /* the setting */
     const char *picture; /* c.png's content; a.png is gray1.png */
     bool pixels;         /* keep these instead of features */
 };
@@ -650,7 +649,7 @@ struct kept {
     double sum; /* of all its values */
 };
 
-/* Opens the data and pictures of a tiny run as a training would. */
+/* Opens the data and pictures of a tiny run, as training does. */
 static struct kept keep(void *const *state, const struct cause *c)
 {
     const char *const more[] = {c->alpha, NULL};
@@ -689,7 +688,7 @@ static struct kept keep(void *const *state, const struct cause *c)
     return k;
 }
 
-/* The same settings: what is there is used, as a value shows that was put there by hand. */
+/* With the same settings the stored features are used, as a value planted in the store shows. */
 static void test_hit(void **state)
 {
     struct kept a = keep(state, &plain), b;
@@ -729,7 +728,7 @@ static void test_key(void **state)
         assert_int_equal(b.n, 1);
         assert_true(i == 2 || a.sum != b.sum); /* this picture has no alpha */
     }
-    /* Another picture under the old name is computed; what was there before is found again. */
+    /* Another picture under the old name is computed; the earlier features are found again. */
     changed.picture = "rgb8.png";
     b = keep(state, &changed);
     assert_string_equal(a.dir, b.dir);

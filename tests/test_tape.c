@@ -1,6 +1,6 @@
 /* test_tape.c - what the tape promises about memory and work: no allocation after the first step,
- * gradients only where something is trained above, no T x T matrix, no logits of all rows, less
- * memory where layers are recomputed. */
+ * gradients only above something trained, no T x T matrix, no logits of all rows, less memory if
+ * layers are recomputed. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -13,8 +13,8 @@
 #include "tests/sanitized.h"
 #include "tests/tiny_convert.h"
 
-/* ---- counting allocations: a program's own malloc goes before the C library's, for its libraries
- * too. With the address sanitizer, which does the same, there is nothing to count. ---- */
+/* ---- counting allocations: a program's own malloc takes precedence over the C library's, for its
+ * libraries too. With the address sanitizer, which does the same, nothing can be counted. ---- */
 
 static long allocations;
 static bool counting;
@@ -78,7 +78,7 @@ static void adamw_of(struct adamw *o, struct model *m)
     must(adamw_init(o, trained, n, MOMENT_F32, &e), &e);
 }
 
-/* A whole optimiser step over the first `samples` samples of `all`. */
+/* A whole optimiser step on the first `samples` samples of `all`. */
 static void step(struct model *m, struct tape *t, struct adamw *o, struct batch_buffer *b,
                  const struct tiny_batch *all, int samples, int recompute)
 {
@@ -97,7 +97,7 @@ static void step(struct model *m, struct tape *t, struct adamw *o, struct batch_
     adamw_step(o, 1e-3, 1 / fmax(1, adamw_grad_norm(o)));
 }
 
-/* After the first step, later ones of its size or below take no memory from anybody. */
+/* After the first step, later ones of the same size or smaller allocate nothing. */
 static void test_no_allocation_after_the_first_step(void **state)
 {
     static const char *const texts[] = {"tttitt|TTT", "ttt|TTTT", "itti|TT", "t|Ti"};
@@ -139,7 +139,7 @@ static void test_no_allocation_after_the_first_step(void **state)
 
 /* ---- gradients ---- */
 
-/* Whether node number i lies behind a trained leaf: found by walking, not by the tape's flags. */
+/* Whether node i depends on a trained leaf, found by walking the graph, not from the flags. */
 static void find_reached(const struct tape *t, bool *reached)
 {
     for (int i = 0; i < t->n_nodes; i++)
@@ -150,8 +150,9 @@ static void find_reached(const struct tape *t, bool *reached)
         }
 }
 
-/* Plans the loss with the kinds of the second layer only (both: of both) and returns its bytes.
- * Each node behind a trained leaf runs backward once, no other does or has a gradient. */
+/* Plans the loss with the given kinds trained in the second layer only (both: in both layers) and
+ * returns its bytes. Each node that depends on a trained leaf runs backward once; no other node
+ * runs backward or has a gradient. */
 static size_t check_paths(struct model *m, struct tape *t, struct tiny_batch *b, unsigned kinds,
                           bool both)
 {
@@ -211,7 +212,7 @@ static void test_gradients_only_where_trained(void **state)
 
 /* ---- what is never stored ---- */
 
-/* Plans only: no byte of these leaves is looked at. */
+/* Plans only: the leaves' values are never read. */
 static struct tensor shape(int64_t rows, int64_t cols, bool trained)
 {
     static real nothing;
@@ -222,8 +223,8 @@ static struct tensor shape(int64_t rows, int64_t cols, bool trained)
     return x;
 }
 
-/* 8,192 tokens: scores of one head would be 256 MiB. What is planned is the output, its gradient,
- * a number a row, and tiles; and twice the tokens take twice that, not four times. */
+/* 8,192 tokens: the scores of one head would be 256 MiB. Planned are the output, its gradient, one
+ * number per row, and tiles; twice the tokens take twice that, not four times. */
 static void test_attention_stores_no_scores(void **state)
 {
     struct tape *t = new_tape();
@@ -278,7 +279,7 @@ static void test_cached_attention_stores_rounds(void **state)
     tape_free(t);
 }
 
-/* 4,096 rows of 32,000 tokens: 500 MiB of logits; a tile has 8. Only labelled rows come so far. */
+/* 4,096 rows of 32,000 tokens: 500 MiB of logits; a tile has 8. Only labelled rows are computed. */
 static void test_loss_stores_no_logits(void **state)
 {
     static const char *const texts[] = {"tttitt|TTT", "ttt|TTTT"};
@@ -308,7 +309,7 @@ static void test_loss_stores_no_logits(void **state)
 
 /* ---- recomputation ---- */
 
-/* A stack of small MLPs of 16 layers, each a segment or not. */
+/* A stack of 16 layers of small MLPs, each a segment or not. */
 static size_t stack_bytes(struct tape *t, bool recompute)
 {
     struct tensor x = shape(256, 32, false), up = shape(128, 32, true), down = shape(32, 128, true);
@@ -326,7 +327,7 @@ static size_t stack_bytes(struct tape *t, bool recompute)
     return tape_bytes(t);
 }
 
-/* A layer keeps 32 + 128 + 128 values a row without, its output of 32 with recomputation. */
+/* Values per row of a layer: 32 + 128 + 128 without recomputation, its output of 32 with it. */
 static void test_recomputing_takes_less_memory(void **state)
 {
     struct tape *t = new_tape();
@@ -337,7 +338,7 @@ static void test_recomputing_takes_less_memory(void **state)
     tape_free(t);
 }
 
-/* ---- what lies between the passes as bf16 ---- */
+/* ---- values stored as bf16 between the passes ---- */
 
 static void test_stashing_halves_memory(void **state)
 {
@@ -354,7 +355,8 @@ static void test_stashing_halves_memory(void **state)
 
 enum { DEEP = 6, ROWS = 512, WIDE = 8 };
 
-/* Gradients of a stack of linears whose values are small whole numbers: bf16 holds them exactly. */
+/* Gradients of a stack of linears whose values are small integers, which bf16
+ * represents exactly. */
 static void whole_gradients(bool stash, bool recompute, real grad[DEEP][WIDE * WIDE])
 {
     real x[ROWS * WIDE], w[DEEP][WIDE * WIDE];
@@ -374,7 +376,7 @@ static void whole_gradients(bool stash, bool recompute, real grad[DEEP][WIDE * W
     tape_stash_bf16(t, stash);
     tape_begin(t, true);
     for (int l = 0; l < DEEP; l++) {
-        for (int i = 0; i < WIDE; i++) { /* two inputs each: values of up to 2^l */
+        for (int i = 0; i < WIDE; i++) { /* two inputs each: values up to 2^l */
             w[l][i * WIDE + (int)rng_below(&r, WIDE)] = 1;
             w[l][i * WIDE + (int)rng_below(&r, WIDE)] = -1;
         }
@@ -393,7 +395,7 @@ static void whole_gradients(bool stash, bool recompute, real grad[DEEP][WIDE * W
     tape_free(t);
 }
 
-/* Packed, unpacked and read from another place: the same bits, with recomputation too. */
+/* Packed, unpacked and read from another place: the same bits, also with recomputation. */
 static void test_stashing_loses_nothing(void **state)
 {
     static real plain[DEEP][WIDE * WIDE], stashed[DEEP][WIDE * WIDE], both[DEEP][WIDE * WIDE];

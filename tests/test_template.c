@@ -1,6 +1,6 @@
 /* test_template.c - conversations against the published chat templates (the golden file's script is
- * beside it), and the rules that hold for every template. Where MHA2MLA_REAL_DATA names the
- * directory of data/fetch-real-data.sh, what is trained with its tokenizers too. */
+ * beside it), and the rules that hold for every template. If MHA2MLA_REAL_DATA names the directory
+ * of data/fetch-real-data.sh, also what is trained on with its tokenizers. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -61,8 +61,8 @@ static void write_sample(const cJSON *messages, const char *path)
     cJSON_Delete(root);
 }
 
-/* The tokens of `one` that a data set trains are the runs that `want` lists; a sample without any
- * is left out. A mark is a token like others here: no token has the picture's id. */
+/* The tokens of `one` that a data set trains on are the runs listed in `want`; a sample without any
+ * is dropped. A mark is a token like any other here: no token has the picture's id. */
 static void check_tokens(void *const *state, const cJSON *one, const cJSON *want,
                          const struct tokenizer *tk)
 {
@@ -183,8 +183,8 @@ static void test_cases(void **state)
     }
 }
 
-/* check_tokens on every case: with the tokenizer that its member `key` names, which lies at
- * BEFORE name AFTER. */
+/* check_tokens on every case, with the tokenizer BEFORE name AFTER, where name is the
+ * case's member `key`. */
 static void check_all_tokens(void *const *state, int file, const char *key, const char *before,
                              const char *after)
 {
@@ -242,7 +242,7 @@ static void test_find(void **state)
                                "qwen2_vl, plain");
 }
 
-/* A text that has the BOS must not get another one. */
+/* A text that begins with the BOS must not get a second one. */
 static void test_add_special(void **state)
 {
     const struct message m = {ROLE_USER, "one", 3};
@@ -259,7 +259,7 @@ static void test_add_special(void **state)
     rendered_free(&r);
 }
 
-/* tests/data's tokenizer has <s>, </s>, <|im_start|> and <|im_end|>, and none of Llama 3's. */
+/* tests/data's tokenizer has <s>, </s>, <|im_start|> and <|im_end|>, but none of Llama 3's. */
 static void test_check(void **state)
 {
     static const struct {
@@ -301,7 +301,7 @@ static void test_refused(void **state)
     rendered_free(&r);
 }
 
-/* A zero is a character like others, in every place; marks are found behind it. */
+/* A zero is a character like any other, everywhere; marks after it are found. */
 static void test_zeros(void **state)
 {
     static const char user[] = "a\0b<image>\0", answer[] = "\0c\0";

@@ -1,5 +1,5 @@
-/* test_tensorboard.c - event files against a parser of their own bytes, written from the formats'
- * descriptions and sharing nothing with the writer but the CRC, which has known vectors. */
+/* test_tensorboard.c - event files against a separate parser, written from the descriptions of the
+ * formats and sharing nothing with the writer but the CRC, which is checked by known vectors. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -163,15 +163,15 @@ static void test_events(void **state)
     assert_true(tb_scalar(&tb, "train/loss", 300, 1700000002, (double)NAN, &e));
     assert_true(tb_text(&tb, "t", 5000000000, 1700000003, "# A", &e));
     assert_true(tb_scalar(&tb, "", -1, 1700000004, 1e300, &e));
-    /* Every record is in the file before the close: a kill loses nothing. */
+    /* Every record is in the file before it is closed: a kill loses nothing. */
     expect_events(path, want, sizeof want / sizeof *want);
     tb_close(&tb);
     expect_events(path, want, sizeof want / sizeof *want);
     tb_close(&tb);
 }
 
-/* A resume's file has its SessionLog START at its first step, and sorts after the earlier ones
- * even where the clock went back. */
+/* The file of a resumed run has its SessionLog START at its first step, and sorts after the earlier
+ * ones even if the clock went back. */
 static void test_resume(void **state)
 {
     static const char *const want[] = {"1:1600000000 3:'brain.Event:2'",

@@ -1,5 +1,5 @@
-/* test_text.c - text of strangers on one line, what a file is by its content, JSON's strings and
- * numbers whole, and inputs that are no files. */
+/* test_text.c - untrusted text on one line, detecting a file's kind from its content, JSON's
+ * strings and numbers without loss, and inputs that are not files. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -81,7 +81,7 @@ static void test_kinds(void **state)
     }
 }
 
-/* What is said of a file that is not of the form that is needed. */
+/* The message about a file of another form than the expected one. */
 static void test_kind_refused(void **state)
 {
     static const struct {
@@ -90,9 +90,9 @@ static void test_kind_refused(void **state)
         const char *says;
     } cases[] = {
 #define CASE(bytes, says) {bytes, sizeof bytes - 1, says}
-        CASE("Entry not found", "is text (\"Entry not found\"), and no picture"),
-        CASE("short", "is no picture"),
-        CASE("\x01\x02 and more", "is no picture"),
+        CASE("Entry not found", "is text (\"Entry not found\"), not a picture"),
+        CASE("short", "is not a picture"),
+        CASE("\x01\x02 and more", "is not a picture"),
         CASE("", "is empty"),
         CASE("GIF89a", "is a GIF picture"),
         CASE(
@@ -100,7 +100,7 @@ static void test_kind_refused(void **state)
             "is a PyTorch file in the form before 1.6: in Python, torch.save(torch.load(OLD), NEW) "
             "renews it"),
         CASE("\x40\1\0\0\0\0\0\0{\"a\":", "is a safetensors file"),
-        CASE("[1,2,\n [{\"a\":1}]]", "is no picture"),
+        CASE("[1,2,\n [{\"a\":1}]]", "is not a picture"),
 #undef CASE
     };
     struct err e;
@@ -112,7 +112,8 @@ static void test_kind_refused(void **state)
     }
 }
 
-/* Text and kind that cJSON's own printing and strings would lose. */
+/* Zeros in strings, \u escapes and the places of errors, which cJSON loses; rules
+ * beyond cJSON's own. */
 static void test_json_whole(void **state)
 {
     static const char text[] = "{\"s\": \"a\\u0000b\\n\\u00e9\\ud83d\\ude00\\\"/\", \"n\": 0.1}";
@@ -165,7 +166,7 @@ static void test_new_string(void **state)
     cJSON_Delete(root);
 }
 
-/* Random doubles come back to the last bit; cJSON alone lets every few hundredth slip. */
+/* Random doubles come back to the last bit; cJSON alone changes about one in a few hundred. */
 static void test_numbers(void **state)
 {
     struct rng rng = {0};

@@ -1,6 +1,6 @@
 /* test_text_run.c - the program on language models without pictures, Llama and Qwen2: chat data and
- * plain texts through every step. The export must be one that opens, without factors by modality,
- * its cache as small as computed, and its answers those of the model without a cache. */
+ * plain texts through every step. The export must open and have no factors by modality, its cache
+ * must be as small as computed, and it must give the answers of the model without a cache. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -99,11 +99,11 @@ static double number(const cJSON *json, const char *key)
 {
     const cJSON *v = cJSON_GetObjectItem(json, key);
 
-    if (!cJSON_IsNumber(v)) fail_msg("%s is no number", key);
+    if (!cJSON_IsNumber(v)) fail_msg("%s is not a number", key);
     return v->valuedouble;
 }
 
-/* ---- what answers the export gives, without a cache ---- */
+/* ---- the export's answers without a cache ---- */
 
 static int32_t next_token(struct model *m, struct tape *t, const int32_t *ids, int64_t n)
 {
@@ -210,7 +210,7 @@ static void check_run(void *const *state, const char *type)
     check_tensors(tmpdir_path(state, path));
     must(model_open(&m, tmpdir_path(state, path), &e), &e);
     assert_true(m.state == ATTN_MLA && !m.decoupled && !m.cfg.mha2mla.decoupled);
-    /* the published text code has this name for pairs that a file ranks */
+    /* the published text code's name for pairs ranked in a file */
     assert_string_equal(m.cfg.mha2mla.partial_rope_version, "2-norm");
     assert_int_equal(model_cache_values(&m), KV_HEADS * ROPE_DIM + KV_HEADS * LOW_RANK);
     snprintf(path, sizeof path, "%s/rope4-rank3/stage2/scores.json", dir);
@@ -245,7 +245,7 @@ static void test_chat(void **state)
     "$B/mha2mla-train --config $C --set data.train[0].path=$T/text.jsonl "                         \
     "--set data.eval[0].path=$T/text.jsonl "
 
-/* The value of a key in the first line of metrics.jsonl that holds `what`. */
+/* The value of a key in the first line of metrics.jsonl that contains `what`. */
 static double metric(void *const *state, const char *what, const char *key)
 {
     char *text = slurp(tmpdir_path(state, "run/metrics.jsonl"), NULL), *line = strstr(text, what);
@@ -260,8 +260,8 @@ static double metric(void *const *state, const char *what, const char *key)
     return v;
 }
 
-/* The perplexity over the texts, from the cache, is that of the loss which a training over all of
- * them begins with (1e-4: absorbing changes the order of products). */
+/* The perplexity over the texts, computed with the cache, matches the loss with which training on
+ * all of them begins (1e-4: absorbing changes the order of products). */
 static void test_plain_texts(void **state)
 {
     must_run(state, PLAIN "--set evaluate.score=tokens --set stage1.batch_size=24 "
@@ -285,7 +285,7 @@ static void test_plain_texts(void **state)
     cJSON_Delete(svd);
 }
 
-/* Where answers are scored, what asks nothing is left out and named, in any of its forms. */
+/* When answers are scored, samples that ask nothing are dropped and listed, in every form. */
 static void test_nothing_is_asked(void **state)
 {
     must_run(state, "sed -e 's/{\"from\": \"human\"[^}]*}, //' $T/chat.json > $T/told.json");

@@ -1,5 +1,5 @@
-/* test_tokenizer.c - the tokenizer's interface, and files and texts that must be refused. What it
- * makes of texts is in test_tokenizer_equal.c. */
+/* test_tokenizer.c - the tokenizer's interface, and files and texts that must be refused. The ids
+ * of texts are in test_tokenizer_equal.c. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -44,7 +44,7 @@ static void test_lookup(void **state)
     assert_null(tokenizer_piece(tk, tokenizer_size(tk)));
     assert_null(tokenizer_piece(tk, -1));
     text =
-        tokenizer_decode(tk, unknown, 4, false, &len, &e); /* ids that are no token are skipped */
+        tokenizer_decode(tk, unknown, 4, false, &len, &e); /* ids that are not tokens are skipped */
     assert_string_equal(text, "<s><s>");
     assert_int_equal(len, 6);
     free(text);
@@ -62,7 +62,7 @@ static void test_lookup(void **state)
     tokenizer_free(tk);
 }
 
-/* Every byte of the text is covered, in order, also where NFC joins characters. */
+/* Every byte of the text is covered, in order, even if NFC joins characters. */
 static void test_ranges_cover(void **state)
 {
     const char *text = "e\xcc\x81 ca\xcc\xa3\xcc\x82 <image>  x\xf0\x9f\x98\x80y \xea\xb0\x80\n\n";
@@ -83,9 +83,9 @@ static void test_ranges_cover(void **state)
     tokenizer_free(tk);
 }
 
-/* A file without pre-tokenizer makes the whole text one word: merging it must not take quadratic
- * time, and loses nothing. (The golden texts are on both sides of the length where the heap
- * begins.) */
+/* A file without a pre-tokenizer makes the whole text one word: merging it must not take
+ * quadratic time, and loses nothing. (The golden texts are on both sides of the length from
+ * which a heap is used.) */
 static void test_long_word(void **state)
 {
     struct err e = {0};
@@ -117,8 +117,9 @@ static void test_long_word(void **state)
     tokenizer_free(tk);
 }
 
-/* "yz" is made first, so the pair "x y", of a lower rank than "p x", is gone when its turn comes,
- * and must not lend that rank to "x yz". Once the word is short (scanned), once long (heap). */
+/* "yz" is merged first, so the pair "x y", of a lower rank than "p x", is gone when its turn
+ * comes, and must not lend that rank to "x yz". Once with a short word (scanned), once with
+ * a long one (heap). */
 static void test_merge_order(void **state)
 {
     static const char text[] = "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"p\":0,\"x\":1,\"y\":2,"
@@ -144,7 +145,7 @@ static void test_merge_order(void **state)
     tokenizer_free(tk);
 }
 
-/* "▁" begins a word that is merged apart only where no merge joins it to what is before it. */
+/* "▁" begins a word that is merged separately only if no merge joins it to the text before it. */
 static void test_marks(void **state)
 {
     static const struct {
@@ -173,8 +174,9 @@ static void test_marks(void **state)
     }
 }
 
-/* Where UTF-8 ends, by the definition and not by the standard's table: a character's bytes are
- * those that it is written with, so what reads as some number but is written otherwise is none. */
+/* Where UTF-8 ends, by its definition and not by the standard's table: a character must be
+ * encoded exactly as an encoder writes it; bytes that decode to a number in another
+ * encoding are invalid. */
 static size_t first_bad(const unsigned char *s, size_t n)
 {
     size_t i = 0;
@@ -196,8 +198,8 @@ static size_t first_bad(const unsigned char *s, size_t n)
     return n;
 }
 
-/* All texts of four bytes that stand at the edges of UTF-8's ranges: overlong forms, surrogates,
- * cut characters, numbers that are too large. */
+/* All texts of four bytes at the edges of UTF-8's ranges: overlong forms, surrogates, cut
+ * characters, numbers that are too large. */
 static void test_utf8(void **state)
 {
     static const unsigned char edge[] = {0x00, 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf,
@@ -228,17 +230,17 @@ static void test_bad_text(void **state)
         {"\xc3", 0},                     /* cut */
         {"abc \xe2\x82", 4},             /* cut */
         {"abc \xf0\x9f\x98", 4},         /* cut */
-        {"\xe2\x28\xa1", 0},             /* a letter inside */
+        {"\xe2\x28\xa1", 0},             /* a letter in the middle */
         {"a\xed\xa0\x80", 1},            /* a surrogate */
         {"\xed\xa0\xbd\xed\xb8\x80", 0}, /* a pair of them (CESU-8) */
         {"\xc0\x80", 0},                 /* U+0000, overlong */
         {"\xc1\xbf", 0},                 /* overlong */
         {"\xe0\x9f\xbf", 0},             /* overlong */
         {"\xf0\x8f\xbf\xbf", 0},         /* overlong */
-        {"12345678\x80", 8},             /* a second byte without a first */
+        {"12345678\x80", 8},             /* a continuation byte without a first byte */
         {"\xf4\x90\x80\x80", 0},         /* above U+10FFFF */
         {"\xf8\x88\x80\x80\x80", 0},     /* five bytes */
-        {"\xc3\xa9\xe9", 2},             /* Latin-1 behind UTF-8 */
+        {"\xc3\xa9\xe9", 2},             /* Latin-1 after UTF-8 */
     };
     struct err e = {0};
     struct tokenizer *tk = tokenizer_load(DIR "byte_level.json", &e);
@@ -255,13 +257,13 @@ static void test_bad_text(void **state)
         snprintf(want, sizeof want, "text is not UTF-8: byte 0x%02x at byte %zu",
                  (unsigned)(unsigned char)text[cases[i].at], cases[i].at);
         assert_string_equal(e.msg, want);
-        assert_int_equal(out.n, 1); /* what was there stays */
+        assert_int_equal(out.n, 1); /* earlier content stays */
     }
     tokens_free(&out);
     tokenizer_free(tk);
 }
 
-/* Marks in a row, which normalisation has to sort: in no more than n log n time, and stably. */
+/* Many marks in a row, which normalisation has to sort: in n log n time at most, and stably. */
 static void test_many_marks(void **state)
 {
     struct err e = {0};
@@ -378,7 +380,7 @@ static void test_refused(void **state)
 
     (void)state;
     tk = load_text(GOOD "}", strlen(GOOD "}"), &e);
-    assert_non_null(tk); /* what the cases start from is fine */
+    assert_non_null(tk); /* the cases' unmodified file is fine */
     tokenizer_free(tk);
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         e = (struct err){0};
@@ -386,11 +388,11 @@ static void test_refused(void **state)
         if (tk) fail_msg("accepted: %s", refused[i].text);
         if (!strstr(e.msg, refused[i].message)) fail_msg("%s\n gives: %s", refused[i].text, e.msg);
         assert_null(strchr(e.msg, '\n'));
-        assert_non_null(strstr(e.msg, "/t.json:")); /* the file, and behind it the line */
+        assert_non_null(strstr(e.msg, "/t.json:")); /* the file, then the line */
     }
 }
 
-/* Expressions that Oniguruma and PCRE2 read differently, or that only one of them reads. */
+/* Expressions that Oniguruma and PCRE2 read differently, or that only one of them accepts. */
 static void test_refused_regex(void **state)
 {
     static const struct {
@@ -463,13 +465,13 @@ static void test_refused_regex(void **state)
         assert_non_null(strstr(e.msg, cases[i].regex));
         pattern_free(&p);
     }
-    /* what is read alike stays as it is */
+    /* whatever both read alike is unchanged */
     assert_true(regex_translate("(?i:'s|a+?)[^a-z.\\]]{2,}|\\n$\\x{1F600}+(b)", &out, &e));
     assert_string_equal(out.s, "(?i:'s|a+?)[^a-z.\\]]{2,}|\\n$\\x{1F600}+(?:b)");
     free(out.s);
 }
 
-/* Cut and damaged files: refused or read, but never a crash; a cut file is always refused. */
+/* Cut and damaged files are refused or read, but never crash; a cut file is always refused. */
 static void test_damaged(void **state)
 {
     struct err e = {0};

@@ -1,9 +1,9 @@
-/* test_tokenizer_equal.c - ids, ranges and decoded text are those of the `tokenizers` library: tiny
- * tokenizers of every kind on fixed texts, random ones and every character; and, where
- * MHA2MLA_REAL_DATA names a directory with tokenizers/NAME/tokenizer.json and corpus/SET.bin,
- * published tokenizers on hundreds of thousands of lines. The golden values' script, which says
- * what a hash covers, is beside them; compare.py there shows the line behind a hash
- * that differs. */
+/* test_tokenizer_equal.c - ids, ranges and decoded text are those of the `tokenizers`
+ * library: tiny tokenizers of every kind on fixed texts, random ones and every character;
+ * and, if MHA2MLA_REAL_DATA names a directory with tokenizers/NAME/tokenizer.json and
+ * corpus/SET.bin, published tokenizers on hundreds of thousands of lines. The script of the
+ * golden values, which says what a hash covers, is beside them; compare.py there shows the
+ * line behind a differing hash. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -118,7 +118,7 @@ static void fuzz_text(const struct fuzz *f, size_t i, struct line *out)
 
 /* ---- hashes ---- */
 
-/* Goes on with a hash: ids, the text they decode to, that text without special tokens. */
+/* Continues a hash: ids, the text they decode to, that text without special tokens. */
 static uint32_t digest(const struct tokenizer *tk, const int32_t *ids, size_t n, uint32_t crc)
 {
     struct err e = {0};
@@ -135,22 +135,22 @@ static uint32_t digest(const struct tokenizer *tk, const int32_t *ids, size_t n,
     return crc;
 }
 
-/* What is encoded, or decoded, one item after the other. */
+/* A series of items to encode or to decode. */
 struct source {
     const struct tokenizer *tk;
     struct tokenizer_scratch *scratch;
     const struct fuzz *fuzz;
-    const cJSON *item; /* of a list, the next */
+    const cJSON *item; /* the next one of a list */
     uint32_t c;        /* the next character */
     struct file_map corpus;
-    size_t at; /* in the corpus */
+    size_t at; /* offset in the corpus */
 };
 
 static uint32_t digest_text(struct source *s, const char *text, size_t len, size_t i, uint32_t crc)
 {
     struct tokens out = {0};
     struct err e = {0};
-    /* now and then without a scratch */
+    /* now and then without scratch memory */
     struct tokenizer_scratch *sc = i % 64 == 0 && len < 256 ? NULL : s->scratch;
     int32_t *ids;
 
@@ -223,7 +223,7 @@ static uint32_t of_corpus(struct source *s, size_t i, uint32_t crc)
     const char *line = (const char *)s->corpus.data + s->at + 4;
     uint32_t len;
 
-    memcpy(&len, s->corpus.data + s->at, 4); /* the file's hash is known */
+    memcpy(&len, s->corpus.data + s->at, 4); /* the file's hash has been checked */
     s->at += 4 + len;
     return digest_text(s, line, len, i, crc);
 }
@@ -261,7 +261,7 @@ static void source_open(struct source *s, const struct tokenizer *tk, const stru
 
 /* ---- tiny tokenizers ---- */
 
-/* The ids of the first texts one by one, and the bytes they cover. */
+/* The ids of the first texts, one by one, and the bytes they cover. */
 static void check_ids(const struct tokenizer *tk, const cJSON *one, const cJSON *texts)
 {
     const cJSON *ids = member(one, "shown")->child, *ranges = member(one, "ranges");
@@ -285,7 +285,7 @@ static void check_ids(const struct tokenizer *tk, const cJSON *one, const cJSON 
     }
 }
 
-/* The base tokenizer with the variant's members put in. */
+/* The base tokenizer with the variant's members inserted. */
 static struct tokenizer *load_variant(const cJSON *one)
 {
     struct jsonc doc = {0};
@@ -360,8 +360,8 @@ static void test_variants(void **state)
 
 /* ---- published tokenizers ---- */
 
-/* A file below MHA2MLA_REAL_DATA, which the caller frees; NULL where there is none, with a line
- * that names it. */
+/* A file below MHA2MLA_REAL_DATA, which the caller frees; NULL, with a message that names it,
+ * if there is none. */
 static char *real_path(const char *dir, const char *name, const char *end)
 {
     const char *root = getenv("MHA2MLA_REAL_DATA");
@@ -375,7 +375,7 @@ static char *real_path(const char *dir, const char *name, const char *end)
     return NULL;
 }
 
-/* Golden values hold for one file only. */
+/* Golden values hold for this one file only. */
 static void check_file(const char *path, const cJSON *sha256)
 {
     struct file_map m;
@@ -394,7 +394,7 @@ static void check_file(const char *path, const cJSON *sha256)
                  path, hex, sha256->valuestring);
 }
 
-/* All sets of the corpus; false where one is missing. */
+/* All sets of the corpus; false if one is missing. */
 static bool check_corpus(struct source *s, const char *name, const cJSON *golden,
                          const cJSON *hashes)
 {
@@ -421,7 +421,7 @@ static bool check_corpus(struct source *s, const char *name, const cJSON *golden
     return all;
 }
 
-/* False where the tokenizer or a part of the corpus is missing. */
+/* False if the tokenizer or a part of the corpus is missing. */
 static bool check_real(const char *name, const cJSON *root, const struct fuzz *fuzz)
 {
     const cJSON *golden = member(member(root, "tokenizers"), name);

@@ -1,5 +1,5 @@
-/* test_tokenizer_form.c - directories of tokenizer files, read as transformers' AutoTokenizer, as
- * tokenizer.json stands, and as sentencepiece: golden values of
+/* test_tokenizer_form.c - directories of tokenizer files, read as by transformers' AutoTokenizer,
+ * as tokenizer.json alone, and as sentencepiece: golden values of
  * tests/data/tokenizer/fuzz_form.py. */
 #include <stdarg.h>
 #include <stddef.h>
@@ -146,8 +146,7 @@ static struct tokenizer *open_with(void **state, const char *config, struct toke
     return tokenizer_open(tmpdir_path(state, "."), &o, e);
 }
 
-/* A token that only tokenizer_config.json has gets the next id, where the model has a
- * row for it. */
+/* A token that only tokenizer_config.json has gets the next id, if the model has a row for it. */
 static void test_rows(void **state)
 {
     static const char config[] = "{\"pad_token\": \"<pad>\"}";
@@ -167,12 +166,13 @@ static void test_rows(void **state)
     assert_non_null(tk);
     assert_int_equal(tokenizer_id(tk, "<pad>"), -1);
     assert_int_equal(tokenizer_size(tk), 4);
-    assert_non_null(strstr(tokenizer_notes(tk), "are left out, for the model has no row for them; "
-                                                "the first: \"<pad>\", which would be 4\n"));
+    assert_non_null(strstr(tokenizer_notes(tk),
+                           "are left out, because the model has no row for them; "
+                           "the first: \"<pad>\", which would be 4\n"));
     tokenizer_free(tk);
 }
 
-/* A class whose vocabulary this cannot be is not built. */
+/* A class that does not fit the vocabulary is refused. */
 static void test_other_kind(void **state)
 {
     struct err e = {0};
@@ -180,8 +180,9 @@ static void test_other_kind(void **state)
         open_with(state, "{}", (struct tokenizer_options){.model_type = "qwen2"}, &e);
 
     assert_non_null(tk);
-    assert_non_null(strstr(tokenizer_notes(tk),
-                           "tokenizer.json as it is (it is no vocabulary for a Qwen2Tokenizer)"));
+    assert_non_null(
+        strstr(tokenizer_notes(tk),
+               "tokenizer.json as it is (it is not a vocabulary for a Qwen2Tokenizer)"));
     tokenizer_free(tk);
     put_file(
         state, "tokenizer.json",
@@ -202,7 +203,7 @@ static void test_bad_config(void **state)
         {"{\n \"tokenizer_class\": 7}", ":2:21: \"tokenizer_class\" must be a string"},
         {"{\"added_tokens_decoder\": []}", ":1:26: \"added_tokens_decoder\" must be an object"},
         {"{\"added_tokens_decoder\": {\"x\": {\"content\": \"y\"}}}",
-         ":1:32: the key \"x\" is no id of a token"},
+         ":1:32: the key \"x\" is not a token's id"},
         {"{\"added_tokens_decoder\": {\"5\": {}}}", ":1:32: an added token needs a \"content\""},
         {"{\"pad_token\": 5}", ":1:15: an added token needs a \"content\""},
         {"{\"add_bos_token\": \"no\"}", ":1:19: \"add_bos_token\" must be true or false"},

@@ -1,6 +1,6 @@
-/* test_tokenizer_limits.c - tokenizers that ask for more time or memory than their texts are worth,
- * and what messages about a tokenizer show. Nothing here looks at a clock: sizes are such that what
- * is not linear would not end. */
+/* test_tokenizer_limits.c - tokenizers that would need more time or memory than their texts
+ * justify, and what messages about a tokenizer show. Nothing here reads a clock: the sizes are such
+ * that anything but linear time would not end. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -28,7 +28,7 @@ static struct tokenizer *must_load(const char *text)
     return tk;
 }
 
-/* n times `unit`, and `end` behind it. */
+/* n times `unit`, then `end`. */
 static char *repeated(const char *unit, size_t n, const char *end)
 {
     struct err e = {0};
@@ -66,8 +66,8 @@ static void check_fails(const struct tokenizer *tk, const char *text, const char
 
 /* ---- regular expressions ---- */
 
-/* Exponential, and quadratic through the whole text from each place: fine on short texts, an error
- * on long ones, which says where the expression stands. */
+/* Exponential expressions, and ones that scan the whole text from each place: fine on short texts,
+ * an error that names the expression's place on long ones. */
 static void test_runaway(void **state)
 {
     static const char *const cases[] = {
@@ -89,7 +89,7 @@ static void test_runaway(void **state)
     free(text);
 }
 
-/* Long words, long gaps, and groups that take a step and a place on the stack for each byte. */
+/* Long words, long gaps, and groups that take a step and a stack entry for each byte. */
 static void test_long_matches(void **state)
 {
     static const struct {
@@ -119,8 +119,8 @@ static void test_long_matches(void **state)
 
 /* ---- added tokens ---- */
 
-/* From each of the places a long token begins and fails at its end, and white space that many
- * tokens in a row take in. */
+/* A long token that matches from every place but for its last byte, and long white space beside
+ * tokens that strip it. */
 static void test_added(void **state)
 {
     struct err e = {0};
@@ -149,7 +149,7 @@ static void test_added(void **state)
     free(gap);
 }
 
-/* ---- what grows ---- */
+/* ---- growth ---- */
 
 #define DOUBLE(from)                                                                               \
     "{\"type\":\"Replace\",\"content\":\"" from from "\",\"pattern\":{\"String\":\"" from "\"}}"
@@ -177,7 +177,7 @@ static void test_growth(void **state)
     free(text);
 }
 
-/* A list of members of a template, and of the ids of one of them. */
+/* A template with many members, each of which stands for many ids. */
 static void test_template(void **state)
 {
     static const char post[] = ",\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[";
@@ -198,7 +198,7 @@ static void test_template(void **state)
                       AB "%s%s{\"Sequence\":{\"id\":\"A\"}}],"
                          "\"special_tokens\":{\"x\":{\"ids\":[0]}}}}",
                       post, members);
-    tokenizer_free(must_load(json)); /* 300 are few enough */
+    tokenizer_free(must_load(json)); /* 300 are fine */
     free(json);
     free(members);
     free(ids);
@@ -224,8 +224,8 @@ static void test_steps(void **state)
 
 #define MODEL(vocab, merges) "{\"model\":{\"vocab\":" vocab ",\"merges\":[" merges "]}}"
 
-/* Each names line and column, stays on one line, and shows tokens that are neither cut to nothing
- * nor steer a terminal. */
+/* Each message names line and column, stays on one line, and shows tokens that are neither cut to
+ * nothing nor control a terminal. */
 static void test_messages(void **state)
 {
     static const struct {
@@ -269,7 +269,7 @@ static void test_long_name(void **state)
     free(json);
 }
 
-/* A word of which nothing is known has no tokens, also where it is met again. */
+/* An entirely unknown word has no tokens, also if it occurs again. */
 static void test_word_without_tokens(void **state)
 {
     struct tokenizer *tk = must_load(MODEL("{\"a\":0}", ""));

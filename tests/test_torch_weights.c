@@ -1,6 +1,5 @@
 /* test_torch_weights.c - tensors by name in files of torch.save: what torch 2.13 writes
- * (tests/data/weights/make_golden.py), and archives that nobody should have written; test_pickle.c
- * has the pickles. */
+ * (tests/data/weights/make_golden.py), and malformed archives; test_pickle.c has the pickles. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -47,7 +46,7 @@ static void test_good(void **state)
     memcpy(&n, st_find(&f, "i64")->data, sizeof n);
     assert_int_equal(n, -2);
     assert_int_equal(st_find(&f, "scalar")->ndim, 0);
-    /* views share the bytes of what they are of */
+    /* views share the bytes of their base */
     const struct st_tensor *view = st_find(&f, "view"), *whole = st_find(&f, "whole");
     assert_ptr_equal(view->data, (const char *)whole->data + 3 * sizeof(float));
     assert_true(st_read_f32(view, 0, 3, v, &e) && v[0] == 1 && v[2] == 3);
@@ -64,7 +63,7 @@ static void test_refused(void **state)
         {DIR "turned.bin", "tensor a: is a view with gaps or turned axes; save it again with"},
         {DIR "gaps.bin", "tensor a: is a view with gaps"},
         {DIR "nested.bin", "\"state_dict\" is a dictionary: a training program's checkpoint; in "},
-        {DIR "number.bin", "\"epoch\" is no tensor"},
+        {DIR "number.bin", "\"epoch\" is not a tensor"},
         {DIR "tensor.bin", "holds no dictionary of tensors by name"},
         {DIR "list.bin", "holds no dictionary of tensors by name"},
         {DIR "object.bin", "its pickle calls __main__.Whole, which"},
@@ -135,7 +134,7 @@ static void test_archives(void **state)
     refused(path, "no values", "tensor a: has no member data/0, where its values should be");
 }
 
-/* Cut anywhere or with any byte changed, a file is refused, or its tensors lie in it. */
+/* Cut anywhere or with any byte changed, a file is refused, or its tensors are within its bytes. */
 static void test_damaged(void **state)
 {
     char *path = memory_file();
@@ -157,7 +156,7 @@ static void test_damaged(void **state)
         open_changed(path, &opened);
         text[k] = was;
     }
-    assert_true(opened > 0); /* values have no checksum that is looked at */
+    assert_true(opened > 0); /* the checksum of values is not verified */
     free(text);
     free(path);
 }

@@ -1,5 +1,5 @@
-/* test_torchfile.c - integers in the files of torch.save (tests/data/torchfile/make_golden.py made
- * them): every type, what is refused and how, files cut short and damaged, and our own writing. */
+/* test_torchfile.c - integers in files of torch.save (made by tests/data/torchfile/make_golden.py):
+ * every type, what is refused and how, files cut short or damaged, and our own writing. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -74,8 +74,8 @@ static bool read_bytes(const char *path, const char *bytes, size_t n, struct tor
     return torchfile_read(t, path, COUNT, &e);
 }
 
-/* Cut anywhere or with any byte changed, a file is refused or read right: what matters in it
- * carries a checksum. */
+/* Cut anywhere or with any byte changed, a file is refused or read correctly: everything that
+ * matters in it has a checksum. */
 static void test_damaged(void **state)
 {
     static const char *const files[] = {DIR "u8.pth", DIR "ours.pth"};
@@ -102,10 +102,10 @@ static void test_damaged(void **state)
         }
         free(text);
     }
-    assert_true(refused > 500); /* most of ours, the values and the pickle of torch's */
+    assert_true(refused > 500); /* most bytes of our file; the values and the pickle of torch's */
 }
 
-/* The bytes that torch was seen to read. */
+/* The exact bytes that torch has been seen to read. */
 static void test_writing(void **state)
 {
     const char *path = tmpdir_path(state, "w.pth");

@@ -19,8 +19,8 @@
 
 #include "tests/program.h"
 
-/* Points of the curve are made from 5 samples of each of the two sets, which the scores of the same
- * model tell apart from the 12 and 7 that there are. */
+/* The curve's points are computed from 5 samples of each of the two sets; scores.json holds them
+ * separately from the scores of all 12 and 7. */
 static void check_curve(void **state)
 {
     char *text = slurp(tmpdir_path(state, "run/rope4-rank4/stage2/scores.json"), NULL);
@@ -76,7 +76,7 @@ static void test_second_run_is_refused(void **state)
     pid_t pid = start_endless(state, "");
 
     must_fail(state, "exec timeout -s KILL 20 " ENDLESS, "another run works in this directory");
-    assert_int_equal(waitpid(pid, NULL, WNOHANG), 0); /* the first goes on */
+    assert_int_equal(waitpid(pid, NULL, WNOHANG), 0); /* the first run continues */
     kill(pid, SIGKILL);
     finish(pid);
 }
@@ -87,7 +87,7 @@ static void test_sigterm(void **state)
     assert_true(stop_and_go(state, SIGTERM, (const long[]){60, 150, 350}, 3) > 0);
 }
 
-/* Killed in the midst of each training, where a checkpoint has just appeared, and of a conversion;
+/* Killed in the middle of each training, when a checkpoint has just appeared, and of a conversion;
  * tests/long/test_kills.c does it at random moments. */
 static void test_kill(void **state)
 {
@@ -108,7 +108,7 @@ static void test_kill(void **state)
         kill(pid, SIGKILL);
         stopped += finish(pid) == 128 + SIGKILL;
     }
-    assert_in_range(stopped, 4, 6); /* some may have been quicker than we look */
+    assert_in_range(stopped, 4, 6); /* some may have finished before we looked */
     must_run(state, "$B/mha2mla-train --config $C --resume");
     must_run(state, FINGERPRINT("$T/run") " | diff $T/sums -");
 }
@@ -116,8 +116,8 @@ static void test_kill(void **state)
 static void test_refused(void **state)
 {
     must_run(state, "$B/mha2mla-train --config $C --set 'run.steps=[\"baseline\"]'");
-    must_fail(state, "$B/mha2mla-train --config $C", "holds a run already: add --resume");
-    /* what would not go with what is there already */
+    must_fail(state, "$B/mha2mla-train --config $C", "already holds a run: add --resume");
+    /* what would contradict what is there already */
     must_fail(state, "$B/mha2mla-train --config $C --resume --set stage2.lr=0.5", "stage2.lr (was");
     must_fail(state, "$B/mha2mla-train --config $C --resume --set rank.rope_dim=8",
               "rank.rope_dim (was");
@@ -131,7 +131,7 @@ static void test_refused(void **state)
     must_fail(state, "$B/mha2mla-train --config $C --resume", "data.eval[0] has changed since");
 }
 
-/* A run that was refused has left no directory, nor anything in one that was there. */
+/* A run that was refused leaves no directory, and nothing in an existing one. */
 static void test_mended(void **state)
 {
     static const char *const refused[][2] = {
@@ -153,10 +153,10 @@ static void test_mended(void **state)
         }
     }
     must_run(state, "$B/mha2mla-train --config $C --set 'run.steps=[\"baseline\"]'");
-    must_run(state, "grep -q 'matrix products' $T/run/train.log"); /* said before there was a log */
+    must_run(state, "grep -q 'matrix products' $T/run/train.log"); /* from before the log exists */
 }
 
-/* What is left out is counted by kind in the log, and named in a file. */
+/* Dropped samples are counted by kind in the log, and listed in a file. */
 static void test_left_out(void **state)
 {
     must_run(state, "mkdir $T/bad && cp -r $T/s/images $T/bad && sed -e '3s/\"gpt\"/\"human\"/g' "
@@ -171,8 +171,8 @@ static void test_left_out(void **state)
         "test $(wc -l < $T/run/left_out.txt) = 2");
 }
 
-/* A run that is refused for what was left out leaves the list of it alone, which its message names,
- * and which is renewed with the next try. A dry run leaves nothing. */
+/* A run that is refused because of dropped samples leaves only their list, which its message names
+ * and the next try replaces. A dry run leaves nothing. */
 static void test_left_out_refused(void **state)
 {
     static const char command[] = "$B/mha2mla-train --config $C --set 'run.steps=[\"baseline\"]' "
@@ -188,7 +188,7 @@ static void test_left_out_refused(void **state)
     must_run(state,
              "test \"$(ls -A $T/run)\" = left_out.txt && grep -q gone.png $T/run/left_out.txt "
              "&& test $(wc -l < $T/run/left_out.txt) = 2");
-    /* every sample too long */
+    /* every sample is too long */
     snprintf(again, sizeof again, "%s --set data.max_length=8", command);
     must_fail(state, again, "run/left_out.txt");
     must_run(state, "cp $T/s/train.json $T/s/bad.json");
@@ -201,8 +201,8 @@ static void test_left_out_refused(void **state)
     "--set 'run.steps=[\"rank\",\"stage1\",\"svd\",\"stage2\"]' --set 'sweep.low_rank=[2]' "
 #define OF_BASELINE(set) "$B/mha2mla-train --config $C --set 'run.steps=[\"baseline\"]' " set
 
-/* Every way to compress ends in scores; "none" compresses nothing, so that a copy of the projection
- * for each modality answers as one for both does. */
+/* Every compression method ends in scores; "none" compresses nothing, so a copy of the projection
+ * for each modality gives the same answers as one for both. */
 static void test_methods(void **state)
 {
     static const char *const methods[] = {"split", "only_key", "only_value", "none"};
@@ -221,8 +221,8 @@ static void test_methods(void **state)
     must_run(state, "cmp $T/m6/rope4-rank2/svd/answers.jsonl $T/m7/rope4-rank2/svd/answers.jsonl");
 }
 
-/* A model that is given: with another tokenizer's files, which the export must have and no others
- * beside them, every model exported whole; and another model put in its place. */
+/* A given model: with another tokenizer's files, which the export must contain and no others, every
+ * model exported whole; and another model put in its place. */
 static void test_given_model(void **state)
 {
     must_run(state, OF_BASELINE(""));
@@ -250,7 +250,7 @@ static void test_given_model(void **state)
     "$B/mha2mla-train --config $C --set run.dir=$T/" dir " --set "                                 \
     "model.path=$T/given/rope4-rank2/stage2/model --set 'run.steps=[" steps "]' "
 
-/* A converted model is scored as it is, and never converted again. */
+/* A converted model is scored unchanged, and never converted again. */
 static void test_given_converted_model(void **state)
 {
     must_run(state, OF_BASELINE(""));
@@ -262,12 +262,12 @@ static void test_given_converted_model(void **state)
     must_run(state, CONVERTED("alone", "\"evaluate\",\"report\""));
     must_run(state, "cmp $T/given/rope4-rank2/stage2/scores.json $T/alone/base/scores.json && "
                     "cmp $T/given/rope4-rank2/stage2/answers.jsonl $T/alone/base/answers.jsonl");
-    must_fail(state, CONVERTED("again", "\"evaluate\",\"report\",\"svd\""), "is converted already");
+    must_fail(state, CONVERTED("again", "\"evaluate\",\"report\",\"svd\""), "is already converted");
     must_run(state, "test ! -e $T/again/config.json");
 }
 
-/* A given model that is trained before it is converted, its projector alone: what follows starts
- * from the outcome, and the model that was given stays as it was. */
+/* A given model of which only the projector is trained before it is converted: what follows starts
+ * from the result, and the given model stays unchanged. */
 static void test_given_model_trained(void **state)
 {
     static const char command[] =
@@ -302,7 +302,7 @@ static void test_given_model_trained(void **state)
     must_fail(state, again, "model.path has changed");
 }
 
-/* All cores, as a config that does not say asks for: a run goes on with as many. */
+/* run.threads 0, the default, means all cores: a run resumes with the same number. */
 static void test_threads(void **state)
 {
     static const char command[] = "$B/mha2mla-train --config $C --set run.threads=0 --resume --set "
@@ -333,9 +333,9 @@ static void test_points(void **state)
     "$B/mha2mla-train --config $C --set baseline.hidden_size=64 --set 'run.steps=[\"baseline\"]' " \
     "--set optim.state=$S "
 
-/* The optimiser's state in few bits: what goes on from the midst ends in the same bits, and nothing
- * goes on with a state of another kind. A width of 64 makes matrices of 4,096 values, which are not
- * kept in fp32. */
+/* The optimiser's state in few bits: resuming in the middle ends in the same bits, and is
+ * refused with a state of another kind. A width of 64 makes matrices of 4,096 values, which are
+ * not kept in fp32. */
 static void test_optimiser_state(void **state)
 {
     static const char *const types[2][2] = {{"bf16", "bf16"}, {"8bit", "u8"}};
@@ -347,7 +347,7 @@ static void test_optimiser_state(void **state)
         must_run(state, "cd $T/run/baseline && rm -r model checkpoints/step-00000024.h5");
         must_fail(state, "S=f32; " WITH_STATE "--resume", "optim.state (was");
         must_run(state, WITH_STATE "--resume");
-        assert_true(says(state, "goes on from step 20 of 24"));
+        assert_true(says(state, "continues from step 20 of 24"));
         must_run(state, "cmp $T/run/baseline/model/model.safetensors "
                         "$T/quiet/baseline/model/model.safetensors");
         must_run(state, "cd $T/run && rm -r config.json baseline/model");
@@ -357,7 +357,7 @@ static void test_optimiser_state(void **state)
     unsetenv("S");
 }
 
-/* SIGXFSZ ignored, a file that grows over the limit gets an error, as on a full disk. */
+/* With SIGXFSZ ignored, a file that exceeds the limit gets an error, as on a full disk. */
 static void test_full_disk(void **state)
 {
     const char *again = "rm -r $T/run/baseline/model $T/run/baseline/checkpoints/step-00000024.h5";
@@ -374,7 +374,7 @@ static void test_full_disk(void **state)
                     "$T/quiet/baseline/checkpoints/step-00000020.h5 && "
                     "test ! -e $T/run/baseline/checkpoints/step-00000024.h5");
     must_run(state, "$B/mha2mla-train --config $C --resume --set 'run.steps=[\"baseline\"]'");
-    assert_true(says(state, "goes on from step 20 of 24"));
+    assert_true(says(state, "continues from step 20 of 24"));
     must_run(state, "cmp $T/run/baseline/model/model.safetensors "
                     "$T/quiet/baseline/model/model.safetensors");
 }

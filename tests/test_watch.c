@@ -1,5 +1,5 @@
-/* test_watch.c - files that are changed while they are mapped: what is found, by which message a
- * process ends that would read what is gone, and what a run leaves then. */
+/* test_watch.c - files that change while they are mapped: what is detected, with which message a
+ * process ends that would read missing data, and what a run leaves in that case. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -40,10 +40,10 @@ static void map(struct file_map *m, const char *path)
     struct err e;
 
     if (!file_map_open(m, path, &e)) fail_msg("%s", e.msg);
-    sleep_ms(30); /* the next write has another time, also by a coarse clock */
+    sleep_ms(30); /* a later time for the next write, even with a coarse clock */
 }
 
-/* One byte in the midst of the file, in place. */
+/* One byte in the middle of the file, in place. */
 static void write_into(const char *path)
 {
     int fd = open(path, O_WRONLY);
@@ -83,11 +83,11 @@ static void test_written(void **state)
     expect_unchanged();
     write_into(path);
     expect_changed(path, how);
-    expect_changed(path, how); /* for as long as it is mapped */
+    expect_changed(path, how); /* as long as it is mapped */
     file_map_close(&m);
-    expect_changed(path, how); /* and once more after that */
+    expect_changed(path, how); /* and again after that */
     expect_unchanged();
-    map(&m, path); /* as it is now is fine */
+    map(&m, path); /* its present state is fine */
     expect_unchanged();
     file_map_close(&m);
     file_map_close(&n);
@@ -107,7 +107,7 @@ static void test_size(void **state)
     expect_changed(path, "it had 100000 bytes and has 100001 now");
 }
 
-/* The mapping has the bytes of the file that was opened, whoever has its name. */
+/* The mapping has the bytes of the file that was opened, whichever file has its name now. */
 static void test_replaced(void **state)
 {
     const char *path = make_file(state, "a", 'a'), *other = make_file(state, "b", 'b');
@@ -124,7 +124,7 @@ static void test_replaced(void **state)
     expect_unchanged();
 }
 
-/* Entries are used again; each is its own file's. */
+/* Entries are reused; each belongs to its own file. */
 static void test_many(void **state)
 {
     enum { FILES = 40 };
@@ -175,7 +175,7 @@ static void test_kept(void **state)
     assert_non_null(strstr(e.msg, "/a: is gone"));
 }
 
-/* ---- what is read is not there any more ---- */
+/* ---- data that is gone when it is read ---- */
 
 static void read_all(const char *data)
 {
@@ -202,7 +202,7 @@ static void cut_and_read_in_threads(const char *path)
 #pragma omp parallel num_threads(4)
     {
         signals_own_stack();
-        read_all((const char *)m.data); /* all of them: one message */
+        read_all((const char *)m.data); /* all threads: one message */
     }
 }
 
@@ -225,7 +225,7 @@ static void scratch(const char *path)
     if (ftruncate(fd, 0) == 0) read_all(data);
 }
 
-/* Not ours: ends as it would without us. */
+/* Not one of our files: the process ends as it would without us. */
 static void cut_another(const char *path)
 {
     int fd = open(path, O_RDWR);
@@ -248,7 +248,7 @@ static void sent(const char *path)
 static const struct {
     const char *name;
     void (*body)(const char *path);
-    const char *text; /* that the process ends with, with status 1; NULL: as by any bus error */
+    const char *text; /* printed if the status is 1; NULL: the process is killed by SIGBUS */
 } bus_errors[] = {
     {"cut", cut_and_read,
      "mapped: was changed while it was in use: it had 100000 bytes and has 0 now; put it back as "
@@ -268,7 +268,7 @@ static const struct {
     {"sent", sent, NULL},
 };
 
-/* This program again, because cmocka takes SIGBUS for itself. Its standard error in `text`. */
+/* Runs this program again, because cmocka handles SIGBUS itself. Its standard error in `text`. */
 static int as_program(void *const *state, const char *name, char **text)
 {
     const char *path = make_file(state, "mapped", 'm');
@@ -314,7 +314,7 @@ static void test_bus_error(void **state)
 
 /* ---- a run ---- */
 
-/* A training from T/model, whose end is far or not. */
+/* A training from T/model, with its end near or far. */
 #define TRAIN                                                                                      \
     "$B/mha2mla-train --config $C --set model.path=$T/model "                                      \
     "--set 'run.steps=[\"rank\",\"stage1\"]' "
@@ -336,7 +336,7 @@ static void fail_with_output(void *const *state, pid_t pid, const char *what)
     fail_msg("%s:\n%s", what, output(state));
 }
 
-/* Any file of a pattern: old checkpoints are deleted, perhaps before this process is let look. */
+/* Any file matching a pattern: old checkpoints are deleted, perhaps before we get to look. */
 static bool any_there(const char *pattern)
 {
     glob_t found;
@@ -364,13 +364,13 @@ static int disturbed(void *const *state, const char *command, const char *change
     return finish(pid);
 }
 
-/* Goes on from the checkpoint, and says what is not as it was. */
+/* Resumes from the checkpoint, and reports what has changed. */
 static void must_go_on(void *const *state, const char *text)
 {
     pid_t pid = start(*state, "exec " TRAIN FAR "--resume");
     char *out = output(state);
 
-    for (int tries = 6000; !strstr(out, "goes on from step ") || !strstr(out, text);
+    for (int tries = 6000; !strstr(out, "continues from step ") || !strstr(out, text);
          out = output(state)) {
         free(out);
         if (--tries == 0) fail_with_output(state, pid, "does not go on");
@@ -381,7 +381,8 @@ static void must_go_on(void *const *state, const char *text)
     finish(pid);
 }
 
-/* In place: named, status 1, and what was saved before is whole: put back, the run goes on. */
+/* Changed in place: reported, status 1, and everything saved before is intact. Once the file is
+ * restored, the run resumes. */
 static void test_run(void **state)
 {
     static const struct {
@@ -409,8 +410,8 @@ static void test_run(void **state)
     }
 }
 
-/* Another file under the name of one that is mapped: the training goes on with the bytes that it
- * has. A model is not published where the run has to read that name again. */
+/* Another file under the name of a mapped one: training continues with the bytes it has. A model is
+ * not published if the run has to read that name again. */
 static void test_run_replaced(void **state)
 {
     const char *sum = "sha256sum < $T/" STAGE1 "/model/model.safetensors | diff $T/sums -";
@@ -442,8 +443,8 @@ static void test_run_replaced(void **state)
     }
 }
 
-/* A picture that is not the one any more whose sum was taken: its features would be kept, for all
- * runs, under the sum of another one. */
+/* A picture that is no longer the one whose sum was taken: otherwise its features would be stored,
+ * for all runs, under the sum of another picture. */
 static void test_picture(void **state)
 {
     const char *const more[] = {"data.eval=[]", NULL};

@@ -1,6 +1,6 @@
-/* test_weights.c - a model in every form in which transformers opens it: heads and embeddings that
- * are one tensor or two, names of both layouts and with "model." too few or too many, torch.save's
- * files. tests/data/weights/make_golden.py made the directories and their logits. */
+/* test_weights.c - a model in every form that transformers opens: head and embeddings as one tensor
+ * or two, names of both layouts and with a "model." too few or too many, files of torch.save.
+ * tests/data/weights/make_golden.py made the directories and their logits. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -12,7 +12,7 @@
 
 #define DIR_OF(name) "tests/data/weights/" name
 
-/* Both sides sum some ten fp32 products in an order of their own, over one layer. */
+/* Each side sums about ten fp32 products in its own order, over one layer. */
 static const double tolerance = 1e-5;
 
 /* Logits [T, V] of the text `ids`, in new memory. */
@@ -41,7 +41,7 @@ static float *logits_of(struct model *m, const struct st_tensor *ids)
     return logits;
 }
 
-/* Whether the values of all parameters lie in the mapped files. */
+/* Whether the values of all parameters are in the mapped files. */
 static bool is_mapped(const struct model *m)
 {
     for (int64_t i = 0; i < m->n_params; i++) {
@@ -138,7 +138,7 @@ static void test_forms(void **state)
     }
 }
 
-/* Where both forms are there, safetensors is used, and the other named. */
+/* If both forms are there, safetensors is used, and the other one is named. */
 static void test_both(void **state)
 {
     static const char *const files[][2] = {{"text-bin", "config.json"},

@@ -1,4 +1,4 @@
-/* tiny_convert.h - a tiny model (tiny_model.h) through the steps of the conversion. */
+/* tiny_convert.h - takes a tiny model (tiny_model.h) through the steps of the conversion. */
 #ifndef TESTS_TINY_CONVERT_H
 #define TESTS_TINY_CONVERT_H
 
@@ -6,7 +6,7 @@
 #include "convert/transform.h"
 #include "tests/tiny_model.h"
 
-/* FULL -> PARTIAL with pairs by chance. */
+/* FULL -> PARTIAL with random pairs. */
 static inline void tiny_partial(struct model *m, int64_t rope_dim)
 {
     int32_t pairs[TINY_LAYERS * TINY_HEADS * 4];
@@ -16,7 +16,7 @@ static inline void tiny_partial(struct model *m, int64_t rope_dim)
     must(model_to_partial(m, pairs, rope_dim, &e), &e);
 }
 
-/* A random positive definite matrix, as second moments are. */
+/* A random positive definite matrix [d, d], as second moments are. */
 static inline double *tiny_moments(struct rng *r, int64_t d)
 {
     struct err e;
@@ -53,7 +53,7 @@ static inline struct mdsvd_out tiny_factor(const struct model *m, int64_t l, boo
     return out;
 }
 
-/* PARTIAL -> MLA by the conversion's own numerics, a latent of width r for each. */
+/* PARTIAL -> MLA with the conversion's own numerics; every latent has width r. */
 static inline void tiny_mla(struct model *m, enum kv_method method, bool decoupled, int64_t r)
 {
     const struct kv_method_info *how = &kv_methods[method];

@@ -1,5 +1,5 @@
-/* tiny_model.h - a LLaVA small enough to be run in a test a thousand times, and samples for it.
- * cmocka's headers come before this one. */
+/* tiny_model.h - a LLaVA small enough to run a thousand times in a test, and samples for it.
+ * Include cmocka's headers first. */
 #ifndef TESTS_TINY_MODEL_H
 #define TESTS_TINY_MODEL_H
 
@@ -22,7 +22,7 @@ enum {
     TINY_PICTURE = 4, /* tokens a picture becomes */
 };
 
-/* Ends the test with the message where ok is false. */
+/* Ends the test with the message unless ok. */
 static inline void must(bool ok, const struct err *e)
 {
     if (!ok) fail_msg("%s", e->msg);
@@ -39,7 +39,7 @@ static inline float *tiny_values(struct rng *r, int64_t n, double deviation)
     return v;
 }
 
-/* A random model of that config.json, with biases of attention that are not zero. */
+/* A random model of that config.json, with nonzero attention biases. */
 static inline void tiny_from_json(struct model *m, const char *json, size_t len, uint64_t seed)
 {
     struct hf_config cfg = {0};
@@ -56,7 +56,7 @@ static inline void tiny_from_json(struct model *m, const char *json, size_t len,
             tensor_real(&m->params[i].t)[k] = (float)(0.3 * rng_normal(&r));
 }
 
-/* A text model alone: `type` is llama or qwen2 (which has biases of q, k and v). */
+/* A text model without vision: `type` is llama, or qwen2, which has biases of q, k and v. */
 static inline void tiny_text_model(struct model *m, const char *type, int kv_heads, uint64_t seed)
 {
     char json[512];
@@ -71,7 +71,7 @@ static inline void tiny_text_model(struct model *m, const char *type, int kv_hea
     tiny_from_json(m, json, (size_t)n, seed);
 }
 
-/* kv_heads 4 is MHA. With bias q, k, v and o have one, and it is not zero. */
+/* kv_heads 4 is MHA. With `bias`, q, k, v and o have a nonzero one. */
 static inline void tiny_model(struct model *m, int kv_heads, bool bias, uint64_t seed)
 {
     char json[1024];
@@ -91,7 +91,7 @@ static inline void tiny_model(struct model *m, int kv_heads, bool bias, uint64_t
     tiny_from_json(m, json, (size_t)n, seed);
 }
 
-/* A sample by a picture of it: 't' is a token of text, 'T' one that is trained, 'i' a whole
+/* A sample from a drawing of it: 't' is a token of text, 'T' one that is trained on, 'i' a whole
  * picture, and everything before '|' is the prompt. */
 static inline struct sample tiny_sample(const char *what, struct rng *r)
 {
@@ -119,7 +119,7 @@ static inline void tiny_sample_free(struct sample *s)
     sample_free(s);
 }
 
-/* Samples, their batch, and random features for their pictures. */
+/* Samples, their batch, and random features of their pictures. */
 struct tiny_batch {
     struct sample s[16];
     int n;
@@ -170,7 +170,7 @@ static inline float *tiny_logits(struct model *m, struct tape *t, const struct f
     return copy;
 }
 
-/* The largest difference, over the largest value: what "relative" means in these tests. */
+/* The largest difference, divided by the largest value: what "relative" means in these tests. */
 static inline double tiny_distance(const float *a, const float *b, int64_t n)
 {
     double most = 0, diff = 0;
@@ -184,7 +184,7 @@ static inline double tiny_distance(const float *a, const float *b, int64_t n)
     return most > 0 ? diff / most : diff;
 }
 
-/* Which pairs stay rotated: `rope_dim / 2` of the 4 of each head, others in each head. */
+/* Which pairs stay rotated: `rope_dim / 2` of the 4 of each head, different ones in each head. */
 static inline void tiny_pairs(const struct model *m, int64_t rope_dim, int32_t *pairs,
                               uint64_t seed)
 {
@@ -195,7 +195,7 @@ static inline void tiny_pairs(const struct model *m, int64_t rope_dim, int32_t *
     rng_seed(&r, seed, 4);
     for (int64_t h = 0; h < heads; h++) {
         int64_t left = kept;
-        for (int64_t p = 0; p < half; p++) /* each subset is as likely as any other */
+        for (int64_t p = 0; p < half; p++) /* each subset is equally likely */
             if (rng_below(&r, (uint64_t)(half - p)) < (uint64_t)left)
                 pairs[h * kept + kept - left--] = (int32_t)p;
     }

@@ -1,6 +1,6 @@
-/* tiny_reference.h - the decoder written down a second time, in double and by plain loops, from the
- * weights of the FULL model: what every step of the conversion is compared with. Which pairs are
- * rotated, and by which matrix keys and values are made, can be said from outside. */
+/* tiny_reference.h - an independent decoder in double precision and plain loops, from the weights
+ * of the FULL model: every step of the conversion is compared with it. The caller may choose which
+ * pairs are rotated, and which matrices make keys and values. */
 #ifndef TESTS_TINY_REFERENCE_H
 #define TESTS_TINY_REFERENCE_H
 
@@ -9,9 +9,9 @@
 
 #include <math.h>
 
-/* What differs from the model as it is; NULL: nothing. */
+/* How it differs from the model; NULL members: not at all. */
 struct reference {
-    const int32_t *pairs; /* [L, G, kept] pairs that are rotated, the others are not */
+    const int32_t *pairs; /* [L, G, kept] rotated pairs; the others are not */
     int64_t kept;
     double *k[TINY_LAYERS][MODALITIES], *v[TINY_LAYERS][MODALITIES]; /* [G*dh, d] in HF's order */
 };
@@ -83,7 +83,7 @@ static inline void reference_rotate(double *head, int64_t dh, double theta, int6
     }
 }
 
-/* Embeddings, pictures in their places: [T, d]. */
+/* Embeddings with the pictures in their places: [T, d]. */
 static inline double *reference_embeddings(const struct model *m, const struct tiny_batch *t)
 {
     const struct batch *b = &t->b.batch;
@@ -148,7 +148,7 @@ static inline void reference_qkv(const struct model *m, const struct tiny_batch 
     free(vb);
 }
 
-/* One head of row i over the rows from `first` on: softmax(q k / sqrt(dh)) v. */
+/* One head of row i over the rows from `first` to i: softmax(q k / sqrt(dh)) v. */
 static inline void reference_attend(const struct model *m, const double *q, const double *k,
                                     const double *v, int64_t first, int64_t i, int64_t h, double *o)
 {

@@ -1,5 +1,5 @@
-/* tiny_run.h - settings and data of a run that is small enough for a test: a LLaVA of two layers,
- * yet to be trained, the tokenizer of tests/data, and four samples. Comes after tmpdir.h. */
+/* tiny_run.h - settings and data of a run small enough for a test: a LLaVA of two layers that is
+ * yet to be trained, the tokenizer of tests/data, and four samples. Include tmpdir.h first. */
 #ifndef TESTS_TINY_RUN_H
 #define TESTS_TINY_RUN_H
 
@@ -20,8 +20,7 @@ static const char tiny_samples[] =
     "{\"id\":\"d\",\"conversations\":["
     "{\"from\":\"human\",\"value\":\"Say two.\"},{\"from\":\"gpt\",\"value\":\"two\"}]}]\n";
 
-/* The run "DIR/run"; more settings as KEY=VALUE, NULL at the end. Its tape is made,
- * nothing else. */
+/* The run "DIR/run", with more settings as KEY=VALUE, NULL-terminated. Only its tape is created. */
 static inline void tiny_run(struct run *r, void *const *state, const char *const *more)
 {
     const char *dir = *state, *sets[32];
@@ -61,7 +60,7 @@ static inline void tiny_run(struct run *r, void *const *state, const char *const
         fail_msg("%s", e.msg);
 }
 
-/* Turns a model into an MLA one without calibrating: the first pairs kept, all factors zero. */
+/* Turns a model into an MLA one without calibration: the first pairs kept, all factors zero. */
 static inline void tiny_convert(struct model *m, int64_t rope_dim, int64_t latent)
 {
     int64_t L = m->cfg.text.num_hidden_layers, heads = L * m->cfg.text.num_key_value_heads;

@@ -1,7 +1,7 @@
-/* tmpdir.h - an empty directory per test, removed with all that is in it; and what a test does
- * with files there. cmocka's headers come before this one. Usage:
+/* tmpdir.h - an empty directory per test, removed with all its content; and what a test does with
+ * files there. Include cmocka's headers first. Usage:
  *     cmocka_unit_test_setup_teardown(test_x, tmpdir_make, tmpdir_remove)
- * *state is the directory's path then. */
+ * *state is then the directory's path. */
 #ifndef TESTS_TMPDIR_H
 #define TESTS_TMPDIR_H
 

@@ -1,4 +1,4 @@
-/* tokenizer_text.h - a tokenizer from text. cmocka's headers come before this one. */
+/* tokenizer_text.h - a tokenizer from text. Include cmocka's headers first. */
 #ifndef TESTS_TOKENIZER_TEXT_H
 #define TESTS_TOKENIZER_TEXT_H
 
@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* Writes a tokenizer to a file of its own, loads it and removes the file. */
+/* Writes a tokenizer to a temporary file, loads it and removes the file. */
 static inline struct tokenizer *load_text(const char *text, size_t len, struct err *e)
 {
     char dir[] = "/tmp/test_tokenizer.XXXXXX", path[64];

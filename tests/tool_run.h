@@ -1,5 +1,5 @@
 /* tool_run.h - runs the subcommands of mha2mla-data in a test's process, and reads their lists.
- * Comes after cmocka's headers and tmpdir.h. */
+ * Include cmocka's headers and tmpdir.h first. */
 #ifndef TESTS_TOOL_RUN_H
 #define TESTS_TOOL_RUN_H
 
@@ -9,7 +9,7 @@
 
 enum { TOOL_RUN_WORDS = 24 };
 
-/* Runs a command line given as words divided by '|'. */
+/* Runs a command line given as words separated by '|'. */
 static inline bool run(const struct tool_command *c, struct err *e, const char *line)
 {
     char text[8192], *argv[TOOL_RUN_WORDS + 1], *rest = text;
@@ -23,7 +23,7 @@ static inline bool run(const struct tool_command *c, struct err *e, const char *
     return c->run(argc, argv, e);
 }
 
-/* The same with the test's directory for each "@". */
+/* The same, with "@" replaced by the test's directory. */
 static inline bool run_in(void **state, const struct tool_command *c, struct err *e,
                           const char *line)
 {

@@ -1,5 +1,5 @@
-/* torch_archive_files.h - zip archives as torch.save writes them, made by hand. Comes after
- * cmocka's headers; brings tmpdir.h. */
+/* torch_archive_files.h - builds zip archives in the format of torch.save. Include cmocka's headers
+ * first; includes tmpdir.h. */
 #ifndef TESTS_TORCH_ARCHIVE_FILES_H
 #define TESTS_TORCH_ARCHIVE_FILES_H
 
@@ -18,11 +18,11 @@ struct test_member {
 
 /* How an archive differs from a good one. */
 struct archive_edit {
-    bool wide;       /* all sizes and places in zip64's fields */
-    int method;      /* of compression, as the directory says */
-    int64_t move;    /* of where the directory says that a member begins */
+    bool wide;       /* all sizes and offsets in zip64's fields */
+    int method;      /* of compression, according to the directory */
+    int64_t move;    /* added to the offset that the directory gives for a member */
     uint32_t crc;    /* added to each checksum */
-    const char *end; /* bytes behind the archive */
+    const char *end; /* bytes after the archive */
 };
 
 static inline void put_number(FILE *f, uint64_t v, int bytes)
@@ -31,7 +31,7 @@ static inline void put_number(FILE *f, uint64_t v, int bytes)
         fputc(i < 8 ? (int)(v >> 8 * i & 255) : 0, f);
 }
 
-/* What local header and directory entry have in common, from the flags on. */
+/* The common fields of a local header and a directory entry, from the flags on. */
 static inline void put_member_head(FILE *f, const struct test_member *m, int extra,
                                    const struct archive_edit *edit)
 {
@@ -120,7 +120,7 @@ struct text {
         literal, sizeof literal - 1                                                                \
     }
 
-/* Pieces of {"a": tensor of [2, 3]}; a number of one byte is K and the byte. */
+/* Pieces of {"a": tensor of [2, 3]}; K and a byte is a number of one byte. */
 #define OPEN "\x80\x02}X\1\0\0\0a"
 #define V2 "ctorch._utils\n_rebuild_tensor_v2\n"
 #define STORAGE(class, key, n) "(X\7\0\0\0storagec" class "\nX\1\0\0\0" key "X\3\0\0\0cpu" n "tQ"
@@ -146,7 +146,7 @@ static inline void put_pickle(const char *path, const char *pickle, size_t n,
 
 /* ---- what is opened ---- */
 
-/* -2, -1, 0, 1, 2, 3 */
+/* The values are -2, -1, 0, 1, 2, 3. */
 static inline void check_ramp(const struct st_file *f, const char *name)
 {
     const struct st_tensor *t = st_find(f, name);
@@ -161,7 +161,7 @@ static inline void check_ramp(const struct st_file *f, const char *name)
         assert_true(v[i] == (float)(i - 2));
 }
 
-/* Opens a file that must be refused with one line that names it and has `says` in it. */
+/* Opens a file that must be refused with a one-line message that names it and contains `says`. */
 static inline void refused(const char *path, const char *what, const char *says)
 {
     struct st_file f;
@@ -183,7 +183,7 @@ static inline char *memory_file(void)
     return path;
 }
 
-/* A file that opens has all tensors in its bytes. */
+/* If the file opens, all its tensors are within its bytes. */
 static inline void open_changed(const char *path, int *opened)
 {
     struct st_file f;

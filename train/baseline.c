@@ -1,4 +1,4 @@
-/* baseline.c - the config of a small LLaVA that is trained from scratch. */
+/* baseline.c - a small LLaVA of the config's "baseline" shape, to be trained from scratch. */
 #include "base/mem.h"
 #include "train/models.h"
 #include "train/peft.h"

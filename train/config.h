@@ -1,4 +1,4 @@
-/* config.h - the settings of a run as the program reads them; config.c has the table of keys. */
+/* config.h - a run's settings as structs; config.c has the table of keys. */
 #ifndef TRAIN_CONFIG_H
 #define TRAIN_CONFIG_H
 
@@ -31,10 +31,10 @@ struct config_phase {
     int64_t batch_size, micro_batch;
     int peft;               /* index into peft_sets (train/peft.h) */
     bool projector, vision; /* vision: of the baseline only */
-    int64_t eval_every;     /* steps; 0: at the end only */
+    int64_t eval_every;     /* in steps; 0: only at the end */
 };
 
-/* The shape of a model trained from nothing. */
+/* The shape of a model trained from scratch. */
 struct config_shape {
     int64_t hidden_size, intermediate_size, layers, heads, kv_heads, max_length;
     double rope_theta;
@@ -48,11 +48,11 @@ struct config {
         const char *dir;
         int64_t seed, threads;
         int compute, gemm;   /* enum gemm_compute, enum gemm_library */
-        double memory_limit; /* GiB; 0: what the machine has */
+        double memory_limit; /* GiB; 0: the machine's memory */
         struct schema_enums steps;
     } run;
     struct {
-        const char *path; /* NULL: the baseline step makes it */
+        const char *path; /* NULL: the baseline step trains one */
         const char *tokenizer;
         int tokenizer_form; /* enum tokenizer_form */
     } model;
@@ -105,13 +105,14 @@ enum { TOO_LONG_DROP, TOO_LONG_ERROR };
 enum { SCORE_ANSWERS, SCORE_TOKENS };
 enum { RECOMPUTE_AUTO, RECOMPUTE_NONE, RECOMPUTE_ALL };
 
-/* One point of the sweep; without a sweep there is one, of rank.rope_dim and svd.low_rank. */
+/* One point of the sweep. Without a sweep there is a single one, with rank.rope_dim
+ * and svd.low_rank. */
 struct point {
     int64_t rope_dim;
     double low_rank;
     char name[64];       /* "rope8-rank4" */
-    char stage1[64];     /* "rope8": what points with the same rope_dim share */
-    char dir[STEPS][80]; /* where stage1, svd and stage2 leave their models: "rope8/stage1" ... */
+    char stage1[64];     /* "rope8": shared by points with the same rope_dim */
+    char dir[STEPS][80]; /* where stage1, svd and stage2 save their models: "rope8/stage1" ... */
 };
 int64_t config_points(const struct config *c);
 struct point config_point(const struct config *c, int64_t i);

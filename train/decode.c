@@ -6,12 +6,12 @@
 
 #include <inttypes.h>
 
-/* Pictures that take less, about 20 megapixels, are decoded by all threads at once, and are not
- * asked whether there is room. */
+/* Pictures that need less than this, about 20 megapixels, are decoded by all threads at once
+ * without checking the memory left. */
 #define LARGE (INT64_C(64) << 20)
 
-/* Bytes that decoding and processing hold at most. A square that is too large for any picture is
- * refused without memory being taken for it. */
+/* Bytes needed at most for decoding and processing. A padded square that is larger than any allowed
+ * picture is refused without allocating it. */
 static int64_t bytes_needed(const struct processor *p, const struct image_info *info)
 {
     int64_t side = info->width > info->height ? info->width : info->height;

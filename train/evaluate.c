@@ -1,5 +1,8 @@
-/* evaluate.c - batches of prompts through model_generate, and the count of right answers; or of
- * whole samples through model_score, and the count of right tokens. */
+/* evaluate.c - runs batches of prompts through model_generate and counts right answers, or whole
+ * samples through model_score and counts right tokens:
+ *     exact match = answers equal to the expected one / answers
+ *     perplexity  = exp(sum over tokens of -log p(token | true tokens before it) / tokens)
+ * There are totals over all sets, and scores per set and kind of question. */
 #include "train/evaluate.h"
 #include "base/json/jsonc.h"
 #include "base/log.h"
@@ -15,7 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The part of a text without white space at its ends. */
+/* Text without the white space at its ends. */
 static struct text trimmed(struct text t)
 {
     while (t.n && isspace((unsigned char)*t.s)) {
@@ -27,7 +30,7 @@ static struct text trimmed(struct text t)
     return t;
 }
 
-/* The last of SCORE_KINDS. */
+/* The last of SCORE_KINDS, for all further ones. */
 static const char score_others[] = "(others)";
 
 static struct score *score_of(struct scores *s, const char *name, struct err *e)
@@ -43,7 +46,7 @@ static struct score *score_of(struct scores *s, const char *name, struct err *e)
     return k;
 }
 
-/* "set/kind", "kind", "set" or "": what a sample is scored under besides the total. */
+/* "set/kind", "kind", "set" or "": the name under which a sample is scored apart from the total. */
 static void kind_name(const struct run *r, const struct eval_set *set, const struct text *id,
                       char name[128])
 {
@@ -93,7 +96,7 @@ static void add_to(struct score *to, const struct score *from)
     to->loss += from->loss;
 }
 
-/* Adds one sample's score to all that it counts for. */
+/* Adds one sample's score to every total that includes it. */
 static bool count(const struct run *r, const struct eval_set *set, const struct sample *s,
                   bool curve, const struct score *one, struct scores *out, struct err *e)
 {
@@ -127,8 +130,8 @@ static bool score_answer(struct run *r, const struct eval_set *set, const struct
     return ok;
 }
 
-/* Which samples of a set are answered: `all` there are, `full` of them for the table, `curve` of
- * those for a point of the curve. */
+/* Which samples of a set are scored: of its `all`, `full` for the table, and of these `curve` for a
+ * point of the curve. */
 struct choice {
     int64_t all, full, curve;
 };
@@ -143,13 +146,13 @@ static struct choice choose(const struct run *r, const struct eval_set *set)
     return c;
 }
 
-/* The sample at place i of `full`. */
+/* The sample at index i of `full`. */
 static int64_t chosen(const struct choice *c, int64_t i)
 {
     return i * c->all / c->full;
 }
 
-/* The place in `full` of the curve's place i, and whether a place is one of those. */
+/* The index in `full` of the curve's index i; and whether an index in `full` is one of these. */
 static int64_t curve_place(const struct choice *c, int64_t i)
 {
     return i * c->full / c->curve;
@@ -163,14 +166,15 @@ static bool in_curve(const struct choice *c, int64_t place)
 
 struct group {
     struct sample *samples;
-    int64_t *place; /* of each, in the set's `full` */
+    int64_t *place; /* [size]: index of each in the set's `full` */
     struct generation *answers;
     struct batch_buffer batch;
     int64_t size;
 };
 
-/* The batch's features as a leaf around memory of its own: model_generate begins the tape anew. A
- * tower that is being trained runs here. *copy is NULL where there are no pictures. */
+/* Puts the batch's features in a leaf with memory of its own, because model_generate restarts the
+ * tape. A tower being trained runs here. *copy stays NULL if there are no pictures. Shape: [image
+ * tokens of the batch, feature width]. */
 static bool own_features(struct run *r, struct model *m, const struct eval_set *set,
                          const struct batch_buffer *b, struct tensor *leaf, float **copy,
                          struct err *e)

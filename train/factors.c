@@ -1,8 +1,13 @@
-/* factors.c - the moments of a layer, its factors, and the MLA model made of them.
+/* factors.c - the second moments of a layer, its factors, and the MLA model built from them. Per
+ * layer and modality, with W = [W_kc; W_v] [rows, d], rows = G*dc + G*dh:
+ *
+ *     S = sum over tokens of x x^T  [d, d], x the input of k and v    if rows >= d,
+ *     M = sum of (W x) (W x)^T      [rows, rows]                      otherwise
+ *     W ~ up down, up [rows, r], down [r, d]                          (convert/mdsvd.h)
  *
  * The components of a smaller latent are the first ones of a larger latent. So the factors are made
- * once for all points of a sweep that keep the same rotated pairs, as wide as the widest of them,
- * and each point takes as many as it has. */
+ * once for all points of a sweep that keep the same pairs rotated, for the largest latent, and each
+ * point uses as many components as it has. */
 #include "autograd/gemm.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -31,14 +36,14 @@ static void kv_weight(const struct model *m, int64_t l, float *w)
     tensor_to_real(&s->up_v->t, 0, tensor_count(&s->up_v->t), w + tensor_count(&s->up_k->t));
 }
 
-/* What the factors of a layer are made from: second moments of the inputs of k and v, or, where the
- * projection has fewer rows than columns, of its outputs. */
+/* What the factors of a layer are computed from: second moments of the inputs of k and v, or of the
+ * outputs if the projection has fewer rows than columns. */
 struct statistics {
     bool outputs;
     int64_t rows, d;
-    float *w; /* [rows, d] of the layer */
+    float *w; /* [rows, d]: the layer's W */
     struct moments moments;
-    float *y; /* [T, rows] */
+    float *y; /* [T, rows]: W x of the current batch */
     size_t cap;
 };
 
@@ -58,7 +63,7 @@ static bool svd_look(void *arg, const struct layer_look *look, struct err *e)
     return true;
 }
 
-/* What is factored of a layer: the parts of the plan in each set, at the same time. */
+/* What is factored of a layer, at the same time: the plan's parts in each set. */
 struct problems {
     int n;
     struct mdsvd_in in[2 * MODALITIES];
@@ -153,13 +158,13 @@ bool point_plan(const struct run *r, const struct model *m, const struct point *
     const struct text_config *c = &m->cfg.text;
     int64_t G = c->num_key_value_heads;
 
-    *latent = 1; /* "none": of no width that matters */
+    *latent = 1; /* "none": any width will do */
     return (r->c.svd.method == KV_NONE || mdsvd_latent(latent, p->low_rank, G, e)) &&
            mdsvd_plan(plan, &kv_methods[r->c.svd.method], G, c->head_dim, p->rope_dim,
                       c->hidden_size, *latent, e);
 }
 
-/* The widest of the points like p; *n: how many there are. */
+/* The point with the largest latent of those that share p's rotated pairs; *n: their number. */
 static struct point widest_of(const struct run *r, const struct point *p, int64_t *n)
 {
     struct point widest = *p;
@@ -191,7 +196,7 @@ bool factors_size(struct factors_size *s, const struct run *r, const struct mode
         const struct mdsvd_part *part = &plan.part[i];
         double bytes = sets * (double)mdsvd_scratch(part->rows, d, part->r, method, outputs);
         layer += sets * (double)sizeof(float) * (double)(part->r * (part->rows + d));
-        if (part->r) scratch += bytes; /* all at the same time, where there are the threads */
+        if (part->r) scratch += bytes; /* all at once, if there are enough threads */
     }
     s->made = (double)m->cfg.text.num_hidden_layers * layer + scratch +
               (double)(rows * d) * sizeof(float);
@@ -233,7 +238,7 @@ void factors_free(struct made_factors *f)
     memset(f, 0, sizeof *f);
 }
 
-/* How much of the energy the first components keep. */
+/* Logs how much of the energy the point's components keep. */
 static void log_kept(const struct made_factors *f, const struct mdsvd_plan *plan, int64_t l)
 {
     double kept[MODALITIES] = {0, 0}, all[MODALITIES] = {0, 0};
@@ -254,7 +259,7 @@ static void log_kept(const struct made_factors *f, const struct mdsvd_plan *plan
                  100 * kept[TEXT] / all[TEXT]);
 }
 
-/* The parts' factors of one layer and set, where model_to_mla wants them. */
+/* The factors of one layer and set, arranged as model_to_mla needs them. */
 static struct factors factors_of(const struct made_factors *f, const struct model *m, int64_t l,
                                  int set)
 {
@@ -294,7 +299,7 @@ bool factors_apply(struct made_factors *f, const struct run *r, const struct poi
                             e);
     if (ok) {
         section.svd_init_method = kv_methods[f->method].name;
-        section.low_rank = (int64_t)ceil(p->low_rank); /* for the reader: tensors have the truth */
+        section.low_rank = (int64_t)ceil(p->low_rank); /* informative only: tensors decide */
         section.decoupled = f->sets > 1;
         section.calibration = inputs[r->c.svd.input];
         ok = hf_config_set_mha2mla(&m->cfg, &section, e);

@@ -76,7 +76,7 @@ static bool too_long(const struct hf_config *cfg, const char *what, int64_t toke
         key, (long long)cfg->text.window, what, (long long)tokens);
 }
 
-/* Answered questions grow from their prompt; the last token is never looked back from. */
+/* Answers grow from their prompt; their last token is never attended from. */
 static bool check_answers(const struct run *r, const struct eval_set *set,
                           const struct hf_config *cfg, struct err *e)
 {

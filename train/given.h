@@ -1,16 +1,16 @@
-/* given.h - what the given model's own files say about a run: where answers end, how long a text
- * may be, and what in them is not used. */
+/* given.h - what the files of a given model determine for a run: where answers end, how long a text
+ * may be, and which of their settings are not used. */
 #ifndef TRAIN_GIVEN_H
 #define TRAIN_GIVEN_H
 
 #include "train/run.h"
 
 /* Fills r->stop: the template's end, and the end tokens of config.json and generation_config.json.
- * Says what in these two files changes nothing here and might be thought to. */
+ * Logs settings in these two files that have no effect but might be expected to. */
 bool given_open(struct run *r, const struct hf_config *cfg, struct err *e);
 
-/* Fails where a sample, or an answer to one, could be longer than the window that some layers of
- * the model look back through: that is not computed. */
+/* Fails if a sample, or an answer to one, could exceed the attention window of some layers: sliding
+ * windows are not implemented. */
 bool given_check_window(const struct run *r, const struct hf_config *cfg, struct err *e);
 
 #endif

@@ -1,4 +1,5 @@
-/* layerwise.c - see layerwise.h. */
+/* layerwise.c - see layerwise.h. hidden [tokens, d] holds the input of layer `next` for all
+ * samples; layer by layer, group by group of samples, it is replaced by the layer's output. */
 #include "train/layerwise.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -13,7 +14,7 @@ static float *hidden_at(const struct layerwise *w, int64_t row)
     return (float *)w->hidden.data + row * w->m->cfg.text.hidden_size;
 }
 
-/* The samples from `first` on that make one graph: how many. */
+/* How many samples from `first` on make one graph. */
 static int64_t group_at(const struct layerwise *w, int64_t first)
 {
     int64_t n = 1;

@@ -1,21 +1,22 @@
-/* layerwise.h - the calibration samples taken through the decoder one layer at a time: all of them
- * through layer 0, then through layer 1. So each layer's weights are read once, whatever the
- * number of samples, and only one layer's statistics need memory. The hidden states between two
- * layers, tokens x hidden_size in fp32, lie in a nameless file of the run's directory. */
+/* layerwise.h - takes the calibration samples through the decoder one layer at a time: all of them
+ * through layer 0, then through layer 1, and so on. So each layer's weights are read once, whatever
+ * the number of samples, and only one layer's statistics need memory. The hidden states between
+ * layers, [tokens, d] in fp32, are kept in an unnamed file in the run's directory. */
 #ifndef TRAIN_LAYERWISE_H
 #define TRAIN_LAYERWISE_H
 
 #include "train/run.h"
 
-/* Tokens that make a graph worth its matrix products; a longer sample is a graph of its own. */
+/* A graph gets as many samples as fit in this many tokens, to make its matrix products worthwhile;
+ * a longer sample is a graph by itself. */
 enum { LAYERWISE_TOKENS = 1024 };
 
 struct layerwise {
     struct run *r;
     struct model *m;
-    int64_t samples, tokens, next; /* next: the layer to come */
+    int64_t samples, tokens, next; /* next: the layer to run next */
     struct sample *sample;         /* [samples] */
-    int64_t *begin;                /* [samples + 1] rows of the hidden states */
+    int64_t *begin;                /* [samples + 1]: rows of the hidden states */
     struct file_scratch hidden;    /* float [tokens, d] */
     struct batch_buffer batch;
     struct taps taps;
@@ -23,7 +24,7 @@ struct layerwise {
     size_t cap;
 };
 
-/* What is looked at in a layer, of the samples of one batch. */
+/* What is inspected in a layer, for the samples of one batch. */
 enum { LOOK_X = 1, LOOK_QK = 2 };
 struct layer_look {
     const struct batch *batch;
@@ -34,13 +35,14 @@ struct layer_look {
 };
 typedef bool layer_looker(void *arg, const struct layer_look *look, struct err *e);
 
-/* Draws `samples` of the training samples (or as many as there are) and embeds them. */
+/* Draws `samples` of the training samples (all of them if there are fewer) and embeds them. `looks`
+ * is a mask of LOOK_*. */
 bool layerwise_open(struct layerwise *w, struct run *r, struct model *m, int64_t samples,
                     unsigned looks, struct err *e);
 void layerwise_close(struct layerwise *w); /* fine on a zeroed struct */
 
-/* Takes them through the next layer, showing batch after batch to look(arg); of the last layer
- * nothing is computed but what is looked at. `what` is said on the terminal. Stops at a signal. */
+/* Takes the samples through the next layer and shows each batch to look(arg); in the last layer,
+ * only what is inspected is computed. `what` is shown in the progress line. Stops at a signal. */
 bool layerwise_next(struct layerwise *w, const char *what, layer_looker *look, void *arg,
                     struct err *e);
 

@@ -1,4 +1,4 @@
-/* main.c - the command line of mha2mla-train, and the one place that reports an error and ends. */
+/* main.c - the command line of mha2mla-train, and the one place that reports an error and exits. */
 #include "base/log.h"
 #include "base/signals.h"
 #include "base/watch.h"
@@ -44,7 +44,7 @@ static bool parse_point(const char *text, int64_t *point, struct err *e)
            err_set(e, "--point: a number from 0 is needed, found %s", text);
 }
 
-/* Returns false and leaves *e empty where the program is done already. */
+/* Returns false with *e empty if the program is already done (--help and the like). */
 static bool parse_options(int argc, char **argv, struct options *o, struct err *e)
 {
     enum { CONFIG = 1, SET, RESUME, DRY_RUN, LIST, POINT, HELP_CONFIG, SHOW_VERSION, HELP };
@@ -63,7 +63,7 @@ static bool parse_options(int argc, char **argv, struct options *o, struct err *
     opterr = 0;
     while ((c = getopt_long(argc, argv, "", known, NULL)) != -1) {
         if (c == CONFIG) o->config = optarg;
-        if (c == SET) o->sets[o->n_sets++] = optarg; /* as long as argv */
+        if (c == SET) o->sets[o->n_sets++] = optarg; /* at most argc of them */
         if (c == RESUME) o->resume = true;
         if (c == DRY_RUN) o->dry_run = true;
         if (c == LIST) o->list_points = true;
@@ -100,12 +100,12 @@ static bool run(const struct options *o, struct err *e)
         schema_free(&config_schema, &r.c);
         return true;
     }
-    if (o->dry_run) /* writes nothing: a signal may end it as it ends any program */
+    if (o->dry_run) /* writes nothing: a signal may simply kill it */
         ok = run_limits(&r, e) && dry_run(&r, e);
     else
         ok = signals_open(e) && run_open(&r, o->resume, e) && run_steps(&r, e);
     run_close(&r);
-    /* Whatever went wrong may come of a file that was changed in the meantime. */
+    /* Any failure may be due to a file that was changed during the run. */
     if (!watch_check(&changed)) ok = err_set(e, "%s", changed.msg);
     return log_close(ok ? e : &lines) && ok;
 }
@@ -120,7 +120,7 @@ int main(int argc, char **argv)
     if (!o.sets) err_set(&e, "out of memory");
     parsed = o.sets && parse_options(argc, argv, &o, &e);
     ok = parsed && run(&o, &e);
-    CHECK(ok || !parsed || e.msg[0]); /* without a reason it would pass for done */
+    CHECK(ok || !parsed || e.msg[0]); /* otherwise it would pass for success */
     free(o.sets);
     if (!ok && e.msg[0]) {
         fflush(stdout);
@@ -130,6 +130,6 @@ int main(int argc, char **argv)
     if (!written && (ok || !e.msg[0]))
         fprintf(stderr, "mha2mla-train: error: standard output: cannot be written\n");
     if (!ok && signals_came())
-        return 128 + signals_came(); /* as a shell counts a program that a signal ended */
+        return 128 + signals_came(); /* as a shell reports a program killed by a signal */
     return !written || (!ok && e.msg[0]) ? 1 : 0;
 }

@@ -1,4 +1,4 @@
-/* models.c - opens the models that steps start from, and says which are there. */
+/* models.c - opens the models that steps start from, and tells which of them exist. */
 #include "train/models.h"
 #include "base/mem.h"
 #include "base/watch.h"
@@ -26,15 +26,15 @@ static bool needs_original(const struct run *r)
     return false;
 }
 
-/* A model that is converted already can be scored, no more. It is opened for each step anew, and
- * must still be the one that the steps before had. */
+/* A model that is already converted can only be scored. It is reopened for each step, and must
+ * still be the same. */
 bool open_given_model(const struct run *r, const char *dir, struct model *m, struct err *e)
 {
     bool ok = watch_kept(e) && model_open(m, dir, e);
 
     if (ok && m->state != ATTN_FULL && needs_original(r)) {
         ok = err_set(e,
-                     "%s: is converted already; the original model is needed, or only evaluate "
+                     "%s: is already converted; the original model is needed, or only evaluate "
                      "and report in run.steps, to score it as it is",
                      dir);
         model_close(m);
@@ -94,8 +94,8 @@ bool point_check(const struct run *r, const struct model *m, const struct point 
     return ok;
 }
 
-/* The published codes' word for a strategy. What ranked the pairs is not theirs to know: to them
- * "mkl" (with pictures) and "2-norm" (text alone) say that a rank file does. */
+/* The published codes' name for a strategy. They cannot name what ranked the pairs: to them, "mkl"
+ * (with images) and "2-norm" (text only) mean that a rank file did. */
 static const char *version_name(const struct run *r, const struct model *m)
 {
     enum rank_strategy s = (enum rank_strategy)r->c.rank.strategy;

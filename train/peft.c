@@ -1,6 +1,6 @@
-/* peft.c - the published sets as they are named (the published code's norms train in v3, v5 and v6
- * too, by a missing pair of brackets: that is the `+norms` ones) and ours. Before compression the
- * factors are up_k and up_v alone, made from the layer's input. */
+/* peft.c - the published sets under their names (in the published code the norms train in v3, v5
+ * and v6 too, for lack of a pair of brackets: here those are the `+norms` sets), and ours. Before
+ * compression the factors are just up_k and up_v, applied to the layer's input. */
 #include "train/peft.h"
 
 #define BIT(kind) (1u << (kind))
@@ -10,7 +10,7 @@ enum {
     QUERY = BIT(PARAM_Q) | BIT(PARAM_Q_ROPE),
     DOWN = BIT(PARAM_DOWN),
     UP = BIT(PARAM_UP_K) | BIT(PARAM_UP_V),
-    FULL = BIT(PARAM_K) | BIT(PARAM_V), /* only where attention is not converted */
+    FULL = BIT(PARAM_K) | BIT(PARAM_V), /* only if attention is not converted */
     ATTENTION = QUERY | BIT(PARAM_K_ROPE) | DOWN | UP | FULL | BIT(PARAM_O),
 };
 
@@ -28,7 +28,7 @@ static const struct {
     {"v6+norms", DOWN | NORMS},
     {"kv+rope", DOWN | UP | BIT(PARAM_K_ROPE) | BIT(PARAM_Q_ROPE)},
     {"all", ATTENTION | NORMS | BIT(PARAM_MLP) | BIT(PARAM_EMBED) | BIT(PARAM_HEAD)},
-    {"none", 0}, /* the projector alone, say */
+    {"none", 0}, /* for training, say, the projector alone */
 };
 
 unsigned peft_kinds(int set, bool projector)

@@ -1,6 +1,6 @@
-/* picture_sums.c - which pictures a run is made of. inputs.json has the sums of the samples' files,
- * which name pictures; this is what was in those. The keys are there anyway, the cache is found by
- * them, so that a run reads no picture for it that it would not read otherwise. */
+/* picture_sums.c - records which pictures a run uses. inputs.json has the checksums of the sample
+ * files, which name pictures; this is about the pictures' contents. Their keys are known anyway,
+ * since the cache is indexed by them, so no picture is read just for this. */
 #include "base/file.h"
 #include "base/mem.h"
 #include "train/run.h"
@@ -12,7 +12,7 @@
 
 #define NO_KEY "----------------------------------------------------------------"
 
-/* The set numbered i: data.train, then those of data.eval; NULL after the last. */
+/* Set number i: data.train, then those of data.eval; NULL after the last. */
 static const struct dataset *set_at(const struct run *r, int64_t i)
 {
     return i == 0 ? &r->train : i <= r->n_eval ? &r->eval[i - 1].data : NULL;
@@ -27,8 +27,8 @@ static bool has_pictures(const struct run *r)
     return false;
 }
 
-/* "KEY  PATH" and a newline, in new memory. A path with newlines or backslashes is written as
- * sha256sum does: a backslash before the line, \\n and \\\\ in the path. */
+/* "KEY  PATH" and a newline, in new memory. A path with newlines or backslashes is written as by
+ * sha256sum: a backslash before the line, \\n and \\\\ in the path. */
 static char *line_of(const struct dataset_image *img, struct err *e)
 {
     const char *key = img->key[0] ? img->key : NO_KEY;
@@ -46,7 +46,7 @@ static char *line_of(const struct dataset_image *img, struct err *e)
     return line;
 }
 
-/* Every line differs in its key alone, or the list is of other pictures. */
+/* Reports a line that differs: in its key, or because the list is of other pictures. */
 static bool differs(const struct run *r, const struct dataset_image *img, const char *was,
                     const char *now, struct err *e)
 {
@@ -64,7 +64,7 @@ static bool differs(const struct run *r, const struct dataset_image *img, const 
                    r->c.run.dir, img->path, how);
 }
 
-/* The next line of the list must be this picture's. */
+/* The next line of the list must be for this picture. */
 static bool check_line(const struct run *r, FILE *fp, char **was, size_t *cap,
                        const struct dataset_image *img, struct err *e)
 {
@@ -122,7 +122,7 @@ bool run_record_pictures(struct run *r, struct err *e)
         for (int64_t k = 0; ok && k < d->n_images; k++) {
             char *line = line_of(&d->images[k], e);
             ok = line;
-            if (ok) fputs(line, out.fp); /* commit looks at the stream's error flag */
+            if (ok) fputs(line, out.fp); /* commit checks the stream's error flag */
             free(line);
         }
     ok = ok && file_out_commit(&out, e);

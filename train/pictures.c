@@ -1,5 +1,7 @@
-/* pictures.c - from picture files to what the model reads: decoded, processed and, where the tower
- * is frozen, taken through it once and kept. */
+/* pictures.c - from picture files to the model's input: decoded, processed and, if the tower is
+ * frozen, run through it once and cached. Per picture of shape s, in the store:
+ *     pixels    [s.inputs, input width]      the processor's output
+ *     features  [s.rows, feature width]      the tower's output for these pixels */
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/log.h"
@@ -28,8 +30,8 @@ static bool file_key(const char *path, char key[65], struct err *e)
     return ok;
 }
 
-/* A picture that cannot be read. Where that is the machine's fault the run ends: what is trained on
- * must not hang on it. */
+/* Drops an unreadable picture. If the machine is at fault the run ends instead: the training data
+ * must not depend on that. */
 static bool leave_out(struct dataset_image *img, const struct err *why, struct err *e)
 {
     if (why->machine) {
@@ -41,7 +43,8 @@ static bool leave_out(struct dataset_image *img, const struct err *why, struct e
     return true;
 }
 
-/* Every picture of a set that has no key yet gets one; which cannot be read is marked and named. */
+/* Gives every picture of a set its key, unless it has one; unreadable ones are marked and
+ * reported. */
 static bool name_set(struct dataset *d, struct err *e)
 {
     enum { GROUP = 1024 };
@@ -58,7 +61,7 @@ static bool name_set(struct dataset *d, struct err *e)
             struct dataset_image *img = &d->images[i];
             if (!img->key[0] && !img->bad && !file_key(img->path, img->key, &why)) img->key[0] = 0;
         }
-        for (int64_t i = first; i < end; i++) { /* in their order, whichever thread had them */
+        for (int64_t i = first; i < end; i++) { /* in order, whichever thread read them */
             struct dataset_image *img = &d->images[i];
             if (img->key[0] || img->bad || file_key(img->path, img->key, &why)) continue;
             img->key[0] = 0;
@@ -78,9 +81,9 @@ bool run_name_pictures(struct run *r, struct err *e)
 }
 
 struct decoded {
-    bool ok;            /* else `why` says what is wrong with it */
-    bool same;          /* its file still has the content that the key is of, else `gone` may say */
-    const char *damage; /* as decode_picture says */
+    bool ok;            /* otherwise `why` says what is wrong */
+    bool same;          /* the file's content still matches the key; else see `gone` */
+    const char *damage; /* as returned by decode_picture */
     struct err why, gone;
 };
 
@@ -90,7 +93,7 @@ static void note_damage(struct picture_input *in, const char *path, const char *
         snprintf(in->first_damaged, sizeof in->first_damaged, "%s: %s", path, damage);
 }
 
-/* Pictures that are new to the store, and what they become, behind each other. */
+/* Pictures that are new to the store, and their pixels, back to back. */
 struct group {
     int64_t n, image[PICTURE_GROUP]; /* indices into the set's images */
     struct picture_shape shape[PICTURE_GROUP];
@@ -111,7 +114,8 @@ static bool is_full(const struct group *g)
     return g->n == PICTURE_GROUP || g->inputs * g->width >= PICTURE_VALUES;
 }
 
-/* The tower's features of a group's pixels, in the tape's memory; NULL on failure. */
+/* The tower's features of a group's pixels, [sum of shape[i].rows, feature width], in the tape's
+ * memory; NULL on failure. */
 static const float *run_tower(struct tape *t, struct model *m, const struct group *g, size_t limit,
                               struct err *e)
 {
@@ -124,8 +128,8 @@ static const float *run_tower(struct tape *t, struct model *m, const struct grou
     return tape_forward(t) || signals_go_on(e) ? f->data : NULL;
 }
 
-/* The pictures of a group, decoded behind each other. A key that is not of what was decoded would
- * stay in the store, for all runs. */
+/* Decodes the pictures of a group into g->pixels [inputs, width], and checks their keys: a key that
+ * does not match what was decoded would stay in the store for all runs. */
 static bool decode_group(const struct run *r, const struct dataset *d, const struct group *g,
                          struct decoded *out, struct err *e)
 {
@@ -154,7 +158,7 @@ static bool decode_group(const struct run *r, const struct dataset *d, const str
     return true;
 }
 
-/* Leaves out of the group what could not be decoded. */
+/* Removes from the group what could not be decoded, marking it bad. */
 static bool drop_bad(struct picture_input *in, struct dataset *d, struct group *g,
                      const struct decoded *got, struct err *e)
 {
@@ -178,7 +182,7 @@ static bool drop_bad(struct picture_input *in, struct dataset *d, struct group *
     return true;
 }
 
-/* One group of new pictures into the store. Bad ones are marked. */
+/* Computes one group of new pictures and stores their values. Bad ones are marked. */
 static bool compute_group(struct run *r, struct model *m, struct dataset *d, struct group *g,
                           struct err *e)
 {
@@ -194,7 +198,7 @@ static bool compute_group(struct run *r, struct model *m, struct dataset *d, str
     for (int64_t i = 0; i < g->n; i++) {
         const char *key = d->images[g->image[i]].key;
         int64_t count = picture_rows(in, &g->shape[i]) * in->width;
-        /* the same picture may come twice in a group */
+        /* there may be duplicates in a group */
         if (store_find(&in->store, key) < 0 && !store_put(&in->store, key, values, count, e))
             return false;
         values += count;
@@ -216,7 +220,7 @@ static bool prepare_set(struct run *r, struct model *m, struct dataset *d, const
         log_progress("pictures: %lld of %lld", (long long)i, (long long)d->n_images);
         ok = compute_group(r, m, d, &g, e);
     }
-    if (ok && g.n) /* stopped: a later run has the same groups, and so the same bits */
+    if (ok && g.n) /* not if stopped: a later run has the same groups, and so the same bits */
         ok = compute_group(r, m, d, &g, e);
     free(g.pixels);
     if (!ok) return false;
@@ -273,8 +277,8 @@ void run_close_pictures(struct run *r)
     memset(&r->pictures, 0, sizeof r->pictures);
 }
 
-/* A picture that the cache should have: decoded and taken through the tower, on a tape of its own
- * because the run's is in use. */
+/* Recomputes a picture missing from the cache, on a tape of its own because the run's is in use.
+ * row [picture_rows, width]. */
 static bool compute_again(const struct run *r, struct model *m, const struct dataset *d,
                           int64_t image, float *row, struct err *e)
 {
@@ -282,7 +286,7 @@ static bool compute_again(const struct run *r, struct model *m, const struct dat
     const struct picture_input *in = &r->pictures;
     struct group g = {.width = r->processor.input_width};
     const float *values;
-    const char *damage; /* was counted when the cache was filled */
+    const char *damage; /* was reported when the cache was filled */
     struct tape *tape = NULL;
     char key[65];
     bool ok;
@@ -303,8 +307,8 @@ static bool compute_again(const struct run *r, struct model *m, const struct dat
     return ok;
 }
 
-/* From the cache, or computed where that has been damaged, or taken away, since it was filled:
- * said, and mended where the entry is there at all. */
+/* A picture's rows from the cache; recomputed if the entry has been damaged or removed since. That
+ * is logged, and a damaged entry is repaired. */
 static bool picture_row(struct run *r, struct model *m, const struct dataset *d, int64_t image,
                         float *row, struct err *e)
 {
@@ -324,7 +328,7 @@ static bool picture_row(struct run *r, struct model *m, const struct dataset *d,
     log_line("cache: %s: %s is computed again, %lld so far", why.msg, img->path,
              (long long)++r->pictures.again);
     if (at >= 0 && !store_mend(s, at, row, count, &why))
-        log_line("cache: cannot be mended: %s", why.msg);
+        log_line("cache: cannot be repaired: %s", why.msg);
     return true;
 }
 

@@ -11,13 +11,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Ranking: what each layer's queries and keys add to the measure. */
+/* The ranking in progress; P = dh/2 pairs. */
 struct ranking {
     struct rank_acc *acc;
     struct rank_dims n;
     double scale;
     int64_t layer;
-    float *cs; /* cos [T, P], then sin [T, P] of the current batch */
+    float *cs; /* [2, T, P]: cos, then sin, of the current batch */
     size_t cap;
 };
 

@@ -4,7 +4,7 @@
 
 #include "train/run.h"
 
-/* The ranking of the base model's pairs, into rank/rank.h5, where the strategy measures one. */
+/* Ranks the base model's pairs into rank/rank.h5, if the strategy is a measured one. */
 bool step_rank(struct run *r, struct err *e);
 
 #endif

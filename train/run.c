@@ -1,4 +1,4 @@
-/* run.c - opening a run: its directory, threads and memory, its data. */
+/* run.c - opens a run: its directory, threads and memory, its data. */
 #include "train/run.h"
 #include "autograd/gemm.h"
 #include "base/file.h"
@@ -41,7 +41,7 @@ bool run_has_step(const struct run *r, enum step step)
 
 static bool machine_memory(size_t *bytes, struct err *e)
 {
-    static const char path[] = "/sys/fs/cgroup/memory.max"; /* what a container or a job may use */
+    static const char path[] = "/sys/fs/cgroup/memory.max"; /* limit of a container or a job */
     long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
     FILE *fp = fopen(path, "r");
     unsigned long long limit;
@@ -77,12 +77,12 @@ static bool lock_dir(struct run *r, struct err *e)
 static bool holds_a_run(const struct run *r, struct err *e)
 {
     return err_set(e,
-                   "%s: holds a run already: add --resume to go on with it, or choose another "
+                   "%s: already holds a run: add --resume to continue it, or choose another "
                    "run.dir",
                    r->c.run.dir);
 }
 
-/* A run is gone on with under the same settings. */
+/* A run must be resumed with the same settings. */
 static bool check_config(struct run *r, const char *path, bool resume, struct err *e)
 {
     struct config was = {0};
@@ -100,10 +100,10 @@ static bool check_config(struct run *r, const char *path, bool resume, struct er
     return ok;
 }
 
-/* The directory of a new run. */
+/* Creates the directory of a new run. */
 static bool make_dir(struct run *r, const char *config, struct err *e)
 {
-    bool made = false; /* by another one that was started beside this one, and has ended */
+    bool made = false; /* by another process that was started at the same time and has ended */
 
     return file_mkdirs(r->c.run.dir, e) && lock_dir(r, e) && file_there(config, &made, e) &&
            (!made || holds_a_run(r, e));
@@ -119,7 +119,7 @@ static bool open_logs(struct run *r, struct err *e)
     return ok;
 }
 
-/* Of the first bytes of every tensor: a training changes them all, and 7B are not read for it. */
+/* Hash of the first bytes of every tensor: training changes them all, and 7B need not be read. */
 static void model_sum(const struct model *m, char hex[65])
 {
     struct sha256 sum;
@@ -133,8 +133,8 @@ static void model_sum(const struct model *m, char hex[65])
     sha256_hex(&sum, hex);
 }
 
-/* When the model's files were last written to. Not one of the sums: a file that was put back has
- * another time. */
+/* When the model's files were last written to. Not a checksum: restoring a file
+ * changes its time. */
 static const char model_time_key[] = "model.path written";
 
 static bool model_time(const struct model *m, char text[65], struct err *e)
@@ -153,7 +153,7 @@ static bool model_time(const struct model *m, char text[65], struct err *e)
     return true;
 }
 
-/* The settings name the data and the model; this is what was in them. */
+/* Checksums of the data and the model that the settings name. */
 static cJSON *input_sums(const struct run *r, const struct model *given, struct err *e)
 {
     cJSON *all = cJSON_CreateObject();
@@ -179,7 +179,7 @@ static cJSON *input_sums(const struct run *r, const struct model *given, struct 
     return NULL;
 }
 
-/* What the steps left already would not go with other data or another model. */
+/* The output of earlier steps would not match other data or another model. */
 static bool check_inputs(const struct run *r, const char *path, const cJSON *now, struct err *e)
 {
     struct jsonc was;
@@ -228,15 +228,15 @@ bool run_name_left_out(const struct run *r, struct err *e)
         ok = file_out_commit(&out, e);
         file_out_abort(&out);
     }
-    /* of an earlier try, whose pictures have come back since */
+    /* left by an earlier attempt, whose pictures are back */
     if (ok && !any && unlink(path) != 0 && errno != ENOENT)
         ok = err_system(e, errno, "%s: cannot be deleted", path);
     free(path);
     return ok;
 }
 
-/* What a new run has put into its directory before its first step, which broken pictures may come
- * to light in. Without config.json, which goes first, it is no run. */
+/* Removes what a new run put in its directory before its first step, in case broken pictures come
+ * to light there. Without config.json, which goes first, it is not a run. */
 static bool take_back(const struct run *r, struct err *e)
 {
     static const char *const names[] = {"config.json", "inputs.json", "metrics.jsonl", "train.log",
@@ -283,7 +283,7 @@ bool run_record(struct run *r, const struct model *given, struct err *e)
         settings = text ? schema_dump(&config_schema, &r->c, e) : NULL;
         ok = settings;
     }
-    /* config.json last: it makes the directory a run */
+    /* config.json last: it is what makes the directory a run */
     ok = ok && run_name_left_out(r, e) && file_write(inputs, text, strlen(text), e) &&
          file_write(config, settings, strlen(settings), e);
     cJSON_Delete(now);
@@ -294,7 +294,8 @@ bool run_record(struct run *r, const struct model *given, struct err *e)
     return ok;
 }
 
-/* The number is part of a run: its bits depend on it, and a resumed run must have the same. */
+/* The number of threads is part of a run: its bits depend on it, and a resumed run
+ * must have the same. */
 static void choose_threads(struct run *r)
 {
     if (r->c.run.threads == 0) r->c.run.threads = omp_get_num_procs();
@@ -339,8 +340,8 @@ void run_close(struct run *r)
     schema_free(&config_schema, &r->c);
 }
 
-/* The tokenizer's ids must be rows of the embedding, which may have more of them (they are padded
- * often), and both must mean the same by the picture's id. */
+/* The tokenizer's ids must be rows of the embedding, which may have more rows (padding is common),
+ * and both must agree on the image token's id. */
 static bool check_tokenizer(const struct tokenizer *tk, const char *path,
                             const struct hf_config *cfg, struct err *e)
 {
@@ -364,7 +365,7 @@ static bool check_tokenizer(const struct tokenizer *tk, const char *path,
                    "%s: token \"%s\" has id %lld, but image_token_index is %lld (%s), which is "
                    "%s%s%s here",
                    path, place, (long long)tokenizer_id(tk, place), (long long)image, cfg->file,
-                   piece ? "\"" : "", piece ? piece : "no token", piece ? "\"" : "");
+                   piece ? "\"" : "", piece ? piece : "not a token", piece ? "\"" : "");
 }
 
 static void log_lines(const char *before, const char *lines)
@@ -393,7 +394,7 @@ static bool open_tokenizer(struct run *r, const struct hf_config *cfg, struct er
     return r->tokenizer;
 }
 
-/* From the model's directory; a model yet to be trained gets its family's. */
+/* From the model's directory; a model yet to be trained gets its family's processor. */
 static bool open_processor(struct run *r, const struct hf_config *cfg, struct err *e)
 {
     struct processor *p = &r->processor;

@@ -1,4 +1,4 @@
-/* run.h - a run: its settings, its directory, its data and what all steps share. */
+/* run.h - a run: its settings, its directory, its data, and whatever all steps share. */
 #ifndef TRAIN_RUN_H
 #define TRAIN_RUN_H
 
@@ -9,18 +9,18 @@
 #include "train/config.h"
 #include "train/record/metrics.h"
 
-/* What the model sees of pictures: features of the frozen tower, or pixels where the tower itself
- * is trained. An entry of the store is one picture. */
-enum { PICTURE_GROUP = 32 };       /* pictures decoded, and taken through the tower, at a time */
-enum { PICTURE_VALUES = 1 << 24 }; /* that these have at most, unless one alone has more */
+/* The model's image input: features of the frozen tower, or pixels if the tower itself is trained.
+ * One entry of the store is one picture. */
+enum { PICTURE_GROUP = 32 };       /* pictures decoded, and run through the tower, at a time */
+enum { PICTURE_VALUES = 1 << 24 }; /* of their pixels at most, unless a single picture has more */
 struct picture_input {
     struct store store;
     bool open, pixels;
-    int64_t width; /* of a row of the graph's tensor; a picture has as many as picture_rows says */
-    int64_t again; /* entries that the cache had damaged */
-    float *rows;   /* of the current batch */
+    int64_t width; /* of the graph's tensor, of which a picture has picture_rows rows */
+    int64_t again; /* entries found damaged in the cache */
+    float *rows;   /* [rows, width] of the current batch */
     size_t cap;
-    int64_t damaged;         /* pictures that were read nevertheless */
+    int64_t damaged;         /* pictures that could be read although damaged */
     char first_damaged[512]; /* path, damage */
 };
 
@@ -31,37 +31,38 @@ struct eval_set {
 
 struct run {
     struct config c;
-    bool dry;           /* nothing is written */
-    bool resumed;       /* the directory held the run already */
+    bool dry;           /* write nothing */
+    bool resumed;       /* the directory already held the run */
     int64_t only_point; /* of the sweep; -1: all */
     int lock;
     size_t memory_limit; /* bytes */
-    size_t room;         /* the part of it that a training step's graph is to stay within */
+    size_t room;         /* the part of it available to a training step's graph */
     struct tape *tape;
     struct tokenizer *tokenizer;
     struct chat_template chat;
     int32_t *stop; /* ids that end an answer */
     int64_t n_stop;
-    char *length_from;      /* what sets the samples' greatest length, for messages */
+    char *length_from;      /* what sets the maximum sample length, for messages */
     struct hf_config model; /* settings of the model that the data were opened for */
     struct processor processor;
     struct dataset train;
     struct eval_set *eval;
     int64_t n_eval;
     struct picture_input pictures;
-    bool pictures_recorded; /* run_record_pictures was here */
+    bool pictures_recorded; /* run_record_pictures has been called */
     struct metrics metrics;
 };
 
-/* Opens what needs no model. A directory that holds a run is taken: locked, its settings compared
- * with these, its log opened. A new run has none until run_record. */
+/* Opens everything that does not need the model. A directory that holds a run is locked,
+ * its settings are compared with these, and its log is opened. A new run gets no directory
+ * until run_record. */
 bool run_open(struct run *r, bool resume, struct err *e);
-/* Once the data are open and nothing speaks against the run: takes the directory of a new one, so
- * that one that is refused leaves none, and leaves config.json and, for a later --resume,
- * inputs.json: the sums of the samples and of the model that was given (or NULL). Fails where they
- * have changed since the run began. */
+/* Called once the data are open and nothing speaks against the run: creates the directory of a new
+ * run, so that a refused run leaves none, and writes config.json and, for a later --resume,
+ * inputs.json: checksums of the samples and of the given model (or NULL). For a resumed run, fails
+ * if they have changed since it began. */
 bool run_record(struct run *r, const struct model *given, struct err *e);
-/* Threads, memory and tape alone: for a dry run, which leaves nothing behind. */
+/* Sets up only threads, memory and tape: for a dry run, which leaves nothing behind. */
 bool run_limits(struct run *r, struct err *e);
 void run_close(struct run *r); /* fine on a zeroed struct */
 
@@ -69,48 +70,48 @@ void run_close(struct run *r); /* fine on a zeroed struct */
 char *run_path(const struct run *r, struct err *e, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* Opens tokenizer, processor and the sets of samples for a model of these settings; logs what was
- * left out, and fails where that is more than data.max_bad. */
+/* Opens tokenizer, processor and data sets for a model with these settings; logs dropped samples,
+ * and fails if they exceed data.max_bad. */
 bool run_open_data(struct run *r, const struct hf_config *cfg, struct err *e);
 void run_close_data(struct run *r);
 
-/* The error of a run that is refused for the samples that were left out. It leaves left_out.txt
- * where there are some, which the message's end says: without it, the samples could not be found.
- * Of a run that has not begun its first step nothing else is left, so that it can be
- * started again. */
+/* Sets the error of a run that is refused because of dropped samples. Writes left_out.txt if there
+ * are any, and says so at the end of the message: otherwise the samples could not be found. A run
+ * that has not begun its first step leaves nothing else, so that it can be started again. */
 bool run_refuse(const struct run *r, struct err *e, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* Says what was left out of a set, and fails where that is more than data.max_bad. */
+/* Logs what was dropped from a set, and fails if that exceeds data.max_bad. */
 bool run_report_drops(const struct run *r, const struct dataset *d, const char *what,
                       struct err *e);
 
-/* Writes left_out.txt into the run's directory: every sample that was left out, a line each.
- * Without any there is no such file. */
+/* Writes left_out.txt to the run's directory: every dropped sample, one per line. If there are
+ * none, there is no such file. */
 bool run_name_left_out(const struct run *r, struct err *e);
 
-/* Gives every picture of all sets its key, the SHA-256 of its file; which cannot be read is marked
- * bad and logged. */
+/* Gives every picture of all sets its key, the SHA-256 of its file; unreadable ones are
+ * marked bad and logged. */
 bool run_name_pictures(struct run *r, struct err *e);
 
-/* RUN/pictures.sha256 lists every picture with its key, as sha256sum does: "KEY  PATH" a line, with
- * dashes for the key of one that could not be read. Compares the pictures with it where it is
- * there: the first that is another one now is named. */
+/* RUN/pictures.sha256 lists every picture with its key in the format of sha256sum: "KEY  PATH"
+ * lines, with dashes as the key of an unreadable one. If it exists, compares the pictures with it:
+ * the first that has changed is reported. */
 bool run_check_pictures(struct run *r, struct err *e);
-/* Writes it where it is not there. */
+/* Writes the list if it does not exist. */
 bool run_record_pictures(struct run *r, struct err *e);
 
-/* Makes sure that every picture of all sets is in the store, decoding and, for features, running
- * the tower of `m` where one is missing; samples whose pictures turn out bad are left out. */
+/* Makes sure that every picture of all sets is in the store, decoding missing ones and, for
+ * features, running the tower of `m`; drops samples whose pictures turn out to be bad. */
 bool run_open_pictures(struct run *r, struct model *m, bool pixels, struct err *e);
 void run_close_pictures(struct run *r);
 
-/* The graph's input for a batch's pictures: features, or the tower applied to pixels. NULL in
- * *features where the batch has none. What it points to is good until the next call. */
+/* The graph's input for a batch's pictures: features [image tokens of the batch, feature width],
+ * from the store or by the tower from stored pixels. *features is NULL if the batch has no
+ * pictures. Valid until the next call. */
 bool run_pictures(struct run *r, struct model *m, const struct dataset *d,
                   const struct batch_buffer *b, struct tensor **features, struct err *e);
 
-/* Rows that a picture has in the store. */
+/* A picture's rows in the store, and in the graph's tensor. */
 static inline int64_t picture_rows(const struct picture_input *in, const struct picture_shape *s)
 {
     return in->pixels ? s->inputs : s->rows;

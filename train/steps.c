@@ -1,4 +1,4 @@
-/* steps.c - which step does what with which model, and what is complete already. */
+/* steps.c - which step does what with which model, and what is already complete. */
 #include "train/steps.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -19,7 +19,7 @@
 
 static const enum dtype save_dtypes[] = {DT_F32, DT_BF16};
 
-/* A step is skipped where its model is complete. */
+/* A step is skipped if its model is complete. */
 static bool look_done(const struct run *r, const char *dir, bool *done, struct err *e)
 {
     *done = false;
@@ -28,10 +28,10 @@ static bool look_done(const struct run *r, const char *dir, bool *done, struct e
     return true;
 }
 
-/* Pictures are opened with the model that a step starts from, and again where that changes what is
- * stored: pixels for the baseline, features of its tower from then on. What they are is compared
- * before, and recorded after the first time: a run that is refused for its pictures can be started
- * again with better ones. */
+/* Opens the pictures with the model that a step starts from, and again when that changes what is
+ * stored: pixels for the baseline, features of its tower from then on. Their contents are checked
+ * before, and recorded after the first time: a run refused because of its pictures can be restarted
+ * with better ones. */
 static bool need_pictures(struct run *r, struct model *m, bool pixels, struct err *e)
 {
     if (r->pictures.open && r->pictures.pixels == pixels) return true;
@@ -40,8 +40,8 @@ static bool need_pictures(struct run *r, struct model *m, bool pixels, struct er
            run_record_pictures(r, e);
 }
 
-/* The tokenizer that was used, where it is not the model's own: all files that say how
- * it is read. */
+/* Copies the tokenizer that was used, if it is not the model's own: all files that
+ * determine how it is read. */
 static bool copy_tokenizer(const char *from, const char *to, struct err *e)
 {
     static const char *const names[] = {"tokenizer.json", "tokenizer_config.json",
@@ -56,7 +56,7 @@ static bool copy_tokenizer(const char *from, const char *to, struct err *e)
         if (ok && there)
             ok = file_copy(src, dst, e);
         else if (ok && unlink(dst) != 0 && errno != ENOENT)
-            /* the model's own would say something about another tokenizer */
+            /* the model's own file would describe another tokenizer */
             ok = err_system(e, errno, "%s: cannot be removed", dst);
         free(src);
         free(dst);
@@ -64,7 +64,7 @@ static bool copy_tokenizer(const char *from, const char *to, struct err *e)
     return ok;
 }
 
-/* The directory appears whole or not at all. */
+/* The directory appears complete or not at all. */
 static bool save_model(struct run *r, struct model *m, const char *dir, bool delta, struct err *e)
 {
     char *path = run_path(r, e, "%s/model", dir), *tmp = run_path(r, e, "%s/model.tmp", dir);
@@ -72,10 +72,10 @@ static bool save_model(struct run *r, struct model *m, const char *dir, bool del
     const char *tokenizer = delta ? NULL : r->c.model.tokenizer;
     bool there, ok = path && tmp && watch_check(e) && watch_kept(e);
 
-    if (ok) file_remove_tree(tmp); /* what a killed run left of it */
+    if (ok) file_remove_tree(tmp); /* left over from a killed run */
     ok = ok && file_there(tmp, &there, e) &&
-         (!there || err_set(e, "%s: is left of a run that was killed, and cannot be deleted", tmp));
-    if (ok && tokenizer) /* what the model lacks */
+         (!there || err_set(e, "%s: was left by a killed run and cannot be deleted", tmp));
+    if (ok && tokenizer) /* only what the model lacks */
         ok = file_mkdirs(tmp, e) && model_copy_files(tokenizer, tmp, e);
     ok = ok && model_save(m, tmp, save_dtypes[r->c.save.dtype], delta, e);
     if (ok && tokenizer) ok = copy_tokenizer(tokenizer, tmp, e);
@@ -120,7 +120,7 @@ static bool step_baseline(struct run *r, struct err *e)
     return ok;
 }
 
-/* Full scores of a model: from the file where it is there, else by evaluating it. */
+/* Full scores of a model: from the file if there is one, else by evaluating it. */
 static bool score_model(struct run *r, struct model *m, const char *dir, struct scores *s,
                         struct err *e)
 {
@@ -158,7 +158,7 @@ static bool score_dir(struct run *r, const char *dir, struct err *e)
     return ok;
 }
 
-/* The same where there is such a model. */
+/* The same, if there is such a model. */
 static bool score_made(struct run *r, const char *dir, struct err *e)
 {
     bool made;
@@ -183,8 +183,8 @@ static bool step_stage1(struct run *r, const struct point *p, struct err *e)
     return ok;
 }
 
-/* Whether this step makes the svd model of q when it comes to p: of all points that share its
- * calibration, unless one alone was asked for. */
+/* Whether this step, when it reaches p, makes the svd model of q: of all points that share p's
+ * calibration, unless a single one was requested. */
 static bool svd_wanted(const struct run *r, const struct point *p, const struct point *q,
                        bool *wanted, struct err *e)
 {
@@ -240,7 +240,7 @@ static bool step_stage2(struct run *r, const struct point *p, struct err *e)
     char *from;
 
     if (!look_done(r, dir, &done, e) || done) return done;
-    /* What the training starts from is scored before it: base, stage 1, straight after the SVD. */
+    /* Scores what the training starts from first: base, stage 1, and directly after the SVD. */
     if (r->n_eval && (!score_dir(r, "base", e) || !score_made(r, p->dir[STEP_STAGE1], e) ||
                       !score_dir(r, svd, e)))
         return false;
@@ -273,7 +273,7 @@ static point_step *const point_steps[STEPS] = {[STEP_STAGE1] = step_stage1,
                                                [STEP_STAGE2] = step_stage2,
                                                [STEP_EVALUATE] = step_evaluate};
 
-/* What several steps open again, or copy. */
+/* Records the files that several steps reopen, or copy. */
 static bool keep_inputs(const struct run *r, const struct model *given, struct err *e)
 {
     return (!given || model_keep_files(given, e)) &&
@@ -288,8 +288,8 @@ static bool check_eval(const struct run *r, struct err *e)
                       "run.steps");
 }
 
-/* Tokenizer, processor and samples, for the model as it is or as it will be made; and a look ahead,
- * so that what cannot work is refused now and leaves nothing behind. */
+/* Opens tokenizer, processor and samples, for the model as it is or as it will be made, and runs
+ * the forecast, so that what cannot work is refused now and leaves nothing behind. */
 static bool open_data(struct run *r, struct err *e)
 {
     const char *path = r->c.model.path;

@@ -1,9 +1,13 @@
-/* trainer.c - the training loop: order of the samples, accumulation, clipping, checkpoints.
+/* trainer.c - the training loop: order of the samples, accumulation, clipping, checkpoints. A step:
  *
- * The loss of a step is divided by the number of its labelled tokens over all its micro-batches, so
- * how a batch is cut does not change the step. A checkpoint at step s holds what is needed to go on
- * as if nothing had happened: the trained values, the optimiser's state, s; the data's place
- * follows from s. */
+ *     samples  order_at(step * batch_size + i), i = 0 .. batch_size - 1, in micro-batches
+ *     loss     sum over all labelled tokens of the step of -log p(label) / their number
+ *     update   AdamW at schedule_lr(step), gradients times min(1, clip / |gradient|)
+ *
+ * Dividing by the number of labelled tokens over all micro-batches means that how a batch is cut
+ * does not change the step. A checkpoint at step s holds what is needed to continue as if nothing
+ * had happened: the trained values, the optimiser's state, s; the position in the data follows
+ * from s. */
 #include "train/trainer.h"
 #include "base/log.h"
 #include "base/clock.h"
@@ -31,7 +35,7 @@ struct trainer {
     struct adamw opt;
     struct param **trained;
     int64_t n_trained, steps, step;
-    double tokens, seconds; /* trained so far, over all runs */
+    double tokens, seconds; /* trained so far, also before a resume */
     struct schedule schedule;
     struct order order;
     struct ckpt_item *items; /* [n_items] */
@@ -41,7 +45,7 @@ struct trainer {
     struct batch_buffer batch;
     struct tb tb;
     int64_t last_saved;
-    bool gave_up; /* a signal came in the midst of a step */
+    bool gave_up; /* a signal came in the middle of a step */
 };
 
 int64_t train_steps(const struct config_phase *p, int64_t n)
@@ -91,13 +95,13 @@ static void add_item(struct trainer *t, const struct param *p, const char *suffi
 {
     char *name = t->names + t->n_items * ITEM_NAME;
 
-    /* q_proj is held in two: the rows tell them apart */
+    /* q_proj is two parameters: row0 tells them apart */
     snprintf(name, ITEM_NAME, "%s[%lld]%s", p->name, (long long)p->row0, suffix);
     item.name = name;
     t->items[t->n_items++] = item;
 }
 
-/* The moments as they are kept, so that a resumed training has the same bits. */
+/* The moments are saved as stored, so that a resumed training gives the same bits. */
 static bool list_items(struct trainer *t, struct err *e)
 {
     static const char *const suffix[2][2] = {{".exp_avg", ".exp_avg.scale"},
@@ -130,8 +134,8 @@ static bool list_items(struct trainer *t, struct err *e)
     return true;
 }
 
-/* All that lives through the training is there by now, and the region of earlier graphs, which the
- * step's graph takes over. */
+/* By now everything is allocated that lives as long as the training, including the region of
+ * earlier graphs, which the step's graph reuses. */
 static void set_room(struct trainer *t)
 {
     double own, mapped, held = room_held() - (double)tape_region(t->r->tape);
@@ -198,7 +202,7 @@ static bool save(struct trainer *t, struct err *e)
     bool ok;
 
     if (t->last_saved == t->step) return true;
-    if (!watch_check(e)) return false; /* what was trained since the last one is not to be kept */
+    if (!watch_check(e)) return false; /* do not keep what was trained on changed files */
     snprintf(meta, sizeof meta,
              "{\"point\":\"%s\",\"phase\":\"%s\",\"step\":%lld,\"steps\":%lld,\"tokens\":%.17g,"
              "\"seconds\":%.17g,\"data\":\"%s\",\"samples\":%lld}",
@@ -213,7 +217,7 @@ static bool save(struct trainer *t, struct err *e)
     return ok;
 }
 
-/* Checks that the checkpoint is of this training, and takes its numbers. */
+/* Checks that the checkpoint belongs to this training, and takes its counters. */
 static bool read_meta(struct trainer *t, const struct ckpt_found *found, struct err *e)
 {
     struct jsonc doc;
@@ -224,8 +228,7 @@ static bool read_meta(struct trainer *t, const struct ckpt_found *found, struct 
                 *data = cJSON_GetObjectItem(doc.root, "data");
     const cJSON *tokens = cJSON_GetObjectItem(doc.root, "tokens");
     const cJSON *seconds = cJSON_GetObjectItem(doc.root, "seconds");
-    const cJSON *samples =
-        cJSON_GetObjectItem(doc.root, "samples"); /* fewer where pictures broke */
+    const cJSON *samples = cJSON_GetObjectItem(doc.root, "samples"); /* fewer if pictures broke */
     bool ok = cJSON_IsNumber(steps) && cJSON_IsString(data) && cJSON_IsNumber(tokens) &&
               cJSON_IsNumber(seconds) && cJSON_IsNumber(samples);
 
@@ -248,7 +251,7 @@ static bool read_meta(struct trainer *t, const struct ckpt_found *found, struct 
     return ok;
 }
 
-/* Loads the newest checkpoint, and takes out of the metrics what came after it. */
+/* Loads the newest checkpoint, and removes later entries from the metrics. */
 static bool restore(struct trainer *t, struct err *e)
 {
     struct metric tags[3] = {metric_tag("point", t->job->point),
@@ -262,13 +265,13 @@ static bool restore(struct trainer *t, struct err *e)
     if (ok && found.step >= 0) {
         ok = read_meta(t, &found, e);
         if (ok)
-            log_line("%s %s: goes on from step %lld of %lld", t->job->point, t->job->phase,
+            log_line("%s %s: continues from step %lld of %lld", t->job->point, t->job->phase,
                      (long long)t->step, (long long)t->steps);
     }
     ckpt_found_free(&found);
     free(dir);
     if (!ok) return false;
-    /* A step is logged after it, an evaluation before it: both are made again. */
+    /* A step is logged after it is done, an evaluation before the step: both will be repeated. */
     jsonl = run_path(t->r, e, "metrics.jsonl");
     if (!jsonl) return false;
     metrics_close(&t->r->metrics);
@@ -298,7 +301,7 @@ static bool give_up(struct trainer *t, struct err *e)
     return signals_go_on(e);
 }
 
-/* Loss and gradients of one micro-batch. */
+/* Loss and gradients of one micro-batch; adds the loss to *loss. */
 static bool micro_batch(struct trainer *t, int64_t first, int64_t n, double scale, double *loss,
                         struct err *e)
 {
@@ -393,7 +396,7 @@ static bool log_step(struct trainer *t, const struct step_result *s, struct err 
     return ok;
 }
 
-/* A point of the curve: the model as it stands after t->step steps. */
+/* Adds a point to the curve: evaluates the model after t->step steps. */
 static bool curve_point(struct trainer *t, struct err *e)
 {
     struct scores s = {0};
@@ -417,12 +420,12 @@ static bool eval_is_due(const struct trainer *t)
     return t->step == 0 || t->step == t->steps || (every && t->step % every == 0);
 }
 
-/* The state is that of t->step, also where the step after it was given up: only the optimiser
- * changes it, at the end of a step. */
+/* The state is that of t->step even if the next step was abandoned: only the optimiser changes it,
+ * at the end of a step. */
 static bool interrupted(struct trainer *t, struct err *e)
 {
     if (!save(t, e)) return false;
-    return err_set(e, "stopped by %s; %s %s is saved at step %lld: go on with --resume",
+    return err_set(e, "stopped by %s; %s %s is saved at step %lld: continue with --resume",
                    signals_name(signals_came()), t->job->point, t->job->phase, (long long)t->step);
 }
 
@@ -446,8 +449,8 @@ static bool train(struct trainer *t, struct err *e)
     return save(t, e);
 }
 
-/* What the report says about the training; its seconds are the one number here that another run of
- * the same config has otherwise. */
+/* Logs what the report says about the training; the seconds are the only number here that differs
+ * between runs of the same config. */
 static bool log_end(const struct trainer *t, struct err *e)
 {
     int64_t all = 0, trained = 0;

@@ -7,21 +7,21 @@
 struct train_job {
     const char *point, *phase; /* for metrics: "rope8-rank4", "stage2" */
     const struct config_phase *p;
-    unsigned kinds;  /* what is trained */
-    const char *dir; /* of checkpoints and TensorBoard */
-    uint64_t stream; /* of the data order's random numbers */
+    unsigned kinds;  /* mask of the kinds trained */
+    const char *dir; /* for checkpoints and TensorBoard */
+    uint64_t stream; /* random stream of the data order */
 };
 
-/* Trains m in place from its newest checkpoint under job->dir, if there is one, and leaves it with
- * the trained values. Evaluates at step 0, every eval_every steps and at the end. A signal: writes
- * a checkpoint and fails with a message that says so. */
+/* Trains m in place, starting from its newest checkpoint under job->dir if there is one, and leaves
+ * it with the trained values. Evaluates at step 0, every eval_every steps and at the end. On a
+ * signal writes a checkpoint and fails with a message that says so. */
 bool train_model(struct run *r, struct model *m, const struct train_job *job, struct err *e);
 
-/* Optimiser steps of a phase over n samples. */
+/* Optimiser steps of a phase over n samples: p->steps, or epochs * n / batch_size, at least 1. */
 int64_t train_steps(const struct config_phase *p, int64_t n);
 
-/* Begins the graph of one micro-batch and returns its loss; layers are recomputed as
- * optim.recompute and r->room say. */
+/* Builds the graph of one micro-batch and returns its loss [1, 1], scaled; layers are recomputed as
+ * determined by optim.recompute and r->room. */
 struct tensor *train_graph(struct run *r, struct model *m, const struct dataset *d,
                            struct batch_buffer *b, double scale, struct err *e);
 

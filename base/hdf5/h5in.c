@@ -1,5 +1,5 @@
-/* h5in.c - superblock, and the messages of object headers. Every length is compared with what is
- * there before it is used; f->left ends what goes in circles. */
+/* h5in.c - the superblock, and the messages of object headers. Every length is checked against what
+ * is there before it is used; f->left bounds the work on files with cycles. */
 #include "base/hdf5/h5in_parts.h"
 
 #include "base/file.h"
@@ -25,7 +25,7 @@ bool h5_in_read(const struct h5_in *f, const struct h5_values *v, uint64_t first
                 void *to, struct err *e)
 {
     CHECK(first <= v->count && n <= v->count - first);
-    return n == 0 || get(f, v->at + first * v->size, n * v->size, to, e); /* no values, no place */
+    return n == 0 || get(f, v->at + first * v->size, n * v->size, to, e); /* nothing to read */
 }
 
 uint8_t *h5_in_take(struct h5_in *f, uint64_t at, uint64_t n, const char *what, struct err *e)
@@ -33,7 +33,7 @@ uint8_t *h5_in_take(struct h5_in *f, uint64_t at, uint64_t n, const char *what, 
     uint8_t *p;
 
     if (at > f->end || n > f->end - at) {
-        err_set(e, "%s: %s behind the end of the file", damaged, what);
+        err_set(e, "%s: %s beyond the end of the file", damaged, what);
         return NULL;
     }
     if (n > f->left) {
@@ -53,8 +53,8 @@ uint8_t *h5_in_take(struct h5_in *f, uint64_t at, uint64_t n, const char *what, 
 
 static const uint8_t signature[8] = "\x89HDF\r\n\x1a\n";
 
-/* It is at 0 or, behind a user block, at a power of two from 512. Until the superblock says more,
- * the HDF5 part goes on to the end of the file. */
+/* It is at 0 or, behind a user block, at a power of two from 512. Until the superblock says
+ * otherwise, the HDF5 part is taken to extend to the end of the file. */
 static bool find_signature(struct h5_in *f, uint64_t size, struct err *e)
 {
     uint8_t start[sizeof signature], first[512];
@@ -73,7 +73,7 @@ static bool find_signature(struct h5_in *f, uint64_t size, struct err *e)
     return kind ? err_set(e, "is %s", kind) : err_set(e, "is not an HDF5 file");
 }
 
-/* The fields of versions 0 and 1 (`more` fields apart), and of versions 2 and 3. */
+/* The fields of versions 0 and 1 (which differ by `more` fields) and of versions 2 and 3. */
 static bool read_superblock(struct h5_in *f, struct err *e)
 {
     uint8_t p[100] = {0};
@@ -108,7 +108,7 @@ bool h5_in_start(struct h5_in *f, int fd, struct err *e)
     *f = (struct h5_in){.fd = fd};
     if (fstat(fd, &st) != 0) return err_system(e, errno, "cannot be read");
     if (!find_signature(f, (uint64_t)st.st_size, e) || !read_superblock(f, e)) return false;
-    f->left = 16 * f->end; /* an object is asked for a few times: its shape, each attribute */
+    f->left = 16 * f->end; /* the shape and each attribute may be read in turn */
     return true;
 }
 
@@ -125,7 +125,7 @@ struct walk {
     unsigned version; /* of the header */
     size_t prefix;    /* bytes of a message before its body */
     uint64_t messages;
-    struct chunk *chunks; /* the first, and those that it goes on in */
+    struct chunk *chunks; /* the first chunk and its continuations */
     size_t n, cap;
 };
 
@@ -136,7 +136,7 @@ static bool add_chunk(struct walk *w, uint64_t at, uint64_t n, struct err *e)
     return true;
 }
 
-/* What a message says of itself: version 1 has room for more between the fields. */
+/* The header of a message. Version 1 has reserved bytes between the fields. */
 static void message_prefix(const struct walk *w, const uint8_t *p, struct h5_message *m,
                            unsigned *flags)
 {
@@ -152,10 +152,11 @@ static bool visit_message(struct walk *w, const struct h5_message *m, unsigned f
     w->messages++;
     if (m->type == H5_MESSAGE_CONTINUED)
         return m->size >= 16 ? add_chunk(w, h5_get(m->body, 8), h5_get(m->body + 8, 8), e)
-                             : err_set(e, "is damaged: a header goes on nowhere");
+                             : err_set(e, "is damaged: a header continues nowhere");
     if (flags & SHARED && m->type == H5_MESSAGE_TYPE)
-        return err_set(e, "its type is a committed type, which lies elsewhere; types that arrays "
-                          "have of their own are read");
+        return err_set(e,
+                       "its type is a committed type, which is stored elsewhere; types that arrays "
+                       "have of their own are read");
     if (flags & SHARED)
         return err_set(e, "shares a part of its header (message %u), which is not read", m->type);
     if (m->type > H5_MESSAGE_LAST_KNOWN && flags & MUST_KNOW)
@@ -163,7 +164,7 @@ static bool visit_message(struct walk *w, const struct h5_message *m, unsigned f
     return w->visit(w->arg, m, e);
 }
 
-/* The messages of one chunk, whose bytes are p[n] at address `at`. */
+/* The messages of one chunk: its bytes p[n], at address `at`. */
 static bool walk_messages(struct walk *w, const uint8_t *p, uint64_t n, uint64_t at, struct err *e)
 {
     uint64_t i = 0;
@@ -183,8 +184,8 @@ static bool walk_messages(struct walk *w, const uint8_t *p, uint64_t n, uint64_t
     return true;
 }
 
-/* A chunk of version 2 stands between a signature, which the first one's caller has seen, and a
- * checksum. */
+/* A version 2 chunk starts with a signature (the caller has checked the first chunk's) and ends
+ * with a checksum. */
 static bool walk_chunk(struct walk *w, struct chunk c, bool first, struct err *e)
 {
     const uint64_t head = w->version == 2 && !first ? 4 : 0, tail = w->version == 2 ? 4 : 0;
@@ -192,7 +193,7 @@ static bool walk_chunk(struct walk *w, struct chunk c, bool first, struct err *e
     bool ok = p;
 
     if (ok && (c.n < head + tail || (head && memcmp(p, "OCHK", 4) != 0)))
-        ok = err_set(e, "is damaged: a header goes on where none is");
+        ok = err_set(e, "is damaged: a header continues where there is none");
     ok = ok && walk_messages(w, p + head, c.n - head - tail, c.at + head, e);
     free(p);
     return ok;
@@ -208,7 +209,7 @@ static bool start_1(struct walk *w, const uint8_t *p, uint64_t header, uint64_t 
     return add_chunk(w, header + 16, h5_get(p + 8, 4), e);
 }
 
-/* Version 2: flags say which fields there are before the size of the first chunk. */
+/* Version 2: flags say which fields precede the size of the first chunk. */
 static bool start_2(struct walk *w, const uint8_t *p, uint64_t header, struct err *e)
 {
     enum { SIZE_BITS = 3, ORDER = 4, PHASES = 16, TIMES = 32 };
@@ -221,16 +222,16 @@ static bool start_2(struct walk *w, const uint8_t *p, uint64_t header, struct er
     w->version = 2;
     w->prefix = flags & ORDER ? 6 : 4;
     if (size > w->f->end) return err_set(e, "%s", damaged);
-    return add_chunk(w, header + at + width, size + 4, e); /* the checksum is not counted in it */
+    return add_chunk(w, header + at + width, size + 4, e); /* plus the checksum */
 }
 
 bool h5_in_walk(struct h5_in *f, uint64_t header, h5_visit *visit, void *arg, struct err *e)
 {
     struct walk w = {.f = f, .visit = visit, .arg = arg};
     const uint64_t room = header > f->end ? 0 : f->end - header;
-    uint8_t p[34] = {0}; /* the longest start */
+    uint8_t p[34] = {0}; /* the longest possible start */
     uint64_t messages = 0;
-    bool ok = room >= 16 || err_set(e, "%s: an object behind the end of the file", damaged);
+    bool ok = room >= 16 || err_set(e, "%s: an object beyond the end of the file", damaged);
 
     ok = ok && get(f, header, room < sizeof p ? room : sizeof p, p, e);
     if (ok && memcmp(p, "OHDR", 4) == 0)

@@ -1,5 +1,5 @@
-/* h5in_group.c - the links of a group: of a symbol table (a tree of nodes whose names lie in a
- * heap) or in the group's own header. */
+/* h5in_group.c - the links of a group, from its symbol table (a tree of nodes whose names lie in a
+ * heap) or from the group's own header. */
 #include "base/hdf5/h5in_parts.h"
 
 #include "base/mem.h"
@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A link's name is an offset into the text until all are known, because the text grows. */
+/* A link's name is kept as an offset into the text until all are known, because the text may move
+ * as it grows. */
 struct entry {
     uint64_t name;
     struct h5_link link;
@@ -20,7 +21,7 @@ struct gather {
     size_t n, cap;
     uint64_t tree, heap; /* of the symbol table */
     bool has_table;
-    uint64_t room; /* bytes of names that may still come: in a heap none is shared */
+    uint64_t room; /* bytes of names that may still be read: the names in a heap do not overlap */
 };
 
 static bool add_link(struct gather *g, uint64_t name, const char *kind, uint64_t header,
@@ -59,7 +60,7 @@ static bool read_heap(struct gather *g, struct err *e)
     return ok;
 }
 
-/* One of 40 bytes: name, header, what is cached (2: a soft link's text), reserved, cache. */
+/* A 40-byte entry: name, header address, cache type (2: a soft link), reserved, cache. */
 static bool take_symbol(struct gather *g, const uint8_t *p, struct err *e)
 {
     const uint64_t name = h5_get(p, 8);
@@ -73,7 +74,7 @@ static bool take_symbol(struct gather *g, const uint8_t *p, struct err *e)
     return add_link(g, name, h5_get(p + 16, 4) == 2 ? "a soft link" : NULL, h5_get(p + 8, 8), e);
 }
 
-/* A leaf: signature, version, reserved, the number of symbols in 2 bytes, the symbols. */
+/* A leaf: signature, version, reserved, number of symbols (2 bytes), the symbols. */
 static bool read_symbols(struct gather *g, uint64_t at, struct err *e)
 {
     uint8_t *head = h5_in_take(g->f, at, 8, "a group's symbols", e), *p = NULL;
@@ -94,9 +95,9 @@ static bool read_symbols(struct gather *g, uint64_t at, struct err *e)
     return ok;
 }
 
-/* A node: signature, type 0, level, the number of children, two siblings; then keys of 8 bytes and
- * children by turns. Children of a node of level 0 are symbols; `level` is what the parent wants,
- * -1 at the root. */
+/* A node: signature, type 0, level, number of children, two siblings; then 8-byte keys and children
+ * alternately. The children of a level 0 node are symbol nodes; `level` is the level that the
+ * parent requires, -1 at the root. */
 static bool read_tree(struct gather *g, uint64_t at, int level, struct err *e)
 {
     uint8_t *head = h5_in_take(g->f, at, 24, "a group's tree", e), *p = NULL;
@@ -122,8 +123,8 @@ static bool read_tree(struct gather *g, uint64_t at, int level, struct err *e)
 
 /* ---- links in the header ---- */
 
-/* Version, flags; then what the flags speak of: the kind of link, the order of creation, the
- * encoding; the name with its length; where it leads. */
+/* Version, flags; then the fields that the flags announce: link type, creation order, character
+ * set; the name with its length; the target. */
 static bool take_link(struct gather *g, const struct h5_message *m, struct err *e)
 {
     enum { WIDTH_BITS = 3, ORDER = 4, KIND = 8, ENCODING = 16 };
@@ -159,7 +160,8 @@ static bool take_link(struct gather *g, const struct h5_message *m, struct err *
                     kind ? 0 : h5_get(p + len, 8), e);
 }
 
-/* Version, flags, where bit 0 is for 8 bytes more; then the heap of a group with many links. */
+/* Version, flags, where bit 0 announces 8 more bytes; then the address of the heap, for a group
+ * with many links. */
 static bool check_link_info(const struct h5_message *m, struct err *e)
 {
     const size_t at = m->size >= 2 && m->body[1] & 1 ? 10 : 2;

@@ -1,10 +1,11 @@
-/* h5in_parts.h - what the files of h5in share: bytes, and the messages of an object's header. */
+/* h5in_parts.h - shared by the files of h5in: little-endian bytes, and the messages of an object
+ * header. */
 #ifndef BASE_HDF5_H5IN_PARTS_H
 #define BASE_HDF5_H5IN_PARTS_H
 
 #include "base/hdf5/h5in.h"
 
-#define H5_NOWHERE UINT64_MAX /* the address of what is not there */
+#define H5_NOWHERE UINT64_MAX /* the address of something absent */
 
 static inline uint64_t h5_get(const uint8_t *p, size_t bytes) /* little-endian, up to 8 */
 {
@@ -15,11 +16,11 @@ static inline uint64_t h5_get(const uint8_t *p, size_t bytes) /* little-endian, 
     return v;
 }
 
-/* A stretch of description at an address, in new memory; NULL with *e on failure. `what` names it
- * in the message. Every such byte counts against f->left. */
+/* Reads a piece of metadata at an address into new memory; NULL with *e on failure. `what` names it
+ * in the message. All such bytes count against f->left. */
 uint8_t *h5_in_take(struct h5_in *f, uint64_t at, uint64_t n, const char *what, struct err *e);
 
-/* The types of message that are looked at; the others do not matter to who only reads values. */
+/* The message types that are read; others do not matter for reading values. */
 enum {
     H5_MESSAGE_SPACE = 0x01,
     H5_MESSAGE_LINK_INFO = 0x02,
@@ -41,7 +42,7 @@ struct h5_message {
     uint64_t at; /* address of the body */
 };
 
-/* Calls visit for every message of a header, until it fails. */
+/* Calls visit for every message of a header until one call fails. */
 typedef bool h5_visit(void *arg, const struct h5_message *m, struct err *e);
 bool h5_in_walk(struct h5_in *f, uint64_t header, h5_visit *visit, void *arg, struct err *e);
 

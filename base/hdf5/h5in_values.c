@@ -1,4 +1,4 @@
-/* h5in_values.c - what an array or attribute holds and where: its type, shape and storage. */
+/* h5in_values.c - an array or attribute: its type, shape and storage. */
 #include "base/hdf5/h5in_parts.h"
 
 #include "base/mem.h"
@@ -8,21 +8,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* An array while its header is read, in which the messages come in any order. */
+/* An array whose header is being read; its messages come in any order. */
 struct array {
     struct h5_values *v;
     bool has_type, has_space, has_layout, has_filters, external;
     unsigned layout; /* enum below */
-    unsigned filter; /* the first one's id */
+    unsigned filter; /* id of the first */
     uint64_t stored; /* bytes */
-    const char *odd; /* what its values are, where they are of no kind that is read */
+    const char *odd; /* describes the type, if it is not supported */
 };
 
 /* ---- type ---- */
 
-enum { TYPE_HEAD = 8 }; /* class and version, three bytes of bits, size in 4 */
+enum { TYPE_HEAD = 8 }; /* class and version, three bytes of flags, 4-byte size */
 
-/* False where the type is of the class but in a form that is not read. */
+/* False if the class matches but not in a supported form. */
 typedef bool take_class(struct h5_values *v, const uint8_t *p, size_t n);
 
 static bool take_integer(struct h5_values *v, const uint8_t *p, size_t n)
@@ -31,16 +31,16 @@ static bool take_integer(struct h5_values *v, const uint8_t *p, size_t n)
 
     v->kind = p[1] & SIGNED ? H5_KIND_INT : H5_KIND_UINT;
     v->big_endian = p[1] & BIG_ENDIAN_BIT;
-    return n >= TYPE_HEAD + 4 && h5_get(p + 8, 2) == 0 && /* first bit, bits */
+    return n >= TYPE_HEAD + 4 && h5_get(p + 8, 2) == 0 && /* bit offset and precision */
            h5_get(p + 10, 2) == 8 * v->size &&
            (v->size == 1 || v->size == 2 || v->size == 4 || v->size == 8);
 }
 
-/* bf16 is no type of HDF5's own: it is told as the upper half of an fp32. */
+/* bf16 is not a type of HDF5: it is stored as the upper half of an fp32. */
 static bool take_float(struct h5_values *v, const uint8_t *p, size_t n)
 {
-    /* As they lie in the file, from the second byte of bits: where the sign is; size; first bit,
-     * bits; where exponent and mantissa are and how many bits they have; the exponent's bias. */
+    /* As in the file, from the second flag byte on: position of the sign; size; bit offset and
+     * precision; position and width of exponent and mantissa; exponent bias. */
     static const struct {
         uint8_t bytes[18];
         enum h5_kind kind;
@@ -69,7 +69,7 @@ static bool take_text(struct h5_values *v, const uint8_t *p, size_t n)
 static bool take_type(struct array *a, const struct h5_message *m, struct err *e)
 {
     static const struct {
-        const char *odd; /* what it is where it is not read */
+        const char *odd; /* how to describe it where it is not supported */
         take_class *take;
     } classes[] = {{"integers of an unusual width", take_integer},
                    {"floats of an unusual form", take_float},
@@ -98,8 +98,8 @@ static bool take_type(struct array *a, const struct h5_message *m, struct err *e
 
 /* ---- shape ---- */
 
-/* Version, rank, flags; 5 bytes more in version 1, the kind in version 2; the dims. The greatest
- * dims, which may follow, do not matter. */
+/* Version, rank, flags; 5 more bytes in version 1, the kind in version 2; the dims. The maximum
+ * dims that may follow do not matter. */
 static bool take_space(struct array *a, const struct h5_message *m, struct err *e)
 {
     enum { NO_VALUES = 2 };
@@ -150,7 +150,7 @@ static bool take_layout(struct array *a, const struct h5_message *m, struct err 
            err_set(e, "is damaged: its storage has no known form");
 }
 
-/* Version, how many, 6 bytes more in version 1; then the first one's id. */
+/* Version, count, 6 more bytes in version 1; then the first one's id. */
 static bool take_filters(struct array *a, const struct h5_message *m, struct err *e)
 {
     const size_t at = m->size && m->body[0] == 1 ? 8 : 2;
@@ -190,7 +190,7 @@ static bool visit_array(void *arg, const struct h5_message *m, struct err *e)
     return true;
 }
 
-/* The values must be in the file, as many bytes as type and shape speak of. */
+/* The file must hold exactly as many bytes of values as type and shape require. */
 static bool check_stored(const struct h5_in *f, const struct array *a, struct err *e)
 {
     const struct h5_values *v = a->v;
@@ -203,7 +203,7 @@ static bool check_stored(const struct h5_in *f, const struct array *a, struct er
                        v->count, v->size, a->stored);
     if (bytes && v->at == H5_NOWHERE) return err_set(e, "its values were never written");
     if (bytes && (v->at > f->end || bytes > f->end - v->at))
-        return err_set(e, "is damaged or cut short: its values end behind the end of the file");
+        return err_set(e, "is damaged or cut short: its values extend beyond the end of the file");
     return true;
 }
 
@@ -250,7 +250,7 @@ struct find {
 };
 
 /* Versions 1 to 3: version, flags (1: none), the sizes of name, type and shape in 2 bytes each, the
- * encoding (3), then the three (1: each padded to 8 bytes) and the values. */
+ * encoding (3), then these three parts (1: each padded to 8 bytes) and the values. */
 static bool visit_attribute(void *arg, const struct h5_message *m, struct err *e)
 {
     struct find *find = arg;
@@ -273,7 +273,7 @@ static bool visit_attribute(void *arg, const struct h5_message *m, struct err *e
     if (strcmp((const char *)part[0].body, find->name) != 0) return true;
     if (find->there) return err_set(e, "has two attributes `%s`", find->name);
     find->there = true;
-    if (p[0] > 1 && p[1]) { /* type or shape are said elsewhere */
+    if (p[0] > 1 && p[1]) { /* type or shape is shared, i.e. stored elsewhere */
         find->a.v->kind = H5_KIND_OTHER;
         return true;
     }
@@ -309,7 +309,7 @@ static int64_t integer_of(const struct h5_values *v, const uint8_t *p)
     for (uint64_t i = 0; i < v->size; i++)
         x |= (uint64_t)p[v->big_endian ? v->size - 1 - i : i] << 8 * i;
     if (v->kind == H5_KIND_UINT) return x > INT64_MAX ? INT64_MAX : (int64_t)x;
-    return (int64_t)(x << (64 - 8 * v->size)) >> (64 - 8 * v->size); /* the sign goes up */
+    return (int64_t)(x << (64 - 8 * v->size)) >> (64 - 8 * v->size); /* sign extension */
 }
 
 bool h5_in_integers(const struct h5_in *f, const struct h5_values *v, int64_t *to, struct err *e)

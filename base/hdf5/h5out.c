@@ -1,4 +1,5 @@
-/* h5out.c - HDF5 files written aside, through a file driver that never fails inside HDF5. */
+/* h5out.c - HDF5 files written under a temporary name, through a file driver that never fails
+ * inside HDF5. */
 #include "base/hdf5/h5out.h"
 
 #include "base/file.h"
@@ -6,7 +7,7 @@
 
 #include <hdf5.h>
 #if H5_VERSION_GE(1, 14, 0)
-#include <H5FDdevelop.h> /* the driver interface moved there */
+#include <H5FDdevelop.h> /* since 1.14 the driver interface is here */
 #endif
 
 #include <errno.h>
@@ -15,7 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The driver's view of an open file. HDF5 sees `pub` alone, which must come first. */
+/* The driver's state for an open file. HDF5 sees only `pub`, which must come first. */
 struct sink {
     H5FD_t pub;
     struct h5_out *out;
@@ -28,7 +29,7 @@ static H5FD_t *sink_open(const char *name, unsigned flags, hid_t fapl, haddr_t m
     struct h5_out *const *info = H5Pget_driver_info(fapl);
     struct sink *s = info ? calloc(1, sizeof *s) : NULL;
 
-    (void)name; /* h5_out_open has opened the file */
+    (void)name; /* h5_out_open has already opened the file */
     (void)flags;
     (void)maxaddr;
     if (info && !s) (*info)->error = errno;
@@ -37,8 +38,8 @@ static H5FD_t *sink_open(const char *name, unsigned flags, hid_t fapl, haddr_t m
     return &s->pub;
 }
 
-/* A space that was allocated last and never written must be there all the same: a reader takes a
- * file that ends before its allocation for a truncated one. */
+/* The last space allocated must exist even if it was never written: a reader takes a file shorter
+ * than its allocation for a truncated one. */
 static herr_t sink_close(H5FD_t *f)
 {
     struct sink *s = (struct sink *)f;
@@ -48,7 +49,7 @@ static herr_t sink_close(H5FD_t *f)
     return 0;
 }
 
-/* The features that HDF5's own POSIX driver has: metadata and small data in blocks. */
+/* The same features as HDF5's own POSIX driver: aggregation of metadata and small data. */
 static herr_t sink_query(const H5FD_t *f, unsigned long *flags)
 {
     (void)f;
@@ -76,7 +77,7 @@ static haddr_t sink_get_eof(const H5FD_t *f, H5FD_mem_t type)
     return ((const struct sink *)f)->eof;
 }
 
-/* What lies beyond the end, or was lost to an error, reads as zeros. */
+/* Anything beyond the end, or lost to an error, reads as zeros. */
 static herr_t sink_read(H5FD_t *f, H5FD_mem_t type, hid_t dxpl, haddr_t addr, size_t n, void *buf)
 {
     struct sink *s = (struct sink *)f;
@@ -123,11 +124,11 @@ static herr_t sink_write(H5FD_t *f, H5FD_mem_t type, hid_t dxpl, haddr_t addr, s
 static const H5FD_class_t sink_class = {
 #if H5_VERSION_GE(1, 14, 0)
     .version = H5FD_CLASS_VERSION,
-    .value = (H5FD_class_value_t)600, /* private: above the ones that the HDF Group hands out */
+    .value = (H5FD_class_value_t)600, /* private: above the values that the HDF Group assigns */
 #endif
     .name = "mha2mla_sink",
     .maxaddr = (haddr_t)INT64_MAX,
-    .fc_degree = H5F_CLOSE_STRONG, /* closing the file closes what was left open in it */
+    .fc_degree = H5F_CLOSE_STRONG, /* closing the file closes all objects still open in it */
     .fapl_size = sizeof(struct h5_out *),
     .open = sink_open,
     .close = sink_close,
@@ -140,7 +141,7 @@ static const H5FD_class_t sink_class = {
     .fl_map = H5FD_FLMAP_DICHOTOMY,
 };
 
-/* All metadata stays in memory until the close: after a failed write nothing may be read back. */
+/* Keeps all metadata in memory until close: after a failed write nothing may be read back. */
 static bool keep_metadata(hid_t fapl)
 {
     H5AC_cache_config_t c = {.version = H5AC__CURR_CACHE_CONFIG_VERSION};
@@ -159,13 +160,13 @@ static bool create(struct h5_out *o, hsize_t userblock)
     hid_t fapl = H5Pcreate(H5P_FILE_ACCESS), fcpl = H5Pcreate(H5P_FILE_CREATE);
     bool ok = driver > 0 && fapl > 0 && fcpl > 0 && H5Pset_driver(fapl, driver, &o) >= 0 &&
               H5Pset_userblock(fcpl, userblock) >= 0 && keep_metadata(fapl) &&
-              /* the form that h5in reads, whatever a later library would choose */
+              /* the format that h5in reads, whatever a later library would choose */
               H5Pset_libver_bounds(fapl, H5F_LIBVER_EARLIEST, H5F_LIBVER_V18) >= 0;
 
     o->file = ok ? H5Fcreate(o->tmp, H5F_ACC_TRUNC, fcpl, fapl) : 0;
     if (fcpl > 0) H5Pclose(fcpl);
     if (fapl > 0) H5Pclose(fapl);
-    if (driver > 0) H5FDunregister(driver); /* an open file holds its own count */
+    if (driver > 0) H5FDunregister(driver); /* an open file holds its own reference */
     if (o->file <= 0) o->file = 0;
     return o->file > 0;
 }

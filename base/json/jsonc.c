@@ -1,5 +1,6 @@
-/* jsonc.c - the tree, and which note of the scan belongs to which item: the scan and cJSON meet the
- * values in the same order (a parent before its children), so the k-th note is the k-th item's. */
+/* jsonc.c - the tree, and which position from the scan belongs to which item. The scan and cJSON
+ * visit the values in the same order (a parent before its children), so the k-th position belongs
+ * to the k-th item. */
 #include "base/json/jsonc.h"
 #include "base/file.h"
 #include "base/filekind.h"
@@ -16,7 +17,7 @@
 
 enum { FEW_MEMBERS = 16 };
 
-/* Gives each item below `first` (and its siblings) its note; k is the next note. */
+/* Gives each item from `first` on (with its children) its position; k is the next one. */
 static size_t bind_items(struct jsonc *doc, const cJSON *first, size_t k)
 {
     for (const cJSON *item = first; item; item = item->next) {
@@ -35,9 +36,9 @@ static int by_item(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* The notes are sorted by item, so that a list of many numbers costs n log n, not n squared; and
- * only once somebody asks: of most samples nobody does. The one behind them says that
- * it is done. */
+/* Positions are sorted by item, so that a list of many numbers costs n log n, not n squared; and
+ * only when first asked for: for most samples nobody asks. The extra entry at the end marks that
+ * this has been done. */
 static const struct jsonc_pos *find_pos(const struct jsonc *doc, const cJSON *item)
 {
     struct jsonc_pos want = {item, 0, 0};
@@ -67,7 +68,7 @@ static void sort_members(const cJSON **member, size_t n)
     }
 }
 
-/* a, b: where the key stands. */
+/* a, b: offsets of the two keys. */
 static bool twice(const struct jsonc *doc, size_t a, size_t b, const char *key, struct err *e)
 {
     struct jsonc_place first = jsonc_place_at(doc, a < b ? a : b);
@@ -81,8 +82,8 @@ static bool twice(const struct jsonc *doc, size_t a, size_t b, const char *key, 
                    text_plain(name, sizeof name, key, strlen(key)), first.line);
 }
 
-/* One object: the members are sorted by key, so that a large one costs n log n. A small one, of
- * which a data set has millions, costs no memory. */
+/* Checks one object for duplicate keys. Sorting the members makes a large one cost n log n; a small
+ * one, of which a data set has millions, needs no allocation. */
 static bool check_members(const struct jsonc *doc, const cJSON *object, struct err *e)
 {
     const cJSON *few[FEW_MEMBERS], **member = few;
@@ -106,7 +107,7 @@ static bool check_members(const struct jsonc *doc, const cJSON *object, struct e
     return ok;
 }
 
-/* All objects from `first` on; depth is the file's, at most JSONC_DEPTH. */
+/* Checks all objects from `first` on; the recursion is as deep as the file, at most JSONC_DEPTH. */
 static bool check_duplicates(const struct jsonc *doc, const cJSON *first, struct err *e)
 {
     for (const cJSON *item = first; item; item = item->next) {
@@ -122,14 +123,14 @@ static bool parse_owned(struct jsonc *doc, const char *name, char *text, size_t 
 {
     *doc = (struct jsonc){
         .text = text, .line = rules->line ? rules->line : 1, .col = rules->col ? rules->col : 1};
-    if (len >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) { /* the byte order mark */
+    if (len >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) { /* byte order mark */
         len -= 3;
         memmove(text, text + 3, len + 1);
     }
     doc->path = mem_strdup(name, e);
     if (!doc->path || !jsonc_scan(doc, len, rules, e)) goto fail;
     doc->root = cJSON_ParseWithLength(text, len + 1);
-    if (!doc->root) { /* the scan accepts nothing that cJSON refuses */
+    if (!doc->root) { /* not a syntax error: the scan accepts nothing that cJSON refuses */
         err_set(e, "out of memory: %s has %zu values", name, doc->npos);
         goto fail;
     }
@@ -187,7 +188,7 @@ void jsonc_close(struct jsonc *doc)
     *doc = (struct jsonc){0};
 }
 
-/* One step of a path: "[3]" into a list or "key" into an object; *path moves behind it. */
+/* One step of a path: "[3]" into a list or "key" into an object; *path moves past it. */
 static const cJSON *find_step(const cJSON *in, const char **path)
 {
     const cJSON *item = in->child;

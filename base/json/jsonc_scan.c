@@ -1,5 +1,5 @@
 /* jsonc_scan.c - the strict scan of JSON: blanks the comments, checks the grammar (RFC 8259) with
- * messages that name the place, and notes where every value and its key begin. */
+ * messages that say where, and records where every value and its key begin. */
 #include "base/json/jsonc_scan.h"
 #include "base/mem.h"
 #include "base/text.h"
@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NUMBER_CHARS 63 /* cJSON's own limit in its older releases */
+#define NUMBER_CHARS 63 /* cJSON's own limit in older releases */
 
 struct scan {
     const struct jsonc *doc; /* for its name, text and first line */
@@ -52,7 +52,8 @@ struct jsonc_place jsonc_place_at(const struct jsonc *doc, size_t at)
     return p;
 }
 
-/* Always false: "NAME:LINE:COL: message, near 'the text at `at` to the end of its line'". */
+/* Sets "NAME:LINE:COL: message, near 'the text from `at` to the end of its
+ * line'"; returns false. */
 __attribute__((format(printf, 3, 4))) static bool scan_fail(struct scan *s, size_t at,
                                                             const char *fmt, ...)
 {
@@ -79,8 +80,8 @@ __attribute__((format(printf, 3, 4))) static bool scan_fail(struct scan *s, size
                    place.col, msg, near);
 }
 
-/* Overwrites comments with spaces and keeps their newlines. A string ends at its line's end here:
- * the scan reports it there, before anything that is misread after it. */
+/* Overwrites comments with spaces, keeping newlines. An unterminated string is taken to end with
+ * its line: the scan will report it there, before anything misread after it. */
 static bool blank_comments(struct scan *s, char *t)
 {
     size_t i = 0, from;
@@ -90,7 +91,7 @@ static bool blank_comments(struct scan *s, char *t)
             for (i++; i < s->len && t[i] != '"' && t[i] != '\n'; i++)
                 i += t[i] == '\\' && i + 1 < s->len && t[i + 1] != '\n';
             i++;
-        } else if (t[i] == '/' && t[i + 1] == '/') { /* t ends with a NUL: i + 1 is there */
+        } else if (t[i] == '/' && t[i + 1] == '/') { /* t ends with a NUL, so t[i + 1] exists */
             while (i < s->len && t[i] != '\n')
                 t[i++] = ' ';
         } else if (t[i] == '/' && t[i + 1] == '*') {
@@ -107,7 +108,7 @@ static bool blank_comments(struct scan *s, char *t)
     return true;
 }
 
-/* Skips white space; the next character, or 0 at the end. */
+/* Skips white space; returns the next character, 0 at the end. */
 static char scan_peek(struct scan *s)
 {
     while (s->at < s->len && (is_blank(s->text[s->at]) || s->text[s->at] == '\n'))
@@ -115,7 +116,7 @@ static char scan_peek(struct scan *s)
     return s->at < s->len ? s->text[s->at] : '\0';
 }
 
-/* The four hex digits at `at` as a number, -1 where they are not such. */
+/* The four hex digits at `at` as a number, -1 if they are not. */
 static long hex4(const struct scan *s, size_t at)
 {
     char digits[5] = {0};
@@ -125,7 +126,7 @@ static long hex4(const struct scan *s, size_t at)
     return strspn(digits, "0123456789abcdefABCDEF") == 4 ? strtol(digits, NULL, 16) : -1;
 }
 
-/* s->at stands on the 'u' of an escape. A high surrogate must be followed by a low one. */
+/* s->at is at the 'u' of an escape. A high surrogate must be followed by a low one. */
 static bool scan_unicode(struct scan *s, bool zeros)
 {
     long code = hex4(s, s->at + 1), low = -1;
@@ -143,7 +144,7 @@ static bool scan_unicode(struct scan *s, bool zeros)
     return true;
 }
 
-/* What needs no look: ASCII but quotes, backslashes and controls. */
+/* Skips characters that need no check: ASCII except quotes, backslashes and controls. */
 static void skip_plain(struct scan *s)
 {
     const unsigned char *t = (const unsigned char *)s->text;
@@ -153,7 +154,7 @@ static void skip_plain(struct scan *s)
         s->at++;
 }
 
-/* zeros: \u0000 may stand in it. */
+/* zeros: whether \u0000 is allowed. */
 static bool scan_string(struct scan *s, bool zeros)
 {
     size_t from = s->at++, len;
@@ -198,7 +199,7 @@ static size_t skip_digits(struct scan *s)
 static bool scan_number(struct scan *s)
 {
     size_t from = s->at;
-    const char *t = s->text; /* ends with a NUL: looking at t[s->at] is fine */
+    const char *t = s->text; /* NUL-terminated: looking at t[s->at] is safe */
     bool good, leading_zero;
 
     s->at += t[s->at] == '-';
@@ -247,7 +248,7 @@ static bool scan_member(struct scan *s)
     return scan_value(s, key);
 }
 
-/* A list or an object: s->at stands on its bracket. */
+/* A list or an object: s->at is at its bracket. */
 static bool scan_container(struct scan *s)
 {
     bool object = s->text[s->at] == '{';
@@ -273,7 +274,7 @@ static bool scan_container(struct scan *s)
     return true;
 }
 
-/* `key` is the offset of the value's key, SIZE_MAX where it has none. */
+/* `key` is the offset of the value's key, SIZE_MAX if it has none. */
 static bool scan_value(struct scan *s, size_t key)
 {
     char c = scan_peek(s);

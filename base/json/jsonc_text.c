@@ -1,5 +1,5 @@
-/* jsonc_text.c - what cJSON's own strings and numbers lose: zero characters, and a double's last
- * bit. */
+/* jsonc_text.c - what cJSON's strings and numbers lose: zero characters, and the last bit of a
+ * double. */
 #include "base/json/jsonc.h"
 #include "base/mem.h"
 
@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Four hex digits that the scan has seen. */
+/* Four hex digits, already validated by the scan. */
 static uint32_t hex4(const char *s)
 {
     char digits[5] = {s[0], s[1], s[2], s[3], '\0'};
@@ -26,12 +26,12 @@ static size_t put_utf8(char *out, uint32_t c)
     }
     for (size_t i = n - 1; i > 0; i--, c >>= 6)
         out[i] = (char)(0x80 | (c & 0x3f));
-    out[0] = (char)((0xf00u >> n) | c); /* as many leading ones as bytes */
+    out[0] = (char)((0xf00u >> n) | c); /* as many leading ones as there are bytes */
     return n;
 }
 
-/* The escape at s, behind its backslash; *used of the text. Surrogates come in pairs: the scan has
- * seen to that. */
+/* Decodes the escape at s, after its backslash; *used is its length. The scan has made sure that
+ * surrogates come in pairs. */
 static size_t put_escape(char *out, const char *s, size_t *used)
 {
     static const char names[] = "\"\\/bfnrt", values[] = "\"\\/\b\f\n\r\t";
@@ -83,7 +83,7 @@ cJSON *jsonc_new_string(const char *s, size_t n)
 {
     static const char names[32] = {
         ['\b'] = 'b', ['\f'] = 'f', ['\n'] = 'n', ['\r'] = 'r', ['\t'] = 't'};
-    char *copy = malloc(6 * n + 3), *to = copy; /* \u0000 is the longest */
+    char *copy = malloc(6 * n + 3), *to = copy; /* \u0000 is the longest escape */
     cJSON *item;
 
     if (!copy) return NULL;
@@ -106,7 +106,7 @@ cJSON *jsonc_new_string(const char *s, size_t n)
     return item;
 }
 
-/* How many bytes the number or string at s has, quotes counted. */
+/* Length of the number or string at s, including quotes. */
 static size_t spelt_len(const char *s)
 {
     size_t n = 1;
@@ -151,7 +151,7 @@ void jsonc_number(char out[JSONC_NUMBER], double v)
     }
 }
 
-/* Turns numbers into raw text: cJSON then prints what stands there. */
+/* Turns numbers into raw text, which cJSON prints as it is. */
 static bool exact_numbers(cJSON *first)
 {
     for (cJSON *item = first; item; item = item->next) {

@@ -1,5 +1,5 @@
-/* schema.c - walks the keys of a config file and of the overrides, finds their rows, and says what
- * is unknown or missing. What one value may be is schema_value.c's. */
+/* schema.c - walks the keys of a config file and of the overrides, finds their rows, and reports
+ * unknown and missing keys. What a value may be is schema_value.c's business. */
 #include "base/schema/schema.h"
 #include "base/schema/schema_row.h"
 #include "base/mem.h"
@@ -8,18 +8,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Where a walk stands: in a table's struct, below a group of its keys. */
+/* Current position of the walk: in a table's struct, within a group of its keys. */
 struct place {
     const struct schema *s;
     void *config;
-    bool *seen;              /* per row of s: was given; NULL where nobody asks */
-    char shown[SCHEMA_PATH]; /* what messages put before the table's keys: "data.train[1]." */
-    char group[SCHEMA_PATH]; /* the group inside the table: "" or "svd." */
+    bool *seen;              /* per row of s: whether it was given; NULL if not tracked */
+    char shown[SCHEMA_PATH]; /* prefix for the table's keys in messages: "data.train[1]." */
+    char group[SCHEMA_PATH]; /* the group within the table: "" or "svd." */
 };
 
 enum found { FOUND_NOTHING, FOUND_ROW, FOUND_GROUP };
 
-/* The full path of a key below `at`; a hostile key is cut and made printable. */
+/* The full path of a key in the group `at`; a hostile key is cut and made printable. */
 static void key_path(const struct place *at, const char *key, size_t len, char path[SCHEMA_PATH])
 {
     char clean[80];
@@ -28,7 +28,7 @@ static void key_path(const struct place *at, const char *key, size_t len, char p
     schema_path(path, "%s%s%s", at->shown, at->group, clean);
 }
 
-/* The part of a row's key below at->group, NULL where the row is elsewhere. */
+/* The part of a row's key within at->group, NULL if the row is elsewhere. */
 static const char *below(const struct place *at, const struct schema_row *row)
 {
     size_t n = strlen(at->group);
@@ -36,7 +36,7 @@ static const char *below(const struct place *at, const struct schema_row *row)
     return strncmp(row->key, at->group, n) == 0 ? row->key + n : NULL;
 }
 
-/* A linear search: tables have tens of rows, and are read once per run. */
+/* Linear search: tables have tens of rows and are read once per run. */
 static enum found look_up(const struct place *at, const char *key, size_t len,
                           const struct schema_row **row)
 {
@@ -55,10 +55,10 @@ static void enter_group(struct place *at, const char *key, size_t len)
 {
     size_t n = strlen(at->group);
 
-    snprintf(at->group + n, sizeof at->group - n, "%.*s.", (int)len, key); /* a key of our table */
+    snprintf(at->group + n, sizeof at->group - n, "%.*s.", (int)len, key); /* fits: our own key */
 }
 
-/* Writes the names that are known below `at`, each once, as far as `out` has room. */
+/* Lists the names known in the group `at`, each once, as far as `out` has room. */
 static void list_known(const struct place *at, char *out, size_t size)
 {
     size_t n = 0;
@@ -71,14 +71,14 @@ static void list_known(const struct place *at, char *out, size_t size)
         while (k < i && strncmp(at->s->rows[k].key, at->s->rows[i].key,
                                 (size_t)(name - at->s->rows[i].key) + len + 1) != 0)
             k++;
-        if (k < i) continue; /* another row of a group that is named already */
+        if (k < i) continue; /* another row of a group already listed */
         n += (size_t)snprintf(out + n, size - n, "%s%.*s", n ? ", " : "",
                               (int)(len < 60 ? len : 60), name);
     }
 }
 
-/* Names the nearest key of the same group, else one that is called alike elsewhere, else all that
- * are known here. */
+/* Suggests the nearest key of the same group, else a similar one elsewhere, else lists all keys
+ * known here. */
 static bool unknown_key(const struct schema_source *src, const struct place *at, const char *key,
                         size_t len, const cJSON *item)
 {
@@ -94,7 +94,7 @@ static bool unknown_key(const struct schema_source *src, const struct place *at,
         const char *before = there.best;
         if (rest) schema_nearest_try(&here, rest, strcspn(rest, "."));
         schema_nearest_try(&there, name, strlen(name));
-        if (there.best != before) { /* the last part was compared, the whole key is told */
+        if (there.best != before) { /* the last part was compared, the full key is shown */
             there.best = full;
             there.best_len = strlen(full);
         }
@@ -107,7 +107,7 @@ static bool unknown_key(const struct schema_source *src, const struct place *at,
     return schema_fail(src, item, path, "unknown key; known here: %s", known);
 }
 
-/* The row's field, whoever gives it: the last one wins. */
+/* Sets the row's field; of several sources the last wins. */
 static bool set_row(const struct schema_source *src, const struct place *at,
                     const struct schema_row *row, const cJSON *item)
 {
@@ -118,8 +118,8 @@ static bool set_row(const struct schema_source *src, const struct place *at,
     return schema_set(src, row, at->config, path, item);
 }
 
-/* The members of `object` into the rows below `at`. The recursion is as deep as the table's groups,
- * not as the file: an unknown key ends it. */
+/* Applies the members of `object` to the rows of the group `at`. The recursion is as deep as the
+ * table's groups, not as the file: an unknown key ends it. */
 static bool apply_object(const struct schema_source *src, const struct place *at,
                          const cJSON *object)
 {
@@ -162,7 +162,7 @@ static bool apply_defaults(const struct schema *s, void *config, struct err *e)
     return true;
 }
 
-/* Every row without a default must have been seen. */
+/* Every row without a default must have been given. */
 static bool check_given(const struct schema_source *src, const struct place *at, const cJSON *item)
 {
     for (size_t i = 0; i < at->s->nrows; i++) {
@@ -190,7 +190,7 @@ bool schema_fill(const struct schema_source *src, const struct schema *s, void *
     return ok;
 }
 
-/* A string that is to be taken as it is, made a JSON document. */
+/* Turns a string to be taken literally into a JSON document. */
 static bool parse_plain(struct jsonc *doc, const char *text, struct err *e)
 {
     char *json = NULL;
@@ -211,8 +211,8 @@ static bool parse_plain(struct jsonc *doc, const char *text, struct err *e)
     return ok;
 }
 
-/* The VALUE of an override; row is NULL where an object is needed. What begins like a list or an
- * object for a row that is not text is meant as one: its syntax error is told. */
+/* The VALUE of an override; row is NULL if an object is needed. For a row that is not text,
+ * anything starting like a list or an object is meant as one: report its syntax error. */
 static bool parse_value(struct jsonc *doc, const struct schema_row *row, const char *text,
                         struct err *e)
 {
@@ -228,7 +228,7 @@ static bool parse_value(struct jsonc *doc, const struct schema_row *row, const c
     return parse_plain(doc, text, e);
 }
 
-/* `*p` stands on the '[' behind a list of objects: moves `at` into that element and *p behind the
+/* `*p` is at the '[' after a list of objects: moves `at` into that element and *p past the
  * bracket. */
 static bool enter_element(const struct schema_source *src, struct place *at,
                           const struct schema_row *row, const char **p)
@@ -250,7 +250,7 @@ static bool enter_element(const struct schema_source *src, struct place *at,
     return true;
 }
 
-/* Follows KEY from *p to the '='; *row stays NULL where it ends in a group or an element. */
+/* Follows KEY from *p to the '='; *row stays NULL if it ends in a group or an element. */
 static bool follow_key(const struct schema_source *src, struct place *at, const char **p,
                        const struct schema_row **row)
 {
@@ -350,7 +350,7 @@ void schema_free(const struct schema *s, void *config)
     memset(config, 0, s->size);
 }
 
-/* What is wrong with one row by itself, NULL where nothing is. */
+/* What is wrong with a row by itself, NULL if nothing. */
 static const char *row_fault(const struct schema_row *row)
 {
     bool names = row->type == SCHEMA_TYPE_ENUM || row->type == SCHEMA_TYPE_ENUMS;
@@ -366,7 +366,8 @@ static const char *row_fault(const struct schema_row *row)
     return NULL;
 }
 
-/* Two rows may share a group, but neither a key nor may one be the other's group. */
+/* Two rows may share a group, but must not have the same key, nor may one row's key
+ * be the other's group. */
 static bool check_pair(const struct schema_row *a, const struct schema_row *b, struct err *e)
 {
     size_t n = strlen(a->key), m = strlen(b->key), least = n < m ? n : m;

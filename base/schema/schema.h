@@ -55,11 +55,11 @@
 #include <stdint.h>
 #include <stdio.h>
 
-/* The field of each type, in brackets. Whatever is behind a pointer belongs to the config: the
+/* The field's type for each row type, in brackets. The config owns everything behind a pointer: the
  * program reads it and never assigns it. */
 enum schema_type {
     SCHEMA_TYPE_BOOL,   /* [bool] */
-    SCHEMA_TYPE_INT,    /* [int64_t] 4.0 is taken for 4, 4.5 is an error */
+    SCHEMA_TYPE_INT,    /* [int64_t] 4.0 is accepted as 4, 4.5 is an error */
     SCHEMA_TYPE_DOUBLE, /* [double] finite */
     SCHEMA_TYPE_STRING, /* [const char *] UTF-8; NULL is null */
     SCHEMA_TYPE_ENUM,   /* [int or an enum] the index into the row's names */
@@ -67,7 +67,7 @@ enum schema_type {
     SCHEMA_TYPE_DOUBLES,
     SCHEMA_TYPE_STRINGS,
     SCHEMA_TYPE_ENUMS,
-    SCHEMA_TYPE_OBJECTS, /* [struct schema_objects] elements have a table of their own */
+    SCHEMA_TYPE_OBJECTS, /* [struct schema_objects] elements have their own table */
 };
 
 struct schema_ints {
@@ -91,7 +91,7 @@ struct schema_objects {
     int64_t n;
 };
 
-#define SCHEMA_LIST_LIMIT 4096 /* elements, where a row gives no max_len */
+#define SCHEMA_LIST_LIMIT 4096 /* elements, if a row gives no max_len */
 
 struct schema_bound {
     enum { SCHEMA_NO_BOUND, SCHEMA_INCLUSIVE, SCHEMA_EXCLUSIVE } kind;
@@ -106,11 +106,11 @@ struct schema_row {
     const char *def;              /* JSON text; NULL: the option must be given */
     struct schema_bound min, max; /* INT, DOUBLE and each element of their lists */
     int64_t min_len, max_len;     /* lists: elements; STRING: characters; 0: no limit */
-    const char *const *names;     /* ENUM, ENUMS: the allowed strings, NULL at the end */
+    const char *const *names;     /* ENUM, ENUMS: the allowed strings, NULL-terminated */
     const struct schema *sub;     /* OBJECTS */
     bool nullable;                /* null is allowed */
     size_t has;                   /* nullable, not STRING: 1 + offset of a bool, false for null */
-    bool may_change;              /* a resumed run may have another value */
+    bool may_change;              /* may differ in a resumed run */
     const char *help;             /* one line, with the unit */
 };
 
@@ -119,7 +119,7 @@ struct schema {
     size_t nrows, size; /* size of the struct, in bytes */
 };
 
-/* Macros, because each checks at compile time that the field has the type that the row says. */
+/* Macros, so that each checks at compile time that the field has the row's type. */
 /* clang-format off */
 #define SCHEMA(S, table) {(table), sizeof(table) / sizeof((table)[0]), sizeof(S)}
 
@@ -139,12 +139,12 @@ struct schema {
     SCHEMA_FIELD_(ENUMS, S, f, struct schema_enums), SCHEMA_NAMES_(__VA_ARGS__)
 #define SCHEMA_OBJECTS(S, f, table) \
     SCHEMA_FIELD_(OBJECTS, S, f, struct schema_objects), .sub = &(table)
-/* An enum's own type is int or unsigned, as the compiler likes. */
+/* An enum's own type is int or unsigned, at the compiler's choice. */
 #define SCHEMA_ENUM(S, f, ...) \
     .type = SCHEMA_TYPE_ENUM, SCHEMA_NAMES_(__VA_ARGS__), \
     .offset = _Generic(((S){0}).f, int: offsetof(S, f), unsigned: offsetof(S, f))
 
-/* The row may be null, which sets this bool of the struct to false. A string needs only .nullable. */
+/* Allows null, which sets this bool of the struct to false. A string needs only .nullable. */
 #define SCHEMA_NULL(S, f) .nullable = true, .has = 1 + SCHEMA_OFFSET_(S, f, bool)
 
 #define SCHEMA_FROM(x) {SCHEMA_INCLUSIVE, (x)} /* .min */
@@ -153,39 +153,39 @@ struct schema {
 #define SCHEMA_BELOW(x) {SCHEMA_EXCLUSIVE, (x)}
 /* clang-format on */
 
-/* Fills *config (s->size bytes, whatever is in it) with the defaults, then from the file (NULL:
- * none), then from each "KEY=VALUE" of `sets`, in order. A VALUE is read as JSON and, where it is
- * none, taken as a string; for a string or enum row it is always the string itself, unless it is a
- * JSON string ("null" is null for a nullable row). Lists and objects replace what was there, except
- * that KEY may go into an object ("svd={...}" changes only what it names) and into an existing
- * element of a list of objects ("data.train[1].path=x").
- * On failure fills *e and leaves *config zeroed, nothing to free. */
+/* Fills *config (s->size bytes, need not be initialised) with the defaults, then from the file
+ * (NULL: none), then from each "KEY=VALUE" of `sets`, in order. A VALUE is read as JSON and, if it
+ * is not JSON, taken as a string; for a string or enum row it is always the string itself, unless
+ * it is a JSON string ("null" is null for a nullable row). Lists and objects replace earlier
+ * values, except that KEY may address keys within an object ("svd={...}" changes only the keys it
+ * names) and an existing element of a list of objects ("data.train[1].path=x"). On failure fills *e
+ * and leaves *config zeroed, nothing to free. */
 bool schema_load(const struct schema *s, void *config, const char *path, const char *const *sets,
                  size_t nsets, struct err *e);
 
-/* The same with a file that is parsed already; doc may be NULL and is not kept. */
+/* The same with a file already parsed; doc may be NULL and is not kept. */
 bool schema_load_doc(const struct schema *s, void *config, const struct jsonc *doc,
                      const char *const *sets, size_t nsets, struct err *e);
 
 /* Releases all strings and lists and zeroes *config; fine on a zeroed struct. */
 void schema_free(const struct schema *s, void *config);
 
-/* Whether the table itself is sound: no key twice or both option and group, help everywhere, rows
- * of a type complete, defaults that their own rows accept. For the test of a table. */
+/* Checks the table itself: no key twice, none both option and group, help everywhere, rows complete
+ * for their type, defaults accepted by their own rows. For testing a table. */
 bool schema_check(const struct schema *s, struct err *e);
 
-/* The resolved config as JSON with two blanks of indent: every key, in the order of the table. Read
- * back it gives the same values to the last bit. In new memory; NULL with *e set on failure. */
+/* The resolved config as JSON, indented by two spaces: every key, in the table's order. Reading it
+ * back gives the same values to the last bit. In new memory; NULL with *e set on failure. */
 char *schema_dump(const struct schema *s, const void *config, struct err *e);
 
-/* Which keys differ, on one line: "svd.low_rank (was 64, now 32), name (was \"a\", now \"b\")", or
- * "" where none does. With locked_only, rows that may change on resume are left out. In new memory;
+/* The keys that differ, on one line: "svd.low_rank (was 64, now 32), name (was \"a\", now \"b\")",
+ * or "" if none do. With locked_only, rows that may change on resume are left out. In new memory;
  * NULL with *e set on failure. */
 char *schema_dump_diff(const struct schema *s, const void *was, const void *now, bool locked_only,
                        struct err *e);
 
-/* The reference as a Markdown table: key, type, default, allowed, help. Elements of a list of
- * objects follow it as "sources[].path". Write errors stay in fp. */
+/* The settings as a Markdown table: key, type, default, allowed, help. A list of objects is
+ * followed by its elements as "sources[].path". Write errors stay in fp. */
 void schema_markdown(const struct schema *s, FILE *fp);
 
 #endif

@@ -1,5 +1,5 @@
-/* schema_print.c - what is written from a table: the resolved config, differences between two of
- * them, the reference, and the words for what is allowed. */
+/* schema_print.c - output from a table: the resolved config, the differences between two configs,
+ * the reference, and descriptions of allowed values. */
 #include "base/schema/schema.h"
 #include "base/schema/schema_row.h"
 #include "base/json/jsonc.h"
@@ -18,7 +18,7 @@ static void print_double(FILE *fp, double v)
     fputs(text, fp);
 }
 
-/* Valid UTF-8 is written as it is: the config came in that way. */
+/* Valid UTF-8 is written unchanged: the config came in that way. */
 void schema_print_string(FILE *fp, const char *s)
 {
     fputc('"', fp);
@@ -33,7 +33,7 @@ void schema_print_string(FILE *fp, const char *s)
     fputc('"', fp);
 }
 
-/* "1..4096" where both ends belong to it, words otherwise: "above 0 and at most 1". */
+/* "1..4096" if both bounds are inclusive, else in words: "above 0 and at most 1". */
 void schema_print_range(FILE *fp, const struct schema_row *row)
 {
     static const char *const low[] = {"", "at least ", "above "}; /* by enum of the bound */
@@ -114,7 +114,7 @@ static void print_name(FILE *fp, const struct schema_row *row, const void *v)
 
 struct look {
     const char *name; /* in the reference */
-    size_t size;      /* of the field or of a list's element */
+    size_t size;      /* of the field or of a list element */
     void (*print)(FILE *fp, const struct schema_row *row, const void *v);
 };
 
@@ -148,7 +148,7 @@ static void print_objects(FILE *fp, const struct schema_row *row, struct schema_
     fputc(']', fp);
 }
 
-/* A row's value as JSON; `indent` matters to lists of objects alone. */
+/* A row's value as JSON; `indent` only matters for lists of objects. */
 static void print_value(FILE *fp, const struct schema_row *row, const void *config, int indent)
 {
     const struct look *look = &looks[row->type];
@@ -176,7 +176,7 @@ static void print_value(FILE *fp, const struct schema_row *row, const void *conf
     fputc(']', fp);
 }
 
-/* Whether a row before `i` begins with the same n bytes: its group is written already. */
+/* Whether a row before `i` begins with the same n bytes, i.e. its group has been written. */
 static bool written(const struct schema *s, size_t i, size_t n)
 {
     for (size_t k = 0; k < i; k++)
@@ -212,13 +212,14 @@ static void dump_group(FILE *fp, const struct schema *s, const void *config, con
     fputc('}', fp);
 }
 
-/* Ends a memory stream (NULL where it could not be opened): its text, or NULL and *e. */
+/* Closes a memory stream (NULL if it could not be opened): returns its text, or
+ * NULL with *e set. */
 static char *finish(FILE *fp, char **text, struct err *e)
 {
     bool ok = fp && !ferror(fp);
 
     if (fp && fclose(fp) != 0) ok = false;
-    if (!ok || !*text) { /* glibc: NULL where the text could not be brought to its size */
+    if (!ok || !*text) { /* glibc: NULL if the text could not be grown to its size */
         free(*text);
         *text = NULL;
         err_set(e, "out of memory: the text of a config");
@@ -264,7 +265,7 @@ static void diff_begin(struct diff *d, const char *shown, const struct schema_ro
     d->any = true;
 }
 
-/* Lists of objects: element by element, or their lengths where those differ. */
+/* Lists of objects: element by element, or their lengths if those differ. */
 static bool diff_objects(struct diff *d, const struct schema_row *row, const void *was,
                          const void *now, const char *shown)
 {
@@ -285,7 +286,7 @@ static bool diff_objects(struct diff *d, const struct schema_row *row, const voi
     return true;
 }
 
-/* Values are compared as the dump writes them: equal text is equal bits. */
+/* Values are compared as the dump writes them: equal text means equal bits. */
 static bool diff_row(struct diff *d, const struct schema_row *row, const void *was, const void *now,
                      const char *shown)
 {
@@ -333,7 +334,7 @@ char *schema_dump_diff(const struct schema *s, const void *was, const void *now,
     return NULL;
 }
 
-/* The text of a table's cell: a bar would end it. */
+/* Text for a table cell: a bar would end it. */
 static void print_cell(FILE *fp, const char *text)
 {
     for (; *text; text++) {
@@ -353,7 +354,7 @@ static void print_allowed(FILE *fp, const struct schema_row *row)
     if (row->names) schema_print_names(fp, row);
 }
 
-/* `shown` is what stands before the table's keys: "" or "sources[].". */
+/* `shown` precedes the table's keys: "" or "sources[].". */
 static void markdown_rows(const struct schema *s, FILE *fp, const char *shown)
 {
     for (size_t i = 0; i < s->nrows; i++) {

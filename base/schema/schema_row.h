@@ -1,5 +1,5 @@
-/* schema_row.h - what the files of the schema engine share: schema.c walks keys, schema_value.c
- * sets one row's field, schema_print.c writes. Nobody else includes it. */
+/* schema_row.h - shared by the schema engine's files: schema.c walks keys, schema_value.c sets one
+ * row's field, schema_print.c writes. Private to them. */
 #ifndef BASE_SCHEMA_SCHEMA_ROW_H
 #define BASE_SCHEMA_SCHEMA_ROW_H
 
@@ -10,38 +10,39 @@
 /* Where a value comes from, for messages. */
 struct schema_source {
     const struct jsonc *doc; /* the values' document */
-    const char *label;       /* "--set 2", "default"; NULL: doc is a file, its lines are named */
+    const char *label;       /* "--set 2", "default"; NULL: doc is a file with lines */
     struct err *e;
 };
 
-/* All list fields are {pointer, count}; they are copied bytewise to and from this one. */
+/* All list fields are {pointer, count}, copied bytewise to and from this struct. */
 struct schema_list {
     void *v;
     int64_t n;
 };
 
-/* schema.c: fills one zeroed element of a list of objects. On failure the element may be half
+/* schema.c: fills one zeroed element of a list of objects. On failure the element may be partly
  * filled: schema_free releases it. `shown` is the element's path. */
 bool schema_fill(const struct schema_source *src, const struct schema *s, void *config,
                  const char *shown, const cJSON *object);
 
-/* schema_value.c: sets the row's field in *config from item and releases what was there; on failure
- * the field holds nothing or a part, and schema_clear releases it. `path` is for messages. */
+/* schema_value.c: sets the row's field in *config from item, releasing the old value; on failure
+ * the field may be partly filled, and schema_clear releases it. `path` is for messages. */
 bool schema_set(const struct schema_source *src, const struct schema_row *row, void *config,
                 const char *path, const cJSON *item);
 /* Releases the row's field and zeroes it. */
 void schema_clear(const struct schema_row *row, void *config);
-/* A key path by printf's rules, cut with "..." where it is too long for a message. */
+/* A key path formatted as by printf, cut with "..." if too long for a message. */
 void schema_path(char path[SCHEMA_PATH], const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
-/* Always false: "FILE:LINE: PATH: ..." or "LABEL: PATH: ...". item may be NULL: no line then. */
+/* Sets "FILE:LINE: PATH: ..." or "LABEL: PATH: ..."; returns false. item may be
+ * NULL: no line then. */
 bool schema_fail(const struct schema_source *src, const cJSON *item, const char *path,
                  const char *fmt, ...) __attribute__((format(printf, 4, 5)));
-/* What a value is, in words: "the string \"4\"", "the number 4.5", "a list". Returns out. */
+/* Describes a value: "the string \"4\"", "the number 4.5", "a list". Returns out. */
 const char *schema_found(const struct schema_source *src, const cJSON *item, char *out,
                          size_t size);
 
-/* The nearest of several names to a wanted one, by edit distance. */
+/* The name nearest to a wanted one, by edit distance. */
 struct schema_nearest {
     const char *want;
     size_t want_len, distance;

@@ -1,5 +1,4 @@
-/* schema_value.c - one value into one field: the types, the ranges, and the words for what is wrong
- * with a value. */
+/* schema_value.c - sets one field from one value: types, ranges, and descriptions of bad values. */
 #include "base/schema/schema_row.h"
 #include "base/mem.h"
 #include "base/text.h"
@@ -13,11 +12,11 @@
 #include <strings.h>
 
 #define NEAREST_CHARS 48   /* longer names are nobody's typing error */
-#define EXACT_LIMIT 0x1p53 /* doubles above skip whole numbers */
+#define EXACT_LIMIT 0x1p53 /* above, doubles skip integers */
 
 struct kind {
-    const char *list; /* the words for a list of it, NULL where the type is no list */
-    size_t size;      /* of the field, or of one element of a list */
+    const char *list; /* describes a list of it, NULL if the type is not a list */
+    size_t size;      /* of the field, or of one list element */
     bool (*set)(const struct schema_source *src, const struct schema_row *row, const char *path,
                 const cJSON *item, void *out);
 };
@@ -48,7 +47,7 @@ bool schema_fail(const struct schema_source *src, const cJSON *item, const char 
     return err_set(src->e, "%s: %s: %s", src->doc->path, path, msg);
 }
 
-/* The number as it is spelled, at most size - 1 bytes of it (the scan allows 63). */
+/* The number as spelled, at most size - 1 bytes of it (the scan allows 63). */
 static char *spelling(const struct schema_source *src, const cJSON *item, char *out, size_t size)
 {
     const char *text = jsonc_item_text(src->doc, item);
@@ -82,8 +81,8 @@ static size_t min_size(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-/* Edit distance with swaps of neighbours as one edit (optimal string alignment), letters compared
- * without case. Both lengths are at most NEAREST_CHARS. */
+/* Edit distance with transposition of neighbours as one edit (optimal string alignment), ignoring
+ * case. Both lengths are at most NEAREST_CHARS. */
 static size_t edit_distance(const char *a, size_t na, const char *b, size_t nb)
 {
     size_t d[NEAREST_CHARS + 1][NEAREST_CHARS + 1];
@@ -104,7 +103,7 @@ static size_t edit_distance(const char *a, size_t na, const char *b, size_t nb)
     return d[na][nb];
 }
 
-/* Near is: at most half of the longer name has to change. */
+/* Near means that at most half of the longer name has to change. */
 void schema_nearest_try(struct schema_nearest *n, const char *name, size_t len)
 {
     size_t d, longer = len > n->want_len ? len : n->want_len;
@@ -117,21 +116,21 @@ void schema_nearest_try(struct schema_nearest *n, const char *name, size_t len)
     n->distance = d;
 }
 
-/* What one of the print functions writes, as text in `out`. */
+/* Captures the output of one of the print functions in `out`. */
 static const char *phrase(void (*print)(FILE *, const struct schema_row *),
                           const struct schema_row *row, char *out, size_t size)
 {
     FILE *fp = fmemopen(out, size, "w");
 
     out[0] = '\0';
-    if (!fp) return out; /* out of memory: the message lacks its list, no more */
+    if (!fp) return out; /* out of memory: the message just lacks its list */
     print(fp, row);
     fclose(fp);
     out[size - 1] = '\0';
     return out;
 }
 
-/* Always false: "a number is needed, found the string \"4\"". */
+/* Sets "a number is needed, found the string \"4\""; returns false. */
 static bool wrong_type(const struct schema_source *src, const struct schema_row *row,
                        const char *needs, const char *path, const cJSON *item)
 {
@@ -166,7 +165,7 @@ static bool set_bool(const struct schema_source *src, const struct schema_row *r
     return true;
 }
 
-/* Plain digits are read from the text: cJSON's double would lose bits above 2^53. */
+/* Plain digits are parsed from the text: cJSON's double would lose bits above 2^53. */
 static bool set_int(const struct schema_source *src, const struct schema_row *row, const char *path,
                     const cJSON *item, void *out)
 {
@@ -188,7 +187,7 @@ static bool set_int(const struct schema_source *src, const struct schema_row *ro
         return schema_fail(src, item, path,
                            "too big for a point or an exponent, write its digits, found %s", text);
     } else {
-        *v = (int64_t)d; /* whole and at most 2^53 */
+        *v = (int64_t)d; /* integral and at most 2^53 */
     }
     return check_range(src, row, path, item, (double)*v);
 }
@@ -207,7 +206,7 @@ static bool set_double(const struct schema_source *src, const struct schema_row 
     return check_range(src, row, path, item, *v);
 }
 
-/* Elements of a list or characters of a string. A list has a limit even where its row has none. */
+/* Elements of a list, or characters of a string. A list has a limit even if its row sets none. */
 static bool check_length(const struct schema_source *src, const struct schema_row *row,
                          const char *path, const cJSON *item, int64_t n)
 {
@@ -231,13 +230,13 @@ static bool set_string(const struct schema_source *src, const struct schema_row 
 
     if (!cJSON_IsString(item)) return wrong_type(src, row, "a string", path, item);
     for (const char *p = item->valuestring; *p; p++)
-        chars += ((unsigned char)*p & 0xc0) != 0x80; /* not a continuation byte of UTF-8 */
+        chars += ((unsigned char)*p & 0xc0) != 0x80; /* not a UTF-8 continuation byte */
     if (row->type == SCHEMA_TYPE_STRING && !check_length(src, row, path, item, chars)) return false;
     *v = mem_strdup(item->valuestring, src->e);
     return *v != NULL;
 }
 
-/* Anything wrong is told with all the names, since they are what is allowed. */
+/* Every error lists all names, since they are what is allowed. */
 static bool set_enum(const struct schema_source *src, const struct schema_row *row,
                      const char *path, const cJSON *item, void *out)
 {
@@ -268,7 +267,7 @@ static bool set_object(const struct schema_source *src, const struct schema_row 
     return schema_fill(src, row->sub, out, path, item);
 }
 
-/* Objects have no size of their own: their table says it. */
+/* Objects have no fixed size: their table gives it. */
 static const struct kind kinds[] = {
     [SCHEMA_TYPE_BOOL] = {NULL, sizeof(bool), set_bool},
     [SCHEMA_TYPE_INT] = {NULL, sizeof(int64_t), set_int},
@@ -282,8 +281,8 @@ static const struct kind kinds[] = {
     [SCHEMA_TYPE_OBJECTS] = {"a list of objects", 0, set_object},
 };
 
-/* Elements are set in place and the list is in *config before them, so that schema_clear releases
- * a list that failed half-way. */
+/* Elements are set in place, after the list has been stored in *config, so that schema_clear can
+ * release a list that failed half-way. */
 static bool set_list(const struct schema_source *src, const struct schema_row *row, void *field,
                      const char *path, const cJSON *item)
 {

@@ -19,7 +19,7 @@ bool child_start(struct child *c, const char *name, const char *const *argv, str
         return err_set(e, "%s: no pipe could be had", name);
     c->pid = fork();
     if (c->pid == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL); /* it does not outlive us */
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* die with us */
         dup2(in[0], 0);
         dup2(out[1], 1);
         execvp(argv[0], (char *const *)(uintptr_t)argv);
@@ -40,8 +40,8 @@ void child_end(struct child *c)
     *c = (struct child){0};
 }
 
-/* Reads up to the line that begins with `word`, of which *rest gets what is behind it. Facts are
- * kept; other lines (the trainer's log) are passed over. */
+/* Reads up to the line that begins with `word`; *rest gets what follows it. Facts are kept; other
+ * lines (the trainer's log) are skipped. */
 static bool wait_for(struct child *c, const char *word, char *rest, size_t size, struct err *e)
 {
     char line[2048];

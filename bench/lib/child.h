@@ -1,4 +1,4 @@
-/* child.h - a side of a measurement as a process that is driven line by line (bench/side.c). */
+/* child.h - one side of a measurement as a process driven line by line (bench/side.c). */
 #ifndef BENCH_LIB_CHILD_H
 #define BENCH_LIB_CHILD_H
 
@@ -19,12 +19,13 @@ struct child {
     } facts[CHILD_FACTS];
 };
 
-/* argv as execvp takes it. */
+/* argv as for execvp. */
 bool child_start(struct child *c, const char *name, const char *const *argv, struct err *e);
-/* Closes its stdin and waits. Fine where there is none. */
+/* Closes its stdin and waits. Fine if there is none. */
 void child_end(struct child *c);
 
-/* Opens, runs n times, closes; what it said is in facts until the next child_open. */
+/* child_open opens a work, child_step runs it n times, child_close closes it; what the child
+ * reported is in facts until the next child_open. */
 bool child_open(struct child *c, const char *work, struct err *e);
 bool child_step(struct child *c, int n, double *seconds, double *units, struct err *e);
 bool child_close(struct child *c, struct err *e);

@@ -1,4 +1,4 @@
-/* converted.h - the stage-2 model of a config, converted anew and not trained, with its data. */
+/* converted.h - the stage-2 model of a config, freshly converted and not trained, with its data. */
 #ifndef BENCH_LIB_CONVERTED_H
 #define BENCH_LIB_CONVERTED_H
 
@@ -9,24 +9,24 @@
 struct converted {
     struct run r; /* .lock = -1 before it is opened */
     struct model m;
-    struct adamw opt; /* of what stage 2 trains */
+    struct adamw opt; /* for the parameters that stage 2 trains */
     struct sample *samples;
-    struct batch_buffer batch; /* of the samples that were drawn last */
+    struct batch_buffer batch; /* of the samples drawn last */
 };
 
-/* A ranking is made where the run's directory has none. sets: KEY=VALUE, as --set. */
+/* Makes a ranking if the run's directory has none. sets: KEY=VALUE, as for --set. */
 bool converted_open(struct converted *c, const char *config, const char *const *sets, size_t n_sets,
                     struct err *e);
 void converted_close(struct converted *c); /* fine on a zeroed struct with r.lock -1 */
 
-/* Fills the batch with stage2.batch_size samples of the training data, by their numbers; NULL: the
- * first ones. */
+/* Fills the batch with stage2.batch_size samples of the training data, by number;
+ * NULL: the first ones. */
 bool converted_batch(struct converted *c, const int64_t *entry, struct err *e);
 
-/* Loss, gradients and AdamW of the batch. The rate is 0: every repeat does the same work. */
+/* Loss, gradients and AdamW for the batch, at learning rate 0: every repeat does the same work. */
 bool converted_step(struct converted *c, struct err *e);
 
-/* Makes adamw's list of the trained parameters. */
+/* Sets up AdamW for the trained parameters. */
 bool adamw_of_model(struct adamw *o, struct model *m, struct err *e);
 
 #endif

@@ -27,7 +27,7 @@ double median(double *v, int n)
 
 struct square {
     int64_t side;
-    const void *a, *b; /* b is read transposed, as weights are */
+    const void *a, *b; /* b is read transposed, like weights */
     real *c;
 };
 
@@ -90,7 +90,7 @@ double gemm_rate_bf16(int64_t side, int repeats, struct err *e)
     return rate;
 }
 
-/* The keys that all queries of an attention see, summed. */
+/* The number of keys seen, summed over all queries of an attention. */
 static double keys_seen(const struct attention *a)
 {
     double sum = 0;
@@ -112,7 +112,7 @@ static double node_flop(const struct node *n)
     if (n->op == &attention_op) {
         const struct attention *a = n->args;
         int64_t width = a->part[0].width + (a->parts > 1 ? a->part[1].width : 0);
-        double passes = n->out->needs_grad ? 4 : 1; /* q k^T: again, dQ, dK */
+        double passes = n->out->needs_grad ? 4 : 1; /* q k^T: recomputed, dQ, dK */
         double values = n->out->needs_grad ? 3 : 1; /* p v: dP, dV */
         return 2 * keys_seen(a) * (double)a->heads *
                (passes * (double)width + values * (double)a->v_width);

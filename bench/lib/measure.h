@@ -1,22 +1,21 @@
-/* measure.h - what the bench programs share: medians, the machine's own rate, the work
- * of a graph. */
+/* measure.h - shared by the bench programs: medians, the machine's own rate, a graph's work. */
 #ifndef BENCH_LIB_MEASURE_H
 #define BENCH_LIB_MEASURE_H
 
 #include "autograd/tape.h"
 
-/* Sorts v[n] (n > 0); the middle one, of two middles the mean. */
+/* Sorts v[n] (n > 0); the median, the mean of the middle two if n is even. */
 double median(double *v, int n);
 
-/* GFLOP/s of a square fp32 product of this side: the best of `repeats` behind one that is not
- * counted. Negative, with *e filled, where there is no memory. */
+/* GFLOP/s of a square fp32 product with this side: the best of `repeats`, after one that is not
+ * counted. Negative, with *e filled, if out of memory. */
 double gemm_rate(int64_t side, int repeats, struct err *e);
-/* The same of a product of bf16, summed in fp32, where onednn_has_bf16(). */
+/* The same for a bf16 product summed in fp32; requires onednn_has_bf16(). */
 double gemm_rate_bf16(int64_t side, int repeats, struct err *e);
 
-/* Multiplications and additions that the products of the current graph need, forward and backward:
- * each gradient that is wanted is one product more. The head makes its logits, and attention its
- * scores, once more in the backward pass. */
+/* Multiplications and additions required by the products of the current graph, forward and
+ * backward: each gradient wanted is one more product. The head's logits and attention's scores are
+ * computed again in the backward pass. */
 double needed_flop(const struct tape *t);
 
 double peak_mib(void); /* of this process so far */

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The first line that a command prints, or "". */
+/* The first line of a command's output, or "". */
 static void first_line(const char *command, char *line, size_t size)
 {
     FILE *fp = popen(command, "r");
@@ -103,7 +103,7 @@ static void print_peak(FILE *fp, const struct child *c)
         fprintf(fp, " | -");
 }
 
-/* What is needed by the second, and its share of a product's rate. */
+/* The work per second, and its share of a product's rate. */
 static void print_rate(FILE *fp, const struct report *r, const struct row *row,
                        const struct result *x)
 {
@@ -118,7 +118,7 @@ static void print_rate(FILE *fp, const struct report *r, const struct row *row,
     }
 }
 
-/* Where bf16 is not the CPU's own. PyTorch's products of it would take minutes
+/* If bf16 is not native to the CPU. PyTorch's bf16 products would take minutes
  * (bench/torch_side.py). */
 static void print_emulated(FILE *fp, const struct report *r, const struct row *row, int sides)
 {
@@ -129,7 +129,7 @@ static void print_emulated(FILE *fp, const struct report *r, const struct row *r
             sides > 1 ? " on both sides" : "");
 }
 
-/* Facts that have no column of their own: of both sides, then those of the other alone. */
+/* Facts without a column of their own: those of both sides, then those of the other side only. */
 static void print_facts(FILE *fp, const struct result *x)
 {
     static const char *const known[] = {

@@ -8,8 +8,8 @@
 enum { REPEATS_MOST = 16 };
 struct row;
 
-/* What a row's repeats gave: rates or seconds of ours [0] and of the other side [1], where there is
- * one, and what they said. */
+/* The results of a row's repeats: rates or seconds of ours [0] and of the other side [1], if any,
+ * and the facts reported. */
 struct result {
     int sides; /* 1 or 2 */
     int n;
@@ -22,14 +22,14 @@ struct report {
     bool brief;
     const char *python; /* "": none */
     int threads, gemm_side;
-    double gemm[2]; /* GFLOP/s by enum gemm_compute; of bf16 0: the CPU has no instructions */
+    double gemm[2]; /* GFLOP/s by enum gemm_compute; 0 for bf16 if the CPU has no instructions */
 };
 
-/* The machine, versions, how it is measured; and the table's head. */
+/* Writes the machine, versions, the method of measurement, and the table's head. */
 bool report_begin(struct report *r, struct err *e);
 void report_group(struct report *r, const char *group);
 void report_row(struct report *r, const struct row *row, const struct result *x);
-/* Publishes the file. gemm: the rates after everything. */
+/* Publishes the file. gemm: the rates measured at the end. */
 bool report_end(struct report *r, const double gemm[2], struct err *e);
 
 #endif

@@ -41,7 +41,7 @@ bool stored_write(const char *path, const struct batch *b, const float *features
     return ok;
 }
 
-/* The files are our own: what is missing is a mistake of the caller's. */
+/* The files are our own: a missing tensor is the caller's mistake. */
 static const void *tensor(const struct stored_batch *s, const char *name, int64_t *n)
 {
     const struct st_tensor *t = st_find(&s->file, name);

@@ -10,7 +10,7 @@
 struct stored_batch {
     struct st_file file;
     struct batch batch;
-    struct tensor features; /* a leaf; no rows where there are no pictures */
+    struct tensor features; /* a leaf; without rows if there are no pictures */
     int32_t *positions;
     struct span *spans, *places;
 };

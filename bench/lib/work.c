@@ -1,4 +1,4 @@
-/* work.c - arguments and facts of a kind of work. */
+/* work.c - arguments and facts of a work. */
 #include "bench/lib/work.h"
 
 #include <stdio.h>

@@ -1,6 +1,6 @@
-/* work.h - the kinds of work that the table of `make bench` times. Each is opened once, run again
- * and again, and closed; bench/side.c drives ours and bench/torch_side.py has the same ones by the
- * same names, arguments and facts. */
+/* work.h - the kinds of work timed by `make bench`. Each is opened once, run repeatedly, and
+ * closed; bench/side.c drives ours, and bench/torch_side.py has the same ones with the same names,
+ * arguments and facts. */
 #ifndef BENCH_LIB_WORK_H
 #define BENCH_LIB_WORK_H
 
@@ -13,21 +13,21 @@ struct work_args {
     int n;
     char *word[WORK_ARGS]; /* "KEY=VALUE" */
 };
-/* The value of KEY, or where it was not given `or`; with NULL or 0 there it must be given. */
+/* The value of KEY, or `or` if not given; with NULL or 0 it is required. */
 const char *work_text(const struct work_args *a, const char *key, const char * or);
 int64_t work_number(const struct work_args *a, const char *key, int64_t or);
 
-/* Prints a line "fact NAME VALUE". "check" is a number that both sides must agree in, "flop" what a
- * run needs, "units" the tokens or pictures of a run. */
+/* Prints a line "fact NAME VALUE". "check" is a number on which both sides must agree, "flop" the
+ * work of a run, "units" the tokens or pictures of a run. */
 void work_fact(const char *name, double value);
 
 struct work {
     const char *name;
-    /* New state, or NULL; says its facts. */
+    /* Returns a new state, or NULL; reports its facts. */
     void *(*open)(const struct work_args *a, struct err *e);
-    /* Once; adds what was done to *units. */
+    /* Runs once; adds the work done to *units. */
     bool (*run)(void *state, double *units, struct err *e);
-    /* Says what is known after the last run. NULL: nothing. */
+    /* Reports what is known after the last run. NULL: nothing. */
     bool (*finish)(void *state, struct err *e);
     void (*close)(void *state);
 };

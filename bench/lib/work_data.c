@@ -1,5 +1,5 @@
-/* work_data.c - the work around the model: MD-SVD of a layer, pictures, and training steps with
- * their samples read anew each time. */
+/* work_data.c - the work around the model: MD-SVD of a layer, pictures, and training steps that
+ * read new samples each time. */
 #include "autograd/gemm.h"
 #include "base/file.h"
 #include "base/mem.h"
@@ -102,7 +102,7 @@ static bool mdsvd_run(void *p, double *units, struct err *e)
     return ok;
 }
 
-/* The share of the outputs' energy that is lost, measured from the factors in double. */
+/* The fraction of the outputs' energy lost, measured from the factors in double. */
 static bool mdsvd_finish(void *p, struct err *e)
 {
     static const char *const names[] = {[TEXT] = "error_text", [IMAGE] = "error_image"};
@@ -191,8 +191,7 @@ static void *images_open(const struct work_args *a, struct err *e)
 
 const struct work work_images = {"images", images_open, images_run, NULL, images_close};
 
-/* ---- train: config=FILE data=FILE limit=N dir=DIR: steps with the next samples of the data ----
- */
+/* ---- train: config=FILE data=FILE limit=N dir=DIR: steps on the next samples of the data ---- */
 
 struct train_state {
     struct converted c;

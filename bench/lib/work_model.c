@@ -1,5 +1,5 @@
-/* work_model.c - the model's work: a stage-2 step, the vision tower, attention alone, a decoded
- * token. */
+/* work_model.c - the model's work: a stage-2 step, the vision tower, attention alone,
+ * decoding a token. */
 #include "autograd/ops.h"
 #include "base/mem.h"
 #include "bench/lib/converted.h"
@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Numbers between -1 and 1 that Python makes as easily. */
+/* Numbers between -1 and 1 that are equally easy to make in Python. */
 static void fill(float *v, int64_t n, int64_t salt)
 {
     for (int64_t i = 0; i < n; i++)
@@ -224,7 +224,7 @@ static void *attention_open(const struct work_args *a, struct err *e)
         s->heads = work_number(a, "heads", 0);
         s->width = work_number(a, "width", 0);
     }
-    for (int i = 0; ok && i < 4; i++) /* the head has two rows: the loss costs next to nothing */
+    for (int i = 0; ok && i < 4; i++) /* the head has two rows, so the loss costs almost nothing */
         ok = new_leaf(&s->leaf[i], i < 3 ? s->length : 2, s->heads * s->width, i < 3, i, e);
     ok = ok && attention(s, &loss, e);
     if (ok) {
@@ -240,7 +240,7 @@ const struct work work_attention = {"attention", attention_open, attention_run, 
 
 /* ---- decode: model=DIR context=N sequences=N: a token for each, over a cache of random values */
 
-/* The cache holds `context` tokens again: what the last step appended is forgotten. */
+/* Resets the cache to `context` tokens, forgetting what the last step appended. */
 static bool decode_run(void *p, double *units, struct err *e)
 {
     struct state *s = p;
@@ -279,7 +279,7 @@ static bool decode_run(void *p, double *units, struct err *e)
 static bool fill_cache(struct state *s, struct err *e)
 {
     struct kv_cache *c = &s->cache;
-    int64_t picture = s->length / 8; /* the context begins with one of these tokens */
+    int64_t picture = s->length / 8; /* the context begins with this many image tokens */
 
     for (int i = 0; i < 3; i++)
         fill(c->data[i], c->layers * c->sequences * c->capacity * c->width[i], i);

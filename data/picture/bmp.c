@@ -1,12 +1,12 @@
-/* bmp.c - BMP by hand. What is read, and as what, follows Pillow, also where the format leaves a
- * choice or a file breaks it.
+/* bmp.c - our own BMP reader. What it accepts, and how it interprets it, follows Pillow, also where
+ * the format leaves a choice or a file breaks it.
  *
- * A file is "BM", 8 bytes that nobody needs, where the pixels begin (4), and the header: its size
- * (4), and in the long form width (4), height (4), planes (2), bits a pixel (2), compression (4),
- * 12 bytes that nobody needs, number of colours (4), and more from 52 bytes on: masks of red,
- * green, blue, and from 56 on alpha. The short form of 12 bytes ends after the bits and has widths
- * of 2. Then the palette: blue, green, red, and in the long form a byte of 0. The little end comes
- * first everywhere. Rows go upwards, and fill 4 bytes. */
+ * A file is "BM", 8 ignored bytes, the offset of the pixels (4), and the header: its size (4), and
+ * in the long form width (4), height (4), planes (2), bits per pixel (2), compression (4), 12
+ * ignored bytes, number of colours (4), and more from 52 bytes on: masks of red, green, blue, and
+ * from 56 on alpha. The short form of 12 bytes ends after the bits and has 2-byte sizes. Then the
+ * palette: blue, green, red, and in the long form a zero byte. Everything is little-endian. Rows go
+ * bottom up, padded to multiples of 4 bytes. */
 #include "data/picture/bmp.h"
 #include "base/mem.h"
 #include "data/picture/bmprow.h"
@@ -16,9 +16,10 @@
 #include <string.h>
 
 enum { RAW = 0, RLE8 = 1, RLE4 = 2, BITFIELDS = 3 };
-enum { FILE_HEADER = 14, SHORT_HEADER = 12, MASKS = 40 }; /* MASKS: where they are in a header */
+enum { FILE_HEADER = 14, SHORT_HEADER = 12, MASKS = 40 }; /* MASKS: their offset in a header */
 
-/* Most pixels in a byte: four bytes of RLE can skip 255 rows. There is no such limit on paper. */
+/* Most pixels per byte: four bytes of RLE can skip 255 rows. The format itself
+ * sets no such limit. */
 enum { DENSE = 8192 };
 
 struct job {
@@ -30,7 +31,7 @@ struct job {
     bool down; /* the first row in the file is the top one */
     int64_t bits;
     uint32_t compression;
-    size_t pixels; /* where they begin */
+    size_t pixels; /* their offset */
     const struct bmprow_layout *layout;
     struct bmprow_palette palette;
 };
@@ -54,7 +55,7 @@ static uint32_t le(const uint8_t *p, int bytes)
     return v;
 }
 
-/* The header's numbers; masks and palette follow it or are in it. */
+/* The header's fields; masks and palette follow it or are part of it. */
 struct header {
     uint32_t size, colours;
     uint32_t mask[4];
@@ -64,7 +65,7 @@ struct header {
 static bool read_long(struct job *j, struct header *h)
 {
     const uint8_t *p = j->data + FILE_HEADER;
-    const int in = h->size >= 56 ? 4 : h->size >= 52 ? 3 : 0; /* masks in the header */
+    const int in = h->size >= 56 ? 4 : h->size >= 52 ? 3 : 0; /* number of masks in the header */
 
     if (h->size != 40 && h->size != 52 && h->size != 56 && h->size != 64 && h->size != 108 &&
         h->size != 124)
@@ -110,8 +111,8 @@ static bool is_rle(const struct job *j)
     return j->compression == RLE8 || j->compression == RLE4;
 }
 
-/* The palette of h->colours entries. One that is black and white, or has all grays in order, is
- * none in Pillow, which then takes pixels of 1 or 8 bits, whatever the header says. */
+/* The palette of h->colours entries. One that is black and white, or has all grays in order, counts
+ * as no palette in Pillow, which then takes the pixels as 1 or 8 bits, whatever the header says. */
 static bool read_palette(struct job *j, const struct header *h)
 {
     const size_t entry = h->size == SHORT_HEADER ? 3 : 4, left = j->size - h->end;
@@ -131,7 +132,7 @@ static bool read_palette(struct job *j, const struct header *h)
     if (!grays && n > 256) return fail(j, "a palette of more than 256 colours");
     for (int i = 0; i < 256 && grays; i++)
         memset(j->palette.rgb[i], !two ? i : i ? 255 : 0, 3);
-    /* Runs are made into bytes. */
+    /* Runs are decoded to bytes. */
     j->layout = bmprow_indexed(is_rle(j) ? 8 : !grays ? j->bits : two ? 1 : 8);
     return true;
 }
@@ -151,7 +152,7 @@ static size_t row_stride(const struct job *j)
     return ((size_t)(j->width * j->bits + 31) >> 3) & ~(size_t)3;
 }
 
-/* Whether all rows are there; the last one may lack what fills it up. */
+/* Whether all rows are there; the last one may lack its padding. */
 static bool check_rows(const struct job *j)
 {
     const size_t used = ((size_t)(j->width * j->layout->bits) + 7) / 8;
@@ -177,7 +178,7 @@ static bool read_header(struct job *j)
     if (j->bits <= 8) h.end += (size_t)h.colours * (h.size == SHORT_HEADER ? 3 : 4);
     j->pixels = le(j->data + 10, 4);
     if (j->pixels == 0 || (j->bits <= 8 && j->pixels == FILE_HEADER + (size_t)h.size))
-        j->pixels = h.end; /* some writers forget the palette, or all of it */
+        j->pixels = h.end; /* some writers omit part or all of the palette */
     return is_rle(j) || check_rows(j);
 }
 
@@ -208,18 +209,18 @@ static bool read_raw(const struct job *j, const struct upright *out, uint8_t *ro
     for (int64_t y = 0; y < j->height; y++)
         put_row(j, out, y, j->data + j->pixels + (size_t)y * row_stride(j), row);
     if ((j->size - j->pixels) / row_stride(j) < (size_t)j->height)
-        out->img->damage = "it is cut short behind its last pixel";
+        out->img->damage = "it is cut short after its last pixel";
     return true;
 }
 
-/* Run lengths, as one line of colours through all rows. */
+/* Run lengths, decoded as one line of colour indices through all rows. */
 struct rle {
     const struct job *j;
     const struct upright *out;
     size_t pos;
-    uint8_t *row, *line; /* RGB; colours */
-    int64_t n, all;      /* colours that have come; that are needed */
-    int64_t x;           /* in the row, as runs count: see read_run */
+    uint8_t *row, *line; /* RGB; colour indices */
+    int64_t n, all;      /* indices decoded so far; needed in all */
+    int64_t x;           /* position in the row as runs count it: see read_run */
 };
 
 static void put_colour(struct rle *r, int colour)
@@ -237,7 +238,7 @@ static void put_zeros(struct rle *r, int64_t n)
         put_colour(r, 0);
 }
 
-/* n times a byte, or its halves in turn; what does not fit into the row is left out. */
+/* Repeats a byte, or its halves alternately, n times; what does not fit in the row is dropped. */
 static void read_run(struct rle *r, int n, int byte)
 {
     const bool halves = r->j->compression == RLE4;
@@ -249,7 +250,7 @@ static void read_run(struct rle *r, int n, int byte)
     r->x += count;
 }
 
-/* n colours as they are, filled up to an even place in the file; false where the file ends. */
+/* n literal indices, padded to an even file offset; false if the file ends. */
 static bool read_colours(struct rle *r, int n)
 {
     const bool halves = r->j->compression == RLE4;
@@ -266,7 +267,7 @@ static bool read_colours(struct rle *r, int n)
     return true;
 }
 
-/* What a 0 announces; false at the end. */
+/* What follows a 0 byte; false at the end. */
 static bool read_escape(struct rle *r, int code)
 {
     const struct job *j = r->j;

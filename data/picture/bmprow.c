@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <string.h>
 
-/* The lowest `bits` bits of v, in 8. */
+/* The lowest `bits` bits of v, scaled to 8 bits. */
 static uint8_t scale(uint32_t v, uint32_t bits)
 {
     uint32_t most = (1u << bits) - 1;
@@ -72,7 +72,7 @@ static const struct bmprow_layout layouts[] = {
 
 const struct bmprow_layout *bmprow_find(int64_t bits, const uint32_t *mask)
 {
-    const size_t masks = bits == 32 ? 4 : 3; /* alpha counts with 32 bits only */
+    const size_t masks = bits == 32 ? 4 : 3; /* alpha counts only with 32 bits */
 
     for (size_t i = 0; i < sizeof layouts / sizeof layouts[0]; i++) {
         const struct bmprow_layout *l = &layouts[i];

@@ -1,11 +1,10 @@
-/* gif.c - GIF by hand. giflib accepts codes that no table has and refuses code sizes over 8; Pillow
- * does the opposite, and is what a damaged file's pixels are compared with.
+/* gif.c - our own GIF reader. giflib accepts codes that are in no table and refuses code sizes over
+ * 8; Pillow does the opposite, and is the reference for the pixels of a damaged file.
  *
  * A file is "GIF87a" or "GIF89a", the screen (7 bytes: width, height, flags, background, aspect), a
- * palette where the flags say so, and then blocks: extensions ("!", label, sub-blocks), pictures
- * (",", x, y, width, height, flags, a palette, code size, sub-blocks) and the end (";"). Numbers
- * have 2 bytes, the little end first; sub-blocks are a length byte and as many bytes, up to a
- * length of 0. */
+ * palette if the flags say so, and then blocks: extensions ("!", label, sub-blocks), pictures (",",
+ * x, y, width, height, flags, a palette, code size, sub-blocks) and the end (";"). Numbers are 2
+ * bytes, little-endian; sub-blocks are a length byte and as many bytes, up to one of length 0. */
 #include "data/picture/gif.h"
 #include "base/mem.h"
 
@@ -16,7 +15,7 @@ enum { HAS_PALETTE = 0x80, INTERLACED = 0x40, HAS_TRANSPARENT = 1 };
 enum { LABEL_CONTROL = 0xf9, LABEL_COMMENT = 0xfe };
 enum { MAX_CODE_SIZE = 12, CODES = 1 << MAX_CODE_SIZE };
 
-/* Most pixels in a byte: a code of 12 bits can stand for 4,096. */
+/* Most pixels per byte: a code of 12 bits can stand for 4,096. */
 enum { DENSE = 8 * CODES / MAX_CODE_SIZE };
 
 struct job {
@@ -25,10 +24,10 @@ struct job {
     const uint8_t *data;
     size_t size, pos;
     int64_t width, height;       /* of the screen */
-    int64_t x, y, columns, rows; /* of the picture on it */
+    int64_t x, y, columns, rows; /* of the picture on the screen */
     bool interlaced;
-    int transparent;         /* colour, or -1 */
-    int code_size;           /* bits of a pixel's number */
+    int transparent;         /* index of the transparent colour, or -1 */
+    int code_size;           /* bits of a pixel's index */
     uint8_t palette[256][4]; /* RGBA */
 };
 
@@ -57,8 +56,8 @@ static int64_t le16(const uint8_t *p)
     return p[0] | p[1] << 8;
 }
 
-/* A palette of 2 << (flags & 7) colours; those behind them are black. One that gives each number
- * its own gray counts as none: a picture's own leaves the file's in force, as in Pillow. */
+/* A palette of 2 << (flags & 7) colours; the rest are black. One that maps each index to the same
+ * gray counts as none: if it is a picture's own, the file's stays in force, as in Pillow. */
 static bool read_palette(struct job *j, int flags)
 {
     size_t n = 2u << (flags & 7);
@@ -75,7 +74,7 @@ static bool read_palette(struct job *j, int flags)
     return true;
 }
 
-/* Over sub-blocks, up to and with the one of length 0; false where the file ends before. */
+/* Skips sub-blocks, including the final one of length 0; false if the file ends first. */
 static bool skip_blocks(struct job *j)
 {
     const uint8_t *n;
@@ -85,8 +84,8 @@ static bool skip_blocks(struct job *j)
     return n != NULL;
 }
 
-/* The transparent colour is that of the last extension in front of the picture that names one.
- * Behind an empty first sub-block, Pillow looks for more ones, but for comments. */
+/* The transparent colour is set by the last extension before the picture that has one. After an
+ * empty first sub-block Pillow looks for further ones, except in comments. */
 static bool read_extension(struct job *j)
 {
     const uint8_t *p = take(j, 2), *block;
@@ -124,7 +123,7 @@ static bool read_descriptor(struct job *j)
     return image_check_size(j->path, j->width, j->height, j->size, DENSE, j->e);
 }
 
-/* Up to the first picture's codes. */
+/* Reads up to the first picture's codes. */
 static bool read_header(struct job *j)
 {
     const uint8_t *p = take(j, 13), *block;
@@ -162,13 +161,13 @@ bool gif_file_header(const char *path, const uint8_t *data, size_t size, struct 
     return true;
 }
 
-/* Where the next pixel goes: rows in four passes where interlaced. */
+/* Where the next pixel goes: rows come in four passes if interlaced. */
 struct rows {
     const struct job *j;
     struct upright *out;
-    uint8_t *row; /* [screen's width, channels], what is outside of the picture is set already */
+    uint8_t *row; /* [screen width, channels], already filled outside the picture */
     int pass;
-    int64_t x, y; /* in the picture */
+    int64_t x, y; /* within the picture */
     bool done;
 };
 
@@ -208,21 +207,21 @@ static void put_pixel(struct rows *r, int colour)
     }
 }
 
-/* The table: code c >= clear + 2 stands for what link[c] stands for and `last[c]` behind it. */
+/* The table: code c >= clear + 2 stands for the pixels of link[c] followed by `last[c]`. */
 struct lzw {
     struct job *j;
     struct rows *rows;
-    size_t block_end; /* of the sub-block that is being read */
-    uint32_t bits;    /* that were read and not used, the next one lowest */
+    size_t block_end; /* of the current sub-block */
+    uint32_t bits;    /* read but not yet used, the next one lowest */
     int n_bits;
-    int clear, next, size; /* the code that empties the table; the next new one; bits of a code */
-    int before, first;     /* the code before this one, or -1, and its first pixel */
+    int clear, next, size; /* the clear code; the next new code; bits per code */
+    int before, first;     /* the previous code, or -1, and its first pixel */
     uint16_t link[CODES];
     uint8_t last[CODES];
-    uint8_t string[CODES]; /* a code's pixels, from the back */
+    uint8_t string[CODES]; /* a code's pixels, last first */
 };
 
-/* The next code; -1 where the file ends. A sub-block counts when all of it is there. */
+/* The next code; -1 if the file ends. A sub-block only counts if it is complete. */
 static int next_code(struct lzw *z)
 {
     struct job *j = z->j;
@@ -251,7 +250,7 @@ static void empty_table(struct lzw *z)
     z->before = -1;
 }
 
-/* A full table is left as it is, until the file empties it. */
+/* A full table stays as it is until the file clears it. */
 static void add_code(struct lzw *z, int first)
 {
     if (z->next >= CODES) return;
@@ -261,7 +260,7 @@ static void add_code(struct lzw *z, int first)
     z->next++;
 }
 
-/* Puts the pixels of a code that is neither clear nor end; false where no table can have it. */
+/* Emits the pixels of a code that is neither clear nor end; false if no table can contain it. */
 static bool put_code(struct lzw *z, int code)
 {
     int c = code, n = 0;
@@ -270,7 +269,7 @@ static bool put_code(struct lzw *z, int code)
         if (code > z->clear) return false;
     } else {
         if (code > z->next) return false;
-        if (code == z->next) { /* the one that is about to be made: begins and ends alike */
+        if (code == z->next) { /* about to be defined: its first pixel again at the end */
             z->string[n++] = (uint8_t)z->first;
             c = z->before;
         }
@@ -321,7 +320,7 @@ static bool decode(struct job *j, struct rows *r, struct lzw *z)
     if (!read_codes(z)) return false;
     j->pos = z->block_end;
     if (!skip_blocks(j))
-        r->out->img->damage = "it is cut short behind its pixels";
+        r->out->img->damage = "it is cut short after its pixels";
     else if (j->pos == j->size)
         r->out->img->damage = "it ends before its end mark";
     return true;

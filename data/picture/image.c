@@ -1,5 +1,5 @@
-/* image.c - which decoder a file needs, alpha, and size limits. The decoders see the file mapped
- * into memory. */
+/* image.c - chooses the decoder, handles alpha and enforces size limits. The decoders see the file
+ * mapped into memory. */
 #include "data/picture/image.h"
 #include "base/file.h"
 #include "base/filekind.h"
@@ -14,16 +14,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* One row per format that is read, told apart by the first bytes, and in WebP by the ones at 8. */
+/* One row per supported format, recognised by the first bytes, and WebP also by those at 8. */
 struct codec {
     const char *magic;
     size_t magic_len;
-    const char *at_8; /* NULL: any */
+    const char *at_8; /* NULL: anything */
     bool (*header)(const char *path, const uint8_t *data, size_t size, struct image_info *info,
                    struct err *e);
     bool (*decode)(const char *path, const uint8_t *data, size_t size, struct upright *out,
                    struct err *e);
-    const uint8_t *(*exif)(const uint8_t *data, size_t size, size_t *len); /* NULL: has none */
+    const uint8_t *(*exif)(const uint8_t *data, size_t size, size_t *len); /* NULL: none */
 };
 
 static const struct codec codecs[] = {
@@ -60,7 +60,7 @@ bool image_new(struct image *img, int64_t w, int64_t h, int channels, struct err
         return err_set(
             e, "picture of %" PRId64 "x%" PRId64 " pixels, at most %" PRId64 " pixels are allowed",
             w, h, IMAGE_MAX_PIXELS);
-    /* Not mem_new: pages that a damaged file never fills are not to be touched. */
+    /* Not mem_new, which would touch pages that a damaged file never fills. */
     img->px = calloc((size_t)(w * h), (size_t)channels);
     if (!img->px)
         return err_set(e, "out of memory: a picture of %" PRId64 "x%" PRId64 " pixels", w, h);
@@ -90,11 +90,11 @@ static const struct codec *find_codec(const char *path, const uint8_t *data, siz
 
     for (size_t i = 0; i < sizeof codecs / sizeof codecs[0]; i++)
         if (fits(&codecs[i], data, size)) return &codecs[i];
-    if (kind && strchr(kind, ':')) /* says itself what to do */
+    if (kind && strchr(kind, ':')) /* already says what to do */
         err_set(e, "%s: is %s", path, kind);
     else
         err_set(e, "%s: is %s; pictures that are read: PNG, JPEG, WebP, GIF, BMP", path,
-                kind ? kind : "no picture");
+                kind ? kind : "not a picture");
     return NULL;
 }
 
@@ -167,7 +167,7 @@ static uint8_t over_white(unsigned c, unsigned a)
 void image_flatten(struct image *img, enum alpha_mode mode)
 {
     const int64_t n = img->width * img->height;
-    uint8_t *to = img->px; /* never ahead of what it is made from */
+    uint8_t *to = img->px; /* never ahead of the pixel being read */
     void *less;
 
     if (img->channels == 3) return;

@@ -1,9 +1,9 @@
-/* jpeg.c - JPEG through libjpeg-turbo. libjpeg exits on errors and prints warnings unless told
- * otherwise: errors here jump back to run_guarded, and warnings that mean lost pixels are noted.
- * What must outlive the jump lives in struct job, so that no local is left undefined.
+/* jpeg.c - JPEG through libjpeg-turbo. By default libjpeg exits on errors and prints warnings: here
+ * errors jump back to run_guarded, and warnings that mean lost pixels are noted. Whatever must
+ * survive the jump is in struct job, so that no local variable is left undefined.
  *
- * libjpeg's own reader from memory makes up an end mark where the file ends; the one here lets it
- * run dry instead, as Pillow's does, so that a file is known to be cut short. */
+ * libjpeg's own memory source fakes an end marker when the file ends; the one here lets it run dry
+ * instead, as Pillow's does, so that a truncated file is recognised. */
 #include "data/picture/jpeg.h"
 #include "base/mem.h"
 
@@ -16,13 +16,14 @@
 #include <jpeglib.h>
 #include <jerror.h>
 
-/* A progressive file of a few kilobytes can ask for thousands of passes over a huge picture; real
- * ones have about ten. Small pictures may have more: all passes together may take SCAN_PIXELS. */
+/* A progressive file of a few kilobytes can ask for thousands of passes over a huge
+ * picture; real ones have about ten. Small pictures may have more: all passes together may
+ * process SCAN_PIXELS. */
 #define MAX_SCANS INT64_C(50)
 #define SCAN_PIXELS INT64_C(1000000000)
 
-/* Most pixels in a byte. A block of 64 needs two bits, one for the first coefficient and one to say
- * that no more come, or one in a progressive file. An arithmetic coder has no such limit. */
+/* Most pixels per byte. A block of 64 needs two bits, one for the first coefficient and one to end
+ * it, or one bit in a progressive file. An arithmetic coder has no such limit. */
 enum { DENSE = 256, DENSE_PROGRESSIVE = 512, DENSE_ARITHMETIC = 8192 };
 
 struct job {
@@ -36,7 +37,7 @@ struct job {
     const uint8_t *data;
     size_t size;
     struct upright *out;
-    uint8_t *row, *cmyk; /* one row of RGB; one of CMYK, else NULL */
+    uint8_t *row, *cmyk; /* one row of RGB; one of CMYK, or NULL */
     const char *damage;
 };
 
@@ -53,8 +54,8 @@ _Noreturn static void on_error(j_common_ptr c)
     longjmp(j->back, 1);
 }
 
-/* Level -1 is a warning: the file is damaged, libjpeg went on somehow. The ones listed mean that
- * pixels are made up; the rest (garbage between markers, say) leaves the picture whole. */
+/* Level -1 is a warning: the file is damaged, and libjpeg continued somehow. The ones listed mean
+ * that pixels are invented; the others (garbage between markers, say) leave the picture intact. */
 static void on_message(j_common_ptr c, int level)
 {
     static const struct {
@@ -98,7 +99,7 @@ static void source_begin(j_decompress_ptr d)
     (void)d;
 }
 
-/* All bytes were there from the beginning: no more will come. */
+/* All bytes were there from the start: no more will come. */
 static boolean source_more(j_decompress_ptr d)
 {
     (void)d;
@@ -138,7 +139,7 @@ static bool read_header(struct job *j)
     d->src = &j->source;
     do
         status = jpeg_read_header(d, FALSE);
-    while (status == JPEG_HEADER_TABLES_ONLY); /* the picture is behind them */
+    while (status == JPEG_HEADER_TABLES_ONLY); /* the picture follows them */
     if (status != JPEG_HEADER_OK) return cut_short(j);
     dense = d->arith_code ? DENSE_ARITHMETIC : d->progressive_mode ? DENSE_PROGRESSIVE : DENSE;
     return image_check_size(j->path, d->image_width, d->image_height, j->size, dense, j->e);
@@ -152,7 +153,7 @@ static uint8_t mul255(unsigned a, unsigned b)
     return (uint8_t)(((t >> 8) + t) >> 8);
 }
 
-/* One row of Adobe CMYK (255 = no ink) to RGB: white less black, times what each ink lets through.
+/* One row of Adobe CMYK (255 = no ink) to RGB: white minus black, times what each ink lets through.
  * With ink c = 255 - in, Pillow computes nk - c * nk / 255, nk = 255 - k = in[3]. */
 static void cmyk_to_rgb(const uint8_t *in, uint8_t *out, int64_t width)
 {
@@ -161,8 +162,8 @@ static void cmyk_to_rgb(const uint8_t *in, uint8_t *out, int64_t width)
             out[c] = (uint8_t)(in[3] - mul255(255u - in[c], in[3]));
 }
 
-/* Coefficients of the whole picture, which libjpeg holds where there are several passes: 2 bytes
- * each, in blocks of 8 x 8. */
+/* Coefficients of the whole picture, which libjpeg keeps if there are several passes: 2 bytes each,
+ * in blocks of 8 x 8. */
 static int64_t coefficients(struct jpeg_decompress_struct *d)
 {
     int64_t n = 0;
@@ -173,7 +174,7 @@ static int64_t coefficients(struct jpeg_decompress_struct *d)
     return 2 * n;
 }
 
-/* Runs under setjmp; the caller frees what hangs on *j. */
+/* Runs under setjmp; the caller frees what *j owns. */
 static bool read_rows(struct job *j)
 {
     struct jpeg_decompress_struct *d = &j->jpeg;
@@ -191,7 +192,7 @@ static bool read_rows(struct job *j)
     return true;
 }
 
-/* Runs under setjmp; the caller frees what hangs on *j. */
+/* Runs under setjmp; the caller frees what *j owns. */
 static bool read_pixels(struct job *j)
 {
     struct jpeg_decompress_struct *d = &j->jpeg;
@@ -211,7 +212,7 @@ static bool read_pixels(struct job *j)
     return read_rows(j);
 }
 
-/* Runs `step` with libjpeg's errors turned into false. */
+/* Runs `step`, turning libjpeg's errors into false. */
 static bool run_guarded(struct job *j, bool (*step)(struct job *))
 {
     if (setjmp(j->back)) return false;
@@ -234,7 +235,7 @@ static bool run(struct job *j, bool (*step)(struct job *), struct image_info *in
                                 .height = j->jpeg.image_height,
                                 .memory = 3 * (int64_t)j->jpeg.image_width * j->jpeg.image_height +
                                           coefficients(&j->jpeg)};
-    jpeg_destroy_decompress(&j->jpeg); /* fine where jpeg_create_decompress failed: mem is NULL */
+    jpeg_destroy_decompress(&j->jpeg); /* safe even if jpeg_create_decompress failed: mem is NULL */
     free(j->row);
     free(j->cmyk);
     return ok;

@@ -1,10 +1,11 @@
-/* png.c - PNG files in and out, through libpng. It reports errors by longjmp: what must outlive the
- * jump lives in struct job.
+/* png.c - reads and writes PNG through libpng, which reports errors by longjmp: whatever must
+ * survive the jump is in struct job.
  *
- * libpng reads and refuses other damaged files than Pillow does, so it does not see the file:
- * pngwalk.c decides, and libpng gets a header made from what that has found, then the compressed
- * bytes. It decompresses, undoes filters and expands samples, by its progressive functions: the
- * rows of an interlaced file come pass by pass, so that no second copy of the picture is needed. */
+ * libpng and Pillow differ in which damaged files they accept, so libpng does not see the file:
+ * pngwalk.c decides, and libpng gets a header built from its findings, then the compressed
+ * bytes. libpng decompresses, undoes filters and expands samples. Its progressive interface is
+ * used: the rows of an interlaced file arrive pass by pass, so that no second copy of the
+ * picture is needed. */
 #include "data/picture/png.h"
 #include "data/picture/pngwalk.h"
 
@@ -12,8 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Bytes that are decompressed at a time. Pillow's number: it decides whether the checksum at the
- * end of the compressed data is seen before the last row is complete. */
+/* Bytes decompressed at a time. Pillow's number: it determines whether the checksum at the end of
+ * the compressed data is seen before the last row is complete. */
 #define FEED ((size_t)65536)
 
 struct job {
@@ -21,10 +22,10 @@ struct job {
     struct err *e;
     png_structp png;
     png_infop info;
-    struct pngwalk walk; /* reading only, as are these: */
+    struct pngwalk walk; /* for reading only, like these: */
     struct upright *out;
-    int64_t left;            /* pixels that have not come yet */
-    const struct image *img; /* writing only */
+    int64_t left;            /* pixels still to come */
+    const struct image *img; /* for writing only */
     bool no_memory;
 };
 
@@ -36,8 +37,8 @@ _Noreturn static void on_error(png_structp png, png_const_charp msg)
     png_longjmp(png, 1);
 }
 
-/* libpng, and zlib for it, take memory here: in the midst of the data libpng passes over an
- * allocation that failed as it does over damage. */
+/* Allocates for libpng and its zlib: in mid-data, libpng would skip over a failed allocation as
+ * if it were damage. */
 static png_voidp take(png_structp png, png_alloc_size_t n)
 {
     struct job *j = png_get_mem_ptr(png);
@@ -53,14 +54,15 @@ static void give_back(png_structp png, png_voidp p)
     free(p);
 }
 
-/* Nothing is lost: damaged compressed data, which libpng may only warn of, leave pixels missing. */
+/* Nothing is lost by ignoring warnings: damaged compressed data, for which libpng may only warn,
+ * leaves pixels missing. */
 static void on_warning(png_structp png, png_const_charp msg)
 {
     (void)png;
     (void)msg;
 }
 
-/* Pillow's I;16 to RGB: 16-bit gray over 255 becomes 255. Alpha is 0 or 65535 here. */
+/* Pillow's I;16 to RGB: 16-bit gray above 255 becomes 255. Alpha is 0 or 65535 here. */
 static void narrow_gray16(png_structp png, png_row_infop row, png_bytep px)
 {
     (void)png;
@@ -68,21 +70,21 @@ static void narrow_gray16(png_structp png, png_row_infop row, png_bytep px)
         px[i] = px[2 * i] ? 255 : px[2 * i + 1];
 }
 
-/* Runs `step`; false, too, where libpng jumped. */
+/* Runs `step`; also false if libpng jumped. */
 static bool guarded(struct job *j, bool (*step)(struct job *j))
 {
     if (setjmp(png_jmpbuf(j->png))) return false;
     return step(j);
 }
 
-/* libpng calls it before the first row. */
+/* Called by libpng before the first row. */
 static void on_header(png_structp png, png_infop info)
 {
     const struct job *j = png_get_progressive_ptr(png);
     const struct pngwalk *w = &j->walk;
 
     png_set_expand(png);      /* palette to RGB, tRNS to alpha, gray to 8 bits */
-    png_set_gray_to_rgb(png); /* nothing on colour */
+    png_set_gray_to_rgb(png); /* no effect on colour */
     if (w->type == PNG_COLOR_TYPE_GRAY && w->depth == 16) {
         png_set_read_user_transform_fn(png, narrow_gray16);
         png_set_user_transform_info(png, NULL, 8, pngwalk_channels(w));
@@ -108,7 +110,7 @@ static void on_row(png_structp png, png_bytep px, png_uint_32 row, int pass)
     j->left -= at.n;
 }
 
-/* Gives libpng a chunk. It does not look at checksums: any 4 bytes do. */
+/* Feeds libpng a chunk. It ignores checksums: any 4 bytes will do. */
 static void feed(const struct job *j, const char *name, const void *body, size_t n)
 {
     png_byte head[8], crc[4] = {0};
@@ -116,14 +118,14 @@ static void feed(const struct job *j, const char *name, const void *body, size_t
     png_save_uint_32(head, (png_uint_32)n);
     memcpy(head + 4, name, 4);
     png_process_data(j->png, j->info, head, 8);
-    if (n > 0) png_process_data(j->png, j->info, (png_bytep)(uintptr_t)body, n); /* not written */
+    if (n > 0) png_process_data(j->png, j->info, (png_bytep)(uintptr_t)body, n); /* only read */
     png_process_data(j->png, j->info, crc, 4);
 }
 
 static void feed_header(const struct job *j)
 {
     const struct pngwalk *w = &j->walk;
-    png_byte magic[8] = "\x89PNG\r\n\x1a\n", ihdr[13] = {0}; /* 0: the only compression, filter */
+    png_byte magic[8] = "\x89PNG\r\n\x1a\n", ihdr[13] = {0}; /* compression 0, filter 0 */
 
     png_save_uint_32(ihdr, (png_uint_32)w->width);
     png_save_uint_32(ihdr + 4, (png_uint_32)w->height);
@@ -162,7 +164,7 @@ bool png_file_header(const char *path, const uint8_t *data, size_t size, struct 
     if (!pngwalk_header(&w)) return false;
     info->width = w.width;
     info->height = w.height;
-    /* libpng has two rows, with all their bits. */
+    /* libpng holds two rows at full depth. */
     info->memory = w.width * (w.height + (w.depth == 16 ? 4 : 2)) * pngwalk_channels(&w);
     return true;
 }

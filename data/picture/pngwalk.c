@@ -1,20 +1,20 @@
-/* pngwalk.c - see pngwalk.h. What is read and what is refused is as in Pillow: every checksum
- * before the pixels must be right and none behind them is looked at, critical chunks that are not
- * known are skipped, no IEND is needed, and what has come once the last row is complete is taken.
+/* pngwalk.c - see pngwalk.h. Accepts and refuses what Pillow does: every checksum before the pixels
+ * must be right and none after them is checked, unknown critical chunks are skipped, no IEND is
+ * needed, and the picture is taken as it is once the last row is complete.
  *
- * A chunk is length (4 bytes, big end first), name (4), content, CRC of name and content (4). */
+ * A chunk is length (4 bytes, big-endian), name (4), content, CRC of name and content (4). */
 #include "data/picture/pngwalk.h"
 
 #include <png.h>
 #include <string.h>
 #include <zlib.h>
 
-/* Deflate codes 258 bytes in 2 bits at best. */
+/* Deflate codes at best 258 bytes in 2 bits. */
 #define DEFLATE_MOST 1032
 
 struct chunk {
     const uint8_t *name, *body;
-    size_t length; /* of the body, as the file says: it may end outside of the file */
+    size_t length; /* of the body, as the file says: it may extend beyond the file */
 };
 
 static bool fail(const struct pngwalk *w, const char *what)
@@ -38,7 +38,7 @@ static bool name_fits(const uint8_t *name)
     return true;
 }
 
-/* The chunk at w->pos; false where its length and name are not there, or it has no name. */
+/* The chunk at w->pos; false if its length and name are incomplete, or the name is invalid. */
 static bool look_at_chunk(const struct pngwalk *w, struct chunk *c)
 {
     if (w->pos > w->size || w->size - w->pos < 8) return false;
@@ -48,7 +48,7 @@ static bool look_at_chunk(const struct pngwalk *w, struct chunk *c)
     return name_fits(c->name);
 }
 
-/* Bytes of the body, or of body and CRC (4 more), that are in the file. */
+/* How many bytes of the body, or of body and CRC (4 more), are in the file. */
 static size_t there(const struct pngwalk *w, const struct chunk *c, size_t want)
 {
     size_t left = w->size - (size_t)(c->body - w->data);
@@ -65,7 +65,7 @@ static bool crc_fits(const struct pngwalk *w, const struct chunk *c)
 
 static bool read_ihdr(struct pngwalk *w, const struct chunk *c)
 {
-    /* By colour type: samples of a pixel, and the bits that each may have, added up. */
+    /* By colour type: samples per pixel, and the bit depths allowed, added up. */
     static const struct {
         int samples, depths;
     } types[] = {
@@ -93,7 +93,7 @@ static bool read_plte(struct pngwalk *w, const struct chunk *c)
 {
     size_t n = c->length / 3;
 
-    if (w->type != PNG_COLOR_TYPE_PALETTE) return true; /* a suggestion for few colours */
+    if (w->type != PNG_COLOR_TYPE_PALETTE) return true; /* only a suggested palette */
     if (n > 256) return fail(w, "a palette of more than 256 colours");
     memcpy(w->palette, c->body, 3 * n);
     return true;
@@ -118,7 +118,7 @@ static bool read_trns(struct pngwalk *w, const struct chunk *c)
     return true;
 }
 
-/* What pixels need to be known for, and the least lengths without which Pillow refuses a file. */
+/* The chunks that pixels depend on, with the least lengths that Pillow accepts. */
 static const struct {
     char name[5];
     size_t least;
@@ -140,7 +140,7 @@ static bool read_chunk(struct pngwalk *w, const struct chunk *c)
     return true;
 }
 
-/* Up to the first IDAT: that is where w->pos is then. */
+/* Reads up to the first IDAT, at which w->pos is then. */
 static bool read_chunks(struct pngwalk *w)
 {
     struct chunk c;
@@ -161,7 +161,7 @@ static bool read_chunks(struct pngwalk *w)
 
 bool pngwalk_header(struct pngwalk *w)
 {
-    int64_t dense; /* the most pixels that a byte of this format can hold */
+    int64_t dense; /* most pixels per byte in this format */
 
     if (!read_chunks(w)) return false;
     dense = DEFLATE_MOST * 8 / (w->samples * w->depth);

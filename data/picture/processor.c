@@ -1,6 +1,6 @@
-/* processor.c - what the kinds share, and CLIP's. Only the part of the resized picture that the crop
- * keeps is ever computed: a picture of 1 x 4000 pixels with its shorter side brought to 336 would be
- * 336 x 1,344,000. */
+/* processor.c - what all kinds share, and CLIP's. Only the part of the resized picture that the
+ * crop keeps is ever computed: a picture of 1 x 4000 pixels with its shorter side scaled to 336
+ * would be 336 x 1,344,000. */
 #include "data/picture/processor_parts.h"
 
 #include <inttypes.h>
@@ -48,7 +48,7 @@ bool processor_fault(struct err *e, const char **key, const char *name, const ch
     return err_set(e, "%s%s", name, what);
 }
 
-/* A number of one of image_mean and image_std. */
+/* One number of image_mean or image_std. */
 static bool check_colour(const double v[3], const char *name, bool divides, const char **key,
                          struct err *e)
 {
@@ -163,7 +163,7 @@ static bool clip_shape(const struct processor *p, struct picture_shape *s, struc
     const int64_t edge = p->size_h, square = s->width > s->height ? s->width : s->height;
     const int64_t w = p->do_pad ? square : s->width, h = p->do_pad ? square : s->height;
 
-    (void)e; /* every size will do */
+    (void)e; /* any size is fine */
     s->to_w = w;
     s->to_h = h;
     if (p->do_resize && p->shortest_edge) {
@@ -186,7 +186,7 @@ static int64_t half_gap(int64_t a, int64_t b)
     return d >= 0 ? d / 2 : -((1 - d) / 2);
 }
 
-/* The picture in the middle of a square, with the mean colour (rounded down) beside it. */
+/* Centres the picture in a square filled with the mean colour (rounded down). */
 static bool pad(const struct processor *p, const struct image *rgb, struct image *out,
                 struct err *e)
 {
@@ -203,7 +203,7 @@ static bool pad(const struct processor *p, const struct image *rgb, struct image
     return true;
 }
 
-/* Resizes and crops to 8 bits. Crops that reach outside are filled with 0. */
+/* Resizes and crops to 8 bits. Crops that extend beyond the picture are filled with 0. */
 static bool frame(const struct processor *p, const struct image *rgb, struct image *out,
                   struct err *e)
 {

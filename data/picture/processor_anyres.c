@@ -1,14 +1,14 @@
-/* processor_anyres.c - LLaVA-NeXT's processor, as transformers 5.24 has it (LlavaNextImageProcessor):
- * the whole picture as one square, its aspect ratio given up, and behind it the tiles of the picture
- * at the best of some larger sizes, on black. All sizes are computed in double in the order of the
- * Python code, for other ways of writing the same round otherwise. */
+/* processor_anyres.c - LLaVA-NeXT's processor as in transformers 5.24 (LlavaNextImageProcessor):
+ * the whole picture squeezed into one square, followed by the tiles of the picture scaled, with its
+ * aspect ratio, to the best of several larger sizes, on black. All sizes are computed in double and
+ * in the order of the Python code, because other orders round differently. */
 #include "data/picture/processor_parts.h"
 
 #include <inttypes.h>
 #include <math.h>
 
-/* The index of the size that shows most of the picture and, of equals, wastes least; the first of
- * equals. */
+/* The index of the size that keeps the most pixels of an h x w picture and, among equals, wastes
+ * the fewest; the first of equals. */
 static int64_t best_grid(const struct processor *p, double h, double w)
 {
     double best_shown = 0, best_waste = INFINITY;
@@ -34,7 +34,7 @@ static bool anyres_shape(const struct processor *p, struct picture_shape *s, str
     const int64_t *size = p->grid[best_grid(p, h, w)];
     const double H = (double)size[0], W = (double)size[1];
 
-    (void)e; /* every size will do */
+    (void)e; /* any size is fine */
     s->to_w = size[1];
     s->to_h = size[0];
     if (W / w < H / h)
@@ -47,7 +47,7 @@ static bool anyres_shape(const struct processor *p, struct picture_shape *s, str
     return true;
 }
 
-/* Resize and centre crop act on tiles that have their size already, so that they do nothing. */
+/* Resize and centre crop act on tiles that already have the final size, so they do nothing. */
 static bool anyres_check(struct processor *p, const char **key, struct err *e)
 {
     const bool square = p->crop_h == p->crop_w && p->size_h == p->size_w && p->size_h == p->crop_h;
@@ -55,7 +55,7 @@ static bool anyres_check(struct processor *p, const char **key, struct err *e)
     if (!square || p->crop_h < 1 || p->crop_h > PROCESSOR_MAX_SIDE)
         return processor_fault(e, key, "crop_size",
                                ": %" PRId64 "x%" PRId64 " with a size of %" PRId64 "x%" PRId64
-                               "; tiles and size are needed to be the same square",
+                               "; tiles and size must be the same square",
                                p->crop_w, p->crop_h, p->size_w, p->size_h);
     if (p->grids == 0)
         return processor_fault(e, key, "image_grid_pinpoints", ": one size or more is needed");
@@ -65,12 +65,12 @@ static bool anyres_check(struct processor *p, const char **key, struct err *e)
         if (p->grid[i][0] % p->height != 0 || p->grid[i][1] % p->width != 0)
             return processor_fault(e, key, "image_grid_pinpoints",
                                    ": %" PRId64 " x %" PRId64
-                                   " is no multiple of the tiles' %" PRId64 " pixels",
+                                   " is not a multiple of the tiles' %" PRId64 " pixels",
                                    p->grid[i][0], p->grid[i][1], p->height);
     return true;
 }
 
-/* A square of the picture resized to w x h: what is outside of it is black. */
+/* One row of output [3, S, S]: `box` of the picture resized to w x h, black outside the picture. */
 static bool square(const struct processor *p, const struct image *rgb, int64_t w, int64_t h,
                    const struct image_box *box, float *pixels, struct err *e)
 {

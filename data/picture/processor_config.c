@@ -1,5 +1,5 @@
-/* processor_config.c - preprocessor_config.json in and out. Every setting that changes pixels is
- * either understood or refused. A step whose do_... is null is off, as for transformers. */
+/* processor_config.c - reads and writes preprocessor_config.json. Every setting that changes pixels
+ * is either understood or refused. A step whose do_... is null is off, as in transformers. */
 #include "data/picture/processor_parts.h"
 #include "base/file.h"
 #include "base/json/jsonc.h"
@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The numbers that Pillow and Hugging Face use for the filters. */
+/* The numbers by which Pillow and Hugging Face denote the filters. */
 static const int resample_numbers[] = {
     [RESIZE_LANCZOS] = 1,
     [RESIZE_BILINEAR] = 2,
@@ -21,13 +21,13 @@ static const int resample_numbers[] = {
 struct reader {
     const cJSON *obj; /* the settings */
     const struct jsonc *doc;
-    const char *prefix; /* before a setting in messages */
+    const char *prefix; /* precedes a setting in messages */
     struct processor *p;
     struct err *e;
 };
 
-/* "FILE:LINE:COL: SETTING is VALUE; allowed: ...", and false. `part` is a key inside of the setting
- * or NULL. */
+/* Sets "FILE:LINE:COL: SETTING is VALUE; allowed: ..." and returns false. `part` is a key inside
+ * the setting, or NULL. */
 static bool refuse(const struct reader *r, const cJSON *setting, const char *part, const cJSON *v,
                    const char *allowed)
 {
@@ -38,7 +38,7 @@ static bool refuse(const struct reader *r, const cJSON *setting, const char *par
     return jsonc_refuse(r->doc, v, r->e, name, "%s", allowed);
 }
 
-/* ---- readers of one setting, which is not null ---- */
+/* ---- readers of one setting that is not null ---- */
 
 static bool take_bool(const struct reader *r, bool *field, const cJSON *v)
 {
@@ -81,7 +81,8 @@ static bool take_pixels(const struct reader *r, const cJSON *setting, const char
     return true;
 }
 
-/* Numbers of pixels, under names of edges. min_pixels and max_pixels beside it have priority. */
+/* Numbers of pixels, under the names of edges. min_pixels and max_pixels next to it take
+ * precedence. */
 static bool read_limits(const struct reader *r, const cJSON *v)
 {
     const cJSON *least = cJSON_GetObjectItemCaseSensitive(v, "shortest_edge");
@@ -129,7 +130,7 @@ static bool read_temporal(const struct reader *r, bool *field, const cJSON *v)
 /* A plain number is the shortest edge, as in files of before 2023. */
 static bool read_size(const struct reader *r, bool *field, const cJSON *v)
 {
-    static const char allowed[] = "shortest_edge alone, or height and width";
+    static const char allowed[] = "shortest_edge only, or height and width";
     const cJSON *edge = cJSON_GetObjectItemCaseSensitive(v, "shortest_edge");
     struct processor *p = r->p;
 
@@ -273,15 +274,15 @@ static bool read_ignored(const struct reader *r, bool *field, const cJSON *v)
     return true;
 }
 
-/* One row per setting. `flag` is the offset of a bool that take_bool fills; for a value, of the
- * step that needs it. */
+/* One row per setting. `flag` is the offset of the bool that take_bool fills; for a value, that of
+ * the step that needs it. */
 #define FLAG(member) offsetof(struct processor, member)
 static const struct setting {
     const char *key;
     bool (*read)(const struct reader *r, bool *field, const cJSON *v);
     size_t flag;
-    const char *step;                  /* of a value: the step that needs it */
-    const struct processor_kind *kind; /* NULL: of all kinds */
+    const char *step;                  /* for a value: the step that needs it */
+    const struct processor_kind *kind; /* NULL: all kinds */
 } settings[] = {
     {"do_pad", take_bool, FLAG(do_pad), NULL, NULL},
     {"do_resize", take_bool, FLAG(do_resize), NULL, NULL},
@@ -309,7 +310,7 @@ static const struct setting {
     {"_processor_class", read_ignored, 0, NULL, NULL},
     {"_valid_processor_keys", read_ignored, 0, NULL, NULL},
     {"transformers_version", read_ignored, 0, NULL, NULL},
-    {"use_fast", read_ignored, 0, NULL, NULL}, /* the torchvision path: processor.h */
+    {"use_fast", read_ignored, 0, NULL, NULL}, /* selects the torchvision path: see processor.h */
 };
 #undef FLAG
 enum { SETTINGS = sizeof settings / sizeof settings[0] };
@@ -334,7 +335,7 @@ static bool read_setting(const struct reader *r, const cJSON *v)
            refuse(r, v, NULL, v, "to leave it out: this setting is not supported");
 }
 
-/* A value may be null where its step is off. */
+/* A value may be null if its step is off. */
 static bool check_nulls(const struct reader *r, const cJSON *obj)
 {
     for (int i = 0; i < SETTINGS; i++) {
@@ -343,15 +344,15 @@ static bool check_nulls(const struct reader *r, const cJSON *obj)
         char allowed[80];
 
         if (!s->step || !cJSON_IsNull(v) || !*flag_of(r->p, s)) continue;
-        snprintf(allowed, sizeof allowed, "a value, for %s is on; leave it out for the usual one",
+        snprintf(allowed, sizeof allowed, "a value, because %s is on; omit it for the default",
                  s->step);
         return refuse(r, v, NULL, v, allowed);
     }
     return true;
 }
 
-/* CLIP's do_pad fills up to a batch's largest picture, and all that come out here have one size;
- * LLaVA's makes squares, black ones where there is no mean. */
+/* CLIP's do_pad pads to the batch's largest picture, which is no change, as all outputs have one
+ * size; LLaVA's pads to squares, black if there is no mean. */
 static void settle_pad(struct processor *p, const cJSON *obj)
 {
     const char *name =
@@ -362,7 +363,7 @@ static void settle_pad(struct processor *p, const cJSON *obj)
         memset(p->mean, 0, sizeof p->mean);
 }
 
-/* Which processor the file is of: where it names none, CLIP's. */
+/* Selects the processor that the file names; CLIP's if it names none. */
 static void choose_kind(struct processor *p, const cJSON *obj)
 {
     static const char *const keys[] = {"image_processor_type", "feature_extractor_type"};
@@ -400,7 +401,7 @@ static bool read_settings(struct reader *r, const cJSON *obj)
 
 static const struct jsonc_rules rules = {.plain = true};
 
-/* *found: the directory has a processor_config.json with an "image_processor". */
+/* *found: whether the directory has a processor_config.json with an "image_processor". */
 static bool load_shared(struct processor *p, const char *path, bool *found, struct err *e)
 {
     struct reader r = {NULL, NULL, "image_processor.", p, e};
@@ -462,7 +463,7 @@ static bool add_grids(cJSON *o, const struct processor *p)
     return ok;
 }
 
-/* Sizes of squares. */
+/* The sizes of clip and anyres. */
 static bool add_squares(cJSON *o, const struct processor *p)
 {
     cJSON *size = cJSON_AddObjectToObject(o, "size");
@@ -479,8 +480,7 @@ static bool add_squares(cJSON *o, const struct processor *p)
     return cJSON_AddNumberToObject(crop, "width", (double)p->crop_w) && ok;
 }
 
-/* The limits in both spellings: transformers before 5 does not obey `size`, 5
- * writes nothing else. */
+/* The limits in both spellings: transformers before 5 ignores `size`, 5 writes nothing else. */
 static bool add_limits(cJSON *o, const struct processor *p)
 {
     const struct {
@@ -500,7 +500,7 @@ static bool add_limits(cJSON *o, const struct processor *p)
     return ok;
 }
 
-/* Every cJSON_Add returns NULL where memory is short; `ok` gathers that. */
+/* Every cJSON_Add returns NULL if out of memory; `ok` collects that. */
 static bool add_settings(cJSON *o, const struct processor *p)
 {
     cJSON *mean = cJSON_CreateDoubleArray(p->mean, 3), *std = cJSON_CreateDoubleArray(p->std, 3);

@@ -1,6 +1,6 @@
-/* processor_native.c - Qwen2-VL's and Qwen2.5-VL's processor, as transformers 5.24 has it: a picture
- * is resized to about its own size, both sides whole blocks of patches and the whole within the
- * limits of pixels, and cut into patches. Sizes are computed in double as in Python. */
+/* processor_native.c - Qwen2-VL's and Qwen2.5-VL's processor as in transformers 5.24: resizes a
+ * picture to near its own size, with both sides a whole number of blocks of patches and the number
+ * of pixels within limits, and cuts it into patches. Sizes are computed in double, as in Python. */
 #include "data/picture/processor_parts.h"
 
 #include <inttypes.h>
@@ -14,7 +14,7 @@ static bool native_shape(const struct processor *p, struct picture_shape *s, str
     const double f = (double)(p->patch_size * p->merge_size), h = (double)s->height,
                  w = (double)s->width;
     const double least = (double)p->min_pixels, most = (double)p->max_pixels;
-    double H = rint(h / f) * f, W = rint(w / f) * f; /* halves to even */
+    double H = rint(h / f) * f, W = rint(w / f) * f; /* rounds half to even, as Python */
 
     if (fmax(h, w) / fmin(h, w) > MAX_RATIO)
         return err_set(e,
@@ -64,7 +64,8 @@ static bool native_check(struct processor *p, const char **key, struct err *e)
     return true;
 }
 
-/* One patch, whose upper left corner is at (y, x): the same picture for each frame. */
+/* One patch with its upper left corner at (y, x): [3, temporal_patch_size, size, size], with the
+ * same picture as every frame. */
 static void patch(const struct processor *p, const struct image *img, int64_t y, int64_t x,
                   float value[3][256], float *out)
 {

@@ -1,7 +1,7 @@
-/* resize.c - Pillow's separable resampling (its Resample.c, 8 bits per channel). Per output pixel
- * of an axis the taps are computed in double and rounded to fixed point with 22 fractional bits;
- * sums are int32. Each expression keeps Pillow's order, because the results are compared bit for
- * bit. */
+/* resize.c - Pillow's separable resampling (its Resample.c, 8 bits per channel). For each output
+ * pixel of an axis the taps are computed in double and rounded to fixed point with 22 fractional
+ * bits; sums are int32. Every expression keeps Pillow's order of operations, because the results
+ * are compared bit for bit. */
 #include "data/picture/resize.h"
 #include "base/mem.h"
 
@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BITS 22 /* 32 less 8 for the pixel and 2 for negative lobes and overshoot */
+#define BITS 22 /* 32 minus 8 for the pixel and 2 for negative lobes and overshoot */
 #define HALF (1 << (BITS - 1))
 
 static double bilinear(double x)
@@ -43,18 +43,18 @@ static double lanczos(double x)
 static const struct filter {
     const char *name;
     double (*weight)(double x);
-    double support; /* weight is 0 from here on */
+    double support; /* the weight is 0 beyond this */
 } filters[] = {
     [RESIZE_BILINEAR] = {"bilinear", bilinear, 1},
     [RESIZE_BICUBIC] = {"bicubic", bicubic, 2},
     [RESIZE_LANCZOS] = {"lanczos", lanczos, 3},
 };
 
-/* The taps of the output pixels lo..lo+n-1 of one axis: as many for each, so that the loops over
- * them are of one length; the ones past what the filter reaches are 0 and change no sum. */
+/* The taps of output pixels lo..lo+n-1 of one axis: the same number for each, so that the loops
+ * over them have a fixed length; those beyond the filter's reach are 0 and change no sum. */
 struct axis {
     int64_t n, taps;
-    int64_t *first; /* [n] first input pixel; first + taps is inside of the input */
+    int64_t *first; /* [n] first input pixel; first + taps is within the input */
     int32_t *k;     /* [n, taps] */
     double *work;   /* [taps] */
 };
@@ -72,7 +72,7 @@ static int32_t to_fixed(double w)
     return (int32_t)((w < 0 ? -0.5 : 0.5) + w * (1 << BITS));
 }
 
-/* The input pixels *first..return-1 that the filter reaches from `center`. */
+/* The input pixels *first..return-1 within the filter's reach of `center`. */
 static int64_t reach(double center, double support, int64_t in, int64_t *first)
 {
     int64_t end = (int64_t)(center + support + 0.5);
@@ -101,7 +101,8 @@ static void axis_fill(struct axis *a, int64_t i, int64_t in, double center, doub
         k[x - first] = to_fixed(sum != 0 ? a->work[x - first] / sum : 0);
 }
 
-/* Taps to resample an axis from `in` to `out` pixels. Shrinking widens the filter by the scale. */
+/* The taps for resampling an axis from `in` to `out` pixels. Shrinking widens the
+ * filter by the scale. */
 static bool axis_init(struct axis *a, int64_t in, int64_t out, int64_t lo, int64_t n,
                       const struct filter *f, struct err *e)
 {
@@ -144,12 +145,12 @@ static void clip_row(const int32_t *in, int64_t n, uint8_t *out)
         out[i] = clip8(in[i]);
 }
 
-/* Four neighbouring values of a row, at any address; compilers let a vector alias its elements. */
+/* Four neighbouring values of a row, unaligned; compilers allow vectors to alias their elements. */
 typedef int32_t four __attribute__((vector_size(16), aligned(4)));
 
 /* out[ax->n, ch], one row, from the row `in` of n pixels, whose first is pixel col0 of the axis.
- * wide: [(n + ax->n) * ch + 2]. A pixel of 3 channels is handled as 4: the fourth is the next
- * pixel's first, or the room behind the row, and is overwritten in `sum`. */
+ * wide: [(n + ax->n) * ch + 2]. A pixel of 3 channels is processed as 4: the fourth is the next
+ * pixel's first, or the padding after the row, and is overwritten in `sum`. */
 static void row_x(const struct axis *ax, const uint8_t *in, int64_t n, int64_t col0, int64_t ch,
                   int32_t *wide, uint8_t *out)
 {
@@ -178,8 +179,8 @@ static void add_row(int32_t *sum, const uint8_t *from, int32_t k, int64_t n)
         sum[x] += from[x] * k;
 }
 
-/* out[n], row i of the axis, n values from value x0 of the rows of *in. Row r of the axis is row
- * r % in->height, so that *in may hold only the last rows of what the axis runs along. sum: [n] */
+/* out[n], row i of the axis, n values starting at value x0 of the rows of *in. Row r of the axis is
+ * row r % in->height, so that *in may hold only the most recent rows. sum: [n] */
 static void row_y(const struct axis *ay, int64_t i, const struct image *in, int64_t x0, int64_t n,
                   int32_t *sum, uint8_t *out)
 {
@@ -193,7 +194,7 @@ static void row_y(const struct axis *ay, int64_t i, const struct image *in, int6
     clip_row(sum, n, out);
 }
 
-/* Along the rows first: *mid [ay->taps, ax->n] holds the last rows that were made. */
+/* Rows first: *mid [ay->taps, ax->n] holds the most recent rows. */
 static void rows_first(const struct axis *ax, const struct axis *ay, const struct image *src,
                        struct image *mid, int32_t *wide, struct image *out)
 {
@@ -208,7 +209,7 @@ static void rows_first(const struct axis *ax, const struct axis *ay, const struc
     }
 }
 
-/* Down the columns first: *mid is one row of the columns col0.. that the rows' taps reach. */
+/* Columns first: *mid is one row of the columns col0.. that the rows' taps reach. */
 static void columns_first(const struct axis *ax, const struct axis *ay, const struct image *src,
                           int64_t col0, struct image *mid, int32_t *wide, struct image *out)
 {
@@ -220,7 +221,7 @@ static void columns_first(const struct axis *ax, const struct axis *ay, const st
     }
 }
 
-/* The part of `box` that lies inside of a w x h picture; false where there is none. */
+/* The part of `box` within a w x h picture; false if there is none. */
 static bool box_clip(const struct image_box *box, int64_t w, int64_t h, struct image_box *part)
 {
     int64_t right = box->x + box->w, bottom = box->y + box->h;
@@ -233,9 +234,9 @@ static bool box_clip(const struct image_box *box, int64_t w, int64_t h, struct i
 }
 
 /* Which pass comes first changes the rounding between them. Pillow 13.0 goes down the columns first
- * where that drops more than twice as many rows as the other order drops columns; 9 and 10 always
- * go along the rows first, 11 and 12 but for pictures over 100 times as tall as wide. A picture
- * less than twice as tall as wide whose shape is kept gets the same from all of them. */
+ * if that drops more than twice as many rows as the other order drops columns; 9 and 10 always go
+ * along the rows first, 11 and 12 except for pictures over 100 times as tall as wide. All agree on
+ * a picture less than twice as tall as wide whose shape is kept. */
 static bool goes_down_first(const struct image *src, int64_t w, int64_t h)
 {
     return h < src->height && src->height - h > 2 * (src->width - w);
@@ -285,7 +286,8 @@ static void premultiply(struct image *img)
     }
 }
 
-/* Pillow's RGBa to RGBA: 255 * c / a rounded down, cut at 255; colours stay where a is 0 or 255. */
+/* Pillow's RGBa to RGBA: 255 * c / a rounded down, clipped at 255; colours are kept
+ * if a is 0 or 255. */
 static void unpremultiply(struct image *img)
 {
     for (uint8_t *p = img->px, *end = p + img->width * img->height * 4; p < end; p += 4) {
@@ -303,7 +305,7 @@ const char *resize_filter_name(enum resize_filter f)
     return filters[f].name;
 }
 
-/* resample, with the colours of RGBA weighted by alpha. */
+/* resample, with RGBA colours weighted by alpha. */
 static bool resample_alpha(const struct image *src, int64_t w, int64_t h, const struct filter *f,
                            const struct image_box *part, struct image *out, struct err *e)
 {

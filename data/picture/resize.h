@@ -1,6 +1,6 @@
-/* resize.h - antialiased resampling and cropping. Resampling is bit for bit that of Image.resize in
- * Pillow 13.0 on 8-bit pictures: separable, weights in fixed point, rounded to 8 bits between the
- * two passes. */
+/* resize.h - antialiased resampling, and cropping. Resampling is bit-identical to
+ * Image.resize in Pillow 13.0 on 8-bit pictures: separable, fixed-point weights, rounded to 8
+ * bits between the two passes. */
 #ifndef DATA_PICTURE_RESIZE_H
 #define DATA_PICTURE_RESIZE_H
 
@@ -15,24 +15,24 @@ enum resize_filter {
 /* "bilinear", "bicubic", "lanczos". */
 const char *resize_filter_name(enum resize_filter f);
 
-/* Makes *dst, w x h pixels, w and h >= 1, with the channels of *src. RGBA is resampled
- * premultiplied and divided back, as Pillow does. *dst must not be *src; the caller frees it; on
+/* Creates *dst of w x h pixels, w and h >= 1, with the channels of *src. RGBA is premultiplied for
+ * resampling and divided back, as in Pillow. *dst must not be *src; the caller frees it; on
  * failure it is zeroed. */
 bool image_resize(const struct image *src, int64_t w, int64_t h, enum resize_filter f,
                   struct image *dst, struct err *e);
 
-/* A window of w x h pixels whose top left corner is (x, y); x and y may be negative. */
+/* A window of w x h pixels with its top left corner at (x, y); x and y may be negative. */
 struct image_box {
     int64_t x, y, w, h;
 };
 
-/* The window `box` of what image_resize(src, w, h) would make, without making the rest: w x h may
- * be far larger than memory. What lies outside of the resized picture is 0. *dst has the size of
+/* The window `box` of what image_resize(src, w, h) would produce, without computing the rest: w x h
+ * may be far larger than memory. Anything outside the resized picture is 0. *dst has the size of
  * the box; it must not be *src; on failure it is zeroed. */
 bool image_resize_box(const struct image *src, int64_t w, int64_t h, enum resize_filter f,
                       const struct image_box *box, struct image *dst, struct err *e);
 
-/* Copies the window `box` of *src into a new *dst; what lies outside of *src is 0. *dst must not be
+/* Copies the window `box` of *src into a new *dst; anything outside *src is 0. *dst must not be
  * *src; on failure it is zeroed. */
 bool image_crop(const struct image *src, const struct image_box *box, struct image *dst,
                 struct err *e);

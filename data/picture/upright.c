@@ -1,6 +1,6 @@
-/* upright.c - see upright.h. EXIF is a TIFF: byte order (4 bytes), the first directory's offset
- * (4); a directory is a count (2 bytes) and entries of 12: tag (2), type (2), number of values (4),
- * value (4). */
+/* upright.c - see upright.h. EXIF is a TIFF: byte order (4 bytes), the offset of the first
+ * directory (4); a directory is a count (2 bytes) and entries of 12: tag (2), type (2), number of
+ * values (4), value (4). */
 #include "data/picture/upright.h"
 
 #include <string.h>
@@ -25,13 +25,13 @@ static uint32_t exif_int(const uint8_t *p, int bytes, bool big)
     return v;
 }
 
-/* The Orientation tag of the first directory, 1 where there is none, 0 where this is no EXIF. */
+/* The Orientation tag of the first directory, 1 if there is none, 0 if this is not EXIF. */
 static uint32_t exif_orientation(const uint8_t *p, size_t size)
 {
     size_t dir, count;
     bool big;
 
-    if (size >= 6 && memcmp(p, "Exif\0\0", 6) == 0) { /* JPEG's name for it; others have it too */
+    if (size >= 6 && memcmp(p, "Exif\0\0", 6) == 0) { /* optional outside JPEG */
         p += 6;
         size -= 6;
     }
@@ -75,7 +75,7 @@ void upright_put(const struct upright *u, const struct upright_row *row, const u
 {
     const int64_t ch = u->img->channels, y = u->flip_y ? u->height - 1 - row->y : row->y;
     const int64_t x = u->flip_x ? u->width - 1 - row->x : row->x;
-    const int64_t along = u->swap ? u->img->width : 1; /* pixels from a column to the next */
+    const int64_t along = u->swap ? u->img->width : 1; /* pixels between neighbouring columns */
     const int64_t step = (u->flip_x ? -row->step : row->step) * along * ch;
     uint8_t *to = u->img->px + (u->swap ? x * u->img->width + y : y * u->img->width + x) * ch;
 

@@ -1,6 +1,5 @@
-/* upright.h - for the decoders: a picture's rows, put where they belong once the picture is turned
- * as its EXIF block says. Turning while the rows come needs one copy of a picture
- * instead of two. */
+/* upright.h - for the decoders: writes a picture's rows where they belong after applying the EXIF
+ * orientation. Turning rows as they arrive needs one copy of the picture instead of two. */
 #ifndef DATA_PICTURE_UPRIGHT_H
 #define DATA_PICTURE_UPRIGHT_H
 
@@ -13,14 +12,14 @@ struct upright {
     int64_t width, height; /* as stored, set by upright_new */
     bool swap;             /* rows become columns */
     bool flip_x, flip_y;   /* of the stored picture, before the swap */
-    bool lost;             /* there is an EXIF block, but not one that can be read */
+    bool lost;             /* there is an EXIF block, but it is unreadable */
 };
 
-/* What the Orientation tag of an EXIF block of `len` bytes asks for; nothing where it has none, or
- * `exif` is NULL. *img is what upright_new will make. */
+/* Sets what the Orientation tag of an EXIF block of `len` bytes asks for; nothing if it has none,
+ * or `exif` is NULL. *img is what upright_new will create. */
 void upright_init(struct upright *u, struct image *img, const uint8_t *exif, size_t len);
 
-/* Makes *u->img, black, for a picture that is stored as width x height; on failure it is zeroed. */
+/* Creates *u->img, black, for a picture stored as width x height; on failure it is zeroed. */
 bool upright_new(struct upright *u, int64_t width, int64_t height, int channels, struct err *e);
 
 /* n pixels of stored row y, in the columns x, x + step, ... */

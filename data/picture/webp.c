@@ -1,5 +1,5 @@
-/* webp.c - WebP through libwebp: its demuxer finds the first frame and where it belongs, as in
- * libwebp's own player of animations, which Pillow uses for still pictures too. */
+/* webp.c - WebP through libwebp: its demuxer finds the first frame and its position, as in
+ * libwebp's own animation player, which Pillow uses for still pictures too. */
 #include "data/picture/webp.h"
 #include "base/mem.h"
 
@@ -10,8 +10,8 @@
 #include <webp/decode.h>
 #include <webp/demux.h>
 
-/* Most pixels in a byte that are believed. Lossless files have no limit on paper: one colour is a
- * few bytes at any size. Lossy ones need about two bits for 256 pixels. */
+/* Most pixels per byte that are believed. The format sets no limit for lossless files: a single
+ * colour takes a few bytes at any size. Lossy ones need about two bits for 256 pixels. */
 enum { DENSE = 8192 };
 
 struct job {
@@ -20,7 +20,7 @@ struct job {
     WebPData file;
     WebPDemuxer *demux;
     WebPIterator frame;
-    WebPBitstreamFeatures features; /* of the file: what Pillow takes its mode from */
+    WebPBitstreamFeatures features; /* of the file: Pillow derives its mode from them */
     int64_t width, height;          /* of the canvas */
 };
 
@@ -29,7 +29,7 @@ static bool fail(const struct job *j, const char *what)
     return err_set(j->e, "%s: WebP: %s", j->path, what);
 }
 
-/* NULL, too, where there is no memory, and then errno alone says so. */
+/* Also NULL if out of memory; then only errno tells. */
 static WebPDemuxer *demux(const WebPData *file)
 {
     errno = 0;
@@ -70,7 +70,8 @@ static bool turned(const struct upright *u)
     return u->swap || u->flip_x || u->flip_y;
 }
 
-/* Lossless pixels, and alpha, are held whole beside the canvas; so is one that is to be turned. */
+/* Lossless pixels, and alpha, are held whole in addition to the canvas; so is a
+ * canvas to be turned. */
 static int64_t pixel_memory(const struct job *j)
 {
     enum { LOSSY = 1 }; /* WebPBitstreamFeatures.format */

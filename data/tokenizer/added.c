@@ -1,6 +1,6 @@
-/* added.c - added tokens: whole strings that are cut out of a text before all else, some
- * before normalisation and some after; of those that overlap the first is taken, and of those that
- * begin together the longest. */
+/* added.c - added tokens: whole strings that are cut out of a text before anything else, some
+ * before normalisation and some after. Of overlapping ones the first is taken, and of those that
+ * begin at the same place the longest. */
 #include "base/mem.h"
 #include "data/tokenizer/form.h"
 #include "data/tokenizer/unicode.h"
@@ -11,7 +11,7 @@
 
 /* ---- cutting a text ---- */
 
-/* Whether the character at s is one of a word. */
+/* Whether the character at s is a word character. */
 static bool is_word_char(const struct tokenizer *tk, struct matcher *m, const char *s)
 {
     size_t len;
@@ -26,11 +26,11 @@ struct cut {
     struct matcher *m;
     const char *s;
     size_t n, done;              /* done: where the last token ended */
-    size_t blank_from, blank_to; /* white space that was walked over last: it is not walked again */
+    size_t blank_from, blank_to; /* the run of white space scanned last */
     struct pieces *out;
 };
 
-/* Where white space from `at` on ends. */
+/* Where white space starting at `at` ends. */
 static size_t blank_end(struct cut *c, size_t at)
 {
     size_t end = at, len;
@@ -43,7 +43,7 @@ static size_t blank_end(struct cut *c, size_t at)
     return end;
 }
 
-/* Where white space before `at` begins, but not before `done`. */
+/* Where white space ending at `at` begins, but not before `done`. */
 static size_t blank_begin(const struct cut *c, size_t at)
 {
     size_t len;
@@ -57,10 +57,10 @@ static size_t blank_begin(const struct cut *c, size_t at)
     return at;
 }
 
-/* The token at [begin, end), with the white space that lstrip and rstrip take in. As in the
- * library, a token that the one before has taken in as white space (rstrip) is there all the same,
- * and what follows it goes on from its own end. With lstrip it has nothing left, and there the
- * library stops with a panic; here it is left out. */
+/* Emits the token at [begin, end), with the white space that lstrip and rstrip absorb. As in the
+ * library, a token that the previous one absorbed as white space (rstrip) still counts, and text
+ * continues from its own end. If it has lstrip too, nothing is left of it: there the library
+ * panics; here the token is dropped. */
 static bool cut_token(struct cut *c, const struct added *a, size_t begin, size_t end, struct err *e)
 {
     if (a->is.lstrip) begin = begin < c->done ? c->done : blank_begin(c, begin);
@@ -74,11 +74,11 @@ bool added_split(const struct tokenizer *tk, const struct trie *trie, struct tok
                  const char *s, size_t n, struct pieces *out, struct err *e)
 {
     struct cut c = {.tk = tk, .m = &sc->matcher, .s = s, .n = n, .out = out};
-    size_t taken = 0; /* where the last match ended, also one that was not taken */
+    size_t taken = 0; /* where the last match ended, even one that was not taken */
 
     out->n = 0;
     if (!trie_find(trie, s, n, &sc->hits, e)) return false;
-    for (size_t k = sc->hits.n; k-- > 0;) { /* they are listed from the end */
+    for (size_t k = sc->hits.n; k-- > 0;) { /* they are listed back to front */
         size_t begin = sc->hits.v[k].at, end;
         const struct added *a = &tk->added[sc->hits.v[k].added];
 
@@ -118,7 +118,7 @@ bool added_put(struct added_list *list, const struct added_spec *a, struct err *
     return true;
 }
 
-/* What is told of the tokens that stand beside tokenizer.json. */
+/* What is reported about tokens defined only outside tokenizer.json. */
 struct tally {
     size_t n;
     const char *first;
@@ -128,7 +128,7 @@ struct tally {
 struct numbering {
     const struct form *f;
     int32_t *at; /* [tk->size]: 1 + the index of an id's added token, 0: none */
-    bool *loose; /* [tk->size]: added only by a name, so that the next name may change it */
+    bool *loose; /* [tk->size]: added by name only, so the next name may change it */
     int32_t vocab, next, highest;
     int batch;
     struct tally added, changed, left_out;
@@ -147,7 +147,7 @@ bool added_same(const struct added_flags *a, const struct added_flags *b)
            a->rstrip == b->rstrip && a->single_word == b->single_word;
 }
 
-/* Of a token that has its id now. */
+/* Sets the flags of a token whose id is settled. */
 static void set_flags(struct tokenizer *tk, struct numbering *n, const struct added_spec *a,
                       int32_t id)
 {
@@ -157,7 +157,7 @@ static void set_flags(struct tokenizer *tk, struct numbering *n, const struct ad
 
     if (known && a->if_new && !n->loose[id]) return;
     is.special |= a->named;
-    if (!known) n->at[id] = (int32_t)++tk->n_added; /* at most one for each id */
+    if (!known) n->at[id] = (int32_t)++tk->n_added; /* at most one per id */
     now = &tk->added[n->at[id] - 1];
     if (known && !added_same(&now->is, &is)) count(&n->changed, a, id);
     now->id = id;
@@ -203,13 +203,14 @@ static bool note_tallies(struct tokenizer *tk, const struct numbering *n, struct
 {
     const struct tally *t = &n->left_out;
 
-    if (t->n > 0 && !tokenizer_note(tk, e,
-                                    "%zu tokens that stand only beside tokenizer.json are left "
-                                    "out, for the model has no row for them; the first: \"%.80s\", "
-                                    "which would be %d",
-                                    t->n, t->first, (int)t->id))
+    if (t->n > 0 &&
+        !tokenizer_note(tk, e,
+                        "%zu tokens that stand only beside tokenizer.json are left "
+                        "out, because the model has no row for them; the first: \"%.80s\", "
+                        "which would be %d",
+                        t->n, t->first, (int)t->id))
         return false;
-    if (n->f->kind) return true; /* the class adds all of them anew */
+    if (n->f->kind) return true; /* the class adds all of them itself */
     t = &n->added;
     if (t->n > 0 && !tokenizer_note(tk, e,
                                     "%zu tokens stand only beside tokenizer.json; the first: "
@@ -242,7 +243,7 @@ bool added_number(struct tokenizer *tk, const struct form *f, size_t vocab, char
     return ok;
 }
 
-/* Decoders see what the normalizers made of a content, so that they undo it. */
+/* Decoders see the normalised content, so that they can undo it. */
 static bool show_normal(struct tokenizer *tk, const struct added *a,
                         const struct aligned_text *normal, struct err *e)
 {
@@ -260,7 +261,7 @@ static bool show_normal(struct tokenizer *tk, const struct added *a,
     return copy;
 }
 
-/* What is looked for: the content, or what the normalizers make of it. */
+/* The string to search for: the content, or its normalised form. */
 static bool added_pattern(struct tokenizer *tk, struct tokenizer_scratch *sc, struct added *a,
                           struct err *e)
 {
@@ -292,7 +293,7 @@ bool added_finish(struct tokenizer *tk, struct err *e)
         struct added *a = &tk->added[i];
 
         ok = added_pattern(tk, sc, a, e);
-        if (ok && a->len > 0) /* else it is never found */
+        if (ok && a->len > 0) /* else it never matches */
             ok = trie_add(a->is.normalized ? &tk->normal_trie : &tk->raw_trie, a->pattern, a->len,
                           (int32_t)i, e);
         if (ok && a->is.single_word && !tk->word_char.code)

@@ -1,7 +1,7 @@
-/* bpe.c - byte pair encoding of one word: its characters (or bytes) are looked up, then
- * the pair whose merge has the lowest rank is joined, the leftmost first, until none merges. Short
- * words are scanned, long ones (a file without pre-tokenizer makes the whole text one word) use a
- * heap. Both orders are the same: ranks are unique, and a joined symbol never becomes shorter. */
+/* bpe.c - byte pair encoding of one word: its characters (or bytes) are looked up, then the pair
+ * whose merge has the lowest rank is joined, leftmost first, until none merges. Short words are
+ * scanned; long ones (without a pre-tokenizer the whole text is one word) use a heap. Both give the
+ * same order: ranks are unique, and joining never shortens a symbol. */
 #include "base/mem.h"
 #include "data/tokenizer/parts.h"
 #include "data/tokenizer/utf8.h"
@@ -10,9 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SCAN_MAX 32         /* symbols; above, the heap is faster */
+#define SCAN_MAX 32         /* symbols; above that, the heap is faster */
 #define CACHED_WORD_MAX 128 /* bytes */
-#define CACHE_SLOTS 32768   /* half of them are used before the cache starts over */
+#define CACHE_SLOTS 32768   /* half of them are used before the cache is cleared */
 
 /* ---- symbols ---- */
 
@@ -30,7 +30,7 @@ static bool add_symbol(struct tokenizer_scratch *sc, int32_t id, size_t begin, s
     return true;
 }
 
-/* An unknown character waiting to be added: with fuse_unk the next one may join it. */
+/* An unknown character not yet added: with fuse_unk the next one may join it. */
 struct unknown {
     bool waiting;
     size_t begin, end;
@@ -44,8 +44,8 @@ static bool flush_unknown(const struct tokenizer *tk, struct tokenizer_scratch *
     return add_symbol(sc, tk->unk, u->begin, u->end, e);
 }
 
-/* A character that is no token: its bytes where all of them are tokens, else <unk>, else nothing.
- * As in the library, a waiting <unk> comes after such bytes. `spelled` is the character in the
+/* A character that is not a token: its bytes if all of them are tokens, else <unk>, else nothing.
+ * As in the library, a pending <unk> comes after such bytes. `spelled` is the character in the
  * vocabulary's spelling, [begin, end) its place in the word. */
 static bool add_missing(const struct tokenizer *tk, struct tokenizer_scratch *sc,
                         const char *spelled, size_t n, size_t begin, size_t end, struct unknown *u,
@@ -107,10 +107,10 @@ static bool word_symbols(const struct tokenizer *tk, struct tokenizer_scratch *s
 
 /* ---- merging ---- */
 
-/* Looks at all pairs for each merge: for a few symbols faster than any queue. */
+/* Looks at all pairs for each merge: faster than any queue for a few symbols. */
 static void merge_scan(const struct tokenizer *tk, struct symbol *s, size_t *count)
 {
-    const struct merge *pair[SCAN_MAX]; /* of symbol i and i + 1, NULL: none */
+    const struct merge *pair[SCAN_MAX]; /* of symbols i and i + 1; NULL if they do not merge */
     size_t n = *count;
 
     for (size_t i = 0; i + 1 < n; i++)
@@ -136,7 +136,7 @@ static void merge_scan(const struct tokenizer *tk, struct symbol *s, size_t *cou
     *count = n;
 }
 
-/* A heap entry is rank << 32 | place of the left symbol: the smallest is merged next. */
+/* A heap entry is rank << 32 | index of the left symbol: the smallest merges next. */
 static bool heap_push(struct tokenizer_scratch *sc, uint32_t rank, int32_t place, struct err *e)
 {
     uint64_t key = (uint64_t)rank << 32 | (uint32_t)place;
@@ -165,7 +165,7 @@ static uint64_t heap_pop(struct tokenizer_scratch *sc)
     return top;
 }
 
-/* Pushes the merge of symbol `left` with the one behind it, if they merge. */
+/* Pushes the merge of symbol `left` with its successor, if they merge. */
 static bool push_pair(const struct tokenizer *tk, struct tokenizer_scratch *sc, int32_t left,
                       struct err *e)
 {
@@ -177,7 +177,7 @@ static bool push_pair(const struct tokenizer *tk, struct tokenizer_scratch *sc, 
     return !m || heap_push(sc, m->rank, left, e);
 }
 
-/* Keeps merged symbols in place as a linked list, so that places in the heap stay valid; entries
+/* Merged symbols stay in place as a linked list, so that indices in the heap remain valid; entries
  * whose pair has changed since are recognised by their rank and dropped. */
 static bool merge_heap(const struct tokenizer *tk, struct tokenizer_scratch *sc, struct err *e)
 {
@@ -225,7 +225,7 @@ void word_cache_free(struct word_cache *c)
     *c = (struct word_cache){0};
 }
 
-/* The slot of a word, or the empty one where it belongs. */
+/* The slot of a word, or the empty slot where it belongs. */
 static struct cached *cache_slot(struct word_cache *c, const char *s, size_t n, uint32_t hash)
 {
     size_t i = hash & c->mask;
@@ -264,7 +264,7 @@ static bool cache_store(struct word_cache *c, const char *s, size_t n, uint32_t 
 static bool merge_word(const struct tokenizer *tk, struct tokenizer_scratch *sc, const char *s,
                        size_t n, struct err *e)
 {
-    if (tk->ignore_merges) { /* a word that is a token as a whole */
+    if (tk->ignore_merges) { /* a word that is itself a token */
         const struct table *t = tk->raw ? &tk->by_raw : &tk->by_piece;
         int32_t id = table_get(t, tk->raw ? tk->raw : tk->piece, s, n);
 
@@ -288,7 +288,7 @@ bool bpe_word(const struct tokenizer *tk, struct tokenizer_scratch *sc, const ch
         const struct cached *at = cache_slot(c, s, n, hash);
 
         if (at->len > 0) {
-            *tokens = at->n_token > 0 ? c->tokens + at->token : NULL; /* there may be none yet */
+            *tokens = at->n_token > 0 ? c->tokens + at->token : NULL; /* may be none yet */
             *n_tokens = at->n_token;
             return true;
         }

@@ -1,6 +1,6 @@
-/* component.c - reads the chains of normalizers, pre-tokenizers and decoders and the
- * post-processor from the file. What a component's members mean is beside its code; here is what
- * they share. */
+/* component.c - reads the chains of normalizers, pre-tokenizers and decoders, and
+ * the post-processor. Each component's members are documented next to its code; here
+ * is what they share. */
 #include "base/file.h"
 #include "base/mem.h"
 #include "data/tokenizer/parts.h"
@@ -10,10 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NESTED_MAX 16                 /* Sequences inside each other */
-#define BESIDE_MAX ((size_t)16 << 20) /* bytes of tokenizer_config.json, with its templates */
-#define STEPS_MAX 64                  /* of a chain */
-#define TEMPLATE_MAX 1024             /* of a template: members and ids; real ones have 3 */
+#define NESTED_MAX 16                 /* nested Sequences */
+#define BESIDE_MAX ((size_t)16 << 20) /* bytes of tokenizer_config.json with its templates */
+#define STEPS_MAX 64                  /* in a chain */
+#define TEMPLATE_MAX 1024             /* members and ids in a template; real ones have 3 */
 
 bool load_fail(const struct load *load, const cJSON *item, const char *fmt, ...)
 {
@@ -35,7 +35,7 @@ bool load_read(struct load *load, const char *path, size_t limit)
             load_fail(load, load->doc.root, "the whole must be an object"));
 }
 
-/* Puts the place before a message that a deeper function set. */
+/* Prepends the place to a message set by a deeper function. */
 static bool load_at(const struct load *load, const cJSON *item)
 {
     struct err deeper = *load->e;
@@ -152,7 +152,7 @@ void chain_free(struct chain *c)
 /* ---- chains ---- */
 
 struct chain_kind {
-    const char *key, *list_key; /* of the root; of a Sequence's members */
+    const char *key, *list_key; /* in the root; in a Sequence's members */
     const struct component *table;
 };
 
@@ -165,7 +165,7 @@ static char *place(const struct load *load, const cJSON *json, const char *key, 
     return mem_strdup(at.msg, load->e);
 }
 
-/* Fails with the names that the table has. */
+/* Fails, listing the names in the table. */
 static bool unknown_component(const struct load *load, const cJSON *json,
                               const struct chain_kind *kind, const char *type)
 {
@@ -223,9 +223,9 @@ bool load_chain(const struct load *load, const char *key, const struct component
 /* ---- the post-processor ---- */
 
 struct template_ids {
-    int32_t *v[2]; /* before the text and after it */
+    int32_t *v[2]; /* before and after the text */
     size_t n[2], cap[2];
-    size_t cost; /* members and ids that were read: a small file can ask for many */
+    size_t cost; /* members and ids read so far: a small file can ask for many */
     bool seen;   /* the text's place */
 };
 
@@ -236,7 +236,7 @@ static bool template_cost(const struct load *load, const cJSON *item, struct tem
                      TEMPLATE_MAX);
 }
 
-/* Appends the ids of special token `name`, which "special_tokens" lists. */
+/* Appends the ids of special token `name`, which must be listed in "special_tokens". */
 static bool template_token(const struct load *load, const cJSON *json, const cJSON *piece,
                            const struct tokenizer *tk, struct template_ids *ids)
 {
@@ -254,7 +254,7 @@ static bool template_token(const struct load *load, const cJSON *json, const cJS
         if (!cJSON_IsNumber(item) ||
             !(item->valuedouble >= 0 && item->valuedouble < (double)tk->size) ||
             !tokenizer_piece(tk, (int32_t)item->valuedouble))
-            return load_fail(load, item, "\"%s\": an id that is no token", name);
+            return load_fail(load, item, "\"%s\": an id that is not a token", name);
         id = (size_t)item->valuedouble;
         if (!mem_grow(&ids->v[side], &ids->cap[side], ids->n[side] + 1, sizeof(int32_t), load->e))
             return false;

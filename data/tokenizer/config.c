@@ -1,23 +1,23 @@
-/* config.c - the added tokens that stand beside tokenizer.json, as transformers (5.24)
- * adds them: those of tokenizer_config.json's added_tokens_decoder (where there is none, those of
+/* config.c - the added tokens defined outside tokenizer.json, as transformers (5.24) adds them:
+ * those of tokenizer_config.json's added_tokens_decoder (if missing, those of
  * special_tokens_map.json, added_tokens.json and tokenizer.json), then the special tokens by name
- * ("bos_token" and the like) that are not there yet. */
+ * ("bos_token" and so on) that are not there yet. */
 #include "base/mem.h"
 #include "data/tokenizer/form.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define NAMED_MAX 256 /* special tokens that the files name; real ones name 10 */
+#define NAMED_MAX 256 /* special tokens named by the files; real ones name 10 */
 
-/* The order in which transformers adds them. */
+/* In the order in which transformers adds them. */
 static const char *const standard[] = {"bos_token", "eos_token", "unk_token", "sep_token",
                                        "pad_token", "cls_token", "mask_token"};
 #define STANDARD (sizeof standard / sizeof *standard)
 
 struct named { /* special tokens, in the order in which they are added */
     struct added_spec v[NAMED_MAX];
-    /* those with a standard name; with the names that a model has of its own; and extra ones */
+    /* with a standard name; with a name of the model's own; extra ones */
     size_t standard, named, n;
 };
 
@@ -28,8 +28,8 @@ static bool has_name(const struct named *s, const char *content)
     return false;
 }
 
-/* Whether a token of added_tokens.json is special: by a standard name or as an extra one, where
- * tokenizer_config.json has it as a mere string. */
+/* Whether a token of added_tokens.json is special: under a standard name, or as an extra one that
+ * tokenizer_config.json gives as a plain string. */
 static bool is_special(const struct form *f, const struct named *s, const char *content)
 {
     for (size_t i = 0; i < s->n; i++) {
@@ -58,7 +58,7 @@ static bool add_name(const struct load *load, const cJSON *item, const struct ad
     return true;
 }
 
-/* A special token: its content, or an object with its flags; null is none. */
+/* A special token: its content, or an object with its flags; null means none. */
 static bool read_name(const struct load *load, const cJSON *item, struct named *out)
 {
     struct added_spec a = {.load = load, .item = item, .id = -1, .is = {.special = true}};
@@ -72,7 +72,7 @@ static bool read_name(const struct load *load, const cJSON *item, struct named *
     return !*a.content || add_name(load, item, &a, out);
 }
 
-/* The special tokens of a file in a list, or in an object by name. */
+/* The special tokens of a file, in a list, or by name in an object. */
 static bool read_names(const struct load *load, const cJSON *list, struct named *out)
 {
     const cJSON *item;
@@ -84,7 +84,7 @@ static bool read_names(const struct load *load, const cJSON *list, struct named 
     return true;
 }
 
-/* The keys that a model has of its own ("image_token"): those with a token's spelling. */
+/* The keys of the model's own ("image_token") that give a token's spelling. */
 static bool read_own_names(const struct load *load, struct named *out)
 {
     const cJSON *item;
@@ -101,7 +101,7 @@ static bool read_own_names(const struct load *load, struct named *out)
     return true;
 }
 
-/* The class's own special token under a standard name, which no file has. */
+/* The class's default special token for a standard name that no file sets. */
 static bool class_name(const struct form *f, const char *key, struct named *out)
 {
     static const char *const keys[] = {"unk_token", "bos_token", "eos_token", "pad_token"};
@@ -118,7 +118,7 @@ static bool class_name(const struct form *f, const char *key, struct named *out)
 
 static bool special_tokens(const struct form *f, struct named *out)
 {
-    const struct load *load[] = {&f->map, &f->config}; /* the first that has a key is heard */
+    const struct load *load[] = {&f->map, &f->config}; /* the first file that has a key wins */
     static const char *const lists[] = {"extra_special_tokens", "additional_special_tokens"};
 
     for (size_t i = 0; i < STANDARD; i++) {
@@ -150,7 +150,7 @@ static bool special_tokens(const struct form *f, struct named *out)
 /* ---- tokens with ids ---- */
 
 struct indexed {
-    double index; /* the files' ids only give the order */
+    double index; /* only gives the order */
     size_t order;
     struct added_spec a;
 };
@@ -190,7 +190,7 @@ static bool read_decoder(const struct load *load, const cJSON *decoder, struct i
         long index = strtol(item->string, &end, 10);
 
         if (*end || end == item->string || index < 0 || index > TOKENIZER_MAX_ID)
-            return load_fail(load, item, "the key \"%.80s\" is no id of a token", item->string);
+            return load_fail(load, item, "the key \"%.80s\" is not a token's id", item->string);
         if (!added_read(load, item, &a) || !add_indexed(out, (double)index, &a, load->e))
             return false;
     }
@@ -231,7 +231,7 @@ static bool read_file_tokens(const struct load *file, struct indexed_list *out)
     return true;
 }
 
-/* In the order of their ids; where one stands twice, the later reading of it. */
+/* In id order; of duplicates the later reading wins. */
 static bool put_indexed(struct form *f, struct indexed_list *list, const struct named *special,
                         struct err *e)
 {
@@ -248,7 +248,7 @@ static bool put_indexed(struct form *f, struct indexed_list *list, const struct 
     return true;
 }
 
-/* Whether one before says the same: of others the last is heard. */
+/* Whether an earlier entry names the same token: of duplicates the last one counts. */
 static bool said_before(const struct form *f, const struct named *s, size_t k)
 {
     const struct added_spec *a = &s->v[k];
@@ -315,7 +315,7 @@ static const char *how(const struct form *f)
                      : ", a blank before the text, none behind special tokens (legacy is not true)";
 }
 
-/* Tokens of tokenizer.json that the class does not know, for no other file names them. */
+/* Tokens of tokenizer.json unknown to the class, because no other file names them. */
 static bool note_missing(const struct load *file, struct tokenizer *tk)
 {
     const cJSON *list = load_member(file->doc.root, "added_tokens");
@@ -342,7 +342,7 @@ static bool note_missing(const struct load *file, struct tokenizer *tk)
                                      n, first));
 }
 
-/* tokenizer_config.json may say otherwise than the post-processor does; that one is heard. */
+/* tokenizer_config.json may contradict the post-processor, which wins. */
 static bool note_ends(const struct form *f, struct tokenizer *tk, const char *key, size_t n)
 {
     const cJSON *root = f->config.doc.root, *item = load_member(root, key);
@@ -356,7 +356,7 @@ static bool note_ends(const struct form *f, struct tokenizer *tk, const char *ke
                           key, says ? "true" : "false", n > 0 ? "one" : "none");
 }
 
-/* Members of tokenizer.json that change nothing here. */
+/* Members of tokenizer.json that have no effect here. */
 static bool note_unused(const struct load *file, struct tokenizer *tk)
 {
     static const char *const used[] = {"version",       "added_tokens",   "normalizer",

@@ -1,5 +1,5 @@
-/* decode.c - ids to text: the tokens' spellings go through the chain of decoders as a
- * list of strings, which are joined at the end. */
+/* decode.c - ids to text: the tokens' spellings go through the chain of decoders as a list of
+ * strings, which is joined at the end. */
 #include "base/mem.h"
 #include "data/tokenizer/parts.h"
 #include "data/tokenizer/utf8.h"
@@ -34,7 +34,7 @@ static void strings_free(struct strings *l)
     free(l->end);
 }
 
-/* String i of the list; *s is NULL or dangling where *n is 0. */
+/* String i of the list; *s is NULL or dangling if *n is 0. */
 static void strings_get(const struct strings *l, size_t i, const char **s, size_t *n)
 {
     size_t begin = i > 0 ? l->end[i - 1] : 0;
@@ -45,7 +45,7 @@ static void strings_get(const struct strings *l, size_t i, const char **s, size_
 
 /* ---- decoders ---- */
 
-/* Appends bytes, what is not UTF-8 as U+FFFD. */
+/* Appends bytes, replacing invalid UTF-8 by U+FFFD. */
 static bool put_lossy(struct strings *out, const char *s, size_t n, struct err *e)
 {
     for (size_t i = 0, len; i < n; i += len) {
@@ -58,7 +58,7 @@ static bool put_lossy(struct strings *out, const char *s, size_t n, struct err *
     return true;
 }
 
-/* Appends the bytes that a token stands for; a token that has another character in it stands for
+/* Appends the bytes that a token stands for; a token with any other character in it stands for
  * its own spelling. */
 static bool put_token_bytes(struct strings *out, const char *s, size_t n, struct err *e)
 {
@@ -104,7 +104,7 @@ static int hex_digit(char c)
     return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
-/* The byte of "<0xNN>", -1 for other tokens. Rust's from_str_radix also takes "+N". */
+/* The byte of "<0xNN>", -1 for other tokens. Rust's from_str_radix also accepts "+N". */
 static int fallback_byte(const char *s, size_t n)
 {
     int high, low;
@@ -115,7 +115,7 @@ static int fallback_byte(const char *s, size_t n)
     return high < 0 || low < 0 ? -1 : high << 4 | low;
 }
 
-/* A run of byte tokens that is not UTF-8 as a whole becomes one U+FFFD per byte. */
+/* A run of byte tokens that is not valid UTF-8 as a whole becomes one U+FFFD per byte. */
 static bool put_byte_run(struct strings *out, const struct strings *bytes, struct err *e)
 {
     if (bytes->n == 0) return true;
@@ -188,7 +188,7 @@ static bool decode_replace(const struct step *step, struct matcher *m, const str
     return ok;
 }
 
-/* The first token loses its marks where encoding has put one there. */
+/* The first token loses the mark that encoding prepends. */
 static bool decode_metaspace(const struct step *step, struct matcher *m, const struct strings *in,
                              struct strings *out, struct err *e)
 {
@@ -257,7 +257,7 @@ const struct component decoder_table[] = {
 
 /* ---- the whole ---- */
 
-/* What the decoders see of a token: an added token that is looked for in normalised text shows that
+/* What the decoders see of a token: an added token that is matched in normalised text has that
  * spelling, so that the decoders undo it. */
 static struct str shown(const struct tokenizer *tk, int32_t id)
 {
@@ -265,8 +265,7 @@ static struct str shown(const struct tokenizer *tk, int32_t id)
     return tk->shown ? tk->shown[id] : tk->piece[id];
 }
 
-/* As in the library, what is skipped goes by what is shown: "▁<s>" is not the special
- * token "<s>". */
+/* As in the library, skipping goes by this spelling: "▁<s>" is not the special token "<s>". */
 static bool is_skipped(const struct tokenizer *tk, struct str s)
 {
     int32_t id = table_get(&tk->by_piece, tk->piece, s.s, s.len);
@@ -274,7 +273,7 @@ static bool is_skipped(const struct tokenizer *tk, struct str s)
     return id >= 0 && tk->special[id];
 }
 
-/* The spellings of the ids; without a decoder they are joined by blanks. */
+/* The spellings of the ids; without decoders they are joined by blanks. */
 static bool list_tokens(const struct tokenizer *tk, const int32_t *ids, size_t n, bool skip_special,
                         struct strings *out, struct err *e)
 {

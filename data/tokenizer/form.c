@@ -1,7 +1,7 @@
-/* form.c - which tokenizer a directory of files stands for. transformers (5.24) reads
- * tokenizer.json as it is for some models; for others it takes only the vocabulary, the merges and
- * the post-processor, and builds the rest anew, by the class that tokenizer_config.json names or by
- * that of the model. The two differ in ids, so the form that is used is noted with its reason. */
+/* form.c - which tokenizer a directory of files stands for. For some models transformers (5.24)
+ * uses tokenizer.json as it is; for others it takes only the vocabulary, the merges and the
+ * post-processor, and builds the rest itself, according to the class named by tokenizer_config.json
+ * or the model's class. The two give different ids, so the form in use is noted with its reason. */
 #include "base/mem.h"
 #include "data/tokenizer/form.h"
 
@@ -37,8 +37,8 @@ static const struct form_class classes[] = {
      .special = {"<|endoftext|>", "<|endoftext|>", "<|endoftext|>"}},
 };
 
-/* What sentencepiece made when LLaVA was trained: a mark before every text between special tokens,
- * also before one that begins with a blank. */
+/* What sentencepiece did when LLaVA was trained: a mark before every text between special tokens,
+ * even one that begins with a blank. */
 static const struct form_class sentencepiece = {
     .name = "sentencepiece",
     .chains = "{\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Prepend\","
@@ -47,10 +47,10 @@ static const struct form_class sentencepiece = {
     .marks = true,
     .file_alone = true};
 
-/* The classes that transformers has for models. */
+/* The tokenizer classes of transformers' models. */
 static const struct model_class {
     const char *model_type, *name; /* name NULL: tokenizer.json as it is */
-    bool forced; /* whatever tokenizer_config.json says, which was wrong in published models */
+    bool forced; /* overrides tokenizer_config.json, which is wrong in published models */
 } model_classes[] = {
     {"llava", NULL, true},
     {"llava_next", NULL, true},
@@ -66,7 +66,7 @@ static const struct model_class *class_of_model(const char *model_type)
     return NULL;
 }
 
-/* Of a name without "Fast"; NULL where the class is not known. */
+/* By a name without "Fast"; NULL if the class is not known. */
 static const struct form_class *find_class(const char *name, size_t n)
 {
     for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
@@ -75,7 +75,7 @@ static const struct form_class *find_class(const char *name, size_t n)
     return NULL;
 }
 
-/* Whether the class of that name reads tokenizer.json as it is. */
+/* Whether the class of that name uses tokenizer.json as it is. */
 static bool is_plain(const char *name)
 {
     return strcmp(name, "PreTrainedTokenizerFast") == 0 ||
@@ -89,7 +89,7 @@ static void because(struct form *f, const char *before, const char *what, const 
     snprintf(f->why, sizeof f->why, "%s%.100s%s", before, what, after);
 }
 
-/* As AutoTokenizer.from_pretrained chooses; f->kind stays NULL for tokenizer.json as it is. */
+/* Chooses as AutoTokenizer.from_pretrained does; f->kind stays NULL for tokenizer.json as it is. */
 static bool choose(struct form *f, const struct load *file, const char *model_type)
 {
     const struct model_class *m = class_of_model(model_type);
@@ -111,12 +111,12 @@ static bool choose(struct form *f, const struct load *file, const char *model_ty
         because(f, "tokenizer_class ", name, ", which may build another, is not known here");
     if (f->kind && f->kind->marks == bytes) {
         f->kind = NULL;
-        because(f, "it is no vocabulary for a ", name, "");
+        because(f, "it is not a vocabulary for a ", name, "");
     }
     return true;
 }
 
-/* The tokens of tokenizer.json; `raw`: all of them are looked for before normalisation. */
+/* The tokens of tokenizer.json; `raw`: all of them are matched before normalisation. */
 static bool file_tokens(struct form *f, const struct load *file, bool raw)
 {
     const cJSON *list = load_member(file->doc.root, "added_tokens"), *item;
@@ -135,7 +135,7 @@ static bool file_tokens(struct form *f, const struct load *file, bool raw)
     return true;
 }
 
-/* tokenizer_config.json, and what it says about the class that was chosen. */
+/* Reads tokenizer_config.json, and its settings for the chosen class. */
 static bool read_config(struct form *f, const struct load *file, const char *dir,
                         const char *model_type)
 {
@@ -192,7 +192,7 @@ void form_options(const struct form *f, struct tokenizer *tk)
     if (!f->kind->file_alone) tk->unk = -1;
 }
 
-/* LlamaTokenizer's default is a blank, as a mark, before the text; the others' is none. */
+/* LlamaTokenizer prepends a mark to the text by default; the other classes do not. */
 void form_prefix(const struct form *f, struct tokenizer *tk)
 {
     struct chain *pre = &tk->pre_tokenizers;

@@ -1,6 +1,6 @@
-/* load.c - a tokenizer.json becomes a struct tokenizer: vocabulary, merges, added tokens;
- * the components are read in component.c. Everything in the file is checked: ids are in
- * range and unique, merges join and make known tokens. */
+/* load.c - turns a tokenizer.json into a struct tokenizer: vocabulary, merges, added tokens;
+ * component.c reads the components. Everything in the file is checked: ids are in range and unique,
+ * merges join and produce known tokens. */
 #include "base/file.h"
 #include "base/mem.h"
 #include "data/tokenizer/form.h"
@@ -25,7 +25,7 @@ bool load_id(const struct load *load, const cJSON *item, const char *token, int3
     return true;
 }
 
-/* What the vocabulary and the added tokens need: the largest id, the number and the bytes. */
+/* Space needed for the vocabulary and added tokens: largest id, count, and bytes. */
 struct extent {
     int32_t size;
     size_t count, bytes;
@@ -47,7 +47,7 @@ static bool measure_vocab(const struct load *load, const cJSON *vocab, struct ex
     return true;
 }
 
-/* Room for added tokens that all are new. */
+/* Allows for all added tokens being new. */
 static void measure_added(const struct added_list *added, struct extent *all)
 {
     size_t last = all->count + added->n; /* both are values of one file: under 2^23 */
@@ -77,7 +77,7 @@ bool put_piece(const struct load *load, const cJSON *item, struct tokenizer *tk,
     return true;
 }
 
-/* *count: how many tokens the vocabulary has. */
+/* *count: number of tokens in the vocabulary. */
 static bool load_vocab(const struct load *load, struct tokenizer *tk, const cJSON *vocab,
                        const struct added_list *added, char **bytes, size_t *count)
 {
@@ -98,7 +98,7 @@ static bool load_vocab(const struct load *load, struct tokenizer *tk, const cJSO
     *bytes = tk->bytes;
     cJSON_ArrayForEach(item, vocab)
     {
-        int32_t id = (int32_t)item->valuedouble; /* measure_vocab has checked it */
+        int32_t id = (int32_t)item->valuedouble; /* checked by measure_vocab */
 
         if (!put_piece(load, item, tk, id, item->string, bytes)) return false;
         tk->of_model[id] = true;
@@ -183,7 +183,7 @@ static bool load_merges(const struct load *load, struct tokenizer *tk, const cJS
     bool ok = merges_init(&tk->merges, (size_t)cJSON_GetArraySize(merges), load->e);
     int32_t mark = tokenizer_id(tk, MARK);
 
-    tk->marks_cut = mark >= 0 && tk->of_model[mark]; /* until a merge says otherwise */
+    tk->marks_cut = mark >= 0 && tk->of_model[mark]; /* until a merge proves otherwise */
     for (const cJSON *item = merges->child; item && ok; item = item->next) {
         /* a heading that old files carry over from merges.txt */
         if (cJSON_IsString(item) && strncmp(item->valuestring, "#version", 8) == 0) continue;
@@ -195,7 +195,7 @@ static bool load_merges(const struct load *load, struct tokenizer *tk, const cJS
 
 /* ---- the model ---- */
 
-/* Marks of word pieces inside or at the end of words: no model here has them. */
+/* Markers for word pieces inside or at the end of words: no model here has them. */
 static bool refuse_affix(const struct load *load, const cJSON *model, const char *key)
 {
     const char *s = NULL;
@@ -224,7 +224,7 @@ static bool load_options(const struct load *load, struct tokenizer *tk, const cJ
     return true;
 }
 
-/* The tokens of single bytes. */
+/* Finds the tokens of single bytes. */
 static void find_bytes(struct tokenizer *tk)
 {
     for (int b = 0; b < 256; b++) {
@@ -237,7 +237,7 @@ static void find_bytes(struct tokenizer *tk)
     }
 }
 
-/* Whether an unknown character leaves nothing behind. */
+/* Whether an unknown character leaves no token behind. */
 static bool leaves_out(const struct tokenizer *tk)
 {
     bool bytes = tk->byte_fallback;
@@ -269,17 +269,17 @@ static bool load_model(const struct load *load, struct tokenizer *tk, const stru
         return false;
     form_options(form, tk);
     find_bytes(tk);
-    /* words are looked up whole, or what is left out of them brings marks together */
+    /* words are looked up whole, or dropping characters brings marks together */
     if (tk->ignore_merges || leaves_out(tk)) tk->marks_cut = false;
     if (!added_number(tk, form, count, &bytes, load->e)) return false;
     while (tk->size > 0 && !tk->piece[tk->size - 1].s)
-        tk->size--; /* room for added tokens that are in the vocabulary */
+        tk->size--; /* the reserve for added tokens that turned out to be in the vocabulary */
     return true;
 }
 
 /* ---- byte level ---- */
 
-/* The spelling of a token in the bytes that it stands for; false where it stands for none. */
+/* A token's spelling converted to the bytes it stands for; false if it stands for none. */
 static bool raw_spelling(const struct str *piece, char *out, size_t *n)
 {
     *n = 0;
@@ -292,8 +292,8 @@ static bool raw_spelling(const struct str *piece, char *out, size_t *n)
     return *n > 0;
 }
 
-/* With ignore_merges words are looked up whole; words are kept in bytes, so the model's tokens are
- * needed in bytes too. */
+/* With ignore_merges words are looked up whole; words are kept as bytes, so the model's tokens are
+ * needed as bytes too. */
 static bool build_raw(struct tokenizer *tk, struct err *e)
 {
     size_t bytes = 0, n;
@@ -345,7 +345,7 @@ static bool load_all(const struct load *load, struct tokenizer *tk, const struct
            added_finish(tk, load->e) && load_post_processor(load, tk) && form_notes(form, load, tk);
 }
 
-/* dir: where the files beside tokenizer.json are; NULL: it is read alone. */
+/* dir: where the files next to tokenizer.json are; NULL: read it alone. */
 static struct tokenizer *load_files(char *path, const char *dir, const struct tokenizer_options *o,
                                     struct err *e)
 {

@@ -1,11 +1,11 @@
-/* pattern.c - what texts are cut and searched by: classes of characters, plain strings
- * and regular expressions, which PCRE2 compiles after regex.c has translated them.
+/* pattern.c - patterns for cutting and searching texts: classes of characters, plain strings, and
+ * regular expressions, which PCRE2 compiles after regex.c has translated them.
  *
- * An expression may backtrack for ever ("(?:a+)+b"), or look through the whole rest of the text
- * from each place ("a*?x|a"). So it is shown a window of the text, and PCRE2 says when it would
- * look beyond (PCRE2_PARTIAL_HARD); only then the window grows, at that one place, and so does the
- * number of PCRE2's steps where that was too small. A step may walk through the whole window; what
- * all of them may cost together is limited to a multiple of the text. */
+ * An expression may backtrack exponentially ("(?:a+)+b"), or scan the whole rest of the text from
+ * each position ("a*?x|a"). So it only sees a window of the text, and PCRE2 reports when it would
+ * look beyond (PCRE2_PARTIAL_HARD); only then does the window grow, at that one position, and
+ * likewise the number of PCRE2's steps if it was too small. One step may walk through the whole
+ * window; the total cost of all steps is limited to a multiple of the text. */
 #include "base/mem.h"
 #include "data/tokenizer/parts.h"
 #include "data/tokenizer/utf8.h"
@@ -17,12 +17,12 @@
 #ifndef WINDOW
 #define WINDOW 256 /* bytes; few words are longer */
 #endif
-#define NEAR_STEPS 64   /* from one place in the first window; as many as a word has characters */
-#define COST_STEPS 1024 /* through one byte cost as much as a byte in a window: 1 */
-#define COST_A_BYTE 64  /* that a text may have; real expressions need 2 to 5 */
+#define NEAR_STEPS 64   /* from one position in the first window; enough for a word's characters */
+#define COST_STEPS 1024 /* so many steps cost as much as one byte of a window: 1 */
+#define COST_A_BYTE 64  /* budget per byte of text; real expressions need 2 to 5 */
 #define COST_FREE 2000000
 
-/* JIT of PCRE2 10.42 goes back into atomic groups that are repeated: in "aab" it finds "ab" by
+/* The JIT of PCRE2 10.42 backtracks into repeated atomic groups: in "aab" it finds "ab" with
  * "(?>c?.+|a){2}", which its interpreter and Oniguruma do not. */
 static bool has_atomic_group(const char *regex)
 {
@@ -53,7 +53,8 @@ bool pattern_regex(struct pattern *p, const char *regex, struct err *e)
                 (const char *)why);
         goto out;
     }
-    /* Without JIT (refused by some hardened systems) matching is slower, and the same. */
+    /* Without JIT (some hardened systems refuse it) matching is slower but gives
+     * the same results. */
     p->jit = !has_atomic_group(regex) &&
              pcre2_jit_compile(p->code, PCRE2_JIT_COMPLETE | PCRE2_JIT_PARTIAL_HARD) == 0;
     ok = true;
@@ -107,7 +108,7 @@ static bool add_match(struct matches *out, size_t begin, size_t end, bool hit, s
     return true;
 }
 
-/* Every character of the class is a match of its own. */
+/* Every character of the class is a separate match. */
 static bool class_matches(const struct pattern *p, const char *s, size_t n, struct matches *out,
                           struct err *e)
 {
@@ -145,7 +146,7 @@ struct search {
     struct matcher *m;
     const char *s;
     size_t n;
-    size_t cost; /* that is left */
+    size_t cost; /* budget left */
     struct err *e;
 };
 
@@ -167,7 +168,7 @@ static bool match_failed(const struct search *f, int got)
                    f->p->name, f->n, (const char *)why);
 }
 
-/* Where the window of `width` bytes from `at` on ends: before a whole character. */
+/* Where a window of `width` bytes starting at `at` ends, without splitting a character. */
 static size_t window_end(const struct search *f, size_t at, size_t width)
 {
     size_t end = f->n - at <= width ? f->n : at + width;
@@ -177,7 +178,7 @@ static size_t window_end(const struct search *f, size_t at, size_t width)
     return end;
 }
 
-/* PCRE2's answer for matches that begin at `at` (only) or later, in s[0..end). */
+/* PCRE2's result for matches that begin at `at` (only) or later, in s[0..end). */
 static int look(const struct search *f, size_t at, size_t end, uint32_t steps, bool only)
 {
     pcre2_match_context *c = f->m->context;
@@ -190,17 +191,17 @@ static int look(const struct search *f, size_t at, size_t end, uint32_t steps, b
         got = pcre2_jit_match(f->p->code, (PCRE2_SPTR)f->s, end, at, options, f->m->data, c);
         if (got != PCRE2_ERROR_JIT_STACKLIMIT) return got;
     }
-    /* takes memory from the heap: KiB, some frames for each byte */
+    /* heap memory in KiB: a few frames per byte */
     pcre2_set_heap_limit(c, (uint32_t)(1024 + (end - at) / 2));
     return pcre2_match(f->p->code, (PCRE2_SPTR)f->s, end, at, options | PCRE2_NO_JIT, f->m->data,
                        c);
 }
 
-/* A match that begins at `at`, in a window as wide as it takes; *got as PCRE2's. False, with the
- * message, where that costs too much. */
+/* Tries to match at `at`, in a window as wide as needed; *got is PCRE2's result. Fails if
+ * that costs too much. */
 static bool look_here(struct search *f, size_t at, int *got)
 {
-    size_t width = WINDOW, steps = COST_STEPS; /* each stays under 2^31, for all of it is paid */
+    size_t width = WINDOW, steps = COST_STEPS; /* all of it is charged: under 2^31 */
 
     for (;;) {
         size_t cost = width + width * (steps / COST_STEPS);
@@ -217,7 +218,7 @@ static bool look_here(struct search *f, size_t at, int *got)
     }
 }
 
-/* The first match from `from` on: *hit says whether there is one. */
+/* The first match from `from` on: *hit tells whether there is one. */
 static bool find(struct search *f, size_t from, struct match *out)
 {
     const PCRE2_SIZE *at = pcre2_get_ovector_pointer(f->m->data);
@@ -228,7 +229,7 @@ static bool find(struct search *f, size_t from, struct match *out)
         size_t end = window_end(f, from, WINDOW);
         int got = look(f, from, end, NEAR_STEPS, false);
 
-        if (got >= 0 && at[0] == end && end < f->n) { /* empty, where nothing was shown */
+        if (got >= 0 && at[0] == end && end < f->n) { /* empty, at the edge of what was visible */
             from = end;
             continue;
         }
@@ -264,7 +265,7 @@ static bool regex_matches(struct search *f, struct matches *out)
         if (!m.hit) break;
         if (m.begin < done || m.end < m.begin)
             return err_set(f->e, "the regular expression \"%.200s\" matches backwards", f->p->name);
-        if (m.begin == m.end && any && m.begin == done) { /* empty, right behind the last match */
+        if (m.begin == m.end && any && m.begin == done) { /* empty, right after the last match */
             if (from >= f->n) break;
             utf8_get(f->s + from, &len);
             from += len;

@@ -1,6 +1,7 @@
-/* regex.c - an expression for Oniguruma in Ruby's syntax, which the `tokenizers` library
- * uses, as one for PCRE2 that matches the same. What both read alike is copied, what they read
- * differently is rewritten where that is simple; the rest is refused and named, not guessed at. */
+/* regex.c - translates an expression in Ruby's syntax for Oniguruma, which the `tokenizers`
+ * library uses, into one for PCRE2 that matches the same. What both read alike is copied;
+ * what they read differently is rewritten where that is simple; anything else is refused by
+ * name, not guessed at. */
 #include "base/mem.h"
 #include "data/tokenizer/parts.h"
 #include "data/tokenizer/unicode.h"
@@ -9,10 +10,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#define GROUPS_MAX 64 /* inside each other */
+#define GROUPS_MAX 64 /* nesting */
 
 struct regex {
-    const char *all, *p; /* the expression; what is still to read */
+    const char *all, *p; /* the expression; what is still to be read */
     struct strings *out;
     struct err *e;
     bool in_class;
@@ -40,12 +41,13 @@ static bool put_new(struct regex *r, const char *s)
 
 /* ---- classes of characters ---- */
 
-/* What a class is for PCRE2, and the categories (or the script) of newer characters in it. */
+/* A class in PCRE2's syntax, and the categories (or script) of newer characters
+ * that belong to it. */
 struct char_class {
     const char *name, *members, *newer;
 };
 
-/* \p{name}. PCRE2 gives some scripts characters of others, hence "sc:". */
+/* \p{name}. PCRE2 adds characters of other scripts to some scripts, hence "sc:". */
 static const struct char_class properties[] = {
     {"L", "\\p{L}", "L"},
     {"Lu", "\\p{Lu}", "Lu"},
@@ -89,12 +91,12 @@ static const struct char_class properties[] = {
     {"Katakana", "\\p{sc:Katakana}", "Katakana"},
     {"Latin", "\\p{sc:Latin}", "Latin"},
     {"Thai", "\\p{sc:Thai}", "Thai"},
-    /* what \w is in Rust; only our own expressions use it */
+    /* Rust's \w; only our own expressions use it */
     {"Rust_Word", "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}", "L M Nd Pc"},
 };
 
-/* \s and the like; a capital letter is the opposite. Oniguruma's \w has superscripts and fractions
- * of Latin-1, its \h is a hexadecimal digit. */
+/* \s and the like; a capital letter negates. Oniguruma's \w includes Latin-1's superscripts and
+ * fractions, its \h is a hexadecimal digit. */
 static const struct char_class escapes[] = {
     {"s", "\\p{White_Space}", ""},
     {"w", "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}", "L M Nd Pc"},
@@ -102,7 +104,7 @@ static const struct char_class escapes[] = {
     {"h", "0-9A-Fa-f", ""},
 };
 
-/* Whether one of the words in `list` begins the category or is the script. */
+/* Whether a word in `list` is a prefix of the category, or is the script. */
 static bool is_newer(const struct newer_char *c, const char *list)
 {
     size_t n;
@@ -127,12 +129,12 @@ static bool put_class(struct regex *r, const struct char_class *c, bool negated)
                  (unsigned)newer_chars[i].last);
         if (!put_new(r, range)) return false;
     }
-    /* in PCRE2 a '-' that follows stands for itself, in Oniguruma it may begin a range */
+    /* in PCRE2 a following '-' is literal, in Oniguruma it may begin a range */
     if (r->in_class && r->p[0] == '-' && r->p[1] != ']') return refuse(r, "a '-' after a class");
     return r->in_class || put_new(r, "]");
 }
 
-/* \p{name} or \P{name}; r->p is behind the letter. */
+/* \p{name} or \P{name}; r->p is after the letter. */
 static bool property(struct regex *r, bool negated)
 {
     const char *end = *r->p == '{' ? strchr(r->p, '}') : NULL;
@@ -152,8 +154,7 @@ static bool property(struct regex *r, bool negated)
 
 /* ---- escapes ---- */
 
-/* Hexadecimal digits, `n` of them or any number in braces, become \x{...}; r->p is behind the
- * letter. */
+/* `n` hexadecimal digits, or any number in braces, become \x{...}; r->p is after the letter. */
 static bool code_point(struct regex *r, size_t n)
 {
     bool braces = n == 2 && *r->p == '{';
@@ -164,7 +165,7 @@ static bool code_point(struct regex *r, size_t n)
     if (braces) n = there;
     if (n == 0 || n > 6 || there < n || (braces && digits[n] != '}'))
         return refuse(r, "this number");
-    if (n == 2 && !braces && *digits > '7') return refuse(r, "a single byte"); /* no character */
+    if (n == 2 && !braces && *digits > '7') return refuse(r, "a single byte"); /* not a character */
     snprintf(spelled, sizeof spelled, "\\x{%.*s}", (int)n, digits);
     r->p = digits + n + braces;
     return put_new(r, spelled);
@@ -178,7 +179,7 @@ static bool escape(struct regex *r)
         if (*escapes[i].name != low) continue;
         if (c != low && r->in_class && c != 'S') return refuse(r, "this escape in a class");
         r->p += 2;
-        /* no version has more white space, so \S can be written in a class */
+        /* no version adds white space, so \S can be written inside a class */
         return c == 'S' && r->in_class ? put_new(r, "\\P{White_Space}")
                                        : put_class(r, &escapes[i], c != low);
     }
@@ -193,12 +194,12 @@ static bool escape(struct regex *r)
     }
     if (c && strchr(r->in_class ? "tnrfae" : "tnrfaeAz", c)) return put(r, r->p, 2);
     if (!c || (c >= '0' && c <= '9') || (low >= 'a' && low <= 'z')) return refuse(r, "this escape");
-    return put(r, r->p, 2); /* a sign that stands for itself */
+    return put(r, r->p, 2); /* a literal character */
 }
 
 /* ---- the rest ---- */
 
-/* The number of times: {n}, {n,} or {n,m}. */
+/* A repetition count: {n}, {n,} or {n,m}. */
 static bool interval(struct regex *r)
 {
     static const char digits[] = "0123456789";
@@ -209,11 +210,11 @@ static bool interval(struct regex *r)
     if (!exact) n += 1 + strspn(r->p + n + 1, digits);
     if (r->p[n] != '}') return refuse(r, "this '{' (write \\{ for the character)");
     if (r->p[n + 1] == '+' || (exact && r->p[n + 1] == '?'))
-        return refuse(r, "a sign after '}'"); /* Ruby repeats the whole once more */
+        return refuse(r, "a sign after '}'"); /* Ruby repeats the whole again */
     return put(r, r->p, n + 1);
 }
 
-/* Oniguruma leaves a loop when what is repeated was empty once, PCRE2 goes on as often as asked. */
+/* Oniguruma leaves a loop once its body has matched empty; PCRE2 goes on as often as asked. */
 static bool check_repeated(struct regex *r, size_t begin)
 {
     PCRE2_SIZE at;
@@ -231,13 +232,13 @@ static bool check_repeated(struct regex *r, size_t begin)
 static bool group_ends(struct regex *r)
 {
     if (!put(r, r->p, 1)) return false;
-    if (r->depth == 0) return true; /* one bracket too many: PCRE2 says so */
+    if (r->depth == 0) return true; /* one bracket too many: PCRE2 will report it */
     r->depth--;
     return !*r->p || !strchr("*+{", *r->p) || check_repeated(r, r->open[r->depth]);
 }
 
-/* What may follow an opening bracket. In Ruby (?i) inside a group also holds for the alternatives
- * that follow, so it is read only where that is all of the expression. */
+/* What may follow an opening bracket. In Ruby (?i) inside a group also applies to the alternatives
+ * that follow, so it is accepted only where that is all of the expression. */
 static bool group(struct regex *r)
 {
     static const char *const kinds[] = {"(?:", "(?=", "(?!", "(?>", "(?<=", "(?<!", "(?i:"};

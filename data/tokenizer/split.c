@@ -1,5 +1,5 @@
-/* split.c - pre-tokenizers: they cut the pieces of the scratch's text into words, and
- * some change the text before. Added tokens pass through untouched. */
+/* split.c - pre-tokenizers: they cut the pieces of the scratch text into words, and some modify the
+ * text first. Added tokens pass through untouched. */
 #include "base/mem.h"
 #include "data/tokenizer/parts.h"
 #include "data/tokenizer/unicode.h"
@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* GPT-2's words; ByteLevel's own pattern where use_regex is set. */
+/* GPT-2's words; ByteLevel's own pattern if use_regex is set. */
 #define GPT2_WORDS                                                                                 \
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 
@@ -25,7 +25,7 @@ static const char *const prepend_names[] = {
     [PREPEND_NEVER] = "never",
 };
 
-/* *out = the index of member `key` among `names`; absent leaves *out. */
+/* *out = the index of member `key` among `names`; if absent, *out is unchanged. */
 static bool load_choice(const struct load *load, const cJSON *json, const char *key,
                         const char *const *names, size_t n, unsigned *out)
 {
@@ -41,8 +41,8 @@ static bool load_choice(const struct load *load, const cJSON *json, const char *
     return load_fail(load, json, "\"%s\": \"%s\" is not known to this reader", key, s);
 }
 
-/* Joins each match to what comes before it or, with_next, to what follows; of matches in a row only
- * the nearest one is joined. with_next walks from the end and fills the list from its end. */
+/* Joins each match to the text before it or, with_next, after it; of consecutive matches only the
+ * nearest is joined. with_next walks backwards and fills the list from its end. */
 static void merge_hits(struct matches *m, bool with_next)
 {
     size_t kept = 0;
@@ -66,7 +66,7 @@ static void merge_hits(struct matches *m, bool with_next)
     m->n = kept;
 }
 
-/* Joins matches in a row, and texts between matches in a row (with `invert` there are such). */
+/* Joins consecutive matches, and consecutive texts between matches (which occur with `invert`). */
 static void merge_contiguous(struct matches *m)
 {
     size_t kept = 0;
@@ -84,7 +84,7 @@ static void merge_contiguous(struct matches *m)
     m->n = kept;
 }
 
-/* Cuts all pieces by a pattern. With `invert` matches and what is between them change roles. */
+/* Cuts all pieces by a pattern. With `invert`, matches and the text between them swap roles. */
 static bool cut_pieces(struct tokenizer_scratch *sc, const struct pattern *p,
                        enum behavior behavior, bool invert, struct err *e)
 {
@@ -124,8 +124,8 @@ static bool split_by_pattern(const struct step *step, struct tokenizer_scratch *
     return cut_pieces(sc, &step->pattern, step->behavior, step->invert, e);
 }
 
-/* Copies the text piece by piece to sc->spare and makes that the text: blanks become step->text
- * where `blanks` is set, and step->text goes before pieces that do not begin with it. */
+/* Copies the text piece by piece to sc->spare and makes that the text: blanks become step->text if
+ * `blanks` is set, and step->text is prepended to pieces that do not begin with it. */
 static bool rewrite_pieces(const struct step *step, struct tokenizer_scratch *sc, bool blanks,
                            struct err *e)
 {
@@ -172,7 +172,7 @@ static bool parse_byte_level(const struct load *load, const cJSON *json, struct 
     return step_text(load, step, " ") && pattern_regex(&step->pattern, GPT2_WORDS, load->e);
 }
 
-/* The bytes themselves stay as they are: merging starts from them, not from their spelling. */
+/* The bytes themselves are unchanged: merging works on them, not on their spelling. */
 static bool split_byte_level(const struct step *step, struct tokenizer_scratch *sc, struct err *e)
 {
     if (step->prefix_space && !rewrite_pieces(step, sc, false, e)) return false;

@@ -1,5 +1,5 @@
-/* text.c - text that remembers, for every byte, the range of the original that it stands
- * for, and the normalizers, each of which writes such a text from another. */
+/* text.c - text that remembers, for each byte, the range of the original that it stands for; and
+ * the normalizers, each of which writes such a text from another. */
 #include "base/mem.h"
 #include "data/tokenizer/parts.h"
 #include "data/tokenizer/unicode.h"
@@ -73,9 +73,8 @@ bool pieces_add(struct pieces *p, size_t begin, size_t end, int32_t id, struct e
 
 /* ---- normalisation forms ---- */
 
-/* Whether no character before c can combine with it or trade places with it: c decomposes to
- * something that begins with a starter which is no mark and no vowel or tail of a
- * Hangul syllable. */
+/* Whether no character before c can combine or change places with it: c decomposes into something
+ * that begins with a starter that is not a mark, nor a vowel or tail of a Hangul syllable. */
 static bool is_boundary(int32_t c, utf8proc_option_t form)
 {
     utf8proc_int32_t d[32];
@@ -90,10 +89,10 @@ static bool is_boundary(int32_t c, utf8proc_option_t form)
            p->category != UTF8PROC_CATEGORY_MC && p->category != UTF8PROC_CATEGORY_ME;
 }
 
-/* Whether a character that is a run of its own comes out as it is. */
+/* Whether a character that forms a run by itself is left unchanged. */
 static bool never_changes(int32_t c, utf8proc_option_t form)
 {
-    bool hangul = c >= 0xac00 && c <= 0xd7a3; /* decomposed by a formula, not by the table */
+    bool hangul = c >= 0xac00 && c <= 0xd7a3; /* decomposed by formula, not by table */
 
     return utf8proc_get_property(c)->decomp_seqindex == UINT16_MAX &&
            (!hangul || (form & UTF8PROC_COMPOSE));
@@ -106,8 +105,8 @@ static int by_key(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Puts marks in a row into the order of their combining classes; those of one class keep theirs.
- * (utf8proc's own sort takes quadratic time, which a hostile text would make use of.) */
+/* Sorts consecutive marks by combining class, stably. (utf8proc's own sort is quadratic, which a
+ * hostile text could exploit.) */
 static bool order_marks(struct tokenizer_scratch *sc, size_t n, struct err *e)
 {
     for (size_t i = 0, end; i < n; i = end + 1) {
@@ -133,7 +132,7 @@ static bool order_marks(struct tokenizer_scratch *sc, size_t n, struct err *e)
     return true;
 }
 
-/* in[begin, end) decomposed and in order, as sc->codes[0..*n). */
+/* in[begin, end) decomposed and in canonical order, as sc->codes[0..*n). */
 static bool decompose(struct tokenizer_scratch *sc, const struct aligned_text *in, size_t begin,
                       size_t end, utf8proc_option_t form, size_t *n, struct err *e)
 {
@@ -153,8 +152,8 @@ static bool decompose(struct tokenizer_scratch *sc, const struct aligned_text *i
     return order_marks(sc, *n, e);
 }
 
-/* Normalises in[begin, end), a run that depends on nothing outside. Bytes that come out the same
- * keep their origins, else all of the run is the origin. */
+/* Normalises in[begin, end), a run independent of its surroundings. Bytes that come out unchanged
+ * keep their origins, otherwise the whole run is the origin. */
 static bool normalize_run(struct tokenizer_scratch *sc, const struct aligned_text *in, size_t begin,
                           size_t end, utf8proc_option_t form, struct aligned_text *out,
                           struct err *e)
@@ -174,8 +173,8 @@ static bool normalize_run(struct tokenizer_scratch *sc, const struct aligned_tex
     return true;
 }
 
-/* Works through runs that begin at a boundary; runs of ASCII, and single characters that the table
- * leaves alone, are copied. */
+/* Processes runs that begin at a boundary; runs of ASCII, and single characters that never
+ * change, are copied. */
 static bool normalize_form(const struct step *step, struct tokenizer_scratch *sc,
                            const struct aligned_text *in, struct aligned_text *out, struct err *e)
 {
@@ -236,7 +235,7 @@ static bool normalize_prepend(const struct step *step, struct tokenizer_scratch 
            text_add_part(out, in, 0, in->n, e);
 }
 
-/* As in the library, what is put in stands for the last character that it replaces. */
+/* As in the library, the replacement stands for the last character that it replaces. */
 static bool normalize_replace(const struct step *step, struct tokenizer_scratch *sc,
                               const struct aligned_text *in, struct aligned_text *out,
                               struct err *e)
@@ -264,7 +263,7 @@ static bool normalize_lowercase(const struct step *step, struct tokenizer_scratc
         int32_t c = utf8_get(in->s + i, &len);
         char low[4];
 
-        /* the one character whose lower case is two: I with a dot, "i" and the dot as a mark */
+        /* the only character whose lower case is two: dotted I becomes "i" and a combining dot */
         if (c == 0x130) {
             if (!text_add_new(out, "i\xcc\x87", 3, in->a[i], e)) return false;
             continue;

@@ -1,4 +1,4 @@
-/* tokenizer.c - the way from a text to its tokens; parts.h has the picture. */
+/* tokenizer.c - from a text to its tokens; parts.h shows the pipeline. */
 #include "data/tokenizer/tokenizer.h"
 #include "base/mem.h"
 #include "base/text.h"
@@ -132,7 +132,7 @@ void tokenizer_scratch_free(struct tokenizer_scratch *sc)
 
 /* ---- encoding ---- */
 
-/* An added token that stands for a range of the original text. */
+/* Adds an added token that stands for a range of the original text. */
 static bool put_added_piece(struct tokenizer_scratch *sc, struct align origin, int32_t id,
                             struct err *e)
 {
@@ -140,8 +140,8 @@ static bool put_added_piece(struct tokenizer_scratch *sc, struct align origin, i
            pieces_add(&sc->pieces, sc->text.n - 1, sc->text.n, id, e);
 }
 
-/* text[begin, end) holds no added token that is looked for before normalisation: normalises it and
- * cuts it at those that are looked for after. */
+/* text[begin, end) contains no token that is matched before normalisation: normalises it and cuts
+ * it at those matched after. */
 static bool normal_pieces(const struct tokenizer *tk, struct tokenizer_scratch *sc,
                           const char *text, size_t begin, size_t end, struct err *e)
 {
@@ -202,9 +202,9 @@ static bool put_tokens(struct tokens *out, const struct aligned_text *text, size
     return true;
 }
 
-/* How much of s[0..n) may be merged apart from the rest. A file without a pre-tokenizer makes the
- * whole text one word; where no merge reaches over the beginning of a MARK, its parts give the same
- * tokens, and are short enough to be found in the cache. */
+/* How much of s[0..n) can be merged separately from the rest. Without a pre-tokenizer the whole
+ * text is one word; if no merge crosses the beginning of a MARK, the parts between marks give the
+ * same tokens, and are short enough for the cache. */
 static size_t part_end(const struct tokenizer *tk, const char *s, size_t n)
 {
     size_t i = 0, w = strlen(MARK);

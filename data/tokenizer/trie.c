@@ -1,8 +1,8 @@
-/* trie.c - finds many strings in a text at once, in time that grows with the text alone:
- * an automaton after Aho and Corasick (1975). It reads from the end, and its strings are spelled
- * from the end: what ends in a reading from the end is what begins in the text, so that each place
- * of the text gets the longest string that begins there. Read from the front, a long string that
- * fails late would have to be read again from the next place on. */
+/* trie.c - finds many strings in a text at once, in time linear in the text: an automaton after
+ * Aho and Corasick (1975). Text and strings are read back to front: a string that ends at some
+ * point of the backward reading begins there in the text, so that each position gets the longest
+ * string beginning there. Reading forward, a long string that fails late would have to be reread
+ * from the next position. */
 #include "base/mem.h"
 #include "data/tokenizer/parts.h"
 
@@ -55,7 +55,7 @@ bool trie_add(struct trie *t, const char *s, size_t n, int32_t added, struct err
     return true;
 }
 
-/* The node for what was read, one byte more: the longest end of it that begins a string. */
+/* The node after one more byte: the longest suffix of what was read that begins a string. */
 static int32_t trie_step(const struct trie *t, int32_t node, unsigned char byte)
 {
     int32_t next;

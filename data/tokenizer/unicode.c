@@ -37,11 +37,11 @@ bool unicode_is_punctuation(int32_t c)
 {
     utf8proc_category_t k = utf8proc_category(c);
 
-    /* ASCII counts all of !"#$%&'()*+,-./:;<=>?@[\]^_`{|}~, symbols too */
+    /* ASCII includes all of !"#$%&'()*+,-./:;<=>?@[\]^_`{|}~, symbols too */
     if (c < 0x80)
         return c > ' ' && c < 0x7f && !(c >= '0' && c <= '9') &&
                !((c | 32) >= 'a' && (c | 32) <= 'z');
-    if (c == 0x166d || c == 0x111c9) return true; /* symbol and mark in later versions */
+    if (c == 0x166d || c == 0x111c9) return true; /* a symbol and a mark in later versions */
     return k >= UTF8PROC_CATEGORY_PC && k <= UTF8PROC_CATEGORY_PO && !set_has(&no_punctuation, c);
 }
 

@@ -1,7 +1,7 @@
-/* unicode.h - characters as the `tokenizers` library sees them. Its parts go by several
- * versions of Unicode (normalisation by 9, expressions by 16, digits and case by 17), and so do the
- * utf8proc and PCRE2 of a system. tables.c lists where they differ, so that ids do not
- * depend on what is installed: Unicode 14 or later for utf8proc, 14 to 16 for PCRE2. */
+/* unicode.h - characters as the `tokenizers` library sees them. Its parts follow different versions
+ * of Unicode (normalisation 9, expressions 16, digits and case 17), and so do a system's utf8proc
+ * and PCRE2. tables.c lists the differences, so that ids do not depend on what is installed:
+ * Unicode 14 or later for utf8proc, 14 to 16 for PCRE2. */
 #ifndef DATA_TOKENIZER_UNICODE_H
 #define DATA_TOKENIZER_UNICODE_H
 
@@ -12,12 +12,12 @@
 bool unicode_is_space(int32_t c); /* the property White_Space */
 bool unicode_is_number(int32_t c);
 bool unicode_is_punctuation(int32_t c); /* in ASCII also symbols */
-/* False: normalisation leaves c alone, and nothing passes or joins it. */
+/* False: normalisation leaves c unchanged, and nothing moves past or combines with it. */
 bool unicode_normalizes(int32_t c);
-/* The lower case where it is one character; U+0130 has two and is the caller's. */
+/* The lower case if it is one character; U+0130 has two and is left to the caller. */
 int32_t unicode_lower(int32_t c);
 
-/* ---- the tables; rows are in order ---- */
+/* ---- the tables; rows are sorted ---- */
 
 struct char_range {
     int32_t first, last;
@@ -26,15 +26,15 @@ struct char_set {
     const struct char_range *v;
     size_t n;
 };
-extern const struct char_set newer_numbers;  /* are numbers, and none in Unicode 14 */
+extern const struct char_set newer_numbers;  /* are numbers, but not in Unicode 14 */
 extern const struct char_set no_punctuation; /* are punctuation only in later versions */
 extern const struct char_set not_normalized; /* change or combine only in later versions */
 
-/* Characters from after Unicode 14 that expressions know. */
+/* Characters newer than Unicode 14 that expressions know. */
 struct newer_char {
     int32_t first, last;
     const char *category; /* "Lu" */
-    const char *script;   /* NULL: none that expressions may name */
+    const char *script;   /* NULL: none that expressions can name */
 };
 extern const struct newer_char newer_chars[];
 extern const size_t n_newer_chars;

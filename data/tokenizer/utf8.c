@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-/* The length that a first byte announces (0: no first byte) and the range of the second byte. */
+/* The length that a first byte announces (0: invalid) and the range of the second byte. */
 static size_t announced(unsigned char c, unsigned char *low, unsigned char *high)
 {
     *low = 0x80;

@@ -6,11 +6,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The first byte that is not part of valid UTF-8, n where all are. */
+/* The first byte that is not part of valid UTF-8; n if all are. */
 size_t utf8_check(const char *s, size_t n);
 
-/* How many bytes at s (n > 0) belong together: a character (*valid), or what has to become one
- * U+FFFD, the "maximal subpart" of Unicode 3.9 that also Rust's from_utf8_lossy replaces. */
+/* How many bytes at s (n > 0) belong together: a character (*valid), or the part that becomes one
+ * U+FFFD, the "maximal subpart" of Unicode 3.9 that Rust's from_utf8_lossy also replaces. */
 size_t utf8_sequence(const char *s, size_t n, bool *valid);
 
 /* The character at s, which must be valid UTF-8, and its length in bytes. */

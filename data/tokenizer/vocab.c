@@ -24,7 +24,7 @@ uint32_t hash_bytes(const char *s, size_t n)
     return (uint32_t)(h * 0xc4ceb9fe1a85ec53u >> 32);
 }
 
-/* A power of two that n entries fill to at most half. */
+/* The power of two that n entries fill to at most half. */
 static size_t slots_for(size_t n)
 {
     size_t slots = 16;
@@ -46,7 +46,7 @@ bool table_init(struct table *t, size_t n, struct err *e)
     return true;
 }
 
-/* The slot of a key, or the empty one where it belongs. */
+/* The slot of a key, or the empty slot where it belongs. */
 static size_t table_slot(const struct table *t, const struct str *strings, const char *s, size_t n,
                          uint32_t hash)
 {
@@ -95,7 +95,7 @@ void merges_put(struct merges *m, struct merge merge)
     uint64_t h = ((uint64_t)(uint32_t)merge.left << 32 | (uint32_t)merge.right) * MERGE_HASH;
     size_t i = (size_t)(h >> 32) & m->mask;
 
-    if (there) { /* a pair listed twice: the library keeps the later one */
+    if (there) { /* a pair listed twice: like the library, keep the later one */
         m->slot[there - m->slot] = merge;
         return;
     }
@@ -106,7 +106,7 @@ void merges_put(struct merges *m, struct merge merge)
 
 /* ---- the byte-level alphabet ---- */
 
-/* Printable Latin-1 bytes spell themselves, the rest are U+0100 and on, in order. */
+/* Printable Latin-1 bytes spell themselves, the others are U+0100 and up, in order. */
 static bool spells_itself(int32_t b)
 {
     return (b >= '!' && b <= '~') || (b >= 0xa1 && b <= 0xff && b != 0xad);

@@ -1,5 +1,5 @@
-/* hfconfig.c - config.json as a whole: which family it is of, what nobody reads, and changes that
- * are written back. What a family reads is in model/family/. */
+/* hfconfig.c - config.json as a whole: its family, keys without effect, and changes that are
+ * written back. The settings of a family are in model/family/. */
 #include "model/config/hfconfig.h"
 #include "base/file.h"
 #include "base/json/jsonc.h"
@@ -13,7 +13,7 @@
 
 enum { MAX_CONFIG = 4 << 20 }; /* bytes */
 
-/* By the names of transformers' ACT2FN; spellings of one function differ in rounding only. */
+/* Names from transformers' ACT2FN; spellings of one function differ only in rounding. */
 const struct hf_choice hf_acts[] = {{"quick_gelu", ACT_QUICK_GELU},
                                     {"gelu", ACT_GELU},
                                     {"gelu_python", ACT_GELU},
@@ -28,31 +28,31 @@ const struct hf_choice hf_acts[] = {{"quick_gelu", ACT_QUICK_GELU},
                                     {NULL, 0}};
 
 const char *const hf_harmless[] = {
-    /* where the file is from, and what it was for */
+    /* provenance, and intended use */
     "architectures", "auto_map", "transformers_version", "_name_or_path", "name_or_path",
     "_commit_hash", "tokenizer_class", "processor_class", "is_llama_config", "unsloth_fixed",
     "unsloth_version",
-    /* how other programs compute the same, or what they return beside it */
+    /* how other programs compute the same, or what they return as well */
     "use_cache", "pretraining_tp", "attn_implementation", "_attn_implementation",
     "_attn_implementation_internal", "_attn_implementation_autoset", "_flash_attn_2_enabled",
     "use_bfloat16", "torchscript", "return_dict", "output_attentions", "output_hidden_states",
     "chunk_size_feed_forward",
-    /* weights that are drawn, not read; losses and heads that are not a language model's */
+    /* initial values, which are not used; losses and heads other than a language model's */
     "initializer_range", "initializer_factor", "ignore_index", "id2label", "label2id", "num_labels",
     "problem_type", "finetuning_task", "task_specific_params", "logit_scale_init_value",
     "projection_dim", "sep_token_id", "decoder_start_token_id", "bos_token_id",
-    /* of generation: transformers takes it from generation_config.json */
+    /* generation: transformers takes these from generation_config.json */
     "max_length", "min_length", "do_sample", "early_stopping", "num_beams", "num_beam_groups",
     "diversity_penalty", "temperature", "top_k", "top_p", "typical_p", "repetition_penalty",
     "length_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size",
     "num_return_sequences",
-    /* sizes that the parts say for themselves */
+    /* sizes that the parts state themselves */
     "vocab_size", "hidden_size", "torch_dtype", "dtype", "original_max_position_embeddings",
     "dropout", NULL};
 
-/* ---- the whole ---- */
+/* ---- the whole file ---- */
 
-/* What changes the weights' meaning as a whole. */
+/* Settings that change the meaning of the weights altogether. */
 bool hf_refuse_whole(const struct hf_reader *r, const cJSON *obj)
 {
     static const struct {
@@ -83,7 +83,7 @@ static bool find_family(const struct hf_reader *r, const cJSON *obj, struct hf_c
     return c->family || hf_refuse(r, "model_type", v, "%s", names);
 }
 
-/* Checkpoints of LLaVA's own code have the same model_type and nothing else in common. */
+/* Checkpoints of LLaVA's own code share the model_type and nothing else. */
 static bool refuse_original(const struct hf_reader *r, const cJSON *obj)
 {
     const cJSON *v = hf_get(r, obj, "mm_projector_type");
@@ -95,7 +95,7 @@ static bool refuse_original(const struct hf_reader *r, const cJSON *obj)
                "in transformers' form, as llava-hf/llava-1.5-7b-hf is");
 }
 
-/* Fills everything from c->doc. */
+/* Fills everything else from c->doc. */
 static bool read_all(struct hf_config *c, struct err *e)
 {
     struct hf_used used = {.n = 0};
@@ -115,11 +115,11 @@ static bool read_all(struct hf_config *c, struct err *e)
 
 static const struct jsonc_rules rules = {.plain = true};
 
-/* With c->doc and the answer whether it is there; leaves *c zeroed where something is wrong. */
+/* ok: whether c->doc was read. Leaves *c zeroed on failure. */
 static bool finish(struct hf_config *c, bool ok, struct err *e)
 {
     if (ok && !cJSON_IsObject(c->doc.root))
-        ok = jsonc_fail(&c->doc, c->doc.root, e, "is no JSON object");
+        ok = jsonc_fail(&c->doc, c->doc.root, e, "is not a JSON object");
     if (ok && read_all(c, e)) return true;
     hf_config_free(c);
     return false;
@@ -160,11 +160,11 @@ bool hf_config_adopt(struct hf_config *c, struct cJSON *json, struct err *e)
 
     if (!json) return err_set(e, "%s: out of memory", c->file);
     if (!read_all(&fresh, e)) {
-        fresh.doc.path = NULL; /* c's */
+        fresh.doc.path = NULL; /* belongs to c */
         hf_config_free(&fresh);
         return false;
     }
-    c->doc.path = NULL; /* handed on */
+    c->doc.path = NULL; /* now fresh's */
     hf_config_free(c);
     *c = fresh;
     return true;
@@ -182,7 +182,7 @@ bool hf_config_fail(const struct hf_config *c, const char *path, struct err *e, 
     return jsonc_fail(&c->doc, jsonc_find(&c->doc, path), e, "%s", what);
 }
 
-/* Sets the key that is there, both where both are; `otherwise` where none is. */
+/* Sets whichever keys are present, possibly both; adds `otherwise` if none is. */
 static bool set_dtype(cJSON *obj, const char *dtype, const char *otherwise)
 {
     static const char *const keys[] = {"dtype", "torch_dtype"};

@@ -1,5 +1,6 @@
-/* hfconfig_mha2mla.c - the object "mha2mla" of config.json: how attention was changed. The keys of
- * the published checkpoints keep their names and meaning, so that either side reads the other's. */
+/* hfconfig_mha2mla.c - the object "mha2mla" of config.json: how attention was changed. The
+ * keys of published checkpoints keep their names and meaning, so that either program reads
+ * the other's files. */
 #include "model/config/hfconfig_parts.h"
 
 #include <string.h>
@@ -48,7 +49,7 @@ bool hf_read_mha2mla(const struct hf_reader *whole, const cJSON *section,
 
     r.prefix = "mha2mla.";
     if (!hf_read_fields(&r, section, published, PUBLISHED, 0, m)) return false;
-    /* The published code has a latent per modality wherever there are latents and pictures. */
+    /* The published code has a latent per modality whenever there are latents and images. */
     compressed = strcmp(m->svd_init_method, "none") != 0;
     if (!hf_read_fields(&r, section, ours, OURS, compressed && vision, m)) return false;
     dr = m->rope_dim_for_mla;

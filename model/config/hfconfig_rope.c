@@ -1,5 +1,5 @@
-/* hfconfig_rope.c - RoPE settings. They stand as "rope_theta" and "rope_scaling" beside the others,
- * or since transformers 5 together in "rope_parameters". */
+/* hfconfig_rope.c - RoPE settings. They are "rope_theta" and "rope_scaling" among the text
+ * settings, or since transformers 5 both in "rope_parameters". */
 #include "model/config/hfconfig_parts.h"
 
 #include <stdio.h>
@@ -17,7 +17,7 @@ static const struct hf_field yarn_factor[] = {
     {HF_ROW(rope_scaling, factor), .kind = HF_NUM, .lo = 1, .hi = 1e6, .nullable = true},
 };
 
-/* What yarn may say; 0 and null stand for the usual. */
+/* Optional settings of yarn; 0 and null mean the default. */
 #define YARN_ROW(member, max)                                                                      \
     {                                                                                              \
         HF_ROW(rope_scaling, member), .kind = HF_NUM, .lo = 0, .hi = max, .nullable = true         \
@@ -32,7 +32,7 @@ static const struct hf_field yarn_fields[] = {
     {HF_ROW(rope_scaling, truncate), .kind = HF_BOOL, .def = {true, true}, .nullable = true},
 };
 
-/* Keys that belong to some type, and say nothing where another is meant. */
+/* Keys of one type or another, without effect when a different type is used. */
 static const char *const harmless[] = {"type",
                                        "rope_type",
                                        "rope_theta",
@@ -61,7 +61,7 @@ static bool read_type(const struct hf_reader *r, const cJSON *rope, int axes, en
     *type = ROPE_DEFAULT;
     if (!v && !old) return true;
     name = cJSON_GetStringValue(v ? v : old);
-    if (axes == 3) { /* "mrope" is what the first files say */
+    if (axes == 3) { /* "mrope" in the earliest files */
         if (name && (strcmp(name, "default") == 0 || strcmp(name, "mrope") == 0)) return true;
         return hf_refuse(r, v ? "rope_type" : "type", v ? v : old, "default, mrope");
     }
@@ -75,8 +75,9 @@ static bool read_type(const struct hf_reader *r, const cJSON *rope, int axes, en
                      "default, linear, dynamic, llama3, yarn");
 }
 
-/* The positions that the model was trained for before its range was stretched: the one beside goes
- * before the one inside, and both before max_position_embeddings. */
+/* The number of positions that the model was trained for before its range was extended: the value
+ * outside RoPE's object takes precedence over the one inside, and both over
+ * max_position_embeddings. */
 static bool read_original(const struct hf_reader *beside, const cJSON *obj,
                           const struct hf_reader *inside, const cJSON *rope, struct text_config *t)
 {
@@ -101,14 +102,14 @@ static bool read_llama3(const struct hf_reader *r, const cJSON *rope, struct tex
 
 static bool read_yarn(const struct hf_reader *r, const cJSON *rope, struct text_config *t)
 {
-    /* Its formula divides by the logarithm of theta. */
+    /* the formula divides by log(theta) */
     if (t->rope_theta <= 1)
-        return hf_fail(r, rope, "rope_theta", "is %g; allowed: above 1, for rope_type is yarn",
+        return hf_fail(r, rope, "rope_theta", "is %g; allowed: above 1, because rope_type is yarn",
                        t->rope_theta);
     return hf_read_fields(r, rope, HF_TABLE(yarn_fields), 0, &t->rope_scaling);
 }
 
-/* The exponent of its formula is head_dim / (head_dim - 2). */
+/* The formula's exponent is head_dim / (head_dim - 2). */
 static bool read_dynamic(const struct hf_reader *r, const cJSON *rope, struct text_config *t)
 {
     const char *key = cJSON_GetObjectItemCaseSensitive(rope, "rope_type") ? "rope_type" : "type";
@@ -117,8 +118,8 @@ static bool read_dynamic(const struct hf_reader *r, const cJSON *rope, struct te
            hf_fail(r, rope, key, "is dynamic; allowed: with a head_dim of 4 or more");
 }
 
-/* A type's settings: those that it must say, whether it asks for the original positions, and what
- * else there is to read. */
+/* The settings of a type: the required ones, whether it uses the original positions, and a
+ * reader for the rest. */
 static const struct {
     const struct hf_field *fields;
     size_t n;
@@ -131,19 +132,19 @@ static const struct {
     [ROPE_YARN] = {yarn_factor, 1, true, read_yarn},
 };
 
-/* A missing key is an error here. */
+/* Reads the required settings; a missing one is an error. */
 static bool read_needed(const struct hf_reader *r, const cJSON *rope, struct rope_scaling *s)
 {
     for (size_t i = 0; i < types[s->type].n; i++) {
         const char *key = types[s->type].fields[i].key;
         if (!hf_get(r, rope, key))
-            return hf_refuse(r, key, NULL, "a number, for rope_type is %s",
+            return hf_refuse(r, key, NULL, "a number, because rope_type is %s",
                              rope_type_names[s->type]);
     }
     return hf_read_fields(r, rope, types[s->type].fields, types[s->type].n, 0, s);
 }
 
-/* RoPE of its own for each type of layer is an object by the type's name. */
+/* Per-layer-type RoPE is an object under the type's name. */
 static bool refuse_nested(const struct hf_reader *r, const cJSON *rope)
 {
     const cJSON *item;
@@ -171,7 +172,7 @@ static bool read_scaling(const struct hf_reader *beside, const cJSON *obj,
            (!types[s->type].read || types[s->type].read(r, rope, t));
 }
 
-/* Which axis turns which pairs. transformers' default is Qwen2.5-VL's own, for heads of 128. */
+/* Which axis rotates which pairs. transformers' default is Qwen2.5-VL's, with heads of 128. */
 static bool read_sections(const struct hf_reader *r, const cJSON *rope, struct text_config *t)
 {
     static const char key[] = "mrope_section";
@@ -204,7 +205,7 @@ bool hf_read_rope(const struct hf_reader *r, const cJSON *obj, struct text_confi
     char prefix[64];
     struct hf_reader in = *r;
 
-    /* An empty object counts as none, and rope_scaling goes before rope_parameters. */
+    /* An empty object counts as absent, and rope_scaling takes precedence over rope_parameters. */
     if (!hf_get_object(r, obj, key, &rope)) return false;
     if ((!rope || !rope->child) && !hf_get_object(r, obj, key = "rope_parameters", &rope))
         return false;
@@ -212,7 +213,7 @@ bool hf_read_rope(const struct hf_reader *r, const cJSON *obj, struct text_confi
     if (!rope) return read_sections(r, NULL, t);
     snprintf(prefix, sizeof prefix, "%s%s.", r->prefix, key);
     in.prefix = prefix;
-    theta.def[0] = t->rope_theta; /* the one inside goes before the one beside */
+    theta.def[0] = t->rope_theta; /* the one inside takes precedence */
     return hf_read_fields(&in, rope, &theta, 1, 0, &t->rope_theta) &&
            read_scaling(r, obj, &in, rope, t) && read_sections(&in, rope, t) &&
            hf_list_unused(&in, rope, harmless, false, unused);

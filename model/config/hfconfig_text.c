@@ -1,6 +1,6 @@
 /* hfconfig_text.c - the settings of a language model, with the defaults of transformers'
- * LlamaConfig, Qwen2Config, MistralConfig and Qwen2_5_VLTextConfig (5.24). A setting is one row of a
- * table; rules between settings follow it. */
+ * LlamaConfig, Qwen2Config, MistralConfig and Qwen2_5_VLTextConfig (5.24). Each setting is one row
+ * of a table; rules between settings follow it. */
 #include "model/config/hfconfig_parts.h"
 
 #include <string.h>
@@ -11,8 +11,8 @@ static const struct text_type {
     const char *name;
     enum hf_window window;
     double rope_theta;
-    bool qkv_bias; /* always; else as attention_bias says, where there is such a setting */
-    int axes;      /* of positions */
+    bool qkv_bias; /* always; else according to attention_bias, if there is such a setting */
+    int axes;      /* of the positions */
 } text_types[TEXT_TYPES] = {
     [LLAMA] = {"llama", HF_WINDOW_NONE, 1e4, false, 1},
     [QWEN2] = {"qwen2", HF_WINDOW_SWITCHED, 1e4, true, 1},
@@ -33,7 +33,7 @@ static const struct hf_field text_fields[] = {
     INT(num_hidden_layers, HF_MAX_COUNT, 32, 32, 32, 80),
     INT(num_attention_heads, HF_MAX_COUNT, 32, 32, 32, 64),
     INT(max_position_embeddings, 1 << 30, 2048, 32768, 131072, 32768),
-    /* 0 stands for "as many as heads" and "hidden / heads" until check_text. */
+    /* Until check_text, 0 means "same as heads" and "hidden / heads". */
     {HF_ROW(text_config, num_key_value_heads), .kind = HF_INT, .lo = 1, .hi = HF_MAX_COUNT,
      .def = {0, 32, 8, 8}, .nullable = true},
     {HF_ROW(text_config, head_dim), .kind = HF_INT, .lo = 1, .hi = HF_MAX_COUNT, .nullable = true},
@@ -50,7 +50,7 @@ static const struct hf_field text_fields[] = {
 };
 #undef INT
 
-/* The others have no such settings: keys of that name mean nothing there. */
+/* Only Llama has these settings: in the other configs keys of these names have no meaning. */
 static const struct hf_field llama_fields[] = {
     {.key = "attention_bias", .kind = HF_BOOL, .offset = offsetof(struct text_config, qkv_bias)},
     {.key = "attention_bias", .kind = HF_BOOL, .offset = offsetof(struct text_config, o_bias)},
@@ -92,7 +92,7 @@ static bool read_eos(const struct hf_reader *r, const cJSON *obj, int type, stru
     return hf_read_eos(r, v, t->vocab_size, t->eos_token_id, &t->eos_count);
 }
 
-/* torch.nn.Embedding's padding_idx: a null is none, a -1 counts from the end. */
+/* torch.nn.Embedding's padding_idx: null means none, -1 counts from the end. */
 static void find_pad_row(const cJSON *obj, struct text_config *t)
 {
     const cJSON *v = cJSON_GetObjectItemCaseSensitive(obj, "pad_token_id");
@@ -118,7 +118,8 @@ static bool check_text(const struct hf_reader *r, const cJSON *obj, struct text_
                        "is %lld; allowed: a divisor of num_attention_heads, which is %lld",
                        (long long)t->num_key_value_heads, (long long)heads);
     if (t->head_dim % 2 != 0)
-        return hf_fail(r, obj, "head_dim", "is %lld; allowed: an even number, for RoPE turns pairs",
+        return hf_fail(r, obj, "head_dim",
+                       "is %lld; allowed: an even number, because RoPE rotates pairs",
                        (long long)t->head_dim);
     if (bos || t->pad_token_id >= t->vocab_size)
         return hf_fail(r, obj, bos ? "bos_token_id" : "pad_token_id",
@@ -144,7 +145,7 @@ static bool read_as(const struct hf_reader *r, const cJSON *obj, int type, struc
            hf_read_window(r, obj, is->window, t) && hf_read_rope(r, obj, t, unused);
 }
 
-/* The model_type, which must be one of `names`; the first where it is left out. */
+/* The model_type, which must be one of `names`; the first if missing. */
 static bool read_name(const struct hf_reader *r, const cJSON *obj, const char *const *names,
                       const char **name)
 {

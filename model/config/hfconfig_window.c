@@ -1,6 +1,7 @@
-/* hfconfig_window.c - attention over a sliding window, as Qwen2's config says it: layers from
- * max_window_layers on have it where use_sliding_window is true, or those that layer_types names.
- * It is not computed. Where no text is longer than the window, it changes nothing. */
+/* hfconfig_window.c - sliding window attention as given by a config: Qwen2's layers from
+ * max_window_layers on if use_sliding_window is true, or those named by layer_types; all
+ * of Mistral's. It is not implemented; as long as no text is longer than the window, it
+ * makes no difference. */
 #include "model/config/hfconfig_parts.h"
 
 #include <stdio.h>
@@ -14,7 +15,7 @@ static bool refuse_layer(const struct hf_reader *r, const cJSON *item, int i, co
     return hf_refuse(r, key, item, "%s", allowed);
 }
 
-/* *windowed: some layer has a window. */
+/* *windowed: whether some layer has a window. */
 static bool read_layers(const struct hf_reader *r, const cJSON *list, bool qwen2, bool has_window,
                         bool *windowed)
 {
@@ -31,9 +32,10 @@ static bool read_layers(const struct hf_reader *r, const cJSON *list, bool qwen2
             return refuse_layer(r, item, i,
                                 qwen2 ? "full_attention, sliding_attention" : "full_attention");
         if (slides && !has_window)
-            return refuse_layer(r, item, i,
-                                "full_attention, for use_sliding_window and sliding_window give no "
-                                "window");
+            return refuse_layer(
+                r, item, i,
+                "full_attention, because use_sliding_window and sliding_window give no "
+                "window");
         *windowed |= slides;
         i++;
     }
@@ -66,7 +68,7 @@ bool hf_read_window(const struct hf_reader *r, const cJSON *obj, enum hf_window 
                        "has %d entries; allowed: one for each of num_hidden_layers, which is %lld",
                        cJSON_GetArraySize(layers), (long long)t->num_hidden_layers);
     if (qwen2) {
-        hf_get(r, obj, size.key); /* what is switched off is not looked at, and not missed */
+        hf_get(r, obj, size.key); /* ignored, and not required, if switched off */
         hf_get(r, obj, from.key);
         if (!hf_read_fields(r, obj, &use, 1, 0, &used)) return false;
     }

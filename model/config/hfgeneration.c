@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* These change no greedy answer: where the file is from, how generate() computes and what it
- * returns, what is asked of sampling and of beams only, and the lengths, which
- * evaluate.max_new_tokens sets. Sampling and beams themselves are not among them. */
+/* Keys that change no greedy answer: provenance, how generate() computes and what it returns,
+ * settings for sampling and beams only, and lengths, which evaluate.max_new_tokens sets. Sampling
+ * and beams themselves are not among them. */
 static const char *const harmless[] = {"_from_model_config",
                                        "transformers_version",
                                        "bos_token_id",
@@ -56,7 +56,7 @@ static const char *const harmless[] = {"_from_model_config",
                                        "chat_format",
                                        NULL};
 
-/* Values that say what is done anyway. */
+/* Values that ask for what happens anyway. */
 static const struct {
     const char *key;
     double value;
@@ -82,8 +82,8 @@ static void skip_neutral(const struct hf_reader *r, const cJSON *root)
     }
 }
 
-/* The file's name in `dir`, or in the directory that a model of changed tensors builds on; NULL
- * with *ok still true where there is none. */
+/* The file's path in `dir`, or in the directory on which a model of changed tensors builds; NULL
+ * with *ok still true if there is none. */
 static char *find_file(const char *dir, const struct hf_config *c, bool *ok, struct err *e)
 {
     const char *dirs[] = {dir, c->has_mha2mla ? c->mha2mla.base : NULL};
@@ -108,7 +108,7 @@ static bool read_file(struct hf_generation *g, const struct hf_config *c, struct
     bool ok;
 
     if (!jsonc_read_as(&doc, g->path, JSONC_CONFIG_BYTES, &rules, e)) return false;
-    ok = cJSON_IsObject(doc.root) || jsonc_fail(&doc, doc.root, e, "is no JSON object");
+    ok = cJSON_IsObject(doc.root) || jsonc_fail(&doc, doc.root, e, "is not a JSON object");
     ok = ok && hf_read_eos(&r, hf_get(&r, doc.root, "eos_token_id"), c->text.vocab_size,
                            g->eos_token_id, &g->eos_count);
     if (ok) {

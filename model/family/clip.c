@@ -1,10 +1,16 @@
-/* clip.c - CLIP's vision tower up to the last layer that features are taken from; where they are
- * taken from several, these lie side by side.
+/* clip.c - CLIP's vision tower, up to the last layer that features are taken from.
  *
- *     x = patches W_p, behind a class token; x = norm(x + positions)
- *     a layer: x += attention(norm1 x) W_o;  x += act(norm2(x) W_1) W_2
+ *     x = LN_pre([class; patches(pixels)] + position)               [N*(P+1), D]
+ * for each layer, with h = LN1(x):
+ *     o = softmax(Wq h (Wk h)^T / sqrt(dh)) Wv h                    [N*(P+1), H*dh]
+ *     x = x + Wo o                                                  [N*(P+1), D]
+ *     x = x + W2 act(W1 h), h = LN2(x)                              [N*(P+1), D]
+ * and the features are the x after the layers of vision_feature_layer, side by side, without the
+ * class rows unless the select strategy is "full"                   [N*P, layers*D]
  *
- * Attention is full within each square; squares lie one behind the other. */
+ * N images of C channels and S x S pixels, back to back; P = (S/p)^2 patches of p x p pixels each;
+ * D = H*dh width, F MLP width. Biases are left out. Attention covers all of an image's rows and no
+ * others. The tower's post_layernorm is not used. */
 #include "model/family/clip.h"
 #include "base/hash.h"
 #include "model/params.h"
@@ -14,7 +20,7 @@
 
 /* ---- settings ---- */
 
-/* The defaults: of CLIPVisionConfig, and of LLaVA where it has no vision_config at all. */
+/* Two defaults: CLIPVisionConfig's, and LLaVA's if it has no vision_config at all. */
 #define INT(member, max, clip, llava) HF_INT_ROW(vision_config, member, max, clip, llava)
 static const struct hf_field vision_fields[] = {
     INT(hidden_size, HF_MAX_WIDTH, 768, 1024),
@@ -51,7 +57,7 @@ bool clip_read(const struct hf_reader *r, const cJSON *obj, struct vision_config
     return true;
 }
 
-/* One layer of the tower or a list of them. */
+/* A layer of the tower, or a list of layers. */
 bool clip_read_feature_layers(const struct hf_reader *r, const cJSON *obj, struct hf_config *c)
 {
     static const char key[] = "vision_feature_layer";
@@ -69,7 +75,8 @@ bool clip_read_feature_layers(const struct hf_reader *r, const cJSON *obj, struc
         c->vision_feature_layer[c->feature_count++] = (int64_t)item->valuedouble;
     }
     return (!item && c->feature_count > 0) ||
-           hf_refuse(r, key, v, "%lld to %lld, for the tower has %lld layers, or 1 to %d of them",
+           hf_refuse(r, key, v,
+                     "%lld to %lld, because the tower has %lld layers, or 1 to %d of them",
                      (long long)-layers - 1, (long long)layers, (long long)layers, HF_MAX_FEATURES);
 }
 
@@ -163,6 +170,8 @@ static void declare_layer(struct model *m, struct clip_layer *l, const char *p)
     }
 }
 
+/* Shapes as in the file: patch [D, C, p, p] (in the graph [D, C*p*p]), position [P+1, D], q, k, v
+ * and out [D, D], fc1 [F, D], fc2 [D, F]. */
 void clip_declare(struct model *m, struct clip *clip)
 {
     const struct vision_config *c = &m->cfg.vision;
@@ -213,6 +222,7 @@ bool clip_check(const struct model *m, struct err *e)
 
 /* ---- the graph ---- */
 
+/* One layer of the tower for n images: x [N*(P+1), D], the same shape out. */
 static struct tensor *clip_layer(struct model *m, struct tape *t, const struct clip_layer *l,
                                  struct tensor *x, const struct attention_sample *samples,
                                  int64_t n)
@@ -234,14 +244,16 @@ static struct tensor *clip_layer(struct model *m, struct tape *t, const struct c
         .n_samples = n,
         .scale = 1 / sqrt((double)dh)};
 
+    /* [N*(P+1), D] */
     x = op_linear(t, op_attention(t, &a), param_tensor(l->o), param_tensor(l->o_b), x);
     h = op_layernorm(t, x, param_tensor(l->norm2), param_tensor(l->norm2_b), c->layer_norm_eps);
+    /* [N*(P+1), F], then [N*(P+1), D] */
     h = op_activation(t, op_linear(t, h, param_tensor(l->fc1), param_tensor(l->fc1_b), NULL),
                       c->hidden_act);
     return op_linear(t, h, param_tensor(l->fc2), param_tensor(l->fc2_b), x);
 }
 
-/* A layer's output without the class tokens, unless they are wanted. */
+/* x [N*(P+1), D] without the class rows, unless those are wanted: [N*P, D]. */
 static struct tensor *features_of(struct model *m, struct tape *t, struct tensor *x, int64_t n,
                                   int64_t patches)
 {
@@ -265,23 +277,25 @@ struct tensor *clip_features(struct model *m, struct tape *t, const struct clip 
     struct attention_sample *samples = tape_new_array(t, struct attention_sample, n);
     struct tensor **state = tape_new_array(t, struct tensor *, layers + 1), *all = NULL;
     struct tensor *x = op_patch_embed(t, pixels, param_tensor(clip->patch), NULL, c->num_channels,
-                                      c->image_size, c->patch_size);
+                                      c->image_size, c->patch_size); /* [N*P, D] */
 
     for (int64_t i = 0; i < n; i++) {
         samples[i] = (struct attention_sample){i * rows, (i + 1) * rows, i * rows, (i + 1) * rows};
-        with_class[i * rows] = -1;
+        with_class[i * rows] = -1; /* the class row */
         for (int64_t j = 0; j < P; j++)
             with_class[i * rows + 1 + j] = (int32_t)(i * P + j);
     }
+    /* [N*(P+1), D] */
     x = op_select_rows(t, x, param_tensor(clip->class_embedding), with_class, n * rows);
     x = op_layernorm(t, op_add(t, x, param_tensor(clip->position)), param_tensor(clip->pre),
                      param_tensor(clip->pre_b), c->layer_norm_eps);
+    /* state[i]: the output of layer i, state[0] the embeddings */
     state[0] = x;
     for (int64_t i = 0; i < layers; i++)
         state[i + 1] = clip_layer(m, t, &clip->layer[i], state[i], samples, n);
     for (int i = 0; i < m->cfg.feature_count; i++) {
         x = features_of(m, t, state[clip_feature_layer(&m->cfg, i)], n, P);
-        all = all ? op_join(t, all, x) : x;
+        all = all ? op_join(t, all, x) : x; /* [N*P, (i+1)*D] */
     }
     return all;
 }

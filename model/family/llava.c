@@ -1,7 +1,10 @@
-/* llava.c - LLaVA-1.5: a picture is one square, CLIP's features of its patches go through a
- * projector of two layers, and each row of them is one place of the text.
+/* llava.c - LLaVA-1.5: each picture is one square, whose CLIP features go through a projector of
+ * two layers; each feature row becomes one row of the text.
  *
- *     places = act(features W_1 + b_1) W_2 + b_2     [places, d] */
+ *     rows = W_2 act(W_1 features + b_1) + b_2     [N*P, feature width] to [N*P, d]
+ *
+ * N images of P feature rows each (clip.c), d the language model's hidden size; W_1 is linear_1
+ * [d, feature width], W_2 linear_2 [d, d]. */
 #include "model/family/llava.h"
 #include "base/mem.h"
 #include "model/params.h"
@@ -9,8 +12,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Where transformers keeps the parts: before and since 4.52, in both with the tower's own prefix
- * and without it (5.x writes the latter); and a model without its head. */
+/* Where transformers keeps the parts: before and since 4.52, each with and without the tower's own
+ * prefix (5.x writes the latter); and a model without its head. */
 const struct name_layout llava_layouts[] = {
     {"language_model.model.", "language_model.lm_head.weight", "vision_tower.vision_model.",
      "multi_modal_projector.", "image_newline"},
@@ -36,7 +39,7 @@ static const struct hf_field llava_fields[] = {
     {HF_ROW(hf_config, pad_token_id), .kind = HF_TOKEN, .def = {HF_NO_TOKEN, HF_NO_TOKEN}},
 };
 
-/* The placeholder's id has two names; transformers writes either. */
+/* The placeholder's id has two names; transformers writes either one. */
 static bool read_image_token(const struct hf_reader *r, const cJSON *obj, int64_t *out)
 {
     struct hf_field f = {
@@ -111,7 +114,7 @@ bool llava_declare(struct model *m, struct err *e)
     return true;
 }
 
-/* The projector takes the features of all layers that are named. */
+/* The projector's input is the features of all layers named. */
 static bool check_features(const struct model *m, struct err *e)
 {
     static const char key[] = "vision_feature_layer";
@@ -159,7 +162,7 @@ static struct tensor *features(struct model *m, struct tape *t, struct tensor *p
 {
     const struct llava *l = m->tower;
 
-    (void)shapes; /* all are alike */
+    (void)shapes; /* all are the same */
     CHECK(pixels->rows == n);
     return clip_features(m, t, &l->clip, pixels);
 }

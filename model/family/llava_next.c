@@ -1,11 +1,14 @@
 /* llava_next.c - LLaVA-NeXT (LLaVA-1.6): a picture is a square of the whole and tiles of it at a
- * larger size, each through CLIP's tower. The tiles' features are one map, of which only what shows
- * the picture is kept (the rest is padding); behind each row of the map stands a line break.
+ * larger size, each run through CLIP's tower. The tiles' features form one map, of which only the
+ * part that shows the picture is kept (the rest is padding). A picture of shape s becomes
  *
- *     places = [projector(features of the whole)     [n n, d]
- *               for each kept row of the map: projector(its kept columns), newline]
+ *     rows = [projector(features of the whole square)                      [n*n, d]
+ *             for each of the map's kept_h rows:
+ *                 [projector(its features); image_newline]                 [kept_w + 1, d]]
+ *                                                         in all [s.tokens, d]
  *
- * Sizes are computed in double in the order of transformers' Python code (5.24). */
+ * where n = image_size / patch_size, and s.rows = n*n + kept_h*kept_w features are cached. Sizes
+ * are computed in double and in the order of transformers' Python code (5.24). */
 #include "model/family/llava.h"
 #include "model/params.h"
 
@@ -41,7 +44,7 @@ static bool read_pinpoints(const struct hf_reader *r, const cJSON *obj, struct h
 
 static bool read(const struct hf_reader *r, const cJSON *obj, struct hf_config *c)
 {
-    hf_get(r, obj, "use_image_newline_parameter"); /* which transformers reads nowhere */
+    hf_get(r, obj, "use_image_newline_parameter"); /* ignored, as in transformers */
     if (!llava_read(r, obj, c) || !read_pinpoints(r, obj, c)) return false;
     return !c->vision_feature_full ||
            hf_refuse(r, "vision_feature_select_strategy",
@@ -83,7 +86,7 @@ static bool check_processor(const struct hf_config *c, const struct processor *p
                    c->file);
 }
 
-/* Python's int(round(v, 7)) of a positive number. */
+/* Python's int(round(v, 7)) for positive v. */
 static int64_t rounded(double v)
 {
     const double floored = floor(v);
@@ -91,7 +94,7 @@ static int64_t rounded(double v)
     return (int64_t)(floored + 1 - v <= 5e-8 ? floored + 1 : floored);
 }
 
-/* Rows (columns) to cut at both ends of a map of `map` of them, of which only `shown` show the
+/* Rows (columns) to cut at each end of a map with `map` of them, `shown` of which show the
  * picture. */
 static int64_t cut(int64_t map, double shown)
 {
@@ -116,7 +119,8 @@ static void shape(const struct hf_config *c, struct picture_shape *s)
 
 /* ---- the graph ---- */
 
-/* Rows of n x n tiles, the first of the whole picture, that show it: into index. */
+/* Appends to index the feature rows of one picture that are kept: those of its whole square, row
+ * `first` on, then those of its tiles, [n*n] each, that show it. */
 static int32_t *keep_rows(int32_t *index, const struct picture_shape *s, int64_t n, int64_t first)
 {
     const int64_t top = (s->grid_h * n - s->kept_h) / 2, left = (s->grid_w * n - s->kept_w) / 2;

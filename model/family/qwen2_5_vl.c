@@ -1,13 +1,13 @@
-/* qwen2_5_vl.c - Qwen2.5-VL: pictures at about their own size, a cell of patches a place; positions
- * of three axes; <|vision_start|> and <|vision_end|> around each picture, which are embedded as text
- * but take the pictures' factors (as in the published conversion). */
+/* qwen2_5_vl.c - Qwen2.5-VL: pictures near their own size, each cell of patches one row of the
+ * text; positions with three axes; <|vision_start|> and <|vision_end|> around each picture, which
+ * are embedded as text but use the pictures' factors (as in the published conversion). */
 #include "data/dataset.h"
 #include "model/family/qwen_tower.h"
 
 #include <string.h>
 
-/* In the published files and in all that transformers saves; and as the first releases of 4.52 and
- * some training programs do. */
+/* The names in the published files and in everything that transformers saves; then those of the
+ * first releases of 4.52 and some training programs. */
 static const struct name_layout layouts[] = {
     {.text = "model.",
      .head = "lm_head.weight",
@@ -48,8 +48,8 @@ static void skip_copies(const struct hf_reader *r, const cJSON *obj, const cJSON
     }
 }
 
-/* The decoder's keys stand in text_config where there is one, and nowhere else then: copies at the
- * top are no defaults. In older files they stand at the top. */
+/* The decoder's keys are in text_config if there is one, and only there: copies at the top are not
+ * defaults. In older files they are at the top. */
 static bool read(const struct hf_reader *r, const cJSON *obj, struct hf_config *c)
 {
     const struct hf_field tie = {.key = "tie_word_embeddings", .kind = HF_BOOL};
@@ -58,7 +58,7 @@ static bool read(const struct hf_reader *r, const cJSON *obj, struct hf_config *
     const cJSON *text, *vision;
     bool tied;
 
-    hf_get(r, obj, "vision_token_id"); /* which transformers reads nowhere */
+    hf_get(r, obj, "vision_token_id"); /* ignored, as in transformers */
     if (!hf_get_object(r, obj, "text_config", &text) ||
         !hf_get_object(r, obj, "vision_config", &vision))
         return false;
@@ -123,8 +123,8 @@ static int64_t feature_width(const struct hf_config *c)
     return c->vision.hidden_size;
 }
 
-/* A place has its picture's time, and its own row and column from there on; what follows a picture
- * goes on behind its longer side. */
+/* A row of a picture has the picture's time, plus its own row and column in height and width; after
+ * a picture, positions continue beyond its longer side. */
 static int32_t positions(const struct sample *s, int64_t n, int32_t *out, int64_t stride)
 {
     const struct picture_shape *shape = s->shape;

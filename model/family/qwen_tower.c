@@ -1,13 +1,18 @@
-/* qwen_tower.c - Qwen2.5-VL's vision tower: patches of a picture of any size, attention in windows
- * but for some blocks, RoPE by row and column; and the merger behind it.
+/* qwen_tower.c - Qwen2.5-VL's vision tower, for patches of pictures of any size: attention in
+ * windows except in some blocks, RoPE by row and column; and the merger after it.
  *
- *     x = patches W_p                                                 [N, d]
- *     a block: x += attention(rms(x)) W_o + b;  x += down(silu(gate(h)) * up(h)), h = rms(x)
- *     merger: x = rms(x); four rows of a cell behind each other; gelu(x W_1 + b_1) W_2 + b_2
+ *     x = Wp patches                                                    [N, D]
+ * for each block, with h = RMSNorm(x):
+ *     o = softmax(rope(Wq h) rope(Wk h)^T / sqrt(dh)) Wv h              [N, H*dh]
+ *     x = x + Wo o                                                      [N, D]
+ *     x = x + Wdown (silu(Wgate h) * Wup h), h = RMSNorm(x)             [N, D]
+ * and the merger joins the m^2 patches of each cell:
+ *     y = W2 gelu(W1 join(RMSNorm(x)))                                  [N/m^2, out_hidden_size]
  *
- * Pair (i, i + dh/2) of a head turns by row * f_i in its first half and by column * f_(i - dh/4) in
- * its second, f_j = 10000^(-4j/dh). All linear layers have biases but the patches'; norms have eps
- * 1e-6 whatever the config says. */
+ * N patches of all pictures, D = H*dh width, m spatial_merge_size. Pair (i, i + dh/2) of a
+ * head turns by row * f_i if i < dh/4, otherwise by column * f_(i - dh/4), f_j =
+ * 10000^(-4j/dh). All linear layers but the patches' have biases, left out here; norms have
+ * eps 1e-6 whatever the config says. */
 #include "model/family/qwen_tower.h"
 #include "base/hash.h"
 #include "base/mem.h"
@@ -67,7 +72,7 @@ static bool read_full(const struct hf_reader *r, const cJSON *obj, struct vision
     return true;
 }
 
-/* Transformers 5 writes it; nothing else is computed. */
+/* Transformers 5 writes this; only this kind is computed. */
 static bool read_rope(const struct hf_reader *r, const cJSON *obj)
 {
     static const char *const types[] = {"axial", NULL};
@@ -92,7 +97,7 @@ bool qwen_read_tower(const struct hf_reader *r, const cJSON *obj, struct vision_
     const char *name;
 
     for (size_t i = 0; i < sizeof unused / sizeof *unused; i++)
-        hf_get(r, obj, unused[i]); /* the class ignores the first two; the last is for videos */
+        hf_get(r, obj, unused[i]); /* transformers ignores the first two; the last is for videos */
     v->model_type = types[0];
     if (!hf_read_fields(r, obj, &type, 1, 0, &name) ||
         !hf_read_fields(r, obj, HF_TABLE(fields), 0, v) || !read_full(r, obj, v) ||
@@ -206,10 +211,10 @@ bool qwen_check(const struct model *m, struct err *e)
 
 /* ---- the graph ---- */
 
-/* What the blocks share. */
+/* What all blocks share. */
 struct layout {
-    struct tensor *table;                    /* [N, dh]: cos and sin */
-    struct attention_sample *window, *whole; /* in windows, and in pictures */
+    struct tensor *table;                    /* [N, dh]: cos, then sin */
+    struct attention_sample *window, *whole; /* by window, by picture */
     int64_t windows, pictures;
 };
 
@@ -236,7 +241,7 @@ int64_t qwen_windows(const struct vision_config *v, const struct picture_shape *
     return windows;
 }
 
-/* Rows and columns of the patches in the order that the tower works in, [2][N]. */
+/* Rows, then columns of the patches, in the order in which the tower works: [2, N]. */
 static int32_t *positions(struct tape *t, const struct vision_config *v,
                           const struct picture_shape *shapes, int64_t n, const int32_t *from,
                           int64_t N)
@@ -283,6 +288,7 @@ static struct tensor *linear(struct tape *t, struct tensor *x, struct param *w, 
     return op_linear(t, x, param_tensor(w), param_tensor(b), add);
 }
 
+/* Block i: x [N, D], the same shape out. */
 static struct tensor *block(struct model *m, struct tape *t, const struct layout *l, int64_t i,
                             struct tensor *x)
 {
@@ -303,8 +309,9 @@ static struct tensor *block(struct model *m, struct tape *t, const struct layout
         .n_samples = c->full[i] ? l->pictures : l->windows,
         .scale = 1 / sqrt((double)dh)};
 
-    x = linear(t, op_attention(t, &a), b->o, b->o_b, x);
+    x = linear(t, op_attention(t, &a), b->o, b->o_b, x); /* [N, D] */
     h = op_rmsnorm(t, x, param_tensor(b->norm2), EPS);
+    /* [N, intermediate_size] */
     h = op_swiglu(t, linear(t, h, b->gate, b->gate_b, NULL), linear(t, h, b->up, b->up_b, NULL));
     return linear(t, h, b->down, b->down_b, x);
 }
@@ -342,7 +349,7 @@ struct tensor *qwen_features(struct model *m, struct tape *t, struct tensor *pix
     l.window = samples(t, begin, l.windows);
     l.whole = samples(t, picture, n);
     l.table = rope_table(t, c, positions(t, c, shapes, n, there, N), N);
-    x = op_linear(t, pixels, param_tensor(q->patch), NULL, NULL);
+    x = op_linear(t, pixels, param_tensor(q->patch), NULL, NULL); /* [N, D] */
     x = op_select_rows(t, x, NULL, there, N);
     for (int64_t i = 0; i < c->num_hidden_layers; i++)
         x = block(m, t, &l, i, x);
@@ -355,7 +362,7 @@ struct tensor *qwen_project(struct model *m, struct tape *t, const struct forwar
     const struct qwen *q = m->tower;
     struct tensor *x = op_rmsnorm(t, f->features, param_tensor(q->norm), EPS);
 
-    x = op_group_rows(t, x, c->spatial_merge_size * c->spatial_merge_size);
+    x = op_group_rows(t, x, c->spatial_merge_size * c->spatial_merge_size); /* [N/m^2, m^2*D] */
     x = op_activation(t, linear(t, x, q->fc1, q->fc1_b, NULL), ACT_GELU);
     return linear(t, x, q->fc2, q->fc2_b, NULL);
 }

@@ -1,4 +1,4 @@
-/* table.c - the families. */
+/* table.c - the table of all families. */
 #include "model/family/family.h"
 #include "data/dataset.h"
 

@@ -1,4 +1,5 @@
-/* text.c - language models without pictures. Their settings are in config/hfconfig_text.c. */
+/* text.c - language models without vision: Llama and Qwen2. Their settings are in
+ * model/config/hfconfig_text.c. */
 #include "model/family/family.h"
 
 /* Also as transformers reads them, with one "model." too few or too many. */

@@ -1,5 +1,5 @@
-/* hfjson.c - the one place that turns JSON values into checked C values, so that all keys have the
- * same rules and the same messages. */
+/* hfjson.c - the one place that turns JSON values into checked C values, so that all keys follow
+ * the same rules and give the same messages. */
 #include "model/files/hfjson.h"
 #include "base/mem.h"
 #include "model/config/hfconfig.h"
@@ -25,7 +25,7 @@ const cJSON *hf_get(const struct hf_reader *r, const cJSON *obj, const char *key
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(obj, key);
 
     if (!item || is_used(r->used, item)) return item;
-    CHECK(r->used->n < HF_MAX_USED); /* the tables are shorter */
+    CHECK(r->used->n < HF_MAX_USED); /* the tables are smaller */
     r->used->item[r->used->n++] = item;
     return item;
 }
@@ -62,7 +62,7 @@ bool hf_fail(const struct hf_reader *r, const cJSON *obj, const char *key, const
                       r->prefix, key, what);
 }
 
-/* Whether a value can change anything where nobody reads it. */
+/* Whether a value could have an effect if something read it. */
 static bool says_something(const cJSON *v)
 {
     const char *text = cJSON_GetStringValue(v);
@@ -77,7 +77,7 @@ static bool is_one_of(const char *key, const char *const *names)
     return false;
 }
 
-/* The list stays short: whoever writes a thousand keys learns enough from the first. */
+/* Keeps the list short: whoever writes a thousand keys learns enough from the first few. */
 enum { LIST_CHARS = 700 };
 static const char and_more[] = ", ...";
 
@@ -140,7 +140,7 @@ static bool read_int(const struct hf_reader *r, const struct hf_field *f, const 
 {
     int64_t *out = dst;
 
-    *out = (int64_t)(v ? 0 : f->def[variant]); /* the tables hold whole numbers */
+    *out = (int64_t)(v ? 0 : f->def[variant]); /* the tables hold integers */
     if (!v || cJSON_IsNull(v)) return true;
     if (!hf_is_int(v, f->lo, f->hi))
         return hf_refuse(r, f->key, v, "a whole number from %.0f to %.0f", f->lo, f->hi);
@@ -227,7 +227,7 @@ static bool read_fixed(const struct hf_reader *r, const struct hf_field *f, cons
     return hf_refuse(r, f->key, v, "to leave it out (null, %g)", f->lo);
 }
 
-/* A row per kind: how it is read, and whether null needs the field's leave. */
+/* One row per kind: its reader, and whether null requires the field's permission. */
 static const struct {
     bool (*read)(const struct hf_reader *, const struct hf_field *, const cJSON *, int, void *);
     bool null_needs_leave;
@@ -251,7 +251,7 @@ bool hf_read_fields(const struct hf_reader *r, const cJSON *obj, const struct hf
     return true;
 }
 
-/* The JSON form of one field; the kinds that no writer needs have none. */
+/* The JSON form of a field; kinds that are never written have none. */
 static cJSON *field_value(const struct hf_field *f, const void *at)
 {
     const char *s;
@@ -284,7 +284,7 @@ bool hf_write_fields(cJSON *obj, const struct hf_field *fields, size_t n, const 
             cJSON_Delete(v);
             return err_set(e, "out of memory for a config");
         }
-        /* cJSON 1.7.15 puts the value there without its key where there is no memory for that */
+        /* cJSON 1.7.15 adds the value without its key if out of memory */
         if (had && !v->string) return err_set(e, "out of memory for a config");
         if (had) continue;
         if (cJSON_IsNull(v) && !keep_null) {

@@ -1,6 +1,6 @@
-/* hfjson.h - reads the keys of a JSON object into the fields of a struct, by a table: one row per
- * key with its kind, range and default; and says which keys nobody asked for. Private to
- * model/hf*.c. */
+/* hfjson.h - reads the keys of a JSON object into the fields of a struct, driven by a table:
+ * one row per key with its kind, range and default; and reports keys that were not read.
+ * Private to model/config/. */
 #ifndef MODEL_FILES_HFJSON_H
 #define MODEL_FILES_HFJSON_H
 
@@ -16,8 +16,8 @@ enum hf_kind {
     HF_BOOL,   /* bool */
     HF_TOKEN,  /* int64_t: HF_NO_TOKEN or a token id */
     HF_CHOICE, /* an enum, stored as int: the value of the name in `choices` */
-    HF_NAME,   /* const char *: one of `names`, any text where that is NULL */
-    HF_FIXED,  /* stored nowhere: must be left out, null or the number `lo` */
+    HF_NAME,   /* const char *: one of `names`, or any text if that is NULL */
+    HF_FIXED,  /* not stored: must be absent, null or the number `lo` */
 };
 
 struct hf_choice {
@@ -25,7 +25,7 @@ struct hf_choice {
     int value;
 };
 
-/* def[v] is the default of variant v (a model type); an HF_NAME has def_name. */
+/* def[v] is the default for variant v (a model type); an HF_NAME has def_name. */
 struct hf_field {
     const char *key;
     enum hf_kind kind;
@@ -38,7 +38,7 @@ struct hf_field {
     const char *def_name;
 };
 
-/* Rows for a struct's member of the key's name. Whole numbers start at 1. */
+/* Rows for a struct member named like its key. Integers start at 1. */
 #define HF_ROW(type, member) .key = #member, .offset = offsetof(struct type, member)
 #define HF_INT_ROW(type, member, max, ...)                                                         \
     {                                                                                              \
@@ -53,7 +53,7 @@ struct hf_field {
         HF_ROW(type, member), .kind = HF_BOOL, .def = { d, d, d, d }                               \
     }
 
-/* The values that were asked for. */
+/* The values that were read. */
 enum { HF_MAX_USED = 256 };
 struct hf_used {
     const cJSON *item[HF_MAX_USED];
@@ -61,44 +61,44 @@ struct hf_used {
 };
 
 struct hf_reader {
-    const struct jsonc *doc; /* for the messages' file, line and column */
-    const char *prefix;      /* before a key in messages, "text_config." */
+    const struct jsonc *doc; /* gives file, line and column for messages */
+    const char *prefix;      /* precedes keys in messages: "text_config." */
     struct hf_used *used;
     struct err *e;
 };
 
-/* The value under `key`, NULL where it is not there; it counts as used. */
+/* The value under `key`, NULL if absent; marks it as used. */
 const cJSON *hf_get(const struct hf_reader *r, const cJSON *obj, const char *key);
 
-/* As hf_get, for an object: null counts as not there, anything else is refused. */
+/* As hf_get, for an object: null counts as absent, anything else is refused. */
 bool hf_get_object(const struct hf_reader *r, const cJSON *obj, const char *key, const cJSON **out);
 
-/* "FILE:LINE:COL: PREFIXKEY is VALUE; allowed: ..." and false. v may be NULL: "FILE: PREFIXKEY is
- * missing; ...". */
+/* Sets "FILE:LINE:COL: PREFIXKEY is VALUE; allowed: ..."; returns false. v may be NULL: "FILE:
+ * PREFIXKEY is missing; ...". */
 bool hf_refuse(const struct hf_reader *r, const char *key, const cJSON *v, const char *allowed, ...)
     __attribute__((format(printf, 4, 5)));
 
-/* "FILE:LINE:COL: PREFIXKEY ..." about the value under `key`, which may be left out ("FILE: ..."),
- * and false. */
+/* Sets "FILE:LINE:COL: PREFIXKEY ..." about the value under `key`, which may be absent
+ * ("FILE: ..."); returns false. */
 bool hf_fail(const struct hf_reader *r, const cJSON *obj, const char *key, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 
-/* Adds to *list (NULL at first; the caller frees it) "PREFIXKEY, ..." for each key of obj that was
- * not asked for, is not one of `harmless` (NULL at the end) and says something: null, false, an
- * empty text, list or object do not. With `values` numbers and words stand behind their keys. A
- * list that grows long ends in "...". */
+/* Adds "PREFIXKEY, ..." to *list (initially NULL; the caller frees it) for each key of obj that
+ * was not read, is not in `harmless` (NULL-terminated) and has a value: null, false, or an empty
+ * text, list or object do not count. With `values`, numbers and words follow their keys. A long
+ * list ends in "...". */
 bool hf_list_unused(const struct hf_reader *r, const cJSON *obj, const char *const *harmless,
                     bool values, char **list);
 
-/* A whole number in lo..hi that a double holds exactly. */
+/* An integer in lo..hi that a double represents exactly. */
 bool hf_is_int(const cJSON *v, double lo, double hi);
 
-/* Fills all n fields of the struct at `dst` from obj; NULL stands for an empty object. */
+/* Fills all n fields of the struct at `dst` from obj; NULL counts as an empty object. */
 bool hf_read_fields(const struct hf_reader *r, const cJSON *obj, const struct hf_field *fields,
                     size_t n, int variant, void *dst);
 
-/* The reverse: sets the fields' keys in obj. A NULL string becomes null where the key has been
- * there or `keep_null`, and is left out otherwise. */
+/* The inverse: sets the fields' keys in obj. A NULL string becomes null if the key was there or
+ * with `keep_null`, and is left out otherwise. */
 bool hf_write_fields(cJSON *obj, const struct hf_field *fields, size_t n, const void *src,
                      bool keep_null, struct err *e);
 

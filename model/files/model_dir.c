@@ -1,5 +1,5 @@
-/* model_dir.c - see model_dir.h. Everything is known by names, which the programs that write such
- * directories give; what a file holds is looked at where it is opened. */
+/* model_dir.c - see model_dir.h. Everything goes by names, as chosen by the programs that write
+ * such directories; contents are checked where files are opened. */
 #include "model/files/model_dir.h"
 #include "base/filekind.h"
 #include "base/mem.h"
@@ -33,7 +33,7 @@ static int by_string(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* All names but those of `.` and `..`, sorted. */
+/* All names except `.` and `..`, sorted. */
 static bool list(struct listing *l, const char *dir, struct err *e)
 {
     DIR *d = opendir(dir);
@@ -54,7 +54,7 @@ static bool list(struct listing *l, const char *dir, struct err *e)
     return ok;
 }
 
-/* The first name that fits the pattern, NULL: none. */
+/* The first name that matches the pattern, NULL if none. */
 static const char *find(const struct listing *l, const char *pattern)
 {
     for (size_t i = 0; i < l->n; i++)
@@ -69,7 +69,7 @@ static bool has_weights(const struct listing *l)
     return false;
 }
 
-/* ---- no directory ---- */
+/* ---- not a directory ---- */
 
 /* "owner/name" as on the hub: letters, digits, dots and dashes around one slash. */
 static bool is_hub_name(const char *s)
@@ -105,7 +105,7 @@ static bool refuse_absent(const char *dir, int reason, struct err *e)
                             : err_system(e, reason, "%s", dir);
 }
 
-/* A file in the model's place. */
+/* A file where the model should be. */
 static bool refuse_file(const char *path, struct err *e)
 {
     struct file_map m = {0};
@@ -119,7 +119,7 @@ static bool refuse_file(const char *path, struct err *e)
 
 /* ---- a directory of something else ---- */
 
-/* The model that an adapter belongs to, by its settings; "another model" where they do not say. */
+/* The model that an adapter belongs to, from its settings; "another model" if they do not say. */
 static char *base_of_adapter(const char *dir, struct err *e)
 {
     static const struct jsonc_rules rules = {.plain = true};
@@ -158,12 +158,12 @@ static bool refuse_adapter(const char *dir, const struct listing *l, struct err 
     return false;
 }
 
-/* Names that give away what a directory without a model's weights is; %s is the name. The first row
- * that fits has the word. */
+/* File names that reveal what a directory without a model's weights is; %s is the name. The first
+ * matching row decides. */
 static const struct sign {
     const char *pattern, *says;
 } signs[] = {
-    {"mm_projector.bin", "has a projector alone (%s, of LLaVA's own code): give a whole model in "
+    {"mm_projector.bin", "has only a projector (%s, of LLaVA's own code): give a whole model in "
                          "transformers' form, as "
                          "llava-hf/llava-1.5-7b-hf is"},
     {"zero_to_fp32.py", "is a checkpoint of DeepSpeed: run the %s in it, which makes "
@@ -178,18 +178,18 @@ static const struct sign {
     {"*.part", "has a download that did not end (%s): end it"},
     {"*.crdownload", "has a download that did not end (%s): end it"},
     {"*.aria2", "has a download that did not end (%s): end it"},
-    {"*.gguf", "has weights for llama.cpp alone (%s): take the model in transformers' form"},
-    {"*.msgpack", "has weights for Flax alone (%s): in Python from_pretrained(..., from_flax=True) "
+    {"*.gguf", "has only weights for llama.cpp (%s): take the model in transformers' form"},
+    {"*.msgpack", "has only weights for Flax (%s): in Python from_pretrained(..., from_flax=True) "
                   "of transformers 4 and save_pretrained turn them into model.safetensors"},
-    {"tf_model*.h5", "has weights for TensorFlow alone (%s): in Python from_pretrained(..., "
+    {"tf_model*.h5", "has only weights for TensorFlow (%s): in Python from_pretrained(..., "
                      "from_tf=True) of transformers 4 and save_pretrained turn them into "
                      "model.safetensors"},
-    {"*.onnx", "has a model for ONNX alone (%s): take it in transformers' form"},
+    {"*.onnx", "has only a model for ONNX (%s): take it in transformers' form"},
     {"consolidated*", "has weights in their maker's own form (%s): take the model in transformers' "
                       "form, or transformers' convert_..._weights_to_hf.py for it"},
 };
 
-/* Files that training programs put beside a model's weights, and the rankings of
+/* Files that training programs put next to a model's weights, and the rankings of
  * converted models. */
 static const char *const companions[] = {"*rank*.pth", "*qk_tensor*",   "training_args.bin",
                                          "optimizer*", "scheduler*",    "rng_state*",
@@ -206,8 +206,8 @@ static bool is_weights_name(const char *name)
     return false;
 }
 
-/* A directory below, at most two levels (snapshots/COMMIT of the hub's cache), that has a
- * config.json and weights; in new memory, NULL: none. */
+/* A subdirectory, at most two levels down (snapshots/COMMIT in the hub's cache), with a config.json
+ * and weights; in new memory, NULL if none. */
 static char *find_below(const char *dir, const struct listing *l, int levels, struct err *e)
 {
     char *found = NULL;
@@ -281,7 +281,7 @@ bool model_dir_check(const char *dir, struct err *e)
     return ok;
 }
 
-/* ---- beside a model ---- */
+/* ---- extra files next to a model ---- */
 
 static bool is_open(const struct st_model *m, const char *dir, const char *name)
 {

@@ -1,16 +1,16 @@
-/* model_dir.h - what lies in a directory that a model is to be read from, where that is not (only)
- * a model: adapters, other programs' forms, halves of downloads. */
+/* model_dir.h - explains a directory given as a model that is not (only) one: adapters, other
+ * programs' formats, incomplete downloads. */
 #ifndef MODEL_FILES_MODEL_DIR_H
 #define MODEL_FILES_MODEL_DIR_H
 
 #include "model/files/safetensors.h"
 
-/* Fine where `dir` has a config.json and weights under a name that is read, be they good or not.
- * Else one line that says what `dir` is or holds instead, and what to do about it. */
+/* Passes if `dir` has a config.json and weights under a known name, valid or not. Otherwise sets
+ * one line that says what `dir` is or contains instead, and what to do about it. */
 bool model_dir_check(const char *dir, struct err *e);
 
-/* "A, B and 3 more": the files of weights in `dir` that are none of m's, in new memory; *count is
- * their number. NULL where there are none; false where there is no memory. */
+/* "A, B and 3 more": the weight files in `dir` that are not m's, in new memory; *count is their
+ * number. NULL if none; false if out of memory. */
 bool model_dir_unused(const char *dir, const struct st_model *m, char **names, size_t *count,
                       struct err *e);
 

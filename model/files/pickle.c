@@ -1,5 +1,5 @@
-/* pickle.c - see pickle.h. The opcodes are those of Python's Lib/pickletools.py; a row of the table
- * each. The machine has a stack of values and a memory of numbered ones. */
+/* pickle.c - see pickle.h. The opcodes are those of Python's Lib/pickletools.py, one table row
+ * each. The machine has a stack of values and a memo of numbered ones. */
 #include "model/files/pickle.h"
 #include "base/mem.h"
 
@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MARK UINT32_MAX /* on the stack: where the items of the next tuple, dict .. begin */
+#define MARK UINT32_MAX /* on the stack: start of the items of the next tuple, dict, ... */
 #define NO_MEMO UINT32_MAX
 
 struct machine {
@@ -25,7 +25,7 @@ static bool broken(struct machine *m, const char *why)
     return err_set(m->e, "its pickle is damaged: %s", why);
 }
 
-/* The next n bytes, NULL and a message where there are fewer. */
+/* The next n bytes; NULL with a message if fewer remain. */
 static const uint8_t *take(struct machine *m, size_t n)
 {
     const uint8_t *at = m->in.p;
@@ -45,7 +45,7 @@ static bool push(struct machine *m, uint32_t value)
     return true;
 }
 
-/* Whether the n topmost values are there, with no mark between. */
+/* Whether the top n values exist, without a mark among them. */
 static bool has(struct machine *m, size_t n)
 {
     for (size_t i = 1; i <= n; i++)
@@ -62,7 +62,7 @@ static bool pop(struct machine *m, uint32_t *value)
     return true;
 }
 
-/* A new row, on the stack; pointers to rows do not outlive it. */
+/* Adds a row and pushes it; pointers to rows become invalid. */
 static bool add(struct machine *m, struct pickle_value v)
 {
     struct pickle *p = m->p;
@@ -74,7 +74,7 @@ static bool add(struct machine *m, struct pickle_value v)
     return push(m, (uint32_t)p->values++);
 }
 
-/* Gives the row `to` one more item. */
+/* Appends an item to row `to`. */
 static bool append(struct machine *m, uint32_t to, uint32_t item)
 {
     struct pickle *p = m->p;
@@ -91,7 +91,7 @@ static bool append(struct machine *m, uint32_t to, uint32_t item)
     return true;
 }
 
-/* ---- opcodes; `arg` is the row's ---- */
+/* ---- opcodes; `arg` comes from the row ---- */
 
 static bool op_protocol(struct machine *m, int arg)
 {
@@ -113,7 +113,7 @@ static bool op_bool(struct machine *m, int arg)
     return add(m, (struct pickle_value){.kind = PICKLE_BOOL, .number = arg});
 }
 
-/* A number of |arg| bytes, with a sign where arg is negative. */
+/* An integer of |arg| bytes, signed if arg is negative. */
 static bool op_int(struct machine *m, int arg)
 {
     const size_t n = (size_t)abs(arg);
@@ -127,7 +127,7 @@ static bool op_int(struct machine *m, int arg)
     return add(m, (struct pickle_value){.kind = PICKLE_INT, .number = (int64_t)v});
 }
 
-/* As many bytes as a byte says. */
+/* A length byte and an integer of that size. */
 static bool op_long(struct machine *m, int arg)
 {
     const uint8_t *n = take(m, 1);
@@ -143,7 +143,7 @@ static bool op_float(struct machine *m, int arg)
     return take(m, 8) && add(m, (struct pickle_value){.kind = PICKLE_FLOAT});
 }
 
-/* A text behind its length, which has `arg` bytes. */
+/* A length of `arg` bytes, and a text. */
 static bool op_text(struct machine *m, int arg)
 {
     const uint8_t *p = take(m, (size_t)arg);
@@ -172,8 +172,8 @@ static bool op_global(struct machine *m, int arg)
         if (strlen(*g) == n && memcmp(*g, from, n) == 0)
             return add(m, (struct pickle_value){.kind = PICKLE_GLOBAL, .text = {from, n}});
     return err_set(m->e,
-                   "its pickle calls %.*s.%.*s, which tensors have no need of: save "
-                   "model.state_dict() alone",
+                   "its pickle calls %.*s.%.*s, which tensors do not need: save only "
+                   "model.state_dict()",
                    (int)module, (const char *)from, (int)(n - module - 2), (const char *)line + 1);
 }
 
@@ -183,7 +183,7 @@ static bool op_mark(struct machine *m, int arg)
     return push(m, MARK);
 }
 
-/* The number of values above the last mark. Each is looked at once, for it then goes. */
+/* The number of values above the last mark. Amortised: each value is counted once, then popped. */
 static bool count_to_mark(struct machine *m, size_t *n)
 {
     for (*n = 0; *n < m->depth; (*n)++)
@@ -191,7 +191,7 @@ static bool count_to_mark(struct machine *m, size_t *n)
     return broken(m, "it has no mark where it needs one");
 }
 
-/* Takes the n topmost values off as items of the row `to`. */
+/* Pops the top n values and appends them to row `to`. */
 static bool append_top(struct machine *m, uint32_t to, size_t n)
 {
     const size_t from = m->depth - n;
@@ -202,7 +202,7 @@ static bool append_top(struct machine *m, uint32_t to, size_t n)
     return true;
 }
 
-/* A new row of that kind with the n topmost values, in their place. */
+/* Replaces the top n values by a new row of that kind that contains them. */
 static bool gather(struct machine *m, enum pickle_kind kind, size_t n)
 {
     uint32_t made;
@@ -216,19 +216,19 @@ static bool op_tuple(struct machine *m, int arg)
     return has(m, (size_t)arg) && gather(m, PICKLE_TUPLE, (size_t)arg);
 }
 
-/* From the mark on. */
+/* Everything since the mark. */
 static bool op_long_tuple(struct machine *m, int arg)
 {
     size_t n;
 
     (void)arg;
     if (!count_to_mark(m, &n) || !gather(m, PICKLE_TUPLE, n)) return false;
-    m->stack[m->depth - 2] = m->stack[m->depth - 1]; /* the mark's place */
+    m->stack[m->depth - 2] = m->stack[m->depth - 1]; /* over the mark */
     m->depth--;
     return true;
 }
 
-/* The n topmost values become items of the list or dict (arg: which) below them. */
+/* Appends the top n values to the list or dict (arg: which) below them. */
 static bool add_items(struct machine *m, int arg, size_t n, bool mark)
 {
     const size_t step = arg == PICKLE_DICT ? 2 : 1, below = m->depth - n - mark;
@@ -259,7 +259,7 @@ static bool op_item(struct machine *m, int arg)
 
 static const char ordered_dict[] = "collections\nOrderedDict\n";
 
-/* A call with a tuple of arguments. An OrderedDict of none is a dict. */
+/* A call with a tuple of arguments. An OrderedDict without arguments is a dict. */
 static bool op_call(struct machine *m, int arg)
 {
     const struct pickle_value *f, *args;
@@ -269,7 +269,7 @@ static bool op_call(struct machine *m, int arg)
     f = &m->p->value[m->stack[m->depth - 2]];
     args = &m->p->value[m->stack[m->depth - 1]];
     if (f->kind != PICKLE_GLOBAL || args->kind != PICKLE_TUPLE)
-        return broken(m, "it calls what is no function");
+        return broken(m, "it calls something that is not a function");
     if (args->count || !pickle_is(f, PICKLE_GLOBAL, ordered_dict)) return gather(m, PICKLE_CALL, 2);
     m->depth -= 2;
     return add(m, (struct pickle_value){.kind = PICKLE_DICT});
@@ -281,7 +281,7 @@ static bool op_outside(struct machine *m, int arg)
     return has(m, 1) && gather(m, PICKLE_OUTSIDE, 1);
 }
 
-/* An object's attributes, which a state_dict has (the versions of its modules): of no use here. */
+/* An object's attributes, which a state_dict has (the versions of its modules): ignored. */
 static bool op_attributes(struct machine *m, int arg)
 {
     (void)arg;
@@ -290,8 +290,8 @@ static bool op_attributes(struct machine *m, int arg)
     return true;
 }
 
-/* The index has `arg` bytes. Python counts them up; a gap that only a forger makes costs nothing,
- * as there are at most as many as values. */
+/* A memo index of `arg` bytes. Python numbers them consecutively; gaps, as only a forger makes,
+ * cost nothing, since there are at most as many as values. */
 static bool read_index(struct machine *m, int arg, size_t *index)
 {
     const uint8_t *p = take(m, (size_t)arg);
@@ -393,7 +393,7 @@ bool pickle_read(struct pickle *p, struct bytes in, const char *const *globals, 
     ok = mem_grow(&p->cell, &p->cell_cap, 1, sizeof *p->cell, e);
     while (ok && !m.done)
         ok = step(&m);
-    if (ok && m.in.n) ok = broken(&m, "there is more behind its end");
+    if (ok && m.in.n) ok = broken(&m, "there is more after its end");
     free(m.stack);
     free(m.memo);
     if (!ok) pickle_free(p);

@@ -1,5 +1,5 @@
-/* rankfile.c - reads and writes rank files. Nothing of what a file claims is used before it was
- * compared with the model's own dims, so that a lying file costs no memory. */
+/* rankfile.c - reads and writes rank files. Everything that a file claims is compared with the
+ * model's own dims before use, so that a lying file costs no memory. */
 #include "model/files/rankfile.h"
 
 #include "base/file.h"
@@ -30,7 +30,7 @@ static bool check_shape(int ndim, const int64_t *dim, const struct rank_dims *n,
     return true;
 }
 
-/* One head: dims[dh] must be a permutation of the pairs on each half, the same one. */
+/* One head: dims[dh] must be the same permutation of the pairs in both halves. */
 static bool check_head(const int64_t *dims, int64_t P, uint8_t *seen, struct err *e)
 {
     memset(seen, 0, (size_t)P);
@@ -67,8 +67,8 @@ static bool take_ranks(int32_t *rank, const int64_t *dims, const struct rank_dim
     return ok;
 }
 
-/* What the file says of itself, which nothing depends on: what is no such text or count is as good
- * as absent. */
+/* What the file says about itself, which nothing depends on: invalid texts and counts are
+ * treated as absent. */
 static bool read_info(struct h5_in *f, struct rankfile_info *info, struct err *e)
 {
     int64_t *const counts[] = {&info->samples, &info->tokens};
@@ -120,7 +120,7 @@ static bool read_h5(const char *path, const struct rank_dims *n, int64_t *dims,
     return ok;
 }
 
-/* The integer at element j of a tensor that may lie unaligned. */
+/* The integer at element j of a possibly unaligned tensor. */
 static int64_t st_integer(const struct st_tensor *t, int64_t j)
 {
     int64_t wide;
@@ -173,7 +173,7 @@ static bool ends_with(const char *s, const char *end)
     return len > n && strcmp(s + len - n, end) == 0;
 }
 
-/* dims[L,G,dh] of a file of any form. */
+/* dims[L,G,dh] from a file in any of the formats. */
 static bool read_dims(const char *path, const struct rank_dims *n, int64_t *dims,
                       struct rankfile_info *info, struct err *e)
 {

@@ -1,4 +1,4 @@
-/* safetensors.c - reading. A header is somebody else's: its length is held against the file, the
+/* safetensors.c - reading. A header is untrusted: its length is checked against the file, the
  * number of its JSON values against a limit, and each tensor against the rules of the format,
  * before anything is allocated for it. */
 #include "model/files/safetensors.h"
@@ -46,7 +46,7 @@ bool st_name_is_plain(const char *name)
     return true;
 }
 
-/* A member of a tensor's entry, NULL where it is not there. */
+/* A member of a tensor's entry, NULL if absent. */
 static const cJSON *member(const cJSON *entry, const char *key)
 {
     return cJSON_GetObjectItemCaseSensitive(entry, key);
@@ -70,7 +70,7 @@ static bool read_dtype(struct st_tensor *t, const struct jsonc *h, const cJSON *
                       t->name, v->valuestring);
 }
 
-/* Fills ndim and dim, and *need with the bytes that such a tensor has. */
+/* Fills ndim and dim, and *need with the bytes that such a tensor takes. */
 static bool read_shape(struct st_tensor *t, const struct jsonc *h, const cJSON *entry, size_t *need,
                        struct err *e)
 {
@@ -85,10 +85,11 @@ static bool read_shape(struct st_tensor *t, const struct jsonc *h, const cJSON *
             return jsonc_fail(h, item, e, "tensor %s: more than %d dimensions", t->name,
                               ST_MAX_DIMS);
         if (!as_size(item, &d))
-            return jsonc_fail(h, item, e, "tensor %s: dimension %d is no whole number of 0 or more",
-                              t->name, t->ndim);
+            return jsonc_fail(h, item, e,
+                              "tensor %s: dimension %d is not a whole number of 0 or more", t->name,
+                              t->ndim);
         if (!size_mul(&count, count, d)) goto huge;
-        t->dim[t->ndim++] = (int64_t)d; /* below 2^53 */
+        t->dim[t->ndim++] = (int64_t)d; /* under 2^53 */
     }
     if (!size_mul(&bits, count, st_dtypes[t->dtype].bits)) goto huge;
     if (bits % 8 != 0)
@@ -128,7 +129,7 @@ static bool read_tensor(struct st_tensor *t, const struct jsonc *h, const cJSON 
     return true;
 }
 
-/* The ranges must cover the data once, end to end. */
+/* The ranges must cover the data exactly once, without gaps. */
 static bool check_cover(struct st_file *f, const uint8_t *data, size_t size, struct err *e)
 {
     const uint8_t *at = data;
@@ -155,11 +156,11 @@ static bool check_metadata(const struct jsonc *h, const cJSON *meta, struct err 
 {
     const cJSON *item;
 
-    if (!cJSON_IsObject(meta)) return jsonc_fail(h, meta, e, "__metadata__ is no object");
+    if (!cJSON_IsObject(meta)) return jsonc_fail(h, meta, e, "__metadata__ is not an object");
     cJSON_ArrayForEach(item, meta)
     {
         if (!cJSON_IsString(item))
-            return jsonc_fail(h, item, e, "__metadata__ \"%.64s\" is no string", item->string);
+            return jsonc_fail(h, item, e, "__metadata__ \"%.64s\" is not a string", item->string);
     }
     return true;
 }
@@ -189,7 +190,7 @@ static bool read_length(const struct st_file *f, size_t *len, struct err *e)
 
 static bool read_header(struct st_file *f, struct err *e)
 {
-    /* Places in messages are the file's: its one line of text begins behind 8 bytes. */
+    /* Positions in messages are the file's: its one line of text begins after 8 bytes. */
     static const struct jsonc_rules rules = {
         .line = 1, .col = 9, .plain = true, .max_values = MAX_VALUES};
     const uint8_t *data;
@@ -260,7 +261,7 @@ size_t st_count(const struct st_tensor *t)
     size_t n = 1;
 
     for (int i = 0; i < t->ndim; i++)
-        n *= (size_t)t->dim[i]; /* read_shape saw that it fits */
+        n *= (size_t)t->dim[i]; /* cannot overflow: checked by read_shape */
     return n;
 }
 

@@ -1,11 +1,11 @@
-/* safetensors_dtype.c - the dtypes of the format, one row each. A new one is a name in enum
+/* safetensors_dtype.c - the dtypes of the format, one row each. Adding one takes a name in enum
  * st_dtype and a row here. */
 #include "base/bf16.h"
 #include "model/files/safetensors.h"
 
 #include <string.h>
 
-/* Row conversions. The file's side goes through memcpy: it may be unaligned. */
+/* Row conversions. The file's side is accessed through memcpy: it may be unaligned. */
 static void f64_to_f32(float *dst, const void *src, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -87,7 +87,7 @@ const struct st_dtype_info st_dtypes[ST_DTYPES] = {
     [ST_F8_E4M3FNUZ] = {"F8_E4M3FNUZ", 8, 1, NULL, NULL},
     [ST_F8_E5M2FNUZ] = {"F8_E5M2FNUZ", 8, 1, NULL, NULL},
     [ST_F8_E8M0] = {"F8_E8M0", 8, 1, NULL, NULL},
-    [ST_F6_E2M3] = {"F6_E2M3", 6, 1, NULL, NULL}, /* packed: the whole tensor fills its bytes */
+    [ST_F6_E2M3] = {"F6_E2M3", 6, 1, NULL, NULL}, /* packed: whole tensors fill whole bytes */
     [ST_F6_E3M2] = {"F6_E3M2", 6, 1, NULL, NULL},
     [ST_F4] = {"F4", 4, 1, NULL, NULL},
 };

@@ -1,5 +1,5 @@
-/* safetensors_model.c - a model's directory as one table of tensors, whether it is one file or
- * shards under an index, of safetensors or of torch.save. */
+/* safetensors_model.c - a model's directory as one table of tensors, whether one file or shards
+ * with an index, in safetensors or torch.save format. */
 #include "base/mem.h"
 #include "model/files/safetensors.h"
 
@@ -8,7 +8,7 @@
 
 enum {
     MAX_INDEX = 100000000, /* bytes, as for a header */
-    MAX_VALUES = 1000000,  /* in an index: one a tensor */
+    MAX_VALUES = 1000000,  /* in an index: one per tensor */
 };
 
 /* In the order in which transformers looks for them. */
@@ -39,13 +39,13 @@ static int by_pointed_name(const void *a, const void *b)
                   (*(const struct st_tensor *const *)b)->name);
 }
 
-/* The first row of each file is where the one before is of another. */
+/* Rows are sorted by file: whether a row is the first of its file. */
 static bool is_first(const struct mapped *rows, size_t i)
 {
     return i == 0 || strcmp(rows[i].file, rows[i - 1].file) != 0;
 }
 
-/* Fails where files of the index are not there, and counts them. */
+/* Fails if files of the index are missing, and counts them. */
 static bool check_shards(const struct mapped *rows, size_t n, const char *dir, const char *index,
                          struct err *e)
 {
@@ -71,7 +71,7 @@ static bool check_shards(const struct mapped *rows, size_t n, const char *dir, c
                    dir, first->file, index, first->tensor, missing, files);
 }
 
-/* Opens each shard once and holds it against the index. `rows` is sorted by file. */
+/* Opens each shard once and checks it against the index. `rows` is sorted by file. */
 static bool open_shards(struct st_model *m, const struct form *form, const char *dir,
                         const char *index, const struct mapped *rows, size_t n, struct err *e)
 {
@@ -98,7 +98,7 @@ static bool open_shards(struct st_model *m, const struct form *form, const char 
     return true;
 }
 
-/* Fills rows[] from the weight_map; each file must be a plain name in the same directory. */
+/* Fills rows[] from the weight_map; each file must be a valid name in the same directory. */
 static bool read_weight_map(struct mapped *rows, const struct jsonc *index, const cJSON *map,
                             struct err *e)
 {
@@ -148,7 +148,7 @@ static bool open_index(struct st_model *m, const struct form *form, const char *
     return ok;
 }
 
-/* The tensors of all files, whether an index lists them or not (so does transformers). */
+/* The tensors of all files, whether the index lists them or not (like transformers). */
 static bool list_tensors(struct st_model *m, struct err *e)
 {
     size_t n = 0;

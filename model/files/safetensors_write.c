@@ -1,5 +1,5 @@
-/* safetensors_write.c - writing. Sizes are known before the first byte of data, so the headers are
- * written at once and each tensor goes to its own place in its file as its rows come. */
+/* safetensors_write.c - writing. All sizes are known before the first byte of data, so the headers
+ * are written first, and each tensor goes to its own place in its file as its rows arrive. */
 #include "base/mem.h"
 #include "model/files/safetensors.h"
 
@@ -26,7 +26,7 @@ struct st_slot {
 
 struct st_shard {
     struct file_out out;
-    char *file; /* name without directory */
+    char *file; /* file name without directory */
     size_t data_at, bytes;
 };
 
@@ -105,7 +105,7 @@ static bool slots_init(struct st_writer *w, const struct st_spec *specs, size_t 
     return check_unique(w->slots, n, e);
 }
 
-/* Deals the tensors out to shards in their order and fills slot.shard; returns their number. */
+/* Assigns the tensors to shards in order and sets slot.shard; returns the number of shards. */
 static size_t plan_shards(struct st_writer *w, uint64_t limit)
 {
     size_t shard = 0, used = 0;
@@ -174,7 +174,8 @@ static char *shard_header(struct st_writer *w, size_t shard, const char *const *
     return text;
 }
 
-/* Opens a shard aside and writes its length and header, blanks to a multiple of 8 behind it. */
+/* Opens a shard under a temporary name and writes its length and header, padded with blanks
+ * to a multiple of 8. */
 static bool shard_begin(struct st_writer *w, size_t shard, const char *path,
                         const char *const *metadata, struct err *e)
 {
@@ -242,7 +243,7 @@ static bool make_index(struct st_writer *w, struct err *e)
     return w->index_text ? true : err_set(e, "%s: out of memory for the index", w->dir);
 }
 
-/* Two forms of a model in one directory would leave a reader with the wrong one. */
+/* Two forms of a model in one directory could make a reader pick the wrong one. */
 static bool refuse_other_form(const char *dir, bool sharded, struct err *e)
 {
     const char *other = sharded ? "model.safetensors" : "model.safetensors.index.json";
@@ -250,7 +251,7 @@ static bool refuse_other_form(const char *dir, bool sharded, struct err *e)
     bool there, ok = path && file_there(path, &there, e);
 
     if (ok && there)
-        ok = err_set(e, "%s: is left of another model; remove it or write to another directory",
+        ok = err_set(e, "%s: belongs to another model; remove it or write to another directory",
                      path);
     free(path);
     return ok;
@@ -303,17 +304,17 @@ bad:
     return false;
 }
 
-/* Positions the file at the tensor's next free byte. */
+/* Positions the file at the tensor's next byte to write. */
 static bool slot_seek(struct st_writer *w, size_t i, size_t bytes, struct err *e)
 {
     const struct st_slot *s = &w->slots[i];
     const struct st_shard *sh = &w->shards[s->shard];
-    off_t at = (off_t)(sh->data_at + s->begin + s->written); /* below 2^63: it is a file's size */
+    off_t at = (off_t)(sh->data_at + s->begin + s->written); /* a file size: under 2^63 */
 
     if (bytes > s->bytes - s->written)
         return err_set(e, "%s: tensor %s: has %zu bytes, more are being written", sh->out.path,
                        s->name, s->bytes);
-    /* A seek flushes the stream's buffer: only where another tensor was written in between. */
+    /* A seek flushes the stream's buffer: only needed if another tensor was written in between. */
     if (ftello(sh->out.fp) != at && fseeko(sh->out.fp, at, SEEK_SET) != 0)
         return err_system(e, errno, "%s: cannot be written", sh->out.path);
     return true;
@@ -336,7 +337,7 @@ bool st_write_raw(struct st_writer *w, size_t i, const void *src, size_t bytes, 
     return slot_seek(w, i, bytes, e) && slot_put(w, i, src, bytes, e);
 }
 
-/* False where a finite value became infinite: an fp16 ends at 65504. */
+/* False if a finite value became infinite: fp16 ends at 65504. */
 static bool stays_finite(const struct st_slot *s, const char *path, const float *src,
                          const void *converted, size_t n, struct err *e)
 {
@@ -391,7 +392,7 @@ static bool write_finish(struct st_writer *w, struct err *e)
     if (w->index_text) {
         index = file_join(w->dir, "model.safetensors.index.json", e);
         if (!index) return false;
-        /* An old index must not point into new shards, should we be interrupted between them. */
+        /* An old index must not point to new shards if we are interrupted in between. */
         if (unlink(index) != 0 && errno != ENOENT)
             ok = err_system(e, errno, "%s: cannot be replaced", index);
     }

@@ -1,5 +1,5 @@
-/* torch_archive.c - see torch_archive.h. The calls of Python functions that stand for tensors are
- * those of torch/_utils.py and torch/_tensor.py (2.13). */
+/* torch_archive.c - see torch_archive.h. The Python function calls that represent tensors are those
+ * of torch/_utils.py and torch/_tensor.py (2.13). */
 #include "model/files/torch_archive.h"
 #include "base/filekind.h"
 #include "base/mem.h"
@@ -14,7 +14,7 @@
 #define FROM_TYPE "torch._tensor\n_rebuild_from_type_v2\n"
 #define UNTYPED "torch.storage\nUntypedStorage\n"
 
-/* A dtype by its storage's class, and by its own name for those that have no class. */
+/* A dtype by its storage class, or by its own name if it has no class. */
 static const struct {
     const char *storage, *dtype;
     enum st_dtype is;
@@ -68,7 +68,7 @@ static bool read_pickle(struct torch_archive *a, struct bytes text, struct err *
     return pickle_read(&a->pickle, text, globals, e);
 }
 
-/* The member "NAME/" with `rest` behind it, NULL where there is none. */
+/* The member "NAME/" followed by `rest`, NULL if there is none. */
 static const struct zip_member *find(const struct torch_archive *a, const char *rest,
                                      struct bytes key)
 {
@@ -128,8 +128,8 @@ void torch_archive_close(struct torch_archive *a)
 
 /* ---- a tensor ---- */
 
-/* The function and the arguments of the call that makes a tensor, past those that only wrap one. A
- * call's arguments were read before it, so that this ends. */
+/* The function and the arguments of the call that makes a tensor, skipping calls that only wrap
+ * one. A call's arguments precede it in the pickle, so this terminates. */
 static const struct pickle_value *unwrap(const struct pickle *p, const struct pickle_value *v,
                                          const struct pickle_value **args)
 {
@@ -157,7 +157,7 @@ static bool as_count(const struct pickle_value *v, size_t *n)
 }
 
 /* The storage ("storage", class, key, device, count) and the dtype; *size is the
- * storage's bytes. */
+ * storage's size in bytes. */
 static bool read_storage(const struct pickle *p, const struct pickle_value *storage,
                          const struct pickle_value *dtype, struct torch_shape *t, size_t *size)
 {
@@ -183,8 +183,8 @@ static bool read_storage(const struct pickle *p, const struct pickle_value *stor
     return dtype || size_mul(size, count, st_dtypes[t->dtype].bits / 8);
 }
 
-/* Shape and strides; *count is the number of values. A stride over one value or none is of no
- * account. */
+/* Shape and strides; *count is the number of values. A stride over at most one value does not
+ * matter. */
 static bool read_dims(const struct pickle *p, const struct pickle_value *dims,
                       const struct pickle_value *strides, struct torch_shape *t, size_t *count)
 {
@@ -219,9 +219,9 @@ bool torch_read_shape(const struct torch_archive *a, const struct pickle_value *
     size_t count, width;
 
     *t = (struct torch_shape){0};
-    *why = "is no tensor";
+    *why = "is not a tensor";
     if (!v3 && !pickle_is(function, PICKLE_GLOBAL, REBUILD)) return false;
-    *why = "is no tensor of a dtype and a shape that is known here";
+    *why = "is not a tensor of a supported dtype and shape";
     if (!read_storage(p, pickle_item(p, args, 0), v3 ? pickle_item(p, args, 6) : NULL, t, &size) ||
         !as_count(pickle_item(p, args, 1), &offset) ||
         !read_dims(p, pickle_item(p, args, 2), pickle_item(p, args, 3), t, &count))

@@ -1,5 +1,5 @@
-/* torch_weights.c - pytorch_model.bin and its like as a file of tensors: as with safetensors, each
- * is a pointer into the map. */
+/* torch_weights.c - pytorch_model.bin and similar files as a file of tensors: as with safetensors,
+ * each tensor is a pointer into the mapping. */
 #include "base/mem.h"
 #include "model/files/torch_archive.h"
 
@@ -39,7 +39,7 @@ static bool read_entry(struct st_tensor *t, const struct torch_archive *a,
     return true;
 }
 
-/* Names and tensors of the dictionary `dict`; the names get memory of their own, terminated. */
+/* Names and tensors of the dictionary `dict`; the names are copied and NUL-terminated. */
 static bool read_dict(struct st_file *f, const struct torch_archive *a,
                       const struct pickle_value *dict, struct err *e)
 {
@@ -54,12 +54,12 @@ static bool read_dict(struct st_file *f, const struct torch_archive *a,
             const char *text = (const char *)(n ? key->text.p : NULL);
             return err_set(e,
                            "\"%.*s\" is a dictionary: a training program's checkpoint; in Python "
-                           "torch.save(torch.load(OLD)[\"%.*s\"], NEW) saves that alone",
+                           "torch.save(torch.load(OLD)[\"%.*s\"], NEW) saves only that",
                            n, text, n, text);
         }
         room += key->text.n + 1;
     }
-    if (room > a->text + dict->count) /* a name that is referred to again and again */
+    if (room > a->text + dict->count) /* a name referenced over and over */
         return err_set(e, "a tensor's name is there twice");
     f->tensors = mem_new(dict->count / 2, sizeof *f->tensors, "the tensors of a file", e);
     name = f->names = f->tensors ? mem_new(room, 1, "the names of tensors", e) : NULL;
@@ -68,7 +68,7 @@ static bool read_dict(struct st_file *f, const struct torch_archive *a,
         const struct pickle_value *key = &p->value[p->cell[at].value];
         struct st_tensor *t = &f->tensors[f->count];
         if (key->kind != PICKLE_TEXT || memchr(key->text.p, '\0', key->text.n))
-            return err_set(e, "a key of its dictionary is no name of a tensor");
+            return err_set(e, "a key of its dictionary is not a tensor's name");
         memcpy(name, key->text.p, key->text.n);
         t->name = name;
         t->file = f->path;

@@ -63,7 +63,7 @@ static bool read_tensor(struct torch_tensor *t, const struct torch_archive *a, s
 
 bool torchfile_read(struct torch_tensor *t, const char *path, size_t most, struct err *e)
 {
-    const size_t around = 1 << 16; /* what the members but for the values may take */
+    const size_t around = 1 << 16; /* allowance for members other than the values */
     struct torch_archive a = {0};
     char *text = NULL;
     size_t len;
@@ -101,7 +101,7 @@ static void put32(FILE *f, uint32_t v)
     put16(f, v >> 16);
 }
 
-/* What local header and directory entry have in common, from "version needed" on. */
+/* The fields that a local header and a directory entry share, from "version needed" on. */
 static void put_member(FILE *f, const struct member *m)
 {
     put16(f, 0);
@@ -116,7 +116,7 @@ static void put_member(FILE *f, const struct member *m)
 
 static void put_archive(FILE *f, const struct member m[MEMBERS])
 {
-    const uint32_t local = 30, entry = 46; /* bytes of a header without the name */
+    const uint32_t local = 30, entry = 46; /* header sizes without the name */
     uint32_t at[MEMBERS], dir = 0, size = 0;
 
     for (int i = 0; i < MEMBERS; i++) {
@@ -162,7 +162,7 @@ static void pickle_text(FILE *f, const char *text)
     fputs(text, f);
 }
 
-/* The pickle of such a tensor, without the memory that nobody asks for. */
+/* The pickle of such a tensor, without memoisation. */
 static void put_pickle(FILE *f, const int64_t dim[3])
 {
     fputs("\x80\x02"

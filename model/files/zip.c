@@ -1,6 +1,5 @@
 /* zip.c - see zip.h. The layout is that of PKWARE's APPNOTE 6.3, sections 4.3 and 4.5.3; all
- * numbers are little-endian. Nothing that the directory says of places and sizes is
- * used unchecked. */
+ * numbers are little-endian. No offset or size from the directory is used unchecked. */
 #include "model/files/zip.h"
 #include "base/mem.h"
 
@@ -12,9 +11,9 @@ enum {
     LOCAL_HEADER = 30,
     CENTRAL_HEADER = 46,
     END_RECORD = 22,
-    END64_LOCATOR = 20, /* lies right before the end record of a zip64 archive */
+    END64_LOCATOR = 20, /* immediately precedes the end record of a zip64 archive */
     END64_RECORD = 56,
-    EXTRA64 = 1, /* the id of the extra field with wide numbers */
+    EXTRA64 = 1, /* id of the extra field with wide numbers */
 };
 
 static uint32_t get16(const uint8_t *p)
@@ -30,7 +29,7 @@ static uint64_t get64(const uint8_t *p)
     return get32(p) | (uint64_t)get32(p + 4) << 32;
 }
 
-/* The stretch of `size` bytes at `at`; false where it is not all there. */
+/* `size` bytes at `at`; false if the file does not contain them all. */
 static bool part(struct bytes file, uint64_t at, uint64_t size, struct bytes *out)
 {
     if (at > file.n || file.n - at < size) return false;
@@ -38,7 +37,7 @@ static bool part(struct bytes file, uint64_t at, uint64_t size, struct bytes *ou
     return true;
 }
 
-/* The end record, which lies at the end of the file but for a comment. */
+/* The end record, at the end of the file except for a comment. */
 static const uint8_t *find_end(struct bytes file)
 {
     const size_t most = END_RECORD + UINT16_MAX;
@@ -48,7 +47,7 @@ static const uint8_t *find_end(struct bytes file)
     return NULL;
 }
 
-/* Where the directory lies, by the end record or the wide one that it leaves the numbers to. */
+/* Finds the directory, by the end record or the wide one that it defers to. */
 static bool find_directory(struct bytes file, struct bytes *dir, struct err *e)
 {
     const uint8_t *end = find_end(file);
@@ -73,8 +72,8 @@ static bool find_directory(struct bytes file, struct bytes *dir, struct err *e)
            err_set(e, "is damaged: its directory is not where it should be");
 }
 
-/* The numbers that an entry of the directory leaves to its extra field: both sizes, then the place,
- * each only where the entry itself says "all ones". */
+/* The numbers that a directory entry defers to its extra field: both sizes, then the offset, each
+ * only if the entry itself says "all ones". */
 static void read_wide(struct zip_member *m, struct bytes extra)
 {
     const size_t sizes = m->size == UINT32_MAX ? 16 : 0;
@@ -94,7 +93,7 @@ static void read_wide(struct zip_member *m, struct bytes extra)
 
 static int by_name(const void *a, const void *b)
 {
-    const struct bytes *x = a, *y = b; /* of a member, the name comes first */
+    const struct bytes *x = a, *y = b; /* of a member; its name comes first */
     const int c = memcmp(x->p, y->p, x->n < y->n ? x->n : y->n);
 
     return c ? c : (x->n > y->n) - (x->n < y->n);
@@ -171,7 +170,8 @@ bool zip_contents(const struct zip *z, const struct zip_member *m, struct bytes 
                        name);
     if (!part(z->file, m->at + LOCAL_HEADER + get16(head.p + 26) + get16(head.p + 28), m->size,
               out))
-        return err_set(e, "is damaged: its member %.*s ends behind the end of the file", n, name);
+        return err_set(e, "is damaged: its member %.*s extends beyond the end of the file", n,
+                       name);
     return true;
 }
 

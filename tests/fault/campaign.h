@@ -1,6 +1,6 @@
-/* campaign.h - small runs with every fault in every place, or with a sample of them: before it
- * includes this, a test defines FAULT_SAMPLE, the places of each kind in each run (0: all). Two
- * processes share the work; what the second comes to is the last test of the first. */
+/* campaign.h - small runs with every fault in every place, or with a sample of them: before
+ * including this, a test defines FAULT_SAMPLE, the number of places of each kind in each run
+ * (0: all). Two processes share the work; the second one's result is the last test of the first. */
 #ifndef TESTS_FAULT_CAMPAIGN_H
 #define TESTS_FAULT_CAMPAIGN_H
 
@@ -14,11 +14,11 @@
 #include "tests/fault/small_judge.h"
 
 enum { HALVES = 2 };
-static int half;         /* which of them this process is */
-static pid_t other_half; /* in the first: the second */
+static int half;         /* which of the two this process is */
+static pid_t other_half; /* in the first process: the second */
 static FILE *other_output;
 
-/* The share that this process has of `sample` places, spread evenly over `count` (0: of all). */
+/* This process's share of `sample` places, spread evenly over `count` (0: of all). */
 struct places {
     long count, sample, next;
 };
@@ -88,7 +88,7 @@ static void test_killed(void **state)
 
 enum { STACKS = 1 << 18 };
 
-/* Whether a call stack is met for the first time, in all runs. */
+/* Whether a call stack is seen for the first time, over all runs. */
 static bool is_new(uint64_t stack)
 {
     static uint64_t seen[STACKS]; /* open addressing; 0: free */
@@ -101,7 +101,7 @@ static bool is_new(uint64_t stack)
     return true;
 }
 
-/* Of a run's allocations those from a call stack that none was from before. */
+/* The allocations of a run whose call stack has not been seen before. */
 static long *list_allocations(struct small_run *s, long *n, long *all)
 {
     char file[900];
@@ -129,8 +129,7 @@ static long *list_allocations(struct small_run *s, long *n, long *all)
 static void test_allocations(void **state)
 {
     (void)state;
-    if (SANITIZED)
-        skip(); /* it has a malloc of its own, which ends the program where it has none */
+    if (SANITIZED) skip(); /* its malloc aborts the program when out of memory */
     for (int run = 0; run < SMALL_RUNS; run++) {
         struct places p = {.sample = 6 * FAULT_SAMPLE};
         long all, i, *list = list_allocations(&runs[run], &p.count, &all);
@@ -167,7 +166,7 @@ static int run_campaign(const struct CMUnitTest *tests, size_t n)
     const struct CMUnitTest last[] = {cmocka_unit_test(test_other_half)};
     int failed;
 
-    /* As many threads as processes would share two cores badly. */
+    /* Two processes with several threads each would compete for two cores. */
     setenv("OPENBLAS_NUM_THREADS", "1", 1);
     setenv("OMP_NUM_THREADS", "1", 1);
     other_output = tmpfile();

@@ -1,11 +1,11 @@
-/* inject.h - runs a program and lets one system call of it fail: the n-th of a kind on the files
- * below a directory, whoever makes it (libc's streams and libhdf5 too, which a preloaded library
- * would not see). A seccomp filter hands each call of the kind to us, and we let it pass, answer it
- * with an error, or kill the program in it. Linux 5.9 or later; needs no rights. cmocka's headers
- * come before this one. Usage:
+/* inject.h - runs a program and makes one system call fail: the n-th of a kind on the files below a
+ * directory, whoever makes it (including libc and libhdf5, which a preloaded library would
+ * not see). A seccomp filter passes each such call to us, and we let it continue, answer it with an
+ * error, or kill the program in it. Needs Linux 5.9, no privileges. Include after cmocka's headers.
+ * Usage:
  *     struct fault f = {.kind = fault_kind("write"), .n = 3, .error = ENOSPC};
- *     int status = fault_run(&f, dir, argv);     // the exit status as a shell counts it
- * n = 0 counts only: f.calls says how many there were. */
+ *     int status = fault_run(&f, dir, argv);     // the exit status as reported by a shell
+ * n = 0 only counts: f.calls is the number of calls. */
 #ifndef TESTS_FAULT_INJECT_H
 #define TESTS_FAULT_INJECT_H
 
@@ -37,7 +37,7 @@
 #endif
 
 /* A system call, and which of its arguments name the file: a path, a descriptor (with a path: of
- * the directory that a relative one is in), or both; -1: none. */
+ * the directory to which it is relative), or both; -1: none. */
 struct fault_call {
     int nr, path, fd;
     const char *name;
@@ -47,7 +47,7 @@ enum { FAULT_CALLS = 8, FAULT_NAME = 500, FAULT_PATH = 1024 };
 
 struct fault_kind {
     const char *name;
-    int errors[2]; /* what it fails with, in turn */
+    int errors[2]; /* the errors it fails with, in turn */
     struct fault_call calls[FAULT_CALLS];
 };
 
@@ -122,9 +122,9 @@ static inline const struct fault_kind *fault_kind(const char *name)
 struct fault {
     const struct fault_kind *kind;
     long n;           /* which call fails, from 1; 0: none */
-    const char *only; /* of those whose path this is a part of; NULL: of all */
-    int error;        /* with what; 0: the program is killed in it */
-    /* what came of it */
+    const char *only; /* only calls whose path contains this; NULL: all */
+    int error;        /* the error; 0: the program is killed in the call */
+    /* results */
     long calls;
     char path[FAULT_PATH], call[32]; /* of the n-th */
 };
@@ -138,8 +138,9 @@ static inline unsigned short fault_rule(struct sock_filter *code, unsigned short
     return n;
 }
 
-/* What the child does before the program: the filter, whose descriptor goes to `socket`. Only
- * calls that the filter lets pass may follow. No disk is waited for: nothing here outlives it. */
+/* Run by the child before the program: installs the filter and sends its descriptor to
+ * `socket`. Only calls that the filter lets pass may follow. fsync is skipped: nothing here
+ * outlives the test. */
 static inline void fault_filter(const struct fault_kind *kind, int socket)
 {
     const struct sock_filter arch =
@@ -171,7 +172,7 @@ static inline void fault_filter(const struct fault_kind *kind, int socket)
     CMSG_FIRSTHDR(&msg)->cmsg_type = SCM_RIGHTS;
     CMSG_FIRSTHDR(&msg)->cmsg_len = CMSG_LEN(sizeof(int));
     memcpy(CMSG_DATA(CMSG_FIRSTHDR(&msg)), &listener, sizeof listener);
-    if (sendmsg(socket, &msg, 0) != 1) _exit(126); /* the listener is closed by the exec */
+    if (sendmsg(socket, &msg, 0) != 1) _exit(126); /* exec closes the listener */
 }
 
 static inline int fault_listener(int socket)
@@ -187,12 +188,12 @@ static inline int fault_listener(int socket)
     return fd;
 }
 
-/* A string of another process; what there is of it where it cannot be read. */
+/* A string in another process, as far as it can be read. */
 static inline void fault_string(pid_t pid, unsigned long long at, char text[FAULT_NAME])
 {
     size_t n = 0;
 
-    while (n < FAULT_NAME - 1) { /* a page at a time: the next may not be there */
+    while (n < FAULT_NAME - 1) { /* a page at a time: the next may not exist */
         size_t step = 4096 - (size_t)((at + n) & 4095);
         if (step > FAULT_NAME - 1 - n) step = FAULT_NAME - 1 - n;
         struct iovec to = {text + n, step}, from = {(void *)(uintptr_t)(at + n), step};
@@ -203,7 +204,7 @@ static inline void fault_string(pid_t pid, unsigned long long at, char text[FAUL
     text[n] = '\0';
 }
 
-/* The file that a call is about, absolute; "" where it has none. */
+/* The file that a call is about, absolute; "" if none. */
 static inline void fault_path(const struct seccomp_notif *req, const struct fault_call *c,
                               char path[FAULT_PATH])
 {
@@ -224,7 +225,7 @@ static inline void fault_path(const struct seccomp_notif *req, const struct faul
         snprintf(path, FAULT_PATH, "%s%s%s", dir, name[0] ? "/" : "", name);
 }
 
-/* Answers one call; true where the program was killed in it. */
+/* Answers one call; true if the program was killed in it. */
 static inline bool fault_answer(struct fault *f, int listener, pid_t program, const char *dir)
 {
     struct seccomp_notif req = {0};
@@ -232,13 +233,13 @@ static inline bool fault_answer(struct fault *f, int listener, pid_t program, co
     const struct fault_call *c = f->kind->calls;
     char path[FAULT_PATH], task[64];
 
-    if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &req) != 0) return false; /* it has gone */
+    if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &req) != 0) return false; /* it is gone */
     resp.id = req.id;
     resp.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
     while (c->nr != req.data.nr)
         c++;
     fault_path(&req, c, path);
-    snprintf(task, sizeof task, "/proc/%d/task/%u", program, req.pid); /* not a child's */
+    snprintf(task, sizeof task, "/proc/%d/task/%u", program, req.pid); /* not of a child */
     if (strncmp(path, dir, strlen(dir)) == 0 && path[strlen(dir)] == '/' &&
         (!f->only || strstr(path, f->only)) && access(task, F_OK) == 0 && ++f->calls == f->n) {
         snprintf(f->path, sizeof f->path, "%s", path + strlen(dir) + 1);
@@ -256,7 +257,7 @@ static inline bool fault_answer(struct fault *f, int listener, pid_t program, co
 
 enum { FAULT_OUT = O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC };
 
-/* Runs argv in `dir`, its output in dir/out and its errors in the file `err`. */
+/* Runs argv in `dir`, with its output in dir/out and its errors in the file `err`. */
 static inline int fault_run(struct fault *f, const char *dir, const char *err, char *const argv[])
 {
     int pair[2], listener, status, pidfd;
@@ -279,7 +280,7 @@ static inline int fault_run(struct fault *f, const char *dir, const char *err, c
     close(pair[1]);
     listener = fault_listener(pair[0]);
     close(pair[0]);
-    assert_true(listener >= 0); /* else: no seccomp here */
+    assert_true(listener >= 0); /* otherwise: no seccomp here */
     pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
     assert_true(pidfd >= 0);
     for (;;) {

@@ -1,10 +1,10 @@
-/* malloc.c - a library to be preloaded that counts a program's allocations from the start of main
- * on, whichever library makes them, and lets the n-th one return NULL. In the environment:
+/* malloc.c - a preloaded library that counts a program's allocations from the start of main, by
+ * whichever library, and makes the n-th return NULL. Environment:
  *     FAULT_MALLOC=N       which, from 1; 0: none
- *     FAULT_MALLOC_OUT=F   at the end of main F becomes 8-byte numbers: how many there were, then
- *                          for each one that tells its call stack apart
- *     FAULT_MALLOC_WHO=F   as it fails, F gets the file of the library that asked
- * Children of the program are left alone. glibc only: its malloc has names of its own. */
+ *     FAULT_MALLOC_OUT=F   at the end of main writes 8-byte numbers to F: the count, then for each
+ *                          allocation a number that identifies its call stack
+ *     FAULT_MALLOC_WHO=F   when it fails, writes the file name of the calling library to F
+ * Child processes are left alone. glibc only: its malloc has internal names. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <execinfo.h>
@@ -24,11 +24,11 @@ void *__libc_memalign(size_t align, size_t size);
 
 enum { STACK = 48, MOST = 1 << 18 };
 
-static uint64_t numbers[MOST + 1]; /* [0]: how many */
+static uint64_t numbers[MOST + 1]; /* [0]: the count */
 static uint64_t fail_at;
 static const char *out, *who;
 static bool armed;
-static __thread bool inside; /* what we ask for ourselves does not count */
+static __thread bool inside; /* our own allocations do not count */
 
 static void put_file(const char *path, const void *data, size_t n)
 {
@@ -38,7 +38,7 @@ static void put_file(const char *path, const void *data, size_t n)
     if (fd >= 0) close(fd);
 }
 
-/* Of the places in their libraries, so that another process has the same. */
+/* Computed from offsets within libraries, so that another process gets the same. */
 static uint64_t stack_number(void *const *frames, int n)
 {
     uint64_t h = 14695981039346656037u; /* FNV */
@@ -51,8 +51,8 @@ static uint64_t stack_number(void *const *frames, int n)
     return h;
 }
 
-/* The file of the library that asked, and where that is libc (strdup, fopen) of the one that called
- * it: "LIBC for LIBRARY". */
+/* The file of the calling library, and if that is libc (strdup, fopen), also that of its caller:
+ * "LIBC for LIBRARY". */
 static void put_who(void *const *frames, int n)
 {
     char text[1024];
@@ -71,7 +71,7 @@ static void put_who(void *const *frames, int n)
     }
 }
 
-/* Whether the allocation at hand fails. */
+/* Whether the current allocation fails. */
 static bool fails(void)
 {
     void *frames[STACK];
@@ -145,7 +145,7 @@ static int counted_main(int argc, char **argv, char **env)
     return rc;
 }
 
-/* What starts main: ours goes between. */
+/* Starts main; ours is inserted here. */
 int __libc_start_main(main_function *main, int argc, char **argv, void (*init)(void),
                       void (*fini)(void), void (*rtld_fini)(void), void *stack_end)
 {

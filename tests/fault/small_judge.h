@@ -1,5 +1,5 @@
-/* small_judge.h - whether a run that was disturbed is as it should be: its last words, its files,
- * and what it ends in when it is gone on with. Comes after fault/small_run.h. */
+/* small_judge.h - whether a disturbed run behaved correctly: its last words, its files, and the
+ * result after resuming. Include after fault/small_run.h. */
 #ifndef TESTS_FAULT_SMALL_JUDGE_H
 #define TESTS_FAULT_SMALL_JUDGE_H
 
@@ -7,10 +7,10 @@
 
 #include <hdf5.h>
 
-/* A fault that the run may survive, because nothing is lost by it: it must end as if
+/* A fault that the run may survive because nothing is lost by it: it must then end as if
  * undisturbed. */
 struct small_harmless {
-    const char *kind, *path; /* the last is a part of it; NULL: any */
+    const char *kind, *path; /* path: a part of it; NULL: any */
     const char *why;
 };
 static const struct small_harmless small_harmless[] = {
@@ -34,8 +34,8 @@ static inline bool small_may_survive(const struct fault *f)
     return false;
 }
 
-/* Whether a file under its final name is whole: equal to the undisturbed run's, or, where times are
- * in it, one that opens. */
+/* Whether a file under its final name is complete: equal to the undisturbed run's, or, if it
+ * contains times, one that opens. */
 static inline bool small_is_whole(const struct small_run *s, const struct small_file *f)
 {
     const struct small_file *want = bsearch(f, s->done.files, s->done.n, sizeof *f, small_by_name);
@@ -51,7 +51,7 @@ static inline bool small_is_whole(const struct small_run *s, const struct small_
         return h > 0;
     }
     if (small_ends(f->name, "metrics.jsonl") || small_ends(f->name, "left_out.txt"))
-        return true; /* grows; is written again as more is known */
+        return true; /* grows; rewritten as more is known */
     return want && strcmp(want->sum, f->sum) == 0;
 }
 
@@ -60,7 +60,8 @@ static inline bool small_is_tmp(const char *name)
     return strstr(name, ".tmp") || strstr(name, "/scratch-");
 }
 
-/* One line of error, no more, and the reason in it. FAULT_SHOW in the environment shows it. */
+/* Expects exactly one line of error, containing the reason. FAULT_SHOW in the
+ * environment shows it. */
 static inline void small_must_say(const struct small_run *s, const char *what, const char *reason)
 {
     static const char begin[] = "mha2mla-train: error: ";
@@ -73,7 +74,7 @@ static inline void small_must_say(const struct small_run *s, const char *what, c
     free(text);
 }
 
-/* Goes on with the run, which must end as if undisturbed; not where it was seen to from there. */
+/* Resumes the run, which must end as if undisturbed; skipped for a state already checked. */
 static inline void small_must_go_on(struct small_run *s, struct small_tree *now, const char *what)
 {
     struct fault none = {.kind = fault_kind("rename"), .error = EIO};
@@ -96,14 +97,14 @@ static inline void small_must_go_on(struct small_run *s, struct small_tree *now,
     free(end.files);
 }
 
-/* What was done to a run, and what it may come to. */
+/* What was done to a run, and its allowed results. */
 struct small_outcome {
     const char *what;
-    const char *reason; /* in the message; NULL: there need be none, and any status but 0 will do */
-    int status;         /* as it came */
-    int want;           /* the status that it should have, where it does not survive */
+    const char *reason; /* in the message; NULL: no message needed, any status but 0 */
+    int status;         /* actual */
+    int want;           /* expected, if it does not survive */
     bool may_survive;   /* with status 0, and as if undisturbed */
-    bool keeps_tmp;     /* half-written files under names of their own may be left */
+    bool keeps_tmp;     /* half-written files under temporary names may remain */
 };
 
 static inline void small_judge(struct small_run *s, const struct small_outcome *o)
@@ -168,8 +169,8 @@ static inline int small_start_malloc(struct small_run *s, long n)
     return status;
 }
 
-/* Libraries that do not bear a failing allocation: what they do then, and that we cannot help it.
- * The files must be whole all the same, and the run go on. */
+/* Libraries that do not cope with a failing allocation: what they do then, which we cannot prevent.
+ * The files must nevertheless be complete, and the run resumable. */
 struct small_helpless {
     const char *library, *does;
 };
@@ -196,10 +197,10 @@ static inline void small_check_malloc(struct small_run *s, long n)
     small_reset(s);
     o.status = small_start_malloc(s, n);
     snprintf(file, sizeof file, "%s.who", s->dir);
-    if (!is_there(file)) return; /* a few more or less are made from one run to the next */
+    if (!is_there(file)) return; /* the number varies a little between runs */
     who = slurp(file, NULL);
     snprintf(what, sizeof what, "%s: allocation %ld, by %s", small_names[s->kind], n, who);
-    /* A library may do without, as the compiler of regular expressions. */
+    /* A library may do without, like the compiler of regular expressions. */
     o.may_survive = strncmp(who, s->program, strlen(s->program)) != 0;
     o.keeps_tmp = small_is_helpless(who);
     o.want = small_is_helpless(who) ? 0 : 1;

@@ -1,5 +1,5 @@
-/* small_run.h - whole runs of a fifth of a second, and what they leave. Comes after cmocka's
- * headers, tmpdir.h, tiny_model.h and fault/inject.h. */
+/* small_run.h - complete runs that take a fifth of a second, and what they leave. Include after
+ * cmocka's headers, tmpdir.h, tiny_model.h and fault/inject.h. */
 #ifndef TESTS_FAULT_SMALL_RUN_H
 #define TESTS_FAULT_SMALL_RUN_H
 
@@ -8,8 +8,8 @@
 #include <dirent.h>
 #include <limits.h>
 
-/* Every step. All answers are "b", which a few steps teach, so that there is a score to measure
- * against and a curve. Of the samples one has a broken picture and one no answer. */
+/* Runs every step. All answers are "b", which a few steps teach, so that there is a score to
+ * compare with and a curve. One sample has a broken picture and one no answer. */
 static const char small_config[] =
     "{\"run\": {\"dir\": \"run\", \"threads\": 1, \"steps\": [%s\"rank\", \"stage1\", \"svd\", "
     "\"stage2\", \"evaluate\", \"report\"]},\n"
@@ -67,12 +67,12 @@ static inline void small_tokenizer(const char *path)
     assert_int_equal(fclose(fp), 0);
 }
 
-/* What is run: with pictures from nothing; a language model that is given, on plain texts; and the
- * first once more from where it was stopped half-way. */
+/* The kinds of run: with pictures, from scratch; a given language model on plain texts; and the
+ * first one resumed from half-way. */
 enum small_kind { SMALL_PICTURES, SMALL_TEXT, SMALL_HALF_WAY, SMALL_RUNS };
 static const char *const small_names[SMALL_RUNS] = {"pictures", "text", "half-way"};
 
-/* A directory entry below `run` or `cache`, and the sum of what must repeat in it. */
+/* A directory entry below `run` or `cache`, and a checksum of its reproducible part. */
 struct small_file {
     char name[200], sum[65];
 };
@@ -85,7 +85,7 @@ struct small_run {
     enum small_kind kind;
     char dir[600], err[640], program[PATH_MAX], preload[PATH_MAX];
     struct small_tree done;     /* what an undisturbed run leaves */
-    struct small_tree *checked; /* states from which the run was seen to end as it should */
+    struct small_tree *checked; /* states from which resuming has been checked */
     size_t n_checked, cap_checked;
 };
 
@@ -105,7 +105,7 @@ static inline char *small_path(const struct small_run *s, const char *name)
     return path;
 }
 
-/* One of every form, and a half one. */
+/* One of every format, and a truncated one. */
 static inline void small_pictures(const struct small_run *s)
 {
     static const char *const files[][2] = {{"gray1.png", "a.png"}, {"gray.jpg", "c.jpg"},
@@ -157,14 +157,14 @@ static inline bool small_ends(const char *name, const char *end)
     return strlen(name) >= strlen(end) && strcmp(name + strlen(name) - strlen(end), end) == 0;
 }
 
-/* Times and seconds are in these, so that only their names repeat. */
+/* These contain times, so that only their names are reproducible. */
 static inline bool small_is_free(const char *name)
 {
     return strstr(name, "/checkpoints/step-") || small_ends(name, "metrics.h5") ||
            small_ends(name, "report.md") || small_ends(name, "train.log");
 }
 
-/* metrics.jsonl but for the times. */
+/* metrics.jsonl without the times. */
 static inline void small_metrics_sum(char *text, char hex[65])
 {
     struct sha256 sum;
@@ -199,7 +199,7 @@ static inline int small_by_name(const void *a, const void *b)
     return strcmp(((const struct small_file *)a)->name, ((const struct small_file *)b)->name);
 }
 
-/* Adds what is below dir/name. TensorBoard's files are as many as there were starts. */
+/* Adds everything below dir/name. There are as many TensorBoard files as there were starts. */
 static inline void small_walk(const struct small_run *s, const char *name, struct small_tree *t)
 {
     DIR *d = opendir(small_path(s, name));
@@ -232,8 +232,8 @@ static inline struct small_tree small_tree(const struct small_run *s)
     return t;
 }
 
-/* The first file in which a tree differs from what is wanted, or NULL. One checkpoint more than
- * there should be, which could not be deleted, does no harm; nor does a file of scratch. */
+/* The first file that differs between two trees, or NULL. An extra checkpoint that could not be
+ * deleted is harmless; so is a scratch file. */
 static inline const char *small_differs(const struct small_tree *t, const struct small_tree *want)
 {
     size_t k = 0;
@@ -256,7 +256,7 @@ static inline bool small_same(const struct small_tree *a, const struct small_tre
 
 /* ---- running ---- */
 
-/* With the argument --resume or without. */
+/* With or without the argument --resume. */
 static inline int small_start(const struct small_run *s, struct fault *f, bool resume)
 {
     char *const argv[] = {(char *)(uintptr_t)s->program, "--config", "c.json",
@@ -297,7 +297,7 @@ static inline void small_make(struct small_run *s, enum small_kind kind, const c
     snprintf(program, sizeof program, "%s/tests/fault_malloc.so", build);
     assert_non_null(realpath(program, s->preload));
     small_files(s);
-    if (kind == SMALL_HALF_WAY) { /* stopped as the last training but one is half done */
+    if (kind == SMALL_HALF_WAY) { /* stopped in the middle of the last training but one */
         struct fault stop = {.kind = none.kind, .n = 1, .only = "rank2/stage2/checkpoints/step"};
         assert_int_equal(small_start(s, &stop, false), 128 + SIGKILL);
         small_shell(s, "mkdir half && mv run cache half");

@@ -1,5 +1,5 @@
-/* json.c - settings, and Hugging Face's configs. What was read must come back when it
- * is written. */
+/* json.c - settings, and Hugging Face's configs. What was read must survive being
+ * written and read again. */
 #include "base/json/jsonc.h"
 #include "data/picture/processor.h"
 #include "model/config/hfgeneration.h"
@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Printed and read again a document has the same values, and prints the same. */
+/* A document printed and read again has the same values, and prints the same. */
 void fuzz_jsonc(const uint8_t *data, size_t n)
 {
     static const struct jsonc_rules loose = {.zeros = true}, strict = {.plain = true};
@@ -31,7 +31,7 @@ void fuzz_jsonc(const uint8_t *data, size_t n)
             free(jsonc_string(&doc, doc.pos[i].item, &len, &e));
         }
     text = jsonc_print(doc.root, n & 1, &e);
-    /* infinite numbers print as null; a double is never far from its digits otherwise */
+    /* infinite numbers print as null; otherwise a double is always close to its digits */
     CHECK(text && jsonc_parse_as(&again, "again", text, strlen(text), &loose, &e));
     twice = jsonc_print(again.root, n & 1, &e);
     CHECK(twice && strcmp(text, twice) == 0);
@@ -77,7 +77,7 @@ void fuzz_config(const uint8_t *data, size_t n)
     schema_free(&config_schema, &c);
 }
 
-/* Several settings, a line each, on top of the least that a config needs. */
+/* Several settings, one per line, on top of the minimum that a config needs. */
 void fuzz_set(const uint8_t *data, size_t n)
 {
     enum { SETS = 8 };
@@ -93,7 +93,7 @@ void fuzz_set(const uint8_t *data, size_t n)
     for (char *s = strtok_r(text, "\n", &save); s && k < SETS; s = strtok_r(NULL, "\n", &save))
         sets[k++] = s;
     if (schema_load(&config_schema, &c, NULL, sets, k, &e)) {
-        if (n % 8 == 0) round_trip(&c); /* slow beside the rest, and `config` does it too */
+        if (n % 8 == 0) round_trip(&c); /* slow compared with the rest, and `config` does it too */
         schema_free(&config_schema, &c);
     } else {
         fuzz_failed(&e);
@@ -134,7 +134,7 @@ void fuzz_generation(const uint8_t *data, size_t n)
     hf_config_free(&c);
 }
 
-/* What was saved is what was read, to the last bit. */
+/* What was saved equals what was read, to the last bit. */
 void fuzz_processor(const uint8_t *data, size_t n)
 {
     struct processor p, again;

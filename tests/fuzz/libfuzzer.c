@@ -1,5 +1,5 @@
-/* libfuzzer.c - the targets under libFuzzer: FUZZ_TARGET=NAME
- * build-fuzz/tests/fuzz/fuzz CORPUS... */
+/* libfuzzer.c - runs a target under libFuzzer:
+ *     FUZZ_TARGET=NAME build-fuzz/tests/fuzz/fuzz CORPUS... */
 #include "tests/fuzz/target.h"
 
 #include <stdio.h>

@@ -1,4 +1,4 @@
-/* picture.c - pictures, of whatever format. */
+/* picture.c - pictures in any format. */
 #include "data/picture/image.h"
 #include "tests/fuzz/target.h"
 

@@ -1,8 +1,7 @@
-/* target.h - the parsers of what comes from outside, each as a function of bytes. Whatever the
- * bytes are, a target returns: it must not crash, hang, read what is not there, or take memory out
- * of proportion; a message that it makes stays on one line. The same targets run under libFuzzer
- * (make fuzz) and from test_fuzz.c (the corpora, and mutations of them). A new parser is a row in
- * targets.c. */
+/* target.h - the parsers of untrusted input, each as a function of bytes. Whatever the bytes, a
+ * target returns: it must not crash, hang, read out of bounds, or use disproportionate memory, and
+ * any message must stay on one line. The same targets run under libFuzzer (make fuzz) and in
+ * test_fuzz.c (the corpora, and mutations of them). A new parser is a row in targets.c. */
 #ifndef TESTS_FUZZ_TARGET_H
 #define TESTS_FUZZ_TARGET_H
 
@@ -14,19 +13,20 @@
 struct fuzz_target {
     const char *name; /* its corpus is tests/fuzz/corpus/NAME */
     void (*run)(const uint8_t *data, size_t n);
-    size_t max; /* the longest input worth trying, bytes */
+    size_t max; /* longest input worth trying, in bytes */
 };
 extern const struct fuzz_target fuzz_targets[]; /* ends with a row of NULL */
 
-const struct fuzz_target *fuzz_find(const char *name); /* NULL: there is none */
+const struct fuzz_target *fuzz_find(const char *name); /* NULL if there is none */
 
-/* The inputs in a file of this process's own directory (memory, where /dev/shm is there), made anew
- * each time; the path is borrowed until the next call of that name. fuzz_dir is the directory. */
+/* Writes the input to a file in this process's own directory (in memory, if /dev/shm
+ * exists), replacing it; the path is borrowed until the next call with that name. fuzz_dir
+ * is the directory. */
 const char *fuzz_file(const char *name, const void *data, size_t n);
 const char *fuzz_dir(void);
-void fuzz_remove(const char *name); /* fine where there is none */
+void fuzz_remove(const char *name); /* fine if there is none */
 
-/* What every target owes: after a failure one line of text, without control characters. */
+/* Required of every target: after a failure, one line of text without control characters. */
 void fuzz_failed(const struct err *e);
 
 /* The targets by file. */

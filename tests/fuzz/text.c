@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Ids are in range, ranges in the text and in order, and decoding takes them. */
+/* Ids are in range, token ranges are within the text and in order, and decoding accepts the ids. */
 static void encode(const struct tokenizer *tk, const char *text, size_t n)
 {
     struct tokens t = {0};
@@ -36,7 +36,7 @@ static void encode(const struct tokenizer *tk, const char *text, size_t n)
     tokens_free(&t);
 }
 
-/* The file, then a byte that no text has (0xff), then a text. */
+/* The file, then a byte that cannot occur in text (0xff), then a text. */
 void fuzz_tokenizer(const uint8_t *data, size_t n)
 {
     static const char usual[] = "USER: <image>\nWhat is  it? <s>a b\xc3\xa9 \xf0\x9f\x98\x80";

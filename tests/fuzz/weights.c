@@ -54,7 +54,7 @@ static void open_model(void)
     }
 }
 
-/* An index beside two shards that are whole. */
+/* An index next to two complete shards. */
 void fuzz_index(const uint8_t *data, size_t n)
 {
     static const char *const shards[] = {"\x40\0\0\0\0\0\0\0{\"a\":{\"dtype\":\"F32\",\"shape\":[1]"
@@ -70,7 +70,7 @@ void fuzz_index(const uint8_t *data, size_t n)
     open_model();
 }
 
-/* A model's weights as torch.save writes them. */
+/* A model's weights as written by torch.save. */
 void fuzz_torch_model(const uint8_t *data, size_t n)
 {
     fuzz_remove("model.safetensors.index.json");
@@ -99,7 +99,7 @@ void fuzz_rank(const uint8_t *data, size_t n)
     if (!rankfile_read(fuzz_file("rank.h5", data, n), &dims, rank, &info, &e)) fuzz_failed(&e);
 }
 
-/* With the seal that its maker would put on it: what lies behind has to stand for itself. */
+/* With the seal that a legitimate writer would put on it: the rest has to be safe by itself. */
 void fuzz_checkpoint(const uint8_t *data, size_t n)
 {
     enum { BLOCK = 512 };

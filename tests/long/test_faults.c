@@ -1,6 +1,6 @@
-/* test_faults.c - every system call on a file of whole runs fails once, and every allocation from a
- * place of its own; and the run is killed in every write and every rename. tests/test_faults.c does
- * a sample. FAULT_SHOW in the environment shows each message. */
+/* test_faults.c - makes every system call on a file fail once in complete runs, and every
+ * allocation from a distinct call stack; and kills the run in every write and every rename.
+ * tests/test_faults.c does a sample. FAULT_SHOW in the environment shows each message. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>

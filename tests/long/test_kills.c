@@ -1,7 +1,6 @@
-/* test_kills.c - kill -9 a hundred times at a random moment of a run with every step: ten times
- * each in three runs, the others each in a run of its own. What they end in has the same bits as
- * without. SEED in the environment draws other moments. tests/long/test_faults.c kills in every
- * write. */
+/* test_kills.c - kill -9 a hundred times at random moments of a run with every step: ten times each
+ * in three runs, the others once per run. The results are bit-identical to an undisturbed run's.
+ * SEED in the environment draws other moments. tests/long/test_faults.c kills in every write. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -26,7 +25,7 @@ static int killed; /* before the run's end */
 
 struct moments {
     struct rng rng;
-    double ms; /* that the undisturbed run took */
+    double ms; /* duration of the undisturbed run */
 };
 
 static void begin(void *const *state, struct moments *m, uint64_t stream)
@@ -46,7 +45,8 @@ static long draw(struct moments *m, double share)
     return (long)(rng_uniform(&m->rng) * share * m->ms);
 }
 
-/* Each life is a third of the undisturbed run at most, so that ten reach all of its steps. */
+/* Each life lasts at most a third of the undisturbed run, so that ten of them cover
+ * all of its steps. */
 static void test_ten_in_one_run(void **state)
 {
     long waits[IN_ONE];
@@ -62,7 +62,7 @@ static void test_ten_in_one_run(void **state)
     }
 }
 
-/* Some come too late, where the machine is quicker than it was. */
+/* Some kills come too late, if the machine is faster than before. */
 static void test_alone(void **state)
 {
     struct moments m;

@@ -1,7 +1,7 @@
-/* test_signal_storm.c - SIGINT and SIGTERM every half a millisecond until the program ends, thirty
+/* test_signal_storm.c - SIGINT and SIGTERM every half millisecond until the program exits, thirty
  * times in one training of the quickstart's model, with each library for matrix products: never a
- * crash, and in the end the bits of an undisturbed run. The model is large enough for the kernels
- * of oneDNN that borrow the stack pointer; see base/signals.h. */
+ * crash, and finally the bits of an undisturbed run. The model is large enough for the oneDNN
+ * kernels that repurpose the stack pointer; see base/signals.h. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -28,7 +28,7 @@ enum { STORMS = 30 };
     "--set stage1.steps=300 --set stage1.eval_every=100 --set run.threads=2 --set run.gemm=$G"
 #define MODEL "stage1/model/model.safetensors"
 
-/* Returns once the training has logged some steps more, or has ended. */
+/* Returns once the training has logged some more steps, or has ended. */
 static bool await_steps(const char *jsonl, pid_t pid)
 {
     siginfo_t info = {0};
@@ -44,7 +44,7 @@ static bool await_steps(const char *jsonl, pid_t pid)
     return false;
 }
 
-/* Every half a millisecond until the end. Returns how many there were. */
+/* Sends signals until the program exits, and returns their number. */
 static long storm(pid_t pid)
 {
     const struct timespec tick = {0, 500000};

@@ -1,4 +1,4 @@
-/* dryrun.c - everything a run would do, said before it does it. */
+/* dryrun.c - reports everything that a run would do before it does it. */
 #include "train/forecast/dryrun.h"
 #include "base/log.h"
 #include "train/forecast/forecast.h"
@@ -20,7 +20,7 @@ void dry_title(const char *title)
         "--------");
 }
 
-/* A column of each state is enough: the sweep's others have the same rows. */
+/* One column per state is enough: the sweep's other models have the same rows. */
 static int64_t pick_columns(const struct forecast *p, const struct forecast_model *picked[3])
 {
     int64_t n = 0;
@@ -172,7 +172,7 @@ static void show_pictures(const struct dataset *d, const char *name)
                  unit_count(t, (double)d->n_images));
 }
 
-/* The pictures' least and most tokens. */
+/* The smallest and largest number of tokens per picture. */
 static void show_shapes(const struct run *r)
 {
     const struct picture_shape *least = NULL, *most = NULL;
@@ -212,7 +212,7 @@ static bool show_data(const struct forecast *p, struct err *e)
     return dry_samples(r, 2, e);
 }
 
-/* Of a model that is given, or was trained here before. */
+/* Checks the weights of a given model, or of one trained here before. */
 static bool show_weights(const struct forecast *f, struct err *e)
 {
     if (!f->base.dir) return true;

@@ -1,4 +1,4 @@
-/* dryrun.h - what a run would do, before an hour is spent on it. */
+/* dryrun.h - shows what a run would do, before an hour is spent on it. */
 #ifndef TRAIN_FORECAST_DRYRUN_H
 #define TRAIN_FORECAST_DRYRUN_H
 

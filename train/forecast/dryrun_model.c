@@ -1,5 +1,6 @@
-/* dryrun_model.c - models of shapes alone, and the memory of their graphs. A declared parameter has
- * no values, and building a graph reads none: so a 7B model is planned in a few megabytes. */
+/* dryrun_model.c - models consisting of shapes only, and the memory of their graphs. A
+ * declared parameter has no values, and building a graph reads none: so a 7B model can be
+ * planned in a few megabytes. */
 #include "base/mem.h"
 #include "model/params.h"
 #include "train/forecast/dryrun_parts.h"
@@ -9,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Any pairs do for a plan: the first of each head. */
+/* Any pairs will do for a plan: the first of each head. */
 static bool any_pairs(struct model *m, struct err *e)
 {
     int64_t kept = m->rope_dim / 2;
@@ -22,8 +23,8 @@ static bool any_pairs(struct model *m, struct err *e)
     return model_set_query_pairs(m, e);
 }
 
-/* Frozen weights stay in the files' dtype: their bytes, and what a product must unpack, depend on
- * it. Rows that only move keep it, and what conversion computes is fp32. */
+/* Frozen weights stay in the files' dtype, which determines their size and what a product must
+ * convert. Rows that only move keep it; what conversion computes is fp32. */
 static void same_dtype(struct param *p, const struct param *was)
 {
     if (p && was && !p->t.needs_grad) p->t.dtype = was->t.dtype;
@@ -50,7 +51,7 @@ static void set_dtypes(struct model *shape, const struct model *m)
 {
     const struct kv_method_info *how =
         &kv_methods[shape->state == ATTN_MLA ? shape->method : KV_NONE];
-    /* convert/transform.c makes the keys of pairs that are not rotated fp32 then */
+    /* if so, convert/transform.c makes the keys of unrotated pairs fp32 */
     double f = model_rope_scale(&m->cfg.text);
     bool scaled = f < 1 || f > 1;
     int64_t k = 0;
@@ -100,7 +101,7 @@ void dry_model_free(struct model *shape)
     memset(shape, 0, sizeof *shape);
 }
 
-/* The entries of the n longest samples, longest first; of equals the earlier ones. */
+/* The entries of the n longest samples, longest first; equals in order. */
 static void longest(const struct dataset *d, int64_t n, int64_t *entry)
 {
     int64_t held = 0;
@@ -142,7 +143,7 @@ static bool open_batch(struct dry_batch *b, const struct dataset *d, int64_t n, 
     return ok && batch_fill(&b->buffer, b->samples, b->n, prompt, e);
 }
 
-/* Pictures come as features, or through the tower as a part of the graph. */
+/* Pictures enter as features, or with `pixels` through the tower as part of the graph. */
 static void begin_graph(struct dry_batch *b, struct run *r, struct model *shape, bool training,
                         bool pixels)
 {
@@ -168,7 +169,7 @@ static void close_batch(struct dry_batch *b, struct run *r)
 {
     for (int64_t i = 0; b->samples && i < b->n; i++)
         sample_free(&b->samples[i]);
-    tape_begin(r->tape, false); /* the graph's batch and shapes go */
+    tape_begin(r->tape, false); /* releases the graph's batch and shapes */
     batch_free(&b->buffer);
     free(b->samples);
 }
@@ -184,7 +185,7 @@ static bool build_loss(void *arg, int64_t layers, size_t *bytes, struct err *e)
 {
     struct loss_graph *g = arg;
 
-    (void)e; /* a graph of shapes alone cannot fail */
+    (void)e; /* a graph of shapes cannot fail */
     begin_graph(&g->b, g->r, g->shape, true, g->pixels);
     g->b.f.recompute = layers;
     model_loss(g->shape, g->r->tape, &g->b.f, 1);
@@ -234,7 +235,7 @@ bool dry_answers(struct run *r, struct model *shape, const struct dataset *d, si
     return ok;
 }
 
-/* As many of the longest samples as make one graph. */
+/* How many of the longest samples make one graph. */
 static int64_t layer_samples(const struct dataset *d)
 {
     int64_t n = d->longest > 0 ? LAYERWISE_TOKENS / d->longest : 1;

@@ -1,16 +1,16 @@
-/* dryrun_parts.h - inside the dry run: the samples, and models that have shapes but no memory. */
+/* dryrun_parts.h - internal to the dry run: samples, and models that have shapes but no memory. */
 #ifndef TRAIN_FORECAST_DRYRUN_PARTS_H
 #define TRAIN_FORECAST_DRYRUN_PARTS_H
 
 #include "train/run.h"
 
-/* A line of "==== TITLE" that opens a section. */
+/* Prints a line "==== TITLE" that opens a section. */
 void dry_title(const char *title);
 
-/* The first `count` training samples, token by token. */
+/* Shows the first `count` training samples, token by token. */
 bool dry_samples(const struct run *r, int64_t count, struct err *e);
 
-/* What a training or a cache is computed for. */
+/* The state of a model for which a training or a cache is forecast. */
 struct dry_state {
     enum attn_state state;
     int64_t rope_dim, latent;
@@ -19,13 +19,13 @@ struct dry_state {
 };
 
 /* The model that m becomes in that state: every parameter with its shape, none with values, those
- * of `kinds` trained; made to be counted and to plan graphs with. It borrows m. */
+ * of `kinds` trained; for counting and for planning graphs. It borrows m. */
 bool dry_model(struct model *shape, const struct model *m, const struct dry_state *s,
                unsigned kinds, struct err *e);
 void dry_model_free(struct model *shape);
 
-/* Bytes that the graph of the `n` longest training samples needs, and how many layers of it are
- * recomputed so that it stays within `room`; with `pixels` the tower is part of it. */
+/* Bytes of the graph of the `n` longest training samples, and how many of its layers are recomputed
+ * so that it stays within `room`; with `pixels` the tower is part of it. */
 struct dry_graph {
     int64_t n;
     bool pixels;
@@ -34,16 +34,16 @@ struct dry_graph {
 bool dry_activations(struct run *r, struct model *shape, const struct dry_graph *g, size_t *bytes,
                      int64_t *recomputed, struct err *e);
 
-/* Bytes of the graph that answers the longest questions of d, and of the KV cache it fills. */
+/* Bytes of the graph that answers d's longest questions, and of the KV cache that it fills. */
 bool dry_answers(struct run *r, struct model *shape, const struct dataset *d, size_t *graph,
                  size_t *cache, struct err *e);
 
-/* Bytes of the graph that takes calibration samples through one layer (looks: layerwise.h), for the
- * longest ones; *tokens: as many as are in it. */
+/* Bytes of the graph that takes the longest calibration samples through one layer
+ * (looks: layerwise.h); *tokens: the tokens in it. */
 bool dry_layer(struct run *r, struct model *shape, unsigned looks, size_t *bytes, int64_t *tokens,
                struct err *e);
 
-/* Bytes of the graph that makes the features of n pictures. */
+/* Bytes of the graph that computes the features of n pictures. */
 size_t dry_pictures(struct run *r, struct model *shape, const struct picture_shape *shapes,
                     int64_t n);
 

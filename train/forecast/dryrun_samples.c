@@ -1,5 +1,5 @@
-/* dryrun_samples.c - samples as the model will see them: the exact string with what is trained of
- * it, then the tokens in runs that are alike in modality and in whether they are trained. */
+/* dryrun_samples.c - samples as the model will see them: the exact string and its trained parts,
+ * then the tokens in runs of the same modality and training status. */
 #include "base/log.h"
 #include "base/text.h"
 #include "data/tokenizer/tokenizer.h"
@@ -10,14 +10,14 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { WIDTH = 100, TEXT_AT = 12, TOKENS_AT = 30 }; /* columns: of the terminal, before the rest */
+enum { WIDTH = 100, TEXT_AT = 12, TOKENS_AT = 30 }; /* columns: in all; of text; of tokens */
 
-/* A line that is filled word by word, and begun anew where a word does not fit. */
+/* A line filled word by word; a word that does not fit starts a new line. */
 struct flow {
     char line[4 * WIDTH + 8];
     size_t bytes;
-    int columns, indent, begin; /* begin: where the first word stands */
-    bool quoted;                /* each line is in quotes */
+    int columns, indent, begin; /* begin: column of the first word */
+    bool quoted;                /* quote every line */
 };
 
 static int columns_of(const char *s, size_t n)
@@ -45,7 +45,7 @@ static void flow_begin(struct flow *f, const char *label, int indent, bool quote
     f->begin = f->columns = indent + quoted;
 }
 
-/* Adds a word, with `gap` blanks before it where it is not the line's first. */
+/* Adds a word, preceded by `gap` blanks unless it is the first in its line. */
 static void flow_add(struct flow *f, const char *word, size_t n, int gap)
 {
     int columns = columns_of(word, n);
@@ -56,14 +56,14 @@ static void flow_add(struct flow *f, const char *word, size_t n, int gap)
     }
     if (f->columns == f->begin) gap = 0;
     if (f->bytes + (size_t)gap + n >= sizeof f->line)
-        return; /* only marks upon marks are that long */
+        return; /* only stacked combining marks are that long */
     memset(f->line + f->bytes, ' ', (size_t)gap);
     memcpy(f->line + f->bytes + gap, word, n);
     f->bytes += (size_t)gap + n;
     f->columns += gap + columns;
 }
 
-/* What a terminal shows as nothing, as a blank, or as another order of the text. */
+/* Characters that a terminal shows as nothing, as a blank, or that reorder the text. */
 static bool is_hidden(int32_t c)
 {
     return (unicode_is_space(c) && c != ' ') || (c >= 0x80 && c < 0xa0) || c == 0xad ||
@@ -71,7 +71,7 @@ static bool is_hidden(int32_t c)
            (c >= 0x2060 && c <= 0x206f) || c == 0xfeff;
 }
 
-/* Spells the character at p out as JSON writes it inside of quotes; returns its bytes. */
+/* Spells the character at p as inside a JSON string; returns the character's bytes. */
 static size_t spell_exactly(const char *p, char out[8])
 {
     size_t n;
@@ -86,7 +86,7 @@ static size_t spell_exactly(const char *p, char out[8])
     return n;
 }
 
-/* A part of the string in quotes, broken behind blanks. */
+/* Shows a part of the string in quotes, broken after blanks. */
 static void show_part(const char *label, const char *text, const char *end)
 {
     struct flow f;
@@ -105,8 +105,8 @@ static void show_part(const char *label, const char *text, const char *end)
     flow_end(&f);
 }
 
-/* The tokens that the tokenizer's post-processor puts there, which the string does not have: those
- * from *at on. */
+/* Shows tokens added by the tokenizer's post-processor, which are not in the string:
+ * those from *at on. */
 static void show_added(const struct run *r, const struct tokens *t, size_t *at)
 {
     struct flow f;
@@ -121,7 +121,7 @@ static void show_added(const struct run *r, const struct tokens *t, size_t *at)
     flow_end(&f);
 }
 
-/* The whole string: the parts that are trained, those that are not, and what is around it. */
+/* Shows the whole string: trained parts, other parts, and what surrounds them. */
 static bool show_text(const struct run *r, const struct rendered *s, struct err *e)
 {
     const char *done = s->text;

@@ -1,4 +1,4 @@
-/* forecast.c - which models there will be, and what they need. */
+/* forecast.c - which models a run will have, and the memory that its steps need. */
 #include "train/forecast/forecast.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -86,7 +86,7 @@ static bool add_point(struct forecast *f, int64_t i, struct err *e)
     return mla_state(f, &pt, &m->state, e);
 }
 
-/* The set whose samples are the longest; NULL where nothing is scored. */
+/* The set with the longest samples; NULL if nothing is scored. */
 static const struct dataset *longest_eval(const struct run *r)
 {
     const struct dataset *d = NULL;
@@ -96,7 +96,8 @@ static const struct dataset *longest_eval(const struct run *r)
     return d;
 }
 
-/* trained: those values and their gradients, both in fp32, and the optimiser's two moments. */
+/* trained: bytes of the trained values and their gradients, both fp32, and the
+ * optimiser's two moments. */
 static void count_parameters(struct forecast_model *m, const struct model *shape,
                              enum moment_type state, double *trained)
 {
@@ -112,9 +113,9 @@ static void count_parameters(struct forecast_model *m, const struct model *shape
     }
 }
 
-/* Frozen weights by where they are: in memory of their own or mapped. Until a model has been saved
- * and opened again, a new one has all of its own, and a partial one the rows that were moved: all
- * but those of v_proj. */
+/* Where frozen weights are: in memory of their own, or mapped. Until a model has been
+ * saved and reopened, a new one owns all of them, and a partial one owns the moved rows:
+ * all except v_proj's. */
 static void place_weights(struct forecast_step *s, const struct model *shape, bool is_new,
                           bool is_moved)
 {
@@ -136,7 +137,7 @@ static struct forecast_step *add_step(struct forecast *f, const char *name)
     return s;
 }
 
-/* `region` is this step's largest graph; the sum of all. */
+/* Adds up a step. `region` becomes the largest graph so far, since the region never shrinks. */
 static void sum_up(struct forecast *f, struct forecast_step *s)
 {
     double before = s > f->steps ? s[-1].region : 0;
@@ -181,8 +182,8 @@ static bool add_model_step(struct forecast *f, struct forecast_model *m, struct 
     return ok;
 }
 
-/* The pictures of all sets: how many values the store holds of them, and the largest, as many as
- * make a group. */
+/* The pictures of all sets: the number of values that the store holds of them, and the largest
+ * pictures, up to a group. */
 struct largest {
     struct picture_shape shape[PICTURE_GROUP]; /* by inputs, descending */
     int64_t n, values;
@@ -203,8 +204,8 @@ static void add_largest(struct largest *l, const struct picture_input *in, const
     }
 }
 
-/* Pictures are decoded and taken through the tower a group at a time, and wait for their part of
- * the store: all of them, or as many as it takes. */
+/* Pictures are decoded and run through the tower a group at a time, and wait for their part of the
+ * store to fill up: all of them, or as many as a part holds. */
 static bool add_pictures(struct forecast *f, struct err *e)
 {
     const struct run *r = f->r;
@@ -250,7 +251,7 @@ static bool open_calibration(struct forecast *f, struct forecast_step *s, struct
     return ok;
 }
 
-/* Queries and keys of one graph, and the keys' spread copy (convert/rank_mkl.c). */
+/* Queries and keys of one graph, and the rearranged copy of the keys (convert/rank_mkl.c). */
 static bool add_rank(struct forecast *f, struct err *e)
 {
     const struct text_config *c = &f->base.cfg.text;
@@ -332,13 +333,13 @@ bool forecast_models(struct forecast *f, struct err *e)
         if (!add_point(f, i, e)) return false;
     if (f->r->train.n == 0)
         return run_refuse(f->r, e, "data.train: no usable sample is left to train on");
-    room_of_params(&f->base, &own, &mapped); /* made to be looked at, and freed before the run */
+    room_of_params(&f->base, &own, &mapped); /* inspection only; freed before the run */
     f->program = room_held() - own;
     if (f->program < 0) f->program = 0;
     return add_steps(f, e);
 }
 
-/* What the user can make smaller. */
+/* What the user can reduce. */
 static const char *advice(const struct run *r, const struct forecast_step *s)
 {
     if (s->answers > s->activations && s->answers > s->trained && s->answers > s->computed)

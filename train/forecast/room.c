@@ -43,7 +43,7 @@ bool room_recompute(const struct run *r, const struct model *m, size_t room, roo
     if (r->c.optim.recompute != RECOMPUTE_AUTO || *bytes <= room) return true;
     if (!build(arg, tried = most, bytes, e)) return false;
     if (*bytes > room) least = most - 1;
-    while (most - least > 1) { /* `least` is too few, `most` fits */
+    while (most - least > 1) { /* invariant: `least` is too few, `most` fits */
         tried = least + (most - least) / 2;
         if (!build(arg, tried, bytes, e)) return false;
         *(*bytes <= room ? &most : &least) = tried;

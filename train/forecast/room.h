@@ -1,30 +1,30 @@
-/* room.h - the memory that a graph may take, and how many layers are recomputed to stay within.
+/* room.h - the memory available to a graph, and how many layers to recompute to stay within it.
  *
- * What counts is anonymous memory: values that are trained or were computed, and activations.
- * Frozen weights lie in mapped files: the system holds as many of their pages as it has room for,
- * and reads the others again. */
+ * Only anonymous memory counts: values that are trained or were computed, and activations. Frozen
+ * weights are in mapped files: the system keeps as many of their pages as it has room for, and
+ * rereads the others. */
 #ifndef TRAIN_FORECAST_ROOM_H
 #define TRAIN_FORECAST_ROOM_H
 
 #include "train/run.h"
 
-/* Bytes of anonymous memory that the process holds; 0 where the system does not say. */
+/* Bytes of anonymous memory that the process holds; 0 if the system does not say. */
 double room_held(void);
 
-/* What run.memory_limit leaves beside `held` bytes. Where the limit is the machine itself, the
- * `mapped` bytes of frozen weights are to stay in memory as well. Never negative. */
+/* What run.memory_limit leaves beyond `held` bytes. If the limit is the machine itself, the
+ * `mapped` bytes of frozen weights should stay in memory too. Never negative. */
 size_t room_left(const struct run *r, double held, double mapped);
 
-/* Bytes of m's parameters that have memory of their own, and of those that are mapped. */
+/* Bytes of m's parameters with memory of their own, and of those that are mapped. */
 void room_of_params(const struct model *m, double *own, double *mapped);
 
-/* Builds the graph anew with that many of the first decoder layers recomputed, and says what it
- * needs. */
+/* Rebuilds the graph with that many of the first decoder layers recomputed, and returns the
+ * bytes that it needs. */
 typedef bool room_build(void *arg, int64_t layers, size_t *bytes, struct err *e);
 
-/* By optim.recompute: with none of the layers, all of them, or the fewest that fit in `room` (all
- * where even that does not fit). Leaves the graph built; *layers and *bytes are its own. How many
- * it is does not change a bit of the result. */
+/* Chooses by optim.recompute: none of the layers, all of them, or the fewest with which the graph
+ * fits in `room` (all if even that does not fit). Leaves the graph built, with its *layers and
+ * *bytes. The number of layers does not change a bit of the result. */
 bool room_recompute(const struct run *r, const struct model *m, size_t room, room_build *build,
                     void *arg, int64_t *layers, size_t *bytes, struct err *e);
 

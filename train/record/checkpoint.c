@@ -1,5 +1,5 @@
-/* checkpoint.c - one checkpoint file: HDF5 behind a seal of size and checksum. The directory of
- * checkpoints is in checkpoint_dir.c. */
+/* checkpoint.c - one checkpoint file: HDF5 after a seal with size and checksum. checkpoint_dir.c
+ * handles the directory of checkpoints. */
 #include "train/record/checkpoint.h"
 
 #include "base/file.h"
@@ -19,8 +19,8 @@
 #define SEAL_MAGIC "mha2mla checkpoint 1\n"
 #define META_LIMIT ((size_t)64 << 20)
 
-/* H5T_... are calls into the library, so that a table of them cannot be static. bf16 is no type of
- * HDF5's own: it is the upper half of an fp32, which HDF5 can be told. The caller closes it. */
+/* H5T_... are calls into the library, so a table of them cannot be static. HDF5 has no bf16 type of
+ * its own, but can be told that it is the upper half of an fp32. The caller closes the type. */
 static hid_t open_type(enum ckpt_type t, bool in_file)
 {
     const hid_t types[CKPT_TYPES][2] = {[CKPT_F32] = {H5T_NATIVE_FLOAT, H5T_IEEE_F32LE},
@@ -30,7 +30,7 @@ static hid_t open_type(enum ckpt_type t, bool in_file)
                                         [CKPT_BF16] = {H5T_NATIVE_FLOAT, H5T_IEEE_F32LE}};
     hid_t type = H5Tcopy(types[t][in_file]);
 
-    if (t == CKPT_BF16) /* sign, exponent, its 8 bits, mantissa, its 7 bits */
+    if (t == CKPT_BF16) /* positions: sign, exponent and its 8 bits, mantissa and its 7 bits */
         CHECK(H5Tset_fields(type, 15, 7, 8, 0, 7) >= 0 && H5Tset_size(type, 2) >= 0);
     return type;
 }
@@ -78,8 +78,8 @@ static bool seal_verify(int fd, const char *path, struct err *e)
            err_set(e, "%s: is damaged: its content does not match its checksum", path);
 }
 
-/* Puts the seal over a finished HDF5 file, which is read back for it: mostly from the page cache.
- * A signal that came makes the run save, and does not end the saving. */
+/* Writes the seal of a finished HDF5 file, which is read back for this: mostly from the page cache.
+ * Not interruptible: a signal makes the run save, it must not stop the saving. */
 static bool seal_write(struct h5_out *o, struct err *e)
 {
     char seal[SEAL_BYTES], hex[65];
@@ -87,7 +87,7 @@ static bool seal_write(struct h5_out *o, struct err *e)
 
     if (!seal_sum(o->fd, o->tmp, hex, &bytes, NULL, e)) return false;
     seal_make(seal, bytes, hex);
-    errno = ENOSPC; /* what a short write means */
+    errno = ENOSPC; /* for a short write, which sets no errno */
     if (pwrite(o->fd, seal, SEAL_BYTES, 0) == SEAL_BYTES) return true;
     return err_system(e, errno, "%s: cannot be written", o->path);
 }
@@ -142,7 +142,7 @@ bool checkpoint_save(const char *path, const struct ckpt_item *items, size_t n,
 
 /* ---- load ---- */
 
-/* The kind and size of its values in a file. */
+/* How its values are stored in a file. */
 static const struct {
     const char *name;
     enum h5_kind kind;
@@ -153,7 +153,7 @@ static const struct {
                          [CKPT_U8] = {"u8", H5_KIND_UINT, 1},
                          [CKPT_BF16] = {"bf16", H5_KIND_BF16, 2}};
 
-/* The type of an array, or CKPT_TYPES where no item has such values. */
+/* The type of an array, or CKPT_TYPES if no item has such values. */
 static enum ckpt_type type_of(const struct h5_values *v)
 {
     int t = 0;
@@ -164,12 +164,12 @@ static enum ckpt_type type_of(const struct h5_values *v)
     return (enum ckpt_type)t;
 }
 
-/* An open file while it is loaded. */
+/* An open file being loaded. */
 struct loading {
     struct h5_in f;
     const char *path;
     struct h5_links top, items; /* of / and /items */
-    struct h5_values *values;   /* [n] of the items that are asked for */
+    struct h5_values *values;   /* [n] of the requested items */
 };
 
 static bool item_check(struct loading *l, const struct ckpt_item *it, struct h5_values *v,
@@ -197,7 +197,7 @@ static bool item_check(struct loading *l, const struct ckpt_item *it, struct h5_
     return true;
 }
 
-/* Called where every item is there and the file has more than n. */
+/* Called when every item is there and the file has more than n. */
 static bool name_extra(const struct loading *l, const struct ckpt_item *items, size_t n,
                        struct err *e)
 {
@@ -214,7 +214,7 @@ static bool name_extra(const struct loading *l, const struct ckpt_item *items, s
                    l->path, extra);
 }
 
-/* All are checked before the first one's memory is written. */
+/* Checks all items before writing to the memory of the first one. */
 static bool read_items(struct loading *l, const struct ckpt_item *items, size_t n, struct err *e)
 {
     l->values = mem_new(n, sizeof *l->values, "the items of a checkpoint", e);
@@ -252,7 +252,7 @@ static char *read_meta(struct loading *l, struct err *e)
     return meta;
 }
 
-/* The HDF5 part, which the seal does not make trustworthy: anybody can make one that fits. */
+/* Loads the HDF5 part, which the seal does not make trustworthy: anybody can make one that fits. */
 static bool load(int fd, const char *path, const struct ckpt_item *items, size_t n, char **meta,
                  struct err *e)
 {

@@ -1,14 +1,14 @@
 /* checkpoint.h - named arrays in an HDF5 file with a checksum, and a directory of such files of
- * which the newest whole one counts.
+ * which the newest complete one counts.
  *
- * A file opens with 512 bytes of text (HDF5 calls them the user block), then comes plain HDF5:
+ * A file starts with 512 bytes of text (HDF5 calls them the user block), then comes plain HDF5:
  *     mha2mla checkpoint 1\n  bytes N\n  sha256 HEX\n  zeros up to 512
  *     /items/NAME   one contiguous dataset [rows, cols] per item, little-endian
  *     /meta         the caller's JSON, as bytes
  * N is the size of the whole file, HEX the SHA-256 of everything after the block: names, types,
- * shapes and data. It is verified before anything else is read, and nothing depends on that: the
- * rest is read as a file that anybody may have made (base/hdf5/h5in.h). By hand: tail -c +513 FILE |
- * sha256sum. The same items and meta give the same bytes. */
+ * shapes and data. It is verified before anything else is read, but nothing depends on that: the
+ * rest is read as a file that anybody may have made (base/hdf5/h5in.h). To check one by hand:
+ * tail -c +513 FILE | sha256sum. The same items and meta give the same bytes. */
 #ifndef TRAIN_RECORD_CHECKPOINT_H
 #define TRAIN_RECORD_CHECKPOINT_H
 
@@ -22,37 +22,38 @@ enum ckpt_type { CKPT_F32, CKPT_F64, CKPT_I64, CKPT_U8, CKPT_BF16, CKPT_TYPES };
 struct ckpt_item {
     const char *name; /* unique; dots are fine, slashes are not */
     enum ckpt_type type;
-    int64_t rows, cols; /* a vector is 1 x n; 0 rows or columns are fine, with data NULL or not */
+    int64_t rows, cols; /* a vector is 1 x n; 0 rows or columns are fine, data may be NULL then */
     void *data;         /* rows * cols elements: read by a save, filled by a load */
 };
 
-/* Writes PATH aside and renames it: on failure what was at PATH is as before. The items' data goes
- * to the file without a copy. */
+/* Writes PATH atomically: on failure the old file is unchanged. The items' data is
+ * written without a copy. */
 bool checkpoint_save(const char *path, const struct ckpt_item *items, size_t n,
                      const char *meta_json, struct err *e);
 
-/* Fills every item. The file must hold exactly these names, types and shapes; the first that
- * differs is named. Checksum and shapes are verified before any item's memory is written: only
- * where the disk fails between the two can *e be filled with items half read. *meta_json (may be
- * NULL) is the caller's to free; NULL on failure. */
+/* Fills every item. The file must have exactly these names, types and shapes; the first difference
+ * is reported. Checksum and shapes are verified before any item's memory is written: only if the
+ * disk fails in between can *e be set with items partly filled. The caller frees *meta_json
+ * (may be NULL); NULL on failure. */
 bool checkpoint_load(const char *path, const struct ckpt_item *items, size_t n, char **meta_json,
                      struct err *e);
 
-/* Saves DIR/step-00000120.h5, making DIR where it is missing, and then deletes all but the newest
- * `keep` (at least 1) of that name. Files of a later step are deleted too: they are what a resume
- * from an earlier step has given up. One process at a time writes to a directory. */
+/* Saves DIR/step-00000120.h5, creating DIR if needed, and then deletes all but the newest `keep`
+ * (at least 1) checkpoints. Files of later steps are deleted too: they were abandoned by resuming
+ * from an earlier step. Only one process at a time may write to a directory. */
 bool checkpoint_dir_save(const char *dir, int64_t step, const struct ckpt_item *items, size_t n,
                          const char *meta_json, int keep, struct err *e);
 
 struct ckpt_found {
-    int64_t step;  /* -1: the directory holds no checkpoint (or is not there), nothing was loaded */
-    char *meta;    /* as saved; NULL where step is -1 */
-    char *warning; /* NULL, or why newer ones were passed over: a line for the log */
+    int64_t step;  /* -1: the directory holds no checkpoint (or does not exist),
+                    * nothing was loaded */
+    char *meta;    /* as saved; NULL if step is -1 */
+    char *warning; /* NULL, or why newer ones were skipped: a line for the log */
 };
 
-/* Loads the newest checkpoint that checkpoint_load takes, and removes what a killed save left.
- * Checkpoints that are there but cannot be loaded, all of them, are an error: starting again in
- * silence would throw the run away. The items' content is undefined then. */
+/* Loads the newest checkpoint accepted by checkpoint_load, and removes leftovers of a killed save.
+ * If there are checkpoints but none can be loaded, that is an error: silently starting over would
+ * throw the run away. The items' contents are undefined then. */
 bool checkpoint_dir_latest(const char *dir, const struct ckpt_item *items, size_t n,
                            struct ckpt_found *found, struct err *e);
 void ckpt_found_free(struct ckpt_found *f); /* fine on a zeroed struct */

@@ -1,4 +1,4 @@
-/* checkpoint_dir.c - the files step-NNNNNNNN.h5 of a run: save and prune, find the newest. */
+/* checkpoint_dir.c - a run's files step-NNNNNNNN.h5: saving, pruning, finding the newest. */
 #include "train/record/checkpoint.h"
 
 #include "base/file.h"
@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The step in "step-00000120.h5" + suffix; -1 for every name that step_path would not make. */
+/* The step in "step-00000120.h5" + suffix; -1 for any name that step_path would not produce. */
 static int64_t step_of(const char *name, const char *suffix)
 {
     char canonical[64];
@@ -35,8 +35,8 @@ static int newest_first(const void *a, const void *b)
     return (x < y) - (x > y);
 }
 
-/* The steps in dir, newest first; *steps is the caller's to free. Removes files that a killed save
- * left behind. No directory is no steps. */
+/* The steps in dir, newest first; the caller frees *steps. Removes files left behind by a killed
+ * save. A missing directory has no steps. */
 static bool list_steps(const char *dir, int64_t **steps, size_t *n, struct err *e)
 {
     DIR *d = opendir(dir);
@@ -85,7 +85,7 @@ bool checkpoint_dir_save(const char *dir, int64_t step, const struct ckpt_item *
     return ok;
 }
 
-/* Adds "; TEXT" to *warning. */
+/* Appends "; TEXT" to *warning. */
 static bool warn(char **warning, const char *text, struct err *e)
 {
     char *longer = *warning ? mem_printf(e, "%s; %s", *warning, text) : mem_printf(e, "%s", text);
@@ -110,7 +110,7 @@ bool checkpoint_dir_latest(const char *dir, const struct ckpt_item *items, size_
 
         if (path && checkpoint_load(path, items, n, &found->meta, &why))
             found->step = steps[i];
-        else if (why.machine) /* which does not say that the file is damaged; nor does a signal */
+        else if (why.machine) /* the file need not be damaged; nor after a signal */
             ok = (*e = why, false);
         else
             ok = path && signals_go_on(e) && warn(&found->warning, why.msg, e);

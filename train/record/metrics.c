@@ -32,7 +32,7 @@ static bool add_number(cJSON *line, const struct metric *m)
     return ok;
 }
 
-/* Cuts the file after its last newline, and leaves it ready to append. */
+/* Truncates the file after its last newline, and leaves it positioned for appending. */
 static bool cut_half_line(FILE *fp, const char *path, struct err *e)
 {
     long size, end;
@@ -44,7 +44,7 @@ static bool cut_half_line(FILE *fp, const char *path, struct err *e)
         if (c == '\n') break;
     }
     if (end < size && ftruncate(fileno(fp), end) != 0) goto fail;
-    if (fseek(fp, 0, SEEK_END) == 0) return true; /* C wants it between a read and a write */
+    if (fseek(fp, 0, SEEK_END) == 0) return true; /* C requires this between a read and a write */
 fail:
     return err_system(e, errno, "%s", path);
 }
@@ -110,7 +110,7 @@ const char *metrics_text(const struct metrics_line *l, const char *key)
     return m ? m->text : NULL;
 }
 
-/* What a null stood for, by its note. */
+/* What a null stands for, from its note. */
 static bool null_value(const cJSON *object, const char *key, double *v, struct err *e)
 {
     char *note_key = mem_printf(e, "%s_note", key);
@@ -129,11 +129,11 @@ struct reader {
     const char *path;
     metrics_fn *fn;
     void *arg;
-    struct metric *m; /* the members of the line at hand */
+    struct metric *m; /* the members of the current line */
     size_t cap;
 };
 
-/* The members of `object` borrow its strings. */
+/* Passes a line to the callback; its members borrow the strings of `object`. */
 static bool hand_over(struct reader *r, const cJSON *object, struct metrics_line *l, struct err *e)
 {
     const cJSON *item;
@@ -158,7 +158,7 @@ static bool hand_over(struct reader *r, const cJSON *object, struct metrics_line
     return r->fn(r->arg, l, e);
 }
 
-/* One line without its newline. A power cut can leave zero bytes, which are no JSON. */
+/* One line without its newline. A power cut can leave zero bytes, which are not JSON. */
 static bool read_line(struct reader *r, const char *text, size_t len, long number, struct err *e)
 {
     const struct jsonc_rules rules = {.line = number, .plain = true};
@@ -186,7 +186,7 @@ bool metrics_each(const char *path, metrics_fn *fn, void *arg, struct err *e)
 
     if (!fp) return err_system(e, errno, "%s", path);
     for (long number = 1; ok && (len = getline(&text, &cap, fp)) > 0; number++) {
-        if (text[len - 1] != '\n') break; /* half-written */
+        if (text[len - 1] != '\n') break; /* incomplete */
         text[len - 1] = '\0';
         if ((size_t)len > LINE_LIMIT)
             ok = err_set(e, "%s:%ld: a line of %zd bytes, at most %zu are allowed", path, number,
@@ -213,13 +213,13 @@ struct rewind {
 static bool keep_line(void *arg, const struct metrics_line *l, struct err *e)
 {
     const struct rewind *r = arg;
-    bool drop = metrics_number(l, "step") > r->last_step; /* false where there is no step */
+    bool drop = metrics_number(l, "step") > r->last_step; /* false if there is no step */
 
     for (size_t i = 0; drop && i < r->n; i++) {
         const char *have = metrics_text(l, r->tags[i].key);
         drop = have && strcmp(have, r->tags[i].text) == 0;
     }
-    if (!drop) fprintf(r->out, "%s\n", l->json); /* the commit looks at the error flag */
+    if (!drop) fprintf(r->out, "%s\n", l->json); /* the commit checks the error flag */
     (void)e;
     return true;
 }

@@ -1,7 +1,7 @@
 /* metrics.h - metrics.jsonl, the run's measurements and the source of truth for its report: one
- * JSON object a line, of tags (strings) and numbers:
+ * JSON object per line, of tags (strings) and numbers:
  *     {"point":"rope8-rank4","phase":"stage2","event":"train","step":120,"loss":2.25}
- * Doubles are printed with as many digits as it takes to read back the same bits. JSON has no NaN
+ * Doubles are printed with as many digits as needed to read back the same bits. JSON has no NaN
  * or infinity: such a number is null, and the tag KEY_note says "nan", "inf" or "-inf". */
 #ifndef TRAIN_RECORD_METRICS_H
 #define TRAIN_RECORD_METRICS_H
@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdio.h>
 
-/* One member of a line: a tag where text is set, otherwise a number. */
+/* One member of a line: a tag if text is set, otherwise a number. */
 struct metric {
     const char *key;
     const char *text;
@@ -31,42 +31,42 @@ struct metrics {
     char *path;
 };
 
-/* Opens for append, and drops a last line that a killed run wrote half of. On failure *m is
- * zeroed. */
+/* Opens for appending, and drops a last line only half written by a killed run. On
+ * failure *m is zeroed. */
 bool metrics_open(struct metrics *m, const char *path, struct err *e);
 
-/* Appends one line, which has reached the system on return: kill -9 does not lose it. Keys are
- * unique within a line.
+/* Appends one line, which has been handed to the system on return: kill -9 does not lose it. Keys
+ * must be unique within a line.
  *     metrics_write(&m, (struct metric[]){metric_tag("event", "eval"), metric_num("step", 7)}, 2,
  *                   e); */
 bool metrics_write(struct metrics *m, const struct metric *line, size_t n, struct err *e);
 void metrics_close(struct metrics *m); /* fine on a zeroed struct */
 
-/* A line that was read. A number that was null is NaN, or the infinity that its note tells. */
+/* A line as read. A number that was null is NaN, or the infinity given by its note. */
 struct metrics_line {
     const struct metric *m;
     size_t n;
     const char *json; /* as in the file, without the newline */
     long number;      /* in the file, from 1 */
 };
-double metrics_number(const struct metrics_line *l, const char *key);    /* NaN where missing */
-const char *metrics_text(const struct metrics_line *l, const char *key); /* NULL where missing */
+double metrics_number(const struct metrics_line *l, const char *key);    /* NaN if missing */
+const char *metrics_text(const struct metrics_line *l, const char *key); /* NULL if missing */
 
-/* Hands over every line in order; the line dies with the call. A call that returns false ends the
- * reading and must have filled *e. A half-written last line is left out; anything else that is not
- * a flat object of strings and numbers is an error with file and line. */
+/* Calls fn with every line in order; the line is only valid during the call. fn returns false, with
+ * *e set, to stop. A half-written last line is ignored; anything else that is not a flat object of
+ * strings and numbers is an error with file and line. */
 typedef bool metrics_fn(void *arg, const struct metrics_line *l, struct err *e);
 bool metrics_each(const char *path, metrics_fn *fn, void *arg, struct err *e);
 
-/* For a resume, before metrics_open: drops the lines that have all these tags and a step beyond
- * last_step, and a half-written last line. The others keep their bytes. All or nothing; no file is
- * no error. */
+/* For resuming, before metrics_open: drops the lines that have all these tags and a step
+ * beyond last_step, and a half-written last line. The others keep their bytes. Atomic; a
+ * missing file is fine. */
 bool metrics_rewind(const char *path, const struct metric *tags, size_t n, double last_step,
                     struct err *e);
 
-/* The same as an HDF5 file: a group POINT/PHASE/EVENT ("none" where a line lacks that tag, "_" for
- * a slash), in it a row per line in each of its datasets: one per numeric key (f64, NaN where a
- * line lacks it) and one per other tag (UTF-8, "" where a line lacks it). */
+/* Converts to HDF5: a group POINT/PHASE/EVENT ("none" for a missing tag, "_" for a slash) with one
+ * row per line in each of its datasets: one per numeric key (f64, NaN where a line lacks it) and
+ * one per other tag (UTF-8, "" where a line lacks it). */
 bool metrics_write_h5(const char *jsonl, const char *h5path, struct err *e);
 
 #endif

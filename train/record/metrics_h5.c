@@ -1,5 +1,5 @@
 /* metrics_h5.c - metrics.jsonl as columns in an HDF5 file. All columns are built in memory first:
- * which keys a group has is known at the end of the file only. */
+ * the keys of a group are only known at the end of the file. */
 #include "train/record/metrics.h"
 
 #include "base/hdf5/h5out.h"
@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A column has one kind; a row that lacks its key is NaN or NULL. */
+/* A column has one kind; rows that lack its key are NaN or NULL. */
 struct column {
     char *key;
     bool is_text;
@@ -62,8 +62,8 @@ static void table_free(struct table *t)
 
 /* ---- gather ---- */
 
-/* A tag's value or a key as a link's name in HDF5, in new memory: a score's key may be
- * "score_SET/KIND", and a slash would be a group. */
+/* A tag's value or a key as an HDF5 link name, in new memory: a score's key may be
+ * "score_SET/KIND", and a slash would make a group. */
 static char *link_name(const char *text, struct err *e)
 {
     char *name = mem_strdup(text && text[0] ? text : "none", e);
@@ -100,7 +100,7 @@ static struct group *group_of(struct table *t, const struct metrics_line *l, str
     return ok ? &t->groups[g] : NULL;
 }
 
-/* Fills the column up to `rows` rows. */
+/* Pads the column to `rows` rows. */
 static bool column_pad(struct column *c, size_t rows, struct err *e)
 {
     if (c->is_text ? !mem_grow(&c->texts, &c->cap, rows, sizeof *c->texts, e)

@@ -16,7 +16,7 @@
 
 /* ---- protobuf ---- */
 
-/* A message under way. Out of memory is remembered until it is written. */
+/* A message being built. Running out of memory is remembered until it is written. */
 struct proto {
     uint8_t *data;
     size_t n, cap;
@@ -91,7 +91,7 @@ static void put_string(struct proto *p, int field, const char *s)
     put(p, s, strlen(s));
 }
 
-/* Puts a finished message into another one and frees it. */
+/* Embeds a finished message in another one and frees it. */
 static void put_message(struct proto *p, int field, struct proto *inner)
 {
     put_key(p, field, WIRE_BYTES);
@@ -104,7 +104,8 @@ static void put_message(struct proto *p, int field, struct proto *inner)
 
 /* ---- records ---- */
 
-/* Bit by bit: records are short, a table would not pay. 0x82f63b78 is the reversed polynomial. */
+/* Bit by bit: records are short, so a table would not pay. 0x82f63b78 is the reversed
+ * polynomial. */
 uint32_t tb_crc32c(const void *data, size_t len)
 {
     const uint8_t *p = data;
@@ -118,7 +119,7 @@ uint32_t tb_crc32c(const void *data, size_t len)
     return ~crc;
 }
 
-/* A CRC of data that holds CRCs is weak: TFRecord rotates it and adds a constant. */
+/* A CRC of data that contains CRCs is weak: TFRecord rotates it and adds a constant. */
 static uint32_t masked_crc(const void *data, size_t len)
 {
     uint32_t crc = tb_crc32c(data, len);
@@ -148,7 +149,7 @@ static bool write_event(struct tb *tb, struct proto *event, struct err *e)
 
 /* ---- events ---- */
 
-/* Event: double wall_time = 1, int64 step = 2, then one of what. */
+/* Event: double wall_time = 1, int64 step = 2, then one of the payloads. */
 static struct proto event_start(double wall_time, int64_t step)
 {
     struct proto event = {0};
@@ -169,7 +170,7 @@ static bool write_value(struct tb *tb, struct proto *value, int64_t step, double
     return write_event(tb, &event, e);
 }
 
-/* Event.file_version = 3, which every file opens with. */
+/* Event.file_version = 3, which starts every file. */
 static bool write_version(struct tb *tb, double wall_time, struct err *e)
 {
     struct proto event = {0};
@@ -180,8 +181,8 @@ static bool write_version(struct tb *tb, double wall_time, struct err *e)
 }
 
 /* Event.session_log = 7, SessionLog.status = 1, START = 1. Readers take the first one in a
- * directory for the run's start and the others for restarts: so a run that was never resumed has
- * one too. */
+ * directory for the run's start and later ones for restarts: so a run that was never
+ * resumed has one too. */
 static bool write_start(struct tb *tb, int64_t step, double wall_time, struct err *e)
 {
     struct proto event = event_start(wall_time, step), log = {0};
@@ -191,8 +192,8 @@ static bool write_start(struct tb *tb, int64_t step, double wall_time, struct er
     return write_event(tb, &event, e);
 }
 
-/* Seconds for the new file's name: TensorBoard reads a directory's files in the order of their
- * names, and a clock may stand still or go back between a run and its resume. */
+/* Seconds for the new file's name: TensorBoard reads a directory's files in name order, and the
+ * clock may stand still or go back between a run and its resumption. */
 static bool name_seconds(const char *dir, long long *seconds, struct err *e)
 {
     DIR *d = opendir(dir);
@@ -243,7 +244,7 @@ bool tb_scalar(struct tb *tb, const char *tag, int64_t step, double wall_time, d
     struct proto v = {0};
 
     put_string(&v, 1, tag);
-    put_float(&v, 2, (float)value); /* beyond fp32's range it is an infinity, and shown as one */
+    put_float(&v, 2, (float)value); /* beyond fp32's range it becomes, and is shown as, infinity */
     return write_value(tb, &v, step, wall_time, e);
 }
 

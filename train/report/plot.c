@@ -1,5 +1,5 @@
-/* plot.c - writes the recovery curve's numbers and gnuplot script, and runs gnuplot. Ticks and
- * ranges are computed here, so that they read well at any scale; the script keeps them. */
+/* plot.c - writes the numbers and the gnuplot script of the recovery curve, and runs gnuplot. Ticks
+ * and ranges are computed here, so that they read well at any scale; the script contains them. */
 #include "train/report/plot.h"
 
 #include "base/file.h"
@@ -19,18 +19,18 @@
 
 extern char **environ;
 
-/* Okabe and Ito's colours for the colour-blind without their yellow, too pale on white, then two of
- * Paul Tol's. Every curve has a mark of its own besides. */
+/* Okabe and Ito's colour-blind safe colours without their yellow, which is too pale on white, then
+ * two of Paul Tol's. Every curve also has a marker of its own. */
 static const char *const colours[] = {"#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00",
                                       "#56B4E9", "#000000", "#882255", "#999933"};
-static const int marks[] = {7, 5, 9, 13, 11, 15, 6, 4, 8}; /* gnuplot's numbers: 7 is a disc */
+static const int marks[] = {7, 5, 9, 13, 11, 15, 6, 4, 8}; /* gnuplot's point types: 7 is a disc */
 
 #define COLOURS (sizeof colours / sizeof *colours)
 #define MARKS (sizeof marks / sizeof *marks)
 
 /* ---- scales ---- */
 
-/* 1, 2, 2.5 or 5 times a power of ten, so that `span` has at most `ticks` steps of it. */
+/* The smallest step of 1, 2, 2.5 or 5 times a power of ten with at most `ticks` steps in `span`. */
 static double nice_step(double span, int ticks)
 {
     static const double nice[] = {1, 2, 2.5, 5};
@@ -52,13 +52,13 @@ static struct range token_range(const struct recovery_plot *p)
     for (size_t c = 0; c < p->n; c++)
         for (size_t i = 0; i < p->curves[c].n; i++)
             if (isfinite(p->curves[c].x_tokens[i])) r.high = fmax(r.high, p->curves[c].x_tokens[i]);
-    if (r.high <= 0) return (struct range){0, 1, 2}; /* nothing was trained yet: one tick, at 0 */
+    if (r.high <= 0) return (struct range){0, 1, 2}; /* nothing trained yet: one tick, at 0 */
     r.step = nice_step(r.high, 8);
-    r.high *= 1.02; /* the last mark stays inside */
+    r.high *= 1.02; /* keeps the last marker inside */
     return r;
 }
 
-/* In percent of the base; 99 to 101 is always inside, and 0 where the curves come near it. */
+/* In percent of the base; always includes 99 to 101, and 0 if the curves come near it. */
 static struct range percent_range(const struct recovery_plot *p)
 {
     struct range r = {99, 101, 1};
@@ -95,7 +95,7 @@ static void print_quoted(FILE *fp, const char *text)
     fputc('\'', fp);
 }
 
-/* The label comes last: quotes in it cannot hide a number from gnuplot then. */
+/* The label comes last, so that quotes in it cannot hide a number from gnuplot. */
 static void print_data(FILE *fp, const struct recovery_plot *p)
 {
     fprintf(fp, "curve\ttrained_tokens\tscore\tpercent_of_base\tlabel\n");
@@ -118,7 +118,7 @@ static void print_token_ticks(FILE *fp, struct range r)
     } units[] = {{1e12, "T"}, {1e9, "B"}, {1e6, "M"}, {1e3, "k"}, {1, ""}};
     size_t u = 0;
 
-    /* The unit of the last tick, for all: 0.5M, 1M, 1.5M. */
+    /* The unit of the last tick, used for all: 0.5M, 1M, 1.5M. */
     while (u < 4 && r.step * floor(r.high / r.step) < units[u].unit)
         u++;
     fprintf(fp, "set xtics (");
@@ -138,7 +138,7 @@ static int text_width(const char *s)
     return n;
 }
 
-/* In pixels, so that the title fits over the curves and the longest label into the legend. */
+/* In pixels, so that the title fits over the curves and the longest label in the legend. */
 static int picture_width(const struct recovery_plot *p)
 {
     int title = 10 * text_width(p->title), label = 26; /* the base line's */
@@ -148,7 +148,7 @@ static int picture_width(const struct recovery_plot *p)
     return 180 + (title > 700 ? title : 700) + 9 * label;
 }
 
-/* What does not depend on the numbers. */
+/* The part that does not depend on the numbers. */
 static const char script_style[] =
     "set encoding utf8\n"
     "set datafile separator \"\\t\"\n"
@@ -212,7 +212,7 @@ static bool write_file(const char *dir, const char *name, const struct recovery_
 
 /* ---- gnuplot ---- */
 
-/* Waits for the child's end; where a signal asks the run to stop, the child is ended first. */
+/* Waits for the child to exit; if a signal asks the run to stop, kills the child first. */
 static bool wait_for(pid_t pid, int *status, struct err *why)
 {
     const struct timespec tick = {0, 10000000};
@@ -225,7 +225,7 @@ static bool wait_for(pid_t pid, int *status, struct err *why)
     return done == pid || err_system(why, errno, "gnuplot");
 }
 
-/* Runs gnuplot inside dir without a shell, and without the user's own start-up file. */
+/* Runs gnuplot in dir, without a shell and without the user's own start-up file. */
 static bool run_gnuplot(const char *dir, struct err *why)
 {
     char *argv[] = {

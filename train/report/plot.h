@@ -1,5 +1,5 @@
-/* plot.h - the recovery curve: the score relative to the base model over the tokens that were
- * trained, one curve per cache size. */
+/* plot.h - the recovery curve: score relative to the base model over trained tokens, one
+ * curve per cache size. */
 #ifndef TRAIN_REPORT_PLOT_H
 #define TRAIN_REPORT_PLOT_H
 
@@ -9,7 +9,7 @@
 
 struct curve {
     const char *label;
-    const double *x_tokens; /* [n], ascending; 0 is straight after the decomposition */
+    const double *x_tokens; /* [n], ascending; 0 is directly after the decomposition */
     const double *y_score;  /* [n], in the unit of base_score; NaN leaves a gap */
     size_t n;
 };
@@ -21,12 +21,12 @@ struct recovery_plot {
     size_t n;
 };
 
-/* Writes into dir, which must exist:
- *     recovery.tsv      the numbers, a row per point
- *     recovery.gnuplot  makes the picture again: cd dir && gnuplot recovery.gnuplot
+/* Writes to dir, which must exist:
+ *     recovery.tsv      the numbers, one row per point
+ *     recovery.gnuplot  redraws the picture: cd dir && gnuplot recovery.gnuplot
  *     recovery.png      by running gnuplot
- * Where gnuplot is missing or fails, there is no recovery.png (an old one is removed: it would
- * show other numbers), note->msg says why, and the result is true; note->msg is "" otherwise. */
+ * If gnuplot is missing or fails, there is no recovery.png (an old one is removed: it would show
+ * other numbers), note->msg says why, and the result is true; note->msg is "" otherwise. */
 bool plot_recovery(const char *dir, const struct recovery_plot *p, struct err *note, struct err *e);
 
 #endif

@@ -1,6 +1,6 @@
-/* report.c - reads what the steps left under the run's directory, and makes of it metrics.h5, the
- * recovery curve, report.md and a table on the terminal. Only files are read, so that it can be
- * made again at any time, from as much of a run as is there. */
+/* report.c - reads what the steps left in the run's directory, and makes metrics.h5, the recovery
+ * curve, report.md and a table on the terminal from it. Only files are read, so a report can be
+ * remade at any time, from however much of a run there is. */
 #include "base/log.h"
 #include "base/mem.h"
 #include "train/report/plot.h"
@@ -53,7 +53,7 @@ static bool load_result(const struct run *r, struct report_result *result, struc
     return ok;
 }
 
-/* What the saved model's cache holds; nothing where there is no model (yet, or any more). */
+/* What the saved model's cache holds; nothing if there is no model (yet, or any longer). */
 static bool load_cache_values(const struct run *r, struct report_point *p, struct err *e)
 {
     for (int i = REPORT_SVD; i < REPORT_RESULTS; i++) {
@@ -138,7 +138,7 @@ static bool take_line(void *arg, const struct metrics_line *l, struct err *e)
 
 static bool make_plot(struct report *rep, struct err *e)
 {
-    const struct score *base = &rep->base.s.curve; /* the same samples as in the curves' points */
+    const struct score *base = &rep->base.s.curve; /* over the same samples as the curve's points */
     struct recovery_plot plot = {
         .title = rep->name,
         .base_score = rep->base.there && base->n ? (double)base->right / (double)base->n : NAN};
@@ -213,7 +213,7 @@ static void print_table(const struct report *rep)
     log_line("%s", "");
 }
 
-/* The last part of run.dir, whatever slashes end it. */
+/* The last part of run.dir, ignoring trailing slashes. */
 static void name_run(const struct run *r, char *name, size_t size)
 {
     size_t end = strlen(r->c.run.dir), begin;
@@ -242,7 +242,7 @@ static bool gather(struct report *rep, const char *jsonl, struct err *e)
 static void report_free(struct report *rep)
 {
     scores_free(&rep->base.s);
-    /* one more than was complete: the one that failed */
+    /* one beyond the complete ones: the one that failed */
     for (int64_t i = 0; rep->points && i < config_points(&rep->r->c); i++) {
         for (int k = 0; k < REPORT_RESULTS; k++)
             scores_free(&rep->points[i].result[k].s);

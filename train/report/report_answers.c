@@ -1,6 +1,6 @@
-/* report_answers.c - the report's sample answers, out of the answers.jsonl beside each score. Half
- * of them, where there are as many, are questions that some model got wrong; each half is spread
- * evenly over the file, so that the same run always shows the same ones. */
+/* report_answers.c - the report's sample answers, from the answers.jsonl next to each score. Half
+ * of them, if there are enough, are questions that some model got wrong; each half is spread evenly
+ * over the file, so that the same run always shows the same ones. */
 #include "base/json/jsonc.h"
 #include "base/mem.h"
 #include "base/text.h"
@@ -13,7 +13,7 @@
 
 enum { TEXT_BYTES = 200, PICTURE_PIXELS = 96 };
 
-/* One character of n bytes (or a byte that is none). */
+/* Writes one character of n bytes (or an invalid byte). */
 static void put_character(FILE *fp, const char *s, size_t n)
 {
     char plain[16];
@@ -45,7 +45,7 @@ void report_text(FILE *fp, const char *text, size_t n)
 /* One answers.jsonl: its lines, and which of them are right. */
 struct answers {
     const struct report_result *from;
-    const char *name; /* the column's */
+    const char *name; /* of the column */
     char *path;
     struct file_map map;
     size_t *begin; /* [n + 1] */
@@ -62,7 +62,7 @@ static bool answer_at(const struct answers *a, size_t i, struct jsonc *line, str
            (!e->machine && err_set(e, "%s: delete it and scores.json, and resume", e->msg));
 }
 
-/* A line's text under a key, "" where there is none; the caller frees it. */
+/* A line's text for a key, "" if there is none; the caller frees it. */
 static bool member(const struct jsonc *line, const char *key, struct text *out, struct err *e)
 {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(line->root, key);
@@ -113,9 +113,9 @@ static void answers_close(struct answers *a)
     free(a->right);
 }
 
-/* ---- which ---- */
+/* ---- choosing the questions ---- */
 
-/* Marks `take` of the questions whose `wrong` is the wanted one, evenly spaced. */
+/* Marks `take` of the questions whose `wrong` equals `wanted`, evenly spaced. */
 static void choose(const bool *wrong, size_t n, bool wanted, size_t count, size_t take,
                    bool *chosen)
 {
@@ -150,9 +150,9 @@ static bool choose_examples(const struct answers *a, size_t n_files, size_t exam
     return true;
 }
 
-/* ---- how they are shown ---- */
+/* ---- showing them ---- */
 
-/* The last place of `what` in text[0..end), or NULL; `what` may be NULL or "". */
+/* The last occurrence of `what` in text[0..end), or NULL; `what` may be NULL or "". */
 static const char *last_of(const char *text, const char *end, const char *what)
 {
     size_t n = what ? strlen(what) : 0;
@@ -162,8 +162,8 @@ static const char *last_of(const char *text, const char *end, const char *what)
     return NULL;
 }
 
-/* Of the rendered conversation, the last question: between the last user's and assistant's marks.
- * A part of `prompt`. */
+/* The last question of the rendered conversation: between the last user and assistant marks.
+ * Part of `prompt`. */
 static struct text question_of(const struct text *prompt, const struct chat_template *chat)
 {
     const char *text = prompt->s, *end = text + prompt->n, *found, *stop;
@@ -175,7 +175,7 @@ static struct text question_of(const struct text *prompt, const struct chat_temp
     if (found) text = found + strlen(chat->user.open);
     stop = last_of(text, end, chat->user.close);
     if (stop && stop + strlen(chat->user.close) == end) end = stop;
-    /* The pictures' marks around it say nothing here. */
+    /* The image marks around it say nothing here. */
     for (;; text += mark) {
         while (text < end && isspace((unsigned char)*text))
             text++;
@@ -189,14 +189,14 @@ static struct text question_of(const struct text *prompt, const struct chat_temp
     return (struct text){(char *)(uintptr_t)text, (size_t)(end - text)};
 }
 
-/* `to` as seen from the directory `from`, both absolute; percent-encoded. */
+/* `to` relative to the directory `from`, both absolute; percent-encoded. */
 static void relative_path(FILE *fp, const char *from, const char *to)
 {
     size_t common = 0, i;
 
     for (i = 0; from[i] && from[i] == to[i]; i++)
         if (from[i] == '/') common = i + 1;
-    if (!from[i] && to[i] == '/') common = i + 1; /* it lies below */
+    if (!from[i] && to[i] == '/') common = i + 1; /* it is below */
     for (i = common; i < strlen(from); i++)
         if (i == common || from[i] == '/') fputs("../", fp);
     for (to += common; *to; to++)
@@ -204,7 +204,7 @@ static void relative_path(FILE *fp, const char *from, const char *to)
                 (unsigned char)*to);
 }
 
-/* Nothing where the picture has gone since. */
+/* Shows nothing if the picture no longer exists. */
 static bool show_picture(const struct report *rep, FILE *fp, const char *image, struct err *e)
 {
     char *from = realpath(rep->r->c.run.dir, NULL), *to = from ? realpath(image, NULL) : NULL;
@@ -227,7 +227,7 @@ static bool show_answer(const struct answers *a, size_t i, const struct text *id
 {
     struct jsonc line = {0};
     struct text own = {0}, answer = {0};
-    /* The sets' files cannot change within a run, but somebody may have changed a file here. */
+    /* The sets' files cannot change within a run, but somebody may have edited a file here. */
     bool there = i < a->n,
          ok = !there || (answer_at(a, i, &line, e) && member(&line, "id", &own, e) &&
                          member(&line, "answer", &answer, e));
@@ -308,9 +308,9 @@ bool report_answers(const struct report *rep, FILE *fp, struct err *e)
         ok = answers_open(&a[n], rep->r, p ? &p->result[REPORT_STAGE2] : &rep->base,
                           p ? p->p.name : "base", e);
         if (ok && a[n].n == 0)
-            answers_close(&a[n]); /* nothing there: no column */
+            answers_close(&a[n]); /* missing or empty: no column */
         else
-            n++; /* also the one that failed: it is closed below */
+            n++; /* include the one that failed: it is closed below */
     }
     if (ok && n && rep->r->c.evaluate.examples) ok = show_all(rep, a, n, fp, e);
     for (size_t i = 0; a && i < n; i++)

@@ -1,4 +1,4 @@
-/* report_md.c - report.md: what was run, the scores, the trainings, the picture, some answers. */
+/* report_md.c - report.md: what was run, the scores, the trainings, the curve, some answers. */
 #include "base/mem.h"
 #include "data/template.h"
 #include "train/peft.h"
@@ -19,7 +19,7 @@ static const char *enum_name(const char *key, int value)
 {
     for (size_t i = 0; i < config_schema.nrows; i++)
         if (strcmp(config_schema.rows[i].key, key) == 0) return config_schema.rows[i].names[value];
-    CHECK(false); /* a key that is not in the table */
+    CHECK(false); /* the key is not in the table */
     return NULL;
 }
 
@@ -205,7 +205,7 @@ static void write_trainings(const struct report *rep, FILE *fp)
     for (int64_t i = 0; i < rep->n; i++) {
         const struct report_point *p = &rep->points[i];
         bool first = i == 0 || strcmp(p->p.stage1, rep->points[i - 1].p.stage1) != 0;
-        if (first && run_has_step(rep->r, STEP_STAGE1)) /* shared by the points of a rope_dim */
+        if (first && run_has_step(rep->r, STEP_STAGE1)) /* shared by the points with one rope_dim */
             training_row(fp, p->p.stage1, "stage 1", &p->stage1);
         if (run_has_step(rep->r, STEP_STAGE2)) training_row(fp, p->p.name, "stage 2", &p->stage2);
     }
@@ -228,7 +228,7 @@ static void kind_cell(FILE *fp, const struct report_result *result, const char *
         percent_cell(fp, k ? (double)k->right / (double)k->n : NAN);
 }
 
-/* All models answer the same questions: the first scores that are there name the kinds. */
+/* All models answer the same questions, so the first scores present name the kinds. */
 static const struct scores *any_scores(const struct report *rep)
 {
     if (rep->base.there) return &rep->base.s;

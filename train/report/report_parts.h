@@ -1,24 +1,25 @@
-/* report_parts.h - inside the report: what report.c gathered from the run's directory, and the
- * Markdown that report_md.c and report_answers.c make of it. What is not there yet is a dash. */
+/* report_parts.h - internal to the report: what report.c gathers from the run's directory,
+ * and the Markdown that report_md.c and report_answers.c make of it. Anything not there yet
+ * is shown as a dash. */
 #ifndef TRAIN_REPORT_REPORT_PARTS_H
 #define TRAIN_REPORT_REPORT_PARTS_H
 
 #include "train/evaluate.h"
 
-/* The "end" event of a training; zeroed where it has not ended. */
+/* The "end" event of a training; zeroed if it has not ended. */
 struct report_training {
     bool done;
     double steps, tokens, seconds, trained, parameters;
 };
 
-/* One model's scores, and where its files lie under the run's directory. */
+/* One model's scores, and where its files are in the run's directory. */
 struct report_result {
     char dir[160];
     bool there;
     struct scores s;
 };
 
-enum { /* as the steps */
+enum { /* like the steps */
        REPORT_STAGE1,
        REPORT_SVD,
        REPORT_STAGE2,
@@ -29,7 +30,7 @@ struct report_point {
     struct point p;
     struct report_result result[REPORT_RESULTS];
     struct report_training stage1, stage2;
-    int64_t values, full;   /* that the cache holds a token and layer; 0: no model yet */
+    int64_t values, full;   /* values per token and layer in the cache; originally; 0: no model */
     double *tokens, *score; /* [n] the curve */
     size_t n, cap_tokens, cap_score;
     char label[160];
@@ -37,7 +38,7 @@ struct report_point {
 
 struct report {
     const struct run *r;
-    char name[256]; /* of the run: its directory's last part */
+    char name[256]; /* of the run: the last part of its directory */
     struct report_result base;
     struct report_training baseline;
     struct report_point *points;
@@ -45,25 +46,25 @@ struct report {
     bool picture; /* recovery.png shows this report's numbers */
 };
 
-/* Share of right answers, NaN where they are not there. */
+/* Fraction of right answers, NaN if missing. */
 double report_score(const struct report_result *result);
-double report_perplexity(const struct report_result *result); /* where tokens are scored */
-bool report_of_tokens(const struct report *rep); /* scores are of tokens, not of answers */
-/* Of stage 2 relative to the base model, NaN where one of the two is missing or the base has 0. */
+double report_perplexity(const struct report_result *result); /* if tokens are scored */
+bool report_of_tokens(const struct report *rep); /* whether tokens are scored, not answers */
+/* Stage 2's score relative to the base model's, NaN if one is missing or the base's is 0. */
 double report_recovered(const struct report *rep, const struct report_point *p);
-/* Of the cache of the original, NaN where no model says it. */
+/* Fraction of the original's cache, NaN if no model tells. */
 double report_cache_share(const struct report_point *p);
-/* Measured over the evaluation's caches, all layers; NaN where nothing was measured. */
+/* Measured over the evaluation's caches, all layers; NaN if nothing was measured. */
 double report_cache_bytes(const struct report_result *result);
 
 /* Writes report.md. */
 bool report_write(const struct report *rep, struct err *e);
 
-/* Its section of sample answers. */
+/* Writes its section of sample answers. */
 bool report_answers(const struct report *rep, FILE *fp, struct err *e);
 
-/* n bytes of text inside a Markdown table: nothing in it is markup, line breaks are blanks, other
- * control characters stand there as \x00 and the like, and it is cut after some 200 bytes. */
+/* Writes n bytes of text for a Markdown table: markup is escaped, line breaks become blanks, other
+ * control characters are shown as \x00 and the like, and it is cut after some 200 bytes. */
 void report_text(FILE *fp, const char *text, size_t n);
 
 #endif
