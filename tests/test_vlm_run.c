@@ -22,6 +22,7 @@ static const struct kind {
     const char *added[8];
     int first;                    /* id of the first of them */
     const char *tokens, *picture; /* in the dry run */
+    const char *processor;        /* a look at the exported one */
 } kinds[] = {
     {"q25",
      "qwen2_vl",
@@ -30,14 +31,18 @@ static const struct kind {
       "<|video_pad|>"},
      56,
      "a picture: 6 to 20 tokens",
-     "gray1.png: height x width 9 x 13, resized to 16 x 24, 4 x 6 patches, 6 tokens"},
+     "gray1.png: height x width 9 x 13, resized to 16 x 24, 4 x 6 patches, 6 tokens",
+     "cd $T/run/rope4-rank4/stage2/model && for k in min_pixels max_pixels shortest_edge "
+     "longest_edge; do grep -q $k preprocessor_config.json || exit 1; done"},
     {"next-llama",
      "vicuna",
      46,
      {"</s>", "<image>"},
      46,
      "a picture: tiles of 12 x 12 pixels, ",
-     "gray1.png: height x width 9 x 13, resized to 12 x 18, 3 tiles, 1 + 1 x 2, 24 tokens"},
+     "gray1.png: height x width 9 x 13, resized to 12 x 18, 3 tiles, 1 + 1 x 2, 24 tokens",
+     "cmp $T/m/preprocessor_config.json "
+     "$T/run/rope4-rank4/stage2/model/preprocessor_config.json"},
 };
 
 /* A BPE tokenizer of single characters. */
@@ -142,6 +147,7 @@ static void test_runs(void **state)
         must_run(state, "$B/mha2mla-train --config $C --dry-run");
         must_say(state, kinds[i].tokens);
         must_say(state, kinds[i].picture);
+        must_say(state, "together");
         must_run(state, "$B/mha2mla-train --config $C");
         must_say(state, "recovered");
         if (!model_open(&m, tmpdir_path(state, "run/rope4-rank4/stage2/model"), &e))
@@ -149,8 +155,7 @@ static void test_runs(void **state)
         assert_int_equal(m.state, ATTN_MLA);
         assert_true(m.decoupled);
         model_close(&m);
-        must_run(state, "cmp $T/m/preprocessor_config.json "
-                        "$T/run/rope4-rank4/stage2/model/preprocessor_config.json");
+        must_run(state, kinds[i].processor);
         must_run(state, "mv $T/run $T/whole");
         /* a run that was stopped after stage 1 ends in the same bits */
         must_run(state, "$B/mha2mla-train --config $C --set 'run.steps=[\"rank\",\"stage1\"]'");
@@ -163,9 +168,27 @@ static void test_runs(void **state)
     }
 }
 
+/* Limits of pixels: obeyed and exported where the model has such, refused where not. */
+static void test_limits(void **state)
+{
+    set_up(state, &kinds[0]);
+    must_run(state, "$B/mha2mla-train --config $C --dry-run --set data.max_pixels=512");
+    must_say(state, "a picture: 6 tokens");
+    must_run(state, "$B/mha2mla-train --config $C --set data.max_pixels=512 "
+                    "--set 'run.steps=[\"rank\",\"svd\"]' --set save.full=true && "
+                    "grep -q '\"max_pixels\":.*512' $T/run/rope4-rank4/svd/model/"
+                    "preprocessor_config.json");
+    must_fail(state, "$B/mha2mla-train --config $C --dry-run --set data.max_pixels=10",
+              "max_pixels is 10 and min_pixels 256");
+    must_run(state, "rm -r $T/run $T/m");
+    set_up(state, &kinds[1]);
+    must_fail(state, "$B/mha2mla-train --config $C --dry-run --set data.max_pixels=512",
+              "data.max_pixels: is not for this model");
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {tmpdir_test(test_runs)};
+    const struct CMUnitTest tests[] = {tmpdir_test(test_runs), tmpdir_test(test_limits)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -62,6 +62,7 @@ struct config {
         const char *cache;
         int64_t max_length, max_bad;
         int too_long, alpha;
+        int64_t min_pixels, max_pixels; /* 0: as the model says */
     } data;
     struct config_shape shape;
     struct config_phase baseline, stage1, stage2;

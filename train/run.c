@@ -407,6 +407,9 @@ static bool open_processor(struct run *r, const struct hf_config *cfg, struct er
         cfg->family->new_processor(cfg, p);
         if (!processor_check(p, &key, e)) return false;
     }
+    if ((r->c.data.min_pixels || r->c.data.max_pixels) &&
+        !processor_limit(p, r->c.data.min_pixels, r->c.data.max_pixels, e))
+        return false;
     return cfg->family->check_processor(cfg, p, e) ||
            err_context(e, "%s: its image processor", r->c.model.path);
 }

@@ -64,6 +64,23 @@ static bool copy_tokenizer(const char *from, const char *to, struct err *e)
     return ok;
 }
 
+/* The processor of a new model; and of one with limits of pixels, which may be this run's, in the
+ * spellings of all readers. A processor_config.json would go before it. */
+static bool save_processor(const struct run *r, const struct model *m, const char *dir,
+                           struct err *e)
+{
+    char *shared;
+    bool ok;
+
+    if (m->dir && !processor_has_limits(&r->processor)) return true;
+    shared = file_join(dir, "processor_config.json", e);
+    ok = shared && processor_save(&r->processor, dir, e);
+    if (ok && unlink(shared) != 0 && errno != ENOENT)
+        ok = err_system(e, errno, "%s: cannot be removed", shared);
+    free(shared);
+    return ok;
+}
+
 /* The directory appears complete or not at all. */
 static bool save_model(struct run *r, struct model *m, const char *dir, bool delta, struct err *e)
 {
@@ -79,7 +96,7 @@ static bool save_model(struct run *r, struct model *m, const char *dir, bool del
         ok = file_mkdirs(tmp, e) && model_copy_files(tokenizer, tmp, e);
     ok = ok && model_save(m, tmp, save_dtypes[r->c.save.dtype], delta, e);
     if (ok && tokenizer) ok = copy_tokenizer(tokenizer, tmp, e);
-    if (ok && !m->dir) ok = processor_save(&r->processor, tmp, e);
+    if (ok && !delta && hf_has_vision(&m->cfg)) ok = save_processor(r, m, tmp, e);
     ok = ok && watch_check(e) && watch_kept(e) && file_publish(tmp, path, e);
     if (ok)
         log_line("model: %s", path);

@@ -96,6 +96,26 @@ bool processor_is(const struct processor *p, const char *kind, struct err *e)
                                         p->kind->classes[0], needed->classes[0]);
 }
 
+bool processor_has_limits(const struct processor *p)
+{
+    return p->kind == &processor_native;
+}
+
+bool processor_limit(struct processor *p, int64_t min_pixels, int64_t max_pixels, struct err *e)
+{
+    const char *key;
+
+    if (!processor_has_limits(p))
+        return err_set(e,
+                       "data.%s_pixels: is not for this model, whose pictures all come out in "
+                       "fixed sizes: leave it out",
+                       min_pixels ? "min" : "max");
+    if (min_pixels) p->min_pixels = min_pixels;
+    if (max_pixels) p->max_pixels = max_pixels;
+    return processor_check(p, &key, e) ||
+           err_context(e, "data.min_pixels, data.max_pixels, and the model's limits");
+}
+
 bool processor_shape(const struct processor *p, struct picture_shape *s, struct err *e)
 {
     return p->kind->shape(p, s, e);

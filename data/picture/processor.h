@@ -58,6 +58,12 @@ void processor_default_of(struct processor *p, const char *kind);
  * that names it, with file, line and column. */
 bool processor_load(struct processor *p, const char *model_dir, struct err *e);
 
+/* Other limits of pixels for a processor that has such; 0 leaves one as it is. */
+bool processor_limit(struct processor *p, int64_t min_pixels, int64_t max_pixels, struct err *e);
+
+/* Whether the size of what comes out depends on limits of pixels. */
+bool processor_has_limits(const struct processor *p);
+
 /* Sets height, width and input_width from the other fields and refuses what cannot run: sizes out
  * of range, a zero std, an output size that varies with the picture; *key is then the setting at
  * fault. processor_load calls it; so must a caller that fills in a struct processor itself. */

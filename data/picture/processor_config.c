@@ -514,6 +514,9 @@ static bool add_settings(cJSON *o, const struct processor *p)
                                  p->do_pad ? "LlavaImageProcessor" : p->kind->classes[0]) &&
          ok;
     ok = (!p->grids || add_grids(o, p)) && ok;
+    ok = (!p->kind->processor_class ||
+          cJSON_AddStringToObject(o, "processor_class", p->kind->processor_class)) &&
+         ok;
     for (int i = 0; i < SETTINGS; i++) {
         const bool *flag = (const bool *)(const void *)((const char *)p + settings[i].flag);
 
