@@ -90,7 +90,7 @@ static const struct {
     {"a function that acts",
      TEXT("\x80\2"
           "cposix\nsystem\nX\2\0\0\0ls\x85R."),
-     "its pickle calls posix.system, which tensors have no need of"},
+     "its pickle calls posix.system, which tensors do not need"},
     {"a function with a line break",
      TEXT("\x80\2"
           "cpo\x1bx\nsys\ttem\n)R."),
