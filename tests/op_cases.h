@@ -400,7 +400,6 @@ static const struct graph_case cases[] = {
     {"select rows", &select_rows_op, select_rows, 0, {{4, 3}, {2, 3}}, 2, 0},
     {"select rows, one source", &select_rows_op, select_rows, 1, {{4, 3}}, 0, 0},
     {"select rows, the source twice", &select_rows_op, select_rows, 2, {{4, 3}}, 0, 0},
-    {"group_rows", &group_rows_op, group_rows, 0, {{6, 3}}, 0, 0},
     {"join", &join_op, join, 0, {{4, 3}, {4, 5}}, 2, 0},
     {"join, twice the same", &join_op, join, 1, {{4, 3}}, 0, 0},
     {"add", &add_op, add, 0, {{6, 3}, {6, 3}}, 2, 0},
@@ -455,6 +454,7 @@ static const struct graph_case cases[] = {
     {"cross entropy", &cross_entropy_op, cross_entropy, 0, {{5, 4}, {7, 4}}, 2, 0},
     {"cross entropy, one row", &cross_entropy_op, cross_entropy, 0, {{1, 4}, {7, 4}}, 2, 0},
     {"cross entropy, tiles", &cross_entropy_op, cross_entropy, 1, {{1030, 2}, {2100, 2}}, 2, 8},
+    {"group_rows", &group_rows_op, group_rows, 0, {{6, 3}}, 0, 0},
 };
 enum { CASES = sizeof cases / sizeof cases[0] };
 

@@ -232,7 +232,7 @@ static bool prepare_set(struct run *r, struct model *m, struct dataset *d, const
 bool run_open_pictures(struct run *r, struct model *m, bool pixels, struct err *e)
 {
     struct picture_input *in = &r->pictures;
-    char processor[512], tower[65] = "", about[768], hash[65];
+    char processor[PROCESSOR_TEXT], tower[65] = "", about[PROCESSOR_TEXT + 256], hash[65];
     struct sha256 sum;
     char *dir;
     bool ok;

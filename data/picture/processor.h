@@ -82,8 +82,9 @@ bool processor_run(const struct processor *p, const struct image *rgb, float *pi
 /* Whether p is of that kind; otherwise the message names the kind that it is of. */
 bool processor_is(const struct processor *p, const char *kind, struct err *e);
 
-/* Everything that the pixels depend on, as one line: equal lines mean equal pixels. A buffer too
- * small for it truncates it. */
+/* Everything that the pixels depend on, as one line: equal lines mean equal pixels. A buffer of
+ * PROCESSOR_TEXT bytes holds it, a smaller one truncates it. */
+#define PROCESSOR_TEXT 3500
 void processor_describe(const struct processor *p, char *buf, size_t size);
 
 /* Writes preprocessor_config.json into an existing directory. */
