@@ -13,6 +13,7 @@ struct err {
      * nobody may leave out, repair or pass over something for it. Where the format has "out of
      * memory" in it, it is set. */
     bool machine;
+    int number; /* the errno that the system gave as the reason; 0: it was none of its */
 };
 
 /* Formats the message, cut at the buffer's size and put on one line (text_plain: names and texts of

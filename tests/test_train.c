@@ -369,7 +369,8 @@ static void test_full_disk(void **state)
     must_fail(state,
               "trap '' XFSZ; ulimit -f 1000; $B/mha2mla-train --config $C --resume "
               "--set 'run.steps=[\"baseline\"]'",
-              "step-00000024.h5: cannot be written");
+              "step-00000024.h5: cannot be written: File too large: allow larger files "
+              "(ulimit -f), then go on with --resume");
     must_run(state, "cmp $T/run/baseline/checkpoints/step-00000020.h5 "
                     "$T/quiet/baseline/checkpoints/step-00000020.h5 && "
                     "test ! -e $T/run/baseline/checkpoints/step-00000024.h5");
@@ -377,6 +378,10 @@ static void test_full_disk(void **state)
     assert_true(says(state, "goes on from step 20 of 24"));
     must_run(state, "cmp $T/run/baseline/model/model.safetensors "
                     "$T/quiet/baseline/model/model.safetensors");
+    must_run(state, "rm -r $T/run && mkdir $T/run && ln -s /dev/full $T/run/train.log");
+    must_fail(state, "$B/mha2mla-train --config $C --set 'run.steps=[\"baseline\"]'",
+              "train.log: lacks lines: No space left on device: make room, then go on with "
+              "--resume");
 }
 
 static void test_diverged(void **state)

@@ -5,6 +5,7 @@
 #include "train/dryrun.h"
 #include "train/steps.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -88,6 +89,22 @@ static void list_points(const struct config *c)
     }
 }
 
+/* What to do where something could not be written for want of room. */
+static void say_room(struct err *e)
+{
+    static const struct {
+        int number;
+        const char *what;
+    } rooms[] = {
+        {ENOSPC, "make room"}, {EDQUOT, "make room"}, {EFBIG, "allow larger files (ulimit -f)"}};
+
+    for (size_t i = 0; i < sizeof rooms / sizeof *rooms; i++)
+        if (e->number == rooms[i].number) {
+            err_set(e, "%s: %s, then go on with --resume", e->msg, rooms[i].what);
+            return;
+        }
+}
+
 static bool run(const struct options *o, struct err *e)
 {
     struct run r = {.lock = -1, .only_point = o->point, .dry = o->dry_run};
@@ -107,7 +124,9 @@ static bool run(const struct options *o, struct err *e)
     run_close(&r);
     /* Whatever went wrong may come of a file that was changed in the meantime. */
     if (!watch_check(&changed)) ok = err_set(e, "%s", changed.msg);
-    return log_close(ok ? e : &lines) && ok;
+    ok = log_close(ok ? e : &lines) && ok;
+    if (!ok && !o->dry_run) say_room(e);
+    return ok;
 }
 
 int main(int argc, char **argv)

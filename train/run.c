@@ -262,8 +262,11 @@ bool run_refuse(const struct run *r, struct err *e, const char *fmt, ...)
     va_end(ap);
     if (r->dry || !has_left_out(r)) return err_set(e, "%s", why);
     if (!file_mkdirs(r->c.run.dir, &list) || !run_name_left_out(r, &list) ||
-        (r->lock > 0 && !r->resumed && !r->pictures_recorded && !take_back(r, &list)))
-        return err_set(e, "%s; and their list is missing: %s", why, list.msg);
+        (r->lock > 0 && !r->resumed && !r->pictures_recorded && !take_back(r, &list))) {
+        err_set(e, "%s; and their list is missing: %s", why, list.msg);
+        e->number = list.number;
+        return false;
+    }
     return err_set(e, "%s; all are named in %s/left_out.txt", why, r->c.run.dir);
 }
 
