@@ -96,8 +96,14 @@ static bool warn(char **warning, const char *text, struct err *e)
     return true;
 }
 
+static bool fits(const struct ckpt_check *check, const char *path, int64_t step, const char *meta,
+                 struct err *e)
+{
+    return !check || check->fits(check->arg, step, meta, e) || err_context(e, "%s", path);
+}
+
 bool checkpoint_dir_latest(const char *dir, const struct ckpt_item *items, size_t n,
-                           struct ckpt_found *found, struct err *e)
+                           const struct ckpt_check *check, struct ckpt_found *found, struct err *e)
 {
     int64_t *steps;
     size_t count;
@@ -108,12 +114,17 @@ bool checkpoint_dir_latest(const char *dir, const struct ckpt_item *items, size_
         char *path = step_path(dir, steps[i], e);
         struct err why = {0};
 
-        if (path && checkpoint_load(path, items, n, &found->meta, &why))
+        if (path && checkpoint_load(path, items, n, &found->meta, &why) &&
+            fits(check, path, steps[i], found->meta, &why))
             found->step = steps[i];
         else if (why.machine) /* which does not say that the file is damaged; nor does a signal */
             ok = (*e = why, false);
         else
             ok = path && signals_go_on(e) && warn(&found->warning, why.msg, e);
+        if (found->step < 0) {
+            free(found->meta);
+            found->meta = NULL;
+        }
         free(path);
     }
     if (ok && count && found->step < 0)
