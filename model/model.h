@@ -143,7 +143,15 @@ bool model_train(struct model *m, unsigned kinds, struct err *e);
  * (tokenizer, processor) are copied from the directory that the model came from. */
 bool model_save(const struct model *m, const char *dir, enum dtype own, bool delta, struct err *e);
 
-/* Copies tokenizer and processor files that a model's directory has. */
+/* Where the model of changed tensors in `dir` builds on the directory `was`, makes that `now`. */
+bool model_move_base(const char *dir, const char *was, const char *now, bool *changed,
+                     struct err *e);
+
+/* The files, beside its settings and weights, that a model's directory may have; NULL at the end.
+ */
+extern const char *const model_side_files[];
+
+/* Copies those that a directory has. */
 bool model_copy_files(const char *from, const char *to, struct err *e);
 
 /* Remembers (watch_keep) the files that an opened model was read from and those that saving copies;

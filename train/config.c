@@ -56,7 +56,8 @@ static const struct schema source_schema = SCHEMA(struct config_source, source_r
     }
 
 static const struct schema_row rows[] = {
-    {"run.dir", SCHEMA_STRING(C, run.dir), .min_len = 1, .help = "directory of the run's output"},
+    {"run.dir", SCHEMA_STRING(C, run.dir), .min_len = 1, .may_move = true,
+     .help = "directory of the run's output"},
     {"run.steps",
      SCHEMA_ENUMS(C, run.steps, "baseline", "rank", "stage1", "svd", "stage2", "evaluate",
                   "report"),
@@ -73,10 +74,10 @@ static const struct schema_row rows[] = {
     {"run.memory_limit", SCHEMA_DOUBLE(C, run.memory_limit), .def = "0", .min = SCHEMA_FROM(0),
      .may_change = true,
      .help = "GiB that the run may use, mapped weights not counted; 0: what the machine has"},
-    {"model.path", SCHEMA_STRING(C, model.path), .def = "null", .nullable = true,
+    {"model.path", SCHEMA_STRING(C, model.path), .def = "null", .nullable = true, .may_move = true,
      .help = "Hugging Face model directory; null: the baseline step makes one"},
     {"model.tokenizer", SCHEMA_STRING(C, model.tokenizer), .def = "null", .nullable = true,
-     .help = "directory of tokenizer.json; null: model.path"},
+     .may_move = true, .help = "directory of tokenizer.json; null: model.path"},
     {"model.tokenizer_form", SCHEMA_ENUM(C, model.tokenizer_form, TOKENIZER_FORM_NAMES),
      .def = "\"auto\"",
      .help = "auto: as transformers' AutoTokenizer; file: tokenizer.json as it is; sentencepiece: "
@@ -135,7 +136,7 @@ static const struct schema_row rows[] = {
      .def = "\"mkl\"", .help = "which RoPE pairs stay rotated"},
     {"rank.rope_dim", SCHEMA_INT(C, rank.rope_dim), .def = "32", .min = SCHEMA_FROM(2),
      .max = SCHEMA_TO(512), .help = "rotated dims a head; without a sweep"},
-    {"rank.file", SCHEMA_STRING(C, rank.file), .def = "null", .nullable = true,
+    {"rank.file", SCHEMA_STRING(C, rank.file), .def = "null", .nullable = true, .may_move = true,
      .help = "rank file, for strategy file: HDF5, or .safetensors, or PyTorch's .pth"},
     {"rank.samples", SCHEMA_INT(C, rank.samples), .def = "64", .min = SCHEMA_FROM(1),
      .help = "calibration samples"},

@@ -2,13 +2,11 @@
 #include "train/run.h"
 #include "autograd/gemm.h"
 #include "base/file.h"
-#include "base/hash.h"
-#include "base/jsonc.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "train/given.h"
+#include "train/resume.h"
 
-#include <cjson/cJSON.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <omp.h>
@@ -17,7 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 char *run_path(const struct run *r, struct err *e, const char *fmt, ...)
@@ -81,24 +78,6 @@ static bool holds_a_run(const struct run *r, struct err *e)
                    r->c.run.dir);
 }
 
-/* A run is gone on with under the same settings. */
-static bool check_config(struct run *r, const char *path, bool resume, struct err *e)
-{
-    struct config was = {0};
-    char *diff = NULL;
-    bool ok = true;
-
-    if (!resume) ok = holds_a_run(r, e);
-    ok = ok && schema_load(&config_schema, &was, path, NULL, 0, e);
-    diff = ok ? schema_dump_diff(&config_schema, &was, &r->c, true, e) : NULL;
-    ok = ok && diff;
-    if (ok && diff[0])
-        ok = err_set(e, "%s: cannot be resumed with other settings: %s", r->c.run.dir, diff);
-    schema_free(&config_schema, &was);
-    free(diff);
-    return ok;
-}
-
 /* The directory of a new run. */
 static bool make_dir(struct run *r, const char *config, struct err *e)
 {
@@ -115,93 +94,6 @@ static bool open_logs(struct run *r, struct err *e)
 
     free(log);
     free(lines);
-    return ok;
-}
-
-/* Of the first bytes of every tensor: a training changes them all, and 7B are not read for it. */
-static void model_sum(const struct model *m, char hex[65])
-{
-    struct sha256 sum;
-
-    sha256_init(&sum);
-    for (int64_t i = 0; i < m->n_params; i++) {
-        const struct tensor *t = &m->params[i].t;
-        size_t bytes = (size_t)tensor_count(t) * dtype_size(t->dtype);
-        sha256_add(&sum, t->data, bytes < 4096 ? bytes : 4096);
-    }
-    sha256_hex(&sum, hex);
-}
-
-/* When the model's files were last written to. Not one of the sums: a file that was put back has
- * another time. */
-static const char model_time_key[] = "model.path written";
-
-static bool model_time(const struct model *m, char text[65], struct err *e)
-{
-    struct timespec last = {0};
-    struct stat st;
-
-    for (size_t i = 0; i < m->files.file_count; i++) {
-        const char *path = m->files.files[i].path;
-        if (stat(path, &st) != 0) return err_system(e, errno, "%s", path);
-        if (st.st_mtim.tv_sec > last.tv_sec ||
-            (st.st_mtim.tv_sec == last.tv_sec && st.st_mtim.tv_nsec > last.tv_nsec))
-            last = st.st_mtim;
-    }
-    snprintf(text, 65, "%lld.%09ld", (long long)last.tv_sec, last.tv_nsec);
-    return true;
-}
-
-/* The settings name the data and the model; this is what was in them. */
-static cJSON *input_sums(const struct run *r, const struct model *given, struct err *e)
-{
-    cJSON *all = cJSON_CreateObject();
-    char key[65];
-    bool ok = cJSON_AddStringToObject(all, "data.train", r->train.hash);
-
-    for (int64_t i = 0; ok && i < r->n_eval; i++) {
-        snprintf(key, sizeof key, "data.eval[%lld]", (long long)i);
-        ok = cJSON_AddStringToObject(all, key, r->eval[i].data.hash);
-    }
-    if (ok && given) {
-        model_sum(given, key);
-        ok = cJSON_AddStringToObject(all, "model.path", key);
-        if (ok && !model_time(given, key, e)) {
-            cJSON_Delete(all);
-            return NULL;
-        }
-        ok = ok && cJSON_AddStringToObject(all, model_time_key, key);
-    }
-    if (ok) return all;
-    cJSON_Delete(all);
-    err_set(e, "out of memory for inputs.json");
-    return NULL;
-}
-
-/* What the steps left already would not go with other data or another model. */
-static bool check_inputs(const struct run *r, const char *path, const cJSON *now, struct err *e)
-{
-    struct jsonc was;
-    const cJSON *item;
-    bool ok = true;
-
-    if (!jsonc_read(&was, path, (size_t)1 << 20, e)) return false;
-    cJSON_ArrayForEach(item, now)
-    {
-        const char *old =
-            cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(was.root, item->string));
-        if (!ok || !old || strcmp(old, item->valuestring) == 0) continue;
-        if (strcmp(item->string, model_time_key) == 0)
-            log_line("%s: its weights were written since this run began; the beginning of every "
-                     "tensor, which is compared, is as it was",
-                     r->c.model.path);
-        else
-            ok = err_set(e,
-                         "%s: %s has changed since this run began: put it back, or choose another "
-                         "run.dir",
-                         r->c.run.dir, item->string);
-    }
-    jsonc_close(&was);
     return ok;
 }
 
@@ -273,23 +165,17 @@ bool run_refuse(const struct run *r, struct err *e, const char *fmt, ...)
 bool run_record(struct run *r, const struct model *given, struct err *e)
 {
     char *inputs = run_path(r, e, "inputs.json"), *config = run_path(r, e, "config.json");
-    char *text = NULL, *settings = NULL;
-    cJSON *now = input_sums(r, given, e);
-    bool there = false, ok = inputs && config && now;
+    char *sums = NULL, *settings = NULL;
+    bool ok = inputs && config;
 
-    if (ok && !r->resumed) ok = make_dir(r, config, e) && open_logs(r, e);
-    if (ok && r->resumed) ok = file_there(inputs, &there, e);
-    if (ok && there) ok = check_inputs(r, inputs, now, e);
-    if (ok) {
-        text = jsonc_print(now, true, e);
-        settings = text ? schema_dump(&config_schema, &r->c, e) : NULL;
-        ok = settings;
-    }
+    if (ok) sums = resume_check_inputs(r, given, inputs, e);
+    ok = sums && (r->resumed || (make_dir(r, config, e) && open_logs(r, e))) &&
+         resume_move_bases(r, e);
+    if (ok) settings = schema_dump(&config_schema, &r->c, e);
     /* config.json last: it makes the directory a run */
-    ok = ok && run_name_left_out(r, e) && file_write(inputs, text, strlen(text), e) &&
+    ok = settings && run_name_left_out(r, e) && file_write(inputs, sums, strlen(sums), e) &&
          file_write(config, settings, strlen(settings), e);
-    cJSON_Delete(now);
-    free(text);
+    free(sums);
     free(settings);
     free(inputs);
     free(config);
@@ -326,7 +212,8 @@ bool run_open(struct run *r, bool resume, struct err *e)
 
     choose_threads(r);
     if (ok && r->resumed)
-        ok = lock_dir(r, e) && check_config(r, config, resume, e) && open_logs(r, e);
+        ok = lock_dir(r, e) && (resume || holds_a_run(r, e)) && resume_check_config(r, config, e) &&
+             open_logs(r, e);
     free(config);
     return ok && run_limits(r, e);
 }
@@ -339,6 +226,7 @@ void run_close(struct run *r)
     tape_free(r->tape);
     if (r->lock > 0) close(r->lock);
     schema_free(&config_schema, &r->c);
+    schema_free(&config_schema, &r->was);
 }
 
 /* The tokenizer's ids must be rows of the embedding, which may have more of them (they are padded

@@ -111,6 +111,8 @@ struct schema_row {
     bool nullable;                /* null is allowed */
     size_t has;                   /* nullable, not STRING: 1 + offset of a bool, false for null */
     bool may_change;              /* a resumed run may have another value */
+    bool may_move;                /* STRING: another one in its place, but null stays null: the
+                                     program compares what it names */
     const char *help;             /* one line, with the unit */
 };
 
@@ -179,8 +181,8 @@ bool schema_check(const struct schema *s, struct err *e);
 char *schema_dump(const struct schema *s, const void *config, struct err *e);
 
 /* Which keys differ, on one line: "svd.low_rank (was 64, now 32), name (was \"a\", now \"b\")", or
- * "" where none does. With locked_only, rows that may change on resume are left out. In new memory;
- * NULL with *e set on failure. */
+ * "" where none does. With locked_only, what may differ in a resumed run is left out. In new
+ * memory; NULL with *e set on failure. */
 char *schema_dump_diff(const struct schema *s, const void *was, const void *now, bool locked_only,
                        struct err *e);
 

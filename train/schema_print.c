@@ -308,12 +308,19 @@ out:
     return ok;
 }
 
+/* Whether a resumed run may have both. */
+static bool is_free(const struct schema_row *row, const void *was, const void *now)
+{
+    return row->may_change ||
+           (row->may_move && schema_is_null(row, was) == schema_is_null(row, now));
+}
+
 static bool diff_table(struct diff *d, const struct schema *s, const void *was, const void *now,
                        const char *shown)
 {
     for (size_t i = 0; i < s->nrows; i++) {
         const struct schema_row *row = &s->rows[i];
-        if (d->locked_only && row->may_change) continue;
+        if (d->locked_only && is_free(row, was, now)) continue;
         if (!diff_row(d, row, was, now, shown)) return false;
     }
     return true;
