@@ -117,7 +117,7 @@ static bool read_tensor(struct st_tensor *t, const struct jsonc *h, const cJSON 
     if (end > size)
         return jsonc_fail(h, range, e,
                           "tensor %s: ends at byte %zu, the file has %zu bytes of data: it is cut "
-                          "short, copy or download it again",
+                          "short" ST_COPY_AGAIN,
                           t->name, end, size);
     if (end - begin != need)
         return jsonc_fail(h, range, e, "tensor %s: has %zu bytes, its shape and dtype %s make %zu",
@@ -181,10 +181,9 @@ static bool read_length(const struct st_file *f, size_t *len, struct err *e)
     if (n > MAX_HEADER)
         return err_set(e, "%s: header of %" PRIu64 " bytes, at most %d are allowed", f->path, n,
                        MAX_HEADER);
-    return err_set(e,
-                   "%s: header of %" PRIu64 " bytes, the file has %zu: it is cut short, copy or "
-                   "download it again",
-                   f->path, n, m->size);
+    return err_set(
+        e, "%s: header of %" PRIu64 " bytes, the file has %zu: it is cut short" ST_COPY_AGAIN,
+        f->path, n, m->size);
 }
 
 static bool read_header(struct st_file *f, struct err *e)

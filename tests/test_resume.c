@@ -82,7 +82,8 @@ static void test_changed_rank_file(void **state)
     must_run(state, TRAIN "--set 'run.steps=[\"baseline\",\"rank\"]' && cp $T/run/rank/rank.h5 "
                           "$T/r.h5 && cp $T/r.h5 $T/r2.h5");
     must_run(state, FROM_FILE "--set 'run.steps=[\"baseline\",\"rank\"]'");
-    must_run(state, "grep -q '\"rank.file\"' $T/ranked/inputs.json");
+    assert_true(says(state, "rank: nothing to measure, the pairs are those of "));
+    must_run(state, "test ! -e $T/ranked/rank && grep -q '\"rank.file\"' $T/ranked/inputs.json");
     must_run(state, FROM_FILE "--resume --set rank.file=$T/r2.h5 --set 'run.steps=[\"baseline\"]'");
     must_run(state, TRAIN "--set run.dir=$T/o --set rank.strategy=2-norm --set "
                           "'run.steps=[\"baseline\",\"rank\"]' && cp $T/o/rank/rank.h5 $T/r.h5");
@@ -157,6 +158,83 @@ static void test_moved_model(void **state)
               "model.path (was null");
 }
 
+/* What the steps have left, damaged since. Where that is deleted, it is made again as it was. */
+static void test_damaged_outputs(void **state)
+{
+#define SVD "rope4-rank1/svd/model"
+    static const struct {
+        const char *hurt, *said, *mend;
+    } rows[] = {
+        {": > rope4-rank1/stage2/model/model.safetensors",
+         "rope4-rank1/stage2/model: is damaged (model.safetensors: is empty): delete the "
+         "directory, and --resume makes it again",
+         "rm -r rope4-rank1/stage2/model"},
+        {"rm rope4-rank1/stage2/model/model.safetensors",
+         "stage2/model: is damaged (holds no weights", "rm -r rope4-rank1/stage2/model"},
+        {": > rope4/stage1/model/config.json",
+         "stage1/model: is damaged (config.json: is empty): delete", "rm -r rope4/stage1/model"},
+        {"rm " SVD "/config.json",
+         SVD ": is damaged (config.json is missing): delete the "
+             "directory",
+         "rm -r " SVD},
+        {"truncate -s -4 " SVD "/model.safetensors",
+         "bytes of data: it is cut short): delete the directory, and --resume makes it again",
+         "rm -r " SVD},
+        {"truncate -s 900 baseline/model/model.safetensors",
+         "baseline/model: is damaged (model.safetensors: header of ", "rm -r baseline/model"},
+        {"truncate -s 100 rank/rank.h5", "rank/rank.h5: is damaged (", "rm rank/rank.h5"},
+    };
+    char command[300];
+
+    must_repeat(state);
+    must_run(state, "mv $T/quiet $T/run && sed -i '/ -$/d' $T/sums"); /* metrics: in other order */
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        snprintf(command, sizeof command, "cd $T/run && %s", rows[i].hurt);
+        must_run(state, command);
+        must_fail(state, TRAIN "--resume", rows[i].said);
+        assert_false(says(state, "download"));
+        snprintf(command, sizeof command, "cd $T/run && %s", rows[i].mend);
+        must_run(state, command);
+        must_run(state, TRAIN "--resume");
+        must_run(state, FINGERPRINT("$T/run") " | grep -v -e ' -$' | diff $T/sums -");
+    }
+    must_run(state, ": > $T/run/" SVD "/model.safetensors");
+    must_fail(state, TRAIN "--resume --set 'run.steps=[\"evaluate\"]'",
+              "delete the directory, and --resume with \"svd\" in run.steps makes it again");
+    /* which another point does not need, but the report does */
+    must_run(state, TRAIN "--resume --point 0 --set 'run.steps=[\"stage2\",\"evaluate\"]'");
+    must_fail(state, TRAIN "--resume --point 0", SVD ": is damaged");
+}
+
+/* Scores are made again at once: nothing of value is overwritten. */
+static void test_damaged_scores(void **state)
+{
+    static const char *const rows[][2] = {
+        {"rm base/answers.jsonl", "base/answers.jsonl: No such file or directory: the model is "},
+        {": > rope4-rank1/stage2/scores.json", "scores.json: is empty: the model is scored again"},
+        {"echo '{}' > base/scores.json", "scores.json: is not a file of scores: the model is "},
+        {"sed -i 2d rope4/stage1/answers.jsonl", "answers.jsonl: has 18 answers, 19 were written"},
+    };
+    char command[300];
+
+    must_repeat(state);
+    must_run(state, "mv $T/quiet $T/run");
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        snprintf(command, sizeof command, "cd $T/run && %s", rows[i][0]);
+        must_run(state, command);
+        must_run(state, TRAIN "--resume");
+        if (!says(state, rows[i][1])) fail_msg("%s: %s", rows[i][0], output(state));
+        must_run(state, FINGERPRINT("$T/run") " | diff $T/sums -");
+    }
+    must_run(state, ": > $T/run/base/scores.json");
+    must_fail(state, TRAIN "--resume --set 'run.steps=[\"report\"]'",
+              "base/scores.json: is damaged (is empty): delete the file, and --resume with "
+              "\"evaluate\" in run.steps makes it again");
+    must_run(state, TRAIN "--resume && rm $T/run/base/answers.jsonl");
+    must_run(state, TRAIN "--resume --set 'run.steps=[\"report\"]'");
+    assert_true(says(state, "base/answers.jsonl: is not there: the report shows none"));
+}
+
 /* A checkpoint under another's name is not taken for that. */
 static void test_renamed_checkpoint(void **state)
 {
@@ -184,9 +262,10 @@ static void test_renamed_checkpoint(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        program_test(test_changed_files), program_test(test_changed_rank_file),
-        program_test(test_unknown_sums),  program_test(test_moved_run),
-        program_test(test_moved_model),   program_test(test_renamed_checkpoint),
+        program_test(test_changed_files),  program_test(test_changed_rank_file),
+        program_test(test_unknown_sums),   program_test(test_moved_run),
+        program_test(test_moved_model),    program_test(test_damaged_outputs),
+        program_test(test_damaged_scores), program_test(test_renamed_checkpoint),
     };
 
     return cmocka_run_group_tests_name("resume", tests, NULL, NULL);

@@ -140,8 +140,12 @@ static void test_mended(void **state)
         {"run.memory_limit=0.001", "micro_batch"},
         {"model.tokenizer=$T/gone", "gone/tokenizer.json"},
         {"'data.eval=[]'", "data.eval has no samples"},
-        {"rank.strategy=file --set rank.file=$T/gone.h5", "gone.h5"}};
-    char command[200];
+        {"rank.strategy=file --set rank.file=$T/gone.h5", "gone.h5"},
+        {"'run.steps=[\"baseline\",\"rank\"]' --set rank.strategy=file",
+         "rank.file: must be given"},
+        {"'run.steps=[\"baseline\",\"rank\"]' --set rank.strategy=file --set rank.file=$T/c.json",
+         "c.json: is "}};
+    char command[300];
 
     for (int there = 0; there < 2; there++) {
         if (there) must_run(state, "mkdir $T/run");

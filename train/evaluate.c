@@ -438,5 +438,5 @@ bool scores_load(struct scores *s, const char *path, struct err *e)
     jsonc_close(&doc);
     if (ok) return true;
     scores_free(s);
-    return room && err_set(e, "%s: is not a file of scores; delete it and resume", path);
+    return room && err_set(e, "%s: is not a file of scores", path);
 }

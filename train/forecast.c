@@ -21,6 +21,7 @@ bool forecast_open(struct forecast *f, struct run *r, struct err *e)
     bool made;
 
     *f = (struct forecast){.r = r};
+    if (!made_check(r, e)) return false;
     if (!model_is_there(r, "baseline", &made, e)) return false;
     if (!r->c.model.path && !made && !run_has_step(r, STEP_BASELINE))
         return err_set(e, "model.path: must be given where \"baseline\" is not one of run.steps");
@@ -306,6 +307,7 @@ bool forecast_models(struct forecast *f, struct err *e)
                                             .decoupled = f->base.decoupled};
     for (int64_t i = 0; i < points; i++)
         if (!add_point(f, i, e)) return false;
+    if (run_has_step(f->r, STEP_RANK) && !rank_check_given(f->r, &f->base, e)) return false;
     if (f->r->train.n == 0)
         return run_refuse(f->r, e, "data.train: no usable sample is left to train on");
     room_of_params(&f->base, &own, &mapped); /* made to be looked at, and freed before the run */

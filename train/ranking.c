@@ -93,22 +93,67 @@ static bool measure_rank(struct run *r, struct model *m, const char *path, struc
     return ok;
 }
 
+static bool read_given(const struct run *r, const struct rank_dims *n, int32_t *rank, struct err *e)
+{
+    if (!r->c.rank.file) return err_set(e, "rank.file: must be given for rank.strategy \"file\"");
+    return rankfile_read(r->c.rank.file, n, rank, NULL, e);
+}
+
+static bool read_measured(const struct run *r, const char *path, const struct rank_dims *n,
+                          int32_t *rank, struct err *e)
+{
+    return rankfile_read(path, n, rank, NULL, e) || made_again(r, STEP_RANK, "file", path, e);
+}
+
+static int32_t *new_ranks(const struct rank_dims *n, struct err *e)
+{
+    return mem_new((size_t)(n->L * n->G * n->dh / 2), sizeof(int32_t), "ranks", e);
+}
+
+/* Measured before, or now. */
+static bool rank_measured(struct run *r, struct model *m, struct err *e)
+{
+    char *dir = run_path(r, e, "rank"), *path = dir ? run_path(r, e, "rank/rank.h5") : NULL;
+    const struct rank_dims n = dims_of(m);
+    int32_t *rank = new_ranks(&n, e);
+    bool there, ok = path && rank && file_mkdirs(dir, e) && file_there(path, &there, e);
+
+    if (ok && !there)
+        ok = measure_rank(r, m, path, e);
+    else if (ok && (ok = read_measured(r, path, &n, rank, e)))
+        log_line("rank: is done already");
+    free(rank);
+    free(dir);
+    free(path);
+    return ok;
+}
+
+bool rank_check_given(const struct run *r, const struct model *m, struct err *e)
+{
+    const struct rank_dims n = dims_of(m);
+    int32_t *rank;
+    bool ok;
+
+    if (rank_strategy_kind((enum rank_strategy)r->c.rank.strategy) != RANK_KIND_GIVEN) return true;
+    rank = new_ranks(&n, e);
+    ok = rank && read_given(r, &n, rank, e);
+    free(rank);
+    return ok;
+}
+
 bool step_rank(struct run *r, struct err *e)
 {
     enum rank_strategy strategy = (enum rank_strategy)r->c.rank.strategy;
-    char *dir = run_path(r, e, "rank"), *path = dir ? run_path(r, e, "rank/rank.h5") : NULL;
     struct model m = {0};
-    bool there, ok = path && file_mkdirs(dir, e) && file_there(path, &there, e);
+    bool ok = open_base_model(r, &m, e);
 
-    if (ok && rank_strategy_kind(strategy) == RANK_KIND_MEASURED) {
-        if (there)
-            log_line("rank: is done already");
-        else
-            ok = open_base_model(r, &m, e) && measure_rank(r, &m, path, e);
-    }
+    if (ok && rank_strategy_kind(strategy) == RANK_KIND_MEASURED)
+        ok = rank_measured(r, &m, e);
+    else if (ok && (ok = rank_check_given(r, &m, e)))
+        log_line("rank: nothing to measure, the pairs are %s%s",
+                 strategy == RANK_FILE ? "those of " : rank_strategy_name(strategy),
+                 strategy == RANK_FILE ? r->c.rank.file : "");
     model_close(&m);
-    free(dir);
-    free(path);
     return ok;
 }
 
@@ -118,17 +163,16 @@ static bool pairs_of(const struct run *r, const struct point *p, const struct mo
 {
     enum rank_strategy strategy = (enum rank_strategy)r->c.rank.strategy;
     struct rank_dims n = dims_of(m);
-    int32_t *rank = mem_new((size_t)(n.L * n.G * n.dh / 2), sizeof *rank, "ranks", e);
+    int32_t *rank = new_ranks(&n, e);
     char *path = run_path(r, e, "rank/rank.h5");
     bool there, ok = rank && path && rank_check(&n, p->rope_dim, e);
 
     if (ok && rank_strategy_kind(strategy) == RANK_KIND_FIXED)
         ok = rank_fixed(rank, strategy, &n, p->rope_dim, r->c.rank.uniform_start, e);
     else if (ok && rank_strategy_kind(strategy) == RANK_KIND_GIVEN)
-        ok = r->c.rank.file ? rankfile_read(r->c.rank.file, &n, rank, NULL, e)
-                            : err_set(e, "rank.file: must be given for rank.strategy \"file\"");
+        ok = read_given(r, &n, rank, e);
     else if (ok && (ok = file_there(path, &there, e)))
-        ok = there ? rankfile_read(path, &n, rank, NULL, e)
+        ok = there ? read_measured(r, path, &n, rank, e)
                    : err_set(e, "%s: missing: add \"rank\" to run.steps", path);
     if (ok) rank_select(pairs, rank, &n, p->rope_dim);
     free(rank);

@@ -48,7 +48,8 @@ static bool load_result(const struct run *r, struct report_result *result, struc
     char *path = run_path(r, e, "%s/scores.json", result->dir);
     bool ok = path && file_there(path, &result->there, e);
 
-    if (ok && result->there) ok = scores_load(&result->s, path, e);
+    if (ok && result->there)
+        ok = scores_load(&result->s, path, e) || made_again(r, STEP_EVALUATE, "file", path, e);
     free(path);
     return ok;
 }

@@ -16,15 +16,6 @@
 
 static const enum dtype save_dtypes[] = {DT_F32, DT_BF16};
 
-bool model_is_there(const struct run *r, const char *dir, bool *there, struct err *e)
-{
-    char *path = run_path(r, e, "%s/model/config.json", dir);
-    bool ok = path && file_there(path, there, e);
-
-    free(path);
-    return ok;
-}
-
 /* A step is skipped where its model is complete. */
 static bool look_done(const struct run *r, const char *dir, bool *done, struct err *e)
 {
@@ -169,40 +160,33 @@ static bool step_baseline(struct run *r, struct err *e)
     return ok;
 }
 
-/* Full scores of a model: from the file where it is there, else by evaluating it. */
-static bool score_model(struct run *r, struct model *m, const char *dir, struct scores *s,
-                        struct err *e)
+static bool score_model(struct run *r, struct model *m, const char *dir, struct err *e)
 {
     char *path = run_path(r, e, "%s", dir), *file = run_path(r, e, "%s/scores.json", dir);
     char *answers = run_path(r, e, "%s/answers.jsonl", dir);
-    bool there, ok = path && file && answers && file_there(file, &there, e);
+    struct scores s = {0};
+    bool ok = path && file && answers && file_mkdirs(path, e) && need_pictures(r, m, false, e) &&
+              evaluate(r, m, false, answers, dir, &s, e) && scores_save(&s, file, e);
 
-    memset(s, 0, sizeof *s);
-    if (ok && there)
-        ok = scores_load(s, file, e);
-    else
-        ok = ok && file_mkdirs(path, e) && need_pictures(r, m, false, e) &&
-             evaluate(r, m, false, answers, dir, s, e) && scores_save(s, file, e);
+    scores_free(&s);
     free(path);
     free(file);
     free(answers);
     return ok;
 }
 
+/* Full scores of a model, unless they are there. */
 static bool score_dir(struct run *r, const char *dir, struct err *e)
 {
-    char *file = run_path(r, e, "%s/scores.json", dir), *path = run_path(r, e, "%s/model", dir);
-    bool base = strcmp(dir, "base") == 0, there, ok = file && path && file_there(file, &there, e);
+    char *path = run_path(r, e, "%s/model", dir);
+    bool base = strcmp(dir, "base") == 0, done, ok = path && made_scores(r, dir, &done, e);
     struct model m = {0};
-    struct scores s = {0};
 
-    if (ok && !there) {
+    if (ok && !done) {
         ok = base ? open_base_model(r, &m, e) : model_open(&m, path, e);
-        ok = ok && score_model(r, &m, dir, &s, e);
+        ok = ok && score_model(r, &m, dir, e);
     }
-    scores_free(&s);
     model_close(&m);
-    free(file);
     free(path);
     return ok;
 }

@@ -21,6 +21,16 @@ bool open_base_model(struct run *r, struct model *m, struct err *e);
 /* Whether the run's directory has a complete DIR/model. */
 bool model_is_there(const struct run *r, const char *dir, bool *there, struct err *e);
 
+/* Looks at settings and headers of all models that the steps have left; fails where one was damaged
+ * since, and says how it is made again. */
+bool made_check(const struct run *r, struct err *e);
+/* The same message, of a file or directory of that step: *e has what is wrong with it, which is
+ * left as it is where that says nothing about what is in it. */
+bool made_again(const struct run *r, enum step step, const char *what, const char *path,
+                struct err *e);
+/* Whether DIR has scores and their answers. What is not whole is said, and counts as not there. */
+bool made_scores(const struct run *r, const char *dir, bool *whole, struct err *e);
+
 /* The kinds of parameters that the baseline step trains. */
 unsigned baseline_kinds(const struct config *c);
 
@@ -35,7 +45,10 @@ bool open_partial_model(struct run *r, const struct point *p, struct model *m, s
 /* Whether as many pairs can be kept in a model of m's settings, by the file of rank.file too. */
 bool point_check(const struct run *r, const struct model *m, const struct point *p, struct err *e);
 
-/* The ranking of the base model's pairs, into rank/rank.h5. */
+/* Whether the file of rank.file, where that is what ranks the pairs, is one for m. */
+bool rank_check_given(const struct run *r, const struct model *m, struct err *e);
+
+/* The ranking of the base model's pairs, into rank/rank.h5 where it is measured. */
 bool step_rank(struct run *r, struct err *e);
 
 /* recovery.png, report.md, metrics.h5. */
