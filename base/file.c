@@ -319,6 +319,34 @@ bool file_mkdirs(const char *path, struct err *e)
     return ok;
 }
 
+bool file_can_mkdirs(const char *path, struct err *e)
+{
+    char *p = mem_strdup(path, e), *up;
+    struct stat st;
+    bool made = false; /* p is not the whole path: something is made in it */
+
+    while (p && stat(p, &st) != 0) { /* "." and "/" are there */
+        if (errno != ENOENT && errno != ENOTDIR)
+            err_system(e, errno, "%s", p);
+        else if (lstat(p, &st) == 0)
+            err_set(e, "%s: is a link that leads nowhere", p);
+        else if ((up = file_dir(p, e))) {
+            free(p);
+            p = up;
+            made = true;
+            continue;
+        }
+        free(p);
+        p = NULL;
+    }
+    if (!p) return false;
+    made = (S_ISDIR(st.st_mode) || err_set(e, "%s: is there but is not a directory", p)) &&
+           (!made || access(p, W_OK | X_OK) == 0 ||
+            err_system(e, errno, "%s: nothing can be made there", p));
+    free(p);
+    return made;
+}
+
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
     (void)st;

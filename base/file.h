@@ -75,6 +75,9 @@ bool file_publish(const char *tmp, const char *path, struct err *e);
 /* Makes a directory and its parents; fine where it is there already. */
 bool file_mkdirs(const char *path, struct err *e);
 
+/* Whether file_mkdirs can make it, or it is there: nothing is made. */
+bool file_can_mkdirs(const char *path, struct err *e);
+
 /* Removes a directory with all that is in it, as far as that can be done; links are not followed.
  * Fine where there is none. */
 void file_remove_tree(const char *path);

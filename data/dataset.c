@@ -6,6 +6,7 @@
 #include "data/dataset_parts.h"
 #include "data/image.h"
 #include "data/json_scan.h"
+#include "data/processor.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -51,6 +52,15 @@ static bool grow_slots(struct dataset *d, struct err *e)
     return true;
 }
 
+/* Of the picture that comes next. */
+static void note_reading(struct dataset *d, const struct image_info *look)
+{
+    const int64_t bytes = d->o.processor ? processor_memory(d->o.processor, look) : 0;
+
+    if (bytes > d->largest.bytes)
+        d->largest = (struct dataset_reading){bytes, d->n_images, look->width, look->height};
+}
+
 /* The number of a picture, -1 where it is no picture or the machine failed. */
 static int64_t intern_image(struct dataset *d, const char *path, struct err *e)
 {
@@ -70,6 +80,7 @@ static int64_t intern_image(struct dataset *d, const char *path, struct err *e)
         return -1;
     }
     img.bad = !image_look(path, &look, e);
+    if (!img.bad) note_reading(d, &look);
     d->images[d->n_images] = img;
     slot_put(d, d->n_images++);
     return img.bad ? -1 : d->n_images - 1;

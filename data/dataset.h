@@ -29,6 +29,7 @@ struct dataset_source {
     int64_t limit;      /* use the first so many usable samples; 0: all */
 };
 
+struct processor; /* data/processor.h */
 struct dataset_options {
     const struct tokenizer *tokenizer;
     const struct chat_template *chat;
@@ -37,7 +38,8 @@ struct dataset_options {
     int64_t max_length;     /* tokens */
     const char *limited_by; /* what sets max_length, for messages: a setting, or a key of a file */
     bool too_long_is_error; /* else it is left out */
-    bool asked;             /* questions are to be answered: what has none will not do */
+    const struct processor *processor; /* what reads the pictures; NULL: nothing does */
+    bool asked;                        /* questions are to be answered: what has none will not do */
 };
 
 extern const char *const drop_names[DROPS];
@@ -46,6 +48,11 @@ struct dataset_image {
     char *path;
     char key[65]; /* SHA-256 of the file; "" until somebody needed it */
     bool bad;
+};
+
+/* What reading one holds at most, as its header says. */
+struct dataset_reading {
+    int64_t bytes, image, width, height;
 };
 
 struct dataset_entry {
@@ -69,7 +76,8 @@ struct dataset {
     struct dataset_image *images; /* every picture once */
     int64_t n_images;
     size_t cap_images;
-    int32_t *refs; /* images of the entries, behind each other */
+    struct dataset_reading largest; /* of the pictures; zeroed where there are none */
+    int32_t *refs;                  /* images of the entries, behind each other */
     size_t n_refs, cap_refs;
     int64_t *slots; /* hash of image paths */
     int64_t n_slots;

@@ -165,6 +165,15 @@ bool processor_run(const struct processor *p, const struct image *rgb, float *pi
     return true;
 }
 
+/* A square that is too large for any picture is refused without memory being taken for it. */
+int64_t processor_memory(const struct processor *p, const struct image_info *info)
+{
+    int64_t side = info->width > info->height ? info->width : info->height;
+    bool padded = p->do_pad && info->width != info->height && side <= IMAGE_MAX_PIXELS / side;
+
+    return info->memory + (padded ? 3 * side * side : 0);
+}
+
 void processor_describe(const struct processor *p, char *buf, size_t size)
 {
     char resize[80] = "none", crop[64] = "none", scale[40] = "none", norm[200] = "none";

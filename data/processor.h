@@ -48,6 +48,9 @@ bool processor_check(struct processor *p, const char **key, struct err *e);
 bool processor_run(const struct processor *p, const struct image *rgb, float *pixels,
                    struct err *e);
 
+/* Bytes that reading such a picture and running this on it hold at most. */
+int64_t processor_memory(const struct processor *p, const struct image_info *info);
+
 /* Everything that the pixels depend on, as one line: equal lines, equal pixels. 512 bytes hold it;
  * a smaller buffer gets it cut. */
 void processor_describe(const struct processor *p, char *buf, size_t size);

@@ -140,6 +140,8 @@ static void test_mended(void **state)
         {"run.memory_limit=0.001", "micro_batch"},
         {"model.tokenizer=$T/gone", "gone/tokenizer.json"},
         {"'data.eval=[]'", "data.eval has no samples"},
+        {"data.cache=$T/c.json", "data.cache: "},
+        {"data.cache=$T/c.json/below", "c.json: is there but is not a directory"},
         {"rank.strategy=file --set rank.file=$T/gone.h5", "gone.h5"},
         {"'run.steps=[\"baseline\",\"rank\"]' --set rank.strategy=file",
          "rank.file: must be given"},

@@ -4,6 +4,10 @@
 
 #include "train/run.h"
 
+/* Pictures that take less, about 20 megapixels, are decoded by all threads at once, and are not
+ * asked whether there is room. */
+#define DECODE_LARGE (INT64_C(64) << 20)
+
 /* Writes pixels [3, height, width] as r->processor makes them of the file. *damage is what is wrong
  * with a file that was read nevertheless, else NULL (see struct image). Safe to call from several
  * threads: of large pictures one at a time is held. Where run.memory_limit leaves too little for

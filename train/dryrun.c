@@ -1,6 +1,7 @@
 /* dryrun.c - everything a run would do, said before it does it. */
 #include "train/dryrun.h"
 #include "base/log.h"
+#include "train/decode.h"
 #include "train/forecast.h"
 #include "train/trainer.h"
 #include "train/units.h"
@@ -157,6 +158,10 @@ static bool show_memory(const struct forecast *p, struct err *e)
              "data.",
              unit_bytes(t[0], p->program));
     log_line("Mapped: frozen weights in their files; they do not count against the limit.");
+    if (p->largest && p->largest->largest.bytes >= DECODE_LARGE)
+        log_line("The largest picture takes %s of it to read: %s",
+                 unit_bytes(t[0], (double)p->largest->largest.bytes),
+                 p->largest->images[p->largest->largest.image].path);
     log_line("limit: %s", unit_bytes(t[0], (double)p->r->memory_limit));
     return forecast_fits(p, e);
 }

@@ -1,5 +1,6 @@
 /* forecast.c - which models there will be, and what they need. */
 #include "train/forecast.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "convert/rank.h"
@@ -182,6 +183,22 @@ static bool add_model_step(struct forecast *f, struct forecast_model *m, struct 
     return ok;
 }
 
+/* The set whose largest picture is the largest of all: large ones are read one at a time. A run
+ * that has recorded its pictures has read them, and the cache has them. */
+static bool find_largest(struct forecast *f, struct err *e)
+{
+    const struct run *r = f->r;
+    const struct dataset *d = &r->train;
+    char *sums = run_path(r, e, "pictures.sha256");
+    bool done, ok = sums && file_there(sums, &done, e);
+
+    for (int64_t i = 0; i < r->n_eval; i++)
+        if (r->eval[i].data.largest.bytes > d->largest.bytes) d = &r->eval[i].data;
+    f->largest = ok && d->largest.bytes && !(r->resumed && done) ? d : NULL;
+    free(sums);
+    return ok;
+}
+
 /* Pictures are decoded and taken through the tower a group at a time, and wait for their part of
  * the store: all of them, or as many as it takes. */
 static bool add_pictures(struct forecast *f, struct err *e)
@@ -200,13 +217,17 @@ static bool add_pictures(struct forecast *f, struct err *e)
     pixels = v->num_channels * v->image_size * v->image_size;
     row = model_image_tokens(&f->base) * hf_feature_width(&f->base.cfg);
     if (f->models[0].pixels && pixels > row) row = pixels;
+    if (!file_can_mkdirs(r->c.data.cache, e))
+        return err_set(e, "data.cache: %s: choose another directory, there or not", e->msg);
+    if (!find_largest(f, e)) return false;
     s = add_step(f, "pictures");
     ok = dry_model(&shape, &f->base, &f->models[0].state, 0, e);
     if (ok) {
         double waiting = (double)(all * row) * sizeof(float);
         s->activations = s->region = (double)dry_pictures(f->r, &shape, group);
         s->computed = (double)(PICTURE_GROUP * pixels) * sizeof(float) +
-                      (waiting < STORE_PART_BYTES ? waiting : STORE_PART_BYTES);
+                      (waiting < STORE_PART_BYTES ? waiting : STORE_PART_BYTES) +
+                      (f->largest ? (double)f->largest->largest.bytes : 0);
         place_weights(s, &shape, false, false);
         sum_up(f, s);
     }
@@ -316,6 +337,13 @@ bool forecast_models(struct forecast *f, struct err *e)
     return add_steps(f, e);
 }
 
+/* The first step, where its largest picture is most of what it needs. */
+static bool is_for_picture(const struct forecast *f, const struct forecast_step *s)
+{
+    return f->largest && s == f->steps &&
+           2 * (double)f->largest->largest.bytes > s->bytes - f->program;
+}
+
 /* What the user can make smaller. */
 static const char *advice(const struct run *r, const struct forecast_step *s)
 {
@@ -332,11 +360,20 @@ bool forecast_fits(const struct forecast *f, struct err *e)
 {
     const struct forecast_step *worst = &f->steps[0];
     double limit = (double)f->r->memory_limit;
-    char t[2][UNIT_TEXT];
+    char t[3][UNIT_TEXT];
 
     for (int64_t i = 1; i < f->n_steps; i++)
         if (f->steps[i].bytes > worst->bytes) worst = &f->steps[i];
     if (worst->bytes <= limit) return true;
+    if (is_for_picture(f, worst)) {
+        const struct dataset_reading *most = &f->largest->largest;
+        return err_set(e,
+                       "%s: %lldx%lld pixels take %s to read and process, %s with all else; "
+                       "run.memory_limit or the machine gives %s: make it smaller",
+                       f->largest->images[most->image].path, (long long)most->width,
+                       (long long)most->height, unit_bytes(t[2], (double)most->bytes),
+                       unit_bytes(t[0], worst->bytes), unit_bytes(t[1], limit));
+    }
     return err_set(e, "%s needs %s, run.memory_limit or the machine gives %s: try %s", worst->name,
                    unit_bytes(t[0], worst->bytes), unit_bytes(t[1], limit), advice(f->r, worst));
 }

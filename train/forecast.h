@@ -29,7 +29,7 @@ struct forecast_step {
     double answers;     /* graph and cache, for the longest questions */
     double region;
     double cache;
-    double computed; /* moved rows, moments, factors */
+    double computed; /* moved rows, moments, factors, a picture that is read */
     double trained;
     double mapped; /* frozen weights in their files: no part of `bytes` */
     double bytes;  /* anonymous memory, all together */
@@ -41,7 +41,8 @@ struct forecast {
     struct forecast_model *models;
     struct forecast_step *steps; /* in the run's order */
     int64_t n, n_steps;
-    double program; /* bytes of the process, the index of the data among them */
+    const struct dataset *largest; /* the set that has the largest picture; NULL: there is none */
+    double program;                /* bytes of the process, the index of the data among them */
 };
 
 /* The model that the run starts from: as it is there, or as the baseline step will shape it. */

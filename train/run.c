@@ -389,6 +389,7 @@ bool run_open_data(struct run *r, const struct hf_config *cfg, struct err *e)
     if (!r->chat || !open_tokenizer(r, cfg, e) || !template_check(r->chat, r->tokenizer, e) ||
         !given_open(r, cfg, e) || !open_processor(r, cfg, e))
         return false;
+    if (cfg->family->vision) o.processor = &r->processor;
     o.tokenizer = r->tokenizer;
     o.chat = r->chat;
     return open_sets(r, &o, e) && given_check_window(r, cfg, e);
