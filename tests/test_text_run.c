@@ -235,6 +235,9 @@ static void test_chat(void **state)
         must_run(state, command);
         check_run(state, types[i]);
     }
+    /* every pair of a head of 8 rotated, where keys have biases */
+    must_run(state, "$B/mha2mla-train --config $C --set model.path=$T/qwen2 --set rank.rope_dim=8");
+    must_run(state, "grep -q 'rope8-rank3/stage2: exact match' $T/run/train.log");
 }
 
 /* ---- plain texts ---- */

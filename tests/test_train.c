@@ -221,6 +221,35 @@ static void test_methods(void **state)
     must_run(state, "cmp $T/m6/rope4-rank2/svd/answers.jsonl $T/m7/rope4-rank2/svd/answers.jsonl");
 }
 
+#define WHOLE_HEADS                                                                                \
+    "$B/mha2mla-train --config $C --set model.path=$T/run/baseline/model --set "                   \
+    "'run.steps=[\"rank\",\"stage1\",\"svd\",\"stage2\",\"evaluate\",\"report\"]' --set "          \
+    "'sweep.low_rank=[2]' --set run.dir=$T/whole-$M --set svd.method=$M "
+
+/* Every pair of a head of 16 stays rotated: no row is left of the keys' other part, in what is
+ * trained, saved and opened again. Alone and beside another number of pairs. */
+static void test_whole_heads(void **state)
+{
+    static const char *const methods[] = {"joint", "none", "only_value"};
+    static const char *const dims[] = {
+        "'sweep.partial_rope=[4,16]'", "rank.rope_dim=16",
+        "rank.rope_dim=16 --set stage1.peft=all --set save.full=true"};
+    char command[700];
+
+    must_run(state, OF_BASELINE(""));
+    for (int i = 0; i < 3; i++) {
+        setenv("M", methods[i], 1);
+        snprintf(command, sizeof command, WHOLE_HEADS "--set %s --dry-run", dims[i]);
+        must_run(state, command);
+        snprintf(command, sizeof command, WHOLE_HEADS "--set %s", dims[i]);
+        must_run(state, command);
+        must_run(state, "grep -q 'rope16-rank2/stage2: exact match' $T/whole-$M/train.log");
+    }
+    setenv("M", "split", 1);
+    must_fail(state, WHOLE_HEADS "--set rank.rope_dim=16 --dry-run", "every pair stays rotated");
+    unsetenv("M");
+}
+
 /* A model that is given: with another tokenizer's files, which the export must have and no others
  * beside them, every model exported whole; and another model put in its place. */
 static void test_given_model(void **state)
@@ -415,6 +444,7 @@ int main(void)
         program_test(test_left_out),
         program_test(test_left_out_refused),
         program_test(test_methods),
+        program_test(test_whole_heads),
         program_test(test_given_model),
         program_test(test_given_converted_model),
         program_test(test_given_model_trained),
