@@ -1,6 +1,7 @@
 /* dryrun.c - everything a run would do, said before it does it. */
 #include "train/dryrun.h"
 #include "base/log.h"
+#include "train/ahead.h"
 #include "train/forecast.h"
 #include "train/trainer.h"
 #include "train/units.h"
@@ -177,7 +178,9 @@ static bool show_data(const struct forecast *p, struct err *e)
     struct run *r = p->r;
 
     dry_title("data");
-    if (!run_open_data(r, &p->base.cfg, e)) return false;
+    if (!run_open_data(r, &p->base.cfg, e) || !ahead_of_steps(r, p->base.has_vision, e))
+        return false;
+    ahead_say_few(r);
     show_pictures(&r->train, "data.train");
     for (int64_t i = 0; i < r->n_eval; i++)
         show_pictures(&r->eval[i].data, r->eval[i].name);
@@ -207,7 +210,8 @@ bool dry_run(struct run *r, struct err *e)
     if (ok) {
         dry_title("settings");
         printf("%s", settings);
-        ok = forecast_open(&f, r, e) && show_weights(&f, e) && show_data(&f, e) &&
+        ok = ahead_of_run(r, e) && forecast_open(&f, r, e) &&
+             ahead_of_data(r, f.base.has_vision, e) && show_weights(&f, e) && show_data(&f, e) &&
              forecast_models(&f, e);
     }
     if (ok) {

@@ -33,9 +33,7 @@ char *run_path(const struct run *r, struct err *e, const char *fmt, ...)
 
 bool run_has_step(const struct run *r, enum step step)
 {
-    for (int64_t i = 0; i < r->c.run.steps.n; i++)
-        if (r->c.run.steps.v[i] == (int)step) return true;
-    return false;
+    return config_has_step(&r->c, step);
 }
 
 static bool machine_memory(size_t *bytes, struct err *e)
@@ -264,7 +262,7 @@ bool run_refuse(const struct run *r, struct err *e, const char *fmt, ...)
     if (!file_mkdirs(r->c.run.dir, &list) || !run_name_left_out(r, &list) ||
         (r->lock > 0 && !r->resumed && !r->pictures_recorded && !take_back(r, &list)))
         return err_set(e, "%s; and their list is missing: %s", why, list.msg);
-    return err_set(e, "%s; all are named in %s/left_out.txt", why, r->c.run.dir);
+    return err_set(e, "%s; those left out are named in %s/left_out.txt", why, r->c.run.dir);
 }
 
 bool run_record(struct run *r, const struct model *given, struct err *e)
@@ -415,13 +413,6 @@ static bool open_processor(struct run *r, const struct hf_config *cfg, struct er
     return true;
 }
 
-static const char *base_name(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-
-    return slash ? slash + 1 : path;
-}
-
 bool run_report_drops(const struct run *r, const struct dataset *d, const char *what, struct err *e)
 {
     const char *first = NULL;
@@ -466,7 +457,7 @@ static bool open_sets(struct run *r, const struct dataset_options *o, struct err
     if (!r->eval) return false;
     for (int64_t i = 0; i < r->c.data.eval.n; i++) {
         struct dataset_source one = {eval[i].path, eval[i].images, eval[i].limit};
-        r->eval[i].name = eval[i].name ? eval[i].name : base_name(eval[i].path);
+        r->eval[i].name = config_source_name(&eval[i]);
         if (!dataset_open(&r->eval[i].data, &one, 1, &eval_o, e)) return false;
         r->n_eval = i + 1;
         unused_log(&r->eval[i].data.unused, r->eval[i].name);

@@ -298,6 +298,15 @@ static bool give_up(struct trainer *t, struct err *e)
     return signals_go_on(e);
 }
 
+static bool no_room(const struct trainer *t, struct err *e)
+{
+    bool machine = e->machine;
+
+    err_set(e, "%s %s: %s: try %s", t->job->point, t->job->phase, e->msg, room_advice(t->r));
+    e->machine = machine;
+    return false;
+}
+
 /* Loss and gradients of one micro-batch. */
 static bool micro_batch(struct trainer *t, int64_t first, int64_t n, double scale, double *loss,
                         struct err *e)
@@ -307,7 +316,8 @@ static bool micro_batch(struct trainer *t, int64_t first, int64_t n, double scal
 
     if (!batch_fill(&t->batch, t->samples + first, n, false, e)) return false;
     out = train_graph(r, t->m, &r->train, &t->batch, scale, e);
-    if (!out || !tape_plan(r->tape, r->memory_limit, e)) return false;
+    if (!out) return false;
+    if (!tape_plan(r->tape, r->memory_limit, e)) return no_room(t, e);
     if (!tape_forward(r->tape)) return give_up(t, e);
     *loss += (double)tensor_real(out)[0];
     return !isfinite(*loss) || tape_backward(r->tape, out) || give_up(t, e);
