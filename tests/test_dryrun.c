@@ -131,7 +131,7 @@ static void test_exact_string(void **state)
 
 static void refuses(void **state, const char *set, const char *message)
 {
-    const char *const more[] = {"run.steps=[\"baseline\",\"rank\",\"stage1\",\"svd\"]",
+    const char *const more[] = {"run.steps=[\"baseline\",\"rank\",\"stage1\",\"svd\",\"stage2\"]",
                                 "evaluate.max_new_tokens=1", set, NULL};
     struct run r;
     struct err e;

@@ -275,11 +275,13 @@ static void test_given_model(void **state)
     must_fail(state, GIVEN "--set model.tokenizer=$T/tok2 --resume", "model.path has changed");
 }
 
-#define CONVERTED(dir, steps)                                                                      \
+#define SCORED(dir, model, steps)                                                                  \
     "$B/mha2mla-train --config $C --set run.dir=$T/" dir " --set "                                 \
-    "model.path=$T/given/rope4-rank2/stage2/model --set 'run.steps=[" steps "]' "
+    "model.path=$T/given/" model "/model --set 'run.steps=[" steps "]' "
+#define CONVERTED(dir, steps) SCORED(dir, "rope4-rank2/stage2", steps)
 
-/* A converted model is scored as it is, and never converted again. */
+/* A converted model is scored as it is, and never converted again. One of changed tensors alone has
+ * its other files from the model that it builds on. */
 static void test_given_converted_model(void **state)
 {
     must_run(state, OF_BASELINE(""));
@@ -293,6 +295,15 @@ static void test_given_converted_model(void **state)
                     "cmp $T/given/rope4-rank2/stage2/answers.jsonl $T/alone/base/answers.jsonl");
     must_fail(state, CONVERTED("again", "\"evaluate\",\"report\",\"svd\""), "is converted already");
     must_run(state, "test ! -e $T/again/config.json");
+    must_run(state, SCORED("one", "rope4/stage1", "\"evaluate\"") "--set model.tokenizer=null");
+    must_run(state, "cmp $T/given/rope4/stage1/answers.jsonl $T/one/base/answers.jsonl");
+    must_run(state, SCORED("two", "rope4-rank2/svd", "\"evaluate\"") "--set model.tokenizer=null");
+    assert_true(says(state, "has no tokenizer.json: that of ") &&
+                says(state, "has no preprocessor_config.json: that of "));
+    must_run(state, "cmp $T/given/rope4-rank2/svd/answers.jsonl $T/two/base/answers.jsonl");
+    must_run(state, "mv $T/run/baseline/model $T/away");
+    must_fail(state, SCORED("two", "rope4/stage1", "\"evaluate\"") "--dry-run",
+              "/given/rope4/stage1/model/config.json: mha2mla.base: ");
 }
 
 /* A given model that is trained before it is converted, its projector alone: what follows starts

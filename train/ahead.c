@@ -111,20 +111,19 @@ static bool check_steps(const struct run *r, struct err *e)
     return ok;
 }
 
-/* Of a run that is yet to be there would be nothing to report. */
-static bool check_report(const struct run *r, struct err *e)
+/* Of a run that is yet to be there would be nothing to report. The dry run says that one is. */
+static bool check_run(const struct run *r, struct err *e)
 {
-    bool there = false, ok = true;
+    bool alone = r->c.run.steps.n == 1 && run_has_step(r, STEP_REPORT), there = false, ok;
+    char *config = run_path(r, e, "config.json");
 
-    if (r->c.run.steps.n == 1 && run_has_step(r, STEP_REPORT)) {
-        char *config = run_path(r, e, "config.json");
-        ok = config && file_there(config, &there, e) &&
-             (there || err_set(e,
-                               "%s: holds no run to report on: add the steps that make one to "
-                               "run.steps",
-                               r->c.run.dir));
-        free(config);
-    }
+    ok = config && file_there(config, &there, e);
+    if (ok && !there && alone)
+        ok = err_set(e, "%s: holds no run to report on: add the steps that make one to run.steps",
+                     r->c.run.dir);
+    if (ok && there && r->dry)
+        log_line("%s: holds a run already, with which --resume goes on", r->c.run.dir);
+    free(config);
     return ok;
 }
 
@@ -138,13 +137,13 @@ bool ahead_of_run(const struct run *r, struct err *e)
     if (!r->c.data.eval.n && run_has_step(r, STEP_EVALUATE))
         return err_set(e, "evaluate: data.eval has no samples: add some, or take \"evaluate\" out "
                           "of run.steps");
-    return check_dir("run.dir", r->c.run.dir, true, e) && check_report(r, e) && check_steps(r, e);
+    return check_dir("run.dir", r->c.run.dir, true, e) && check_run(r, e);
 }
 
 bool ahead_of_data(const struct run *r, bool pictures, struct err *e)
 {
     settings_say_unused(&r->c, pictures);
-    return !pictures || check_dir("data.cache", r->c.data.cache, false, e);
+    return (!pictures || check_dir("data.cache", r->c.data.cache, false, e)) && check_steps(r, e);
 }
 
 /* ---- samples ---- */

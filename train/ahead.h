@@ -5,11 +5,12 @@
 
 #include "train/run.h"
 
-/* Before anything is opened: the point that was asked for, the directories, and that what each step
- * starts from is there or made by a step before it. */
+/* Before anything is opened: the point that was asked for, the directory, and that there is
+ * something to score and to report. */
 bool ahead_of_run(const struct run *r, struct err *e);
 
-/* Once the model is known: logs the settings that are not used. */
+/* Once the model is known: logs the settings that are not used; and what each step starts from is
+ * there or made by a step before it. */
 bool ahead_of_data(const struct run *r, bool pictures, struct err *e);
 
 /* Once the data are open: every set that is scored has samples, and the calibration sees what it

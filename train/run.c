@@ -373,12 +373,15 @@ static void log_lines(const char *before, const char *lines)
 
 static bool open_tokenizer(struct run *r, const struct hf_config *cfg, struct err *e)
 {
-    const char *dir = r->c.model.tokenizer ? r->c.model.tokenizer : r->c.model.path;
+    const char *dir = r->c.model.tokenizer;
     const struct tokenizer_options o = {(enum tokenizer_form)r->c.model.tokenizer_form,
                                         cfg->family->model_type, cfg->text.vocab_size};
-    char *path = dir ? file_join(dir, "tokenizer.json", e) : NULL;
+    char *path;
 
-    if (!dir) return err_set(e, "model.tokenizer: must be given where model.path is not");
+    if (!dir && !r->c.model.path)
+        return err_set(e, "model.tokenizer: must be given where model.path is not");
+    if (!dir) dir = given_dir(r, cfg, "tokenizer.json", NULL, e);
+    path = dir ? file_join(dir, "tokenizer.json", e) : NULL;
     r->tokenizer = path ? tokenizer_open(dir, &o, e) : NULL;
     if (r->tokenizer && !check_tokenizer(r->tokenizer, path, cfg, e)) {
         tokenizer_free(r->tokenizer);
@@ -394,11 +397,12 @@ static bool open_processor(struct run *r, const struct hf_config *cfg, struct er
 {
     struct processor *p = &r->processor;
     int64_t size = cfg->vision.image_size;
-    const char *key;
+    const char *key, *dir = "baseline";
 
     if (!cfg->family->vision) return true;
     if (r->c.model.path) {
-        if (!processor_load(p, r->c.model.path, e)) return false;
+        dir = given_dir(r, cfg, "preprocessor_config.json", "processor_config.json", e);
+        if (!dir || !processor_load(p, dir, e)) return false;
     } else {
         processor_default(p);
         p->size_h = p->size_w = p->crop_h = p->crop_w = size;
@@ -408,7 +412,7 @@ static bool open_processor(struct run *r, const struct hf_config *cfg, struct er
         return err_set(e,
                        "%s: its image processor makes pictures of %lld x %lld, the tower takes "
                        "%lld x %lld",
-                       r->c.model.path, (long long)p->height, (long long)p->width, (long long)size,
+                       dir, (long long)p->height, (long long)p->width, (long long)size,
                        (long long)size);
     return true;
 }
