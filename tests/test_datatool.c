@@ -713,7 +713,7 @@ static void test_scenes_bad_input(void **state)
     assert_error(&e, "not a text");
     write_pairs(state, 6);
     assert_false(run_in(state, &tool_scenes, &e, line));
-    assert_error(&e, "at least 8 are needed");
+    assert_error(&e, "at least 8 captions");
     write_pairs(state, 9);
     spill(tmpdir_path(state, "saw.png"), "no picture", 10);
     assert_false(run_in(state, &tool_scenes, &e, line));

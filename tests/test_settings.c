@@ -34,6 +34,10 @@ static void test_refused(void **state)
         const char *line, *says; /* NULL: fine */
     } cases[] = {
         {"run.steps=[\"rank\",\"svd\",\"rank\"]", "run.steps: \"rank\" is there twice"},
+        {"model.path=", "model.path: is empty: give a path, or null"},
+        {"model.tokenizer=", "model.tokenizer: is empty"},
+        {"rank.file=", "rank.file: is empty"},
+        {"rank.file=null", NULL},
         {"sweep.low_rank=[8,8]", "the point rope32-rank8 twice"},
         {"sweep.low_rank=[1,1.0000001]", "the point rope32-rank1 twice"},
         {"sweep.partial_rope=[8,4,8]", "the point rope8-rank64 twice"},
@@ -71,7 +75,7 @@ static void test_bounds(void **state)
     static const char *const cases[][2] = {
         {"stage1.steps=9223372036854775807", "stage1.steps: must be 0..1000000000"},
         {"run.memory_limit=1e30", "run.memory_limit: must be 0..1048576"},
-        {"model.path=", "model.path: needs at least 1 character"},
+        {"data.eval=[{\"path\":\"e\",\"name\":\"\"}]", "data.eval[0].name: needs at least 1"},
     };
 
     (void)state;

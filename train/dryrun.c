@@ -1,6 +1,7 @@
 /* dryrun.c - everything a run would do, said before it does it. */
 #include "train/dryrun.h"
 #include "base/log.h"
+#include "base/plural.h"
 #include "train/ahead.h"
 #include "train/forecast.h"
 #include "train/trainer.h"
@@ -152,7 +153,7 @@ static bool show_memory(const struct forecast *p, struct err *e)
     }
     for (int64_t i = 0; i < p->n_steps; i++)
         if (p->steps[i].is_training && p->steps[i].recomputed)
-            log_line("%s: the first %lld of %lld layers are recomputed", p->steps[i].name,
+            log_line("%s: recomputed layers: the first %lld of %lld", p->steps[i].name,
                      (long long)p->steps[i].recomputed, (long long)layers);
     log_line("Together: with the largest graph so far, and %s for the program and the index of the "
              "data.",
@@ -169,8 +170,8 @@ static void show_pictures(const struct dataset *d, const char *name)
     char t[UNIT_TEXT];
 
     if (d->n_images)
-        log_line("%s: %s pictures, none of them decoded yet", name,
-                 unit_count(t, (double)d->n_images));
+        log_line("%s: %s picture%s, not decoded yet", name, unit_count(t, (double)d->n_images),
+                 plural(d->n_images));
 }
 
 static bool show_data(const struct forecast *p, struct err *e)
@@ -185,8 +186,9 @@ static bool show_data(const struct forecast *p, struct err *e)
     for (int64_t i = 0; i < r->n_eval; i++)
         show_pictures(&r->eval[i].data, r->eval[i].name);
     if (p->base.has_vision)
-        log_line("a picture: made %lld x %lld pixels, %lld tokens", (long long)r->processor.width,
-                 (long long)r->processor.height, (long long)model_image_tokens(&p->base));
+        log_line("a picture: made %lld x %lld pixels, %lld token%s", (long long)r->processor.width,
+                 (long long)r->processor.height, (long long)model_image_tokens(&p->base),
+                 plural(model_image_tokens(&p->base)));
     dry_title("the first samples (token:id)");
     return dry_samples(r, 2, e);
 }

@@ -6,6 +6,7 @@
 #include "base/jsonc.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/plural.h"
 #include "train/given.h"
 
 #include <cjson/cJSON.h>
@@ -453,9 +454,9 @@ static bool open_sets(struct run *r, const struct dataset_options *o, struct err
     free(sources);
     if (ok) unused_log(&r->train.unused, "data.train");
     if (!ok || !run_report_drops(r, &r->train, "data.train", e)) return false;
-    log_line("data.train: %lld samples, %lld tokens, %lld trained; the longest has %lld",
-             (long long)r->train.n, (long long)r->train.tokens, (long long)r->train.labels,
-             (long long)r->train.longest);
+    log_line("data.train: %lld sample%s, %lld token%s, %lld trained; the longest has %lld",
+             (long long)r->train.n, plural(r->train.n), (long long)r->train.tokens,
+             plural(r->train.tokens), (long long)r->train.labels, (long long)r->train.longest);
     eval_o.asked = r->c.evaluate.score == SCORE_ANSWERS;
     r->eval = mem_new((size_t)r->c.data.eval.n, sizeof *r->eval, "eval sets", e);
     if (!r->eval) return false;
@@ -466,7 +467,8 @@ static bool open_sets(struct run *r, const struct dataset_options *o, struct err
         r->n_eval = i + 1;
         unused_log(&r->eval[i].data.unused, r->eval[i].name);
         if (!run_report_drops(r, &r->eval[i].data, r->eval[i].name, e)) return false;
-        log_line("data.eval %s: %lld samples", r->eval[i].name, (long long)r->eval[i].data.n);
+        log_line("data.eval %s: %lld sample%s", r->eval[i].name, (long long)r->eval[i].data.n,
+                 plural(r->eval[i].data.n));
     }
     return true;
 }

@@ -3,6 +3,21 @@
 
 #include <string.h>
 
+/* null is fine, a shell's variable that is not set is not. */
+static bool check_paths(const struct config *c, struct err *e)
+{
+    const struct {
+        const char *key, *path;
+    } rows[] = {{"model.path", c->model.path},
+                {"model.tokenizer", c->model.tokenizer},
+                {"rank.file", c->rank.file}};
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (rows[i].path && !*rows[i].path)
+            return err_set(e, "%s: is empty: give a path, or null", rows[i].key);
+    return true;
+}
+
 static bool check_steps(const struct config *c, struct err *e)
 {
     for (int64_t i = 0; i < c->run.steps.n; i++)
@@ -68,7 +83,7 @@ static bool check_eval_names(const struct config *c, struct err *e)
 bool settings_check(const struct config *c, struct err *e)
 {
     static bool (*const checks[])(const struct config *, struct err *) = {
-        check_steps, check_sweep, check_phases, check_schedule, check_eval_names};
+        check_paths, check_steps, check_sweep, check_phases, check_schedule, check_eval_names};
 
     for (size_t i = 0; i < sizeof checks / sizeof *checks; i++)
         if (!checks[i](c, e)) return false;

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/jsonc.h"
 #include "base/mem.h"
+#include "base/plural.h"
 #include "base/signals.h"
 #include "optim/adamw.h"
 #include "train/checkpoint.h"
@@ -485,8 +486,8 @@ bool train_model(struct run *r, struct model *m, const struct train_job *job, st
     bool ok = open_trainer(&t, e) && restore(&t, e) && open_tb(&t, e) && train(&t, e);
 
     if (ok)
-        log_line("%s %s: %lld steps, %.0f tokens, %s", job->point, job->phase, (long long)t.steps,
-                 t.tokens, unit_seconds(text, t.seconds));
+        log_line("%s %s: %lld step%s, %.0f tokens, %s", job->point, job->phase, (long long)t.steps,
+                 plural(t.steps), t.tokens, unit_seconds(text, t.seconds));
     ok = ok && log_end(&t, e);
     close_trainer(&t);
     return ok;

@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/jsonc.h"
 #include "base/mem.h"
+#include "base/plural.h"
 #include "base/rng.h"
 #include "base/text.h"
 #include "data/json_scan.h"
@@ -131,7 +132,8 @@ static bool check_turns(const cJSON *list, struct err *e)
         n++;
     }
     return (n >= 2 && n % 2 == 0 && n <= 2 * TURNS) ||
-           err_set(e, "%d messages: --turns needs 1 to %d questions with an answer each", n, TURNS);
+           err_set(e, "%d message%s: --turns needs 1 to %d questions with an answer each", n,
+                   plural(n), TURNS);
 }
 
 /* Keeps `keep` of the questions, in an order that is drawn too. */
@@ -315,8 +317,8 @@ static bool write_all(struct writer *w, char **files, int count, struct err *e)
     if (ok) fputs("\n]\n", w->out.fp);
     ok = ok && aside_publish(&w->aside, &out, 1, e);
     if (ok)
-        printf("%s: %" PRId64 " samples, %" PRId64 " copies of %" PRId64 "\n", list, w->samples,
-               w->o->copies, w->pictures);
+        printf("%s: %" PRId64 " sample%s, %" PRId64 " of each of %" PRId64 "\n", list, w->samples,
+               plural(w->samples), w->o->copies, w->pictures);
     file_out_abort(out);
     aside_close(&w->aside);
     free(list);

@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/jsonc.h"
 #include "base/mem.h"
+#include "base/plural.h"
 #include "data/tool/bpe.h"
 #include "data/tool/tool.h"
 #include "data/tool/words.h"
@@ -276,9 +277,10 @@ static bool make(const char *dir, const struct words_template *t, int64_t vocab,
     ok = ok && bpe_learn(&b, id, SPECIALS + 256, (size_t)vocab - SPECIALS - 256, e) &&
          vocabulary_make(&v, &b, code, id, e) && write_files(dir, t, &v, &b, e);
     if (ok)
-        printf("tokenizer: %" PRId32 " tokens (%d special, 256 bytes, %zu merges) from %zu "
-               "distinct words%s: %s/tokenizer.json\n",
-               v.count, SPECIALS, b.merges, b.words,
+        printf("tokenizer: %" PRId32 " tokens (%d special, 256 bytes, %zu merge%s) from %zu "
+               "distinct word%s%s: %s/tokenizer.json\n",
+               v.count, SPECIALS, b.merges, plural((int64_t)b.merges), b.words,
+               plural((int64_t)b.words),
                v.count < vocab ? "; each is one token, so the vocabulary is smaller than asked"
                                : "",
                dir);

@@ -1,6 +1,7 @@
 /* world.c - the grid's words, the choice of questions, and a set's files. */
 #include "data/tool/world.h"
 #include "base/mem.h"
+#include "base/plural.h"
 #include "data/tool/aside.h"
 
 #include <inttypes.h>
@@ -127,8 +128,9 @@ bool world_write(const struct world_set *s, struct err *e)
     for (int i = 0; i < s->parts; i++) {
         convo_list_abort(&list[i]);
         if (ok)
-            printf("%s/%s.json: %" PRId64 " samples, %" PRId64 " questions\n", s->dir,
-                   s->part[i].name, list[i].samples, list[i].turns);
+            printf("%s/%s.json: %" PRId64 " sample%s, %" PRId64 " question%s\n", s->dir,
+                   s->part[i].name, list[i].samples, plural(list[i].samples), list[i].turns,
+                   plural(list[i].turns));
     }
     aside_close(&a);
     return ok;
