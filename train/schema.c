@@ -311,14 +311,6 @@ static bool **given_of(const struct schema *s, void *config)
     return s->given ? (bool **)((char *)config + s->given - 1) : NULL;
 }
 
-bool schema_given(const struct schema *s, const void *config, const struct schema_row *row)
-{
-    const bool *const *given = (const bool *const *)((const char *)config + s->given - 1);
-
-    CHECK(s->given);
-    return *given && (*given)[row - s->rows];
-}
-
 bool schema_load_doc(const struct schema *s, void *config, const struct jsonc *doc,
                      const char *const *sets, size_t nsets, struct err *e)
 {
