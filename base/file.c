@@ -225,6 +225,12 @@ bool file_out_open(struct file_out *out, const char *path, struct err *e)
     return true;
 }
 
+bool file_out_flush(struct file_out *out, struct err *e)
+{
+    if (!ferror(out->fp) && fflush(out->fp) == 0 && fsync(fileno(out->fp)) == 0) return true;
+    return err_system(e, errno, "%s: cannot be written", out->path);
+}
+
 bool file_out_commit(struct file_out *out, struct err *e)
 {
     bool bad = ferror(out->fp) || fflush(out->fp) != 0;
@@ -268,17 +274,25 @@ bool file_write(const char *path, const void *data, size_t len, struct err *e)
     return file_out_commit(&out, e);
 }
 
-/* Makes the rename itself survive a power cut. That a file system cannot do it, or that the
- * directory may be written to and not read, is no error. */
+/* That a file system cannot do it, or that the directory may be written to and not read, is no
+ * error. */
+bool file_sync_dir(const char *dir, struct err *e)
+{
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool ok = true;
+
+    if ((fd < 0 || fsync(fd) != 0) && errno != EACCES && errno != EINVAL && errno != ENOTSUP)
+        ok = err_system(e, errno, "%s: cannot be flushed to the disk", dir);
+    if (fd >= 0) close(fd);
+    return ok;
+}
+
+/* Makes the rename itself survive a power cut. */
 static bool sync_parent(const char *path, struct err *e)
 {
     char *dir = file_dir(path, e);
-    int fd = dir ? open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-    bool ok = dir;
+    bool ok = dir && file_sync_dir(dir, e);
 
-    if (ok && (fd < 0 || fsync(fd) != 0) && errno != EACCES && errno != EINVAL && errno != ENOTSUP)
-        ok = err_system(e, errno, "%s: cannot be flushed to the disk", dir);
-    if (fd >= 0) close(fd);
     free(dir);
     return ok;
 }

@@ -58,6 +58,8 @@ struct file_out {
     char *path, *tmp;
 };
 bool file_out_open(struct file_out *out, const char *path, struct err *e);
+/* All that was written reaches the disk: what is left to commit is to give it its name. */
+bool file_out_flush(struct file_out *out, struct err *e);
 bool file_out_commit(struct file_out *out, struct err *e);
 void file_out_abort(struct file_out *out); /* fine on a zeroed or committed struct */
 
@@ -71,6 +73,9 @@ bool file_copy(const char *from, const char *to, struct err *e);
  * failure tmp is removed; only where the directory cannot be flushed is the file under its name,
  * and whole, all the same. */
 bool file_publish(const char *tmp, const char *path, struct err *e);
+
+/* Makes the names in a directory survive a power cut, where the file system can do that. */
+bool file_sync_dir(const char *dir, struct err *e);
 
 /* Makes a directory and its parents; fine where it is there already. */
 bool file_mkdirs(const char *path, struct err *e);

@@ -1,5 +1,6 @@
 /* sample.c - a sample from its bytes to tokens with their labels. */
 #include "base/mem.h"
+#include "base/plural.h"
 #include "data/dataset_parts.h"
 
 #include <stdlib.h>
@@ -70,7 +71,8 @@ static bool check(const struct draft *f, const struct dataset_options *o, int64_
                        "pictures)",
                        (long long)marks, pictures);
     if (marks != (int64_t)pictures)
-        return err_set(e, "%lld <image> marks for %zu pictures", (long long)marks, pictures);
+        return err_set(e, "%lld <image> mark%s for %zu picture%s", (long long)marks, plural(marks),
+                       pictures, plural((int64_t)pictures));
     *reason = DROP_NO_LABELS;
     if (f->labels == 0) return err_set(e, "has no answer to train on");
     *reason = DROP_BROKEN;

@@ -1,6 +1,7 @@
 /* open_check.c - whether config.json and the tensors are of one model. Loading would notice most of
  * it, as a tensor that is missing or has another shape; here the setting is named that is wrong. */
 #include "model/params.h"
+#include "base/plural.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -81,8 +82,8 @@ static bool check_layers(const struct model *m, const char *section, int64_t lay
     if (found == layers) return true;
     snprintf(path, sizeof path, "%snum_hidden_layers", section);
     return hf_config_fail(&m->cfg, path, e,
-                          "%s is %lld, but the tensors %s* have %lld layers: " OTHER_MODEL, path,
-                          (long long)layers, prefix, (long long)found);
+                          "%s is %lld, but the tensors %s* have %lld layer%s: " OTHER_MODEL, path,
+                          (long long)layers, prefix, (long long)found, plural(found));
 }
 
 /* What the setting at `path` says about a tensor that is there or is not: "SECTIONKEY SAYS". A bias

@@ -4,6 +4,7 @@
 #include "model/safetensors.h"
 #include "base/filekind.h"
 #include "base/mem.h"
+#include "base/plural.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -141,13 +142,13 @@ static bool check_cover(struct st_file *f, const uint8_t *data, size_t size, str
             return err_set(e, "%s: tensor %s: shares bytes with %s", f->path, t->name,
                            f->tensors[i - 1].name);
         if (p > at)
-            return err_set(e, "%s: tensor %s: %zu bytes before it belong to no tensor", f->path,
-                           t->name, (size_t)(p - at));
+            return err_set(e, "%s: tensor %s: %zu byte%s before it: of no tensor", f->path, t->name,
+                           (size_t)(p - at), plural(p - at));
         at += t->bytes;
     }
     if (at != data + size)
-        return err_set(e, "%s: the last %zu bytes belong to no tensor", f->path,
-                       (size_t)(data + size - at));
+        return err_set(e, "%s: the last %zu byte%s: of no tensor", f->path,
+                       (size_t)(data + size - at), plural(data + size - at));
     return true;
 }
 

@@ -598,7 +598,7 @@ static void test_dir_all_damaged(void **state)
     damage(tmpdir_path(state, "step-00000010.h5"));
     spill(tmpdir_path(state, "step-00000020.h5"), "", 0);
     assert_int_equal(dir_latest(*state, &found, &e), -2);
-    assert_non_null(strstr(e.msg, "none of its 2 checkpoints can be loaded"));
+    assert_non_null(strstr(e.msg, "of 2 checkpoints none can be loaded"));
     assert_non_null(strstr(e.msg, "step-00000020.h5"));
     assert_non_null(strstr(e.msg, "step-00000010.h5"));
     assert_null(found.meta);

@@ -227,6 +227,35 @@ static void test_methods(void **state)
     must_run(state, "cmp $T/m6/rope4-rank2/svd/answers.jsonl $T/m7/rope4-rank2/svd/answers.jsonl");
 }
 
+#define WHOLE_HEADS                                                                                \
+    "$B/mha2mla-train --config $C --set model.path=$T/run/baseline/model --set "                   \
+    "'run.steps=[\"rank\",\"stage1\",\"svd\",\"stage2\",\"evaluate\",\"report\"]' --set "          \
+    "'sweep.low_rank=[2]' --set run.dir=$T/whole-$M --set svd.method=$M "
+
+/* Every pair of a head of 16 stays rotated: no row is left of the keys' other part, in what is
+ * trained, saved and opened again. Alone and beside another number of pairs. */
+static void test_whole_heads(void **state)
+{
+    static const char *const methods[] = {"joint", "none", "only_value"};
+    static const char *const dims[] = {
+        "'sweep.partial_rope=[4,16]'", "rank.rope_dim=16",
+        "rank.rope_dim=16 --set stage1.peft=all --set save.full=true"};
+    char command[700];
+
+    must_run(state, OF_BASELINE(""));
+    for (int i = 0; i < 3; i++) {
+        setenv("M", methods[i], 1);
+        snprintf(command, sizeof command, WHOLE_HEADS "--set %s --dry-run", dims[i]);
+        must_run(state, command);
+        snprintf(command, sizeof command, WHOLE_HEADS "--set %s", dims[i]);
+        must_run(state, command);
+        must_run(state, "grep -q 'rope16-rank2/stage2: exact match' $T/whole-$M/train.log");
+    }
+    setenv("M", "split", 1);
+    must_fail(state, WHOLE_HEADS "--set rank.rope_dim=16 --dry-run", "every pair stays rotated");
+    unsetenv("M");
+}
+
 /* A model that is given: with another tokenizer's files, which the export must have and no others
  * beside them, every model exported whole; and another model put in its place. */
 static void test_given_model(void **state)
@@ -252,11 +281,13 @@ static void test_given_model(void **state)
     must_fail(state, GIVEN "--set model.tokenizer=$T/tok2 --resume", "model.path has changed");
 }
 
-#define CONVERTED(dir, steps)                                                                      \
+#define SCORED(dir, model, steps)                                                                  \
     "$B/mha2mla-train --config $C --set run.dir=$T/" dir " --set "                                 \
-    "model.path=$T/given/rope4-rank2/stage2/model --set 'run.steps=[" steps "]' "
+    "model.path=$T/given/" model "/model --set 'run.steps=[" steps "]' "
+#define CONVERTED(dir, steps) SCORED(dir, "rope4-rank2/stage2", steps)
 
-/* A converted model is scored as it is, and never converted again. */
+/* A converted model is scored as it is, and never converted again. One of changed tensors alone has
+ * its other files from the model that it builds on. */
 static void test_given_converted_model(void **state)
 {
     must_run(state, OF_BASELINE(""));
@@ -270,6 +301,15 @@ static void test_given_converted_model(void **state)
                     "cmp $T/given/rope4-rank2/stage2/answers.jsonl $T/alone/base/answers.jsonl");
     must_fail(state, CONVERTED("again", "\"evaluate\",\"report\",\"svd\""), "is converted already");
     must_run(state, "test ! -e $T/again/config.json");
+    must_run(state, SCORED("one", "rope4/stage1", "\"evaluate\"") "--set model.tokenizer=null");
+    must_run(state, "cmp $T/given/rope4/stage1/answers.jsonl $T/one/base/answers.jsonl");
+    must_run(state, SCORED("two", "rope4-rank2/svd", "\"evaluate\"") "--set model.tokenizer=null");
+    assert_true(says(state, "has no tokenizer.json: that of ") &&
+                says(state, "has no preprocessor_config.json: that of "));
+    must_run(state, "cmp $T/given/rope4-rank2/svd/answers.jsonl $T/two/base/answers.jsonl");
+    must_run(state, "mv $T/run/baseline/model $T/away");
+    must_fail(state, SCORED("two", "rope4/stage1", "\"evaluate\"") "--dry-run",
+              "/given/rope4/stage1/model/config.json: mha2mla.base: ");
 }
 
 /* A given model that is trained before it is converted, its projector alone: what follows starts
@@ -426,6 +466,7 @@ int main(void)
         program_test(test_left_out),
         program_test(test_left_out_refused),
         program_test(test_methods),
+        program_test(test_whole_heads),
         program_test(test_given_model),
         program_test(test_given_converted_model),
         program_test(test_given_model_trained),

@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/plural.h"
 #include "base/signals.h"
 
 #include <dirent.h>
@@ -129,9 +130,9 @@ bool checkpoint_dir_latest(const char *dir, const struct ckpt_item *items, size_
     }
     if (ok && count && found->step < 0)
         ok = err_set(e,
-                     "%s: none of its %zu checkpoints can be loaded (%s); delete them to start "
+                     "%s: of %zu checkpoint%s none can be loaded (%s); delete them to start "
                      "this step again",
-                     dir, count, found->warning);
+                     dir, count, plural((int64_t)count), found->warning);
     free(steps);
     if (!ok) ckpt_found_free(found);
     return ok;

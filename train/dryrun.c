@@ -2,6 +2,8 @@
 #include "train/dryrun.h"
 #include "base/log.h"
 #include "train/decode.h"
+#include "base/plural.h"
+#include "train/ahead.h"
 #include "train/forecast.h"
 #include "train/trainer.h"
 #include "train/units.h"
@@ -152,7 +154,7 @@ static bool show_memory(const struct forecast *p, struct err *e)
     }
     for (int64_t i = 0; i < p->n_steps; i++)
         if (p->steps[i].is_training && p->steps[i].recomputed)
-            log_line("%s: the first %lld of %lld layers are recomputed", p->steps[i].name,
+            log_line("%s: recomputed layers: the first %lld of %lld", p->steps[i].name,
                      (long long)p->steps[i].recomputed, (long long)layers);
     log_line("Together: with the largest graph so far, and %s for the program and the index of the "
              "data.",
@@ -173,8 +175,8 @@ static void show_pictures(const struct dataset *d, const char *name)
     char t[UNIT_TEXT];
 
     if (d->n_images)
-        log_line("%s: %s pictures, none of them decoded yet", name,
-                 unit_count(t, (double)d->n_images));
+        log_line("%s: %s picture%s, not decoded yet", name, unit_count(t, (double)d->n_images),
+                 plural(d->n_images));
 }
 
 static bool show_data(const struct forecast *p, struct err *e)
@@ -182,13 +184,16 @@ static bool show_data(const struct forecast *p, struct err *e)
     struct run *r = p->r;
 
     dry_title("data");
-    if (!run_open_data(r, &p->base.cfg, e)) return false;
+    if (!run_open_data(r, &p->base.cfg, e) || !ahead_of_steps(r, p->base.has_vision, e))
+        return false;
+    ahead_say_few(r);
     show_pictures(&r->train, "data.train");
     for (int64_t i = 0; i < r->n_eval; i++)
         show_pictures(&r->eval[i].data, r->eval[i].name);
     if (p->base.has_vision)
-        log_line("a picture: made %lld x %lld pixels, %lld tokens", (long long)r->processor.width,
-                 (long long)r->processor.height, (long long)model_image_tokens(&p->base));
+        log_line("a picture: made %lld x %lld pixels, %lld token%s", (long long)r->processor.width,
+                 (long long)r->processor.height, (long long)model_image_tokens(&p->base),
+                 plural(model_image_tokens(&p->base)));
     dry_title("the first samples (token:id)");
     return dry_samples(r, 2, e);
 }
@@ -212,7 +217,8 @@ bool dry_run(struct run *r, struct err *e)
     if (ok) {
         dry_title("settings");
         printf("%s", settings);
-        ok = forecast_open(&f, r, e) && show_weights(&f, e) && show_data(&f, e) &&
+        ok = ahead_of_run(r, e) && forecast_open(&f, r, e) &&
+             ahead_of_data(r, f.base.has_vision, e) && show_weights(&f, e) && show_data(&f, e) &&
              forecast_models(&f, e);
     }
     if (ok) {

@@ -24,7 +24,8 @@ bool dry_model(struct model *shape, const struct model *m, const struct dry_stat
                unsigned kinds, struct err *e);
 void dry_model_free(struct model *shape);
 
-/* Bytes that the graph of the `n` longest training samples needs, and how many layers of it are
+/* Bytes that the graph of the `n` longest training samples needs (where there are fewer, they come
+ * again, as in the training), and how many layers of it are
  * recomputed so that it stays within `room`; with `pixels` the tower is part of it. */
 struct dry_graph {
     int64_t n;

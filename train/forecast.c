@@ -349,10 +349,7 @@ static const char *advice(const struct run *r, const struct forecast_step *s)
 {
     if (s->answers > s->activations && s->answers > s->trained && s->answers > s->computed)
         return "a smaller evaluate.batch or evaluate.max_new_tokens";
-    if (s->activations > s->trained && s->activations > s->computed)
-        return r->c.optim.recompute == RECOMPUTE_NONE
-                   ? "optim.recompute \"auto\", or a smaller micro_batch or data.max_length"
-                   : "a smaller micro_batch or data.max_length";
+    if (s->activations > s->trained && s->activations > s->computed) return room_advice(r);
     return "a setting that trains less: a smaller model, peft set or rank";
 }
 

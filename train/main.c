@@ -3,6 +3,7 @@
 #include "base/signals.h"
 #include "base/watch.h"
 #include "train/dryrun.h"
+#include "train/settings.h"
 #include "train/steps.h"
 
 #include <errno.h>
@@ -112,10 +113,11 @@ static bool run(const struct options *o, struct err *e)
     bool ok = schema_load(&config_schema, &r.c, o->config, o->sets, o->n_sets, e);
 
     if (!ok) return false;
-    if (o->list_points) {
-        list_points(&r.c);
+    ok = settings_check(&r.c, e);
+    if (!ok || o->list_points) {
+        if (ok) list_points(&r.c);
         schema_free(&config_schema, &r.c);
-        return true;
+        return ok;
     }
     if (o->dry_run) /* writes nothing: a signal may end it as it ends any program */
         ok = run_limits(&r, e) && dry_run(&r, e);

@@ -2,6 +2,7 @@
  */
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/plural.h"
 #include "convert/rank.h"
 #include "model/rankfile.h"
 #include "convert/transform.h"
@@ -83,8 +84,9 @@ static bool measure_rank(struct run *r, struct model *m, const char *path, struc
         ok = rankfile_write(path, &k.n, rank, scores, &info, e);
     }
     if (ok)
-        log_line("rank: %s over %lld samples, %lld tokens: %s", rank_strategy_name(strategy),
-                 (long long)w.samples, (long long)w.tokens, path);
+        log_line("rank: %s over %lld sample%s, %lld token%s: %s", rank_strategy_name(strategy),
+                 (long long)w.samples, plural(w.samples), (long long)w.tokens, plural(w.tokens),
+                 path);
     layerwise_close(&w);
     rank_acc_free(k.acc);
     free(k.cs);

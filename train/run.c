@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/plural.h"
 #include "train/given.h"
 #include "train/resume.h"
 
@@ -30,9 +31,7 @@ char *run_path(const struct run *r, struct err *e, const char *fmt, ...)
 
 bool run_has_step(const struct run *r, enum step step)
 {
-    for (int64_t i = 0; i < r->c.run.steps.n; i++)
-        if (r->c.run.steps.v[i] == (int)step) return true;
-    return false;
+    return config_has_step(&r->c, step);
 }
 
 static bool machine_memory(size_t *bytes, struct err *e)
@@ -159,7 +158,7 @@ bool run_refuse(const struct run *r, struct err *e, const char *fmt, ...)
         e->number = list.number;
         return false;
     }
-    return err_set(e, "%s; all are named in %s/left_out.txt", why, r->c.run.dir);
+    return err_set(e, "%s; those left out are named in %s/left_out.txt", why, r->c.run.dir);
 }
 
 bool run_record(struct run *r, const struct model *given, struct err *e)
@@ -266,12 +265,15 @@ static void log_lines(const char *before, const char *lines)
 
 static bool open_tokenizer(struct run *r, const struct hf_config *cfg, struct err *e)
 {
-    const char *dir = r->c.model.tokenizer ? r->c.model.tokenizer : r->c.model.path;
+    const char *dir = r->c.model.tokenizer;
     const struct tokenizer_options o = {(enum tokenizer_form)r->c.model.tokenizer_form,
                                         cfg->family->model_type, cfg->text.vocab_size};
-    char *path = dir ? file_join(dir, "tokenizer.json", e) : NULL;
+    char *path;
 
-    if (!dir) return err_set(e, "model.tokenizer: must be given where model.path is not");
+    if (!dir && !r->c.model.path)
+        return err_set(e, "model.tokenizer: must be given where model.path is not");
+    if (!dir) dir = given_dir(r, cfg, "tokenizer.json", NULL, e);
+    path = dir ? file_join(dir, "tokenizer.json", e) : NULL;
     r->tokenizer = path ? tokenizer_open(dir, &o, e) : NULL;
     if (r->tokenizer && !check_tokenizer(r->tokenizer, path, cfg, e)) {
         tokenizer_free(r->tokenizer);
@@ -287,11 +289,12 @@ static bool open_processor(struct run *r, const struct hf_config *cfg, struct er
 {
     struct processor *p = &r->processor;
     int64_t size = cfg->vision.image_size;
-    const char *key;
+    const char *key, *dir = "baseline";
 
     if (!cfg->family->vision) return true;
     if (r->c.model.path) {
-        if (!processor_load(p, r->c.model.path, e)) return false;
+        dir = given_dir(r, cfg, "preprocessor_config.json", "processor_config.json", e);
+        if (!dir || !processor_load(p, dir, e)) return false;
     } else {
         processor_default(p);
         p->size_h = p->size_w = p->crop_h = p->crop_w = size;
@@ -301,16 +304,9 @@ static bool open_processor(struct run *r, const struct hf_config *cfg, struct er
         return err_set(e,
                        "%s: its image processor makes pictures of %lld x %lld, the tower takes "
                        "%lld x %lld",
-                       r->c.model.path, (long long)p->height, (long long)p->width, (long long)size,
+                       dir, (long long)p->height, (long long)p->width, (long long)size,
                        (long long)size);
     return true;
-}
-
-static const char *base_name(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-
-    return slash ? slash + 1 : path;
 }
 
 bool run_report_drops(const struct run *r, const struct dataset *d, const char *what, struct err *e)
@@ -349,20 +345,21 @@ static bool open_sets(struct run *r, const struct dataset_options *o, struct err
     free(sources);
     if (ok) unused_log(&r->train.unused, "data.train");
     if (!ok || !run_report_drops(r, &r->train, "data.train", e)) return false;
-    log_line("data.train: %lld samples, %lld tokens, %lld trained; the longest has %lld",
-             (long long)r->train.n, (long long)r->train.tokens, (long long)r->train.labels,
-             (long long)r->train.longest);
+    log_line("data.train: %lld sample%s, %lld token%s, %lld trained; the longest has %lld",
+             (long long)r->train.n, plural(r->train.n), (long long)r->train.tokens,
+             plural(r->train.tokens), (long long)r->train.labels, (long long)r->train.longest);
     eval_o.asked = r->c.evaluate.score == SCORE_ANSWERS;
     r->eval = mem_new((size_t)r->c.data.eval.n, sizeof *r->eval, "eval sets", e);
     if (!r->eval) return false;
     for (int64_t i = 0; i < r->c.data.eval.n; i++) {
         struct dataset_source one = {eval[i].path, eval[i].images, eval[i].limit};
-        r->eval[i].name = eval[i].name ? eval[i].name : base_name(eval[i].path);
+        r->eval[i].name = config_source_name(&eval[i]);
         if (!dataset_open(&r->eval[i].data, &one, 1, &eval_o, e)) return false;
         r->n_eval = i + 1;
         unused_log(&r->eval[i].data.unused, r->eval[i].name);
         if (!run_report_drops(r, &r->eval[i].data, r->eval[i].name, e)) return false;
-        log_line("data.eval %s: %lld samples", r->eval[i].name, (long long)r->eval[i].data.n);
+        log_line("data.eval %s: %lld sample%s", r->eval[i].name, (long long)r->eval[i].data.n,
+                 plural(r->eval[i].data.n));
     }
     return true;
 }

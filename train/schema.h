@@ -119,11 +119,14 @@ struct schema_row {
 struct schema {
     const struct schema_row *rows;
     size_t nrows, size; /* size of the struct, in bytes */
+    size_t given;       /* 1 + offset of a bool *, for schema_given; 0: nobody asks */
 };
 
 /* Macros, because each checks at compile time that the field has the type that the row says. */
 /* clang-format off */
-#define SCHEMA(S, table) {(table), sizeof(table) / sizeof((table)[0]), sizeof(S)}
+#define SCHEMA(S, table) {(table), sizeof(table) / sizeof((table)[0]), sizeof(S), 0}
+#define SCHEMA_WITH_GIVEN(S, table, f) \
+    {(table), sizeof(table) / sizeof((table)[0]), sizeof(S), 1 + SCHEMA_OFFSET_(S, f, bool *)}
 
 #define SCHEMA_OFFSET_(S, f, T) _Generic(((S){0}).f, T: offsetof(S, f))
 #define SCHEMA_FIELD_(TYPE, S, f, T) \
@@ -168,6 +171,9 @@ bool schema_load(const struct schema *s, void *config, const char *path, const c
 /* The same with a file that is parsed already; doc may be NULL and is not kept. */
 bool schema_load_doc(const struct schema *s, void *config, const struct jsonc *doc,
                      const char *const *sets, size_t nsets, struct err *e);
+
+/* Whether the file or an override gave this row of the table a value. */
+bool schema_given(const struct schema *s, const void *config, const struct schema_row *row);
 
 /* Releases all strings and lists and zeroes *config; fine on a zeroed struct. */
 void schema_free(const struct schema *s, void *config);

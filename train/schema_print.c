@@ -4,6 +4,7 @@
 #include "train/schema_row.h"
 #include "base/jsonc.h"
 #include "base/mem.h"
+#include "base/plural.h"
 #include "base/text.h"
 
 #include <inttypes.h>
@@ -274,7 +275,7 @@ static bool diff_objects(struct diff *d, const struct schema_row *row, const voi
 
     if (a.n != b.n) {
         diff_begin(d, shown, row);
-        fprintf(d->fp, " (was %" PRId64 " elements, now %" PRId64 ")", a.n, b.n);
+        fprintf(d->fp, " (was %" PRId64 " element%s, now %" PRId64 ")", a.n, plural(a.n), b.n);
         return true;
     }
     for (size_t i = 0; i < (size_t)a.n; i++) {

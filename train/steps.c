@@ -2,6 +2,7 @@
 #include "train/steps.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "train/ahead.h"
 #include "train/evaluate.h"
 #include "train/factors.h"
 #include "train/forecast.h"
@@ -74,10 +75,15 @@ unsigned baseline_kinds(const struct config *c)
  * again with better ones. */
 static bool need_pictures(struct run *r, struct model *m, bool pixels, struct err *e)
 {
+    int64_t before = r->train.n;
+
     if (r->pictures.open && r->pictures.pixels == pixels) return true;
     run_close_pictures(r);
-    return run_check_pictures(r, e) && run_open_pictures(r, m, pixels, e) &&
-           run_record_pictures(r, e);
+    if (!run_check_pictures(r, e) || !run_open_pictures(r, m, pixels, e) ||
+        !ahead_of_steps(r, m->has_vision, e))
+        return false;
+    if (r->train.n < before) ahead_say_few(r);
+    return run_record_pictures(r, e);
 }
 
 /* The tokenizer that was used, where it is not the model's own: all files that say how it is read.
@@ -329,23 +335,19 @@ static bool keep_inputs(const struct run *r, const struct model *given, struct e
            (!r->c.rank.file || watch_keep(r->c.rank.file, e));
 }
 
-static bool check_eval(const struct run *r, struct err *e)
-{
-    return r->n_eval > 0 || !run_has_step(r, STEP_EVALUATE) ||
-           err_set(e, "evaluate: data.eval has no samples: add some, or take \"evaluate\" out of "
-                      "run.steps");
-}
-
 /* Tokenizer, processor and samples, for the model as it is or as it will be made; and a look ahead,
  * so that what cannot work is refused now and leaves nothing behind. */
 static bool open_data(struct run *r, struct err *e)
 {
     const char *path = r->c.model.path;
     struct model given = {0};
-    struct forecast f;
-    bool ok = forecast_open(&f, r, e) && run_open_data(r, &f.base.cfg, e) && check_eval(r, e) &&
-              forecast_models(&f, e) && forecast_fits(&f, e);
+    struct forecast f = {0};
+    bool ok = ahead_of_run(r, e) && forecast_open(&f, r, e) &&
+              ahead_of_data(r, f.base.has_vision, e) && run_open_data(r, &f.base.cfg, e) &&
+              ahead_of_steps(r, f.base.has_vision, e) && forecast_models(&f, e) &&
+              forecast_fits(&f, e);
 
+    if (ok) ahead_say_few(r);
     ok = ok && (!path || (open_given(r, path, &given, e) && model_check_finite(&given, e))) &&
          keep_inputs(r, path ? &given : NULL, e) && run_record(r, path ? &given : NULL, e);
     model_close(&given);
@@ -357,9 +359,6 @@ bool run_steps(struct run *r, struct err *e)
 {
     int64_t points = config_points(&r->c), only_point = r->only_point;
 
-    if (only_point >= points)
-        return err_set(e, "--point %lld: the sweep has the points 0..%lld", (long long)only_point,
-                       (long long)points - 1);
     if (!open_data(r, e)) return false;
     if (run_has_step(r, STEP_BASELINE) && !step_baseline(r, e)) return false;
     if (run_has_step(r, STEP_RANK)) {

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/jsonc.h"
 #include "base/mem.h"
+#include "base/plural.h"
 #include "base/signals.h"
 #include "optim/adamw.h"
 #include "train/checkpoint.h"
@@ -319,6 +320,15 @@ static bool give_up(struct trainer *t, struct err *e)
     return signals_go_on(e);
 }
 
+static bool no_room(const struct trainer *t, struct err *e)
+{
+    bool machine = e->machine;
+
+    err_set(e, "%s %s: %s: try %s", t->job->point, t->job->phase, e->msg, room_advice(t->r));
+    e->machine = machine;
+    return false;
+}
+
 /* Loss and gradients of one micro-batch. */
 static bool micro_batch(struct trainer *t, int64_t first, int64_t n, double scale, double *loss,
                         struct err *e)
@@ -328,7 +338,8 @@ static bool micro_batch(struct trainer *t, int64_t first, int64_t n, double scal
 
     if (!batch_fill(&t->batch, t->samples + first, n, false, e)) return false;
     out = train_graph(r, t->m, &r->train, &t->batch, scale, e);
-    if (!out || !tape_plan(r->tape, r->memory_limit, e)) return false;
+    if (!out) return false;
+    if (!tape_plan(r->tape, r->memory_limit, e)) return no_room(t, e);
     if (!tape_forward(r->tape)) return give_up(t, e);
     *loss += (double)tensor_real(out)[0];
     return !isfinite(*loss) || tape_backward(r->tape, out) || give_up(t, e);
@@ -496,8 +507,8 @@ bool train_model(struct run *r, struct model *m, const struct train_job *job, st
     bool ok = open_trainer(&t, e) && restore(&t, e) && open_tb(&t, e) && train(&t, e);
 
     if (ok)
-        log_line("%s %s: %lld steps, %.0f tokens, %s", job->point, job->phase, (long long)t.steps,
-                 t.tokens, unit_seconds(text, t.seconds));
+        log_line("%s %s: %lld step%s, %.0f tokens, %s", job->point, job->phase, (long long)t.steps,
+                 plural(t.steps), t.tokens, unit_seconds(text, t.seconds));
     ok = ok && log_end(&t, e);
     close_trainer(&t);
     return ok;

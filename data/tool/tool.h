@@ -28,9 +28,13 @@ struct tool_option {
 
 /* Reads argv by `options`. *rest is the index of the first plain argument (getopt_long moves them
  * to the end). Where --help was given, prints the usage, the about text and the options, and sets
- * *help: the caller then returns true at once. Strings stay argv's. */
+ * *help: the caller then returns true at once. Strings stay argv's; an empty one is an error: it
+ * names nothing. */
 bool tool_options(const struct tool_option *options, const char *usage, const char *about, int argc,
                   char **argv, int *rest, bool *help, struct err *e);
+
+/* Fails where the file `out`, which is about to be replaced, is one of the n inputs too. */
+bool tool_keep_inputs(const char *out, char *const *inputs, int n, struct err *e);
 
 /* image_read, and a line on stderr where the file is damaged. */
 bool tool_read_image(struct image *img, const char *path, struct err *e);
