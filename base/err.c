@@ -19,6 +19,7 @@ bool err_set(struct err *e, const char *fmt, ...)
     va_end(ap);
     text_plain(e->msg, sizeof e->msg, msg, strlen(msg));
     e->machine = strstr(fmt, "out of memory") != NULL;
+    e->number = 0;
     return false;
 }
 
@@ -44,20 +45,22 @@ bool err_system(struct err *e, int number, const char *fmt, ...)
     va_end(ap);
     err_set(e, what[0] ? "%s: %s" : "%s%s", what, strerror(number));
     e->machine = is_machine(number);
+    e->number = number;
     return false;
 }
 
 bool err_context(struct err *e, const char *fmt, ...)
 {
     char context[512];
-    bool machine = e->machine;
+    struct err was = *e;
     va_list ap;
 
     va_start(ap, fmt);
     vsnprintf(context, sizeof context, fmt, ap);
     va_end(ap);
-    err_set(e, "%s: %s", context, e->msg);
-    e->machine = machine;
+    err_set(e, "%s: %s", context, was.msg);
+    e->machine = was.machine;
+    e->number = was.number;
     return false;
 }
 

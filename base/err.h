@@ -12,6 +12,7 @@ struct err {
     /* The machine failed (memory, file descriptors, a disk), not the input: callers must not skip
      * or repair the input because of it. Set when the format contains "out of memory". */
     bool machine;
+    int number; /* the errno that the system gave as the reason; 0: it was none of its */
 };
 
 /* Formats the message and returns false, so that a failure is one `return err_set(e, ...)`. The

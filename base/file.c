@@ -225,6 +225,12 @@ bool file_out_open(struct file_out *out, const char *path, struct err *e)
     return true;
 }
 
+bool file_out_flush(struct file_out *out, struct err *e)
+{
+    if (!ferror(out->fp) && fflush(out->fp) == 0 && fsync(fileno(out->fp)) == 0) return true;
+    return err_system(e, errno, "%s: cannot be written", out->path);
+}
+
 bool file_out_commit(struct file_out *out, struct err *e)
 {
     bool bad = ferror(out->fp) || fflush(out->fp) != 0;
@@ -268,17 +274,25 @@ bool file_write(const char *path, const void *data, size_t len, struct err *e)
     return file_out_commit(&out, e);
 }
 
-/* Makes the rename itself survive a power cut. A file system that cannot do so, or a directory that
- * is writable but not readable, is not an error. */
+/* A file system that cannot do so, or a directory that is writable but not readable, is not an
+ * error. */
+bool file_sync_dir(const char *dir, struct err *e)
+{
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool ok = true;
+
+    if ((fd < 0 || fsync(fd) != 0) && errno != EACCES && errno != EINVAL && errno != ENOTSUP)
+        ok = err_system(e, errno, "%s: cannot be flushed to the disk", dir);
+    if (fd >= 0) close(fd);
+    return ok;
+}
+
+/* Makes the rename itself survive a power cut. */
 static bool sync_parent(const char *path, struct err *e)
 {
     char *dir = file_dir(path, e);
-    int fd = dir ? open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-    bool ok = dir;
+    bool ok = dir && file_sync_dir(dir, e);
 
-    if (ok && (fd < 0 || fsync(fd) != 0) && errno != EACCES && errno != EINVAL && errno != ENOTSUP)
-        ok = err_system(e, errno, "%s: cannot be flushed to the disk", dir);
-    if (fd >= 0) close(fd);
     free(dir);
     return ok;
 }
@@ -317,6 +331,34 @@ bool file_mkdirs(const char *path, struct err *e)
         ok = err_set(e, "%s: is there but is not a directory", path);
     free(p);
     return ok;
+}
+
+bool file_can_mkdirs(const char *path, struct err *e)
+{
+    char *p = mem_strdup(path, e), *up;
+    struct stat st;
+    bool made = false; /* p is not the whole path: something is made in it */
+
+    while (p && stat(p, &st) != 0) { /* "." and "/" are there */
+        if (errno != ENOENT && errno != ENOTDIR)
+            err_system(e, errno, "%s", p);
+        else if (lstat(p, &st) == 0)
+            err_set(e, "%s: is a link that leads nowhere", p);
+        else if ((up = file_dir(p, e))) {
+            free(p);
+            p = up;
+            made = true;
+            continue;
+        }
+        free(p);
+        p = NULL;
+    }
+    if (!p) return false;
+    made = (S_ISDIR(st.st_mode) || err_set(e, "%s: is there but is not a directory", p)) &&
+           (!made || access(p, W_OK | X_OK) == 0 ||
+            err_system(e, errno, "%s: nothing can be made there", p));
+    free(p);
+    return made;
 }
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)

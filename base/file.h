@@ -59,6 +59,8 @@ struct file_out {
     char *path, *tmp;
 };
 bool file_out_open(struct file_out *out, const char *path, struct err *e);
+/* Flushes all that was written to disk, so that committing only has to give it its name. */
+bool file_out_flush(struct file_out *out, struct err *e);
 bool file_out_commit(struct file_out *out, struct err *e);
 void file_out_abort(struct file_out *out); /* fine on a zeroed or committed struct */
 
@@ -73,8 +75,14 @@ bool file_copy(const char *from, const char *to, struct err *e);
  * nevertheless complete under its name. */
 bool file_publish(const char *tmp, const char *path, struct err *e);
 
+/* Makes the names in a directory survive a power cut, if the file system can do that. */
+bool file_sync_dir(const char *dir, struct err *e);
+
 /* Creates a directory and its parents; fine if it exists. */
 bool file_mkdirs(const char *path, struct err *e);
+
+/* Whether it exists or file_mkdirs could create it; creates nothing. */
+bool file_can_mkdirs(const char *path, struct err *e);
 
 /* Removes a directory tree as far as possible, without following links. Fine if there is none. */
 void file_remove_tree(const char *path);

@@ -6,6 +6,7 @@
 #include "data/dataset_parts.h"
 #include "data/picture/image.h"
 #include "data/json_scan.h"
+#include "data/picture/processor.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -61,6 +62,16 @@ static uint64_t find_slot(const struct dataset *d, const char *path)
     return at;
 }
 
+/* Of the picture that comes next. */
+static void note_reading(struct dataset *d, const struct picture_shape *s)
+{
+    const struct image_info look = {.width = s->width, .height = s->height, .memory = s->memory};
+    const int64_t bytes = d->o.processor ? processor_memory(d->o.processor, &look) : 0;
+
+    if (bytes > d->largest.bytes)
+        d->largest = (struct dataset_reading){bytes, d->n_images, look.width, look.height};
+}
+
 /* Adds an image (shape NULL: unusable); returns its index, or -1. */
 static int64_t add_image(struct dataset *d, const char *path, const struct picture_shape *shape,
                          struct err *e)
@@ -73,6 +84,7 @@ static int64_t add_image(struct dataset *d, const char *path, const struct pictu
         return -1;
     }
     if (shape) img.shape = *shape;
+    if (shape) note_reading(d, shape);
     d->images[d->n_images] = img;
     slot_put(d, d->n_images);
     return d->n_images++;
@@ -95,7 +107,8 @@ static bool shape_image(struct dataset *d, const char *path, struct picture_shap
         return true;
     }
     if (image_look(path, &look, e)) {
-        *shape = (struct picture_shape){.height = look.height, .width = look.width};
+        *shape = (struct picture_shape){
+            .memory = look.memory, .height = look.height, .width = look.width};
         if (rule->shape(rule->arg, shape, e)) return true;
         err_context(e, "%s", path);
     }

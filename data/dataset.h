@@ -31,6 +31,7 @@ struct dataset_source {
 };
 
 struct sample;
+struct processor; /* data/picture/processor.h */
 
 /* How pictures appear in a model's token stream. */
 struct picture_places {
@@ -50,7 +51,8 @@ struct dataset_options {
     int64_t max_length;     /* tokens */
     const char *limited_by; /* what sets max_length, for messages: a setting, or a key of a file */
     bool too_long_is_error; /* else such samples are dropped */
-    bool asked;             /* answers will be generated: reject samples without a question */
+    const struct processor *processor; /* what reads the pictures; NULL: nothing does */
+    bool asked; /* answers will be generated: reject samples without a question */
 };
 
 extern const char *const drop_names[DROPS];
@@ -60,6 +62,11 @@ struct dataset_image {
     char key[65]; /* SHA-256 of the file; "" until first needed */
     bool bad;
     struct picture_shape shape;
+};
+
+/* What reading one holds at most, as its header says. */
+struct dataset_reading {
+    int64_t bytes, image, width, height;
 };
 
 struct dataset_entry {
@@ -83,7 +90,8 @@ struct dataset {
     struct dataset_image *images; /* each image once */
     int64_t n_images;
     size_t cap_images;
-    int32_t *refs; /* the entries' images, end to end */
+    struct dataset_reading largest; /* of the pictures; zeroed where there are none */
+    int32_t *refs;                  /* the entries' images, end to end */
     size_t n_refs, cap_refs;
     int64_t *slots; /* hash table of image paths */
     int64_t n_slots;

@@ -1,5 +1,6 @@
 /* sample.c - a sample from its bytes to labelled tokens. */
 #include "base/mem.h"
+#include "base/plural.h"
 #include "data/dataset_parts.h"
 
 #include <stdlib.h>
@@ -80,7 +81,8 @@ static bool check_marks(const struct draft *f, const struct dataset_options *o,
                        "pictures)",
                        (long long)marks, pictures);
     return marks == (int64_t)pictures ||
-           err_set(e, "%lld <image> marks for %zu pictures", (long long)marks, pictures);
+           err_set(e, "%lld <image> mark%s for %zu picture%s", (long long)marks, plural(marks),
+                   pictures, plural((int64_t)pictures));
 }
 
 static bool check(const struct draft *f, const struct dataset_options *o, enum drop_reason *reason,

@@ -116,7 +116,8 @@ static bool open_part(struct store *s, int number, struct err *e)
     } else if (ok && errno == 0) {
         leave_out(s, path, &why);
     } else if (ok && errno != ENOENT) {
-        ok = err_set(e, "%s", why.msg);
+        *e = why;
+        ok = false;
     }
     if (ok && number >= s->next_part) s->next_part = number + 1;
     free(keys);

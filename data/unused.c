@@ -2,6 +2,7 @@
 #include "data/unused.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/plural.h"
 #include "base/text.h"
 
 #include <inttypes.h>
@@ -60,5 +61,7 @@ void unused_log(const struct unused *u, const char *what)
         log_line("%s: not used: %s \"%s\", %s; the first: %s", what, kinds[row->kind], row->name,
                  times, row->where);
     }
-    if (u->others > 0) log_line("%s: not used: further names, %" PRId64 " times", what, u->others);
+    if (u->others > 0)
+        log_line("%s: not used: further names, %" PRId64 " time%s", what, u->others,
+                 plural(u->others));
 }

@@ -5,10 +5,12 @@
 #include "base/file.h"
 #include "base/json/jsonc.h"
 #include "base/mem.h"
+#include "base/plural.h"
 #include "base/rng.h"
 #include "base/text.h"
 #include "data/json_scan.h"
 #include "datasets/alter.h"
+#include "datasets/aside.h"
 #include "datasets/tool.h"
 
 #include <cjson/cJSON.h>
@@ -16,9 +18,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-enum { TURNS = 64 };
+enum { TURNS = 64, NAME_ROOM = 128 };
+static const char usual_name[] = "train";
 static const char marker[] = "<image>";
 
 struct options {
@@ -29,6 +31,8 @@ struct options {
 /* The list being written, and the number of its samples so far. */
 struct writer {
     const struct options *o;
+    char before[NAME_ROOM]; /* starts the pictures' names: "NAME-", or nothing for the usual one */
+    struct aside aside;
     struct file_out out;
     int64_t samples, pictures;
 };
@@ -129,7 +133,8 @@ static bool check_turns(const cJSON *list, struct err *e)
         n++;
     }
     return (n >= 2 && n % 2 == 0 && n <= 2 * TURNS) ||
-           err_set(e, "%d messages: --turns needs 1 to %d questions with an answer each", n, TURNS);
+           err_set(e, "%d message%s: --turns needs 1 to %d questions with an answer each", n,
+                   plural(n), TURNS);
 }
 
 /* Keeps `keep` of the questions, in a random order. */
@@ -172,14 +177,14 @@ static bool says_side(const cJSON *sample)
     return false;
 }
 
-/* Writes picture number `copy` to *name, which is relative to the list. */
+/* Writes picture number `copy`; *name is relative to the list. */
 static bool write_picture(const struct writer *w, const struct image *im, bool sided, int64_t copy,
                           struct rng *r, const char *name, struct err *e)
 {
     const struct options *o = w->o;
     bool mirror = rng_below(r, 100) < (uint64_t)o->flip && !sided;
     struct alter a = {o->size, o->strength, o->outline, mirror};
-    char *path = file_join(o->out, name, e);
+    char *path = aside_picture(&w->aside, strchr(name, '/') + 1, e);
     struct image out = {0};
     bool ok = path != NULL;
 
@@ -237,7 +242,7 @@ static bool add_sample(struct writer *w, const cJSON *sample, const char *root, 
     const cJSON *picture = cJSON_GetObjectItemCaseSensitive(sample, "image");
     struct text image = {0};
     struct image im = {0};
-    char *path = NULL, name[64];
+    char *path = NULL, name[NAME_ROOM + 64];
     bool ok = true, sided = says_side(sample);
 
     if (!cJSON_IsArray(cJSON_GetObjectItemCaseSensitive(sample, "conversations")))
@@ -254,7 +259,8 @@ static bool add_sample(struct writer *w, const cJSON *sample, const char *root, 
     for (int64_t copy = 0; ok && copy < w->o->copies; copy++) {
         struct rng r;
         rng_seed(&r, (uint64_t)w->o->seed, ((uint64_t)w->pictures << 16) + (uint64_t)copy);
-        snprintf(name, sizeof name, "images/%06" PRId64 "-%03" PRId64 ".png", w->pictures, copy);
+        snprintf(name, sizeof name, "images/%s%06" PRId64 "-%03" PRId64 ".png", w->before,
+                 w->pictures, copy);
         ok = (!picture || write_picture(w, &im, sided, copy, &r, name, e)) &&
              write_line(w, sample, copy, picture ? name : NULL, &r, e);
     }
@@ -298,32 +304,58 @@ static bool add_list(struct writer *w, const char *file, struct err *e)
     return ok;
 }
 
-/* Removes an earlier list first: its pictures are about to change. */
+/* The existing list must not be an input: it is about to be replaced. */
 static bool write_all(struct writer *w, char **files, int count, struct err *e)
 {
-    char *images = file_join(w->o->out, "images", e);
-    char *list = images ? mem_printf(e, "%s/%s.json", w->o->out, w->o->name) : NULL;
-    bool ok = list && file_mkdirs(images, e);
+    char *list = mem_printf(e, "%s/%s.json", w->o->out, w->o->name);
+    struct file_out *out = &w->out;
+    bool ok = list && tool_keep_inputs(list, files, count, e) &&
+              aside_open(&w->aside, w->o->out, e) && file_out_open(out, list, e);
 
-    if (ok) unlink(list); /* if this fails, the rename at the end will say why */
-    ok = ok && file_out_open(&w->out, list, e);
     if (ok) fputs("[", w->out.fp);
     for (int i = 0; ok && i < count; i++)
         ok = add_list(w, files[i], e);
     if (ok) fputs("\n]\n", w->out.fp);
-    ok = ok && file_out_commit(&w->out, e);
+    ok = ok && aside_publish(&w->aside, &out, 1, e);
     if (ok)
-        printf("%s: %" PRId64 " samples, %" PRId64 " copies of %" PRId64 "\n", list, w->samples,
-               w->o->copies, w->pictures);
-    file_out_abort(&w->out);
+        printf("%s: %" PRId64 " sample%s, %" PRId64 " of each of %" PRId64 "\n", list, w->samples,
+               plural(w->samples), w->o->copies, w->pictures);
+    file_out_abort(out);
+    aside_close(&w->aside);
     free(list);
-    free(images);
     return ok;
+}
+
+/* Must be UTF-8, since it becomes part of the pictures' names in the list. */
+static bool is_name(const char *s)
+{
+    size_t n = strlen(s), step = 1;
+
+    if (n + 2 > NAME_ROOM || strchr(s, '/')) return false;
+    for (; n && step; s += step, n -= step)
+        step = text_utf8_len(s, n);
+    return step;
+}
+
+/* One directory may hold several lists: each has its own pictures. */
+static bool check_options(const struct options *o, char before[NAME_ROOM], struct err *e)
+{
+    if (!is_name(o->name))
+        return err_set(e,
+                       "augment: --name %s: a name of at most %d bytes of UTF-8 without a slash is "
+                       "needed; --out says where it goes",
+                       o->name, NAME_ROOM - 2);
+    if (o->original > o->copies)
+        return err_set(e, "augment: --original %" PRId64 " is more than --copies %" PRId64,
+                       o->original, o->copies);
+    before[0] = '\0';
+    if (strcmp(o->name, usual_name) != 0) snprintf(before, NAME_ROOM, "%s-", o->name);
+    return true;
 }
 
 static bool run(int argc, char **argv, struct err *e)
 {
-    struct options o = {NULL, NULL, "train", 8, 64, 1, 0, 0, 100, 30, 0};
+    struct options o = {NULL, NULL, usual_name, 8, 64, 1, 0, 0, 100, 30, 0};
     const struct tool_option options[] = {
         {"out", "DIR", "where it all goes", &o.out, NULL, 0, 0, true},
         {"images", "DIR", "what image paths are relative to; else each list's own folder",
@@ -356,6 +388,7 @@ static bool run(int argc, char **argv, struct err *e)
         return false;
     if (help) return true;
     if (rest == argc) return err_set(e, "augment: no LLaVA JSON file was named");
+    if (!check_options(&o, w.before, e)) return false;
     return write_all(&w, argv + rest, argc - rest, e);
 }
 

@@ -94,10 +94,9 @@ bool convo_list_add(struct convo_list *l, const struct convo *c, struct err *e)
     return true;
 }
 
-bool convo_list_commit(struct convo_list *l, struct err *e)
+void convo_list_end(struct convo_list *l)
 {
     fputs("\n]\n", l->out.fp);
-    return file_out_commit(&l->out, e);
 }
 
 void convo_list_abort(struct convo_list *l)

@@ -26,14 +26,15 @@ struct convo {
     struct turn turn[CONVO_TURNS];
 };
 
-/* The list `dir`/`name`, which appears complete, on commit, or not at all. */
+/* The list `dir`/`name`, which appears complete, when `out` is committed after convo_list_end, or
+ * not at all. */
 struct convo_list {
     struct file_out out;
     int64_t samples, turns;
 };
 bool convo_list_open(struct convo_list *l, const char *dir, const char *name, struct err *e);
 bool convo_list_add(struct convo_list *l, const struct convo *c, struct err *e);
-bool convo_list_commit(struct convo_list *l, struct err *e);
+void convo_list_end(struct convo_list *l);
 void convo_list_abort(struct convo_list *l); /* fine on a zeroed or committed list */
 
 #endif

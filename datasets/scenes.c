@@ -7,6 +7,7 @@
 #include "datasets/scenes.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/plural.h"
 #include "datasets/draw.h"
 #include "datasets/tool.h"
 
@@ -177,13 +178,12 @@ static bool make_pools(struct scene_pool pool[POOLS], struct stamp_list *l, cons
         !pool_make(&pool[UNSEEN], l, true, false, pool[KNOWN].groups, e))
         return false;
     if (names < POOL_LEAST)
-        return err_set(e,
-                       "%s: %" PRId64 " pictures' captions are plain names of a known group, at "
-                       "least %d are needed",
-                       o->pairs, names, POOL_LEAST);
-    printf("scenes: %d pictures of %d names; held out: %d of the same names, %d of %d others\n",
+        return err_set(
+            e, "%s: at least %d captions must be plain names of a known group, %" PRId64 " are",
+            o->pairs, POOL_LEAST, names);
+    printf("scenes: %d pictures of %d names; held out: %d of the same names, %d of %d other%s\n",
            pool[KNOWN].stamps, pool[KNOWN].names, pool[REDRAWN].stamps, pool[UNSEEN].stamps,
-           pool[UNSEEN].names);
+           pool[UNSEEN].names, plural(pool[UNSEEN].names));
     return true;
 }
 

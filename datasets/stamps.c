@@ -2,6 +2,7 @@
 #include "datasets/stamps.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/plural.h"
 #include "data/picture/resize.h"
 #include "datasets/tool.h"
 
@@ -100,9 +101,9 @@ static bool read_line(struct stamp_list *l, char *line, const char *root, struct
         field[i] = strsep(&line, "\t");
         if (!field[i])
             return err_set(e,
-                           "%d fields, 6 are needed (image, split, style, category, caption, "
+                           "%d field%s, 6 are needed (image, split, style, category, caption, "
                            "keywords)",
-                           i);
+                           i, plural(i));
     }
     if (!plain_name(field[4], &s) || !find_groups(field[3], field[5], &s)) return true;
     s.held_out = strcmp(field[1], "train") != 0;

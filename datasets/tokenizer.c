@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/json/jsonc.h"
 #include "base/mem.h"
+#include "base/plural.h"
 #include "datasets/bpe.h"
 #include "datasets/tool.h"
 #include "datasets/words.h"
@@ -210,28 +211,55 @@ static cJSON *map_json(void)
     return NULL;
 }
 
+/* tokenizer.json comes last: if it is there, all files are. */
+static const char *const file_names[] = {"tokenizer_config.json", "special_tokens_map.json",
+                                         "tokenizer.json"};
+enum { FILES = sizeof file_names / sizeof *file_names };
+
 /* Takes over `o`, which may be NULL if out of memory. */
-static bool write_json(cJSON *o, const char *dir, const char *name, struct err *e)
+static bool write_json(struct file_out *out, cJSON *o, const char *dir, const char *name,
+                       struct err *e)
 {
     char *path = file_join(dir, name, e), *text = NULL;
     bool ok = path != NULL;
 
     if (ok && !o) ok = err_set(e, "%s: out of memory", path);
     if (ok) text = jsonc_print(o, true, e);
-    ok = text && file_write(path, text, strlen(text), e);
+    ok = text && file_out_open(out, path, e);
+    if (ok) fputs(text, out->fp);
+    ok = ok && file_out_flush(out, e);
     cJSON_Delete(o);
     free(text);
     free(path);
     return ok;
 }
 
-/* tokenizer.json comes last: if it is there, all files are. */
+/* Writes all files before the first takes its name: they belong together. */
 static bool write_files(const char *dir, const struct words_template *t, const struct vocabulary *v,
                         const struct bpe *b, struct err *e)
 {
-    return file_mkdirs(dir, e) && write_json(config_json(t), dir, "tokenizer_config.json", e) &&
-           write_json(map_json(), dir, "special_tokens_map.json", e) &&
-           write_json(tokenizer_json(v, b), dir, "tokenizer.json", e);
+    struct file_out out[FILES] = {0};
+    bool ok = file_mkdirs(dir, e) && write_json(&out[0], config_json(t), dir, file_names[0], e) &&
+              write_json(&out[1], map_json(), dir, file_names[1], e) &&
+              write_json(&out[2], tokenizer_json(v, b), dir, file_names[2], e);
+
+    for (int i = 0; ok && i < FILES; i++)
+        ok = file_out_commit(&out[i], e);
+    for (int i = 0; i < FILES; i++)
+        file_out_abort(&out[i]);
+    return ok;
+}
+
+static bool keep_inputs(const char *dir, char **files, int count, struct err *e)
+{
+    bool ok = true;
+
+    for (int i = 0; ok && i < FILES; i++) {
+        char *path = file_join(dir, file_names[i], e);
+        ok = path && tool_keep_inputs(path, files, count, e);
+        free(path);
+    }
+    return ok;
 }
 
 static bool make(const char *dir, const struct words_template *t, int64_t vocab, char **files,
@@ -249,9 +277,10 @@ static bool make(const char *dir, const struct words_template *t, int64_t vocab,
     ok = ok && bpe_learn(&b, id, SPECIALS + 256, (size_t)vocab - SPECIALS - 256, e) &&
          vocabulary_make(&v, &b, code, id, e) && write_files(dir, t, &v, &b, e);
     if (ok)
-        printf("tokenizer: %" PRId32 " tokens (%d special, 256 bytes, %zu merges) from %zu "
-               "distinct words%s: %s/tokenizer.json\n",
-               v.count, SPECIALS, b.merges, b.words,
+        printf("tokenizer: %" PRId32 " tokens (%d special, 256 bytes, %zu merge%s) from %zu "
+               "distinct word%s%s: %s/tokenizer.json\n",
+               v.count, SPECIALS, b.merges, plural((int64_t)b.merges), b.words,
+               plural((int64_t)b.words),
                v.count < vocab ? "; each is one token, so the vocabulary is smaller than asked"
                                : "",
                dir);
@@ -283,7 +312,8 @@ static bool run(int argc, char **argv, struct err *e)
     if (help) return true;
     if (rest == argc) return err_set(e, "tokenizer: no LLaVA JSON file was named");
     t = words_template_find(name, e);
-    return t && make(dir, t, vocab, argv + rest, argc - rest, e);
+    return t && keep_inputs(dir, argv + rest, argc - rest, e) &&
+           make(dir, t, vocab, argv + rest, argc - rest, e);
 }
 
 const struct tool_command tool_tokenizer = {"tokenizer", "a small byte-level BPE for a data set",

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static bool set_number(const struct tool_option *o, const char *text, struct err *e)
 {
@@ -40,6 +41,16 @@ static void print_help(const struct tool_option *options, const char *usage, con
     printf("  --help            this text\n");
 }
 
+/* An empty text names nothing: a shell's variable that is not set. */
+static bool take_value(const struct tool_option *o, const char *text, const char *command,
+                       struct err *e)
+{
+    if (o->text && !*text)
+        return err_set(e, "%s: --%s is empty: a %s is needed", command, o->name, o->value);
+    if (o->text) *o->text = text;
+    return !o->num || set_number(o, text, e) || err_context(e, "%s", command);
+}
+
 bool tool_options(const struct tool_option *options, const char *usage, const char *about, int argc,
                   char **argv, int *rest, bool *help, struct err *e)
 {
@@ -67,14 +78,27 @@ bool tool_options(const struct tool_option *options, const char *usage, const ch
                            argv[optind - 1], argv[0]);
         const struct tool_option *o = &options[c - 256];
         given[c - 256] = true;
-        if (o->text) *o->text = optarg;
-        if (o->num && !set_number(o, optarg, e)) return err_context(e, "%s", argv[0]);
+        if (!take_value(o, optarg, argv[0], e)) return false;
     }
     for (int i = 0; i < n; i++)
         if (options[i].required && !given[i])
             return err_set(e, "%s: --%s %s is needed (see mha2mla-data %s --help)", argv[0],
                            options[i].name, options[i].value, argv[0]);
+    for (int i = optind; i < argc; i++)
+        if (!*argv[i]) return err_set(e, "%s: a file's name is empty", argv[0]);
     *rest = optind;
+    return true;
+}
+
+bool tool_keep_inputs(const char *out, char *const *inputs, int n, struct err *e)
+{
+    struct stat was, in;
+
+    if (stat(out, &was) != 0) return true;
+    for (int i = 0; i < n; i++)
+        if (stat(inputs[i], &in) == 0 && in.st_dev == was.st_dev && in.st_ino == was.st_ino)
+            return err_set(e, "%s: would be replaced by what is made of it: choose another place",
+                           inputs[i]);
     return true;
 }
 

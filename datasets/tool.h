@@ -28,9 +28,12 @@ struct tool_option {
 
 /* Parses argv by `options`. *rest is the index of the first positional argument (getopt_long moves
  * them to the end). For --help, prints usage, about text and options, and sets *help: the caller
- * then returns true at once. Strings remain argv's. */
+ * then returns true at once. Strings remain argv's; an empty one is an error: it names nothing. */
 bool tool_options(const struct tool_option *options, const char *usage, const char *about, int argc,
                   char **argv, int *rest, bool *help, struct err *e);
+
+/* Fails if the file `out`, which is about to be replaced, is also one of the n inputs. */
+bool tool_keep_inputs(const char *out, char *const *inputs, int n, struct err *e);
 
 /* image_read, plus a line on stderr if the file is damaged. */
 bool tool_read_image(struct image *img, const char *path, struct err *e);

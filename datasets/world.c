@@ -1,12 +1,13 @@
 /* world.c - the grid's words, the choice of questions, and the files of a set. */
 #include "datasets/world.h"
 #include "base/mem.h"
+#include "base/plural.h"
+#include "datasets/aside.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 const char *const world_places[CELLS] = {"top left", "top right", "bottom left", "bottom right"};
 const char *const world_numbers[CELLS + 1] = {"zero", "one", "two", "three", "four"};
@@ -68,8 +69,8 @@ void world_ask(struct convo *c, int turns, const struct world_kind *kinds, int c
 }
 
 /* Sample i of a part: its picture, if it has one, then its line in the list. */
-static bool write_sample(const struct world_set *s, int part, int64_t i, struct convo_list *list,
-                         struct err *e)
+static bool write_sample(const struct world_set *s, int part, int64_t i, const struct aside *a,
+                         struct convo_list *list, struct err *e)
 {
     const struct world_part *p = &s->part[part];
     struct convo c = {.turns = 0};
@@ -83,7 +84,7 @@ static bool write_sample(const struct world_set *s, int part, int64_t i, struct 
     if (ok && c.turns == 0) ok = err_set(e, "%s: no question fits sample %" PRId64, p->name, i);
     if (ok && im.px) {
         snprintf(c.image, sizeof c.image, "images/%s-%06" PRId64 ".png", p->name, i);
-        path = file_join(s->dir, c.image, e);
+        path = aside_picture(a, strchr(c.image, '/') + 1, e);
         ok = path && image_write_png(&im, path, e);
     }
     snprintf(c.id, sizeof c.id, "%s-%06" PRId64 "%s%s", p->name, i, p->test ? "#" : "",
@@ -95,7 +96,8 @@ static bool write_sample(const struct world_set *s, int part, int64_t i, struct 
 }
 
 /* Opens list number `part` and writes its samples. */
-static bool write_part(const struct world_set *s, int part, struct convo_list *list, struct err *e)
+static bool write_part(const struct world_set *s, int part, const struct aside *a,
+                       struct convo_list *list, struct err *e)
 {
     const struct world_part *p = &s->part[part];
     char *name = mem_printf(e, "%s.json", p->name);
@@ -103,42 +105,33 @@ static bool write_part(const struct world_set *s, int part, struct convo_list *l
 
     free(name);
     for (int64_t i = 0; ok && i < p->samples; i++)
-        ok = write_sample(s, part, i, list, e);
-    return ok;
-}
-
-/* Removes lists of an earlier run first: their pictures are about to change. */
-static bool prepare(const struct world_set *s, struct err *e)
-{
-    char *images = file_join(s->dir, "images", e);
-    bool ok = images && file_mkdirs(images, e);
-
-    free(images);
-    for (int i = 0; ok && i < s->parts; i++) {
-        char *list = mem_printf(e, "%s/%s.json", s->dir, s->part[i].name);
-        ok = list != NULL;
-        if (ok) unlink(list); /* if this fails, the rename at the end will say why */
-        free(list);
-    }
+        ok = write_sample(s, part, i, a, list, e);
     return ok;
 }
 
 bool world_write(const struct world_set *s, struct err *e)
 {
     struct convo_list list[WORLD_PARTS] = {{{0}, 0, 0}};
+    struct file_out *outs[WORLD_PARTS];
+    struct aside a = {0};
     bool ok;
 
     CHECK(s->parts <= WORLD_PARTS);
-    ok = prepare(s, e);
+    ok = aside_open(&a, s->dir, e);
     for (int i = 0; ok && i < s->parts; i++)
-        ok = write_part(s, i, &list[i], e);
-    for (int i = 0; ok && i < s->parts; i++)
-        ok = convo_list_commit(&list[i], e);
+        ok = write_part(s, i, &a, &list[i], e);
+    for (int i = 0; ok && i < s->parts; i++) {
+        convo_list_end(&list[i]);
+        outs[i] = &list[i].out;
+    }
+    ok = ok && aside_publish(&a, outs, s->parts, e);
     for (int i = 0; i < s->parts; i++) {
         convo_list_abort(&list[i]);
         if (ok)
-            printf("%s/%s.json: %" PRId64 " samples, %" PRId64 " questions\n", s->dir,
-                   s->part[i].name, list[i].samples, list[i].turns);
+            printf("%s/%s.json: %" PRId64 " sample%s, %" PRId64 " question%s\n", s->dir,
+                   s->part[i].name, list[i].samples, plural(list[i].samples), list[i].turns,
+                   plural(list[i].turns));
     }
+    aside_close(&a);
     return ok;
 }

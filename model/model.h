@@ -142,7 +142,14 @@ bool model_train(struct model *m, unsigned kinds, struct err *e);
  * directory that the model came from. */
 bool model_save(const struct model *m, const char *dir, enum dtype own, bool delta, struct err *e);
 
-/* Copies the tokenizer and processor files present in a model's directory. */
+/* If the model of changed tensors in `dir` builds on the directory `was`, makes it build on `now`. */
+bool model_move_base(const char *dir, const char *was, const char *now, bool *changed,
+                     struct err *e);
+
+/* The files, besides settings and weights, that a model's directory may have; ends with NULL. */
+extern const char *const model_side_files[];
+
+/* Copies those that are present in a model's directory. */
 bool model_copy_files(const char *from, const char *to, struct err *e);
 
 /* Records (watch_keep) the files that an opened model was read from, and those that saving copies;

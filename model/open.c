@@ -111,7 +111,7 @@ static bool load_param(struct param *p, const struct st_tensor *t, struct err *e
 
     for (int i = 0; same && i < p->ndim; i++)
         same = t->dim[i] == p->dim[i];
-    if (!same) return shape_error(p, t, e);
+    if (!same) return t->bytes ? shape_error(p, t, e) : model_refuse_empty(t, e);
     for (size_t i = 0; t->aligned && i < sizeof usable / sizeof *usable; i++) {
         if (usable[i].file != t->dtype) continue;
         p->t.dtype = usable[i].dtype;

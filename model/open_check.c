@@ -1,6 +1,7 @@
 /* open_check.c - checks that config.json and the tensors belong to one model. Loading would
  * notice most mismatches, as a missing tensor or a wrong shape; here the message names the
  * setting at fault. */
+#include "base/plural.h"
 #include "model/family/family.h"
 #include "model/params.h"
 
@@ -67,8 +68,8 @@ bool model_check_layers(const struct model *m, const char *path, int64_t layers,
 
     return found == layers ||
            hf_config_fail(&m->cfg, path, e,
-                          "%s is %lld, but the tensors %s* have %lld layers: " OTHER_MODEL, path,
-                          (long long)layers, prefix, (long long)found);
+                          "%s is %lld, but the tensors %s* have %lld layer%s: " OTHER_MODEL, path,
+                          (long long)layers, prefix, (long long)found, plural(found));
 }
 
 bool model_check_presence(const struct model *m, const struct presence_rule *r, struct err *e)

@@ -167,16 +167,26 @@ static const struct {
     {"*.vision_tower.vision_tower.*", LLAVA},
 };
 
+bool model_refuse_empty(const struct st_tensor *t, struct err *e)
+{
+    return err_set(e,
+                   "%s: tensor %s: has no values: DeepSpeed's ZeRO-3 saves such where parts are "
+                   "not gathered; its zero_to_fp32.py makes whole ones of the checkpoint",
+                   t->file, t->name);
+}
+
+/* The keys' part that is not rotated has no rows where every pair stays rotated; loading looks at
+ * its shape. */
+static bool may_be_empty(const struct st_tensor *t)
+{
+    return fnmatch("*.self_attn.kv_proj*.up_k.*", t->name, 0) == 0;
+}
+
 static bool refuse_foreign(const struct model *m, struct err *e)
 {
     for (size_t i = 0; i < m->files.count; i++) {
         const struct st_tensor *t = m->files.tensors[i];
-        if (t->bytes == 0)
-            return err_set(
-                e,
-                "%s: tensor %s: has no values: DeepSpeed's ZeRO-3 saves such where parts "
-                "are not gathered; its zero_to_fp32.py makes whole ones of the checkpoint",
-                t->file, t->name);
+        if (t->bytes == 0 && !may_be_empty(t)) return model_refuse_empty(t, e);
         for (size_t k = 0; k < sizeof foreign / sizeof *foreign; k++)
             if (fnmatch(foreign[k].pattern, t->name, 0) == 0)
                 return err_set(e, "%s: tensor %s: is of %s", t->file, t->name, foreign[k].is_of);

@@ -34,6 +34,9 @@ bool model_choose_names(struct model *m, struct err *e);
  * parameters declared. */
 bool model_check_tensors(struct model *m, struct err *e);
 
+/* The error of a tensor without values where there should be some. */
+bool model_refuse_empty(const struct st_tensor *t, struct err *e);
+
 /* Whether all values of t are +0. */
 bool model_is_zero(const struct st_tensor *t);
 

@@ -128,23 +128,24 @@ static bool write_tensors(const struct model *m, const char *dir, enum dtype own
     return ok;
 }
 
-static const char *const copied[] = {"tokenizer.json",
-                                     "tokenizer_config.json",
-                                     "special_tokens_map.json",
-                                     "added_tokens.json",
-                                     "generation_config.json",
-                                     "preprocessor_config.json",
-                                     "processor_config.json",
-                                     "chat_template.jinja",
-                                     "chat_template.json",
-                                     "tokenizer.model",
-                                     "vocab.json",
-                                     "merges.txt"};
+const char *const model_side_files[] = {"tokenizer.json",
+                                        "tokenizer_config.json",
+                                        "special_tokens_map.json",
+                                        "added_tokens.json",
+                                        "generation_config.json",
+                                        "preprocessor_config.json",
+                                        "processor_config.json",
+                                        "chat_template.jinja",
+                                        "chat_template.json",
+                                        "tokenizer.model",
+                                        "vocab.json",
+                                        "merges.txt",
+                                        NULL};
 
 bool model_copy_files(const char *from, const char *to, struct err *e)
 {
-    for (size_t i = 0; i < sizeof copied / sizeof *copied; i++) {
-        char *src = file_join(from, copied[i], e), *dst = src ? file_join(to, copied[i], e) : NULL;
+    for (const char *const *name = model_side_files; *name; name++) {
+        char *src = file_join(from, *name, e), *dst = src ? file_join(to, *name, e) : NULL;
         bool there, ok = dst && file_there(src, &there, e);
         if (ok && there && strcmp(src, dst) != 0) ok = file_copy(src, dst, e);
         free(src);
@@ -165,8 +166,8 @@ static bool keep_file(const char *dir, const char *name, struct err *e)
 
 bool model_keep_copied(const char *dir, struct err *e)
 {
-    for (size_t i = 0; i < sizeof copied / sizeof *copied; i++)
-        if (!keep_file(dir, copied[i], e)) return false;
+    for (const char *const *name = model_side_files; *name; name++)
+        if (!keep_file(dir, *name, e)) return false;
     return true;
 }
 
@@ -250,6 +251,23 @@ static bool write_config(const struct model *m, const char *dir, bool delta, str
         if (ok && m->pairs && !delta) ok = write_for_published(m, &c, dir, section, e);
     }
     ok = ok && hf_config_write(&c, path, e);
+    hf_config_free(&c);
+    free(path);
+    return ok;
+}
+
+bool model_move_base(const char *dir, const char *was, const char *now, bool *changed,
+                     struct err *e)
+{
+    char *path = file_join(dir, "config.json", e);
+    struct hf_config c = {0};
+    bool ok = path && hf_config_read(&c, path, e);
+
+    *changed = ok && c.has_mha2mla && c.mha2mla.base && strcmp(c.mha2mla.base, was) == 0;
+    if (*changed)
+        ok = set_key(cJSON_GetObjectItemCaseSensitive(c.json, "mha2mla"), "base",
+                     cJSON_CreateString(now), e) &&
+             hf_config_write(&c, path, e);
     hf_config_free(&c);
     free(path);
     return ok;

@@ -174,9 +174,37 @@ static void test_mla(void **state)
     same_steps(state, true);
 }
 
+/* A step that does not fit says what can be made smaller. */
+static void test_no_room(void **state)
+{
+    const char *const more[] = {"baseline.batch_size=4", "data.eval=[]", NULL};
+    struct train_job job = {.point = "p", .phase = "baseline", .stream = 1};
+    struct model m = {0};
+    struct run r;
+    struct err e = {0};
+
+    tiny_run(&r, state, more);
+    job.p = &r.c.baseline;
+    job.dir = r.c.run.dir;
+    job.kinds = peft_kinds(PEFT_ALL, true);
+    if (!file_mkdirs(r.c.run.dir, &e) ||
+        !metrics_open(&r.metrics, tmpdir_path(state, "run/metrics.jsonl"), &e) ||
+        !make_baseline_model(&r, &m, &e) || !run_open_data(&r, &m.cfg, &e) ||
+        !run_open_pictures(&r, &m, false, &e))
+        fail_msg("%s", e.msg);
+    r.memory_limit = 1 << 16;
+    assert_false(train_model(&r, &m, &job, &e));
+    if (!strstr(e.msg, "p baseline: one step needs") ||
+        !strstr(e.msg, ": try a smaller micro_batch or data.max_length"))
+        fail_msg("%s", e.msg);
+    model_close(&m);
+    run_close(&r);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {tmpdir_test(test_all), tmpdir_test(test_mla)};
+    const struct CMUnitTest tests[] = {tmpdir_test(test_all), tmpdir_test(test_mla),
+                                       tmpdir_test(test_no_room)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

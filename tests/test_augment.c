@@ -199,15 +199,73 @@ static void test_bad_input(void **state)
     assert_false(run_in(state, &tool_augment, &e, "--out|@/set|@/none.json"));
     assert_error(&e, "none.json");
     must_run(state, "--out|@/set|--copies|1|--size|16|@/in.json");
+    assert_int_equal(link(tmpdir_path(state, "set/train.json"), tmpdir_path(state, "was.json")), 0);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         spill(tmpdir_path(state, "bad.json"), cases[i].list, strlen(cases[i].list));
         assert_false(run_in(state, &tool_augment, &e, "--out|@/set|--turns|1|@/bad.json"));
         assert_error(&e, "bad.json:");
         assert_error(&e, cases[i].says);
-        /* neither half a list nor an earlier one */
-        assert_false(is_there(tmpdir_path(state, "set/train.json")));
+        /* the earlier list, and nothing beside it */
+        assert_same_file(tmpdir_path(state, "set/train.json"), tmpdir_path(state, "was.json"));
         assert_false(is_there(tmpdir_path(state, "set/train.json.tmp")));
+        assert_false(is_there(tmpdir_path(state, "set/images.tmp")));
     }
+}
+
+/* An input is never overwritten, whatever its path, and each list has its own pictures. */
+static void test_inputs_stay(void **state)
+{
+    static const char *const names[] = {"@/set/train.json", "@/set/../set/train.json", "@/link"};
+    struct image was, now;
+    struct err e;
+    char line[200];
+
+    put_input(state);
+    must_run(state, "--out|@/set|--copies|1|--size|16|@/in.json");
+    rename(tmpdir_path(state, "set/train.json"), tmpdir_path(state, "was.json"));
+    assert_int_equal(link(tmpdir_path(state, "was.json"), tmpdir_path(state, "set/train.json")), 0);
+    assert_int_equal(symlink("set/train.json", tmpdir_path(state, "link")), 0);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        snprintf(line, sizeof line, "--out|@/set|--copies|1|--size|16|@/in.json|%s", names[i]);
+        assert_false(run_in(state, &tool_augment, &e, line));
+        assert_error(&e, "would be replaced by what is made of it");
+        assert_same_file(tmpdir_path(state, "set/train.json"), tmpdir_path(state, "was.json"));
+    }
+    /* another list beside the one it is made from, whose pictures are not touched */
+    read_picture(state, "set", "images/000000-000.png", &was);
+    must_run(state, "--out|@/set|--name|more|--copies|2|--seed|9|--size|16|@/set/train.json");
+    read_picture(state, "set", "images/000000-000.png", &now);
+    assert_memory_equal(was.px, now.px, 16 * 16 * 3);
+    image_free(&now);
+    read_picture(state, "set", "images/more-000000-000.png", &now);
+    assert_memory_not_equal(was.px, now.px, 16 * 16 * 3);
+    image_free(&now);
+    image_free(&was);
+    assert_same_file(tmpdir_path(state, "set/train.json"), tmpdir_path(state, "was.json"));
+}
+
+static void test_bad_options(void **state)
+{
+    static const struct {
+        const char *line, *says;
+    } cases[] = {
+        {"--out||@/in.json", "--out is empty: a DIR is needed"},
+        {"--out|@/set|--name||@/in.json", "--name is empty: a NAME is needed"},
+        {"--out|@/set|--images||@/in.json", "--images is empty"},
+        {"--out|@/set|", "a file's name is empty"},
+        {"--out|@/set|--name|../evil|@/in.json", "--name ../evil: a name of at most"},
+        {"--out|@/set|--name|a\xff|@/in.json", "UTF-8"},
+        {"--out|@/set|--copies|2|--original|5|@/in.json", "--original 5 is more than --copies 2"},
+    };
+    struct err e;
+
+    put_input(state);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_false(run_in(state, &tool_augment, &e, cases[i].line));
+        assert_error(&e, cases[i].says);
+    }
+    assert_false(is_there(tmpdir_path(state, "set")));
+    assert_false(is_there(tmpdir_path(state, "evil.json")));
 }
 
 /* Unchanged parts are written as read: the spelling of numbers, zeros in texts. */
@@ -232,8 +290,10 @@ static void test_spelling_kept(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        tmpdir_test(test_files),  tmpdir_test(test_seed),      tmpdir_test(test_turns),
-        tmpdir_test(test_mirror), tmpdir_test(test_bad_input), tmpdir_test(test_spelling_kept),
+        tmpdir_test(test_files),       tmpdir_test(test_seed),
+        tmpdir_test(test_turns),       tmpdir_test(test_mirror),
+        tmpdir_test(test_bad_input),   tmpdir_test(test_spelling_kept),
+        tmpdir_test(test_inputs_stay), tmpdir_test(test_bad_options),
     };
 
     return cmocka_run_group_tests_name("augment", tests, NULL, NULL);

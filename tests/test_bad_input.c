@@ -54,9 +54,9 @@ static void test_bad_input(void **state)
         {SAMPLE("\"image\":\"x.png\",", HUMAN("<image>Q") GPT) SAMPLES, "x.png"},
         /* samples */
         {SAMPLE("", HUMAN("Q")) SAMPLES, "has no answer to train on"},
-        {SAMPLE("", HUMAN("<image>Q") GPT) SAMPLES, "1 <image> marks for 0 pictures"},
+        {SAMPLE("", HUMAN("<image>Q") GPT) SAMPLES, "1 <image> mark for 0 pictures"},
         {SAMPLE("\"image\":\"s/images/train-000000.png\",", HUMAN("Q") GPT) SAMPLES,
-         "0 <image> marks for 1 pictures"},
+         "0 <image> marks for 1 picture"},
         {"cp -r $T/s $T/s2 && for f in $T/s2/images/train*; do "
          "head -c 200 $f > $f.t; mv $f.t $f; done; " TRAIN
          "--set data.max_bad=9 --set data.train[0].path=$T/s2/train.json",

@@ -519,7 +519,7 @@ static int64_t dir_latest(const char *dir, struct ckpt_found *found, struct err 
     struct ckpt_item items[ITEMS];
 
     items_of(&got, items);
-    if (!checkpoint_dir_latest(dir, items, ITEMS, found, e)) return -2;
+    if (!checkpoint_dir_latest(dir, items, ITEMS, NULL, found, e)) return -2;
     if (found->step < 0) return -1;
     fill(&want, (uint64_t)found->step);
     assert_memory_equal(&want, &got, sizeof want);
@@ -598,12 +598,43 @@ static void test_dir_all_damaged(void **state)
     damage(tmpdir_path(state, "step-00000010.h5"));
     spill(tmpdir_path(state, "step-00000020.h5"), "", 0);
     assert_int_equal(dir_latest(*state, &found, &e), -2);
-    assert_non_null(strstr(e.msg, "none of its 2 checkpoints can be loaded"));
+    assert_non_null(strstr(e.msg, "of 2 checkpoints none can be loaded"));
     assert_non_null(strstr(e.msg, "step-00000020.h5"));
     assert_non_null(strstr(e.msg, "step-00000010.h5"));
     assert_null(found.meta);
     assert_null(found.warning);
     assert_int_equal(found.step, -1);
+}
+
+static bool is_not_20(const void *arg, int64_t step, const char *meta, struct err *e)
+{
+    assert_string_equal(meta, META);
+    ++*(int *)(uintptr_t)arg;
+    return step != 20 || err_set(e, "is another's");
+}
+
+/* A whole file that the caller does not take is passed over, too. */
+static void test_dir_check(void **state)
+{
+    static struct state s;
+    struct ckpt_item items[ITEMS];
+    struct ckpt_found found = {0};
+    struct err e = {0};
+    int asked = 0;
+    const struct ckpt_check check = {is_not_20, &asked};
+
+    dir_save(*state, 10, 2);
+    dir_save(*state, 20, 2);
+    items_of(&s, items);
+    if (!checkpoint_dir_latest(*state, items, ITEMS, &check, &found, &e)) fail_msg("%s", e.msg);
+    assert_int_equal(asked, 2);
+    assert_int_equal(found.step, 10);
+    assert_string_equal(found.meta, META);
+    assert_non_null(strstr(found.warning, "step-00000020.h5: is another's"));
+    ckpt_found_free(&found);
+    assert_int_equal(unlink(tmpdir_path(state, "step-00000010.h5")), 0);
+    assert_false(checkpoint_dir_latest(*state, items, ITEMS, &check, &found, &e));
+    assert_non_null(strstr(e.msg, "none of its 1 checkpoint can be loaded"));
 }
 
 /* A failed save deletes nothing. */
@@ -644,6 +675,7 @@ int main(void)
         tmpdir_test(test_dir_keeps_newest),
         tmpdir_test(test_dir_falls_back),
         tmpdir_test(test_dir_all_damaged),
+        tmpdir_test(test_dir_check),
         tmpdir_test(test_dir_save_fails),
     };
 

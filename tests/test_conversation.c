@@ -146,7 +146,7 @@ static const struct {
      "\"path\":\"a.png\"}]}," SAID("assistant", "two") "]}",
      DROP_MISMATCH, "names other pictures than"},
     {"{\"images\":[\"a.png\"],\"conversations\":[" ASK("one", "two") "]}", DROP_MISMATCH,
-     ": 0 <image> marks for 1 pictures"},
+     ": 0 <image> marks for 1 picture"},
     {"{\"system\":\"a\",\"messages\":[" SAID("system", "b") "," SAID("assistant", "two") "]}",
      DROP_BROKEN, "differs from the sample's \"system\""},
     {"{\"messages\":[" SAID("user", "one") "],\"conversations\":[" ASK("one", "two") "]}",

@@ -158,9 +158,9 @@ static void test_left_out(void **state)
         const char *says;
     } cases[] = {
         {TOLD("{\"from\":\"human\",\"value\":\"one\"}"), DROP_NO_LABELS, "no answer to train on"},
-        {TOLD(ASK("<image>one", "two")), DROP_MISMATCH, "1 <image> marks for 0 pictures"},
-        {SEEN(ASK("one", "two")), DROP_MISMATCH, "0 <image> marks for 1 pictures"},
-        {SEEN(ASK("<image><image>one", "two")), DROP_MISMATCH, "2 <image> marks for 1 pictures"},
+        {TOLD(ASK("<image>one", "two")), DROP_MISMATCH, "1 <image> mark for 0 pictures"},
+        {SEEN(ASK("one", "two")), DROP_MISMATCH, "0 <image> marks for 1 picture"},
+        {SEEN(ASK("<image><image>one", "two")), DROP_MISMATCH, "2 <image> marks for 1 picture"},
         {"{\"image\":\"gone.png\",\"conversations\":[" ASK("<image>", "two") "]}", DROP_IMAGE,
          "gone.png: No such file"},
         {"{\"image\":[\"a.png\",\"gone.png\"],\"conversations\":[" ASK("<image><image>",
@@ -311,7 +311,7 @@ static void test_max_bad(void **state)
     assert_false(run_report_drops(&r, &t.d, "data.train", &e));
     assert_non_null(
         strstr(e.msg, "data.train: samples that cannot be used: 2, data.max_bad allows 1"));
-    assert_non_null(strstr(e.msg, "set.json:1: 1 <image> marks for 0 pictures"));
+    assert_non_null(strstr(e.msg, "set.json:1: 1 <image> mark for 0 pictures"));
     set_close(&t);
 }
 

@@ -12,6 +12,7 @@
 #include "datasets/scenes.h"
 #include "datasets/shapes.h"
 #include "datasets/tool.h"
+#include "tests/full_disk.h"
 #include "tests/tmpdir.h"
 #include "tests/tool_run.h"
 
@@ -32,6 +33,8 @@ static void test_options(void **state)
     assert_error(&e, "--size 8: a whole number from 16 to 1024");
     assert_false(run(&tool_shapes, &e, "--out|x|--train|12a"));
     assert_error(&e, "--train 12a");
+    assert_false(run(&tool_shapes, &e, "--out|"));
+    assert_error(&e, "shapes: --out is empty: a DIR is needed");
     assert_false(run(&tool_shapes, &e, "--out|x|y"));
     assert_error(&e, "unexpected argument 'y'");
     assert_false(run(&tool_tokenizer, &e, "--out|x"));
@@ -111,21 +114,74 @@ static void test_shapes_files(void **state)
     assert_false(is_there(tmpdir_path(state, "two/train.json.tmp")));
 }
 
-/* A failed run leaves no list, not even an earlier one. */
+static void assert_nothing_aside(void **state)
+{
+    assert_false(is_there(tmpdir_path(state, "set/images.tmp")));
+    assert_false(is_there(tmpdir_path(state, "set/train.json.tmp")));
+    assert_false(is_there(tmpdir_path(state, "set/test.json.tmp")));
+}
+
+/* A failed run leaves the earlier lists, with their pictures. */
 static void test_shapes_no_half_list(void **state)
 {
     struct err e;
 
     assert_true(run_in(state, &tool_shapes, &e, "--out|@/set|--train|3|--test|3"));
-    /* a directory under a picture's temporary and final name makes it unwritable */
+    assert_true(run_in(state, &tool_shapes, &e, "--out|@/two|--train|3|--test|3"));
+    /* a directory under a picture's final name makes it unwritable */
     assert_int_equal(remove(tmpdir_path(state, "set/images/test-000001.png")), 0);
     assert_int_equal(mkdir(tmpdir_path(state, "set/images/test-000001.png"), 0700), 0);
     assert_int_equal(mkdir(tmpdir_path(state, "set/images/test-000001.png/x"), 0700), 0);
-    assert_false(run_in(state, &tool_shapes, &e, "--out|@/set|--train|3|--test|3"));
+    assert_false(run_in(state, &tool_shapes, &e, "--out|@/set|--train|3|--test|3|--seed|2"));
     assert_error(&e, "test-000001.png");
-    assert_false(is_there(tmpdir_path(state, "set/train.json")));
-    assert_false(is_there(tmpdir_path(state, "set/test.json")));
-    assert_false(is_there(tmpdir_path(state, "set/test.json.tmp")));
+    assert_same_file(tmpdir_path(state, "set/train.json"), tmpdir_path(state, "two/train.json"));
+    assert_same_file(tmpdir_path(state, "set/test.json"), tmpdir_path(state, "two/test.json"));
+    assert_same_file(tmpdir_path(state, "set/images/train-000000.png"),
+                     tmpdir_path(state, "two/images/train-000000.png"));
+    assert_nothing_aside(state);
+}
+
+/* The disk is full before the longer list is complete. */
+static int shapes_without_room(const char *dir, rlim_t room)
+{
+    char line[1200];
+    struct err e;
+    bool ok;
+
+    snprintf(line, sizeof line, "--out|%s/set|--train|300|--test|3|--seed|2", dir);
+    limit_files(room);
+    ok = run(&tool_shapes, &e, line);
+    limit_files(RLIM_INFINITY);
+    return ok || !strstr(e.msg, "train.json: cannot be written");
+}
+
+static void test_shapes_full_disk(void **state)
+{
+    struct err e;
+
+    assert_true(run_in(state, &tool_shapes, &e, "--out|@/set|--train|3|--test|3"));
+    assert_true(run_in(state, &tool_shapes, &e, "--out|@/two|--train|3|--test|3"));
+    full_disk_try(*state, 20000, shapes_without_room);
+    assert_same_file(tmpdir_path(state, "set/train.json"), tmpdir_path(state, "two/train.json"));
+    assert_same_file(tmpdir_path(state, "set/test.json"), tmpdir_path(state, "two/test.json"));
+    assert_same_file(tmpdir_path(state, "set/images/train-000000.png"),
+                     tmpdir_path(state, "two/images/train-000000.png"));
+    assert_nothing_aside(state);
+}
+
+/* What a killed run left behind is not part of the next set. */
+static void test_shapes_after_a_kill(void **state)
+{
+    struct err e;
+
+    assert_int_equal(mkdir(tmpdir_path(state, "set"), 0700), 0);
+    assert_int_equal(mkdir(tmpdir_path(state, "set/images.tmp"), 0700), 0);
+    spill(tmpdir_path(state, "set/images.tmp/train-000005.png"), "x", 1);
+    spill(tmpdir_path(state, "set/train.json.tmp"), "[", 1);
+    assert_true(run_in(state, &tool_shapes, &e, "--out|@/set|--train|3|--test|3"));
+    assert_false(is_there(tmpdir_path(state, "set/images/train-000005.png")));
+    check_list(state, "set/train.json", 3, false, 32);
+    assert_nothing_aside(state);
 }
 
 /* A description contains the whole layout: none may be in both parts of "set". */
@@ -423,6 +479,11 @@ static void test_tokenizer_bad_input(void **state)
         assert_error(&e, cases[i].part);
     }
     assert_false(is_there(tmpdir_path(state, "tok/tokenizer.json")));
+    /* an input that would be replaced */
+    assert_int_equal(mkdir(tmpdir_path(state, "own"), 0700), 0);
+    spill(tmpdir_path(state, "own/tokenizer.json"), talk, strlen(talk));
+    assert_false(run_in(state, &tool_tokenizer, &e, "--out|@/own|@/own/tokenizer.json"));
+    assert_error(&e, "own/tokenizer.json: would be replaced by what is made of it");
     /* without any words, the bytes are still there */
     spill(tmpdir_path(state, "bad.json"), "[]", 2);
     assert_true(run_in(state, &tool_tokenizer, &e, "--out|@/tok|@/bad.json"));
@@ -654,7 +715,7 @@ static void test_scenes_bad_input(void **state)
     assert_error(&e, "not a text");
     write_pairs(state, 6);
     assert_false(run_in(state, &tool_scenes, &e, line));
-    assert_error(&e, "at least 8 are needed");
+    assert_error(&e, "at least 8 captions");
     write_pairs(state, 9);
     spill(tmpdir_path(state, "saw.png"), "no picture", 10);
     assert_false(run_in(state, &tool_scenes, &e, line));
@@ -671,6 +732,8 @@ int main(void)
         tmpdir_test(test_options),
         tmpdir_test(test_shapes_files),
         tmpdir_test(test_shapes_no_half_list),
+        tmpdir_test(test_shapes_full_disk),
+        tmpdir_test(test_shapes_after_a_kill),
         tmpdir_test(test_shapes_parts_are_apart),
         cmocka_unit_test(test_shapes_answers),
         cmocka_unit_test(test_draw_figure),

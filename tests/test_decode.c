@@ -8,6 +8,7 @@
 
 #include "tests/picture.h"
 #include "tests/program.h"
+#include "tests/sanitized.h"
 #include "train/decode.h"
 
 /* A black PNG of side x side gray pixels of 1 bit. */
@@ -64,6 +65,33 @@ static void test_room(void **state)
     free(pixels);
 }
 
+/* The room that the largest picture takes is known before a run begins, from its header. */
+static void test_room_is_foretold(void **state)
+{
+    static const char dry[] = "$B/mha2mla-train --config $C --set 'run.steps=[\"baseline\"]' "
+                              "--dry-run";
+    static const char refused[] = "train-000003.png: 4800x4800 pixels take 65.95 MiB to read and "
+                                  "process, ";
+
+    must_run(state, dry);
+    assert_false(says(state, "The largest picture"));
+    put_large_png(tmpdir_path(state, "s/images/train-000003.png"), 4800);
+    must_run(state, dry);
+    must_run(state,
+             "$B/mha2mla-train --config $C --dry-run > $T/plan && "
+             "grep -q '^The largest picture takes 65.95 MiB of it to read: .*train-000003.png' "
+             "$T/plan && grep -q '^pictures .* 6[6-9]\\.[0-9]* MiB' $T/plan");
+    must_fail(state, "$B/mha2mla-train --config $C --set run.memory_limit=0.06 --dry-run", refused);
+    must_fail(state, "$B/mha2mla-train --config $C --set run.memory_limit=0.06", refused);
+    must_run(state, "test ! -e $T/run");
+    must_run(state, "$B/mha2mla-train --config $C --set 'run.steps=[\"baseline\"]'");
+    /* it has been read by now; a sanitizer alone takes more */
+    if (!SANITIZED)
+        must_run(state,
+                 "$B/mha2mla-train --config $C --set 'run.steps=[\"baseline\"]' --resume --set "
+                 "run.memory_limit=0.06");
+}
+
 /* A PNG without its end is trained on, with a message; one truncated in its pixels is dropped; a
  * WebP, a GIF and a BMP named as PNG are trained on. */
 static void test_run(void **state)
@@ -83,7 +111,8 @@ static void test_run(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {tmpdir_test(test_room), program_test(test_run)};
+    const struct CMUnitTest tests[] = {tmpdir_test(test_room), program_test(test_room_is_foretold),
+                                       program_test(test_run)};
 
     return cmocka_run_group_tests_name("decode", tests, NULL, NULL);
 }

@@ -15,28 +15,17 @@
 
 #include <cjson/cJSON.h>
 #include <errno.h>
-#include <fcntl.h>
 
+#include "tests/printed.h"
 #include "tests/tiny_run.h"
 
 /* Runs dry_run and returns its output in new memory. */
 static bool run_and_read(struct run *r, void *const *state, char **text, struct err *e)
 {
-    const char *path = tmpdir_path(state, "out.txt");
-    int was, fd;
-    bool ok;
+    int was = printed_begin(state);
+    bool ok = dry_run(r, e);
 
-    fflush(stdout);
-    was = dup(STDOUT_FILENO);
-    fd = open(path, O_CREAT | O_TRUNC | O_WRONLY, 0666);
-    assert_true(was >= 0 && fd >= 0);
-    dup2(fd, STDOUT_FILENO);
-    ok = dry_run(r, e);
-    fflush(stdout);
-    dup2(was, STDOUT_FILENO);
-    close(was);
-    close(fd);
-    *text = slurp(path, NULL);
+    *text = printed_end(state, was);
     return ok;
 }
 
@@ -142,7 +131,7 @@ static void test_exact_string(void **state)
 
 static void refuses(void **state, const char *set, const char *message)
 {
-    const char *const more[] = {"run.steps=[\"baseline\",\"stage1\",\"stage2\"]",
+    const char *const more[] = {"run.steps=[\"baseline\",\"rank\",\"stage1\",\"svd\",\"stage2\"]",
                                 "evaluate.max_new_tokens=1", set, NULL};
     struct run r;
     struct err e;
@@ -303,6 +292,77 @@ static void test_shapes_are_the_models(void **state)
     run_close(&r);
 }
 
+static size_t planned_for(struct run *r, struct model *shape, int64_t n)
+{
+    struct dry_graph graph = {.n = n, .room = SIZE_MAX};
+    int64_t recomputed;
+    size_t bytes;
+    struct err e;
+
+    if (!dry_activations(r, shape, &graph, &bytes, &recomputed, &e)) fail_msg("%s", e.msg);
+    return bytes;
+}
+
+/* What a training's graph needs for the n samples from place `at` of its order on. */
+static size_t needed_at(struct run *r, struct model *m, struct order *order, int64_t at, int64_t n)
+{
+    struct sample *s = calloc((size_t)n, sizeof *s);
+    struct batch_buffer b = {0};
+    struct forward f = {.batch = &b.batch};
+    struct tensor leaf;
+    struct err e;
+
+    assert_non_null(s);
+    for (int64_t i = 0; i < n; i++)
+        assert_true(dataset_sample(&r->train, order_at(order, at + i), &s[i], &e));
+    assert_true(batch_fill(&b, s, n, false, &e));
+    tape_begin(r->tape, true);
+    leaf = tensor_leaf(DT_F32, b.batch.image_tokens, hf_feature_width(&m->cfg), NULL);
+    if (b.batch.images) f.features = &leaf;
+    model_loss(m, r->tape, &f, 1);
+    size_t bytes = tape_bytes(r->tape);
+    tape_begin(r->tape, false);
+    batch_free(&b);
+    for (int64_t i = 0; i < n; i++)
+        sample_free(&s[i]);
+    free(s);
+    return bytes;
+}
+
+/* A batch of more samples than there are has some of them again, at worst the longest. */
+static void test_batch_larger_than_the_set(void **state)
+{
+    const char *const more[] = {NULL};
+    struct dry_state s = {.state = ATTN_FULL};
+    struct model m = {0}, shape = {0};
+    struct order order;
+    struct run r;
+    struct err e;
+
+    tiny_run(&r, state, more);
+    assert_true(make_baseline_model(&r, &m, &e) && run_open_data(&r, &m.cfg, &e));
+    assert_true(dry_model(&shape, &m, &s, ~0u, &e));
+    assert_true(order_init(&order, 3, r.train.n, &e));
+    assert_int_equal(r.train.n, 4);
+    for (int64_t n = 5; n <= 13; n += 2) {
+        size_t plan = planned_for(&r, &shape, n), most = 0;
+        for (int64_t at = 0; at < 200; at++) {
+            size_t needed = needed_at(&r, &shape, &order, at, n);
+            if (needed > most) most = needed;
+        }
+        if (plan < most || plan > most + most / 2)
+            fail_msg("%lld samples: planned %zu bytes, needed %zu", (long long)n, plan, most);
+    }
+    /* far more than the plan itself could hold */
+    double one = (double)planned_for(&r, &shape, 1 << 13);
+    double eight = (double)planned_for(&r, &shape, 1 << 16);
+    assert_true(eight > 7.9 * one && eight < 8.1 * one);
+    order_free(&order);
+    dry_model_free(&shape);
+    model_close(&m);
+    run_close(&r);
+}
+
 /* Exactly as many layers are recomputed as the memory requires: the plan with one
  * fewer does not fit. */
 static void test_recomputes_what_is_needed(void **state)
@@ -358,6 +418,7 @@ int main(void)
         tmpdir_test(test_answers_need_the_cache),
         tmpdir_test(test_shapes_are_the_models),
         tmpdir_test(test_recomputes_what_is_needed),
+        tmpdir_test(test_batch_larger_than_the_set),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

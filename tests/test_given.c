@@ -10,8 +10,8 @@
 #include "train/given.h"
 
 #include <errno.h>
-#include <fcntl.h>
 
+#include "tests/printed.h"
 #include "tests/tiny_run.h"
 
 #define MODEL(rest)                                                                                \
@@ -34,10 +34,10 @@ static const char texts[] =
 static bool open_data(void *const *state, struct run *r, struct hf_config *cfg, const char *config,
                       const char *const *more, char **said, struct err *e)
 {
-    const char *path, *out;
+    const char *path;
     char model[1300];
     const char *sets[8] = {model};
-    int was, fd, n = 1;
+    int was, n = 1;
     bool ok;
 
     for (; *more; more++)
@@ -47,20 +47,11 @@ static bool open_data(void *const *state, struct run *r, struct hf_config *cfg, 
     spill(tmpdir_path(state, "train.json"), texts, strlen(texts));
     assert_true(mkdir(tmpdir_path(state, "m"), 0777) == 0 || errno == EEXIST);
     path = tmpdir_path(state, "m/config.json");
-    out = tmpdir_path(state, "out.txt");
     spill(path, config, strlen(config));
     if (!hf_config_read(cfg, path, e)) fail_msg("%s", e->msg);
-    fflush(stdout);
-    was = dup(STDOUT_FILENO);
-    fd = open(out, O_CREAT | O_TRUNC | O_WRONLY, 0666);
-    assert_true(was >= 0 && fd >= 0);
-    dup2(fd, STDOUT_FILENO);
+    was = printed_begin(state);
     ok = run_open_data(r, cfg, e);
-    fflush(stdout);
-    dup2(was, STDOUT_FILENO);
-    close(was);
-    close(fd);
-    *said = slurp(out, NULL);
+    *said = printed_end(state, was);
     return ok;
 }
 

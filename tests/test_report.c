@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <math.h>
 
+#include "tests/printed.h"
 #include "tests/tiny_run.h"
 
 static void must(bool ok, const struct err *e)
@@ -160,6 +161,28 @@ static void test_half_done(void **state)
     run_close(&r);
 }
 
+/* Stage 2 was scored, but the file is gone that its curve was in. */
+static void test_metrics_lost(void **state)
+{
+    const char *const more[] = {NULL};
+    struct run r;
+    struct err e;
+    char *text;
+
+    open_run(&r, state, more);
+    put_scores(&r, "base", 4);
+    put_scores(&r, "rope8-rank2/stage2", 2);
+    int was = printed_begin(state);
+    bool ok = step_report(&r, &e);
+    text = printed_end(state, was);
+    must(ok, &e);
+    assert_says(text, "no curve of rope8-rank2: ");
+    assert_says(text, "/run/metrics.jsonl lacks its scores");
+    assert_null(strstr(text, "has not been scored"));
+    free(text);
+    run_close(&r);
+}
+
 /* Without any scores there is a report, full of dashes, and no curve. */
 static void test_nothing_yet(void **state)
 {
@@ -217,9 +240,8 @@ static void test_units(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        tmpdir_test(test_half_done),
-        tmpdir_test(test_nothing_yet),
-        tmpdir_test(test_broken_answers),
+        tmpdir_test(test_half_done),    tmpdir_test(test_nothing_yet),
+        tmpdir_test(test_metrics_lost), tmpdir_test(test_broken_answers),
         cmocka_unit_test(test_units),
     };
 

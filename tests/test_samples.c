@@ -65,7 +65,7 @@ static void test_one_line(void **state)
                                        "\"value\":\"one\"") -
                           json) -
                          1); /* the é has two bytes */
-    snprintf(place, sizeof place, "set.json:1:%d: 1 <image> marks",
+    snprintf(place, sizeof place, "set.json:1:%d: 1 <image> mark for",
              (int)(strstr(json, "\"}]},{") + 5 - json));
     assert_non_null(strstr(t.d.first_dropped[DROP_MISMATCH], place));
     snprintf(place, sizeof place, "set.json:1:%d: lone surrogate",

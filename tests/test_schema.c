@@ -489,6 +489,41 @@ static void test_diff(void **state)
     schema_free(&schema, &b);
 }
 
+/* What may be another place in a resumed run is not free to come or go. */
+static void test_diff_of_places(void **state)
+{
+    struct places {
+        const char *dir;
+    };
+    static const struct schema_row place_rows[] = {{"dir", SCHEMA_STRING(struct places, dir),
+                                                    .def = "null", .nullable = true,
+                                                    .may_move = true, .help = "a directory"}};
+    static const struct schema places = SCHEMA(struct places, place_rows);
+    static const struct {
+        const char *was, *now, *locked;
+    } cases[] = {{"dir=a", "dir=b", ""},
+                 {"dir=null", "dir=b", "dir (was null, now \"b\")"},
+                 {"dir=a", "dir=null", "dir (was \"a\", now null)"}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct places was, now;
+        struct err e;
+        char *diff;
+
+        assert_true(schema_load(&places, &was, NULL, &cases[i].was, 1, &e) &&
+                    schema_load(&places, &now, NULL, &cases[i].now, 1, &e));
+        diff = schema_dump_diff(&places, &was, &now, true, &e);
+        assert_string_equal(diff, cases[i].locked);
+        free(diff);
+        diff = schema_dump_diff(&places, &was, &now, false, &e);
+        assert_true(diff && diff[0]);
+        free(diff);
+        schema_free(&places, &was);
+        schema_free(&places, &now);
+    }
+}
+
 static void test_markdown(void **state)
 {
     static const char *const lines[] = {
@@ -706,9 +741,10 @@ int main(void)
         cmocka_unit_test(test_values),       cmocka_unit_test(test_messages),
         cmocka_unit_test(test_set_messages), cmocka_unit_test(test_sets),
         cmocka_unit_test(test_dump),         cmocka_unit_test(test_dump_bits),
-        cmocka_unit_test(test_diff),         cmocka_unit_test(test_markdown),
-        cmocka_unit_test(test_bad_tables),   cmocka_unit_test(test_files),
-        cmocka_unit_test(test_limits),       cmocka_unit_test(test_fuzz),
+        cmocka_unit_test(test_diff),         cmocka_unit_test(test_diff_of_places),
+        cmocka_unit_test(test_markdown),     cmocka_unit_test(test_bad_tables),
+        cmocka_unit_test(test_files),        cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_fuzz),
     };
 
     return cmocka_run_group_tests_name("schema", tests, NULL, NULL);

@@ -237,6 +237,9 @@ static void test_chat(void **state)
         must_run(state, command);
         check_run(state, types[i]);
     }
+    /* every pair of a head of 8 rotated, where keys have biases */
+    must_run(state, "$B/mha2mla-train --config $C --set model.path=$T/qwen2 --set rank.rope_dim=8");
+    must_run(state, "grep -q 'rope8-rank3/stage2: exact match' $T/run/train.log");
 }
 
 /* ---- plain texts ---- */
@@ -285,19 +288,33 @@ static void test_plain_texts(void **state)
     cJSON_Delete(svd);
 }
 
-/* When answers are scored, samples that ask nothing are dropped and listed, in every form. */
+#define ASKED                                                                                      \
+    "$B/mha2mla-train --config $C --set data.template=plain --set "                                \
+    "'run.steps=[\"rank\",\"svd\",\"evaluate\",\"report\"]' "
+
+/* When answers are scored, samples that ask nothing are dropped and listed, in every form; a set
+ * that has no others is refused. */
 static void test_nothing_is_asked(void **state)
 {
-    must_run(state, "sed -e 's/{\"from\": \"human\"[^}]*}, //' $T/chat.json > $T/told.json");
-    must_run(state, "$B/mha2mla-train --config $C --set data.template=plain --set "
-                    "'run.steps=[\"rank\",\"svd\",\"evaluate\",\"report\"]' --set "
-                    "'data.eval=[{\"path\":\"'$T'/text.jsonl\"},{\"path\":\"'$T'/chat.json\"},"
-                    "{\"path\":\"'$T'/told.json\"}]'");
+    must_run(state, "cd $T; sed -e '1,12s/{\"from\": \"human\"[^}]*}, //' chat.json > told.json; "
+                    "(echo '['; sed 's/$/,/' text.jsonl; sed '1s/^.//' chat.json) > both.json");
+    must_run(state, ASKED "--set 'data.eval=[{\"path\":\"'$T'/both.json\"},"
+                          "{\"path\":\"'$T'/chat.json\"},{\"path\":\"'$T'/told.json\"}]'");
     cJSON *scores = read_json(state, "run/rope4-rank3/svd/scores.json");
-    assert_int_equal(number(cJSON_GetObjectItem(scores, "all"), "of"), SAMPLES);
+    assert_int_equal(number(cJSON_GetObjectItem(scores, "all"), "of"), SAMPLES + SAMPLES + 12);
     cJSON_Delete(scores);
-    must_run(state, "test $(grep -c 'text.jsonl:[0-9]*: asks nothing' $T/run/left_out.txt) = 24 && "
-                    "test $(grep -c 'told.json:[0-9]*: asks nothing' $T/run/left_out.txt) = 24");
+    must_run(state, "test $(grep -c 'both.json:[0-9]*: asks nothing' $T/run/left_out.txt) = 24 && "
+                    "test $(grep -c 'told.json:[0-9]*: asks nothing' $T/run/left_out.txt) = 12");
+    for (int i = 0; i < 2; i++) {
+        setenv("DRY", i ? "" : "--dry-run", 1);
+        must_fail(state,
+                  ASKED
+                  "$DRY --set run.dir=$T/none --set 'data.eval=[{\"path\":\"'$T'/chat.json\"},"
+                  "{\"path\":\"'$T'/text.jsonl\"}]'",
+                  "data.eval text.jsonl: no usable sample is left to score");
+    }
+    unsetenv("DRY");
+    must_run(state, "test \"$(ls -A $T/none)\" = left_out.txt");
 }
 
 static void test_dry_run(void **state)

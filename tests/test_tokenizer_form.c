@@ -157,18 +157,19 @@ static void test_rows(void **state)
     assert_non_null(tk);
     assert_int_equal(tokenizer_id(tk, "<pad>"), 4);
     assert_int_equal(tokenizer_size(tk), 5);
-    assert_non_null(strstr(tokenizer_notes(tk), "1 tokens stand only beside tokenizer.json; the "
-                                                "first: \"<pad>\", which is 4\n"));
-    assert_non_null(strstr(tokenizer_notes(tk), "1 members of tokenizer.json are not used; the "
-                                                "first: \"truncation\"\n"));
+    assert_non_null(strstr(tokenizer_notes(tk),
+                           "tokens that stand only beside tokenizer.json: 1; the "
+                           "first: \"<pad>\", which is 4\n"));
+    assert_non_null(strstr(tokenizer_notes(tk),
+                           "members of tokenizer.json that are not used: 1; the "
+                           "first: \"truncation\"\n"));
     tokenizer_free(tk);
     tk = open_with(state, config, (struct tokenizer_options){.vocab_size = 4}, &e);
     assert_non_null(tk);
     assert_int_equal(tokenizer_id(tk, "<pad>"), -1);
     assert_int_equal(tokenizer_size(tk), 4);
-    assert_non_null(strstr(tokenizer_notes(tk),
-                           "are left out, because the model has no row for them; "
-                           "the first: \"<pad>\", which would be 4\n"));
+    assert_non_null(strstr(tokenizer_notes(tk), "left out for want of a row in the model: 1; "
+                                                "the first: \"<pad>\", which would be 4\n"));
     tokenizer_free(tk);
 }
 

@@ -140,8 +140,14 @@ static void test_mended(void **state)
         {"run.memory_limit=0.001", "micro_batch"},
         {"model.tokenizer=$T/gone", "gone/tokenizer.json"},
         {"'data.eval=[]'", "data.eval has no samples"},
-        {"rank.strategy=file --set rank.file=$T/gone.h5", "gone.h5"}};
-    char command[200];
+        {"data.cache=$T/c.json", "data.cache: "},
+        {"data.cache=$T/c.json/below", "c.json: is there but is not a directory"},
+        {"rank.strategy=file --set rank.file=$T/gone.h5", "gone.h5"},
+        {"'run.steps=[\"baseline\",\"rank\"]' --set rank.strategy=file",
+         "rank.file: must be given"},
+        {"'run.steps=[\"baseline\",\"rank\"]' --set rank.strategy=file --set rank.file=$T/c.json",
+         "c.json: is "}};
+    char command[300];
 
     for (int there = 0; there < 2; there++) {
         if (there) must_run(state, "mkdir $T/run");
@@ -221,6 +227,35 @@ static void test_methods(void **state)
     must_run(state, "cmp $T/m6/rope4-rank2/svd/answers.jsonl $T/m7/rope4-rank2/svd/answers.jsonl");
 }
 
+#define WHOLE_HEADS                                                                                \
+    "$B/mha2mla-train --config $C --set model.path=$T/run/baseline/model --set "                   \
+    "'run.steps=[\"rank\",\"stage1\",\"svd\",\"stage2\",\"evaluate\",\"report\"]' --set "          \
+    "'sweep.low_rank=[2]' --set run.dir=$T/whole-$M --set svd.method=$M "
+
+/* Every pair of a head of 16 stays rotated: no row is left of the keys' other part, in what is
+ * trained, saved and opened again. Alone and beside another number of pairs. */
+static void test_whole_heads(void **state)
+{
+    static const char *const methods[] = {"joint", "none", "only_value"};
+    static const char *const dims[] = {
+        "'sweep.partial_rope=[4,16]'", "rank.rope_dim=16",
+        "rank.rope_dim=16 --set stage1.peft=all --set save.full=true"};
+    char command[700];
+
+    must_run(state, OF_BASELINE(""));
+    for (int i = 0; i < 3; i++) {
+        setenv("M", methods[i], 1);
+        snprintf(command, sizeof command, WHOLE_HEADS "--set %s --dry-run", dims[i]);
+        must_run(state, command);
+        snprintf(command, sizeof command, WHOLE_HEADS "--set %s", dims[i]);
+        must_run(state, command);
+        must_run(state, "grep -q 'rope16-rank2/stage2: exact match' $T/whole-$M/train.log");
+    }
+    setenv("M", "split", 1);
+    must_fail(state, WHOLE_HEADS "--set rank.rope_dim=16 --dry-run", "every pair stays rotated");
+    unsetenv("M");
+}
+
 /* A given model: with another tokenizer's files, which the export must contain and no others, every
  * model exported whole; and another model put in its place. */
 static void test_given_model(void **state)
@@ -246,11 +281,13 @@ static void test_given_model(void **state)
     must_fail(state, GIVEN "--set model.tokenizer=$T/tok2 --resume", "model.path has changed");
 }
 
-#define CONVERTED(dir, steps)                                                                      \
+#define SCORED(dir, model, steps)                                                                  \
     "$B/mha2mla-train --config $C --set run.dir=$T/" dir " --set "                                 \
-    "model.path=$T/given/rope4-rank2/stage2/model --set 'run.steps=[" steps "]' "
+    "model.path=$T/given/" model "/model --set 'run.steps=[" steps "]' "
+#define CONVERTED(dir, steps) SCORED(dir, "rope4-rank2/stage2", steps)
 
-/* A converted model is scored unchanged, and never converted again. */
+/* A converted model is scored unchanged, and never converted again. One of changed tensors only
+ * takes its other files from the model that it builds on. */
 static void test_given_converted_model(void **state)
 {
     must_run(state, OF_BASELINE(""));
@@ -264,6 +301,15 @@ static void test_given_converted_model(void **state)
                     "cmp $T/given/rope4-rank2/stage2/answers.jsonl $T/alone/base/answers.jsonl");
     must_fail(state, CONVERTED("again", "\"evaluate\",\"report\",\"svd\""), "is already converted");
     must_run(state, "test ! -e $T/again/config.json");
+    must_run(state, SCORED("one", "rope4/stage1", "\"evaluate\"") "--set model.tokenizer=null");
+    must_run(state, "cmp $T/given/rope4/stage1/answers.jsonl $T/one/base/answers.jsonl");
+    must_run(state, SCORED("two", "rope4-rank2/svd", "\"evaluate\"") "--set model.tokenizer=null");
+    assert_true(says(state, "has no tokenizer.json: that of ") &&
+                says(state, "has no preprocessor_config.json: that of "));
+    must_run(state, "cmp $T/given/rope4-rank2/svd/answers.jsonl $T/two/base/answers.jsonl");
+    must_run(state, "mv $T/run/baseline/model $T/away");
+    must_fail(state, SCORED("two", "rope4/stage1", "\"evaluate\"") "--dry-run",
+              "/given/rope4/stage1/model/config.json: mha2mla.base: ");
 }
 
 /* A given model of which only the projector is trained before it is converted: what follows starts
@@ -369,7 +415,8 @@ static void test_full_disk(void **state)
     must_fail(state,
               "trap '' XFSZ; ulimit -f 1000; $B/mha2mla-train --config $C --resume "
               "--set 'run.steps=[\"baseline\"]'",
-              "step-00000024.h5: cannot be written");
+              "step-00000024.h5: cannot be written: File too large: allow larger files "
+              "(ulimit -f), then go on with --resume");
     must_run(state, "cmp $T/run/baseline/checkpoints/step-00000020.h5 "
                     "$T/quiet/baseline/checkpoints/step-00000020.h5 && "
                     "test ! -e $T/run/baseline/checkpoints/step-00000024.h5");
@@ -377,6 +424,10 @@ static void test_full_disk(void **state)
     assert_true(says(state, "continues from step 20 of 24"));
     must_run(state, "cmp $T/run/baseline/model/model.safetensors "
                     "$T/quiet/baseline/model/model.safetensors");
+    must_run(state, "rm -r $T/run && mkdir $T/run && ln -s /dev/full $T/run/train.log");
+    must_fail(state, "$B/mha2mla-train --config $C --set 'run.steps=[\"baseline\"]'",
+              "train.log: lacks lines: No space left on device: make room, then go on with "
+              "--resume");
 }
 
 static void test_diverged(void **state)
@@ -415,6 +466,7 @@ int main(void)
         program_test(test_left_out),
         program_test(test_left_out_refused),
         program_test(test_methods),
+        program_test(test_whole_heads),
         program_test(test_given_model),
         program_test(test_given_converted_model),
         program_test(test_given_model_trained),

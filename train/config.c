@@ -7,6 +7,7 @@
 #include "train/peft.h"
 
 #include <stdio.h>
+#include <string.h>
 
 const char *const step_names[STEPS + 1] = {"baseline", "rank",     "stage1", "svd",
                                            "stage2",   "evaluate", "report", NULL};
@@ -19,7 +20,7 @@ static const struct schema_row source_rows[] = {
     {"images", SCHEMA_STRING(struct config_source, images), .def = "null", .nullable = true,
      .help = "directory that image paths are relative to; null: the file's own"},
     {"name", SCHEMA_STRING(struct config_source, name), .def = "null", .nullable = true,
-     .help = "name in scores; null: the file's"},
+     .min_len = 1, .help = "name in scores, of an eval source; null: the file's"},
     {"limit", SCHEMA_INT(struct config_source, limit), .def = "0", .min = SCHEMA_FROM(0),
      .help = "use the first N samples only; 0: all"},
 };
@@ -30,7 +31,11 @@ static const struct schema source_schema = SCHEMA(struct config_source, source_r
     {key ".epochs",           SCHEMA_DOUBLE(C, field.epochs),                                      \
      .def = epochs_,          .min = SCHEMA_ABOVE(0),                                              \
      .max = SCHEMA_TO(10000), .help = "passes over the training data, " what},                     \
-        {key ".steps", SCHEMA_INT(C, field.steps), .def = "0", .min = SCHEMA_FROM(0),              \
+        {key ".steps",                                                                             \
+         SCHEMA_INT(C, field.steps),                                                               \
+         .def = "0",                                                                               \
+         .min = SCHEMA_FROM(0),                                                                    \
+         .max = SCHEMA_TO(1000000000),                                                             \
          .help = "optimiser steps instead of epochs; 0: by epochs"},                               \
         {key ".lr",           SCHEMA_DOUBLE(C, field.lr),  .def = lr_, .min = SCHEMA_FROM(0),      \
          .max = SCHEMA_TO(1), .help = "peak learning rate"},                                       \
@@ -56,7 +61,8 @@ static const struct schema source_schema = SCHEMA(struct config_source, source_r
     }
 
 static const struct schema_row rows[] = {
-    {"run.dir", SCHEMA_STRING(C, run.dir), .min_len = 1, .help = "directory of the run's output"},
+    {"run.dir", SCHEMA_STRING(C, run.dir), .min_len = 1, .may_move = true,
+     .help = "directory of the run's output"},
     {"run.steps",
      SCHEMA_ENUMS(C, run.steps, "baseline", "rank", "stage1", "svd", "stage2", "evaluate",
                   "report"),
@@ -71,12 +77,12 @@ static const struct schema_row rows[] = {
     {"run.gemm", SCHEMA_ENUM(C, run.gemm, "auto", "openblas", "onednn"), .def = "\"auto\"",
      .help = "library of fp32 products; auto: OpenBLAS where it knows the processor"},
     {"run.memory_limit", SCHEMA_DOUBLE(C, run.memory_limit), .def = "0", .min = SCHEMA_FROM(0),
-     .may_change = true,
+     .max = SCHEMA_TO(1 << 20), .may_change = true,
      .help = "GiB the run may use, mapped weights not counted; 0: what the machine has"},
-    {"model.path", SCHEMA_STRING(C, model.path), .def = "null", .nullable = true,
+    {"model.path", SCHEMA_STRING(C, model.path), .def = "null", .nullable = true, .may_move = true,
      .help = "Hugging Face model directory; null: the baseline step makes one"},
     {"model.tokenizer", SCHEMA_STRING(C, model.tokenizer), .def = "null", .nullable = true,
-     .help = "directory of tokenizer.json; null: model.path"},
+     .may_move = true, .help = "directory of tokenizer.json; null: model.path"},
     {"model.tokenizer_form", SCHEMA_ENUM(C, model.tokenizer_form, TOKENIZER_FORM_NAMES),
      .def = "\"auto\"",
      .help = "auto: as transformers' AutoTokenizer; file: tokenizer.json as it is; sentencepiece: "
@@ -141,7 +147,7 @@ static const struct schema_row rows[] = {
      .def = "\"mkl\"", .help = "which RoPE pairs stay rotated"},
     {"rank.rope_dim", SCHEMA_INT(C, rank.rope_dim), .def = "32", .min = SCHEMA_FROM(2),
      .max = SCHEMA_TO(512), .help = "rotated dims per head; sweep.partial_rope overrides it"},
-    {"rank.file", SCHEMA_STRING(C, rank.file), .def = "null", .nullable = true,
+    {"rank.file", SCHEMA_STRING(C, rank.file), .def = "null", .nullable = true, .may_move = true,
      .help = "rank file, for strategy file: HDF5, or .safetensors, or PyTorch's .pth"},
     {"rank.samples", SCHEMA_INT(C, rank.samples), .def = "64", .min = SCHEMA_FROM(1),
      .help = "calibration samples"},
@@ -216,7 +222,35 @@ static const struct schema_row rows[] = {
     {"sweep.partial_rope", SCHEMA_INTS(C, sweep.partial_rope), .def = "[]", .min = SCHEMA_FROM(2),
      .max = SCHEMA_TO(512), .help = "values of rank.rope_dim: rotated dims per head"},
 };
-const struct schema config_schema = SCHEMA(struct config, rows);
+const struct schema config_schema = SCHEMA_WITH_GIVEN(struct config, rows, given);
+
+bool config_has_step(const struct config *c, enum step step)
+{
+    for (int64_t i = 0; i < c->run.steps.n; i++)
+        if (c->run.steps.v[i] == (int)step) return true;
+    return false;
+}
+
+const enum step phase_steps[PHASES] = {STEP_BASELINE, STEP_STAGE1, STEP_STAGE2};
+
+const struct config_phase *config_phase(const struct config *c, int i)
+{
+    return i == 0 ? &c->baseline : i == 1 ? &c->stage1 : &c->stage2;
+}
+
+bool config_trains(const struct config *c)
+{
+    for (int i = 0; i < PHASES; i++)
+        if (config_has_step(c, phase_steps[i])) return true;
+    return false;
+}
+
+const char *config_source_name(const struct config_source *s)
+{
+    const char *slash = strrchr(s->path, '/');
+
+    return s->name ? s->name : slash ? slash + 1 : s->path;
+}
 
 int64_t config_points(const struct config *c)
 {

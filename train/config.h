@@ -98,6 +98,7 @@ struct config {
         struct schema_doubles low_rank;
         struct schema_ints partial_rope;
     } sweep;
+    bool *given; /* by row of the table: schema_given */
 };
 
 extern const struct schema config_schema;
@@ -105,6 +106,18 @@ extern const struct schema config_schema;
 enum { TOO_LONG_DROP, TOO_LONG_ERROR };
 enum { SCORE_ANSWERS, SCORE_TOKENS };
 enum { RECOMPUTE_AUTO, RECOMPUTE_NONE, RECOMPUTE_ALL };
+
+bool config_has_step(const struct config *c, enum step step);
+
+/* The trainings, in the run's order. */
+enum { PHASES = 3 };
+extern const enum step phase_steps[PHASES];
+const struct config_phase *config_phase(const struct config *c, int i);
+
+bool config_trains(const struct config *c); /* some step does */
+
+/* What a source is called in scores and messages: its name, or its file's. */
+const char *config_source_name(const struct config_source *s);
 
 /* One point of the sweep. Without a sweep there is a single one, with rank.rope_dim
  * and svd.low_rank. */

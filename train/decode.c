@@ -6,24 +6,10 @@
 
 #include <inttypes.h>
 
-/* Pictures that need less than this, about 20 megapixels, are decoded by all threads at once
- * without checking the memory left. */
-#define LARGE (INT64_C(64) << 20)
-
-/* Bytes needed at most for decoding and processing. A padded square that is larger than any allowed
- * picture is refused without allocating it. */
-static int64_t bytes_needed(const struct processor *p, const struct image_info *info)
-{
-    int64_t side = info->width > info->height ? info->width : info->height;
-    bool padded = p->do_pad && info->width != info->height && side <= IMAGE_MAX_PIXELS / side;
-
-    return info->memory + (padded ? 3 * side * side : 0);
-}
-
 static bool check_room(const struct run *r, const char *path, const struct image_info *info,
                        struct err *e)
 {
-    const int64_t need = bytes_needed(&r->processor, info);
+    const int64_t need = processor_memory(&r->processor, info);
     const size_t left = room_left(r, room_held(), 0);
     char t[2][UNIT_TEXT];
 
@@ -60,7 +46,8 @@ bool decode_picture(const struct run *r, const struct dataset_image *img, float 
 
     *damage = NULL;
     if (!image_look(img->path, &info, e)) return false;
-    if (bytes_needed(&r->processor, &info) < LARGE) return decode(r, img, pixels, damage, e);
+    if (processor_memory(&r->processor, &info) < DECODE_LARGE)
+        return decode(r, img, pixels, damage, e);
 #pragma omp critical(large_picture)
     ok = check_room(r, img->path, &info, e) && decode(r, img, pixels, damage, e);
     return ok;

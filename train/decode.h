@@ -4,6 +4,10 @@
 
 #include "train/run.h"
 
+/* Pictures that need less than this, about 20 megapixels, are decoded by all threads at once
+ * without checking the memory left. */
+#define DECODE_LARGE (INT64_C(64) << 20)
+
 /* Writes img->shape.inputs rows of pixels, as r->processor computes them from the file. *damage
  * describes damage in a file that could still be read, else NULL (see struct image). Thread-safe:
  * large pictures are decoded one at a time. If run.memory_limit leaves too little for one, that is

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/plural.h"
 #include "base/signals.h"
 #include "base/text.h"
 
@@ -285,10 +286,10 @@ static void say_scores(const struct run *r, const char *context, const struct sc
     double bytes = g->cached_tokens ? (double)g->cache_bytes / (double)g->cached_tokens : 0.0;
 
     if (r->c.evaluate.score == SCORE_TOKENS)
-        log_line("%s: perplexity %.4f, %.2f %% of %lld tokens right, %.0f bytes of cache a token, "
+        log_line("%s: perplexity %.4f, %.2f %% of %lld token%s right, %.0f bytes of cache a token, "
                  "%.1f s",
                  context, score_perplexity(&s->all), 100 * scores_total(s), (long long)s->all.n,
-                 bytes, s->seconds);
+                 plural(s->all.n), bytes, s->seconds);
     else
         log_line("%s: exact match %.2f %% (%lld of %lld), %.0f bytes of cache a token, %.1f s",
                  context, 100 * scores_total(s), (long long)s->all.right, (long long)s->all.n,
@@ -442,5 +443,5 @@ bool scores_load(struct scores *s, const char *path, struct err *e)
     jsonc_close(&doc);
     if (ok) return true;
     scores_free(s);
-    return room && err_set(e, "%s: is not a file of scores; delete it and resume", path);
+    return room && err_set(e, "%s: is not a file of scores", path);
 }

@@ -113,7 +113,7 @@ static bool factor_layer(struct made_factors *f, const struct run *r, int64_t l,
     for (int i = 0; i < now.n; i++) {
         *now.place[i] = now.out[i];
         if (now.out[i].live < now.in[i].r)
-            log_line("svd: layer %lld: only %lld of %lld components have energy: too few "
+            log_line("svd: layer %lld: components with energy: only %lld of %lld: too few "
                      "calibration tokens?",
                      (long long)l, (long long)now.out[i].live, (long long)now.in[i].r);
     }

@@ -1,11 +1,40 @@
 /* given.c - see given.h. */
 #include "train/given.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "model/config/hfgeneration.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+/* ---- where its files are ---- */
+
+static bool holds(const char *dir, const char *name, bool *there, struct err *e)
+{
+    char *path = name ? file_join(dir, name, e) : NULL;
+    bool ok = !name || (path && file_there(path, there, e));
+
+    free(path);
+    return ok;
+}
+
+const char *given_dir(const struct run *r, const struct hf_config *cfg, const char *name,
+                      const char *other, struct err *e)
+{
+    const char *dir = r->c.model.path, *base = cfg->has_mha2mla ? cfg->mha2mla.base : NULL;
+    bool here = false, in_base = false;
+
+    if (!base) return dir;
+    if (!holds(dir, name, &here, e) || (!here && !holds(dir, other, &here, e))) return NULL;
+    if (here) return dir;
+    if (!holds(base, name, &in_base, e) || (!in_base && !holds(base, other, &in_base, e)))
+        return NULL;
+    if (!in_base) return dir;
+    log_line("%s: has no %s: that of %s is used, which it builds on", dir, name, base);
+    return base;
+}
 
 /* ---- where answers end ---- */
 
@@ -48,11 +77,13 @@ static void say_unused(const struct hf_config *cfg, const struct hf_generation *
 bool given_open(struct run *r, const struct hf_config *cfg, struct err *e)
 {
     struct hf_generation g = {0};
+    const char *dir = NULL;
     bool ok;
 
     r->stop = mem_new(2 * HF_MAX_EOS + 1, sizeof *r->stop, "stop tokens", e);
     ok = r->stop && add_template_stop(r, e) &&
-         (!r->c.model.path || hf_generation_read(&g, r->c.model.path, cfg, e));
+         (!r->c.model.path || ((dir = given_dir(r, cfg, "generation_config.json", NULL, e)) &&
+                               hf_generation_read(&g, dir, cfg, e)));
     if (ok) {
         add_stops(r, cfg->text.eos_token_id, cfg->text.eos_count);
         add_stops(r, g.eos_token_id, g.eos_count);

@@ -5,6 +5,12 @@
 
 #include "train/run.h"
 
+/* Where the given model has its file `name`, or `other` (may be NULL): model.path; or, where that
+ * holds changed tensors alone, the model that they belong to. Said in the latter case. NULL with *e
+ * set on failure. */
+const char *given_dir(const struct run *r, const struct hf_config *cfg, const char *name,
+                      const char *other, struct err *e);
+
 /* Fills r->stop: the template's end, and the end tokens of config.json and generation_config.json.
  * Logs settings in these two files that have no effect but might be expected to. */
 bool given_open(struct run *r, const struct hf_config *cfg, struct err *e);

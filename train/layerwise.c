@@ -24,10 +24,32 @@ static int64_t group_at(const struct layerwise *w, int64_t first)
     return n;
 }
 
+static bool draw_order(struct order *order, const struct run *r, struct err *e)
+{
+    return order_init(order, (uint64_t)r->c.run.seed * 1000003u + 77, r->train.n, e);
+}
+
+static int64_t count_of(const struct run *r, int64_t samples)
+{
+    return samples < r->train.n ? samples : r->train.n;
+}
+
+bool layerwise_sees_pictures(const struct run *r, int64_t samples, bool *sees, struct err *e)
+{
+    struct order order = {0};
+    bool ok = draw_order(&order, r, e);
+
+    *sees = false;
+    for (int64_t i = 0; ok && i < count_of(r, samples); i++)
+        *sees = *sees || r->train.entries[order_at(&order, i)].images > 0;
+    order_free(&order);
+    return ok;
+}
+
 static bool draw_samples(struct layerwise *w, struct err *e)
 {
     struct order order = {0};
-    bool ok = order_init(&order, (uint64_t)w->r->c.run.seed * 1000003u + 77, w->r->train.n, e);
+    bool ok = draw_order(&order, w->r, e);
 
     for (int64_t i = 0; ok && i < w->samples; i++) {
         ok = signals_go_on(e) &&
@@ -80,7 +102,7 @@ bool layerwise_open(struct layerwise *w, struct run *r, struct model *m, int64_t
 {
     size_t L = (size_t)m->cfg.text.num_hidden_layers;
 
-    *w = (struct layerwise){.r = r, .m = m, .samples = samples < r->train.n ? samples : r->train.n};
+    *w = (struct layerwise){.r = r, .m = m, .samples = count_of(r, samples)};
     if (r->train.n == 0) return err_set(e, "no usable sample is left to calibrate on");
     w->sample = mem_new((size_t)w->samples, sizeof *w->sample, "calibration samples", e);
     w->begin = mem_new((size_t)w->samples + 1, sizeof *w->begin, "calibration samples", e);

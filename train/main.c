@@ -3,8 +3,10 @@
 #include "base/signals.h"
 #include "base/watch.h"
 #include "train/forecast/dryrun.h"
+#include "train/settings.h"
 #include "train/steps.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -88,6 +90,22 @@ static void list_points(const struct config *c)
     }
 }
 
+/* What to do where something could not be written for want of room. */
+static void say_room(struct err *e)
+{
+    static const struct {
+        int number;
+        const char *what;
+    } rooms[] = {
+        {ENOSPC, "make room"}, {EDQUOT, "make room"}, {EFBIG, "allow larger files (ulimit -f)"}};
+
+    for (size_t i = 0; i < sizeof rooms / sizeof *rooms; i++)
+        if (e->number == rooms[i].number) {
+            err_set(e, "%s: %s, then go on with --resume", e->msg, rooms[i].what);
+            return;
+        }
+}
+
 static bool run(const struct options *o, struct err *e)
 {
     struct run r = {.lock = -1, .only_point = o->point, .dry = o->dry_run};
@@ -95,10 +113,11 @@ static bool run(const struct options *o, struct err *e)
     bool ok = schema_load(&config_schema, &r.c, o->config, o->sets, o->n_sets, e);
 
     if (!ok) return false;
-    if (o->list_points) {
-        list_points(&r.c);
+    ok = settings_check(&r.c, e);
+    if (!ok || o->list_points) {
+        if (ok) list_points(&r.c);
         schema_free(&config_schema, &r.c);
-        return true;
+        return ok;
     }
     if (o->dry_run) /* writes nothing: a signal may simply kill it */
         ok = run_limits(&r, e) && dry_run(&r, e);
@@ -107,7 +126,9 @@ static bool run(const struct options *o, struct err *e)
     run_close(&r);
     /* Any failure may be due to a file that was changed during the run. */
     if (!watch_check(&changed)) ok = err_set(e, "%s", changed.msg);
-    return log_close(ok ? e : &lines) && ok;
+    ok = log_close(ok ? e : &lines) && ok;
+    if (!ok && !o->dry_run) say_room(e);
+    return ok;
 }
 
 int main(int argc, char **argv)

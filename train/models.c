@@ -6,17 +6,9 @@
 #include "convert/transform.h"
 #include "model/files/rankfile.h"
 #include "model/pairs.h"
+#include "train/ranking.h"
 
 #include <stdlib.h>
-
-bool model_is_there(const struct run *r, const char *dir, bool *there, struct err *e)
-{
-    char *path = run_path(r, e, "%s/model/config.json", dir);
-    bool ok = path && file_there(path, there, e);
-
-    free(path);
-    return ok;
-}
 
 /* Every step before evaluate trains or converts. */
 static bool needs_original(const struct run *r)
@@ -61,17 +53,16 @@ static bool pairs_of(const struct run *r, const struct point *p, const struct mo
 {
     enum rank_strategy strategy = (enum rank_strategy)r->c.rank.strategy;
     struct rank_dims n = model_rank_dims(m);
-    int32_t *rank = mem_new((size_t)(n.L * n.G * n.dh / 2), sizeof *rank, "ranks", e);
+    int32_t *rank = ranks_new(&n, e);
     char *path = run_path(r, e, "rank/rank.h5");
     bool there, ok = rank && path && rank_check(&n, p->rope_dim, e);
 
     if (ok && rank_strategy_kind(strategy) == RANK_KIND_FIXED)
         ok = rank_fixed(rank, strategy, &n, p->rope_dim, r->c.rank.uniform_start, e);
     else if (ok && rank_strategy_kind(strategy) == RANK_KIND_GIVEN)
-        ok = r->c.rank.file ? rankfile_read(r->c.rank.file, &n, rank, NULL, e)
-                            : err_set(e, "rank.file: must be given for rank.strategy \"file\"");
+        ok = ranks_read_given(r, &n, rank, e);
     else if (ok && (ok = file_there(path, &there, e)))
-        ok = there ? rankfile_read(path, &n, rank, NULL, e)
+        ok = there ? ranks_read_measured(r, path, &n, rank, e)
                    : err_set(e, "%s: missing: add \"rank\" to run.steps", path);
     if (ok) rank_select(pairs, rank, &n, p->rope_dim);
     free(rank);

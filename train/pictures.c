@@ -256,7 +256,10 @@ bool run_open_pictures(struct run *r, struct model *m, bool pixels, struct err *
         for (int64_t i = 0; ok && i < r->n_eval; i++)
             ok = prepare_set(r, m, &r->eval[i].data, r->eval[i].name, e);
         struct err close_err;
-        if (!store_close(&in->store, &close_err) && ok) ok = err_set(e, "%s", close_err.msg);
+        if (!store_close(&in->store, &close_err) && ok) {
+            *e = close_err;
+            ok = false;
+        }
     }
     if (ok && in->damaged)
         log_line(

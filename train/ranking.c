@@ -1,11 +1,13 @@
 /* ranking.c - the step that ranks the RoPE pairs. */
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/plural.h"
 #include "convert/rank.h"
 #include "model/files/rankfile.h"
 #include "model/pairs.h"
 #include "train/layerwise.h"
 #include "train/models.h"
+#include "train/made.h"
 #include "train/ranking.h"
 
 #include <stdlib.h>
@@ -75,8 +77,9 @@ static bool measure_rank(struct run *r, struct model *m, const char *path, struc
         ok = rankfile_write(path, &k.n, rank, scores, &info, e);
     }
     if (ok)
-        log_line("rank: %s over %lld samples, %lld tokens: %s", rank_strategy_name(strategy),
-                 (long long)w.samples, (long long)w.tokens, path);
+        log_line("rank: %s over %lld sample%s, %lld token%s: %s", rank_strategy_name(strategy),
+                 (long long)w.samples, plural(w.samples), (long long)w.tokens, plural(w.tokens),
+                 path);
     layerwise_close(&w);
     rank_acc_free(k.acc);
     free(k.cs);
@@ -85,21 +88,66 @@ static bool measure_rank(struct run *r, struct model *m, const char *path, struc
     return ok;
 }
 
+bool ranks_read_given(const struct run *r, const struct rank_dims *n, int32_t *rank, struct err *e)
+{
+    if (!r->c.rank.file) return err_set(e, "rank.file: must be given for rank.strategy \"file\"");
+    return rankfile_read(r->c.rank.file, n, rank, NULL, e);
+}
+
+bool ranks_read_measured(const struct run *r, const char *path, const struct rank_dims *n,
+                         int32_t *rank, struct err *e)
+{
+    return rankfile_read(path, n, rank, NULL, e) || made_again(r, STEP_RANK, "file", path, e);
+}
+
+int32_t *ranks_new(const struct rank_dims *n, struct err *e)
+{
+    return mem_new((size_t)(n->L * n->G * n->dh / 2), sizeof(int32_t), "ranks", e);
+}
+
+/* Measured before, or now. */
+static bool rank_measured(struct run *r, struct model *m, struct err *e)
+{
+    char *dir = run_path(r, e, "rank"), *path = dir ? run_path(r, e, "rank/rank.h5") : NULL;
+    const struct rank_dims n = model_rank_dims(m);
+    int32_t *rank = ranks_new(&n, e);
+    bool there, ok = path && rank && file_mkdirs(dir, e) && file_there(path, &there, e);
+
+    if (ok && !there)
+        ok = measure_rank(r, m, path, e);
+    else if (ok && (ok = ranks_read_measured(r, path, &n, rank, e)))
+        log_line("rank: is done already");
+    free(rank);
+    free(dir);
+    free(path);
+    return ok;
+}
+
+bool rank_check_given(const struct run *r, const struct model *m, struct err *e)
+{
+    const struct rank_dims n = model_rank_dims(m);
+    int32_t *rank;
+    bool ok;
+
+    if (rank_strategy_kind((enum rank_strategy)r->c.rank.strategy) != RANK_KIND_GIVEN) return true;
+    rank = ranks_new(&n, e);
+    ok = rank && ranks_read_given(r, &n, rank, e);
+    free(rank);
+    return ok;
+}
+
 bool step_rank(struct run *r, struct err *e)
 {
     enum rank_strategy strategy = (enum rank_strategy)r->c.rank.strategy;
-    char *dir = run_path(r, e, "rank"), *path = dir ? run_path(r, e, "rank/rank.h5") : NULL;
     struct model m = {0};
-    bool there, ok = path && file_mkdirs(dir, e) && file_there(path, &there, e);
+    bool ok = open_base_model(r, &m, e);
 
-    if (ok && rank_strategy_kind(strategy) == RANK_KIND_MEASURED) {
-        if (there)
-            log_line("rank: is done already");
-        else
-            ok = open_base_model(r, &m, e) && measure_rank(r, &m, path, e);
-    }
+    if (ok && rank_strategy_kind(strategy) == RANK_KIND_MEASURED)
+        ok = rank_measured(r, &m, e);
+    else if (ok && (ok = rank_check_given(r, &m, e)))
+        log_line("rank: nothing to measure, the pairs are %s%s",
+                 strategy == RANK_FILE ? "those of " : rank_strategy_name(strategy),
+                 strategy == RANK_FILE ? r->c.rank.file : "");
     model_close(&m);
-    free(dir);
-    free(path);
     return ok;
 }

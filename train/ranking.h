@@ -1,10 +1,20 @@
-/* ranking.h - the step that ranks the RoPE pairs. */
+/* ranking.h - the step that ranks the RoPE pairs, and rankings read back. */
 #ifndef TRAIN_RANKING_H
 #define TRAIN_RANKING_H
 
+#include "model/files/rankfile.h"
 #include "train/run.h"
 
-/* Ranks the base model's pairs into rank/rank.h5, if the strategy is a measured one. */
+/* The ranking of the base model's pairs, into rank/rank.h5, where the strategy measures one. */
 bool step_rank(struct run *r, struct err *e);
+
+/* Whether the file of rank.file, where that is what ranks the pairs, is one for m. */
+bool rank_check_given(const struct run *r, const struct model *m, struct err *e);
+
+/* Ranks [L, G, dh/2] of n's shape: new memory; from rank.file; as measured before, at `path`. */
+int32_t *ranks_new(const struct rank_dims *n, struct err *e);
+bool ranks_read_given(const struct run *r, const struct rank_dims *n, int32_t *rank, struct err *e);
+bool ranks_read_measured(const struct run *r, const char *path, const struct rank_dims *n,
+                         int32_t *rank, struct err *e);
 
 #endif

@@ -2,14 +2,13 @@
 #include "train/run.h"
 #include "autograd/gemm.h"
 #include "base/file.h"
-#include "base/hash.h"
-#include "base/json/jsonc.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/plural.h"
 #include "model/family/family.h"
 #include "train/given.h"
+#include "train/resume.h"
 
-#include <cjson/cJSON.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <omp.h>
@@ -18,7 +17,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 char *run_path(const struct run *r, struct err *e, const char *fmt, ...)
@@ -34,9 +32,7 @@ char *run_path(const struct run *r, struct err *e, const char *fmt, ...)
 
 bool run_has_step(const struct run *r, enum step step)
 {
-    for (int64_t i = 0; i < r->c.run.steps.n; i++)
-        if (r->c.run.steps.v[i] == (int)step) return true;
-    return false;
+    return config_has_step(&r->c, step);
 }
 
 static bool machine_memory(size_t *bytes, struct err *e)
@@ -82,24 +78,6 @@ static bool holds_a_run(const struct run *r, struct err *e)
                    r->c.run.dir);
 }
 
-/* A run must be resumed with the same settings. */
-static bool check_config(struct run *r, const char *path, bool resume, struct err *e)
-{
-    struct config was = {0};
-    char *diff = NULL;
-    bool ok = true;
-
-    if (!resume) ok = holds_a_run(r, e);
-    ok = ok && schema_load(&config_schema, &was, path, NULL, 0, e);
-    diff = ok ? schema_dump_diff(&config_schema, &was, &r->c, true, e) : NULL;
-    ok = ok && diff;
-    if (ok && diff[0])
-        ok = err_set(e, "%s: cannot be resumed with other settings: %s", r->c.run.dir, diff);
-    schema_free(&config_schema, &was);
-    free(diff);
-    return ok;
-}
-
 /* Creates the directory of a new run. */
 static bool make_dir(struct run *r, const char *config, struct err *e)
 {
@@ -116,93 +94,6 @@ static bool open_logs(struct run *r, struct err *e)
 
     free(log);
     free(lines);
-    return ok;
-}
-
-/* Hash of the first bytes of every tensor: training changes them all, and 7B need not be read. */
-static void model_sum(const struct model *m, char hex[65])
-{
-    struct sha256 sum;
-
-    sha256_init(&sum);
-    for (int64_t i = 0; i < m->n_params; i++) {
-        const struct tensor *t = &m->params[i].t;
-        size_t bytes = (size_t)tensor_count(t) * dtype_size(t->dtype);
-        sha256_add(&sum, t->data, bytes < 4096 ? bytes : 4096);
-    }
-    sha256_hex(&sum, hex);
-}
-
-/* When the model's files were last written to. Not a checksum: restoring a file
- * changes its time. */
-static const char model_time_key[] = "model.path written";
-
-static bool model_time(const struct model *m, char text[65], struct err *e)
-{
-    struct timespec last = {0};
-    struct stat st;
-
-    for (size_t i = 0; i < m->files.file_count; i++) {
-        const char *path = m->files.files[i].path;
-        if (stat(path, &st) != 0) return err_system(e, errno, "%s", path);
-        if (st.st_mtim.tv_sec > last.tv_sec ||
-            (st.st_mtim.tv_sec == last.tv_sec && st.st_mtim.tv_nsec > last.tv_nsec))
-            last = st.st_mtim;
-    }
-    snprintf(text, 65, "%lld.%09ld", (long long)last.tv_sec, last.tv_nsec);
-    return true;
-}
-
-/* Checksums of the data and the model that the settings name. */
-static cJSON *input_sums(const struct run *r, const struct model *given, struct err *e)
-{
-    cJSON *all = cJSON_CreateObject();
-    char key[65];
-    bool ok = cJSON_AddStringToObject(all, "data.train", r->train.hash);
-
-    for (int64_t i = 0; ok && i < r->n_eval; i++) {
-        snprintf(key, sizeof key, "data.eval[%lld]", (long long)i);
-        ok = cJSON_AddStringToObject(all, key, r->eval[i].data.hash);
-    }
-    if (ok && given) {
-        model_sum(given, key);
-        ok = cJSON_AddStringToObject(all, "model.path", key);
-        if (ok && !model_time(given, key, e)) {
-            cJSON_Delete(all);
-            return NULL;
-        }
-        ok = ok && cJSON_AddStringToObject(all, model_time_key, key);
-    }
-    if (ok) return all;
-    cJSON_Delete(all);
-    err_set(e, "out of memory for inputs.json");
-    return NULL;
-}
-
-/* The output of earlier steps would not match other data or another model. */
-static bool check_inputs(const struct run *r, const char *path, const cJSON *now, struct err *e)
-{
-    struct jsonc was;
-    const cJSON *item;
-    bool ok = true;
-
-    if (!jsonc_read(&was, path, (size_t)1 << 20, e)) return false;
-    cJSON_ArrayForEach(item, now)
-    {
-        const char *old =
-            cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(was.root, item->string));
-        if (!ok || !old || strcmp(old, item->valuestring) == 0) continue;
-        if (strcmp(item->string, model_time_key) == 0)
-            log_line("%s: its weights were written since this run began; the beginning of every "
-                     "tensor, which is compared, is as it was",
-                     r->c.model.path);
-        else
-            ok = err_set(e,
-                         "%s: %s has changed since this run began: put it back, or choose another "
-                         "run.dir",
-                         r->c.run.dir, item->string);
-    }
-    jsonc_close(&was);
     return ok;
 }
 
@@ -263,31 +154,28 @@ bool run_refuse(const struct run *r, struct err *e, const char *fmt, ...)
     va_end(ap);
     if (r->dry || !has_left_out(r)) return err_set(e, "%s", why);
     if (!file_mkdirs(r->c.run.dir, &list) || !run_name_left_out(r, &list) ||
-        (r->lock > 0 && !r->resumed && !r->pictures_recorded && !take_back(r, &list)))
-        return err_set(e, "%s; and their list is missing: %s", why, list.msg);
-    return err_set(e, "%s; all are named in %s/left_out.txt", why, r->c.run.dir);
+        (r->lock > 0 && !r->resumed && !r->pictures_recorded && !take_back(r, &list))) {
+        err_set(e, "%s; and their list is missing: %s", why, list.msg);
+        e->number = list.number;
+        return false;
+    }
+    return err_set(e, "%s; those left out are named in %s/left_out.txt", why, r->c.run.dir);
 }
 
 bool run_record(struct run *r, const struct model *given, struct err *e)
 {
     char *inputs = run_path(r, e, "inputs.json"), *config = run_path(r, e, "config.json");
-    char *text = NULL, *settings = NULL;
-    cJSON *now = input_sums(r, given, e);
-    bool there = false, ok = inputs && config && now;
+    char *sums = NULL, *settings = NULL;
+    bool ok = inputs && config;
 
-    if (ok && !r->resumed) ok = make_dir(r, config, e) && open_logs(r, e);
-    if (ok && r->resumed) ok = file_there(inputs, &there, e);
-    if (ok && there) ok = check_inputs(r, inputs, now, e);
-    if (ok) {
-        text = jsonc_print(now, true, e);
-        settings = text ? schema_dump(&config_schema, &r->c, e) : NULL;
-        ok = settings;
-    }
-    /* config.json last: it is what makes the directory a run */
-    ok = ok && run_name_left_out(r, e) && file_write(inputs, text, strlen(text), e) &&
+    if (ok) sums = resume_check_inputs(r, given, inputs, e);
+    ok = sums && (r->resumed || (make_dir(r, config, e) && open_logs(r, e))) &&
+         resume_move_bases(r, e);
+    if (ok) settings = schema_dump(&config_schema, &r->c, e);
+    /* config.json last: it makes the directory a run */
+    ok = settings && run_name_left_out(r, e) && file_write(inputs, sums, strlen(sums), e) &&
          file_write(config, settings, strlen(settings), e);
-    cJSON_Delete(now);
-    free(text);
+    free(sums);
     free(settings);
     free(inputs);
     free(config);
@@ -325,7 +213,8 @@ bool run_open(struct run *r, bool resume, struct err *e)
 
     choose_threads(r);
     if (ok && r->resumed)
-        ok = lock_dir(r, e) && check_config(r, config, resume, e) && open_logs(r, e);
+        ok = lock_dir(r, e) && (resume || holds_a_run(r, e)) && resume_check_config(r, config, e) &&
+             open_logs(r, e);
     free(config);
     return ok && run_limits(r, e);
 }
@@ -338,6 +227,7 @@ void run_close(struct run *r)
     tape_free(r->tape);
     if (r->lock > 0) close(r->lock);
     schema_free(&config_schema, &r->c);
+    schema_free(&config_schema, &r->was);
 }
 
 /* The tokenizer's ids must be rows of the embedding, which may have more rows (padding is common),
@@ -378,12 +268,15 @@ static void log_lines(const char *before, const char *lines)
 
 static bool open_tokenizer(struct run *r, const struct hf_config *cfg, struct err *e)
 {
-    const char *dir = r->c.model.tokenizer ? r->c.model.tokenizer : r->c.model.path;
+    const char *dir = r->c.model.tokenizer;
     const struct tokenizer_options o = {(enum tokenizer_form)r->c.model.tokenizer_form,
                                         cfg->family->model_type, cfg->text.vocab_size};
-    char *path = dir ? file_join(dir, "tokenizer.json", e) : NULL;
+    char *path;
 
-    if (!dir) return err_set(e, "model.tokenizer: must be given where model.path is not");
+    if (!dir && !r->c.model.path)
+        return err_set(e, "model.tokenizer: must be given where model.path is not");
+    if (!dir) dir = given_dir(r, cfg, "tokenizer.json", NULL, e);
+    path = dir ? file_join(dir, "tokenizer.json", e) : NULL;
     r->tokenizer = path ? tokenizer_open(dir, &o, e) : NULL;
     if (r->tokenizer && !check_tokenizer(r->tokenizer, path, cfg, e)) {
         tokenizer_free(r->tokenizer);
@@ -398,11 +291,12 @@ static bool open_tokenizer(struct run *r, const struct hf_config *cfg, struct er
 static bool open_processor(struct run *r, const struct hf_config *cfg, struct err *e)
 {
     struct processor *p = &r->processor;
-    const char *key;
+    const char *key, *dir = "baseline";
 
     if (!hf_has_vision(cfg)) return true;
     if (r->c.model.path) {
-        if (!processor_load(p, r->c.model.path, e)) return false;
+        dir = given_dir(r, cfg, "preprocessor_config.json", "processor_config.json", e);
+        if (!dir || !processor_load(p, dir, e)) return false;
     } else {
         cfg->family->new_processor(cfg, p);
         if (!processor_check(p, &key, e)) return false;
@@ -411,14 +305,7 @@ static bool open_processor(struct run *r, const struct hf_config *cfg, struct er
         !processor_limit(p, r->c.data.min_pixels, r->c.data.max_pixels, e))
         return false;
     return cfg->family->check_processor(cfg, p, e) ||
-           err_context(e, "%s: its image processor", r->c.model.path);
-}
-
-static const char *base_name(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-
-    return slash ? slash + 1 : path;
+           err_context(e, "%s: its image processor", dir);
 }
 
 bool run_report_drops(const struct run *r, const struct dataset *d, const char *what, struct err *e)
@@ -457,20 +344,21 @@ static bool open_sets(struct run *r, const struct dataset_options *o, struct err
     free(sources);
     if (ok) unused_log(&r->train.unused, "data.train");
     if (!ok || !run_report_drops(r, &r->train, "data.train", e)) return false;
-    log_line("data.train: %lld samples, %lld tokens, %lld trained; the longest has %lld",
-             (long long)r->train.n, (long long)r->train.tokens, (long long)r->train.labels,
-             (long long)r->train.longest);
+    log_line("data.train: %lld sample%s, %lld token%s, %lld trained; the longest has %lld",
+             (long long)r->train.n, plural(r->train.n), (long long)r->train.tokens,
+             plural(r->train.tokens), (long long)r->train.labels, (long long)r->train.longest);
     eval_o.asked = r->c.evaluate.score == SCORE_ANSWERS;
     r->eval = mem_new((size_t)r->c.data.eval.n, sizeof *r->eval, "eval sets", e);
     if (!r->eval) return false;
     for (int64_t i = 0; i < r->c.data.eval.n; i++) {
         struct dataset_source one = {eval[i].path, eval[i].images, eval[i].limit};
-        r->eval[i].name = eval[i].name ? eval[i].name : base_name(eval[i].path);
+        r->eval[i].name = config_source_name(&eval[i]);
         if (!dataset_open(&r->eval[i].data, &one, 1, &eval_o, e)) return false;
         r->n_eval = i + 1;
         unused_log(&r->eval[i].data.unused, r->eval[i].name);
         if (!run_report_drops(r, &r->eval[i].data, r->eval[i].name, e)) return false;
-        log_line("data.eval %s: %lld samples", r->eval[i].name, (long long)r->eval[i].data.n);
+        log_line("data.eval %s: %lld sample%s", r->eval[i].name, (long long)r->eval[i].data.n,
+                 plural(r->eval[i].data.n));
     }
     return true;
 }
@@ -510,6 +398,7 @@ bool run_open_data(struct run *r, const struct hf_config *cfg, struct err *e)
     if (!open_tokenizer(r, cfg, e) || !template_check(&r->chat, r->tokenizer, e) ||
         !given_open(r, cfg, e) || !open_processor(r, cfg, e))
         return false;
+    if (hf_has_vision(cfg)) o.processor = &r->processor;
     o.tokenizer = r->tokenizer;
     o.chat = &r->chat;
     return open_sets(r, &o, e) && given_check_window(r, cfg, e);

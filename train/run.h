@@ -31,6 +31,7 @@ struct eval_set {
 
 struct run {
     struct config c;
+    struct config was;  /* where it is resumed: the settings when it was last at work */
     bool dry;           /* write nothing */
     bool resumed;       /* the directory already held the run */
     int64_t only_point; /* of the sweep; -1: all */

@@ -2,9 +2,11 @@
 #include "train/steps.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "train/ahead.h"
 #include "train/evaluate.h"
 #include "train/factors.h"
 #include "train/forecast/forecast.h"
+#include "train/made.h"
 #include "train/models.h"
 #include "train/peft.h"
 #include "train/ranking.h"
@@ -34,10 +36,15 @@ static bool look_done(const struct run *r, const char *dir, bool *done, struct e
  * with better ones. */
 static bool need_pictures(struct run *r, struct model *m, bool pixels, struct err *e)
 {
+    int64_t before = r->train.n;
+
     if (r->pictures.open && r->pictures.pixels == pixels) return true;
     run_close_pictures(r);
-    return run_check_pictures(r, e) && run_open_pictures(r, m, pixels, e) &&
-           run_record_pictures(r, e);
+    if (!run_check_pictures(r, e) || !run_open_pictures(r, m, pixels, e) ||
+        !ahead_of_steps(r, hf_has_vision(&m->cfg), e))
+        return false;
+    if (r->train.n < before) ahead_say_few(r);
+    return run_record_pictures(r, e);
 }
 
 /* Copies the tokenizer that was used, if it is not the model's own: all files that
@@ -137,40 +144,33 @@ static bool step_baseline(struct run *r, struct err *e)
     return ok;
 }
 
-/* Full scores of a model: from the file if there is one, else by evaluating it. */
-static bool score_model(struct run *r, struct model *m, const char *dir, struct scores *s,
-                        struct err *e)
+static bool score_model(struct run *r, struct model *m, const char *dir, struct err *e)
 {
     char *path = run_path(r, e, "%s", dir), *file = run_path(r, e, "%s/scores.json", dir);
     char *answers = run_path(r, e, "%s/answers.jsonl", dir);
-    bool there, ok = path && file && answers && file_there(file, &there, e);
+    struct scores s = {0};
+    bool ok = path && file && answers && file_mkdirs(path, e) && need_pictures(r, m, false, e) &&
+              evaluate(r, m, false, answers, dir, &s, e) && scores_save(&s, file, e);
 
-    memset(s, 0, sizeof *s);
-    if (ok && there)
-        ok = scores_load(s, file, e);
-    else
-        ok = ok && file_mkdirs(path, e) && need_pictures(r, m, false, e) &&
-             evaluate(r, m, false, answers, dir, s, e) && scores_save(s, file, e);
+    scores_free(&s);
     free(path);
     free(file);
     free(answers);
     return ok;
 }
 
+/* Full scores of a model, unless they are there. */
 static bool score_dir(struct run *r, const char *dir, struct err *e)
 {
-    char *file = run_path(r, e, "%s/scores.json", dir), *path = run_path(r, e, "%s/model", dir);
-    bool base = strcmp(dir, "base") == 0, there, ok = file && path && file_there(file, &there, e);
+    char *path = run_path(r, e, "%s/model", dir);
+    bool base = strcmp(dir, "base") == 0, done, ok = path && made_scores(r, dir, &done, e);
     struct model m = {0};
-    struct scores s = {0};
 
-    if (ok && !there) {
+    if (ok && !done) {
         ok = base ? open_base_model(r, &m, e) : model_open(&m, path, e);
-        ok = ok && score_model(r, &m, dir, &s, e);
+        ok = ok && score_model(r, &m, dir, e);
     }
-    scores_free(&s);
     model_close(&m);
-    free(file);
     free(path);
     return ok;
 }
@@ -298,23 +298,19 @@ static bool keep_inputs(const struct run *r, const struct model *given, struct e
            (!r->c.rank.file || watch_keep(r->c.rank.file, e));
 }
 
-static bool check_eval(const struct run *r, struct err *e)
-{
-    return r->n_eval > 0 || !run_has_step(r, STEP_EVALUATE) ||
-           err_set(e, "evaluate: data.eval has no samples: add some, or take \"evaluate\" out of "
-                      "run.steps");
-}
-
-/* Opens tokenizer, processor and samples, for the model as it is or as it will be made, and runs
- * the forecast, so that what cannot work is refused now and leaves nothing behind. */
+/* Tokenizer, processor and samples, for the model as it is or as it will be made; and a look ahead,
+ * so that what cannot work is refused now and leaves nothing behind. */
 static bool open_data(struct run *r, struct err *e)
 {
     const char *path = r->c.model.path;
     struct model given = {0};
-    struct forecast f;
-    bool ok = forecast_open(&f, r, e) && run_open_data(r, &f.base.cfg, e) && check_eval(r, e) &&
-              forecast_models(&f, e) && forecast_fits(&f, e);
+    struct forecast f = {0};
+    bool ok = ahead_of_run(r, e) && forecast_open(&f, r, e) &&
+              ahead_of_data(r, hf_has_vision(&f.base.cfg), e) && run_open_data(r, &f.base.cfg, e) &&
+              ahead_of_steps(r, hf_has_vision(&f.base.cfg), e) && forecast_models(&f, e) &&
+              forecast_fits(&f, e);
 
+    if (ok) ahead_say_few(r);
     ok = ok && (!path || (open_given_model(r, path, &given, e) && model_check_finite(&given, e))) &&
          keep_inputs(r, path ? &given : NULL, e) && run_record(r, path ? &given : NULL, e);
     model_close(&given);
@@ -326,9 +322,6 @@ bool run_steps(struct run *r, struct err *e)
 {
     int64_t points = config_points(&r->c), only_point = r->only_point;
 
-    if (only_point >= points)
-        return err_set(e, "--point %lld: the sweep has the points 0..%lld", (long long)only_point,
-                       (long long)points - 1);
     if (!open_data(r, e)) return false;
     if (run_has_step(r, STEP_BASELINE) && !step_baseline(r, e)) return false;
     if (run_has_step(r, STEP_RANK)) {

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/json/jsonc.h"
 #include "base/mem.h"
+#include "base/plural.h"
 #include "base/signals.h"
 #include "optim/adamw.h"
 #include "train/record/checkpoint.h"
@@ -217,34 +218,55 @@ static bool save(struct trainer *t, struct err *e)
     return ok;
 }
 
-/* Checks that the checkpoint belongs to this training, and takes its counters. */
+/* Whether meta is of this training at that step: a file can be copied or renamed. */
+static bool meta_fits(const void *arg, int64_t step, const char *meta, struct err *e)
+{
+    const struct train_job *job = ((const struct trainer *)arg)->job;
+    static const char *const numbers[] = {"step", "steps", "tokens", "seconds", "samples"};
+    const char *point, *phase;
+    struct jsonc doc;
+    bool ok;
+
+    if (!jsonc_parse(&doc, "meta", meta, strlen(meta), e)) return false;
+    point = cJSON_GetStringValue(cJSON_GetObjectItem(doc.root, "point"));
+    phase = cJSON_GetStringValue(cJSON_GetObjectItem(doc.root, "phase"));
+    ok = point && phase && cJSON_IsString(cJSON_GetObjectItem(doc.root, "data"));
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        ok = ok && cJSON_IsNumber(cJSON_GetObjectItem(doc.root, numbers[i]));
+    if (!ok) {
+        err_set(e, "is not a checkpoint of this program");
+    } else {
+        const double at = cJSON_GetObjectItem(doc.root, "step")->valuedouble;
+        ok = at == (double)step && strcmp(point, job->point) == 0 && strcmp(phase, job->phase) == 0;
+        if (!ok) err_set(e, "was saved as step %.0f of %s %s", at, point, phase);
+    }
+    jsonc_close(&doc);
+    return ok;
+}
+
+/* Checks that the checkpoint belongs to these data, and takes its counters. */
 static bool read_meta(struct trainer *t, const struct ckpt_found *found, struct err *e)
 {
     struct jsonc doc;
+    bool ok;
 
     if (!jsonc_parse(&doc, "meta", found->meta, strlen(found->meta), e))
         return err_context(e, "%s/checkpoints: step %lld", t->job->dir, (long long)found->step);
-    const cJSON *steps = cJSON_GetObjectItem(doc.root, "steps"),
-                *data = cJSON_GetObjectItem(doc.root, "data");
-    const cJSON *tokens = cJSON_GetObjectItem(doc.root, "tokens");
-    const cJSON *seconds = cJSON_GetObjectItem(doc.root, "seconds");
-    const cJSON *samples = cJSON_GetObjectItem(doc.root, "samples"); /* fewer if pictures broke */
-    bool ok = cJSON_IsNumber(steps) && cJSON_IsString(data) && cJSON_IsNumber(tokens) &&
-              cJSON_IsNumber(seconds) && cJSON_IsNumber(samples);
+    const cJSON *steps = cJSON_GetObjectItem(doc.root, "steps");
+    const char *data = cJSON_GetStringValue(cJSON_GetObjectItem(doc.root, "data"));
+    const cJSON *samples =
+        cJSON_GetObjectItem(doc.root, "samples"); /* fewer where pictures broke */
 
+    ok = (int64_t)steps->valuedouble == t->steps &&
+         (int64_t)samples->valuedouble == t->r->train.n && strcmp(data, t->r->train.hash) == 0;
     if (!ok)
-        err_set(e, "%s/checkpoints: step %lld is not a checkpoint of this program", t->job->dir,
-                (long long)found->step);
-    else if ((int64_t)steps->valuedouble != t->steps ||
-             (int64_t)samples->valuedouble != t->r->train.n ||
-             strcmp(data->valuestring, t->r->train.hash) != 0)
-        ok = err_set(e,
-                     "%s/checkpoints: made with other data or another number of steps (%lld, now "
-                     "%lld): delete it or undo the change",
-                     t->job->dir, (long long)steps->valuedouble, (long long)t->steps);
+        err_set(e,
+                "%s/checkpoints: made with other data or another number of steps (%lld, now "
+                "%lld): delete it or undo the change",
+                t->job->dir, (long long)steps->valuedouble, (long long)t->steps);
     else {
-        t->tokens = tokens->valuedouble;
-        t->seconds = seconds->valuedouble;
+        t->tokens = cJSON_GetObjectItem(doc.root, "tokens")->valuedouble;
+        t->seconds = cJSON_GetObjectItem(doc.root, "seconds")->valuedouble;
         t->step = t->last_saved = t->opt.step = found->step;
     }
     jsonc_close(&doc);
@@ -257,8 +279,9 @@ static bool restore(struct trainer *t, struct err *e)
     struct metric tags[3] = {metric_tag("point", t->job->point),
                              metric_tag("phase", t->job->phase)};
     struct ckpt_found found = {.step = -1};
+    const struct ckpt_check check = {meta_fits, t};
     char *dir = mem_printf(e, "%s/checkpoints", t->job->dir), *jsonl = NULL;
-    bool ok = dir && checkpoint_dir_latest(dir, t->items, t->n_items, &found, e);
+    bool ok = dir && checkpoint_dir_latest(dir, t->items, t->n_items, &check, &found, e);
 
     t->last_saved = -1;
     if (ok && found.warning) log_line("%s", found.warning);
@@ -301,6 +324,15 @@ static bool give_up(struct trainer *t, struct err *e)
     return signals_go_on(e);
 }
 
+static bool no_room(const struct trainer *t, struct err *e)
+{
+    bool machine = e->machine;
+
+    err_set(e, "%s %s: %s: try %s", t->job->point, t->job->phase, e->msg, room_advice(t->r));
+    e->machine = machine;
+    return false;
+}
+
 /* Loss and gradients of one micro-batch; adds the loss to *loss. */
 static bool micro_batch(struct trainer *t, int64_t first, int64_t n, double scale, double *loss,
                         struct err *e)
@@ -310,7 +342,8 @@ static bool micro_batch(struct trainer *t, int64_t first, int64_t n, double scal
 
     if (!batch_fill(&t->batch, t->samples + first, n, false, e)) return false;
     out = train_graph(r, t->m, &r->train, &t->batch, scale, e);
-    if (!out || !tape_plan(r->tape, r->memory_limit, e)) return false;
+    if (!out) return false;
+    if (!tape_plan(r->tape, r->memory_limit, e)) return no_room(t, e);
     if (!tape_forward(r->tape)) return give_up(t, e);
     *loss += (double)tensor_real(out)[0];
     return !isfinite(*loss) || tape_backward(r->tape, out) || give_up(t, e);
@@ -478,8 +511,8 @@ bool train_model(struct run *r, struct model *m, const struct train_job *job, st
     bool ok = open_trainer(&t, e) && restore(&t, e) && open_tb(&t, e) && train(&t, e);
 
     if (ok)
-        log_line("%s %s: %lld steps, %.0f tokens, %s", job->point, job->phase, (long long)t.steps,
-                 t.tokens, unit_seconds(text, t.seconds));
+        log_line("%s %s: %lld step%s, %.0f tokens, %s", job->point, job->phase, (long long)t.steps,
+                 plural(t.steps), t.tokens, unit_seconds(text, t.seconds));
     ok = ok && log_end(&t, e);
     close_trainer(&t);
     return ok;

@@ -306,6 +306,11 @@ static bool apply_set(const struct place *top, const char *set, size_t number, s
     return ok;
 }
 
+static bool **given_of(const struct schema *s, void *config)
+{
+    return s->given ? (bool **)((char *)config + s->given - 1) : NULL;
+}
+
 bool schema_load_doc(const struct schema *s, void *config, const struct jsonc *doc,
                      const char *const *sets, size_t nsets, struct err *e)
 {
@@ -325,7 +330,10 @@ bool schema_load_doc(const struct schema *s, void *config, const struct jsonc *d
     for (size_t i = 0; ok && i < nsets; i++)
         ok = apply_set(&at, sets[i], i + 1, e);
     ok = ok && check_given(&src, &at, NULL);
-    free(at.seen);
+    if (ok && s->given)
+        *given_of(s, config) = at.seen;
+    else
+        free(at.seen);
     if (!ok) schema_free(s, config);
     return ok;
 }
@@ -347,6 +355,7 @@ void schema_free(const struct schema *s, void *config)
 {
     for (size_t i = 0; i < s->nrows; i++)
         schema_clear(&s->rows[i], config);
+    if (s->given) free(*given_of(s, config));
     memset(config, 0, s->size);
 }
 

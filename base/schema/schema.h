@@ -111,17 +111,22 @@ struct schema_row {
     bool nullable;                /* null is allowed */
     size_t has;                   /* nullable, not STRING: 1 + offset of a bool, false for null */
     bool may_change;              /* may differ in a resumed run */
+    bool may_move;                /* STRING: may differ too, but null stays null: the program
+                                     compares what it names */
     const char *help;             /* one line, with the unit */
 };
 
 struct schema {
     const struct schema_row *rows;
     size_t nrows, size; /* size of the struct, in bytes */
+    size_t given;       /* 1 + offset of a bool *, for schema_given; 0: not recorded */
 };
 
 /* Macros, so that each checks at compile time that the field has the row's type. */
 /* clang-format off */
-#define SCHEMA(S, table) {(table), sizeof(table) / sizeof((table)[0]), sizeof(S)}
+#define SCHEMA(S, table) {(table), sizeof(table) / sizeof((table)[0]), sizeof(S), 0}
+#define SCHEMA_WITH_GIVEN(S, table, f) \
+    {(table), sizeof(table) / sizeof((table)[0]), sizeof(S), 1 + SCHEMA_OFFSET_(S, f, bool *)}
 
 #define SCHEMA_OFFSET_(S, f, T) _Generic(((S){0}).f, T: offsetof(S, f))
 #define SCHEMA_FIELD_(TYPE, S, f, T) \
@@ -167,6 +172,9 @@ bool schema_load(const struct schema *s, void *config, const char *path, const c
 bool schema_load_doc(const struct schema *s, void *config, const struct jsonc *doc,
                      const char *const *sets, size_t nsets, struct err *e);
 
+/* Whether the file or an override set this row of the table. */
+bool schema_given(const struct schema *s, const void *config, const struct schema_row *row);
+
 /* Releases all strings and lists and zeroes *config; fine on a zeroed struct. */
 void schema_free(const struct schema *s, void *config);
 
@@ -179,7 +187,7 @@ bool schema_check(const struct schema *s, struct err *e);
 char *schema_dump(const struct schema *s, const void *config, struct err *e);
 
 /* The keys that differ, on one line: "svd.low_rank (was 64, now 32), name (was \"a\", now \"b\")",
- * or "" if none do. With locked_only, rows that may change on resume are left out. In new memory;
+ * or "" if none do. With locked_only, whatever may differ in a resumed run is left out. In new memory;
  * NULL with *e set on failure. */
 char *schema_dump_diff(const struct schema *s, const void *was, const void *now, bool locked_only,
                        struct err *e);

@@ -4,6 +4,7 @@
 #include "base/schema/schema_row.h"
 #include "base/json/jsonc.h"
 #include "base/mem.h"
+#include "base/plural.h"
 #include "base/text.h"
 
 #include <inttypes.h>
@@ -275,7 +276,7 @@ static bool diff_objects(struct diff *d, const struct schema_row *row, const voi
 
     if (a.n != b.n) {
         diff_begin(d, shown, row);
-        fprintf(d->fp, " (was %" PRId64 " elements, now %" PRId64 ")", a.n, b.n);
+        fprintf(d->fp, " (was %" PRId64 " element%s, now %" PRId64 ")", a.n, plural(a.n), b.n);
         return true;
     }
     for (size_t i = 0; i < (size_t)a.n; i++) {
@@ -309,12 +310,19 @@ out:
     return ok;
 }
 
+/* Whether a resumed run may have both. */
+static bool is_free(const struct schema_row *row, const void *was, const void *now)
+{
+    return row->may_change ||
+           (row->may_move && schema_is_null(row, was) == schema_is_null(row, now));
+}
+
 static bool diff_table(struct diff *d, const struct schema *s, const void *was, const void *now,
                        const char *shown)
 {
     for (size_t i = 0; i < s->nrows; i++) {
         const struct schema_row *row = &s->rows[i];
-        if (d->locked_only && row->may_change) continue;
+        if (d->locked_only && is_free(row, was, now)) continue;
         if (!diff_row(d, row, was, now, shown)) return false;
     }
     return true;

@@ -351,3 +351,11 @@ struct schema_list schema_get_list(const struct schema_row *row, const void *con
     memcpy(&list, (const char *)config + row->offset, sizeof list);
     return list;
 }
+
+bool schema_given(const struct schema *s, const void *config, const struct schema_row *row)
+{
+    const bool *const *given = (const bool *const *)((const char *)config + s->given - 1);
+
+    CHECK(s->given);
+    return *given && (*given)[row - s->rows];
+}

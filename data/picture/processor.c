@@ -96,6 +96,15 @@ bool processor_is(const struct processor *p, const char *kind, struct err *e)
                                         p->kind->classes[0], needed->classes[0]);
 }
 
+/* A square that is too large for any picture is refused without memory being taken for it. */
+int64_t processor_memory(const struct processor *p, const struct image_info *info)
+{
+    int64_t side = info->width > info->height ? info->width : info->height;
+    bool padded = p->do_pad && info->width != info->height && side <= IMAGE_MAX_PIXELS / side;
+
+    return info->memory + (padded ? 3 * side * side : 0);
+}
+
 bool processor_has_limits(const struct processor *p)
 {
     return p->kind == &processor_native;

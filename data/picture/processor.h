@@ -64,6 +64,9 @@ bool processor_limit(struct processor *p, int64_t min_pixels, int64_t max_pixels
 /* Whether the size of what comes out depends on limits of pixels. */
 bool processor_has_limits(const struct processor *p);
 
+/* Bytes that reading such a picture and running this on it hold at most. */
+int64_t processor_memory(const struct processor *p, const struct image_info *info);
+
 /* Sets height, width and input_width from the other fields and refuses what cannot run: sizes out
  * of range, a zero std, an output size that varies with the picture; *key is then the setting at
  * fault. processor_load calls it; so must a caller that fills in a struct processor itself. */

@@ -9,6 +9,7 @@
 /* The vision tower reads `inputs` rows of pixels: squares (a picture, or its tiles), or patches. It
  * produces `rows` feature rows, which are cached, and these become `tokens` rows of the text. */
 struct picture_shape {
+    int64_t memory;         /* bytes that decoding it takes, as its header says */
     int64_t height, width;  /* of the picture, upright */
     int64_t to_h, to_w;     /* size after resizing, before padding or cropping */
     int64_t grid_h, grid_w; /* of the inputs: tiles (besides the whole), or patches */

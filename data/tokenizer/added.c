@@ -203,26 +203,24 @@ static bool note_tallies(struct tokenizer *tk, const struct numbering *n, struct
 {
     const struct tally *t = &n->left_out;
 
-    if (t->n > 0 &&
-        !tokenizer_note(tk, e,
-                        "%zu tokens that stand only beside tokenizer.json are left "
-                        "out, because the model has no row for them; the first: \"%.80s\", "
-                        "which would be %d",
-                        t->n, t->first, (int)t->id))
+    if (t->n > 0 && !tokenizer_note(tk, e,
+                                    "tokens that stand only beside tokenizer.json, left out for "
+                                    "want of a row in the model: %zu; the first: \"%.80s\", "
+                                    "which would be %d",
+                                    t->n, t->first, (int)t->id))
         return false;
     if (n->f->kind) return true; /* the class adds all of them itself */
     t = &n->added;
     if (t->n > 0 && !tokenizer_note(tk, e,
-                                    "%zu tokens stand only beside tokenizer.json; the first: "
+                                    "tokens that stand only beside tokenizer.json: %zu; the first: "
                                     "\"%.80s\", which is %d",
                                     t->n, t->first, (int)t->id))
         return false;
     t = &n->changed;
-    return t->n == 0 ||
-           tokenizer_note(tk, e,
-                          "%zu tokens have other flags in tokenizer_config.json, which "
-                          "counts, than in tokenizer.json; the first: \"%.80s\"",
-                          t->n, t->first);
+    return t->n == 0 || tokenizer_note(tk, e,
+                                       "tokens with other flags in tokenizer_config.json, which "
+                                       "counts, than in tokenizer.json: %zu; the first: \"%.80s\"",
+                                       t->n, t->first);
 }
 
 bool added_number(struct tokenizer *tk, const struct form *f, size_t vocab, char **bytes,

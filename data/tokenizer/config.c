@@ -375,7 +375,7 @@ static bool note_unused(const struct load *file, struct tokenizer *tk)
         if (!known && n++ == 0) first = item->string;
     }
     return n == 0 || tokenizer_note(tk, file->e,
-                                    "%zu members of tokenizer.json are not used; the first: "
+                                    "members of tokenizer.json that are not used: %zu; the first: "
                                     "\"%.80s\"",
                                     n, first);
 }

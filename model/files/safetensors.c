@@ -4,6 +4,7 @@
 #include "model/files/safetensors.h"
 #include "base/filekind.h"
 #include "base/mem.h"
+#include "base/plural.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -118,7 +119,7 @@ static bool read_tensor(struct st_tensor *t, const struct jsonc *h, const cJSON 
     if (end > size)
         return jsonc_fail(h, range, e,
                           "tensor %s: ends at byte %zu, the file has %zu bytes of data: it is cut "
-                          "short, copy or download it again",
+                          "short" ST_COPY_AGAIN,
                           t->name, end, size);
     if (end - begin != need)
         return jsonc_fail(h, range, e, "tensor %s: has %zu bytes, its shape and dtype %s make %zu",
@@ -142,13 +143,13 @@ static bool check_cover(struct st_file *f, const uint8_t *data, size_t size, str
             return err_set(e, "%s: tensor %s: shares bytes with %s", f->path, t->name,
                            f->tensors[i - 1].name);
         if (p > at)
-            return err_set(e, "%s: tensor %s: %zu bytes before it belong to no tensor", f->path,
-                           t->name, (size_t)(p - at));
+            return err_set(e, "%s: tensor %s: %zu byte%s before it: of no tensor", f->path, t->name,
+                           (size_t)(p - at), plural(p - at));
         at += t->bytes;
     }
     if (at != data + size)
-        return err_set(e, "%s: the last %zu bytes belong to no tensor", f->path,
-                       (size_t)(data + size - at));
+        return err_set(e, "%s: the last %zu byte%s: of no tensor", f->path,
+                       (size_t)(data + size - at), plural(data + size - at));
     return true;
 }
 
@@ -182,10 +183,9 @@ static bool read_length(const struct st_file *f, size_t *len, struct err *e)
     if (n > MAX_HEADER)
         return err_set(e, "%s: header of %" PRIu64 " bytes, at most %d are allowed", f->path, n,
                        MAX_HEADER);
-    return err_set(e,
-                   "%s: header of %" PRIu64 " bytes, the file has %zu: it is cut short, copy or "
-                   "download it again",
-                   f->path, n, m->size);
+    return err_set(
+        e, "%s: header of %" PRIu64 " bytes, the file has %zu: it is cut short" ST_COPY_AGAIN,
+        f->path, n, m->size);
 }
 
 static bool read_header(struct st_file *f, struct err *e)

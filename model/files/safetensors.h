@@ -80,6 +80,8 @@ struct st_file {
     char *names;         /* the names, for other files: header is unused */
 };
 
+#define ST_COPY_AGAIN ", copy or download it again" /* ends the message about a file cut short */
+
 /* On failure fills *e with one line that names file and tensor, and leaves *f zeroed. */
 bool st_open(struct st_file *f, const char *path, struct err *e);
 void st_close(struct st_file *f); /* fine on a zeroed struct */

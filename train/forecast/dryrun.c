@@ -1,6 +1,9 @@
 /* dryrun.c - reports everything that a run would do before it does it. */
 #include "train/forecast/dryrun.h"
 #include "base/log.h"
+#include "base/plural.h"
+#include "train/ahead.h"
+#include "train/decode.h"
 #include "train/forecast/forecast.h"
 #include "train/trainer.h"
 #include "base/units.h"
@@ -151,12 +154,16 @@ static bool show_memory(const struct forecast *p, struct err *e)
     }
     for (int64_t i = 0; i < p->n_steps; i++)
         if (p->steps[i].is_training && p->steps[i].recomputed)
-            log_line("%s: the first %lld of %lld layers are recomputed", p->steps[i].name,
+            log_line("%s: recomputed layers: the first %lld of %lld", p->steps[i].name,
                      (long long)p->steps[i].recomputed, (long long)layers);
     log_line("Together: with the largest graph so far, and %s for the program and the index of the "
              "data.",
              unit_bytes(t[0], p->program));
     log_line("Mapped: frozen weights in their files; they do not count against the limit.");
+    if (p->largest && p->largest->largest.bytes >= DECODE_LARGE)
+        log_line("The largest picture takes %s of it to read: %s",
+                 unit_bytes(t[0], (double)p->largest->largest.bytes),
+                 p->largest->images[p->largest->largest.image].path);
     log_line("limit: %s", unit_bytes(t[0], (double)p->r->memory_limit));
     return forecast_fits(p, e);
 }
@@ -168,8 +175,8 @@ static void show_pictures(const struct dataset *d, const char *name)
     char t[UNIT_TEXT];
 
     if (d->n_images)
-        log_line("%s: %s pictures, none of them decoded yet", name,
-                 unit_count(t, (double)d->n_images));
+        log_line("%s: %s picture%s, not decoded yet", name, unit_count(t, (double)d->n_images),
+                 plural(d->n_images));
 }
 
 /* The smallest and largest number of tokens per picture. */
@@ -192,7 +199,8 @@ static void show_shapes(const struct run *r)
                  r->processor.grids ? "tiles of" : "made", (long long)r->processor.width,
                  (long long)r->processor.height);
     if (least && least->tokens == most->tokens)
-        log_line("a picture: %s%lld tokens", made, (long long)least->tokens);
+        log_line("a picture: %s%lld token%s", made, (long long)least->tokens,
+                 plural(least->tokens));
     else if (least)
         log_line("a picture: %s%lld to %lld tokens", made, (long long)least->tokens,
                  (long long)most->tokens);
@@ -203,7 +211,9 @@ static bool show_data(const struct forecast *p, struct err *e)
     struct run *r = p->r;
 
     dry_title("data");
-    if (!run_open_data(r, &p->base.cfg, e)) return false;
+    if (!run_open_data(r, &p->base.cfg, e) || !ahead_of_steps(r, hf_has_vision(&p->base.cfg), e))
+        return false;
+    ahead_say_few(r);
     show_pictures(&r->train, "data.train");
     for (int64_t i = 0; i < r->n_eval; i++)
         show_pictures(&r->eval[i].data, r->eval[i].name);
@@ -231,8 +241,9 @@ bool dry_run(struct run *r, struct err *e)
     if (ok) {
         dry_title("settings");
         printf("%s", settings);
-        ok = forecast_open(&f, r, e) && show_weights(&f, e) && show_data(&f, e) &&
-             forecast_models(&f, e);
+        ok = ahead_of_run(r, e) && forecast_open(&f, r, e) &&
+             ahead_of_data(r, hf_has_vision(&f.base.cfg), e) && show_weights(&f, e) &&
+             show_data(&f, e) && forecast_models(&f, e);
     }
     if (ok) {
         show_parameters(&f);

@@ -102,18 +102,29 @@ void dry_model_free(struct model *shape)
 }
 
 /* The entries of the n longest samples, longest first; equals in order. */
-static void longest(const struct dataset *d, int64_t n, int64_t *entry)
+static bool longest(const struct dataset *d, int64_t n, int64_t *entry, struct err *e)
 {
-    int64_t held = 0;
+    int64_t *place = mem_new((size_t)d->longest + 2, sizeof *place, "the samples' lengths", e);
 
-    for (int64_t i = 0; i < d->n; i++) {
-        if (held == n && d->entries[entry[n - 1]].tokens >= d->entries[i].tokens) continue;
-        int64_t at = held < n ? held++ : n - 1;
-        for (; at > 0 && d->entries[entry[at - 1]].tokens < d->entries[i].tokens; at--)
-            entry[at] = entry[at - 1];
-        entry[at] = i;
+    if (!place) return false;
+    for (int64_t i = 0; i < d->n; i++)
+        place[d->entries[i].tokens]++;
+    for (int64_t length = d->longest, before = 0; length >= 0; length--) {
+        int64_t count = place[length];
+        place[length] = before;
+        before += count;
     }
+    for (int64_t i = 0; i < d->n; i++) {
+        int64_t at = place[d->entries[i].tokens]++;
+        if (at < n) entry[at] = i;
+    }
+    free(place);
+    return true;
 }
+
+/* A plan's own arrays must not take the memory that it is to spare: of a batch with more tokens it
+ * takes one sample in so many, and what they need is that share of the whole. */
+enum { DRY_TOKENS = 1 << 20 };
 
 /* The graph of d's n longest samples, on the run's tape. */
 struct dry_batch {
@@ -121,26 +132,71 @@ struct dry_batch {
     struct batch_buffer buffer;
     struct tensor leaf;
     struct forward f;
-    int64_t n;
+    int64_t n;            /* in the graph */
+    int64_t copies, step; /* of each sample in the whole batch; from one to the next there */
+    double times;         /* the whole batch's tokens, as a multiple of the graph's */
 };
+
+/* How many samples there are in all passes over d that n in a row may be of: of a batch that is
+ * larger than the set, so many may be the same one. */
+static int64_t copies_in(int64_t n, int64_t d)
+{
+    return n <= d ? 1 : (n - 2) / d + 2;
+}
+
+/* Which of the longest is the sample i of the graph. */
+static int64_t which(const struct dry_batch *b, int64_t i)
+{
+    return i * b->step / b->copies;
+}
+
+static bool is_copy(const struct dry_batch *b, int64_t i)
+{
+    return i > 0 && which(b, i) == which(b, i - 1);
+}
+
+static void thin(struct dry_batch *b, const struct dataset *d, const int64_t *entry, int64_t n)
+{
+    double all = 0, held = 0;
+
+    for (int64_t i = 0; i < n; i++)
+        all += d->entries[entry[i / b->copies]].tokens;
+    b->step = 1 + (int64_t)(all / (DRY_TOKENS + 1));
+    b->n = (n + b->step - 1) / b->step;
+    for (int64_t i = 0; i < b->n; i++)
+        held += d->entries[entry[which(b, i)]].tokens;
+    b->times = all / held;
+}
 
 static bool open_batch(struct dry_batch *b, const struct dataset *d, int64_t n, bool prompt,
                        struct err *e)
 {
-    int64_t *entry;
+    int64_t *entry, different;
     bool ok;
 
     memset(b, 0, sizeof *b);
-    b->n = n < d->n ? n : d->n;
+    b->copies = copies_in(n, d->n);
+    b->step = 1;
     b->f = (struct forward){.batch = &b->buffer.batch};
-    entry = mem_new((size_t)b->n, sizeof *entry, "the longest samples", e);
-    b->samples = mem_new((size_t)b->n, sizeof *b->samples, "the longest samples", e);
-    ok = entry && b->samples;
-    if (ok) longest(d, b->n, entry);
-    for (int64_t i = 0; ok && i < b->n; i++)
-        ok = dataset_sample(d, entry[i], &b->samples[i], e);
+    different = (n + b->copies - 1) / b->copies;
+    entry = mem_new((size_t)different, sizeof *entry, "the longest samples", e);
+    ok = entry && longest(d, different, entry, e);
+    if (ok) thin(b, d, entry, n);
+    b->samples = ok ? mem_new((size_t)b->n, sizeof *b->samples, "the longest samples", e) : NULL;
+    ok = b->samples;
+    for (int64_t i = 0; ok && i < b->n; i++) {
+        if (is_copy(b, i)) /* shares the memory of the one before it */
+            b->samples[i] = b->samples[i - 1];
+        else
+            ok = dataset_sample(d, entry[which(b, i)], &b->samples[i], e);
+    }
     free(entry);
     return ok && batch_fill(&b->buffer, b->samples, b->n, prompt, e);
+}
+
+static size_t whole(const struct dry_batch *b, size_t bytes)
+{
+    return (size_t)((double)bytes * b->times);
 }
 
 /* Pictures enter as features, or with `pixels` through the tower as part of the graph. */
@@ -168,7 +224,7 @@ static void begin_graph(struct dry_batch *b, struct run *r, struct model *shape,
 static void close_batch(struct dry_batch *b, struct run *r)
 {
     for (int64_t i = 0; b->samples && i < b->n; i++)
-        sample_free(&b->samples[i]);
+        if (!is_copy(b, i)) sample_free(&b->samples[i]);
     tape_begin(r->tape, false); /* releases the graph's batch and shapes */
     batch_free(&b->buffer);
     free(b->samples);
@@ -189,7 +245,7 @@ static bool build_loss(void *arg, int64_t layers, size_t *bytes, struct err *e)
     begin_graph(&g->b, g->r, g->shape, true, g->pixels);
     g->b.f.recompute = layers;
     model_loss(g->shape, g->r->tape, &g->b.f, 1);
-    *bytes = tape_bytes(g->r->tape);
+    *bytes = whole(&g->b, tape_bytes(g->r->tape));
     return true;
 }
 
@@ -209,9 +265,10 @@ bool dry_answers(struct run *r, struct model *shape, const struct dataset *d, si
 {
     bool tokens = r->c.evaluate.score == SCORE_TOKENS;
     int64_t rows = 0, more = tokens ? 0 : r->c.evaluate.max_new_tokens;
+    int64_t samples = r->c.evaluate.batch < d->n ? r->c.evaluate.batch : d->n;
     const struct batch *batch;
     struct dry_batch b;
-    bool ok = open_batch(&b, d, r->c.evaluate.batch, !tokens, e);
+    bool ok = open_batch(&b, d, samples, !tokens, e);
 
     if (ok) {
         begin_graph(&b, r, shape, false, false);
@@ -226,8 +283,8 @@ bool dry_answers(struct run *r, struct model *shape, const struct dataset *d, si
             model_loss(shape, r->tape, &b.f, 1);
         else
             model_logits(shape, r->tape, &b.f, last, batch->samples);
-        *graph = tape_bytes(r->tape);
-        *cache = (size_t)(batch->samples * rows * model_cache_values(shape) *
+        *graph = whole(&b, tape_bytes(r->tape));
+        *cache = (size_t)(samples * rows * model_cache_values(shape) *
                           shape->cfg.text.num_hidden_layers) *
                  sizeof(real);
     }
@@ -240,6 +297,7 @@ static int64_t layer_samples(const struct dataset *d)
 {
     int64_t n = d->longest > 0 ? LAYERWISE_TOKENS / d->longest : 1;
 
+    if (n > d->n) n = d->n;
     return n > 1 ? n : 1;
 }
 

@@ -24,8 +24,9 @@ bool dry_model(struct model *shape, const struct model *m, const struct dry_stat
                unsigned kinds, struct err *e);
 void dry_model_free(struct model *shape);
 
-/* Bytes of the graph of the `n` longest training samples, and how many of its layers are recomputed
- * so that it stays within `room`; with `pixels` the tower is part of it. */
+/* Bytes of the graph of the `n` longest training samples (where there are fewer, they come again, as
+ * in the training), and how many of its layers are recomputed so that it stays within `room`; with
+ * `pixels` the tower is part of it. */
 struct dry_graph {
     int64_t n;
     bool pixels;

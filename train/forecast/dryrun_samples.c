@@ -1,6 +1,7 @@
 /* dryrun_samples.c - samples as the model will see them: the exact string and its trained parts,
  * then the tokens in runs of the same modality and training status. */
 #include "base/log.h"
+#include "base/plural.h"
 #include "base/text.h"
 #include "data/tokenizer/tokenizer.h"
 #include "data/tokenizer/unicode.h"
@@ -194,9 +195,10 @@ static bool show_sample(const struct run *r, int64_t entry, const struct sample 
     for (int64_t i = 0; i < s->n; i++)
         image += s->kind[i] == TOKEN_PLACE;
     if (image) snprintf(pictures, sizeof pictures, ", %lld of them image", (long long)image);
-    log_line("sample %lld, \"%s\" (%s:%s): %lld tokens%s, %lld trained", (long long)entry + 1,
+    log_line("sample %lld, \"%s\" (%s:%s): %lld token%s%s, %lld trained", (long long)entry + 1,
              text_plain(id, sizeof id, s->id.s, s->id.n), r->train.sources[d->source].path,
-             dataset_place(d, place), (long long)s->n, pictures, (long long)d->labels);
+             dataset_place(d, place), (long long)s->n, plural(s->n), pictures,
+             (long long)d->labels);
     for (int64_t i = 0; i < s->images; i++)
         show_picture(&r->processor, r->train.images[s->image[i]].path, &s->shape[i]);
     if (!show_text(r, &s->rendered, e)) return false;

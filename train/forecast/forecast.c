@@ -1,5 +1,6 @@
 /* forecast.c - which models a run will have, and the memory that its steps need. */
 #include "train/forecast/forecast.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "convert/rank.h"
@@ -8,7 +9,9 @@
 #include "train/factors.h"
 #include "train/layerwise.h"
 #include "train/forecast/room.h"
+#include "train/made.h"
 #include "train/models.h"
+#include "train/ranking.h"
 #include "train/trainer.h"
 #include "base/units.h"
 
@@ -21,6 +24,7 @@ bool forecast_open(struct forecast *f, struct run *r, struct err *e)
     bool made;
 
     *f = (struct forecast){.r = r};
+    if (!made_check(r, e)) return false;
     if (!model_is_there(r, "baseline", &made, e)) return false;
     if (!r->c.model.path && !made && !run_has_step(r, STEP_BASELINE))
         return err_set(e, "model.path: must be given where \"baseline\" is not one of run.steps");
@@ -204,6 +208,22 @@ static void add_largest(struct largest *l, const struct picture_input *in, const
     }
 }
 
+/* The set whose largest picture is the largest of all: large ones are read one at a time. A run
+ * that has recorded its pictures has read them, and the cache has them. */
+static bool find_largest(struct forecast *f, struct err *e)
+{
+    const struct run *r = f->r;
+    const struct dataset *d = &r->train;
+    char *sums = run_path(r, e, "pictures.sha256");
+    bool done, ok = sums && file_there(sums, &done, e);
+
+    for (int64_t i = 0; i < r->n_eval; i++)
+        if (r->eval[i].data.largest.bytes > d->largest.bytes) d = &r->eval[i].data;
+    f->largest = ok && d->largest.bytes && !(r->resumed && done) ? d : NULL;
+    free(sums);
+    return ok;
+}
+
 /* Pictures are decoded and run through the tower a group at a time, and wait for their part of the
  * store to fill up: all of them, or as many as a part holds. */
 static bool add_pictures(struct forecast *f, struct err *e)
@@ -222,6 +242,9 @@ static bool add_pictures(struct forecast *f, struct err *e)
     for (int64_t i = 0; i < r->n_eval; i++)
         add_largest(&l, &in, &r->eval[i].data);
     if (l.n == 0) return true;
+    if (!file_can_mkdirs(r->c.data.cache, e))
+        return err_set(e, "data.cache: %s: choose another directory, there or not", e->msg);
+    if (!find_largest(f, e)) return false;
     while (group < l.n && (group == 0 || inputs * width < PICTURE_VALUES))
         inputs += l.shape[group++].inputs;
     s = add_step(f, "pictures");
@@ -230,7 +253,8 @@ static bool add_pictures(struct forecast *f, struct err *e)
         double waiting = (double)l.values * sizeof(float);
         s->activations = s->region = (double)dry_pictures(f->r, &shape, l.shape, group);
         s->computed = (double)(inputs * width) * sizeof(float) +
-                      (waiting < STORE_PART_BYTES ? waiting : STORE_PART_BYTES);
+                      (waiting < STORE_PART_BYTES ? waiting : STORE_PART_BYTES) +
+                      (f->largest ? (double)f->largest->largest.bytes : 0);
         place_weights(s, &shape, false, false);
         sum_up(f, s);
     }
@@ -331,6 +355,7 @@ bool forecast_models(struct forecast *f, struct err *e)
                                             .decoupled = f->base.decoupled};
     for (int64_t i = 0; i < points; i++)
         if (!add_point(f, i, e)) return false;
+    if (run_has_step(f->r, STEP_RANK) && !rank_check_given(f->r, &f->base, e)) return false;
     if (f->r->train.n == 0)
         return run_refuse(f->r, e, "data.train: no usable sample is left to train on");
     room_of_params(&f->base, &own, &mapped); /* inspection only; freed before the run */
@@ -339,15 +364,19 @@ bool forecast_models(struct forecast *f, struct err *e)
     return add_steps(f, e);
 }
 
+/* The first step, where its largest picture is most of what it needs. */
+static bool is_for_picture(const struct forecast *f, const struct forecast_step *s)
+{
+    return f->largest && s == f->steps &&
+           2 * (double)f->largest->largest.bytes > s->bytes - f->program;
+}
+
 /* What the user can reduce. */
 static const char *advice(const struct run *r, const struct forecast_step *s)
 {
     if (s->answers > s->activations && s->answers > s->trained && s->answers > s->computed)
         return "a smaller evaluate.batch or evaluate.max_new_tokens";
-    if (s->activations > s->trained && s->activations > s->computed)
-        return r->c.optim.recompute == RECOMPUTE_NONE
-                   ? "optim.recompute \"auto\", or a smaller micro_batch or data.max_length"
-                   : "a smaller micro_batch or data.max_length";
+    if (s->activations > s->trained && s->activations > s->computed) return room_advice(r);
     return "a setting that trains less: a smaller model, peft set or rank";
 }
 
@@ -355,11 +384,20 @@ bool forecast_fits(const struct forecast *f, struct err *e)
 {
     const struct forecast_step *worst = &f->steps[0];
     double limit = (double)f->r->memory_limit;
-    char t[2][UNIT_TEXT];
+    char t[3][UNIT_TEXT];
 
     for (int64_t i = 1; i < f->n_steps; i++)
         if (f->steps[i].bytes > worst->bytes) worst = &f->steps[i];
     if (worst->bytes <= limit) return true;
+    if (is_for_picture(f, worst)) {
+        const struct dataset_reading *most = &f->largest->largest;
+        return err_set(e,
+                       "%s: %lldx%lld pixels take %s to read and process, %s with all else; "
+                       "run.memory_limit or the machine gives %s: make it smaller",
+                       f->largest->images[most->image].path, (long long)most->width,
+                       (long long)most->height, unit_bytes(t[2], (double)most->bytes),
+                       unit_bytes(t[0], worst->bytes), unit_bytes(t[1], limit));
+    }
     return err_set(e, "%s needs %s, run.memory_limit or the machine gives %s: try %s", worst->name,
                    unit_bytes(t[0], worst->bytes), unit_bytes(t[1], limit), advice(f->r, worst));
 }

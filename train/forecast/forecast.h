@@ -27,7 +27,7 @@ struct forecast_step {
     double answers;     /* graph and cache, for the longest questions */
     double region;
     double cache;
-    double computed; /* moved rows, moments, factors */
+    double computed; /* moved rows, moments, factors, a picture that is read */
     double trained;
     double mapped; /* frozen weights in their files: not part of `bytes` */
     double bytes;  /* total anonymous memory */
@@ -39,6 +39,7 @@ struct forecast {
     struct forecast_model *models;
     struct forecast_step *steps; /* in the run's order */
     int64_t n, n_steps;
+    const struct dataset *largest; /* the set with the largest picture; NULL: there is none */
     double program; /* bytes of the process itself, including the index of the data */
 };
 

@@ -33,6 +33,13 @@ void room_of_params(const struct model *m, double *own, double *mapped)
     }
 }
 
+const char *room_advice(const struct run *r)
+{
+    return r->c.optim.recompute == RECOMPUTE_NONE
+               ? "optim.recompute \"auto\", or a smaller micro_batch or data.max_length"
+               : "a smaller micro_batch or data.max_length";
+}
+
 bool room_recompute(const struct run *r, const struct model *m, size_t room, room_build *build,
                     void *arg, int64_t *layers, size_t *bytes, struct err *e)
 {

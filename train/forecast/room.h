@@ -18,6 +18,9 @@ size_t room_left(const struct run *r, double held, double mapped);
 /* Bytes of m's parameters with memory of their own, and of those that are mapped. */
 void room_of_params(const struct model *m, double *own, double *mapped);
 
+/* What makes the graph of a training step smaller. */
+const char *room_advice(const struct run *r);
+
 /* Rebuilds the graph with that many of the first decoder layers recomputed, and returns the
  * bytes that it needs. */
 typedef bool room_build(void *arg, int64_t layers, size_t *bytes, struct err *e);

@@ -51,11 +51,18 @@ struct ckpt_found {
     char *warning; /* NULL, or why newer ones were skipped: a line for the log */
 };
 
-/* Loads the newest checkpoint accepted by checkpoint_load, and removes leftovers of a killed save.
- * If there are checkpoints but none can be loaded, that is an error: silently starting over would
- * throw the run away. The items' contents are undefined then. */
+/* Whether a whole file, named as one of `step`, has the meta that one of that step must have: it
+ * may be another's, renamed or copied. The message need not name it. */
+struct ckpt_check {
+    bool (*fits)(const void *arg, int64_t step, const char *meta, struct err *e);
+    const void *arg;
+};
+
+/* Loads the newest checkpoint accepted by checkpoint_load and by `check` (NULL: none), and removes
+ * leftovers of a killed save. If there are checkpoints but none can be loaded, that is an error:
+ * silently starting over would throw the run away. The items' contents are undefined then. */
 bool checkpoint_dir_latest(const char *dir, const struct ckpt_item *items, size_t n,
-                           struct ckpt_found *found, struct err *e);
+                           const struct ckpt_check *check, struct ckpt_found *found, struct err *e);
 void ckpt_found_free(struct ckpt_found *f); /* fine on a zeroed struct */
 
 #endif

@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/plural.h"
 #include "base/signals.h"
 
 #include <dirent.h>
@@ -96,8 +97,14 @@ static bool warn(char **warning, const char *text, struct err *e)
     return true;
 }
 
+static bool fits(const struct ckpt_check *check, const char *path, int64_t step, const char *meta,
+                 struct err *e)
+{
+    return !check || check->fits(check->arg, step, meta, e) || err_context(e, "%s", path);
+}
+
 bool checkpoint_dir_latest(const char *dir, const struct ckpt_item *items, size_t n,
-                           struct ckpt_found *found, struct err *e)
+                           const struct ckpt_check *check, struct ckpt_found *found, struct err *e)
 {
     int64_t *steps;
     size_t count;
@@ -108,19 +115,24 @@ bool checkpoint_dir_latest(const char *dir, const struct ckpt_item *items, size_
         char *path = step_path(dir, steps[i], e);
         struct err why = {0};
 
-        if (path && checkpoint_load(path, items, n, &found->meta, &why))
+        if (path && checkpoint_load(path, items, n, &found->meta, &why) &&
+            fits(check, path, steps[i], found->meta, &why))
             found->step = steps[i];
         else if (why.machine) /* the file need not be damaged; nor after a signal */
             ok = (*e = why, false);
         else
             ok = path && signals_go_on(e) && warn(&found->warning, why.msg, e);
+        if (found->step < 0) {
+            free(found->meta);
+            found->meta = NULL;
+        }
         free(path);
     }
     if (ok && count && found->step < 0)
         ok = err_set(e,
-                     "%s: none of its %zu checkpoints can be loaded (%s); delete them to start "
+                     "%s: of %zu checkpoint%s none can be loaded (%s); delete them to start "
                      "this step again",
-                     dir, count, found->warning);
+                     dir, count, plural((int64_t)count), found->warning);
     free(steps);
     if (!ok) ckpt_found_free(found);
     return ok;

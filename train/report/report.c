@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "train/report/plot.h"
 #include "train/report/report_parts.h"
+#include "train/made.h"
 #include "train/report/report.h"
 #include "base/units.h"
 
@@ -48,7 +49,8 @@ static bool load_result(const struct run *r, struct report_result *result, struc
     char *path = run_path(r, e, "%s/scores.json", result->dir);
     bool ok = path && file_there(path, &result->there, e);
 
-    if (ok && result->there) ok = scores_load(&result->s, path, e);
+    if (ok && result->there)
+        ok = scores_load(&result->s, path, e) || made_again(r, STEP_EVALUATE, "file", path, e);
     free(path);
     return ok;
 }
@@ -144,18 +146,24 @@ static bool make_plot(struct report *rep, struct err *e)
         .base_score = rep->base.there && base->n ? (double)base->right / (double)base->n : NAN};
     struct curve *curves = mem_new((size_t)rep->n, sizeof *curves, "curves", e);
     struct err note;
-    bool ok = curves;
+    bool ok = curves, lost = false;
 
     for (int64_t i = 0; ok && i < rep->n; i++) {
         const struct report_point *p = &rep->points[i];
         if (p->n) curves[plot.n++] = (struct curve){p->label, p->tokens, p->score, p->n};
+        if (!p->n && p->result[REPORT_STAGE2].there) {
+            lost = true;
+            log_line(
+                "report: no curve of %s: %s/metrics.jsonl lacks its scores: it was deleted or cut",
+                p->p.name, rep->r->c.run.dir);
+        }
     }
     plot.curves = curves;
     if (ok && plot.n && plot.base_score > 0) {
         ok = plot_recovery(rep->r->c.run.dir, &plot, &note, e);
         if (ok && note.msg[0]) log_line("report: %s", note.msg);
         rep->picture = ok && !note.msg[0];
-    } else if (ok) {
+    } else if (ok && (plot.n || !lost)) {
         log_line("report: no recovery curve: %s",
                  plot.n ? "the base model has nothing right to measure against"
                         : "stage 2 has not been scored");

@@ -2,6 +2,7 @@
  * of them, if there are enough, are questions that some model got wrong; each half is spread evenly
  * over the file, so that the same run always shows the same ones. */
 #include "base/json/jsonc.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
 #include "train/report/report_parts.h"
@@ -95,6 +96,10 @@ static bool answers_open(struct answers *a, const struct run *r, const struct re
     *a = (struct answers){.from = from, .name = name};
     a->path = run_path(r, e, "%s/answers.jsonl", from->dir);
     if (!a->path || !file_there(a->path, &there, e)) return false;
+    if (from->there && !there && r->c.evaluate.score == SCORE_ANSWERS)
+        log_line("%s: is not there: the report shows none of its answers; --resume with "
+                 "\"evaluate\" in run.steps makes it again",
+                 a->path);
     if (!from->there || !there) return true;
     ok = file_map_open(&a->map, a->path, e);
     for (size_t at = 0, next; ok && at < a->map.size; at = next) {

@@ -1,5 +1,6 @@
 /* report_md.c - report.md: what was run, the scores, the trainings, the curve, some answers. */
 #include "base/mem.h"
+#include "base/plural.h"
 #include "data/template.h"
 #include "train/peft.h"
 #include "train/report/report_parts.h"
@@ -41,13 +42,15 @@ static bool write_model(const struct run *r, FILE *fp, bool *vision, struct err 
     if (there && (ok = hf_config_read(&cfg, config, e))) {
         const struct text_config *t = &cfg.text;
         fprintf(fp,
-                ": %s, %lld layers of width %lld, %lld heads of %lld dims, %lld key/value heads",
-                t->model_type, (long long)t->num_hidden_layers, (long long)t->hidden_size,
-                (long long)t->num_attention_heads, (long long)t->head_dim,
-                (long long)t->num_key_value_heads);
+                ": %s, %lld layer%s of width %lld, %lld head%s of %lld dims, %lld key/value head%s",
+                t->model_type, (long long)t->num_hidden_layers, plural(t->num_hidden_layers),
+                (long long)t->hidden_size, (long long)t->num_attention_heads,
+                plural(t->num_attention_heads), (long long)t->head_dim,
+                (long long)t->num_key_value_heads, plural(t->num_key_value_heads));
         *vision = hf_has_vision(&cfg);
         if (*vision && r->train.n_images)
-            fprintf(fp, ", %lld tokens an image", (long long)r->train.images[0].shape.tokens);
+            fprintf(fp, ", %lld token%s an image", (long long)r->train.images[0].shape.tokens,
+                    plural(r->train.images[0].shape.tokens));
         hf_config_free(&cfg);
     }
     fprintf(fp, " |\n");
@@ -65,13 +68,13 @@ static void write_dataset(FILE *fp, const char *what, const struct dataset *d, c
         if (i) fprintf(fp, ", ");
         report_string(fp, d->sources[i].path);
     }
-    fprintf(fp, ": %s samples, %s tokens, %s of them %s; SHA-256 %.16s… |\n",
-            unit_count(t[0], (double)d->n), unit_count(t[1], (double)d->tokens),
-            unit_count(t[2], (double)d->labels), labels, d->hash);
+    fprintf(fp, ": %s sample%s, %s token%s, %s of them %s; SHA-256 %.16s… |\n",
+            unit_count(t[0], (double)d->n), plural(d->n), unit_count(t[1], (double)d->tokens),
+            plural(d->tokens), unit_count(t[2], (double)d->labels), labels, d->hash);
     for (int i = 0; i < DROPS; i++)
         if (d->dropped[i])
-            fprintf(fp, "| left out there | %s samples: %s |\n",
-                    unit_count(t[0], (double)d->dropped[i]), drop_names[i]);
+            fprintf(fp, "| left out there | %s sample%s: %s |\n",
+                    unit_count(t[0], (double)d->dropped[i]), plural(d->dropped[i]), drop_names[i]);
 }
 
 static bool write_run(const struct run *r, FILE *fp, struct err *e)

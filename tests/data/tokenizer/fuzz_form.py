@@ -239,11 +239,11 @@ def llava_cases(base, sp):
             (llama | {"legacy": False}, "llava", "tokenizer.json as it is (transformers does so for model_type llava)"),
             (llama | {"tokenizer_class": "CodeGenTokenizer2"}, "llama", "tokenizer_class CodeGenTokenizer2, which may build another, is not known here"),
             (llama | {"tokenizer_class": "GPT2Tokenizer"}, "llava_next", "tokenizer.json as it is"),
-            (llama | {"tokenizer_class": "PreTrainedTokenizerFast", "extra_special_tokens": ["<x>"]}, "llama", "1 tokens stand only beside tokenizer.json"),
+            (llama | {"tokenizer_class": "PreTrainedTokenizerFast", "extra_special_tokens": ["<x>"]}, "llama", "tokens that stand only beside tokenizer.json: 1;"),
             (llama | {"add_bos_token": False}, "llava", "add_bos_token is false in tokenizer_config.json, but tokenizer.json's post_processor"),
             (llama | {"added_tokens_decoder": {"0": {"content": "<unk>"} | flags_, "1": {"content": "<s>"} | flags_, "2": {"content": "</s>"} | flags_}}, "llama",
              "2 added tokens of tokenizer.json are none here"),
-            (llama | {"added_tokens_decoder": {"2": {"content": "</s>"} | flags_ | {"rstrip": True}}}, "llava", "1 tokens have other flags in tokenizer_config.json")):
+            (llama | {"added_tokens_decoder": {"2": {"content": "</s>"} | flags_ | {"rstrip": True}}}, "llava", "tokens with other flags in tokenizer_config.json")):
         yield {} if cfg is None else {"tokenizer_config.json": cfg}, model_type, "auto", note
     yield {"tokenizer_config.json": llama}, "llama", "file", "tokenizer.json as it is (as model.tokenizer_form says;"
     yield {"tokenizer_config.json": llama}, "llama", "sentencepiece", "as sentencepiece makes it, a blank before each text between special tokens"

@@ -1,0 +1,97 @@
+/* test_ahead.c - what would stop a run later stops it, and the dry run, at once: settings, what its
+ * steps start from, and samples that are not enough. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/tmpdir.h"
+
+#include "tests/program.h"
+
+#define TRAIN "$B/mha2mla-train --config $C "
+
+static void test_looks_ahead(void **state)
+{
+#define STEPS(list) "--set 'run.steps=[" list "]' --set model.path=$T/model "
+    static const char *const refused[][2] = {
+        {"--point 2", "--point 2: the sweep has the points 0..1"},
+        {"--set run.dir=$T/c.json", "run.dir: "},
+        {"--set run.dir=$T/c.json/x/y", "/c.json: is there but is not a directory"},
+        {"--set run.dir=$T/link/x", "/link: is a link that leads nowhere"},
+        {"--set data.cache=$T/c.json", "data.cache: "},
+        {"--set 'sweep.low_rank=[4,4]'", "sweep: has the point rope4-rank4 twice"},
+        {"--set stage1.micro_batch=9", "stage1.micro_batch: 9 is more than"},
+        {STEPS("\"stage1\""),
+         "/run/rank/rank.h5: missing, and stage 1 starts from it: add \"rank\""},
+        {STEPS("\"svd\""), "/run/rank/rank.h5: missing, and svd starts from it: add \"rank\""},
+        {STEPS("\"stage2\",\"evaluate\""), "/run/rope4-rank4/svd/model: missing, and stage 2 "
+                                           "starts from it: add \"svd\" to run.steps"},
+        {STEPS("\"stage2\"") "--point 1", "/run/rope4-rank1/svd/model: missing"},
+        {STEPS("\"report\""), "/run: holds no run to report on"},
+        {"--set data.eval[1].path=$T/empty.json", "data.eval seen: no usable sample is left"},
+        {"--set 'data.eval=[]'", "data.eval has no samples"},
+        {"--set data.train[0].path=$T/words.json",
+         "svd: none of the calibration samples has a picture"},
+    };
+    char command[400];
+
+    must_run(
+        state, TRAIN
+        "--set 'run.steps=[\"baseline\"]' && mv $T/run/baseline/model $T/model && rm -r $T/run");
+    must_run(state, "ln -s gone $T/link; echo '[]' > $T/empty.json; (head -1 $T/s/train.json; "
+                    "grep -v '\"image\"' $T/s/train.json | grep '{') | sed '$s/,*$/]/' > "
+                    "$T/words.json");
+    for (size_t i = 0; i < 2 * sizeof refused / sizeof *refused; i++) {
+        snprintf(command, sizeof command, TRAIN "%s %s", refused[i / 2][0],
+                 i % 2 ? "" : "--dry-run");
+        must_fail(state, command, refused[i / 2][1]);
+        must_run(state, "test ! -e $T/run");
+    }
+    must_run(state, TRAIN STEPS("\"rank\"") "--set rank.samples=99 "
+                                            "--set svd.samples=99 --set data.train[0].name=x");
+    assert_true(
+        says(state, "rank.samples is 99, more than the samples of data.train (64): all are") &&
+        says(state, "not used: data.train[0].name, for") && !says(state, "svd.samples is"));
+    must_run(state, TRAIN STEPS("\"rank\"") "--dry-run");
+    assert_true(says(state, "/run: holds a run already, with which --resume goes on"));
+}
+
+/* Pictures are looked at when they are first needed: a run that loses too many to them is refused
+ * before its first step. */
+static void test_pictures_broken(void **state)
+{
+#define BREAK(files) "for f in $T/s/images/" files "*; do head -c 99 $f > $f.t; mv $f.t $f; done"
+    static const char *const left = "test \"$(ls -A $T/run)\" = left_out.txt";
+
+    must_run(state, "grep -v '#words' $T/s/test.json > $T/s/seen.json; " BREAK("test"));
+    must_fail(state, TRAIN "--set data.eval[0].path=$T/s/seen.json",
+              "data.eval test: no usable sample is left to score; those left out are named in ");
+    must_run(state, left);
+    must_run(state, BREAK("train"));
+    must_fail(state,
+              TRAIN "--set 'data.eval=[]' --set "
+                    "'run.steps=[\"baseline\",\"rank\",\"svd\"]'",
+              "svd: none of the calibration samples has a picture");
+    must_run(state, left);
+    must_run(state, TRAIN "--set 'data.eval=[]' --set svd.decoupled=false "
+                          "--set 'run.steps=[\"baseline\",\"rank\",\"svd\"]'");
+    assert_true(
+        says(state, "svd.samples is 32, more than the samples of data.train (2): all are") &&
+        says(state, "baseline.batch_size is 8, more than the samples of data.train (2): "));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {program_test(test_looks_ahead),
+                                       program_test(test_pictures_broken)};
+
+    return cmocka_run_group_tests_name("ahead", tests, NULL, NULL);
+}

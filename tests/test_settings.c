@@ -1,0 +1,170 @@
+/* test_settings.c - settings beside each other: which are refused, and which are said not to be
+ * used. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "tests/tmpdir.h"
+#include "train/settings.h"
+
+#include "tests/printed.h"
+
+/* Settings as KEY=VALUE, divided by '|', on top of the least that a config needs. */
+static void load(struct config *c, const char *line)
+{
+    static const char all[] = "run.steps=[\"baseline\",\"rank\",\"stage1\",\"svd\",\"stage2\","
+                              "\"evaluate\",\"report\"]";
+    const char *sets[16] = {"run.dir=r", "data.train=[{\"path\":\"t\"}]",
+                            "data.eval=[{\"path\":\"e\"}]", all};
+    char text[1000], *rest = text;
+    size_t n = 4;
+    struct err e;
+
+    snprintf(text, sizeof text, "%s", line);
+    while (*line && n < 16 && (sets[n] = strsep(&rest, "|")))
+        n++;
+    if (!schema_load(&config_schema, c, NULL, sets, n, &e)) fail_msg("%s: %s", line, e.msg);
+}
+
+static void test_refused(void **state)
+{
+    static const struct {
+        const char *line, *says; /* NULL: fine */
+    } cases[] = {
+        {"run.steps=[\"rank\",\"svd\",\"rank\"]", "run.steps: \"rank\" is there twice"},
+        {"model.path=", "model.path: is empty: give a path, or null"},
+        {"model.tokenizer=", "model.tokenizer: is empty"},
+        {"rank.file=", "rank.file: is empty"},
+        {"rank.file=null", NULL},
+        {"sweep.low_rank=[8,8]", "the point rope32-rank8 twice"},
+        {"sweep.low_rank=[1,1.0000001]", "the point rope32-rank1 twice"},
+        {"sweep.partial_rope=[8,4,8]", "the point rope8-rank64 twice"},
+        {"sweep.partial_rope=[8,4]|sweep.low_rank=[1,2]", NULL},
+        {"stage1.micro_batch=17", "stage1.micro_batch: 17 is more than stage1.batch_size, 16"},
+        {"stage1.micro_batch=16", NULL},
+        {"stage1.micro_batch=17|run.steps=[\"rank\"]", NULL},
+        {"baseline.micro_batch=9|baseline.batch_size=8", "baseline.micro_batch: 9 is more than"},
+        {"optim.min_lr=1e-5", "optim.min_lr: 1e-05 is more than stage2.lr, 5e-06, from which"},
+        {"optim.min_lr=5e-6", NULL},
+        {"optim.warmup=0.6|optim.decay=0.5", "0.6 and 0.5 of the steps are more than all"},
+        {"optim.warmup=0.7|optim.decay=0.3", NULL},
+        {"data.eval=[{\"path\":\"a/x.json\"},{\"path\":\"b/x.json\"}]",
+         "data.eval[1]: is called \"x.json\" in the scores, as data.eval[0] is: give it"},
+        {"data.eval=[{\"path\":\"a/x.json\"},{\"path\":\"b/y.json\",\"name\":\"x.json\"}]",
+         "give it another \"name\""},
+        {"data.eval=[{\"path\":\"a/x.json\"},{\"path\":\"b/x.json\",\"name\":\"y\"}]", NULL},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct config c;
+        struct err e = {0};
+        load(&c, cases[i].line);
+        bool ok = settings_check(&c, &e);
+        if (ok != !cases[i].says || (!ok && !strstr(e.msg, cases[i].says)))
+            fail_msg("%s: %s", cases[i].line, ok ? "is fine" : e.msg);
+        schema_free(&config_schema, &c);
+    }
+}
+
+/* No number makes nonsense of what is computed from it. */
+static void test_bounds(void **state)
+{
+    static const char *const cases[][2] = {
+        {"stage1.steps=9223372036854775807", "stage1.steps: must be 0..1000000000"},
+        {"run.memory_limit=1e30", "run.memory_limit: must be 0..1048576"},
+        {"data.eval=[{\"path\":\"e\",\"name\":\"\"}]", "data.eval[0].name: needs at least 1"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *sets[] = {"run.dir=r", "data.train=[{\"path\":\"t\"}]", cases[i][0]};
+        struct config c;
+        struct err e = {0};
+        assert_false(schema_load(&config_schema, &c, NULL, sets, 3, &e));
+        if (!strstr(e.msg, cases[i][1])) fail_msg("%s", e.msg);
+    }
+}
+
+/* What is said of the settings on a line; lines in the order of the table. */
+static void test_unused(void **state)
+{
+    static const struct {
+        const char *line, *says;
+        bool text; /* the model takes no pictures */
+    } cases[] = {
+        {"", "", false},
+        {"", "", true},
+        {"svd.low_rank=64|sweep.low_rank=[8]",
+         "not used: svd.low_rank, for sweep.low_rank has the values\n", false},
+        {"rank.rope_dim=8|sweep.partial_rope=[8]",
+         "not used: rank.rope_dim, for sweep.partial_rope has the values\n", false},
+        {"rank.strategy=high|rank.file=f|rank.uniform_start=1|rank.samples=3|rank.max_queries=2",
+         "not used: rank.file, rank.uniform_start, for rank.strategy is another\n"
+         "not used: rank.samples, rank.max_queries, for rank.strategy measures nothing\n",
+         false},
+        {"rank.strategy=file|rank.file=f", "", false},
+        {"rank.strategy=uniform|rank.uniform_start=1", "", false},
+        {"rank.strategy=2-norm|rank.max_queries=2",
+         "not used: rank.max_queries, for rank.strategy is another\n", false},
+        {"run.steps=[\"rank\",\"stage1\",\"svd\"]|baseline.layers=3|baseline.lr=0.1",
+         "not used: baseline.*, for run.steps lacks their step\n", false},
+        {"run.steps=[\"evaluate\"]|rank.rope_dim=8|stage2.lr=1|svd.samples=1|optim.clip=1|"
+         "checkpoint.keep=1|save.full=true",
+         "not used: rank.*, svd.*, stage2.*, for run.steps lacks their step\n"
+         "not used: optim.*, checkpoint.*, for nothing is trained\n"
+         "not used: save.*, for no model is saved\n",
+         false},
+        {"run.steps=[\"stage2\"]|save.full=true",
+         "not used: save.full, for stage1 and svd are not among run.steps\n", false},
+        {"model.path=m|baseline.layers=3|baseline.vision_heads=2|baseline.lr=0.1",
+         "not used: baseline.layers, baseline.vision_*, for the model of model.path has its "
+         "shape\n",
+         false},
+        {"stage1.epochs=2|stage1.steps=3|stage2.epochs=2",
+         "not used: stage1.epochs, for the training's steps are given\n", false},
+        {"svd.method=none|svd.low_rank=8|svd.samples=3|svd.decoupled=true",
+         "not used: svd.low_rank, svd.samples, for svd.method \"none\" compresses nothing\n",
+         false},
+        {"svd.input=weight|svd.samples=3", "not used: svd.samples, for svd.input is \"weight\"\n",
+         false},
+        {"optim.decay=0|optim.min_lr=1e-6|optim.decay_style=linear",
+         "not used: optim.decay_style, optim.min_lr, for optim.decay is 0\n", false},
+        {"data.eval=[]|evaluate.batch=3|stage2.eval_every=2",
+         "not used: stage2.eval_every, evaluate.*, for there is no data.eval\n", false},
+        {"evaluate.score=tokens|evaluate.max_new_tokens=3|evaluate.examples=2",
+         "not used: evaluate.max_new_tokens, evaluate.examples, for evaluate.score is "
+         "\"tokens\"\n",
+         false},
+        {"evaluate.samples=5|evaluate.curve_samples=6",
+         "not used: evaluate.curve_samples, for evaluate.samples are fewer\n", false},
+        {"data.alpha=drop|data.cache=c|svd.decoupled=true|stage1.projector=true", "", false},
+        {"data.alpha=drop|data.cache=c|svd.decoupled=true|stage1.projector=true",
+         "not used: data.alpha, data.cache, stage1.projector, svd.decoupled, for the model takes "
+         "no pictures\n",
+         true},
+        {"data.train=[{\"path\":\"a\"},{\"path\":\"b\",\"name\":\"n\"}]",
+         "not used: data.train[1].name, for names are of what is scored\n", false},
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct config c;
+        load(&c, cases[i].line);
+        int was = printed_begin(state);
+        settings_say_unused(&c, !cases[i].text);
+        char *text = printed_end(state, was);
+        if (strcmp(text, cases[i].says) != 0) fail_msg("%s: said\n%s", cases[i].line, text);
+        free(text);
+        schema_free(&config_schema, &c);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_refused),
+                                       cmocka_unit_test(test_bounds), tmpdir_test(test_unused)};
+
+    return cmocka_run_group_tests_name("settings", tests, NULL, NULL);
+}

@@ -1,0 +1,213 @@
+/* ahead.c - see ahead.h. */
+#include "train/ahead.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "convert/mdsvd.h"
+#include "convert/rank.h"
+#include "train/layerwise.h"
+#include "train/settings.h"
+#include "train/models.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* ---- directories ---- */
+
+/* Whether a directory is there or can be made; `written`: and files in it. */
+static bool check_dir(const char *key, const char *dir, bool written, struct err *e)
+{
+    char *path = mem_strdup(dir, e), *above;
+    struct stat st;
+    bool ok = path, link = false;
+
+    while (ok && stat(path, &st) != 0) {
+        if (errno != ENOENT && errno != ENOTDIR) {
+            ok = err_system(e, errno, "%s: %s", key, path);
+            break;
+        }
+        link = lstat(path, &st) == 0;
+        if (link || !strcmp(path, ".") || !strcmp(path, "/")) break;
+        above = file_dir(path, e);
+        free(path);
+        path = above;
+        ok = path;
+    }
+    if (ok && link)
+        ok = err_set(e, "%s: %s: is a link that leads nowhere", key, path);
+    else if (ok && !S_ISDIR(st.st_mode))
+        ok = err_set(e, "%s: %s: is there but is not a directory", key, path);
+    else if (ok && written && access(path, W_OK | X_OK) != 0)
+        ok = err_system(e, errno, "%s: %s: nothing can be written there", key, path);
+    free(path);
+    return ok;
+}
+
+/* ---- what steps start from ---- */
+
+static bool is_made(const struct run *r, const char *dir, const char *step, bool *made,
+                    struct err *e)
+{
+    char path[160];
+
+    snprintf(path, sizeof path, "%s/%s", dir, step);
+    return model_is_there(r, path, made, e);
+}
+
+/* The pairs are ranked, or need no ranking. */
+static bool is_ranked(const struct run *r, bool *ranked, struct err *e)
+{
+    char *path;
+
+    *ranked = run_has_step(r, STEP_RANK) ||
+              rank_strategy_kind((enum rank_strategy)r->c.rank.strategy) != RANK_KIND_MEASURED;
+    if (*ranked) return true;
+    path = run_path(r, e, "rank/rank.h5");
+    bool ok = path && file_there(path, ranked, e);
+    free(path);
+    return ok;
+}
+
+static bool lacks(const struct run *r, const char *what, const char *dir, const char *starts,
+                  enum step add, struct err *e)
+{
+    return err_set(e, "%s/%s%s%s: missing, and %s starts from it: add \"%s\" to run.steps",
+                   r->c.run.dir, dir, *dir ? "/" : "", what, starts, step_names[add]);
+}
+
+static bool check_point(const struct run *r, const struct point *p, bool ranked, struct err *e)
+{
+    bool stage1, svd, stage2;
+
+    if (!is_made(r, p->stage1, "stage1", &stage1, e) || !is_made(r, p->name, "svd", &svd, e) ||
+        !is_made(r, p->name, "stage2", &stage2, e))
+        return false;
+    if (!stage1 && !ranked && run_has_step(r, STEP_STAGE1))
+        return lacks(r, "rank/rank.h5", "", "stage 1", STEP_RANK, e);
+    if (!stage1 && !svd && !ranked && run_has_step(r, STEP_SVD))
+        return lacks(r, "rank/rank.h5", "", "svd", STEP_RANK, e);
+    if (!stage2 && !svd && run_has_step(r, STEP_STAGE2) && !run_has_step(r, STEP_SVD))
+        return lacks(r, "svd/model", p->name, "stage 2", STEP_SVD, e);
+    return true;
+}
+
+static bool is_wanted(const struct run *r, int64_t point)
+{
+    return r->only_point < 0 || r->only_point == point;
+}
+
+static bool check_steps(const struct run *r, struct err *e)
+{
+    bool ranked, ok = is_ranked(r, &ranked, e);
+
+    for (int64_t i = 0; ok && i < config_points(&r->c); i++) {
+        struct point p = config_point(&r->c, i);
+        ok = !is_wanted(r, i) || check_point(r, &p, ranked, e);
+    }
+    return ok;
+}
+
+/* Of a run that is yet to be there would be nothing to report. The dry run says that one is. */
+static bool check_run(const struct run *r, struct err *e)
+{
+    bool alone = r->c.run.steps.n == 1 && run_has_step(r, STEP_REPORT), there = false, ok;
+    char *config = run_path(r, e, "config.json");
+
+    ok = config && file_there(config, &there, e);
+    if (ok && !there && alone)
+        ok = err_set(e, "%s: holds no run to report on: add the steps that make one to run.steps",
+                     r->c.run.dir);
+    if (ok && there && r->dry)
+        log_line("%s: holds a run already, with which --resume goes on", r->c.run.dir);
+    free(config);
+    return ok;
+}
+
+bool ahead_of_run(const struct run *r, struct err *e)
+{
+    int64_t points = config_points(&r->c);
+
+    if (r->only_point >= points)
+        return err_set(e, "--point %lld: the sweep has the points 0..%lld",
+                       (long long)r->only_point, (long long)points - 1);
+    if (!r->c.data.eval.n && run_has_step(r, STEP_EVALUATE))
+        return err_set(e, "evaluate: data.eval has no samples: add some, or take \"evaluate\" out "
+                          "of run.steps");
+    return check_dir("run.dir", r->c.run.dir, true, e) && check_run(r, e);
+}
+
+bool ahead_of_data(const struct run *r, bool pictures, struct err *e)
+{
+    settings_say_unused(&r->c, pictures);
+    return (!pictures || check_dir("data.cache", r->c.data.cache, false, e)) && check_steps(r, e);
+}
+
+/* ---- samples ---- */
+
+/* The factors of pictures are yet to be made from the activations of some. */
+static bool needs_pictures(const struct run *r, bool *needs, struct err *e)
+{
+    bool made, ok = true;
+
+    *needs = false;
+    if (!run_has_step(r, STEP_SVD) || r->c.svd.method == KV_NONE || !r->c.svd.decoupled ||
+        r->c.svd.input != MDSVD_ACTIVATION)
+        return true;
+    for (int64_t i = 0; ok && i < config_points(&r->c); i++) {
+        struct point p = config_point(&r->c, i);
+        if (!is_wanted(r, i)) continue;
+        ok = is_made(r, p.name, "svd", &made, e);
+        if (!made) *needs = true;
+    }
+    return ok;
+}
+
+static bool check_calibration(const struct run *r, struct err *e)
+{
+    bool needs, sees = true, ok = needs_pictures(r, &needs, e);
+
+    if (ok && needs) ok = layerwise_sees_pictures(r, r->c.svd.samples, &sees, e);
+    if (ok && !sees)
+        ok = run_refuse(
+            r, e,
+            "svd: none of the calibration samples has a picture, for which svd.decoupled "
+            "makes factors: more svd.samples, or svd.decoupled false");
+    return ok;
+}
+
+bool ahead_of_steps(const struct run *r, bool pictures, struct err *e)
+{
+    for (int64_t i = 0; i < r->n_eval; i++)
+        if (r->eval[i].data.n == 0)
+            return run_refuse(r, e, "data.eval %s: no usable sample is left to score",
+                              r->eval[i].name);
+    return !pictures || r->train.n == 0 || check_calibration(r, e);
+}
+
+static void say_few(const char *step, const char *key, int64_t asked, int64_t n, const char *then)
+{
+    if (asked > n)
+        log_line("%s.%s is %lld, more than the samples of data.train (%lld): %s", step, key,
+                 (long long)asked, (long long)n, then);
+}
+
+void ahead_say_few(const struct run *r)
+{
+    static const char all[] = "all are used", again[] = "some come more than once in a step";
+    const struct config *c = &r->c;
+    int64_t n = r->train.n;
+
+    if (run_has_step(r, STEP_RANK) &&
+        rank_strategy_kind((enum rank_strategy)c->rank.strategy) == RANK_KIND_MEASURED)
+        say_few("rank", "samples", c->rank.samples, n, all);
+    if (run_has_step(r, STEP_SVD) && c->svd.method != KV_NONE && c->svd.input == MDSVD_ACTIVATION)
+        say_few("svd", "samples", c->svd.samples, n, all);
+    for (int i = 0; i < PHASES; i++)
+        if (run_has_step(r, phase_steps[i]))
+            say_few(step_names[phase_steps[i]], "batch_size", config_phase(c, i)->batch_size, n,
+                    again);
+}

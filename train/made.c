@@ -1,0 +1,127 @@
+/* made.c - what the steps have left in the run's directory: what is there, and whether it is whole.
+ * Models and rankings appear whole under their names, so that what is not has been damaged since.
+ */
+#include "base/file.h"
+#include "base/log.h"
+#include "train/evaluate.h"
+#include "train/made.h"
+#include "train/models.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+bool model_is_there(const struct run *r, const char *dir, bool *there, struct err *e)
+{
+    char *path = run_path(r, e, "%s/model/config.json", dir);
+    bool ok = path && file_there(path, there, e);
+
+    free(path);
+    return ok;
+}
+
+/* The settings can be read, and the weights' files are as long as their headers say. */
+static bool model_whole(const char *dir, struct err *e)
+{
+    char *config = file_join(dir, "config.json", e);
+    struct hf_config cfg = {0};
+    struct st_model weights = {0};
+    bool there, ok = config && file_there(config, &there, e);
+
+    if (ok && !there) ok = err_set(e, "%s/config.json is missing", dir);
+    ok = ok && hf_config_read(&cfg, config, e) && st_model_open(&weights, dir, e);
+    st_model_close(&weights);
+    hf_config_free(&cfg);
+    free(config);
+    return ok;
+}
+
+/* Of a fault that says nothing about what is in a file. */
+static bool is_elsewhere(const struct err *e)
+{
+    return e->machine || e->number == EACCES || e->number == EPERM;
+}
+
+bool made_again(const struct run *r, enum step step, const char *what, const char *path,
+                struct err *e)
+{
+    const bool comes = run_has_step(r, step);
+    const size_t n = strlen(path);
+    const char *why = e->msg, *named = strstr(why, path);
+    char *fetch;
+
+    if (is_elsewhere(e)) return false;
+    if (named && (named[n] == '/' || named[n] == ':')) /* once is enough */
+        why = named + n + 1 + strspn(named + n + 1, " ");
+    if ((fetch = strstr(e->msg, ST_COPY_AGAIN))) *fetch = '\0'; /* there is nowhere to */
+    return err_set(e, "%s: is damaged (%s): delete the %s, and --resume %s%s%smakes it again", path,
+                   why, what, comes ? "" : "with \"", comes ? "" : step_names[step],
+                   comes ? "" : "\" in run.steps ");
+}
+
+static bool check_model(const struct run *r, enum step step, const char *dir, struct err *e)
+{
+    char *path = run_path(r, e, "%s/model", dir);
+    bool there = false, ok = path && file_named(path, &there, e);
+
+    if (ok && there) ok = model_whole(path, e) || made_again(r, step, "directory", path, e);
+    free(path);
+    return ok;
+}
+
+bool made_check(const struct run *r, struct err *e)
+{
+    char dir[128];
+    bool ok = check_model(r, STEP_BASELINE, "baseline", e);
+
+    for (int64_t i = 0; ok && i < config_points(&r->c); i++) {
+        const struct point p = config_point(&r->c, i);
+        /* the report shows all points */
+        if (r->only_point >= 0 && i != r->only_point && !run_has_step(r, STEP_REPORT)) continue;
+        snprintf(dir, sizeof dir, "%s/stage1", p.stage1);
+        ok = check_model(r, STEP_STAGE1, dir, e);
+        snprintf(dir, sizeof dir, "%s/svd", p.name);
+        ok = ok && check_model(r, STEP_SVD, dir, e);
+        snprintf(dir, sizeof dir, "%s/stage2", p.name);
+        ok = ok && check_model(r, STEP_STAGE2, dir, e);
+    }
+    return ok;
+}
+
+/* Whether there are as many answers as the scores were made from. */
+static bool check_answers(const char *path, const struct scores *s, struct err *e)
+{
+    struct file_map map;
+    int64_t n = 0;
+
+    if (!file_map_open(&map, path, e)) return false;
+    for (const uint8_t *at = map.data, *end = at + map.size;
+         (at = memchr(at, '\n', (size_t)(end - at))); at++)
+        n++;
+    file_map_close(&map);
+    return n == s->all.n || err_set(e, "%s: has %lld answers, %lld were written", path,
+                                    (long long)n, (long long)s->all.n);
+}
+
+bool made_scores(const struct run *r, const char *dir, bool *whole, struct err *e)
+{
+    char *file = run_path(r, e, "%s/scores.json", dir);
+    char *answers = run_path(r, e, "%s/answers.jsonl", dir);
+    struct scores s = {0};
+    struct err why = {0};
+    bool ok = file && answers && file_there(file, whole, e);
+
+    if (ok && *whole) {
+        *whole = scores_load(&s, file, &why) &&
+                 (r->c.evaluate.score == SCORE_TOKENS || check_answers(answers, &s, &why));
+        if (!*whole && is_elsewhere(&why))
+            ok = (*e = why, false);
+        else if (!*whole)
+            log_line("%s: the model is scored again", why.msg);
+    }
+    scores_free(&s);
+    free(file);
+    free(answers);
+    return ok;
+}

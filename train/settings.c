@@ -1,0 +1,91 @@
+/* settings.c - which settings contradict each other. */
+#include "train/settings.h"
+
+#include <string.h>
+
+/* null is fine, a shell's variable that is not set is not. */
+static bool check_paths(const struct config *c, struct err *e)
+{
+    const struct {
+        const char *key, *path;
+    } rows[] = {{"model.path", c->model.path},
+                {"model.tokenizer", c->model.tokenizer},
+                {"rank.file", c->rank.file}};
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (rows[i].path && !*rows[i].path)
+            return err_set(e, "%s: is empty: give a path, or null", rows[i].key);
+    return true;
+}
+
+static bool check_steps(const struct config *c, struct err *e)
+{
+    for (int64_t i = 0; i < c->run.steps.n; i++)
+        for (int64_t k = 0; k < i; k++)
+            if (c->run.steps.v[i] == c->run.steps.v[k])
+                return err_set(e, "run.steps: \"%s\" is there twice",
+                               step_names[c->run.steps.v[i]]);
+    return true;
+}
+
+/* By their names, which are the directories': so many digits count. */
+static bool check_sweep(const struct config *c, struct err *e)
+{
+    for (int64_t i = 0; i < config_points(c); i++) {
+        struct point p = config_point(c, i);
+        for (int64_t k = 0; k < i; k++)
+            if (strcmp(p.name, config_point(c, k).name) == 0)
+                return err_set(e, "sweep: has the point %s twice: each value once", p.name);
+    }
+    return true;
+}
+
+static bool check_phases(const struct config *c, struct err *e)
+{
+    for (int i = 0; i < PHASES; i++) {
+        const struct config_phase *p = config_phase(c, i);
+        const char *name = step_names[phase_steps[i]];
+        if (!config_has_step(c, phase_steps[i])) continue;
+        if (p->micro_batch > p->batch_size)
+            return err_set(e, "%s.micro_batch: %lld is more than %s.batch_size, %lld", name,
+                           (long long)p->micro_batch, name, (long long)p->batch_size);
+        if (c->optim.min_lr > p->lr)
+            return err_set(e, "optim.min_lr: %g is more than %s.lr, %g, from which it falls",
+                           c->optim.min_lr, name, p->lr);
+    }
+    return true;
+}
+
+/* Shares such as 0.7 and 0.3 are no exact doubles. */
+static bool check_schedule(const struct config *c, struct err *e)
+{
+    return !config_trains(c) || c->optim.warmup + c->optim.decay <= 1 + 1e-9 ||
+           err_set(e, "optim.warmup and optim.decay: %g and %g of the steps are more than all",
+                   c->optim.warmup, c->optim.decay);
+}
+
+/* Scores are kept by names, of so many bytes (train/evaluate.h). */
+static bool check_eval_names(const struct config *c, struct err *e)
+{
+    const struct config_source *s = c->data.eval.v;
+
+    for (int64_t i = 0; i < c->data.eval.n; i++)
+        for (int64_t k = 0; k < i; k++)
+            if (strncmp(config_source_name(&s[i]), config_source_name(&s[k]), 127) == 0)
+                return err_set(
+                    e,
+                    "data.eval[%lld]: is called \"%s\" in the scores, as data.eval[%lld] "
+                    "is: give it another \"name\"",
+                    (long long)i, config_source_name(&s[i]), (long long)k);
+    return true;
+}
+
+bool settings_check(const struct config *c, struct err *e)
+{
+    static bool (*const checks[])(const struct config *, struct err *) = {
+        check_paths, check_steps, check_sweep, check_phases, check_schedule, check_eval_names};
+
+    for (size_t i = 0; i < sizeof checks / sizeof *checks; i++)
+        if (!checks[i](c, e)) return false;
+    return true;
+}

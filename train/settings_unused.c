@@ -1,0 +1,260 @@
+/* settings_unused.c - when each setting is used, as a table. */
+#include "base/log.h"
+#include "convert/mdsvd.h"
+#include "convert/rank.h"
+#include "model/model.h"
+#include "train/settings.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* What a rule looks at. */
+struct use {
+    const struct config *c;
+    const struct config_phase *p; /* of a phase's rule */
+    bool pictures;
+};
+
+static enum rank_kind rank_kind_of(const struct use *u)
+{
+    return rank_strategy_kind((enum rank_strategy)u->c->rank.strategy);
+}
+
+static bool for_baseline(const struct use *u)
+{
+    return config_has_step(u->c, STEP_BASELINE);
+}
+static bool for_shape(const struct use *u)
+{
+    return !for_baseline(u) || !u->c->model.path;
+}
+static bool for_stage1(const struct use *u)
+{
+    return config_has_step(u->c, STEP_STAGE1);
+}
+static bool for_stage2(const struct use *u)
+{
+    return config_has_step(u->c, STEP_STAGE2);
+}
+static bool for_svd(const struct use *u) /* stage 2 finds its start by the point's name */
+{
+    return config_has_step(u->c, STEP_SVD) || for_stage2(u);
+}
+static bool for_rank(const struct use *u)
+{
+    return config_has_step(u->c, STEP_RANK) || for_stage1(u) || for_svd(u);
+}
+static bool for_training(const struct use *u)
+{
+    return config_trains(u->c);
+}
+static bool for_saving(const struct use *u)
+{
+    return config_trains(u->c) || config_has_step(u->c, STEP_SVD);
+}
+static bool for_delta(const struct use *u)
+{
+    return !for_saving(u) || for_stage1(u) || config_has_step(u->c, STEP_SVD) || !u->c->save.full;
+}
+static bool of_file(const struct use *u)
+{
+    return rank_kind_of(u) == RANK_KIND_GIVEN || !u->c->rank.file;
+}
+static bool of_uniform(const struct use *u)
+{
+    return u->c->rank.strategy == RANK_UNIFORM || !u->c->rank.uniform_start;
+}
+static bool of_measure(const struct use *u)
+{
+    return rank_kind_of(u) == RANK_KIND_MEASURED;
+}
+static bool of_queries(const struct use *u)
+{
+    return !of_measure(u) || u->c->rank.strategy != RANK_2NORM;
+}
+static bool of_rope_dim(const struct use *u)
+{
+    return u->c->sweep.partial_rope.n == 0;
+}
+static bool of_low_rank(const struct use *u)
+{
+    return u->c->sweep.low_rank.n == 0;
+}
+static bool of_factors(const struct use *u)
+{
+    return u->c->svd.method != KV_NONE;
+}
+static bool of_activation(const struct use *u)
+{
+    return !of_factors(u) || u->c->svd.input == MDSVD_ACTIVATION;
+}
+static bool of_decay(const struct use *u)
+{
+    return u->c->optim.decay > 0;
+}
+static bool of_eval(const struct use *u)
+{
+    return u->c->data.eval.n > 0;
+}
+static bool of_answers(const struct use *u)
+{
+    return u->c->evaluate.score == SCORE_ANSWERS;
+}
+static bool of_curve(const struct use *u)
+{
+    return !u->c->evaluate.samples || u->c->evaluate.curve_samples <= u->c->evaluate.samples;
+}
+static bool of_pictures(const struct use *u)
+{
+    return u->pictures;
+}
+static bool of_decoupled(const struct use *u)
+{
+    return u->pictures || !u->c->svd.decoupled;
+}
+static bool of_epochs(const struct use *u)
+{
+    return u->p->steps == 0;
+}
+static bool of_curve_points(const struct use *u)
+{
+    return u->c->data.eval.n > 0 || u->p->eval_every == 0;
+}
+static bool of_projector(const struct use *u)
+{
+    return u->pictures || !u->p->projector;
+}
+static bool of_vision(const struct use *u)
+{
+    return u->pictures || !u->p->vision;
+}
+
+static const char no_step[] = "run.steps lacks their step", no_eval[] = "there is no data.eval",
+                  no_training[] = "nothing is trained", no_model[] = "no model is saved",
+                  other_strategy[] = "rank.strategy is another",
+                  no_factors[] = "svd.method \"none\" compresses nothing",
+                  no_decay[] = "optim.decay is 0", no_answers[] = "evaluate.score is \"tokens\"",
+                  no_pictures[] = "the model takes no pictures",
+                  own_shape[] = "the model of model.path has its shape",
+                  by_steps[] = "the training's steps are given";
+
+/* A setting, or all of a group (with the dot), and when it is used. The first rule that says no
+ * counts. */
+static const struct rule {
+    const char *key;
+    bool (*used)(const struct use *u);
+    const char *why;
+    int phase; /* 1 + index; 0: of none */
+} rules[] = {
+    {"baseline.", for_baseline, no_step, 0},
+    {"rank.", for_rank, no_step, 0},
+    {"stage1.", for_stage1, no_step, 0},
+    {"svd.", for_svd, no_step, 0},
+    {"stage2.", for_stage2, no_step, 0},
+    {"optim.", for_training, no_training, 0},
+    {"checkpoint.", for_training, no_training, 0},
+    {"save.", for_saving, no_model, 0},
+    {"save.full", for_delta, "stage1 and svd are not among run.steps", 0},
+    {"evaluate.", of_eval, no_eval, 0},
+    {"evaluate.max_new_tokens", of_answers, no_answers, 0},
+    {"evaluate.examples", of_answers, no_answers, 0},
+    {"evaluate.curve_samples", of_curve, "evaluate.samples are fewer", 0},
+    {"baseline.hidden_size", for_shape, own_shape, 0},
+    {"baseline.intermediate_size", for_shape, own_shape, 0},
+    {"baseline.layers", for_shape, own_shape, 0},
+    {"baseline.heads", for_shape, own_shape, 0},
+    {"baseline.kv_heads", for_shape, own_shape, 0},
+    {"baseline.max_length", for_shape, own_shape, 0},
+    {"baseline.rope_theta", for_shape, own_shape, 0},
+    {"baseline.tie", for_shape, own_shape, 0},
+    {"baseline.vision_", for_shape, own_shape, 0},
+    {"baseline.image_size", for_shape, own_shape, 0},
+    {"baseline.patch_size", for_shape, own_shape, 0},
+    {"rank.file", of_file, other_strategy, 0},
+    {"rank.uniform_start", of_uniform, other_strategy, 0},
+    {"rank.samples", of_measure, "rank.strategy measures nothing", 0},
+    {"rank.max_queries", of_measure, "rank.strategy measures nothing", 0},
+    {"rank.max_queries", of_queries, other_strategy, 0},
+    {"rank.rope_dim", of_rope_dim, "sweep.partial_rope has the values", 0},
+    {"svd.low_rank", of_low_rank, "sweep.low_rank has the values", 0},
+    {"svd.low_rank", of_factors, no_factors, 0},
+    {"sweep.low_rank", of_factors, no_factors, 0},
+    {"svd.input", of_factors, no_factors, 0},
+    {"svd.samples", of_factors, no_factors, 0},
+    {"svd.samples", of_activation, "svd.input is \"weight\"", 0},
+    {"svd.decoupled", of_decoupled, no_pictures, 0},
+    {"optim.min_lr", of_decay, no_decay, 0},
+    {"optim.decay_style", of_decay, no_decay, 0},
+    {"data.alpha", of_pictures, no_pictures, 0},
+    {"data.cache", of_pictures, no_pictures, 0},
+    {"baseline.vision", of_vision, no_pictures, 1},
+#define PHASE_RULES(name, i)                                                                       \
+    {name ".epochs", of_epochs, by_steps, i}, {name ".eval_every", of_curve_points, no_eval, i},   \
+    {                                                                                              \
+        name ".projector", of_projector, no_pictures, i                                            \
+    }
+    PHASE_RULES("baseline", 1),
+    PHASE_RULES("stage1", 2),
+    PHASE_RULES("stage2", 3),
+};
+enum { RULES = sizeof rules / sizeof *rules };
+
+static bool is_group(const struct rule *r)
+{
+    return strchr("._", r->key[strlen(r->key) - 1]);
+}
+
+/* The rule by which a setting is not used, NULL: it is. */
+static const struct rule *against(const char *key, const struct config *c, bool pictures)
+{
+    for (int i = 0; i < RULES; i++) {
+        const struct rule *r = &rules[i];
+        const size_t n = strlen(r->key);
+        struct use u = {
+            .c = c, .p = r->phase ? config_phase(c, r->phase - 1) : NULL, .pictures = pictures};
+        if (is_group(r) ? strncmp(key, r->key, n) != 0 : strcmp(key, r->key) != 0) continue;
+        if (!r->used(&u)) return r;
+    }
+    return NULL;
+}
+
+/* The given settings that are not used for one reason; a group by its name. */
+static void say_those(const struct config *c, bool pictures, const char *why)
+{
+    enum { NAMED = 6 };
+    char names[600] = "", more[32] = "";
+    const struct rule *last = NULL;
+    size_t used = 0;
+    int n = 0;
+
+    for (size_t i = 0; i < config_schema.nrows; i++) {
+        const struct schema_row *row = &config_schema.rows[i];
+        const struct rule *r =
+            schema_given(&config_schema, c, row) ? against(row->key, c, pictures) : NULL;
+        if (!r || r->why != why || (is_group(r) && r == last)) continue;
+        last = r;
+        if (n++ >= NAMED) continue;
+        used += (size_t)snprintf(names + used, sizeof names - used, "%s%s%s", used ? ", " : "",
+                                 is_group(r) ? r->key : row->key, is_group(r) ? "*" : "");
+    }
+    if (n > NAMED) snprintf(more, sizeof more, " and %d more", n - NAMED);
+    if (n) log_line("not used: %s%s, for %s", names, more, why);
+}
+
+void settings_say_unused(const struct config *c, bool pictures)
+{
+    const struct config_source *train = c->data.train.v;
+
+    for (int i = 0; i < RULES; i++) {
+        int first = 0;
+        while (rules[first].why != rules[i].why)
+            first++;
+        if (first == i) say_those(c, pictures, rules[i].why);
+    }
+    for (int64_t i = 0; i < c->data.train.n; i++)
+        if (train[i].name) {
+            log_line("not used: data.train[%lld].name, for names are of what is scored",
+                     (long long)i);
+            break;
+        }
+}
