@@ -124,6 +124,11 @@ bool model_open(struct model *m, const char *dir, struct err *e);
  * NaN or infinite: names file, tensor and index. Fine for a model from a directory. */
 bool model_check_finite(const struct model *m, struct err *e);
 
+/* Fails where the end of a file is zeros as only an unfinished download leaves them; notes in
+ * m->notes how many weights are nothing but zeros, or have many in a row. Looks at few values of
+ * what is not zero. */
+bool model_check_zeros(struct model *m, struct err *e);
+
 /* A new model of cfg's shape with random weights: normal with deviation initializer_range. Takes
  * cfg over (also on failure). */
 bool model_random(struct model *m, struct hf_config *cfg, uint64_t seed, struct err *e);
