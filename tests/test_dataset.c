@@ -167,7 +167,7 @@ static void test_left_out(void **state)
                                                                        "two") "]}",
          DROP_IMAGE, "gone.png: No such file"},
         {"{\"image\":\"set.json\",\"conversations\":[" ASK("<image>", "two") "]}", DROP_IMAGE,
-         "set.json: is no picture; pictures that are read"},
+         "set.json: is no picture of a format that is read: PNG"},
         {"{\"image\":\"cut.png\",\"conversations\":[" ASK("<image>", "two") "]}", DROP_IMAGE,
          "cut.png: PNG: the file is cut short"},
         {"{\"image\":3,\"conversations\":[" ASK("<image>", "two") "]}", DROP_BROKEN,

@@ -169,7 +169,7 @@ static void test_no_picture(void **state)
     } cases[] = {
 #define BYTES(text) text, sizeof text - 1
         {"", 0, "is empty; pictures that are read: PNG, JPEG, WebP, GIF, BMP"},
-        {BYTES("hello there"), "is no picture; pictures that are read"},
+        {BYTES("hello there"), "is no picture of a format that is read: PNG, JPEG, WebP, GIF, BMP"},
         {BYTES("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), "git lfs pull`"},
         {BYTES("<!DOCTYPE html><title>403</title>"), "is an HTML page"},
         {BYTES("<svg xmlns='http://www.w3.org/2000/svg'/>"), "is an SVG drawing; pictures that"},

@@ -105,7 +105,9 @@ static void test_other_files(void **state)
         {BYTES("GGUF\3\0\0\0 and more of it"), ": is a GGUF model"},
         {BYTES("\x80\2}q\0. and more of it"), ": is a Python pickle"},
         {BYTES("\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"), ": is nothing but zero bytes"},
-        {BYTES("Entry not found"), ": is text (\"Entry not found\"), and no safetensors file"},
+        {BYTES("Entry not found"), ": is \"Entry not found\", a server's answer"},
+        {BYTES("Entry was not found"),
+         ": is text (\"Entry was not found\"), and no safetensors file"},
         {BYTES("{\"error\":{\"a\":1}}"), ": is text (\"{\"error\":{"},
         {BYTES("\x80\2\0\0\0\0\0\0{\"a\":"), ": header of 640 bytes, the file has 13: it is cut"},
 #undef BYTES
