@@ -150,6 +150,13 @@ bool model_save(const struct model *m, const char *dir, enum dtype own, bool del
 
 /* Copies tokenizer and processor files that a model's directory has. */
 bool model_copy_files(const char *from, const char *to, struct err *e);
+/* All files that say how another tokenizer is read; what it lacks is removed: the model's own would
+ * say something about another one. */
+bool model_copy_tokenizer(const char *from, const char *to, struct err *e);
+
+/* Whether those that a model saved by a run will get can be what their names say: `dir` is the
+ * model's, `tokenizer` that of another tokenizer; each may be NULL. */
+bool model_check_copied(const char *dir, const char *tokenizer, struct err *e);
 
 /* Remembers (watch_keep) the files that an opened model was read from and those that saving copies;
  * and the latter of a directory that has no model. */

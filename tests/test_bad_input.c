@@ -362,6 +362,46 @@ static void test_unusual_model(void **state)
         "--set model.path=$T/bad --set model.tokenizer=$T/few --set 'run.steps=[\"rank\"]'");
 }
 
+/* Files that nobody reads here, but that every saved model gets. */
+static void test_bad_companions(void **state)
+{
+#define LFS "printf 'version https://git-lfs.github.com/spec/v1\\noid sha256:0\\nsize 1\\n' > "
+#define GIVEN TRAIN "--set model.path=$T/bad --set 'run.steps=[\"rank\",\"stage1\"]' "
+    static const struct {
+        const char *make, *said;
+    } rows[] = {
+        {LFS "$T/bad/chat_template.jinja", "/bad/chat_template.jinja: is a Git LFS pointer"},
+        {": > $T/bad/merges.txt", "/bad/merges.txt: is empty; a saved model gets a copy of this"},
+        {"echo '<!doctype html><p>' > $T/bad/tokenizer.model", "/bad/tokenizer.model: is an HTML"},
+        {"printf 'Entry not found' > $T/bad/tokenizer.model", "\"Entry not found\""},
+        {"mkfifo $T/bad/tokenizer.model", "/bad/tokenizer.model: is a named pipe"},
+        {"ln -s gone $T/bad/merges.txt", "/bad/merges.txt: is a link to gone, which is not there"},
+        {"echo '{\"a\": 1' > $T/bad/vocab.json", "/bad/vocab.json:2:1: "},
+        {"echo '{\"a\": 1}' > $T/bad/vocab.json; " LFS "$T/bad/chat_template.json",
+         "/bad/chat_template.json: is a Git LFS pointer"},
+        {LFS "$T/bad/generation_config.json", "/bad/generation_config.json: is a Git LFS pointer"},
+        /* where another tokenizer is given, its files go before the model's */
+        {LFS "$T/bad/special_tokens_map.json; " LFS "$T/tok/special_tokens_map.json",
+         "/tok/special_tokens_map.json: is a Git LFS pointer"},
+        {"printf '{}' > $T/tok/special_tokens_map.json; " LFS "$T/tok/chat_template.jinja",
+         "/tok/chat_template.jinja: is a Git LFS pointer"},
+    };
+
+    make_model(state);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        must_run(state, "rm -rf $T/bad; cp -r $T/model $T/bad");
+        must_run(state, rows[i].make);
+        must_fail(state, GIVEN "--dry-run", rows[i].said);
+        must_fail(state, GIVEN, rows[i].said);
+        assert_false(is_there(tmpdir_path(state, "run")));
+    }
+    /* what nobody would get a copy of */
+    must_run(state, TRAIN "--set model.path=$T/bad --set 'run.steps=[\"rank\"]' --dry-run");
+    must_run(state, "rm -rf $T/bad; cp -r $T/model $T/bad; rm $T/tok/chat_template.jinja; " LFS
+                    "$T/bad/tokenizer.json; " GIVEN "--dry-run");
+#undef GIVEN
+}
+
 /* HDF5 files that are cut short. */
 static void test_bad_hdf5(void **state)
 {
@@ -414,9 +454,9 @@ static void test_bad_hdf5(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        program_test(test_bad_input), program_test(test_bad_safetensors),
-        program_test(test_bad_model), program_test(test_unusual_model),
-        program_test(test_bad_hdf5)};
+        program_test(test_bad_input),      program_test(test_bad_safetensors),
+        program_test(test_bad_model),      program_test(test_unusual_model),
+        program_test(test_bad_companions), program_test(test_bad_hdf5)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

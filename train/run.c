@@ -415,6 +415,15 @@ static bool open_processor(struct run *r, const struct hf_config *cfg, struct er
     return true;
 }
 
+/* The files that go with every model that the run will save. */
+static bool check_copied(const struct run *r, struct err *e)
+{
+    bool saves = run_has_step(r, STEP_BASELINE) || run_has_step(r, STEP_STAGE1) ||
+                 run_has_step(r, STEP_SVD) || run_has_step(r, STEP_STAGE2);
+
+    return !saves || model_check_copied(r->c.model.path, r->c.model.tokenizer, e);
+}
+
 static const char *base_name(const char *path)
 {
     const char *slash = strrchr(path, '/');
@@ -496,7 +505,7 @@ bool run_open_data(struct run *r, const struct hf_config *cfg, struct err *e)
     if (!r->length_from) return false;
     r->chat = template_find(names[r->c.data.chat], e);
     if (!r->chat || !open_tokenizer(r, cfg, e) || !template_check(r->chat, r->tokenizer, e) ||
-        !given_open(r, cfg, e) || !open_processor(r, cfg, e))
+        !given_open(r, cfg, e) || !open_processor(r, cfg, e) || !check_copied(r, e))
         return false;
     o.tokenizer = r->tokenizer;
     o.chat = r->chat;

@@ -8,11 +8,9 @@
 #include "train/peft.h"
 #include "train/trainer.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 static const enum dtype save_dtypes[] = {DT_F32, DT_BF16};
 
@@ -89,30 +87,6 @@ static bool need_pictures(struct run *r, struct model *m, bool pixels, struct er
            run_record_pictures(r, e);
 }
 
-/* The tokenizer that was used, where it is not the model's own: all files that say how it is read.
- */
-static bool copy_tokenizer(const char *from, const char *to, struct err *e)
-{
-    static const char *const names[] = {"tokenizer.json", "tokenizer_config.json",
-                                        "special_tokens_map.json", "added_tokens.json"};
-    bool ok = true;
-
-    for (size_t i = 0; ok && i < sizeof names / sizeof *names; i++) {
-        char *src = file_join(from, names[i], e), *dst = src ? file_join(to, names[i], e) : NULL;
-        bool there;
-
-        ok = dst && file_there(src, &there, e);
-        if (ok && there)
-            ok = file_copy(src, dst, e);
-        else if (ok && unlink(dst) != 0 && errno != ENOENT)
-            /* the model's own would say something about another tokenizer */
-            ok = err_system(e, errno, "%s: cannot be removed", dst);
-        free(src);
-        free(dst);
-    }
-    return ok;
-}
-
 /* The directory appears whole or not at all. */
 static bool save_model(struct run *r, struct model *m, const char *dir, bool delta, struct err *e)
 {
@@ -127,7 +101,7 @@ static bool save_model(struct run *r, struct model *m, const char *dir, bool del
     if (ok && tokenizer) /* what the model lacks */
         ok = file_mkdirs(tmp, e) && model_copy_files(tokenizer, tmp, e);
     ok = ok && model_save(m, tmp, save_dtypes[r->c.save.dtype], delta, e);
-    if (ok && tokenizer) ok = copy_tokenizer(tokenizer, tmp, e);
+    if (ok && tokenizer) ok = model_copy_tokenizer(tokenizer, tmp, e);
     if (ok && !m->dir) ok = processor_save(&r->processor, tmp, e);
     ok = ok && watch_check(e) && watch_kept(e) && file_publish(tmp, path, e);
     if (ok)
