@@ -59,7 +59,7 @@ struct conversation_source {
 };
 
 /* On failure *reason says of what kind it is, the message begins with "FILE:LINE:COL: ", and *c is
- * zeroed. `unused` may be NULL. */
+ * good for nothing but its id, and to be freed. `unused` may be NULL. */
 bool conversation_read(struct conversation *c, const struct conversation_source *from,
                        struct unused *unused, enum drop_reason *reason, struct err *e);
 void conversation_free(struct conversation *c); /* fine on a zeroed struct; leaves one */

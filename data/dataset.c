@@ -51,27 +51,44 @@ static bool grow_slots(struct dataset *d, struct err *e)
     return true;
 }
 
+bool dataset_mark_bad(struct dataset_image *img, const struct err *why, struct err *e)
+{
+    img->bad = true;
+    img->why = mem_strdup(why->msg, e);
+    return img->why;
+}
+
+/* Where a path has its picture, or has room for it. */
+static uint64_t slot_of(const struct dataset *d, const char *path)
+{
+    uint64_t at = hash_fnv(path, strlen(path)) % (uint64_t)d->n_slots;
+
+    while (d->slots[at] >= 0 && strcmp(d->images[d->slots[at]].path, path) != 0)
+        at = (at + 1) % (uint64_t)d->n_slots;
+    return at;
+}
+
 /* The number of a picture, -1 where it is no picture or the machine failed. */
 static int64_t intern_image(struct dataset *d, const char *path, struct err *e)
 {
     struct image_info look;
-    uint64_t at;
+    struct err why;
+    int64_t known;
 
     if (!grow_slots(d, e)) return -1;
-    for (at = hash_fnv(path, strlen(path)) % (uint64_t)d->n_slots; d->slots[at] >= 0;
-         at = (at + 1) % (uint64_t)d->n_slots)
-        if (strcmp(d->images[d->slots[at]].path, path) == 0)
-            return d->images[d->slots[at]].bad ? (err_set(e, "%s: is broken", path), -1)
-                                               : d->slots[at];
+    known = d->slots[slot_of(d, path)];
+    if (known >= 0)
+        return d->images[known].bad ? (err_set(e, "%s", d->images[known].why), -1) : known;
     struct dataset_image img = {.path = mem_strdup(path, e)};
     if (!img.path ||
-        !mem_grow(&d->images, &d->cap_images, (size_t)d->n_images + 1, sizeof *d->images, e)) {
+        !mem_grow(&d->images, &d->cap_images, (size_t)d->n_images + 1, sizeof *d->images, e) ||
+        (!image_look(path, &look, &why) && !dataset_mark_bad(&img, &why, e))) {
         free(img.path);
         return -1;
     }
-    img.bad = !image_look(path, &look, e);
     d->images[d->n_images] = img;
     slot_put(d, d->n_images++);
+    if (img.bad) *e = why;
     return img.bad ? -1 : d->n_images - 1;
 }
 
@@ -79,7 +96,8 @@ const char *dataset_place(const struct dataset_entry *entry, char out[DATASET_PL
 {
     int n = snprintf(out, DATASET_PLACE, "%" PRId64, entry->line);
 
-    if (entry->col) snprintf(out + n, (size_t)(DATASET_PLACE - n), ":%" PRId64, entry->col);
+    if (!entry->first_of_line)
+        snprintf(out + n, (size_t)(DATASET_PLACE - n), ":%" PRId64, entry->col);
     return out;
 }
 
@@ -94,14 +112,25 @@ static bool append_left_out(struct dataset *d, const char *text, struct err *e)
     return true;
 }
 
-/* why: "FILE:PLACE: what". */
-static bool drop(struct dataset *d, enum drop_reason reason, const char *why, struct err *e)
+/* " (id ...)", which says which sample it is where its file was written anew; "" without one. */
+static const char *id_text(const struct text *id, char out[128])
+{
+    char plain[96];
+
+    out[0] = '\0';
+    if (id->n) snprintf(out, 128, " (id %s)", text_plain(plain, sizeof plain, id->s, id->n));
+    return out;
+}
+
+/* why: "FILE:LINE:COL: what". */
+static bool drop(struct dataset *d, enum drop_reason reason, const char *why, const struct text *id,
+                 struct err *e)
 {
     bool full = d->left_out_len > LEFT_OUT_BYTES, ok = true;
-    char *text;
+    char *text, name[128];
 
     if (!full) {
-        text = mem_printf(e, "%s: %s", drop_names[reason], why);
+        text = mem_printf(e, "%s: %s%s", drop_names[reason], why, id_text(id, name));
         ok = text && append_left_out(d, text, e);
         free(text);
         if (ok && d->left_out_len > LEFT_OUT_BYTES)
@@ -131,23 +160,20 @@ static bool add_images(struct dataset *d, struct dataset_entry *entry, const str
     return true;
 }
 
-static bool add_entry(struct dataset *d, struct dataset_entry *entry, int64_t col, struct draft *f,
+static bool add_entry(struct dataset *d, struct dataset_entry *entry, struct draft *f,
                       struct err *e)
 {
-    const char *path = d->sources[entry->source].path;
     enum drop_reason reason;
-    char place[DATASET_PLACE];
     struct err why = {0};
     size_t refs = d->n_refs;
-    bool ok = draft_make(f, d, entry, col, &d->unused, &reason, &why);
+    bool ok = draft_make(f, d, entry, &d->unused, &reason, &why);
 
-    if (ok && !add_images(d, entry, &f->c, &reason, &why))
-        ok = err_context(&why, "%s:%s", path, dataset_place(entry, place));
+    if (ok && !add_images(d, entry, &f->c, &reason, &why)) ok = dataset_context(d, entry, &why);
     if (!ok) {
         d->n_refs = refs;
         if (why.machine || reason == DROPS || (reason == DROP_TOO_LONG && d->o.too_long_is_error))
             return (*e = why, false);
-        return drop(d, reason, why.msg, e);
+        return drop(d, reason, why.msg, &f->c.id, e);
     }
     entry->tokens = (int32_t)f->n; /* max_length fits */
     entry->labels = (int32_t)f->labels;
@@ -196,8 +222,9 @@ static bool index_source(struct dataset *d, int32_t i, struct sha256 *sum, struc
                                       .begin = (int64_t)begin,
                                       .end = (int64_t)end,
                                       .line = scan.place.line,
-                                      .col = scan.first_of_line ? 0 : scan.place.col};
-        ok = signals_go_on(e) && add_entry(d, &entry, scan.place.col, &f, e);
+                                      .col = scan.place.col,
+                                      .first_of_line = scan.first_of_line};
+        ok = signals_go_on(e) && add_entry(d, &entry, &f, e);
     }
     draft_free(&f);
     return ok;
@@ -238,8 +265,10 @@ void dataset_close(struct dataset *d)
         free((char *)(uintptr_t)d->sources[i].images);
         file_map_close(&d->maps[i]);
     }
-    for (int64_t i = 0; i < d->n_images; i++)
+    for (int64_t i = 0; i < d->n_images; i++) {
         free(d->images[i].path);
+        free(d->images[i].why);
+    }
     free(d->sources);
     free(d->maps);
     free(d->entries);
@@ -252,26 +281,44 @@ void dataset_close(struct dataset *d)
     memset(d, 0, sizeof *d);
 }
 
+static const struct dataset_image *bad_image(const struct dataset *d,
+                                             const struct dataset_entry *entry)
+{
+    for (int32_t k = 0; k < entry->images; k++) {
+        const struct dataset_image *img = &d->images[d->refs[entry->first_image + k]];
+        if (img->bad) return img;
+    }
+    return NULL;
+}
+
+static bool drop_for(struct dataset *d, const struct dataset_entry *entry,
+                     const struct dataset_image *img, struct err *e)
+{
+    const struct conversation_source from = dataset_bytes(d, entry);
+    struct conversation c; /* for its id */
+    enum drop_reason unread;
+    struct err why, ignored;
+    bool ok;
+
+    err_set(&why, "%s", img->why);
+    dataset_context(d, entry, &why);
+    conversation_read(&c, &from, NULL, &unread, &ignored);
+    ok = drop(d, DROP_IMAGE, why.msg, &c.id, e);
+    conversation_free(&c);
+    return ok;
+}
+
 bool dataset_drop_bad_images(struct dataset *d, struct err *e)
 {
     int64_t kept = 0;
     bool ok = true;
 
     for (int64_t i = 0; i < d->n; i++) {
-        struct dataset_entry *entry = &d->entries[i];
-        char place[DATASET_PLACE];
-        struct err why;
-        int64_t bad = -1;
-        for (int32_t k = 0; k < entry->images; k++)
-            if (d->images[d->refs[entry->first_image + k]].bad)
-                bad = d->refs[entry->first_image + k];
-        if (bad < 0) {
-            d->entries[kept++] = *entry;
-            continue;
-        }
-        err_set(&why, "%s:%s: %s", d->sources[entry->source].path, dataset_place(entry, place),
-                d->images[bad].path);
-        ok = drop(d, DROP_IMAGE, why.msg, e) && ok;
+        const struct dataset_image *img = bad_image(d, &d->entries[i]);
+        if (img)
+            ok = drop_for(d, &d->entries[i], img, e) && ok;
+        else
+            d->entries[kept++] = d->entries[i];
     }
     d->n = kept;
     count(d);

@@ -46,16 +46,18 @@ struct dataset_image {
     char *path;
     char key[65]; /* SHA-256 of the file; "" until somebody needed it */
     bool bad;
+    char *why; /* it is bad: one line that names it; owned */
 };
 
 struct dataset_entry {
     int32_t source;
     int64_t begin, end;     /* bytes of the source */
     int64_t line;           /* of its begin, from 1 */
-    int64_t col;            /* of its begin, from 1; 0: it is the first sample of its line */
+    int64_t col;            /* of its begin, from 1 */
     int32_t tokens, labels; /* after images have taken their places */
     int64_t first_image;    /* into `refs` */
     int32_t images;
+    bool first_of_line; /* no sample before it begins on its line */
 };
 
 struct dataset {
@@ -75,7 +77,7 @@ struct dataset {
     int64_t n_slots;
     int64_t dropped[DROPS];
     char first_dropped[DROPS][2048]; /* where, what: the first of each kind */
-    char *left_out;                  /* all of them, "kind: where: what" a line; NULL: none */
+    char *left_out;                  /* all of them, "kind: where: what" and the id, a line each */
     size_t left_out_len, cap_left_out;
     struct unused unused; /* what samples hold that is not read */
     int64_t tokens, labels, longest, longest_entry;
@@ -88,10 +90,12 @@ bool dataset_open(struct dataset *d, const struct dataset_source *sources, int64
                   const struct dataset_options *o, struct err *e);
 void dataset_close(struct dataset *d); /* fine on a zeroed struct */
 
+/* Marks a picture as bad for the reason that `why` has, and goes on. */
+bool dataset_mark_bad(struct dataset_image *img, const struct err *why, struct err *e);
 /* Leaves out every entry that uses an image marked bad, counting it as DROP_IMAGE. */
 bool dataset_drop_bad_images(struct dataset *d, struct err *e);
 
-/* "LINE", or "LINE:COL" where the line alone does not say which sample it is. */
+/* "LINE", or "LINE:COL" where the line alone does not say which sample it is: a name for it. */
 #define DATASET_PLACE 48
 const char *dataset_place(const struct dataset_entry *entry, char out[DATASET_PLACE]);
 

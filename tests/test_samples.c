@@ -57,7 +57,7 @@ static void test_one_line(void **state)
     set_init(&t, state);
     must(set_open(&t, state, json, &e), &e);
     assert_int_equal(t.d.n, 2);
-    assert_int_equal(t.d.entries[0].col, 0);
+    assert_int_equal(t.d.entries[0].col, 2);
     assert_string_equal(dataset_place(&t.d.entries[0], place), "1");
     assert_int_equal(t.d.entries[1].col,
                      1 +
@@ -141,7 +141,7 @@ static void test_limit_of_model(void **state)
     must_run(state, "{ printf '[{\"text\":\"'; for i in $(seq 3000); do printf 'red '; done; "
                     "printf '\"}]'; } > $T/long.json");
     must_fail(state, LONG_RUN "--set model.path=configs/quickstart/model",
-              "long.json:1: 3003 tokens, max_position_embeddings of "
+              "long.json:1:2: 3003 tokens, max_position_embeddings of "
               "configs/quickstart/model/config.json is 2048");
     must_fail(state, LONG_RUN "--set baseline.max_length=1000",
               " tokens, baseline.max_length is 1000");
