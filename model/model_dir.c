@@ -320,3 +320,37 @@ bool model_dir_unused(const char *dir, const struct st_model *m, char **names, s
     listing_free(&l);
     return ok;
 }
+
+/* How many shards there are by the name of one, "model-00002-of-00003.safetensors"; 0: it is none.
+ */
+static size_t shards_of(const char *name)
+{
+    const char *of = fnmatch("*-[0-9]*-of-[0-9]*.*", name, 0) == 0 ? strstr(name, "-of-") : NULL;
+
+    return of ? (size_t)strtoull(of + strlen("-of-"), NULL, 10) : 0;
+}
+
+bool model_dir_blame_index(const char *dir, const struct st_model *m, struct err *e)
+{
+    const char *opened = m->file_count ? strrchr(m->files[0].path, '/') : NULL;
+    const size_t shards = opened ? shards_of(opened + 1) : 0;
+    const char *end = shards ? strrchr(opened, '.') : NULL, *left = NULL;
+    struct err unread;
+    struct listing l;
+
+    if (!shards || e->machine || !list(&l, dir, &unread)) return false;
+    for (size_t i = 0; !left && i < l.n; i++)
+        if (shards_of(l.name[i]) == shards && strcmp(strrchr(l.name[i], '.'), end) == 0 &&
+            !is_open(m, dir, l.name[i]))
+            left = l.name[i];
+    if (left)
+        err_set(e, "%s; %s is there, but the index names no tensor of it: fetch the index again",
+                e->msg, left);
+    else if (m->file_count < shards)
+        err_set(e,
+                "%s; by their names there are %zu shards, but the index names %zu: fetch the index "
+                "again, and what is missing",
+                e->msg, shards, m->file_count);
+    listing_free(&l);
+    return false;
+}

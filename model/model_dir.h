@@ -14,4 +14,8 @@ bool model_dir_check(const char *dir, struct err *e);
 bool model_dir_unused(const char *dir, const struct st_model *m, char **names, size_t *count,
                       struct err *e);
 
+/* Adds to an error about tensors that m lacks, where its index is not whole: a shard beside m's is
+ * not named in it, or their names tell of more. Returns false. */
+bool model_dir_blame_index(const char *dir, const struct st_model *m, struct err *e);
+
 #endif
