@@ -4,6 +4,7 @@
 #define AUTOGRAD_GEMM_H
 
 #include "autograd/tensor.h"
+#include "base/err.h"
 
 /* Which library multiplies fp32, and whether products are made of fp32 or of bf16 inputs; sums are
  * fp32 in both. AUTO takes OpenBLAS, or oneDNN where OpenBLAS has taken kernels of narrower vectors
@@ -51,6 +52,10 @@ void gemm_real(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b, bool
 /* The same on the calling thread, scaled by alpha: for use inside parallel regions. */
 void gemm_serial(int64_t M, int64_t N, int64_t K, real alpha, struct mat a, struct mat b, bool add,
                  real *c, int64_t ldc);
+
+/* Where this process is limited (ulimit): fails where OpenBLAS would wait for memory without end.
+ * To be called before other memory is taken. */
+bool gemm_room(struct err *e);
 
 /* Leaves OpenBLAS no threads of its own: they would spin against OpenMP's. */
 void gemm_single_blas(void);

@@ -15,6 +15,7 @@
 #include "tests/tmpdir.h"
 
 #include "tests/edited_model.h"
+#include "tests/sanitized.h"
 #include "tests/program.h"
 
 #define TRAIN "$B/mha2mla-train --config $C "
@@ -462,12 +463,29 @@ static void test_bad_hdf5(void **state)
     free(out);
 }
 
+/* Limited addresses are named, and nothing waits for some without end: neither a product of
+ * OpenBLAS's nor a thread of its own that the program's end would wait for. */
+static void test_few_addresses(void **state)
+{
+#define LIMITED(kib)                                                                               \
+    "export OPENBLAS_NUM_THREADS=2; ulimit -v " kib "; timeout -s KILL 100 " TRAIN                 \
+    "--set 'run.steps=[\"baseline\"]' --set baseline.steps=1"
+    static const char *const few[] = {LIMITED("200000"), LIMITED("240000"), LIMITED("300000"),
+                                      LIMITED("360000")};
+
+    if (SANITIZED) skip();
+    for (size_t i = 0; i < sizeof few / sizeof *few; i++)
+        must_fail(state, few[i], " MiB of addresses (`ulimit -v`): raise that");
+    must_run(state, LIMITED("2000000"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         program_test(test_bad_input),      program_test(test_bad_safetensors),
         program_test(test_bad_model),      program_test(test_unusual_model),
-        program_test(test_bad_companions), program_test(test_bad_hdf5)};
+        program_test(test_bad_companions), program_test(test_bad_hdf5),
+        program_test(test_few_addresses)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

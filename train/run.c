@@ -308,6 +308,7 @@ bool run_limits(struct run *r, struct err *e)
     omp_set_num_threads((int)r->c.run.threads);
     gemm_setup((enum gemm_library)r->c.run.gemm, (enum gemm_compute)r->c.run.compute);
     log_line("matrix products: %s", gemm_describe(text));
+    if (!gemm_room(e)) return false;
     r->memory_limit = (size_t)(r->c.run.memory_limit * 0x1p30);
     if (r->memory_limit == 0 && !machine_memory(&r->memory_limit, e)) return false;
     r->room = r->memory_limit;
