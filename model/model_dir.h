@@ -9,6 +9,9 @@
  * Else one line that says what `dir` is or holds instead, and what to do about it. */
 bool model_dir_check(const char *dir, struct err *e);
 
+/* The same for a directory that a tokenizer is to be read from. */
+bool model_dir_check_tokenizer(const char *dir, struct err *e);
+
 /* "A, B and 3 more": the files of weights in `dir` that are none of m's, in new memory; *count is
  * their number. NULL where there are none; false where there is no memory. */
 bool model_dir_unused(const char *dir, const struct st_model *m, char **names, size_t *count,

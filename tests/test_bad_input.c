@@ -50,7 +50,26 @@ static void test_bad_input(void **state)
         /* missing files */
         {"$B/mha2mla-train --config $T/no.json", "no.json: No such file"},
         {TRAIN "--set 'data.train=[{\"path\":\"gone.json\"}]'", "gone.json: No such file"},
-        {TRAIN "--set model.tokenizer=$T/gone", "gone/tokenizer.json: No such file"},
+        {TRAIN "--set model.tokenizer=$T/gone", "/gone: no such directory"},
+        {TRAIN "--set model.tokenizer=$T/tok/tokenizer.json",
+         "/tok/tokenizer.json: is a file; a tokenizer is a directory with tokenizer.json: give"},
+        {"mkdir -p $T/tok3; : > $T/tok3/tokenizer.model; " TRAIN "--set model.tokenizer=$T/tok3",
+         "/tok3: has tokenizer.model, but no tokenizer.json: in Python transformers' AutoTok"},
+        {"rm $T/tok3/*; " TRAIN "--set model.tokenizer=$T/tok3", "/tok3: has no tokenizer.json: f"},
+        /* paths that no shell has seen, and addresses */
+        {TRAIN "--set 'run.dir=~/x'", "run.dir: \"~/x\": only a shell knows what ~ stands for"},
+        {TRAIN "--set 'data.cache=~/x'", "data.cache: \"~/x\": only a shell knows"},
+        {TRAIN "--set 'model.path=~/x'", "model.path: \"~/x\": only a shell knows"},
+        {TRAIN "--set 'model.tokenizer=~'", "model.tokenizer: \"~\": only a shell knows"},
+        {TRAIN "--set 'rank.file=~/x'", "rank.file: \"~/x\": only a shell knows"},
+        {TRAIN "--set 'data.train[0].path=~/x'", "data.train[0].path: \"~/x\": only a shell"},
+        {TRAIN "--set 'data.eval[1].images=~/x'", "data.eval[1].images: \"~/x\": only a shell"},
+        {TRAIN "--set 'data.train[0].path=https://a.b/c.json'",
+         "data.train[0].path: \"https://a.b/c.json\": is an address: nothing is downloaded; fetch"},
+        {TRAIN "--set 'run.dir=file:///x'", "run.dir: \"file:///x\": is an address: give the path"},
+        {"$B/mha2mla-train --config='~/no.json'", "no.json: No such file or directory; only a she"},
+        {SAMPLE("\"image\":\"~/x.png\",", HUMAN("<image>Q") GPT) SAMPLES,
+         "x.json:1:11: \"~/x.png\": only a shell knows what ~ stands for"},
         {TRAIN "--set model.path=$T/gone --set 'run.steps=[\"rank\"]'", "/gone: no such directory"},
         {SAMPLE("\"image\":\"x.png\",", HUMAN("<image>Q") GPT) SAMPLES, "x.png"},
         /* samples */
@@ -134,10 +153,12 @@ static void test_bad_safetensors(void **state)
     static const struct {
         enum damage how;
         const char *text;
-    } cases[] = {{HUGE_LENGTH, "model.safetensors: header of"},
-                 {OVERLAP, "v_proj.weight: shares bytes with"},
-                 {WRONG_DTYPE, "k_proj.weight"},
-                 {CUT, "bytes of data: it is cut short, copy or download it again"}};
+    } cases[] = {
+        {HUGE_LENGTH,
+         "at most 100000000 are allowed: the file is damaged, or no safetensors file; download"},
+        {OVERLAP, "v_proj.weight: shares bytes with"},
+        {WRONG_DTYPE, "k_proj.weight"},
+        {CUT, "bytes of data: it is cut short, copy or download it again"}};
 
     make_model(state);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -14,9 +14,9 @@ const char *const step_names[STEPS + 1] = {"baseline", "rank",     "stage1", "sv
 #define C struct config
 
 static const struct schema_row source_rows[] = {
-    {"path", SCHEMA_STRING(struct config_source, path), .min_len = 1,
+    {"path", SCHEMA_PLACE(struct config_source, path), .min_len = 1,
      .help = "LLaVA JSON or {\"text\": ...}: an array of samples, or one sample a line"},
-    {"images", SCHEMA_STRING(struct config_source, images), .def = "null", .nullable = true,
+    {"images", SCHEMA_PLACE(struct config_source, images), .def = "null", .nullable = true,
      .help = "directory that image paths are relative to; null: the file's own"},
     {"name", SCHEMA_STRING(struct config_source, name), .def = "null", .nullable = true,
      .help = "name in scores; null: the file's"},
@@ -56,7 +56,7 @@ static const struct schema source_schema = SCHEMA(struct config_source, source_r
     }
 
 static const struct schema_row rows[] = {
-    {"run.dir", SCHEMA_STRING(C, run.dir), .min_len = 1, .help = "directory of the run's output"},
+    {"run.dir", SCHEMA_PLACE(C, run.dir), .min_len = 1, .help = "directory of the run's output"},
     {"run.steps",
      SCHEMA_ENUMS(C, run.steps, "baseline", "rank", "stage1", "svd", "stage2", "evaluate",
                   "report"),
@@ -73,9 +73,9 @@ static const struct schema_row rows[] = {
     {"run.memory_limit", SCHEMA_DOUBLE(C, run.memory_limit), .def = "0", .min = SCHEMA_FROM(0),
      .may_change = true,
      .help = "GiB that the run may use, mapped weights not counted; 0: what the machine has"},
-    {"model.path", SCHEMA_STRING(C, model.path), .def = "null", .nullable = true,
+    {"model.path", SCHEMA_PLACE(C, model.path), .def = "null", .nullable = true,
      .help = "Hugging Face model directory; null: the baseline step makes one"},
-    {"model.tokenizer", SCHEMA_STRING(C, model.tokenizer), .def = "null", .nullable = true,
+    {"model.tokenizer", SCHEMA_PLACE(C, model.tokenizer), .def = "null", .nullable = true,
      .help = "directory of tokenizer.json; null: model.path"},
     {"model.tokenizer_form", SCHEMA_ENUM(C, model.tokenizer_form, TOKENIZER_FORM_NAMES),
      .def = "\"auto\"",
@@ -96,7 +96,7 @@ static const struct schema_row rows[] = {
      .help = "samples that may be unusable (too long apart) before it is an error"},
     {"data.alpha", SCHEMA_ENUM(C, data.alpha, "white", "drop"), .def = "\"white\"",
      .help = "transparent pictures: on white, or alpha dropped as Hugging Face does"},
-    {"data.cache", SCHEMA_STRING(C, data.cache), .def = "\"cache\"", .min_len = 1,
+    {"data.cache", SCHEMA_PLACE(C, data.cache), .def = "\"cache\"", .min_len = 1,
      .may_change = true, .help = "directory of computed vision features, shared by runs"},
     {"baseline.hidden_size", SCHEMA_INT(C, shape.hidden_size), .def = "128", .min = SCHEMA_FROM(8),
      .max = SCHEMA_TO(16384), .help = "of the language model"},
@@ -135,7 +135,7 @@ static const struct schema_row rows[] = {
      .def = "\"mkl\"", .help = "which RoPE pairs stay rotated"},
     {"rank.rope_dim", SCHEMA_INT(C, rank.rope_dim), .def = "32", .min = SCHEMA_FROM(2),
      .max = SCHEMA_TO(512), .help = "rotated dims a head; without a sweep"},
-    {"rank.file", SCHEMA_STRING(C, rank.file), .def = "null", .nullable = true,
+    {"rank.file", SCHEMA_PLACE(C, rank.file), .def = "null", .nullable = true,
      .help = "rank file, for strategy file: HDF5, or .safetensors, or PyTorch's .pth"},
     {"rank.samples", SCHEMA_INT(C, rank.samples), .def = "64", .min = SCHEMA_FROM(1),
      .help = "calibration samples"},

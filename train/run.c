@@ -6,6 +6,7 @@
 #include "base/jsonc.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "model/model_dir.h"
 #include "train/given.h"
 
 #include <cjson/cJSON.h>
@@ -382,7 +383,7 @@ static bool open_tokenizer(struct run *r, const struct hf_config *cfg, struct er
     char *path = dir ? file_join(dir, "tokenizer.json", e) : NULL;
 
     if (!dir) return err_set(e, "model.tokenizer: must be given where model.path is not");
-    r->tokenizer = path ? tokenizer_open(dir, &o, e) : NULL;
+    r->tokenizer = path && model_dir_check_tokenizer(dir, e) ? tokenizer_open(dir, &o, e) : NULL;
     if (r->tokenizer && !check_tokenizer(r->tokenizer, path, cfg, e)) {
         tokenizer_free(r->tokenizer);
         r->tokenizer = NULL;
