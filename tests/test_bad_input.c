@@ -47,6 +47,11 @@ static void test_bad_input(void **state)
         {TRAIN "--set svd.low_rang=3", "did you mean \"low_rank\"?"},
         {TRAIN "--set baseline.steps=many", "baseline.steps"},
         {TRAIN "--set stage1.peft=v9", "one of v2"},
+        /* other forms */
+        {"printf 'run:\\n  dir: x\\n' > $T/c.yaml; $B/mha2mla-train --config $T/c.yaml",
+         "c.yaml:1:1: a value is needed, near 'run:'; settings are JSON, an object in {}, with //"},
+        {"printf '[run]\\ndir = 1\\n' > $T/c.toml; $B/mha2mla-train --config $T/c.toml",
+         "c.toml:1:2: a value is needed, near 'run]'; settings are JSON, an object in {}"},
         /* missing files */
         {"$B/mha2mla-train --config $T/no.json", "no.json: No such file"},
         {TRAIN "--set 'data.train=[{\"path\":\"gone.json\"}]'", "gone.json: No such file"},
