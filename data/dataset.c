@@ -160,6 +160,22 @@ static bool add_images(struct dataset *d, struct dataset_entry *entry, const str
     return true;
 }
 
+/* Of a sample that is used. */
+static bool note_unusual(struct dataset *d, const struct dataset_entry *entry,
+                         const struct conversation *c, struct err *e)
+{
+    const unsigned kinds = unusual_kinds(c->messages, c->n);
+    char *where;
+    bool ok;
+
+    if (!kinds) return true;
+    where = mem_printf(e, "%s:%" PRId64 ":%" PRId64, d->sources[entry->source].path, entry->line,
+                       entry->col);
+    ok = where && unusual_add(&d->unusual, kinds, where, e);
+    free(where);
+    return ok;
+}
+
 static bool add_entry(struct dataset *d, struct dataset_entry *entry, struct draft *f,
                       struct err *e)
 {
@@ -175,6 +191,7 @@ static bool add_entry(struct dataset *d, struct dataset_entry *entry, struct dra
             return (*e = why, false);
         return drop(d, reason, why.msg, &f->c.id, e);
     }
+    if (!note_unusual(d, entry, &f->c, e)) return false;
     entry->tokens = (int32_t)f->n; /* max_length fits */
     entry->labels = (int32_t)f->labels;
     if (!mem_grow(&d->entries, &d->cap_entries, (size_t)d->n + 1, sizeof *d->entries, e))
@@ -277,6 +294,7 @@ void dataset_close(struct dataset *d)
     free(d->slots);
     free(d->left_out);
     unused_free(&d->unused);
+    unusual_free(&d->unusual);
     tokenizer_scratch_free(d->scratch);
     memset(d, 0, sizeof *d);
 }

@@ -22,6 +22,7 @@
 #include "data/conversation.h"
 #include "data/template.h"
 #include "data/tokenizer.h"
+#include "data/unusual.h"
 
 struct dataset_source {
     const char *path;   /* JSON: an array of samples, or one sample a line */
@@ -79,7 +80,8 @@ struct dataset {
     char first_dropped[DROPS][2048]; /* where, what: the first of each kind */
     char *left_out;                  /* all of them, "kind: where: what" and the id, a line each */
     size_t left_out_len, cap_left_out;
-    struct unused unused; /* what samples hold that is not read */
+    struct unused unused;   /* what samples hold that is not read */
+    struct unusual unusual; /* what is read, and may not be meant */
     int64_t tokens, labels, longest, longest_entry;
     char hash[65]; /* SHA-256 of the sources' bytes */
     struct tokenizer_scratch *scratch;

@@ -400,6 +400,14 @@ static void test_unusual_model(void **state)
         "--set model.path=$T/bad --set model.tokenizer=$T/few --set 'run.steps=[\"rank\"]'");
 }
 
+/* Samples that are used, and may not be meant so: the dry run says so too. */
+static void test_unusual_samples(void **state)
+{
+    must_run(state, SAMPLE("", "{\"from\":\"gpt\",\"value\":\"A\"}") TRAIN
+             "--set data.train[0].path=$T/x.json --dry-run && grep -q 'data.train: samples that "
+             "begin with an answer: 1; the first: .*x.json:1:2$' $T/out");
+}
+
 /* Files that nobody reads here, but that every saved model gets. */
 static void test_bad_companions(void **state)
 {
@@ -508,10 +516,10 @@ static void test_few_addresses(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        program_test(test_bad_input),      program_test(test_bad_safetensors),
-        program_test(test_bad_model),      program_test(test_unusual_model),
-        program_test(test_bad_companions), program_test(test_bad_hdf5),
-        program_test(test_few_addresses)};
+        program_test(test_bad_input),       program_test(test_bad_safetensors),
+        program_test(test_bad_model),       program_test(test_unusual_model),
+        program_test(test_unusual_samples), program_test(test_bad_companions),
+        program_test(test_bad_hdf5),        program_test(test_few_addresses)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -455,6 +455,13 @@ bool run_report_drops(const struct run *r, const struct dataset *d, const char *
     return true;
 }
 
+/* What is strange about a set, and no reason to leave a sample out. */
+static void log_samples(const struct dataset *d, const char *what)
+{
+    unused_log(&d->unused, what);
+    unusual_log(&d->unusual, what);
+}
+
 static bool open_sets(struct run *r, const struct dataset_options *o, struct err *e)
 {
     const struct config_source *train = r->c.data.train.v, *eval = r->c.data.eval.v;
@@ -467,7 +474,7 @@ static bool open_sets(struct run *r, const struct dataset_options *o, struct err
         sources[i] = (struct dataset_source){train[i].path, train[i].images, train[i].limit};
     ok = ok && dataset_open(&r->train, sources, n, o, e);
     free(sources);
-    if (ok) unused_log(&r->train.unused, "data.train");
+    if (ok) log_samples(&r->train, "data.train");
     if (!ok || !run_report_drops(r, &r->train, "data.train", e)) return false;
     log_line("data.train: %lld samples, %lld tokens, %lld trained; the longest has %lld",
              (long long)r->train.n, (long long)r->train.tokens, (long long)r->train.labels,
@@ -480,7 +487,7 @@ static bool open_sets(struct run *r, const struct dataset_options *o, struct err
         r->eval[i].name = eval[i].name ? eval[i].name : base_name(eval[i].path);
         if (!dataset_open(&r->eval[i].data, &one, 1, &eval_o, e)) return false;
         r->n_eval = i + 1;
-        unused_log(&r->eval[i].data.unused, r->eval[i].name);
+        log_samples(&r->eval[i].data, r->eval[i].name);
         if (!run_report_drops(r, &r->eval[i].data, r->eval[i].name, e)) return false;
         log_line("data.eval %s: %lld samples", r->eval[i].name, (long long)r->eval[i].data.n);
     }
