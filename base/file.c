@@ -1,6 +1,7 @@
 /* file.c - reading, mapping and atomic writing of files. */
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/path.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,30 +12,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define TILDE "only a shell knows what ~ stands for: write it out"
-
-static bool is_tilde(const char *path)
-{
-    return path[0] == '~' && (path[1] == '/' || path[1] == '\0');
-}
-
-bool file_is_address(const char *path)
-{
-    static const char scheme[] =
-        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+.-";
-    const size_t n = strspn(path, scheme);
-
-    return n > 0 && strncmp(path + n, "://", 3) == 0;
-}
-
-bool file_path_check(const char *path, struct err *e)
-{
-    if (is_tilde(path)) return err_set(e, TILDE);
-    if (strncmp(path, "file://", 7) == 0) return err_set(e, "is an address: give the path alone");
-    return !file_is_address(path) ||
-           err_set(e, "is an address: nothing is downloaded; fetch it and give its path");
-}
-
 /* What errno says of a file that cannot be opened; a link that leads nowhere is said to be one, and
  * so is a socket. The message does not name the file. */
 static bool open_failed(const char *path, struct err *e)
@@ -42,12 +19,13 @@ static bool open_failed(const char *path, struct err *e)
     int saved = errno;
     char target[512];
     struct stat st;
+    struct err why;
     ssize_t n = saved == ENOENT ? readlink(path, target, sizeof target - 1) : -1;
 
     if (saved == ENXIO && stat(path, &st) == 0 && S_ISSOCK(st.st_mode))
         return err_set(e, "is a socket, a file is needed");
-    if (n < 0 && saved == ENOENT && is_tilde(path))
-        return err_set(e, "%s; " TILDE, strerror(saved));
+    if (n < 0 && saved == ENOENT && !path_check(path, &why))
+        return err_set(e, "%s; it %s", strerror(saved), why.msg);
     errno = saved;
     if (n < 0) return err_system(e, saved, "%s", "");
     target[n] = '\0';

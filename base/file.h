@@ -10,13 +10,6 @@
 #include <stdint.h>
 #include <stdio.h>
 
-/* Whether a path begins with a scheme, as "https://" and "s3://" do. */
-bool file_is_address(const char *path);
-
-/* Fails for what is given as a path and is none: an address, or a ~ that no shell has replaced.
- * Without this, the latter makes a directory of that name. The message does not name the path. */
-bool file_path_check(const char *path, struct err *e);
-
 /* Reads a whole file; *text is terminated by a NUL that *len does not count, and the caller frees
  * it. Refuses files over `limit` bytes, and what is no file: a directory, a named pipe (which could
  * be waited for without end), a device. */

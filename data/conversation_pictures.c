@@ -1,6 +1,6 @@
 /* conversation_pictures.c - the pictures of a sample, wherever it names them. */
-#include "base/file.h"
 #include "base/mem.h"
+#include "base/path.h"
 #include "data/conversation_parts.h"
 
 #include <string.h>
@@ -17,11 +17,11 @@ static bool add_path(struct reader *r, const cJSON *item)
         return reader_refuse(r, DROP_IMAGE, item, "a zero character in a picture's path");
     if (strncmp(path.s, "file://", 7) == 0)
         path.s += 7;
-    else if (file_is_address(path.s) || strncasecmp(path.s, "data:", 5) == 0)
+    else if (path_is_address(path.s) || strncasecmp(path.s, "data:", 5) == 0)
         return reader_refuse(r, DROP_IMAGE, item,
                              "\"%.60s\" is no file: pictures are read from files alone", path.s);
-    if (!file_path_check(path.s, &why))
-        return reader_refuse(r, DROP_IMAGE, item, "\"%.60s\": %s", path.s, why.msg);
+    if (!path_check(path.s, &why))
+        return reader_refuse(r, DROP_IMAGE, item, "\"%.60s\" %s", path.s, why.msg);
     if (!mem_grow(&c->images, &c->cap_images, c->n_images + 1, sizeof *c->images, r->e))
         return false;
     c->images[c->n_images++] = path.s;

@@ -137,7 +137,8 @@ static const struct {
     /* pictures that are no files */
     {WITH("image", "\"https://a.b/c.png\""), DROP_IMAGE, "is no file: pictures are read from"},
     {WITH("image", "\"s3://a/c.png\""), DROP_IMAGE, "is no file: pictures are read from"},
-    {WITH("image", "\"~/c.png\""), DROP_IMAGE, "only a shell knows what ~ stands for: write"},
+    {WITH("image", "\"~/c.png\""), DROP_IMAGE,
+     "begins with ~, which only a shell knows: write out what it stands for"},
     {WITH("images", "[\"data:image/png;base64,AAAA\"]"), DROP_IMAGE, "is no file"},
     {WITH("image", "\"a.png\\u0000\""), DROP_IMAGE, "a zero character in a picture's path"},
     /* contradictions */

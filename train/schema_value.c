@@ -1,8 +1,8 @@
 /* schema_value.c - one value into one field: the types, the ranges, and the words for what is wrong
  * with a value. */
 #include "train/schema_row.h"
-#include "base/file.h"
 #include "base/mem.h"
+#include "base/path.h"
 #include "base/text.h"
 
 #include <errno.h>
@@ -235,8 +235,8 @@ static bool set_string(const struct schema_source *src, const struct schema_row 
     for (const char *p = item->valuestring; *p; p++)
         chars += ((unsigned char)*p & 0xc0) != 0x80; /* not a continuation byte of UTF-8 */
     if (row->type == SCHEMA_TYPE_STRING && !check_length(src, row, path, item, chars)) return false;
-    if (row->path && !file_path_check(item->valuestring, &why))
-        return schema_fail(src, item, path, "\"%s\": %s", item->valuestring, why.msg);
+    if (row->path && !path_check(item->valuestring, &why))
+        return schema_fail(src, item, path, "\"%s\" %s", item->valuestring, why.msg);
     *v = mem_strdup(item->valuestring, src->e);
     return *v != NULL;
 }

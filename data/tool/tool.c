@@ -1,7 +1,7 @@
 /* tool.c - one reader for every subcommand's options: the table gives getopt_long its names, the
  * help its lines, and each number its range. */
 #include "data/tool/tool.h"
-#include "base/file.h"
+#include "base/path.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -69,7 +69,7 @@ bool tool_options(const struct tool_option *options, const char *usage, const ch
         const struct tool_option *o = &options[c - 256];
         given[c - 256] = true;
         if (o->text) *o->text = optarg;
-        if (o->text && !file_path_check(optarg, e))
+        if (o->text && !path_check(optarg, e))
             return err_context(e, "%s: --%s %s", argv[0], o->name, optarg);
         if (o->num && !set_number(o, optarg, e)) return err_context(e, "%s", argv[0]);
     }
