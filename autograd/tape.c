@@ -3,6 +3,7 @@
 #include "autograd/gemm.h"
 #include "base/bf16.h"
 #include "base/clock.h"
+#include "base/mem.h"
 #include "base/signals.h"
 
 #include <errno.h>
@@ -10,7 +11,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-static const size_t meta_reserve = (size_t)1 << 32; /* addresses, not memory */
+static const size_t meta_most = (size_t)1 << 32, meta_least = (size_t)1 << 26;
 static const size_t huge_page = (size_t)2 << 20;
 
 static char *map_memory(size_t bytes)
@@ -21,11 +22,19 @@ static char *map_memory(size_t bytes)
     return p == MAP_FAILED ? NULL : p;
 }
 
+/* Addresses, not memory: few where a process may have few. */
+static size_t meta_reserve(void)
+{
+    size_t part = mem_limit() / 16;
+
+    return part > meta_most ? meta_most : part < meta_least ? meta_least : part;
+}
+
 struct tape *tape_new(struct err *e)
 {
     struct tape *t = calloc(1, sizeof *t);
 
-    if (t) t->meta = map_memory(meta_reserve);
+    if (t) t->meta = map_memory(t->meta_size = meta_reserve());
     if (!t || !t->meta) {
         free(t);
         err_set(e, "out of memory for a tape: %s", strerror(errno));
@@ -39,7 +48,7 @@ struct tape *tape_new(struct err *e)
 void tape_free(struct tape *t)
 {
     if (!t) return;
-    munmap(t->meta, meta_reserve);
+    munmap(t->meta, t->meta_size);
     if (t->region) munmap(t->region, t->region_size);
     free(t->nodes);
     free(t);
@@ -63,7 +72,10 @@ void *tape_alloc(struct tape *t, size_t bytes)
 {
     char *p = t->meta + t->meta_used;
 
-    CHECK(bytes <= meta_reserve - t->meta_used - 64);
+    if (bytes > t->meta_size - t->meta_used - 64) {
+        CHECK(t->meta_size < meta_most);
+        err_no_memory("the list of a step's operations");
+    }
     t->meta_used += (bytes + 63) & ~(size_t)63;
     return memset(p, 0, bytes);
 }

@@ -43,7 +43,7 @@ enum { MAX_OP_TIMES = 32 };
 
 struct tape {
     char *meta; /* reserved address space; pages are allocated as they are touched */
-    size_t meta_used;
+    size_t meta_size, meta_used;
     char *region; /* what the plan places things in */
     size_t region_size;
     bool train, planned;

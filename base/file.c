@@ -1,6 +1,7 @@
 /* file.c - reading, mapping and atomic writing of files. */
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/path.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,10 +19,13 @@ static bool open_failed(const char *path, struct err *e)
     int saved = errno;
     char target[512];
     struct stat st;
+    struct err why;
     ssize_t n = saved == ENOENT ? readlink(path, target, sizeof target - 1) : -1;
 
     if (saved == ENXIO && stat(path, &st) == 0 && S_ISSOCK(st.st_mode))
         return err_set(e, "is a socket, a file is needed");
+    if (n < 0 && saved == ENOENT && !path_check(path, &why))
+        return err_set(e, "%s; it %s", strerror(saved), why.msg);
     errno = saved;
     if (n < 0) return err_system(e, saved, "%s", "");
     target[n] = '\0';

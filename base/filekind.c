@@ -3,6 +3,9 @@
 
 #include <string.h>
 
+#define UTF_16 "text in UTF-16: save it as UTF-8"
+#define UTF_32 "text in UTF-32: save it as UTF-8"
+
 /* The first matching row decides: longer marks stand before shorter ones. */
 static const struct {
     const char *mark;
@@ -29,6 +32,29 @@ static const struct {
     {MARK("II*\0"), 0, "a TIFF picture"},
     {MARK("MM\0*"), 0, "a TIFF picture"},
     {MARK("8BPS"), 0, "a Photoshop file"},
+    {MARK("\0\0\1\0"), 0, "an icon (ICO)"},
+    {MARK("\0\0\2\0\1\0"), 0, "a cursor (CUR)"},
+    {MARK("icns"), 0, "an icon (ICNS)"},
+    {MARK("\x0a\0\1"), 0, "a PCX picture"},
+    {MARK("\x0a\2\1"), 0, "a PCX picture"},
+    {MARK("\x0a\3\1"), 0, "a PCX picture"},
+    {MARK("\x0a\5\1"), 0, "a PCX picture"},
+    {MARK("\xb1\x68\xde\x3a"), 0, "a DCX picture"},
+    {MARK("DDS "), 0, "a DDS texture"},
+    {MARK("BLP1"), 0, "a BLP texture"},
+    {MARK("BLP2"), 0, "a BLP texture"},
+    {MARK("qoif"), 0, "a QOI picture"},
+    {MARK("\xff\x4f\xff\x51"), 0, "a JPEG 2000 picture"},
+    {MARK("\x76\x2f\x31\x01"), 0, "an OpenEXR picture"},
+    {MARK("#?RADIANCE"), 0, "a Radiance HDR picture"},
+    {MARK("\x01\xda"), 0, "an SGI picture"},
+    {MARK("\x59\xa6\x6a\x95"), 0, "a Sun raster picture"},
+    {MARK("/* XPM */"), 0, "an XPM picture"},
+    {MARK("SIMPLE  ="), 0, "a FITS picture"},
+    {MARK("\xd7\xcd\xc6\x9a"), 0, "a Windows metafile (WMF)"},
+    {MARK(" EMF"), 40, "a Windows metafile (EMF)"},
+    {MARK("%!PS"), 0, "a PostScript file"},
+    {MARK("\xc5\xd0\xd3\xc6"), 0, "a PostScript file (EPS)"},
     {MARK("%PDF"), 0, "a PDF"},
     {MARK("GGUF"), 0, "a GGUF model, which llama.cpp reads: take the Hugging Face checkpoint"},
     {MARK("\x89HDF\r\n\x1a\n"), 0, "an HDF5 file"},
@@ -57,8 +83,10 @@ static const struct {
     {MARK("\x7f"
           "ELF"),
      0, "a program"},
-    {MARK("\xff\xfe"), 0, "text in UTF-16: save it as UTF-8"},
-    {MARK("\xfe\xff"), 0, "text in UTF-16: save it as UTF-8"},
+    {MARK("\xff\xfe\0\0"), 0, UTF_32},
+    {MARK("\0\0\xfe\xff"), 0, UTF_32},
+    {MARK("\xff\xfe"), 0, UTF_16},
+    {MARK("\xfe\xff"), 0, UTF_16},
 #undef MARK
 };
 
@@ -73,6 +101,60 @@ static const struct {
     {"<?xml", "an XML file"},
 };
 
+/* What servers send instead of a file, as all of it. */
+static const struct {
+    const char *text, *name;
+} answers[] = {
+#define ANSWER(text) text, "\"" text "\", a server's answer in place of the file: fetch it again"
+    {ANSWER("Entry not found")}, {ANSWER("Repository not found")},
+    {ANSWER("404: Not Found")},  {ANSWER("Not Found")},
+    {ANSWER("Access denied")},   {ANSWER("Invalid username or password.")},
+#undef ANSWER
+};
+
+static const char *answer_name(const char *s, size_t n)
+{
+    while (n && memchr(" \r\n", s[n - 1], 3))
+        n--;
+    for (size_t i = 0; i < sizeof answers / sizeof *answers; i++)
+        if (n == strlen(answers[i].text) && memcmp(s, answers[i].text, n) == 0)
+            return answers[i].name;
+    return NULL;
+}
+
+static bool is_text(char c)
+{
+    return (c >= ' ' && c < 127) || c == '\t' || c == '\r' || c == '\n';
+}
+
+/* Whether the first two characters, `width` bytes each, are ASCII, in byte `at` of each. */
+static bool is_wide(const char *s, size_t n, size_t width, size_t at)
+{
+    for (size_t i = 0; i < 2 * width; i++)
+        if (n < 2 * width || !(i % width == at ? is_text(s[i]) : s[i] == 0)) return false;
+    return true;
+}
+
+/* Text with more than one byte per character, and no mark that says so. */
+static const char *wide_name(const char *s, size_t n)
+{
+    if (is_wide(s, n, 2, 0) || is_wide(s, n, 2, 1)) return UTF_16;
+    return is_wide(s, n, 4, 0) || is_wide(s, n, 4, 3) ? UTF_32 : NULL;
+}
+
+/* Pictures whose mark is not fixed bytes at one offset. */
+static const char *picture_name(const char *s, size_t n)
+{
+    static const char truevision[] = "TRUEVISION-XFILE.";
+
+    if (n > 2 && s[0] == 'P' && memchr("1234567fF", s[1], 9) && memchr(" \t\r\n", s[2], 4))
+        return "a PBM, PGM, PPM or PFM picture";
+    if (n >= 18 + sizeof truevision &&
+        memcmp(s + n - sizeof truevision, truevision, sizeof truevision) == 0)
+        return "a TGA picture";
+    return NULL;
+}
+
 static bool begins_with(const char *s, size_t n, const char *mark)
 {
     return n >= strlen(mark) && strncasecmp(s, mark, strlen(mark)) == 0;
@@ -86,15 +168,19 @@ static bool is_safetensors(const char *s, size_t n)
 
 const char *file_kind(const void *data, size_t n)
 {
-    const char *s = data;
+    static const char *(*const others[])(const char *, size_t) = {answer_name, wide_name,
+                                                                  picture_name};
+    const char *s = data, *name;
     size_t at = 0;
 
     if (n == 0) return "empty";
+    if (is_safetensors(s, n)) return "a safetensors file";
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
         if (n >= kinds[i].at + kinds[i].len &&
             memcmp(s + kinds[i].at, kinds[i].mark, kinds[i].len) == 0)
             return kinds[i].name;
-    if (is_safetensors(s, n)) return "a safetensors file";
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if ((name = others[i](s, n))) return name;
     if (n >= 3 && memcmp(s, "\xef\xbb\xbf", 3) == 0) at = 3;
     while (at < n && at < 64 && strchr(" \t\r\n", s[at]) && s[at])
         at++;

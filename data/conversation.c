@@ -334,7 +334,6 @@ bool conversation_read(struct conversation *c, const struct conversation_source 
     }
     ok = jsonc_parse_as(&c->doc, from->path, from->json, from->len, &rules, e) && read_sample(&r);
     *reason = ok || !e->machine ? r.reason : DROPS;
-    if (!ok) conversation_free(c);
     return ok;
 }
 

@@ -58,8 +58,8 @@ struct conversation_source {
     const char *image_mark; /* the model's own image mark, which is not refused; or NULL */
 };
 
-/* On failure *reason is the kind of failure, the message begins with "FILE:LINE:COL: ", and *c is
- * zeroed. `unused` may be NULL. */
+/* On failure *reason is the kind of failure, the message begins with "FILE:LINE:COL: ", and nothing
+ * of *c is valid but its id; it is to be freed. `unused` may be NULL. */
 bool conversation_read(struct conversation *c, const struct conversation_source *from,
                        struct unused *unused, enum drop_reason *reason, struct err *e);
 void conversation_free(struct conversation *c); /* fine on a zeroed struct; zeroes it */

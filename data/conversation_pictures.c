@@ -1,5 +1,6 @@
 /* conversation_pictures.c - the images of a sample, wherever it names them. */
 #include "base/mem.h"
+#include "base/path.h"
 #include "data/conversation_parts.h"
 
 #include <string.h>
@@ -7,19 +8,20 @@
 
 static bool add_path(struct reader *r, const cJSON *item)
 {
-    static const char *const outside[] = {"http://", "https://", "data:"};
     struct conversation *c = r->c;
     struct text path;
+    struct err why;
 
     if (!reader_take(r, item, &path)) return false;
     if (memchr(path.s, '\0', path.n))
         return reader_refuse(r, DROP_IMAGE, item, "a zero character in a picture's path");
-    for (size_t i = 0; i < sizeof outside / sizeof *outside; i++)
-        if (strncasecmp(path.s, outside[i], strlen(outside[i])) == 0)
-            return reader_refuse(r, DROP_IMAGE, item,
-                                 "\"%.60s\" is not a file: pictures are only read from files",
-                                 path.s);
-    if (strncmp(path.s, "file://", 7) == 0) path.s += 7;
+    if (strncmp(path.s, "file://", 7) == 0)
+        path.s += 7;
+    else if (path_is_address(path.s) || strncasecmp(path.s, "data:", 5) == 0)
+        return reader_refuse(r, DROP_IMAGE, item,
+                             "\"%.60s\" is no file: pictures are read from files alone", path.s);
+    if (!path_check(path.s, &why))
+        return reader_refuse(r, DROP_IMAGE, item, "\"%.60s\" %s", path.s, why.msg);
     if (!mem_grow(&c->images, &c->cap_images, c->n_images + 1, sizeof *c->images, r->e))
         return false;
     c->images[c->n_images++] = path.s;

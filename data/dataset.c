@@ -52,6 +52,13 @@ static bool grow_slots(struct dataset *d, struct err *e)
     return true;
 }
 
+bool dataset_mark_bad(struct dataset_image *img, const struct err *why, struct err *e)
+{
+    img->bad = true;
+    img->why = mem_strdup(why->msg, e);
+    return img->why;
+}
+
 /* The slot of an image, or the free slot where it belongs. Needs a free slot. */
 static uint64_t find_slot(const struct dataset *d, const char *path)
 {
@@ -72,14 +79,15 @@ static void note_reading(struct dataset *d, const struct picture_shape *s)
         d->largest = (struct dataset_reading){bytes, d->n_images, look.width, look.height};
 }
 
-/* Adds an image (shape NULL: unusable); returns its index, or -1. */
+/* Adds an image, with its shape or what is wrong with it; its index, or -1. */
 static int64_t add_image(struct dataset *d, const char *path, const struct picture_shape *shape,
-                         struct err *e)
+                         const struct err *why, struct err *e)
 {
-    struct dataset_image img = {.path = mem_strdup(path, e), .bad = !shape};
+    struct dataset_image img = {.path = mem_strdup(path, e)};
 
     if (!img.path ||
-        !mem_grow(&d->images, &d->cap_images, (size_t)d->n_images + 1, sizeof *d->images, e)) {
+        !mem_grow(&d->images, &d->cap_images, (size_t)d->n_images + 1, sizeof *d->images, e) ||
+        (why && !dataset_mark_bad(&img, why, e))) {
         free(img.path);
         return -1;
     }
@@ -96,12 +104,12 @@ static bool shape_image(struct dataset *d, const char *path, struct picture_shap
 {
     const struct picture_rule *rule = &d->o.pictures.rule;
     struct image_info look;
-    struct err ignored;
+    struct err failed;
     int64_t i;
 
     if (!grow_slots(d, e)) return false;
     i = d->slots[find_slot(d, path)];
-    if (i >= 0 && d->images[i].bad) return err_set(e, "%s: is broken", path);
+    if (i >= 0 && d->images[i].bad) return err_set(e, "%s", d->images[i].why);
     if (i >= 0) {
         *shape = d->images[i].shape;
         return true;
@@ -112,7 +120,7 @@ static bool shape_image(struct dataset *d, const char *path, struct picture_shap
         if (rule->shape(rule->arg, shape, e)) return true;
         err_context(e, "%s", path);
     }
-    if (!e->machine) add_image(d, path, NULL, &ignored);
+    if (!e->machine && add_image(d, path, NULL, e, &failed) < 0) *e = failed;
     return false;
 }
 
@@ -135,7 +143,8 @@ const char *dataset_place(const struct dataset_entry *entry, char out[DATASET_PL
 {
     int n = snprintf(out, DATASET_PLACE, "%" PRId64, entry->line);
 
-    if (entry->col) snprintf(out + n, (size_t)(DATASET_PLACE - n), ":%" PRId64, entry->col);
+    if (!entry->first_of_line)
+        snprintf(out + n, (size_t)(DATASET_PLACE - n), ":%" PRId64, entry->col);
     return out;
 }
 
@@ -150,14 +159,25 @@ static bool append_left_out(struct dataset *d, const char *text, struct err *e)
     return true;
 }
 
-/* why: "FILE:PLACE: what". */
-static bool drop(struct dataset *d, enum drop_reason reason, const char *why, struct err *e)
+/* " (id ...)", which says which sample it is where its file was written anew; "" without one. */
+static const char *id_text(const struct text *id, char out[128])
+{
+    char plain[96];
+
+    out[0] = '\0';
+    if (id->n) snprintf(out, 128, " (id %s)", text_plain(plain, sizeof plain, id->s, id->n));
+    return out;
+}
+
+/* why: "FILE:LINE:COL: what". */
+static bool drop(struct dataset *d, enum drop_reason reason, const char *why, const struct text *id,
+                 struct err *e)
 {
     bool full = d->left_out_len > LEFT_OUT_BYTES, ok = true;
-    char *text;
+    char *text, name[128];
 
     if (!full) {
-        text = mem_printf(e, "%s: %s", drop_names[reason], why);
+        text = mem_printf(e, "%s: %s%s", drop_names[reason], why, id_text(id, name));
         ok = text && append_left_out(d, text, e);
         free(text);
         if (ok && d->left_out_len > LEFT_OUT_BYTES)
@@ -181,7 +201,7 @@ static bool add_images(struct dataset *d, struct dataset_entry *entry, const str
 
         if (path && grow_slots(d, e)) {
             image = d->slots[find_slot(d, path)];
-            if (image < 0) image = add_image(d, path, &f->shape[i], e);
+            if (image < 0) image = add_image(d, path, &f->shape[i], NULL, e);
         }
         free(path);
         if (image < 0 || !mem_grow(&d->refs, &d->cap_refs, d->n_refs + 1, sizeof *d->refs, e))
@@ -191,18 +211,36 @@ static bool add_images(struct dataset *d, struct dataset_entry *entry, const str
     return true;
 }
 
-static bool add_entry(struct dataset *d, struct dataset_entry *entry, int64_t col, struct draft *f,
+/* Of a sample that is used. */
+static bool note_unusual(struct dataset *d, const struct dataset_entry *entry,
+                         const struct conversation *c, struct err *e)
+{
+    const unsigned kinds = unusual_kinds(c->messages, c->n);
+    char *where;
+    bool ok;
+
+    if (!kinds) return true;
+    where = mem_printf(e, "%s:%" PRId64 ":%" PRId64, d->sources[entry->source].path, entry->line,
+                       entry->col);
+    ok = where && unusual_add(&d->unusual, kinds, where, e);
+    free(where);
+    return ok;
+}
+
+static bool add_entry(struct dataset *d, struct dataset_entry *entry, struct draft *f,
                       struct err *e)
 {
     enum drop_reason reason;
     struct err why = {0};
 
-    if (!draft_make(f, d, entry, col, look_at_pictures, d, &d->unused, &reason, &why)) {
+    f->shapes = look_at_pictures;
+    f->arg = d;
+    if (!draft_make(f, d, entry, &d->unused, &reason, &why)) {
         if (why.machine || reason == DROPS || (reason == DROP_TOO_LONG && d->o.too_long_is_error))
             return (*e = why, false);
-        return drop(d, reason, why.msg, e);
+        return drop(d, reason, why.msg, &f->c.id, e);
     }
-    if (!add_images(d, entry, f, e)) return false;
+    if (!add_images(d, entry, f, e) || !note_unusual(d, entry, &f->c, e)) return false;
     entry->tokens = (int32_t)f->n; /* max_length keeps it in range */
     entry->labels = (int32_t)f->labels;
     if (!mem_grow(&d->entries, &d->cap_entries, (size_t)d->n + 1, sizeof *d->entries, e))
@@ -250,8 +288,9 @@ static bool index_source(struct dataset *d, int32_t i, struct sha256 *sum, struc
                                       .begin = (int64_t)begin,
                                       .end = (int64_t)end,
                                       .line = scan.place.line,
-                                      .col = scan.first_of_line ? 0 : scan.place.col};
-        ok = signals_go_on(e) && add_entry(d, &entry, scan.place.col, &f, e);
+                                      .col = scan.place.col,
+                                      .first_of_line = scan.first_of_line};
+        ok = signals_go_on(e) && add_entry(d, &entry, &f, e);
     }
     draft_free(&f);
     return ok;
@@ -292,8 +331,10 @@ void dataset_close(struct dataset *d)
         free((char *)(uintptr_t)d->sources[i].images);
         file_map_close(&d->maps[i]);
     }
-    for (int64_t i = 0; i < d->n_images; i++)
+    for (int64_t i = 0; i < d->n_images; i++) {
         free(d->images[i].path);
+        free(d->images[i].why);
+    }
     free(d->sources);
     free(d->maps);
     free(d->entries);
@@ -302,8 +343,36 @@ void dataset_close(struct dataset *d)
     free(d->slots);
     free(d->left_out);
     unused_free(&d->unused);
+    unusual_free(&d->unusual);
     tokenizer_scratch_free(d->scratch);
     memset(d, 0, sizeof *d);
+}
+
+static const struct dataset_image *bad_image(const struct dataset *d,
+                                             const struct dataset_entry *entry)
+{
+    for (int32_t k = 0; k < entry->images; k++) {
+        const struct dataset_image *img = &d->images[d->refs[entry->first_image + k]];
+        if (img->bad) return img;
+    }
+    return NULL;
+}
+
+static bool drop_for(struct dataset *d, const struct dataset_entry *entry,
+                     const struct dataset_image *img, struct err *e)
+{
+    const struct conversation_source from = dataset_bytes(d, entry);
+    struct conversation c; /* for its id */
+    enum drop_reason unread;
+    struct err why, ignored;
+    bool ok;
+
+    err_set(&why, "%s", img->why);
+    dataset_context(d, entry, &why);
+    conversation_read(&c, &from, NULL, &unread, &ignored);
+    ok = drop(d, DROP_IMAGE, why.msg, &c.id, e);
+    conversation_free(&c);
+    return ok;
 }
 
 bool dataset_drop_bad_images(struct dataset *d, struct err *e)
@@ -312,20 +381,11 @@ bool dataset_drop_bad_images(struct dataset *d, struct err *e)
     bool ok = true;
 
     for (int64_t i = 0; i < d->n; i++) {
-        struct dataset_entry *entry = &d->entries[i];
-        char place[DATASET_PLACE];
-        struct err why;
-        int64_t bad = -1;
-        for (int32_t k = 0; k < entry->images; k++)
-            if (d->images[d->refs[entry->first_image + k]].bad)
-                bad = d->refs[entry->first_image + k];
-        if (bad < 0) {
-            d->entries[kept++] = *entry;
-            continue;
-        }
-        err_set(&why, "%s:%s: %s", d->sources[entry->source].path, dataset_place(entry, place),
-                d->images[bad].path);
-        ok = drop(d, DROP_IMAGE, why.msg, e) && ok;
+        const struct dataset_image *img = bad_image(d, &d->entries[i]);
+        if (img)
+            ok = drop_for(d, &d->entries[i], img, e) && ok;
+        else
+            d->entries[kept++] = d->entries[i];
     }
     d->n = kept;
     count(d);

@@ -23,6 +23,7 @@
 #include "data/picture/shape.h"
 #include "data/template.h"
 #include "data/tokenizer/tokenizer.h"
+#include "data/unusual.h"
 
 struct dataset_source {
     const char *path;   /* JSON: an array of samples, or one sample a line */
@@ -61,6 +62,7 @@ struct dataset_image {
     char *path;
     char key[65]; /* SHA-256 of the file; "" until first needed */
     bool bad;
+    char *why; /* bad: one line that names it; owned */
     struct picture_shape shape;
 };
 
@@ -73,10 +75,11 @@ struct dataset_entry {
     int32_t source;
     int64_t begin, end;     /* bytes of the source */
     int64_t line;           /* where it begins, from 1 */
-    int64_t col;            /* its column, from 1; 0: it is the first sample on its line */
+    int64_t col;            /* its column, from 1 */
     int32_t tokens, labels; /* after image expansion */
     int64_t first_image;    /* into `refs` */
     int32_t images;
+    bool first_of_line; /* no sample before it begins on its line */
 };
 
 struct dataset {
@@ -96,10 +99,11 @@ struct dataset {
     int64_t *slots; /* hash table of image paths */
     int64_t n_slots;
     int64_t dropped[DROPS];
-    char first_dropped[DROPS][2048]; /* where and what: the first of each kind */
-    char *left_out;                  /* all of them, "kind: where: what" per line; NULL: none */
+    char first_dropped[DROPS][2048]; /* where, what: the first of each kind */
+    char *left_out;                  /* all of them, "kind: where: what" and the id, a line each */
     size_t left_out_len, cap_left_out;
-    struct unused unused; /* keys and roles of samples that nothing reads */
+    struct unused unused;   /* keys and roles of samples that nothing reads */
+    struct unusual unusual; /* what is read, and may not be meant */
     int64_t tokens, labels, longest, longest_entry;
     char hash[65]; /* SHA-256 of the sources' bytes */
     struct tokenizer_scratch *scratch;
@@ -110,10 +114,12 @@ bool dataset_open(struct dataset *d, const struct dataset_source *sources, int64
                   const struct dataset_options *o, struct err *e);
 void dataset_close(struct dataset *d); /* fine on a zeroed struct */
 
+/* Marks a picture as bad for the reason that `why` has, and goes on. */
+bool dataset_mark_bad(struct dataset_image *img, const struct err *why, struct err *e);
 /* Drops every entry that uses an image marked bad, counting it as DROP_IMAGE. */
 bool dataset_drop_bad_images(struct dataset *d, struct err *e);
 
-/* "LINE", or "LINE:COL" if the line alone does not identify the sample. */
+/* "LINE", or "LINE:COL" where the line alone does not say which sample it is: a name for it. */
 #define DATASET_PLACE 48
 const char *dataset_place(const struct dataset_entry *entry, char out[DATASET_PLACE]);
 

@@ -4,8 +4,16 @@
 
 #include "data/dataset.h"
 
+struct draft;
+/* Fills f->shape for the images of f->c. Reports failure as draft_make does, but the message
+ * begins with the image. */
+typedef bool draft_shapes(void *arg, const struct dataset_entry *entry, struct draft *f,
+                          enum drop_reason *reason, struct err *e);
+
 /* A sample as tokens before images are expanded: what the index needs. */
 struct draft {
+    draft_shapes *shapes;
+    void *arg; /* of shapes */
     struct conversation c;
     struct rendered r;
     struct tokens tokens;
@@ -16,17 +24,18 @@ struct draft {
     int64_t prompt; /* tokens before the last assistant turn */
 };
 
-/* Fills f->shape for the images of f->c. Reports failure as draft_make does, but the message
- * begins with the image. */
-typedef bool draft_shapes(void *arg, const struct dataset_entry *entry, struct draft *f,
-                          enum drop_reason *reason, struct err *e);
-
-/* Reads and checks the sample at `entry`; col: its column. *f must be {0} before the first use;
- * later uses reuse its memory. On failure *reason is the kind of failure, the message begins with
- * "FILE:PLACE: ", and the contents of *f are undefined. `unused` may be NULL. */
+/* Reads and checks the sample at `entry`. *f must be {0} but for `shapes` and `arg` before the first
+ * use; later uses reuse its memory. On failure *reason is the kind of failure, the message begins
+ * with "FILE:LINE:COL: ", and nothing of *f is valid but c.id, where that could be read. `unused`
+ * may be NULL. */
 bool draft_make(struct draft *f, const struct dataset *d, const struct dataset_entry *entry,
-                int64_t col, draft_shapes *shapes, void *arg, struct unused *unused,
-                enum drop_reason *reason, struct err *e);
+                struct unused *unused, enum drop_reason *reason, struct err *e);
 void draft_free(struct draft *f); /* fine on a zeroed struct; zeroes it */
+
+/* Where the sample at `entry` lies, and its bytes. */
+struct conversation_source dataset_bytes(const struct dataset *d,
+                                         const struct dataset_entry *entry);
+/* Puts "FILE:LINE:COL: " before the message, and returns false. */
+bool dataset_context(const struct dataset *d, const struct dataset_entry *entry, struct err *e);
 
 #endif

@@ -3,6 +3,7 @@
 #include "base/plural.h"
 #include "data/dataset_parts.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -119,19 +120,28 @@ static bool tokenize(struct draft *f, const struct dataset *d, enum drop_reason 
                             e);
 }
 
-bool draft_make(struct draft *f, const struct dataset *d, const struct dataset_entry *entry,
-                int64_t col, draft_shapes *shapes, void *arg, struct unused *unused,
-                enum drop_reason *reason, struct err *e)
+struct conversation_source dataset_bytes(const struct dataset *d, const struct dataset_entry *entry)
 {
-    const struct conversation_source from = {
+    return (struct conversation_source){
         .path = d->sources[entry->source].path,
         .json = (const char *)d->maps[entry->source].data + entry->begin,
         .len = (size_t)(entry->end - entry->begin),
         .line = entry->line,
-        .col = col,
+        .col = entry->col,
         .image_mark =
             d->o.pictures.id < 0 ? NULL : tokenizer_piece(d->o.tokenizer, d->o.pictures.id)};
-    char place[DATASET_PLACE];
+}
+
+bool dataset_context(const struct dataset *d, const struct dataset_entry *entry, struct err *e)
+{
+    return err_context(e, "%s:%" PRId64 ":%" PRId64, d->sources[entry->source].path, entry->line,
+                       entry->col);
+}
+
+bool draft_make(struct draft *f, const struct dataset *d, const struct dataset_entry *entry,
+                struct unused *unused, enum drop_reason *reason, struct err *e)
+{
+    const struct conversation_source from = dataset_bytes(d, entry);
 
     conversation_free(&f->c);
     f->tokens.n = 0;
@@ -139,12 +149,12 @@ bool draft_make(struct draft *f, const struct dataset *d, const struct dataset_e
     if (!conversation_read(&f->c, &from, unused, reason, e)) return false;
     if (tokenize(f, d, reason, e) && check_marks(f, &d->o, reason, e) &&
         mem_grow(&f->shape, &f->cap_shape, f->c.n_images, sizeof *f->shape, e) &&
-        shapes(arg, entry, f, reason, e)) {
+        f->shapes(f->arg, entry, f, reason, e)) {
         measure(f, &d->o);
         if (check(f, &d->o, reason, e)) return true;
     }
     if (e->machine) *reason = DROPS;
-    return err_context(e, "%s:%s", from.path, dataset_place(entry, place));
+    return dataset_context(d, entry, e);
 }
 
 /* Expands images and labels the tokens. s->n is f->n. */
@@ -207,10 +217,8 @@ bool dataset_sample(const struct dataset *d, int64_t i, struct sample *s, struct
 {
     const struct dataset_entry *entry = &d->entries[i];
     enum drop_reason reason;
-    char place[DATASET_PLACE];
-    struct draft f = {0};
-    bool ok = draft_make(&f, d, entry, entry->col ? entry->col : 1, known_shapes,
-                         (void *)(uintptr_t)d, NULL, &reason, e);
+    struct draft f = {.shapes = known_shapes, .arg = (void *)(uintptr_t)d};
+    bool ok = draft_make(&f, d, entry, NULL, &reason, e);
 
     CHECK(0 <= i && i < d->n);
     memset(s, 0, sizeof *s);
@@ -218,9 +226,10 @@ bool dataset_sample(const struct dataset *d, int64_t i, struct sample *s, struct
         ok =
             err_set(e, "it has %lld tokens and had %lld", (long long)f.n, (long long)entry->tokens);
     if (!ok) {
-        if (reason != DROPS) /* it was valid when it was indexed */
-            err_context(e, "%s:%s: was changed while it was in use", d->sources[entry->source].path,
-                        dataset_place(entry, place));
+        if (reason != DROPS) { /* it was fine when it was indexed */
+            err_context(e, "was changed while it was in use");
+            dataset_context(d, entry, e);
+        }
         goto out;
     }
     s->n = f.n;

@@ -1,5 +1,6 @@
 /* main.c - mha2mla-data: makes the data sets, and the small tokenizer, for training without a
  * published checkpoint. */
+#include "base/mem.h"
 #include "base/watch.h"
 #include "datasets/tool.h"
 
@@ -31,6 +32,7 @@ int main(int argc, char **argv)
         bool ok = commands[i]->run(argc - 1, argv + 1, &e);
         if (!watch_check(&changed)) ok = err_set(&e, "%s", changed.msg);
         if (ok) return 0;
+        mem_name_limit(&e);
         fprintf(stderr, "mha2mla-data: error: %s\n", e.msg);
         return 1;
     }

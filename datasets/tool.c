@@ -1,6 +1,7 @@
 /* tool.c - one reader for the options of all subcommands: the table gives getopt_long its names,
  * the help its lines, and each number its range. */
 #include "datasets/tool.h"
+#include "base/path.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -41,12 +42,14 @@ static void print_help(const struct tool_option *options, const char *usage, con
     printf("  --help            this text\n");
 }
 
-/* An empty text names nothing: a shell's variable that is not set. */
+/* Texts are paths or names. An empty one names nothing: a shell's variable that is not set. */
 static bool take_value(const struct tool_option *o, const char *text, const char *command,
                        struct err *e)
 {
     if (o->text && !*text)
         return err_set(e, "%s: --%s is empty: a %s is needed", command, o->name, o->value);
+    if (o->text && !path_check(text, e))
+        return err_context(e, "%s: --%s %s", command, o->name, text);
     if (o->text) *o->text = text;
     return !o->num || set_number(o, text, e) || err_context(e, "%s", command);
 }

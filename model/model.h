@@ -122,6 +122,11 @@ bool model_open(struct model *m, const char *dir, struct err *e);
  * tensor and index. Only for a model opened from a directory. */
 bool model_check_finite(const struct model *m, struct err *e);
 
+/* Fails if the end of a file is zeros as only an unfinished download leaves them; notes in m->notes
+ * how many weights are nothing but zeros, or have many in a row. Reads few of the values that are
+ * not zero. */
+bool model_check_zeros(struct model *m, struct err *e);
+
 /* A new model of cfg's shape with random weights: normal with standard deviation initializer_range.
  * Takes over cfg (also on failure). */
 bool model_random(struct model *m, struct hf_config *cfg, uint64_t seed, struct err *e);
@@ -151,6 +156,14 @@ extern const char *const model_side_files[];
 
 /* Copies those that are present in a model's directory. */
 bool model_copy_files(const char *from, const char *to, struct err *e);
+
+/* Copies all files that describe another tokenizer, and removes those that it lacks: the model's
+ * own would describe a different one. */
+bool model_copy_tokenizer(const char *from, const char *to, struct err *e);
+
+/* Whether the copies that a run's saved model will get can be what their names say: `dir` is the
+ * model's directory, `tokenizer` that of another tokenizer; either may be NULL. */
+bool model_check_copied(const char *dir, const char *tokenizer, struct err *e);
 
 /* Records (watch_keep) the files that an opened model was read from, and those that saving copies;
  * and only the latter, of a directory that need not hold a model. */

@@ -122,9 +122,16 @@ static bool load_param(struct param *p, const struct st_tensor *t, struct err *e
            st_read_f32(t, (size_t)(p->row0 * width), (size_t)count, p->own, e);
 }
 
+/* Whether config.json and the tensors' names belong to one model, with nothing left over. */
+static bool match(struct model *m, struct err *e)
+{
+    return (model_choose_names(m, e) && model_check_settings(m, e) && find_state(m, e) &&
+            params_declare(m, e) && model_check_tensors(m, e)) ||
+           model_dir_blame_index(m->dir, &m->files, e);
+}
+
 static bool load(struct model *m, struct err *e)
 {
-    if (!params_declare(m, e) || !model_check_tensors(m, e)) return false;
     for (int64_t i = 0; i < m->n_params; i++)
         if (!load_param(&m->params[i], model_param_tensor(m, &m->params[i]), e)) return false;
     return true;
@@ -154,8 +161,8 @@ bool model_open(struct model *m, const char *dir, struct err *e)
     ok = m->dir && model_dir_check(dir, e) && hf_config_read(&m->cfg, config, e);
     free(config);
     if (ok) {
-        ok = st_model_open(&m->files, dir, e) && open_base(m, e) && model_choose_names(m, e) &&
-             model_check_settings(m, e) && find_state(m, e) && load(m, e) && note_files(m, e);
+        ok = st_model_open(&m->files, dir, e) && open_base(m, e) && match(m, e) && load(m, e) &&
+             note_files(m, e);
     }
     if (!ok) model_close(m);
     return ok;

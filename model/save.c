@@ -128,33 +128,6 @@ static bool write_tensors(const struct model *m, const char *dir, enum dtype own
     return ok;
 }
 
-const char *const model_side_files[] = {"tokenizer.json",
-                                        "tokenizer_config.json",
-                                        "special_tokens_map.json",
-                                        "added_tokens.json",
-                                        "generation_config.json",
-                                        "preprocessor_config.json",
-                                        "processor_config.json",
-                                        "chat_template.jinja",
-                                        "chat_template.json",
-                                        "tokenizer.model",
-                                        "vocab.json",
-                                        "merges.txt",
-                                        NULL};
-
-bool model_copy_files(const char *from, const char *to, struct err *e)
-{
-    for (const char *const *name = model_side_files; *name; name++) {
-        char *src = file_join(from, *name, e), *dst = src ? file_join(to, *name, e) : NULL;
-        bool there, ok = dst && file_there(src, &there, e);
-        if (ok && there && strcmp(src, dst) != 0) ok = file_copy(src, dst, e);
-        free(src);
-        free(dst);
-        if (!ok) return false;
-    }
-    return true;
-}
-
 static bool keep_file(const char *dir, const char *name, struct err *e)
 {
     char *path = file_join(dir, name, e);
@@ -162,13 +135,6 @@ static bool keep_file(const char *dir, const char *name, struct err *e)
 
     free(path);
     return ok;
-}
-
-bool model_keep_copied(const char *dir, struct err *e)
-{
-    for (const char *const *name = model_side_files; *name; name++)
-        if (!keep_file(dir, *name, e)) return false;
-    return true;
 }
 
 static bool keep_model(const char *dir, const struct st_model *files, struct err *e)

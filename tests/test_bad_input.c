@@ -15,6 +15,7 @@
 #include "tests/tmpdir.h"
 
 #include "tests/edited_model.h"
+#include "tests/sanitized.h"
 #include "tests/program.h"
 
 #define TRAIN "$B/mha2mla-train --config $C "
@@ -46,10 +47,35 @@ static void test_bad_input(void **state)
         {TRAIN "--set svd.low_rang=3", "did you mean \"low_rank\"?"},
         {TRAIN "--set baseline.steps=many", "baseline.steps"},
         {TRAIN "--set stage1.peft=v9", "one of v2"},
+        /* other formats */
+        {"printf 'run:\\n  dir: x\\n' > $T/c.yaml; $B/mha2mla-train --config $T/c.yaml",
+         "c.yaml:1:1: a value is needed, near 'run:'; settings are JSON, an object in {}, with //"},
+        {"printf '[run]\\ndir = 1\\n' > $T/c.toml; $B/mha2mla-train --config $T/c.toml",
+         "c.toml:1:2: a value is needed, near 'run]'; settings are JSON, an object in {}"},
         /* missing files */
         {"$B/mha2mla-train --config $T/no.json", "no.json: No such file"},
         {TRAIN "--set 'data.train=[{\"path\":\"gone.json\"}]'", "gone.json: No such file"},
-        {TRAIN "--set model.tokenizer=$T/gone", "gone/tokenizer.json: No such file"},
+        {TRAIN "--set model.tokenizer=$T/gone", "/gone: no such directory"},
+        {TRAIN "--set model.tokenizer=$T/tok/tokenizer.json",
+         "/tok/tokenizer.json: is a file; a tokenizer is a directory with tokenizer.json: give"},
+        {"mkdir -p $T/tok3; : > $T/tok3/tokenizer.model; " TRAIN "--set model.tokenizer=$T/tok3",
+         "/tok3: has tokenizer.model, but no tokenizer.json: in Python transformers' AutoTok"},
+        {"rm $T/tok3/*; " TRAIN "--set model.tokenizer=$T/tok3", "/tok3: has no tokenizer.json: f"},
+        /* paths that no shell has expanded, and addresses */
+        {TRAIN "--set 'run.dir=~/x'", "run.dir: \"~/x\" begins with ~, which only a shell knows"},
+        {TRAIN "--set 'data.cache=~/x'", "data.cache: \"~/x\" begins with ~, which"},
+        {TRAIN "--set 'model.path=~/x'", "model.path: \"~/x\" begins with ~, which"},
+        {TRAIN "--set 'model.tokenizer=~'", "model.tokenizer: \"~\" begins with ~, which"},
+        {TRAIN "--set 'rank.file=~/x'", "rank.file: \"~/x\" begins with ~, which"},
+        {TRAIN "--set 'data.train[0].path=~/x'", "data.train[0].path: \"~/x\" begins with ~"},
+        {TRAIN "--set 'data.eval[1].images=~/x'", "data.eval[1].images: \"~/x\" begins with ~"},
+        {TRAIN "--set 'data.train[0].path=https://a.b/c.json'",
+         "data.train[0].path: \"https://a.b/c.json\" is an address: nothing is downloaded; fetch"},
+        {TRAIN "--set 'run.dir=file:///x'", "run.dir: \"file:///x\" is an address: give the path"},
+        {"$B/mha2mla-train --config='~/no.json'",
+         "no.json: No such file or directory; it begins with ~"},
+        {SAMPLE("\"image\":\"~/x.png\",", HUMAN("<image>Q") GPT) SAMPLES,
+         "x.json:1:11: \"~/x.png\" begins with ~, which only a shell knows"},
         {TRAIN "--set model.path=$T/gone --set 'run.steps=[\"rank\"]'", "/gone: no such directory"},
         {SAMPLE("\"image\":\"x.png\",", HUMAN("<image>Q") GPT) SAMPLES, "x.png"},
         /* samples */
@@ -133,10 +159,12 @@ static void test_bad_safetensors(void **state)
     static const struct {
         enum damage how;
         const char *text;
-    } cases[] = {{HUGE_LENGTH, "model.safetensors: header of"},
-                 {OVERLAP, "v_proj.weight: shares bytes with"},
-                 {WRONG_DTYPE, "k_proj.weight"},
-                 {CUT, "bytes of data: it is cut short, copy or download it again"}};
+    } cases[] = {
+        {HUGE_LENGTH,
+         "at most 100000000 are allowed: the file is damaged, or no safetensors file; download"},
+        {OVERLAP, "v_proj.weight: shares bytes with"},
+        {WRONG_DTYPE, "k_proj.weight"},
+        {CUT, "bytes of data: it is cut short, copy or download it again"}};
 
     make_model(state);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -196,6 +224,17 @@ static void test_bad_model(void **state)
         {{.shard = 40000},
          "sed -i 's/" NORM "\"/" NORM ".x\"/' " INDEX,
          {"index.json: tensor " M NORM ".x: is not in model-0000", "where the index puts it"}},
+        {{.shard = 40000},
+         "sed -i '/model-00002-of/d' " INDEX,
+         {"/bad: tensor ", " is missing", "; model-00002-of-0000"}},
+        {{.shard = 40000},
+         "f=$(grep 'model.norm.weight' " INDEX " | grep -o 'model-[0-9]*-of'); "
+         "sed -i \"/$f/d\" " INDEX,
+         {"/bad/config.json:", "-of-0000",
+          ".safetensors is there, but the index names no tensor of it: fetch the index again"}},
+        {{.shard = 40000},
+         "sed -i '/model-00002-of/d' " INDEX "; rm $T/bad/model-00002*",
+         {"/bad: tensor ", "; by their names there are ", " shards, but the index names "}},
         {{0}, "rm $T/bad/model.safetensors", {"/bad: holds no weights: no model.safetensors, no "}},
         {{0},
          "mv $T/bad/model.safetensors $T/bad/pytorch_model.bin",
@@ -363,6 +402,55 @@ static void test_unusual_model(void **state)
         "--set model.path=$T/bad --set model.tokenizer=$T/few --set 'run.steps=[\"rank\"]'");
 }
 
+/* Samples that are used but may be unintended: the dry run mentions them too. */
+static void test_unusual_samples(void **state)
+{
+    must_run(state, SAMPLE("", "{\"from\":\"gpt\",\"value\":\"A\"}") TRAIN
+             "--set data.train[0].path=$T/x.json --set svd.decoupled=false --dry-run && grep -q "
+             "'data.train: samples that "
+             "begin with an answer: 1; the first: .*x.json:1:2$' $T/out");
+}
+
+/* Files that are not read here, but copied into every saved model. */
+static void test_bad_companions(void **state)
+{
+#define LFS "printf 'version https://git-lfs.github.com/spec/v1\\noid sha256:0\\nsize 1\\n' > "
+#define GIVEN TRAIN "--set model.path=$T/bad --set 'run.steps=[\"rank\",\"stage1\"]' "
+    static const struct {
+        const char *make, *said;
+    } rows[] = {
+        {LFS "$T/bad/chat_template.jinja", "/bad/chat_template.jinja: is a Git LFS pointer"},
+        {": > $T/bad/merges.txt", "/bad/merges.txt: is empty; a saved model gets a copy of this"},
+        {"echo '<!doctype html><p>' > $T/bad/tokenizer.model", "/bad/tokenizer.model: is an HTML"},
+        {"printf 'Entry not found' > $T/bad/tokenizer.model", "\"Entry not found\""},
+        {"mkfifo $T/bad/tokenizer.model", "/bad/tokenizer.model: is a named pipe"},
+        {"ln -s gone $T/bad/merges.txt", "/bad/merges.txt: is a link to gone, which is not there"},
+        {"echo '{\"a\": 1' > $T/bad/vocab.json", "/bad/vocab.json:2:1: "},
+        {"echo '{\"a\": 1}' > $T/bad/vocab.json; " LFS "$T/bad/chat_template.json",
+         "/bad/chat_template.json: is a Git LFS pointer"},
+        {LFS "$T/bad/generation_config.json", "/bad/generation_config.json: is a Git LFS pointer"},
+        /* if another tokenizer is given, its files are preferred to the model's */
+        {LFS "$T/bad/special_tokens_map.json; " LFS "$T/tok/special_tokens_map.json",
+         "/tok/special_tokens_map.json: is a Git LFS pointer"},
+        {"printf '{}' > $T/tok/special_tokens_map.json; " LFS "$T/tok/chat_template.jinja",
+         "/tok/chat_template.jinja: is a Git LFS pointer"},
+    };
+
+    make_model(state);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        must_run(state, "rm -rf $T/bad; cp -r $T/model $T/bad");
+        must_run(state, rows[i].make);
+        must_fail(state, GIVEN "--dry-run", rows[i].said);
+        must_fail(state, GIVEN, rows[i].said);
+        assert_false(is_there(tmpdir_path(state, "run")));
+    }
+    /* files that would not be copied */
+    must_run(state, TRAIN "--set model.path=$T/bad --set 'run.steps=[\"rank\"]' --dry-run");
+    must_run(state, "rm -rf $T/bad; cp -r $T/model $T/bad; rm $T/tok/chat_template.jinja; " LFS
+                    "$T/bad/tokenizer.json; " GIVEN "--dry-run");
+#undef GIVEN
+}
+
 /* Truncated HDF5 files. */
 static void test_bad_hdf5(void **state)
 {
@@ -412,12 +500,29 @@ static void test_bad_hdf5(void **state)
     free(out);
 }
 
+/* A limit on addresses is named, and nothing waits for them forever: neither a product in OpenBLAS
+ * nor one of its threads, for which the program's end would wait. */
+static void test_few_addresses(void **state)
+{
+#define LIMITED(kib)                                                                               \
+    "export OPENBLAS_NUM_THREADS=2; ulimit -v " kib "; timeout -s KILL 100 " TRAIN                 \
+    "--set 'run.steps=[\"baseline\"]' --set baseline.steps=1"
+    static const char *const few[] = {LIMITED("200000"), LIMITED("240000"), LIMITED("300000"),
+                                      LIMITED("360000")};
+
+    if (SANITIZED) skip();
+    for (size_t i = 0; i < sizeof few / sizeof *few; i++)
+        must_fail(state, few[i], " MiB of addresses (`ulimit -v`): raise that");
+    must_run(state, LIMITED("2000000"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        program_test(test_bad_input), program_test(test_bad_safetensors),
-        program_test(test_bad_model), program_test(test_unusual_model),
-        program_test(test_bad_hdf5)};
+        program_test(test_bad_input),       program_test(test_bad_safetensors),
+        program_test(test_bad_model),       program_test(test_unusual_model),
+        program_test(test_unusual_samples), program_test(test_bad_companions),
+        program_test(test_bad_hdf5),        program_test(test_few_addresses)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

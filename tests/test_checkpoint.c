@@ -634,7 +634,7 @@ static void test_dir_check(void **state)
     ckpt_found_free(&found);
     assert_int_equal(unlink(tmpdir_path(state, "step-00000010.h5")), 0);
     assert_false(checkpoint_dir_latest(*state, items, ITEMS, &check, &found, &e));
-    assert_non_null(strstr(e.msg, "none of its 1 checkpoint can be loaded"));
+    assert_non_null(strstr(e.msg, "of 1 checkpoint none can be loaded"));
 }
 
 /* A failed save deletes nothing. */

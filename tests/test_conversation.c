@@ -135,9 +135,11 @@ static const struct {
     {PARTS("{\"type\":\"video\",\"fps\":1}"), DROP_UNREAD, "a part of type \"video\" is not read"},
     {PARTS("{\"type\":\"input_audio\",\"input_audio\":{}}"), DROP_UNREAD, "\"input_audio\""},
     /* images that are not files */
-    {WITH("image", "\"https://a.b/c.png\""), DROP_IMAGE,
-     "is not a file: pictures are only read from"},
-    {WITH("images", "[\"data:image/png;base64,AAAA\"]"), DROP_IMAGE, "is not a file"},
+    {WITH("image", "\"https://a.b/c.png\""), DROP_IMAGE, "is no file: pictures are read from"},
+    {WITH("image", "\"s3://a/c.png\""), DROP_IMAGE, "is no file: pictures are read from"},
+    {WITH("image", "\"~/c.png\""), DROP_IMAGE,
+     "begins with ~, which only a shell knows: write out what it stands for"},
+    {WITH("images", "[\"data:image/png;base64,AAAA\"]"), DROP_IMAGE, "is no file"},
     {WITH("image", "\"a.png\\u0000\""), DROP_IMAGE, "a zero character in a picture's path"},
     /* contradictions */
     {"{\"image\":\"a.png\",\"images\":[\"b.png\"],\"conversations\":[" ASK("<image>", "two") "]}",

@@ -167,7 +167,7 @@ static void test_left_out(void **state)
                                                                        "two") "]}",
          DROP_IMAGE, "gone.png: No such file"},
         {"{\"image\":\"set.json\",\"conversations\":[" ASK("<image>", "two") "]}", DROP_IMAGE,
-         "set.json: is not a picture; pictures that are read"},
+         "set.json: is no picture of a format that is read: PNG"},
         {"{\"image\":\"cut.png\",\"conversations\":[" ASK("<image>", "two") "]}", DROP_IMAGE,
          "cut.png: PNG: the file is cut short"},
         {"{\"image\":3,\"conversations\":[" ASK("<image>", "two") "]}", DROP_BROKEN,
@@ -190,7 +190,7 @@ static void test_left_out(void **state)
         {"{\"conversations\":[x]}", DROP_BROKEN, "2:19: a value is needed"},
         {"7", DROP_BROKEN, "2:1: a sample is an object"},
     };
-    char text[1000], where[100], *png;
+    char text[1000], *png;
     struct set t;
     struct err e;
     size_t len;
@@ -207,28 +207,68 @@ static void test_left_out(void **state)
         assert_int_equal(t.d.n_refs, 1); /* only the good sample's */
         for (int k = 0; k < DROPS; k++)
             assert_int_equal(t.d.dropped[k], k == (int)cases[i].reason);
-        snprintf(where, sizeof where, "set.json:2:");
-        if (!strstr(t.d.first_dropped[cases[i].reason], where) ||
+        if (!strstr(t.d.first_dropped[cases[i].reason], "set.json:2:") ||
             !strstr(t.d.first_dropped[cases[i].reason], cases[i].says))
             fail_msg("'%s' lacks '%s'", t.d.first_dropped[cases[i].reason], cases[i].says);
         set_close(&t);
     }
 }
 
+/* Dropped samples are listed with their column, and their id if it could be read. */
+static void test_left_out_named(void **state)
+{
+    static const char json[] = "[" TOLD(ASK(
+        "one", "two")) ",\n"
+                       "  {\"id\":\"a\\n7\",\"image\":\"gone.png\",\"conversations\":[" ASK(
+                           "<image>",
+                           "two") "]},\n"
+                                  "  {\"id\":12,\"image\":\"gone.png\",\"conversations\":[" ASK(
+                                      "<image>", "two") "]},\n"
+                                                        "  {\"id\":13,\"conversations\":[" ASK(
+                                                            "<image>",
+                                                            "two") "]},\n"
+                                                                   "  "
+                                                                   "{\"id\":14,\"conversations\":[{"
+                                                                   "\"from\":\"x\"}]},\n"
+                                                                   "  {\"conversations\":[" ASK(
+                                                                       "<image>", "two") "]}]";
+    static const char *const want[] = {"gone.png: No such file or directory (id a\\n7)\n",
+                                       "gone.png: No such file or directory (id 12)\n",
+                                       "set.json:4:3: 1 <image> mark for 0 pictures (id 13)\n",
+                                       "set.json:5:37: \"from\" is \"x\"; known are ",
+                                       " (id 14)\n",
+                                       "set.json:6:3: 1 <image> mark for 0 pictures\n"};
+    struct set t;
+    struct err e;
+    const char *at;
+
+    set_init(&t, state);
+    must(set_open(&t, state, json, &e), &e);
+    at = t.d.left_out;
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        if (!strstr(at, want[i])) fail_msg("no '%s' in: %s", want[i], at);
+        at = strstr(at, want[i]);
+    }
+    assert_non_null(strstr(t.d.left_out, "set.json:2:3: "));
+    assert_null(strstr(t.d.first_dropped[DROP_IMAGE], "id "));
+    set_close(&t);
+}
+
 /* Truncated pixels are only detected when the picture is decoded; its samples are dropped then. */
 static void test_bad_when_decoded(void **state)
 {
-    static const char json[] = "[" TOLD(
-        ASK("one", "two")) ",\n"
-                           "{\"image\":\"b.png\",\"conversations\":[" ASK(
-                               "<image>a long question",
-                               "two") "]}," SEEN(ASK("<image>one",
-                                                     "two")) ",\n"
-                                                             "{\"image\":[\"a.png\",\"b.png\"],"
-                                                             "\"conversations\":[" ASK(
-                                                                 "<image><image>", "two") "]}]";
+    static const char json[] = "[" TOLD(ASK(
+        "one",
+        "two")) ",\n"
+                "{\"image\":\"b.png\",\"conversations\":[" ASK(
+                    "<image>a long question",
+                    "two") "]}," SEEN(ASK("<image>one",
+                                          "two")) ",\n"
+                                                  "{\"id\":\"007\",\"image\":[\"a.png\",\"b.png\"],"
+                                                  "\"conversations\":[" ASK("<image><image>",
+                                                                            "two") "]}]";
     struct set t;
-    struct err e;
+    struct err e, why;
     size_t len;
     char *png = slurp("tests/data/image/gray1.png", &len);
 
@@ -239,8 +279,10 @@ static void test_bad_when_decoded(void **state)
     assert_int_equal(t.d.n, 4);
     assert_int_equal(t.d.n_images, 2); /* each picture once */
     assert_int_equal(t.d.longest_entry, 1);
+    err_set(&why, "b.png: JPEG: it is cut");
     for (int i = 0; i < 2; i++)
-        t.d.images[i].bad = strstr(t.d.images[i].path, "b.png");
+        if (strstr(t.d.images[i].path, "b.png"))
+            must(dataset_mark_bad(&t.d.images[i], &why, &e), &e);
     assert_true(dataset_drop_bad_images(&t.d, &e));
     assert_int_equal(t.d.n, 2);
     assert_int_equal(t.d.entries[0].line, 1);
@@ -248,10 +290,9 @@ static void test_bad_when_decoded(void **state)
     assert_int_equal(t.d.longest_entry, 1);
     assert_int_equal(t.d.tokens, t.d.entries[0].tokens + t.d.entries[1].tokens);
     assert_int_equal(t.d.dropped[DROP_IMAGE], 2);
-    assert_non_null(strstr(t.d.first_dropped[DROP_IMAGE], "set.json:2: "));
-    assert_non_null(strstr(t.d.first_dropped[DROP_IMAGE], "b.png"));
+    assert_non_null(strstr(t.d.first_dropped[DROP_IMAGE], "set.json:2:1: b.png: JPEG: it is cut"));
     char *second = strchr(t.d.left_out, '\n') + 1; /* both are listed, one per line */
-    assert_non_null(strstr(second, "set.json:3: "));
+    assert_non_null(strstr(second, "set.json:3:1: b.png: JPEG: it is cut (id 007)\n"));
     assert_ptr_equal(strchr(second, '\n') + 1, t.d.left_out + strlen(t.d.left_out));
     set_close(&t);
 }
@@ -277,13 +318,13 @@ static void test_too_long(void **state)
     dataset_close(&t.d);
     t.o.max_length = most - 1;
     assert_false(set_open(&t, state, json, &e));
-    assert_non_null(strstr(e.msg, "set.json:2: "));
+    assert_non_null(strstr(e.msg, "set.json:2:1: "));
     assert_non_null(strstr(e.msg, "data.max_length"));
     t.o.too_long_is_error = false;
     must(set_open(&t, state, json, &e), &e);
     assert_int_equal(t.d.n, 1);
     assert_int_equal(t.d.dropped[DROP_TOO_LONG], 1);
-    assert_non_null(strstr(t.d.first_dropped[DROP_TOO_LONG], "set.json:2: "));
+    assert_non_null(strstr(t.d.first_dropped[DROP_TOO_LONG], "set.json:2:1: "));
     set_close(&t);
 }
 
@@ -311,7 +352,7 @@ static void test_max_bad(void **state)
     assert_false(run_report_drops(&r, &t.d, "data.train", &e));
     assert_non_null(
         strstr(e.msg, "data.train: samples that cannot be used: 2, data.max_bad allows 1"));
-    assert_non_null(strstr(e.msg, "set.json:1: 1 <image> mark for 0 pictures"));
+    assert_non_null(strstr(e.msg, "set.json:1:2: 1 <image> mark for 0 pictures"));
     set_close(&t);
 }
 
@@ -354,7 +395,7 @@ static void test_asked(void **state)
     assert_int_equal(t.d.n, 2);
     assert_int_equal(t.d.entries[0].line, 4);
     assert_int_equal(t.d.dropped[DROP_BROKEN], 3);
-    assert_non_null(strstr(t.d.first_dropped[DROP_BROKEN], "set.json:1: asks nothing"));
+    assert_non_null(strstr(t.d.first_dropped[DROP_BROKEN], "set.json:1:2: asks nothing"));
     set_close(&t);
 }
 
@@ -416,7 +457,8 @@ static void test_file_changes(void **state)
     static const char json[] = "[" TOLD(ASK("one", "two")) "]";
     const char *const changed[] = {"                                                          ",
                                    "[" TOLD(ASK("o e", "two")) "]"};
-    const char *const why[] = {"set.json:1: was changed while it was in use: ", "tokens and had "};
+    const char *const why[] = {"set.json:1:2: was changed while it was in use: ",
+                               "tokens and had "};
     struct set t;
     struct sample s;
     struct err e;
@@ -438,13 +480,21 @@ static void test_file_changes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        tmpdir_test(test_trained_tokens),   tmpdir_test(test_image_anywhere),
-        tmpdir_test(test_prompt_and_names), tmpdir_test(test_byte_ranges),
-        tmpdir_test(test_not_loaded_whole), tmpdir_test(test_left_out),
-        tmpdir_test(test_bad_when_decoded), tmpdir_test(test_too_long),
-        tmpdir_test(test_max_bad),          tmpdir_test(test_text_only_model),
-        tmpdir_test(test_broken_file),      tmpdir_test(test_sources),
-        tmpdir_test(test_file_changes),     tmpdir_test(test_asked),
+        tmpdir_test(test_trained_tokens),
+        tmpdir_test(test_image_anywhere),
+        tmpdir_test(test_prompt_and_names),
+        tmpdir_test(test_byte_ranges),
+        tmpdir_test(test_not_loaded_whole),
+        tmpdir_test(test_left_out),
+        tmpdir_test(test_left_out_named),
+        tmpdir_test(test_bad_when_decoded),
+        tmpdir_test(test_too_long),
+        tmpdir_test(test_max_bad),
+        tmpdir_test(test_text_only_model),
+        tmpdir_test(test_broken_file),
+        tmpdir_test(test_sources),
+        tmpdir_test(test_file_changes),
+        tmpdir_test(test_asked),
     };
 
     return cmocka_run_group_tests_name("dataset", tests, NULL, NULL);

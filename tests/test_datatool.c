@@ -27,6 +27,8 @@ static void test_options(void **state)
     assert_error(&e, "--out DIR is needed");
     assert_false(run(&tool_shapes, &e, "--colour|5"));
     assert_error(&e, "unknown option --colour");
+    assert_false(run(&tool_shapes, &e, "--out=~/shapes"));
+    assert_error(&e, "--out ~/shapes: begins with ~, which only a shell knows");
     assert_false(run(&tool_shapes, &e, "--out"));
     assert_error(&e, "--out needs a value");
     assert_false(run(&tool_shapes, &e, "--out|x|--size|8"));

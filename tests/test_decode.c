@@ -104,6 +104,8 @@ static void test_run(void **state)
     must_run(state, "$B/mha2mla-train --config $C --set 'run.steps=[\"baseline\"]'");
     must_run(state, "grep -q 'picture left out: .*train-000001.png: PNG: .*cut short' "
                     "$T/run/train.log && "
+                    "grep -q 'json:[0-9]*:[0-9]*: .*train-000001.png: PNG: .*cut short' "
+                    "$T/run/left_out.txt && "
                     "test $(wc -l < $T/run/left_out.txt) = 2" /* data.eval contains it too */);
     must_run(state, "grep -q '^.*1 of the pictures that were read now are damaged, .* the first: "
                     ".*train-000000.png: it ends before its end mark (IEND)' $T/run/train.log");

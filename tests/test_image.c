@@ -170,7 +170,7 @@ static void test_no_picture(void **state)
     } cases[] = {
 #define BYTES(text) text, sizeof text - 1
         {"", 0, "is empty; pictures that are read: PNG, JPEG, WebP, GIF, BMP"},
-        {BYTES("hello there"), "is not a picture; pictures that are read"},
+        {BYTES("hello there"), "is no picture of a format that is read: PNG, JPEG, WebP, GIF, BMP"},
         {BYTES("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), "git lfs pull`"},
         {BYTES("<!DOCTYPE html><title>403</title>"), "is an HTML page"},
         {BYTES("<svg xmlns='http://www.w3.org/2000/svg'/>"), "is an SVG drawing; pictures that"},
@@ -187,7 +187,7 @@ static void test_no_picture(void **state)
         {BYTES("\x89PNG\r\n\x1a\n"), "PNG: the file is cut short"},
         {BYTES("\xff\xd8\xff"), "JPEG: the file is cut short"},
         {BYTES("RIFF\x10\0\0\0WEBP"), "WebP: the file is cut short"},
-        {BYTES("RIFF\x10\0\0\0WAVE"), "is not a picture"},
+        {BYTES("RIFF\x10\0\0\0WAVE"), "is no picture of a format that is read"},
         {BYTES("GIF89a"), "GIF: the file is cut short"},
         {BYTES("GIF88a\1\0\1\0\0\0\0;"), "GIF: unknown version"},
         {BYTES("BM"), "BMP: the file is cut short"},

@@ -1,5 +1,5 @@
-/* test_plot.c - the recovery curve's data and script, a PNG if gnuplot is installed, and a note if
- * it is not or fails. */
+/* test_plot.c - the recovery curve's data and script, a PNG if gnuplot is installed, a note if it is
+ * not or fails, and an error if its picture is incomplete. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -123,6 +123,35 @@ static void test_without_gnuplot(void **state)
     expect_note(state, *state, "ended with status 3");
 }
 
+/* gnuplot does not check its writes: it ends with status 0, leaving a partial file or none. */
+static void test_full_disk(void **state)
+{
+    static const char *const scripts[] = {
+        "#!/bin/sh\nexit 0\n", "#!/bin/sh\n: > recovery.png.tmp\n",
+        "#!/bin/sh\n/usr/bin/head -c -1 whole.png > recovery.png.tmp\n",
+        "#!/bin/sh\n/usr/bin/head -c 900 whole.png > recovery.png.tmp\n"};
+    const char *png = tmpdir_path(state, "recovery.png"), *fake = tmpdir_path(state, "gnuplot");
+    char *saved = strdup(getenv("PATH"));
+    struct err note;
+
+    if (!has_gnuplot()) skip();
+    assert_true(plot_recovery(*state, &plot, &note, &(struct err){0}));
+    assert_int_equal(rename(png, tmpdir_path(state, "whole.png")), 0);
+    setenv("PATH", *state, 1);
+    for (size_t i = 0; i < sizeof scripts / sizeof *scripts; i++) {
+        struct err e = {0};
+        spill(fake, scripts[i], strlen(scripts[i]));
+        assert_int_equal(chmod(fake, 0755), 0);
+        assert_false(plot_recovery(*state, &plot, &note, &e));
+        assert_true(e.machine);
+        if (!strstr(e.msg, "recovery.png.tmp: ")) fail_msg("%zu: '%s'", i, e.msg);
+        assert_false(is_there(png));
+        assert_false(is_there(tmpdir_path(state, "recovery.png.tmp")));
+    }
+    setenv("PATH", saved, 1);
+    free(saved);
+}
+
 static void test_refuses(void **state)
 {
     static const double bad[] = {0, -1, NAN, INFINITY};
@@ -141,10 +170,8 @@ static void test_refuses(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        tmpdir_test(test_files),
-        tmpdir_test(test_png),
-        tmpdir_test(test_without_gnuplot),
-        tmpdir_test(test_refuses),
+        tmpdir_test(test_files),     tmpdir_test(test_png),     tmpdir_test(test_without_gnuplot),
+        tmpdir_test(test_full_disk), tmpdir_test(test_refuses),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -244,7 +244,7 @@ static void test_renamed_checkpoint(void **state)
                     "cp step-00000020.h5 step-00000023.h5");
     must_run(state, BASELINE "--resume");
     assert_true(says(state, "step-00000023.h5: was saved as step 20 of base baseline"));
-    assert_true(says(state, "goes on from step 20 of 24"));
+    assert_true(says(state, "continues from step 20 of 24"));
     must_run(state, "cmp $T/was/model.safetensors $T/run/baseline/model/model.safetensors");
     /* of the same shapes, but of another training */
     must_run(state, TRAIN "--set baseline.steps=24 --set stage1.steps=24 --set stage1.peft=all "
@@ -256,7 +256,7 @@ static void test_renamed_checkpoint(void **state)
     must_fail(state,
               TRAIN "--resume --set stage1.steps=24 --set stage1.peft=all --set "
                     "run.dir=$T/two",
-              "none of its 1 checkpoint can be loaded (");
+              "of 1 checkpoint none can be loaded (");
 }
 
 int main(void)

@@ -101,11 +101,15 @@ static void test_other_files(void **state)
         {BYTES("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"),
          ": is a Git LFS pointer"},
         {BYTES("<!DOCTYPE html>\n<html>"), ": is an HTML page"},
-        {BYTES("PK\3\4 and more of it"), ": is a zip archive"},
+        {BYTES("PK\3\4 and more of it"),
+         ": is a zip archive (or a PyTorch file, .bin or .pth): if it is a PyTorch file, rename it "
+         "to pytorch_model.bin"},
         {BYTES("GGUF\3\0\0\0 and more of it"), ": is a GGUF model"},
         {BYTES("\x80\2}q\0. and more of it"), ": is a Python pickle"},
         {BYTES("\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"), ": is nothing but zero bytes"},
-        {BYTES("Entry not found"), ": is text (\"Entry not found\"), not a safetensors file"},
+        {BYTES("Entry not found"), ": is \"Entry not found\", a server's answer"},
+        {BYTES("Entry was not found"),
+         ": is text (\"Entry was not found\"), not a safetensors file"},
         {BYTES("{\"error\":{\"a\":1}}"), ": is text (\"{\"error\":{"},
         {BYTES("\x80\2\0\0\0\0\0\0{\"a\":"), ": header of 640 bytes, the file has 13: it is cut"},
 #undef BYTES

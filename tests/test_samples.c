@@ -57,7 +57,7 @@ static void test_one_line(void **state)
     set_init(&t, state);
     must(set_open(&t, state, json, &e), &e);
     assert_int_equal(t.d.n, 2);
-    assert_int_equal(t.d.entries[0].col, 0);
+    assert_int_equal(t.d.entries[0].col, 2);
     assert_string_equal(dataset_place(&t.d.entries[0], place), "1");
     assert_int_equal(t.d.entries[1].col,
                      1 +
@@ -115,6 +115,42 @@ static void test_left_out_lines(void **state)
     set_close(&t);
 }
 
+/* Samples that are used as they are but may be unintended: counted once per kind and sample. */
+static void test_unusual(void **state)
+{
+#define H(text) "{\"from\":\"human\",\"value\":\"" text "\"}"
+#define G(text) "{\"from\":\"gpt\",\"value\":\"" text "\"}"
+#define S(text) "{\"from\":\"system\",\"value\":\"" text "\"}"
+    static const char json[] =
+        "[" TOLD(ASK("one", "two")) ",\n" TOLD(S("s") "," ASK("one", "two")) ",\n"    /* 1, 2 */
+        TOLD(G("a") "," ASK("one", "two")) ",\n" TOLD(S("s") "," G("a")) ",\n"        /* 3, 4 */
+        TOLD(H("a") "," H("b") "," G("c") "," H("d") "," H("e") "," G("f")) ",\n"     /* 5 */
+        TOLD(H("a") "," G("c") "," G("d")) ",\n" TOLD(ASK("a", "b") "," H("c")) ",\n" /* 6, 7 */
+        TOLD(ASK("a", " \\n\\t") "," ASK("", "b")) ",\n"                              /* 8 */
+        SEEN(ASK("a", "<image> b")) ",\n" TOLD(H("a")) "]";                           /* 9, 10 */
+    static const struct {
+        int64_t samples, line;
+    } want[UNUSUAL_KINDS] = {[UNUSUAL_ANSWER_FIRST] = {2, 3}, [UNUSUAL_TWO_QUESTIONS] = {1, 5},
+                             [UNUSUAL_TWO_ANSWERS] = {1, 6},  [UNUSUAL_LAST_QUESTION] = {1, 7},
+                             [UNUSUAL_NO_TEXT] = {1, 8},      [UNUSUAL_PICTURE] = {1, 9}};
+    struct set t;
+    struct err e;
+    char place[40];
+
+    set_init(&t, state);
+    must(set_open(&t, state, json, &e), &e);
+    assert_int_equal(t.d.n, 9);
+    for (int k = 0; k < UNUSUAL_KINDS; k++) {
+        assert_int_equal(t.d.unusual.samples[k], want[k].samples);
+        snprintf(place, sizeof place, "set.json:%d:1", (int)want[k].line);
+        if (!strstr(t.d.unusual.where[k], place)) fail_msg("%d: %s", k, t.d.unusual.where[k]);
+    }
+    set_close(&t);
+#undef H
+#undef G
+#undef S
+}
+
 /* The message names what sets the limit, which is not always data.max_length. */
 static void test_limit_named(void **state)
 {
@@ -142,7 +178,7 @@ static void test_limit_of_model(void **state)
     must_run(state, "{ printf '[{\"text\":\"'; for i in $(seq 3000); do printf 'red '; done; "
                     "printf '\"}]'; } > $T/long.json");
     must_fail(state, LONG_RUN "--set model.path=configs/quickstart/model",
-              "long.json:1: 3003 tokens, max_position_embeddings of "
+              "long.json:1:2: 3003 tokens, max_position_embeddings of "
               "configs/quickstart/model/config.json is 2048");
     must_fail(state, LONG_RUN "--set baseline.max_length=1000",
               " tokens, baseline.max_length is 1000");
@@ -301,11 +337,11 @@ static void test_list_ends(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        tmpdir_test(test_zeros),           tmpdir_test(test_one_line),
-        tmpdir_test(test_left_out_lines),  tmpdir_test(test_limit_named),
-        program_test(test_limit_of_model), tmpdir_test(test_bounded),
-        tmpdir_test(test_nesting),         tmpdir_test(test_many_pictures),
-        tmpdir_test(test_list_ends),
+        tmpdir_test(test_zeros),          tmpdir_test(test_one_line),
+        tmpdir_test(test_left_out_lines), tmpdir_test(test_unusual),
+        tmpdir_test(test_limit_named),    program_test(test_limit_of_model),
+        tmpdir_test(test_bounded),        tmpdir_test(test_nesting),
+        tmpdir_test(test_many_pictures),  tmpdir_test(test_list_ends),
     };
 
     return cmocka_run_group_tests_name("samples", tests, NULL, NULL);

@@ -1,5 +1,6 @@
 /* baseline.c - a small LLaVA of the config's "baseline" shape, to be trained from scratch. */
 #include "base/mem.h"
+#include "model/files/model_dir.h"
 #include "train/models.h"
 #include "train/peft.h"
 
@@ -50,7 +51,7 @@ bool make_baseline_model(const struct run *r, struct model *m, struct err *e)
 
     if (!dir) return err_set(e, "model.tokenizer: must be given to train a baseline");
     path = file_join(dir, "tokenizer.json", e);
-    tk = path ? tokenizer_open(dir, &o, e) : NULL;
+    tk = path && model_dir_check_tokenizer(dir, e) ? tokenizer_open(dir, &o, e) : NULL;
     if (!tk) goto out;
     image = tokenizer_id(tk, "<image>");
     bos = tokenizer_id(tk, "<s>");

@@ -15,9 +15,9 @@ const char *const step_names[STEPS + 1] = {"baseline", "rank",     "stage1", "sv
 #define C struct config
 
 static const struct schema_row source_rows[] = {
-    {"path", SCHEMA_STRING(struct config_source, path), .min_len = 1,
+    {"path", SCHEMA_PLACE(struct config_source, path), .min_len = 1,
      .help = "LLaVA JSON or {\"text\": ...}: an array of samples, or one sample per line"},
-    {"images", SCHEMA_STRING(struct config_source, images), .def = "null", .nullable = true,
+    {"images", SCHEMA_PLACE(struct config_source, images), .def = "null", .nullable = true,
      .help = "directory that image paths are relative to; null: the file's own"},
     {"name", SCHEMA_STRING(struct config_source, name), .def = "null", .nullable = true,
      .min_len = 1, .help = "name in scores, of an eval source; null: the file's"},
@@ -61,7 +61,7 @@ static const struct schema source_schema = SCHEMA(struct config_source, source_r
     }
 
 static const struct schema_row rows[] = {
-    {"run.dir", SCHEMA_STRING(C, run.dir), .min_len = 1, .may_move = true,
+    {"run.dir", SCHEMA_PLACE(C, run.dir), .min_len = 1, .may_move = true,
      .help = "directory of the run's output"},
     {"run.steps",
      SCHEMA_ENUMS(C, run.steps, "baseline", "rank", "stage1", "svd", "stage2", "evaluate",
@@ -79,9 +79,9 @@ static const struct schema_row rows[] = {
     {"run.memory_limit", SCHEMA_DOUBLE(C, run.memory_limit), .def = "0", .min = SCHEMA_FROM(0),
      .max = SCHEMA_TO(1 << 20), .may_change = true,
      .help = "GiB the run may use, mapped weights not counted; 0: what the machine has"},
-    {"model.path", SCHEMA_STRING(C, model.path), .def = "null", .nullable = true, .may_move = true,
+    {"model.path", SCHEMA_PLACE(C, model.path), .def = "null", .nullable = true, .may_move = true,
      .help = "Hugging Face model directory; null: the baseline step makes one"},
-    {"model.tokenizer", SCHEMA_STRING(C, model.tokenizer), .def = "null", .nullable = true,
+    {"model.tokenizer", SCHEMA_PLACE(C, model.tokenizer), .def = "null", .nullable = true,
      .may_move = true, .help = "directory of tokenizer.json; null: model.path"},
     {"model.tokenizer_form", SCHEMA_ENUM(C, model.tokenizer_form, TOKENIZER_FORM_NAMES),
      .def = "\"auto\"",
@@ -108,7 +108,7 @@ static const struct schema_row rows[] = {
     {"data.max_pixels", SCHEMA_INT(C, data.max_pixels), .def = "0", .min = SCHEMA_FROM(0),
      .max = SCHEMA_TO(178956970),
      .help = "Qwen2.5-VL: larger pictures are reduced to this many pixels; 0: the model's limit"},
-    {"data.cache", SCHEMA_STRING(C, data.cache), .def = "\"cache\"", .min_len = 1,
+    {"data.cache", SCHEMA_PLACE(C, data.cache), .def = "\"cache\"", .min_len = 1,
      .may_change = true, .help = "directory of computed vision features, shared between runs"},
     {"baseline.hidden_size", SCHEMA_INT(C, shape.hidden_size), .def = "128", .min = SCHEMA_FROM(8),
      .max = SCHEMA_TO(16384), .help = "of the language model"},
@@ -147,7 +147,7 @@ static const struct schema_row rows[] = {
      .def = "\"mkl\"", .help = "which RoPE pairs stay rotated"},
     {"rank.rope_dim", SCHEMA_INT(C, rank.rope_dim), .def = "32", .min = SCHEMA_FROM(2),
      .max = SCHEMA_TO(512), .help = "rotated dims per head; sweep.partial_rope overrides it"},
-    {"rank.file", SCHEMA_STRING(C, rank.file), .def = "null", .nullable = true, .may_move = true,
+    {"rank.file", SCHEMA_PLACE(C, rank.file), .def = "null", .nullable = true, .may_move = true,
      .help = "rank file, for strategy file: HDF5, or .safetensors, or PyTorch's .pth"},
     {"rank.samples", SCHEMA_INT(C, rank.samples), .def = "64", .min = SCHEMA_FROM(1),
      .help = "calibration samples"},

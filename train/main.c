@@ -1,5 +1,6 @@
 /* main.c - the command line of mha2mla-train, and the one place that reports an error and exits. */
 #include "base/log.h"
+#include "base/mem.h"
 #include "base/signals.h"
 #include "base/watch.h"
 #include "train/forecast/dryrun.h"
@@ -11,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define VERSION "0.1.0"
 
@@ -131,6 +133,17 @@ static bool run(const struct options *o, struct err *e)
     return ok;
 }
 
+/* Only a build that looks for lost memory has this. */
+extern void __lsan_do_leak_check(void) __attribute__((weak));
+
+/* All files are closed. What libraries do at exit is left out: where memory is short, OpenBLAS
+ * waits there for a thread of its own that tries without end to get some. */
+static _Noreturn void end(int status)
+{
+    if (__lsan_do_leak_check) exit(status);
+    _exit(status);
+}
+
 int main(int argc, char **argv)
 {
     struct options o = {.point = -1};
@@ -144,6 +157,7 @@ int main(int argc, char **argv)
     CHECK(ok || !parsed || e.msg[0]); /* otherwise it would pass for success */
     free(o.sets);
     if (!ok && e.msg[0]) {
+        mem_name_limit(&e);
         fflush(stdout);
         fprintf(stderr, "mha2mla-train: error: %s\n", e.msg);
     }
@@ -151,6 +165,6 @@ int main(int argc, char **argv)
     if (!written && (ok || !e.msg[0]))
         fprintf(stderr, "mha2mla-train: error: standard output: cannot be written\n");
     if (!ok && signals_came())
-        return 128 + signals_came(); /* as a shell reports a program killed by a signal */
-    return !written || (!ok && e.msg[0]) ? 1 : 0;
+        end(128 + signals_came()); /* as a shell reports a program killed by a signal */
+    end(!written || (!ok && e.msg[0]) ? 1 : 0);
 }

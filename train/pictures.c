@@ -38,7 +38,7 @@ static bool leave_out(struct dataset_image *img, const struct err *why, struct e
         *e = *why;
         return false;
     }
-    img->bad = true;
+    if (!dataset_mark_bad(img, why, e)) return false;
     log_line("picture left out: %s", why->msg);
     return true;
 }

@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "base/plural.h"
 #include "model/family/family.h"
+#include "model/files/model_dir.h"
 #include "train/given.h"
 #include "train/resume.h"
 
@@ -198,6 +199,7 @@ bool run_limits(struct run *r, struct err *e)
     omp_set_num_threads((int)r->c.run.threads);
     gemm_setup((enum gemm_library)r->c.run.gemm, (enum gemm_compute)r->c.run.compute);
     log_line("matrix products: %s", gemm_describe(text));
+    if (!gemm_room(e)) return false;
     r->memory_limit = (size_t)(r->c.run.memory_limit * 0x1p30);
     if (r->memory_limit == 0 && !machine_memory(&r->memory_limit, e)) return false;
     r->room = r->memory_limit;
@@ -277,7 +279,7 @@ static bool open_tokenizer(struct run *r, const struct hf_config *cfg, struct er
         return err_set(e, "model.tokenizer: must be given where model.path is not");
     if (!dir) dir = given_dir(r, cfg, "tokenizer.json", NULL, e);
     path = dir ? file_join(dir, "tokenizer.json", e) : NULL;
-    r->tokenizer = path ? tokenizer_open(dir, &o, e) : NULL;
+    r->tokenizer = path && model_dir_check_tokenizer(dir, e) ? tokenizer_open(dir, &o, e) : NULL;
     if (r->tokenizer && !check_tokenizer(r->tokenizer, path, cfg, e)) {
         tokenizer_free(r->tokenizer);
         r->tokenizer = NULL;
@@ -330,6 +332,22 @@ bool run_report_drops(const struct run *r, const struct dataset *d, const char *
     return true;
 }
 
+/* What is strange about a set, and no reason to leave a sample out. */
+static void log_samples(const struct dataset *d, const char *what)
+{
+    unused_log(&d->unused, what);
+    unusual_log(&d->unusual, what);
+}
+
+/* The files that go with every model that the run will save. */
+static bool check_copied(const struct run *r, struct err *e)
+{
+    bool saves = run_has_step(r, STEP_BASELINE) || run_has_step(r, STEP_STAGE1) ||
+                 run_has_step(r, STEP_SVD) || run_has_step(r, STEP_STAGE2);
+
+    return !saves || model_check_copied(r->c.model.path, r->c.model.tokenizer, e);
+}
+
 static bool open_sets(struct run *r, const struct dataset_options *o, struct err *e)
 {
     const struct config_source *train = r->c.data.train.v, *eval = r->c.data.eval.v;
@@ -342,7 +360,7 @@ static bool open_sets(struct run *r, const struct dataset_options *o, struct err
         sources[i] = (struct dataset_source){train[i].path, train[i].images, train[i].limit};
     ok = ok && dataset_open(&r->train, sources, n, o, e);
     free(sources);
-    if (ok) unused_log(&r->train.unused, "data.train");
+    if (ok) log_samples(&r->train, "data.train");
     if (!ok || !run_report_drops(r, &r->train, "data.train", e)) return false;
     log_line("data.train: %lld sample%s, %lld token%s, %lld trained; the longest has %lld",
              (long long)r->train.n, plural(r->train.n), (long long)r->train.tokens,
@@ -355,7 +373,7 @@ static bool open_sets(struct run *r, const struct dataset_options *o, struct err
         r->eval[i].name = config_source_name(&eval[i]);
         if (!dataset_open(&r->eval[i].data, &one, 1, &eval_o, e)) return false;
         r->n_eval = i + 1;
-        unused_log(&r->eval[i].data.unused, r->eval[i].name);
+        log_samples(&r->eval[i].data, r->eval[i].name);
         if (!run_report_drops(r, &r->eval[i].data, r->eval[i].name, e)) return false;
         log_line("data.eval %s: %lld sample%s", r->eval[i].name, (long long)r->eval[i].data.n,
                  plural(r->eval[i].data.n));
@@ -396,7 +414,7 @@ bool run_open_data(struct run *r, const struct hf_config *cfg, struct err *e)
     r->chat = *chat;
     if (hf_has_vision(cfg)) r->chat.picture = cfg->family->picture;
     if (!open_tokenizer(r, cfg, e) || !template_check(&r->chat, r->tokenizer, e) ||
-        !given_open(r, cfg, e) || !open_processor(r, cfg, e))
+        !given_open(r, cfg, e) || !open_processor(r, cfg, e) || !check_copied(r, e))
         return false;
     if (hf_has_vision(cfg)) o.processor = &r->processor;
     o.tokenizer = r->tokenizer;

@@ -47,30 +47,6 @@ static bool need_pictures(struct run *r, struct model *m, bool pixels, struct er
     return run_record_pictures(r, e);
 }
 
-/* Copies the tokenizer that was used, if it is not the model's own: all files that
- * determine how it is read. */
-static bool copy_tokenizer(const char *from, const char *to, struct err *e)
-{
-    static const char *const names[] = {"tokenizer.json", "tokenizer_config.json",
-                                        "special_tokens_map.json", "added_tokens.json"};
-    bool ok = true;
-
-    for (size_t i = 0; ok && i < sizeof names / sizeof *names; i++) {
-        char *src = file_join(from, names[i], e), *dst = src ? file_join(to, names[i], e) : NULL;
-        bool there;
-
-        ok = dst && file_there(src, &there, e);
-        if (ok && there)
-            ok = file_copy(src, dst, e);
-        else if (ok && unlink(dst) != 0 && errno != ENOENT)
-            /* the model's own file would describe another tokenizer */
-            ok = err_system(e, errno, "%s: cannot be removed", dst);
-        free(src);
-        free(dst);
-    }
-    return ok;
-}
-
 /* The processor of a new model; and of one with limits of pixels, which may be this run's, in the
  * spellings of all readers. A processor_config.json would go before it. */
 static bool save_processor(const struct run *r, const struct model *m, const char *dir,
@@ -102,7 +78,7 @@ static bool save_model(struct run *r, struct model *m, const char *dir, bool del
     if (ok && tokenizer) /* only what the model lacks */
         ok = file_mkdirs(tmp, e) && model_copy_files(tokenizer, tmp, e);
     ok = ok && model_save(m, tmp, save_dtypes[r->c.save.dtype], delta, e);
-    if (ok && tokenizer) ok = copy_tokenizer(tokenizer, tmp, e);
+    if (ok && tokenizer) ok = model_copy_tokenizer(tokenizer, tmp, e);
     if (ok && !delta && hf_has_vision(&m->cfg)) ok = save_processor(r, m, tmp, e);
     ok = ok && watch_check(e) && watch_kept(e) && file_publish(tmp, path, e);
     if (ok)

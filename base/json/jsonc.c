@@ -117,6 +117,18 @@ static bool check_duplicates(const struct jsonc *doc, const cJSON *first, struct
     return true;
 }
 
+/* Text of another form fails at its first character, or behind the bracket of a TOML table. */
+static bool scan(struct jsonc *doc, size_t len, const struct jsonc_rules *rules, struct err *e)
+{
+    const char *first;
+
+    if (jsonc_scan(doc, len, rules, e)) return true;
+    first = doc->text + strspn(doc->text, " \t\r\n");
+    if (rules->settings && !e->machine && !strchr("{/", *first))
+        err_set(e, "%s; settings are JSON, an object in {}, with // comments as you like", e->msg);
+    return false;
+}
+
 /* Takes over `text`, NUL-terminated at `len`. */
 static bool parse_owned(struct jsonc *doc, const char *name, char *text, size_t len,
                         const struct jsonc_rules *rules, struct err *e)
@@ -128,7 +140,7 @@ static bool parse_owned(struct jsonc *doc, const char *name, char *text, size_t 
         memmove(text, text + 3, len + 1);
     }
     doc->path = mem_strdup(name, e);
-    if (!doc->path || !jsonc_scan(doc, len, rules, e)) goto fail;
+    if (!doc->path || !scan(doc, len, rules, e)) goto fail;
     doc->root = cJSON_ParseWithLength(text, len + 1);
     if (!doc->root) { /* not a syntax error: the scan accepts nothing that cJSON refuses */
         err_set(e, "out of memory: %s has %zu values", name, doc->npos);

@@ -50,6 +50,7 @@ struct jsonc_rules {
     size_t max_values; /* 0: JSONC_VALUES */
     bool plain;        /* no comments: JSON as other programs write it */
     bool pipe;         /* the file may be a pipe */
+    bool settings;     /* people write it: if it is YAML or the like, say that it must be JSON */
     bool zeros;        /* strings may hold \u0000; their text comes from jsonc_string */
 };
 bool jsonc_read_as(struct jsonc *doc, const char *path, size_t limit,

@@ -341,11 +341,12 @@ bool schema_load_doc(const struct schema *s, void *config, const struct jsonc *d
 bool schema_load(const struct schema *s, void *config, const char *path, const char *const *sets,
                  size_t nsets, struct err *e)
 {
+    static const struct jsonc_rules rules = {.pipe = true, .settings = true};
     struct jsonc doc = {0};
     bool ok;
 
     memset(config, 0, s->size);
-    if (path && !jsonc_read(&doc, path, JSONC_CONFIG_BYTES, e)) return false;
+    if (path && !jsonc_read_as(&doc, path, JSONC_CONFIG_BYTES, &rules, e)) return false;
     ok = schema_load_doc(s, config, path ? &doc : NULL, sets, nsets, e);
     jsonc_close(&doc);
     return ok;

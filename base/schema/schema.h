@@ -108,6 +108,7 @@ struct schema_row {
     int64_t min_len, max_len;     /* lists: elements; STRING: characters; 0: no limit */
     const char *const *names;     /* ENUM, ENUMS: the allowed strings, NULL-terminated */
     const struct schema *sub;     /* OBJECTS */
+    bool path;                    /* STRING: names a file or a directory */
     bool nullable;                /* null is allowed */
     size_t has;                   /* nullable, not STRING: 1 + offset of a bool, false for null */
     bool may_change;              /* may differ in a resumed run */
@@ -137,6 +138,7 @@ struct schema {
 #define SCHEMA_INT(S, f) SCHEMA_FIELD_(INT, S, f, int64_t)
 #define SCHEMA_DOUBLE(S, f) SCHEMA_FIELD_(DOUBLE, S, f, double)
 #define SCHEMA_STRING(S, f) SCHEMA_FIELD_(STRING, S, f, const char *)
+#define SCHEMA_PLACE(S, f) SCHEMA_STRING(S, f), .path = true /* of a file or a directory */
 #define SCHEMA_INTS(S, f) SCHEMA_FIELD_(INTS, S, f, struct schema_ints)
 #define SCHEMA_DOUBLES(S, f) SCHEMA_FIELD_(DOUBLES, S, f, struct schema_doubles)
 #define SCHEMA_STRINGS(S, f) SCHEMA_FIELD_(STRINGS, S, f, struct schema_strings)

@@ -1,6 +1,7 @@
 /* schema_value.c - sets one field from one value: types, ranges, and descriptions of bad values. */
 #include "base/schema/schema_row.h"
 #include "base/mem.h"
+#include "base/path.h"
 #include "base/text.h"
 
 #include <errno.h>
@@ -227,11 +228,14 @@ static bool set_string(const struct schema_source *src, const struct schema_row 
 {
     const char **v = out;
     int64_t chars = 0;
+    struct err why;
 
     if (!cJSON_IsString(item)) return wrong_type(src, row, "a string", path, item);
     for (const char *p = item->valuestring; *p; p++)
         chars += ((unsigned char)*p & 0xc0) != 0x80; /* not a UTF-8 continuation byte */
     if (row->type == SCHEMA_TYPE_STRING && !check_length(src, row, path, item, chars)) return false;
+    if (row->path && !path_check(item->valuestring, &why))
+        return schema_fail(src, item, path, "\"%s\" %s", item->valuestring, why.msg);
     *v = mem_strdup(item->valuestring, src->e);
     return *v != NULL;
 }

@@ -83,6 +83,8 @@ static bool fits(const struct codec *c, const uint8_t *data, size_t size)
     return size >= 8 + strlen(c->at_8) && memcmp(data + 8, c->at_8, strlen(c->at_8)) == 0;
 }
 
+#define FORMATS "PNG, JPEG, WebP, GIF, BMP"
+
 static const struct codec *find_codec(const char *path, const uint8_t *data, size_t size,
                                       struct err *e)
 {
@@ -90,11 +92,12 @@ static const struct codec *find_codec(const char *path, const uint8_t *data, siz
 
     for (size_t i = 0; i < sizeof codecs / sizeof codecs[0]; i++)
         if (fits(&codecs[i], data, size)) return &codecs[i];
-    if (kind && strchr(kind, ':')) /* already says what to do */
+    if (!kind)
+        err_set(e, "%s: is no picture of a format that is read: " FORMATS, path);
+    else if (strchr(kind, ':')) /* says itself what to do */
         err_set(e, "%s: is %s", path, kind);
     else
-        err_set(e, "%s: is %s; pictures that are read: PNG, JPEG, WebP, GIF, BMP", path,
-                kind ? kind : "not a picture");
+        err_set(e, "%s: is %s; pictures that are read: " FORMATS, path, kind);
     return NULL;
 }
 

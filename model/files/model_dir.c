@@ -105,14 +105,13 @@ static bool refuse_absent(const char *dir, int reason, struct err *e)
                             : err_system(e, reason, "%s", dir);
 }
 
-/* A file where the model should be. */
-static bool refuse_file(const char *path, struct err *e)
+/* A file where a directory should be; `is` says what was expected. */
+static bool refuse_file(const char *path, const char *is, struct err *e)
 {
     struct file_map m = {0};
     const char *kind = file_map_open(&m, path, e) ? file_kind(m.data, m.size) : NULL;
 
-    err_set(e, "%s: is %s; a model is a directory with config.json and weights: give that", path,
-            kind ? kind : "a file");
+    err_set(e, "%s: is %s; %s: give that", path, kind ? kind : "a file", is);
     file_map_close(&m);
     return false;
 }
@@ -266,7 +265,8 @@ bool model_dir_check(const char *dir, struct err *e)
     bool config, ok;
 
     if (stat(dir, &st) != 0) return refuse_absent(dir, errno, e);
-    if (!S_ISDIR(st.st_mode)) return refuse_file(dir, e);
+    if (!S_ISDIR(st.st_mode))
+        return refuse_file(dir, "a model is a directory with config.json and weights", e);
     if (!list(&l, dir, e)) return false;
     config = find(&l, "config.json");
     ok = config && has_weights(&l);
@@ -277,6 +277,35 @@ bool model_dir_check(const char *dir, struct err *e)
         err_set(e, "%s: has weights, but no config.json: fetch the one that belongs to them", dir);
     else if (!ok)
         refuse_other(dir, &l, e);
+    listing_free(&l);
+    return ok;
+}
+
+/* ---- a tokenizer's directory ---- */
+
+bool model_dir_check_tokenizer(const char *dir, struct err *e)
+{
+    static const char *const others[] = {"tokenizer.model", "spiece.model", "vocab.json",
+                                         "vocab.txt", "*.tiktoken"};
+    struct listing l;
+    struct stat st;
+    const char *name = NULL;
+    bool ok;
+
+    if (stat(dir, &st) != 0) return refuse_absent(dir, errno, e);
+    if (!S_ISDIR(st.st_mode))
+        return refuse_file(dir, "a tokenizer is a directory with tokenizer.json", e);
+    if (!list(&l, dir, e)) return false;
+    ok = find(&l, "tokenizer.json");
+    for (size_t i = 0; !ok && !name && i < sizeof others / sizeof *others; i++)
+        name = find(&l, others[i]);
+    if (!ok && name)
+        err_set(e,
+                "%s: has %s, but no tokenizer.json: in Python transformers' "
+                "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR) makes one",
+                dir, name);
+    else if (!ok)
+        err_set(e, "%s: has no tokenizer.json: fetch it, or set model.tokenizer", dir);
     listing_free(&l);
     return ok;
 }
@@ -319,4 +348,38 @@ bool model_dir_unused(const char *dir, const struct st_model *m, char **names, s
     ok = !*count || *names;
     listing_free(&l);
     return ok;
+}
+
+/* The number of shards, from the name of one ("model-00002-of-00003.safetensors"); 0 if it is none.
+ */
+static size_t shards_of(const char *name)
+{
+    const char *of = fnmatch("*-[0-9]*-of-[0-9]*.*", name, 0) == 0 ? strstr(name, "-of-") : NULL;
+
+    return of ? (size_t)strtoull(of + strlen("-of-"), NULL, 10) : 0;
+}
+
+bool model_dir_blame_index(const char *dir, const struct st_model *m, struct err *e)
+{
+    const char *opened = m->file_count ? strrchr(m->files[0].path, '/') : NULL;
+    const size_t shards = opened ? shards_of(opened + 1) : 0;
+    const char *end = shards ? strrchr(opened, '.') : NULL, *left = NULL;
+    struct err unread;
+    struct listing l;
+
+    if (!shards || e->machine || !list(&l, dir, &unread)) return false;
+    for (size_t i = 0; !left && i < l.n; i++)
+        if (shards_of(l.name[i]) == shards && strcmp(strrchr(l.name[i], '.'), end) == 0 &&
+            !is_open(m, dir, l.name[i]))
+            left = l.name[i];
+    if (left)
+        err_set(e, "%s; %s is there, but the index names no tensor of it: fetch the index again",
+                e->msg, left);
+    else if (m->file_count < shards)
+        err_set(e,
+                "%s; by their names there are %zu shards, but the index names %zu: fetch the index "
+                "again, and what is missing",
+                e->msg, shards, m->file_count);
+    listing_free(&l);
+    return false;
 }

@@ -9,9 +9,16 @@
  * one line that says what `dir` is or contains instead, and what to do about it. */
 bool model_dir_check(const char *dir, struct err *e);
 
+/* The same for a directory that a tokenizer is to be read from. */
+bool model_dir_check_tokenizer(const char *dir, struct err *e);
+
 /* "A, B and 3 more": the weight files in `dir` that are not m's, in new memory; *count is their
  * number. NULL if none; false if out of memory. */
 bool model_dir_unused(const char *dir, const struct st_model *m, char **names, size_t *count,
                       struct err *e);
+
+/* Adds to an error about tensors that m lacks, if its index is incomplete: it does not name a shard
+ * that is next to m's, or the shards' names tell of more. Returns false. */
+bool model_dir_blame_index(const char *dir, const struct st_model *m, struct err *e);
 
 #endif

@@ -166,6 +166,16 @@ static bool check_metadata(const struct jsonc *h, const cJSON *meta, struct err 
     return true;
 }
 
+static bool refuse_other(const struct st_file *f, struct err *e)
+{
+    const struct file_map *m = &f->map;
+
+    file_kind_refuse(m->data, m->size, "safetensors file", e);
+    if (m->size > 4 && memcmp(m->data, "PK\x03\x04", 4) == 0)
+        err_set(e, "%s: if it is a PyTorch file, rename it to pytorch_model.bin", e->msg);
+    return err_context(e, "%s", f->path);
+}
+
 /* The header's length, which must fit the file. */
 static bool read_length(const struct st_file *f, size_t *len, struct err *e)
 {
@@ -177,12 +187,12 @@ static bool read_length(const struct st_file *f, size_t *len, struct err *e)
         n = n << 8 | m->data[i];
     *len = (size_t)n;
     if (begins && n > 0 && n <= MAX_HEADER && n <= m->size - 8) return true;
-    if (!begins)
-        return file_kind_refuse(m->data, m->size, "safetensors file", e) ||
-               err_context(e, "%s", f->path);
+    if (!begins) return refuse_other(f, e);
     if (n > MAX_HEADER)
-        return err_set(e, "%s: header of %" PRIu64 " bytes, at most %d are allowed", f->path, n,
-                       MAX_HEADER);
+        return err_set(e,
+                       "%s: header of %" PRIu64 " bytes, at most %d are allowed: the file is "
+                       "damaged, or no safetensors file; download it again",
+                       f->path, n, MAX_HEADER);
     return err_set(
         e, "%s: header of %" PRIu64 " bytes, the file has %zu: it is cut short" ST_COPY_AGAIN,
         f->path, n, m->size);

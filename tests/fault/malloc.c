@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 void *__libc_malloc(size_t size);
@@ -127,6 +128,13 @@ int posix_memalign(void **p, size_t align, size_t size)
 typedef int main_function(int argc, char **argv, char **env);
 static main_function *program;
 
+static void end_count(void)
+{
+    if (armed)
+        put_file(out, numbers, (1 + (numbers[0] < MOST ? numbers[0] : MOST)) * sizeof *numbers);
+    armed = false;
+}
+
 static int counted_main(int argc, char **argv, char **env)
 {
     const char *n = getenv("FAULT_MALLOC");
@@ -140,9 +148,16 @@ static int counted_main(int argc, char **argv, char **env)
     backtrace(&frame, 1); /* loads what it needs */
     armed = true;
     rc = program(argc, argv, env);
-    armed = false;
-    put_file(out, numbers, (1 + (numbers[0] < MOST ? numbers[0] : MOST)) * sizeof *numbers);
+    end_count();
     return rc;
+}
+
+/* main may also end by this. */
+_Noreturn void _exit(int status)
+{
+    end_count();
+    syscall(SYS_exit_group, status);
+    __builtin_unreachable();
 }
 
 /* Starts main; ours is inserted here. */

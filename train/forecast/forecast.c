@@ -31,6 +31,7 @@ bool forecast_open(struct forecast *f, struct run *r, struct err *e)
     if (!(r->c.model.path || made ? open_base_model(r, &f->base, e)
                                   : make_baseline_model(r, &f->base, e)))
         return false;
+    if (f->base.dir && !model_check_zeros(&f->base, e)) return false;
     for (size_t i = 0; i < f->base.n_notes; i++)
         log_line("%s", f->base.notes[i]);
     return true;

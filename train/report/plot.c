@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/signals.h"
+#include "data/picture/image.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -256,6 +257,28 @@ static bool run_gnuplot(const char *dir, struct err *why)
                    WEXITSTATUS(status));
 }
 
+/* gnuplot does not look at what its writes return: on a full disk it leaves a part of a picture, or
+ * an empty file, and ends with status 0. */
+static bool is_whole(const char *tmp, struct err *e)
+{
+    static const char end[] = "IEND\xae\x42\x60\x82"; /* the last bytes of every PNG */
+    const size_t tail = sizeof end - 1;
+    struct file_map m = {0};
+    struct image img = {0};
+    struct err why;
+    bool read = file_map_open(&m, tmp, &why) && image_decode(&img, tmp, m.data, m.size, &why);
+    bool whole = read && !img.damage && memcmp(m.data + m.size - tail, end, tail) == 0;
+
+    image_free(&img);
+    file_map_close(&m);
+    if (whole) return true;
+    if (!read && why.machine) return (*e = why, false);
+    err_set(e, "%s: gnuplot has written no whole picture and given no reason: is the disk full?",
+            tmp);
+    e->machine = true;
+    return false;
+}
+
 static bool make_png(const char *dir, struct err *note, struct err *e)
 {
     char *png = file_join(dir, "recovery.png", e);
@@ -263,7 +286,11 @@ static bool make_png(const char *dir, struct err *note, struct err *e)
     bool ok = tmp != NULL;
 
     if (ok && run_gnuplot(dir, note)) {
-        ok = file_publish(tmp, png, e);
+        ok = is_whole(tmp, e);
+        if (ok)
+            ok = file_publish(tmp, png, e);
+        else
+            unlink(tmp);
     } else if (ok) {
         err_context(note, "%s was not made", png);
         unlink(tmp);
