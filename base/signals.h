@@ -14,10 +14,11 @@
 #include <spawn.h>
 
 /* From now on SIGINT, SIGTERM and SIGHUP ask the run to stop instead of ending the process, and so
- * does a reader of stdout that is gone. One that was ignored when the process began (nohup) stays
- * ignored. SIGXFSZ is ignored: a limit on the size of files is an error of the write. To be called
- * by main before there are other threads than the libraries' own: all threads made later inherit
- * what is blocked. Once, for the life of the process. */
+ * do SIGUSR1, SIGUSR2 and SIGXCPU, by which batch systems and limits warn, and a reader of stdout
+ * that is gone. One that was ignored when the process began (nohup) stays ignored. SIGXFSZ is
+ * ignored: a limit on the size of files is an error of the write. To be called by main before there
+ * are other threads than the libraries' own: all threads made later inherit what is blocked. Once,
+ * for the life of the process. */
 bool signals_open(struct err *e);
 
 /* The signal that asked the run to stop, the first of several; 0: none. Costs a load; any thread
