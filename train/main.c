@@ -1,4 +1,5 @@
 /* main.c - the command line of mha2mla-train, and the one place that reports an error and ends. */
+#include "base/limits.h"
 #include "base/log.h"
 #include "base/signals.h"
 #include "base/watch.h"
@@ -114,11 +115,13 @@ int main(int argc, char **argv)
 {
     struct options o = {.point = -1};
     struct err e = {0};
-    bool parsed, ok;
+    bool parsed = false, ok;
 
-    o.sets = calloc((size_t)argc + 1, sizeof *o.sets);
-    if (!o.sets) err_set(&e, "out of memory");
-    parsed = o.sets && parse_options(argc, argv, &o, &e);
+    if (limits_stack(&e)) {
+        o.sets = calloc((size_t)argc + 1, sizeof *o.sets);
+        if (!o.sets) err_set(&e, "out of memory");
+        parsed = o.sets && parse_options(argc, argv, &o, &e);
+    }
     ok = parsed && run(&o, &e);
     CHECK(ok || !parsed || e.msg[0]); /* without a reason it would pass for done */
     free(o.sets);

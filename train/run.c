@@ -1,12 +1,15 @@
 /* run.c - opening a run: its directory, threads and memory, its data. */
 #include "train/run.h"
 #include "autograd/gemm.h"
+#include "autograd/team.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/jsonc.h"
+#include "base/limits.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "train/given.h"
+#include "train/room.h"
 
 #include <cjson/cJSON.h>
 #include <errno.h>
@@ -44,8 +47,10 @@ static bool machine_memory(size_t *bytes, struct err *e)
     long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
     FILE *fp = fopen(path, "r");
     unsigned long long limit;
+    size_t allowed = limits_memory((size_t)room_held());
 
     *bytes = pages > 0 && size > 0 ? (size_t)pages * (size_t)size : (size_t)8 << 30;
+    if (allowed < *bytes) *bytes = allowed;
     if (!fp) return errno == ENOENT || errno == EACCES || err_system(e, errno, "%s", path);
     if (fscanf(fp, "%llu", &limit) == 1 && limit < *bytes) *bytes = (size_t)limit;
     fclose(fp);
@@ -308,12 +313,14 @@ bool run_limits(struct run *r, struct err *e)
     omp_set_num_threads((int)r->c.run.threads);
     gemm_setup((enum gemm_library)r->c.run.gemm, (enum gemm_compute)r->c.run.compute);
     log_line("matrix products: %s", gemm_describe(text));
+    if (!team_open((int)r->c.run.threads, e)) return false;
+    r->tape = tape_new(e);
+    if (!r->tape) return false;
+    tape_stash_bf16(r->tape, r->c.run.compute == GEMM_BF16);
     r->memory_limit = (size_t)(r->c.run.memory_limit * 0x1p30);
     if (r->memory_limit == 0 && !machine_memory(&r->memory_limit, e)) return false;
     r->room = r->memory_limit;
-    r->tape = tape_new(e);
-    if (r->tape) tape_stash_bf16(r->tape, r->c.run.compute == GEMM_BF16);
-    return r->tape;
+    return true;
 }
 
 bool run_open(struct run *r, bool resume, struct err *e)
