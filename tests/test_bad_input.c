@@ -411,12 +411,27 @@ static void test_bad_hdf5(void **state)
     free(out);
 }
 
+/* What was made is there, but nobody could read of it. */
+static void test_full_output(void **state)
+{
+    static const char *const commands[] = {
+        "$B/mha2mla-data shapes --out $T/x --train 1 --test 1", "$B/mha2mla-data --help",
+        "$B/mha2mla-data shapes --help", "$B/mha2mla-train --help", TRAIN "--list-points"};
+    char command[200];
+
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        snprintf(command, sizeof command, "%s > /dev/full", commands[i]);
+        assert_int_equal(run(state, command), 1);
+        assert_true(says(state, ": error: standard output: cannot be written\n"));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        program_test(test_bad_input), program_test(test_bad_safetensors),
-        program_test(test_bad_model), program_test(test_unusual_model),
-        program_test(test_bad_hdf5)};
+        program_test(test_full_output),     program_test(test_bad_input),
+        program_test(test_bad_safetensors), program_test(test_bad_model),
+        program_test(test_unusual_model),   program_test(test_bad_hdf5)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
