@@ -1,5 +1,6 @@
 /* test_limits.c - what `ulimit` leaves too little of is said in a line, and never hung or crashed
- * on. The parts that set a limit for themselves are this program again. */
+ * on; and how threads wait for each other. The parts that set a limit for themselves are this
+ * program again. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -170,6 +171,43 @@ static void test_addresses(void **state)
     free(out);
 }
 
+/* Whether /proc/PID/NAME has that text in it, NUL or newline behind it. */
+static bool proc_says(pid_t pid, const char *name, const char *text)
+{
+    char path[64], data[1 << 16];
+    size_t n, len = strlen(text);
+
+    snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, name);
+    FILE *fp = fopen(path, "r");
+    assert_non_null(fp);
+    n = fread(data, 1, sizeof data, fp);
+    fclose(fp);
+    for (size_t i = 0; i + len < n; i++)
+        if (memcmp(data + i, text, len) == 0 && (data[i + len] == '\0' || data[i + len] == '\n'))
+            return true;
+    return false;
+}
+
+/* The program, under its own name and number, has the environment that makes it wait shortly; not
+ * where somebody has said how it is to wait. */
+static void test_waits_shortly(void **state)
+{
+#ifdef __clang__
+    skip(); /* another OpenMP */
+#endif
+    for (int given = 0; given < 2; given++) {
+        if (given) setenv("OMP_WAIT_POLICY", "active", 1);
+        pid_t pid = start_endless(state, "--set run.threads=2");
+        unsetenv("OMP_WAIT_POLICY");
+        bool spins = proc_says(pid, "environ", "GOMP_SPINCOUNT=2000");
+        bool single = proc_says(pid, "environ", "OPENBLAS_NUM_THREADS=1");
+        bool name = proc_says(pid, "comm", "mha2mla-train");
+        kill(pid, SIGTERM);
+        assert_int_equal(finish(pid), 128 + SIGTERM);
+        assert_true(name && spins == !given && single == !given);
+    }
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 2) _exit(be_part(argv[1])); /* exit joins threads that wait for a buffer */
@@ -177,6 +215,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_parts),
         program_test(test_stack),
         program_test(test_addresses),
+        program_test(test_waits_shortly),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,5 @@
 /* main.c - the command line of mha2mla-train, and the one place that reports an error and ends. */
+#include "autograd/team.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/signals.h"
@@ -118,6 +119,7 @@ int main(int argc, char **argv)
     bool parsed = false, ok;
 
     if (limits_stack(&e)) {
+        team_wait_shortly(argv);
         o.sets = calloc((size_t)argc + 1, sizeof *o.sets);
         if (!o.sets) err_set(&e, "out of memory");
         parsed = o.sets && parse_options(argc, argv, &o, &e);
