@@ -15,12 +15,16 @@
  * be waited for without end), a device. */
 bool file_read(const char *path, size_t limit, char **text, size_t *len, struct err *e);
 
-/* The same, but a pipe will do (--config <(command)): it is read to its end. */
+/* The same, but a pipe will do (--config <(command)): it is read to its end. A line on standard
+ * error says so where that takes a while to come. */
 bool file_read_stream(const char *path, size_t limit, char **text, size_t *len, struct err *e);
 
 /* A descriptor for reading a file (and nothing else), which the caller closes; -1 on failure. The
  * message does not name the file. */
 int file_open(const char *path, struct err *e);
+
+/* Whether there is a file of that name and nothing else, or nothing at all. */
+bool file_regular(const char *path, struct err *e);
 
 /* Reads the n bytes at a place. Fails where the file ends before. The message does not name it. */
 bool file_read_at(int fd, uint64_t at, size_t n, void *to, struct err *e);

@@ -5,6 +5,7 @@
 #include "base/signals.h"
 #include "base/watch.h"
 #include "train/dryrun.h"
+#include "train/rundir.h"
 #include "train/steps.h"
 
 #include <getopt.h>
@@ -103,7 +104,7 @@ static bool run(const struct options *o, struct err *e)
         return true;
     }
     if (o->dry_run) /* writes nothing: a signal may end it as it ends any program */
-        ok = run_limits(&r, e) && dry_run(&r, e);
+        ok = rundir_check(&r, e) && run_limits(&r, e) && dry_run(&r, e);
     else
         ok = signals_open(e) && run_open(&r, o->resume, e) && run_steps(&r, e);
     run_close(&r);

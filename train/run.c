@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "train/given.h"
 #include "train/room.h"
+#include "train/rundir.h"
 
 #include <cjson/cJSON.h>
 #include <errno.h>
@@ -326,7 +327,7 @@ bool run_limits(struct run *r, struct err *e)
 bool run_open(struct run *r, bool resume, struct err *e)
 {
     char *config = run_path(r, e, "config.json");
-    bool ok = config && log_keep(e) && file_there(config, &r->resumed, e);
+    bool ok = config && log_keep(e) && rundir_check(r, e) && file_there(config, &r->resumed, e);
 
     choose_threads(r);
     if (ok && r->resumed)
