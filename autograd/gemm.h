@@ -4,7 +4,6 @@
 #define AUTOGRAD_GEMM_H
 
 #include "autograd/tensor.h"
-#include "base/err.h"
 
 /* Which library multiplies fp32, and whether the inputs of products are fp32 or bf16; sums are fp32
  * in both cases. AUTO means OpenBLAS, or oneDNN if OpenBLAS has chosen kernels with narrower
@@ -52,10 +51,6 @@ void gemm_real(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b, bool
 /* The same on the calling thread, with A B scaled by alpha: for use inside parallel regions. */
 void gemm_serial(int64_t M, int64_t N, int64_t K, real alpha, struct mat a, struct mat b, bool add,
                  real *c, int64_t ldc);
-
-/* If this process is limited (ulimit): fails where OpenBLAS would wait for memory without end. Call
- * it before other memory is taken. */
-bool gemm_room(struct err *e);
 
 /* Turns off OpenBLAS's own threads: they would spin against OpenMP's. */
 void gemm_single_blas(void);

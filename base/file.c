@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -32,12 +33,30 @@ static bool open_failed(const char *path, struct err *e)
     return err_set(e, "is a link to %s, which is not there", target);
 }
 
+/* Waits until a pipe has something to read, or its writers are gone; logs that if it takes longer
+ * than a user should have to guess. */
+static bool await_input(int fd, const char *path, struct err *e)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    int patience = 2000, got; /* ms */
+
+    do {
+        got = poll(&p, 1, patience);
+        if (got == 0) {
+            fprintf(stderr, "%s: waiting for what will be written into %s\n",
+                    program_invocation_short_name, path);
+            patience = -1;
+        }
+    } while (got == 0 || (got < 0 && errno == EINTR));
+    return (got > 0 && fcntl(fd, F_SETFL, 0) == 0) || err_system(e, errno, "%s", "");
+}
+
 /* Opens for reading and checks the file type. open() on a FIFO would wait for a writer that may
- * never come, so that is allowed only where `pipe` is set. Returns -1 on failure; the message does
- * not name the file. */
+ * never come, so that is allowed only where `pipe` is set, and logged. Returns -1 on failure; the
+ * message does not name the file. */
 static int open_input(const char *path, bool pipe, struct stat *st, struct err *e)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | (pipe ? 0 : O_NONBLOCK));
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
     if (fd < 0) {
         open_failed(path, e);
@@ -49,7 +68,7 @@ static int open_input(const char *path, bool pipe, struct stat *st, struct err *
         err_set(e, "is a directory, a file is needed");
     else if (!S_ISREG(st->st_mode) && !pipe)
         err_set(e, "is a %s, a file is needed", S_ISFIFO(st->st_mode) ? "named pipe" : "device");
-    else
+    else if (S_ISREG(st->st_mode) || await_input(fd, path, e))
         return fd;
     close(fd);
     return -1;
@@ -106,6 +125,19 @@ bool file_read(const char *path, size_t limit, char **text, size_t *len, struct 
 bool file_read_stream(const char *path, size_t limit, char **text, size_t *len, struct err *e)
 {
     return read_input(path, true, limit, text, len, e);
+}
+
+bool file_regular(const char *path, struct err *e)
+{
+    bool there;
+    int fd;
+
+    if (!file_there(path, &there, e)) return false;
+    if (!there) return true;
+    fd = file_open(path, e);
+    if (fd < 0) return err_context(e, "%s", path);
+    close(fd);
+    return true;
 }
 
 int file_open(const char *path, struct err *e)

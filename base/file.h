@@ -15,7 +15,8 @@
  * devices, and named pipes, on which a read could block for ever. */
 bool file_read(const char *path, size_t limit, char **text, size_t *len, struct err *e);
 
-/* The same, but accepts a pipe (--config <(command)), which is read to its end. */
+/* The same, but accepts a pipe (--config <(command)), which is read to its end. If that keeps us
+ * waiting, a line on standard error says so. */
 bool file_read_stream(const char *path, size_t limit, char **text, size_t *len, struct err *e);
 
 /* Opens a regular file (nothing else) for reading. Returns a descriptor that the caller closes, -1
@@ -24,6 +25,9 @@ int file_open(const char *path, struct err *e);
 
 /* Reads n bytes at offset `at`. Fails if the file ends before that; the message
  * does not name it. */
+/* True if the path is a regular file, or nothing at all. */
+bool file_regular(const char *path, struct err *e);
+
 bool file_read_at(int fd, uint64_t at, size_t n, void *to, struct err *e);
 
 /* A regular file (nothing else) mapped read-only and watched while mapped (watch.h). An empty file

@@ -13,32 +13,36 @@
 #include <time.h>
 #include <unistd.h>
 
-/* A second SIGINT ends the program at once: somebody is waiting. Except within a second of the
- * first signal, because one Ctrl-C or one lost connection often delivers several signals (from the
- * terminal and from a shell, a batch system or mpirun). */
+/* A SIGINT after another signal, or a second SIGTERM, ends the program at once: somebody is
+ * waiting. Except within a second of the first signal, because one Ctrl-C or one lost connection
+ * often delivers several signals (from the terminal and from a shell, a batch system or mpirun). A
+ * SIGTERM after another signal is what a batch system sends some time after its warning. */
 static const long long impatient = 1000000000; /* ns */
 
 static const struct {
     int number;
     const char *name;
-} asking[] = {{SIGINT, "SIGINT"}, {SIGTERM, "SIGTERM"}, {SIGHUP, "SIGHUP"}, {SIGPIPE, "SIGPIPE"}};
+} asking[] = {{SIGINT, "SIGINT"},   {SIGTERM, "SIGTERM"}, {SIGHUP, "SIGHUP"},  {SIGPIPE, "SIGPIPE"},
+              {SIGUSR1, "SIGUSR1"}, {SIGUSR2, "SIGUSR2"}, {SIGXCPU, "SIGXCPU"}};
 enum { ASKING = sizeof asking / sizeof *asking };
 
 static struct {
     bool open;
-    sigset_t before;  /* mask when the process began */
-    sigset_t waited;  /* what the thread waits for */
-    sigset_t changed; /* those whose disposition we changed */
-    atomic_llong since;
+    sigset_t before;                /* mask when the process began */
+    sigset_t waited;                /* what the thread waits for */
+    sigset_t changed;               /* those whose disposition we changed */
+    atomic_llong since, since_term; /* ns, of the first signal and of the first SIGTERM */
     atomic_int came;
 } state;
 
 static void end_at_once(int sig)
 {
-    static const char text[] =
-        "\nended at once by a second SIGINT; --resume continues from the last checkpoint\n";
+#define ENDED(name)                                                                                \
+    "\nended at once by a second " name "; --resume continues from the last checkpoint\n"
+    const char *text = sig == SIGINT ? ENDED("SIGINT") : ENDED("SIGTERM");
+#undef ENDED
 
-    if (write(STDERR_FILENO, text, sizeof text - 1) < 0) { /* nothing more can be done */
+    if (write(STDERR_FILENO, text, strlen(text)) < 0) { /* nothing more can be done */
     }
     _exit(128 + sig);
 }
@@ -46,13 +50,16 @@ static void end_at_once(int sig)
 static void note(int sig)
 {
     struct timespec now;
-    long long at, first = 0;
+    long long at, first = 0, term = 0;
 
     clock_gettime(CLOCK_MONOTONIC, &now);
     at = now.tv_sec * 1000000000LL + now.tv_nsec;
-    if (atomic_compare_exchange_strong(&state.since, &first, at))
+    if (atomic_compare_exchange_strong(&state.since, &first, at)) {
         atomic_store(&state.came, sig);
-    else if (sig == SIGINT && at - first >= impatient)
+        first = at;
+    }
+    if (sig == SIGTERM && atomic_compare_exchange_strong(&state.since_term, &term, at)) term = at;
+    if ((sig == SIGINT && at - first >= impatient) || (sig == SIGTERM && at - term >= impatient))
         end_at_once(sig);
 }
 

@@ -14,9 +14,10 @@
 #include <spawn.h>
 
 /* From now on SIGINT, SIGTERM and SIGHUP ask the run to stop instead of ending the process, and so
- * does a broken pipe behind stdout. Signals ignored when the process began (nohup) stay ignored.
- * SIGXFSZ is ignored: exceeding the file size limit becomes a write error. main calls this once,
- * before it creates threads: all threads created later inherit the mask. */
+ * do SIGUSR1, SIGUSR2 and SIGXCPU, with which batch systems and limits warn, and a broken pipe
+ * behind stdout. Signals ignored when the process began (nohup) stay ignored. SIGXFSZ is ignored:
+ * exceeding the file size limit becomes a write error. main calls this once, before it creates
+ * threads: all threads created later inherit the mask. */
 bool signals_open(struct err *e);
 
 /* The signal that asked the run to stop, the first if there were several; 0 if none. Costs one

@@ -4,6 +4,7 @@
  *     close                     facts, then "closed"
  * Anything else, and any failure, gives a line "error ..." and exits. */
 #include "autograd/gemm.h"
+#include "autograd/team.h"
 #include "base/clock.h"
 #include "bench/lib/measure.h"
 #include "bench/lib/work.h"
@@ -75,7 +76,7 @@ static bool obey(char *line, const struct work **w, void **state, struct err *e)
     return err_set(e, "\"%s\": open, step or close is needed, in this order", line);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct work *w = NULL;
     void *state = NULL;
@@ -83,6 +84,8 @@ int main(void)
     char line[4096];
     bool ok = true;
 
+    (void)argc;
+    team_wait_shortly(argv); /* as the program does */
     while (ok && fgets(line, sizeof line, stdin)) {
         line[strcspn(line, "\n")] = '\0';
         ok = obey(line, &w, &state, &e);

@@ -4,6 +4,7 @@
  * has none), repeats one step on the same batch, and prints tokens/s with its spread, the share of
  * each op, the share of the machine's own fp32 GEMM rate, and memory. The GEMM rate is measured
  * before and after, on a product that fits the caches, with the same threads and the same BLAS. */
+#include "autograd/team.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "bench/lib/converted.h"
@@ -76,6 +77,7 @@ int main(int argc, char **argv)
     size_t n_sets = 0;
     struct err e = {0};
 
+    team_wait_shortly(argv); /* as the program does */
     CHECK(sets);
     sets[n_sets++] = "run.dir=runs/bench"; /* do not make the ranking in the run's own directory */
     for (int i = 1; i + 1 < argc; i += 2) {

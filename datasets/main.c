@@ -1,5 +1,6 @@
 /* main.c - mha2mla-data: makes the data sets, and the small tokenizer, for training without a
  * published checkpoint. */
+#include "base/limits.h"
 #include "base/mem.h"
 #include "base/watch.h"
 #include "datasets/tool.h"
@@ -19,24 +20,33 @@ static void print_usage(FILE *fp)
     fprintf(fp, "\nmha2mla-data COMMAND --help says more.\n");
 }
 
-int main(int argc, char **argv)
+static bool run(int argc, char **argv, struct err *e)
 {
-    struct err e = {0}, changed;
+    struct err changed;
 
     if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
         print_usage(stdout);
-        return 0;
+        return true;
     }
     for (int i = 0; argc > 1 && i < COMMANDS; i++) {
         if (strcmp(argv[1], commands[i]->name) != 0) continue;
-        bool ok = commands[i]->run(argc - 1, argv + 1, &e);
-        if (!watch_check(&changed)) ok = err_set(&e, "%s", changed.msg);
-        if (ok) return 0;
-        mem_name_limit(&e);
-        fprintf(stderr, "mha2mla-data: error: %s\n", e.msg);
-        return 1;
+        bool ok = commands[i]->run(argc - 1, argv + 1, e);
+        return watch_check(&changed) ? ok : err_set(e, "%s", changed.msg);
     }
-    if (argc > 1) fprintf(stderr, "mha2mla-data: error: no command '%s'\n", argv[1]);
+    if (argc > 1) return err_set(e, "no command '%s': see mha2mla-data --help", argv[1]);
     print_usage(stderr);
+    return false;
+}
+
+int main(int argc, char **argv)
+{
+    struct err e = {0};
+    bool ok = limits_stack(&e) && run(argc, argv, &e);
+
+    if (ok && (fflush(stdout) != 0 || ferror(stdout)))
+        ok = err_set(&e, "standard output: cannot be written");
+    if (ok) return 0;
+    mem_name_limit(&e);
+    if (e.msg[0]) fprintf(stderr, "mha2mla-data: error: %s\n", e.msg);
     return 1;
 }

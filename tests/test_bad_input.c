@@ -512,17 +512,33 @@ static void test_few_addresses(void **state)
 
     if (SANITIZED) skip();
     for (size_t i = 0; i < sizeof few / sizeof *few; i++)
-        must_fail(state, few[i], " MiB of addresses (`ulimit -v`): raise that");
+        must_fail(state, few[i], "`ulimit -v`");
     must_run(state, LIMITED("2000000"));
+}
+
+/* Everything was made, but nobody could read about it. */
+static void test_full_output(void **state)
+{
+    static const char *const commands[] = {
+        "$B/mha2mla-data shapes --out $T/x --train 1 --test 1", "$B/mha2mla-data --help",
+        "$B/mha2mla-data shapes --help", "$B/mha2mla-train --help", TRAIN "--list-points"};
+    char command[200];
+
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        snprintf(command, sizeof command, "%s > /dev/full", commands[i]);
+        assert_int_equal(run(state, command), 1);
+        assert_true(says(state, ": error: standard output: cannot be written\n"));
+    }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        program_test(test_bad_input),       program_test(test_bad_safetensors),
-        program_test(test_bad_model),       program_test(test_unusual_model),
-        program_test(test_unusual_samples), program_test(test_bad_companions),
-        program_test(test_bad_hdf5),        program_test(test_few_addresses)};
+        program_test(test_full_output),     program_test(test_bad_input),
+        program_test(test_bad_safetensors), program_test(test_bad_model),
+        program_test(test_unusual_model),   program_test(test_unusual_samples),
+        program_test(test_bad_companions),  program_test(test_bad_hdf5),
+        program_test(test_few_addresses)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -67,7 +67,8 @@ static uint64_t status_bits(const char *path, const char *key)
 }
 
 #define BIT(sig) (UINT64_C(1) << ((sig)-1))
-static const uint64_t asking = BIT(SIGINT) | BIT(SIGTERM) | BIT(SIGHUP);
+static const uint64_t asking =
+    BIT(SIGINT) | BIT(SIGTERM) | BIT(SIGHUP) | BIT(SIGUSR1) | BIT(SIGUSR2) | BIT(SIGXCPU);
 
 /* How many of n threads have all signals blocked while they compute. */
 static int count_blocked(int n)
@@ -133,8 +134,26 @@ static int noticed_hup(const char *dir)
     return noticed(SIGHUP);
 }
 
+static int noticed_usr1(const char *dir)
+{
+    (void)dir;
+    return noticed(SIGUSR1);
+}
+
+static int noticed_usr2(const char *dir)
+{
+    (void)dir;
+    return noticed(SIGUSR2);
+}
+
+static int noticed_xcpu(const char *dir)
+{
+    (void)dir;
+    return noticed(SIGXCPU);
+}
+
 /* The first of several signals is the one reported. More within the same second count as the same
- * key press; a SIGINT after that ends the process, a SIGTERM does not. */
+ * key press; a SIGINT after that ends the process, a SIGHUP does not. */
 static int second(const char *dir)
 {
     double begin = clock_seconds();
@@ -150,9 +169,26 @@ static int second(const char *dir)
     if (clock_seconds() - begin > 1)
         return 128 + SIGINT; /* too slow a machine: the test proves nothing */
     sleep_ms(1100);
-    kill(getpid(), SIGTERM);
+    kill(getpid(), SIGHUP);
     sleep_ms(50);
     kill(getpid(), SIGINT);
+    sleep_ms(20000);
+    return WRONG;
+}
+
+/* A batch system warns, tells the job to end some time later, and loses its patience. */
+static int second_term(const char *dir)
+{
+    (void)dir;
+    EXPECT(open_signals());
+    kill(getpid(), SIGUSR1);
+    EXPECT(await_signal());
+    sleep_ms(1100);
+    kill(getpid(), SIGTERM);
+    kill(getpid(), SIGUSR1);
+    sleep_ms(1100);
+    EXPECT(signals_came() == SIGUSR1);
+    kill(getpid(), SIGTERM);
     sleep_ms(20000);
     return WRONG;
 }
@@ -424,7 +460,11 @@ static const struct part {
     {"int", noticed_int, 0, ""},
     {"term", noticed_term, 0, ""},
     {"hup", noticed_hup, 0, ""},
+    {"usr1", noticed_usr1, 0, ""},
+    {"usr2", noticed_usr2, 0, ""},
+    {"xcpu", noticed_xcpu, 0, ""},
     {"second", second, 128 + SIGINT, ""},
+    {"second-term", second_term, 128 + SIGTERM, "by a second SIGTERM"},
     {"ignored", ignored, 0, ""},
     {"child", child, 0, ""},
     {"child-that-hangs", child_that_hangs, 0, ""},
@@ -520,7 +560,7 @@ static void stop_endless(void *const *state, const char *settings, int sig)
 
 static void test_saved(void **state)
 {
-    static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1};
     static const char *const settings[] = {
         "--set run.threads=2 --set run.gemm=onednn",
         "--set run.threads=2 --set run.gemm=openblas",

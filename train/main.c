@@ -1,9 +1,12 @@
 /* main.c - the command line of mha2mla-train, and the one place that reports an error and exits. */
+#include "autograd/team.h"
+#include "base/limits.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/signals.h"
 #include "base/watch.h"
 #include "train/forecast/dryrun.h"
+#include "train/rundir.h"
 #include "train/settings.h"
 #include "train/steps.h"
 
@@ -122,7 +125,7 @@ static bool run(const struct options *o, struct err *e)
         return ok;
     }
     if (o->dry_run) /* writes nothing: a signal may simply kill it */
-        ok = run_limits(&r, e) && dry_run(&r, e);
+        ok = rundir_check(&r, e) && run_limits(&r, e) && dry_run(&r, e);
     else
         ok = signals_open(e) && run_open(&r, o->resume, e) && run_steps(&r, e);
     run_close(&r);
@@ -148,11 +151,14 @@ int main(int argc, char **argv)
 {
     struct options o = {.point = -1};
     struct err e = {0};
-    bool parsed, ok;
+    bool parsed = false, ok;
 
-    o.sets = calloc((size_t)argc + 1, sizeof *o.sets);
-    if (!o.sets) err_set(&e, "out of memory");
-    parsed = o.sets && parse_options(argc, argv, &o, &e);
+    if (limits_stack(&e)) {
+        team_wait_shortly(argv);
+        o.sets = calloc((size_t)argc + 1, sizeof *o.sets);
+        if (!o.sets) err_set(&e, "out of memory");
+        parsed = o.sets && parse_options(argc, argv, &o, &e);
+    }
     ok = parsed && run(&o, &e);
     CHECK(ok || !parsed || e.msg[0]); /* otherwise it would pass for success */
     free(o.sets);

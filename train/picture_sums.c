@@ -2,6 +2,7 @@
  * files, which name pictures; this is about the pictures' contents. Their keys are known anyway,
  * since the cache is indexed by them, so no picture is read just for this. */
 #include "base/file.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "train/run.h"
 
@@ -92,6 +93,10 @@ bool run_check_pictures(struct run *r, struct err *e)
     ok = path && run_name_pictures(r, e);
     fp = ok ? fopen(path, "r") : NULL;
     if (ok && !fp && errno != ENOENT) ok = err_system(e, errno, "%s", path);
+    if (ok && !fp && r->resumed)
+        log_line("%s is not there: whether pictures have changed since this run began is not "
+                 "known; they are taken as they are now",
+                 path);
     for (int64_t i = 0; ok && fp && (d = set_at(r, i)); i++)
         for (int64_t k = 0; ok && k < d->n_images; k++)
             ok = check_line(r, fp, &was, &cap, &d->images[k], e);

@@ -1,14 +1,18 @@
 /* run.c - opens a run: its directory, threads and memory, its data. */
 #include "train/run.h"
 #include "autograd/gemm.h"
+#include "autograd/team.h"
 #include "base/file.h"
+#include "base/limits.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/plural.h"
 #include "model/family/family.h"
 #include "model/files/model_dir.h"
+#include "train/forecast/room.h"
 #include "train/given.h"
 #include "train/resume.h"
+#include "train/rundir.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -42,8 +46,10 @@ static bool machine_memory(size_t *bytes, struct err *e)
     long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
     FILE *fp = fopen(path, "r");
     unsigned long long limit;
+    size_t allowed = limits_memory((size_t)room_held());
 
     *bytes = pages > 0 && size > 0 ? (size_t)pages * (size_t)size : (size_t)8 << 30;
+    if (allowed < *bytes) *bytes = allowed;
     if (!fp) return errno == ENOENT || errno == EACCES || err_system(e, errno, "%s", path);
     if (fscanf(fp, "%llu", &limit) == 1 && limit < *bytes) *bytes = (size_t)limit;
     fclose(fp);
@@ -199,7 +205,7 @@ bool run_limits(struct run *r, struct err *e)
     omp_set_num_threads((int)r->c.run.threads);
     gemm_setup((enum gemm_library)r->c.run.gemm, (enum gemm_compute)r->c.run.compute);
     log_line("matrix products: %s", gemm_describe(text));
-    if (!gemm_room(e)) return false;
+    if (!team_open((int)r->c.run.threads, e)) return false;
     r->memory_limit = (size_t)(r->c.run.memory_limit * 0x1p30);
     if (r->memory_limit == 0 && !machine_memory(&r->memory_limit, e)) return false;
     r->room = r->memory_limit;
@@ -211,7 +217,7 @@ bool run_limits(struct run *r, struct err *e)
 bool run_open(struct run *r, bool resume, struct err *e)
 {
     char *config = run_path(r, e, "config.json");
-    bool ok = config && log_keep(e) && file_there(config, &r->resumed, e);
+    bool ok = config && log_keep(e) && rundir_check(r, e) && file_there(config, &r->resumed, e);
 
     choose_threads(r);
     if (ok && r->resumed)

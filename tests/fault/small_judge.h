@@ -164,6 +164,7 @@ static inline int small_start_malloc(struct small_run *s, long n)
     unlink(file);
     setenv("FAULT_MALLOC_WHO", file, 1);
     setenv("LD_PRELOAD", s->preload, 1);
+    setenv("GOMP_SPINCOUNT", "2000", 1); /* else it starts itself anew, without the library */
     status = small_start(s, &none, true);
     unsetenv("LD_PRELOAD");
     return status;

@@ -1,0 +1,70 @@
+/* team.c - see team.h. */
+#include "autograd/team.h"
+#include "base/limits.h"
+
+#include <limits.h>
+#include <omp.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+/* 50 us on an AMD EPYC (Zen 4), where libgomp's own 300000 are 7 ms. Fewer cost an idle machine,
+ * more a loaded one: docs/measured.md has the figures. */
+static const char spins[] = "2000";
+
+void team_wait_shortly(char **argv)
+{
+#ifndef __clang__ /* its OpenMP is another one, and yields */
+    char path[PATH_MAX];
+    ssize_t n;
+
+    if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY")) return;
+    n = readlink("/proc/self/exe", path, sizeof path - 1);
+    if (n <= 0 || setenv("GOMP_SPINCOUNT", spins, 1) != 0) return;
+    setenv("OPENBLAS_NUM_THREADS", "1", 0);
+    path[n] = '\0';
+    execv(path, argv);
+#else
+    (void)argv;
+#endif
+}
+
+/* What OpenBLAS maps for each thread that is in it at the same time (BUFFER_SIZE of its builds for
+ * x86-64 and arm64), and room for the thread itself. */
+static const size_t blas_buffer = (size_t)128 << 20, thread_room = (size_t)16 << 20;
+
+/* Of OpenBLAS, which keeps what it has mapped; not in its headers, and missing from other BLAS. */
+extern void *blas_memory_alloc(int place) __attribute__((weak));
+extern void blas_memory_free(void *buffer) __attribute__((weak));
+
+static size_t own_stack(void)
+{
+    pthread_attr_t attr;
+    size_t size = SIZE_MAX;
+
+    if (pthread_getattr_np(pthread_self(), &attr) != 0) return size;
+    pthread_attr_getstacksize(&attr, &size);
+    pthread_attr_destroy(&attr);
+    return size;
+}
+
+bool team_open(int threads, struct err *e)
+{
+    size_t stack = SIZE_MAX;
+    char what[80];
+
+    snprintf(what, sizeof what, "run.threads %d: the threads and OpenBLAS's buffers take", threads);
+    if (!limits_addresses((size_t)threads * (blas_buffer + thread_room), what, e)) return false;
+#pragma omp parallel num_threads(threads) reduction(min : stack)
+    {
+        void *buffer = blas_memory_alloc ? blas_memory_alloc(0) : NULL;
+        if (omp_get_thread_num() > 0) stack = own_stack(); /* limits_stack was for the first */
+#pragma omp barrier
+        if (buffer) blas_memory_free(buffer);
+    }
+    return stack >= LIMITS_STACK ||
+           err_set(e, "a thread's stack has %zu KiB (OMP_STACKSIZE), and %d are needed",
+                   stack >> 10, LIMITS_STACK >> 10);
+}

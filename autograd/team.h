@@ -1,0 +1,20 @@
+/* team.h - OpenMP's threads before they have work: how they wait for each other, and that each has
+ * the memory it needs. */
+#ifndef AUTOGRAD_TEAM_H
+#define AUTOGRAD_TEAM_H
+
+#include "base/err.h"
+
+/* Lets threads that wait for each other sleep soon. libgomp has them spin for some milliseconds at
+ * every barrier, which on a machine with other work takes the time from the very thread that is
+ * waited for: a step takes ten times as long. It reads this from the environment before main: where
+ * nothing is said there (GOMP_SPINCOUNT, OMP_WAIT_POLICY), the program starts itself once more with
+ * it. OpenBLAS's own threads, which nobody uses, are left out on the way. To be called first of
+ * all; where it cannot be done, the program goes on as it is. */
+void team_wait_shortly(char **argv);
+
+/* OpenBLAS waits without end for a buffer that cannot be mapped: so each of that many threads gets
+ * its own now, or the error says which limit is in the way. Their stacks are looked at too. */
+bool team_open(int threads, struct err *e);
+
+#endif
