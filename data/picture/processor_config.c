@@ -239,9 +239,9 @@ static bool read_grids(const struct reader *r, bool *field, const cJSON *v)
     if (!cJSON_IsArray(v)) return refuse(r, v, NULL, v, allowed);
     cJSON_ArrayForEach(item, v)
     {
-        int64_t *grid = p->grid[p->grids];
         if (p->grids == PROCESSOR_MAX_GRIDS || cJSON_GetArraySize(item) != 2)
             return refuse(r, v, NULL, v, allowed);
+        int64_t *grid = p->grid[p->grids];
         if (!take_side(r, v, NULL, item->child, &grid[0]) ||
             !take_side(r, v, NULL, item->child->next, &grid[1]))
             return false;
