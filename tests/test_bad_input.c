@@ -338,6 +338,16 @@ static void test_bad_model(void **state)
          "echo '{\"size\":{\"shortest_edge\":8},\"crop_size\":8} trailing } garbage' > "
          "$T/bad/preprocessor_config.json",
          {"/bad/preprocessor_config.json:1:44: ", "trailing } garbage"}},
+        {{0},
+         "echo '{\"image_processor\":{}}' > $T/bad/processor_config.json",
+         {"/bad/processor_config.json: makes pictures of 224 x 224, the tower takes 32 x 32"}},
+        {{.find = "\"vocab_size\":", .replace = "\"x\":"},
+         NULL,
+         {"/bad/config.json: text_config.vocab_size is 32000, but tensor " M "embed_tokens.weight",
+          "; text_config.vocab_size is left out there, and has its default"}},
+        {{0},
+         "rm $T/bad/model.safetensors; printf '\\200\\002}q' > $T/bad/pytorch_model.bin",
+         {"/bad/pytorch_model.bin: is a Python pickle: load it in Python"}},
         /* the tokenizer */
         {{0},
          "sed -i 's/<image>/<picture>/g' $T/bad/tokenizer.json",

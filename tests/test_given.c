@@ -117,6 +117,59 @@ static void test_says_what_is_not_used(void **state)
     close_data(&r, &cfg, said);
 }
 
+/* What the model's files say and is not so here, a line each; nothing where they agree. */
+static void test_says_what_contradicts(void **state)
+{
+    static const char clip[] = ",\"vision_config\":{\"hidden_size\":8,\"intermediate_size\":8,"
+                               "\"num_hidden_layers\":2,\"num_attention_heads\":2,"
+                               "\"image_size\":8,\"patch_size\":4}";
+    static const struct {
+        const char *file, *text, *said;
+    } rows[] = {
+        {"m/config.json", "", NULL},
+        {"m/config.json", ",\"architectures\":[\"LlavaForConditionalGeneration\"]", NULL},
+        {"m/config.json", ",\"image_seq_length\":4", NULL},
+        {"m/config.json", ",\"architectures\":[\"LlavaNextForConditionalGeneration\"]",
+         "architectures is \"LlavaNextForConditionalGeneration\": not used; model_type \"llava\" "
+         "is read as LlavaForConditionalGeneration\n"},
+        {"m/config.json", ",\"image_seq_length\":576",
+         "image_seq_length is 576: not used; the tower makes 4 tokens of a picture\n"},
+        {"tok/tokenizer_config.json", "{\"chat_template\":\"x\"}",
+         "/tok/tokenizer_config.json: not used: the model's chat template; data.template is "
+         "vicuna\n"},
+        {"m/chat_template.jinja", "x", "/m/chat_template.jinja: not used: the model's chat "},
+        {"m/processor_config.json",
+         "{\"chat_template\":\"x\",\"image_processor\":{\"size\":{\"shortest_edge\":8},"
+         "\"crop_size\":8}}",
+         "/m/processor_config.json: not used: the model's chat template"},
+        {"m/adapter_config.json", "{}", "/m/adapter_config.json: not used: an adapter (PEFT)"},
+        {"m/generation_config.json", "{\"eos_token_id\":-1}", "eos_token_id -1\n"},
+    };
+    static const char own[] = "{\"size\":{\"shortest_edge\":8},\"crop_size\":8}";
+
+    assert_int_equal(mkdir(tmpdir_path(state, "m"), 0777), 0);
+    assert_int_equal(mkdir(tmpdir_path(state, "tok"), 0777), 0);
+    spill(tmpdir_path(state, "m/preprocessor_config.json"), own, strlen(own));
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        bool config = strcmp(rows[i].file, "m/config.json") == 0;
+        struct hf_config cfg;
+        char text[1200], *said;
+        struct run r;
+        struct err e;
+
+        snprintf(text, sizeof text,
+                 "{\"model_type\":\"llava\",\"image_token_index\":520,\"text_config\":" MODEL(
+                     "") "%s%s}",
+                 clip, config ? rows[i].text : "");
+        if (!config) spill(tmpdir_path(state, rows[i].file), rows[i].text, strlen(rows[i].text));
+        if (!open_data(state, &r, &cfg, text, nothing, &said, &e)) fail_msg("%s", e.msg);
+        if (rows[i].said ? !strstr(said, rows[i].said) : strstr(said, "not used") != NULL)
+            fail_msg("%s %s: %s", rows[i].file, rows[i].text, said);
+        close_data(&r, &cfg, said);
+        if (!config) unlink(tmpdir_path(state, rows[i].file));
+    }
+}
+
 /* The window only matters if a text has more tokens. */
 static void test_window(void **state)
 {
@@ -163,6 +216,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         tmpdir_test(test_stops),
         tmpdir_test(test_says_what_is_not_used),
+        tmpdir_test(test_says_what_contradicts),
         tmpdir_test(test_window),
     };
 

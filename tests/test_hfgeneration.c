@@ -37,7 +37,7 @@ static void test_generation(void **state)
         {"{\"eos_token_id\":7,\"transformers_version\":\"5.24.0\"}", 1, 7, NULL},
         {"{\"eos_token_id\":[7,-1,9],\"_from_model_config\":true,\"bos_token_id\":1}", 2, 7, NULL},
         {"{\"eos_token_id\":null}", 0, 0, NULL},
-        {"{\"eos_token_id\":-1}", 0, 0, NULL},
+        {"{\"eos_token_id\":-1}", 0, 0, "eos_token_id -1"},
         {"{}", 0, 0, NULL},
         /* a published one, whose penalty transformers applies to greedy answers too */
         {"{\"bos_token_id\":1,\"pad_token_id\":1,\"do_sample\":true,\"eos_token_id\":[7,1],"

@@ -9,6 +9,7 @@
 #include "base/plural.h"
 #include "model/family/family.h"
 #include "model/files/model_dir.h"
+#include "train/beside.h"
 #include "train/forecast/room.h"
 #include "train/given.h"
 #include "train/resume.h"
@@ -313,7 +314,8 @@ static bool open_processor(struct run *r, const struct hf_config *cfg, struct er
         !processor_limit(p, r->c.data.min_pixels, r->c.data.max_pixels, e))
         return false;
     return cfg->family->check_processor(cfg, p, e) ||
-           err_context(e, "%s: its image processor", dir);
+           err_context(e, "%s%s%s", dir, p->file ? "/" : ": its image processor",
+                       p->file ? p->file : "");
 }
 
 bool run_report_drops(const struct run *r, const struct dataset *d, const char *what, struct err *e)
@@ -423,6 +425,7 @@ bool run_open_data(struct run *r, const struct hf_config *cfg, struct err *e)
         !given_open(r, cfg, e) || !open_processor(r, cfg, e) || !check_copied(r, e))
         return false;
     if (hf_has_vision(cfg)) o.processor = &r->processor;
+    beside_say(r, cfg);
     o.tokenizer = r->tokenizer;
     o.chat = &r->chat;
     return open_sets(r, &o, e) && given_check_window(r, cfg, e);

@@ -46,6 +46,7 @@ struct processor {
     int64_t min_pixels, max_pixels, patch_size, merge_size, temporal_patch_size;
     int64_t height, width; /* of each row of output; native: 0 */
     int64_t input_width;   /* values per row of the tower's input */
+    const char *file;      /* name of the file it was read from; NULL: none */
 };
 
 /* CLIP's defaults for settings missing from the file: shortest edge 224, bicubic, crop 224. */

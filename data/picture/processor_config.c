@@ -440,12 +440,15 @@ static bool load_own(struct processor *p, const char *path, const char *other, s
 
 bool processor_load(struct processor *p, const char *model_dir, struct err *e)
 {
-    char *own = file_join(model_dir, "preprocessor_config.json", e);
-    char *shared = file_join(model_dir, "processor_config.json", e);
-    bool found, ok = own && shared;
+    static const char own_name[] = "preprocessor_config.json";
+    static const char shared_name[] = "processor_config.json";
+    char *own = file_join(model_dir, own_name, e);
+    char *shared = file_join(model_dir, shared_name, e);
+    bool found = false, ok = own && shared;
 
     processor_default(p);
     ok = ok && load_shared(p, shared, &found, e) && (found || load_own(p, own, shared, e));
+    p->file = found ? shared_name : own_name;
     free(own);
     free(shared);
     return ok;

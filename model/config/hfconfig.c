@@ -173,13 +173,16 @@ bool hf_config_adopt(struct hf_config *c, struct cJSON *json, struct err *e)
 bool hf_config_fail(const struct hf_config *c, const char *path, struct err *e, const char *fmt,
                     ...)
 {
+    const cJSON *item = jsonc_find(&c->doc, path);
     char what[1024];
     va_list ap;
 
     va_start(ap, fmt);
     vsnprintf(what, sizeof what, fmt, ap);
     va_end(ap);
-    return jsonc_fail(&c->doc, jsonc_find(&c->doc, path), e, "%s", what);
+    if (item) return jsonc_fail(&c->doc, item, e, "%s", what);
+    return jsonc_fail(&c->doc, NULL, e, "%s; %s is left out there, and has its default", what,
+                      path);
 }
 
 /* Sets whichever keys are present, possibly both; adds `otherwise` if none is. */

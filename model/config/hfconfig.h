@@ -145,7 +145,7 @@ bool hf_config_copy(struct hf_config *dst, const struct hf_config *src, struct e
 bool hf_config_set_mha2mla(struct hf_config *c, const struct mha2mla_config *m, struct err *e);
 
 /* Sets "FILE:LINE:COL: message" about the value at a path such as "text_config.vocab_size"
- * ("FILE: message" if absent); returns false. */
+ * (if absent: "FILE: message", and that it has its default); returns false. */
 bool hf_config_fail(const struct hf_config *c, const char *path, struct err *e, const char *fmt,
                     ...) __attribute__((format(printf, 4, 5)));
 

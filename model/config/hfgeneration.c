@@ -99,6 +99,15 @@ static char *find_file(const char *dir, const struct hf_config *c, bool *ok, str
     return NULL;
 }
 
+/* A negative number is no token: it stays among the unused keys. */
+static const cJSON *get_eos(const struct hf_reader *r, const cJSON *root)
+{
+    static const char key[] = "eos_token_id";
+    const cJSON *v = cJSON_GetObjectItemCaseSensitive(root, key);
+
+    return cJSON_IsNumber(v) && v->valuedouble < 0 ? v : hf_get(r, root, key);
+}
+
 static bool read_file(struct hf_generation *g, const struct hf_config *c, struct err *e)
 {
     static const struct jsonc_rules rules = {.plain = true};
@@ -109,8 +118,8 @@ static bool read_file(struct hf_generation *g, const struct hf_config *c, struct
 
     if (!jsonc_read_as(&doc, g->path, JSONC_CONFIG_BYTES, &rules, e)) return false;
     ok = cJSON_IsObject(doc.root) || jsonc_fail(&doc, doc.root, e, "is not a JSON object");
-    ok = ok && hf_read_eos(&r, hf_get(&r, doc.root, "eos_token_id"), c->text.vocab_size,
-                           g->eos_token_id, &g->eos_count);
+    ok = ok &&
+         hf_read_eos(&r, get_eos(&r, doc.root), c->text.vocab_size, g->eos_token_id, &g->eos_count);
     if (ok) {
         skip_neutral(&r, doc.root);
         ok = hf_list_unused(&r, doc.root, harmless, true, &g->unused);

@@ -19,6 +19,7 @@ struct sample;
 
 struct family {
     const char *model_type;
+    const char *architecture;          /* transformers' class */
     const struct name_layout *layouts; /* ends with a row of NULLs; new models use the first */
     /* Fills c from config.json's root object. */
     bool (*read)(const struct hf_reader *r, const cJSON *obj, struct hf_config *c);

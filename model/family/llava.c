@@ -178,6 +178,7 @@ struct tensor *llava_project(struct model *m, struct tape *t, const struct forwa
 }
 
 const struct family family_llava = {.model_type = "llava",
+                                    .architecture = "LlavaForConditionalGeneration",
                                     .layouts = llava_layouts,
                                     .read = llava_read,
                                     .place = "<image>",

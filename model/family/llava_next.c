@@ -176,6 +176,7 @@ static struct tensor *project(struct model *m, struct tape *t, const struct forw
 }
 
 const struct family family_llava_next = {.model_type = "llava_next",
+                                         .architecture = "LlavaNextForConditionalGeneration",
                                          .layouts = llava_layouts,
                                          .read = read,
                                          .place = "<image>",

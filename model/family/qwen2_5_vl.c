@@ -150,6 +150,7 @@ static int32_t positions(const struct sample *s, int64_t n, int32_t *out, int64_
 }
 
 const struct family family_qwen2_5_vl = {.model_type = "qwen2_5_vl",
+                                         .architecture = "Qwen2_5_VLForConditionalGeneration",
                                          .layouts = layouts,
                                          .read = read,
                                          .place = "<|image_pad|>",

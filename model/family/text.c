@@ -20,6 +20,11 @@ static bool read(const struct hf_reader *r, const cJSON *obj, struct hf_config *
     return true;
 }
 
-const struct family family_llama = {.model_type = "llama", .layouts = layouts, .read = read};
-const struct family family_mistral = {.model_type = "mistral", .layouts = layouts, .read = read};
-const struct family family_qwen2 = {.model_type = "qwen2", .layouts = layouts, .read = read};
+const struct family family_llama = {
+    .model_type = "llama", .architecture = "LlamaForCausalLM", .layouts = layouts, .read = read};
+const struct family family_mistral = {.model_type = "mistral",
+                                      .architecture = "MistralForCausalLM",
+                                      .layouts = layouts,
+                                      .read = read};
+const struct family family_qwen2 = {
+    .model_type = "qwen2", .architecture = "Qwen2ForCausalLM", .layouts = layouts, .read = read};

@@ -1,0 +1,112 @@
+/* beside.c - see beside.h. */
+#include "train/beside.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "model/family/clip.h"
+#include "model/family/family.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_FILE = 64 << 20 }; /* bytes: a tokenizer's settings may list its tokens */
+
+/* "FILE:LINE:COL: ..." about a key of config.json, as a line and no error. */
+#define SAY(cfg, key, ...)                                                                         \
+    do {                                                                                           \
+        struct err said;                                                                           \
+        hf_config_fail(cfg, key, &said, __VA_ARGS__);                                              \
+        log_line("%s", said.msg);                                                                  \
+    } while (0)
+
+/* ---- config.json ---- */
+
+/* The first name in a list; NULL where that one is in it, or none is. */
+static const char *other_name(const cJSON *list, const char *name)
+{
+    const char *first = NULL, *text;
+
+    for (const cJSON *item = cJSON_IsArray(list) ? list->child : NULL; item; item = item->next) {
+        text = cJSON_GetStringValue(item);
+        if (text && strcmp(text, name) == 0) return NULL;
+        if (!first) first = text;
+    }
+    return first;
+}
+
+static void say_class(const struct hf_config *cfg)
+{
+    static const char key[] = "architectures";
+    const cJSON *list = cJSON_GetObjectItemCaseSensitive(cfg->json, key);
+
+    const char *other = other_name(list, cfg->family->architecture);
+
+    if (other)
+        SAY(cfg, key, "%s is \"%s\": not used; model_type \"%s\" is read as %s", key, other,
+            cfg->family->model_type, cfg->family->architecture);
+}
+
+static void say_length(const struct hf_config *cfg)
+{
+    static const char key[] = "image_seq_length";
+
+    if (cfg->image_seq_length && cJSON_GetObjectItemCaseSensitive(cfg->json, key) &&
+        cfg->image_seq_length != clip_rows(cfg))
+        SAY(cfg, key, "%s is %lld: not used; the tower makes %lld tokens of a picture", key,
+            (long long)cfg->image_seq_length, (long long)clip_rows(cfg));
+}
+
+/* ---- other files ---- */
+
+/* The path of dir/name where that is there and, where a key is given, has it; else NULL. What
+ * cannot be read has been refused by whoever needs it. */
+static char *find(const char *dir, const char *name, const char *key)
+{
+    static const struct jsonc_rules rules = {.plain = true};
+    struct err unread;
+    char *path = dir ? file_join(dir, name, &unread) : NULL;
+    bool there = false, has = path && file_there(path, &there, &unread) && there;
+    struct jsonc doc;
+
+    if (has && key) {
+        has = jsonc_read_as(&doc, path, MAX_FILE, &rules, &unread);
+        if (has) {
+            const cJSON *v = cJSON_GetObjectItemCaseSensitive(doc.root, key);
+            has = v && !cJSON_IsNull(v);
+            jsonc_close(&doc);
+        }
+    }
+    if (has) return path;
+    free(path);
+    return NULL;
+}
+
+static void say_files(const struct run *r)
+{
+    static const char key[] = "chat_template";
+    const char *model = r->c.model.path;
+    const char *tokenizer = r->c.model.tokenizer ? r->c.model.tokenizer : model;
+    const struct {
+        const char *dir, *name, *key;
+    } files[] = {{tokenizer, "chat_template.jinja", NULL},  {tokenizer, "chat_template.json", key},
+                 {tokenizer, "tokenizer_config.json", key}, {model, "chat_template.jinja", NULL},
+                 {model, "chat_template.json", key},        {model, "processor_config.json", key}};
+    char *path = NULL, *adapter = find(model, "adapter_config.json", NULL);
+
+    for (size_t i = 0; !path && i < sizeof files / sizeof *files; i++)
+        path = find(files[i].dir, files[i].name, files[i].key);
+    if (path)
+        log_line("%s: not used: the model's chat template; data.template is %s", path,
+                 r->chat.name);
+    if (adapter)
+        log_line("%s: not used: an adapter (PEFT); the weights beside it are taken as they are",
+                 adapter);
+    free(path);
+    free(adapter);
+}
+
+void beside_say(const struct run *r, const struct hf_config *cfg)
+{
+    say_class(cfg);
+    say_length(cfg);
+    say_files(r);
+}
