@@ -64,10 +64,12 @@ static const struct {
     {MARK("\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"), 0,
      "a PyTorch file in the form before 1.6: in Python, torch.save(torch.load(OLD), NEW) renews "
      "it"},
-    {MARK("\x80\x02"), 0, "a Python pickle"},
-    {MARK("\x80\x03"), 0, "a Python pickle"},
-    {MARK("\x80\x04"), 0, "a Python pickle"},
-    {MARK("\x80\x05"), 0, "a Python pickle"},
+#define PICKLE "a Python pickle: load it in Python and save weights as safetensors, samples as JSON"
+    {MARK("\x80\x02"), 0, PICKLE},
+    {MARK("\x80\x03"), 0, PICKLE},
+    {MARK("\x80\x04"), 0, PICKLE},
+    {MARK("\x80\x05"), 0, PICKLE},
+#undef PICKLE
     {MARK("\x1f\x8b"), 0, "a gzip archive: unpack it"},
     {MARK("BZh"), 0, "a bzip2 archive: unpack it"},
     {MARK("\xfd"

@@ -312,7 +312,10 @@ static bool read_sample(struct reader *r)
                read_turns(r, turns, m.of[KEY_SYSTEM][0]);
     if (m.of[KEY_SYSTEM][0] && !reader_note(r, UNUSED_SAMPLE_KEY, "system", m.of[KEY_SYSTEM][0]))
         return false;
-    return cJSON_IsString(plain) ? reader_take(r, plain, &r->c->plain) : refuse_shape(r, sample);
+    if (!plain) return refuse_shape(r, sample);
+    return cJSON_IsString(plain)
+               ? reader_take(r, plain, &r->c->plain)
+               : reader_refuse(r, DROP_BROKEN, plain, "\"%s\" must be a string", plain->string);
 }
 
 bool conversation_read(struct conversation *c, const struct conversation_source *from,

@@ -163,6 +163,7 @@ static const struct {
      "\"instruction\", \"input\", \"output\", \"history\", ..."},
     {"[]", DROP_BROKEN, ":1: a sample is an object"},
     {WITH("system", "7"), DROP_BROKEN, "\"system\" must be a string"},
+    {"{\"id\":5,\"text\":5}", DROP_BROKEN, ":16: \"text\" must be a string"},
     {PARTS("\"one\""), DROP_BROKEN, "a part of a turn needs a \"type\""},
     {PARTS("{\"type\":\"text\"}"), DROP_BROKEN, "\"text\" is missing"},
     {PARTS("{\"type\":\"image\",\"image\":{\"bytes\":\"AAAA\"}}"), DROP_BROKEN,

@@ -176,7 +176,7 @@ static void test_left_out(void **state)
          "\"image\" must be a path"},
         {"{\"conversation\":[]}", DROP_BROKEN, "and no \"text\"; it has \"conversation\""},
         {"{\"text\":\"\xff\"}", DROP_BROKEN, "not UTF-8"},
-        {"{\"text\":7}", DROP_BROKEN, "2:1: no turns under"},
+        {"{\"text\":7}", DROP_BROKEN, "2:9: \"text\" must be a string"},
         {"{\"text\":\"\"}", DROP_NO_LABELS, "no answer to train on"},
         {TOLD(""), DROP_BROKEN, "2:1: no turns under \"conversations\""},
         {"{\"conversations\":7}", DROP_BROKEN, "2:18: \"conversations\" is not a list of turns"},

@@ -265,6 +265,11 @@ static void test_too_large(void **state)
         if (data[i] == 0xff && data[i + 1] == 0xc0) memset(data + i + 5, 0xfe, 4); /* the size */
     assert_refused(state, data, len, "65278x65278 pixels, at most 178956970 pixels");
     free(data);
+
+    data = picture_load("one_8.bmp", &len);
+    memcpy(data + 18, "\xf8\xff\xff\xff", 4); /* the width, -8 */
+    assert_refused(state, data, len, "picture of -8x");
+    free(data);
 }
 
 /* Writes a progressive JPEG of side x side gray pixels to buf, whose passes are all empty. */

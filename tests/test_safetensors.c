@@ -105,7 +105,7 @@ static void test_other_files(void **state)
          ": is a zip archive (or a PyTorch file, .bin or .pth): if it is a PyTorch file, rename it "
          "to pytorch_model.bin"},
         {BYTES("GGUF\3\0\0\0 and more of it"), ": is a GGUF model"},
-        {BYTES("\x80\2}q\0. and more of it"), ": is a Python pickle"},
+        {BYTES("\x80\2}q\0. and more of it"), ": is a Python pickle: load it in Python and save "},
         {BYTES("\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"), ": is nothing but zero bytes"},
         {BYTES("Entry not found"), ": is \"Entry not found\", a server's answer"},
         {BYTES("Entry was not found"),

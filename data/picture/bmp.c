@@ -72,8 +72,9 @@ static bool read_long(struct job *j, struct header *h)
         return err_set(j->e, "%s: BMP: unknown header of %" PRIu32 " bytes", j->path, h->size);
     if (j->size - FILE_HEADER < h->size) return cut_short(j);
     j->down = p[11] == 0xff; /* a small negative number */
-    j->width = le(p + 4, 4);
-    j->height = j->down ? (INT64_C(1) << 32) - le(p + 8, 4) : le(p + 8, 4);
+    j->width = (int32_t)le(p + 4, 4);
+    j->height = (int32_t)le(p + 8, 4);
+    if (j->down) j->height = -j->height;
     j->bits = le(p + 14, 2);
     j->compression = le(p + 16, 4);
     h->colours = le(p + 32, 4);
