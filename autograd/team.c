@@ -23,7 +23,7 @@ void team_wait_shortly(char **argv)
     if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY")) return;
     n = readlink("/proc/self/exe", path, sizeof path - 1);
     if (n <= 0 || setenv("GOMP_SPINCOUNT", spins, 1) != 0) return;
-    setenv("OPENBLAS_NUM_THREADS", "1", 0);
+    setenv("OPENBLAS_NUM_THREADS", "1", 1);
     path[n] = '\0';
     execv(path, argv);
 #else

@@ -1,7 +1,6 @@
 /* limits.c - see limits.h. */
 #include "base/limits.h"
 
-#include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/mman.h>
@@ -12,13 +11,11 @@
  */
 static const struct {
     int resource, field;
-    const char *name;
-} limits[] = {{RLIMIT_AS, 0, "ulimit -v"}, {RLIMIT_DATA, 5, "ulimit -d"}};
+} limits[] = {{RLIMIT_AS, 0}, {RLIMIT_DATA, 5}};
 enum { LIMITS = sizeof limits / sizeof *limits, FIELDS = 7 };
 
-/* Bytes that are left under a limit, and the limit; false where there is none or nothing is known.
- */
-static bool look(int i, size_t *left, size_t *limit)
+/* Bytes that are left under a limit; false where there is none or nothing is known. */
+static bool look(int i, size_t *left)
 {
     unsigned long long page = (unsigned long long)sysconf(_SC_PAGESIZE), f[FIELDS] = {0};
     struct rlimit rl;
@@ -33,7 +30,6 @@ static bool look(int i, size_t *left, size_t *limit)
     n = fscanf(fp, "%llu %llu %llu %llu %llu %llu %llu", &f[0], &f[1], &f[2], &f[3], &f[4], &f[5],
                &f[6]);
     fclose(fp);
-    *limit = (size_t)rl.rlim_cur;
     *left = rl.rlim_cur > f[limits[i].field] * page
                 ? (size_t)(rl.rlim_cur - f[limits[i].field] * page)
                 : 0;
@@ -57,29 +53,18 @@ bool limits_addresses(size_t bytes, const char *what, struct err *e)
 {
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
                    -1, 0);
-    int saved = errno;
-    size_t left, limit;
 
-    if (p != MAP_FAILED) {
-        munmap(p, bytes);
-        return true;
-    }
-    for (int i = 0; i < LIMITS; i++) {
-        if (!look(i, &left, &limit) || left >= bytes) continue;
-        err_set(e,
-                "%s %zu MiB of addresses, and %zu are left of the %zu that `%s` allows: raise it",
-                what, bytes >> 20, left >> 20, limit >> 20, limits[i].name);
-        e->machine = true;
-        return false;
-    }
-    return err_system(e, saved, "%s %zu MiB of addresses", what, bytes >> 20);
+    if (p == MAP_FAILED)
+        return err_set(e, "out of memory: %s %zu MiB of addresses", what, bytes >> 20);
+    munmap(p, bytes);
+    return true;
 }
 
 size_t limits_memory(size_t held)
 {
-    size_t most = SIZE_MAX, left, limit;
+    size_t most = SIZE_MAX, left;
 
     for (int i = 0; i < LIMITS; i++)
-        if (look(i, &left, &limit) && left + held < most) most = left + held;
+        if (look(i, &left) && left + held < most) most = left + held;
     return most;
 }
