@@ -1,5 +1,6 @@
 /* hash.c - SHA-256 through libcrypto, which uses the processor's instructions for it; FNV-1a. */
 #include "base/hash.h"
+#include "base/file.h"
 
 #include <errno.h>
 #include <openssl/evp.h>
@@ -47,6 +48,21 @@ bool sha256_add_file(struct sha256 *s, int fd, uint64_t from, uint64_t *bytes,
         *bytes += (uint64_t)got;
     } while (got > 0 || (got < 0 && errno == EINTR));
     return got == 0 || err_system(e, errno, "cannot be read");
+}
+
+bool sha256_path(const char *path, bool (*go_on)(struct err *e), char hex[65], struct err *e)
+{
+    struct sha256 sum;
+    uint64_t bytes;
+    int fd = file_open(path, e);
+    bool ok;
+
+    if (fd < 0) return err_context(e, "%s", path);
+    sha256_init(&sum);
+    ok = sha256_add_file(&sum, fd, 0, &bytes, go_on, e) || err_context(e, "%s", path);
+    sha256_hex(&sum, hex);
+    close(fd);
+    return ok;
 }
 
 uint64_t hash_fnv(const void *data, size_t len)

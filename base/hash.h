@@ -21,6 +21,9 @@ void sha256_hex(struct sha256 *s, char hex[65]); /* hex is NUL-terminated; relea
 bool sha256_add_file(struct sha256 *s, int fd, uint64_t from, uint64_t *bytes,
                      bool (*go_on)(struct err *e), struct err *e);
 
+/* The sum of a whole file, and a message that names it. */
+bool sha256_path(const char *path, bool (*go_on)(struct err *e), char hex[65], struct err *e);
+
 uint64_t hash_fnv(const void *data, size_t len); /* 64-bit FNV-1a */
 
 #endif

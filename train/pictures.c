@@ -15,21 +15,6 @@
 #include <string.h>
 #include <unistd.h>
 
-static bool file_key(const char *path, char key[65], struct err *e)
-{
-    struct sha256 sum;
-    uint64_t bytes;
-    int fd = file_open(path, e);
-    bool ok;
-
-    if (fd < 0) return err_context(e, "%s", path);
-    sha256_init(&sum);
-    ok = sha256_add_file(&sum, fd, 0, &bytes, NULL, e) || err_context(e, "%s", path);
-    sha256_hex(&sum, key);
-    close(fd);
-    return ok;
-}
-
 /* Drops an unreadable picture. If the machine is at fault the run ends instead: the training data
  * must not depend on that. */
 static bool leave_out(struct dataset_image *img, const struct err *why, struct err *e)
@@ -59,11 +44,12 @@ static bool name_set(struct dataset *d, struct err *e)
 #pragma omp parallel for schedule(dynamic, 8) private(why)
         for (int64_t i = first; i < end; i++) {
             struct dataset_image *img = &d->images[i];
-            if (!img->key[0] && !img->bad && !file_key(img->path, img->key, &why)) img->key[0] = 0;
+            if (!img->key[0] && !img->bad && !sha256_path(img->path, NULL, img->key, &why))
+                img->key[0] = 0;
         }
         for (int64_t i = first; i < end; i++) { /* in order, whichever thread read them */
             struct dataset_image *img = &d->images[i];
-            if (img->key[0] || img->bad || file_key(img->path, img->key, &why)) continue;
+            if (img->key[0] || img->bad || sha256_path(img->path, NULL, img->key, &why)) continue;
             img->key[0] = 0;
             if (!leave_out(img, &why, e)) return false;
         }
@@ -144,7 +130,7 @@ static bool decode_group(const struct run *r, const struct dataset *d, const str
         if (signals_came()) continue;
         out[i].ok = decode_picture(r, img, at[i], &out[i].damage, &out[i].why);
         out[i].gone = (struct err){0};
-        out[i].same = file_key(img->path, now, &out[i].gone) && strcmp(now, img->key) == 0;
+        out[i].same = sha256_path(img->path, NULL, now, &out[i].gone) && strcmp(now, img->key) == 0;
     }
     if (!signals_go_on(e)) return false;
     for (int64_t i = 0; i < g->n; i++) {
@@ -296,7 +282,8 @@ static bool compute_again(const struct run *r, struct model *m, const struct dat
 
     add_picture(&g, d, image);
     values = g.pixels = mem_new((size_t)(g.inputs * g.width), sizeof *g.pixels, "a picture", e);
-    ok = values && decode_picture(r, img, g.pixels, &damage, e) && file_key(img->path, key, e);
+    ok = values && decode_picture(r, img, g.pixels, &damage, e) &&
+         sha256_path(img->path, NULL, key, e);
     if (ok && strcmp(key, img->key) != 0)
         ok = err_set(e, "%s: has changed while it was in use: put it back", img->path);
     if (ok && !in->pixels) {

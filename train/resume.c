@@ -77,21 +77,6 @@ static bool model_time(const struct model *m, char text[65], struct err *e)
     return true;
 }
 
-static bool file_sum(const char *path, char hex[65], struct err *e)
-{
-    struct sha256 sum;
-    uint64_t bytes;
-    int fd = file_open(path, e);
-    bool ok;
-
-    if (fd < 0) return err_context(e, "%s", path);
-    sha256_init(&sum);
-    ok = sha256_add_file(&sum, fd, 0, &bytes, signals_go_on, e) || err_context(e, "%s", path);
-    sha256_hex(&sum, hex);
-    close(fd);
-    return ok;
-}
-
 /* The sum of dir/name under the key "WHAT/NAME". */
 static bool add_file(cJSON *all, const char *what, const char *dir, const char *name, struct err *e)
 {
@@ -99,7 +84,8 @@ static bool add_file(cJSON *all, const char *what, const char *dir, const char *
     bool there = false, ok = path && file_there(path, &there, e);
 
     snprintf(key, sizeof key, "%s/%s", what, name);
-    ok = ok && (!there || file_sum(path, hex, e)) && add(all, key, there ? hex : no_file, e);
+    ok = ok && (!there || sha256_path(path, signals_go_on, hex, e)) &&
+         add(all, key, there ? hex : no_file, e);
     free(path);
     return ok;
 }
@@ -132,7 +118,7 @@ static bool add_rank_file(cJSON *all, const struct run *r, struct err *e)
     if (rank_strategy_kind((enum rank_strategy)r->c.rank.strategy) != RANK_KIND_GIVEN ||
         !r->c.rank.file)
         return true;
-    return file_sum(r->c.rank.file, hex, e) && add(all, "rank.file", hex, e);
+    return sha256_path(r->c.rank.file, signals_go_on, hex, e) && add(all, "rank.file", hex, e);
 }
 
 /* The settings name the data, the model and more; this is what was in them. */
