@@ -176,7 +176,7 @@ static void lay_out(const struct dataset_options *o, const struct draft *f, stru
         }
     }
     CHECK(at == s->n);
-    memcpy(s->shape, f->shape, f->c.n_images * sizeof *s->shape);
+    if (f->c.n_images) memcpy(s->shape, f->shape, f->c.n_images * sizeof *s->shape);
     s->rules = p;
 }
 
