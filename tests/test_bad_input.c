@@ -515,7 +515,7 @@ static void test_bad_hdf5(void **state)
 static void test_few_addresses(void **state)
 {
 #define LIMITED(kib)                                                                               \
-    "export OPENBLAS_NUM_THREADS=2; ulimit -v " kib "; timeout -s KILL 100 " TRAIN                 \
+    "rm -rf $T/run; export OPENBLAS_NUM_THREADS=2; ulimit -v " kib "; timeout -s KILL 100 " TRAIN  \
     "--set 'run.steps=[\"baseline\"]' --set baseline.steps=1"
     static const char *const few[] = {LIMITED("200000"), LIMITED("240000"), LIMITED("300000"),
                                       LIMITED("360000")};
