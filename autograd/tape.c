@@ -3,7 +3,7 @@
 #include "autograd/gemm.h"
 #include "base/bf16.h"
 #include "base/clock.h"
-#include "base/mem.h"
+#include "base/limits.h"
 #include "base/signals.h"
 
 #include <errno.h>
@@ -25,7 +25,7 @@ static char *map_memory(size_t bytes)
 /* Addresses, not memory: few where a process may have few. */
 static size_t meta_reserve(void)
 {
-    size_t part = mem_limit() / 16;
+    size_t part = limits_least() / 16;
 
     return part > meta_most ? meta_most : part < meta_least ? meta_least : part;
 }

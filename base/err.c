@@ -1,6 +1,6 @@
 /* err.c - error messages, and aborting on a broken invariant. */
 #include "base/err.h"
-#include "base/mem.h"
+#include "base/limits.h"
 #include "base/text.h"
 
 #include <errno.h>
@@ -70,7 +70,7 @@ void err_no_memory(const char *what)
     struct err e;
 
     err_set(&e, "out of memory for %s", what);
-    mem_name_limit(&e);
+    limits_name(&e);
     fflush(stdout);
     fprintf(stderr, "%s: error: %s\n", program_invocation_short_name, e.msg);
     _exit(1); /* other threads may still be running: tear nothing down under them */

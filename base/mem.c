@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 bool size_mul(size_t *out, size_t a, size_t b)
 {
@@ -92,42 +91,4 @@ char *mem_printf(struct err *e, const char *fmt, ...)
     free(p); /* a format with many positional arguments allocates memory of its own */
     err_set(e, "out of memory: a string");
     return NULL;
-}
-
-static const struct {
-    int resource;
-    const char *what, *option;
-} limits[] = {{RLIMIT_AS, "addresses", "-v"}, {RLIMIT_DATA, "data", "-d"}};
-
-enum { LIMITS = sizeof limits / sizeof *limits };
-
-/* Bytes; SIZE_MAX: there is no such limit. */
-static size_t limit_of(int resource)
-{
-    struct rlimit r;
-
-    return getrlimit(resource, &r) == 0 && r.rlim_cur < SIZE_MAX ? r.rlim_cur : SIZE_MAX;
-}
-
-size_t mem_limit(void)
-{
-    size_t least = SIZE_MAX;
-
-    for (size_t i = 0; i < LIMITS; i++)
-        if (limit_of(limits[i].resource) < least) least = limit_of(limits[i].resource);
-    return least;
-}
-
-void mem_name_limit(struct err *e)
-{
-    static const char *const memory[] = {"out of memory", "Cannot allocate memory",
-                                         "no thread can be made"};
-    bool is = false;
-
-    for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
-        is = is || strstr(e->msg, memory[i]);
-    for (size_t i = 0; is && i < LIMITS; i++)
-        if (limit_of(limits[i].resource) != SIZE_MAX)
-            err_set(e, "%s; this process is limited to %zu MiB of %s (`ulimit %s`): raise that",
-                    e->msg, limit_of(limits[i].resource) >> 20, limits[i].what, limits[i].option);
 }

@@ -29,11 +29,4 @@ char *mem_strndup(const char *s, size_t n, struct err *e);
 /* A string formatted as by printf; the caller frees it. */
 char *mem_printf(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* The bytes that this process may have of addresses or of data, the smaller number; SIZE_MAX where
- * neither is limited (ulimit). */
-size_t mem_limit(void);
-/* Adds to an error about memory that this process may have less than the machine has (ulimit),
- * where that is so: nothing else leads there. */
-void mem_name_limit(struct err *e);
-
 #endif

@@ -1,7 +1,6 @@
 /* main.c - mha2mla-data: makes the data sets, and the small tokenizer, for training without a
  * published checkpoint. */
 #include "base/limits.h"
-#include "base/mem.h"
 #include "base/watch.h"
 #include "datasets/tool.h"
 
@@ -46,7 +45,7 @@ int main(int argc, char **argv)
     if (ok && (fflush(stdout) != 0 || ferror(stdout)))
         ok = err_set(&e, "standard output: cannot be written");
     if (ok) return 0;
-    mem_name_limit(&e);
+    limits_name(&e);
     if (e.msg[0]) fprintf(stderr, "mha2mla-data: error: %s\n", e.msg);
     return 1;
 }

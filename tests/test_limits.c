@@ -18,7 +18,6 @@
 #include "autograd/gemm.h"
 #include "autograd/team.h"
 #include "base/limits.h"
-#include "base/mem.h"
 #include "tests/sanitized.h"
 #include "tests/tmpdir.h"
 
@@ -74,7 +73,7 @@ static int refused(int resource, const char *name)
     EXPECT(!limits_addresses(64 * mib, "tests take", &e) && e.machine);
     EXPECT(strstr(e.msg, "out of memory: tests take 64 MiB of addresses"));
     EXPECT(!team_open(2, &e) && strstr(e.msg, "run.threads 2: "));
-    mem_name_limit(&e);
+    limits_name(&e);
     EXPECT(strstr(e.msg, name));
     return 0;
 }

@@ -2,7 +2,6 @@
 #include "autograd/team.h"
 #include "base/limits.h"
 #include "base/log.h"
-#include "base/mem.h"
 #include "base/signals.h"
 #include "base/watch.h"
 #include "train/forecast/dryrun.h"
@@ -163,7 +162,7 @@ int main(int argc, char **argv)
     CHECK(ok || !parsed || e.msg[0]); /* otherwise it would pass for success */
     free(o.sets);
     if (!ok && e.msg[0]) {
-        mem_name_limit(&e);
+        limits_name(&e);
         fflush(stdout);
         fprintf(stderr, "mha2mla-train: error: %s\n", e.msg);
     }
