@@ -23,11 +23,11 @@ bool file_read_stream(const char *path, size_t limit, char **text, size_t *len, 
  * on failure. The message does not name the file. */
 int file_open(const char *path, struct err *e);
 
-/* Reads n bytes at offset `at`. Fails if the file ends before that; the message
- * does not name it. */
 /* True if the path is a regular file, or nothing at all. */
 bool file_regular(const char *path, struct err *e);
 
+/* Reads n bytes at offset `at`. Fails if the file ends before that; the message
+ * does not name it. */
 bool file_read_at(int fd, uint64_t at, size_t n, void *to, struct err *e);
 
 /* A regular file (nothing else) mapped read-only and watched while mapped (watch.h). An empty file

@@ -72,19 +72,14 @@ static bool check_model(const struct run *r, enum step step, const char *dir, st
 
 bool made_check(const struct run *r, struct err *e)
 {
-    char dir[128];
     bool ok = check_model(r, STEP_BASELINE, "baseline", e);
 
     for (int64_t i = 0; ok && i < config_points(&r->c); i++) {
         const struct point p = config_point(&r->c, i);
         /* the report shows all points */
         if (r->only_point >= 0 && i != r->only_point && !run_has_step(r, STEP_REPORT)) continue;
-        snprintf(dir, sizeof dir, "%s/stage1", p.stage1);
-        ok = check_model(r, STEP_STAGE1, dir, e);
-        snprintf(dir, sizeof dir, "%s/svd", p.name);
-        ok = ok && check_model(r, STEP_SVD, dir, e);
-        snprintf(dir, sizeof dir, "%s/stage2", p.name);
-        ok = ok && check_model(r, STEP_STAGE2, dir, e);
+        for (enum step s = STEP_STAGE1; ok && s <= STEP_STAGE2; s++)
+            ok = check_model(r, s, p.dir[s], e);
     }
     return ok;
 }

@@ -268,15 +268,12 @@ bool resume_move_bases(const struct run *r, struct err *e)
     char *now = run_path(r, e, made);
     const struct place places[] = {{"run.dir", was, now},
                                    {"model.path", r->was.model.path, r->c.model.path}};
-    char dir[128];
     bool ok = now && (was || !r->was.run.dir);
 
     for (int64_t i = 0; ok && i < config_points(&r->c); i++) {
         const struct point p = config_point(&r->c, i);
-        snprintf(dir, sizeof dir, "%s/stage1", p.stage1);
-        ok = move_base(r, dir, places, 2, e);
-        snprintf(dir, sizeof dir, "%s/svd", p.name);
-        ok = ok && move_base(r, dir, places, 2, e);
+        ok = move_base(r, p.dir[STEP_STAGE1], places, 2, e) &&
+             move_base(r, p.dir[STEP_SVD], places, 2, e);
     }
     free(was);
     free(now);
