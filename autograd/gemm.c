@@ -4,6 +4,8 @@
  * threads. bf16 products are left to oneDNN, including their threads. */
 #include "autograd/gemm.h"
 #include "autograd/onednn.h"
+#include "autograd/operand.h"
+#include "autograd/product_bf16.h"
 #include "base/bf16.h"
 #include "base/signals.h"
 
@@ -14,12 +16,15 @@
 #include <string.h>
 
 enum { CONVERT_BYTES = 8 << 20 }; /* of a converted block: fits the cores' combined caches */
+enum { PACKED_BYTES = 4 << 20 }; /* of packed columns, which stay there until they are multiplied */
+enum { PACK_FROM = 32 };         /* rows of A from which it pays to pack B */
 static const double serial_work = 1 << 17; /* multiplications below which threads cost more */
 
 static struct {
     bool onednn;      /* fp32 products */
     bool bf16;        /* inputs are rounded to bf16 */
     bool bf16_native; /* and the CPU multiplies bf16 itself */
+    bool packed;      /* from operands that are packed for its vector instructions */
 } setup;
 
 void gemm_single_blas(void)
@@ -69,6 +74,7 @@ void gemm_setup(enum gemm_library library, enum gemm_compute compute)
     setup.onednn = library == GEMM_ONEDNN || (library == GEMM_AUTO && openblas_bits() < cpu_bits());
     setup.bf16 = compute == GEMM_BF16;
     setup.bf16_native = setup.bf16 && onednn_has_bf16();
+    setup.packed = setup.bf16_native && product_bf16_has() && !onednn_has_amx();
     /* also needed for small products outside parallel regions, which oneDNN may
      * parallelise itself */
 #pragma omp parallel if (setup.onednn)
@@ -78,6 +84,7 @@ void gemm_setup(enum gemm_library library, enum gemm_compute compute)
 const char *gemm_describe(char text[GEMM_TEXT])
 {
     const char *bf16 = !setup.bf16         ? ""
+                       : setup.packed      ? "; bf16 by AVX-512"
                        : setup.bf16_native ? "; bf16 by oneDNN"
                                            : "; bf16 inputs, multiplied in fp32: this CPU has no "
                                              "instructions for bf16";
@@ -193,8 +200,24 @@ static size_t block_bytes(int64_t N, int64_t K)
     return by_n > by_k ? by_n : by_k;
 }
 
+/* Whether a product with M rows is worth packing B for. */
+static bool packs(int64_t M)
+{
+    return setup.packed && M >= PACK_FROM;
+}
+
+/* Of B's N columns of K values, how many are packed at a time. */
+static int64_t packed_cols(int64_t N, int64_t K)
+{
+    int64_t fit = PACKED_BYTES / 2 / (K ? K : 1) / PACK_COLS * PACK_COLS;
+
+    fit = fit < PACK_COLS ? PACK_COLS : fit;
+    return N < fit ? N : fit;
+}
+
 size_t gemm_scratch(int64_t M, int64_t N, int64_t K, enum dtype b)
 {
+    if (packs(M)) return aligned((int64_t)words_bytes(M, K), 1) + pack_bytes(K, packed_cols(N, K));
     if (setup.bf16_native) return aligned(M * K, 2) + (b == DT_BF16 ? 0 : aligned(N * K, 2));
     return (setup.bf16 ? aligned(M * K, sizeof(real)) : 0) +
            (setup.bf16 || b != DT_REAL ? block_bytes(N, K) : 0);
@@ -336,6 +359,40 @@ static void to_bf16(struct mat m, int64_t rows, int64_t cols, uint16_t *to)
     }
 }
 
+/* A against packed columns of B, on all threads: a task is a panel and some of the rows. */
+static void multiply_packed(int64_t M, int64_t N, int64_t K, struct words a, struct panels b,
+                            bool add, real *c, int64_t ldc)
+{
+    enum { TASKS = 4, LEAST = 48 }; /* a thread's, if there are that many; and rows of a task */
+    int64_t panels = (N + PACK_COLS - 1) / PACK_COLS, most = (M + LEAST - 1) / LEAST;
+    int64_t cuts = (TASKS * omp_get_max_threads() + panels - 1) / panels;
+
+    cuts = cuts < most ? cuts : most;
+#pragma omp parallel for schedule(dynamic, 1)
+    for (int64_t i = 0; i < panels * cuts; i++) {
+        int64_t n = i / cuts * PACK_COLS, m0 = M * (i % cuts) / cuts,
+                m1 = M * (i % cuts + 1) / cuts;
+        struct words rows = {a.data + m0 * a.row, a.row, a.pair};
+        struct panels panel = {b.data + i / cuts * b.step, b.step};
+        product_bf16(m1 - m0, N - n < PACK_COLS ? N - n : PACK_COLS, K, 1, rows, panel, add,
+                     c + m0 * ldc + n, ldc);
+    }
+}
+
+static void gemm_packed(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b, bool add,
+                        real *c, int64_t ldc, void *scratch)
+{
+    struct words words = pack_left(a, M, K, scratch);
+    void *room = (char *)scratch + aligned((int64_t)words_bytes(M, K), 1);
+    int64_t step = packed_cols(N, K);
+
+    for (int64_t n0 = 0; n0 < N; n0 += step) {
+        int64_t n = N - n0 < step ? N - n0 : step;
+        struct panels panels = pack_right(b, K, n0, n, room);
+        multiply_packed(M, n, K, words, panels, add, c + n0, ldc);
+    }
+}
+
 static void gemm_bf16(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b, bool add,
                       real *c, int64_t ldc, void *scratch)
 {
@@ -363,6 +420,10 @@ void gemm(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b, bool add,
     }
     CHECK(scratch);
 #ifndef AUTOGRAD_DOUBLE
+    if (packs(M)) {
+        gemm_packed(M, N, K, a, b, add, c, ldc, scratch);
+        return;
+    }
     if (setup.bf16_native) {
         gemm_bf16(M, N, K, a, b, add, c, ldc, scratch);
         return;
@@ -380,4 +441,52 @@ void gemm(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b, bool add,
         block += aligned(M * K, sizeof(real)) / sizeof(real);
     }
     gemm_blocks(M, N, K, a, b, add, c, ldc, block);
+}
+
+size_t operand_bytes(int64_t rows, int64_t cols)
+{
+    size_t left = words_bytes(rows, cols), right = pack_bytes(rows, cols);
+    size_t other = words_bytes(cols, rows);
+
+    if (!setup.bf16) return 0;
+    if (!setup.packed) return aligned(rows * cols, sizeof(real));
+    left = left > other ? left : other;
+    other = pack_bytes(cols, rows);
+    right = right > other ? right : other;
+    return aligned((int64_t)(left > right ? left : right), 1);
+}
+
+/* The matrix with its values rounded to bf16, for products in fp32. */
+static struct operand rounded(struct mat m, int64_t rows, int64_t cols, void *room, bool fill)
+{
+    if (fill) convert_rows(m, 0, m.trans ? cols : rows, m.trans ? rows : cols, room);
+    return (struct operand){.m = mat_of(room, m.trans ? rows : cols, m.trans)};
+}
+
+struct operand operand_left(struct mat a, int64_t M, int64_t K, void *room, bool fill)
+{
+    if (!setup.bf16) return (struct operand){.m = a};
+    if (!setup.packed) return rounded(a, M, K, room, fill);
+    if (fill) pack_left(a, M, K, room);
+    return (struct operand){.words = words_of(room, M, K, a.trans)};
+}
+
+struct operand operand_right(struct mat b, int64_t K, int64_t N, void *room, bool fill)
+{
+    if (!setup.bf16) return (struct operand){.m = b};
+    if (!setup.packed) return rounded(b, K, N, room, fill);
+    if (fill) pack_right(b, K, 0, N, room);
+    return (struct operand){.panels = panels_of(room, K)};
+}
+
+void gemm_operands(int64_t M, int64_t N, int64_t K, real alpha, struct operand a, struct operand b,
+                   bool add, real *c, int64_t ldc)
+{
+#ifndef AUTOGRAD_DOUBLE
+    if (setup.packed) {
+        product_bf16(M, N, K, alpha, a.words, b.panels, add, c, ldc);
+        return;
+    }
+#endif
+    gemm_serial(M, N, K, alpha, a.m, b.m, add, c, ldc);
 }

@@ -89,6 +89,12 @@ bool onednn_has_bf16(void)
     return true;
 }
 
+bool onednn_has_amx(void)
+{
+    return (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core_amx) ==
+           dnnl_cpu_isa_avx512_core_amx;
+}
+
 void onednn_sgemm(int64_t M, int64_t N, int64_t K, float alpha, const float *a, int64_t lda,
                   bool ta, const float *b, int64_t ldb, bool tb, bool add, float *c, int64_t ldc)
 {

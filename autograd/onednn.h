@@ -9,6 +9,9 @@
  * or only a slow one. */
 bool onednn_has_bf16(void);
 
+/* Whether it multiplies bf16 by tiles (AMX), several times as fast as by vectors. */
+bool onednn_has_amx(void);
+
 /* c[M,N] = alpha op(a) op(b) + (add ? c : 0), on the calling thread when inside
  * a parallel region. */
 void onednn_sgemm(int64_t M, int64_t N, int64_t K, float alpha, const float *a, int64_t lda,

@@ -1,21 +1,7 @@
-/* bf16.c - fp16 conversion in software: not every target's compiler has _Float16. */
+/* bf16.c - the conversion that is not in the header. */
 #include "base/bf16.h"
 
 #include <math.h>
-
-float f16_to_f32(uint16_t h)
-{
-    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exp = h >> 10 & 31, man = h & 0x3ff, u;
-    float f;
-
-    if (exp == 0) { /* zero or subnormal: man * 2^-24 */
-        f = (float)man * 0x1p-24f;
-        return sign ? -f : f;
-    }
-    u = sign | (exp == 31 ? 0x7f800000u : (exp + 112) << 23) | man << 13;
-    memcpy(&f, &u, sizeof f);
-    return f;
-}
 
 uint16_t f16_from_f32(float f)
 {

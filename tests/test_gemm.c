@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "autograd/gemm.h"
+#include "autograd/operand.h"
 #include "tests/backend.h"
 #include "base/bf16.h"
 
@@ -96,9 +96,9 @@ static void check_product(const struct product *p, enum gemm_compute compute, st
 
 static void check_products(enum gemm_library library, enum gemm_compute compute)
 {
-    static const int64_t sizes[][3] = {{1, 1, 1},    {3, 5, 7},      {16, 16, 16}, {33, 47, 65},
-                                       {70, 129, 3}, {128, 64, 96},  {1, 200, 64}, {5, 4, 0},
-                                       {0, 4, 5},    {2, 1100, 2100}};
+    static const int64_t sizes[][3] = {{1, 1, 1},    {3, 5, 7},       {16, 16, 16},   {33, 47, 65},
+                                       {70, 129, 3}, {128, 64, 96},   {1, 200, 64},   {5, 4, 0},
+                                       {0, 4, 5},    {2, 1100, 2100}, {77, 321, 7001}};
     struct rng r;
 
     rng_seed(&r, 1, 1);
@@ -129,6 +129,44 @@ static void test_bf16(void **state)
     (void)state;
     check_products(GEMM_OPENBLAS, GEMM_BF16);
     check_products(GEMM_ONEDNN, GEMM_BF16);
+}
+
+/* Right operands for more keys and columns than are multiplied, as attention has them: what lies
+ * behind must not count. Inputs are exact in bf16 and sums in fp32, so that every mode gives the same
+ * bits. */
+static void test_operands(void **state)
+{
+    enum { M = 13, N = 150, K = 75, USED_N = 101, USED_K = 70 };
+    real a[M * K], b[N * K], c[M * N];
+    void *left = aligned_alloc(64, 1 << 20), *right = aligned_alloc(64, 1 << 20);
+
+    (void)state;
+    assert_true(left && right);
+    for (int i = 0; i < M * K; i++)
+        a[i] = (real)(i * 7 % 23 - 11);
+    for (int i = 0; i < N * K; i++)
+        b[i] = (real)(i * 5 % 19 - 9) / 4;
+    for (int how = 0; how < 8; how++) {
+        bool ta = how & 1, tb = how & 2;
+        gemm_setup(backend_library(), how & 4 ? GEMM_BF16 : GEMM_F32);
+        assert_true(operand_bytes(M, K) <= 1 << 20 && operand_bytes(K, N) <= 1 << 20);
+        operand_right(mat_of(b, tb ? K : N, tb), K, N, right, true);
+        for (int i = 0; i < M * N; i++)
+            c[i] = 100;
+        gemm_operands(M, USED_N, USED_K, 2,
+                      operand_left(mat_of(a, ta ? M : K, ta), M, USED_K, left, true),
+                      operand_right(mat_of(b, tb ? K : N, tb), K, N, right, false), true, c, N);
+        for (int i = 0; i < M; i++)
+            for (int j = 0; j < N; j++) {
+                real want = 100;
+                for (int k = 0; k < USED_K && j < USED_N; k++)
+                    want += 2 * a[ta ? k * M + i : i * K + k] * b[tb ? j * K + k : k * N + j];
+                assert_true(c[i * N + j] == want);
+            }
+    }
+    gemm_setup(backend_library(), GEMM_F32);
+    free(left);
+    free(right);
 }
 
 static void test_describe(void **state)
@@ -225,9 +263,9 @@ static void test_model_in_bf16(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_openblas),      cmocka_unit_test(test_onednn),
-        cmocka_unit_test(test_bf16),          cmocka_unit_test(test_describe),
-        cmocka_unit_test(test_model_in_bf16),
+        cmocka_unit_test(test_openblas), cmocka_unit_test(test_onednn),
+        cmocka_unit_test(test_bf16),     cmocka_unit_test(test_operands),
+        cmocka_unit_test(test_describe), cmocka_unit_test(test_model_in_bf16),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
