@@ -35,7 +35,7 @@ golden.safetensors, and variants with samples 0 and 2:
     prompt.N                    sample N without its answer
     generated.N, uncached.N     greedy from there, 12 tokens, with a cache and without
 and for the models in directories, as tests/data/models has them, of all parameters, tower included:
-    loss, grad.NAME, losses, lr, and, of those in TRAINED, after.NAME
+    loss, grad.NAME, losses, lr, after.NAME
 Everything is fp32 on the CPU, attention "eager"; q25-tied's weights are made fp32 first. Each sample is
 computed alone. mm_token_type_ids is always passed: without it transformers gives Qwen's pictures
 positions of text, and no error.
@@ -64,7 +64,6 @@ sys.path.insert(0, os.path.join(HERE, "..", "models"))
 import make_golden as models  # noqa: E402
 
 NEW = 12  # tokens of a generated answer
-TRAINED = ("next-llama", "q25")  # with their weights after the steps
 
 # of the weights: the answers are varied, no choice in them is a close one, and none is a picture's token
 SEEDS = {"next-llama": 11, "next-mistral": 17, "next-qwen2": 75, "q25": 7, "q25-tied": 2, "q25-wide": 1}
@@ -382,8 +381,6 @@ def trained_model(name, config, all_pictures):
     batch = samples(family, all_pictures)
     out = answers(family, model, all_pictures, dict(enumerate(batch)))
     out |= models.training(model, batch, names, run)
-    if name not in TRAINED:
-        out = {key: value for key, value in out.items() if not key.startswith("after.")}
     print(name, "loss", float(out["loss"]), "->", float(out["losses"][-1]))
     write(os.path.join(directory, "golden.safetensors"), out)
 
