@@ -13,14 +13,14 @@
 #include "optim/adamw.h"
 #include "optim/schedule.h"
 #include "tests/tiny_model.h"
-#include "tests/golden_pictures.h"
+#include "tests/golden_set.h"
 #include "tests/tmpdir.h"
 
 #include <dirent.h>
 
 #define DIR_OF(name) "tests/data/models/" name
 
-enum { SAMPLES = 6, STEPS = 5, NEW = 12 }; /* SAMPLES: the maximum */
+enum { STEPS = 5, NEW = 12 };
 
 enum quantity { FEATURES, PLACES_OF, HIDDEN, LOGITS, LOSS, GRADIENTS, LOSSES, TRAINED, QUANTITIES };
 
@@ -36,14 +36,10 @@ struct golden {
     struct st_file file;
     struct model m;
     struct tape *t;
-    int n, number[SAMPLES]; /* numbers of the samples in the file */
-    struct sample s[SAMPLES];
-    struct batch_buffer b;
-    struct golden_pictures pictures; /* for models whose pictures differ in size; else zeroed */
-    float *pixels;
-    struct tensor leaf;      /* [inputs, width] of the pictures of all samples */
-    double most[QUANTITIES]; /* largest difference; -1: not compared */
-    int tokens;              /* number generated as expected */
+    int n, number[GOLDEN_SAMPLES]; /* numbers of the samples in the file */
+    struct golden_set set;         /* its pictures: only where they differ in size; else zeroed */
+    double most[QUANTITIES];       /* largest difference; -1: not compared */
+    int tokens;                    /* number generated as expected */
 };
 
 static const struct st_tensor *get(const struct golden *g, const char *fmt, ...)
@@ -59,96 +55,44 @@ static const struct st_tensor *get(const struct golden *g, const char *fmt, ...)
 
 /* ---- a model and its samples ---- */
 
-/* Sample n, or its prompt. */
-static struct sample read_sample(const struct golden *g, int n, bool prompt)
+/* Sample n of a model without pictures, or whose pictures are squares, one in a sample at most. */
+static struct sample read_sample(const struct golden *g, int n, const char *what)
 {
-    const struct st_tensor *ids = get(g, prompt ? "prompt.%d" : "ids.%d", n);
-    const struct st_tensor *labels = get(g, "labels.%d", n);
-    int64_t picture = hf_has_vision(&g->m.cfg) ? g->m.cfg.image_token_index : -1;
-    struct sample s = {.n = ids->dim[0]};
+    struct sample s = golden_tokens(&g->file, &g->m, what, n, NEW);
 
-    s.ids = calloc((size_t)s.n + NEW, sizeof *s.ids);
-    s.trained = calloc((size_t)s.n + NEW, 1);
-    s.kind = calloc((size_t)s.n + NEW, 1);
-    assert_true(s.ids && s.trained && s.kind);
-    memcpy(s.ids, ids->data, ids->bytes);
-    for (int64_t i = 0; i < s.n; i++) {
-        s.trained[i] = ((const int32_t *)labels->data)[i] >= 0;
-        s.kind[i] = s.ids[i] == picture ? IMAGE : TEXT;
-        if (s.ids[i] == picture && (i == 0 || s.ids[i - 1] != picture)) s.images++;
-    }
-    s.prompt = s.n;
+    s.images = memchr(s.kind, TOKEN_PLACE, (size_t)s.n) != NULL;
     s.image = calloc((size_t)s.images + 1, sizeof *s.image);
     assert_non_null(s.image);
     return s;
 }
 
-/* Appends the inputs of the i-th sample's pictures. */
-static void add_pictures(struct golden *g, int i, size_t *cap)
+static void fill_squares(struct golden *g, const char *what)
 {
-    const struct st_tensor *list = get(g, "pictures.%d", g->number[i]);
-    struct sample *s = &g->s[i];
-    struct err e = {0};
-
-    s->rules = &g->pictures.rules;
-    s->images = list ? list->dim[0] : 0;
-    free((int32_t *)(uintptr_t)s->image);
-    s->image = calloc((size_t)s->images + 1, sizeof *s->image);
-    s->shape = calloc((size_t)s->images + 1, sizeof *s->shape);
-    assert_true(s->image && s->shape);
-    for (int64_t p = 0; p < s->images; p++) {
-        int k = ((const int32_t *)list->data)[p];
-        s->shape[p] = golden_shape(&g->pictures, &g->m, k);
-        int64_t rows = g->leaf.rows + s->shape[p].inputs;
-        must(mem_grow(&g->pixels, cap, (size_t)(rows * g->leaf.cols), sizeof *g->pixels, &e), &e);
-        golden_pixels(&g->pictures, &s->shape[p], k, g->pixels + g->leaf.rows * g->leaf.cols);
-        g->leaf.rows = rows;
-    }
-}
-
-/* Fills in the samples, or their prompts, and the inputs of their pictures. */
-static void fill_sizes(struct golden *g, bool prompt)
-{
-    struct err e = {0};
-    size_t cap = 0;
-
-    g->leaf = tensor_leaf(DT_F32, 0, g->pictures.processor.input_width, NULL);
-    for (int i = 0; i < g->n; i++) {
-        g->s[i] = read_sample(g, g->number[i], prompt);
-        add_pictures(g, i, &cap);
-    }
-    g->leaf.data = g->pixels;
-    must(batch_fill(&g->b, g->s, g->n, false, &e), &e);
-}
-
-static void fill(struct golden *g, bool prompt)
-{
-    if (g->pictures.processor.kind) {
-        fill_sizes(g, prompt);
-        return;
-    }
+    struct golden_set *set = &g->set;
     struct err e = {0};
     int64_t side = hf_has_vision(&g->m.cfg) ? g->m.cfg.vision.image_size : 0,
             width = 3 * side * side, n = 0;
 
-    g->pixels = mem_new((size_t)(g->n * width), sizeof *g->pixels, "pixels", &e);
-    assert_non_null(g->pixels);
-    for (int i = 0; i < g->n; i++) {
-        const struct st_tensor *p = get(g, "pixels.%d", g->number[i]);
-        g->s[i] = read_sample(g, g->number[i], prompt);
-        assert_int_equal(g->s[i].images, p != NULL);
-        if (p) memcpy(g->pixels + n++ * width, p->data, p->bytes);
+    set->pixels = mem_new((size_t)(g->n * width), sizeof *set->pixels, "pixels", &e);
+    assert_non_null(set->pixels);
+    for (; set->n < g->n; set->n++) {
+        const struct st_tensor *p = get(g, "pixels.%d", g->number[set->n]);
+        set->s[set->n] = read_sample(g, g->number[set->n], what);
+        assert_int_equal(set->s[set->n].images, p != NULL);
+        if (p) memcpy(set->pixels + n++ * width, p->data, p->bytes);
     }
-    g->leaf = tensor_leaf(DT_F32, n, width, g->pixels);
-    must(batch_fill(&g->b, g->s, g->n, false, &e), &e);
+    set->leaf = tensor_leaf(DT_F32, n, width, set->pixels);
 }
 
-static void empty(struct golden *g)
+/* Fills in the samples, or their prompts, and the inputs of their pictures. */
+static void fill(struct golden *g, bool prompt)
 {
-    for (int i = 0; i < g->n; i++)
-        tiny_sample_free(&g->s[i]);
-    free(g->pixels);
-    g->pixels = NULL;
+    const char *what = prompt ? "prompt" : "ids";
+
+    if (!g->set.pictures.processor.kind) fill_squares(g, what);
+    for (int i = g->set.n; i < g->n; i++)
+        golden_set_add(&g->set, &g->m, &g->file, what, g->number[i], NEW);
+    golden_set_fill(&g->set);
 }
 
 /* The model in `dir` with the golden values in `file`. */
@@ -161,7 +105,7 @@ static void open_golden(struct golden *g, const char *name, const char *file, co
     for (int i = 0; i < QUANTITIES; i++)
         g->most[i] = -1;
     must(st_open(&g->file, file, &e) && model_open(&g->m, dir, &e), &e);
-    for (int i = 0; i < SAMPLES; i++)
+    for (int i = 0; i < GOLDEN_SAMPLES; i++)
         if (get(g, "ids.%d", i)) g->number[g->n++] = i;
     g->t = tape_new(&e);
     must(g->t, &e);
@@ -179,22 +123,10 @@ static void close_golden(struct golden *g)
         n += g->most[i] < 0 ? snprintf(row + n, sizeof row - (size_t)n, " |")
                             : snprintf(row + n, sizeof row - (size_t)n, " %.1e |", g->most[i]);
     print_message("%s %d of %d |\n", row, g->tokens, 2 * g->n * NEW);
-    batch_free(&g->b);
+    golden_set_close(&g->set);
     tape_free(g->t);
     model_close(&g->m);
     st_close(&g->file);
-    st_close(&g->pictures.file);
-}
-
-/* The graph's input for the images: the tower's output, made in the same graph. */
-static struct forward forward_of(struct golden *g)
-{
-    struct forward f = {.batch = &g->b.batch};
-
-    const struct batch *b = &g->b.batch;
-
-    if (g->leaf.rows) f.features = model_vision(&g->m, g->t, &g->leaf, b->shapes, b->images);
-    return f;
 }
 
 /* ---- comparing ---- */
@@ -265,8 +197,8 @@ static void check_pictures(struct golden *g, const struct tensor *places,
             const struct st_tensor *want = get(g, "features.%d", picture);
             same(g, PLACES_OF, "a picture's places", at, packed ? packed : merged);
             if (merged) same(g, FEATURES, "a picture's features", row, want);
-            at += g->s[i].shape[k].tokens * places->cols;
-            row += g->s[i].shape[k].rows * features->cols;
+            at += g->set.s[i].shape[k].tokens * places->cols;
+            row += g->set.s[i].shape[k].rows * features->cols;
         }
     }
 }
@@ -283,7 +215,7 @@ static void check_logits(struct golden *g)
     for (int64_t l = 0; l < L; l++) /* check_hidden's reference may be 16 bits in the file */
         must(param_own(g->m.layers[l].norm1, &e), &e);
     tape_begin(g->t, false);
-    struct forward f = forward_of(g);
+    struct forward f = golden_set_forward(&g->set, &g->m, g->t);
     struct tensor *places = NULL;
     if (f.features) {
         tape_keep(f.features);
@@ -296,15 +228,15 @@ static void check_logits(struct golden *g)
     check_hidden(g, taps.x);
     for (int i = 0; i < g->n; i++) {
         const struct st_tensor *features = get(g, "features.%d", g->number[i]);
-        if (features && !g->pictures.processor.kind)
+        if (features && !g->set.pictures.processor.kind)
             same(g, FEATURES, "a picture's features",
                  (float *)f.features->data + picture++ * (int64_t)st_count(features), features);
-        same(g, LOGITS, "a sample's logits", (float *)logits->data + g->b.batch.begin[i] * V,
+        same(g, LOGITS, "a sample's logits", (float *)logits->data + g->set.b.batch.begin[i] * V,
              get(g, "logits.%d", g->number[i]));
     }
-    if (g->pictures.processor.kind) check_pictures(g, places, f.features);
+    if (g->set.pictures.processor.kind) check_pictures(g, places, f.features);
     free(taps.x);
-    empty(g);
+    golden_set_empty(&g->set);
 }
 
 /* ---- training ---- */
@@ -312,8 +244,8 @@ static void check_logits(struct golden *g)
 static struct tensor *loss_graph(struct golden *g, struct err *e)
 {
     tape_begin(g->t, true);
-    struct forward f = forward_of(g);
-    struct tensor *loss = model_loss(&g->m, g->t, &f, 1 / (double)g->b.batch.labels);
+    struct forward f = golden_set_forward(&g->set, &g->m, g->t);
+    struct tensor *loss = model_loss(&g->m, g->t, &f, 1 / (double)g->set.b.batch.labels);
     must(tape_plan(g->t, 0, e), e);
     tape_forward(g->t);
     tape_backward(g->t, loss);
@@ -431,7 +363,7 @@ static void check_training(struct golden *g)
     compare_params(g, false);
     adamw_free(&opt);
     free(params);
-    empty(g);
+    golden_set_empty(&g->set);
 }
 
 /* ---- generation ---- */
@@ -449,7 +381,7 @@ static void same_tokens(struct golden *g, const char *what, int n, const int32_t
 /* With the cache, for all prompts at once. */
 static void generate_cached(struct golden *g, const struct forward *f)
 {
-    struct generation out[SAMPLES];
+    struct generation out[GOLDEN_SAMPLES];
     struct err e = {0};
 
     must(model_generate(&g->m, g->t, f, NEW, NULL, 0, 0, out, NULL, &e), &e);
@@ -469,49 +401,36 @@ static void generate_uncached(struct golden *g, struct forward *f)
     for (int k = 0; k < NEW; k++) {
         float *logits = tiny_logits(&g->m, g->t, f);
         for (int i = 0; i < g->n; i++) {
-            const float *row = logits + (g->b.batch.begin[i + 1] - 1) * V;
-            struct sample *s = &g->s[i];
+            const float *row = logits + (g->set.b.batch.begin[i + 1] - 1) * V;
+            struct sample *s = &g->set.s[i];
             int32_t best = 0;
             for (int32_t v = 1; v < V; v++)
                 if (row[v] > row[best]) best = v;
             s->ids[s->n++] = best;
         }
         free(logits);
-        must(batch_fill(&g->b, g->s, g->n, false, &e), &e);
+        must(batch_fill(&g->set.b, g->set.s, g->n, false, &e), &e);
     }
     for (int i = 0; i < g->n; i++)
-        same_tokens(g, "uncached", g->number[i], g->s[i].ids + g->s[i].n - NEW);
+        same_tokens(g, "uncached", g->number[i], g->set.s[i].ids + g->set.s[i].n - NEW);
 }
 
 static void check_generation(struct golden *g)
 {
-    struct tensor leaf = {0};
-    struct err e = {0};
-    float *features = NULL;
+    struct golden_features features;
 
     fill(g, true);
-    tape_begin(g->t, false);
-    struct forward f = forward_of(g);
-    if (f.features) { /* generation restarts the tape */
-        tape_keep(f.features);
-        must(tape_plan(g->t, 0, &e), &e);
-        tape_forward(g->t);
-        features = mem_new((size_t)tensor_count(f.features), sizeof *features, "features", &e);
-        assert_non_null(features);
-        memcpy(features, f.features->data, (size_t)tensor_count(f.features) * sizeof *features);
-        leaf = tensor_leaf(DT_F32, f.features->rows, f.features->cols, features);
-        f.features = &leaf;
-    }
+    struct forward f = golden_set_features(&g->set, &g->m, g->t, &features); /* the tape restarts */
     generate_cached(g, &f);
     generate_uncached(g, &f);
-    free(features);
-    empty(g);
+    free(features.values);
+    golden_set_empty(&g->set);
 }
 
 /* Until an end token of generation_config.json, with which the golden answer ends. */
 static void check_stops(struct golden *g, const char *dir)
 {
-    struct generation out[SAMPLES];
+    struct generation out[GOLDEN_SAMPLES];
     struct hf_generation ends;
     int32_t stop[HF_MAX_EOS];
     struct err e = {0};
@@ -520,7 +439,7 @@ static void check_stops(struct golden *g, const char *dir)
     must(hf_generation_read(&ends, dir, &g->m.cfg, &e), &e);
     for (int i = 0; i < ends.eos_count; i++)
         stop[i] = (int32_t)ends.eos_token_id[i];
-    struct forward f = {.batch = &g->b.batch};
+    struct forward f = {.batch = &g->set.b.batch};
     must(model_generate(&g->m, g->t, &f, NEW, stop, ends.eos_count, 0, out, NULL, &e), &e);
     for (int i = 0; i < g->n; i++) {
         const struct st_tensor *want = get(g, "stopped.%d", g->number[i]);
@@ -532,7 +451,7 @@ static void check_stops(struct golden *g, const char *dir)
     }
     hf_generation_free(&ends);
     generation_free(out, g->n);
-    empty(g);
+    golden_set_empty(&g->set);
 }
 
 /* ---- the tests ---- */
@@ -594,11 +513,11 @@ static void test_sizes(void **state)
         snprintf(dir, sizeof dir, VLM("%s"), rows[i].name);
         snprintf(file, sizeof file, "%s/golden.safetensors", dir);
         open_golden(&g, rows[i].name, file, dir);
-        golden_pictures_open(&g.pictures, &g.m, dir, rows[i].pictures);
+        golden_set_open(&g.set, &g.m, dir, rows[i].pictures);
         check_logits(&g);
         check_generation(&g);
         if (rows[i].trained) check_training(&g);
-        assert_true(g.pictures.tokens > 0);
+        assert_true(g.set.pictures.tokens > 0);
         close_golden(&g);
     }
 #undef VLM
@@ -654,7 +573,7 @@ static void check_variant(void *const *state, const char *name)
     if (get(&g, "loss")) {
         fill(&g, false);
         check_gradients(&g);
-        empty(&g);
+        golden_set_empty(&g.set);
     }
     close_golden(&g);
 }
@@ -667,11 +586,10 @@ static void check_windows(void *const *state, const char *name)
     struct golden g;
 
     open_variant(&g, state, "tests/data/vlm", name, dir);
-    golden_pictures_open(&g.pictures, &g.m, "tests/data/vlm/q25",
-                         "tests/data/vlm/pictures-qwen.safetensors");
+    golden_set_open(&g.set, &g.m, "tests/data/vlm/q25", "tests/data/vlm/pictures-qwen.safetensors");
     check_logits(&g);
     check_generation(&g);
-    assert_true(g.pictures.tokens > 0);
+    assert_true(g.set.pictures.tokens > 0);
     close_golden(&g);
 }
 
