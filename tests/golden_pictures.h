@@ -1,11 +1,11 @@
 /* golden_pictures.h - the pictures of golden samples, computed by the model's own processor
- * from their 8-bit values: tests/data/vlm/make_models.py. Include cmocka's headers and
- * tiny_model.h first. */
+ * from their 8-bit values: tests/data/vlm/make_models.py. Include cmocka's headers first. */
 #ifndef TESTS_GOLDEN_PICTURES_H
 #define TESTS_GOLDEN_PICTURES_H
 
 #include "data/picture/processor.h"
 #include "model/family/family.h"
+#include "tests/tiny_model.h"
 
 struct golden_pictures {
     struct st_file file;

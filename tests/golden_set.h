@@ -1,6 +1,6 @@
 /* golden_set.h - golden samples whose pictures differ in size, as a batch: tokens from a golden
- * file, pixels from the model's own processor (golden_pictures.h). Include cmocka's headers and
- * tiny_model.h first. */
+ * file, pixels from the model's own processor (golden_pictures.h). Include cmocka's headers
+ * first. */
 #ifndef TESTS_GOLDEN_SET_H
 #define TESTS_GOLDEN_SET_H
 
@@ -33,54 +33,73 @@ static inline void golden_set_open(struct golden_set *g, const struct model *m, 
     golden_pictures_open(&g->pictures, m, dir, pictures);
 }
 
-/* The ids `what` of sample n, `room` for more of them, and the kind of each; no pictures yet. */
-static inline struct sample golden_tokens(const struct st_file *f, const struct model *m,
-                                          const char *what, int n, int64_t room)
+/* A sample of these ids, `room` for more of them, and the kind of each; no pictures yet. */
+static inline struct sample golden_ids(const struct model *m, const int32_t *ids, int64_t n,
+                                       int64_t room)
 {
-    const struct st_tensor *ids = golden_get(f, what, n), *labels = golden_get(f, "labels", n);
-    struct sample s = {.n = ids->dim[0], .prompt = ids->dim[0]};
+    struct sample s = {.n = n, .prompt = n};
     struct picture_places p = {.id = -1, .around = {-1, -1}};
 
     if (hf_has_vision(&m->cfg)) family_places(&m->cfg, &p);
-    s.ids = calloc((size_t)(s.n + room), sizeof *s.ids);
-    s.trained = calloc((size_t)(s.n + room), 1);
-    s.kind = calloc((size_t)(s.n + room), 1);
+    s.ids = calloc((size_t)(n + room), sizeof *s.ids);
+    s.trained = calloc((size_t)(n + room), 1);
+    s.kind = calloc((size_t)(n + room), 1);
     assert_true(s.ids && s.trained && s.kind);
-    memcpy(s.ids, ids->data, ids->bytes);
-    for (int64_t i = 0; i < s.n; i++) {
-        bool around = s.ids[i] == p.around[0] || s.ids[i] == p.around[1];
-        s.trained[i] = ((const int32_t *)labels->data)[i] >= 0;
-        s.kind[i] = s.ids[i] == p.id ? TOKEN_PLACE : around ? TOKEN_AROUND : TOKEN_TEXT;
+    memcpy(s.ids, ids, (size_t)n * sizeof *ids);
+    for (int64_t i = 0; i < n; i++) {
+        bool around = ids[i] == p.around[0] || ids[i] == p.around[1];
+        s.kind[i] = ids[i] == p.id ? TOKEN_PLACE : around ? TOKEN_AROUND : TOKEN_TEXT;
     }
     return s;
 }
 
-/* Appends sample n with its pictures. */
-static inline void golden_set_add(struct golden_set *g, const struct model *m,
-                                  const struct st_file *f, const char *what, int n, int64_t room)
+/* The ids `what` of sample n, with its labels. */
+static inline struct sample golden_tokens(const struct st_file *f, const struct model *m,
+                                          const char *what, int n, int64_t room)
 {
-    const struct st_tensor *list = golden_get(f, "pictures", n);
+    const struct st_tensor *ids = golden_get(f, what, n), *labels = golden_get(f, "labels", n);
+    struct sample s = golden_ids(m, ids->data, ids->dim[0], room);
+
+    for (int64_t i = 0; i < s.n; i++)
+        s.trained[i] = ((const int32_t *)labels->data)[i] >= 0;
+    return s;
+}
+
+/* Appends a sample of these tokens, which it takes over, with pictures number[n]. */
+static inline void golden_set_take(struct golden_set *g, const struct model *m,
+                                   struct sample tokens, const int32_t *number, int64_t n)
+{
     struct sample *s = &g->s[g->n];
     struct err e = {0};
 
     assert_true(g->n < GOLDEN_SAMPLES);
     if (g->n++ == 0) g->leaf = tensor_leaf(DT_F32, 0, g->pictures.processor.input_width, NULL);
-    *s = golden_tokens(f, m, what, n, room);
+    *s = tokens;
     s->rules = &g->pictures.rules;
-    s->images = list ? list->dim[0] : 0;
-    s->image = calloc((size_t)s->images + 1, sizeof *s->image);
-    s->shape = calloc((size_t)s->images + 1, sizeof *s->shape);
+    s->images = n;
+    s->image = calloc((size_t)n + 1, sizeof *s->image);
+    s->shape = calloc((size_t)n + 1, sizeof *s->shape);
     assert_true(s->image && s->shape);
-    for (int64_t p = 0; p < s->images; p++) {
-        int k = ((const int32_t *)list->data)[p];
-        s->shape[p] = golden_shape(&g->pictures, m, k);
+    for (int64_t p = 0; p < n; p++) {
+        s->shape[p] = golden_shape(&g->pictures, m, number[p]);
         int64_t rows = g->leaf.rows + s->shape[p].inputs;
         must(mem_grow(&g->pixels, &g->cap, (size_t)(rows * g->leaf.cols), sizeof *g->pixels, &e),
              &e);
-        golden_pixels(&g->pictures, &s->shape[p], k, g->pixels + g->leaf.rows * g->leaf.cols);
+        golden_pixels(&g->pictures, &s->shape[p], number[p],
+                      g->pixels + g->leaf.rows * g->leaf.cols);
         g->leaf.rows = rows;
     }
     g->leaf.data = g->pixels;
+}
+
+/* Appends sample n of the file. */
+static inline void golden_set_add(struct golden_set *g, const struct model *m,
+                                  const struct st_file *f, const char *what, int n, int64_t room)
+{
+    const struct st_tensor *list = golden_get(f, "pictures", n);
+
+    golden_set_take(g, m, golden_tokens(f, m, what, n, room), list ? list->data : NULL,
+                    list ? list->dim[0] : 0);
 }
 
 static inline void golden_set_fill(struct golden_set *g)

@@ -13,7 +13,7 @@
 #include "convert/transform.h"
 #include "model/generate.h"
 #include "optim/schedule.h"
-#include "tests/tiny_model.h"
+#include "tests/sketch.h"
 #include "tests/tmpdir.h"
 #include "train/peft.h"
 
@@ -124,38 +124,6 @@ static void same(const struct peer *g, const char *what, const char *name, const
     if (!(d < tolerance)) fail_msg("%s, %s: %s differs by %g", g->name, what, name, d);
 }
 
-/* The sums that the golden file stores of a matrix [o, i]: over its rows, then over its columns. */
-static void sketch(const float *g, int64_t o, int64_t i, float *out)
-{
-    for (int64_t r = 0; r < o; r++) {
-        double sum = 0;
-        for (int64_t c = 0; c < i; c++)
-            sum += (double)g[r * i + c] * cos((double)(c + 1));
-        out[r] = (float)sum;
-    }
-    for (int64_t c = 0; c < i; c++) {
-        double sum = 0;
-        for (int64_t r = 0; r < o; r++)
-            sum += (double)g[r * i + c] * cos((double)(r + 1));
-        out[o + c] = (float)sum;
-    }
-}
-
-/* A parameter's gradient in the file's shape: q_proj is stored as two parts. */
-static float *whole_gradient(const struct param *p, int parts)
-{
-    int64_t n = p->dim[0] * (p->ndim == 2 ? p->dim[1] : 1), used = 0;
-    float *g = calloc((size_t)n, sizeof *g);
-
-    assert_non_null(g);
-    for (int k = 0; k < parts; k++) {
-        memcpy(g + used, p[k].t.grad, (size_t)tensor_count(&p[k].t) * sizeof *g);
-        used += tensor_count(&p[k].t);
-    }
-    assert_int_equal(used, n);
-    return g;
-}
-
 /* The largest golden value with that prefix. */
 static double largest(const struct peer *g, const char *prefix)
 {
@@ -183,14 +151,10 @@ static void check_gradients(struct peer *g, struct model *m, const char *what)
     double floor = 1e-3 * largest(g, prefix);
     for (int64_t i = 0, parts; i < m->n_params; i += parts) {
         const struct param *p = &m->params[i];
-        parts = i + 1 < m->n_params && strcmp(p[1].name, p->name) == 0 ? 2 : 1;
-        float *grad = whole_gradient(p, (int)parts);
         snprintf(name, sizeof name, "%s%s", prefix, p->name);
         const struct st_tensor *want = get(g, "%s", name);
-        assert_int_equal(st_count(want), p->dim[0] + (p->ndim == 2 ? p->dim[1] : 0));
-        if (p->ndim == 2) sketch(grad, p->dim[0], p->dim[1], sums);
-        same(g, what, p->name, p->ndim == 2 ? sums : grad, want, 5e-5, floor);
-        free(grad);
+        assert_int_equal(sketch_gradient(m, i, &parts, sums, 512), st_count(want));
+        same(g, what, p->name, sums, want, 5e-5, floor);
         found++;
     }
     for (size_t i = 0; i < g->file.count; i++)

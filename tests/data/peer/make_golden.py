@@ -1,10 +1,11 @@
-"""Golden values of the published code of MHA2MLA-VLM, run as it stands on small random LLaVA-1.5 models.
+"""Golden values of the published code of MHA2MLA-VLM, run as it stands on small random models.
 
     python3 -m venv venv && venv/bin/pip install torch==2.13.0 transformers==4.51.0 accelerate numpy
-    venv/bin/python make_golden.py PEER [--full] [--out DIR]
+    venv/bin/python make_golden.py PEER [MODEL] [--full] [--out DIR]
 
-PEER is a clone of JT-Ushio/MHA2MLA-VLM at the commit that peer.py names. Writes beside this script (or
-into DIR):
+PEER is a clone of JT-Ushio/MHA2MLA-VLM at the commit that peer.py names. MODEL is one of families.py:
+
+llava (if none is named) writes beside this script, or into DIR:
     base/     the original: 4 query heads and 2 kv heads of 8 dims, so 4 RoPE pairs a head, 2 kept
     stage1/   the published code's save_pretrained of base with partial RoPE "mkl" by ranks.pth:
               random ranks [layers, kv heads, head size], saved as the published ones are
@@ -14,24 +15,34 @@ into DIR):
         pixels.0 [3, S, S]
         CASE/logits.N [T, V]
         CASE/generated.N [12] int32    greedy behind ids.N
-        CASE/loss [1]                  mean cross entropy of all labels of the two samples
+        CASE/loss [1]                  mean cross entropy of all labels of the samples
         CASE/grad.NAME                 its gradient, by the name in the file: of the first layer's
                                        q_proj, k_r_proj, kv_proj*, for stage1 and stage2 also of its
                                        o_proj, its norms and the projector; with --full of all
         CASE/factor.NAME               weights of kv_proj* that were made up for the case
         svd/NAME                       MD-SVD by its script: W_down_img.L [r, d], W_up_k_img.L, ...
-                                       from calibration samples that calibration() makes by formula
+                                       from calibration samples that families.py makes by formula
         weight/METHOD.NAME             its plain SVD of stage1's weights, first layer
     golden.json: trained parameters by set and stage, learning rates by steps, commit and versions
 
+next-llama, q25, q25-tied, q25-wide: models of tests/data/vlm, converted likewise. Into DIR/MODEL (DIR
+is this directory unless given) go ranks.pth; of next-llama and q25 golden.json, stage1/ and stage2/; and
+golden.safetensors, which differs in this:
+    pictures.N [k] int32               sample N's pictures, each a number in ../vlm/pictures-*.safetensors
+    CASE/logits.N [12, V]              of the last 12 tokens, or of all if these are fewer
+    CASE/generated.N [up to 12]        ends before a choice that is too close
+    CASE/grad.NAME                     of all parameters: a matrix g [o, i] as its o sums over rows and
+                                       its i sums over columns, weighted: g cos(1..i), cos(1..o) g
+    no weight/
+
 Cases: stage1 (mkl), high, low, uniform (start 1): partial RoPE. stage2: joint with the MD-SVD's factors.
-split, only_key, only_value, none: stage 2 by that method, factors with noise, so that the modalities
-differ. shared: one joint latent for both modalities (what its patch_model makes of base).
-Everything is fp32 on the CPU, attention "eager".
+split, only_key, only_value, none, and of the models in tests/data/vlm joint: stage 2 by that method,
+factors with noise, so that the modalities differ. shared: one joint latent for both modalities (what its
+patch_model makes of base). Everything is fp32 on the CPU; attention is "eager", Qwen's "sdpa", which is
+what the published code patches.
 """
 import argparse
 import json
-import math
 import os
 import shutil
 import types
@@ -39,123 +50,85 @@ import types
 import torch
 import transformers
 from safetensors.torch import save_file
-from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
+from families import FAMILIES
 from peer import COMMIT, open_peer, quiet
 
-IMAGE, ROPE, RANK, LAYERS, KV_HEADS, HEAD = 39, 4, 4, 2, 2, 8
-SVD_SAMPLES, SVD_TEXT = 48, 12
-FACTORS = ("split", "only_key", "only_value", "none", "shared")
-
-
-def make_config():
-    text = LlamaConfig(hidden_size=32, intermediate_size=8, num_hidden_layers=LAYERS, vocab_size=40,
-                       num_attention_heads=4, num_key_value_heads=KV_HEADS, rms_norm_eps=1e-5,
-                       max_position_embeddings=128, tie_word_embeddings=False)
-    vision = CLIPVisionConfig(hidden_size=16, intermediate_size=16, num_hidden_layers=2,
-                              num_attention_heads=2, image_size=8, patch_size=4, projection_dim=16)
-    c = LlavaConfig(text_config=text, vision_config=vision, image_token_index=IMAGE, image_seq_length=4,
-                    vision_feature_layer=-2, vision_feature_select_strategy="default")
-    c._attn_implementation = "eager"
-    return c
-
-
-def make_base(directory):
-    model = LlavaForConditionalGeneration(make_config())
-    g = torch.Generator().manual_seed(17)
-    with torch.no_grad():
-        for name, p in model.named_parameters():
-            scale = 1.5 if "q_proj" in name or "k_proj" in name else 0.7
-            if p.ndim > 1:
-                p.normal_(0, 0.5 if "embed" in name else scale / math.sqrt(p[0].numel()), generator=g)
-            elif "norm" in name and name.endswith("weight"):
-                p.copy_(1 + 0.2 * torch.randn(p.shape, generator=g))
-            else:
-                p.normal_(0, 0.2, generator=g)
-        model.language_model.lm_head.weight[IMAGE] = 0  # never generated: there it would be an image
-    save(model, directory)
+NEW, ROWS, MARGIN = 12, 12, 1e-3
 
 
 def save(model, directory):
     shutil.rmtree(directory, ignore_errors=True)
     model.save_pretrained(directory)
     os.remove(os.path.join(directory, "generation_config.json"))
-    os.chmod(os.path.join(directory, "model.safetensors"), 0o644)
+    file = os.path.join(directory, "model.safetensors")
+    os.chmod(file, 0o644)
+    if model.config.tie_word_embeddings and hasattr(model.config, "mha2mla"):
+        save_file({k: v.contiguous().clone() for k, v in model.state_dict().items()}, file, {"format": "pt"})
 
 
-def load_base(directory):
-    return LlavaForConditionalGeneration.from_pretrained(directory, attn_implementation="eager").eval()
+def load_base(kind):
+    return kind.kind.from_pretrained("base", attn_implementation=kind.attention).eval()
 
 
-def make_ranks(path):
+def make_ranks(kind, path):
+    text = load_base(kind).config.get_text_config()
+    layers, heads, head = text.num_hidden_layers, text.num_key_value_heads, text.hidden_size // text.num_attention_heads
     g = torch.Generator().manual_seed(5)
-    pairs = torch.stack([torch.randperm(HEAD // 2, generator=g) for _ in range(LAYERS * KV_HEADS)])
-    torch.save(pairs.repeat(1, 2).view(LAYERS, KV_HEADS, HEAD).to(torch.uint8), path)
+    pairs = torch.stack([torch.randperm(head // 2, generator=g) for _ in range(layers * heads)])
+    torch.save(pairs.repeat(1, 2).view(layers, heads, head).to(torch.uint8), path)
 
 
-def make_samples():
-    g = torch.Generator().manual_seed(3)
-    out = []
-    for before, tokens, after in ((3, 4, 9), (0, 0, 11)):
-        ids = torch.randint(1, IMAGE, (before + tokens + after,), generator=g)
-        ids[before: before + tokens] = IMAGE
-        labels = torch.full_like(ids, -100)
-        labels[-5:] = ids[-5:]
-        labels[before + tokens + 1] = ids[before + tokens + 1]
-        pixels = torch.randn(3, 8, 8, generator=g) if tokens else None
-        out.append((ids, labels, pixels))
-    return out
-
-
-def calibration():
-    """Samples that tests/test_peer.c makes by the same formulas: a picture, then text."""
-    out = []
-    for n in range(SVD_SAMPLES):
-        text = [1 + (7 * n * n + 11 * i * i + 3 * n * i + 5 * i) % 38 for i in range(SVD_TEXT)]
-        pixels = [math.sin(0.37 * j * (n % 7 + 1) + n) for j in range(3 * 8 * 8)]
-        out.append({"input_ids": torch.tensor([[IMAGE] * 4 + text]),
-                    "pixel_values": torch.tensor(pixels, dtype=torch.float64).float().view(1, 3, 8, 8)})
-    return out
+def low_rank(kind):
+    return kind.latent // load_base(kind).config.get_text_config().num_key_value_heads
 
 
 def run(model, sample, **more):
-    ids, _, pixels = sample
-    if pixels is not None:
-        more["pixel_values"] = pixels[None]
-    return model(input_ids=ids[None], attention_mask=torch.ones_like(ids)[None], **more)
+    ids = sample[0]  # without a cache: stage 2 of LLaVA-NeXT there makes one of a class that it does not import
+    return model(input_ids=ids[None], attention_mask=torch.ones_like(ids)[None], use_cache=False, **sample[2], **more)
 
 
-def keep_gradient(case, name, full):
-    if full or case.startswith("stage") and "projector" in name:
-        return True
-    if not name.startswith("language_model.model.layers.0."):
-        return False
-    if case.startswith("stage"):
-        return "self_attn" in name or "norm" in name
-    return "q_proj" in name or "k_r_proj" in name or "kv_proj" in name and case in FACTORS
+def generate(kind, model, sample):
+    """Greedy; of LLaVA-1.5 all tokens, of the others those before a choice that hangs on rounding."""
+    ids = sample[0]
+    with torch.no_grad():
+        got = model.generate(input_ids=ids[None], attention_mask=torch.ones_like(ids)[None], **sample[2],
+                             max_new_tokens=NEW, do_sample=False, eos_token_id=None, pad_token_id=0,
+                             return_dict_in_generate=True, output_logits=True)
+    new = got.sequences[0][len(ids):]
+    best = torch.stack([torch.topk(l[0], 2).values for l in got.logits])
+    close = (best[:, 0] - best[:, 1] < MARGIN).nonzero()
+    if kind.name != "llava" and len(close):
+        new = new[:close[0]]
+    assert kind.image not in new and len(new) > 3
+    return new.int()
 
 
-def record(out, case, model, samples, full):
+def sketch(g):
+    """A matrix as weighted sums over its rows and over its columns."""
+    if g.ndim == 1:
+        return g
+    g = g.flatten(1).double()
+    rows, columns = (torch.cos(torch.arange(1, n + 1).double()) for n in g.shape)
+    return torch.cat([g @ columns, rows @ g]).float()
+
+
+def record(out, kind, case, model, samples, full):
     """Logits, greedy tokens, loss and gradients of a patched model."""
     total, count = 0, 0
     for n, s in enumerate(samples):
-        ids, labels, pixels = s
-        more = {} if pixels is None else {"pixel_values": pixels[None]}
-        with torch.no_grad():
-            got = model.generate(input_ids=ids[None], attention_mask=torch.ones_like(ids)[None], **more,
-                                 max_new_tokens=12, do_sample=False, eos_token_id=None, pad_token_id=0)
-        out[f"{case}/generated.{n}"] = got[0][len(ids):].int()
-        assert IMAGE not in got[0][len(ids):]
-        r = run(model, s, labels=labels[None])
-        here = int((labels[1:] != -100).sum())
-        out[f"{case}/logits.{n}"] = r.logits[0].detach()
+        out[f"{case}/generated.{n}"] = generate(kind, model, s)
+        r = run(model, s, labels=s[1][None])
+        here = int((s[1][1:] != -100).sum())
+        logits = r.logits[0].detach()
+        out[f"{case}/logits.{n}"] = logits if kind.name == "llava" else logits[-ROWS:].clone()
         total, count = total + r.loss * here, count + here  # its own loss: a mean over the sample
     model.zero_grad()
     (total / count).backward()
     out[f"{case}/loss"] = (total / count).detach()[None]
     for name, p in model.named_parameters():
-        if p.grad is not None and keep_gradient(case, name, full):
-            out[f"{case}/grad.{name}"] = p.grad.clone()
+        if p.grad is not None and (full or kind.keep_gradient(case, name)):
+            out[f"{case}/grad.{name}"] = p.grad.clone() if kind.name == "llava" else sketch(p.grad)
 
 
 def noise_factors(out, case, model, seed):
@@ -167,30 +140,30 @@ def noise_factors(out, case, model, seed):
                 out[f"{case}/factor.{name}"] = p.detach().clone()
 
 
-def partial_case(peer, out, args, samples, full):
+def partial_case(peer, kind, out, args, samples, full):
     with peer.patched():
-        model = load_base("base")
+        model = load_base(kind)
         model, q, k = peer.patch_model(model, model.config.get_text_config(), args)
-        peer.mha2mla_llama(q, k)
+        peer.mha2mla_stage1(q, k)
         if args.partial_rope_version == "mkl":
             model.config.mha2mla = vars(args)
             save(model, "stage1")
-        record(out, "stage1" if args.partial_rope_version == "mkl" else args.partial_rope_version, model,
+        record(out, kind, "stage1" if args.partial_rope_version == "mkl" else args.partial_rope_version, model,
                samples, full)
 
 
-def shared_case(peer, out, args, samples, full):
+def shared_case(peer, kind, out, args, samples, full):
     with peer.patched():
-        model = load_base("base")
+        model = load_base(kind)
         model, q, k = peer.patch_model(model, model.config.get_text_config(), args)
-        peer.mha2mla_llama(q, k)
+        peer.mha2mla_stage1(q, k)
         noise_factors(out, "shared", model, 20)
-        record(out, "shared", model, samples, full)
+        record(out, kind, "shared", model, samples, full)
 
 
-def run_md_svd(peer):
+def run_md_svd(peer, kind):
     """Its script as it stands; only the data set and its template are ours."""
-    module, samples = peer.code_run_svd_init, calibration()
+    module, samples = peer.code_run_svd_init, list(kind.calibration())
     module.load_dataset = lambda p: (samples, None)
     module.get_model_tokenizer = lambda p: (
         types.SimpleNamespace(model_meta=types.SimpleNamespace(template=None)), None)
@@ -201,21 +174,21 @@ def run_md_svd(peer):
     with peer.patched():
         module.main(types.SimpleNamespace(base_model="", stage1_path="stage1", dataset_path="",
                                           output_path="svd.pt", total_num=len(samples), batch_size=1,
-                                          shuffle=True, low_rank=RANK, seed=42))
+                                          shuffle=True, low_rank=low_rank(kind), seed=42))
     return torch.load("svd.pt")
 
 
-def stage2_case(peer, out, method, samples, svd, full):
-    args = peer.arguments(peft_train="v2", partial_rope_version="mkl", rope_dim_for_mla=ROPE,
-                          qk_tensor_path="ranks.pth", svd_init_method=method, low_rank=RANK,
+def stage2_case(peer, kind, out, method, samples, svd, full):
+    args = peer.arguments(peft_train="v2", partial_rope_version="mkl", rope_dim_for_mla=kind.rope,
+                          qk_tensor_path="ranks.pth", svd_init_method=method, low_rank=low_rank(kind),
                           stage1_path="stage1", svd_init_weight_path="svd.pt" if svd else "")
     with peer.patched():
-        model = peer.load_stage2_training(load_base("base"), args).eval()
+        model = peer.load_stage2_training(load_base(kind), args).eval()
         if svd:
             save(model, "stage2")
         else:
             noise_factors(out, method, model, 30 + len(method))
-        record(out, "stage2" if svd else method, model, samples, full)
+        record(out, kind, "stage2" if svd else method, model, samples, full)
 
 
 def weight_svd(peer, out):
@@ -224,34 +197,34 @@ def weight_svd(peer, out):
     at = "language_model.model.layers.0.self_attn.kv_proj."
     for method in ("joint", "split", "only_key", "only_value"):
         p = peer.code_patch_func.svd_low_rank_approx(w[at + "up_k.weight"], None, w[at + "up_v.weight"],
-                                                     None, RANK * KV_HEADS, method)
+                                                     None, 8, method)
         out.update({f"weight/{method}.{k}": v.detach().clone() for k, v in p.named_parameters()})
 
 
-def trained_sets(peer):
+def trained_sets(peer, kind):
     """By stage and set: the names that its freezing leaves, the tower frozen as its configs ask."""
     out = {}
     for stage in ("stage1", "stage2"):
         for version in ("v2", "v3", "v4", "v5", "v6"):
             with peer.patched():
-                model = peer.load_evaluation(stage) if stage == "stage2" else stage1_model(peer)
-                for p in model.vision_tower.parameters():
+                model = peer.load_evaluation(stage) if stage == "stage2" else stage1_model(peer, kind)
+                for p in kind.frozen(model):
                     p.requires_grad = False
-                peer.code_utils.freeze_non_attn_weights(model.language_model, version)
-                for p in model.language_model.lm_head.parameters():
+                peer.code_utils.freeze_non_attn_weights(kind.decoder(model), version)
+                for p in model.get_output_embeddings().parameters():
                     p.requires_grad = False
             out[f"{stage} {version}"] = [n for n, p in model.named_parameters() if p.requires_grad]
     return out
 
 
-def stage1_model(peer):
-    args = mkl_arguments(peer)
-    model = load_base("base")
+def stage1_model(peer, kind):
+    args = mkl_arguments(peer, kind)
+    model = load_base(kind)
     return peer.patch_model(model, model.config.get_text_config(), args)[0]
 
 
-def mkl_arguments(peer):
-    return peer.arguments(peft_train="v4", partial_rope_version="mkl", rope_dim_for_mla=ROPE,
+def mkl_arguments(peer, kind):
+    return peer.arguments(peft_train="v4", partial_rope_version="mkl", rope_dim_for_mla=kind.rope,
                           qk_tensor_path="ranks.pth", svd_init_method="none", low_rank=0)
 
 
@@ -275,48 +248,67 @@ def learning_rates(peer):
     return out
 
 
+def convert(peer, kind, out, full):
+    samples = list(kind.samples())
+    for n, (ids, labels, _, pictures) in enumerate(samples):
+        out[f"ids.{n}"], out[f"labels.{n}"] = ids.int(), labels.int()
+        out.update({f"{k}.{n}": v for k, v in pictures.items()})
+    save(kind.make_base(), "base")
+    make_ranks(kind, "ranks.pth")
+    partial_case(peer, kind, out, mkl_arguments(peer, kind), samples, full)
+    for version in ("high", "low", "uniform"):
+        args = peer.arguments(partial_rope_version=version, rope_dim_for_mla=kind.rope, uniform_start_point=1,
+                              svd_init_method="none", low_rank=0)
+        partial_case(peer, kind, out, args, samples, full)
+    svd = run_md_svd(peer, kind)
+    out.update({f"svd/{k}.{l}": v for k, layers in svd.items() for l, v in layers.items()})
+    stage2_case(peer, kind, out, "joint", samples, svd, full)
+    for method in kind.factors:
+        if method != "shared":
+            stage2_case(peer, kind, out, method, samples, None, full)
+    if "shared" in kind.factors:
+        shared = peer.arguments(partial_rope_version="mkl", rope_dim_for_mla=kind.rope, qk_tensor_path="ranks.pth",
+                                svd_init_method="joint", low_rank=low_rank(kind))
+        shared_case(peer, kind, out, shared, samples, full)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("peer")
+    parser.add_argument("model", nargs="?", choices=list(FAMILIES), default="llava")
     parser.add_argument("--out", default=os.path.dirname(os.path.abspath(__file__)))
     parser.add_argument("--full", action="store_true")
     a = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(1)
-    peer = open_peer(a.peer)
-    os.makedirs(a.out, exist_ok=True)
-    os.chdir(a.out)  # the published code opens qk_tensor_path and stage1_path from where it is started
-    out, samples = {}, make_samples()
-    for n, (ids, labels, pixels) in enumerate(samples):
-        out[f"ids.{n}"], out[f"labels.{n}"] = ids.int(), labels.int()
-        if pixels is not None:
-            out[f"pixels.{n}"] = pixels
+    kind, out = FAMILIES[a.model], {}
+    peer = open_peer(a.peer, kind.folder)
+    directory = a.out if a.model == "llava" else os.path.join(a.out, a.model)
+    os.makedirs(directory, exist_ok=True)
+    os.chdir(directory)  # the published code opens qk_tensor_path and stage1_path from where it is started
     with quiet():
-        make_base("base")
-        make_ranks("ranks.pth")
-        partial_case(peer, out, mkl_arguments(peer), samples, a.full)
-        for version in ("high", "low", "uniform"):
-            args = peer.arguments(partial_rope_version=version, rope_dim_for_mla=ROPE,
-                                  uniform_start_point=1, svd_init_method="none", low_rank=0)
-            partial_case(peer, out, args, samples, a.full)
-        svd = run_md_svd(peer)
-        out.update({f"svd/{k}.{l}": v for k, layers in svd.items() for l, v in layers.items()})
-        stage2_case(peer, out, "joint", samples, svd, a.full)
-        for method in FACTORS[:-1]:
-            stage2_case(peer, out, method, samples, None, a.full)
-        shared = peer.arguments(partial_rope_version="mkl", rope_dim_for_mla=ROPE,
-                                qk_tensor_path="ranks.pth", svd_init_method="joint", low_rank=RANK)
-        shared_case(peer, out, shared, samples, a.full)
-        weight_svd(peer, out)
-        sets = trained_sets(peer)
-    save_file({k: v.contiguous() for k, v in out.items()}, "golden.safetensors")
-    versions = {"torch": torch.__version__, "transformers": transformers.__version__, "commit": COMMIT}
-    with open("golden.json", "w") as f:
-        json.dump({"made_with": versions, "trained": sets, "learning_rates": learning_rates(peer)}, f, indent=0)
+        convert(peer, kind, out, a.full)
+        if a.model == "llava":
+            weight_svd(peer, out)
+        sets = trained_sets(peer, kind) if kind.checkpoints else None
     os.remove("svd.pt")
-    shutil.copy("ranks.pth", "stage1")
-    shutil.move("ranks.pth", "stage2/ranks.pth")
-    print(len(out), "tensors")
+    versions = {"torch": torch.__version__, "transformers": transformers.__version__, "commit": COMMIT}
+    save_file({k: v.contiguous() for k, v in out.items()}, "golden.safetensors",
+              None if a.model == "llava" else versions)
+    more = {"learning_rates": learning_rates(peer)} if a.model == "llava" else {}
+    if kind.checkpoints:
+        with open("golden.json", "w") as f:
+            json.dump({"made_with": versions, "trained": sets, **more}, f, indent=0)
+    if a.model != "llava":
+        shutil.rmtree("base")
+    for stage in ("stage1", "stage2"):
+        if kind.checkpoints:
+            shutil.copy("ranks.pth", stage)
+        else:
+            shutil.rmtree(stage)
+    if a.model == "llava":
+        os.remove("ranks.pth")
+    print(a.model, len(out), "tensors,", os.path.getsize("golden.safetensors"), "bytes")
 
 
 if __name__ == "__main__":
