@@ -23,6 +23,7 @@ static const struct kind {
     int first;                    /* id of the first of them */
     const char *tokens, *picture; /* in the dry run */
     const char *processor;        /* a look at the exported one */
+    const char *trained;          /* through the cache of features, with the projector */
 } kinds[] = {
     {"q25",
      "qwen2_vl",
@@ -33,7 +34,8 @@ static const struct kind {
      "a picture: 6 to 20 tokens",
      "gray1.png: height x width 9 x 13, resized to 16 x 24, 4 x 6 patches, 6 tokens",
      "cd $T/run/rope4-rank4/stage2/model && for k in min_pixels max_pixels shortest_edge "
-     "longest_edge; do grep -q $k preprocessor_config.json || exit 1; done"},
+     "longest_edge; do grep -q $k preprocessor_config.json || exit 1; done",
+     "visual.merger.ln_q.weight"},
     {"next-llama",
      "vicuna",
      46,
@@ -42,7 +44,8 @@ static const struct kind {
      "a picture: tiles of 12 x 12 pixels, ",
      "gray1.png: height x width 9 x 13, resized to 12 x 18, 3 tiles, 1 + 1 x 2, 24 tokens",
      "cmp $T/m/preprocessor_config.json "
-     "$T/run/rope4-rank4/stage2/model/preprocessor_config.json"},
+     "$T/run/rope4-rank4/stage2/model/preprocessor_config.json",
+     "image_newline"},
 };
 
 /* A BPE tokenizer of single characters. */
@@ -156,8 +159,13 @@ static void test_runs(void **state)
         assert_true(m.decoupled);
         model_close(&m);
         must_run(state, kinds[i].processor);
+        char look[100]; /* stage 1 saves what has changed */
+        snprintf(look, sizeof look, "grep -aq '%s' $T/run/rope4/stage1/model/model.safetensors",
+                 kinds[i].trained);
+        must_run(state, look);
         must_run(state, "mv $T/run $T/whole");
-        /* a run that was stopped after stage 1 ends in the same bits */
+        /* a run that was stopped after stage 1, and finds its features in the cache, ends in the
+         * same bits */
         must_run(state, "$B/mha2mla-train --config $C --set 'run.steps=[\"rank\",\"stage1\"]'");
         must_run(state, "$B/mha2mla-train --config $C --resume");
         must_run(state, "cmp $T/run/rope4-rank4/stage2/model/model.safetensors "

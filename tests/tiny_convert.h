@@ -1,4 +1,5 @@
-/* tiny_convert.h - takes a tiny model (tiny_model.h) through the steps of the conversion. */
+/* tiny_convert.h - takes a tiny model (tiny_model.h, or one of tests/data/vlm) through the steps of
+ * the conversion. */
 #ifndef TESTS_TINY_CONVERT_H
 #define TESTS_TINY_CONVERT_H
 
@@ -12,6 +13,7 @@ static inline void tiny_partial(struct model *m, int64_t rope_dim)
     int32_t pairs[TINY_LAYERS * TINY_HEADS * 4];
     struct err e = {0};
 
+    assert_true(m->cfg.text.num_key_value_heads * rope_dim / 2 <= TINY_HEADS * 4);
     tiny_pairs(m, rope_dim, pairs, 11);
     must(model_to_partial(m, pairs, rope_dim, &e), &e);
 }
@@ -39,14 +41,15 @@ static inline struct mdsvd_out tiny_factor(const struct model *m, int64_t l, boo
 {
     const struct kv_set *s = &m->layers[l].attn.set[TEXT];
     int64_t nk = key ? s->up_k->t.rows : 0, nv = value ? s->up_v->t.rows : 0;
-    float *w = tiny_values(rng, (nk + nv) * TINY_D, 0);
-    double *moments = tiny_moments(rng, TINY_D);
-    struct mdsvd_in in = {.w = w, .n = nk + nv, .d = TINY_D, .s = moments, .scale = 1, .r = r};
+    const int64_t d = m->cfg.text.hidden_size;
+    float *w = tiny_values(rng, (nk + nv) * d, 0);
+    double *moments = tiny_moments(rng, d);
+    struct mdsvd_in in = {.w = w, .n = nk + nv, .d = d, .s = moments, .scale = 1, .r = r};
     struct mdsvd_out out = {0};
     struct err e = {0};
 
-    if (key) tensor_to_real(&s->up_k->t, 0, nk * TINY_D, w);
-    if (value) tensor_to_real(&s->up_v->t, 0, nv * TINY_D, w + nk * TINY_D);
+    if (key) tensor_to_real(&s->up_k->t, 0, nk * d, w);
+    if (value) tensor_to_real(&s->up_v->t, 0, nv * d, w + nk * d);
     must(mdsvd_factor(&out, &in, 1, 1, &e), &e);
     free(w);
     free(moments);
