@@ -58,14 +58,28 @@ static bool add_message(cJSON *list, const char *from, const char *text)
     return cJSON_AddItemToArray(list, m);
 }
 
-/* The image mark is only in the first question, before or after its text. */
+/* A path, or a list of several. */
+static bool add_images(cJSON *o, const struct convo *c)
+{
+    cJSON *list;
+
+    if (c->images <= 1)
+        return c->images == 0 || cJSON_AddStringToObject(o, "image", c->image[0]) != NULL;
+    list = cJSON_AddArrayToObject(o, "image");
+    for (int i = 0; list && i < c->images; i++)
+        if (!cJSON_AddItemToArray(list, cJSON_CreateString(c->image[i]))) return false;
+    return list;
+}
+
+/* The image marks are only in the first question, before or after its text. */
 static bool add_turns(cJSON *list, const struct convo *c)
 {
     for (int i = 0; i < c->turns; i++) {
-        bool marked = i == 0 && c->image[0];
-        char ask[sizeof c->turn[0].ask + 16];
-        snprintf(ask, sizeof ask, "%s%s%s", marked && !c->marker_last ? "<image>\n" : "",
-                 c->turn[i].ask, marked && c->marker_last ? "\n<image>" : "");
+        char before[CONVO_PICTURES * 8 + 1] = "", after[CONVO_PICTURES * 8 + 1] = "";
+        char ask[sizeof c->turn[0].ask + sizeof before];
+        for (int k = 0; i == 0 && k < c->images; k++)
+            strcat(c->marker_last ? after : before, c->marker_last ? "\n<image>" : "<image>\n");
+        snprintf(ask, sizeof ask, "%s%s%s", before, c->turn[i].ask, after);
         if (!add_message(list, "human", ask) || !add_message(list, "gpt", c->turn[i].answer))
             return false;
     }
@@ -77,9 +91,8 @@ bool convo_list_add(struct convo_list *l, const struct convo *c, struct err *e)
     cJSON *o = cJSON_CreateObject(), *list = NULL;
     char *text = NULL;
 
-    CHECK(c->turns >= 1 && c->turns <= CONVO_TURNS);
-    if (o && cJSON_AddStringToObject(o, "id", c->id) &&
-        (!c->image[0] || cJSON_AddStringToObject(o, "image", c->image)))
+    CHECK(c->turns >= 1 && c->turns <= CONVO_TURNS && c->images <= CONVO_PICTURES);
+    if (o && cJSON_AddStringToObject(o, "id", c->id) && add_images(o, c))
         list = cJSON_AddArrayToObject(o, "conversations");
     if (list && add_turns(list, c))
         text = jsonc_print(o, false, e);

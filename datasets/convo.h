@@ -7,7 +7,7 @@
 
 #include <stdint.h>
 
-enum { CONVO_TURNS = 4 };
+enum { CONVO_TURNS = 4, CONVO_PICTURES = 4 };
 
 /* One question with its answer. `kind` names the kind of question, for scores per kind. */
 struct turn {
@@ -20,9 +20,10 @@ void turn_ask(struct turn *t, const char *fmt, ...) __attribute__((format(printf
 void turn_answer(struct turn *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 struct convo {
-    char id[64], image[64]; /* image "": a text-only sample */
-    bool marker_last;       /* "Q\n<image>" instead of "<image>\nQ" */
-    int turns;              /* 1..CONVO_TURNS */
+    char id[64], image[CONVO_PICTURES][64];
+    bool marker_last; /* "Q\n<image>" instead of "<image>\nQ" */
+    int images;       /* 0..CONVO_PICTURES; 0: a text-only sample */
+    int turns;        /* 1..CONVO_TURNS */
     struct turn turn[CONVO_TURNS];
 };
 

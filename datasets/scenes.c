@@ -1,5 +1,6 @@
 /* scenes.c - mha2mla-data scenes: real cut-out pictures composited into a 2 x 2 grid on varied
- * backgrounds, with questions about their real names and groups. Parts:
+ * backgrounds, with questions about their real names and groups; squares, or each of a size of its
+ * own; one or several in a sample. Parts:
  *   train          scenes of known pictures
  *   test           other scenes of the same pictures
  *   test-redrawn   held-out pictures of known names, if the list has any
@@ -21,7 +22,7 @@ enum { POOL_LEAST = 8 };
 
 struct options {
     const char *out, *pairs, *root;
-    int64_t train, test, names, size, seed;
+    int64_t train, test, names, size, longest, pictures, seed;
 };
 
 /* One scene in eight belongs to the test, depending on which pictures are where. */
@@ -86,19 +87,45 @@ static void paste(struct image *im, const struct image *over, int64_t x, int64_t
     }
 }
 
-/* The longer side takes 0.80 to 0.96 of the cell; the rest is room to move. */
+/* Takes 0.80 to 0.96 of the cell, in the direction in which it is tight; the rest is room to
+ * move. */
 static bool paste_stamp(struct image *im, const struct stamp *s, int cell, struct rng *r,
                         struct err *e)
 {
-    int64_t side = im->width / 2, longer = side * (80 + world_pick(r, 17)) / 100;
+    const int64_t w = im->width / 2, h = im->height / 2;
+    const int64_t most = s->image.width > s->image.height ? s->image.width : s->image.height;
+    const int64_t wide = w * most / s->image.width, high = h * most / s->image.height;
+    const int64_t longer = (wide < high ? wide : high) * (80 + world_pick(r, 17)) / 100;
     struct image small;
     bool mirrored = world_pick(r, 2);
 
     if (!stamp_fit(&s->image, longer, &small, e)) return false;
-    int64_t x = (int64_t)rng_below(r, (uint64_t)(side - small.width + 1));
-    int64_t y = (int64_t)rng_below(r, (uint64_t)(side - small.height + 1));
-    paste(im, &small, x + side * (cell & 1), y + side * (cell >> 1), mirrored);
+    int64_t x = (int64_t)rng_below(r, (uint64_t)(w - small.width + 1));
+    int64_t y = (int64_t)rng_below(r, (uint64_t)(h - small.height + 1));
+    paste(im, &small, x + w * (cell & 1), y + h * (cell >> 1), mirrored);
     image_free(&small);
+    return true;
+}
+
+/* A side of a picture, where they differ in size. */
+static int64_t draw_side(const struct scene_pool *p, struct rng *r)
+{
+    return p->longest > p->size ? p->size + world_pick(r, (int)(p->longest - p->size + 1))
+                                : p->size;
+}
+
+static bool paint(const struct scene *s, struct rng *r, struct image *im, struct err *e)
+{
+    const int64_t width = draw_side(s->pool, r), height = draw_side(s->pool, r);
+    struct rgb tone;
+
+    if (!image_new(im, width, height, 3, e)) return false;
+    tone.r = (uint8_t)(90 + world_pick(r, 140));
+    tone.g = (uint8_t)(90 + world_pick(r, 140));
+    tone.b = (uint8_t)(90 + world_pick(r, 140));
+    draw_ground(im, tone, r);
+    for (int i = 0; i < CELLS; i++)
+        if (s->cell[i] && !paste_stamp(im, s->cell[i], i, r, e)) return false;
     return true;
 }
 
@@ -106,22 +133,21 @@ static bool fill(const struct world_part *p, struct rng *r, struct convo *c, str
                  struct err *e)
 {
     const struct scene_pool *pool = p->pool;
-    struct scene s = {.pool = pool};
     int kinds = pool->unknown ? SCENE_GROUP_KINDS : SCENE_KINDS;
-    struct rgb tone;
+    struct scene s[CONVO_PICTURES];
+    struct world_view v = {.scenes = pool->pictures > 1 ? 1 + world_pick(r, pool->pictures) : 1};
 
-    do {
-        draw_scene(&s, r);
-    } while (scene_is_test(&s) != p->test);
+    for (int i = 0; i < v.scenes; i++) {
+        s[i].pool = pool;
+        do {
+            draw_scene(&s[i], r);
+        } while (scene_is_test(&s[i]) != p->test);
+        v.scene[i] = &s[i];
+    }
     c->marker_last = world_pick(r, 4) == 0;
-    world_ask(c, p->test ? 1 : 2 + world_pick(r, 3), scene_kinds, kinds, &s, r);
-    if (!image_new(im, pool->size, pool->size, 3, e)) return false;
-    tone.r = (uint8_t)(90 + world_pick(r, 140));
-    tone.g = (uint8_t)(90 + world_pick(r, 140));
-    tone.b = (uint8_t)(90 + world_pick(r, 140));
-    draw_ground(im, tone, r);
-    for (int i = 0; i < CELLS; i++)
-        if (s.cell[i] && !paste_stamp(im, s.cell[i], i, r, e)) return false;
+    world_ask(c, p->test ? 1 : 2 + world_pick(r, 3), scene_kinds, kinds, &v, r);
+    for (int i = 0; i < v.scenes; i++)
+        if (!paint(&s[i], r, &im[i], e)) return false;
     return true;
 }
 
@@ -168,10 +194,15 @@ static bool make_pools(struct scene_pool pool[POOLS], struct stamp_list *l, cons
 {
     int64_t names;
 
-    if (!stamps_read(l, o->pairs, o->root, e) || !stamps_load(l, o->size, e)) return false;
+    if (!stamps_read(l, o->pairs, o->root, e) ||
+        !stamps_load(l, o->longest > o->size ? o->longest : o->size, e))
+        return false;
     names = stamps_choose(l, o->names);
-    for (int i = 0; i < POOLS; i++)
+    for (int i = 0; i < POOLS; i++) {
         pool[i].size = o->size;
+        pool[i].longest = o->longest;
+        pool[i].pictures = (int)o->pictures;
+    }
     pool[UNSEEN].unknown = true;
     if (!pool_make(&pool[KNOWN], l, false, true, UINT32_MAX, e) ||
         !pool_make(&pool[REDRAWN], l, true, true, UINT32_MAX, e) ||
@@ -209,7 +240,8 @@ static bool make(const struct options *o, struct err *e)
 
 static bool run(int argc, char **argv, struct err *e)
 {
-    struct options o = {.train = 8000, .test = 800, .names = 40, .size = 64, .seed = 1};
+    struct options o = {
+        .train = 8000, .test = 800, .names = 40, .size = 64, .pictures = 1, .seed = 1};
     const struct tool_option options[] = {
         {"out", "DIR", "where it all goes", &o.out, NULL, 0, 0, true},
         {"pairs", "FILE", "list of pictures, see above", &o.pairs, NULL, 0, 0, true},
@@ -219,6 +251,10 @@ static bool run(int argc, char **argv, struct err *e)
         {"names", "N", "names to be learnt, the shortest of each group", NULL, &o.names, 8, 10000,
          false},
         {"size", "N", "pixels a side", NULL, &o.size, 32, 1024, false},
+        {"longest", "N", "each side has a length of its own, from --size to this; 0: squares", NULL,
+         &o.longest, 0, 1024, false},
+        {"pictures", "N", "pictures in a sample, at most", NULL, &o.pictures, 1, CONVO_PICTURES,
+         false},
         {"seed", "N", "another set for another seed", NULL, &o.seed, 0, INT64_MAX, false},
         {.name = NULL},
     };
@@ -238,6 +274,9 @@ static bool run(int argc, char **argv, struct err *e)
         return false;
     if (help) return true;
     if (rest < argc) return err_set(e, "scenes: unexpected argument '%s'", argv[rest]);
+    if (o.longest && o.longest < o.size)
+        return err_set(e, "scenes: --longest is %" PRId64 ", less than --size, %" PRId64, o.longest,
+                       o.size);
     if (!o.root) {
         dir = file_dir(o.pairs, e);
         o.root = above = dir ? mem_printf(e, "%s/..", dir) : NULL;

@@ -12,9 +12,10 @@ struct scene_pool {
     const struct stamp **stamp;
     int *start;
     int stamps, names;
-    uint32_t groups; /* union of the groups of all pictures */
-    int64_t size;    /* side of the scene, in pixels */
-    bool unknown;    /* their names are not trained on: ask only about groups */
+    uint32_t groups;       /* union of the groups of all pictures */
+    int64_t size, longest; /* shortest and longest side of a picture, in pixels */
+    int pictures;          /* in a sample, at most */
+    bool unknown;          /* their names are not trained on: ask only about groups */
 };
 
 struct scene {

@@ -118,7 +118,8 @@ static bool fill(const struct world_part *p, struct rng *r, struct convo *c, str
         draw_layout(&l, r);
     } while (layout_is_test(&l) != p->test);
     c->marker_last = world_pick(r, 4) == 0;
-    world_ask(c, p->test ? 1 : 1 + world_pick(r, 3), shapes_kinds, SHAPES_KINDS, &l, r);
+    world_ask(c, p->test ? 1 : 1 + world_pick(r, 3), shapes_kinds, SHAPES_KINDS,
+              &(struct world_view){{&l}, 1}, r);
     if (!image_new(im, size, size, 3, e)) return false;
     paint(im, &l, r);
     return true;

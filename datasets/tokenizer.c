@@ -16,12 +16,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SPECIALS = WORDS_SPECIALS };
-
 /* GPT-2's alphabet: a printable byte stands for itself, the others for code points from 256 up. */
-static void byte_alphabet(int code[256], int32_t id[256])
+static void byte_alphabet(int specials, int code[256], int32_t id[256])
 {
-    int next = 256, rank = SPECIALS;
+    int next = 256, rank = specials;
 
     for (int b = 0; b < 256; b++) {
         bool shown = (b >= '!' && b <= '~') || (b >= 0xa1 && b <= 0xac) || b >= 0xae;
@@ -57,22 +55,24 @@ static void vocabulary_free(struct vocabulary *v)
     free(v->text);
 }
 
-static bool vocabulary_make(struct vocabulary *v, const struct bpe *b, const int code[256],
-                            const int32_t id[256], struct err *e)
+static bool vocabulary_make(struct vocabulary *v, const struct words_template *t,
+                            const struct bpe *b, const int code[256], const int32_t id[256],
+                            struct err *e)
 {
+    const int bytes = t->specials + 256;
     bool ok;
 
-    v->count = (int32_t)(SPECIALS + 256 + b->merges); /* at most --vocab */
+    v->count = (int32_t)((size_t)bytes + b->merges); /* at most --vocab */
     v->text = mem_new((size_t)v->count, sizeof *v->text, "the vocabulary", e);
     ok = v->text != NULL;
-    for (int i = 0; ok && i < SPECIALS; i++)
-        ok = (v->text[i] = mem_strdup(words_specials[i].text, e)) != NULL;
+    for (int i = 0; ok && i < t->specials; i++)
+        ok = (v->text[i] = mem_strdup(t->special[i].text, e)) != NULL;
     for (int i = 0; ok && i < 256; i++)
         ok = (v->text[id[i]] = utf8(code[i], e)) != NULL;
     for (size_t i = 0; ok && i < b->merges; i++) {
         struct bpe_merge m = b->merge[i];
         char *text = mem_printf(e, "%s%s", v->text[m.left], v->text[m.right]);
-        v->text[SPECIALS + 256 + i] = text;
+        v->text[(size_t)bytes + i] = text;
         ok = text != NULL;
     }
     return ok;
@@ -88,16 +88,16 @@ static bool add_json(cJSON *into, const char *key, const char *json)
 }
 
 /* "added_tokens" is a list with ids inside, "added_tokens_decoder" an object by id. */
-static bool add_specials(cJSON *into, bool by_id)
+static bool add_specials(cJSON *into, const struct words_template *t, bool by_id)
 {
     bool ok = into != NULL;
 
-    for (int i = 0; ok && i < SPECIALS; i++) {
+    for (int i = 0; ok && i < t->specials; i++) {
         cJSON *o = cJSON_CreateObject();
         char key[16];
         snprintf(key, sizeof key, "%d", i);
         ok = o && (by_id || cJSON_AddNumberToObject(o, "id", i)) &&
-             cJSON_AddStringToObject(o, "content", words_specials[i].text) &&
+             cJSON_AddStringToObject(o, "content", t->special[i].text) &&
              cJSON_AddFalseToObject(o, "single_word") && cJSON_AddFalseToObject(o, "lstrip") &&
              cJSON_AddFalseToObject(o, "rstrip") && cJSON_AddFalseToObject(o, "normalized") &&
              cJSON_AddTrueToObject(o, "special") &&
@@ -151,23 +151,38 @@ static bool add_model(cJSON *root, const struct vocabulary *v, const struct bpe 
     return ok && merges;
 }
 
-static cJSON *tokenizer_json(const struct vocabulary *v, const struct bpe *b)
+/* Puts the template's first token before each text. */
+static bool add_first(cJSON *root, const struct words_template *t)
+{
+    char json[512];
+    int id = 0;
+
+    if (!t->first) return cJSON_AddNullToObject(root, "post_processor") != NULL;
+    while (strcmp(t->first, t->special[id].text) != 0)
+        id++;
+    snprintf(json, sizeof json,
+             "{\"type\":\"TemplateProcessing\","
+             "\"single\":[{\"SpecialToken\":{\"id\":\"%s\",\"type_id\":0}},"
+             "{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}],"
+             "\"pair\":[{\"SpecialToken\":{\"id\":\"%s\",\"type_id\":0}},"
+             "{\"Sequence\":{\"id\":\"A\",\"type_id\":0}},"
+             "{\"SpecialToken\":{\"id\":\"%s\",\"type_id\":1}},"
+             "{\"Sequence\":{\"id\":\"B\",\"type_id\":1}}],"
+             "\"special_tokens\":{\"%s\":{\"id\":\"%s\",\"ids\":[%d],"
+             "\"tokens\":[\"%s\"]}}}",
+             t->first, t->first, t->first, t->first, t->first, id, t->first);
+    return add_json(root, "post_processor", json);
+}
+
+static cJSON *tokenizer_json(const struct words_template *t, const struct vocabulary *v,
+                             const struct bpe *b)
 {
     cJSON *root = cJSON_CreateObject();
     bool ok = root && cJSON_AddStringToObject(root, "version", "1.0") &&
               cJSON_AddNullToObject(root, "truncation") && cJSON_AddNullToObject(root, "padding") &&
-              add_specials(cJSON_AddArrayToObject(root, "added_tokens"), false) &&
+              add_specials(cJSON_AddArrayToObject(root, "added_tokens"), t, false) &&
               cJSON_AddNullToObject(root, "normalizer") && add_pre_tokenizer(root) &&
-              add_json(root, "post_processor",
-                       "{\"type\":\"TemplateProcessing\","
-                       "\"single\":[{\"SpecialToken\":{\"id\":\"<s>\",\"type_id\":0}},"
-                       "{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}],"
-                       "\"pair\":[{\"SpecialToken\":{\"id\":\"<s>\",\"type_id\":0}},"
-                       "{\"Sequence\":{\"id\":\"A\",\"type_id\":0}},"
-                       "{\"SpecialToken\":{\"id\":\"<s>\",\"type_id\":1}},"
-                       "{\"Sequence\":{\"id\":\"B\",\"type_id\":1}}],"
-                       "\"special_tokens\":{\"<s>\":{\"id\":\"<s>\",\"ids\":[1],"
-                       "\"tokens\":[\"<s>\"]}}}") &&
+              add_first(root, t) &&
               add_json(root, "decoder",
                        "{\"type\":\"ByteLevel\",\"add_prefix_space\":true,\"trim_offsets\":true,"
                        "\"use_regex\":true}") &&
@@ -178,35 +193,37 @@ static cJSON *tokenizer_json(const struct vocabulary *v, const struct bpe *b)
     return NULL;
 }
 
-static bool add_roles(cJSON *o)
+static bool add_roles(cJSON *o, const struct words_template *t)
 {
     bool ok = o != NULL;
 
-    for (int i = 0; ok && i < SPECIALS; i++)
-        ok = cJSON_AddStringToObject(o, words_specials[i].role, words_specials[i].text) != NULL;
+    for (int i = 0; ok && i < t->specials; i++)
+        ok = !t->special[i].role ||
+             cJSON_AddStringToObject(o, t->special[i].role, t->special[i].text) != NULL;
     return ok;
 }
 
 static cJSON *config_json(const struct words_template *t)
 {
     cJSON *o = cJSON_CreateObject();
-    bool ok =
-        add_roles(o) && add_specials(cJSON_AddObjectToObject(o, "added_tokens_decoder"), true) &&
-        cJSON_AddTrueToObject(o, "add_bos_token") && cJSON_AddFalseToObject(o, "add_eos_token") &&
-        cJSON_AddFalseToObject(o, "clean_up_tokenization_spaces") &&
-        cJSON_AddStringToObject(o, "chat_template", t->jinja) &&
-        cJSON_AddStringToObject(o, "tokenizer_class", "PreTrainedTokenizerFast");
+    bool ok = add_roles(o, t) &&
+              add_specials(cJSON_AddObjectToObject(o, "added_tokens_decoder"), t, true) &&
+              cJSON_AddBoolToObject(o, "add_bos_token", t->first != NULL) &&
+              cJSON_AddFalseToObject(o, "add_eos_token") &&
+              cJSON_AddFalseToObject(o, "clean_up_tokenization_spaces") &&
+              cJSON_AddStringToObject(o, "chat_template", t->jinja) &&
+              cJSON_AddStringToObject(o, "tokenizer_class", "PreTrainedTokenizerFast");
 
     if (ok) return o;
     cJSON_Delete(o);
     return NULL;
 }
 
-static cJSON *map_json(void)
+static cJSON *map_json(const struct words_template *t)
 {
     cJSON *o = cJSON_CreateObject();
 
-    if (add_roles(o)) return o;
+    if (add_roles(o, t)) return o;
     cJSON_Delete(o);
     return NULL;
 }
@@ -240,8 +257,8 @@ static bool write_files(const char *dir, const struct words_template *t, const s
 {
     struct file_out out[FILES] = {0};
     bool ok = file_mkdirs(dir, e) && write_json(&out[0], config_json(t), dir, file_names[0], e) &&
-              write_json(&out[1], map_json(), dir, file_names[1], e) &&
-              write_json(&out[2], tokenizer_json(v, b), dir, file_names[2], e);
+              write_json(&out[1], map_json(t), dir, file_names[1], e) &&
+              write_json(&out[2], tokenizer_json(t, v, b), dir, file_names[2], e);
 
     for (int i = 0; ok && i < FILES; i++)
         ok = file_out_commit(&out[i], e);
@@ -265,21 +282,22 @@ static bool keep_inputs(const char *dir, char **files, int count, struct err *e)
 static bool make(const char *dir, const struct words_template *t, int64_t vocab, char **files,
                  int count, struct err *e)
 {
+    const int bytes = t->specials + 256;
     struct vocabulary v = {0};
     struct bpe b = {0};
     int32_t id[256];
     int code[256];
-    bool ok = true;
+    bool ok = vocab >= bytes || err_set(e, "--vocab: must be at least %d for %s", bytes, t->name);
 
-    byte_alphabet(code, id);
+    byte_alphabet(t->specials, code, id);
     for (int i = 0; ok && i < count; i++)
         ok = words_of_file(files[i], t, &b, e);
-    ok = ok && bpe_learn(&b, id, SPECIALS + 256, (size_t)vocab - SPECIALS - 256, e) &&
-         vocabulary_make(&v, &b, code, id, e) && write_files(dir, t, &v, &b, e);
+    ok = ok && bpe_learn(&b, id, bytes, (size_t)(vocab - bytes), e) &&
+         vocabulary_make(&v, t, &b, code, id, e) && write_files(dir, t, &v, &b, e);
     if (ok)
         printf("tokenizer: %" PRId32 " tokens (%d special, 256 bytes, %zu merge%s) from %zu "
                "distinct word%s%s: %s/tokenizer.json\n",
-               v.count, SPECIALS, b.merges, plural((int64_t)b.merges), b.words,
+               v.count, t->specials, b.merges, plural((int64_t)b.merges), b.words,
                plural((int64_t)b.words),
                v.count < vocab ? "; each is one token, so the vocabulary is smaller than asked"
                                : "",
@@ -296,7 +314,7 @@ static bool run(int argc, char **argv, struct err *e)
     const struct words_template *t;
     const struct tool_option options[] = {
         {"out", "DIR", "where it all goes", &dir, NULL, 0, 0, true},
-        {"vocab", "N", "tokens at most", NULL, &vocab, SPECIALS + 256, 65536, false},
+        {"vocab", "N", "tokens at most", NULL, &vocab, 256, 65536, false},
         {"template", "NAME", "chat template", &name, NULL, 0, 0, false},
         {.name = NULL},
     };

@@ -8,17 +8,20 @@
 /* The pattern of Llama 3's tokenizer, for both PCRE2 and Hugging Face's "Split". */
 extern const char words_pattern[];
 
-/* Special tokens, with ids from 0 up; Llama's configs assume <s> 1 and </s> 2. The role is the name
- * in special_tokens_map.json. */
-enum { WORDS_SPECIALS = 5 };
-extern const struct words_special {
+/* A special token. The role is its name in special_tokens_map.json; NULL: none. */
+struct words_special {
     const char *text, *role;
-} words_specials[WORDS_SPECIALS];
+};
+enum { WORDS_MOST_SPECIALS = 8 };
 
 struct words_template {
     const char *name;
+    const char *system;       /* precedes conversations without a system text; NULL: nothing */
     const char *ask, *answer; /* precede a question and an answer */
     const char *jinja;        /* the same, for Hugging Face's apply_chat_template */
+    const char *first;        /* the special token that begins each text; NULL: none does */
+    int specials;             /* with ids from 0 up */
+    struct words_special special[WORDS_MOST_SPECIALS];
 };
 
 /* On failure returns NULL, with an error that lists the names. */

@@ -11,6 +11,7 @@
 
 const char *const world_places[CELLS] = {"top left", "top right", "bottom left", "bottom right"};
 const char *const world_numbers[CELLS + 1] = {"zero", "one", "two", "three", "four"};
+static const char *const ordinals[CONVO_PICTURES] = {"First", "Second", "Third", "Fourth"};
 
 int world_pick(struct rng *r, int n)
 {
@@ -53,8 +54,22 @@ static const struct world_kind *pick_kind(const struct world_kind *kinds, int co
     }
 }
 
+/* A question about one of the scenes. */
+static bool ask_one(const struct world_kind *kind, const struct world_view *v, struct rng *r,
+                    struct turn *t)
+{
+    int which = v->scenes > 1 ? world_pick(r, v->scenes) : 0;
+    char ask[sizeof t->ask];
+
+    if (!kind->ask(v->scene[which], r, t)) return false;
+    if (v->scenes == 1) return true;
+    memcpy(ask, t->ask, sizeof ask);
+    turn_ask(t, "%s picture: %s", ordinals[which], ask);
+    return true;
+}
+
 void world_ask(struct convo *c, int turns, const struct world_kind *kinds, int count,
-               const void *scene, struct rng *r)
+               const struct world_view *v, struct rng *r)
 {
     c->turns = 0;
     for (int i = 0; c->turns < turns && i < WORLD_TRIES; i++) {
@@ -64,34 +79,46 @@ void world_ask(struct convo *c, int turns, const struct world_kind *kinds, int c
         t->kind = kind->name;
         for (int k = 0; k < c->turns; k++)
             again = again || c->turn[k].kind == t->kind;
-        if (!again && kind->ask(scene, r, t)) c->turns++;
+        if (!again && ask_one(kind, v, r, t)) c->turns++;
     }
 }
 
-/* Sample i of a part: its picture, if it has one, then its line in the list. */
+/* The pictures of sample i of a part, named after it. */
+static bool write_pictures(const struct world_part *p, int64_t i, const struct image *im,
+                           const struct aside *a, struct convo *c, struct err *e)
+{
+    for (c->images = 0; c->images < CONVO_PICTURES && im[c->images].px; c->images++) {
+        char *to = c->image[c->images], *path, more[16] = "";
+        bool ok;
+        if (c->images) snprintf(more, sizeof more, "-%d", c->images + 1);
+        snprintf(to, sizeof c->image[0], "images/%s-%06" PRId64 "%s.png", p->name, i, more);
+        path = aside_picture(a, strchr(to, '/') + 1, e);
+        ok = path && image_write_png(&im[c->images], path, e);
+        free(path);
+        if (!ok) return false;
+    }
+    return true;
+}
+
+/* Sample i of a part: its pictures, if it has any, then its line in the list. */
 static bool write_sample(const struct world_set *s, int part, int64_t i, const struct aside *a,
                          struct convo_list *list, struct err *e)
 {
     const struct world_part *p = &s->part[part];
     struct convo c = {.turns = 0};
-    struct image im = {0};
+    struct image im[CONVO_PICTURES] = {{0}};
     struct rng r;
-    char *path = NULL;
     bool ok;
 
     rng_seed(&r, s->seed, ((uint64_t)part << 32) + (uint64_t)i);
-    ok = s->fill(p, &r, &c, &im, e);
+    ok = s->fill(p, &r, &c, im, e);
     if (ok && c.turns == 0) ok = err_set(e, "%s: no question fits sample %" PRId64, p->name, i);
-    if (ok && im.px) {
-        snprintf(c.image, sizeof c.image, "images/%s-%06" PRId64 ".png", p->name, i);
-        path = aside_picture(a, strchr(c.image, '/') + 1, e);
-        ok = path && image_write_png(&im, path, e);
-    }
+    ok = ok && write_pictures(p, i, im, a, &c, e);
     snprintf(c.id, sizeof c.id, "%s-%06" PRId64 "%s%s", p->name, i, p->test ? "#" : "",
              ok && p->test ? c.turn[0].kind : "");
     ok = ok && convo_list_add(list, &c, e);
-    free(path);
-    image_free(&im);
+    for (int k = 0; k < CONVO_PICTURES; k++)
+        image_free(&im[k]);
     return ok;
 }
 

@@ -31,10 +31,16 @@ struct world_kind {
     bool (*ask)(const void *scene, struct rng *r, struct turn *t);
 };
 
+/* What a sample's questions are about: a scene per picture. */
+struct world_view {
+    const void *scene[CONVO_PICTURES];
+    int scenes;
+};
+
 /* Asks up to `turns` questions of different kinds; c->turns is the number asked, 0 if no kind
- * fitted. */
+ * fitted. Where there are several scenes, each question says which it means. */
 void world_ask(struct convo *c, int turns, const struct world_kind *kinds, int count,
-               const void *scene, struct rng *r);
+               const struct world_view *v, struct rng *r);
 
 /* One list of samples: DIR/NAME.json. A test part has one question per sample, and its kind after a
  * '#' at the end of the id. */
@@ -45,8 +51,8 @@ struct world_part {
     const void *pool; /* for fill() */
 };
 
-/* fill() makes one sample: c's turns, c->marker_last, and the picture, which stays zeroed for a
- * text-only sample. */
+/* fill() makes one sample: c's turns, c->marker_last, and the pictures, CONVO_PICTURES at most; the
+ * rest stay zeroed. */
 struct world_set {
     const char *dir;
     uint64_t seed;
