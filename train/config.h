@@ -3,6 +3,7 @@
 #define TRAIN_CONFIG_H
 
 #include "data/picture/image.h"
+#include "model/family/fresh.h"
 #include "optim/schedule.h"
 #include "base/schema/schema.h"
 
@@ -34,15 +35,6 @@ struct config_phase {
     int64_t eval_every;     /* in steps; 0: only at the end */
 };
 
-/* The shape of a model trained from scratch. */
-struct config_shape {
-    int64_t hidden_size, intermediate_size, layers, heads, kv_heads, max_length;
-    double rope_theta;
-    bool tie;
-    int64_t vision_hidden_size, vision_intermediate_size, vision_layers, vision_heads;
-    int64_t image_size, patch_size;
-};
-
 struct config {
     struct {
         const char *dir;
@@ -64,7 +56,8 @@ struct config {
         int too_long, alpha;
         int64_t min_pixels, max_pixels; /* 0: as the model says */
     } data;
-    struct config_shape shape;
+    int family; /* of a model trained from scratch: index into FRESH_FAMILIES */
+    struct fresh_shape shape;
     struct config_phase baseline, stage1, stage2;
     struct {
         int strategy;

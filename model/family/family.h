@@ -6,6 +6,7 @@
 
 #include "data/picture/processor.h"
 #include "model/config/hfconfig_parts.h"
+#include "model/family/fresh.h"
 #include "model/forward.h"
 
 /* The prefixes of a model's parts in its files, and the names of its head and of
@@ -52,8 +53,12 @@ struct family {
                                const struct picture_shape *shapes, int64_t n);
     /* From f->features to the embeddings of the rows filled by pictures: [image_tokens, d]. */
     struct tensor *(*project)(struct model *m, struct tape *t, const struct forward *f);
+    const struct fresh *fresh; /* new models of it; NULL: there are none */
 };
 extern const struct family *const families[]; /* ends with NULL */
+
+/* The family that `index` of FRESH_FAMILIES names. */
+const struct family *family_fresh(int index);
 
 /* How pictures appear in the model's token stream, except for the rule of their shapes. */
 struct picture_places;

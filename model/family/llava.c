@@ -10,6 +10,7 @@
 #include "model/params.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Where transformers keeps the parts: before and since 4.52, each with and without the tower's own
@@ -92,6 +93,69 @@ bool llava_read(const struct hf_reader *r, const cJSON *obj, struct hf_config *c
     t->tie_word_embeddings |= tied;
     return true;
 }
+
+/* ---- a new model ---- */
+
+/* The object "text_config". */
+static char *text_json(const struct fresh_shape *s, int64_t vocab, const int32_t id[FRESH_TOKENS],
+                       struct err *e)
+{
+    return mem_printf(e,
+                      "{\"model_type\":\"llama\",\"architectures\":[\"LlamaForCausalLM\"],"
+                      "\"hidden_size\":%lld,\"intermediate_size\":%lld,\"num_hidden_layers\":%lld,"
+                      "\"num_attention_heads\":%lld,\"num_key_value_heads\":%lld,"
+                      "\"max_position_embeddings\":%lld,\"vocab_size\":%lld,\"rms_norm_eps\":1e-5,"
+                      "\"rope_theta\":%.17g,\"tie_word_embeddings\":%s,"
+                      "\"bos_token_id\":%d,\"eos_token_id\":%d,\"initializer_range\":%.17g}",
+                      (long long)s->hidden_size, (long long)s->intermediate_size,
+                      (long long)s->layers, (long long)s->heads, (long long)s->kv_heads,
+                      (long long)s->max_length, (long long)vocab, s->rope_theta,
+                      s->tie ? "true" : "false", id[FRESH_BOS], id[FRESH_EOS], fresh_deviation(s));
+}
+
+/* The object "vision_config". */
+static char *vision_json(const struct fresh_shape *s, struct err *e)
+{
+    return mem_printf(e,
+                      "{\"model_type\":\"clip_vision_model\",\"hidden_size\":%lld,"
+                      "\"intermediate_size\":%lld,\"num_hidden_layers\":%lld,"
+                      "\"num_attention_heads\":%lld,\"image_size\":%lld,\"patch_size\":%lld,"
+                      "\"hidden_act\":\"quick_gelu\",\"projection_dim\":%lld}",
+                      (long long)s->vision_hidden_size, (long long)s->vision_intermediate_size,
+                      (long long)s->vision_layers, (long long)s->vision_heads,
+                      (long long)s->image_size, (long long)s->patch_size,
+                      (long long)s->vision_hidden_size);
+}
+
+char *llava_json(const struct family *f, const char *more, const struct fresh_shape *s,
+                 int64_t vocab, const int32_t id[FRESH_TOKENS], struct err *e)
+{
+    const int64_t side = s->image_size / s->patch_size;
+    char *text = text_json(s, vocab, id, e), *vision = text ? vision_json(s, e) : NULL;
+    char *json = NULL;
+
+    if (vision)
+        json = mem_printf(e,
+                          "{\"architectures\":[\"%s\"],\"model_type\":\"%s\","
+                          "\"image_token_index\":%d,\"image_seq_length\":%lld,%s"
+                          "\"vision_feature_layer\":-2,"
+                          "\"vision_feature_select_strategy\":\"default\","
+                          "\"projector_hidden_act\":\"gelu\",\"tie_word_embeddings\":%s,"
+                          "\"torch_dtype\":\"float32\",\"text_config\":%s,\"vision_config\":%s}",
+                          f->architecture, f->model_type, id[FRESH_PLACE], (long long)(side * side),
+                          more, s->tie ? "true" : "false", text, vision);
+    free(text);
+    free(vision);
+    return json;
+}
+
+static char *fresh_json(const struct fresh_shape *s, int64_t vocab, const int32_t id[FRESH_TOKENS],
+                        struct err *e)
+{
+    return llava_json(&family_llava, "", s, vocab, id, e);
+}
+
+static const struct fresh fresh = {LLAVA_TOKENS, fresh_json};
 
 /* ---- parameters ---- */
 
@@ -192,4 +256,5 @@ const struct family family_llava = {.model_type = "llava",
                                     .shape = shape,
                                     .input_width = clip_input_width,
                                     .features = features,
-                                    .project = llava_project};
+                                    .project = llava_project,
+                                    .fresh = &fresh};

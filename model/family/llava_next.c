@@ -10,9 +10,11 @@
  * where n = image_size / patch_size, and s.rows = n*n + kept_h*kept_w features are cached. Sizes
  * are computed in double and in the order of transformers' Python code (5.24). */
 #include "model/family/llava.h"
+#include "base/mem.h"
 #include "model/params.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- settings: transformers' LlavaNextConfig ---- */
@@ -51,6 +53,25 @@ static bool read(const struct hf_reader *r, const cJSON *obj, struct hf_config *
                      hf_get(r, obj, "vision_feature_select_strategy"),
                      "default: a class token has no place in the map of a picture");
 }
+
+/* ---- a new model ---- */
+
+/* Chooses among the same sizes as the published models, in squares of image_size. */
+static char *fresh_json(const struct fresh_shape *s, int64_t vocab, const int32_t id[FRESH_TOKENS],
+                        struct err *e)
+{
+    const long long one = s->image_size, two = 2 * one, three = 3 * one;
+    char *more = mem_printf(e,
+                            "\"image_grid_pinpoints\":[[%lld,%lld],[%lld,%lld],[%lld,%lld],"
+                            "[%lld,%lld],[%lld,%lld]],",
+                            one, two, two, one, two, two, three, one, one, three);
+    char *json = more ? llava_json(&family_llava_next, more, s, vocab, id, e) : NULL;
+
+    free(more);
+    return json;
+}
+
+static const struct fresh fresh = {LLAVA_TOKENS, fresh_json};
 
 /* ---- parameters ---- */
 
@@ -190,4 +211,5 @@ const struct family family_llava_next = {.model_type = "llava_next",
                                          .input_width = clip_input_width,
                                          .feature_width = clip_feature_width,
                                          .features = features,
-                                         .project = project};
+                                         .project = project,
+                                         .fresh = &fresh};

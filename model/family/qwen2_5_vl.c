@@ -1,9 +1,11 @@
 /* qwen2_5_vl.c - Qwen2.5-VL: pictures near their own size, each cell of patches one row of the
  * text; positions with three axes; <|vision_start|> and <|vision_end|> around each picture, which
  * are embedded as text but use the pictures' factors (as in the published conversion). */
+#include "base/mem.h"
 #include "data/dataset.h"
 #include "model/family/qwen_tower.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* The names in the published files and in everything that transformers saves; then those of the
@@ -76,6 +78,66 @@ static bool read(const struct hf_reader *r, const cJSON *obj, struct hf_config *
     c->pad_token_id = HF_NO_TOKEN;
     return true;
 }
+
+/* ---- a new model ---- */
+
+/* As in the published models, a quarter of the pairs of a head turns with time and the rest with
+ * height and width; half of the tower's blocks, the last among them, see the whole picture. */
+static char *text_json(const struct fresh_shape *s, int64_t vocab, const int32_t id[FRESH_TOKENS],
+                       struct err *e)
+{
+    const int64_t pairs = s->hidden_size / s->heads / 2, time = pairs / 4;
+    const int64_t height = (pairs - time + 1) / 2;
+
+    return mem_printf(e,
+                      "\"hidden_size\":%lld,\"intermediate_size\":%lld,\"num_hidden_layers\":%lld,"
+                      "\"num_attention_heads\":%lld,\"num_key_value_heads\":%lld,"
+                      "\"max_position_embeddings\":%lld,\"vocab_size\":%lld,\"rms_norm_eps\":1e-6,"
+                      "\"rope_theta\":%.17g,\"rope_scaling\":{\"type\":\"mrope\",\"mrope_section\":"
+                      "[%lld,%lld,%lld]},\"tie_word_embeddings\":%s,\"use_sliding_window\":false,"
+                      "\"bos_token_id\":%d,\"eos_token_id\":%d,\"initializer_range\":%.17g",
+                      (long long)s->hidden_size, (long long)s->intermediate_size,
+                      (long long)s->layers, (long long)s->heads, (long long)s->kv_heads,
+                      (long long)s->max_length, (long long)vocab, s->rope_theta, (long long)time,
+                      (long long)height, (long long)(pairs - time - height),
+                      s->tie ? "true" : "false", id[FRESH_BOS], id[FRESH_EOS], fresh_deviation(s));
+}
+
+static char *vision_json(const struct fresh_shape *s, struct err *e)
+{
+    return mem_printf(e,
+                      "{\"model_type\":\"qwen2_5_vl\",\"depth\":%lld,\"hidden_size\":%lld,"
+                      "\"intermediate_size\":%lld,\"num_heads\":%lld,\"out_hidden_size\":%lld,"
+                      "\"patch_size\":%lld,\"window_size\":%lld,\"temporal_patch_size\":2,"
+                      "\"spatial_merge_size\":2,\"fullatt_block_indexes\":[%lld,%lld]}",
+                      (long long)s->vision_layers, (long long)s->vision_hidden_size,
+                      (long long)s->vision_intermediate_size, (long long)s->vision_heads,
+                      (long long)s->hidden_size, (long long)s->patch_size, (long long)s->image_size,
+                      (long long)((s->vision_layers - 1) / 2), (long long)(s->vision_layers - 1));
+}
+
+static char *fresh_json(const struct fresh_shape *s, int64_t vocab, const int32_t id[FRESH_TOKENS],
+                        struct err *e)
+{
+    char *text = text_json(s, vocab, id, e), *vision = text ? vision_json(s, e) : NULL;
+    char *json = NULL;
+
+    if (vision)
+        json = mem_printf(e,
+                          "{\"architectures\":[\"%s\"],\"model_type\":\"%s\",%s,"
+                          "\"image_token_id\":%d,\"vision_start_token_id\":%d,"
+                          "\"vision_end_token_id\":%d,\"torch_dtype\":\"float32\","
+                          "\"vision_config\":%s}",
+                          family_qwen2_5_vl.architecture, family_qwen2_5_vl.model_type, text,
+                          id[FRESH_PLACE], id[FRESH_START], id[FRESH_END], vision);
+    free(text);
+    free(vision);
+    return json;
+}
+
+static const struct fresh fresh = {
+    {"<|endoftext|>", "<|im_end|>", "<|image_pad|>", "<|vision_start|>", "<|vision_end|>"},
+    fresh_json};
 
 /* ---- pictures ---- */
 
@@ -166,4 +228,5 @@ const struct family family_qwen2_5_vl = {.model_type = "qwen2_5_vl",
                                          .input_width = input_width,
                                          .feature_width = feature_width,
                                          .features = qwen_features,
-                                         .project = qwen_project};
+                                         .project = qwen_project,
+                                         .fresh = &fresh};

@@ -2,9 +2,28 @@
 #include "model/family/family.h"
 #include "data/dataset.h"
 
+#include <math.h>
+#include <string.h>
+
 const struct family *const families[] = {&family_llava, &family_llava_next, &family_qwen2_5_vl,
                                          &family_llama, &family_mistral,    &family_qwen2,
                                          NULL};
+
+const struct family *family_fresh(int index)
+{
+    static const char *const names[] = {FRESH_FAMILIES};
+    const struct family *const *f = families;
+
+    while (strcmp((*f)->model_type, names[index]) != 0)
+        f++;
+    CHECK((*f)->fresh);
+    return *f;
+}
+
+double fresh_deviation(const struct fresh_shape *s)
+{
+    return 1 / sqrt((double)s->hidden_size) / 2;
+}
 
 void family_places(const struct hf_config *c, struct picture_places *p)
 {
