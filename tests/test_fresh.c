@@ -171,7 +171,8 @@ static void write_config(void *const *state, int i)
         "\"baseline\":{\"family\":\"%s\",\"hidden_size\":32,\"intermediate_size\":48,\"layers\":2,"
         "\"heads\":2,\"kv_heads\":1,\"vision_hidden_size\":32,\"vision_intermediate_size\":48,"
         "\"vision_layers\":3,\"vision_heads\":2,\"image_size\":32,%s,\"steps\":2,\"batch_size\":2},"
-        "\"rank\":{\"rope_dim\":4,\"samples\":4},\"svd\":{\"samples\":4,\"low_rank\":4},"
+        "\"rank\":{\"rope_dim\":4,\"samples\":4},\"svd\":{\"samples\":4},\"sweep\":{\"low_rank\":["
+        "4,2],\"stage2_lr\":[1e-3,0]},"
         "\"stage1\":{\"steps\":1,\"batch_size\":2},\"stage2\":{\"steps\":1,\"batch_size\":2},"
         "\"evaluate\":{\"max_new_tokens\":3}}",
         T, T, kinds[i].chat, T, T, T, kinds[i].chat, fresh_names[i], kinds[i].more);
@@ -202,6 +203,9 @@ static void test_runs(void **state)
         config = slurp(tmpdir_path(state, "run/baseline/model/config.json"), NULL);
         assert_non_null(strstr(config, kinds[i].decoder));
         free(config);
+        must_run(state, "lr() { grep '\"point\":\"rope4-rank'$1'\",\"phase\":\"stage2\",\"event\":"
+                        "\"train\"' $T/run/metrics.jsonl | grep -q '\"lr\":0,'; } && "
+                        "lr 2 && ! lr 4"); /* each point has its own rate */
         must_run(state, "rm -r $T/run $T/cache");
     }
     must_fail(state, "$B/mha2mla-train --config $C --set model.tokenizer=$T/vicuna",

@@ -224,6 +224,8 @@ static const struct schema_row rows[] = {
      .help = "write all tensors in the models of stage 1 and svd, as in those of stage 2"},
     {"sweep.low_rank", SCHEMA_DOUBLES(C, sweep.low_rank), .def = "[]", .min = SCHEMA_ABOVE(0),
      .max = SCHEMA_TO(4096), .help = "values of svd.low_rank, one curve each"},
+    {"sweep.stage2_lr", SCHEMA_DOUBLES(C, sweep.stage2_lr), .def = "[]", .min = SCHEMA_FROM(0),
+     .max = SCHEMA_TO(1), .help = "stage2.lr for each of sweep.low_rank; []: stage2.lr for all"},
     {"sweep.partial_rope", SCHEMA_INTS(C, sweep.partial_rope), .def = "[]", .min = SCHEMA_FROM(2),
      .max = SCHEMA_TO(512), .help = "values of rank.rope_dim: rotated dims per head"},
 };
@@ -267,10 +269,12 @@ int64_t config_points(const struct config *c)
 struct point config_point(const struct config *c, int64_t i)
 {
     int64_t ranks = c->sweep.low_rank.n;
-    struct point p = {.rope_dim = c->rank.rope_dim, .low_rank = c->svd.low_rank};
+    struct point p = {
+        .rope_dim = c->rank.rope_dim, .low_rank = c->svd.low_rank, .lr = c->stage2.lr};
 
     if (c->sweep.partial_rope.n) p.rope_dim = c->sweep.partial_rope.v[ranks ? i / ranks : i];
     if (ranks) p.low_rank = c->sweep.low_rank.v[i % ranks];
+    if (ranks && c->sweep.stage2_lr.n) p.lr = c->sweep.stage2_lr.v[i % ranks];
     snprintf(p.stage1, sizeof p.stage1, "rope%d", (int)p.rope_dim);
     snprintf(p.name, sizeof p.name, "rope%d-rank%g", (int)p.rope_dim, p.low_rank);
     for (int s = STEP_STAGE1; s <= STEP_STAGE2; s++)

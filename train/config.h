@@ -88,7 +88,7 @@ struct config {
         bool full;
     } save;
     struct {
-        struct schema_doubles low_rank;
+        struct schema_doubles low_rank, stage2_lr;
         struct schema_ints partial_rope;
     } sweep;
     bool *given; /* by row of the table: schema_given */
@@ -117,6 +117,7 @@ const char *config_source_name(const struct config_source *s);
 struct point {
     int64_t rope_dim;
     double low_rank;
+    double lr;           /* of stage 2 */
     char name[64];       /* "rope8-rank4" */
     char stage1[64];     /* "rope8": shared by points with the same rope_dim */
     char dir[STEPS][80]; /* where stage1, svd and stage2 save their models: "rope8/stage1" ... */

@@ -31,6 +31,11 @@ static bool check_steps(const struct config *c, struct err *e)
 /* By their names, which are the directories': so many digits count. */
 static bool check_sweep(const struct config *c, struct err *e)
 {
+    const int64_t rates = c->sweep.stage2_lr.n, ranks = c->sweep.low_rank.n;
+
+    if (rates && rates != ranks)
+        return err_set(e, "sweep.stage2_lr: has %lld rates for the %lld values of sweep.low_rank",
+                       (long long)rates, (long long)ranks);
     for (int64_t i = 0; i < config_points(c); i++) {
         struct point p = config_point(c, i);
         for (int64_t k = 0; k < i; k++)
@@ -40,18 +45,31 @@ static bool check_sweep(const struct config *c, struct err *e)
     return true;
 }
 
+/* The lowest rate that a training is to reach. */
+static double least_lr(const struct config *c, int phase)
+{
+    double least = config_phase(c, phase)->lr;
+
+    if (phase_steps[phase] != STEP_STAGE2 || c->sweep.stage2_lr.n == 0) return least;
+    least = c->sweep.stage2_lr.v[0];
+    for (int64_t i = 1; i < c->sweep.stage2_lr.n; i++)
+        if (c->sweep.stage2_lr.v[i] < least) least = c->sweep.stage2_lr.v[i];
+    return least;
+}
+
 static bool check_phases(const struct config *c, struct err *e)
 {
     for (int i = 0; i < PHASES; i++) {
         const struct config_phase *p = config_phase(c, i);
         const char *name = step_names[phase_steps[i]];
+        const double lr = least_lr(c, i);
         if (!config_has_step(c, phase_steps[i])) continue;
         if (p->micro_batch > p->batch_size)
             return err_set(e, "%s.micro_batch: %lld is more than %s.batch_size, %lld", name,
                            (long long)p->micro_batch, name, (long long)p->batch_size);
-        if (c->optim.min_lr > p->lr)
+        if (c->optim.min_lr > lr)
             return err_set(e, "optim.min_lr: %g is more than %s.lr, %g, from which it falls",
-                           c->optim.min_lr, name, p->lr);
+                           c->optim.min_lr, name, lr);
     }
     return true;
 }

@@ -80,6 +80,10 @@ static bool of_low_rank(const struct use *u)
 {
     return u->c->sweep.low_rank.n == 0;
 }
+static bool of_stage2_lr(const struct use *u)
+{
+    return u->c->sweep.stage2_lr.n == 0;
+}
 static bool of_factors(const struct use *u)
 {
     return u->c->svd.method != KV_NONE;
@@ -180,6 +184,8 @@ static const struct rule {
     {"svd.low_rank", of_low_rank, "sweep.low_rank has the values", 0},
     {"svd.low_rank", of_factors, no_factors, 0},
     {"sweep.low_rank", of_factors, no_factors, 0},
+    {"sweep.stage2_lr", for_stage2, no_step, 0},
+    {"stage2.lr", of_stage2_lr, "sweep.stage2_lr has the values", 0},
     {"svd.input", of_factors, no_factors, 0},
     {"svd.samples", of_factors, no_factors, 0},
     {"svd.samples", of_activation, "svd.input is \"weight\"", 0},

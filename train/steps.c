@@ -226,7 +226,8 @@ static bool step_svd(struct run *r, const struct point *p, struct err *e)
 
 static bool step_stage2(struct run *r, const struct point *p, struct err *e)
 {
-    struct train_job job = {.point = p->name, .phase = "stage2", .p = &r->c.stage2, .stream = 3};
+    struct config_phase phase = r->c.stage2;
+    struct train_job job = {.point = p->name, .phase = "stage2", .p = &phase, .stream = 3};
     const char *dir = p->dir[STEP_STAGE2], *svd = p->dir[STEP_SVD];
     struct model m = {0};
     bool done, ok;
@@ -238,6 +239,7 @@ static bool step_stage2(struct run *r, const struct point *p, struct err *e)
                       !score_dir(r, svd, e)))
         return false;
     from = run_path(r, e, "%s/model", svd);
+    phase.lr = p->lr;
     job.kinds = peft_kinds(r->c.stage2.peft, r->c.stage2.projector);
     ok = from && model_open(&m, from, e) && need_pictures(r, &m, false, e);
     if (ok)

@@ -84,16 +84,17 @@ static void show_trainings(const struct forecast *p)
     char t[4][UNIT_TEXT];
 
     dry_title("trainings");
-    log_line("%-26s %8s %8s %10s %14s %14s %9s", "", "steps", "batch", "samples", "tokens",
-             "trained", "of all");
+    log_line("%-26s %8s %6s %9s %10s %14s %14s %9s", "", "steps", "batch", "peak lr", "samples",
+             "tokens", "trained", "of all");
     for (int64_t i = 0; i < p->n; i++) {
         const struct forecast_model *c = &p->models[i];
         if (!c->phase) continue;
         double steps = (double)train_steps(c->phase, d->n);
         double samples = steps * (double)c->phase->batch_size;
+        double lr = c->state.state == ATTN_MLA ? c->point.lr : c->phase->lr;
         char share[UNIT_TEXT];
-        log_line("%-26s %8.0f %8lld %10s %14s %14s %9s", c->name, steps,
-                 (long long)c->phase->batch_size, unit_count(t[0], samples),
+        log_line("%-26s %8.0f %6lld %9g %10s %14s %14s %9s", c->name, steps,
+                 (long long)c->phase->batch_size, lr, unit_count(t[0], samples),
                  unit_count(t[1], samples * (double)d->tokens / (double)d->n),
                  unit_count(t[2], c->trained), unit_percent(share, c->trained / c->all));
     }
