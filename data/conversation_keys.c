@@ -102,6 +102,7 @@ const char *const unread_marks[] = {
     "<|image|>",
     "<|image_1|>",
     "<|vision_start|>",
+    "<|vision_end|>",
     "<IMG_CONTEXT>",
     "<ImageHere>",
     "<image_placeholder>",

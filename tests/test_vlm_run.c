@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "data/picture/image.h"
 #include "model/model.h"
 #include "tests/tmpdir.h"
 
@@ -194,9 +195,120 @@ static void test_limits(void **state)
               "data.max_pixels: is not for this model");
 }
 
+/* Models whose files contradict each other, or are of a kind that is not computed: a command that
+ * changes them, and a part of the one line that says so. */
+static const struct refused {
+    int kind;
+    const char *change, *says;
+} refused[] = {
+    {0, "sed -i s/blocks.2.norm1.weight/blocks.2.normX.weight/ $T/m/model.safetensors",
+     "visual.blocks.2.norm1.weight"},
+    {0,
+     "sed -i -e 's/\"use_sliding_window\": false/\"use_sliding_window\": true/' "
+     "-e 's/\"sliding_window\": null/\"sliding_window\": 16/' "
+     "-e s/full_attention/sliding_attention/ $T/m/config.json",
+     "16"},
+    {0, "sed -i 's/\"image_token_id\": 60/\"image_token_id\": 59/' $T/m/config.json",
+     "token \"<|image_pad|>\" has id 60, but image_token_index is 59"},
+    {0, "sed -i 's/\"patch_size\": 4/\"patch_size\": 8/' $T/m/preprocessor_config.json",
+     "makes patches of 8 pixels"},
+    {1, "sed -i 's/      36,/      24,/' $T/m/preprocessor_config.json",
+     "image_grid_pinpoints is another list than in "},
+    {1, "sed -i 's/      36/      35/' $T/m/config.json $T/m/preprocessor_config.json",
+     "image_grid_pinpoints"},
+    {1, "sed -i 's/select_strategy\": \"default\"/select_strategy\": \"full\"/' $T/m/config.json",
+     "vision_feature_select_strategy is \"full\"; allowed: default"},
+    {1,
+     "sed -i s/multi_modal_projector.linear_2.bias/multi_modal_projector.linear_2.biaX/ "
+     "$T/m/model.safetensors",
+     "multi_modal_projector.linear_2.bias"},
+    {1, "sed -i s/image_newline/image_newlinX/ $T/m/model.safetensors", "image_newline"},
+    /* as LLaVA-1.6-34B, whose tokenizer has its placeholder elsewhere */
+    {1, "sed -i 's/\"image_token_index\": 47/\"image_token_index\": 45/' $T/m/config.json",
+     "token \"<image>\" has id 47, but image_token_index is 45"},
+    {1, "sed -i 's/\"image_token_index\": 47/&, \"image_token_id\": 46/' $T/m/config.json",
+     "is 47 and image_token_id 46; allowed: the same number"},
+};
+
+static void test_refused(void **state)
+{
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        set_up(state, &kinds[refused[i].kind]);
+        must_run(state, "cp -r $T/m $T/before");
+        must_run(state, refused[i].change);
+        must_run(state, "! diff -rq $T/m $T/before"); /* the command found something to change */
+        must_fail(state, "$B/mha2mla-train --config $C --dry-run", refused[i].says);
+        must_fail(state, "$B/mha2mla-train --config $C", refused[i].says);
+        must_run(state, "! test -e $T/run && rm -r $T/m $T/before");
+    }
+}
+
+/* Samples that are left out, and what is said of them. */
+static const struct left_out {
+    const char *sample, *says;
+} left_out[] = {
+    {"{\"id\":\"thin\",\"image\":\"thin.png\",\"conversations\":[{\"from\":\"human\",\"value\":"
+     "\"<image>\\nWhat\"},{\"from\":\"gpt\",\"value\":\"a\"}]}",
+     "601 x 3 pixels: one side is more than 200 times the other"},
+    {"{\"id\":\"film\",\"video\":\"a.mp4\",\"conversations\":[{\"from\":\"human\",\"value\":"
+     "\"What\"},{\"from\":\"gpt\",\"value\":\"a\"}]}",
+     "\"video\" is not read"},
+    {"{\"id\":\"begun\",\"conversations\":[{\"from\":\"human\",\"value\":"
+     "\"<|vision_start|>What\"},{\"from\":\"gpt\",\"value\":\"a\"}]}",
+     "the mark \"<|vision_start|>\" is not read"},
+    {"{\"id\":\"ended\",\"conversations\":[{\"from\":\"human\",\"value\":"
+     "\"What<|vision_end|>\"},{\"from\":\"gpt\",\"value\":\"a\"}]}",
+     "the mark \"<|vision_end|>\" is not read"},
+    /* more placeholders than the picture's grid has cells */
+    {"{\"id\":\"padded\",\"image\":\"fine.png\",\"conversations\":[{\"from\":\"human\",\"value\":"
+     "\"<image><|image_pad|>\\nWhat\"},{\"from\":\"gpt\",\"value\":\"a\"}]}",
+     "2 <image> marks for 1 picture (id padded)"},
+    {"{\"id\":\"twice\",\"image\":\"fine.png\",\"conversations\":[{\"from\":\"human\",\"value\":"
+     "\"<image><image>What\"},{\"from\":\"gpt\",\"value\":\"a\"}]}",
+     "2 <image> marks for 1 picture (id twice)"},
+};
+enum { LEFT_OUT = sizeof left_out / sizeof *left_out };
+
+static void write_picture(const char *path, int64_t width, int64_t height)
+{
+    struct image im;
+    struct err e;
+
+    assert_true(image_new(&im, width, height, 3, &e) && image_write_png(&im, path, &e));
+    image_free(&im);
+}
+
+/* One picture of exactly 200 to 1 is fine; the others are named, each with its reason. */
+static void test_left_out(void **state)
+{
+    FILE *fp;
+    char *list;
+
+    set_up(state, &kinds[0]);
+    write_picture(tmpdir_path(state, "thin.png"), 601, 3);
+    write_picture(tmpdir_path(state, "fine.png"), 600, 3);
+    fp = fopen(tmpdir_path(state, "e.json"), "w");
+    assert_non_null(fp);
+    fprintf(fp, "[{\"image\":\"fine.png\",\"conversations\":[{\"from\":\"human\",\"value\":"
+                "\"<image>\\nWhat\"},{\"from\":\"gpt\",\"value\":\"a\"}]}");
+    for (int i = 0; i < LEFT_OUT; i++)
+        fprintf(fp, ",\n%s", left_out[i].sample);
+    fprintf(fp, "]\n");
+    assert_int_equal(fclose(fp), 0);
+    must_run(state, "$B/mha2mla-train --config $C --set 'run.steps=[\"rank\"]' --set "
+                    "'data.eval=[]' --set \"data.train=[{\\\"path\\\":\\\"$T/e.json\\\"}]\"");
+    must_say(state, "data.train: 1 sample, ");
+    list = slurp(tmpdir_path(state, "run/left_out.txt"), NULL);
+    for (int i = 0; i < LEFT_OUT; i++)
+        if (!strstr(list, left_out[i].says))
+            fail_msg("'%s' is not in:\n%s", left_out[i].says, list);
+    free(list);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {tmpdir_test(test_runs), tmpdir_test(test_limits)};
+    const struct CMUnitTest tests[] = {tmpdir_test(test_runs), tmpdir_test(test_limits),
+                                       tmpdir_test(test_refused), tmpdir_test(test_left_out)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
