@@ -62,6 +62,7 @@ struct dataset_image {
     char *path;
     char key[65]; /* SHA-256 of the file; "" until first needed */
     bool bad;
+    bool used; /* some sample that will be drawn has it: train/picture_use.h */
     char *why; /* bad: one line that names it; owned */
     struct picture_shape shape;
 };

@@ -100,7 +100,7 @@ static struct outcome one_step(void *const *state, bool mla, int micro)
                                 "optim.eps=1",
                                 "optim.clip=0",
                                 NULL};
-    struct train_job job = {.point = "p", .phase = "baseline", .stream = 1};
+    struct train_job job = {.point = "p", .phase = "baseline", .index = 0};
     struct outcome o = {0};
     struct model m = {0};
     struct run r;
@@ -178,7 +178,7 @@ static void test_mla(void **state)
 static void test_no_room(void **state)
 {
     const char *const more[] = {"baseline.batch_size=4", "data.eval=[]", NULL};
-    struct train_job job = {.point = "p", .phase = "baseline", .stream = 1};
+    struct train_job job = {.point = "p", .phase = "baseline", .index = 0};
     struct model m = {0};
     struct run r;
     struct err e = {0};

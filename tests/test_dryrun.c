@@ -49,6 +49,8 @@ static void test_says(void **state)
     assert_says(text, "\"low_rank\": [2, 4]");
     assert_says(text, "data.train: 4 samples");
     assert_says(text, "a picture: made 32 x 32 pixels, 16 tokens");
+    assert_says(text, "\ndata.cache: pixels of 4 of 4 pictures, 48.00 KiB on disk\n"
+                      "data.cache: features of 4 of 4 pictures, 8.00 KiB on disk\n");
     assert_says(text, "sample 1, \"a\"");
     assert_says(text, "<image> x 16");
     assert_says(text, "\n  added     <s>\n"
@@ -59,7 +61,7 @@ static void test_says(void **state)
     assert_says(text, "\nbase                                 64     100.00 %              512");
     assert_says(text, "\nrope8-rank2                          20      31.25 %              160");
     assert_says(text, "\nrope8-rank4                          24      37.50 %              192");
-    assert_says(text, "\nrope8-rank2 stage 2               7       16");
+    assert_says(text, "\nrope8-rank2 stage 2               7     16     5e-06");
     /* v5 at rank 2: 2 layers x 2 modalities x (down 4*32, up_k 16*4, up_v 32*4) */
     assert_says(text, "1,280    1.53 %");
     assert_false(is_there(tmpdir_path(state, "run")));

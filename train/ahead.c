@@ -166,12 +166,26 @@ static bool needs_pictures(const struct run *r, bool *needs, struct err *e)
     return ok;
 }
 
+/* Of samples in a row. */
+struct seen {
+    const struct dataset *d;
+    bool picture;
+};
+
+static void see(void *arg, int64_t entry)
+{
+    struct seen *s = arg;
+
+    s->picture = s->picture || s->d->entries[entry].images > 0;
+}
+
 static bool check_calibration(const struct run *r, struct err *e)
 {
-    bool needs, sees = true, ok = needs_pictures(r, &needs, e);
+    struct seen s = {&r->train, false};
+    bool needs, ok = needs_pictures(r, &needs, e);
 
-    if (ok && needs) ok = layerwise_sees_pictures(r, r->c.svd.samples, &sees, e);
-    if (ok && !sees)
+    if (ok && needs) ok = layerwise_each(r, r->c.svd.samples, see, &s, e);
+    if (ok && needs && !s.picture)
         ok = run_refuse(
             r, e,
             "svd: none of the calibration samples has a picture, for which svd.decoupled "

@@ -165,6 +165,15 @@ static bool in_curve(const struct choice *c, int64_t place)
     return i < c->curve && curve_place(c, i) == place;
 }
 
+void evaluate_each(const struct run *r, int64_t set, bool curve, entry_visitor *visit, void *arg)
+{
+    const struct choice c = choose(r, &r->eval[set]);
+    const int64_t n = curve ? c.curve : c.full;
+
+    for (int64_t i = 0; i < n; i++)
+        visit(arg, chosen(&c, curve ? curve_place(&c, i) : i));
+}
+
 struct group {
     struct sample *samples;
     int64_t *place; /* [size]: index of each in the set's `full` */

@@ -45,4 +45,7 @@ bool scores_write(const struct scores *s, struct metrics *m, const char *point, 
 bool scores_save(const struct scores *s, const char *path, struct err *e);
 bool scores_load(struct scores *s, const char *path, struct err *e);
 
+/* Visits the samples of a set that are scored: for the tables, or for a point of the curve. */
+void evaluate_each(const struct run *r, int64_t set, bool curve, entry_visitor *visit, void *arg);
+
 #endif

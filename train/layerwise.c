@@ -34,14 +34,14 @@ static int64_t count_of(const struct run *r, int64_t samples)
     return samples < r->train.n ? samples : r->train.n;
 }
 
-bool layerwise_sees_pictures(const struct run *r, int64_t samples, bool *sees, struct err *e)
+bool layerwise_each(const struct run *r, int64_t samples, entry_visitor *visit, void *arg,
+                    struct err *e)
 {
     struct order order = {0};
     bool ok = draw_order(&order, r, e);
 
-    *sees = false;
     for (int64_t i = 0; ok && i < count_of(r, samples); i++)
-        *sees = *sees || r->train.entries[order_at(&order, i)].images > 0;
+        visit(arg, order_at(&order, i));
     order_free(&order);
     return ok;
 }

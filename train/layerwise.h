@@ -41,8 +41,9 @@ bool layerwise_open(struct layerwise *w, struct run *r, struct model *m, int64_t
                     unsigned looks, struct err *e);
 void layerwise_close(struct layerwise *w); /* fine on a zeroed struct */
 
-/* Whether any of the samples that would be drawn has a picture. */
-bool layerwise_sees_pictures(const struct run *r, int64_t samples, bool *sees, struct err *e);
+/* Visits the samples that would be drawn. */
+bool layerwise_each(const struct run *r, int64_t samples, entry_visitor *visit, void *arg,
+                    struct err *e);
 
 /* Takes the samples through the next layer and shows each batch to look(arg); in the last layer,
  * only what is inspected is computed. `what` is shown in the progress line. Stops at a signal. */

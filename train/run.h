@@ -11,7 +11,7 @@
 
 /* The model's image input: features of the frozen tower, or pixels if the tower itself is trained.
  * One entry of the store is one picture. */
-enum { PICTURE_GROUP = 32 };       /* pictures decoded, and run through the tower, at a time */
+enum { PICTURE_GROUP = 32 };       /* pictures decoded at a time */
 enum { PICTURE_VALUES = 1 << 24 }; /* of their pixels at most, unless a single picture has more */
 struct picture_input {
     struct store store;
@@ -101,8 +101,9 @@ bool run_check_pictures(struct run *r, struct err *e);
 /* Writes the list if it does not exist. */
 bool run_record_pictures(struct run *r, struct err *e);
 
-/* Makes sure that every picture of all sets is in the store, decoding missing ones and, for
- * features, running the tower of `m`; drops samples whose pictures turn out to be bad. */
+/* Makes sure that every picture that the run's steps will read is in the store, decoding missing ones
+ * and, for features, running the tower of `m`; drops samples whose pictures turn out to be bad,
+ * whether they will be read or not. */
 bool run_open_pictures(struct run *r, struct model *m, bool pixels, struct err *e);
 void run_close_pictures(struct run *r);
 
@@ -119,5 +120,8 @@ static inline int64_t picture_rows(const struct picture_input *in, const struct 
 }
 
 bool run_has_step(const struct run *r, enum step step);
+
+/* Takes the index of a sample that a step will draw. */
+typedef void entry_visitor(void *arg, int64_t entry);
 
 #endif

@@ -105,7 +105,7 @@ static bool train_and_save(struct run *r, struct model *m, const char *dir, bool
 
 static bool step_baseline(struct run *r, struct err *e)
 {
-    struct train_job job = {.point = "base", .phase = "baseline", .p = &r->c.baseline, .stream = 1};
+    struct train_job job = {.point = "base", .phase = "baseline", .p = &r->c.baseline, .index = 0};
     struct model m = {0};
     bool done, ok;
 
@@ -161,7 +161,7 @@ static bool score_made(struct run *r, const char *dir, struct err *e)
 
 static bool step_stage1(struct run *r, const struct point *p, struct err *e)
 {
-    struct train_job job = {.point = p->stage1, .phase = "stage1", .p = &r->c.stage1, .stream = 2};
+    struct train_job job = {.point = p->stage1, .phase = "stage1", .p = &r->c.stage1, .index = 1};
     const char *dir = p->dir[STEP_STAGE1];
     struct model m = {0};
     bool done, ok;
@@ -227,7 +227,7 @@ static bool step_svd(struct run *r, const struct point *p, struct err *e)
 static bool step_stage2(struct run *r, const struct point *p, struct err *e)
 {
     struct config_phase phase = r->c.stage2;
-    struct train_job job = {.point = p->name, .phase = "stage2", .p = &phase, .stream = 3};
+    struct train_job job = {.point = p->name, .phase = "stage2", .p = &phase, .index = 2};
     const char *dir = p->dir[STEP_STAGE2], *svd = p->dir[STEP_SVD];
     struct model m = {0};
     bool done, ok;

@@ -145,11 +145,30 @@ static void set_room(struct trainer *t)
     t->r->room = room_left(t->r, held > 0 ? held : 0, mapped);
 }
 
+/* Of a phase's order of the data, and of what is rounded at random. */
+static uint64_t seed_of(const struct run *r, int phase)
+{
+    return (uint64_t)r->c.run.seed * 1000003u + (uint64_t)phase + 1;
+}
+
+bool train_each(const struct run *r, int phase, entry_visitor *visit, void *arg, struct err *e)
+{
+    const struct config_phase *p = config_phase(&r->c, phase);
+    const int64_t n = r->train.n, drawn = train_steps(p, n) * p->batch_size;
+    struct order order = {0};
+    bool ok = order_init(&order, seed_of(r, phase), n, e);
+
+    for (int64_t i = 0; ok && i < drawn && i < n; i++) /* n in a row are all */
+        visit(arg, order_at(&order, i));
+    order_free(&order);
+    return ok;
+}
+
 static bool open_trainer(struct trainer *t, struct err *e)
 {
     struct model *m = t->m;
     const struct config *c = &t->r->c;
-    uint64_t seed = (uint64_t)c->run.seed * 1000003u + t->job->stream;
+    uint64_t seed = seed_of(t->r, t->job->index);
     struct tensor **params;
     bool ok;
 

@@ -9,7 +9,7 @@ struct train_job {
     const struct config_phase *p;
     unsigned kinds;  /* mask of the kinds trained */
     const char *dir; /* for checkpoints and TensorBoard */
-    uint64_t stream; /* random stream of the data order */
+    int index;       /* of phase_steps: its order of the data is its own */
 };
 
 /* Trains m in place, starting from its newest checkpoint under job->dir if there is one, and leaves
@@ -19,6 +19,9 @@ bool train_model(struct run *r, struct model *m, const struct train_job *job, st
 
 /* Optimiser steps of a phase over n samples: p->steps, or epochs * n / batch_size, at least 1. */
 int64_t train_steps(const struct config_phase *p, int64_t n);
+
+/* Visits the samples that the run's phase of that index draws, some of them more than once. */
+bool train_each(const struct run *r, int phase, entry_visitor *visit, void *arg, struct err *e);
 
 /* Builds the graph of one micro-batch and returns its loss [1, 1], scaled; layers are recomputed as
  * determined by optim.recompute and r->room. */

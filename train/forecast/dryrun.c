@@ -5,6 +5,7 @@
 #include "train/ahead.h"
 #include "train/decode.h"
 #include "train/forecast/forecast.h"
+#include "train/picture_use.h"
 #include "train/trainer.h"
 #include "base/units.h"
 
@@ -183,28 +184,47 @@ static void show_pictures(const struct dataset *d, const char *name)
 /* The smallest and largest number of tokens per picture. */
 static void show_shapes(const struct run *r)
 {
-    const struct picture_shape *least = NULL, *most = NULL;
+    int64_t least, most;
     char made[64] = "";
 
-    for (int64_t i = -1; i < r->n_eval; i++) {
-        const struct dataset *d = i < 0 ? &r->train : &r->eval[i].data;
-        for (int64_t k = 0; k < d->n_images; k++) {
-            const struct picture_shape *s = &d->images[k].shape;
-            if (d->images[k].bad) continue;
-            if (!least || s->tokens < least->tokens) least = s;
-            if (!most || s->tokens > most->tokens) most = s;
-        }
-    }
+    if (!picture_use_tokens(r, &least, &most)) return;
     if (r->processor.width)
         snprintf(made, sizeof made, "%s %lld x %lld pixels, ",
                  r->processor.grids ? "tiles of" : "made", (long long)r->processor.width,
                  (long long)r->processor.height);
-    if (least && least->tokens == most->tokens)
-        log_line("a picture: %s%lld token%s", made, (long long)least->tokens,
-                 plural(least->tokens));
-    else if (least)
-        log_line("a picture: %s%lld to %lld tokens", made, (long long)least->tokens,
-                 (long long)most->tokens);
+    if (least == most)
+        log_line("a picture: %s%lld token%s", made, (long long)most, plural(most));
+    else
+        log_line("a picture: %s%lld to %lld tokens", made, (long long)least, (long long)most);
+}
+
+/* What the steps will read of the pictures, and find or put in data.cache. */
+static bool show_use(struct run *r, const struct hf_config *cfg, bool pixels, struct err *e)
+{
+    struct picture_use u;
+    char t[3][UNIT_TEXT];
+
+    if (!picture_use_mark(r, pixels, e)) return false;
+    u = picture_use_count(r, pixels, pixels ? r->processor.input_width : hf_feature_width(cfg));
+    if (u.all == 0) return true;
+    log_line("data.cache: %s of %s of %s picture%s, %s on disk", pixels ? "pixels" : "features",
+             unit_count(t[0], (double)u.used), unit_count(t[1], (double)u.all), plural(u.all),
+             unit_bytes(t[2], u.bytes));
+    return true;
+}
+
+/* Pixels are read by a baseline whose tower is trained, features by all other steps. */
+static bool show_uses(const struct forecast *p, struct err *e)
+{
+    struct run *r = p->r;
+    const struct hf_config *cfg = &p->base.cfg;
+    bool baseline = run_has_step(r, STEP_BASELINE), pixels = baseline && r->c.baseline.vision;
+    bool others = baseline && !pixels;
+
+    if (!hf_has_vision(cfg)) return true;
+    for (int s = STEP_RANK; s < STEP_REPORT; s++)
+        others = others || run_has_step(r, (enum step)s);
+    return (!pixels || show_use(r, cfg, true, e)) && (!others || show_use(r, cfg, false, e));
 }
 
 static bool show_data(const struct forecast *p, struct err *e)
@@ -219,6 +239,7 @@ static bool show_data(const struct forecast *p, struct err *e)
     for (int64_t i = 0; i < r->n_eval; i++)
         show_pictures(&r->eval[i].data, r->eval[i].name);
     show_shapes(r);
+    if (!show_uses(p, e)) return false;
     dry_title("the first samples (token:id)");
     return dry_samples(r, 2, e);
 }

@@ -323,18 +323,13 @@ bool dry_layer(struct run *r, struct model *shape, unsigned looks, size_t *bytes
     return ok;
 }
 
-size_t dry_pictures(struct run *r, struct model *shape, const struct picture_shape *shapes,
-                    int64_t n)
+size_t dry_picture(struct run *r, struct model *shape, const struct picture_shape *picture)
 {
-    struct tensor pixels;
-    int64_t inputs = 0;
+    struct tensor pixels = tensor_leaf(DT_F32, picture->inputs, hf_input_width(&shape->cfg), NULL);
     size_t bytes;
 
-    for (int64_t i = 0; i < n; i++)
-        inputs += shapes[i].inputs;
-    pixels = tensor_leaf(DT_F32, inputs, hf_input_width(&shape->cfg), NULL);
     tape_begin(r->tape, false);
-    tape_keep(model_vision(shape, r->tape, &pixels, shapes, n));
+    tape_keep(model_vision(shape, r->tape, &pixels, picture, 1));
     bytes = tape_bytes(r->tape);
     tape_begin(r->tape, false);
     return bytes;

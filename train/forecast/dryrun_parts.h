@@ -44,8 +44,7 @@ bool dry_answers(struct run *r, struct model *shape, const struct dataset *d, si
 bool dry_layer(struct run *r, struct model *shape, unsigned looks, size_t *bytes, int64_t *tokens,
                struct err *e);
 
-/* Bytes of the graph that computes the features of n pictures. */
-size_t dry_pictures(struct run *r, struct model *shape, const struct picture_shape *shapes,
-                    int64_t n);
+/* Bytes of the graph that computes the features of one picture. */
+size_t dry_picture(struct run *r, struct model *shape, const struct picture_shape *picture);
 
 #endif

@@ -11,6 +11,7 @@
 #include "train/forecast/room.h"
 #include "train/made.h"
 #include "train/models.h"
+#include "train/picture_use.h"
 #include "train/ranking.h"
 #include "train/trainer.h"
 #include "base/units.h"
@@ -187,7 +188,7 @@ static bool add_model_step(struct forecast *f, struct forecast_model *m, struct 
     return ok;
 }
 
-/* The pictures of all sets: the number of values that the store holds of them, and the largest
+/* The pictures of all sets: the number of values that the store will hold of them, and the largest
  * pictures, up to a group. */
 struct largest {
     struct picture_shape shape[PICTURE_GROUP]; /* by inputs, descending */
@@ -200,7 +201,7 @@ static void add_largest(struct largest *l, const struct picture_input *in, const
         const struct picture_shape *s = &d->images[i].shape;
         int64_t at = l->n;
 
-        l->values += picture_rows(in, s) * in->width;
+        if (d->images[i].used) l->values += picture_rows(in, s) * in->width;
         if (at == PICTURE_GROUP && l->shape[--at].inputs >= s->inputs) continue;
         if (l->n < PICTURE_GROUP) l->n++;
         for (; at > 0 && l->shape[at - 1].inputs < s->inputs; at--)
@@ -225,8 +226,8 @@ static bool find_largest(struct forecast *f, struct err *e)
     return ok;
 }
 
-/* Pictures are decoded and run through the tower a group at a time, and wait for their part of the
- * store to fill up: all of them, or as many as a part holds. */
+/* Pictures are decoded a group at a time, run through the tower one by one, and wait for their part
+ * of the store to fill up: all of them, or as many as a part holds. */
 static bool add_pictures(struct forecast *f, struct err *e)
 {
     const struct run *r = f->r;
@@ -239,6 +240,7 @@ static bool add_pictures(struct forecast *f, struct err *e)
 
     if (!hf_has_vision(&f->base.cfg)) return true;
     in.width = in.pixels ? width : hf_feature_width(&f->base.cfg);
+    if (!picture_use_mark(f->r, in.pixels, e)) return false;
     add_largest(&l, &in, &r->train);
     for (int64_t i = 0; i < r->n_eval; i++)
         add_largest(&l, &in, &r->eval[i].data);
@@ -252,7 +254,7 @@ static bool add_pictures(struct forecast *f, struct err *e)
     ok = dry_model(&shape, &f->base, &f->models[0].state, 0, e);
     if (ok) {
         double waiting = (double)l.values * sizeof(float);
-        s->activations = s->region = (double)dry_pictures(f->r, &shape, l.shape, group);
+        if (!in.pixels) s->activations = s->region = (double)dry_picture(f->r, &shape, l.shape);
         s->computed = (double)(inputs * width) * sizeof(float) +
                       (waiting < STORE_PART_BYTES ? waiting : STORE_PART_BYTES) +
                       (f->largest ? (double)f->largest->largest.bytes : 0);

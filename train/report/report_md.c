@@ -5,6 +5,7 @@
 #include "train/peft.h"
 #include "train/report/report_parts.h"
 #include "train/models.h"
+#include "train/picture_use.h"
 #include "base/units.h"
 
 #include <math.h>
@@ -32,6 +33,7 @@ static bool write_model(const struct run *r, FILE *fp, bool *vision, struct err 
     char *dir = given ? mem_strdup(r->c.model.path, e) : run_path(r, e, "baseline/model");
     char *config = dir ? file_join(dir, "config.json", e) : NULL;
     struct hf_config cfg = {0};
+    int64_t least, most;
     bool ok = config && model_is_there(r, "baseline", &trained, e) && file_there(config, &there, e);
 
     if (ok) {
@@ -48,9 +50,11 @@ static bool write_model(const struct run *r, FILE *fp, bool *vision, struct err 
                 plural(t->num_attention_heads), (long long)t->head_dim,
                 (long long)t->num_key_value_heads, plural(t->num_key_value_heads));
         *vision = hf_has_vision(&cfg);
-        if (*vision && r->train.n_images)
-            fprintf(fp, ", %lld token%s an image", (long long)r->train.images[0].shape.tokens,
-                    plural(r->train.images[0].shape.tokens));
+        if (*vision && picture_use_tokens(r, &least, &most)) {
+            if (least < most) fprintf(fp, ", %lld to", (long long)least);
+            fprintf(fp, "%s %lld token%s an image", least < most ? "" : ",", (long long)most,
+                    plural(most));
+        }
         hf_config_free(&cfg);
     }
     fprintf(fp, " |\n");

@@ -1,0 +1,193 @@
+/* picture_fill.c - fills the store with what the steps of a run will read of their pictures. Only that
+ * is computed; every other picture is decoded once all the same, because the samples that are left out
+ * for a broken one decide the order of the rest, which must not depend on the steps. That a picture can
+ * be read is remembered in a store of its own, with one value for each. */
+#include "base/hash.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/signals.h"
+#include "train/picture_group.h"
+#include "train/picture_use.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Set number i: data.train, then those of data.eval; NULL after the last. */
+static struct dataset *set_at(struct run *r, int64_t i)
+{
+    return i == 0 ? &r->train : i <= r->n_eval ? &r->eval[i - 1].data : NULL;
+}
+
+/* Computes and stores what the steps read of a group of pictures. */
+static bool keep_group(struct run *r, struct model *m, const struct dataset *d,
+                       const struct picture_group *g, struct err *e)
+{
+    struct picture_input *in = &r->pictures;
+    float *pixels = g->pixels;
+
+    for (int64_t i = 0; i < g->n; pixels += g->shape[i++].inputs * g->width) {
+        const char *key = d->images[g->image[i]].key;
+        const float *values = pixels;
+        if (store_find(&in->store, key) >= 0) continue; /* there may be duplicates in a group */
+        if (!in->pixels)
+            values = picture_features(r->tape, m, &g->shape[i], pixels, r->memory_limit, e);
+        if (!values ||
+            !store_put(&in->store, key, values, picture_rows(in, &g->shape[i]) * in->width, e))
+            return false;
+    }
+    return true;
+}
+
+/* Notes that the pictures of a group can be read. */
+static bool note_group(struct run *r, struct model *m, const struct dataset *d,
+                       const struct picture_group *g, struct err *e)
+{
+    const float one = 1;
+
+    (void)m;
+    for (int64_t i = 0; i < g->n; i++) {
+        const char *key = d->images[g->image[i]].key;
+        if (store_find(&r->pictures.store, key) < 0 &&
+            !store_put(&r->pictures.store, key, &one, 1, e))
+            return false;
+    }
+    return true;
+}
+
+typedef bool keeper(struct run *, struct model *, const struct dataset *,
+                    const struct picture_group *, struct err *);
+
+static bool do_group(struct run *r, struct model *m, struct dataset *d, struct picture_group *g,
+                     keeper *keep, struct err *e)
+{
+    bool ok = picture_group_decode(r, d, g, e) && keep(r, m, d, g, e);
+
+    g->n = g->inputs = 0;
+    return ok;
+}
+
+/* The pictures of a set that are `used`, or those that are not, as far as the store lacks them. */
+static bool fill_set(struct run *r, struct model *m, struct dataset *d, bool used, keeper *keep,
+                     struct err *e)
+{
+    struct picture_group g = {.width = r->processor.input_width};
+    bool ok = true;
+
+    for (int64_t i = 0; ok && i < d->n_images && (ok = signals_go_on(e)); i++) {
+        const struct dataset_image *img = &d->images[i];
+        if (!img->bad && img->used == used && store_find(&r->pictures.store, img->key) < 0)
+            picture_group_add(&g, d, i);
+        if (!picture_group_is_full(&g)) continue;
+        log_progress("pictures: %lld of %lld", (long long)i, (long long)d->n_images);
+        ok = do_group(r, m, d, &g, keep, e);
+    }
+    if (ok && g.n) ok = do_group(r, m, d, &g, keep, e);
+    free(g.pixels);
+    return ok;
+}
+
+/* A store in data.cache: its directory and what it is about. */
+struct place {
+    char *dir, about[PROCESSOR_TEXT + 256];
+};
+
+static bool place_make(struct place *p, const struct run *r, const char *kind, const char *tower,
+                       struct err *e)
+{
+    char processor[PROCESSOR_TEXT], hash[65];
+    struct sha256 sum;
+
+    processor_describe(&r->processor, processor, sizeof processor);
+    snprintf(p->about, sizeof p->about, "%s of %s, alpha %d%s%s", kind, processor, r->c.data.alpha,
+             *tower ? ", each alone through tower " : "", tower);
+    sha256_init(&sum);
+    sha256_add(&sum, p->about, strlen(p->about));
+    sha256_hex(&sum, hash);
+    p->dir = mem_printf(e, "%s/%s-%.16s", r->c.data.cache, kind, hash);
+    return p->dir;
+}
+
+static bool fill_store(struct run *r, struct model *m, const struct place *p, bool used,
+                       keeper *keep, struct err *e)
+{
+    struct store *s = &r->pictures.store;
+    struct dataset *d;
+    struct err close_err;
+    bool ok = store_open(s, p->dir, p->about, true, e);
+
+    if (!ok) return false;
+    for (int64_t i = 0; ok && (d = set_at(r, i)); i++)
+        ok = fill_set(r, m, d, used, keep, e);
+    if (!store_close(s, &close_err) && ok) {
+        *e = close_err;
+        ok = false;
+    }
+    return ok;
+}
+
+static bool has_unused(struct run *r)
+{
+    const struct dataset *d;
+
+    for (int64_t i = 0; (d = set_at(r, i)); i++)
+        for (int64_t k = 0; k < d->n_images; k++)
+            if (!d->images[k].used && !d->images[k].bad) return true;
+    return false;
+}
+
+/* Drops the samples of bad pictures from every set; *dropped is whether there were any. */
+static bool drop_samples(struct run *r, bool *dropped, struct err *e)
+{
+    struct dataset *d;
+
+    *dropped = false;
+    for (int64_t i = 0; (d = set_at(r, i)); i++) {
+        const int64_t before = d->n;
+        if (!dataset_drop_bad_images(d, e)) return false;
+        if (d->n == before) continue;
+        *dropped = true;
+        if (!run_name_left_out(r, e) ||
+            !run_report_drops(r, d, i ? r->eval[i - 1].name : "data.train", e))
+            return false;
+    }
+    return true;
+}
+
+/* Where samples are dropped, others are drawn, and other pictures with them. */
+static bool fill(struct run *r, struct model *m, const struct place *p, struct err *e)
+{
+    struct place checked = {0};
+    bool dropped = true, ok = place_make(&checked, r, "checked", "", e);
+
+    while (ok && dropped)
+        ok = picture_use_mark(r, r->pictures.pixels, e) &&
+             fill_store(r, m, p, true, keep_group, e) &&
+             (!has_unused(r) || fill_store(r, m, &checked, false, note_group, e)) &&
+             drop_samples(r, &dropped, e);
+    free(checked.dir);
+    return ok;
+}
+
+bool run_open_pictures(struct run *r, struct model *m, bool pixels, struct err *e)
+{
+    struct picture_input *in = &r->pictures;
+    struct place p = {0};
+    char tower[65] = "";
+    bool ok;
+
+    if (!hf_has_vision(&m->cfg)) return true;
+    if (!run_name_pictures(r, e)) return false;
+    if (!pixels) model_vision_hash(m, tower);
+    in->pixels = pixels;
+    in->width = pixels ? r->processor.input_width : hf_feature_width(&m->cfg);
+    ok = place_make(&p, r, pixels ? "pixels" : "features", tower, e) && fill(r, m, &p, e);
+    if (ok && in->damaged)
+        log_line(
+            "%lld of the pictures that were read now are damaged, and are what Pillow makes of "
+            "them too; the first: %s",
+            (long long)in->damaged, in->first_damaged);
+    in->open = ok && store_open(&in->store, p.dir, p.about, false, e);
+    free(p.dir);
+    return in->open;
+}
