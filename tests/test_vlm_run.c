@@ -141,6 +141,34 @@ static void must_say(void *const *state, const char *text)
     free(out);
 }
 
+/* The dry run shows the longest sample's pictures; one token less is allowed, and it is left out by
+ * the count that its pictures have really. */
+static void check_longest(void *const *state)
+{
+    char *out = output(state), *at = strstr(out, "the longest sample:\nsample "), command[200],
+         find[100];
+    int tokens, image, pictures = 0;
+
+    assert_non_null(at);
+    at = strchr(at, ')');
+    assert_int_equal(sscanf(at, "): %d tokens, %d of them image", &tokens, &image), 2);
+    while ((at = strstr(at, "\n  picture ")) != NULL) { /* the last lines of this section */
+        int n = 0;
+        at = strstr(at, "resized to ");
+        for (; *at != '\n'; at++)
+            if (*at == ',') sscanf(at, ", %d tokens", &n);
+        image -= n;
+        pictures++;
+    }
+    assert_true(image == 0 && pictures == 3);
+    free(out);
+    snprintf(command, sizeof command,
+             "$B/mha2mla-train --config $C --dry-run --set data.max_length=%d", tokens - 1);
+    must_run(state, command);
+    snprintf(find, sizeof find, "%d tokens, data.max_length is %d", tokens, tokens - 1);
+    must_say(state, find);
+}
+
 static void test_runs(void **state)
 {
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
@@ -152,6 +180,7 @@ static void test_runs(void **state)
         must_say(state, kinds[i].tokens);
         must_say(state, kinds[i].picture);
         must_say(state, "together");
+        check_longest(state);
         must_run(state, "$B/mha2mla-train --config $C");
         must_say(state, "recovered");
         if (!model_open(&m, tmpdir_path(state, "run/rope4-rank4/stage2/model"), &e))

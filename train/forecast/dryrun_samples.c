@@ -186,7 +186,8 @@ static void show_tokens(const struct run *r, const struct sample *s, int64_t beg
     flow_end(&f);
 }
 
-static bool show_sample(const struct run *r, int64_t entry, const struct sample *s, struct err *e)
+/* Which sample it is, and what becomes of its pictures. */
+static void show_head(const struct run *r, int64_t entry, const struct sample *s)
 {
     const struct dataset_entry *d = &r->train.entries[entry];
     int64_t image = 0;
@@ -201,6 +202,11 @@ static bool show_sample(const struct run *r, int64_t entry, const struct sample 
              (long long)d->labels);
     for (int64_t i = 0; i < s->images; i++)
         show_picture(&r->processor, r->train.images[s->image[i]].path, &s->shape[i]);
+}
+
+static bool show_sample(const struct run *r, int64_t entry, const struct sample *s, struct err *e)
+{
+    show_head(r, entry, s);
     if (!show_text(r, &s->rendered, e)) return false;
     for (int64_t i = 0, end; i < s->n; i = end) {
         for (end = i + 1;
@@ -208,6 +214,19 @@ static bool show_sample(const struct run *r, int64_t entry, const struct sample 
             end++;
         show_tokens(r, s, i, end);
     }
+    return true;
+}
+
+/* For which memory is planned. */
+static bool show_longest(const struct run *r, struct err *e)
+{
+    struct sample s;
+
+    if (!dataset_sample(&r->train, r->train.longest_entry, &s, e)) return false;
+    log_line("%s", "");
+    log_line("the longest sample:");
+    show_head(r, r->train.longest_entry, &s);
+    sample_free(&s);
     return true;
 }
 
@@ -221,5 +240,5 @@ bool dry_samples(const struct run *r, int64_t count, struct err *e)
         sample_free(&s);
         if (!ok) return false;
     }
-    return true;
+    return r->train.longest_entry < count || show_longest(r, e);
 }
