@@ -88,27 +88,13 @@ const struct speaker speakers[] = {
 };
 
 const char *const unread_marks[] = {
-    "<video>",
-    "<audio>",
-    "<speech>",
-    "<|video_pad|>",
-    "<|video|>",
-    "<|VIDEO|>",
-    "<|audio_pad|>",
-    "<|audio|>",
-    "<|AUDIO|>",
-    "<|audio_bos|>",
-    "<|image_pad|>",
-    "<|image|>",
-    "<|image_1|>",
-    "<|vision_start|>",
-    "<|vision_end|>",
-    "<IMG_CONTEXT>",
-    "<ImageHere>",
-    "<image_placeholder>",
-    "<bbox>",
-    "<ref-object>",
-    NULL,
+    "<video>",       "<audio>",          "<speech>",
+    "<|video_pad|>", "<|video|>",        "<|VIDEO|>",
+    "<|audio_pad|>", "<|audio|>",        "<|AUDIO|>",
+    "<|audio_bos|>", "<|image_pad|>",    "<|image|>",
+    "<|image_1|>",   "<|vision_start|>", "<|vision_end|>",
+    "<IMG_CONTEXT>", "<ImageHere>",      "<image_placeholder>",
+    "<bbox>",        "<ref-object>",     NULL,
 };
 
 enum key_use key_use(const struct key *keys, const char *name)

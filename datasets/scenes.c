@@ -238,6 +238,19 @@ static bool make(const struct options *o, struct err *e)
     return ok;
 }
 
+/* Without --root: paths start one level above the list. */
+static bool make_beside(struct options *o, struct err *e)
+{
+    char *dir = file_dir(o->pairs, e), *above = dir ? mem_printf(e, "%s/..", dir) : NULL;
+    bool ok;
+
+    o->root = above;
+    ok = above && make(o, e);
+    free(dir);
+    free(above);
+    return ok;
+}
+
 static bool run(int argc, char **argv, struct err *e)
 {
     struct options o = {
@@ -258,8 +271,7 @@ static bool run(int argc, char **argv, struct err *e)
         {"seed", "N", "another set for another seed", NULL, &o.seed, 0, INT64_MAX, false},
         {.name = NULL},
     };
-    char *dir = NULL, *above = NULL;
-    bool help, ok;
+    bool help;
     int rest;
 
     if (!tool_options(
@@ -277,14 +289,7 @@ static bool run(int argc, char **argv, struct err *e)
     if (o.longest && o.longest < o.size)
         return err_set(e, "scenes: --longest is %" PRId64 ", less than --size, %" PRId64, o.longest,
                        o.size);
-    if (!o.root) {
-        dir = file_dir(o.pairs, e);
-        o.root = above = dir ? mem_printf(e, "%s/..", dir) : NULL;
-        free(dir);
-    }
-    ok = o.root && make(&o, e);
-    free(above);
-    return ok;
+    return o.root ? make(&o, e) : make_beside(&o, e);
 }
 
 const struct tool_command tool_scenes = {"scenes", "real pictures pasted into scenes", run};
