@@ -46,8 +46,17 @@ bool picture_group_is_full(const struct picture_group *g)
     return g->n == PICTURE_GROUP || g->inputs * g->width >= PICTURE_VALUES;
 }
 
-/* Of fewer rows than this, threads would mostly wait for each other. */
-enum { SERIAL_ROWS = 256 };
+/* Multiplications of a picture below which threads would mostly wait for each other. */
+static const double serial_work = 1 << 28;
+
+static double work_of(const struct model *m, const struct picture_shape *shape)
+{
+    double weights = 0;
+
+    for (int64_t i = 0; i < m->n_params; i++)
+        if (m->params[i].kind == PARAM_VISION) weights += (double)tensor_count(&m->params[i].t);
+    return weights * (double)shape->rows;
+}
 
 const float *picture_features(struct tape *t, struct model *m, const struct picture_shape *shape,
                               float *pixels, size_t limit, struct err *e)
@@ -56,7 +65,7 @@ const float *picture_features(struct tape *t, struct model *m, const struct pict
     const int threads = omp_get_max_threads();
     bool ok;
 
-    if (shape->rows < SERIAL_ROWS) omp_set_num_threads(1);
+    if (work_of(m, shape) < serial_work) omp_set_num_threads(1);
     tape_begin(t, false);
     f = model_vision(m, t, &leaf, shape, 1);
     tape_keep(f);
