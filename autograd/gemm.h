@@ -12,7 +12,9 @@
  * multiplied in fp32, which is slower but gives the same up to the order of sums. Call it before
  * any graph is planned. The double build knows only OpenBLAS and its own precision. */
 enum gemm_library { GEMM_AUTO, GEMM_OPENBLAS, GEMM_ONEDNN };
+#define GEMM_LIBRARY_NAMES "auto", "openblas", "onednn" /* of the settings, in order */
 enum gemm_compute { GEMM_F32, GEMM_BF16 };
+#define GEMM_COMPUTE_NAMES "f32", "bf16"
 void gemm_setup(enum gemm_library library, enum gemm_compute compute);
 
 /* Describes gemm_setup's choices in one line. */

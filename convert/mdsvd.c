@@ -29,14 +29,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-bool mdsvd_method_parse(enum mdsvd_method *out, const char *name, struct err *e)
-{
-    if (strcmp(name, "activation") != 0 && strcmp(name, "weight") != 0)
-        return err_set(e, "SVD method \"%s\" is not known; allowed: activation, weight", name);
-    *out = *name == 'a' ? MDSVD_ACTIVATION : MDSVD_WEIGHT;
-    return true;
-}
-
 /* The components of one problem, by decreasing energy. */
 struct spectrum {
     int64_t k;      /* number computed: min(r, sizes) */

@@ -5,17 +5,10 @@
 #define CONVERT_MDSVD_H
 
 #include "base/err.h"
+#include "model/config/choices.h"
 
 #include <stddef.h>
 #include <stdint.h>
-
-enum mdsvd_method {
-    MDSVD_ACTIVATION, /* up = P Sigma^1/2, down = Sigma^-1/2 P^T W; P, Sigma^2 of scale * W S W^T */
-    MDSVD_WEIGHT,     /* plain SVD: up = U Sigma, down = V^T; s, m and scale are ignored */
-};
-
-/* activation, weight */
-bool mdsvd_method_parse(enum mdsvd_method *out, const char *name, struct err *e);
 
 struct mdsvd_in {
     const float *w; /* [n,d] */
@@ -26,7 +19,7 @@ struct mdsvd_in {
     double scale; /* of s or m; the published code's is moments_scale(). It shifts weight between
                    * the factors; their product does not change. */
     int64_t r;    /* latent width; components beyond those with energy are zero */
-    enum mdsvd_method method;
+    enum mdsvd_method method; /* MDSVD_WEIGHT ignores s, m and scale */
 };
 
 struct mdsvd_out {

@@ -17,37 +17,41 @@ bool mdsvd_latent(int64_t *r, double low_rank, int64_t G, struct err *e)
                    low_rank, G);
 }
 
-static bool plan_add(struct mdsvd_plan *plan, const struct kv_method_info *v, int64_t row0,
-                     int64_t rows, int64_t d, bool low_rank, int64_t r, struct err *e)
+/* Adds a part whose r counts only if it is compressed. */
+static bool plan_add(struct mdsvd_plan *plan, const struct kv_shape *s, struct mdsvd_part part,
+                     bool low_rank, struct err *e)
 {
-    const int64_t most = rows < d ? rows : d;
+    const int64_t most = part.rows < s->d ? part.rows : s->d;
+    const char *name = kv_method_names[s->method];
 
-    if (rows == 0 && low_rank)
+    if (part.rows == 0 && low_rank)
         return err_set(e,
                        "compression %s: no part of the keys is left to compress, since every pair "
                        "stays rotated (rope_dim is the head size); joint, only_value and none can "
                        "do without",
-                       v->name);
-    if (rows == 0) return true;
-    if (low_rank && (r < 1 || r > most))
+                       name);
+    if (part.rows == 0) return true;
+    if (low_rank && (part.r < 1 || part.r > most))
         return err_set(e,
                        "compression %s: latent width %" PRId64 " (low_rank x kv heads) is outside "
                        "1..%" PRId64 ", what a %" PRId64 " x %" PRId64 " projection can use",
-                       v->name, r, most, rows, d);
-    plan->part[plan->parts++] = (struct mdsvd_part){row0, rows, low_rank ? r : 0};
-    plan->cache += low_rank ? r : rows;
+                       name, part.r, most, part.rows, s->d);
+    if (!low_rank) part.r = 0;
+    plan->part[plan->parts++] = part;
+    plan->cache += low_rank ? part.r : part.rows;
     return true;
 }
 
-bool mdsvd_plan(struct mdsvd_plan *plan, const struct kv_method_info *v, int64_t G, int64_t dh,
-                int64_t rope_dim, int64_t d, int64_t r, struct err *e)
+bool mdsvd_plan(struct mdsvd_plan *plan, const struct kv_shape *s, int64_t r, struct err *e)
 {
-    const int64_t k_rows = G * (dh - rope_dim), v_rows = G * dh;
+    const int64_t k_rows = s->G * (s->dh - s->rope_dim), v_rows = s->G * s->dh;
+    const struct kv_method_info *how = &kv_methods[s->method];
+    const struct mdsvd_part both = {0, k_rows + v_rows, r};
+    const struct mdsvd_part key = {0, k_rows, r}, value = {k_rows, v_rows, r};
 
-    CHECK(G > 0 && rope_dim >= 0 && rope_dim <= dh);
+    CHECK(s->G > 0 && s->rope_dim >= 0 && s->rope_dim <= s->dh);
     memset(plan, 0, sizeof *plan);
-    plan->cache = G * rope_dim;
-    if (v->joint) return plan_add(plan, v, 0, k_rows + v_rows, d, true, r, e);
-    return plan_add(plan, v, 0, k_rows, d, v->key, r, e) &&
-           plan_add(plan, v, k_rows, v_rows, d, v->value, r, e);
+    plan->cache = s->G * s->rope_dim;
+    if (how->joint) return plan_add(plan, s, both, true, e);
+    return plan_add(plan, s, key, how->key, e) && plan_add(plan, s, value, how->value, e);
 }

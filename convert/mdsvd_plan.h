@@ -32,9 +32,14 @@ struct mdsvd_plan {
  * of at least 1; the message names the setting svd.low_rank. */
 bool mdsvd_latent(int64_t *r, double low_rank, int64_t G, struct err *e);
 
-/* Fails if r is not in 1..min(rows, d) for a compressed part, or if keys are to be compressed on
- * their own but all of them stay rotated. */
-bool mdsvd_plan(struct mdsvd_plan *plan, const struct kv_method_info *v, int64_t G, int64_t dh,
-                int64_t rope_dim, int64_t d, int64_t r, struct err *e);
+/* Of which projection: G kv heads of dh dims, rope_dim of them rotated, d inputs. */
+struct kv_shape {
+    enum kv_method method;
+    int64_t G, dh, rope_dim, d;
+};
+
+/* The plan for latent width r. Fails if r is not in 1..min(rows, d) for a compressed part, or if
+ * keys are to be compressed on their own but all of them stay rotated. */
+bool mdsvd_plan(struct mdsvd_plan *plan, const struct kv_shape *s, int64_t r, struct err *e);
 
 #endif

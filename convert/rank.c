@@ -1,6 +1,5 @@
-/* rank.c - the strategies by name, the accumulator over calibration samples, and the row
- * orders that follow from a ranking. Each strategy is one row of a table; a measured one
- * has three functions. */
+/* rank.c - the accumulator over calibration samples, in which a measured strategy is a row of three
+ * functions, and the row orders that follow from a ranking. */
 #include "convert/rank.h"
 
 #include "base/mem.h"
@@ -11,98 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct {
-    const char *name;
-    enum rank_kind kind;
-} strategies[] = {
-    [RANK_HIGH] = {"high", RANK_KIND_FIXED},
-    [RANK_LOW] = {"low", RANK_KIND_FIXED},
-    [RANK_UNIFORM] = {"uniform", RANK_KIND_FIXED},
-    [RANK_2NORM] = {"2-norm", RANK_KIND_MEASURED},
-    [RANK_MKL] = {"mkl", RANK_KIND_MEASURED},
-    [RANK_MKL_MASK] = {"mkl-mask", RANK_KIND_MEASURED},
-    [RANK_FILE] = {"file", RANK_KIND_GIVEN},
-};
-
-bool rank_strategy_parse(enum rank_strategy *out, const char *name, struct err *e)
-{
-    for (int i = 0; i < (int)(sizeof strategies / sizeof *strategies); i++)
-        if (strcmp(name, strategies[i].name) == 0) {
-            *out = (enum rank_strategy)i;
-            return true;
-        }
-    return err_set(e,
-                   "RoPE strategy \"%s\" is not known; allowed: high, low, uniform, 2-norm, mkl, "
-                   "mkl-mask, file",
-                   name);
-}
-
-const char *rank_strategy_name(enum rank_strategy s)
-{
-    return strategies[s].name;
-}
-
-enum rank_kind rank_strategy_kind(enum rank_strategy s)
-{
-    return strategies[s].kind;
-}
-
-bool rank_check(const struct rank_dims *n, int64_t rope_dim, struct err *e)
-{
-    if (n->L < 1 || n->H < 1 || n->G < 1 || n->H % n->G != 0)
-        return err_set(e,
-                       "%" PRId64 " layers with %" PRId64 " query and %" PRId64
-                       " kv heads: all must be positive, the kv heads a divisor of the query heads",
-                       n->L, n->H, n->G);
-    if (n->dh < 2 || n->dh % 2 != 0)
-        return err_set(e, "head size %" PRId64 ": RoPE needs an even one", n->dh);
-    if (rope_dim < 2 || rope_dim > n->dh || rope_dim % 2 != 0)
-        return err_set(e, "rope_dim %" PRId64 ": must be even and from 2 to the head size %" PRId64,
-                       rope_dim, n->dh);
-    return true;
-}
-
-/* A head's permutation that puts every step-th pair from `start` first; both parts are
- * ascending. */
-static void uniform_rank(int32_t *rank, int64_t P, int64_t step, int64_t start)
-{
-    int32_t next = 0;
-
-    for (int64_t i = start; i < P; i += step)
-        rank[i] = next++;
-    for (int64_t i = 0; i < P; i++)
-        if (i % step != start) rank[i] = next++;
-}
-
-bool rank_fixed(int32_t *rank, enum rank_strategy s, const struct rank_dims *n, int64_t rope_dim,
-                int64_t start, struct err *e)
-{
-    const int64_t P = n->dh / 2;
-
-    CHECK(strategies[s].kind == RANK_KIND_FIXED);
-    if (!rank_check(n, rope_dim, e)) return false;
-    if (s == RANK_UNIFORM) {
-        if (n->dh % rope_dim != 0)
-            return err_set(e,
-                           "strategy uniform: the head size %" PRId64
-                           " is not a multiple of rope_dim %" PRId64,
-                           n->dh, rope_dim);
-        const int64_t step = n->dh / rope_dim;
-        if (start < 0 || start >= step)
-            return err_set(e,
-                           "strategy uniform: start %" PRId64 " is outside 0..%" PRId64
-                           " (head size / rope_dim - 1)",
-                           start, step - 1);
-        uniform_rank(rank, P, step, start);
-    } else {
-        for (int64_t i = 0; i < P; i++)
-            rank[i] = (int32_t)(s == RANK_HIGH ? i : P - 1 - i);
-    }
-    for (int64_t j = 1; j < n->L * n->G; j++)
-        memcpy(rank + j * P, rank, (size_t)P * sizeof *rank);
-    return true;
-}
-
 /* The sums of a measured strategy: `len` doubles per layer. */
 struct measure {
     int64_t (*len)(const struct rank_dims *n);
@@ -112,7 +19,6 @@ struct measure {
 };
 
 struct rank_acc {
-    enum rank_strategy strategy;
     const struct measure *measure;
     struct rank_dims n;
     int64_t max_queries, len;
@@ -178,25 +84,33 @@ static bool norm_score(const struct rank_dims *n, const double *sums, double *sc
 static bool mkl_add(const struct rank_acc *a, double *sums, const struct rank_sample *x,
                     struct err *e)
 {
-    return rank_mkl_add(&a->n, a->strategy == RANK_MKL_MASK, a->max_queries, sums, x, e);
+    return rank_mkl_add(&a->n, false, a->max_queries, sums, x, e);
+}
+
+static bool mask_add(const struct rank_acc *a, double *sums, const struct rank_sample *x,
+                     struct err *e)
+{
+    return rank_mkl_add(&a->n, true, a->max_queries, sums, x, e);
 }
 
 /* ---- the accumulator ---- */
 
-static const struct measure norm_measure = {norm_len, norm_add, norm_score};
-static const struct measure mkl_measure = {rank_mkl_len, mkl_add, rank_mkl_score};
+static const struct measure measures[RANK_STRATEGIES] = {
+    [RANK_2NORM] = {norm_len, norm_add, norm_score},
+    [RANK_MKL] = {rank_mkl_len, mkl_add, rank_mkl_score},
+    [RANK_MKL_MASK] = {rank_mkl_len, mask_add, rank_mkl_score},
+};
 
 struct rank_acc *rank_acc_new(enum rank_strategy s, const struct rank_dims *n, int64_t max_queries,
                               struct err *e)
 {
     struct rank_acc *a;
 
-    CHECK(strategies[s].kind == RANK_KIND_MEASURED);
+    CHECK(measures[s].len);
     if (!rank_check(n, 2, e)) return NULL;
     a = mem_new(1, sizeof *a, "RoPE ranking", e);
     if (!a) return NULL;
-    a->strategy = s;
-    a->measure = s == RANK_2NORM ? &norm_measure : &mkl_measure;
+    a->measure = &measures[s];
     a->n = *n;
     a->max_queries = max_queries;
     a->len = a->measure->len(n);

@@ -1,6 +1,5 @@
-/* rank.h - which RoPE pairs of a head keep their rotation (docs/method.md, section 1). A pair i of
- * a head is its dims (i, i + dh/2). A rank array holds, per layer and kv head, a permutation of the
- * pairs: 0 is the most important, and rope_dim keeps those with rank < rope_dim/2.
+/* rank.h - which RoPE pairs of a head keep their rotation, measured on calibration samples
+ * (docs/method.md, section 1). Pairs, rank arrays and strategies: model/strategy.h.
  *
  *     struct rank_acc *a = rank_acc_new(RANK_MKL, &n, 64, e);
  *     for each sample, for each layer: rank_acc_add(a, layer, &sample, e);
@@ -14,37 +13,10 @@
 #define CONVERT_RANK_H
 
 #include "base/err.h"
-#include "model/files/rankfile.h" /* rank_dims, rank_select */
+#include "model/strategy.h"
 
 #include <stddef.h>
 #include <stdint.h>
-
-enum rank_strategy {
-    RANK_HIGH,     /* the first pairs: the highest frequencies */
-    RANK_LOW,      /* the last pairs */
-    RANK_UNIFORM,  /* every dh/rope_dim-th pair from a start */
-    RANK_2NORM,    /* largest mean |q_pair| * mean |k_pair| */
-    RANK_MKL,      /* largest KL when the pair is not rotated */
-    RANK_MKL_MASK, /* largest KL when the pair is removed from the logits */
-    RANK_FILE,     /* given: model/files/rankfile.h */
-};
-
-enum rank_kind { RANK_KIND_FIXED, RANK_KIND_MEASURED, RANK_KIND_GIVEN };
-
-/* Names as in the config: high, low, uniform, 2-norm, mkl, mkl-mask, file. */
-bool rank_strategy_parse(enum rank_strategy *out, const char *name, struct err *e);
-const char *rank_strategy_name(enum rank_strategy s);
-/* FIXED: by rank_fixed. MEASURED: by the accumulator, from calibration samples. GIVEN: a file. */
-enum rank_kind rank_strategy_kind(enum rank_strategy s);
-
-/* Checks a model's dims with a rope_dim: G divides H, dh and rope_dim are even, and 2
- * <= rope_dim <= dh. */
-bool rank_check(const struct rank_dims *n, int64_t rope_dim, struct err *e);
-
-/* rank[L,G,P] of a fixed strategy. Only `uniform` uses rope_dim and start: its step is dh/rope_dim,
- * which must be whole, and start must be below the step. */
-bool rank_fixed(int32_t *rank, enum rank_strategy s, const struct rank_dims *n, int64_t rope_dim,
-                int64_t start, struct err *e);
 
 /* One sample as seen by one layer, in Hugging Face's row order, BEFORE rotation. Each token attends
  * to itself and to those before it. */

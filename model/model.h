@@ -17,20 +17,18 @@
 
 #include "autograd/ops.h"
 #include "base/rng.h"
+#include "model/config/choices.h"
 #include "model/config/hfconfig.h"
 #include "model/files/safetensors.h"
 
 enum attn_state { ATTN_FULL, ATTN_PARTIAL, ATTN_MLA };
 
 /* Which of the unrotated keys and the values come from a latent, and whether from the same one. */
-enum kv_method { KV_NONE, KV_JOINT, KV_SPLIT, KV_ONLY_KEY, KV_ONLY_VALUE, KV_METHODS };
 struct kv_method_info {
-    const char *name;
     bool key, value, joint;
 };
 extern const struct kv_method_info kv_methods[KV_METHODS];
-/* KV_METHODS if no method has that name. */
-enum kv_method kv_method_find(const char *name);
+extern const char *const kv_method_names[KV_METHODS];
 
 /* The role of a parameter, for PEFT sets and for counting. */
 enum param_kind {

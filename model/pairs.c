@@ -5,7 +5,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "model/params.h"
-#include "model/files/rankfile.h"
+#include "model/strategy.h"
 
 #include <cjson/cJSON.h>
 #include <stdlib.h>
@@ -60,34 +60,9 @@ static bool read_pairs(struct model *m, const cJSON *list, struct err *e)
     return true;
 }
 
-/* Strategies that determine the pairs by themselves. */
-static bool is_fixed(const char *version)
+static enum rank_strategy strategy_of(const struct model *m)
 {
-    return strcmp(version, "high") == 0 || strcmp(version, "low") == 0 ||
-           strcmp(version, "uniform") == 0;
-}
-
-static bool fixed_pairs(struct model *m, struct err *e)
-{
-    const struct text_config *c = &m->cfg.text;
-    const char *version = m->cfg.mha2mla.partial_rope_version;
-    int64_t half = c->head_dim / 2, kept = m->rope_dim / 2, first = 0, step = 1;
-
-    if (strcmp(version, "low") == 0) {
-        first = half - kept;
-    } else if (strcmp(version, "uniform") == 0) {
-        step = c->head_dim / m->rope_dim;
-        first = m->cfg.mha2mla.uniform_start_point;
-        if (first + (kept - 1) * step >= half)
-            return hf_config_fail(&m->cfg, "mha2mla.uniform_start_point", e,
-                                  "mha2mla.uniform_start_point is %lld; allowed: as many below "
-                                  "%lld as leave %lld pairs",
-                                  (long long)first, (long long)step, (long long)kept);
-    }
-    for (int64_t h = 0; h < c->num_hidden_layers * c->num_key_value_heads; h++)
-        for (int64_t i = 0; i < kept; i++)
-            m->pairs[h * kept + i] = (int32_t)(first + i * step);
-    return true;
+    return rank_strategy_of(m->cfg.mha2mla.partial_rope_version);
 }
 
 /* Resolves qk_tensor_path: in the model's directory, with its whole path or just its name, or
@@ -119,12 +94,12 @@ static char *find_ranks(const struct model *m, const char *named, struct err *e)
     return found;
 }
 
-static bool ranked_pairs(struct model *m, struct err *e)
+/* rank[L,G,P] from the file of qk_tensor_path. */
+static bool read_ranks(const struct model *m, const struct rank_dims *n, int32_t *rank,
+                       struct err *e)
 {
     const char *named = m->cfg.mha2mla.qk_tensor_path;
-    const struct rank_dims n = model_rank_dims(m);
     char *path;
-    int32_t *rank;
     bool ok;
 
     if (!named)
@@ -133,10 +108,23 @@ static bool ranked_pairs(struct model *m, struct err *e)
                               "must say which pairs \"%s\" keeps",
                               m->cfg.mha2mla.partial_rope_version);
     path = find_ranks(m, named, e);
-    rank = path ? mem_new((size_t)(n.L * n.G * n.dh / 2), sizeof *rank, "ranks", e) : NULL;
-    ok = rank && rankfile_read(path, &n, rank, NULL, e);
-    if (ok) rank_select(m->pairs, rank, &n, m->rope_dim);
+    ok = path && rankfile_read(path, n, rank, NULL, e);
     free(path);
+    return ok;
+}
+
+/* The pairs of a section without a list of them. */
+static bool ranked_pairs(struct model *m, struct err *e)
+{
+    const enum rank_strategy s = strategy_of(m);
+    const struct rank_dims n = model_rank_dims(m);
+    int32_t *rank = mem_new((size_t)(n.L * n.G * n.dh / 2), sizeof *rank, "ranks", e);
+    bool ok =
+        rank && (rank_strategy_kind(s) == RANK_KIND_FIXED
+                     ? rank_fixed(rank, s, &n, m->rope_dim, m->cfg.mha2mla.uniform_start_point, e)
+                     : read_ranks(m, &n, rank, e));
+
+    if (ok) rank_select(m->pairs, rank, &n, m->rope_dim);
     free(rank);
     return ok;
 }
@@ -151,10 +139,7 @@ bool model_open_pairs(struct model *m, struct err *e)
 
     m->pairs = mem_new((size_t)n, sizeof *m->pairs, "the kept RoPE pairs", e);
     if (!m->pairs) return false;
-    if (list)
-        ok = read_pairs(m, list, e);
-    else
-        ok = is_fixed(m->cfg.mha2mla.partial_rope_version) ? fixed_pairs(m, e) : ranked_pairs(m, e);
+    ok = list ? read_pairs(m, list, e) : ranked_pairs(m, e);
     return ok && model_set_query_pairs(m, e);
 }
 
@@ -182,7 +167,7 @@ bool model_save_ranks(const struct model *m, const char *dir, struct cJSON *sect
     char *path;
     bool ok;
 
-    if (is_fixed(m->cfg.mha2mla.partial_rope_version)) return true;
+    if (rank_strategy_kind(strategy_of(m)) == RANK_KIND_FIXED) return true;
     path = file_join(dir, rank_file, e);
     ok = path && rankfile_write_kept(path, &n, m->pairs, m->rope_dim, e);
     free(path);

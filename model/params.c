@@ -20,12 +20,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+const char *const kv_method_names[KV_METHODS] = {KV_METHOD_NAMES};
 const struct kv_method_info kv_methods[KV_METHODS] = {
-    [KV_NONE] = {"none", false, false, false},
-    [KV_JOINT] = {"joint", true, true, true},
-    [KV_SPLIT] = {"split", true, true, false},
-    [KV_ONLY_KEY] = {"only_key", true, false, false},
-    [KV_ONLY_VALUE] = {"only_value", false, true, false},
+    [KV_NONE] = {false, false, false},      [KV_JOINT] = {true, true, true},
+    [KV_SPLIT] = {true, true, false},       [KV_ONLY_KEY] = {true, false, false},
+    [KV_ONLY_VALUE] = {false, true, false},
 };
 
 const char *const param_kind_names[PARAM_KINDS] = {
@@ -45,15 +44,6 @@ const char *const param_kind_names[PARAM_KINDS] = {
     [PARAM_UP_V] = "up_v",
     [PARAM_O] = "o_proj",
 };
-
-enum kv_method kv_method_find(const char *name)
-{
-    int i = 0;
-
-    while (i < KV_METHODS && strcmp(kv_methods[i].name, name) != 0)
-        i++;
-    return (enum kv_method)i;
-}
 
 /* Appends a parameter, whose shape the caller sets. */
 static struct param *add(struct model *m, enum param_kind kind, const char *fmt, va_list ap)

@@ -17,7 +17,7 @@
 #include <stdint.h>
 
 enum moment_type { MOMENT_F32, MOMENT_BF16, MOMENT_8BIT, MOMENT_TYPES };
-#define MOMENT_NAMES "f32", "bf16", "8bit" /* the config's enum */
+#define MOMENT_NAMES "f32", "bf16", "8bit" /* of the settings, in order */
 
 enum { MOMENT_BLOCK = 256 };
 

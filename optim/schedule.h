@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 enum decay_style { DECAY_1_SQRT, DECAY_LINEAR, DECAY_COSINE };
+#define DECAY_NAMES "1-sqrt", "linear", "cosine" /* of the settings, in order */
 
 /* Linear warm-up over int(warmup * steps) steps, then the peak, and from step int((1 - decay) *
  * steps) on a decay of the given style to min_lr over int(decay * steps) steps. Like the published

@@ -34,14 +34,14 @@ const char *backend_compute(void)
 
 enum gemm_library backend_library(void)
 {
-    static const char *const names[] = {"auto", "openblas", "onednn"};
+    static const char *const names[] = {GEMM_LIBRARY_NAMES};
 
     return (enum gemm_library)choice("TEST_GEMM", backend_gemm(), names, 3);
 }
 
 __attribute__((constructor)) static void choose(void)
 {
-    static const char *const names[] = {"f32", "bf16"};
+    static const char *const names[] = {GEMM_COMPUTE_NAMES};
 
     gemm_setup(backend_library(),
                (enum gemm_compute)choice("TEST_COMPUTE", backend_compute(), names, 2));

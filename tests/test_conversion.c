@@ -221,8 +221,8 @@ static void test_full_rank(void **state)
         tiny_partial(&m, rope_dim);
         tiny_mla(&m, (enum kv_method)(how - kv_methods), decoupled, full_width(&m, how));
         assert_int_equal(m.state, ATTN_MLA);
-        snprintf(what, sizeof what, "%s, %d dims rotated, %s", how->name, rope_dim,
-                 decoupled ? "by modality" : "shared");
+        snprintf(what, sizeof what, "%s, %d dims rotated, %s", kv_method_names[how - kv_methods],
+                 rope_dim, decoupled ? "by modality" : "shared");
         check(&m, t, &b, want, what, v);
         check_absorbed(&m, want, t, &b, v);
         free(want);
@@ -301,7 +301,8 @@ static void test_low_rank(void **state)
         float *want = reference_logits(&full, &b, &r);
         bool cuts = how->key || how->value;
         assert_int_equal(tiny_distance(partial, want, b.b.batch.tokens * TINY_VOCAB) > 1e-3, cuts);
-        snprintf(what, sizeof what, "%s, %s", how->name, decoupled ? "by modality" : "shared");
+        snprintf(what, sizeof what, "%s, %s", kv_method_names[how - kv_methods],
+                 decoupled ? "by modality" : "shared");
         check(&m, t, &b, want, what, v);
         free(partial);
         free(want);

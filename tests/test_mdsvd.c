@@ -688,16 +688,16 @@ static void test_moments_to_factors(void **state)
 static void test_plans(void **state)
 {
     static const struct {
-        const char *name;
+        enum kv_method method;
         int parts;
         struct mdsvd_part part[2];
         int64_t cache;
     } cases[] = {
-        {"joint", 1, {{0, 1792, 256}}, 256 + 256},
-        {"split", 2, {{0, 768, 256}, {768, 1024, 256}}, 256 + 512},
-        {"only_key", 2, {{0, 768, 256}, {768, 1024, 0}}, 256 + 256 + 1024},
-        {"only_value", 2, {{0, 768, 0}, {768, 1024, 256}}, 256 + 768 + 256},
-        {"none", 2, {{0, 768, 0}, {768, 1024, 0}}, 2 * 8 * 128},
+        {KV_JOINT, 1, {{0, 1792, 256}}, 256 + 256},
+        {KV_SPLIT, 2, {{0, 768, 256}, {768, 1024, 256}}, 256 + 512},
+        {KV_ONLY_KEY, 2, {{0, 768, 256}, {768, 1024, 0}}, 256 + 256 + 1024},
+        {KV_ONLY_VALUE, 2, {{0, 768, 0}, {768, 1024, 256}}, 256 + 768 + 256},
+        {KV_NONE, 2, {{0, 768, 0}, {768, 1024, 0}}, 2 * 8 * 128},
     };
     const struct kv_method_info *v;
     struct mdsvd_plan plan;
@@ -706,8 +706,10 @@ static void test_plans(void **state)
     (void)state;
     assert_int_equal(KV_METHODS, 5);
     for (int c = 0; c < 5; c++) {
-        v = &kv_methods[kv_method_find(cases[c].name)];
-        assert_true(mdsvd_plan(&plan, v, 8, 128, 32, 4096, 256, &e));
+        const struct kv_shape some = {cases[c].method, 8, 128, 32, 4096},
+                              all = {cases[c].method, 8, 128, 128, 4096};
+        v = &kv_methods[cases[c].method];
+        assert_true(mdsvd_plan(&plan, &some, 256, &e));
         assert_int_equal(plan.parts, cases[c].parts);
         for (int i = 0; i < plan.parts; i++) {
             assert_int_equal(plan.part[i].row0, cases[c].part[i].row0);
@@ -716,14 +718,13 @@ static void test_plans(void **state)
         }
         assert_int_equal(plan.cache, cases[c].cache);
         /* No NoPE rows: keys that should have their own latent have nothing to compress. */
-        assert_int_equal(mdsvd_plan(&plan, v, 8, 128, 128, 4096, 256, &e), !v->key || v->joint);
+        assert_int_equal(mdsvd_plan(&plan, &all, 256, &e), !v->key || v->joint);
         assert_int_equal(plan.parts, v->key && !v->joint ? 0 : 1);
         if (plan.parts == 0) assert_non_null(strstr(e.msg, "every pair stays rotated"));
         /* r above a part's size, and 0 */
-        assert_int_equal(mdsvd_plan(&plan, v, 8, 128, 32, 4096, 1793, &e), c == 4);
-        assert_int_equal(mdsvd_plan(&plan, v, 8, 128, 32, 4096, 0, &e), c == 4);
+        assert_int_equal(mdsvd_plan(&plan, &some, 1793, &e), c == 4);
+        assert_int_equal(mdsvd_plan(&plan, &some, 0, &e), c == 4);
     }
-    assert_int_equal(kv_method_find("both"), KV_METHODS);
 }
 
 /* Fractions are fine if the number of heads makes them whole. */
@@ -747,18 +748,6 @@ static void test_latents(void **state)
     }
 }
 
-static void test_method_names(void **state)
-{
-    enum mdsvd_method m;
-    struct err e;
-
-    (void)state;
-    assert_true(mdsvd_method_parse(&m, "weight", &e) && m == MDSVD_WEIGHT);
-    assert_true(mdsvd_method_parse(&m, "activation", &e) && m == MDSVD_ACTIVATION);
-    assert_false(mdsvd_method_parse(&m, "act", &e));
-    assert_non_null(strstr(e.msg, "\"act\""));
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -777,7 +766,6 @@ int main(void)
         cmocka_unit_test(test_moments_to_factors),
         cmocka_unit_test(test_plans),
         cmocka_unit_test(test_latents),
-        cmocka_unit_test(test_method_names),
     };
 
     return cmocka_run_group_tests_name("mdsvd", tests, NULL, NULL);

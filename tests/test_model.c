@@ -88,7 +88,7 @@ static void test_full_rank(void **state)
         float *mla = tiny_logits(&m, t, &b.f);
         double d = tiny_distance(partial, mla, b.b.batch.tokens * TINY_VOCAB);
         if (!(d < 1e-5))
-            fail_msg("%s%s, %d kv heads%s: %g", kv_methods[method].name, i % 2 ? " decoupled" : "",
+            fail_msg("%s%s, %d kv heads%s: %g", kv_method_names[method], i % 2 ? " decoupled" : "",
                      v->kv_heads, v->bias ? ", biases" : "", d);
         free(partial);
         free(mla);
@@ -299,7 +299,7 @@ static void test_cached(void **state)
             char name[100];
             struct model m;
 
-            snprintf(name, sizeof name, "variant %d, state %d: %s%s", v, i, kv_methods[method].name,
+            snprintf(name, sizeof name, "variant %d, state %d: %s%s", v, i, kv_method_names[method],
                      decoupled ? " decoupled" : "");
             tiny_model(&m, variants[v].kv_heads, variants[v].bias, 12);
             if (i > -2) tiny_partial(&m, 4);

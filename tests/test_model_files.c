@@ -87,7 +87,7 @@ static void to_mla(struct model *m, enum kv_method method, bool decoupled)
                                        (const struct factors(*)[MODALITIES])f, NULL, NULL},
                       &e),
          &e);
-    set_section(m, kv_methods[method].name, 4, LATENT / 2);
+    set_section(m, kv_method_names[method], 4, LATENT / 2);
     free(v);
 }
 

@@ -225,7 +225,7 @@ static void open_partial(struct model *m, const char *version)
 
     golden_model(m, "base");
     struct rank_dims n = model_rank_dims(m);
-    must(rank_strategy_parse(&s, version, &e), &e);
+    s = rank_strategy_of(version);
     if (rank_strategy_kind(s) == RANK_KIND_FIXED)
         must(rank_fixed(rank, s, &n, ROPE, s == RANK_UNIFORM, &e), &e);
     else
@@ -307,7 +307,7 @@ static void test_mla(void **state)
 
     (void)state;
     for (int i = 0; i < KV_METHODS; i++) {
-        const char *name = kv_methods[i].joint ? "shared" : kv_methods[i].name;
+        const char *name = kv_methods[i].joint ? "shared" : kv_method_names[i];
         open_partial(&m, "mkl");
         to_mla(&m, (enum kv_method)i, !kv_methods[i].joint);
         put_factors(name, &m);
@@ -430,7 +430,7 @@ static void test_export(void **state)
 
 static void test_learning_rates(void **state)
 {
-    static const char *const styles[] = {"1-sqrt", "linear", "cosine"};
+    static const char *const styles[] = {DECAY_NAMES};
     const cJSON *row, *lr;
     int rows = 0;
 

@@ -99,7 +99,7 @@ static void open_partial(const struct peer *g, struct model *m, const char *stra
     const struct text_config *c = &m->cfg.text;
     const struct rank_dims n = {c->num_hidden_layers, c->num_attention_heads,
                                 c->num_key_value_heads, c->head_dim};
-    must(rank_strategy_parse(&s, strategy, &e), &e);
+    s = rank_strategy_of(strategy);
     if (s == RANK_2NORM) {
         const struct st_tensor *file = get(g, "rank");
         for (int64_t i = 0; i < n.L * n.G * n.dh / 2; i++)
@@ -223,19 +223,20 @@ static const float *factor(const struct peer *g, const char *method, int64_t l, 
 static void put_factors(const struct peer *g, struct model *m, enum kv_method method)
 {
     const struct kv_method_info *how = &kv_methods[method];
+    const char *name = kv_method_names[method];
     struct factors f[TINY_LAYERS][MODALITIES] = {0};
     struct err e = {0};
 
     for (int64_t l = 0; l < TINY_LAYERS; l++) {
         struct factors *one = &f[l][TEXT];
         one->ld = LOW_RANK * m->cfg.text.num_key_value_heads;
-        if (how->key) one->up_k = factor(g, how->name, l, "up_k");
-        if (how->value) one->up_v = factor(g, how->name, l, "up_v");
+        if (how->key) one->up_k = factor(g, name, l, "up_k");
+        if (how->value) one->up_v = factor(g, name, l, "up_v");
         if (how->joint)
-            one->down[0] = factor(g, how->name, l, "down_kv");
+            one->down[0] = factor(g, name, l, "down_kv");
         else if (how->key)
-            one->down[0] = factor(g, how->name, l, "down_k");
-        if (how->value && !how->joint) one->down[1] = factor(g, how->name, l, "down_v");
+            one->down[0] = factor(g, name, l, "down_k");
+        if (how->value && !how->joint) one->down[1] = factor(g, name, l, "down_v");
     }
     must(model_to_mla(m,
                       &(struct to_mla){method, false, LOW_RANK * m->cfg.text.num_key_value_heads,
@@ -257,7 +258,7 @@ static void test_mla(void **state)
         open_partial(&g, &m, "2-norm");
         put_factors(&g, &m, methods[i % 4]);
         assert_int_equal(m.state, ATTN_MLA);
-        check_case(&g, &m, kv_methods[methods[i % 4]].name);
+        check_case(&g, &m, kv_method_names[methods[i % 4]]);
         model_close(&m);
         peer_close(&g);
     }

@@ -6,7 +6,13 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "autograd/gemm.h"
+#include "data/template.h"
+#include "data/tokenizer/tokenizer.h"
+#include "model/config/choices.h"
+#include "optim/moment.h"
 #include "tests/tmpdir.h"
+#include "train/peft.h"
 #include "train/settings.h"
 
 #include "tests/printed.h"
@@ -26,6 +32,112 @@ static void load(struct config *c, const char *line)
     while (*line && n < 16 && (sets[n] = strsep(&rest, "|")))
         n++;
     if (!schema_load(&config_schema, c, NULL, sets, n, &e)) fail_msg("%s: %s", line, e.msg);
+}
+
+static void test_table(void **state)
+{
+    struct err e;
+
+    (void)state;
+    if (!schema_check(&config_schema, &e)) fail_msg("%s", e.msg);
+}
+
+#define FIELD(f) offsetof(struct config, f)
+
+/* A choice is the place of its name in a row: here is each value beside its name. */
+static const struct {
+    const char *key;
+    size_t field; /* an int */
+    int n;
+    struct {
+        const char *name;
+        int value;
+    } choice[RANK_STRATEGIES];
+} choices[] = {
+    {"run.compute", FIELD(run.compute), 2, {{"f32", GEMM_F32}, {"bf16", GEMM_BF16}}},
+    {"run.gemm",
+     FIELD(run.gemm),
+     3,
+     {{"auto", GEMM_AUTO}, {"openblas", GEMM_OPENBLAS}, {"onednn", GEMM_ONEDNN}}},
+    {"model.tokenizer_form",
+     FIELD(model.tokenizer_form),
+     3,
+     {{"auto", TOKENIZER_AUTO},
+      {"file", TOKENIZER_FILE},
+      {"sentencepiece", TOKENIZER_SENTENCEPIECE}}},
+    {"data.too_long",
+     FIELD(data.too_long),
+     2,
+     {{"drop", TOO_LONG_DROP}, {"error", TOO_LONG_ERROR}}},
+    {"data.alpha", FIELD(data.alpha), 2, {{"white", ALPHA_WHITE}, {"drop", ALPHA_DROP}}},
+    {"rank.strategy",
+     FIELD(rank.strategy),
+     RANK_STRATEGIES,
+     {{"high", RANK_HIGH},
+      {"low", RANK_LOW},
+      {"uniform", RANK_UNIFORM},
+      {"2-norm", RANK_2NORM},
+      {"mkl", RANK_MKL},
+      {"mkl-mask", RANK_MKL_MASK},
+      {"file", RANK_FILE}}},
+    {"svd.method",
+     FIELD(svd.method),
+     KV_METHODS,
+     {{"none", KV_NONE},
+      {"joint", KV_JOINT},
+      {"split", KV_SPLIT},
+      {"only_key", KV_ONLY_KEY},
+      {"only_value", KV_ONLY_VALUE}}},
+    {"svd.input",
+     FIELD(svd.input),
+     MDSVD_METHODS,
+     {{"activation", MDSVD_ACTIVATION}, {"weight", MDSVD_WEIGHT}}},
+    {"optim.decay_style",
+     FIELD(optim.decay_style),
+     3,
+     {{"1-sqrt", DECAY_1_SQRT}, {"linear", DECAY_LINEAR}, {"cosine", DECAY_COSINE}}},
+    {"optim.state",
+     FIELD(optim.state),
+     MOMENT_TYPES,
+     {{"f32", MOMENT_F32}, {"bf16", MOMENT_BF16}, {"8bit", MOMENT_8BIT}}},
+    {"optim.recompute",
+     FIELD(optim.recompute),
+     3,
+     {{"auto", RECOMPUTE_AUTO}, {"none", RECOMPUTE_NONE}, {"all", RECOMPUTE_ALL}}},
+    {"evaluate.score",
+     FIELD(evaluate.score),
+     2,
+     {{"answers", SCORE_ANSWERS}, {"tokens", SCORE_TOKENS}}},
+    {"save.dtype", FIELD(save.dtype), 2, {{"f32", SAVE_F32}, {"bf16", SAVE_BF16}}},
+};
+
+static int names_of(const char *key)
+{
+    int n = 0;
+
+    for (size_t i = 0; i < config_schema.nrows; i++)
+        if (strcmp(config_schema.rows[i].key, key) == 0)
+            while (config_schema.rows[i].names[n])
+                n++;
+    return n;
+}
+
+static void test_choices(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof choices / sizeof *choices; i++) {
+        assert_int_equal(names_of(choices[i].key), choices[i].n); /* each is here */
+        for (int k = 0; k < choices[i].n; k++) {
+            struct config c;
+            char line[100];
+            int got;
+            snprintf(line, sizeof line, "%s=%s", choices[i].key, choices[i].choice[k].name);
+            load(&c, line);
+            memcpy(&got, (char *)&c + choices[i].field, sizeof got);
+            if (got != choices[i].choice[k].value) fail_msg("%s is %d", line, got);
+            schema_free(&config_schema, &c);
+        }
+    }
 }
 
 static void test_refused(void **state)
@@ -171,7 +283,8 @@ static void test_unused(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_refused),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_table), cmocka_unit_test(test_choices),
+                                       cmocka_unit_test(test_refused),
                                        cmocka_unit_test(test_bounds), tmpdir_test(test_unused)};
 
     return cmocka_run_group_tests_name("settings", tests, NULL, NULL);

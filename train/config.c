@@ -1,16 +1,17 @@
 /* config.c - the table of the settings: keys, defaults, limits, help. docs/settings.md is made from
  * it (`make docs`). */
 #include "train/config.h"
+#include "autograd/gemm.h"
 #include "data/template.h"
 #include "data/tokenizer/tokenizer.h"
+#include "model/config/choices.h"
 #include "optim/moment.h"
 #include "train/peft.h"
 
 #include <stdio.h>
 #include <string.h>
 
-const char *const step_names[STEPS + 1] = {"baseline", "rank",     "stage1", "svd",
-                                           "stage2",   "evaluate", "report", NULL};
+const char *const step_names[STEPS + 1] = {STEP_NAMES, NULL};
 
 #define C struct config
 
@@ -63,18 +64,16 @@ static const struct schema source_schema = SCHEMA(struct config_source, source_r
 static const struct schema_row rows[] = {
     {"run.dir", SCHEMA_PLACE(C, run.dir), .min_len = 1, .may_move = true,
      .help = "directory of the run's output"},
-    {"run.steps",
-     SCHEMA_ENUMS(C, run.steps, "baseline", "rank", "stage1", "svd", "stage2", "evaluate",
-                  "report"),
+    {"run.steps", SCHEMA_ENUMS(C, run.steps, STEP_NAMES),
      .def = "[\"rank\", \"stage1\", \"svd\", \"stage2\", \"evaluate\", \"report\"]", .min_len = 1,
      .may_change = true, .help = "what to do, always in this order"},
     {"run.seed", SCHEMA_INT(C, run.seed), .def = "1", .min = SCHEMA_FROM(0),
      .help = "seeds data order and new weights"},
     {"run.threads", SCHEMA_INT(C, run.threads), .def = "0", .min = SCHEMA_FROM(0),
      .max = SCHEMA_TO(1024), .help = "0: all the cores this process may use"},
-    {"run.compute", SCHEMA_ENUM(C, run.compute, "f32", "bf16"), .def = "\"f32\"",
+    {"run.compute", SCHEMA_ENUM(C, run.compute, GEMM_COMPUTE_NAMES), .def = "\"f32\"",
      .help = "inputs of matrix products, and what the backward pass keeps of the forward pass"},
-    {"run.gemm", SCHEMA_ENUM(C, run.gemm, "auto", "openblas", "onednn"), .def = "\"auto\"",
+    {"run.gemm", SCHEMA_ENUM(C, run.gemm, GEMM_LIBRARY_NAMES), .def = "\"auto\"",
      .help = "library of fp32 products; auto: OpenBLAS where it knows the processor"},
     {"run.memory_limit", SCHEMA_DOUBLE(C, run.memory_limit), .def = "0", .min = SCHEMA_FROM(0),
      .max = SCHEMA_TO(1 << 20), .may_change = true,
@@ -95,12 +94,12 @@ static const struct schema_row rows[] = {
      .help = "chat template"},
     {"data.max_length", SCHEMA_INT(C, data.max_length), .def = "4096", .min = SCHEMA_FROM(8),
      .max = SCHEMA_TO(1 << 20), .help = "tokens of a sample, images included"},
-    {"data.too_long", SCHEMA_ENUM(C, data.too_long, "drop", "error"), .def = "\"drop\"",
+    {"data.too_long", SCHEMA_ENUM(C, data.too_long, TOO_LONG_NAMES), .def = "\"drop\"",
      .help = "what happens to a longer sample; none is ever cut"},
     {"data.max_bad", SCHEMA_INT(C, data.max_bad), .def = "100", .min = SCHEMA_FROM(0),
      .may_change = true,
      .help = "unusable samples tolerated (over-length ones not counted); more are an error"},
-    {"data.alpha", SCHEMA_ENUM(C, data.alpha, "white", "drop"), .def = "\"white\"",
+    {"data.alpha", SCHEMA_ENUM(C, data.alpha, ALPHA_NAMES), .def = "\"white\"",
      .help = "transparent pictures: on white, or alpha dropped as Hugging Face does"},
     {"data.min_pixels", SCHEMA_INT(C, data.min_pixels), .def = "0", .min = SCHEMA_FROM(0),
      .max = SCHEMA_TO(178956970),
@@ -147,9 +146,8 @@ static const struct schema_row rows[] = {
     PEFT("baseline", baseline, "\"all\"", "true"),
     {"baseline.vision", SCHEMA_BOOL(C, baseline.vision), .def = "true",
      .help = "train the vision tower too"},
-    {"rank.strategy",
-     SCHEMA_ENUM(C, rank.strategy, "high", "low", "uniform", "2-norm", "mkl", "mkl-mask", "file"),
-     .def = "\"mkl\"", .help = "which RoPE pairs stay rotated"},
+    {"rank.strategy", SCHEMA_ENUM(C, rank.strategy, RANK_NAMES), .def = "\"mkl\"",
+     .help = "which RoPE pairs stay rotated"},
     {"rank.rope_dim", SCHEMA_INT(C, rank.rope_dim), .def = "32", .min = SCHEMA_FROM(2),
      .max = SCHEMA_TO(512), .help = "rotated dims per head; sweep.partial_rope overrides it"},
     {"rank.file", SCHEMA_PLACE(C, rank.file), .def = "null", .nullable = true, .may_move = true,
@@ -162,11 +160,11 @@ static const struct schema_row rows[] = {
      .help = "first dim of strategy uniform"},
     PHASE("stage1", stage1, "1", "5e-5", "with partial RoPE, no compression"),
     PEFT("stage1", stage1, "\"v4\"", "false"),
-    {"svd.method", SCHEMA_ENUM(C, svd.method, "none", "joint", "split", "only_key", "only_value"),
-     .def = "\"joint\"", .help = "what shares a latent"},
+    {"svd.method", SCHEMA_ENUM(C, svd.method, KV_METHOD_NAMES), .def = "\"joint\"",
+     .help = "what shares a latent"},
     {"svd.decoupled", SCHEMA_BOOL(C, svd.decoupled), .def = "true",
      .help = "separate factors for images and text"},
-    {"svd.input", SCHEMA_ENUM(C, svd.input, "activation", "weight"), .def = "\"activation\"",
+    {"svd.input", SCHEMA_ENUM(C, svd.input, MDSVD_NAMES), .def = "\"activation\"",
      .help = "minimise the error of the outputs or of the weights"},
     {"svd.low_rank", SCHEMA_DOUBLE(C, svd.low_rank), .def = "64", .min = SCHEMA_ABOVE(0),
      .max = SCHEMA_TO(4096),
@@ -189,18 +187,18 @@ static const struct schema_row rows[] = {
      .max = SCHEMA_TO(1), .help = "share of the steps in which the rate rises, linearly from 0"},
     {"optim.decay", SCHEMA_DOUBLE(C, optim.decay), .def = "0.1", .min = SCHEMA_FROM(0),
      .max = SCHEMA_TO(1), .help = "share of the steps, at the end, in which the rate falls"},
-    {"optim.decay_style", SCHEMA_ENUM(C, optim.decay_style, "1-sqrt", "linear", "cosine"),
-     .def = "\"1-sqrt\"", .help = "shape of the decay"},
+    {"optim.decay_style", SCHEMA_ENUM(C, optim.decay_style, DECAY_NAMES), .def = "\"1-sqrt\"",
+     .help = "shape of the decay"},
     {"optim.min_lr", SCHEMA_DOUBLE(C, optim.min_lr), .def = "0", .min = SCHEMA_FROM(0),
      .help = "learning rate after the decay"},
     {"optim.state", SCHEMA_ENUM(C, optim.state, MOMENT_NAMES), .def = "\"f32\"",
      .help = "what AdamW's two moments of a matrix are kept in: 8, 4 or 2 bytes per value"},
-    {"optim.recompute", SCHEMA_ENUM(C, optim.recompute, "auto", "none", "all"), .def = "\"auto\"",
+    {"optim.recompute", SCHEMA_ENUM(C, optim.recompute, RECOMPUTE_NAMES), .def = "\"auto\"",
      .may_change = true,
      .help =
          "decoder layers recomputed in the backward pass: less memory, up to a third more time, "
          "the same result; auto: as many as run.memory_limit requires"},
-    {"evaluate.score", SCHEMA_ENUM(C, evaluate.score, "answers", "tokens"), .def = "\"answers\"",
+    {"evaluate.score", SCHEMA_ENUM(C, evaluate.score, SCORE_NAMES), .def = "\"answers\"",
      .help = "share of generated answers that match exactly, or of tokens predicted right, with "
              "perplexity"},
     {"evaluate.samples", SCHEMA_INT(C, evaluate.samples), .def = "0", .min = SCHEMA_FROM(0),
@@ -218,8 +216,8 @@ static const struct schema_row rows[] = {
      .may_change = true, .help = "steps between checkpoints"},
     {"checkpoint.keep", SCHEMA_INT(C, checkpoint.keep), .def = "2", .min = SCHEMA_FROM(1),
      .max = SCHEMA_TO(1000), .may_change = true, .help = "newest checkpoints to keep"},
-    {"save.dtype", SCHEMA_ENUM(C, save.dtype, "f32", "bf16"), .def = "\"f32\"", .may_change = true,
-     .help = "of computed and trained tensors in exported models"},
+    {"save.dtype", SCHEMA_ENUM(C, save.dtype, SAVE_DTYPE_NAMES), .def = "\"f32\"",
+     .may_change = true, .help = "of computed and trained tensors in exported models"},
     {"save.full", SCHEMA_BOOL(C, save.full), .def = "false", .may_change = true,
      .help = "write all tensors in the models of stage 1 and svd, as in those of stage 2"},
     {"sweep.low_rank", SCHEMA_DOUBLES(C, sweep.low_rank), .def = "[]", .min = SCHEMA_ABOVE(0),

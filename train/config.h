@@ -17,6 +17,7 @@ enum step {
     STEP_REPORT,
     STEPS
 };
+#define STEP_NAMES "baseline", "rank", "stage1", "svd", "stage2", "evaluate", "report"
 extern const char *const step_names[STEPS + 1];
 
 /* One file of samples. */
@@ -53,27 +54,27 @@ struct config {
         int chat; /* index into the templates' names */
         const char *cache;
         int64_t max_length, max_bad;
-        int too_long, alpha;
+        int too_long, alpha;            /* TOO_LONG_..., enum alpha_mode */
         int64_t min_pixels, max_pixels; /* 0: as the model says */
     } data;
     int family; /* of a model trained from scratch: index into FRESH_FAMILIES */
     struct fresh_shape shape;
     struct config_phase baseline, stage1, stage2;
     struct {
-        int strategy;
+        int strategy; /* enum rank_strategy */
         const char *file;
         int64_t rope_dim, samples, max_queries, uniform_start;
     } rank;
     struct {
-        int method, input;
+        int method, input; /* enum kv_method, enum mdsvd_method */
         bool decoupled;
         double low_rank;
         int64_t samples;
     } svd;
     struct {
         double beta1, beta2, eps, weight_decay, clip, warmup, decay, min_lr;
-        int state; /* enum moment_type */
-        int decay_style;
+        int state;       /* enum moment_type */
+        int decay_style; /* enum decay_style */
         int recompute;
     } optim;
     struct {
@@ -96,9 +97,15 @@ struct config {
 
 extern const struct schema config_schema;
 
+/* Choices of the settings alone. */
 enum { TOO_LONG_DROP, TOO_LONG_ERROR };
-enum { SCORE_ANSWERS, SCORE_TOKENS };
+#define TOO_LONG_NAMES "drop", "error"
 enum { RECOMPUTE_AUTO, RECOMPUTE_NONE, RECOMPUTE_ALL };
+#define RECOMPUTE_NAMES "auto", "none", "all"
+enum { SAVE_F32, SAVE_BF16 };
+#define SAVE_DTYPE_NAMES "f32", "bf16"
+enum { SCORE_ANSWERS, SCORE_TOKENS };
+#define SCORE_NAMES "answers", "tokens"
 
 bool config_has_step(const struct config *c, enum step step);
 

@@ -156,12 +156,12 @@ bool point_plan(const struct run *r, const struct model *m, const struct point *
                 struct mdsvd_plan *plan, struct err *e)
 {
     const struct text_config *c = &m->cfg.text;
-    int64_t G = c->num_key_value_heads;
+    const struct kv_shape shape = {(enum kv_method)r->c.svd.method, c->num_key_value_heads,
+                                   c->head_dim, p->rope_dim, c->hidden_size};
 
     *latent = 1; /* "none": any width will do */
-    return (r->c.svd.method == KV_NONE || mdsvd_latent(latent, p->low_rank, G, e)) &&
-           mdsvd_plan(plan, &kv_methods[r->c.svd.method], G, c->head_dim, p->rope_dim,
-                      c->hidden_size, *latent, e);
+    return (shape.method == KV_NONE || mdsvd_latent(latent, p->low_rank, shape.G, e)) &&
+           mdsvd_plan(plan, &shape, *latent, e);
 }
 
 /* The point with the largest latent of those that share p's rotated pairs; *n: their number. */
@@ -277,7 +277,7 @@ static struct factors factors_of(const struct made_factors *f, const struct mode
 bool factors_apply(struct made_factors *f, const struct run *r, const struct point *p, bool last,
                    struct model *m, struct err *e)
 {
-    static const char *const inputs[] = {"activation", "weight"};
+    static const char *const inputs[] = {MDSVD_NAMES};
     struct factors(*each)[MODALITIES] = mem_new((size_t)f->layers, sizeof *each, "factors", e);
     struct mha2mla_config section = m->cfg.mha2mla;
     struct mdsvd_plan plan;
@@ -298,7 +298,7 @@ bool factors_apply(struct made_factors *f, const struct run *r, const struct poi
                                              .arg = f},
                             e);
     if (ok) {
-        section.svd_init_method = kv_methods[f->method].name;
+        section.svd_init_method = kv_method_names[f->method];
         section.low_rank = (int64_t)ceil(p->low_rank); /* informative only: tensors decide */
         section.decoupled = f->sets > 1;
         section.calibration = inputs[r->c.svd.input];

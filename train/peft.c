@@ -14,25 +14,22 @@ enum {
     ATTENTION = QUERY | BIT(PARAM_K_ROPE) | DOWN | UP | FULL | BIT(PARAM_O),
 };
 
-static const struct {
-    const char *name;
-    unsigned kinds;
-} sets[] = {
-    {"v2", ATTENTION | NORMS},
-    {"v3", QUERY | BIT(PARAM_K_ROPE) | DOWN | UP},
-    {"v4", QUERY | DOWN | UP | NORMS},
-    {"v5", DOWN | UP},
-    {"v6", DOWN},
-    {"v3+norms", QUERY | BIT(PARAM_K_ROPE) | DOWN | UP | NORMS},
-    {"v5+norms", DOWN | UP | NORMS},
-    {"v6+norms", DOWN | NORMS},
-    {"kv+rope", DOWN | UP | BIT(PARAM_K_ROPE) | BIT(PARAM_Q_ROPE)},
-    {"all", ATTENTION | NORMS | BIT(PARAM_MLP) | BIT(PARAM_EMBED) | BIT(PARAM_HEAD)},
-    {"none", 0}, /* for training, say, the projector alone */
+static const unsigned sets[PEFT_SETS] = {
+    [PEFT_V2] = ATTENTION | NORMS,
+    [PEFT_V3] = QUERY | BIT(PARAM_K_ROPE) | DOWN | UP,
+    [PEFT_V4] = QUERY | DOWN | UP | NORMS,
+    [PEFT_V5] = DOWN | UP,
+    [PEFT_V6] = DOWN,
+    [PEFT_V3_NORMS] = QUERY | BIT(PARAM_K_ROPE) | DOWN | UP | NORMS,
+    [PEFT_V5_NORMS] = DOWN | UP | NORMS,
+    [PEFT_V6_NORMS] = DOWN | NORMS,
+    [PEFT_KV_ROPE] = DOWN | UP | BIT(PARAM_K_ROPE) | BIT(PARAM_Q_ROPE),
+    [PEFT_ALL] = ATTENTION | NORMS | BIT(PARAM_MLP) | BIT(PARAM_EMBED) | BIT(PARAM_HEAD),
+    [PEFT_NONE] = 0,
 };
 
-unsigned peft_kinds(int set, bool projector)
+unsigned peft_kinds(enum peft_set set, bool projector)
 {
-    CHECK(set >= 0 && (size_t)set < sizeof sets / sizeof *sets);
-    return sets[set].kinds | (projector ? BIT(PARAM_PROJECTOR) : 0);
+    CHECK((unsigned)set < PEFT_SETS);
+    return sets[set] | (projector ? BIT(PARAM_PROJECTOR) : 0);
 }

@@ -19,7 +19,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static const enum dtype save_dtypes[] = {DT_F32, DT_BF16};
+static const enum dtype save_dtypes[] = {[SAVE_F32] = DT_F32, [SAVE_BF16] = DT_BF16};
 
 /* A step is skipped if its model is complete. */
 static bool look_done(const struct run *r, const char *dir, bool *done, struct err *e)

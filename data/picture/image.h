@@ -65,6 +65,7 @@ enum alpha_mode {
      * colour (tRNS of gray, RGB and some palettes) on white after load_image. */
     ALPHA_DROP,
 };
+#define ALPHA_NAMES "white", "drop" /* of the settings, in order */
 
 /* Turns *img into 3 channels in place; a picture of 3 channels is unchanged. */
 void image_flatten(struct image *img, enum alpha_mode mode);

@@ -83,24 +83,20 @@ struct vision_config {
 /* How attention was changed: the object "mha2mla" at the top of config.json. The keys of the first
  * group are those of published MHA2MLA checkpoints. */
 struct mha2mla_config {
-    const char *partial_rope_version; /* high, low, uniform, 2-norm, mkl, mkl-mask */
+    const char *partial_rope_version; /* of RANK_VERSION_NAMES, model/config/choices.h */
     int64_t rope_dim_for_mla;         /* rotated dims per head: even, 0 .. head_dim */
     int64_t uniform_start_point;
     const char *qk_tensor_path;  /* NULL: none */
-    const char *svd_init_method; /* none, split, joint, only_key, only_value */
+    const char *svd_init_method; /* of KV_METHOD_NAMES */
     int64_t low_rank;            /* latent dims per kv head */
     bool is_gqa2mha2mla;
     bool is_baseline, is_mla_from_scratch; /* false here; the published text code looks them up */
     const char *peft_train;                /* NULL: none */
 
     bool decoupled;          /* ours: a latent per modality */
-    const char *calibration; /* ours: activation or weight; NULL: not given */
+    const char *calibration; /* ours: of MDSVD_NAMES; NULL: not given */
     const char *base;        /* ours: directory with the tensors missing here; NULL: none missing */
 };
-
-/* Names allowed in the section, NULL-terminated: for configs and messages elsewhere. */
-extern const char *const mha2mla_rope_versions[], *const mha2mla_svd_methods[],
-                                                      *const mha2mla_calibrations[];
 
 struct hf_config {
     const struct family *family; /* a row of the table in model/family/ */

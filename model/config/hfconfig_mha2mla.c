@@ -1,15 +1,14 @@
 /* hfconfig_mha2mla.c - the object "mha2mla" of config.json: how attention was changed. The
  * keys of published checkpoints keep their names and meaning, so that either program reads
  * the other's files. */
+#include "model/config/choices.h"
 #include "model/config/hfconfig_parts.h"
 
 #include <string.h>
 
-const char *const mha2mla_rope_versions[] = {"high", "low",      "uniform", "2-norm",
-                                             "mkl",  "mkl-mask", NULL};
-const char *const mha2mla_svd_methods[] = {"none",     "split",      "joint",
-                                           "only_key", "only_value", NULL};
-const char *const mha2mla_calibrations[] = {"activation", "weight", NULL};
+static const char *const versions[] = {RANK_VERSION_NAMES, NULL};
+static const char *const svd_methods[] = {KV_METHOD_NAMES, NULL};
+static const char *const calibrations[] = {MDSVD_NAMES, NULL};
 
 #define ROW(member) HF_ROW(mha2mla_config, member)
 #define SIZE_ROW(member, max, d)                                                                   \
@@ -21,12 +20,11 @@ const char *const mha2mla_calibrations[] = {"activation", "weight", NULL};
         ROW(member), .kind = HF_NAME, .nullable = true, .names = list                              \
     }
 static const struct hf_field published[] = {
-    {ROW(partial_rope_version), .kind = HF_NAME, .names = mha2mla_rope_versions,
-     .def_name = "high"},
+    {ROW(partial_rope_version), .kind = HF_NAME, .names = versions, .def_name = "high"},
     SIZE_ROW(rope_dim_for_mla, HF_MAX_COUNT, 0),
     SIZE_ROW(uniform_start_point, HF_MAX_COUNT, 0),
     TEXT_ROW(qk_tensor_path, NULL),
-    {ROW(svd_init_method), .kind = HF_NAME, .names = mha2mla_svd_methods, .def_name = "none"},
+    {ROW(svd_init_method), .kind = HF_NAME, .names = svd_methods, .def_name = "none"},
     SIZE_ROW(low_rank, HF_MAX_WIDTH, 8),
     HF_BOOL_ROW(mha2mla_config, is_gqa2mha2mla, false),
     HF_BOOL_ROW(mha2mla_config, is_baseline, false),
@@ -35,7 +33,7 @@ static const struct hf_field published[] = {
 };
 static const struct hf_field ours[] = {
     {ROW(decoupled), .kind = HF_BOOL, .def = {false, true}},
-    TEXT_ROW(calibration, mha2mla_calibrations),
+    TEXT_ROW(calibration, calibrations),
     TEXT_ROW(base, NULL),
 };
 enum { PUBLISHED = sizeof published / sizeof *published, OURS = sizeof ours / sizeof *ours };
