@@ -20,7 +20,6 @@
 /* What the layers of one batch's graph share. */
 struct build {
     const struct forward *f;
-    struct kv_cache *cache;
     struct tensor *table;              /* [T, dh]: cos, then sin */
     const int32_t *rows;               /* [T]: cache row of each new token */
     const struct cached_sequence *seq; /* [samples] */
@@ -31,7 +30,7 @@ struct build {
 static struct tensor *store(struct tape *t, const struct build *b, int kind, int64_t l,
                             struct tensor *x)
 {
-    struct kv_cache *c = b->cache;
+    struct kv_cache *c = b->f->cache;
     int64_t rows = c->sequences * c->capacity;
 
     return op_cache_write(t, x, c->data[kind] + l * rows * c->width[kind], rows, b->rows);
@@ -143,10 +142,11 @@ static struct tensor *attention_layer(struct model *m, struct tape *t, const str
 }
 
 /* Where the batch's tokens go in the cache, and which of its rows each sample sees. */
-static void place_rows(struct tape *t, struct build *b, const int64_t *seq)
+static void place_rows(struct tape *t, struct build *b)
 {
     const struct batch *batch = b->f->batch;
-    struct kv_cache *c = b->cache;
+    const int64_t *seq = b->f->seq;
+    const struct kv_cache *c = b->f->cache;
     int32_t *rows = tape_new_array(t, int32_t, batch->tokens);
     struct cached_sequence *s = tape_new_array(t, struct cached_sequence, batch->samples);
 
@@ -169,18 +169,17 @@ static void place_rows(struct tape *t, struct build *b, const int64_t *seq)
 /* Appends the batch and returns the normalised output of the last layer for n of its rows:
  * [n, d]. */
 static struct tensor *extend(struct model *m, struct tape *t, const struct forward *f,
-                             struct kv_cache *c, const int64_t *seq, const int32_t *rows, int64_t n,
-                             struct err *e)
+                             const int32_t *rows, int64_t n, struct err *e)
 {
     const struct batch *batch = f->batch;
     const double eps = m->cfg.text.rms_norm_eps;
-    struct build b = {.f = f, .cache = c};
+    struct build b = {.f = f};
     int64_t *length = tape_new_array(t, int64_t, batch->samples);
 
-    if (!kv_cache_add(c, batch, seq, e)) return NULL;
-    place_rows(t, &b, seq);
+    if (!kv_cache_add(f->cache, batch, f->seq, e)) return NULL;
+    place_rows(t, &b);
     for (int64_t i = 0; i < batch->samples; i++)
-        length[i] = c->length[seq[i]];
+        length[i] = f->cache->length[f->seq[i]];
     struct tensor *x = build_embeddings(m, t, f); /* [T, d] */
     b.table = build_table(m, t, batch, length);   /* [T, dh] */
     for (int64_t l = 0; l < m->cfg.text.num_hidden_layers; l++) {
@@ -197,8 +196,7 @@ static struct tensor *extend(struct model *m, struct tape *t, const struct forwa
     return op_rmsnorm(t, x, param_tensor(m->norm), eps); /* [n, d] */
 }
 
-struct tensor *model_extend(struct model *m, struct tape *t, const struct forward *f,
-                            struct kv_cache *c, const int64_t *seq, struct err *e)
+struct tensor *model_extend(struct model *m, struct tape *t, const struct forward *f, struct err *e)
 {
     int64_t n = f->batch->samples;
     int32_t *last = tape_new_array(t, int32_t, n);
@@ -206,7 +204,7 @@ struct tensor *model_extend(struct model *m, struct tape *t, const struct forwar
 
     for (int64_t i = 0; i < n; i++)
         last[i] = (int32_t)f->batch->begin[i + 1] - 1;
-    x = extend(m, t, f, c, seq, last, n, e);
+    x = extend(m, t, f, last, n, e);
     if (!x) return NULL;
     x = op_linear(t, x, param_tensor(m->head), NULL, NULL); /* [samples, V] */
     tape_keep(x);
@@ -214,11 +212,10 @@ struct tensor *model_extend(struct model *m, struct tape *t, const struct forwar
 }
 
 struct tensor *model_extend_scores(struct model *m, struct tape *t, const struct forward *f,
-                                   struct kv_cache *c, const int64_t *seq, struct token_score *each,
-                                   struct err *e)
+                                   struct token_score *each, struct err *e)
 {
     const struct batch *b = f->batch;
-    struct tensor *x = extend(m, t, f, c, seq, b->label_rows, b->labels, e);
+    struct tensor *x = extend(m, t, f, b->label_rows, b->labels, e);
 
     return x ? op_token_scores(t, x, param_tensor(m->head), b->label_ids, each) : NULL;
 }

@@ -13,12 +13,34 @@ struct taps {
     struct tensor *table;
 };
 
+/* The KV cache of several sequences of up to `capacity` tokens each. Per layer it holds
+ * exactly what the state of attention needs: the rotated keys, the unrotated keys or their
+ * latents, and the values or their latents (joint: they have none of their own). The widths
+ * are listed in kv_cache.c. */
+struct kv_cache {
+    int64_t sequences, capacity, layers;
+    int64_t width[3];    /* values per token: rotated key, unrotated key, value */
+    real *data[3];       /* [layers, sequences * capacity, width] */
+    int64_t *length;     /* [sequences] tokens held */
+    int32_t *next;       /* [sequences] position of the token after these */
+    struct span **spans; /* [sequences] modalities of the tokens held */
+    int64_t *n_spans, *cap_spans;
+};
+bool kv_cache_new(struct kv_cache *c, const struct model *m, int64_t sequences, int64_t capacity,
+                  struct err *e);
+void kv_cache_free(struct kv_cache *c); /* fine on a zeroed struct */
+/* Bytes of the tokens currently held, counted from the rows in use. */
+size_t kv_cache_bytes(const struct kv_cache *c);
+
 struct forward {
     const struct batch *batch;
     /* of the batch's pictures [rows of their shapes, feature width]; NULL without any */
     struct tensor *features;
     int64_t recompute; /* how many of the first layers to recompute in the backward pass */
     struct taps *taps; /* or NULL */
+    /* Of model_extend: the cache, and for each sample of the batch the sequence it continues. */
+    struct kv_cache *cache;
+    const int64_t *seq; /* [samples] */
 };
 
 /* scale * the sum of the cross entropies of the batch's labels: [1, 1]. */
@@ -40,36 +62,16 @@ struct tensor *model_layer(struct model *m, struct tape *t, const struct forward
 struct tensor *model_vision(struct model *m, struct tape *t, struct tensor *pixels,
                             const struct picture_shape *shapes, int64_t n);
 
-/* The KV cache of several sequences of up to `capacity` tokens each. Per layer it holds
- * exactly what the state of attention needs: the rotated keys, the unrotated keys or their
- * latents, and the values or their latents (joint: they have none of their own). The widths
- * are listed in kv_cache.c. */
-struct kv_cache {
-    int64_t sequences, capacity, layers;
-    int64_t width[3];    /* values per token: rotated key, unrotated key, value */
-    real *data[3];       /* [layers, sequences * capacity, width] */
-    int64_t *length;     /* [sequences] tokens held */
-    int32_t *next;       /* [sequences] position of the token after these */
-    struct span **spans; /* [sequences] modalities of the tokens held */
-    int64_t *n_spans, *cap_spans;
-};
-bool kv_cache_new(struct kv_cache *c, const struct model *m, int64_t sequences, int64_t capacity,
-                  struct err *e);
-void kv_cache_free(struct kv_cache *c); /* fine on a zeroed struct */
-/* Bytes of the tokens currently held, counted from the rows in use. */
-size_t kv_cache_bytes(const struct kv_cache *c);
-
-/* Appends the batch's samples to the sequences seq[s] of the cache and returns the logits of each
+/* Appends the batch's samples to the sequences f->seq of f->cache and returns the logits of each
  * sample's last token [samples, V], kept. Positions are the batch's; its spans give the modality
  * of what is added. */
 struct tensor *model_extend(struct model *m, struct tape *t, const struct forward *f,
-                            struct kv_cache *c, const int64_t *seq, struct err *e);
+                            struct err *e);
 
 /* The same append; returns the sum of the cross entropies of the batch's labels [1, 1], and fills
  * the caller's each [labels] when the tape runs. */
 struct tensor *model_extend_scores(struct model *m, struct tape *t, const struct forward *f,
-                                   struct kv_cache *c, const int64_t *seq, struct token_score *each,
-                                   struct err *e);
+                                   struct token_score *each, struct err *e);
 
 /* inv_freq[head_dim/2], in radians per position, of the config's RoPE for sequences of up
  * to `length` tokens. */

@@ -69,9 +69,8 @@ static int32_t argmax(const real *x, int64_t n)
 }
 
 /* Takes each running sequence's next token from its logits [n, V]; drops sequences that stop. */
-static bool take_tokens(struct running *r, const struct tensor *logits, const struct kv_cache *c,
-                        int64_t max_new, const int32_t *stop, int64_t n_stop,
-                        struct generation *out, struct err *e)
+static bool take_tokens(struct running *r, const struct generator *how, const struct tensor *logits,
+                        const struct kv_cache *c, struct generation *out, struct err *e)
 {
     int64_t kept = 0;
 
@@ -83,10 +82,10 @@ static bool take_tokens(struct running *r, const struct tensor *logits, const st
                            "sequence %lld: the logits are not numbers: the weights are damaged "
                            "or training diverged",
                            (long long)r->seq[i]);
-        for (int64_t k = 0; k < n_stop; k++)
-            g->stopped |= stop[k] == id;
+        for (int64_t k = 0; k < how->n_stop; k++)
+            g->stopped |= how->stop[k] == id;
         if (!g->stopped) g->ids[g->n++] = id;
-        if (g->stopped || g->n == max_new) continue;
+        if (g->stopped || g->n == how->max_new) continue;
         r->seq[kept] = r->seq[i];
         r->ids[kept] = id;
         r->next[kept] = c->next[r->seq[i]] + 1;
@@ -101,37 +100,34 @@ static bool take_tokens(struct running *r, const struct tensor *logits, const st
     return true;
 }
 
-/* One step: appends f's batch to the cache and takes the next tokens. Adds its time to *spent. */
-static bool run(struct model *m, struct tape *t, const struct forward *f, struct kv_cache *c,
-                struct running *r, int64_t max_new, const int32_t *stop, int64_t n_stop,
-                size_t memory_limit, struct generation *out, double *spent, struct err *e)
+/* One step: appends f's batch to its cache and takes the next tokens. Adds its time to *spent. */
+static bool run(const struct generator *g, const struct forward *f, struct running *r,
+                struct generation *out, double *spent, struct err *e)
 {
     double begin = clock_seconds();
 
-    tape_begin(t, false);
-    struct tensor *logits = model_extend(m, t, f, c, r->seq, e);
-    if (!logits || !tape_plan(t, memory_limit, e)) return false;
-    if (!tape_forward(t)) return signals_go_on(e);
-    if (!take_tokens(r, logits, c, max_new, stop, n_stop, out, e)) return false;
+    tape_begin(g->t, false);
+    struct tensor *logits = model_extend(g->m, g->t, f, e);
+    if (!logits || !tape_plan(g->t, g->memory_limit, e)) return false;
+    if (!tape_forward(g->t)) return signals_go_on(e);
+    if (!take_tokens(r, g, logits, f->cache, out, e)) return false;
     *spent += clock_seconds() - begin;
     return true;
 }
 
-static bool generate(struct model *m, struct tape *t, const struct forward *f, struct kv_cache *c,
-                     struct running *r, int64_t max_new, const int32_t *stop, int64_t n_stop,
-                     size_t memory_limit, struct generation *out, struct generate_stats *stats,
-                     struct err *e)
+/* Prefill of f's batch, then the steps. */
+static bool run_all(const struct generator *g, const struct forward *f, struct running *r,
+                    struct generation *out, struct generate_stats *stats, struct err *e)
 {
     const struct batch *b = f->batch;
 
     r->n = b->samples;
     for (int64_t s = 0; s < b->samples; s++) {
         r->seq[s] = s;
-        out[s].ids = mem_new((size_t)max_new, sizeof *out[s].ids, "generated tokens", e);
+        out[s].ids = mem_new((size_t)g->max_new, sizeof *out[s].ids, "generated tokens", e);
         if (!out[s].ids) return false;
     }
-    if (!run(m, t, f, c, r, max_new, stop, n_stop, memory_limit, out, &stats->prefill_seconds, e))
-        return false;
+    if (!run(g, f, r, out, &stats->prefill_seconds, e)) return false;
     while (r->n > 0) {
         struct batch next = {.tokens = r->n,
                              .ids = r->ids,
@@ -142,18 +138,21 @@ static bool generate(struct model *m, struct tape *t, const struct forward *f, s
                              .begin = r->begin,
                              .n_spans = r->n,
                              .spans = r->spans};
-        struct forward step = {.batch = &next};
-        if (!run(m, t, &step, c, r, max_new, stop, n_stop, memory_limit, out,
-                 &stats->decode_seconds, e))
-            return false;
+        struct forward step = {.batch = &next, .cache = f->cache, .seq = r->seq};
+        if (!run(g, &step, r, out, &stats->decode_seconds, e)) return false;
     }
-    stats->prompt_tokens += b->tokens;
-    for (int64_t s = 0; s < b->samples; s++) {
+    for (int64_t s = 0; s < b->samples; s++)
         stats->new_tokens += out[s].n + out[s].stopped;
-        stats->cached_tokens += c->length[s];
-    }
-    stats->cache_bytes += kv_cache_bytes(c);
     return true;
+}
+
+static void count_cache(struct generate_stats *stats, const struct batch *b,
+                        const struct kv_cache *c)
+{
+    stats->prompt_tokens += b->tokens;
+    for (int64_t s = 0; s < b->samples; s++)
+        stats->cached_tokens += c->length[s];
+    stats->cache_bytes += kv_cache_bytes(c);
 }
 
 static int64_t longest_sample(const struct batch *b)
@@ -165,22 +164,24 @@ static int64_t longest_sample(const struct batch *b)
     return longest;
 }
 
-bool model_generate(struct model *m, struct tape *t, const struct forward *f, int64_t max_new,
-                    const int32_t *stop, int64_t n_stop, size_t memory_limit,
-                    struct generation *out, struct generate_stats *stats, struct err *e)
+bool model_generate(const struct generator *g, const struct forward *f, struct generation *out,
+                    struct err *e)
 {
     const struct batch *b = f->batch;
-    struct generate_stats unused = {0};
+    struct generate_stats unused = {0}, *stats = g->stats ? g->stats : &unused;
     struct kv_cache cache = {0};
+    struct forward first = *f;
     struct running r;
     bool ok = false;
 
-    CHECK(max_new > 0);
+    CHECK(g->max_new > 0);
     memset(out, 0, (size_t)b->samples * sizeof *out);
-    if (!running_new(&r, b->samples, m, e)) return false;
-    ok = kv_cache_new(&cache, m, b->samples, longest_sample(b) + max_new, e) &&
-         generate(m, t, f, &cache, &r, max_new, stop, n_stop, memory_limit, out,
-                  stats ? stats : &unused, e);
+    if (!running_new(&r, b->samples, g->m, e)) return false;
+    first.cache = &cache;
+    first.seq = r.seq;
+    ok = kv_cache_new(&cache, g->m, b->samples, longest_sample(b) + g->max_new, e) &&
+         run_all(g, &first, &r, out, stats, e);
+    if (ok) count_cache(stats, b, &cache);
     kv_cache_free(&cache);
     running_free(&r);
     if (!ok) generation_free(out, b->samples);
@@ -194,31 +195,31 @@ void generation_free(struct generation *g, int64_t n)
     memset(g, 0, (size_t)n * sizeof *g);
 }
 
-bool model_score(struct model *m, struct tape *t, const struct forward *f, size_t memory_limit,
-                 struct token_score *each, struct generate_stats *stats, struct err *e)
+bool model_score(const struct generator *g, const struct forward *f, struct token_score *each,
+                 struct err *e)
 {
     const struct batch *b = f->batch;
     double begin = clock_seconds();
     struct kv_cache cache = {0};
+    struct forward all = *f;
     struct tensor *loss;
     int64_t *seq;
     bool ok = false;
 
-    tape_begin(t, false);
-    seq = tape_new_array(t, int64_t, b->samples);
+    tape_begin(g->t, false);
+    seq = tape_new_array(g->t, int64_t, b->samples);
     for (int64_t s = 0; s < b->samples; s++)
         seq[s] = s;
-    if (!kv_cache_new(&cache, m, b->samples, longest_sample(b), e)) return false;
-    loss = model_extend_scores(m, t, f, &cache, seq, each, e);
-    ok = loss && tape_plan(t, memory_limit, e) && (tape_forward(t) || signals_go_on(e));
+    if (!kv_cache_new(&cache, g->m, b->samples, longest_sample(b), e)) return false;
+    all.cache = &cache;
+    all.seq = seq;
+    loss = model_extend_scores(g->m, g->t, &all, each, e);
+    ok = loss && tape_plan(g->t, g->memory_limit, e) && (tape_forward(g->t) || signals_go_on(e));
     if (ok && isnan(tensor_real(loss)[0]))
         ok = err_set(e, "the logits are not numbers: the weights are damaged or training diverged");
-    if (ok && stats) {
-        stats->prompt_tokens += b->tokens;
-        for (int64_t s = 0; s < b->samples; s++)
-            stats->cached_tokens += cache.length[s];
-        stats->cache_bytes += kv_cache_bytes(&cache);
-        stats->prefill_seconds += clock_seconds() - begin;
+    if (ok && g->stats) {
+        count_cache(g->stats, b, &cache);
+        g->stats->prefill_seconds += clock_seconds() - begin;
     }
     kv_cache_free(&cache);
     return ok;

@@ -18,17 +18,26 @@ struct generate_stats {
     double prefill_seconds, decode_seconds;
 };
 
+/* A model, and how it is run. */
+struct generator {
+    struct model *m;
+    struct tape *t;
+    size_t memory_limit; /* tape_plan's */
+    int64_t max_new;     /* tokens of a generation, at least 1 */
+    const int32_t *stop; /* [n_stop] ids that end one */
+    int64_t n_stop;
+    struct generate_stats *stats; /* added to; may be NULL */
+};
+
 /* Continues each sample of f->batch (its labels are ignored) by up to max_new tokens or until one
- * of `stop`. Fills out[samples], to be freed with generation_free. stats may be NULL and is added
- * to. memory_limit is tape_plan's. */
-bool model_generate(struct model *m, struct tape *t, const struct forward *f, int64_t max_new,
-                    const int32_t *stop, int64_t n_stop, size_t memory_limit,
-                    struct generation *out, struct generate_stats *stats, struct err *e);
+ * of `stop`. Fills out[samples], to be freed with generation_free. */
+bool model_generate(const struct generator *g, const struct forward *f, struct generation *out,
+                    struct err *e);
 void generation_free(struct generation *g, int64_t n);
 
 /* How well each labelled token of f->batch is predicted from the true tokens before it, through the
- * cache: fills each[labels]. stats may be NULL and is added to. */
-bool model_score(struct model *m, struct tape *t, const struct forward *f, size_t memory_limit,
-                 struct token_score *each, struct generate_stats *stats, struct err *e);
+ * cache: fills each[labels]. Of the generator, max_new and stop are not used. */
+bool model_score(const struct generator *g, const struct forward *f, struct token_score *each,
+                 struct err *e);
 
 #endif

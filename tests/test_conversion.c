@@ -70,7 +70,10 @@ static void check_absorbed(struct model *m, const float *want, struct tape *t,
         longest = all->s[s].n > longest ? all->s[s].n : longest;
     must(kv_cache_new(&cache, m, SAMPLES, longest, &e), &e);
     tape_begin(t, false);
-    struct tensor *got = model_extend(m, t, &all->f, &cache, seq, &e);
+    struct forward f = all->f;
+    f.cache = &cache;
+    f.seq = seq;
+    struct tensor *got = model_extend(m, t, &f, &e);
     must(got && tape_plan(t, 0, &e), &e);
     tape_forward(t);
     for (int s = 0; s < SAMPLES; s++) {

@@ -384,7 +384,8 @@ static void generate_cached(struct golden *g, const struct forward *f)
     struct generation out[GOLDEN_SAMPLES];
     struct err e = {0};
 
-    must(model_generate(&g->m, g->t, f, NEW, NULL, 0, 0, out, NULL, &e), &e);
+    must(model_generate(&(struct generator){.m = &g->m, .t = g->t, .max_new = NEW}, f, out, &e),
+         &e);
     for (int i = 0; i < g->n; i++) {
         assert_int_equal(out[i].n, NEW);
         same_tokens(g, "generated", g->number[i], out[i].ids);
@@ -440,7 +441,9 @@ static void check_stops(struct golden *g, const char *dir)
     for (int i = 0; i < ends.eos_count; i++)
         stop[i] = (int32_t)ends.eos_token_id[i];
     struct forward f = {.batch = &g->set.b.batch};
-    must(model_generate(&g->m, g->t, &f, NEW, stop, ends.eos_count, 0, out, NULL, &e), &e);
+    struct generator how = {
+        .m = &g->m, .t = g->t, .max_new = NEW, .stop = stop, .n_stop = ends.eos_count};
+    must(model_generate(&how, &f, out, &e), &e);
     for (int i = 0; i < g->n; i++) {
         const struct st_tensor *want = get(g, "stopped.%d", g->number[i]);
         const int32_t *ids = want->data;

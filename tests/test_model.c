@@ -213,7 +213,9 @@ static void check_cached(struct model *m, struct tape *t, const char *name)
     must(kv_cache_new(&cache, m, MIXED, 20, &e), &e);
     while (next_piece(p, &all, done, by_row, &r)) {
         tape_begin(t, false);
-        struct tensor *got = model_extend(m, t, &p->f, &cache, p->seq, &e);
+        p->f.cache = &cache;
+        p->f.seq = p->seq;
+        struct tensor *got = model_extend(m, t, &p->f, &e);
         must(got && tape_plan(t, 0, &e), &e);
         tape_forward(t);
         for (int s = 0; s < p->n; s++) {
@@ -249,7 +251,7 @@ static int check_scores(struct model *m, struct tape *t, const char *name)
     const struct batch *b = &all.b.batch;
     float *logits = tiny_logits(m, t, &all.f);
     assert_in_range(b->labels, 1, 100);
-    must(model_score(m, t, &all.f, 0, each, &stats, &e), &e);
+    must(model_score(&(struct generator){.m = m, .t = t, .stats = &stats}, &all.f, each, &e), &e);
     for (int64_t k = 0; k < b->labels; k++) {
         const float *x = logits + b->label_rows[k] * TINY_VOCAB;
         double sum = 0, other = -INFINITY, label = x[b->label_ids[k]];
@@ -463,7 +465,9 @@ static void check_generate(struct model *m, struct tape *t)
     int64_t cached = 0;
 
     tiny_batch(&b, mixed, MIXED, 8);
-    must(model_generate(m, t, &b.f, NEW, (int32_t[]){STOP}, 1, 0, out, &stats, &e), &e);
+    struct generator g = {
+        .m = m, .t = t, .max_new = NEW, .stop = (int32_t[]){STOP}, .n_stop = 1, .stats = &stats};
+    must(model_generate(&g, &b.f, out, &e), &e);
     for (int64_t s = 0, image = 0; s < MIXED; s++) {
         struct batch_buffer one = {0};
         struct sample *sample = &b.s[s];
@@ -525,7 +529,7 @@ static void test_generate_nan(void **state)
     tiny_model(&m, 2, false, 13);
     tiny_batch(&b, one, 1, 8);
     tensor_real(&m.norm->t)[3] = NAN;
-    assert_false(model_generate(&m, t, &b.f, 4, NULL, 0, 0, out, NULL, &e));
+    assert_false(model_generate(&(struct generator){.m = &m, .t = t, .max_new = 4}, &b.f, out, &e));
     assert_non_null(strstr(e.msg, "not numbers"));
     tiny_batch_free(&b);
     model_close(&m);

@@ -146,7 +146,8 @@ static void check_generation(const char *name, struct model *m)
     memcpy(values, features->data, (size_t)tensor_count(features) * sizeof *values);
     leaf = tensor_leaf(DT_F32, features->rows, features->cols, values);
     struct forward f = {.batch = &g.b.batch, .features = &leaf};
-    must(model_generate(m, g.t, &f, NEW_TOKENS, NULL, 0, 0, out, NULL, &e), &e);
+    must(model_generate(&(struct generator){.m = m, .t = g.t, .max_new = NEW_TOKENS}, &f, out, &e),
+         &e);
     for (int i = 0; i < SAMPLES; i++) {
         const struct st_tensor *want = golden_tensor(&g.file, "%s/generated.%d", name, i);
         assert_int_equal(out[i].n, want->dim[0]);

@@ -179,7 +179,7 @@ static void check_case(struct peer *g, struct model *m, const char *what)
     struct err e = {0};
 
     check_logits(g, m, what);
-    must(model_generate(m, g->t, &f, NEW, NULL, 0, 0, out, NULL, &e), &e);
+    must(model_generate(&(struct generator){.m = m, .t = g->t, .max_new = NEW}, &f, out, &e), &e);
     for (int n = 0; n < SAMPLES; n++) {
         assert_int_equal(out[n].n, NEW);
         assert_memory_equal(out[n].ids, get(g, "%s.generated.%d", what, n)->data, 4 * NEW);

@@ -210,8 +210,9 @@ static bool score_answers(struct run *r, struct model *m, const struct eval_set 
                           FILE *answers, struct scores *out, struct err *e)
 {
     int64_t n = f->batch->samples;
-    bool ok = model_generate(m, r->tape, f, r->c.evaluate.max_new_tokens, r->stop, r->n_stop,
-                             r->memory_limit, g->answers, &out->stats, e);
+    const struct generator how = {m,       r->tape,   r->memory_limit, r->c.evaluate.max_new_tokens,
+                                  r->stop, r->n_stop, &out->stats};
+    bool ok = model_generate(&how, f, g->answers, e);
 
     for (int64_t i = 0; ok && i < n; i++)
         ok = score_answer(r, set, &g->samples[i], in_curve(c, g->place[i]), &g->answers[i], answers,
@@ -226,7 +227,9 @@ static bool score_tokens(struct run *r, struct model *m, const struct eval_set *
 {
     const struct batch *b = f->batch;
     struct token_score *each = mem_new((size_t)b->labels, sizeof *each, "scores of tokens", e);
-    bool ok = each && model_score(m, r->tape, f, r->memory_limit, each, &out->stats, e);
+    const struct generator how = {
+        .m = m, .t = r->tape, .memory_limit = r->memory_limit, .stats = &out->stats};
+    bool ok = each && model_score(&how, f, each, e);
 
     for (int64_t s = 0, k = 0; ok && s < b->samples; s++) {
         struct score one = {0};

@@ -268,9 +268,8 @@ static bool decode_run(void *p, double *units, struct err *e)
                       .begin = begin,
                       .n_spans = n,
                       .spans = spans};
-    struct forward f = {.batch = &b};
-    if (!model_extend(&s->m, s->tape, &f, &s->cache, seq, e) || !tape_plan(s->tape, 0, e))
-        return false;
+    struct forward f = {.batch = &b, .cache = &s->cache, .seq = seq};
+    if (!model_extend(&s->m, s->tape, &f, e) || !tape_plan(s->tape, 0, e)) return false;
     tape_forward(s->tape);
     *units += (double)n;
     return true;
