@@ -8,7 +8,7 @@
 
 #include "data/template.h"
 #include "tests/tmpdir.h"
-#include "train/evaluate.h"
+#include "train/score/score.h"
 #include "train/report/report.h"
 #include "base/units.h"
 
@@ -31,7 +31,7 @@ static void assert_says(const char *text, const char *what)
 }
 
 /* Scores of two kinds, `right` of 6 and all of 4, and the matching answers. */
-static void put_scores(const struct run *r, const char *dir, int64_t right)
+static void put_scores(const struct run *r, const char *dir, int right)
 {
     struct score kinds[2] = {{.name = "colour", .n = 6, .right = right},
                              {.name = "yes_no", .n = 4, .right = 4}};

@@ -13,6 +13,7 @@
 #include "optim/moment.h"
 #include "tests/tmpdir.h"
 #include "train/peft.h"
+#include "train/score/scorer.h"
 #include "train/settings.h"
 
 #include "tests/printed.h"
@@ -106,7 +107,7 @@ static const struct {
      {{"auto", RECOMPUTE_AUTO}, {"none", RECOMPUTE_NONE}, {"all", RECOMPUTE_ALL}}},
     {"evaluate.score",
      FIELD(evaluate.score),
-     2,
+     SCORES,
      {{"answers", SCORE_ANSWERS}, {"tokens", SCORE_TOKENS}}},
     {"save.dtype", FIELD(save.dtype), 2, {{"f32", SAVE_F32}, {"bf16", SAVE_BF16}}},
 };
@@ -137,6 +138,21 @@ static void test_choices(void **state)
             if (got != choices[i].choice[k].value) fail_msg("%s is %d", line, got);
             schema_free(&config_schema, &c);
         }
+    }
+}
+
+/* Every score has its row, whose list of figures ends. */
+static void test_scorers(void **state)
+{
+    (void)state;
+    for (int i = 0; i < SCORES; i++) {
+        const struct scorer *s = &scorers[i];
+        int n = 0;
+        while (n < SCORE_CELLS && s->cell[n].name)
+            assert_non_null(s->cell[n++].value);
+        if (!score_names[i] || !s->items || !s->counted || !s->batch || !s->say || n == 0 ||
+            n == SCORE_CELLS)
+            fail_msg("score %d: its row is not complete", i);
     }
 }
 
@@ -283,9 +299,10 @@ static void test_unused(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_table), cmocka_unit_test(test_choices),
-                                       cmocka_unit_test(test_refused),
-                                       cmocka_unit_test(test_bounds), tmpdir_test(test_unused)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_table),   cmocka_unit_test(test_choices),
+        cmocka_unit_test(test_scorers), cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_bounds),  tmpdir_test(test_unused)};
 
     return cmocka_run_group_tests_name("settings", tests, NULL, NULL);
 }

@@ -104,7 +104,7 @@ enum { RECOMPUTE_AUTO, RECOMPUTE_NONE, RECOMPUTE_ALL };
 #define RECOMPUTE_NAMES "auto", "none", "all"
 enum { SAVE_F32, SAVE_BF16 };
 #define SAVE_DTYPE_NAMES "f32", "bf16"
-enum { SCORE_ANSWERS, SCORE_TOKENS };
+enum { SCORE_ANSWERS, SCORE_TOKENS, SCORES }; /* rows of scorers, train/score/scorer.h */
 #define SCORE_NAMES "answers", "tokens"
 
 bool config_has_step(const struct config *c, enum step step);

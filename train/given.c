@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "model/config/hfgeneration.h"
+#include "train/score/scorer.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -137,7 +138,7 @@ bool given_check_window(const struct run *r, const struct hf_config *cfg, struct
         return too_long(cfg, "data.train's longest sample", r->train.longest, e);
     for (int64_t i = 0; i < r->n_eval; i++) {
         const struct eval_set *set = &r->eval[i];
-        if (r->c.evaluate.score == SCORE_ANSWERS) {
+        if (scorer_of(&r->c)->generates) {
             if (!check_answers(r, set, cfg, e)) return false;
         } else if (set->data.longest > window) {
             return too_long(cfg, set->name, set->data.longest, e);

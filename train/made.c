@@ -3,7 +3,7 @@
  */
 #include "base/file.h"
 #include "base/log.h"
-#include "train/evaluate.h"
+#include "train/score/scorer.h"
 #include "train/made.h"
 #include "train/models.h"
 
@@ -109,7 +109,7 @@ bool made_scores(const struct run *r, const char *dir, bool *whole, struct err *
 
     if (ok && *whole) {
         *whole = scores_load(&s, file, &why) &&
-                 (r->c.evaluate.score == SCORE_TOKENS || check_answers(answers, &s, &why));
+                 (!scorer_of(&r->c)->generates || check_answers(answers, &s, &why));
         if (!*whole && is_elsewhere(&why))
             ok = (*e = why, false);
         else if (!*whole)

@@ -2,7 +2,7 @@
 #include "train/picture_use.h"
 #include "convert/rank.h"
 #include "convert/mdsvd.h"
-#include "train/evaluate.h"
+#include "train/score/evaluate.h"
 #include "train/layerwise.h"
 #include "train/trainer.h"
 

@@ -14,6 +14,7 @@
 #include "train/given.h"
 #include "train/resume.h"
 #include "train/rundir.h"
+#include "train/score/scorer.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -373,7 +374,7 @@ static bool open_sets(struct run *r, const struct dataset_options *o, struct err
     log_line("data.train: %lld sample%s, %lld token%s, %lld trained; the longest has %lld",
              (long long)r->train.n, plural(r->train.n), (long long)r->train.tokens,
              plural(r->train.tokens), (long long)r->train.labels, (long long)r->train.longest);
-    eval_o.asked = r->c.evaluate.score == SCORE_ANSWERS;
+    eval_o.asked = scorer_of(&r->c)->needs_question;
     r->eval = mem_new((size_t)r->c.data.eval.n, sizeof *r->eval, "eval sets", e);
     if (!r->eval) return false;
     for (int64_t i = 0; i < r->c.data.eval.n; i++) {

@@ -82,7 +82,7 @@ static bool check_schedule(const struct config *c, struct err *e)
                    c->optim.warmup, c->optim.decay);
 }
 
-/* Scores are kept by names, of so many bytes (train/evaluate.h). */
+/* Scores are kept by names, of so many bytes (train/score/score.h). */
 static bool check_eval_names(const struct config *c, struct err *e)
 {
     const struct config_source *s = c->data.eval.v;

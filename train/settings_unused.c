@@ -3,6 +3,7 @@
 #include "convert/mdsvd.h"
 #include "convert/rank.h"
 #include "model/model.h"
+#include "train/score/scorer.h"
 #include "train/settings.h"
 
 #include <stdio.h>
@@ -102,7 +103,7 @@ static bool of_eval(const struct use *u)
 }
 static bool of_answers(const struct use *u)
 {
-    return u->c->evaluate.score == SCORE_ANSWERS;
+    return scorer_of(u->c)->generates;
 }
 static bool of_curve(const struct use *u)
 {
@@ -137,8 +138,9 @@ static const char no_step[] = "run.steps lacks their step", no_eval[] = "there i
                   no_training[] = "nothing is trained", no_model[] = "no model is saved",
                   other_strategy[] = "rank.strategy is another",
                   no_factors[] = "svd.method \"none\" compresses nothing",
-                  no_decay[] = "optim.decay is 0", no_answers[] = "evaluate.score is \"tokens\"",
-                  no_pictures[] = "the model takes no pictures",
+                  no_decay[] = "optim.decay is 0",
+                  no_answers[] = "evaluate.score is", /* and its name */
+    no_pictures[] = "the model takes no pictures",
                   own_shape[] = "the model of model.path has its shape",
                   by_steps[] = "the training's steps are given";
 
@@ -229,7 +231,7 @@ static const struct rule *against(const char *key, const struct config *c, bool 
 static void say_those(const struct config *c, bool pictures, const char *why)
 {
     enum { NAMED = 6 };
-    char names[600] = "", more[32] = "";
+    char names[600] = "", more[32] = "", score[32] = "";
     const struct rule *last = NULL;
     size_t used = 0;
     int n = 0;
@@ -245,7 +247,9 @@ static void say_those(const struct config *c, bool pictures, const char *why)
                                  is_group(r) ? r->key : row->key, is_group(r) ? "*" : "");
     }
     if (n > NAMED) snprintf(more, sizeof more, " and %d more", n - NAMED);
-    if (n) log_line("not used: %s%s, for %s", names, more, why);
+    if (n && why == no_answers)
+        snprintf(score, sizeof score, " \"%s\"", score_names[c->evaluate.score]);
+    if (n) log_line("not used: %s%s, for %s%s", names, more, why, score);
 }
 
 void settings_say_unused(const struct config *c, bool pictures)

@@ -3,7 +3,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "train/ahead.h"
-#include "train/evaluate.h"
+#include "train/score/evaluate.h"
 #include "train/factors.h"
 #include "train/forecast/forecast.h"
 #include "train/made.h"
@@ -124,9 +124,10 @@ static bool score_model(struct run *r, struct model *m, const char *dir, struct 
 {
     char *path = run_path(r, e, "%s", dir), *file = run_path(r, e, "%s/scores.json", dir);
     char *answers = run_path(r, e, "%s/answers.jsonl", dir);
+    const struct evaluate_how how = {.answers = answers, .context = dir};
     struct scores s = {0};
     bool ok = path && file && answers && file_mkdirs(path, e) && need_pictures(r, m, false, e) &&
-              evaluate(r, m, false, answers, dir, &s, e) && scores_save(&s, file, e);
+              evaluate(r, m, &how, &s, e) && scores_save(&s, file, e);
 
     scores_free(&s);
     free(path);

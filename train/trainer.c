@@ -17,7 +17,7 @@
 #include "base/signals.h"
 #include "optim/adamw.h"
 #include "train/record/checkpoint.h"
-#include "train/evaluate.h"
+#include "train/score/evaluate.h"
 #include "train/forecast/room.h"
 #include "train/record/tensorboard.h"
 #include "base/units.h"
@@ -453,14 +453,15 @@ static bool curve_point(struct trainer *t, struct err *e)
 {
     struct scores s = {0};
     char context[300];
+    const struct evaluate_how how = {.curve = true, .context = context};
+    const struct score_time when = {t->job->point, t->job->phase, t->step, t->tokens};
     bool ok;
 
     if (t->r->n_eval == 0) return true;
     snprintf(context, sizeof context, "%s %s, step %lld of %lld", t->job->point, t->job->phase,
              (long long)t->step, (long long)t->steps);
-    ok = evaluate(t->r, t->m, true, NULL, context, &s, e) &&
-         scores_write(&s, &t->r->metrics, t->job->point, t->job->phase, t->step, t->tokens, e) &&
-         tb_scalar(&t->tb, "eval/score", t->step, (double)time(NULL), scores_total(&s), e);
+    ok = evaluate(t->r, t->m, &how, &s, e) && scores_write(&s, t->r, &when, e) &&
+         tb_scalar(&t->tb, "eval/score", t->step, (double)time(NULL), scores_main(&s, t->r), e);
     scores_free(&s);
     return ok;
 }

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "model/params.h"
 #include "train/forecast/dryrun_parts.h"
+#include "train/score/scorer.h"
 #include "train/layerwise.h"
 #include "train/forecast/room.h"
 
@@ -263,12 +264,12 @@ bool dry_activations(struct run *r, struct model *shape, const struct dry_graph 
 bool dry_answers(struct run *r, struct model *shape, const struct dataset *d, size_t *graph,
                  size_t *cache, struct err *e)
 {
-    bool tokens = r->c.evaluate.score == SCORE_TOKENS;
-    int64_t rows = 0, more = tokens ? 0 : r->c.evaluate.max_new_tokens;
+    const struct scorer *how = scorer_of(&r->c);
+    int64_t rows = 0, more = how->generates ? r->c.evaluate.max_new_tokens : 0;
     int64_t samples = r->c.evaluate.batch < d->n ? r->c.evaluate.batch : d->n;
     const struct batch *batch;
     struct dry_batch b;
-    bool ok = open_batch(&b, d, samples, !tokens, e);
+    bool ok = open_batch(&b, d, samples, how->needs_question, e);
 
     if (ok) {
         begin_graph(&b, r, shape, false, false);
@@ -279,10 +280,10 @@ bool dry_answers(struct run *r, struct model *shape, const struct dataset *d, si
             last[s] = (int32_t)batch->begin[s + 1] - 1;
             if (length > rows) rows = length;
         }
-        if (tokens)
-            model_loss(shape, r->tape, &b.f, 1);
-        else
+        if (how->generates)
             model_logits(shape, r->tape, &b.f, last, batch->samples);
+        else
+            model_loss(shape, r->tape, &b.f, 1);
         *graph = whole(&b, tape_bytes(r->tape));
         *cache = (size_t)(samples * rows * model_cache_values(shape) *
                           shape->cfg.text.num_hidden_layers) *

@@ -35,7 +35,7 @@ struct dry_graph {
 bool dry_activations(struct run *r, struct model *shape, const struct dry_graph *g, size_t *bytes,
                      int64_t *recomputed, struct err *e);
 
-/* Bytes of the graph that answers d's longest questions, and of the KV cache that it fills. */
+/* Bytes of the graph that scores d's longest samples, and of the KV cache that it fills. */
 bool dry_answers(struct run *r, struct model *shape, const struct dataset *d, size_t *graph,
                  size_t *cache, struct err *e);
 

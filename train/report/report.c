@@ -14,21 +14,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-double report_score(const struct report_result *result)
+double report_value(const struct report_result *result, const struct score_cell *cell)
 {
-    return result->there && result->s.all.n ? scores_total(&result->s) : NAN;
+    return result->there && result->s.all.n ? cell->value(&result->s.all) : NAN;
 }
 
-double report_perplexity(const struct report_result *result)
+double report_score(const struct report *rep, const struct report_result *result)
 {
-    return result->there && result->s.all.loss > 0 ? score_perplexity(&result->s.all) : NAN;
+    return report_value(result, scorer_of(&rep->r->c)->cell);
 }
 
 double report_recovered(const struct report *rep, const struct report_point *p)
 {
-    double base = report_score(&rep->base);
+    double base = report_score(rep, &rep->base);
 
-    return base > 0 ? report_score(&p->result[REPORT_STAGE2]) / base : NAN;
+    return base > 0 ? report_score(rep, &p->result[REPORT_STAGE2]) / base : NAN;
 }
 
 double report_cache_share(const struct report_point *p)
@@ -141,9 +141,10 @@ static bool take_line(void *arg, const struct metrics_line *l, struct err *e)
 static bool make_plot(struct report *rep, struct err *e)
 {
     const struct score *base = &rep->base.s.curve; /* over the same samples as the curve's points */
-    struct recovery_plot plot = {
-        .title = rep->name,
-        .base_score = rep->base.there && base->n ? (double)base->right / (double)base->n : NAN};
+    struct recovery_plot plot = {.title = rep->name,
+                                 .base_score = rep->base.there && base->n
+                                                   ? scorer_of(&rep->r->c)->cell[0].value(base)
+                                                   : NAN};
     struct curve *curves = mem_new((size_t)rep->n, sizeof *curves, "curves", e);
     struct err note;
     bool ok = curves, lost = false;
@@ -172,52 +173,40 @@ static bool make_plot(struct report *rep, struct err *e)
     return ok;
 }
 
-bool report_of_tokens(const struct report *rep)
+/* The text of a cell's value: a share for the first, which alone is compared with the base. */
+static const char *value_text(char out[UNIT_TEXT], bool first, double value)
 {
-    return rep->r->c.evaluate.score == SCORE_TOKENS;
+    if (first) return unit_percent(out, value);
+    snprintf(out, UNIT_TEXT, "%.3f", value);
+    return isnan(value) ? "-" : out;
 }
 
-static const char *perplexity(char *out, const struct report_result *result)
+static void print_table(const struct report *rep, const struct score_cell *cell)
 {
-    snprintf(out, UNIT_TEXT, "%.3f", report_perplexity(result));
-    return report_perplexity(result) > 0 ? out : "-";
-}
+    bool first = cell == scorer_of(&rep->r->c)->cell;
+    char t[6][UNIT_TEXT], last[16] = "";
 
-static void print_perplexity(const struct report *rep)
-{
-    char t[5][UNIT_TEXT];
-
+    if (first) snprintf(last, sizeof last, " %10s", "recovered");
     log_line("%s", "");
-    log_line("%-26s %9s %9s %9s %9s %9s", "perplexity", "cache", "base", "stage 1", "after SVD",
-             "stage 2");
+    log_line("%-26s %9s %9s %9s %9s %9s%s", cell->name, "cache", "base", "stage 1", "after SVD",
+             "stage 2", last);
     for (int64_t i = 0; i < rep->n; i++) {
         const struct report_point *p = &rep->points[i];
-        log_line("%-26s %9s %9s %9s %9s %9s", p->p.name, unit_percent(t[0], report_cache_share(p)),
-                 perplexity(t[1], &rep->base), perplexity(t[2], &p->result[REPORT_STAGE1]),
-                 perplexity(t[3], &p->result[REPORT_SVD]),
-                 perplexity(t[4], &p->result[REPORT_STAGE2]));
-    }
-}
-
-static void print_table(const struct report *rep)
-{
-    char t[6][UNIT_TEXT];
-
-    log_line("%s", "");
-    log_line("%-26s %9s %9s %9s %9s %9s %10s",
-             report_of_tokens(rep) ? "tokens right" : "exact match", "cache", "base", "stage 1",
-             "after SVD", "stage 2", "recovered");
-    for (int64_t i = 0; i < rep->n; i++) {
-        const struct report_point *p = &rep->points[i];
-        log_line("%-26s %9s %9s %9s %9s %9s %10s", p->p.name,
+        if (first)
+            snprintf(last, sizeof last, " %10s", unit_percent(t[5], report_recovered(rep, p)));
+        log_line("%-26s %9s %9s %9s %9s %9s%s", p->p.name,
                  unit_percent(t[0], report_cache_share(p)),
-                 unit_percent(t[1], report_score(&rep->base)),
-                 unit_percent(t[2], report_score(&p->result[REPORT_STAGE1])),
-                 unit_percent(t[3], report_score(&p->result[REPORT_SVD])),
-                 unit_percent(t[4], report_score(&p->result[REPORT_STAGE2])),
-                 unit_percent(t[5], report_recovered(rep, p)));
+                 value_text(t[1], first, report_value(&rep->base, cell)),
+                 value_text(t[2], first, report_value(&p->result[REPORT_STAGE1], cell)),
+                 value_text(t[3], first, report_value(&p->result[REPORT_SVD], cell)),
+                 value_text(t[4], first, report_value(&p->result[REPORT_STAGE2], cell)), last);
     }
-    if (report_of_tokens(rep)) print_perplexity(rep);
+}
+
+static void print_tables(const struct report *rep)
+{
+    for (const struct score_cell *c = scorer_of(&rep->r->c)->cell; c->name; c++)
+        print_table(rep, c);
     log_line("%s", "");
 }
 
@@ -269,7 +258,7 @@ bool step_report(struct run *r, struct err *e)
               make_plot(&rep, e) && report_write(&rep, e);
 
     if (ok) {
-        print_table(&rep);
+        print_tables(&rep);
         log_line("look at: %s/%s", r->c.run.dir, rep.picture ? "recovery.png" : "report.md");
         if (rep.picture) log_line("         %s/report.md", r->c.run.dir);
     }

@@ -131,29 +131,37 @@ static void cache_cells(FILE *fp, double values, double share, double bytes)
     count_cell(fp, bytes);
 }
 
-static void perplexity_cell(FILE *fp, double perplexity)
+/* A figure of a score: the first is a share. */
+static void value_cell(FILE *fp, bool first, double value)
 {
-    fprintf(fp, perplexity > 0 ? " %.3f |" : " – |", perplexity);
+    if (first)
+        percent_cell(fp, value);
+    else
+        fprintf(fp, isnan(value) ? " – |" : " %.3f |", value);
 }
 
-static void write_perplexity(const struct report *rep, FILE *fp)
+/* The table of a further figure. */
+static void write_figure(const struct report *rep, const struct score_cell *cell, FILE *fp)
 {
-    fprintf(fp, "\n| perplexity | share of the cache | base | stage 1 | after SVD | stage 2 |\n"
-                "|---|--:|--:|--:|--:|--:|\n");
+    fprintf(fp,
+            "\n| %s | share of the cache | base | stage 1 | after SVD | stage 2 |\n"
+            "|---|--:|--:|--:|--:|--:|\n",
+            cell->name);
     for (int64_t i = 0; i < rep->n; i++) {
         const struct report_point *p = &rep->points[i];
         fprintf(fp, "| %s |", p->p.name);
         percent_cell(fp, report_cache_share(p));
-        perplexity_cell(fp, report_perplexity(&rep->base));
+        value_cell(fp, false, report_value(&rep->base, cell));
         for (int k = 0; k < REPORT_RESULTS; k++)
-            perplexity_cell(fp, report_perplexity(&p->result[k]));
+            value_cell(fp, false, report_value(&p->result[k], cell));
         fputc('\n', fp);
     }
 }
 
 static void write_recovery(const struct report *rep, FILE *fp)
 {
-    double full = NAN, base = report_score(&rep->base);
+    const struct scorer *how = scorer_of(&rep->r->c);
+    double full = NAN, base = report_score(rep, &rep->base);
     char t[UNIT_TEXT];
 
     for (int64_t i = 0; i < rep->n; i++)
@@ -164,10 +172,7 @@ static void write_recovery(const struct report *rep, FILE *fp)
                 "Of %s %s, with a real cache. Recovered: stage 2 relative to the base model. "
                 "Cached values: "
                 "for a token, in a layer. Bytes a token: measured over all layers, in fp32.\n\n",
-                unit_count(t, (double)rep->base.s.all.n),
-                report_of_tokens(rep)
-                    ? "tokens that are the likeliest after the true ones before them"
-                    : "generated answers that match exactly");
+                unit_count(t, (double)rep->base.s.all.n), how->counted);
     fprintf(fp,
             "| point | cached values | share of the cache | bytes a token | base | stage 1 | "
             "after SVD | stage 2 | recovered |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|\n| base |");
@@ -182,11 +187,12 @@ static void write_recovery(const struct report *rep, FILE *fp)
         cache_cells(fp, p->full ? (double)p->values : NAN, report_cache_share(p), bytes);
         percent_cell(fp, base);
         for (int k = 0; k < REPORT_RESULTS; k++)
-            percent_cell(fp, report_score(&p->result[k]));
+            percent_cell(fp, report_score(rep, &p->result[k]));
         percent_cell(fp, report_recovered(rep, p));
         fputc('\n', fp);
     }
-    if (report_of_tokens(rep)) write_perplexity(rep, fp);
+    for (const struct score_cell *c = how->cell + 1; c->name; c++)
+        write_figure(rep, c, fp);
     if (rep->picture) fprintf(fp, "\n![recovery](recovery.png)\n");
     fputc('\n', fp);
 }
@@ -221,18 +227,15 @@ static void write_trainings(const struct report *rep, FILE *fp)
 
 /* ---- kinds of questions ---- */
 
-static void kind_cell(FILE *fp, const struct report_result *result, const char *kind,
-                      bool perplexity)
+static void kind_cell(const struct report *rep, const struct report_result *result,
+                      const char *kind, const struct score_cell *cell, FILE *fp)
 {
     const struct score *k = NULL;
 
     for (size_t i = 0; result->there && i < result->s.n; i++)
         if (strcmp(result->s.kinds[i].name, kind) == 0 && result->s.kinds[i].n)
             k = &result->s.kinds[i];
-    if (perplexity)
-        perplexity_cell(fp, k ? score_perplexity(k) : NAN);
-    else
-        percent_cell(fp, k ? (double)k->right / (double)k->n : NAN);
+    value_cell(fp, cell == scorer_of(&rep->r->c)->cell, k ? cell->value(k) : NAN);
 }
 
 /* All models answer the same questions, so the first scores present name the kinds. */
@@ -245,13 +248,14 @@ static const struct scores *any_scores(const struct report *rep)
     return NULL;
 }
 
-static void write_kinds(const struct report *rep, bool perplexity, FILE *fp)
+static void write_kinds(const struct report *rep, const struct score_cell *cell, FILE *fp)
 {
+    const struct scorer *how = scorer_of(&rep->r->c);
     const struct scores *s = any_scores(rep);
 
     if (!s || s->n == 0) return;
-    fprintf(fp, "## By kind%s\n\n| kind | %s | base |", perplexity ? ": perplexity" : "",
-            report_of_tokens(rep) ? "tokens" : "questions");
+    fprintf(fp, "## By kind%s%s\n\n| kind | %s | base |", cell == how->cell ? "" : ": ",
+            cell == how->cell ? "" : cell->name, how->items);
     for (int64_t i = 0; i < rep->n; i++) {
         const struct point *p = &rep->points[i].p;
         if (i == 0 || strcmp(p->stage1, rep->points[i - 1].p.stage1) != 0)
@@ -269,12 +273,12 @@ static void write_kinds(const struct report *rep, bool perplexity, FILE *fp)
         report_string(fp, s->kinds[q].name);
         fprintf(fp, " |");
         count_cell(fp, (double)s->kinds[q].n);
-        kind_cell(fp, &rep->base, s->kinds[q].name, perplexity);
+        kind_cell(rep, &rep->base, s->kinds[q].name, cell, fp);
         for (int64_t i = 0; i < rep->n; i++) {
             const struct report_point *p = &rep->points[i];
             bool first = i == 0 || strcmp(p->p.stage1, rep->points[i - 1].p.stage1) != 0;
             for (int k = first ? REPORT_STAGE1 : REPORT_SVD; k < REPORT_RESULTS; k++)
-                kind_cell(fp, &p->result[k], s->kinds[q].name, perplexity);
+                kind_cell(rep, &p->result[k], s->kinds[q].name, cell, fp);
         }
         fputc('\n', fp);
     }
@@ -292,8 +296,8 @@ bool report_write(const struct report *rep, struct err *e)
         report_string(out.fp, rep->name);
         fprintf(out.fp, "\n\n");
         write_recovery(rep, out.fp);
-        write_kinds(rep, false, out.fp);
-        if (report_of_tokens(rep)) write_kinds(rep, true, out.fp);
+        for (const struct score_cell *c = scorer_of(&rep->r->c)->cell; c->name; c++)
+            write_kinds(rep, c, out.fp);
         write_trainings(rep, out.fp);
         ok = write_run(rep->r, out.fp, e) && report_answers(rep, out.fp, e) &&
              file_out_commit(&out, e);

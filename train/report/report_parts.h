@@ -4,7 +4,7 @@
 #ifndef TRAIN_REPORT_REPORT_PARTS_H
 #define TRAIN_REPORT_REPORT_PARTS_H
 
-#include "train/evaluate.h"
+#include "train/score/scorer.h"
 
 /* The "end" event of a training; zeroed if it has not ended. */
 struct report_training {
@@ -46,10 +46,10 @@ struct report {
     bool picture; /* recovery.png shows this report's numbers */
 };
 
-/* Fraction of right answers, NaN if missing. */
-double report_score(const struct report_result *result);
-double report_perplexity(const struct report_result *result); /* if tokens are scored */
-bool report_of_tokens(const struct report *rep); /* whether tokens are scored, not answers */
+/* A figure of the score (its row's cell) for one model, NaN if missing. */
+double report_value(const struct report_result *result, const struct score_cell *cell);
+/* The first: a share of what is right. */
+double report_score(const struct report *rep, const struct report_result *result);
 /* Stage 2's score relative to the base model's, NaN if one is missing or the base's is 0. */
 double report_recovered(const struct report *rep, const struct report_point *p);
 /* Fraction of the original's cache, NaN if no model tells. */

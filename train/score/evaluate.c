@@ -1,0 +1,220 @@
+/* evaluate.c - takes the chosen samples of every set through the score's function, a batch at a
+ * time. */
+#include "train/score/evaluate.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/signals.h"
+#include "base/text.h"
+#include "base/watch.h"
+#include "train/score/scorer.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* "set/kind", "kind", "set" or "": the name under which a sample is scored apart from the total. */
+static void kind_name(const struct run *r, const struct eval_set *set, const struct text *id,
+                      char name[128])
+{
+    const char *kind = id->n ? memrchr(id->s, '#', id->n) : NULL;
+    const char *where = r->n_eval > 1 ? set->name : "";
+    char plain[100] = "";
+
+    if (kind) text_plain(plain, sizeof plain, kind + 1, (size_t)(id->s + id->n - kind - 1));
+    snprintf(name, 128, "%s%s%s", where, kind && *where ? "/" : "", plain);
+}
+
+bool scoring_count(const struct scoring *s, int64_t i, const struct score *one, struct err *e)
+{
+    char name[128];
+
+    kind_name(s->r, s->set, &s->samples[i].id, name);
+    return scores_add(s->out, name, s->curve[i], one, e);
+}
+
+struct generator scoring_generator(const struct scoring *s)
+{
+    const struct run *r = s->r;
+
+    return (struct generator){.m = s->m,
+                              .t = r->tape,
+                              .memory_limit = r->memory_limit,
+                              .max_new = r->c.evaluate.max_new_tokens,
+                              .stop = r->stop,
+                              .n_stop = r->n_stop,
+                              .stats = &s->out->stats};
+}
+
+/* Which samples of a set are scored: of its `all`, `full` for the table, and of these `curve` for a
+ * point of the curve. */
+struct choice {
+    int64_t all, full, curve;
+};
+
+static struct choice choose(const struct run *r, const struct eval_set *set)
+{
+    int64_t samples = r->c.evaluate.samples, curve = r->c.evaluate.curve_samples;
+    struct choice c = {.all = set->data.n};
+
+    c.full = samples && samples < c.all ? samples : c.all;
+    c.curve = curve && curve < c.full ? curve : c.full;
+    return c;
+}
+
+/* The sample at index i of `full`. */
+static int64_t chosen(const struct choice *c, int64_t i)
+{
+    return i * c->all / c->full;
+}
+
+/* The index in `full` of the curve's index i; and whether an index in `full` is one of these. */
+static int64_t curve_place(const struct choice *c, int64_t i)
+{
+    return i * c->full / c->curve;
+}
+static bool in_curve(const struct choice *c, int64_t place)
+{
+    int64_t i = (place * c->curve + c->full - 1) / c->full;
+
+    return i < c->curve && curve_place(c, i) == place;
+}
+
+void evaluate_each(const struct run *r, int64_t set, bool curve, entry_visitor *visit, void *arg)
+{
+    const struct choice c = choose(r, &r->eval[set]);
+    const int64_t n = curve ? c.curve : c.full;
+
+    for (int64_t i = 0; i < n; i++)
+        visit(arg, chosen(&c, curve ? curve_place(&c, i) : i));
+}
+
+/* An evaluation under way. */
+struct evaluation {
+    struct scoring s;
+    const char *context; /* of the progress line */
+    bool curve;          /* only the samples of the curve */
+    int64_t size;        /* of a batch */
+    int64_t *place;      /* [size]: index of each of its samples in the set's `full` */
+    struct batch_buffer batch;
+};
+
+/* Puts the batch's features in a leaf with memory of its own, because scoring restarts the tape. A tower being trained runs here. *copy stays NULL if there are no pictures. Shape: [image
+ * tokens of the batch, feature width]. */
+static bool own_features(struct evaluation *v, struct tensor *leaf, float **copy, struct err *e)
+{
+    struct run *r = v->s.r;
+    struct tensor *features;
+
+    if (!run_pictures(r, v->s.m, &v->s.set->data, &v->batch, &features, e)) return false;
+    if (!features) return true;
+    if (features->maker) {
+        tape_keep(features);
+        if (!tape_plan(r->tape, r->memory_limit, e)) return false;
+        if (!tape_forward(r->tape)) return signals_go_on(e);
+    }
+    *copy = mem_new((size_t)tensor_count(features), sizeof **copy, "vision features", e);
+    if (!*copy) return false;
+    memcpy(*copy, features->data, (size_t)tensor_count(features) * sizeof **copy);
+    *leaf = tensor_leaf(DT_F32, features->rows, features->cols, *copy);
+    return true;
+}
+
+/* Scores the n samples at v->place. */
+static bool score_batch(struct evaluation *v, const struct choice *c, int64_t n, struct err *e)
+{
+    struct scoring *s = &v->s;
+    struct tensor leaf = {0};
+    float *copy = NULL;
+    bool ok = true;
+
+    memset(s->samples, 0, (size_t)v->size * sizeof *s->samples);
+    for (int64_t i = 0; ok && i < n; i++) {
+        s->curve[i] = in_curve(c, v->place[i]);
+        ok = dataset_sample(&s->set->data, chosen(c, v->place[i]), &s->samples[i], e);
+    }
+    tape_begin(s->r->tape, false);
+    ok = ok && batch_fill(&v->batch, s->samples, n, s->how->needs_question, e) &&
+         own_features(v, &leaf, &copy, e);
+    s->f = (struct forward){.batch = &v->batch.batch, .features = copy ? &leaf : NULL};
+    ok = ok && s->how->batch(s, e);
+    for (int64_t i = 0; i < n; i++)
+        sample_free(&s->samples[i]);
+    free(copy);
+    return ok;
+}
+
+static bool evaluate_set(struct evaluation *v, const struct eval_set *set, struct err *e)
+{
+    struct choice c = choose(v->s.r, set);
+    int64_t n = v->curve ? c.curve : c.full;
+
+    v->s.set = set;
+    for (int64_t i = 0; i < n; i += v->size) {
+        int64_t size = n - i < v->size ? n - i : v->size;
+        log_progress("%s: scoring %s, %lld of %lld", v->context, set->name, (long long)i,
+                     (long long)n);
+        if (!signals_go_on(e)) return false;
+        for (int64_t k = 0; k < size; k++)
+            v->place[k] = v->curve ? curve_place(&c, i + k) : i + k;
+        if (!score_batch(v, &c, size, e)) return false;
+    }
+    return true;
+}
+
+static void say_scores(const struct evaluation *v)
+{
+    const struct scores *s = v->s.out;
+    const struct generate_stats *g = &s->stats;
+    double bytes = g->cached_tokens ? (double)g->cache_bytes / (double)g->cached_tokens : 0.0;
+    char text[SCORE_TEXT];
+
+    v->s.how->say(text, &s->all);
+    log_line("%s: %s, %.0f bytes of cache a token, %.1f s", v->context, text, bytes, s->seconds);
+}
+
+static bool open_evaluation(struct evaluation *v, struct err *e)
+{
+    size_t n = (size_t)v->size;
+
+    v->s.samples = mem_new(n, sizeof *v->s.samples, "prompts", e);
+    v->s.curve = mem_new(n, sizeof *v->s.curve, "prompts", e);
+    v->place = mem_new(n, sizeof *v->place, "prompts", e);
+    return v->s.samples && v->s.curve && v->place;
+}
+
+static void close_evaluation(struct evaluation *v)
+{
+    batch_free(&v->batch);
+    free(v->s.samples);
+    free(v->s.curve);
+    free(v->place);
+}
+
+bool evaluate(struct run *r, struct model *m, const struct evaluate_how *how, struct scores *s,
+              struct err *e)
+{
+    struct evaluation v = {.s = {.r = r, .m = m, .how = scorer_of(&r->c), .out = s},
+                           .context = how->context,
+                           .curve = how->curve,
+                           .size = r->c.evaluate.batch};
+    struct file_out out = {0};
+    double begin = clock_seconds();
+    bool ok;
+
+    memset(s, 0, sizeof *s);
+    ok = open_evaluation(&v, e) &&
+         (!how->answers || !v.s.how->generates || file_out_open(&out, how->answers, e));
+    v.s.answers = out.fp;
+    for (int64_t k = 0; ok && k < r->n_eval; k++)
+        ok = evaluate_set(&v, &r->eval[k], e);
+    ok = ok && watch_check(e) && (!out.fp || file_out_commit(&out, e));
+    scores_sort(s);
+    s->seconds = clock_seconds() - begin;
+    if (ok) say_scores(&v);
+    file_out_abort(&out);
+    close_evaluation(&v);
+    if (!ok) scores_free(s);
+    return ok;
+}

@@ -1,0 +1,22 @@
+/* evaluate.h - scores a model by evaluate.score, through a KV cache. */
+#ifndef TRAIN_SCORE_EVALUATE_H
+#define TRAIN_SCORE_EVALUATE_H
+
+#include "train/score/score.h"
+
+struct evaluate_how {
+    bool curve;          /* evaluate.curve_samples of those that are scored otherwise */
+    const char *answers; /* if answers are generated: the file to write every question, expected and
+                          * generated answer to, one JSON object per line; NULL: none */
+    const char *context; /* shown in the progress line and in the log */
+};
+
+/* Scores evaluate.samples samples of each set, which are spread evenly over it, as the curve's are
+ * over these: files are often sorted. On success the caller frees *s. */
+bool evaluate(struct run *r, struct model *m, const struct evaluate_how *how, struct scores *s,
+              struct err *e);
+
+/* Visits the samples of a set that are scored: for the tables, or for a point of the curve. */
+void evaluate_each(const struct run *r, int64_t set, bool curve, entry_visitor *visit, void *arg);
+
+#endif

@@ -1,0 +1,61 @@
+/* scorer.h - what evaluate.score chooses from: a way to score samples is a file with one function
+ * that scores a batch, and a row of the table in scorer.c. The row also says whatever the settings,
+ * the dry run and the report have to know of it; nothing else knows a score by name. */
+#ifndef TRAIN_SCORE_SCORER_H
+#define TRAIN_SCORE_SCORER_H
+
+#include "train/score/score.h"
+
+/* A batch of samples to score. */
+struct scoring {
+    struct run *r;
+    struct model *m;
+    const struct scorer *how;
+    const struct eval_set *set;
+    struct sample *samples; /* [f.batch->samples] */
+    bool *curve;            /* whether each also counts for a point of the curve */
+    struct forward f;       /* its batch, with the features of its pictures */
+    FILE *answers;          /* of answers.jsonl; NULL: not wanted */
+    struct scores *out;     /* and how the cache was used goes to out->stats */
+};
+
+/* Adds the score of sample i to every sum that includes it. */
+bool scoring_count(const struct scoring *s, int64_t i, const struct score *one, struct err *e);
+
+/* How the run's models are run on a batch. */
+struct generator scoring_generator(const struct scoring *s);
+
+/* A figure that the tables show of a score. */
+struct score_cell {
+    const char *name;                       /* of its table, and its key in metrics.jsonl */
+    double (*value)(const struct score *s); /* NaN: there is none */
+};
+
+enum { SCORE_CELLS = 3, SCORE_TEXT = 120 };
+struct scorer {
+    const char *items;   /* what n counts: "questions" */
+    const char *counted; /* the same at length, after their number: "answers that ..." */
+    bool needs_question; /* a sample that asks nothing is refused, and a batch is prompts: without
+                          * the answers. Else a batch is whole samples, with their labels */
+    bool generates;      /* answers of up to evaluate.max_new_tokens, which answers.jsonl gets */
+    bool (*batch)(struct scoring *s, struct err *e);
+    void (*say)(char text[SCORE_TEXT], const struct score *all); /* for the log */
+    /* The first is a share of what is right: it makes the curves, and is compared with the base
+     * model's. A table of its own for each of the others, with three decimals. */
+    struct score_cell cell[SCORE_CELLS]; /* up to one without a name */
+};
+extern const struct scorer scorers[SCORES]; /* in the order of SCORE_NAMES, train/config.h */
+extern const char *const score_names[SCORES];
+
+static inline const struct scorer *scorer_of(const struct config *c)
+{
+    return &scorers[c->evaluate.score];
+}
+
+/* The rows' functions. */
+bool answers_score(struct scoring *s, struct err *e);
+void answers_say(char text[SCORE_TEXT], const struct score *all);
+bool tokens_score(struct scoring *s, struct err *e);
+void tokens_say(char text[SCORE_TEXT], const struct score *all);
+
+#endif

@@ -1,0 +1,37 @@
+/* tokens.c - the score `tokens`, teacher-forced: for each trained token, whether it is the most
+ * likely one after the true tokens before it, and how likely it is:
+ *     tokens right = most likely tokens / tokens
+ *     perplexity   = exp(sum over tokens of -log p(token | true tokens before it) / tokens) */
+#include "base/mem.h"
+#include "base/plural.h"
+#include "train/score/scorer.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+bool tokens_score(struct scoring *s, struct err *e)
+{
+    const struct batch *b = s->f.batch;
+    const struct generator how = scoring_generator(s);
+    struct token_score *each = mem_new((size_t)b->labels, sizeof *each, "scores of tokens", e);
+    bool ok = each && model_score(&how, &s->f, each, e);
+
+    for (int64_t i = 0, k = 0; ok && i < b->samples; i++) {
+        struct score one = {0};
+        for (; k < b->labels && b->label_rows[k] < b->begin[i + 1]; k++) {
+            one.n++;
+            one.right += each[k].right;
+            one.loss += each[k].loss;
+        }
+        ok = scoring_count(s, i, &one, e);
+    }
+    free(each);
+    return ok;
+}
+
+void tokens_say(char text[SCORE_TEXT], const struct score *all)
+{
+    snprintf(text, SCORE_TEXT, "perplexity %.4f, %.2f %% of %lld token%s right",
+             score_perplexity(all), all->n ? 100 * score_share(all) : 0.0, (long long)all->n,
+             plural(all->n));
+}
