@@ -5,7 +5,7 @@
  * first run again. This gives every tensor, gradient and scratch buffer the range of steps in which
  * it must exist; all of them are placed largest first, each at the lowest offset where it overlaps
  * nothing alive at the same time (greedy by size: Pisarchyk and Lee, arXiv 2001.03288). */
-#include "autograd/tape_impl.h"
+#include "autograd/tape_parts.h"
 
 #include <limits.h>
 #include <string.h>

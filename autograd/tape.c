@@ -1,5 +1,5 @@
 /* tape.c - recording nodes, and running the planned steps. */
-#include "autograd/tape_impl.h"
+#include "autograd/tape_parts.h"
 #include "autograd/gemm.h"
 #include "base/bf16.h"
 #include "base/clock.h"

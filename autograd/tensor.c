@@ -3,20 +3,11 @@
 #include "base/bf16.h"
 #include "base/err.h"
 
-static const struct {
-    const char *name;
-    size_t size;
-} dtypes[] = {
-    [DT_F32] = {"F32", 4}, [DT_F64] = {"F64", 8}, [DT_BF16] = {"BF16", 2}, [DT_F16] = {"F16", 2}};
-
 size_t dtype_size(enum dtype dt)
 {
-    return dtypes[dt].size;
-}
+    static const size_t bytes[] = {[DT_F32] = 4, [DT_F64] = 8, [DT_BF16] = 2, [DT_F16] = 2};
 
-const char *dtype_name(enum dtype dt)
-{
-    return dtypes[dt].name;
+    return bytes[dt];
 }
 
 struct tensor tensor_leaf(enum dtype dt, int64_t rows, int64_t cols, const void *data)

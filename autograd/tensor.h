@@ -41,7 +41,6 @@ struct tensor {
 };
 
 size_t dtype_size(enum dtype dt);
-const char *dtype_name(enum dtype dt);
 
 /* A leaf around the caller's memory. */
 struct tensor tensor_leaf(enum dtype dt, int64_t rows, int64_t cols, const void *data);

@@ -9,8 +9,7 @@
 #include "base/json/jsonc.h"
 #include "base/mem.h"
 #include "base/rng.h"
-#include "model/family/family.h"
-#include "model/params.h"
+#include "model/model.h"
 
 #include <cjson/cJSON.h>
 #include <math.h>
@@ -133,10 +132,9 @@ static bool read_config(struct hf_config *c, const struct options *o, struct err
 /* Declares the model's parameters, without memory for their values. */
 static bool declare(struct model *m, const struct options *o, struct err *e)
 {
-    if (!read_config(&m->cfg, o, e)) return false;
-    m->rope_dim = m->cfg.text.head_dim;
-    m->layout = m->cfg.family->layouts;
-    return params_declare(m, e);
+    struct hf_config cfg;
+
+    return read_config(&cfg, o, e) && model_declare(m, &cfg, e);
 }
 
 /* config.json last: a directory that has one is complete. */

@@ -131,12 +131,6 @@ void rank_acc_free(struct rank_acc *a)
     free(a);
 }
 
-double *rank_acc_state(struct rank_acc *a, size_t *len)
-{
-    *len = (size_t)(a->n.L * a->len);
-    return a->state;
-}
-
 bool rank_acc_add(struct rank_acc *a, int64_t layer, const struct rank_sample *x, struct err *e)
 {
     double *sums = a->state + layer * a->len;

@@ -44,10 +44,6 @@ void rank_acc_free(struct rank_acc *a); /* fine on NULL */
  * finite, leaving the accumulator unchanged. The sums do not depend on the number of threads. */
 bool rank_acc_add(struct rank_acc *a, int64_t layer, const struct rank_sample *x, struct err *e);
 
-/* Everything gathered so far, as `*len` doubles that are all plain sums: processes with different
- * samples can add up their arrays before rank_acc_finish. Borrowed from `a`. */
-double *rank_acc_state(struct rank_acc *a, size_t *len);
-
 /* rank[L,G,P] and, unless NULL, the scores[L,G,P] that it is based on. Equal scores rank by pair
  * index. Fails for a layer without samples.
  * 2-norm: |q_pair| and |k_pair| are averaged over a sample's tokens, then over samples; their

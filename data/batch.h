@@ -1,11 +1,13 @@
 /* batch.h - the tokens of some samples, back to back without padding: the plain struct that the
- * model takes. Whoever fills it owns the memory (dataset.c, generate.c). */
+ * model takes, and a buffer that makes it of samples. */
 #ifndef DATA_BATCH_H
 #define DATA_BATCH_H
 
+#include "base/err.h"
 #include "base/modality.h"
 #include "data/picture/shape.h"
 
+#include <stddef.h>
 #include <stdint.h>
 
 struct batch {
@@ -28,5 +30,23 @@ struct batch {
     int64_t images;                     /* in stream order */
     const struct picture_shape *shapes; /* [images] */
 };
+
+struct sample; /* data/dataset.h */
+
+/* A batch that owns its memory and is filled repeatedly. */
+struct batch_buffer {
+    struct batch batch;
+    int32_t *ids, *positions, *next, *label_rows, *label_ids;
+    int32_t *image; /* all samples', in order */
+    int64_t *begin;
+    struct span *spans, *places;
+    struct picture_shape *shapes;
+    size_t cap_ids, cap_positions, cap_next, cap_rows, cap_labels, cap_begin, cap_spans, cap_places;
+    size_t cap_image, cap_shapes;
+};
+/* prompts: samples end where the last answer would begin, and there are no labels. */
+bool batch_fill(struct batch_buffer *b, const struct sample *samples, int64_t n, bool prompts,
+                struct err *e);
+void batch_free(struct batch_buffer *b); /* fine on a zeroed struct */
 
 #endif

@@ -22,7 +22,8 @@ bool reader_refuse(struct reader *r, enum drop_reason reason, const cJSON *item,
     return jsonc_fail(&r->c->doc, item, r->e, "%s", msg);
 }
 
-bool reader_note(struct reader *r, enum unused_kind kind, const char *name, const cJSON *at)
+/* Counts a name as unused. */
+static bool note(struct reader *r, enum unused_kind kind, const char *name, const cJSON *at)
 {
     return !r->unused || unused_add(r->unused, kind, name, strlen(name), &r->c->doc, at, r->e);
 }
@@ -73,9 +74,9 @@ bool reader_sort(struct reader *r, const cJSON *object, const struct key *keys,
         enum key_use use = key_use(keys, item->string);
 
         if (is_absent(&r->c->doc, item, use)) continue;
-        if (use == KEY_UNKNOWN && !reader_note(r, kind, item->string, item)) return false;
+        if (use == KEY_UNKNOWN && !note(r, kind, item->string, item)) return false;
         if (use == KEY_UNREAD)
-            return reader_note(r, kind, item->string, item) &&
+            return note(r, kind, item->string, item) &&
                    reader_refuse(r, DROP_UNREAD, item, "\"%s\" is not read", item->string);
         m->of[use][m->of[use][0] != NULL] = item;
     }
@@ -102,7 +103,7 @@ static bool check_marks(struct reader *r, const struct text *t, const cJSON *at)
             size_t n = strlen(*mark);
             if ((size_t)(end - p) < n || memcmp(p, *mark, n) != 0) continue;
             if (own_mark && strcmp(*mark, own_mark) == 0) continue;
-            return reader_note(r, UNUSED_MARK, *mark, at) &&
+            return note(r, UNUSED_MARK, *mark, at) &&
                    reader_refuse(r, DROP_UNREAD, at, "the mark \"%s\" is not read", *mark);
         }
     }
@@ -135,7 +136,7 @@ static bool add_part(struct reader *r, const cJSON *part, struct text *to, size_
     } else if (is_word(&word, "image") || is_word(&word, "image_url")) {
         if (picture && !reader_picture(r, picture->string, picture)) return false;
     } else {
-        return reader_note(r, UNUSED_PART, word.s, type) &&
+        return note(r, UNUSED_PART, word.s, type) &&
                reader_refuse(r, DROP_UNREAD, type, "a part of type \"%.40s\" is not read", word.s);
     }
     if (!mem_grow(&to->s, cap, to->n + more.n + 1, 1, r->e)) return false;
@@ -172,7 +173,7 @@ static bool find_speaker(struct reader *r, const cJSON *item, enum role *role)
         s++;
     *role = s->role;
     if (s->name && !s->unread) return true;
-    if (!reader_note(r, UNUSED_ROLE, name.s, item)) return false;
+    if (!note(r, UNUSED_ROLE, name.s, item)) return false;
     if (s->name)
         return reader_refuse(r, DROP_UNREAD, item, "\"%s\" is \"%s\": calls of tools are not read",
                              item->string, s->name);
@@ -201,7 +202,7 @@ static bool check_learnt(struct reader *r, const cJSON *item)
 {
     if (!item || cJSON_IsTrue(item) || (cJSON_IsNumber(item) && item->valuedouble == 1))
         return true;
-    return reader_note(r, UNUSED_TURN_KEY, item->string, item) &&
+    return note(r, UNUSED_TURN_KEY, item->string, item) &&
            reader_refuse(r, DROP_UNREAD, item, "\"%s\" is not read: every answer is learnt",
                          item->string);
 }
@@ -283,7 +284,7 @@ static bool read_id(struct reader *r, const cJSON *id)
     const char *spelling;
 
     if (cJSON_IsString(id)) return reader_take(r, id, &r->c->id);
-    if (!cJSON_IsNumber(id)) return reader_note(r, UNUSED_SAMPLE_KEY, id->string, id);
+    if (!cJSON_IsNumber(id)) return note(r, UNUSED_SAMPLE_KEY, id->string, id);
     spelling = jsonc_item_text(&r->c->doc, id);
     r->c->id.n = strspn(spelling, "+-.0123456789eE");
     r->c->id.s = mem_strndup(spelling, r->c->id.n, r->e);
@@ -308,9 +309,9 @@ static bool read_sample(struct reader *r)
             return false;
     }
     if (turns)
-        return (!plain || reader_note(r, UNUSED_SAMPLE_KEY, plain->string, plain)) &&
+        return (!plain || note(r, UNUSED_SAMPLE_KEY, plain->string, plain)) &&
                read_turns(r, turns, m.of[KEY_SYSTEM][0]);
-    if (m.of[KEY_SYSTEM][0] && !reader_note(r, UNUSED_SAMPLE_KEY, "system", m.of[KEY_SYSTEM][0]))
+    if (m.of[KEY_SYSTEM][0] && !note(r, UNUSED_SAMPLE_KEY, "system", m.of[KEY_SYSTEM][0]))
         return false;
     if (!plain) return refuse_shape(r, sample);
     return cJSON_IsString(plain)

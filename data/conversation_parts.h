@@ -60,9 +60,6 @@ struct members {
 bool reader_refuse(struct reader *r, enum drop_reason reason, const cJSON *item, const char *fmt,
                    ...) __attribute__((format(printf, 4, 5)));
 
-/* Counts a name as unused. */
-bool reader_note(struct reader *r, enum unused_kind kind, const char *name, const cJSON *at);
-
 /* A string's characters; they live as long as the conversation. */
 bool reader_take(struct reader *r, const cJSON *item, struct text *out);
 

@@ -16,7 +16,6 @@
 #define DATA_DATASET_H
 
 #include "base/file.h"
-#include "base/rng.h"
 #include "base/text.h"
 #include "data/batch.h"
 #include "data/conversation.h"
@@ -142,33 +141,5 @@ struct sample {
 };
 bool dataset_sample(const struct dataset *d, int64_t entry, struct sample *s, struct err *e);
 void sample_free(struct sample *s); /* fine on a zeroed struct */
-
-/* A batch that owns its memory and is filled repeatedly. */
-struct batch_buffer {
-    struct batch batch;
-    int32_t *ids, *positions, *next, *label_rows, *label_ids;
-    int32_t *image; /* all samples', in order */
-    int64_t *begin;
-    struct span *spans, *places;
-    struct picture_shape *shapes;
-    size_t cap_ids, cap_positions, cap_next, cap_rows, cap_labels, cap_begin, cap_spans, cap_places;
-    size_t cap_image, cap_shapes;
-};
-/* prompts: samples end where the last answer would begin, and there are no labels. */
-bool batch_fill(struct batch_buffer *b, const struct sample *samples, int64_t n, bool prompts,
-                struct err *e);
-void batch_free(struct batch_buffer *b); /* fine on a zeroed struct */
-
-/* An endless stream of samples: each epoch is a permutation of 0..n-1 drawn from (seed, epoch), so
- * that a position alone determines everything that follows. `order` caches the permutation of the
- * last epoch asked for; order_at returns the sample at position `at`. */
-struct order {
-    uint64_t seed;
-    int64_t n, epoch; /* epoch: the one that `order` holds; -1 before the first call */
-    int64_t *order;
-};
-bool order_init(struct order *o, uint64_t seed, int64_t n, struct err *e);
-void order_free(struct order *o);
-int64_t order_at(struct order *o, int64_t at);
 
 #endif

@@ -13,7 +13,7 @@
  *
  * Letters as in forward.c; T are the new tokens, R = sequences * capacity the cache's rows. */
 #include "model/forward.h"
-#include "model/forward_impl.h"
+#include "model/forward_parts.h"
 
 #include <math.h>
 

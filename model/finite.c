@@ -1,6 +1,7 @@
 /* finite.c - checks that every weight is a finite number. One NaN or infinity among billions makes
  * every loss NaN, hours later and without a hint of its origin. Checking takes a second for 15 GB
  * in memory (measured on one core of an AMD EPYC, Zen 4); otherwise it runs at disk speed. */
+#include "model/open_parts.h"
 #include "model/params.h"
 
 #include <stdio.h>

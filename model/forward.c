@@ -23,7 +23,7 @@
  * logits are asked for) have a query, an o_proj and an MLP. */
 #include "model/forward.h"
 #include "model/family/family.h"
-#include "model/forward_impl.h"
+#include "model/forward_parts.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -10,7 +10,7 @@
  *     only_value G*dr          G*dc            r */
 #include "base/mem.h"
 #include "model/forward.h"
-#include "model/forward_impl.h"
+#include "model/forward_parts.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -129,6 +129,9 @@ bool model_check_zeros(struct model *m, struct err *e);
  * Takes over cfg (also on failure). */
 bool model_random(struct model *m, struct hf_config *cfg, uint64_t seed, struct err *e);
 
+/* The same without memory for the weights. */
+bool model_declare(struct model *m, struct hf_config *cfg, struct err *e);
+
 void model_close(struct model *m); /* fine on a zeroed struct */
 
 /* Gives p fp32 memory of its own with the same values, unless it has that already. */

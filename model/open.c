@@ -6,6 +6,7 @@
 #include "model/family/family.h"
 #include "model/files/model_dir.h"
 #include "model/pairs.h"
+#include "model/open_parts.h"
 #include "model/params.h"
 
 #include <stdio.h>
@@ -187,18 +188,23 @@ static void init_param(struct param *p, double deviation, struct rng *r)
         tensor_real(&p->t)[i] = one ? 1 : zero ? 0 : (float)(deviation * rng_normal(r));
 }
 
-bool model_random(struct model *m, struct hf_config *cfg, uint64_t seed, struct err *e)
+bool model_declare(struct model *m, struct hf_config *cfg, struct err *e)
 {
-    struct rng r;
-    bool ok;
-
-    memset(m, 0, sizeof *m);
-    m->cfg = *cfg;
+    *m = (struct model){.cfg = *cfg};
     memset(cfg, 0, sizeof *cfg);
     m->rope_dim = m->cfg.text.head_dim;
     m->layout = m->cfg.family->layouts;
+    if (params_declare(m, e)) return true;
+    model_close(m);
+    return false;
+}
+
+bool model_random(struct model *m, struct hf_config *cfg, uint64_t seed, struct err *e)
+{
+    struct rng r;
+    bool ok = model_declare(m, cfg, e);
+
     rng_seed(&r, seed, 1);
-    ok = params_declare(m, e);
     for (int64_t i = 0; ok && i < m->n_params; i++) {
         ok = signals_go_on(e) && param_alloc(&m->params[i], DT_F32, e);
         if (ok) init_param(&m->params[i], m->cfg.text.initializer_range, &r);

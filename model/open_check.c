@@ -3,6 +3,7 @@
  * setting at fault. */
 #include "base/plural.h"
 #include "model/family/family.h"
+#include "model/open_parts.h"
 #include "model/params.h"
 
 #include <stdio.h>

@@ -3,7 +3,7 @@
  * tensor is an error here and only a warning there. */
 #include "base/mem.h"
 #include "model/family/family.h"
-#include "model/params.h"
+#include "model/open_parts.h"
 
 #include <fnmatch.h>
 #include <stdarg.h>

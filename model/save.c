@@ -5,7 +5,6 @@
 #include "base/signals.h"
 #include "model/family/family.h"
 #include "model/pairs.h"
-#include "model/params.h"
 
 #include <cjson/cJSON.h>
 #include <dirent.h>

@@ -2,7 +2,7 @@
  * first; if it is stopped, what is missing reads as zeros, and a model would be trained on them
  * without a word. */
 #include "base/mem.h"
-#include "model/params.h"
+#include "model/open_parts.h"
 
 #include <stdio.h>
 #include <stdlib.h>

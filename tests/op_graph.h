@@ -4,7 +4,7 @@
 #ifndef TESTS_OP_GRAPH_H
 #define TESTS_OP_GRAPH_H
 
-#include "autograd/tape_impl.h"
+#include "autograd/tape_parts.h"
 #include "base/rng.h"
 #include "tests/op_cases.h"
 

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "data/order.h"
 #include "tests/sample_set.h"
 
 /* Two samples in one stream: rows, spans that end with their sample, and each trained token as the

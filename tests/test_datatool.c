@@ -433,7 +433,10 @@ static void test_tokenizer_files(void **state)
     assert_true(tokenizer_size(tk) > 261 && tokenizer_size(tk) < 512);
     assert_int_equal(tokenizer_id(tk, "<s>"), 1);
     assert_int_equal(tokenizer_id(tk, "</s>"), 2);
-    assert_true(tokenizer_is_special(tk, tokenizer_id(tk, "<image>")));
+    int32_t image = tokenizer_id(tk, "<image>");
+    char *shown = tokenizer_decode(tk, &image, 1, true, NULL, &e);
+    assert_string_equal(shown, ""); /* it is special */
+    free(shown);
     assert_true(tokenizer_encode(tk, NULL, text, strlen(text), true, &out, &e));
     assert_int_equal(out.n, N);
     for (int i = 0; i < N; i++)

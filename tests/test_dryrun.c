@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "data/order.h"
 #include "optim/moment.h"
 #include "tests/tmpdir.h"
 #include "train/forecast/dryrun.h"
@@ -229,7 +230,7 @@ static void test_refuses(void **state)
 static void test_answers_need_the_cache(void **state)
 {
     const char *const more[] = {NULL};
-    struct dry_state s = {.state = ATTN_FULL};
+    struct model_state s = {.state = ATTN_FULL};
     struct model m = {0}, shape = {0};
     size_t few, many, graph;
     struct run r;
@@ -237,14 +238,14 @@ static void test_answers_need_the_cache(void **state)
 
     tiny_run(&r, state, more);
     assert_true(make_baseline_model(&r, &m, &e) && run_open_data(&r, &m.cfg, &e));
-    assert_true(dry_model(&shape, &m, &s, 0, &e));
+    assert_true(model_outline(&shape, &m, &s, 0, &e));
     r.c.evaluate.max_new_tokens = 10;
     assert_true(dry_answers(&r, &shape, &r.eval[0].data, &graph, &few, &e));
     r.c.evaluate.max_new_tokens = 1010;
     assert_true(dry_answers(&r, &shape, &r.eval[0].data, &graph, &many, &e));
     assert_int_equal(many - few, 1000 * 4 /* samples */ * 2 /* layers */ * 64 * 4);
     assert_true(few > 10 * 4 * 2 * 64 * 4 && graph > 0);
-    dry_model_free(&shape);
+    model_close(&shape);
     model_close(&m);
     run_close(&r);
 }
@@ -267,7 +268,7 @@ static void assert_same_model(const struct model *a, const struct model *b)
 static void test_shapes_are_the_models(void **state)
 {
     const char *const more[] = {NULL};
-    struct dry_state s = {ATTN_MLA, 8, 4, KV_JOINT, true};
+    struct model_state s = {ATTN_MLA, 8, 4, KV_JOINT, true};
     unsigned kinds = peft_kinds(PEFT_KV_ROPE, true);
     struct model m = {0}, shape = {0};
     struct dry_graph graph[2] = {{.n = 1, .room = SIZE_MAX}, {.n = 3, .room = SIZE_MAX}};
@@ -278,7 +279,7 @@ static void test_shapes_are_the_models(void **state)
 
     tiny_run(&r, state, more);
     assert_true(make_baseline_model(&r, &m, &e) && run_open_data(&r, &m.cfg, &e));
-    if (!dry_model(&shape, &m, &s, kinds, &e)) fail_msg("%s", e.msg);
+    if (!model_outline(&shape, &m, &s, kinds, &e)) fail_msg("%s", e.msg);
     for (int i = 0; i < 2; i++)
         assert_true(dry_activations(&r, &shape, &graph[i], &planned[i], &recomputed, &e));
     tiny_convert(&m, 8, 4);
@@ -289,7 +290,7 @@ static void test_shapes_are_the_models(void **state)
     assert_int_equal(planned[0], needed[0]);
     assert_int_equal(planned[1], needed[1]);
     assert_true(planned[0] > 0 && planned[0] < planned[1]);
-    dry_model_free(&shape);
+    model_close(&shape);
     model_close(&m);
     run_close(&r);
 }
@@ -335,7 +336,7 @@ static size_t needed_at(struct run *r, struct model *m, struct order *order, int
 static void test_batch_larger_than_the_set(void **state)
 {
     const char *const more[] = {NULL};
-    struct dry_state s = {.state = ATTN_FULL};
+    struct model_state s = {.state = ATTN_FULL};
     struct model m = {0}, shape = {0};
     struct order order;
     struct run r;
@@ -343,7 +344,7 @@ static void test_batch_larger_than_the_set(void **state)
 
     tiny_run(&r, state, more);
     assert_true(make_baseline_model(&r, &m, &e) && run_open_data(&r, &m.cfg, &e));
-    assert_true(dry_model(&shape, &m, &s, ~0u, &e));
+    assert_true(model_outline(&shape, &m, &s, ~0u, &e));
     assert_true(order_init(&order, 3, r.train.n, &e));
     assert_int_equal(r.train.n, 4);
     for (int64_t n = 5; n <= 13; n += 2) {
@@ -360,7 +361,7 @@ static void test_batch_larger_than_the_set(void **state)
     double eight = (double)planned_for(&r, &shape, 1 << 16);
     assert_true(eight > 7.9 * one && eight < 8.1 * one);
     order_free(&order);
-    dry_model_free(&shape);
+    model_close(&shape);
     model_close(&m);
     run_close(&r);
 }
@@ -370,7 +371,7 @@ static void test_batch_larger_than_the_set(void **state)
 static void test_recomputes_what_is_needed(void **state)
 {
     const char *const more[] = {"baseline.layers=5", NULL};
-    struct dry_state s = {.state = ATTN_FULL};
+    struct model_state s = {.state = ATTN_FULL};
     struct model m = {0}, shape = {0};
     struct dry_graph graph = {.n = 4};
     size_t bytes[5], got;
@@ -380,7 +381,7 @@ static void test_recomputes_what_is_needed(void **state)
 
     tiny_run(&r, state, more);
     assert_true(make_baseline_model(&r, &m, &e) && run_open_data(&r, &m.cfg, &e));
-    assert_true(dry_model(&shape, &m, &s, ~0u, &e));
+    assert_true(model_outline(&shape, &m, &s, ~0u, &e));
     graph.room = SIZE_MAX;
     assert_true(dry_activations(&r, &shape, &graph, &bytes[0], &layers, &e));
     assert_int_equal(layers, 0);
@@ -404,7 +405,7 @@ static void test_recomputes_what_is_needed(void **state)
     assert_true(dry_activations(&r, &shape, &graph, &got, &layers, &e));
     assert_int_equal(layers, 0);
     assert_int_equal(got, bytes[0]);
-    dry_model_free(&shape);
+    model_close(&shape);
     model_close(&m);
     run_close(&r);
 }

@@ -17,7 +17,6 @@
 #include "convert/transform.h"
 #include "model/generate.h"
 #include "model/pairs.h"
-#include "model/params.h"
 #include "optim/schedule.h"
 #include "tests/peer_golden.h"
 #include "tests/tmpdir.h"

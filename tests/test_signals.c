@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #include "autograd/gemm.h"
-#include "autograd/tape_impl.h"
+#include "autograd/tape_parts.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/signals.h"

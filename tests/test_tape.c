@@ -8,7 +8,7 @@
 #include <cmocka.h>
 
 #include "autograd/oplist.h"
-#include "autograd/tape_impl.h"
+#include "autograd/tape_parts.h"
 #include "optim/adamw.h"
 #include "tests/sanitized.h"
 #include "tests/tiny_convert.h"

@@ -9,7 +9,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/rng.h"
-#include "data/tokenizer/parts.h"
+#include "data/tokenizer/tokenizer_parts.h"
 #include "data/tokenizer/utf8.h"
 
 #include "tests/tokenizer_text.h"
@@ -38,8 +38,9 @@ static void test_lookup(void **state)
     image = tokenizer_id(tk, "<image>");
     assert_true(image >= 0 && image < tokenizer_size(tk));
     assert_string_equal(tokenizer_piece(tk, image), "<image>");
-    assert_true(tokenizer_is_special(tk, image));
-    assert_false(tokenizer_is_special(tk, tokenizer_id(tk, "[W]")));
+    text = tokenizer_decode(tk, (int32_t[]){image, tokenizer_id(tk, "[W]")}, 2, true, &len, &e);
+    assert_string_equal(text, "[W]"); /* an added token, but not a special one */
+    free(text);
     assert_int_equal(tokenizer_id(tk, "<nothing>"), -1);
     assert_null(tokenizer_piece(tk, tokenizer_size(tk)));
     assert_null(tokenizer_piece(tk, -1));

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/signals.h"
+#include "data/order.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "base/plural.h"
 #include "base/signals.h"
+#include "data/order.h"
 #include "optim/adamw.h"
 #include "train/record/checkpoint.h"
 #include "train/score/evaluate.h"

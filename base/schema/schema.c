@@ -1,7 +1,7 @@
 /* schema.c - walks the keys of a config file and of the overrides, finds their rows, and reports
  * unknown and missing keys. What a value may be is schema_value.c's business. */
 #include "base/schema/schema.h"
-#include "base/schema/schema_row.h"
+#include "base/schema/schema_parts.h"
 #include "base/mem.h"
 #include "base/text.h"
 

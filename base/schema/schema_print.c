@@ -1,7 +1,7 @@
 /* schema_print.c - output from a table: the resolved config, the differences between two configs,
  * the reference, and descriptions of allowed values. */
 #include "base/schema/schema.h"
-#include "base/schema/schema_row.h"
+#include "base/schema/schema_parts.h"
 #include "base/json/jsonc.h"
 #include "base/mem.h"
 #include "base/plural.h"
@@ -75,7 +75,7 @@ void schema_print_names(FILE *fp, const struct schema_row *row)
         fprintf(fp, "%s%s", i ? ", " : "", row->names[i]);
 }
 
-bool schema_is_null(const struct schema_row *row, const void *config)
+static bool is_null(const struct schema_row *row, const void *config)
 {
     const char *base = config;
 
@@ -156,7 +156,7 @@ static void print_value(FILE *fp, const struct schema_row *row, const void *conf
     const char *field = (const char *)config + row->offset;
     struct schema_list list;
 
-    if (schema_is_null(row, config)) {
+    if (is_null(row, config)) {
         fputs("null", fp);
         return;
     }
@@ -294,7 +294,7 @@ static bool diff_row(struct diff *d, const struct schema_row *row, const void *w
     char *a = NULL, *b = NULL, from[60], to[60];
     bool ok = false;
 
-    if (row->sub && !schema_is_null(row, was) && !schema_is_null(row, now))
+    if (row->sub && !is_null(row, was) && !is_null(row, now))
         return diff_objects(d, row, was, now, shown);
     a = value_text(row, was, d->e);
     b = a ? value_text(row, now, d->e) : NULL;
@@ -313,8 +313,7 @@ out:
 /* Whether a resumed run may have both. */
 static bool is_free(const struct schema_row *row, const void *was, const void *now)
 {
-    return row->may_change ||
-           (row->may_move && schema_is_null(row, was) == schema_is_null(row, now));
+    return row->may_change || (row->may_move && is_null(row, was) == is_null(row, now));
 }
 
 static bool diff_table(struct diff *d, const struct schema *s, const void *was, const void *now,

@@ -1,5 +1,5 @@
 /* schema_value.c - sets one field from one value: types, ranges, and descriptions of bad values. */
-#include "base/schema/schema_row.h"
+#include "base/schema/schema_parts.h"
 #include "base/mem.h"
 #include "base/path.h"
 #include "base/text.h"

@@ -8,6 +8,7 @@
 #include "bench/lib/work.h"
 #include "convert/mdsvd.h"
 #include "convert/moments.h"
+#include "data/order.h"
 
 #include <dirent.h>
 #include <math.h>

@@ -3,7 +3,7 @@
  * scanned; long ones (without a pre-tokenizer the whole text is one word) use a heap. Both give the
  * same order: ranks are unique, and joining never shortens a symbol. */
 #include "base/mem.h"
-#include "data/tokenizer/parts.h"
+#include "data/tokenizer/tokenizer_parts.h"
 #include "data/tokenizer/utf8.h"
 
 #include <stdio.h>

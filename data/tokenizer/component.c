@@ -3,7 +3,7 @@
  * is what they share. */
 #include "base/file.h"
 #include "base/mem.h"
-#include "data/tokenizer/parts.h"
+#include "data/tokenizer/tokenizer_parts.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 /* decode.c - ids to text: the tokens' spellings go through the chain of decoders as a list of
  * strings, which is joined at the end. */
 #include "base/mem.h"
-#include "data/tokenizer/parts.h"
+#include "data/tokenizer/tokenizer_parts.h"
 #include "data/tokenizer/utf8.h"
 
 #include <stdlib.h>
@@ -21,7 +21,8 @@ bool strings_put(struct strings *l, const char *s, size_t n, struct err *e)
     return true;
 }
 
-bool strings_close(struct strings *l, struct err *e)
+/* Ends the open string. */
+static bool strings_close(struct strings *l, struct err *e)
 {
     if (!mem_grow(&l->end, &l->end_cap, l->count + 1, sizeof *l->end, e)) return false;
     l->end[l->count++] = l->n;

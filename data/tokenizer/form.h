@@ -3,7 +3,7 @@
 #ifndef DATA_TOKENIZER_FORM_H
 #define DATA_TOKENIZER_FORM_H
 
-#include "data/tokenizer/parts.h"
+#include "data/tokenizer/tokenizer_parts.h"
 
 /* An added token as given in a file, in the order in which they are added: a later one of the same
  * content overrides its flags. */

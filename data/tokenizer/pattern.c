@@ -7,7 +7,7 @@
  * likewise the number of PCRE2's steps if it was too small. One step may walk through the whole
  * window; the total cost of all steps is limited to a multiple of the text. */
 #include "base/mem.h"
-#include "data/tokenizer/parts.h"
+#include "data/tokenizer/tokenizer_parts.h"
 #include "data/tokenizer/utf8.h"
 
 #include <stdlib.h>

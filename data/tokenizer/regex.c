@@ -3,7 +3,7 @@
  * what they read differently is rewritten where that is simple; anything else is refused by
  * name, not guessed at. */
 #include "base/mem.h"
-#include "data/tokenizer/parts.h"
+#include "data/tokenizer/tokenizer_parts.h"
 #include "data/tokenizer/unicode.h"
 #include "data/tokenizer/utf8.h"
 

@@ -1,7 +1,7 @@
 /* split.c - pre-tokenizers: they cut the pieces of the scratch text into words, and some modify the
  * text first. Added tokens pass through untouched. */
 #include "base/mem.h"
-#include "data/tokenizer/parts.h"
+#include "data/tokenizer/tokenizer_parts.h"
 #include "data/tokenizer/unicode.h"
 #include "data/tokenizer/utf8.h"
 

@@ -1,7 +1,7 @@
 /* text.c - text that remembers, for each byte, the range of the original that it stands for; and
  * the normalizers, each of which writes such a text from another. */
 #include "base/mem.h"
-#include "data/tokenizer/parts.h"
+#include "data/tokenizer/tokenizer_parts.h"
 #include "data/tokenizer/unicode.h"
 #include "data/tokenizer/utf8.h"
 
@@ -17,8 +17,9 @@ static bool text_reserve(struct aligned_text *t, size_t more, struct err *e)
            mem_grow(&t->a, &t->acap, t->n + more, sizeof *t->a, e);
 }
 
-bool text_add_original(struct aligned_text *t, const char *s, size_t begin, size_t end,
-                       struct err *e)
+/* Appends original bytes [begin, end) of `s`, which are their own origin. */
+static bool add_original(struct aligned_text *t, const char *s, size_t begin, size_t end,
+                         struct err *e)
 {
     if (!text_reserve(t, end - begin, e)) return false;
     for (size_t i = begin, len; i < end; i += len) {
@@ -325,7 +326,7 @@ bool normalize_piece(const struct tokenizer *tk, struct tokenizer_scratch *sc, c
 
     now->n = 0;
     now->max = next->max = grown_max(end - begin);
-    if (!text_add_original(now, s, begin, end, e)) return false;
+    if (!add_original(now, s, begin, end, e)) return false;
     for (size_t i = 0; i < tk->normalizers.n && now->n > 0; i++) {
         const struct step *step = &tk->normalizers.v[i];
 

@@ -2,7 +2,7 @@
 #include "data/tokenizer/tokenizer.h"
 #include "base/mem.h"
 #include "base/text.h"
-#include "data/tokenizer/parts.h"
+#include "data/tokenizer/tokenizer_parts.h"
 #include "data/tokenizer/utf8.h"
 
 #include <stdarg.h>
@@ -57,11 +57,6 @@ int32_t tokenizer_id(const struct tokenizer *tk, const char *token)
 const char *tokenizer_piece(const struct tokenizer *tk, int32_t id)
 {
     return id >= 0 && id < tk->size ? tk->piece[id].s : NULL;
-}
-
-bool tokenizer_is_special(const struct tokenizer *tk, int32_t id)
-{
-    return id >= 0 && id < tk->size && tk->special[id];
 }
 
 int32_t tokenizer_size(const struct tokenizer *tk)

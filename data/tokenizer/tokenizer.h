@@ -103,7 +103,6 @@ char *tokenizer_decode(const struct tokenizer *tk, const int32_t *ids, size_t n,
 int32_t tokenizer_id(const struct tokenizer *tk, const char *token);
 /* A token's spelling, borrowed; NULL if no token has this id. */
 const char *tokenizer_piece(const struct tokenizer *tk, int32_t id);
-bool tokenizer_is_special(const struct tokenizer *tk, int32_t id);
 int32_t tokenizer_size(const struct tokenizer *tk); /* the largest id + 1 */
 
 #endif

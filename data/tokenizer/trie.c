@@ -4,7 +4,7 @@
  * string beginning there. Reading forward, a long string that fails late would have to be reread
  * from the next position. */
 #include "base/mem.h"
-#include "data/tokenizer/parts.h"
+#include "data/tokenizer/tokenizer_parts.h"
 
 #include <stdlib.h>
 #include <string.h>

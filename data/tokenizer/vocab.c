@@ -1,6 +1,6 @@
 /* vocab.c - the hash tables of tokens and of merges, and the byte-level alphabet. */
 #include "base/mem.h"
-#include "data/tokenizer/parts.h"
+#include "data/tokenizer/tokenizer_parts.h"
 #include "data/tokenizer/utf8.h"
 
 #include <stdlib.h>

@@ -145,6 +145,13 @@ void hf_config_free(struct hf_config *c)
     memset(c, 0, sizeof *c);
 }
 
+void hf_config_borrow(struct hf_config *c)
+{
+    memset(&c->doc, 0, sizeof c->doc);
+    c->json = NULL;
+    c->unused = NULL;
+}
+
 bool hf_config_copy(struct hf_config *dst, const struct hf_config *src, struct err *e)
 {
     memset(dst, 0, sizeof *dst);
@@ -258,12 +265,4 @@ int64_t hf_input_width(const struct hf_config *c)
 int64_t hf_feature_width(const struct hf_config *c)
 {
     return c->family->feature_width(c);
-}
-
-bool hf_is_eos(const struct text_config *t, int64_t token)
-{
-    for (int i = 0; i < t->eos_count; i++) {
-        if (t->eos_token_id[i] == token) return true;
-    }
-    return false;
 }

@@ -132,6 +132,10 @@ bool hf_config_parse(struct hf_config *c, const char *text, size_t len, const ch
                      struct err *e);
 void hf_config_free(struct hf_config *c); /* fine on a zeroed struct */
 
+/* Makes a struct that was copied a view of the original, which must outlive it: it has the settings
+ * but no JSON, and freeing it frees nothing. */
+void hf_config_borrow(struct hf_config *c);
+
 /* Copies by reading the JSON again; the caller frees *dst. */
 bool hf_config_copy(struct hf_config *dst, const struct hf_config *src, struct err *e);
 
@@ -161,7 +165,5 @@ bool hf_config_write(const struct hf_config *c, const char *path, struct err *e)
 bool hf_has_vision(const struct hf_config *c);
 int64_t hf_input_width(const struct hf_config *c);
 int64_t hf_feature_width(const struct hf_config *c);
-
-bool hf_is_eos(const struct text_config *t, int64_t token);
 
 #endif

@@ -13,6 +13,7 @@
  * others. The tower's post_layernorm is not used. */
 #include "model/family/clip.h"
 #include "base/hash.h"
+#include "model/open_parts.h"
 #include "model/params.h"
 
 #include <math.h>

@@ -7,6 +7,7 @@
  * [d, feature width], W_2 linear_2 [d, d]. */
 #include "model/family/llava.h"
 #include "base/mem.h"
+#include "model/open_parts.h"
 #include "model/params.h"
 
 #include <stdio.h>

@@ -16,6 +16,7 @@
 #include "model/family/qwen_tower.h"
 #include "base/hash.h"
 #include "base/mem.h"
+#include "model/open_parts.h"
 #include "model/params.h"
 
 #include <math.h>

@@ -15,7 +15,8 @@
 
 /* ---- tables ---- */
 
-void dry_title(const char *title)
+/* Prints a line "==== TITLE" that opens a section. */
+static void dry_title(const char *title)
 {
     log_line("%s", "");
     log_line(

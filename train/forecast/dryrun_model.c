@@ -1,8 +1,6 @@
-/* dryrun_model.c - models consisting of shapes only, and the memory of their graphs. A
- * declared parameter has no values, and building a graph reads none: so a 7B model can be
- * planned in a few megabytes. */
+/* dryrun_model.c - the memory of the graphs of outlined models (model/outline.h), for the longest
+ * samples. */
 #include "base/mem.h"
-#include "model/params.h"
 #include "train/forecast/dryrun_parts.h"
 #include "train/score/scorer.h"
 #include "train/layerwise.h"
@@ -10,97 +8,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-
-/* Any pairs will do for a plan: the first of each head. */
-static bool any_pairs(struct model *m, struct err *e)
-{
-    int64_t kept = m->rope_dim / 2;
-    int64_t heads = m->cfg.text.num_hidden_layers * m->cfg.text.num_key_value_heads;
-
-    m->pairs = mem_new((size_t)(heads * kept), sizeof *m->pairs, "the kept RoPE pairs", e);
-    if (!m->pairs) return false;
-    for (int64_t i = 0; i < heads * kept; i++)
-        m->pairs[i] = (int32_t)(i % kept);
-    return model_set_query_pairs(m, e);
-}
-
-/* Frozen weights stay in the files' dtype, which determines their size and what a product must
- * convert. Rows that only move keep it; what conversion computes is fp32. */
-static void same_dtype(struct param *p, const struct param *was)
-{
-    if (p && was && !p->t.needs_grad) p->t.dtype = was->t.dtype;
-}
-
-static void moved_dtypes(struct attn *now, const struct attn *was, bool key, bool key_bias,
-                         bool value)
-{
-    for (int i = 0; i < 2; i++) {
-        same_dtype(now->q[i], was->q[0]);
-        same_dtype(now->q_b[i], was->q_b[0]);
-    }
-    same_dtype(now->k, was->k);
-    same_dtype(now->k_b, was->k_b);
-    for (int s = 0; s < MODALITIES; s++) {
-        if (!key) same_dtype(now->set[s].up_k, was->k);
-        if (!value) same_dtype(now->set[s].up_v, was->v);
-        if (!key_bias) same_dtype(now->set[s].up_k_b, was->k_b);
-        same_dtype(now->set[s].up_v_b, was->v_b);
-    }
-}
-
-static void set_dtypes(struct model *shape, const struct model *m)
-{
-    const struct kv_method_info *how =
-        &kv_methods[shape->state == ATTN_MLA ? shape->method : KV_NONE];
-    /* if so, convert/transform.c makes the keys of unrotated pairs fp32 */
-    double f = model_rope_scale(&m->cfg.text);
-    bool scaled = f < 1 || f > 1;
-    int64_t k = 0;
-
-    for (int64_t i = 0; i < shape->n_params; i++) { /* both lists have the same order */
-        int64_t found = k;
-        while (found < m->n_params && strcmp(m->params[found].name, shape->params[i].name) != 0)
-            found++;
-        if (found == m->n_params) continue;
-        k = found;
-        same_dtype(&shape->params[i], &m->params[found]);
-    }
-    if (shape->state == m->state) return; /* all have been found */
-    for (int64_t l = 0; l < shape->cfg.text.num_hidden_layers; l++)
-        moved_dtypes(&shape->layers[l].attn, &m->layers[l].attn, how->key || scaled, scaled,
-                     how->value);
-}
-
-bool dry_model(struct model *shape, const struct model *m, const struct dry_state *s,
-               unsigned kinds, struct err *e)
-{
-    *shape = *m;
-    shape->params = NULL;
-    shape->layers = NULL;
-    shape->pairs = shape->q_pairs = NULL;
-    shape->tower = NULL;
-    shape->n_params = shape->cap_params = 0;
-    shape->state = s->state;
-    shape->method = s->method;
-    shape->decoupled = s->decoupled;
-    shape->rope_dim = s->state == ATTN_FULL ? m->rope_dim : s->rope_dim;
-    shape->latent = s->latent;
-    if (!params_declare(shape, e) || (s->state != ATTN_FULL && !any_pairs(shape, e))) return false;
-    for (int64_t i = 0; i < shape->n_params; i++)
-        shape->params[i].t.needs_grad = kinds >> shape->params[i].kind & 1;
-    set_dtypes(shape, m);
-    return true;
-}
-
-void dry_model_free(struct model *shape)
-{
-    params_free(shape->params, shape->n_params);
-    free(shape->layers);
-    free(shape->tower);
-    free(shape->pairs);
-    free(shape->q_pairs);
-    memset(shape, 0, sizeof *shape);
-}
 
 /* The entries of the n longest samples, longest first; equals in order. */
 static bool longest(const struct dataset *d, int64_t n, int64_t *entry, struct err *e)

@@ -1,28 +1,12 @@
-/* dryrun_parts.h - internal to the dry run: samples, and models that have shapes but no memory. */
+/* dryrun_parts.h - internal to the dry run: samples, and the graphs of outlined models. */
 #ifndef TRAIN_FORECAST_DRYRUN_PARTS_H
 #define TRAIN_FORECAST_DRYRUN_PARTS_H
 
+#include "model/outline.h"
 #include "train/run.h"
-
-/* Prints a line "==== TITLE" that opens a section. */
-void dry_title(const char *title);
 
 /* Shows the first `count` training samples, token by token. */
 bool dry_samples(const struct run *r, int64_t count, struct err *e);
-
-/* The state of a model for which a training or a cache is forecast. */
-struct dry_state {
-    enum attn_state state;
-    int64_t rope_dim, latent;
-    enum kv_method method;
-    bool decoupled;
-};
-
-/* The model that m becomes in that state: every parameter with its shape, none with values, those
- * of `kinds` trained; for counting and for planning graphs. It borrows m. */
-bool dry_model(struct model *shape, const struct model *m, const struct dry_state *s,
-               unsigned kinds, struct err *e);
-void dry_model_free(struct model *shape);
 
 /* Bytes of the graph of the `n` longest training samples (where there are fewer, they come again, as
  * in the training), and how many of its layers are recomputed so that it stays within `room`; with

@@ -58,16 +58,16 @@ static struct forecast_model *add(struct forecast *f, const char *name, const ch
 }
 
 /* The point's MLA model; fails as the conversion itself would. */
-static bool mla_state(const struct forecast *f, const struct point *pt, struct dry_state *s,
+static bool mla_state(const struct forecast *f, const struct point *pt, struct model_state *s,
                       struct err *e)
 {
     const struct config *c = &f->r->c;
     struct mdsvd_plan unused;
 
-    *s = (struct dry_state){.state = ATTN_MLA,
-                            .rope_dim = pt->rope_dim,
-                            .method = (enum kv_method)c->svd.method,
-                            .decoupled = c->svd.decoupled && hf_has_vision(&f->base.cfg)};
+    *s = (struct model_state){.state = ATTN_MLA,
+                              .rope_dim = pt->rope_dim,
+                              .method = (enum kv_method)c->svd.method,
+                              .decoupled = c->svd.decoupled && hf_has_vision(&f->base.cfg)};
     return point_plan(f->r, &f->base, pt, &s->latent, &unused, e);
 }
 
@@ -83,7 +83,7 @@ static bool add_point(struct forecast *f, int64_t i, struct err *e)
     if (stage1 && pt.rope_dim != last.rope_dim) {
         m = add(f, pt.stage1, " stage 1", &c->stage1,
                 peft_kinds(c->stage1.peft, c->stage1.projector));
-        m->state = (struct dry_state){.state = ATTN_PARTIAL, .rope_dim = pt.rope_dim};
+        m->state = (struct model_state){.state = ATTN_PARTIAL, .rope_dim = pt.rope_dim};
     }
     if (!svd) return true;
     m = add(f, pt.name, " stage 2", stage2 ? &c->stage2 : NULL,
@@ -160,7 +160,7 @@ static bool add_model_step(struct forecast *f, struct forecast_model *m, struct 
     const struct dataset *eval = longest_eval(r);
     struct model shape = {0};
     size_t bytes = 0, cache = 0;
-    bool ok = dry_model(&shape, &f->base, &m->state, m->kinds, e);
+    bool ok = model_outline(&shape, &f->base, &m->state, m->kinds, e);
 
     if (ok) {
         bool made = m->state.state == ATTN_FULL && m->phase && !r->c.model.path;
@@ -184,7 +184,7 @@ static bool add_model_step(struct forecast *f, struct forecast_model *m, struct 
         s->cache = (double)cache;
     }
     if (ok) sum_up(f, s);
-    dry_model_free(&shape);
+    model_close(&shape);
     return ok;
 }
 
@@ -251,7 +251,7 @@ static bool add_pictures(struct forecast *f, struct err *e)
     while (group < l.n && (group == 0 || inputs * width < PICTURE_VALUES))
         inputs += l.shape[group++].inputs;
     s = add_step(f, "pictures");
-    ok = dry_model(&shape, &f->base, &f->models[0].state, 0, e);
+    ok = model_outline(&shape, &f->base, &f->models[0].state, 0, e);
     if (ok) {
         double waiting = (double)l.values * sizeof(float);
         if (!in.pixels) s->activations = s->region = (double)dry_picture(f->r, &shape, l.shape);
@@ -261,18 +261,18 @@ static bool add_pictures(struct forecast *f, struct err *e)
         place_weights(s, &shape, false, false);
         sum_up(f, s);
     }
-    dry_model_free(&shape);
+    model_close(&shape);
     return ok;
 }
 
 /* One layer's graph in a calibration step. */
 static bool open_calibration(struct forecast *f, struct forecast_step *s, struct model *shape,
-                             const struct dry_state *state, unsigned looks, int64_t *tokens,
+                             const struct model_state *state, unsigned looks, int64_t *tokens,
                              struct err *e)
 {
     size_t bytes = 0;
-    bool ok =
-        dry_model(shape, &f->base, state, 0, e) && dry_layer(f->r, shape, looks, &bytes, tokens, e);
+    bool ok = model_outline(shape, &f->base, state, 0, e) &&
+              dry_layer(f->r, shape, looks, &bytes, tokens, e);
 
     s->activations = s->region = (double)bytes;
     return ok;
@@ -292,13 +292,13 @@ static bool add_rank(struct forecast *f, struct err *e)
         s->computed = 8.0 * (double)(f->r->train.longest * c->num_key_value_heads * c->head_dim);
         sum_up(f, s);
     }
-    dry_model_free(&shape);
+    model_close(&shape);
     return ok;
 }
 
 static bool add_svd(struct forecast *f, const struct point *pt, struct err *e)
 {
-    struct dry_state state = {.state = ATTN_PARTIAL, .rope_dim = pt->rope_dim};
+    struct model_state state = {.state = ATTN_PARTIAL, .rope_dim = pt->rope_dim};
     struct forecast_step *s = add_step(f, pt->stage1);
     struct factors_size size;
     struct model shape = {0};
@@ -313,7 +313,7 @@ static bool add_svd(struct forecast *f, const struct point *pt, struct err *e)
         s->computed += size.made > size.copied ? size.made : size.copied;
         sum_up(f, s);
     }
-    dry_model_free(&shape);
+    model_close(&shape);
     return ok;
 }
 
@@ -351,11 +351,11 @@ bool forecast_models(struct forecast *f, struct err *e)
     if (!f->models || !f->steps) return false;
     add(f, "base", "line", baseline ? &c->baseline : NULL, baseline_kinds(c))->pixels =
         baseline && c->baseline.vision;
-    f->models[0].state = (struct dry_state){.state = f->base.state,
-                                            .rope_dim = f->base.rope_dim,
-                                            .latent = f->base.latent,
-                                            .method = f->base.method,
-                                            .decoupled = f->base.decoupled};
+    f->models[0].state = (struct model_state){.state = f->base.state,
+                                              .rope_dim = f->base.rope_dim,
+                                              .latent = f->base.latent,
+                                              .method = f->base.method,
+                                              .decoupled = f->base.decoupled};
     for (int64_t i = 0; i < points; i++)
         if (!add_point(f, i, e)) return false;
     if (run_has_step(f->r, STEP_RANK) && !rank_check_given(f->r, &f->base, e)) return false;

@@ -9,7 +9,7 @@
 /* One model of the run: the base, a partial one, an MLA one; with its training, if any. */
 struct forecast_model {
     char name[96]; /* "rope8-rank4 stage 2" */
-    struct dry_state state;
+    struct model_state state;
     struct point point;               /* of an MLA model */
     const struct config_phase *phase; /* NULL: not trained */
     unsigned kinds;

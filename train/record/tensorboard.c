@@ -248,28 +248,6 @@ bool tb_scalar(struct tb *tb, const char *tag, int64_t step, double wall_time, d
     return write_value(tb, &v, step, wall_time, e);
 }
 
-/* Summary.Value: tag = 1, TensorProto tensor = 8 (dtype = 1: DT_STRING = 7, tensor_shape = 2: one
- * dim = 2 of size = 1, string_val = 8), SummaryMetadata metadata = 9 (plugin_data = 1: plugin_name
- * = 1; data_class = 4: DATA_CLASS_TENSOR = 2). */
-bool tb_text(struct tb *tb, const char *tag, int64_t step, double wall_time, const char *text,
-             struct err *e)
-{
-    struct proto v = {0}, tensor = {0}, shape = {0}, dim = {0}, metadata = {0}, plugin = {0};
-
-    put_string(&v, 1, tag);
-    put_int(&dim, 1, 1);
-    put_message(&shape, 2, &dim);
-    put_int(&tensor, 1, 7);
-    put_message(&tensor, 2, &shape);
-    put_string(&tensor, 8, text);
-    put_message(&v, 8, &tensor);
-    put_string(&plugin, 1, "text");
-    put_message(&metadata, 1, &plugin);
-    put_int(&metadata, 4, 2);
-    put_message(&v, 9, &metadata);
-    return write_value(tb, &v, step, wall_time, e);
-}
-
 void tb_close(struct tb *tb)
 {
     if (tb->fp) fclose(tb->fp); /* every record was flushed */

@@ -29,10 +29,6 @@ bool tb_open(struct tb *tb, const char *dir, int64_t first_step, double wall_tim
 bool tb_scalar(struct tb *tb, const char *tag, int64_t step, double wall_time, double value,
                struct err *e);
 
-/* Adds a text, shown as Markdown. */
-bool tb_text(struct tb *tb, const char *tag, int64_t step, double wall_time, const char *text,
-             struct err *e);
-
 void tb_close(struct tb *tb); /* fine on a zeroed struct */
 
 /* CRC-32C (Castagnoli), as in RFC 3720 B.4. */

@@ -1,7 +1,7 @@
-/* schema_row.h - shared by the schema engine's files: schema.c walks keys, schema_value.c sets one
+/* schema_parts.h - shared by the schema engine's files: schema.c walks keys, schema_value.c sets one
  * row's field, schema_print.c writes. Private to them. */
-#ifndef BASE_SCHEMA_SCHEMA_ROW_H
-#define BASE_SCHEMA_SCHEMA_ROW_H
+#ifndef BASE_SCHEMA_SCHEMA_PARTS_H
+#define BASE_SCHEMA_SCHEMA_PARTS_H
 
 #include "base/schema/schema.h"
 
@@ -55,7 +55,6 @@ bool schema_is_list(enum schema_type type);
 struct schema_list schema_get_list(const struct schema_row *row, const void *config);
 
 /* schema_print.c */
-bool schema_is_null(const struct schema_row *row, const void *config);
 void schema_print_range(FILE *fp, const struct schema_row *row);  /* "1..4096", "above 0" */
 void schema_print_length(FILE *fp, const struct schema_row *row); /* "2 elements" */
 void schema_print_names(FILE *fp, const struct schema_row *row);  /* "one of a, b" */

@@ -1,8 +1,8 @@
-/* forward_impl.h - parts of a decoder layer shared by forward.c (whole samples) and extend.c
+/* forward_parts.h - parts of a decoder layer shared by forward.c (whole samples) and extend.c
  * (with a cache). T tokens of the batch; the other letters as in forward.c. x is a layer's
  * normalised input [T, d]. */
-#ifndef MODEL_FORWARD_IMPL_H
-#define MODEL_FORWARD_IMPL_H
+#ifndef MODEL_FORWARD_PARTS_H
+#define MODEL_FORWARD_PARTS_H
 
 #include "model/forward.h"
 

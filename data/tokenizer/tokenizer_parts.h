@@ -1,4 +1,4 @@
-/* parts.h - shared by the tokenizer's files, and private to them.
+/* tokenizer_parts.h - shared by the tokenizer's files, and private to them.
  *
  *   text --added tokens--> pieces --normalizers--> --added tokens--> pieces --pre-tokenizers-->
  *   words --BPE--> ids --post-processor--> tokens
@@ -12,8 +12,8 @@
  *   trie.c       finding them in a text  unicode.c    characters
  *   vocab.c      hash tables             tables.c     written by a script
  *   utf8.c       UTF-8 */
-#ifndef DATA_TOKENIZER_PARTS_H
-#define DATA_TOKENIZER_PARTS_H
+#ifndef DATA_TOKENIZER_TOKENIZER_PARTS_H
+#define DATA_TOKENIZER_TOKENIZER_PARTS_H
 
 #include "base/json/jsonc.h"
 #include "data/tokenizer/tokenizer.h"
@@ -42,10 +42,7 @@ struct aligned_text {
     struct align *a; /* [n]: for each byte */
     size_t n, scap, acap, max;
 };
-/* Append: original bytes [begin, end) of `s`, which are their own origin; bytes of another text;
- * new bytes that all stand for one range. */
-bool text_add_original(struct aligned_text *t, const char *s, size_t begin, size_t end,
-                       struct err *e);
+/* Append: bytes of another text; new bytes that all stand for one range. */
 bool text_add_part(struct aligned_text *t, const struct aligned_text *from, size_t begin,
                    size_t end, struct err *e);
 bool text_add_new(struct aligned_text *t, const char *s, size_t n, struct align origin,
@@ -72,8 +69,7 @@ struct strings { /* a list of strings, end to end */
     size_t max; /* bytes; 0: no limit */
 };
 bool strings_put(struct strings *l, const char *s, size_t n,
-                 struct err *e);                      /* appends to the open string */
-bool strings_close(struct strings *l, struct err *e); /* ends the open string */
+                 struct err *e); /* appends to the open string */
 
 struct pattern { /* one of the three is set */
     pcre2_code *code;

@@ -1,6 +1,6 @@
-/* tape_impl.h - internals of a tape, shared by tape.c (building, running) and plan.c (placing). */
-#ifndef AUTOGRAD_TAPE_IMPL_H
-#define AUTOGRAD_TAPE_IMPL_H
+/* tape_parts.h - internals of a tape, shared by tape.c (building, running) and plan.c (placing). */
+#ifndef AUTOGRAD_TAPE_PARTS_H
+#define AUTOGRAD_TAPE_PARTS_H
 
 #include "autograd/tape.h"
 

@@ -1,0 +1,87 @@
+/* outline.c - see outline.h. Building a graph reads no values, so none are needed to plan one. */
+#include "model/outline.h"
+#include "base/mem.h"
+#include "model/params.h"
+
+#include <string.h>
+
+/* Any pairs will do for a plan: the first of each head. */
+static bool any_pairs(struct model *m, struct err *e)
+{
+    int64_t kept = m->rope_dim / 2;
+    int64_t heads = m->cfg.text.num_hidden_layers * m->cfg.text.num_key_value_heads;
+
+    m->pairs = mem_new((size_t)(heads * kept), sizeof *m->pairs, "the kept RoPE pairs", e);
+    if (!m->pairs) return false;
+    for (int64_t i = 0; i < heads * kept; i++)
+        m->pairs[i] = (int32_t)(i % kept);
+    return model_set_query_pairs(m, e);
+}
+
+/* Frozen weights stay in the files' dtype, which determines their size and what a product must
+ * convert. Rows that only move keep it; what conversion computes is fp32. */
+static void same_dtype(struct param *p, const struct param *was)
+{
+    if (p && was && !p->t.needs_grad) p->t.dtype = was->t.dtype;
+}
+
+static void moved_dtypes(struct attn *now, const struct attn *was, bool key, bool key_bias,
+                         bool value)
+{
+    for (int i = 0; i < 2; i++) {
+        same_dtype(now->q[i], was->q[0]);
+        same_dtype(now->q_b[i], was->q_b[0]);
+    }
+    same_dtype(now->k, was->k);
+    same_dtype(now->k_b, was->k_b);
+    for (int s = 0; s < MODALITIES; s++) {
+        if (!key) same_dtype(now->set[s].up_k, was->k);
+        if (!value) same_dtype(now->set[s].up_v, was->v);
+        if (!key_bias) same_dtype(now->set[s].up_k_b, was->k_b);
+        same_dtype(now->set[s].up_v_b, was->v_b);
+    }
+}
+
+static void set_dtypes(struct model *shape, const struct model *m)
+{
+    const struct kv_method_info *how =
+        &kv_methods[shape->state == ATTN_MLA ? shape->method : KV_NONE];
+    /* if so, convert/transform.c makes the keys of unrotated pairs fp32 */
+    double f = model_rope_scale(&m->cfg.text);
+    bool scaled = f < 1 || f > 1;
+    int64_t k = 0;
+
+    for (int64_t i = 0; i < shape->n_params; i++) { /* both lists have the same order */
+        int64_t found = k;
+        while (found < m->n_params && strcmp(m->params[found].name, shape->params[i].name) != 0)
+            found++;
+        if (found == m->n_params) continue;
+        k = found;
+        same_dtype(&shape->params[i], &m->params[found]);
+    }
+    if (shape->state == m->state) return; /* all have been found */
+    for (int64_t l = 0; l < shape->cfg.text.num_hidden_layers; l++)
+        moved_dtypes(&shape->layers[l].attn, &m->layers[l].attn, how->key || scaled, scaled,
+                     how->value);
+}
+
+bool model_outline(struct model *shape, const struct model *m, const struct model_state *s,
+                   unsigned kinds, struct err *e)
+{
+    *shape = (struct model){.cfg = m->cfg,
+                            .layout = m->layout,
+                            .state = s->state,
+                            .method = s->method,
+                            .decoupled = s->decoupled,
+                            .rope_dim = s->state == ATTN_FULL ? m->rope_dim : s->rope_dim,
+                            .latent = s->latent};
+    hf_config_borrow(&shape->cfg);
+    if (!params_declare(shape, e) || (s->state != ATTN_FULL && !any_pairs(shape, e))) {
+        model_close(shape);
+        return false;
+    }
+    for (int64_t i = 0; i < shape->n_params; i++)
+        shape->params[i].t.needs_grad = kinds >> shape->params[i].kind & 1;
+    set_dtypes(shape, m);
+    return true;
+}
