@@ -1,7 +1,7 @@
 /* batch.c - joins samples into one flat stream. */
 #include "data/batch.h"
 #include "base/mem.h"
-#include "data/dataset.h"
+#include "data/sample.h"
 
 #include <stdlib.h>
 #include <string.h>

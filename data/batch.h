@@ -31,7 +31,7 @@ struct batch {
     const struct picture_shape *shapes; /* [images] */
 };
 
-struct sample; /* data/dataset.h */
+struct sample; /* data/sample.h */
 
 /* A batch that owns its memory and is filled repeatedly. */
 struct batch_buffer {

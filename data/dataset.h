@@ -19,8 +19,7 @@
 #include "base/text.h"
 #include "data/batch.h"
 #include "data/conversation.h"
-#include "data/picture/shape.h"
-#include "data/template.h"
+#include "data/sample.h"
 #include "data/tokenizer/tokenizer.h"
 #include "data/unusual.h"
 
@@ -30,19 +29,7 @@ struct dataset_source {
     int64_t limit;      /* use the first so many usable samples; 0: all */
 };
 
-struct sample;
 struct processor; /* data/picture/processor.h */
-
-/* How pictures appear in a model's token stream. */
-struct picture_places {
-    int32_t id;        /* the token that fills a picture's places; -1: a model without pictures */
-    int32_t around[2]; /* tokens before and after each picture; -1: none */
-    struct picture_rule rule;
-    int axes; /* axes of positions: 1 (or 0), or 3 */
-    /* Fills the positions of the sample's first n tokens, out[axis * stride + token], and returns
-     * the next one. NULL: positions are 0, 1, 2 ... */
-    int32_t (*positions)(const struct sample *s, int64_t n, int32_t *out, int64_t stride);
-};
 
 struct dataset_options {
     const struct tokenizer *tokenizer;
@@ -123,23 +110,7 @@ bool dataset_drop_bad_images(struct dataset *d, struct err *e);
 #define DATASET_PLACE 48
 const char *dataset_place(const struct dataset_entry *entry, char out[DATASET_PLACE]);
 
-/* A sample as tokens; for scoring, also the text of the last assistant turn and
- * where its prompt ends. */
-struct sample {
-    struct text id; /* as spelled in the file, or "line PLACE" */
-    int64_t n;
-    int32_t *ids;             /* [n] */
-    uint8_t *trained;         /* [n] whether the model must produce this token */
-    uint8_t *kind;            /* [n] enum token_kind */
-    int64_t prompt;           /* tokens before the last assistant turn */
-    struct text answer;       /* text of the last assistant turn; "" if there is none */
-    struct rendered rendered; /* the text tokenised, and the bytes trained on */
-    int64_t images;
-    const int32_t *image;               /* [images] indices into d->images, borrowed */
-    struct picture_shape *shape;        /* [images] */
-    const struct picture_places *rules; /* borrowed; NULL: positions are 0, 1, 2 ... */
-};
+/* The sample of an entry; the caller frees it. */
 bool dataset_sample(const struct dataset *d, int64_t entry, struct sample *s, struct err *e);
-void sample_free(struct sample *s); /* fine on a zeroed struct */
 
 #endif

@@ -5,7 +5,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/signals.h"
-#include "data/dataset.h"
+#include "data/sample.h"
 #include "model/family/family.h"
 
 #include <math.h>

@@ -94,15 +94,16 @@ const char *model_truth(bool is)
 static bool check_biases(const struct model *m, const char *section, struct err *e)
 {
     const struct text_config *c = &m->cfg.text;
-    bool qwen2 = strcmp(c->model_type, "qwen2") == 0;
+    char by_type[64];
     const struct presence_rule rules[] = {
-        {section, qwen2 ? "model_type" : "attention_bias",
-         qwen2 ? "\"qwen2\", which has biases" : model_truth(c->qkv_bias), c->qkv_bias,
-         m->layout->text, "layers.0.self_attn.q_proj.bias"},
+        {section, c->bias_by_type ? "model_type" : "attention_bias",
+         c->bias_by_type ? by_type : model_truth(c->qkv_bias), c->qkv_bias, m->layout->text,
+         "layers.0.self_attn.q_proj.bias"},
         {section, "mlp_bias", model_truth(c->mlp_bias), c->mlp_bias, m->layout->text,
          "layers.0.mlp.gate_proj.bias"},
     };
 
+    snprintf(by_type, sizeof by_type, "\"%s\", which has biases", c->model_type);
     return model_check_presence(m, &rules[0], e) && model_check_presence(m, &rules[1], e);
 }
 

@@ -146,7 +146,7 @@ static bool settle_head(struct model *m, struct err *e)
     "quantized weights (" how "), which cannot be trained: give the model as it was before"
 #define WRAPPED(who)                                                                               \
     who ", which has wrapped the model's parts: save the model itself (save_pretrained)"
-#define LLAVA                                                                                      \
+#define OTHER_CODE                                                                                 \
     "LLaVA's own code: bring the model to transformers' form, as llava-hf/llava-1.5-7b-hf is"
 static const struct {
     const char *pattern, *is_of;
@@ -163,8 +163,8 @@ static const struct {
                       "save_pretrained"},
     {"*._fsdp_wrapped_module.*", WRAPPED("PyTorch's FSDP")},
     {"*._checkpoint_wrapped_module.*", WRAPPED("a training program")},
-    {"*.mm_projector.*", LLAVA},
-    {"*.vision_tower.vision_tower.*", LLAVA},
+    {"*.mm_projector.*", OTHER_CODE},
+    {"*.vision_tower.vision_tower.*", OTHER_CODE},
 };
 
 bool model_refuse_empty(const struct st_tensor *t, struct err *e)

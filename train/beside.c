@@ -2,7 +2,6 @@
 #include "train/beside.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "model/family/clip.h"
 #include "model/family/family.h"
 
 #include <stdlib.h>
@@ -49,10 +48,12 @@ static void say_length(const struct hf_config *cfg)
 {
     static const char key[] = "image_seq_length";
 
-    if (cfg->image_seq_length && cJSON_GetObjectItemCaseSensitive(cfg->json, key) &&
-        cfg->image_seq_length != clip_rows(cfg))
+    const int64_t rows = cfg->family->rows ? cfg->family->rows(cfg) : 0;
+
+    if (rows && cfg->image_seq_length && cJSON_GetObjectItemCaseSensitive(cfg->json, key) &&
+        cfg->image_seq_length != rows)
         SAY(cfg, key, "%s is %lld: not used; the tower makes %lld tokens of a picture", key,
-            (long long)cfg->image_seq_length, (long long)clip_rows(cfg));
+            (long long)cfg->image_seq_length, (long long)rows);
 }
 
 /* ---- other files ---- */

@@ -12,6 +12,7 @@
 
 #include "autograd/ops.h" /* enum activation */
 #include "base/json/jsonc.h"
+#include "model/files/hfjson.h" /* HF_NO_TOKEN */
 
 #include <stddef.h>
 #include <stdint.h>
@@ -31,13 +32,7 @@ struct rope_scaling {
     bool truncate;
 };
 
-enum {
-    HF_NO_TOKEN = -1,
-    HF_MAX_EOS = 16,
-    HF_MAX_FEATURES = 16,
-    HF_MAX_GRIDS = 64,
-    HF_MAX_BLOCKS = 256
-};
+enum { HF_MAX_EOS = 16, HF_MAX_FEATURES = 16, HF_MAX_GRIDS = 64, HF_MAX_BLOCKS = 256 };
 
 struct text_config {
     const char *model_type; /* "llama", "qwen2", "mistral", "qwen2_5_vl_text" */
@@ -52,8 +47,9 @@ struct text_config {
     /* axes 3: the number of consecutive pairs of a head that each axis rotates;
      * together head_dim / 2 */
     int64_t mrope_section[3];
-    bool qkv_bias; /* llama: attention_bias; qwen2: always */
-    bool o_bias;   /* llama: attention_bias; qwen2: never */
+    bool qkv_bias;     /* llama: attention_bias; qwen2: always */
+    bool bias_by_type; /* qkv_bias follows from model_type */
+    bool o_bias;       /* llama: attention_bias; qwen2: never */
     bool mlp_bias;
     bool tie_word_embeddings;           /* effective value: the text's or the whole model's */
     enum activation hidden_act;         /* ACT_SILU */

@@ -139,7 +139,7 @@ static bool read_as(const struct hf_reader *r, const cJSON *obj, int type, struc
     t->axes = is->axes;
     if (!hf_read_fields(r, obj, HF_TABLE(text_fields), type, t)) return false;
     if (type == LLAMA && !hf_read_fields(r, obj, HF_TABLE(llama_fields), 0, t)) return false;
-    if (is->qkv_bias) t->qkv_bias = true;
+    if (is->qkv_bias) t->qkv_bias = t->bias_by_type = true;
     find_pad_row(obj, t);
     return read_eos(r, obj, type, t) && hf_read_dtype(r, obj, &t->dtype) && check_text(r, obj, t) &&
            hf_read_window(r, obj, is->window, t) && hf_read_rope(r, obj, t, unused);

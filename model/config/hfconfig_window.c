@@ -16,8 +16,8 @@ static bool refuse_layer(const struct hf_reader *r, const cJSON *item, int i, co
 }
 
 /* *windowed: whether some layer has a window. */
-static bool read_layers(const struct hf_reader *r, const cJSON *list, bool qwen2, bool has_window,
-                        bool *windowed)
+static bool read_layers(const struct hf_reader *r, const cJSON *list, bool switched,
+                        bool has_window, bool *windowed)
 {
     const cJSON *item;
     int i = 0;
@@ -26,11 +26,11 @@ static bool read_layers(const struct hf_reader *r, const cJSON *list, bool qwen2
     {
         const char *type = cJSON_GetStringValue(item);
         bool full = type && strcmp(type, "full_attention") == 0;
-        bool slides = qwen2 && type && strcmp(type, "sliding_attention") == 0;
+        bool slides = switched && type && strcmp(type, "sliding_attention") == 0;
 
         if (!full && !slides)
             return refuse_layer(r, item, i,
-                                qwen2 ? "full_attention, sliding_attention" : "full_attention");
+                                switched ? "full_attention, sliding_attention" : "full_attention");
         if (slides && !has_window)
             return refuse_layer(
                 r, item, i,
@@ -56,7 +56,7 @@ bool hf_read_window(const struct hf_reader *r, const cJSON *obj, enum hf_window 
         .key = "max_window_layers", .kind = HF_INT, .hi = HF_MAX_COUNT, .def = {28}};
     const cJSON *layers = hf_get(r, obj, "layer_types");
     int64_t window = 0, first = 0;
-    bool qwen2 = who == HF_WINDOW_SWITCHED, used = false, windowed = false;
+    bool switched = who == HF_WINDOW_SWITCHED, used = false, windowed = false;
 
     if (who == HF_WINDOW_ALWAYS) return hf_read_fields(r, obj, &size, 1, 0, &t->window);
 
@@ -67,7 +67,7 @@ bool hf_read_window(const struct hf_reader *r, const cJSON *obj, enum hf_window 
         return hf_fail(r, obj, "layer_types",
                        "has %d entries; allowed: one for each of num_hidden_layers, which is %lld",
                        cJSON_GetArraySize(layers), (long long)t->num_hidden_layers);
-    if (qwen2) {
+    if (switched) {
         hf_get(r, obj, size.key); /* ignored, and not required, if switched off */
         hf_get(r, obj, from.key);
         if (!hf_read_fields(r, obj, &use, 1, 0, &used)) return false;
@@ -75,7 +75,7 @@ bool hf_read_window(const struct hf_reader *r, const cJSON *obj, enum hf_window 
     if (used && (!hf_read_fields(r, obj, &size, 1, 0, &window) ||
                  !hf_read_fields(r, obj, &from, 1, 0, &first)))
         return false;
-    if (layers && !read_layers(r, layers, qwen2, window > 0, &windowed)) return false;
+    if (layers && !read_layers(r, layers, switched, window > 0, &windowed)) return false;
     if (!layers) windowed = window > 0 && first < t->num_hidden_layers;
     t->window = windowed ? window : 0;
     return true;

@@ -44,6 +44,8 @@ struct family {
     void (*shape)(const struct hf_config *c, struct picture_shape *s);
     /* as struct picture_places.positions; NULL: 0, 1, 2 ... */
     int32_t (*positions)(const struct sample *s, int64_t n, int32_t *out, int64_t stride);
+    /* What the tower makes of a picture, where all have one size; else NULL. */
+    int64_t (*rows)(const struct hf_config *c);
     /* Values per row of the tower's input, and of its features. */
     int64_t (*input_width)(const struct hf_config *c);
     int64_t (*feature_width)(const struct hf_config *c);

@@ -2,7 +2,7 @@
  * text; positions with three axes; <|vision_start|> and <|vision_end|> around each picture, which
  * are embedded as text but use the pictures' factors (as in the published conversion). */
 #include "base/mem.h"
-#include "data/dataset.h"
+#include "data/sample.h"
 #include "model/family/qwen_tower.h"
 
 #include <stdlib.h>

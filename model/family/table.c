@@ -1,6 +1,6 @@
 /* table.c - the table of all families. */
 #include "model/family/family.h"
-#include "data/dataset.h"
+#include "data/sample.h"
 
 #include <math.h>
 #include <string.h>

@@ -2,7 +2,6 @@
  * the same rules and give the same messages. */
 #include "model/files/hfjson.h"
 #include "base/mem.h"
-#include "model/config/hfconfig.h"
 
 #include <math.h>
 #include <stdarg.h>

@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum { HF_NO_TOKEN = -1 };
+
 enum hf_kind {
     HF_INT,    /* int64_t in lo..hi */
     HF_NUM,    /* double in lo..hi */
