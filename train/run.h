@@ -1,4 +1,5 @@
-/* run.h - a run: its settings, its directory, its data, and whatever all steps share. */
+/* run.h - a run: its settings, its directory (run.c), its data (run_data.c), its pictures
+ * (pictures.c, picture_sums.c), and whatever all steps share. */
 #ifndef TRAIN_RUN_H
 #define TRAIN_RUN_H
 

@@ -1,0 +1,42 @@
+/* trainer_parts.h - a training under way: shared by trainer.c, which runs it, and trainer_state.c,
+ * which saves it and takes it up again. */
+#ifndef TRAIN_TRAINER_PARTS_H
+#define TRAIN_TRAINER_PARTS_H
+
+#include "data/order.h"
+#include "optim/adamw.h"
+#include "optim/schedule.h"
+#include "train/record/checkpoint.h"
+#include "train/record/tensorboard.h"
+#include "train/trainer.h"
+
+struct trainer {
+    struct run *r;
+    struct model *m;
+    const struct train_job *job;
+    struct adamw opt;
+    struct param **trained;
+    int64_t n_trained, steps, step;
+    double tokens, seconds; /* trained so far, also before a resume */
+    struct schedule schedule;
+    struct order order;
+    struct ckpt_item *items; /* [n_items] */
+    size_t n_items;
+    char *names;            /* of the items */
+    struct sample *samples; /* [batch_size] of the current step */
+    struct batch_buffer batch;
+    struct tb tb;
+    int64_t last_saved;
+    bool gave_up; /* a signal came in the middle of a step */
+};
+
+/* Lists what a checkpoint holds: the trained values and the optimiser's moments. */
+bool trainer_list(struct trainer *t, struct err *e);
+
+/* Writes a checkpoint of t->step, unless it is the one that was written last. */
+bool trainer_save(struct trainer *t, struct err *e);
+
+/* Loads the newest checkpoint, and removes later entries from the metrics. */
+bool trainer_restore(struct trainer *t, struct err *e);
+
+#endif
