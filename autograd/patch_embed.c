@@ -17,7 +17,15 @@ struct patch_args {
     size_t bias_at, rows_at;             /* offsets in n->scratch, in reals */
 };
 
-/* Gathers image rows into rows of patches: line y of patch k, channel c, is `patch` pixels. */
+/* Where line y of patch k's channel c begins in the image; it has `patch` pixels. */
+static int64_t line_at(const struct patch_args *a, int64_t k, int64_t c, int64_t y)
+{
+    int64_t row = k / a->side * a->patch + y, column = k % a->side * a->patch;
+
+    return (c * a->size + row) * a->size + column;
+}
+
+/* Gathers the lines of patches [channels, size, size] into rows [patches, width]. */
 static void gather(const struct patch_args *a, const real *image, real *rows)
 {
     int64_t p = a->patch;
@@ -25,11 +33,9 @@ static void gather(const struct patch_args *a, const real *image, real *rows)
 #pragma omp parallel for schedule(static) if (a->patches * a->width > 1 << 14)
     for (int64_t k = 0; k < a->patches; k++)
         for (int64_t c = 0; c < a->channels; c++)
-            for (int64_t y = 0; y < p; y++) {
-                int64_t line = (c * a->size + k / a->side * p + y) * a->size + k % a->side * p;
-                memcpy(rows + k * a->width + (c * p + y) * p, image + line,
+            for (int64_t y = 0; y < p; y++)
+                memcpy(rows + k * a->width + (c * p + y) * p, image + line_at(a, k, c, y),
                        (size_t)p * sizeof(real));
-            }
 }
 
 /* The inverse of gather, adding: patches do not overlap. */
@@ -41,9 +47,9 @@ static void scatter(const struct patch_args *a, const real *rows, real *image)
     for (int64_t k = 0; k < a->patches; k++)
         for (int64_t c = 0; c < a->channels; c++)
             for (int64_t y = 0; y < p; y++) {
-                int64_t line = (c * a->size + k / a->side * p + y) * a->size + k % a->side * p;
+                real *line = image + line_at(a, k, c, y);
                 for (int64_t x = 0; x < p; x++)
-                    image[line + x] += rows[k * a->width + (c * p + y) * p + x];
+                    line[x] += rows[k * a->width + (c * p + y) * p + x];
             }
 }
 

@@ -25,33 +25,6 @@ const char *const drop_names[DROPS] = {
  * take as much memory again for complaints. */
 enum { LEFT_OUT_BYTES = 64 << 20 };
 
-static void slot_put(struct dataset *d, int64_t index)
-{
-    uint64_t at =
-        hash_fnv(d->images[index].path, strlen(d->images[index].path)) % (uint64_t)d->n_slots;
-
-    while (d->slots[at] >= 0)
-        at = (at + 1) % (uint64_t)d->n_slots;
-    d->slots[at] = index;
-}
-
-static bool grow_slots(struct dataset *d, struct err *e)
-{
-    int64_t want = d->n_slots ? 4 * d->n_slots : 1024;
-    int64_t *slots;
-
-    if (2 * (d->n_images + 1) <= d->n_slots) return true;
-    slots = mem_new((size_t)want, sizeof *slots, "the list of pictures", e);
-    if (!slots) return false;
-    free(d->slots);
-    d->slots = slots;
-    d->n_slots = want;
-    memset(slots, -1, (size_t)want * sizeof *slots);
-    for (int64_t i = 0; i < d->n_images; i++)
-        slot_put(d, i);
-    return true;
-}
-
 bool dataset_mark_bad(struct dataset_image *img, const struct err *why, struct err *e)
 {
     img->bad = true;
@@ -59,14 +32,16 @@ bool dataset_mark_bad(struct dataset_image *img, const struct err *why, struct e
     return img->why;
 }
 
-/* The slot of an image, or the free slot where it belongs. Needs a free slot. */
-static uint64_t find_slot(const struct dataset *d, const char *path)
+/* The index of an image, -1 if it is new. */
+static int64_t find_image(const struct dataset *d, const char *path)
 {
-    uint64_t at = hash_fnv(path, strlen(path)) % (uint64_t)d->n_slots;
+    const uint64_t hash = hash_fnv(path, strlen(path));
+    uint64_t step = 0;
+    int64_t i;
 
-    while (d->slots[at] >= 0 && strcmp(d->images[d->slots[at]].path, path) != 0)
-        at = (at + 1) % (uint64_t)d->n_slots;
-    return at;
+    while ((i = slots_next(&d->slots, hash, &step)) >= 0)
+        if (strcmp(d->images[i].path, path) == 0) return i;
+    return -1;
 }
 
 /* Of the picture that comes next. */
@@ -87,14 +62,14 @@ static int64_t add_image(struct dataset *d, const char *path, const struct pictu
 
     if (!img.path ||
         !mem_grow(&d->images, &d->cap_images, (size_t)d->n_images + 1, sizeof *d->images, e) ||
-        (why && !dataset_mark_bad(&img, why, e))) {
+        !slots_reserve(&d->slots, d->n_images + 1, e) || (why && !dataset_mark_bad(&img, why, e))) {
         free(img.path);
         return -1;
     }
     if (shape) img.shape = *shape;
     if (shape) note_reading(d, shape);
     d->images[d->n_images] = img;
-    slot_put(d, d->n_images);
+    slots_put(&d->slots, hash_fnv(path, strlen(path)), d->n_images);
     return d->n_images++;
 }
 
@@ -105,10 +80,8 @@ static bool shape_image(struct dataset *d, const char *path, struct picture_shap
     const struct picture_rule *rule = &d->o.pictures.rule;
     struct image_info look;
     struct err failed;
-    int64_t i;
+    const int64_t i = find_image(d, path);
 
-    if (!grow_slots(d, e)) return false;
-    i = d->slots[find_slot(d, path)];
     if (i >= 0 && d->images[i].bad) return err_set(e, "%s", d->images[i].why);
     if (i >= 0) {
         *shape = d->images[i].shape;
@@ -199,10 +172,8 @@ static bool add_images(struct dataset *d, struct dataset_entry *entry, const str
         char *path = file_join(root, f->c.images[i], e);
         int64_t image = -1;
 
-        if (path && grow_slots(d, e)) {
-            image = d->slots[find_slot(d, path)];
-            if (image < 0) image = add_image(d, path, &f->shape[i], NULL, e);
-        }
+        if (path && (image = find_image(d, path)) < 0)
+            image = add_image(d, path, &f->shape[i], NULL, e);
         free(path);
         if (image < 0 || !mem_grow(&d->refs, &d->cap_refs, d->n_refs + 1, sizeof *d->refs, e))
             return false;
@@ -340,7 +311,7 @@ void dataset_close(struct dataset *d)
     free(d->entries);
     free(d->images);
     free(d->refs);
-    free(d->slots);
+    slots_free(&d->slots);
     free(d->left_out);
     unused_free(&d->unused);
     unusual_free(&d->unusual);

@@ -16,6 +16,7 @@
 #define DATA_DATASET_H
 
 #include "base/file.h"
+#include "base/slots.h"
 #include "base/text.h"
 #include "data/batch.h"
 #include "data/conversation.h"
@@ -83,8 +84,7 @@ struct dataset {
     struct dataset_reading largest; /* of the pictures; zeroed where there are none */
     int32_t *refs;                  /* the entries' images, end to end */
     size_t n_refs, cap_refs;
-    int64_t *slots; /* hash table of image paths */
-    int64_t n_slots;
+    struct slots slots; /* of images, by path */
     int64_t dropped[DROPS];
     char first_dropped[DROPS][2048]; /* where, what: the first of each kind */
     char *left_out;                  /* all of them, "kind: where: what" and the id, a line each */

@@ -19,43 +19,33 @@
 #include <time.h>
 #include <unistd.h>
 
-static void slot_put(struct store *s, int64_t index)
+static uint64_t key_hash(const char *key)
 {
-    uint64_t at = hash_fnv(s->key[index], STORE_KEY) % (uint64_t)s->n_slots;
-
-    while (s->slots[at] >= 0)
-        at = (at + 1) % (uint64_t)s->n_slots;
-    s->slots[at] = index;
+    return hash_fnv(key, STORE_KEY);
 }
 
-/* Makes room for n keys in the list and in the hash table, which stays at most half full. */
+/* Makes room for n keys. */
 static bool reserve(struct store *s, int64_t n, struct err *e)
 {
-    int64_t want = s->n_slots ? s->n_slots : 256, *slots;
+    return mem_grow(&s->key, &s->cap_keys, (size_t)n, sizeof *s->key, e) &&
+           slots_reserve(&s->slots, n, e);
+}
 
-    if (!mem_grow(&s->key, &s->cap_keys, (size_t)n, sizeof *s->key, e)) return false;
-    if (2 * n <= s->n_slots) return true;
-    while (want < 2 * n)
-        want *= 2;
-    slots = mem_new((size_t)want, sizeof *slots, "the keys of a store", e);
-    if (!slots) return false;
-    free(s->slots);
-    s->slots = slots;
-    s->n_slots = want;
-    memset(slots, -1, (size_t)want * sizeof *slots);
-    for (int64_t i = 0; i < s->n; i++)
-        slot_put(s, i);
-    return true;
+/* Appends a key, for which there is room. */
+static void add_key(struct store *s, const char *key)
+{
+    memcpy(s->key[s->n], key, STORE_KEY);
+    s->key[s->n][STORE_KEY] = '\0';
+    slots_put(&s->slots, key_hash(key), s->n++);
 }
 
 int64_t store_find(const struct store *s, const char *key)
 {
-    uint64_t at;
+    uint64_t hash = key_hash(key), step = 0;
+    int64_t i;
 
-    if (s->n_slots == 0) return -1;
-    for (at = hash_fnv(key, STORE_KEY) % (uint64_t)s->n_slots; s->slots[at] >= 0;
-         at = (at + 1) % (uint64_t)s->n_slots)
-        if (memcmp(s->key[s->slots[at]], key, STORE_KEY) == 0) return s->slots[at];
+    while ((i = slots_next(&s->slots, hash, &step)) >= 0)
+        if (memcmp(s->key[i], key, STORE_KEY) == 0) return i;
     return -1;
 }
 
@@ -79,11 +69,8 @@ static bool add_part(struct store *s, struct store_part *p, const char *keys, st
         !reserve(s, s->n + p->n, e))
         return false;
     p->first = s->n;
-    for (int64_t i = 0; i < p->n; i++) {
-        memcpy(s->key[s->n], keys + i * STORE_KEY, STORE_KEY);
-        s->key[s->n][STORE_KEY] = '\0';
-        slot_put(s, s->n++);
-    }
+    for (int64_t i = 0; i < p->n; i++)
+        add_key(s, keys + i * STORE_KEY);
     s->parts[s->n_parts++] = *p;
     hold_open(s, s->n_parts - 1);
     return true;
@@ -142,9 +129,9 @@ static bool flush(struct store *s, struct err *e)
     s->n = first; /* open_part adds them again */
     s->n_pending = 0;
     s->n_values = 0;
-    memset(s->slots, -1, (size_t)s->n_slots * sizeof *s->slots);
+    slots_clear(&s->slots);
     for (int64_t i = 0; i < s->n; i++)
-        slot_put(s, i);
+        slots_put(&s->slots, key_hash(s->key[i]), i);
     ok = open_part(s, s->next_part, e) &&
          (s->n == all || err_set(e, "%s: does not hold what was written to it", path));
 out:
@@ -233,7 +220,7 @@ bool store_close(struct store *s, struct err *e)
     free(s->about);
     free(s->parts);
     free(s->key);
-    free(s->slots);
+    slots_free(&s->slots);
     free(s->pending);
     free(s->counts);
     memset(s, 0, sizeof *s);
@@ -254,8 +241,7 @@ bool store_put(struct store *s, const char *key, const float *values, int64_t co
     memcpy(s->pending + s->n_values, values, n * sizeof *values);
     s->n_values += n;
     s->counts[s->n_pending++] = count;
-    memcpy(s->key[s->n], key, STORE_KEY + 1);
-    slot_put(s, s->n++);
+    add_key(s, key);
     return true;
 }
 

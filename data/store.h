@@ -11,6 +11,7 @@
 #ifndef DATA_STORE_H
 #define DATA_STORE_H
 
+#include "base/slots.h"
 #include "base/err.h"
 
 #include <stddef.h>
@@ -28,10 +29,9 @@ struct store {
     int next_part;   /* number of the next file: one above the highest in use */
     char (*key)[65]; /* [n] */
     size_t cap_keys;
-    int64_t *slots; /* hash table of indices into key, -1 = free */
-    int64_t n_slots;
-    float *pending;  /* values not yet in a part: those of the last n_pending entries */
-    int64_t *counts; /* [n_pending] */
+    struct slots slots; /* of keys */
+    float *pending;     /* values not yet in a part: those of the last n_pending entries */
+    int64_t *counts;    /* [n_pending] */
     int64_t n_pending;
     size_t n_values, cap_pending, cap_counts;
 };

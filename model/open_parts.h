@@ -26,6 +26,16 @@ bool model_refuse_empty(const struct st_tensor *t, struct err *e);
 /* Whether all values of t are +0. */
 bool model_is_zero(const struct st_tensor *t);
 
+/* Tensors of one kind: how many, and the first. */
+struct tensors_found {
+    size_t n;
+    const struct st_tensor *first;
+};
+static inline void tensors_count(struct tensors_found *s, const struct st_tensor *t)
+{
+    if (s->n++ == 0) s->first = t;
+}
+
 /* Adds a line to m->notes. */
 bool model_note(struct model *m, struct err *e, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));

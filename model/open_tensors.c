@@ -208,17 +208,6 @@ bool model_is_zero(const struct st_tensor *t)
     return true;
 }
 
-/* Tensors of one kind: how many, and the first. */
-struct some {
-    size_t n;
-    const struct st_tensor *first;
-};
-
-static void count(struct some *s, const struct st_tensor *t)
-{
-    if (s->n++ == 0) s->first = t;
-}
-
 static bool check_missing(const struct model *m, struct err *e)
 {
     const char *first = NULL, *last = "";
@@ -252,7 +241,8 @@ static bool is_computed(const char *name)
            ends_with(name, ".position_ids");
 }
 
-static bool note_some(struct model *m, const struct some *s, const char *why, struct err *e)
+static bool note_some(struct model *m, const struct tensors_found *s, const char *why,
+                      struct err *e)
 {
     char more[48] = "";
 
@@ -265,7 +255,7 @@ static bool note_some(struct model *m, const struct some *s, const char *why, st
 /* `names` are the parameters' names, sorted. */
 static bool check_unused(struct model *m, const char **names, struct err *e)
 {
-    struct some unused = {0}, computed = {0}, zeros = {0};
+    struct tensors_found unused = {0}, computed = {0}, zeros = {0};
     const struct st_tensor *head = find_head(m); /* used, or equal to the tensor used */
     char more[48] = "";
 
@@ -273,10 +263,10 @@ static bool check_unused(struct model *m, const char **names, struct err *e)
         const struct st_tensor *t = m->files.tensors[i];
         if (t == head || bsearch(&t->name, names, (size_t)m->n_params, sizeof *names, by_name))
             continue;
-        count(is_computed(t->name)                              ? &computed
-              : ends_with(t->name, ".bias") && model_is_zero(t) ? &zeros
-                                                                : &unused,
-              t);
+        tensors_count(is_computed(t->name)                              ? &computed
+                      : ends_with(t->name, ".bias") && model_is_zero(t) ? &zeros
+                                                                        : &unused,
+                      t);
     }
     if (unused.n > 1) snprintf(more, sizeof more, ", nor are %zu more", unused.n - 1);
     if (unused.n)

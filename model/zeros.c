@@ -41,17 +41,6 @@ static bool has_zero_block(const struct st_tensor *t)
     return false;
 }
 
-/* Tensors of one kind: how many, and the first. */
-struct some {
-    size_t n;
-    const struct st_tensor *first;
-};
-
-static void count(struct some *s, const struct st_tensor *t)
-{
-    if (s->n++ == 0) s->first = t;
-}
-
 /* The zeros at the end of a file. */
 struct tail {
     const char *from;             /* the tensor that they begin in */
@@ -125,8 +114,8 @@ static bool check_tail(const struct st_file *f, struct err *e)
                    f->path, s.from, s.bytes);
 }
 
-static bool look_at_files(const struct st_model *files, struct some *zeros, struct some *holes,
-                          struct err *e)
+static bool look_at_files(const struct st_model *files, struct tensors_found *zeros,
+                          struct tensors_found *holes, struct err *e)
 {
     for (size_t i = 0; i < files->file_count; i++)
         if (!check_tail(&files->files[i], e)) return false;
@@ -134,14 +123,14 @@ static bool look_at_files(const struct st_model *files, struct some *zeros, stru
         const struct st_tensor *t = files->tensors[i];
         if (!is_weight(t)) continue;
         if (model_is_zero(t))
-            count(zeros, t);
+            tensors_count(zeros, t);
         else if (has_zero_block(t))
-            count(holes, t);
+            tensors_count(holes, t);
     }
     return true;
 }
 
-static bool note(struct model *m, const struct some *s, const char *one, const char *many,
+static bool note(struct model *m, const struct tensors_found *s, const char *one, const char *many,
                  struct err *e)
 {
     static const char what[] = "if the model was not made so, a download or copy did not end";
@@ -155,7 +144,7 @@ static bool note(struct model *m, const struct some *s, const char *one, const c
 
 bool model_check_zeros(struct model *m, struct err *e)
 {
-    struct some zeros = {0}, holes = {0};
+    struct tensors_found zeros = {0}, holes = {0};
 
     return look_at_files(&m->files, &zeros, &holes, e) &&
            look_at_files(&m->base, &zeros, &holes, e) &&

@@ -1,4 +1,5 @@
-/* test_hash.c - SHA-256 against the digests published in FIPS 180-4's examples, and FNV-1a. */
+/* test_hash.c - SHA-256 against the digests published in FIPS 180-4's examples, FNV-1a, and
+ * the table of indices by hash. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -6,6 +7,7 @@
 #include <cmocka.h>
 
 #include "base/hash.h"
+#include "base/slots.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -71,12 +73,46 @@ static void test_fnv(void **state)
     assert_true(hash_fnv("foobar", 6) == 0x85944171f73967e8u);
 }
 
+/* Indices of the same hash are all found, others with them in the same places are not, and growing
+ * loses none. */
+static void test_slots(void **state)
+{
+    enum { N = 1000, HASHES = 40 };
+    struct slots s = {0};
+    struct err e;
+    uint64_t step = 0;
+
+    (void)state;
+    assert_int_equal(slots_next(&s, 5, &step), -1);
+    for (int round = 0; round < 2; round++) {
+        for (int64_t i = 0; i < N; i++) {
+            assert_true(slots_reserve(&s, i + 1, &e));
+            assert_true(s.n >= 2 * (i + 1));
+            slots_put(&s, (uint64_t)(i % HASHES) << 32, i); /* all begin at one place, at first */
+        }
+        for (int64_t h = 0; h <= HASHES; h++) {
+            int64_t found = 0, i;
+            step = 0;
+            while ((i = slots_next(&s, (uint64_t)h << 32, &step)) >= 0) {
+                assert_int_equal(i % HASHES, h);
+                found++;
+            }
+            assert_int_equal(found, h == HASHES ? 0 : N / HASHES);
+        }
+        slots_clear(&s);
+        step = 0;
+        assert_int_equal(slots_next(&s, 0, &step), -1);
+    }
+    slots_free(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_published),
         cmocka_unit_test(test_two_at_once),
         cmocka_unit_test(test_fnv),
+        cmocka_unit_test(test_slots),
     };
 
     return cmocka_run_group_tests_name("hash", tests, NULL, NULL);
