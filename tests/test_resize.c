@@ -60,8 +60,9 @@ static void test_resize_box(void **state)
         assert_true(image_resize(&img, sizes[i][0], sizes[i][1], RESIZE_BICUBIC, &whole, &e));
         for (size_t b = 0; b < sizeof boxes / sizeof boxes[0]; b++) {
             assert_true(image_crop(&whole, &boxes[b], &cut, &e));
-            assert_true(image_resize_box(&img, sizes[i][0], sizes[i][1], RESIZE_BICUBIC, &boxes[b],
-                                         &window, &e));
+            assert_true(image_resize_box(
+                &img, &(struct resize_to){sizes[i][0], sizes[i][1], RESIZE_BICUBIC}, &boxes[b],
+                &window, &e));
             assert_int_equal(window.width, boxes[b].w);
             assert_int_equal(window.height, boxes[b].h);
             assert_memory_equal(window.px, cut.px, (size_t)(cut.width * cut.height * 3));

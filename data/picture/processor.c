@@ -242,7 +242,7 @@ static bool frame(const struct processor *p, const struct image *rgb, struct ima
     if (!clip_shape(p, &s, e)) return false;
     box = (struct image_box){half_gap(s.to_w, p->width), half_gap(s.to_h, p->height), p->width,
                              p->height};
-    return image_resize_box(rgb, s.to_w, s.to_h, p->resample, &box, out, e);
+    return image_resize_box(rgb, &(struct resize_to){s.to_w, s.to_h, p->resample}, &box, out, e);
 }
 
 static bool clip_run(const struct processor *p, const struct image *rgb, float *pixels,

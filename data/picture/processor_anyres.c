@@ -70,13 +70,13 @@ static bool anyres_check(struct processor *p, const char **key, struct err *e)
     return true;
 }
 
-/* One row of output [3, S, S]: `box` of the picture resized to w x h, black outside the picture. */
-static bool square(const struct processor *p, const struct image *rgb, int64_t w, int64_t h,
+/* One row of output [3, S, S]: `box` of the resized picture, black outside of it. */
+static bool square(const struct processor *p, const struct image *rgb, const struct resize_to *to,
                    const struct image_box *box, float *pixels, struct err *e)
 {
     struct image out;
 
-    if (!image_resize_box(rgb, w, h, p->resample, box, &out, e)) return false;
+    if (!image_resize_box(rgb, to, box, &out, e)) return false;
     processor_values(p, &out, pixels);
     image_free(&out);
     return true;
@@ -87,13 +87,15 @@ static bool anyres_run(const struct processor *p, const struct image *rgb, float
 {
     const int64_t S = p->height;
     struct picture_shape s = {.height = rgb->height, .width = rgb->width};
-    bool ok =
-        anyres_shape(p, &s, e) && square(p, rgb, S, S, &(struct image_box){0, 0, S, S}, pixels, e);
+    const struct image_box all = {0, 0, S, S};
+    bool ok = anyres_shape(p, &s, e) &&
+              square(p, rgb, &(struct resize_to){S, S, p->resample}, &all, pixels, e);
+    const struct resize_to tiles = {s.to_w, s.to_h, p->resample};
     const int64_t top = (s.grid_h * S - s.to_h) / 2, left = (s.grid_w * S - s.to_w) / 2;
 
     for (int64_t i = 0; ok && i < s.grid_h * s.grid_w; i++) {
         struct image_box box = {i % s.grid_w * S - left, i / s.grid_w * S - top, S, S};
-        ok = square(p, rgb, s.to_w, s.to_h, &box, pixels + (1 + i) * p->input_width, e);
+        ok = square(p, rgb, &tiles, &box, pixels + (1 + i) * p->input_width, e);
     }
     return ok;
 }

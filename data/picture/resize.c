@@ -50,10 +50,12 @@ static const struct filter {
     [RESIZE_LANCZOS] = {"lanczos", lanczos, 3},
 };
 
-/* The taps of output pixels lo..lo+n-1 of one axis: the same number for each, so that the loops
- * over them have a fixed length; those beyond the filter's reach are 0 and change no sum. */
+/* One axis, resampled from `in` to `out` pixels, of which pixels lo..lo+n-1 are made; and the taps
+ * of these: the same number for each, so that the loops over them have a fixed length; those beyond
+ * the filter's reach are 0 and change no sum. */
 struct axis {
-    int64_t n, taps;
+    int64_t in, out, lo, n, taps;
+    const struct filter *filter;
     int64_t *first; /* [n] first input pixel; first + taps is within the input */
     int32_t *k;     /* [n, taps] */
     double *work;   /* [taps] */
@@ -72,27 +74,44 @@ static int32_t to_fixed(double w)
     return (int32_t)((w < 0 ? -0.5 : 0.5) + w * (1 << BITS));
 }
 
-/* The input pixels *first..return-1 within the filter's reach of `center`. */
-static int64_t reach(double center, double support, int64_t in, int64_t *first)
+/* Input pixels per output pixel. */
+static double axis_scale(const struct axis *a)
 {
-    int64_t end = (int64_t)(center + support + 0.5);
-
-    *first = (int64_t)(center - support + 0.5);
-    if (*first < 0) *first = 0;
-    return end < in ? end : in;
+    return (double)a->in / (double)a->out;
 }
 
-static void axis_fill(struct axis *a, int64_t i, int64_t in, double center, double support,
-                      double inverse_scale, const struct filter *f)
+/* Shrinking widens the filter by the scale. */
+static double axis_width(const struct axis *a)
 {
-    int64_t first, end = reach(center, support, in, &first);
-    int32_t *k = a->k + i * a->taps;
-    double sum = 0;
+    double scale = axis_scale(a);
 
-    a->first[i] = first < in - a->taps ? first : in - a->taps;
+    return scale < 1 ? 1 : scale;
+}
+
+/* Where output pixel i of those made has its center in the input, and the input pixels
+ * *first..return-1 within the filter's reach of it. */
+static int64_t reach(const struct axis *a, int64_t i, double *center, int64_t *first)
+{
+    double support = a->filter->support * axis_width(a);
+
+    *center = ((double)(a->lo + i) + 0.5) * axis_scale(a);
+    int64_t end = (int64_t)(*center + support + 0.5);
+
+    *first = (int64_t)(*center - support + 0.5);
+    if (*first < 0) *first = 0;
+    return end < a->in ? end : a->in;
+}
+
+static void axis_fill(struct axis *a, int64_t i)
+{
+    double center, sum = 0, inverse_scale = 1 / axis_width(a);
+    int64_t first, end = reach(a, i, &center, &first);
+    int32_t *k = a->k + i * a->taps;
+
+    a->first[i] = first < a->in - a->taps ? first : a->in - a->taps;
     k += first - a->first[i];
     for (int64_t x = first; x < end; x++) {
-        double w = f->weight(((double)x - center + 0.5) * inverse_scale);
+        double w = a->filter->weight(((double)x - center + 0.5) * inverse_scale);
 
         a->work[x - first] = w;
         sum += w;
@@ -101,33 +120,29 @@ static void axis_fill(struct axis *a, int64_t i, int64_t in, double center, doub
         k[x - first] = to_fixed(sum != 0 ? a->work[x - first] / sum : 0);
 }
 
-/* The taps for resampling an axis from `in` to `out` pixels. Shrinking widens the
- * filter by the scale. */
-static bool axis_init(struct axis *a, int64_t in, int64_t out, int64_t lo, int64_t n,
-                      const struct filter *f, struct err *e)
+/* Makes the taps. On failure *a needs no axis_free. */
+static bool axis_init(struct axis *a, struct err *e)
 {
-    double scale = (double)in / (double)out, wide = scale < 1 ? 1 : scale;
-    double support = f->support * wide;
+    double center;
     size_t taps;
 
-    memset(a, 0, sizeof *a);
-    a->n = n;
-    for (int64_t i = 0; i < n; i++) {
-        int64_t first, end = reach(((double)(lo + i) + 0.5) * scale, support, in, &first);
+    for (int64_t i = 0; i < a->n; i++) {
+        int64_t first, end = reach(a, i, &center, &first);
 
         if (end - first > a->taps) a->taps = end - first;
     }
-    if (!size_mul(&taps, (size_t)n, (size_t)a->taps))
-        return err_set(e, "out of memory: resizing %lld to %lld", (long long)in, (long long)out);
-    a->first = mem_new((size_t)n, sizeof *a->first, "resizing", e);
+    if (!size_mul(&taps, (size_t)a->n, (size_t)a->taps))
+        return err_set(e, "out of memory: resizing %lld to %lld", (long long)a->in,
+                       (long long)a->out);
+    a->first = mem_new((size_t)a->n, sizeof *a->first, "resizing", e);
     a->k = mem_new(taps, sizeof *a->k, "resizing", e);
     a->work = mem_new((size_t)a->taps, sizeof *a->work, "resizing", e);
     if (!a->first || !a->k || !a->work) {
         axis_free(a);
         return false;
     }
-    for (int64_t i = 0; i < n; i++)
-        axis_fill(a, i, in, ((double)(lo + i) + 0.5) * scale, support, 1 / wide, f);
+    for (int64_t i = 0; i < a->n; i++)
+        axis_fill(a, i);
     return true;
 }
 
@@ -148,24 +163,34 @@ static void clip_row(const int32_t *in, int64_t n, uint8_t *out)
 /* Four neighbouring values of a row, unaligned; compilers allow vectors to alias their elements. */
 typedef int32_t four __attribute__((vector_size(16), aligned(4)));
 
-/* out[ax->n, ch], one row, from the row `in` of n pixels, whose first is pixel col0 of the axis.
- * wide: [(n + ax->n) * ch + 2]. A pixel of 3 channels is processed as 4: the fourth is the next
- * pixel's first, or the padding after the row, and is overwritten in `sum`. */
-static void row_x(const struct axis *ax, const uint8_t *in, int64_t n, int64_t col0, int64_t ch,
-                  int32_t *wide, uint8_t *out)
+/* A resampling under way: the first pass goes to `mid`. */
+struct passes {
+    const struct image *src;
+    struct axis x, y;
+    struct image mid, *out;
+    int64_t col0;  /* columns first: the column of the first pixel in mid */
+    int32_t *wide; /* [(src->width + x.n) * channels + 2]: a row of sums, and one of pixels */
+};
+
+/* out[x.n, channels], one row, from the row `in` of n pixels, whose first is pixel col0 of the axis.
+ * A pixel of 3 channels is processed as 4: the fourth is the next pixel's first, or the padding
+ * after the row, and is overwritten in `sum`. */
+static void row_x(const struct passes *p, const uint8_t *in, int64_t n, int64_t col0, uint8_t *out)
 {
-    int32_t *sum = wide + n * ch + 1;
+    const int64_t ch = p->src->channels;
+    const struct axis *ax = &p->x;
+    int32_t *wide = p->wide, *sum = wide + n * ch + 1;
 
 #pragma omp simd
     for (int64_t i = 0; i < n * ch; i++)
         wide[i] = in[i];
     wide[n * ch] = 0;
     for (int64_t i = 0; i < ax->n; i++) {
-        const int32_t *p = wide + (ax->first[i] - col0) * ch, *k = ax->k + i * ax->taps;
+        const int32_t *at = wide + (ax->first[i] - col0) * ch, *k = ax->k + i * ax->taps;
         four s = {HALF, HALF, HALF, HALF};
 
-        for (int64_t t = 0; t < ax->taps; t++, p += ch)
-            s += *(const four *)p * k[t];
+        for (int64_t t = 0; t < ax->taps; t++, at += ch)
+            s += *(const four *)at * k[t];
         *(four *)(sum + i * ch) = s;
     }
     clip_row(sum, ax->n * ch, out);
@@ -180,10 +205,13 @@ static void add_row(int32_t *sum, const uint8_t *from, int32_t k, int64_t n)
 }
 
 /* out[n], row i of the axis, n values starting at value x0 of the rows of *in. Row r of the axis is
- * row r % in->height, so that *in may hold only the most recent rows. sum: [n] */
-static void row_y(const struct axis *ay, int64_t i, const struct image *in, int64_t x0, int64_t n,
-                  int32_t *sum, uint8_t *out)
+ * row r % in->height, so that *in may hold only the most recent rows. */
+static void row_y(const struct passes *p, int64_t i, const struct image *in, int64_t x0, int64_t n,
+                  uint8_t *out)
 {
+    const struct axis *ay = &p->y;
+    int32_t *sum = p->wide;
+
     for (int64_t x = 0; x < n; x++)
         sum[x] = HALF;
     for (int64_t t = 0; t < ay->taps; t++) {
@@ -194,30 +222,29 @@ static void row_y(const struct axis *ay, int64_t i, const struct image *in, int6
     clip_row(sum, n, out);
 }
 
-/* Rows first: *mid [ay->taps, ax->n] holds the most recent rows. */
-static void rows_first(const struct axis *ax, const struct axis *ay, const struct image *src,
-                       struct image *mid, int32_t *wide, struct image *out)
+/* Rows first: mid [y.taps, x.n] holds the most recent rows. */
+static void rows_first(struct passes *p)
 {
-    const int64_t ch = src->channels, n = ax->n * ch;
-    int64_t row = ay->first[0];
+    const struct image *src = p->src;
+    const int64_t ch = src->channels, n = p->x.n * ch;
+    int64_t row = p->y.first[0];
 
-    for (int64_t i = 0; i < ay->n; i++) {
-        for (; row < ay->first[i] + ay->taps; row++)
-            row_x(ax, src->px + row * src->width * ch, src->width, 0, ch, wide,
-                  mid->px + row % mid->height * n);
-        row_y(ay, i, mid, 0, n, wide, out->px + i * n);
+    for (int64_t i = 0; i < p->y.n; i++) {
+        for (; row < p->y.first[i] + p->y.taps; row++)
+            row_x(p, src->px + row * src->width * ch, src->width, 0,
+                  p->mid.px + row % p->mid.height * n);
+        row_y(p, i, &p->mid, 0, n, p->out->px + i * n);
     }
 }
 
-/* Columns first: *mid is one row of the columns col0.. that the rows' taps reach. */
-static void columns_first(const struct axis *ax, const struct axis *ay, const struct image *src,
-                          int64_t col0, struct image *mid, int32_t *wide, struct image *out)
+/* Columns first: mid is one row of the columns col0.. that the rows' taps reach. */
+static void columns_first(struct passes *p)
 {
-    const int64_t ch = src->channels;
+    const int64_t ch = p->src->channels;
 
-    for (int64_t i = 0; i < ay->n; i++) {
-        row_y(ay, i, src, col0 * ch, mid->width * ch, wide, mid->px);
-        row_x(ax, mid->px, mid->width, col0, ch, wide, out->px + i * ax->n * ch);
+    for (int64_t i = 0; i < p->y.n; i++) {
+        row_y(p, i, p->src, p->col0 * ch, p->mid.width * ch, p->mid.px);
+        row_x(p, p->mid.px, p->mid.width, p->col0, p->out->px + i * p->x.n * ch);
     }
 }
 
@@ -242,35 +269,41 @@ static bool goes_down_first(const struct image *src, int64_t w, int64_t h)
     return h < src->height && src->height - h > 2 * (src->width - w);
 }
 
-/* Resamples the pixels `part` of the w x h result into a new *out of that size. */
-static bool resample(const struct image *src, int64_t w, int64_t h, const struct filter *f,
+/* Allocates what p's passes need, the result too. */
+static bool open_passes(struct passes *p, bool down, struct err *e)
+{
+    const struct axis *x = &p->x;
+    const int64_t ch = p->src->channels, wide = (p->src->width + x->n) * ch + 2;
+    int64_t columns;
+
+    if (!axis_init(&p->x, e) || !axis_init(&p->y, e)) return false;
+    p->col0 = x->first[0];
+    columns = x->first[x->n - 1] + x->taps - p->col0;
+    if (!image_new(&p->mid, down ? columns : x->n, down ? 1 : p->y.taps, (int)ch, e)) return false;
+    p->wide = mem_new((size_t)wide, sizeof *p->wide, "resizing", e);
+    return p->wide && image_new(p->out, x->n, p->y.n, (int)ch, e);
+}
+
+/* Resamples the pixels `part` of the result `to` into a new *out of that size. */
+static bool resample(const struct image *src, const struct resize_to *to,
                      const struct image_box *part, struct image *out, struct err *e)
 {
-    struct axis ax = {0}, ay = {0};
-    struct image mid = {0};
-    int32_t *wide = NULL;
-    int64_t col0, columns;
-    bool ok = false, down = goes_down_first(src, w, h);
+    const struct filter *f = &filters[to->filter];
+    struct passes p = {
+        .src = src,
+        .out = out,
+        .x = {.in = src->width, .out = to->w, .lo = part->x, .n = part->w, .filter = f},
+        .y = {.in = src->height, .out = to->h, .lo = part->y, .n = part->h, .filter = f}};
+    bool down = goes_down_first(src, to->w, to->h), ok;
 
     memset(out, 0, sizeof *out);
-    if (!axis_init(&ax, src->width, w, part->x, part->w, f, e)) goto out;
-    if (!axis_init(&ay, src->height, h, part->y, part->h, f, e)) goto out;
-    col0 = ax.first[0];
-    columns = ax.first[ax.n - 1] + ax.taps - col0;
-    if (!image_new(&mid, down ? columns : part->w, down ? 1 : ay.taps, src->channels, e)) goto out;
-    wide =
-        mem_new((size_t)((src->width + part->w) * src->channels + 2), sizeof *wide, "resizing", e);
-    if (!wide || !image_new(out, part->w, part->h, src->channels, e)) goto out;
-    if (down)
-        columns_first(&ax, &ay, src, col0, &mid, wide, out);
-    else
-        rows_first(&ax, &ay, src, &mid, wide, out);
-    ok = true;
-out:
-    free(wide);
-    image_free(&mid);
-    axis_free(&ax);
-    axis_free(&ay);
+    ok = open_passes(&p, down, e);
+    if (ok && down) columns_first(&p);
+    if (ok && !down) rows_first(&p);
+    free(p.wide);
+    image_free(&p.mid);
+    axis_free(&p.x);
+    axis_free(&p.y);
     return ok;
 }
 
@@ -306,23 +339,23 @@ const char *resize_filter_name(enum resize_filter f)
 }
 
 /* resample, with RGBA colours weighted by alpha. */
-static bool resample_alpha(const struct image *src, int64_t w, int64_t h, const struct filter *f,
+static bool resample_alpha(const struct image *src, const struct resize_to *to,
                            const struct image_box *part, struct image *out, struct err *e)
 {
     const struct image_box all = {0, 0, src->width, src->height};
     struct image pre;
     bool ok;
 
-    if (src->channels == 3) return resample(src, w, h, f, part, out, e);
+    if (src->channels == 3) return resample(src, to, part, out, e);
     if (!image_crop(src, &all, &pre, e)) return false;
     premultiply(&pre);
-    ok = resample(&pre, w, h, f, part, out, e);
+    ok = resample(&pre, to, part, out, e);
     if (ok) unpremultiply(out);
     image_free(&pre);
     return ok;
 }
 
-bool image_resize_box(const struct image *src, int64_t w, int64_t h, enum resize_filter f,
+bool image_resize_box(const struct image *src, const struct resize_to *to,
                       const struct image_box *box, struct image *dst, struct err *e)
 {
     struct image_box part, shown;
@@ -330,10 +363,11 @@ bool image_resize_box(const struct image *src, int64_t w, int64_t h, enum resize
     bool ok;
 
     memset(dst, 0, sizeof *dst);
-    CHECK(w >= 1 && h >= 1 && (size_t)f < sizeof filters / sizeof filters[0]);
-    if (src->width == w && src->height == h) return image_crop(src, box, dst, e);
-    if (!box_clip(box, w, h, &part)) return image_new(dst, box->w, box->h, src->channels, e);
-    if (!resample_alpha(src, w, h, &filters[f], &part, dst, e)) return false;
+    CHECK(to->w >= 1 && to->h >= 1 && (size_t)to->filter < sizeof filters / sizeof filters[0]);
+    if (src->width == to->w && src->height == to->h) return image_crop(src, box, dst, e);
+    if (!box_clip(box, to->w, to->h, &part))
+        return image_new(dst, box->w, box->h, src->channels, e);
+    if (!resample_alpha(src, to, &part, dst, e)) return false;
     if (part.w == box->w && part.h == box->h) return true;
     got = *dst;
     shown = (struct image_box){box->x - part.x, box->y - part.y, box->w, box->h};
@@ -347,7 +381,7 @@ bool image_resize(const struct image *src, int64_t w, int64_t h, enum resize_fil
 {
     const struct image_box all = {0, 0, w, h};
 
-    return image_resize_box(src, w, h, f, &all, dst, e);
+    return image_resize_box(src, &(struct resize_to){w, h, f}, &all, dst, e);
 }
 
 bool image_crop(const struct image *src, const struct image_box *box, struct image *dst,

@@ -26,10 +26,14 @@ struct image_box {
     int64_t x, y, w, h;
 };
 
-/* The window `box` of what image_resize(src, w, h) would produce, without computing the rest: w x h
+/* The window `box` of what image_resize to that size would produce, without computing the rest: it
  * may be far larger than memory. Anything outside the resized picture is 0. *dst has the size of
  * the box; it must not be *src; on failure it is zeroed. */
-bool image_resize_box(const struct image *src, int64_t w, int64_t h, enum resize_filter f,
+struct resize_to {
+    int64_t w, h;
+    enum resize_filter filter;
+};
+bool image_resize_box(const struct image *src, const struct resize_to *to,
                       const struct image_box *box, struct image *dst, struct err *e);
 
 /* Copies the window `box` of *src into a new *dst; anything outside *src is 0. *dst must not be
