@@ -93,6 +93,20 @@ static struct tensor *absorb_output(struct model *m, struct tape *t, struct attn
     return y;
 }
 
+/* Attention of layer l whose values come from `latent` [T, r]: [T, H*dh]. */
+static struct tensor *attend_latents(struct model *m, struct tape *t, const struct build *b,
+                                     int64_t l, struct tensor *latent, struct cached_attention *a)
+{
+    struct attn *w = &m->layers[l].attn;
+
+    a->v = kv_methods[m->method].joint ? a->part[1].k : store(t, b, 2, l, latent);
+    a->v_groups = 1;
+    a->v_width = m->latent;
+    a->split_modalities = model_sets(m) > 1;
+    a->weights = w->set[TEXT].up_v_b;
+    return absorb_output(m, t, w, op_cached_attention(t, a));
+}
+
 /* Attention of layer l before o_proj: x [T, d], normalised, over the whole cache: [T, H*dh]. */
 static struct tensor *attention_layer(struct model *m, struct tape *t, const struct build *b,
                                       int64_t l, struct tensor *x)
@@ -133,12 +147,7 @@ static struct tensor *attention_layer(struct model *m, struct tape *t, const str
         a.v = store(t, b, 2, l, build_up(m, t, batch, w, latent[1], true));
         return op_cached_attention(t, &a);
     }
-    a.v = kv_methods[m->method].joint ? a.part[1].k : store(t, b, 2, l, latent[1]);
-    a.v_groups = 1;
-    a.v_width = m->latent;
-    a.split_modalities = model_sets(m) > 1;
-    a.weights = w->set[TEXT].up_v_b;
-    return absorb_output(m, t, w, op_cached_attention(t, &a));
+    return attend_latents(m, t, b, l, latent[1], &a);
 }
 
 /* Where the batch's tokens go in the cache, and which of its rows each sample sees. */

@@ -57,11 +57,9 @@ struct tensor *train_graph(struct run *r, struct model *m, const struct dataset 
                            struct batch_buffer *b, double scale, struct err *e)
 {
     struct graph g = {r, m, d, b, scale, NULL};
-    int64_t layers;
-    size_t bytes;
-    bool ok = room_recompute(r, m, r->room, build_graph, &g, &layers, &bytes, e);
+    struct room_graph fit = {.build = build_graph, .arg = &g, .room = r->room};
 
-    return ok ? g.loss : NULL;
+    return room_recompute(r, m, &fit, e) ? g.loss : NULL;
 }
 
 /* By now everything is allocated that lives as long as the training, including the region of

@@ -161,9 +161,11 @@ bool dry_activations(struct run *r, struct model *shape, const struct dry_graph 
                      int64_t *recomputed, struct err *e)
 {
     struct loss_graph g = {.r = r, .shape = shape, .pixels = how->pixels};
-    bool ok = open_batch(&g.b, &r->train, how->n, false, e) &&
-              room_recompute(r, shape, how->room, build_loss, &g, recomputed, bytes, e);
+    struct room_graph fit = {.build = build_loss, .arg = &g, .room = how->room};
+    bool ok = open_batch(&g.b, &r->train, how->n, false, e) && room_recompute(r, shape, &fit, e);
 
+    *bytes = fit.bytes;
+    *recomputed = fit.layers;
     close_batch(&g.b, r);
     return ok;
 }

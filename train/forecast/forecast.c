@@ -265,14 +265,18 @@ static bool add_pictures(struct forecast *f, struct err *e)
     return ok;
 }
 
-/* One layer's graph in a calibration step. */
-static bool open_calibration(struct forecast *f, struct forecast_step *s, struct model *shape,
-                             const struct model_state *state, unsigned looks, int64_t *tokens,
-                             struct err *e)
+/* One layer's graph in a calibration step, and the tokens in it. */
+struct calibration {
+    struct model shape;
+    int64_t tokens;
+};
+
+static bool open_calibration(struct forecast *f, struct forecast_step *s, struct calibration *c,
+                             const struct model_state *state, unsigned looks, struct err *e)
 {
     size_t bytes = 0;
-    bool ok = model_outline(shape, &f->base, state, 0, e) &&
-              dry_layer(f->r, shape, looks, &bytes, tokens, e);
+    bool ok = model_outline(&c->shape, &f->base, state, 0, e) &&
+              dry_layer(f->r, &c->shape, looks, &bytes, &c->tokens, e);
 
     s->activations = s->region = (double)bytes;
     return ok;
@@ -283,16 +287,15 @@ static bool add_rank(struct forecast *f, struct err *e)
 {
     const struct text_config *c = &f->base.cfg.text;
     struct forecast_step *s = add_step(f, "rank");
-    struct model shape = {0};
-    int64_t tokens = 0;
-    bool ok = open_calibration(f, s, &shape, &f->models[0].state, LOOK_QK, &tokens, e);
+    struct calibration layer = {0};
+    bool ok = open_calibration(f, s, &layer, &f->models[0].state, LOOK_QK, e);
 
     if (ok) {
-        place_weights(s, &shape, false, false);
+        place_weights(s, &layer.shape, false, false);
         s->computed = 8.0 * (double)(f->r->train.longest * c->num_key_value_heads * c->head_dim);
         sum_up(f, s);
     }
-    model_close(&shape);
+    model_close(&layer.shape);
     return ok;
 }
 
@@ -301,19 +304,18 @@ static bool add_svd(struct forecast *f, const struct point *pt, struct err *e)
     struct model_state state = {.state = ATTN_PARTIAL, .rope_dim = pt->rope_dim};
     struct forecast_step *s = add_step(f, pt->stage1);
     struct factors_size size;
-    struct model shape = {0};
-    int64_t tokens = 0;
+    struct calibration layer = {0};
     bool ok;
 
     strcat(s->name, " svd");
-    ok = open_calibration(f, s, &shape, &state, LOOK_X, &tokens, e) &&
-         factors_size(&size, f->r, &shape, pt, tokens, e);
+    ok = open_calibration(f, s, &layer, &state, LOOK_X, e) &&
+         factors_size(&size, f->r, &layer.shape, pt, layer.tokens, e);
     if (ok) {
-        place_weights(s, &shape, false, !run_has_step(f->r, STEP_STAGE1));
+        place_weights(s, &layer.shape, false, !run_has_step(f->r, STEP_STAGE1));
         s->computed += size.made > size.copied ? size.made : size.copied;
         sum_up(f, s);
     }
-    model_close(&shape);
+    model_close(&layer.shape);
     return ok;
 }
 

@@ -40,21 +40,23 @@ const char *room_advice(const struct run *r)
                : "a smaller micro_batch or data.max_length";
 }
 
-bool room_recompute(const struct run *r, const struct model *m, size_t room, room_build *build,
-                    void *arg, int64_t *layers, size_t *bytes, struct err *e)
+static bool build(struct room_graph *g, int64_t layers, struct err *e)
 {
-    int64_t all = m->cfg.text.num_hidden_layers, least = 0, most = all, tried;
+    g->layers = layers;
+    return g->build(g->arg, layers, &g->bytes, e);
+}
 
-    *layers = tried = r->c.optim.recompute == RECOMPUTE_ALL ? all : 0;
-    if (!build(arg, tried, bytes, e)) return false;
-    if (r->c.optim.recompute != RECOMPUTE_AUTO || *bytes <= room) return true;
-    if (!build(arg, tried = most, bytes, e)) return false;
-    if (*bytes > room) least = most - 1;
+bool room_recompute(const struct run *r, const struct model *m, struct room_graph *g, struct err *e)
+{
+    int64_t all = m->cfg.text.num_hidden_layers, least = 0, most = all;
+
+    if (!build(g, r->c.optim.recompute == RECOMPUTE_ALL ? all : 0, e)) return false;
+    if (r->c.optim.recompute != RECOMPUTE_AUTO || g->bytes <= g->room) return true;
+    if (!build(g, most, e)) return false;
+    if (g->bytes > g->room) least = most - 1;
     while (most - least > 1) { /* invariant: `least` is too few, `most` fits */
-        tried = least + (most - least) / 2;
-        if (!build(arg, tried, bytes, e)) return false;
-        *(*bytes <= room ? &most : &least) = tried;
+        if (!build(g, least + (most - least) / 2, e)) return false;
+        *(g->bytes <= g->room ? &most : &least) = g->layers;
     }
-    *layers = most;
-    return tried == most || build(arg, most, bytes, e);
+    return g->layers == most || build(g, most, e);
 }

@@ -25,10 +25,17 @@ const char *room_advice(const struct run *r);
  * bytes that it needs. */
 typedef bool room_build(void *arg, int64_t layers, size_t *bytes, struct err *e);
 
+struct room_graph {
+    room_build *build;
+    void *arg;      /* of build */
+    size_t room;    /* bytes that it may take */
+    int64_t layers; /* filled: recomputed ones */
+    size_t bytes;   /* filled: what it needs */
+};
 /* Chooses by optim.recompute: none of the layers, all of them, or the fewest with which the graph
- * fits in `room` (all if even that does not fit). Leaves the graph built, with its *layers and
- * *bytes. The number of layers does not change a bit of the result. */
-bool room_recompute(const struct run *r, const struct model *m, size_t room, room_build *build,
-                    void *arg, int64_t *layers, size_t *bytes, struct err *e);
+ * fits in its room (all if even that does not fit). Leaves the graph built. The number of layers
+ * does not change a bit of the result. */
+bool room_recompute(const struct run *r, const struct model *m, struct room_graph *g,
+                    struct err *e);
 
 #endif
