@@ -1,5 +1,5 @@
-/* ahead.h - what can be told before the first step, by the run and by the dry run alike: what would
- * stop it later is refused now. */
+/* ahead.h - checks before the first step, for the run and the dry run alike: whatever would stop the
+ * run later is refused now. */
 #ifndef TRAIN_AHEAD_H
 #define TRAIN_AHEAD_H
 
@@ -9,13 +9,13 @@
  * something to score and to report. */
 bool ahead_of_run(const struct run *r, struct err *e);
 
-/* Once the model is known: logs the settings that are not used; and what each step starts from is
- * there or made by a step before it. */
+/* Once the model is known: logs the settings that are not used, and checks that what each step
+ * starts from exists or is made by an earlier step. */
 bool ahead_of_data(const struct run *r, bool pictures, struct err *e);
 
-/* Once the data are open: every set that is scored has samples, and the calibration sees what it
- * needs. Fails also where pictures that turned out bad have taken too many samples along.
- * `pictures`: the model takes some. */
+/* Once the data are open: checks that every set that is scored has samples, and that calibration
+ * sees what it needs. Fails also if bad pictures have cost too many samples. `pictures`: the model
+ * takes pictures. */
 bool ahead_of_steps(const struct run *r, bool pictures, struct err *e);
 
 /* Logs where a setting asks for more samples than there are. */

@@ -1,12 +1,12 @@
-/* beside.h - what a given model's files say that this program does otherwise. */
+/* beside.h - what a given model's files say and this program does differently. */
 #ifndef TRAIN_BESIDE_H
 #define TRAIN_BESIDE_H
 
 #include "train/run.h"
 
-/* Says, a line each, what contradicts how the model is read: its own chat template, an adapter
- * beside its weights, a class or a number of tokens a picture in config.json that is not what the
- * rest of it makes. None of it is used. */
+/* Logs, one line each, what contradicts the way the model is read and is therefore not used: its
+ * own chat template, an adapter beside its weights, a class or a number of tokens per picture in
+ * config.json that does not match the rest of it. */
 void beside_say(const struct run *r, const struct hf_config *cfg);
 
 #endif

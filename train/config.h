@@ -31,7 +31,7 @@ struct config_phase {
     double epochs, lr;
     int64_t steps; /* 0: by epochs */
     int64_t batch_size, micro_batch;
-    int peft;               /* index into peft_sets (train/peft.h) */
+    int peft;               /* enum peft_set (train/peft.h) */
     bool projector, vision; /* vision: of the baseline only */
     int64_t eval_every;     /* in steps; 0: only at the end */
 };
@@ -51,7 +51,7 @@ struct config {
     } model;
     struct {
         struct schema_objects train, eval;
-        int chat; /* index into the templates' names */
+        int chat; /* index into TEMPLATE_NAMES (data/template.h) */
         const char *cache;
         int64_t max_length, max_bad;
         int too_long, alpha;            /* TOO_LONG_..., enum alpha_mode */
@@ -75,17 +75,17 @@ struct config {
         double beta1, beta2, eps, weight_decay, clip, warmup, decay, min_lr;
         int state;       /* enum moment_type */
         int decay_style; /* enum decay_style */
-        int recompute;
+        int recompute;   /* RECOMPUTE_... */
     } optim;
     struct {
-        int score;
+        int score; /* SCORE_... */
         int64_t samples, curve_samples, batch, max_new_tokens, examples;
     } evaluate;
     struct {
         int64_t every, keep;
     } checkpoint;
     struct {
-        int dtype;
+        int dtype; /* SAVE_... */
         bool full;
     } save;
     struct {

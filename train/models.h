@@ -26,7 +26,7 @@ unsigned baseline_kinds(const struct config *c);
 bool open_untrained_partial(struct run *r, const struct point *p, struct model *m, struct err *e);
 bool open_partial_model(struct run *r, const struct point *p, struct model *m, struct err *e);
 
-/* Whether a model with m's settings can keep as many pairs, also according to rank.file. */
+/* Whether a model with m's settings can keep that many pairs, and rank.file (if used) fits it. */
 bool point_check(const struct run *r, const struct model *m, const struct point *p, struct err *e);
 
 #endif

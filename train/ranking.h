@@ -8,10 +8,11 @@
 /* The ranking of the base model's pairs, into rank/rank.h5, where the strategy measures one. */
 bool step_rank(struct run *r, struct err *e);
 
-/* Whether the file of rank.file, where that is what ranks the pairs, is one for m. */
+/* Whether rank.file, if the ranking comes from it, fits m. */
 bool rank_check_given(const struct run *r, const struct model *m, struct err *e);
 
-/* Ranks [L, G, dh/2] of n's shape: new memory; from rank.file; as measured before, at `path`. */
+/* Ranks [L, G, dh/2]: new memory for them; read from rank.file; read as measured before, from
+ * `path`. */
 int32_t *ranks_new(const struct rank_dims *n, struct err *e);
 bool ranks_read_given(const struct run *r, const struct rank_dims *n, int32_t *rank, struct err *e);
 bool ranks_read_measured(const struct run *r, const char *path, const struct rank_dims *n,

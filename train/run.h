@@ -32,7 +32,7 @@ struct eval_set {
 
 struct run {
     struct config c;
-    struct config was;  /* where it is resumed: the settings when it was last at work */
+    struct config was;  /* of a resumed run: the settings with which it last worked */
     bool dry;           /* write nothing */
     bool resumed;       /* the directory already held the run */
     int64_t only_point; /* of the sweep; -1: all */
@@ -59,7 +59,7 @@ struct run {
  * its settings are compared with these, and its log is opened. A new run gets no directory
  * until run_record. */
 bool run_open(struct run *r, bool resume, struct err *e);
-/* Called once the data are open and nothing speaks against the run: creates the directory of a new
+/* Called once the data are open and nothing stands in the way of the run: creates the directory of a new
  * run, so that a refused run leaves none, and writes config.json and, for a later --resume,
  * inputs.json: checksums of the samples and of the given model (or NULL). For a resumed run, fails
  * if they have changed since it began. */

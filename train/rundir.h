@@ -4,10 +4,10 @@
 
 #include "train/run.h"
 
-/* Whether run.dir is a run's, or may become one: it is not there, or empty but for what does not
- * get in its way. Nothing of others is taken for the run's own or written over: a model's directory
- * and any other that holds no run are refused. Of a run the files that stay open must be files: a
- * named pipe would be waited for without end. Leaves no trace. */
+/* Whether run.dir holds a run, or may become one because it does not exist or has nothing in it but
+ * harmless files. Other people's files are neither taken for the run's nor overwritten: a model's
+ * directory, and any other that holds no run, is refused. A run's log files must be regular files:
+ * opening a named pipe would block for ever. Leaves no trace. */
 bool rundir_check(const struct run *r, struct err *e);
 
 #endif

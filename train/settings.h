@@ -1,15 +1,14 @@
-/* settings.h - settings beside each other: what contradicts what, and what is given and not used.
- */
+/* settings.h - how settings go together: which contradict each other, and which are not used. */
 #ifndef TRAIN_SETTINGS_H
 #define TRAIN_SETTINGS_H
 
 #include "train/config.h"
 
-/* Fails where two settings, or two values of one, cannot both be meant. */
+/* Fails if two settings, or two values of one, cannot both be meant. */
 bool settings_check(const struct config *c, struct err *e);
 
-/* Logs which of the given settings change nothing here, and why. `pictures`: the model takes some.
- */
+/* Logs which of the given settings change nothing here, and why. `pictures`: the model takes
+ * pictures. */
 void settings_say_unused(const struct config *c, bool pictures);
 
 #endif

@@ -1,5 +1,5 @@
 /* trainer_parts.h - a training under way: shared by trainer.c, which runs it, and trainer_state.c,
- * which saves it and takes it up again. */
+ * which saves and restores it. */
 #ifndef TRAIN_TRAINER_PARTS_H
 #define TRAIN_TRAINER_PARTS_H
 

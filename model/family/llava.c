@@ -237,6 +237,7 @@ struct tensor *llava_project(struct model *m, struct tape *t, const struct forwa
     const struct llava *l = m->tower;
     struct tensor *x = f->features;
 
+    /* [N*P, d] both times */
     x = op_linear(t, x, param_tensor(l->proj1), param_tensor(l->proj1_b), NULL);
     x = op_activation(t, x, m->cfg.projector_hidden_act);
     return op_linear(t, x, param_tensor(l->proj2), param_tensor(l->proj2_b), NULL);

@@ -161,7 +161,7 @@ static struct tensor *features(struct model *m, struct tape *t, struct tensor *p
 {
     const struct llava *l = m->tower;
     const int64_t side = m->cfg.vision.image_size / m->cfg.vision.patch_size;
-    struct tensor *all = clip_features(m, t, &l->clip, pixels);
+    struct tensor *all = clip_features(m, t, &l->clip, pixels); /* [tiles*n*n, feature width] */
     int64_t rows = 0, tiles = 0;
     int32_t *index, *at;
 
@@ -171,7 +171,7 @@ static struct tensor *features(struct model *m, struct tape *t, struct tensor *p
     for (int64_t i = 0; i < n; tiles += shapes[i++].inputs)
         at = keep_rows(at, &shapes[i], side, tiles * side * side);
     CHECK(at == index + rows && tiles == pixels->rows);
-    return op_select_rows(t, all, NULL, index, rows);
+    return op_select_rows(t, all, NULL, index, rows); /* [sum of s.rows, feature width] */
 }
 
 static struct tensor *project(struct model *m, struct tape *t, const struct forward *f)
@@ -193,6 +193,7 @@ static struct tensor *project(struct model *m, struct tape *t, const struct forw
         }
     }
     CHECK(at == b->image_tokens && row == f->features->rows);
+    /* [sum of s.rows, d], then with the line breaks [sum of s.tokens, d] */
     return op_select_rows(t, llava_project(m, t, f), param_tensor(l->newline), index, at);
 }
 

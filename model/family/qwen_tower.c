@@ -365,5 +365,5 @@ struct tensor *qwen_project(struct model *m, struct tape *t, const struct forwar
 
     x = op_group_rows(t, x, c->spatial_merge_size * c->spatial_merge_size); /* [N/m^2, m^2*D] */
     x = op_activation(t, linear(t, x, q->fc1, q->fc1_b, NULL), ACT_GELU);
-    return linear(t, x, q->fc2, q->fc2_b, NULL);
+    return linear(t, x, q->fc2, q->fc2_b, NULL); /* [N/m^2, out_hidden_size] */
 }

@@ -8,9 +8,9 @@
 /* Shows the first `count` training samples, token by token. */
 bool dry_samples(const struct run *r, int64_t count, struct err *e);
 
-/* Bytes of the graph of the `n` longest training samples (where there are fewer, they come again, as
- * in the training), and how many of its layers are recomputed so that it stays within `room`; with
- * `pixels` the tower is part of it. */
+/* Bytes of the graph of the `n` longest training samples (repeated if there are fewer, as in
+ * training), and how many of its layers are recomputed to stay within `room`; with `pixels` the
+ * tower is part of it. */
 struct dry_graph {
     int64_t n;
     bool pixels;
