@@ -138,7 +138,7 @@ static void check_generation(struct peer *g, struct model *m, const char *name)
     struct err e = {0};
     struct forward f = golden_set_features(&g->set, m, g->t, &features);
 
-    must(model_generate(m, g->t, &f, NEW, NULL, 0, 0, out, NULL, &e), &e);
+    must(model_generate(&(struct generator){.m = m, .t = g->t, .max_new = NEW}, &f, out, &e), &e);
     for (int i = 0; i < SAMPLES; i++) {
         const struct st_tensor *want = get(g, "%s/generated.%d", name, i);
         assert_true(out[i].n >= want->dim[0]);
@@ -233,14 +233,13 @@ static void check_model(struct peer *g, struct model *m, const char *name)
 static void open_partial(const struct peer *g, struct model *m, const char *version)
 {
     int32_t rank[128], pairs[128];
-    enum rank_strategy s;
+    const enum rank_strategy s = rank_strategy_of(version);
     char path[300];
     struct err e = {0};
 
     open_base(g, m);
     struct rank_dims n = model_rank_dims(m);
     assert_true(n.L * n.G * n.dh / 2 <= 128);
-    must(rank_strategy_parse(&s, version, &e), &e);
     snprintf(path, sizeof path, PEER "%s/ranks.pth", g->k->name);
     if (rank_strategy_kind(s) == RANK_KIND_FIXED)
         must(rank_fixed(rank, s, &n, g->k->rope, s == RANK_UNIFORM, &e), &e);

@@ -191,7 +191,10 @@ static void extend(struct subject *s, struct kv_cache *c, const struct forward *
     struct err e = {0};
 
     tape_begin(s->t, false);
-    struct tensor *got = model_extend(&s->m, s->t, f, c, seq, &e);
+    struct forward with = *f;
+    with.cache = c;
+    with.seq = seq;
+    struct tensor *got = model_extend(&s->m, s->t, &with, &e);
     must(got && tape_plan(s->t, 0, &e), &e);
     tape_forward(s->t);
     for (int i = 0; i < SAMPLES; i++)
