@@ -179,6 +179,7 @@ static const struct small_helpless small_helpless[] = {
     {"libhdf5", "crashes, in its first call above all; prints and ends with 255 in its last"},
     {"libcrypto", "crashes where its first call fails"},
     {"libopenblas", "crashes where it has no room for a copy of its operands"},
+    {"libstdc++", "throws through functions of oneDNN that promise not to, which aborts"},
     {"ld-linux", "pthread_create says that a resource is temporarily unavailable"},
     {"libgomp", "prints 'Out of memory allocating N bytes' and ends with 1"},
 };
