@@ -282,6 +282,32 @@ static void test_large(void **state)
     free(text);
 }
 
+/* A number that was read is printed as the same kind: Python's readers of config.json tell 1.0 from
+ * 1, and some refuse the latter. */
+static void test_fractions(void **state)
+{
+    static const char text[] =
+        "{\"a\":[1,1.0,-2.0,1e5,1E2,0.5,1e-05,1e300,0.0,0],\"b\":{\"c\":3.0}}";
+    struct jsonc doc;
+    struct err e = {0};
+
+    (void)state;
+    assert_true(jsonc_parse(&doc, "c.json", text, sizeof text - 1, &e));
+    cJSON *copy = cJSON_Duplicate(doc.root, true);
+    char *printed = jsonc_print(copy, false, &e);
+    assert_string_equal(printed, "{\"a\":[1,1.0,-2.0,100000.0,100.0,0.5,1e-05,1e+300,0.0,0],"
+                                 "\"b\":{\"c\":3.0}}");
+    assert_true(cJSON_IsNumber(cJSON_GetArrayItem(cJSON_GetObjectItem(copy, "a"), 1)));
+    free(printed);
+    cJSON_Delete(copy);
+    jsonc_close(&doc);
+    assert_true(jsonc_parse(&doc, "c.json", "1", 1, &e));
+    printed = jsonc_print(doc.root, false, &e);
+    assert_string_equal(printed, "1");
+    free(printed);
+    jsonc_close(&doc);
+}
+
 /* Every message is one line that fits, and failure leaves nothing behind. */
 static void check_hostile(const char *text, size_t len)
 {
@@ -350,8 +376,8 @@ int main(void)
         cmocka_unit_test(test_paths),    cmocka_unit_test(test_bom_crlf),
         cmocka_unit_test(test_depth),    cmocka_unit_test(test_number_length),
         cmocka_unit_test(test_files),    cmocka_unit_test(test_snippet),
-        cmocka_unit_test(test_large),    cmocka_unit_test(test_garbage),
-        cmocka_unit_test(test_fuzz),
+        cmocka_unit_test(test_large),    cmocka_unit_test(test_fractions),
+        cmocka_unit_test(test_garbage),  cmocka_unit_test(test_fuzz),
     };
 
     return cmocka_run_group_tests_name("jsonc", tests, NULL, NULL);

@@ -17,12 +17,16 @@
 
 enum { FEW_MEMBERS = 16 };
 
-/* Gives each item from `first` on (with its children) its position; k is the next one. */
-static size_t bind_items(struct jsonc *doc, const cJSON *first, size_t k)
+/* Gives each item from `first` on (with its children) its position; k is the next one. Marks whole
+ * numbers that are spelled with a fraction or an exponent. */
+static size_t bind_items(struct jsonc *doc, cJSON *first, size_t k)
 {
-    for (const cJSON *item = first; item; item = item->next) {
+    for (cJSON *item = first; item; item = item->next) {
         CHECK(k < doc->npos);
+        const char *s = doc->text + doc->pos[k].value;
         doc->pos[k++].item = item;
+        if (cJSON_IsNumber(item) && memchr(".eE", s[strspn(s, "-0123456789")], 3))
+            item->type |= JSONC_FRACTION;
         k = bind_items(doc, item->child, k);
     }
     return k;

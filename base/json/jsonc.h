@@ -23,6 +23,10 @@
 #define JSONC_CONFIG_BYTES ((size_t)1 << 20) /* limit for files that people write by hand */
 #define JSONC_VALUES 4000000                 /* values in one text: about 400 MB when parsed */
 
+/* A bit in the `type` of number items beside cJSON's own: spelled with a fraction or an exponent, as
+ * 1.0, which other programs may not take for 1. cJSON_Duplicate keeps it, jsonc_print writes it. */
+enum { JSONC_FRACTION = 1 << 16 };
+
 struct jsonc_pos {
     const cJSON *item;
     size_t key, value; /* byte offsets into text; key = value if the item has no key */
@@ -108,7 +112,8 @@ void jsonc_number(char out[JSONC_NUMBER], double v);
 bool jsonc_keep_spelling(struct jsonc *doc, struct err *e);
 
 /* The text of a tree, with or without line breaks and tabs; each number has the fewest digits that
- * read back as the same double (cJSON's own printing loses the last bit). The caller frees it. */
+ * read back as the same double (cJSON's own printing loses the last bit), and a fraction or an
+ * exponent if it had one when it was read. The caller frees it. */
 char *jsonc_print(const cJSON *root, bool pretty, struct err *e);
 
 #endif

@@ -156,8 +156,9 @@ static bool exact_numbers(cJSON *first)
 {
     for (cJSON *item = first; item; item = item->next) {
         if (cJSON_IsNumber(item) && item->valuedouble - item->valuedouble == 0) {
-            char text[JSONC_NUMBER];
+            char text[JSONC_NUMBER + 2];
             jsonc_number(text, item->valuedouble);
+            if ((item->type & JSONC_FRACTION) && !strpbrk(text, ".e")) strcat(text, ".0");
             item->valuestring = cJSON_malloc(strlen(text) + 1);
             if (!item->valuestring) return false;
             memcpy(item->valuestring, text, strlen(text) + 1);

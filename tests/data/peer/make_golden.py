@@ -275,7 +275,7 @@ def convert(peer, kind, out, full):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("peer")
-    parser.add_argument("model", nargs="?", choices=list(FAMILIES), default="llava")
+    parser.add_argument("model", nargs="?", default="llava")
     parser.add_argument("--out", default=os.path.dirname(os.path.abspath(__file__)))
     parser.add_argument("--full", action="store_true")
     a = parser.parse_args()
