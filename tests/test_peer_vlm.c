@@ -28,9 +28,9 @@
 
 enum { SAMPLES = 3, NEW = 12, LATENT = 8, LAYERS = 2, SVD_SAMPLES = 48, SVD_TEXT = 24 };
 
-/* Each side sums fp32 in its own order, over two layers. Gradients are compared by sums in which much
- * cancels, and the tower's come through twice as many layers: 1e-5 would be enough for the others'
- * values. The published MD-SVD is fp32 altogether, and inverts a matrix. */
+/* Each side sums fp32 in its own order, over two layers. Gradients are compared by sums in which
+ * much cancels, and the tower's come through twice as many layers: 1e-5 would be enough for the
+ * others' values. The published MD-SVD is fp32 altogether, and inverts a matrix. */
 static const double logits_tolerance = 5e-6, gradient_tolerance = 2e-5, product_tolerance = 2e-5;
 
 static const struct kind {
@@ -159,10 +159,10 @@ static const struct st_tensor *wanted(const struct peer *g, const char *name, co
     return get(g, "%s/grad.%svision_model.%s", name, tower, param + sizeof tower - 1);
 }
 
-/* The least size, as a share of the largest gradient of all, that differences are relative to: below
- * it a gradient is a sum that cancels. A bias of keys that are not rotated moves all scores of a query
- * alike (CLIP's, and the unrotated dims' unless each modality has its own): its gradient is rounding.
- * Rotated, but by the slow pairs of "low", it moves them almost alike. */
+/* The least size, as a share of the largest gradient of all, that differences are relative to:
+ * below it a gradient is a sum that cancels. A bias of keys that are not rotated moves all scores
+ * of a query alike (CLIP's, and the unrotated dims' unless each modality has its own): its gradient
+ * is rounding. Rotated, but by the slow pairs of "low", it moves them almost alike. */
 static double least_size(const char *param)
 {
     if (strstr(param, ".kv_proj.up_k.bias")) return 1;

@@ -2,7 +2,7 @@
  * original's names; the converted models have the published code's, what that code needs beside
  * them, and give the same bits when opened again.
  *
- * With MHA2MLA_EXPORTS=DIR it takes the originals DIR/NAME/original instead of tests/data/vlm's, and
+ * With MHA2MLA_EXPORTS=DIR it takes the originals DIR/NAME/original, not tests/data/vlm's, and
  * leaves the exports DIR/NAME/{baseline,stage1,stage2} with our logits in each, for
  * tests/data/vlm/check_export.py. */
 #include <stdarg.h>
