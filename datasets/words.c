@@ -58,7 +58,7 @@ const struct words_template *words_template_find(const char *name, struct err *e
         strncat(names, i ? ", " : "", sizeof names - strlen(names) - 1);
         strncat(names, templates[i].name, sizeof names - strlen(names) - 1);
     }
-    err_set(e, "no chat template '%s'; there is: %s", name, names);
+    err_set(e, "no chat template '%s'; there are: %s", name, names);
     return NULL;
 }
 

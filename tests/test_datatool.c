@@ -42,7 +42,7 @@ static void test_options(void **state)
     assert_false(run(&tool_tokenizer, &e, "--out|x"));
     assert_error(&e, "no LLaVA JSON file");
     assert_false(run(&tool_tokenizer, &e, "--out|x|--template|bard|y"));
-    assert_error(&e, "no chat template 'bard'; there is: vicuna");
+    assert_error(&e, "no chat template 'bard'; there are: vicuna, qwen2_vl");
     spill(tmpdir_path(state, "file"), "", 0);
     assert_false(run_in(state, &tool_shapes, &e, "--out|@/file"));
     assert_error(&e, "/file");

@@ -49,9 +49,10 @@ static bool mark_calibration(struct run *r, struct err *e)
 
 bool picture_use_mark(struct run *r, bool pixels, struct err *e)
 {
+    /* what is scored by features: for the tables, or for a baseline's curve alone */
     const bool table = run_has_step(r, STEP_STAGE1) || run_has_step(r, STEP_STAGE2) ||
                        run_has_step(r, STEP_EVALUATE);
-    const bool curve = run_has_step(r, STEP_BASELINE);
+    const bool curve = run_has_step(r, STEP_BASELINE) && !r->c.baseline.vision;
 
     clear(&r->train);
     for (int64_t i = 0; i < r->n_eval; i++) {
