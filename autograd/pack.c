@@ -8,6 +8,7 @@
 #include <string.h>
 
 enum { LINES = PACK_ROWS / 2, BLOCK = PACK_ROWS * PACK_COLS };
+enum { AHEAD = 4 * PACK_ROWS }; /* of a column, fetched early: more columns than a CPU follows */
 
 size_t words_bytes(int64_t M, int64_t K)
 {
@@ -134,6 +135,7 @@ static void columns_block(const struct mat *b, int64_t k, int64_t rows, int64_t 
         line x[LINES] = {0};
         for (int64_t j = 0; j < most; j++) {
             const uint16_t *from = values(b, (n + j0 + j) * b->ld + k, rows, room);
+            __builtin_prefetch(from + AHEAD);
             if (rows == PACK_ROWS)
                 memcpy(&x[j], from, sizeof x[j]); /* one instruction */
             else
@@ -151,10 +153,11 @@ struct panels pack_right(struct mat b, int64_t K, int64_t n0, int64_t N, void *t
 
     CHECK(b.dtype != DT_F64);
 #pragma omp parallel for schedule(static) if (K * N > 1 << 15)
-    for (int64_t i = 0; i < panels * blocks; i++) {
-        int64_t n = i / blocks * PACK_COLS, cols = N - n < PACK_COLS ? N - n : PACK_COLS;
-        int64_t k = i % blocks * PACK_ROWS, rows = K - k < PACK_ROWS ? K - k : PACK_ROWS;
-        uint32_t(*block)[PACK_COLS] = (void *)((uint16_t *)to + i * BLOCK);
+    for (int64_t i = 0; i < panels * blocks; i++) { /* in the order of memory */
+        int64_t panel = b.trans ? i / blocks : i % panels, at = b.trans ? i % blocks : i / panels;
+        int64_t n = panel * PACK_COLS, cols = N - n < PACK_COLS ? N - n : PACK_COLS;
+        int64_t k = at * PACK_ROWS, rows = K - k < PACK_ROWS ? K - k : PACK_ROWS;
+        uint32_t(*block)[PACK_COLS] = (void *)((uint16_t *)to + (panel * blocks + at) * BLOCK);
         if (rows < PACK_ROWS || cols < PACK_COLS) memset(block, 0, BLOCK * sizeof(uint16_t));
         (b.trans ? columns_block : rows_block)(&b, k, rows, n0 + n, cols, block);
     }
