@@ -28,10 +28,26 @@ static double value(const void *data, enum dtype t, int64_t i)
     return t == DT_F32 ? (double)f[i] : t == DT_BF16 ? bf16_to_f32(h[i]) : f16_to_f32(h[i]);
 }
 
+/* n values of a pool, in steps from a random place: drawing them all anew would take most of the
+ * time. The steps differ, or a row could be another one shifted. */
+static float *some_values(struct rng *r, int64_t n)
+{
+    enum { POOL = 1 << 16 };
+    static float *pool;
+    float *v = malloc((size_t)(n + 1) * sizeof *v);
+    int64_t from = (int64_t)(rng_u64(r) % POOL), step = (int64_t)(rng_u64(r) % POOL) | 1;
+
+    if (!pool) pool = tiny_values(r, POOL, 1);
+    assert_true(pool && v);
+    for (int64_t i = 0; i < n; i++)
+        v[i] = pool[(from + i * step) % POOL];
+    return v;
+}
+
 /* A random matrix as stored. */
 static void *random_matrix(struct rng *r, int64_t n, enum dtype t)
 {
-    float *f = tiny_values(r, n, 1);
+    float *f = some_values(r, n);
     uint16_t *h = malloc((size_t)n * sizeof *h + 1);
 
     assert_non_null(h);
@@ -46,6 +62,27 @@ static double rounded(double v, enum gemm_compute compute)
     return compute == GEMM_BF16 ? bf16_to_f32(bf16_from_f32((float)v)) : v;
 }
 
+/* want[N,M] = b[N,K] a[M,K]^T, a few columns of `a` at a time so that they stay in the cache. */
+static double *product_of(const double *a, const double *b, int64_t M, int64_t N, int64_t K)
+{
+    enum { PART = 512 };
+    double *want = calloc((size_t)(M * N + 1), sizeof *want);
+
+    assert_non_null(want);
+#pragma omp parallel for
+    for (int64_t n = 0; n < N; n++)
+        for (int64_t from = 0; from < K; from += PART)
+            for (int64_t m = 0; m < M; m++) {
+                int64_t end = from + PART < K ? from + PART : K;
+                double sum = 0;
+#pragma omp simd reduction(+ : sum)
+                for (int64_t k = from; k < end; k++)
+                    sum += a[m * K + k] * b[n * K + k];
+                want[n * M + m] += sum;
+            }
+    return want;
+}
+
 struct product {
     int64_t M, N, K;
     bool ta, tb, add;
@@ -58,7 +95,7 @@ struct product {
 static void check_product(const struct product *p, enum gemm_compute compute, struct rng *r)
 {
     int64_t lda = (p->ta ? p->M : p->K) + 3, ldb = p->tb ? p->K : p->N, ldc = p->N + 5;
-    float *a = tiny_values(r, (p->ta ? p->K : p->M) * lda, 1), *c = tiny_values(r, p->M * ldc, 1);
+    float *a = some_values(r, (p->ta ? p->K : p->M) * lda), *c = some_values(r, p->M * ldc);
     float *before = malloc((size_t)(p->M * ldc) * sizeof *before);
     void *b = random_matrix(r, p->N * p->K, p->b);
     size_t bytes = gemm_scratch(p->M, p->N, p->K, p->b);
@@ -72,21 +109,31 @@ static void check_product(const struct product *p, enum gemm_compute compute, st
          bytes ? scratch : NULL);
     for (int i = 0; i < 32; i++)
         assert_int_equal(scratch[bytes + (size_t)i], 0x5a);
+    double *ra = malloc((size_t)(p->M * p->K + 1) * sizeof *ra); /* rows of the left operand */
+    double *rb = malloc((size_t)(p->N * p->K + 1) * sizeof *rb); /* columns of the right one */
+    assert_true(ra && rb);
+    for (int64_t i = 0; i < p->M * p->K; i++) {
+        int64_t row = i / p->K, k = i % p->K;
+        ra[i] = rounded(a[p->ta ? k * lda + row : row * lda + k], compute);
+    }
+    for (int64_t i = 0; i < p->N * p->K; i++) {
+        int64_t col = i / p->K, k = i % p->K;
+        rb[i] = rounded(value(b, p->b, p->tb ? col * ldb + k : k * ldb + col), compute);
+    }
+    double *product = product_of(ra, rb, p->M, p->N, p->K);
     for (int64_t i = 0; i < p->M; i++)
         for (int64_t j = 0; j < ldc; j++) {
             double want = before[i * ldc + j];
-            if (j < p->N) {
-                want = p->add ? want : 0;
-                for (int64_t k = 0; k < p->K; k++)
-                    want += rounded(a[p->ta ? k * lda + i : i * lda + k], compute) *
-                            rounded(value(b, p->b, p->tb ? j * ldb + k : k * ldb + j), compute);
-            }
+            if (j < p->N) want = (p->add ? want : 0) + product[j * p->M + i];
             if (!(fabs(want - c[i * ldc + j]) <= (j < p->N ? bound : 0)))
                 fail_msg("%ld x %ld x %ld%s%s%s, dtype %d, [%ld, %ld]: %g is not %g", (long)p->M,
                          (long)p->N, (long)p->K, p->ta ? " ta" : "", p->tb ? " tb" : "",
                          p->add ? " add" : "", p->b, (long)i, (long)j, (double)c[i * ldc + j],
                          want);
         }
+    free(product);
+    free(ra);
+    free(rb);
     free(a);
     free(b);
     free(c);
