@@ -46,28 +46,29 @@ static bool flush_unknown(const struct tokenizer *tk, struct tokenizer_scratch *
 
 /* A character that is not a token: its bytes if all of them are tokens, else <unk>, else nothing.
  * As in the library, a pending <unk> comes after such bytes. `spelled` is the character in the
- * vocabulary's spelling, [begin, end) its place in the word. */
+ * vocabulary's spelling, `at` its place in the word. */
 static bool add_missing(const struct tokenizer *tk, struct tokenizer_scratch *sc,
-                        const char *spelled, size_t n, size_t begin, size_t end, struct unknown *u,
+                        struct str spelled, const struct unknown *at, struct unknown *u,
                         struct err *e)
 {
     bool all = tk->byte_fallback;
 
-    for (size_t i = 0; i < n && all; i++)
-        all = tk->fallback_id[(unsigned char)spelled[i]] >= 0;
+    for (size_t i = 0; i < spelled.len && all; i++)
+        all = tk->fallback_id[(unsigned char)spelled.s[i]] >= 0;
     if (all) {
-        for (size_t i = 0; i < n; i++)
-            if (!add_symbol(sc, tk->fallback_id[(unsigned char)spelled[i]], begin, end, e))
+        for (size_t i = 0; i < spelled.len; i++)
+            if (!add_symbol(sc, tk->fallback_id[(unsigned char)spelled.s[i]], at->begin, at->end,
+                            e))
                 return false;
         return true;
     }
     if (tk->unk < 0) return true;
     if (u->waiting && tk->fuse_unk) {
-        u->end = end;
+        u->end = at->end;
         return true;
     }
     if (!flush_unknown(tk, sc, u, e)) return false;
-    *u = (struct unknown){true, begin, end};
+    *u = *at;
     return true;
 }
 
@@ -94,12 +95,15 @@ static bool word_symbols(const struct tokenizer *tk, struct tokenizer_scratch *s
         if (id >= 0) {
             if (!flush_unknown(tk, sc, &unknown, e) || !add_symbol(sc, id, i, i + len, e))
                 return false;
-        } else if (tk->byte_level) {
-            size_t k = utf8_put(spelled, byte_to_char((unsigned char)s[i]));
+        } else {
+            const struct unknown at = {true, i, i + len};
+            struct str own = {spelled, (uint32_t)len};
 
-            if (!add_missing(tk, sc, spelled, k, i, i + len, &unknown, e)) return false;
-        } else if (!add_missing(tk, sc, s + i, len, i, i + len, &unknown, e)) {
-            return false;
+            if (tk->byte_level)
+                own.len = (uint32_t)utf8_put(spelled, byte_to_char((unsigned char)s[i]));
+            else
+                memcpy(spelled, s + i, len);
+            if (!add_missing(tk, sc, own, &at, &unknown, e)) return false;
         }
     }
     return flush_unknown(tk, sc, &unknown, e);
@@ -237,7 +241,7 @@ static struct cached *cache_slot(struct word_cache *c, const char *s, size_t n, 
 }
 
 static bool cache_store(struct word_cache *c, const char *s, size_t n, uint32_t hash,
-                        const struct word_token *tokens, size_t n_tokens, struct err *e)
+                        const struct word_tokens *word, struct err *e)
 {
     struct cached *slot;
 
@@ -246,15 +250,15 @@ static bool cache_store(struct word_cache *c, const char *s, size_t n, uint32_t 
         c->n = c->n_keys = c->n_tokens = 0;
     }
     if (!mem_grow(&c->keys, &c->keys_cap, c->n_keys + n, 1, e) ||
-        !mem_grow(&c->tokens, &c->tokens_cap, c->n_tokens + n_tokens, sizeof *c->tokens, e))
+        !mem_grow(&c->tokens, &c->tokens_cap, c->n_tokens + word->n, sizeof *c->tokens, e))
         return false;
     slot = cache_slot(c, s, n, hash);
     *slot = (struct cached){hash, (uint32_t)n, (uint32_t)c->n_keys, (uint32_t)c->n_tokens,
-                            (uint32_t)n_tokens};
+                            (uint32_t)word->n};
     memcpy(c->keys + c->n_keys, s, n);
-    if (n_tokens > 0) memcpy(c->tokens + c->n_tokens, tokens, n_tokens * sizeof *tokens);
+    if (word->n > 0) memcpy(c->tokens + c->n_tokens, word->v, word->n * sizeof *word->v);
     c->n_keys += n;
-    c->n_tokens += n_tokens;
+    c->n_tokens += word->n;
     c->n++;
     return true;
 }
@@ -278,7 +282,7 @@ static bool merge_word(const struct tokenizer *tk, struct tokenizer_scratch *sc,
 }
 
 bool bpe_word(const struct tokenizer *tk, struct tokenizer_scratch *sc, const char *s, size_t n,
-              const struct word_token **tokens, size_t *n_tokens, struct err *e)
+              struct word_tokens *out, struct err *e)
 {
     struct word_cache *c = &sc->cache;
     bool cached = n <= CACHED_WORD_MAX;
@@ -288,8 +292,8 @@ bool bpe_word(const struct tokenizer *tk, struct tokenizer_scratch *sc, const ch
         const struct cached *at = cache_slot(c, s, n, hash);
 
         if (at->len > 0) {
-            *tokens = at->n_token > 0 ? c->tokens + at->token : NULL; /* may be none yet */
-            *n_tokens = at->n_token;
+            out->v = at->n_token > 0 ? c->tokens + at->token : NULL; /* may be none yet */
+            out->n = at->n_token;
             return true;
         }
     }
@@ -299,7 +303,6 @@ bool bpe_word(const struct tokenizer *tk, struct tokenizer_scratch *sc, const ch
     for (size_t i = 0; i < sc->n_symbols; i++)
         sc->found[i] =
             (struct word_token){sc->symbols[i].id, sc->symbols[i].begin, sc->symbols[i].end};
-    *tokens = sc->found;
-    *n_tokens = sc->n_symbols;
-    return !cached || cache_store(c, s, n, hash, *tokens, *n_tokens, e);
+    *out = (struct word_tokens){sc->found, sc->n_symbols};
+    return !cached || cache_store(c, s, n, hash, out, e);
 }

@@ -217,11 +217,11 @@ static bool put_word(const struct tokenizer *tk, struct tokenizer_scratch *sc, s
 {
     while (p.begin < p.end) {
         const char *s = sc->text.s + p.begin;
-        size_t len = part_end(tk, s, p.end - p.begin), n;
-        const struct word_token *tokens;
+        size_t len = part_end(tk, s, p.end - p.begin);
+        struct word_tokens word;
 
-        if (!bpe_word(tk, sc, s, len, &tokens, &n, e) ||
-            !put_tokens(out, &sc->text, p.begin, tokens, n, e))
+        if (!bpe_word(tk, sc, s, len, &word, e) ||
+            !put_tokens(out, &sc->text, p.begin, word.v, word.n, e))
             return false;
         p.begin += len;
     }

@@ -360,9 +360,13 @@ struct tokenizer_scratch {
 bool normalize_piece(const struct tokenizer *tk, struct tokenizer_scratch *sc, const char *s,
                      size_t begin, size_t end, const struct aligned_text **out, struct err *e);
 
-/* The tokens of one word (n > 0); *tokens is valid until the next call. */
+/* The tokens of one word (n > 0); they are valid until the next call. */
+struct word_tokens {
+    const struct word_token *v;
+    size_t n;
+};
 bool bpe_word(const struct tokenizer *tk, struct tokenizer_scratch *sc, const char *s, size_t n,
-              const struct word_token **tokens, size_t *n_tokens, struct err *e);
+              struct word_tokens *out, struct err *e);
 bool word_cache_init(struct word_cache *c, struct err *e);
 void word_cache_free(struct word_cache *c);
 

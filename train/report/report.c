@@ -77,11 +77,12 @@ static bool load_cache_values(const struct run *r, struct report_point *p, struc
 
 static bool load_point(const struct run *r, struct report_point *p, int64_t i, struct err *e)
 {
+    const struct point at = config_point(&r->c, i);
     char share[32] = "";
 
-    p->p = config_point(&r->c, i);
+    p->p = at;
     for (int k = 0; k < REPORT_RESULTS; k++) {
-        snprintf(p->result[k].dir, sizeof p->result[k].dir, "%s", p->p.dir[STEP_STAGE1 + k]);
+        snprintf(p->result[k].dir, sizeof p->result[k].dir, "%s", at.dir[STEP_STAGE1 + k]);
         if (!load_result(r, &p->result[k], e)) return false;
     }
     if (!load_cache_values(r, p, e)) return false;
