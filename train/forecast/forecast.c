@@ -201,6 +201,7 @@ static void add_largest(struct largest *l, const struct picture_input *in, const
         const struct picture_shape *s = &d->images[i].shape;
         int64_t at = l->n;
 
+        if (d->images[i].bad) continue; /* never read, and of no shape where that is why */
         if (d->images[i].used) l->values += picture_rows(in, s) * in->width;
         if (at == PICTURE_GROUP && l->shape[--at].inputs >= s->inputs) continue;
         if (l->n < PICTURE_GROUP) l->n++;
