@@ -269,6 +269,9 @@ static bool refuse_shape(struct reader *r, const cJSON *sample)
         return reader_refuse(r, DROP_BROKEN, sample, "a sample is an object");
     cJSON_ArrayForEach(item, sample)
     {
+        if (key_use(sample_keys, item->string) == KEY_TURNS && cJSON_IsArray(item))
+            return reader_refuse(r, DROP_BROKEN, item, "\"%s\" is an empty list: it has no turn",
+                                 item->string);
         if (n++ < 4)
             snprintf(keys + strlen(keys), sizeof keys - strlen(keys), "%s\"%.30s\"",
                      keys[0] ? ", " : "; it has ", item->string);

@@ -263,6 +263,8 @@ static bool index_source(struct dataset *d, int32_t i, struct sha256 *sum, struc
                                       .first_of_line = scan.first_of_line};
         ok = signals_go_on(e) && add_entry(d, &entry, &f, e);
     }
+    if (ok && scan.count == 0)
+        ok = err_set(e, "%s: an empty list: no sample is in it", source->path);
     draft_free(&f);
     return ok;
 }

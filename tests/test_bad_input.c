@@ -37,6 +37,10 @@ static void test_bad_input(void **state)
         {"$B/mha2mla-train", "--config FILE is missing"},
         {TRAIN "--what", "unknown option"},
         {TRAIN "--point 2", "the points 0..1"},
+        {TRAIN "--point 99999999999999999999",
+         "--point 99999999999999999999: no sweep has so many"},
+        {TRAIN "--point 1 --point 0", "--point is given twice"},
+        {TRAIN "--config $T/other.json", "/c.json and "},
         /* unknown key, wrong type, not allowed: in the file and by --set */
         {"sed 's/\"projector\"/\"x\"/; s/\"samples\": 32/\"sample\": 32/' $C > $T/d.json; "
          "$B/mha2mla-train --config $T/d.json",
@@ -80,6 +84,7 @@ static void test_bad_input(void **state)
         {SAMPLE("\"image\":\"x.png\",", HUMAN("<image>Q") GPT) SAMPLES, "x.png"},
         /* samples */
         {SAMPLE("", HUMAN("Q")) SAMPLES, "has no answer to train on"},
+        {SAMPLE("", "") SAMPLES, "x.json:1:19: \"conversations\" is an empty list: it has no turn"},
         {SAMPLE("", HUMAN("<image>Q") GPT) SAMPLES, "1 <image> mark for 0 pictures"},
         {SAMPLE("\"image\":\"s/images/train-000000.png\",", HUMAN("Q") GPT) SAMPLES,
          "0 <image> marks for 1 picture"},
@@ -421,6 +426,54 @@ static void test_unusual_samples(void **state)
              "begin with an answer: 1; the first: .*x.json:1:2$' $T/out");
 }
 
+/* Text in a wider form than UTF-8, as a list and as lines, with the zeros before and after. */
+static void test_wide_text(void **state)
+{
+    static const char *const forms[] = {"UTF-16LE", "UTF-16BE", "UTF-32LE", "UTF-32BE"};
+    char command[400], said[100];
+
+    must_run(state, "echo '{\"conversations\":[" HUMAN("Q") GPT "]}' > $T/lines.json");
+    for (size_t i = 0; i < 2 * sizeof forms / sizeof *forms; i++) {
+        snprintf(command, sizeof command,
+                 "iconv -f UTF-8 -t %s %s > $T/x.json; " TRAIN "--set data.train[0].path=$T/x.json",
+                 forms[i / 2], i % 2 ? "$T/s/test.json" : "$T/lines.json");
+        snprintf(said, sizeof said, "/x.json: is text in %.6s: save it as UTF-8", forms[i / 2]);
+        must_fail(state, command, said);
+        assert_false(is_there(tmpdir_path(state, "run")));
+    }
+}
+
+/* A few pictures, fewer than are decoded at a time, and one that is not there. */
+static void test_few_pictures(void **state)
+{
+    static const char *const families[] = {
+        "llava", "llava_next --set baseline.image_size=32",
+        "qwen2_5_vl --set model.tokenizer=$T/qtok --set data.template=qwen2_vl "
+        "--set baseline.patch_size=8 --set baseline.image_size=32"};
+    char command[700];
+
+#define ASKED(picture) "{\"image\":\"" picture "\",\"conversations\":[" HUMAN("<image>Q") GPT "]}"
+    must_run(
+        state,
+        "echo '[" ASKED("s/images/gone.png") "," ASKED("s/images/train-000000.png") "," ASKED(
+            "s/images/train-000003.png") "]' > $T/x.json; "
+                                         "echo '[" ASKED(
+                                             "s/images/test-000000.png") "]' > $T/y.json; "
+                                                                         "$B/mha2mla-data "
+                                                                         "tokenizer --template "
+                                                                         "qwen2_vl --out $T/qtok "
+                                                                         "$T/s/train.json");
+    for (size_t i = 0; i < 2 * sizeof families / sizeof *families; i++) {
+        snprintf(command, sizeof command,
+                 "rm -rf $T/run; " TRAIN "--set data.train[0].path=$T/x.json --set "
+                 "'data.eval=[{\"path\":\"'$T'/y.json\"}]' --set 'run.steps=[\"baseline\"]' "
+                 "--set baseline.steps=1 --set baseline.batch_size=2 --set baseline.family=%s %s",
+                 families[i / 2], i % 2 ? "" : "--dry-run");
+        must_run(state, command);
+        assert_true(says(state, "samples left out: 1, "));
+    }
+}
+
 /* Files that are not read here, but copied into every saved model. */
 static void test_bad_companions(void **state)
 {
@@ -548,7 +601,8 @@ int main(void)
         program_test(test_bad_safetensors), program_test(test_bad_model),
         program_test(test_unusual_model),   program_test(test_unusual_samples),
         program_test(test_bad_companions),  program_test(test_bad_hdf5),
-        program_test(test_few_addresses)};
+        program_test(test_few_addresses),   program_test(test_wide_text),
+        program_test(test_few_pictures)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -45,9 +45,15 @@ static bool parse_point(const char *text, int64_t *point, struct err *e)
 {
     char *end;
 
+    if (*point >= 0) return err_set(e, "--point is given twice: a run has one, or all");
+    errno = 0;
     *point = strtoll(text, &end, 10);
-    return (*text && !*end && *point >= 0) ||
-           err_set(e, "--point: a number from 0 is needed, found %s", text);
+    if (!*text || *end || *point < 0)
+        return err_set(e, "--point: a number from 0 is needed, found %s", text);
+    return errno == 0 || err_set(e,
+                                 "--point %s: no sweep has so many; --list-points shows which "
+                                 "there are",
+                                 text);
 }
 
 /* Returns false with *e empty if the program is already done (--help and the like). */
@@ -68,6 +74,9 @@ static bool parse_options(int argc, char **argv, struct options *o, struct err *
 
     opterr = 0;
     while ((c = getopt_long(argc, argv, "", known, NULL)) != -1) {
+        if (c == CONFIG && o->config)
+            return err_set(e, "--config is given twice, %s and %s: one file is one experiment",
+                           o->config, optarg);
         if (c == CONFIG) o->config = optarg;
         if (c == SET) o->sets[o->n_sets++] = optarg; /* at most argc of them */
         if (c == RESUME) o->resume = true;
