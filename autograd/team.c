@@ -1,13 +1,16 @@
 /* team.c - see team.h. */
 #include "autograd/team.h"
 #include "base/limits.h"
+#include "base/log.h"
 
+#include <cblas.h>
 #include <limits.h>
 #include <omp.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 /* 50 us on an AMD EPYC (Zen 4), where libgomp's own 300000 are 7 ms. Fewer cost an idle machine,
@@ -38,6 +41,30 @@ static const size_t blas_buffer = (size_t)128 << 20, thread_room = (size_t)16 <<
 /* Of OpenBLAS, which keeps what it has mapped; not in its headers, and missing from other BLAS. */
 extern void *blas_memory_alloc(int place) __attribute__((weak));
 extern void blas_memory_free(void *buffer) __attribute__((weak));
+
+int team_most(void)
+{
+    static const char key[] = "MAX_THREADS=";
+    const char *at = strstr(openblas_get_config(), key);
+    const long built = at ? strtol(at + strlen(key), NULL, 10) : 0;
+
+    return built > 0 && built < INT_MAX / 2 ? 2 * (int)built : INT_MAX;
+}
+
+bool team_choose(int64_t *threads, int cores, int most, struct err *e)
+{
+    if (*threads > most)
+        return err_set(e,
+                       "run.threads is %lld, and the OpenBLAS of this machine serves %d: as many "
+                       "or fewer are needed",
+                       (long long)*threads, most);
+    if (*threads == 0 && cores > most)
+        log_line("run.threads is 0, all the cores: %d of the %d are used, as many as the OpenBLAS "
+                 "of this machine serves",
+                 most, cores);
+    if (*threads == 0) *threads = cores < most ? cores : most;
+    return true;
+}
 
 static size_t own_stack(void)
 {

@@ -21,6 +21,7 @@
 #include "tests/sanitized.h"
 #include "tests/tmpdir.h"
 
+#include "tests/printed.h"
 #include "tests/program.h"
 
 enum { WRONG = 91, N = 512 };
@@ -176,6 +177,42 @@ static void test_addresses(void **state)
     free(out);
 }
 
+/* As many threads as OpenBLAS has buffers for, without a word of its own; more are refused, and all
+ * the cores of a larger machine are not taken. */
+static void test_threads(void **state)
+{
+    const int most = team_most();
+    char command[200], *text;
+    int64_t n = 0;
+    struct err e;
+
+    int was = printed_begin(state);
+    assert_true(team_choose(&n, 3, 128, &e) && n == 3);
+    assert_true(team_choose(&n, 1, 3, &e) && n == 3);
+    text = printed_end(state, was);
+    assert_string_equal(text, "");
+    free(text);
+    n = 0;
+    was = printed_begin(state);
+    assert_true(team_choose(&n, 192, 128, &e) && n == 128);
+    text = printed_end(state, was);
+    assert_non_null(strstr(text, "run.threads is 0, all the cores: 128 of the 192 are used"));
+    free(text);
+    n = 129;
+    assert_false(team_choose(&n, 192, 128, &e));
+    assert_string_equal(e.msg,
+                        "run.threads is 129, and the OpenBLAS of this machine serves 128: as "
+                        "many or fewer are needed");
+    if (most >= 1024) skip(); /* the setting's own limit is lower */
+    snprintf(command, sizeof command, TRAIN "--dry-run --set run.threads=%d", most + 1);
+    must_fail(state, command, "and the OpenBLAS of this machine serves ");
+    if (SANITIZED || most > 256) skip(); /* for whom so many threads are too many */
+    snprintf(command, sizeof command, TRAIN "--set run.threads=%d --set 'run.steps=[\"baseline\"]'",
+             most);
+    must_run(state, command);
+    assert_false(says(state, "OpenBLAS warning"));
+}
+
 /* Whether /proc/PID/NAME has that text in it, NUL or newline behind it. */
 static bool proc_says(pid_t pid, const char *name, const char *text)
 {
@@ -219,9 +256,8 @@ int main(int argc, char **argv)
 {
     if (argc == 2) _exit(be_part(argv[1])); /* exit joins threads that wait for a buffer */
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_parts),
-        program_test(test_stack),
-        program_test(test_addresses),
+        cmocka_unit_test(test_parts),     program_test(test_stack),
+        program_test(test_addresses),     program_test(test_threads),
         program_test(test_waits_shortly),
     };
 

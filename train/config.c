@@ -70,7 +70,7 @@ static const struct schema_row rows[] = {
     {"run.seed", SCHEMA_INT(C, run.seed), .def = "1", .min = SCHEMA_FROM(0),
      .help = "seeds data order and new weights"},
     {"run.threads", SCHEMA_INT(C, run.threads), .def = "0", .min = SCHEMA_FROM(0),
-     .max = SCHEMA_TO(1024), .help = "0: all the cores this process may use"},
+     .max = SCHEMA_TO(1024), .help = "0: all the cores this process may use; at most what OpenBLAS serves"},
     {"run.compute", SCHEMA_ENUM(C, run.compute, GEMM_COMPUTE_NAMES), .def = "\"f32\"",
      .help = "inputs of matrix products, and what the backward pass keeps of the forward pass"},
     {"run.gemm", SCHEMA_ENUM(C, run.gemm, GEMM_LIBRARY_NAMES), .def = "\"auto\"",

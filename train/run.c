@@ -187,16 +187,16 @@ bool run_record(struct run *r, const struct model *given, struct err *e)
 
 /* The number of threads is part of a run: its bits depend on it, and a resumed run
  * must have the same. */
-static void choose_threads(struct run *r)
+static bool choose_threads(struct run *r, struct err *e)
 {
-    if (r->c.run.threads == 0) r->c.run.threads = omp_get_num_procs();
+    return team_choose(&r->c.run.threads, omp_get_num_procs(), team_most(), e);
 }
 
 bool run_limits(struct run *r, struct err *e)
 {
     char text[GEMM_TEXT];
 
-    choose_threads(r);
+    if (!choose_threads(r, e)) return false;
     omp_set_dynamic(0);
     omp_set_num_threads((int)r->c.run.threads);
     gemm_setup((enum gemm_library)r->c.run.gemm, (enum gemm_compute)r->c.run.compute);
@@ -215,7 +215,7 @@ bool run_open(struct run *r, bool resume, struct err *e)
     char *config = run_path(r, e, "config.json");
     bool ok = config && log_keep(e) && rundir_check(r, e) && file_there(config, &r->resumed, e);
 
-    choose_threads(r);
+    ok = ok && choose_threads(r, e);
     if (ok && r->resumed)
         ok = lock_dir(r, e) && (resume || holds_a_run(r, e)) && resume_check_config(r, config, e) &&
              open_logs(r, e);
