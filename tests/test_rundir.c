@@ -43,6 +43,8 @@ static void test_of_others(void **state)
         {"echo '{\"a\": 1}' > $T/run/config.json", "/run: holds no run, and "},
         {"echo x > $T/run/report.md",
          "/run: is not empty and holds no run (\"report.md\" is there)"},
+        /* settings, without a run to which they could belong */
+        {"cp $C $T/run/config.json", "/run/config.json: is no run's, which would be written over"},
         {"mkdir $T/run/rank; echo x > $T/run/rank/rank.h5", "holds no run (\"rank\" is there)"},
     };
 
@@ -57,6 +59,19 @@ static void test_in_nobodys_way(void **state)
                     "config.json.tmp slurm-1.out .hidden; cp $C mine.json");
     must_run(state, TRAIN "--set data.cache=$T/run/cache > $T/run/a.log");
     must_run(state, TRAIN "--set data.cache=$T/run/cache --resume > $T/run/a.log");
+}
+
+/* Notes that somebody has added to the settings of a run. */
+static void test_notes_in_a_run(void **state)
+{
+    must_run(state, TRAIN);
+    must_run(state, "cd $T/run; sed -i '1a // my notes' config.json; cp config.json $T/mine");
+    must_run(state, TRAIN "--resume");
+    assert_true(says(state, "/run/config.json: has comments, "));
+    must_run(state, "cmp $T/mine $T/run/config.json");
+    must_run(state,
+             "cd $T/run; sed -i 2d config.json; cp config.json $T/was; cd - > /dev/null; " TRAIN
+             "--resume --set run.memory_limit=9; ! cmp -s $T/was $T/run/config.json");
 }
 
 static void test_pipes_in_a_run(void **state)
@@ -103,7 +118,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         program_test(test_of_others),      program_test(test_in_nobodys_way),
         program_test(test_pipes_in_a_run), program_test(test_settings_from_a_pipe),
-        program_test(test_without_sums),
+        program_test(test_without_sums),   program_test(test_notes_in_a_run),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

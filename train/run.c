@@ -165,21 +165,37 @@ bool run_refuse(const struct run *r, struct err *e, const char *fmt, ...)
     return err_set(e, "%s; those left out are named in %s/left_out.txt", why, r->c.run.dir);
 }
 
+/* The settings that the run goes on with. Notes in them are not the program's, and stay. */
+static bool write_config(const struct run *r, const char *path, struct err *e)
+{
+    char *settings;
+    bool ok;
+
+    if (r->resumed && !rundir_own_config(path)) {
+        log_line("%s: has comments, or commas at the ends of lists, which the program does not "
+                 "write: it stays as it is",
+                 path);
+        return true;
+    }
+    settings = schema_dump(&config_schema, &r->c, e);
+    ok = settings && file_write(path, settings, strlen(settings), e);
+    free(settings);
+    return ok;
+}
+
 bool run_record(struct run *r, const struct model *given, struct err *e)
 {
     char *inputs = run_path(r, e, "inputs.json"), *config = run_path(r, e, "config.json");
-    char *sums = NULL, *settings = NULL;
+    char *sums = NULL;
     bool ok = inputs && config;
 
     if (ok) sums = resume_check_inputs(r, given, inputs, e);
     ok = sums && (r->resumed || (make_dir(r, config, e) && open_logs(r, e))) &&
          resume_move_bases(r, e);
-    if (ok) settings = schema_dump(&config_schema, &r->c, e);
     /* config.json last: it makes the directory a run */
-    ok = settings && run_name_left_out(r, e) && file_write(inputs, sums, strlen(sums), e) &&
-         file_write(config, settings, strlen(settings), e);
+    ok = ok && run_name_left_out(r, e) && file_write(inputs, sums, strlen(sums), e) &&
+         write_config(r, config, e);
     free(sums);
-    free(settings);
     free(inputs);
     free(config);
     return ok;

@@ -51,9 +51,37 @@ static bool check_empty(const struct run *r, struct err *e)
     return ok;
 }
 
-/* A config.json that can be read, and is not a run's. Of one that cannot, --resume will say so. */
-static bool check_config(const char *dir, const char *path, struct err *e)
+/* Of a run that has got as far as its config.json, the first of what it made before. */
+static bool has_begun(const struct run *r, bool *begun, struct err *e)
 {
+    static const char *const before[] = {"lock", "train.log", "metrics.jsonl", "inputs.json"};
+    bool ok = true;
+
+    *begun = false;
+    for (size_t i = 0; ok && !*begun && i < sizeof before / sizeof *before; i++) {
+        char *path = run_path(r, e, "%s", before[i]);
+        ok = path && file_there(path, begun, e);
+        free(path);
+    }
+    return ok;
+}
+
+/* Settings that somebody keeps there would be taken for a run's, and written over. */
+static bool check_begun(const struct run *r, const char *path, struct err *e)
+{
+    bool begun;
+
+    return has_begun(r, &begun, e) &&
+           (begun || err_set(e,
+                             "%s: is no run's, which would be written over it: give this file "
+                             "another name, or choose another run.dir",
+                             path));
+}
+
+/* A config.json that can be read, and is not a run's. Of one that cannot, --resume will say so. */
+static bool check_config(const struct run *r, const char *path, struct err *e)
+{
+    const char *dir = r->c.run.dir;
     const cJSON *type;
     struct jsonc doc;
     struct err unread;
@@ -69,7 +97,18 @@ static bool check_config(const char *dir, const char *path, struct err *e)
         err_set(e, "%s: holds no run, and %s is of something else: choose another run.dir", dir,
                 path);
     jsonc_close(&doc);
-    return ok;
+    return ok && check_begun(r, path, e);
+}
+
+bool rundir_own_config(const char *path)
+{
+    static const struct jsonc_rules rules = {.plain = true};
+    struct err unread;
+    struct jsonc doc;
+    bool own = jsonc_read_as(&doc, path, (size_t)1 << 20, &rules, &unread);
+
+    if (own) jsonc_close(&doc);
+    return own;
 }
 
 bool rundir_check(const struct run *r, struct err *e)
@@ -84,7 +123,7 @@ bool rundir_check(const struct run *r, struct err *e)
         ok = path && file_regular(path, e);
         free(path);
     }
-    ok = ok && (there ? check_config(r->c.run.dir, config, e) : check_empty(r, e));
+    ok = ok && (there ? check_config(r, config, e) : check_empty(r, e));
     free(config);
     return ok;
 }
