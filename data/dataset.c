@@ -186,14 +186,15 @@ static bool add_images(struct dataset *d, struct dataset_entry *entry, const str
 static bool note_unusual(struct dataset *d, const struct dataset_entry *entry,
                          const struct conversation *c, struct err *e)
 {
+    const struct tokenizer_lost *lost = tokenizer_lost(d->scratch); /* it was tokenised last */
     const unsigned kinds = unusual_kinds(c->messages, c->n);
     char *where;
     bool ok;
 
-    if (!kinds) return true;
+    if (!kinds && !lost->n) return true;
     where = mem_printf(e, "%s:%" PRId64 ":%" PRId64, d->sources[entry->source].path, entry->line,
                        entry->col);
-    ok = where && unusual_add(&d->unusual, kinds, where, e);
+    ok = where && unusual_add(&d->unusual, kinds, where, e) && lost_add(&d->lost, lost, where, e);
     free(where);
     return ok;
 }
@@ -317,6 +318,7 @@ void dataset_close(struct dataset *d)
     free(d->left_out);
     unused_free(&d->unused);
     unusual_free(&d->unusual);
+    lost_free(&d->lost);
     tokenizer_scratch_free(d->scratch);
     memset(d, 0, sizeof *d);
 }

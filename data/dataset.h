@@ -20,6 +20,7 @@
 #include "base/text.h"
 #include "data/batch.h"
 #include "data/conversation.h"
+#include "data/lost.h"
 #include "data/sample.h"
 #include "data/tokenizer/tokenizer.h"
 #include "data/unusual.h"
@@ -91,6 +92,7 @@ struct dataset {
     size_t left_out_len, cap_left_out;
     struct unused unused;   /* keys and roles of samples that nothing reads */
     struct unusual unusual; /* what is read, and may not be meant */
+    struct lost lost;       /* characters that the tokenizer does not know */
     int64_t tokens, labels, longest, longest_entry;
     char hash[65]; /* SHA-256 of the sources' bytes */
     struct tokenizer_scratch *scratch;

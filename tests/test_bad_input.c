@@ -474,6 +474,34 @@ static void test_few_pictures(void **state)
     }
 }
 
+/* Characters for which the tokenizer has nothing: they vanish, or become its unknown. */
+static void test_characters_without_a_token(void **state)
+{
+#define ZEBRA                                                                                      \
+    TRAIN "--set data.train[0].path=$T/x.json --set svd.decoupled=false --set "                    \
+          "model.tokenizer=$T/tok "
+    must_run(
+        state,
+        SAMPLE(
+            "",
+            HUMAN("Z ZQ") GPT "," HUMAN(
+                "Q") ",{\"from\":\"gpt\",\"value\":\"AZ\"}") "sed -i 's/\"Z\":/\"Z_is_no_more\":/' "
+                                                             "$T/tok/tokenizer.json; " ZEBRA
+                                                             "--dry-run");
+    assert_true(says(state, "data.train: characters without a token: 3 in 1 sample (\"<0x5A>\"), "
+                            "which vanish from what is read and trained; the first: "));
+    assert_true(says(state, "/x.json:1:2\n"));
+    assert_true(says(state, "  without a token, and not in the text below: \"<0x5A>\"\n"));
+    assert_true(says(state, "\" A</s>\"") && !says(state, "Z</s>") && !says(state, "Z Q"));
+    must_run(state, ZEBRA "--set 'run.steps=[\"baseline\"]' --set baseline.steps=1");
+    assert_true(
+        says(state, "data.train: characters without a token: 3 in 1 sample (\"<0x5A>\"), "));
+    must_run(state, "sed -i 's/\"unk_token\":\tnull/\"unk_token\":\t\"<unk>\"/' "
+                    "$T/tok/tokenizer.json; rm -r $T/run; " ZEBRA "--dry-run");
+    assert_true(says(state, "3 in 1 sample (\"<0x5A>\"), which become <unk>; the first: "));
+    assert_false(says(state, "Z</s>") || says(state, "Z Q"));
+}
+
 /* Files that are not read here, but copied into every saved model. */
 static void test_bad_companions(void **state)
 {
@@ -602,7 +630,7 @@ int main(void)
         program_test(test_unusual_model),   program_test(test_unusual_samples),
         program_test(test_bad_companions),  program_test(test_bad_hdf5),
         program_test(test_few_addresses),   program_test(test_wide_text),
-        program_test(test_few_pictures)};
+        program_test(test_few_pictures),    program_test(test_characters_without_a_token)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -142,6 +142,7 @@ static bool open_sets(struct run *r, const struct dataset_options *o, struct err
         sources[i] = (struct dataset_source){train[i].path, train[i].images, train[i].limit};
     ok = ok && dataset_open(&r->train, sources, n, o, e);
     free(sources);
+    lost_log(&d->lost, what, d->o.tokenizer);
     if (ok) log_samples(&r->train, "data.train");
     if (!ok || !run_report_drops(r, &r->train, "data.train", e)) return false;
     log_line("data.train: %lld sample%s, %lld token%s, %lld trained; the longest has %lld",

@@ -44,6 +44,21 @@ static bool flush_unknown(const struct tokenizer *tk, struct tokenizer_scratch *
     return add_symbol(sc, tk->unk, u->begin, u->end, e);
 }
 
+/* Notes a character without a token; of a byte level it is the byte. */
+static void note_lost(const struct tokenizer *tk, struct tokenizer_lost *lost, struct str spelled)
+{
+    char name[LOST_NAME];
+    size_t len;
+
+    if (tk->byte_level)
+        snprintf(name, sizeof name, "<0x%02X>",
+                 (unsigned)char_to_byte(utf8_get(spelled.p, &len)) & 255);
+    else
+        snprintf(name, sizeof name, "%.*s", (int)spelled.n, spelled.p);
+    lost->n++;
+    tokenizer_lost_name(lost, name);
+}
+
 /* A character that is not a token: its bytes if all of them are tokens, else <unk>, else nothing.
  * As in the library, a pending <unk> comes after such bytes. `spelled` is the character in the
  * vocabulary's spelling, `at` its place in the word. */
@@ -62,6 +77,7 @@ static bool add_missing(const struct tokenizer *tk, struct tokenizer_scratch *sc
                 return false;
         return true;
     }
+    note_lost(tk, &sc->lost, spelled);
     if (tk->unk < 0) return true;
     if (u->waiting && tk->fuse_unk) {
         u->end = at->end;
@@ -285,6 +301,7 @@ bool bpe_word(const struct tokenizer *tk, struct tokenizer_scratch *sc, const ch
               struct word_tokens *out, struct err *e)
 {
     struct word_cache *c = &sc->cache;
+    const int64_t lost = sc->lost.n;
     bool cached = n <= CACHED_WORD_MAX;
     uint32_t hash = cached ? hash_bytes(s, n) : 0;
 
@@ -304,5 +321,6 @@ bool bpe_word(const struct tokenizer *tk, struct tokenizer_scratch *sc, const ch
         sc->found[i] =
             (struct word_token){sc->symbols[i].id, sc->symbols[i].begin, sc->symbols[i].end};
     *out = (struct word_tokens){sc->found, sc->n_symbols};
+    cached = cached && sc->lost.n == lost; /* else it is to be noted again */
     return !cached || cache_store(c, s, n, hash, out, e);
 }

@@ -64,6 +64,23 @@ int32_t tokenizer_size(const struct tokenizer *tk)
     return tk->size;
 }
 
+int32_t tokenizer_unknown(const struct tokenizer *tk)
+{
+    return tk->unk;
+}
+
+const struct tokenizer_lost *tokenizer_lost(const struct tokenizer_scratch *sc)
+{
+    return &sc->lost;
+}
+
+void tokenizer_lost_name(struct tokenizer_lost *l, const char *name)
+{
+    for (int i = 0; i < l->names; i++)
+        if (strcmp(l->name[i], name) == 0) return;
+    if (l->names < LOST_NAMES) snprintf(l->name[l->names++], LOST_NAME, "%s", name);
+}
+
 bool tokenizer_note(struct tokenizer *tk, struct err *e, const char *fmt, ...)
 {
     char line[1024], plain[1024];
@@ -267,6 +284,7 @@ bool tokenizer_encode(const struct tokenizer *tk, struct tokenizer_scratch *scra
     if (!sc) sc = tokenizer_scratch_new(tk, e);
     if (!sc) return false;
     CHECK(sc->tk == tk);
+    sc->lost = (struct tokenizer_lost){0};
     ok = (!add_special || put_special(out, tk->before, tk->n_before, 0, e)) &&
          cut_into_words(tk, sc, text, len, e) && put_words(tk, sc, out, e) &&
          (!add_special || put_special(out, tk->after, tk->n_after, len, e));

@@ -101,8 +101,21 @@ char *tokenizer_decode(const struct tokenizer *tk, const int32_t *ids, size_t n,
 
 /* The id of a token by its exact spelling in the file ("<image>", "Ġthe"), -1 if there is none. */
 int32_t tokenizer_id(const struct tokenizer *tk, const char *token);
+/* What stands for a character without a token; -1 if such characters vanish. */
+int32_t tokenizer_unknown(const struct tokenizer *tk);
 /* A token's spelling, borrowed; NULL if no token has this id. */
 const char *tokenizer_piece(const struct tokenizer *tk, int32_t id);
 int32_t tokenizer_size(const struct tokenizer *tk); /* the largest id + 1 */
+
+/* The characters of the last text, as normalised, that no token stands for. */
+enum { LOST_NAMES = 8, LOST_NAME = 8 };
+struct tokenizer_lost {
+    int64_t n;
+    char name[LOST_NAMES][LOST_NAME]; /* the first different ones; a byte as "<0xNN>" */
+    int names;
+};
+const struct tokenizer_lost *tokenizer_lost(const struct tokenizer_scratch *sc);
+/* Adds one to the names unless it is there; past LOST_NAMES it is dropped. */
+void tokenizer_lost_name(struct tokenizer_lost *l, const char *name);
 
 #endif

@@ -353,6 +353,7 @@ struct tokenizer_scratch {
     struct word_token *found; /* the tokens of the last word */
     size_t n_found, found_cap;
     struct word_cache cache;
+    struct tokenizer_lost lost; /* of the text */
 };
 
 /* The piece s[0..n) after all normalizers; the result is one of sc->normal. `begin` and `end` are

@@ -1,14 +1,17 @@
 /* dryrun_samples.c - samples as the model will see them: the exact string and its trained parts,
  * then the tokens in runs of the same modality and training status. */
 #include "base/log.h"
+#include "base/mem.h"
 #include "base/plural.h"
 #include "base/text.h"
+#include "data/lost.h"
 #include "data/tokenizer/tokenizer.h"
 #include "data/tokenizer/unicode.h"
 #include "data/tokenizer/utf8.h"
 #include "train/forecast/dryrun_parts.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { WIDTH = 100, TEXT_AT = 12, TOKENS_AT = 30 }; /* columns: in all; of text; of tokens */
@@ -122,14 +125,65 @@ static void show_added(const struct run *r, const struct tokens *t, size_t *at)
     flow_end(&f);
 }
 
+/* Where a byte of the text is, once what no token stands for has been taken out: kept[i] bytes stay
+ * of the first i. */
+static void move_ranges(struct rendered *s, const size_t *kept)
+{
+    for (size_t i = 0; i < s->n_trained; i++)
+        s->trained[i] = (struct byte_range){kept[s->trained[i].begin], kept[s->trained[i].end]};
+}
+
+/* Takes out of the text what no token stands for, or only the one for the unknown: the model does not
+ * see it. */
+static bool keep_known(const struct run *r, struct rendered *s, const struct tokens *t,
+                       struct err *e)
+{
+    size_t *kept = mem_new(s->len + 1, sizeof *kept, "a sample's text", e), n = 0;
+    const int32_t unknown = tokenizer_unknown(r->tokenizer);
+
+    if (!kept) return false;
+    for (size_t k = 0; k < t->n; k++) /* 1 where a byte is kept */
+        for (int64_t i = t->v[k].begin; i < t->v[k].end; i++)
+            kept[i] = t->v[k].id != unknown;
+    for (size_t i = 0; i < s->len; i++) {
+        const bool keep = kept[i];
+        kept[i] = n;
+        if (keep) s->text[n++] = s->text[i];
+    }
+    kept[s->len] = n;
+    move_ranges(s, kept);
+    s->len = n;
+    free(kept);
+    return true;
+}
+
+/* The tokens of a sample's text; what has none is named, and taken out. */
+static bool show_lost(const struct run *r, struct rendered *s, struct tokens *t, struct err *e)
+{
+    struct tokenizer_scratch *sc = tokenizer_scratch_new(r->tokenizer, e);
+    char names[LOST_TEXT];
+    bool ok = sc && tokenizer_encode(r->tokenizer, sc, s->text, s->len, s->add_special, t, e);
+
+    if (ok && tokenizer_lost(sc)->n) {
+        log_line("  without a token, and not in the text below: %s",
+                 lost_names(tokenizer_lost(sc), names));
+        ok = keep_known(r, s, t, e);
+    }
+    tokenizer_scratch_free(sc);
+    return ok;
+}
+
 /* Shows the whole string: trained parts, other parts, and what surrounds them. */
-static bool show_text(const struct run *r, const struct rendered *s, struct err *e)
+static bool show_text(const struct run *r, struct rendered *s, struct err *e)
 {
     const char *done = s->text;
     struct tokens t = {0};
     size_t at = 0;
 
-    if (!tokenizer_encode(r->tokenizer, NULL, s->text, s->len, s->add_special, &t, e)) return false;
+    if (!show_lost(r, s, &t, e)) {
+        tokens_free(&t);
+        return false;
+    }
     show_added(r, &t, &at);
     for (size_t i = 0; i < s->n_trained; i++) {
         show_part("  text", done, s->text + s->trained[i].begin);
@@ -204,7 +258,7 @@ static void show_head(const struct run *r, int64_t entry, const struct sample *s
         show_picture(&r->processor, r->train.images[s->image[i]].path, &s->shape[i]);
 }
 
-static bool show_sample(const struct run *r, int64_t entry, const struct sample *s, struct err *e)
+static bool show_sample(const struct run *r, int64_t entry, struct sample *s, struct err *e)
 {
     show_head(r, entry, s);
     if (!show_text(r, &s->rendered, e)) return false;
