@@ -90,14 +90,23 @@ static bool check(const struct model *m, const struct param *p, struct err *e)
     if (at == tensor_count(&p->t)) return true;
     v = bits_at(&p->t, at);
     index_text(p, t, at, index, sizeof index);
-    return err_set(
-        e,
-        "%s: tensor %s: [%s] is %s: no such weight can be used; fetch the file again, or "
-        "take another checkpoint of the model",
-        t->file, p->name, index,
-        (v & ~f->sign) != f->exponent ? "NaN"
-        : v & f->sign                 ? "-infinity"
-                                      : "infinity");
+    return err_set(e, "%s: tensor %s: [%s] is %s: no such weight can be used" MODEL_FETCH_AGAIN,
+                   t->file, p->name, index,
+                   (v & ~f->sign) != f->exponent ? "NaN"
+                   : v & f->sign                 ? "-infinity"
+                                                 : "infinity");
+}
+
+bool model_check_own_finite(const struct model *m, struct err *e)
+{
+    const size_t n = strlen(m->dir);
+
+    for (int64_t i = 0; i < m->n_params; i++) {
+        const struct st_tensor *t = model_find_tensor(m, m->params[i].name);
+        const bool own = t && strncmp(t->file, m->dir, n) == 0 && t->file[n] == '/';
+        if (own && !check(m, &m->params[i], e)) return false;
+    }
+    return true;
 }
 
 bool model_check_finite(const struct model *m, struct err *e)

@@ -68,6 +68,14 @@ static int32_t argmax(const real *x, int64_t n)
     return (int32_t)best;
 }
 
+static bool not_numbers(const struct model *m, struct err *e)
+{
+    return err_set(e,
+                   "%s%sthe logits are not numbers: the model's training has diverged, and is to "
+                   "be done again with a smaller lr",
+                   m->dir ? m->dir : "", m->dir ? ": " : "");
+}
+
 /* Takes each running sequence's next token from its logits [n, V]; drops sequences that stop. */
 static bool take_tokens(struct running *r, const struct generator *how, const struct tensor *logits,
                         const struct kv_cache *c, struct generation *out, struct err *e)
@@ -77,11 +85,7 @@ static bool take_tokens(struct running *r, const struct generator *how, const st
     for (int64_t i = 0; i < r->n; i++) {
         struct generation *g = &out[r->seq[i]];
         int32_t id = argmax(tensor_real(logits) + i * logits->cols, logits->cols);
-        if (id < 0)
-            return err_set(e,
-                           "sequence %lld: the logits are not numbers: the weights are damaged "
-                           "or training diverged",
-                           (long long)r->seq[i]);
+        if (id < 0) return not_numbers(how->m, e);
         for (int64_t k = 0; k < how->n_stop; k++)
             g->stopped |= how->stop[k] == id;
         if (!g->stopped) g->ids[g->n++] = id;
@@ -215,8 +219,7 @@ bool model_score(const struct generator *g, const struct forward *f, struct toke
     all.seq = seq;
     loss = model_extend_scores(g->m, g->t, &all, each, e);
     ok = loss && tape_plan(g->t, g->memory_limit, e) && (tape_forward(g->t) || signals_go_on(e));
-    if (ok && isnan(tensor_real(loss)[0]))
-        ok = err_set(e, "the logits are not numbers: the weights are damaged or training diverged");
+    if (ok && isnan(tensor_real(loss)[0])) ok = not_numbers(g->m, e);
     if (ok && g->stats) {
         count_cache(g->stats, b, &cache);
         g->stats->prefill_seconds += clock_seconds() - begin;

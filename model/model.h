@@ -119,6 +119,11 @@ bool model_open(struct model *m, const char *dir, struct err *e);
 /* Reads every weight, at memory (or disk) speed. Fails if one is NaN or infinite, naming file,
  * tensor and index. Only for a model opened from a directory. */
 bool model_check_finite(const struct model *m, struct err *e);
+/* The same of the tensors that lie in its own directory, and not in that of the model that it builds
+ * on. */
+bool model_check_own_finite(const struct model *m, struct err *e);
+#define MODEL_FETCH_AGAIN /* ends its message */                                                   \
+    "; fetch the file again, or take another checkpoint of the model"
 
 /* Fails if the end of a file is zeros as only an unfinished download leaves them; notes in m->notes
  * how many weights are nothing but zeros, or have many in a row. Reads few of the values that are

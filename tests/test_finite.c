@@ -341,12 +341,44 @@ static void test_zero_block(void **state)
     expect_zeros(&o, NULL, 1, "tensor lm_head.weight has 512 KiB of zeros in a row: if the model");
 }
 
+/* A weight that is no number in what a step has left: the next step fails, and says where it is. */
+static void test_left_by_a_step(void **state)
+{
+#define SPOIL(file)                                                                                \
+    "f=$T/run/" file "; printf '\\377\\377\\377\\177' | dd of=$f bs=1 conv=notrunc "               \
+    "seek=$(($(stat -c %%s $f) - 8)) 2> /dev/null; "
+    static const struct {
+        const char *model, *lost, *steps;
+    } rows[] = {
+        {"rope4/stage1/model", "rope4/stage1/scores.json", "evaluate"},
+        {"rope4/stage1/model", "rope4-rank4", "svd"},
+        {"rope4-rank4/svd/model", "rope4-rank4/stage2", "stage2"},
+        {"baseline/model", "rank", "rank"},
+    };
+    char command[600], said[200];
+
+    must_run(state,
+             "$B/mha2mla-train --config $C --set 'sweep.low_rank=[4]' && mv $T/run $T/whole");
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        snprintf(command, sizeof command,
+                 "rm -rf $T/run; cp -r $T/whole $T/run; rm -r $T/run/%s; " SPOIL(
+                     "%s/model.safetensors") "$B/mha2mla-train --config $C --resume --set "
+                                             "'sweep.low_rank=[4]' --set 'run.steps=[\"%s\"]'",
+                 rows[i].lost, rows[i].model, rows[i].steps);
+        snprintf(said, sizeof said, "/run/%s: is damaged (model.safetensors: tensor ",
+                 rows[i].model);
+        must_fail(state, command, said);
+        must_fail(state, command, "] is NaN: no such weight can be used): delete the directory");
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {tmpdir_test(test_named),      tmpdir_test(test_blocks),
-                                       tmpdir_test(test_unfinished), tmpdir_test(test_zero_tensors),
-                                       tmpdir_test(test_zero_rows),  tmpdir_test(test_zero_block),
-                                       program_test(test_refused)};
+    const struct CMUnitTest tests[] = {
+        tmpdir_test(test_named),      tmpdir_test(test_blocks),
+        tmpdir_test(test_unfinished), tmpdir_test(test_zero_tensors),
+        tmpdir_test(test_zero_rows),  tmpdir_test(test_zero_block),
+        program_test(test_refused),   program_test(test_left_by_a_step)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

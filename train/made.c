@@ -55,6 +55,7 @@ bool made_again(const struct run *r, enum step step, const char *what, const cha
     if (named && (named[n] == '/' || named[n] == ':')) /* once is enough */
         why = named + n + 1 + strspn(named + n + 1, " ");
     if ((fetch = strstr(e->msg, ST_COPY_AGAIN))) *fetch = '\0'; /* there is nowhere to */
+    if ((fetch = strstr(e->msg, MODEL_FETCH_AGAIN))) *fetch = '\0';
     return err_set(e, "%s: is damaged (%s): delete the %s, and --resume %s%s%smakes it again", path,
                    why, what, comes ? "" : "with \"", comes ? "" : step_names[step],
                    comes ? "" : "\" in run.steps ");
@@ -82,6 +83,15 @@ bool made_check(const struct run *r, struct err *e)
             ok = check_model(r, s, p.dir[s], e);
     }
     return ok;
+}
+
+bool made_open(const struct run *r, enum step step, const char *path, struct model *m,
+               struct err *e)
+{
+    if (!model_open(m, path, e)) return false;
+    if (model_check_own_finite(m, e)) return true;
+    model_close(m);
+    return made_again(r, step, "directory", path, e);
 }
 
 /* Whether there are as many answers as the scores were made from. */

@@ -11,6 +11,10 @@ bool made_check(const struct run *r, struct err *e);
  * leaves *e as it is if that says nothing about the contents. Returns false. */
 bool made_again(const struct run *r, enum step step, const char *what, const char *path,
                 struct err *e);
+/* Opens a model that a step has left in `path`, whose weights must be numbers: from one that is not,
+ * damage could go on into all that follows, unseen. */
+bool made_open(const struct run *r, enum step step, const char *path, struct model *m,
+               struct err *e);
 /* Whether DIR has scores and their answers. If they are not whole, logs that and counts them as
  * absent. */
 bool made_scores(const struct run *r, const char *dir, bool *whole, struct err *e);

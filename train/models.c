@@ -6,6 +6,7 @@
 #include "convert/transform.h"
 #include "model/files/rankfile.h"
 #include "model/pairs.h"
+#include "train/made.h"
 #include "train/ranking.h"
 
 #include <stdlib.h>
@@ -43,6 +44,10 @@ bool open_base_model(struct run *r, struct model *m, struct err *e)
     dir = made || !r->c.model.path ? run_path(r, e, "baseline/model")
                                    : mem_strdup(r->c.model.path, e);
     ok = dir && open_given_model(r, dir, m, e);
+    if (ok && (made || !r->c.model.path) && !model_check_own_finite(m, e)) {
+        model_close(m);
+        ok = made_again(r, STEP_BASELINE, "directory", dir, e);
+    }
     free(dir);
     return ok;
 }
@@ -122,7 +127,7 @@ bool open_partial_model(struct run *r, const struct point *p, struct model *m, s
     bool there, ok = config && file_there(config, &there, e);
 
     if (ok && there)
-        ok = model_open(m, dir, e);
+        ok = made_open(r, STEP_STAGE1, dir, m, e);
     else if (ok && run_has_step(r, STEP_STAGE1))
         ok = err_set(e, "%s: stage 1 of %s is not finished", dir, p->stage1);
     else if (ok)

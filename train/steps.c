@@ -137,14 +137,14 @@ static bool score_model(struct run *r, struct model *m, const char *dir, struct 
 }
 
 /* Full scores of a model, unless they are there. */
-static bool score_dir(struct run *r, const char *dir, struct err *e)
+static bool score_dir(struct run *r, enum step step, const char *dir, struct err *e)
 {
     char *path = run_path(r, e, "%s/model", dir);
     bool base = strcmp(dir, "base") == 0, done, ok = path && made_scores(r, dir, &done, e);
     struct model m = {0};
 
     if (ok && !done) {
-        ok = base ? open_base_model(r, &m, e) : model_open(&m, path, e);
+        ok = base ? open_base_model(r, &m, e) : made_open(r, step, path, &m, e);
         ok = ok && score_model(r, &m, dir, e);
     }
     model_close(&m);
@@ -153,11 +153,11 @@ static bool score_dir(struct run *r, const char *dir, struct err *e)
 }
 
 /* The same, if there is such a model. */
-static bool score_made(struct run *r, const char *dir, struct err *e)
+static bool score_made(struct run *r, enum step step, const char *dir, struct err *e)
 {
     bool made;
 
-    return model_is_there(r, dir, &made, e) && (!made || score_dir(r, dir, e));
+    return model_is_there(r, dir, &made, e) && (!made || score_dir(r, step, dir, e));
 }
 
 static bool step_stage1(struct run *r, const struct point *p, struct err *e)
@@ -168,7 +168,7 @@ static bool step_stage1(struct run *r, const struct point *p, struct err *e)
     bool done, ok;
 
     if (!look_done(r, dir, &done, e) || done) return done;
-    if (r->n_eval && !score_dir(r, "base", e)) return false;
+    if (r->n_eval && !score_dir(r, STEP_BASELINE, "base", e)) return false;
     job.kinds = peft_kinds(r->c.stage1.peft, r->c.stage1.projector);
     /* open_partial_model would ask for this step's own output */
     ok = open_untrained_partial(r, p, &m, e) && need_pictures(r, &m, false, e) &&
@@ -236,13 +236,14 @@ static bool step_stage2(struct run *r, const struct point *p, struct err *e)
 
     if (!look_done(r, dir, &done, e) || done) return done;
     /* Scores what the training starts from first: base, stage 1, and directly after the SVD. */
-    if (r->n_eval && (!score_dir(r, "base", e) || !score_made(r, p->dir[STEP_STAGE1], e) ||
-                      !score_dir(r, svd, e)))
+    if (r->n_eval &&
+        (!score_dir(r, STEP_BASELINE, "base", e) ||
+         !score_made(r, STEP_STAGE1, p->dir[STEP_STAGE1], e) || !score_dir(r, STEP_SVD, svd, e)))
         return false;
     from = run_path(r, e, "%s/model", svd);
     phase.lr = p->lr;
     job.kinds = peft_kinds(r->c.stage2.peft, r->c.stage2.projector);
-    ok = from && model_open(&m, from, e) && need_pictures(r, &m, false, e);
+    ok = from && made_open(r, STEP_SVD, from, &m, e) && need_pictures(r, &m, false, e);
     if (ok)
         log_line(
             "%s: the cache holds %lld values a token and layer, %.2f %% of the original's %lld",
@@ -257,9 +258,9 @@ static bool step_stage2(struct run *r, const struct point *p, struct err *e)
 
 static bool step_evaluate(struct run *r, const struct point *p, struct err *e)
 {
-    if (!score_dir(r, "base", e)) return false;
-    for (int s = STEP_STAGE1; s <= STEP_STAGE2; s++)
-        if (!score_made(r, p->dir[s], e)) return false;
+    if (!score_dir(r, STEP_BASELINE, "base", e)) return false;
+    for (enum step s = STEP_STAGE1; s <= STEP_STAGE2; s++)
+        if (!score_made(r, s, p->dir[s], e)) return false;
     return true;
 }
 
