@@ -369,6 +369,24 @@ bool file_mkdirs(const char *path, struct err *e)
     return ok;
 }
 
+/* A file without a name; where the file system has no such, a directory for a moment. */
+bool file_can_write(const char *dir, struct err *e)
+{
+    const int fd = open(dir, O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
+    bool ok = fd >= 0;
+    char *path;
+
+    if (ok) close(fd);
+    if (ok || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL))
+        return ok || err_system(e, errno, "%s: nothing can be written there", dir);
+    path = mem_printf(e, "%s/.mha2mla-XXXXXX", dir);
+    if (!path) return false;
+    ok = mkdtemp(path) || err_system(e, errno, "%s: nothing can be written there", dir);
+    if (ok) rmdir(path);
+    free(path);
+    return ok;
+}
+
 bool file_can_mkdirs(const char *path, struct err *e)
 {
     char *p = mem_strdup(path, e), *up;
@@ -391,8 +409,7 @@ bool file_can_mkdirs(const char *path, struct err *e)
     }
     if (!p) return false;
     made = (S_ISDIR(st.st_mode) || err_set(e, "%s: is there but is not a directory", p)) &&
-           (!made || access(p, W_OK | X_OK) == 0 ||
-            err_system(e, errno, "%s: nothing can be made there", p));
+           (!made || file_can_write(p, e));
     free(p);
     return made;
 }

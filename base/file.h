@@ -85,6 +85,10 @@ bool file_sync_dir(const char *dir, struct err *e);
 /* Creates a directory and its parents; fine if it exists. */
 bool file_mkdirs(const char *path, struct err *e);
 
+/* Whether files can be made in a directory, which is tried: rights alone do not say so. Nothing is
+ * left there. */
+bool file_can_write(const char *dir, struct err *e);
+
 /* Whether it exists or file_mkdirs could create it; creates nothing. */
 bool file_can_mkdirs(const char *path, struct err *e);
 

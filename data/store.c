@@ -180,7 +180,7 @@ static bool open_parts(struct store *s, struct err *e)
 {
     struct dirent **names;
     int n = scandir(s->dir, &names, is_part, alphasort);
-    bool ok = n >= 0 || err_system(e, errno, "%s", s->dir);
+    bool ok = n >= 0 || errno == ENOENT || err_system(e, errno, "%s", s->dir);
 
     for (int i = 0; i < n; i++) {
         ok = ok && open_part(s, part_number(names[i]->d_name), e);
@@ -199,7 +199,7 @@ bool store_open(struct store *s, const char *dir, const char *about, bool write,
     s->lock = -1;
     s->dir = mem_strdup(dir, e);
     s->about = s->dir ? mem_strdup(about, e) : NULL;
-    if (!s->about || !file_mkdirs(dir, e)) goto fail;
+    if (!s->about || (write && !file_mkdirs(dir, e))) goto fail;
     if (write && !take_lock(s, e)) goto fail;
     if (!open_parts(s, e)) goto fail;
     return true;

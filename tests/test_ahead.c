@@ -27,6 +27,8 @@ static void test_looks_ahead(void **state)
         {"--set run.dir=$T/c.json/x/y", "/c.json: is there but is not a directory"},
         {"--set run.dir=$T/link/x", "/link: is a link that leads nowhere"},
         {"--set data.cache=$T/c.json", "data.cache: "},
+        {"--set run.dir=/proc/x", "run.dir: /proc: nothing can be written there"},
+        {"--set data.cache=/proc/x", "data.cache: /proc: nothing can be written there"},
         {"--set 'sweep.low_rank=[4,4]'", "sweep: has the point rope4-rank4 twice"},
         {"--set stage1.micro_batch=9", "stage1.micro_batch: 9 is more than"},
         {STEPS("\"stage1\""),
@@ -89,10 +91,44 @@ static void test_pictures_broken(void **state)
         says(state, "baseline.batch_size is 8, more than the samples of data.train (2): "));
 }
 
+/* Runs as somebody who owns nothing but a directory for what he writes; a copy of the program, since
+ * he may not come where that is. */
+#define NOBODY "setpriv --reuid=65534 --regid=65534 --clear-groups "
+#define CACHED                                                                                     \
+    "$T/train --config $C --set model.path=$T/model --set run.dir=$T/own/run --set "               \
+    "data.cache=$T/kept "
+
+/* A cache of somebody else's, to be read only. */
+static void test_cache_to_read(void **state)
+{
+    if (geteuid() != 0) skip(); /* cannot become another */
+    must_run(state,
+             TRAIN "--set 'run.steps=[\"baseline\"]' && mv $T/run/baseline/model $T/model && "
+                   "rm -r $T/run; cp $B/mha2mla-train $T/train; chmod 755 $T; mkdir -p $T/own "
+                   "$T/kept; chmod 777 $T/own");
+    if (run(state, NOBODY "$T/train --version") != 0) skip(); /* he may not come here */
+    for (int i = 0; i < 2; i++) {
+        must_fail(state, i ? NOBODY CACHED : NOBODY CACHED "--dry-run",
+                  "and what the tower makes of the pictures cannot be there before it is trained");
+        must_fail(state,
+                  i ? NOBODY CACHED STEPS("\"rank\"") : NOBODY CACHED STEPS("\"rank\"") "--dry-run",
+                  "/kept: nothing can be written there: Permission denied, and it lacks ");
+        must_run(state, "test -z \"$(ls -A $T/own)$(ls -A $T/kept)\"");
+    }
+    must_run(state, CACHED STEPS("\"rank\"") "&& rm -r $T/own/run");
+    must_run(state, "ls -R $T/kept > $T/was; " NOBODY CACHED STEPS("\"rank\"") "--dry-run");
+    must_run(state, NOBODY CACHED STEPS("\"rank\"") "&& ls -R $T/kept | cmp $T/was -");
+    must_run(state, "rm -r $T/own/run; rm $T/kept/feat*/part*");
+    must_fail(state, NOBODY CACHED STEPS("\"rank\"") "--dry-run", "and it lacks ");
+    must_fail(state, NOBODY CACHED STEPS("\"rank\""), "and it lacks ");
+    assert_false(is_there(tmpdir_path(state, "own/run")));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {program_test(test_looks_ahead),
-                                       program_test(test_pictures_broken)};
+                                       program_test(test_pictures_broken),
+                                       program_test(test_cache_to_read)};
 
     return cmocka_run_group_tests_name("ahead", tests, NULL, NULL);
 }

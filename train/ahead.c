@@ -9,42 +9,20 @@
 #include "train/settings.h"
 #include "train/models.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 /* ---- directories ---- */
 
 /* Whether a directory is there or can be made; `written`: and files in it. */
 static bool check_dir(const char *key, const char *dir, bool written, struct err *e)
 {
-    char *path = mem_strdup(dir, e), *above;
-    struct stat st;
-    bool ok = path, link = false;
+    bool there = false;
 
-    while (ok && stat(path, &st) != 0) {
-        if (errno != ENOENT && errno != ENOTDIR) {
-            ok = err_system(e, errno, "%s: %s", key, path);
-            break;
-        }
-        link = lstat(path, &st) == 0;
-        if (link || !strcmp(path, ".") || !strcmp(path, "/")) break;
-        above = file_dir(path, e);
-        free(path);
-        path = above;
-        ok = path;
-    }
-    if (ok && link)
-        ok = err_set(e, "%s: %s: is a link that leads nowhere", key, path);
-    else if (ok && !S_ISDIR(st.st_mode))
-        ok = err_set(e, "%s: %s: is there but is not a directory", key, path);
-    else if (ok && written && access(path, W_OK | X_OK) != 0)
-        ok = err_system(e, errno, "%s: %s: nothing can be written there", key, path);
-    free(path);
-    return ok;
+    return (file_can_mkdirs(dir, e) &&
+            (!written || (file_there(dir, &there, e) && (!there || file_can_write(dir, e))))) ||
+           err_context(e, "%s", key);
 }
 
 /* ---- what steps start from ---- */

@@ -2,6 +2,7 @@
  * is computed; every other picture is decoded once all the same, because the samples that are left out
  * for a broken one decide the order of the rest, which must not depend on the steps. That a picture can
  * be read is remembered in a store of its own, with one value for each. */
+#include "base/file.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -9,9 +10,12 @@
 #include "train/picture_group.h"
 #include "train/picture_use.h"
 
+#include <errno.h>
+#include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Set number i: data.train, then those of data.eval; NULL after the last. */
 static struct dataset *set_at(struct run *r, int64_t i)
@@ -79,7 +83,7 @@ static bool fill_set(struct run *r, struct model *m, struct dataset *d, bool use
         if (!img->bad && img->used == used && store_find(&r->pictures.store, img->key) < 0)
             picture_group_add(&g, d, i);
         if (!picture_group_is_full(&g)) continue;
-        log_progress("pictures: %lld of %lld", (long long)i, (long long)d->n_images);
+        log_progress("pictures: %lld of %lld decoded", (long long)i + 1, (long long)d->n_images);
         ok = do_group(r, m, d, &g, keep, e);
     }
     if (ok && g.n) ok = do_group(r, m, d, &g, keep, e);
@@ -108,16 +112,58 @@ static bool place_make(struct place *p, const struct run *r, const char *kind, c
     return p->dir;
 }
 
+/* Fails if something is missing in a store in which nothing can be written. */
+static bool check_full(struct run *r, bool used, const struct err *why, struct err *e)
+{
+    const struct dataset *d;
+    const char *first = NULL;
+    int64_t n = 0;
+
+    for (int64_t i = 0; (d = set_at(r, i)); i++)
+        for (int64_t k = 0; k < d->n_images; k++) {
+            const struct dataset_image *img = &d->images[k];
+            if (img->bad || img->used != used || store_find(&r->pictures.store, img->key) >= 0)
+                continue;
+            if (n++ == 0) first = img->path;
+        }
+    if (n == 0) return true;
+    err_set(
+        e,
+        "data.cache: %s, and it lacks %lld of the pictures, the first of them %s: choose another "
+        "directory, or make this one writable",
+        why->msg, (long long)n, first);
+    e->number = why->number; /* there may be no room */
+    return false;
+}
+
+/* Opens a store to write in it; where that cannot be done, to read it, and *full is set: it has all
+ * that is needed. */
+static bool open_store(struct run *r, const struct place *p, bool used, bool *full, struct err *e)
+{
+    struct store *s = &r->pictures.store;
+    struct err why, ignored;
+    bool there = false;
+
+    *full = false;
+    if (!file_there(p->dir, &there, e)) return false;
+    if (file_can_write(there ? p->dir : r->c.data.cache, &why) || why.number == ENOENT)
+        return store_open(s, p->dir, p->about, true, e);
+    if (there && !store_open(s, p->dir, p->about, false, e)) return false;
+    *full = check_full(r, used, &why, e);
+    if (!*full) store_close(s, &ignored);
+    return *full;
+}
+
 static bool fill_store(struct run *r, struct model *m, const struct place *p, bool used,
                        keeper *keep, struct err *e)
 {
     struct store *s = &r->pictures.store;
     struct dataset *d;
     struct err close_err;
-    bool ok = store_open(s, p->dir, p->about, true, e);
+    bool full, ok = open_store(r, p, used, &full, e);
 
     if (!ok) return false;
-    for (int64_t i = 0; ok && (d = set_at(r, i)); i++)
+    for (int64_t i = 0; ok && !full && (d = set_at(r, i)); i++)
         ok = fill_set(r, m, d, used, keep, e);
     if (!store_close(s, &close_err) && ok) {
         *e = close_err;
@@ -169,19 +215,74 @@ static bool fill(struct run *r, struct model *m, const struct place *p, struct e
     return ok;
 }
 
+/* The store of what the steps read. */
+static bool place_input(struct place *p, const struct run *r, const struct model *m, bool pixels,
+                        struct err *e)
+{
+    char tower[65] = "";
+
+    if (!pixels) model_vision_hash(m, tower);
+    return place_make(p, r, pixels ? "pixels" : "features", tower, e);
+}
+
+/* Whether something can be written in data.cache and in the stores there. Files are not tried: the
+ * rights say enough of what is there already. */
+static bool can_write(const char *cache, struct err *e)
+{
+    glob_t g;
+    char *pattern;
+    bool there = false, ok = file_there(cache, &there, e);
+
+    if (!ok || !there) return ok;
+    if (!file_can_write(cache, e) || !(pattern = mem_printf(e, "%s/*-*", cache))) return false;
+    if (glob(pattern, GLOB_ONLYDIR, NULL, &g) == 0) {
+        for (size_t i = 0; ok && i < g.gl_pathc; i++)
+            ok = access(g.gl_pathv[i], W_OK | X_OK) == 0 ||
+                 err_system(e, errno, "%s: nothing can be written there", g.gl_pathv[i]);
+        globfree(&g);
+    }
+    free(pattern);
+    return ok;
+}
+
+bool run_check_cache(struct run *r, const struct model *m, bool pixels, struct err *e)
+{
+    struct picture_input *in = &r->pictures;
+    struct place p[2] = {{0}};
+    struct err why;
+    bool full, ok;
+
+    if (can_write(r->c.data.cache, &why)) return true;
+    if (pixels) {
+        err_set(e,
+                "data.cache: %s, and what the tower makes of the pictures cannot be there "
+                "before it is trained: choose another directory",
+                why.msg);
+        e->number = why.number;
+        return false;
+    }
+    ok = run_name_pictures(r, e) && place_input(&p[0], r, m, false, e) &&
+         place_make(&p[1], r, "checked", "", e);
+    for (int i = 0; ok && i < 1 + has_unused(r); i++) {
+        ok = open_store(r, &p[i], i == 0, &full, e);
+        if (ok) store_close(&in->store, &why);
+    }
+    free(p[0].dir);
+    free(p[1].dir);
+    return ok;
+}
+
 bool run_open_pictures(struct run *r, struct model *m, bool pixels, struct err *e)
 {
     struct picture_input *in = &r->pictures;
     struct place p = {0};
-    char tower[65] = "";
     bool ok;
 
     if (!hf_has_vision(&m->cfg)) return true;
     if (!run_name_pictures(r, e)) return false;
-    if (!pixels) model_vision_hash(m, tower);
     in->pixels = pixels;
     in->width = pixels ? r->processor.input_width : hf_feature_width(&m->cfg);
-    ok = place_make(&p, r, pixels ? "pixels" : "features", tower, e) && fill(r, m, &p, e);
+    ok = place_input(&p, r, m, pixels, e) && fill(r, m, &p, e);
     if (ok && in->damaged)
         log_line(
             "%lld of the pictures that were read now are damaged, and are what Pillow makes of "

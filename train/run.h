@@ -102,6 +102,10 @@ bool run_check_pictures(struct run *r, struct err *e);
 /* Writes the list if it does not exist. */
 bool run_record_pictures(struct run *r, struct err *e);
 
+/* Where nothing can be written in data.cache: whether all is there that the run will read, as `m`
+ * makes it, and the error if not. Reads all pictures then. */
+bool run_check_cache(struct run *r, const struct model *m, bool pixels, struct err *e);
+
 /* Makes sure that every picture that the run's steps will read is in the store, decoding missing ones
  * and, for features, running the tower of `m`; drops samples whose pictures turn out to be bad,
  * whether they will be read or not. */

@@ -248,7 +248,7 @@ static bool add_pictures(struct forecast *f, struct err *e)
     if (l.n == 0) return true;
     if (!file_can_mkdirs(r->c.data.cache, e))
         return err_set(e, "data.cache: %s: choose another directory, there or not", e->msg);
-    if (!find_largest(f, e)) return false;
+    if (!run_check_cache(f->r, &f->base, in.pixels, e) || !find_largest(f, e)) return false;
     while (group < l.n && (group == 0 || inputs * width < PICTURE_VALUES))
         inputs += l.shape[group++].inputs;
     s = add_step(f, "pictures");
