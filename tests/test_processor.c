@@ -330,6 +330,8 @@ static void test_refused(void **state)
         {"{\"crop_size\": {\"height\": 2.5, \"width\": 3}}", ":1:26: crop_size.height is 2.5"},
         {"{\"image_mean\": [1, 2]}", "image_mean is [1,2]; allowed: a list of three numbers"},
         {"{\"image_std\": [1, 0, 1]}", ":1:15: image_std: finite numbers other than 0"},
+        {"{\"rescale_factor\": 0}", "rescale_factor: a finite number above 0 is needed"},
+        {"{\"rescale_factor\": -1}", "rescale_factor: a finite number above 0 is needed"},
         {"{\"rescale_factor\": \"x\"}", "rescale_factor is \"x\"; allowed: a number"},
         {"{\"do_pad\": true, \"image_processor_type\": \"LlavaImageProcessor\","
          "\"image_mean\": [0, 1.01, 0]}",

@@ -180,6 +180,7 @@ static void test_runs(void **state)
         must_say(state, kinds[i].tokens);
         must_say(state, kinds[i].picture);
         must_say(state, "together");
+        assert_false(says(state, "fullatt_block_indexes") || says(state, "go beyond the model's"));
         check_longest(state);
         must_run(state, "$B/mha2mla-train --config $C");
         must_say(state, "recovered");
@@ -204,6 +205,18 @@ static void test_runs(void **state)
                         "$T/whole/rope4-rank4/stage2/answers.jsonl");
         must_run(state, "rm -r $T/run $T/whole $T/m $T/cache");
     }
+}
+
+/* What is not used, or goes further than the model was made for, and is no reason to refuse. */
+static void test_said(void **state)
+{
+    set_up(state, &kinds[0]);
+    must_run(state, "sed -i 's/^      3$/      7/' $T/m/config.json; $B/mha2mla-train --config $C "
+                    "--dry-run --set evaluate.max_new_tokens=500");
+    must_say(state, "vision_config.fullatt_block_indexes has 7: not used; the tower has the blocks "
+                    "0 to 3");
+    must_say(state, "evaluate.max_new_tokens is 500: with a question of ");
+    must_say(state, "d.json:1) an answer may go beyond the model's 512 positions, for which");
 }
 
 /* Limits of pixels: obeyed and exported where the model has such, refused where not. */
@@ -239,6 +252,12 @@ static const struct refused {
      "16"},
     {0, "sed -i 's/\"image_token_id\": 60/\"image_token_id\": 59/' $T/m/config.json",
      "token \"<|image_pad|>\" has id 60, but image_token_index is 59"},
+    {0, "sed -i 's/\"vision_start_token_id\": 58/\"vision_start_token_id\": 57/' $T/m/config.json",
+     "token \"<|vision_start|>\" has id 58, but vision_start_token_id is 57"},
+    {0, "sed -i 's/\"vision_end_token_id\": 59/\"vision_end_token_id\": 58/' $T/m/config.json",
+     "token \"<|vision_end|>\" has id 59, but vision_end_token_id is 58 ("},
+    {0, "sed -i 's/\"max_new_tokens\":8/\"max_new_tokens\":40000/' $T/c.json; echo >> $T/m/x",
+     "evaluate.max_new_tokens is 40000, and the model has "},
     {0, "sed -i 's/\"patch_size\": 4/\"patch_size\": 8/' $T/m/preprocessor_config.json",
      "makes patches of 8 pixels"},
     {1, "sed -i 's/      36,/      24,/' $T/m/preprocessor_config.json",
@@ -337,7 +356,8 @@ static void test_left_out(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {tmpdir_test(test_runs), tmpdir_test(test_limits),
-                                       tmpdir_test(test_refused), tmpdir_test(test_left_out)};
+                                       tmpdir_test(test_said), tmpdir_test(test_refused),
+                                       tmpdir_test(test_left_out)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -56,6 +56,22 @@ static void say_length(const struct hf_config *cfg)
             (long long)cfg->image_seq_length, (long long)rows);
 }
 
+/* Blocks of the tower that it does not have. */
+static void say_blocks(const struct hf_config *cfg)
+{
+    static const char key[] = "fullatt_block_indexes";
+    const cJSON *vision = cJSON_GetObjectItemCaseSensitive(cfg->json, "vision_config"), *item;
+
+    cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(vision, key))
+    {
+        if (item->valuedouble < (double)cfg->vision.num_hidden_layers) continue;
+        SAY(cfg, "vision_config.fullatt_block_indexes",
+            "vision_config.%s has %lld: not used; the tower has the blocks 0 to %lld", key,
+            (long long)item->valuedouble, (long long)cfg->vision.num_hidden_layers - 1);
+        return;
+    }
+}
+
 /* ---- other files ---- */
 
 /* The path of dir/name where that is there and, where a key is given, has it; else NULL. What
@@ -109,5 +125,6 @@ void beside_say(const struct run *r, const struct hf_config *cfg)
 {
     say_class(cfg);
     say_length(cfg);
+    say_blocks(cfg);
     say_files(r);
 }

@@ -146,3 +146,47 @@ bool given_check_window(const struct run *r, const struct hf_config *cfg, struct
     }
     return true;
 }
+
+/* ---- the positions ---- */
+
+static bool has_answers(const struct run *r)
+{
+    return r->n_eval + r->c.data.eval.n > 0 && scorer_of(&r->c)->generates;
+}
+
+bool given_check_answers(const struct run *r, const struct hf_config *cfg, struct err *e)
+{
+    int64_t positions = cfg->text.max_position_embeddings, more = r->c.evaluate.max_new_tokens;
+
+    return !has_answers(r) || more <= positions ||
+           err_set(e,
+                   "evaluate.max_new_tokens is %lld, and the model has %lld positions "
+                   "(max_position_embeddings of %s): fewer are needed",
+                   (long long)more, (long long)positions, cfg->file);
+}
+
+bool given_say_positions(const struct run *r, const struct hf_config *cfg, struct err *e)
+{
+    int64_t positions = cfg->text.max_position_embeddings, more = r->c.evaluate.max_new_tokens - 1;
+
+    for (int64_t i = 0; has_answers(r) && i < r->n_eval; i++) {
+        const struct dataset *d = &r->eval[i].data;
+        for (int64_t k = 0; k < d->n; k++) {
+            struct sample s;
+            char place[DATASET_PLACE];
+            int64_t prompt;
+
+            if (d->entries[k].tokens + more <= positions) continue;
+            if (!dataset_sample(d, k, &s, e)) return false;
+            prompt = s.prompt;
+            sample_free(&s);
+            if (prompt + more <= positions) continue;
+            log_line("evaluate.max_new_tokens is %lld: with a question of %lld tokens (%s:%s) an "
+                     "answer may go beyond the model's %lld positions, for which it was not made",
+                     (long long)more + 1, (long long)prompt, d->sources[d->entries[k].source].path,
+                     dataset_place(&d->entries[k], place), (long long)positions);
+            return true;
+        }
+    }
+    return true;
+}

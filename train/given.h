@@ -19,4 +19,10 @@ bool given_open(struct run *r, const struct hf_config *cfg, struct err *e);
  * windows are not implemented. */
 bool given_check_window(const struct run *r, const struct hf_config *cfg, struct err *e);
 
+/* Fails if an answer could be longer than the model has positions, whatever the question. */
+bool given_check_answers(const struct run *r, const struct hf_config *cfg, struct err *e);
+/* Logs the first question whose answer could go beyond them: the model has not learnt what is
+ * there. */
+bool given_say_positions(const struct run *r, const struct hf_config *cfg, struct err *e);
+
 #endif

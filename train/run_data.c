@@ -10,16 +10,48 @@
 #include "train/run.h"
 #include "train/score/scorer.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+/* The model's settings say under `key` which id a token has, and the tokenizer must agree. */
+static bool check_id(const struct tokenizer *tk, const char *path, const struct hf_config *cfg,
+                     const char *token, const char *key, int64_t id, struct err *e)
+{
+    const char *piece = tokenizer_piece(tk, (int32_t)id);
+    const int64_t has = tokenizer_id(tk, token);
+
+    if (has == id) return true;
+    if (has < 0)
+        return err_set(e, "%s: has no token \"%s\", but %s is %lld (%s)", path, token, key,
+                       (long long)id, cfg->file);
+    return err_set(e, "%s: token \"%s\" has id %lld, but %s is %lld (%s), which is %s%s%s here",
+                   path, token, (long long)has, key, (long long)id, cfg->file, piece ? "\"" : "",
+                   piece ? piece : "not a token", piece ? "\"" : "");
+}
+
+/* The tokens before and after a picture's places, where the family has such. */
+static bool check_around(const struct tokenizer *tk, const char *path, const struct hf_config *cfg,
+                         struct err *e)
+{
+    const char *all = cfg->family->picture, *place = cfg->family->place;
+    const char *at = all ? strstr(all, place) : NULL;
+    char before[64];
+
+    if (!at || cfg->vision_start_token_id == HF_NO_TOKEN) return true;
+    snprintf(before, sizeof before, "%.*s", (int)(at - all), all);
+    return check_id(tk, path, cfg, before, "vision_start_token_id", cfg->vision_start_token_id,
+                    e) &&
+           check_id(tk, path, cfg, at + strlen(place), "vision_end_token_id",
+                    cfg->vision_end_token_id, e);
+}
+
 /* The tokenizer's ids must be rows of the embedding, which may have more rows (padding is common),
- * and both must agree on the image token's id. */
+ * and both must agree on the ids of what stands for pictures. */
 static bool check_tokenizer(const struct tokenizer *tk, const char *path,
                             const struct hf_config *cfg, struct err *e)
 {
-    int64_t last = tokenizer_size(tk) - 1, image = cfg->image_token_index;
-    const char *piece;
+    int64_t last = tokenizer_size(tk) - 1;
 
     if (last >= cfg->text.vocab_size)
         return err_set(e,
@@ -27,18 +59,9 @@ static bool check_tokenizer(const struct tokenizer *tk, const char *path,
                        "(%s): use the tokenizer that belongs to the model",
                        path, tokenizer_piece(tk, (int32_t)last), (long long)last,
                        (long long)cfg->text.vocab_size, cfg->file);
-    if (!hf_has_vision(cfg)) return true;
-    const char *place = cfg->family->place;
-    if (tokenizer_id(tk, place) == image) return true;
-    piece = tokenizer_piece(tk, (int32_t)image);
-    if (tokenizer_id(tk, place) < 0)
-        return err_set(e, "%s: has no token \"%s\", but image_token_index is %lld (%s)", path,
-                       place, (long long)image, cfg->file);
-    return err_set(e,
-                   "%s: token \"%s\" has id %lld, but image_token_index is %lld (%s), which is "
-                   "%s%s%s here",
-                   path, place, (long long)tokenizer_id(tk, place), (long long)image, cfg->file,
-                   piece ? "\"" : "", piece ? piece : "not a token", piece ? "\"" : "");
+    return !hf_has_vision(cfg) || (check_id(tk, path, cfg, cfg->family->place, "image_token_index",
+                                            cfg->image_token_index, e) &&
+                                   check_around(tk, path, cfg, e));
 }
 
 static void log_lines(const char *before, const char *lines)
@@ -119,6 +142,7 @@ static void log_samples(const struct dataset *d, const char *what)
 {
     unused_log(&d->unused, what);
     unusual_log(&d->unusual, what);
+    lost_log(&d->lost, what, d->o.tokenizer);
 }
 
 /* The files that go with every model that the run will save. */
@@ -142,7 +166,6 @@ static bool open_sets(struct run *r, const struct dataset_options *o, struct err
         sources[i] = (struct dataset_source){train[i].path, train[i].images, train[i].limit};
     ok = ok && dataset_open(&r->train, sources, n, o, e);
     free(sources);
-    lost_log(&d->lost, what, d->o.tokenizer);
     if (ok) log_samples(&r->train, "data.train");
     if (!ok || !run_report_drops(r, &r->train, "data.train", e)) return false;
     log_line("data.train: %lld sample%s, %lld token%s, %lld trained; the longest has %lld",
@@ -203,7 +226,8 @@ bool run_open_data(struct run *r, const struct hf_config *cfg, struct err *e)
     beside_say(r, cfg);
     o.tokenizer = r->tokenizer;
     o.chat = &r->chat;
-    return open_sets(r, &o, e) && given_check_window(r, cfg, e);
+    return given_check_answers(r, cfg, e) && open_sets(r, &o, e) && given_check_window(r, cfg, e) &&
+           given_say_positions(r, cfg, e);
 }
 
 void run_close_data(struct run *r)

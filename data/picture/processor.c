@@ -61,8 +61,8 @@ static bool check_colour(const double v[3], const char *name, bool divides, cons
 
 bool processor_check(struct processor *p, const char **key, struct err *e)
 {
-    if (p->do_rescale && !isfinite(p->rescale_factor))
-        return processor_fault(e, key, "rescale_factor", ": a finite number is needed");
+    if (p->do_rescale && !(isfinite(p->rescale_factor) && (float)p->rescale_factor > 0))
+        return processor_fault(e, key, "rescale_factor", ": a finite number above 0 is needed");
     if (p->do_normalize && (!check_colour(p->mean, "image_mean", false, key, e) ||
                             !check_colour(p->std, "image_std", true, key, e)))
         return false;
