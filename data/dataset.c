@@ -1,6 +1,8 @@
 /* dataset.c - the index of the samples: where they are, what they contain, which are dropped. */
 #include "data/dataset.h"
+#include "base/clock.h"
 #include "base/hash.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/signals.h"
 #include "data/dataset_parts.h"
@@ -235,6 +237,17 @@ static void count(struct dataset *d)
     }
 }
 
+/* Every sample is tokenised and the head of every picture read, which takes its time where there are
+ * many, or files are far away. */
+static void say_progress(const struct json_scan *scan, double begin)
+{
+    enum { PATIENCE = 5 }; /* seconds without a word */
+
+    if (scan->count % 256 == 0 && clock_seconds() - begin > PATIENCE)
+        log_progress("%s: %lld samples looked at, %.0f %% of the file", scan->name,
+                     (long long)scan->count, 100 * (double)scan->at / (double)scan->size);
+}
+
 enum { HASHED = 64 << 20 }; /* bytes hashed between two polls for a signal */
 
 static bool index_source(struct dataset *d, int32_t i, struct sha256 *sum, struct err *e)
@@ -242,6 +255,7 @@ static bool index_source(struct dataset *d, int32_t i, struct sha256 *sum, struc
     const struct dataset_source *source = &d->sources[i];
     struct json_scan scan;
     struct draft f = {0};
+    const double start = clock_seconds();
     int64_t before = d->n;
     size_t begin, end;
     bool found = true, ok;
@@ -262,6 +276,7 @@ static bool index_source(struct dataset *d, int32_t i, struct sha256 *sum, struc
                                       .line = scan.place.line,
                                       .col = scan.place.col,
                                       .first_of_line = scan.first_of_line};
+        say_progress(&scan, start);
         ok = signals_go_on(e) && add_entry(d, &entry, &f, e);
     }
     if (ok && scan.count == 0)

@@ -23,7 +23,7 @@ static bool name_set(struct dataset *d, struct err *e)
         struct err why;
 
         if (!signals_go_on(e)) return false;
-        if (!d->images[first].key[0])
+        if (first && !d->images[first].key[0])
             log_progress("pictures: %lld of %lld read", (long long)first, (long long)d->n_images);
 #pragma omp parallel for schedule(dynamic, 8) private(why)
         for (int64_t i = first; i < end; i++) {
