@@ -59,6 +59,11 @@ static void test_bad_input(void **state)
         /* missing files */
         {"$B/mha2mla-train --config $T/no.json", "no.json: No such file"},
         {TRAIN "--set 'data.train=[{\"path\":\"gone.json\"}]'", "gone.json: No such file"},
+        {TRAIN "--set 'data.train=[{\"path\":\"data/sets/gone.json\"}]'",
+         "data/sets/gone.json: No such file or directory; sets are made first: the first lines "
+         "of "},
+        {TRAIN "--set model.tokenizer=data/sets/gone",
+         "data/sets/gone: no such directory; sets are made first: the first lines of "},
         {TRAIN "--set model.tokenizer=$T/gone", "/gone: no such directory"},
         {TRAIN "--set model.tokenizer=$T/tok/tokenizer.json",
          "/tok/tokenizer.json: is a file; a tokenizer is a directory with tokenizer.json: give"},

@@ -119,6 +119,18 @@ static void say_room(struct err *e)
         }
 }
 
+/* What to do where a set that the files in configs/ name is not there: it is not in the repository. */
+static void say_sets(const char *config, struct err *e)
+{
+    static const char *const dirs[] = {"data/sets/", "data/real/"};
+
+    for (size_t i = 0; i < sizeof dirs / sizeof *dirs; i++)
+        if (strncmp(e->msg, dirs[i], strlen(dirs[i])) == 0 &&
+            (e->number == ENOENT || strstr(e->msg, "no such directory")))
+            err_set(e, "%s; sets are made first: the first lines of %s, or docs/data.md, say how",
+                    e->msg, config);
+}
+
 static bool run(const struct options *o, struct err *e)
 {
     struct run r = {.lock = -1, .only_point = o->point, .dry = o->dry_run};
@@ -140,6 +152,7 @@ static bool run(const struct options *o, struct err *e)
     /* Any failure may be due to a file that was changed during the run. */
     if (!watch_check(&changed)) ok = err_set(e, "%s", changed.msg);
     ok = log_close(ok ? e : &lines) && ok;
+    if (!ok) say_sets(o->config, e);
     if (!ok && !o->dry_run) say_room(e);
     return ok;
 }
