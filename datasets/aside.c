@@ -4,20 +4,24 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 bool aside_open(struct aside *a, const char *dir, struct err *e)
 {
+    if (!own_open(&a->own, dir, e)) return false;
     a->images = file_join(dir, "images", e);
-    a->tmp = a->images ? file_join(dir, "images.tmp", e) : NULL;
+    a->tmp = a->images ? file_join(a->own.room, "images", e) : NULL;
     if (!a->tmp) return false;
     file_remove_tree(a->tmp);
-    return file_mkdirs(a->images, e) && file_mkdirs(a->tmp, e);
+    return file_mkdirs(a->tmp, e);
+}
+
+bool aside_list(struct aside *a, const char *name, struct err *e)
+{
+    return own_may_begin(&a->own, name, e);
 }
 
 char *aside_picture(const struct aside *a, const char *name, struct err *e)
@@ -25,23 +29,11 @@ char *aside_picture(const struct aside *a, const char *name, struct err *e)
     return file_join(a->tmp, name, e);
 }
 
-/* Checks that nothing is in the picture's way that it cannot replace. */
-static bool look(const char *from, const char *to, struct err *e)
-{
-    struct stat st;
-
-    (void)from;
-    return stat(to, &st) != 0 || !S_ISDIR(st.st_mode) || err_system(e, EISDIR, "%s", to);
-}
-
-static bool move(const char *from, const char *to, struct err *e)
-{
-    return rename(from, to) == 0 || err_system(e, errno, "%s: cannot be written", to);
-}
-
-/* Calls `what` for every picture that was written aside. */
-static bool each_picture(const struct aside *a,
-                         bool (*what)(const char *from, const char *to, struct err *e),
+/* Calls `what` for every picture that was written aside; `from` is its path, `name` its place in
+ * the set. */
+static bool each_picture(struct aside *a,
+                         bool (*what)(struct aside *a, const char *from, const char *name,
+                                      struct err *e),
                          struct err *e)
 {
     DIR *d = opendir(a->tmp);
@@ -49,26 +41,47 @@ static bool each_picture(const struct aside *a,
     const struct dirent *f = NULL;
 
     while (ok && (errno = 0, f = readdir(d))) {
-        char *from, *to;
+        char *from, *name;
         if (strcmp(f->d_name, ".") == 0 || strcmp(f->d_name, "..") == 0) continue;
         from = file_join(a->tmp, f->d_name, e);
-        to = from ? file_join(a->images, f->d_name, e) : NULL;
-        ok = to && what(from, to, e);
+        name = from ? file_join("images", f->d_name, e) : NULL;
+        ok = name && what(a, from, name, e);
         free(from);
-        free(to);
+        free(name);
     }
     if (ok && errno) ok = err_system(e, errno, "%s", a->tmp);
     if (d) closedir(d);
     return ok;
 }
 
+static bool look(struct aside *a, const char *from, const char *name, struct err *e)
+{
+    return own_may_write(&a->own, name, e) && own_claim(&a->own, name, from, e);
+}
+
+static bool move(struct aside *a, const char *from, const char *name, struct err *e)
+{
+    char *to = file_join(a->own.dir, name, e);
+    bool ok = to && (rename(from, to) == 0 || err_system(e, errno, "%s: cannot be written", to));
+
+    free(to);
+    return ok;
+}
+
+static bool claim_list(struct aside *a, struct file_out *list, struct err *e)
+{
+    return file_out_flush(list, e) &&
+           own_claim(&a->own, strrchr(list->path, '/') + 1, list->tmp, e);
+}
+
 bool aside_publish(struct aside *a, struct file_out *const *lists, int n, struct err *e)
 {
-    bool ok = true;
+    bool there = false, ok = file_there(a->images, &there, e) && file_mkdirs(a->images, e);
 
+    a->made = ok && !there;
     for (int i = 0; ok && i < n; i++)
-        ok = file_out_flush(lists[i], e);
-    ok = ok && each_picture(a, look, e);
+        ok = claim_list(a, lists[i], e);
+    ok = ok && each_picture(a, look, e) && own_save(&a->own, e);
     for (int i = 0; ok && i < n; i++)
         ok = unlink(lists[i]->path) == 0 || errno == ENOENT ||
              err_system(e, errno, "%s: cannot be replaced", lists[i]->path);
@@ -81,6 +94,8 @@ bool aside_publish(struct aside *a, struct file_out *const *lists, int n, struct
 void aside_close(struct aside *a)
 {
     if (a->tmp) file_remove_tree(a->tmp);
+    if (a->made) rmdir(a->images); /* where it stayed empty */
+    own_close(&a->own);
     free(a->images);
     free(a->tmp);
     memset(a, 0, sizeof *a);

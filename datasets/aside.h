@@ -1,8 +1,9 @@
 /* aside.h - a set of pictures and lists that is written next to the existing one and replaces it at
  * the end: a run that fails leaves the earlier set as it was. Until then, pictures go to
- * DIR/images.tmp, and lists to their .tmp.
+ * DIR/.mha2mla-data/images, and lists to their .tmp. The directory is locked, and files in it that
+ * are not this tool's are not replaced (own.h).
  *     struct aside a = {0};
- *     bool ok = aside_open(&a, dir, e);
+ *     bool ok = aside_open(&a, dir, e) && aside_list(&a, "train.json", e);
  *     ... image_write_png(&im, path of aside_picture(&a, "a.png", e), e) ...
  *     ok = ok && aside_publish(&a, lists, n, e);
  *     aside_close(&a); */
@@ -10,13 +11,19 @@
 #define DATASETS_ASIDE_H
 
 #include "base/file.h"
+#include "datasets/own.h"
 
 struct aside {
-    char *images, *tmp; /* DIR/images, DIR/images.tmp */
+    struct own own;
+    char *images, *tmp; /* DIR/images, DIR/.mha2mla-data/images */
+    bool made;          /* the first was not there before */
 };
 
-/* Creates both directories; removes what a killed run left in the second. */
+/* Locks DIR and creates the second directory; removes what a killed run left in it. */
 bool aside_open(struct aside *a, const char *dir, struct err *e);
+
+/* Whether the list DIR/NAME may be written: call before the work begins. */
+bool aside_list(struct aside *a, const char *name, struct err *e);
 
 /* The path to which the picture DIR/images/NAME is written for now, in newly allocated memory. */
 char *aside_picture(const struct aside *a, const char *name, struct err *e);

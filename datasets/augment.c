@@ -308,9 +308,11 @@ static bool add_list(struct writer *w, const char *file, struct err *e)
 static bool write_all(struct writer *w, char **files, int count, struct err *e)
 {
     char *list = mem_printf(e, "%s/%s.json", w->o->out, w->o->name);
+    const char *name = list ? list + strlen(w->o->out) + 1 : NULL;
     struct file_out *out = &w->out;
     bool ok = list && tool_keep_inputs(list, files, count, e) &&
-              aside_open(&w->aside, w->o->out, e) && file_out_open(out, list, e);
+              aside_open(&w->aside, w->o->out, e) && aside_list(&w->aside, name, e) &&
+              file_out_open(out, list, e);
 
     if (ok) fputs("[", w->out.fp);
     for (int i = 0; ok && i < count; i++)
@@ -333,7 +335,7 @@ static bool is_name(const char *s)
 
     if (n + 2 > NAME_ROOM || strchr(s, '/')) return false;
     for (; n && step; s += step, n -= step)
-        step = text_utf8_len(s, n);
+        step = (unsigned char)*s < ' ' ? 0 : text_utf8_len(s, n);
     return step;
 }
 
@@ -341,10 +343,11 @@ static bool is_name(const char *s)
 static bool check_options(const struct options *o, char before[NAME_ROOM], struct err *e)
 {
     if (!is_name(o->name))
-        return err_set(e,
-                       "augment: --name %s: a name of at most %d bytes of UTF-8 without a slash is "
-                       "needed; --out says where it goes",
-                       o->name, NAME_ROOM - 2);
+        return err_set(
+            e,
+            "augment: --name %s: a name of at most %d bytes of UTF-8 without a slash or a "
+            "control character is needed; --out says where it goes",
+            o->name, NAME_ROOM - 2);
     if (o->original > o->copies)
         return err_set(e, "augment: --original %" PRId64 " is more than --copies %" PRId64,
                        o->original, o->copies);

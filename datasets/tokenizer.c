@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/plural.h"
 #include "datasets/bpe.h"
+#include "datasets/own.h"
 #include "datasets/tool.h"
 #include "datasets/words.h"
 
@@ -252,18 +253,32 @@ static bool write_json(struct file_out *out, cJSON *o, const char *dir, const ch
 }
 
 /* Writes all files before the first takes its name: they belong together. */
-static bool write_files(const char *dir, const struct words_template *t, const struct vocabulary *v,
+static bool write_files(struct own *own, const struct words_template *t, const struct vocabulary *v,
                         const struct bpe *b, struct err *e)
 {
     struct file_out out[FILES] = {0};
-    bool ok = file_mkdirs(dir, e) && write_json(&out[0], config_json(t), dir, file_names[0], e) &&
+    const char *dir = own->dir;
+    bool ok = write_json(&out[0], config_json(t), dir, file_names[0], e) &&
               write_json(&out[1], map_json(t), dir, file_names[1], e) &&
               write_json(&out[2], tokenizer_json(t, v, b), dir, file_names[2], e);
 
     for (int i = 0; ok && i < FILES; i++)
+        ok = own_claim(own, file_names[i], out[i].tmp, e);
+    ok = ok && own_save(own, e);
+    for (int i = 0; ok && i < FILES; i++)
         ok = file_out_commit(&out[i], e);
     for (int i = 0; i < FILES; i++)
         file_out_abort(&out[i]);
+    return ok;
+}
+
+/* Locks the directory; a tokenizer of somebody else's, a model's for example, stays as it is. */
+static bool open_dir(struct own *own, const char *dir, struct err *e)
+{
+    bool ok = own_open(own, dir, e);
+
+    for (int i = 0; ok && i < FILES; i++)
+        ok = own_may_begin(own, file_names[i], e);
     return ok;
 }
 
@@ -285,15 +300,17 @@ static bool make(const char *dir, const struct words_template *t, int64_t vocab,
     const int bytes = t->specials + 256;
     struct vocabulary v = {0};
     struct bpe b = {0};
+    struct own own = {0};
     int32_t id[256];
     int code[256];
     bool ok = vocab >= bytes || err_set(e, "--vocab: must be at least %d for %s", bytes, t->name);
 
     byte_alphabet(t->specials, code, id);
+    ok = ok && open_dir(&own, dir, e);
     for (int i = 0; ok && i < count; i++)
         ok = words_of_file(files[i], t, &b, e);
     ok = ok && bpe_learn(&b, id, bytes, (size_t)(vocab - bytes), e) &&
-         vocabulary_make(&v, t, &b, code, id, e) && write_files(dir, t, &v, &b, e);
+         vocabulary_make(&v, t, &b, code, id, e) && write_files(&own, t, &v, &b, e);
     if (ok)
         printf("tokenizer: %" PRId32 " tokens (%d special, 256 bytes, %zu merge%s) from %zu "
                "distinct word%s%s: %s/tokenizer.json\n",
@@ -302,6 +319,7 @@ static bool make(const char *dir, const struct words_template *t, int64_t vocab,
                v.count < vocab ? "; each is one token, so the vocabulary is smaller than asked"
                                : "",
                dir);
+    own_close(&own);
     vocabulary_free(&v);
     bpe_free(&b);
     return ok;

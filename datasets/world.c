@@ -122,15 +122,22 @@ static bool write_sample(const struct world_set *s, int part, int64_t i, const s
     return ok;
 }
 
-/* Opens list number `part` and writes its samples. */
+static bool open_list(const struct world_set *s, int part, struct aside *a, struct convo_list *list,
+                      struct err *e)
+{
+    char *name = mem_printf(e, "%s.json", s->part[part].name);
+    bool ok = name && aside_list(a, name, e) && convo_list_open(list, s->dir, name, e);
+
+    free(name);
+    return ok;
+}
+
 static bool write_part(const struct world_set *s, int part, const struct aside *a,
                        struct convo_list *list, struct err *e)
 {
     const struct world_part *p = &s->part[part];
-    char *name = mem_printf(e, "%s.json", p->name);
-    bool ok = name && convo_list_open(list, s->dir, name, e);
+    bool ok = true;
 
-    free(name);
     for (int64_t i = 0; ok && i < p->samples; i++)
         ok = write_sample(s, part, i, a, list, e);
     return ok;
@@ -145,6 +152,8 @@ bool world_write(const struct world_set *s, struct err *e)
 
     CHECK(s->parts <= WORLD_PARTS);
     ok = aside_open(&a, s->dir, e);
+    for (int i = 0; ok && i < s->parts; i++)
+        ok = open_list(s, i, &a, &list[i], e);
     for (int i = 0; ok && i < s->parts; i++)
         ok = write_part(s, i, &a, &list[i], e);
     for (int i = 0; ok && i < s->parts; i++) {

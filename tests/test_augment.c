@@ -208,7 +208,7 @@ static void test_bad_input(void **state)
         /* the earlier list, and nothing beside it */
         assert_same_file(tmpdir_path(state, "set/train.json"), tmpdir_path(state, "was.json"));
         assert_false(is_there(tmpdir_path(state, "set/train.json.tmp")));
-        assert_false(is_there(tmpdir_path(state, "set/images.tmp")));
+        assert_false(is_there(tmpdir_path(state, "set/.mha2mla-data/images")));
     }
 }
 
@@ -255,6 +255,7 @@ static void test_bad_options(void **state)
         {"--out|@/set|", "a file's name is empty"},
         {"--out|@/set|--name|../evil|@/in.json", "--name ../evil: a name of at most"},
         {"--out|@/set|--name|a\xff|@/in.json", "UTF-8"},
+        {"--out|@/set|--name|a\nb|@/in.json", "without a slash or a control character"},
         {"--out|@/set|--copies|2|--original|5|@/in.json", "--original 5 is more than --copies 2"},
     };
     struct err e;

@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "data/tokenizer/tokenizer.h"
 #include "datasets/bpe.h"
+#include "datasets/own.h"
 #include "datasets/scenes.h"
 #include "datasets/shapes.h"
 #include "datasets/tool.h"
@@ -118,7 +119,7 @@ static void test_shapes_files(void **state)
 
 static void assert_nothing_aside(void **state)
 {
-    assert_false(is_there(tmpdir_path(state, "set/images.tmp")));
+    assert_false(is_there(tmpdir_path(state, "set/.mha2mla-data/images")));
     assert_false(is_there(tmpdir_path(state, "set/train.json.tmp")));
     assert_false(is_there(tmpdir_path(state, "set/test.json.tmp")));
 }
@@ -171,19 +172,101 @@ static void test_shapes_full_disk(void **state)
     assert_nothing_aside(state);
 }
 
-/* What a killed run left behind is not part of the next set. */
+/* What a killed run left behind is not part of the next set, and its lock is free. */
 static void test_shapes_after_a_kill(void **state)
 {
     struct err e;
 
     assert_int_equal(mkdir(tmpdir_path(state, "set"), 0700), 0);
-    assert_int_equal(mkdir(tmpdir_path(state, "set/images.tmp"), 0700), 0);
-    spill(tmpdir_path(state, "set/images.tmp/train-000005.png"), "x", 1);
+    assert_int_equal(mkdir(tmpdir_path(state, "set/.mha2mla-data"), 0700), 0);
+    assert_int_equal(mkdir(tmpdir_path(state, "set/.mha2mla-data/images"), 0700), 0);
+    spill(tmpdir_path(state, "set/.mha2mla-data/images/train-000005.png"), "x", 1);
+    spill(tmpdir_path(state, "set/.mha2mla-data/lock"), "", 0);
     spill(tmpdir_path(state, "set/train.json.tmp"), "[", 1);
     assert_true(run_in(state, &tool_shapes, &e, "--out|@/set|--train|3|--test|3"));
     assert_false(is_there(tmpdir_path(state, "set/images/train-000005.png")));
     check_list(state, "set/train.json", 3, false, 32);
     assert_nothing_aside(state);
+}
+
+/* Two commands at once would leave a list of one and pictures of the other. */
+static void test_locked(void **state)
+{
+    static const char line[] = "--out|@/set|--train|3|--test|3|--seed|2";
+    struct own own = {0};
+    struct err e;
+
+    assert_true(run_in(state, &tool_shapes, &e, "--out|@/set|--train|3|--test|3"));
+    assert_true(run_in(state, &tool_shapes, &e, "--out|@/two|--train|3|--test|3"));
+    assert_true(own_open(&own, tmpdir_path(state, "set"), &e));
+    assert_false(run_in(state, &tool_shapes, &e, line));
+    assert_error(&e, "set: another mha2mla-data is writing into it: wait until it has ended, or "
+                     "choose another --out");
+    assert_false(run_in(state, &tool_augment, &e, "--out|@/set|@/two/train.json"));
+    assert_error(&e, "another mha2mla-data is writing into it");
+    assert_false(run_in(state, &tool_tokenizer, &e, "--out|@/set|@/two/train.json"));
+    assert_error(&e, "another mha2mla-data is writing into it");
+    assert_same_file(tmpdir_path(state, "set/train.json"), tmpdir_path(state, "two/train.json"));
+    own_close(&own);
+    assert_true(run_in(state, &tool_shapes, &e, line));
+}
+
+/* What somebody else wrote under a name that would be ours, or changed since, stays. */
+static void test_not_ours(void **state)
+{
+    static const struct {
+        const struct tool_command *command;
+        const char *line, *name, *says;
+    } cases[] = {
+        {&tool_shapes, "--out|@/u|--train|3|--test|2", "test.json", "not written by"},
+        {&tool_shapes, "--out|@/u|--train|3|--test|2", "train.json.tmp", "not written by"},
+        {&tool_shapes, "--out|@/u|--train|3|--test|2", "images/train-000001.png", "not written by"},
+        {&tool_augment, "--out|@/u|--copies|1|@/set/train.json", "train.json", "not written by"},
+        {&tool_augment, "--out|@/u|--copies|1|@/set/train.json", "images/000000-000.png", "not "},
+        {&tool_tokenizer, "--out|@/u|@/set/train.json", "tokenizer.json", "not written by"},
+        {&tool_tokenizer, "--out|@/u|@/set/train.json", "special_tokens_map.json", "not written"},
+    };
+    struct err e;
+
+    assert_true(run_in(state, &tool_shapes, &e, "--out|@/set|--train|3|--test|2"));
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char path[100], find[1300], *text;
+        snprintf(path, sizeof path, "u/%s", cases[i].name);
+        mkdir(tmpdir_path(state, "u"), 0700);
+        mkdir(tmpdir_path(state, "u/images"), 0700);
+        spill(tmpdir_path(state, path), "mine", 4);
+        assert_false(run_in(state, cases[i].command, &e, cases[i].line));
+        assert_error(&e, path);
+        assert_error(&e, cases[i].says);
+        text = slurp(tmpdir_path(state, path), NULL);
+        assert_string_equal(text, "mine");
+        free(text);
+        remove(tmpdir_path(state, path)); /* and nothing else is there */
+        snprintf(find, sizeof find, "test -z \"$(find '%s' ! -type d)\"", tmpdir_path(state, "u"));
+        assert_int_equal(system(find), 0);
+    }
+}
+
+/* A set of ours may be replaced, unless somebody has changed it. */
+static void test_changed_since(void **state)
+{
+    static const char line[] = "--out|@/set|--train|3|--test|2|--seed|2";
+    struct err e;
+
+    assert_true(run_in(state, &tool_shapes, &e, "--out|@/set|--train|5|--test|2"));
+    assert_true(run_in(state, &tool_tokenizer, &e, "--out|@/set|@/set/train.json"));
+    spill(tmpdir_path(state, "set/images/train-000000.png"), "mine", 4);
+    assert_false(run_in(state, &tool_shapes, &e, line));
+    assert_error(&e, "train-000000.png: was changed since mha2mla-data wrote it, and would be "
+                     "overwritten: move it away, or choose another --out");
+    assert_nothing_aside(state);
+    remove(tmpdir_path(state, "set/images/train-000000.png"));
+    assert_true(run_in(state, &tool_shapes, &e, line));
+    assert_true(run_in(state, &tool_shapes, &e, "--out|@/set|--train|5|--test|2|--seed|3"));
+    assert_true(run_in(state, &tool_tokenizer, &e, "--out|@/set|--vocab|300|@/set/test.json"));
+    spill(tmpdir_path(state, "set/tokenizer.json"), "{}", 2);
+    assert_false(run_in(state, &tool_tokenizer, &e, "--out|@/set|@/set/test.json"));
+    assert_error(&e, "set/tokenizer.json: was changed since");
 }
 
 /* A description contains the whole layout: none may be in both parts of "set". */
@@ -739,6 +822,9 @@ int main(void)
         tmpdir_test(test_shapes_no_half_list),
         tmpdir_test(test_shapes_full_disk),
         tmpdir_test(test_shapes_after_a_kill),
+        tmpdir_test(test_locked),
+        tmpdir_test(test_not_ours),
+        tmpdir_test(test_changed_since),
         tmpdir_test(test_shapes_parts_are_apart),
         cmocka_unit_test(test_shapes_answers),
         cmocka_unit_test(test_draw_figure),
