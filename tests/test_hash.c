@@ -1,4 +1,4 @@
-/* test_hash.c - SHA-256 against the digests published in FIPS 180-4's examples, FNV-1a, and
+/* test_hash.c - SHA-256 against the digests published in FIPS 180-4's examples, XXH64, FNV-1a, and
  * the table of indices by hash. */
 #include <stdarg.h>
 #include <stddef.h>
@@ -65,6 +65,39 @@ static void test_two_at_once(void **state)
     assert_string_equal(a_hex, b_hex);
 }
 
+/* Values of xxhash 4.1 for Python (xxHash 0.8). */
+static void test_sum64(void **state)
+{
+    static const struct {
+        const char *text;
+        size_t times;
+        uint64_t want;
+    } cases[] = {
+        {"", 1, 0xef46db3751d8e999},
+        {"a", 1, 0xd24ec4f1a98c6e5b},
+        {"abc", 1, 0x44bc2cf5ad770999},
+        {"foobar!", 1, 0xecc58ba5c72efb79},
+        {"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", 1, 0xf06103773e8585df},
+        {"a", 1000000, 0xdc483aaa9b4fdc40},
+    };
+    static const size_t pieces[] = {1, 7, 31, 32, 33, 1 << 20};
+    static char all[1000000];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        size_t one = strlen(cases[i].text), len = one * cases[i].times;
+        for (size_t at = 0; at < len; at += one)
+            memcpy(all + at, cases[i].text, one);
+        for (size_t k = 0; k < sizeof pieces / sizeof *pieces; k++) {
+            struct sum64 s;
+            sum64_init(&s);
+            for (size_t at = 0; at < len; at += pieces[k])
+                sum64_add(&s, all + at, len - at < pieces[k] ? len - at : pieces[k]);
+            assert_true(sum64_end(&s) == cases[i].want);
+        }
+    }
+}
+
 /* The offset basis, and a value from the authors' table. */
 static void test_fnv(void **state)
 {
@@ -109,9 +142,8 @@ static void test_slots(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_published),
-        cmocka_unit_test(test_two_at_once),
-        cmocka_unit_test(test_fnv),
+        cmocka_unit_test(test_published), cmocka_unit_test(test_two_at_once),
+        cmocka_unit_test(test_sum64),     cmocka_unit_test(test_fnv),
         cmocka_unit_test(test_slots),
     };
 
