@@ -4,13 +4,18 @@
  * reused, and one whose `begin` is NULL is free. The entry that the handler finds cannot go away,
  * because the interrupted thread is using its mapping. */
 #include "base/watch.h"
+#include "base/hash.h"
+#include "base/log.h"
 #include "base/mem.h"
+#include "base/signals.h"
 #include "base/text.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -19,6 +24,8 @@
 struct stamp {
     off_t size;
     struct timespec time; /* of the last write */
+    dev_t dev;            /* which file it is, as far as the file system can tell */
+    ino_t ino;
 };
 
 struct watched {
@@ -27,6 +34,8 @@ struct watched {
     int fd;      /* of the file, -1 if it has no name */
     char *shown; /* its path, through text_plain */
     struct stamp stamp;
+    bool summed; /* sum is that of its contents */
+    uint64_t sum;
     struct watched *next;   /* all entries ever made */
     struct watched *unused; /* the next free one */
 };
@@ -34,6 +43,7 @@ struct watched {
 struct kept {
     char *path;
     struct stamp stamp;
+    uint64_t sum;
     struct kept *next;
 };
 
@@ -51,7 +61,7 @@ static struct {
 
 static struct stamp stamp_of(const struct stat *st)
 {
-    return (struct stamp){st->st_size, st->st_mtim};
+    return (struct stamp){st->st_size, st->st_mtim, st->st_dev, st->st_ino};
 }
 
 static bool same(const struct stamp *a, const struct stamp *b)
@@ -110,15 +120,57 @@ static bool say_changed(const char *path, const struct stamp *was, const struct 
     return err_set(e, "%s", l.text);
 }
 
-/* False: the mapped file has been modified. */
-static bool check(const struct watched *w, struct err *e)
+/* Whether an open file, written to since, has the contents that it had. */
+static bool same_bytes(int fd, uint64_t was)
 {
+    struct err e;
+    uint64_t sum;
+
+    return sum64_file(fd, &sum, NULL, &e) && sum == was;
+}
+
+static bool same_state(const struct stamp *a, const struct stamp *b)
+{
+    return same(a, b) && a->dev == b->dev && a->ino == b->ino;
+}
+
+/* What a file contained in that state, if it is known. */
+static const uint64_t *sum_of(const struct watched *w)
+{
+    if (w->summed) return &w->sum;
+    for (const struct kept *k = list.kept; k; k = k->next)
+        if (same_state(&k->stamp, &w->stamp)) return &k->sum;
+    return NULL;
+}
+
+/* The file was written again without a change, or another with its contents has its name: then the
+ * mappings keep the old one. */
+static void accept(const char *name, struct stamp was, struct stamp now)
+{
+    const bool kept = was.dev == now.dev && was.ino == now.ino;
+
+    for (struct watched *w = atomic_load(&list.first); kept && w; w = w->next)
+        if (atomic_load(&w->begin) && same_state(&w->stamp, &was)) w->stamp = now;
+    for (struct kept *k = list.kept; k; k = k->next)
+        if (same_state(&k->stamp, &was)) k->stamp = now;
+    if (!same(&was, &now))
+        log_line("%s: was written again while it was in use, with the same contents", name);
+}
+
+/* False: the mapped file has been modified. With the lock held. */
+static bool check(struct watched *w, struct err *e)
+{
+    const uint64_t *sum;
     struct stat st;
     struct stamp now;
 
     if (w->fd < 0 || fstat(w->fd, &st) != 0) return true;
     now = stamp_of(&st);
-    return same(&w->stamp, &now) || say_changed(w->shown, &w->stamp, &now, e);
+    if (same(&w->stamp, &now)) return true;
+    sum = now.size == w->stamp.size ? sum_of(w) : NULL;
+    if (!sum || !same_bytes(w->fd, *sum)) return say_changed(w->shown, &w->stamp, &now, e);
+    accept(w->shown, w->stamp, now);
+    return true;
 }
 
 bool watch_check(struct err *e)
@@ -128,7 +180,7 @@ bool watch_check(struct err *e)
     pthread_mutex_lock(&list.lock);
     ok = !list.lost.msg[0] || err_set(e, "%s", list.lost.msg);
     list.lost.msg[0] = '\0';
-    for (const struct watched *w = atomic_load(&list.first); ok && w; w = w->next)
+    for (struct watched *w = atomic_load(&list.first); ok && w; w = w->next)
         if (atomic_load(&w->begin)) ok = check(w, e);
     pthread_mutex_unlock(&list.lock);
     return ok;
@@ -241,7 +293,9 @@ struct watched *watch_add(const void *data, size_t size, const char *path, int f
         w->size = size;
         w->fd = fd;
         w->shown = shown;
-        w->stamp = (struct stamp){(off_t)size, st.st_mtim}; /* the size that was mapped */
+        w->stamp = stamp_of(&st);
+        w->stamp.size = (off_t)size; /* that was mapped */
+        w->summed = false;
         atomic_store(&w->begin, data);
     }
     pthread_mutex_unlock(&list.lock);
@@ -265,37 +319,118 @@ void watch_remove(struct watched *w)
     pthread_mutex_unlock(&list.lock);
 }
 
+/* One that has been written to already is left to watch_check. */
+static bool sum_mapped(struct watched *w, struct err *e)
+{
+    struct stamp now;
+    struct stat st;
+
+    if (w->fd < 0 || w->summed) return true;
+    if (!sum64_file(w->fd, &w->sum, signals_go_on, e)) return err_context(e, "%s", w->shown);
+    if (fstat(w->fd, &st) != 0) return err_system(e, errno, "%s", w->shown);
+    now = stamp_of(&st);
+    w->summed = same(&w->stamp, &now);
+    return true;
+}
+
+bool watch_sum_mapped(struct err *e)
+{
+    bool ok = true;
+
+    pthread_mutex_lock(&list.lock);
+    for (struct watched *w = atomic_load(&list.first); ok && w; w = w->next)
+        if (atomic_load(&w->begin)) ok = sum_mapped(w, e);
+    pthread_mutex_unlock(&list.lock);
+    return ok;
+}
+
 /* ---- files that are reopened ---- */
+
+/* State and sum of what has the name k->path now. *there: false if it is no regular file. */
+static bool read_state(struct kept *k, bool *there, struct err *e)
+{
+    struct stat st;
+    int fd;
+    bool ok;
+
+    *there = stat(k->path, &st) == 0 && S_ISREG(st.st_mode);
+    if (!*there) return true;
+    fd = open(k->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) return err_system(e, errno, "%s", k->path);
+    ok = (fstat(fd, &st) == 0 || err_system(e, errno, "%s", k->path)) &&
+         (sum64_file(fd, &k->sum, signals_go_on, e) || err_context(e, "%s", k->path));
+    k->stamp = stamp_of(&st);
+    close(fd);
+    return ok;
+}
+
+static struct kept *find_kept(const char *path)
+{
+    struct kept *k = list.kept;
+
+    while (k && strcmp(k->path, path) != 0)
+        k = k->next;
+    return k;
+}
+
+static void put_kept(struct kept *k)
+{
+    pthread_mutex_lock(&list.lock);
+    k->next = list.kept;
+    list.kept = k;
+    pthread_mutex_unlock(&list.lock);
+}
 
 bool watch_keep(const char *path, struct err *e)
 {
     struct kept *k;
-    struct stat st;
+    bool there = false, ok;
 
-    for (k = list.kept; k; k = k->next)
-        if (strcmp(k->path, path) == 0) return true;
-    if (stat(path, &st) != 0 || !S_ISREG(st.st_mode)) return true;
+    if (find_kept(path)) return true;
     k = mem_new(1, sizeof *k, "the list of files", e);
     if (k) k->path = mem_strdup(path, e);
-    if (!k || !k->path) {
-        free(k);
-        return false;
+    ok = k && k->path && read_state(k, &there, e);
+    if (ok && there) {
+        put_kept(k);
+        return true;
     }
-    k->stamp = stamp_of(&st);
-    k->next = list.kept;
-    list.kept = k;
+    if (k) free(k->path);
+    free(k);
+    return ok;
+}
+
+/* A file with another time may have been touched or copied; one with the same time may be another,
+ * made with that (cp -p). */
+static bool check_kept(struct kept *k, struct err *e)
+{
+    struct kept now = *k;
+    struct stat st;
+    bool there = false;
+
+    if (stat(k->path, &st) != 0)
+        return err_system(e, errno, "%s: is gone, and the run needs it again", k->path);
+    now.stamp = stamp_of(&st);
+    if (same_state(&k->stamp, &now.stamp)) return true;
+    if (now.stamp.size == k->stamp.size && !read_state(&now, &there, e)) return false;
+    if (!there || now.sum != k->sum) return say_changed(k->path, &k->stamp, &now.stamp, e);
+    pthread_mutex_lock(&list.lock);
+    accept(k->path, k->stamp, now.stamp);
+    pthread_mutex_unlock(&list.lock);
     return true;
 }
 
 bool watch_kept(struct err *e)
 {
-    for (const struct kept *k = list.kept; k; k = k->next) {
-        struct stat st;
-        struct stamp now;
-        if (stat(k->path, &st) != 0)
-            return err_system(e, errno, "%s: is gone, and the run needs it again", k->path);
-        now = stamp_of(&st);
-        if (!same(&k->stamp, &now)) return say_changed(k->path, &k->stamp, &now, e);
-    }
+    for (struct kept *k = list.kept; k; k = k->next)
+        if (!check_kept(k, e)) return false;
+    return true;
+}
+
+bool watch_sum(const char *path, char hex[17], struct err *e)
+{
+    const struct kept *k = find_kept(path);
+
+    if (!k) return sum64_path(path, signals_go_on, hex, e);
+    snprintf(hex, 17, "%016llx", (unsigned long long)k->sum);
     return true;
 }

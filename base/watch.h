@@ -4,9 +4,9 @@
  *       status 1, where the system would kill the process; any other SIGBUS is passed on;
  *     - watch_check detects a file that was modified in place, by its size or modification time.
  * Replacing a file under its name (rename) is neither: the mapping and its descriptor keep the old
- * one, and only reopening the name gives the new one: see watch_keep. Inode numbers are not
- * compared: the descriptor pins the file, and some network file systems invent new numbers as they
- * go.
+ * one, and only reopening the name gives the new one: see watch_keep. Where only the time differs
+ * and the contents are known (watch_keep, watch_sum_mapped), those are compared: a touch or a copy
+ * of the same bytes is logged and does no harm.
  *
  * Modification times have the resolution of the system's clock tick: 1 to 10 ms before Linux 6.13,
  * 2 s on FAT. A second write within the tick in which the file was opened goes unnoticed. Over NFS,
@@ -34,11 +34,16 @@ void watch_remove(struct watched *w);
  * anything computed from them. */
 bool watch_check(struct err *e);
 
-/* For files that are reopened during the run: records the current state of `path`. Fine if it is
- * already recorded, or is not a regular file. */
+/* Reads the files that are mapped now, for their sums: what they contained is known from then on. */
+bool watch_sum_mapped(struct err *e);
+
+/* For files that are reopened during the run: records the present state of `path`, and reads it for
+ * its sum. Fine if it is already recorded, or is not a regular file. */
 bool watch_keep(const char *path, struct err *e);
-/* Whether all recorded files have the size and modification time they had: neither modified nor
- * replaced. Only for the thread that calls watch_keep. */
+/* Whether all recorded files have the size and contents they had: neither modified nor replaced by
+ * another. Read again only where size, time or inode differ. Only for the thread that calls watch_keep. */
 bool watch_kept(struct err *e);
+/* The sum (sum64, hash.h) of a recorded file when it was recorded; of another, now. */
+bool watch_sum(const char *path, char hex[17], struct err *e);
 
 #endif

@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 bool resume_check_config(struct run *r, const char *path, struct err *e)
@@ -43,40 +42,6 @@ static bool add(cJSON *all, const char *key, const char *sum, struct err *e)
     return cJSON_AddStringToObject(all, key, sum) || err_set(e, "out of memory for inputs.json");
 }
 
-/* Of the first bytes of every tensor: a training changes them all, and 7B are not read for it. */
-static void model_sum(const struct model *m, char hex[65])
-{
-    struct sha256 sum;
-
-    sha256_init(&sum);
-    for (int64_t i = 0; i < m->n_params; i++) {
-        const struct tensor *t = &m->params[i].t;
-        size_t bytes = (size_t)tensor_count(t) * dtype_size(t->dtype);
-        sha256_add(&sum, t->data, bytes < 4096 ? bytes : 4096);
-    }
-    sha256_hex(&sum, hex);
-}
-
-/* When the model's files were last written to. Not one of the sums: a file that was put back has
- * another time. */
-static const char model_time_key[] = "model.path written";
-
-static bool model_time(const struct model *m, char text[65], struct err *e)
-{
-    struct timespec last = {0};
-    struct stat st;
-
-    for (size_t i = 0; i < m->files.file_count; i++) {
-        const char *path = m->files.files[i].path;
-        if (stat(path, &st) != 0) return err_system(e, errno, "%s", path);
-        if (st.st_mtim.tv_sec > last.tv_sec ||
-            (st.st_mtim.tv_sec == last.tv_sec && st.st_mtim.tv_nsec > last.tv_nsec))
-            last = st.st_mtim;
-    }
-    snprintf(text, 65, "%lld.%09ld", (long long)last.tv_sec, last.tv_nsec);
-    return true;
-}
-
 /* The sum of dir/name under the key "WHAT/NAME". */
 static bool add_file(cJSON *all, const char *what, const char *dir, const char *name, struct err *e)
 {
@@ -97,18 +62,30 @@ static bool add_side_files(cJSON *all, const char *what, const char *dir, struct
     return true;
 }
 
+/* Files of gigabytes, which have been read for their sums just now. */
+static bool add_weights(cJSON *all, const char *what, const struct st_model *weights, struct err *e)
+{
+    char key[400], hex[17];
+
+    for (size_t i = 0; i < weights->file_count; i++) {
+        const char *path = weights->files[i].path, *slash = strrchr(path, '/');
+        snprintf(key, sizeof key, "%s/%s", what, slash ? slash + 1 : path);
+        if (!watch_sum(path, hex, e) || !add(all, key, hex, e)) return false;
+    }
+    return true;
+}
+
 /* Weights, settings and the files beside them; those of the directory that it builds on too, some
  * of which stand in for its own. */
 static bool add_given(cJSON *all, const struct model *m, struct err *e)
 {
-    char text[65];
+    static const char base[] = "mha2mla.base of model.path";
 
-    model_sum(m, text);
-    return add(all, "model.path", text, e) && model_time(m, text, e) &&
-           add(all, model_time_key, text, e) &&
+    return add_weights(all, "model.path", &m->files, e) &&
            add_file(all, "model.path", m->dir, "config.json", e) &&
            add_side_files(all, "model.path", m->dir, e) &&
-           (!m->base_dir || add_side_files(all, "mha2mla.base of model.path", m->base_dir, e));
+           (!m->base_dir ||
+            (add_weights(all, base, &m->base, e) && add_side_files(all, base, m->base_dir, e)));
 }
 
 static bool add_rank_file(cJSON *all, const struct run *r, struct err *e)
@@ -176,16 +153,26 @@ static bool compare(const struct run *r, const cJSON *now, const char *was, stru
     const char *how = "has changed since this run began: put it back";
 
     if (strcmp(was, now->valuestring) == 0) return true;
-    if (strcmp(now->string, model_time_key) == 0) {
-        log_line("%s: its weights were written since this run began; the beginning of every "
-                 "tensor, which is compared, is as it was",
-                 r->c.model.path);
-        return true;
-    }
     if (strcmp(now->valuestring, no_file) == 0)
         how = "is gone, and was there when this run began: put it back";
     if (strcmp(was, no_file) == 0) how = "is there, and was not when this run began: take it away";
     return err_set(e, "%s: %s %s, or choose another run.dir", r->c.run.dir, now->string, how);
+}
+
+/* Weights under names that are not used any more: of more shards, or in another format. */
+static bool check_gone(const struct run *r, const cJSON *was, const cJSON *now, struct err *e)
+{
+    const cJSON *item;
+
+    cJSON_ArrayForEach(item, was)
+    {
+        if (strchr(item->string, '/') && !cJSON_GetObjectItemCaseSensitive(now, item->string))
+            return err_set(e,
+                           "%s: %s was used when this run began, and is not now: put it back, "
+                           "or choose another run.dir",
+                           r->c.run.dir, item->string);
+    }
+    return true;
 }
 
 /* What the steps left already would not go with other data or another model. */
@@ -195,11 +182,12 @@ static bool check_all(const struct run *r, const cJSON *was, const cJSON *now, s
     const char *unknown = NULL;
     int n = 0;
 
+    if (!check_gone(r, was, now, e)) return false;
     cJSON_ArrayForEach(item, now)
     {
         const char *old = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(was, item->string));
         if (old && !compare(r, item, old, e)) return false;
-        if (old || strcmp(item->string, model_time_key) == 0) continue;
+        if (old) continue;
         if (!check_unknown(r, item->string, e)) return false;
         if (n++ == 0) unknown = item->string;
     }

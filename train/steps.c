@@ -295,7 +295,7 @@ static bool open_data(struct run *r, struct err *e)
          keep_inputs(r, path ? &given : NULL, e) && run_record(r, path ? &given : NULL, e);
     model_close(&given);
     forecast_close(&f);
-    return ok;
+    return ok && watch_sum_mapped(e); /* what is mapped still: the lists of samples */
 }
 
 bool run_steps(struct run *r, struct err *e)
