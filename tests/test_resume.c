@@ -90,11 +90,34 @@ static void test_changed_rank_file(void **state)
     must_fail(state, FROM_FILE "--resume", "rank.file has changed since this run began");
 }
 
+/* A few values changed far behind the beginning of a tensor; the same bytes written again; and files
+ * that are not used any more. */
+static void test_changed_weights(void **state)
+{
+    static const char hurt[] =
+        "printf '\\000\\000' | dd of=$T/m/model.safetensors bs=1 seek=$(($(stat "
+        "-c %s $T/m/model.safetensors) - 600)) conv=notrunc";
+
+    make_given(state);
+    must_run(state, GIVEN RANK);
+    must_run(state, "cp $T/m/model.safetensors $T/kept");
+    must_run(state, hurt);
+    must_fail(state, GIVEN RANK "--resume",
+              "given: model.path/model.safetensors has changed since this run began: put it back, "
+              "or choose another run.dir");
+    must_run(state, "cp $T/kept $T/m/model.safetensors && touch $T/m/*");
+    must_run(state, GIVEN RANK "--resume");
+    must_run(state, "sed -i 's/\"model.path.model.safetensors\"/\"model.path\\/x.safetensors\": "
+                    "\"1\", &/' $T/given/inputs.json");
+    must_fail(state, GIVEN RANK "--resume",
+              "model.path/x.safetensors was used when this run began, and is not now");
+}
+
 /* Of a run that an older version began, some sums are not there. */
 static void test_unknown_sums(void **state)
 {
     static const char forget[] = "sed -i '/\"model[^\"]*\\/[^\"]*\":/d; "
-                                 "s/\\(\"model.path written.*\\),$/\\1/' $T/given/inputs.json";
+                                 "s/\\(\"data.eval.1.*\\),$/\\1/' $T/given/inputs.json";
 
     make_given(state);
     must_run(state, GIVEN RANK);
@@ -104,8 +127,8 @@ static void test_unknown_sums(void **state)
               "an older version began this run, and kept no sum of what was there: give it as it "
               "was");
     must_run(state, GIVEN RANK "--resume");
-    assert_true(says(state, "given/inputs.json has no sum of some inputs (25, the first: "
-                            "model.path/config.json): they are taken as they are now"));
+    assert_true(says(state, "given/inputs.json has no sum of some inputs (26, the first: "
+                            "model.path/model.safetensors): they are taken as they are now"));
     must_run(state, "echo >> $T/m/config.json");
     must_fail(state, GIVEN RANK "--resume", "model.path/config.json has changed since");
     must_run(state,
@@ -151,12 +174,16 @@ static void test_moved_model(void **state)
                              "cp $T/m2/generation_config.json $T/m3");
     must_fail(state,
               GIVEN STEPS("") "--resume --set model.path=$T/m3 --set model.tokenizer=$T/tok3",
-              "model.path has changed");
+              "model.path/model.safetensors has changed");
     must_fail(state, GIVEN STEPS("") "--resume --set model.path=$T/m2 --set model.tokenizer=null",
               "model.tokenizer (was");
     must_fail(state, TRAIN "--resume --set model.path=$T/m2 --set run.dir=$T/run",
               "model.path (was null");
 }
+
+/* Four bytes close to the end of a file in the run's directory. */
+#define HURT(file)                                                                                 \
+    "printf 'wxyz' | dd of=" file " bs=1 seek=$(($(stat -c %s " file ") - 40)) conv=notrunc"
 
 /* What the steps have left, damaged since. Where that is deleted, it is made again as it was. */
 static void test_damaged_outputs(void **state)
@@ -183,8 +210,29 @@ static void test_damaged_outputs(void **state)
         {"truncate -s 900 baseline/model/model.safetensors",
          "baseline/model: is damaged (model.safetensors: header of ", "rm -r baseline/model"},
         {"truncate -s 100 rank/rank.h5", "rank/rank.h5: is damaged (", "rm rank/rank.h5"},
+        /* values that could be right */
+        {HURT("rope4/stage1/model/model.safetensors"),
+         "stage1/model: is damaged (model.safetensors: has other contents than when it was "
+         "written): delete the directory, and --resume makes it again",
+         "rm -r rope4/stage1/model"},
+        {HURT("rope4-rank1/stage2/model/tokenizer.json"), "tokenizer.json: has other contents",
+         "rm -r rope4-rank1/stage2/model"},
+        {"rm rope4-rank1/stage2/model/tokenizer.json", "tokenizer.json: No such file",
+         "rm -r rope4-rank1/stage2/model"},
+        {"echo >> " SVD "/config.json", "svd/model: is damaged (config.json: had ", "rm -r " SVD},
+        {HURT("rank/rank.h5"),
+         "rank/rank.h5: is damaged (has other contents than when it was written): delete the file",
+         "rm rank/rank.h5"},
+        /* by the disk itself: no other time, so that it is noticed when it is used */
+        {"rm -r rope4-rank4/stage2 && cp -p rope4-rank4/svd/model/model.safetensors $T/was && "
+         "{ " HURT(
+             "rope4-rank4/svd/model/model.safetensors") "; } && "
+                                                        "touch -r $T/was "
+                                                        "rope4-rank4/svd/model/model.safetensors",
+         "rope4-rank4/svd/model: is damaged (model.safetensors: has other contents",
+         "rm -r rope4-rank4/svd/model"},
     };
-    char command[300];
+    char command[600];
 
     must_repeat(state);
     must_run(state, "mv $T/quiet $T/run && sed -i '/ -$/d' $T/sums"); /* metrics: in other order */
@@ -206,6 +254,23 @@ static void test_damaged_outputs(void **state)
     must_fail(state, TRAIN "--resume --point 0", SVD ": is damaged");
 }
 
+/* The sums themselves; without them, an older version's run. */
+static void test_output_sums(void **state)
+{
+    must_run(state, TRAIN "--set 'run.steps=[\"baseline\",\"rank\",\"stage1\"]'");
+    must_run(state,
+             "cp $T/run/outputs.json $T/o.json && echo '{\"a\": \"b\"}' > $T/run/outputs.json");
+    must_fail(state, TRAIN "--resume",
+              "outputs.json: \"a\" is not a sum, a size and a time: has the sums of what the steps "
+              "have left: put it back, or delete it to take all as it is now");
+    must_run(state, "rm $T/run/outputs.json && " TRAIN "--resume --dry-run");
+    must_run(state,
+             "test ! -e $T/run/outputs.json && " TRAIN "--resume --set 'run.steps=[\"svd\"]'");
+    assert_true(says(state, "outputs.json has no sums of 2 models: taken as they are now"));
+    must_run(state, "grep -q rope4/stage1/model/model.safetensors $T/run/outputs.json");
+    must_run(state, "touch $T/run/*/*/model/* $T/run/rank/rank.h5 && " TRAIN "--resume");
+}
+
 /* Scores are made again at once: nothing of value is overwritten. */
 static void test_damaged_scores(void **state)
 {
@@ -214,6 +279,9 @@ static void test_damaged_scores(void **state)
         {": > rope4-rank1/stage2/scores.json", "scores.json: is empty: the model is scored again"},
         {"echo '{}' > base/scores.json", "scores.json: is not a file of scores: the model is "},
         {"sed -i 2d rope4/stage1/answers.jsonl", "answers.jsonl: has 18 answers, 19 were written"},
+        {"echo >> base/scores.json", "base/scores.json: had "},
+        {HURT("base/answers.jsonl"), "answers.jsonl: has other contents than when it was written: "
+                                     "the model is scored again"},
     };
     char command[300];
 
@@ -262,10 +330,11 @@ static void test_renamed_checkpoint(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        program_test(test_changed_files),  program_test(test_changed_rank_file),
-        program_test(test_unknown_sums),   program_test(test_moved_run),
-        program_test(test_moved_model),    program_test(test_damaged_outputs),
-        program_test(test_damaged_scores), program_test(test_renamed_checkpoint),
+        program_test(test_changed_files),     program_test(test_changed_weights),
+        program_test(test_changed_rank_file), program_test(test_unknown_sums),
+        program_test(test_moved_run),         program_test(test_moved_model),
+        program_test(test_damaged_outputs),   program_test(test_output_sums),
+        program_test(test_damaged_scores),    program_test(test_renamed_checkpoint),
     };
 
     return cmocka_run_group_tests_name("resume", tests, NULL, NULL);

@@ -3,6 +3,8 @@
  */
 #include "base/file.h"
 #include "base/log.h"
+#include "base/mem.h"
+#include "base/plural.h"
 #include "train/score/scorer.h"
 #include "train/made.h"
 #include "train/models.h"
@@ -61,37 +63,56 @@ bool made_again(const struct run *r, enum step step, const char *what, const cha
                    comes ? "" : "\" in run.steps ");
 }
 
-static bool check_model(const struct run *r, enum step step, const char *dir, struct err *e)
+/* *unknown counts what was left without sums. */
+static bool check_model(struct run *r, enum step step, const char *dir, int *unknown, struct err *e)
 {
-    char *path = run_path(r, e, "%s/model", dir);
-    bool there = false, ok = path && file_named(path, &there, e);
+    char *path = run_path(r, e, "%s/model", dir), *name = mem_printf(e, "%s/model", dir);
+    bool there = false, ok = path && name && file_named(path, &there, e);
 
-    if (ok && there) ok = model_whole(path, e) || made_again(r, step, "directory", path, e);
+    if (ok && there)
+        ok = (model_whole(path, e) && outputs_check(r, name, false, e)) ||
+             made_again(r, step, "directory", path, e);
+    if (ok && there && !r->dry && !outputs_known(r, name)) {
+        ok = outputs_add(r, name, path, e);
+        (*unknown)++;
+    }
+    free(name);
     free(path);
     return ok;
 }
 
-bool made_check(const struct run *r, struct err *e)
+bool made_check(struct run *r, struct err *e)
 {
-    bool ok = check_model(r, STEP_BASELINE, "baseline", e);
+    int unknown = 0;
+    bool ok = check_model(r, STEP_BASELINE, "baseline", &unknown, e);
 
     for (int64_t i = 0; ok && i < config_points(&r->c); i++) {
         const struct point p = config_point(&r->c, i);
         /* the report shows all points */
         if (r->only_point >= 0 && i != r->only_point && !run_has_step(r, STEP_REPORT)) continue;
         for (enum step s = STEP_STAGE1; ok && s <= STEP_STAGE2; s++)
-            ok = check_model(r, s, p.dir[s], e);
+            ok = check_model(r, s, p.dir[s], &unknown, e);
     }
+    if (ok && unknown)
+        log_line("%s/outputs.json has no sums of %d model%s: taken as %s now", r->c.run.dir,
+                 unknown, plural(unknown), unknown > 1 ? "they are" : "it is");
     return ok;
 }
 
-bool made_open(const struct run *r, enum step step, const char *path, struct model *m,
-               struct err *e)
+bool made_open(struct run *r, enum step step, const char *dir, struct model *m, struct err *e)
 {
-    if (!model_open(m, path, e)) return false;
-    if (model_check_own_finite(m, e)) return true;
-    model_close(m);
-    return made_again(r, step, "directory", path, e);
+    char *path = run_path(r, e, "%s/model", dir), *name = mem_printf(e, "%s/model", dir);
+    bool ok = path && name;
+
+    ok = ok && (outputs_check(r, name, true, e) || made_again(r, step, "directory", path, e)) &&
+         model_open(m, path, e);
+    if (ok && !model_check_own_finite(m, e)) {
+        model_close(m);
+        ok = made_again(r, step, "directory", path, e);
+    }
+    free(name);
+    free(path);
+    return ok;
 }
 
 /* Whether there are as many answers as the scores were made from. */
@@ -109,7 +130,21 @@ static bool check_answers(const char *path, const struct scores *s, struct err *
                                     (long long)n, (long long)s->all.n);
 }
 
-bool made_scores(const struct run *r, const char *dir, bool *whole, struct err *e)
+/* Scores and answers are as they were written. */
+static bool same_scores(const struct run *r, const char *dir, struct err *e)
+{
+    static const char *const files[] = {"scores.json", "answers.jsonl"};
+    bool ok = true;
+
+    for (int i = 0; ok && i < 2; i++) {
+        char *name = mem_printf(e, "%s/%s", dir, files[i]);
+        ok = name && outputs_check(r, name, true, e);
+        free(name);
+    }
+    return ok;
+}
+
+bool made_scores(struct run *r, const char *dir, bool *whole, struct err *e)
 {
     char *file = run_path(r, e, "%s/scores.json", dir);
     char *answers = run_path(r, e, "%s/answers.jsonl", dir);
@@ -119,7 +154,8 @@ bool made_scores(const struct run *r, const char *dir, bool *whole, struct err *
 
     if (ok && *whole) {
         *whole = scores_load(&s, file, &why) &&
-                 (!scorer_of(&r->c)->generates || check_answers(answers, &s, &why));
+                 (!scorer_of(&r->c)->generates || check_answers(answers, &s, &why)) &&
+                 same_scores(r, dir, &why);
         if (!*whole && is_elsewhere(&why))
             ok = (*e = why, false);
         else if (!*whole)

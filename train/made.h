@@ -4,19 +4,19 @@
 
 #include "train/run.h"
 
-/* Reads settings and headers of all models that the steps have left; fails if one has been damaged
- * since, and says how to make it again. */
-bool made_check(const struct run *r, struct err *e);
+/* Reads settings and headers of all models that the steps have left, and what has another size or
+ * time than they left it with; fails if one has been damaged since, and says how to make it again.
+ * What an older version left without sums is recorded as it is now. */
+bool made_check(struct run *r, struct err *e);
+/* Opens DIR/model, which that step has left. All of it has been compared with its sums then, and its
+ * weights are numbers: from one that is not, damage could go on into all that follows, unseen. */
+bool made_open(struct run *r, enum step step, const char *dir, struct model *m, struct err *e);
 /* Adds that advice, for a file or directory of that step, to *e, which says what is wrong with it;
  * leaves *e as it is if that says nothing about the contents. Returns false. */
 bool made_again(const struct run *r, enum step step, const char *what, const char *path,
                 struct err *e);
-/* Opens a model that a step has left in `path`, whose weights must be numbers: from one that is not,
- * damage could go on into all that follows, unseen. */
-bool made_open(const struct run *r, enum step step, const char *path, struct model *m,
-               struct err *e);
 /* Whether DIR has scores and their answers. If they are not whole, logs that and counts them as
  * absent. */
-bool made_scores(const struct run *r, const char *dir, bool *whole, struct err *e);
+bool made_scores(struct run *r, const char *dir, bool *whole, struct err *e);
 
 #endif

@@ -145,7 +145,7 @@ static bool run(const struct options *o, struct err *e)
         return ok;
     }
     if (o->dry_run) /* writes nothing: a signal may simply kill it */
-        ok = rundir_check(&r, e) && run_limits(&r, e) && dry_run(&r, e);
+        ok = rundir_check(&r, e) && outputs_open(&r, e) && run_limits(&r, e) && dry_run(&r, e);
     else
         ok = signals_open(e) && run_open(&r, o->resume, e) && run_steps(&r, e);
     run_close(&r);

@@ -37,19 +37,11 @@ bool open_given_model(const struct run *r, const char *dir, struct model *m, str
 
 bool open_base_model(struct run *r, struct model *m, struct err *e)
 {
-    bool made, ok;
-    char *dir;
+    bool made;
 
     if (!model_is_there(r, "baseline", &made, e)) return false;
-    dir = made || !r->c.model.path ? run_path(r, e, "baseline/model")
-                                   : mem_strdup(r->c.model.path, e);
-    ok = dir && open_given_model(r, dir, m, e);
-    if (ok && (made || !r->c.model.path) && !model_check_own_finite(m, e)) {
-        model_close(m);
-        ok = made_again(r, STEP_BASELINE, "directory", dir, e);
-    }
-    free(dir);
-    return ok;
+    return made || !r->c.model.path ? made_open(r, STEP_BASELINE, "baseline", m, e)
+                                    : open_given_model(r, r->c.model.path, m, e);
 }
 
 /* The kept pairs of a point, from the ranking or from the strategy itself. */
@@ -127,7 +119,7 @@ bool open_partial_model(struct run *r, const struct point *p, struct model *m, s
     bool there, ok = config && file_there(config, &there, e);
 
     if (ok && there)
-        ok = made_open(r, STEP_STAGE1, dir, m, e);
+        ok = made_open(r, STEP_STAGE1, p->dir[STEP_STAGE1], m, e);
     else if (ok && run_has_step(r, STEP_STAGE1))
         ok = err_set(e, "%s: stage 1 of %s is not finished", dir, p->stage1);
     else if (ok)

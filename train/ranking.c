@@ -55,6 +55,8 @@ static bool rank_look(void *arg, const struct layer_look *look, struct err *e)
     return ok;
 }
 
+static const char rank_name[] = "rank/rank.h5";
+
 static bool measure_rank(struct run *r, struct model *m, const char *path, struct err *e)
 {
     enum rank_strategy strategy = (enum rank_strategy)r->c.rank.strategy;
@@ -70,11 +72,12 @@ static bool measure_rank(struct run *r, struct model *m, const char *path, struc
     for (; ok && k.layer < k.n.L; k.layer++)
         ok = layerwise_next(&w, "rank", rank_look, &k, e);
     ok = ok && rank_acc_finish(k.acc, rank, scores, e);
-    ok = ok && watch_check(e);
+    ok = ok && watch_check(e) && outputs_forget(r, rank_name, e);
     if (ok) {
         struct rankfile_info info = {.samples = w.samples, .tokens = w.tokens};
         strncpy(info.strategy, rank_strategy_name(strategy), sizeof info.strategy - 1);
-        ok = rankfile_write(path, &k.n, rank, scores, &info, e);
+        ok = rankfile_write(path, &k.n, rank, scores, &info, e) &&
+             outputs_add(r, rank_name, path, e);
     }
     if (ok)
         log_line("rank: %s over %lld sample%s, %lld token%s: %s", rank_strategy_name(strategy),
@@ -97,7 +100,8 @@ bool ranks_read_given(const struct run *r, const struct rank_dims *n, int32_t *r
 bool ranks_read_measured(const struct run *r, const char *path, const struct rank_dims *n,
                          int32_t *rank, struct err *e)
 {
-    return rankfile_read(path, n, rank, NULL, e) || made_again(r, STEP_RANK, "file", path, e);
+    return (rankfile_read(path, n, rank, NULL, e) && outputs_check(r, rank_name, true, e)) ||
+           made_again(r, STEP_RANK, "file", path, e);
 }
 
 int32_t *ranks_new(const struct rank_dims *n, struct err *e)
@@ -108,7 +112,7 @@ int32_t *ranks_new(const struct rank_dims *n, struct err *e)
 /* Measured before, or now. */
 static bool rank_measured(struct run *r, struct model *m, struct err *e)
 {
-    char *dir = run_path(r, e, "rank"), *path = dir ? run_path(r, e, "rank/rank.h5") : NULL;
+    char *dir = run_path(r, e, "rank"), *path = dir ? run_path(r, e, rank_name) : NULL;
     const struct rank_dims n = model_rank_dims(m);
     int32_t *rank = ranks_new(&n, e);
     bool there, ok = path && rank && file_mkdirs(dir, e) && file_there(path, &there, e);
@@ -117,6 +121,7 @@ static bool rank_measured(struct run *r, struct model *m, struct err *e)
         ok = measure_rank(r, m, path, e);
     else if (ok && (ok = ranks_read_measured(r, path, &n, rank, e)))
         log_line("rank: is done already");
+    if (ok && !outputs_known(r, rank_name)) ok = outputs_add(r, rank_name, path, e); /* older run */
     free(rank);
     free(dir);
     free(path);

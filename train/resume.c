@@ -231,25 +231,29 @@ char *resume_check_inputs(const struct run *r, const struct model *given, const 
 
 /* ---- what has moved ---- */
 
-static bool move_base(const struct run *r, const char *dir, const struct place *places, size_t n,
+static bool move_base(struct run *r, const char *dir, const struct place *places, size_t n,
                       struct err *e)
 {
     char *path = run_path(r, e, "%s/model", dir);
     char *config = path ? file_join(path, "config.json", e) : NULL;
-    bool there = false, changed, ok = config && file_there(config, &there, e);
+    char *name = mem_printf(e, "%s/model/config.json", dir);
+    bool there = false, changed = false, ok = config && name && file_there(config, &there, e);
 
     for (size_t i = 0; ok && there && i < n; i++) {
         if (!has_moved(&places[i])) continue;
-        ok = model_move_base(path, places[i].was, places[i].now, &changed, e);
+        ok = outputs_forget(r, name, e) &&
+             model_move_base(path, places[i].was, places[i].now, &changed, e) &&
+             outputs_add(r, name, config, e);
         if (ok && changed) log_line("%s: builds on %s now", path, places[i].now);
         if (changed) break;
     }
     free(path);
     free(config);
+    free(name);
     return ok;
 }
 
-bool resume_move_bases(const struct run *r, struct err *e)
+bool resume_move_bases(struct run *r, struct err *e)
 {
     static const char made[] = "baseline/model";
     char *was = r->was.run.dir ? file_join(r->was.run.dir, made, e) : NULL;

@@ -19,6 +19,6 @@ char *resume_check_inputs(const struct run *r, const struct model *given, const 
 /* Models of changed tensors name the directory that they build on. If that has moved, with the run
  * or with model.path, those of this run get its new name. Call before config.json, which says what
  * the old one was, is rewritten. */
-bool resume_move_bases(const struct run *r, struct err *e);
+bool resume_move_bases(struct run *r, struct err *e);
 
 #endif

@@ -234,7 +234,7 @@ bool run_open(struct run *r, bool resume, struct err *e)
     ok = ok && choose_threads(r, e);
     if (ok && r->resumed)
         ok = lock_dir(r, e) && (resume || holds_a_run(r, e)) && resume_check_config(r, config, e) &&
-             open_logs(r, e);
+             outputs_open(r, e) && open_logs(r, e);
     free(config);
     return ok && run_limits(r, e);
 }
@@ -244,6 +244,7 @@ void run_close(struct run *r)
     run_close_pictures(r);
     run_close_data(r);
     metrics_close(&r->metrics);
+    outputs_close(r);
     tape_free(r->tape);
     if (r->lock > 0) close(r->lock);
     schema_free(&config_schema, &r->c);

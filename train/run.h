@@ -8,6 +8,7 @@
 #include "data/store.h"
 #include "model/forward.h"
 #include "train/config.h"
+#include "train/outputs.h"
 #include "train/record/metrics.h"
 
 /* The model's image input: features of the frozen tower, or pixels if the tower itself is trained.
@@ -53,6 +54,7 @@ struct run {
     struct picture_input pictures;
     bool pictures_recorded; /* run_record_pictures has been called */
     struct metrics metrics;
+    struct outputs outputs; /* what the steps have left, with sums */
 };
 
 /* Opens everything that does not need the model. A directory that holds a run is locked,

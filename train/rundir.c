@@ -113,8 +113,9 @@ bool rundir_own_config(const char *path)
 
 bool rundir_check(const struct run *r, struct err *e)
 {
-    static const char *const names[] = {"config.json",   "inputs.json",     "lock",
-                                        "metrics.jsonl", "pictures.sha256", "train.log"};
+    static const char *const names[] = {"config.json",   "inputs.json",  "lock",
+                                        "metrics.jsonl", "outputs.json", "pictures.sha256",
+                                        "train.log"};
     char *config = run_path(r, e, "config.json");
     bool there = false, ok = config && file_there(config, &there, e);
 

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "train/ahead.h"
 #include "train/score/evaluate.h"
+#include "train/score/scorer.h"
 #include "train/factors.h"
 #include "train/forecast/forecast.h"
 #include "train/made.h"
@@ -68,9 +69,10 @@ static bool save_processor(const struct run *r, const struct model *m, const cha
 static bool save_model(struct run *r, struct model *m, const char *dir, bool delta, struct err *e)
 {
     char *path = run_path(r, e, "%s/model", dir), *tmp = run_path(r, e, "%s/model.tmp", dir);
+    char *name = mem_printf(e, "%s/model", dir);
     delta = delta && !r->c.save.full;
     const char *tokenizer = delta ? NULL : r->c.model.tokenizer;
-    bool there, ok = path && tmp && watch_check(e) && watch_kept(e);
+    bool there, ok = path && tmp && name && watch_check(e) && watch_kept(e);
 
     if (ok) file_remove_tree(tmp); /* left over from a killed run */
     ok = ok && file_there(tmp, &there, e) &&
@@ -80,13 +82,15 @@ static bool save_model(struct run *r, struct model *m, const char *dir, bool del
     ok = ok && model_save(m, tmp, save_dtypes[r->c.save.dtype], delta, e);
     if (ok && tokenizer) ok = model_copy_tokenizer(tokenizer, tmp, e);
     if (ok && !delta && hf_has_vision(&m->cfg)) ok = save_processor(r, m, tmp, e);
-    ok = ok && watch_check(e) && watch_kept(e) && file_publish(tmp, path, e);
+    ok = ok && watch_check(e) && watch_kept(e) && outputs_add(r, name, tmp, e) &&
+         file_publish(tmp, path, e);
     if (ok)
         log_line("model: %s", path);
     else if (tmp)
         file_remove_tree(tmp);
     free(path);
     free(tmp);
+    free(name);
     return ok;
 }
 
@@ -120,6 +124,20 @@ static bool step_baseline(struct run *r, struct err *e)
     return ok;
 }
 
+/* A way to score that asks nothing leaves no answers. */
+static bool record_scores(struct run *r, const char *dir, const char *file, const char *answers,
+                          struct err *e)
+{
+    char *name = mem_printf(e, "%s/scores.json", dir),
+         *more = mem_printf(e, "%s/answers.jsonl", dir);
+    bool ok = name && more && outputs_add(r, name, file, e) &&
+              (!scorer_of(&r->c)->generates || outputs_add(r, more, answers, e));
+
+    free(name);
+    free(more);
+    return ok;
+}
+
 static bool score_model(struct run *r, struct model *m, const char *dir, struct err *e)
 {
     char *path = run_path(r, e, "%s", dir), *file = run_path(r, e, "%s/scores.json", dir);
@@ -127,7 +145,8 @@ static bool score_model(struct run *r, struct model *m, const char *dir, struct 
     const struct evaluate_how how = {.answers = answers, .context = dir};
     struct scores s = {0};
     bool ok = path && file && answers && file_mkdirs(path, e) && need_pictures(r, m, false, e) &&
-              evaluate(r, m, &how, &s, e) && scores_save(&s, file, e);
+              evaluate(r, m, &how, &s, e) && scores_save(&s, file, e) &&
+              record_scores(r, dir, file, answers, e);
 
     scores_free(&s);
     free(path);
@@ -136,25 +155,29 @@ static bool score_model(struct run *r, struct model *m, const char *dir, struct 
     return ok;
 }
 
-/* Full scores of a model, unless they are there. */
+/* Full scores of a model, unless they are there: of one that a step has left, or of the base. */
 static bool score_dir(struct run *r, enum step step, const char *dir, struct err *e)
 {
-    char *path = run_path(r, e, "%s/model", dir);
-    bool base = strcmp(dir, "base") == 0, done, ok = path && made_scores(r, dir, &done, e);
+    bool done, ok = made_scores(r, dir, &done, e);
     struct model m = {0};
 
     if (ok && !done) {
-        ok = base ? open_base_model(r, &m, e) : made_open(r, step, path, &m, e);
+        ok = step == STEP_BASELINE ? open_base_model(r, &m, e) : made_open(r, step, dir, &m, e);
         ok = ok && score_model(r, &m, dir, e);
     }
     model_close(&m);
-    free(path);
     return ok;
 }
 
-/* The same, if there is such a model. */
-static bool score_made(struct run *r, enum step step, const char *dir, struct err *e)
+static bool score_base(struct run *r, struct err *e)
 {
+    return score_dir(r, STEP_BASELINE, "base", e);
+}
+
+/* The same for what that step has left of the point, if it is there. */
+static bool score_made(struct run *r, enum step step, const struct point *p, struct err *e)
+{
+    const char *dir = p->dir[step];
     bool made;
 
     return model_is_there(r, dir, &made, e) && (!made || score_dir(r, step, dir, e));
@@ -168,7 +191,7 @@ static bool step_stage1(struct run *r, const struct point *p, struct err *e)
     bool done, ok;
 
     if (!look_done(r, dir, &done, e) || done) return done;
-    if (r->n_eval && !score_dir(r, STEP_BASELINE, "base", e)) return false;
+    if (r->n_eval && !score_base(r, e)) return false;
     job.kinds = peft_kinds(r->c.stage1.peft, r->c.stage1.projector);
     /* open_partial_model would ask for this step's own output */
     ok = open_untrained_partial(r, p, &m, e) && need_pictures(r, &m, false, e) &&
@@ -232,18 +255,15 @@ static bool step_stage2(struct run *r, const struct point *p, struct err *e)
     const char *dir = p->dir[STEP_STAGE2], *svd = p->dir[STEP_SVD];
     struct model m = {0};
     bool done, ok;
-    char *from;
 
     if (!look_done(r, dir, &done, e) || done) return done;
     /* Scores what the training starts from first: base, stage 1, and directly after the SVD. */
     if (r->n_eval &&
-        (!score_dir(r, STEP_BASELINE, "base", e) ||
-         !score_made(r, STEP_STAGE1, p->dir[STEP_STAGE1], e) || !score_dir(r, STEP_SVD, svd, e)))
+        (!score_base(r, e) || !score_made(r, STEP_STAGE1, p, e) || !score_dir(r, STEP_SVD, svd, e)))
         return false;
-    from = run_path(r, e, "%s/model", svd);
     phase.lr = p->lr;
     job.kinds = peft_kinds(r->c.stage2.peft, r->c.stage2.projector);
-    ok = from && made_open(r, STEP_SVD, from, &m, e) && need_pictures(r, &m, false, e);
+    ok = made_open(r, STEP_SVD, svd, &m, e) && need_pictures(r, &m, false, e);
     if (ok)
         log_line(
             "%s: the cache holds %lld values a token and layer, %.2f %% of the original's %lld",
@@ -252,15 +272,14 @@ static bool step_stage2(struct run *r, const struct point *p, struct err *e)
             (long long)model_cache_values_full(&m));
     ok = ok && train_and_save(r, &m, dir, false, &job, e);
     model_close(&m);
-    free(from);
     return ok;
 }
 
 static bool step_evaluate(struct run *r, const struct point *p, struct err *e)
 {
-    if (!score_dir(r, STEP_BASELINE, "base", e)) return false;
+    if (!score_base(r, e)) return false;
     for (enum step s = STEP_STAGE1; s <= STEP_STAGE2; s++)
-        if (!score_made(r, s, p->dir[s], e)) return false;
+        if (!score_made(r, s, p, e)) return false;
     return true;
 }
 

@@ -52,9 +52,9 @@ static void note_lost(const struct tokenizer *tk, struct tokenizer_lost *lost, s
 
     if (tk->byte_level)
         snprintf(name, sizeof name, "<0x%02X>",
-                 (unsigned)char_to_byte(utf8_get(spelled.p, &len)) & 255);
+                 (unsigned)char_to_byte(utf8_get(spelled.s, &len)) & 255);
     else
-        snprintf(name, sizeof name, "%.*s", (int)spelled.n, spelled.p);
+        snprintf(name, sizeof name, "%.*s", (int)spelled.len, spelled.s);
     lost->n++;
     tokenizer_lost_name(lost, name);
 }

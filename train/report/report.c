@@ -47,11 +47,14 @@ double report_cache_bytes(const struct report_result *result)
 static bool load_result(const struct run *r, struct report_result *result, struct err *e)
 {
     char *path = run_path(r, e, "%s/scores.json", result->dir);
-    bool ok = path && file_there(path, &result->there, e);
+    char *name = mem_printf(e, "%s/scores.json", result->dir);
+    bool ok = path && name && file_there(path, &result->there, e);
 
     if (ok && result->there)
-        ok = scores_load(&result->s, path, e) || made_again(r, STEP_EVALUATE, "file", path, e);
+        ok = (scores_load(&result->s, path, e) && outputs_check(r, name, true, e)) ||
+             made_again(r, STEP_EVALUATE, "file", path, e);
     free(path);
+    free(name);
     return ok;
 }
 
