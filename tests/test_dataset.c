@@ -178,7 +178,7 @@ static void test_left_out(void **state)
         {"{\"text\":\"\xff\"}", DROP_BROKEN, "not UTF-8"},
         {"{\"text\":7}", DROP_BROKEN, "2:9: \"text\" must be a string"},
         {"{\"text\":\"\"}", DROP_NO_LABELS, "no answer to train on"},
-        {TOLD(""), DROP_BROKEN, "2:1: no turns under \"conversations\""},
+        {TOLD(""), DROP_BROKEN, "2:18: \"conversations\" is an empty list"},
         {"{\"conversations\":7}", DROP_BROKEN, "2:18: \"conversations\" is not a list of turns"},
         {TOLD("{\"from\":\"human\"}"), DROP_BROKEN, "2:19: a turn needs \"value\""},
         {TOLD("{\"value\":\"one\"}"), DROP_BROKEN, "2:19: a turn needs \"from\""},
