@@ -278,7 +278,7 @@ static void test_given_model(void **state)
                     "$T/given/rope4-rank2/stage2/model/preprocessor_config.json");
     must_run(state, OF_BASELINE("--set run.dir=$T/other --set run.seed=2"));
     must_run(state, "cp $T/other/baseline/model/model.safetensors $T/run/baseline/model");
-    must_fail(state, GIVEN "--set model.tokenizer=$T/tok2 --resume", "model.path has changed");
+    must_fail(state, GIVEN "--set model.tokenizer=$T/tok2 --resume", "model.path/model.safetensors has changed");
 }
 
 #define SCORED(dir, model, steps)                                                                  \
@@ -345,7 +345,7 @@ static void test_given_model_trained(void **state)
                     "$T/run/baseline/model");
     char again[sizeof command + 20];
     snprintf(again, sizeof again, "%s --resume", command);
-    must_fail(state, again, "model.path has changed");
+    must_fail(state, again, "model.path/model.safetensors has changed");
 }
 
 /* run.threads 0, the default, means all cores: a run resumes with the same number. */
