@@ -44,7 +44,7 @@ static void test_of_others(void **state)
         {"echo x > $T/run/report.md",
          "/run: is not empty and holds no run (\"report.md\" is there)"},
         /* settings, without a run to which they could belong */
-        {"cp $C $T/run/config.json", "/run/config.json: is no run's, which would be written over"},
+        {"cp $C $T/run/config.json", "/run/config.json: holds settings, but there is no run"},
         {"mkdir $T/run/rank; echo x > $T/run/rank/rank.h5", "holds no run (\"rank\" is there)"},
     };
 

@@ -73,8 +73,8 @@ static bool check_begun(const struct run *r, const char *path, struct err *e)
 
     return has_begun(r, &begun, e) &&
            (begun || err_set(e,
-                             "%s: is no run's, which would be written over it: give this file "
-                             "another name, or choose another run.dir",
+                             "%s: holds settings, but there is no run, which would write its own "
+                             "over them: give the file another name, or choose another run.dir",
                              path));
 }
 
