@@ -23,10 +23,11 @@ void team_wait_shortly(char **argv)
     char path[PATH_MAX];
     ssize_t n;
 
-    if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY")) return;
+    const bool chosen = getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY");
+    if (chosen && getenv("OPENBLAS_NUM_THREADS")) return;
     n = readlink("/proc/self/exe", path, sizeof path - 1);
-    if (n <= 0 || setenv("GOMP_SPINCOUNT", spins, 1) != 0) return;
-    setenv("OPENBLAS_NUM_THREADS", "1", 1);
+    if (n <= 0 || (!chosen && setenv("GOMP_SPINCOUNT", spins, 1) != 0)) return;
+    if (setenv("OPENBLAS_NUM_THREADS", "1", 1) != 0) return;
     path[n] = '\0';
     execv(path, argv);
 #else

@@ -11,8 +11,8 @@
  * every barrier, which on a machine with other work takes the time from the very thread that is
  * waited for: a step takes ten times as long. It reads this from the environment before main: where
  * nothing is said there (GOMP_SPINCOUNT, OMP_WAIT_POLICY), the program starts itself once more with
- * it. OpenBLAS's own threads, which nobody uses, are left out on the way. To be called first of
- * all; where it cannot be done, the program goes on as it is. */
+ * it. OpenBLAS's own threads, which nobody uses, are left out on the way, also where only that is to
+ * be done. To be called first of all; where it cannot be done, the program goes on as it is. */
 void team_wait_shortly(char **argv);
 
 /* The threads that OpenBLAS serves at the same time: a buffer each, of which it has two for each of

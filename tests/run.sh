@@ -5,7 +5,7 @@ passed=0 failed=0 skipped=0
 # What tests write goes to memory if there is room for it (they need 4 GB at most): on a disk they mostly wait for
 # files to be flushed.
 if [ -z "$TMPDIR" ] && [ -w /dev/shm ] && [ "$(df -Pm /dev/shm | awk 'NR == 2 { print $4 }')" -gt 6000 ]; then
-    TMPDIR=$(mktemp -d /dev/shm/mha2mla-XXXXXX) && export TMPDIR && trap 'rm -rf "$TMPDIR"' EXIT INT TERM HUP
+    TMPDIR=$(mktemp -d /dev/shm/mha2mla-XXXXXX) && chmod 755 "$TMPDIR" && export TMPDIR && trap 'rm -rf "$TMPDIR"' EXIT INT TERM HUP
 fi
 run() { # program, settings
     # shellcheck disable=SC2086 # a word each
