@@ -147,7 +147,7 @@ format:
 	clang-format -i $(FORMATTED)
 
 lint:
-	clang-format --dry-run -Werror $(FORMATTED)
+	@clang-format --dry-run -Werror $(FORMATTED)
 	cppcheck -q -j2 --std=c11 --inline-suppr --enable=warning,performance,portability \
 		--error-exitcode=1 -D_GNU_SOURCE -I. $(ROOMS) datasets bench
 

@@ -278,7 +278,8 @@ static void test_given_model(void **state)
                     "$T/given/rope4-rank2/stage2/model/preprocessor_config.json");
     must_run(state, OF_BASELINE("--set run.dir=$T/other --set run.seed=2"));
     must_run(state, "cp $T/other/baseline/model/model.safetensors $T/run/baseline/model");
-    must_fail(state, GIVEN "--set model.tokenizer=$T/tok2 --resume", "model.path/model.safetensors has changed");
+    must_fail(state, GIVEN "--set model.tokenizer=$T/tok2 --resume",
+              "model.path/model.safetensors has changed");
 }
 
 #define SCORED(dir, model, steps)                                                                  \
