@@ -149,7 +149,7 @@ format:
 lint:
 	@clang-format --dry-run -Werror $(FORMATTED)
 	cppcheck -q -j2 --std=c11 --inline-suppr --enable=warning,performance,portability \
-		--error-exitcode=1 -D_GNU_SOURCE -I. $(ROOMS) datasets bench
+		--error-exitcode=1 -D_GNU_SOURCE -I. -ibench/venv $(ROOMS) datasets bench
 
 clean:
 	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-asan-native $(BUILD)-tsan $(BUILD)-fuzz
