@@ -16,8 +16,10 @@
 #include <string.h>
 
 enum { CONVERT_BYTES = 8 << 20 }; /* of a converted block: fits the cores' combined caches */
-enum { PACKED_BYTES = 4 << 20 }; /* of packed columns, which stay there until they are multiplied */
-enum { PACK_FROM = 32 };         /* rows of A from which it pays to pack B */
+/* B is packed in parts, which stay in the cores' common cache until they are multiplied. Of A as many
+ * rows are multiplied by a part at a time as stay in a core's own. */
+enum { PACKED_BYTES = 4 << 20, PACKED_K = 2048, PACKED_M = 192 };
+enum { PACK_FROM = 32 };                   /* rows of A from which it pays to pack B */
 static const double serial_work = 1 << 17; /* multiplications below which threads cost more */
 
 static struct {
@@ -206,10 +208,15 @@ static bool packs(int64_t M)
     return setup.packed && M >= PACK_FROM;
 }
 
+static int64_t packed_rows(int64_t K)
+{
+    return K < PACKED_K ? K : PACKED_K;
+}
+
 /* Of B's N columns of K values, how many are packed at a time. */
 static int64_t packed_cols(int64_t N, int64_t K)
 {
-    int64_t fit = PACKED_BYTES / 2 / (K ? K : 1) / PACK_COLS * PACK_COLS;
+    int64_t fit = PACKED_BYTES / 2 / (K ? packed_rows(K) : 1) / PACK_COLS * PACK_COLS;
 
     fit = fit < PACK_COLS ? PACK_COLS : fit;
     return N < fit ? N : fit;
@@ -217,7 +224,9 @@ static int64_t packed_cols(int64_t N, int64_t K)
 
 size_t gemm_scratch(int64_t M, int64_t N, int64_t K, enum dtype b)
 {
-    if (packs(M)) return aligned((int64_t)words_bytes(M, K), 1) + pack_bytes(K, packed_cols(N, K));
+    if (packs(M))
+        return aligned((int64_t)words_bytes(M, K), 1) +
+               pack_bytes(packed_rows(K), packed_cols(N, K));
     if (setup.bf16_native) return aligned(M * K, 2) + (b == DT_BF16 ? 0 : aligned(N * K, 2));
     return (setup.bf16 ? aligned(M * K, sizeof(real)) : 0) +
            (setup.bf16 || b != DT_REAL ? block_bytes(N, K) : 0);
@@ -366,14 +375,16 @@ static void multiply_packed(int64_t M, int64_t N, int64_t K, struct words a, str
     enum { TASKS = 4, LEAST = 48 }; /* a thread's, if there are that many; and rows of a task */
     int64_t panels = (N + PACK_COLS - 1) / PACK_COLS, most = (M + LEAST - 1) / LEAST;
     int64_t cuts = (TASKS * omp_get_max_threads() + panels - 1) / panels;
+    int64_t least = (M + PACKED_M - 1) / PACKED_M;
 
     cuts = cuts < most ? cuts : most;
+    cuts = cuts > least ? cuts : least;
 #pragma omp parallel for schedule(dynamic, 1)
     for (int64_t i = 0; i < panels * cuts; i++) {
-        int64_t n = i / cuts * PACK_COLS, m0 = M * (i % cuts) / cuts,
-                m1 = M * (i % cuts + 1) / cuts;
+        int64_t at = i % panels, n = at * PACK_COLS;
+        int64_t m0 = M * (i / panels) / cuts, m1 = M * (i / panels + 1) / cuts;
         struct words rows = {a.data + m0 * a.row, a.row, a.pair};
-        struct panels panel = {b.data + i / cuts * b.step, b.step};
+        struct panels panel = {b.data + at * b.step, b.step};
         product_bf16(m1 - m0, N - n < PACK_COLS ? N - n : PACK_COLS, K, 1, rows, panel, add,
                      c + m0 * ldc + n, ldc);
     }
@@ -386,11 +397,13 @@ static void gemm_packed(int64_t M, int64_t N, int64_t K, struct mat a, struct ma
     void *room = (char *)scratch + aligned((int64_t)words_bytes(M, K), 1);
     int64_t step = packed_cols(N, K);
 
-    for (int64_t n0 = 0; n0 < N; n0 += step) {
-        int64_t n = N - n0 < step ? N - n0 : step;
-        struct panels panels = pack_right(b, K, n0, n, room);
-        multiply_packed(M, n, K, words, panels, add, c + n0, ldc);
-    }
+    for (int64_t n0 = 0; n0 < N; n0 += step)
+        for (int64_t k0 = 0; k0 < K; k0 += PACKED_K) {
+            int64_t n = N - n0 < step ? N - n0 : step, k = packed_rows(K - k0);
+            struct words from = {words.data + k0 / 2 * words.pair, words.row, words.pair};
+            struct panels panels = pack_right(mat_at(b, k0, 0), k, n0, n, room);
+            multiply_packed(M, n, k, from, panels, add || k0 > 0, c + n0, ldc);
+        }
 }
 
 static void gemm_bf16(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b, bool add,

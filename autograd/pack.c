@@ -91,7 +91,12 @@ static void rows_block(const struct mat *b, int64_t k, int64_t rows, int64_t n, 
 {
     static const uint16_t zeros[PACK_COLS];
     uint16_t room[2][PACK_COLS];
+    const size_t size = dtype_size(b->dtype);
 
+    for (int64_t i = 0; i < rows; i++) /* the next panel of these rows */
+        for (size_t line = 0; line < PACK_COLS * size; line += 64)
+            __builtin_prefetch((const char *)b->data +
+                               (size_t)((k + i) * b->ld + n + PACK_COLS) * size + line);
     for (int64_t i = 0; 2 * i < rows; i++) {
         int64_t at = (k + 2 * i) * b->ld + n;
         const uint16_t *low = values(b, at, cols, room[0]);
