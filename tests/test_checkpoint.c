@@ -545,6 +545,9 @@ static void test_dir_keeps_newest(void **state)
 
     assert_int_equal(dir_latest(dir, &found, &e), -1);
     assert_null(found.warning);
+    assert_false(checkpoint_dir_save(dir, 1, NULL, 0, META, 1, &e)); /* nothing above it is made */
+    assert_non_null(strstr(e.msg, "run/checkpoints: cannot be made: No such file"));
+    assert_int_equal(mkdir(tmpdir_path(state, "run"), 0777), 0);
     for (int64_t step = 0; step <= 40; step += 10)
         dir_save(dir, step, 2);
     assert_true(is_there(tmpdir_path(state, "run/checkpoints/step-00000040.h5")));

@@ -540,6 +540,37 @@ static void test_run_replaced(void **state)
     }
 }
 
+/* The run's directory loses its name: nothing is written under that any more, and what was is still
+ * good to go on from. */
+static void test_run_moved(void **state)
+{
+    static const char sum[] = "sha256sum < $T/" STAGE1 "/model/model.safetensors | diff $T/sums -";
+    static const char *const changes[][2] = {
+        {"mv $T/run $T/elsewhere",
+         "run: was renamed while the run worked in it: put it back as it "},
+        {"mv $T/run $T/elsewhere; mkdir $T/run", "run: was renamed while the run worked in it"},
+        {"mv $T/run $T/gone; rm -rf $T/gone", "while the run worked in it: put it back"}};
+
+    make_model(state);
+    must_run(state, TRAIN NEAR);
+    must_run(state, "sha256sum < $T/" STAGE1 "/model/model.safetensors > $T/sums");
+    for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+        int rc = disturbed(state, "exec " TRAIN FAR, changes[i][0]);
+        char *out = output(state), *line = strstr(out, "mha2mla-train: error: ");
+        if (rc != 1 || !line || !strstr(line, changes[i][1]) || strchr(line, '\n')[1])
+            fail_msg("%s: status %d\n%s", changes[i][0], rc, out);
+        free(out);
+        must_run(state, "test -z \"$(ls $T/run 2> /dev/null)\"");
+        if (i == 2) continue;
+        must_run(state, "rm -rf $T/run; mv $T/elsewhere $T/run");
+        must_go_on(state, "");
+    }
+    if (disturbed(state, "exec " TRAIN NEAR, "mv $T/run $T/elsewhere") != 1)
+        fail_msg("%s", output(state));
+    must_run(state, "mv $T/elsewhere $T/run && " TRAIN NEAR "--resume");
+    must_run(state, sum);
+}
+
 /* A picture that is no longer the one whose sum was taken: otherwise its features would be stored,
  * for all runs, under the sum of another picture. */
 static void test_picture(void **state)
@@ -562,10 +593,10 @@ int main(int argc, char **argv)
 {
     if (argc == 3) return be_program(argv[1], argv[2]);
     const struct CMUnitTest tests[] = {
-        tmpdir_test(test_written),   tmpdir_test(test_size), tmpdir_test(test_replaced),
-        tmpdir_test(test_touched),   tmpdir_test(test_many), tmpdir_test(test_kept),
-        tmpdir_test(test_bus_error), program_test(test_run), program_test(test_run_replaced),
-        tmpdir_test(test_picture),
+        tmpdir_test(test_written),    tmpdir_test(test_size),    tmpdir_test(test_replaced),
+        tmpdir_test(test_touched),    tmpdir_test(test_many),    tmpdir_test(test_kept),
+        tmpdir_test(test_bus_error),  program_test(test_run),    program_test(test_run_replaced),
+        program_test(test_run_moved), tmpdir_test(test_picture),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

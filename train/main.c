@@ -2,6 +2,7 @@
 #include "autograd/team.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "base/place.h"
 #include "base/signals.h"
 #include "base/watch.h"
 #include "train/forecast/dryrun.h"
@@ -148,6 +149,7 @@ static bool run(const struct options *o, struct err *e)
         ok = rundir_check(&r, e) && outputs_open(&r, e) && run_limits(&r, e) && dry_run(&r, e);
     else
         ok = signals_open(e) && run_open(&r, o->resume, e) && run_steps(&r, e);
+    if (!place_check(&changed)) ok = err_set(e, "%s", changed.msg);
     run_close(&r);
     /* Any failure may be due to a file that was changed during the run. */
     if (!watch_check(&changed)) ok = err_set(e, "%s", changed.msg);

@@ -6,6 +6,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/place.h"
 #include "train/forecast/room.h"
 #include "train/resume.h"
 #include "train/rundir.h"
@@ -28,6 +29,7 @@ char *run_path(const struct run *r, struct err *e, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(name, sizeof name, fmt, ap);
     va_end(ap);
+    if (!place_check(e)) return NULL; /* it would lead elsewhere */
     return file_join(r->c.run.dir, name, e);
 }
 
@@ -52,6 +54,24 @@ static bool machine_memory(size_t *bytes, struct err *e)
     return true;
 }
 
+static bool is_taken(const struct run *r, struct err *e)
+{
+    return err_set(e, "%s: another run works in this directory", r->c.run.dir);
+}
+
+/* Holds the directory itself. Where it can be locked, that is a lock too, which is not lost with a
+ * file: not everywhere (NFS). */
+static bool hold_dir(struct run *r, struct err *e)
+{
+    int fd = open(r->c.run.dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd < 0) return err_system(e, errno, "%s", r->c.run.dir);
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK)
+        return place_hold(r->c.run.dir, fd, e);
+    close(fd);
+    return is_taken(r, e);
+}
+
 /* Two runs in one directory would ruin each other. */
 static bool lock_dir(struct run *r, struct err *e)
 {
@@ -63,14 +83,14 @@ static bool lock_dir(struct run *r, struct err *e)
         err_system(e, errno, "%s", path);
     else if (flock(r->lock, LOCK_EX | LOCK_NB) != 0) {
         if (errno == EWOULDBLOCK)
-            err_set(e, "%s: another run works in this directory", r->c.run.dir);
+            is_taken(r, e);
         else
             err_system(e, errno, "%s: cannot be locked", path);
         close(r->lock);
         r->lock = -1;
     }
     free(path);
-    return r->lock >= 0;
+    return r->lock >= 0 && hold_dir(r, e);
 }
 
 static bool holds_a_run(const struct run *r, struct err *e)
@@ -247,6 +267,7 @@ void run_close(struct run *r)
     outputs_close(r);
     tape_free(r->tape);
     if (r->lock > 0) close(r->lock);
+    place_leave();
     schema_free(&config_schema, &r->c);
     schema_free(&config_schema, &r->was);
 }

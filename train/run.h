@@ -70,7 +70,7 @@ bool run_record(struct run *r, const struct model *given, struct err *e);
 bool run_limits(struct run *r, struct err *e);
 void run_close(struct run *r); /* fine on a zeroed struct */
 
-/* "DIR/..." in new memory. */
+/* "DIR/..." in new memory. Fails if DIR, where the run works already, was renamed or deleted. */
 char *run_path(const struct run *r, struct err *e, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -2,6 +2,7 @@
 #include "train/steps.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/place.h"
 #include "train/ahead.h"
 #include "train/score/evaluate.h"
 #include "train/score/scorer.h"
@@ -82,7 +83,7 @@ static bool save_model(struct run *r, struct model *m, const char *dir, bool del
     ok = ok && model_save(m, tmp, save_dtypes[r->c.save.dtype], delta, e);
     if (ok && tokenizer) ok = model_copy_tokenizer(tokenizer, tmp, e);
     if (ok && !delta && hf_has_vision(&m->cfg)) ok = save_processor(r, m, tmp, e);
-    ok = ok && watch_check(e) && watch_kept(e) && outputs_add(r, name, tmp, e) &&
+    ok = ok && watch_check(e) && watch_kept(e) && outputs_add(r, name, tmp, e) && place_check(e) &&
          file_publish(tmp, path, e);
     if (ok)
         log_line("model: %s", path);

@@ -4,6 +4,7 @@
 #include "base/json/jsonc.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/place.h"
 #include "base/watch.h"
 #include "train/trainer_parts.h"
 
@@ -63,7 +64,8 @@ bool trainer_save(struct trainer *t, struct err *e)
     bool ok;
 
     if (t->last_saved == t->step) return true;
-    if (!watch_check(e)) return false; /* do not keep what was trained on changed files */
+    /* do not keep what was trained on changed files, nor elsewhere */
+    if (!watch_check(e) || !place_check(e)) return false;
     snprintf(meta, sizeof meta,
              "{\"point\":\"%s\",\"phase\":\"%s\",\"step\":%lld,\"steps\":%lld,\"tokens\":%.17g,"
              "\"seconds\":%.17g,\"data\":\"%s\",\"samples\":%lld}",

@@ -38,7 +38,7 @@ bool checkpoint_save(const char *path, const struct ckpt_item *items, size_t n,
 bool checkpoint_load(const char *path, const struct ckpt_item *items, size_t n, char **meta_json,
                      struct err *e);
 
-/* Saves DIR/step-00000120.h5, creating DIR if needed, and then deletes all but the newest `keep`
+/* Saves DIR/step-00000120.h5, creating DIR (not those above) if needed, and then deletes all but the newest `keep`
  * (at least 1) checkpoints. Files of later steps are deleted too: they were abandoned by resuming
  * from an earlier step. Only one process at a time may write to a directory. */
 bool checkpoint_dir_save(const char *dir, int64_t step, const struct ckpt_item *items, size_t n,

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* The step in "step-00000120.h5" + suffix; -1 for any name that step_path would not produce. */
@@ -61,6 +62,14 @@ static bool list_steps(const char *dir, int64_t **steps, size_t *n, struct err *
     return ok;
 }
 
+/* Only itself: the directories above were there when the training began, and if they are not, they
+ * have been renamed meanwhile. */
+static bool make_dir(const char *dir, struct err *e)
+{
+    return mkdir(dir, 0777) == 0 || errno == EEXIST ||
+           err_system(e, errno, "%s: cannot be made", dir);
+}
+
 bool checkpoint_dir_save(const char *dir, int64_t step, const struct ckpt_item *items, size_t n,
                          const char *meta_json, int keep, struct err *e)
 {
@@ -70,7 +79,7 @@ bool checkpoint_dir_save(const char *dir, int64_t step, const struct ckpt_item *
     bool ok;
 
     CHECK(step >= 0 && keep >= 1);
-    ok = path && file_mkdirs(dir, e) && checkpoint_save(path, items, n, meta_json, e) &&
+    ok = path && make_dir(dir, e) && checkpoint_save(path, items, n, meta_json, e) &&
          list_steps(dir, &steps, &count, e);
     for (size_t i = 0; ok && i < count; i++) {
         char *old;

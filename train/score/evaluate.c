@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/place.h"
 #include "base/signals.h"
 #include "base/text.h"
 #include "base/watch.h"
@@ -209,7 +210,7 @@ bool evaluate(struct run *r, struct model *m, const struct evaluate_how *how, st
     v.s.answers = out.fp;
     for (int64_t k = 0; ok && k < r->n_eval; k++)
         ok = evaluate_set(&v, &r->eval[k], e);
-    ok = ok && watch_check(e) && (!out.fp || file_out_commit(&out, e));
+    ok = ok && watch_check(e) && place_check(e) && (!out.fp || file_out_commit(&out, e));
     scores_sort(s);
     s->seconds = clock_seconds() - begin;
     if (ok) say_scores(&v);
