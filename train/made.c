@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/plural.h"
+#include "base/signals.h"
 #include "train/score/scorer.h"
 #include "train/made.h"
 #include "train/models.h"
@@ -42,7 +43,7 @@ static bool model_whole(const char *dir, struct err *e)
 /* Of a fault that says nothing about what is in a file. */
 static bool is_elsewhere(const struct err *e)
 {
-    return e->machine || e->number == EACCES || e->number == EPERM;
+    return e->machine || e->number == EACCES || e->number == EPERM || signals_came();
 }
 
 bool made_again(const struct run *r, enum step step, const char *what, const char *path,
@@ -130,18 +131,46 @@ static bool check_answers(const char *path, const struct scores *s, struct err *
                                     (long long)n, (long long)s->all.n);
 }
 
-/* Scores and answers are as they were written. */
-static bool same_scores(const struct run *r, const char *dir, struct err *e)
+/* Calls `what` for DIR/scores.json and, where there are any, the answers. */
+static bool each_score_file(struct run *r, const char *dir,
+                            bool (*what)(struct run *r, const char *name, struct err *e),
+                            struct err *e)
 {
     static const char *const files[] = {"scores.json", "answers.jsonl"};
+    const int n = scorer_of(&r->c)->generates ? 2 : 1;
     bool ok = true;
 
-    for (int i = 0; ok && i < 2; i++) {
+    for (int i = 0; ok && i < n; i++) {
         char *name = mem_printf(e, "%s/%s", dir, files[i]);
-        ok = name && outputs_check(r, name, true, e);
+        ok = name && what(r, name, e);
         free(name);
     }
     return ok;
+}
+
+static bool same(struct run *r, const char *name, struct err *e)
+{
+    return outputs_check(r, name, true, e);
+}
+
+/* Unless it is known: of an older version's run, or one that was killed just then. */
+static bool add_unknown(struct run *r, const char *name, struct err *e)
+{
+    char *path = run_path(r, e, "%s", name);
+    bool ok = path && (outputs_known(r, name) || outputs_add(r, name, path, e));
+
+    free(path);
+    return ok;
+}
+
+static bool forget(struct run *r, const char *name, struct err *e)
+{
+    return outputs_forget(r, name, e);
+}
+
+bool made_scores_sums(struct run *r, const char *dir, struct err *e)
+{
+    return each_score_file(r, dir, add_unknown, e);
 }
 
 bool made_scores(struct run *r, const char *dir, bool *whole, struct err *e)
@@ -155,12 +184,13 @@ bool made_scores(struct run *r, const char *dir, bool *whole, struct err *e)
     if (ok && *whole) {
         *whole = scores_load(&s, file, &why) &&
                  (!scorer_of(&r->c)->generates || check_answers(answers, &s, &why)) &&
-                 same_scores(r, dir, &why);
+                 each_score_file(r, dir, same, &why);
         if (!*whole && is_elsewhere(&why))
             ok = (*e = why, false);
         else if (!*whole)
             log_line("%s: the model is scored again", why.msg);
     }
+    if (ok) ok = each_score_file(r, dir, *whole ? add_unknown : forget, e);
     scores_free(&s);
     free(file);
     free(answers);

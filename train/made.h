@@ -16,7 +16,9 @@ bool made_open(struct run *r, enum step step, const char *dir, struct model *m, 
 bool made_again(const struct run *r, enum step step, const char *what, const char *path,
                 struct err *e);
 /* Whether DIR has scores and their answers. If they are not whole, logs that and counts them as
- * absent. */
+ * absent: nothing is known of them then. */
 bool made_scores(struct run *r, const char *dir, bool *whole, struct err *e);
+/* Records the sums of new ones. */
+bool made_scores_sums(struct run *r, const char *dir, struct err *e);
 
 #endif

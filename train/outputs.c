@@ -118,11 +118,19 @@ static bool put(cJSON *root, const struct output *o)
     return cJSON_AddStringToObject(root, o->name, text);
 }
 
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const struct output *)a)->name, ((const struct output *)b)->name);
+}
+
+/* In an order that does not depend on a directory's. */
 static bool save(const struct run *r, struct err *e)
 {
     char *path = run_path(r, e, file_name), *text = NULL;
     cJSON *root = cJSON_CreateObject();
     bool ok = path && (root || err_set(e, "out of memory for %s", file_name));
+
+    if (r->outputs.n) qsort(r->outputs.list, r->outputs.n, sizeof *r->outputs.list, by_name);
 
     for (size_t i = 0; ok && i < r->outputs.n; i++)
         ok = put(root, &r->outputs.list[i]) || err_set(e, "out of memory for %s", file_name);

@@ -59,6 +59,12 @@ static bool is_taken(const struct run *r, struct err *e)
     return err_set(e, "%s: another run works in this directory", r->c.run.dir);
 }
 
+/* Of a file system that locks no directories. */
+static bool cannot_lock(int number)
+{
+    return number == EBADF || number == EINVAL || number == EOPNOTSUPP || number == ENOSYS;
+}
+
 /* Holds the directory itself. Where it can be locked, that is a lock too, which is not lost with a
  * file: not everywhere (NFS). */
 static bool hold_dir(struct run *r, struct err *e)
@@ -66,10 +72,14 @@ static bool hold_dir(struct run *r, struct err *e)
     int fd = open(r->c.run.dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
     if (fd < 0) return err_system(e, errno, "%s", r->c.run.dir);
-    if (flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK)
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0 || cannot_lock(errno))
         return place_hold(r->c.run.dir, fd, e);
+    if (errno == EWOULDBLOCK)
+        is_taken(r, e);
+    else
+        err_system(e, errno, "%s: cannot be locked", r->c.run.dir);
     close(fd);
-    return is_taken(r, e);
+    return false;
 }
 
 /* Two runs in one directory would ruin each other. */

@@ -5,7 +5,6 @@
 #include "base/place.h"
 #include "train/ahead.h"
 #include "train/score/evaluate.h"
-#include "train/score/scorer.h"
 #include "train/factors.h"
 #include "train/forecast/forecast.h"
 #include "train/made.h"
@@ -125,20 +124,6 @@ static bool step_baseline(struct run *r, struct err *e)
     return ok;
 }
 
-/* A way to score that asks nothing leaves no answers. */
-static bool record_scores(struct run *r, const char *dir, const char *file, const char *answers,
-                          struct err *e)
-{
-    char *name = mem_printf(e, "%s/scores.json", dir),
-         *more = mem_printf(e, "%s/answers.jsonl", dir);
-    bool ok = name && more && outputs_add(r, name, file, e) &&
-              (!scorer_of(&r->c)->generates || outputs_add(r, more, answers, e));
-
-    free(name);
-    free(more);
-    return ok;
-}
-
 static bool score_model(struct run *r, struct model *m, const char *dir, struct err *e)
 {
     char *path = run_path(r, e, "%s", dir), *file = run_path(r, e, "%s/scores.json", dir);
@@ -147,7 +132,7 @@ static bool score_model(struct run *r, struct model *m, const char *dir, struct 
     struct scores s = {0};
     bool ok = path && file && answers && file_mkdirs(path, e) && need_pictures(r, m, false, e) &&
               evaluate(r, m, &how, &s, e) && scores_save(&s, file, e) &&
-              record_scores(r, dir, file, answers, e);
+              made_scores_sums(r, dir, e);
 
     scores_free(&s);
     free(path);

@@ -50,7 +50,8 @@ static inline bool small_is_whole(const struct small_run *s, const struct small_
         if (h > 0) H5Fclose(h);
         return h > 0;
     }
-    if (small_ends(f->name, "metrics.jsonl") || small_ends(f->name, "left_out.txt"))
+    if (small_ends(f->name, "metrics.jsonl") || small_ends(f->name, "outputs.json") ||
+        small_ends(f->name, "left_out.txt"))
         return true; /* grows; rewritten as more is known */
     return want && strcmp(want->sum, f->sum) == 0;
 }

@@ -175,6 +175,19 @@ static inline void small_metrics_sum(char *text, char hex[65])
     sha256_hex(&sum, hex);
 }
 
+/* outputs.json without the times: a line is "NAME": "SUM SIZE TIME". */
+static inline void small_outputs_sum(char *data, char hex[65])
+{
+    struct sha256 sum;
+
+    sha256_init(&sum);
+    for (char *line, *rest = data; (line = strsep(&rest, "\n"));) {
+        char *time = strrchr(line, ' ');
+        sha256_add(&sum, line, time ? (size_t)(time - line) : strlen(line));
+    }
+    sha256_hex(&sum, hex);
+}
+
 static inline void small_sum(const char *path, const char *name, char hex[65])
 {
     struct sha256 sum;
@@ -186,6 +199,8 @@ static inline void small_sum(const char *path, const char *name, char hex[65])
     data = slurp(path, &size);
     if (small_ends(name, "metrics.jsonl")) {
         small_metrics_sum(data, hex);
+    } else if (small_ends(name, "outputs.json")) {
+        small_outputs_sum(data, hex);
     } else {
         sha256_init(&sum);
         sha256_add(&sum, data, size);
