@@ -2,9 +2,9 @@
 # BUILD=dir builds elsewhere, CC=clang works (with libomp-dev), ARCH= picks the processor (empty: any of its kind).
 BUILD ?= build
 ARCH ?= -march=native
-PACKAGES := gcc make pkg-config libopenblas-dev liblapacke-dev libcjson-dev libpng-dev libjpeg-dev libwebp-dev zlib1g-dev \
+PACKAGES := gcc make pkg-config libopenblas-dev liblapacke-dev libcjson-dev libpng-dev libjpeg-dev libwebp-dev zlib1g-dev libxxhash-dev \
 	libhdf5-dev libdnnl-dev libssl-dev libpcre2-dev libutf8proc-dev libcmocka-dev gnuplot-nox
-LIBS := openblas lapacke libcjson libpng libjpeg libwebp libwebpdemux zlib hdf5 libcrypto libpcre2-8 libutf8proc
+LIBS := openblas lapacke libcjson libpng libjpeg libwebp libwebpdemux zlib hdf5 libcrypto libxxhash libpcre2-8 libutf8proc
 
 CPPFLAGS += -D_GNU_SOURCE -I. $(shell pkg-config --cflags $(LIBS) 2>/dev/null)
 CFLAGS ?= -O2 -g

@@ -1,5 +1,5 @@
-/* hash.c - SHA-256 through libcrypto, which uses the processor's instructions for it; XXH64 by its
- * specification (xxHash's doc/xxhash_spec.md); FNV-1a. */
+/* hash.c - SHA-256 through libcrypto, which uses the processor's instructions for it; XXH64 through
+ * libxxhash; FNV-1a. */
 #include "base/hash.h"
 #include "base/file.h"
 #include "base/mem.h"
@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#define XXH_STATIC_LINKING_ONLY /* for the state on the stack */
+#include <xxhash.h>
 
 /* The calls below fail only on misuse, except for allocating a context of a few hundred bytes,
  * without which no caller could continue. */
@@ -68,109 +70,26 @@ bool sha256_path(const char *path, bool (*go_on)(struct err *e), char hex[65], s
     return ok;
 }
 
-/* ---- XXH64 ---- */
-
-static const uint64_t prime[5] = {0x9e3779b185ebca87u, 0xc2b2ae3d27d4eb4fu, 0x165667b19e3779f9u,
-                                  0x85ebca77c2b2ae63u, 0x27d4eb2f165667c5u};
-
-static uint64_t rotated(uint64_t v, int by)
-{
-    return v << by | v >> (64 - by);
-}
-
-/* Numbers are little-endian in files and on every processor that this runs on. */
-static uint64_t word_at(const unsigned char *p)
-{
-    uint64_t v;
-
-    memcpy(&v, p, sizeof v);
-    return v;
-}
-
-static uint64_t round64(uint64_t lane, uint64_t word)
-{
-    return rotated(lane + word * prime[1], 31) * prime[0];
-}
-
-static void take_stripe(uint64_t lane[4], const unsigned char *p)
-{
-    for (int i = 0; i < 4; i++)
-        lane[i] = round64(lane[i], word_at(p + 8 * i));
-}
-
-void sum64_init(struct sum64 *s)
-{
-    *s = (struct sum64){.lane = {prime[0] + prime[1], prime[1], 0, 0 - prime[0]}};
-}
-
-void sum64_add(struct sum64 *s, const void *data, size_t len)
-{
-    const unsigned char *p = data;
-    size_t held = s->bytes % 32, room = 32 - held;
-    uint64_t lane[4];
-
-    s->bytes += len;
-    if (held && len >= room) {
-        memcpy(s->rest + held, p, room);
-        take_stripe(s->lane, s->rest);
-        p += room;
-        len -= room;
-        held = 0;
-    }
-    memcpy(lane, s->lane, sizeof lane); /* in registers */
-    for (; !held && len >= 32; p += 32, len -= 32)
-        take_stripe(lane, p);
-    memcpy(s->lane, lane, sizeof lane);
-    memcpy(s->rest + held, p, len);
-}
-
-static uint64_t merged(const uint64_t lane[4])
-{
-    uint64_t h =
-        rotated(lane[0], 1) + rotated(lane[1], 7) + rotated(lane[2], 12) + rotated(lane[3], 18);
-
-    for (int i = 0; i < 4; i++)
-        h = (h ^ round64(0, lane[i])) * prime[0] + prime[3];
-    return h;
-}
-
-uint64_t sum64_end(const struct sum64 *s)
-{
-    uint64_t h = (s->bytes < 32 ? prime[4] : merged(s->lane)) + s->bytes;
-    const unsigned char *p = s->rest, *end = p + s->bytes % 32;
-    uint32_t half;
-
-    for (; end - p >= 8; p += 8)
-        h = rotated(h ^ round64(0, word_at(p)), 27) * prime[0] + prime[3];
-    for (; end - p >= 4; p += 4) {
-        memcpy(&half, p, sizeof half);
-        h = rotated(h ^ half * prime[0], 23) * prime[1] + prime[2];
-    }
-    for (; p < end; p++)
-        h = rotated(h ^ *p * prime[4], 11) * prime[0];
-    h = (h ^ h >> 33) * prime[1];
-    h = (h ^ h >> 29) * prime[2];
-    return h ^ h >> 32;
-}
-
 bool sum64_file(int fd, uint64_t *sum, bool (*go_on)(struct err *e), struct err *e)
 {
     enum { STEP = 1 << 18 };
     unsigned char *buf = mem_new(STEP, 1, "reading a file", e);
-    struct sum64 s;
+    XXH64_state_t s;
+    off_t at = 0;
     ssize_t got = 0;
     bool ok = buf;
 
-    sum64_init(&s);
+    XXH64_reset(&s, 0);
     while (ok && (ok = !go_on || go_on(e))) {
-        got = pread(fd, buf, STEP, (off_t)s.bytes);
-        if (got > 0)
-            sum64_add(&s, buf, (size_t)got);
-        else if (got == 0 || errno != EINTR)
+        got = pread(fd, buf, STEP, at);
+        if (got > 0) {
+            XXH64_update(&s, buf, (size_t)got);
+            at += got;
+        } else if (got == 0 || errno != EINTR)
             break;
     }
     if (ok && got < 0) ok = err_system(e, errno, "cannot be read");
-    *sum = sum64_end(&s);
+    *sum = XXH64_digest(&s);
     free(buf);
     return ok;
 }

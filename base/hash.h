@@ -24,19 +24,11 @@ bool sha256_add_file(struct sha256 *s, int fd, uint64_t from, uint64_t *bytes,
 /* The sum of a whole file, and a message that names it. */
 bool sha256_path(const char *path, bool (*go_on)(struct err *e), char hex[65], struct err *e);
 
-/* XXH64 with seed 0: memory's speed where SHA-256 takes ten times as long. For files of gigabytes
- * that may have been damaged or swapped by accident; nobody forges them. */
-struct sum64 {
-    uint64_t lane[4], bytes;
-    unsigned char rest[32]; /* of the last, incomplete stripe: bytes % 32 of them */
-};
-void sum64_init(struct sum64 *s);
-void sum64_add(struct sum64 *s, const void *data, size_t len);
-uint64_t sum64_end(const struct sum64 *s);
-
-/* The sum of an open file from its begin. The message does not name the file. */
+/* XXH64 with seed 0 of an open file from its begin: memory's speed where SHA-256 takes ten times as
+ * long. For files of gigabytes that may have been damaged or swapped by accident; nobody forges them.
+ * The message does not name the file. */
 bool sum64_file(int fd, uint64_t *sum, bool (*go_on)(struct err *e), struct err *e);
-/* The sum of a whole file in hex, and a message that names it. */
+/* The same of a whole file in hex, and a message that names it. */
 bool sum64_path(const char *path, bool (*go_on)(struct err *e), char hex[17], struct err *e);
 
 uint64_t hash_fnv(const void *data, size_t len); /* 64-bit FNV-1a */

@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/tmpdir.h"
+
 /* The hash of `text` repeated `times` times, fed in pieces of `piece` bytes. */
 static void expect(const char *text, size_t times, size_t piece, const char *want)
 {
@@ -80,22 +82,22 @@ static void test_sum64(void **state)
         {"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", 1, 0xf06103773e8585df},
         {"a", 1000000, 0xdc483aaa9b4fdc40},
     };
-    static const size_t pieces[] = {1, 7, 31, 32, 33, 1 << 20};
-    static char all[1000000];
+    const char *path = tmpdir_path(state, "file");
+    char hex[17], want[17];
+    struct err e = {0};
 
-    (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        size_t one = strlen(cases[i].text), len = one * cases[i].times;
-        for (size_t at = 0; at < len; at += one)
-            memcpy(all + at, cases[i].text, one);
-        for (size_t k = 0; k < sizeof pieces / sizeof *pieces; k++) {
-            struct sum64 s;
-            sum64_init(&s);
-            for (size_t at = 0; at < len; at += pieces[k])
-                sum64_add(&s, all + at, len - at < pieces[k] ? len - at : pieces[k]);
-            assert_true(sum64_end(&s) == cases[i].want);
-        }
+        FILE *fp = fopen(path, "w");
+        assert_non_null(fp);
+        for (size_t k = 0; k < cases[i].times; k++)
+            fputs(cases[i].text, fp);
+        assert_int_equal(fclose(fp), 0);
+        assert_true(sum64_path(path, NULL, hex, &e));
+        snprintf(want, sizeof want, "%016llx", (unsigned long long)cases[i].want);
+        assert_string_equal(hex, want);
     }
+    assert_false(sum64_path(tmpdir_path(state, "none"), NULL, hex, &e));
+    assert_non_null(strstr(e.msg, "none: No such file"));
 }
 
 /* The offset basis, and a value from the authors' table. */
@@ -143,7 +145,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_published), cmocka_unit_test(test_two_at_once),
-        cmocka_unit_test(test_sum64),     cmocka_unit_test(test_fnv),
+        tmpdir_test(test_sum64),          cmocka_unit_test(test_fnv),
         cmocka_unit_test(test_slots),
     };
 
