@@ -76,6 +76,8 @@ static void test_second_run_is_refused(void **state)
     pid_t pid = start_endless(state, "");
 
     must_fail(state, "exec timeout -s KILL 20 " ENDLESS, "another run works in this directory");
+    must_run(state, "rm $T/run/lock"); /* the directory is locked too */
+    must_fail(state, "exec timeout -s KILL 20 " ENDLESS, "another run works in this directory");
     assert_int_equal(waitpid(pid, NULL, WNOHANG), 0); /* the first run continues */
     kill(pid, SIGKILL);
     finish(pid);
