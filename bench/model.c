@@ -54,8 +54,9 @@ static void draw(float *dst, int64_t n, double deviation, uint64_t seed, uint64_
     }
 }
 
-static bool write_param(struct st_writer *w, size_t index, const struct param *p, double deviation,
-                        uint64_t seed, float *buf, struct err *e)
+/* Into the file's tensor `to`; `index` is the parameter's, and tells its random streams. */
+static bool write_param(struct st_writer *w, size_t to, size_t index, const struct param *p,
+                        double deviation, uint64_t seed, float *buf, struct err *e)
 {
     int64_t count = tensor_count(&p->t);
     float value;
@@ -72,28 +73,40 @@ static bool write_param(struct st_writer *w, size_t index, const struct param *p
             for (int64_t k = 0; constant && k < part; k++)
                 buf[i + k] = value;
         }
-        ok = st_write_f32(w, index, buf, (size_t)n, e);
+        ok = st_write_f32(w, to, buf, (size_t)n, e);
     }
     return ok;
 }
 
+/* The file's tensors: of one parameter each, or of several that are its consecutive rows. */
+static size_t list_tensors(const struct model *m, enum st_dtype dtype, struct st_spec *specs)
+{
+    size_t n = 0;
+
+    for (int64_t i = 0; i < m->n_params; i++) {
+        const struct param *p = &m->params[i];
+        if (i > 0 && strcmp(p->name, p[-1].name) == 0) continue;
+        specs[n] = (struct st_spec){.name = p->name, .dtype = dtype, .ndim = p->ndim};
+        memcpy(specs[n++].dim, p->dim, sizeof p->dim);
+    }
+    return n;
+}
+
 static bool write_tensors(const struct model *m, const struct options *o, struct err *e)
 {
-    size_t n = (size_t)m->n_params;
-    struct st_spec *specs = mem_new(n, sizeof *specs, "tensor list", e);
+    size_t all = (size_t)m->n_params, n, at = 0;
+    struct st_spec *specs = mem_new(all, sizeof *specs, "tensor list", e);
     float *buf = mem_new((size_t)PIECES * PIECE, sizeof *buf, "a piece of a tensor", e);
     struct st_writer w = {0};
     bool ok = specs && buf;
 
-    for (size_t i = 0; ok && i < n; i++) {
-        specs[i] = (struct st_spec){
-            .name = m->params[i].name, .dtype = o->dtype, .ndim = m->params[i].ndim};
-        memcpy(specs[i].dim, m->params[i].dim, sizeof m->params[i].dim);
-    }
+    n = ok ? list_tensors(m, o->dtype, specs) : 0;
     ok = ok && st_write_model_begin(&w, o->out, specs, n, NULL, (uint64_t)o->shard_mb * 1000000, e);
-    for (size_t i = 0; ok && i < n; i++)
-        ok = write_param(&w, i, &m->params[i], m->cfg.text.initializer_range, (uint64_t)o->seed,
-                         buf, e);
+    for (size_t i = 0; ok && i < all; i++) {
+        const struct param *p = &m->params[i];
+        if (strcmp(p->name, specs[at].name) != 0) at++;
+        ok = write_param(&w, at, i, p, m->cfg.text.initializer_range, (uint64_t)o->seed, buf, e);
+    }
     if (ok)
         ok = st_write_end(&w, e);
     else
@@ -120,6 +133,7 @@ static bool read_config(struct hf_config *c, const struct options *o, struct err
     if (!jsonc_read(&file, o->config, (size_t)1 << 20, e)) return false;
     set_number(file.root, "text_config", "num_hidden_layers", o->layers);
     set_number(file.root, "vision_config", "num_hidden_layers", o->vision_layers);
+    set_number(file.root, "vision_config", "depth", o->vision_layers); /* Qwen2.5-VL's name */
     text = jsonc_print(file.root, true, e);
     jsonc_close(&file);
     if (!text) return err_context(e, "%s", o->config);

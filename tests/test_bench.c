@@ -120,10 +120,24 @@ static void test_model(void **state)
     model_close(&m);
 }
 
+/* A tower whose file keeps q, k and v as one tensor, and names its depth otherwise. */
+static void test_model_qwen(void **state)
+{
+    struct model m = {0};
+    struct err e = {0};
+
+    must_run(state, "cp tests/data/vlm/q25/config.json $T && $B/bench/model --config "
+                    "$T/config.json --vision-layers 3 --out $T/q");
+    if (!model_open(&m, tmpdir_path(state, "q"), &e)) fail_msg("%s", e.msg);
+    assert_int_equal(m.cfg.vision.num_hidden_layers, 3);
+    model_close(&m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {tmpdir_test(test_rows), tmpdir_test(test_other_work),
-                                       tmpdir_test(test_protocol), tmpdir_test(test_model)};
+                                       tmpdir_test(test_protocol), tmpdir_test(test_model),
+                                       tmpdir_test(test_model_qwen)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
