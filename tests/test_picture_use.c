@@ -8,6 +8,7 @@
 
 #include "tests/tmpdir.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -106,9 +107,48 @@ static void test_broken(void **state)
     must_run(state, SAME_RUNS("cold", "warm"));
 }
 
+#define PLAN                                                                                       \
+    "$B/mha2mla-train --config $C --dry-run --set model.path=$T/run/baseline/model --set "         \
+    "data.eval=[] --set 'run.steps=[\"rank\"]' --set "                                             \
+    "'data.train=[{\"path\":\"'$T'/s/train.json\",\"limit\":16}]' --set rank.samples="
+
+/* KiB of "computed" in the row of the dry run's memory table that is about pictures. */
+static double picture_memory(void *const *state)
+{
+    char *out = output(state), *row = strstr(out, "\npictures  "), graph[2][16];
+    double kib;
+
+    if (!row) fail_msg("%s", out);
+    assert_int_equal(sscanf(row, " pictures %15s %15s - %lf KiB", graph[0], graph[1], &kib), 3);
+    free(out);
+    return kib;
+}
+
+/* Pictures that are read and others are never in memory together. Each takes 12 KiB as pixels, and
+ * one that is read 512 bytes more until its features are written. */
+static void test_memory_of_others(void **state)
+{
+    int used, all;
+    double most, less;
+
+    must_run(state, "$B/mha2mla-train --config $C --set 'run.steps=[\"baseline\"]' --set "
+                    "baseline.steps=1");
+    must_run(state, PLAN "16");
+    most = picture_memory(state);
+    must_run(state, PLAN "3");
+    less = picture_memory(state);
+    counts(state, &used, &all);
+    assert_true(used > 0 && used < 4 && all == 16);
+    /* hundredths of a KiB */
+    assert_in_range(lround(100 * (most - less)), 1250 * 16 - 1200 * (16 - used) - 2,
+                    1250 * 16 - 1200 * (16 - used) + 2);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {program_test(test_only_used), program_test(test_broken)};
+    const struct CMUnitTest tests[] = {program_test(test_only_used),
+                                       program_test(test_memory_of_others),
+                                       program_test(test_broken)};
 
     return cmocka_run_group_tests_name("picture_use", tests, NULL, NULL);
 }

@@ -188,27 +188,59 @@ static bool add_model_step(struct forecast *f, struct forecast_model *m, struct 
     return ok;
 }
 
-/* The pictures of all sets: the number of values that the store will hold of them, and the largest
- * pictures, up to a group. */
+/* The largest pictures of all sets, up to a group, among those that the steps read or among the others:
+ * they are never in a group together. */
 struct largest {
     struct picture_shape shape[PICTURE_GROUP]; /* by inputs, descending */
-    int64_t n, values;
+    int64_t n;
 };
 
-static void add_largest(struct largest *l, const struct picture_input *in, const struct dataset *d)
+static void add_largest(struct largest *l, const struct picture_shape *s)
+{
+    int64_t at = l->n;
+
+    if (at == PICTURE_GROUP && l->shape[--at].inputs >= s->inputs) return;
+    if (l->n < PICTURE_GROUP) l->n++;
+    for (; at > 0 && l->shape[at - 1].inputs < s->inputs; at--)
+        l->shape[at] = l->shape[at - 1];
+    l->shape[at] = *s;
+}
+
+/* Bytes of the pixels of a group of the largest. */
+static double group_bytes(const struct largest *l, int64_t width)
+{
+    int64_t inputs = 0;
+
+    for (int64_t i = 0; i < l->n && (i == 0 || inputs * width < PICTURE_VALUES); i++)
+        inputs += l->shape[i].inputs;
+    return (double)(inputs * width) * sizeof(float);
+}
+
+/* The pictures of all sets: those that the steps read, and the others, which are only decoded. */
+struct pictures {
+    struct largest used, unused;
+    int64_t values; /* that the store will hold of the used ones */
+};
+
+static void add_set(struct pictures *p, const struct picture_input *in, const struct dataset *d)
 {
     for (int64_t i = 0; i < d->n_images; i++) {
-        const struct picture_shape *s = &d->images[i].shape;
-        int64_t at = l->n;
-
-        if (d->images[i].bad) continue; /* never read, and of no shape where that is why */
-        if (d->images[i].used) l->values += picture_rows(in, s) * in->width;
-        if (at == PICTURE_GROUP && l->shape[--at].inputs >= s->inputs) continue;
-        if (l->n < PICTURE_GROUP) l->n++;
-        for (; at > 0 && l->shape[at - 1].inputs < s->inputs; at--)
-            l->shape[at] = l->shape[at - 1];
-        l->shape[at] = *s;
+        const struct dataset_image *img = &d->images[i];
+        if (img->bad) continue; /* never read, and of no shape where that is why */
+        add_largest(img->used ? &p->used : &p->unused, &img->shape);
+        if (img->used) p->values += picture_rows(in, &img->shape) * in->width;
     }
+}
+
+/* The pixels of a group, and what waits for its part of the store to fill up: all, or as much as a
+ * part holds. That pictures can be read takes no memory worth counting. */
+static double picture_bytes(const struct pictures *p, int64_t width)
+{
+    double waiting = (double)p->values * sizeof(float), others = group_bytes(&p->unused, width);
+    double read =
+        group_bytes(&p->used, width) + (waiting < STORE_PART_BYTES ? waiting : STORE_PART_BYTES);
+
+    return read > others ? read : others;
 }
 
 /* The set whose largest picture is the largest of all: large ones are read one at a time. A run
@@ -227,37 +259,32 @@ static bool find_largest(struct forecast *f, struct err *e)
     return ok;
 }
 
-/* Pictures are decoded a group at a time, run through the tower one by one, and wait for their part
- * of the store to fill up: all of them, or as many as a part holds. */
+/* Pictures are decoded a group at a time, and those that are read run through the tower one by one. */
 static bool add_pictures(struct forecast *f, struct err *e)
 {
     const struct run *r = f->r;
     struct picture_input in = {.pixels = f->models[0].pixels};
-    int64_t width = r->processor.input_width, group = 0, inputs = 0;
-    struct forecast_step *s;
+    struct pictures p = {.values = 0};
     struct model shape = {0};
-    struct largest l = {.n = 0};
+    struct forecast_step *s;
     bool ok;
 
     if (!hf_has_vision(&f->base.cfg)) return true;
-    in.width = in.pixels ? width : hf_feature_width(&f->base.cfg);
+    in.width = in.pixels ? r->processor.input_width : hf_feature_width(&f->base.cfg);
     if (!picture_use_mark(f->r, in.pixels, e)) return false;
-    add_largest(&l, &in, &r->train);
+    add_set(&p, &in, &r->train);
     for (int64_t i = 0; i < r->n_eval; i++)
-        add_largest(&l, &in, &r->eval[i].data);
-    if (l.n == 0) return true;
+        add_set(&p, &in, &r->eval[i].data);
+    if (p.used.n + p.unused.n == 0) return true;
     if (!file_can_mkdirs(r->c.data.cache, e))
         return err_set(e, "data.cache: %s: choose another directory, there or not", e->msg);
     if (!run_check_cache(f->r, &f->base, in.pixels, e) || !find_largest(f, e)) return false;
-    while (group < l.n && (group == 0 || inputs * width < PICTURE_VALUES))
-        inputs += l.shape[group++].inputs;
     s = add_step(f, "pictures");
     ok = model_outline(&shape, &f->base, &f->models[0].state, 0, e);
     if (ok) {
-        double waiting = (double)l.values * sizeof(float);
-        if (!in.pixels) s->activations = s->region = (double)dry_picture(f->r, &shape, l.shape);
-        s->computed = (double)(inputs * width) * sizeof(float) +
-                      (waiting < STORE_PART_BYTES ? waiting : STORE_PART_BYTES) +
+        if (!in.pixels && p.used.n)
+            s->activations = s->region = (double)dry_picture(f->r, &shape, p.used.shape);
+        s->computed = picture_bytes(&p, r->processor.input_width) +
                       (f->largest ? (double)f->largest->largest.bytes : 0);
         place_weights(s, &shape, false, false);
         sum_up(f, s);
