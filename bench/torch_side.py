@@ -77,27 +77,45 @@ def values(n, salt):
 
 
 class Tower:
-    """transformers' CLIP tower up to the layer that LLaVA reads. Nothing is trained: by "weights" all of it is bf16."""
+    """A tower of transformers: CLIP's up to the layer that LLaVA reads, Qwen2.5-VL's with its merger. Nothing is trained:
+    by "weights" all of it is bf16."""
 
     def __init__(self, a, way):
         from torch_model import Tensors, rounded
-        from transformers import CLIPVisionConfig, CLIPVisionModel
-        t, prefix = Tensors(a["model"]), "vision_tower.vision_model."
-        config = dict(t.config["vision_config"])
-        config["num_hidden_layers"] += 1 + t.config["vision_feature_layer"]
-        self.tower = CLIPVisionModel(CLIPVisionConfig(**config, attn_implementation="sdpa")).eval()
-        state = {}
-        for name in self.tower.state_dict():
-            state[name] = t.get(prefix + name.removeprefix("vision_model.")) if "position_ids" not in name else None
-        self.tower.load_state_dict({k: v for k, v in state.items() if v is not None}, strict=False)
-        n, side = int(a["pictures"]), config["image_size"]
-        self.pixels = values(n * 3 * side * side, 1).view(n, 3, side, side)
+        t = Tensors(a["model"])
+        if t.config["model_type"] == "qwen2_5_vl":
+            prefix = "visual."
+            self.make_qwen(t.config, a)
+        else:
+            prefix = "vision_tower.vision_model."
+            self.make_clip(t.config)
+        state = {name: prefix + name.removeprefix("vision_model.") for name in self.tower.state_dict()}
+        self.tower.load_state_dict({k: t.get(v) for k, v in state.items() if "position_ids" not in k})
         self.autocast = way == "autocast"
         if way == "weights":
             self.tower, self.pixels = self.tower.bfloat16(), self.pixels.bfloat16()
         for m in self.tower.modules() if way == "rounded" else ():  # weights of a bf16 file are rounded already
-            if isinstance(m, (torch.nn.Linear, torch.nn.Conv2d)):
+            if isinstance(m, (torch.nn.Linear, torch.nn.Conv2d, torch.nn.Conv3d)):
                 m.register_forward_pre_hook(lambda m, x: rounded(x[0]))
+
+    def make_clip(self, config):
+        from transformers import CLIPVisionConfig, CLIPVisionModel
+        c = dict(config["vision_config"])
+        c["num_hidden_layers"] += 1 + config["vision_feature_layer"]
+        self.tower = CLIPVisionModel(CLIPVisionConfig(**c, attn_implementation="sdpa")).eval()
+        side = c["image_size"]
+        self.pixels = values(3 * side * side, 1).view(1, 3, side, side)
+        self.more, self.read = {"output_hidden_states": True}, lambda out: out.hidden_states[-1][:, 1:]
+
+    def make_qwen(self, config, a):
+        from transformers import Qwen2VLImageProcessorPil
+        from transformers.models.qwen2_5_vl import configuration_qwen2_5_vl, modeling_qwen2_5_vl
+        c = configuration_qwen2_5_vl.Qwen2_5_VLVisionConfig(**config["vision_config"], attn_implementation="sdpa")
+        self.tower = modeling_qwen2_5_vl.Qwen2_5_VisionTransformerPretrainedModel(c).eval()
+        picture = torch.zeros(3, int(a["height"]), int(a["width"]))
+        inputs = Qwen2VLImageProcessorPil.from_pretrained(a["model"])(picture, return_tensors="pt")
+        self.pixels = values(inputs["pixel_values"].numel(), 1).view_as(inputs["pixel_values"])
+        self.more, self.read = {"grid_thw": inputs["image_grid_thw"]}, lambda out: out.pooler_output
 
     def facts(self):
         fact("check", self.features().abs().mean(dtype=torch.float64).item())
@@ -105,11 +123,11 @@ class Tower:
     @torch.inference_mode()
     def features(self):
         with torch.autocast("cpu", torch.bfloat16, self.autocast):
-            return self.tower(self.pixels, output_hidden_states=True).hidden_states[-1][:, 1:]
+            return self.read(self.tower(self.pixels, **self.more))
 
     def run(self):
         self.features()
-        return len(self.pixels)
+        return 1
 
 
 class Attention:

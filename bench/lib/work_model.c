@@ -6,6 +6,7 @@
 #include "bench/lib/measure.h"
 #include "bench/lib/stored.h"
 #include "bench/lib/work.h"
+#include "model/family/family.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -25,6 +26,8 @@ struct state {
     struct stored_batch stored;
     struct tensor leaf[4]; /* of attention: q, k, v and a head; of the tower: pixels */
     int64_t length, heads, width;
+    struct picture_shape picture; /* the tower's */
+    bool projected;               /* its features go through the projector */
     struct kv_cache cache;
     int64_t sequences;
 };
@@ -128,14 +131,16 @@ static void *step_open(const struct work_args *a, struct err *e)
 
 const struct work work_step = {"step", step_open, step_run, NULL, close_state};
 
-/* ---- tower: model=DIR pictures=N ---- */
+/* ---- tower: model=DIR width=W height=H [projector=1]: features of a picture of that size ---- */
 
 static bool tower(struct state *s, double *sum, struct err *e)
 {
     struct tensor *out;
 
     tape_begin(s->tape, false);
-    out = model_vision(&s->m, s->tape, &s->leaf[0], NULL, s->leaf[0].rows);
+    out = model_vision(&s->m, s->tape, &s->leaf[0], &s->picture, 1);
+    if (s->projected)
+        out = s->m.cfg.family->project(&s->m, s->tape, &(struct forward){.features = out});
     tape_keep(out);
     if (!tape_plan(s->tape, 0, e)) return false;
     tape_forward(s->tape);
@@ -147,26 +152,38 @@ static bool tower(struct state *s, double *sum, struct err *e)
 
 static bool tower_run(void *p, double *units, struct err *e)
 {
-    struct state *s = p;
     double sum;
 
-    *units += (double)s->leaf[0].rows;
-    return tower(s, &sum, e);
+    *units += 1;
+    return tower(p, &sum, e);
+}
+
+/* The picture's shape by the processor and the family, and made-up pixels of it. */
+static bool tower_input(struct state *s, const struct work_args *a, struct err *e)
+{
+    const struct hf_config *c = &s->m.cfg;
+    struct processor p;
+
+    s->picture = (struct picture_shape){.width = work_number(a, "width", 0),
+                                        .height = work_number(a, "height", 0)};
+    if (!processor_load(&p, work_text(a, "model", NULL), e) || !processor_shape(&p, &s->picture, e))
+        return false;
+    c->family->shape(c, &s->picture);
+    return new_leaf(&s->leaf[0], s->picture.inputs, hf_input_width(c), false, 1, e);
 }
 
 static void *tower_open(const struct work_args *a, struct err *e)
 {
     struct state *s = new_state(e);
-    bool ok = s && model_open(&s->m, work_text(a, "model", NULL), e);
-    int64_t side = ok ? s->m.cfg.vision.image_size : 0;
     double sum;
+    bool ok = s && model_open(&s->m, work_text(a, "model", NULL), e) && tower_input(s, a, e);
 
-    ok = ok && new_leaf(&s->leaf[0], work_number(a, "pictures", 0), 3 * side * side, false, 1, e) &&
-         tower(s, &sum, e);
+    if (ok) s->projected = strcmp(work_text(a, "projector", "0"), "1") == 0;
+    ok = ok && tower(s, &sum, e);
     if (ok) {
         work_fact("check", sum);
         work_fact("flop", needed_flop(s->tape));
-        work_fact("units", (double)s->leaf[0].rows);
+        work_fact("units", 1);
     }
     return opened(s, ok);
 }
