@@ -152,10 +152,12 @@ static void choose_grid(int64_t M, int64_t N, int threads, int *gm, int *gn)
     }
 }
 
-/* Where part i of `parts` of n begins, in steps of 16: whole vectors for all but the last. */
-static int64_t part_begin(int64_t n, int parts, int i)
+enum { VECTOR = 16 }; /* floats, the longest */
+
+/* Where part i of `parts` of n begins: all but the last have whole steps. */
+static int64_t part_begin(int64_t n, int64_t parts, int64_t i, int64_t step)
 {
-    int64_t at = (n * i / parts + 15) / 16 * 16;
+    int64_t at = (n * i / parts + step - 1) / step * step;
 
     return i == parts || at > n ? n : at;
 }
@@ -173,8 +175,8 @@ void gemm_real(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b, bool
     choose_grid(M, N, threads, &gm, &gn);
 #pragma omp parallel for schedule(static, 1) num_threads(threads)
     for (int i = 0; i < gm * gn; i++) {
-        int64_t m0 = part_begin(M, gm, i / gn), m1 = part_begin(M, gm, i / gn + 1);
-        int64_t n0 = part_begin(N, gn, i % gn), n1 = part_begin(N, gn, i % gn + 1);
+        int64_t m0 = part_begin(M, gm, i / gn, VECTOR), m1 = part_begin(M, gm, i / gn + 1, VECTOR);
+        int64_t n0 = part_begin(N, gn, i % gn, VECTOR), n1 = part_begin(N, gn, i % gn + 1, VECTOR);
         gemm_serial(m1 - m0, n1 - n0, K, 1, mat_at(a, m0, 0), mat_at(b, 0, n0), add,
                     c + m0 * ldc + n0, ldc);
     }
@@ -372,7 +374,9 @@ static void to_bf16(struct mat m, int64_t rows, int64_t cols, uint16_t *to)
 static void multiply_packed(int64_t M, int64_t N, int64_t K, struct words a, struct panels b,
                             bool add, real *c, int64_t ldc)
 {
-    enum { TASKS = 4, LEAST = 48 }; /* a thread's, if there are that many; and rows of a task */
+    /* A thread's tasks, if there are that many: so many that none waits long for the last one, and that
+     * a task's rows of A and C stay in its cache. And rows of a task, at least. */
+    enum { TASKS = 16, LEAST = 8 * PRODUCT_ROWS };
     int64_t panels = (N + PACK_COLS - 1) / PACK_COLS, most = (M + LEAST - 1) / LEAST;
     int64_t cuts = (TASKS * omp_get_max_threads() + panels - 1) / panels;
     int64_t least = (M + PACKED_M - 1) / PACKED_M;
@@ -381,8 +385,9 @@ static void multiply_packed(int64_t M, int64_t N, int64_t K, struct words a, str
     cuts = cuts > least ? cuts : least;
 #pragma omp parallel for schedule(dynamic, 1)
     for (int64_t i = 0; i < panels * cuts; i++) {
-        int64_t at = i % panels, n = at * PACK_COLS;
-        int64_t m0 = M * (i / panels) / cuts, m1 = M * (i / panels + 1) / cuts;
+        int64_t at = i % panels, n = at * PACK_COLS, row = i / panels;
+        int64_t m0 = part_begin(M, cuts, row, PRODUCT_ROWS);
+        int64_t m1 = part_begin(M, cuts, row + 1, PRODUCT_ROWS);
         struct words rows = {a.data + m0 * a.row, a.row, a.pair};
         struct panels panel = {b.data + at * b.step, b.step};
         product_bf16(m1 - m0, N - n < PACK_COLS ? N - n : PACK_COLS, K, 1, rows, panel, add,

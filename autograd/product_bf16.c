@@ -8,7 +8,7 @@
 #ifdef __x86_64__
 #include <immintrin.h>
 
-enum { ROWS = 6, VECTORS = PACK_COLS / 16, PIECE = 256 };
+enum { VECTORS = PACK_COLS / 16, PIECE = 256 };
 
 bool product_bf16_has(void)
 {
@@ -37,7 +37,7 @@ TARGET static inline __attribute__((always_inline)) void
 tile(int rows, int64_t lines, struct words a, const uint32_t *b, const struct target *to, float *c)
 {
     const __m512 alpha = _mm512_set1_ps(to->alpha);
-    __m512 sum[ROWS][VECTORS];
+    __m512 sum[PRODUCT_ROWS][VECTORS];
 
 #pragma GCC unroll 6
     for (int i = 0; i < rows; i++)
@@ -74,8 +74,9 @@ TARGET static void piece(int64_t M, int64_t lines, struct words a, const uint32_
 {
     float *c = to->c;
 
-    for (; M >= ROWS; M -= ROWS, a.data += ROWS * a.row, c += ROWS * to->ld)
-        tile(ROWS, lines, a, b, to, c);
+    for (; M >= PRODUCT_ROWS;
+         M -= PRODUCT_ROWS, a.data += PRODUCT_ROWS * a.row, c += PRODUCT_ROWS * to->ld)
+        tile(PRODUCT_ROWS, lines, a, b, to, c);
     switch (M) {
     case 5:
         tile(5, lines, a, b, to, c);

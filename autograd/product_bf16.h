@@ -4,6 +4,9 @@
 
 #include "autograd/pack.h"
 
+/* Rows of A that are multiplied at a time; fewer keep the CPU less busy. */
+enum { PRODUCT_ROWS = 6 };
+
 /* Whether this CPU has the instructions. */
 bool product_bf16_has(void);
 
