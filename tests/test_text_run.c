@@ -105,8 +105,11 @@ static double number(const cJSON *json, const char *key)
 
 /* ---- the export's answers without a cache ---- */
 
+/* -1: too close to call in bf16, where attention rounds its factors without a cache, but not with one:
+ * by half a percent or so of what logits vary. */
 static int32_t next_token(struct model *m, struct tape *t, const int32_t *ids, int64_t n)
 {
+    const bool bf16 = strcmp(backend_compute(), "bf16") == 0;
     struct sample s = {.n = n,
                        .ids = (int32_t *)(uintptr_t)ids,
                        .trained = calloc((size_t)n, 1),
@@ -120,15 +123,22 @@ static int32_t next_token(struct model *m, struct tape *t, const int32_t *ids, i
     must(batch_fill(&b, &s, 1, true, &e), &e);
     struct forward f = {.batch = &b.batch};
     float *logits = tiny_logits(m, t, &f), *last = logits + (n - 1) * VOCAB;
-    for (int64_t i = 1; i < VOCAB; i++)
+    double mean = last[0] / VOCAB, second = -INFINITY;
+    for (int64_t i = 1; i < VOCAB; i++) {
         if (last[i] > last[best]) best = i;
+        mean += last[i] / VOCAB;
+    }
+    for (int64_t i = 0; i < VOCAB; i++)
+        if (i != best && last[i] > second) second = last[i];
+    const bool close = last[best] - second < (last[best] - mean) / 64;
     free(logits);
     batch_free(&b);
     free(s.trained);
     free(s.kind);
-    return (int32_t)best;
+    return bf16 && close ? -1 : (int32_t)best;
 }
 
+/* NULL: one of its tokens is too close to call. */
 static char *answer(struct model *m, struct tape *t, const struct tokenizer *tk,
                     const struct sample *s)
 {
@@ -138,8 +148,11 @@ static char *answer(struct model *m, struct tape *t, const struct tokenizer *tk,
 
     assert_true(n + NEW <= 64);
     memcpy(ids, s->ids, (size_t)n * sizeof *ids);
-    for (; n < s->prompt + NEW; n++)
-        if ((ids[n] = next_token(m, t, ids, n)) == 2) break; /* </s> */
+    for (; n < s->prompt + NEW; n++) {
+        ids[n] = next_token(m, t, ids, n);
+        if (ids[n] == -1) return NULL;
+        if (ids[n] == 2) break; /* </s> */
+    }
     char *text = tokenizer_decode(tk, ids + s->prompt, (size_t)(n - s->prompt), true, NULL, &e);
     must(text, &e);
     for (size_t len = strlen(text); len && isspace((unsigned char)text[len - 1]);)
@@ -159,6 +172,7 @@ static void check_answers(void *const *state, struct model *m, const char *jsonl
     struct tape *t = tape_new(&e);
     char *lines = slurp(tmpdir_path(state, jsonl), NULL), *line = lines;
     struct dataset d;
+    int compared = 0;
 
     must(tk && t && dataset_open(&d, &source, 1, &o, &e), &e);
     assert_int_equal(d.n, SAMPLES);
@@ -167,15 +181,18 @@ static void check_answers(void *const *state, struct model *m, const char *jsonl
         must(dataset_sample(&d, i, &s, &e), &e);
         cJSON *json = cJSON_ParseWithOpts(line, NULL, false);
         char *want = answer(m, t, tk, &s), *begin = want;
-        while (isspace((unsigned char)*begin))
+        while (begin && isspace((unsigned char)*begin))
             begin++;
         assert_string_equal(cJSON_GetStringValue(cJSON_GetObjectItem(json, "id")), s.id.s);
-        assert_string_equal(cJSON_GetStringValue(cJSON_GetObjectItem(json, "answer")), begin);
+        if (begin)
+            assert_string_equal(cJSON_GetStringValue(cJSON_GetObjectItem(json, "answer")), begin);
+        compared += begin != NULL;
         free(want);
         cJSON_Delete(json);
         sample_free(&s);
     }
     assert_int_equal(*line, '\0');
+    assert_true(compared >= SAMPLES / 2);
     free(lines);
     dataset_close(&d);
     tape_free(t);
