@@ -356,6 +356,28 @@ static void gemm_blocks(int64_t M, int64_t N, int64_t K, struct mat a, struct ma
     }
 }
 
+/* C[M,N] = what its product is added to. */
+static void begin(int64_t M, int64_t N, struct base base, real *c, int64_t ldc)
+{
+    for (int64_t i = 0; i < M; i++)
+        for (int64_t j = 0; j < N; j++)
+            c[i * ldc + j] =
+                (base.matrix ? base.matrix[i * ldc + j] : 0) + (base.row ? base.row[j] : 0);
+}
+
+static bool is_empty(struct base base)
+{
+    return !base.row && !base.matrix;
+}
+
+/* From the element (row, col) on. */
+static struct base base_at(struct base base, int64_t row, int64_t col, int64_t ldc)
+{
+    if (base.row) base.row += col;
+    if (base.matrix) base.matrix += row * ldc + col;
+    return base;
+}
+
 #ifndef AUTOGRAD_DOUBLE
 /* m as stored, as contiguous rows of bf16. */
 static void to_bf16(struct mat m, int64_t rows, int64_t cols, uint16_t *to)
@@ -370,9 +392,10 @@ static void to_bf16(struct mat m, int64_t rows, int64_t cols, uint16_t *to)
     }
 }
 
-/* A against packed columns of B, on all threads: a task is a panel and some of the rows. */
+/* A against packed columns of B, on all threads: a task is a panel and some of the rows. It writes the
+ * base itself, which is then in its cache. */
 static void multiply_packed(int64_t M, int64_t N, int64_t K, struct words a, struct panels b,
-                            bool add, real *c, int64_t ldc)
+                            bool add, struct base base, real *c, int64_t ldc)
 {
     /* A thread's tasks, if there are that many: so many that none waits long for the last one, and that
      * a task's rows of A and C stay in its cache. And rows of a task, at least. */
@@ -388,15 +411,17 @@ static void multiply_packed(int64_t M, int64_t N, int64_t K, struct words a, str
         int64_t at = i % panels, n = at * PACK_COLS, row = i / panels;
         int64_t m0 = part_begin(M, cuts, row, PRODUCT_ROWS);
         int64_t m1 = part_begin(M, cuts, row + 1, PRODUCT_ROWS);
+        int64_t cols = N - n < PACK_COLS ? N - n : PACK_COLS;
         struct words rows = {a.data + m0 * a.row, a.row, a.pair};
         struct panels panel = {b.data + at * b.step, b.step};
-        product_bf16(m1 - m0, N - n < PACK_COLS ? N - n : PACK_COLS, K, 1, rows, panel, add,
-                     c + m0 * ldc + n, ldc);
+        real *to = c + m0 * ldc + n;
+        if (!is_empty(base)) begin(m1 - m0, cols, base_at(base, m0, n, ldc), to, ldc);
+        product_bf16(m1 - m0, cols, K, 1, rows, panel, add || !is_empty(base), to, ldc);
     }
 }
 
 static void gemm_packed(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b, bool add,
-                        real *c, int64_t ldc, void *scratch)
+                        struct base base, real *c, int64_t ldc, void *scratch)
 {
     struct words words = pack_left(a, M, K, scratch);
     void *room = (char *)scratch + aligned((int64_t)words_bytes(M, K), 1);
@@ -407,7 +432,8 @@ static void gemm_packed(int64_t M, int64_t N, int64_t K, struct mat a, struct ma
             int64_t n = N - n0 < step ? N - n0 : step, k = packed_rows(K - k0);
             struct words from = {words.data + k0 / 2 * words.pair, words.row, words.pair};
             struct panels panels = pack_right(mat_at(b, k0, 0), k, n0, n, room);
-            multiply_packed(M, n, k, from, panels, add || k0 > 0, c + n0, ldc);
+            struct base first = k0 == 0 ? base_at(base, 0, n0, ldc) : (struct base){0};
+            multiply_packed(M, n, k, from, panels, add || k0 > 0, first, c + n0, ldc);
         }
 }
 
@@ -439,7 +465,7 @@ void gemm(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b, bool add,
     CHECK(scratch);
 #ifndef AUTOGRAD_DOUBLE
     if (packs(M)) {
-        gemm_packed(M, N, K, a, b, add, c, ldc, scratch);
+        gemm_packed(M, N, K, a, b, add, (struct base){0}, c, ldc, scratch);
         return;
     }
     if (setup.bf16_native) {
@@ -459,6 +485,23 @@ void gemm(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b, bool add,
         block += aligned(M * K, sizeof(real)) / sizeof(real);
     }
     gemm_blocks(M, N, K, a, b, add, c, ldc, block);
+}
+
+void gemm_onto(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b, struct base base,
+               real *c, int64_t ldc, void *scratch)
+{
+#ifndef AUTOGRAD_DOUBLE
+    if (packs(M) && K > 0) {
+        gemm_packed(M, N, K, a, b, false, base, c, ldc, scratch);
+        return;
+    }
+#endif
+    if (!is_empty(base)) {
+#pragma omp parallel for schedule(static) if (M * N > 1 << 14)
+        for (int64_t i = 0; i < M; i++)
+            begin(1, N, base_at(base, i, 0, ldc), c + i * ldc, ldc);
+    }
+    gemm(M, N, K, a, b, !is_empty(base), c, ldc, scratch);
 }
 
 size_t operand_bytes(int64_t rows, int64_t cols)

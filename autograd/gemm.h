@@ -42,6 +42,14 @@ void gemm(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b, bool add,
           int64_t ldc, void *scratch);
 size_t gemm_scratch(int64_t M, int64_t N, int64_t K, enum dtype b);
 
+/* The same, but a row for each of C's, a matrix of its ld (or C itself), both or neither is what A B is
+ * added to. */
+struct base {
+    const real *row, *matrix; /* [N]; [M, ldc] */
+};
+void gemm_onto(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b, struct base base,
+               real *c, int64_t ldc, void *scratch);
+
 /* Scratch for the three products of y[T,O] = x[T,I] w[O,I]^T: y, dx if x needs a gradient,
  * dw if w is trained. */
 size_t gemm_linear_scratch(int64_t T, const struct tensor *w, bool x_needs_grad);

@@ -30,19 +30,11 @@ static real *bias_of(struct node *n)
 static void forward(struct node *n)
 {
     struct tensor *x = n->in[X], *w = n->in[W], *res = n->in[RESIDUAL], *y = n->out;
-    const real *b = n->in[B] ? bias_of(n) : NULL;
+    struct base base = {n->in[B] ? bias_of(n) : NULL, res ? tensor_real(res) : NULL};
     int64_t T = x->rows, O = w->rows, I = w->cols;
-    real *out = tensor_real(y);
 
-    if (b || res) {
-        const real *r = res ? tensor_real(res) : NULL;
-#pragma omp parallel for schedule(static) if (T * O > 1 << 14)
-        for (int64_t i = 0; i < T; i++)
-            for (int64_t j = 0; j < O; j++)
-                out[i * O + j] = (r ? r[i * O + j] : 0) + (b ? b[j] : 0);
-    }
-    gemm(T, O, I, mat_of(tensor_real(x), I, false), (struct mat){w->data, w->dtype, I, true},
-         b || res, out, O, n->scratch);
+    gemm_onto(T, O, I, mat_of(tensor_real(x), I, false), (struct mat){w->data, w->dtype, I, true},
+              base, tensor_real(y), O, n->scratch);
 }
 
 void bias_backward(const real *dy, int64_t T, int64_t O, struct tensor *b, real *partial)
