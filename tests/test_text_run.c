@@ -130,7 +130,7 @@ static int32_t next_token(struct model *m, struct tape *t, const int32_t *ids, i
     }
     for (int64_t i = 0; i < VOCAB; i++)
         if (i != best && last[i] > second) second = last[i];
-    const bool close = last[best] - second < (last[best] - mean) / 64;
+    const bool close = last[best] - second < (last[best] - mean) / 128;
     free(logits);
     batch_free(&b);
     free(s.trained);
