@@ -74,6 +74,23 @@ static bool claim_list(struct aside *a, struct file_out *list, struct err *e)
            own_claim(&a->own, strrchr(list->path, '/') + 1, list->tmp, e);
 }
 
+/* Whether pictures can be moved at all: DIR/images may be a link to elsewhere, or read-only. */
+static bool can_move(struct aside *a, struct err *e)
+{
+    char *from = file_join(a->tmp, ".moves", e),
+         *to = from ? file_join(a->images, ".moves", e) : NULL;
+    FILE *fp = to ? fopen(from, "we") : NULL;
+    bool ok = to && (fp || err_system(e, errno, "%s", from));
+
+    if (fp) fclose(fp);
+    ok = ok && (rename(from, to) == 0 ||
+                err_system(e, errno, "%s: no picture can be moved into it", a->images));
+    if (ok) unlink(to);
+    free(from);
+    free(to);
+    return ok;
+}
+
 bool aside_publish(struct aside *a, struct file_out *const *lists, int n, struct err *e)
 {
     bool there = false, ok = file_there(a->images, &there, e) && file_mkdirs(a->images, e);
@@ -81,7 +98,7 @@ bool aside_publish(struct aside *a, struct file_out *const *lists, int n, struct
     a->made = ok && !there;
     for (int i = 0; ok && i < n; i++)
         ok = claim_list(a, lists[i], e);
-    ok = ok && each_picture(a, look, e) && own_save(&a->own, e);
+    ok = ok && each_picture(a, look, e) && can_move(a, e) && own_save(&a->own, e);
     for (int i = 0; ok && i < n; i++)
         ok = unlink(lists[i]->path) == 0 || errno == ENOENT ||
              err_system(e, errno, "%s: cannot be replaced", lists[i]->path);

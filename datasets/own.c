@@ -116,13 +116,17 @@ static bool read_list(struct own *o, struct err *e)
 
 bool own_open(struct own *o, const char *dir, struct err *e)
 {
-    bool there = false;
+    bool there = false, ok;
+    char *lock;
 
     *o = (struct own){.dir = mem_strdup(dir, e)};
     o->room = o->dir ? file_join(dir, room_name, e) : NULL;
-    if (!o->room || !file_there(dir, &there, e) || !file_there(o->room, &o->known, e)) return false;
-    o->made = !there;
-    return take_lock(o, e) && read_list(o, e);
+    lock = o->room ? file_join(o->room, "lock", e) : NULL;
+    ok = lock && file_there(dir, &there, e) && file_there(o->room, &o->known, e) &&
+         file_there(lock, &o->left, e);
+    o->made = ok && !there;
+    free(lock);
+    return ok && take_lock(o, e) && read_list(o, e);
 }
 
 /* ---- what may be written ---- */
@@ -168,7 +172,7 @@ bool own_may_write(struct own *o, const char *name, struct err *e)
 bool own_may_begin(struct own *o, const char *name, struct err *e)
 {
     char *tmp = mem_printf(e, "%s.tmp", name);
-    bool ok = tmp && own_may_write(o, name, e) && (o->known || own_may_write(o, tmp, e));
+    bool ok = tmp && own_may_write(o, name, e) && (o->left || own_may_write(o, tmp, e));
 
     free(tmp);
     return ok;
@@ -204,14 +208,14 @@ static void free_files(struct own_file *files, size_t n)
     free(files);
 }
 
-/* Removes an unused room while it is still locked. */
+/* Removes the lock, which tells that this command was not killed, and an unused room. */
 static void leave(struct own *o)
 {
     struct err e;
     char *list = file_join(o->room, "files", &e), *lock = file_join(o->room, "lock", &e);
 
-    if (list && lock && access(list, F_OK) != 0 && !o->known) {
-        unlink(lock);
+    if (lock) unlink(lock);
+    if (list && access(list, F_OK) != 0 && !o->known) {
         rmdir(o->room);
         if (o->made) rmdir(o->dir);
     }

@@ -27,6 +27,7 @@ struct own {
     char *dir, *room;           /* DIR, DIR/.mha2mla-data */
     int lock;                   /* 0: not held */
     bool made, known;           /* DIR was not there before; the room was */
+    bool left;                  /* and a command that was killed has left its lock in it */
     struct own_file *was, *now; /* [n_was] sorted by name, as read; [n_now] claimed since */
     size_t n_was, n_now, cap_was, cap_now;
 };

@@ -247,6 +247,34 @@ static void test_not_ours(void **state)
     }
 }
 
+/* Beside a set of ours too; and where pictures cannot be moved, the set stays. */
+static void test_set_stays(void **state)
+{
+    static const char line[] = "--out|@/set|--train|3|--test|2|--seed|2";
+    struct err e;
+    char *before, *after, *mine;
+
+    assert_true(run_in(state, &tool_shapes, &e, "--out|@/set|--train|3|--test|2"));
+    before = slurp(tmpdir_path(state, "set/train.json"), NULL);
+    spill(tmpdir_path(state, "set/train.json.tmp"), "mine", 4);
+    assert_false(run_in(state, &tool_shapes, &e, line));
+    assert_error(&e, "set/train.json.tmp: was not written by mha2mla-data");
+    mine = slurp(tmpdir_path(state, "set/train.json.tmp"), NULL);
+    assert_string_equal(mine, "mine");
+    remove(tmpdir_path(state, "set/train.json.tmp"));
+    if (rename(tmpdir_path(state, "set/images"), tmpdir_path(state, "kept")) != 0) fail();
+    if (access("/proc/self/fd", F_OK) != 0 ||
+        symlink("/proc", tmpdir_path(state, "set/images")) != 0) /* another file system */
+        skip();
+    assert_false(run_in(state, &tool_shapes, &e, line));
+    assert_error(&e, "set/images: no picture can be moved into it");
+    after = slurp(tmpdir_path(state, "set/train.json"), NULL);
+    assert_string_equal(before, after);
+    free(before);
+    free(after);
+    free(mine);
+}
+
 /* A set of ours may be replaced, unless somebody has changed it. */
 static void test_changed_since(void **state)
 {
@@ -824,6 +852,7 @@ int main(void)
         tmpdir_test(test_shapes_after_a_kill),
         tmpdir_test(test_locked),
         tmpdir_test(test_not_ours),
+        tmpdir_test(test_set_stays),
         tmpdir_test(test_changed_since),
         tmpdir_test(test_shapes_parts_are_apart),
         cmocka_unit_test(test_shapes_answers),
