@@ -379,17 +379,12 @@ static struct base base_at(struct base base, int64_t row, int64_t col, int64_t l
 }
 
 #ifndef AUTOGRAD_DOUBLE
-/* m as stored, as contiguous rows of bf16. */
+/* m as stored, not as bf16, as contiguous rows of bf16. */
 static void to_bf16(struct mat m, int64_t rows, int64_t cols, uint16_t *to)
 {
 #pragma omp parallel for schedule(static) if (rows * cols > 1 << 15)
-    for (int64_t i = 0; i < rows; i++) {
-        const char *row = (const char *)m.data + (size_t)(i * m.ld) * dtype_size(m.dtype);
-        const float *f32 = (const void *)row;
-        const uint16_t *f16 = (const void *)row;
-        for (int64_t j = 0; j < cols; j++)
-            to[i * cols + j] = bf16_from_f32(m.dtype == DT_F16 ? f16_to_f32(f16[j]) : f32[j]);
-    }
+    for (int64_t i = 0; i < rows; i++)
+        pack_values(&m, i * m.ld, cols, to + i * cols);
 }
 
 /* A against packed columns of B, on all threads: a task is a panel and some of the rows. It writes the

@@ -31,8 +31,7 @@ static void to_bf16(const float *from, int64_t n, uint16_t *to)
         to[i] = bf16_from_f32(from[i]);
 }
 
-/* n values from element `at` on; those stored as bf16 are not copied. */
-static const uint16_t *values(const struct mat *b, int64_t at, int64_t n, uint16_t *room)
+const uint16_t *pack_values(const struct mat *b, int64_t at, int64_t n, uint16_t *room)
 {
     const float *f32 = b->data;
     const uint16_t *f16 = b->data;
@@ -99,8 +98,8 @@ static void rows_block(const struct mat *b, int64_t k, int64_t rows, int64_t n, 
                                (size_t)((k + i) * b->ld + n + PACK_COLS) * size + line);
     for (int64_t i = 0; 2 * i < rows; i++) {
         int64_t at = (k + 2 * i) * b->ld + n;
-        const uint16_t *low = values(b, at, cols, room[0]);
-        pair_rows(low, 2 * i + 1 < rows ? values(b, at + b->ld, cols, room[1]) : zeros, cols,
+        const uint16_t *low = pack_values(b, at, cols, room[0]);
+        pair_rows(low, 2 * i + 1 < rows ? pack_values(b, at + b->ld, cols, room[1]) : zeros, cols,
                   to[i]);
     }
 }
@@ -139,7 +138,7 @@ static void columns_block(const struct mat *b, int64_t k, int64_t rows, int64_t 
         int64_t most = cols - j0 < LINES ? cols - j0 : LINES;
         line x[LINES] = {0};
         for (int64_t j = 0; j < most; j++) {
-            const uint16_t *from = values(b, (n + j0 + j) * b->ld + k, rows, room);
+            const uint16_t *from = pack_values(b, (n + j0 + j) * b->ld + k, rows, room);
             __builtin_prefetch(from + AHEAD);
             if (rows == PACK_ROWS)
                 memcpy(&x[j], from, sizeof x[j]); /* one instruction */

@@ -23,6 +23,10 @@ static inline struct words words_of(const void *data, int64_t M, int64_t K, bool
     return (struct words){data, trans ? 1 : pairs, trans ? M : 1};
 }
 
+/* n values of a matrix of any dtype but F64, from element `at` on, as bf16: in `room`, which has that
+ * many, or where they are if that is their dtype. */
+const uint16_t *pack_values(const struct mat *m, int64_t at, int64_t n, uint16_t *room);
+
 /* Columns of a panel of the right operand, and rows of a block in it. */
 enum { PACK_COLS = 64, PACK_ROWS = 32 };
 
