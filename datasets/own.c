@@ -58,7 +58,7 @@ static bool try_lock(struct own *o, const char *path, bool *again, struct err *e
 static bool take_lock(struct own *o, struct err *e)
 {
     char *path = file_join(o->room, "lock", e);
-    bool again = path, ok = path;
+    bool again = path, ok = path && file_there(path, &o->left, e);
 
     for (int i = 0; ok && again && i < 100; i++)
         ok = try_lock(o, path, &again, e);
@@ -116,17 +116,13 @@ static bool read_list(struct own *o, struct err *e)
 
 bool own_open(struct own *o, const char *dir, struct err *e)
 {
-    bool there = false, ok;
-    char *lock;
+    bool there = false;
 
     *o = (struct own){.dir = mem_strdup(dir, e)};
     o->room = o->dir ? file_join(dir, room_name, e) : NULL;
-    lock = o->room ? file_join(o->room, "lock", e) : NULL;
-    ok = lock && file_there(dir, &there, e) && file_there(o->room, &o->known, e) &&
-         file_there(lock, &o->left, e);
-    o->made = ok && !there;
-    free(lock);
-    return ok && take_lock(o, e) && read_list(o, e);
+    if (!o->room || !file_there(dir, &there, e) || !file_there(o->room, &o->known, e)) return false;
+    o->made = !there;
+    return take_lock(o, e) && read_list(o, e);
 }
 
 /* ---- what may be written ---- */
