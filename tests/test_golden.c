@@ -133,20 +133,11 @@ static void close_golden(struct golden *g)
 
 /* ---- comparing ---- */
 
-static double largest(const float *v, int64_t n)
-{
-    double most = 0;
-
-    for (int64_t i = 0; i < n; i++)
-        most = fmax(most, fabs((double)v[i]));
-    return most;
-}
-
 /* `floor` replaces the largest value if that is smaller. */
 static void same_values(struct golden *g, enum quantity q, const char *what, const float *want,
                         const float *got, int64_t n, double floor)
 {
-    double d = tiny_distance(want, got, n), most = largest(want, n);
+    double d = tiny_distance(want, got, n), most = tiny_largest(want, n);
 
     if (most > 0 && most < floor) d *= most / floor;
     if (!(d < tolerance[q])) fail_msg("%s: %s differs by %g", g->name, what, d);
@@ -285,7 +276,7 @@ static void same_trained(struct golden *g, const struct param *p, const struct s
     const float *grad = values_of(get(g, "grad.%s", p->name), p), *value = values_of(want, p);
     int64_t n = tensor_count(&p->t), far = 0;
     float *got = calloc((size_t)n, sizeof *got);
-    double bound = most_weights * largest(value, n);
+    double bound = most_weights * tiny_largest(value, n);
 
     assert_non_null(got);
     for (int64_t i = 0; i < n; i++) {
@@ -312,7 +303,7 @@ static void compare_params(struct golden *g, bool gradients)
     for (size_t i = 0; i < g->file.count; i++) {
         const struct st_tensor *want = &g->file.tensors[i];
         if (strncmp(want->name, "grad.", 5) == 0)
-            most = fmax(most, largest(want->data, (int64_t)st_count(want)));
+            most = fmax(most, tiny_largest(want->data, (int64_t)st_count(want)));
         found -= strncmp(want->name, prefix, strlen(prefix)) == 0;
     }
     for (int64_t i = 0; i < g->m.n_params; i++) {
@@ -321,7 +312,7 @@ static void compare_params(struct golden *g, bool gradients)
         int64_t n = tensor_count(&p->t);
         if (want) assert_true(st_count(want) >= (size_t)(p->row0 * width(p) + n));
         if (gradients && (!want || is_noise(p->name)))
-            assert_true(largest(p->t.grad, n) <= (want ? 1e-6 * most : 0));
+            assert_true(tiny_largest(p->t.grad, n) <= (want ? 1e-6 * most : 0));
         else if (gradients)
             same_values(g, GRADIENTS, p->name, values_of(want, p), p->t.grad, n, 1e-3 * most);
         else if (want && !is_noise(p->name))

@@ -101,15 +101,6 @@ static void peer_close(struct peer *g)
 
 /* ---- the same models ---- */
 
-static double largest(const float *v, size_t n)
-{
-    double most = 0;
-
-    for (size_t i = 0; i < n; i++)
-        most = fmax(most, fabs((double)v[i]));
-    return most;
-}
-
 /* The golden logits are those of each sample's last tokens. */
 static void check_logits(struct peer *g, struct model *m, const char *name)
 {
@@ -183,7 +174,7 @@ static void compare_gradients(struct peer *g, const struct model *m, const char 
     for (size_t i = 0; i < g->file.count; i++) {
         const struct st_tensor *t = g->file.tensors + i;
         if (strncmp(t->name, prefix, strlen(prefix)) != 0) continue;
-        most = fmax(most, largest(t->data, st_count(t)));
+        most = fmax(most, tiny_largest(t->data, (int64_t)st_count(t)));
         found--;
     }
     for (int64_t i = 0, parts; i < m->n_params; i += parts) {
@@ -191,11 +182,11 @@ static void compare_gradients(struct peer *g, const struct model *m, const char 
         const struct st_tensor *want = wanted(g, name, param);
         int64_t n = sketch_gradient(m, i, &parts, sums, 1024);
         if (!want) {
-            assert_true(largest(sums, (size_t)n) == 0);
+            assert_true(tiny_largest(sums, n) == 0);
             continue;
         }
         assert_int_equal(n, st_count(want));
-        double size = largest(want->data, (size_t)n), d = tiny_distance(want->data, sums, n);
+        double size = tiny_largest(want->data, n), d = tiny_distance(want->data, sums, n);
         double floor = least_size(param) * most;
         if (size < floor) d *= size > 0 ? size / floor : 1 / floor;
         if (!(d < gradient_tolerance))

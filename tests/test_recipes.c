@@ -22,6 +22,15 @@
 
 enum { LAYERS = 2, POINTS = 3, ADDED = 8 };
 
+#define QWEN_PROCESSOR                                                                             \
+    "{\"image_processor_type\":\"Qwen2VLImageProcessor\",\"min_pixels\":3136,"                     \
+    "\"max_pixels\":12845056,\"patch_size\":14,\"temporal_patch_size\":2,\"merge_size\":2}"
+/* clang-format off */
+#define QWEN_TOKENS \
+    {{151643, "<|endoftext|>"}, {151644, "<|im_start|>"}, {151645, "<|im_end|>"}, \
+     {151652, "<|vision_start|>"}, {151653, "<|vision_end|>"}, {151655, "<|image_pad|>"}, \
+     {151656, "<|video_pad|>"}}
+/* clang-format on */
 #define CLIP_SIZES "\"size\":{\"shortest_edge\":336},\"crop_size\":{\"height\":336,\"width\":336}"
 
 /* The tokens that end answers, and of pictures, with the models' ids; the vocabulary is filled up. */
@@ -76,16 +85,8 @@ static const struct recipe {
     {"qwen2.5-vl-7b",
      "qwen2.5-vl-7b",
      "depth",
-     "{\"image_processor_type\":\"Qwen2VLImageProcessor\",\"min_pixels\":3136,\"max_pixels\":"
-     "12845056,"
-     "\"patch_size\":14,\"temporal_patch_size\":2,\"merge_size\":2}",
-     {{151643, "<|endoftext|>"},
-      {151644, "<|im_start|>"},
-      {151645, "<|im_end|>"},
-      {151652, "<|vision_start|>"},
-      {151653, "<|vision_end|>"},
-      {151655, "<|image_pad|>"},
-      {151656, "<|video_pad|>"}},
+     QWEN_PROCESSOR,
+     QWEN_TOKENS,
      151643,
      "480 x 640, resized to 476 x 644, 34 x 46 patches, 391 tokens",
      "1e-05",
@@ -96,16 +97,8 @@ static const struct recipe {
     {"qwen2.5-vl-3b",
      "qwen2.5-vl-3b",
      "depth",
-     "{\"image_processor_type\":\"Qwen2VLImageProcessor\",\"min_pixels\":3136,\"max_pixels\":"
-     "12845056,"
-     "\"patch_size\":14,\"temporal_patch_size\":2,\"merge_size\":2}",
-     {{151643, "<|endoftext|>"},
-      {151644, "<|im_start|>"},
-      {151645, "<|im_end|>"},
-      {151652, "<|vision_start|>"},
-      {151653, "<|vision_end|>"},
-      {151655, "<|image_pad|>"},
-      {151656, "<|video_pad|>"}},
+     QWEN_PROCESSOR,
+     QWEN_TOKENS,
      151643,
      "480 x 640, resized to 476 x 644, 34 x 46 patches, 391 tokens",
      "1e-05",

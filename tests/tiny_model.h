@@ -170,6 +170,15 @@ static inline float *tiny_logits(struct model *m, struct tape *t, const struct f
     return copy;
 }
 
+static inline double tiny_largest(const float *v, int64_t n)
+{
+    double most = 0;
+
+    for (int64_t i = 0; i < n; i++)
+        most = fmax(most, fabs((double)v[i]));
+    return most;
+}
+
 /* The largest difference, divided by the largest value: what "relative" means in these tests. */
 static inline double tiny_distance(const float *a, const float *b, int64_t n)
 {
