@@ -171,8 +171,9 @@ bool model_copy_tokenizer(const char *from, const char *to, struct err *e);
  * model's directory, `tokenizer` that of another tokenizer; either may be NULL. */
 bool model_check_copied(const char *dir, const char *tokenizer, struct err *e);
 
-/* Records (watch_keep) the files that an opened model was read from, and those that saving copies;
- * and only the latter, of a directory that need not hold a model. */
+/* Records (watch_keep) the files that an opened model was read from, and those that saving copies,
+ * and compares the base's weights with their sums; and only those that saving copies, of a
+ * directory that need not hold a model. */
 bool model_keep_files(const struct model *m, struct err *e);
 bool model_keep_copied(const char *dir, struct err *e);
 

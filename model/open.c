@@ -84,6 +84,12 @@ static bool open_base(struct model *m, struct err *e)
     if (!m->cfg.has_mha2mla || !m->cfg.mha2mla.base) return true;
     m->base_dir = mem_strdup(m->cfg.mha2mla.base, e);
     if (!m->base_dir) return false;
+    if (!m->cfg.mha2mla.base_sum &&
+        !model_note(m, e,
+                    "%s/config.json: mha2mla.base_sum: missing: the weights in %s are taken "
+                    "as they are",
+                    m->dir, m->base_dir))
+        return false;
     return (model_dir_check(m->base_dir, e) && st_model_open(&m->base, m->base_dir, e)) ||
            err_context(e, "%s/config.json: mha2mla.base", m->dir);
 }

@@ -146,10 +146,40 @@ static bool keep_model(const char *dir, const struct st_model *files, struct err
     return ok;
 }
 
+/* The sum64 of each file of weights, in the model's order; the caller frees it. */
+static char *weights_sums(const struct st_model *files, struct err *e)
+{
+    char *all = mem_strdup("", e), hex[17];
+
+    for (size_t i = 0; all && i < files->file_count; i++) {
+        char *more = watch_sum(files->files[i].path, hex, e)
+                         ? mem_printf(e, "%s%s%s", all, i ? " " : "", hex)
+                         : NULL;
+        free(all);
+        all = more;
+    }
+    return all;
+}
+
+/* Changed tensors in other weights than they came from would be a model that nobody made. */
+static bool check_base(const struct model *m, struct err *e)
+{
+    char *now = m->cfg.mha2mla.base_sum ? weights_sums(&m->base, e) : NULL;
+    bool ok = !m->cfg.mha2mla.base_sum ||
+              (now && (strcmp(now, m->cfg.mha2mla.base_sum) == 0 ||
+                       err_set(e,
+                               "%s/config.json: mha2mla.base: %s has other weights than those that "
+                               "this model was made from: put them back, or give their directory",
+                               m->dir, m->base_dir)));
+
+    free(now);
+    return ok;
+}
+
 bool model_keep_files(const struct model *m, struct err *e)
 {
     return keep_model(m->dir, &m->files, e) &&
-           (!m->base_dir || keep_model(m->base_dir, &m->base, e));
+           (!m->base_dir || (keep_model(m->base_dir, &m->base, e) && check_base(m, e)));
 }
 
 /* Sets a key, replacing its value; takes over `value`. */
@@ -165,6 +195,22 @@ static bool set_key(cJSON *o, const char *key, cJSON *value, struct err *e)
 static const char *base_dir(const struct model *m)
 {
     return m->base_dir ? m->base_dir : m->dir;
+}
+
+static bool write_base(const struct model *m, cJSON *section, struct err *e)
+{
+    char *sums = weights_sums(m->base_dir ? &m->base : &m->files, e);
+    bool ok = sums && set_key(section, "base", cJSON_CreateString(base_dir(m)), e) &&
+              set_key(section, "base_sum", cJSON_CreateString(sums), e);
+
+    free(sums);
+    return ok;
+}
+
+static void drop_base(cJSON *section)
+{
+    cJSON_DeleteItemFromObjectCaseSensitive(section, "base");
+    cJSON_DeleteItemFromObjectCaseSensitive(section, "base_sum");
 }
 
 /* The published code finds a stage-2 checkpoint's kept pairs through the config of its stage-1
@@ -209,10 +255,10 @@ static bool write_config(const struct model *m, const char *dir, bool delta, str
 
     if (ok && (section = cJSON_GetObjectItemCaseSensitive(c.json, "mha2mla"))) {
         if (m->pairs) ok = set_key(section, "rope_pairs", model_pairs_json(m), e);
-        if (ok && delta)
-            ok = set_key(section, "base", cJSON_CreateString(base_dir(m)), e);
+        if (delta)
+            ok = ok && write_base(m, section, e);
         else
-            cJSON_DeleteItemFromObjectCaseSensitive(section, "base");
+            drop_base(section);
         if (ok && m->pairs && !delta) ok = write_for_published(m, &c, dir, section, e);
     }
     ok = ok && hf_config_write(&c, path, e);

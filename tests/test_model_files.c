@@ -385,7 +385,6 @@ static void test_refused_converted(void **state)
     }
 }
 
-/* A directory that points to a base that is not there says so. */
 /* The bits of p's row i, whose dtype has 2 bytes. */
 static const void *row_bits(const struct param *p, int64_t i)
 {
@@ -463,6 +462,39 @@ static void test_moved_rows_keep_their_dtype(void **state)
     }
 }
 
+/* Changed tensors only go with the weights that they came from: not with others of the same shape,
+ * and not with those when they were changed since. */
+static void test_delta_other_base(void **state)
+{
+    struct model m;
+    struct err e = {0};
+
+    for (int i = 0; i < 2; i++) {
+        tiny_model(&m, 2, false, 4);
+        ((float *)m.params[0].t.data)[0] += (float)i;
+        save(&m, tmpdir_path(state, i ? "other" : "base"), DT_F32, false);
+        model_close(&m);
+    }
+    open_model(&m, tmpdir_path(state, "base"));
+    to_partial(&m);
+    save(&m, tmpdir_path(state, "delta"), DT_F32, true);
+    model_close(&m);
+    open_model(&m, tmpdir_path(state, "delta"));
+    assert_int_equal(m.n_notes, 0);
+    assert_true(model_keep_files(&m, &e));
+    model_close(&m);
+
+    bool changed = false;
+    assert_true(model_move_base(tmpdir_path(state, "delta"), tmpdir_path(state, "base"),
+                                tmpdir_path(state, "other"), &changed, &e));
+    assert_true(changed);
+    open_model(&m, tmpdir_path(state, "delta"));
+    assert_false(model_keep_files(&m, &e));
+    if (!strstr(e.msg, "other weights than those")) fail_msg("%s", e.msg);
+    model_close(&m);
+}
+
+/* A directory that points to a base that is not there says so. */
 static void test_delta_without_base(void **state)
 {
     struct model m;
@@ -487,6 +519,7 @@ int main(void)
                                        tmpdir_test(test_dtypes_and_shards),
                                        tmpdir_test(test_key_layouts),
                                        tmpdir_test(test_delta),
+                                       tmpdir_test(test_delta_other_base),
                                        tmpdir_test(test_refused),
                                        tmpdir_test(test_refused_converted),
                                        tmpdir_test(test_moved_rows_keep_their_dtype),

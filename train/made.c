@@ -64,8 +64,9 @@ bool made_again(const struct run *r, enum step step, const char *what, const cha
                    comes ? "" : "\" in run.steps ");
 }
 
-/* *unknown counts what was left without sums. */
-static bool check_model(struct run *r, enum step step, const char *dir, int *unknown, struct err *e)
+/* *unknown counts the files without sums. */
+static bool check_model(struct run *r, enum step step, const char *dir, size_t *unknown,
+                        struct err *e)
 {
     char *path = run_path(r, e, "%s/model", dir), *name = mem_printf(e, "%s/model", dir);
     bool there = false, ok = path && name && file_named(path, &there, e);
@@ -73,10 +74,7 @@ static bool check_model(struct run *r, enum step step, const char *dir, int *unk
     if (ok && there)
         ok = (model_whole(path, e) && outputs_check(r, name, false, e)) ||
              made_again(r, step, "directory", path, e);
-    if (ok && there && !r->dry && !outputs_known(r, name)) {
-        ok = outputs_add(r, name, path, e);
-        (*unknown)++;
-    }
+    if (ok && there) ok = outputs_add_unknown(r, name, unknown, e);
     free(name);
     free(path);
     return ok;
@@ -84,7 +82,7 @@ static bool check_model(struct run *r, enum step step, const char *dir, int *unk
 
 bool made_check(struct run *r, struct err *e)
 {
-    int unknown = 0;
+    size_t unknown = 0;
     bool ok = check_model(r, STEP_BASELINE, "baseline", &unknown, e);
 
     for (int64_t i = 0; ok && i < config_points(&r->c); i++) {
@@ -95,8 +93,9 @@ bool made_check(struct run *r, struct err *e)
             ok = check_model(r, s, p.dir[s], &unknown, e);
     }
     if (ok && unknown)
-        log_line("%s/outputs.json has no sums of %d model%s: taken as %s now", r->c.run.dir,
-                 unknown, plural(unknown), unknown > 1 ? "they are" : "it is");
+        log_line("%s/outputs.json has no sum of %zu file%s of the models: taken as %s now",
+                 r->c.run.dir, unknown, plural((int64_t)unknown),
+                 unknown > 1 ? "they are" : "it is");
     return ok;
 }
 
@@ -156,11 +155,9 @@ static bool same(struct run *r, const char *name, struct err *e)
 /* Unless it is known: of an older version's run, or one that was killed just then. */
 static bool add_unknown(struct run *r, const char *name, struct err *e)
 {
-    char *path = run_path(r, e, "%s", name);
-    bool ok = path && (outputs_known(r, name) || outputs_add(r, name, path, e));
+    size_t n = 0;
 
-    free(path);
-    return ok;
+    return outputs_add_unknown(r, name, &n, e);
 }
 
 static bool forget(struct run *r, const char *name, struct err *e)

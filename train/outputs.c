@@ -26,7 +26,7 @@ static bool belongs(const struct output *o, const char *name)
     return strncmp(o->name, name, n) == 0 && (!o->name[n] || o->name[n] == '/');
 }
 
-bool outputs_known(const struct run *r, const char *name)
+static bool known(const struct run *r, const char *name)
 {
     for (size_t i = 0; i < r->outputs.n; i++)
         if (belongs(&r->outputs.list[i], name)) return true;
@@ -183,13 +183,15 @@ bool outputs_check(const struct run *r, const char *name, bool all, struct err *
 static bool record_file(struct run *r, const char *name, const char *path, const struct stat *st,
                         struct err *e)
 {
-    struct output *o = add(&r->outputs, name, e);
+    struct output *o;
 
-    if (!o) return false;
+    if (known(r, name)) return true;
+    if (!(o = add(&r->outputs, name, e))) return false;
     o->size = st->st_size;
     o->sec = st->st_mtim.tv_sec;
     o->nsec = st->st_mtim.tv_nsec;
-    return sum64_path(path, signals_go_on, o->sum, e);
+    o->verified = true;
+    return r->dry || sum64_path(path, signals_go_on, o->sum, e);
 }
 
 static bool record(struct run *r, const char *name, const char *path, struct err *e);
@@ -229,9 +231,20 @@ bool outputs_add(struct run *r, const char *name, const char *path, struct err *
     return record(r, name, path, e) && save(r, e);
 }
 
+bool outputs_add_unknown(struct run *r, const char *name, size_t *n, struct err *e)
+{
+    const size_t before = r->outputs.n;
+    char *path = run_path(r, e, "%s", name);
+    bool ok = path && record(r, name, path, e);
+
+    free(path);
+    *n += r->outputs.n - before;
+    return ok && (r->dry || r->outputs.n == before || save(r, e));
+}
+
 bool outputs_forget(struct run *r, const char *name, struct err *e)
 {
-    if (!outputs_known(r, name)) return true;
+    if (!known(r, name)) return true;
     drop(&r->outputs, name);
     return save(r, e);
 }

@@ -32,12 +32,13 @@ void outputs_close(struct run *r);
  * or time differ or, with `all`, unless this process has done so. What is not known passes. The
  * message names the file, and says how it differs. */
 bool outputs_check(const struct run *r, const char *name, bool all, struct err *e);
-/* Whether anything is known of a file or a directory. */
-bool outputs_known(const struct run *r, const char *name);
 
 /* Records the file or directory `name`, which is at `path` for now, and writes outputs.json. Call
  * after a file is written; before a directory gets its name. */
 bool outputs_add(struct run *r, const char *name, const char *path, struct err *e);
+/* Records only those of its files of which nothing is known, as they are now; *n grows by their
+ * number. A dry run only counts them. */
+bool outputs_add_unknown(struct run *r, const char *name, size_t *n, struct err *e);
 /* Call before a file is made again or changed: in between, nothing is known of it. */
 bool outputs_forget(struct run *r, const char *name, struct err *e);
 

@@ -115,13 +115,14 @@ static bool rank_measured(struct run *r, struct model *m, struct err *e)
     char *dir = run_path(r, e, "rank"), *path = dir ? run_path(r, e, rank_name) : NULL;
     const struct rank_dims n = model_rank_dims(m);
     int32_t *rank = ranks_new(&n, e);
+    size_t unknown = 0; /* of an older run */
     bool there, ok = path && rank && file_mkdirs(dir, e) && file_there(path, &there, e);
 
     if (ok && !there)
         ok = measure_rank(r, m, path, e);
     else if (ok && (ok = ranks_read_measured(r, path, &n, rank, e)))
         log_line("rank: is done already");
-    if (ok && !outputs_known(r, rank_name)) ok = outputs_add(r, rank_name, path, e); /* older run */
+    if (ok) ok = outputs_add_unknown(r, rank_name, &unknown, e);
     free(rank);
     free(dir);
     free(path);

@@ -35,6 +35,7 @@ static const struct hf_field ours[] = {
     {ROW(decoupled), .kind = HF_BOOL, .def = {false, true}},
     TEXT_ROW(calibration, calibrations),
     TEXT_ROW(base, NULL),
+    TEXT_ROW(base_sum, NULL),
 };
 enum { PUBLISHED = sizeof published / sizeof *published, OURS = sizeof ours / sizeof *ours };
 
