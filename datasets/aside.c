@@ -1,6 +1,7 @@
 /* aside.c - see aside.h. */
 #include "datasets/aside.h"
 #include "base/mem.h"
+#include "base/plural.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -94,6 +95,7 @@ static bool can_move(struct aside *a, struct err *e)
 bool aside_publish(struct aside *a, struct file_out *const *lists, int n, struct err *e)
 {
     bool there = false, ok = file_there(a->images, &there, e) && file_mkdirs(a->images, e);
+    size_t left;
 
     a->made = ok && !there;
     for (int i = 0; ok && i < n; i++)
@@ -105,6 +107,10 @@ bool aside_publish(struct aside *a, struct file_out *const *lists, int n, struct
     ok = ok && each_picture(a, move, e) && file_sync_dir(a->images, e);
     for (int i = 0; ok && i < n; i++)
         ok = file_out_commit(lists[i], e);
+    left = ok ? own_left(&a->own, "images/") : 0;
+    if (left)
+        printf("%s: %zu picture%s of an earlier set %s still there\n", a->images, left,
+               plural((int64_t)left), left > 1 ? "are" : "is");
     return ok;
 }
 

@@ -114,15 +114,51 @@ static bool read_list(struct own *o, struct err *e)
     return ok;
 }
 
+/* Cuts the last name off a path; false if there is only one. */
+static bool cut_last(char *path)
+{
+    size_t n = strlen(path);
+
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    while (n > 0 && path[n - 1] != '/')
+        n--;
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    if (n == 0 || (n == 1 && path[0] == '/')) return false;
+    path[n] = '\0';
+    return true;
+}
+
+static bool find_above(struct own *o, struct err *e)
+{
+    char *path = mem_strdup(o->dir, e);
+    bool there = false, ok = path && file_there(path, &there, e);
+
+    while (ok && !there && cut_last(path))
+        ok = file_there(path, &there, e);
+    o->above = ok && there ? strlen(path) : 0;
+    free(path);
+    return ok;
+}
+
+/* Whether it is a room itself, where this tool would list its files among its own lists. */
+static bool is_room(const char *dir)
+{
+    const char *slash = strrchr(dir, '/');
+
+    return strcmp(slash ? slash + 1 : dir, room_name) == 0;
+}
+
 bool own_open(struct own *o, const char *dir, struct err *e)
 {
-    bool there = false;
-
+    if (is_room(dir))
+        return err_set(e, "%s: is where mha2mla-data lists what it wrote: choose another --out",
+                       dir);
     *o = (struct own){.dir = mem_strdup(dir, e)};
     o->room = o->dir ? file_join(dir, room_name, e) : NULL;
-    if (!o->room || !file_there(dir, &there, e) || !file_there(o->room, &o->known, e)) return false;
-    o->made = !there;
-    return take_lock(o, e) && read_list(o, e);
+    return o->room && find_above(o, e) && file_there(o->room, &o->known, e) && take_lock(o, e) &&
+           read_list(o, e);
 }
 
 /* ---- what may be written ---- */
@@ -181,6 +217,31 @@ bool own_claim(struct own *o, const char *name, const char *path, struct err *e)
     return f && sha256_path(path, NULL, f->sum, e);
 }
 
+static bool is_there(const struct own *o, const char *name)
+{
+    struct err e;
+    char *path = file_join(o->dir, name, &e);
+    bool there = path && access(path, F_OK) == 0;
+
+    free(path);
+    return there;
+}
+
+size_t own_left(struct own *o, const char *prefix)
+{
+    const size_t len = strlen(prefix);
+    size_t n = 0;
+
+    if (o->n_now) qsort(o->now, o->n_now, sizeof *o->now, by_name);
+    for (size_t i = 0; i < o->n_was; i++) {
+        if (o->was[i].stale || strncmp(o->was[i].name, prefix, len) != 0) continue;
+        if (i > 0 && strcmp(o->was[i].name, o->was[i - 1].name) == 0) continue;
+        if (!o->n_now || !bsearch(&o->was[i], o->now, o->n_now, sizeof *o->now, by_name))
+            n += is_there(o, o->was[i].name);
+    }
+    return n;
+}
+
 bool own_save(struct own *o, struct err *e)
 {
     char *path = file_join(o->room, "files", e);
@@ -204,6 +265,14 @@ static void free_files(struct own_file *files, size_t n)
     free(files);
 }
 
+/* Removes the directories that were made for the room, as far as they are empty. */
+static void remove_made(struct own *o)
+{
+    do {
+        if (strlen(o->dir) <= o->above) return;
+    } while (rmdir(o->dir) == 0 && cut_last(o->dir));
+}
+
 /* Removes the lock, which tells that this command was not killed, and an unused room. */
 static void leave(struct own *o)
 {
@@ -213,7 +282,7 @@ static void leave(struct own *o)
     if (lock) unlink(lock);
     if (list && access(list, F_OK) != 0 && !o->known) {
         rmdir(o->room);
-        if (o->made) rmdir(o->dir);
+        remove_made(o);
     }
     free(list);
     free(lock);

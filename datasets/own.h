@@ -26,7 +26,8 @@ struct own_file {
 struct own {
     char *dir, *room;           /* DIR, DIR/.mha2mla-data */
     int lock;                   /* 0: not held */
-    bool made, known;           /* DIR was not there before; the room was */
+    bool known;                 /* the room was there before */
+    size_t above;               /* bytes of dir's longest part that was there before */
     bool left;                  /* and a command that was killed has left its lock in it */
     struct own_file *was, *now; /* [n_was] sorted by name, as read; [n_now] claimed since */
     size_t n_was, n_now, cap_was, cap_now;
@@ -45,6 +46,10 @@ bool own_claim(struct own *o, const char *name, const char *path, struct err *e)
 /* Writes `files`: what was known, and all that was claimed. Call before the first rename: whatever
  * happens in between, each file is in the list. */
 bool own_save(struct own *o, struct err *e);
+
+/* How many files below DIR/PREFIX are there that this tool wrote in earlier commands and not in
+ * this one, which has claimed all of its own. */
+size_t own_left(struct own *o, const char *prefix);
 
 /* Leaves no trace where nothing was ever written. Fine on a zeroed struct. */
 void own_close(struct own *o);

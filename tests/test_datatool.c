@@ -275,6 +275,45 @@ static void test_set_stays(void **state)
     free(mine);
 }
 
+/* What fails leaves no directory that it made, and what was there before. */
+static void test_no_empty_directories(void **state)
+{
+    static const char *const outs[] = {"--out|@/deep/a/b|@/none.json",
+                                       "--out|@/deep/a/|@/none.json",
+                                       "--out|@/old/a/b|@/none.json"};
+    struct own own;
+    struct err e;
+
+    mkdir(tmpdir_path(state, "old"), 0700);
+    for (size_t i = 0; i < sizeof outs / sizeof *outs; i++)
+        assert_false(run_in(state, &tool_tokenizer, &e, outs[i]));
+    assert_int_not_equal(access(tmpdir_path(state, "deep"), F_OK), 0);
+    assert_int_not_equal(access(tmpdir_path(state, "old/a"), F_OK), 0);
+    assert_int_equal(access(tmpdir_path(state, "old"), F_OK), 0);
+
+    assert_false(own_open(&own, tmpdir_path(state, "old/.mha2mla-data"), &e));
+    assert_error(&e, "is where mha2mla-data lists what it wrote: choose another --out");
+    assert_int_not_equal(access(tmpdir_path(state, "old/.mha2mla-data"), F_OK), 0);
+}
+
+/* Pictures of an earlier, larger set are counted as long as they are there. */
+static void test_left_pictures(void **state)
+{
+    struct own own = {0};
+    struct err e;
+
+    assert_true(run_in(state, &tool_shapes, &e, "--out|@/set|--train|5|--test|2"));
+    assert_true(run_in(state, &tool_shapes, &e, "--out|@/set|--train|3|--test|2"));
+    assert_true(own_open(&own, tmpdir_path(state, "set"), &e));
+    assert_int_equal(own_left(&own, "images/"), 7); /* this command has claimed none */
+    assert_true(own_claim(&own, "images/train-000004.png",
+                          tmpdir_path(state, "set/images/train-000004.png"), &e));
+    assert_int_equal(own_left(&own, "images/"), 6);
+    remove(tmpdir_path(state, "set/images/train-000003.png"));
+    assert_int_equal(own_left(&own, "images/"), 5);
+    own_close(&own);
+}
+
 /* A set of ours may be replaced, unless somebody has changed it. */
 static void test_changed_since(void **state)
 {
@@ -851,6 +890,8 @@ int main(void)
         tmpdir_test(test_shapes_full_disk),
         tmpdir_test(test_shapes_after_a_kill),
         tmpdir_test(test_locked),
+        tmpdir_test(test_no_empty_directories),
+        tmpdir_test(test_left_pictures),
         tmpdir_test(test_not_ours),
         tmpdir_test(test_set_stays),
         tmpdir_test(test_changed_since),

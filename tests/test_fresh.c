@@ -181,6 +181,27 @@ static void write_config(void *const *state, int i)
     spill(tmpdir_path(state, "c.json"), text, (size_t)n);
 }
 
+/* Settings that each are fine, and together make no model, are named by the family's own names. */
+static void refuse_misfits(void *const *state)
+{
+    static const char *const rows[][2] = {
+        {"baseline.heads=5", "is 32; allowed: a multiple of num_attention_heads, which is 5"},
+        {"baseline.kv_heads=3", "num_key_value_heads is 3; allowed: a divisor of "},
+        {"baseline.vision_heads=3", "vision_config.hidden_size is 32; allowed: a multiple of "},
+    };
+    char command[120];
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char *text;
+        snprintf(command, sizeof command, "$B/mha2mla-train --config $C --dry-run --set %s",
+                 rows[i][0]);
+        must_fail(state, command, rows[i][1]);
+        text = output(state);
+        assert_non_null(strstr(text, "error: baseline: these settings make no model: "));
+        free(text);
+    }
+}
+
 /* Trained, converted and trained again; and opened as what it was meant to be. */
 static void test_runs(void **state)
 {
@@ -193,6 +214,7 @@ static void test_runs(void **state)
         char *config;
 
         write_config(state, i);
+        refuse_misfits(state);
         must_run(state, "$B/mha2mla-train --config $C --dry-run");
         must_run(state, "$B/mha2mla-train --config $C");
         if (!model_open(&m, tmpdir_path(state, "run/rope4-rank4/stage2/model"), &e))

@@ -23,6 +23,21 @@ static bool find_tokens(const struct family *f, const struct tokenizer *tk, cons
     return true;
 }
 
+static const char config_name[] = "a baseline's config.json";
+
+/* The message says where in a text that nobody sees, which was made from the settings. */
+static bool misfit(struct err *e)
+{
+    const char *why = e->msg;
+
+    if (e->machine) return false;
+    if (strncmp(why, config_name, sizeof config_name - 1) == 0) {
+        why += sizeof config_name - 1;
+        why += strspn(why, ":0123456789 ");
+    }
+    return err_set(e, "baseline: these settings make no model: %s", why);
+}
+
 bool make_baseline_model(const struct run *r, struct model *m, struct err *e)
 {
     const struct family *f = family_fresh(r->c.family);
@@ -40,7 +55,7 @@ bool make_baseline_model(const struct run *r, struct model *m, struct err *e)
     tk = path && model_dir_check_tokenizer(dir, e) ? tokenizer_open(dir, &o, e) : NULL;
     if (tk && find_tokens(f, tk, path, id, e))
         json = f->fresh->json(&r->c.shape, tokenizer_size(tk), id, e);
-    ok = json && hf_config_parse(&cfg, json, strlen(json), "the baseline's settings", e) &&
+    ok = json && (hf_config_parse(&cfg, json, strlen(json), config_name, e) || misfit(e)) &&
          model_random(m, &cfg, (uint64_t)r->c.run.seed, e);
     tokenizer_free(tk);
     free(path);
