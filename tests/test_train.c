@@ -297,11 +297,17 @@ static void test_given_converted_model(void **state)
     must_run(state, GIVEN);
     must_run(state, "$B/mha2mla-train --config $T/given/config.json --resume --set "
                     "'run.steps=[\"evaluate\"]'");
+    /* a report alone still shows what was trained before, and one without trainings no table */
+    must_run(state,
+             "$B/mha2mla-train --config $T/given/config.json --resume --set "
+             "'run.steps=[\"report\"]' && grep -q '^| rope4-rank2 | stage 2 | [1-9]' "
+             "$T/given/report.md && grep -q '^| rope4 | stage 1 | [1-9]' $T/given/report.md");
     must_run(state, CONVERTED("alone", "\"evaluate\",\"report\"") "--dry-run > $T/plan");
     must_run(state, "grep -q '^original .*100.00 %' $T/plan && grep -q '^base .*18.75 %' $T/plan");
     must_run(state, CONVERTED("alone", "\"evaluate\",\"report\""));
     must_run(state, "cmp $T/given/rope4-rank2/stage2/scores.json $T/alone/base/scores.json && "
                     "cmp $T/given/rope4-rank2/stage2/answers.jsonl $T/alone/base/answers.jsonl");
+    must_run(state, "! grep -q Trainings $T/alone/report.md");
     must_fail(state, CONVERTED("again", "\"evaluate\",\"report\",\"svd\""), "is already converted");
     must_run(state, "test ! -e $T/again/config.json");
     must_run(state, SCORED("one", "rope4/stage1", "\"evaluate\"") "--set model.tokenizer=null");

@@ -197,12 +197,21 @@ static void write_recovery(const struct report *rep, FILE *fp)
     fputc('\n', fp);
 }
 
-static void training_row(FILE *fp, const char *point, const char *phase,
-                         const struct report_training *t)
+/* One line of the table, and before the first one its head. Of a step that comes in this run, or came
+ * in an earlier one. */
+static void training_row(FILE *fp, const struct report *rep, enum step step, const char *point,
+                         const struct report_training *t, int *rows)
 {
+    static const char *const phases[STEPS] = {
+        [STEP_BASELINE] = "baseline", [STEP_STAGE1] = "stage 1", [STEP_STAGE2] = "stage 2"};
     char text[UNIT_TEXT];
 
-    fprintf(fp, "| %s | %s |", point, phase);
+    if (!t->done && !run_has_step(rep->r, step)) return;
+    if ((*rows)++ == 0)
+        fprintf(fp,
+                "## Trainings\n\n| point | training | trained parameters | share of all | steps "
+                "| tokens | time |\n|---|---|--:|--:|--:|--:|--:|\n");
+    fprintf(fp, "| %s | %s |", point, phases[step]);
     count_cell(fp, t->done ? t->trained : NAN);
     percent_cell(fp, t->done ? t->trained / t->parameters : NAN);
     count_cell(fp, t->done ? t->steps : NAN);
@@ -212,17 +221,17 @@ static void training_row(FILE *fp, const char *point, const char *phase,
 
 static void write_trainings(const struct report *rep, FILE *fp)
 {
-    fprintf(fp, "## Trainings\n\n| point | training | trained parameters | share of all | steps | "
-                "tokens | time |\n|---|---|--:|--:|--:|--:|--:|\n");
-    if (run_has_step(rep->r, STEP_BASELINE)) training_row(fp, "base", "baseline", &rep->baseline);
+    int rows = 0;
+
+    training_row(fp, rep, STEP_BASELINE, "base", &rep->baseline, &rows);
     for (int64_t i = 0; i < rep->n; i++) {
         const struct report_point *p = &rep->points[i];
         bool first = i == 0 || strcmp(p->p.stage1, rep->points[i - 1].p.stage1) != 0;
-        if (first && run_has_step(rep->r, STEP_STAGE1)) /* shared by the points with one rope_dim */
-            training_row(fp, p->p.stage1, "stage 1", &p->stage1);
-        if (run_has_step(rep->r, STEP_STAGE2)) training_row(fp, p->p.name, "stage 2", &p->stage2);
+        if (first) /* shared by the points with one rope_dim */
+            training_row(fp, rep, STEP_STAGE1, p->p.stage1, &p->stage1, &rows);
+        training_row(fp, rep, STEP_STAGE2, p->p.name, &p->stage2, &rows);
     }
-    fputc('\n', fp);
+    if (rows) fputc('\n', fp);
 }
 
 /* ---- kinds of questions ---- */
