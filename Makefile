@@ -134,7 +134,7 @@ tsan: packages
 FUZZ_RUNS ?= 1000000
 fuzz: packages
 	@sh tests/packages.sh clang libclang-rt-14-dev libomp-dev
-	@$(MAKE) --no-print-directory $(BUILD)-fuzz/tests/fuzz/fuzz BUILD=$(BUILD)-fuzz CC=clang ARCH= CFLAGS="-O1 -g" \
+	@$(MAKE) --no-print-directory $(BUILD)-fuzz/tests/fuzz/fuzz BUILD=$(BUILD)-fuzz CC=clang ARCH= CFLAGS="-O2 -g" \
 		SANITIZE="-fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all -fno-omit-frame-pointer"
 	@BUILD=$(BUILD)-fuzz FUZZ_RUNS=$(FUZZ_RUNS) sh tests/fuzz/fuzz.sh $(FUZZ_TARGETS)
 
