@@ -8,10 +8,14 @@
 
 #include <omp.h>
 
-/* Most values of K in a part; bytes of a task's panels, of B's columns that are packed together, and of
- * A that many tasks read in turn: of a core's cache an eighth, and of the common one. */
+/* Most values of K in a part; most bytes of a task's panels, which stay in a core's cache, and at least
+ * one of PART_K; of panels that all pack together, and of A that tasks read in turn, which stay in the
+ * common one. */
 enum { PART_K = 1024, TASK_BYTES = 128 << 10, SHARED_BYTES = 4 << 20, LEFT_BYTES = 8 << 20 };
-enum { TASKS = 8, LEAST = 8 * PACK_TILE }; /* of a thread, so that none waits long; rows of one */
+enum {
+    TASKS = 8,
+    LEAST = 8 * PACK_TILE
+}; /* tasks of a thread, so that none waits long; rows of one */
 
 struct job {
     int64_t M, N, K, ldc;
@@ -58,17 +62,14 @@ static struct cut cut_of(int64_t M, int64_t N, int64_t K)
     return c;
 }
 
-static int64_t room_of(const struct cut *c)
-{
-    return (int64_t)aligned((int64_t)pack_bytes(c->k, c->cols), 1);
-}
-
+/* The most of either way, so that a larger product never has less. */
 size_t gemm_packed_scratch(int64_t M, int64_t N, int64_t K)
 {
-    const struct cut c = cut_of(M, N, K);
+    const int64_t own = omp_get_max_threads() * TASK_BYTES;
+    const int64_t all = (int64_t)pack_bytes(smallest(K, PART_K), N);
 
     return aligned((int64_t)words_bytes(M, K), 1) +
-           (c.together ? pack_bytes(c.k, c.n) : (size_t)(omp_get_max_threads() * room_of(&c)));
+           (size_t)largest(own, smallest(all, SHARED_BYTES));
 }
 
 static void multiply(const struct job *j, struct piece p, struct panels b)
@@ -84,12 +85,12 @@ static void multiply(const struct job *j, struct piece p, struct panels b)
 /* Each thread packs for itself. */
 static void by_columns(const struct job *j, const struct cut *cut)
 {
-    const int64_t tasks = (j->N + cut->cols - 1) / cut->cols, room = room_of(cut);
+    const int64_t tasks = (j->N + cut->cols - 1) / cut->cols;
 
     for (int64_t k0 = 0; k0 < j->K; k0 += cut->group)
 #pragma omp parallel for schedule(dynamic, 1)
         for (int64_t i = 0; i < tasks; i++) {
-            char *to = j->room + omp_get_thread_num() * room;
+            char *to = j->room + omp_get_thread_num() * TASK_BYTES;
             struct piece p = {.rows = j->M, .n = i * cut->cols};
             p.cols = smallest(j->N - p.n, cut->cols);
             for (p.k = k0; p.k < smallest(j->K, k0 + cut->group); p.k += cut->k) {
