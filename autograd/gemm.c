@@ -1,8 +1,9 @@
 /* gemm.c - matrix products built from single-threaded calls to OpenBLAS or oneDNN: C is cut into a
  * grid, and each thread computes its part. So the library needs no threads of its own, which would
  * spin against OpenMP's, and the order of every sum is fixed by the shape and the number of
- * threads. bf16 products are left to oneDNN, including their threads. */
+ * threads. bf16 products are gemm_packed.c's, or left to oneDNN, including their threads. */
 #include "autograd/gemm.h"
+#include "autograd/gemm_parts.h"
 #include "autograd/onednn.h"
 #include "autograd/operand.h"
 #include "autograd/product_bf16.h"
@@ -16,10 +17,7 @@
 #include <string.h>
 
 enum { CONVERT_BYTES = 8 << 20 }; /* of a converted block: fits the cores' combined caches */
-/* B is packed in parts, which stay in the cores' common cache until they are multiplied. Of A as many
- * rows are multiplied by a part at a time as stay in a core's own. */
-enum { PACKED_BYTES = 4 << 20, PACKED_K = 2048, PACKED_M = 192 };
-enum { PACK_FROM = 32 };                   /* rows of A from which it pays to pack B */
+enum { PACK_FROM = 32 };          /* rows of A from which it pays to pack B */
 static const double serial_work = 1 << 17; /* multiplications below which threads cost more */
 
 static struct {
@@ -126,15 +124,6 @@ void gemm_serial(int64_t M, int64_t N, int64_t K, real alpha, struct mat a, stru
     product(M, N, K, alpha, a, b, add, c, ldc);
 }
 
-/* The operand starting at element (row, col) of the matrix as read, i.e. after transposition. */
-static struct mat mat_at(struct mat m, int64_t row, int64_t col)
-{
-    int64_t at = m.trans ? col * m.ld + row : row * m.ld + col;
-
-    m.data = (const char *)m.data + (size_t)at * dtype_size(m.dtype);
-    return m;
-}
-
 /* The grid of `threads` parts that minimises the pieces of A and B to be read. */
 static void choose_grid(int64_t M, int64_t N, int threads, int *gm, int *gn)
 {
@@ -153,14 +142,6 @@ static void choose_grid(int64_t M, int64_t N, int threads, int *gm, int *gn)
 }
 
 enum { VECTOR = 16 }; /* floats, the longest */
-
-/* Where part i of `parts` of n begins: all but the last have whole steps. */
-static int64_t part_begin(int64_t n, int64_t parts, int64_t i, int64_t step)
-{
-    int64_t at = (n * i / parts + step - 1) / step * step;
-
-    return i == parts || at > n ? n : at;
-}
 
 void gemm_real(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b, bool add, real *c,
                int64_t ldc)
@@ -190,11 +171,6 @@ static int64_t block_rows(int64_t rows, int64_t cols)
     return rows < fit ? rows : fit;
 }
 
-static size_t aligned(int64_t count, size_t size)
-{
-    return ((size_t)count * size + 63) & ~(size_t)63;
-}
-
 /* Bytes of B converted at a time, of N*K values stored in rows of N or K. */
 static size_t block_bytes(int64_t N, int64_t K)
 {
@@ -210,25 +186,9 @@ static bool packs(int64_t M)
     return setup.packed && M >= PACK_FROM;
 }
 
-static int64_t packed_rows(int64_t K)
-{
-    return K < PACKED_K ? K : PACKED_K;
-}
-
-/* Of B's N columns of K values, how many are packed at a time. */
-static int64_t packed_cols(int64_t N, int64_t K)
-{
-    int64_t fit = PACKED_BYTES / 2 / (K ? packed_rows(K) : 1) / PACK_COLS * PACK_COLS;
-
-    fit = fit < PACK_COLS ? PACK_COLS : fit;
-    return N < fit ? N : fit;
-}
-
 size_t gemm_scratch(int64_t M, int64_t N, int64_t K, enum dtype b)
 {
-    if (packs(M))
-        return aligned((int64_t)words_bytes(M, K), 1) +
-               pack_bytes(packed_rows(K), packed_cols(N, K));
+    if (packs(M)) return gemm_packed_scratch(M, N, K);
     if (setup.bf16_native) return aligned(M * K, 2) + (b == DT_BF16 ? 0 : aligned(N * K, 2));
     return (setup.bf16 ? aligned(M * K, sizeof(real)) : 0) +
            (setup.bf16 || b != DT_REAL ? block_bytes(N, K) : 0);
@@ -365,19 +325,6 @@ static void begin(int64_t M, int64_t N, struct base base, real *c, int64_t ldc)
                 (base.matrix ? base.matrix[i * ldc + j] : 0) + (base.row ? base.row[j] : 0);
 }
 
-static bool is_empty(struct base base)
-{
-    return !base.row && !base.matrix;
-}
-
-/* From the element (row, col) on. */
-static struct base base_at(struct base base, int64_t row, int64_t col, int64_t ldc)
-{
-    if (base.row) base.row += col;
-    if (base.matrix) base.matrix += row * ldc + col;
-    return base;
-}
-
 #ifndef AUTOGRAD_DOUBLE
 /* m as stored, not as bf16, as contiguous rows of bf16. */
 static void to_bf16(struct mat m, int64_t rows, int64_t cols, uint16_t *to)
@@ -385,51 +332,6 @@ static void to_bf16(struct mat m, int64_t rows, int64_t cols, uint16_t *to)
 #pragma omp parallel for schedule(static) if (rows * cols > 1 << 15)
     for (int64_t i = 0; i < rows; i++)
         pack_values(&m, i * m.ld, cols, to + i * cols);
-}
-
-/* A against packed columns of B, on all threads: a task is a panel and some of the rows. It writes the
- * base itself, which is then in its cache. */
-static void multiply_packed(int64_t M, int64_t N, int64_t K, struct words a, struct panels b,
-                            bool add, struct base base, real *c, int64_t ldc)
-{
-    /* A thread's tasks, if there are that many: so many that none waits long for the last one, and that
-     * a task's rows of A and C stay in its cache. And rows of a task, at least. */
-    enum { TASKS = 16, LEAST = 8 * PRODUCT_ROWS };
-    int64_t panels = (N + PACK_COLS - 1) / PACK_COLS, most = (M + LEAST - 1) / LEAST;
-    int64_t cuts = (TASKS * omp_get_max_threads() + panels - 1) / panels;
-    int64_t least = (M + PACKED_M - 1) / PACKED_M;
-
-    cuts = cuts < most ? cuts : most;
-    cuts = cuts > least ? cuts : least;
-#pragma omp parallel for schedule(dynamic, 1)
-    for (int64_t i = 0; i < panels * cuts; i++) {
-        int64_t at = i % panels, n = at * PACK_COLS, row = i / panels;
-        int64_t m0 = part_begin(M, cuts, row, PRODUCT_ROWS);
-        int64_t m1 = part_begin(M, cuts, row + 1, PRODUCT_ROWS);
-        int64_t cols = N - n < PACK_COLS ? N - n : PACK_COLS;
-        struct words rows = {a.data + m0 * a.row, a.row, a.pair};
-        struct panels panel = {b.data + at * b.step, b.step};
-        real *to = c + m0 * ldc + n;
-        if (!is_empty(base)) begin(m1 - m0, cols, base_at(base, m0, n, ldc), to, ldc);
-        product_bf16(m1 - m0, cols, K, 1, rows, panel, add || !is_empty(base), to, ldc);
-    }
-}
-
-static void gemm_packed(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b, bool add,
-                        struct base base, real *c, int64_t ldc, void *scratch)
-{
-    struct words words = pack_left(a, M, K, scratch);
-    void *room = (char *)scratch + aligned((int64_t)words_bytes(M, K), 1);
-    int64_t step = packed_cols(N, K);
-
-    for (int64_t n0 = 0; n0 < N; n0 += step)
-        for (int64_t k0 = 0; k0 < K; k0 += PACKED_K) {
-            int64_t n = N - n0 < step ? N - n0 : step, k = packed_rows(K - k0);
-            struct words from = {words.data + k0 / 2 * words.pair, words.row, words.pair};
-            struct panels panels = pack_right(mat_at(b, k0, 0), k, n0, n, room);
-            struct base first = k0 == 0 ? base_at(base, 0, n0, ldc) : (struct base){0};
-            multiply_packed(M, n, k, from, panels, add || k0 > 0, first, c + n0, ldc);
-        }
 }
 
 static void gemm_bf16(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b, bool add,
@@ -458,11 +360,11 @@ void gemm(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b, bool add,
         return;
     }
     CHECK(scratch);
-#ifndef AUTOGRAD_DOUBLE
     if (packs(M)) {
-        gemm_packed(M, N, K, a, b, add, (struct base){0}, c, ldc, scratch);
+        gemm_packed(M, N, K, a, b, (struct base){.matrix = add ? c : NULL}, c, ldc, scratch);
         return;
     }
+#ifndef AUTOGRAD_DOUBLE
     if (setup.bf16_native) {
         gemm_bf16(M, N, K, a, b, add, c, ldc, scratch);
         return;
@@ -485,18 +387,16 @@ void gemm(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b, bool add,
 void gemm_onto(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b, struct base base,
                real *c, int64_t ldc, void *scratch)
 {
-#ifndef AUTOGRAD_DOUBLE
     if (packs(M) && K > 0) {
-        gemm_packed(M, N, K, a, b, false, base, c, ldc, scratch);
+        gemm_packed(M, N, K, a, b, base, c, ldc, scratch);
         return;
     }
-#endif
-    if (!is_empty(base)) {
+    if ((base.row || base.matrix)) {
 #pragma omp parallel for schedule(static) if (M * N > 1 << 14)
         for (int64_t i = 0; i < M; i++)
             begin(1, N, base_at(base, i, 0, ldc), c + i * ldc, ldc);
     }
-    gemm(M, N, K, a, b, !is_empty(base), c, ldc, scratch);
+    gemm(M, N, K, a, b, (base.row || base.matrix), c, ldc, scratch);
 }
 
 size_t operand_bytes(int64_t rows, int64_t cols)
@@ -524,7 +424,7 @@ struct operand operand_left(struct mat a, int64_t M, int64_t K, void *room, bool
     if (!setup.bf16) return (struct operand){.m = a};
     if (!setup.packed) return rounded(a, M, K, room, fill);
     if (fill) pack_left(a, M, K, room);
-    return (struct operand){.words = words_of(room, M, K, a.trans)};
+    return (struct operand){.words = words_of(room, K)};
 }
 
 struct operand operand_right(struct mat b, int64_t K, int64_t N, void *room, bool fill)
@@ -538,11 +438,10 @@ struct operand operand_right(struct mat b, int64_t K, int64_t N, void *room, boo
 void gemm_operands(int64_t M, int64_t N, int64_t K, real alpha, struct operand a, struct operand b,
                    bool add, real *c, int64_t ldc)
 {
-#ifndef AUTOGRAD_DOUBLE
     if (setup.packed) {
-        product_bf16(M, N, K, alpha, a.words, b.panels, add, c, ldc);
+        product_bf16(M, N, K, alpha, a.words, b.panels, (struct base){.matrix = add ? c : NULL}, c,
+                     ldc);
         return;
     }
-#endif
     gemm_serial(M, N, K, alpha, a.m, b.m, add, c, ldc);
 }

@@ -7,12 +7,17 @@
 
 #include <string.h>
 
-enum { LINES = PACK_ROWS / 2, BLOCK = PACK_ROWS * PACK_COLS };
+enum { LINES = PACK_PAIRS, BLOCK = PACK_ROWS * PACK_COLS, WORDS = PACK_TILE * PACK_PAIRS };
 enum { AHEAD = 4 * PACK_ROWS }; /* of a column, fetched early: more columns than a CPU follows */
+
+struct words words_of(const void *data, int64_t K)
+{
+    return (struct words){data, (K + PACK_ROWS - 1) / PACK_ROWS * WORDS};
+}
 
 size_t words_bytes(int64_t M, int64_t K)
 {
-    return (size_t)(M * ((K + 1) / 2)) * sizeof(uint32_t);
+    return (size_t)((M + PACK_TILE - 1) / PACK_TILE * words_of(NULL, K).step) * sizeof(uint32_t);
 }
 
 struct panels panels_of(const void *data, int64_t K)
@@ -50,38 +55,6 @@ static void pair_rows(const uint16_t *low, const uint16_t *high, int64_t n, uint
 {
     for (int64_t j = 0; j < n; j++)
         to[j] = low[j] | (uint32_t)high[j] << 16;
-}
-
-/* Line i of a left operand that is stored by columns, so by lines of M values of one k. */
-static void left_pair(const struct mat *a, int64_t M, int64_t K, int64_t i, uint32_t *to)
-{
-    enum { PIECE = 256 };
-    uint16_t low[PIECE], high[PIECE] = {0};
-    const float *from = (const float *)a->data + 2 * i * a->ld;
-
-    for (int64_t m = 0; m < M; m += PIECE) {
-        int64_t n = M - m < PIECE ? M - m : PIECE;
-        to_bf16(from + m, n, low);
-        if (2 * i + 1 < K) to_bf16(from + a->ld + m, n, high);
-        pair_rows(low, high, n, to + m);
-    }
-}
-
-struct words pack_left(struct mat a, int64_t M, int64_t K, void *to)
-{
-    int64_t pairs = (K + 1) / 2, lines = a.trans ? pairs : M;
-    uint16_t *values = to;
-
-    CHECK(a.dtype == DT_F32);
-#pragma omp parallel for schedule(static) if (M * K > 1 << 15)
-    for (int64_t i = 0; i < lines; i++)
-        if (a.trans)
-            left_pair(&a, M, K, i, (uint32_t *)to + i * M);
-        else {
-            to_bf16((const float *)a.data + i * a.ld, K, values + i * 2 * pairs);
-            if (K % 2) values[i * 2 * pairs + K] = 0;
-        }
-    return words_of(to, M, K, a.trans);
 }
 
 /* Rows k.. k + 32 of the columns n.. n + cols, stored by rows. */
@@ -128,42 +101,124 @@ static inline void transpose(line x[16])
     EXCHANGE(8)
 }
 
-/* The same, stored by columns. */
-static void columns_block(const struct mat *b, int64_t k, int64_t rows, int64_t n, int64_t cols,
-                          uint32_t (*to)[PACK_COLS])
+/* A block of 16 columns, stored as such: 16 words of each of its lines. */
+static inline void columns_block(const struct mat *b, int64_t at, int64_t rows, int64_t cols,
+                                 uint32_t (*to)[PACK_COLS])
 {
     uint16_t room[PACK_ROWS];
+    line x[LINES] = {0};
 
-    for (int64_t j0 = 0; j0 < cols; j0 += LINES) {
-        int64_t most = cols - j0 < LINES ? cols - j0 : LINES;
-        line x[LINES] = {0};
-        for (int64_t j = 0; j < most; j++) {
-            const uint16_t *from = pack_values(b, (n + j0 + j) * b->ld + k, rows, room);
-            __builtin_prefetch(from + AHEAD);
-            if (rows == PACK_ROWS)
-                memcpy(&x[j], from, sizeof x[j]); /* one instruction */
-            else
-                memcpy(&x[j], from, (size_t)rows * sizeof *from);
-        }
-        transpose(x);
-        for (int64_t i = 0; i < LINES; i++)
-            memcpy(&to[i][j0], &x[i], sizeof x[i]);
+    for (int64_t j = 0; j < cols; j++) {
+        const uint16_t *from = pack_values(b, at + j * b->ld, rows, room);
+        if (rows == PACK_ROWS)
+            memcpy(&x[j], from, sizeof x[j]); /* one instruction */
+        else
+            memcpy(&x[j], from, (size_t)rows * sizeof *from);
     }
+    transpose(x);
+    for (int64_t i = 0; i < LINES; i++)
+        memcpy(to[i], &x[i], sizeof x[i]);
+}
+/* Block k of the rows of a tile. */
+static void left_rows(const struct mat *a, int64_t m, int64_t rows, int64_t k, int64_t n,
+                      uint32_t (*to)[PACK_PAIRS])
+{
+    for (int64_t i = 0; i < rows; i++) {
+        const float *from = (const float *)a->data + (m + i) * a->ld + k;
+        uint16_t *values = (uint16_t *)to[i];
+        if (n == PACK_ROWS)
+            to_bf16(from, PACK_ROWS, values);
+        else {
+            to_bf16(from, n, values);
+            memset(values + n, 0, (size_t)(PACK_ROWS - n) * sizeof *values);
+        }
+    }
+}
+
+/* Block k of up to 16 rows, of a matrix that is stored by columns: `to` is the tiles' first word. */
+static void left_columns(const struct mat *a, int64_t m, int64_t rows, int64_t k, int64_t n,
+                         struct words w, uint32_t *to)
+{
+    static const float zeros[LINES];
+    uint16_t low[LINES] = {0}, high[LINES] = {0};
+    line x[LINES] = {0};
+
+    for (int64_t i = 0; 2 * i < n; i++) {
+        const float *from = (const float *)a->data + (k + 2 * i) * a->ld + m;
+        const float *next = 2 * i + 1 < n ? from + a->ld : zeros;
+        if (rows == LINES) {
+            to_bf16(from, LINES, low);
+            to_bf16(next, LINES, high);
+        } else {
+            to_bf16(from, rows, low);
+            to_bf16(next, rows, high);
+        }
+        pair_rows(low, high, LINES, (uint32_t *)&x[i]);
+    }
+    transpose(x);
+    for (int64_t i = 0; i < rows; i++)
+        memcpy(to + (m + i) / PACK_TILE * w.step + k / PACK_ROWS * WORDS +
+                   (m + i) % PACK_TILE * PACK_PAIRS,
+               &x[i], sizeof x[i]);
+}
+
+struct words pack_left(struct mat a, int64_t M, int64_t K, void *to)
+{
+    const struct words w = words_of(to, K);
+    int64_t step = a.trans ? LINES : PACK_TILE;
+
+    CHECK(a.dtype == DT_F32);
+#pragma omp parallel for schedule(static) if (M * K > 1 << 15)
+    for (int64_t m = 0; m < M; m += step) {
+        int64_t rows = M - m < step ? M - m : step;
+        for (int64_t k = 0; k < K; k += PACK_ROWS) {
+            int64_t n = K - k < PACK_ROWS ? K - k : PACK_ROWS;
+            if (a.trans)
+                left_columns(&a, m, rows, k, n, w, to);
+            else
+                left_rows(
+                    &a, m, rows, k, n,
+                    (void *)((uint32_t *)to + m / PACK_TILE * w.step + k / PACK_ROWS * WORDS));
+        }
+    }
+    return w;
+}
+
+/* Part i of B: a block of its rows for all columns, or 16 of its columns for all rows, so that memory is read
+ * in a few long lines. */
+static void rows_part(const struct mat *b, int64_t K, int64_t n0, int64_t N, int64_t i,
+                      uint16_t *to)
+{
+    const int64_t step = panels_of(NULL, K).step, k = i * PACK_ROWS;
+    const int64_t rows = K - k < PACK_ROWS ? K - k : PACK_ROWS;
+
+    for (int64_t n = 0; n < N; n += PACK_COLS) {
+        int64_t cols = N - n < PACK_COLS ? N - n : PACK_COLS;
+        void *block = to + n / PACK_COLS * step + i * BLOCK;
+        if (rows < PACK_ROWS || cols < PACK_COLS) memset(block, 0, BLOCK * sizeof *to);
+        rows_block(b, k, rows, n0 + n, cols, block);
+    }
+}
+
+static void columns_part(const struct mat *b, int64_t K, int64_t n0, int64_t N, int64_t i,
+                         uint16_t *to)
+{
+    const int64_t step = panels_of(NULL, K).step, n = i * LINES;
+    const int64_t cols = N - n <= 0 ? 0 : N - n < LINES ? N - n : LINES;
+    uint32_t(*block)[PACK_COLS] = (void *)(to + n / PACK_COLS * step + n % PACK_COLS * 2);
+
+    for (int64_t k = 0; k < K; k += PACK_ROWS, block += LINES)
+        columns_block(b, (n0 + n) * b->ld + k, K - k < PACK_ROWS ? K - k : PACK_ROWS, cols, block);
 }
 
 struct panels pack_right(struct mat b, int64_t K, int64_t n0, int64_t N, void *to)
 {
-    int64_t blocks = (K + PACK_ROWS - 1) / PACK_ROWS, panels = (N + PACK_COLS - 1) / PACK_COLS;
+    int64_t panels = (N + PACK_COLS - 1) / PACK_COLS;
+    int64_t parts = b.trans ? panels * (PACK_COLS / LINES) : (K + PACK_ROWS - 1) / PACK_ROWS;
 
     CHECK(b.dtype != DT_F64);
 #pragma omp parallel for schedule(static) if (K * N > 1 << 15)
-    for (int64_t i = 0; i < panels * blocks; i++) { /* in the order of memory */
-        int64_t panel = b.trans ? i / blocks : i % panels, at = b.trans ? i % blocks : i / panels;
-        int64_t n = panel * PACK_COLS, cols = N - n < PACK_COLS ? N - n : PACK_COLS;
-        int64_t k = at * PACK_ROWS, rows = K - k < PACK_ROWS ? K - k : PACK_ROWS;
-        uint32_t(*block)[PACK_COLS] = (void *)((uint16_t *)to + (panel * blocks + at) * BLOCK);
-        if (rows < PACK_ROWS || cols < PACK_COLS) memset(block, 0, BLOCK * sizeof(uint16_t));
-        (b.trans ? columns_block : rows_block)(&b, k, rows, n0 + n, cols, block);
-    }
+    for (int64_t i = 0; i < parts; i++)
+        (b.trans ? columns_part : rows_part)(&b, K, n0, N, i, to);
     return panels_of(to, K);
 }

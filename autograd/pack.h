@@ -5,30 +5,26 @@
 
 #include "autograd/gemm.h"
 
-/* The left operand A[M,K]: the word of row m and of the values 2 i and 2 i + 1 is at
- * data[m * row + i * pair]. If K is odd, a last 0 makes the pair. */
+/* Rows of a tile of the left operand, columns of a panel of the right one, and values of the sum in a
+ * block of either. */
+enum { PACK_TILE = 6, PACK_COLS = 64, PACK_ROWS = 32, PACK_PAIRS = PACK_ROWS / 2 };
+
+/* The left operand A[M,K]: tiles of 6 rows one behind the other, a step apart; in a tile blocks of 32
+ * values; in a block 16 words of each row. The last block is filled up with zeros, rows that the last
+ * tile lacks are not written. */
 struct words {
     const uint32_t *data;
-    int64_t row, pair;
+    int64_t step;
 };
 size_t words_bytes(int64_t M, int64_t K);
 
-/* Converts A, which is real; `to` has words_bytes, and words_of says how they lie. */
+/* Converts A, which is real; `to` has words_bytes, aligned to 64. */
 struct words pack_left(struct mat a, int64_t M, int64_t K, void *to);
-
-static inline struct words words_of(const void *data, int64_t M, int64_t K, bool trans)
-{
-    int64_t pairs = (K + 1) / 2;
-
-    return (struct words){data, trans ? 1 : pairs, trans ? M : 1};
-}
+struct words words_of(const void *data, int64_t K);
 
 /* n values of a matrix of any dtype but F64, from element `at` on, as bf16: in `room`, which has that
  * many, or where they are if that is their dtype. */
 const uint16_t *pack_values(const struct mat *m, int64_t at, int64_t n, uint16_t *room);
-
-/* Columns of a panel of the right operand, and rows of a block in it. */
-enum { PACK_COLS = 64, PACK_ROWS = 32 };
 
 /* Panels of the right operand, packed; a step is the values from one panel to the next. Fewer columns
  * and rows than were packed may be used. */

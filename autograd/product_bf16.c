@@ -1,14 +1,23 @@
 /* product_bf16.c - see product_bf16.h. Six rows of A and a panel of B, 64 columns, give 24 sums of 16
  * that stay in registers while K is walked: a line of the panel is 4 vectors, which are multiplied by
- * a word of each row. K is cut into pieces, so that a panel's piece (32 KiB) stays in the first cache
- * for all rows. */
+ * a word of each row. All panels are multiplied by six rows before the next six: so rows of C are
+ * written along, and the panels should fit a core's cache. */
 #include "autograd/product_bf16.h"
 #include "base/err.h"
 
-#ifdef __x86_64__
-#include <immintrin.h>
+enum { VECTORS = PACK_COLS / 16 };
 
-enum { VECTORS = PACK_COLS / 16, PIECE = 256 };
+/* Where a tile's sums go. */
+struct target {
+    real alpha;
+    const real *row, *matrix; /* added, or NULL: a value for each column; the tile's, with C's ld */
+    real *c;
+    int64_t ld;
+    int cols; /* of the panel, those that are kept */
+};
+
+#if defined __x86_64__ && !defined AUTOGRAD_DOUBLE
+#include <immintrin.h>
 
 bool product_bf16_has(void)
 {
@@ -24,101 +33,111 @@ TARGET static inline __mmask16 first(int n)
     return (__mmask16)(n >= 16 ? 0xffff : n <= 0 ? 0 : (1 << n) - 1);
 }
 
-struct target {
-    float alpha;
-    bool add;
-    float *c;
-    int64_t ld;
-    int cols; /* of the panel, those that are kept */
-};
-
-/* `rows` rows of A against `lines` lines of a panel. */
+/* A row's sums; `whole`: all columns are kept. */
 TARGET static inline __attribute__((always_inline)) void
-tile(int rows, int64_t lines, struct words a, const uint32_t *b, const struct target *to, float *c)
+store(const struct target *to, int64_t at, const __m512 sum[VECTORS], bool whole)
 {
     const __m512 alpha = _mm512_set1_ps(to->alpha);
-    __m512 sum[PRODUCT_ROWS][VECTORS];
 
-#pragma GCC unroll 6
-    for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
-        for (int v = 0; v < VECTORS; v++)
-            sum[i][v] = _mm512_setzero_ps();
-    for (int64_t k = 0; k < lines; k++, b += PACK_COLS) {
-        __m512bh line[VECTORS];
-#pragma GCC unroll 4
-        for (int v = 0; v < VECTORS; v++)
-            line[v] = (__m512bh)_mm512_loadu_si512(b + 16 * v);
-#pragma GCC unroll 6
-        for (int i = 0; i < rows; i++) {
-            __m512bh word = (__m512bh)_mm512_set1_epi32((int)a.data[i * a.row + k * a.pair]);
-#pragma GCC unroll 4
-            for (int v = 0; v < VECTORS; v++)
-                sum[i][v] = _mm512_dpbf16_ps(sum[i][v], word, line[v]);
-        }
+    for (int v = 0; v < VECTORS; v++) {
+        const int64_t i = at + 16 * v;
+        const __mmask16 keep = whole ? 0xffff : first(to->cols - 16 * v);
+        __m512 old = _mm512_setzero_ps();
+        if (to->matrix) old = _mm512_maskz_loadu_ps(keep, to->matrix + i);
+        if (to->row) old = _mm512_add_ps(old, _mm512_maskz_loadu_ps(keep, to->row + 16 * v));
+        old = _mm512_fmadd_ps(alpha, sum[v], old);
+        if (whole)
+            _mm512_storeu_ps(to->c + i, old);
+        else
+            _mm512_mask_storeu_ps(to->c + i, keep, old);
     }
+}
+
+/* `rows` rows of A against `pairs` lines of a panel. What the sums are added to is fetched early. */
+TARGET static inline __attribute__((always_inline)) void tile(int rows, int64_t pairs,
+                                                              const uint32_t *a, const uint32_t *b,
+                                                              const struct target *to, bool whole)
+{
+    __m512 sum[PACK_TILE][VECTORS];
+
 #pragma GCC unroll 6
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
         for (int v = 0; v < VECTORS; v++) {
-            float *at = c + i * to->ld + 16 * v;
-            __mmask16 keep = first(to->cols - 16 * v);
-            __m512 old = to->add ? _mm512_maskz_loadu_ps(keep, at) : _mm512_setzero_ps();
-            _mm512_mask_storeu_ps(at, keep, _mm512_fmadd_ps(alpha, sum[i][v], old));
+            sum[i][v] = _mm512_setzero_ps();
+            __builtin_prefetch(to->c + i * to->ld + 16 * v, 1);
         }
+    for (int64_t k = 0; k < pairs; k += PACK_PAIRS, a += PACK_TILE * PACK_PAIRS) {
+        const uint32_t *word = a, *end = a + (pairs - k < PACK_PAIRS ? pairs - k : PACK_PAIRS);
+        for (; word < end; word++, b += PACK_COLS) {
+            __m512bh line[VECTORS];
+#pragma GCC unroll 4
+            for (int v = 0; v < VECTORS; v++)
+                line[v] = (__m512bh)_mm512_load_si512(b + 16 * v);
+#pragma GCC unroll 6
+            for (int i = 0; i < rows; i++) {
+                __m512bh pair = (__m512bh)_mm512_set1_epi32((int)word[i * PACK_PAIRS]);
+#pragma GCC unroll 4
+                for (int v = 0; v < VECTORS; v++)
+                    sum[i][v] = _mm512_dpbf16_ps(sum[i][v], pair, line[v]);
+            }
+        }
+    }
+#pragma GCC unroll 6
+    for (int i = 0; i < rows; i++)
+        store(to, i * to->ld, sum[i], whole);
 }
 
-/* A panel's piece against all rows, the last ones by a tile of fewer. */
-TARGET static void piece(int64_t M, int64_t lines, struct words a, const uint32_t *b,
-                         const struct target *to)
+/* The same for the last tile's rows, and for panels that lack columns. */
+TARGET static void odd_tile(int64_t rows, int64_t pairs, const uint32_t *a, const uint32_t *b,
+                            const struct target *to)
 {
-    float *c = to->c;
-
-    for (; M >= PRODUCT_ROWS;
-         M -= PRODUCT_ROWS, a.data += PRODUCT_ROWS * a.row, c += PRODUCT_ROWS * to->ld)
-        tile(PRODUCT_ROWS, lines, a, b, to, c);
-    switch (M) {
-    case 5:
-        tile(5, lines, a, b, to, c);
+    switch (rows) {
+#define ROWS(n)                                                                                    \
+    case n:                                                                                        \
+        tile(n, pairs, a, b, to, false);                                                           \
         break;
-    case 4:
-        tile(4, lines, a, b, to, c);
-        break;
-    case 3:
-        tile(3, lines, a, b, to, c);
-        break;
-    case 2:
-        tile(2, lines, a, b, to, c);
-        break;
-    case 1:
-        tile(1, lines, a, b, to, c);
-        break;
+        ROWS(1) ROWS(2) ROWS(3) ROWS(4) ROWS(5) ROWS(6)
+#undef ROWS
     }
 }
 
-void product_bf16(int64_t M, int64_t N, int64_t K, float alpha, struct words a, struct panels b,
-                  bool add, float *c, int64_t ldc)
+/* A tile against a panel. */
+TARGET static void multiply(int64_t rows, int64_t pairs, const uint32_t *a, const uint32_t *b,
+                            const struct target *to)
 {
-    int64_t pairs = (K + 1) / 2;
-
-    for (int64_t n = 0; n < N; n += PACK_COLS, b.data += b.step)
-        for (int64_t k = 0; k < pairs; k += PIECE / 2) {
-            struct words from = {a.data + k * a.pair, a.row, a.pair};
-            struct target to = {alpha, add || k > 0, c + n, ldc,
-                                (int)(N - n < PACK_COLS ? N - n : PACK_COLS)};
-            piece(M, pairs - k < PIECE / 2 ? pairs - k : PIECE / 2, from,
-                  (const uint32_t *)(const void *)b.data + k * PACK_COLS, &to);
-        }
+    if (rows >= PACK_TILE && to->cols >= PACK_COLS)
+        tile(PACK_TILE, pairs, a, b, to, true);
+    else
+        odd_tile(rows < PACK_TILE ? rows : PACK_TILE, pairs, a, b, to);
 }
+
 #else
 bool product_bf16_has(void)
 {
     return false;
 }
 
-void product_bf16(int64_t M, int64_t N, int64_t K, float alpha, struct words a, struct panels b,
-                  bool add, float *c, int64_t ldc)
+static void multiply(int64_t rows, int64_t pairs, const uint32_t *a, const uint32_t *b,
+                     const struct target *to)
 {
-    CHECK(false);
+    CHECK(rows < 0 && pairs < 0 && !a && !b && !to); /* nobody comes here */
 }
 #endif
+
+void product_bf16(int64_t M, int64_t N, int64_t K, real alpha, struct words a, struct panels b,
+                  struct base base, real *c, int64_t ldc)
+{
+    for (int64_t m = 0; m < M; m += PACK_TILE, a.data += a.step)
+        for (int64_t n = 0; n < N; n += PACK_COLS) {
+            const uint16_t *panel = b.data + n / PACK_COLS * b.step;
+            multiply(M - m, (K + 1) / 2, a.data, (const uint32_t *)(const void *)panel,
+                     &(struct target){.alpha = alpha,
+                                      .row = base.row ? base.row + n : NULL,
+                                      .matrix = base.matrix ? base.matrix + m * ldc + n : NULL,
+                                      .c = c + m * ldc + n,
+                                      .ld = ldc,
+                                      .cols = (int)(N - n < PACK_COLS ? N - n : PACK_COLS)});
+        }
+}

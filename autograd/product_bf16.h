@@ -4,15 +4,12 @@
 
 #include "autograd/pack.h"
 
-/* Rows of A that are multiplied at a time; fewer keep the CPU less busy. */
-enum { PRODUCT_ROWS = 6 };
-
-/* Whether this CPU has the instructions. */
+/* Whether this CPU has the instructions. The double build never does. */
 bool product_bf16_has(void);
 
-/* C[M,N] = alpha A[M,K] B[K,N] + (add ? C : 0) in fp32 on the calling thread, from pack_left's A and
- * pack_right's B. The order of the sums depends on K alone. */
-void product_bf16(int64_t M, int64_t N, int64_t K, float alpha, struct words a, struct panels b,
-                  bool add, float *c, int64_t ldc);
+/* C[M,N] = alpha A[M,K] B[K,N] + base in fp32 on the calling thread, from pack_left's A and
+ * pack_right's B; base.matrix has C's ld. The order of the sums depends on K alone. */
+void product_bf16(int64_t M, int64_t N, int64_t K, real alpha, struct words a, struct panels b,
+                  struct base base, real *c, int64_t ldc);
 
 #endif

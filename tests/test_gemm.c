@@ -143,9 +143,9 @@ static void check_product(const struct product *p, enum gemm_compute compute, st
 
 static void check_products(enum gemm_library library, enum gemm_compute compute)
 {
-    static const int64_t sizes[][3] = {{1, 1, 1},    {3, 5, 7},       {16, 16, 16},   {33, 47, 65},
-                                       {70, 129, 3}, {128, 64, 96},   {1, 200, 64},   {5, 4, 0},
-                                       {0, 4, 5},    {2, 1100, 2100}, {77, 321, 7001}};
+    static const int64_t sizes[][3] = {
+        {1, 1, 1},    {3, 5, 7}, {16, 16, 16}, {33, 47, 65},    {70, 129, 3},    {128, 64, 96},
+        {1, 200, 64}, {5, 4, 0}, {0, 4, 5},    {2, 1100, 2100}, {77, 321, 7001}, {200, 70, 1300}};
     struct rng r;
 
     rng_seed(&r, 1, 1);
@@ -214,6 +214,67 @@ static void test_operands(void **state)
     gemm_setup(backend_library(), GEMM_F32);
     free(left);
     free(right);
+}
+
+/* A packed product may have the scratch of a larger one: of more rows, columns or values of the sum. */
+static void test_scratch(void **state)
+{
+    static const int64_t sizes[] = {31, 32, 100, 500, 700, 1000, 1024, 1100, 4096, 11008};
+    enum { SIZES = sizeof sizes / sizeof *sizes };
+    char text[GEMM_TEXT];
+
+    (void)state;
+    gemm_setup(backend_library(), GEMM_BF16);
+    if (!strstr(gemm_describe(text), "AVX-512")) {
+        gemm_setup(backend_library(), GEMM_F32);
+        skip();
+    }
+    for (int i = 0; i < SIZES * SIZES * SIZES; i++) {
+        const int at[3] = {i % SIZES, i / SIZES % SIZES, i / SIZES / SIZES};
+        size_t bytes = gemm_scratch(sizes[at[0]], sizes[at[1]], sizes[at[2]], DT_BF16);
+        for (int d = 0; d < 3; d++) {
+            int64_t more[3] = {sizes[at[0]], sizes[at[1]], sizes[at[2]]};
+            if (at[d] + 1 == SIZES || (d == 0 && at[0] == 0)) continue; /* 31: not packed */
+            more[d] = sizes[at[d] + 1];
+            assert_true(gemm_scratch(more[0], more[1], more[2], DT_BF16) >= bytes);
+        }
+    }
+    gemm_setup(backend_library(), GEMM_F32);
+}
+
+/* However a bf16 product is shared out among threads, which depends on its rows and columns, each
+ * value is the same to the bit: the order of its sum depends on K alone. */
+static void test_sharing_out(void **state)
+{
+    enum { M = 2100, N = 1100, K = 1100 };
+    static const int64_t parts[][2] = {{100, N}, {200, 70}, {M, 64}, {40, 1}};
+    char text[GEMM_TEXT];
+    struct rng r;
+
+    (void)state;
+    gemm_setup(backend_library(), GEMM_BF16);
+    if (!strstr(gemm_describe(text), "AVX-512")) {
+        gemm_setup(backend_library(), GEMM_F32);
+        skip();
+    }
+    rng_seed(&r, 1, 1);
+    float *a = some_values(&r, M * K), *b = some_values(&r, N * K);
+    float *c = some_values(&r, M * N), *part = some_values(&r, M * N);
+    void *scratch = aligned_alloc(64, (gemm_scratch(M, N, K, DT_REAL) + 63) / 64 * 64);
+    assert_non_null(scratch);
+    gemm(M, N, K, mat_of(a, K, false), mat_of(b, K, true), false, c, N, scratch);
+    for (size_t p = 0; p < sizeof parts / sizeof *parts; p++) {
+        gemm(parts[p][0], parts[p][1], K, mat_of(a, K, false), mat_of(b, K, true), false, part, N,
+             scratch);
+        for (int64_t i = 0; i < parts[p][0]; i++)
+            assert_memory_equal(part + i * N, c + i * N, (size_t)parts[p][1] * sizeof *c);
+    }
+    gemm_setup(backend_library(), GEMM_F32);
+    free(a);
+    free(b);
+    free(c);
+    free(part);
+    free(scratch);
 }
 
 static void test_describe(void **state)
@@ -312,6 +373,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_openblas), cmocka_unit_test(test_onednn),
         cmocka_unit_test(test_bf16),     cmocka_unit_test(test_operands),
+        cmocka_unit_test(test_scratch),  cmocka_unit_test(test_sharing_out),
         cmocka_unit_test(test_describe), cmocka_unit_test(test_model_in_bf16),
     };
 
