@@ -101,6 +101,16 @@ quickstart: packages
 	@$(MAKE) --no-print-directory $(SHAPES)
 	$(BUILD)/mha2mla-train --config configs/quickstart.json --resume
 
+# Programs, configs and manual pages; DESTDIR= for packagers.
+PREFIX ?= /usr/local
+INSTALLED := $(DESTDIR)$(PREFIX)
+install:
+	@[ -x $(BUILD)/mha2mla-train ] || $(MAKE) --no-print-directory all
+	install -d $(INSTALLED)/bin $(INSTALLED)/share/man/man1
+	install $(BUILD)/mha2mla-train $(BUILD)/mha2mla-data $(INSTALLED)/bin
+	install -m 644 docs/man/*.1 $(INSTALLED)/share/man/man1
+	@find configs -type f ! -name '*.png' | while read -r f; do install -D -m 644 "$$f" "$(INSTALLED)/share/mha2mla/$$f"; done
+
 # bench/RESULTS.md: ours beside PyTorch's, where bench/venv.sh has made its environment.
 BENCH_PYTHON ?= bench/venv/bin/python
 BENCH_RUN = BUILD=$(BUILD) $(BUILD)/bench/bench --python "$(BENCH_PYTHON)"
@@ -176,6 +186,6 @@ lint:
 clean:
 	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-asan-native $(BUILD)-tsan $(BUILD)-fuzz
 
-.PHONY: all packages quickstart bench bench-short bench-step bench-tokenize test run-tests test-long run-long-tests asan tsan fuzz docs format lint clean
+.PHONY: all packages install quickstart bench bench-short bench-step bench-tokenize test run-tests test-long run-long-tests asan tsan fuzz docs format lint clean
 .SECONDARY:
 -include $(wildcard $(BUILD)/*/*.d $(BUILD)/*/*/*.d $(BUILD)/*/*/*/*.d)
