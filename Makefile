@@ -1,7 +1,9 @@
 # mha2mla: `make quickstart` and `make test` are the two commands to start with; README.md has the rest.
-# BUILD=dir builds elsewhere, CC=clang works (with libomp-dev), ARCH= picks the processor (empty: any of its kind).
+# BUILD=dir builds elsewhere, CC=clang works (with libomp-dev). The numeric rooms are compiled for several levels of
+# x86-64, of which the program takes the best at start; ARCH= picks one processor instead (empty: any of its kind).
 BUILD ?= build
-ARCH ?= -march=native
+LEVELS := $(if $(filter undefined,$(origin ARCH)),$(if $(filter x86_64,$(shell uname -m)),x86-64-v2 x86-64-v3 x86-64-v4))
+ARCH ?= $(if $(LEVELS),-march=$(firstword $(LEVELS)))
 PACKAGES := gcc make pkg-config libopenblas-dev liblapacke-dev libcjson-dev libpng-dev libjpeg-dev libwebp-dev zlib1g-dev libxxhash-dev \
 	libhdf5-dev libdnnl-dev libssl-dev libpcre2-dev libutf8proc-dev libcmocka-dev gnuplot-nox
 LIBS := openblas lapacke libcjson libpng libjpeg libwebp libwebpdemux zlib hdf5 libcrypto libxxhash libpcre2-8 libutf8proc
@@ -16,7 +18,9 @@ $(BUILD)/autograd/%.o $(BUILD)/double/autograd/%.o: CFLAGS += -O3
 # Rooms and the rooms in them; the programs train and datasets stand on the others.
 ROOMS := base data autograd optim model convert train
 SOURCES := $(wildcard $(ROOMS:%=%/*.c) $(ROOMS:%=%/*/*.c))
-LIB_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(filter-out train/main.c,$(SOURCES)))
+NUMERIC := $(filter autograd/% optim/% convert/% data/picture/% base/bf16.c,$(SOURCES))
+NUMERIC_OBJ := $(if $(LEVELS),$(LEVELS:%=$(BUILD)/%.o) $(BUILD)/jumps.o,$(patsubst %.c,$(BUILD)/%.o,$(NUMERIC)))
+LIB_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(filter-out train/main.c $(NUMERIC),$(SOURCES))) $(NUMERIC_OBJ)
 TOOL_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard datasets/*.c))
 FUZZ_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(filter-out tests/fuzz/libfuzzer.c,$(wildcard tests/fuzz/*.c)))
 BENCH_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard bench/lib/*.c))
@@ -24,7 +28,7 @@ BENCH := $(patsubst %.c,$(BUILD)/%,$(wildcard bench/*.c))
 TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
 LONG_TESTS := $(patsubst tests/long/%.c,$(BUILD)/tests/long/%,$(wildcard tests/long/test_*.c))
 # The gradient checks run the same code in double precision.
-DOUBLE_OBJ := $(patsubst %.c,$(BUILD)/double/%.o,$(wildcard autograd/*.c)) $(filter $(BUILD)/base/%,$(LIB_OBJ))
+DOUBLE_OBJ := $(patsubst %.c,$(BUILD)/double/%.o,$(wildcard autograd/*.c)) $(patsubst %.c,$(BUILD)/%.o,$(filter base/%,$(SOURCES)))
 
 all: $(BUILD)/mha2mla-train $(BUILD)/mha2mla-data
 
@@ -61,6 +65,24 @@ $(BUILD)/double/%.o: %.c
 	@mkdir -p $(@D)
 	@echo '  CC $< (double)'; $(CC) $(CPPFLAGS) -DAUTOGRAD_DOUBLE $(ALL_CFLAGS) -MMD -MP -c $< -o $@
 
+# One object a level, in which a function f is f.LEVEL; and base/cpu.h's jumps, f to the level in use.
+define LEVEL_RULES
+$(BUILD)/$(1)/%.o: ARCH := -march=$(1)
+$(BUILD)/$(1)/%.o: %.c
+	@mkdir -p $$(@D)
+	@echo '  CC $$< ($(1))'; $$(CC) $$(CPPFLAGS) $$(ALL_CFLAGS) -MMD -MP -c $$< -o $$@
+$(BUILD)/$(1)/autograd/%.o: CFLAGS += -O3
+$(BUILD)/$(1).o: $(NUMERIC:%.c=$(BUILD)/$(1)/%.o)
+	@$(LD) -r -o $$@.all $$^
+	@nm -g --defined-only $$@.all | awk '{ print $$$$3, $$$$3 ".$(1)" }' > $$@.names
+	@objcopy --redefine-syms=$$@.names $$@.all $$@ && rm $$@.all
+endef
+$(foreach level,$(LEVELS),$(eval $(call LEVEL_RULES,$(level))))
+$(BUILD)/jumps.o: $(LEVELS:%=$(BUILD)/%.o) base/cpu.awk
+	@nm -g --defined-only $< | awk '$$2 == "T" { sub(/\.x86-64-v.$$/, "", $$3); print $$3 }' | \
+		awk -f base/cpu.awk -v levels="$(LEVELS)" > $(BUILD)/jumps.s
+	@$(CC) -c $(BUILD)/jumps.s -o $@
+
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	@echo '  CC $<'; $(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
@@ -78,6 +100,16 @@ quickstart: packages
 	@$(MAKE) --no-print-directory all
 	@$(MAKE) --no-print-directory $(SHAPES)
 	$(BUILD)/mha2mla-train --config configs/quickstart.json --resume
+
+# Programs, configs and manual pages; DESTDIR= for packagers.
+PREFIX ?= /usr/local
+INSTALLED := $(DESTDIR)$(PREFIX)
+install:
+	@[ -x $(BUILD)/mha2mla-train ] || $(MAKE) --no-print-directory all
+	install -d $(INSTALLED)/bin $(INSTALLED)/share/man/man1
+	install $(BUILD)/mha2mla-train $(BUILD)/mha2mla-data $(INSTALLED)/bin
+	install -m 644 docs/man/*.1 $(INSTALLED)/share/man/man1
+	@find configs -type f ! -name '*.png' | while read -r f; do install -D -m 644 "$$f" "$(INSTALLED)/share/mha2mla/$$f"; done
 
 # bench/RESULTS.md: ours beside PyTorch's, where bench/venv.sh has made its environment.
 BENCH_PYTHON ?= bench/venv/bin/python
@@ -117,7 +149,7 @@ run-long-tests: all $(TESTS) $(LONG_TESTS) $(BENCH)
 ASAN := CFLAGS="-O1 -g" SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
 asan: packages
 	@$(MAKE) --no-print-directory run-tests BUILD=$(BUILD)-asan ARCH= BACKENDS=/dev/null $(ASAN)
-	@$(MAKE) --no-print-directory run-tests BUILD=$(BUILD)-asan-native BACKENDS=/dev/null $(ASAN)
+	@$(MAKE) --no-print-directory run-tests BUILD=$(BUILD)-asan-native ARCH=-march=native BACKENDS=/dev/null $(ASAN)
 
 # Data races: clang's ThreadSanitizer with its OpenMP, whose barriers Archer (a part of libomp-dev) makes known to it.
 TSAN_TESTS := ops attention tape model accumulation optim rank mdsvd bf16 golden train
@@ -154,6 +186,6 @@ lint:
 clean:
 	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-asan-native $(BUILD)-tsan $(BUILD)-fuzz
 
-.PHONY: all packages quickstart bench bench-short bench-step bench-tokenize test run-tests test-long run-long-tests asan tsan fuzz docs format lint clean
+.PHONY: all packages install quickstart bench bench-short bench-step bench-tokenize test run-tests test-long run-long-tests asan tsan fuzz docs format lint clean
 .SECONDARY:
 -include $(wildcard $(BUILD)/*/*.d $(BUILD)/*/*/*.d $(BUILD)/*/*/*/*.d)

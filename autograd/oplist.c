@@ -2,7 +2,7 @@
 #include "autograd/ops.h"
 #include "autograd/oplist.h"
 
-const struct op *const op_list[] = {
+static const struct op *const list[] = {
     &linear_op,
     &modal_linear_op,
     &head_linear_op,
@@ -23,4 +23,8 @@ const struct op *const op_list[] = {
     &cache_write_op,
     &cached_attention_op,
 };
-const int op_count = sizeof op_list / sizeof op_list[0];
+
+const struct op *op_at(int i)
+{
+    return i < (int)(sizeof list / sizeof *list) ? list[i] : NULL;
+}

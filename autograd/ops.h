@@ -3,15 +3,15 @@
  * backward side by side. Index lists are borrowed until the next tape_begin. T = tokens of the flat
  * stream: samples lie back to back, without padding.
  *
- * op_list (oplist.c) has every op once; tests/test_gradients.c walks it. */
+ * oplist.c has every op once; tests/test_gradients.c walks it. */
 #ifndef AUTOGRAD_OPS_H
 #define AUTOGRAD_OPS_H
 
 #include "autograd/tape.h"
 #include "base/modality.h"
 
-extern const struct op *const op_list[];
-extern const int op_count;
+/* The i-th op of the list; NULL behind the last. */
+const struct op *op_at(int i);
 
 /* linear.c: y[T,O] = x[T,I] w[O,I]^T + b[1,O] + residual[T,O]; b and residual may be NULL. */
 struct tensor *op_linear(struct tape *t, struct tensor *x, struct tensor *w, struct tensor *b,

@@ -29,6 +29,9 @@ for t in "$@"; do run "$t"; done
 dir=$(dirname "$1")
 while IFS=: read -r settings names; do
     case $settings in '#'* | '') continue ;; esac
+    # shellcheck disable=SC2086
+    case $settings in *MHA2MLA_CPU=*) env $settings "$dir/../mha2mla-train" --version > /dev/null 2>&1 ||
+        { echo "without $settings: not of this CPU or build"; continue; } ;; esac
     echo "with $settings"
     for t in $names; do run "$dir/test_$t" "$settings"; done
 done < "$table"

@@ -24,55 +24,56 @@
 /* Upper bounds for the output and all gradients, in units of 2^-9; 0: bit-identical. Rows for a
  * named case precede the one for the other cases of their op. */
 static const struct bound {
-    const struct op *op;
+    const char *op; /* its name */
     const char *name;
     double products, stashed;
 } bounds[] = {
     /* Rounded: the two factors, for the output and for either gradient. A bias is only added.
      * Stashed factors were rounded when made: then the products only round the gradients. */
-    {&linear_op, "linear, x and w twice", 2.0, 2.0}, /* two layers: up to 4 roundings */
-    {&linear_op, NULL, 1.5, 1.5},
-    {&modal_linear_op, NULL, 1.6, 1.5},
-    {&patch_embed_op, NULL, 1.5, 1.5},
+    {"linear", "linear, x and w twice", 2.0, 2.0}, /* two layers: up to 4 roundings */
+    {"linear", NULL, 1.5, 1.5},
+    {"modal_linear", NULL, 1.6, 1.5},
+    {"patch_embed", NULL, 1.5, 1.5},
     /* Its products stay fp32, as they are small: the difference comes from what was stashed. */
-    {&head_linear_op, NULL, 0, 1.5},
+    {"head_linear", NULL, 0, 1.5},
     /* Rounded: q, k, v, dO, and the probabilities P and dS when they are multiplied. dq has the errors
      * of dS, which are those of dO, v and P, and k's: five roundings or so. Over many keys dq and dk
      * are small differences. Stashed: q, k, v and the output. */
-    {&attention_op, "attention, several tiles", 4.1, 3.9},
-    {&attention_op, NULL, 2.7, 2.3},
+    {"attention", "attention, several tiles", 4.1, 3.9},
+    {"attention", NULL, 2.7, 2.3},
     /* Nothing is multiplied, and the backward reads nothing; but the graphs of two cases contain
      * other ops, of 3 and 4 layers. */
-    {&embedding_op, NULL, 0, 0},
-    {&select_rows_op, NULL, 0, 0},
-    {&group_rows_op, NULL, 0, 0},
-    {&join_op, NULL, 0, 0},
-    {&add_op, "residual stream", 3.0, 3.3},
-    {&add_op, "residual stream, longer", 3.6, 4.1},
-    {&add_op, NULL, 0, 0},
+    {"embedding", NULL, 0, 0},
+    {"select_rows", NULL, 0, 0},
+    {"group_rows", NULL, 0, 0},
+    {"join", NULL, 0, 0},
+    {"add", "residual stream", 3.0, 3.3},
+    {"add", "residual stream, longer", 3.6, 4.1},
+    {"add", NULL, 0, 0},
     /* The input is stashed, and the weight unless it is a leaf. Removing the mean, and the part
      * parallel to x, leaves less. */
-    {&rmsnorm_op, NULL, 0, 1.5},
-    {&layernorm_op, NULL, 0, 1.3},
+    {"rmsnorm", NULL, 0, 1.5},
+    {"layernorm", NULL, 0, 1.3},
     /* The table of cos and sin is stashed. */
-    {&rope_op, "rope of a norm", 0, 1.8},
-    {&rope_op, "rope of a norm, kept", 0, 2.6}, /* and the activation's input */
-    {&rope_op, NULL, 0, 1.6},
+    {"rope", "rope of a norm", 0, 1.8},
+    {"rope", "rope of a norm, kept", 0, 2.6}, /* and the activation's input */
+    {"rope", NULL, 0, 1.6},
     /* The inputs. If gate and up are the same tensor, both have the same error. */
-    {&swiglu_op, "swiglu, one tensor", 0, 2.6},
-    {&swiglu_op, NULL, 0, 1.6},
-    {&activation_op, NULL, 0, 1.3},
+    {"swiglu", "swiglu, one tensor", 0, 2.6},
+    {"swiglu", NULL, 0, 1.6},
+    {"activation", NULL, 0, 1.3},
     /* For the gradients: two factors; the logits in them are off as well. With many tokens nearly
      * all of a gradient is the label's, which is off by the same amount in every row. */
-    {&cross_entropy_op, "cross entropy, tiles", 2.3, 2.2},
-    {&cross_entropy_op, NULL, 1.7, 1.5},
+    {"cross_entropy", "cross entropy, tiles", 2.3, 2.2},
+    {"cross_entropy", NULL, 1.7, 1.5},
 };
 static const double unit = 0x1p-9;
 
 static const struct bound *bound_of(const struct graph_case *c)
 {
     for (size_t i = 0; i < sizeof bounds / sizeof *bounds; i++)
-        if (bounds[i].op == c->op && (!bounds[i].name || strcmp(bounds[i].name, c->name) == 0))
+        if (strcmp(bounds[i].op, c->op) == 0 &&
+            (!bounds[i].name || strcmp(bounds[i].name, c->name) == 0))
             return &bounds[i];
     fail_msg("%s: a case without bounds", c->name);
     return NULL;
@@ -248,12 +249,12 @@ static struct tensor *over_cache(struct tape *t, struct inference *in)
 }
 
 static const struct inference_case {
-    const struct op *op;
+    const char *op; /* its name */
     struct tensor *(*build)(struct tape *t, struct inference *in);
 } inference_cases[] = {
-    {&rope_table_op, table_of},
-    {&cache_write_op, written},
-    {&cached_attention_op, over_cache},
+    {"rope_table", table_of},
+    {"cache_write", written},
+    {"cached_attention", over_cache},
 };
 enum { INFERENCE = sizeof inference_cases / sizeof *inference_cases };
 
@@ -306,9 +307,9 @@ static void test_inference(void **state)
 static bool has_case(const struct op *op)
 {
     for (int i = 0; i < CASES && op->backward; i++)
-        if (cases[i].op == op) return true;
+        if (strcmp(cases[i].op, op->name) == 0) return true;
     for (int i = 0; i < INFERENCE && !op->backward; i++)
-        if (inference_cases[i].op == op) return true;
+        if (strcmp(inference_cases[i].op, op->name) == 0) return true;
     return false;
 }
 
@@ -316,9 +317,9 @@ static bool has_case(const struct op *op)
 static void test_every_op_has_a_case(void **state)
 {
     (void)state;
-    assert_true(op_count > 0);
-    for (int i = 0; i < op_count; i++)
-        if (!has_case(op_list[i])) fail_msg("%s has no test", op_list[i]->name);
+    assert_non_null(op_at(0));
+    for (int i = 0; op_at(i); i++)
+        if (!has_case(op_at(i))) fail_msg("%s has no test", op_at(i)->name);
 }
 
 int main(void)

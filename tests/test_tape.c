@@ -7,7 +7,6 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "autograd/oplist.h"
 #include "autograd/tape_parts.h"
 #include "optim/adamw.h"
 #include "tests/sanitized.h"
@@ -299,7 +298,7 @@ static void test_loss_stores_no_logits(void **state)
     tiny_batch(&b, texts, 2, 5);
     tape_begin(t, true);
     struct tensor *loss = model_loss(&m, t, &b.f, 1);
-    assert_ptr_equal(loss->maker->op, &cross_entropy_op);
+    assert_string_equal(loss->maker->op->name, "cross_entropy");
     assert_int_equal(loss->maker->in[0]->rows, b.b.batch.labels);
     assert_int_equal(b.b.batch.labels, 7);
     tiny_batch_free(&b);

@@ -2,6 +2,7 @@
 #include "train/run.h"
 #include "autograd/gemm.h"
 #include "autograd/team.h"
+#include "base/cpu.h"
 #include "base/file.h"
 #include "base/limits.h"
 #include "base/log.h"
@@ -246,7 +247,7 @@ bool run_limits(struct run *r, struct err *e)
     omp_set_dynamic(0);
     omp_set_num_threads((int)r->c.run.threads);
     gemm_setup((enum gemm_library)r->c.run.gemm, (enum gemm_compute)r->c.run.compute);
-    log_line("matrix products: %s", gemm_describe(text));
+    log_line("matrix products: %s; vector code: %s", gemm_describe(text), cpu_level());
     if (!team_open((int)r->c.run.threads, e)) return false;
     r->memory_limit = (size_t)(r->c.run.memory_limit * 0x1p30);
     if (r->memory_limit == 0 && !machine_memory(&r->memory_limit, e)) return false;
