@@ -36,7 +36,8 @@ static inline struct mat mat_of(const real *p, int64_t ld, bool trans)
 
 /* C[M,N] = A[M,K] B[K,N] + (add ? C : 0), on all threads, as chosen by gemm_setup. A is real;
  * B may have any dtype, and must be contiguous unless it is real. Conversions go to
- * `scratch`: gemm_scratch bytes for that shape or a larger one. C must not overlap A or B.
+ * `scratch`: gemm_scratch bytes for that very shape (a larger one can need less: another way). C must
+ * not overlap A or B.
  * Sizes of zero are fine. */
 void gemm(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b, bool add, real *c,
           int64_t ldc, void *scratch);
