@@ -58,6 +58,9 @@ static void test_looks_ahead(void **state)
         must_fail(state, command, refused[i / 2][1]);
         must_run(state, "test ! -e $T/run");
     }
+    /* a dry run that will fail over the samples shows them first */
+    must_fail(state, TRAIN "--dry-run --set data.train[0].path=$T/words.json", "svd: none");
+    assert_true(says(state, "sample 1, "));
     must_run(state, TRAIN STEPS("\"rank\"") "--set rank.samples=99 "
                                             "--set svd.samples=99 --set data.train[0].name=x");
     assert_true(

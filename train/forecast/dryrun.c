@@ -233,8 +233,7 @@ static bool show_data(const struct forecast *p, struct err *e)
     struct run *r = p->r;
 
     dry_title("data");
-    if (!run_open_data(r, &p->base.cfg, e) || !ahead_of_steps(r, hf_has_vision(&p->base.cfg), e))
-        return false;
+    if (!run_open_data(r, &p->base.cfg, e)) return false;
     ahead_say_few(r);
     show_pictures(&r->train, "data.train");
     for (int64_t i = 0; i < r->n_eval; i++)
@@ -242,7 +241,7 @@ static bool show_data(const struct forecast *p, struct err *e)
     show_shapes(r);
     if (!show_uses(p, e)) return false;
     dry_title("the first samples (token:id)");
-    return dry_samples(r, 2, e);
+    return dry_samples(r, 2, e) && ahead_of_steps(r, hf_has_vision(&p->base.cfg), e);
 }
 
 /* Checks the weights of a given model, or of one trained here before. */
