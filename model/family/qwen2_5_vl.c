@@ -54,6 +54,7 @@ static void skip_copies(const struct hf_reader *r, const cJSON *obj, const cJSON
  * defaults. In older files they are at the top. */
 static bool read(const struct hf_reader *r, const cJSON *obj, struct hf_config *c)
 {
+    static const char *const text_types[] = {"qwen2_5_vl_text", "qwen2_5_vl", NULL};
     const struct hf_field tie = {.key = "tie_word_embeddings", .kind = HF_BOOL};
     const struct hf_reader in_text = {r->doc, "text_config.", r->used, r->e};
     const struct hf_reader in_vision = {r->doc, "vision_config.", r->used, r->e};
@@ -65,8 +66,8 @@ static bool read(const struct hf_reader *r, const cJSON *obj, struct hf_config *
         !hf_get_object(r, obj, "vision_config", &vision))
         return false;
     if (text ? !hf_refuse_whole(&in_text, text) ||
-                   !hf_read_qwen_text(&in_text, text, &c->text, &c->unused)
-             : !hf_read_qwen_text(r, obj, &c->text, &c->unused))
+                   !hf_read_axes_text(&in_text, text, text_types, &c->text, &c->unused)
+             : !hf_read_axes_text(r, obj, text_types, &c->text, &c->unused))
         return false;
     if (text) skip_copies(r, obj, text);
     if (!qwen_read_tower(&in_vision, vision, &c->vision) ||
