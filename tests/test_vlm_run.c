@@ -35,7 +35,7 @@ static const struct kind {
      "a picture: 6 to 20 tokens",
      "gray1.png: height x width 9 x 13, resized to 16 x 24, 4 x 6 patches, 6 tokens",
      "cd $T/run/rope4-rank4/stage2/model && for k in min_pixels max_pixels shortest_edge "
-     "longest_edge; do grep -q $k preprocessor_config.json || exit 1; done",
+     "longest_edge Qwen2_5_VLProcessor; do grep -q $k preprocessor_config.json || exit 1; done",
      "visual.merger.ln_q.weight"},
     {"next-llama",
      "vicuna",

@@ -29,6 +29,8 @@ struct family {
     const char *place;   /* the token that fills a picture's places */
     const char *picture; /* what stands for a picture in a text; NULL: "<image>" */
     const char *marker;  /* a tensor that every tower has, without its prefix */
+    /* transformers' class for pictures and texts; NULL: not written with a new processor */
+    const char *processor_class;
     /* Allocates m->tower and declares the parameters of tower and projector. */
     bool (*declare)(struct model *m, struct err *e);
     /* Fails if a setting contradicts the tensors, naming both. */
