@@ -70,7 +70,7 @@ struct vision_config {
     int64_t image_size, projection_dim; /* CLIP only: image_size is a multiple of patch_size */
     /* towers for pictures of any size: */
     int64_t out_hidden_size, spatial_merge_size, temporal_patch_size;
-    int64_t window_size;      /* side in pixels */
+    int64_t window_size;      /* side in pixels; 0: no windows */
     bool full[HF_MAX_BLOCKS]; /* blocks whose attention sees the whole picture */
     double layer_norm_eps, attention_dropout;
     enum activation hidden_act;
