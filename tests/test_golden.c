@@ -508,6 +508,8 @@ static void test_sizes(void **state)
         {"q25", VLM("pictures-qwen.safetensors"), true},
         {"q25-wide", VLM("pictures-qwen.safetensors"), true},
         {"q25-tied", VLM("pictures-qwen.safetensors"), true},
+        {"q2", VLM("pictures-qwen.safetensors"), true},
+        {"q2-tied", VLM("pictures-qwen.safetensors"), true},
     };
 
     (void)state;

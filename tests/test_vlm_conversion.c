@@ -1,5 +1,5 @@
-/* test_vlm_conversion.c - LLaVA-NeXT and Qwen2.5-VL against themselves: with all pairs kept the
- * converted model is the original, with factors at full rank it is that of stage 1, and what is
+/* test_vlm_conversion.c - the families whose pictures differ in size against themselves: with all pairs
+ * kept the converted model is the original, with factors at full rank it is that of stage 1, and what is
  * decoded with absorbed attention over the cache is what a whole pass gives. What is between tower
  * and decoder has the same gradients from cached features as with the tower in the graph.
  *
@@ -16,8 +16,8 @@
 
 #define VLM "tests/data/vlm/"
 
-static const char *const names[] = {"next-llama", "next-mistral", "next-qwen2",
-                                    "q25",        "q25-tied",     "q25-wide"};
+static const char *const names[] = {"next-llama", "next-mistral", "next-qwen2", "q25",
+                                    "q25-tied",   "q25-wide",     "q2",         "q2-tied"};
 enum { NAMES = sizeof names / sizeof *names, SAMPLES = 6, STEPS = 4 };
 static const double tolerance = 2e-6;
 

@@ -1,5 +1,5 @@
-/* test_vlm_export.c - what is written of LLaVA-NeXT and Qwen2.5-VL: a trained baseline has the
- * original's names; the converted models have the published code's, what that code needs beside
+/* test_vlm_export.c - what is written of the families whose pictures differ in size: a trained baseline
+ * has the original's names; the converted models have the published code's, what that code needs beside
  * them, and give the same bits when opened again.
  *
  * With MHA2MLA_EXPORTS=DIR it takes the originals DIR/NAME/original, not tests/data/vlm's, and
@@ -34,6 +34,8 @@ static const struct kind {
     {"q25", VLM "pictures-qwen.safetensors", "model.layers.", false},
     {"q25-wide", VLM "pictures-qwen.safetensors", "model.layers.", false},
     {"q25-tied", VLM "pictures-qwen.safetensors", "model.layers.", true},
+    {"q2", VLM "pictures-qwen.safetensors", "model.layers.", false},
+    {"q2-tied", VLM "pictures-qwen.safetensors", "model.layers.", true},
 };
 enum { KINDS = sizeof kinds / sizeof *kinds };
 

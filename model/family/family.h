@@ -68,7 +68,7 @@ const struct family *family_fresh(int index);
 struct picture_places;
 void family_places(const struct hf_config *c, struct picture_places *p);
 
-extern const struct family family_llava, family_llava_next, family_qwen2_5_vl;
+extern const struct family family_llava, family_llava_next, family_qwen2_vl, family_qwen2_5_vl;
 extern const struct family family_llama, family_mistral, family_qwen2;
 
 #endif
