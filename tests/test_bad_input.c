@@ -323,7 +323,7 @@ static void test_bad_model(void **state)
         {SET("model_type", "\"llava\"", "\"llava_1_7\""),
          NULL,
          {"/bad/config.json:3:15: model_type is \"llava_1_7\"; allowed: llava, llava_next, "
-          "qwen2_5_vl, llama, mistral, qwen2"}},
+          "qwen2_vl, qwen2_5_vl, llama, mistral, qwen2"}},
         {SET("model_type", "\"llava\"", "\"qwen3_vl\""),
          NULL,
          {"model_type is \"qwen3_vl\"; allowed:"}},

@@ -331,6 +331,8 @@ static void check_gradients(struct golden *g)
     compare_params(g, true);
 }
 
+static uint64_t trained; /* bit i: a model of families[i] was */
+
 static void check_training(struct golden *g)
 {
     static const struct schedule schedule = {
@@ -341,6 +343,8 @@ static void check_training(struct golden *g)
     struct err e = {0};
     float losses[STEPS];
 
+    for (int i = 0; families[i]; i++)
+        if (families[i] == g->m.cfg.family) trained |= UINT64_C(1) << i;
     assert_non_null(params);
     fill(g, false);
     check_gradients(g);
@@ -504,6 +508,8 @@ static void test_sizes(void **state)
         {"q25", VLM("pictures-qwen.safetensors"), true},
         {"q25-wide", VLM("pictures-qwen.safetensors"), true},
         {"q25-tied", VLM("pictures-qwen.safetensors"), true},
+        {"q2", VLM("pictures-qwen.safetensors"), true},
+        {"q2-tied", VLM("pictures-qwen.safetensors"), true},
     };
 
     (void)state;
@@ -620,13 +626,19 @@ static void test_windows(void **state)
     assert_int_equal(each_variant(state, "tests/data/vlm/variants", check_windows), 4);
 }
 
+/* Every row of the table had a model of which logits, gradients and tokens were compared above. */
+static void test_families(void **state)
+{
+    (void)state;
+    for (int i = 0; families[i]; i++)
+        if (!(trained >> i & 1)) fail_msg("%s has no golden model", families[i]->model_type);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_models),
-        cmocka_unit_test(test_sizes),
-        tmpdir_test(test_variants),
-        tmpdir_test(test_windows),
+        cmocka_unit_test(test_models), cmocka_unit_test(test_sizes),    tmpdir_test(test_variants),
+        tmpdir_test(test_windows),     cmocka_unit_test(test_families),
     };
 
     print_message(

@@ -107,6 +107,19 @@ static const struct golden qwen_vision_golden[] = {
     V(INT, out_hidden_size),
     V(ACT, hidden_act),
 };
+/* Its hidden_size is that of what comes out; the MLP's width is a multiple. */
+static const struct golden qwen2_vision_golden[] = {
+    {"depth", INT, offsetof(struct vision_config, num_hidden_layers)},
+    {"num_heads", INT, offsetof(struct vision_config, num_attention_heads)},
+    {"in_channels", INT, offsetof(struct vision_config, num_channels)},
+    {"embed_dim", INT, offsetof(struct vision_config, hidden_size)},
+    {"hidden_size", INT, offsetof(struct vision_config, out_hidden_size)},
+    V(INT, intermediate_size),
+    V(INT, patch_size),
+    V(INT, spatial_merge_size),
+    V(INT, temporal_patch_size),
+    V(ACT, hidden_act),
+};
 static const struct golden qwen_golden[] = {
     {"image_token_id", INT, offsetof(struct hf_config, image_token_index)},
     W(INT, video_token_id),
@@ -202,7 +215,12 @@ static void compare_qwen(const char *path, const cJSON *item, const struct hf_co
     const cJSON *full = cJSON_GetObjectItemCaseSensitive(vision, "fullatt_block_indexes"), *block;
     int blocks = 0;
 
-    compare(path, vision, LIST(qwen_vision_golden), &c->vision);
+    if (c->family == &family_qwen2_vl) {
+        compare(path, vision, LIST(qwen2_vision_golden), &c->vision);
+        assert_int_equal(c->vision.window_size, 0);
+    } else {
+        compare(path, vision, LIST(qwen_vision_golden), &c->vision);
+    }
     compare(path, cJSON_GetObjectItem(item, "whole"), LIST(qwen_golden), c);
     cJSON_ArrayForEach(block, full) assert_true(c->vision.full[block->valueint]);
     for (int i = 0; i < HF_MAX_BLOCKS; i++)
@@ -263,13 +281,14 @@ static void test_golden(void **state)
 {
     (void)state;
     assert_int_equal(compare_golden(DIR "golden.json"), 29);
-    assert_int_equal(compare_golden(DIR "golden-families.json"), 38);
+    assert_int_equal(compare_golden(DIR "golden-families.json"), 45);
 }
 
 /* ---- refusals ---- */
 
 #define LLAMA(rest) "{\"model_type\":\"llama\"," rest "}"
 #define QWEN2(rest) "{\"model_type\":\"qwen2\"," rest "}"
+#define QWEN2_VL(vision) "{\"model_type\":\"qwen2_vl\",\"vision_config\":{" vision "}}"
 #define LLAVA(rest) "{\"model_type\":\"llava\"," rest "}"
 #define ROPE(rest) LLAMA("\"rope_scaling\":{" rest "}")
 #define MLA(rest) LLAMA("\"mha2mla\":{" rest "}")
@@ -284,11 +303,12 @@ static const struct {
     {"{\n \"model_type\":\"llama\",\n", "c.json:3:1: "},
     {"{\"model_type\":\"llama\" // text\n}", "c.json:1:23: "},
     {"{\"model_type\":\"llama\\u0000\"}", "c.json:1:21: \\u0000 is not allowed"},
-    {"{}", "c.json: model_type is missing; allowed: llava, llava_next, qwen2_5_vl, llama, mistral, "
-           "qwen2"},
-    {"{\n  \"model_type\": \"llava_1_7\"}",
-     "c.json:2:17: model_type is \"llava_1_7\"; allowed: llava, llava_next, qwen2_5_vl, llama, "
+    {"{}",
+     "c.json: model_type is missing; allowed: llava, llava_next, qwen2_vl, qwen2_5_vl, llama, "
      "mistral, qwen2"},
+    {"{\n  \"model_type\": \"llava_1_7\"}",
+     "c.json:2:17: model_type is \"llava_1_7\"; allowed: llava, llava_next, qwen2_vl, qwen2_5_vl, "
+     "llama, mistral, qwen2"},
     {"{\"model_type\":\"qwen3_vl\"}", "model_type is \"qwen3_vl\"; allowed: "},
     {"{\"model_type\":\"a\\nb\"}", "model_type is \"a\\nb\"; allowed: "},
     {"{\"model_type\":3}", "model_type is 3; allowed: "},
@@ -399,6 +419,18 @@ static const struct {
      "LLaVA's"},
     {LLAVA("\"vision_config\":{\"attention_dropout\":\"0.1\"}"),
      "vision_config.attention_dropout is \"0.1\""},
+    {QWEN2_VL("\"mlp_ratio\":2.5"),
+     "vision_config.mlp_ratio is 2.5; allowed: a whole number from 1 to 64"},
+    {QWEN2_VL("\"embed_dim\":1284"),
+     "vision_config.embed_dim is 1284; allowed: a multiple of 4 num_heads, which is 64"},
+    {QWEN2_VL("\"hidden_act\":\"mish\""),
+     "vision_config.hidden_act is \"mish\"; allowed: quick_gelu"},
+    {QWEN2_VL("\"model_type\":\"qwen2_5_vl\""),
+     "vision_config.model_type is \"qwen2_5_vl\"; allowed: qwen2_vl, qwen2_vl_vision"},
+    {QWEN2_VL("\"rope_parameters\":{\"rope_theta\":5000}"),
+     "vision_config.rope_parameters.rope_theta is 5000; allowed: to leave it out"},
+    {"{\"model_type\":\"qwen2_vl\",\"text_config\":{\"model_type\":\"qwen2_5_vl_text\"}}",
+     "text_config.model_type is \"qwen2_5_vl_text\"; allowed: qwen2_vl_text, qwen2_vl"},
     {LLAMA("\"mha2mla\":4"), "mha2mla is 4; allowed: an object"},
     {MLA("\"partial_rope_version\":\"middle\""),
      "mha2mla.partial_rope_version is \"middle\"; allowed: high, low, uniform, 2-norm, mkl, mkl-m"},

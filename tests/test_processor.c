@@ -247,7 +247,7 @@ static void test_round_trip(void **state)
         snprintf(path, sizeof path, DIR_GOLDEN "processor/%s", configs[i]);
         assert_true(processor_load(&p, path, &e));
         processor_describe(&p, lines[i], sizeof lines[i]);
-        assert_true(processor_save(&p, tmp_dir, &e));
+        assert_true(processor_save(&p, NULL, tmp_dir, &e));
         assert_true(processor_load(&q, tmp_dir, &e));
         processor_describe(&q, back, sizeof back);
         assert_string_equal(back, lines[i]);
@@ -259,7 +259,7 @@ static void test_round_trip(void **state)
                                   "0.48145465999999998,0.4578275,0.40821073000000002/"
                                   "0.26862954,0.26130258000000001,0.27577710999999999");
     processor_default(&p);
-    assert_false(processor_save(&p, "/nonexistent", &e));
+    assert_false(processor_save(&p, NULL, "/nonexistent", &e));
     unlink(own);
 }
 
@@ -410,7 +410,7 @@ static void test_last_bit(void **state)
     p.rescale_factor = factor;
     for (int c = 0; c < 3; c++)
         p.mean[c] = nextafter(0.1 * (c + 1), 1);
-    assert_true(processor_save(&p, tmp_dir, &e));
+    assert_true(processor_save(&p, NULL, tmp_dir, &e));
     assert_true(processor_load(&q, tmp_dir, &e));
     assert_memory_equal(&q.rescale_factor, &factor, sizeof factor);
     assert_memory_equal(q.mean, p.mean, sizeof p.mean);

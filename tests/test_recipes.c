@@ -106,6 +106,18 @@ static const struct recipe {
      {"rope32-rank32", "rope32-rank64", "rope32-rank128"},
      {"128 25.00 %", "192 37.50 %", "320 62.50 %"},
      8},
+    {"qwen2-vl-2b",
+     "qwen2-vl-2b",
+     "depth",
+     QWEN_PROCESSOR,
+     QWEN_TOKENS,
+     151643,
+     "480 x 640, resized to 476 x 644, 34 x 46 patches, 391 tokens",
+     "1e-05",
+     {"5e-05", "1e-05", "5e-06"},
+     {"rope32-rank32", "rope32-rank64", "rope32-rank128"},
+     {"128 25.00 %", "192 37.50 %", "320 62.50 %"},
+     8},
 };
 enum { RECIPES = sizeof recipes / sizeof *recipes };
 

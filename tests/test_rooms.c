@@ -111,7 +111,6 @@ static struct {
     {"data/tokenizer/form.c", "a tokenizer's class follows from model_type; data has no families",
      0},
     {"model/config/hfconfig_text.c", "the decoders' defaults, one column each", 0},
-    {"model/config/hfconfig_parts.h", "declares the reader of a decoder with three axes", 0},
     {"train/config.c", "help says of which models a setting is", 0},
     {"datasets/words.c", "writes the templates of data/template.c into small tokenizers", 0},
 };

@@ -183,7 +183,10 @@ static void test_next(void **state)
         hf_config_free(&all[i].cfg);
 }
 
-/* ---- Qwen2.5-VL ---- */
+/* ---- Qwen2-VL and Qwen2.5-VL, which take pictures alike ---- */
+
+static const char *const qwens[] = {"qwen2_vl", "qwen2_5_vl"};
+enum { QWENS = sizeof qwens / sizeof *qwens };
 
 static void qwen_line(const struct setting *s, int64_t h, int64_t w, char line[200])
 {
@@ -193,14 +196,15 @@ static void qwen_line(const struct setting *s, int64_t h, int64_t w, char line[2
              p.to_w, p.tokens);
 }
 
-static void qwen_setting(struct setting *s, int64_t factor, int64_t least, int64_t most)
+static void qwen_setting(struct setting *s, const char *type, int64_t factor, int64_t least,
+                         int64_t most)
 {
     char json[200];
     const char *key;
     struct err e = {0};
 
     snprintf(json, sizeof json,
-             "{\"model_type\":\"qwen2_5_vl\",\"vision_config\":{\"patch_size\":%" PRId64 "}}",
+             "{\"model_type\":\"%s\",\"vision_config\":{\"patch_size\":%" PRId64 "}}", type,
              factor / 2);
     finish(s, json);
     s->p.min_pixels = least;
@@ -209,7 +213,7 @@ static void qwen_setting(struct setting *s, int64_t factor, int64_t least, int64
 }
 
 /* "name factor min_pixels max_pixels rows sha256" */
-static bool read_qwen(FILE *fp, struct setting *s)
+static bool read_qwen(FILE *fp, const char *type, struct setting *s)
 {
     int64_t factor, least, most;
 
@@ -217,25 +221,31 @@ static bool read_qwen(FILE *fp, struct setting *s)
     if (fscanf(fp, "%31s %" SCNd64 " %" SCNd64 " %" SCNd64 " %d %64s", s->name, &factor, &least,
                &most, &s->rows, s->sha) != 6)
         return false;
-    qwen_setting(s, factor, least, most);
+    qwen_setting(s, type, factor, least, most);
     return true;
 }
 
-static void test_qwen(void **state)
+static void check_qwen(const char *type)
 {
     FILE *fp = fopen(DIR "qwen-settings.txt", "r");
     struct setting all[8];
     int n = 0;
 
-    (void)state;
     assert_non_null(fp);
-    while (n < 8 && read_qwen(fp, &all[n]))
+    while (n < 8 && read_qwen(fp, type, &all[n]))
         check_all(&all[n++], qwen_line);
     fclose(fp);
     assert_int_equal(n, 6);
     assert_true(check_listed(all, n, DIR "qwen-sizes.txt", qwen_line) > 200);
     for (int i = 0; i < n; i++)
         hf_config_free(&all[i].cfg);
+}
+
+static void test_qwen(void **state)
+{
+    (void)state;
+    for (int i = 0; i < QWENS; i++)
+        check_qwen(qwens[i]);
 }
 
 static int64_t number(FILE *fp)
@@ -296,7 +306,7 @@ static void test_windows(void **state)
 }
 
 /* "pictures (gh gw)*pictures T type*T delta t*T h*T w*T" */
-static void test_positions(void **state)
+static void check_positions(const char *type)
 {
     FILE *fp = fopen(DIR "positions.txt", "r");
     struct picture_shape shapes[PICTURES];
@@ -304,12 +314,13 @@ static void test_positions(void **state)
     static int32_t out[3 * CELLS];
     struct setting s = {.rows = 0};
     struct picture_places places;
+    char json[100];
     int64_t pictures;
     int lines = 0;
 
-    (void)state;
     assert_non_null(fp);
-    finish(&s, "{\"model_type\":\"qwen2_5_vl\"}");
+    snprintf(json, sizeof json, "{\"model_type\":\"%s\"}", type);
+    finish(&s, json);
     family_places(&s.cfg, &places);
     assert_int_equal(places.axes, 3);
     for (; fscanf(fp, "%" SCNd64, &pictures) == 1; lines++) {
@@ -328,6 +339,13 @@ static void test_positions(void **state)
     fclose(fp);
     assert_int_equal(lines, 13);
     hf_config_free(&s.cfg);
+}
+
+static void test_positions(void **state)
+{
+    (void)state;
+    for (int i = 0; i < QWENS; i++)
+        check_positions(qwens[i]);
 }
 
 /* ---- pixels ---- */
@@ -407,7 +425,7 @@ static void test_qwen_pixels(void **state)
         if (sscanf(line, "qwen %" SCNd64 " %" SCNd64 " %" SCNd64 " %" SCNd64 " %*d %*d %*s %64s",
                    &least, &most, &h, &w, sha) != 5)
             continue;
-        qwen_setting(&s, 28, least, most);
+        qwen_setting(&s, qwens[n % QWENS], 28, least, most);
         check_pixels(&s, h, w, sha);
         hf_config_free(&s.cfg);
         n++;

@@ -1,10 +1,12 @@
-/* test_vlm_conversion.c - LLaVA-NeXT and Qwen2.5-VL against themselves: with all pairs kept the
- * converted model is the original, with factors at full rank it is that of stage 1, and what is
+/* test_vlm_conversion.c - the families whose pictures differ in size against themselves: with all pairs
+ * kept the converted model is the original, with factors at full rank it is that of stage 1, and what is
  * decoded with absorbed attention over the cache is what a whole pass gives. What is between tower
  * and decoder has the same gradients from cached features as with the tower in the graph.
  *
- * 2e-6 relative throughout: rows in another order, or products of three matrices in another, over
- * two layers of fp32. */
+ * 2e-6 relative: rows in another order, or products of three matrices in another, over two layers of
+ * fp32. Gradients from stored features 1e-5: products of one picture's rows may round otherwise than
+ * those of all pictures, by up to 8e-7, and gradients pass that on through the whole decoder: 2.7e-6
+ * were seen. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -16,10 +18,10 @@
 
 #define VLM "tests/data/vlm/"
 
-static const char *const names[] = {"next-llama", "next-mistral", "next-qwen2",
-                                    "q25",        "q25-tied",     "q25-wide"};
+static const char *const names[] = {"next-llama", "next-mistral", "next-qwen2", "q25",
+                                    "q25-tied",   "q25-wide",     "q2",         "q2-tied"};
 enum { NAMES = sizeof names / sizeof *names, SAMPLES = 6, STEPS = 4 };
-static const double tolerance = 2e-6;
+static const double tolerance = 2e-6, gradient_tolerance = 1e-5;
 
 struct subject {
     const char *name;
@@ -347,7 +349,9 @@ static void test_cached_features(void **state)
         leaf.data = stored;
         cached = gradients(&s, &leaf, &again);
         double d = tiny_distance(whole, cached, n);
-        if (!(d < tolerance)) fail_msg("%s: gradients from stored features: %g", s.name, d);
+        print_message("# %s: gradients from stored features, whole %.1e\n", s.name, d);
+        if (!(d < gradient_tolerance))
+            fail_msg("%s: gradients from stored features: %g", s.name, d);
         free(whole);
         free(cached);
         free(stored);

@@ -1,5 +1,5 @@
-/* test_vlm_export.c - what is written of LLaVA-NeXT and Qwen2.5-VL: a trained baseline has the
- * original's names; the converted models have the published code's, what that code needs beside
+/* test_vlm_export.c - what is written of the families whose pictures differ in size: a trained baseline
+ * has the original's names; the converted models have the published code's, what that code needs beside
  * them, and give the same bits when opened again.
  *
  * With MHA2MLA_EXPORTS=DIR it takes the originals DIR/NAME/original, not tests/data/vlm's, and
@@ -34,6 +34,8 @@ static const struct kind {
     {"q25", VLM "pictures-qwen.safetensors", "model.layers.", false},
     {"q25-wide", VLM "pictures-qwen.safetensors", "model.layers.", false},
     {"q25-tied", VLM "pictures-qwen.safetensors", "model.layers.", true},
+    {"q2", VLM "pictures-qwen.safetensors", "model.layers.", false},
+    {"q2-tied", VLM "pictures-qwen.safetensors", "model.layers.", true},
 };
 enum { KINDS = sizeof kinds / sizeof *kinds };
 
@@ -100,7 +102,8 @@ static void save(struct exported *x, const char *name, char dir[1000])
     snprintf(dir, 1000, "%s/%s", x->dir, name);
     must(model_save(&x->m, dir, DT_F32, false, &e), &e);
     must(processor_load(&p, dir, &e), &e);
-    if (processor_has_limits(&p)) must(processor_save(&p, dir, &e), &e); /* as a run does */
+    if (processor_has_limits(&p)) /* as a run does */
+        must(processor_save(&p, x->m.cfg.family->processor_class, dir, &e), &e);
     must(model_open(&again, dir, &e), &e);
     assert_int_equal(again.state, x->m.state);
     float *want = logits_of(x, &x->m), *got = logits_of(x, &again);
@@ -175,7 +178,7 @@ static void check_baseline(const struct exported *x, const char *dir, const char
     cJSON_Delete(b);
 }
 
-/* Both spellings of the limits of pixels, with the original's values. */
+/* Both spellings of the limits of pixels, with the original's values, and its processor_class. */
 static void check_pixels(const char *dir, const char *original)
 {
     cJSON *ours = read_json(dir, "preprocessor_config.json"),
@@ -184,6 +187,8 @@ static void check_pixels(const char *dir, const char *original)
                 *most = cJSON_GetObjectItem(theirs, "max_pixels"),
                 *size = cJSON_GetObjectItem(ours, "size");
 
+    assert_true(cJSON_Compare(cJSON_GetObjectItem(theirs, "processor_class"),
+                              cJSON_GetObjectItem(ours, "processor_class"), true));
     if (least) {
         assert_true(cJSON_Compare(least, cJSON_GetObjectItem(ours, "min_pixels"), true));
         assert_true(cJSON_Compare(most, cJSON_GetObjectItem(ours, "max_pixels"), true));

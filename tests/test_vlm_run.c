@@ -17,6 +17,7 @@
 
 #include "tests/program.h"
 
+enum { Q25, Q2, NEXT };
 static const struct kind {
     const char *dir, *chat;
     int vocab; /* pieces before the added tokens */
@@ -26,27 +27,39 @@ static const struct kind {
     const char *processor;        /* a look at the exported one */
     const char *trained;          /* through the cache of features, with the projector */
 } kinds[] = {
-    {"q25",
-     "qwen2_vl",
-     56,
-     {"<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
-      "<|video_pad|>"},
-     56,
-     "a picture: 6 to 20 tokens",
-     "gray1.png: height x width 9 x 13, resized to 16 x 24, 4 x 6 patches, 6 tokens",
-     "cd $T/run/rope4-rank4/stage2/model && for k in min_pixels max_pixels shortest_edge "
-     "longest_edge; do grep -q $k preprocessor_config.json || exit 1; done",
-     "visual.merger.ln_q.weight"},
-    {"next-llama",
-     "vicuna",
-     46,
-     {"</s>", "<image>"},
-     46,
-     "a picture: tiles of 12 x 12 pixels, ",
-     "gray1.png: height x width 9 x 13, resized to 12 x 18, 3 tiles, 1 + 1 x 2, 24 tokens",
-     "cmp $T/m/preprocessor_config.json "
-     "$T/run/rope4-rank4/stage2/model/preprocessor_config.json",
-     "image_newline"},
+    [Q25] =
+        {"q25",
+         "qwen2_vl",
+         56,
+         {"<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
+          "<|video_pad|>"},
+         56,
+         "a picture: 6 to 20 tokens",
+         "gray1.png: height x width 9 x 13, resized to 16 x 24, 4 x 6 patches, 6 tokens",
+         "cd $T/run/rope4-rank4/stage2/model && for k in min_pixels max_pixels shortest_edge "
+         "longest_edge Qwen2_5_VLProcessor; do grep -q $k preprocessor_config.json || exit 1; done",
+         "visual.merger.ln_q.weight"},
+    [Q2] = {"q2",
+            "qwen2_vl",
+            56,
+            {"<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
+             "<|video_pad|>"},
+            56,
+            "a picture: 6 to 20 tokens",
+            "gray1.png: height x width 9 x 13, resized to 16 x 24, 4 x 6 patches, 6 tokens",
+            "grep -q '\"processor_class\":.*\"Qwen2VLProcessor\"' "
+            "$T/run/rope4-rank4/stage2/model/preprocessor_config.json",
+            "visual.merger.ln_q.bias"},
+    [NEXT] = {"next-llama",
+              "vicuna",
+              46,
+              {"</s>", "<image>"},
+              46,
+              "a picture: tiles of 12 x 12 pixels, ",
+              "gray1.png: height x width 9 x 13, resized to 12 x 18, 3 tiles, 1 + 1 x 2, 24 tokens",
+              "cmp $T/m/preprocessor_config.json "
+              "$T/run/rope4-rank4/stage2/model/preprocessor_config.json",
+              "image_newline"},
 };
 
 /* A BPE tokenizer of single characters. */
@@ -210,7 +223,7 @@ static void test_runs(void **state)
 /* What is not used, or goes further than the model was made for, and is no reason to refuse. */
 static void test_said(void **state)
 {
-    set_up(state, &kinds[0]);
+    set_up(state, &kinds[Q25]);
     must_run(state, "sed -i 's/^      3$/      7/' $T/m/config.json; $B/mha2mla-train --config $C "
                     "--dry-run --set evaluate.max_new_tokens=500");
     must_say(state, "vision_config.fullatt_block_indexes has 7: not used; the tower has the blocks "
@@ -222,7 +235,7 @@ static void test_said(void **state)
 /* Limits of pixels: obeyed and exported where the model has such, refused where not. */
 static void test_limits(void **state)
 {
-    set_up(state, &kinds[0]);
+    set_up(state, &kinds[Q25]);
     must_run(state, "$B/mha2mla-train --config $C --dry-run --set data.max_pixels=512");
     must_say(state, "a picture: 6 tokens");
     must_run(state, "$B/mha2mla-train --config $C --set data.max_pixels=512 "
@@ -232,7 +245,7 @@ static void test_limits(void **state)
     must_fail(state, "$B/mha2mla-train --config $C --dry-run --set data.max_pixels=10",
               "max_pixels is 10 and min_pixels 256");
     must_run(state, "rm -r $T/run $T/m");
-    set_up(state, &kinds[1]);
+    set_up(state, &kinds[NEXT]);
     must_fail(state, "$B/mha2mla-train --config $C --dry-run --set data.max_pixels=512",
               "data.max_pixels: is not for this model");
 }
@@ -243,38 +256,52 @@ static const struct refused {
     int kind;
     const char *change, *says;
 } refused[] = {
-    {0, "sed -i s/blocks.2.norm1.weight/blocks.2.normX.weight/ $T/m/model.safetensors",
+    {Q25, "sed -i s/blocks.2.norm1.weight/blocks.2.normX.weight/ $T/m/model.safetensors",
      "visual.blocks.2.norm1.weight"},
-    {0,
+    {Q25,
      "sed -i -e 's/\"use_sliding_window\": false/\"use_sliding_window\": true/' "
      "-e 's/\"sliding_window\": null/\"sliding_window\": 16/' "
      "-e s/full_attention/sliding_attention/ $T/m/config.json",
      "16"},
-    {0, "sed -i 's/\"image_token_id\": 60/\"image_token_id\": 59/' $T/m/config.json",
+    {Q25, "sed -i 's/\"image_token_id\": 60/\"image_token_id\": 59/' $T/m/config.json",
      "token \"<|image_pad|>\" has id 60, but image_token_index is 59"},
-    {0, "sed -i 's/\"vision_start_token_id\": 58/\"vision_start_token_id\": 57/' $T/m/config.json",
+    {Q25,
+     "sed -i 's/\"vision_start_token_id\": 58/\"vision_start_token_id\": 57/' $T/m/config.json",
      "token \"<|vision_start|>\" has id 58, but vision_start_token_id is 57"},
-    {0, "sed -i 's/\"vision_end_token_id\": 59/\"vision_end_token_id\": 58/' $T/m/config.json",
+    {Q25, "sed -i 's/\"vision_end_token_id\": 59/\"vision_end_token_id\": 58/' $T/m/config.json",
      "token \"<|vision_end|>\" has id 59, but vision_end_token_id is 58 ("},
-    {0, "sed -i 's/\"max_new_tokens\":8/\"max_new_tokens\":40000/' $T/c.json; echo >> $T/m/x",
+    {Q25, "sed -i 's/\"max_new_tokens\":8/\"max_new_tokens\":40000/' $T/c.json; echo >> $T/m/x",
      "evaluate.max_new_tokens is 40000, and the model has "},
-    {0, "sed -i 's/\"patch_size\": 4/\"patch_size\": 8/' $T/m/preprocessor_config.json",
+    {Q25, "sed -i 's/\"patch_size\": 4/\"patch_size\": 8/' $T/m/preprocessor_config.json",
      "makes patches of 8 pixels"},
-    {1, "sed -i 's/      36,/      24,/' $T/m/preprocessor_config.json",
+    {Q2, "sed -i 's/\"mlp_ratio\": 2/\"mlp_ratio\": 3/' $T/m/config.json",
+     "vision_config.mlp_ratio is 3, which with embed_dim 16 makes 48, but tensor "
+     "visual.blocks.0.mlp.fc1.weight is [32, 16]"},
+    {Q2, "sed -i 's/\"embed_dim\": 16/\"embed_dim\": 32/' $T/m/config.json",
+     "vision_config.embed_dim is 32, but tensor visual.patch_embed.proj.weight is [16, 3, 2, 4, "
+     "4]"},
+    {Q2, "sed -i '/vision_config/,$s/\"hidden_size\": 24/\"hidden_size\": 32/' $T/m/config.json",
+     "vision_config.hidden_size is 32; allowed: the hidden_size of the text, which is 24"},
+    {Q2, "sed -i 's/\"depth\": 3/\"depth\": 2/' $T/m/config.json",
+     "vision_config.depth is 2, but the tensors visual.blocks.* have 3 layers"},
+    {Q2, "sed -i s/blocks.2.norm1.bias/blocks.2.norm1.biaX/ $T/m/model.safetensors",
+     "visual.blocks.2.norm1.bias"},
+    {NEXT, "sed -i 's/      36,/      24,/' $T/m/preprocessor_config.json",
      "image_grid_pinpoints is another list than in "},
-    {1, "sed -i 's/      36/      35/' $T/m/config.json $T/m/preprocessor_config.json",
+    {NEXT, "sed -i 's/      36/      35/' $T/m/config.json $T/m/preprocessor_config.json",
      "image_grid_pinpoints"},
-    {1, "sed -i 's/select_strategy\": \"default\"/select_strategy\": \"full\"/' $T/m/config.json",
+    {NEXT,
+     "sed -i 's/select_strategy\": \"default\"/select_strategy\": \"full\"/' $T/m/config.json",
      "vision_feature_select_strategy is \"full\"; allowed: default"},
-    {1,
+    {NEXT,
      "sed -i s/multi_modal_projector.linear_2.bias/multi_modal_projector.linear_2.biaX/ "
      "$T/m/model.safetensors",
      "multi_modal_projector.linear_2.bias"},
-    {1, "sed -i s/image_newline/image_newlinX/ $T/m/model.safetensors", "image_newline"},
+    {NEXT, "sed -i s/image_newline/image_newlinX/ $T/m/model.safetensors", "image_newline"},
     /* as LLaVA-1.6-34B, whose tokenizer has its placeholder elsewhere */
-    {1, "sed -i 's/\"image_token_index\": 47/\"image_token_index\": 45/' $T/m/config.json",
+    {NEXT, "sed -i 's/\"image_token_index\": 47/\"image_token_index\": 45/' $T/m/config.json",
      "token \"<image>\" has id 47, but image_token_index is 45"},
-    {1, "sed -i 's/\"image_token_index\": 47/&, \"image_token_id\": 46/' $T/m/config.json",
+    {NEXT, "sed -i 's/\"image_token_index\": 47/&, \"image_token_id\": 46/' $T/m/config.json",
      "is 47 and image_token_id 46; allowed: the same number"},
 };
 
@@ -332,7 +359,7 @@ static void test_left_out(void **state)
     FILE *fp;
     char *list;
 
-    set_up(state, &kinds[0]);
+    set_up(state, &kinds[Q25]);
     write_picture(tmpdir_path(state, "thin.png"), 601, 3);
     write_picture(tmpdir_path(state, "fine.png"), 600, 3);
     fp = fopen(tmpdir_path(state, "e.json"), "w");

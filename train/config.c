@@ -104,10 +104,12 @@ static const struct schema_row rows[] = {
      .help = "transparent pictures: on white, or alpha dropped as Hugging Face does"},
     {"data.min_pixels", SCHEMA_INT(C, data.min_pixels), .def = "0", .min = SCHEMA_FROM(0),
      .max = SCHEMA_TO(178956970),
-     .help = "Qwen2.5-VL: smaller pictures are enlarged to this many pixels; 0: the model's limit"},
+     .help = "smaller pictures are enlarged to this many pixels, if the model keeps sizes; 0: its "
+             "limit"},
     {"data.max_pixels", SCHEMA_INT(C, data.max_pixels), .def = "0", .min = SCHEMA_FROM(0),
      .max = SCHEMA_TO(178956970),
-     .help = "Qwen2.5-VL: larger pictures are reduced to this many pixels; 0: the model's limit"},
+     .help =
+         "larger pictures are reduced to this many pixels, if the model keeps sizes; 0: its limit"},
     {"data.cache", SCHEMA_PLACE(C, data.cache), .def = "\"cache\"", .min_len = 1,
      .may_change = true, .help = "directory of computed vision features, shared between runs"},
     {"baseline.family", SCHEMA_ENUM(C, family, FRESH_FAMILIES), .def = "\"llava\"",

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/place.h"
+#include "model/family/family.h"
 #include "train/ahead.h"
 #include "train/score/evaluate.h"
 #include "train/factors.h"
@@ -58,7 +59,7 @@ static bool save_processor(const struct run *r, const struct model *m, const cha
 
     if (m->dir && !processor_has_limits(&r->processor)) return true;
     shared = file_join(dir, "processor_config.json", e);
-    ok = shared && processor_save(&r->processor, dir, e);
+    ok = shared && processor_save(&r->processor, m->cfg.family->processor_class, dir, e);
     if (ok && unlink(shared) != 0 && errno != ENOENT)
         ok = err_system(e, errno, "%s: cannot be removed", shared);
     free(shared);

@@ -114,7 +114,6 @@ const struct processor_kind processor_anyres = {
     .name = "anyres",
     .classes = {"LlavaNextImageProcessor", "LlavaNextImageProcessorFast",
                 "LlavaNextImageProcessorPil"},
-    .processor_class = "LlavaNextProcessor",
     .defaults = anyres_defaults,
     .check = anyres_check,
     .shape = anyres_shape,

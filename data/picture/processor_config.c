@@ -504,7 +504,7 @@ static bool add_limits(cJSON *o, const struct processor *p)
 }
 
 /* Every cJSON_Add returns NULL if out of memory; `ok` collects that. */
-static bool add_settings(cJSON *o, const struct processor *p)
+static bool add_settings(cJSON *o, const struct processor *p, const char *whole)
 {
     cJSON *mean = cJSON_CreateDoubleArray(p->mean, 3), *std = cJSON_CreateDoubleArray(p->std, 3);
     bool ok = cJSON_AddItemToObject(o, "image_mean", mean);
@@ -517,9 +517,7 @@ static bool add_settings(cJSON *o, const struct processor *p)
                                  p->do_pad ? "LlavaImageProcessor" : p->kind->classes[0]) &&
          ok;
     ok = (!p->grids || add_grids(o, p)) && ok;
-    ok = (!p->kind->processor_class ||
-          cJSON_AddStringToObject(o, "processor_class", p->kind->processor_class)) &&
-         ok;
+    ok = (!whole || cJSON_AddStringToObject(o, "processor_class", whole)) && ok;
     for (int i = 0; i < SETTINGS; i++) {
         const bool *flag = (const bool *)(const void *)((const char *)p + settings[i].flag);
 
@@ -529,7 +527,8 @@ static bool add_settings(cJSON *o, const struct processor *p)
     return ok;
 }
 
-bool processor_save(const struct processor *p, const char *model_dir, struct err *e)
+bool processor_save(const struct processor *p, const char *whole, const char *model_dir,
+                    struct err *e)
 {
     char *path = file_join(model_dir, "preprocessor_config.json", e);
     cJSON *root = cJSON_CreateObject();
@@ -537,7 +536,7 @@ bool processor_save(const struct processor *p, const char *model_dir, struct err
     bool ok = false;
 
     if (!path) goto out;
-    if (root && add_settings(root, p))
+    if (root && add_settings(root, p, whole))
         text = jsonc_print(root, true, e);
     else
         err_set(e, "%s: out of memory", path);

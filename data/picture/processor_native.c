@@ -114,7 +114,6 @@ const struct processor_kind processor_native = {
     .name = "native",
     .classes = {"Qwen2VLImageProcessor", "Qwen2VLImageProcessorFast", "Qwen2VLImageProcessorPil",
                 "Qwen2_5_VLImageProcessor", "Qwen2_5_VLImageProcessorFast"},
-    .processor_class = "Qwen2_5_VLProcessor",
     .defaults = native_defaults,
     .check = native_check,
     .shape = native_shape,

@@ -6,9 +6,8 @@
 #include "data/picture/processor.h"
 
 struct processor_kind {
-    const char *name;            /* used in processor_describe */
-    const char *classes[8];      /* names in the config files; the first one is written */
-    const char *processor_class; /* written beside it, for transformers' AutoProcessor; or NULL */
+    const char *name;       /* used in processor_describe */
+    const char *classes[8]; /* names in the config files; the first one is written */
     /* Sets the defaults in which the class differs from CLIP; may be NULL. */
     void (*defaults)(struct processor *p);
     bool (*check)(struct processor *p, const char **key, struct err *e);

@@ -35,7 +35,7 @@ struct rope_scaling {
 enum { HF_MAX_EOS = 16, HF_MAX_FEATURES = 16, HF_MAX_GRIDS = 64, HF_MAX_BLOCKS = 256 };
 
 struct text_config {
-    const char *model_type; /* "llama", "qwen2", "mistral", "qwen2_5_vl_text" */
+    const char *model_type; /* such as "llama" */
     int64_t hidden_size, intermediate_size, num_hidden_layers;
     int64_t num_attention_heads, num_key_value_heads; /* heads is a multiple of kv heads */
     int64_t head_dim;                                 /* even */
@@ -64,13 +64,13 @@ struct text_config {
 };
 
 struct vision_config {
-    const char *model_type; /* "clip_vision_model", "qwen2_5_vl" */
+    const char *model_type; /* such as "clip_vision_model" */
     int64_t hidden_size, intermediate_size, num_hidden_layers, num_attention_heads;
     int64_t patch_size, num_channels;
     int64_t image_size, projection_dim; /* CLIP only: image_size is a multiple of patch_size */
-    /* Qwen2.5-VL only: */
+    /* towers for pictures of any size: */
     int64_t out_hidden_size, spatial_merge_size, temporal_patch_size;
-    int64_t window_size;      /* side in pixels */
+    int64_t window_size;      /* side in pixels; 0: no windows */
     bool full[HF_MAX_BLOCKS]; /* blocks whose attention sees the whole picture */
     double layer_norm_eps, attention_dropout;
     enum activation hidden_act;

@@ -22,9 +22,10 @@ extern const char *const hf_harmless[];
 bool hf_read_text(const struct hf_reader *r, const cJSON *obj, struct text_config *t,
                   char **unused);
 
-/* The same for Qwen2.5-VL's decoder, whose RoPE has three axes. */
-bool hf_read_qwen_text(const struct hf_reader *r, const cJSON *obj, struct text_config *t,
-                       char **unused);
+/* The same for a decoder whose RoPE has three axes. `names`, ended by NULL: its model_types, the
+ * first of which is the one it gets. */
+bool hf_read_axes_text(const struct hf_reader *r, const cJSON *obj, const char *const *names,
+                       struct text_config *t, char **unused);
 
 /* "dtype", in older files "torch_dtype"; "" if there is neither. */
 bool hf_read_dtype(const struct hf_reader *r, const cJSON *obj, const char **out);

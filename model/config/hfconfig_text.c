@@ -1,14 +1,15 @@
 /* hfconfig_text.c - the settings of a language model, with the defaults of transformers'
- * LlamaConfig, Qwen2Config, MistralConfig and Qwen2_5_VLTextConfig (5.24). Each setting is one row
- * of a table; rules between settings follow it. */
+ * LlamaConfig, Qwen2Config, MistralConfig, and of the decoders with three axes, which have
+ * Qwen2_5_VLTextConfig's (5.24). Each setting is one row of a table; rules between settings follow
+ * it. */
 #include "model/config/hfconfig_parts.h"
 
 #include <string.h>
 
 /* Also the order of the defaults in text_fields. */
-enum { LLAMA, QWEN2, MISTRAL, QWEN2_5_VL, TEXT_TYPES };
+enum { LLAMA, QWEN2, MISTRAL, THREE_AXES, TEXT_TYPES };
 static const struct text_type {
-    const char *name;
+    const char *name; /* NULL: the family's */
     enum hf_window window;
     double rope_theta;
     bool qkv_bias; /* always; else according to attention_bias, if there is such a setting */
@@ -17,10 +18,9 @@ static const struct text_type {
     [LLAMA] = {"llama", HF_WINDOW_NONE, 1e4, false, 1},
     [QWEN2] = {"qwen2", HF_WINDOW_SWITCHED, 1e4, true, 1},
     [MISTRAL] = {"mistral", HF_WINDOW_ALWAYS, 1e4, false, 1},
-    [QWEN2_5_VL] = {"qwen2_5_vl_text", HF_WINDOW_SWITCHED, 1e6, true, 3},
+    [THREE_AXES] = {NULL, HF_WINDOW_SWITCHED, 1e6, true, 3},
 };
 static const char *const text_names[] = {"llama", "qwen2", "mistral", NULL};
-static const char *const qwen_names[] = {"qwen2_5_vl_text", "qwen2_5_vl", NULL};
 
 static const char *const dtypes[] = {"float32", "float16", "bfloat16", NULL};
 static const struct hf_choice text_acts[] = {{"silu", ACT_SILU}, {"swish", ACT_SILU}, {NULL, 0}};
@@ -88,7 +88,7 @@ static bool read_eos(const struct hf_reader *r, const cJSON *obj, int type, stru
 {
     const cJSON *v = hf_get(r, obj, "eos_token_id");
 
-    if (!v && type != QWEN2) t->eos_token_id[t->eos_count++] = type == QWEN2_5_VL ? 151645 : 2;
+    if (!v && type != QWEN2) t->eos_token_id[t->eos_count++] = type == THREE_AXES ? 151645 : 2;
     return hf_read_eos(r, v, t->vocab_size, t->eos_token_id, &t->eos_count);
 }
 
@@ -134,7 +134,6 @@ static bool read_as(const struct hf_reader *r, const cJSON *obj, int type, struc
 {
     const struct text_type *is = &text_types[type];
 
-    t->model_type = is->name;
     t->rope_theta = is->rope_theta;
     t->axes = is->axes;
     if (!hf_read_fields(r, obj, HF_TABLE(text_fields), type, t)) return false;
@@ -157,22 +156,21 @@ static bool read_name(const struct hf_reader *r, const cJSON *obj, const char *c
 
 bool hf_read_text(const struct hf_reader *r, const cJSON *obj, struct text_config *t, char **unused)
 {
-    const char *name;
     int type = LLAMA;
 
-    if (!read_name(r, obj, text_names, &name)) return false;
-    while (strcmp(name, text_types[type].name) != 0)
+    if (!read_name(r, obj, text_names, &t->model_type)) return false;
+    while (strcmp(t->model_type, text_types[type].name) != 0)
         type++;
     return read_as(r, obj, type, t, unused);
 }
 
-bool hf_read_qwen_text(const struct hf_reader *r, const cJSON *obj, struct text_config *t,
-                       char **unused)
+bool hf_read_axes_text(const struct hf_reader *r, const cJSON *obj, const char *const *names,
+                       struct text_config *t, char **unused)
 {
     const char *name;
 
-    if (!read_name(r, obj, qwen_names, &name) || !read_as(r, obj, QWEN2_5_VL, t, unused))
-        return false;
+    t->model_type = names[0];
+    if (!read_name(r, obj, names, &name) || !read_as(r, obj, THREE_AXES, t, unused)) return false;
     return t->head_dim == t->hidden_size / t->num_attention_heads ||
            hf_fail(r, obj, "head_dim",
                    "is %lld; allowed: hidden_size / num_attention_heads, which is %lld",

@@ -29,6 +29,8 @@ struct family {
     const char *place;   /* the token that fills a picture's places */
     const char *picture; /* what stands for a picture in a text; NULL: "<image>" */
     const char *marker;  /* a tensor that every tower has, without its prefix */
+    /* transformers' class for pictures and texts; NULL: not written with a new processor */
+    const char *processor_class;
     /* Allocates m->tower and declares the parameters of tower and projector. */
     bool (*declare)(struct model *m, struct err *e);
     /* Fails if a setting contradicts the tensors, naming both. */
@@ -66,7 +68,7 @@ const struct family *family_fresh(int index);
 struct picture_places;
 void family_places(const struct hf_config *c, struct picture_places *p);
 
-extern const struct family family_llava, family_llava_next, family_qwen2_5_vl;
+extern const struct family family_llava, family_llava_next, family_qwen2_vl, family_qwen2_5_vl;
 extern const struct family family_llama, family_mistral, family_qwen2;
 
 #endif

@@ -1,82 +1,86 @@
-/* qwen2_5_vl.c - Qwen2.5-VL: pictures near their own size, each cell of patches one row of the
- * text; positions with three axes; <|vision_start|> and <|vision_end|> around each picture, which
- * are embedded as text but use the pictures' factors (as in the published conversion). */
+/* qwen2_5_vl.c - Qwen2.5-VL: what qwen_vl.h has, with a tower whose attention is in windows except in
+ * some blocks, RMSNorm and a gated MLP; and new models of it. */
 #include "base/mem.h"
-#include "data/sample.h"
-#include "model/family/qwen_tower.h"
+#include "model/family/qwen_vl.h"
 
 #include <stdlib.h>
-#include <string.h>
 
-/* The names in the published files and in everything that transformers saves; then those of the
- * first releases of 4.52 and some training programs. */
-static const struct name_layout layouts[] = {
-    {.text = "model.",
-     .head = "lm_head.weight",
-     .vision = "visual.",
-     .projector = "visual.merger."},
-    {.text = "model.language_model.",
-     .head = "lm_head.weight",
-     .vision = "model.visual.",
-     .projector = "model.visual.merger."},
-    {0},
+/* ---- settings: transformers' Qwen2_5_VLVisionConfig (5.24) ---- */
+
+static const struct hf_choice acts[] = {{"silu", ACT_SILU}, {"swish", ACT_SILU}, {NULL, 0}};
+static const struct hf_field fields[] = {
+    QWEN_INT("depth", num_hidden_layers, HF_MAX_BLOCKS, 32),
+    QWEN_INT("hidden_size", hidden_size, HF_MAX_WIDTH, 3584),
+    QWEN_INT("intermediate_size", intermediate_size, HF_MAX_WIDTH, 3420),
+    QWEN_INT("num_heads", num_attention_heads, HF_MAX_COUNT, 16),
+    QWEN_INT("in_channels", num_channels, 3, 3),
+    QWEN_INT("patch_size", patch_size, HF_MAX_COUNT, 14),
+    QWEN_INT("spatial_merge_size", spatial_merge_size, 16, 2),
+    QWEN_INT("temporal_patch_size", temporal_patch_size, 16, 2),
+    QWEN_INT("window_size", window_size, HF_MAX_WIDTH, 112),
+    QWEN_INT("out_hidden_size", out_hidden_size, HF_MAX_WIDTH, 3584),
+    {.key = "hidden_act",
+     .offset = offsetof(struct vision_config, hidden_act),
+     .kind = HF_CHOICE,
+     .choices = acts,
+     .def = {ACT_SILU}},
 };
 
-/* ---- settings: transformers' Qwen2_5_VLConfig (5.24) ---- */
-
-#define ID(json, member, d)                                                                        \
-    {                                                                                              \
-        .key = json, .offset = offsetof(struct hf_config, member), .kind = HF_INT, .hi = 1 << 30,  \
-        .def = {                                                                                   \
-            d                                                                                      \
-        }                                                                                          \
-    }
-static const struct hf_field ids[] = {
-    ID("image_token_id", image_token_index, 151655),
-    ID("video_token_id", video_token_id, 151656),
-    ID("vision_start_token_id", vision_start_token_id, 151652),
-    ID("vision_end_token_id", vision_end_token_id, 151653),
-};
-#undef ID
-
-/* transformers 4.52 to 4.57 wrote some keys of text_config at the top too. */
-static void skip_copies(const struct hf_reader *r, const cJSON *obj, const cJSON *text)
+static bool read_full(const struct hf_reader *r, const cJSON *obj, struct vision_config *v)
 {
-    const cJSON *item;
+    static const char key[] = "fullatt_block_indexes";
+    static const int usual[] = {7, 15, 23, 31};
+    const cJSON *list = hf_get(r, obj, key), *item;
+    const double last = (double)v->num_hidden_layers - 1;
 
-    cJSON_ArrayForEach(item, text)
+    for (size_t i = 0; !list && i < sizeof usual / sizeof *usual; i++)
+        if (usual[i] <= last) v->full[usual[i]] = true;
+    if (list && !cJSON_IsArray(list)) return hf_refuse(r, key, list, "a list of blocks");
+    cJSON_ArrayForEach(item, list)
     {
-        hf_get(r, obj, item->string);
+        if (!hf_is_int(item, 0, HF_MAX_COUNT))
+            return hf_refuse(r, key, list, "a list of blocks, counted from 0");
+        if (item->valuedouble <= last) v->full[item->valueint] = true;
     }
+    return true;
 }
 
-/* The decoder's keys are in text_config if there is one, and only there: copies at the top are not
- * defaults. In older files they are at the top. */
+static bool settle(const struct hf_reader *r, const cJSON *obj, struct vision_config *v)
+{
+    hf_get(r, obj, "tokens_per_second"); /* is for videos */
+    if (!read_full(r, obj, v)) return false;
+    return v->window_size >= v->patch_size * v->spatial_merge_size ||
+           hf_fail(r, obj, "window_size",
+                   "is %lld; allowed: patch_size * spatial_merge_size or more, which is %lld",
+                   (long long)v->window_size, (long long)(v->patch_size * v->spatial_merge_size));
+}
+
+static const char *const text_types[] = {"qwen2_5_vl_text", "qwen2_5_vl", NULL};
+static const char *const vision_types[] = {"qwen2_5_vl", "qwen2_5_vl_vision", NULL};
+static const struct qwen_kind kind = {
+    .text_types = text_types,
+    .vision_types = vision_types,
+    .fields = fields,
+    .n_fields = sizeof fields / sizeof *fields,
+    .settle = settle,
+    .width = "hidden_size",
+    .out = "out_hidden_size",
+    .mlp = {"intermediate_size", false, "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"},
+};
+
 static bool read(const struct hf_reader *r, const cJSON *obj, struct hf_config *c)
 {
-    const struct hf_field tie = {.key = "tie_word_embeddings", .kind = HF_BOOL};
-    const struct hf_reader in_text = {r->doc, "text_config.", r->used, r->e};
-    const struct hf_reader in_vision = {r->doc, "vision_config.", r->used, r->e};
-    const cJSON *text, *vision;
-    bool tied;
+    return qwen_read(r, obj, &kind, c);
+}
 
-    hf_get(r, obj, "vision_token_id"); /* ignored, as in transformers */
-    if (!hf_get_object(r, obj, "text_config", &text) ||
-        !hf_get_object(r, obj, "vision_config", &vision))
-        return false;
-    if (text ? !hf_refuse_whole(&in_text, text) ||
-                   !hf_read_qwen_text(&in_text, text, &c->text, &c->unused)
-             : !hf_read_qwen_text(r, obj, &c->text, &c->unused))
-        return false;
-    if (text) skip_copies(r, obj, text);
-    if (!qwen_read_tower(&in_vision, vision, &c->vision) ||
-        !hf_list_unused(&in_vision, vision, hf_harmless, false, &c->unused) ||
-        !hf_read_fields(r, obj, HF_TABLE(ids), 0, c) || !hf_read_dtype(r, obj, &c->dtype) ||
-        !hf_read_fields(r, obj, &tie, 1, 0, &tied))
-        return false;
-    c->text.tie_word_embeddings |= tied;
-    c->pad_token_id = HF_NO_TOKEN;
-    return true;
+static bool declare(struct model *m, struct err *e)
+{
+    return qwen_declare(m, &kind, e);
+}
+
+static bool check(const struct model *m, struct err *e)
+{
+    return qwen_check(m, &kind, e);
 }
 
 /* ---- a new model ---- */
@@ -139,94 +143,23 @@ static const struct fresh fresh = {
     {"<|endoftext|>", "<|im_end|>", "<|image_pad|>", "<|vision_start|>", "<|vision_end|>"},
     fresh_json};
 
-/* ---- pictures ---- */
-
-static void new_processor(const struct hf_config *c, struct processor *p)
-{
-    processor_default_of(p, "native");
-    p->patch_size = c->vision.patch_size;
-    p->merge_size = c->vision.spatial_merge_size;
-    p->temporal_patch_size = c->vision.temporal_patch_size;
-}
-
-static bool check_processor(const struct hf_config *c, const struct processor *p, struct err *e)
-{
-    const struct vision_config *v = &c->vision;
-
-    if (!processor_is(p, "native", e)) return false;
-    return (p->patch_size == v->patch_size && p->merge_size == v->spatial_merge_size &&
-            p->temporal_patch_size == v->temporal_patch_size) ||
-           err_set(e,
-                   "makes patches of %lld pixels, %lld x %lld and %lld frames together; the tower "
-                   "takes %lld, %lld x %lld and %lld",
-                   (long long)p->patch_size, (long long)p->merge_size, (long long)p->merge_size,
-                   (long long)p->temporal_patch_size, (long long)v->patch_size,
-                   (long long)v->spatial_merge_size, (long long)v->spatial_merge_size,
-                   (long long)v->temporal_patch_size);
-}
-
-static void shape(const struct hf_config *c, struct picture_shape *s)
-{
-    s->kept_h = s->grid_h / c->vision.spatial_merge_size;
-    s->kept_w = s->grid_w / c->vision.spatial_merge_size;
-    s->rows = s->inputs;
-    s->tokens = s->kept_h * s->kept_w;
-}
-
-static int64_t input_width(const struct hf_config *c)
-{
-    const struct vision_config *v = &c->vision;
-
-    return v->num_channels * v->temporal_patch_size * v->patch_size * v->patch_size;
-}
-
-static int64_t feature_width(const struct hf_config *c)
-{
-    return c->vision.hidden_size;
-}
-
-/* A row of a picture has the picture's time, plus its own row and column in height and width; after
- * a picture, positions continue beyond its longer side. */
-static int32_t positions(const struct sample *s, int64_t n, int32_t *out, int64_t stride)
-{
-    const struct picture_shape *shape = s->shape;
-    int32_t now = 0;
-
-    for (int64_t i = 0; i < n;) {
-        if (s->kind[i] != TOKEN_PLACE) {
-            for (int axis = 0; axis < 3; axis++)
-                out[axis * stride + i] = now;
-            now++;
-            i++;
-            continue;
-        }
-        for (int64_t k = 0; k < shape->tokens && i < n; k++, i++) {
-            out[i] = now;
-            out[stride + i] = now + (int32_t)(k / shape->kept_w);
-            out[2 * stride + i] = now + (int32_t)(k % shape->kept_w);
-        }
-        now += (int32_t)(shape->kept_h > shape->kept_w ? shape->kept_h : shape->kept_w);
-        shape++;
-    }
-    return now;
-}
-
 const struct family family_qwen2_5_vl = {.model_type = "qwen2_5_vl",
                                          .architecture = "Qwen2_5_VLForConditionalGeneration",
-                                         .layouts = layouts,
+                                         .layouts = qwen_layouts,
                                          .read = read,
-                                         .place = "<|image_pad|>",
-                                         .picture = "<|vision_start|><|image_pad|><|vision_end|>",
+                                         .place = QWEN_PLACE,
+                                         .picture = QWEN_PICTURE,
                                          .marker = "patch_embed.proj.weight",
-                                         .declare = qwen_declare,
-                                         .check = qwen_check,
+                                         .processor_class = "Qwen2_5_VLProcessor",
+                                         .declare = declare,
+                                         .check = check,
                                          .hash = qwen_hash,
-                                         .new_processor = new_processor,
-                                         .check_processor = check_processor,
-                                         .shape = shape,
-                                         .positions = positions,
-                                         .input_width = input_width,
-                                         .feature_width = feature_width,
+                                         .new_processor = qwen_new_processor,
+                                         .check_processor = qwen_check_processor,
+                                         .shape = qwen_shape,
+                                         .positions = qwen_positions,
+                                         .input_width = qwen_input_width,
+                                         .feature_width = qwen_feature_width,
                                          .features = qwen_features,
                                          .project = qwen_project,
                                          .fresh = &fresh};

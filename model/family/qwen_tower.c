@@ -1,15 +1,17 @@
-/* qwen_tower.c - Qwen2.5-VL's vision tower, for patches of pictures of any size: attention in
- * windows except in some blocks, RoPE by row and column; and the merger after it.
+/* qwen_tower.c - vision towers with a 2-D RoPE, for patches of pictures of any size; and the merger
+ * after them. What a family has its own way is in struct qwen_kind and in its settings.
  *
  *     x = Wp patches                                                    [N, D]
- * for each block, with h = RMSNorm(x):
+ * for each block, with h = norm(x):
  *     o = softmax(rope(Wq h) rope(Wk h)^T / sqrt(dh)) Wv h              [N, H*dh]
  *     x = x + Wo o                                                      [N, D]
- *     x = x + Wdown (silu(Wgate h) * Wup h), h = RMSNorm(x)             [N, D]
+ *     x = x + Wdown (silu(Wgate h) * Wup h), h = norm(x)                [N, D]
+ *  or x = x + Wdown act(Wup h)                                          without a gate
  * and the merger joins the m^2 patches of each cell:
- *     y = W2 gelu(W1 join(RMSNorm(x)))                                  [N/m^2, out_hidden_size]
+ *     y = W2 gelu(W1 join(norm(x)))                                     [N/m^2, out_hidden_size]
  *
- * N patches of all pictures, D = H*dh width, m spatial_merge_size. Pair (i, i + dh/2) of a
+ * N patches of all pictures, D = H*dh width, m spatial_merge_size. norm is RMSNorm or LayerNorm;
+ * attention covers a picture, or with a window_size in some blocks a window. Pair (i, i + dh/2) of a
  * head turns by row * f_i if i < dh/4, otherwise by column * f_(i - dh/4), f_j =
  * 10000^(-4j/dh). All linear layers but the patches' have biases, left out here; norms have
  * eps 1e-6 whatever the config says. */
@@ -27,52 +29,6 @@
 
 /* ---- settings ---- */
 
-#define INT(json, member, max, d)                                                                  \
-    {                                                                                              \
-        .key = json, .offset = offsetof(struct vision_config, member), .kind = HF_INT, .lo = 1,    \
-        .hi = max, .def = {                                                                        \
-            d                                                                                      \
-        }                                                                                          \
-    }
-static const struct hf_choice acts[] = {{"silu", ACT_SILU}, {"swish", ACT_SILU}, {NULL, 0}};
-static const struct hf_field fields[] = {
-    INT("depth", num_hidden_layers, HF_MAX_BLOCKS, 32),
-    INT("hidden_size", hidden_size, HF_MAX_WIDTH, 3584),
-    INT("intermediate_size", intermediate_size, HF_MAX_WIDTH, 3420),
-    INT("num_heads", num_attention_heads, HF_MAX_COUNT, 16),
-    INT("in_channels", num_channels, 3, 3),
-    INT("patch_size", patch_size, HF_MAX_COUNT, 14),
-    INT("spatial_merge_size", spatial_merge_size, 16, 2),
-    INT("temporal_patch_size", temporal_patch_size, 16, 2),
-    INT("window_size", window_size, HF_MAX_WIDTH, 112),
-    INT("out_hidden_size", out_hidden_size, HF_MAX_WIDTH, 3584),
-    {.key = "hidden_act",
-     .offset = offsetof(struct vision_config, hidden_act),
-     .kind = HF_CHOICE,
-     .choices = acts,
-     .def = {ACT_SILU}},
-};
-#undef INT
-
-static bool read_full(const struct hf_reader *r, const cJSON *obj, struct vision_config *v)
-{
-    static const char key[] = "fullatt_block_indexes";
-    static const int usual[] = {7, 15, 23, 31};
-    const cJSON *list = hf_get(r, obj, key), *item;
-    const double last = (double)v->num_hidden_layers - 1;
-
-    for (size_t i = 0; !list && i < sizeof usual / sizeof *usual; i++)
-        if (usual[i] <= last) v->full[usual[i]] = true;
-    if (list && !cJSON_IsArray(list)) return hf_refuse(r, key, list, "a list of blocks");
-    cJSON_ArrayForEach(item, list)
-    {
-        if (!hf_is_int(item, 0, HF_MAX_COUNT))
-            return hf_refuse(r, key, list, "a list of blocks, counted from 0");
-        if (item->valuedouble <= last) v->full[item->valueint] = true;
-    }
-    return true;
-}
-
 /* Transformers 5 writes this; only this kind is computed. */
 static bool read_rope(const struct hf_reader *r, const cJSON *obj)
 {
@@ -89,29 +45,26 @@ static bool read_rope(const struct hf_reader *r, const cJSON *obj)
            hf_read_fields(&in, rope, &theta, 1, 0, &name);
 }
 
-bool qwen_read_tower(const struct hf_reader *r, const cJSON *obj, struct vision_config *v)
+bool qwen_read_tower(const struct hf_reader *r, const cJSON *obj, const struct qwen_kind *k,
+                     struct vision_config *v)
 {
-    static const char *const types[] = {"qwen2_5_vl", "qwen2_5_vl_vision", NULL};
-    static const char *const unused[] = {"in_chans", "spatial_patch_size", "tokens_per_second"};
-    const struct hf_field type = {
-        .key = "model_type", .kind = HF_NAME, .names = types, .def_name = types[0]};
+    static const char *const unused[] = {"in_chans", "spatial_patch_size"};
+    const struct hf_field type = {.key = "model_type",
+                                  .kind = HF_NAME,
+                                  .names = k->vision_types,
+                                  .def_name = k->vision_types[0]};
     const char *name;
 
     for (size_t i = 0; i < sizeof unused / sizeof *unused; i++)
-        hf_get(r, obj, unused[i]); /* transformers ignores the first two; the last is for videos */
-    v->model_type = types[0];
+        hf_get(r, obj, unused[i]); /* transformers ignores them */
+    v->model_type = k->vision_types[0];
     if (!hf_read_fields(r, obj, &type, 1, 0, &name) ||
-        !hf_read_fields(r, obj, HF_TABLE(fields), 0, v) || !read_full(r, obj, v) ||
+        !hf_read_fields(r, obj, k->fields, k->n_fields, 0, v) || !k->settle(r, obj, v) ||
         !read_rope(r, obj))
         return false;
-    if (v->hidden_size % (4 * v->num_attention_heads) != 0)
-        return hf_fail(r, obj, "hidden_size",
-                       "is %lld; allowed: a multiple of 4 num_heads, which is %lld",
-                       (long long)v->hidden_size, (long long)(4 * v->num_attention_heads));
-    return v->window_size >= v->patch_size * v->spatial_merge_size ||
-           hf_fail(r, obj, "window_size",
-                   "is %lld; allowed: patch_size * spatial_merge_size or more, which is %lld",
-                   (long long)v->window_size, (long long)(v->patch_size * v->spatial_merge_size));
+    return v->hidden_size % (4 * v->num_attention_heads) == 0 ||
+           hf_fail(r, obj, k->width, "is %lld; allowed: a multiple of 4 num_heads, which is %lld",
+                   (long long)v->hidden_size, (long long)(4 * v->num_attention_heads));
 }
 
 void qwen_hash(const struct hf_config *c, struct sha256 *s)
@@ -126,31 +79,49 @@ void qwen_hash(const struct hf_config *c, struct sha256 *s)
 
 /* ---- parameters ---- */
 
-static void declare_block(struct model *m, struct qwen_block *b, const char *p)
+/* The parameters stand in the order of the calls, so an initializer list would not do. */
+static struct qwen_affine matrix(struct model *m, enum param_kind kind, int64_t out, int64_t in,
+                                 const char *prefix, const char *name)
+{
+    struct qwen_affine a;
+
+    a.w = param_matrix(m, kind, out, in, "%s%s.weight", prefix, name);
+    a.b = param_vector(m, kind, out, "%s%s.bias", prefix, name);
+    return a;
+}
+
+static struct qwen_affine norm_of(struct model *m, const struct qwen_kind *k, enum param_kind kind,
+                                  const char *prefix, const char *name)
+{
+    const int64_t d = m->cfg.vision.hidden_size;
+    struct qwen_affine a = {.b = NULL};
+
+    a.w = param_vector(m, kind, d, "%s%s.weight", prefix, name);
+    if (k->layernorm) a.b = param_vector(m, kind, d, "%s%s.bias", prefix, name);
+    return a;
+}
+
+static void declare_block(struct model *m, const struct qwen_kind *k, struct qwen_block *b,
+                          const char *p)
 {
     const struct vision_config *c = &m->cfg.vision;
     const int64_t d = c->hidden_size, f = c->intermediate_size;
     const enum param_kind K = PARAM_VISION;
-    struct param **const qkv[] = {&b->q, &b->k, &b->v},
-                         **const bias[] = {&b->q_b, &b->k_b, &b->v_b};
+    struct qwen_affine *const qkv[] = {&b->q, &b->k, &b->v};
 
-    b->norm1 = param_vector(m, K, d, "%snorm1.weight", p);
-    b->norm2 = param_vector(m, K, d, "%snorm2.weight", p);
+    b->norm1 = norm_of(m, k, K, p, "norm1");
+    b->norm2 = norm_of(m, k, K, p, "norm2");
     for (int i = 0; i < 3; i++)
-        *qkv[i] = param_part(param_matrix(m, K, 3 * d, d, "%sattn.qkv.weight", p), i * d, d);
+        qkv[i]->w = param_part(param_matrix(m, K, 3 * d, d, "%sattn.qkv.weight", p), i * d, d);
     for (int i = 0; i < 3; i++)
-        *bias[i] = param_part(param_vector(m, K, 3 * d, "%sattn.qkv.bias", p), i * d, d);
-    b->o = param_matrix(m, K, d, d, "%sattn.proj.weight", p);
-    b->o_b = param_vector(m, K, d, "%sattn.proj.bias", p);
-    b->gate = param_matrix(m, K, f, d, "%smlp.gate_proj.weight", p);
-    b->gate_b = param_vector(m, K, f, "%smlp.gate_proj.bias", p);
-    b->up = param_matrix(m, K, f, d, "%smlp.up_proj.weight", p);
-    b->up_b = param_vector(m, K, f, "%smlp.up_proj.bias", p);
-    b->down = param_matrix(m, K, d, f, "%smlp.down_proj.weight", p);
-    b->down_b = param_vector(m, K, d, "%smlp.down_proj.bias", p);
+        qkv[i]->b = param_part(param_vector(m, K, 3 * d, "%sattn.qkv.bias", p), i * d, d);
+    b->o = matrix(m, K, d, d, p, "attn.proj");
+    if (k->mlp.gate) b->gate = matrix(m, K, f, d, p, k->mlp.gate);
+    b->up = matrix(m, K, f, d, p, k->mlp.up);
+    b->down = matrix(m, K, d, f, p, k->mlp.down);
 }
 
-bool qwen_declare(struct model *m, struct err *e)
+bool qwen_declare(struct model *m, const struct qwen_kind *k, struct err *e)
 {
     const struct vision_config *c = &m->cfg.vision;
     const int64_t d = c->hidden_size, size = c->patch_size, L = c->num_hidden_layers;
@@ -172,40 +143,37 @@ bool qwen_declare(struct model *m, struct err *e)
     for (int64_t i = 0; i < L; i++) {
         char prefix[256];
         snprintf(prefix, sizeof prefix, "%sblocks.%d.", pre, (int)i);
-        declare_block(m, &q->block[i], prefix);
+        declare_block(m, k, &q->block[i], prefix);
     }
-    q->norm = param_vector(m, K, d, "%sln_q.weight", merger);
-    q->fc1 = param_matrix(m, K, joined, joined, "%smlp.0.weight", merger);
-    q->fc1_b = param_vector(m, K, joined, "%smlp.0.bias", merger);
-    q->fc2 = param_matrix(m, K, c->out_hidden_size, joined, "%smlp.2.weight", merger);
-    q->fc2_b = param_vector(m, K, c->out_hidden_size, "%smlp.2.bias", merger);
+    q->norm = norm_of(m, k, K, merger, "ln_q");
+    q->fc1 = matrix(m, K, joined, joined, merger, "mlp.0");
+    q->fc2 = matrix(m, K, c->out_hidden_size, joined, merger, "mlp.2");
     return true;
 }
 
-bool qwen_check(const struct model *m, struct err *e)
+bool qwen_check(const struct model *m, const struct qwen_kind *k, struct err *e)
 {
-    static const char in[] = "vision_config.";
+    static const char in[] = "vision_config.", patch[] = "patch_embed.proj.weight";
     const struct vision_config *c = &m->cfg.vision;
+    const int64_t d = c->hidden_size, f = c->intermediate_size;
     const char *at = m->layout->vision;
-    char blocks[300];
+    char blocks[300], up[64], out[64];
     const struct size_rule rules[] = {
-        {in, "hidden_size", c->hidden_size, .prefix = at, "patch_embed.proj.weight", 0},
-        {in, "in_channels", c->num_channels, .prefix = at, "patch_embed.proj.weight", 1},
-        {in, "temporal_patch_size", c->temporal_patch_size, .prefix = at, "patch_embed.proj.weight",
-         2},
-        {in, "patch_size", c->patch_size, .prefix = at, "patch_embed.proj.weight", 4},
-        {in, "intermediate_size", c->intermediate_size, .prefix = at,
-         "blocks.0.mlp.gate_proj.weight", 0},
-        {in, "out_hidden_size", c->out_hidden_size, .prefix = m->layout->projector, "mlp.2.weight",
-         0},
+        {in, k->width, d, .prefix = at, patch, 0},
+        {in, "in_channels", c->num_channels, .prefix = at, patch, 1},
+        {in, "temporal_patch_size", c->temporal_patch_size, .prefix = at, patch, 2},
+        {in, "patch_size", c->patch_size, .prefix = at, patch, 4},
+        {in, k->mlp.key, k->mlp.ratio ? f / d : f, k->mlp.ratio ? k->width : NULL, d, f, at, up, 0},
+        {in, k->out, c->out_hidden_size, .prefix = m->layout->projector, "mlp.2.weight", 0},
     };
 
-    if (c->out_hidden_size != m->cfg.text.hidden_size)
-        return hf_config_fail(&m->cfg, "vision_config.out_hidden_size", e,
-                              "vision_config.out_hidden_size is %lld; allowed: the hidden_size of "
-                              "the text, which is %lld",
-                              (long long)c->out_hidden_size, (long long)m->cfg.text.hidden_size);
     snprintf(blocks, sizeof blocks, "%sblocks.", at);
+    snprintf(up, sizeof up, "blocks.0.%s.weight", k->mlp.up);
+    snprintf(out, sizeof out, "%s%s", in, k->out);
+    if (c->out_hidden_size != m->cfg.text.hidden_size)
+        return hf_config_fail(
+            &m->cfg, out, e, "%s is %lld; allowed: the hidden_size of the text, which is %lld", out,
+            (long long)c->out_hidden_size, (long long)m->cfg.text.hidden_size);
     return model_check_sizes(m, rules, sizeof rules / sizeof *rules, e) &&
            model_check_layers(m, "vision_config.depth", c->num_hidden_layers, blocks, e);
 }
@@ -214,9 +182,13 @@ bool qwen_check(const struct model *m, struct err *e)
 
 /* What all blocks share. */
 struct layout {
-    struct tensor *table;                    /* [N, dh]: cos, then sin */
-    struct attention_sample *window, *whole; /* by window, by picture */
-    int64_t windows, pictures;
+    struct tensor *table;           /* [N, dh]: cos, then sin */
+    struct attention_sample *whole; /* by picture */
+    int64_t pictures;
+    struct attention_sample *window; /* by window; NULL: there are none */
+    int64_t windows;
+    int32_t *there, *back; /* [N]: the patch that is worked on i-th, and the inverse; NULL: the
+                            * order is that of the pixels */
 };
 
 int64_t qwen_windows(const struct vision_config *v, const struct picture_shape *shapes, int64_t n,
@@ -244,23 +216,19 @@ int64_t qwen_windows(const struct vision_config *v, const struct picture_shape *
 
 /* Rows, then columns of the patches, in the order in which the tower works: [2, N]. */
 static int32_t *positions(struct tape *t, const struct vision_config *v,
-                          const struct picture_shape *shapes, int64_t n, const int32_t *from,
-                          int64_t N)
+                          const struct picture_shape *shapes, const struct layout *l, int64_t N)
 {
     const int64_t m = v->spatial_merge_size;
-    int32_t *plain = tape_new_array(t, int32_t, 2 * N), *out = tape_new_array(t, int32_t, 2 * N);
+    int32_t *out = tape_new_array(t, int32_t, 2 * N);
     int64_t at = 0;
 
-    for (int64_t i = 0; i < n; i++)
+    for (int64_t i = 0; i < l->pictures; i++)
         for (int64_t k = 0; k < shapes[i].inputs; k++, at++) {
             const int64_t cell = k / (m * m), in = k % (m * m), across = shapes[i].grid_w / m;
-            plain[at] = (int32_t)(cell / across * m + in / m);
-            plain[N + at] = (int32_t)(cell % across * m + in % m);
+            const int64_t to = l->back ? l->back[at] : at;
+            out[to] = (int32_t)(cell / across * m + in / m);
+            out[N + to] = (int32_t)(cell % across * m + in % m);
         }
-    for (int64_t i = 0; i < N; i++) {
-        out[i] = plain[from[i]];
-        out[N + i] = plain[N + from[i]];
-    }
     return out;
 }
 
@@ -283,10 +251,27 @@ static struct tensor *rope_table(struct tape *t, const struct vision_config *v,
                                                  .scale = 1});
 }
 
-static struct tensor *linear(struct tape *t, struct tensor *x, struct param *w, struct param *b,
+static struct tensor *linear(struct tape *t, struct tensor *x, const struct qwen_affine *a,
                              struct tensor *add)
 {
-    return op_linear(t, x, param_tensor(w), param_tensor(b), add);
+    return op_linear(t, x, param_tensor(a->w), param_tensor(a->b), add);
+}
+
+static struct tensor *norm(struct tape *t, struct tensor *x, const struct qwen_affine *a)
+{
+    return a->b ? op_layernorm(t, x, param_tensor(a->w), param_tensor(a->b), EPS)
+                : op_rmsnorm(t, x, param_tensor(a->w), EPS);
+}
+
+/* h [N, D], the same shape out. */
+static struct tensor *mlp(struct model *m, struct tape *t, const struct qwen_block *b,
+                          struct tensor *h, struct tensor *add)
+{
+    struct tensor *up = linear(t, h, &b->up, NULL); /* [N, intermediate_size] */
+
+    h = b->gate.w ? op_swiglu(t, linear(t, h, &b->gate, NULL), up)
+                  : op_activation(t, up, m->cfg.vision.hidden_act);
+    return linear(t, h, &b->down, add);
 }
 
 /* Block i: x [N, D], the same shape out. */
@@ -296,25 +281,23 @@ static struct tensor *block(struct model *m, struct tape *t, const struct layout
     const struct vision_config *c = &m->cfg.vision;
     const struct qwen_block *b = &((const struct qwen *)m->tower)->block[i];
     const int64_t H = c->num_attention_heads, dh = c->hidden_size / H;
-    struct tensor *h = op_rmsnorm(t, x, param_tensor(b->norm1), EPS);
+    const bool whole = !l->window || c->full[i];
+    struct tensor *h = norm(t, x, &b->norm1);
     struct attention a = {
-        .part[0] = {.q = op_rope(t, linear(t, h, b->q, b->q_b, NULL), l->table, 0, H, dh / 2, NULL),
-                    .k = op_rope(t, linear(t, h, b->k, b->k_b, NULL), l->table, 0, H, dh / 2, NULL),
+        .part[0] = {.q = op_rope(t, linear(t, h, &b->q, NULL), l->table, 0, H, dh / 2, NULL),
+                    .k = op_rope(t, linear(t, h, &b->k, NULL), l->table, 0, H, dh / 2, NULL),
                     .width = dh},
         .parts = 1,
-        .v = linear(t, h, b->v, b->v_b, NULL),
+        .v = linear(t, h, &b->v, NULL),
         .heads = H,
         .groups = H,
         .v_width = dh,
-        .samples = c->full[i] ? l->whole : l->window,
-        .n_samples = c->full[i] ? l->pictures : l->windows,
+        .samples = whole ? l->whole : l->window,
+        .n_samples = whole ? l->pictures : l->windows,
         .scale = 1 / sqrt((double)dh)};
 
-    x = linear(t, op_attention(t, &a), b->o, b->o_b, x); /* [N, D] */
-    h = op_rmsnorm(t, x, param_tensor(b->norm2), EPS);
-    /* [N, intermediate_size] */
-    h = op_swiglu(t, linear(t, h, b->gate, b->gate_b, NULL), linear(t, h, b->up, b->up_b, NULL));
-    return linear(t, h, b->down, b->down_b, x);
+    x = linear(t, op_attention(t, &a), &b->o, x); /* [N, D] */
+    return mlp(m, t, b, norm(t, x, &b->norm2), x);
 }
 
 static struct attention_sample *samples(struct tape *t, const int64_t *begin, int64_t n)
@@ -326,44 +309,56 @@ static struct attention_sample *samples(struct tape *t, const int64_t *begin, in
     return out;
 }
 
+/* Fills in the windows, and the order that they need. */
+static void arrange(struct tape *t, const struct vision_config *c,
+                    const struct picture_shape *shapes, int64_t N, struct layout *l)
+{
+    const int64_t rows = c->spatial_merge_size * c->spatial_merge_size;
+    int32_t *order = tape_new_array(t, int32_t, N / rows + 1);
+    int64_t *begin = tape_new_array(t, int64_t, N / rows + 1);
+
+    l->there = tape_new_array(t, int32_t, N);
+    l->back = tape_new_array(t, int32_t, N);
+    l->windows = qwen_windows(c, shapes, l->pictures, order, begin);
+    CHECK(begin[l->windows] == N);
+    for (int64_t i = 0; i < N; i++) {
+        l->there[i] = (int32_t)(order[i / rows] * rows + i % rows);
+        l->back[l->there[i]] = (int32_t)i;
+    }
+    l->window = samples(t, begin, l->windows);
+}
+
 struct tensor *qwen_features(struct model *m, struct tape *t, struct tensor *pixels,
                              const struct picture_shape *shapes, int64_t n)
 {
     const struct vision_config *c = &m->cfg.vision;
     const struct qwen *q = m->tower;
-    const int64_t N = pixels->rows, rows = c->spatial_merge_size * c->spatial_merge_size;
-    int32_t *order = tape_new_array(t, int32_t, N / rows + 1);
-    int32_t *there = tape_new_array(t, int32_t, N), *back = tape_new_array(t, int32_t, N);
-    int64_t *begin = tape_new_array(t, int64_t, N / rows + 1);
-    int64_t *picture = tape_new_array(t, int64_t, n + 1);
-    struct layout l = {.windows = qwen_windows(c, shapes, n, order, begin), .pictures = n};
+    const int64_t N = pixels->rows;
+    int64_t *begin = tape_new_array(t, int64_t, n + 1);
+    struct layout l = {.pictures = n};
     struct tensor *x;
 
-    picture[0] = 0;
+    begin[0] = 0;
     for (int64_t i = 0; i < n; i++)
-        picture[i + 1] = picture[i] + shapes[i].inputs;
-    CHECK(picture[n] == N && begin[l.windows] == N);
-    for (int64_t i = 0; i < N; i++) {
-        there[i] = (int32_t)(order[i / rows] * rows + i % rows);
-        back[there[i]] = (int32_t)i;
-    }
-    l.window = samples(t, begin, l.windows);
-    l.whole = samples(t, picture, n);
-    l.table = rope_table(t, c, positions(t, c, shapes, n, there, N), N);
+        begin[i + 1] = begin[i] + shapes[i].inputs;
+    CHECK(begin[n] == N);
+    l.whole = samples(t, begin, n);
+    if (c->window_size) arrange(t, c, shapes, N, &l);
+    l.table = rope_table(t, c, positions(t, c, shapes, &l, N), N);
     x = op_linear(t, pixels, param_tensor(q->patch), NULL, NULL); /* [N, D] */
-    x = op_select_rows(t, x, NULL, there, N);
+    if (l.there) x = op_select_rows(t, x, NULL, l.there, N);
     for (int64_t i = 0; i < c->num_hidden_layers; i++)
         x = block(m, t, &l, i, x);
-    return op_select_rows(t, x, NULL, back, N);
+    return l.back ? op_select_rows(t, x, NULL, l.back, N) : x;
 }
 
 struct tensor *qwen_project(struct model *m, struct tape *t, const struct forward *f)
 {
     const struct vision_config *c = &m->cfg.vision;
     const struct qwen *q = m->tower;
-    struct tensor *x = op_rmsnorm(t, f->features, param_tensor(q->norm), EPS);
+    struct tensor *x = norm(t, f->features, &q->norm);
 
     x = op_group_rows(t, x, c->spatial_merge_size * c->spatial_merge_size); /* [N/m^2, m^2*D] */
-    x = op_activation(t, linear(t, x, q->fc1, q->fc1_b, NULL), ACT_GELU);
-    return linear(t, x, q->fc2, q->fc2_b, NULL); /* [N/m^2, out_hidden_size] */
+    x = op_activation(t, linear(t, x, &q->fc1, NULL), ACT_GELU);
+    return linear(t, x, &q->fc2, NULL); /* [N/m^2, out_hidden_size] */
 }

@@ -5,9 +5,9 @@
 #include <math.h>
 #include <string.h>
 
-const struct family *const families[] = {&family_llava, &family_llava_next, &family_qwen2_5_vl,
-                                         &family_llama, &family_mistral,    &family_qwen2,
-                                         NULL};
+const struct family *const families[] = {
+    &family_llava, &family_llava_next, &family_qwen2_vl, &family_qwen2_5_vl,
+    &family_llama, &family_mistral,    &family_qwen2,    NULL};
 
 const struct family *family_fresh(int index)
 {

@@ -145,7 +145,7 @@ void fuzz_processor(const uint8_t *data, size_t n)
         fuzz_failed(&e);
         return;
     }
-    CHECK(processor_save(&p, fuzz_dir(), &e) && processor_load(&again, fuzz_dir(), &e));
+    CHECK(processor_save(&p, NULL, fuzz_dir(), &e) && processor_load(&again, fuzz_dir(), &e));
     CHECK(memcmp(p.mean, again.mean, sizeof p.mean) == 0);
     CHECK(p.rescale_factor == again.rescale_factor && p.height == again.height);
 }

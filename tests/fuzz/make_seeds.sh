@@ -18,7 +18,8 @@ put() { # target, name: standard input
     cat > "$c/$1/$2"
 }
 take hfconfig tests/data/hfconfig/llava-1.5-7b.json tests/data/hfconfig/llama-3.2-1b.json tests/data/hfconfig/qwen2-dynamic.json \
-    tests/data/peer/stage2/config.json tests/data/hfconfig/llava-qwen2.json tests/data/hfconfig/llama-3.2-1b-saved5.json
+    tests/data/peer/stage2/config.json tests/data/hfconfig/llava-qwen2.json tests/data/hfconfig/llama-3.2-1b-saved5.json \
+    tests/data/hfconfig/qwen2-vl-2b.json
 take jsonc tests/data/hfconfig/smollm2-135m.json
 printf '{"s": "a\\u0000b\\ud83d\\ude00\\n", "n": [0, -1.5e-7, 0.1, 1e400], // c\n"t": true, "o": {"": null}}' | put jsonc values
 take processor tests/data/image/processor/*/preprocessor_config.json

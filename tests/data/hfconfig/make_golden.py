@@ -1,5 +1,5 @@
 """Writes what transformers makes of each config in this directory: golden.json of llava, llama and
-qwen2, golden-families.json of llava_next, mistral and qwen2_5_vl.
+qwen2, golden-families.json of llava_next, mistral, qwen2_vl and qwen2_5_vl.
 
 python3 -m venv venv && venv/bin/pip install torch==2.13.0 transformers==5.24.0
 venv/bin/python tests/data/hfconfig/make_golden.py
@@ -8,10 +8,10 @@ old/bin/python tests/data/hfconfig/make_golden.py saved     # before; the same w
 
 Files with the name of a model are as it was published; NAME-saved5.json is the same as transformers
 5 saves it, and NAME-saved4.51.json and NAME-saved4.57.json as those do (this script makes them); the
-others are for single settings. The published files of llava_next and qwen2_5_vl were not downloaded
+others are for single settings. The published files of llava_next, qwen2_vl and qwen2_5_vl were not downloaded
 but put together from copies and descriptions: of llama3-llava-next-8b the vocab_size is not certain.
 
-For Qwen2.5-VL the published file and that of 4.51 have the decoder's
+For Qwen2-VL and Qwen2.5-VL the published file and that of 4.51 have the decoder's
 keys at the top, that of 4.57 has them in text_config and some at the top too, that of 5 in text_config.
 
 Of a missing sliding_window mistral makes 4096, of a null none; "window" is 0 for none. Where both
@@ -40,20 +40,22 @@ VISION = """model_type hidden_size intermediate_size num_hidden_layers num_atten
 patch_size num_channels projection_dim layer_norm_eps hidden_act""".split()
 VISION_QWEN = """depth hidden_size intermediate_size num_heads in_channels patch_size spatial_merge_size
 temporal_patch_size window_size out_hidden_size fullatt_block_indexes tokens_per_second hidden_act""".split()
+VISION_QWEN2 = """depth embed_dim hidden_size mlp_ratio num_heads in_channels patch_size spatial_merge_size
+temporal_patch_size hidden_act""".split()
 WHOLE = """image_token_index image_seq_length vision_feature_layer vision_feature_select_strategy
 projector_hidden_act multimodal_projector_bias""".split()
 WHOLE_QWEN = "image_token_id video_token_id vision_start_token_id vision_end_token_id".split()
-FAMILIES = ("llava_next", "mistral", "qwen2_5_vl")
+FAMILIES = ("llava_next", "mistral", "qwen2_vl", "qwen2_5_vl")
 SAVED = {"llava": ("llava-1.5-7b", "llama-3.2-1b", "qwen2.5-0.5b"),
          "families": ("llava-v1.6-vicuna-7b", "llava-v1.6-mistral-7b", "llama3-llava-next-8b", "qwen2.5-vl-3b",
-                      "qwen2.5-vl-7b")}
+                      "qwen2.5-vl-7b", "qwen2-vl-2b")}
 
 
 def text(config, tied):
     out = {key: getattr(config, key) for key in TEXT}
     heads = config.num_attention_heads
     out["head_dim"] = getattr(config, "head_dim", None) or config.hidden_size // heads
-    qwen2 = config.model_type in ("qwen2", "qwen2_5_vl_text")  # biases are fixed in the model's code
+    qwen2 = config.model_type in ("qwen2", "qwen2_vl_text", "qwen2_5_vl_text")  # biases are fixed in the model's code
     mistral = config.model_type == "mistral"  # as well
     out["qkv_bias"] = qwen2 or not mistral and config.attention_bias
     out["o_bias"] = False if qwen2 or mistral else config.attention_bias
@@ -103,8 +105,11 @@ def golden_of_family(path):
     out = {"text": text(config.get_text_config(), is_tied(config))}
     if config.model_type == "llava_next":
         add_vision(out, config, VISION, WHOLE + ["image_grid_pinpoints"])
-    elif config.model_type == "qwen2_5_vl":
-        add_vision(out, config, VISION_QWEN, WHOLE_QWEN)
+    elif config.model_type in ("qwen2_vl", "qwen2_5_vl"):
+        old = config.model_type == "qwen2_vl"
+        add_vision(out, config, VISION_QWEN2 if old else VISION_QWEN, WHOLE_QWEN)
+        if old:  # as Qwen2VLVisionBlock has it
+            out["vision"]["intermediate_size"] = int(config.vision_config.embed_dim * config.vision_config.mlp_ratio)
         out["text"]["mrope_section"] = config.text_config.rope_parameters.get("mrope_section", [16, 24, 24])
         out["vision"]["rope_type"] = config.vision_config.rope_parameters["rope_type"]
         out["vision"]["rope_theta"] = config.vision_config.rope_parameters["rope_theta"]

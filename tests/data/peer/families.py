@@ -11,8 +11,8 @@ import os
 import torch
 from safetensors.torch import load_file
 from transformers import (CLIPVisionConfig, CONFIG_MAPPING, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration,
-                          LlavaNextConfig, LlavaNextForConditionalGeneration, Qwen2_5_VLConfig,
-                          Qwen2_5_VLForConditionalGeneration)
+                          LlavaNextConfig, LlavaNextForConditionalGeneration,
+                          Qwen2_5_VLForConditionalGeneration, Qwen2VLForConditionalGeneration)
 
 VLM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "vlm")
 
@@ -198,8 +198,8 @@ class Qwen(Vlm):
             text.pop(key)
         for key in ("rope_parameters", "model_type"):
             vision.pop(key)
-        return Qwen2_5_VLConfig(vision_config=vision, **c, **text, rope_theta=rope["rope_theta"],
-                                rope_scaling={"type": "mrope", "mrope_section": rope["mrope_section"]})
+        return cls.kind.config_class(vision_config=vision, **c, **text, rope_theta=rope["rope_theta"],
+                                     rope_scaling={"type": "mrope", "mrope_section": rope["mrope_section"]})
 
     @staticmethod
     def rename(name):
@@ -234,4 +234,7 @@ FAMILIES = {
     # published code's strict loading then misses: no checkpoints
     "q25-tied": type("Q25Tied", (Qwen,), {"name": "q25-tied", "rope": 4, "checkpoints": False}),
     "q25-wide": type("Q25Wide", (Qwen,), {"name": "q25-wide", "rope": 8, "checkpoints": False}),
+    # not in the published code: for check_export.py only
+    "q2": type("Q2", (Qwen,), {"name": "q2", "kind": Qwen2VLForConditionalGeneration}),
+    "q2-tied": type("Q2Tied", (Qwen,), {"name": "q2-tied", "kind": Qwen2VLForConditionalGeneration}),
 }

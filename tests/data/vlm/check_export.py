@@ -1,4 +1,4 @@
-"""Our exports of LLaVA-NeXT and Qwen2.5-VL in other programs. By hand, beside the tests:
+"""Our exports of LLaVA-NeXT, Qwen2-VL and Qwen2.5-VL in other programs. By hand, beside the tests:
 
     old/bin/python check_export.py originals WORK        # transformers 4.51.0
     MHA2MLA_EXPORTS=WORK build/tests/test_vlm_export
@@ -23,10 +23,9 @@ import sys
 import torch
 import transformers
 from safetensors.torch import load_file
-from transformers import LlavaNextForConditionalGeneration, Qwen2_5_VLForConditionalGeneration
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-NAMES = ("next-llama", "next-mistral", "next-qwen2", "q25", "q25-wide", "q25-tied")
+NAMES = ("next-llama", "next-mistral", "next-qwen2", "q25", "q25-wide", "q25-tied", "q2", "q2-tied")
 VERSION = tuple(int(x) for x in transformers.__version__.split(".")[:2])
 
 
@@ -116,7 +115,8 @@ def compare_pixels(name, directory):
 def baseline(work):
     for name in NAMES:
         directory = os.path.join(work, name, "baseline")
-        kind = Qwen2_5_VLForConditionalGeneration if name.startswith("q") else LlavaNextForConditionalGeneration
+        with open(os.path.join(directory, "config.json")) as f:
+            kind = getattr(transformers, json.load(f)["architectures"][0])
         model, info = kind.from_pretrained(directory, torch_dtype=torch.float32, output_loading_info=True,
                                            attn_implementation="eager")
         assert not any(info.values()), info

@@ -1,4 +1,4 @@
-"""Golden values of small random LLaVA-NeXT and Qwen2.5-VL models, as transformers computes them.
+"""Golden values of small random LLaVA-NeXT, Qwen2-VL and Qwen2.5-VL models, as transformers computes them.
 
     python3 -m venv venv && venv/bin/pip install torch==2.13.0 transformers==5.24.0 safetensors \\
         numpy==2.4.6 pillow==13.0.0          # no torchvision: pictures go Pillow's way
@@ -8,6 +8,8 @@ Writes beside this script:
   next-llama, next-mistral, next-qwen2    LLaVA-NeXT with each of its decoders
   q25, q25-tied, q25-wide                 Qwen2.5-VL: windows that do not divide evenly; tied, in a
                                           bf16 file; sections of several pairs each
+  q2, q2-tied                             Qwen2-VL; tied, sections of several pairs, another activation, in
+                                          a bf16 file
     a directory each: config.json, preprocessor_config.json, model.safetensors, golden.safetensors
   variants/q25-NAME.safetensors           q25's weights under another config.json (metadata "config";
                                           "of" says whose weights): other windows, other full blocks
@@ -36,8 +38,8 @@ golden.safetensors, and variants with samples 0 and 2:
     generated.N, uncached.N     greedy from there, 12 tokens, with a cache and without
 and for the models in directories, as tests/data/models has them, of all parameters, tower included:
     loss, grad.NAME, losses, lr, after.NAME
-Everything is fp32 on the CPU, attention "eager"; q25-tied's weights are made fp32 first. Each sample is
-computed alone. mm_token_type_ids is always passed: without it transformers gives Qwen's pictures
+Everything is fp32 on the CPU, attention "eager"; the tied Qwens' weights are made fp32 first. Each sample
+is computed alone. mm_token_type_ids is always passed: without it transformers gives Qwen's pictures
 positions of text, and no error.
 """
 import collections
@@ -54,7 +56,8 @@ import transformers
 from PIL import Image
 from safetensors.torch import save_file
 from transformers import (CLIPVisionConfig, LlamaConfig, LlavaNextConfig, LlavaNextForConditionalGeneration,
-                          MistralConfig, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2Config)
+                          MistralConfig, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2Config,
+                          Qwen2VLConfig, Qwen2VLForConditionalGeneration)
 from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.vision_utils import get_vision_window_index
@@ -66,7 +69,8 @@ import make_golden as models  # noqa: E402
 NEW = 12  # tokens of a generated answer
 
 # of the weights: the answers are varied, no choice in them is a close one, and none is a picture's token
-SEEDS = {"next-llama": 11, "next-mistral": 17, "next-qwen2": 75, "q25": 7, "q25-tied": 2, "q25-wide": 1}
+SEEDS = {"next-llama": 11, "next-mistral": 17, "next-qwen2": 75, "q25": 7, "q25-tied": 2, "q25-wide": 1,
+         "q2": 2, "q2-tied": 2}
 
 
 # ---- the families ----
@@ -155,16 +159,20 @@ class Qwen:
         return out
 
     @staticmethod
-    def tower(model, pictures):
+    def pixel_order(visual, grids, rows):
+        """The tower's rows, which are in window order."""
+        order, _ = get_vision_window_index(grids, spatial_merge_size=visual.spatial_merge_size,
+                                           window_size=visual.window_size, patch_size=visual.patch_size)
+        return rows.view(len(order), -1, rows.shape[1])[torch.argsort(order)].reshape(rows.shape)
+
+    @classmethod
+    def tower(cls, model, pictures):
         """For each picture: the rows before the merger in the order of the pixels, and those after it."""
         visual = model.model.visual
         inputs = Qwen.inputs(pictures, torch.zeros(1))
         grids = inputs["image_grid_thw"]
         out = visual(inputs["pixel_values"], grid_thw=grids)
-        order, _ = get_vision_window_index(grids, spatial_merge_size=visual.spatial_merge_size,
-                                           window_size=visual.window_size, patch_size=visual.patch_size)
-        rows = out.last_hidden_state
-        rows = rows.view(len(order), -1, rows.shape[1])[torch.argsort(order)].reshape(rows.shape)
+        rows = cls.pixel_order(visual, grids, out.last_hidden_state)
         assert torch.allclose(visual.merger(rows), out.pooler_output, atol=1e-5)
         lengths = grids.prod(1).tolist()
         merged = torch.split(out.pooler_output, [n // 4 for n in lengths])
@@ -178,6 +186,16 @@ class Qwen:
         return {"positions": positions[:, 0].int(), "delta": delta[0].int()}
 
 
+class Qwen2VL(Qwen):
+    """Qwen2-VL with the same pictures."""
+    kind = Qwen2VLForConditionalGeneration
+    settings = {**Qwen.settings, "processor_class": "Qwen2VLProcessor"}
+
+    @staticmethod
+    def pixel_order(visual, grids, rows):
+        return rows
+
+
 # ---- the models ----
 
 def next_config(text, act="quick_gelu", **more):
@@ -188,16 +206,28 @@ def next_config(text, act="quick_gelu", **more):
                            vision_feature_select_strategy="default", **more)
 
 
-def qwen_config(text, sections, vision, tied=False):
-    """`tied` also says that the weights' file is bf16."""
+def qwen_parts(text, sections):
+    """The settings of the text, and those of the whole that are no choice."""
     text = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "vocab_size": Qwen.vocab,
             "rms_norm_eps": 1e-6, "max_position_embeddings": 512, "bos_token_id": 1, "eos_token_id": 2,
             "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": sections}, **text}
+    return text, {"image_token_id": 60, "video_token_id": 61, "vision_start_token_id": 58, "vision_end_token_id": 59}
+
+
+def qwen_config(text, sections, vision, tied=False):
+    """`tied` also says that the weights' file is bf16, here and below."""
+    text, whole = qwen_parts(text, sections)
     vision = {"depth": 4, "hidden_size": 16, "intermediate_size": 20, "num_heads": 2, "patch_size": 4,
               "window_size": 24, "fullatt_block_indexes": [1, 3], "out_hidden_size": text["hidden_size"],
               "tokens_per_second": 2, **vision}
-    return Qwen2_5_VLConfig(text_config=text, vision_config=vision, image_token_id=60, video_token_id=61,
-                            vision_start_token_id=58, vision_end_token_id=59, tie_word_embeddings=tied)
+    return Qwen2_5_VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=tied, **whole)
+
+
+def qwen2_config(text, sections, vision, tied=False):
+    text, whole = qwen_parts(text, sections)
+    vision = {"depth": 3, "embed_dim": 16, "mlp_ratio": 2, "num_heads": 2, "patch_size": 4,
+              "hidden_size": text["hidden_size"], **vision}
+    return Qwen2VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=tied, **whole)
 
 
 def configs():
@@ -214,7 +244,10 @@ def configs():
         "q25-tied": qwen_config({"num_attention_heads": 4, "num_key_value_heads": 2}, [2, 1, 1],
                                 {"depth": 3, "window_size": 16, "fullatt_block_indexes": [2]}, tied=True),
         "q25-wide": qwen_config({"num_attention_heads": 2, "num_key_value_heads": 1}, [2, 3, 3],
-                                {"depth": 2, "num_heads": 1, "fullatt_block_indexes": [1]})}
+                                {"depth": 2, "num_heads": 1, "fullatt_block_indexes": [1]}),
+        "q2": qwen2_config({"hidden_size": 24, "num_attention_heads": 3, "num_key_value_heads": 1}, [1, 1, 2], {}),
+        "q2-tied": qwen2_config({"num_attention_heads": 2, "num_key_value_heads": 1}, [2, 3, 3],
+                                {"depth": 2, "num_heads": 1, "mlp_ratio": 3, "hidden_act": "gelu"}, tied=True)}
 
 
 def variants(config):
@@ -229,7 +262,7 @@ def variants(config):
 
 
 def family_of(name):
-    return Next if name.startswith("next") else Qwen
+    return Next if name.startswith("next") else Qwen if name.startswith("q25") else Qwen2VL
 
 
 def make_model(family, config, seed):
@@ -335,7 +368,7 @@ def answers(family, model, all_pictures, batch):
             out[f"labels.{n}"] = s.labels.int()
             if s.numbers:
                 out[f"pictures.{n}"] = torch.tensor(s.numbers).int()
-            if family is Qwen:
+            if issubclass(family, Qwen):
                 for key, value in family.positions(model, s).items():
                     out[f"{key}.{n}"] = value
                 given = run(model, s, position_ids=out[f"positions.{n}"].long()[:, None])
@@ -372,7 +405,7 @@ def trained_model(name, config, all_pictures):
     shutil.rmtree(directory, ignore_errors=True)
     os.makedirs(directory)
     model = make_model(family, config, SEEDS[name])
-    models.save(model.to(torch.bfloat16) if name == "q25-tied" else model, directory)
+    models.save(model.to(torch.bfloat16) if name in ("q25-tied", "q2-tied") else model, directory)
     with open(os.path.join(directory, "preprocessor_config.json"), "w") as f:
         json.dump(family.settings, f, indent=2)
         f.write("\n")
@@ -403,6 +436,7 @@ def main(wanted):
         of[family] = pictures(family)
         write(os.path.join(HERE, f"pictures-{family.name}.safetensors"),
               {f"{key}.{k}": v for k, p in enumerate(of[family]) for key, v in p.items()})
+    of[Qwen2VL] = of[Qwen]
     for name, config in configs().items():
         if not wanted or name in wanted:
             trained_model(name, config, of[family_of(name)])

@@ -16,7 +16,7 @@ Pictures are h pixels high and w wide. All files are lines of words with single 
   windows.txt        merge window patch pictures (gh gw)*pictures cells order*cells n bounds*n
                      get_vision_window_index of grids of gh x gw patches behind each other
   positions.txt      pictures (gh gw)*pictures T type*T delta t*T h*T w*T
-                     get_rope_index with merge 2; a token's type is 1 in a picture and 0 in text
+                     get_rope_index with merge 2, of both families; a token's type is 1 in a picture and 0 in text
 The sha256 is that of `rows` lines as in the sizes' file, but without the name, each ended by "\\n":
 first of all h from 1 to 64 and in them all w from 1 to 64, then of 10,000 sizes that follow from
 x = 1; x = (1664525 * x + 1013904223) mod 2^32; h or w = 1 + (x div 256) mod 6000, h before w. The
@@ -34,6 +34,7 @@ from transformers.models.llava_next.image_processing_pil_llava_next import Llava
 from transformers.models.llava_next.modeling_llava_next import image_size_to_num_patches, unpad_image
 from transformers.models.llava_next.processing_llava_next import LlavaNextProcessor
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
+from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLModel
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 from transformers.vision_utils import get_vision_window_index
 
@@ -189,12 +190,18 @@ WORKED_POSITIONS = {0: ["0 1 2 3 4 4 4 4 4 4 7 8 9 10 11 11 11 11 11 11 11 11 15
 
 
 def rope_index(kinds, grids):
+    found = [rope_index_of(kind, kinds, grids) for kind in (Qwen2VLModel, Qwen2_5_VLModel)]
+    assert found[0] == found[1]
+    return found[0]
+
+
+def rope_index_of(model, kinds, grids):
     config = types.SimpleNamespace(vision_config=types.SimpleNamespace(spatial_merge_size=2, tokens_per_second=2))
     self = types.SimpleNamespace(config=config)
-    self.get_vision_position_ids = lambda *more, **named: Qwen2_5_VLModel.get_vision_position_ids(self, *more, **named)
+    self.get_vision_position_ids = lambda *more, **named: model.get_vision_position_ids(self, *more, **named)
     grids = torch.tensor([(1, *g) for g in grids]) if grids else None
-    positions, delta = Qwen2_5_VLModel.get_rope_index(self, torch.zeros(1, len(kinds), dtype=torch.long),
-                                                      torch.tensor([kinds]), grids)
+    positions, delta = model.get_rope_index(self, torch.zeros(1, len(kinds), dtype=torch.long),
+                                            torch.tensor([kinds]), grids)
     return positions[:, 0].tolist(), delta.item()
 
 
