@@ -6,16 +6,20 @@ PACKAGES := gcc make pkg-config libopenblas-dev liblapacke-dev libcjson-dev libp
 	libhdf5-dev libdnnl-dev libssl-dev libpcre2-dev libutf8proc-dev libcmocka-dev gnuplot-nox
 LIBS := openblas lapacke libcjson libpng libjpeg libwebp libwebpdemux zlib hdf5 libcrypto libxxhash libpcre2-8 libutf8proc
 
+# MPI is used where it is installed: make MPI= builds without.
+MPI := $(shell pkg-config --exists mpi-c && echo mpi-c)
+
 CPPFLAGS += -D_GNU_SOURCE -I. $(shell pkg-config --cflags $(LIBS) 2>/dev/null)
 CFLAGS ?= -O2 -g
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wno-missing-braces $(if $(findstring clang,$(CC)),-Wno-pass-failed)
 ALL_CFLAGS = -std=c17 $(WARN) $(CFLAGS) $(ARCH) -fopenmp -fno-math-errno -fno-trapping-math $(SANITIZE)
-LDLIBS += $(shell pkg-config --libs $(LIBS) 2>/dev/null) -ldnnl -lm
+LDLIBS += $(shell pkg-config --libs $(LIBS) $(MPI) 2>/dev/null) -ldnnl -lm
+$(BUILD)/cluster/mpi.o: CPPFLAGS += $(if $(MPI),$(shell pkg-config --cflags $(MPI)))
 $(BUILD)/autograd/%.o $(BUILD)/double/autograd/%.o: CFLAGS += -O3
 
 # Rooms and the rooms in them; the programs train and datasets stand on the others.
-ROOMS := base data autograd optim model convert train
-SOURCES := $(wildcard $(ROOMS:%=%/*.c) $(ROOMS:%=%/*/*.c))
+ROOMS := base data autograd optim cluster model convert train
+SOURCES := $(filter-out cluster/$(if $(MPI),alone,mpi).c,$(wildcard $(ROOMS:%=%/*.c) $(ROOMS:%=%/*/*.c)))
 LIB_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(filter-out train/main.c,$(SOURCES)))
 TOOL_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard datasets/*.c))
 FUZZ_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(filter-out tests/fuzz/libfuzzer.c,$(wildcard tests/fuzz/*.c)))

@@ -75,7 +75,7 @@ static void adamw_of(struct adamw *o, struct model *m)
 
     for (int64_t i = 0; i < m->n_params; i++)
         if (m->params[i].t.needs_grad) trained[n++] = &m->params[i].t;
-    must(adamw_init(o, trained, n, MOMENT_F32, &e), &e);
+    must(adamw_init(o, trained, NULL, n, MOMENT_F32, &e), &e);
 }
 
 /* A whole optimiser step on the first `samples` samples of `all`. */
@@ -94,7 +94,7 @@ static void step(struct model *m, struct tape *t, struct adamw *o, struct batch_
     must(tape_plan(t, 0, &e), &e);
     tape_forward(t);
     tape_backward(t, loss);
-    adamw_step(o, 1e-3, 1 / fmax(1, adamw_grad_norm(o)));
+    adamw_step(o, 1e-3, 1 / fmax(1, sqrt(adamw_grad_squares(o))));
 }
 
 /* After the first step, later ones of the same size or smaller allocate nothing. */

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/signals.h"
+#include "cluster/cluster.h"
 #include "train/picture_group.h"
 #include "train/picture_use.h"
 
@@ -200,6 +201,40 @@ static bool drop_samples(struct run *r, bool *dropped, struct err *e)
     return true;
 }
 
+/* Gives the bad pictures of a set, as the first process found them, to all: the number of each that is
+ * new, and why it is bad. */
+static bool share_set(struct dataset *d, struct err *e)
+{
+    for (int64_t k = 0, n = d->n_images;; k++) {
+        struct err why = {0};
+
+        while (cluster_first() && k < n && !d->images[k].bad)
+            k++;
+        if (!cluster_broadcast(&k, sizeof k, 0, e)) return false;
+        if (k >= n) return true;
+        if (cluster_first()) err_set(&why, "%s", d->images[k].why);
+        if (!cluster_broadcast(why.msg, sizeof why.msg, 0, e)) return false;
+        if (!d->images[k].bad && !dataset_mark_bad(&d->images[k], &why, e)) return false;
+    }
+}
+
+/* The first process decodes for all. */
+static bool share_bad(struct run *r, struct err *e)
+{
+    struct dataset *d;
+
+    for (int64_t i = 0; (d = set_at(r, i)) && cluster_size() > 1; i++)
+        if (!share_set(d, e)) return false;
+    return true;
+}
+
+static bool fill_stores(struct run *r, struct model *m, const struct place *p,
+                        const struct place *checked, struct err *e)
+{
+    return fill_store(r, m, p, true, keep_group, e) &&
+           (!has_unused(r) || fill_store(r, m, checked, false, note_group, e));
+}
+
 /* Where samples are dropped, others are drawn, and other pictures with them. */
 static bool fill(struct run *r, struct model *m, const struct place *p, struct err *e)
 {
@@ -207,10 +242,10 @@ static bool fill(struct run *r, struct model *m, const struct place *p, struct e
     bool dropped = true, ok = place_make(&checked, r, "checked", "", e);
 
     while (ok && dropped)
-        ok = picture_use_mark(r, r->pictures.pixels, e) &&
-             fill_store(r, m, p, true, keep_group, e) &&
-             (!has_unused(r) || fill_store(r, m, &checked, false, note_group, e)) &&
-             drop_samples(r, &dropped, e);
+        ok = cluster_agree(picture_use_mark(r, r->pictures.pixels, e) &&
+                               (!cluster_first() || fill_stores(r, m, p, &checked, e)),
+                           e) &&
+             share_bad(r, e) && drop_samples(r, &dropped, e);
     free(checked.dir);
     return ok;
 }
@@ -279,7 +314,7 @@ bool run_open_pictures(struct run *r, struct model *m, bool pixels, struct err *
     bool ok;
 
     if (!hf_has_vision(&m->cfg)) return true;
-    if (!run_name_pictures(r, e)) return false;
+    if (!cluster_agree(run_name_pictures(r, e), e)) return false;
     in->pixels = pixels;
     in->width = pixels ? r->processor.input_width : hf_feature_width(&m->cfg);
     ok = place_input(&p, r, m, pixels, e) && fill(r, m, &p, e);
