@@ -184,6 +184,7 @@ int main(int argc, char **argv)
         if (!o.sets) err_set(&e, "out of memory");
         parsed = o.sets && cluster_open(&e) && parse_options(argc, argv, &o, &e);
     }
+    if (cluster_size() > 1) log_no_terminal();
     ok = parsed && run(&o, &e);
     CHECK(ok || !parsed || e.msg[0]); /* otherwise it would pass for success */
     ok = cluster_close(ok, &e);
