@@ -117,6 +117,14 @@ test-long: packages
 run-long-tests: all $(TESTS) $(LONG_TESTS) $(BENCH)
 	@BUILD=$(BUILD) sh tests/run.sh $(BACKENDS) $(TESTS) $(LONG_TESTS)
 
+# Runs of several processes: installs MPI where it is missing.
+CLUSTER_TESTS := $(patsubst tests/cluster/%.c,$(BUILD)/tests/cluster/%,$(wildcard tests/cluster/test_*.c))
+test-cluster: packages
+	@sh tests/packages.sh libopenmpi-dev openmpi-bin
+	@$(MAKE) --no-print-directory run-cluster-tests
+run-cluster-tests: all $(CLUSTER_TESTS)
+	@BUILD=$(BUILD) sh tests/run.sh /dev/null $(CLUSTER_TESTS)
+
 # Twice: for any processor of its kind, and for this one.
 ASAN := CFLAGS="-O1 -g" SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
 asan: packages
@@ -146,7 +154,7 @@ fuzz: packages
 docs: $(BUILD)/mha2mla-train
 	@{ sed '/^| Key /,$$d' docs/settings.md; $< --help-config; } > docs/settings.md.tmp && mv docs/settings.md.tmp docs/settings.md
 
-FORMATTED := $(wildcard $(addsuffix /*.[ch],$(ROOMS) $(ROOMS:%=%/*) datasets tests tests/fault tests/fuzz tests/long bench bench/lib))
+FORMATTED := $(wildcard $(addsuffix /*.[ch],$(ROOMS) $(ROOMS:%=%/*) datasets tests tests/cluster tests/fault tests/fuzz tests/long bench bench/lib))
 format:
 	clang-format -i $(FORMATTED)
 
@@ -158,6 +166,6 @@ lint:
 clean:
 	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-asan-native $(BUILD)-tsan $(BUILD)-fuzz
 
-.PHONY: all packages quickstart bench bench-short bench-step bench-tokenize test run-tests test-long run-long-tests asan tsan fuzz docs format lint clean
+.PHONY: all packages quickstart bench bench-short bench-step bench-tokenize test run-tests test-long run-long-tests test-cluster run-cluster-tests asan tsan fuzz docs format lint clean
 .SECONDARY:
 -include $(wildcard $(BUILD)/*/*.d $(BUILD)/*/*/*.d $(BUILD)/*/*/*/*.d)
