@@ -3,6 +3,7 @@
 #include "autograd/gemm.h"
 #include "autograd/team.h"
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -292,6 +293,28 @@ bool run_limits(struct run *r, struct err *e)
     return r->tape;
 }
 
+/* Whether this process has the settings of the first, but for the threads, which follow from its cores. */
+static bool check_alike(const struct run *r, struct err *e)
+{
+    struct config c = r->c;
+    char *text, mine[65], first[65];
+    struct sha256 sum;
+
+    c.run.threads = 0;
+    text = schema_dump(&config_schema, &c, e);
+    if (!cluster_agree(text, e)) return false;
+    sha256_init(&sum);
+    sha256_add(&sum, text, strlen(text));
+    sha256_hex(&sum, mine);
+    free(text);
+    memcpy(first, mine, sizeof first);
+    return cluster_broadcast(first, sizeof first, 0, e) &&
+           cluster_agree(strcmp(mine, first) == 0 ||
+                             err_set(e, "its settings are not those of rank 0: start all by the "
+                                        "same command"),
+                         e);
+}
+
 /* Nobody makes anything there before all have looked. */
 static bool look(struct run *r, const char *config, struct err *e)
 {
@@ -306,6 +329,7 @@ bool run_open(struct run *r, bool resume, struct err *e)
     char *config = run_path(r, e, "config.json");
     bool ok = config && look(r, config, e);
 
+    ok = ok && check_alike(r, e);
     if (ok && r->resumed)
         ok = lock_dir(r, e) && (resume || holds_a_run(r, e)) && resume_check_config(r, config, e) &&
              outputs_open(r, e) && open_logs(r, e);

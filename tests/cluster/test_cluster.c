@@ -100,9 +100,9 @@ static void test_as_one(void **state)
         must_be_close(state, "one", runs[i], "score", 0);
     }
     must_run(state, SAME_SCORES("p2") " && " SAME_SCORES("p8"));
-    /* pictures were decoded by other processes, and the features are the same */
-    must_run(state, "for f in $(cd $T/cache && find . -name '*.h5'); do cmp $T/cache/$f $T/cache3/$f "
-                    "|| exit 1; done");
+    /* the features are of another tower: its last bits differ */
+    must_run(state, "for f in $(cd $T/cache && find pixels-* -name '*.h5'); do cmp $T/cache/$f "
+                    "$T/cache3/$f || exit 1; done");
 }
 
 static void test_repeats(void **state)
@@ -113,8 +113,8 @@ static void test_repeats(void **state)
 }
 
 /* Rounded to bf16, a gradient is off by up to 2^-9 = 2e-3, its sums by less: a few steps of a
- * training with lr 1e-3 move the loss by 1e-4 of itself at most (5e-5 seen). And it must differ: else
- * nothing would have been rounded. */
+ * training with lr 1e-3 move the loss by 1e-4 of itself at most (1.5e-6 seen, 5e-5 with moments in 8
+ * bits). And it must differ by more than 1e-7, which f32 does: else nothing would have been rounded. */
 static void test_bf16_wire(void **state)
 {
     static const char sets[] = "--set 'run.steps=[\"baseline\"]' --set run.dir=$T/";
@@ -126,7 +126,7 @@ static void test_bf16_wire(void **state)
         must_run(state, command);
     }
     must_be_close(state, "one", "w0", "loss", 2e-4);
-    assert_true(differ(state, "one", "w0", "loss") > 1e-6);
+    assert_true(differ(state, "one", "w0", "loss") > 3e-7);
     must_be_close(state, "w0", "w1", "loss", 0);
 }
 
@@ -282,28 +282,42 @@ static void test_errors(void **state)
 {
     must_fail_in(state, PROCESSES(3) "--set baseline.lr=much",
                  "mha2mla-train: error: --set 1: baseline.lr: a number is needed");
-    assert_false(is_there(tmpdir_path(state, "run")));
-    must_fail_in(state,
-                 "mpirun --oversubscribe -np 2 " TRAIN ": -np 1 " TRAIN
-                 "--set 'data.train=[{\"path\":\"nowhere.json\"}]'",
-                 "error: rank 2 of 3: ");
-    assert_false(is_there(tmpdir_path(state, "run/config.json")));
     must_fail_in(state, PROCESSES(2) "--set cluster.processes=3", "and 2 were started");
-    /* what one process cannot write of a checkpoint, none leaves */
+    must_fail_in(state, "mpirun --oversubscribe -np 2 " TRAIN ": -np 1 " TRAIN "--set run.seed=2",
+                 "error: rank 2 of 3: its settings are not those of rank 0");
     must_fail_in(state,
-                 "mpirun --oversubscribe -np 1 " TRAIN ": -np 1 sh -c 'ulimit -f 1; exec " TRAIN
-                 "'",
-                 "error: rank 1 of 2: ");
-    must_run(state, "test -z \"$(ls $T/run/baseline/checkpoints)\"");
-    must_run(state, PROCESSES(2) "--resume");
+                 "p=$PWD/$B/mha2mla-train && cd $T && mpirun --oversubscribe -np 1 $p --config c.json "
+                 ": -np 1 -wdir / $p --config c.json",
+                 "error: rank 1 of 2: c.json: No such file or directory");
+    assert_false(is_there(tmpdir_path(state, "run")));
 }
 
-int main(void)
+/* What one process cannot write of a checkpoint, none leaves. */
+static void test_save_fails(void **state)
+{
+#define LARGE                                                                                      \
+    "--set 'run.steps=[\"baseline\"]' --set 'data.eval=[]' --set baseline.steps=2 "                \
+    "--set baseline.hidden_size=512 --set checkpoint.every=1 "
+
+    /* MPI's own files take 4 MB, a part of this model's checkpoint 16 */
+    must_fail_in(state,
+                 "mpirun --oversubscribe -np 1 " TRAIN LARGE
+                 ": -np 1 sh -c 'ulimit -f 20000; exec \"$@\"' sh " TRAIN LARGE,
+                 "part-1-of-2.h5: cannot be written: File too large: allow larger files");
+    must_run(state, "test -z \"$(ls $T/run/baseline/checkpoints)\"");
+    must_run(state, PROCESSES(2) LARGE "--resume");
+    must_run(state, "set -- $T/run/baseline/checkpoints/step-00000002/*; [ $# = 2 ]");
+}
+
+/* With an argument, only the tests of that name. */
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {cluster_test(test_as_one),   cluster_test(test_repeats),
                                        cluster_test(test_bf16_wire), cluster_test(test_uneven),
                                        cluster_test(test_stop),     cluster_test(test_kill),
-                                       cluster_test(test_other_numbers), cluster_test(test_errors)};
+                                       cluster_test(test_other_numbers), cluster_test(test_errors),
+                                       cluster_test(test_save_fails)};
 
+    if (argc > 1) cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests_name("cluster", tests, NULL, NULL);
 }
