@@ -17,7 +17,7 @@ static FILE *file; /* the log; before it has a name, the buffer of kept lines */
 static char *kept; /* that buffer, or NULL */
 static size_t n_kept;
 static char *path;
-static int lost, lost_stdout;   /* errno of the first failed write, to the file and to stdout */
+static int lost, lost_stdout; /* errno of the first failed write, to the file and to stdout */
 static bool no_terminal;
 static bool pending;            /* a progress line is on the terminal */
 static double last_progress;    /* when the last progress line was printed, off a terminal */

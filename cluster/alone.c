@@ -32,9 +32,7 @@ void net_broadcast(void *data, size_t bytes, int from)
     CHECK(false);
 }
 
-void net_close(void)
-{
-}
+void net_close(void) {}
 
 _Noreturn void net_end(int status)
 {

@@ -7,9 +7,9 @@
  *
  *     return cluster_agree(!cluster_first() || save(model, path, e), e);
  *
- * A process that has failed goes, on its way out, to the next meeting that is on that way; whichever
- * meeting the others are at, they learn there of its error, and every meeting fails from then on. So all
- * end, and with one message.
+ * A process that has failed goes, on its way out, to the next meeting that is on that way;
+ * whichever meeting the others are at, they learn there of its error, and every meeting fails
+ * from then on. So all end, and with one message.
  *
  * Sums are made in the order of the ranks by the processes themselves, never by the library: at a
  * given number of processes the same input gives the same bits, and the same at all of them.
@@ -40,13 +40,13 @@ static inline bool cluster_first(void)
  * it, if one did, is noted by all (base/signals.h). *e is left alone where all are ok. */
 bool cluster_agree(bool ok, struct err *e);
 
-/* The same for work after which a run can be saved: where it is a signal that has stopped it in some
- * processes, it is as if it had come to all. They have noted it, come back from here with that as the
- * error, and may meet again. */
+/* The same for work after which a run can be saved: where it is a signal that has stopped it in
+ * some processes, it is as if it had come to all. They have noted it, come back from here with
+ * that as the error, and may meet again. */
 bool cluster_go_on(bool ok, struct err *e);
 
-/* *sig = the signal that the first process comes with which comes with one; 0 if none does. All have
- * noted it then (base/signals.h). */
+/* *sig = the signal that the first process comes with which comes with one; 0 if none does. All
+ * have noted it then (base/signals.h). */
 bool cluster_signal(int *sig, struct err *e);
 
 /* x[n] = its sum over the processes, in the order of their ranks. */

@@ -1,6 +1,7 @@
-/* exchange.c - see exchange.h. Parts are cut into buckets, in the order in which the backward pass
- * comes to the parameters, from the last to the first: a bucket's index is its message's tag. What an owner
- * receives lies in a few slots, one bucket of every other process in each, which are used in turn. */
+/* exchange.c - see exchange.h. Parts are cut into buckets, in the order in which the backward
+ * pass comes to the parameters, from the last to the first: a bucket's index is its message's
+ * tag. What an owner receives lies in a few slots, one bucket of every other process in each,
+ * which are used in turn. */
 #include "cluster/exchange.h"
 #include "base/bf16.h"
 #include "base/mem.h"
@@ -10,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Values of a bucket at least; buckets at most about; bytes of all slots together; values that are summed at a
- * time. */
+/* Values of a bucket at least; buckets at most about; bytes of all slots together; values that
+ * are summed at a time. */
 enum { LEAST = 1 << 18, MOST_BUCKETS = 1 << 14, TAGS = 1 << 15, SLOT_BYTES = 64 << 20, SUM = 4096 };
 
 struct bucket {
@@ -323,8 +324,7 @@ static void zero_others(struct exchange *x)
 {
     for (int b = 0; b < x->n_buckets; b++)
         if (x->buckets[b].owner != x->rank)
-            memset(grad_of(x, &x->buckets[b]), 0,
-                   (size_t)x->buckets[b].n * sizeof(float));
+            memset(grad_of(x, &x->buckets[b]), 0, (size_t)x->buckets[b].n * sizeof(float));
 }
 
 void exchange_finish(struct exchange *x)

@@ -20,8 +20,8 @@ enum wire { WIRE_F32, WIRE_BF16, WIRES }; /* what the others' gradients are sent
 
 struct exchange;
 
-/* For n trained parameters, in fp32, with their gradients. All processes must call it with the same; memory that is short in one
- * fails all. NULL on failure. */
+/* For n trained parameters, in fp32, with their gradients. All processes must call it with the
+ * same; memory that is short in one fails all. NULL on failure. */
 struct exchange *exchange_new(struct tensor *const params[], int64_t n, enum wire wire,
                               struct err *e);
 void exchange_free(struct exchange *x); /* fine on NULL */
@@ -33,8 +33,8 @@ const struct shards *exchange_shards(const struct exchange *x);
 void exchange_begin(struct exchange *x);
 /* The gradient of that parameter will not change any more: a tape_final (autograd/tape.h). */
 void exchange_final(void *exchange, struct tensor *param);
-/* Takes the rest as final, and waits. Must be called after exchange_begin whatever has happened in between: the
- * others wait for what is sent. The gradients that others own are zeroed. */
+/* Takes the rest as final, and waits. Must be called after exchange_begin whatever has happened
+ * in between: the others wait for what is sent. The gradients that others own are zeroed. */
 void exchange_finish(struct exchange *x);
 void exchange_values(struct exchange *x);
 

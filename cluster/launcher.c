@@ -5,7 +5,8 @@
 
 bool launcher_joins(void)
 {
-    /* PMIx (mpirun of Open MPI, srun --mpi=pmix), PMI (mpiexec of MPICH and its kin), and their own */
+    /* PMIx (mpirun of Open MPI, srun --mpi=pmix), PMI (mpiexec of MPICH and its kin), and their own
+     */
     static const char *const ranks[] = {"PMIX_RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK",
                                         "MV2_COMM_WORLD_RANK"};
 

@@ -1,6 +1,6 @@
 /* mpi.c - net.h on MPI (version 3, nothing beyond the standard). Every wait is a poll that soon
- * sleeps in between: libraries spin, which takes the core from a process that shares it, for as long as
- * the first process works alone. */
+ * sleeps in between: libraries spin, which takes the core from a process that shares it, for as
+ * long as the first process works alone. */
 #include "base/clock.h"
 #include "base/mem.h"
 #include "cluster/launcher.h"
@@ -11,7 +11,8 @@
 #include <stdlib.h>
 #include <time.h>
 
-/* A poll costs under a microsecond. Nearly all that a step waits for comes within the first ones. */
+/* A poll costs under a microsecond. Nearly all that a step waits for comes within the first ones.
+ */
 enum { POLLS = 2000, NAP_LEAST = 20000, NAP_MOST = 1000000 }; /* naps in ns */
 enum { PIECE = 1 << 28 };                                     /* bytes: counts are int */
 

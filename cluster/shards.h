@@ -1,6 +1,7 @@
-/* shards.h - which process owns which values of the trained parameters: it sums their gradients, keeps
- * their optimiser's state and steps them. All parameters end to end, in blocks of MOMENT_BLOCK values, are
- * cut into as many pieces of equal length as there are processes, in the order of ranks. */
+/* shards.h - which process owns which values of the trained parameters: it sums their gradients,
+ * keeps their optimiser's state and steps them. All parameters end to end, in blocks of
+ * MOMENT_BLOCK values, are cut into as many pieces of equal length as there are processes, in
+ * the order of ranks. */
 #ifndef CLUSTER_SHARDS_H
 #define CLUSTER_SHARDS_H
 

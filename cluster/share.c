@@ -1,4 +1,5 @@
-/* share.c - see share.h. A batch has few samples: to search n costs n times takes less than computing on one sample. */
+/* share.c - see share.h. A batch has few samples: to search n costs n times takes less than
+ * computing on one sample. */
 #include "cluster/share.h"
 
 #include <string.h>

@@ -17,8 +17,7 @@ static bool open_slot(struct adamw_slot *s, enum moment_type state, const struct
     const enum moment_type type = moment_type_of(state, s->param);
 
     CHECK(s->param->needs_grad && s->param->grad && s->param->dtype == DT_F32);
-    CHECK(s->part.first % MOMENT_BLOCK == 0 &&
-          s->part.first + s->part.n <= tensor_count(s->param));
+    CHECK(s->part.first % MOMENT_BLOCK == 0 && s->part.first + s->part.n <= tensor_count(s->param));
     if (!moment_init(&s->m, type, s->part.n, &codes[1], e) ||
         !moment_init(&s->v, type, s->part.n, &codes[0], e))
         return false;

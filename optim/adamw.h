@@ -7,8 +7,8 @@
 #include "base/err.h"
 #include "optim/moment.h"
 
-/* The part of a parameter that an optimiser steps: the n values from `first` on, which is a multiple
- * of MOMENT_BLOCK. Another process steps the rest. */
+/* The part of a parameter that an optimiser steps: the n values from `first` on, which is a
+ * multiple of MOMENT_BLOCK. Another process steps the rest. */
 struct adamw_part {
     int64_t first, n;
 };
@@ -28,8 +28,8 @@ struct adamw {
     struct moment_code *codes; /* for the second and the first moments */
 };
 
-/* Zeroed state for n parameters, of type `state` where moment_type_of agrees; parts[n] says which part
- * of each, NULL: all. On failure *o is zeroed. */
+/* Zeroed state for n parameters, of type `state` where moment_type_of agrees; parts[n] says
+ * which part of each, NULL: all. On failure *o is zeroed. */
 bool adamw_init(struct adamw *o, struct tensor *const params[], const struct adamw_part *parts,
                 int64_t n, enum moment_type state, struct err *e);
 void adamw_free(struct adamw *o); /* fine on a zeroed struct */

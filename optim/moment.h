@@ -35,8 +35,9 @@ void moment_code_make(struct moment_code *c, bool has_sign);
 struct moment {
     enum moment_type type;
     int64_t n;
-    int64_t first; /* of the parameter's values, the first that is here: a multiple of MOMENT_BLOCK */
-    void *data;   /* [n]: float, bits of a bf16, or uint8_t code */
+    int64_t
+        first;  /* of the parameter's values, the first that is here: a multiple of MOMENT_BLOCK */
+    void *data; /* [n]: float, bits of a bf16, or uint8_t code */
     float *scale; /* 8bit, [moment_blocks(n)]: a value is scale * its code's value. The
                    * scale is the block's value of largest magnitude, with its sign: that
                    * one is stored exactly */
@@ -47,7 +48,8 @@ struct moment {
  * matrices under 4,096 values stay in fp32, because they are few and affect everything. */
 enum moment_type moment_type_of(enum moment_type want, const struct tensor *param);
 
-/* n zeros, from the parameter's first value on. `code` must outlive it. On failure *m needs no moment_free. */
+/* n zeros, from the parameter's first value on. `code` must outlive it. On failure *m needs no
+ * moment_free. */
 bool moment_init(struct moment *m, enum moment_type type, int64_t n, const struct moment_code *code,
                  struct err *e);
 void moment_free(struct moment *m); /* fine on a zeroed struct */

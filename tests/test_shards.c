@@ -54,7 +54,8 @@ static void set_gradients(struct values *v, uint64_t seed)
             v->g[i][k] = (float)rng_normal(&r);
 }
 
-/* Each value has one owner, owners are in the order of ranks, and their parts are of whole blocks. */
+/* Each value has one owner, owners are in the order of ranks, and their parts are of whole blocks.
+ */
 static void test_owners(void **state)
 {
     struct values *v = make_values(1);
@@ -201,9 +202,9 @@ static void test_alone(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_owners), cmocka_unit_test(test_parts_are_the_whole),
-        cmocka_unit_test(test_share), cmocka_unit_test(test_alone)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_owners),
+                                       cmocka_unit_test(test_parts_are_the_whole),
+                                       cmocka_unit_test(test_share), cmocka_unit_test(test_alone)};
 
     return cmocka_run_group_tests_name("shards", tests, NULL, NULL);
 }

@@ -230,8 +230,6 @@ static struct tensor shape(int64_t rows, int64_t cols, bool trained)
     return x;
 }
 
-/* 8,192 tokens: the scores of one head would be 256 MiB. Planned are the output, its gradient, one
- * number per row, and tiles; twice the tokens take twice that, not four times. */
 /* What tape_on_final has said of a backward pass. */
 struct finals {
     struct tensor *leaf[256];
@@ -280,7 +278,8 @@ static void test_final_gradients(void **state)
         tiny_batch(&all, texts + k % 2, 1, 5);
         tape_on_final(t, note_final, &f);
         differentiate(&m, t, &b, &all, 1, k / 2 ? TINY_LAYERS : 0);
-        assert_true(f.n > 2 && (k % 2 == 0 ? f.n == o.n : f.n < o.n)); /* no image factors in text */
+        assert_true(f.n > 2 &&
+                    (k % 2 == 0 ? f.n == o.n : f.n < o.n)); /* no image factors in text */
         for (int i = 0; i < f.n; i++) {
             assert_true(f.sum[i] > 0 && f.sum[i] == sum_of(f.leaf[i]));
             for (int j = 0; j < i; j++)
@@ -294,6 +293,8 @@ static void test_final_gradients(void **state)
     }
 }
 
+/* 8,192 tokens: the scores of one head would be 256 MiB. Planned are the output, its gradient, one
+ * number per row, and tiles; twice the tokens take twice that, not four times. */
 static void test_attention_stores_no_scores(void **state)
 {
     struct tape *t = new_tape();

@@ -141,8 +141,8 @@ static bool gather_layer(struct made_factors *f, struct layerwise *w, struct sta
     return ok;
 }
 
-/* Gathers the statistics of a group of layers, from `first` on one for each process, which keeps those of its
- * own in s. */
+/* Gathers the statistics of a group of layers, from `first` on one for each process, which keeps
+ * those of its own in s. */
 static bool gather_group(struct made_factors *f, struct layerwise *w, struct statistics *s,
                          int64_t first, struct err *e)
 {

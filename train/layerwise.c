@@ -1,5 +1,6 @@
 /* layerwise.c - see layerwise.h. hidden [tokens, d] holds the input of layer `next` for all
- * samples of this process; layer by layer, group by group of samples, it is replaced by the layer's output. */
+ * samples of this process; layer by layer, group by group of samples, it is replaced by the
+ * layer's output. */
 #include "train/layerwise.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -127,8 +128,8 @@ bool layerwise_open(struct layerwise *w, struct run *r, struct model *m, int64_t
         return false;
     return draw_samples(w, e) &&
            file_scratch_open(&w->hidden, r->c.run.dir,
-                             (size_t)(w->tokens ? w->tokens : 1) *
-                                 (size_t)m->cfg.text.hidden_size * sizeof(float),
+                             (size_t)(w->tokens ? w->tokens : 1) * (size_t)m->cfg.text.hidden_size *
+                                 sizeof(float),
                              e) &&
            embed(w, e);
 }

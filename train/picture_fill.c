@@ -1,7 +1,8 @@
-/* picture_fill.c - fills the store with what the steps of a run will read of their pictures. Only that
- * is computed; every other picture is decoded once all the same, because the samples that are left out
- * for a broken one decide the order of the rest, which must not depend on the steps. That a picture can
- * be read is remembered in a store of its own, with one value for each. */
+/* picture_fill.c - fills the store with what the steps of a run will read of their pictures.
+ * Only that is computed; every other picture is decoded once all the same, because the samples
+ * that are left out for a broken one decide the order of the rest, which must not depend on the
+ * steps. That a picture can be read is remembered in a store of its own, with one value for
+ * each. */
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/log.h"
@@ -201,8 +202,8 @@ static bool drop_samples(struct run *r, bool *dropped, struct err *e)
     return true;
 }
 
-/* Gives the bad pictures of a set, as the first process found them, to all: the number of each that is
- * new, and why it is bad. */
+/* Gives the bad pictures of a set, as the first process found them, to all: the number of each
+ * that is new, and why it is bad. */
 static bool share_set(struct dataset *d, struct err *e)
 {
     for (int64_t k = 0, n = d->n_images;; k++) {

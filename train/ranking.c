@@ -92,8 +92,7 @@ static bool measure_rank(struct run *r, struct model *m, const char *path, struc
     if (ok)
         log_line("rank: %s over %lld sample%s, %lld token%s: %s", rank_strategy_name(strategy),
                  (long long)w.all_samples, plural(w.all_samples), (long long)w.all_tokens,
-                 plural(w.all_tokens),
-                 path);
+                 plural(w.all_tokens), path);
     layerwise_close(&w);
     rank_acc_free(k.acc);
     free(k.cs);

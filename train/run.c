@@ -293,7 +293,8 @@ bool run_limits(struct run *r, struct err *e)
     return r->tape;
 }
 
-/* Whether this process has the settings of the first, but for the threads, which follow from its cores. */
+/* Whether this process has the settings of the first, but for the threads, which follow from its
+ * cores. */
 static bool check_alike(const struct run *r, struct err *e)
 {
     struct config c = r->c;

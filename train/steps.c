@@ -344,6 +344,5 @@ bool run_steps(struct run *r, struct err *e)
             if (point_steps[s] && run_has_step(r, (enum step)s) && !point_steps[s](r, &p, e))
                 return false;
     }
-    return !run_has_step(r, STEP_REPORT) ||
-           cluster_agree(!cluster_first() || step_report(r, e), e);
+    return !run_has_step(r, STEP_REPORT) || cluster_agree(!cluster_first() || step_report(r, e), e);
 }

@@ -5,8 +5,8 @@
  *     update   AdamW at schedule_lr(step), gradients times min(1, clip / |gradient|)
  *
  * Dividing by the number of labelled tokens over all micro-batches means that how a batch is cut
- * does not change the step. Several processes (cluster/) cut the samples between them; each steps the
- * part of the values that it owns. Checkpoints: trainer_state.c. */
+ * does not change the step. Several processes (cluster/) cut the samples between them; each
+ * steps the part of the values that it owns. Checkpoints: trainer_state.c. */
 #include "train/trainer.h"
 #include "base/log.h"
 #include "base/clock.h"
@@ -173,7 +173,8 @@ static void close_trainer(struct trainer *t)
 static bool open_tb(struct trainer *t, struct err *e)
 {
     char *dir = run_path(t->r, e, "tensorboard/%s/%s", t->job->point, t->job->phase);
-    bool ok = dir && (!cluster_first() || tb_open(&t->tb, dir, t->step ? t->step + 1 : 0, (double)time(NULL), e));
+    bool ok = dir && (!cluster_first() ||
+                      tb_open(&t->tb, dir, t->step ? t->step + 1 : 0, (double)time(NULL), e));
 
     free(dir);
     return ok;

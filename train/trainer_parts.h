@@ -33,7 +33,8 @@ struct trainer {
     bool gave_up; /* a signal came in the middle of a step, at first in this process alone */
 };
 
-/* Lists in t->items what this process saves: its part of the trained values and of the optimiser's moments. */
+/* Lists in t->items what this process saves: its part of the trained values and of the
+ * optimiser's moments. */
 bool trainer_list(struct trainer *t, struct err *e);
 
 /* Writes a checkpoint of t->step, unless it is the one that was written last. */

@@ -1,7 +1,7 @@
-/* trainer_state.c - the checkpoints of a training. One at step s holds what is needed to continue as
- * if nothing had happened: the trained values, the optimiser's state, s; the position in the data
- * follows from s. Each process saves the part that it owns; any number of processes can read what another
- * number has saved. */
+/* trainer_state.c - the checkpoints of a training. One at step s holds what is needed to
+ * continue as if nothing had happened: the trained values, the optimiser's state, s; the
+ * position in the data follows from s. Each process saves the part that it owns; any number of
+ * processes can read what another number has saved. */
 #include "base/json/jsonc.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -34,8 +34,8 @@ static void add_item(const struct listing *k, const struct param *p, const char 
     k->l->items[k->l->n++] = item;
 }
 
-/* The item of a file that has `in_file` of a list's elements, of which this process keeps `own` at `data`,
- * of `bytes` each: what it reads, and where it goes. */
+/* The item of a file that has `in_file` of a list's elements, of which this process keeps `own`
+ * at `data`, of `bytes` each: what it reads, and where it goes. */
 static struct ckpt_item overlap(enum ckpt_type type, const struct adamw_part *in_file,
                                 const struct adamw_part *own, void *data, size_t bytes)
 {
@@ -248,11 +248,12 @@ bool trainer_restore(struct trainer *t, struct err *e)
     if (!cluster_agree(load_latest(t, e), e)) return false;
     step = t->step;
     if (!cluster_broadcast(&step, sizeof step, 0, e)) return false;
-    return cluster_agree(step == t->step ||
-                             err_set(e,
-                                     "%s/checkpoints: step %lld is the newest that can be read here, and "
-                                     "step %lld for the first process: do all see the same files?",
-                                     t->job->dir, (long long)t->step, (long long)step),
-                         e) &&
+    return cluster_agree(
+               step == t->step ||
+                   err_set(e,
+                           "%s/checkpoints: step %lld is the newest that can be read here, and "
+                           "step %lld for the first process: do all see the same files?",
+                           t->job->dir, (long long)t->step, (long long)step),
+               e) &&
            cluster_agree(!cluster_first() || rewind_metrics(t, e), e);
 }

@@ -84,7 +84,8 @@ static int cluster_setup(void **state)
     "recovery.tsv); do cmp $f $T/" dir "/$f || exit 1; done)"
 
 /* Losses: of 44 steps, each an fp32 sum over the batch: 1e-6 is some 10 roundings of 6e-8, seen are
- * 1e-7. Norms also have the roundings of all gradients, which training amplifies: seen are 1.3e-6. */
+ * 1e-7. Norms also have the roundings of all gradients, which training amplifies: seen are 1.3e-6.
+ */
 static void test_as_one(void **state)
 {
     static const char *const runs[] = {"p2", "p3", "p4", "p8"};
@@ -113,8 +114,9 @@ static void test_repeats(void **state)
 }
 
 /* Rounded to bf16, a gradient is off by up to 2^-9 = 2e-3, its sums by less: a few steps of a
- * training with lr 1e-3 move the loss by 1e-4 of itself at most (1.5e-6 seen, 5e-5 with moments in 8
- * bits). And it must differ by more than 1e-7, which f32 does: else nothing would have been rounded. */
+ * training with lr 1e-3 move the loss by 1e-4 of itself at most (1.5e-6 seen, 5e-5 with moments
+ * in 8 bits). And it must differ by more than 1e-7, which f32 does: else nothing would have been
+ * rounded. */
 static void test_bf16_wire(void **state)
 {
     static const char sets[] = "--set 'run.steps=[\"baseline\"]' --set run.dir=$T/";
@@ -130,7 +132,8 @@ static void test_bf16_wire(void **state)
     must_be_close(state, "w0", "w1", "loss", 0);
 }
 
-/* Samples with pictures and without, of very different length, and fewer in a step than processes. */
+/* Samples with pictures and without, of very different length, and fewer in a step than processes.
+ */
 static void test_uneven(void **state)
 {
     char text[6000] = "[";
@@ -162,8 +165,8 @@ static void test_uneven(void **state)
 
 /* ---- stops ---- */
 
-/* Starts two processes of an endless training, and returns once they have logged some more steps and
- * saved some. */
+/* Starts two processes of an endless training, and returns once they have logged some more steps
+ * and saved some. */
 static pid_t start_two(void *const *state)
 {
     const char *jsonl = tmpdir_path(state, "run/metrics.jsonl");
@@ -182,17 +185,19 @@ static pid_t start_two(void *const *state)
     return 0;
 }
 
-/* Sends a signal to the process of that rank, and returns the status of mpirun and how long it took. */
+/* Sends a signal to the process of that rank, and returns the status of mpirun and how long it
+ * took. */
 static int signal_one(void *const *state, pid_t mpirun, int rank, int sig, double *seconds)
 {
     struct timespec from, to;
     char command[300];
     int rc;
 
-    snprintf(command, sizeof command,
-             "for p in $(pgrep -P %d); do tr '\\0' '\\n' < /proc/$p/environ | grep -qx PMIX_RANK=%d "
-             "&& exec kill -%d $p; done; exit 1",
-             (int)mpirun, rank, sig);
+    snprintf(
+        command, sizeof command,
+        "for p in $(pgrep -P %d); do tr '\\0' '\\n' < /proc/$p/environ | grep -qx PMIX_RANK=%d "
+        "&& exec kill -%d $p; done; exit 1",
+        (int)mpirun, rank, sig);
     assert_int_equal(system(command), 0);
     clock_gettime(CLOCK_MONOTONIC, &from);
     rc = finish(mpirun);
@@ -226,7 +231,8 @@ static void test_stop(void **state)
         assert_int_equal(signal_one(state, pid, i % 2, signals[i], &seconds), 128 + signals[i]);
         assert_int_equal(errors_in(state), 1);
         assert_true(says(state, "is saved at step"));
-        must_run(state, "set -- $(ls -d $T/run/baseline/checkpoints/step-* | tail -1)/*; [ $# = 2 ]");
+        must_run(state,
+                 "set -- $(ls -d $T/run/baseline/checkpoints/step-* | tail -1)/*; [ $# = 2 ]");
     }
 }
 
@@ -245,9 +251,9 @@ static void test_kill(void **state)
     }
 }
 
-/* 24 steps with a checkpoint at 10 and 20: ten by two processes, ten by three, the rest by one. What
- * was done after a checkpoint is taken away. The data come in the same order: the losses are those
- * of one process. */
+/* 24 steps with a checkpoint at 10 and 20: ten by two processes, ten by three, the rest by one.
+ * What was done after a checkpoint is taken away. The data come in the same order: the losses
+ * are those of one process. */
 static void test_other_numbers(void **state)
 {
 #define SOME                                                                                       \
@@ -264,7 +270,8 @@ static void test_other_numbers(void **state)
     must_run(state, FORGET("24"));
     must_run(state, TRAIN SOME "--resume");
     assert_true(says(state, "continues from step 20 of 24"));
-    /* 8-bit moments round by chance: a last bit that differs may round the other way, by 1 % of a moment */
+    /* 8-bit moments round by chance: a last bit that differs may round the other way, by 1 % of
+     * a moment */
     must_be_close(state, "one", "run", "loss", 1e-5);
 }
 
@@ -285,10 +292,11 @@ static void test_errors(void **state)
     must_fail_in(state, PROCESSES(2) "--set cluster.processes=3", "and 2 were started");
     must_fail_in(state, "mpirun --oversubscribe -np 2 " TRAIN ": -np 1 " TRAIN "--set run.seed=2",
                  "error: rank 2 of 3: its settings are not those of rank 0");
-    must_fail_in(state,
-                 "p=$PWD/$B/mha2mla-train && cd $T && mpirun --oversubscribe -np 1 $p --config c.json "
-                 ": -np 1 -wdir / $p --config c.json",
-                 "error: rank 1 of 2: c.json: No such file or directory");
+    must_fail_in(
+        state,
+        "p=$PWD/$B/mha2mla-train && cd $T && mpirun --oversubscribe -np 1 $p --config c.json "
+        ": -np 1 -wdir / $p --config c.json",
+        "error: rank 1 of 2: c.json: No such file or directory");
     assert_false(is_there(tmpdir_path(state, "run")));
 }
 
@@ -312,9 +320,9 @@ static void test_save_fails(void **state)
 /* With an argument, only the tests of that name. */
 int main(int argc, char **argv)
 {
-    const struct CMUnitTest tests[] = {cluster_test(test_as_one),   cluster_test(test_repeats),
-                                       cluster_test(test_bf16_wire), cluster_test(test_uneven),
-                                       cluster_test(test_stop),     cluster_test(test_kill),
+    const struct CMUnitTest tests[] = {cluster_test(test_as_one),        cluster_test(test_repeats),
+                                       cluster_test(test_bf16_wire),     cluster_test(test_uneven),
+                                       cluster_test(test_stop),          cluster_test(test_kill),
                                        cluster_test(test_other_numbers), cluster_test(test_errors),
                                        cluster_test(test_save_fails)};
 

@@ -1,5 +1,5 @@
-/* checkpoint_dir.c - a run's checkpoints step-NNNNNNNN.h5, or step-NNNNNNNN/ of several processes: saving, pruning,
- * finding the newest. */
+/* checkpoint_dir.c - a run's checkpoints step-NNNNNNNN.h5, or step-NNNNNNNN/ of several
+ * processes: saving, pruning, finding the newest. */
 #include "train/record/checkpoint.h"
 
 #include "base/file.h"
@@ -60,8 +60,8 @@ static int newest_first(const void *a, const void *b)
     return x->parts - y->parts;
 }
 
-/* What is saved in dir, newest first; the caller frees *all. Removes what was left behind by a killed
- * save. A missing directory has nothing. */
+/* What is saved in dir, newest first; the caller frees *all. Removes what was left behind by a
+ * killed save. A missing directory has nothing. */
 static bool list_saved(const char *dir, struct saved **all, size_t *n, struct err *e)
 {
     DIR *d = opendir(dir);

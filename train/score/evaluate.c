@@ -1,6 +1,7 @@
 /* evaluate.c - takes the chosen samples of every set through the score's function, a batch at a
- * time. The batches of a set go to the processes in turn; what comes of each sample is then counted in the order of
- * the samples, so that the scores do not depend on the number of processes. */
+ * time. The batches of a set go to the processes in turn; what comes of each sample is then
+ * counted in the order of the samples, so that the scores do not depend on the number of
+ * processes. */
 #include "train/score/evaluate.h"
 #include "base/clock.h"
 #include "base/file.h"
@@ -113,7 +114,8 @@ struct evaluation {
     size_t n_lines;
 };
 
-/* Puts the batch's features in a leaf with memory of its own, because scoring restarts the tape. A tower being trained runs here. *copy stays NULL if there are no pictures. Shape: [image
+/* Puts the batch's features in a leaf with memory of its own, because scoring restarts the tape.
+ * A tower being trained runs here. *copy stays NULL if there are no pictures. Shape: [image
  * tokens of the batch, feature width]. */
 static bool own_features(struct evaluation *v, struct tensor *leaf, float **copy, struct err *e)
 {
@@ -197,8 +199,8 @@ static int in_order(const void *a, const void *b)
 }
 
 /* Adds up the scores of n samples, and writes their lines. */
-static bool count_all(struct evaluation *v, const struct scored *scored, const char *lines, size_t n,
-                      struct err *e)
+static bool count_all(struct evaluation *v, const struct scored *scored, const char *lines,
+                      size_t n, struct err *e)
 {
     struct result *all = mem_new(n, sizeof *all, "scores", e);
     bool ok = all;
@@ -298,20 +300,19 @@ static void close_evaluation(struct evaluation *v)
 bool evaluate(struct run *r, struct model *m, const struct evaluate_how *how, struct scores *s,
               struct err *e)
 {
-    struct evaluation v = {
-        .s = {.r = r, .m = m, .how = scorer_of(&r->c), .stats = &s->stats},
-        .context = how->context,
-        .curve = how->curve,
-        .size = r->c.evaluate.batch,
-        .out = s};
+    struct evaluation v = {.s = {.r = r, .m = m, .how = scorer_of(&r->c), .stats = &s->stats},
+                           .context = how->context,
+                           .curve = how->curve,
+                           .size = r->c.evaluate.batch,
+                           .out = s};
     const bool answers = how->answers && v.s.how->generates;
     struct file_out out = {0};
     double begin = clock_seconds();
     bool ok;
 
     memset(s, 0, sizeof *s);
-    ok = cluster_agree(open_evaluation(&v, e) && (!answers || !cluster_first() ||
-                                                  file_out_open(&out, how->answers, e)),
+    ok = cluster_agree(open_evaluation(&v, e) &&
+                           (!answers || !cluster_first() || file_out_open(&out, how->answers, e)),
                        e);
     v.answers = out.fp;
     for (int64_t k = 0; ok && k < r->n_eval; k++)
