@@ -212,6 +212,24 @@ bool cluster_gather(const void *mine, size_t n, void **all, size_t *bytes, struc
     return false;
 }
 
+bool cluster_hand(int from, const void *mine, size_t n, void **got, size_t *bytes, struct err *e)
+{
+    const bool first = cluster_first();
+    bool ok = cluster_broadcast(&n, sizeof n, from, e);
+
+    CHECK(from > 0);
+    *got = ok && first ? mem_new(n + 1, 1, "what the processes have", e) : NULL;
+    *bytes = first ? n : 0;
+    if (!cluster_agree(ok && (!first || *got), e)) {
+        free(*got);
+        *got = NULL;
+        return false;
+    }
+    if (first) net_hand(*got, n, from);
+    if (state.at.rank == from) net_hand((void *)(uintptr_t)mine, n, from);
+    return true;
+}
+
 /* ---- the end ---- */
 
 bool cluster_close(bool ok, struct err *e)

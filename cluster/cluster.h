@@ -59,6 +59,10 @@ bool cluster_broadcast(void *data, size_t bytes, int from, struct err *e);
  * caller frees, and *bytes its size. If memory is short in one process, all fail. */
 bool cluster_gather(const void *mine, size_t n, void **all, size_t *bytes, struct err *e);
 
+/* The n bytes of process `from`, not the first, for the first alone: *got is new memory there,
+ * which the caller frees, and *bytes its size; NULL and 0 elsewhere. */
+bool cluster_hand(int from, const void *mine, size_t n, void **got, size_t *bytes, struct err *e);
+
 /* The last meeting, before the program ends. A process that has failed where the others do not
  * expect it waits for them for a few seconds. */
 bool cluster_close(bool ok, struct err *e);

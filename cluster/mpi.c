@@ -104,6 +104,23 @@ void net_broadcast(void *data, size_t bytes, int from)
     }
 }
 
+void net_hand(void *data, size_t bytes, int from)
+{
+    int rank;
+
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    for (size_t at = 0; at < bytes; at += PIECE) {
+        const size_t n = bytes - at < PIECE ? bytes - at : PIECE;
+        MPI_Request q;
+
+        if (rank == from)
+            MPI_Isend((char *)data + at, (int)n, MPI_BYTE, 0, 0, MPI_COMM_WORLD, &q);
+        else
+            MPI_Irecv((char *)data + at, (int)n, MPI_BYTE, from, 0, MPI_COMM_WORLD, &q);
+        await(&q, 0);
+    }
+}
+
 void net_close(void)
 {
     int begun;

@@ -23,6 +23,8 @@ bool net_share(const void *mine, size_t bytes, void *all, double seconds);
  */
 void net_exchange(const void *to, size_t bytes, void *from);
 void net_broadcast(void *data, size_t bytes, int from);
+/* data[bytes] of process `from` goes to that of rank 0; for these two. */
+void net_hand(void *data, size_t bytes, int from);
 void net_close(void);
 _Noreturn void net_end(int status); /* ends all processes */
 

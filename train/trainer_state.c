@@ -221,7 +221,7 @@ static bool rewind_metrics(struct trainer *t, struct err *e)
 static bool load_latest(struct trainer *t, struct err *e)
 {
     struct ckpt_found found = {.step = -1};
-    const struct ckpt_check check = {meta_fits, list_part, t};
+    const struct ckpt_check check = {.fits = meta_fits, .list = list_part, .arg = t};
     char *dir = mem_printf(e, "%s/checkpoints", t->job->dir);
     struct ckpt_list single = {0};
     bool ok = dir && list_part(t, 0, 1, &single, e) &&
