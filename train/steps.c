@@ -48,7 +48,7 @@ static bool need_pictures(struct run *r, struct model *m, bool pixels, struct er
 
     if (r->pictures.open && r->pictures.pixels == pixels) return true;
     run_close_pictures(r);
-    if (!cluster_agree(!cluster_first() || run_check_pictures(r, e), e) ||
+    if (!run_share_names(r, e) || !cluster_agree(!cluster_first() || run_check_pictures(r, e), e) ||
         !run_open_pictures(r, m, pixels, e) ||
         !cluster_agree(ahead_of_steps(r, hf_has_vision(&m->cfg), e), e))
         return false;

@@ -163,6 +163,20 @@ static void test_uneven(void **state)
     must_be_close(state, "one", "p8", "loss", 1e-6);
 }
 
+/* A broken picture is found by one process, and its sample left out by all. */
+static void test_bad_picture(void **state)
+{
+#define BASELINE "--set 'run.steps=[\"baseline\"]' "
+
+    must_run(state, "for p in $(find $T/s -name '*.png' | sort | sed -n '3p;20p;41p'); do "
+                    "truncate -s 40 $p; done");
+    must_run(state, TRAIN BASELINE "--set run.dir=$T/one --set data.cache=$T/cache1");
+    must_run(state, PROCESSES(3) BASELINE "--set run.dir=$T/p3");
+    must_run(state, "cmp $T/one/left_out.txt $T/p3/left_out.txt && cmp $T/one/pictures.sha256 "
+                    "$T/p3/pictures.sha256 && test -s $T/p3/left_out.txt");
+    must_be_close(state, "one", "p3", "loss", 1e-6);
+}
+
 /* ---- stops ---- */
 
 /* Starts two processes of an endless training, and returns once they have logged some more steps
@@ -320,11 +334,12 @@ static void test_save_fails(void **state)
 /* With an argument, only the tests of that name. */
 int main(int argc, char **argv)
 {
-    const struct CMUnitTest tests[] = {cluster_test(test_as_one),        cluster_test(test_repeats),
-                                       cluster_test(test_bf16_wire),     cluster_test(test_uneven),
-                                       cluster_test(test_stop),          cluster_test(test_kill),
-                                       cluster_test(test_other_numbers), cluster_test(test_errors),
-                                       cluster_test(test_save_fails)};
+    const struct CMUnitTest tests[] = {
+        cluster_test(test_as_one),      cluster_test(test_repeats),
+        cluster_test(test_bf16_wire),   cluster_test(test_uneven),
+        cluster_test(test_bad_picture), cluster_test(test_stop),
+        cluster_test(test_kill),        cluster_test(test_other_numbers),
+        cluster_test(test_errors),      cluster_test(test_save_fails)};
 
     if (argc > 1) cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests_name("cluster", tests, NULL, NULL);
