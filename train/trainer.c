@@ -430,6 +430,21 @@ static bool log_end(const struct trainer *t, struct err *e)
     return metrics_write(&t->r->metrics, line, sizeof line / sizeof *line, e);
 }
 
+/* What the processes had of the work: the first one's figures, which are about those of each. */
+static void say_processes(const struct trainer *t)
+{
+    const double MiB = 0x1p20, state = adamw_state_bytes(&t->opt);
+    double sent, early;
+
+    if (cluster_size() == 1) return;
+    exchange_sent(t->exchange, &sent, &early);
+    log_line(
+        "%s %s: of %d processes: the optimiser's state here is %.2f MiB; %.2f MiB of gradients "
+        "were sent, %.0f %% of them during the backward pass",
+        t->job->point, t->job->phase, cluster_size(), state / MiB, sent / MiB,
+        sent > 0 ? 100 * early / sent : 0.0);
+}
+
 bool train_model(struct run *r, struct model *m, const struct train_job *job, struct err *e)
 {
     struct trainer t = {.r = r, .m = m, .job = job};
@@ -440,6 +455,7 @@ bool train_model(struct run *r, struct model *m, const struct train_job *job, st
     if (ok)
         log_line("%s %s: %lld step%s, %.0f tokens, %s", job->point, job->phase, (long long)t.steps,
                  plural(t.steps), t.tokens, unit_seconds(text, t.seconds));
+    if (ok) say_processes(&t);
     ok = ok && cluster_agree(log_end(&t, e), e);
     close_trainer(&t);
     return ok;

@@ -83,6 +83,31 @@ static int cluster_setup(void **state)
     "(cd $T/one && for f in $(find . -name scores.json -o -name answers.jsonl -o -name "           \
     "recovery.tsv); do cmp $f $T/" dir "/$f || exit 1; done)"
 
+/* The MiB of the first training's optimiser, as a run has logged them. */
+static double logged_state(void *const *state, const char *run)
+{
+    char path[100], *text, *at;
+    double mib;
+
+    snprintf(path, sizeof path, "%s/train.log", run);
+    text = slurp(tmpdir_path(state, path), NULL);
+    at = strstr(text, "the optimiser's state here is ");
+    assert_non_null(at);
+    mib = strtod(at + strlen("the optimiser's state here is "), NULL);
+    free(text);
+    return mib;
+}
+
+/* Of four processes each has half as much as of two, but for the log's last digit and blocks
+ * that cannot be halved. */
+static void state_is_divided(void *const *state)
+{
+    const double two = logged_state(state, "p2"), four = logged_state(state, "p4");
+
+    print_message("# the optimiser's state: %.2f MiB of two processes, %.2f of four\n", two, four);
+    assert_true(two > 0.1 && fabs(two - 2 * four) < 0.02);
+}
+
 /* Losses: of 44 steps, each an fp32 sum over the batch: 1e-6 is some 10 roundings of 6e-8, seen are
  * 1e-7. Norms also have the roundings of all gradients, which training amplifies: seen are 1.3e-6.
  */
@@ -94,6 +119,7 @@ static void test_as_one(void **state)
     must_run(state, PROCESSES(2) "--set run.dir=$T/p2 --set data.cache=$T/cache2");
     must_run(state, PROCESSES(3) "--set run.dir=$T/p3 --set data.cache=$T/cache3");
     must_run(state, PROCESSES(4) "--set run.dir=$T/p4");
+    state_is_divided(state);
     must_run(state, PROCESSES(8) "--set run.dir=$T/p8");
     for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
         must_be_close(state, "one", runs[i], "loss", 1e-6);
