@@ -6,7 +6,10 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
+#include "cluster/cluster.h"
+
 #include <math.h>
+#include <time.h>
 
 #include "tests/tmpdir.h"
 
@@ -357,16 +360,107 @@ static void test_save_fails(void **state)
     must_run(state, "set -- $T/run/baseline/checkpoints/step-00000002/*; [ $# = 2 ]");
 }
 
+/* ---- this program, as several processes ---- */
+
+/* What process `rank` has at i: of very different size, so that the order of a sum shows. */
+static double value_of(int rank, int64_t i)
+{
+    return (1 + (double)(i % 7)) * pow(10, (double)((rank * 5 + i) % 17 - 8)) / 3;
+}
+
+/* The sum in the order of ranks, to the last bit; and the bytes of each, of all lengths. */
+static bool meet_others(struct err *e)
+{
+    const int size = cluster_size(), rank = cluster_rank();
+    bool ok = true;
+
+    for (int64_t n = 1; ok && n < 60000; n = n * 7 + 2) {
+        double *x = calloc((size_t)n, sizeof *x);
+        char *mine = calloc((size_t)(n * (rank + 1)), 1);
+        void *all = NULL, *got = NULL;
+        size_t bytes = 0, handed = 0;
+
+        for (int64_t i = 0; i < n; i++)
+            x[i] = value_of(rank, i);
+        memset(mine, 'a' + rank, (size_t)(n * (rank + 1)));
+        ok = cluster_sum(x, n, e) &&
+             cluster_gather(mine, (size_t)(n * (rank + 1)), &all, &bytes, e) &&
+             cluster_hand(size - 1, mine, (size_t)(n * (rank + 1)), &got, &handed, e);
+        for (int64_t i = 0; ok && i < n; i++) {
+            double sum = value_of(0, i);
+            for (int k = 1; k < size; k++)
+                sum += value_of(k, i);
+            ok = x[i] == sum || err_set(e, "the sum at %lld of %lld", (long long)i, (long long)n);
+        }
+        for (int64_t i = 0, at = 0; ok && i < size; at += n * ++i)
+            ok = (((char *)all)[at] == 'a' + i && ((char *)all)[at + n * (i + 1) - 1] == 'a' + i) ||
+                 err_set(e, "the bytes of %lld", (long long)i);
+        if (ok && rank == 0)
+            ok = (handed == (size_t)(n * size) && *(char *)got == 'a' + size - 1) ||
+                 err_set(e, "what was handed");
+        ok = cluster_agree(ok, e);
+        free(x), free(mine), free(all), free(got);
+    }
+    return ok;
+}
+
+/* The last process fails where nobody meets it. */
+static bool fail_alone(struct err *e)
+{
+    if (cluster_rank() == cluster_size() - 1) return err_set(e, "has failed alone");
+    sleep(60);
+    return true;
+}
+
+static int be_process(bool (*what)(struct err *e))
+{
+    struct err e = {0};
+    bool ok = cluster_open(&e) && what(&e);
+    char line[64];
+
+    ok = cluster_close(ok, &e);
+    snprintf(line, sizeof line, "%d processes agree", cluster_size());
+    if (cluster_reports()) fprintf(stderr, "mha2mla-train: error: %s\n", ok ? line : e.msg);
+    cluster_leave(ok ? 0 : 1);
+    return ok ? 0 : 1;
+}
+
+static void test_meetings(void **state)
+{
+    static const int sizes[] = {2, 3, 5, 8};
+
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        char command[200], text[40];
+        snprintf(command, sizeof command,
+                 "mpirun --oversubscribe -np %d $B/tests/cluster/test_cluster be meeting",
+                 sizes[i]);
+        snprintf(text, sizeof text, "%d processes agree", sizes[i]);
+        must_run(state, command);
+        assert_true(says(state, text));
+    }
+}
+
+static void test_alone(void **state)
+{
+    const time_t begin = time(NULL);
+
+    must_fail_in(state, "mpirun --oversubscribe -np 3 $B/tests/cluster/test_cluster be alone",
+                 "error: rank 2 of 3: has failed alone");
+    assert_true(time(NULL) - begin < 10);
+}
+
 /* With an argument, only the tests of that name. */
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
+        cluster_test(test_meetings),    cluster_test(test_alone),
         cluster_test(test_as_one),      cluster_test(test_repeats),
         cluster_test(test_bf16_wire),   cluster_test(test_uneven),
         cluster_test(test_bad_picture), cluster_test(test_stop),
         cluster_test(test_kill),        cluster_test(test_other_numbers),
         cluster_test(test_errors),      cluster_test(test_save_fails)};
 
+    if (argc > 2) return be_process(strcmp(argv[2], "alone") == 0 ? fail_alone : meet_others);
     if (argc > 1) cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests_name("cluster", tests, NULL, NULL);
 }
