@@ -8,16 +8,20 @@ PACKAGES := gcc make pkg-config libopenblas-dev liblapacke-dev libcjson-dev libp
 	libhdf5-dev libdnnl-dev libssl-dev libpcre2-dev libutf8proc-dev libcmocka-dev gnuplot-nox
 LIBS := openblas lapacke libcjson libpng libjpeg libwebp libwebpdemux zlib hdf5 libcrypto libxxhash libpcre2-8 libutf8proc
 
+# MPI is used where it is installed: make MPI= builds without.
+MPI := $(shell pkg-config --exists mpi-c && echo mpi-c)
+
 CPPFLAGS += -D_GNU_SOURCE -I. $(shell pkg-config --cflags $(LIBS) 2>/dev/null)
 CFLAGS ?= -O2 -g
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wno-missing-braces $(if $(findstring clang,$(CC)),-Wno-pass-failed)
 ALL_CFLAGS = -std=c17 $(WARN) $(CFLAGS) $(ARCH) -fopenmp -fno-math-errno -fno-trapping-math $(SANITIZE)
-LDLIBS += $(shell pkg-config --libs $(LIBS) 2>/dev/null) -ldnnl -lm
+LDLIBS += $(shell pkg-config --libs $(LIBS) $(MPI) 2>/dev/null) -ldnnl -lm
+$(BUILD)/cluster/mpi.o: CPPFLAGS += $(if $(MPI),$(shell pkg-config --cflags $(MPI)))
 $(BUILD)/autograd/%.o $(BUILD)/double/autograd/%.o: CFLAGS += -O3
 
 # Rooms and the rooms in them; the programs train and datasets stand on the others.
-ROOMS := base data autograd optim model convert train
-SOURCES := $(wildcard $(ROOMS:%=%/*.c) $(ROOMS:%=%/*/*.c))
+ROOMS := base data autograd optim cluster model convert train
+SOURCES := $(filter-out cluster/$(if $(MPI),alone,mpi).c,$(wildcard $(ROOMS:%=%/*.c) $(ROOMS:%=%/*/*.c)))
 NUMERIC := $(filter autograd/% optim/% convert/% data/picture/% base/bf16.c,$(SOURCES))
 NUMERIC_OBJ := $(if $(LEVELS),$(LEVELS:%=$(BUILD)/%.o) $(BUILD)/jumps.o,$(patsubst %.c,$(BUILD)/%.o,$(NUMERIC)))
 LIB_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(filter-out train/main.c $(NUMERIC),$(SOURCES))) $(NUMERIC_OBJ)
@@ -145,6 +149,14 @@ test-long: packages
 run-long-tests: all $(TESTS) $(LONG_TESTS) $(BENCH)
 	@BUILD=$(BUILD) sh tests/run.sh $(BACKENDS) $(TESTS) $(LONG_TESTS)
 
+# Runs of several processes: installs MPI where it is missing.
+CLUSTER_TESTS := $(patsubst tests/cluster/%.c,$(BUILD)/tests/cluster/%,$(wildcard tests/cluster/test_*.c))
+test-cluster: packages
+	@sh tests/packages.sh libopenmpi-dev openmpi-bin
+	@$(MAKE) --no-print-directory run-cluster-tests
+run-cluster-tests: all $(CLUSTER_TESTS)
+	@BUILD=$(BUILD) sh tests/run.sh /dev/null $(CLUSTER_TESTS)
+
 # Twice: for any processor of its kind, and for this one.
 ASAN := CFLAGS="-O1 -g" SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
 asan: packages
@@ -174,7 +186,7 @@ fuzz: packages
 docs: $(BUILD)/mha2mla-train
 	@{ sed '/^| Key /,$$d' docs/settings.md; $< --help-config; } > docs/settings.md.tmp && mv docs/settings.md.tmp docs/settings.md
 
-FORMATTED := $(wildcard $(addsuffix /*.[ch],$(ROOMS) $(ROOMS:%=%/*) datasets tests tests/fault tests/fuzz tests/long bench bench/lib))
+FORMATTED := $(wildcard $(addsuffix /*.[ch],$(ROOMS) $(ROOMS:%=%/*) datasets tests tests/cluster tests/fault tests/fuzz tests/long bench bench/lib))
 format:
 	clang-format -i $(FORMATTED)
 
@@ -186,6 +198,6 @@ lint:
 clean:
 	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-asan-native $(BUILD)-tsan $(BUILD)-fuzz
 
-.PHONY: all packages install quickstart bench bench-short bench-step bench-tokenize test run-tests test-long run-long-tests asan tsan fuzz docs format lint clean
+.PHONY: all packages install quickstart bench bench-short bench-step bench-tokenize test run-tests test-long run-long-tests test-cluster run-cluster-tests asan tsan fuzz docs format lint clean
 .SECONDARY:
 -include $(wildcard $(BUILD)/*/*.d $(BUILD)/*/*/*.d $(BUILD)/*/*/*/*.d)

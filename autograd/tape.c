@@ -296,6 +296,40 @@ bool tape_forward(struct tape *t)
     return true;
 }
 
+void tape_on_final(struct tape *t, tape_final *f, void *arg)
+{
+    t->final = f;
+    t->final_arg = arg;
+}
+
+/* The trained leaf that a step of the backward pass adds to by its input k; or NULL. */
+static struct tensor *leaf_of(const struct step *s, int k)
+{
+    struct tensor *x = s->node->in[k];
+
+    return s->kind == STEP_BACKWARD && x && !x->maker && x->needs_grad ? x : NULL;
+}
+
+static void count_writers(struct tape *t)
+{
+    struct tensor *x;
+
+    for (int i = t->n_forward; i < t->n_steps; i++)
+        for (int k = 0; k < NODE_IN; k++)
+            if ((x = leaf_of(&t->steps[i], k))) x->writers = 0;
+    for (int i = t->n_forward; i < t->n_steps; i++)
+        for (int k = 0; k < NODE_IN; k++)
+            if ((x = leaf_of(&t->steps[i], k))) x->writers++;
+}
+
+static void note_final(struct tape *t, const struct step *s)
+{
+    struct tensor *x;
+
+    for (int k = 0; k < NODE_IN; k++)
+        if ((x = leaf_of(s, k)) && --x->writers == 0) t->final(t->final_arg, x);
+}
+
 bool tape_backward(struct tape *t, struct tensor *loss)
 {
     CHECK(t->train && loss->rows == 1 && loss->cols == 1);
@@ -306,12 +340,14 @@ bool tape_backward(struct tape *t, struct tensor *loss)
         t->nodes[i]->out->grad_live = false;
     loss->grad[0] = 1;
     loss->grad_live = true;
+    if (t->final) count_writers(t);
     for (int i = t->n_forward; i < t->n_steps; i++) {
         if (signals_came()) return false;
         for (const struct stash *h = t->steps[i].unpack; h; h = h->next_unpacked)
             unpack(t, h);
         if (t->steps[i].kind == STEP_RERUN || t->steps[i].node->out->grad_live)
             run(t, &t->steps[i]);
+        if (t->final) note_final(t, &t->steps[i]);
     }
     return true;
 }

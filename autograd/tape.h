@@ -95,6 +95,12 @@ bool tape_forward(struct tape *t);
 /* loss is [1, 1]; starts from d loss / d loss = 1. Stops as tape_forward does. */
 bool tape_backward(struct tape *t, struct tensor *loss);
 
+/* In the backward passes from now on, f(arg, leaf) is called when the gradient of a trained leaf is
+ * final: after the last node that adds to it. A leaf that is not in the graph is not called for.
+ * f NULL: nobody is called. */
+typedef void tape_final(void *arg, struct tensor *leaf);
+void tape_on_final(struct tape *t, tape_final *f, void *arg);
+
 /* For backward functions: prepares to write the gradient of x. Returns true if it must be added to
  * what is there; false if the memory is uninitialised and must be overwritten. */
 bool tape_grad_adds(struct tensor *x);

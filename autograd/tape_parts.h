@@ -54,6 +54,8 @@ struct tape {
     struct step *steps;
     int n_steps, n_forward;
     size_t planned_bytes;
+    tape_final *final; /* or NULL */
+    void *final_arg;
     bool profile;
     struct op_time times[MAX_OP_TIMES];
     int n_times;

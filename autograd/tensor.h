@@ -37,6 +37,7 @@ struct tensor {
     bool grad_live;       /* grad has been written to in this backward pass */
     bool kept;            /* its data must outlive the forward pass */
     int consumers;
+    int writers; /* of a leaf: nodes of the backward pass that are yet to add to grad */
     struct storage *storage, *grad_storage; /* placed by plan.c */
 };
 

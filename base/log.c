@@ -17,7 +17,8 @@ static FILE *file; /* the log; before it has a name, the buffer of kept lines */
 static char *kept; /* that buffer, or NULL */
 static size_t n_kept;
 static char *path;
-static int lost, lost_stdout;   /* errno of the first failed write, to the file and to stdout */
+static int lost, lost_stdout; /* errno of the first failed write, to the file and to stdout */
+static bool no_terminal;
 static bool pending;            /* a progress line is on the terminal */
 static double last_progress;    /* when the last progress line was printed, off a terminal */
 static const double quiet = 10; /* seconds between progress lines off a terminal */
@@ -122,13 +123,18 @@ void log_line(const char *fmt, ...)
     free(line);
 }
 
+void log_no_terminal(void)
+{
+    no_terminal = true;
+}
+
 void log_progress(const char *fmt, ...)
 {
     double now = clock_seconds();
     va_list ap;
     char *line;
 
-    if (!isatty(STDOUT_FILENO)) {
+    if (no_terminal || !isatty(STDOUT_FILENO)) {
         if (now - last_progress < quiet) return;
         last_progress = now;
     } else {

@@ -18,6 +18,9 @@ bool log_close(struct err *e);
 /* One line, without the newline; control characters in it are quoted (text_plain). */
 void log_line(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
+/* From now on stdout is no terminal, though it looks like one: mpirun puts one between. */
+void log_no_terminal(void);
+
 /* For progress. On a terminal the next line overwrites it; elsewhere it is printed at most every
  * few seconds. It never goes to the log file. */
 void log_progress(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

@@ -63,6 +63,17 @@ static void note(int sig)
         end_at_once(sig);
 }
 
+void signals_note(int sig)
+{
+    struct timespec now;
+    long long first = 0;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (atomic_compare_exchange_strong(&state.since, &first,
+                                       now.tv_sec * 1000000000LL + now.tv_nsec))
+        atomic_store(&state.came, sig);
+}
+
 static void *wait_for_signals(void *unused)
 {
     int sig;

@@ -30,6 +30,10 @@ bool signals_go_on(struct err *e);
 /* "SIGINT"; "a signal" for one not known here. */
 const char *signals_name(int sig);
 
+/* Another process of the run was asked to stop by `sig`, and so this one is, unless it was already.
+ */
+void signals_note(int sig);
+
 /* Called by the log on a broken pipe behind stdout: treated as if SIGPIPE had arrived. */
 void signals_pipe_broke(void);
 

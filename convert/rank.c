@@ -151,6 +151,12 @@ bool rank_acc_add(struct rank_acc *a, int64_t layer, const struct rank_sample *x
     return true;
 }
 
+double *rank_acc_sums(struct rank_acc *a, int64_t *n)
+{
+    *n = a->n.L * a->len;
+    return a->state;
+}
+
 static void rank_by_score(int32_t *rank, const double *score, int64_t P)
 {
     for (int64_t i = 0; i < P; i++) {

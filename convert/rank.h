@@ -44,6 +44,9 @@ void rank_acc_free(struct rank_acc *a); /* fine on NULL */
  * finite, leaving the accumulator unchanged. The sums do not depend on the number of threads. */
 bool rank_acc_add(struct rank_acc *a, int64_t layer, const struct rank_sample *x, struct err *e);
 
+/* The sums so far, *n doubles: those of processes that saw other samples can be added to them. */
+double *rank_acc_sums(struct rank_acc *a, int64_t *n);
+
 /* rank[L,G,P] and, unless NULL, the scores[L,G,P] that it is based on. Equal scores rank by pair
  * index. Fails for a layer without samples.
  * 2-norm: |q_pair| and |k_pair| are averaged over a sample's tokens, then over samples; their

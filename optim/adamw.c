@@ -11,8 +11,22 @@
  * threads does not matter. */
 enum { CHUNK = 1 << 14, PARTS = 64 };
 
-bool adamw_init(struct adamw *o, struct tensor *const params[], int64_t n, enum moment_type state,
-                struct err *e)
+static bool open_slot(struct adamw_slot *s, enum moment_type state, const struct moment_code *codes,
+                      struct err *e)
+{
+    const enum moment_type type = moment_type_of(state, s->param);
+
+    CHECK(s->param->needs_grad && s->param->grad && s->param->dtype == DT_F32);
+    CHECK(s->part.first % MOMENT_BLOCK == 0 && s->part.first + s->part.n <= tensor_count(s->param));
+    if (!moment_init(&s->m, type, s->part.n, &codes[1], e) ||
+        !moment_init(&s->v, type, s->part.n, &codes[0], e))
+        return false;
+    s->m.first = s->v.first = s->part.first;
+    return true;
+}
+
+bool adamw_init(struct adamw *o, struct tensor *const params[], const struct adamw_part *parts,
+                int64_t n, enum moment_type state, struct err *e)
 {
     memset(o, 0, sizeof *o);
     o->beta1 = 0.9;
@@ -26,13 +40,9 @@ bool adamw_init(struct adamw *o, struct tensor *const params[], int64_t n, enum 
         moment_code_make(&o->codes[i], i == 1);
     for (int64_t i = 0; i < n; i++) {
         struct adamw_slot *s = &o->slots[i];
-        CHECK(params[i]->needs_grad && params[i]->grad && params[i]->dtype == DT_F32);
-        enum moment_type type = moment_type_of(state, params[i]);
-        int64_t count = tensor_count(params[i]);
         s->param = params[i];
-        if (!moment_init(&s->m, type, count, &o->codes[1], e) ||
-            !moment_init(&s->v, type, count, &o->codes[0], e))
-            goto fail;
+        s->part = parts ? parts[i] : (struct adamw_part){0, tensor_count(params[i])};
+        if (!open_slot(s, state, o->codes, e)) goto fail;
     }
     return true;
 fail:
@@ -67,14 +77,24 @@ static double sum_of_squares(const float *g, int64_t n, int64_t part)
     return total;
 }
 
-double adamw_grad_norm(const struct adamw *o)
+double adamw_state_bytes(const struct adamw *o)
+{
+    double bytes = 0;
+
+    for (int64_t i = 0; i < o->n; i++)
+        bytes += moment_bytes(o->slots[i].m.type, o->slots[i].m.n) +
+                 moment_bytes(o->slots[i].v.type, o->slots[i].v.n);
+    return bytes;
+}
+
+double adamw_grad_squares(const struct adamw *o)
 {
     double total = 0;
 
     for (int64_t i = 0; i < o->n; i++) {
-        const struct tensor *p = o->slots[i].param;
-        const float *g = (const float *)(const void *)p->grad;
-        int64_t n = tensor_count(p);
+        const struct adamw_slot *s = &o->slots[i];
+        const float *g = (const float *)(const void *)s->param->grad + s->part.first;
+        const int64_t n = s->part.n;
         double sum[PARTS];
 #pragma omp parallel for schedule(static) if (n > CHUNK)
         for (int64_t k = 0; k < PARTS; k++)
@@ -82,7 +102,7 @@ double adamw_grad_norm(const struct adamw *o)
         for (int k = 0; k < PARTS; k++)
             total += sum[k];
     }
-    return sqrt(total);
+    return total;
 }
 
 /* What is the same for all elements of a step. */
@@ -94,7 +114,7 @@ static void step_block(struct adamw_slot *s, const struct rates *r, int64_t bloc
 {
     float room[2][MOMENT_BLOCK], *m = moment_load(&s->m, block, room[0]),
                                  *v = moment_load(&s->v, block, room[1]);
-    int64_t n = moment_values(&s->m, block), first = block * MOMENT_BLOCK;
+    int64_t n = moment_values(&s->m, block), first = s->part.first + block * MOMENT_BLOCK;
     float *p = (float *)s->param->data + first, *g = (float *)(void *)s->param->grad + first;
     const struct rates k = *r;
 
@@ -126,7 +146,7 @@ void adamw_step(struct adamw *o, double lr, double grad_scale)
 
     for (int64_t i = 0; i < o->n; i++) {
         struct adamw_slot *s = &o->slots[i];
-        int64_t n = tensor_count(s->param), blocks = moment_blocks(n);
+        const int64_t n = s->part.n, blocks = moment_blocks(n);
         uint64_t key = rng_at(noise, (uint64_t)i);
 #pragma omp parallel for schedule(static) if (n > CHUNK)
         for (int64_t b = 0; b < blocks; b++)

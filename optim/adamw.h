@@ -7,9 +7,16 @@
 #include "base/err.h"
 #include "optim/moment.h"
 
+/* The part of a parameter that an optimiser steps: the n values from `first` on, which is a
+ * multiple of MOMENT_BLOCK. Another process steps the rest. */
+struct adamw_part {
+    int64_t first, n;
+};
+
 struct adamw_slot {
     struct tensor *param; /* fp32, with its gradient; borrowed */
-    struct moment m, v;   /* [count]: of each parameter */
+    struct adamw_part part;
+    struct moment m, v; /* [part.n] */
 };
 
 struct adamw {
@@ -21,16 +28,21 @@ struct adamw {
     struct moment_code *codes; /* for the second and the first moments */
 };
 
-/* Zeroed state for n parameters, of type `state` where moment_type_of agrees. On
- * failure *o is zeroed. */
-bool adamw_init(struct adamw *o, struct tensor *const params[], int64_t n, enum moment_type state,
-                struct err *e);
+/* Zeroed state for n parameters, of type `state` where moment_type_of agrees; parts[n] says
+ * which part of each, NULL: all. On failure *o is zeroed. */
+bool adamw_init(struct adamw *o, struct tensor *const params[], const struct adamw_part *parts,
+                int64_t n, enum moment_type state, struct err *e);
 void adamw_free(struct adamw *o); /* fine on a zeroed struct */
 
-/* The norm of all gradients taken as one vector, summed in double in a fixed order. */
-double adamw_grad_norm(const struct adamw *o);
+/* The sum of the squares of all gradients in the optimiser's parts, in double in a fixed order: the
+ * square of their norm. */
+double adamw_grad_squares(const struct adamw *o);
 
-/* One step with the gradients times grad_scale (the clipping factor), which are then zeroed:
+/* Bytes of the moments. */
+double adamw_state_bytes(const struct adamw *o);
+
+/* One step of the parts with the gradients times grad_scale (the clipping factor), which are then
+ * zeroed:
  *     m = b1 m + (1-b1) g, v = b2 v + (1-b2) g^2,
  *     p -= lr wd p + lr (m / (1-b1^t)) / (sqrt(v / (1-b2^t)) + eps),
  * where p uses m and v before they are rounded for storage. The rounding depends only on seed,

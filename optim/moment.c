@@ -92,7 +92,7 @@ static void store_bf16(struct moment *m, int64_t first, int64_t n, const float *
     uint16_t *to = (uint16_t *)m->data + first;
     struct noise noise;
 
-    noise_make(&noise, key, first);
+    noise_make(&noise, key, m->first + first);
 #pragma omp simd
     for (int64_t i = 0; i < n; i++)
         to[i] = bf16_stochastic(x[i], noise_at(&noise, i));
@@ -143,7 +143,7 @@ static void store_8bit(struct moment *m, int64_t first, int64_t n, const float *
     int32_t code[MOMENT_BLOCK] = {0}, least = m->code->has_sign ? 0 : 1;
     struct noise noise;
 
-    noise_make(&noise, key, first);
+    noise_make(&noise, key, m->first + first);
     m->scale[first / MOMENT_BLOCK] = scale;
     if (scale == 0) scale = 1; /* all values are 0 */
 #pragma omp simd

@@ -35,7 +35,9 @@ void moment_code_make(struct moment_code *c, bool has_sign);
 struct moment {
     enum moment_type type;
     int64_t n;
-    void *data;   /* [n]: float, bits of a bf16, or uint8_t code */
+    int64_t
+        first;  /* of the parameter's values, the first that is here: a multiple of MOMENT_BLOCK */
+    void *data; /* [n]: float, bits of a bf16, or uint8_t code */
     float *scale; /* 8bit, [moment_blocks(n)]: a value is scale * its code's value. The
                    * scale is the block's value of largest magnitude, with its sign: that
                    * one is stored exactly */
@@ -46,7 +48,8 @@ struct moment {
  * matrices under 4,096 values stay in fp32, because they are few and affect everything. */
 enum moment_type moment_type_of(enum moment_type want, const struct tensor *param);
 
-/* n zeros. `code` must outlive it. On failure *m needs no moment_free. */
+/* n zeros, from the parameter's first value on. `code` must outlive it. On failure *m needs no
+ * moment_free. */
 bool moment_init(struct moment *m, enum moment_type type, int64_t n, const struct moment_code *code,
                  struct err *e);
 void moment_free(struct moment *m); /* fine on a zeroed struct */
@@ -74,7 +77,7 @@ float *moment_load(const struct moment *m, int64_t block, float buf[MOMENT_BLOCK
  * and 8bit a value is rounded to one of its two neighbours at random, so that its expected
  * value is the value itself (except in 8bit for values without two neighbours: below -0.993
  * times the scale, and, without signs, below 3e-7 times it). The randomness depends only on
- * `key` and the value's index. */
+ * `key` and the value's index in the parameter. */
 void moment_store(struct moment *m, int64_t block, const float *x, uint64_t key);
 
 #endif

@@ -33,10 +33,12 @@ enum { ITEMS = 6 };
 
 static void items_of(struct state *s, struct ckpt_item items[ITEMS])
 {
-    const struct ckpt_item all[ITEMS] = {
-        {WEIGHT, CKPT_F32, ROWS, COLS, s->weight}, {"adamw.v", CKPT_F64, 1, 7, s->moment},
-        {"data.order", CKPT_I64, 5, 1, s->order},  {"rng", CKPT_U8, 4, 8, s->rng},
-        {"half", CKPT_BF16, 3, 4, s->half},        {"empty", CKPT_F32, 0, 64, NULL}};
+    const struct ckpt_item all[ITEMS] = {{WEIGHT, CKPT_F32, ROWS, COLS, .data = s->weight},
+                                         {"adamw.v", CKPT_F64, 1, 7, .data = s->moment},
+                                         {"data.order", CKPT_I64, 5, 1, .data = s->order},
+                                         {"rng", CKPT_U8, 4, 8, .data = s->rng},
+                                         {"half", CKPT_BF16, 3, 4, .data = s->half},
+                                         {"empty", CKPT_F32, 0, 64, .data = NULL}};
 
     memcpy(items, all, sizeof all);
 }
@@ -194,15 +196,17 @@ static void test_other_items(void **state)
     struct err e = {0};
 
     save(path, 1);
-    refused(path, &(struct ckpt_item){WEIGHT, CKPT_F32, ROWS, COLS + 1, f},
+    refused(path, &(struct ckpt_item){WEIGHT, CKPT_F32, ROWS, COLS + 1, .data = f},
             "item '" WEIGHT "' is f32 [300 x 50], this run needs f32 [300 x 51]");
-    refused(path, &(struct ckpt_item){WEIGHT, CKPT_F32, COLS, ROWS, f}, "needs f32 [50 x 300]");
-    refused(path, &(struct ckpt_item){"adamw.v", CKPT_F32, 1, 7, f},
+    refused(path, &(struct ckpt_item){WEIGHT, CKPT_F32, COLS, ROWS, .data = f},
+            "needs f32 [50 x 300]");
+    refused(path, &(struct ckpt_item){"adamw.v", CKPT_F32, 1, 7, .data = f},
             "item 'adamw.v' is f64 [1 x 7], this run needs f32 [1 x 7]");
-    refused(path, &(struct ckpt_item){"half", CKPT_F32, 3, 4, f},
+    refused(path, &(struct ckpt_item){"half", CKPT_F32, 3, 4, .data = f},
             "item 'half' is bf16 [3 x 4], this run needs f32 [3 x 4]");
-    refused(path, &(struct ckpt_item){"empty", CKPT_F32, 1, 64, f}, "item 'empty' is f32 [0 x 64]");
-    refused(path, &(struct ckpt_item){"adamw.m", CKPT_F64, 1, 7, f}, "no item 'adamw.m'");
+    refused(path, &(struct ckpt_item){"empty", CKPT_F32, 1, 64, .data = f},
+            "item 'empty' is f32 [0 x 64]");
+    refused(path, &(struct ckpt_item){"adamw.m", CKPT_F64, 1, 7, .data = f}, "no item 'adamw.m'");
     items_of(&s, items);
     assert_false(checkpoint_load(path, items + 1, ITEMS - 1, NULL, &e));
     assert_non_null(strstr(e.msg, "item '" WEIGHT "' is unknown to this run"));
@@ -215,7 +219,8 @@ static void test_bad_names(void **state)
 
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         double v = 1;
-        struct ckpt_item items[] = {{"twice", CKPT_F64, 1, 1, &v}, {names[i], CKPT_F64, 1, 1, &v}};
+        struct ckpt_item items[] = {{"twice", CKPT_F64, 1, 1, .data = &v},
+                                    {names[i], CKPT_F64, 1, 1, .data = &v}};
         struct err e = {0};
 
         assert_false(checkpoint_save(path, items, 2, "{}", &e));
@@ -323,7 +328,7 @@ static void test_forged(void **state)
                  {add_rank_3, "of an unknown kind"}};
     const char *path = tmpdir_path(state, "a.h5");
     float data[4] = {1, 2, 3, 4};
-    struct ckpt_item item = {"item", CKPT_F32, 1, 4, data};
+    struct ckpt_item item = {"item", CKPT_F32, 1, 4, .data = data};
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct h5_array meta = {"meta", H5T_STD_U8LE, H5T_NATIVE_UINT8, 1, {2, 0}, "{}"};
@@ -401,7 +406,8 @@ static void test_forged_bytes(void **state)
 {
     const char *path = tmpdir_path(state, "a.h5");
     double v[6] = {1, 2, 3};
-    const struct ckpt_item saved[] = {{"a", CKPT_F64, 2, 3, v}, {"b", CKPT_F64, 1, 6, v}};
+    const struct ckpt_item saved[] = {{"a", CKPT_F64, 2, 3, .data = v},
+                                      {"b", CKPT_F64, 1, 6, .data = v}};
     int refusals = 0, loads_of = 0;
     struct err e = {0};
     size_t len;
@@ -412,8 +418,8 @@ static void test_forged_bytes(void **state)
     for (size_t at = 512; at < len; at++) {
         const char was = file[at];
         double got[12] = {0};
-        const struct ckpt_item items[] = {{"a", CKPT_F64, 2, 3, got},
-                                          {"b", CKPT_F64, 1, 6, got + 6}};
+        const struct ckpt_item items[] = {{"a", CKPT_F64, 2, 3, .data = got},
+                                          {"b", CKPT_F64, 1, 6, .data = got + 6}};
 
         if (!was && at % 8) continue; /* most of a file is zeros */
         file[at] = (char)(was ^ (1 << at % 7));
@@ -486,7 +492,7 @@ static void test_unwritable_directory(void **state)
     child = fork();
     if (child == 0) {
         double v = 1;
-        struct ckpt_item item = {"v", CKPT_F64, 1, 1, &v};
+        struct ckpt_item item = {"v", CKPT_F64, 1, 1, .data = &v};
         struct err e = {0};
 
         if (geteuid() == 0 && setuid(65534) != 0) _exit(1);
@@ -624,7 +630,7 @@ static void test_dir_check(void **state)
     struct ckpt_found found = {0};
     struct err e = {0};
     int asked = 0;
-    const struct ckpt_check check = {is_not_20, &asked};
+    const struct ckpt_check check = {.fits = is_not_20, .arg = &asked};
 
     dir_save(*state, 10, 2);
     dir_save(*state, 20, 2);
@@ -640,11 +646,91 @@ static void test_dir_check(void **state)
     assert_non_null(strstr(e.msg, "of 1 checkpoint none can be loaded"));
 }
 
+/* ---- of several processes ---- */
+
+/* Ten values, of which part 0 of 2 has six and part 1 four; and what is wanted of them. */
+struct wanted {
+    double all[10], some[4]; /* some: values 4 .. 7 */
+};
+
+static bool any_meta(const void *arg, int64_t step, const char *meta, struct err *e)
+{
+    (void)arg, (void)step, (void)meta, (void)e;
+    return true;
+}
+
+static bool list_wanted(const void *arg, int part, int parts, struct ckpt_list *l, struct err *e)
+{
+    struct wanted *w = (struct wanted *)(uintptr_t)arg;
+    const int64_t n = part ? 4 : 6;
+
+    (void)e;
+    assert_int_equal(parts, 2);
+    l->items = calloc(3, sizeof *l->items);
+    assert_non_null(l->items);
+    l->n = 3;
+    l->items[0] = (struct ckpt_item){"all", CKPT_F64, 1, n, .data = w->all + (part ? 6 : 0)};
+    l->items[1] = (struct ckpt_item){
+        "some", CKPT_F64, 1, n, .data = w->some + (part ? 2 : 0), .from = part ? 0 : 4, .n = 2};
+    l->items[2] = (struct ckpt_item){"none", CKPT_F64, 1, n, .data = NULL};
+    return true;
+}
+
+static void save_part(void *const *state, int part, int64_t n, const double *v)
+{
+    const struct ckpt_item items[] = {{"all", CKPT_F64, 1, n, .data = (void *)(uintptr_t)v},
+                                      {"some", CKPT_F64, 1, n, .data = (void *)(uintptr_t)v},
+                                      {"none", CKPT_F64, 1, n, .data = (void *)(uintptr_t)v}};
+    char name[60];
+    struct err e;
+
+    snprintf(name, sizeof name, "step-00000030/part-%d-of-2.h5", part);
+    assert_true(checkpoint_save(tmpdir_path(state, name), items, 3, META, &e));
+}
+
+/* What two processes saved is read in the pieces that another number of them needs, and passed
+ * over if a part is damaged or missing. What a killed save left is removed. */
+static void test_dir_parts(void **state)
+{
+    static const double v[10] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9};
+    const char *part = tmpdir_path(state, "step-00000030/part-1-of-2.h5");
+    struct wanted w = {0};
+    const struct ckpt_check check = {.fits = any_meta, .list = list_wanted, .arg = &w};
+    static struct state s;
+    struct ckpt_item items[ITEMS];
+    struct ckpt_found found;
+    struct err e;
+
+    dir_save(*state, 10, 2);
+    assert_int_equal(mkdir(tmpdir_path(state, "step-00000030"), 0777), 0);
+    assert_int_equal(mkdir(tmpdir_path(state, "step-00000040.tmp"), 0777), 0);
+    spill(tmpdir_path(state, "step-00000040.tmp/part-0-of-2.h5"), "half", 4);
+    save_part(state, 0, 6, v);
+    save_part(state, 1, 4, v + 6);
+    items_of(&s, items);
+    assert_true(checkpoint_dir_latest(*state, items, ITEMS, &check, &found, &e));
+    assert_int_equal(found.step, 30);
+    assert_memory_equal(w.all, v, sizeof v);
+    assert_memory_equal(w.some, v + 4, sizeof w.some);
+    assert_false(is_there(tmpdir_path(state, "step-00000040.tmp")));
+    ckpt_found_free(&found);
+    for (int i = 0; i < 2; i++) { /* damaged, then gone */
+        if (i == 0) spill(part, "half", 4);
+        if (i == 1) assert_int_equal(unlink(part), 0);
+        assert_true(checkpoint_dir_latest(*state, items, ITEMS, &check, &found, &e));
+        assert_int_equal(found.step, 10);
+        assert_non_null(strstr(found.warning, "part-1-of-2.h5"));
+        ckpt_found_free(&found);
+    }
+    dir_save(*state, 20, 1); /* abandoned steps go, whatever they are */
+    assert_false(is_there(tmpdir_path(state, "step-00000030")));
+}
+
 /* A failed save deletes nothing. */
 static void test_dir_save_fails(void **state)
 {
     double v = 1;
-    struct ckpt_item bad = {"a/b", CKPT_F64, 1, 1, &v};
+    struct ckpt_item bad = {"a/b", CKPT_F64, 1, 1, .data = &v};
     struct ckpt_found found = {0};
     struct err e = {0};
 
@@ -679,6 +765,7 @@ int main(void)
         tmpdir_test(test_dir_falls_back),
         tmpdir_test(test_dir_all_damaged),
         tmpdir_test(test_dir_check),
+        tmpdir_test(test_dir_parts),
         tmpdir_test(test_dir_save_fails),
     };
 

@@ -27,6 +27,7 @@ static const struct room {
     {"data/tokenizer", {"base"}},
     {"autograd", {"base"}},
     {"optim", {"base", "autograd"}},
+    {"cluster", {"base", "autograd", "optim"}},
     {"model",
      {"base", "autograd", "model", "data/batch.h", "data/sample.h", "data/picture/processor.h"}},
     {"model/config", {"base", "autograd", "model"}},
@@ -34,11 +35,11 @@ static const struct room {
      {"base", "autograd", "model", "data/batch.h", "data/sample.h", "data/picture/processor.h"}},
     {"model/files", {"base", "autograd"}},
     {"convert", {"base", "autograd", "model"}},
-    {"train", {"base", "data", "autograd", "optim", "model", "convert", "train"}},
+    {"train", {"base", "data", "autograd", "optim", "cluster", "model", "convert", "train"}},
     {"train/forecast", {"base", "data", "autograd", "optim", "model", "convert", "train"}},
-    {"train/record", {"base"}},
+    {"train/record", {"base", "cluster"}},
     {"train/report", {"base", "data", "model", "train"}},
-    {"train/score", {"base", "data", "model", "train"}},
+    {"train/score", {"base", "data", "cluster", "model", "train"}},
     {"datasets", {"base", "data"}},
 };
 enum { ROOMS = sizeof rooms / sizeof *rooms };

@@ -74,12 +74,12 @@ static void adamw_of(struct adamw *o, struct model *m)
 
     for (int64_t i = 0; i < m->n_params; i++)
         if (m->params[i].t.needs_grad) trained[n++] = &m->params[i].t;
-    must(adamw_init(o, trained, n, MOMENT_F32, &e), &e);
+    must(adamw_init(o, trained, NULL, n, MOMENT_F32, &e), &e);
 }
 
-/* A whole optimiser step on the first `samples` samples of `all`. */
-static void step(struct model *m, struct tape *t, struct adamw *o, struct batch_buffer *b,
-                 const struct tiny_batch *all, int samples, int recompute)
+/* The gradients of the first `samples` samples of `all`. */
+static void differentiate(struct model *m, struct tape *t, struct batch_buffer *b,
+                          const struct tiny_batch *all, int samples, int recompute)
 {
     struct forward f = {.batch = &b->batch, .features = NULL, .recompute = recompute};
     struct tensor leaf, *loss;
@@ -93,7 +93,14 @@ static void step(struct model *m, struct tape *t, struct adamw *o, struct batch_
     must(tape_plan(t, 0, &e), &e);
     tape_forward(t);
     tape_backward(t, loss);
-    adamw_step(o, 1e-3, 1 / fmax(1, adamw_grad_norm(o)));
+}
+
+/* A whole optimiser step on them. */
+static void step(struct model *m, struct tape *t, struct adamw *o, struct batch_buffer *b,
+                 const struct tiny_batch *all, int samples, int recompute)
+{
+    differentiate(m, t, b, all, samples, recompute);
+    adamw_step(o, 1e-3, 1 / fmax(1, sqrt(adamw_grad_squares(o))));
 }
 
 /* After the first step, later ones of the same size or smaller allocate nothing. */
@@ -220,6 +227,69 @@ static struct tensor shape(int64_t rows, int64_t cols, bool trained)
     x.needs_grad = trained;
     x.grad = trained ? &nothing : NULL;
     return x;
+}
+
+/* What tape_on_final has said of a backward pass. */
+struct finals {
+    struct tensor *leaf[256];
+    double sum[256];
+    int n;
+};
+
+static double sum_of(const struct tensor *leaf)
+{
+    double sum = 0;
+
+    for (int64_t i = 0; i < tensor_count(leaf); i++)
+        sum += fabs((double)leaf->grad[i]) * (double)(i % 7 + 1);
+    return sum;
+}
+
+static void note_final(void *arg, struct tensor *leaf)
+{
+    struct finals *f = arg;
+
+    f->sum[f->n] = sum_of(leaf);
+    f->leaf[f->n++] = leaf;
+}
+
+/* Each trained leaf is called final once, and does not change from then on: in text, with pictures,
+ * with recomputed layers. Most are final before the last. */
+static void test_final_gradients(void **state)
+{
+    static const char *const texts[] = {"tttitt|TTT", "tttt|TTTT"};
+
+    (void)state;
+    for (int k = 0; k < 4; k++) {
+        struct batch_buffer b = {0};
+        struct tape *t = new_tape();
+        struct finals f = {.n = 0};
+        struct tiny_batch all;
+        struct adamw o;
+        struct model m;
+        struct err e = {0};
+
+        tiny_model(&m, 2, true, 3);
+        tiny_partial(&m, 4);
+        tiny_mla(&m, KV_JOINT, true, 6);
+        must(model_train(&m, kv_rope, &e), &e);
+        adamw_of(&o, &m);
+        tiny_batch(&all, texts + k % 2, 1, 5);
+        tape_on_final(t, note_final, &f);
+        differentiate(&m, t, &b, &all, 1, k / 2 ? TINY_LAYERS : 0);
+        assert_true(f.n > 2 &&
+                    (k % 2 == 0 ? f.n == o.n : f.n < o.n)); /* no image factors in text */
+        for (int i = 0; i < f.n; i++) {
+            assert_true(f.sum[i] > 0 && f.sum[i] == sum_of(f.leaf[i]));
+            for (int j = 0; j < i; j++)
+                assert_ptr_not_equal(f.leaf[i], f.leaf[j]);
+        }
+        adamw_free(&o);
+        batch_free(&b);
+        tiny_batch_free(&all);
+        model_close(&m);
+        tape_free(t);
+    }
 }
 
 /* 8,192 tokens: the scores of one head would be 256 MiB. Planned are the output, its gradient, one
@@ -418,6 +488,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_no_allocation_after_the_first_step),
         cmocka_unit_test(test_gradients_only_where_trained),
+        cmocka_unit_test(test_final_gradients),
         cmocka_unit_test(test_attention_stores_no_scores),
         cmocka_unit_test(test_cached_attention_stores_rounds),
         cmocka_unit_test(test_loss_stores_no_logits),

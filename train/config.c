@@ -2,6 +2,7 @@
  * it (`make docs`). */
 #include "train/config.h"
 #include "autograd/gemm.h"
+#include "cluster/exchange.h"
 #include "data/template.h"
 #include "data/tokenizer/tokenizer.h"
 #include "model/config/choices.h"
@@ -78,7 +79,8 @@ static const struct schema_row rows[] = {
      .help = "library of fp32 products; auto: OpenBLAS where it knows the processor"},
     {"run.memory_limit", SCHEMA_DOUBLE(C, run.memory_limit), .def = "0", .min = SCHEMA_FROM(0),
      .max = SCHEMA_TO(1 << 20), .may_change = true,
-     .help = "GiB the run may use, mapped weights not counted; 0: what the machine has"},
+     .help = "GiB a process may use, mapped weights not counted; 0: its share of what the machine "
+             "has"},
     {"model.path", SCHEMA_PLACE(C, model.path), .def = "null", .nullable = true, .may_move = true,
      .help = "Hugging Face model directory; null: the baseline step makes one"},
     {"model.tokenizer", SCHEMA_PLACE(C, model.tokenizer), .def = "null", .nullable = true,
@@ -215,6 +217,11 @@ static const struct schema_row rows[] = {
      .min = SCHEMA_FROM(1), .max = SCHEMA_TO(65536), .help = "longest answer"},
     {"evaluate.examples", SCHEMA_INT(C, evaluate.examples), .def = "8", .min = SCHEMA_FROM(0),
      .max = SCHEMA_TO(1000), .may_change = true, .help = "answers shown in the report"},
+    {"cluster.processes", SCHEMA_INT(C, cluster.processes), .def = "0", .min = SCHEMA_FROM(0),
+     .max = SCHEMA_TO(65536), .may_change = true,
+     .help = "processes that must have been started (mpirun, srun); 0: any number"},
+    {"cluster.wire", SCHEMA_ENUM(C, cluster.wire, WIRE_NAMES), .def = "\"f32\"",
+     .help = "what processes send each other's share of the gradients as"},
     {"checkpoint.every", SCHEMA_INT(C, checkpoint.every), .def = "100", .min = SCHEMA_FROM(1),
      .may_change = true, .help = "steps between checkpoints"},
     {"checkpoint.keep", SCHEMA_INT(C, checkpoint.keep), .def = "2", .min = SCHEMA_FROM(1),

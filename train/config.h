@@ -82,6 +82,10 @@ struct config {
         int64_t samples, curve_samples, batch, max_new_tokens, examples;
     } evaluate;
     struct {
+        int64_t processes; /* 0: as many as were started */
+        int wire;          /* enum wire */
+    } cluster;
+    struct {
         int64_t every, keep;
     } checkpoint;
     struct {

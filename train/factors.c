@@ -11,6 +11,7 @@
 #include "autograd/gemm.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "cluster/cluster.h"
 #include "convert/moments.h"
 #include "convert/transform.h"
 #include "train/factors.h"
@@ -110,13 +111,22 @@ static bool factor_layer(struct made_factors *f, const struct run *r, int64_t l,
         }
     }
     if (!mdsvd_factor(now.out, now.in, now.n, now.n, e)) return false;
-    for (int i = 0; i < now.n; i++) {
+    for (int i = 0; i < now.n; i++)
         *now.place[i] = now.out[i];
-        if (now.out[i].live < now.in[i].r)
-            log_line("svd: layer %lld: components with energy: only %lld of %lld: too few "
-                     "calibration tokens?",
-                     (long long)l, (long long)now.out[i].live, (long long)now.in[i].r);
-    }
+    return true;
+}
+
+/* Adds up the moments of all processes' samples. */
+static bool sum_moments(struct moments *m, struct err *e)
+{
+    double counts[] = {(double)m->tokens[0], (double)m->tokens[1], (double)m->samples};
+
+    for (int k = 0; k < 2; k++)
+        if (!cluster_sum(m->s[k], m->d * m->d, e)) return false;
+    if (!cluster_sum(counts, 3, e)) return false;
+    m->tokens[0] = (int64_t)counts[0];
+    m->tokens[1] = (int64_t)counts[1];
+    m->samples = (int64_t)counts[2];
     return true;
 }
 
@@ -126,7 +136,89 @@ static bool gather_layer(struct made_factors *f, struct layerwise *w, struct sta
     bool ok = moments_init(&s->moments, s->outputs ? s->rows : s->d, e) &&
               layerwise_next(w, "svd", svd_look, s, e) && moments_finish(&s->moments, e);
 
+    ok = cluster_agree(ok, e) && sum_moments(&s->moments, e);
     if (ok && f->sets == 1) moments_merge(&s->moments);
+    return ok;
+}
+
+/* Gathers the statistics of a group of layers, from `first` on one for each process, which keeps
+ * those of its own in s. */
+static bool gather_group(struct made_factors *f, struct layerwise *w, struct statistics *s,
+                         int64_t first, struct err *e)
+{
+    struct moments own = {0};
+    bool ok = true;
+
+    for (int64_t l = first; ok && l < f->layers && l < first + cluster_size(); l++) {
+        kv_weight(w->m, l, s->w);
+        ok = gather_layer(f, w, s, e);
+        if (ok && l == first + cluster_rank()) {
+            own = s->moments;
+            s->moments = (struct moments){0};
+        }
+        moments_free(&s->moments);
+    }
+    s->moments = own;
+    return ok;
+}
+
+/* Makes the factors that process `from` has those of all. */
+static bool share_out(struct mdsvd_out *out, int64_t n, int64_t d, int from, struct err *e)
+{
+    const bool mine = cluster_rank() == from;
+    size_t up, down, component;
+
+    if (!cluster_broadcast(&out->r, sizeof out->r, from, e) ||
+        !cluster_broadcast(&out->live, sizeof out->live, from, e) ||
+        !cluster_broadcast(&out->energy, sizeof out->energy, from, e) ||
+        !cluster_broadcast(&out->kept, sizeof out->kept, from, e) ||
+        !cluster_broadcast(&out->error, sizeof out->error, from, e))
+        return false;
+    up = (size_t)(n * out->r);
+    down = (size_t)(out->r * d);
+    component = (size_t)out->live;
+    if (!mine) {
+        out->up = mem_new(up, sizeof *out->up, "factors", e);
+        out->down = mem_new(down, sizeof *out->down, "factors", e);
+        out->component = mem_new(component, sizeof *out->component, "factors", e);
+    }
+    return cluster_agree(out->up && out->down && out->component, e) &&
+           cluster_broadcast(out->up, up * sizeof *out->up, from, e) &&
+           cluster_broadcast(out->down, down * sizeof *out->down, from, e) &&
+           cluster_broadcast(out->component, component * sizeof *out->component, from, e);
+}
+
+static bool share_layer(struct made_factors *f, int64_t l, int64_t d, int from, struct err *e)
+{
+    for (int set = 0; set < f->sets; set++)
+        for (int p = 0; p < f->plan.parts; p++) {
+            const struct mdsvd_part *part = &f->plan.part[p];
+            struct mdsvd_out *out = &f->layer[l].out[set][p];
+            if (!part->r) continue;
+            if (cluster_size() > 1 && !share_out(out, part->rows, d, from, e)) return false;
+            if (out->live < part->r)
+                log_line("svd: layer %lld: components with energy: only %lld of %lld: too few "
+                         "calibration tokens?",
+                         (long long)l, (long long)out->live, (long long)part->r);
+        }
+    return true;
+}
+
+/* The layers of a group at the same time, each in its own process. */
+static bool factor_group(struct made_factors *f, struct run *r, struct model *m,
+                         struct statistics *s, int64_t first, struct err *e)
+{
+    const int64_t own = first + cluster_rank();
+    bool ok = true;
+
+    if (own < f->layers) {
+        kv_weight(m, own, s->w);
+        ok = factor_layer(f, r, own, s->w, s, e);
+    }
+    moments_free(&s->moments);
+    ok = cluster_agree(ok, e);
+    for (int64_t l = first; ok && l < f->layers && l < first + cluster_size(); l++)
+        ok = share_layer(f, l, s->d, (int)(l - first), e);
     return ok;
 }
 
@@ -140,13 +232,11 @@ static bool factor_layers(struct made_factors *f, struct run *r, struct model *m
 
     s.w = mem_new((size_t)rows, (size_t)d * sizeof *s.w, "weights", e);
     ok = s.w && (!activation || layerwise_open(&w, r, m, r->c.svd.samples, LOOK_X, e));
-    for (int64_t l = 0; ok && l < f->layers; l++) {
-        kv_weight(m, l, s.w);
-        ok = !activation || gather_layer(f, &w, &s, e);
-        ok = ok && factor_layer(f, r, l, s.w, &s, e);
-        moments_free(&s.moments);
-    }
+    ok = cluster_agree(ok, e);
+    for (int64_t l = 0; ok && l < f->layers; l += cluster_size())
+        ok = (!activation || gather_group(f, &w, &s, l, e)) && factor_group(f, r, m, &s, l, e);
     layerwise_close(&w);
+    moments_free(&s.moments);
     free(s.y);
     free(s.w);
     return ok;

@@ -1,10 +1,12 @@
 /* layerwise.c - see layerwise.h. hidden [tokens, d] holds the input of layer `next` for all
- * samples; layer by layer, group by group of samples, it is replaced by the layer's output. */
+ * samples of this process; layer by layer, group by group of samples, it is replaced by the
+ * layer's output. */
 #include "train/layerwise.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/signals.h"
+#include "cluster/cluster.h"
 #include "data/order.h"
 
 #include <stdlib.h>
@@ -47,20 +49,31 @@ bool layerwise_each(const struct run *r, int64_t samples, entry_visitor *visit, 
     return ok;
 }
 
+static bool sum_counts(struct layerwise *w, struct err *e)
+{
+    double all[2] = {(double)w->samples, (double)w->tokens};
+
+    if (!cluster_sum(all, 2, e)) return false;
+    w->all_samples = (int64_t)all[0];
+    w->all_tokens = (int64_t)all[1];
+    return true;
+}
+
 static bool draw_samples(struct layerwise *w, struct err *e)
 {
     struct order order = {0};
     bool ok = draw_order(&order, w->r, e);
 
     for (int64_t i = 0; ok && i < w->samples; i++) {
+        const int64_t drawn = i * cluster_size() + cluster_rank();
         ok = signals_go_on(e) &&
-             dataset_sample(&w->r->train, order_at(&order, i), &w->sample[i], e) &&
+             dataset_sample(&w->r->train, order_at(&order, drawn), &w->sample[i], e) &&
              batch_fill(&w->batch, &w->sample[i], 1, false, e);
         if (ok) w->begin[i + 1] = w->begin[i] + w->batch.batch.tokens;
     }
     order_free(&order);
     if (ok) w->tokens = w->begin[w->samples];
-    return ok;
+    return cluster_agree(ok, e) && sum_counts(w, e);
 }
 
 /* Starts a graph of `n` samples from `first` on. */
@@ -103,7 +116,8 @@ bool layerwise_open(struct layerwise *w, struct run *r, struct model *m, int64_t
 {
     size_t L = (size_t)m->cfg.text.num_hidden_layers;
 
-    *w = (struct layerwise){.r = r, .m = m, .samples = count_of(r, samples)};
+    *w = (struct layerwise){.r = r, .m = m};
+    w->samples = (count_of(r, samples) + cluster_size() - 1 - cluster_rank()) / cluster_size();
     if (r->train.n == 0) return err_set(e, "no usable sample is left to calibrate on");
     w->sample = mem_new((size_t)w->samples, sizeof *w->sample, "calibration samples", e);
     w->begin = mem_new((size_t)w->samples + 1, sizeof *w->begin, "calibration samples", e);
@@ -114,7 +128,8 @@ bool layerwise_open(struct layerwise *w, struct run *r, struct model *m, int64_t
         return false;
     return draw_samples(w, e) &&
            file_scratch_open(&w->hidden, r->c.run.dir,
-                             (size_t)w->tokens * (size_t)m->cfg.text.hidden_size * sizeof(float),
+                             (size_t)(w->tokens ? w->tokens : 1) * (size_t)m->cfg.text.hidden_size *
+                                 sizeof(float),
                              e) &&
            embed(w, e);
 }

@@ -14,10 +14,11 @@ enum { LAYERWISE_TOKENS = 1024 };
 struct layerwise {
     struct run *r;
     struct model *m;
-    int64_t samples, tokens, next; /* next: the layer to run next */
-    struct sample *sample;         /* [samples] */
-    int64_t *begin;                /* [samples + 1]: rows of the hidden states */
-    struct file_scratch hidden;    /* float [tokens, d] */
+    int64_t samples, tokens, next;   /* this process's; the layer to run next */
+    int64_t all_samples, all_tokens; /* of all processes */
+    struct sample *sample;           /* [samples] */
+    int64_t *begin;                  /* [samples + 1]: rows of the hidden states */
+    struct file_scratch hidden;      /* float [tokens, d] */
     struct batch_buffer batch;
     struct taps taps;
     uint8_t *modality;
@@ -35,8 +36,8 @@ struct layer_look {
 };
 typedef bool layer_looker(void *arg, const struct layer_look *look, struct err *e);
 
-/* Draws `samples` of the training samples (all of them if there are fewer) and embeds them. `looks`
- * is a mask of LOOK_*. */
+/* Draws `samples` of the training samples (all of them if there are fewer), which go to the
+ * processes in turn, and embeds this one's. `looks` is a mask of LOOK_*. */
 bool layerwise_open(struct layerwise *w, struct run *r, struct model *m, int64_t samples,
                     unsigned looks, struct err *e);
 void layerwise_close(struct layerwise *w); /* fine on a zeroed struct */

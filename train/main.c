@@ -5,6 +5,7 @@
 #include "base/place.h"
 #include "base/signals.h"
 #include "base/watch.h"
+#include "cluster/cluster.h"
 #include "train/forecast/dryrun.h"
 #include "train/rundir.h"
 #include "train/settings.h"
@@ -139,7 +140,7 @@ static bool run(const struct options *o, struct err *e)
     bool ok = schema_load(&config_schema, &r.c, o->config, o->sets, o->n_sets, e);
 
     if (!ok) return false;
-    ok = settings_check(&r.c, e);
+    ok = cluster_agree(settings_check(&r.c, e), e);
     if (!ok || o->list_points) {
         if (ok) list_points(&r.c);
         schema_free(&config_schema, &r.c);
@@ -162,10 +163,11 @@ static bool run(const struct options *o, struct err *e)
 /* Only a build that looks for lost memory has this. */
 extern void __lsan_do_leak_check(void) __attribute__((weak));
 
-/* All files are closed. What libraries do at exit is left out: where memory is short, OpenBLAS
+/* All files are closed, and the other processes are at their end too. What libraries do at exit is left out: where memory is short, OpenBLAS
  * waits there for a thread of its own that tries without end to get some. */
 static _Noreturn void end(int status)
 {
+    cluster_leave(status);
     if (__lsan_do_leak_check) exit(status);
     _exit(status);
 }
@@ -180,18 +182,20 @@ int main(int argc, char **argv)
         team_wait_shortly(argv);
         o.sets = calloc((size_t)argc + 1, sizeof *o.sets);
         if (!o.sets) err_set(&e, "out of memory");
-        parsed = o.sets && parse_options(argc, argv, &o, &e);
+        parsed = o.sets && cluster_open(&e) && parse_options(argc, argv, &o, &e);
     }
+    if (cluster_size() > 1) log_no_terminal();
     ok = parsed && run(&o, &e);
     CHECK(ok || !parsed || e.msg[0]); /* otherwise it would pass for success */
+    ok = cluster_close(ok, &e);
     free(o.sets);
-    if (!ok && e.msg[0]) {
+    if (!ok && e.msg[0] && cluster_reports()) {
         limits_name(&e);
         fflush(stdout);
         fprintf(stderr, "mha2mla-train: error: %s\n", e.msg);
     }
     bool written = fflush(stdout) == 0 && !ferror(stdout);
-    if (!written && (ok || !e.msg[0]))
+    if (!written && cluster_reports() && (ok || !e.msg[0]))
         fprintf(stderr, "mha2mla-train: error: standard output: cannot be written\n");
     if (!ok && signals_came())
         end(128 + signals_came()); /* as a shell reports a program killed by a signal */

@@ -5,6 +5,7 @@
 #include "base/json/jsonc.h"
 #include "base/mem.h"
 #include "base/signals.h"
+#include "cluster/cluster.h"
 #include "train/run.h"
 
 #include <dirent.h>
@@ -103,7 +104,7 @@ static bool read_file(struct run *r, const char *path, struct err *e)
 bool outputs_open(struct run *r, struct err *e)
 {
     char *path = run_path(r, e, file_name);
-    bool there = false, ok = path && file_there(path, &there, e);
+    bool there = false, ok = path && (!cluster_first() || file_there(path, &there, e));
 
     if (ok && there) ok = read_file(r, path, e);
     free(path);
@@ -227,6 +228,7 @@ static bool record(struct run *r, const char *name, const char *path, struct err
 
 bool outputs_add(struct run *r, const char *name, const char *path, struct err *e)
 {
+    if (!cluster_first()) return true;
     drop(&r->outputs, name);
     return record(r, name, path, e) && save(r, e);
 }
@@ -234,9 +236,12 @@ bool outputs_add(struct run *r, const char *name, const char *path, struct err *
 bool outputs_add_unknown(struct run *r, const char *name, size_t *n, struct err *e)
 {
     const size_t before = r->outputs.n;
-    char *path = run_path(r, e, "%s", name);
-    bool ok = path && record(r, name, path, e);
+    char *path;
+    bool ok;
 
+    if (!cluster_first()) return true;
+    path = run_path(r, e, "%s", name);
+    ok = path && record(r, name, path, e);
     free(path);
     *n += r->outputs.n - before;
     return ok && (r->dry || r->outputs.n == before || save(r, e));

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/signals.h"
+#include "cluster/cluster.h"
 #include "train/decode.h"
 #include "train/picture_group.h"
 
@@ -39,6 +40,45 @@ static bool name_set(struct dataset *d, struct err *e)
         }
     }
     return true;
+}
+
+/* The keys of a set, of which each process reads every n-th file; what one cannot read is left to
+ * name_set, which says so. */
+static bool name_share(struct dataset *d, struct err *e)
+{
+    const int64_t n = d->n_images, size = cluster_size(), rank = cluster_rank();
+    const int64_t own = (n - rank + size - 1) / size;
+    char(*mine)[65] = mem_new((size_t)(own > 0 ? own : 0), sizeof *mine, "pictures", e);
+    char(*all)[65];
+    void *got = NULL;
+    size_t bytes;
+    bool ok = cluster_agree(mine, e);
+
+#pragma omp parallel for schedule(dynamic, 8) if (ok)
+    for (int64_t k = 0; k < own; k++) {
+        const struct dataset_image *img = &d->images[k * size + rank];
+        struct err why;
+        if (!ok || signals_came() || img->bad || img->key[0]) continue;
+        if (!sha256_path(img->path, NULL, mine[k], &why)) mine[k][0] = 0;
+    }
+    ok = cluster_agree(ok && signals_go_on(e), e) &&
+         cluster_gather(mine, (size_t)own * sizeof *mine, &got, &bytes, e);
+    all = got;
+    for (int64_t from = 0; ok && from < size; from++)
+        for (int64_t i = from; i < n; i += size, all++)
+            if (!d->images[i].key[0]) memcpy(d->images[i].key, *all, sizeof *all);
+    free(mine);
+    free(got);
+    return ok;
+}
+
+bool run_share_names(struct run *r, struct err *e)
+{
+    bool ok = cluster_size() == 1 || name_share(&r->train, e);
+
+    for (int64_t i = 0; ok && cluster_size() > 1 && i < r->n_eval; i++)
+        ok = name_share(&r->eval[i].data, e);
+    return ok;
 }
 
 bool run_name_pictures(struct run *r, struct err *e)

@@ -2,6 +2,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/plural.h"
+#include "cluster/cluster.h"
 #include "convert/rank.h"
 #include "model/files/rankfile.h"
 #include "model/pairs.h"
@@ -55,6 +56,15 @@ static bool rank_look(void *arg, const struct layer_look *look, struct err *e)
     return ok;
 }
 
+/* Over the samples of all processes. */
+static bool sum_ranking(const struct ranking *k, struct err *e)
+{
+    int64_t n;
+    double *sums = rank_acc_sums(k->acc, &n);
+
+    return cluster_sum(sums, n, e);
+}
+
 static const char rank_name[] = "rank/rank.h5";
 
 static bool measure_rank(struct run *r, struct model *m, const char *path, struct err *e)
@@ -71,18 +81,18 @@ static bool measure_rank(struct run *r, struct model *m, const char *path, struc
     ok = k.acc && rank && scores && layerwise_open(&w, r, m, r->c.rank.samples, LOOK_QK, e);
     for (; ok && k.layer < k.n.L; k.layer++)
         ok = layerwise_next(&w, "rank", rank_look, &k, e);
-    ok = ok && rank_acc_finish(k.acc, rank, scores, e);
+    ok = cluster_agree(ok, e) && sum_ranking(&k, e) && rank_acc_finish(k.acc, rank, scores, e);
     ok = ok && watch_check(e) && outputs_forget(r, rank_name, e);
-    if (ok) {
-        struct rankfile_info info = {.samples = w.samples, .tokens = w.tokens};
+    if (ok && cluster_first()) {
+        struct rankfile_info info = {.samples = w.all_samples, .tokens = w.all_tokens};
         strncpy(info.strategy, rank_strategy_name(strategy), sizeof info.strategy - 1);
         ok = rankfile_write(path, &k.n, rank, scores, &info, e) &&
              outputs_add(r, rank_name, path, e);
     }
     if (ok)
         log_line("rank: %s over %lld sample%s, %lld token%s: %s", rank_strategy_name(strategy),
-                 (long long)w.samples, plural(w.samples), (long long)w.tokens, plural(w.tokens),
-                 path);
+                 (long long)w.all_samples, plural(w.all_samples), (long long)w.all_tokens,
+                 plural(w.all_tokens), path);
     layerwise_close(&w);
     rank_acc_free(k.acc);
     free(k.cs);
@@ -116,8 +126,9 @@ static bool rank_measured(struct run *r, struct model *m, struct err *e)
     const struct rank_dims n = model_rank_dims(m);
     int32_t *rank = ranks_new(&n, e);
     size_t unknown = 0; /* of an older run */
-    bool there, ok = path && rank && file_mkdirs(dir, e) && file_there(path, &there, e);
+    bool there = false, ok = path && rank && file_mkdirs(dir, e) && file_there(path, &there, e);
 
+    ok = cluster_agree(ok, e) && cluster_broadcast(&there, sizeof there, 0, e);
     if (ok && !there)
         ok = measure_rank(r, m, path, e);
     else if (ok && (ok = ranks_read_measured(r, path, &n, rank, e)))
@@ -126,7 +137,7 @@ static bool rank_measured(struct run *r, struct model *m, struct err *e)
     free(rank);
     free(dir);
     free(path);
-    return ok;
+    return cluster_agree(ok, e);
 }
 
 bool rank_check_given(const struct run *r, const struct model *m, struct err *e)

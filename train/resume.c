@@ -14,6 +14,17 @@
 #include <string.h>
 #include <unistd.h>
 
+/* Another number of processes rounds differently anyway, and finds other cores. */
+static void accept_processes(struct run *r)
+{
+    const int64_t was = r->was.cluster.processes ? r->was.cluster.processes : 1;
+
+    if (was == r->c.cluster.processes) return;
+    log_line("%s: processes: %lld now, %lld before: sums are rounded differently", r->c.run.dir,
+             (long long)r->c.cluster.processes, (long long)was);
+    r->was.run.threads = r->c.run.threads;
+}
+
 bool resume_check_config(struct run *r, const char *path, struct err *e)
 {
     char *diff;
@@ -24,6 +35,7 @@ bool resume_check_config(struct run *r, const char *path, struct err *e)
                                       "%s: these are the settings that the run began with: put "
                                       "them back, or choose another run.dir",
                                       e->msg);
+    accept_processes(r);
     diff = schema_dump_diff(&config_schema, &r->was, &r->c, true, e);
     ok = diff && (!diff[0] || err_set(e,
                                       "%s: cannot be resumed with other settings: %s: put them "

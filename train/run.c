@@ -4,10 +4,12 @@
 #include "autograd/team.h"
 #include "base/cpu.h"
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/place.h"
+#include "cluster/cluster.h"
 #include "train/forecast/room.h"
 #include "train/resume.h"
 #include "train/rundir.h"
@@ -83,11 +85,13 @@ static bool hold_dir(struct run *r, struct err *e)
     return false;
 }
 
-/* Two runs in one directory would ruin each other. */
+/* Two runs in one directory would ruin each other. The first process holds it for all. */
 static bool lock_dir(struct run *r, struct err *e)
 {
-    char *path = run_path(r, e, "lock");
+    char *path;
 
+    if (!cluster_first()) return true;
+    path = run_path(r, e, "lock");
     if (!path) return false;
     r->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (r->lock < 0)
@@ -123,8 +127,13 @@ static bool make_dir(struct run *r, const char *config, struct err *e)
 
 static bool open_logs(struct run *r, struct err *e)
 {
-    char *log = run_path(r, e, "train.log"), *lines = run_path(r, e, "metrics.jsonl");
-    bool ok = log && lines && log_open(log, e) && metrics_open(&r->metrics, lines, e);
+    char *log, *lines;
+    bool ok;
+
+    if (!cluster_first()) return true;
+    log = run_path(r, e, "train.log");
+    lines = run_path(r, e, "metrics.jsonl");
+    ok = log && lines && log_open(log, e) && metrics_open(&r->metrics, lines, e);
 
     free(log);
     free(lines);
@@ -142,10 +151,13 @@ static bool has_left_out(const struct run *r)
 
 bool run_name_left_out(const struct run *r, struct err *e)
 {
-    char *path = run_path(r, e, "left_out.txt");
+    char *path;
     struct file_out out = {0};
-    bool any = has_left_out(r), ok = path;
+    bool any = has_left_out(r), ok;
 
+    if (!cluster_first()) return true;
+    path = run_path(r, e, "left_out.txt");
+    ok = path;
     if (ok && any && (ok = file_out_open(&out, path, e))) {
         if (r->train.left_out) fputs(r->train.left_out, out.fp);
         for (int64_t i = 0; i < r->n_eval; i++)
@@ -214,7 +226,7 @@ static bool write_config(const struct run *r, const char *path, struct err *e)
     return ok;
 }
 
-bool run_record(struct run *r, const struct model *given, struct err *e)
+static bool record(struct run *r, const struct model *given, struct err *e)
 {
     char *inputs = run_path(r, e, "inputs.json"), *config = run_path(r, e, "config.json");
     char *sums = NULL;
@@ -232,11 +244,33 @@ bool run_record(struct run *r, const struct model *given, struct err *e)
     return ok;
 }
 
+bool run_record(struct run *r, const struct model *given, struct err *e)
+{
+    return cluster_agree(!cluster_first() || record(r, given, e), e);
+}
+
 /* The number of threads is part of a run: its bits depend on it, and a resumed run
  * must have the same. */
 static bool choose_threads(struct run *r, struct err *e)
 {
-    return team_choose(&r->c.run.threads, omp_get_num_procs(), team_most(), e);
+    const int cores = omp_get_num_procs();
+    const bool shared = cores > 1 && cores == sysconf(_SC_NPROCESSORS_ONLN); /* bound to none */
+    const int own = shared ? cores / cluster_local() : cores;
+
+    return team_choose(&r->c.run.threads, own > 1 ? own : 1, team_most(), e);
+}
+
+static bool choose_processes(struct run *r, struct err *e)
+{
+    const int started = cluster_size();
+
+    if (r->c.cluster.processes && r->c.cluster.processes != started)
+        return err_set(e,
+                       "cluster.processes is %lld, and %d %s started: as many are needed, or "
+                       "--set cluster.processes=0",
+                       (long long)r->c.cluster.processes, started, started > 1 ? "were" : "was");
+    r->c.cluster.processes = started;
+    return true;
 }
 
 bool run_limits(struct run *r, struct err *e)
@@ -250,24 +284,59 @@ bool run_limits(struct run *r, struct err *e)
     log_line("matrix products: %s; vector code: %s", gemm_describe(text), cpu_level());
     if (!team_open((int)r->c.run.threads, e)) return false;
     r->memory_limit = (size_t)(r->c.run.memory_limit * 0x1p30);
-    if (r->memory_limit == 0 && !machine_memory(&r->memory_limit, e)) return false;
+    if (r->memory_limit == 0) {
+        if (!machine_memory(&r->memory_limit, e)) return false;
+        r->memory_limit /= (size_t)cluster_local();
+    }
     r->room = r->memory_limit;
     r->tape = tape_new(e);
     if (r->tape) tape_stash_bf16(r->tape, r->c.run.compute == GEMM_BF16);
     return r->tape;
 }
 
+/* Whether this process has the settings of the first, but for the threads, which follow from its
+ * cores. */
+static bool check_alike(const struct run *r, struct err *e)
+{
+    struct config c = r->c;
+    char *text, mine[65], first[65];
+    struct sha256 sum;
+
+    c.run.threads = 0;
+    text = schema_dump(&config_schema, &c, e);
+    if (!cluster_agree(text, e)) return false;
+    sha256_init(&sum);
+    sha256_add(&sum, text, strlen(text));
+    sha256_hex(&sum, mine);
+    free(text);
+    memcpy(first, mine, sizeof first);
+    return cluster_broadcast(first, sizeof first, 0, e) &&
+           cluster_agree(strcmp(mine, first) == 0 ||
+                             err_set(e, "its settings are not those of rank 0: start all by the "
+                                        "same command"),
+                         e);
+}
+
+/* Nobody makes anything there before all have looked. */
+static bool look(struct run *r, const char *config, struct err *e)
+{
+    return cluster_agree((!cluster_first() || log_keep(e)) && choose_processes(r, e) &&
+                             rundir_check(r, e) && file_there(config, &r->resumed, e) &&
+                             choose_threads(r, e),
+                         e);
+}
+
 bool run_open(struct run *r, bool resume, struct err *e)
 {
     char *config = run_path(r, e, "config.json");
-    bool ok = config && log_keep(e) && rundir_check(r, e) && file_there(config, &r->resumed, e);
+    bool ok = config && look(r, config, e);
 
-    ok = ok && choose_threads(r, e);
+    ok = ok && check_alike(r, e);
     if (ok && r->resumed)
         ok = lock_dir(r, e) && (resume || holds_a_run(r, e)) && resume_check_config(r, config, e) &&
              outputs_open(r, e) && open_logs(r, e);
     free(config);
-    return ok && run_limits(r, e);
+    return cluster_agree(ok && run_limits(r, e), e);
 }
 
 void run_close(struct run *r)

@@ -96,6 +96,8 @@ bool run_name_left_out(const struct run *r, struct err *e);
 /* Gives every picture of all sets its key, the SHA-256 of its file; unreadable ones are
  * marked bad and logged. */
 bool run_name_pictures(struct run *r, struct err *e);
+/* Several processes read the files between them; run_name_pictures then finds the keys there. */
+bool run_share_names(struct run *r, struct err *e);
 
 /* RUN/pictures.sha256 lists every picture with its key in the format of sha256sum: "KEY  PATH"
  * lines, with dashes as the key of an unreadable one. If it exists, compares the pictures with it:

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/place.h"
+#include "cluster/cluster.h"
 #include "model/family/family.h"
 #include "train/ahead.h"
 #include "train/score/evaluate.h"
@@ -23,11 +24,17 @@
 
 static const enum dtype save_dtypes[] = {[SAVE_F32] = DT_F32, [SAVE_BF16] = DT_BF16};
 
+/* What the first process has found: others could see files later. */
+static bool as_first(bool ok, bool *found, struct err *e)
+{
+    return cluster_agree(ok, e) && cluster_broadcast(found, sizeof *found, 0, e);
+}
+
 /* A step is skipped if its model is complete. */
 static bool look_done(const struct run *r, const char *dir, bool *done, struct err *e)
 {
     *done = false;
-    if (!model_is_there(r, dir, done, e)) return false;
+    if (!as_first(model_is_there(r, dir, done, e), done, e)) return false;
     if (*done) log_line("%s: is done already", dir);
     return true;
 }
@@ -42,11 +49,12 @@ static bool need_pictures(struct run *r, struct model *m, bool pixels, struct er
 
     if (r->pictures.open && r->pictures.pixels == pixels) return true;
     run_close_pictures(r);
-    if (!run_check_pictures(r, e) || !run_open_pictures(r, m, pixels, e) ||
-        !ahead_of_steps(r, hf_has_vision(&m->cfg), e))
+    if (!run_share_names(r, e) || !cluster_agree(!cluster_first() || run_check_pictures(r, e), e) ||
+        !run_open_pictures(r, m, pixels, e) ||
+        !cluster_agree(ahead_of_steps(r, hf_has_vision(&m->cfg), e), e))
         return false;
     if (r->train.n < before) ahead_say_few(r);
-    return run_record_pictures(r, e);
+    return cluster_agree(!cluster_first() || run_record_pictures(r, e), e);
 }
 
 /* The processor of a new model; and of one with limits of pixels, which may be this run's, in the
@@ -67,7 +75,7 @@ static bool save_processor(const struct run *r, const struct model *m, const cha
 }
 
 /* The directory appears complete or not at all. */
-static bool save_model(struct run *r, struct model *m, const char *dir, bool delta, struct err *e)
+static bool write_model(struct run *r, struct model *m, const char *dir, bool delta, struct err *e)
 {
     char *path = run_path(r, e, "%s/model", dir), *tmp = run_path(r, e, "%s/model.tmp", dir);
     char *name = mem_printf(e, "%s/model", dir);
@@ -95,6 +103,12 @@ static bool save_model(struct run *r, struct model *m, const char *dir, bool del
     return ok;
 }
 
+/* The first process saves its m. */
+static bool save_model(struct run *r, struct model *m, const char *dir, bool delta, struct err *e)
+{
+    return cluster_agree(!cluster_first() || write_model(r, m, dir, delta, e), e);
+}
+
 /* Trains m under RUN/dir and saves it there. */
 static bool train_and_save(struct run *r, struct model *m, const char *dir, bool delta,
                            struct train_job *job, struct err *e)
@@ -103,7 +117,7 @@ static bool train_and_save(struct run *r, struct model *m, const char *dir, bool
     bool ok = path && file_mkdirs(path, e);
 
     job->dir = path;
-    ok = ok && train_model(r, m, job, e) && save_model(r, m, dir, delta, e);
+    ok = cluster_agree(ok, e) && train_model(r, m, job, e) && save_model(r, m, dir, delta, e);
     free(path);
     return ok;
 }
@@ -132,8 +146,10 @@ static bool score_model(struct run *r, struct model *m, const char *dir, struct 
     const struct evaluate_how how = {.answers = answers, .context = dir};
     struct scores s = {0};
     bool ok = path && file && answers && file_mkdirs(path, e) && need_pictures(r, m, false, e) &&
-              evaluate(r, m, &how, &s, e) && scores_save(&s, file, e) &&
-              made_scores_sums(r, dir, e);
+              evaluate(r, m, &how, &s, e);
+
+    ok = cluster_agree(
+        ok && (!cluster_first() || (scores_save(&s, file, e) && made_scores_sums(r, dir, e))), e);
 
     scores_free(&s);
     free(path);
@@ -145,7 +161,7 @@ static bool score_model(struct run *r, struct model *m, const char *dir, struct 
 /* Full scores of a model, unless they are there: of one that a step has left, or of the base. */
 static bool score_dir(struct run *r, enum step step, const char *dir, struct err *e)
 {
-    bool done, ok = made_scores(r, dir, &done, e);
+    bool done = false, ok = as_first(!cluster_first() || made_scores(r, dir, &done, e), &done, e);
     struct model m = {0};
 
     if (ok && !done) {
@@ -192,9 +208,9 @@ static bool step_stage1(struct run *r, const struct point *p, struct err *e)
 static bool svd_wanted(const struct run *r, const struct point *p, const struct point *q,
                        bool *wanted, struct err *e)
 {
-    bool made;
+    bool made = false;
 
-    if (!model_is_there(r, q->dir[STEP_SVD], &made, e)) return false;
+    if (!as_first(model_is_there(r, q->dir[STEP_SVD], &made, e), &made, e)) return false;
     *wanted = !made && strcmp(p->stage1, q->stage1) == 0 &&
               (r->only_point < 0 || strcmp(p->name, q->name) == 0);
     return true;
@@ -204,7 +220,9 @@ static bool save_svd(struct run *r, struct made_factors *f, const struct point *
                      struct err *e)
 {
     struct model m = {0};
-    bool ok = open_partial_model(r, p, &m, e) && factors_apply(f, r, p, last, &m, e) &&
+    bool ok = cluster_agree(!cluster_first() || (open_partial_model(r, p, &m, e) &&
+                                                 factors_apply(f, r, p, last, &m, e)),
+                            e) &&
               save_model(r, &m, p->dir[STEP_SVD], true, e);
 
     model_close(&m);
@@ -297,11 +315,15 @@ static bool open_data(struct run *r, struct err *e)
               forecast_fits(&f, e);
 
     if (ok) ahead_say_few(r);
-    ok = ok && (!path || (open_given_model(r, path, &given, e) && model_check_finite(&given, e))) &&
-         keep_inputs(r, path ? &given : NULL, e) && run_record(r, path ? &given : NULL, e);
+    ok = cluster_agree(ok, e);
+    if (ok && cluster_first()) /* which reads all of it for all */
+        ok = (!path || (open_given_model(r, path, &given, e) && model_check_finite(&given, e))) &&
+             keep_inputs(r, path ? &given : NULL, e);
+    ok = cluster_agree(ok, e) && run_record(r, path ? &given : NULL, e);
     model_close(&given);
     forecast_close(&f);
-    return ok && watch_sum_mapped(e); /* what is mapped still: the lists of samples */
+    /* what is mapped still: the lists of samples */
+    return cluster_agree(ok && (!cluster_first() || watch_sum_mapped(e)), e);
 }
 
 bool run_steps(struct run *r, struct err *e)
@@ -323,5 +345,5 @@ bool run_steps(struct run *r, struct err *e)
             if (point_steps[s] && run_has_step(r, (enum step)s) && !point_steps[s](r, &p, e))
                 return false;
     }
-    return !run_has_step(r, STEP_REPORT) || step_report(r, e);
+    return !run_has_step(r, STEP_REPORT) || cluster_agree(!cluster_first() || step_report(r, e), e);
 }

@@ -5,13 +5,16 @@
  *     update   AdamW at schedule_lr(step), gradients times min(1, clip / |gradient|)
  *
  * Dividing by the number of labelled tokens over all micro-batches means that how a batch is cut
- * does not change the step. Checkpoints: trainer_state.c. */
+ * does not change the step. Several processes (cluster/) cut the samples between them; each
+ * steps the part of the values that it owns. Checkpoints: trainer_state.c. */
 #include "train/trainer.h"
 #include "base/log.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/plural.h"
 #include "base/signals.h"
+#include "cluster/cluster.h"
+#include "cluster/share.h"
 #include "train/score/evaluate.h"
 #include "train/trainer_parts.h"
 #include "train/forecast/room.h"
@@ -91,17 +94,14 @@ bool train_each(const struct run *r, int phase, entry_visitor *visit, void *arg,
     return ok;
 }
 
-static bool open_trainer(struct trainer *t, struct err *e)
+/* What is trained, who steps which part of it, and the state of this process's part. */
+static bool open_params(struct trainer *t, struct err *e)
 {
-    struct model *m = t->m;
     const struct config *c = &t->r->c;
-    uint64_t seed = seed_of(t->r, t->job->index);
+    struct model *m = t->m;
     struct tensor **params;
     bool ok;
 
-    if (t->r->train.n == 0)
-        return err_set(e, "%s: no usable sample is left to train on", t->job->phase);
-    if (!model_train(m, t->job->kinds, e)) return false;
     t->trained = mem_new((size_t)m->n_params, sizeof *t->trained, "trained parameters", e);
     params = mem_new((size_t)m->n_params, sizeof *params, "trained parameters", e);
     ok = t->trained && params;
@@ -110,10 +110,35 @@ static bool open_trainer(struct trainer *t, struct err *e)
         params[t->n_trained] = &m->params[i].t;
         t->trained[t->n_trained++] = &m->params[i];
     }
-    ok = ok && adamw_init(&t->opt, params, t->n_trained, (enum moment_type)c->optim.state, e) &&
+    if (ok) t->exchange = exchange_new(params, t->n_trained, (enum wire)c->cluster.wire, e);
+    ok = t->exchange &&
+         adamw_init(&t->opt, params, exchange_parts(t->exchange), t->n_trained,
+                    (enum moment_type)c->optim.state, e) &&
          trainer_list(t, e);
     free(params);
-    if (!ok) return false;
+    return ok;
+}
+
+static bool open_samples(struct trainer *t, struct err *e)
+{
+    const size_t size = (size_t)t->job->p->batch_size;
+
+    t->samples = mem_new(size, sizeof *t->samples, "a batch", e);
+    t->owner = mem_new(size, sizeof *t->owner, "a batch", e);
+    t->cost = mem_new(size + (size_t)cluster_size(), sizeof *t->cost, "a batch", e);
+    return t->samples && t->owner && t->cost;
+}
+
+static bool open_trainer(struct trainer *t, struct err *e)
+{
+    struct model *m = t->m;
+    const struct config *c = &t->r->c;
+    uint64_t seed = seed_of(t->r, t->job->index);
+
+    if (t->r->train.n == 0)
+        return err_set(e, "%s: no usable sample is left to train on", t->job->phase);
+    if (!model_train(m, t->job->kinds, e)) return false;
+    if (!open_params(t, e)) return false;
     t->opt.beta1 = c->optim.beta1;
     t->opt.beta2 = c->optim.beta2;
     t->opt.eps = c->optim.eps;
@@ -127,26 +152,29 @@ static bool open_trainer(struct trainer *t, struct err *e)
                                     .style = (enum decay_style)c->optim.decay_style,
                                     .steps = t->steps};
     set_room(t);
-    t->samples = mem_new((size_t)t->job->p->batch_size, sizeof *t->samples, "a batch", e);
-    return t->samples && order_init(&t->order, seed, t->r->train.n, e);
+    return open_samples(t, e) && order_init(&t->order, seed, t->r->train.n, e);
 }
 
 static void close_trainer(struct trainer *t)
 {
+    tape_on_final(t->r->tape, NULL, NULL);
     adamw_free(&t->opt);
+    exchange_free(t->exchange);
     order_free(&t->order);
     batch_free(&t->batch);
     tb_close(&t->tb);
     free(t->trained);
-    free(t->items);
-    free(t->names);
+    ckpt_list_free(&t->items);
     free(t->samples);
+    free(t->owner);
+    free(t->cost);
 }
 
 static bool open_tb(struct trainer *t, struct err *e)
 {
     char *dir = run_path(t->r, e, "tensorboard/%s/%s", t->job->point, t->job->phase);
-    bool ok = dir && tb_open(&t->tb, dir, t->step ? t->step + 1 : 0, (double)time(NULL), e);
+    bool ok = dir && (!cluster_first() ||
+                      tb_open(&t->tb, dir, t->step ? t->step + 1 : 0, (double)time(NULL), e));
 
     free(dir);
     return ok;
@@ -202,32 +230,76 @@ static bool diverged(struct trainer *t, const char *what, double value, struct e
                    t->job->point, t->job->phase, what, value, (long long)t->step + 1);
 }
 
-static bool do_step(struct trainer *t, struct step_result *out, struct err *e)
+/* Draws the step's samples, and opens those that are this process's. */
+static bool draw(struct trainer *t, struct step_result *out, struct err *e)
 {
-    const struct config_phase *p = t->job->p;
-    int64_t size = p->batch_size, micro = p->micro_batch ? p->micro_batch : size;
-    double begin = clock_seconds(), clip = t->r->c.optim.clip;
+    const int64_t size = t->job->p->batch_size, first = t->step * size;
+    const struct dataset *d = &t->r->train;
     bool ok = true;
 
-    memset(out, 0, sizeof *out);
-    memset(t->samples, 0, (size_t)size * sizeof *t->samples);
-    for (int64_t i = 0; ok && i < size; i++) {
-        int64_t entry = order_at(&t->order, t->step * size + i);
-        ok = dataset_sample(&t->r->train, entry, &t->samples[i], e);
-        out->tokens += t->r->train.entries[entry].tokens;
-        out->labels += t->r->train.entries[entry].labels;
+    for (int64_t i = 0; i < size; i++) {
+        const struct dataset_entry *entry = &d->entries[order_at(&t->order, first + i)];
+        t->cost[i] = entry->tokens;
+        out->tokens += entry->tokens;
+        out->labels += entry->labels;
     }
-    for (int64_t i = 0; ok && i < size; i += micro)
-        ok = micro_batch(t, i, size - i < micro ? size - i : micro, 1 / (double)out->labels,
-                         &out->loss, e);
-    for (int64_t i = 0; i < size; i++)
-        sample_free(&t->samples[i]);
-    if (!ok) return false;
+    share_by_cost(t->owner, t->cost, size, t->cost + size, cluster_size());
+    memset(t->samples, 0, (size_t)size * sizeof *t->samples);
+    t->n_samples = 0;
+    for (int64_t i = 0; ok && i < size; i++)
+        if (t->owner[i] == cluster_rank())
+            ok = dataset_sample(d, order_at(&t->order, first + i), &t->samples[t->n_samples++], e);
+    return ok;
+}
+
+/* Loss and gradients of this process's samples; others' parts leave in the last micro-batch. */
+static bool differentiate(struct trainer *t, struct step_result *out, struct err *e)
+{
+    const struct config_phase *p = t->job->p;
+    const int64_t n = t->n_samples, micro = p->micro_batch ? p->micro_batch : p->batch_size;
+    bool ok = true;
+
+    tape_on_final(t->r->tape, NULL, NULL);
+    for (int64_t i = 0; ok && i < n; i += micro) {
+        if (n - i <= micro) tape_on_final(t->r->tape, exchange_final, t->exchange);
+        ok = micro_batch(t, i, n - i < micro ? n - i : micro, 1 / (double)out->labels, &out->loss,
+                         e);
+    }
+    return ok;
+}
+
+/* Loss and norm of all processes, if all have come so far. */
+static bool meet(struct trainer *t, bool ok, struct step_result *out, struct err *e)
+{
+    double sums[] = {out->loss, 0};
+
+    if (!cluster_go_on(ok, e)) {
+        t->gave_up = t->gave_up || (cluster_size() > 1 && signals_came());
+        return false;
+    }
+    sums[1] = adamw_grad_squares(&t->opt);
+    if (!cluster_sum(sums, 2, e)) return false;
+    out->loss = sums[0];
+    out->norm = sqrt(sums[1]);
     if (!isfinite(out->loss)) return diverged(t, "loss", out->loss, e);
-    out->norm = adamw_grad_norm(&t->opt);
-    if (!isfinite(out->norm)) return diverged(t, "gradient", out->norm, e);
+    return isfinite(out->norm) || diverged(t, "gradient", out->norm, e);
+}
+
+static bool do_step(struct trainer *t, struct step_result *out, struct err *e)
+{
+    double begin = clock_seconds(), clip = t->r->c.optim.clip;
+    bool ok;
+
+    memset(out, 0, sizeof *out);
+    exchange_begin(t->exchange);
+    ok = draw(t, out, e) && differentiate(t, out, e);
+    for (int64_t i = 0; i < t->n_samples; i++)
+        sample_free(&t->samples[i]);
+    exchange_finish(t->exchange);
+    if (!meet(t, ok, out, e)) return false;
     out->lr = schedule_lr(&t->schedule, t->step);
     adamw_step(&t->opt, out->lr, clip > 0 && out->norm > clip ? clip / out->norm : 1);
+    exchange_values(t->exchange);
     out->seconds = clock_seconds() - begin;
     t->step++;
     t->tokens += (double)out->tokens;
@@ -241,6 +313,8 @@ static bool log_step(struct trainer *t, const struct step_result *s, struct err 
     double wall = (double)time(NULL), rate = (double)s->tokens / s->seconds;
     double left = t->seconds / (double)t->step * (double)(t->steps - t->step);
     char text[UNIT_TEXT];
+
+    if (!cluster_first()) return true;
     struct metric line[] = {metric_tag("point", j->point),
                             metric_tag("phase", j->phase),
                             metric_tag("event", "train"),
@@ -275,10 +349,13 @@ static bool curve_point(struct trainer *t, struct err *e)
     if (t->r->n_eval == 0) return true;
     snprintf(context, sizeof context, "%s %s, step %lld of %lld", t->job->point, t->job->phase,
              (long long)t->step, (long long)t->steps);
-    ok = evaluate(t->r, t->m, &how, &s, e) && scores_write(&s, t->r, &when, e) &&
-         tb_scalar(&t->tb, "eval/score", t->step, (double)time(NULL), scores_main(&s, t->r), e);
+    if (!evaluate(t->r, t->m, &how, &s, e)) return false;
+    ok = true;
+    if (cluster_first())
+        ok = scores_write(&s, t->r, &when, e) &&
+             tb_scalar(&t->tb, "eval/score", t->step, (double)time(NULL), scores_main(&s, t->r), e);
     scores_free(&s);
-    return ok;
+    return cluster_agree(ok, e);
 }
 
 static bool eval_is_due(const struct trainer *t)
@@ -297,17 +374,30 @@ static bool interrupted(struct trainer *t, struct err *e)
                    signals_name(signals_came()), t->job->point, t->job->phase, (long long)t->step);
 }
 
+/* Whether a signal has come to one of the processes: they learn of it where they meet, so that
+ * all stop at the same step. */
+static bool is_stopped(bool *stopped, struct err *e)
+{
+    int sig = signals_came();
+    const bool ok = cluster_signal(&sig, e);
+
+    *stopped = sig;
+    return ok;
+}
+
 static bool train(struct trainer *t, struct err *e)
 {
     int64_t every = t->r->c.checkpoint.every;
     struct step_result s;
+    bool stopped;
 
     for (;;) {
         if (eval_is_due(t) && !curve_point(t, e)) return signals_came() ? interrupted(t, e) : false;
         if (t->step == t->steps) break;
-        if (signals_came()) return interrupted(t, e);
+        if (!is_stopped(&stopped, e)) return false;
+        if (stopped) return interrupted(t, e);
         if (!do_step(t, &s, e)) return t->gave_up ? interrupted(t, e) : false;
-        if (!log_step(t, &s, e)) return false;
+        if (!cluster_agree(log_step(t, &s, e), e)) return false;
         if (t->step % every == 0) {
             if (!trainer_save(t, e)) return false;
             log_line("%s %s, step %lld of %lld: loss %.4f; saved", t->job->point, t->job->phase,
@@ -323,6 +413,7 @@ static bool log_end(const struct trainer *t, struct err *e)
 {
     int64_t all = 0, trained = 0;
 
+    if (!cluster_first()) return true;
     for (int64_t i = 0; i < t->m->n_params; i++)
         all += tensor_count(&t->m->params[i].t);
     for (int64_t i = 0; i < t->n_trained; i++)
@@ -339,16 +430,33 @@ static bool log_end(const struct trainer *t, struct err *e)
     return metrics_write(&t->r->metrics, line, sizeof line / sizeof *line, e);
 }
 
+/* What the processes had of the work: the first one's figures, which are about those of each. */
+static void say_processes(const struct trainer *t)
+{
+    const double MiB = 0x1p20, state = adamw_state_bytes(&t->opt);
+    double sent, early;
+
+    if (cluster_size() == 1) return;
+    exchange_sent(t->exchange, &sent, &early);
+    log_line(
+        "%s %s: of %d processes: the optimiser's state here is %.2f MiB; %.2f MiB of gradients "
+        "were sent, %.0f %% of them during the backward pass",
+        t->job->point, t->job->phase, cluster_size(), state / MiB, sent / MiB,
+        sent > 0 ? 100 * early / sent : 0.0);
+}
+
 bool train_model(struct run *r, struct model *m, const struct train_job *job, struct err *e)
 {
     struct trainer t = {.r = r, .m = m, .job = job};
     char text[UNIT_TEXT];
-    bool ok = open_trainer(&t, e) && trainer_restore(&t, e) && open_tb(&t, e) && train(&t, e);
+    bool ok = cluster_agree(open_trainer(&t, e), e) && trainer_restore(&t, e) &&
+              cluster_agree(open_tb(&t, e), e) && train(&t, e);
 
     if (ok)
         log_line("%s %s: %lld step%s, %.0f tokens, %s", job->point, job->phase, (long long)t.steps,
                  plural(t.steps), t.tokens, unit_seconds(text, t.seconds));
-    ok = ok && log_end(&t, e);
+    if (ok) say_processes(&t);
+    ok = ok && cluster_agree(log_end(&t, e), e);
     close_trainer(&t);
     return ok;
 }

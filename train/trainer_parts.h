@@ -3,6 +3,7 @@
 #ifndef TRAIN_TRAINER_PARTS_H
 #define TRAIN_TRAINER_PARTS_H
 
+#include "cluster/exchange.h"
 #include "data/order.h"
 #include "optim/adamw.h"
 #include "optim/schedule.h"
@@ -14,23 +15,26 @@ struct trainer {
     struct run *r;
     struct model *m;
     const struct train_job *job;
-    struct adamw opt;
+    struct adamw opt; /* of this process's parts */
+    struct exchange *exchange;
     struct param **trained;
     int64_t n_trained, steps, step;
     double tokens, seconds; /* trained so far, also before a resume */
     struct schedule schedule;
     struct order order;
-    struct ckpt_item *items; /* [n_items] */
-    size_t n_items;
-    char *names;            /* of the items */
-    struct sample *samples; /* [batch_size] of the current step */
+    struct ckpt_list items; /* of this process's checkpoint */
+    struct sample *samples; /* [batch_size], those of the current step that are this process's */
+    int64_t n_samples;
+    int32_t *owner; /* [batch_size] of the step's samples: the process */
+    int64_t *cost;  /* [batch_size] of the step's samples, and [processes] */
     struct batch_buffer batch;
     struct tb tb;
     int64_t last_saved;
-    bool gave_up; /* a signal came in the middle of a step */
+    bool gave_up; /* a signal came in the middle of a step, at first in this process alone */
 };
 
-/* Lists what a checkpoint holds: the trained values and the optimiser's moments. */
+/* Lists in t->items what this process saves: its part of the trained values and of the
+ * optimiser's moments. */
 bool trainer_list(struct trainer *t, struct err *e);
 
 /* Writes a checkpoint of t->step, unless it is the one that was written last. */

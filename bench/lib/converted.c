@@ -18,7 +18,7 @@ bool adamw_of_model(struct adamw *o, struct model *m, struct err *e)
 
     for (int64_t i = 0; trained && i < m->n_params; i++)
         if (m->params[i].t.needs_grad) trained[n++] = &m->params[i].t;
-    ok = trained && adamw_init(o, trained, n, MOMENT_F32, e);
+    ok = trained && adamw_init(o, trained, NULL, n, MOMENT_F32, e);
     free(trained);
     return ok;
 }
@@ -87,7 +87,7 @@ bool converted_step(struct converted *c, struct err *e)
     if (!loss || !tape_plan(c->r.tape, 0, e)) return false;
     tape_forward(c->r.tape);
     tape_backward(c->r.tape, loss);
-    adamw_grad_norm(&c->opt);
+    adamw_grad_squares(&c->opt);
     adamw_step(&c->opt, 0, 1);
     return true;
 }

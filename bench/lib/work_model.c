@@ -95,7 +95,7 @@ static bool step_run(void *p, double *units, struct err *e)
     if (!tape_plan(s->tape, 0, e)) return false;
     tape_forward(s->tape);
     tape_backward(s->tape, loss);
-    adamw_grad_norm(&s->opt);
+    adamw_grad_squares(&s->opt);
     adamw_step(&s->opt, 0, 1);
     *units += (double)s->stored.batch.tokens;
     return true;
@@ -119,7 +119,7 @@ static void *step_open(const struct work_args *a, struct err *e)
             tape_forward(s->tape);
             tape_backward(s->tape, loss);
             work_fact("check", (double)tensor_real(loss)[0]);
-            work_fact("norm", adamw_grad_norm(&s->opt));
+            work_fact("norm", sqrt(adamw_grad_squares(&s->opt)));
             work_fact("flop", needed_flop(s->tape));
             work_fact("units", (double)s->stored.batch.tokens);
             work_fact("planned_mib", (double)tape_bytes(s->tape) / 0x1p20);

@@ -105,7 +105,8 @@ void fuzz_checkpoint(const uint8_t *data, size_t n)
     enum { BLOCK = 512 };
     float a[6];
     int64_t b[3];
-    const struct ckpt_item items[] = {{"a", CKPT_F32, 2, 3, a}, {"b", CKPT_I64, 1, 3, b}};
+    const struct ckpt_item items[] = {{"a", CKPT_F32, 2, 3, .data = a},
+                                      {"b", CKPT_I64, 1, 3, .data = b}};
     uint8_t *sealed = malloc(n + 1);
     struct err e = {0};
     struct sha256 sum;

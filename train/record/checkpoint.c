@@ -164,6 +164,13 @@ static enum ckpt_type type_of(const struct h5_values *v)
     return (enum ckpt_type)t;
 }
 
+void ckpt_list_free(struct ckpt_list *l)
+{
+    free(l->items);
+    free(l->names);
+    *l = (struct ckpt_list){0};
+}
+
 /* An open file being loaded. */
 struct loading {
     struct h5_in f;
@@ -223,9 +230,13 @@ static bool read_items(struct loading *l, const struct ckpt_item *items, size_t 
         if (!item_check(l, &items[i], &l->values[i], e)) return false;
     if (l->items.n != n) return name_extra(l, items, n, e);
     for (size_t i = 0; i < n; i++) {
+        const struct ckpt_item *it = &items[i];
+        const uint64_t count = it->n ? (uint64_t)it->n : l->values[i].count;
+
         if (!signals_go_on(e)) return false;
-        if (!h5_in_read(&l->f, &l->values[i], 0, l->values[i].count, items[i].data, e))
-            return err_context(e, "%s: item '%s'", l->path, items[i].name);
+        CHECK(it->from >= 0 && (uint64_t)it->from + count <= l->values[i].count);
+        if (it->data && !h5_in_read(&l->f, &l->values[i], (uint64_t)it->from, count, it->data, e))
+            return err_context(e, "%s: item '%s'", l->path, it->name);
     }
     return true;
 }

@@ -56,8 +56,7 @@ static bool write_answer(const struct scoring *scoring, const struct sample *s,
     return true;
 }
 
-static bool score_answer(const struct scoring *s, int64_t i, const struct generation *g,
-                         struct err *e)
+static bool score_answer(struct scoring *s, int64_t i, const struct generation *g, struct err *e)
 {
     struct text got = {0}, want = trimmed(s->samples[i].answer), answer;
     bool right, ok;

@@ -1,5 +1,7 @@
 /* evaluate.c - takes the chosen samples of every set through the score's function, a batch at a
- * time. */
+ * time. The batches of a set go to the processes in turn; what comes of each sample is then
+ * counted in the order of the samples, so that the scores do not depend on the number of
+ * processes. */
 #include "train/score/evaluate.h"
 #include "base/clock.h"
 #include "base/file.h"
@@ -9,6 +11,7 @@
 #include "base/signals.h"
 #include "base/text.h"
 #include "base/watch.h"
+#include "cluster/cluster.h"
 #include "train/score/scorer.h"
 
 #include <stdio.h>
@@ -27,12 +30,18 @@ static void kind_name(const struct run *r, const struct eval_set *set, const str
     snprintf(name, 128, "%s%s%s", where, kind && *where ? "/" : "", plain);
 }
 
-bool scoring_count(const struct scoring *s, int64_t i, const struct score *one, struct err *e)
+bool scoring_count(struct scoring *s, int64_t i, const struct score *one, struct err *e)
 {
-    char name[128];
+    struct scored *to;
 
-    kind_name(s->r, s->set, &s->samples[i].id, name);
-    return scores_add(s->out, name, s->curve[i], one, e);
+    if (!mem_grow(&s->scored, &s->cap_scored, s->n_scored + 1, sizeof *s->scored, e)) return false;
+    to = &s->scored[s->n_scored++];
+    memset(to, 0, sizeof *to); /* its gaps too: it is sent as it is */
+    to->batch = s->number;
+    to->curve = s->curve[i];
+    to->one = *one;
+    kind_name(s->r, s->set, &s->samples[i].id, to->one.name);
+    return true;
 }
 
 struct generator scoring_generator(const struct scoring *s)
@@ -45,7 +54,7 @@ struct generator scoring_generator(const struct scoring *s)
                               .max_new = r->c.evaluate.max_new_tokens,
                               .stop = r->stop,
                               .n_stop = r->n_stop,
-                              .stats = &s->out->stats};
+                              .stats = s->stats};
 }
 
 /* Which samples of a set are scored: of its `all`, `full` for the table, and of these `curve` for a
@@ -99,9 +108,14 @@ struct evaluation {
     int64_t size;        /* of a batch */
     int64_t *place;      /* [size]: index of each of its samples in the set's `full` */
     struct batch_buffer batch;
+    struct scores *out;
+    FILE *answers; /* the file; of the first process, NULL: not wanted */
+    char *lines;   /* [n_lines]: this process's of the set, by s.answers */
+    size_t n_lines;
 };
 
-/* Puts the batch's features in a leaf with memory of its own, because scoring restarts the tape. A tower being trained runs here. *copy stays NULL if there are no pictures. Shape: [image
+/* Puts the batch's features in a leaf with memory of its own, because scoring restarts the tape.
+ * A tower being trained runs here. *copy stays NULL if there are no pictures. Shape: [image
  * tokens of the batch, feature width]. */
 static bool own_features(struct evaluation *v, struct tensor *leaf, float **copy, struct err *e)
 {
@@ -146,27 +160,116 @@ static bool score_batch(struct evaluation *v, const struct choice *c, int64_t n,
     return ok;
 }
 
-static bool evaluate_set(struct evaluation *v, const struct eval_set *set, struct err *e)
+/* Scores this process's batches of a set. */
+static bool score_batches(struct evaluation *v, const struct eval_set *set, struct err *e)
 {
     struct choice c = choose(v->s.r, set);
     int64_t n = v->curve ? c.curve : c.full;
 
     v->s.set = set;
-    for (int64_t i = 0; i < n; i += v->size) {
+    for (int64_t i = 0, b = 0; i < n; i += v->size, b++) {
         int64_t size = n - i < v->size ? n - i : v->size;
+        if (b % cluster_size() != cluster_rank()) continue;
         log_progress("%s: scoring %s, %lld of %lld", v->context, set->name, (long long)i,
                      (long long)n);
         if (!signals_go_on(e)) return false;
         for (int64_t k = 0; k < size; k++)
             v->place[k] = v->curve ? curve_place(&c, i + k) : i + k;
+        v->s.number = b;
         if (!score_batch(v, &c, size, e)) return false;
     }
     return true;
 }
 
+/* What came of a sample, with its line of the answers. */
+struct result {
+    const struct scored *scored;
+    const char *line;
+    size_t len;
+};
+
+/* By batch; a batch lies together, in order. */
+static int in_order(const void *a, const void *b)
+{
+    const struct scored *x = ((const struct result *)a)->scored;
+    const struct scored *y = ((const struct result *)b)->scored;
+
+    if (x->batch != y->batch) return x->batch < y->batch ? -1 : 1;
+    return (x > y) - (x < y);
+}
+
+/* Adds up the scores of n samples, and writes their lines. */
+static bool count_all(struct evaluation *v, const struct scored *scored, const char *lines,
+                      size_t n, struct err *e)
+{
+    struct result *all = mem_new(n, sizeof *all, "scores", e);
+    bool ok = all;
+
+    for (size_t i = 0; ok && i < n; i++) {
+        const char *end = *lines ? strchr(lines, '\n') + 1 : lines;
+        all[i] = (struct result){&scored[i], lines, (size_t)(end - lines)};
+        lines = end;
+    }
+    if (ok) qsort(all, n, sizeof *all, in_order);
+    for (size_t i = 0; ok && i < n; i++) {
+        const struct scored *s = all[i].scored;
+        ok = scores_add(v->out, s->one.name, s->curve, &s->one, e);
+        if (v->answers) fwrite(all[i].line, 1, all[i].len, v->answers); /* commit checks it */
+    }
+    free(all);
+    return ok;
+}
+
+/* What all processes have of a set. */
+static bool gather_set(struct evaluation *v, struct err *e)
+{
+    struct scoring *s = &v->s;
+    void *scored = NULL, *lines = NULL;
+    size_t n_scored, n_lines;
+    bool ok = cluster_gather(s->scored, s->n_scored * sizeof *s->scored, &scored, &n_scored, e) &&
+              cluster_gather(v->lines, v->n_lines, &lines, &n_lines, e);
+
+    ok = ok && count_all(v, scored, lines, n_scored / sizeof *s->scored, e);
+    free(scored);
+    free(lines);
+    return ok;
+}
+
+static bool evaluate_set(struct evaluation *v, const struct eval_set *set, bool answers,
+                         struct err *e)
+{
+    bool ok = true;
+
+    v->s.n_scored = 0;
+    if (answers) ok = (v->s.answers = open_memstream(&v->lines, &v->n_lines)) != NULL;
+    ok = (ok || err_set(e, "out of memory for answers")) && score_batches(v, set, e);
+    if (v->s.answers && fclose(v->s.answers) != 0 && ok)
+        ok = err_set(e, "out of memory for answers");
+    ok = cluster_go_on(ok, e) && gather_set(v, e);
+    free(v->lines);
+    v->lines = NULL;
+    v->n_lines = 0;
+    v->s.answers = NULL;
+    return ok;
+}
+
+/* How the caches of all processes were used. */
+static bool sum_stats(struct generate_stats *g, struct err *e)
+{
+    double all[] = {(double)g->prompt_tokens, (double)g->new_tokens, (double)g->cached_tokens,
+                    (double)g->cache_bytes};
+
+    if (!cluster_sum(all, sizeof all / sizeof *all, e)) return false;
+    g->prompt_tokens = (int64_t)all[0];
+    g->new_tokens = (int64_t)all[1];
+    g->cached_tokens = (int64_t)all[2];
+    g->cache_bytes = (size_t)all[3];
+    return true;
+}
+
 static void say_scores(const struct evaluation *v)
 {
-    const struct scores *s = v->s.out;
+    const struct scores *s = v->out;
     const struct generate_stats *g = &s->stats;
     double bytes = g->cached_tokens ? (double)g->cache_bytes / (double)g->cached_tokens : 0.0;
     char text[SCORE_TEXT];
@@ -188,6 +291,7 @@ static bool open_evaluation(struct evaluation *v, struct err *e)
 static void close_evaluation(struct evaluation *v)
 {
     batch_free(&v->batch);
+    free(v->s.scored);
     free(v->s.samples);
     free(v->s.curve);
     free(v->place);
@@ -196,21 +300,26 @@ static void close_evaluation(struct evaluation *v)
 bool evaluate(struct run *r, struct model *m, const struct evaluate_how *how, struct scores *s,
               struct err *e)
 {
-    struct evaluation v = {.s = {.r = r, .m = m, .how = scorer_of(&r->c), .out = s},
+    struct evaluation v = {.s = {.r = r, .m = m, .how = scorer_of(&r->c), .stats = &s->stats},
                            .context = how->context,
                            .curve = how->curve,
-                           .size = r->c.evaluate.batch};
+                           .size = r->c.evaluate.batch,
+                           .out = s};
+    const bool answers = how->answers && v.s.how->generates;
     struct file_out out = {0};
     double begin = clock_seconds();
     bool ok;
 
     memset(s, 0, sizeof *s);
-    ok = open_evaluation(&v, e) &&
-         (!how->answers || !v.s.how->generates || file_out_open(&out, how->answers, e));
-    v.s.answers = out.fp;
+    ok = cluster_agree(open_evaluation(&v, e) &&
+                           (!answers || !cluster_first() || file_out_open(&out, how->answers, e)),
+                       e);
+    v.answers = out.fp;
     for (int64_t k = 0; ok && k < r->n_eval; k++)
-        ok = evaluate_set(&v, &r->eval[k], e);
-    ok = ok && watch_check(e) && place_check(e) && (!out.fp || file_out_commit(&out, e));
+        ok = evaluate_set(&v, &r->eval[k], answers, e);
+    ok = ok && sum_stats(&s->stats, e);
+    ok = cluster_go_on(
+        ok && watch_check(e) && place_check(e) && (!out.fp || file_out_commit(&out, e)), e);
     scores_sort(s);
     s->seconds = clock_seconds() - begin;
     if (ok) say_scores(&v);

@@ -15,12 +15,22 @@ struct scoring {
     struct sample *samples; /* [f.batch->samples] */
     bool *curve;            /* whether each also counts for a point of the curve */
     struct forward f;       /* its batch, with the features of its pictures */
-    FILE *answers;          /* of answers.jsonl; NULL: not wanted */
-    struct scores *out;     /* and how the cache was used goes to out->stats */
+    int64_t number;         /* of the batch, in its set */
+    FILE *answers;          /* of answers.jsonl, a line for each sample; NULL: not wanted */
+    struct generate_stats *stats;
+    struct scored *scored; /* [n_scored]: so far, of the set */
+    size_t n_scored, cap_scored;
 };
 
-/* Adds the score of sample i to every sum that includes it. */
-bool scoring_count(const struct scoring *s, int64_t i, const struct score *one, struct err *e);
+/* The score of a sample, for the sums that include it. */
+struct scored {
+    int64_t batch;
+    bool curve;
+    struct score one; /* with its kind as the name */
+};
+
+/* Notes the score of sample i. */
+bool scoring_count(struct scoring *s, int64_t i, const struct score *one, struct err *e);
 
 /* How the run's models are run on a batch. */
 struct generator scoring_generator(const struct scoring *s);
