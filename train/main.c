@@ -8,10 +8,12 @@
 #include "train/forecast/dryrun.h"
 #include "train/rundir.h"
 #include "train/settings.h"
+#include "train/share.h"
 #include "train/steps.h"
 
 #include <errno.h>
 #include <getopt.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +33,7 @@ static const char usage[] =
     "stops\n"
     "  --list-points      prints the points of the sweep, then stops\n"
     "  --point N          runs one point of the sweep only\n"
+    "  --share            with --point: the point's own steps, while other points run in run.dir\n"
     "  --help-config      prints every setting as a Markdown table\n"
     "  --version, --help\n";
 
@@ -38,7 +41,7 @@ struct options {
     const char *config;
     const char **sets;
     size_t n_sets;
-    bool resume, dry_run, list_points;
+    bool resume, dry_run, list_points, share;
     int64_t point;
 };
 
@@ -60,13 +63,14 @@ static bool parse_point(const char *text, int64_t *point, struct err *e)
 /* Returns false with *e empty if the program is already done (--help and the like). */
 static bool parse_options(int argc, char **argv, struct options *o, struct err *e)
 {
-    enum { CONFIG = 1, SET, RESUME, DRY_RUN, LIST, POINT, HELP_CONFIG, SHOW_VERSION, HELP };
+    enum { CONFIG = 1, SET, RESUME, DRY_RUN, LIST, POINT, SHARE, HELP_CONFIG, SHOW_VERSION, HELP };
     static const struct option known[] = {{"config", required_argument, NULL, CONFIG},
                                           {"set", required_argument, NULL, SET},
                                           {"resume", no_argument, NULL, RESUME},
                                           {"dry-run", no_argument, NULL, DRY_RUN},
                                           {"list-points", no_argument, NULL, LIST},
                                           {"point", required_argument, NULL, POINT},
+                                          {"share", no_argument, NULL, SHARE},
                                           {"help-config", no_argument, NULL, HELP_CONFIG},
                                           {"version", no_argument, NULL, SHOW_VERSION},
                                           {"help", no_argument, NULL, HELP},
@@ -83,6 +87,7 @@ static bool parse_options(int argc, char **argv, struct options *o, struct err *
         if (c == RESUME) o->resume = true;
         if (c == DRY_RUN) o->dry_run = true;
         if (c == LIST) o->list_points = true;
+        if (c == SHARE) o->share = true;
         if (c == POINT && !parse_point(optarg, &o->point, e)) return false;
         if (c == '?')
             return err_set(e, "%s: unknown option, or its value is missing; see --help",
@@ -93,6 +98,7 @@ static bool parse_options(int argc, char **argv, struct options *o, struct err *
         if (c == HELP || c == HELP_CONFIG || c == SHOW_VERSION) return false;
     }
     if (optind < argc) return err_set(e, "%s: not understood; see --help", argv[optind]);
+    if (o->share && o->point < 0) return err_set(e, "--share: is for one point: add --point N");
     return o->config || err_set(e, "--config FILE is missing; see --help");
 }
 
@@ -145,9 +151,10 @@ static bool run(const struct options *o, struct err *e)
         schema_free(&config_schema, &r.c);
         return ok;
     }
-    if (o->dry_run) /* writes nothing: a signal may simply kill it */
+    if (o->share) ok = share_begin(&r, e);
+    if (ok && o->dry_run) /* writes nothing: a signal may simply kill it */
         ok = rundir_check(&r, e) && outputs_open(&r, e) && run_limits(&r, e) && dry_run(&r, e);
-    else
+    else if (ok)
         ok = signals_open(e) && run_open(&r, o->resume, e) && run_steps(&r, e);
     if (!place_check(&changed)) ok = err_set(e, "%s", changed.msg);
     run_close(&r);
@@ -168,6 +175,13 @@ static _Noreturn void end(int status)
 {
     if (__lsan_do_leak_check) exit(status);
     _exit(status);
+}
+
+/* SIGUSR1 is what a batch system sends ahead of its time limit: 85 says that the run is to be put
+ * back into the queue. Otherwise as a shell reports a program killed by a signal. */
+static int stopped(int sig)
+{
+    return sig == SIGUSR1 ? 85 : 128 + sig;
 }
 
 int main(int argc, char **argv)
@@ -193,7 +207,6 @@ int main(int argc, char **argv)
     bool written = fflush(stdout) == 0 && !ferror(stdout);
     if (!written && (ok || !e.msg[0]))
         fprintf(stderr, "mha2mla-train: error: standard output: cannot be written\n");
-    if (!ok && signals_came())
-        end(128 + signals_came()); /* as a shell reports a program killed by a signal */
+    if (!ok && signals_came()) end(stopped(signals_came()));
     end(!written || (!ok && e.msg[0]) ? 1 : 0);
 }

@@ -156,7 +156,7 @@ bool trainer_restore(struct trainer *t, struct err *e)
     free(dir);
     if (!ok) return false;
     /* A step is logged after it is done, an evaluation before the step: both will be repeated. */
-    jsonl = run_path(t->r, e, "metrics.jsonl");
+    jsonl = mem_strdup(t->r->metrics.path, e);
     if (!jsonl) return false;
     metrics_close(&t->r->metrics);
     tags[2] = metric_tag("event", "train");
