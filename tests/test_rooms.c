@@ -38,6 +38,7 @@ static const struct room {
     {"train/forecast", {"base", "data", "autograd", "optim", "model", "convert", "train"}},
     {"train/record", {"base"}},
     {"train/report", {"base", "data", "model", "train"}},
+    {"train/submit", {"base", "data", "model", "train"}},
     {"train/score", {"base", "data", "model", "train"}},
     {"datasets", {"base", "data"}},
 };

@@ -10,6 +10,8 @@
 #include "train/settings.h"
 #include "train/share.h"
 #include "train/steps.h"
+#include "train/submit/status.h"
+#include "train/submit/submit.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -31,6 +33,8 @@ static const char usage[] =
     "  --resume           resumes the run in run.dir, or starts it\n"
     "  --dry-run          shows settings, parameters, samples, steps, cache and memory, then "
     "stops\n"
+    "  --submit           puts the run into Slurm's queue; with --dry-run shows the job scripts\n"
+    "  --status           shows how far the run and its jobs are\n"
     "  --list-points      prints the points of the sweep, then stops\n"
     "  --point N          runs one point of the sweep only\n"
     "  --share            with --point: the point's own steps, while other points run in run.dir\n"
@@ -41,7 +45,7 @@ struct options {
     const char *config;
     const char **sets;
     size_t n_sets;
-    bool resume, dry_run, list_points, share;
+    bool resume, dry_run, list_points, share, submit, status;
     int64_t point;
 };
 
@@ -63,7 +67,20 @@ static bool parse_point(const char *text, int64_t *point, struct err *e)
 /* Returns false with *e empty if the program is already done (--help and the like). */
 static bool parse_options(int argc, char **argv, struct options *o, struct err *e)
 {
-    enum { CONFIG = 1, SET, RESUME, DRY_RUN, LIST, POINT, SHARE, HELP_CONFIG, SHOW_VERSION, HELP };
+    enum {
+        CONFIG = 1,
+        SET,
+        RESUME,
+        DRY_RUN,
+        LIST,
+        POINT,
+        SHARE,
+        SUBMIT,
+        STATUS,
+        HELP_CONFIG,
+        SHOW_VERSION,
+        HELP
+    };
     static const struct option known[] = {{"config", required_argument, NULL, CONFIG},
                                           {"set", required_argument, NULL, SET},
                                           {"resume", no_argument, NULL, RESUME},
@@ -71,6 +88,8 @@ static bool parse_options(int argc, char **argv, struct options *o, struct err *
                                           {"list-points", no_argument, NULL, LIST},
                                           {"point", required_argument, NULL, POINT},
                                           {"share", no_argument, NULL, SHARE},
+                                          {"submit", no_argument, NULL, SUBMIT},
+                                          {"status", no_argument, NULL, STATUS},
                                           {"help-config", no_argument, NULL, HELP_CONFIG},
                                           {"version", no_argument, NULL, SHOW_VERSION},
                                           {"help", no_argument, NULL, HELP},
@@ -88,6 +107,8 @@ static bool parse_options(int argc, char **argv, struct options *o, struct err *
         if (c == DRY_RUN) o->dry_run = true;
         if (c == LIST) o->list_points = true;
         if (c == SHARE) o->share = true;
+        if (c == SUBMIT) o->submit = true;
+        if (c == STATUS) o->status = true;
         if (c == POINT && !parse_point(optarg, &o->point, e)) return false;
         if (c == '?')
             return err_set(e, "%s: unknown option, or its value is missing; see --help",
@@ -99,6 +120,10 @@ static bool parse_options(int argc, char **argv, struct options *o, struct err *
     }
     if (optind < argc) return err_set(e, "%s: not understood; see --help", argv[optind]);
     if (o->share && o->point < 0) return err_set(e, "--share: is for one point: add --point N");
+    if (o->submit && o->point >= 0)
+        return err_set(e, "--submit: is for all points; for a few, name them in sweep");
+    if (o->status && (o->submit || o->dry_run))
+        return err_set(e, "--status: only looks: give it without --submit and --dry-run");
     return o->config || err_set(e, "--config FILE is missing; see --help");
 }
 
@@ -152,7 +177,11 @@ static bool run(const struct options *o, struct err *e)
         return ok;
     }
     if (o->share) ok = share_begin(&r, e);
-    if (ok && o->dry_run) /* writes nothing: a signal may simply kill it */
+    if (ok && o->status)
+        ok = status_show(&r, e);
+    else if (ok && o->submit)
+        ok = submit(&r, o->config, e);
+    else if (ok && o->dry_run) /* writes nothing: a signal may simply kill it */
         ok = rundir_check(&r, e) && outputs_open(&r, e) && run_limits(&r, e) && dry_run(&r, e);
     else if (ok)
         ok = signals_open(e) && run_open(&r, o->resume, e) && run_steps(&r, e);
