@@ -68,13 +68,15 @@ void outputs_close(struct run *r)
 
 /* ---- the file ---- */
 
+/* What is known already, from another file, has been made again since. */
 static bool take(struct run *r, const cJSON *item, const char *path, struct err *e)
 {
     const char *text = cJSON_GetStringValue(item);
-    struct output *o = add(&r->outputs, item->string, e);
+    struct output *o;
     int end = 0;
 
-    if (!o) return false;
+    drop(&r->outputs, item->string);
+    if (!(o = add(&r->outputs, item->string, e))) return false;
     return (text &&
             sscanf(text, "%16[0-9a-f] %lld %lld.%9ld%n", o->sum, &o->size, &o->sec, &o->nsec,
                    &end) == 4 &&
@@ -82,7 +84,6 @@ static bool take(struct run *r, const cJSON *item, const char *path, struct err 
            err_set(e, "%s: \"%s\" is not a sum, a size and a time", path, item->string);
 }
 
-/* What is known already and is in this file too has been made again since. */
 static bool read_path(struct run *r, const char *path, struct err *e)
 {
     const cJSON *item;
@@ -92,7 +93,6 @@ static bool read_path(struct run *r, const char *path, struct err *e)
     if (ok) {
         cJSON_ArrayForEach(item, doc.root)
         {
-            if (ok) drop(&r->outputs, item->string);
             ok = ok && take(r, item, path, e);
         }
         jsonc_close(&doc);

@@ -40,7 +40,7 @@ StateSaveLocation=$dir/state
 SlurmdSpoolDir=$dir/spool
 SlurmdParameters=config_overrides
 MailProg=/bin/true
-ProctrackType=proctrack/linuxproc
+ProctrackType=proctrack/pgid
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
@@ -60,6 +60,7 @@ up() {
     [ "$(getent ahostsv4 "$node" | awk 'NR == 1 { print $1 }')" = 127.0.0.1 ] ||
         fail "the machine's name must lead to 127.0.0.1: put '127.0.0.1 $node' into /etc/hosts"
     mkdir -p "$dir/state" "$dir/spool"
+    chmod 711 "$dir" # munge wants its socket to be within everybody's reach
     [ -s "$dir/munge.key" ] || (umask 077 && head -c 128 /dev/urandom >"$dir/munge.key")
     alive munged || munged --origin=127.0.0.1 --key-file="$dir/munge.key" --socket="$dir/munge.sock" \
         --pid-file="$dir/munged.pid" --log-file="$dir/munged.log" --seed-file="$dir/munge.seed"

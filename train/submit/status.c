@@ -198,11 +198,13 @@ static bool read_output(const struct run *r, struct row *row, bool failed, struc
 {
     char *path = job_file(r, row, "out", e), *text = path ? read_tail(path, e) : NULL;
 
+    const bool ok = path;
+
     if (text) take_progress(row, text);
     if (text && failed) take_error(row, text);
     free(text);
     free(path);
-    return path;
+    return ok;
 }
 
 /* "ended 0 12 0 1700000000": state, status, job, restarts, time. */
