@@ -195,6 +195,7 @@ static void test_refused(void **state)
         {"slurm.cpus=1' --set 'run.threads=2", "slurm.cpus: 1 cores are fewer than run.threads, 2"},
         {"slurm.memory=9", "slurm.memory: 9 GiB; the largest node of partition part has 7.812"},
         {"slurm.memory=0.005", "of the 5.12 MiB of slurm.memory it may use nine tenths"},
+        {"run.dir=/tmp/a\\b", "/tmp/a\\b: has a backslash, which Slurm takes out"},
         {"slurm.account=a\nb", "slurm.account: has a control character"},
         {"slurm.lines=[\"a\\nb\"]", "slurm.lines: has a control character"},
     };

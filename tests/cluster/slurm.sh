@@ -2,12 +2,12 @@
 # slurm.sh up|down DIR - a Slurm of one node on this machine, for tests: everything that it keeps lies below DIR.
 # `up` installs Slurm where it is missing (Debian, as root), starts munged, slurmctld and slurmd, and returns once
 # the node is idle; `export SLURM_CONF=DIR/slurm.conf` then leads there. `down` cancels the jobs and ends the three.
-# SLURM_TEST_PORT (default 27817) is slurmctld's; slurmd takes the next. CPUs and memory are the machine's.
+# CPUs and memory are the machine's; the ports follow from the process, so that two can be up at a time.
 set -eu
 action=$1
 mkdir -p "$2"
 dir=$(cd "$2" && pwd)
-port=${SLURM_TEST_PORT:-27817}
+port=$((20000 + $$ % 10000 * 2))
 PATH=$PATH:/usr/sbin:/sbin
 export SLURM_CONF="$dir/slurm.conf"
 node=$(hostname -s)
@@ -16,8 +16,8 @@ fail() { echo "slurm.sh: error: $*" >&2; exit 1; }
 
 # The process of DIR/NAME.pid, if it is one of ours still.
 alive() {
-    pid=$(cat "$dir/$1.pid" 2>/dev/null) || return 1
-    tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF "$dir/"
+    pid=$(cat "$dir/$1.pid" 2>/dev/null) && [ -r "/proc/$pid/cmdline" ] || return 1
+    tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF "$dir/"
 }
 
 write_conf() {
@@ -64,7 +64,7 @@ up() {
     [ -s "$dir/munge.key" ] || (umask 077 && head -c 128 /dev/urandom >"$dir/munge.key")
     alive munged || munged --origin=127.0.0.1 --key-file="$dir/munge.key" --socket="$dir/munge.sock" \
         --pid-file="$dir/munged.pid" --log-file="$dir/munged.log" --seed-file="$dir/munge.seed"
-    write_conf >"$SLURM_CONF"
+    alive slurmctld || write_conf >"$SLURM_CONF"
     alive slurmctld || slurmctld -f "$SLURM_CONF"
     alive slurmd || slurmd -f "$SLURM_CONF" -N "$node"
     tries=120

@@ -121,7 +121,8 @@ static bool point_done(const struct run *r, struct row *row, struct err *e)
     if (row->done && config_has_step(&r->c, STEP_EVALUATE) && !is_there(r, scores, &scored, e))
         return false;
     row->done = row->done && scored;
-    return read_score(r, p.dir[STEP_SVD], &row->score, e) &&
+    /* rather than a point of the curve; of the model that stage 2 starts from, if there is none yet */
+    return (!isnan(row->score) || read_score(r, p.dir[STEP_SVD], &row->score, e)) &&
            read_score(r, p.dir[STEP_STAGE2], &row->score, e);
 }
 

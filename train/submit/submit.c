@@ -35,6 +35,11 @@ static bool find_places(struct places *at, const struct run *r, struct err *e)
     at->run = file_join(at->from, r->c.run.dir, e);
     at->dir = at->run ? file_join(at->run, "slurm", e) : NULL;
     at->record = at->dir ? file_join(at->dir, "jobs.json", e) : NULL;
+    if (at->record && strchr(at->dir, '\\'))
+        return err_set(e,
+                       "%s: has a backslash, which Slurm takes out of the names of files: choose "
+                       "another run.dir",
+                       at->run);
     for (const char *s = at->from; at->record && *s; s++)
         if ((unsigned char)*s < ' ')
             return err_set(e,
