@@ -184,7 +184,7 @@ static void test_refused(void **state)
     } rows[] = {
         {"slurm.time=soon", "slurm.time: MINUTES, MM:SS, HH:MM:SS, D-HH or D-HH:MM:SS is needed, "
                             "found \"soon\""},
-        {"slurm.time=2", "slurm.notice: 120 seconds ahead of slurm.time, which is 120: less is"},
+        {"slurm.time=2", "slurm.notice: 120 seconds ahead of slurm.time, 120, and the 30 by"},
         {"slurm.time=3:00:00", "slurm.time: 3:00:00 is more than partition part allows, 2:00:00"},
         {"slurm.partition=gpu", "slurm.partition: there is no gpu: one of part"},
         {"slurm.nodes=2' --set 'slurm.tasks=2", "slurm.nodes: partition part has 1, found 2"},
