@@ -173,7 +173,8 @@ static void test_scripts(void **state)
                     "$T/all.sh && bash -n $T/all.sh && test ! -e $T/run && "
                     "! grep -q sbatch $T/calls");
     /* without a cluster too, but for the comparison */
-    must_run(state, "$B/mha2mla-train --config $C --submit --dry-run --set slurm.cpus=500");
+    must_run(state,
+             "PATH=/nowhere; $B/mha2mla-train --config $C --submit --dry-run --set slurm.cpus=500");
     assert_true(says(state, "what the jobs ask for is not compared with a cluster: sinfo: "));
 }
 
