@@ -31,6 +31,7 @@ BENCH_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard bench/lib/*.c))
 BENCH := $(patsubst %.c,$(BUILD)/%,$(wildcard bench/*.c))
 TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
 LONG_TESTS := $(patsubst tests/long/%.c,$(BUILD)/tests/long/%,$(wildcard tests/long/test_*.c))
+CLUSTER_TESTS := $(patsubst tests/cluster/%.c,$(BUILD)/tests/cluster/%,$(wildcard tests/cluster/test_*.c))
 # The gradient checks run the same code in double precision.
 DOUBLE_OBJ := $(patsubst %.c,$(BUILD)/double/%.o,$(wildcard autograd/*.c)) $(patsubst %.c,$(BUILD)/%.o,$(filter base/%,$(SOURCES)))
 
@@ -149,10 +150,9 @@ test-long: packages
 run-long-tests: all $(TESTS) $(LONG_TESTS) $(BENCH)
 	@BUILD=$(BUILD) sh tests/run.sh $(BACKENDS) $(TESTS) $(LONG_TESTS)
 
-# Runs of several processes: installs MPI where it is missing.
-CLUSTER_TESTS := $(patsubst tests/cluster/%.c,$(BUILD)/tests/cluster/%,$(wildcard tests/cluster/test_*.c))
+# Runs of several processes, and runs in a Slurm of one node, which the tests start (as root). Installs both.
 test-cluster: packages
-	@sh tests/packages.sh libopenmpi-dev openmpi-bin
+	@sh tests/packages.sh libopenmpi-dev openmpi-bin slurm-wlm slurm-client munge
 	@$(MAKE) --no-print-directory run-cluster-tests
 run-cluster-tests: all $(CLUSTER_TESTS)
 	@BUILD=$(BUILD) sh tests/run.sh /dev/null $(CLUSTER_TESTS)

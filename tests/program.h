@@ -143,6 +143,12 @@ static inline void must_repeat(void *const *state)
     must_run(state, FINGERPRINT("$T/quiet") " > $T/sums");
 }
 
+/* The status of a run that a signal stopped: of USR1, a batch system's notice, it says "again". */
+static inline int stopped_by(int sig)
+{
+    return sig == SIGUSR1 ? 85 : 128 + sig;
+}
+
 /* Stops the run with `sig` after each of the waits, then lets it finish: the same bits as
  * undisturbed. Returns how many of the stops came before the end. */
 static inline int stop_and_go(void *const *state, int sig, const long *waits, size_t n)
@@ -155,7 +161,7 @@ static inline int stop_and_go(void *const *state, int sig, const long *waits, si
         sleep_ms(waits[i]);
         kill(pid, sig);
         int rc = finish(pid);
-        if (rc != 0 && rc != 128 + sig) fail_msg("status %d\n%s", rc, output(state));
+        if (rc != 0 && rc != stopped_by(sig)) fail_msg("status %d\n%s", rc, output(state));
         stopped += rc != 0;
     }
     must_run(state, "$B/mha2mla-train --config $C --resume");

@@ -40,6 +40,7 @@ static const struct room {
     {"train/record", {"base", "cluster"}},
     {"train/report", {"base", "data", "model", "train"}},
     {"train/score", {"base", "data", "cluster", "model", "train"}},
+    {"train/submit", {"base", "data", "model", "train"}},
     {"datasets", {"base", "data"}},
 };
 enum { ROOMS = sizeof rooms / sizeof *rooms };

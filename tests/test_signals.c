@@ -548,7 +548,7 @@ static void stop_endless(void *const *state, const char *settings, int sig)
     int rc = finish(pid);
     char *out = output(state), *at = strstr(out, "is saved at step ");
 
-    if (rc != 128 + sig || !at) fail_msg("%s: status %d\n%s", settings, rc, out);
+    if (rc != stopped_by(sig) || !at) fail_msg("%s: status %d\n%s", settings, rc, out);
     long step = strtol(at + strlen("is saved at step "), NULL, 10);
     free(out);
     snprintf(path, sizeof path, "run/baseline/checkpoints/step-%08ld.h5", step);

@@ -96,6 +96,12 @@ struct config {
         struct schema_doubles low_rank, stage2_lr;
         struct schema_ints partial_rope;
     } sweep;
+    struct {
+        const char *partition, *account, *constraint, *time; /* NULL: the cluster's own */
+        int64_t nodes, tasks, cpus, notice, at_once;
+        double memory; /* GiB of a node; 0: as the forecast says */
+        struct schema_strings modules, lines;
+    } slurm;
     bool *given; /* by row of the table: schema_given */
 };
 

@@ -9,10 +9,14 @@
 #include "train/forecast/dryrun.h"
 #include "train/rundir.h"
 #include "train/settings.h"
+#include "train/share.h"
 #include "train/steps.h"
+#include "train/submit/status.h"
+#include "train/submit/submit.h"
 
 #include <errno.h>
 #include <getopt.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,8 +34,11 @@ static const char usage[] =
     "  --resume           resumes the run in run.dir, or starts it\n"
     "  --dry-run          shows settings, parameters, samples, steps, cache and memory, then "
     "stops\n"
+    "  --submit           puts the run into Slurm's queue; with --dry-run shows the job scripts\n"
+    "  --status           shows how far the run and its jobs are\n"
     "  --list-points      prints the points of the sweep, then stops\n"
     "  --point N          runs one point of the sweep only\n"
+    "  --share            with --point: the point's own steps, while other points run in run.dir\n"
     "  --help-config      prints every setting as a Markdown table\n"
     "  --version, --help\n";
 
@@ -39,7 +46,7 @@ struct options {
     const char *config;
     const char **sets;
     size_t n_sets;
-    bool resume, dry_run, list_points;
+    bool resume, dry_run, list_points, share, submit, status;
     int64_t point;
 };
 
@@ -61,13 +68,29 @@ static bool parse_point(const char *text, int64_t *point, struct err *e)
 /* Returns false with *e empty if the program is already done (--help and the like). */
 static bool parse_options(int argc, char **argv, struct options *o, struct err *e)
 {
-    enum { CONFIG = 1, SET, RESUME, DRY_RUN, LIST, POINT, HELP_CONFIG, SHOW_VERSION, HELP };
+    enum {
+        CONFIG = 1,
+        SET,
+        RESUME,
+        DRY_RUN,
+        LIST,
+        POINT,
+        SHARE,
+        SUBMIT,
+        STATUS,
+        HELP_CONFIG,
+        SHOW_VERSION,
+        HELP
+    };
     static const struct option known[] = {{"config", required_argument, NULL, CONFIG},
                                           {"set", required_argument, NULL, SET},
                                           {"resume", no_argument, NULL, RESUME},
                                           {"dry-run", no_argument, NULL, DRY_RUN},
                                           {"list-points", no_argument, NULL, LIST},
                                           {"point", required_argument, NULL, POINT},
+                                          {"share", no_argument, NULL, SHARE},
+                                          {"submit", no_argument, NULL, SUBMIT},
+                                          {"status", no_argument, NULL, STATUS},
                                           {"help-config", no_argument, NULL, HELP_CONFIG},
                                           {"version", no_argument, NULL, SHOW_VERSION},
                                           {"help", no_argument, NULL, HELP},
@@ -84,6 +107,9 @@ static bool parse_options(int argc, char **argv, struct options *o, struct err *
         if (c == RESUME) o->resume = true;
         if (c == DRY_RUN) o->dry_run = true;
         if (c == LIST) o->list_points = true;
+        if (c == SHARE) o->share = true;
+        if (c == SUBMIT) o->submit = true;
+        if (c == STATUS) o->status = true;
         if (c == POINT && !parse_point(optarg, &o->point, e)) return false;
         if (c == '?')
             return err_set(e, "%s: unknown option, or its value is missing; see --help",
@@ -94,6 +120,11 @@ static bool parse_options(int argc, char **argv, struct options *o, struct err *
         if (c == HELP || c == HELP_CONFIG || c == SHOW_VERSION) return false;
     }
     if (optind < argc) return err_set(e, "%s: not understood; see --help", argv[optind]);
+    if (o->share && o->point < 0) return err_set(e, "--share: is for one point: add --point N");
+    if (o->submit && o->point >= 0)
+        return err_set(e, "--submit: is for all points; for a few, name them in sweep");
+    if (o->status && (o->submit || o->dry_run))
+        return err_set(e, "--status: only looks: give it without --submit and --dry-run");
     return o->config || err_set(e, "--config FILE is missing; see --help");
 }
 
@@ -146,9 +177,14 @@ static bool run(const struct options *o, struct err *e)
         schema_free(&config_schema, &r.c);
         return ok;
     }
-    if (o->dry_run) /* writes nothing: a signal may simply kill it */
+    if (o->share) ok = share_begin(&r, e);
+    if (ok && o->status)
+        ok = status_show(&r, e);
+    else if (ok && o->submit)
+        ok = submit(&r, o->config, e);
+    else if (ok && o->dry_run) /* writes nothing: a signal may simply kill it */
         ok = rundir_check(&r, e) && outputs_open(&r, e) && run_limits(&r, e) && dry_run(&r, e);
-    else
+    else if (ok)
         ok = signals_open(e) && run_open(&r, o->resume, e) && run_steps(&r, e);
     if (!place_check(&changed)) ok = err_set(e, "%s", changed.msg);
     run_close(&r);
@@ -170,6 +206,13 @@ static _Noreturn void end(int status)
     cluster_leave(status);
     if (__lsan_do_leak_check) exit(status);
     _exit(status);
+}
+
+/* SIGUSR1 is what a batch system sends ahead of its time limit: 85 says that the run is to be put
+ * back into the queue. Otherwise as a shell reports a program killed by a signal. */
+static int stopped(int sig)
+{
+    return sig == SIGUSR1 ? 85 : 128 + sig;
 }
 
 int main(int argc, char **argv)
@@ -197,7 +240,6 @@ int main(int argc, char **argv)
     bool written = fflush(stdout) == 0 && !ferror(stdout);
     if (!written && cluster_reports() && (ok || !e.msg[0]))
         fprintf(stderr, "mha2mla-train: error: standard output: cannot be written\n");
-    if (!ok && signals_came())
-        end(128 + signals_came()); /* as a shell reports a program killed by a signal */
+    if (!ok && signals_came()) end(stopped(signals_came()));
     end(!written || (!ok && e.msg[0]) ? 1 : 0);
 }

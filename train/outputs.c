@@ -7,6 +7,7 @@
 #include "base/signals.h"
 #include "cluster/cluster.h"
 #include "train/run.h"
+#include "train/share.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -68,13 +69,15 @@ void outputs_close(struct run *r)
 
 /* ---- the file ---- */
 
+/* What is known already, from another file, has been made again since. */
 static bool take(struct run *r, const cJSON *item, const char *path, struct err *e)
 {
     const char *text = cJSON_GetStringValue(item);
-    struct output *o = add(&r->outputs, item->string, e);
+    struct output *o;
     int end = 0;
 
-    if (!o) return false;
+    drop(&r->outputs, item->string);
+    if (!(o = add(&r->outputs, item->string, e))) return false;
     return (text &&
             sscanf(text, "%16[0-9a-f] %lld %lld.%9ld%n", o->sum, &o->size, &o->sec, &o->nsec,
                    &end) == 4 &&
@@ -82,7 +85,7 @@ static bool take(struct run *r, const cJSON *item, const char *path, struct err 
            err_set(e, "%s: \"%s\" is not a sum, a size and a time", path, item->string);
 }
 
-static bool read_file(struct run *r, const char *path, struct err *e)
+static bool read_path(struct run *r, const char *path, struct err *e)
 {
     const cJSON *item;
     struct jsonc doc;
@@ -101,13 +104,25 @@ static bool read_file(struct run *r, const char *path, struct err *e)
                                          e->msg));
 }
 
-bool outputs_open(struct run *r, struct err *e)
+static bool read_file(struct run *r, const char *own, struct err *e)
 {
-    char *path = run_path(r, e, file_name);
+    char *path = run_path(r, e, "%s%s", own, file_name);
     bool there = false, ok = path && (!cluster_first() || file_there(path, &there, e));
 
-    if (ok && there) ok = read_file(r, path, e);
+    if (ok && there) ok = read_path(r, path, e);
     free(path);
+    return ok;
+}
+
+bool outputs_open(struct run *r, struct err *e)
+{
+    bool ok = read_file(r, "", e);
+
+    for (int64_t i = 0; ok && i < config_points(&r->c); i++) {
+        char own[sizeof r->own];
+        if (r->shares && i != r->only_point) continue; /* they change while this one runs */
+        ok = read_file(r, share_own(own, &r->c, i), e);
+    }
     return ok;
 }
 
@@ -124,23 +139,30 @@ static int by_name(const void *a, const void *b)
     return strcmp(((const struct output *)a)->name, ((const struct output *)b)->name);
 }
 
-/* In an order that does not depend on a directory's. */
+/* In an order that does not depend on a directory's. A run that shares its directory knows the sums
+ * of what all points share too, and leaves them where they are. */
 static bool save(const struct run *r, struct err *e)
 {
-    char *path = run_path(r, e, file_name), *text = NULL;
+    char *path = run_path(r, e, "%s%s", r->own, file_name), *text = NULL;
     cJSON *root = cJSON_CreateObject();
     bool ok = path && (root || err_set(e, "out of memory for %s", file_name));
 
     if (r->outputs.n) qsort(r->outputs.list, r->outputs.n, sizeof *r->outputs.list, by_name);
 
     for (size_t i = 0; ok && i < r->outputs.n; i++)
-        ok = put(root, &r->outputs.list[i]) || err_set(e, "out of memory for %s", file_name);
+        ok = strncmp(r->outputs.list[i].name, r->own, strlen(r->own)) != 0 ||
+             put(root, &r->outputs.list[i]) || err_set(e, "out of memory for %s", file_name);
     if (ok) text = jsonc_print(root, true, e);
     ok = text && file_write(path, text, strlen(text), e);
     cJSON_Delete(root);
     free(text);
     free(path);
     return ok;
+}
+
+bool outputs_save(const struct run *r, struct err *e)
+{
+    return save(r, e);
 }
 
 /* ---- comparing and recording ---- */

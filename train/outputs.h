@@ -24,8 +24,11 @@ struct outputs {
     size_t n, cap;
 };
 
-/* Reads the file; without one (a new run, an older version's) nothing is known. */
+/* Reads the file, and those of points that ran beside each other (share.h); without one (a new run,
+ * an older version's) nothing is known. */
 bool outputs_open(struct run *r, struct err *e);
+/* Writes the file, with what was read of the points. */
+bool outputs_save(const struct run *r, struct err *e);
 void outputs_close(struct run *r);
 
 /* Whether a file, or all files of a directory, are as their step left them. They are read if size

@@ -13,6 +13,7 @@
 #include "train/forecast/room.h"
 #include "train/resume.h"
 #include "train/rundir.h"
+#include "train/share.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -57,15 +58,23 @@ static bool machine_memory(size_t *bytes, struct err *e)
     return true;
 }
 
-static bool is_taken(const struct run *r, struct err *e)
+/* Of the directory, or of the point's place in it. */
+static bool is_taken(const struct run *r, const char *own, struct err *e)
 {
-    return err_set(e, "%s: another run works in this directory", r->c.run.dir);
+    return err_set(e, "%s%s%.*s: another run works in this directory", r->c.run.dir,
+                   *own ? "/" : "", (int)strcspn(own, "/"), own);
 }
 
 /* Of a file system that locks no directories. */
 static bool cannot_lock(int number)
 {
     return number == EBADF || number == EINVAL || number == EOPNOTSUPP || number == ENOSYS;
+}
+
+/* Points that share the directory exclude other runs, not each other. */
+static int lock_of(const struct run *r)
+{
+    return (r->shares ? LOCK_SH : LOCK_EX) | LOCK_NB;
 }
 
 /* Holds the directory itself. Where it can be locked, that is a lock too, which is not lost with a
@@ -75,37 +84,48 @@ static bool hold_dir(struct run *r, struct err *e)
     int fd = open(r->c.run.dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
     if (fd < 0) return err_system(e, errno, "%s", r->c.run.dir);
-    if (flock(fd, LOCK_EX | LOCK_NB) == 0 || cannot_lock(errno))
-        return place_hold(r->c.run.dir, fd, e);
+    if (flock(fd, lock_of(r)) == 0 || cannot_lock(errno)) return place_hold(r->c.run.dir, fd, e);
     if (errno == EWOULDBLOCK)
-        is_taken(r, e);
+        is_taken(r, "", e);
     else
         err_system(e, errno, "%s: cannot be locked", r->c.run.dir);
     close(fd);
     return false;
 }
 
-/* Two runs in one directory would ruin each other. The first process holds it for all. */
-static bool lock_dir(struct run *r, struct err *e)
+static bool take_lock(const struct run *r, const char *own, int how, int *fd, struct err *e)
 {
-    char *path;
+    char *path = run_path(r, e, "%slock", own);
 
-    if (!cluster_first()) return true;
-    path = run_path(r, e, "lock");
     if (!path) return false;
-    r->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (r->lock < 0)
+    *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (*fd < 0)
         err_system(e, errno, "%s", path);
-    else if (flock(r->lock, LOCK_EX | LOCK_NB) != 0) {
+    else if (flock(*fd, how) != 0) {
         if (errno == EWOULDBLOCK)
-            is_taken(r, e);
+            is_taken(r, own, e);
         else
             err_system(e, errno, "%s: cannot be locked", path);
-        close(r->lock);
-        r->lock = -1;
+        close(*fd);
+        *fd = -1;
     }
     free(path);
-    return r->lock >= 0 && hold_dir(r, e);
+    return *fd >= 0;
+}
+
+/* Two runs in one directory, or at one point of it, would ruin each other. The first process holds
+ * it for all. */
+static bool lock_dir(struct run *r, struct err *e)
+{
+    char *point;
+    bool ok = !cluster_first() || (take_lock(r, "", lock_of(r), &r->lock, e) && hold_dir(r, e));
+
+    if (!ok || !r->shares || !cluster_first()) return ok;
+    point = run_path(r, e, "%s", r->own);
+    ok = point && file_mkdirs(point, e) &&
+         take_lock(r, r->own, LOCK_EX | LOCK_NB, &r->point_lock, e);
+    free(point);
+    return ok;
 }
 
 static bool holds_a_run(const struct run *r, struct err *e)
@@ -131,8 +151,8 @@ static bool open_logs(struct run *r, struct err *e)
     bool ok;
 
     if (!cluster_first()) return true;
-    log = run_path(r, e, "train.log");
-    lines = run_path(r, e, "metrics.jsonl");
+    log = run_path(r, e, "%strain.log", r->own);
+    lines = run_path(r, e, "%smetrics.jsonl", r->own);
     ok = log && lines && log_open(log, e) && metrics_open(&r->metrics, lines, e);
 
     free(log);
@@ -233,11 +253,12 @@ static bool record(struct run *r, const struct model *given, struct err *e)
     bool ok = inputs && config;
 
     if (ok) sums = resume_check_inputs(r, given, inputs, e);
-    ok = sums && (r->resumed || (make_dir(r, config, e) && open_logs(r, e))) &&
-         resume_move_bases(r, e);
-    /* config.json last: it makes the directory a run */
-    ok = ok && run_name_left_out(r, e) && file_write(inputs, sums, strlen(sums), e) &&
-         write_config(r, config, e);
+    ok = sums;
+    if (ok && !r->shares) /* then all this is there, and belongs to all points */
+        ok = (r->resumed || (make_dir(r, config, e) && open_logs(r, e))) &&
+             resume_move_bases(r, e) && run_name_left_out(r, e) &&
+             /* config.json last: it makes the directory a run */
+             file_write(inputs, sums, strlen(sums), e) && write_config(r, config, e);
     free(sums);
     free(inputs);
     free(config);
@@ -331,10 +352,10 @@ bool run_open(struct run *r, bool resume, struct err *e)
     char *config = run_path(r, e, "config.json");
     bool ok = config && look(r, config, e);
 
-    ok = ok && check_alike(r, e);
+    ok = ok && check_alike(r, e) && share_check(r, e);
     if (ok && r->resumed)
         ok = lock_dir(r, e) && (resume || holds_a_run(r, e)) && resume_check_config(r, config, e) &&
-             outputs_open(r, e) && open_logs(r, e);
+             outputs_open(r, e) && share_gather(r, e) && open_logs(r, e);
     free(config);
     return cluster_agree(ok && run_limits(r, e), e);
 }
@@ -347,6 +368,7 @@ void run_close(struct run *r)
     outputs_close(r);
     tape_free(r->tape);
     if (r->lock > 0) close(r->lock);
+    if (r->point_lock > 0) close(r->point_lock);
     place_leave();
     schema_free(&config_schema, &r->c);
     schema_free(&config_schema, &r->was);

@@ -37,7 +37,10 @@ struct run {
     bool dry;           /* write nothing */
     bool resumed;       /* the directory already held the run */
     int64_t only_point; /* of the sweep; -1: all */
-    int lock;
+    bool shares;        /* run.dir with the other points: share.h */
+    bool shared_stage1; /* stage 1 is one of the steps that it leaves to them all */
+    char own[72]; /* "" or, of a run that shares, "POINT/": where it keeps log, metrics, sums */
+    int lock, point_lock;
     size_t memory_limit; /* bytes */
     size_t room;         /* the part of it available to a training step's graph */
     struct tape *tape;

@@ -13,7 +13,7 @@
 /* What a run writes before config.json makes it one, and what people put beside it: the settings,
  * and what a shell, tee or a batch system keeps of the output. */
 static const char *const harmless[] = {
-    ".*",    "lost+found", "lock",  "left_out.txt", "metrics.jsonl",
+    ".*",    "lost+found", "lock",  "left_out.txt", "metrics.jsonl", "slurm",
     "*.tmp", "*.json",     "*.log", "*.out",        "*.err"};
 
 static bool is_harmless(const char *name)

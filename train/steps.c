@@ -14,6 +14,7 @@
 #include "train/peft.h"
 #include "train/ranking.h"
 #include "train/report/report.h"
+#include "train/share.h"
 #include "train/trainer.h"
 
 #include <errno.h>
@@ -165,6 +166,7 @@ static bool score_dir(struct run *r, enum step step, const char *dir, struct err
     struct model m = {0};
 
     if (ok && !done) {
+        if (r->shares && step <= STEP_STAGE1) return share_lacks(r, dir, "scores.json", e);
         ok = step == STEP_BASELINE ? open_base_model(r, &m, e) : made_open(r, step, dir, &m, e);
         ok = ok && score_model(r, &m, dir, e);
     }

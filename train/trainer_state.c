@@ -202,7 +202,7 @@ static bool rewind_metrics(struct trainer *t, struct err *e)
 {
     struct metric tags[3] = {metric_tag("point", t->job->point),
                              metric_tag("phase", t->job->phase)};
-    char *jsonl = run_path(t->r, e, "metrics.jsonl");
+    char *jsonl = run_path(t->r, e, "%smetrics.jsonl", t->r->own);
     bool ok;
 
     if (!jsonl) return false;

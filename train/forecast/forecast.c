@@ -135,10 +135,11 @@ static void place_weights(struct forecast_step *s, const struct model *shape, bo
     }
 }
 
-static struct forecast_step *add_step(struct forecast *f, const char *name)
+static struct forecast_step *add_step(struct forecast *f, const char *name, enum step of)
 {
     struct forecast_step *s = &f->steps[f->n_steps++];
 
+    s->of = of;
     snprintf(s->name, sizeof s->name, "%s", name);
     return s;
 }
@@ -156,7 +157,11 @@ static void sum_up(struct forecast *f, struct forecast_step *s)
 static bool add_model_step(struct forecast *f, struct forecast_model *m, struct err *e)
 {
     struct run *r = f->r;
-    struct forecast_step *s = add_step(f, m->name);
+    static const enum step of[] = {
+        [ATTN_FULL] = STEP_BASELINE, [ATTN_PARTIAL] = STEP_STAGE1, [ATTN_MLA] = STEP_STAGE2};
+    /* the first is the base, whatever its attention */
+    struct forecast_step *s =
+        add_step(f, m->name, m == f->models ? STEP_BASELINE : of[m->state.state]);
     const struct dataset *eval = longest_eval(r);
     struct model shape = {0};
     size_t bytes = 0, cache = 0;
@@ -279,7 +284,7 @@ static bool add_pictures(struct forecast *f, struct err *e)
     if (!file_can_mkdirs(r->c.data.cache, e))
         return err_set(e, "data.cache: %s: choose another directory, there or not", e->msg);
     if (!run_check_cache(f->r, &f->base, in.pixels, e) || !find_largest(f, e)) return false;
-    s = add_step(f, "pictures");
+    s = add_step(f, "pictures", STEP_BASELINE);
     ok = model_outline(&shape, &f->base, &f->models[0].state, 0, e);
     if (ok) {
         if (!in.pixels && p.used.n)
@@ -314,7 +319,7 @@ static bool open_calibration(struct forecast *f, struct forecast_step *s, struct
 static bool add_rank(struct forecast *f, struct err *e)
 {
     const struct text_config *c = &f->base.cfg.text;
-    struct forecast_step *s = add_step(f, "rank");
+    struct forecast_step *s = add_step(f, "rank", STEP_RANK);
     struct calibration layer = {0};
     bool ok = open_calibration(f, s, &layer, &f->models[0].state, LOOK_QK, e);
 
@@ -330,7 +335,7 @@ static bool add_rank(struct forecast *f, struct err *e)
 static bool add_svd(struct forecast *f, const struct point *pt, struct err *e)
 {
     struct model_state state = {.state = ATTN_PARTIAL, .rope_dim = pt->rope_dim};
-    struct forecast_step *s = add_step(f, pt->stage1);
+    struct forecast_step *s = add_step(f, pt->stage1, STEP_SVD);
     struct factors_size size;
     struct calibration layer = {0};
     bool ok;

@@ -21,6 +21,7 @@ struct forecast_model {
  * `region` is the largest so far. */
 struct forecast_step {
     char name[96]; /* its model's name, or "rank", "rope8 svd" */
+    enum step of;  /* the step of the pipeline; what comes before the first one is the baseline's */
     bool is_training;
     double activations; /* for the longest samples */
     int64_t recomputed; /* number of layers, for those */

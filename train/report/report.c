@@ -214,6 +214,22 @@ static void print_tables(const struct report *rep)
     log_line("%s", "");
 }
 
+bool report_lacks(const struct report *rep, int64_t i)
+{
+    const struct report_point *p = &rep->points[i];
+    bool any = p->n > 0;
+
+    for (int64_t k = 0; k < rep->n; k++)
+        any = any || rep->points[k].result[REPORT_STAGE2].there;
+    return any && !p->result[REPORT_STAGE2].there;
+}
+
+static void say_lacking(const struct report *rep)
+{
+    for (int64_t i = 0; i < rep->n; i++)
+        if (report_lacks(rep, i)) log_line("report: %s: " REPORT_LACKS, rep->points[i].p.name);
+}
+
 /* The last part of run.dir, ignoring trailing slashes. */
 static void name_run(const struct run *r, char *name, size_t size)
 {
@@ -263,6 +279,7 @@ bool step_report(struct run *r, struct err *e)
 
     if (ok) {
         print_tables(&rep);
+        say_lacking(&rep);
         log_line("look at: %s/%s", r->c.run.dir, rep.picture ? "recovery.png" : "report.md");
         if (rep.picture) log_line("         %s/report.md", r->c.run.dir);
     }

@@ -191,6 +191,8 @@ static void write_recovery(const struct report *rep, FILE *fp)
         percent_cell(fp, report_recovered(rep, p));
         fputc('\n', fp);
     }
+    for (int64_t i = 0; i < rep->n; i++)
+        if (report_lacks(rep, i)) fprintf(fp, "\n%s: " REPORT_LACKS ".\n", rep->points[i].p.name);
     for (const struct score_cell *c = how->cell + 1; c->name; c++)
         write_figure(rep, c, fp);
     if (rep->picture) fprintf(fp, "\n![recovery](recovery.png)\n");

@@ -67,4 +67,8 @@ bool report_answers(const struct report *rep, FILE *fp, struct err *e);
  * control characters are shown as \x00 and the like, and it is cut after some 200 bytes. */
 void report_text(FILE *fp, const char *text, size_t n);
 
+/* Whether point i has no scores of stage 2, and others have, or its own training has begun. */
+bool report_lacks(const struct report *rep, int64_t i);
+#define REPORT_LACKS "no scores of stage 2: its training has failed, or has not ended"
+
 #endif
