@@ -101,9 +101,9 @@ static void test_time_limit(void **state)
                         "'s/.*\"stage2\",\"event\":\"end\".*\"seconds\":\\([0-9.]*\\).*/\\1/p' "
                         "$T/speed/metrics.jsonl | awk '{ print int(3000 / $1 * 170) }' > "
                         "$T/steps && test $(cat $T/steps) -ge 3000");
+    must_run(state, SUBMIT FOR_170_S "--set slurm.time=1 --set slurm.notice=10 ");
     must_run(state,
              TRAIN FOR_170_S "--set run.dir=$T/quiet && " FINGERPRINT("$T/quiet") " > $T/sums");
-    must_run(state, SUBMIT FOR_170_S "--set slurm.time=1 --set slurm.notice=10 ");
     wait_jobs(state, 1800);
     must_run(state, "grep -c 'stage2: continues from' $T/run/slurm/points-0.out > $T/times && "
                     "test $(cat $T/times) -ge 3");
