@@ -173,6 +173,20 @@ tsan: packages
 	@BUILD=$(BUILD)-tsan TSAN_OPTIONS="ignore_noninstrumented_modules=1 halt_on_error=1 exitcode=66" OMP_NUM_THREADS=3 \
 		sh tests/run.sh /dev/null $(TSAN_TESTS:%=$(BUILD)-tsan/tests/test_%)
 
+# arm64: cross-compiled with Debian's libraries of it (nothing of it is installed), and the tests that start no program,
+# run by qemu.
+ARM := aarch64-linux-gnu
+ARM_ROOT := $(CURDIR)/$(BUILD)-arm64-root
+ARM_TESTS := $(patsubst tests/%.c,%,$(shell grep -L 'tests/program.h\|tests/fault' tests/test_*.c))
+arm64: packages
+	@sh tests/packages.sh gcc-$(ARM) libc6-dev-arm64-cross qemu-user
+	@sh tests/arm64.sh $(ARM_ROOT) libc6-dev libstdc++6 $(filter lib% zlib%,$(PACKAGES))
+	@PKG_CONFIG_SYSROOT_DIR=$(ARM_ROOT) PKG_CONFIG_LIBDIR=$(ARM_ROOT)/usr/lib/$(ARM)/pkgconfig \
+		$(MAKE) --no-print-directory all $(ARM_TESTS:%=$(BUILD)-arm64/tests/%) BUILD=$(BUILD)-arm64 ARCH= \
+		CC="$(ARM)-gcc --sysroot=$(ARM_ROOT)" LDFLAGS="$(foreach l,usr/lib lib,-Wl,-rpath-link,$(ARM_ROOT)/$(l)/$(ARM))"
+	@QEMU_LD_PREFIX=$(ARM_ROOT) RUNNER=qemu-aarch64 BUILD=$(BUILD)-arm64 \
+		sh tests/run.sh /dev/null $(ARM_TESTS:%=$(BUILD)-arm64/tests/%)
+
 # libFuzzer on every target (FUZZ_TARGETS="png gif": on these) until it has run FUZZ_RUNS inputs. What it learns stays in
 # build-fuzz/corpus; an input that fails lies in build-fuzz and becomes a file of tests/fuzz/corpus.
 FUZZ_RUNS ?= 1000000
@@ -198,6 +212,6 @@ lint:
 clean:
 	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-asan-native $(BUILD)-tsan $(BUILD)-fuzz
 
-.PHONY: all packages install quickstart bench bench-short bench-step bench-tokenize test run-tests test-long run-long-tests test-cluster run-cluster-tests asan tsan fuzz docs format lint clean
+.PHONY: all packages install quickstart bench bench-short bench-step bench-tokenize test run-tests test-long run-long-tests test-cluster run-cluster-tests asan tsan arm64 fuzz docs format lint clean
 .SECONDARY:
 -include $(wildcard $(BUILD)/*/*.d $(BUILD)/*/*/*.d $(BUILD)/*/*/*/*.d)

@@ -37,6 +37,8 @@ static bool has_level(const char *name)
     if (strcmp(name, "x86-64-v2") == 0) return __builtin_cpu_supports("x86-64-v2");
     if (strcmp(name, "x86-64-v3") == 0) return __builtin_cpu_supports("x86-64-v3");
     if (strcmp(name, "x86-64-v4") == 0) return __builtin_cpu_supports("x86-64-v4");
+#else
+    (void)name;
 #endif
     return false;
 }

@@ -1,6 +1,6 @@
 #!/bin/sh
 # run.sh TABLE TEST... - runs the test programs given, then those of each row of TABLE under the row's settings;
-# shows what failed, and ends with `N passed, N failed, N skipped`.
+# shows what failed, and ends with `N passed, N failed, N skipped`. RUNNER: a program that runs them.
 passed=0 failed=0 skipped=0
 # What tests write goes to memory if there is room for it (they need 4 GB at most): on a disk they mostly wait for
 # files to be flushed.
@@ -10,7 +10,7 @@ fi
 run() { # program, settings
     # shellcheck disable=SC2086 # a word each
     # A background job or nohup leaves signals ignored, and programs leave ignored ones so: back to the default.
-    out=$(env --default-signal CMOCKA_MESSAGE_OUTPUT=tap $2 "$1" 2>&1 < /dev/null)
+    out=$(env --default-signal CMOCKA_MESSAGE_OUTPUT=tap $2 $RUNNER "$1" 2>&1 < /dev/null)
     rc=$?
     p=$(printf '%s\n' "$out" | grep -c '^ok ' || true)
     s=$(printf '%s\n' "$out" | grep -c '^\(not \)*ok .*# SKIP' || true)
