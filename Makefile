@@ -184,7 +184,7 @@ arm64: packages
 	@PKG_CONFIG_SYSROOT_DIR=$(ARM_ROOT) PKG_CONFIG_LIBDIR=$(ARM_ROOT)/usr/lib/$(ARM)/pkgconfig \
 		$(MAKE) --no-print-directory all $(ARM_TESTS:%=$(BUILD)-arm64/tests/%) BUILD=$(BUILD)-arm64 ARCH= \
 		CC="$(ARM)-gcc --sysroot=$(ARM_ROOT)" LDFLAGS="$(foreach l,usr/lib lib,-Wl,-rpath-link,$(ARM_ROOT)/$(l)/$(ARM))"
-	@QEMU_LD_PREFIX=$(ARM_ROOT) RUNNER=qemu-aarch64 BUILD=$(BUILD)-arm64 \
+	@QEMU_LD_PREFIX=$(ARM_ROOT) OMP_WAIT_POLICY=passive RUNNER=qemu-aarch64 BUILD=$(BUILD)-arm64 \
 		sh tests/run.sh /dev/null $(ARM_TESTS:%=$(BUILD)-arm64/tests/%)
 
 # libFuzzer on every target (FUZZ_TARGETS="png gif": on these) until it has run FUZZ_RUNS inputs. What it learns stays in
