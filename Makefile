@@ -210,7 +210,7 @@ lint:
 		--error-exitcode=1 -D_GNU_SOURCE -I. -ibench/venv $(ROOMS) datasets bench
 
 clean:
-	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-asan-native $(BUILD)-tsan $(BUILD)-fuzz
+	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-asan-native $(BUILD)-tsan $(BUILD)-fuzz $(BUILD)-arm64 $(BUILD)-arm64-root
 
 .PHONY: all packages install quickstart bench bench-short bench-step bench-tokenize test run-tests test-long run-long-tests test-cluster run-cluster-tests asan tsan arm64 fuzz docs format lint clean
 .SECONDARY:
