@@ -177,6 +177,11 @@ bool cluster_broadcast(void *data, size_t bytes, int from, struct err *e)
     return true;
 }
 
+bool cluster_as_first(bool ok, bool *found, struct err *e)
+{
+    return cluster_agree(ok, e) && cluster_broadcast(found, sizeof *found, 0, e);
+}
+
 static bool gather(const void *mine, const size_t *sizes, void **all, size_t *bytes, struct err *e)
 {
     char *to;

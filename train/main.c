@@ -199,8 +199,9 @@ static bool run(const struct options *o, struct err *e)
 /* Only a build that looks for lost memory has this. */
 extern void __lsan_do_leak_check(void) __attribute__((weak));
 
-/* All files are closed, and the other processes are at their end too. What libraries do at exit is left out: where memory is short, OpenBLAS
- * waits there for a thread of its own that tries without end to get some. */
+/* All files are closed, and the other processes are at their end too. What libraries do at exit is
+ * left out: where memory is short, OpenBLAS waits there for a thread of its own that tries without
+ * end to get some. */
 static _Noreturn void end(int status)
 {
     cluster_leave(status);

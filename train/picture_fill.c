@@ -325,7 +325,7 @@ static bool fill_store(struct run *r, struct model *m, const struct place *p, bo
     bool full = false, ok = !cluster_first() || open_store(r, p, used, &full, e);
     const bool open = ok && cluster_first();
 
-    ok = cluster_agree(ok, e) && cluster_broadcast(&full, sizeof full, 0, e);
+    ok = cluster_as_first(ok, &full, e);
     for (int64_t i = 0; ok && !full && (d = set_at(r, i)); i++)
         ok = fill_set(r, m, d, used, make, e);
     if (open && !store_close(s, &close_err) && ok) {

@@ -128,7 +128,7 @@ static bool rank_measured(struct run *r, struct model *m, struct err *e)
     size_t unknown = 0; /* of an older run */
     bool there = false, ok = path && rank && file_mkdirs(dir, e) && file_there(path, &there, e);
 
-    ok = cluster_agree(ok, e) && cluster_broadcast(&there, sizeof there, 0, e);
+    ok = cluster_as_first(ok, &there, e);
     if (ok && !there)
         ok = measure_rank(r, m, path, e);
     else if (ok && (ok = ranks_read_measured(r, path, &n, rank, e)))

@@ -25,17 +25,11 @@
 
 static const enum dtype save_dtypes[] = {[SAVE_F32] = DT_F32, [SAVE_BF16] = DT_BF16};
 
-/* What the first process has found: others could see files later. */
-static bool as_first(bool ok, bool *found, struct err *e)
-{
-    return cluster_agree(ok, e) && cluster_broadcast(found, sizeof *found, 0, e);
-}
-
 /* A step is skipped if its model is complete. */
 static bool look_done(const struct run *r, const char *dir, bool *done, struct err *e)
 {
     *done = false;
-    if (!as_first(model_is_there(r, dir, done, e), done, e)) return false;
+    if (!cluster_as_first(model_is_there(r, dir, done, e), done, e)) return false;
     if (*done) log_line("%s: is done already", dir);
     return true;
 }
@@ -162,7 +156,8 @@ static bool score_model(struct run *r, struct model *m, const char *dir, struct 
 /* Full scores of a model, unless they are there: of one that a step has left, or of the base. */
 static bool score_dir(struct run *r, enum step step, const char *dir, struct err *e)
 {
-    bool done = false, ok = as_first(!cluster_first() || made_scores(r, dir, &done, e), &done, e);
+    bool done = false,
+         ok = cluster_as_first(!cluster_first() || made_scores(r, dir, &done, e), &done, e);
     struct model m = {0};
 
     if (ok && !done) {
@@ -212,7 +207,7 @@ static bool svd_wanted(const struct run *r, const struct point *p, const struct 
 {
     bool made = false;
 
-    if (!as_first(model_is_there(r, q->dir[STEP_SVD], &made, e), &made, e)) return false;
+    if (!cluster_as_first(model_is_there(r, q->dir[STEP_SVD], &made, e), &made, e)) return false;
     *wanted = !made && strcmp(p->stage1, q->stage1) == 0 &&
               (r->only_point < 0 || strcmp(p->name, q->name) == 0);
     return true;
