@@ -25,6 +25,8 @@ enum { LAYERS = 2, POINTS = 3, ADDED = 8 };
 #define QWEN_PROCESSOR                                                                             \
     "{\"image_processor_type\":\"Qwen2VLImageProcessor\",\"min_pixels\":3136,"                     \
     "\"max_pixels\":12845056,\"patch_size\":14,\"temporal_patch_size\":2,\"merge_size\":2}"
+#define QWEN_PICTURE                                                                               \
+    "480 x 640, resized to 476 x 644, 34 x 46 patches, 391 tokens" /* in the dry run */
 /* clang-format off */
 #define QWEN_TOKENS \
     {{151643, "<|endoftext|>"}, {151644, "<|im_start|>"}, {151645, "<|im_end|>"}, \
@@ -88,7 +90,7 @@ static const struct recipe {
      QWEN_PROCESSOR,
      QWEN_TOKENS,
      151643,
-     "480 x 640, resized to 476 x 644, 34 x 46 patches, 391 tokens",
+     QWEN_PICTURE,
      "1e-05",
      {"5e-05", "1e-05", "5e-06"},
      {"rope32-rank32", "rope32-rank64", "rope32-rank128"},
@@ -100,7 +102,7 @@ static const struct recipe {
      QWEN_PROCESSOR,
      QWEN_TOKENS,
      151643,
-     "480 x 640, resized to 476 x 644, 34 x 46 patches, 391 tokens",
+     QWEN_PICTURE,
      "1e-05",
      {"5e-05", "1e-05", "5e-06"},
      {"rope32-rank32", "rope32-rank64", "rope32-rank128"},
@@ -112,7 +114,7 @@ static const struct recipe {
      QWEN_PROCESSOR,
      QWEN_TOKENS,
      151643,
-     "480 x 640, resized to 476 x 644, 34 x 46 patches, 391 tokens",
+     QWEN_PICTURE,
      "1e-05",
      {"5e-05", "1e-05", "5e-06"},
      {"rope32-rank32", "rope32-rank64", "rope32-rank128"},

@@ -77,6 +77,18 @@ static void adamw_of(struct adamw *o, struct model *m)
     must(adamw_init(o, trained, NULL, n, MOMENT_F32, &e), &e);
 }
 
+/* A small MLA model whose factors are trained, and its optimiser. */
+static void trained_mla(struct model *m, struct adamw *o)
+{
+    struct err e = {0};
+
+    tiny_model(m, 2, true, 3);
+    tiny_partial(m, 4);
+    tiny_mla(m, KV_JOINT, true, 6);
+    must(model_train(m, kv_rope, &e), &e);
+    adamw_of(o, m);
+}
+
 /* The gradients of the first `samples` samples of `all`. */
 static void differentiate(struct model *m, struct tape *t, struct batch_buffer *b,
                           const struct tiny_batch *all, int samples, int recompute)
@@ -116,13 +128,8 @@ static void test_no_allocation_after_the_first_step(void **state)
         struct tiny_batch all;
         struct adamw o;
         struct model m;
-        struct err e = {0};
 
-        tiny_model(&m, 2, true, 3);
-        tiny_partial(&m, 4);
-        tiny_mla(&m, KV_JOINT, true, 6);
-        must(model_train(&m, kv_rope, &e), &e);
-        adamw_of(&o, &m);
+        trained_mla(&m, &o);
         tiny_batch(&all, texts, 4, 5);
         allocations = 0;
         counting = true;
@@ -267,13 +274,8 @@ static void test_final_gradients(void **state)
         struct tiny_batch all;
         struct adamw o;
         struct model m;
-        struct err e = {0};
 
-        tiny_model(&m, 2, true, 3);
-        tiny_partial(&m, 4);
-        tiny_mla(&m, KV_JOINT, true, 6);
-        must(model_train(&m, kv_rope, &e), &e);
-        adamw_of(&o, &m);
+        trained_mla(&m, &o);
         tiny_batch(&all, texts + k % 2, 1, 5);
         tape_on_final(t, note_final, &f);
         differentiate(&m, t, &b, &all, 1, k / 2 ? TINY_LAYERS : 0);

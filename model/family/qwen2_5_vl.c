@@ -145,21 +145,9 @@ static const struct fresh fresh = {
 
 const struct family family_qwen2_5_vl = {.model_type = "qwen2_5_vl",
                                          .architecture = "Qwen2_5_VLForConditionalGeneration",
-                                         .layouts = qwen_layouts,
                                          .read = read,
-                                         .place = QWEN_PLACE,
-                                         .picture = QWEN_PICTURE,
-                                         .marker = "patch_embed.proj.weight",
                                          .processor_class = "Qwen2_5_VLProcessor",
                                          .declare = declare,
                                          .check = check,
-                                         .hash = qwen_hash,
-                                         .new_processor = qwen_new_processor,
-                                         .check_processor = qwen_check_processor,
-                                         .shape = qwen_shape,
-                                         .positions = qwen_positions,
-                                         .input_width = qwen_input_width,
-                                         .feature_width = qwen_feature_width,
-                                         .features = qwen_features,
-                                         .project = qwen_project,
-                                         .fresh = &fresh};
+                                         .fresh = &fresh,
+                                         QWEN_SHARED};

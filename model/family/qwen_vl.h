@@ -11,6 +11,14 @@ extern const struct name_layout qwen_layouts[];
 #define QWEN_PLACE "<|image_pad|>"
 #define QWEN_PICTURE "<|vision_start|><|image_pad|><|vision_end|>"
 
+/* What the rows of the families share. */
+#define QWEN_SHARED                                                                                \
+    .layouts = qwen_layouts, .place = QWEN_PLACE, .picture = QWEN_PICTURE,                         \
+    .marker = "patch_embed.proj.weight", .hash = qwen_hash, .new_processor = qwen_new_processor,   \
+    .check_processor = qwen_check_processor, .shape = qwen_shape, .positions = qwen_positions,     \
+    .input_width = qwen_input_width, .feature_width = qwen_feature_width,                          \
+    .features = qwen_features, .project = qwen_project
+
 /* As the functions of struct family. */
 bool qwen_read(const struct hf_reader *r, const cJSON *obj, const struct qwen_kind *k,
                struct hf_config *c);
