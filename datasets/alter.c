@@ -1,6 +1,6 @@
 /* alter.c - the steps of an alteration, in order: the picture is rotated, scaled and placed on a
  * canvas; outlines are drawn where colour or alpha jump; colours are shifted; sometimes the
- * canvas is blurred or coarsened; and a background is put under it. A canvas is [size, size, 4]
+ * canvas is blurred or coarsened; and a background is put under it. A canvas is [height, width, 4]
  * floats, 0..1, with colours premultiplied by alpha, so that hidden colours of transparent
  * pixels never show. */
 #include "datasets/alter.h"
@@ -11,7 +11,7 @@
 #include <string.h>
 
 struct canvas {
-    int64_t size;
+    int64_t width, height;
     float (*px)[4];
 };
 
@@ -25,10 +25,11 @@ static bool chance(struct rng *r, double percent)
     return rng_uniform(r) * 100 < percent;
 }
 
-static bool canvas_new(struct canvas *c, int64_t size, struct err *e)
+static bool canvas_new(struct canvas *c, int64_t width, int64_t height, struct err *e)
 {
-    c->size = size;
-    c->px = mem_new((size_t)(size * size), sizeof *c->px, "a canvas", e);
+    c->width = width;
+    c->height = height;
+    c->px = mem_new((size_t)(width * height), sizeof *c->px, "a canvas", e);
     return c->px != NULL;
 }
 
@@ -68,13 +69,15 @@ static void place(struct canvas *c, const struct image *im, const struct map *t)
 {
     double step = fmax(hypot(t->m[0][0], t->m[1][0]), hypot(t->m[0][1], t->m[1][1]));
     int n = (int)fmin(fmax(ceil(step), 1), 16);
-    double middle = (double)c->size / 2, weight = 1.0 / (n * n);
+    double weight = 1.0 / (n * n);
 
-    for (int64_t i = 0; i < c->size * c->size; i++) {
+    for (int64_t i = 0; i < c->width * c->height; i++) {
         double sum[4] = {0};
         for (int s = 0; s < n * n; s++) {
-            double x = (double)(i % c->size) + (s % n + 0.5) / n - middle - t->shift[0];
-            double y = (double)(i / c->size) + (s / n + 0.5) / n - middle - t->shift[1];
+            double x =
+                (double)(i % c->width) + (s % n + 0.5) / n - (double)c->width / 2 - t->shift[0];
+            double y =
+                (double)(i / c->width) + (s / n + 0.5) / n - (double)c->height / 2 - t->shift[1];
             add_point(im, t->m[0][0] * x + t->m[0][1] * y + (double)im->width / 2,
                       t->m[1][0] * x + t->m[1][1] * y + (double)im->height / 2, weight, sum);
         }
@@ -84,36 +87,36 @@ static void place(struct canvas *c, const struct image *im, const struct map *t)
 }
 
 /* Source pixels per canvas pixel when the picture just fits. */
-static double fit(const struct image *im, int64_t size)
+static double fit(const struct image *im, int64_t width, int64_t height)
 {
-    return (double)(im->width > im->height ? im->width : im->height) / (double)size;
+    return fmax((double)im->width / (double)width, (double)im->height / (double)height);
 }
 
 static struct map draw_map(const struct image *im, const struct alter *a, struct rng *r)
 {
     double by = (double)a->strength / 100, angle = between(r, -0.26, 0.26) * by; /* 15 degrees */
-    double scale = fit(im, a->size) / exp(between(r, -0.35, 0.15) * by);
+    double scale = fit(im, a->width, a->height) / exp(between(r, -0.35, 0.15) * by);
     double aspect = exp(between(r, -0.15, 0.15) * by), shear = between(r, -0.15, 0.15) * by;
     double sx = scale * aspect * (a->mirror ? -1 : 1), sy = scale / aspect;
     struct map t = {
         .m = {{sx * (cos(angle) + shear * sin(angle)), sx * (-sin(angle) + shear * cos(angle))},
               {sy * sin(angle), sy * cos(angle)}}};
 
-    for (int k = 0; k < 2; k++)
-        t.shift[k] = between(r, -0.1, 0.1) * by * (double)a->size;
+    t.shift[0] = between(r, -0.1, 0.1) * by * (double)a->width;
+    t.shift[1] = between(r, -0.1, 0.1) * by * (double)a->height;
     return t;
 }
 
 /* The jump in colour or alpha between a pixel and its neighbours, 0..1 and more. */
 static float edge_at(const struct canvas *c, int64_t x, int64_t y)
 {
-    int64_t left = x > 0 ? x - 1 : x, right = x + 1 < c->size ? x + 1 : x;
-    int64_t up = y > 0 ? y - 1 : y, down = y + 1 < c->size ? y + 1 : y;
+    int64_t left = x > 0 ? x - 1 : x, right = x + 1 < c->width ? x + 1 : x;
+    int64_t up = y > 0 ? y - 1 : y, down = y + 1 < c->height ? y + 1 : y;
     float most = 0;
 
     for (int k = 0; k < 4; k++) {
-        float dx = c->px[y * c->size + right][k] - c->px[y * c->size + left][k];
-        float dy = c->px[down * c->size + x][k] - c->px[up * c->size + x][k];
+        float dx = c->px[y * c->width + right][k] - c->px[y * c->width + left][k];
+        float dy = c->px[down * c->width + x][k] - c->px[up * c->width + x][k];
         most = fmaxf(most, dx * dx + dy * dy);
     }
     return sqrtf(most);
@@ -122,12 +125,12 @@ static float edge_at(const struct canvas *c, int64_t x, int64_t y)
 /* Draws dark lines along edges; `fill` is how much of the colours between them remains. */
 static bool draw_outline(struct canvas *c, float from, float gain, float fill, struct err *e)
 {
-    size_t n = (size_t)(c->size * c->size);
+    size_t n = (size_t)(c->width * c->height);
     float *edge = mem_new(n, sizeof *edge, "outlines", e);
 
     if (!edge) return false;
-    for (int64_t i = 0; i < c->size * c->size; i++)
-        edge[i] = edge_at(c, i % c->size, i / c->size);
+    for (int64_t i = 0; i < c->width * c->height; i++)
+        edge[i] = edge_at(c, i % c->width, i / c->width);
     for (size_t i = 0; i < n; i++) {
         float line = fminf(fmaxf((edge[i] - from) * gain, 0), 1), alpha = c->px[i][3];
         for (int k = 0; k < 3; k++)
@@ -143,14 +146,14 @@ static bool blur(struct canvas *c, struct err *e)
 {
     struct canvas to;
 
-    if (!canvas_new(&to, c->size, e)) return false;
-    for (int64_t i = 0; i < c->size * c->size; i++) {
+    if (!canvas_new(&to, c->width, c->height, e)) return false;
+    for (int64_t i = 0; i < c->width * c->height; i++) {
         for (int s = 0; s < 9; s++) {
-            int64_t x = i % c->size + s % 3 - 1, y = i / c->size + s / 3 - 1;
-            x = x < 0 ? 0 : x < c->size ? x : c->size - 1;
-            y = y < 0 ? 0 : y < c->size ? y : c->size - 1;
+            int64_t x = i % c->width + s % 3 - 1, y = i / c->width + s / 3 - 1;
+            x = x < 0 ? 0 : x < c->width ? x : c->width - 1;
+            y = y < 0 ? 0 : y < c->height ? y : c->height - 1;
             for (int k = 0; k < 4; k++)
-                to.px[i][k] += c->px[y * c->size + x][k] / 9;
+                to.px[i][k] += c->px[y * c->width + x][k] / 9;
         }
     }
     free(c->px);
@@ -213,8 +216,8 @@ static void draw_ground_tone(float tone[3], struct rng *r)
 
 static bool flatten(const struct canvas *c, const float tone[3], struct image *out, struct err *e)
 {
-    if (!image_new(out, c->size, c->size, 3, e)) return false;
-    for (int64_t i = 0; i < c->size * c->size; i++) {
+    if (!image_new(out, c->width, c->height, 3, e)) return false;
+    for (int64_t i = 0; i < c->width * c->height; i++) {
         for (int k = 0; k < 3; k++) {
             float v = c->px[i][k] + tone[k] * (1 - c->px[i][3]);
             out->px[i * 3 + k] = (uint8_t)lrintf(255 * fminf(fmaxf(v, 0), 1));
@@ -244,25 +247,26 @@ bool alter_picture(const struct image *im, const struct alter *a, struct rng *r,
 
     memset(out, 0, sizeof *out);
     draw_ground_tone(tone, r);
-    if (!canvas_new(&c, a->size, e)) return false;
+    if (!canvas_new(&c, a->width, a->height, e)) return false;
     place(&c, im, &t);
-    for (int64_t i = 0; i < a->size * a->size; i++)
+    for (int64_t i = 0; i < c.width * c.height; i++)
         recolour(c.px[i], &s);
     ok = restyle(&c, a, r, e) && flatten(&c, tone, out, e);
     free(c.px);
     return ok;
 }
 
-bool alter_nothing(const struct image *im, int64_t size, struct image *out, struct err *e)
+bool alter_nothing(const struct image *im, int64_t width, int64_t height, struct image *out,
+                   struct err *e)
 {
     static const float white[3] = {1, 1, 1};
-    double scale = fit(im, size);
+    double scale = fit(im, width, height);
     struct map t = {.m = {{scale, 0}, {0, scale}}};
     struct canvas c;
     bool ok;
 
     memset(out, 0, sizeof *out);
-    if (!canvas_new(&c, size, e)) return false;
+    if (!canvas_new(&c, width, height, e)) return false;
     place(&c, im, &t);
     ok = flatten(&c, white, out, e);
     free(c.px);

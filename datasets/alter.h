@@ -7,18 +7,19 @@
 #include "data/picture/image.h"
 
 struct alter {
-    int64_t size;     /* side of the output, in pixels */
-    int64_t strength; /* percent of the usual change in position, angle and colour */
-    int64_t outline;  /* percent of the pictures that get dark outlines */
-    bool mirror;      /* allow mirroring left to right */
+    int64_t width, height; /* of the output, in pixels */
+    int64_t strength;      /* percent of the usual change in position, angle and colour */
+    int64_t outline;       /* percent of the pictures that get dark outlines */
+    bool mirror;           /* allow mirroring left to right */
 };
 
-/* Makes *out (RGB, square) from *im (RGB or RGBA), composited on a white or light background. The
+/* Makes *out (RGB) from *im (RGB or RGBA), composited on a white or light background. The
  * same *r gives the same picture. *out must not be *im; on failure it is zeroed. */
 bool alter_picture(const struct image *im, const struct alter *a, struct rng *r, struct image *out,
                    struct err *e);
 
-/* The unaltered picture: on white, fitted into the centre of the square. */
-bool alter_nothing(const struct image *im, int64_t size, struct image *out, struct err *e);
+/* The unaltered picture: on white, fitted into the centre. */
+bool alter_nothing(const struct image *im, int64_t width, int64_t height, struct image *out,
+                   struct err *e);
 
 #endif

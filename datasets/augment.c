@@ -25,7 +25,7 @@ static const char marker[] = "<image>";
 
 struct options {
     const char *out, *images, *name;
-    int64_t copies, size, seed, turns, flip, strength, outline, original;
+    int64_t copies, size, longest, seed, turns, flip, strength, outline, original;
 };
 
 /* The list being written, and the number of its samples so far. */
@@ -177,19 +177,27 @@ static bool says_side(const cJSON *sample)
     return false;
 }
 
+/* A side's length: --size, or with --longest drawn from there to it. */
+static int64_t draw_side(const struct options *o, struct rng *r)
+{
+    return o->longest ? o->size + (int64_t)rng_below(r, (uint64_t)(o->longest - o->size + 1))
+                      : o->size;
+}
+
 /* Writes picture number `copy`; *name is relative to the list. */
 static bool write_picture(const struct writer *w, const struct image *im, bool sided, int64_t copy,
                           struct rng *r, const char *name, struct err *e)
 {
     const struct options *o = w->o;
     bool mirror = rng_below(r, 100) < (uint64_t)o->flip && !sided;
-    struct alter a = {o->size, o->strength, o->outline, mirror};
+    const int64_t width = draw_side(o, r), height = draw_side(o, r);
+    struct alter a = {width, height, o->strength, o->outline, mirror};
     char *path = aside_picture(&w->aside, strchr(name, '/') + 1, e);
     struct image out = {0};
     bool ok = path != NULL;
 
     if (ok && copy < o->original)
-        ok = alter_nothing(im, o->size, &out, e);
+        ok = alter_nothing(im, width, height, &out, e);
     else if (ok)
         ok = alter_picture(im, &a, r, &out, e);
     ok = ok && image_write_png(&out, path, e);
@@ -351,6 +359,9 @@ static bool check_options(const struct options *o, char before[NAME_ROOM], struc
     if (o->original > o->copies)
         return err_set(e, "augment: --original %" PRId64 " is more than --copies %" PRId64,
                        o->original, o->copies);
+    if (o->longest && o->longest < o->size)
+        return err_set(e, "augment: --longest %" PRId64 " is less than --size, %" PRId64,
+                       o->longest, o->size);
     before[0] = '\0';
     if (strcmp(o->name, usual_name) != 0) snprintf(before, NAME_ROOM, "%s-", o->name);
     return true;
@@ -358,7 +369,7 @@ static bool check_options(const struct options *o, char before[NAME_ROOM], struc
 
 static bool run(int argc, char **argv, struct err *e)
 {
-    struct options o = {NULL, NULL, usual_name, 8, 64, 1, 0, 0, 100, 30, 0};
+    struct options o = {NULL, NULL, usual_name, 8, 64, 0, 1, 0, 0, 100, 30, 0};
     const struct tool_option options[] = {
         {"out", "DIR", "where it all goes", &o.out, NULL, 0, 0, true},
         {"images", "DIR", "what image paths are relative to; else each list's own folder",
@@ -368,6 +379,8 @@ static bool run(int argc, char **argv, struct err *e)
         {"original", "N", "so many of the copies have the picture as it is", NULL, &o.original, 0,
          999, false},
         {"size", "N", "pixels a side", NULL, &o.size, 8, 1024, false},
+        {"longest", "N", "each side has a length of its own, from --size to this; 0: squares", NULL,
+         &o.longest, 0, 1024, false},
         {"strength", "PERCENT", "how far place, angle and colours move", NULL, &o.strength, 0, 300,
          false},
         {"outline", "PERCENT", "of the copies, with dark outlines", NULL, &o.outline, 0, 100,

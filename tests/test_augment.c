@@ -75,7 +75,7 @@ static void test_files(void **state)
     }
     /* one unchanged copy, the others altered */
     read_picture(state, ".", "a.png", &im);
-    assert_true(alter_nothing(&im, 24, &plain, &e));
+    assert_true(alter_nothing(&im, 24, 24, &plain, &e));
     image_free(&im);
     for (int i = 0; i < 3; i++) {
         read_picture(state, "set", text_of(cJSON_GetArrayItem(root, i), "image"), &first);
@@ -162,6 +162,31 @@ static int red_left(void **state, int sample)
         red -= sum < -20 * n;
     }
     return red;
+}
+
+/* Sides of their own, between the two, and not the same for all. */
+static void test_sizes(void **state)
+{
+    int64_t least = INT64_MAX, most = 0, squares = 0;
+    struct err e;
+
+    put_input(state);
+    must_run(state, "--out|@/set|--copies|20|--original|10|--size|16|--longest|31|@/in.json");
+    for (int copy = 0; copy < 20; copy++) {
+        struct image im;
+        char name[64];
+        snprintf(name, sizeof name, "images/000000-%03d.png", copy);
+        read_picture(state, "set", name, &im);
+        assert_true(im.width >= 16 && im.width <= 31 && im.height >= 16 && im.height <= 31);
+        if (im.width < least) least = im.width;
+        if (im.width > most) most = im.width;
+        squares += im.width == im.height;
+        image_free(&im);
+    }
+    assert_true(least < 20 && most > 27 &&
+                squares < 10); /* by chance: 3 in 1000, 3 in 1000, 1 in 10^7 */
+    assert_false(run_in(state, &tool_augment, &e, "--out|@/set|--longest|63|@/in.json"));
+    assert_error(&e, "augment: --longest 63 is less than --size, 64");
 }
 
 /* A picture whose text mentions a side is never mirrored. */
@@ -291,10 +316,11 @@ static void test_spelling_kept(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        tmpdir_test(test_files),       tmpdir_test(test_seed),
-        tmpdir_test(test_turns),       tmpdir_test(test_mirror),
-        tmpdir_test(test_bad_input),   tmpdir_test(test_spelling_kept),
-        tmpdir_test(test_inputs_stay), tmpdir_test(test_bad_options),
+        tmpdir_test(test_files),         tmpdir_test(test_seed),
+        tmpdir_test(test_turns),         tmpdir_test(test_sizes),
+        tmpdir_test(test_mirror),        tmpdir_test(test_bad_input),
+        tmpdir_test(test_spelling_kept), tmpdir_test(test_inputs_stay),
+        tmpdir_test(test_bad_options),
     };
 
     return cmocka_run_group_tests_name("augment", tests, NULL, NULL);
