@@ -215,6 +215,17 @@ static void test_refused(void **state)
     must_run(state, "test ! -e $T/run && ! grep -q sbatch $T/calls");
 }
 
+/* What a job has printed, and which error of it --status shows. */
+static const char *const errors[][2] = {
+    {"x\nmha2mla-train: error: no luck\nx\n", "no luck"},
+    {"srun: error: n1: task 1: Killed\nx\nsrun: error: n1: task 0: Killed\n", "n1: task 1: Killed"},
+    {"slurmstepd: error: *** STEP 8.0 ***\nmha2mla-train: error: rank 1 of 2: no room\nMPI_ABORT\n"
+     "srun: error: n1: task 0: Exited\n",
+     "rank 1 of 2: no room"},
+    {"slurm: job 7 begins\nmha2mla-train: error: before\nslurm: job 8 begins\nsrun: error: after\n",
+     "after"},
+    {"mha2mla-train: error: stopped by SIGUSR1\nslurm: error: not one step\n", "not one step"}};
+
 static void test_submitted(void **state)
 {
     must_run(state, "cd $T && mkdir -p 'a b' && cp c.json 'a b'");
@@ -241,11 +252,16 @@ static void test_submitted(void **state)
     assert_true(says(state, "stage2.lr (was 0.002, now 0.001)"));
     must_fail(state, ODD "--submit", "it's: job 101 (shared, RUNNING) was submitted on ");
     assert_true(says(state, "end it with `scancel 101 102 103`"));
-    must_run(state, ": > $T/queue; echo 'ended 1 102 0 5' > \"$T/a b/it's/slurm/points-1.state\"; "
-                    "printf 'x\\nmha2mla-train: error: no luck\\nx\\n' > "
-                    "\"$T/a b/it's/slurm/points-1.out\"; " ODD "--status");
-    assert_true(says(state, "rope4-rank1          failed (status 1) "));
-    assert_true(says(state, "\n    no luck\n"));
+    must_run(state, ": > $T/queue; echo 'ended 1 102 0 5' > \"$T/a b/it's/slurm/points-1.state\"");
+    for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
+        char line[200];
+        spill(tmpdir_path(state, "a b/it's/slurm/points-1.out"), errors[i][0],
+              strlen(errors[i][0]));
+        must_run(state, ODD "--status");
+        assert_true(says(state, "rope4-rank1          failed (status 1) "));
+        snprintf(line, sizeof line, "\n    %s\n", errors[i][1]);
+        if (!says(state, line)) fail_msg("%s, got: %s", line, output(state));
+    }
     /* again, now that nothing lives: the old states are forgotten */
     must_run(state, ODD "--submit && test ! -e \"it's/slurm/points-1.state\"");
     must_run(state, "mv \"$T/a b/it's\" $T/moved; " TRAIN "--status --set run.dir=$T/moved");

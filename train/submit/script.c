@@ -105,6 +105,7 @@ static void write_begin(FILE *fp, const struct plan *p, enum submit_job job,
                 "made() { cat \"$makes/metrics.jsonl\" \"$makes/outputs.json\" 2>/dev/null | "
                 "wc -l; }\n\n"
                 "state running 0\n"
+                "echo \"" SCRIPT_BEGINS "$SLURM_JOB_ID, restarts: ${SLURM_RESTART_COUNT:-0}\"\n"
                 "[ \"${SLURM_RESTART_COUNT:-0}\" != 0 ] || echo \"$(made) 0\" >\"$job.made\"\n");
     if (c->slurm.modules.n) fprintf(fp, "type module >/dev/null 2>&1 || . /etc/profile\n");
     for (int64_t i = 0; i < c->slurm.modules.n; i++) {

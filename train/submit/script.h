@@ -9,6 +9,9 @@
 
 #include "train/submit/plan.h"
 
+/* How the first line begins that an attempt of a job prints. */
+#define SCRIPT_BEGINS "slurm: job "
+
 struct script_places {   /* all absolute */
     const char *from;    /* where the settings' relative paths begin */
     const char *program; /* mha2mla-train */

@@ -12,6 +12,7 @@
 #include "train/submit/command.h"
 #include "train/submit/plan.h"
 #include "train/submit/queue.h"
+#include "train/submit/script.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -186,13 +187,24 @@ static void take_progress(struct row *row, const char *text)
     if ((at = strstr(row->left, " left"))) row->left[at - row->left] = '\0';
 }
 
+/* Where the output of a job's last attempt begins. */
+static const char *last_attempt(const char *text)
+{
+    for (const char *next = text; (next = strstr(next, SCRIPT_BEGINS)); next++)
+        text = next;
+    return text;
+}
+
+/* What the script says at its end, else the program, else whoever was first: where one process
+ * fails, its launcher goes on with what it does to the others. */
 static void take_error(struct row *row, const char *text)
 {
+    static const char *const marks[] = {"slurm: error: ", "mha2mla-train: error: ", "error: "};
     const char *at = NULL;
 
-    for (const char *next = text; (next = strstr(next, "error: ")); next++)
-        at = next;
-    if (at) snprintf(row->error, sizeof row->error, "%.*s", (int)strcspn(at + 7, "\n"), at + 7);
+    for (size_t i = 0; !at && i < sizeof marks / sizeof *marks; i++)
+        if ((at = strstr(text, marks[i]))) at += strlen(marks[i]);
+    if (at) snprintf(row->error, sizeof row->error, "%.*s", (int)strcspn(at, "\n"), at);
 }
 
 static bool read_output(const struct run *r, struct row *row, bool failed, struct err *e)
@@ -202,7 +214,7 @@ static bool read_output(const struct run *r, struct row *row, bool failed, struc
     const bool ok = path;
 
     if (text) take_progress(row, text);
-    if (text && failed) take_error(row, text);
+    if (text && failed) take_error(row, last_attempt(text));
     free(text);
     free(path);
     return ok;
