@@ -1,8 +1,8 @@
 #!/bin/sh
 # slurm.sh up|down DIR - a Slurm of one node on this machine, for tests: everything that it keeps lies below DIR.
 # `up` installs Slurm where it is missing (Debian, as root), starts munged, slurmctld and slurmd, and returns once
-# the node is idle; `export SLURM_CONF=DIR/slurm.conf` then leads there. `down` cancels the jobs and ends the three.
-# CPUs and memory are the machine's; the ports follow from the process, so that two can be up at a time.
+# the node is idle; `export SLURM_CONF=DIR/slurm.conf` then leads there. Status 77: not on this machine. `down` cancels the jobs and ends the three.
+# Memory is the machine's, and so are the CPUs, of which there are two at least: tests start two processes. The ports follow from the process, so that two can be up at a time.
 set -eu
 action=$1
 mkdir -p "$2"
@@ -11,8 +11,11 @@ port=$((20000 + $$ % 10000 * 2))
 PATH=$PATH:/usr/sbin:/sbin
 export SLURM_CONF="$dir/slurm.conf"
 node=$(hostname -s)
+cpus=$(nproc)
+[ "$cpus" -ge 2 ] || cpus=2
 
 fail() { echo "slurm.sh: error: $*" >&2; exit 1; }
+cannot() { echo "no Slurm on this machine: $*" >&2; exit 77; }
 
 # The process of DIR/NAME.pid, if it is one of ours still.
 alive() {
@@ -21,7 +24,8 @@ alive() {
 }
 
 write_conf() {
-    # cred_expire: how long a job that was put back waits; the default of 2 min would be most of a test.
+    # cred_expire: how long a job that was put back waits; the default of 2 min would be most of a test. So would be
+    # the minute between two looks at the queue (SchedulerParameters), and up to 3 s behind each submission.
     cat <<END
 ClusterName=test
 SlurmctldHost=$node(127.0.0.1)
@@ -44,21 +48,25 @@ ProctrackType=proctrack/pgid
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
+SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 ReturnToService=2
 KillWait=15
-NodeName=$node NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=$(slurmd -C | sed -n 's/.*RealMemory=\([0-9]*\).*/\1/p') State=UNKNOWN
+NodeName=$node NodeAddr=127.0.0.1 CPUs=$cpus RealMemory=$(slurmd -C | sed -n 's/.*RealMemory=\([0-9]*\).*/\1/p') State=UNKNOWN
 PartitionName=test Nodes=ALL Default=YES MaxTime=1:00:00 State=UP
 PartitionName=closed Nodes=ALL Default=NO MaxTime=INFINITE State=DOWN
 END
 }
 
 up() {
-    command -v slurmctld >/dev/null && command -v slurmd >/dev/null && command -v munged >/dev/null &&
-        command -v sbatch >/dev/null || sh "$(dirname "$0")/../packages.sh" slurm-wlm slurm-client munge
+    if ! command -v slurmctld >/dev/null || ! command -v slurmd >/dev/null || ! command -v munged >/dev/null ||
+        ! command -v sbatch >/dev/null; then
+        [ "$(id -u)" = 0 ] || cannot "it is not installed, and only root could"
+        sh "$(dirname "$0")/../packages.sh" slurm-wlm slurm-client munge
+    fi
     [ "$(getent ahostsv4 "$node" | awk 'NR == 1 { print $1 }')" = 127.0.0.1 ] ||
-        fail "the machine's name must lead to 127.0.0.1: put '127.0.0.1 $node' into /etc/hosts"
+        cannot "its name must lead to 127.0.0.1: put '127.0.0.1 $node' into /etc/hosts"
     mkdir -p "$dir/state" "$dir/spool"
     chmod 711 "$dir" # munge wants its socket to be within everybody's reach
     [ -s "$dir/munge.key" ] || (umask 077 && head -c 128 /dev/urandom >"$dir/munge.key")

@@ -15,8 +15,7 @@
 
 #include "tests/program.h"
 
-#define TRAIN "$B/mha2mla-train --config $C "
-#define PROCESSES(n) "mpirun --oversubscribe -np " #n " " TRAIN
+#include "tests/cluster/processes.h"
 
 /* Where a run is stopped from outside: a training without end. */
 #define ENDLESS_SETS                                                                               \
@@ -72,10 +71,7 @@ static void must_be_close(void *const *state, const char *run, const char *other
 
 static int cluster_setup(void **state)
 {
-    setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1); /* else mpirun refuses root */
-    setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
-    setenv("OMPI_MCA_btl", "self,vader", 1); /* off the network */
-    setenv("OMP_WAIT_POLICY", "passive", 1); /* more threads than cores */
+    processes_setup();
     return program_setup(state);
 }
 #define cluster_test(f) cmocka_unit_test_setup_teardown(f, cluster_setup, tmpdir_remove)
