@@ -150,9 +150,9 @@ test-long: packages
 run-long-tests: all $(TESTS) $(LONG_TESTS) $(BENCH)
 	@BUILD=$(BUILD) sh tests/run.sh $(BACKENDS) $(TESTS) $(LONG_TESTS)
 
-# Runs of several processes, and runs in a Slurm of one node, which the tests start (as root). Installs both.
+# Runs of several processes, and runs in a Slurm of one node, which the tests install and start (as root) or skip.
 test-cluster: packages
-	@sh tests/packages.sh libopenmpi-dev openmpi-bin slurm-wlm slurm-client munge
+	@sh tests/packages.sh libopenmpi-dev openmpi-bin
 	@$(MAKE) --no-print-directory run-cluster-tests
 run-cluster-tests: all $(CLUSTER_TESTS)
 	@BUILD=$(BUILD) sh tests/run.sh /dev/null $(CLUSTER_TESTS)

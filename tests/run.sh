@@ -20,6 +20,7 @@ run() { # program, settings
     [ "$p" = 0 ] && [ "$f" = 0 ] && [ "$s" = 0 ] && { f=1; out="$out
 no test ran"; }
     printf '%-28s %4d passed %3d failed %3d skipped\n' "$(basename "$1")" "$p" "$f" "$s"
+    printf '%s\n' "$out" | grep '^# skipped: '
     [ "$f" = 0 ] || printf '%s\n' "$out" | grep -v '^ok '
     passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 }
