@@ -138,6 +138,10 @@ static void wait_continued(void *const *state, int n)
     "$(for p in $(pgrep -f \"mha2mla-train.*$T/run/slurm\"); do tr '\\0' '\\n' 2>/dev/null "       \
     "</proc/$p/environ | grep -q '^PMIX_RANK=" rank "$' && echo $p; done)"
 
+/* Both have got SIGUSR1, the tenth bit from the right. */
+#define NOTICED                                                                                    \
+    "test $(cat $(printf '/proc/%d/status ' " RANKS("[01]") ") | grep -c '^ShdPnd:.*2..$') = 2"
+
 /* ---- the same bits ---- */
 
 /* The undisturbed runs, each made once: by mpirun where there are two processes. */
@@ -211,15 +215,11 @@ static void test_two(void **state)
  */
 static void test_requeued(void **state)
 {
+    make_undisturbed(state, "long2"); /* here, where no clock runs */
     must_run(state, SUBMIT LONG TWO "--set slurm.time=1 --set slurm.notice=10 ");
     wait_steps(state);
     must_run(state, "kill -STOP " RANKS("[01]"));
-    make_undisturbed(state, "long2");
-    wait_until(state,
-               "test $(cat $(printf '/proc/%d/status ' " RANKS(
-                   "[01]") ") | "
-                           "grep -c '^ShdPnd:.*2..$') = 2", /* SIGUSR1 */
-               90);
+    wait_until(state, NOTICED, 90);
     must_run(state, "kill -CONT " RANKS("[01]"));
     wait_continued(state, 1);
     must_run(state, "grep -q 'stopped by SIGUSR1; rope4-rank4 stage2 is saved' "
