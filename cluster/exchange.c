@@ -130,6 +130,18 @@ static bool open_buckets(struct exchange *x, struct err *e)
     return true;
 }
 
+/* Values of a bucket at most, of that many in all. */
+static int64_t most_of_bucket(int64_t all)
+{
+    return all / MOST_BUCKETS > LEAST ? all / MOST_BUCKETS : LEAST;
+}
+
+/* Slots of that many bytes, if there are buckets for all. */
+static int slots_of(size_t bytes)
+{
+    return (int)(SLOT_BYTES / bytes) + 2;
+}
+
 static bool open_slots(struct exchange *x, struct err *e)
 {
     static const char what[] = "the exchange of gradients";
@@ -137,7 +149,7 @@ static bool open_slots(struct exchange *x, struct err *e)
     const size_t bytes = others * (size_t)x->most * wires[x->wire].bytes;
     int calls, spread = x->n_own * (int)others + x->n_buckets - x->n_own;
 
-    x->n_slots = (int)(SLOT_BYTES / bytes) + 2;
+    x->n_slots = slots_of(bytes);
     if (x->n_slots > x->n_own) x->n_slots = x->n_own;
     calls = x->n_slots * (int)others;
     x->slots = mem_new((size_t)x->n_slots, sizeof *x->slots, what, e);
@@ -166,7 +178,7 @@ static bool open_exchange(struct exchange *x, struct tensor *const params[], str
         x->parts[i] = shards_part(&x->shards, x->size, x->rank, i);
         all += tensor_count(params[i]);
     }
-    x->most = all / MOST_BUCKETS > LEAST ? all / MOST_BUCKETS : LEAST;
+    x->most = most_of_bucket(all);
     return x->size == 1 || (open_buckets(x, e) && open_slots(x, e));
 }
 
@@ -181,6 +193,16 @@ struct exchange *exchange_new(struct tensor *const params[], int64_t n, enum wir
     if (ok) return x;
     exchange_free(x);
     return NULL;
+}
+
+double exchange_bytes(double values, int64_t size, enum wire wire)
+{
+    const double own = values / (double)size * (double)(size - 1) * (double)wires[wire].bytes;
+    const size_t slot =
+        (size_t)(size - 1) * (size_t)most_of_bucket((int64_t)values) * wires[wire].bytes;
+    const double slots = size > 1 ? (double)slots_of(slot) * (double)slot : 0;
+
+    return own < slots ? own : slots; /* of small parts there are fewer buckets than slots */
 }
 
 void exchange_free(struct exchange *x)

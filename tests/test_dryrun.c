@@ -16,6 +16,7 @@
 
 #include <cjson/cJSON.h>
 #include <errno.h>
+#include <math.h>
 
 #include "tests/printed.h"
 #include "tests/tiny_run.h"
@@ -366,6 +367,49 @@ static void test_batch_larger_than_the_set(void **state)
     run_close(&r);
 }
 
+/* The forecast's step of that name, of the processes planned for. */
+static struct forecast_step step_for(struct run *r, int64_t processes, const char *name)
+{
+    struct forecast_step found = {.bytes = 0};
+    struct forecast f;
+    struct err e;
+
+    r->processes = processes;
+    if (!forecast_open(&f, r, &e) || !run_open_data(r, &f.base.cfg, &e) || !forecast_models(&f, &e))
+        fail_msg("%s", e.msg);
+    for (int64_t i = 0; i < f.n_steps; i++)
+        if (strcmp(f.steps[i].name, name) == 0) found = f.steps[i];
+    assert_true(found.bytes > 0);
+    run_close_data(r);
+    forecast_close(&f);
+    return found;
+}
+
+/* Of 16 samples each of 4 processes has 4, and a quarter of the moments; what comes from the others is
+ * three quarters of the values, a quarter at most at a time. Answering is not cut. */
+static void test_several_processes(void **state)
+{
+    const char *const more[] = {"run.steps=[\"baseline\"]", "baseline.batch_size=16", NULL};
+    struct forecast_step one, four, micro;
+    struct run r;
+
+    tiny_run(&r, state, more);
+    one = step_for(&r, 1, "baseline");
+    four = step_for(&r, 4, "baseline");
+    assert_true(fabs(one.trained / 16 - floor(one.trained / 16)) < 1e-9); /* 2 values, 2 moments */
+    const double values = one.trained / 16;
+    assert_true(four.trained == values * (8 + 8. / 4 + 4 * 3. / 4));
+    assert_true(four.activations < 0.3 * one.activations &&
+                four.activations > 0.2 * one.activations);
+    assert_true(four.answers == one.answers);
+    r.c.baseline.micro_batch = 2;
+    micro = step_for(&r, 4, "baseline");
+    assert_true(micro.activations < 0.9 * four.activations);
+    r.c.baseline.micro_batch = 8; /* more than a process has */
+    assert_true(step_for(&r, 4, "baseline").activations == four.activations);
+    run_close(&r);
+}
+
 /* Exactly as many layers are recomputed as the memory requires: the plan with one
  * fewer does not fit. */
 static void test_recomputes_what_is_needed(void **state)
@@ -422,6 +466,7 @@ int main(void)
         tmpdir_test(test_shapes_are_the_models),
         tmpdir_test(test_recomputes_what_is_needed),
         tmpdir_test(test_batch_larger_than_the_set),
+        tmpdir_test(test_several_processes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

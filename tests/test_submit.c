@@ -190,6 +190,8 @@ static void test_refused(void **state)
         {"slurm.partition=gpu", "slurm.partition: there is no gpu: one of part"},
         {"slurm.nodes=2' --set 'slurm.tasks=2", "slurm.nodes: partition part has 1, found 2"},
         {"slurm.tasks=3' --set 'slurm.nodes=2", "slurm.tasks: 3 processes are no whole number"},
+        {"slurm.tasks=2' --set 'cluster.processes=3",
+         "slurm.tasks: 2, and cluster.processes is 3: give one number"},
         {"slurm.cpus=5", "slurm.cpus: 5 cores for each of 1 processes of a node are 5; the largest "
                          "node of partition part has 4"},
         {"run.threads=0", "slurm.cpus: is 0, and so is run.threads"},

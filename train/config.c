@@ -219,7 +219,8 @@ static const struct schema_row rows[] = {
      .max = SCHEMA_TO(1000), .may_change = true, .help = "answers shown in the report"},
     {"cluster.processes", SCHEMA_INT(C, cluster.processes), .def = "0", .min = SCHEMA_FROM(0),
      .max = SCHEMA_TO(65536), .may_change = true,
-     .help = "processes that must have been started (mpirun, srun); 0: any number"},
+     .help = "processes that must have been started (mpirun, srun), or that --dry-run plans for; "
+             "0: any number"},
     {"cluster.wire", SCHEMA_ENUM(C, cluster.wire, WIRE_NAMES), .def = "\"f32\"",
      .help = "what processes send each other's share of the gradients as"},
     {"checkpoint.every", SCHEMA_INT(C, checkpoint.every), .def = "100", .min = SCHEMA_FROM(1),

@@ -281,16 +281,19 @@ static bool choose_threads(struct run *r, struct err *e)
     return team_choose(&r->c.run.threads, own > 1 ? own : 1, team_most(), e);
 }
 
+/* A dry run that was started alone shows what each of cluster.processes would need. */
 static bool choose_processes(struct run *r, struct err *e)
 {
     const int started = cluster_size();
+    const bool plans = r->dry && started == 1 && r->c.cluster.processes;
 
-    if (r->c.cluster.processes && r->c.cluster.processes != started)
+    r->processes = plans ? r->c.cluster.processes : started;
+    if (r->c.cluster.processes && r->c.cluster.processes != r->processes)
         return err_set(e,
                        "cluster.processes is %lld, and %d %s started: as many are needed, or "
                        "--set cluster.processes=0",
                        (long long)r->c.cluster.processes, started, started > 1 ? "were" : "was");
-    r->c.cluster.processes = started;
+    r->c.cluster.processes = r->processes;
     return true;
 }
 
@@ -298,6 +301,7 @@ bool run_limits(struct run *r, struct err *e)
 {
     char text[GEMM_TEXT];
 
+    if (!r->processes && !choose_processes(r, e)) return false;
     if (!choose_threads(r, e)) return false;
     omp_set_dynamic(0);
     omp_set_num_threads((int)r->c.run.threads);

@@ -41,7 +41,8 @@ struct run {
     bool shared_stage1; /* stage 1 is one of the steps that it leaves to them all */
     char own[72]; /* "" or, of a run that shares, "POINT/": where it keeps log, metrics, sums */
     int lock, point_lock;
-    size_t memory_limit; /* bytes */
+    int64_t processes;   /* that it has, or that a dry run or a submission plans for */
+    size_t memory_limit; /* bytes, of each process */
     size_t room;         /* the part of it available to a training step's graph */
     struct tape *tape;
     struct tokenizer *tokenizer;
@@ -69,7 +70,8 @@ bool run_open(struct run *r, bool resume, struct err *e);
  * inputs.json: checksums of the samples and of the given model (or NULL). For a resumed run, fails
  * if they have changed since it began. */
 bool run_record(struct run *r, const struct model *given, struct err *e);
-/* Sets up only threads, memory and tape: for a dry run, which leaves nothing behind. */
+/* Sets up only processes (unless r->processes says how many), threads, memory and tape: for a dry run,
+ * which leaves nothing behind. */
 bool run_limits(struct run *r, struct err *e);
 void run_close(struct run *r); /* fine on a zeroed struct */
 

@@ -2,6 +2,7 @@
 #include "train/forecast/dryrun.h"
 #include "base/log.h"
 #include "base/plural.h"
+#include "cluster/cluster.h"
 #include "train/ahead.h"
 #include "train/decode.h"
 #include "train/forecast/forecast.h"
@@ -144,9 +145,12 @@ static bool show_memory(const struct forecast *p, struct err *e)
 {
     const char *row = "%-22s %12s %12s %11s %15s %12s %11s";
     int64_t layers = p->base.cfg.text.num_hidden_layers;
-    char t[6][UNIT_TEXT];
+    char t[6][UNIT_TEXT], each[64] = "", title[120];
 
-    dry_title("memory, for the longest samples");
+    if (p->r->processes > 1)
+        snprintf(each, sizeof each, ", of each of %lld processes", (long long)p->r->processes);
+    snprintf(title, sizeof title, "memory, for the longest samples%s", each);
+    dry_title(title);
     log_line(row, "", "activations", "answering", "computed", "trained, AdamW", "together",
              "mapped");
     for (int64_t i = 0; i < p->n_steps; i++) {
@@ -167,7 +171,10 @@ static bool show_memory(const struct forecast *p, struct err *e)
         log_line("The largest picture takes %s of it to read: %s",
                  unit_bytes(t[0], (double)p->largest->largest.bytes),
                  p->largest->images[p->largest->largest.image].path);
-    log_line("limit: %s", unit_bytes(t[0], (double)p->r->memory_limit));
+    log_line("limit: %s%s", unit_bytes(t[0], (double)p->r->memory_limit),
+             p->r->processes > cluster_size()
+                 ? " for each; processes on one machine share its memory"
+                 : "");
     return forecast_fits(p, e);
 }
 

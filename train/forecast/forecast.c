@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "cluster/exchange.h"
 #include "convert/rank.h"
 #include "optim/moment.h"
 #include "train/peft.h"
@@ -102,11 +103,13 @@ static const struct dataset *longest_eval(const struct run *r)
     return d;
 }
 
-/* trained: bytes of the trained values and their gradients, both fp32, and the
- * optimiser's two moments. */
-static void count_parameters(struct forecast_model *m, const struct model *shape,
-                             enum moment_type state, double *trained)
+/* Bytes that the training takes of each of the run's processes: the trained values and their gradients, both
+ * fp32, its part of the optimiser's two moments, and what the others send. */
+static double training_bytes(struct forecast_model *m, const struct model *shape,
+                             const struct run *r)
 {
+    double moments = 0;
+
     for (int64_t i = 0; i < shape->n_params; i++) {
         const struct param *q = &shape->params[i];
         double n = (double)tensor_count(&q->t);
@@ -114,9 +117,19 @@ static void count_parameters(struct forecast_model *m, const struct model *shape
         m->all += n;
         if (!q->t.needs_grad) continue;
         m->trained += n;
-        *trained += 2 * sizeof(float) * n +
-                    2 * moment_bytes(moment_type_of(state, &q->t), tensor_count(&q->t));
+        moments += 2 * moment_bytes(moment_type_of((enum moment_type)r->c.optim.state, &q->t),
+                                    tensor_count(&q->t));
     }
+    return 2 * sizeof(float) * m->trained + moments / (double)r->processes +
+           exchange_bytes(m->trained, r->processes, (enum wire)r->c.cluster.wire);
+}
+
+/* Samples of a graph: the longest ones are cut over the processes by their number. */
+static int64_t samples_at_a_time(const struct config_phase *p, int64_t processes)
+{
+    const int64_t share = (p->batch_size + processes - 1) / processes;
+
+    return p->micro_batch && p->micro_batch < share ? p->micro_batch : share;
 }
 
 /* Where frozen weights are: in memory of their own, or mapped. Until a model has been
@@ -169,13 +182,12 @@ static bool add_model_step(struct forecast *f, struct forecast_model *m, struct 
 
     if (ok) {
         bool made = m->state.state == ATTN_FULL && m->phase && !r->c.model.path;
-        count_parameters(m, &shape, (enum moment_type)r->c.optim.state, &s->trained);
+        s->trained = training_bytes(m, &shape, r);
         place_weights(s, &shape, made, m->state.state == ATTN_PARTIAL);
         s->is_training = m->phase;
     }
     if (ok && m->phase) {
-        int64_t size = m->phase->batch_size, micro = m->phase->micro_batch;
-        struct dry_graph g = {.n = micro && micro < size ? micro : size,
+        struct dry_graph g = {.n = samples_at_a_time(m->phase, r->processes),
                               .pixels = m->pixels,
                               .room =
                                   room_left(r, f->program + s->computed + s->trained, s->mapped)};

@@ -91,6 +91,9 @@ bool plan_open(struct plan *p, const struct config *c, struct err *e)
     if (c->slurm.tasks % c->slurm.nodes)
         return err_set(e, "slurm.tasks: %lld processes are no whole number for each of %lld nodes",
                        (long long)c->slurm.tasks, (long long)c->slurm.nodes);
+    if (c->cluster.processes && c->cluster.processes != c->slurm.tasks)
+        return err_set(e, "slurm.tasks: %lld, and cluster.processes is %lld: give one number",
+                       (long long)c->slurm.tasks, (long long)c->cluster.processes);
     p->per_node = c->slurm.tasks / c->slurm.nodes;
     p->cpus = c->slurm.cpus ? c->slurm.cpus : c->run.threads;
     if (p->cpus == 0)

@@ -326,6 +326,7 @@ bool submit(struct run *r, const char *config, struct err *e)
 
     r->dry = true; /* looking ahead writes nothing */
     if (ok && r->c.run.threads == 0) r->c.run.threads = p.cpus;
+    r->processes = r->c.slurm.tasks;
     ok = ok && find_places(&at, r, e) && (dry || check_live(r, &at, e)) && run_limits(r, e) &&
          check_run(r, e) && look_at_cluster(r, &p, dry, e) && look_ahead(r, &p, e);
     r->dry = dry;
