@@ -6,6 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __x86_64__
+#include <sys/platform/x86.h> /* glibc: unlike the compilers' own, the same with gcc and clang */
+#endif
 #include <unistd.h>
 
 typedef void jump(void);
@@ -30,13 +33,28 @@ const char *cpu_level(void)
     return chosen;
 }
 
+/* A CPU of a level has all of it and of the ones below (x86-64 psABI 1.0, table 3.1). */
 static bool has_level(const char *name)
 {
 #ifdef __x86_64__
-    __builtin_cpu_init();
-    if (strcmp(name, "x86-64-v2") == 0) return __builtin_cpu_supports("x86-64-v2");
-    if (strcmp(name, "x86-64-v3") == 0) return __builtin_cpu_supports("x86-64-v3");
-    if (strcmp(name, "x86-64-v4") == 0) return __builtin_cpu_supports("x86-64-v4");
+    const bool v2 = CPU_FEATURE_ACTIVE(CMPXCHG16B) && CPU_FEATURE_ACTIVE(LAHF64_SAHF64) &&
+                    CPU_FEATURE_ACTIVE(POPCNT) && CPU_FEATURE_ACTIVE(SSE3) &&
+                    CPU_FEATURE_ACTIVE(SSSE3) && CPU_FEATURE_ACTIVE(SSE4_1) &&
+                    CPU_FEATURE_ACTIVE(SSE4_2);
+    const bool v3 = v2 && CPU_FEATURE_ACTIVE(AVX) && CPU_FEATURE_ACTIVE(AVX2) &&
+                    CPU_FEATURE_ACTIVE(BMI1) && CPU_FEATURE_ACTIVE(BMI2) &&
+                    CPU_FEATURE_ACTIVE(F16C) && CPU_FEATURE_ACTIVE(FMA) &&
+                    CPU_FEATURE_ACTIVE(LZCNT) && CPU_FEATURE_ACTIVE(MOVBE);
+    const bool v4 = v3 && CPU_FEATURE_ACTIVE(AVX512F) && CPU_FEATURE_ACTIVE(AVX512BW) &&
+                    CPU_FEATURE_ACTIVE(AVX512CD) && CPU_FEATURE_ACTIVE(AVX512DQ) &&
+                    CPU_FEATURE_ACTIVE(AVX512VL);
+    const struct {
+        const char *name;
+        bool there;
+    } levels[] = {{"x86-64-v2", v2}, {"x86-64-v3", v3}, {"x86-64-v4", v4}};
+
+    for (size_t i = 0; i < sizeof levels / sizeof *levels; i++)
+        if (strcmp(name, levels[i].name) == 0) return levels[i].there;
 #else
     (void)name;
 #endif
