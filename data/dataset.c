@@ -354,13 +354,14 @@ static bool drop_for(struct dataset *d, const struct dataset_entry *entry,
     const struct conversation_source from = dataset_bytes(d, entry);
     struct conversation c; /* for its id */
     enum drop_reason unread;
-    struct err why, ignored;
+    struct err why, failed;
     bool ok;
 
     err_set(&why, "%s", img->why);
     dataset_context(d, entry, &why);
-    conversation_read(&c, &from, NULL, &unread, &ignored);
-    ok = drop(d, DROP_IMAGE, why.msg, &c.id, e);
+    ok = conversation_read(&c, &from, NULL, &unread, &failed) || !failed.machine ||
+         (*e = failed, false);
+    ok = ok && drop(d, DROP_IMAGE, why.msg, &c.id, e);
     conversation_free(&c);
     return ok;
 }

@@ -82,8 +82,8 @@ static bool check_file(const char *path, struct err *e)
 
     jsonc_close(&doc);
     file_map_close(&m);
-    return ok || e->machine ||
-           err_set(e, "%s; a saved model gets a copy of this file: fetch it again, or remove it",
+    if (ok || e->machine) return ok;
+    return err_set(e, "%s; a saved model gets a copy of this file: fetch it again, or remove it",
                    e->msg);
 }
 

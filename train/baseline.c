@@ -65,6 +65,6 @@ bool make_baseline_model(const struct run *r, struct model *m, struct err *e)
 
 unsigned baseline_kinds(const struct config *c)
 {
-    return peft_kinds(c->baseline.peft, c->baseline.projector) |
+    return peft_kinds((enum peft_set)c->baseline.peft, c->baseline.projector) |
            (c->baseline.vision ? 1u << PARAM_VISION : 0);
 }

@@ -297,6 +297,12 @@ static bool check_full(struct run *r, bool used, const struct err *why, struct e
     return false;
 }
 
+/* Whether it is not the directory that forbids it. A full disk can be read from. */
+static bool is_passing(const struct err *why)
+{
+    return why->machine && why->number != ENOSPC && why->number != EDQUOT;
+}
+
 /* Opens a store to write in it; where that cannot be done, to read it, and *full is set: it has all
  * that is needed. */
 static bool open_store(struct run *r, const struct place *p, bool used, bool *full, struct err *e)
@@ -309,6 +315,7 @@ static bool open_store(struct run *r, const struct place *p, bool used, bool *fu
     if (!file_there(p->dir, &there, e)) return false;
     if (file_can_write(there ? p->dir : r->c.data.cache, &why) || why.number == ENOENT)
         return store_open(s, p->dir, p->about, true, e);
+    if (is_passing(&why)) return (*e = why, false);
     if (there && !store_open(s, p->dir, p->about, false, e)) return false;
     *full = check_full(r, used, &why, e);
     if (!*full) store_close(s, &ignored);
@@ -448,6 +455,7 @@ bool run_check_cache(struct run *r, const struct model *m, bool pixels, struct e
     bool full, ok;
 
     if (can_write(r->c.data.cache, &why)) return true;
+    if (is_passing(&why)) return (*e = why, false);
     if (pixels) {
         err_set(e,
                 "data.cache: %s, and what the tower makes of the pictures cannot be there "

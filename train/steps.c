@@ -192,7 +192,7 @@ static bool step_stage1(struct run *r, const struct point *p, struct err *e)
 
     if (!look_done(r, dir, &done, e) || done) return done;
     if (r->n_eval && !score_base(r, e)) return false;
-    job.kinds = peft_kinds(r->c.stage1.peft, r->c.stage1.projector);
+    job.kinds = peft_kinds((enum peft_set)r->c.stage1.peft, r->c.stage1.projector);
     /* open_partial_model would ask for this step's own output */
     ok = open_untrained_partial(r, p, &m, e) && need_pictures(r, &m, false, e) &&
          train_and_save(r, &m, dir, true, &job, e);
@@ -264,7 +264,7 @@ static bool step_stage2(struct run *r, const struct point *p, struct err *e)
         (!score_base(r, e) || !score_made(r, STEP_STAGE1, p, e) || !score_dir(r, STEP_SVD, svd, e)))
         return false;
     phase.lr = p->lr;
-    job.kinds = peft_kinds(r->c.stage2.peft, r->c.stage2.projector);
+    job.kinds = peft_kinds((enum peft_set)r->c.stage2.peft, r->c.stage2.projector);
     ok = made_open(r, STEP_SVD, svd, &m, e) && need_pictures(r, &m, false, e);
     if (ok)
         log_line(

@@ -83,12 +83,12 @@ static bool add_point(struct forecast *f, int64_t i, struct err *e)
     if ((stage1 || svd) && !point_check(f->r, &f->base, &pt, e)) return false;
     if (stage1 && pt.rope_dim != last.rope_dim) {
         m = add(f, pt.stage1, " stage 1", &c->stage1,
-                peft_kinds(c->stage1.peft, c->stage1.projector));
+                peft_kinds((enum peft_set)c->stage1.peft, c->stage1.projector));
         m->state = (struct model_state){.state = ATTN_PARTIAL, .rope_dim = pt.rope_dim};
     }
     if (!svd) return true;
     m = add(f, pt.name, " stage 2", stage2 ? &c->stage2 : NULL,
-            peft_kinds(c->stage2.peft, c->stage2.projector));
+            peft_kinds((enum peft_set)c->stage2.peft, c->stage2.projector));
     m->point = pt;
     return mla_state(f, &pt, &m->state, e);
 }
