@@ -147,6 +147,7 @@ run-tests: all $(TESTS) $(BENCH)
 
 test-long: packages
 	@$(MAKE) --no-print-directory run-long-tests
+	@$(MAKE) --no-print-directory old-cpu arm64
 run-long-tests: all $(TESTS) $(LONG_TESTS) $(BENCH)
 	@BUILD=$(BUILD) sh tests/run.sh $(BACKENDS) $(TESTS) $(LONG_TESTS)
 
@@ -187,6 +188,17 @@ arm64: packages
 	@QEMU_LD_PREFIX=$(ARM_ROOT) OMP_WAIT_POLICY=passive RUNNER=qemu-aarch64 BUILD=$(BUILD)-arm64 \
 		sh tests/run.sh /dev/null $(ARM_TESTS:%=$(BUILD)-arm64/tests/%)
 
+# A CPU of 2008, without AVX, emulated: some of the numeric tests, all in one process, since qemu would leave what they
+# start to the machine. A whole small run the same way: OPENBLAS_NUM_THREADS and GOMP_SPINCOUNT set, else it starts anew.
+OLD_CPU_TESTS := ops attention tape optim
+old-cpu: packages
+	@sh tests/packages.sh qemu-user
+	@$(MAKE) --no-print-directory all $(OLD_CPU_TESTS:%=$(BUILD)/tests/test_%)
+	@GOMP_SPINCOUNT=2000 OPENBLAS_NUM_THREADS=1 qemu-x86_64 -cpu Nehalem $(BUILD)/mha2mla-train --config configs/quickstart.json \
+		--dry-run 2>&1 | grep "vector code: x86-64-v2"
+	@RUNNER="qemu-x86_64 -cpu Nehalem" OMP_WAIT_POLICY=passive BUILD=$(BUILD) \
+		sh tests/run.sh /dev/null $(OLD_CPU_TESTS:%=$(BUILD)/tests/test_%)
+
 # libFuzzer on every target (FUZZ_TARGETS="png gif": on these) until it has run FUZZ_RUNS inputs. What it learns stays in
 # build-fuzz/corpus; an input that fails lies in build-fuzz and becomes a file of tests/fuzz/corpus.
 FUZZ_RUNS ?= 1000000
@@ -212,6 +224,6 @@ lint:
 clean:
 	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-asan-native $(BUILD)-tsan $(BUILD)-fuzz $(BUILD)-arm64 $(BUILD)-arm64-root
 
-.PHONY: all packages install quickstart bench bench-short bench-step bench-tokenize test run-tests test-long run-long-tests test-cluster run-cluster-tests asan tsan arm64 fuzz docs format lint clean
+.PHONY: all packages install quickstart bench bench-short bench-step bench-tokenize test run-tests test-long run-long-tests test-cluster run-cluster-tests asan tsan arm64 old-cpu fuzz docs format lint clean
 .SECONDARY:
 -include $(wildcard $(BUILD)/*/*.d $(BUILD)/*/*/*.d $(BUILD)/*/*/*/*.d)
