@@ -65,60 +65,66 @@ static bool parse_point(const char *text, int64_t *point, struct err *e)
                                  text);
 }
 
-/* Returns false with *e empty if the program is already done (--help and the like). */
+enum option_name {
+    CONFIG = 1,
+    SET,
+    RESUME,
+    DRY_RUN,
+    LIST,
+    POINT,
+    SHARE,
+    SUBMIT,
+    STATUS,
+    HELP_CONFIG,
+    SHOW_VERSION,
+    HELP
+};
+static const struct option known[] = {{"config", required_argument, NULL, CONFIG},
+                                      {"set", required_argument, NULL, SET},
+                                      {"resume", no_argument, NULL, RESUME},
+                                      {"dry-run", no_argument, NULL, DRY_RUN},
+                                      {"list-points", no_argument, NULL, LIST},
+                                      {"point", required_argument, NULL, POINT},
+                                      {"share", no_argument, NULL, SHARE},
+                                      {"submit", no_argument, NULL, SUBMIT},
+                                      {"status", no_argument, NULL, STATUS},
+                                      {"help-config", no_argument, NULL, HELP_CONFIG},
+                                      {"version", no_argument, NULL, SHOW_VERSION},
+                                      {"help", no_argument, NULL, HELP},
+                                      {NULL, 0, NULL, 0}};
+
+/* Takes in one option. Returns false with *e empty if the program is already done (--help and the
+ * like). */
+static bool take_option(int c, struct options *o, char **argv, struct err *e)
+{
+    if (c == CONFIG && o->config)
+        return err_set(e, "--config is given twice, %s and %s: one file is one experiment",
+                       o->config, optarg);
+    if (c == CONFIG) o->config = optarg;
+    if (c == SET) o->sets[o->n_sets++] = optarg; /* at most argc of them */
+    if (c == RESUME) o->resume = true;
+    if (c == DRY_RUN) o->dry_run = true;
+    if (c == LIST) o->list_points = true;
+    if (c == SHARE) o->share = true;
+    if (c == SUBMIT) o->submit = true;
+    if (c == STATUS) o->status = true;
+    if (c == '?')
+        return err_set(e, "%s: unknown option, or its value is missing; see --help",
+                       argv[optind - 1]);
+    if (c == HELP) fputs(usage, stdout);
+    if (c == HELP_CONFIG) schema_markdown(&config_schema, stdout);
+    if (c == SHOW_VERSION) puts("mha2mla-train " VERSION);
+    if (c == HELP || c == HELP_CONFIG || c == SHOW_VERSION) return false;
+    return c != POINT || parse_point(optarg, &o->point, e);
+}
+
 static bool parse_options(int argc, char **argv, struct options *o, struct err *e)
 {
-    enum {
-        CONFIG = 1,
-        SET,
-        RESUME,
-        DRY_RUN,
-        LIST,
-        POINT,
-        SHARE,
-        SUBMIT,
-        STATUS,
-        HELP_CONFIG,
-        SHOW_VERSION,
-        HELP
-    };
-    static const struct option known[] = {{"config", required_argument, NULL, CONFIG},
-                                          {"set", required_argument, NULL, SET},
-                                          {"resume", no_argument, NULL, RESUME},
-                                          {"dry-run", no_argument, NULL, DRY_RUN},
-                                          {"list-points", no_argument, NULL, LIST},
-                                          {"point", required_argument, NULL, POINT},
-                                          {"share", no_argument, NULL, SHARE},
-                                          {"submit", no_argument, NULL, SUBMIT},
-                                          {"status", no_argument, NULL, STATUS},
-                                          {"help-config", no_argument, NULL, HELP_CONFIG},
-                                          {"version", no_argument, NULL, SHOW_VERSION},
-                                          {"help", no_argument, NULL, HELP},
-                                          {NULL, 0, NULL, 0}};
     int c;
 
     opterr = 0;
-    while ((c = getopt_long(argc, argv, "", known, NULL)) != -1) {
-        if (c == CONFIG && o->config)
-            return err_set(e, "--config is given twice, %s and %s: one file is one experiment",
-                           o->config, optarg);
-        if (c == CONFIG) o->config = optarg;
-        if (c == SET) o->sets[o->n_sets++] = optarg; /* at most argc of them */
-        if (c == RESUME) o->resume = true;
-        if (c == DRY_RUN) o->dry_run = true;
-        if (c == LIST) o->list_points = true;
-        if (c == SHARE) o->share = true;
-        if (c == SUBMIT) o->submit = true;
-        if (c == STATUS) o->status = true;
-        if (c == POINT && !parse_point(optarg, &o->point, e)) return false;
-        if (c == '?')
-            return err_set(e, "%s: unknown option, or its value is missing; see --help",
-                           argv[optind - 1]);
-        if (c == HELP) fputs(usage, stdout);
-        if (c == HELP_CONFIG) schema_markdown(&config_schema, stdout);
-        if (c == SHOW_VERSION) puts("mha2mla-train " VERSION);
-        if (c == HELP || c == HELP_CONFIG || c == SHOW_VERSION) return false;
-    }
+    while ((c = getopt_long(argc, argv, "", known, NULL)) != -1)
+        if (!take_option(c, o, argv, e)) return false;
     if (optind < argc) return err_set(e, "%s: not understood; see --help", argv[optind]);
     if (o->share && o->point < 0) return err_set(e, "--share: is for one point: add --point N");
     if (o->submit && o->point >= 0)
