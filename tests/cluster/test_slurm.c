@@ -185,15 +185,20 @@ static void must_go_on(void *const *state, const char *submit, const char *name)
 
 /* ---- submitted ---- */
 
-/* Two points beside each other, in a directory whose name has what shells and Slurm read. */
+/* Two points beside each other, in a directory whose name has what shells and Slurm read. Each job
+ * gets a notice before its program has begun, and is put back into the queue. */
 static void test_sweep(void **state)
 {
-#define ODD "--set run.dir=\"$T/it's \\\"50%a\\\"\" "
+#define ODD                                                                                        \
+    "--set run.dir=\"$T/it's \\\"50%a\\\"\" "                                                      \
+    "--set 'slurm.lines=[\"[ \\\"${SLURM_RESTART_COUNT:-0}\\\" != 0 ] || kill -USR1 $$\"]' "
     must_run(state, SUBMIT ODD);
     must_fail(state, SUBMIT ODD, " was submitted on ");
     must_run(state, "ln -s \"$T/it's \\\"50%a\\\"\" $T/run && test -d $T/run/slurm");
     wait_jobs(state, 300);
     must_be_as(state, "sweep");
+    must_run(state, "for f in shared points-0 points-1 report; do "
+                    "grep -q 'restarts: 1' $T/run/slurm/$f.out || exit 1; done");
     must_run(state, STATUS ODD "> $T/status; grep -c ' done ' $T/status | grep -qx 4");
     must_run(state, "test -s $T/run/report.md && test -s $T/run/slurm/points-1.out");
 }

@@ -78,7 +78,7 @@ static void write_options(FILE *fp, const struct plan *p, enum submit_job job,
         if (is_option(c->slurm.lines.v[i])) fprintf(fp, "%s\n", c->slurm.lines.v[i]);
 }
 
-/* Where the job is, what it has made so far, and what to load. */
+/* Where the job is, and what it has made so far. */
 static void write_begin(FILE *fp, const struct plan *p, enum submit_job job,
                         const struct script_places *at)
 {
@@ -107,6 +107,11 @@ static void write_begin(FILE *fp, const struct plan *p, enum submit_job job,
                 "state running 0\n"
                 "echo \"" SCRIPT_BEGINS "$SLURM_JOB_ID, restarts: ${SLURM_RESTART_COUNT:-0}\"\n"
                 "[ \"${SLURM_RESTART_COUNT:-0}\" != 0 ] || echo \"$(made) 0\" >\"$job.made\"\n");
+}
+
+/* What the user wants before the program. A signal that comes meanwhile is kept for it. */
+static void write_lines(FILE *fp, const struct config *c)
+{
     if (c->slurm.modules.n) fprintf(fp, "type module >/dev/null 2>&1 || . /etc/profile\n");
     for (int64_t i = 0; i < c->slurm.modules.n; i++) {
         fprintf(fp, "module load ");
@@ -156,7 +161,7 @@ static const char passing_on[] =
     "came= pid=\n"
     "pass() { came=$1; [ -z \"$pid\" ] || kill -\"$1\" \"$pid\" 2>/dev/null; }\n"
     "trap 'pass USR1' USR1\n"
-    "trap 'pass TERM' TERM\n";
+    "trap 'pass TERM' TERM\n\n";
 static const char waiting[] =
     "pid=$!\n"
     "[ -z \"$came\" ] || kill -\"$came\" \"$pid\"\n"
@@ -196,6 +201,7 @@ char *script_text(const struct plan *p, enum submit_job job, const struct script
     write_options(fp, p, job, at);
     write_begin(fp, p, job, at);
     fputs(passing_on, fp);
+    write_lines(fp, p->c);
     write_program(fp, p, job, at);
     fputs(waiting, fp);
     if (fclose(fp) == 0) return text;
