@@ -29,7 +29,7 @@ struct slot {
 struct exchange {
     int size, rank;
     struct tensor **params; /* [n], at ascending addresses */
-    int64_t n, most;        /* values of a bucket at most */
+    int64_t n, all, most;   /* values: of all; of a bucket at most */
     enum wire wire;
     struct shards shards;
     struct adamw_part *parts; /* [n]: this process's */
@@ -43,7 +43,7 @@ struct exchange {
     int *done;   /* room for net_arrived */
     bool *final; /* [n] */
     bool finishing;
-    double sent, early;
+    struct exchange_sent sent;
 };
 
 /* A type that gradients are sent in. Packing may be in place. */
@@ -165,7 +165,6 @@ static bool open_slots(struct exchange *x, struct err *e)
 static bool open_exchange(struct exchange *x, struct tensor *const params[], struct err *e)
 {
     static const char what[] = "the exchange of gradients";
-    int64_t all = 0;
 
     x->params = mem_new((size_t)x->n, sizeof(struct tensor *), what, e);
     x->parts = mem_new((size_t)x->n, sizeof *x->parts, what, e);
@@ -176,9 +175,9 @@ static bool open_exchange(struct exchange *x, struct tensor *const params[], str
         CHECK(i == 0 || params[i] > params[i - 1]);
         x->params[i] = params[i];
         x->parts[i] = shards_part(&x->shards, x->size, x->rank, i);
-        all += tensor_count(params[i]);
+        x->all += tensor_count(params[i]);
     }
-    x->most = most_of_bucket(all);
+    x->most = most_of_bucket(x->all);
     return x->size == 1 || (open_buckets(x, e) && open_slots(x, e));
 }
 
@@ -314,8 +313,8 @@ static void send_param(struct exchange *x, int64_t i)
         if (k->owner == x->rank) continue;
         wires[x->wire].pack(grad, grad, k->n);
         net_send(x->sending, b, grad, bytes, k->owner, b);
-        x->sent += (double)bytes;
-        if (!x->finishing) x->early += (double)bytes;
+        x->sent.gradients += (double)bytes;
+        if (!x->finishing) x->sent.early += (double)bytes;
     }
     x->final[i] = true;
 }
@@ -378,13 +377,21 @@ void exchange_values(struct exchange *x)
         if (k->owner != x->rank) net_receive(x->spreading, call++, values, bytes, k->owner, b);
         for (int r = 0; k->owner == x->rank && r < x->size; r++)
             if (r != x->rank) net_send(x->spreading, call++, values, bytes, r, b);
+        if (k->owner == x->rank) x->sent.values += (double)bytes * (x->size - 1);
     }
     while (net_arrived(x->spreading, x->done, true) >= 0) {
     }
+    x->sent.steps++;
 }
 
-void exchange_sent(const struct exchange *x, double *all, double *early)
+struct exchange_sent exchange_sent(const struct exchange *x)
 {
-    *all = x->sent;
-    *early = x->early;
+    return x->sent;
+}
+
+double exchange_theory(const struct exchange *x)
+{
+    const double bytes = (double)(wires[x->wire].bytes + sizeof(float));
+
+    return bytes * (double)x->all * (x->size - 1) / x->size;
 }

@@ -41,7 +41,16 @@ void exchange_final(void *exchange, struct tensor *param);
 void exchange_finish(struct exchange *x);
 void exchange_values(struct exchange *x);
 
-/* Bytes sent since exchange_new of gradients, and how many of them before exchange_finish. */
-void exchange_sent(const struct exchange *x, double *all, double *early);
+/* Bytes that this process has sent since exchange_new, in so many steps. */
+struct exchange_sent {
+    double gradients, early; /* early: of the gradients, before exchange_finish */
+    double values;
+    int64_t steps;
+};
+struct exchange_sent exchange_sent(const struct exchange *x);
+/* What a step sends by the theory: (N - 1) / N of all trained values as gradients, and as many as
+ * values, in bytes. Parts are of whole blocks (shards.h), so that one process may have up to
+ * MOMENT_BLOCK values more than another. */
+double exchange_theory(const struct exchange *x);
 
 #endif

@@ -129,7 +129,7 @@ static bool open_samples(struct trainer *t, struct err *e)
     return t->samples && t->owner && t->cost;
 }
 
-static bool open_trainer(struct trainer *t, struct err *e)
+bool trainer_open(struct trainer *t, struct err *e)
 {
     struct model *m = t->m;
     const struct config *c = &t->r->c;
@@ -155,7 +155,7 @@ static bool open_trainer(struct trainer *t, struct err *e)
     return open_samples(t, e) && order_init(&t->order, seed, t->r->train.n, e);
 }
 
-static void close_trainer(struct trainer *t)
+void trainer_close(struct trainer *t)
 {
     tape_on_final(t->r->tape, NULL, NULL);
     adamw_free(&t->opt);
@@ -210,11 +210,6 @@ static bool micro_batch(struct trainer *t, int64_t first, int64_t n, double scal
     *loss += (double)tensor_real(out)[0];
     return !isfinite(*loss) || tape_backward(r->tape, out) || give_up(t, e);
 }
-
-struct step_result {
-    double loss, norm, lr, seconds;
-    int64_t tokens, labels;
-};
 
 static bool diverged(struct trainer *t, const char *what, double value, struct err *e)
 {
@@ -285,7 +280,7 @@ static bool meet(struct trainer *t, bool ok, struct step_result *out, struct err
     return isfinite(out->norm) || diverged(t, "gradient", out->norm, e);
 }
 
-static bool do_step(struct trainer *t, struct step_result *out, struct err *e)
+bool trainer_step(struct trainer *t, struct step_result *out, struct err *e)
 {
     double begin = clock_seconds(), clip = t->r->c.optim.clip;
     bool ok;
@@ -396,7 +391,7 @@ static bool train(struct trainer *t, struct err *e)
         if (t->step == t->steps) break;
         if (!is_stopped(&stopped, e)) return false;
         if (stopped) return interrupted(t, e);
-        if (!do_step(t, &s, e)) return t->gave_up ? interrupted(t, e) : false;
+        if (!trainer_step(t, &s, e)) return t->gave_up ? interrupted(t, e) : false;
         if (!cluster_agree(log_step(t, &s, e), e)) return false;
         if (t->step % every == 0) {
             if (!trainer_save(t, e)) return false;
@@ -434,22 +429,23 @@ static bool log_end(const struct trainer *t, struct err *e)
 static void say_processes(const struct trainer *t)
 {
     const double MiB = 0x1p20, state = adamw_state_bytes(&t->opt);
-    double sent, early;
+    const struct exchange_sent sent = exchange_sent(t->exchange);
+    const double steps = (double)(sent.steps ? sent.steps : 1);
 
     if (cluster_size() == 1) return;
-    exchange_sent(t->exchange, &sent, &early);
     log_line(
-        "%s %s: of %d processes: the optimiser's state here is %.2f MiB; %.2f MiB of gradients "
-        "were sent, %.0f %% of them during the backward pass",
-        t->job->point, t->job->phase, cluster_size(), state / MiB, sent / MiB,
-        sent > 0 ? 100 * early / sent : 0.0);
+        "%s %s: of %d processes: the optimiser's state here is %.2f MiB; sent a step: %.3f MiB "
+        "(theory %.3f), of them %.3f of gradients, %.0f %% of these during the backward pass",
+        t->job->point, t->job->phase, cluster_size(), state / MiB,
+        (sent.gradients + sent.values) / steps / MiB, exchange_theory(t->exchange) / MiB,
+        sent.gradients / steps / MiB, sent.gradients > 0 ? 100 * sent.early / sent.gradients : 0.0);
 }
 
 bool train_model(struct run *r, struct model *m, const struct train_job *job, struct err *e)
 {
     struct trainer t = {.r = r, .m = m, .job = job};
     char text[UNIT_TEXT];
-    bool ok = cluster_agree(open_trainer(&t, e), e) && trainer_restore(&t, e) &&
+    bool ok = cluster_agree(trainer_open(&t, e), e) && trainer_restore(&t, e) &&
               cluster_agree(open_tb(&t, e), e) && train(&t, e);
 
     if (ok)
@@ -457,6 +453,6 @@ bool train_model(struct run *r, struct model *m, const struct train_job *job, st
                  plural(t.steps), t.tokens, unit_seconds(text, t.seconds));
     if (ok) say_processes(&t);
     ok = ok && cluster_agree(log_end(&t, e), e);
-    close_trainer(&t);
+    trainer_close(&t);
     return ok;
 }

@@ -1,5 +1,5 @@
 /* trainer_parts.h - a training under way: shared by trainer.c, which runs it, and trainer_state.c,
- * which saves and restores it. */
+ * which saves and restores it, and by bench/, which measures its steps. */
 #ifndef TRAIN_TRAINER_PARTS_H
 #define TRAIN_TRAINER_PARTS_H
 
@@ -32,6 +32,18 @@ struct trainer {
     int64_t last_saved;
     bool gave_up; /* a signal came in the middle of a step, at first in this process alone */
 };
+
+struct step_result {
+    double loss, norm, lr, seconds; /* of all processes; seconds: of this one */
+    int64_t tokens, labels;         /* of all processes */
+};
+
+/* Of a struct with r, m and job: makes the rest, at step 0. All processes must have agreed on the
+ * result before the first step. */
+bool trainer_open(struct trainer *t, struct err *e);
+void trainer_close(struct trainer *t); /* fine on a struct that could not be opened */
+/* Step number t->step, together with the other processes. */
+bool trainer_step(struct trainer *t, struct step_result *out, struct err *e);
 
 /* Lists in t->items what this process saves: its part of the trained values and of the
  * optimiser's moments. */
