@@ -1,7 +1,7 @@
 /* exchange.c - see exchange.h. Parts are cut into buckets, in the order in which the backward
- * pass comes to the parameters, from the last to the first: a bucket's index is its message's
- * tag. What an owner receives lies in a few slots, one bucket of every other process in each,
- * which are used in turn. */
+ * pass comes to the parameters, from the last to the first: a bucket's number among those of its
+ * owner is its message's tag. What an owner receives lies in a few slots, one bucket of every other
+ * process in each, which are used in turn. */
 #include "cluster/exchange.h"
 #include "base/bf16.h"
 #include "base/mem.h"
@@ -11,13 +11,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Values of a bucket at least; buckets at most about; bytes of all slots together; values that
- * are summed at a time. */
+/* Values of a bucket at least, unless a part has fewer; buckets at most about, unless there are as
+ * many parts; messages that a tag can tell apart; bytes of all slots together; values that are
+ * summed at a time. */
 enum { LEAST = 1 << 18, MOST_BUCKETS = 1 << 14, TAGS = 1 << 15, SLOT_BYTES = 64 << 20, SUM = 4096 };
 
 struct bucket {
     int64_t param, first, n;
-    int owner;
+    int owner, tag;
 };
 
 struct slot {
@@ -94,18 +95,22 @@ static float *grad_of(const struct exchange *x, const struct bucket *b)
 
 /* ---- opening ---- */
 
-/* Visits all buckets in order; returns how many there are. */
-static int cut(struct exchange *x, struct bucket *out)
+/* Visits all buckets in order; returns how many there are. tags[size]: of each owner, zeroed. */
+static int cut(struct exchange *x, int *tags, struct bucket *out)
 {
     int n = 0;
 
     for (int64_t i = x->n - 1; i >= 0; i--)
         for (int owner = 0; owner < x->size; owner++) {
             const struct adamw_part p = shards_part(&x->shards, x->size, owner, i);
-            for (int64_t at = 0; at < p.n; at += x->most, n++)
+            for (int64_t at = 0; at < p.n; at += x->most, n++) {
+                const int64_t rest = p.n - at;
+                CHECK(tags[owner] < TAGS);
                 if (out)
-                    out[n] = (struct bucket){i, p.first + at,
-                                             p.n - at < x->most ? p.n - at : x->most, owner};
+                    out[n] = (struct bucket){i, p.first + at, rest < x->most ? rest : x->most,
+                                             owner, tags[owner]};
+                tags[owner]++;
+            }
         }
     return n;
 }
@@ -113,14 +118,16 @@ static int cut(struct exchange *x, struct bucket *out)
 static bool open_buckets(struct exchange *x, struct err *e)
 {
     static const char what[] = "the exchange of gradients";
+    const size_t size = (size_t)x->size;
+    int *tags = mem_new(2 * size, sizeof *tags, what, e);
 
-    x->n_buckets = cut(x, NULL);
-    CHECK(x->n_buckets < TAGS);
+    if (tags) x->n_buckets = cut(x, tags, NULL);
     x->buckets = mem_new((size_t)x->n_buckets, sizeof *x->buckets, what, e);
     x->from = mem_new((size_t)x->n + 1, sizeof *x->from, what, e);
     x->own = mem_new((size_t)x->n_buckets, sizeof *x->own, what, e);
-    if (!x->buckets || !x->from || !x->own) return false;
-    cut(x, x->buckets);
+    if (tags && x->buckets && x->from && x->own) cut(x, tags + size, x->buckets);
+    free(tags);
+    if (!tags || !x->buckets || !x->from || !x->own) return false;
     for (int b = 0; b < x->n_buckets; b++) {
         x->from[x->buckets[b].param]++;
         if (x->buckets[b].owner == x->rank) x->own[x->n_own++] = b;
@@ -249,7 +256,8 @@ static void use_slot(struct exchange *x, int i)
     for (int r = 0, k = 0; r < x->size; r++) {
         if (r == x->rank) continue;
         net_receive(x->receiving, i * (x->size - 1) + k, s->room + (size_t)k * bytes,
-                    (size_t)x->buckets[s->bucket].n * wires[x->wire].bytes, r, s->bucket);
+                    (size_t)x->buckets[s->bucket].n * wires[x->wire].bytes, r,
+                    x->buckets[s->bucket].tag);
         k++;
     }
 }
@@ -312,7 +320,7 @@ static void send_param(struct exchange *x, int64_t i)
 
         if (k->owner == x->rank) continue;
         wires[x->wire].pack(grad, grad, k->n);
-        net_send(x->sending, b, grad, bytes, k->owner, b);
+        net_send(x->sending, b, grad, bytes, k->owner, k->tag);
         x->sent.gradients += (double)bytes;
         if (!x->finishing) x->sent.early += (double)bytes;
     }
@@ -374,9 +382,9 @@ void exchange_values(struct exchange *x)
         float *values = (float *)x->params[k->param]->data + k->first;
         const size_t bytes = (size_t)k->n * sizeof *values;
 
-        if (k->owner != x->rank) net_receive(x->spreading, call++, values, bytes, k->owner, b);
+        if (k->owner != x->rank) net_receive(x->spreading, call++, values, bytes, k->owner, k->tag);
         for (int r = 0; k->owner == x->rank && r < x->size; r++)
-            if (r != x->rank) net_send(x->spreading, call++, values, bytes, r, b);
+            if (r != x->rank) net_send(x->spreading, call++, values, bytes, r, k->tag);
         if (k->owner == x->rank) x->sent.values += (double)bytes * (x->size - 1);
     }
     while (net_arrived(x->spreading, x->done, true) >= 0) {

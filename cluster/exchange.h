@@ -48,9 +48,9 @@ struct exchange_sent {
     int64_t steps;
 };
 struct exchange_sent exchange_sent(const struct exchange *x);
-/* What a step sends by the theory: (N - 1) / N of all trained values as gradients, and as many as
- * values, in bytes. Parts are of whole blocks (shards.h), so that one process may have up to
- * MOMENT_BLOCK values more than another. */
+/* What each of N processes sends in a step by the theory: (N - 1) / N of all trained values as
+ * gradients, and as many as values, in bytes. Parts are of whole blocks (shards.h): a process may
+ * send a few values more or fewer. */
 double exchange_theory(const struct exchange *x);
 
 #endif

@@ -28,16 +28,28 @@ void shards_free(struct shards *s)
     memset(s, 0, sizeof *s);
 }
 
+static int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Of the `extra` places from `first` on, counted round a ring of `size`, those before `rank`. */
+static int64_t extra_before(int64_t first, int64_t extra, int64_t rank, int64_t size)
+{
+    const int64_t round = first + extra - size; /* those that begin again at 0 */
+    const int64_t there = rank > first ? least(rank - first, least(extra, size - first)) : 0;
+
+    return there + (round > 0 ? least(rank, round) : 0);
+}
+
 struct adamw_part shards_part(const struct shards *s, int size, int rank, int64_t i)
 {
-    const int64_t all = s->begin[s->n];
-    int64_t from = all * rank / size, to = all * (rank + 1) / size, end;
+    const int64_t blocks = s->begin[i + 1] - s->begin[i], each = blocks / size;
+    const int64_t first = s->begin[i] % size, extra = blocks % size;
+    const int64_t from = each * rank + extra_before(first, extra, rank, size);
+    const int64_t to = each * (rank + 1) + extra_before(first, extra, rank + 1, size);
 
-    if (from < s->begin[i]) from = s->begin[i];
-    if (to > s->begin[i + 1]) to = s->begin[i + 1];
-    if (from >= to) return (struct adamw_part){0, 0};
-    from = (from - s->begin[i]) * MOMENT_BLOCK;
-    end = (to - s->begin[i]) * MOMENT_BLOCK;
-    if (end > s->count[i]) end = s->count[i];
-    return (struct adamw_part){from, end - from};
+    if (from == to) return (struct adamw_part){0, 0};
+    return (struct adamw_part){from * MOMENT_BLOCK,
+                               least(to * MOMENT_BLOCK, s->count[i]) - from * MOMENT_BLOCK};
 }

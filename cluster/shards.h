@@ -1,7 +1,10 @@
 /* shards.h - which process owns which values of the trained parameters: it sums their gradients,
- * keeps their optimiser's state and steps them. All parameters end to end, in blocks of
- * MOMENT_BLOCK values, are cut into as many pieces of equal length as there are processes, in
- * the order of ranks. */
+ * keeps their optimiser's state and steps them. Each parameter, in blocks of MOMENT_BLOCK values,
+ * is cut into as many pieces as there are processes, in the order of ranks; blocks that are left
+ * over go to one process after the other, on from where the parameter before has left off, so that
+ * all own as much but for one block. A part of every parameter, not a run of whole ones: the
+ * backward pass comes to one parameter after the other, and what is final then goes to all owners
+ * at the same time, not to a single one that would receive from all. */
 #ifndef CLUSTER_SHARDS_H
 #define CLUSTER_SHARDS_H
 
