@@ -56,6 +56,7 @@ $(BUILD)/tests/fuzz/fuzz: $(BUILD)/tests/fuzz/libfuzzer.o $(FUZZ_OBJ) $(BUILD)/l
 	$(LINK)
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/tests/backend.o $(BUILD)/libmha2mla.a
 	$(LINK)
+$(BUILD)/tests/cluster/test_scale: | $(BENCH)
 # Preloaded into the program: no sanitizer in it.
 $(BUILD)/tests/test_faults $(BUILD)/tests/long/test_faults: | $(BUILD)/tests/fault_malloc.so
 $(BUILD)/tests/fault_malloc.so: tests/fault/malloc.c
@@ -126,6 +127,12 @@ bench: packages
 # The same on tiny sizes: does every bench run, and do both sides say the same?
 bench-short: all $(BENCH)
 	rm -rf $(BUILD)/short && $(BENCH_RUN) --short --work $(BUILD)/short --out $(BUILD)/short.md
+
+# Two processes beside one: docs/scale.md. Its work is 1.7 GB.
+bench-cluster: packages
+	@sh tests/packages.sh libopenmpi-dev openmpi-bin
+	@$(MAKE) --no-print-directory all $(BENCH)
+	BUILD=$(BUILD) $(BUILD)/bench/cluster --work $(BUILD)/bench/cluster-work
 
 # Where the time of a training step goes: docs/measured.md.
 bench-step: packages
@@ -222,8 +229,8 @@ lint:
 		--error-exitcode=1 -D_GNU_SOURCE -I. -ibench/venv $(ROOMS) datasets bench
 
 clean:
-	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-asan-native $(BUILD)-tsan $(BUILD)-fuzz $(BUILD)-arm64 $(BUILD)-arm64-root
+	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-asan-native $(BUILD)-tsan $(BUILD)-fuzz $(BUILD)-arm64 $(BUILD)-arm64-root $(BUILD)-native
 
-.PHONY: all packages install quickstart bench bench-short bench-step bench-tokenize test run-tests test-long run-long-tests test-cluster run-cluster-tests asan tsan arm64 old-cpu fuzz docs format lint clean
+.PHONY: all packages install quickstart bench bench-short bench-cluster bench-step bench-tokenize test run-tests test-long run-long-tests test-cluster run-cluster-tests asan tsan arm64 old-cpu fuzz docs format lint clean
 .SECONDARY:
 -include $(wildcard $(BUILD)/*/*.d $(BUILD)/*/*/*.d $(BUILD)/*/*/*/*.d)

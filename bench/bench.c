@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "bench/lib/child.h"
+#include "bench/lib/files.h"
 #include "bench/lib/measure.h"
 #include "bench/lib/report.h"
 #include "bench/rows.h"
@@ -28,48 +29,14 @@ enum { GEMM_SIDE = 2048, GEMM_REPEATS = 10 };
 static const double REPEAT_SECONDS = 0.4; /* a repeat of short work takes about this long */
 
 struct bench {
-    bool brief;
-    const char *work, *out, *python, *only; /* python "": none */
-    const char *programs;                   /* directory of our programs */
-    struct child torch;                     /* in the short form one process for all rows */
+    struct bench_files files;
+    const char *out, *python, *only; /* python "": none */
+    struct child torch;              /* in the short form one process for all rows */
 };
-
-/* rows.h's text with its placeholders replaced; in new memory. */
-static char *expand(const struct bench *b, const char *text, struct err *e)
-{
-    char *out = NULL;
-    size_t size;
-    FILE *fp = open_memstream(&out, &size);
-    int part = -1; /* of {A|B}: 0 or 1 while inside */
-
-    if (!fp) {
-        err_set(e, "out of memory");
-        return NULL;
-    }
-    for (; *text; text++) {
-        bool json = *text == '{' && text[1] == '"';
-        if (*text == '{' && !json)
-            part = 0;
-        else if (*text == '|' && part == 0)
-            part = 1;
-        else if (*text == '}' && part >= 0)
-            part = -1;
-        else if (part >= 0 && part != b->brief)
-            continue;
-        else if (*text == '@')
-            fputs(b->work, fp);
-        else if (*text == '$')
-            fputs(b->programs, fp);
-        else
-            fputc(*text, fp);
-    }
-    fclose(fp);
-    return out;
-}
 
 static int threads(const struct bench *b)
 {
-    return b->brief ? 1 : 2; /* the short form runs next to other tests */
+    return b->files.brief ? 1 : 2; /* the short form runs next to other tests */
 }
 
 /* A row's work, or the other side's, with the settings common to all rows. */
@@ -78,43 +45,15 @@ static char *expand_work(const struct bench *b, const struct row *r, const char 
 {
     char *more =
         mem_printf(e, "%s dtype=%s threads=%d", text, precisions[r->dtype].name, threads(b));
-    char *work = more ? expand(b, more, e) : NULL;
+    char *work = more ? files_expand(&b->files, more, e) : NULL;
 
     free(more);
     return work;
 }
 
-static bool shell(const struct bench *b, const char *text, struct err *e)
-{
-    char *command = expand(b, text, e);
-    bool ok = command && (system(command) == 0 || err_set(e, "failed: %s", command));
-
-    free(command);
-    return ok;
-}
-
-static bool prepare(const struct bench *b, struct err *e)
-{
-    bool ok = file_mkdirs(b->work, e);
-
-    for (int i = 0; ok && i < PREPARATIONS; i++) {
-        char *made = expand(b, preparations[i].made, e),
-             *command = mem_printf(e, "%s >/dev/null", preparations[i].command);
-        bool there;
-        ok = made && command && file_there(made, &there, e);
-        if (ok && !there) {
-            fprintf(stderr, "making %s\n", made);
-            ok = shell(b, command, e);
-        }
-        free(made);
-        free(command);
-    }
-    return ok;
-}
-
 static bool start(const struct bench *b, bool torch, struct child *c, struct err *e)
 {
-    char *side = mem_printf(e, "%s/bench/side", b->programs);
+    char *side = mem_printf(e, "%s/bench/side", b->files.programs);
     const char *const ours[] = {side, NULL}, *const theirs[] = {b->python, "bench/torch_side.py",
                                                                 NULL};
     bool ok = side && child_start(c, torch ? "torch" : "side", torch ? theirs : ours, e);
@@ -140,7 +79,7 @@ static bool calibrate(const struct bench *b, struct child *c, const struct row *
     double seconds, units;
 
     *n = 1;
-    if (r->once || b->brief) return true;
+    if (r->once || b->files.brief) return true;
     if (!child_step(c, 1, &seconds, &units, e) || !child_step(c, 1, &seconds, &units, e))
         return false;
     if (seconds < REPEAT_SECONDS) *n = (int)ceil(REPEAT_SECONDS / (seconds + 1e-6));
@@ -150,7 +89,7 @@ static bool calibrate(const struct bench *b, struct child *c, const struct row *
 static bool measure_row(struct bench *b, const struct row *r, struct result *out, struct err *e)
 {
     bool torch = r->other == TORCH;
-    struct child ours = {0}, own = {0}, *other = torch && b->brief ? &b->torch : &own;
+    struct child ours = {0}, own = {0}, *other = torch && b->files.brief ? &b->torch : &own;
     char *work[2] = {expand_work(b, r, r->work, e),
                      expand_work(b, r, r->other == OURS ? r->other_work : r->work, e)};
     bool ok = work[0] && work[1] && start(b, false, &ours, e) && child_open(&ours, work[0], e);
@@ -160,7 +99,7 @@ static bool measure_row(struct bench *b, const struct row *r, struct result *out
     if (ok && out->sides > 1) ok = child_open(other, work[1], e);
     ok = ok && calibrate(b, &ours, r, &n[0], e) &&
          (out->sides == 1 || calibrate(b, other, r, &n[1], e));
-    for (out->n = 0; ok && out->n < (b->brief ? 1 : r->repeats); out->n++)
+    for (out->n = 0; ok && out->n < (b->files.brief ? 1 : r->repeats); out->n++)
         ok = repeat(&ours, r, n[0], &out->value[0][out->n], e) &&
              (out->sides == 1 || repeat(other, r, n[1], &out->value[1][out->n], e));
     ok = ok && child_close(&ours, e) && (out->sides == 1 || child_close(other, e));
@@ -179,7 +118,7 @@ static bool start_row(struct bench *b, const struct row *r, struct result *out, 
     char *work = expand_work(b, r, r->work, e);
     bool ok = work;
 
-    for (out->n = 0; ok && out->n < (b->brief ? 1 : r->repeats); out->n++)
+    for (out->n = 0; ok && out->n < (b->files.brief ? 1 : r->repeats); out->n++)
         for (int k = 0; ok && k < out->sides; k++) {
             double begin = clock_seconds(), seconds, units;
             struct child c = {0};
@@ -197,9 +136,9 @@ static bool command_row(struct bench *b, const struct row *r, struct result *out
 {
     bool ok = true;
 
-    for (out->n = 0; ok && out->n < (b->brief ? 1 : r->repeats); out->n++) {
+    for (out->n = 0; ok && out->n < (b->files.brief ? 1 : r->repeats); out->n++) {
         double begin = clock_seconds();
-        ok = shell(b, r->work, e);
+        ok = files_shell(&b->files, r->work, e);
         out->value[0][out->n] = clock_seconds() - begin;
     }
     return ok;
@@ -262,12 +201,13 @@ static bool measure_gemm(const struct report *r, double rate[2], struct err *e)
 
 static bool run(struct bench *b, struct err *e)
 {
-    struct report report = {.brief = b->brief,
+    struct report report = {.brief = b->files.brief,
                             .python = b->python,
                             .threads = threads(b),
-                            .gemm_side = b->brief ? 128 : GEMM_SIDE};
+                            .gemm_side = b->files.brief ? 128 : GEMM_SIDE};
     double after[2];
-    bool ok = prepare(b, e) && file_out_open(&report.out, b->out, e);
+    bool ok = files_prepare(&b->files, preparations, PREPARATIONS, e) &&
+              file_out_open(&report.out, b->out, e);
 
     if (!ok) return false;
     omp_set_num_threads(threads(b));
@@ -294,14 +234,16 @@ static bool read_options(struct bench *b, int argc, char **argv, struct err *e)
 {
     const struct {
         const char *name, **text;
-    } known[] = {
-        {"--work", &b->work}, {"--out", &b->out}, {"--python", &b->python}, {"--only", &b->only}};
+    } known[] = {{"--work", &b->files.work},
+                 {"--out", &b->out},
+                 {"--python", &b->python},
+                 {"--only", &b->only}};
     enum { KNOWN = sizeof known / sizeof *known };
 
     for (int i = 1; i < argc; i++) {
         int k = 0;
         if (strcmp(argv[i], "--short") == 0) {
-            b->brief = true;
+            b->files.brief = true;
             continue;
         }
         while (k < KNOWN && strcmp(known[k].name, argv[i]) != 0)
@@ -312,13 +254,13 @@ static bool read_options(struct bench *b, int argc, char **argv, struct err *e)
         *known[k].text = argv[i];
     }
     if (!has_torch(b->python)) b->python = "";
-    return b->work && b->out ? true : err_set(e, "--work DIR and --out FILE are needed");
+    return b->files.work && b->out ? true : err_set(e, "--work DIR and --out FILE are needed");
 }
 
 int main(int argc, char **argv)
 {
     struct bench b = {
-        .python = "", .only = "", .programs = getenv("BUILD") ? getenv("BUILD") : "build"};
+        .python = "", .only = "", .files.programs = getenv("BUILD") ? getenv("BUILD") : "build"};
     struct err e = {0};
 
     signal(SIGPIPE, SIG_IGN);

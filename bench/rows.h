@@ -1,10 +1,10 @@
-/* rows.h - what `make bench` measures: the files made for it, and the table's rows. In
- * the texts @ is the directory of those files, $ that of the programs, and {A|B} is A, or
- * B in the short form. */
+/* rows.h - what `make bench` measures: the files made for it, and the table's rows, in texts of
+ * bench/lib/files.h. */
 #ifndef BENCH_ROWS_H
 #define BENCH_ROWS_H
 
 #include "autograd/gemm.h"
+#include "bench/lib/files.h"
 
 #include <stdbool.h>
 
@@ -38,10 +38,6 @@ struct row {
     bool seconds; /* report the time of a run, not units per second */
     const char *unit;
     enum gemm_compute dtype; /* of both sides */
-};
-
-struct preparation {
-    const char *made, *command; /* nothing is done if `made` already exists */
 };
 
 static const struct preparation preparations[] = {

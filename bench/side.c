@@ -2,20 +2,32 @@
  *     open WORK KEY=VALUE ...   prepares a work (bench/lib/work.h): facts, then "ready"
  *     step N                    runs it N times: "time SECONDS UNITS"
  *     close                     facts, then "closed"
- * Anything else, and any failure, gives a line "error ..." and exits. */
+ * Anything else, and any failure, gives a line "error ..." and exits. Started as several processes,
+ * the first reads and prints, and all do the work together. */
 #include "autograd/gemm.h"
 #include "autograd/team.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "bench/lib/measure.h"
 #include "bench/lib/work.h"
+#include "cluster/cluster.h"
 
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const struct work *const works[] = {&work_step,  &work_tower,  &work_attention, &work_decode,
-                                           &work_mdsvd, &work_images, &work_train};
+static const struct work *const works[] = {&work_step,
+                                           &work_tower,
+                                           &work_attention,
+                                           &work_decode,
+                                           &work_mdsvd,
+                                           &work_images,
+                                           &work_train,
+                                           &work_cluster_step,
+                                           &work_cluster_svd,
+                                           &work_cluster_features,
+                                           &work_cluster_exchange};
 enum { WORKS = sizeof works / sizeof *works };
 
 static bool choose_dtype(const struct work_args *a, struct err *e)
@@ -53,6 +65,7 @@ static bool run_work(const struct work *w, void *state, int64_t n, struct err *e
 
     for (int64_t i = 0; i < n; i++)
         if (!w->run(state, &units, e)) return false;
+    if (!cluster_agree(true, e)) return false;
     printf("time %.9f %.17g\n", clock_seconds() - begin, units);
     return true;
 }
@@ -76,22 +89,34 @@ static bool obey(char *line, const struct work **w, void **state, struct err *e)
     return err_set(e, "\"%s\": open, step or close is needed, in this order", line);
 }
 
+/* The next line of the first process's stdin, for all; *there is false at its end. */
+static bool next_line(char *line, size_t size, bool *there, struct err *e)
+{
+    *there = cluster_first() && fgets(line, (int)size, stdin);
+    return cluster_broadcast(there, sizeof *there, 0, e) &&
+           (!*there || cluster_broadcast(line, size, 0, e));
+}
+
 int main(int argc, char **argv)
 {
     const struct work *w = NULL;
     void *state = NULL;
     struct err e = {0};
-    char line[4096];
-    bool ok = true;
+    char line[4096] = "";
+    bool ok, there = true;
 
     (void)argc;
     team_wait_shortly(argv); /* as the program does */
-    while (ok && fgets(line, sizeof line, stdin)) {
+    ok = cluster_open(&e);
+    if (cluster_size() > 1) log_no_terminal();
+    while (ok && next_line(line, sizeof line, &there, &e) && there) {
         line[strcspn(line, "\n")] = '\0';
-        ok = obey(line, &w, &state, &e);
+        ok = cluster_agree(obey(line, &w, &state, &e), &e);
         if (!ok) printf("error %s\n", e.msg);
         fflush(stdout);
     }
     if (w && state) w->close(state);
+    ok = cluster_close(ok, &e);
+    cluster_leave(!ok);
     return !ok;
 }

@@ -1,6 +1,6 @@
 /* work.h - the kinds of work timed by `make bench`. Each is opened once, run repeatedly, and
  * closed; bench/side.c drives ours, and bench/torch_side.py has the same ones with the same names,
- * arguments and facts. */
+ * arguments and facts. Those of several processes (bench/cluster.c) are ours alone. */
 #ifndef BENCH_LIB_WORK_H
 #define BENCH_LIB_WORK_H
 
@@ -32,6 +32,7 @@ struct work {
     void (*close)(void *state);
 };
 extern const struct work work_step, work_tower, work_attention, work_decode, work_mdsvd,
-    work_images, work_train;
+    work_images, work_train, work_cluster_step, work_cluster_svd, work_cluster_features,
+    work_cluster_exchange;
 
 #endif
