@@ -128,7 +128,7 @@ bench: packages
 bench-short: all $(BENCH)
 	rm -rf $(BUILD)/short && $(BENCH_RUN) --short --work $(BUILD)/short --out $(BUILD)/short.md
 
-# Two processes beside one: docs/scale.md. Its work is 1.7 GB.
+# Two processes beside one: docs/scale.md. Its work takes 3 GB.
 bench-cluster: packages
 	@sh tests/packages.sh libopenmpi-dev openmpi-bin
 	@$(MAKE) --no-print-directory all $(BENCH)

@@ -1,7 +1,7 @@
 /* cluster.c - how much faster several processes are than one, each with one thread:
  *
  *     build/bench/cluster [--short] --work DIR [--processes N] [--launch COMMAND]
- *                         [--only WORD,...]
+ *                         [--repeats N] [--only WORD,...]
  *
  * Both sides are open at the same time and take turns; all is the same work, such as the same
  * samples of one step. Prints a table: seconds, and the efficiency, which is one process's time
@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { REPEATS_MOST = 16 };
+enum { REPEATS = 5, REPEATS_MOST = 16 };
 static const double REPEAT_SECONDS = 0.5; /* a repeat of short work takes about this long */
 /* Of losses and energies of both sides, relative: fp32 sums in another order. */
 static const double TOLERANCE = 1e-5;
@@ -36,6 +36,11 @@ static const struct preparation preparations[] = {
      "mv @/shape/config.json.tmp @/shape/config.json"},
     {"@/base/config.json", "$/bench/model --config @/shape/config.json --layers 2 --vision-layers "
                            "2 --tokenizer configs/quickstart/model --out @/base"},
+    {"@/gqa/config.json",
+     "mkdir -p @/8b && cp @/shape/preprocessor_config.json @/8b && sed "
+     "'s/\"num_key_value_heads\": {32|2}/\"num_key_value_heads\": {8|1}/' @/shape/config.json > "
+     "@/8b/config.json && $/bench/model --config @/8b/config.json --layers 2 --vision-layers 2 "
+     "--tokenizer configs/quickstart/model --out @/gqa"},
     {"@/mla/config.json",
      "$/bench/prepare mla model=@/base rope_dim={32|4} low_rank={64|8} out=@/mla"},
 };
@@ -43,38 +48,38 @@ enum { PREPARATIONS = sizeof preparations / sizeof *preparations };
 
 static const struct row {
     const char *title, *work;
-    int repeats;
     bool alone; /* one process has nothing to do */
 } rows[] = {
 #define RUN                                                                                        \
     " config=configs/quickstart.json run.dir=@/run data.cache=@/cache run.threads=1 threads=1 "
+#define SVD "rank.strategy=high rank.rope_dim={32|4} svd.samples=16 sweep.low_rank=[{64|8}] "
 #define DATA(limit) "data.train=[{\"path\":\"@/shapes/train.json\",\"limit\":" limit "}] "
     {"a step of stage 2: the quickstart's model, 16 samples",
-     "cluster-step model=@/quick" RUN DATA("4096"), 7, false},
-    {"a step of stage 2: two layers of LLaVA-1.5-7B's shapes, the set v2, 4 samples one by one",
+     "cluster-step model=@/quick" RUN DATA("4096"), false},
+    {"a step of stage 2: two layers of LLaVA-1.5-7B's shapes, the set v2, 8 samples one by one",
      "cluster-step model=@/mla model.path=@/base" RUN DATA(
          "16") "stage2.peft=v2 "
-               "stage2.projector=true stage2.batch_size=4 stage2.micro_batch=1",
-     5, false},
-    {"MD-SVD: two layers of LLaVA-1.5-7B's shapes, 16 samples",
-     "cluster-svd model.path=@/base" RUN DATA("16") "rank.strategy=high rank.rope_dim={32|4} "
-                                                    "svd.samples=16 sweep.low_rank=[{64|8}]",
-     5, false},
-    {"features: one layer of CLIP-L/14-224, {256|64} pictures",
-     "cluster-features model.path=@/base" RUN DATA("{256|64}") "data.cache=@/features "
+               "stage2.projector=true stage2.batch_size=8 stage2.micro_batch=1",
+     false},
+    {"features: one layer of CLIP-L/14-224, {128|64} pictures",
+     "cluster-features model.path=@/base" RUN DATA("{128|64}") "data.cache=@/features "
                                                                "run.steps=[\"stage2\"]",
-     5, false},
+     false},
     {"the exchange alone: {32|1} Mi values in 64 parameters",
-     "cluster-exchange params=64 values={524288|16384} threads=1", 5, true},
+     "cluster-exchange params=64 values={524288|16384} threads=1", true},
     {"the exchange of {4|1} Mi values in 64 parameters after 64 pauses of 20 ms",
-     "cluster-exchange params=64 values={65536|16384} pause=20 threads=1", 5, true},
+     "cluster-exchange params=64 values={65536|16384} pause=20 threads=1", true},
+    {"MD-SVD: two layers of LLaVA-NeXT-8B's attention, 16 samples",
+     "cluster-svd model.path=@/gqa" RUN SVD DATA("16"), false},
+    {"MD-SVD: two layers of LLaVA-1.5-7B's attention, 16 samples, a single set of factors",
+     "cluster-svd model.path=@/base" RUN SVD DATA("16") "svd.decoupled=false", false},
 };
 enum { ROWS = sizeof rows / sizeof *rows };
 
 struct bench {
     struct bench_files files;
     const char *launch, *only;
-    int processes;
+    int processes, repeats;
 };
 
 /* Seconds of the repeats, of one process [0] and of several [1]. */
@@ -128,7 +133,7 @@ static bool measure(const struct bench *b, const struct row *r, struct result *x
     for (int k = r->alone; ok && k < 2; k++)
         ok = start(b, k, &x->side[k], e) && child_open(&x->side[k], work, e);
     ok = ok && calibrate(b, r, x, &n, e);
-    for (; ok && x->n < (b->files.brief ? 1 : r->repeats); x->n++)
+    for (; ok && x->n < b->repeats; x->n++)
         for (int k = r->alone; ok && k < 2; k++) {
             ok = child_step(&x->side[k], n, &x->seconds[k][x->n], &units, e);
             x->seconds[k][x->n] /= n;
@@ -222,13 +227,14 @@ static bool measure_all(const struct bench *b, struct err *e)
 
 static bool read_options(struct bench *b, int argc, char **argv, struct err *e)
 {
-    const char *processes = "2";
+    const char *processes = "2", *repeats = NULL;
     const struct {
         const char *name, **text;
     } known[] = {{"--work", &b->files.work},
                  {"--launch", &b->launch},
                  {"--only", &b->only},
-                 {"--processes", &processes}};
+                 {"--processes", &processes},
+                 {"--repeats", &repeats}};
     enum { KNOWN = sizeof known / sizeof *known };
 
     for (int i = 1; i < argc; i++) {
@@ -245,6 +251,9 @@ static bool read_options(struct bench *b, int argc, char **argv, struct err *e)
         *known[k].text = argv[i];
     }
     b->processes = atoi(processes);
+    b->repeats = repeats ? atoi(repeats) : b->files.brief ? 1 : REPEATS;
+    if (b->repeats < 1 || b->repeats > REPEATS_MOST)
+        return err_set(e, "--repeats %s: 1 to %d", repeats, REPEATS_MOST);
     if (!b->files.work) return err_set(e, "--work DIR is needed");
     if (b->processes < 2) return err_set(e, "--processes %s: 2 or more are needed", processes);
     if (!b->launch) b->launch = mem_printf(e, "mpirun --oversubscribe -np %d", b->processes);

@@ -76,13 +76,23 @@ static void test_twenty_steps(void **state)
 static void test_bench(void **state)
 {
     must_run(state, "$B/bench/cluster --short --work $T/bench > $T/table && "
-                    "test $(grep -c '^| ' $T/table) = 7");
+                    "test $(grep -c '^| ' $T/table) = 8");
+}
+
+/* The bytes of two processes are 8 bytes of half of the trained values that the plan counts. */
+static void test_plan(void **state)
+{
+    must_run(state,
+             "$B/bench/cluster_plan > $T/plan && awk '/million/ { v[n++] = $2 } "
+             "/^[|] 2 / && !seen++ { for (i = 0; i < n; i++) { d = $(4 + 9 * i) - v[i] / 250;"
+             " if (d > 0.06 || d < -0.06) exit 1 } } END { exit !(n == 3 && seen) }' $T/plan");
 }
 
 /* With an argument, only the tests of that name. */
 int main(int argc, char **argv)
 {
-    const struct CMUnitTest tests[] = {scale_test(test_twenty_steps), scale_test(test_bench)};
+    const struct CMUnitTest tests[] = {scale_test(test_twenty_steps), scale_test(test_bench),
+                                       scale_test(test_plan)};
 
     if (argc > 1) cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests_name("scale", tests, NULL, NULL);
