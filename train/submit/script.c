@@ -144,7 +144,7 @@ static void write_program(FILE *fp, const struct plan *p, enum submit_job job,
     quote(fp, at->program);
     fprintf(fp, " --config ");
     quote(fp, at->dir);
-    fprintf(fp, "/config.json --resume \\\n    --set run.memory_limit=%.10g",
+    fprintf(fp, "/config.json --resume \\\n        --set run.memory_limit=%.10g",
             plan_job_limit(p, job) / 0x1p30);
     if (own) /* takes its steps out of the settings' itself */
         fprintf(fp, " --share");
@@ -162,11 +162,18 @@ static const char passing_on[] =
     "pass() { came=$1; [ -z \"$pid\" ] || kill -\"$1\" \"$pid\" 2>/dev/null; }\n"
     "trap 'pass USR1' USR1\n"
     "trap 'pass TERM' TERM\n\n";
+static const char beginning[] =
+    "\n"
+    "begin() {\n"
+    "    [ -z \"$came\" ] || return $([ \"$came\" = USR1 ] && echo 85 || echo 143)\n    ";
+/* A signal can come while the program is being started, and be lost then: it is sent once more. */
 static const char waiting[] =
-    "pid=$!\n"
-    "[ -z \"$came\" ] || kill -\"$came\" \"$pid\"\n"
-    "while kill -0 \"$pid\" 2>/dev/null; do wait \"$pid\"; done\n"
-    "wait \"$pid\"\n"
+    "    pid=$!\n"
+    "    [ -z \"$came\" ] || { sleep 2; kill -\"$came\" \"$pid\"; }\n"
+    "    while kill -0 \"$pid\" 2>/dev/null; do wait \"$pid\"; done\n"
+    "    wait \"$pid\"\n"
+    "}\n"
+    "begin\n"
     "rc=$?\n"
     "\n"
     "if [ \"$came\" = USR1 ] && { [ $rc = 85 ] || [ $rc = 138 ]; }; then\n"
@@ -202,6 +209,7 @@ char *script_text(const struct plan *p, enum submit_job job, const struct script
     write_begin(fp, p, job, at);
     fputs(passing_on, fp);
     write_lines(fp, p->c);
+    fputs(beginning, fp);
     write_program(fp, p, job, at);
     fputs(waiting, fp);
     if (fclose(fp) == 0) return text;
