@@ -74,30 +74,31 @@ static void say_blocks(const struct hf_config *cfg)
 
 /* ---- other files ---- */
 
-/* The path of dir/name where that is there and, where a key is given, has it; else NULL. What
- * cannot be read has been refused by whoever needs it. */
-static char *find(const char *dir, const char *name, const char *key)
+/* *path: dir/name, in new memory, where that is there and, where a key is given, has it; else NULL.
+ * What cannot be read has been refused by whoever needs it, unless it is the machine that fails. */
+static bool find(char **path, const char *dir, const char *name, const char *key, struct err *e)
 {
     static const struct jsonc_rules rules = {.plain = true};
-    struct err unread;
-    char *path = dir ? file_join(dir, name, &unread) : NULL;
-    bool there = false, has = path && file_there(path, &there, &unread) && there;
+    char *file = dir ? file_join(dir, name, e) : NULL;
+    bool there = false, ok = !dir || (file && (file_there(file, &there, e) || !e->machine));
+    bool has = ok && there;
     struct jsonc doc;
 
     if (has && key) {
-        has = jsonc_read_as(&doc, path, MAX_FILE, &rules, &unread);
+        has = jsonc_read_as(&doc, file, MAX_FILE, &rules, e);
+        ok = has || !e->machine;
         if (has) {
             const cJSON *v = cJSON_GetObjectItemCaseSensitive(doc.root, key);
             has = v && !cJSON_IsNull(v);
             jsonc_close(&doc);
         }
     }
-    if (has) return path;
-    free(path);
-    return NULL;
+    *path = has ? file : NULL;
+    if (!has) free(file);
+    return ok;
 }
 
-static void say_files(const struct run *r)
+static bool say_files(const struct run *r, struct err *e)
 {
     static const char key[] = "chat_template";
     const char *model = r->c.model.path;
@@ -107,24 +108,26 @@ static void say_files(const struct run *r)
     } files[] = {{tokenizer, "chat_template.jinja", NULL},  {tokenizer, "chat_template.json", key},
                  {tokenizer, "tokenizer_config.json", key}, {model, "chat_template.jinja", NULL},
                  {model, "chat_template.json", key},        {model, "processor_config.json", key}};
-    char *path = NULL, *adapter = find(model, "adapter_config.json", NULL);
+    char *path = NULL, *adapter = NULL;
+    bool ok = find(&adapter, model, "adapter_config.json", NULL, e);
 
-    for (size_t i = 0; !path && i < sizeof files / sizeof *files; i++)
-        path = find(files[i].dir, files[i].name, files[i].key);
-    if (path)
+    for (size_t i = 0; ok && !path && i < sizeof files / sizeof *files; i++)
+        ok = find(&path, files[i].dir, files[i].name, files[i].key, e);
+    if (ok && path)
         log_line("%s: not used: the model's chat template; data.template is %s", path,
                  r->chat.name);
-    if (adapter)
+    if (ok && adapter)
         log_line("%s: not used: an adapter (PEFT); the weights beside it are taken as they are",
                  adapter);
     free(path);
     free(adapter);
+    return ok;
 }
 
-void beside_say(const struct run *r, const struct hf_config *cfg)
+bool beside_say(const struct run *r, const struct hf_config *cfg, struct err *e)
 {
     say_class(cfg);
     say_length(cfg);
     say_blocks(cfg);
-    say_files(r);
+    return say_files(r, e);
 }

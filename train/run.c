@@ -232,9 +232,10 @@ bool run_refuse(const struct run *r, struct err *e, const char *fmt, ...)
 static bool write_config(const struct run *r, const char *path, struct err *e)
 {
     char *settings;
-    bool ok;
+    bool ok, own = true;
 
-    if (r->resumed && !rundir_own_config(path)) {
+    if (r->resumed && !rundir_own_config(path, &own, e)) return false;
+    if (!own) {
         log_line("%s: has comments, or commas at the ends of lists, which the program does not "
                  "write: it stays as it is",
                  path);

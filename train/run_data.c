@@ -220,10 +220,10 @@ bool run_open_data(struct run *r, const struct hf_config *cfg, struct err *e)
     r->chat = *chat;
     if (hf_has_vision(cfg)) r->chat.picture = cfg->family->picture;
     if (!open_tokenizer(r, cfg, e) || !template_check(&r->chat, r->tokenizer, e) ||
-        !given_open(r, cfg, e) || !open_processor(r, cfg, e) || !check_copied(r, e))
+        !given_open(r, cfg, e) || !open_processor(r, cfg, e) || !check_copied(r, e) ||
+        !beside_say(r, cfg, e))
         return false;
     if (hf_has_vision(cfg)) o.processor = &r->processor;
-    beside_say(r, cfg);
     o.tokenizer = r->tokenizer;
     o.chat = &r->chat;
     return given_check_answers(r, cfg, e) && open_sets(r, &o, e) && given_check_window(r, cfg, e) &&

@@ -87,7 +87,8 @@ static bool check_config(const struct run *r, const char *path, struct err *e)
     struct err unread;
     bool ok;
 
-    if (!jsonc_read(&doc, path, (size_t)1 << 20, &unread)) return true;
+    if (!jsonc_read(&doc, path, (size_t)1 << 20, &unread))
+        return !unread.machine || (*e = unread, false);
     type = cJSON_GetObjectItemCaseSensitive(doc.root, "model_type");
     ok = cJSON_IsObject(cJSON_GetObjectItemCaseSensitive(doc.root, "run"));
     if (!ok && cJSON_IsString(type))
@@ -100,15 +101,15 @@ static bool check_config(const struct run *r, const char *path, struct err *e)
     return ok && check_begun(r, path, e);
 }
 
-bool rundir_own_config(const char *path)
+bool rundir_own_config(const char *path, bool *own, struct err *e)
 {
     static const struct jsonc_rules rules = {.plain = true};
     struct err unread;
     struct jsonc doc;
-    bool own = jsonc_read_as(&doc, path, (size_t)1 << 20, &rules, &unread);
 
-    if (own) jsonc_close(&doc);
-    return own;
+    *own = jsonc_read_as(&doc, path, (size_t)1 << 20, &rules, &unread);
+    if (*own) jsonc_close(&doc);
+    return *own || !unread.machine || (*e = unread, false);
 }
 
 bool rundir_check(const struct run *r, struct err *e)

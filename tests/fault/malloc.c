@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <execinfo.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -103,9 +104,12 @@ void *calloc(size_t n, size_t size)
     return fails() ? NULL : __libc_calloc(n, size);
 }
 
+/* What becomes smaller stays where it is, which cannot fail. */
 void *realloc(void *p, size_t size)
 {
-    return fails() ? NULL : __libc_realloc(p, size);
+    const bool shrinks = p && size <= malloc_usable_size(p);
+
+    return !shrinks && fails() ? NULL : __libc_realloc(p, size);
 }
 
 void *aligned_alloc(size_t align, size_t size)
