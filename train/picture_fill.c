@@ -432,17 +432,19 @@ static bool place_input(struct place *p, const struct run *r, const struct model
 static bool can_write(const char *cache, struct err *e)
 {
     glob_t g;
+    int rc;
     char *pattern;
     bool there = false, ok = file_there(cache, &there, e);
 
     if (!ok || !there) return ok;
     if (!file_can_write(cache, e) || !(pattern = mem_printf(e, "%s/*-*", cache))) return false;
-    if (glob(pattern, GLOB_ONLYDIR, NULL, &g) == 0) {
-        for (size_t i = 0; ok && i < g.gl_pathc; i++)
-            ok = access(g.gl_pathv[i], W_OK | X_OK) == 0 ||
-                 err_system(e, errno, "%s: nothing can be written there", g.gl_pathv[i]);
-        globfree(&g);
-    }
+    rc = glob(pattern, GLOB_ONLYDIR | GLOB_ERR, NULL, &g);
+    if (rc == GLOB_NOSPACE) ok = err_set(e, "%s: out of memory", cache);
+    if (rc == GLOB_ABORTED) ok = err_system(e, errno, "%s: cannot be listed", cache);
+    for (size_t i = 0; ok && rc == 0 && i < g.gl_pathc; i++)
+        ok = access(g.gl_pathv[i], W_OK | X_OK) == 0 ||
+             err_system(e, errno, "%s: nothing can be written there", g.gl_pathv[i]);
+    if (rc == 0) globfree(&g);
     free(pattern);
     return ok;
 }
