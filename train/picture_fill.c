@@ -12,11 +12,13 @@
 #include "train/picture_group.h"
 #include "train/picture_use.h"
 
+#include <dirent.h>
 #include <errno.h>
-#include <glob.h>
+#include <fnmatch.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Set number i: data.train, then those of data.eval; NULL after the last. */
@@ -431,21 +433,21 @@ static bool place_input(struct place *p, const struct run *r, const struct model
  * rights say enough of what is there already. */
 static bool can_write(const char *cache, struct err *e)
 {
-    glob_t g;
-    int rc;
-    char *pattern;
+    const struct dirent *entry;
+    struct stat st;
+    DIR *d;
     bool there = false, ok = file_there(cache, &there, e);
 
     if (!ok || !there) return ok;
-    if (!file_can_write(cache, e) || !(pattern = mem_printf(e, "%s/*-*", cache))) return false;
-    rc = glob(pattern, GLOB_ONLYDIR | GLOB_ERR, NULL, &g);
-    if (rc == GLOB_NOSPACE) ok = err_set(e, "%s: out of memory", cache);
-    if (rc == GLOB_ABORTED) ok = err_system(e, errno, "%s: cannot be listed", cache);
-    for (size_t i = 0; ok && rc == 0 && i < g.gl_pathc; i++)
-        ok = access(g.gl_pathv[i], W_OK | X_OK) == 0 ||
-             err_system(e, errno, "%s: nothing can be written there", g.gl_pathv[i]);
-    if (rc == 0) globfree(&g);
-    free(pattern);
+    if (!file_can_write(cache, e)) return false;
+    if (!(d = opendir(cache))) return err_system(e, errno, "%s", cache);
+    while (ok && (errno = 0, entry = readdir(d)))
+        ok = fnmatch("*-*", entry->d_name, 0) != 0 ||
+             fstatat(dirfd(d), entry->d_name, &st, 0) != 0 || !S_ISDIR(st.st_mode) ||
+             faccessat(dirfd(d), entry->d_name, W_OK | X_OK, 0) == 0 ||
+             err_system(e, errno, "%s/%s: nothing can be written there", cache, entry->d_name);
+    if (ok && errno) ok = err_system(e, errno, "%s", cache);
+    closedir(d);
     return ok;
 }
 
