@@ -24,12 +24,14 @@ struct job {
     int64_t width, height;          /* of the canvas */
 };
 
+/* libwebp does not always say that memory was short, for the alpha plane among others; errno does,
+ * which must be 0 before what fails. */
 static bool fail(const struct job *j, const char *what)
 {
-    return err_set(j->e, "%s: WebP: %s", j->path, what);
+    return errno == ENOMEM ? err_set(j->e, "%s: WebP: out of memory", j->path)
+                           : err_set(j->e, "%s: WebP: %s", j->path, what);
 }
 
-/* Also NULL if out of memory; then only errno tells. */
 static WebPDemuxer *demux(const WebPData *file)
 {
     errno = 0;
@@ -39,7 +41,6 @@ static WebPDemuxer *demux(const WebPData *file)
 static bool read_header(struct job *j)
 {
     j->demux = demux(&j->file);
-    if (!j->demux && errno == ENOMEM) return err_set(j->e, "%s: WebP: out of memory", j->path);
     if (!j->demux) return fail(j, "the file is cut short or damaged");
     j->width = WebPDemuxGetI(j->demux, WEBP_FF_CANVAS_WIDTH);
     j->height = WebPDemuxGetI(j->demux, WEBP_FF_CANVAS_HEIGHT);
@@ -115,9 +116,9 @@ static bool decode_frame(struct job *j, struct image *canvas)
     config.output.u.RGBA.rgba = canvas->px + at;
     config.output.u.RGBA.stride = (int)stride;
     config.output.u.RGBA.size = stride * (size_t)canvas->height - at;
+    errno = 0;
     status = WebPDecode(f->fragment.bytes, f->fragment.size, &config);
-    if (status == VP8_STATUS_OUT_OF_MEMORY)
-        return err_set(j->e, "%s: WebP: out of memory", j->path);
+    if (status == VP8_STATUS_OUT_OF_MEMORY) errno = ENOMEM;
     return status == VP8_STATUS_OK || fail(j, "the compressed data are damaged");
 }
 
