@@ -442,7 +442,7 @@ static bool can_write(const char *cache, struct err *e)
     if (!file_can_write(cache, e)) return false;
     if (!(d = opendir(cache))) return err_system(e, errno, "%s", cache);
     while (ok && (errno = 0, entry = readdir(d)))
-        ok = fnmatch("*-*", entry->d_name, 0) != 0 ||
+        ok = fnmatch("*-*", entry->d_name, FNM_PERIOD) != 0 ||
              fstatat(dirfd(d), entry->d_name, &st, 0) != 0 || !S_ISDIR(st.st_mode) ||
              faccessat(dirfd(d), entry->d_name, W_OK | X_OK, 0) == 0 ||
              err_system(e, errno, "%s/%s: nothing can be written there", cache, entry->d_name);
