@@ -232,35 +232,23 @@ static bool has_torch(const char *python)
 
 static bool read_options(struct bench *b, int argc, char **argv, struct err *e)
 {
-    const struct {
-        const char *name, **text;
-    } known[] = {{"--work", &b->files.work},
-                 {"--out", &b->out},
-                 {"--python", &b->python},
-                 {"--only", &b->only}};
-    enum { KNOWN = sizeof known / sizeof *known };
+    const struct bench_option known[] = {{"--work", &b->files.work},
+                                         {"--out", &b->out},
+                                         {"--python", &b->python},
+                                         {"--only", &b->only},
+                                         {NULL, NULL}};
 
-    for (int i = 1; i < argc; i++) {
-        int k = 0;
-        if (strcmp(argv[i], "--short") == 0) {
-            b->files.brief = true;
-            continue;
-        }
-        while (k < KNOWN && strcmp(known[k].name, argv[i]) != 0)
-            k++;
-        if (k == KNOWN || ++i == argc)
-            return err_set(e, "%s: unknown, or without a value (see bench/bench.c)",
-                           argv[i - (k < KNOWN)]);
-        *known[k].text = argv[i];
-    }
+    if (!files_options(&b->files, known, argc, argv, e)) return false;
     if (!has_torch(b->python)) b->python = "";
     return b->files.work && b->out ? true : err_set(e, "--work DIR and --out FILE are needed");
 }
 
 int main(int argc, char **argv)
 {
-    struct bench b = {
-        .python = "", .only = "", .files.programs = getenv("BUILD") ? getenv("BUILD") : "build"};
+    struct bench b = {.python = "",
+                      .only = "",
+                      .files = {.programs = getenv("BUILD") ? getenv("BUILD") : "build",
+                                .source = "bench/bench.c"}};
     struct err e = {0};
 
     signal(SIGPIPE, SIG_IGN);

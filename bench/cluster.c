@@ -228,28 +228,11 @@ static bool measure_all(const struct bench *b, struct err *e)
 static bool read_options(struct bench *b, int argc, char **argv, struct err *e)
 {
     const char *processes = "2", *repeats = NULL;
-    const struct {
-        const char *name, **text;
-    } known[] = {{"--work", &b->files.work},
-                 {"--launch", &b->launch},
-                 {"--only", &b->only},
-                 {"--processes", &processes},
-                 {"--repeats", &repeats}};
-    enum { KNOWN = sizeof known / sizeof *known };
+    const struct bench_option known[] = {{"--work", &b->files.work}, {"--launch", &b->launch},
+                                         {"--only", &b->only},       {"--processes", &processes},
+                                         {"--repeats", &repeats},    {NULL, NULL}};
 
-    for (int i = 1; i < argc; i++) {
-        int k = 0;
-        if (strcmp(argv[i], "--short") == 0) {
-            b->files.brief = true;
-            continue;
-        }
-        while (k < KNOWN && strcmp(known[k].name, argv[i]) != 0)
-            k++;
-        if (k == KNOWN || ++i == argc)
-            return err_set(e, "%s: unknown, or without a value (see bench/cluster.c)",
-                           argv[i - (k < KNOWN)]);
-        *known[k].text = argv[i];
-    }
+    if (!files_options(&b->files, known, argc, argv, e)) return false;
     b->processes = atoi(processes);
     b->repeats = repeats ? atoi(repeats) : b->files.brief ? 1 : REPEATS;
     if (b->repeats < 1 || b->repeats > REPEATS_MOST)
@@ -262,7 +245,9 @@ static bool read_options(struct bench *b, int argc, char **argv, struct err *e)
 
 int main(int argc, char **argv)
 {
-    struct bench b = {.only = "", .files.programs = getenv("BUILD") ? getenv("BUILD") : "build"};
+    struct bench b = {.only = "",
+                      .files = {.programs = getenv("BUILD") ? getenv("BUILD") : "build",
+                                .source = "bench/cluster.c"}};
     struct err e = {0};
 
     signal(SIGPIPE, SIG_IGN);

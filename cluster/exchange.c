@@ -44,7 +44,8 @@ struct exchange {
     int *done;   /* room for net_arrived */
     bool *final; /* [n] */
     bool finishing;
-    struct exchange_sent sent;
+    double gradients, early, values; /* bytes sent in all steps */
+    int64_t steps;
 };
 
 /* A type that gradients are sent in. Packing may be in place. */
@@ -321,8 +322,8 @@ static void send_param(struct exchange *x, int64_t i)
         if (k->owner == x->rank) continue;
         wires[x->wire].pack(grad, grad, k->n);
         net_send(x->sending, b, grad, bytes, k->owner, k->tag);
-        x->sent.gradients += (double)bytes;
-        if (!x->finishing) x->sent.early += (double)bytes;
+        x->gradients += (double)bytes;
+        if (!x->finishing) x->early += (double)bytes;
     }
     x->final[i] = true;
 }
@@ -385,16 +386,19 @@ void exchange_values(struct exchange *x)
         if (k->owner != x->rank) net_receive(x->spreading, call++, values, bytes, k->owner, k->tag);
         for (int r = 0; k->owner == x->rank && r < x->size; r++)
             if (r != x->rank) net_send(x->spreading, call++, values, bytes, r, k->tag);
-        if (k->owner == x->rank) x->sent.values += (double)bytes * (x->size - 1);
+        if (k->owner == x->rank) x->values += (double)bytes * (x->size - 1);
     }
     while (net_arrived(x->spreading, x->done, true) >= 0) {
     }
-    x->sent.steps++;
+    x->steps++;
 }
 
 struct exchange_sent exchange_sent(const struct exchange *x)
 {
-    return x->sent;
+    const double steps = (double)(x->steps ? x->steps : 1);
+
+    return (struct exchange_sent){x->gradients / steps, x->values / steps,
+                                  x->gradients > 0 ? x->early / x->gradients : 0};
 }
 
 double exchange_theory(const struct exchange *x)

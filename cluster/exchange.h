@@ -41,11 +41,10 @@ void exchange_final(void *exchange, struct tensor *param);
 void exchange_finish(struct exchange *x);
 void exchange_values(struct exchange *x);
 
-/* Bytes that this process has sent since exchange_new, in so many steps. */
+/* Bytes that this process has sent in a step, on average since exchange_new. */
 struct exchange_sent {
-    double gradients, early; /* early: of the gradients, before exchange_finish */
-    double values;
-    int64_t steps;
+    double gradients, values;
+    double early; /* the share of the gradients that left before exchange_finish, 0 .. 1 */
 };
 struct exchange_sent exchange_sent(const struct exchange *x);
 /* What each of N processes sends in a step by the theory: (N - 1) / N of all trained values as

@@ -430,15 +430,14 @@ static void say_processes(const struct trainer *t)
 {
     const double MiB = 0x1p20, state = adamw_state_bytes(&t->opt);
     const struct exchange_sent sent = exchange_sent(t->exchange);
-    const double steps = (double)(sent.steps ? sent.steps : 1);
 
     if (cluster_size() == 1) return;
     log_line(
         "%s %s: of %d processes: the optimiser's state here is %.2f MiB; sent a step: %.3f MiB "
         "(theory %.3f), of them %.3f of gradients, %.0f %% of these during the backward pass",
         t->job->point, t->job->phase, cluster_size(), state / MiB,
-        (sent.gradients + sent.values) / steps / MiB, exchange_theory(t->exchange) / MiB,
-        sent.gradients / steps / MiB, sent.gradients > 0 ? 100 * sent.early / sent.gradients : 0.0);
+        (sent.gradients + sent.values) / MiB, exchange_theory(t->exchange) / MiB,
+        sent.gradients / MiB, 100 * sent.early);
 }
 
 bool train_model(struct run *r, struct model *m, const struct train_job *job, struct err *e)

@@ -5,6 +5,25 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+
+bool files_options(struct bench_files *f, const struct bench_option *known, int argc, char **argv,
+                   struct err *e)
+{
+    for (int i = 1; i < argc; i++) {
+        const struct bench_option *o = known;
+        if (strcmp(argv[i], "--short") == 0) {
+            f->brief = true;
+            continue;
+        }
+        while (o->name && strcmp(o->name, argv[i]) != 0)
+            o++;
+        if (!o->name || i + 1 == argc)
+            return err_set(e, "%s: unknown, or without a value (see %s)", argv[i], f->source);
+        *o->text = argv[++i];
+    }
+    return true;
+}
 
 char *files_expand(const struct bench_files *f, const char *text, struct err *e)
 {

@@ -9,12 +9,21 @@
 struct bench_files {
     bool brief;
     const char *work, *programs;
+    const char *source; /* the file whose head says how the bench is used */
 };
 
 struct preparation {
     const char *made, *command; /* nothing is done if `made` already exists */
 };
 
+/* An option of a bench that has a value. */
+struct bench_option {
+    const char *name, **text;
+};
+
+/* Reads --short, and those of `known`, which ends with a name of NULL. */
+bool files_options(struct bench_files *f, const struct bench_option *known, int argc, char **argv,
+                   struct err *e);
 /* The text with its placeholders replaced, in new memory. */
 char *files_expand(const struct bench_files *f, const char *text, struct err *e);
 /* Runs the text as a shell command. */

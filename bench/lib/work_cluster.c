@@ -98,11 +98,10 @@ static void *step_open(const struct work_args *a, struct err *e)
 static void report_sent(const struct exchange *x)
 {
     const struct exchange_sent sent = exchange_sent(x);
-    const double steps = (double)(sent.steps ? sent.steps : 1);
 
-    work_fact("sent", (sent.gradients + sent.values) / steps);
+    work_fact("sent", sent.gradients + sent.values);
     work_fact("theory", exchange_theory(x));
-    work_fact("early", sent.gradients > 0 ? sent.early / sent.gradients : 0);
+    work_fact("early", sent.early);
 }
 
 /* flop: of the step, from the last micro-batch of this process and the tokens of all. */
