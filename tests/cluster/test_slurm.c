@@ -164,12 +164,18 @@ static void make_undisturbed(void *const *state, const char *name)
     must_run(state, command);
 }
 
+/* Where it is not, what differs, and what the jobs said. */
 static void must_be_as(void *const *state, const char *name)
 {
     char command[1000];
 
     make_undisturbed(state, name);
-    snprintf(command, sizeof command, FINGERPRINT("$T/run") " | diff $T/%s.sums -", name);
+    snprintf(command, sizeof command,
+             FINGERPRINT("$T/run") " | diff $T/%s.sums - || "
+                                   "{ diff $T/%s/metrics.jsonl $T/run/metrics.jsonl | head -n 9; "
+                                   "cat $T/run/slurm/*.state; tail -n 20 $T/run/slurm/*.out; "
+                                   "false; }",
+             name, name);
     must_run(state, command);
 }
 
