@@ -13,15 +13,19 @@
 
 #include "base/err.h"
 
+#include <stddef.h>
 #include <stdint.h>
 
 enum { MOMENTS_TEXT, MOMENTS_IMAGE };
 
 struct moments {
-    int64_t d;
-    double *s[2]; /* [d,d] per modality, the LOWER triangle (column <= row); the rest stays 0 */
+    int64_t d, extra;
+    int sets;
+    /* [d,d] per modality, the LOWER triangle (column <= row); the rest stays 0. Below it [extra,d],
+     * whole. */
+    double *s[2];
     int64_t tokens[2], samples;
-    float *block[2]; /* [256, d]: rows of the block being filled */
+    float *block[2]; /* [256, d + extra]: rows of the block being filled */
     int64_t waiting[2];
     int threads;
     float *gram; /* [threads, 128, d] */
@@ -30,9 +34,15 @@ struct moments {
 /* Takes 16 d^2 + (2048 + 512 threads) d bytes (310 MB for d = 4096, 16 threads). On
  * failure *m is zeroed. */
 bool moments_init(struct moments *m, int64_t d, struct err *e);
+
+/* For rows [x, y] of d + extra values, all of one modality: besides the moments of x the products of
+ * y with it, sum y x^T, in s[0] below them; and the bytes that this takes. */
+bool moments_init_cross(struct moments *m, int64_t d, int64_t extra, struct err *e);
+size_t moments_cross_bytes(int64_t d, int64_t extra);
 void moments_free(struct moments *m); /* fine on a zeroed struct */
 
-/* Adds rows x[T,d] of `samples` samples; modality[T] is 0 (text) or 1 (image). */
+/* Adds rows x[T, d + extra] of `samples` samples; modality[T] is 0 (text) or 1 (image), or NULL: all
+ * are text. */
 void moments_add(struct moments *m, const float *x, const uint8_t *modality, int64_t T,
                  int64_t samples);
 

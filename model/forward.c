@@ -242,10 +242,12 @@ static struct tensor *layer_input(struct model *m, struct tape *t, const struct 
     return h;
 }
 
-/* x [T, d] through layer l: [T, d], or [n_rows, d] in the last layer with rows wanted. */
-static struct tensor *decoder_layer(struct model *m, struct tape *t, const struct build *b,
-                                    int64_t l, struct tensor *x)
+/* x [T, d] through layer l's attention: x + Wo o [T, d], or [n_rows, d] in the last layer with rows
+ * wanted. */
+static struct tensor *attend(struct model *m, struct tape *t, const struct build *b, int64_t l,
+                             struct tensor *x)
 {
+    struct taps *taps = b->f->taps;
     struct layer *w = &m->layers[l];
     const int32_t *rows = l == m->cfg.text.num_hidden_layers - 1 ? b->rows : NULL;
     struct tensor *h = layer_input(m, t, b->f, l, x);
@@ -253,7 +255,11 @@ static struct tensor *decoder_layer(struct model *m, struct tape *t, const struc
     h = attention_layer(m, t, b, l, h, rows); /* [T, H*dh] */
     if (rows) x = op_select_rows(t, x, NULL, rows, b->n_rows);
     x = op_linear(t, h, param_tensor(w->attn.o), param_tensor(w->attn.o_b), x); /* [T, d] */
-    return build_mlp(m, t, w, x);
+    if (taps && taps->a) {
+        tape_keep(taps->a[l] = h);
+        tape_keep(taps->mid[l] = x);
+    }
+    return x;
 }
 
 /* Assigns the wanted rows (ascending) to their samples, and finds their positions there. */
@@ -306,7 +312,7 @@ static struct tensor *build_decoder(struct model *m, struct tape *t, const struc
 
     for (int64_t l = 0; l < m->cfg.text.num_hidden_layers; l++) {
         if (l < f->recompute) tape_segment_begin(t);
-        x = decoder_layer(m, t, &b, l, x);
+        x = build_mlp(m, t, &m->layers[l], attend(m, t, &b, l, x));
         if (l < f->recompute) tape_segment_end(t);
     }
     return x;
@@ -327,10 +333,10 @@ struct tensor *model_layer(struct model *m, struct tape *t, const struct forward
 
     CHECK(f->taps && x->rows == f->batch->tokens);
     if (only_taps) {
-        layer_input(m, t, f, l, x);
+        f->taps->a ? attend(m, t, &b, l, x) : layer_input(m, t, f, l, x);
         return NULL;
     }
-    x = decoder_layer(m, t, &b, l, x);
+    x = build_mlp(m, t, &m->layers[l], attend(m, t, &b, l, x));
     tape_keep(x);
     return x;
 }

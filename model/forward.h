@@ -6,10 +6,11 @@
 #include "model/model.h"
 
 /* Tensors that conversion needs, per layer, kept readable: x, the input of the k/v projections
- * [T, d], and q [T, H*dh], k [T, G*dh] before rotation (FULL only). NULL lists are not filled. The
- * rope table [T, dh] (cos, then sin) is always set. */
+ * [T, d]; q [T, H*dh], k [T, G*dh] before rotation (FULL only); the heads' output a [T, H*dh], and
+ * the residual stream mid [T, d] behind o_proj (of both or of neither). NULL lists are not filled.
+ * The rope table [T, dh] (cos, then sin) is always set. */
 struct taps {
-    struct tensor **x, **q, **k; /* [L] */
+    struct tensor **x, **q, **k, **a, **mid; /* [L] */
     struct tensor *table;
 };
 

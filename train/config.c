@@ -165,6 +165,8 @@ static const struct schema_row rows[] = {
      .help = "first dim of strategy uniform"},
     PHASE("stage1", stage1, "1", "5e-5", "with partial RoPE, no compression"),
     PEFT("stage1", stage1, "\"v4\"", "false"),
+    {"stage1.refit", SCHEMA_BOOL(C, stage1.refit), .def = "false",
+     .help = "refit o_proj to the original's outputs before training, on svd.samples"},
     {"svd.method", SCHEMA_ENUM(C, svd.method, KV_METHOD_NAMES), .def = "\"joint\"",
      .help = "what shares a latent"},
     {"svd.decoupled", SCHEMA_BOOL(C, svd.decoupled), .def = "true",
@@ -174,6 +176,8 @@ static const struct schema_row rows[] = {
     {"svd.low_rank", SCHEMA_DOUBLE(C, svd.low_rank), .def = "64", .min = SCHEMA_ABOVE(0),
      .max = SCHEMA_TO(4096),
      .help = "latent dims per kv head, may be a fraction; sweep.low_rank overrides it"},
+    {"svd.refit", SCHEMA_BOOL(C, svd.refit), .def = "false",
+     .help = "then refit o_proj, so that the outputs stay close to the original's"},
     {"svd.samples", SCHEMA_INT(C, svd.samples), .def = "512", .min = SCHEMA_FROM(1),
      .help = "calibration samples"},
     PHASE("stage2", stage2, "1", "5e-6", "with MLA"),
@@ -291,6 +295,12 @@ bool config_trains(const struct config *c)
     for (int i = 0; i < PHASES; i++)
         if (config_has_step(c, phase_steps[i])) return true;
     return false;
+}
+
+bool config_refits(const struct config *c)
+{
+    return (c->svd.refit && config_has_step(c, STEP_SVD)) ||
+           (c->stage1.refit && config_has_step(c, STEP_STAGE1));
 }
 
 const char *config_source_name(const struct config_source *s)

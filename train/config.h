@@ -31,9 +31,9 @@ struct config_phase {
     double epochs, lr;
     int64_t steps; /* 0: by epochs */
     int64_t batch_size, micro_batch;
-    int peft;               /* enum peft_set (train/peft.h) */
-    bool projector, vision; /* vision: of the baseline only */
-    int64_t eval_every;     /* in steps; 0: only at the end */
+    int peft;                      /* enum peft_set (train/peft.h) */
+    bool projector, vision, refit; /* vision: of the baseline only; refit: of stage 1 only */
+    int64_t eval_every;            /* in steps; 0: only at the end */
 };
 
 struct config {
@@ -67,7 +67,7 @@ struct config {
     } rank;
     struct {
         int method, input; /* enum kv_method, enum mdsvd_method */
-        bool decoupled;
+        bool decoupled, refit;
         double low_rank;
         int64_t samples;
     } svd;
@@ -125,6 +125,7 @@ extern const enum step phase_steps[PHASES];
 const struct config_phase *config_phase(const struct config *c, int i);
 
 bool config_trains(const struct config *c); /* some step does */
+bool config_refits(const struct config *c); /* the same */
 
 /* What a source is called in scores and messages: its name, or its file's. */
 const char *config_source_name(const struct config_source *s);

@@ -254,8 +254,7 @@ bool point_plan(const struct run *r, const struct model *m, const struct point *
            mdsvd_plan(plan, &shape, *latent, e);
 }
 
-/* The point with the largest latent of those that share p's rotated pairs; *n: their number. */
-static struct point widest_of(const struct run *r, const struct point *p, int64_t *n)
+struct point factors_widest(const struct run *r, const struct point *p, int64_t *n)
 {
     struct point widest = *p;
 
@@ -274,7 +273,7 @@ bool factors_size(struct factors_size *s, const struct run *r, const struct mode
 {
     enum mdsvd_method method = (enum mdsvd_method)r->c.svd.input;
     int64_t rows = kv_rows(m), d = m->cfg.text.hidden_size, latent, points;
-    struct point widest = widest_of(r, p, &points);
+    struct point widest = factors_widest(r, p, &points);
     bool outputs = rows < d, activation = method == MDSVD_ACTIVATION;
     double sets = r->c.svd.decoupled && hf_has_vision(&m->cfg) ? MODALITIES : 1, layer = 0,
            scratch = 0;
@@ -299,7 +298,7 @@ bool factors_size(struct factors_size *s, const struct run *r, const struct mode
 bool factors_make(struct made_factors *f, struct run *r, struct model *m, const struct point *p,
                   struct err *e)
 {
-    struct point widest = widest_of(r, p, NULL);
+    struct point widest = factors_widest(r, p, NULL);
     int64_t latent;
 
     *f = (struct made_factors){.layers = m->cfg.text.num_hidden_layers,

@@ -23,6 +23,10 @@ struct made_factors {
 bool point_plan(const struct run *r, const struct model *m, const struct point *p, int64_t *latent,
                 struct mdsvd_plan *plan, struct err *e);
 
+/* The point with the largest latent of those that share p's rotated pairs; *n, unless NULL: their
+ * number. */
+struct point factors_widest(const struct run *r, const struct point *p, int64_t *n);
+
 /* Bytes needed by the points that share p's rotated pairs, in addition to the partial model m, with
  * graphs of `tokens` tokens. made: the peak while factors are made, without the graphs; copied:
  * while they are copied into a point's model. */

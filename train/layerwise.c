@@ -17,8 +17,7 @@ static float *hidden_at(const struct layerwise *w, int64_t row)
     return (float *)w->hidden.data + row * w->m->cfg.text.hidden_size;
 }
 
-/* How many samples from `first` on make one graph. */
-static int64_t group_at(const struct layerwise *w, int64_t first)
+int64_t layerwise_group(const struct layerwise *w, int64_t first)
 {
     int64_t n = 1;
 
@@ -99,7 +98,7 @@ static bool embed(struct layerwise *w, struct err *e)
     int64_t n;
 
     for (int64_t i = 0; i < w->samples; i += n) {
-        n = group_at(w, i);
+        n = layerwise_group(w, i);
         if (!begin_graph(w, i, n, &f, e) ||
             !run_pictures(w->r, w->m, &w->r->train, &w->batch, &f.features, e))
             return false;
@@ -111,21 +110,31 @@ static bool embed(struct layerwise *w, struct err *e)
     return true;
 }
 
+static bool open_taps(struct layerwise *w, unsigned looks, struct err *e)
+{
+    struct tensor ***const taps[] = {&w->taps.x, &w->taps.q, &w->taps.k, &w->taps.a, &w->taps.mid};
+    static const unsigned of[] = {LOOK_X, LOOK_QK, LOOK_QK, LOOK_A, LOOK_A};
+    bool ok = true;
+
+    for (size_t i = 0; ok && i < sizeof of / sizeof *of; i++) {
+        if (!(looks & of[i])) continue;
+        *taps[i] =
+            mem_new((size_t)w->m->cfg.text.num_hidden_layers, sizeof(struct tensor *), "taps", e);
+        ok = *taps[i];
+    }
+    return ok;
+}
+
 bool layerwise_open(struct layerwise *w, struct run *r, struct model *m, int64_t samples,
                     unsigned looks, struct err *e)
 {
-    size_t L = (size_t)m->cfg.text.num_hidden_layers;
-
     *w = (struct layerwise){.r = r, .m = m};
     w->samples = (count_of(r, samples) + cluster_size() - 1 - cluster_rank()) / cluster_size();
     if (r->train.n == 0) return err_set(e, "no usable sample is left to calibrate on");
     w->sample = mem_new((size_t)w->samples, sizeof *w->sample, "calibration samples", e);
     w->begin = mem_new((size_t)w->samples + 1, sizeof *w->begin, "calibration samples", e);
     if (!w->sample || !w->begin) return false;
-    if (looks & LOOK_X && !(w->taps.x = mem_new(L, sizeof *w->taps.x, "taps", e))) return false;
-    if (looks & LOOK_QK && (!(w->taps.q = mem_new(L, sizeof *w->taps.q, "taps", e)) ||
-                            !(w->taps.k = mem_new(L, sizeof *w->taps.k, "taps", e))))
-        return false;
+    if (!open_taps(w, looks, e)) return false;
     return draw_samples(w, e) &&
            file_scratch_open(&w->hidden, r->c.run.dir,
                              (size_t)(w->tokens ? w->tokens : 1) * (size_t)m->cfg.text.hidden_size *
@@ -144,6 +153,8 @@ void layerwise_close(struct layerwise *w)
     free(w->taps.x);
     free(w->taps.q);
     free(w->taps.k);
+    free(w->taps.a);
+    free(w->taps.mid);
     batch_free(&w->batch);
     file_scratch_close(&w->hidden);
     memset(w, 0, sizeof *w);
@@ -162,31 +173,42 @@ static bool show(struct layerwise *w, int64_t l, layer_looker *look, void *arg, 
     if (w->taps.x) now.x = tensor_real(w->taps.x[l]);
     if (w->taps.q) now.q = tensor_real(w->taps.q[l]);
     if (w->taps.k) now.k = tensor_real(w->taps.k[l]);
+    if (w->taps.a) now.a = tensor_real(w->taps.a[l]);
+    if (w->taps.mid) now.mid = tensor_real(w->taps.mid[l]);
     return look(arg, &now, e);
+}
+
+bool layerwise_graph(struct layerwise *w, int64_t l, int64_t first, bool pass, layer_looker *look,
+                     void *arg, struct err *e)
+{
+    const int64_t n = layerwise_group(w, first);
+    struct tape *t = w->r->tape;
+    struct tensor *x, *y;
+    struct forward f;
+
+    if (!begin_graph(w, first, n, &f, e)) return false;
+    x = tape_alloc(t, sizeof *x);
+    *x = tensor_leaf(DT_REAL, w->begin[first + n] - w->begin[first], w->m->cfg.text.hidden_size,
+                     hidden_at(w, w->begin[first]));
+    y = model_layer(w->m, t, &f, l, x, !pass);
+    if (!tape_plan(t, w->r->memory_limit, e)) return false;
+    if (!tape_forward(t)) return signals_go_on(e);
+    if (look && !show(w, l, look, arg, e)) return false;
+    if (y) keep_hidden(w, first, y);
+    return true;
 }
 
 bool layerwise_next(struct layerwise *w, const char *what, layer_looker *look, void *arg,
                     struct err *e)
 {
-    struct tape *t = w->r->tape;
-    int64_t l = w->next++, last = w->m->cfg.text.num_hidden_layers - 1, n;
-    struct tensor *x, *y;
-    struct forward f;
+    const int64_t l = w->next++, last = w->m->cfg.text.num_hidden_layers - 1;
 
     CHECK(l <= last);
-    for (int64_t i = 0; i < w->samples; i += n) {
-        n = group_at(w, i);
-        if (!begin_graph(w, i, n, &f, e)) return false;
-        x = tape_alloc(t, sizeof *x);
-        *x = tensor_leaf(DT_REAL, w->begin[i + n] - w->begin[i], w->m->cfg.text.hidden_size,
-                         hidden_at(w, w->begin[i]));
-        y = model_layer(w->m, t, &f, l, x, l == last);
-        if (!tape_plan(t, w->r->memory_limit, e)) return false;
-        if (!tape_forward(t)) return signals_go_on(e);
-        if (!show(w, l, look, arg, e)) return false;
-        if (y) keep_hidden(w, i, y);
+    for (int64_t i = 0; i < w->samples;) {
+        if (!layerwise_graph(w, l, i, l < last, look, arg, e)) return false;
+        i += layerwise_group(w, i);
         log_progress("%s: layer %lld of %lld, sample %lld of %lld", what, (long long)l + 1,
-                     (long long)last + 1, (long long)(i + n), (long long)w->samples);
+                     (long long)last + 1, (long long)i, (long long)w->samples);
     }
     return true;
 }

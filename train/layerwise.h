@@ -26,12 +26,13 @@ struct layerwise {
 };
 
 /* What is inspected in a layer, for the samples of one batch. */
-enum { LOOK_X = 1, LOOK_QK = 2 };
+enum { LOOK_X = 1, LOOK_QK = 2, LOOK_A = 4 };
 struct layer_look {
     const struct batch *batch;
     const uint8_t *modality;    /* [T] */
     const float *x;             /* LOOK_X: the input of the k/v projections [T, d] */
     const float *q, *k;         /* LOOK_QK: before rotation [T, H*dh], [T, G*dh] */
+    const float *a, *mid;       /* LOOK_A: the heads' output [T, H*dh], x + o_proj of it [T, d] */
     const struct tensor *table; /* cos, then sin [T, dh] */
 };
 typedef bool layer_looker(void *arg, const struct layer_look *look, struct err *e);
@@ -50,5 +51,12 @@ bool layerwise_each(const struct run *r, int64_t samples, entry_visitor *visit, 
  * only what is inspected is computed. `what` is shown in the progress line. Stops at a signal. */
 bool layerwise_next(struct layerwise *w, const char *what, layer_looker *look, void *arg,
                     struct err *e);
+
+/* How many samples from `first` on make one graph, and the graph of these in layer l alone, for who
+ * takes several models through their layers side by side. `pass`: its output becomes their hidden
+ * states; else only what is inspected is computed. look may be NULL. */
+int64_t layerwise_group(const struct layerwise *w, int64_t first);
+bool layerwise_graph(struct layerwise *w, int64_t l, int64_t first, bool pass, layer_looker *look,
+                     void *arg, struct err *e);
 
 #endif

@@ -40,8 +40,8 @@ static bool mark_calibration(struct run *r, struct err *e)
     const bool rank =
         run_has_step(r, STEP_RANK) &&
         rank_strategy_kind((enum rank_strategy)c->rank.strategy) == RANK_KIND_MEASURED;
-    const bool svd =
-        run_has_step(r, STEP_SVD) && c->svd.method != KV_NONE && c->svd.input == MDSVD_ACTIVATION;
+    const bool svd = config_refits(c) || (run_has_step(r, STEP_SVD) && c->svd.method != KV_NONE &&
+                                          c->svd.input == MDSVD_ACTIVATION);
 
     return (!rank || layerwise_each(r, c->rank.samples, mark_entry, &r->train, e)) &&
            (!svd || layerwise_each(r, c->svd.samples, mark_entry, &r->train, e));

@@ -89,9 +89,13 @@ static bool of_factors(const struct use *u)
 {
     return u->c->svd.method != KV_NONE;
 }
+static bool of_calibration(const struct use *u)
+{
+    return of_factors(u) || config_refits(u->c);
+}
 static bool of_activation(const struct use *u)
 {
-    return !of_factors(u) || u->c->svd.input == MDSVD_ACTIVATION;
+    return !of_factors(u) || config_refits(u->c) || u->c->svd.input == MDSVD_ACTIVATION;
 }
 static bool of_decay(const struct use *u)
 {
@@ -189,7 +193,7 @@ static const struct rule {
     {"sweep.stage2_lr", for_stage2, no_step, 0},
     {"stage2.lr", of_stage2_lr, "sweep.stage2_lr has the values", 0},
     {"svd.input", of_factors, no_factors, 0},
-    {"svd.samples", of_factors, no_factors, 0},
+    {"svd.samples", of_calibration, no_factors, 0},
     {"svd.samples", of_activation, "svd.input is \"weight\"", 0},
     {"svd.decoupled", of_decoupled, no_pictures, 0},
     {"optim.min_lr", of_decay, no_decay, 0},

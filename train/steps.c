@@ -13,6 +13,7 @@
 #include "train/models.h"
 #include "train/peft.h"
 #include "train/ranking.h"
+#include "train/refit.h"
 #include "train/report/report.h"
 #include "train/share.h"
 #include "train/trainer.h"
@@ -183,6 +184,16 @@ static bool score_made(struct run *r, enum step step, const struct point *p, str
     return model_is_there(r, dir, &made, e) && (!made || score_dir(r, step, dir, e));
 }
 
+/* Of a model that has been converted just now. */
+static bool refit(struct run *r, struct model *m, const char *what, struct err *e)
+{
+    struct model base = {0};
+    bool ok = cluster_agree(open_base_model(r, &base, e), e) && refit_model(r, &base, m, what, e);
+
+    model_close(&base);
+    return ok;
+}
+
 static bool step_stage1(struct run *r, const struct point *p, struct err *e)
 {
     struct train_job job = {.point = p->stage1, .phase = "stage1", .p = &r->c.stage1, .index = 1};
@@ -195,6 +206,7 @@ static bool step_stage1(struct run *r, const struct point *p, struct err *e)
     job.kinds = peft_kinds((enum peft_set)r->c.stage1.peft, r->c.stage1.projector);
     /* open_partial_model would ask for this step's own output */
     ok = open_untrained_partial(r, p, &m, e) && need_pictures(r, &m, false, e) &&
+         (!r->c.stage1.refit || refit(r, &m, p->stage1, e)) &&
          train_and_save(r, &m, dir, true, &job, e);
     model_close(&m);
     return ok;
@@ -217,10 +229,12 @@ static bool save_svd(struct run *r, struct made_factors *f, const struct point *
                      struct err *e)
 {
     struct model m = {0};
-    bool ok = cluster_agree(!cluster_first() || (open_partial_model(r, p, &m, e) &&
-                                                 factors_apply(f, r, p, last, &m, e)),
-                            e) &&
-              save_model(r, &m, p->dir[STEP_SVD], true, e);
+    bool ok =
+        cluster_agree((!cluster_first() && !r->c.svd.refit) ||
+                          (open_partial_model(r, p, &m, e) && factors_apply(f, r, p, last, &m, e)),
+                      e) &&
+        (!r->c.svd.refit || refit(r, &m, p->name, e)) &&
+        save_model(r, &m, p->dir[STEP_SVD], true, e);
 
     model_close(&m);
     return ok;

@@ -91,6 +91,7 @@ struct mha2mla_config {
 
     bool decoupled;          /* ours: a latent per modality */
     const char *calibration; /* ours: of MDSVD_NAMES; NULL: not given */
+    bool refit;              /* ours: o_proj was refitted after the conversion */
     const char *base;        /* ours: directory with the tensors missing here; NULL: none missing */
     const char *base_sum;    /* ours: sums of its files of weights; NULL: an older version's */
 };

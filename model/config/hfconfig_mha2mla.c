@@ -34,6 +34,7 @@ static const struct hf_field published[] = {
 static const struct hf_field ours[] = {
     {ROW(decoupled), .kind = HF_BOOL, .def = {false, true}},
     TEXT_ROW(calibration, calibrations),
+    HF_BOOL_ROW(mha2mla_config, refit, false),
     TEXT_ROW(base, NULL),
     TEXT_ROW(base_sum, NULL),
 };

@@ -214,10 +214,12 @@ static int64_t layer_samples(const struct dataset *d)
 bool dry_layer(struct run *r, struct model *shape, unsigned looks, size_t *bytes, int64_t *tokens,
                struct err *e)
 {
-    struct tensor x, *q = NULL, *k = NULL, *h = NULL;
+    struct tensor x, *q = NULL, *k = NULL, *h = NULL, *a = NULL, *mid = NULL;
     struct taps taps = {.x = looks & LOOK_X ? &h : NULL,
                         .q = looks & LOOK_QK ? &q : NULL,
-                        .k = looks & LOOK_QK ? &k : NULL};
+                        .k = looks & LOOK_QK ? &k : NULL,
+                        .a = looks & LOOK_A ? &a : NULL,
+                        .mid = looks & LOOK_A ? &mid : NULL};
     struct dry_batch b;
     bool ok = open_batch(&b, &r->train, layer_samples(&r->train), false, e);
 

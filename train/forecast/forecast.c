@@ -14,6 +14,7 @@
 #include "train/models.h"
 #include "train/picture_use.h"
 #include "train/ranking.h"
+#include "train/refit.h"
 #include "train/trainer.h"
 #include "base/units.h"
 
@@ -344,7 +345,8 @@ static bool add_rank(struct forecast *f, struct err *e)
     return ok;
 }
 
-static bool add_svd(struct forecast *f, const struct point *pt, struct err *e)
+/* *factors: their bytes, while they are copied into a point's model. */
+static bool add_svd(struct forecast *f, const struct point *pt, double *factors, struct err *e)
 {
     struct model_state state = {.state = ATTN_PARTIAL, .rope_dim = pt->rope_dim};
     struct forecast_step *s = add_step(f, pt->stage1, STEP_SVD);
@@ -358,17 +360,60 @@ static bool add_svd(struct forecast *f, const struct point *pt, struct err *e)
     if (ok) {
         place_weights(s, &layer.shape, false, !run_has_step(f->r, STEP_STAGE1));
         s->computed += size.made > size.copied ? size.made : size.copied;
+        *factors = size.copied;
         sum_up(f, s);
     }
     model_close(&layer.shape);
     return ok;
 }
 
+/* Both models' layers in turn. others: bytes of what is there besides, of that step. */
+static bool add_refit(struct forecast *f, const char *name, enum step of,
+                      const struct model_state *state, double others, struct err *e)
+{
+    struct forecast_step *s = add_step(f, name, of);
+    struct calibration base = {0}, own = {0};
+    double region = 0;
+    bool ok = open_calibration(f, s, &base, &f->models[0].state, LOOK_A, e);
+
+    strcat(s->name, " refit");
+    if (ok) region = s->region;
+    ok = ok && open_calibration(f, s, &own, state, LOOK_A, e);
+    if (ok) {
+        if (region > s->region) s->activations = s->region = region;
+        place_weights(s, &own.shape, false, of == STEP_STAGE1 || !run_has_step(f->r, STEP_STAGE1));
+        s->computed += others + refit_size(&own.shape, own.tokens);
+        sum_up(f, s);
+    }
+    model_close(&base.shape);
+    model_close(&own.shape);
+    return ok;
+}
+
+/* The refit of the points with the pairs of pt, `factors` being there for all of them. */
+static bool add_svd_refit(struct forecast *f, const struct point *pt, double factors, struct err *e)
+{
+    const struct point widest = factors_widest(f->r, pt, NULL);
+    struct model_state state;
+
+    return mla_state(f, &widest, &state, e) &&
+           add_refit(f, widest.name, STEP_SVD, &state, factors, e);
+}
+
+/* Factors, and what is made of them. */
+static bool add_conversion(struct forecast *f, const struct point *pt, struct err *e)
+{
+    const struct config *c = &f->r->c;
+    double factors = 0;
+
+    return (c->svd.method == KV_NONE || add_svd(f, pt, &factors, e)) &&
+           (!c->svd.refit || add_svd_refit(f, pt, factors, e));
+}
+
 /* In the order in which the run takes them. */
 static bool add_steps(struct forecast *f, struct err *e)
 {
     const struct config *c = &f->r->c;
-    bool svd = run_has_step(f->r, STEP_SVD) && c->svd.method != KV_NONE;
     int64_t last = -1;
 
     if (!add_pictures(f, e) || !add_model_step(f, &f->models[0], e)) return false;
@@ -380,7 +425,10 @@ static bool add_steps(struct forecast *f, struct err *e)
         struct forecast_model *m = &f->models[i];
         bool first = m->state.state == ATTN_MLA && m->point.rope_dim != last;
         if (first) last = m->point.rope_dim;
-        if (first && svd && !add_svd(f, &m->point, e)) return false;
+        if (m->state.state == ATTN_PARTIAL && c->stage1.refit &&
+            !add_refit(f, m->name, STEP_STAGE1, &m->state, 0, e))
+            return false;
+        if (first && run_has_step(f->r, STEP_SVD) && !add_conversion(f, &m->point, e)) return false;
         if (!add_model_step(f, m, e)) return false;
     }
     return true;
@@ -394,7 +442,7 @@ bool forecast_models(struct forecast *f, struct err *e)
     double own, mapped;
 
     f->models = mem_new((size_t)(1 + 2 * points), sizeof *f->models, "the run's models", e);
-    f->steps = mem_new((size_t)(3 + 3 * points), sizeof *f->steps, "the run's steps", e);
+    f->steps = mem_new((size_t)(3 + 5 * points), sizeof *f->steps, "the run's steps", e);
     if (!f->models || !f->steps) return false;
     add(f, "base", "line", baseline ? &c->baseline : NULL, baseline_kinds(c))->pixels =
         baseline && c->baseline.vision;

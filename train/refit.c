@@ -1,0 +1,179 @@
+/* refit.c - see refit.h. For each layer, with h the original's and h' the converted model's residual
+ * stream before it, a the converted heads' output on h' and Wo their o_proj:
+ *
+ *     e = (h + original's attention) - (h' + Wo a)                        [T, d]
+ *     w = u / |h + original's attention|^2, u = 0.1 + [the next token is trained on]
+ *     Wo = Wo + argmin_X sum over tokens of w |e - X a|^2 + ridge         (convert/refit.h)
+ *
+ * and h' goes on with the new Wo. The weight makes a token count by the error relative to its own
+ * size, as the next norm sees it, and answers more than what is only read. */
+#include "train/refit.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "cluster/cluster.h"
+#include "convert/moments.h"
+#include "convert/refit.h"
+#include "train/layerwise.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const double RIDGE = 0.01, UNLABELLED = 0.1;
+
+struct refit {
+    struct run *r;
+    struct layerwise original, converted;
+    int64_t n, d; /* widths of a and e */
+    struct moments moments;
+    struct refit_out out;
+    double all;        /* sum of u */
+    float *mid, *rows; /* [T, d] of the original; [T, n + d]: sqrt(w) [a, e] */
+    double *weight;    /* [T] */
+    size_t cap_mid, cap_rows, cap_weight;
+};
+
+/* Keeps the original's residual stream of a batch, and its tokens' weights. */
+static bool see_original(void *arg, const struct layer_look *look, struct err *e)
+{
+    struct refit *s = arg;
+    const struct batch *b = look->batch;
+    const int64_t T = b->tokens, d = s->d;
+
+    if (!mem_grow(&s->mid, &s->cap_mid, (size_t)(T * d), sizeof *s->mid, e) ||
+        !mem_grow(&s->weight, &s->cap_weight, (size_t)T, sizeof *s->weight, e))
+        return false;
+    memcpy(s->mid, look->mid, (size_t)(T * d) * sizeof *s->mid);
+    for (int64_t t = 0; t < T; t++)
+        s->weight[t] = UNLABELLED;
+    for (int64_t i = 0; i < b->labels; i++)
+        s->weight[b->label_rows[i]] += 1;
+    s->all += UNLABELLED * (double)T + (double)b->labels;
+#pragma omp parallel for schedule(static)
+    for (int64_t t = 0; t < T; t++) {
+        double squares = 0;
+        for (int64_t j = t * d; j < (t + 1) * d; j++)
+            squares += (double)s->mid[j] * (double)s->mid[j];
+        s->weight[t] *= squares > 0 ? 1 / squares : 0;
+    }
+    return true;
+}
+
+/* sqrt(w) [a, e] of a token; returns w |e|^2. */
+static double fill_row(const struct refit *s, const struct layer_look *look, int64_t t)
+{
+    const float *a = look->a + t * s->n, *mid = look->mid + t * s->d, *want = s->mid + t * s->d;
+    const double root = sqrt(s->weight[t]);
+    float *row = s->rows + t * (s->n + s->d);
+    double squares = 0;
+
+    for (int64_t j = 0; j < s->n; j++)
+        row[j] = (float)(root * (double)a[j]);
+    for (int64_t j = 0; j < s->d; j++) {
+        const double lacks = root * ((double)want[j] - (double)mid[j]);
+        row[s->n + j] = (float)lacks;
+        squares += lacks * lacks;
+    }
+    return squares;
+}
+
+static bool see_converted(void *arg, const struct layer_look *look, struct err *e)
+{
+    struct refit *s = arg;
+    const int64_t T = look->batch->tokens;
+
+    if (!mem_grow(&s->rows, &s->cap_rows, (size_t)(T * (s->n + s->d)), sizeof *s->rows, e))
+        return false;
+#pragma omp parallel for schedule(static)
+    for (int64_t t = 0; t < T; t++)
+        s->weight[t] = fill_row(s, look, t); /* which is not needed any more */
+    for (int64_t t = 0; t < T; t++)
+        s->out.before += s->weight[t];
+    moments_add(&s->moments, s->rows, NULL, T, look->batch->samples);
+    return true;
+}
+
+static void progress(const struct refit *s, const char *what, int64_t l, int64_t done)
+{
+    log_progress("%s: layer %lld of %lld, sample %lld of %lld", what, (long long)l + 1,
+                 (long long)s->converted.m->cfg.text.num_hidden_layers, (long long)done,
+                 (long long)s->converted.samples);
+}
+
+/* Both models' attention in layer l; the original goes on to the next. */
+static bool gather(struct refit *s, const char *what, int64_t l, bool last, struct err *e)
+{
+    s->out = (struct refit_out){0};
+    s->all = 0;
+    if (!moments_init_cross(&s->moments, s->n, s->d, e)) return false;
+    for (int64_t i = 0; i < s->original.samples; i += layerwise_group(&s->original, i)) {
+        progress(s, what, l, i);
+        if (!layerwise_graph(&s->original, l, i, !last, see_original, s, e) ||
+            !layerwise_graph(&s->converted, l, i, false, see_converted, s, e))
+            return false;
+    }
+    return moments_finish(&s->moments, e);
+}
+
+/* All processes' sums, of which the first one makes the new weights for all. */
+static bool solve(struct refit *s, struct param *o, struct err *e)
+{
+    const int64_t values = (s->n + s->d) * s->n;
+    bool ok = cluster_sum(s->moments.s[0], values, e) && cluster_sum(&s->out.before, 1, e) &&
+              cluster_sum(&s->all, 1, e);
+
+    if (ok && cluster_first()) ok = refit_solve(&s->moments, RIDGE, o->t.data, &s->out, e);
+    return cluster_agree(ok, e) &&
+           cluster_broadcast(o->t.data, (size_t)(s->n * s->d) * sizeof(float), 0, e) &&
+           cluster_broadcast(&s->out, sizeof s->out, 0, e);
+}
+
+static bool refit_layer(struct refit *s, const char *what, int64_t l, struct err *e)
+{
+    const bool last = l == s->converted.m->cfg.text.num_hidden_layers - 1;
+    struct param *o = s->converted.m->layers[l].attn.o;
+    bool ok = cluster_agree(param_own(o, e) && gather(s, what, l, last, e), e) && solve(s, o, e);
+
+    moments_free(&s->moments);
+    for (int64_t i = 0; ok && !last && i < s->converted.samples;
+         i += layerwise_group(&s->converted, i))
+        ok = layerwise_graph(&s->converted, l, i, true, NULL, NULL, e);
+    ok = cluster_agree(ok, e);
+    if (ok)
+        log_line("%s: layer %lld: of the residual stream %.3g %% was lost, %.3g %% is", what,
+                 (long long)l, 100 * s->out.before / s->all, 100 * s->out.after / s->all);
+    return ok;
+}
+
+bool refit_model(struct run *r, struct model *base, struct model *m, const char *what,
+                 struct err *e)
+{
+    const struct text_config *c = &m->cfg.text;
+    struct mha2mla_config section = m->cfg.mha2mla;
+    struct refit s = {.r = r, .n = c->num_attention_heads * c->head_dim, .d = c->hidden_size};
+    bool ok = layerwise_open(&s.original, r, base, r->c.svd.samples, LOOK_A, e) &&
+              layerwise_open(&s.converted, r, m, r->c.svd.samples, LOOK_A, e);
+
+    ok = cluster_agree(ok, e);
+    for (int64_t l = 0; ok && l < c->num_hidden_layers; l++)
+        ok = refit_layer(&s, what, l, e);
+    section.refit = true;
+    ok = ok && hf_config_set_mha2mla(&m->cfg, &section, e);
+    layerwise_close(&s.original);
+    layerwise_close(&s.converted);
+    moments_free(&s.moments);
+    free(s.mid);
+    free(s.rows);
+    free(s.weight);
+    return ok;
+}
+
+double refit_size(const struct model *m, int64_t tokens)
+{
+    const struct text_config *c = &m->cfg.text;
+    const int64_t n = c->num_attention_heads * c->head_dim, d = c->hidden_size;
+
+    return (double)moments_cross_bytes(n, d) + (double)refit_scratch(n, d) +
+           (double)(tokens * (n + 2 * d)) * sizeof(float) + (double)tokens * sizeof(double) +
+           (double)(c->num_hidden_layers * n * d) * sizeof(float);
+}

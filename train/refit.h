@@ -1,0 +1,18 @@
+/* refit.h - refits o_proj of a converted model, layer by layer, so that its residual stream stays
+ * close to the original's (docs/method.md, section 4): an error that earlier layers have left is
+ * mended too, as far as attention can. Costs nothing at inference. */
+#ifndef TRAIN_REFIT_H
+#define TRAIN_REFIT_H
+
+#include "train/run.h"
+
+/* Refits m, whose original is `base`, with svd.samples calibration samples; all processes have m, and
+ * end with the same. `what` is shown. Stops at a signal. */
+bool refit_model(struct run *r, struct model *base, struct model *m, const char *what,
+                 struct err *e);
+
+/* Bytes that it needs in addition to the two models and the graphs, which are of `tokens` tokens; the
+ * new weights are among them. */
+double refit_size(const struct model *m, int64_t tokens);
+
+#endif
