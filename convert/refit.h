@@ -1,5 +1,5 @@
 /* refit.h - the change of o_proj that brings the attention of a converted layer closest to the
- * original's (docs/method.md, section 4). For tokens t with weights w, with a the converted heads'
+ * original's (docs/method.md, section 3). For tokens t with weights w, with a the converted heads'
  * output [n], and e [d] what the residual stream lacks behind them,
  *
  *     X = argmin sum_t w |e - X a|^2 + lambda |X|^2 = S_ea (S_aa + lambda I)^-1,

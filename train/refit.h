@@ -1,5 +1,5 @@
 /* refit.h - refits o_proj of a converted model, layer by layer, so that its residual stream stays
- * close to the original's (docs/method.md, section 4): an error that earlier layers have left is
+ * close to the original's (docs/method.md, section 3): an error that earlier layers have left is
  * mended too, as far as attention can. Costs nothing at inference. */
 #ifndef TRAIN_REFIT_H
 #define TRAIN_REFIT_H
