@@ -56,7 +56,6 @@ static bool solve(struct moments *m, double ridge, double *room, double *won, st
 
     if (lambda == 0) return true;
     ok = LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, 'U', n, m->s[0], n) == 0;
-
     if (!ok)
         return err_set(e, "the attention's outputs depend on each other beyond double's digits");
 #pragma omp parallel for schedule(dynamic) num_threads(m->threads) reduction(&& : ok)

@@ -341,13 +341,26 @@ struct tensor *model_layer(struct model *m, struct tape *t, const struct forward
     return x;
 }
 
+/* Of rows x [labels, d] of the last layer's output. */
+static struct tensor *label_loss(struct model *m, struct tape *t, const struct batch *b,
+                                 struct tensor *x, double scale)
+{
+    x = op_rmsnorm(t, x, param_tensor(m->norm), m->cfg.text.rms_norm_eps);
+    return op_cross_entropy(t, x, param_tensor(m->head), b->label_ids, scale);
+}
+
+struct tensor *model_head_loss(struct model *m, struct tape *t, const struct batch *b,
+                               struct tensor *x, double scale)
+{
+    x = op_select_rows(t, x, NULL, b->label_rows, b->labels); /* [labels, d] */
+    return label_loss(m, t, b, x, scale);
+}
+
 struct tensor *model_loss(struct model *m, struct tape *t, const struct forward *f, double scale)
 {
     const struct batch *b = f->batch;
-    struct tensor *x = build_decoder(m, t, f, b->label_rows, b->labels); /* [labels, d] */
 
-    x = op_rmsnorm(t, x, param_tensor(m->norm), m->cfg.text.rms_norm_eps);
-    return op_cross_entropy(t, x, param_tensor(m->head), b->label_ids, scale);
+    return label_loss(m, t, b, build_decoder(m, t, f, b->label_rows, b->labels), scale);
 }
 
 struct tensor *model_logits(struct model *m, struct tape *t, const struct forward *f,

@@ -58,6 +58,10 @@ struct tensor *model_embeddings(struct model *m, struct tape *t, const struct fo
 struct tensor *model_layer(struct model *m, struct tape *t, const struct forward *f, int64_t l,
                            struct tensor *x, bool only_taps);
 
+/* model_loss from the last layer's output x [T, d] on. */
+struct tensor *model_head_loss(struct model *m, struct tape *t, const struct batch *b,
+                               struct tensor *x, double scale);
+
 /* Features of n pictures [sum of shapes[i].rows, feature width] from pixels [sum of
  * shapes[i].inputs, input width]; not kept. */
 struct tensor *model_vision(struct model *m, struct tape *t, struct tensor *pixels,

@@ -236,9 +236,10 @@ static double differ(struct pair *p)
 
 static void refit(struct pair *p)
 {
+    const struct refit_how how = {"test", 100, true};
     struct err e = {0};
 
-    if (!refit_model(&p->r, &p->base, &p->m, "test", &e)) fail_msg("%s", e.msg);
+    if (!refit_model(&p->r, &p->base, &p->m, &how, NULL, &e)) fail_msg("%s", e.msg);
     assert_true(p->m.cfg.mha2mla.refit);
 }
 

@@ -180,6 +180,8 @@ static const struct schema_row rows[] = {
      .help = "then refit o_proj, so that the outputs stay close to the original's"},
     {"svd.samples", SCHEMA_INT(C, svd.samples), .def = "512", .min = SCHEMA_FROM(1),
      .help = "calibration samples"},
+    {"svd.split_samples", SCHEMA_INT(C, svd.split_samples), .def = "64", .min = SCHEMA_FROM(1),
+     .help = "calibration samples on which splits of sweep.cache are tried"},
     PHASE("stage2", stage2, "1", "5e-6", "with MLA"),
     PEFT("stage2", stage2, "\"kv+rope\"", "false"),
     {"optim.beta1", SCHEMA_DOUBLE(C, optim.beta1), .def = "0.9", .min = SCHEMA_FROM(0),
@@ -235,10 +237,15 @@ static const struct schema_row rows[] = {
      .may_change = true, .help = "of computed and trained tensors in exported models"},
     {"save.full", SCHEMA_BOOL(C, save.full), .def = "false", .may_change = true,
      .help = "write all tensors in the models of stage 1 and svd, as in those of stage 2"},
+    {"sweep.cache", SCHEMA_DOUBLES(C, sweep.cache), .def = "[]", .min = SCHEMA_ABOVE(0),
+     .max = SCHEMA_TO(1),
+     .help = "shares of the original's cache, each split into rotated and latent values as loses "
+             "least; in place of the two below"},
     {"sweep.low_rank", SCHEMA_DOUBLES(C, sweep.low_rank), .def = "[]", .min = SCHEMA_ABOVE(0),
      .max = SCHEMA_TO(4096), .help = "values of svd.low_rank, one curve each"},
     {"sweep.stage2_lr", SCHEMA_DOUBLES(C, sweep.stage2_lr), .def = "[]", .min = SCHEMA_FROM(0),
-     .max = SCHEMA_TO(1), .help = "stage2.lr for each of sweep.low_rank; []: stage2.lr for all"},
+     .max = SCHEMA_TO(1),
+     .help = "stage2.lr for each of sweep.cache or sweep.low_rank; []: stage2.lr for all"},
     {"sweep.partial_rope", SCHEMA_INTS(C, sweep.partial_rope), .def = "[]", .min = SCHEMA_FROM(2),
      .max = SCHEMA_TO(512), .help = "values of rank.rope_dim: rotated dims per head"},
     {"slurm.partition", SCHEMA_STRING(C, slurm.partition), .def = "null", .nullable = true,
@@ -314,20 +321,35 @@ int64_t config_points(const struct config *c)
 {
     int64_t r = c->sweep.partial_rope.n, k = c->sweep.low_rank.n;
 
+    if (c->sweep.cache.n) return c->sweep.cache.n;
     return (r ? r : 1) * (k ? k : 1);
+}
+
+/* Rotated dims, latent and name of point i, which has the run's own so far. */
+static void place_point(const struct config *c, int64_t i, struct point *p)
+{
+    const int64_t ranks = c->sweep.low_rank.n;
+
+    if (c->sweep.cache.n) {
+        p->rope_dim = c->split ? c->split[i].rope_dim : 0;
+        p->low_rank = c->split ? c->split[i].low_rank : 0;
+        snprintf(p->name, sizeof p->name, "cache%g", c->sweep.cache.v[i]);
+        return;
+    }
+    if (c->sweep.partial_rope.n) p->rope_dim = c->sweep.partial_rope.v[ranks ? i / ranks : i];
+    if (ranks) p->low_rank = c->sweep.low_rank.v[i % ranks];
+    snprintf(p->name, sizeof p->name, "rope%d-rank%g", (int)p->rope_dim, p->low_rank);
 }
 
 struct point config_point(const struct config *c, int64_t i)
 {
-    int64_t ranks = c->sweep.low_rank.n;
+    const int64_t sizes = c->sweep.cache.n ? c->sweep.cache.n : c->sweep.low_rank.n;
     struct point p = {
         .rope_dim = c->rank.rope_dim, .low_rank = c->svd.low_rank, .lr = c->stage2.lr};
 
-    if (c->sweep.partial_rope.n) p.rope_dim = c->sweep.partial_rope.v[ranks ? i / ranks : i];
-    if (ranks) p.low_rank = c->sweep.low_rank.v[i % ranks];
-    if (ranks && c->sweep.stage2_lr.n) p.lr = c->sweep.stage2_lr.v[i % ranks];
+    place_point(c, i, &p);
+    if (sizes && c->sweep.stage2_lr.n) p.lr = c->sweep.stage2_lr.v[i % sizes];
     snprintf(p.stage1, sizeof p.stage1, "rope%d", (int)p.rope_dim);
-    snprintf(p.name, sizeof p.name, "rope%d-rank%g", (int)p.rope_dim, p.low_rank);
     for (int s = STEP_STAGE1; s <= STEP_STAGE2; s++)
         snprintf(p.dir[s], sizeof p.dir[s], "%s/%s", s == STEP_STAGE1 ? p.stage1 : p.name,
                  step_names[s]);

@@ -69,7 +69,7 @@ struct config {
         int method, input; /* enum kv_method, enum mdsvd_method */
         bool decoupled, refit;
         double low_rank;
-        int64_t samples;
+        int64_t samples, split_samples;
     } svd;
     struct {
         double beta1, beta2, eps, weight_decay, clip, warmup, decay, min_lr;
@@ -93,7 +93,7 @@ struct config {
         bool full;
     } save;
     struct {
-        struct schema_doubles low_rank, stage2_lr;
+        struct schema_doubles cache, low_rank, stage2_lr;
         struct schema_ints partial_rope;
     } sweep;
     struct {
@@ -103,6 +103,11 @@ struct config {
         struct schema_strings modules, lines;
     } slurm;
     bool *given; /* by row of the table: schema_given */
+    /* Of sweep.cache: [sweep.cache.n], NULL until train/splits.h has filled it. Not a setting. */
+    struct point_split {
+        int64_t rope_dim;
+        double low_rank;
+    } * split;
 };
 
 extern const struct schema config_schema;
@@ -131,12 +136,12 @@ bool config_refits(const struct config *c); /* the same */
 const char *config_source_name(const struct config_source *s);
 
 /* One point of the sweep. Without a sweep there is a single one, with rank.rope_dim
- * and svd.low_rank. */
+ * and svd.low_rank. With sweep.cache, a point's values are 0 until its split is known. */
 struct point {
     int64_t rope_dim;
     double low_rank;
     double lr;           /* of stage 2 */
-    char name[64];       /* "rope8-rank4" */
+    char name[64];       /* "rope8-rank4", "cache0.25" */
     char stage1[64];     /* "rope8": shared by points with the same rope_dim */
     char dir[STEPS][80]; /* where stage1, svd and stage2 save their models: "rope8/stage1" ... */
 };

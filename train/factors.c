@@ -222,7 +222,8 @@ static bool factor_group(struct made_factors *f, struct run *r, struct model *m,
     return ok;
 }
 
-static bool factor_layers(struct made_factors *f, struct run *r, struct model *m, struct err *e)
+static bool factor_layers(struct made_factors *f, struct run *r, struct model *m, int64_t samples,
+                          struct err *e)
 {
     int64_t rows = kv_rows(m), d = m->cfg.text.hidden_size;
     struct statistics s = {.outputs = rows < d, .rows = rows, .d = d};
@@ -231,7 +232,7 @@ static bool factor_layers(struct made_factors *f, struct run *r, struct model *m
     bool ok;
 
     s.w = mem_new((size_t)rows, (size_t)d * sizeof *s.w, "weights", e);
-    ok = s.w && (!activation || layerwise_open(&w, r, m, r->c.svd.samples, LOOK_X, e));
+    ok = s.w && (!activation || layerwise_open(&w, r, m, samples, LOOK_X, e));
     ok = cluster_agree(ok, e);
     for (int64_t l = 0; ok && l < f->layers; l += cluster_size())
         ok = (!activation || gather_group(f, &w, &s, l, e)) && factor_group(f, r, m, &s, l, e);
@@ -295,19 +296,18 @@ bool factors_size(struct factors_size *s, const struct run *r, const struct mode
     return true;
 }
 
-bool factors_make(struct made_factors *f, struct run *r, struct model *m, const struct point *p,
-                  struct err *e)
+bool factors_make(struct made_factors *f, struct run *r, struct model *m,
+                  const struct point *widest, int64_t samples, struct err *e)
 {
-    struct point widest = factors_widest(r, p, NULL);
     int64_t latent;
 
     *f = (struct made_factors){.layers = m->cfg.text.num_hidden_layers,
                                .method = (enum kv_method)r->c.svd.method,
                                .sets =
                                    r->c.svd.decoupled && hf_has_vision(&m->cfg) ? MODALITIES : 1};
-    if (!point_plan(r, m, &widest, &latent, &f->plan, e)) return false;
+    if (!point_plan(r, m, widest, &latent, &f->plan, e)) return false;
     f->layer = mem_new((size_t)f->layers, sizeof *f->layer, "factors", e);
-    return f->layer && (f->method == KV_NONE || factor_layers(f, r, m, e));
+    return f->layer && (f->method == KV_NONE || factor_layers(f, r, m, samples, e));
 }
 
 static void free_layer(void *factors, int64_t l)

@@ -36,10 +36,10 @@ struct factors_size {
 bool factors_size(struct factors_size *s, const struct run *r, const struct model *m,
                   const struct point *p, int64_t tokens, struct err *e);
 
-/* Makes the factors for all points that share p's rotated pairs, from their partial model m;
- * runs the calibration. */
-bool factors_make(struct made_factors *f, struct run *r, struct model *m, const struct point *p,
-                  struct err *e);
+/* Makes the factors for a point and all with smaller latents that share its rotated pairs, from
+ * their partial model m; runs the calibration on so many samples. */
+bool factors_make(struct made_factors *f, struct run *r, struct model *m,
+                  const struct point *widest, int64_t samples, struct err *e);
 void factors_free(struct made_factors *f); /* fine on a zeroed struct */
 
 /* Turns the partial model m into the point's MLA model. With `last`, for the last point that needs

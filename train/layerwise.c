@@ -178,19 +178,26 @@ static bool show(struct layerwise *w, int64_t l, layer_looker *look, void *arg, 
     return look(arg, &now, e);
 }
 
+/* The hidden states of the samples from `first` on, as a leaf. */
+static struct tensor *leaf_of(struct layerwise *w, int64_t first, int64_t n)
+{
+    struct tensor *x = tape_alloc(w->r->tape, sizeof *x);
+
+    *x = tensor_leaf(DT_REAL, w->begin[first + n] - w->begin[first], w->m->cfg.text.hidden_size,
+                     hidden_at(w, w->begin[first]));
+    return x;
+}
+
 bool layerwise_graph(struct layerwise *w, int64_t l, int64_t first, bool pass, layer_looker *look,
                      void *arg, struct err *e)
 {
     const int64_t n = layerwise_group(w, first);
     struct tape *t = w->r->tape;
-    struct tensor *x, *y;
+    struct tensor *y;
     struct forward f;
 
     if (!begin_graph(w, first, n, &f, e)) return false;
-    x = tape_alloc(t, sizeof *x);
-    *x = tensor_leaf(DT_REAL, w->begin[first + n] - w->begin[first], w->m->cfg.text.hidden_size,
-                     hidden_at(w, w->begin[first]));
-    y = model_layer(w->m, t, &f, l, x, !pass);
+    y = model_layer(w->m, t, &f, l, leaf_of(w, first, n), !pass);
     if (!tape_plan(t, w->r->memory_limit, e)) return false;
     if (!tape_forward(t)) return signals_go_on(e);
     if (look && !show(w, l, look, arg, e)) return false;
@@ -210,5 +217,36 @@ bool layerwise_next(struct layerwise *w, const char *what, layer_looker *look, v
         log_progress("%s: layer %lld of %lld, sample %lld of %lld", what, (long long)l + 1,
                      (long long)last + 1, (long long)i, (long long)w->samples);
     }
+    return true;
+}
+
+/* Adds the losses of a group's labels, and their number. */
+static bool add_loss(struct layerwise *w, int64_t first, double sums[2], struct err *e)
+{
+    const int64_t n = layerwise_group(w, first);
+    struct tape *t = w->r->tape;
+    struct tensor *y;
+    struct forward f;
+
+    if (!begin_graph(w, first, n, &f, e)) return false;
+    if (f.batch->labels == 0) return true;
+    y = model_head_loss(w->m, t, f.batch, leaf_of(w, first, n), 1);
+    tape_keep(y);
+    if (!tape_plan(t, w->r->memory_limit, e)) return false;
+    if (!tape_forward(t)) return signals_go_on(e);
+    sums[0] += (double)tensor_real(y)[0];
+    sums[1] += (double)f.batch->labels;
+    return true;
+}
+
+bool layerwise_loss(struct layerwise *w, double *loss, struct err *e)
+{
+    double sums[2] = {0, 0};
+    bool ok = true;
+
+    for (int64_t i = 0; ok && i < w->samples; i += layerwise_group(w, i))
+        ok = add_loss(w, i, sums, e);
+    if (!cluster_agree(ok, e) || !cluster_sum(sums, 2, e)) return false;
+    *loss = sums[1] > 0 ? sums[0] / sums[1] : 0;
     return true;
 }

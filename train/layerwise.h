@@ -59,4 +59,8 @@ int64_t layerwise_group(const struct layerwise *w, int64_t first);
 bool layerwise_graph(struct layerwise *w, int64_t l, int64_t first, bool pass, layer_looker *look,
                      void *arg, struct err *e);
 
+/* The mean cross entropy of all labels, of the samples of all processes, once the last layer's output
+ * is the hidden states. */
+bool layerwise_loss(struct layerwise *w, double *loss, struct err *e);
+
 #endif

@@ -9,6 +9,7 @@
 #include "train/forecast/dryrun.h"
 #include "train/rundir.h"
 #include "train/settings.h"
+#include "train/splits.h"
 #include "train/share.h"
 #include "train/steps.h"
 #include "train/submit/status.h"
@@ -189,7 +190,8 @@ static bool run(const struct options *o, struct err *e)
     else if (ok && o->submit)
         ok = submit(&r, o->config, e);
     else if (ok && o->dry_run) /* writes nothing: a signal may simply kill it */
-        ok = rundir_check(&r, e) && outputs_open(&r, e) && run_limits(&r, e) && dry_run(&r, e);
+        ok = rundir_check(&r, e) && outputs_open(&r, e) && splits_open(&r, e) &&
+             run_limits(&r, e) && dry_run(&r, e);
     else if (ok)
         ok = signals_open(e) && run_open(&r, o->resume, e) && run_steps(&r, e);
     if (!place_check(&changed)) ok = err_set(e, "%s", changed.msg);

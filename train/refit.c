@@ -22,7 +22,8 @@
 static const double RIDGE = 0.01, UNLABELLED = 0.1;
 
 struct refit {
-    struct run *r;
+    const struct refit_how *how;
+    struct refit_loss *loss; /* or NULL */
     struct layerwise original, converted;
     int64_t n, d; /* widths of a and e */
     struct moments moments;
@@ -89,38 +90,37 @@ static bool see_converted(void *arg, const struct layer_look *look, struct err *
         s->weight[t] = fill_row(s, look, t); /* which is not needed any more */
     for (int64_t t = 0; t < T; t++)
         s->out.before += s->weight[t];
-    moments_add(&s->moments, s->rows, NULL, T, look->batch->samples);
+    if (s->how->fits) moments_add(&s->moments, s->rows, NULL, T, look->batch->samples);
     return true;
 }
 
-static void progress(const struct refit *s, const char *what, int64_t l, int64_t done)
+static void progress(const struct refit *s, int64_t l, int64_t done)
 {
-    log_progress("%s: layer %lld of %lld, sample %lld of %lld", what, (long long)l + 1,
+    log_progress("%s: layer %lld of %lld, sample %lld of %lld", s->how->what, (long long)l + 1,
                  (long long)s->converted.m->cfg.text.num_hidden_layers, (long long)done,
                  (long long)s->converted.samples);
 }
 
-/* Both models' attention in layer l; the original goes on to the next. */
-static bool gather(struct refit *s, const char *what, int64_t l, bool last, struct err *e)
+/* Both models' attention in layer l; the original goes on to the next, or to the head. */
+static bool gather(struct refit *s, int64_t l, bool pass, struct err *e)
 {
     s->out = (struct refit_out){0};
     s->all = 0;
-    if (!moments_init_cross(&s->moments, s->n, s->d, e)) return false;
+    if (s->how->fits && !moments_init_cross(&s->moments, s->n, s->d, e)) return false;
     for (int64_t i = 0; i < s->original.samples; i += layerwise_group(&s->original, i)) {
-        progress(s, what, l, i);
-        if (!layerwise_graph(&s->original, l, i, !last, see_original, s, e) ||
+        progress(s, l, i);
+        if (!layerwise_graph(&s->original, l, i, pass, see_original, s, e) ||
             !layerwise_graph(&s->converted, l, i, false, see_converted, s, e))
             return false;
     }
-    return moments_finish(&s->moments, e);
+    return !s->how->fits || moments_finish(&s->moments, e);
 }
 
 /* All processes' sums, of which the first one makes the new weights for all. */
 static bool solve(struct refit *s, struct param *o, struct err *e)
 {
     const int64_t values = (s->n + s->d) * s->n;
-    bool ok = cluster_sum(s->moments.s[0], values, e) && cluster_sum(&s->out.before, 1, e) &&
-              cluster_sum(&s->all, 1, e);
+    bool ok = cluster_sum(s->moments.s[0], values, e);
 
     if (ok && cluster_first()) ok = refit_solve(&s->moments, RIDGE, o->t.data, &s->out, e);
     return cluster_agree(ok, e) &&
@@ -128,36 +128,51 @@ static bool solve(struct refit *s, struct param *o, struct err *e)
            cluster_broadcast(&s->out, sizeof s->out, 0, e);
 }
 
-static bool refit_layer(struct refit *s, const char *what, int64_t l, struct err *e)
+/* The converted model goes on to the next layer. */
+static bool pass_on(struct refit *s, int64_t l, struct err *e)
 {
-    const bool last = l == s->converted.m->cfg.text.num_hidden_layers - 1;
-    struct param *o = s->converted.m->layers[l].attn.o;
-    bool ok = cluster_agree(param_own(o, e) && gather(s, what, l, last, e), e) && solve(s, o, e);
+    struct layerwise *w = &s->converted;
+    bool ok = true;
 
+    for (int64_t i = 0; ok && i < w->samples; i += layerwise_group(w, i))
+        ok = layerwise_graph(w, l, i, true, NULL, NULL, e);
+    return cluster_agree(ok, e);
+}
+
+static bool refit_layer(struct refit *s, int64_t l, struct err *e)
+{
+    const bool last = l == s->converted.m->cfg.text.num_hidden_layers - 1, fits = s->how->fits;
+    const bool pass = !last || s->loss; /* to the next layer, or to the head */
+    struct param *o = s->converted.m->layers[l].attn.o;
+    bool ok = cluster_agree((!fits || param_own(o, e)) && gather(s, l, pass, e), e) &&
+              cluster_sum(&s->out.before, 1, e) && cluster_sum(&s->all, 1, e);
+
+    s->out.after = s->out.before;
+    ok = ok && (!fits || solve(s, o, e)) && (!pass || pass_on(s, l, e));
     moments_free(&s->moments);
-    for (int64_t i = 0; ok && !last && i < s->converted.samples;
-         i += layerwise_group(&s->converted, i))
-        ok = layerwise_graph(&s->converted, l, i, true, NULL, NULL, e);
-    ok = cluster_agree(ok, e);
-    if (ok)
-        log_line("%s: layer %lld: of the residual stream %.3g %% was lost, %.3g %% is", what,
-                 (long long)l, 100 * s->out.before / s->all, 100 * s->out.after / s->all);
+    if (ok && fits)
+        log_line("%s: layer %lld: of the residual stream %.3g %% was lost, %.3g %% is",
+                 s->how->what, (long long)l, 100 * s->out.before / s->all,
+                 100 * s->out.after / s->all);
     return ok;
 }
 
-bool refit_model(struct run *r, struct model *base, struct model *m, const char *what,
-                 struct err *e)
+bool refit_model(struct run *r, struct model *base, struct model *m, const struct refit_how *how,
+                 struct refit_loss *loss, struct err *e)
 {
     const struct text_config *c = &m->cfg.text;
     struct mha2mla_config section = m->cfg.mha2mla;
-    struct refit s = {.r = r, .n = c->num_attention_heads * c->head_dim, .d = c->hidden_size};
-    bool ok = layerwise_open(&s.original, r, base, r->c.svd.samples, LOOK_A, e) &&
-              layerwise_open(&s.converted, r, m, r->c.svd.samples, LOOK_A, e);
+    struct refit s = {
+        .how = how, .loss = loss, .n = c->num_attention_heads * c->head_dim, .d = c->hidden_size};
+    bool ok = layerwise_open(&s.original, r, base, how->samples, LOOK_A, e) &&
+              layerwise_open(&s.converted, r, m, how->samples, LOOK_A, e);
 
     ok = cluster_agree(ok, e);
     for (int64_t l = 0; ok && l < c->num_hidden_layers; l++)
-        ok = refit_layer(&s, what, l, e);
-    section.refit = true;
+        ok = refit_layer(&s, l, e);
+    ok = ok && (!loss || (layerwise_loss(&s.original, &loss->original, e) &&
+                          layerwise_loss(&s.converted, &loss->converted, e)));
+    section.refit = how->fits;
     ok = ok && hf_config_set_mha2mla(&m->cfg, &section, e);
     layerwise_close(&s.original);
     layerwise_close(&s.converted);

@@ -6,10 +6,21 @@
 
 #include "train/run.h"
 
-/* Refits m, whose original is `base`, with svd.samples calibration samples; all processes have m, and
- * end with the same. `what` is shown. Stops at a signal. */
-bool refit_model(struct run *r, struct model *base, struct model *m, const char *what,
-                 struct err *e);
+struct refit_how {
+    const char *what; /* is shown */
+    int64_t samples;  /* calibration samples */
+    bool fits;        /* else it is only measured what is lost */
+};
+
+/* The mean cross entropy of the calibration samples' labels. */
+struct refit_loss {
+    double original, converted;
+};
+
+/* Refits m, whose original is `base`; all processes have m, and end with the same. loss may be NULL.
+ * Stops at a signal. */
+bool refit_model(struct run *r, struct model *base, struct model *m, const struct refit_how *how,
+                 struct refit_loss *loss, struct err *e);
 
 /* Bytes that it needs in addition to the two models and the graphs, which are of `tokens` tokens; the
  * new weights are among them. */

@@ -14,6 +14,7 @@
 #include "train/resume.h"
 #include "train/rundir.h"
 #include "train/share.h"
+#include "train/splits.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -360,7 +361,7 @@ bool run_open(struct run *r, bool resume, struct err *e)
     ok = ok && check_alike(r, e) && share_check(r, e);
     if (ok && r->resumed)
         ok = lock_dir(r, e) && (resume || holds_a_run(r, e)) && resume_check_config(r, config, e) &&
-             outputs_open(r, e) && share_gather(r, e) && open_logs(r, e);
+             outputs_open(r, e) && splits_open(r, e) && share_gather(r, e) && open_logs(r, e);
     free(config);
     return cluster_agree(ok && run_limits(r, e), e);
 }
@@ -377,4 +378,5 @@ void run_close(struct run *r)
     place_leave();
     schema_free(&config_schema, &r->c);
     schema_free(&config_schema, &r->was);
+    free(r->c.split);
 }

@@ -59,6 +59,7 @@ struct run {
     bool pictures_recorded; /* run_record_pictures has been called */
     struct metrics metrics;
     struct outputs outputs; /* what the steps have left, with sums */
+    bool splits_known;      /* of sweep.cache: found, not guessed */
 };
 
 /* Opens everything that does not need the model. A directory that holds a run is locked,

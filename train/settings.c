@@ -1,5 +1,6 @@
 /* settings.c - which settings contradict each other. */
 #include "train/settings.h"
+#include "model/config/choices.h"
 
 #include <string.h>
 
@@ -31,11 +32,19 @@ static bool check_steps(const struct config *c, struct err *e)
 /* By their names, which are the directories': so many digits count. */
 static bool check_sweep(const struct config *c, struct err *e)
 {
-    const int64_t rates = c->sweep.stage2_lr.n, ranks = c->sweep.low_rank.n;
+    const bool cache = c->sweep.cache.n;
+    const int64_t rates = c->sweep.stage2_lr.n;
+    const int64_t sizes = cache ? c->sweep.cache.n : c->sweep.low_rank.n;
 
-    if (rates && rates != ranks)
-        return err_set(e, "sweep.stage2_lr: has %lld rates for the %lld values of sweep.low_rank",
-                       (long long)rates, (long long)ranks);
+    if (cache && (c->sweep.low_rank.n || c->sweep.partial_rope.n))
+        return err_set(e, "sweep.cache: its sizes are split by the run: give either it, or "
+                          "sweep.low_rank and sweep.partial_rope");
+    if (cache && c->svd.method != KV_JOINT && c->svd.method != KV_SPLIT)
+        return err_set(e, "sweep.cache: svd.method must be joint or split, which compress keys and "
+                          "values");
+    if (rates && rates != sizes)
+        return err_set(e, "sweep.stage2_lr: has %lld rates for the %lld values of sweep.%s",
+                       (long long)rates, (long long)sizes, cache ? "cache" : "low_rank");
     for (int64_t i = 0; i < config_points(c); i++) {
         struct point p = config_point(c, i);
         for (int64_t k = 0; k < i; k++)

@@ -81,6 +81,14 @@ static bool of_low_rank(const struct use *u)
 {
     return u->c->sweep.low_rank.n == 0;
 }
+static bool of_given(const struct use *u)
+{
+    return u->c->sweep.cache.n == 0;
+}
+static bool of_cache(const struct use *u)
+{
+    return u->c->sweep.cache.n > 0;
+}
 static bool of_stage2_lr(const struct use *u)
 {
     return u->c->sweep.stage2_lr.n == 0;
@@ -146,7 +154,8 @@ static const char no_step[] = "run.steps lacks their step", no_eval[] = "there i
                   no_answers[] = "evaluate.score is", /* and its name */
     no_pictures[] = "the model takes no pictures",
                   own_shape[] = "the model of model.path has its shape",
-                  by_steps[] = "the training's steps are given";
+                  by_steps[] = "the training's steps are given",
+                  by_cache[] = "sweep.cache has the sizes";
 
 /* A setting, or all of a group (with the dot), and when it is used. The first rule that says no
  * counts. */
@@ -186,6 +195,9 @@ static const struct rule {
     {"rank.samples", of_measure, "rank.strategy measures nothing", 0},
     {"rank.max_queries", of_measure, "rank.strategy measures nothing", 0},
     {"rank.max_queries", of_queries, other_strategy, 0},
+    {"rank.rope_dim", of_given, by_cache, 0},
+    {"svd.low_rank", of_given, by_cache, 0},
+    {"svd.split_samples", of_cache, "there is no sweep.cache", 0},
     {"rank.rope_dim", of_rope_dim, "sweep.partial_rope has the values", 0},
     {"svd.low_rank", of_low_rank, "sweep.low_rank has the values", 0},
     {"svd.low_rank", of_factors, no_factors, 0},

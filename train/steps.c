@@ -16,6 +16,7 @@
 #include "train/refit.h"
 #include "train/report/report.h"
 #include "train/share.h"
+#include "train/splits.h"
 #include "train/trainer.h"
 
 #include <errno.h>
@@ -188,7 +189,9 @@ static bool score_made(struct run *r, enum step step, const struct point *p, str
 static bool refit(struct run *r, struct model *m, const char *what, struct err *e)
 {
     struct model base = {0};
-    bool ok = cluster_agree(open_base_model(r, &base, e), e) && refit_model(r, &base, m, what, e);
+    const struct refit_how how = {what, r->c.svd.samples, true};
+    bool ok =
+        cluster_agree(open_base_model(r, &base, e), e) && refit_model(r, &base, m, &how, NULL, e);
 
     model_close(&base);
     return ok;
@@ -242,6 +245,7 @@ static bool save_svd(struct run *r, struct made_factors *f, const struct point *
 
 static bool step_svd(struct run *r, const struct point *p, struct err *e)
 {
+    const struct point widest = factors_widest(r, p, NULL);
     struct made_factors f = {0};
     struct model m = {0};
     int64_t last = -1;
@@ -249,7 +253,7 @@ static bool step_svd(struct run *r, const struct point *p, struct err *e)
 
     if (!look_done(r, p->dir[STEP_SVD], &done, e) || done) return done;
     ok = open_partial_model(r, p, &m, e) && need_pictures(r, &m, false, e) &&
-         factors_make(&f, r, &m, p, e);
+         factors_make(&f, r, &m, &widest, r->c.svd.samples, e);
     model_close(&m);
     for (int64_t i = 0; ok && i < config_points(&r->c); i++) {
         struct point q = config_point(&r->c, i);
@@ -349,6 +353,7 @@ bool run_steps(struct run *r, struct err *e)
         model_close(&m);
         if (!ok || !step_rank(r, e)) return false;
     }
+    if (!splits_find(r, e)) return false;
     for (int64_t i = 0; i < points; i++) {
         struct point p = config_point(&r->c, i);
         if (only_point >= 0 && i != only_point) continue;

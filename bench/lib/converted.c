@@ -33,7 +33,8 @@ static bool convert(struct converted *c, struct err *e)
               run_open_pictures(r, &base, false, e) && step_rank(r, e);
 
     model_close(&base);
-    ok = ok && open_untrained_partial(r, &p, &c->m, e) && factors_make(&f, r, &c->m, &p, e) &&
+    ok = ok && open_untrained_partial(r, &p, &c->m, e) &&
+         factors_make(&f, r, &c->m, &p, r->c.svd.samples, e) &&
          factors_apply(&f, r, &p, true, &c->m, e) &&
          model_train(&c->m, peft_kinds(r->c.stage2.peft, r->c.stage2.projector), e);
     factors_free(&f);

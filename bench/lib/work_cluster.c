@@ -176,7 +176,7 @@ static bool svd_run(void *p, double *units, struct err *e)
     const struct point point = config_point(&s->r.c, 0);
     struct made_factors f = {0};
     double kept = 0, energy = 0;
-    const bool ok = factors_make(&f, &s->r, &s->m, &point, e);
+    const bool ok = factors_make(&f, &s->r, &s->m, &point, s->r.c.svd.samples, e);
 
     for (int64_t l = 0; ok && l < f.layers; l++)
         for (int k = 0; k < f.sets; k++)

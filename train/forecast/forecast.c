@@ -15,6 +15,7 @@
 #include "train/picture_use.h"
 #include "train/ranking.h"
 #include "train/refit.h"
+#include "train/splits.h"
 #include "train/trainer.h"
 #include "base/units.h"
 
@@ -34,6 +35,7 @@ bool forecast_open(struct forecast *f, struct run *r, struct err *e)
     if (!(r->c.model.path || made ? open_base_model(r, &f->base, e)
                                   : make_baseline_model(r, &f->base, e)))
         return false;
+    if (!splits_guess(r, &f->base, e)) return false;
     if (f->base.dir && !model_check_zeros(&f->base, e)) return false;
     for (size_t i = 0; i < f->base.n_notes; i++)
         log_line("%s", f->base.notes[i]);

@@ -7,6 +7,7 @@
 #include "train/ahead.h"
 #include "train/resume.h"
 #include "train/rundir.h"
+#include "train/splits.h"
 #include "train/submit/command.h"
 #include "train/submit/queue.h"
 #include "train/submit/script.h"
@@ -85,7 +86,8 @@ static bool check_run(struct run *r, struct err *e)
 {
     char *config = run_path(r, e, "config.json");
     bool ok = config && rundir_check(r, e) && file_there(config, &r->resumed, e) &&
-              (!r->resumed || resume_check_config(r, config, e)) && outputs_open(r, e);
+              (!r->resumed || resume_check_config(r, config, e)) && outputs_open(r, e) &&
+              splits_open(r, e);
 
     free(config);
     return ok;

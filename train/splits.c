@@ -1,0 +1,352 @@
+/* splits.c - see splits.h. Splits are compared by the cross entropy of calibration samples' answers,
+ * after the refit if svd.refit. From a quarter of the values rotated, each size goes to the next
+ * split on either side for as long as that is better. */
+#include "train/splits.h"
+#include "base/file.h"
+#include "base/json/jsonc.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/units.h"
+#include "cluster/cluster.h"
+#include "train/factors.h"
+#include "train/made.h"
+#include "train/models.h"
+#include "train/refit.h"
+#include "train/share.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Rotated dims a head that are tried. */
+static const int64_t dims[] = {2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256};
+enum { DIMS = sizeof dims / sizeof *dims };
+static const char file_name[] = "splits.json";
+
+struct size {
+    double share;
+    int64_t values;    /* B */
+    int tries;         /* dims[0 .. tries) leave room for a latent */
+    double loss[DIMS]; /* mean cross entropy */
+    bool known[DIMS];
+    int best; /* -1: none is known */
+};
+
+struct search {
+    struct run *r;
+    struct model base;
+    struct size *size; /* [n] */
+    int64_t n;
+    double original; /* its loss */
+};
+
+/* ---- sizes ---- */
+
+static struct point_split split_of(const struct run *r, const struct model *m, int64_t values,
+                                   int64_t rope_dim)
+{
+    const int64_t G = m->cfg.text.num_key_value_heads, latent = values - G * rope_dim;
+
+    return (struct point_split){
+        rope_dim, (double)(r->c.svd.method == KV_SPLIT ? latent / 2 : latent) / (double)G};
+}
+
+static bool is_possible(const struct run *r, const struct model *m, int64_t values,
+                        int64_t rope_dim)
+{
+    const struct point_split s = split_of(r, m, values, rope_dim);
+    const struct point p = {.rope_dim = s.rope_dim, .low_rank = s.low_rank};
+    struct model partial = {.cfg = m->cfg, .rope_dim = rope_dim};
+    struct mdsvd_plan plan;
+    struct err no = {0};
+    int64_t latent;
+
+    return rope_dim <= m->cfg.text.head_dim && s.low_rank > 0 &&
+           point_plan(r, &partial, &p, &latent, &plan, &no);
+}
+
+static bool open_size(struct size *s, const struct run *r, const struct model *m, double share,
+                      struct err *e)
+{
+    const struct text_config *c = &m->cfg.text;
+    const int64_t all = 2 * c->num_key_value_heads * c->head_dim;
+
+    *s = (struct size){.share = share, .values = (int64_t)(share * (double)all + 1e-6), .best = -1};
+    while (s->tries < DIMS && is_possible(r, m, s->values, dims[s->tries]))
+        s->tries++;
+    return s->tries > 0 ||
+           err_set(e,
+                   "sweep.cache: %g of the %lld values of a token and layer are %lld: too few for "
+                   "two rotated dims in each of %lld heads and a latent",
+                   share, (long long)all, (long long)s->values, (long long)c->num_key_value_heads);
+}
+
+/* A quarter rotated, or less. */
+static int first_try(const struct size *s, const struct model *m)
+{
+    int i = 0;
+
+    while (i + 1 < s->tries && 4 * m->cfg.text.num_key_value_heads * dims[i + 1] <= s->values)
+        i++;
+    return i;
+}
+
+/* What to try next, as an index into dims; -1: the best is found. */
+static int wanted(const struct size *s, const struct model *m)
+{
+    if (s->best < 0) return first_try(s, m);
+    if (s->best + 1 < s->tries && !s->known[s->best + 1]) return s->best + 1;
+    return s->best > 0 && !s->known[s->best - 1] ? s->best - 1 : -1;
+}
+
+static bool new_splits(struct run *r, struct err *e)
+{
+    if (!r->c.split)
+        r->c.split = mem_new((size_t)r->c.sweep.cache.n, sizeof *r->c.split, "splits", e);
+    return r->c.split;
+}
+
+bool splits_guess(struct run *r, const struct model *m, struct err *e)
+{
+    struct size s;
+
+    if (r->c.sweep.cache.n == 0 || r->splits_known) return true;
+    if (!new_splits(r, e)) return false;
+    for (int64_t i = 0; i < r->c.sweep.cache.n; i++) {
+        if (!open_size(&s, r, m, r->c.sweep.cache.v[i], e)) return false;
+        r->c.split[i] = split_of(r, m, s.values, dims[first_try(&s, m)]);
+    }
+    return true;
+}
+
+/* ---- trying ---- */
+
+static struct point point_of(const struct search *s, const struct size *size, int dim)
+{
+    const struct point_split split = split_of(s->r, &s->base, size->values, dims[dim]);
+    struct point p = {.rope_dim = split.rope_dim, .low_rank = split.low_rank};
+
+    snprintf(p.name, sizeof p.name, "split rope%lld-rank%g", (long long)p.rope_dim, p.low_rank);
+    return p;
+}
+
+/* Converts the model to one size's split, and measures its loss. */
+static bool try_size(struct search *s, struct size *size, int dim, struct made_factors *f,
+                     struct err *e)
+{
+    const struct point p = point_of(s, size, dim);
+    const struct refit_how how = {p.name, s->r->c.svd.split_samples, s->r->c.svd.refit};
+    struct refit_loss loss = {0, 0};
+    struct model m = {0};
+    bool ok = open_untrained_partial(s->r, &p, &m, e) && factors_apply(f, s->r, &p, false, &m, e);
+
+    ok = cluster_agree(ok, e) && refit_model(s->r, &s->base, &m, &how, &loss, e);
+    s->original = loss.original;
+    size->loss[dim] = loss.converted;
+    size->known[dim] = ok;
+    if (ok && (size->best < 0 || size->loss[dim] < size->loss[size->best])) size->best = dim;
+    model_close(&m);
+    return ok;
+}
+
+/* The sizes that want so many dims; their factors are the widest one's. */
+static bool try_dim(struct search *s, int dim, struct err *e)
+{
+    struct made_factors f = {0};
+    struct model m = {0};
+    struct point widest = {.low_rank = 0};
+    bool *wants = mem_new((size_t)s->n, sizeof *wants, "splits", e), ok = wants;
+
+    for (int64_t i = 0; ok && i < s->n; i++) {
+        const struct point p = point_of(s, &s->size[i], dim);
+        wants[i] = wanted(&s->size[i], &s->base) == dim;
+        if (wants[i] && p.low_rank > widest.low_rank) widest = p;
+    }
+    ok = cluster_agree(ok && open_untrained_partial(s->r, &widest, &m, e), e) &&
+         factors_make(&f, s->r, &m, &widest, s->r->c.svd.split_samples, e);
+    model_close(&m);
+    for (int64_t i = 0; ok && i < s->n; i++)
+        ok = !wants[i] || try_size(s, &s->size[i], dim, &f, e);
+    factors_free(&f);
+    free(wants);
+    return ok;
+}
+
+static bool try_all(struct search *s, struct err *e)
+{
+    for (;;) {
+        int next = DIMS;
+        for (int64_t i = 0; i < s->n; i++) {
+            const int dim = wanted(&s->size[i], &s->base);
+            if (dim >= 0 && dim < next) next = dim;
+        }
+        if (next == DIMS) return true;
+        if (!try_dim(s, next, e)) return false;
+    }
+}
+
+/* ---- the table ---- */
+
+static void print_row(const struct search *s, int dim)
+{
+    char line[400];
+    size_t at = (size_t)snprintf(line, sizeof line, "%6lld rotated a head", (long long)dims[dim]);
+    bool any = false;
+
+    for (int64_t i = 0; i < s->n && at < sizeof line; i++) {
+        const struct size *z = &s->size[i];
+        any = any || z->known[dim];
+        if (z->known[dim])
+            at += (size_t)snprintf(line + at, sizeof line - at, "  %9.4g%c", z->loss[dim],
+                                   z->best == dim ? '*' : ' ');
+        else
+            at += (size_t)snprintf(line + at, sizeof line - at, "  %10s", "-");
+    }
+    if (any) log_line("%s", line);
+}
+
+static void print_table(const struct search *s)
+{
+    char line[400];
+    size_t at = (size_t)snprintf(line, sizeof line, "cross entropy %6.4g", s->original);
+
+    for (int64_t i = 0; i < s->n && at < sizeof line; i++)
+        at += (size_t)snprintf(line + at, sizeof line - at, "  %7.4g %% ", 100 * s->size[i].share);
+    log_line("%s", line);
+    for (int i = 0; i < DIMS; i++)
+        print_row(s, i);
+}
+
+/* ---- the file ---- */
+
+static bool add_split(cJSON *list, const struct search *s, const struct size *z, int dim)
+{
+    const struct point_split split = split_of(s->r, &s->base, z->values, dims[dim]);
+    cJSON *o = cJSON_CreateObject();
+
+    return cJSON_AddItemToArray(list, o) && cJSON_AddNumberToObject(o, "cache", z->share) &&
+           cJSON_AddNumberToObject(o, "rope_dim", (double)split.rope_dim) &&
+           cJSON_AddNumberToObject(o, "low_rank", split.low_rank) &&
+           cJSON_AddNumberToObject(o, "cross_entropy", z->loss[dim]);
+}
+
+static bool write_splits(struct search *s, const char *path, struct err *e)
+{
+    cJSON *root = cJSON_CreateObject();
+    cJSON *splits = cJSON_AddArrayToObject(root, "splits");
+    cJSON *tried = cJSON_AddArrayToObject(root, "tried");
+    bool ok = splits && tried;
+    char *text;
+
+    for (int64_t i = 0; ok && i < s->n; i++) {
+        ok = add_split(splits, s, &s->size[i], s->size[i].best);
+        for (int d = 0; ok && d < DIMS; d++)
+            ok = !s->size[i].known[d] || add_split(tried, s, &s->size[i], d);
+    }
+    if (!ok) err_set(e, "out of memory for %s", file_name);
+    text = ok ? jsonc_print(root, true, e) : NULL;
+    ok = text && outputs_forget(s->r, file_name, e) && file_write(path, text, strlen(text), e) &&
+         outputs_add(s->r, file_name, path, e);
+    cJSON_Delete(root);
+    free(text);
+    return ok;
+}
+
+/* One that is not as it was written has been found by its sum: what is read here is ours. */
+static bool read_split(const struct run *r, const struct jsonc *doc, int64_t i, struct err *e)
+{
+    static const char *const keys[] = {"cache", "rope_dim", "low_rank"};
+    double v[3] = {0};
+
+    for (int k = 0; k < 3; k++) {
+        char path[60];
+        const cJSON *item;
+        snprintf(path, sizeof path, "splits[%lld].%s", (long long)i, keys[k]);
+        item = jsonc_find(doc, path);
+        if (!cJSON_IsNumber(item) || (v[k] = item->valuedouble) <= 0)
+            return err_set(e, "%s: a number above 0 is needed", path);
+    }
+    if (v[0] != r->c.sweep.cache.v[i])
+        return err_set(e, "splits[%lld].cache: is %g, and sweep.cache[%lld] %g", (long long)i, v[0],
+                       (long long)i, r->c.sweep.cache.v[i]);
+    r->c.split[i] = (struct point_split){(int64_t)v[1], v[2]};
+    return true;
+}
+
+static bool read_splits(struct run *r, const char *path, struct err *e)
+{
+    struct jsonc doc = {0};
+    bool ok = outputs_check(r, file_name, true, e) && new_splits(r, e) &&
+              jsonc_read(&doc, path, JSONC_CONFIG_BYTES, e);
+
+    for (int64_t i = 0; ok && i < r->c.sweep.cache.n; i++)
+        ok = read_split(r, &doc, i, e) ||
+             err_context(e, "%s: delete it, and the splits are tried again", path);
+    jsonc_close(&doc);
+    return ok;
+}
+
+/* All processes have those of the first. */
+static bool share_splits(struct run *r, struct err *e)
+{
+    return new_splits(r, e) &&
+           cluster_broadcast(r->c.split, (size_t)r->c.sweep.cache.n * sizeof *r->c.split, 0, e);
+}
+
+bool splits_open(struct run *r, struct err *e)
+{
+    char *path;
+    bool there = false, ok;
+
+    if (r->c.sweep.cache.n == 0) return true;
+    path = run_path(r, e, "%s", file_name);
+    ok = path &&
+         (!cluster_first() || (file_there(path, &there, e) && (!there || read_splits(r, path, e))));
+    free(path);
+    ok = cluster_as_first(ok, &there, e);
+    r->splits_known = ok && there;
+    return ok && (!there || share_splits(r, e));
+}
+
+/* ---- finding ---- */
+
+static bool needs_splits(const struct run *r)
+{
+    for (enum step s = STEP_RANK; s <= STEP_STAGE2; s++)
+        if (run_has_step(r, s)) return !r->splits_known && r->c.sweep.cache.n;
+    return false;
+}
+
+static bool find(struct search *s, struct err *e)
+{
+    struct run *r = s->r;
+    char *path = run_path(r, e, "%s", file_name);
+    bool ok = path;
+
+    for (int64_t i = 0; ok && i < s->n; i++)
+        ok = open_size(&s->size[i], r, &s->base, r->c.sweep.cache.v[i], e);
+    ok = cluster_agree(ok, e) && try_all(s, e);
+    for (int64_t i = 0; ok && i < s->n; i++)
+        r->c.split[i] = split_of(r, &s->base, s->size[i].values, dims[s->size[i].best]);
+    if (ok) print_table(s);
+    ok = cluster_agree(ok && (!cluster_first() || write_splits(s, path, e)), e);
+    r->splits_known = ok;
+    free(path);
+    return ok;
+}
+
+bool splits_find(struct run *r, struct err *e)
+{
+    struct search s = {.r = r, .n = r->c.sweep.cache.n};
+    bool ok;
+
+    if (!needs_splits(r)) return true;
+    if (r->shares) return share_lacks(r, "", file_name, e);
+    s.size = mem_new((size_t)s.n, sizeof *s.size, "splits", e);
+    ok = cluster_agree(s.size && new_splits(r, e) && open_base_model(r, &s.base, e), e) &&
+         find(&s, e);
+    model_close(&s.base);
+    free(s.size);
+    return ok;
+}

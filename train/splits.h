@@ -1,0 +1,21 @@
+/* splits.h - how each cache size of sweep.cache is split between rotated and latent values: tried
+ * before the points' own steps, on the converted but untrained model, and kept in RUN/splits.json.
+ * A cache of B values a token and layer holds G*dr rotated ones, so that r = B - G*dr are left for
+ * the latent (svd.method "split": half as many for each of its two). Few rotated pairs lose
+ * positions, a narrow latent loses keys and values; which is worse depends on the model. */
+#ifndef TRAIN_SPLITS_H
+#define TRAIN_SPLITS_H
+
+#include "train/run.h"
+
+/* Takes what an earlier run has found, if it has. Fine without sweep.cache. */
+bool splits_open(struct run *r, struct err *e);
+
+/* Until they are found: a quarter of the values rotated, for the forecast. Fails if a size is too
+ * small for a model with m's settings. */
+bool splits_guess(struct run *r, const struct model *m, struct err *e);
+
+/* Finds them, if the steps need them and they are not there. */
+bool splits_find(struct run *r, struct err *e);
+
+#endif
