@@ -43,6 +43,14 @@ struct search {
 
 /* ---- sizes ---- */
 
+/* Of the original's 2 G dh values a token and layer. */
+static int64_t values_of(const struct model *m, double share)
+{
+    const struct text_config *c = &m->cfg.text;
+
+    return (int64_t)(share * (double)(2 * c->num_key_value_heads * c->head_dim) + 1e-6);
+}
+
 static struct point_split split_of(const struct run *r, const struct model *m, int64_t values,
                                    int64_t rope_dim)
 {
@@ -70,16 +78,16 @@ static bool open_size(struct size *s, const struct run *r, const struct model *m
                       struct err *e)
 {
     const struct text_config *c = &m->cfg.text;
-    const int64_t all = 2 * c->num_key_value_heads * c->head_dim;
 
-    *s = (struct size){.share = share, .values = (int64_t)(share * (double)all + 1e-6), .best = -1};
+    *s = (struct size){.share = share, .values = values_of(m, share), .best = -1};
     while (s->tries < DIMS && is_possible(r, m, s->values, dims[s->tries]))
         s->tries++;
     return s->tries > 0 ||
            err_set(e,
                    "sweep.cache: %g of the %lld values of a token and layer are %lld: too few for "
                    "two rotated dims in each of %lld heads and a latent",
-                   share, (long long)all, (long long)s->values, (long long)c->num_key_value_heads);
+                   share, (long long)values_of(m, 1), (long long)s->values,
+                   (long long)c->num_key_value_heads);
 }
 
 /* A quarter rotated, or less. */
@@ -118,6 +126,18 @@ bool splits_guess(struct run *r, const struct model *m, struct err *e)
         r->c.split[i] = split_of(r, m, s.values, dims[first_try(&s, m)]);
     }
     return true;
+}
+
+struct point splits_largest(const struct run *r, const struct model *m)
+{
+    struct point p = {.name = "splits", .stage1 = "splits"};
+
+    for (int64_t i = 0; i < r->c.sweep.cache.n; i++) {
+        const struct point_split s = split_of(r, m, values_of(m, r->c.sweep.cache.v[i]), dims[0]);
+        if (s.low_rank > p.low_rank) p.low_rank = s.low_rank;
+    }
+    p.rope_dim = dims[0];
+    return p;
 }
 
 /* ---- trying ---- */
@@ -253,7 +273,6 @@ static bool write_splits(struct search *s, const char *path, struct err *e)
     return ok;
 }
 
-/* One that is not as it was written has been found by its sum: what is read here is ours. */
 static bool read_split(const struct run *r, const struct jsonc *doc, int64_t i, struct err *e)
 {
     static const char *const keys[] = {"cache", "rope_dim", "low_rank"};
@@ -277,14 +296,13 @@ static bool read_split(const struct run *r, const struct jsonc *doc, int64_t i, 
 static bool read_splits(struct run *r, const char *path, struct err *e)
 {
     struct jsonc doc = {0};
-    bool ok = outputs_check(r, file_name, true, e) && new_splits(r, e) &&
+    bool ok = new_splits(r, e) && outputs_check(r, file_name, true, e) &&
               jsonc_read(&doc, path, JSONC_CONFIG_BYTES, e);
 
     for (int64_t i = 0; ok && i < r->c.sweep.cache.n; i++)
-        ok = read_split(r, &doc, i, e) ||
-             err_context(e, "%s: delete it, and the splits are tried again", path);
+        ok = read_split(r, &doc, i, e);
     jsonc_close(&doc);
-    return ok;
+    return ok || made_again(r, STEP_SVD, "file", path, e);
 }
 
 /* All processes have those of the first. */
@@ -311,7 +329,7 @@ bool splits_open(struct run *r, struct err *e)
 
 /* ---- finding ---- */
 
-static bool needs_splits(const struct run *r)
+bool splits_needed(const struct run *r)
 {
     for (enum step s = STEP_RANK; s <= STEP_STAGE2; s++)
         if (run_has_step(r, s)) return !r->splits_known && r->c.sweep.cache.n;
@@ -341,7 +359,7 @@ bool splits_find(struct run *r, struct err *e)
     struct search s = {.r = r, .n = r->c.sweep.cache.n};
     bool ok;
 
-    if (!needs_splits(r)) return true;
+    if (!splits_needed(r)) return true;
     if (r->shares) return share_lacks(r, "", file_name, e);
     s.size = mem_new((size_t)s.n, sizeof *s.size, "splits", e);
     ok = cluster_agree(s.size && new_splits(r, e) && open_base_model(r, &s.base, e), e) &&

@@ -15,7 +15,11 @@ bool splits_open(struct run *r, struct err *e);
  * small for a model with m's settings. */
 bool splits_guess(struct run *r, const struct model *m, struct err *e);
 
-/* Finds them, if the steps need them and they are not there. */
+/* Finds them, if the steps need them and they are not there; and whether they do. */
 bool splits_find(struct run *r, struct err *e);
+bool splits_needed(const struct run *r);
+
+/* The largest that is tried, for a model with m's settings: its name is "splits". */
+struct point splits_largest(const struct run *r, const struct model *m);
 
 #endif

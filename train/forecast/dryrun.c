@@ -134,6 +134,8 @@ static void show_cache(const struct forecast *p)
         snprintf(name, sizeof name, "%.*s", (int)strcspn(c->name, " "), c->name);
         show_cache_row(name, model_cache_values(&mla), full, layers);
     }
+    if (p->r->c.sweep.cache.n && !p->r->splits_known)
+        log_line("The run finds how to split each size: a quarter rotated is assumed here.");
 }
 
 static const char *bytes_or_dash(char out[UNIT_TEXT], double bytes)

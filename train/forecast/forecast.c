@@ -412,6 +412,16 @@ static bool add_conversion(struct forecast *f, const struct point *pt, struct er
            (!c->svd.refit || add_svd_refit(f, pt, factors, e));
 }
 
+/* What is tried while the sizes of sweep.cache are split. */
+static bool add_splits(struct forecast *f, struct err *e)
+{
+    const struct point pt = splits_largest(f->r, &f->base);
+    double factors = 0;
+
+    return !splits_needed(f->r) ||
+           (add_svd(f, &pt, &factors, e) && add_svd_refit(f, &pt, factors, e));
+}
+
 /* In the order in which the run takes them. */
 static bool add_steps(struct forecast *f, struct err *e)
 {
@@ -423,6 +433,7 @@ static bool add_steps(struct forecast *f, struct err *e)
         rank_strategy_kind((enum rank_strategy)c->rank.strategy) == RANK_KIND_MEASURED &&
         !add_rank(f, e))
         return false;
+    if (!add_splits(f, e)) return false;
     for (int64_t i = 1; i < f->n; i++) {
         struct forecast_model *m = &f->models[i];
         bool first = m->state.state == ATTN_MLA && m->point.rope_dim != last;
@@ -444,7 +455,7 @@ bool forecast_models(struct forecast *f, struct err *e)
     double own, mapped;
 
     f->models = mem_new((size_t)(1 + 2 * points), sizeof *f->models, "the run's models", e);
-    f->steps = mem_new((size_t)(3 + 5 * points), sizeof *f->steps, "the run's steps", e);
+    f->steps = mem_new((size_t)(5 + 5 * points), sizeof *f->steps, "the run's steps", e);
     if (!f->models || !f->steps) return false;
     add(f, "base", "line", baseline ? &c->baseline : NULL, baseline_kinds(c))->pixels =
         baseline && c->baseline.vision;
