@@ -102,6 +102,9 @@ struct tensor *op_attention(struct tape *t, const struct attention *a);
 /* rows.c: joins every `n` consecutive rows of x [R, C] into one: [R/n, n*C]. */
 struct tensor *op_group_rows(struct tape *t, struct tensor *x, int64_t n);
 
+/* rows.c: each row of x [R, C] n times side by side: [R, n*C]. */
+struct tensor *op_repeat(struct tape *t, struct tensor *x, int64_t n);
+
 /* activation.c: y = silu(gate) * up. */
 struct tensor *op_swiglu(struct tape *t, struct tensor *gate, struct tensor *up);
 enum activation { ACT_GELU, ACT_GELU_TANH, ACT_QUICK_GELU, ACT_SILU, ACT_RELU };

@@ -149,6 +149,37 @@ static void group_backward(struct node *n)
 
 const struct op group_rows_op = {"group_rows", group_forward, group_backward};
 
+/* Rows lie side by side n times. */
+static void repeat_forward(struct node *n)
+{
+    int64_t rows = n->out->rows, d = n->in[A]->cols, cols = n->out->cols;
+
+#pragma omp parallel for schedule(static) if (rows * cols > SMALL)
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < cols; j += d)
+            copy_row(n->in[A], i, tensor_real(n->out) + i * cols + j);
+}
+
+static void repeat_backward(struct node *n)
+{
+    int64_t rows = n->out->rows, d = n->in[A]->cols, cols = n->out->cols;
+    bool adds = tape_grad_adds(n->in[A]);
+
+#pragma omp parallel for schedule(static) if (rows * cols > SMALL)
+    for (int64_t i = 0; i < rows; i++) {
+        const real *dy = n->out->grad + i * cols;
+        real *dx = n->in[A]->grad + i * d;
+        for (int64_t j = 0; j < d; j++) {
+            real sum = adds ? dx[j] : 0;
+            for (int64_t k = j; k < cols; k += d)
+                sum += dy[k];
+            dx[j] = sum;
+        }
+    }
+}
+
+const struct op repeat_op = {"repeat", repeat_forward, repeat_backward};
+
 static void add_forward(struct node *n)
 {
     struct tensor *a = n->in[A], *b = n->in[B];
@@ -215,6 +246,12 @@ struct tensor *op_group_rows(struct tape *t, struct tensor *x, int64_t n)
 {
     CHECK(n > 0 && x->rows % n == 0);
     return tape_node(t, &group_rows_op, &x, 1, x->rows / n, n * x->cols)->out;
+}
+
+struct tensor *op_repeat(struct tape *t, struct tensor *x, int64_t n)
+{
+    CHECK(n > 0);
+    return tape_node(t, &repeat_op, &x, 1, x->rows, n * x->cols)->out;
 }
 
 struct tensor *op_add(struct tape *t, struct tensor *a, struct tensor *b)

@@ -4,20 +4,13 @@
 #include "convert/transform.h"
 #include "base/mem.h"
 #include "convert/rank.h"
+#include "convert/transform_parts.h"
 #include "model/params.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* The parameters of the previous state, until the new ones have been filled from them. */
-struct old {
-    struct param *params;
-    int64_t n;
-    struct layer *layers;
-    void *tower;
-};
-
-static void take_over(struct param *to, struct param *from)
+void take_over(struct param *to, struct param *from)
 {
     to->t.data = from->t.data;
     to->t.dtype = from->t.dtype;
@@ -25,8 +18,7 @@ static void take_over(struct param *to, struct param *from)
     from->own = NULL;
 }
 
-/* Declares the parameters of the new state; those that stay the same take their memory along. */
-static bool redeclare(struct model *m, struct old *old, struct err *e)
+bool redeclare(struct model *m, struct old *old, struct err *e)
 {
     *old = (struct old){m->params, m->n_params, m->layers, m->tower};
     m->params = NULL;
@@ -49,7 +41,7 @@ static bool redeclare(struct model *m, struct old *old, struct err *e)
     return true;
 }
 
-static void old_free(struct old *old)
+void old_free(struct old *old)
 {
     params_free(old->params, old->n);
     free(old->layers);
@@ -72,11 +64,7 @@ static bool gather(struct param *p, const struct param *from, const int64_t *ord
     return true;
 }
 
-/* Rotation multiplies a pair of q and of k by yarn's attention factor f (else 1), so that their
- * part of q k has the factor f^2. For a pair that is no longer rotated, f^2 goes into the keys
- * here: at distance 0 the logits stay the same, and the SVD sees key errors as large as they
- * are in the logits. */
-static bool keep_scale(const struct model *m, struct param *p, struct err *e)
+bool keep_scale(const struct model *m, struct param *p, struct err *e)
 {
     double f = model_rope_scale(&m->cfg.text);
 

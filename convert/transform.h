@@ -8,6 +8,20 @@
  * is unusable after a failure. */
 bool model_to_partial(struct model *m, const int32_t *pairs, int64_t rope_dim, struct err *e);
 
+/* FULL -> PARTIAL in a cross-head basis. Written as complex numbers, z_g = k_i + i k_{i+dh/2} are the
+ * keys' pairs i of all heads, q_h a query's, D = diag(scale), V unitary [G, G] with the columns v_c:
+ *     z'_c = v_c^H D z,     q'_hc = v_c^H e_g q_h / scale_g     (g: the kv head of h)
+ * so that the sum over c of conj(q'_hc) z'_c is conj(q_h) z_g, and turning all by one angle commutes
+ * with it. The n components given stay rotated, as one key [2n] for all heads; the rest of each
+ * head's key, z_g - sum over these c of V_gc z'_c / scale_g, is not, beside the query q_h itself. */
+struct cross_basis {
+    int64_t n;
+    const int32_t *pair;   /* [L, n]: i of each component, ascending */
+    const double *re, *im; /* [L, n, G]: v_c; those of one i are orthonormal */
+    const double *scale;   /* [L, G, dh/2], above 0 */
+};
+bool model_to_cross(struct model *m, const struct cross_basis *b, struct err *e);
+
 /* PARTIAL -> MLA with factors [L][sets]: down [latent, d] (two for split), up_k [G*dc, latent],
  * up_v [G*dh, latent]; parts that are not compressed are taken from the model. Rows of up_k and
  * up_v are `ld` apart, so that wider factors can be given, of which the first components are used.

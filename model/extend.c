@@ -58,7 +58,7 @@ static void absorb_query(struct model *m, struct tape *t, struct attn *w, struct
     if (!w->set[TEXT].down[0]) {
         p->q[TEXT] = q;
         p->k_groups = G;
-        p->width = c->head_dim - m->rope_dim;
+        p->width = model_nope_dim(m);
         return;
     }
     p->k_groups = 1;
@@ -128,7 +128,7 @@ static struct tensor *attention_layer(struct model *m, struct tape *t, const str
     a.part[0] = (struct cached_part){.q[TEXT] = q[0],
                                      .k = store(t, b, 0, l, build_key(m, t, l, x, b->table)),
                                      .width = m->rope_dim,
-                                     .k_groups = G};
+                                     .k_groups = model_rope_keys(m)};
     if (m->state == ATTN_FULL) {
         a.v = store(t, b, 2, l, op_linear(t, x, param_tensor(w->v), param_tensor(w->v_b), NULL));
         return op_cached_attention(t, &a);

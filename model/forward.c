@@ -5,7 +5,7 @@
  * for each layer, with h = RMSNorm(x):
  *     q_r = rope(Wq_r h), q_c = Wq_c h                             [T, H*dr], [T, H*dc]
  *     FULL     k_r = rope(Wk h), v = Wv h                          [T, G*dh], [T, G*dh]
- *     PARTIAL  k_r = rope(Wk_r h), k_c = up_k h, v = up_v h        [T, G*dr], [T, G*dc], [T, G*dh]
+ *     PARTIAL  k_r = rope(Wk_r h), k_c = up_k h, v = up_v h        [T, K*dr], [T, G*dc], [T, G*dh]
  *     MLA      c = down^m h                                        [T, r]
  *              k_r as in PARTIAL, k_c = up_k^m c, v = up_v^m c
  *     o = softmax([q_r q_c] [k_r k_c]^T / sqrt(dh)) v              [T, H*dh]
@@ -15,8 +15,9 @@
  *     logits = Whead RMSNorm(x)                                    [n, V]
  *     loss = scale * sum of -log softmax(logits)[label]            [1, 1]
  *
- * T tokens, d hidden size, H heads, G kv heads, dh head size, dr of it rotated and dc = dh - dr not
- * (FULL: dr = dh, no q_c and k_c), r latent width, m the modality of the row, V vocabulary, n rows
+ * T tokens, d hidden size, H heads, G kv heads, dh head size, dr rotated dims of a key and dc not
+ * rotated (FULL: dr = dh, no q_c and k_c), K rotated keys: G, or 1 that all heads share (then
+ * dc = dh), r latent width, m the modality of the row, V vocabulary, n rows
  * asked for. Attention is causal within each sample; query head h uses kv head h / (H/G).
  *
  * Nothing is computed that nobody reads: in the last layer only the rows with a label (or whose
@@ -146,7 +147,7 @@ void build_query(struct model *m, struct tape *t, int64_t l, struct tensor *x, s
     /* [T, H*dr] and [T, H*dc]; FULL: [T, H*dh] and none */
     q[0] = op_rope(t, op_linear(t, x, param_tensor(a->q[0]), param_tensor(a->q_b[0]), NULL), table,
                    0, H, kept, m->q_pairs ? m->q_pairs + l * H * kept : NULL);
-    q[1] = m->rope_dim < c->head_dim
+    q[1] = model_nope_dim(m) > 0
                ? op_linear(t, x, param_tensor(a->q[1]), param_tensor(a->q_b[1]), NULL)
                : NULL;
 }
@@ -155,11 +156,11 @@ struct tensor *build_key(struct model *m, struct tape *t, int64_t l, struct tens
                          struct tensor *table)
 {
     struct attn *a = &m->layers[l].attn;
-    int64_t G = m->cfg.text.num_key_value_heads, kept = m->rope_dim / 2;
+    int64_t K = model_rope_keys(m), kept = m->rope_dim / 2;
 
-    /* [T, G*dr]; FULL: [T, G*dh] */
-    return op_rope(t, op_linear(t, x, param_tensor(a->k), param_tensor(a->k_b), NULL), table, 0, G,
-                   kept, m->pairs ? m->pairs + l * G * kept : NULL);
+    /* [T, K*dr]; FULL: [T, G*dh] */
+    return op_rope(t, op_linear(t, x, param_tensor(a->k), param_tensor(a->k_b), NULL), table, 0, K,
+                   kept, m->pairs ? m->pairs + l * K * kept : NULL);
 }
 
 /* What the layers of one batch's graph share. */
@@ -198,6 +199,7 @@ static struct tensor *attention_layer(struct model *m, struct tape *t, const str
     build_query(m, t, l, xq, tq, q);
     a.part[0] = (struct attention_part){
         .q = q[0], .k = build_key(m, t, l, x, b->table), .width = m->rope_dim};
+    if (m->cross && a.groups > 1) a.part[0].k = op_repeat(t, a.part[0].k, a.groups);
     if (m->state == ATTN_FULL) {
         a.v = op_linear(t, x, param_tensor(w->v), param_tensor(w->v_b), NULL); /* [T, G*dh] */
         return op_attention(t, &a);
@@ -205,9 +207,8 @@ static struct tensor *attention_layer(struct model *m, struct tape *t, const str
     build_latents(m, t, batch, w, x, latent);
     if (q[1]) {
         a.parts = 2;
-        a.part[1] = (struct attention_part){.q = q[1],
-                                            .k = build_up(m, t, batch, w, latent[0], false),
-                                            .width = c->head_dim - m->rope_dim};
+        a.part[1] = (struct attention_part){
+            .q = q[1], .k = build_up(m, t, batch, w, latent[0], false), .width = model_nope_dim(m)};
     }
     a.v = build_up(m, t, batch, w, latent[1], true);
     return op_attention(t, &a);

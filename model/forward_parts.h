@@ -18,7 +18,7 @@ struct tensor *build_embeddings(struct model *m, struct tape *t, const struct fo
  * [T, H*dc] or NULL. */
 void build_query(struct model *m, struct tape *t, int64_t l, struct tensor *x, struct tensor *table,
                  struct tensor *q[2]);
-/* Its rotated keys [T, G*dr]. */
+/* Its rotated keys [T, K*dr]. */
 struct tensor *build_key(struct model *m, struct tape *t, int64_t l, struct tensor *x,
                          struct tensor *table);
 /* What keys [0] and values [1] are made from: latents [T, r] (in `joint` the same

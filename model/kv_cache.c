@@ -2,12 +2,12 @@
  *
  *                rotated key   unrotated key   value
  *     FULL       G*dh          -               G*dh
- *     PARTIAL    G*dr          G*dc            G*dh
+ *     PARTIAL    K*dr          G*dc            G*dh
  *     MLA, by its method (none: as PARTIAL):
- *     joint      G*dr          r, for both     -
- *     split      G*dr          r               r
- *     only_key   G*dr          r               G*dh
- *     only_value G*dr          G*dc            r */
+ *     joint      K*dr          r, for both     -
+ *     split      K*dr          r               r
+ *     only_key   K*dr          r               G*dh
+ *     only_value K*dr          G*dc            r */
 #include "base/mem.h"
 #include "model/forward.h"
 #include "model/forward_parts.h"
@@ -24,8 +24,8 @@ bool kv_cache_new(struct kv_cache *c, const struct model *m, int64_t sequences, 
 
     *c = (struct kv_cache){
         .sequences = sequences, .capacity = capacity, .layers = t->num_hidden_layers};
-    c->width[0] = G * m->rope_dim;
-    c->width[1] = how->key ? m->latent : G * (t->head_dim - m->rope_dim);
+    c->width[0] = model_rope_keys(m) * m->rope_dim;
+    c->width[1] = how->key ? m->latent : G * model_nope_dim(m);
     c->width[2] = how->joint ? 0 : how->value ? m->latent : G * t->head_dim;
     CHECK(c->width[0] + c->width[1] + c->width[2] == model_cache_values(m));
     for (int i = 0; i < 3; i++) {

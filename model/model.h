@@ -11,7 +11,8 @@
  *              factors kv_proj_{img,text}.{down_*,up_k,up_v}, or kv_proj if modalities share them
  *
  * Letters: T tokens, V vocabulary, d hidden size, L layers, H query heads, G kv heads, dh head
- * size, dr rotated and dc = dh - dr unrotated dims per head, r latent width. */
+ * size, dr rotated dims of a key and dc unrotated dims per head (dh - dr, or dh in the cross-head
+ * basis), K rotated keys (G, or 1), r latent width. */
 #ifndef MODEL_MODEL_H
 #define MODEL_MODEL_H
 
@@ -94,9 +95,10 @@ struct model {
     enum attn_state state;
     enum kv_method method;
     bool decoupled;
-    int64_t rope_dim; /* dr: rotated dims per head; FULL: head_dim */
+    bool cross;       /* one rotated key for all heads; see model_rope_keys() */
+    int64_t rope_dim; /* dr: rotated dims of a key; FULL: head_dim */
     int64_t latent;   /* r: width of a latent, low_rank * G */
-    int32_t *pairs;   /* [L, G, dr/2] kept pairs, ascending; NULL in FULL */
+    int32_t *pairs;   /* [L, K, dr/2] frequencies of the K rotated keys, ascending; NULL in FULL */
     int32_t *q_pairs; /* [L, H, dr/2] the same for each query head */
 
     struct param *params;
@@ -188,6 +190,21 @@ void model_vision_hash(const struct model *m, char hex[65]);
  * part of q k has the factor f^2. Pairs that a conversion stops rotating keep it: their keys are
  * multiplied by f^2 (convert/transform.c). */
 double model_rope_scale(const struct text_config *c);
+
+/* K rotated keys a token and layer: one for each kv head, whose unrotated part has the other dims;
+ * or, in the cross-head basis (docs/method.md, section 2), one for all, beside which every head has
+ * an unrotated key as wide as the head: dr is then not bound by dh, and a frequency may come more
+ * than once, as components of several heads' keys turn by it. */
+static inline int64_t model_rope_keys(const struct model *m)
+{
+    return m->cross ? 1 : m->cfg.text.num_key_value_heads;
+}
+
+/* dc: unrotated dims per head; FULL: none. */
+static inline int64_t model_nope_dim(const struct model *m)
+{
+    return m->cfg.text.head_dim - (m->cross ? 0 : m->rope_dim);
+}
 
 static inline int64_t model_sets(const struct model *m)
 {

@@ -68,6 +68,7 @@ static bool find_state(struct model *m, struct err *e)
         return err_set(
             e, "%s/config.json: mha2mla: missing, but the tensors are a converted model's", m->dir);
     m->rope_dim = m->cfg.mha2mla.rope_dim_for_mla;
+    m->cross = hf_is_cross(&m->cfg.mha2mla);
     if (m->rope_dim < 2)
         return hf_config_fail(&m->cfg, "mha2mla.rope_dim_for_mla", e,
                               "mha2mla.rope_dim_for_mla is %lld; allowed: 2 or more",

@@ -112,14 +112,16 @@ static bool check_text(const struct model *m, struct err *e)
     const struct text_config *c = &m->cfg.text;
     const char *in = hf_has_vision(&m->cfg) ? "text_config." : "", *at = m->layout->text;
     int64_t dh = c->head_dim, H = c->num_attention_heads, G = c->num_key_value_heads;
+    bool cross = m->cfg.has_mha2mla && hf_is_cross(&m->cfg.mha2mla);
+    int64_t own = cross ? m->cfg.mha2mla.rope_dim_for_mla : 0; /* rotated dims besides the head's */
     char path[64], prefix[300];
     const struct size_rule rules[] = {
         {in, "vocab_size", c->vocab_size, .prefix = at, "embed_tokens.weight", 0},
         {in, "hidden_size", c->hidden_size, .prefix = at, "embed_tokens.weight", 1},
         {in, "intermediate_size", c->intermediate_size, .prefix = at,
          "layers.0.mlp.gate_proj.weight", 0},
-        {in, "num_attention_heads", H, "head_dim", dh, H * dh, at,
-         "layers.0.self_attn.q_proj.weight", 0},
+        {in, "num_attention_heads", H, cross ? "head_dim + mha2mla.rope_dim_for_mla" : "head_dim",
+         dh + own, H * (dh + own), at, "layers.0.self_attn.q_proj.weight", 0},
         {in, "num_key_value_heads", G, "head_dim", dh, G * dh, at,
          "layers.0.self_attn.k_proj.weight", 0},
     };

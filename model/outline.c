@@ -8,13 +8,13 @@
 /* Any pairs will do for a plan: the first of each head. */
 static bool any_pairs(struct model *m, struct err *e)
 {
-    int64_t kept = m->rope_dim / 2;
-    int64_t heads = m->cfg.text.num_hidden_layers * m->cfg.text.num_key_value_heads;
+    int64_t kept = m->rope_dim / 2, P = m->cfg.text.head_dim / 2;
+    int64_t heads = m->cfg.text.num_hidden_layers * model_rope_keys(m);
 
     m->pairs = mem_new((size_t)(heads * kept), sizeof *m->pairs, "the kept RoPE pairs", e);
     if (!m->pairs) return false;
     for (int64_t i = 0; i < heads * kept; i++)
-        m->pairs[i] = (int32_t)(i % kept);
+        m->pairs[i] = (int32_t)(i % kept % P);
     return model_set_query_pairs(m, e);
 }
 
@@ -73,6 +73,7 @@ bool model_outline(struct model *shape, const struct model *m, const struct mode
                             .state = s->state,
                             .method = s->method,
                             .decoupled = s->decoupled,
+                            .cross = s->cross,
                             .rope_dim = s->state == ATTN_FULL ? m->rope_dim : s->rope_dim,
                             .latent = s->latent};
     hf_config_borrow(&shape->cfg);

@@ -10,7 +10,7 @@ struct model_state {
     enum attn_state state;
     int64_t rope_dim, latent;
     enum kv_method method;
-    bool decoupled;
+    bool decoupled, cross;
 };
 
 /* The model that m becomes in that state, with the parameters of `kinds` trained; of a parameter

@@ -25,12 +25,12 @@ static bool bad_pairs(const struct model *m, const char *what, struct err *e)
 {
     return hf_config_fail(
         &m->cfg, "mha2mla.rope_pairs", e,
-        "mha2mla.rope_pairs: %s; needed is, for each layer and kv head, %lld different pairs in "
-        "ascending order",
-        what, (long long)(m->rope_dim / 2));
+        "mha2mla.rope_pairs: %s; needed is, for each layer%s, %lld %spairs in ascending order",
+        what, m->cross ? "" : " and kv head", (long long)(m->rope_dim / 2),
+        m->cross ? "" : "different ");
 }
 
-/* rope_pairs [L][G][dr/2], our addition to the section: the pairs that stay rotated. */
+/* rope_pairs [L][K][dr/2], our addition to the section: the pairs that stay rotated. */
 static bool read_pairs(struct model *m, const cJSON *list, struct err *e)
 {
     const struct text_config *c = &m->cfg.text;
@@ -41,17 +41,19 @@ static bool read_pairs(struct model *m, const cJSON *list, struct err *e)
         return bad_pairs(m, "not a list with an entry for each layer", e);
     cJSON_ArrayForEach(layer, list)
     {
-        if (cJSON_GetArraySize(layer) != c->num_key_value_heads)
-            return bad_pairs(m, "a layer without an entry for each kv head", e);
+        if (cJSON_GetArraySize(layer) != model_rope_keys(m))
+            return bad_pairs(m, "a layer without an entry for each rotated key", e);
         cJSON_ArrayForEach(head, layer)
         {
-            int64_t last = -1;
+            int64_t last = m->cross ? 0 : -1;
             if (cJSON_GetArraySize(head) != kept)
                 return bad_pairs(m, "a head with another number", e);
             cJSON_ArrayForEach(pair, head)
             {
                 double v = cJSON_IsNumber(pair) ? pair->valuedouble : -1;
-                if (!(v > (double)last && v < (double)(c->head_dim / 2)) || v != (double)(int64_t)v)
+                if (!((m->cross ? v >= (double)last : v > (double)last) &&
+                      v < (double)(c->head_dim / 2)) ||
+                    v != (double)(int64_t)v)
                     return bad_pairs(m, "a number that is not a pair, or out of order", e);
                 m->pairs[n++] = (int32_t)(last = (int64_t)v);
             }
@@ -134,18 +136,19 @@ bool model_open_pairs(struct model *m, struct err *e)
     const struct text_config *c = &m->cfg.text;
     const cJSON *section = cJSON_GetObjectItemCaseSensitive(m->cfg.json, "mha2mla");
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(section, "rope_pairs");
-    int64_t n = c->num_hidden_layers * c->num_key_value_heads * m->rope_dim / 2;
+    int64_t n = c->num_hidden_layers * model_rope_keys(m) * m->rope_dim / 2;
     bool ok;
 
     m->pairs = mem_new((size_t)n, sizeof *m->pairs, "the kept RoPE pairs", e);
     if (!m->pairs) return false;
+    if (!list && m->cross) return bad_pairs(m, "missing", e);
     ok = list ? read_pairs(m, list, e) : ranked_pairs(m, e);
     return ok && model_set_query_pairs(m, e);
 }
 
 struct cJSON *model_pairs_json(const struct model *m)
 {
-    int64_t L = m->cfg.text.num_hidden_layers, G = m->cfg.text.num_key_value_heads;
+    int64_t L = m->cfg.text.num_hidden_layers, K = model_rope_keys(m);
     int64_t kept = m->rope_dim / 2;
     cJSON *list = cJSON_CreateArray();
     bool ok = list;
@@ -153,9 +156,9 @@ struct cJSON *model_pairs_json(const struct model *m)
     for (int64_t l = 0; ok && l < L; l++) {
         cJSON *layer = cJSON_CreateArray();
         ok = cJSON_AddItemToArray(list, layer); /* fails if layer is NULL */
-        for (int64_t g = 0; ok && g < G; g++)
+        for (int64_t k = 0; ok && k < K; k++)
             ok = cJSON_AddItemToArray(
-                layer, cJSON_CreateIntArray(m->pairs + (l * G + g) * kept, (int)kept));
+                layer, cJSON_CreateIntArray(m->pairs + (l * K + k) * kept, (int)kept));
     }
     if (!ok) cJSON_Delete(list);
     return ok ? list : NULL;
@@ -167,7 +170,7 @@ bool model_save_ranks(const struct model *m, const char *dir, struct cJSON *sect
     char *path;
     bool ok;
 
-    if (rank_strategy_kind(strategy_of(m)) == RANK_KIND_FIXED) return true;
+    if (m->cross || rank_strategy_kind(strategy_of(m)) == RANK_KIND_FIXED) return true;
     path = file_join(dir, rank_file, e);
     ok = path && rankfile_write_kept(path, &n, m->pairs, m->rope_dim, e);
     free(path);

@@ -3,10 +3,10 @@
  * letters of model.h and f for the MLP's width:
  *
  *     embed_tokens, lm_head   [V, d]       FULL           k_proj, v_proj   [G*dh, d]
- *     norms                   [d]          PARTIAL, MLA   k_r_proj         [G*dr, d]
+ *     norms                   [d]          PARTIAL, MLA   k_r_proj         [K*dr, d]
  *     gate_proj, up_proj      [f, d]                      up_k             [G*dc, d or r]
  *     down_proj               [d, f]                      up_v             [G*dh, d or r]
- *     q_proj                  [H*dh, d]    MLA            down_kv, _k, _v  [r, d]
+ *     q_proj                  [H*(dr+dc), d]  MLA         down_kv, _k, _v  [r, d]
  *     o_proj                  [d, H*dh]
  *
  * Biases have the rows of their weight. The rows of q_proj: all H*dr rotated ones, then the others
@@ -102,8 +102,8 @@ struct param *param_part(struct param *p, int64_t row0, int64_t rows)
 static void declare_query(struct model *m, struct attn *a, const char *prefix)
 {
     const struct text_config *c = &m->cfg.text;
-    int64_t H = c->num_attention_heads, d = c->hidden_size, all = H * c->head_dim;
-    int64_t cut = m->state == ATTN_FULL ? all : H * m->rope_dim;
+    int64_t H = c->num_attention_heads, d = c->hidden_size;
+    int64_t cut = H * m->rope_dim, all = cut + H * model_nope_dim(m); /* FULL: cut */
 
     for (int i = 0; i < 2 * (m->state == ATTN_FULL ? 1 : 2); i++) { /* weights, then biases */
         int k = m->state == ATTN_FULL ? 0 : i % 2;
@@ -123,7 +123,7 @@ static void declare_set(struct model *m, struct kv_set *s, const char *prefix)
 {
     const struct text_config *c = &m->cfg.text;
     const struct kv_method_info *method = &kv_methods[m->state == ATTN_MLA ? m->method : KV_NONE];
-    int64_t G = c->num_key_value_heads, d = c->hidden_size, dc = c->head_dim - m->rope_dim;
+    int64_t G = c->num_key_value_heads, d = c->hidden_size, dc = model_nope_dim(m);
     int64_t in_k = method->key ? m->latent : d, in_v = method->value ? m->latent : d;
 
     if (method->joint) {
@@ -146,6 +146,7 @@ static void declare_attention(struct model *m, struct attn *a, const char *prefi
 {
     const struct text_config *c = &m->cfg.text;
     int64_t G = c->num_key_value_heads, d = c->hidden_size, dh = c->head_dim;
+    int64_t rotated = model_rope_keys(m) * m->rope_dim;
     char set[300];
 
     declare_query(m, a, prefix);
@@ -157,9 +158,8 @@ static void declare_attention(struct model *m, struct attn *a, const char *prefi
             a->v_b = param_vector(m, PARAM_V, G * dh, "%sv_proj.bias", prefix);
         }
     } else {
-        a->k = param_matrix(m, PARAM_K_ROPE, G * m->rope_dim, d, "%sk_r_proj.weight", prefix);
-        if (c->qkv_bias)
-            a->k_b = param_vector(m, PARAM_K_ROPE, G * m->rope_dim, "%sk_r_proj.bias", prefix);
+        a->k = param_matrix(m, PARAM_K_ROPE, rotated, d, "%sk_r_proj.weight", prefix);
+        if (c->qkv_bias) a->k_b = param_vector(m, PARAM_K_ROPE, rotated, "%sk_r_proj.bias", prefix);
         if (model_sets(m) == 1) {
             snprintf(set, sizeof set, "%skv_proj.", prefix);
             declare_set(m, &a->set[TEXT], set);
@@ -216,17 +216,17 @@ bool params_declare(struct model *m, struct err *e)
     return !m->cfg.family->declare || m->cfg.family->declare(m, e);
 }
 
-/* q_pairs [L, H, dr/2]: query head h has the pairs of kv head h / (H/G). */
+/* q_pairs [L, H, dr/2]: query head h has the pairs of the rotated key h / (H/K). */
 bool model_set_query_pairs(struct model *m, struct err *e)
 {
     int64_t L = m->cfg.text.num_hidden_layers, H = m->cfg.text.num_attention_heads;
-    int64_t G = m->cfg.text.num_key_value_heads, kept = m->rope_dim / 2;
+    int64_t K = model_rope_keys(m), kept = m->rope_dim / 2;
 
     m->q_pairs = mem_new((size_t)(L * H * kept), sizeof *m->q_pairs, "the queries' RoPE pairs", e);
     if (!m->q_pairs) return false;
     for (int64_t l = 0; l < L; l++)
         for (int64_t h = 0; h < H; h++)
-            memcpy(m->q_pairs + (l * H + h) * kept, m->pairs + (l * G + h / (H / G)) * kept,
+            memcpy(m->q_pairs + (l * H + h) * kept, m->pairs + (l * K + h / (H / K)) * kept,
                    (size_t)kept * sizeof *m->pairs);
     return true;
 }
@@ -285,11 +285,12 @@ int64_t model_cache_values(const struct model *m)
 {
     const struct text_config *c = &m->cfg.text;
     const struct kv_method_info *method = &kv_methods[m->state == ATTN_MLA ? m->method : KV_NONE];
-    int64_t G = c->num_key_value_heads, dc = c->head_dim - m->rope_dim;
+    int64_t G = c->num_key_value_heads, dc = model_nope_dim(m);
     int64_t key = method->key ? m->latent : G * dc;
     int64_t value = method->joint ? 0 : method->value ? m->latent : G * c->head_dim;
 
-    return m->state == ATTN_FULL ? model_cache_values_full(m) : G * m->rope_dim + key + value;
+    if (m->state == ATTN_FULL) return model_cache_values_full(m);
+    return model_rope_keys(m) * m->rope_dim + key + value;
 }
 
 int64_t model_cache_values_full(const struct model *m)

@@ -24,7 +24,7 @@ void shape_text(const int64_t *dim, int n, char *text, size_t size);
 
 /* Gives p zeroed memory of its own, of that dtype. */
 bool param_alloc(struct param *p, enum dtype dtype, struct err *e);
-/* Fills q_pairs [L, H, dr/2] from pairs [L, G, dr/2]. */
+/* Fills q_pairs [L, H, dr/2] from pairs [L, K, dr/2]. */
 bool model_set_query_pairs(struct model *m, struct err *e);
 void params_free(struct param *params, int64_t n);
 

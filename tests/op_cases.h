@@ -192,6 +192,14 @@ static struct tensor *group_rows(struct tape *t, struct tensor *const x[], int v
     return op_group_rows(t, x[0], 3);
 }
 
+static struct tensor *repeat(struct tape *t, struct tensor *const x[], int v, int64_t s)
+{
+    struct tensor *y = op_repeat(t, x[0], 3);
+
+    (void)s;
+    return v ? op_add(t, y, op_repeat(t, op_repeat(t, x[0], 1), 3)) : y;
+}
+
 static struct tensor *join(struct tape *t, struct tensor *const x[], int v, int64_t s)
 {
     (void)s;
@@ -454,6 +462,8 @@ static const struct graph_case cases[] = {
     {"cross entropy, one row", "cross_entropy", cross_entropy, 0, {{1, 4}, {7, 4}}, 2, 0},
     {"cross entropy, tiles", "cross_entropy", cross_entropy, 1, {{1030, 2}, {2100, 2}}, 2, 8},
     {"group_rows", "group_rows", group_rows, 0, {{6, 3}}, 0, 0},
+    {"repeat", "repeat", repeat, 0, {{5, 3}}, 0, 0},
+    {"repeat, twice", "repeat", repeat, 1, {{5, 3}}, 0, 0},
 };
 enum { CASES = sizeof cases / sizeof cases[0] };
 

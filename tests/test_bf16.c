@@ -46,6 +46,7 @@ static const struct bound {
     {"embedding", NULL, 0, 0},
     {"select_rows", NULL, 0, 0},
     {"group_rows", NULL, 0, 0},
+    {"repeat", NULL, 0, 0},
     {"join", NULL, 0, 0},
     {"add", "residual stream", 3.0, 3.3},
     {"add", "residual stream, longer", 3.6, 4.1},

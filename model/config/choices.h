@@ -19,6 +19,10 @@ enum rank_strategy {
 #define RANK_NAMES RANK_VERSION_NAMES, "file" /* the last is of the settings only */
 
 /* Which of the unrotated keys and the values come from a latent, and whether from the same one. */
+/* What the rotated keys are components of: each head's own key, or those of all heads together. */
+enum rope_basis { BASIS_HEAD, BASIS_CROSS };
+#define BASIS_NAMES "head", "cross"
+
 enum kv_method { KV_NONE, KV_JOINT, KV_SPLIT, KV_ONLY_KEY, KV_ONLY_VALUE, KV_METHODS };
 #define KV_METHOD_NAMES "none", "joint", "split", "only_key", "only_value"
 

@@ -80,7 +80,8 @@ struct vision_config {
  * group are those of published MHA2MLA checkpoints. */
 struct mha2mla_config {
     const char *partial_rope_version; /* of RANK_VERSION_NAMES, model/config/choices.h */
-    int64_t rope_dim_for_mla;         /* rotated dims per head: even, 0 .. head_dim */
+    int64_t rope_dim_for_mla;         /* rotated dims of a key: even, 0 .. head_dim; cross: .. all
+                                       * kv heads' */
     int64_t uniform_start_point;
     const char *qk_tensor_path;  /* NULL: none */
     const char *svd_init_method; /* of KV_METHOD_NAMES */
@@ -92,6 +93,7 @@ struct mha2mla_config {
     bool decoupled;          /* ours: a latent per modality */
     const char *calibration; /* ours: of MDSVD_NAMES; NULL: not given */
     bool refit;              /* ours: o_proj was refitted after the conversion */
+    const char *rope_basis;  /* ours: of BASIS_NAMES; NULL: head */
     const char *base;        /* ours: directory with the tensors missing here; NULL: none missing */
     const char *base_sum;    /* ours: sums of its files of weights; NULL: an older version's */
 };
@@ -123,6 +125,8 @@ struct hf_config {
     struct cJSON *json; /* of doc, borrowed */
     const char *file;   /* of doc, borrowed: for messages */
 };
+
+bool hf_is_cross(const struct mha2mla_config *m); /* rope_basis "cross" */
 
 /* On failure, both fill *e and leave *c zeroed. `name` is the file's name in messages. */
 bool hf_config_read(struct hf_config *c, const char *path, struct err *e);

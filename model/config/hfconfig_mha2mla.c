@@ -9,6 +9,7 @@
 static const char *const versions[] = {RANK_VERSION_NAMES, NULL};
 static const char *const svd_methods[] = {KV_METHOD_NAMES, NULL};
 static const char *const calibrations[] = {MDSVD_NAMES, NULL};
+static const char *const bases[] = {BASIS_NAMES, NULL};
 
 #define ROW(member) HF_ROW(mha2mla_config, member)
 #define SIZE_ROW(member, max, d)                                                                   \
@@ -35,17 +36,23 @@ static const struct hf_field ours[] = {
     {ROW(decoupled), .kind = HF_BOOL, .def = {false, true}},
     TEXT_ROW(calibration, calibrations),
     HF_BOOL_ROW(mha2mla_config, refit, false),
+    TEXT_ROW(rope_basis, bases),
     TEXT_ROW(base, NULL),
     TEXT_ROW(base_sum, NULL),
 };
 enum { PUBLISHED = sizeof published / sizeof *published, OURS = sizeof ours / sizeof *ours };
 
+bool hf_is_cross(const struct mha2mla_config *m)
+{
+    return m->rope_basis && strcmp(m->rope_basis, bases[BASIS_CROSS]) == 0;
+}
+
 bool hf_read_mha2mla(const struct hf_reader *whole, const cJSON *section,
                      const struct text_config *t, bool vision, struct mha2mla_config *m)
 {
     struct hf_reader r = *whole;
-    int64_t dr;
-    bool compressed;
+    int64_t dr, most = t->head_dim;
+    bool compressed, cross;
 
     r.prefix = "mha2mla.";
     if (!hf_read_fields(&r, section, published, PUBLISHED, 0, m)) return false;
@@ -53,10 +60,12 @@ bool hf_read_mha2mla(const struct hf_reader *whole, const cJSON *section,
     compressed = strcmp(m->svd_init_method, "none") != 0;
     if (!hf_read_fields(&r, section, ours, OURS, compressed && vision, m)) return false;
     dr = m->rope_dim_for_mla;
-    if (dr % 2 != 0 || dr > t->head_dim)
+    cross = hf_is_cross(m);
+    if (cross) most *= t->num_key_value_heads;
+    if (dr % 2 != 0 || dr > most)
         return hf_fail(&r, section, "rope_dim_for_mla",
-                       "is %lld; allowed: an even number up to head_dim, which is %lld",
-                       (long long)dr, (long long)t->head_dim);
+                       "is %lld; allowed: an even number up to head_dim%s, which is %lld",
+                       (long long)dr, cross ? " of all kv heads" : "", (long long)most);
     if (compressed && m->low_rank == 0)
         return hf_fail(&r, section, "low_rank",
                        "is 0; allowed: 1 or more where svd_init_method is %s", m->svd_init_method);

@@ -1,0 +1,279 @@
+/* test_cross.c - rotated keys in a cross-head basis: with all components kept the model is the
+ * original, with those of some pairs, or of each head alone, the model that keeps these pairs; and
+ * all that follows of it: factors, the absorbed cache, saving. LLaVA and text models, MHA and GQA,
+ * with and without biases.
+ *
+ * 1e-5 relative throughout, as in test_conversion.c: the basis is one more product in fp32. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "tests/tiny_convert.h"
+#include "tests/tiny_reference.h"
+#include "tests/tmpdir.h"
+
+static const char *const with_pictures[] = {"tttitt|TTT", "ttt|TTTT", "itti|TT", "t|Ti"};
+static const char *const text_only[] = {"tttttttt|TTT", "t|T", "tttt|TTTTTTTTTT", "tt|TT"};
+enum { SAMPLES = 4, P = 4, MOST = TINY_HEADS * P }; /* pairs of a head; components */
+
+static const struct variant {
+    const char *type; /* NULL: LLaVA */
+    int kv_heads;
+    bool bias;
+} variants[] = {{NULL, 4, false},    {NULL, 2, true},    {NULL, 1, false},
+                {"llama", 2, false}, {"qwen2", 2, true}, {"qwen2", 4, true}};
+enum { VARIANTS = sizeof variants / sizeof *variants };
+
+static void open_variant(struct model *m, struct tiny_batch *b, const struct variant *v)
+{
+    if (v->type)
+        tiny_text_model(m, v->type, v->kv_heads, 6);
+    else
+        tiny_model(m, v->kv_heads, v->bias, 6);
+    tiny_batch(b, v->type ? text_only : with_pictures, SAMPLES, 8);
+}
+
+/* ---- bases ---- */
+
+struct basis {
+    struct cross_basis b;
+    int32_t pair[TINY_LAYERS * MOST];
+    double re[TINY_LAYERS * MOST * TINY_HEADS], im[TINY_LAYERS * MOST * TINY_HEADS];
+    double scale[TINY_LAYERS * MOST];
+};
+
+/* v[G, G]: G random orthonormal columns, one after the other. */
+static void random_unitary(struct rng *r, int G, double *re, double *im)
+{
+    for (int c = 0; c < G; c++) {
+        double *x = re + c * G, *y = im + c * G, norm = 0;
+        for (int g = 0; g < G; g++) {
+            x[g] = rng_normal(r);
+            y[g] = rng_normal(r);
+        }
+        for (int o = 0; o < c; o++) { /* less its part along column o */
+            double a = 0, b = 0;
+            for (int g = 0; g < G; g++) {
+                a += re[o * G + g] * x[g] + im[o * G + g] * y[g];
+                b += re[o * G + g] * y[g] - im[o * G + g] * x[g];
+            }
+            for (int g = 0; g < G; g++) {
+                x[g] -= a * re[o * G + g] - b * im[o * G + g];
+                y[g] -= a * im[o * G + g] + b * re[o * G + g];
+            }
+        }
+        for (int g = 0; g < G; g++)
+            norm += x[g] * x[g] + y[g] * y[g];
+        for (int g = 0; g < G; g++) {
+            x[g] /= sqrt(norm);
+            y[g] /= sqrt(norm);
+        }
+    }
+}
+
+/* All components of the pairs in the bit mask, in a random basis with random scales. */
+static void random_basis(struct basis *b, int G, unsigned pairs)
+{
+    struct rng r;
+
+    rng_seed(&r, 31, 0);
+    *b = (struct basis){.b = {0}};
+    for (int i = 0; i < P; i++)
+        b->b.n += pairs >> i & 1 ? G : 0;
+    for (int l = 0; l < TINY_LAYERS; l++) {
+        int64_t at = l * b->b.n;
+        for (int k = 0; k < G * P; k++)
+            b->scale[l * G * P + k] = exp(rng_normal(&r) / 2);
+        for (int i = 0; i < P; i++) {
+            if (!(pairs >> i & 1)) continue;
+            random_unitary(&r, G, b->re + at * G, b->im + at * G);
+            for (int g = 0; g < G; g++)
+                b->pair[at++] = i;
+        }
+    }
+    b->b = (struct cross_basis){b->b.n, b->pair, b->re, b->im, b->scale};
+}
+
+/* Each head's own pairs [L, G, kept]: the unit vectors. */
+static void unit_basis(struct basis *b, int G, const int32_t *pairs, int kept)
+{
+    *b = (struct basis){.b = {0}};
+    for (int l = 0; l < TINY_LAYERS; l++) {
+        int64_t at = l * G * kept;
+        for (int i = 0; i < P; i++)
+            for (int g = 0; g < G; g++)
+                for (int j = 0; j < kept; j++) {
+                    if (pairs[(l * G + g) * kept + j] != i) continue;
+                    b->pair[at] = i;
+                    b->re[at++ * G + g] = 1;
+                }
+    }
+    for (int k = 0; k < TINY_LAYERS * G * P; k++)
+        b->scale[k] = 1;
+    b->b = (struct cross_basis){G * kept, b->pair, b->re, b->im, b->scale};
+}
+
+/* ---- models ---- */
+
+static void check(struct model *m, const struct tiny_batch *b, const float *want, const char *what,
+                  int variant)
+{
+    struct err e = {0};
+    struct tape *t = tape_new(&e);
+    float *got = tiny_logits(m, t, &b->f);
+    double d = tiny_distance(want, got, b->b.batch.tokens * TINY_VOCAB);
+
+    if (!(d < 1e-5)) fail_msg("variant %d, %s: %g", variant, what, d);
+    free(got);
+    tape_free(t);
+}
+
+/* Over the cache, of whose rotated keys there is one. 1e-4: absorbing changes the order of products. */
+static void check_absorbed(struct model *m, const float *want, const struct tiny_batch *all, int v)
+{
+    struct kv_cache cache = {0};
+    int64_t seq[SAMPLES] = {0, 1, 2, 3}, longest = 0;
+    struct err e = {0};
+    struct tape *t = tape_new(&e);
+    struct forward f = all->f;
+    struct tensor *got;
+
+    for (int s = 0; s < SAMPLES; s++)
+        longest = all->s[s].n > longest ? all->s[s].n : longest;
+    must(kv_cache_new(&cache, m, SAMPLES, longest, &e), &e);
+    assert_int_equal(cache.width[0], m->rope_dim);
+    f.cache = &cache;
+    f.seq = seq;
+    tape_begin(t, false);
+    got = model_extend(m, t, &f, &e);
+    must(got && tape_plan(t, 0, &e), &e);
+    tape_forward(t);
+    for (int s = 0; s < SAMPLES; s++) {
+        double d = tiny_distance(want + (all->b.batch.begin[s + 1] - 1) * TINY_VOCAB,
+                                 (const float *)got->data + s * TINY_VOCAB, TINY_VOCAB);
+        if (!(d < 1e-4)) fail_msg("variant %d, absorbed, sample %d: %g", v, s, d);
+    }
+    assert_int_equal(kv_cache_bytes(&cache),
+                     model_cache_values(m) * TINY_LAYERS * all->b.batch.tokens * 4);
+    kv_cache_free(&cache);
+    tape_free(t);
+}
+
+static void to_cross(struct model *m, const struct basis *b)
+{
+    struct err e = {0};
+
+    must(model_to_cross(m, &b->b, &e), &e);
+    assert_int_equal(m->layers[0].attn.k->t.rows, 2 * b->b.n);
+    assert_int_equal(m->layers[0].attn.q[0]->t.rows, TINY_HEADS * 2 * b->b.n);
+    assert_int_equal(m->layers[0].attn.q[1]->t.rows, TINY_D);
+}
+
+/* With all components nothing is left to the unrotated keys, and the model is the original. */
+static void test_all(void **state)
+{
+    (void)state;
+    for (int v = 0; v < VARIANTS; v++) {
+        struct tiny_batch b;
+        struct basis basis;
+        struct model m;
+        open_variant(&m, &b, &variants[v]);
+        float *want = reference_logits(&m, &b, NULL);
+        random_basis(&basis, variants[v].kv_heads, 15);
+        to_cross(&m, &basis);
+        for (int64_t i = 0; i < tensor_count(&m.layers[1].attn.set[TEXT].up_k->t); i++)
+            assert_true(fabsf(tensor_real(&m.layers[1].attn.set[TEXT].up_k->t)[i]) < 1e-5F);
+        check(&m, &b, want, "all", v);
+        check_absorbed(&m, want, &b, v);
+        free(want);
+        tiny_batch_free(&b);
+        model_close(&m);
+    }
+}
+
+/* All components of some pairs, whatever the basis, are these pairs of all heads. */
+static void test_some_pairs(void **state)
+{
+    static const int32_t one_head[] = {1, 3};
+
+    (void)state;
+    for (int v = 0; v < VARIANTS; v++) {
+        const int G = variants[v].kv_heads;
+        int32_t pairs[TINY_LAYERS * TINY_HEADS * 2];
+        struct reference r = {.pairs = pairs, .kept = 2};
+        struct tiny_batch b;
+        struct basis basis;
+        struct model m;
+        open_variant(&m, &b, &variants[v]);
+        for (int i = 0; i < TINY_LAYERS * G * 2; i++)
+            pairs[i] = one_head[i % 2];
+        float *want = reference_logits(&m, &b, &r);
+        random_basis(&basis, G, 1u << 1 | 1u << 3);
+        to_cross(&m, &basis);
+        check(&m, &b, want, "two pairs", v);
+        check_absorbed(&m, want, &b, v);
+        free(want);
+        tiny_batch_free(&b);
+        model_close(&m);
+    }
+}
+
+/* Heads that keep other pairs each: the basis of unit vectors. Then factors of full rank, and the
+ * model saved and opened again. */
+static void test_own_pairs(void **state)
+{
+    struct err e = {0};
+
+    for (int v = 0; v < VARIANTS * 2; v++) {
+        const struct variant *kind = &variants[v / 2];
+        const bool decoupled = v % 2 && !kind->type;
+        struct mha2mla_config section = {.partial_rope_version = "mkl",
+                                         .rope_dim_for_mla = 4 * kind->kv_heads,
+                                         .rope_basis = "cross",
+                                         .svd_init_method = "joint",
+                                         .low_rank = TINY_D / kind->kv_heads,
+                                         .decoupled = decoupled};
+        int32_t pairs[TINY_LAYERS * TINY_HEADS * 2];
+        struct reference r = {.pairs = pairs, .kept = 2};
+        struct tiny_batch b;
+        struct basis basis;
+        struct model m, opened;
+        char name[32];
+        open_variant(&m, &b, kind);
+        tiny_pairs(&m, 4, pairs, 11);
+        float *want = reference_logits(&m, &b, &r);
+        unit_basis(&basis, kind->kv_heads, pairs, 2);
+        to_cross(&m, &basis);
+        check(&m, &b, want, "own pairs", v);
+        tiny_mla(&m, KV_JOINT, decoupled, TINY_D);
+        assert_int_equal(model_cache_values(&m), 4 * kind->kv_heads + TINY_D);
+        check(&m, &b, want, "factors", v);
+        check_absorbed(&m, want, &b, v);
+        snprintf(name, sizeof name, "m%d", v);
+        must(hf_config_set_mha2mla(&m.cfg, &section, &e), &e);
+        must(model_save(&m, tmpdir_path(state, name), DT_F32, false, &e), &e);
+        must(model_open(&opened, tmpdir_path(state, name), &e), &e);
+        assert_true(opened.cross);
+        assert_memory_equal(opened.pairs, m.pairs,
+                            (size_t)(TINY_LAYERS * basis.b.n) * sizeof *m.pairs);
+        check(&opened, &b, want, "opened", v);
+        check_absorbed(&opened, want, &b, v);
+        free(want);
+        tiny_batch_free(&b);
+        model_close(&opened);
+        model_close(&m);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_all),
+        cmocka_unit_test(test_some_pairs),
+        cmocka_unit_test_setup_teardown(test_own_pairs, tmpdir_make, tmpdir_remove),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
