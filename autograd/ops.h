@@ -123,6 +123,34 @@ struct token_score {
 struct tensor *op_token_scores(struct tape *t, struct tensor *h, struct tensor *w,
                                const int32_t *labels, struct token_score *each);
 
+/* top_logits.c, inference: what is kept of each row's distribution softmax(h[i] w^T / temperature),
+ * for op_distill, in the caller's memory when the tape runs: the k <= V largest logits, by token, and
+ * the log of the sum of exp(logit / temperature) over all others; -inf if there are none. Returns
+ * the probability of the others: [rows,1]. */
+struct top_logits {
+    int64_t k;
+    double temperature;
+    int32_t *ids; /* [rows, k], ascending */
+    real *logits; /* [rows, k] */
+    real *rest;   /* [rows] */
+};
+struct tensor *op_top_logits(struct tape *t, struct tensor *h, struct tensor *w,
+                             const struct top_logits *to);
+
+/* distill.c: op_cross_entropy and the divergence from a teacher's distributions of the same rows:
+ * scale * sum over rows of (1 - weight) * -log softmax(h[i] w^T)[labels[i]] + weight * T^2 * KL, T
+ * the teacher's temperature. With weight 0 it is op_cross_entropy, bit for bit. */
+struct distill_terms {
+    double ce, distill; /* both times scale; of distill, T^2 * KL */
+};
+struct distill {
+    const struct top_logits *teacher; /* borrowed with its lists, as labels are */
+    double weight, scale;
+    struct distill_terms *terms; /* filled when the tape runs forward; or NULL */
+};
+struct tensor *op_distill(struct tape *t, struct tensor *h, struct tensor *w, const int32_t *labels,
+                          const struct distill *d);
+
 /* cache.c, inference: copies row i of src to row rows[i] of the caller's cache [*, src->cols].
  * Returns the cache as a leaf-like tensor [cache_rows, cols], which is what attention must read. */
 struct tensor *op_cache_write(struct tape *t, struct tensor *src, real *cache, int64_t cache_rows,

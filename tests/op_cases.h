@@ -339,6 +339,39 @@ static struct tensor *cross_entropy(struct tape *t, struct tensor *const x[], in
     return op_cross_entropy(t, x[0], x[1], labels, v ? 0.01 : 1.5);
 }
 
+/* A teacher that knows 3 tokens of V, spread over them, or all. */
+enum { TEACHER_T2, TEACHER_TILES, TEACHER_ALL };
+
+static const struct top_logits *teacher_of(struct tape *t, int64_t rows, int64_t V, int v)
+{
+    struct top_logits *to = tape_new_array(t, struct top_logits, 1);
+    const int64_t k = v == TEACHER_ALL ? V : 3;
+
+    *to = (struct top_logits){k, v == TEACHER_TILES ? 0.7 : 2, tape_new_array(t, int32_t, rows *k),
+                              tape_new_array(t, real, rows *k), tape_new_array(t, real, rows)};
+    for (int64_t i = 0; i < rows; i++) {
+        for (int64_t c = 0; c < k; c++) {
+            to->ids[i * k + c] = (int32_t)(c * (V / k) + i % (V / k));
+            to->logits[i * k + c] = 2 * weight_of(i * k + c);
+        }
+        to->rest[i] = v == TEACHER_ALL ? -INFINITY : weight_of(i);
+    }
+    return to;
+}
+
+static struct tensor *distill(struct tape *t, struct tensor *const x[], int v, int64_t s)
+{
+    int32_t *labels = tape_new_array(t, int32_t, x[0]->rows);
+
+    (void)s;
+    for (int64_t i = 0; i < x[0]->rows; i++)
+        labels[i] = (int32_t)(i * i * 31 % x[1]->rows);
+    return op_distill(t, x[0], x[1], labels,
+                      &(struct distill){.teacher = teacher_of(t, x[0]->rows, x[1]->rows, v),
+                                        .weight = v == TEACHER_T2 ? 0.4 : 1,
+                                        .scale = v == TEACHER_TILES ? 0.01 : 1.5});
+}
+
 /* ---- the cases ---- */
 
 struct graph_case {
@@ -461,6 +494,9 @@ static const struct graph_case cases[] = {
     {"cross entropy", "cross_entropy", cross_entropy, 0, {{5, 4}, {7, 4}}, 2, 0},
     {"cross entropy, one row", "cross_entropy", cross_entropy, 0, {{1, 4}, {7, 4}}, 2, 0},
     {"cross entropy, tiles", "cross_entropy", cross_entropy, 1, {{1030, 2}, {2100, 2}}, 2, 8},
+    {"distill", "distill", distill, TEACHER_T2, {{5, 4}, {7, 4}}, 2, 0},
+    {"distill, of all tokens", "distill", distill, TEACHER_ALL, {{5, 4}, {7, 4}}, 2, 0},
+    {"distill, tiles", "distill", distill, TEACHER_TILES, {{1030, 2}, {2100, 2}}, 2, 8},
     {"group_rows", "group_rows", group_rows, 0, {{6, 3}}, 0, 0},
     {"repeat", "repeat", repeat, 0, {{5, 3}}, 0, 0},
     {"repeat, twice", "repeat", repeat, 1, {{5, 3}}, 0, 0},
