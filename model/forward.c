@@ -342,26 +342,39 @@ struct tensor *model_layer(struct model *m, struct tape *t, const struct forward
     return x;
 }
 
-/* Of rows x [labels, d] of the last layer's output. */
-static struct tensor *label_loss(struct model *m, struct tape *t, const struct batch *b,
-                                 struct tensor *x, double scale)
-{
-    x = op_rmsnorm(t, x, param_tensor(m->norm), m->cfg.text.rms_norm_eps);
-    return op_cross_entropy(t, x, param_tensor(m->head), b->label_ids, scale);
-}
-
 struct tensor *model_head_loss(struct model *m, struct tape *t, const struct batch *b,
                                struct tensor *x, double scale)
 {
     x = op_select_rows(t, x, NULL, b->label_rows, b->labels); /* [labels, d] */
-    return label_loss(m, t, b, x, scale);
+    x = op_rmsnorm(t, x, param_tensor(m->norm), m->cfg.text.rms_norm_eps);
+    return op_cross_entropy(t, x, param_tensor(m->head), b->label_ids, scale);
+}
+
+/* What lm_head takes at the batch's labels: [labels, d]. */
+static struct tensor *build_labelled(struct model *m, struct tape *t, const struct forward *f)
+{
+    const struct batch *b = f->batch;
+
+    return op_rmsnorm(t, build_decoder(m, t, f, b->label_rows, b->labels), param_tensor(m->norm),
+                      m->cfg.text.rms_norm_eps);
 }
 
 struct tensor *model_loss(struct model *m, struct tape *t, const struct forward *f, double scale)
 {
-    const struct batch *b = f->batch;
+    return op_cross_entropy(t, build_labelled(m, t, f), param_tensor(m->head), f->batch->label_ids,
+                            scale);
+}
 
-    return label_loss(m, t, b, build_decoder(m, t, f, b->label_rows, b->labels), scale);
+struct tensor *model_distill(struct model *m, struct tape *t, const struct forward *f,
+                             const struct distill *d)
+{
+    return op_distill(t, build_labelled(m, t, f), param_tensor(m->head), f->batch->label_ids, d);
+}
+
+struct tensor *model_top_logits(struct model *m, struct tape *t, const struct forward *f,
+                                const struct top_logits *to)
+{
+    return op_top_logits(t, build_labelled(m, t, f), param_tensor(m->head), to);
 }
 
 struct tensor *model_logits(struct model *m, struct tape *t, const struct forward *f,

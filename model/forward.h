@@ -47,6 +47,14 @@ struct forward {
 /* scale * the sum of the cross entropies of the batch's labels: [1, 1]. */
 struct tensor *model_loss(struct model *m, struct tape *t, const struct forward *f, double scale);
 
+/* The same with what is learnt from a teacher's distributions at these labels, and with d->scale. */
+struct tensor *model_distill(struct model *m, struct tape *t, const struct forward *f,
+                             const struct distill *d);
+/* The teacher's part: fills the caller's lists, of the batch's labels, when the tape runs. Returns
+ * the probability of what is not in them: [labels, 1]. */
+struct tensor *model_top_logits(struct model *m, struct tape *t, const struct forward *f,
+                                const struct top_logits *to);
+
 /* Logits of the given rows [n, V], in order, kept; rows NULL: of all rows, and n is ignored. */
 struct tensor *model_logits(struct model *m, struct tape *t, const struct forward *f,
                             const int32_t *rows, int64_t n);

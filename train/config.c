@@ -61,6 +61,21 @@ static const struct schema source_schema = SCHEMA(struct config_source, source_r
         key ".projector", SCHEMA_BOOL(C, field.projector), .def = projector_,                      \
                                                            .help = "train the projector too"       \
     }
+#define LOSS(key, field)                                                                           \
+    {key ".loss", SCHEMA_ENUM(C, field.loss, LOSS_NAMES), .def = "\"ce\"",                         \
+     .help = "ce: cross entropy of the labels; distill: with the divergence from the original "    \
+             "model's answers"},                                                                   \
+        {key ".distill_weight",                                                                    \
+         SCHEMA_DOUBLE(C, field.distill_weight),                                                   \
+         .def = "0.5",                                                                             \
+         .min = SCHEMA_FROM(0),                                                                    \
+         .max = SCHEMA_TO(1),                                                                      \
+         .help = "share of the divergence in the loss, the rest is cross entropy"},                \
+    {                                                                                              \
+        key ".temperature", SCHEMA_DOUBLE(C, field.temperature), .def = "1",                       \
+                            .min = SCHEMA_FROM(0.01), .max = SCHEMA_TO(100),                       \
+                            .help = "by which both models' logits are divided for the divergence"  \
+    }
 
 static const struct schema_row rows[] = {
     {"run.dir", SCHEMA_PLACE(C, run.dir), .min_len = 1, .may_move = true,
@@ -165,6 +180,7 @@ static const struct schema_row rows[] = {
      .help = "first dim of strategy uniform"},
     PHASE("stage1", stage1, "1", "5e-5", "with partial RoPE, no compression"),
     PEFT("stage1", stage1, "\"v4\"", "false"),
+    LOSS("stage1", stage1),
     {"stage1.refit", SCHEMA_BOOL(C, stage1.refit), .def = "false",
      .help = "refit o_proj to the original's outputs before training, on svd.samples"},
     {"svd.method", SCHEMA_ENUM(C, svd.method, KV_METHOD_NAMES), .def = "\"joint\"",
@@ -184,6 +200,7 @@ static const struct schema_row rows[] = {
      .help = "calibration samples on which splits of sweep.cache are tried"},
     PHASE("stage2", stage2, "1", "5e-6", "with MLA"),
     PEFT("stage2", stage2, "\"kv+rope\"", "false"),
+    LOSS("stage2", stage2),
     {"optim.beta1", SCHEMA_DOUBLE(C, optim.beta1), .def = "0.9", .min = SCHEMA_FROM(0),
      .max = SCHEMA_BELOW(1), .help = "AdamW"},
     {"optim.beta2", SCHEMA_DOUBLE(C, optim.beta2), .def = "0.95", .min = SCHEMA_FROM(0),

@@ -33,6 +33,8 @@ struct config_phase {
     int64_t batch_size, micro_batch;
     int peft;                      /* enum peft_set (train/peft.h) */
     bool projector, vision, refit; /* vision: of the baseline only; refit: of stage 1 only */
+    int loss;                      /* LOSS_...; this and what follows: not of the baseline */
+    double distill_weight, temperature;
     int64_t eval_every;            /* in steps; 0: only at the end */
 };
 
@@ -117,6 +119,8 @@ enum { TOO_LONG_DROP, TOO_LONG_ERROR };
 #define TOO_LONG_NAMES "drop", "error"
 enum { RECOMPUTE_AUTO, RECOMPUTE_NONE, RECOMPUTE_ALL };
 #define RECOMPUTE_NAMES "auto", "none", "all"
+enum { LOSS_CE, LOSS_DISTILL };
+#define LOSS_NAMES "ce", "distill"
 enum { SAVE_F32, SAVE_BF16 };
 #define SAVE_DTYPE_NAMES "f32", "bf16"
 enum { SCORE_ANSWERS, SCORE_TOKENS, SCORES }; /* rows of scorers, train/score/scorer.h */

@@ -141,6 +141,10 @@ static bool of_projector(const struct use *u)
 {
     return u->pictures || !u->p->projector;
 }
+static bool of_distill(const struct use *u)
+{
+    return u->p->loss == LOSS_DISTILL;
+}
 static bool of_vision(const struct use *u)
 {
     return u->pictures || !u->p->vision;
@@ -155,7 +159,8 @@ static const char no_step[] = "run.steps lacks their step", no_eval[] = "there i
     no_pictures[] = "the model takes no pictures",
                   own_shape[] = "the model of model.path has its shape",
                   by_steps[] = "the training's steps are given",
-                  by_cache[] = "sweep.cache has the sizes";
+                  by_cache[] = "sweep.cache has the sizes",
+                  no_teacher[] = "the training's loss is \"ce\"";
 
 /* A setting, or all of a group (with the dot), and when it is used. The first rule that says no
  * counts. */
@@ -218,9 +223,16 @@ static const struct rule {
     {                                                                                              \
         name ".projector", of_projector, no_pictures, i                                            \
     }
+#define TEACHER_RULES(name, i)                                                                     \
+    {name ".distill_weight", of_distill, no_teacher, i},                                           \
+    {                                                                                              \
+        name ".temperature", of_distill, no_teacher, i                                             \
+    }
     PHASE_RULES("baseline", 1),
     PHASE_RULES("stage1", 2),
     PHASE_RULES("stage2", 3),
+    TEACHER_RULES("stage1", 2),
+    TEACHER_RULES("stage2", 3),
 };
 enum { RULES = sizeof rules / sizeof *rules };
 

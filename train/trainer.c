@@ -1,7 +1,8 @@
 /* trainer.c - the training loop: order of the samples, accumulation, clipping. A step:
  *
  *     samples  order_at(step * batch_size + i), i = 0 .. batch_size - 1, in micro-batches
- *     loss     sum over all labelled tokens of the step of -log p(label) / their number
+ *     loss     sum over all labelled tokens of the step of -log p(label) / their number, or with
+ *              a teacher of what autograd/distill.c has
  *     update   AdamW at schedule_lr(step), gradients times min(1, clip / |gradient|)
  *
  * Dividing by the number of labelled tokens over all micro-batches means that how a batch is cut
@@ -40,7 +41,7 @@ struct graph {
     struct model *m;
     const struct dataset *d;
     struct batch_buffer *b;
-    double scale;
+    const struct distill *how;
     struct tensor *loss;
 };
 
@@ -51,15 +52,16 @@ static bool build_graph(void *arg, int64_t layers, size_t *bytes, struct err *e)
 
     tape_begin(g->r->tape, true);
     if (!run_pictures(g->r, g->m, g->d, g->b, &f.features, e)) return false;
-    g->loss = model_loss(g->m, g->r->tape, &f, g->scale);
+    g->loss = g->how->teacher ? model_distill(g->m, g->r->tape, &f, g->how)
+                              : model_loss(g->m, g->r->tape, &f, g->how->scale);
     *bytes = tape_bytes(g->r->tape);
     return true;
 }
 
 struct tensor *train_graph(struct run *r, struct model *m, const struct dataset *d,
-                           struct batch_buffer *b, double scale, struct err *e)
+                           struct batch_buffer *b, const struct distill *how, struct err *e)
 {
-    struct graph g = {r, m, d, b, scale, NULL};
+    struct graph g = {r, m, d, b, how, NULL};
     struct room_graph fit = {.build = build_graph, .arg = &g, .room = r->room};
 
     return room_recompute(r, m, &fit, e) ? g.loss : NULL;
@@ -72,6 +74,7 @@ static void set_room(struct trainer *t)
     double own, mapped, held = room_held() - (double)tape_region(t->r->tape);
 
     room_of_params(t->m, &own, &mapped);
+    if (t->teacher.open) mapped += teacher_mapped(&t->teacher.m, t->job->kinds);
     t->r->room = room_left(t->r, held > 0 ? held : 0, mapped);
 }
 
@@ -138,7 +141,7 @@ bool trainer_open(struct trainer *t, struct err *e)
     if (t->r->train.n == 0)
         return err_set(e, "%s: no usable sample is left to train on", t->job->phase);
     if (!model_train(m, t->job->kinds, e)) return false;
-    if (!open_params(t, e)) return false;
+    if (!open_params(t, e) || !teacher_open(&t->teacher, t->r, t->job->p, e)) return false;
     t->opt.beta1 = c->optim.beta1;
     t->opt.beta2 = c->optim.beta2;
     t->opt.eps = c->optim.eps;
@@ -158,6 +161,7 @@ bool trainer_open(struct trainer *t, struct err *e)
 void trainer_close(struct trainer *t)
 {
     tape_on_final(t->r->tape, NULL, NULL);
+    teacher_close(&t->teacher);
     adamw_free(&t->opt);
     exchange_free(t->exchange);
     order_free(&t->order);
@@ -195,20 +199,39 @@ static bool no_room(const struct trainer *t, struct err *e)
     return false;
 }
 
-/* Loss and gradients of one micro-batch; adds the loss to *loss. */
-static bool micro_batch(struct trainer *t, int64_t first, int64_t n, double scale, double *loss,
+/* Plans the graph on the tape, and runs it forward. */
+static bool run_forward(struct trainer *t, struct err *e)
+{
+    if (!tape_plan(t->r->tape, t->r->memory_limit, e)) return no_room(t, e);
+    return tape_forward(t->r->tape) || give_up(t, e);
+}
+
+/* What the teacher says of the batch. */
+static bool ask_teacher(struct trainer *t, struct err *e)
+{
+    return !t->teacher.open ||
+           (teacher_graph(&t->teacher, t->r, &t->r->train, &t->batch, e) && run_forward(t, e));
+}
+
+/* Loss and gradients of one micro-batch; adds the loss and its terms to *out. */
+static bool micro_batch(struct trainer *t, int64_t first, int64_t n, struct step_result *out,
                         struct err *e)
 {
     struct run *r = t->r;
-    struct tensor *out;
+    struct distill_terms terms = {0, 0};
+    const struct distill how = {.teacher = t->teacher.open ? &t->teacher.said : NULL,
+                                .weight = t->job->p->distill_weight,
+                                .scale = 1 / (double)out->labels,
+                                .terms = &terms};
+    struct tensor *loss;
 
-    if (!batch_fill(&t->batch, t->samples + first, n, false, e)) return false;
-    out = train_graph(r, t->m, &r->train, &t->batch, scale, e);
-    if (!out) return false;
-    if (!tape_plan(r->tape, r->memory_limit, e)) return no_room(t, e);
-    if (!tape_forward(r->tape)) return give_up(t, e);
-    *loss += (double)tensor_real(out)[0];
-    return !isfinite(*loss) || tape_backward(r->tape, out) || give_up(t, e);
+    if (!batch_fill(&t->batch, t->samples + first, n, false, e) || !ask_teacher(t, e)) return false;
+    loss = train_graph(r, t->m, &r->train, &t->batch, &how, e);
+    if (!loss || !run_forward(t, e)) return false;
+    out->loss += (double)tensor_real(loss)[0];
+    out->terms.ce += terms.ce;
+    out->terms.distill += terms.distill;
+    return !isfinite(out->loss) || tape_backward(r->tape, loss) || give_up(t, e);
 }
 
 static bool diverged(struct trainer *t, const char *what, double value, struct err *e)
@@ -257,8 +280,7 @@ static bool differentiate(struct trainer *t, struct step_result *out, struct err
     tape_on_final(t->r->tape, NULL, NULL);
     for (int64_t i = 0; ok && i < n; i += micro) {
         if (n - i <= micro) tape_on_final(t->r->tape, exchange_final, t->exchange);
-        ok = micro_batch(t, i, n - i < micro ? n - i : micro, 1 / (double)out->labels, &out->loss,
-                         e);
+        ok = micro_batch(t, i, n - i < micro ? n - i : micro, out, e);
     }
     return ok;
 }
@@ -266,16 +288,17 @@ static bool differentiate(struct trainer *t, struct step_result *out, struct err
 /* Loss and norm of all processes, if all have come so far. */
 static bool meet(struct trainer *t, bool ok, struct step_result *out, struct err *e)
 {
-    double sums[] = {out->loss, 0};
+    double sums[] = {out->loss, 0, out->terms.ce, out->terms.distill};
 
     if (!cluster_go_on(ok, e)) {
         t->gave_up = t->gave_up || (cluster_size() > 1 && signals_came());
         return false;
     }
     sums[1] = adamw_grad_squares(&t->opt);
-    if (!cluster_sum(sums, 2, e)) return false;
+    if (!cluster_sum(sums, 4, e)) return false;
     out->loss = sums[0];
     out->norm = sqrt(sums[1]);
+    out->terms = (struct distill_terms){sums[2], sums[3]};
     if (!isfinite(out->loss)) return diverged(t, "loss", out->loss, e);
     return isfinite(out->norm) || diverged(t, "gradient", out->norm, e);
 }
@@ -318,8 +341,11 @@ static bool log_step(struct trainer *t, const struct step_result *s, struct err 
                             metric_num("loss", s->loss),
                             metric_num("lr", s->lr),
                             metric_num("grad_norm", s->norm),
-                            metric_num("labels", (double)s->labels)};
-    bool ok = metrics_write(&t->r->metrics, line, sizeof line / sizeof *line, e) &&
+                            metric_num("labels", (double)s->labels),
+                            metric_num("ce", s->terms.ce),
+                            metric_num("distill", s->terms.distill)};
+    const size_t n = sizeof line / sizeof *line - (t->teacher.open ? 0 : 2);
+    bool ok = metrics_write(&t->r->metrics, line, n, e) &&
               tb_scalar(&t->tb, "train/loss", t->step, wall, s->loss, e) &&
               tb_scalar(&t->tb, "train/lr", t->step, wall, s->lr, e) &&
               tb_scalar(&t->tb, "train/grad_norm", t->step, wall, s->norm, e) &&

@@ -9,12 +9,14 @@
 #include "optim/schedule.h"
 #include "train/record/checkpoint.h"
 #include "train/record/tensorboard.h"
+#include "train/teacher.h"
 #include "train/trainer.h"
 
 struct trainer {
     struct run *r;
     struct model *m;
     const struct train_job *job;
+    struct teacher teacher;
     struct adamw opt; /* of this process's parts */
     struct exchange *exchange;
     struct param **trained;
@@ -35,6 +37,7 @@ struct trainer {
 
 struct step_result {
     double loss, norm, lr, seconds; /* of all processes; seconds: of this one */
+    struct distill_terms terms;     /* of the loss, likewise, where there is a teacher */
     int64_t tokens, labels;         /* of all processes */
 };
 

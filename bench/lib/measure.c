@@ -122,9 +122,10 @@ static double node_flop(const struct node *n)
         return 2 * keys_seen(a) * (double)a->heads *
                (passes * (double)width + values * (double)a->v_width);
     }
-    if (!is(n, "linear") && !is(n, "modal_linear") && !is(n, "cross_entropy")) return 0;
+    const bool loss = is(n, "cross_entropy") || is(n, "distill"); /* which recompute the logits */
+    if (!is(n, "linear") && !is(n, "modal_linear") && !loss) return 0;
     return 2 * (double)x->rows * (double)tensor_count(w) *
-           (1 + x->needs_grad + w->needs_grad + (is(n, "cross_entropy") && n->out->needs_grad));
+           (1 + x->needs_grad + w->needs_grad + (loss && n->out->needs_grad));
 }
 
 double needed_flop(const struct tape *t)

@@ -103,6 +103,18 @@ static void show_trainings(const struct forecast *p)
     }
 }
 
+/* What a step of the trainings that distill does besides. */
+static void show_teachers(const struct forecast *p)
+{
+    for (int i = 0; i < PHASES; i++) {
+        const struct config_phase *c = config_phase(&p->r->c, i);
+        if (c->loss != LOSS_DISTILL || !run_has_step(p->r, phase_steps[i])) continue;
+        log_line("%s: with weight %g the divergence from the original model at temperature %g: each "
+                 "step takes a forward pass of it too",
+                 step_names[phase_steps[i]], c->distill_weight, c->temperature);
+    }
+}
+
 static void show_cache_row(const char *name, int64_t values, int64_t full, int64_t layers)
 {
     char t[4][UNIT_TEXT];
@@ -279,6 +291,7 @@ bool dry_run(struct run *r, struct err *e)
     if (ok) {
         show_parameters(&f);
         show_trainings(&f);
+        show_teachers(&f);
         show_cache(&f);
         ok = show_memory(&f, e);
     }

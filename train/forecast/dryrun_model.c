@@ -4,6 +4,7 @@
 #include "train/forecast/dryrun_parts.h"
 #include "train/score/scorer.h"
 #include "train/layerwise.h"
+#include "train/teacher.h"
 #include "train/forecast/room.h"
 
 #include <stdlib.h>
@@ -142,7 +143,7 @@ struct loss_graph {
     struct run *r;
     struct model *shape;
     struct dry_batch b;
-    bool pixels;
+    const struct dry_graph *how;
 };
 
 static bool build_loss(void *arg, int64_t layers, size_t *bytes, struct err *e)
@@ -150,9 +151,14 @@ static bool build_loss(void *arg, int64_t layers, size_t *bytes, struct err *e)
     struct loss_graph *g = arg;
 
     (void)e; /* a graph of shapes cannot fail */
-    begin_graph(&g->b, g->r, g->shape, true, g->pixels);
+    begin_graph(&g->b, g->r, g->shape, true, g->how->pixels);
     g->b.f.recompute = layers;
-    model_loss(g->shape, g->r->tape, &g->b.f, 1);
+    if (g->how->teacher) {
+        const struct top_logits said = teacher_lists(g->how->teacher, g->shape->head->t.rows);
+        model_distill(g->shape, g->r->tape, &g->b.f, &(struct distill){.teacher = &said});
+    } else {
+        model_loss(g->shape, g->r->tape, &g->b.f, 1);
+    }
     *bytes = whole(&g->b, tape_bytes(g->r->tape));
     return true;
 }
@@ -160,13 +166,29 @@ static bool build_loss(void *arg, int64_t layers, size_t *bytes, struct err *e)
 bool dry_activations(struct run *r, struct model *shape, const struct dry_graph *how, size_t *bytes,
                      int64_t *recomputed, struct err *e)
 {
-    struct loss_graph g = {.r = r, .shape = shape, .pixels = how->pixels};
+    struct loss_graph g = {.r = r, .shape = shape, .how = how};
     struct room_graph fit = {.build = build_loss, .arg = &g, .room = how->room};
     bool ok = open_batch(&g.b, &r->train, how->n, false, e) && room_recompute(r, shape, &fit, e);
 
     *bytes = fit.bytes;
     *recomputed = fit.layers;
     close_batch(&g.b, r);
+    return ok;
+}
+
+bool dry_teacher(struct run *r, struct model *shape, const struct dry_graph *g, size_t *bytes,
+                 struct err *e)
+{
+    const struct top_logits lists = teacher_lists(g->teacher, shape->head->t.rows);
+    struct dry_batch b;
+    bool ok = open_batch(&b, &r->train, g->n, false, e);
+
+    if (ok) {
+        begin_graph(&b, r, shape, false, false);
+        model_top_logits(shape, r->tape, &b.f, &lists);
+        *bytes = whole(&b, tape_bytes(r->tape));
+    }
+    close_batch(&b, r);
     return ok;
 }
 

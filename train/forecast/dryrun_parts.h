@@ -10,14 +10,19 @@ bool dry_samples(const struct run *r, int64_t count, struct err *e);
 
 /* Bytes of the graph of the `n` longest training samples (repeated if there are fewer, as in
  * training), and how many of its layers are recomputed to stay within `room`; with `pixels` the
- * tower is part of it. */
+ * tower is part of it. `teacher`: the phase that has one; NULL: none. */
 struct dry_graph {
     int64_t n;
     bool pixels;
+    const struct config_phase *teacher;
     size_t room;
 };
 bool dry_activations(struct run *r, struct model *shape, const struct dry_graph *g, size_t *bytes,
                      int64_t *recomputed, struct err *e);
+
+/* Bytes of the teacher's graph of the same samples (teacher.h). */
+bool dry_teacher(struct run *r, struct model *shape, const struct dry_graph *g, size_t *bytes,
+                 struct err *e);
 
 /* Bytes of the graph that scores d's longest samples, and of the KV cache that it fills. */
 bool dry_answers(struct run *r, struct model *shape, const struct dataset *d, size_t *graph,

@@ -16,6 +16,7 @@
 #include "train/ranking.h"
 #include "train/refit.h"
 #include "train/splits.h"
+#include "train/teacher.h"
 #include "train/trainer.h"
 #include "base/units.h"
 
@@ -169,6 +170,43 @@ static void sum_up(struct forecast *f, struct forecast_step *s)
     s->bytes = f->program + s->region + s->cache + s->computed + s->trained;
 }
 
+/* What the teacher says of n samples, at most. */
+static double said_bytes(const struct dataset *d, int64_t n, const struct model *teacher)
+{
+    int64_t most = 0;
+
+    for (int64_t i = 0; i < d->n; i++)
+        if (d->entries[i].labels > most) most = d->entries[i].labels;
+    return teacher_bytes(n * most, teacher->head->t.rows);
+}
+
+/* A training's graph, which comes after the teacher's where there is one. */
+static bool add_graph(struct forecast *f, struct forecast_model *m, struct model *shape,
+                      struct forecast_step *s, struct err *e)
+{
+    struct run *r = f->r;
+    struct dry_graph g = {.n = samples_at_a_time(m->phase, r->processes),
+                          .pixels = m->pixels,
+                          .teacher = m->phase->loss == LOSS_DISTILL ? m->phase : NULL};
+    struct model teacher = {0};
+    size_t bytes = 0, own = 0;
+    bool ok = true;
+
+    if (g.teacher) {
+        ok = model_outline(&teacher, &f->base, &f->models[0].state, 0, e) &&
+             dry_teacher(r, &teacher, &g, &bytes, e);
+        if (ok) {
+            s->mapped += teacher_mapped(&teacher, m->kinds);
+            s->computed += said_bytes(&r->train, g.n, &teacher);
+        }
+        model_close(&teacher);
+    }
+    g.room = room_left(r, f->program + s->computed + s->trained, s->mapped);
+    ok = ok && dry_activations(r, shape, &g, &own, &s->recomputed, e);
+    s->activations = s->region = (double)(own > bytes ? own : bytes);
+    return ok;
+}
+
 /* Training and answering of a model. */
 static bool add_model_step(struct forecast *f, struct forecast_model *m, struct err *e)
 {
@@ -189,14 +227,7 @@ static bool add_model_step(struct forecast *f, struct forecast_model *m, struct 
         place_weights(s, &shape, made, m->state.state == ATTN_PARTIAL);
         s->is_training = m->phase;
     }
-    if (ok && m->phase) {
-        struct dry_graph g = {.n = samples_at_a_time(m->phase, r->processes),
-                              .pixels = m->pixels,
-                              .room =
-                                  room_left(r, f->program + s->computed + s->trained, s->mapped)};
-        ok = dry_activations(r, &shape, &g, &bytes, &s->recomputed, e);
-        s->activations = s->region = (double)bytes;
-    }
+    if (ok && m->phase) ok = add_graph(f, m, &shape, s, e);
     if (ok && eval) {
         ok = dry_answers(r, &shape, eval, &bytes, &cache, e);
         if ((double)bytes > s->region) s->region = (double)bytes;

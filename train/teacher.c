@@ -1,0 +1,68 @@
+/* teacher.c - see teacher.h. */
+#include "train/teacher.h"
+#include "base/mem.h"
+#include "train/models.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct top_logits teacher_lists(const struct config_phase *p, int64_t V)
+{
+    return (struct top_logits){.k = V < TEACHER_TOKENS ? V : TEACHER_TOKENS,
+                               .temperature = p->temperature};
+}
+
+bool teacher_open(struct teacher *t, struct run *r, const struct config_phase *p, struct err *e)
+{
+    if (p->loss != LOSS_DISTILL) return true;
+    if (!open_base_model(r, &t->m, e)) return false;
+    t->open = true;
+    t->said = teacher_lists(p, t->m.head->t.rows);
+    return true;
+}
+
+void teacher_close(struct teacher *t)
+{
+    model_close(&t->m);
+    free(t->said.ids);
+    free(t->said.logits);
+    free(t->said.rest);
+    memset(t, 0, sizeof *t);
+}
+
+bool teacher_graph(struct teacher *t, struct run *r, const struct dataset *d,
+                   struct batch_buffer *b, struct err *e)
+{
+    const size_t rows = (size_t)b->batch.labels, n = rows * (size_t)t->said.k;
+    struct forward f = {.batch = &b->batch};
+
+    if (!mem_grow(&t->said.ids, &t->cap_ids, n, sizeof *t->said.ids, e) ||
+        !mem_grow(&t->said.logits, &t->cap_logits, n, sizeof *t->said.logits, e) ||
+        !mem_grow(&t->said.rest, &t->cap_rest, rows, sizeof *t->said.rest, e))
+        return false;
+    tape_begin(r->tape, false);
+    if (!run_pictures(r, &t->m, d, b, &f.features, e)) return false;
+    model_top_logits(&t->m, r->tape, &f, &t->said);
+    return true;
+}
+
+double teacher_bytes(int64_t labels, int64_t V)
+{
+    const int64_t k = V < TEACHER_TOKENS ? V : TEACHER_TOKENS;
+
+    return (double)labels * (double)(k * (int64_t)(sizeof(int32_t) + sizeof(real)) +
+                                     (int64_t)sizeof(real));
+}
+
+double teacher_mapped(const struct model *teacher, unsigned kinds)
+{
+    const unsigned attention = 1u << PARAM_Q | 1u << PARAM_K | 1u << PARAM_V | 1u << PARAM_O;
+    double bytes = 0;
+
+    for (int64_t i = 0; i < teacher->n_params; i++) {
+        const struct param *p = &teacher->params[i];
+        if ((attention | kinds) >> p->kind & 1)
+            bytes += (double)tensor_count(&p->t) * (double)dtype_size(p->t.dtype);
+    }
+    return bytes;
+}
