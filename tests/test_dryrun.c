@@ -296,6 +296,48 @@ static void test_shapes_are_the_models(void **state)
     run_close(&r);
 }
 
+/* The teacher's graph is the outline's, and the plan has all that comes with it. */
+static void test_teacher(void **state)
+{
+    const char *const more[] = {"run.steps=[\"baseline\",\"rank\",\"svd\",\"stage2\"]",
+                                "stage2.loss=distill", "stage2.temperature=2", NULL};
+    struct model m = {0}, shape = {0};
+    struct model_state s = {.state = ATTN_FULL, .rope_dim = 16};
+    struct forecast f = {0};
+    size_t bytes[2];
+    struct run r;
+    struct err e;
+    char *text;
+
+    tiny_run(&r, state, more);
+    struct dry_graph graph = {.n = 3, .room = SIZE_MAX, .teacher = &r.c.stage2};
+    assert_true(make_baseline_model(&r, &m, &e) && run_open_data(&r, &m.cfg, &e));
+    if (!model_outline(&shape, &m, &s, 0, &e)) fail_msg("%s", e.msg);
+    assert_true(dry_teacher(&r, &shape, &graph, &bytes[0], &e) &&
+                dry_teacher(&r, &m, &graph, &bytes[1], &e));
+    assert_true(bytes[0] == bytes[1] && bytes[0] > 0);
+    run_close_data(&r);
+    if (!run_and_read(&r, state, &text, &e)) fail_msg("%s", e.msg);
+    assert_says(text, "\nstage2: with weight 0.5 the divergence from the original model at "
+                      "temperature 2: each step takes a forward pass of it too\n");
+    assert_true(forecast_open(&f, &r, &e) && run_open_data(&r, &f.base.cfg, &e));
+    if (!forecast_models(&f, &e)) fail_msg("%s", e.msg);
+    const struct forecast_step with = f.steps[f.n_steps - 1];
+    forecast_close(&f);
+    r.c.stage2.loss = LOSS_CE;
+    assert_true(forecast_open(&f, &r, &e) && forecast_models(&f, &e));
+    /* 2 layers' q, k, v and o of 32 x 32 in fp32; 64 tokens of 4 bytes twice and the rest, of at most
+     * 4 samples' labels */
+    assert_true(with.mapped - f.steps[f.n_steps - 1].mapped == 2 * 4 * 32 * 32 * 4);
+    const double said = with.computed - f.steps[f.n_steps - 1].computed;
+    assert_true(said > 0 && fmod(said, 516 * 16) == 0);
+    forecast_close(&f);
+    free(text);
+    model_close(&shape);
+    model_close(&m);
+    run_close(&r);
+}
+
 static size_t planned_for(struct run *r, struct model *shape, int64_t n)
 {
     struct dry_graph graph = {.n = n, .room = SIZE_MAX};
@@ -464,6 +506,7 @@ int main(void)
         tmpdir_test(test_advice_follows_what_is_large),
         tmpdir_test(test_answers_need_the_cache),
         tmpdir_test(test_shapes_are_the_models),
+        tmpdir_test(test_teacher),
         tmpdir_test(test_recomputes_what_is_needed),
         tmpdir_test(test_batch_larger_than_the_set),
         tmpdir_test(test_several_processes),

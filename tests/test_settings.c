@@ -109,6 +109,8 @@ static const struct {
      FIELD(evaluate.score),
      SCORES,
      {{"answers", SCORE_ANSWERS}, {"tokens", SCORE_TOKENS}}},
+    {"stage1.loss", FIELD(stage1.loss), 2, {{"ce", LOSS_CE}, {"distill", LOSS_DISTILL}}},
+    {"stage2.loss", FIELD(stage2.loss), 2, {{"ce", LOSS_CE}, {"distill", LOSS_DISTILL}}},
     {"save.dtype", FIELD(save.dtype), 2, {{"f32", SAVE_F32}, {"bf16", SAVE_BF16}}},
 };
 
@@ -261,6 +263,11 @@ static void test_unused(void **state)
          false},
         {"stage1.epochs=2|stage1.steps=3|stage2.epochs=2",
          "not used: stage1.epochs, for the training's steps are given\n", false},
+        {"stage1.temperature=2|stage2.distill_weight=1|stage2.loss=ce",
+         "not used: stage1.temperature, stage2.distill_weight, for the training's loss is "
+         "\"ce\"\n",
+         false},
+        {"stage1.loss=distill|stage1.temperature=2|stage1.distill_weight=1", "", false},
         {"svd.method=none|svd.low_rank=8|svd.samples=3|svd.decoupled=true",
          "not used: svd.low_rank, svd.samples, for svd.method \"none\" compresses nothing\n",
          false},
