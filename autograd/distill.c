@@ -143,8 +143,8 @@ static void turn_row(const struct node *n, const struct logit_tile *t, int64_t i
     const int32_t *ids = teacher->ids + (t->r0 + i) * teacher->k;
     const real *aux = tensor_real(n->aux) + (t->r0 + i) * AUX_COLS;
     const double per = 1 / teacher->temperature, soft = factor * a->d.weight / per;
-    const real hard = (real)(factor * (1 - a->d.weight)), all = aux[AUX_ALL],
-               rest = aux[AUX_REST], other = (real)(soft * (double)aux[AUX_GAP]);
+    const real hard = (real)(factor * (1 - a->d.weight)), all = aux[AUX_ALL], rest = aux[AUX_REST],
+               other = (real)(soft * (double)aux[AUX_GAP]);
     const int64_t label = a->labels[t->r0 + i] - t->v0;
     real *z = t->logits + i * t->vocab, *kept = kept_of(n, i);
     int64_t first = 0, end;

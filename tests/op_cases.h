@@ -347,8 +347,8 @@ static const struct top_logits *teacher_of(struct tape *t, int64_t rows, int64_t
     struct top_logits *to = tape_new_array(t, struct top_logits, 1);
     const int64_t k = v == TEACHER_ALL ? V : 3;
 
-    *to = (struct top_logits){k, v == TEACHER_TILES ? 0.7 : 2, tape_new_array(t, int32_t, rows *k),
-                              tape_new_array(t, real, rows *k), tape_new_array(t, real, rows)};
+    *to = (struct top_logits){k, v == TEACHER_TILES ? 0.7 : 2, tape_new_array(t, int32_t, rows * k),
+                              tape_new_array(t, real, rows * k), tape_new_array(t, real, rows)};
     for (int64_t i = 0; i < rows; i++) {
         for (int64_t c = 0; c < k; c++) {
             to->ids[i * k + c] = (int32_t)(c * (V / k) + i % (V / k));

@@ -260,8 +260,8 @@ static struct tensor *top_of(struct tape *t, struct inference *in)
 {
     in->head = tensor_leaf(DT_REAL, KEYS, WIDTH, in->cache);
     in->top =
-        (struct top_logits){KEYS, 1, tape_new_array(t, int32_t, ROWS *KEYS),
-                            tape_new_array(t, real, ROWS *KEYS), tape_new_array(t, real, ROWS)};
+        (struct top_logits){KEYS, 1, tape_new_array(t, int32_t, ROWS * KEYS),
+                            tape_new_array(t, real, ROWS * KEYS), tape_new_array(t, real, ROWS)};
     in->logits = tensor_leaf(DT_REAL, ROWS, KEYS, in->top.logits);
     op_top_logits(t, &in->src, &in->head, &in->top);
     return &in->logits;

@@ -175,10 +175,9 @@ static double run(struct student *x, double weight)
     tape_begin(x->b.t, true);
     memset(h->grad, 0, (size_t)tensor_count(h) * sizeof(real));
     if (w->grad) memset(w->grad, 0, (size_t)tensor_count(w) * sizeof(real));
-    loss = weight < 0
-               ? op_cross_entropy(x->b.t, h, w, x->labels, scale_of(x))
-               : op_distill(x->b.t, h, w, x->labels,
-                            &(struct distill){&x->to, weight, scale_of(x), &x->terms});
+    loss = weight < 0 ? op_cross_entropy(x->b.t, h, w, x->labels, scale_of(x))
+                      : op_distill(x->b.t, h, w, x->labels,
+                                   &(struct distill){&x->to, weight, scale_of(x), &x->terms});
     compute(&x->b);
     tape_backward(x->b.t, loss);
     return (double)tensor_real(loss)[0];
@@ -237,8 +236,8 @@ static void plain_row(struct student *x, int64_t row, const double *z, double *d
         double kl = 0;
         for (int64_t b = 0; b <= k; b++)
             kl -= p[b] * ((b == in ? soft / q[b] : 0) - soft) / T;
-        dz[j] = scale * ((1 - x->s->weight) * (exp(z[j]) / all - (j == label)) +
-                         x->s->weight * T * T * kl);
+        dz[j] = scale *
+                ((1 - x->s->weight) * (exp(z[j]) / all - (j == label)) + x->s->weight * T * T * kl);
     }
     free(p);
     free(q);

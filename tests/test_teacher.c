@@ -18,7 +18,7 @@
 #define TRAIN(dir, sets) "$B/mha2mla-train --config $C --set run.dir=$T/" dir " " sets " "
 #define STEPS "--set 'run.steps=[\"baseline\",\"rank\",\"stage1\",\"svd\",\"stage2\"]' "
 #define ALL                                                                                        \
-    "--set 'run.steps=[\"baseline\",\"rank\",\"stage1\",\"svd\",\"stage2\",\"evaluate\","            \
+    "--set 'run.steps=[\"baseline\",\"rank\",\"stage1\",\"svd\",\"stage2\",\"evaluate\","          \
     "\"report\"]' "
 #define DISTILL                                                                                    \
     STEPS "--set stage1.loss=distill --set stage2.loss=distill --set stage1.temperature=2 "        \
@@ -194,9 +194,10 @@ static void test_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        program_test(test_terms_and_bits), program_test(test_resume), program_test(test_no_weight),
-        program_test(test_same_model),     program_test(test_micro_batches),
-        program_test(test_bf16),           program_test(test_refused),
+        program_test(test_terms_and_bits), program_test(test_resume),
+        program_test(test_no_weight),      program_test(test_same_model),
+        program_test(test_micro_batches),  program_test(test_bf16),
+        program_test(test_refused),
     };
     return cmocka_run_group_tests_name("teacher", tests, NULL, NULL);
 }

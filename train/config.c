@@ -72,9 +72,9 @@ static const struct schema source_schema = SCHEMA(struct config_source, source_r
          .max = SCHEMA_TO(1),                                                                      \
          .help = "share of the divergence in the loss, the rest is cross entropy"},                \
     {                                                                                              \
-        key ".temperature", SCHEMA_DOUBLE(C, field.temperature), .def = "1",                       \
-                            .min = SCHEMA_FROM(0.01), .max = SCHEMA_TO(100),                       \
-                            .help = "by which both models' logits are divided for the divergence"  \
+        key ".temperature", SCHEMA_DOUBLE(C, field.temperature),                                   \
+            .def = "1", .min = SCHEMA_FROM(0.01), .max = SCHEMA_TO(100),                           \
+            .help = "by which both models' logits are divided for the divergence"                  \
     }
 
 static const struct schema_row rows[] = {

@@ -33,9 +33,9 @@ struct config_phase {
     int64_t batch_size, micro_batch;
     int peft;                      /* enum peft_set (train/peft.h) */
     bool projector, vision, refit; /* vision: of the baseline only; refit: of stage 1 only */
+    int64_t eval_every;            /* in steps; 0: only at the end */
     int loss;                      /* LOSS_...; this and what follows: not of the baseline */
     double distill_weight, temperature;
-    int64_t eval_every;            /* in steps; 0: only at the end */
 };
 
 struct config {

@@ -50,8 +50,8 @@ double teacher_bytes(int64_t labels, int64_t V)
 {
     const int64_t k = V < TEACHER_TOKENS ? V : TEACHER_TOKENS;
 
-    return (double)labels * (double)(k * (int64_t)(sizeof(int32_t) + sizeof(real)) +
-                                     (int64_t)sizeof(real));
+    return (double)labels *
+           (double)(k * (int64_t)(sizeof(int32_t) + sizeof(real)) + (int64_t)sizeof(real));
 }
 
 double teacher_mapped(const struct model *teacher, unsigned kinds)

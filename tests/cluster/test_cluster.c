@@ -131,6 +131,31 @@ static void test_as_one(void **state)
                     "$T/cache3/$f || exit 1; done");
 }
 
+/* Each process asks the teacher about its own samples: the terms of the loss as the loss itself. The
+ * divergence is a sum of differences of two logs, each off by some roundings of the logits: it has
+ * ten times their relative error. */
+static void test_teacher(void **state)
+{
+    static const char sets[] =
+        "--set 'run.steps=[\"baseline\",\"rank\",\"stage1\",\"svd\",\"stage2\"]' "
+        "--set stage1.loss=distill --set stage2.loss=distill "
+        "--set stage2.temperature=2 --set run.dir=$T/";
+    static const char *const runs[] = {"p2", "p3"};
+    char command[800];
+
+    snprintf(command, sizeof command, TRAIN "%sone && " PROCESSES(2) "%sp2", sets, sets);
+    must_run(state, command);
+    snprintf(command, sizeof command, PROCESSES(3) "%sp3 && " PROCESSES(3) "%sagain", sets, sets);
+    must_run(state, command);
+    for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
+        must_be_close(state, "one", runs[i], "loss", 1e-6);
+        must_be_close(state, "one", runs[i], "ce", 1e-6);
+        must_be_close(state, "one", runs[i], "distill", 1e-5);
+    }
+    must_run(state, "cmp $T/p3/rope4-rank4/stage2/model/model.safetensors "
+                    "$T/again/rope4-rank4/stage2/model/model.safetensors");
+}
+
 static void test_repeats(void **state)
 {
     must_run(state, PROCESSES(3) "--set run.dir=$T/a --set optim.state=8bit");
@@ -476,6 +501,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cluster_test(test_meetings),      cluster_test(test_alone),
         cluster_test(test_as_one),        cluster_test(test_converted_as_one),
+        cluster_test(test_teacher),
         cluster_test(test_repeats),       cluster_test(test_bf16_wire),
         cluster_test(test_uneven),        cluster_test(test_bad_picture),
         cluster_test(test_stop),          cluster_test(test_kill),

@@ -109,9 +109,10 @@ static void show_teachers(const struct forecast *p)
     for (int i = 0; i < PHASES; i++) {
         const struct config_phase *c = config_phase(&p->r->c, i);
         if (c->loss != LOSS_DISTILL || !run_has_step(p->r, phase_steps[i])) continue;
-        log_line("%s: with weight %g the divergence from the original model at temperature %g: each "
-                 "step takes a forward pass of it too",
-                 step_names[phase_steps[i]], c->distill_weight, c->temperature);
+        log_line(
+            "%s: with weight %g the divergence from the original model at temperature %g: each "
+            "step takes a forward pass of it too",
+            step_names[phase_steps[i]], c->distill_weight, c->temperature);
     }
 }
 
