@@ -105,6 +105,19 @@ static void test_resume(void **state)
     must_run(state, FINGERPRINT("$T/run") " | diff $T/sums -");
 }
 
+/* Points that run beside each other have the same teacher. */
+static void test_shared(void **state)
+{
+    must_run(state, TRAIN("quiet", DISTILL ALL));
+    must_run(state, FINGERPRINT("$T/quiet") " > $T/sums");
+    must_run(state, TRAIN("run", DISTILL "--set 'run.steps=[\"baseline\",\"rank\",\"stage1\","
+                                         "\"evaluate\"]'"));
+    must_run(state, TRAIN("run", DISTILL ALL "--resume --share --point 1"));
+    must_run(state, TRAIN("run", DISTILL ALL "--resume --share --point 0"));
+    must_run(state, TRAIN("run", DISTILL "--resume --set 'run.steps=[\"report\"]'"));
+    must_run(state, FINGERPRINT("$T/run") " | diff $T/sums -");
+}
+
 #define MODELS                                                                                     \
     "rope4/stage1/model/model.safetensors rope4-rank4/stage2/model/model.safetensors "             \
     "rope4-rank1/stage2/model/model.safetensors"
@@ -195,9 +208,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         program_test(test_terms_and_bits), program_test(test_resume),
-        program_test(test_no_weight),      program_test(test_same_model),
-        program_test(test_micro_batches),  program_test(test_bf16),
-        program_test(test_refused),
+        program_test(test_shared),         program_test(test_no_weight),
+        program_test(test_same_model),     program_test(test_micro_batches),
+        program_test(test_bf16),           program_test(test_refused),
     };
     return cmocka_run_group_tests_name("teacher", tests, NULL, NULL);
 }

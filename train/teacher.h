@@ -1,13 +1,15 @@
 /* teacher.h - the teacher of a training that distills: the original model, from the same mapped
  * files as the model that is trained.
  *
- * It is asked in every step, for the step's own samples, rather than once for all into a file. A
- * file would take 516 bytes for each labelled token (an id and a logit of 64 tokens, and the rest),
- * of a text's every token as much; it would have to be made again or refused where samples, model,
- * compute or number of processes change, and points that run beside each other (share.h) write
- * nothing that all of them read. What it would save is one forward pass a step of the second and
- * further points of a sweep: docs/measured.md has what that takes. Asked in the step, the teacher
- * leaves nothing behind: a resumed run, and one of any number of processes, needs no more than
+ * It is asked in every step, about the step's own samples, rather than once for all into a file.
+ * That takes a forward pass a step, more than half of what a step takes without
+ * it (docs/measured.md), which a file would save where a sample comes again: in a second epoch, or
+ * at a sweep's next point. In a single pass, as of large models, it would save nothing. It would
+ * take 516 bytes a labelled token (id and logit of 64 tokens, and the rest), and in a text every
+ * token is labelled; each sample would have to go through the teacher alone, lest it depend on who
+ * was in its batch; and points that run beside each other (share.h) write nothing that all of
+ * them read. Asked in the step, the teacher leaves nothing behind that could be damaged, missing
+ * or of another model: a resumed run, and one of any number of processes, needs no more than
  * without it. */
 #ifndef TRAIN_TEACHER_H
 #define TRAIN_TEACHER_H
