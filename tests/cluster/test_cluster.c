@@ -499,14 +499,13 @@ static void test_alone(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cluster_test(test_meetings),      cluster_test(test_alone),
-        cluster_test(test_as_one),        cluster_test(test_converted_as_one),
-        cluster_test(test_teacher),
-        cluster_test(test_repeats),       cluster_test(test_bf16_wire),
-        cluster_test(test_uneven),        cluster_test(test_bad_picture),
-        cluster_test(test_stop),          cluster_test(test_kill),
-        cluster_test(test_other_numbers), cluster_test(test_errors),
-        cluster_test(test_save_fails)};
+        cluster_test(test_meetings),    cluster_test(test_alone),
+        cluster_test(test_as_one),      cluster_test(test_converted_as_one),
+        cluster_test(test_teacher),     cluster_test(test_repeats),
+        cluster_test(test_bf16_wire),   cluster_test(test_uneven),
+        cluster_test(test_bad_picture), cluster_test(test_stop),
+        cluster_test(test_kill),        cluster_test(test_other_numbers),
+        cluster_test(test_errors),      cluster_test(test_save_fails)};
 
     if (argc > 2) return be_process(strcmp(argv[2], "alone") == 0 ? fail_alone : meet_others);
     if (argc > 1) cmocka_set_test_filter(argv[1]);
