@@ -23,6 +23,7 @@ static const struct room {
     {"base/json", {"base/"}},
     {"base/schema", {"base/", "base/json"}},
     {"data", {"base", "data/picture", "data/tokenizer"}},
+    {"data/metric", {"base", "data/tokenizer/unicode.h", "data/tokenizer/utf8.h"}},
     {"data/picture", {"base"}},
     {"data/tokenizer", {"base"}},
     {"autograd", {"base"}},

@@ -1,0 +1,108 @@
+/* metric.h - the metrics of the vision-language benchmarks: pure functions of an answer and what is
+ * known of its sample, equal to lmms-eval's, without a model. docs/scores.md lists them, their
+ * rules, and where they differ from the benchmarks' own scripts.
+ *
+ *     const struct metric *m = metric_find("anls");
+ *     struct metric_result r;
+ *     if (!metric_score(m, &sample, &r, e)) return false;
+ *     ... r.score ...
+ *     metric_result_free(&r);
+ *
+ * A set's figures (accuracy, F1, circular accuracy) come from all of its items: metric_figure_value.
+ *
+ * Texts are UTF-8 and are seen as Unicode code points; what is not UTF-8 counts as U+FFFD. */
+#ifndef DATA_METRIC_METRIC_H
+#define DATA_METRIC_METRIC_H
+
+#include "base/err.h"
+#include "base/text.h"
+
+#include <stdint.h>
+
+/* ---- one sample ---- */
+
+struct metric_sample {
+    struct text answer;            /* as the model gave it */
+    const struct text *references; /* [n_references], at least one. vqa and vqav2 use all of them
+                                    * together, yes-or-no metrics the first; of the others the one
+                                    * that gives the best score counts */
+    size_t n_references;
+    const struct text *choices; /* [n_choices]: texts of the options A, B, ...; s NULL: missing */
+    size_t n_choices;
+    struct text question; /* realworldqa finds its options there if there are no choices */
+};
+
+enum metric_word { METRIC_OTHER, METRIC_NO, METRIC_YES };
+
+struct metric_result {
+    double score;                  /* 0 to 1 */
+    struct text extracted;         /* what was compared; s NULL: the rules found no answer */
+    enum metric_word said, wanted; /* yes-or-no metrics: the answer and the first reference */
+};
+
+/* ---- all samples of a set ---- */
+
+struct metric_item {
+    double score;
+    bool undecided; /* nothing was extracted */
+    enum metric_word said, wanted;
+    int64_t index;    /* mmbench: the row's; row i + k * 1000000 is question i, turned k times */
+    int64_t group;    /* mme: the same for the two questions of a picture */
+    const char *kind; /* the category; NULL: none */
+};
+
+/* A figure of a set, under lmms-eval's name where that has it. */
+struct metric_figure {
+    const char *name;
+    const char *const *kinds; /* of items of these kinds only, up to NULL; NULL: of all */
+    bool others;              /* of items of all but these kinds */
+    bool (*value)(const struct metric_item *items, size_t n, double *out, struct err *e);
+};
+
+struct metric_rule; /* metric_parts.h */
+
+struct metric {
+    const char *name;
+    bool choices;                        /* needs them */
+    bool yes_no;                         /* references are yes or no */
+    double scale;                        /* what the first figure is at best: 1, 100, 2000 */
+    const struct metric_figure *figures; /* the main one first, up to one without a name */
+    const struct metric_rule *rule;
+};
+extern const struct metric metrics[]; /* up to one without a name */
+
+const struct metric *metric_find(const char *name); /* NULL if there is none */
+
+/* Scores one answer. Fails if memory is short, or if the sample lacks what the metric needs (the
+ * message then names metric and fault, for the caller to say where): *r is zeroed then. */
+bool metric_score(const struct metric *m, const struct metric_sample *s, struct metric_result *r,
+                  struct err *e);
+void metric_result_free(struct metric_result *r); /* fine on a zeroed one */
+
+/* The figure over those of the items that it is of; NaN if there are none. */
+bool metric_figure_value(const struct metric_figure *f, const struct metric_item *items, size_t n,
+                         double *out, struct err *e);
+
+/* Copies the items of a kind to out[n] (which may be `items`) and returns how many there are: for
+ * any figure by category. */
+size_t metric_of_kind(struct metric_item *out, const struct metric_item *items, size_t n,
+                      const char *kind);
+
+/* mmbench: for each question, in the order of their rows with index < 1000000, 1 if all rows of it
+ * are right, else 0; hit[n] has room for all. For figures and their standard error. */
+bool metric_circular(const struct metric_item *items, size_t n, double *hit, size_t *questions,
+                     struct err *e);
+
+/* ---- means ---- */
+
+double metric_mean(const double *x, size_t n); /* NaN if n is 0 */
+
+/* The mean's standard error, sqrt(sum (x - mean)^2 / (n - 1)) / sqrt(n); NaN if n < 2. */
+double metric_stderr(const double *x, size_t n);
+
+/* The same where samples of a cluster (a picture) depend on each other (arXiv 2411.00640, eq. 4),
+ * with d = x - mean:  SE^2 = s^2 / n + sum over clusters of [(sum d)^2 - sum d^2] / n^2. */
+bool metric_stderr_clustered(const double *x, const int64_t *cluster, size_t n, double *out,
+                             struct err *e);
+
+#endif
