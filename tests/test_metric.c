@@ -146,7 +146,7 @@ static void test_goldens(void **state)
 
     (void)state;
     assert_int_equal(check_file("tests/data/metric/lmms_eval.jsonl"), 880);
-    assert_int_equal(check_file("tests/data/metric/more.jsonl"), 1020);
+    assert_int_equal(check_file("tests/data/metric/more.jsonl"), 1423);
     if (more) print_message("# %d cases of %s\n", check_file(more), more);
 }
 
@@ -222,11 +222,17 @@ static void test_words(void **state)
                                           {"B.C.", "B", 1},
                                           {"Ｂ", "B", 0},
                                           {0}};
-    static const struct example seed[] = {{"A", "A", 1},      {"a", "A", 1},
-                                          {"A.", "A", 1},     {"(A)", "A", 0},
-                                          {"Apple", "A", 1},  {"Answer: A", "A", 1},
-                                          {"A or B", "A", 1}, {"The answer is B", "B", 0},
-                                          {"", "A", 0},       {0}};
+    static const struct example seed[] = {{"A", "A", 1},
+                                          {"a", "A", 1},
+                                          {"A.", "A", 1},
+                                          {"(A)", "A", 0},
+                                          {"Apple", "A", 1},
+                                          {"Answer: A", "A", 1},
+                                          {"A or B", "A", 1},
+                                          {"The answer is B", "B", 0},
+                                          {"", "A", 0},
+                                          {"A", " a ", 1},
+                                          {0}};
     static const struct example science[] = {{"A", "A", 1}, {" a\n", "A", 1}, {"A.", "A", 0}, {0}};
     static const struct example letter[] = {{"A.", "A", 1},     {"a.", "A", 0},
                                             {"A. cat", "A", 1}, {"B. cat", "A", 0},
@@ -286,10 +292,11 @@ static void test_yes_no(void **state)
                                               {"NO", "yes", 1},
                                               {"Yes. not", "yes", 1},
                                               {"It does not", "no", 1},
+                                              {"It is\tnot", "yes", 1},
                                               {0}};
-    static const struct example mme[] = {
-        {"Yes.", "Yes", 1}, {"y", "yes", 1},    {"N", "no", 1}, {"know", "no", 1},
-        {"nope", "no", 1},  {"maybe", "no", 0}, {"", "no", 0},  {0}};
+    static const struct example mme[] = {{"Yes.", "Yes", 1}, {"y", "yes", 1},    {"N", "no", 1},
+                                         {"know", "no", 1},  {"nope", "no", 1},  {"maybe", "no", 0},
+                                         {"", "no", 0},      {"abcno", "no", 0}, {0}};
 
     (void)state;
     check_examples("pope", NULL, pope);
@@ -312,6 +319,8 @@ static void test_numbers(void **state)
                                              {"1e-9", "0", 0},
                                              {"12%", "12", 0},
                                              {"0.12", "12%", 1},
+                                             {"0.1255", "12%", 1},
+                                             {"10", "\t10\n", 1},
                                              {"12.5%", "12%", 1},
                                              {"1,000", "1000", 0},
                                              {"1,000", "1,000", 1},
@@ -548,6 +557,20 @@ static void test_pope_figures(void **state)
     assert_true(isnan(figure("pope", "pope_accuracy", &one, 0)));
 }
 
+/* Of 12 answers, with TP 5, FP 2, FN 4: lmms-eval's doubles. */
+static void test_pope_rounding(void **state)
+{
+    struct metric_item items[12];
+
+    (void)state;
+    for (int i = 0; i < 12; i++)
+        items[i] = item_of("pope", i < 7 ? "yes" : "no", i < 5 || (i > 6 && i < 11) ? "yes" : "no");
+    assert_true(figure("pope", "pope_precision", items, 12) == 0.7142857142857143);
+    assert_true(figure("pope", "pope_recall", items, 12) == 0.5555555555555556);
+    assert_true(figure("pope", "pope_f1_score", items, 12) == 0.6250000000000001);
+    assert_true(figure("pope", "pope_yes_ratio", items, 12) == 0.75);
+}
+
 static void test_mmbench_figures(void **state)
 {
     /* question 1: four rows right; 2: one of four wrong; 3 and 4: right; rows in no order */
@@ -624,6 +647,26 @@ static void test_mme_figures(void **state)
     items[1].group = 6;
     assert_false(metric_figure_value(f, items, 8, &value, &e));
     assert_string_equal(e.msg, "\"count\": group 6 has 1 samples; mme needs 2 of each");
+}
+
+/* Four categories of 3 or 7 pictures in no order, and lmms-eval's sum of their means. */
+static void test_mme_rounding(void **state)
+{
+    static const char *const kinds[] = {"count", "OCR", "position", "landmark"};
+    static const char rows[] = "c10 O61 p11 l01 p11 O00 O11 c01 c21 c11 O41 p21 c20 c00 O40 O21 "
+                               "O00 l00 l10 O50 O20 O60 O30 l20 l10 O11 p01 p21 O30 p01 l21 O50 ";
+    struct metric_item items[32];
+
+    (void)state;
+    for (int i = 0; i < 32; i++) {
+        const char *row = rows + 4 * i;
+        int kind = 0;
+        while (*kinds[kind] != *row)
+            kind++;
+        items[i] =
+            (struct metric_item){.kind = kinds[kind], .group = row[1] - '0', .score = row[2] - '0'};
+    }
+    assert_true(figure("mme", "mme_perception_score", items, 32) == 333.3333333333333);
 }
 
 static void test_errors(void **state)
@@ -763,7 +806,8 @@ int main(void)
         cmocka_unit_test(test_numbers),      cmocka_unit_test(test_anls),
         cmocka_unit_test(test_letters),      cmocka_unit_test(test_people),
         cmocka_unit_test(test_pope_figures), cmocka_unit_test(test_mmbench_figures),
-        cmocka_unit_test(test_kinds),        cmocka_unit_test(test_mme_figures),
+        cmocka_unit_test(test_kinds),        cmocka_unit_test(test_pope_rounding),
+        cmocka_unit_test(test_mme_rounding), cmocka_unit_test(test_mme_figures),
         cmocka_unit_test(test_errors),       cmocka_unit_test(test_refused),
         cmocka_unit_test(test_random),       cmocka_unit_test(test_invalid),
     };

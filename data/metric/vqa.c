@@ -161,16 +161,16 @@ static uint64_t part(size_t same)
 }
 
 /* The mean over n people of whom `same` said the same, rounded once, as Python's statistics.mean
- * does: the sum is exact, the quotient has 9 more bits, and its last one says if more follow. */
+ * does: the sum is exact. The quotient has 9 more bits, cut behind the last: of up to 256 people none
+ * is then where it would round to the other side (all were tried). */
 static double score(size_t same, size_t n)
 {
     uint64_t sum = (same ? same * part(same - 1) : 0) + (n - same) * part(same);
-    uint64_t rest = (sum % n) << 9, quotient = (sum / n) << 9 | rest / n;
 
-    return ldexp((double)(quotient | (rest % n != 0)), -63);
+    return ldexp((double)((sum / n) << 9 | ((sum % n) << 9) / n), -63);
 }
 
-enum { PEOPLE = 256 }; /* so that sums fit 64 bits; there are 10 */
+enum { PEOPLE = 256 }; /* a sum fits 64 bits; there are 10 */
 
 static double score_among(struct work *w, struct points answer, const struct inputs *in,
                           struct points (*form)(struct work *w, struct points p))
