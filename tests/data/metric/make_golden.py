@@ -269,7 +269,7 @@ def fixed():
         yield {"metric": "mmmu", "choices": options, "answer": f"x {shape} y", "reference": "B"}
         yield {"metric": "mmmu", "choices": options, "answer": f"x {shape} C. A D)", "reference": "B"}
     for said in letter._ANSWER_PHRASES:
-        yield {"metric": "mmbench", "choices": options, "answer": f"z (C) {said.upper()} xDz"}
+        yield {"metric": "mmbench", "choices": options, "answer": f"z x(C)z {said.upper()} xDz"}
         for tail in ("answer is", "option is", "choice is"):
             yield {"metric": "mmbench", "choices": options, "answer": f"{tail} xA xB {said} xAz"}
     inside = ["({})", "{}.", "{}:", "{})", "{} "]
@@ -278,12 +278,15 @@ def fixed():
             text = "z x" + first.format("B") + "z x" + second.format("C") + "z"
             yield {"metric": "mmbench", "choices": options, "answer": text}
     for mark in string.punctuation + "\u3002":
-        for text in (f"{mark}A{mark} (B) z", f"z (B) A{mark}"):
+        for text in (f"{mark}A{mark} x(B)z", f"x(B)z A{mark}"):
             yield {"metric": "mmbench", "choices": options, "answer": text}
         yield {"metric": "mmmu", "choices": options, "answer": f"x C. B{mark}", "reference": "B"}
     yield {"metric": "mmbench", "choices": options + ["fish"], "answer": "fish"}
     yield {"metric": "mmbench", "choices": [None, None], "answer": "x(G)"}
-    yield {"metric": "mmmu", "choices": options, "answer": "x C.z B.z", "reference": "B"}
+    for text in ("x C.z B.z", "x B xC y"):
+        yield {"metric": "mmmu", "choices": options, "answer": text, "reference": "B"}
+    for text in ("Right or Left", "same"):
+        yield {"metric": "realworldqa", "question": QUESTIONS[6 if text == "same" else 1], "answer": text, "reference": "B"}
     for number in ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven"]:
         yield {"metric": "realworldqa", "question": "?", "answer": number, "reference": "1"}
 
