@@ -271,6 +271,9 @@ static void test_realworldqa(void **state)
                                            {"2.", "2", 1},
                                            {"The answer is B", "B", 1},
                                            {"Downhill..", "downhill", 1},
+                                           {"The correct answer is (B), not (A).", "A", 1},
+                                           {"Apple", "a ", 1},
+                                           {"BCD", "D", 1},
                                            {0}};
 
     (void)state;
@@ -402,6 +405,24 @@ static void test_anls(void **state)
     s.answer = literal("hello world");
     r = scored("anls", &s);
     assert_true(r.score == 0);
+    metric_result_free(&r);
+}
+
+/* Options that are given are taken as they are, without the question. */
+static void test_realworldqa_choices(void **state)
+{
+    const struct text choices[] = {literal("Left"), {0}, literal("Straight")};
+    struct text reference = literal("C");
+    struct metric_sample s = {.answer = literal("go Straight!"),
+                              .references = &reference,
+                              .n_references = 1,
+                              .choices = choices,
+                              .n_choices = 3,
+                              .question = literal("A. Straight")};
+    struct metric_result r = scored("realworldqa", &s);
+
+    (void)state;
+    assert_true(r.score == 1);
     metric_result_free(&r);
 }
 
@@ -802,15 +823,25 @@ static void test_invalid(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_goldens),      cmocka_unit_test(test_words),
-        cmocka_unit_test(test_realworldqa),  cmocka_unit_test(test_yes_no),
-        cmocka_unit_test(test_numbers),      cmocka_unit_test(test_anls),
-        cmocka_unit_test(test_letters),      cmocka_unit_test(test_people),
-        cmocka_unit_test(test_pope_figures), cmocka_unit_test(test_mmbench_figures),
-        cmocka_unit_test(test_kinds),        cmocka_unit_test(test_pope_rounding),
-        cmocka_unit_test(test_mme_rounding), cmocka_unit_test(test_mme_figures),
-        cmocka_unit_test(test_errors),       cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_random),       cmocka_unit_test(test_invalid),
+        cmocka_unit_test(test_goldens),
+        cmocka_unit_test(test_words),
+        cmocka_unit_test(test_realworldqa),
+        cmocka_unit_test(test_realworldqa_choices),
+        cmocka_unit_test(test_yes_no),
+        cmocka_unit_test(test_numbers),
+        cmocka_unit_test(test_anls),
+        cmocka_unit_test(test_letters),
+        cmocka_unit_test(test_people),
+        cmocka_unit_test(test_pope_figures),
+        cmocka_unit_test(test_mmbench_figures),
+        cmocka_unit_test(test_kinds),
+        cmocka_unit_test(test_pope_rounding),
+        cmocka_unit_test(test_mme_rounding),
+        cmocka_unit_test(test_mme_figures),
+        cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_random),
+        cmocka_unit_test(test_invalid),
     };
 
     return cmocka_run_group_tests_name("metric", tests, NULL, NULL);

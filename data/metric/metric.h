@@ -65,7 +65,6 @@ struct metric {
     const char *name;
     bool choices;                        /* needs them */
     bool yes_no;                         /* references are yes or no */
-    double scale;                        /* what the first figure is at best: 1, 100, 2000 */
     const struct metric_figure *figures; /* the main one first, up to one without a name */
     const struct metric_rule *rule;
 };

@@ -62,7 +62,8 @@ static struct points option_chosen(struct work *w, const struct inputs *in)
     for (int s = 0; s < SHAPES && k < 0; s++)
         k = by_shape(p, in->n_choices, s);
     if (k < 0 && points_split(w, p).n > 5) k = by_text(w, p, in);
-    return k < 0 ? (struct points){0} : points_letter(w, 'A' + (int32_t)k);
+    if (k < 0) return (struct points){0};
+    return points_letter(w, 'A' + (int32_t)k);
 }
 
 const struct metric_rule mmmu_rule = {.extract = option_chosen};
