@@ -19,6 +19,7 @@
 
 #include "base/mem.h"
 #include "base/signals.h"
+#include "convert/eigen.h"
 
 #include <cblas.h>
 #include <float.h>
@@ -36,54 +37,6 @@ struct spectrum {
     double *p;      /* [k,n]: row i is column i of P */
     double trace;
 };
-
-/* Whether LAPACKE ran out of memory for its own work space. */
-static bool no_memory(lapack_int info)
-{
-    return info == LAPACK_WORK_MEMORY_ERROR || info == LAPACK_TRANSPOSE_MEMORY_ERROR;
-}
-
-static double *doubles(int64_t rows, int64_t cols, struct err *e)
-{
-    return mem_new((size_t)rows, (size_t)cols * sizeof(double), "MD-SVD", e);
-}
-
-/* The top k eigenpairs of the symmetric a[n,n] (lower triangle, destroyed): lambda[k] decreasing,
- * vec[k,n]. The same as LAPACK's dsyevd, except that only the k vectors wanted are transformed back
- * from the basis in which a is tridiagonal. */
-static bool eigen_top(double *a, int64_t n, int64_t k, double *lambda, double *vec, struct err *e)
-{
-    const lapack_int N = (lapack_int)n, K = (lapack_int)k;
-    double *val = doubles(n, 1, e), *off = doubles(n, 1, e), *tau = doubles(n, 1, e),
-           *z = doubles(n, n, e), *top;
-    bool ok = val && off && tau && z;
-
-    if (ok) {
-        top = z + (n - k) * n;
-        lapack_int info = LAPACKE_dsytrd(LAPACK_COL_MAJOR, 'U', N, a, N, val, off, tau);
-        ok = signals_go_on(e);
-        if (ok && info == 0) info = LAPACKE_dstedc(LAPACK_COL_MAJOR, 'I', N, val, off, z, N);
-        ok = ok && signals_go_on(e);
-        if (ok && info == 0)
-            info = LAPACKE_dormtr(LAPACK_COL_MAJOR, 'L', 'U', 'N', N, K, a, N, tau, top, N);
-        if (ok && info != 0)
-            ok = no_memory(info)
-                     ? err_set(e, "out of memory for MD-SVD")
-                     : err_set(e,
-                               "MD-SVD: LAPACK cannot solve an eigenproblem of size %" PRId64
-                               " (status %d)",
-                               n, (int)info);
-    }
-    for (int64_t i = 0; i < k && ok; i++) {
-        lambda[i] = val[n - 1 - i];
-        memcpy(vec + i * n, z + (n - 1 - i) * n, (size_t)n * sizeof *vec);
-    }
-    free(val);
-    free(off);
-    free(tau);
-    free(z);
-    return ok;
-}
 
 static double trace_of(const double *a, int64_t n)
 {
@@ -115,7 +68,7 @@ static bool outer_moments(double *m, const struct mdsvd_in *in, const double *w,
         for (int64_t i = 0; i < n; i++)
             memcpy(m + i * n, in->m + i * in->ldm, (size_t)(i + 1) * sizeof *m);
     } else {
-        double *ws = doubles(n, d, e);
+        double *ws = doubles_new(n, d, e);
         if (!ws) return false;
         cblas_dsymm(CblasRowMajor, CblasRight, CblasLower, (int)n, (int)d, 1.0, in->s, (int)d, w,
                     (int)d, 0.0, ws, (int)d);
@@ -128,7 +81,7 @@ static bool outer_moments(double *m, const struct mdsvd_in *in, const double *w,
 static bool solve_rows(struct spectrum *sp, const struct mdsvd_in *in, const double *w,
                        struct err *e)
 {
-    double *m = doubles(in->n, in->n, e);
+    double *m = doubles_new(in->n, in->n, e);
     bool ok = m && outer_moments(m, in, w, e);
 
     ok = ok && signals_go_on(e);
@@ -146,7 +99,7 @@ static bool solve_rows(struct spectrum *sp, const struct mdsvd_in *in, const dou
 static bool times_root(double *a, int64_t *rank, const struct mdsvd_in *in, struct err *e)
 {
     const int64_t n = in->n, d = in->d;
-    double *l = doubles(d, d, e);
+    double *l = doubles_new(d, d, e);
     lapack_int *pivot = mem_new((size_t)d, sizeof *pivot, "MD-SVD", e), found = 0, info;
     bool ok = l && pivot;
 
@@ -156,7 +109,7 @@ static bool times_root(double *a, int64_t *rank, const struct mdsvd_in *in, stru
         /* tol -1: stops at d * eps * the largest diagonal element. info 1 just means "singular". */
         info = LAPACKE_dpstrf(LAPACK_COL_MAJOR, 'U', (lapack_int)d, l, (lapack_int)d, pivot, &found,
                               -1.0);
-        if (no_memory(info))
+        if (eigen_no_memory(info))
             ok = err_set(e, "out of memory for MD-SVD");
         else if (info < 0)
             ok = err_set(e, "MD-SVD: LAPACK dpstrf refuses argument %d", (int)-info);
@@ -183,7 +136,7 @@ static bool times_root(double *a, int64_t *rank, const struct mdsvd_in *in, stru
 static bool solve_gram(struct spectrum *sp, const double *a, int64_t n, int64_t d, int64_t rank,
                        struct err *e)
 {
-    double *gram = doubles(rank, rank, e), *v = doubles(sp->k, rank, e);
+    double *gram = doubles_new(rank, rank, e), *v = doubles_new(sp->k, rank, e);
     bool ok = gram && v;
 
     if (ok) {
@@ -210,7 +163,7 @@ static bool solve_columns(struct spectrum *sp, const struct mdsvd_in *in, const 
     bool ok = true;
 
     if (in->method == MDSVD_ACTIVATION) {
-        a = doubles(in->n, in->d, e);
+        a = doubles_new(in->n, in->d, e);
         ok = a && times_root(a, &rank, in, e);
         sp->k = sp->k < rank ? sp->k : rank;
     }
@@ -221,16 +174,6 @@ static bool solve_columns(struct spectrum *sp, const struct mdsvd_in *in, const 
 }
 
 /* ---- the factors ---- */
-
-/* Fixes the sign of row[n]: its largest element (the first if several) becomes positive. */
-static void fix_sign(double *row, int64_t n)
-{
-    int64_t top = 0;
-
-    for (int64_t j = 1; j < n; j++)
-        if (fabs(row[j]) > fabs(row[top])) top = j;
-    if (row[top] < 0) cblas_dscal((int)n, -1.0, row, 1);
-}
 
 /* A computed eigenvalue is uncertain by about size * eps * the largest one: anything smaller is no
  * evidence of energy, and its component stays zero. */
@@ -255,12 +198,12 @@ static bool fill_factors(struct mdsvd_out *out, const struct spectrum *sp,
     const double scale = weight ? 1.0 : in->scale;
     const int64_t n = in->n, d = in->d, live = count_live(sp, in, scale);
 
-    out->component = doubles(live, 1, e);
+    out->component = doubles_new(live, 1, e);
     if (!out->component) return false;
     for (int64_t i = 0; i < live; i++) {
         const double sigma = sqrt(scale * sp->lambda[i]), c = weight ? sigma : sqrt(sigma);
 
-        fix_sign(sp->p + i * n, n);
+        eigen_fix_sign(sp->p + i * n, n);
         for (int64_t j = 0; j < n; j++)
             out->up[j * in->r + i] = (float)(sp->p[i * n + j] * c);
         out->component[i] = scale * sp->lambda[i];
@@ -326,14 +269,14 @@ static bool factor_one(struct mdsvd_out *out, const struct mdsvd_in *in, struct 
     CHECK(in->method == MDSVD_WEIGHT || ((in->s || in->m) && in->scale >= 0));
     memset(out, 0, sizeof *out);
     if (!check_finite(in, e)) return false;
-    sp.lambda = doubles(sp.k, 1, e);
-    sp.p = doubles(sp.k, in->n, e);
+    sp.lambda = doubles_new(sp.k, 1, e);
+    sp.p = doubles_new(sp.k, in->n, e);
     out->up = mem_new((size_t)in->n, (size_t)in->r * sizeof(float), "MD-SVD", e);
     out->down = mem_new((size_t)in->r, (size_t)in->d * sizeof(float), "MD-SVD", e);
     out->r = in->r;
     if (!sp.lambda || !sp.p || !out->up || !out->down) goto end;
     if (takes_w(rows, in->method, !in->s)) {
-        w = doubles(in->n, in->d, e);
+        w = doubles_new(in->n, in->d, e);
         if (!w) goto end;
         for (int64_t j = 0; j < count; j++)
             w[j] = in->w[j];
@@ -398,7 +341,7 @@ bool mdsvd_error(double *error, const struct mdsvd_in *in, const float *up, cons
                  struct err *e)
 {
     const int64_t n = in->n, d = in->d, r = in->r;
-    double *diff = doubles(n, d, e), *ds = in->s ? doubles(n, d, e) : NULL;
+    double *diff = doubles_new(n, d, e), *ds = in->s ? doubles_new(n, d, e) : NULL;
     bool ok = diff && (ds || !in->s);
 
 #pragma omp parallel for if (ok)

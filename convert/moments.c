@@ -15,7 +15,8 @@
 
 enum { BLOCK = 256, PANEL = 128 };
 
-static bool init(struct moments *m, struct err *e)
+/* gram: to work in, or NULL */
+static bool init(struct moments *m, float *gram, struct err *e)
 {
     const size_t width = (size_t)(m->d + m->extra);
     bool ok = true;
@@ -27,9 +28,11 @@ static bool init(struct moments *m, struct err *e)
         ok = m->s[k] && m->block[k];
     }
     m->threads = omp_get_max_threads();
-    m->gram = ok ? mem_new((size_t)(PANEL * m->threads), (size_t)m->d * sizeof(float),
-                           "second moments", e)
-                 : NULL;
+    m->borrows = gram;
+    m->gram = !ok    ? NULL
+              : gram ? gram
+                     : mem_new((size_t)(PANEL * m->threads), (size_t)m->d * sizeof(float),
+                               "second moments", e);
     if (!m->gram) moments_free(m);
     return m->gram != NULL;
 }
@@ -37,13 +40,19 @@ static bool init(struct moments *m, struct err *e)
 bool moments_init(struct moments *m, int64_t d, struct err *e)
 {
     *m = (struct moments){.d = d, .sets = 2};
-    return init(m, e);
+    return init(m, NULL, e);
 }
 
 bool moments_init_cross(struct moments *m, int64_t d, int64_t extra, struct err *e)
 {
     *m = (struct moments){.d = d, .extra = extra, .sets = 1};
-    return init(m, e);
+    return init(m, NULL, e);
+}
+
+bool moments_init_like(struct moments *m, const struct moments *other, struct err *e)
+{
+    *m = (struct moments){.d = other->d, .extra = other->extra, .sets = other->sets};
+    return init(m, other->gram, e);
 }
 
 size_t moments_cross_bytes(int64_t d, int64_t extra)
@@ -60,7 +69,7 @@ void moments_free(struct moments *m)
         free(m->s[k]);
         free(m->block[k]);
     }
-    free(m->gram);
+    if (!m->borrows) free(m->gram);
     memset(m, 0, sizeof *m);
 }
 

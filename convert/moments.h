@@ -28,7 +28,8 @@ struct moments {
     float *block[2]; /* [256, d + extra]: rows of the block being filled */
     int64_t waiting[2];
     int threads;
-    float *gram; /* [threads, 128, d] */
+    float *gram;  /* [threads, 128, d] */
+    bool borrows; /* gram is another's */
 };
 
 /* Takes 16 d^2 + (2048 + 512 threads) d bytes (310 MB for d = 4096, 16 threads). On
@@ -39,6 +40,8 @@ bool moments_init(struct moments *m, int64_t d, struct err *e);
  * y with it, sum y x^T, in s[0] below them; and the bytes that this takes. */
 bool moments_init_cross(struct moments *m, int64_t d, int64_t extra, struct err *e);
 size_t moments_cross_bytes(int64_t d, int64_t extra);
+/* As another one, in whose gram it works, one of them at a time; the other must outlive it. */
+bool moments_init_like(struct moments *m, const struct moments *other, struct err *e);
 void moments_free(struct moments *m); /* fine on a zeroed struct */
 
 /* Adds rows x[T, d + extra] of `samples` samples; modality[T] is 0 (text) or 1 (image), or NULL: all

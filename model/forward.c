@@ -175,6 +175,17 @@ struct build {
     int32_t *row_index;                   /* [n_rows]: position in its sample */
 };
 
+/* Leaves what layer l's attention is computed from to those who look at it. */
+static void tap_attention(const struct forward *f, int64_t l, const struct attention *a)
+{
+    if (!f->taps || !f->taps->attention) return;
+    f->taps->attention[l] = *a;
+    for (int p = 0; p < a->parts; p++) {
+        tape_keep(a->part[p].q);
+        tape_keep(a->part[p].k);
+    }
+}
+
 /* Attention of layer l before o_proj. x [T, d], normalised: [T, H*dh], or
  * [n_rows, H*dh] with rows. */
 static struct tensor *attention_layer(struct model *m, struct tape *t, const struct build *b,
@@ -202,6 +213,7 @@ static struct tensor *attention_layer(struct model *m, struct tape *t, const str
     if (m->cross && a.groups > 1) a.part[0].k = op_repeat(t, a.part[0].k, a.groups);
     if (m->state == ATTN_FULL) {
         a.v = op_linear(t, x, param_tensor(w->v), param_tensor(w->v_b), NULL); /* [T, G*dh] */
+        tap_attention(b->f, l, &a);
         return op_attention(t, &a);
     }
     build_latents(m, t, batch, w, x, latent);
@@ -211,6 +223,7 @@ static struct tensor *attention_layer(struct model *m, struct tape *t, const str
             .q = q[1], .k = build_up(m, t, batch, w, latent[0], false), .width = model_nope_dim(m)};
     }
     a.v = build_up(m, t, batch, w, latent[1], true);
+    tap_attention(b->f, l, &a);
     return op_attention(t, &a);
 }
 
@@ -334,7 +347,7 @@ struct tensor *model_layer(struct model *m, struct tape *t, const struct forward
 
     CHECK(f->taps && x->rows == f->batch->tokens);
     if (only_taps) {
-        f->taps->a ? attend(m, t, &b, l, x) : layer_input(m, t, f, l, x);
+        f->taps->a || f->taps->attention ? attend(m, t, &b, l, x) : layer_input(m, t, f, l, x);
         return NULL;
     }
     x = build_mlp(m, t, &m->layers[l], attend(m, t, &b, l, x));

@@ -8,9 +8,11 @@
 /* Tensors that conversion needs, per layer, kept readable: x, the input of the k/v projections
  * [T, d]; q [T, H*dh], k [T, G*dh] before rotation (FULL only); the heads' output a [T, H*dh], and
  * the residual stream mid [T, d] behind o_proj (of both or of neither). NULL lists are not filled.
- * The rope table [T, dh] (cos, then sin) is always set. */
+ * attention: what it is computed from, with q and k as rotated. The rope table [T, dh] (cos, then
+ * sin) is always set. */
 struct taps {
     struct tensor **x, **q, **k, **a, **mid; /* [L] */
+    struct attention *attention;             /* [L] */
     struct tensor *table;
 };
 

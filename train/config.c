@@ -189,6 +189,12 @@ static const struct schema_row rows[] = {
      .help = "separate factors for images and text"},
     {"svd.input", SCHEMA_ENUM(C, svd.input, MDSVD_NAMES), .def = "\"activation\"",
      .help = "minimise the error of the outputs or of the weights"},
+    {"svd.statistics", SCHEMA_ENUM(C, svd.statistics, KV_STATISTICS_NAMES), .def = "\"tokens\"",
+     .help = "what counts in that error: all tokens alike, tokens by the attention that they "
+             "receive, or that and each head's keys and values by what they do to its output"},
+    {"svd.steps", SCHEMA_INT(C, svd.steps), .def = "0", .min = SCHEMA_FROM(0),
+     .max = SCHEMA_TO(1000),
+     .help = "of L-BFGS, for statistics blocks, from factors in closed form"},
     {"svd.low_rank", SCHEMA_DOUBLE(C, svd.low_rank), .def = "64", .min = SCHEMA_ABOVE(0),
      .max = SCHEMA_TO(4096),
      .help = "latent dims per kv head, may be a fraction; sweep.low_rank overrides it"},

@@ -69,9 +69,10 @@ struct config {
     } rank;
     struct {
         int method, input; /* enum kv_method, enum mdsvd_method */
+        int statistics;    /* enum kv_statistics */
         bool decoupled, refit;
         double low_rank;
-        int64_t samples, split_samples;
+        int64_t samples, steps, split_samples;
     } svd;
     struct {
         double beta1, beta2, eps, weight_decay, clip, warmup, decay, min_lr;

@@ -1,6 +1,7 @@
-/* factors.h - MD-SVD factors, made once for all points of a sweep that keep the same pairs rotated,
- * for the largest latent: the components of a smaller latent are the first ones of a larger one,
- * and each point uses as many as it has. */
+/* factors.h - MD-SVD factors, made once for all points of a sweep that keep the same pairs rotated.
+ * The components of a smaller latent are the first ones of a larger one, so that the factors are made
+ * for the largest latent, and each point uses as many as it has. With svd.statistics "blocks" they are
+ * not (convert/blocks.h): the statistics are gathered once, and give factors for each point. */
 #ifndef TRAIN_FACTORS_H
 #define TRAIN_FACTORS_H
 
@@ -8,14 +9,20 @@
 #include "convert/mdsvd_plan.h"
 #include "train/run.h"
 
+struct layer_factors {
+    struct mdsvd_out out[MODALITIES][2]; /* by part of the plan */
+};
 struct made_factors {
     int64_t layers;
     int sets; /* MODALITIES, or 1 if they share their factors */
     enum kv_method method;
-    struct mdsvd_plan plan; /* of the point with the largest latent */
-    struct layer_factors {
-        struct mdsvd_out out[MODALITIES][2]; /* by part of the plan */
-    } * layer;
+    bool by_point; /* each point has its own */
+    int64_t widths;
+    struct factor_width {
+        double low_rank;
+        struct mdsvd_plan plan;
+    } * width;                   /* of the point with the largest latent, or of each */
+    struct layer_factors *layer; /* [layers, widths] */
 };
 
 /* The latent dims of a point for a model with m's settings, and the parts to factor; fails if the
@@ -27,19 +34,32 @@ bool point_plan(const struct run *r, const struct model *m, const struct point *
  * number. */
 struct point factors_widest(const struct run *r, const struct point *p, int64_t *n);
 
-/* Bytes needed by the points that share p's rotated pairs, in addition to the partial model m, with
- * graphs of `tokens` tokens. made: the peak while factors are made, without the graphs; copied:
- * while they are copied into a point's model. */
+/* The points, which share their rotated pairs, that factors are made for, and the number of calibration
+ * samples. */
+struct factors_for {
+    struct point *point; /* [n] */
+    int64_t n, samples;
+};
+
+/* All of the sweep that share p's pairs (`alone`: p alone, if each has factors of its own), in new
+ * memory, which the caller frees. */
+bool factors_points(const struct run *r, const struct point *p, bool alone,
+                    struct factors_for *what, struct err *e);
+
+/* Bytes that these points need, in addition to the partial model m, with graphs of `tokens` tokens.
+ * made: the peak while factors are made, without the graphs; copied: while they are copied into a
+ * point's model. */
 struct factors_size {
     double made, copied;
 };
 bool factors_size(struct factors_size *s, const struct run *r, const struct model *m,
-                  const struct point *p, int64_t tokens, struct err *e);
+                  const struct factors_for *what, int64_t tokens, struct err *e);
 
-/* Makes the factors for a point and all with smaller latents that share its rotated pairs, from
- * their partial model m; runs the calibration on so many samples. */
-bool factors_make(struct made_factors *f, struct run *r, struct model *m,
-                  const struct point *widest, int64_t samples, struct err *e);
+/* Makes the factors for the points, from their partial model m; runs the calibration. base: the
+ * original, where m has only been split up: attention is its; or NULL, if stage 1 has trained m.
+ * Where tokens count alike, it is not looked at. */
+bool factors_make(struct made_factors *f, struct run *r, struct model *m, struct model *base,
+                  const struct factors_for *what, struct err *e);
 void factors_free(struct made_factors *f); /* fine on a zeroed struct */
 
 /* Turns the partial model m into the point's MLA model. With `last`, for the last point that needs

@@ -122,6 +122,11 @@ static bool open_taps(struct layerwise *w, unsigned looks, struct err *e)
             mem_new((size_t)w->m->cfg.text.num_hidden_layers, sizeof(struct tensor *), "taps", e);
         ok = *taps[i];
     }
+    if (ok && looks & LOOK_ATTENTION) {
+        w->taps.attention =
+            mem_new((size_t)w->m->cfg.text.num_hidden_layers, sizeof *w->taps.attention, "taps", e);
+        ok = w->taps.attention;
+    }
     return ok;
 }
 
@@ -155,6 +160,7 @@ void layerwise_close(struct layerwise *w)
     free(w->taps.k);
     free(w->taps.a);
     free(w->taps.mid);
+    free(w->taps.attention);
     batch_free(&w->batch);
     file_scratch_close(&w->hidden);
     memset(w, 0, sizeof *w);
@@ -174,6 +180,7 @@ static bool show(struct layerwise *w, int64_t l, layer_looker *look, void *arg, 
     if (w->taps.q) now.q = tensor_real(w->taps.q[l]);
     if (w->taps.k) now.k = tensor_real(w->taps.k[l]);
     if (w->taps.a) now.a = tensor_real(w->taps.a[l]);
+    if (w->taps.attention) now.attention = &w->taps.attention[l];
     if (w->taps.mid) now.mid = tensor_real(w->taps.mid[l]);
     return look(arg, &now, e);
 }

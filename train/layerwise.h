@@ -26,14 +26,15 @@ struct layerwise {
 };
 
 /* What is inspected in a layer, for the samples of one batch. */
-enum { LOOK_X = 1, LOOK_QK = 2, LOOK_A = 4 };
+enum { LOOK_X = 1, LOOK_QK = 2, LOOK_A = 4, LOOK_ATTENTION = 8 };
 struct layer_look {
     const struct batch *batch;
-    const uint8_t *modality;    /* [T] */
-    const float *x;             /* LOOK_X: the input of the k/v projections [T, d] */
-    const float *q, *k;         /* LOOK_QK: before rotation [T, H*dh], [T, G*dh] */
-    const float *a, *mid;       /* LOOK_A: the heads' output [T, H*dh], x + o_proj of it [T, d] */
-    const struct tensor *table; /* cos, then sin [T, dh] */
+    const uint8_t *modality; /* [T] */
+    const float *x;          /* LOOK_X: the input of the k/v projections [T, d] */
+    const float *q, *k;      /* LOOK_QK: before rotation [T, H*dh], [T, G*dh] */
+    const float *a, *mid;    /* LOOK_A: the heads' output [T, H*dh], x + o_proj of it [T, d] */
+    const struct attention *attention; /* LOOK_ATTENTION: q and k as it takes them, kept */
+    const struct tensor *table;        /* cos, then sin [T, dh] */
 };
 typedef bool layer_looker(void *arg, const struct layer_look *look, struct err *e);
 

@@ -112,19 +112,26 @@ bool open_untrained_partial(struct run *r, const struct point *p, struct model *
     return open_base_model(r, m, e) && to_partial(r, p, m, e);
 }
 
+bool partial_is_trained(const struct run *r, const struct point *p, bool *trained, struct err *e)
+{
+    char *config = run_path(r, e, "%s/model/config.json", p->dir[STEP_STAGE1]);
+    bool ok = config && file_there(config, trained, e);
+
+    free(config);
+    return ok;
+}
+
 bool open_partial_model(struct run *r, const struct point *p, struct model *m, struct err *e)
 {
     char *dir = run_path(r, e, "%s/model", p->dir[STEP_STAGE1]);
-    char *config = dir ? file_join(dir, "config.json", e) : NULL;
-    bool there, ok = config && file_there(config, &there, e);
+    bool trained, ok = dir && partial_is_trained(r, p, &trained, e);
 
-    if (ok && there)
+    if (ok && trained)
         ok = made_open(r, STEP_STAGE1, p->dir[STEP_STAGE1], m, e);
     else if (ok && run_has_step(r, STEP_STAGE1))
         ok = err_set(e, "%s: stage 1 of %s is not finished", dir, p->stage1);
     else if (ok)
         ok = open_untrained_partial(r, p, m, e);
     free(dir);
-    free(config);
     return ok;
 }

@@ -24,6 +24,7 @@ unsigned baseline_kinds(const struct config *c);
 /* The base model with only the point's pairs rotated; and the same as trained by stage 1, if that
  * is one of the steps. */
 bool open_untrained_partial(struct run *r, const struct point *p, struct model *m, struct err *e);
+bool partial_is_trained(const struct run *r, const struct point *p, bool *trained, struct err *e);
 bool open_partial_model(struct run *r, const struct point *p, struct model *m, struct err *e);
 
 /* Whether a model with m's settings can keep that many pairs, and rank.file (if used) fits it. */

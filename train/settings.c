@@ -91,6 +91,18 @@ static bool check_schedule(const struct config *c, struct err *e)
                    c->optim.warmup, c->optim.decay);
 }
 
+/* Only the error of outputs has statistics. */
+static bool check_statistics(const struct config *c, struct err *e)
+{
+    static const char *const names[] = {KV_STATISTICS_NAMES};
+    const bool svd = config_has_step(c, STEP_SVD) && c->svd.method != KV_NONE;
+
+    return !svd || c->svd.statistics == KV_TOKENS || c->svd.input == MDSVD_ACTIVATION ||
+           err_set(e,
+                   "svd.statistics: \"%s\" needs svd.input \"activation\", and that is \"weight\"",
+                   names[c->svd.statistics]);
+}
+
 /* Scores are kept by names, of so many bytes (train/score/score.h). */
 static bool check_eval_names(const struct config *c, struct err *e)
 {
@@ -110,7 +122,8 @@ static bool check_eval_names(const struct config *c, struct err *e)
 bool settings_check(const struct config *c, struct err *e)
 {
     static bool (*const checks[])(const struct config *, struct err *) = {
-        check_paths, check_steps, check_sweep, check_phases, check_schedule, check_eval_names};
+        check_paths,    check_steps,      check_sweep,     check_phases,
+        check_schedule, check_statistics, check_eval_names};
 
     for (size_t i = 0; i < sizeof checks / sizeof *checks; i++)
         if (!checks[i](c, e)) return false;

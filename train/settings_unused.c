@@ -105,6 +105,10 @@ static bool of_activation(const struct use *u)
 {
     return !of_factors(u) || config_refits(u->c) || u->c->svd.input == MDSVD_ACTIVATION;
 }
+static bool of_steps(const struct use *u)
+{
+    return u->c->svd.statistics == KV_BLOCKS;
+}
 static bool of_decay(const struct use *u)
 {
     return u->c->optim.decay > 0;
@@ -210,6 +214,9 @@ static const struct rule {
     {"sweep.stage2_lr", for_stage2, no_step, 0},
     {"stage2.lr", of_stage2_lr, "sweep.stage2_lr has the values", 0},
     {"svd.input", of_factors, no_factors, 0},
+    {"svd.statistics", of_factors, no_factors, 0},
+    {"svd.steps", of_factors, no_factors, 0},
+    {"svd.steps", of_steps, "svd.statistics is not \"blocks\"", 0},
     {"svd.samples", of_calibration, no_factors, 0},
     {"svd.samples", of_activation, "svd.input is \"weight\"", 0},
     {"svd.decoupled", of_decoupled, no_pictures, 0},

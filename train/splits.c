@@ -170,26 +170,25 @@ static bool try_size(struct search *s, struct size *size, int dim, struct made_f
     return ok;
 }
 
-/* The sizes that want so many dims; their factors are the widest one's. */
+/* The sizes that want so many dims, which share their factors' calibration. */
 static bool try_dim(struct search *s, int dim, struct err *e)
 {
+    struct factors_for what = {.samples = s->r->c.svd.split_samples};
     struct made_factors f = {0};
     struct model m = {0};
-    struct point widest = {.low_rank = 0};
-    bool *wants = mem_new((size_t)s->n, sizeof *wants, "splits", e), ok = wants;
+    bool ok;
 
-    for (int64_t i = 0; ok && i < s->n; i++) {
-        const struct point p = point_of(s, &s->size[i], dim);
-        wants[i] = wanted(&s->size[i], &s->base) == dim;
-        if (wants[i] && p.low_rank > widest.low_rank) widest = p;
-    }
-    ok = cluster_agree(ok && open_untrained_partial(s->r, &widest, &m, e), e) &&
-         factors_make(&f, s->r, &m, &widest, s->r->c.svd.split_samples, e);
+    what.point = mem_new((size_t)s->n, sizeof *what.point, "splits", e);
+    for (int64_t i = 0; what.point && i < s->n; i++)
+        if (wanted(&s->size[i], &s->base) == dim)
+            what.point[what.n++] = point_of(s, &s->size[i], dim);
+    ok = cluster_agree(what.point && open_untrained_partial(s->r, &what.point[0], &m, e), e) &&
+         factors_make(&f, s->r, &m, &s->base, &what, e);
     model_close(&m);
     for (int64_t i = 0; ok && i < s->n; i++)
-        ok = !wants[i] || try_size(s, &s->size[i], dim, &f, e);
+        ok = wanted(&s->size[i], &s->base) != dim || try_size(s, &s->size[i], dim, &f, e);
     factors_free(&f);
-    free(wants);
+    free(what.point);
     return ok;
 }
 

@@ -243,18 +243,35 @@ static bool save_svd(struct run *r, struct made_factors *f, const struct point *
     return ok;
 }
 
+/* The factors of p's partial model, for all points that have its pairs, or for the one that the run is
+ * asked for. Attention that is to be kept is the original's, or that of the model which stage 1 has
+ * trained, whose kept pairs alone are rotated. */
+static bool make_factors(struct run *r, const struct point *p, struct made_factors *f,
+                         struct err *e)
+{
+    struct factors_for what = {.samples = r->c.svd.samples};
+    struct model m = {0}, base = {0};
+    bool trained, original = r->c.svd.statistics != KV_TOKENS;
+    bool ok = factors_points(r, p, r->only_point >= 0, &what, e) &&
+              partial_is_trained(r, p, &trained, e) && open_partial_model(r, p, &m, e);
+
+    original = ok && original && !trained;
+    ok = ok && (!original || open_base_model(r, &base, e)) && need_pictures(r, &m, false, e) &&
+         factors_make(f, r, &m, original ? &base : NULL, &what, e);
+    free(what.point);
+    model_close(&base);
+    model_close(&m);
+    return ok;
+}
+
 static bool step_svd(struct run *r, const struct point *p, struct err *e)
 {
-    const struct point widest = factors_widest(r, p, NULL);
     struct made_factors f = {0};
-    struct model m = {0};
     int64_t last = -1;
     bool done, wanted, ok;
 
     if (!look_done(r, p->dir[STEP_SVD], &done, e) || done) return done;
-    ok = open_partial_model(r, p, &m, e) && need_pictures(r, &m, false, e) &&
-         factors_make(&f, r, &m, &widest, r->c.svd.samples, e);
-    model_close(&m);
+    ok = make_factors(r, p, &f, e);
     for (int64_t i = 0; ok && i < config_points(&r->c); i++) {
         struct point q = config_point(&r->c, i);
         ok = svd_wanted(r, p, &q, &wanted, e);

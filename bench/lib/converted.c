@@ -28,14 +28,14 @@ static bool convert(struct converted *c, struct err *e)
     struct run *r = &c->r;
     struct point p = config_point(&r->c, 0);
     struct model base = {0};
+    const struct factors_for what = {&p, 1, r->c.svd.samples};
     struct made_factors f = {0};
     bool ok = run_limits(r, e) && open_base_model(r, &base, e) && run_open_data(r, &base.cfg, e) &&
               run_open_pictures(r, &base, false, e) && step_rank(r, e);
 
     model_close(&base);
     ok = ok && open_untrained_partial(r, &p, &c->m, e) &&
-         factors_make(&f, r, &c->m, &p, r->c.svd.samples, e) &&
-         factors_apply(&f, r, &p, true, &c->m, e) &&
+         factors_make(&f, r, &c->m, NULL, &what, e) && factors_apply(&f, r, &p, true, &c->m, e) &&
          model_train(&c->m, peft_kinds(r->c.stage2.peft, r->c.stage2.projector), e);
     factors_free(&f);
     return ok;
@@ -81,11 +81,10 @@ bool converted_batch(struct converted *c, const int64_t *entry, struct err *e)
 
 bool converted_step(struct converted *c, struct err *e)
 {
-    const struct distill how = {.scale = 1 / (double)c->batch.batch.labels};
     struct tensor *loss;
 
     tape_begin(c->r.tape, true);
-    loss = train_graph(&c->r, &c->m, &c->r.train, &c->batch, &how, e);
+    loss = train_graph(&c->r, &c->m, &c->r.train, &c->batch, 1 / (double)c->batch.batch.labels, e);
     if (!loss || !tape_plan(c->r.tape, 0, e)) return false;
     tape_forward(c->r.tape);
     tape_backward(c->r.tape, loss);

@@ -173,14 +173,15 @@ static void *svd_open(const struct work_args *a, struct err *e)
 static bool svd_run(void *p, double *units, struct err *e)
 {
     struct base_state *s = p;
-    const struct point point = config_point(&s->r.c, 0);
+    struct point point = config_point(&s->r.c, 0);
+    const struct factors_for what = {&point, 1, s->r.c.svd.samples};
     struct made_factors f = {0};
     double kept = 0, energy = 0;
-    const bool ok = factors_make(&f, &s->r, &s->m, &point, s->r.c.svd.samples, e);
+    const bool ok = factors_make(&f, &s->r, &s->m, NULL, &what, e);
 
     for (int64_t l = 0; ok && l < f.layers; l++)
         for (int k = 0; k < f.sets; k++)
-            for (int i = 0; i < f.plan.parts; i++) {
+            for (int i = 0; i < f.width[0].plan.parts; i++) {
                 kept += f.layer[l].out[k][i].kept;
                 energy += f.layer[l].out[k][i].energy;
             }

@@ -26,6 +26,15 @@ enum rope_basis { BASIS_HEAD, BASIS_CROSS };
 enum kv_method { KV_NONE, KV_JOINT, KV_SPLIT, KV_ONLY_KEY, KV_ONLY_VALUE, KV_METHODS };
 #define KV_METHOD_NAMES "none", "joint", "split", "only_key", "only_value"
 
+/* How tokens count where factors minimise the error of the outputs (docs/method.md, section 3). */
+enum kv_statistics {
+    KV_TOKENS,   /* alike */
+    KV_RECEIVED, /* by the attention that they receive */
+    KV_BLOCKS,   /* and each head's keys and values by what their errors do to attention's output */
+    KV_STATISTICS
+};
+#define KV_STATISTICS_NAMES "tokens", "received", "blocks"
+
 /* What the factors of a latent minimise. */
 enum mdsvd_method {
     MDSVD_ACTIVATION, /* the error of the outputs: up = P Sigma^1/2, down = Sigma^-1/2 P^T W; P and

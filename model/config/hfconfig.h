@@ -92,6 +92,7 @@ struct mha2mla_config {
 
     bool decoupled;          /* ours: a latent per modality */
     const char *calibration; /* ours: of MDSVD_NAMES; NULL: not given */
+    const char *statistics;  /* ours: of KV_STATISTICS_NAMES; NULL: tokens, or not given */
     bool refit;              /* ours: o_proj was refitted after the conversion */
     const char *rope_basis;  /* ours: of BASIS_NAMES; NULL: head */
     const char *base;        /* ours: directory with the tensors missing here; NULL: none missing */

@@ -10,6 +10,7 @@ static const char *const versions[] = {RANK_VERSION_NAMES, NULL};
 static const char *const svd_methods[] = {KV_METHOD_NAMES, NULL};
 static const char *const calibrations[] = {MDSVD_NAMES, NULL};
 static const char *const bases[] = {BASIS_NAMES, NULL};
+static const char *const statistics[] = {KV_STATISTICS_NAMES, NULL};
 
 #define ROW(member) HF_ROW(mha2mla_config, member)
 #define SIZE_ROW(member, max, d)                                                                   \
@@ -35,6 +36,7 @@ static const struct hf_field published[] = {
 static const struct hf_field ours[] = {
     {ROW(decoupled), .kind = HF_BOOL, .def = {false, true}},
     TEXT_ROW(calibration, calibrations),
+    TEXT_ROW(statistics, statistics),
     HF_BOOL_ROW(mha2mla_config, refit, false),
     TEXT_ROW(rope_basis, bases),
     TEXT_ROW(base, NULL),

@@ -237,11 +237,13 @@ bool dry_layer(struct run *r, struct model *shape, unsigned looks, size_t *bytes
                struct err *e)
 {
     struct tensor x, *q = NULL, *k = NULL, *h = NULL, *a = NULL, *mid = NULL;
+    struct attention attention = {.parts = 0};
     struct taps taps = {.x = looks & LOOK_X ? &h : NULL,
                         .q = looks & LOOK_QK ? &q : NULL,
                         .k = looks & LOOK_QK ? &k : NULL,
                         .a = looks & LOOK_A ? &a : NULL,
-                        .mid = looks & LOOK_A ? &mid : NULL};
+                        .mid = looks & LOOK_A ? &mid : NULL,
+                        .attention = looks & LOOK_ATTENTION ? &attention : NULL};
     struct dry_batch b;
     bool ok = open_batch(&b, &r->train, layer_samples(&r->train), false, e);
 

@@ -378,18 +378,40 @@ static bool add_rank(struct forecast *f, struct err *e)
     return ok;
 }
 
+/* Where attention is looked at, it is the original's, unless stage 1 has trained the partial model. */
+static bool add_looks(struct forecast *f, struct forecast_step *s, struct calibration *layer,
+                      const struct model_state *state, struct err *e)
+{
+    const bool attention = f->r->c.svd.statistics != KV_TOKENS;
+    const unsigned looks = LOOK_X | (attention ? LOOK_ATTENTION : 0);
+    struct calibration base = {0};
+    double region;
+    bool ok = open_calibration(f, s, layer, state, looks, e);
+
+    if (!ok || !attention || run_has_step(f->r, STEP_STAGE1)) return ok;
+    region = s->region;
+    ok = open_calibration(f, s, &base, &f->models[0].state, looks, e);
+    if (region > s->region) s->activations = s->region = region;
+    model_close(&base.shape);
+    return ok;
+}
+
 /* *factors: their bytes, while they are copied into a point's model. */
 static bool add_svd(struct forecast *f, const struct point *pt, double *factors, struct err *e)
 {
     struct model_state state = {.state = ATTN_PARTIAL, .rope_dim = pt->rope_dim};
     struct forecast_step *s = add_step(f, pt->stage1, STEP_SVD);
+    struct factors_for what = {.n = 0};
+    struct point one = *pt; /* splits' is none of the sweep's */
     struct factors_size size;
     struct calibration layer = {0};
     bool ok;
 
     strcat(s->name, " svd");
-    ok = open_calibration(f, s, &layer, &state, LOOK_X, e) &&
-         factors_size(&size, f->r, &layer.shape, pt, layer.tokens, e);
+    ok = add_looks(f, s, &layer, &state, e) && factors_points(f->r, pt, false, &what, e);
+    if (ok && what.n == 0) what.point[what.n++] = one;
+    ok = ok && factors_size(&size, f->r, &layer.shape, &what, layer.tokens, e);
+    free(what.point);
     if (ok) {
         place_weights(s, &layer.shape, false, !run_has_step(f->r, STEP_STAGE1));
         s->computed += size.made > size.copied ? size.made : size.copied;
