@@ -25,7 +25,7 @@ static void shape_of(struct kv_stats *s, const struct model *m, enum kv_statisti
                            .sets = sets,
                            .H = c->num_attention_heads,
                            .G = c->num_key_value_heads,
-                           .dc = c->head_dim - m->rope_dim,
+                           .dc = model_nope_dim(m),
                            .dh = c->head_dim,
                            .d = c->hidden_size};
     s->rows = s->G * (s->dc + s->dh);

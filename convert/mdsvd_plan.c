@@ -44,14 +44,14 @@ static bool plan_add(struct mdsvd_plan *plan, const struct kv_shape *s, struct m
 
 bool mdsvd_plan(struct mdsvd_plan *plan, const struct kv_shape *s, int64_t r, struct err *e)
 {
-    const int64_t k_rows = s->G * (s->dh - s->rope_dim), v_rows = s->G * s->dh;
+    const int64_t k_rows = s->G * (s->dh - (s->cross ? 0 : s->rope_dim)), v_rows = s->G * s->dh;
     const struct kv_method_info *how = &kv_methods[s->method];
     const struct mdsvd_part both = {0, k_rows + v_rows, r};
     const struct mdsvd_part key = {0, k_rows, r}, value = {k_rows, v_rows, r};
 
-    CHECK(s->G > 0 && s->rope_dim >= 0 && s->rope_dim <= s->dh);
+    CHECK(s->G > 0 && s->rope_dim >= 0 && s->rope_dim <= (s->cross ? s->G : 1) * s->dh);
     memset(plan, 0, sizeof *plan);
-    plan->cache = s->G * s->rope_dim;
+    plan->cache = (s->cross ? 1 : s->G) * s->rope_dim;
     if (how->joint) return plan_add(plan, s, both, true, e);
     return plan_add(plan, s, key, how->key, e) && plan_add(plan, s, value, how->value, e);
 }

@@ -32,10 +32,12 @@ struct mdsvd_plan {
  * of at least 1; the message names the setting svd.low_rank. */
 bool mdsvd_latent(int64_t *r, double low_rank, int64_t G, struct err *e);
 
-/* Of which projection: G kv heads of dh dims, rope_dim of them rotated, d inputs. */
+/* Of which projection: G kv heads of dh dims, rope_dim of them rotated, d inputs; cross: the heads
+ * share one rotated key of rope_dim dims, and dc = dh. */
 struct kv_shape {
     enum kv_method method;
     int64_t G, dh, rope_dim, d;
+    bool cross;
 };
 
 /* The plan for latent width r. Fails if r is not in 1..min(rows, d) for a compressed part, or if

@@ -25,15 +25,16 @@ static void same_dtype(struct param *p, const struct param *was)
     if (p && was && !p->t.needs_grad) p->t.dtype = was->t.dtype;
 }
 
-static void moved_dtypes(struct attn *now, const struct attn *was, bool key, bool key_bias,
-                         bool value)
+/* cross: rotated rows, and unrotated keys, are computed. */
+static void moved_dtypes(struct attn *now, const struct attn *was, bool cross, bool key,
+                         bool key_bias, bool value)
 {
-    for (int i = 0; i < 2; i++) {
+    for (int i = cross; i < 2; i++) {
         same_dtype(now->q[i], was->q[0]);
         same_dtype(now->q_b[i], was->q_b[0]);
     }
-    same_dtype(now->k, was->k);
-    same_dtype(now->k_b, was->k_b);
+    if (!cross) same_dtype(now->k, was->k);
+    if (!cross) same_dtype(now->k_b, was->k_b);
     for (int s = 0; s < MODALITIES; s++) {
         if (!key) same_dtype(now->set[s].up_k, was->k);
         if (!value) same_dtype(now->set[s].up_v, was->v);
@@ -61,8 +62,8 @@ static void set_dtypes(struct model *shape, const struct model *m)
     }
     if (shape->state == m->state) return; /* all have been found */
     for (int64_t l = 0; l < shape->cfg.text.num_hidden_layers; l++)
-        moved_dtypes(&shape->layers[l].attn, &m->layers[l].attn, how->key || scaled, scaled,
-                     how->value);
+        moved_dtypes(&shape->layers[l].attn, &m->layers[l].attn, shape->cross,
+                     how->key || scaled || shape->cross, scaled || shape->cross, how->value);
 }
 
 bool model_outline(struct model *shape, const struct model *m, const struct model_state *s,

@@ -1,4 +1,5 @@
 /* ahead.c - see ahead.h. */
+#include "train/ranking.h"
 #include "train/ahead.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -37,14 +38,18 @@ static bool is_made(const struct run *r, const char *dir, const char *step, bool
 }
 
 /* The pairs are ranked, or need no ranking. */
+static const char *rank_file(const struct run *r)
+{
+    return r->c.rank.basis == BASIS_CROSS ? "rank/basis.h5" : "rank/rank.h5";
+}
+
 static bool is_ranked(const struct run *r, bool *ranked, struct err *e)
 {
     char *path;
 
-    *ranked = run_has_step(r, STEP_RANK) ||
-              rank_strategy_kind((enum rank_strategy)r->c.rank.strategy) != RANK_KIND_MEASURED;
+    *ranked = run_has_step(r, STEP_RANK) || !rank_is_measured(&r->c);
     if (*ranked) return true;
-    path = run_path(r, e, "rank/rank.h5");
+    path = run_path(r, e, "%s", rank_file(r));
     bool ok = path && file_there(path, ranked, e);
     free(path);
     return ok;
@@ -65,9 +70,9 @@ static bool check_point(const struct run *r, const struct point *p, bool ranked,
         !is_made(r, p->name, "stage2", &stage2, e))
         return false;
     if (!stage1 && !ranked && run_has_step(r, STEP_STAGE1))
-        return lacks(r, "rank/rank.h5", "", "stage 1", STEP_RANK, e);
+        return lacks(r, rank_file(r), "", "stage 1", STEP_RANK, e);
     if (!stage1 && !svd && !ranked && run_has_step(r, STEP_SVD))
-        return lacks(r, "rank/rank.h5", "", "svd", STEP_RANK, e);
+        return lacks(r, rank_file(r), "", "svd", STEP_RANK, e);
     if (!stage2 && !svd && run_has_step(r, STEP_STAGE2) && !run_has_step(r, STEP_SVD))
         return lacks(r, "svd/model", p->name, "stage 2", STEP_SVD, e);
     return true;

@@ -168,8 +168,12 @@ static const struct schema_row rows[] = {
      .help = "train the vision tower too"},
     {"rank.strategy", SCHEMA_ENUM(C, rank.strategy, RANK_NAMES), .def = "\"mkl\"",
      .help = "which RoPE pairs stay rotated"},
+    {"rank.basis", SCHEMA_ENUM(C, rank.basis, BASIS_NAMES), .def = "\"head\"",
+     .help = "of which keys components stay rotated: each head's own; cross: all heads' together, "
+             "as one key that they share"},
     {"rank.rope_dim", SCHEMA_INT(C, rank.rope_dim), .def = "32", .min = SCHEMA_FROM(2),
-     .max = SCHEMA_TO(512), .help = "rotated dims per head; sweep.partial_rope overrides it"},
+     .max = SCHEMA_TO(512),
+     .help = "rotated dims per head, or of the shared key; sweep.partial_rope overrides it"},
     {"rank.file", SCHEMA_PLACE(C, rank.file), .def = "null", .nullable = true, .may_move = true,
      .help = "rank file, for strategy file: HDF5, or .safetensors, or PyTorch's .pth"},
     {"rank.samples", SCHEMA_INT(C, rank.samples), .def = "64", .min = SCHEMA_FROM(1),

@@ -63,7 +63,7 @@ struct config {
     struct fresh_shape shape;
     struct config_phase baseline, stage1, stage2;
     struct {
-        int strategy; /* enum rank_strategy */
+        int strategy, basis; /* enum rank_strategy, enum rope_basis */
         const char *file;
         int64_t rope_dim, samples, max_queries, uniform_start;
     } rank;

@@ -15,8 +15,12 @@ bool point_plan(const struct run *r, const struct model *m, const struct point *
                 struct mdsvd_plan *plan, struct err *e)
 {
     const struct text_config *c = &m->cfg.text;
-    const struct kv_shape shape = {(enum kv_method)r->c.svd.method, c->num_key_value_heads,
-                                   c->head_dim, p->rope_dim, c->hidden_size};
+    const struct kv_shape shape = {(enum kv_method)r->c.svd.method,
+                                   c->num_key_value_heads,
+                                   c->head_dim,
+                                   p->rope_dim,
+                                   c->hidden_size,
+                                   r->c.rank.basis == BASIS_CROSS};
 
     *latent = 1; /* "none": any width will do */
     return (shape.method == KV_NONE || mdsvd_latent(latent, p->low_rank, shape.G, e)) &&
@@ -103,7 +107,7 @@ static struct width_bytes bytes_of(const struct run *r, const struct model *m,
     const enum mdsvd_method method = (enum mdsvd_method)r->c.svd.input;
     const struct text_config *c = &m->cfg.text;
     const int64_t d = c->hidden_size, G = c->num_key_value_heads, dh = c->head_dim;
-    const bool outputs = G * (2 * dh - m->rope_dim) < d;
+    const bool outputs = G * (dh + model_nope_dim(m)) < d;
     const double sets = sets_of(r, m);
     struct width_bytes sum = {0, 0};
 
@@ -218,7 +222,7 @@ static struct factors factors_of(const struct applied *a, const struct model *m,
     const struct mdsvd_plan *plan = &f->width[a->width].plan;
     const struct mdsvd_out *key = factors_of_layer(f, l, a->width)->out[set];
     const struct mdsvd_out *value = key + plan->parts - 1;
-    int64_t k_rows = m->cfg.text.num_key_value_heads * (m->cfg.text.head_dim - m->rope_dim);
+    int64_t k_rows = m->cfg.text.num_key_value_heads * model_nope_dim(m);
     struct factors out = {{key->down, value->down}, key->up, value->up, 0};
 
     for (int p = 0; p < plan->parts; p++)

@@ -6,6 +6,7 @@
 #include "convert/transform.h"
 #include "model/files/rankfile.h"
 #include "model/pairs.h"
+#include "train/basis.h"
 #include "train/made.h"
 #include "train/ranking.h"
 
@@ -74,6 +75,7 @@ bool point_check(const struct run *r, const struct model *m, const struct point 
     int32_t *pairs;
     bool ok;
 
+    if (r->c.rank.basis == BASIS_CROSS) return basis_check(&n, p->rope_dim, e);
     if (!rank_check(&n, p->rope_dim, e)) return false;
     if (rank_strategy_kind(strategy) == RANK_KIND_MEASURED) return true;
     pairs = mem_new((size_t)(n.L * n.G * p->rope_dim / 2), sizeof *pairs, "kept pairs", e);
@@ -99,9 +101,16 @@ static bool to_partial(struct run *r, const struct point *p, struct model *m, st
                                .rope_dim_for_mla = p->rope_dim,
                                .uniform_start_point = r->c.rank.uniform_start,
                                .svd_init_method = "none"};
-    int32_t *pairs = mem_new((size_t)(n.L * n.G * p->rope_dim / 2), sizeof *pairs, "kept pairs", e);
-    bool ok = pairs && pairs_of(r, p, m, pairs, e) && model_to_partial(m, pairs, p->rope_dim, e) &&
-              hf_config_set_mha2mla(&m->cfg, &c, e);
+    int32_t *pairs;
+    bool ok;
+
+    if (r->c.rank.basis == BASIS_CROSS) {
+        c.rope_basis = "cross";
+        return basis_apply(r, m, p->rope_dim, e) && hf_config_set_mha2mla(&m->cfg, &c, e);
+    }
+    pairs = mem_new((size_t)(n.L * n.G * p->rope_dim / 2), sizeof *pairs, "kept pairs", e);
+    ok = pairs && pairs_of(r, p, m, pairs, e) && model_to_partial(m, pairs, p->rope_dim, e) &&
+         hf_config_set_mha2mla(&m->cfg, &c, e);
 
     free(pairs);
     return ok;

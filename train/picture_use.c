@@ -1,4 +1,5 @@
 /* picture_use.c - see picture_use.h. */
+#include "train/ranking.h"
 #include "train/picture_use.h"
 #include "convert/rank.h"
 #include "convert/mdsvd.h"
@@ -37,9 +38,7 @@ static bool mark_trainings(struct run *r, bool pixels, struct err *e)
 static bool mark_calibration(struct run *r, struct err *e)
 {
     const struct config *c = &r->c;
-    const bool rank =
-        run_has_step(r, STEP_RANK) &&
-        rank_strategy_kind((enum rank_strategy)c->rank.strategy) == RANK_KIND_MEASURED;
+    const bool rank = run_has_step(r, STEP_RANK) && rank_is_measured(c);
     const bool svd = config_refits(c) || (run_has_step(r, STEP_SVD) && c->svd.method != KV_NONE &&
                                           c->svd.input == MDSVD_ACTIVATION);
 

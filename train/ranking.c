@@ -6,6 +6,7 @@
 #include "convert/rank.h"
 #include "model/files/rankfile.h"
 #include "model/pairs.h"
+#include "train/basis.h"
 #include "train/layerwise.h"
 #include "train/models.h"
 #include "train/made.h"
@@ -20,11 +21,10 @@ struct ranking {
     struct rank_dims n;
     double scale;
     int64_t layer;
-    float *cs; /* [2, T, P]: cos, then sin, of the current batch */
-    size_t cap;
+    struct rank_table table;
 };
 
-static bool split_table(struct ranking *k, const struct tensor *table, struct err *e)
+bool rank_table_fill(struct rank_table *k, const struct tensor *table, struct err *e)
 {
     int64_t T = table->rows, P = table->cols / 2;
 
@@ -37,21 +37,34 @@ static bool split_table(struct ranking *k, const struct tensor *table, struct er
     return true;
 }
 
+void rank_table_free(struct rank_table *k)
+{
+    free(k->cs);
+}
+
+struct rank_sample rank_sample_of(const struct layer_look *look, const struct rank_table *table,
+                                  const struct rank_dims *n, double scale, int64_t s)
+{
+    const struct batch *b = look->batch;
+    const int64_t P = n->dh / 2, at = b->begin[s];
+
+    return (struct rank_sample){look->q + at * n->H * n->dh,
+                                look->k + at * n->G * n->dh,
+                                table->cs + at * P,
+                                table->cs + (b->tokens + at) * P,
+                                look->modality + at,
+                                b->begin[s + 1] - at,
+                                scale};
+}
+
 static bool rank_look(void *arg, const struct layer_look *look, struct err *e)
 {
     struct ranking *k = arg;
-    const struct batch *b = look->batch;
-    int64_t P = k->n.dh / 2;
-    bool ok = split_table(k, look->table, e);
+    bool ok = rank_table_fill(&k->table, look->table, e);
 
-    for (int64_t s = 0; ok && s < b->samples; s++) {
-        int64_t at = b->begin[s];
-        ok = rank_acc_add(k->acc, k->layer,
-                          &(struct rank_sample){look->q + at * k->n.H * k->n.dh,
-                                                look->k + at * k->n.G * k->n.dh, k->cs + at * P,
-                                                k->cs + (b->tokens + at) * P, look->modality + at,
-                                                b->begin[s + 1] - at, k->scale},
-                          e);
+    for (int64_t s = 0; ok && s < look->batch->samples; s++) {
+        const struct rank_sample x = rank_sample_of(look, &k->table, &k->n, k->scale, s);
+        ok = rank_acc_add(k->acc, k->layer, &x, e);
     }
     return ok;
 }
@@ -95,7 +108,7 @@ static bool measure_rank(struct run *r, struct model *m, const char *path, struc
                  plural(w.all_tokens), path);
     layerwise_close(&w);
     rank_acc_free(k.acc);
-    free(k.cs);
+    rank_table_free(&k.table);
     free(rank);
     free(scores);
     return ok;
@@ -140,13 +153,21 @@ static bool rank_measured(struct run *r, struct model *m, struct err *e)
     return cluster_agree(ok, e);
 }
 
+bool rank_is_measured(const struct config *c)
+{
+    return c->rank.basis == BASIS_CROSS ||
+           rank_strategy_kind((enum rank_strategy)c->rank.strategy) == RANK_KIND_MEASURED;
+}
+
 bool rank_check_given(const struct run *r, const struct model *m, struct err *e)
 {
     const struct rank_dims n = model_rank_dims(m);
     int32_t *rank;
     bool ok;
 
-    if (rank_strategy_kind((enum rank_strategy)r->c.rank.strategy) != RANK_KIND_GIVEN) return true;
+    if (r->c.rank.basis == BASIS_CROSS ||
+        rank_strategy_kind((enum rank_strategy)r->c.rank.strategy) != RANK_KIND_GIVEN)
+        return true;
     rank = ranks_new(&n, e);
     ok = rank && ranks_read_given(r, &n, rank, e);
     free(rank);
@@ -159,7 +180,9 @@ bool step_rank(struct run *r, struct err *e)
     struct model m = {0};
     bool ok = open_base_model(r, &m, e);
 
-    if (ok && rank_strategy_kind(strategy) == RANK_KIND_MEASURED)
+    if (ok && r->c.rank.basis == BASIS_CROSS)
+        ok = basis_measured(r, &m, e);
+    else if (ok && rank_strategy_kind(strategy) == RANK_KIND_MEASURED)
         ok = rank_measured(r, &m, e);
     else if (ok && (ok = rank_check_given(r, &m, e)))
         log_line("rank: nothing to measure, the pairs are %s%s",

@@ -2,7 +2,7 @@
 #ifndef TRAIN_RANKING_H
 #define TRAIN_RANKING_H
 
-#include "model/files/rankfile.h"
+#include "convert/rank.h"
 #include "train/run.h"
 
 /* The ranking of the base model's pairs, into rank/rank.h5, where the strategy measures one. */
@@ -17,5 +17,19 @@ int32_t *ranks_new(const struct rank_dims *n, struct err *e);
 bool ranks_read_given(const struct run *r, const struct rank_dims *n, int32_t *rank, struct err *e);
 bool ranks_read_measured(const struct run *r, const char *path, const struct rank_dims *n,
                          int32_t *rank, struct err *e);
+
+/* Whether the ranking, or the basis, is measured from calibration samples. */
+bool rank_is_measured(const struct config *c);
+
+/* A batch's angles as rank.h takes them, and one of its samples in a layer. */
+struct rank_table {
+    float *cs; /* [2, T, P]: cos, then sin */
+    size_t cap;
+};
+struct layer_look;
+bool rank_table_fill(struct rank_table *k, const struct tensor *table, struct err *e);
+void rank_table_free(struct rank_table *k);
+struct rank_sample rank_sample_of(const struct layer_look *look, const struct rank_table *table,
+                                  const struct rank_dims *n, double scale, int64_t s);
 
 #endif

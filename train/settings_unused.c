@@ -18,7 +18,9 @@ struct use {
 
 static enum rank_kind rank_kind_of(const struct use *u)
 {
-    return rank_strategy_kind((enum rank_strategy)u->c->rank.strategy);
+    return u->c->rank.basis == BASIS_CROSS
+               ? RANK_KIND_MEASURED
+               : rank_strategy_kind((enum rank_strategy)u->c->rank.strategy);
 }
 
 static bool for_baseline(const struct use *u)
@@ -71,7 +73,11 @@ static bool of_measure(const struct use *u)
 }
 static bool of_queries(const struct use *u)
 {
-    return !of_measure(u) || u->c->rank.strategy != RANK_2NORM;
+    return !of_measure(u) || u->c->rank.basis == BASIS_CROSS || u->c->rank.strategy != RANK_2NORM;
+}
+static bool of_head_basis(const struct use *u)
+{
+    return u->c->rank.basis == BASIS_HEAD;
 }
 static bool of_rope_dim(const struct use *u)
 {
@@ -164,6 +170,7 @@ static const char no_step[] = "run.steps lacks their step", no_eval[] = "there i
                   own_shape[] = "the model of model.path has its shape",
                   by_steps[] = "the training's steps are given",
                   by_cache[] = "sweep.cache has the sizes",
+                  cross_basis[] = "rank.basis is \"cross\", which orders its components itself",
                   no_teacher[] = "the training's loss is \"ce\"";
 
 /* A setting, or all of a group (with the dot), and when it is used. The first rule that says no
@@ -199,6 +206,9 @@ static const struct rule {
     {"baseline.vision_", for_shape, own_shape, 0},
     {"baseline.image_size", for_shape, own_shape, 0},
     {"baseline.patch_size", for_shape, own_shape, 0},
+    {"rank.strategy", of_head_basis, cross_basis, 0},
+    {"rank.file", of_head_basis, cross_basis, 0},
+    {"rank.uniform_start", of_head_basis, cross_basis, 0},
     {"rank.file", of_file, other_strategy, 0},
     {"rank.uniform_start", of_uniform, other_strategy, 0},
     {"rank.samples", of_measure, "rank.strategy measures nothing", 0},

@@ -51,10 +51,16 @@ static int64_t values_of(const struct model *m, double share)
     return (int64_t)(share * (double)(2 * c->num_key_value_heads * c->head_dim) + 1e-6);
 }
 
+/* Rotated keys a token and layer. */
+static int64_t keys_of(const struct run *r, const struct model *m)
+{
+    return r->c.rank.basis == BASIS_CROSS ? 1 : m->cfg.text.num_key_value_heads;
+}
+
 static struct point_split split_of(const struct run *r, const struct model *m, int64_t values,
                                    int64_t rope_dim)
 {
-    const int64_t G = m->cfg.text.num_key_value_heads, latent = values - G * rope_dim;
+    const int64_t G = m->cfg.text.num_key_value_heads, latent = values - keys_of(r, m) * rope_dim;
 
     return (struct point_split){
         rope_dim, (double)(r->c.svd.method == KV_SPLIT ? latent / 2 : latent) / (double)G};
@@ -65,13 +71,12 @@ static bool is_possible(const struct run *r, const struct model *m, int64_t valu
 {
     const struct point_split s = split_of(r, m, values, rope_dim);
     const struct point p = {.rope_dim = s.rope_dim, .low_rank = s.low_rank};
-    struct model partial = {.cfg = m->cfg, .rope_dim = rope_dim};
+    const int64_t most = m->cfg.text.num_key_value_heads / keys_of(r, m) * m->cfg.text.head_dim;
     struct mdsvd_plan plan;
     struct err no = {0};
     int64_t latent;
 
-    return rope_dim <= m->cfg.text.head_dim && s.low_rank > 0 &&
-           point_plan(r, &partial, &p, &latent, &plan, &no);
+    return rope_dim <= most && s.low_rank > 0 && point_plan(r, m, &p, &latent, &plan, &no);
 }
 
 static bool open_size(struct size *s, const struct run *r, const struct model *m, double share,
@@ -85,25 +90,25 @@ static bool open_size(struct size *s, const struct run *r, const struct model *m
     return s->tries > 0 ||
            err_set(e,
                    "sweep.cache: %g of the %lld values of a token and layer are %lld: too few for "
-                   "two rotated dims in each of %lld heads and a latent",
+                   "two rotated dims in each of %lld keys and a latent",
                    share, (long long)values_of(m, 1), (long long)s->values,
                    (long long)c->num_key_value_heads);
 }
 
 /* A quarter rotated, or less. */
-static int first_try(const struct size *s, const struct model *m)
+static int first_try(const struct size *s, const struct run *r, const struct model *m)
 {
     int i = 0;
 
-    while (i + 1 < s->tries && 4 * m->cfg.text.num_key_value_heads * dims[i + 1] <= s->values)
+    while (i + 1 < s->tries && 4 * keys_of(r, m) * dims[i + 1] <= s->values)
         i++;
     return i;
 }
 
 /* What to try next, as an index into dims; -1: the best is found. */
-static int wanted(const struct size *s, const struct model *m)
+static int wanted(const struct size *s, const struct run *r, const struct model *m)
 {
-    if (s->best < 0) return first_try(s, m);
+    if (s->best < 0) return first_try(s, r, m);
     if (s->best + 1 < s->tries && !s->known[s->best + 1]) return s->best + 1;
     return s->best > 0 && !s->known[s->best - 1] ? s->best - 1 : -1;
 }
@@ -123,7 +128,7 @@ bool splits_guess(struct run *r, const struct model *m, struct err *e)
     if (!new_splits(r, e)) return false;
     for (int64_t i = 0; i < r->c.sweep.cache.n; i++) {
         if (!open_size(&s, r, m, r->c.sweep.cache.v[i], e)) return false;
-        r->c.split[i] = split_of(r, m, s.values, dims[first_try(&s, m)]);
+        r->c.split[i] = split_of(r, m, s.values, dims[first_try(&s, r, m)]);
     }
     return true;
 }
@@ -180,13 +185,13 @@ static bool try_dim(struct search *s, int dim, struct err *e)
 
     what.point = mem_new((size_t)s->n, sizeof *what.point, "splits", e);
     for (int64_t i = 0; what.point && i < s->n; i++)
-        if (wanted(&s->size[i], &s->base) == dim)
+        if (wanted(&s->size[i], s->r, &s->base) == dim)
             what.point[what.n++] = point_of(s, &s->size[i], dim);
     ok = cluster_agree(what.point && open_untrained_partial(s->r, &what.point[0], &m, e), e) &&
          factors_make(&f, s->r, &m, &s->base, &what, e);
     model_close(&m);
     for (int64_t i = 0; ok && i < s->n; i++)
-        ok = wanted(&s->size[i], &s->base) != dim || try_size(s, &s->size[i], dim, &f, e);
+        ok = wanted(&s->size[i], s->r, &s->base) != dim || try_size(s, &s->size[i], dim, &f, e);
     factors_free(&f);
     free(what.point);
     return ok;
@@ -197,7 +202,7 @@ static bool try_all(struct search *s, struct err *e)
     for (;;) {
         int next = DIMS;
         for (int64_t i = 0; i < s->n; i++) {
-            const int dim = wanted(&s->size[i], &s->base);
+            const int dim = wanted(&s->size[i], s->r, &s->base);
             if (dim >= 0 && dim < next) next = dim;
         }
         if (next == DIMS) return true;

@@ -141,6 +141,7 @@ static void show_cache(const struct forecast *p)
         struct model mla = {.cfg = m->cfg,
                             .state = ATTN_MLA,
                             .method = c->state.method,
+                            .cross = c->state.cross,
                             .rope_dim = c->state.rope_dim,
                             .latent = c->state.latent};
         if (c->state.state != ATTN_MLA) continue;

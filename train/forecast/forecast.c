@@ -62,6 +62,13 @@ static struct forecast_model *add(struct forecast *f, const char *name, const ch
     return m;
 }
 
+static struct model_state partial_state(const struct forecast *f, const struct point *pt)
+{
+    return (struct model_state){.state = ATTN_PARTIAL,
+                                .rope_dim = pt->rope_dim,
+                                .cross = f->r->c.rank.basis == BASIS_CROSS};
+}
+
 /* The point's MLA model; fails as the conversion itself would. */
 static bool mla_state(const struct forecast *f, const struct point *pt, struct model_state *s,
                       struct err *e)
@@ -71,6 +78,7 @@ static bool mla_state(const struct forecast *f, const struct point *pt, struct m
 
     *s = (struct model_state){.state = ATTN_MLA,
                               .rope_dim = pt->rope_dim,
+                              .cross = c->rank.basis == BASIS_CROSS,
                               .method = (enum kv_method)c->svd.method,
                               .decoupled = c->svd.decoupled && hf_has_vision(&f->base.cfg)};
     return point_plan(f->r, &f->base, pt, &s->latent, &unused, e);
@@ -88,7 +96,7 @@ static bool add_point(struct forecast *f, int64_t i, struct err *e)
     if (stage1 && pt.rope_dim != last.rope_dim) {
         m = add(f, pt.stage1, " stage 1", &c->stage1,
                 peft_kinds((enum peft_set)c->stage1.peft, c->stage1.projector));
-        m->state = (struct model_state){.state = ATTN_PARTIAL, .rope_dim = pt.rope_dim};
+        m->state = partial_state(f, &pt);
     }
     if (!svd) return true;
     m = add(f, pt.name, " stage 2", stage2 ? &c->stage2 : NULL,
@@ -399,7 +407,7 @@ static bool add_looks(struct forecast *f, struct forecast_step *s, struct calibr
 /* *factors: their bytes, while they are copied into a point's model. */
 static bool add_svd(struct forecast *f, const struct point *pt, double *factors, struct err *e)
 {
-    struct model_state state = {.state = ATTN_PARTIAL, .rope_dim = pt->rope_dim};
+    struct model_state state = partial_state(f, pt);
     struct forecast_step *s = add_step(f, pt->stage1, STEP_SVD);
     struct factors_for what = {.n = 0};
     struct point one = *pt; /* splits' is none of the sweep's */
@@ -482,10 +490,7 @@ static bool add_steps(struct forecast *f, struct err *e)
     int64_t last = -1;
 
     if (!add_pictures(f, e) || !add_model_step(f, &f->models[0], e)) return false;
-    if (run_has_step(f->r, STEP_RANK) &&
-        rank_strategy_kind((enum rank_strategy)c->rank.strategy) == RANK_KIND_MEASURED &&
-        !add_rank(f, e))
-        return false;
+    if (run_has_step(f->r, STEP_RANK) && rank_is_measured(c) && !add_rank(f, e)) return false;
     if (!add_splits(f, e)) return false;
     for (int64_t i = 1; i < f->n; i++) {
         struct forecast_model *m = &f->models[i];
