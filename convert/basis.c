@@ -62,6 +62,16 @@ void basis_free(struct basis *b)
     memset(b, 0, sizeof *b);
 }
 
+double basis_bytes(const struct rank_dims *n, int64_t T)
+{
+    const double G = (double)n->G, C = G * (double)n->dh / 2, t = (double)T;
+    const double W = C < BASIS_WEIGHED ? C : BASIS_WEIGHED, threads = omp_get_max_threads();
+
+    return 8 * ((double)basis_seen(n) + 2 * C * G + 2 * C) + 8 * C + /* seen, V, scale, energy */
+           16 * W * W + (2048 + 512 * threads) * W +                 /* moments */
+           t * (20 * W + 4 * G * (double)n->dh + 5) + 24 * W;        /* a sample in the basis */
+}
+
 /* ---- the basis ---- */
 
 /* One pair of all tokens. */

@@ -48,6 +48,9 @@ bool basis_solve(struct basis *b, struct err *e);
 bool basis_lose(struct basis *b, const struct rank_sample *x, int64_t max_queries, struct err *e);
 bool basis_order(struct basis *b, struct err *e);
 
+/* Bytes that a layer's takes, with samples of up to T tokens. */
+double basis_bytes(const struct rank_dims *n, int64_t T);
+
 /* Pair and v_c [G] of a component. */
 int32_t basis_pair(const struct basis *b, int64_t component);
 const double *basis_re(const struct basis *b, int64_t component);

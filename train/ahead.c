@@ -198,8 +198,7 @@ void ahead_say_few(const struct run *r)
     const struct config *c = &r->c;
     int64_t n = r->train.n;
 
-    if (run_has_step(r, STEP_RANK) &&
-        rank_strategy_kind((enum rank_strategy)c->rank.strategy) == RANK_KIND_MEASURED)
+    if (run_has_step(r, STEP_RANK) && rank_is_measured(c))
         say_few("rank", "samples", c->rank.samples, n, all);
     if (run_has_step(r, STEP_SVD) && c->svd.method != KV_NONE && c->svd.input == MDSVD_ACTIVATION)
         say_few("svd", "samples", c->svd.samples, n, all);

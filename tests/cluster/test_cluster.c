@@ -215,18 +215,16 @@ static void test_uneven(void **state)
 
 /* Splits are tried, and o_proj is refitted, over the samples of all processes. The sums go through an
  * inverse before they are trained on: 1e-5. */
-static void test_converted_as_one(void **state)
+static void converted_as_one(void *const *state, const char *how)
 {
-#define CONVERTED                                                                                  \
-    "--set sweep.low_rank=[] --set 'sweep.cache=[0.4,0.2]' --set svd.refit=true "                  \
-    "--set stage1.refit=true "
+    char command[500], run[8];
 
-    must_run(state, TRAIN CONVERTED "--set run.dir=$T/one");
+    snprintf(command, sizeof command, TRAIN "%s--set run.dir=$T/one", how);
+    must_run(state, command);
     for (int i = 2; i <= 5; i += 3) { /* five: some have fewer samples than the others */
-        char command[300], run[8];
         snprintf(run, sizeof run, "p%d", i);
         snprintf(command, sizeof command,
-                 "mpirun --oversubscribe -np %d " TRAIN CONVERTED "--set run.dir=$T/%s", i, run);
+                 "mpirun --oversubscribe -np %d " TRAIN "%s--set run.dir=$T/%s", i, how, run);
         must_run(state, command);
         must_be_close(state, "one", run, "loss", 1e-5);
         snprintf(command, sizeof command,
@@ -235,6 +233,20 @@ static void test_converted_as_one(void **state)
                  run, run);
         must_run(state, command);
     }
+}
+
+#define SPLITS                                                                                     \
+    "--set sweep.low_rank=[] --set 'sweep.cache=[0.4,0.2]' --set svd.refit=true "                  \
+    "--set stage1.refit=true "
+
+static void test_converted_as_one(void **state)
+{
+    converted_as_one(state, SPLITS);
+}
+
+static void test_cross_as_one(void **state)
+{
+    converted_as_one(state, SPLITS "--set rank.basis=cross --set svd.statistics=blocks ");
 }
 
 /* A broken picture is found by one process, and its sample left out by all. */
@@ -499,13 +511,14 @@ static void test_alone(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cluster_test(test_meetings),    cluster_test(test_alone),
-        cluster_test(test_as_one),      cluster_test(test_converted_as_one),
-        cluster_test(test_teacher),     cluster_test(test_repeats),
-        cluster_test(test_bf16_wire),   cluster_test(test_uneven),
-        cluster_test(test_bad_picture), cluster_test(test_stop),
-        cluster_test(test_kill),        cluster_test(test_other_numbers),
-        cluster_test(test_errors),      cluster_test(test_save_fails)};
+        cluster_test(test_meetings),      cluster_test(test_alone),
+        cluster_test(test_as_one),        cluster_test(test_converted_as_one),
+        cluster_test(test_cross_as_one),  cluster_test(test_teacher),
+        cluster_test(test_repeats),       cluster_test(test_bf16_wire),
+        cluster_test(test_uneven),        cluster_test(test_bad_picture),
+        cluster_test(test_stop),          cluster_test(test_kill),
+        cluster_test(test_other_numbers), cluster_test(test_errors),
+        cluster_test(test_save_fails)};
 
     if (argc > 2) return be_process(strcmp(argv[2], "alone") == 0 ? fail_alone : meet_others);
     if (argc > 1) cmocka_set_test_filter(argv[1]);

@@ -4,7 +4,8 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "cluster/exchange.h"
-#include "convert/rank.h"
+#include "convert/basis.h"
+#include "model/pairs.h"
 #include "optim/moment.h"
 #include "train/peft.h"
 #include "train/factors.h"
@@ -369,17 +370,27 @@ static bool open_calibration(struct forecast *f, struct forecast_step *s, struct
     return ok;
 }
 
-/* Queries and keys of one graph, and the rearranged copy of the keys (convert/rank_mkl.c). */
+/* The rearranged copy of the longest sample's keys (convert/rank_mkl.c), or its components, with all
+ * layers' bases (train/basis.c). */
+static double rank_bytes(const struct forecast *f, const struct model *shape)
+{
+    const struct rank_dims n = model_rank_dims(shape);
+    const double components = (double)(n.L * n.G * n.dh / 2);
+
+    if (f->r->c.rank.basis == BASIS_HEAD) return 8.0 * (double)(f->r->train.longest * n.G * n.dh);
+    return basis_bytes(&n, f->r->train.longest) + components * (16 * (double)n.G + 12);
+}
+
+/* Queries and keys of one graph. */
 static bool add_rank(struct forecast *f, struct err *e)
 {
-    const struct text_config *c = &f->base.cfg.text;
     struct forecast_step *s = add_step(f, "rank", STEP_RANK);
     struct calibration layer = {0};
     bool ok = open_calibration(f, s, &layer, &f->models[0].state, LOOK_QK, e);
 
     if (ok) {
         place_weights(s, &layer.shape, false, false);
-        s->computed = 8.0 * (double)(f->r->train.longest * c->num_key_value_heads * c->head_dim);
+        s->computed += rank_bytes(f, &layer.shape);
         sum_up(f, s);
     }
     model_close(&layer.shape);
