@@ -5,6 +5,7 @@
 #include "convert/transform_parts.h"
 #include "model/params.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,6 +16,7 @@ struct source {
     const double *re, *im, *scale;
     const float *q, *k; /* [H*dh, width], [G*dh, width] */
     int64_t width;
+    double *by; /* [n]: of the weights' balance */
 };
 
 /* y += s x */
@@ -66,6 +68,53 @@ static void rotated_queries(const struct source *s, float *out)
         }
 }
 
+static double squares(const float *x, int64_t n)
+{
+    double sum = 0;
+
+    for (int64_t j = 0; j < n; j++)
+        sum += (double)x[j] * (double)x[j];
+    return sum;
+}
+
+/* By how much component c's queries, weights [H, 2n, width], are larger than those of a head's own pair are
+ * on average. */
+static double excess(const struct source *s, const float *q, int64_t c)
+{
+    const int64_t w = s->width, half = s->dh / 2;
+    double own = 0, now = 0;
+
+    for (int64_t h = 0; h < s->H; h++) {
+        const float *was = s->q + (h * s->dh + s->pair[c]) * w, *is = q + (h * 2 * s->n + c) * w;
+        own += (squares(was, w) + squares(was + half * w, w)) / (double)s->G;
+        now += squares(is, w) + squares(is + s->n * w, w);
+    }
+    return own > 0 && now > 0 ? sqrt(now / own) : 1;
+}
+
+static void scale_row(float *x, double by, int64_t width)
+{
+    for (int64_t j = 0; j < width; j++)
+        x[j] = (float)(by * (double)x[j]);
+}
+
+/* Shifts size between a component's queries and keys, so that steps of training move both as they
+ * moved the original's: the basis makes keys as large as the scores are. by[c]: for the biases too. */
+static void balance(const struct source *s, const double *by, float *q, float *k)
+{
+    const int64_t w = s->width;
+
+#pragma omp parallel for schedule(static)
+    for (int64_t c = 0; c < s->n; c++) {
+        for (int64_t h = 0; h < s->H; h++) {
+            scale_row(q + (h * 2 * s->n + c) * w, 1 / by[c], w);
+            scale_row(q + (h * 2 * s->n + s->n + c) * w, 1 / by[c], w);
+        }
+        scale_row(k + c * w, by[c], w);
+        scale_row(k + (s->n + c) * w, by[c], w);
+    }
+}
+
 /* The keys [G*dh, width] less what the rotated ones z' hold of them. */
 static void rest_of_keys(const struct source *s, const float *z, float *out)
 {
@@ -98,7 +147,7 @@ static float *open_source(struct source *s, const struct param *q, const struct 
     return block;
 }
 
-/* Weights, or biases, of the new state: q [rotated, not], k and up_k. */
+/* Weights, or after them biases, of the new state: q [rotated, not], k and up_k. */
 static bool fill(struct source *s, const struct param *was_q, const struct param *was_k,
                  struct param *const q[2], struct param *k, struct param *up_k, struct err *e)
 {
@@ -112,6 +161,9 @@ static bool fill(struct source *s, const struct param *was_q, const struct param
                (size_t)tensor_count(&was_q->t) * dtype_size(was_q->t.dtype));
         rotated_keys(s, k->own);
         rest_of_keys(s, k->own, up_k->own);
+        for (int64_t c = 0; c < s->n && s->width > 1; c++)
+            s->by[c] = excess(s, q[0]->own, c);
+        balance(s, s->by, q[0]->own, k->own);
     }
     free(block);
     return ok;
@@ -137,11 +189,16 @@ bool model_to_cross(struct model *m, const struct cross_basis *b, struct err *e)
     const struct text_config *c = &m->cfg.text;
     const int64_t L = c->num_hidden_layers, G = c->num_key_value_heads, half = c->head_dim / 2;
     struct old old = {0};
+    double *by;
     bool ok;
 
     CHECK(m->state == ATTN_FULL && 0 < b->n && b->n <= G * half);
     m->pairs = mem_new((size_t)(L * b->n), sizeof *m->pairs, "the kept RoPE pairs", e);
-    if (!m->pairs) return false;
+    by = mem_new((size_t)b->n, sizeof *by, "the keys' basis", e);
+    if (!m->pairs || !by) {
+        free(by);
+        return false;
+    }
     memcpy(m->pairs, b->pair, (size_t)(L * b->n) * sizeof *b->pair);
     m->state = ATTN_PARTIAL;
     m->cross = true;
@@ -155,9 +212,11 @@ bool model_to_cross(struct model *m, const struct cross_basis *b, struct err *e)
                            .pair = b->pair + l * b->n,
                            .re = b->re + l * b->n * G,
                            .im = b->im + l * b->n * G,
-                           .scale = b->scale + l * G * half};
+                           .scale = b->scale + l * G * half,
+                           .by = by};
         ok = cross_layer(m, &m->layers[l].attn, &old.layers[l].attn, &s, e);
     }
     old_free(&old);
+    free(by);
     return ok;
 }
