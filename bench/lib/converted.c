@@ -81,10 +81,11 @@ bool converted_batch(struct converted *c, const int64_t *entry, struct err *e)
 
 bool converted_step(struct converted *c, struct err *e)
 {
+    const struct distill how = {.scale = 1 / (double)c->batch.batch.labels};
     struct tensor *loss;
 
     tape_begin(c->r.tape, true);
-    loss = train_graph(&c->r, &c->m, &c->r.train, &c->batch, 1 / (double)c->batch.batch.labels, e);
+    loss = train_graph(&c->r, &c->m, &c->r.train, &c->batch, &how, e);
     if (!loss || !tape_plan(c->r.tape, 0, e)) return false;
     tape_forward(c->r.tape);
     tape_backward(c->r.tape, loss);
