@@ -24,7 +24,7 @@ ROOMS := base data autograd optim cluster model convert train
 SOURCES := $(filter-out cluster/$(if $(MPI),alone,mpi).c,$(wildcard $(ROOMS:%=%/*.c) $(ROOMS:%=%/*/*.c)))
 NUMERIC := $(filter autograd/% optim/% convert/% data/picture/% base/bf16.c,$(SOURCES))
 NUMERIC_OBJ := $(if $(LEVELS),$(LEVELS:%=$(BUILD)/%.o) $(BUILD)/jumps.o,$(patsubst %.c,$(BUILD)/%.o,$(NUMERIC)))
-LIB_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(filter-out train/main.c $(NUMERIC),$(SOURCES))) $(NUMERIC_OBJ)
+LIB_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(filter-out train/main.c $(NUMERIC),$(SOURCES))) $(BUILD)/modeling.o $(NUMERIC_OBJ)
 TOOL_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard datasets/*.c))
 FUZZ_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(filter-out tests/fuzz/libfuzzer.c,$(wildcard tests/fuzz/*.c)))
 BENCH_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard bench/lib/*.c))
@@ -62,6 +62,14 @@ $(BUILD)/tests/test_faults $(BUILD)/tests/long/test_faults: | $(BUILD)/tests/fau
 $(BUILD)/tests/fault_malloc.so: tests/fault/malloc.c
 	@mkdir -p $(@D)
 	@echo '  LD $@'; $(CC) $(CPPFLAGS) -std=c17 $(WARN) $(CFLAGS) -shared -fPIC $< -o $@
+
+# The modeling file that converted models carry, as bytes: model/export.h.
+$(BUILD)/modeling.c: model/export/modeling_mha2mla.py
+	@mkdir -p $(@D)
+	@{ printf '#include "model/export.h"\nconst unsigned char export_bytes[] = {\n'; od -An -v -tu1 $< | sed 's/[0-9][0-9]*/&,/g'; \
+		printf '};\nconst size_t export_size = sizeof export_bytes;\n'; } > $@.tmp && mv $@.tmp $@
+$(BUILD)/modeling.o: $(BUILD)/modeling.c
+	@echo '  CC $<'; $(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
 
 $(BUILD)/libmha2mla.a: $(LIB_OBJ)
 	@rm -f $@
@@ -233,4 +241,4 @@ clean:
 
 .PHONY: all packages install quickstart bench bench-short bench-cluster bench-step bench-tokenize test run-tests test-long run-long-tests test-cluster run-cluster-tests asan tsan arm64 old-cpu fuzz docs format lint clean
 .SECONDARY:
--include $(wildcard $(BUILD)/*/*.d $(BUILD)/*/*/*.d $(BUILD)/*/*/*/*.d)
+-include $(wildcard $(BUILD)/*.d $(BUILD)/*/*.d $(BUILD)/*/*/*.d $(BUILD)/*/*/*/*.d)

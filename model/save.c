@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/signals.h"
+#include "model/export.h"
 #include "model/family/family.h"
 #include "model/pairs.h"
 
@@ -182,15 +183,6 @@ bool model_keep_files(const struct model *m, struct err *e)
            (!m->base_dir || (keep_model(m->base_dir, &m->base, e) && check_base(m, e)));
 }
 
-/* Sets a key, replacing its value; takes over `value`. */
-static bool set_key(cJSON *o, const char *key, cJSON *value, struct err *e)
-{
-    cJSON_DeleteItemFromObjectCaseSensitive(o, key);
-    if (value && cJSON_AddItemToObject(o, key, value)) return true;
-    cJSON_Delete(value);
-    return err_set(e, "out of memory for a config");
-}
-
 /* The directory with everything except the changed tensors. */
 static const char *base_dir(const struct model *m)
 {
@@ -200,8 +192,8 @@ static const char *base_dir(const struct model *m)
 static bool write_base(const struct model *m, cJSON *section, struct err *e)
 {
     char *sums = weights_sums(m->base_dir ? &m->base : &m->files, e);
-    bool ok = sums && set_key(section, "base", cJSON_CreateString(base_dir(m)), e) &&
-              set_key(section, "base_sum", cJSON_CreateString(sums), e);
+    bool ok = sums && hf_set_key(section, "base", cJSON_CreateString(base_dir(m)), e) &&
+              hf_set_key(section, "base_sum", cJSON_CreateString(sums), e);
 
     free(sums);
     return ok;
@@ -221,8 +213,9 @@ static bool write_stage1(struct hf_config *c, cJSON *section, const char *dir, s
 {
     char *sub = file_join(dir, stage1, e), *path = sub ? file_join(sub, "config.json", e) : NULL;
     bool ok = path && file_mkdirs(sub, e) &&
-              set_key(section, "svd_init_method", cJSON_CreateString("none"), e) &&
-              set_key(section, "low_rank", cJSON_CreateNumber(0), e) && hf_config_write(c, path, e);
+              hf_set_key(section, "svd_init_method", cJSON_CreateString("none"), e) &&
+              hf_set_key(section, "low_rank", cJSON_CreateNumber(0), e) &&
+              hf_config_write(c, path, e);
 
     free(sub);
     free(path);
@@ -242,8 +235,8 @@ static bool write_for_published(const struct model *m, const struct hf_config *c
     ok = hf_config_copy(&copy, c, e) &&
          write_stage1(&copy, cJSON_GetObjectItemCaseSensitive(copy.json, "mha2mla"), dir, e);
     hf_config_free(&copy);
-    return ok && set_key(section, "stage1_path", cJSON_CreateString(stage1), e) &&
-           set_key(section, "svd_init_weight_path", cJSON_CreateString(""), e);
+    return ok && hf_set_key(section, "stage1_path", cJSON_CreateString(stage1), e) &&
+           hf_set_key(section, "svd_init_weight_path", cJSON_CreateString(""), e);
 }
 
 static bool write_config(const struct model *m, const char *dir, bool delta, struct err *e)
@@ -251,15 +244,16 @@ static bool write_config(const struct model *m, const char *dir, bool delta, str
     char *path = file_join(dir, "config.json", e);
     struct hf_config c = {0};
     cJSON *section;
-    bool ok = path && hf_config_copy(&c, &m->cfg, e);
+    bool ok = path && hf_config_copy(&c, &m->cfg, e) && export_withdraw(m, c.json, e);
 
     if (ok && (section = cJSON_GetObjectItemCaseSensitive(c.json, "mha2mla"))) {
-        if (m->pairs) ok = set_key(section, "rope_pairs", model_pairs_json(m), e);
+        if (m->pairs) ok = hf_set_key(section, "rope_pairs", model_pairs_json(m), e);
         if (delta)
             ok = ok && write_base(m, section, e);
         else
             drop_base(section);
-        if (ok && m->pairs && !delta) ok = write_for_published(m, &c, dir, section, e);
+        if (ok && m->pairs && !delta)
+            ok = write_for_published(m, &c, dir, section, e) && export_announce(m, c.json, e);
     }
     ok = ok && hf_config_write(&c, path, e);
     hf_config_free(&c);
@@ -276,8 +270,8 @@ bool model_move_base(const char *dir, const char *was, const char *now, bool *ch
 
     *changed = ok && c.has_mha2mla && c.mha2mla.base && strcmp(c.mha2mla.base, was) == 0;
     if (*changed)
-        ok = set_key(cJSON_GetObjectItemCaseSensitive(c.json, "mha2mla"), "base",
-                     cJSON_CreateString(now), e) &&
+        ok = hf_set_key(cJSON_GetObjectItemCaseSensitive(c.json, "mha2mla"), "base",
+                        cJSON_CreateString(now), e) &&
              hf_config_write(&c, path, e);
     hf_config_free(&c);
     free(path);
@@ -289,5 +283,6 @@ bool model_save(const struct model *m, const char *dir, enum dtype own, bool del
     CHECK(!delta || (m->dir && m->cfg.has_mha2mla));
     if (!file_mkdirs(dir, e)) return false;
     if (m->dir && !delta && !model_copy_files(base_dir(m), dir, e)) return false;
-    return write_tensors(m, dir, own, delta, e) && write_config(m, dir, delta, e);
+    return write_tensors(m, dir, own, delta, e) &&
+           (delta || !export_wanted(m) || export_write(dir, e)) && write_config(m, dir, delta, e);
 }

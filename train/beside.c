@@ -2,6 +2,7 @@
 #include "train/beside.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "model/export.h"
 #include "model/family/family.h"
 
 #include <stdlib.h>
@@ -19,14 +20,14 @@ enum { MAX_FILE = 64 << 20 }; /* bytes: a tokenizer's settings may list its toke
 
 /* ---- config.json ---- */
 
-/* The first name in a list; NULL where that one is in it, or none is. */
-static const char *other_name(const cJSON *list, const char *name)
+/* The first name in a list; NULL where the family's class is in it, or none is. */
+static const char *other_name(const cJSON *list, const struct family *f)
 {
     const char *first = NULL, *text;
 
     for (const cJSON *item = cJSON_IsArray(list) ? list->child : NULL; item; item = item->next) {
         text = cJSON_GetStringValue(item);
-        if (text && strcmp(text, name) == 0) return NULL;
+        if (text && (strcmp(text, f->architecture) == 0 || export_is_class(f, text))) return NULL;
         if (!first) first = text;
     }
     return first;
@@ -37,7 +38,7 @@ static void say_class(const struct hf_config *cfg)
     static const char key[] = "architectures";
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(cfg->json, key);
 
-    const char *other = other_name(list, cfg->family->architecture);
+    const char *other = other_name(list, cfg->family);
 
     if (other)
         SAY(cfg, key, "%s is \"%s\": not used; model_type \"%s\" is read as %s", key, other,

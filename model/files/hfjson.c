@@ -295,3 +295,11 @@ bool hf_write_fields(cJSON *obj, const struct hf_field *fields, size_t n, const 
     }
     return true;
 }
+
+bool hf_set_key(cJSON *obj, const char *key, cJSON *value, struct err *e)
+{
+    cJSON_DeleteItemFromObjectCaseSensitive(obj, key);
+    if (value && cJSON_AddItemToObject(obj, key, value)) return true;
+    cJSON_Delete(value);
+    return err_set(e, "out of memory for a config");
+}

@@ -104,4 +104,7 @@ bool hf_read_fields(const struct hf_reader *r, const cJSON *obj, const struct hf
 bool hf_write_fields(cJSON *obj, const struct hf_field *fields, size_t n, const void *src,
                      bool keep_null, struct err *e);
 
+/* Sets a key, replacing its value; takes over `value`, of which NULL is out of memory. */
+bool hf_set_key(cJSON *obj, const char *key, cJSON *value, struct err *e);
+
 #endif
