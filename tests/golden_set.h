@@ -5,6 +5,7 @@
 #define TESTS_GOLDEN_SET_H
 
 #include "tests/golden_pictures.h"
+#include "tests/tmpdir.h"
 
 enum { GOLDEN_SAMPLES = 6 };
 
@@ -102,6 +103,40 @@ static inline void golden_set_add(struct golden_set *g, const struct model *m,
                     list ? list->dim[0] : 0);
 }
 
+/* Appends sample n of a model without pictures, or whose pictures are squares, one in a sample at
+ * most, whose pixels the file has. */
+static inline void golden_set_square(struct golden_set *g, const struct model *m,
+                                     const struct st_file *f, const char *what, int n, int64_t room)
+{
+    const struct st_tensor *px = golden_get(f, "pixels", n);
+    const int64_t side = hf_has_vision(&m->cfg) ? m->cfg.vision.image_size : 0;
+    struct sample *s = &g->s[g->n];
+    struct err e = {0};
+
+    assert_true(g->n < GOLDEN_SAMPLES);
+    if (g->n++ == 0) g->leaf = tensor_leaf(DT_F32, 0, 3 * side * side, NULL);
+    *s = golden_tokens(f, m, what, n, room);
+    s->images = memchr(s->kind, TOKEN_PLACE, (size_t)s->n) != NULL;
+    s->image = calloc((size_t)s->images + 1, sizeof *s->image);
+    assert_non_null(s->image);
+    assert_int_equal(s->images, px != NULL);
+    if (!px) return;
+    size_t at = (size_t)(g->leaf.rows++ * g->leaf.cols);
+    must(mem_grow(&g->pixels, &g->cap, at + (size_t)g->leaf.cols, sizeof *g->pixels, &e), &e);
+    memcpy(g->pixels + at, px->data, px->bytes);
+    g->leaf.data = g->pixels;
+}
+
+/* The one or the other, by whether the model's pictures were opened. */
+static inline void golden_set_any(struct golden_set *g, const struct model *m,
+                                  const struct st_file *f, const char *what, int n, int64_t room)
+{
+    if (g->pictures.processor.kind)
+        golden_set_add(g, m, f, what, n, room);
+    else
+        golden_set_square(g, m, f, what, n, room);
+}
+
 static inline void golden_set_fill(struct golden_set *g)
 {
     struct err e = {0};
@@ -163,6 +198,41 @@ static inline struct forward golden_set_features(struct golden_set *g, struct mo
     out->leaf = tensor_leaf(DT_F32, f.features->rows, f.features->cols, out->values);
     f.features = &out->leaf;
     return f;
+}
+
+static inline void golden_text(const char *dir, const char *name, const char *text)
+{
+    char path[1400];
+
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    spill(path, text, strlen(text));
+}
+
+/* Makes below `in` the model of the golden file models/variants/NAME: its config.json, beside the
+ * weights that it names, which lie under `models`. Returns whether there is a
+ * generation_config.json too. */
+static inline bool golden_variant(const char *in, const char *models, const char *name,
+                                  char dir[1200])
+{
+    char path[1300], weights[1300], here[1000];
+    struct st_file file;
+    struct err e = {0};
+
+    snprintf(path, sizeof path, "%s/variants/%s", models, name);
+    must(st_open(&file, path, &e), &e);
+    const char *config = st_metadata(&file, "config"), *of = st_metadata(&file, "of");
+    const char *generation = st_metadata(&file, "generation");
+    bool stops = generation;
+    assert_true(config && of && getcwd(here, sizeof here));
+    snprintf(dir, 1200, "%s/%s", in, name);
+    assert_int_equal(mkdir(dir, 0777), 0);
+    snprintf(weights, sizeof weights, "%s/%.40s/%.64s/model.safetensors", here, models, of);
+    snprintf(path, sizeof path, "%s/model.safetensors", dir);
+    assert_int_equal(symlink(weights, path), 0);
+    golden_text(dir, "config.json", config);
+    if (stops) golden_text(dir, "generation_config.json", generation);
+    st_close(&file);
+    return stops;
 }
 
 #endif

@@ -57,43 +57,13 @@ static const struct st_tensor *get(const struct golden *g, const char *fmt, ...)
 
 /* ---- a model and its samples ---- */
 
-/* Sample n of a model without pictures, or whose pictures are squares, one in a sample at most. */
-static struct sample read_sample(const struct golden *g, int n, const char *what)
-{
-    struct sample s = golden_tokens(&g->file, &g->m, what, n, NEW);
-
-    s.images = memchr(s.kind, TOKEN_PLACE, (size_t)s.n) != NULL;
-    s.image = calloc((size_t)s.images + 1, sizeof *s.image);
-    assert_non_null(s.image);
-    return s;
-}
-
-static void fill_squares(struct golden *g, const char *what)
-{
-    struct golden_set *set = &g->set;
-    struct err e = {0};
-    int64_t side = hf_has_vision(&g->m.cfg) ? g->m.cfg.vision.image_size : 0,
-            width = 3 * side * side, n = 0;
-
-    set->pixels = mem_new((size_t)(g->n * width), sizeof *set->pixels, "pixels", &e);
-    assert_non_null(set->pixels);
-    for (; set->n < g->n; set->n++) {
-        const struct st_tensor *p = get(g, "pixels.%d", g->number[set->n]);
-        set->s[set->n] = read_sample(g, g->number[set->n], what);
-        assert_int_equal(set->s[set->n].images, p != NULL);
-        if (p) memcpy(set->pixels + n++ * width, p->data, p->bytes);
-    }
-    set->leaf = tensor_leaf(DT_F32, n, width, set->pixels);
-}
-
 /* Fills in the samples, or their prompts, and the inputs of their pictures. */
 static void fill(struct golden *g, bool prompt)
 {
     const char *what = prompt ? "prompt" : "ids";
 
-    if (!g->set.pictures.processor.kind) fill_squares(g, what);
-    for (int i = g->set.n; i < g->n; i++)
-        golden_set_add(&g->set, &g->m, &g->file, what, g->number[i], NEW);
+    for (int i = 0; i < g->n; i++)
+        golden_set_any(&g->set, &g->m, &g->file, what, g->number[i], NEW);
     golden_set_fill(&g->set);
 }
 
@@ -529,37 +499,14 @@ static void test_sizes(void **state)
 #undef VLM
 }
 
-static void write_text(const char *dir, const char *name, const char *text)
-{
-    char path[1400];
-
-    snprintf(path, sizeof path, "%s/%s", dir, name);
-    spill(path, text, strlen(text));
-}
-
-/* The golden file, and in a directory of its own a model: its config.json, beside the weights that
- * it names, which lie under `models`. Returns whether there is a generation_config.json too. */
+/* The golden file, and a model of its own (golden_variant). */
 static bool open_variant(struct golden *g, void *const *state, const char *models, const char *name,
                          char dir[1200])
 {
-    char path[1300], weights[1300], here[1000], values[300];
-    struct st_file file;
-    struct err e = {0};
+    bool stops = golden_variant(*state, models, name, dir);
+    char values[300];
 
     snprintf(values, sizeof values, "%s/variants/%s", models, name);
-    must(st_open(&file, values, &e), &e);
-    const char *config = st_metadata(&file, "config"), *of = st_metadata(&file, "of");
-    const char *generation = st_metadata(&file, "generation");
-    bool stops = generation;
-    assert_true(config && of && getcwd(here, sizeof here));
-    snprintf(dir, 1200, "%s/%s", (const char *)*state, name);
-    assert_int_equal(mkdir(dir, 0777), 0);
-    snprintf(weights, sizeof weights, "%s/%.40s/%.64s/model.safetensors", here, models, of);
-    snprintf(path, sizeof path, "%s/model.safetensors", dir);
-    assert_int_equal(symlink(weights, path), 0);
-    write_text(dir, "config.json", config);
-    if (stops) write_text(dir, "generation_config.json", generation);
-    st_close(&file);
     open_golden(g, name, values, dir);
     return stops;
 }

@@ -48,22 +48,6 @@ struct exported {
     struct golden_set set;
 };
 
-/* Moves every weight a little, as training would. */
-static void shake(struct model *m, const char *only)
-{
-    struct err e = {0};
-    struct rng r;
-
-    rng_seed(&r, 9, 1);
-    for (int64_t i = 0; i < m->n_params; i++) {
-        struct param *p = &m->params[i];
-        if (only && !strstr(p->name, only)) continue;
-        must(param_own(p, &e), &e);
-        for (int64_t k = 0; k < tensor_count(&p->t); k++)
-            ((float *)p->own)[k] += (float)(0.02 * rng_normal(&r));
-    }
-}
-
 static float *logits_of(struct exported *x, struct model *m)
 {
     struct golden_features features;
@@ -286,7 +270,7 @@ static void export_all(struct exported *x, const char *original)
     char dir[1000];
     const int64_t G = x->m.cfg.text.num_key_value_heads;
 
-    shake(&x->m, NULL);
+    tiny_shake(&x->m, NULL);
     save(x, "baseline", dir);
     check_baseline(x, dir, original);
     check_pixels(dir, original);
@@ -296,7 +280,7 @@ static void export_all(struct exported *x, const char *original)
     check_names(x, dir);
     check_section(x, dir);
     tiny_mla(&x->m, KV_JOINT, true, LATENT * G);
-    shake(&x->m, "kv_proj"); /* the modalities' factors and biases differ */
+    tiny_shake(&x->m, "kv_proj"); /* the modalities' factors and biases differ */
     set_section(x, "joint", LATENT);
     save(x, "stage2", dir);
     check_names(x, dir);

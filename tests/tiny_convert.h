@@ -92,4 +92,20 @@ static inline void tiny_mla(struct model *m, enum kv_method method, bool decoupl
                 mdsvd_free(&out[l][s][k]);
 }
 
+/* Moves every weight whose name contains `only` (NULL: every weight) a little, as training would. */
+static inline void tiny_shake(struct model *m, const char *only)
+{
+    struct err e = {0};
+    struct rng r;
+
+    rng_seed(&r, 9, 1);
+    for (int64_t i = 0; i < m->n_params; i++) {
+        struct param *p = &m->params[i];
+        if (only && !strstr(p->name, only)) continue;
+        must(param_own(p, &e), &e);
+        for (int64_t k = 0; k < tensor_count(&p->t); k++)
+            ((float *)p->own)[k] += (float)(0.02 * rng_normal(&r));
+    }
+}
+
 #endif
