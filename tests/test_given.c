@@ -128,6 +128,7 @@ static void test_says_what_contradicts(void **state)
     } rows[] = {
         {"m/config.json", "", NULL},
         {"m/config.json", ",\"architectures\":[\"LlavaForConditionalGeneration\"]", NULL},
+        {"m/config.json", ",\"architectures\":[\"Mha2mlaLlavaForConditionalGeneration\"]", NULL},
         {"m/config.json", ",\"image_seq_length\":4", NULL},
         {"m/config.json", ",\"architectures\":[\"LlavaNextForConditionalGeneration\"]",
          "architectures is \"LlavaNextForConditionalGeneration\": not used; model_type \"llava\" "

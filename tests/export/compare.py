@@ -29,7 +29,6 @@ from safetensors.torch import load_file, save_file
 
 VERSION = tuple(int(x) for x in transformers.__version__.split(".")[:2])
 LIMIT, NEW = 1e-5, 12
-CACHE = "cache" if VERSION >= (5, 24) else "past_key_values"
 
 
 def older(directory, to):
@@ -121,6 +120,10 @@ def odd_start(model, ids):
     return bool((before[first] != model.config.vision_start_token_id).any())
 
 
+def cache_name(model):
+    return sys.modules[type(model).__module__].CACHE
+
+
 def generate(model, given, **how):
     return model.generate(**given, max_new_tokens=NEW, min_new_tokens=NEW, do_sample=False, pad_token_id=0,
                           return_dict_in_generate=True, **how)
@@ -146,7 +149,7 @@ def compare_sample(model, n, ours, golden, more, found):
     new = out.sequences[0, len(prompt):]
     found["tokens"] += (new == ours[f"generated.{n}"].long()).sum().item()
     found["of"] += NEW
-    cache = out[CACHE]
+    cache = out[cache_name(model)]
     found["bytes"] += sum(t.numel() * t.element_size() for layer in cache.layers for t in (layer.keys, layer.values))
     assert cache.nbytes() and type(cache).__name__ == "LatentCache"
     if found["dynamic"] or torch.isin(new, image_tokens(model)).any():

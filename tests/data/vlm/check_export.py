@@ -3,6 +3,7 @@
     old/bin/python check_export.py originals WORK        # transformers 4.51.0
     MHA2MLA_EXPORTS=WORK build/tests/test_vlm_export
     any/bin/python check_export.py baseline WORK         # 4.51.0, 4.57.1, 5.24.0, one after the other
+    any/bin/python check_export.py remote WORK          # 4.57.1, 5.24.0: by the modeling file of the exports
     old/bin/python check_export.py published WORK PEER NAME   # next-llama, q25, q25-wide, q25-tied
 
 The environments are those of ../peer/make_golden.py (old; also with pillow), of make_models.py (5.24.0),
@@ -125,6 +126,17 @@ def baseline(work):
               f"bits of {same} of {count} pictures are the same", flush=True)
 
 
+def remote(work):
+    for name in NAMES:
+        for stage in ("stage1", "stage2"):
+            directory = os.path.join(work, name, stage)
+            model, info = transformers.AutoModelForImageTextToText.from_pretrained(
+                directory, trust_remote_code=True, torch_dtype=torch.float32, output_loading_info=True)
+            assert not any(info.values()), info
+            print(f"{transformers.__version__} {name} {stage}: logits {compare(name, directory, model.eval()):.1e}",
+                  flush=True)
+
+
 def published(work, clone, name):
     sys.path.insert(0, os.path.join(HERE, "..", "peer"))
     from families import FAMILIES
@@ -149,5 +161,5 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     mode, where, *rest = sys.argv[1:]
-    {"originals": originals, "baseline": baseline, "published": published}[mode](
+    {"originals": originals, "baseline": baseline, "remote": remote, "published": published}[mode](
         os.path.abspath(where), *[os.path.abspath(r) if os.path.isdir(r) else r for r in rest])
