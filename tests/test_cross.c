@@ -10,6 +10,8 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <unistd.h>
+
 #include "tests/tiny_convert.h"
 #include "tests/tiny_reference.h"
 #include "tests/tmpdir.h"
@@ -256,6 +258,8 @@ static void test_own_pairs(void **state)
         must(model_save(&m, tmpdir_path(state, name), DT_F32, false, &e), &e);
         must(model_open(&opened, tmpdir_path(state, name), &e), &e);
         assert_true(opened.cross);
+        strcat(name, "/modeling_mha2mla.py");
+        assert_int_not_equal(access(tmpdir_path(state, name), F_OK), 0);
         assert_memory_equal(opened.pairs, m.pairs,
                             (size_t)(TINY_LAYERS * basis.b.n) * sizeof *m.pairs);
         check(&opened, &b, want, "opened", v);

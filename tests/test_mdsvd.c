@@ -706,8 +706,8 @@ static void test_plans(void **state)
     (void)state;
     assert_int_equal(KV_METHODS, 5);
     for (int c = 0; c < 5; c++) {
-        const struct kv_shape some = {cases[c].method, 8, 128, 32, 4096},
-                              all = {cases[c].method, 8, 128, 128, 4096};
+        const struct kv_shape some = {cases[c].method, 8, 128, 32, 4096, false},
+                              all = {cases[c].method, 8, 128, 128, 4096, false};
         v = &kv_methods[cases[c].method];
         assert_true(mdsvd_plan(&plan, &some, 256, &e));
         assert_int_equal(plan.parts, cases[c].parts);
