@@ -193,7 +193,9 @@ tsan: packages
 # run by qemu.
 ARM := aarch64-linux-gnu
 ARM_ROOT := $(CURDIR)/$(BUILD)-arm64-root
-ARM_TESTS := $(patsubst tests/%.c,%,$(shell grep -L 'tests/program.h\|tests/fault\|popen' tests/test_*.c))
+# qemu never gives back what PCRE2's compiled patterns have used: 24 GB in test_tokenizer_equal.
+ARM_TESTS := $(filter-out test_tokenizer_equal,\
+	$(patsubst tests/%.c,%,$(shell grep -L 'tests/program.h\|tests/fault\|popen' tests/test_*.c)))
 arm64: packages
 	@sh tests/packages.sh gcc-$(ARM) libc6-dev-arm64-cross qemu-user
 	@sh tests/arm64.sh $(ARM_ROOT) libc6-dev libstdc++6 $(filter lib% zlib%,$(PACKAGES))

@@ -117,7 +117,7 @@ static void test_without_gnuplot(void **state)
     const char *fake = tmpdir_path(state, "gnuplot");
     static const char script[] = "#!/bin/sh\nexit 3\n";
 
-    expect_note(state, *state, "cannot be run: No such file or directory");
+    expect_note(state, *state, "cannot be run: ");
     spill(fake, script, sizeof script - 1);
     assert_int_equal(chmod(fake, 0755), 0);
     expect_note(state, *state, "ended with status 3");

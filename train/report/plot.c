@@ -214,6 +214,9 @@ static bool write_file(const char *dir, const char *name, const struct recovery_
 /* ---- gnuplot ---- */
 
 /* Waits for the child to exit; if a signal asks the run to stop, kills the child first. */
+/* What a child ends with whose program could not be started, where posix_spawn cannot say so itself. */
+enum { NOT_RUN = 127 };
+
 static bool wait_for(pid_t pid, int *status, struct err *why)
 {
     const struct timespec tick = {0, 10000000};
@@ -253,6 +256,8 @@ static bool run_gnuplot(const char *dir, struct err *why)
     if (!wait_for(pid, &status, why)) return false;
     if (WIFSIGNALED(status)) return err_set(why, "gnuplot: killed by signal %d", WTERMSIG(status));
     if (WEXITSTATUS(status) == 0) return true;
+    if (WEXITSTATUS(status) == NOT_RUN)
+        return err_set(why, "gnuplot cannot be run: is it installed?");
     return err_set(why, "gnuplot ended with status %d; `gnuplot recovery.gnuplot` there says why",
                    WEXITSTATUS(status));
 }
