@@ -213,10 +213,10 @@ static bool write_file(const char *dir, const char *name, const struct recovery_
 
 /* ---- gnuplot ---- */
 
-/* Waits for the child to exit; if a signal asks the run to stop, kills the child first. */
 /* What a child ends with whose program could not be started, where posix_spawn cannot say so itself. */
 enum { NOT_RUN = 127 };
 
+/* Waits for the child to exit; if a signal asks the run to stop, kills the child first. */
 static bool wait_for(pid_t pid, int *status, struct err *why)
 {
     const struct timespec tick = {0, 10000000};
