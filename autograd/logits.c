@@ -94,8 +94,10 @@ double bucket_log(const real *logit, int64_t k, double rest, double per)
 {
     double top = rest, sum = 0;
 
-    for (int64_t i = 0; i < k; i++)
-        top = fmax(top, (double)logit[i] * per);
+    for (int64_t i = 0; i < k; i++) { /* fmax(): gcc 12 for arm64 breaks at it */
+        const double scaled = (double)logit[i] * per;
+        top = scaled > top ? scaled : top;
+    }
     for (int64_t i = 0; i < k; i++)
         sum += exp((double)logit[i] * per - top);
     return top + log(sum + exp(rest - top));
