@@ -78,7 +78,7 @@ static void test_too_small(void **state)
 
     open_run(&r, state, "[0.5,0.07]");
     guess(&r, "sweep.cache: 0.07 of the 64 values of a token and layer are 4: too few for two "
-              "rotated dims in each of 2 heads and a latent");
+              "rotated dims in each of 2 keys and a latent");
     run_close(&r);
 }
 
