@@ -14,28 +14,10 @@
 
 #include "tests/tiny_convert.h"
 #include "tests/tiny_reference.h"
+#include "tests/tiny_variants.h"
 #include "tests/tmpdir.h"
 
-static const char *const with_pictures[] = {"tttitt|TTT", "ttt|TTTT", "itti|TT", "t|Ti"};
-static const char *const text_only[] = {"tttttttt|TTT", "t|T", "tttt|TTTTTTTTTT", "tt|TT"};
-enum { SAMPLES = 4, P = 4, MOST = TINY_HEADS * P }; /* pairs of a head; components */
-
-static const struct variant {
-    const char *type; /* NULL: LLaVA */
-    int kv_heads;
-    bool bias;
-} variants[] = {{NULL, 4, false},    {NULL, 2, true},    {NULL, 1, false},
-                {"llama", 2, false}, {"qwen2", 2, true}, {"qwen2", 4, true}};
-enum { VARIANTS = sizeof variants / sizeof *variants };
-
-static void open_variant(struct model *m, struct tiny_batch *b, const struct variant *v)
-{
-    if (v->type)
-        tiny_text_model(m, v->type, v->kv_heads, 6);
-    else
-        tiny_model(m, v->kv_heads, v->bias, 6);
-    tiny_batch(b, v->type ? text_only : with_pictures, SAMPLES, 8);
-}
+enum { P = 4, MOST = TINY_HEADS * P }; /* pairs of a head; components */
 
 /* ---- bases ---- */
 
