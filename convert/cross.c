@@ -152,13 +152,17 @@ static bool fill(struct source *s, const struct param *was_q, const struct param
                  struct param *const q[2], struct param *k, struct param *up_k, struct err *e)
 {
     float *block = open_source(s, was_q, was_k, e);
-    bool ok = block && param_alloc(q[0], DT_F32, e) && param_alloc(q[1], was_q->t.dtype, e) &&
-              param_alloc(k, DT_F32, e) && param_alloc(up_k, DT_F32, e);
+    bool ok = block && param_alloc(q[1], was_q->t.dtype, e);
 
-    if (ok) {
-        rotated_queries(s, q[0]->own);
+    if (ok)
         memcpy(q[1]->own, was_q->t.data,
                (size_t)tensor_count(&was_q->t) * dtype_size(was_q->t.dtype));
+    free(q[0]->own); /* was_q's, if it took that over: name and size may not have changed */
+    q[0]->own = NULL;
+    ok = ok && param_alloc(q[0], DT_F32, e) && param_alloc(k, DT_F32, e) &&
+         param_alloc(up_k, DT_F32, e);
+    if (ok) {
+        rotated_queries(s, q[0]->own);
         rotated_keys(s, k->own);
         rest_of_keys(s, k->own, up_k->own);
         for (int64_t c = 0; c < s->n && s->width > 1; c++)
