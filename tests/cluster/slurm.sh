@@ -24,8 +24,10 @@ alive() {
 }
 
 write_conf() {
-    # cred_expire: how long a job that was put back waits; the default of 2 min would be most of a test. So would be
-    # the minute between two looks at the queue (SchedulerParameters), and up to 3 s behind each submission.
+    # cred_expire: how long a job that was put back waits; the default of 2 min would be most of a test. But where the
+    # machine stalls for longer than this while srun starts a step, that fails: "Job credential expired".
+    # SchedulerParameters: else there would be a minute between two looks at the queue, and up to 3 s behind each
+    # submission.
     cat <<END
 ClusterName=test
 SlurmctldHost=$node(127.0.0.1)
@@ -35,7 +37,7 @@ CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 SlurmUser=$(id -un)
 SlurmdUser=$(id -un)
 AuthType=auth/munge
-AuthInfo=socket=$dir/munge.sock,cred_expire=5
+AuthInfo=socket=$dir/munge.sock,cred_expire=15
 SlurmctldPidFile=$dir/slurmctld.pid
 SlurmdPidFile=$dir/slurmd.pid
 SlurmctldLogFile=$dir/slurmctld.log
