@@ -83,10 +83,19 @@ static void test_refused(void **state)
               "run/rope4-rank4: another run works in this directory");
 }
 
+/* A run that ranks nothing opens its pictures for the splits, and the points find them. */
+static void test_splits(void **state)
+{
+    must_run(state, TRAIN "--set 'run.steps=[\"baseline\",\"svd\"]' --set 'rank.strategy=\"high\"' "
+                          "--set sweep.low_rank=[] --set sweep.cache=[0.4] --set svd.samples=4 "
+                          "--set run.dir=$T/run");
+    must_run(state, "test -s $T/run/splits.json && test -s $T/run/cache0.4/svd/model/config.json");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {program_test(test_same_bits), program_test(test_interrupted),
-                                       program_test(test_refused)};
+                                       program_test(test_refused), program_test(test_splits)};
 
     return cmocka_run_group_tests_name("share", tests, NULL, NULL);
 }

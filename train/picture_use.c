@@ -1,10 +1,11 @@
 /* picture_use.c - see picture_use.h. */
-#include "train/ranking.h"
 #include "train/picture_use.h"
 #include "convert/rank.h"
 #include "convert/mdsvd.h"
 #include "train/score/evaluate.h"
 #include "train/layerwise.h"
+#include "train/ranking.h"
+#include "train/splits.h"
 #include "train/trainer.h"
 
 static void mark_entry(void *arg, int64_t entry)
@@ -43,7 +44,8 @@ static bool mark_calibration(struct run *r, struct err *e)
                                           c->svd.input == MDSVD_ACTIVATION);
 
     return (!rank || layerwise_each(r, c->rank.samples, mark_entry, &r->train, e)) &&
-           (!svd || layerwise_each(r, c->svd.samples, mark_entry, &r->train, e));
+           (!svd || layerwise_each(r, c->svd.samples, mark_entry, &r->train, e)) &&
+           (!splits_needed(r) || layerwise_each(r, c->svd.split_samples, mark_entry, &r->train, e));
 }
 
 bool picture_use_mark(struct run *r, bool pixels, struct err *e)

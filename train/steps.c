@@ -366,12 +366,13 @@ bool run_steps(struct run *r, struct err *e)
 
     if (!open_data(r, e)) return false;
     if (run_has_step(r, STEP_BASELINE) && !step_baseline(r, e)) return false;
-    if (run_has_step(r, STEP_RANK)) {
+    if (run_has_step(r, STEP_RANK) || splits_needed(r)) {
         struct model m = {0};
         bool ok = open_base_model(r, &m, e) && need_pictures(r, &m, false, e);
         model_close(&m);
-        if (!ok || !step_rank(r, e)) return false;
+        if (!ok) return false;
     }
+    if (run_has_step(r, STEP_RANK) && !step_rank(r, e)) return false;
     if (!splits_find(r, e)) return false;
     for (int64_t i = 0; i < points; i++) {
         struct point p = config_point(&r->c, i);
