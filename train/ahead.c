@@ -1,12 +1,13 @@
 /* ahead.c - see ahead.h. */
-#include "train/ranking.h"
 #include "train/ahead.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "convert/mdsvd.h"
 #include "convert/rank.h"
+#include "train/basis.h"
 #include "train/layerwise.h"
+#include "train/ranking.h"
 #include "train/settings.h"
 #include "train/models.h"
 
@@ -37,12 +38,12 @@ static bool is_made(const struct run *r, const char *dir, const char *step, bool
     return model_is_there(r, path, made, e);
 }
 
-/* The pairs are ranked, or need no ranking. */
 static const char *rank_file(const struct run *r)
 {
-    return r->c.rank.basis == BASIS_CROSS ? "rank/basis.h5" : "rank/rank.h5";
+    return r->c.rank.basis == BASIS_CROSS ? BASIS_PATH : RANKS_PATH;
 }
 
+/* The pairs are ranked, or need no ranking. */
 static bool is_ranked(const struct run *r, bool *ranked, struct err *e)
 {
     char *path;

@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char file_name[] = "rank/basis.h5";
+static const char file_name[] = BASIS_PATH;
 
 /* ---- measuring ---- */
 

@@ -6,6 +6,8 @@
 #include "model/files/rankfile.h"
 #include "train/run.h"
 
+#define BASIS_PATH "rank/basis.h5" /* below the run's directory */
+
 /* Measures it from m, the base model, unless that is done. */
 bool basis_measured(struct run *r, struct model *m, struct err *e);
 

@@ -27,16 +27,13 @@ bool point_plan(const struct run *r, const struct model *m, const struct point *
            mdsvd_plan(plan, &shape, *latent, e);
 }
 
-struct point factors_widest(const struct run *r, const struct point *p, int64_t *n)
+struct point factors_widest(const struct run *r, const struct point *p)
 {
     struct point widest = *p;
 
-    if (n) *n = 0;
     for (int64_t i = 0; i < config_points(&r->c); i++) {
         struct point q = config_point(&r->c, i);
-        if (strcmp(q.stage1, p->stage1) != 0) continue;
-        if (n) ++*n;
-        if (q.low_rank > widest.low_rank) widest = q;
+        if (strcmp(q.stage1, p->stage1) == 0 && q.low_rank > widest.low_rank) widest = q;
     }
     return widest;
 }

@@ -30,9 +30,8 @@ struct made_factors {
 bool point_plan(const struct run *r, const struct model *m, const struct point *p, int64_t *latent,
                 struct mdsvd_plan *plan, struct err *e);
 
-/* The point with the largest latent of those that share p's rotated pairs; *n, unless NULL: their
- * number. */
-struct point factors_widest(const struct run *r, const struct point *p, int64_t *n);
+/* The point with the largest latent of those that share p's rotated pairs. */
+struct point factors_widest(const struct run *r, const struct point *p);
 
 /* The points, which share their rotated pairs, that factors are made for, and the number of calibration
  * samples. */

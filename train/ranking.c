@@ -78,7 +78,7 @@ static bool sum_ranking(const struct ranking *k, struct err *e)
     return cluster_sum(sums, n, e);
 }
 
-static const char rank_name[] = "rank/rank.h5";
+static const char rank_name[] = RANKS_PATH;
 
 static bool measure_rank(struct run *r, struct model *m, const char *path, struct err *e)
 {

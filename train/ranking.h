@@ -5,7 +5,9 @@
 #include "convert/rank.h"
 #include "train/run.h"
 
-/* The ranking of the base model's pairs, into rank/rank.h5, where the strategy measures one. */
+#define RANKS_PATH "rank/rank.h5" /* below the run's directory */
+
+/* The ranking of the base model's pairs, into RANKS_PATH, where the strategy measures one. */
 bool step_rank(struct run *r, struct err *e);
 
 /* Whether rank.file, if the ranking comes from it, fits m. */

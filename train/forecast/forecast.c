@@ -467,7 +467,7 @@ static bool add_refit(struct forecast *f, const char *name, enum step of,
 /* The refit of the points with the pairs of pt, `factors` being there for all of them. */
 static bool add_svd_refit(struct forecast *f, const struct point *pt, double factors, struct err *e)
 {
-    const struct point widest = factors_widest(f->r, pt, NULL);
+    const struct point widest = factors_widest(f->r, pt);
     struct model_state state;
 
     return mla_state(f, &widest, &state, e) &&
