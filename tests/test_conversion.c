@@ -15,15 +15,6 @@
 #include "tests/tiny_variants.h"
 #include "tests/tmpdir.h"
 
-static struct tape *new_tape(void)
-{
-    struct err e = {0};
-    struct tape *t = tape_new(&e);
-
-    must(t, &e);
-    return t;
-}
-
 /* The model's logits must equal `want`. */
 static void check(struct model *m, struct tape *t, const struct tiny_batch *b, const float *want,
                   const char *what, int variant)
@@ -33,35 +24,6 @@ static void check(struct model *m, struct tape *t, const struct tiny_batch *b, c
 
     if (!(d < 1e-5)) fail_msg("variant %d, %s: %g", variant, what, d);
     free(got);
-}
-
-/* What is generated over the cache has, token by token, the logits that the reference gives for the
- * whole sequence. 1e-4 relative: absorbing changes the order of products. */
-static void check_absorbed(struct model *m, const float *want, struct tape *t,
-                           const struct tiny_batch *all, int v)
-{
-    struct kv_cache cache = {0};
-    int64_t seq[SAMPLES] = {0, 1, 2, 3}, longest = 0;
-    struct err e = {0};
-
-    for (int s = 0; s < SAMPLES; s++)
-        longest = all->s[s].n > longest ? all->s[s].n : longest;
-    must(kv_cache_new(&cache, m, SAMPLES, longest, &e), &e);
-    tape_begin(t, false);
-    struct forward f = all->f;
-    f.cache = &cache;
-    f.seq = seq;
-    struct tensor *got = model_extend(m, t, &f, &e);
-    must(got && tape_plan(t, 0, &e), &e);
-    tape_forward(t);
-    for (int s = 0; s < SAMPLES; s++) {
-        double d = tiny_distance(want + (all->b.batch.begin[s + 1] - 1) * TINY_VOCAB,
-                                 (const float *)got->data + s * TINY_VOCAB, TINY_VOCAB);
-        if (!(d < 1e-4)) fail_msg("variant %d, absorbed, sample %d: %g", v, s, d);
-    }
-    assert_int_equal(kv_cache_bytes(&cache),
-                     model_cache_values(m) * TINY_LAYERS * all->b.batch.tokens * 4);
-    kv_cache_free(&cache);
 }
 
 /* The unrotated rows of HF's k_proj, in the order of up_k: head by head, dims ascending. */
