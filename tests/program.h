@@ -178,6 +178,11 @@ static inline bool says(void *const *state, const char *text)
     return found;
 }
 
+static inline void must_say(void *const *state, const char *text)
+{
+    if (!says(state, text)) fail_msg("no '%s':\n%s", text, output(state));
+}
+
 #define ENDLESS                                                                                    \
     "$B/mha2mla-train --config $C --resume --set 'run.steps=[\"baseline\"]' "                      \
     "--set baseline.steps=1000000 --set checkpoint.every=1000000 "

@@ -60,14 +60,14 @@ static void test_looks_ahead(void **state)
     }
     /* a dry run that will fail over the samples shows them first */
     must_fail(state, TRAIN "--dry-run --set data.train[0].path=$T/words.json", "svd: none");
-    assert_true(says(state, "sample 1, "));
+    must_say(state, "sample 1, ");
     must_run(state, TRAIN STEPS("\"rank\"") "--set rank.samples=99 "
                                             "--set svd.samples=99 --set data.train[0].name=x");
     assert_true(
         says(state, "rank.samples is 99, more than the samples of data.train (64): all are") &&
         says(state, "not used: data.train[0].name, for") && !says(state, "svd.samples is"));
     must_run(state, TRAIN STEPS("\"rank\"") "--dry-run");
-    assert_true(says(state, "/run: holds a run already, with which --resume goes on"));
+    must_say(state, "/run: holds a run already, with which --resume goes on");
 }
 
 /* Pictures are looked at when they are first needed: a run that loses too many to them is refused

@@ -475,7 +475,7 @@ static void test_few_pictures(void **state)
                  "--set baseline.steps=1 --set baseline.batch_size=2 --set baseline.family=%s %s",
                  families[i / 2], i % 2 ? "" : "--dry-run");
         must_run(state, command);
-        assert_true(says(state, "samples left out: 1, "));
+        must_say(state, "samples left out: 1, ");
     }
 }
 
@@ -493,17 +493,17 @@ static void test_characters_without_a_token(void **state)
                 "Q") ",{\"from\":\"gpt\",\"value\":\"AZ\"}") "sed -i 's/\"Z\":/\"Z_is_no_more\":/' "
                                                              "$T/tok/tokenizer.json; " ZEBRA
                                                              "--dry-run");
-    assert_true(says(state, "data.train: characters without a token: 3 in 1 sample (\"<0x5A>\"), "
-                            "which vanish from what is read and trained; the first: "));
-    assert_true(says(state, "/x.json:1:2\n"));
-    assert_true(says(state, "  without a token, and not in the text below: \"<0x5A>\"\n"));
+    must_say(state, "data.train: characters without a token: 3 in 1 sample (\"<0x5A>\"), "
+                    "which vanish from what is read and trained; the first: ");
+    must_say(state, "/x.json:1:2\n");
+    must_say(state, "  without a token, and not in the text below: \"<0x5A>\"\n");
     assert_true(says(state, "\" A</s>\"") && !says(state, "Z</s>") && !says(state, "Z Q"));
     must_run(state, ZEBRA "--set 'run.steps=[\"baseline\"]' --set baseline.steps=1");
     assert_true(
         says(state, "data.train: characters without a token: 3 in 1 sample (\"<0x5A>\"), "));
     must_run(state, "sed -i 's/\"unk_token\":\tnull/\"unk_token\":\t\"<unk>\"/' "
                     "$T/tok/tokenizer.json; rm -r $T/run; " ZEBRA "--dry-run");
-    assert_true(says(state, "3 in 1 sample (\"<0x5A>\"), which become <unk>; the first: "));
+    must_say(state, "3 in 1 sample (\"<0x5A>\"), which become <unk>; the first: ");
     assert_false(says(state, "Z</s>") || says(state, "Z Q"));
 }
 
@@ -623,7 +623,7 @@ static void test_full_output(void **state)
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
         snprintf(command, sizeof command, "%s > /dev/full", commands[i]);
         assert_int_equal(run(state, command), 1);
-        assert_true(says(state, ": error: standard output: cannot be written\n"));
+        must_say(state, ": error: standard output: cannot be written\n");
     }
 }
 

@@ -154,7 +154,7 @@ static void test_stack(void **state)
     must_fail(state, "OMP_STACKSIZE=256K " TRAIN "--set run.threads=2",
               "a thread's stack has 256 KiB (OMP_STACKSIZE), and 512 are needed");
     assert_int_equal(run(state, "ulimit -s 64; $B/mha2mla-data shapes --out $T/x"), 1);
-    assert_true(says(state, "mha2mla-data: error: the stack may have 64 KiB"));
+    must_say(state, "mha2mla-data: error: the stack may have 64 KiB");
     assert_false(is_there(tmpdir_path(state, "run")) || is_there(tmpdir_path(state, "x")));
     must_run(state, "ulimit -s 512; " TRAIN);
 }

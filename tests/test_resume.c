@@ -82,7 +82,7 @@ static void test_changed_rank_file(void **state)
     must_run(state, TRAIN "--set 'run.steps=[\"baseline\",\"rank\"]' && cp $T/run/rank/rank.h5 "
                           "$T/r.h5 && cp $T/r.h5 $T/r2.h5");
     must_run(state, FROM_FILE "--set 'run.steps=[\"baseline\",\"rank\"]'");
-    assert_true(says(state, "rank: nothing to measure, the pairs are those of "));
+    must_say(state, "rank: nothing to measure, the pairs are those of ");
     must_run(state, "test ! -e $T/ranked/rank && grep -q '\"rank.file\"' $T/ranked/inputs.json");
     must_run(state, FROM_FILE "--resume --set rank.file=$T/r2.h5 --set 'run.steps=[\"baseline\"]'");
     must_run(state, TRAIN "--set run.dir=$T/o --set rank.strategy=2-norm --set "
@@ -127,13 +127,13 @@ static void test_unknown_sums(void **state)
               "an older version began this run, and kept no sum of what was there: give it as it "
               "was");
     must_run(state, GIVEN RANK "--resume");
-    assert_true(says(state, "given/inputs.json has no sum of some inputs (26, the first: "
-                            "model.path/model.safetensors): they are taken as they are now"));
+    must_say(state, "given/inputs.json has no sum of some inputs (26, the first: "
+                    "model.path/model.safetensors): they are taken as they are now");
     must_run(state, "echo >> $T/m/config.json");
     must_fail(state, GIVEN RANK "--resume", "model.path/config.json has changed since");
     must_run(state,
              "cp $T/m2/config.json $T/m && rm $T/given/inputs.json && " GIVEN RANK "--resume");
-    assert_true(says(state, "the first: data.train)"));
+    must_say(state, "the first: data.train)");
     must_run(state, "echo '{' > $T/given/inputs.json");
     must_fail(state, GIVEN RANK "--resume", "or delete it to take all as it is now");
     must_run(state, ": > $T/given/config.json");
@@ -147,7 +147,7 @@ static void test_moved_run(void **state)
     must_run(state, "mv $T/quiet $T/moved && rm -r $T/moved/rope4-rank1/svd/model "
                     "$T/moved/rope4-rank*/stage2");
     must_run(state, TRAIN "--resume --set run.dir=$T/moved");
-    assert_true(says(state, "moved/rope4-rank4/svd/model: builds on "));
+    must_say(state, "moved/rope4-rank4/svd/model: builds on ");
     must_run(state, FINGERPRINT("$T/moved") " | diff $T/sums - && test ! -e $T/quiet");
     must_run(state, "for d in rope4/stage1 rope4-rank4/svd rope4-rank1/svd; do grep -q "
                     "'\"base\":.*/moved/baseline/model\"' $T/moved/$d/model/config.json || exit 1; "
@@ -266,11 +266,11 @@ static void test_output_sums(void **state)
     must_run(state, "rm $T/run/outputs.json && " TRAIN "--resume --dry-run");
     must_run(state,
              "test ! -e $T/run/outputs.json && " TRAIN "--resume --set 'run.steps=[\"svd\"]'");
-    assert_true(says(state, " files of the models: taken as they are now"));
+    must_say(state, " files of the models: taken as they are now");
     must_run(state, "grep -q rope4/stage1/model/model.safetensors $T/run/outputs.json");
     must_run(state, "sed -i '\\#rope4/stage1/model/config.json#d' $T/run/outputs.json");
     must_run(state, TRAIN "--resume");
-    assert_true(says(state, "outputs.json has no sum of 1 file of the models: taken as it is now"));
+    must_say(state, "outputs.json has no sum of 1 file of the models: taken as it is now");
     must_run(state, TRAIN "--resume");
     assert_false(says(state, "outputs.json"));
     must_run(state, "touch $T/run/*/*/model/* $T/run/rank/rank.h5 && " TRAIN "--resume");
@@ -305,7 +305,7 @@ static void test_damaged_scores(void **state)
               "\"evaluate\" in run.steps makes it again");
     must_run(state, TRAIN "--resume && rm $T/run/base/answers.jsonl");
     must_run(state, TRAIN "--resume --set 'run.steps=[\"report\"]'");
-    assert_true(says(state, "base/answers.jsonl: is not there: the report shows none"));
+    must_say(state, "base/answers.jsonl: is not there: the report shows none");
 }
 
 /* A checkpoint under another's name is not taken for that. */
@@ -316,8 +316,8 @@ static void test_renamed_checkpoint(void **state)
     must_run(state, "cd " CHECKPOINTS " && mv step-00000024.h5 ../24.h5 && "
                     "cp step-00000020.h5 step-00000023.h5");
     must_run(state, BASELINE "--resume");
-    assert_true(says(state, "step-00000023.h5: was saved as step 20 of base baseline"));
-    assert_true(says(state, "continues from step 20 of 24"));
+    must_say(state, "step-00000023.h5: was saved as step 20 of base baseline");
+    must_say(state, "continues from step 20 of 24");
     must_run(state, "cmp $T/was/model.safetensors $T/run/baseline/model/model.safetensors");
     /* of the same shapes, but of another training */
     must_run(state, TRAIN "--set baseline.steps=24 --set stage1.steps=24 --set stage1.peft=all "

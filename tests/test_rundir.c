@@ -67,7 +67,7 @@ static void test_notes_in_a_run(void **state)
     must_run(state, TRAIN);
     must_run(state, "cd $T/run; sed -i '1a // my notes' config.json; cp config.json $T/mine");
     must_run(state, TRAIN "--resume");
-    assert_true(says(state, "/run/config.json: has comments, "));
+    must_say(state, "/run/config.json: has comments, ");
     must_run(state, "cmp $T/mine $T/run/config.json");
     must_run(state,
              "cd $T/run; sed -i 2d config.json; cp config.json $T/was; cd - > /dev/null; " TRAIN
@@ -98,8 +98,8 @@ static void test_settings_from_a_pipe(void **state)
 {
     must_run(state, "mkfifo $T/pipe; (sleep 3; cat $C > $T/pipe) & "
                     "$B/mha2mla-train --config $T/pipe --list-points; rc=$?; wait; exit $rc");
-    assert_true(says(state, "mha2mla-train: waiting for what will be written into "));
-    assert_true(says(state, "1  rope4-rank1"));
+    must_say(state, "mha2mla-train: waiting for what will be written into ");
+    must_say(state, "1  rope4-rank1");
     must_run(state, "cat $C > $T/pipe & $B/mha2mla-train --config $T/pipe --list-points");
     assert_false(says(state, "waiting"));
 }
@@ -109,7 +109,7 @@ static void test_without_sums(void **state)
 {
     must_run(state, TRAIN);
     must_run(state, "rm $T/run/pictures.sha256; rm -r $T/run/baseline/model; " TRAIN "--resume");
-    assert_true(says(state, "/run/pictures.sha256 is not there: whether pictures have changed"));
+    must_say(state, "/run/pictures.sha256 is not there: whether pictures have changed");
     must_run(state, "test -s $T/run/pictures.sha256");
 }
 

@@ -163,19 +163,19 @@ static void test_scripts(void **state)
         snprintf(want, sizeof want, "\n%s\n", lines[i]);
         if (!says(state, want)) fail_msg("no line %s:\n%s", lines[i], output(state));
     }
-    assert_true(says(state, "srun --mpi=pmix '"));
+    must_say(state, "srun --mpi=pmix '");
     /* nine tenths of it, for two processes */
-    assert_true(says(state, "--set run.memory_limit=1.8 --set "
-                            "'run.steps=[\"baseline\",\"rank\",\"stage1\",\"evaluate\"]'"));
-    assert_true(says(state, "--set run.memory_limit=1.8 --share --point \"$SLURM_ARRAY_TASK_ID\""));
-    assert_true(says(state, "A dry run: nothing was written or submitted."));
+    must_say(state, "--set run.memory_limit=1.8 --set "
+                    "'run.steps=[\"baseline\",\"rank\",\"stage1\",\"evaluate\"]'");
+    must_say(state, "--set run.memory_limit=1.8 --share --point \"$SLURM_ARRAY_TASK_ID\"");
+    must_say(state, "A dry run: nothing was written or submitted.");
     must_run(state, "cp $T/out $T/shown && sed -n '/^#!/,$p' $T/shown | sed '/^-- /d; /^A dry/d' > "
                     "$T/all.sh && bash -n $T/all.sh && test ! -e $T/run && "
                     "! grep -q sbatch $T/calls");
     /* without a cluster too, but for the comparison */
     must_run(state,
              "PATH=/nowhere; $B/mha2mla-train --config $C --submit --dry-run --set slurm.cpus=500");
-    assert_true(says(state, "what the jobs ask for is not compared with a cluster: sinfo: "));
+    must_say(state, "what the jobs ask for is not compared with a cluster: sinfo: ");
 }
 
 static void test_refused(void **state)
@@ -233,9 +233,9 @@ static void test_submitted(void **state)
     must_run(state, "cd $T && mkdir -p 'a b' && cp c.json 'a b'");
     must_run(state, "B=$(realpath $B); cd \"$T/a b\"; " SLURM "$B/mha2mla-train --config c.json "
                     "--submit --set \"run.dir=it's\" --set stage2.lr=2e-3");
-    assert_true(says(state, "submitted: job 101, shared"));
-    assert_true(says(state, "submitted: job 102, points: 0-1"));
-    assert_true(says(state, "to end them: scancel 101 102 103"));
+    must_say(state, "submitted: job 101, shared");
+    must_say(state, "submitted: job 102, points: 0-1");
+    must_say(state, "to end them: scancel 101 102 103");
     must_run(state, "d=\"$T/a b/it's/slurm\"; printf '%s\\n' \"sinfo -h -N -o %P|%m|%c|%l|%a\" "
                     "\"sbatch --parsable --hold $d/shared.sh\" \"sbatch --parsable "
                     "--dependency=afterok:101 --kill-on-invalid-dep=yes $d/points.sh\" "
@@ -247,27 +247,27 @@ static void test_submitted(void **state)
     "cd \"$T/a b\"; " SLURM "$OLDPWD/$B/mha2mla-train --config c.json --set \"run.dir=it's\" "
     must_run(state, "printf '101|N/A|RUNNING|9:59|None\\n102|0|PENDING|10:00|Dependency\\n"
                     "102|1|PENDING|10:00|Dependency\\n' > $T/queue; " ODD "--status");
-    assert_true(says(state, "shared               running "));
-    assert_true(says(state, "rope4-rank1          pending (dependency) "));
-    assert_true(says(state, "101, 9:59"));
-    assert_true(says(state, "report               cancelled "));
-    assert_true(says(state, "stage2.lr (was 0.002, now 0.001)"));
+    must_say(state, "shared               running ");
+    must_say(state, "rope4-rank1          pending (dependency) ");
+    must_say(state, "101, 9:59");
+    must_say(state, "report               cancelled ");
+    must_say(state, "stage2.lr (was 0.002, now 0.001)");
     must_fail(state, ODD "--submit", "it's: job 101 (shared, RUNNING) was submitted on ");
-    assert_true(says(state, "end it with `scancel 101 102 103`"));
+    must_say(state, "end it with `scancel 101 102 103`");
     must_run(state, ": > $T/queue; echo 'ended 1 102 0 5' > \"$T/a b/it's/slurm/points-1.state\"");
     for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
         char line[200];
         spill(tmpdir_path(state, "a b/it's/slurm/points-1.out"), errors[i][0],
               strlen(errors[i][0]));
         must_run(state, ODD "--status");
-        assert_true(says(state, "rope4-rank1          failed (status 1) "));
+        must_say(state, "rope4-rank1          failed (status 1) ");
         snprintf(line, sizeof line, "\n    %s\n", errors[i][1]);
         if (!says(state, line)) fail_msg("%s, got: %s", line, output(state));
     }
     /* again, now that nothing lives: the old states are forgotten */
     must_run(state, ODD "--submit && test ! -e \"it's/slurm/points-1.state\"");
     must_run(state, "mv \"$T/a b/it's\" $T/moved; " TRAIN "--status --set run.dir=$T/moved");
-    assert_true(says(state, "/a b/it's, and now it is "));
+    must_say(state, "/a b/it's, and now it is ");
 }
 
 /* One of three is not taken: none is. */
@@ -317,7 +317,7 @@ static void test_a_script(void **state)
         sleep_ms(10);
     kill(pid, SIGUSR1);
     assert_int_equal(finish(pid), 1);
-    assert_true(says(state, "slurm: error: not one step was done in three times"));
+    must_say(state, "slurm: error: not one step was done in three times");
     must_run(state, "grep -q '^ended 1 7 1 ' $T/run/slurm/shared.state && test ! -s $T/calls");
     must_run(state, "echo '[ $1 != requeue ]' >> $T/bin/scontrol");
     pid = start(*state, JOB);
@@ -325,7 +325,7 @@ static void test_a_script(void **state)
         sleep_ms(10);
     kill(pid, SIGUSR1);
     assert_int_equal(finish(pid), 1);
-    assert_true(says(state, "the job could not be put back into the queue"));
+    must_say(state, "the job could not be put back into the queue");
 }
 
 int main(void)

@@ -98,10 +98,10 @@ static void test_resume(void **state)
     must_run(state, TRAIN("run", DISTILL "--set 'run.steps=[\"baseline\",\"rank\",\"stage1\"]'"));
     must_run(state, "cd $T/run/rope4/stage1 && rm -r model checkpoints/step-00000008*");
     must_run(state, TRAIN("run", DISTILL "--resume --set optim.recompute=all"));
-    assert_true(says(state, "stage1: continues from step 5 of 8"));
+    must_say(state, "stage1: continues from step 5 of 8");
     must_run(state, "cd $T/run/rope4-rank1/stage2 && rm -r model checkpoints/step-00000012*");
     must_run(state, TRAIN("run", DISTILL ALL "--resume"));
-    assert_true(says(state, "stage2: continues from step 10 of 12"));
+    must_say(state, "stage2: continues from step 10 of 12");
     must_run(state, FINGERPRINT("$T/run") " | diff $T/sums -");
 }
 
@@ -192,7 +192,7 @@ static void test_bf16(void **state)
 static void test_refused(void **state)
 {
     must_run(state, TRAIN("run", STEPS "--set stage1.temperature=2"));
-    assert_true(says(state, "not used: stage1.temperature, for the training's loss is \"ce\""));
+    must_say(state, "not used: stage1.temperature, for the training's loss is \"ce\"");
     must_fail(state, TRAIN("run", STEPS "--set stage2.loss=distill --resume"), "stage2.loss (was");
     must_fail(state, TRAIN("new", STEPS "--set stage2.distill_weight=1.5"),
               "stage2.distill_weight: ");

@@ -365,7 +365,7 @@ static void test_threads(void **state)
 
     must_run(state, command);
     must_run(state, command);
-    assert_true(says(state, "baseline: is done already"));
+    must_say(state, "baseline: is done already");
 }
 
 static void test_points(void **state)
@@ -378,7 +378,7 @@ static void test_points(void **state)
     must_run(state, "test -e $T/run/rope4-rank1/stage2/model/config.json && "
                     "test ! -e $T/run/rope4-rank4 && grep -q rope4-rank1 $T/run/report.md");
     must_run(state, "$B/mha2mla-train --config $C --point 0 --resume");
-    assert_true(says(state, "rope4/stage1: is done already"));
+    must_say(state, "rope4/stage1: is done already");
     must_run(state, FINGERPRINT("$T/run") " | grep -v -e ' -$' > $T/sums");
     must_run(state, "$B/mha2mla-train --config $C --set run.dir=$T/all");
     must_run(state, FINGERPRINT("$T/all") " | grep -v -e ' -$' | diff $T/sums -");
@@ -402,7 +402,7 @@ static void test_optimiser_state(void **state)
         must_run(state, "cd $T/run/baseline && rm -r model checkpoints/step-00000024.h5");
         must_fail(state, "S=f32; " WITH_STATE "--resume", "optim.state (was");
         must_run(state, WITH_STATE "--resume");
-        assert_true(says(state, "continues from step 20 of 24"));
+        must_say(state, "continues from step 20 of 24");
         must_run(state, "cmp $T/run/baseline/model/model.safetensors "
                         "$T/quiet/baseline/model/model.safetensors");
         must_run(state, "cd $T/run && rm -r baseline/model && "
@@ -431,7 +431,7 @@ static void test_full_disk(void **state)
                     "$T/quiet/baseline/checkpoints/step-00000020.h5 && "
                     "test ! -e $T/run/baseline/checkpoints/step-00000024.h5");
     must_run(state, "$B/mha2mla-train --config $C --resume --set 'run.steps=[\"baseline\"]'");
-    assert_true(says(state, "continues from step 20 of 24"));
+    must_say(state, "continues from step 20 of 24");
     must_run(state, "cmp $T/run/baseline/model/model.safetensors "
                     "$T/quiet/baseline/model/model.safetensors");
     must_run(state, "rm -r $T/run && mkdir $T/run && ln -s /dev/full $T/run/train.log");

@@ -499,7 +499,7 @@ static void check_run_same(void *const *state, const char *sum)
     for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
         if (disturbed(state, "exec " TRAIN NEAR, changes[i]) != 0)
             fail_msg("%s:\n%s", changes[i], output(state));
-        assert_true(says(state, "was written again while it was in use, with the same contents"));
+        must_say(state, "was written again while it was in use, with the same contents");
         must_run(state, sum);
     }
 }

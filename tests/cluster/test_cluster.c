@@ -331,7 +331,7 @@ static void test_stop(void **state)
         const pid_t pid = start_two(state);
         assert_int_equal(signal_one(state, pid, i % 2, signals[i], &seconds), status[i]);
         assert_int_equal(errors_in(state), 1);
-        assert_true(says(state, "is saved at step"));
+        must_say(state, "is saved at step");
         must_run(state,
                  "set -- $(ls -d $T/run/baseline/checkpoints/step-* | tail -1)/*; [ $# = 2 ]");
     }
@@ -366,11 +366,11 @@ static void test_other_numbers(void **state)
     must_run(state, PROCESSES(2) SOME);
     must_run(state, FORGET("2*"));
     must_run(state, PROCESSES(3) SOME "--resume");
-    assert_true(says(state, "processes: 3 now, 2 before"));
-    assert_true(says(state, "continues from step 10 of 24"));
+    must_say(state, "processes: 3 now, 2 before");
+    must_say(state, "continues from step 10 of 24");
     must_run(state, FORGET("24"));
     must_run(state, TRAIN SOME "--resume");
-    assert_true(says(state, "continues from step 20 of 24"));
+    must_say(state, "continues from step 20 of 24");
     /* 8-bit moments round by chance: a last bit that differs may round the other way, by 1 % of
      * a moment */
     must_be_close(state, "one", "run", "loss", 1e-5);

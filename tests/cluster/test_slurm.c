@@ -25,9 +25,10 @@
 
 #define SUBMIT TRAIN "--submit "
 #define STATUS TRAIN "--status "
-/* One point, whose stage 2 goes on for long enough to be disturbed: 3000 steps. */
+/* One point, whose stage 2 goes on for long enough to be disturbed: 6000 steps, 4 s of a fast
+ * machine. */
 #define LONG                                                                                       \
-    "--set 'sweep.low_rank=[4]' --set stage2.steps=3000 --set checkpoint.every=500 "               \
+    "--set 'sweep.low_rank=[4]' --set stage2.steps=6000 --set checkpoint.every=500 "               \
     "--set stage2.eval_every=0 "
 #define TWO "--set slurm.tasks=2 --set slurm.cpus=1 "
 
@@ -138,6 +139,22 @@ static void wait_continued(void *const *state, int n)
     "$(for p in $(pgrep -f \"mha2mla-train.*$T/run/slurm\"); do tr '\\0' '\\n' 2>/dev/null "       \
     "</proc/$p/environ | grep -q '^PMIX_RANK=" rank "$' && echo $p; done)"
 
+/* To the run's processes. Those that stand still do so until Slurm, which takes its time, ends them: it
+ * lets them go on for its SIGTERM. */
+#define SIGNAL(name)                                                                               \
+    "for p in $(pgrep -x mha2mla-train); do "                                                      \
+    "grep -q $T/run/slurm /proc/$p/cmdline && kill -" name " $p; done"
+
+static void hold(void *const *state)
+{
+    must_run(state, SIGNAL("STOP"));
+}
+
+static void let_go(void *const *state)
+{
+    must_run(state, SIGNAL("CONT"));
+}
+
 /* Both have got SIGUSR1, the tenth bit from the right. */
 #define NOTICED                                                                                    \
     "test $(cat $(printf '/proc/%d/status ' " RANKS("[01]") ") | grep -c '^ShdPnd:.*2..$') = 2"
@@ -229,13 +246,14 @@ static void test_requeued(void **state)
     make_undisturbed(state, "long2"); /* here, where no clock runs */
     must_run(state, SUBMIT LONG TWO "--set slurm.time=1 --set slurm.notice=10 ");
     wait_steps(state);
-    must_run(state, "kill -STOP " RANKS("[01]"));
+    hold(state);
     wait_until(state, NOTICED, 90);
-    must_run(state, "kill -CONT " RANKS("[01]"));
+    let_go(state);
     wait_continued(state, 1);
     must_run(state, "grep -q 'stopped by SIGUSR1; rope4-rank4 stage2 is saved' "
                     "$T/run/slurm/points-0.out");
     for (int i = 2; i <= 3; i++) {
+        hold(state);
         must_run(state, "scontrol requeue " JOB("points") "_0");
         wait_continued(state, i);
     }
@@ -256,8 +274,10 @@ static void test_one(void **state)
     wait_continued(state, 1);
     must_run(state, "grep -q 'stopped by SIGUSR1; rope4-rank4 stage2 is saved' "
                     "$T/run/slurm/points-0.out");
+    hold(state);
     must_run(state, "scontrol requeue " JOB("points") "_0");
     wait_continued(state, 2);
+    hold(state);
     must_run(state, "scancel " JOB("points") " " JOB("report"));
     wait_jobs(state, 60);
     must_run(state,
@@ -267,7 +287,7 @@ static void test_one(void **state)
                            "test $(grep -c 'stopped by SIGTERM; rope4-rank4 stage2 is saved' "
                            "$T/run/slurm/points-0.out) = 2");
     must_run(state, STATUS LONG);
-    assert_true(says(state, "rope4-rank4          stopped by SIGTERM "));
+    must_say(state, "rope4-rank4          stopped by SIGTERM ");
     must_go_on(state, SUBMIT LONG, "long");
 }
 
@@ -282,16 +302,16 @@ static void test_failed_point(void **state)
     must_run(state, "grep 'rope4-rank1: no scores of stage 2: its training has failed' "
                     "$T/run/report.md && ! grep -q 'rope4-rank4: no scores' $T/run/report.md");
     must_run(state, STATUS);
-    assert_true(says(state, "rope4-rank4          done "));
-    assert_true(says(state, "rope4-rank1          failed (status 1) "));
-    assert_true(says(state, "report               done "));
+    must_say(state, "rope4-rank4          done ");
+    must_say(state, "rope4-rank1          failed (status 1) ");
+    must_say(state, "report               done ");
     if (!says(state, "limit")) fail_msg("%s", output(state)); /* of ulimit */
     /* the shared part fails: no point stays in the queue */
     must_run(state, "rm -r $T/run; " SUBMIT "--set slurm.lines='[\"ulimit -v 300000\"]'");
     wait_jobs(state, 120);
     must_run(state, STATUS);
-    assert_true(says(state, "shared               failed (status 1) "));
-    assert_true(says(state, "rope4-rank4          cancelled "));
+    must_say(state, "shared               failed (status 1) ");
+    must_say(state, "rope4-rank4          cancelled ");
 }
 
 /* What the job of a killed point leaves behind. */
@@ -299,7 +319,7 @@ static void must_have_failed(void *const *state, const char *error)
 {
     wait_jobs(state, 120);
     must_run(state, STATUS LONG TWO);
-    assert_true(says(state, "rope4-rank4          failed "));
+    must_say(state, "rope4-rank4          failed ");
     if (!says(state, error)) fail_msg("no '%s':\n%s", error, output(state));
     must_run(state, "grep 'rope4-rank4: no scores of stage 2' $T/run/report.md");
     must_run(state, "test -z \"$(find $T/run -name '*.tmp*')\"");
@@ -327,6 +347,7 @@ static void test_killed_script(void **state)
 {
     must_run(state, SUBMIT LONG TWO "--set slurm.lines='[\"echo $$ > $job.pid\"]'");
     wait_checkpoint(state);
+    hold(state);
     must_run(state, "kill -9 $(cat $T/run/slurm/points-0.pid)");
     must_have_failed(state, "");
     must_run(state, "test -z \"" RANKS("[01]") "\"");
@@ -340,7 +361,7 @@ static const char full_disk[] =
     "shift\n"
     "fill() {\n"
     "    mount -t tmpfs -o size=4k,nr_inodes=100 none /mnt\n"
-    "    for step in 1000 1500 2000 2500 3000; do mkdir /mnt/step-0000$step.tmp; done\n"
+    "    for step in $(seq 1000 500 6000); do mkdir /mnt/step-0000$step.tmp; done\n"
     "    until [ -d $at/step-00000500 ]; do [ -d /proc/$$ ] && sleep 0.02 || exit; done\n"
     "    mount --bind /mnt $at\n"
     "}\n"
@@ -359,8 +380,8 @@ static void test_full_disk(void **state)
              "\\\\\\\"\\${@:2}\\\\\\\"; }\\\"]\" ");
     must_have_failed(state, "rank 1 of 2: ");
     must_run(state, STATUS LONG TWO);
-    assert_true(says(state, ".tmp/part-1-of-2.h5: cannot be written: No space left on device: make "
-                            "room, then go on with --resume\n"));
+    must_say(state, ".tmp/part-1-of-2.h5: cannot be written: No space left on device: make "
+                    "room, then go on with --resume\n");
     must_run(state, "test $(grep -c 'mha2mla-train: error: ' $T/run/slurm/points-0.out) = 1 && "
                     "test \"$(ls $T/run/rope4-rank4/stage2/checkpoints)\" = step-00000500");
     must_go_on(state, SUBMIT LONG TWO, "long2");
@@ -373,13 +394,15 @@ static void test_drained(void **state)
 {
     must_run(state, SUBMIT LONG TWO);
     wait_steps(state);
+    hold(state);
     must_run(state, "scontrol update nodename=$(hostname -s) state=drain reason=test");
     must_run(state, STATUS LONG TWO);
-    assert_true(says(state, "rope4-rank4          running "));
+    must_say(state, "rope4-rank4          running ");
+    let_go(state);
     wait_until(state, "test -s $T/run/rope4-rank4/stage2/scores.json", 300);
     wait_until(state, "squeue -h -o '%T %r' | grep -q 'PENDING.*\\(DRAIN\\|Drain\\)'", 120);
     must_run(state, STATUS LONG TWO);
-    assert_true(says(state, "report               pending ("));
+    must_say(state, "report               pending (");
     must_run(state, "scontrol update nodename=$(hostname -s) state=resume");
     wait_jobs(state, 300);
     must_be_as(state, "long2");
