@@ -1,7 +1,7 @@
 /* cross_entropy.c - the language model head and its loss in one op, so that the logits exist tile
  * by tile only (logits.h). The forward keeps a running maximum and sum per row and saves the
- * log-sum-exp; the backward recomputes each tile: dlogits = (exp(logit - lse) - [label]) * scale *
- * dloss. */
+ * log-sum-exp; the backward turns each tile, kept or computed again, into its gradients:
+ * dlogits = (exp(logit - lse) - [label]) * scale * dloss. */
 #include "autograd/logits.h"
 #include "autograd/mathfun.h"
 #include "autograd/ops.h"
@@ -96,7 +96,7 @@ static struct tensor *make(struct tape *t, struct tensor *h, struct tensor *w,
     for (int64_t i = 0; i < h->rows; i++)
         CHECK(labels[i] >= 0 && labels[i] < w->rows);
     struct node *n = tape_node(t, &cross_entropy_op, (struct tensor *[]){h, w}, 2, 1, 1);
-    tape_aux(t, h->rows, 1);
+    logits_aux(t, n, 1, &a->tiles);
     n->args = a;
     n->reads = 1u << LOGITS_H | 1u << LOGITS_W | READS_AUX;
     n->scratch_bytes = a->tiles.bytes + (size_t)a->tiles.rows * sizeof(struct row_state);

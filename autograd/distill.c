@@ -52,7 +52,7 @@ static real *kept_of(const struct node *n, int64_t i)
     return (real *)(void *)((char *)n->scratch + a->kept_at) + i * a->d.teacher->k;
 }
 
-/* Adds a tile's logits of its row i, and overwrites those of K. */
+/* Adds a tile's logits of its row i; those of K are out of their places while the rest is added. */
 static void absorb(const struct node *n, const struct logit_tile *t, int64_t i, struct row_state *s)
 {
     const struct distill_args *a = n->args;
@@ -69,6 +69,8 @@ static void absorb(const struct node *n, const struct logit_tile *t, int64_t i, 
     }
     if (s->next - first < t->vocab)
         logit_sum_add(&s->rest, z, t->vocab, (real)(1 / teacher->temperature));
+    for (int64_t k = first; k < s->next; k++)
+        z[ids[k] - t->v0] = kept[k];
 }
 
 /* KL of a row, whose logits of K are kept; fills what the backward needs of it. */
@@ -195,9 +197,9 @@ struct tensor *op_distill(struct tape *t, struct tensor *h, struct tensor *w, co
     *a = (struct distill_args){.d = *d, .labels = labels, .tiles = logit_tiles(h, w)};
     for (int64_t i = 0; i < h->rows; i++)
         CHECK(labels[i] >= 0 && labels[i] < w->rows);
-    a->kept_at = a->tiles.bytes + (size_t)a->tiles.rows * sizeof(struct row_state);
     struct node *n = tape_node(t, &distill_op, (struct tensor *[]){h, w}, 2, 1, 1);
-    tape_aux(t, h->rows, AUX_COLS);
+    logits_aux(t, n, AUX_COLS, &a->tiles);
+    a->kept_at = a->tiles.bytes + (size_t)a->tiles.rows * sizeof(struct row_state);
     n->args = a;
     n->reads = 1u << LOGITS_H | 1u << LOGITS_W | READS_AUX;
     n->scratch_bytes = a->kept_at + (size_t)(a->tiles.rows * k) * sizeof(real);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 enum { TILE = 2 << 20, TILE_ROWS = 1024 }; /* logits (8 MiB of floats); rows */
+enum { KEPT = 4 << 20 };                   /* logits of a tile that is kept */
 
 static struct mat vocab_rows(const struct tensor *w, int64_t v0, bool trans)
 {
@@ -29,11 +30,29 @@ struct logit_tiles logit_tiles(const struct tensor *h, const struct tensor *w)
     struct logit_tiles all;
 
     CHECK(h->cols == w->cols && w->rows > 0);
+    all.kept = false;
     all.rows = h->rows < 1 ? 1 : h->rows < TILE_ROWS ? h->rows : TILE_ROWS;
     all.vocab = TILE / all.rows < w->rows ? TILE / all.rows : w->rows;
     all.at = tile_scratch(h, w, all.rows, all.vocab) / sizeof(real);
     all.bytes = ((all.at + (size_t)(all.rows * all.vocab)) * sizeof(real) + 63) & ~(size_t)63;
     return all;
+}
+
+void logits_aux(struct tape *t, const struct node *n, int64_t cols, struct logit_tiles *all)
+{
+    const struct tensor *h = n->in[LOGITS_H], *w = n->in[LOGITS_W];
+
+    if (h->rows > 0 && h->rows <= TILE_ROWS && h->rows * w->rows <= KEPT) {
+        *all = (struct logit_tiles){h->rows, w->rows, true, (size_t)(h->rows * cols),
+                                    (tile_scratch(h, w, h->rows, w->rows) + 63) & ~(size_t)63};
+        cols += w->rows;
+    }
+    tape_aux(t, h->rows, cols);
+}
+
+static real *place_of(const struct node *n, const struct logit_tiles *all)
+{
+    return (all->kept ? tensor_real(n->aux) : (real *)n->scratch) + all->at;
 }
 
 struct logit_tile logit_tile(struct node *n, const struct logit_tiles *all, int64_t r0, int64_t v0)
@@ -43,7 +62,7 @@ struct logit_tile logit_tile(struct node *n, const struct logit_tiles *all, int6
 
     if (t.rows > h->rows - r0) t.rows = h->rows - r0;
     if (t.vocab > w->rows - v0) t.vocab = w->rows - v0;
-    t.logits = (real *)n->scratch + all->at;
+    t.logits = place_of(n, all);
     gemm(t.rows, t.vocab, h->cols, mat_of(tensor_real(h) + r0 * h->cols, h->cols, false),
          vocab_rows(w, v0, true), false, t.logits, t.vocab, n->scratch);
     return t;
@@ -59,7 +78,9 @@ void logits_backward(struct node *n, const struct logit_tiles *all, logit_turn *
         memset(w->grad, 0, (size_t)tensor_count(w) * sizeof(real));
     for (int64_t r0 = 0; r0 < h->rows; r0 += all->rows)
         for (int64_t v0 = 0; v0 < w->rows; v0 += all->vocab) {
-            struct logit_tile t = logit_tile(n, all, r0, v0);
+            struct logit_tile t =
+                all->kept ? (struct logit_tile){0, h->rows, 0, w->rows, place_of(n, all)}
+                          : logit_tile(n, all, r0, v0);
             turn(n, &t);
             if (h->needs_grad)
                 gemm(t.rows, d, t.vocab, mat_of(t.logits, t.vocab, false), vocab_rows(w, v0, false),

@@ -8,7 +8,6 @@
 #include <string.h>
 
 enum { LINES = PACK_PAIRS, BLOCK = PACK_ROWS * PACK_COLS, WORDS = PACK_TILE * PACK_PAIRS };
-enum { AHEAD = 4 * PACK_ROWS }; /* of a column, fetched early: more columns than a CPU follows */
 
 struct words words_of(const void *data, int64_t K)
 {
