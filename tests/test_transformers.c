@@ -16,6 +16,7 @@
 #include "model/generate.h"
 #include "tests/golden_set.h"
 #include "tests/tiny_convert.h"
+#include "tests/tiny_cross.h"
 #include "tests/tmpdir.h"
 
 #include <cjson/cJSON.h>
@@ -53,7 +54,8 @@ static const struct kind {
 };
 enum { KINDS = sizeof kinds / sizeof *kinds };
 
-/* What is made of each. Models without pictures have no factors per modality. */
+/* What is made of each, with each head's own rotated key and in a cross-head basis. Models without pictures
+ * have no factors per modality. */
 static const struct form {
     const char *name;
     bool mla, decoupled, whole; /* whole: all pairs stay rotated */
@@ -77,6 +79,7 @@ enum { FORMS = sizeof forms / sizeof *forms };
 struct exported {
     const struct kind *k;
     const struct form *f;
+    bool cross;
     char from[1200], golden_path[300], dir[1000];
     struct st_file golden;
     struct tape *t;
@@ -125,7 +128,13 @@ static void convert(struct exported *x)
                                .decoupled = f->decoupled};
     struct err e = {0};
 
-    tiny_partial(&x->m, c.rope_dim_for_mla = f->whole ? dh : (dh + 3) / 4 * 2);
+    if (x->cross) {
+        tiny_cross(&x->m, f->whole);
+        c.rope_basis = "cross";
+    } else {
+        tiny_partial(&x->m, f->whole ? dh : (dh + 3) / 4 * 2);
+    }
+    c.rope_dim_for_mla = x->m.rope_dim;
     if (f->mla) tiny_mla(&x->m, f->method, f->decoupled, LATENT * G);
     tiny_shake(&x->m, "self_attn");
     must(hf_config_set_mha2mla(&x->m.cfg, &c, &e), &e);
@@ -302,7 +311,8 @@ static void export_form(struct exported *x, const char *in)
     }
     if (x->k->pictures) golden_set_open(&x->set, &x->m, x->from, x->k->pictures);
     convert(x);
-    snprintf(x->dir, sizeof x->dir, "%s/%.40s.%s", in, x->k->name, x->f->name);
+    snprintf(x->dir, sizeof x->dir, "%s/%.40s.%s%s", in, x->k->name, x->cross ? "cross-" : "",
+             x->f->name);
     must(model_save(&x->m, x->dir, DT_F32, false, &e), &e);
     fill(x, "ids");
     float *logits = logits_of(x, &x->m);
@@ -325,8 +335,9 @@ static void test_exports(void **state)
     for (int k = 0; k < KINDS; k++) {
         struct exported x = {.k = &kinds[k]};
         open_kind(&x, *state);
-        for (int f = 0; f < FORMS; f++) {
-            x.f = &forms[f];
+        for (int f = 0; f < 2 * FORMS; f++) {
+            x.f = &forms[f / 2];
+            x.cross = f % 2;
             export_form(&x, in);
         }
         close_kind(&x);

@@ -91,9 +91,7 @@ static bool write_model(struct run *r, struct model *m, const char *dir, bool de
     ok = ok && watch_check(e) && watch_kept(e) && outputs_add(r, name, tmp, e) && place_check(e) &&
          file_publish(tmp, path, e);
     if (ok)
-        log_line("model: %s%s", path,
-                 m->cross && !delta ? " (which transformers cannot open: rank.basis is \"cross\")"
-                                    : "");
+        log_line("model: %s", path);
     else if (tmp)
         file_remove_tree(tmp);
     free(path);

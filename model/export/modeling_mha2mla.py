@@ -8,22 +8,27 @@ Everything is transformers' own class of the model except the attention of the d
 dr dims are rotated as before, of pairs that differ from head to head; the other dims of the keys, and the
 values, come from a latent that all heads share:
 
-    k_r = rotate(k_r_proj x)    [G, dr]     c = down x    [r]
+    k_r = rotate(k_r_proj x)    [K, dr]     c = down x    [r]
     k_c = up_k c                [G, dc]     v = up_v c    [G, dh]
+
+In the cross-head basis one rotated key serves all heads, K = 1, of components of all heads' keys, several of
+which may turn at one frequency; beside it each head has an unrotated key of its full size, dc = dh.
 
 down, up_k and up_v may be of the token's modality, kv_proj_img and kv_proj_text, or shared, kv_proj. Cached
 per token and layer are k_r and c (what is not compressed, as it is), in a LatentCache. One new token
 attends absorbed: up_k goes into its query and up_v behind the sum of latents, so that no key and no value
 is ever formed; for several new tokens at a time they are, which costs less then.
 
-Of config.json's "mha2mla", "rope_pairs" [L][G][dr/2] are the pairs that are rotated, and "modeling" says
+Of config.json's "mha2mla", "rope_pairs" [L][K][dr/2] are the pairs whose frequencies the rotated dims have,
+"rope_basis" is "cross" for the cross-head basis, and "modeling" says
     method         none, joint (one latent for keys and values), split (one each), only_key, only_value
     latent         r; 0 with none
     decoupled      whether each modality has its own factors
     image_tokens   ids of the tokens whose modality is image; all others are text
 
 Letters: B sequences, T new tokens, S tokens with those in the cache, H query heads, G kv heads, N = H/G,
-dh head size, dr rotated dims of it, dc = dh - dr."""
+K rotated keys, dh head size, dr rotated dims of a key, dc unrotated ones: K = G and dc = dh - dr, but for the
+cross-head basis."""
 import inspect
 
 import torch
@@ -57,7 +62,7 @@ METHODS = {
 
 
 class LatentLayer(DynamicLayer):
-    """One layer's cache: keys [B, G, S, dr] rotated, values [B, 1, S, w] latents, or what is not
+    """One layer's cache: keys [B, K, S, dr] rotated, values [B, 1, S, w] latents, or what is not
     compressed. Layer 0 also has the modality of each token, image [B, S], for all layers."""
 
     image = None
@@ -153,20 +158,22 @@ def grouped(weight, groups):
 
 
 class LatentAttention(nn.Module):
-    """In place of `was`, an attention of transformers', of which it keeps q_proj, whose rows are the
-    rotated dims of all heads and then the others, and o_proj."""
+    """In place of `was`, an attention of transformers', of which it keeps o_proj. The rows of q_proj are
+    the rotated dims of all heads and then the others."""
 
     def __init__(self, was, config, section, modality):
         super().__init__()
         how, bias = section["modeling"], was.k_proj.bias is not None
         self.config, self.layer_idx, self.scaling = config, was.layer_idx, was.scaling
-        self.modality, self.q_proj, self.o_proj = modality, was.q_proj, was.o_proj
+        self.modality, self.o_proj = modality, was.o_proj
         self.pairs, self.index = section["rope_pairs"][was.layer_idx], None
         self.heads, self.groups = config.num_attention_heads, config.num_key_value_heads
-        self.dh, self.dr = was.head_dim, 2 * len(self.pairs[0])
-        self.dc, self.method, self.latent = self.dh - self.dr, how["method"], how["latent"]
+        self.keys, self.dh, self.dr = len(self.pairs), was.head_dim, 2 * len(self.pairs[0])
+        self.dc = self.dh - (0 if section.get("rope_basis") == "cross" else self.dr)
+        self.method, self.latent = how["method"], how["latent"]
         d, keys, values = config.hidden_size, self.groups * self.dc, self.groups * self.dh
-        self.k_r_proj = nn.Linear(d, self.groups * self.dr, bias=bias)
+        self.q_proj = nn.Linear(d, self.heads * (self.dr + self.dc), bias=was.q_proj.bias is not None)
+        self.k_r_proj = nn.Linear(d, self.keys * self.dr, bias=bias)
         for name in ("kv_proj_text", "kv_proj_img") if how["decoupled"] else ("kv_proj",):
             setattr(self, name, Factors(d, keys, values, self.method, self.latent, bias))
         self.decoupled = how["decoupled"]
@@ -181,7 +188,7 @@ class LatentAttention(nn.Module):
 
     def tables(self, cos, sin):
         """cos and sin of transformers [B, T, dh], or [3, B, T, dh] where positions have three axes, of
-        the pairs that are kept: [B, T, G, dr/2]."""
+        the rotated keys' pairs: [B, T, K, dr/2]."""
         if self.index is None or self.index.device != cos.device:
             self.index = torch.tensor(self.pairs, device=cos.device)
         out = []
@@ -204,9 +211,9 @@ class LatentAttention(nn.Module):
         return q_r.permute(0, 2, 3, 1, 4), q_c.permute(0, 2, 3, 1, 4)
 
     def to_cache(self, x, cos, sin, image):
-        """What is cached of new tokens: [B, G, T, dr], and [B, 1, T, w]."""
+        """What is cached of new tokens: [B, K, T, dr], and [B, 1, T, w]."""
         key, value, joint = METHODS[self.method]
-        k_r = self.k_r_proj(x).view(*x.shape[:2], self.groups, self.dr)
+        k_r = self.k_r_proj(x).view(*x.shape[:2], self.keys, self.dr)
         names = ["down_kv"] if joint else ["down_k" if key else "up_k", "down_v" if value else "up_v"]
         rest = torch.cat([self.through(name, x, image) for name in names], dim=-1)
         return rotate(k_r, cos, sin).transpose(1, 2), rest[:, None]
@@ -224,7 +231,8 @@ class LatentAttention(nn.Module):
         B, S = for_v.shape[:2]
         k_c = self.through("up_k", for_k, image) if key else for_k
         v = self.through("up_v", for_v, image) if value else for_v
-        k = torch.cat([k_r, k_c.view(B, S, self.groups, self.dc).transpose(1, 2)], dim=-1)
+        k_c = k_c.view(B, S, self.groups, self.dc).transpose(1, 2)
+        k = torch.cat([k_r.expand(-1, self.groups, -1, -1), k_c], dim=-1)
         k, v = (
             t.repeat_interleave(self.heads // self.groups, dim=1)
             for t in (k, v.view(B, S, self.groups, self.dh).transpose(1, 2))
