@@ -48,6 +48,9 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 _forward = inspect.signature(inspect.unwrap(LlamaForCausalLM.forward)).parameters
 CACHE = "cache" if "cache" in _forward else "past_key_values"
 
+# What carries the modality of the new tokens, image [B, T], from the pre-hook below to every layer.
+IMAGE = "mha2mla_image"
+
 # Whether unrotated keys come from a latent, whether values do, and whether from the same one.
 METHODS = {
     "none": (False, False, False),
@@ -119,17 +122,6 @@ def latent_cache(cache):
     return LatentCache()
 
 
-class Modality:
-    """Of the tokens of the forward pass under way, shared by all layers: image [B, T], and which
-    modalities occur. None: all are text."""
-
-    def __init__(self):
-        self.image = None
-
-    def set(self, image):
-        self.image = image
-
-
 # ---- attention ----
 
 
@@ -161,11 +153,11 @@ class LatentAttention(nn.Module):
     """In place of `was`, an attention of transformers', of which it keeps o_proj. The rows of q_proj are
     the rotated dims of all heads and then the others."""
 
-    def __init__(self, was, config, section, modality):
+    def __init__(self, was, config, section):
         super().__init__()
         how, bias = section["modeling"], was.k_proj.bias is not None
         self.config, self.layer_idx, self.scaling = config, was.layer_idx, was.scaling
-        self.modality, self.o_proj = modality, was.o_proj
+        self.o_proj = was.o_proj
         self.pairs, self.index = section["rope_pairs"][was.layer_idx], None
         self.heads, self.groups = config.num_attention_heads, config.num_key_value_heads
         self.keys, self.dh, self.dr = len(self.pairs), was.head_dim, 2 * len(self.pairs[0])
@@ -283,7 +275,8 @@ class LatentAttention(nn.Module):
         return mask[..., :S]
 
     def forward(self, hidden_states, position_embeddings=None, attention_mask=None, **kwargs):
-        x, image, cache = hidden_states, self.modality.image, kwargs.get(CACHE)
+        x, image, cache = hidden_states, kwargs.get(IMAGE), kwargs.get(CACHE)
+        image = image if image is None else image.to(x.device)
         cos, sin = self.tables(*position_embeddings)
         q_r, q_c = self.query(x, cos, sin)
         k_r, rest = self.to_cache(x, cos, sin, image)
@@ -319,6 +312,28 @@ QWEN_NAMES = {
 }
 
 
+class Before:
+    """Before a forward pass of the model: notes each token's modality, and gives the decoder its cache."""
+
+    def __init__(self, config, how):
+        self.config, self.how = config, how
+
+    def __call__(self, model, args, kwargs):
+        if kwargs.get("pixel_values_videos") is not None:
+            raise NotImplementedError("videos: the model was converted for texts and pictures")
+        ids = kwargs.get("input_ids", args[0] if args else None)
+        if self.how["decoupled"]:
+            if ids is None:
+                raise ValueError("input_ids: needed, since they say which tokens are of pictures")
+            kwargs[IMAGE] = torch.isin(ids, torch.tensor(self.how["image_tokens"], device=ids.device))
+        use, cache = kwargs.get("use_cache"), kwargs.get(CACHE)
+        if cache is None and (self.config.use_cache if use is None else use):
+            kwargs[CACHE] = LatentCache()
+        elif cache is not None:
+            kwargs[CACHE] = latent_cache(cache)
+        return args, kwargs
+
+
 class Latent:
     """What the classes below have beside transformers' own."""
 
@@ -330,31 +345,17 @@ class Latent:
         section = getattr(config, "mha2mla", None) or {}
         if not {"rope_pairs", "modeling"} <= section.keys():
             raise ValueError("config.json: mha2mla: not of a model that was saved for this class")
-        decoder, modality = getattr(self.model, "language_model", self.model), Modality()
+        decoder = getattr(self.model, "language_model", self.model)
         for layer in decoder.layers:
-            layer.self_attn = LatentAttention(layer.self_attn, decoder.config, section, modality)
-        how = section["modeling"]
-
-        def before(model, args, kwargs):
-            """Notes each token's modality, and gives the decoder its cache."""
-            if kwargs.get("pixel_values_videos") is not None:
-                raise NotImplementedError("videos: the model was converted for texts and pictures")
-            ids = kwargs.get("input_ids", args[0] if args else None)
-            if how["decoupled"]:
-                if ids is None:
-                    raise ValueError("input_ids: needed, since they say which tokens are of pictures")
-                modality.set(torch.isin(ids, torch.tensor(how["image_tokens"], device=ids.device)))
-            use, cache = kwargs.get("use_cache"), kwargs.get(CACHE)
-            if cache is None and (decoder.config.use_cache if use is None else use):
-                kwargs[CACHE] = LatentCache()
-            elif cache is not None:
-                kwargs[CACHE] = latent_cache(cache)
-            return args, kwargs
-
-        self.model.register_forward_pre_hook(before, with_kwargs=True)
+            layer.self_attn = LatentAttention(layer.self_attn, decoder.config, section)
+        self.model.register_forward_pre_hook(Before(decoder.config, section["modeling"]), with_kwargs=True)
 
     @classmethod
     def from_pretrained(cls, *args, **kwargs):
+        config = kwargs.get("config")
+        if config is not None and not hasattr(config, "mha2mla"):
+            # transformers takes this class for all models of the kind, once it has opened one with it
+            return cls.__bases__[1].from_pretrained(*args, **kwargs)
         if cls._names:
             kwargs.setdefault("key_mapping", dict(cls._names))
         return super().from_pretrained(*args, **kwargs)

@@ -14,7 +14,9 @@ missing, left over or of another shape. Then, beside what our program computed (
     saved     what save_pretrained writes opens again and gives the same logits
 The differences printed are relative to the largest logit. 1e-5 is allowed, twice what the originals have in
 tests/data/vlm/check_export.py: the weights are the same bits, sums are taken in another order, and a product
-through a latent has one factor more."""
+through a latent has one factor more. 2e-5 for the cross-head bases, which are random: with their scales scores
+are differences of larger numbers. The one model above 1e-5, llava.cross-only_key, is off its own result in
+double precision by 9.1e-6 here and by 4.4e-6 in transformers."""
 import json
 import os
 import re
@@ -28,7 +30,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 VERSION = tuple(int(x) for x in transformers.__version__.split(".")[:2])
-LIMIT, NEW = 1e-5, 12
+NEW = 12
+
+
+def limit(directory):
+    return 2e-5 if ".cross-" in directory else 1e-5
 
 
 def older(directory, to):
@@ -53,19 +59,19 @@ def older(directory, to):
         json.dump(config, f)
 
 
-def open_model(directory):
+def open_model(directory, **how):
     if VERSION < (5, 0):
         with tempfile.TemporaryDirectory() as to:
             older(directory, to)
-            return open_directory(to)
-    return open_directory(directory)
+            return open_directory(to, **how)
+    return open_directory(directory, **how)
 
 
-def open_directory(directory):
+def open_directory(directory, **how):
     with open(os.path.join(directory, "config.json")) as f:
         loader = getattr(transformers, *json.load(f)["auto_map"])
-    model, info = loader.from_pretrained(directory, trust_remote_code=True, dtype=torch.float32,
-                                         output_loading_info=True)
+    how = {"dtype": torch.float32} | how
+    model, info = loader.from_pretrained(directory, trust_remote_code=True, output_loading_info=True, **how)
     assert not any(info.values()), (directory, info)
     assert type(model).__name__.startswith("Mha2mla")
     return model.eval()
@@ -183,7 +189,7 @@ def compare_saved(model, prompt, more):
         model.save_pretrained(directory)
         again = open_model(directory)
         want, got = (m(**inputs(m, prompt, more)).logits for m in (model, again))
-        assert difference(got, want) < LIMIT
+        assert difference(got, want) < 1e-5
 
 
 def compare(directory):
@@ -206,7 +212,7 @@ def compare(directory):
             if not found["dynamic"]:
                 compare_beams(model, *last)
             compare_saved(model, *last)
-    assert found["logits"] < LIMIT and found["absorbed"] < LIMIT, (name, found)
+    assert found["logits"] < limit(name) and found["absorbed"] < limit(name), (name, found)
     assert found["tokens"] == found["of"] and found["of"], (name, found)
     if not found["left out"]:
         assert found["bytes"] == ours["cache_bytes"].item(), (name, found, ours["cache_bytes"])
