@@ -6,6 +6,7 @@
 #include "base/signals.h"
 #include "base/watch.h"
 #include "cluster/cluster.h"
+#include "model/deepseek.h"
 #include "train/forecast/dryrun.h"
 #include "train/rundir.h"
 #include "train/settings.h"
@@ -40,11 +41,15 @@ static const char usage[] =
     "  --list-points      prints the points of the sweep, then stops\n"
     "  --point N          runs one point of the sweep only\n"
     "  --share            with --point: the point's own steps, while other points run in run.dir\n"
+    "  --deepseek MODEL DIR\n"
+    "                     writes the converted text model in MODEL as a DeepseekV3ForCausalLM to "
+    "DIR\n"
     "  --help-config      prints every setting as a Markdown table\n"
     "  --version, --help\n";
 
 struct options {
     const char *config;
+    const char *deepseek, *to; /* a model's directory, and a new one */
     const char **sets;
     size_t n_sets;
     bool resume, dry_run, list_points, share, submit, status;
@@ -76,6 +81,7 @@ enum option_name {
     SHARE,
     SUBMIT,
     STATUS,
+    DEEPSEEK,
     HELP_CONFIG,
     SHOW_VERSION,
     HELP
@@ -89,6 +95,7 @@ static const struct option known[] = {{"config", required_argument, NULL, CONFIG
                                       {"share", no_argument, NULL, SHARE},
                                       {"submit", no_argument, NULL, SUBMIT},
                                       {"status", no_argument, NULL, STATUS},
+                                      {"deepseek", required_argument, NULL, DEEPSEEK},
                                       {"help-config", no_argument, NULL, HELP_CONFIG},
                                       {"version", no_argument, NULL, SHOW_VERSION},
                                       {"help", no_argument, NULL, HELP},
@@ -109,6 +116,7 @@ static bool take_option(int c, struct options *o, char **argv, struct err *e)
     if (c == SHARE) o->share = true;
     if (c == SUBMIT) o->submit = true;
     if (c == STATUS) o->status = true;
+    if (c == DEEPSEEK) o->deepseek = optarg;
     if (c == '?')
         return err_set(e, "%s: unknown option, or its value is missing; see --help",
                        argv[optind - 1]);
@@ -126,6 +134,12 @@ static bool parse_options(int argc, char **argv, struct options *o, struct err *
     opterr = 0;
     while ((c = getopt_long(argc, argv, "", known, NULL)) != -1)
         if (!take_option(c, o, argv, e)) return false;
+    if (o->deepseek) {
+        if (argc != 4 || optind != 3) /* it stands alone */
+            return err_set(e, "--deepseek: needed is --deepseek MODEL DIR and nothing else");
+        o->to = argv[optind];
+        return true;
+    }
     if (optind < argc) return err_set(e, "%s: not understood; see --help", argv[optind]);
     if (o->share && o->point < 0) return err_set(e, "--share: is for one point: add --point N");
     if (o->submit && o->point >= 0)
@@ -169,6 +183,21 @@ static void say_sets(const char *config, struct err *e)
             (e->number == ENOENT || strstr(e->msg, "no such directory")))
             err_set(e, "%s; sets are made first: the first lines of %s, or docs/data.md, say how",
                     e->msg, config);
+}
+
+static bool to_deepseek(const struct options *o, struct err *e)
+{
+    struct deepseek made;
+    struct model m = {0};
+    bool ok = model_open(&m, o->deepseek, e) && deepseek_write(&m, o->to, &made, e);
+
+    if (ok)
+        printf(
+            "%s: DeepseekV3ForCausalLM, %lld rotated values (of this model: %lld) and %lld latent "
+            "ones a token and layer\n",
+            o->to, (long long)made.rotated, (long long)m.rope_dim, (long long)made.latent);
+    model_close(&m);
+    return ok;
 }
 
 static bool run(const struct options *o, struct err *e)
@@ -237,7 +266,10 @@ int main(int argc, char **argv)
         parsed = o.sets && cluster_open(&e) && parse_options(argc, argv, &o, &e);
     }
     if (cluster_size() > 1) log_no_terminal();
-    ok = parsed && run(&o, &e);
+    if (parsed && o.deepseek)
+        ok = cluster_agree(!cluster_first() || to_deepseek(&o, &e), &e);
+    else
+        ok = parsed && run(&o, &e);
     CHECK(ok || !parsed || e.msg[0]); /* otherwise it would pass for success */
     ok = cluster_close(ok, &e);
     free(o.sets);
