@@ -21,7 +21,7 @@ static int scale_setup(void **state)
 #define scale_test(f) cmocka_unit_test_setup_teardown(f, scale_setup, tmpdir_remove)
 
 /* A command that fails, with what it has printed, is a failed test. */
-static void must_say(void *const *state, const char *command)
+static void must_print(void *const *state, const char *command)
 {
     must_run(state, command);
     print_message("# %s", output(state));
@@ -64,12 +64,12 @@ static void test_twenty_steps(void **state)
     must_run(state, STEPS("p2", PROCESSES(2)));
     must_run(state, STEPS("p4", PROCESSES(4)));
     must_run(state, STEPS("p8", PROCESSES(8)));
-    must_say(state, CLOSE("p2"));
-    must_say(state, CLOSE("p4"));
-    must_say(state, CLOSE("p8"));
-    must_say(state, SENT("p2", 2));
-    must_say(state, SENT("p4", 4));
-    must_say(state, SENT("p8", 8));
+    must_print(state, CLOSE("p2"));
+    must_print(state, CLOSE("p4"));
+    must_print(state, CLOSE("p8"));
+    must_print(state, SENT("p2", 2));
+    must_print(state, SENT("p4", 4));
+    must_print(state, SENT("p8", 8));
 }
 
 /* Every row runs, and both sides agree: else it fails. */
