@@ -118,7 +118,7 @@ static void find(struct run *r)
     struct err e = {0};
 
     if (!splits_open(r, &e) || !splits_find(r, &e)) fail_msg("%s", e.msg);
-    assert_true(r->splits_known);
+    assert_true(r->c.splits_known);
 }
 
 static void test_found_and_kept(void **state)

@@ -6,6 +6,7 @@
 #include "convert/transform.h"
 #include "train/run.h"
 #include "train/models.h"
+#include "train/recipes.h"
 #include "train/steps.h"
 
 static const char tiny_samples[] =
@@ -56,7 +57,8 @@ static inline void tiny_run(struct run *r, void *const *state, const char *const
         sets[n++] = *more;
     memset(r, 0, sizeof *r);
     r->lock = -1;
-    if (!schema_load(&config_schema, &r->c, NULL, sets, n, &e) || !run_limits(r, &e))
+    if (!schema_load(&config_schema, &r->c, NULL, sets, n, &e) || !recipes_open(&r->c, &e) ||
+        !run_limits(r, &e))
         fail_msg("%s", e.msg);
 }
 

@@ -5,9 +5,9 @@
 #include "base/mem.h"
 #include "convert/mdsvd.h"
 #include "convert/rank.h"
-#include "train/basis.h"
 #include "train/layerwise.h"
 #include "train/ranking.h"
+#include "train/recipes.h"
 #include "train/settings.h"
 #include "train/models.h"
 
@@ -38,11 +38,6 @@ static bool is_made(const struct run *r, const char *dir, const char *step, bool
     return model_is_there(r, path, made, e);
 }
 
-static const char *rank_file(const struct run *r)
-{
-    return r->c.rank.basis == BASIS_CROSS ? BASIS_PATH : RANKS_PATH;
-}
-
 /* The pairs are ranked, or need no ranking. */
 static bool is_ranked(const struct run *r, bool *ranked, struct err *e)
 {
@@ -50,7 +45,7 @@ static bool is_ranked(const struct run *r, bool *ranked, struct err *e)
 
     *ranked = run_has_step(r, STEP_RANK) || !rank_is_measured(&r->c);
     if (*ranked) return true;
-    path = run_path(r, e, "%s", rank_file(r));
+    path = run_path(r, e, "%s", ranks_path(&r->c));
     bool ok = path && file_there(path, ranked, e);
     free(path);
     return ok;
@@ -63,17 +58,19 @@ static bool lacks(const struct run *r, const char *what, const char *dir, const 
                    r->c.run.dir, dir, *dir ? "/" : "", what, starts, step_names[add]);
 }
 
-static bool check_point(const struct run *r, const struct point *p, bool ranked, struct err *e)
+/* With the settings of its recipe. */
+static bool check_point(const struct run *r, const struct point *p, struct err *e)
 {
-    bool stage1, svd, stage2;
+    bool ranked, stage1, svd, stage2;
 
+    if (!is_ranked(r, &ranked, e)) return false;
     if (!is_made(r, p->stage1, "stage1", &stage1, e) || !is_made(r, p->name, "svd", &svd, e) ||
         !is_made(r, p->name, "stage2", &stage2, e))
         return false;
     if (!stage1 && !ranked && run_has_step(r, STEP_STAGE1))
-        return lacks(r, rank_file(r), "", "stage 1", STEP_RANK, e);
+        return lacks(r, ranks_path(&r->c), "", "stage 1", STEP_RANK, e);
     if (!stage1 && !svd && !ranked && run_has_step(r, STEP_SVD))
-        return lacks(r, rank_file(r), "", "svd", STEP_RANK, e);
+        return lacks(r, ranks_path(&r->c), "", "svd", STEP_RANK, e);
     if (!stage2 && !svd && run_has_step(r, STEP_STAGE2) && !run_has_step(r, STEP_SVD))
         return lacks(r, "svd/model", p->name, "stage 2", STEP_SVD, e);
     return true;
@@ -84,14 +81,17 @@ static bool is_wanted(const struct run *r, int64_t point)
     return r->only_point < 0 || r->only_point == point;
 }
 
-static bool check_steps(const struct run *r, struct err *e)
+static bool check_steps(struct run *r, struct err *e)
 {
-    bool ranked, ok = is_ranked(r, &ranked, e);
+    bool ok = true;
 
     for (int64_t i = 0; ok && i < config_points(&r->c); i++) {
         struct point p = config_point(&r->c, i);
-        ok = !is_wanted(r, i) || check_point(r, &p, ranked, e);
+        if (!is_wanted(r, i)) continue;
+        recipes_take(&r->c, p.recipe);
+        ok = check_point(r, &p, e);
     }
+    recipes_take(&r->c, -1);
     return ok;
 }
 
@@ -124,7 +124,7 @@ bool ahead_of_run(const struct run *r, struct err *e)
     return check_dir("run.dir", r->c.run.dir, true, e) && check_run(r, e);
 }
 
-bool ahead_of_data(const struct run *r, bool pictures, struct err *e)
+bool ahead_of_data(struct run *r, bool pictures, struct err *e)
 {
     settings_say_unused(&r->c, pictures);
     return (!pictures || check_dir("data.cache", r->c.data.cache, false, e)) && check_steps(r, e);
@@ -132,8 +132,9 @@ bool ahead_of_data(const struct run *r, bool pictures, struct err *e)
 
 /* ---- samples ---- */
 
-/* The factors of pictures are yet to be made from the activations of some. */
-static bool needs_pictures(const struct run *r, bool *needs, struct err *e)
+/* The factors of pictures are yet to be made from the activations of some, at a point of the recipe that
+ * is taken. */
+static bool needs_pictures(const struct run *r, int64_t recipe, bool *needs, struct err *e)
 {
     bool made, ok = true;
 
@@ -143,7 +144,7 @@ static bool needs_pictures(const struct run *r, bool *needs, struct err *e)
         return true;
     for (int64_t i = 0; ok && i < config_points(&r->c); i++) {
         struct point p = config_point(&r->c, i);
-        if (!is_wanted(r, i)) continue;
+        if (!is_wanted(r, i) || p.recipe != recipe) continue;
         ok = is_made(r, p.name, "svd", &made, e);
         if (!made) *needs = true;
     }
@@ -163,10 +164,10 @@ static void see(void *arg, int64_t entry)
     s->picture = s->picture || s->d->entries[entry].images > 0;
 }
 
-static bool check_calibration(const struct run *r, struct err *e)
+static bool check_calibration(const struct run *r, int64_t recipe, struct err *e)
 {
     struct seen s = {&r->train, false};
-    bool needs, ok = needs_pictures(r, &needs, e);
+    bool needs, ok = needs_pictures(r, recipe, &needs, e);
 
     if (ok && needs) ok = layerwise_each(r, r->c.svd.samples, see, &s, e);
     if (ok && needs && !s.picture)
@@ -177,13 +178,21 @@ static bool check_calibration(const struct run *r, struct err *e)
     return ok;
 }
 
-bool ahead_of_steps(const struct run *r, bool pictures, struct err *e)
+bool ahead_of_steps(struct run *r, bool pictures, struct err *e)
 {
+    const int64_t taken = recipes_take(&r->c, -1);
+    bool ok = true;
+
     for (int64_t i = 0; i < r->n_eval; i++)
         if (r->eval[i].data.n == 0)
             return run_refuse(r, e, "data.eval %s: no usable sample is left to score",
                               r->eval[i].name);
-    return !pictures || r->train.n == 0 || check_calibration(r, e);
+    for (int64_t k = 0; ok && pictures && r->train.n && k < recipes_count(&r->c); k++) {
+        recipes_take(&r->c, k);
+        ok = check_calibration(r, k, e);
+    }
+    recipes_take(&r->c, taken);
+    return ok;
 }
 
 static void say_few(const char *step, const char *key, int64_t asked, int64_t n, const char *then)
@@ -193,18 +202,39 @@ static void say_few(const char *step, const char *key, int64_t asked, int64_t n,
                  (long long)asked, (long long)n, then);
 }
 
+/* The most that any recipe asks for. */
+struct asked {
+    int64_t rank, svd, batch[PHASES];
+};
+
+static void ask(int64_t *most, bool asks, int64_t n)
+{
+    if (asks && n > *most) *most = n;
+}
+
+static struct asked asked_of(const struct config *all)
+{
+    struct asked a = {0};
+
+    for (int64_t k = 0; k < recipes_count(all); k++) {
+        const struct config *c = recipes_config(all, k);
+        ask(&a.rank, rank_is_measured(c), c->rank.samples);
+        ask(&a.svd, c->svd.method != KV_NONE && c->svd.input == MDSVD_ACTIVATION, c->svd.samples);
+        for (int i = 0; i < PHASES; i++)
+            ask(&a.batch[i], true, config_phase(c, i)->batch_size);
+    }
+    return a;
+}
+
 void ahead_say_few(const struct run *r)
 {
     static const char all[] = "all are used", again[] = "some come more than once in a step";
-    const struct config *c = &r->c;
+    const struct asked a = asked_of(&r->c);
     int64_t n = r->train.n;
 
-    if (run_has_step(r, STEP_RANK) && rank_is_measured(c))
-        say_few("rank", "samples", c->rank.samples, n, all);
-    if (run_has_step(r, STEP_SVD) && c->svd.method != KV_NONE && c->svd.input == MDSVD_ACTIVATION)
-        say_few("svd", "samples", c->svd.samples, n, all);
+    if (run_has_step(r, STEP_RANK)) say_few("rank", "samples", a.rank, n, all);
+    if (run_has_step(r, STEP_SVD)) say_few("svd", "samples", a.svd, n, all);
     for (int i = 0; i < PHASES; i++)
         if (run_has_step(r, phase_steps[i]))
-            say_few(step_names[phase_steps[i]], "batch_size", config_phase(c, i)->batch_size, n,
-                    again);
+            say_few(step_names[phase_steps[i]], "batch_size", a.batch[i], n, again);
 }

@@ -11,12 +11,12 @@ bool ahead_of_run(const struct run *r, struct err *e);
 
 /* Once the model is known: logs the settings that are not used, and checks that what each step
  * starts from exists or is made by an earlier step. */
-bool ahead_of_data(const struct run *r, bool pictures, struct err *e);
+bool ahead_of_data(struct run *r, bool pictures, struct err *e);
 
 /* Once the data are open: checks that every set that is scored has samples, and that calibration
  * sees what it needs. Fails also if bad pictures have cost too many samples. `pictures`: the model
  * takes pictures. */
-bool ahead_of_steps(const struct run *r, bool pictures, struct err *e);
+bool ahead_of_steps(struct run *r, bool pictures, struct err *e);
 
 /* Logs where a setting asks for more samples than there are. */
 void ahead_say_few(const struct run *r);

@@ -17,8 +17,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char file_name[] = BASIS_PATH;
-
 /* ---- measuring ---- */
 
 struct measure {
@@ -104,9 +102,9 @@ static bool measure(struct run *r, struct model *m, const char *path, struct err
 
     for (int64_t l = 0; ok && l < k.n.L; l++)
         ok = measure_layer(&k, &w, l, &to, e);
-    ok = ok && watch_check(e) && outputs_forget(r, file_name, e);
+    ok = ok && watch_check(e) && outputs_forget(r, ranks_path(&r->c), e);
     if (ok && cluster_first())
-        ok = basisfile_write(path, &k.n, &to, e) && outputs_add(r, file_name, path, e);
+        ok = basisfile_write(path, &k.n, &to, e) && outputs_add(r, ranks_path(&r->c), path, e);
     if (ok)
         log_line("rank: a basis of all heads' keys over %lld sample%s, %lld token%s: %s",
                  (long long)w.all_samples, plural(w.all_samples), (long long)w.all_tokens,
@@ -123,13 +121,14 @@ static bool read_basis(const struct run *r, const struct rank_dims *n, const cha
                        struct basisfile *b, struct err *e)
 {
     return basisfile_new(b, n, e) &&
-           ((basisfile_read(path, n, b, e) && outputs_check(r, file_name, true, e)) ||
+           ((basisfile_read(path, n, b, e) && outputs_check(r, ranks_path(&r->c), true, e)) ||
             made_again(r, STEP_RANK, "file", path, e));
 }
 
 bool basis_measured(struct run *r, struct model *m, struct err *e)
 {
-    char *dir = run_path(r, e, "rank"), *path = dir ? run_path(r, e, file_name) : NULL;
+    char *dir = run_path(r, e, "rank"),
+         *path = dir ? run_path(r, e, "%s", ranks_path(&r->c)) : NULL;
     const struct rank_dims n = model_rank_dims(m);
     struct basisfile b = {0};
     size_t unknown = 0; /* of an older run */
@@ -140,7 +139,7 @@ bool basis_measured(struct run *r, struct model *m, struct err *e)
         ok = measure(r, m, path, e);
     else if (ok && (ok = read_basis(r, &n, path, &b, e)))
         log_line("rank: is done already");
-    if (ok) ok = outputs_add_unknown(r, file_name, &unknown, e);
+    if (ok) ok = outputs_add_unknown(r, ranks_path(&r->c), &unknown, e);
     basisfile_free(&b);
     free(dir);
     free(path);
@@ -200,7 +199,7 @@ static bool first_of(const struct basisfile *from, const struct rank_dims *d, in
 bool basis_apply(const struct run *r, struct model *m, int64_t rope_dim, struct err *e)
 {
     const struct rank_dims d = model_rank_dims(m);
-    char *path = run_path(r, e, file_name);
+    char *path = run_path(r, e, "%s", ranks_path(&r->c));
     struct basisfile all = {0}, some = {0};
     bool there = false, ok = path && basis_check(&d, rope_dim, e) && file_there(path, &there, e);
 

@@ -8,6 +8,7 @@
 #include "model/config/choices.h"
 #include "optim/moment.h"
 #include "train/peft.h"
+#include "train/recipes.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -27,6 +28,14 @@ static const struct schema_row source_rows[] = {
      .help = "use the first N samples only; 0: all"},
 };
 static const struct schema source_schema = SCHEMA(struct config_source, source_rows);
+
+static const struct schema_row recipe_rows[] = {
+    {"name", SCHEMA_STRING(struct config_recipe, name), .min_len = 1, .max_len = 20,
+     .help = "of letters, digits, dots, dashes and underscores: its points' names begin with it"},
+    {"set", SCHEMA_STRINGS(struct config_recipe, set), .def = "[]",
+     .help = "its settings, each as KEY=VALUE: of rank, stage1, svd, stage2 and sweep"},
+};
+static const struct schema recipe_schema = SCHEMA(struct config_recipe, recipe_rows);
 
 /* The same rows for each of the three trainings. */
 #define PHASE(key, field, epochs_, lr_, what)                                                      \
@@ -275,6 +284,10 @@ static const struct schema_row rows[] = {
      .help = "stage2.lr for each of sweep.cache or sweep.low_rank; []: stage2.lr for all"},
     {"sweep.partial_rope", SCHEMA_INTS(C, sweep.partial_rope), .def = "[]", .min = SCHEMA_FROM(2),
      .max = SCHEMA_TO(512), .help = "values of rank.rope_dim: rotated dims per head"},
+    {"sweep.recipe", SCHEMA_OBJECTS(C, sweep.recipe, recipe_schema), .def = "[]", .max_len = 64,
+     .help =
+         "conversions side by side, each with all points of the sweep; the report compares them "
+         "with the first"},
     {"slurm.partition", SCHEMA_STRING(C, slurm.partition), .def = "null", .nullable = true,
      .min_len = 1, .may_change = true, .help = "where the jobs run; null: the cluster's default"},
     {"slurm.account", SCHEMA_STRING(C, slurm.account), .def = "null", .nullable = true,
@@ -344,12 +357,21 @@ const char *config_source_name(const struct config_source *s)
     return s->name ? s->name : slash ? slash + 1 : s->path;
 }
 
-int64_t config_points(const struct config *c)
+static int64_t own_points(const struct config *c)
 {
     int64_t r = c->sweep.partial_rope.n, k = c->sweep.low_rank.n;
 
     if (c->sweep.cache.n) return c->sweep.cache.n;
     return (r ? r : 1) * (k ? k : 1);
+}
+
+int64_t config_points(const struct config *c)
+{
+    int64_t n = 0;
+
+    for (int64_t k = 0; k < recipes_count(c); k++)
+        n += own_points(recipes_config(c, k));
+    return n;
 }
 
 /* Rotated dims, latent and name of point i, which has the run's own so far. */
@@ -368,7 +390,25 @@ static void place_point(const struct config *c, int64_t i, struct point *p)
     snprintf(p->name, sizeof p->name, "rope%d-rank%g", (int)p->rope_dim, p->low_rank);
 }
 
-struct point config_point(const struct config *c, int64_t i)
+/* The point's names, with the recipe's before them. */
+static void name_point(const struct config *c, struct point *p)
+{
+    char name[40];
+
+    snprintf(p->stage1, sizeof p->stage1, "rope%d", (int)p->rope_dim);
+    if (c->recipes) {
+        snprintf(name, sizeof name, "%.39s", p->name);
+        snprintf(p->name, sizeof p->name, "%s-%s", recipes_name(c, p->recipe), name);
+        snprintf(p->stage1, sizeof p->stage1, "%s-rope%d", recipes_of_stage1(c, p->recipe),
+                 (int)p->rope_dim);
+    }
+    for (int s = STEP_STAGE1; s <= STEP_STAGE2; s++)
+        snprintf(p->dir[s], sizeof p->dir[s], "%s/%s", s == STEP_STAGE1 ? p->stage1 : p->name,
+                 step_names[s]);
+}
+
+/* Point i of a recipe. */
+static struct point own_point(const struct config *c, int64_t i)
 {
     const int64_t sizes = c->sweep.cache.n ? c->sweep.cache.n : c->sweep.low_rank.n;
     struct point p = {
@@ -376,9 +416,27 @@ struct point config_point(const struct config *c, int64_t i)
 
     place_point(c, i, &p);
     if (sizes && c->sweep.stage2_lr.n) p.lr = c->sweep.stage2_lr.v[i % sizes];
-    snprintf(p.stage1, sizeof p.stage1, "rope%d", (int)p.rope_dim);
-    for (int s = STEP_STAGE1; s <= STEP_STAGE2; s++)
-        snprintf(p.dir[s], sizeof p.dir[s], "%s/%s", s == STEP_STAGE1 ? p.stage1 : p.name,
-                 step_names[s]);
     return p;
+}
+
+struct point config_point(const struct config *c, int64_t i)
+{
+    int64_t recipe = 0;
+    struct point p;
+
+    for (; i >= own_points(recipes_config(c, recipe)); recipe++)
+        i -= own_points(recipes_config(c, recipe));
+    p = own_point(recipes_config(c, recipe), i);
+    p.recipe = recipe;
+    name_point(c, &p);
+    return p;
+}
+
+bool config_first_of_stage1(const struct config *c, int64_t i)
+{
+    const struct point p = config_point(c, i);
+
+    while (i-- > 0)
+        if (strcmp(config_point(c, i).stage1, p.stage1) == 0) return false;
+    return true;
 }

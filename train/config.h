@@ -26,6 +26,12 @@ struct config_source {
     int64_t limit;
 };
 
+/* One of the conversions that a sweep compares. */
+struct config_recipe {
+    const char *name;
+    struct schema_strings set; /* "KEY=VALUE" */
+};
+
 /* Settings of one training: baseline, stage1 or stage2. */
 struct config_phase {
     double epochs, lr;
@@ -98,6 +104,7 @@ struct config {
     struct {
         struct schema_doubles cache, low_rank, stage2_lr;
         struct schema_ints partial_rope;
+        struct schema_objects recipe; /* of struct config_recipe */
     } sweep;
     struct {
         const char *partition, *account, *constraint, *time; /* NULL: the cluster's own */
@@ -111,6 +118,10 @@ struct config {
         int64_t rope_dim;
         double low_rank;
     } * split;
+    bool splits_known; /* found, not guessed */
+    /* Of the recipe that is taken, if any; NULL: the run's own files. */
+    const char *ranks_file, *splits_file;
+    struct recipes *recipes; /* of sweep.recipe: train/recipes.h */
 };
 
 extern const struct schema config_schema;
@@ -143,14 +154,18 @@ const char *config_source_name(const struct config_source *s);
 /* One point of the sweep. Without a sweep there is a single one, with rank.rope_dim
  * and svd.low_rank. With sweep.cache, a point's values are 0 until its split is known. */
 struct point {
+    int64_t recipe; /* index into sweep.recipe */
     int64_t rope_dim;
     double low_rank;
     double lr;           /* of stage 2 */
-    char name[64];       /* "rope8-rank4", "cache0.25" */
-    char stage1[64];     /* "rope8": shared by points with the same rope_dim */
+    char name[64];       /* "rope8-rank4", "cache0.25"; of a recipe: "ours-rope8-rank4" */
+    char stage1[64];     /* "rope8": shared by points with the same rope_dim; of a recipe: with the
+                            name of the first recipe that has the same rank and stage1 */
     char dir[STEPS][80]; /* where stage1, svd and stage2 save their models: "rope8/stage1" ... */
 };
 int64_t config_points(const struct config *c);
 struct point config_point(const struct config *c, int64_t i);
+/* No point before i shares its stage 1. */
+bool config_first_of_stage1(const struct config *c, int64_t i);
 
 #endif

@@ -27,13 +27,19 @@ bool point_plan(const struct run *r, const struct model *m, const struct point *
            mdsvd_plan(plan, &shape, *latent, e);
 }
 
+/* Whether they have the same pairs, and settings, so that they share their factors. */
+static bool share_pairs(const struct point *p, const struct point *q)
+{
+    return p->recipe == q->recipe && strcmp(p->stage1, q->stage1) == 0;
+}
+
 struct point factors_widest(const struct run *r, const struct point *p)
 {
     struct point widest = *p;
 
     for (int64_t i = 0; i < config_points(&r->c); i++) {
         struct point q = config_point(&r->c, i);
-        if (strcmp(q.stage1, p->stage1) == 0 && q.low_rank > widest.low_rank) widest = q;
+        if (share_pairs(&q, p) && q.low_rank > widest.low_rank) widest = q;
     }
     return widest;
 }
@@ -58,8 +64,7 @@ bool factors_points(const struct run *r, const struct point *p, bool alone,
     if (!what->point) return false;
     for (int64_t i = 0; i < points; i++) {
         const struct point q = config_point(&r->c, i);
-        if (strcmp(q.stage1, p->stage1) == 0 &&
-            (!alone || !has_own_factors(r) || strcmp(q.name, p->name) == 0))
+        if (share_pairs(&q, p) && (!alone || !has_own_factors(r) || strcmp(q.name, p->name) == 0))
             what->point[what->n++] = q;
     }
     return true;

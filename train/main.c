@@ -8,6 +8,7 @@
 #include "cluster/cluster.h"
 #include "model/deepseek.h"
 #include "train/forecast/dryrun.h"
+#include "train/recipes.h"
 #include "train/rundir.h"
 #include "train/settings.h"
 #include "train/splits.h"
@@ -207,10 +208,10 @@ static bool run(const struct options *o, struct err *e)
     bool ok = schema_load(&config_schema, &r.c, o->config, o->sets, o->n_sets, e);
 
     if (!ok) return false;
-    ok = cluster_agree(settings_check(&r.c, e), e);
+    ok = cluster_agree(recipes_open(&r.c, e) && settings_check(&r.c, e), e);
     if (!ok || o->list_points) {
         if (ok) list_points(&r.c);
-        schema_free(&config_schema, &r.c);
+        recipes_close(&r.c);
         return ok;
     }
     if (o->share) ok = share_begin(&r, e);

@@ -52,7 +52,7 @@ static bool pairs_of(const struct run *r, const struct point *p, const struct mo
     enum rank_strategy strategy = (enum rank_strategy)r->c.rank.strategy;
     struct rank_dims n = model_rank_dims(m);
     int32_t *rank = ranks_new(&n, e);
-    char *path = run_path(r, e, RANKS_PATH);
+    char *path = run_path(r, e, "%s", ranks_path(&r->c));
     bool there, ok = rank && path && rank_check(&n, p->rope_dim, e);
 
     if (ok && rank_strategy_kind(strategy) == RANK_KIND_FIXED)

@@ -5,6 +5,7 @@
 #include "train/score/evaluate.h"
 #include "train/layerwise.h"
 #include "train/ranking.h"
+#include "train/recipes.h"
 #include "train/splits.h"
 #include "train/trainer.h"
 
@@ -48,6 +49,20 @@ static bool mark_calibration(struct run *r, struct err *e)
            (!splits_needed(r) || layerwise_each(r, c->svd.split_samples, mark_entry, &r->train, e));
 }
 
+/* What each recipe's steps read of the training samples. */
+static bool mark_recipes(struct run *r, bool pixels, struct err *e)
+{
+    const int64_t taken = recipes_take(&r->c, -1);
+    bool ok = true;
+
+    for (int64_t k = 0; ok && k < recipes_count(&r->c); k++) {
+        recipes_take(&r->c, k);
+        ok = mark_trainings(r, pixels, e) && (pixels || mark_calibration(r, e));
+    }
+    recipes_take(&r->c, taken);
+    return ok;
+}
+
 bool picture_use_mark(struct run *r, bool pixels, struct err *e)
 {
     /* what is scored by features: for the tables, or for a baseline's curve alone */
@@ -61,8 +76,7 @@ bool picture_use_mark(struct run *r, bool pixels, struct err *e)
         if (pixels || table || curve)
             evaluate_each(r, i, pixels || !table, mark_entry, &r->eval[i].data);
     }
-    if (r->train.n == 0) return true;
-    return mark_trainings(r, pixels, e) && (pixels || mark_calibration(r, e));
+    return r->train.n == 0 || mark_recipes(r, pixels, e);
 }
 
 static const struct dataset *set_at(const struct run *r, int64_t i)

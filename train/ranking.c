@@ -11,6 +11,7 @@
 #include "train/models.h"
 #include "train/made.h"
 #include "train/ranking.h"
+#include "train/recipes.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -78,7 +79,11 @@ static bool sum_ranking(const struct ranking *k, struct err *e)
     return cluster_sum(sums, n, e);
 }
 
-static const char rank_name[] = RANKS_PATH;
+const char *ranks_path(const struct config *c)
+{
+    if (c->ranks_file) return c->ranks_file;
+    return c->rank.basis == BASIS_CROSS ? BASIS_PATH : RANKS_PATH;
+}
 
 static bool measure_rank(struct run *r, struct model *m, const char *path, struct err *e)
 {
@@ -95,12 +100,12 @@ static bool measure_rank(struct run *r, struct model *m, const char *path, struc
     for (; ok && k.layer < k.n.L; k.layer++)
         ok = layerwise_next(&w, "rank", rank_look, &k, e);
     ok = cluster_agree(ok, e) && sum_ranking(&k, e) && rank_acc_finish(k.acc, rank, scores, e);
-    ok = ok && watch_check(e) && outputs_forget(r, rank_name, e);
+    ok = ok && watch_check(e) && outputs_forget(r, ranks_path(&r->c), e);
     if (ok && cluster_first()) {
         struct rankfile_info info = {.samples = w.all_samples, .tokens = w.all_tokens};
         strncpy(info.strategy, rank_strategy_name(strategy), sizeof info.strategy - 1);
         ok = rankfile_write(path, &k.n, rank, scores, &info, e) &&
-             outputs_add(r, rank_name, path, e);
+             outputs_add(r, ranks_path(&r->c), path, e);
     }
     if (ok)
         log_line("rank: %s over %lld sample%s, %lld token%s: %s", rank_strategy_name(strategy),
@@ -123,7 +128,8 @@ bool ranks_read_given(const struct run *r, const struct rank_dims *n, int32_t *r
 bool ranks_read_measured(const struct run *r, const char *path, const struct rank_dims *n,
                          int32_t *rank, struct err *e)
 {
-    return (rankfile_read(path, n, rank, NULL, e) && outputs_check(r, rank_name, true, e)) ||
+    return (rankfile_read(path, n, rank, NULL, e) &&
+            outputs_check(r, ranks_path(&r->c), true, e)) ||
            made_again(r, STEP_RANK, "file", path, e);
 }
 
@@ -135,7 +141,8 @@ int32_t *ranks_new(const struct rank_dims *n, struct err *e)
 /* Measured before, or now. */
 static bool rank_measured(struct run *r, struct model *m, struct err *e)
 {
-    char *dir = run_path(r, e, "rank"), *path = dir ? run_path(r, e, rank_name) : NULL;
+    char *dir = run_path(r, e, "rank"),
+         *path = dir ? run_path(r, e, "%s", ranks_path(&r->c)) : NULL;
     const struct rank_dims n = model_rank_dims(m);
     int32_t *rank = ranks_new(&n, e);
     size_t unknown = 0; /* of an older run */
@@ -146,7 +153,7 @@ static bool rank_measured(struct run *r, struct model *m, struct err *e)
         ok = measure_rank(r, m, path, e);
     else if (ok && (ok = ranks_read_measured(r, path, &n, rank, e)))
         log_line("rank: is done already");
-    if (ok) ok = outputs_add_unknown(r, rank_name, &unknown, e);
+    if (ok) ok = outputs_add_unknown(r, ranks_path(&r->c), &unknown, e);
     free(rank);
     free(dir);
     free(path);
@@ -174,7 +181,7 @@ bool rank_check_given(const struct run *r, const struct model *m, struct err *e)
     return ok;
 }
 
-bool step_rank(struct run *r, struct err *e)
+static bool rank_one(struct run *r, struct err *e)
 {
     enum rank_strategy strategy = (enum rank_strategy)r->c.rank.strategy;
     struct model m = {0};
@@ -189,5 +196,18 @@ bool step_rank(struct run *r, struct err *e)
                  strategy == RANK_FILE ? "those of " : rank_strategy_name(strategy),
                  strategy == RANK_FILE ? r->c.rank.file : "");
     model_close(&m);
+    return ok;
+}
+
+bool step_rank(struct run *r, struct err *e)
+{
+    bool ok = true;
+
+    for (int64_t i = 0; ok && i < recipes_count(&r->c); i++) {
+        if (!recipes_ranks(&r->c, i)) continue;
+        recipes_take(&r->c, i);
+        ok = rank_one(r, e);
+    }
+    recipes_take(&r->c, -1);
     return ok;
 }

@@ -5,9 +5,13 @@
 #include "convert/rank.h"
 #include "train/run.h"
 
-#define RANKS_PATH "rank/rank.h5" /* below the run's directory */
+/* The file of the ranking below the run's directory, or of the basis: of the recipe that is taken, or
+ * RANKS_PATH, BASIS_PATH (train/basis.h). */
+#define RANKS_PATH "rank/rank.h5"
+const char *ranks_path(const struct config *c);
 
-/* The ranking of the base model's pairs, into RANKS_PATH, where the strategy measures one. */
+/* The ranking of the base model's pairs, or the basis of its keys, into that file, where one is
+ * measured: of every recipe. */
 bool step_rank(struct run *r, struct err *e);
 
 /* Whether rank.file, if the ranking comes from it, fits m. */

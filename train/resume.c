@@ -1,4 +1,5 @@
 /* resume.c - see resume.h. */
+#include "train/recipes.h"
 #include "train/resume.h"
 #include "base/file.h"
 #include "base/hash.h"
@@ -103,10 +104,11 @@ static bool add_given(cJSON *all, const struct model *m, struct err *e)
 static bool add_rank_file(cJSON *all, const struct run *r, struct err *e)
 {
     char hex[65];
+    bool read = false;
 
-    if (rank_strategy_kind((enum rank_strategy)r->c.rank.strategy) != RANK_KIND_GIVEN ||
-        !r->c.rank.file)
-        return true;
+    for (int64_t k = 0; k < recipes_count(&r->c); k++)
+        read = read || recipes_config(&r->c, k)->rank.strategy == RANK_FILE;
+    if (!read || !r->c.rank.file) return true;
     return sha256_path(r->c.rank.file, signals_go_on, hex, e) && add(all, "rank.file", hex, e);
 }
 

@@ -11,6 +11,7 @@
 #include "base/place.h"
 #include "cluster/cluster.h"
 #include "train/forecast/room.h"
+#include "train/recipes.h"
 #include "train/resume.h"
 #include "train/rundir.h"
 #include "train/share.h"
@@ -376,7 +377,6 @@ void run_close(struct run *r)
     if (r->lock > 0) close(r->lock);
     if (r->point_lock > 0) close(r->point_lock);
     place_leave();
-    free(r->c.split);
-    schema_free(&config_schema, &r->c);
+    recipes_close(&r->c);
     schema_free(&config_schema, &r->was);
 }

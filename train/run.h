@@ -32,7 +32,7 @@ struct eval_set {
 };
 
 struct run {
-    struct config c;
+    struct config c;    /* its own settings, or those of the recipe that is taken: recipes.h */
     struct config was;  /* of a resumed run: the settings with which it last worked */
     bool dry;           /* write nothing */
     bool resumed;       /* the directory already held the run */
@@ -59,7 +59,6 @@ struct run {
     bool pictures_recorded; /* run_record_pictures has been called */
     struct metrics metrics;
     struct outputs outputs; /* what the steps have left, with sums */
-    bool splits_known;      /* of sweep.cache: found, not guessed */
 };
 
 /* Opens everything that does not need the model. A directory that holds a run is locked,

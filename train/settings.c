@@ -1,5 +1,6 @@
 /* settings.c - which settings contradict each other. */
 #include "train/settings.h"
+#include "train/recipes.h"
 #include "model/config/choices.h"
 
 #include <string.h>
@@ -29,7 +30,6 @@ static bool check_steps(const struct config *c, struct err *e)
     return true;
 }
 
-/* By their names, which are the directories': so many digits count. */
 static bool check_sweep(const struct config *c, struct err *e)
 {
     const bool cache = c->sweep.cache.n;
@@ -45,6 +45,12 @@ static bool check_sweep(const struct config *c, struct err *e)
     if (rates && rates != sizes)
         return err_set(e, "sweep.stage2_lr: has %lld rates for the %lld values of sweep.%s",
                        (long long)rates, (long long)sizes, cache ? "cache" : "low_rank");
+    return true;
+}
+
+/* By their names, which are the directories': so many digits count. */
+static bool check_points(const struct config *c, struct err *e)
+{
     for (int64_t i = 0; i < config_points(c); i++) {
         struct point p = config_point(c, i);
         for (int64_t k = 0; k < i; k++)
@@ -125,7 +131,11 @@ bool settings_check(const struct config *c, struct err *e)
         check_paths,    check_steps,      check_sweep,     check_phases,
         check_schedule, check_statistics, check_eval_names};
 
-    for (size_t i = 0; i < sizeof checks / sizeof *checks; i++)
-        if (!checks[i](c, e)) return false;
-    return true;
+    for (int64_t k = 0; k < recipes_count(c); k++)
+        for (size_t i = 0; i < sizeof checks / sizeof *checks; i++)
+            if (!checks[i](recipes_config(c, k), e))
+                return c->recipes ? err_context(e, "sweep.recipe[%lld] \"%s\"", (long long)k,
+                                                recipes_name(c, k))
+                                  : false;
+    return check_points(c, e);
 }

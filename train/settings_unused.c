@@ -4,6 +4,7 @@
 #include "convert/rank.h"
 #include "model/model.h"
 #include "train/score/scorer.h"
+#include "train/recipes.h"
 #include "train/settings.h"
 
 #include <stdio.h>
@@ -258,7 +259,7 @@ static bool is_group(const struct rule *r)
     return strchr("._", r->key[strlen(r->key) - 1]);
 }
 
-/* The rule by which a setting is not used, NULL: it is. */
+/* The rule by which a setting is not used with these settings, NULL: it is. */
 static const struct rule *against(const char *key, const struct config *c, bool pictures)
 {
     for (int i = 0; i < RULES; i++) {
@@ -272,19 +273,47 @@ static const struct rule *against(const char *key, const struct config *c, bool 
     return NULL;
 }
 
+/* Whose settings are looked at: the run's own, which are used if a recipe uses them, or a recipe's. */
+struct look {
+    const struct config *c;
+    int64_t recipe; /* -1: the run's */
+    bool pictures;
+};
+
+static const struct rule replaced = {"", NULL, "each of sweep.recipe sets them", 0};
+
+/* The rule by which a given setting is not used, NULL: it is used, or not given. */
+static const struct rule *unused(const struct look *l, const struct schema_row *row)
+{
+    const struct rule *first = &replaced;
+
+    if (l->recipe >= 0)
+        return recipes_sets(l->c, l->recipe, row)
+                   ? against(row->key, recipes_config(l->c, l->recipe), l->pictures)
+                   : NULL;
+    if (!schema_given(&config_schema, l->c, row)) return NULL;
+    for (int64_t k = 0; k < recipes_count(l->c); k++) {
+        const struct rule *r;
+        if (recipes_sets(l->c, k, row)) continue;
+        r = against(row->key, recipes_config(l->c, k), l->pictures);
+        if (!r) return NULL;
+        if (first == &replaced) first = r;
+    }
+    return first;
+}
+
 /* The given settings that are not used for one reason; a group by its name. */
-static void say_those(const struct config *c, bool pictures, const char *why)
+static void say_those(const struct look *l, const char *why)
 {
     enum { NAMED = 6 };
-    char names[600] = "", more[32] = "", score[32] = "";
+    char names[600] = "", more[32] = "", score[32] = "", of[64] = "";
     const struct rule *last = NULL;
     size_t used = 0;
     int n = 0;
 
     for (size_t i = 0; i < config_schema.nrows; i++) {
         const struct schema_row *row = &config_schema.rows[i];
-        const struct rule *r =
-            schema_given(&config_schema, c, row) ? against(row->key, c, pictures) : NULL;
+        const struct rule *r = unused(l, row);
         if (!r || r->why != why || (is_group(r) && r == last)) continue;
         last = r;
         if (n++ >= NAMED) continue;
@@ -293,20 +322,29 @@ static void say_those(const struct config *c, bool pictures, const char *why)
     }
     if (n > NAMED) snprintf(more, sizeof more, " and %d more", n - NAMED);
     if (n && why == no_answers)
-        snprintf(score, sizeof score, " \"%s\"", score_names[c->evaluate.score]);
-    if (n) log_line("not used: %s%s, for %s%s", names, more, why, score);
+        snprintf(score, sizeof score, " \"%s\"", score_names[l->c->evaluate.score]);
+    if (l->recipe >= 0) snprintf(of, sizeof of, " of recipe %s", recipes_name(l->c, l->recipe));
+    if (n) log_line("not used: %s%s%s, for %s%s", names, more, of, why, score);
+}
+
+/* Reason by reason. */
+static void say_all(const struct look *l)
+{
+    for (int i = 0; i < RULES; i++) {
+        int first = 0;
+        while (rules[first].why != rules[i].why)
+            first++;
+        if (first == i) say_those(l, rules[i].why);
+    }
+    say_those(l, replaced.why);
 }
 
 void settings_say_unused(const struct config *c, bool pictures)
 {
     const struct config_source *train = c->data.train.v;
 
-    for (int i = 0; i < RULES; i++) {
-        int first = 0;
-        while (rules[first].why != rules[i].why)
-            first++;
-        if (first == i) say_those(c, pictures, rules[i].why);
-    }
+    for (int64_t k = -1; k < (c->recipes ? recipes_count(c) : 0); k++)
+        say_all(&(struct look){c, k, pictures});
     for (int64_t i = 0; i < c->data.train.n; i++)
         if (train[i].name) {
             log_line("not used: data.train[%lld].name, for names are of what is scored",

@@ -11,6 +11,7 @@
 #include "train/factors.h"
 #include "train/made.h"
 #include "train/models.h"
+#include "train/recipes.h"
 #include "train/refit.h"
 #include "train/share.h"
 
@@ -22,7 +23,6 @@
 /* Rotated dims a head that are tried. */
 static const int64_t dims[] = {2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256};
 enum { DIMS = sizeof dims / sizeof *dims };
-static const char file_name[] = "splits.json";
 
 struct size {
     double share;
@@ -40,6 +40,11 @@ struct search {
     int64_t n;
     double original; /* its loss */
 };
+
+static const char *file_of(const struct config *c)
+{
+    return c->splits_file ? c->splits_file : "splits.json";
+}
 
 /* ---- sizes ---- */
 
@@ -120,17 +125,29 @@ static bool new_splits(struct run *r, struct err *e)
     return r->c.split;
 }
 
-bool splits_guess(struct run *r, const struct model *m, struct err *e)
+static bool guess(struct run *r, const struct model *m, struct err *e)
 {
     struct size s;
 
-    if (r->c.sweep.cache.n == 0 || r->splits_known) return true;
+    if (r->c.sweep.cache.n == 0 || r->c.splits_known) return true;
     if (!new_splits(r, e)) return false;
     for (int64_t i = 0; i < r->c.sweep.cache.n; i++) {
         if (!open_size(&s, r, m, r->c.sweep.cache.v[i], e)) return false;
         r->c.split[i] = split_of(r, m, s.values, dims[first_try(&s, r, m)]);
     }
     return true;
+}
+
+bool splits_guess(struct run *r, const struct model *m, struct err *e)
+{
+    bool ok = true;
+
+    for (int64_t i = 0; ok && i < recipes_count(&r->c); i++) {
+        recipes_take(&r->c, i);
+        ok = guess(r, m, e);
+    }
+    recipes_take(&r->c, -1);
+    return ok;
 }
 
 struct point splits_largest(const struct run *r, const struct model *m)
@@ -268,10 +285,10 @@ static bool write_splits(struct search *s, const char *path, struct err *e)
         for (int d = 0; ok && d < DIMS; d++)
             ok = !s->size[i].known[d] || add_split(tried, s, &s->size[i], d);
     }
-    if (!ok) err_set(e, "out of memory for %s", file_name);
+    if (!ok) err_set(e, "out of memory for %s", file_of(&s->r->c));
     text = ok ? jsonc_print(root, true, e) : NULL;
-    ok = text && outputs_forget(s->r, file_name, e) && file_write(path, text, strlen(text), e) &&
-         outputs_add(s->r, file_name, path, e);
+    ok = text && outputs_forget(s->r, file_of(&s->r->c), e) &&
+         file_write(path, text, strlen(text), e) && outputs_add(s->r, file_of(&s->r->c), path, e);
     cJSON_Delete(root);
     free(text);
     return ok;
@@ -300,7 +317,7 @@ static bool read_split(const struct run *r, const struct jsonc *doc, int64_t i, 
 static bool read_splits(struct run *r, const char *path, struct err *e)
 {
     struct jsonc doc = {0};
-    bool ok = new_splits(r, e) && outputs_check(r, file_name, true, e) &&
+    bool ok = new_splits(r, e) && outputs_check(r, file_of(&r->c), true, e) &&
               jsonc_read(&doc, path, JSONC_CONFIG_BYTES, e);
 
     for (int64_t i = 0; ok && i < r->c.sweep.cache.n; i++)
@@ -316,19 +333,31 @@ static bool share_splits(struct run *r, struct err *e)
            cluster_broadcast(r->c.split, (size_t)r->c.sweep.cache.n * sizeof *r->c.split, 0, e);
 }
 
-bool splits_open(struct run *r, struct err *e)
+static bool open_file(struct run *r, struct err *e)
 {
     char *path;
     bool there = false, ok;
 
     if (r->c.sweep.cache.n == 0) return true;
-    path = run_path(r, e, "%s", file_name);
+    path = run_path(r, e, "%s", file_of(&r->c));
     ok = path &&
          (!cluster_first() || (file_there(path, &there, e) && (!there || read_splits(r, path, e))));
     free(path);
     ok = cluster_as_first(ok, &there, e);
-    r->splits_known = ok && there;
+    r->c.splits_known = ok && there;
     return ok && (!there || share_splits(r, e));
+}
+
+bool splits_open(struct run *r, struct err *e)
+{
+    bool ok = true;
+
+    for (int64_t i = 0; ok && i < recipes_count(&r->c); i++) {
+        recipes_take(&r->c, i);
+        ok = open_file(r, e);
+    }
+    recipes_take(&r->c, -1);
+    return ok;
 }
 
 /* ---- finding ---- */
@@ -336,14 +365,14 @@ bool splits_open(struct run *r, struct err *e)
 bool splits_needed(const struct run *r)
 {
     for (enum step s = STEP_RANK; s <= STEP_STAGE2; s++)
-        if (run_has_step(r, s)) return !r->splits_known && r->c.sweep.cache.n;
+        if (run_has_step(r, s)) return !r->c.splits_known && r->c.sweep.cache.n;
     return false;
 }
 
 static bool find(struct search *s, struct err *e)
 {
     struct run *r = s->r;
-    char *path = run_path(r, e, "%s", file_name);
+    char *path = run_path(r, e, "%s", file_of(&r->c));
     bool ok = path;
 
     for (int64_t i = 0; ok && i < s->n; i++)
@@ -353,22 +382,47 @@ static bool find(struct search *s, struct err *e)
         r->c.split[i] = split_of(r, &s->base, s->size[i].values, dims[s->size[i].best]);
     if (ok) print_table(s);
     ok = cluster_agree(ok && (!cluster_first() || write_splits(s, path, e)), e);
-    r->splits_known = ok;
+    r->c.splits_known = ok;
     free(path);
     return ok;
 }
 
-bool splits_find(struct run *r, struct err *e)
+static bool find_sizes(struct run *r, struct err *e)
 {
     struct search s = {.r = r, .n = r->c.sweep.cache.n};
     bool ok;
 
     if (!splits_needed(r)) return true;
-    if (r->shares) return share_lacks(r, "", file_name, e);
+    if (r->shares) return share_lacks(r, "", file_of(&r->c), e);
     s.size = mem_new((size_t)s.n, sizeof *s.size, "splits", e);
     ok = cluster_agree(s.size && new_splits(r, e) && open_base_model(r, &s.base, e), e) &&
          find(&s, e);
     model_close(&s.base);
     free(s.size);
     return ok;
+}
+
+bool splits_find(struct run *r, struct err *e)
+{
+    bool ok = true;
+
+    for (int64_t i = 0; ok && i < recipes_count(&r->c); i++) {
+        recipes_take(&r->c, i);
+        ok = find_sizes(r, e);
+    }
+    recipes_take(&r->c, -1);
+    return ok;
+}
+
+bool splits_any_needed(struct run *r)
+{
+    const int64_t was = recipes_take(&r->c, -1);
+    bool any = false;
+
+    for (int64_t i = 0; i < recipes_count(&r->c); i++) {
+        recipes_take(&r->c, i);
+        any = any || splits_needed(r);
+    }
+    recipes_take(&r->c, was);
+    return any;
 }

@@ -13,6 +13,7 @@
 #include "train/models.h"
 #include "train/peft.h"
 #include "train/ranking.h"
+#include "train/recipes.h"
 #include "train/refit.h"
 #include "train/report/report.h"
 #include "train/share.h"
@@ -223,7 +224,7 @@ static bool svd_wanted(const struct run *r, const struct point *p, const struct 
     bool made = false;
 
     if (!cluster_as_first(model_is_there(r, q->dir[STEP_SVD], &made, e), &made, e)) return false;
-    *wanted = !made && strcmp(p->stage1, q->stage1) == 0 &&
+    *wanted = !made && p->recipe == q->recipe && strcmp(p->stage1, q->stage1) == 0 &&
               (r->only_point < 0 || strcmp(p->name, q->name) == 0);
     return true;
 }
@@ -364,7 +365,7 @@ bool run_steps(struct run *r, struct err *e)
 
     if (!open_data(r, e)) return false;
     if (run_has_step(r, STEP_BASELINE) && !step_baseline(r, e)) return false;
-    if (run_has_step(r, STEP_RANK) || splits_needed(r)) {
+    if (run_has_step(r, STEP_RANK) || splits_any_needed(r)) {
         struct model m = {0};
         bool ok = open_base_model(r, &m, e) && need_pictures(r, &m, false, e);
         model_close(&m);
@@ -375,9 +376,11 @@ bool run_steps(struct run *r, struct err *e)
     for (int64_t i = 0; i < points; i++) {
         struct point p = config_point(&r->c, i);
         if (only_point >= 0 && i != only_point) continue;
+        recipes_take(&r->c, p.recipe);
         for (int s = 0; s < STEPS; s++)
             if (point_steps[s] && run_has_step(r, (enum step)s) && !point_steps[s](r, &p, e))
                 return false;
     }
+    recipes_take(&r->c, -1);
     return !run_has_step(r, STEP_REPORT) || cluster_agree(!cluster_first() || step_report(r, e), e);
 }

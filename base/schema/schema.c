@@ -275,17 +275,16 @@ static bool follow_key(const struct schema_source *src, struct place *at, const 
     }
 }
 
-static bool apply_set(const struct place *top, const char *set, size_t number, struct err *e)
+static bool apply_set(const struct place *top, const char *set, const char *label, struct err *e)
 {
     const struct schema_row *row;
     struct place at = *top;
     struct jsonc doc;
-    char label[32], text[80];
+    char text[80];
     struct schema_source src = {&doc, label, e};
     const char *p = set;
     bool ok;
 
-    snprintf(label, sizeof label, "--set %zu", number);
     if (!strchr(set, '=')) {
         text_plain(text, sizeof text, set, strlen(set));
         return err_set(e, "%s: KEY=VALUE is needed, found \"%s\"", label, text);
@@ -327,8 +326,11 @@ bool schema_load_doc(const struct schema *s, void *config, const struct jsonc *d
                  ? apply_object(&src, &at, doc->root)
                  : err_set(e, "%s:%d: an object is needed, found %s", doc->path,
                            jsonc_line(doc, ""), schema_found(&src, doc->root, found, sizeof found));
-    for (size_t i = 0; ok && i < nsets; i++)
-        ok = apply_set(&at, sets[i], i + 1, e);
+    for (size_t i = 0; ok && i < nsets; i++) {
+        char label[32];
+        snprintf(label, sizeof label, "--set %zu", i + 1);
+        ok = apply_set(&at, sets[i], label, e);
+    }
     ok = ok && check_given(&src, &at, NULL);
     if (ok && s->given)
         *given_of(s, config) = at.seen;
@@ -349,6 +351,35 @@ bool schema_load(const struct schema *s, void *config, const char *path, const c
     if (path && !jsonc_read_as(&doc, path, JSONC_CONFIG_BYTES, &rules, e)) return false;
     ok = schema_load_doc(s, config, path ? &doc : NULL, sets, nsets, e);
     jsonc_close(&doc);
+    return ok;
+}
+
+bool schema_apply(const struct schema *s, void *config, const char *const *sets, size_t nsets,
+                  const char *label, struct err *e)
+{
+    struct place at = {.s = s, .config = config, .seen = s->given ? *given_of(s, config) : NULL};
+    bool ok = true;
+
+    for (size_t i = 0; ok && i < nsets; i++) {
+        char which[SCHEMA_PATH];
+        schema_path(which, "%s[%zu]", label, i);
+        ok = apply_set(&at, sets[i], which, e);
+    }
+    return ok;
+}
+
+bool schema_copy(const struct schema *s, void *copy, const void *config, struct err *e)
+{
+    char *text = schema_dump(s, config, e);
+    struct jsonc doc = {0};
+    bool ok = text && jsonc_parse(&doc, "settings", text, strlen(text), e);
+
+    memset(copy, 0, s->size);
+    ok = ok && schema_load_doc(s, copy, &doc, NULL, 0, e);
+    for (size_t i = 0; ok && s->given && i < s->nrows; i++)
+        (*given_of(s, copy))[i] = schema_given(s, config, &s->rows[i]);
+    jsonc_close(&doc);
+    free(text);
     return ok;
 }
 

@@ -174,6 +174,19 @@ bool schema_load(const struct schema *s, void *config, const char *path, const c
 bool schema_load_doc(const struct schema *s, void *config, const struct jsonc *doc,
                      const char *const *sets, size_t nsets, struct err *e);
 
+/* Overrides, as above, of a config that is loaded; a message names the i-th of them "LABEL[i]". On
+ * failure some may have been applied. What they set counts as given. */
+bool schema_apply(const struct schema *s, void *config, const char *const *sets, size_t nsets,
+                  const char *label, struct err *e);
+
+/* A config with the same values, and the same rows given. On failure *copy is zeroed. */
+bool schema_copy(const struct schema *s, void *copy, const void *config, struct err *e);
+
+/* *same: the rows whose keys begin with `group` ("" or "svd."), but for the row `except` (NULL: none),
+ * have equal values in both. */
+bool schema_same(const struct schema *s, const void *a, const void *b, const char *group,
+                 const char *except, bool *same, struct err *e);
+
 /* Whether the file or an override set this row of the table. */
 bool schema_given(const struct schema *s, const void *config, const struct schema_row *row);
 

@@ -251,6 +251,25 @@ static char *value_text(const struct schema_row *row, const void *config, struct
     return finish(fp, &text, e);
 }
 
+bool schema_same(const struct schema *s, const void *a, const void *b, const char *group,
+                 const char *except, bool *same, struct err *e)
+{
+    *same = true;
+    for (size_t i = 0; *same && i < s->nrows; i++) {
+        const struct schema_row *row = &s->rows[i];
+        char *x, *y;
+        if (strncmp(row->key, group, strlen(group)) != 0) continue;
+        if (except && strcmp(row->key, except) == 0) continue;
+        x = value_text(row, a, e);
+        y = x ? value_text(row, b, e) : NULL;
+        *same = y && strcmp(x, y) == 0;
+        free(x);
+        free(y);
+        if (!y) return false;
+    }
+    return true;
+}
+
 struct diff {
     FILE *fp;
     bool locked_only, any;

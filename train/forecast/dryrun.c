@@ -7,6 +7,7 @@
 #include "train/decode.h"
 #include "train/forecast/forecast.h"
 #include "train/picture_use.h"
+#include "train/recipes.h"
 #include "train/trainer.h"
 #include "base/units.h"
 
@@ -81,14 +82,25 @@ static void show_parameters(const struct forecast *p)
     show_row("trained", c, n, value, NULL);
 }
 
+/* Of the column of names: at least so wide. */
+static int name_width(const struct forecast *p, int least)
+{
+    int width = least;
+
+    for (int64_t i = 0; i < p->n; i++)
+        if ((int)strlen(p->models[i].name) > width) width = (int)strlen(p->models[i].name);
+    return width;
+}
+
 static void show_trainings(const struct forecast *p)
 {
     const struct dataset *d = &p->r->train;
     char t[4][UNIT_TEXT];
+    const int width = name_width(p, 26);
 
     dry_title("trainings");
-    log_line("%-26s %8s %6s %9s %10s %14s %14s %9s", "", "steps", "batch", "peak lr", "samples",
-             "tokens", "trained", "of all");
+    log_line("%-*s %8s %6s %9s %10s %14s %14s %9s", width, "", "steps", "batch", "peak lr",
+             "samples", "tokens", "trained", "of all");
     for (int64_t i = 0; i < p->n; i++) {
         const struct forecast_model *c = &p->models[i];
         if (!c->phase) continue;
@@ -96,7 +108,7 @@ static void show_trainings(const struct forecast *p)
         double samples = steps * (double)c->phase->batch_size;
         double lr = c->state.state == ATTN_MLA ? c->point.lr : c->phase->lr;
         char share[UNIT_TEXT];
-        log_line("%-26s %8.0f %6lld %9g %10s %14s %14s %9s", c->name, steps,
+        log_line("%-*s %8.0f %6lld %9g %10s %14s %14s %9s", width, c->name, steps,
                  (long long)c->phase->batch_size, lr, unit_count(t[0], samples),
                  unit_count(t[1], samples * (double)d->tokens / (double)d->n),
                  unit_count(t[2], c->trained), unit_percent(share, c->trained / c->all));
@@ -106,13 +118,18 @@ static void show_trainings(const struct forecast *p)
 /* What a step of the trainings that distill does besides. */
 static void show_teachers(const struct forecast *p)
 {
-    for (int i = 0; i < PHASES; i++) {
-        const struct config_phase *c = config_phase(&p->r->c, i);
-        if (c->loss != LOSS_DISTILL || !run_has_step(p->r, phase_steps[i])) continue;
+    const struct config *all = &p->r->c;
+
+    for (int64_t k = 0; k < PHASES * recipes_count(all); k++) {
+        const enum step step = phase_steps[k % PHASES];
+        const struct config_phase *c =
+            config_phase(recipes_config(all, k / PHASES), (int)(k % PHASES));
+        const char *name = recipes_name(all, k / PHASES);
+        if (c->loss != LOSS_DISTILL || !run_has_step(p->r, step)) continue;
         log_line(
-            "%s: with weight %g the divergence from the original model at temperature %g: each "
+            "%s%s%s: with weight %g the divergence from the original model at temperature %g: each "
             "step takes a forward pass of it too",
-            step_names[phase_steps[i]], c->distill_weight, c->temperature);
+            name, *name ? " " : "", step_names[step], c->distill_weight, c->temperature);
     }
 }
 
@@ -124,6 +141,17 @@ static void show_cache_row(const char *name, int64_t values, int64_t full, int64
     log_line("%-26s %12s %12s %16s %16s", name, unit_count(t[3], (double)values),
              unit_percent(t[0], (double)values / (double)full), unit_count(t[1], 4 * all),
              unit_count(t[2], 2 * all));
+}
+
+static bool guesses_splits(const struct config *all)
+{
+    bool any = false;
+
+    for (int64_t k = 0; k < recipes_count(all); k++) {
+        const struct config *c = recipes_config(all, k);
+        any = any || (c->sweep.cache.n && !c->splits_known);
+    }
+    return any;
 }
 
 static void show_cache(const struct forecast *p)
@@ -148,7 +176,7 @@ static void show_cache(const struct forecast *p)
         snprintf(name, sizeof name, "%.*s", (int)strcspn(c->name, " "), c->name);
         show_cache_row(name, model_cache_values(&mla), full, layers);
     }
-    if (p->r->c.sweep.cache.n && !p->r->splits_known)
+    if (guesses_splits(&p->r->c))
         log_line("The run finds how to split each size: a quarter rotated is assumed here.");
 }
 
@@ -159,7 +187,8 @@ static const char *bytes_or_dash(char out[UNIT_TEXT], double bytes)
 
 static bool show_memory(const struct forecast *p, struct err *e)
 {
-    const char *row = "%-22s %12s %12s %11s %15s %12s %11s";
+    const char *row = "%-*s %12s %12s %11s %15s %12s %11s";
+    const int width = name_width(p, 22);
     int64_t layers = p->base.cfg.text.num_hidden_layers;
     char t[6][UNIT_TEXT], each[64] = "", title[120];
 
@@ -167,13 +196,14 @@ static bool show_memory(const struct forecast *p, struct err *e)
         snprintf(each, sizeof each, ", of each of %lld processes", (long long)p->r->processes);
     snprintf(title, sizeof title, "memory, for the longest samples%s", each);
     dry_title(title);
-    log_line(row, "", "activations", "answering", "computed", "trained, AdamW", "together",
+    log_line(row, width, "", "activations", "answering", "computed", "trained, AdamW", "together",
              "mapped");
     for (int64_t i = 0; i < p->n_steps; i++) {
         const struct forecast_step *s = &p->steps[i];
-        log_line(row, s->name, bytes_or_dash(t[0], s->activations), bytes_or_dash(t[1], s->answers),
-                 bytes_or_dash(t[2], s->computed), bytes_or_dash(t[3], s->trained),
-                 unit_bytes(t[4], s->bytes), bytes_or_dash(t[5], s->mapped));
+        log_line(row, width, s->name, bytes_or_dash(t[0], s->activations),
+                 bytes_or_dash(t[1], s->answers), bytes_or_dash(t[2], s->computed),
+                 bytes_or_dash(t[3], s->trained), unit_bytes(t[4], s->bytes),
+                 bytes_or_dash(t[5], s->mapped));
     }
     for (int64_t i = 0; i < p->n_steps; i++)
         if (p->steps[i].is_training && p->steps[i].recomputed)

@@ -15,6 +15,7 @@
 #include "train/models.h"
 #include "train/picture_use.h"
 #include "train/ranking.h"
+#include "train/recipes.h"
 #include "train/refit.h"
 #include "train/splits.h"
 #include "train/teacher.h"
@@ -88,19 +89,21 @@ static bool mla_state(const struct forecast *f, const struct point *pt, struct m
 static bool add_point(struct forecast *f, int64_t i, struct err *e)
 {
     const struct config *c = &f->r->c;
-    struct point pt = config_point(c, i), last = i ? config_point(c, i - 1) : (struct point){0};
+    struct point pt = config_point(c, i);
     bool stage1 = run_has_step(f->r, STEP_STAGE1), stage2 = run_has_step(f->r, STEP_STAGE2);
     bool svd = stage2 || run_has_step(f->r, STEP_SVD);
     struct forecast_model *m;
 
+    recipes_take(&f->r->c, pt.recipe);
     if ((stage1 || svd) && !point_check(f->r, &f->base, &pt, e)) return false;
-    if (stage1 && pt.rope_dim != last.rope_dim) {
-        m = add(f, pt.stage1, " stage 1", &c->stage1,
+    if (stage1 && config_first_of_stage1(c, i)) {
+        m = add(f, pt.stage1, " stage 1", recipes_phase(c, pt.recipe, STEP_STAGE1),
                 peft_kinds((enum peft_set)c->stage1.peft, c->stage1.projector));
+        m->point = pt;
         m->state = partial_state(f, &pt);
     }
     if (!svd) return true;
-    m = add(f, pt.name, " stage 2", stage2 ? &c->stage2 : NULL,
+    m = add(f, pt.name, " stage 2", stage2 ? recipes_phase(c, pt.recipe, STEP_STAGE2) : NULL,
             peft_kinds((enum peft_set)c->stage2.peft, c->stage2.projector));
     m->point = pt;
     return mla_state(f, &pt, &m->state, e);
@@ -415,17 +418,28 @@ static bool add_looks(struct forecast *f, struct forecast_step *s, struct calibr
     return ok;
 }
 
+/* Whose factors: those of a recipe may be made of a stage 1 that another has trained. */
+static void name_factors(const struct forecast *f, const struct point *pt, char name[64])
+{
+    if (f->r->c.recipes && strcmp(pt->name, pt->stage1) != 0) /* not of splits */
+        snprintf(name, 64, "%s-rope%lld", recipes_name(&f->r->c, pt->recipe),
+                 (long long)pt->rope_dim);
+    else
+        snprintf(name, 64, "%s", pt->stage1);
+}
+
 /* *factors: their bytes, while they are copied into a point's model. */
 static bool add_svd(struct forecast *f, const struct point *pt, double *factors, struct err *e)
 {
     struct model_state state = partial_state(f, pt);
-    struct forecast_step *s = add_step(f, pt->stage1, STEP_SVD);
+    struct forecast_step *s = add_step(f, "", STEP_SVD);
     struct factors_for what = {.n = 0};
     struct point one = *pt; /* splits' is none of the sweep's */
     struct factors_size size;
     struct calibration layer = {0};
     bool ok;
 
+    name_factors(f, pt, s->name);
     strcat(s->name, " svd");
     ok = add_looks(f, s, &layer, &state, e) && factors_points(f->r, pt, false, &what, e);
     if (ok && what.n == 0) what.point[what.n++] = one;
@@ -494,19 +508,38 @@ static bool add_splits(struct forecast *f, struct err *e)
            (add_svd(f, &pt, &factors, e) && add_svd_refit(f, &pt, factors, e));
 }
 
+/* What comes before the points. */
+static bool add_shared(struct forecast *f, struct err *e)
+{
+    struct config *c = &f->r->c;
+    const bool rank = run_has_step(f->r, STEP_RANK);
+
+    for (int64_t k = 0; k < recipes_count(c); k++) {
+        recipes_take(c, k);
+        if (rank && !rank_check_given(f->r, &f->base, e)) return false;
+        if (rank && recipes_ranks(c, k) && rank_is_measured(c) && !add_rank(f, e)) return false;
+    }
+    for (int64_t k = 0; k < recipes_count(c); k++) {
+        recipes_take(c, k);
+        if (!add_splits(f, e)) return false;
+    }
+    return true;
+}
+
 /* In the order in which the run takes them. */
 static bool add_steps(struct forecast *f, struct err *e)
 {
-    const struct config *c = &f->r->c;
-    int64_t last = -1;
+    struct config *c = &f->r->c;
+    const struct point *last = NULL;
 
-    if (!add_pictures(f, e) || !add_model_step(f, &f->models[0], e)) return false;
-    if (run_has_step(f->r, STEP_RANK) && rank_is_measured(c) && !add_rank(f, e)) return false;
-    if (!add_splits(f, e)) return false;
+    if (!add_pictures(f, e) || !add_model_step(f, &f->models[0], e) || !add_shared(f, e))
+        return false;
     for (int64_t i = 1; i < f->n; i++) {
         struct forecast_model *m = &f->models[i];
-        bool first = m->state.state == ATTN_MLA && m->point.rope_dim != last;
-        if (first) last = m->point.rope_dim;
+        bool first = m->state.state == ATTN_MLA && (!last || m->point.recipe != last->recipe ||
+                                                    strcmp(m->point.stage1, last->stage1) != 0);
+        if (first) last = &m->point;
+        recipes_take(c, m->point.recipe);
         if (m->state.state == ATTN_PARTIAL && c->stage1.refit &&
             !add_refit(f, m->name, STEP_STAGE1, &m->state, 0, e))
             return false;
@@ -516,7 +549,7 @@ static bool add_steps(struct forecast *f, struct err *e)
     return true;
 }
 
-bool forecast_models(struct forecast *f, struct err *e)
+static bool look_at_models(struct forecast *f, struct err *e)
 {
     const struct config *c = &f->r->c;
     int64_t points = config_points(c);
@@ -524,7 +557,8 @@ bool forecast_models(struct forecast *f, struct err *e)
     double own, mapped;
 
     f->models = mem_new((size_t)(1 + 2 * points), sizeof *f->models, "the run's models", e);
-    f->steps = mem_new((size_t)(5 + 5 * points), sizeof *f->steps, "the run's steps", e);
+    f->steps = mem_new((size_t)(2 + 3 * recipes_count(c) + 5 * points), sizeof *f->steps,
+                       "the run's steps", e);
     if (!f->models || !f->steps) return false;
     add(f, "base", "line", baseline ? &c->baseline : NULL, baseline_kinds(c))->pixels =
         baseline && c->baseline.vision;
@@ -535,13 +569,21 @@ bool forecast_models(struct forecast *f, struct err *e)
                                               .decoupled = f->base.decoupled};
     for (int64_t i = 0; i < points; i++)
         if (!add_point(f, i, e)) return false;
-    if (run_has_step(f->r, STEP_RANK) && !rank_check_given(f->r, &f->base, e)) return false;
+    recipes_take(&f->r->c, -1);
     if (f->r->train.n == 0)
         return run_refuse(f->r, e, "data.train: no usable sample is left to train on");
     room_of_params(&f->base, &own, &mapped); /* inspection only; freed before the run */
     f->program = room_held() - own;
     if (f->program < 0) f->program = 0;
     return add_steps(f, e);
+}
+
+bool forecast_models(struct forecast *f, struct err *e)
+{
+    const bool ok = look_at_models(f, e);
+
+    recipes_take(&f->r->c, -1);
+    return ok;
 }
 
 /* The first step, where its largest picture is most of what it needs. */
