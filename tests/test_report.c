@@ -86,15 +86,15 @@ static void put_metrics(struct run *r)
     must(metrics_write(&r->metrics, end, sizeof end / sizeof *end, &e), &e);
 }
 
-/* A saved MLA model: 16 rotated values and a latent of 4, instead of 64. */
-static void put_model(struct run *r)
+/* A saved MLA model: 16 rotated values and so wide a latent, instead of 64. */
+static void put_model(struct run *r, const char *point, int64_t latent)
 {
     struct model m = {0};
     struct err e;
-    char *dir = run_path(r, &e, "rope8-rank2/svd/model");
+    char *dir = run_path(r, &e, "%s/svd/model", point);
 
     must(make_baseline_model(r, &m, &e), &e);
-    tiny_convert(&m, 8, 4);
+    tiny_convert(&m, 8, latent);
     must(file_mkdirs(dir, &e) && model_save(&m, dir, DT_F32, false, &e), &e);
     model_close(&m);
     free(dir);
@@ -131,7 +131,7 @@ static void test_half_done(void **state)
     put_scores(&r, "rope8-rank2/svd", 0);
     put_scores(&r, "rope8-rank2/stage2", 2);
     put_metrics(&r);
-    put_model(&r);
+    put_model(&r, "rope8-rank2", 4);
     must(step_report(&r, &e), &e);
     text = slurp(tmpdir_path(state, "run/report.md"), NULL);
     assert_says(text, "# run\n");
@@ -158,6 +158,124 @@ static void test_half_done(void **state)
     assert_says(text, "\n0\t1000\t0.59999999999999998\t");
     free(text);
     assert_true(is_there(tmpdir_path(state, "run/metrics.h5")));
+    run_close(&r);
+}
+
+/* Ten questions, of which the ones with a 1 are answered right. */
+static void put_answers(const struct run *r, const char *dir, const char *right)
+{
+    struct scores s = {.all = {.n = 10}};
+    struct err e;
+    char *file;
+    FILE *fp;
+
+    for (int i = 0; i < 10; i++)
+        s.all.right += right[i] == '1';
+    s.curve = s.all;
+    file = run_path(r, &e, "%s", dir);
+    must(file_mkdirs(file, &e), &e);
+    free(file);
+    file = run_path(r, &e, "%s/scores.json", dir);
+    must(scores_save(&s, file, &e), &e);
+    free(file);
+    file = run_path(r, &e, "%s/answers.jsonl", dir);
+    fp = fopen(file, "w");
+    assert_non_null(fp);
+    for (int i = 0; i < 10; i++)
+        fprintf(fp, "{\"id\":\"%d\",\"right\":%s}\n", i, right[i] == '1' ? "true" : "false");
+    fclose(fp);
+    free(file);
+}
+
+/* Three recipes: the first has both sizes of the cache, the second other points of the same sizes, the
+ * third a size that nobody has beside it, and no scores of stage 2. */
+static void put_recipes(struct run *r)
+{
+    put_model(r, "plain-rope8-rank2", 4);
+    put_model(r, "plain-rope8-rank4", 8);
+    put_model(r, "ours-rope8-rank2", 4);
+    put_model(r, "ours-rope8-rank4", 8);
+    put_model(r, "more-rope8-rank6", 12);
+    put_answers(r, "base", "1111111110");
+    put_answers(r, "plain-rope8-rank4/svd", "1111000000");
+    put_answers(r, "plain-rope8-rank4/stage2", "1111111100");
+    put_answers(r, "plain-rope8-rank2/svd", "0000000000");
+    put_answers(r, "plain-rope8-rank2/stage2", "1111110000");
+    put_answers(r, "ours-rope8-rank4/svd", "1110111000");    /* 3 won, 1 lost */
+    put_answers(r, "ours-rope8-rank4/stage2", "1111111100"); /* the same */
+    put_answers(r, "ours-rope8-rank2/svd", "1111111000");    /* 7 won */
+    put_answers(r, "ours-rope8-rank2/stage2", "0000000000"); /* 6 lost */
+    put_answers(r, "more-rope8-rank6/svd", "1111100000");
+}
+
+static const char recipes[] =
+    "sweep.recipe=[{\"name\":\"plain\"},{\"name\":\"ours\",\"set\":[\"svd.refit=true\","
+    "\"svd.samples=8\"]},{\"name\":\"more\",\"set\":[\"sweep.low_rank=[6]\"]}]";
+
+/* d = (won - lost) / 10 and sqrt(((won + lost) / 10 - d^2) / 10): of 3 and 1 0.2 and 0.18974, of 7
+ * and 0 0.7 and 0.14491, of 0 and 6 -0.6 and 0.15492. */
+static void test_recipes(void **state)
+{
+    static const char *const rows[] = {
+        "| recipe | its settings |\n|---|---|\n| plain | the run's |\n"
+        "| ours | svd.refit=true, svd.samples=8 |\n",
+        "| cache | point | after SVD | beside plain | stage 2 | beside plain |\n"
+        "|--:|---|--:|--:|--:|--:|\n"
+        "| 43.75 % | more-rope8-rank6 | 50.00 % | – | – | – |\n"
+        "| 37.50 % | plain-rope8-rank4 | 40.00 % |  | 80.00 % |  |\n"
+        "| 37.50 % | ours-rope8-rank4 | 60.00 % | +20.00 ± 18.97: no difference shown | 80.00 % | "
+        "+0.00 ± 0.00: no difference shown |\n"
+        "| 31.25 % | plain-rope8-rank2 | 0.00 % |  | 60.00 % |  |\n"
+        "| 31.25 % | ours-rope8-rank2 | 70.00 % | +70.00 ± 14.49 | 0.00 % | -60.00 ± 15.49 |\n",
+    };
+    const char *const more[] = {recipes, NULL};
+    struct run r;
+    struct err e;
+    char *text;
+
+    open_run(&r, state, more);
+    put_recipes(&r);
+    int was = printed_begin(state);
+    bool ok = step_report(&r, &e);
+    text = printed_end(state, was);
+    must(ok, &e);
+    assert_says(text,
+                "\nbeside plain                    cache   after SVD                           "
+                "stage 2\n"
+                "more-rope8-rank6              43.75 %   -                                   -\n"
+                "ours-rope8-rank4              37.50 %   +20.00 ± 18.97: no difference shown "
+                "+0.00 ± 0.00: no difference shown\n"
+                "ours-rope8-rank2              31.25 %   +70.00 ± 14.49                      "
+                "-60.00 ± 15.49\n");
+    free(text);
+    text = slurp(tmpdir_path(state, "run/report.md"), NULL);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        assert_says(text, rows[i]);
+    assert_says(text, "± one standard error of the differences of the same questions. Within 2");
+    free(text);
+    text = slurp(tmpdir_path(state, "run/recipes.tsv"), NULL);
+    assert_says(text, "curve\tcache\tafter_svd\tafter_stage2\tlabel\n"
+                      "0\t31.25\t0\t60\tplain\n0\t37.5\t40\t80\tplain\n"
+                      "1\t31.25\t70\t0\tours\n1\t37.5\t60\t80\tours\n2\t43.75\t50\tnan\tmore\n");
+    free(text);
+    run_close(&r);
+}
+
+/* Scores of tokens are not kept by sample: differences without errors. */
+static void test_recipes_of_tokens(void **state)
+{
+    const char *const more[] = {recipes, "evaluate.score=tokens", NULL};
+    struct run r;
+    struct err e;
+    char *text;
+
+    open_run(&r, state, more);
+    put_recipes(&r);
+    must(step_report(&r, &e), &e);
+    text = slurp(tmpdir_path(state, "run/report.md"), NULL);
+    assert_says(text, "| 31.25 % | ours-rope8-rank2 | 70.00 % | +70.00 | 0.00 % | -60.00 |\n");
+    assert_says(text, "no errors, for tokens are not kept by sample");
+    free(text);
     run_close(&r);
 }
 
@@ -240,6 +358,7 @@ static void test_units(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        tmpdir_test(test_recipes),      tmpdir_test(test_recipes_of_tokens),
         tmpdir_test(test_half_done),    tmpdir_test(test_nothing_yet),
         tmpdir_test(test_metrics_lost), tmpdir_test(test_broken_answers),
         cmocka_unit_test(test_units),

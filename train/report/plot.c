@@ -1,46 +1,12 @@
-/* plot.c - writes the numbers and the gnuplot script of the recovery curve, and runs gnuplot. Ticks
- * and ranges are computed here, so that they read well at any scale; the script contains them. */
+/* plot.c - the numbers and the gnuplot script of the recovery curve. */
 #include "train/report/plot.h"
 
-#include "base/file.h"
-#include "base/mem.h"
-#include "base/signals.h"
-#include "data/picture/image.h"
+#include "train/report/gnuplot.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <math.h>
-#include <signal.h>
-#include <spawn.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
-
-extern char **environ;
-
-/* Okabe and Ito's colour-blind safe colours without their yellow, which is too pale on white, then
- * two of Paul Tol's. Every curve also has a marker of its own. */
-static const char *const colours[] = {"#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00",
-                                      "#56B4E9", "#000000", "#882255", "#999933"};
-static const int marks[] = {7, 5, 9, 13, 11, 15, 6, 4, 8}; /* gnuplot's point types: 7 is a disc */
-
-#define COLOURS (sizeof colours / sizeof *colours)
-#define MARKS (sizeof marks / sizeof *marks)
+#include <stdio.h>
 
 /* ---- scales ---- */
-
-/* The smallest step of 1, 2, 2.5 or 5 times a power of ten with at most `ticks` steps in `span`. */
-static double nice_step(double span, int ticks)
-{
-    static const double nice[] = {1, 2, 2.5, 5};
-    double power = pow(10, floor(log10(span / ticks)));
-
-    for (size_t i = 0; i < sizeof nice / sizeof *nice; i++)
-        if (nice[i] * power * ticks >= span) return nice[i] * power;
-    return 10 * power;
-}
 
 struct range {
     double low, high, step;
@@ -54,7 +20,7 @@ static struct range token_range(const struct recovery_plot *p)
         for (size_t i = 0; i < p->curves[c].n; i++)
             if (isfinite(p->curves[c].x_tokens[i])) r.high = fmax(r.high, p->curves[c].x_tokens[i]);
     if (r.high <= 0) return (struct range){0, 1, 2}; /* nothing trained yet: one tick, at 0 */
-    r.step = nice_step(r.high, 8);
+    r.step = gnuplot_step(r.high, 8);
     r.high *= 1.02; /* keeps the last marker inside */
     return r;
 }
@@ -77,7 +43,7 @@ static struct range percent_range(const struct recovery_plot *p)
         r.low = 0;
         span = r.high;
     }
-    r.step = nice_step(span, 8);
+    r.step = gnuplot_step(span, 8);
     if (r.low != 0) r.low = r.step * floor((r.low - 0.04 * span) / r.step);
     r.high = r.step * ceil((r.high + 0.04 * span) / r.step);
     return r;
@@ -85,20 +51,11 @@ static struct range percent_range(const struct recovery_plot *p)
 
 /* ---- the two files ---- */
 
-/* In gnuplot's single quotes a quote is doubled and nothing else is special. */
-static void print_quoted(FILE *fp, const char *text)
-{
-    fputc('\'', fp);
-    for (; *text; text++) {
-        if (*text == '\'') fputc('\'', fp);
-        fputc((unsigned char)*text < ' ' ? ' ' : *text, fp);
-    }
-    fputc('\'', fp);
-}
-
 /* The label comes last, so that quotes in it cannot hide a number from gnuplot. */
-static void print_data(FILE *fp, const struct recovery_plot *p)
+static void print_data(FILE *fp, const void *of)
 {
+    const struct recovery_plot *p = of;
+
     fprintf(fp, "curve\ttrained_tokens\tscore\tpercent_of_base\tlabel\n");
     for (size_t c = 0; c < p->n; c++)
         for (size_t i = 0; i < p->curves[c].n; i++) {
@@ -129,54 +86,26 @@ static void print_token_ticks(FILE *fp, struct range r)
     fprintf(fp, ")\n");
 }
 
-/* Code points. */
-static int text_width(const char *s)
-{
-    int n = 0;
-
-    for (; *s && n < 200; s++)
-        n += ((unsigned char)*s & 0xc0) != 0x80;
-    return n;
-}
-
 /* In pixels, so that the title fits over the curves and the longest label in the legend. */
 static int picture_width(const struct recovery_plot *p)
 {
-    int title = 10 * text_width(p->title), label = 26; /* the base line's */
+    int title = 10 * gnuplot_width(p->title), label = 26; /* the base line's */
 
     for (size_t c = 0; c < p->n; c++)
-        if (text_width(p->curves[c].label) > label) label = text_width(p->curves[c].label);
+        if (gnuplot_width(p->curves[c].label) > label) label = gnuplot_width(p->curves[c].label);
     return 180 + (title > 700 ? title : 700) + 9 * label;
 }
 
-/* The part that does not depend on the numbers. */
-static const char script_style[] =
-    "set encoding utf8\n"
-    "set datafile separator \"\\t\"\n"
-    "set border 3 linecolor rgb '#606060'\n"
-    "set tics out nomirror textcolor rgb '#303030'\n"
-    "set grid xtics ytics linetype 1 linewidth 1 linecolor rgb '#E6E6E6'\n"
-    "set key outside right top Left reverse spacing 1.5 samplen 2.5 noenhanced\n"
-    "set xlabel 'trained tokens' offset 0,-0.3\n"
-    "set ylabel 'score relative to the base model (%)' offset 0.3,0\n";
-
-static void print_script(FILE *fp, const struct recovery_plot *p)
+static void print_script(FILE *fp, const void *of)
 {
+    const struct recovery_plot *p = of;
     struct range x = token_range(p), y = percent_range(p);
-    int width = picture_width(p), height = 620;
 
-    fprintf(fp,
-            "# Makes recovery.png of recovery.tsv: gnuplot recovery.gnuplot\n"
-            "if (!exists('output')) output = 'recovery.png'\n"
-            "if (strstrt(GPVAL_TERMINALS, 'pngcairo') > 0) {\n"
-            "    set terminal pngcairo noenhanced size %d,%d font 'DejaVu Sans,12'\n"
-            "} else {\n"
-            "    set terminal png noenhanced size %d,%d\n"
-            "}\n"
-            "set output output\n%s",
-            width, height, width, height, script_style);
+    gnuplot_head(fp, "recovery", picture_width(p), 620);
+    fprintf(fp, "set xlabel 'trained tokens' offset 0,-0.3\n"
+                "set ylabel 'score relative to the base model (%%)' offset 0.3,0\n");
     fprintf(fp, "set title ");
-    print_quoted(fp, p->title);
+    gnuplot_quoted(fp, p->title);
     fprintf(fp, " noenhanced font ',15'\n");
     fprintf(fp, "set xrange [0:%.17g]\n", x.high);
     print_token_ticks(fp, x);
@@ -190,134 +119,20 @@ static void print_script(FILE *fp, const struct recovery_plot *p)
                 ", \\\n     'recovery.tsv' skip 1 using (column(1) == %zu ? column(2) : NaN):4 "
                 "with linespoints linewidth 2.2 dashtype %d pointtype %d pointsize 1.3 "
                 "linecolor rgb '%s' title ",
-                c, c < COLOURS ? 1 : 4, marks[c % MARKS], colours[c % COLOURS]);
-        print_quoted(fp, p->curves[c].label);
+                c, gnuplot_again(c) ? 4 : 1, gnuplot_mark(c), gnuplot_colour(c));
+        gnuplot_quoted(fp, p->curves[c].label);
     }
     fprintf(fp, "\nset output\n");
 }
 
-static bool write_file(const char *dir, const char *name, const struct recovery_plot *p,
-                       void (*print)(FILE *, const struct recovery_plot *), struct err *e)
-{
-    char *path = file_join(dir, name, e);
-    struct file_out out = {0};
-    bool ok = path && file_out_open(&out, path, e);
-
-    if (ok) {
-        print(out.fp, p);
-        ok = file_out_commit(&out, e);
-    }
-    free(path);
-    return ok;
-}
-
-/* ---- gnuplot ---- */
-
-/* What a child ends with whose program could not be started, where posix_spawn cannot say so itself. */
-enum { NOT_RUN = 127 };
-
-/* Waits for the child to exit; if a signal asks the run to stop, kills the child first. */
-static bool wait_for(pid_t pid, int *status, struct err *why)
-{
-    const struct timespec tick = {0, 10000000};
-    pid_t done;
-
-    while ((done = waitpid(pid, status, WNOHANG)) == 0) {
-        if (signals_came()) kill(pid, SIGKILL);
-        nanosleep(&tick, NULL);
-    }
-    return done == pid || err_system(why, errno, "gnuplot");
-}
-
-/* Runs gnuplot in dir, without a shell and without the user's own start-up file. */
-static bool run_gnuplot(const char *dir, struct err *why)
-{
-    char *argv[] = {
-        "gnuplot", "--default-settings", "-e", "output = 'recovery.png.tmp'", "recovery.gnuplot",
-        NULL};
-    posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attr;
-    int rc, status = 0;
-    pid_t pid;
-
-    if (posix_spawn_file_actions_init(&actions) != 0) return err_set(why, "out of memory");
-    if (posix_spawnattr_init(&attr) != 0) {
-        posix_spawn_file_actions_destroy(&actions);
-        return err_set(why, "out of memory");
-    }
-    rc = posix_spawn_file_actions_addchdir_np(&actions, dir);
-    for (int fd = STDIN_FILENO; rc == 0 && fd <= STDERR_FILENO; fd++)
-        rc = posix_spawn_file_actions_addopen(&actions, fd, "/dev/null", O_RDWR, 0);
-    if (rc == 0) rc = signals_for_child(&attr);
-    if (rc == 0) rc = posix_spawnp(&pid, argv[0], &actions, &attr, argv, environ);
-    posix_spawn_file_actions_destroy(&actions);
-    posix_spawnattr_destroy(&attr);
-    if (rc != 0) return err_system(why, rc, "gnuplot cannot be run");
-    if (!wait_for(pid, &status, why)) return false;
-    if (WIFSIGNALED(status)) return err_set(why, "gnuplot: killed by signal %d", WTERMSIG(status));
-    if (WEXITSTATUS(status) == 0) return true;
-    if (WEXITSTATUS(status) == NOT_RUN)
-        return err_set(why, "gnuplot cannot be run: is it installed?");
-    return err_set(why, "gnuplot ended with status %d; `gnuplot recovery.gnuplot` there says why",
-                   WEXITSTATUS(status));
-}
-
-/* gnuplot does not look at what its writes return: on a full disk it leaves a part of a picture, or
- * an empty file, and ends with status 0. */
-static bool is_whole(const char *tmp, struct err *e)
-{
-    static const char end[] = "IEND\xae\x42\x60\x82"; /* the last bytes of every PNG */
-    const size_t tail = sizeof end - 1;
-    struct file_map m = {0};
-    struct image img = {0};
-    struct err why;
-    bool read = file_map_open(&m, tmp, &why) && image_decode(&img, tmp, m.data, m.size, &why);
-    bool whole = read && !img.damage && memcmp(m.data + m.size - tail, end, tail) == 0;
-
-    image_free(&img);
-    file_map_close(&m);
-    if (whole) return true;
-    if (!read && why.machine) return (*e = why, false);
-    err_set(e, "%s: gnuplot has written no whole picture and given no reason: is the disk full?",
-            tmp);
-    e->machine = true;
-    return false;
-}
-
-static bool make_png(const char *dir, struct err *note, struct err *e)
-{
-    char *png = file_join(dir, "recovery.png", e);
-    char *tmp = png ? mem_printf(e, "%s.tmp", png) : NULL;
-    bool ok = tmp != NULL;
-
-    if (ok && run_gnuplot(dir, note)) {
-        ok = is_whole(tmp, e);
-        if (ok)
-            ok = file_publish(tmp, png, e);
-        else
-            unlink(tmp);
-    } else if (ok) {
-        err_context(note, "%s was not made", png);
-        unlink(tmp);
-        if (note->machine)
-            ok = (*e = *note, false);
-        else if (unlink(png) != 0 && errno != ENOENT)
-            ok = err_system(e, errno, "%s: is of an earlier report, and cannot be deleted", png);
-    }
-    free(tmp);
-    free(png);
-    return ok;
-}
-
 bool plot_recovery(const char *dir, const struct recovery_plot *p, struct err *note, struct err *e)
 {
-    *note = (struct err){0};
+    const struct gnuplot_picture picture = {"recovery", print_data, print_script, p};
+
     if (!(p->base_score > 0 && isfinite(p->base_score)))
         return err_set(e,
                        "%s: no recovery curve: the base model's score is %g, and must be above 0 "
                        "to measure against",
                        dir, p->base_score);
-    return write_file(dir, "recovery.tsv", p, print_data, e) &&
-           write_file(dir, "recovery.gnuplot", p, print_script, e) && make_png(dir, note, e) &&
-           signals_go_on(e);
+    return gnuplot_make(dir, &picture, note, e);
 }

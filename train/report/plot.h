@@ -21,12 +21,7 @@ struct recovery_plot {
     size_t n;
 };
 
-/* Writes to dir, which must exist:
- *     recovery.tsv      the numbers, one row per point
- *     recovery.gnuplot  redraws the picture: cd dir && gnuplot recovery.gnuplot
- *     recovery.png      by running gnuplot
- * If gnuplot is missing or fails, there is no recovery.png (an old one is removed: it would show
- * other numbers), note->msg says why, and the result is true; note->msg is "" otherwise. */
+/* Writes recovery.tsv, recovery.gnuplot and recovery.png to dir, as gnuplot.h says. */
 bool plot_recovery(const char *dir, const struct recovery_plot *p, struct err *note, struct err *e);
 
 #endif

@@ -3,6 +3,7 @@
  * remade at any time, from however much of a run there is. */
 #include "base/log.h"
 #include "base/mem.h"
+#include "train/recipes.h"
 #include "train/report/plot.h"
 #include "train/report/report_parts.h"
 #include "train/made.h"
@@ -81,6 +82,7 @@ static bool load_cache_values(const struct run *r, struct report_point *p, struc
 static bool load_point(const struct run *r, struct report_point *p, int64_t i, struct err *e)
 {
     const struct point at = config_point(&r->c, i);
+    const char *recipe = recipes_name(&r->c, at.recipe);
     char share[32] = "";
 
     p->p = at;
@@ -91,8 +93,8 @@ static bool load_point(const struct run *r, struct report_point *p, int64_t i, s
     if (!load_cache_values(r, p, e)) return false;
     if (p->full)
         snprintf(share, sizeof share, "%.1f %% of the cache ", 100 * report_cache_share(p));
-    snprintf(p->label, sizeof p->label, "%s(rope %lld, rank %g)", share, (long long)p->p.rope_dim,
-             p->p.low_rank);
+    snprintf(p->label, sizeof p->label, "%s%s%s(rope %lld, rank %g)", recipe, *recipe ? ": " : "",
+             share, (long long)p->p.rope_dim, p->p.low_rank);
     return true;
 }
 
@@ -275,12 +277,15 @@ bool step_report(struct run *r, struct err *e)
     char *jsonl = run_path(r, e, "metrics.jsonl"),
          *h5 = jsonl ? run_path(r, e, "metrics.h5") : NULL;
     bool ok = h5 && gather(&rep, jsonl, e) && metrics_write_h5(jsonl, h5, e) &&
-              make_plot(&rep, e) && report_write(&rep, e);
+              report_compare(&rep, e) && make_plot(&rep, e) && report_draw_recipes(&rep, e) &&
+              report_write(&rep, e);
 
+    if (ok) print_tables(&rep);
+    ok = ok && report_print_recipes(&rep, e);
     if (ok) {
-        print_tables(&rep);
         say_lacking(&rep);
         log_line("look at: %s/%s", r->c.run.dir, rep.picture ? "recovery.png" : "report.md");
+        if (rep.recipes_picture) log_line("         %s/recipes.png", r->c.run.dir);
         if (rep.picture) log_line("         %s/report.md", r->c.run.dir);
     }
     report_free(&rep);

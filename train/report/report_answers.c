@@ -118,6 +118,19 @@ static void answers_close(struct answers *a)
     free(a->right);
 }
 
+bool report_right(const struct report *rep, const struct report_result *from, bool **right,
+                  size_t *n, struct err *e)
+{
+    struct answers a;
+    bool ok = answers_open(&a, rep->r, from, "", e);
+
+    *right = a.right;
+    *n = a.n;
+    a.right = NULL;
+    answers_close(&a);
+    return ok;
+}
+
 /* ---- choosing the questions ---- */
 
 /* Marks `take` of the questions whose `wrong` equals `wanted`, evenly spaced. */

@@ -228,7 +228,7 @@ static void write_trainings(const struct report *rep, FILE *fp)
     training_row(fp, rep, STEP_BASELINE, "base", &rep->baseline, &rows);
     for (int64_t i = 0; i < rep->n; i++) {
         const struct report_point *p = &rep->points[i];
-        bool first = i == 0 || strcmp(p->p.stage1, rep->points[i - 1].p.stage1) != 0;
+        bool first = config_first_of_stage1(&rep->r->c, i);
         if (first) /* shared by the points with one rope_dim */
             training_row(fp, rep, STEP_STAGE1, p->p.stage1, &p->stage1, &rows);
         training_row(fp, rep, STEP_STAGE2, p->p.name, &p->stage2, &rows);
@@ -269,13 +269,12 @@ static void write_kinds(const struct report *rep, const struct score_cell *cell,
             cell == how->cell ? "" : cell->name, how->items);
     for (int64_t i = 0; i < rep->n; i++) {
         const struct point *p = &rep->points[i].p;
-        if (i == 0 || strcmp(p->stage1, rep->points[i - 1].p.stage1) != 0)
-            fprintf(fp, " %s stage 1 |", p->stage1);
+        if (config_first_of_stage1(&rep->r->c, i)) fprintf(fp, " %s stage 1 |", p->stage1);
         fprintf(fp, " %s after SVD | %s stage 2 |", p->name, p->name);
     }
     fprintf(fp, "\n|---|--:|--:|");
     for (int64_t i = 0; i < rep->n; i++) {
-        bool first = i == 0 || strcmp(rep->points[i].p.stage1, rep->points[i - 1].p.stage1) != 0;
+        bool first = config_first_of_stage1(&rep->r->c, i);
         fprintf(fp, first ? "--:|--:|--:|" : "--:|--:|");
     }
     fputc('\n', fp);
@@ -287,7 +286,7 @@ static void write_kinds(const struct report *rep, const struct score_cell *cell,
         kind_cell(rep, &rep->base, s->kinds[q].name, cell, fp);
         for (int64_t i = 0; i < rep->n; i++) {
             const struct report_point *p = &rep->points[i];
-            bool first = i == 0 || strcmp(p->p.stage1, rep->points[i - 1].p.stage1) != 0;
+            bool first = config_first_of_stage1(&rep->r->c, i);
             for (int k = first ? REPORT_STAGE1 : REPORT_SVD; k < REPORT_RESULTS; k++)
                 kind_cell(rep, &p->result[k], s->kinds[q].name, cell, fp);
         }
@@ -307,10 +306,11 @@ bool report_write(const struct report *rep, struct err *e)
         report_string(out.fp, rep->name);
         fprintf(out.fp, "\n\n");
         write_recovery(rep, out.fp);
+        ok = report_recipes(rep, out.fp, e);
         for (const struct score_cell *c = scorer_of(&rep->r->c)->cell; c->name; c++)
             write_kinds(rep, c, out.fp);
         write_trainings(rep, out.fp);
-        ok = write_run(rep->r, out.fp, e) && report_answers(rep, out.fp, e) &&
+        ok = ok && write_run(rep->r, out.fp, e) && report_answers(rep, out.fp, e) &&
              file_out_commit(&out, e);
     }
     file_out_abort(&out);

@@ -19,6 +19,12 @@ struct report_result {
     struct scores s;
 };
 
+/* A score less the first recipe's at the same size of the cache; NaN: one of them is missing. */
+struct report_versus {
+    double difference,
+        error; /* error: one standard error, NaN where scores are not kept by sample */
+};
+
 enum { /* like the steps */
        REPORT_STAGE1,
        REPORT_SVD,
@@ -29,6 +35,7 @@ enum { /* like the steps */
 struct report_point {
     struct point p;
     struct report_result result[REPORT_RESULTS];
+    struct report_versus versus[REPORT_RESULTS]; /* not of stage 1 */
     struct report_training stage1, stage2;
     int64_t values, full;   /* values per token and layer in the cache; originally; 0: no model */
     double *tokens, *score; /* [n] the curve */
@@ -43,7 +50,7 @@ struct report {
     struct report_training baseline;
     struct report_point *points;
     int64_t n;
-    bool picture; /* recovery.png shows this report's numbers */
+    bool picture, recipes_picture; /* recovery.png, recipes.png show this report's numbers */
 };
 
 /* A figure of the score (its row's cell) for one model, NaN if missing. */
@@ -62,6 +69,17 @@ bool report_write(const struct report *rep, struct err *e);
 
 /* Writes its section of sample answers. */
 bool report_answers(const struct report *rep, FILE *fp, struct err *e);
+
+/* Which answers of a model are right, in new memory; none if there is no file of them. */
+bool report_right(const struct report *rep, const struct report_result *from, bool **right,
+                  size_t *n, struct err *e);
+
+/* Of a sweep of recipes (else nothing is done): fills the points' versus; draws recipes.png; writes the
+ * section of report.md; prints the table. */
+bool report_compare(struct report *rep, struct err *e);
+bool report_draw_recipes(struct report *rep, struct err *e);
+bool report_recipes(const struct report *rep, FILE *fp, struct err *e);
+bool report_print_recipes(const struct report *rep, struct err *e);
 
 /* Writes n bytes of text for a Markdown table: markup is escaped, line breaks become blanks, other
  * control characters are shown as \x00 and the like, and it is cut after some 200 bytes. */

@@ -1,0 +1,280 @@
+/* report_recipes.c - what each recipe of a sweep wins against the first one: at the same size of the
+ * cache, on the same samples, with the standard error of the paired difference. */
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/units.h"
+#include "train/recipes.h"
+#include "train/report/plot_cache.h"
+#include "train/report/report_parts.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SHOWN = 2 }; /* standard errors above which a difference counts */
+
+/* ---- differences ---- */
+
+/* The point of the first recipe that caches as much; NULL for a point of its own, or without one. */
+static const struct report_point *partner_of(const struct report *rep, const struct report_point *p)
+{
+    for (int64_t i = 0; p->p.recipe > 0 && p->full && i < rep->n; i++) {
+        const struct report_point *q = &rep->points[i];
+        if (q->p.recipe == 0 && q->full == p->full && q->values == p->values) return q;
+    }
+    return NULL;
+}
+
+/* Of n answers to the same questions, of which `won` are right here alone, and `lost` there alone. The
+ * mean of the differences is d = (won - lost) / n, their mean square (won + lost) / n, so that the
+ * mean's error is sqrt(((won + lost) / n - d^2) / n). */
+static void set_paired(struct report_versus *v, const bool *own, const bool *other, size_t n)
+{
+    double won = 0, lost = 0, all = (double)n;
+
+    for (size_t i = 0; i < n; i++) {
+        won += own[i] && !other[i];
+        lost += other[i] && !own[i];
+    }
+    v->difference = (won - lost) / all;
+    v->error = sqrt(((won + lost) / all - v->difference * v->difference) / all);
+}
+
+static bool compare(const struct report *rep, const struct report_result *own,
+                    const struct report_result *other, struct report_versus *v, struct err *e)
+{
+    bool *right[2] = {NULL, NULL};
+    size_t n[2] = {0, 0};
+    bool ok = true;
+
+    v->difference = report_score(rep, own) - report_score(rep, other);
+    v->error = NAN;
+    if (isnan(v->difference) || !scorer_of(&rep->r->c)->generates) return true;
+    ok = report_right(rep, own, &right[0], &n[0], e) &&
+         report_right(rep, other, &right[1], &n[1], e);
+    if (ok && n[0] && n[0] == n[1]) set_paired(v, right[0], right[1], n[0]);
+    free(right[0]);
+    free(right[1]);
+    return ok;
+}
+
+bool report_compare(struct report *rep, struct err *e)
+{
+    for (int64_t i = 0; i < rep->n; i++) {
+        struct report_point *p = &rep->points[i];
+        const struct report_point *q = partner_of(rep, p);
+        for (int k = 0; k < REPORT_RESULTS; k++) {
+            p->versus[k] = (struct report_versus){NAN, NAN};
+            if (q && k != REPORT_STAGE1 &&
+                !compare(rep, &p->result[k], &q->result[k], &p->versus[k], e))
+                return false;
+        }
+    }
+    return true;
+}
+
+/* "+36.3 ± 2.2", in points; "none shown" beside a difference within its error. */
+static const char *versus_text(char out[80], const struct report_versus *v, const char *none)
+{
+    if (isnan(v->difference))
+        snprintf(out, 80, "%s", none);
+    else if (isnan(v->error))
+        snprintf(out, 80, "%+.2f", 100 * v->difference);
+    else
+        snprintf(out, 80, "%+.2f ± %.2f%s", 100 * v->difference, 100 * v->error,
+                 fabs(v->difference) > SHOWN * v->error ? "" : ": no difference shown");
+    return out;
+}
+
+/* ---- the points, by falling size of the cache ---- */
+
+static int by_cache(const void *a, const void *b)
+{
+    const struct report_point *p = *(const struct report_point *const *)a,
+                              *q = *(const struct report_point *const *)b;
+
+    if (p->values != q->values) return p->values > q->values ? -1 : 1;
+    return p < q ? -1 : p > q; /* as in the sweep */
+}
+
+static const struct report_point **sorted(const struct report *rep, struct err *e)
+{
+    const struct report_point **p = mem_new((size_t)rep->n, sizeof(*p), "the report's points", e);
+
+    for (int64_t i = 0; p && i < rep->n; i++)
+        p[i] = &rep->points[i];
+    if (p && rep->n) qsort(p, (size_t)rep->n, sizeof(*p), by_cache);
+    return p;
+}
+
+/* ---- report.md ---- */
+
+static void write_settings(const struct config *c, FILE *fp)
+{
+    const struct config_recipe *q = c->sweep.recipe.v;
+
+    fprintf(fp, "| recipe | its settings |\n|---|---|\n");
+    for (int64_t i = 0; i < c->sweep.recipe.n; i++) {
+        fprintf(fp, "| %s |", q[i].name);
+        for (int64_t k = 0; k < q[i].set.n; k++) {
+            fprintf(fp, "%s ", k ? "," : "");
+            report_text(fp, q[i].set.v[k], strlen(q[i].set.v[k]));
+        }
+        fprintf(fp, "%s |\n", q[i].set.n ? "" : " the run's");
+    }
+    fputc('\n', fp);
+}
+
+static void write_point(const struct report *rep, const struct report_point *p, FILE *fp)
+{
+    char t[UNIT_TEXT], v[80];
+    const double share = report_cache_share(p);
+
+    fprintf(fp, "| %s | %s |", isnan(share) ? "–" : unit_percent(t, share), p->p.name);
+    for (int k = REPORT_SVD; k < REPORT_RESULTS; k++) {
+        const double score = report_score(rep, &p->result[k]);
+        fprintf(fp, " %s | %s |", isnan(score) ? "–" : unit_percent(t, score),
+                versus_text(v, &p->versus[k], p->p.recipe ? "–" : ""));
+    }
+    fputc('\n', fp);
+}
+
+bool report_recipes(const struct report *rep, FILE *fp, struct err *e)
+{
+    const struct config *c = &rep->r->c;
+    const struct scorer *how = scorer_of(c);
+    const char *first = recipes_name(c, 0);
+    const struct report_point **p;
+
+    if (!c->recipes) return true;
+    p = sorted(rep, e);
+    if (!p) return false;
+    fprintf(fp, "## Recipes\n\n");
+    write_settings(c, fp);
+    fprintf(fp,
+            "\"Beside %s\": the difference from the score that %s has at the same size of the "
+            "cache, in points",
+            first, first);
+    if (how->generates)
+        fprintf(fp,
+                ", ± one standard error of the differences of the same %s. Within %d of those, no "
+                "difference is shown.\n\n",
+                how->items, SHOWN);
+    else
+        fprintf(fp, "; no errors, for %s are not kept by sample.\n\n", how->items);
+    fprintf(fp,
+            "| cache | point | after SVD | beside %s | stage 2 | beside %s |\n"
+            "|--:|---|--:|--:|--:|--:|\n",
+            first, first);
+    for (int64_t i = 0; i < rep->n; i++)
+        write_point(rep, p[i], fp);
+    if (rep->recipes_picture) fprintf(fp, "\n![recipes](recipes.png)\n");
+    fputc('\n', fp);
+    free(p);
+    return true;
+}
+
+/* ---- the terminal ---- */
+
+/* A column of so many characters, of which ± has two bytes. */
+static void pad(char *text, size_t size, int width)
+{
+    size_t n = strlen(text);
+    int shown = 0;
+
+    for (const char *s = text; *s; s++)
+        shown += ((unsigned char)*s & 0xc0) != 0x80;
+    for (; shown < width && n + 1 < size; shown++)
+        text[n++] = ' ';
+    text[n] = '\0';
+}
+
+bool report_print_recipes(const struct report *rep, struct err *e)
+{
+    const struct report_point **p;
+    char title[40], share[UNIT_TEXT], svd[120], stage2[80];
+
+    if (!rep->r->c.recipes) return true;
+    p = sorted(rep, e);
+    if (!p) return false;
+    snprintf(title, sizeof title, "beside %s", recipes_name(&rep->r->c, 0));
+    log_line("%-27s %9s   %-36s%s", title, "cache", "after SVD", "stage 2");
+    for (int64_t i = 0; i < rep->n; i++) {
+        if (p[i]->p.recipe == 0) continue;
+        versus_text(svd, &p[i]->versus[REPORT_SVD], "-");
+        pad(svd, sizeof svd, 36);
+        log_line("%-27s %9s   %s%s", p[i]->p.name, unit_percent(share, report_cache_share(p[i])),
+                 svd, versus_text(stage2, &p[i]->versus[REPORT_STAGE2], "-"));
+    }
+    log_line("%s", "");
+    free(p);
+    return true;
+}
+
+/* ---- the picture ---- */
+
+/* The recipe's points, smallest cache first. */
+static size_t scores_of(const struct report *rep, const struct report_point *const *p,
+                        int64_t recipe, struct cache_score *to)
+{
+    size_t n = 0;
+
+    for (int64_t i = rep->n; i-- > 0;) {
+        if (p[i]->p.recipe != recipe || !p[i]->full) continue;
+        to[n++] = (struct cache_score){100 * report_cache_share(p[i]),
+                                       100 * report_score(rep, &p[i]->result[REPORT_SVD]),
+                                       100 * report_score(rep, &p[i]->result[REPORT_STAGE2])};
+    }
+    return n;
+}
+
+static bool draw(struct report *rep, const struct report_point *const *p, struct cache_score *at,
+                 struct cache_curve *curves, struct err *e)
+{
+    const struct config *c = &rep->r->c;
+    char title[300], score[80];
+    struct cache_plot plot = {.title = title,
+                              .score = score,
+                              .base = 100 * report_score(rep, &rep->base),
+                              .curves = curves};
+    struct err note;
+
+    snprintf(title, sizeof title, "%s: score against cache", rep->name);
+    snprintf(score, sizeof score, "%s (%%)", scorer_of(c)->cell[0].name);
+    for (int64_t k = 0; k < recipes_count(c); k++) {
+        curves[k] = (struct cache_curve){recipes_name(c, k), at, scores_of(rep, p, k, at)};
+        at += curves[k].n;
+        plot.n++;
+    }
+    if (!plot_cache(rep->r->c.run.dir, &plot, &note, e)) return false;
+    if (note.msg[0]) log_line("report: %s", note.msg);
+    rep->recipes_picture = !note.msg[0];
+    return true;
+}
+
+static bool any_score(const struct report *rep)
+{
+    for (int64_t i = 0; i < rep->n; i++)
+        for (int k = REPORT_SVD; k < REPORT_RESULTS; k++)
+            if (rep->points[i].full && rep->points[i].result[k].there) return true;
+    return false;
+}
+
+bool report_draw_recipes(struct report *rep, struct err *e)
+{
+    const struct report_point **p;
+    struct cache_score *at;
+    struct cache_curve *curves;
+    bool ok;
+
+    if (!rep->r->c.recipes || !any_score(rep)) return true;
+    p = sorted(rep, e);
+    at = p ? mem_new((size_t)rep->n, sizeof *at, "curves", e) : NULL;
+    curves = at ? mem_new((size_t)recipes_count(&rep->r->c), sizeof *curves, "curves", e) : NULL;
+    ok = curves && draw(rep, p, at, curves, e);
+    free(curves);
+    free(at);
+    free(p);
+    return ok;
+}
