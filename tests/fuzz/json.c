@@ -5,6 +5,7 @@
 #include "model/config/hfgeneration.h"
 #include "tests/fuzz/target.h"
 #include "train/config.h"
+#include "train/recipes.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -58,6 +59,21 @@ static void round_trip(const struct config *c)
     schema_free(&config_schema, &again);
 }
 
+/* The recipes, if they can be made, and their points. */
+static void make_points(struct config *c)
+{
+    struct err e = {0};
+
+    if (!recipes_open(c, &e)) {
+        fuzz_failed(&e);
+        return;
+    }
+    for (int64_t i = 0; i < config_points(c) && i < 100; i++) {
+        const struct point p = config_point(c, i);
+        CHECK(p.recipe < recipes_count(c) && p.name[0] && p.stage1[0]);
+    }
+}
+
 void fuzz_config(const uint8_t *data, size_t n)
 {
     struct config c;
@@ -74,7 +90,8 @@ void fuzz_config(const uint8_t *data, size_t n)
         return;
     }
     round_trip(&c);
-    schema_free(&config_schema, &c);
+    make_points(&c);
+    recipes_close(&c);
 }
 
 /* Several settings, one per line, on top of the minimum that a config needs. */
@@ -94,7 +111,8 @@ void fuzz_set(const uint8_t *data, size_t n)
         sets[k++] = s;
     if (schema_load(&config_schema, &c, NULL, sets, k, &e)) {
         if (n % 8 == 0) round_trip(&c); /* slow compared with the rest, and `config` does it too */
-        schema_free(&config_schema, &c);
+        make_points(&c);
+        recipes_close(&c);
     } else {
         fuzz_failed(&e);
     }

@@ -25,6 +25,7 @@ printf '{"s": "a\\u0000b\\ud83d\\ude00\\n", "n": [0, -1.5e-7, 0.1, 1e400], // c\
 take processor tests/data/image/processor/*/preprocessor_config.json
 cat configs/quickstart.json | put config quickstart
 cat configs/emoji.json | put config emoji
+printf '{"run":{"dir":"r"},"data":{"train":[{"path":"t"}]},"sweep":{"low_rank":[2],"recipe":[{"name":"a"},{"name":"b","set":["svd.refit=true","sweep.low_rank=[1,3]"]}]}}' | put config recipes
 printf 'stage2.lr=1e-4\nsweep.low_rank=[64,32,16]\nrun.steps=["rank"]\nmodel.path=null\nsvd={"samples":3}\ndata.train[0].limit=7' | put set lines
 take safetensors tests/data/safetensors/reference.safetensors
 printf '\100\0\0\0\0\0\0\0{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}            abcd' | put safetensors one
