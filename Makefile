@@ -146,7 +146,7 @@ bench-cluster: packages
 bench-step: packages
 	@$(MAKE) --no-print-directory all $(BUILD)/bench/step
 	@$(MAKE) --no-print-directory $(SHAPES)
-	$(BUILD)/bench/step --config configs/quickstart.json
+	$(BUILD)/bench/step --config configs/quickstart-published.json
 
 # The tokenizer's speed beside the `tokenizers` library's, on the data of MHA2MLA_REAL_DATA: see bench/tokenize_speed.py.
 PYTHON ?= python3

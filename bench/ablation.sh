@@ -15,7 +15,7 @@ run() { # run NAME SETTING...
     args=
     for setting in "$@"; do args="$args --set $setting"; done
     # shellcheck disable=SC2086 # settings have no blanks
-    "$train" --config configs/quickstart.json --resume --set run.dir="$dir/$name" $args >"$dir/$name.log" 2>&1 ||
+    "$train" --config configs/quickstart-published.json --resume --set run.dir="$dir/$name" $args >"$dir/$name.log" 2>&1 ||
         { tail -1 "$dir/$name.log" >&2; exit 1; }
 }
 mkdir -p "$dir"

@@ -9,7 +9,7 @@ rounds=${1:-7}
 make -s all build/bench/step && make -s build-native/bench/step BUILD=build-native ARCH=-march=native
 step() { # step BUILD OPTION...: tokens a second
     b=$1 && shift
-    "$b/bench/step" --config configs/quickstart.json "$@" | awk '/^tokens\/s/ { print $2; exit }'
+    "$b/bench/step" --config configs/quickstart-published.json "$@" | awk '/^tokens\/s/ { print $2; exit }'
 }
 for _ in $(seq "$rounds"); do
     echo "$(step build "$@") $(step build-native "$@")"

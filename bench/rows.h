@@ -43,7 +43,7 @@ struct row {
 static const struct preparation preparations[] = {
     {"@/shapes/train.json", "$/mha2mla-data shapes --out @/shapes --train {4200|64} --test 8"},
     {"@/quick/config.json",
-     "$/bench/prepare quick config=configs/quickstart.json data=@/shapes/train.json dir=@"},
+     "$/bench/prepare quick config=configs/quickstart-published.json data=@/shapes/train.json dir=@"},
     {"@/base/config.json", "$/bench/model --config bench/{llava7b|tiny}/config.json --layers {4|2} "
                            "--tokenizer configs/quickstart/model --out @/base"},
     {"@/qwen/config.json",
@@ -72,7 +72,7 @@ static const struct row rows[] = {
     {NULL, "from the process' start to the end of its first step",
      "step model=@/quick batch=@/quick.batch", START, TORCH, NULL, 5, .seconds = true, .unit = "s"},
     {NULL, "mha2mla-train: a whole run of one step, data and pictures from nothing",
-     "rm -rf @/start && $/mha2mla-train --config configs/quickstart.json --set run.dir=@/start/run "
+     "rm -rf @/start && $/mha2mla-train --config configs/quickstart-published.json --set run.dir=@/start/run "
      "--set data.cache=@/start/cache --set 'data.train=[{\"path\":\"@/shapes/train.json\"}]' --set "
      "'data.eval=[]' --set 'run.steps=[\"stage1\"]' --set rank.strategy=high --set stage1.steps=1 "
      ">/dev/null",
@@ -103,7 +103,7 @@ static const struct row rows[] = {
      "decode model=@/base context={8192|64}", 7, .unit = "tokens/s"},
     {NULL, "the same, 4 sequences", "decode model=@/quarter context={8192|64} sequences=4", REPEAT,
      OURS, "decode model=@/base context={8192|64} sequences=4", 5, .unit = "tokens/s"},
-#define TRAIN "train config=configs/quickstart.json data=@/shapes/train.json dir=@ limit="
+#define TRAIN "train config=configs/quickstart-published.json data=@/shapes/train.json dir=@ limit="
     {"Growth: training steps by samples in the data set", "16 samples", TRAIN "16", REPEAT, NOBODY,
      NULL, 7, .unit = "tokens/s"},
     {NULL, "256 samples", TRAIN "{256|32}", REPEAT, NOBODY, NULL, 7, .unit = "tokens/s"},

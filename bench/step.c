@@ -1,5 +1,5 @@
 /* step.c - the cost of one optimiser step and where its time goes:
- *     build/bench/step --config configs/quickstart.json [--set KEY=VALUE ...]
+ *     build/bench/step --config configs/quickstart-published.json [--set KEY=VALUE ...]
  * Takes the config's stage-2 model (freshly converted, not trained; a ranking is made if the run
  * has none), repeats one step on the same batch, and prints tokens/s with its spread, the share of
  * each op, the share of the machine's own fp32 GEMM rate, and memory. The GEMM rate is measured
@@ -73,7 +73,7 @@ static bool measure(struct converted *b, struct err *e)
 int main(int argc, char **argv)
 {
     struct converted b = {.r = {.lock = -1}};
-    const char *config = "configs/quickstart.json", **sets = calloc((size_t)argc + 1, sizeof *sets);
+    const char *config = "configs/quickstart-published.json", **sets = calloc((size_t)argc + 1, sizeof *sets);
     size_t n_sets = 0;
     struct err e = {0};
 
