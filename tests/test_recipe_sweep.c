@@ -193,6 +193,51 @@ static void test_unused(void **state)
     }
 }
 
+/* ---- the configs ---- */
+
+/* Cached values of a token and layer, of a model with G kv heads of dh dims. */
+static int64_t values_of(const struct config *c, const struct point *p, int64_t G, int64_t dh,
+                         int64_t i)
+{
+    const bool cross = recipes_config(c, p->recipe)->rank.basis == BASIS_CROSS;
+    const struct schema_doubles *cache = &recipes_config(c, p->recipe)->sweep.cache;
+
+    if (cache->n) return (int64_t)(cache->v[i] * (double)(2 * G * dh) + 1e-6);
+    return (cross ? p->rope_dim : G * p->rope_dim) + (int64_t)(p->low_rank * (double)G);
+}
+
+/* In each of them every recipe has the first one's sizes of the cache, so that all can be compared. */
+static void test_configs(void **state)
+{
+    static const struct {
+        const char *name;
+        int64_t G, dh, recipes, points; /* of a recipe */
+    } configs[] = {{"quickstart", 4, 32, 2, 4},
+                   {"ablation-shapes", 4, 32, 9, 4},
+                   {"ablation-text", 3, 64, 7, 2},
+                   {"ablation-llava-1.5-7b", 32, 128, 3, 3}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof configs / sizeof *configs; i++) {
+        char path[100];
+        struct config c;
+        struct err e;
+        const int64_t n = configs[i].points, G = configs[i].G, dh = configs[i].dh;
+        snprintf(path, sizeof path, "configs/%s.json", configs[i].name);
+        if (!schema_load(&config_schema, &c, path, NULL, 0, &e) || !recipes_open(&c, &e) ||
+            !settings_check(&c, &e))
+            fail_msg("%s: %s", path, e.msg);
+        assert_int_equal(recipes_count(&c), configs[i].recipes);
+        assert_int_equal(config_points(&c), configs[i].recipes * n);
+        for (int64_t k = n; k < config_points(&c); k++) {
+            const struct point p = config_point(&c, k), first = config_point(&c, k % n);
+            assert_int_equal(p.recipe, k / n);
+            assert_int_equal(values_of(&c, &p, G, dh, k % n), values_of(&c, &first, G, dh, k % n));
+        }
+        recipes_close(&c);
+    }
+}
+
 /* ---- runs ---- */
 
 /* Of 64 values a token and layer, 16 and 10 are cached by each of the three. */
@@ -306,9 +351,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_points), cmocka_unit_test(test_refitted_stage1),
         cmocka_unit_test(test_taken),  cmocka_unit_test(test_refused),
-        tmpdir_test(test_unused),      program_test(test_shown),
-        program_test(test_same_bits),  program_test(test_resumed),
-        program_test(test_splits)};
+        tmpdir_test(test_unused),      cmocka_unit_test(test_configs),
+        program_test(test_shown),      program_test(test_same_bits),
+        program_test(test_resumed),    program_test(test_splits)};
 
     return cmocka_run_group_tests_name("recipe sweep", tests, NULL, NULL);
 }

@@ -339,8 +339,28 @@ static void check_output(const struct recipe *q, const char *out)
     must_have(out, "A dry run: nothing was computed", "");
 }
 
+/* The published recipe and ours beside each other. */
+static void check_ablation(const struct recipe *q, const char *out)
+{
+    static const char *const ours[POINTS] = {"ours-rope384-rank36", "ours-rope384-rank52",
+                                             "ours-rope384-rank84"};
+    char name[64];
+
+    must_have(out, "published-rope32 stage 1", "2 16 %s 32", q->lr1);
+    must_have(out, "ours-rope384 stage 1", "2 16 %s 32", q->lr1);
+    for (int i = 0; i < POINTS; i++) {
+        snprintf(name, sizeof name, "published-%s ", q->points[i]);
+        must_have(out, name, "%s", q->cache[i]);
+        must_have(out, ours[i], "%s", q->cache[i]);
+        snprintf(name, sizeof name, "%s stage 2", ours[i]);
+        must_have(out, name, "2 16 %s 32", q->lr2[i]);
+    }
+    must_have(out, "A dry run: nothing was computed", "");
+}
+
 /* The config as it is, but for the places of its files: each of its sets becomes ours. */
-static void run_recipe(void *const *state, const struct recipe *q)
+static void run_config(void *const *state, const struct recipe *q, const char *config,
+                       void (*check)(const struct recipe *, const char *))
 {
     char command[4000], sets[2000] = "";
     char *out;
@@ -357,10 +377,10 @@ static void run_recipe(void *const *state, const struct recipe *q)
              "$B/mha2mla-train --config configs/%s.json --dry-run --set run.dir=$T/run --set "
              "model.path=$T/m --set run.memory_limit=48 --set \"data.cache=$T/cache\" --set "
              "\"data.train=[{\\\"path\\\":\\\"$T/d.json\\\"}]\" --set 'data.eval=[%s]'",
-             q->name, sets);
+             config, sets);
     must_run(state, command);
     out = output(state);
-    check_output(q, strstr(out, "-- data"));
+    check(q, strstr(out, "-- data"));
     free(out);
     must_run(state, "rm -r $T/m");
 }
@@ -369,7 +389,13 @@ static void test_recipes(void **state)
 {
     write_data(state);
     for (int i = 0; i < RECIPES; i++)
-        run_recipe(state, &recipes[i]);
+        run_config(state, &recipes[i], recipes[i].name, check_output);
+}
+
+static void test_ablation(void **state)
+{
+    write_data(state);
+    run_config(state, &recipes[0], "ablation-llava-1.5-7b", check_ablation);
 }
 
 /* How many sets each config scores, under which names. */
@@ -399,7 +425,8 @@ static void test_sets(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_sets), tmpdir_test(test_recipes)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_sets), tmpdir_test(test_recipes),
+                                       tmpdir_test(test_ablation)};
 
     return cmocka_run_group_tests_name("recipes", tests, NULL, NULL);
 }

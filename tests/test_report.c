@@ -240,12 +240,12 @@ static void test_recipes(void **state)
     text = printed_end(state, was);
     must(ok, &e);
     assert_says(text,
-                "\nbeside plain                    cache   after SVD                           "
+                "\nbeside plain                   cache   after SVD                           "
                 "stage 2\n"
-                "more-rope8-rank6              43.75 %   -                                   -\n"
-                "ours-rope8-rank4              37.50 %   +20.00 ± 18.97: no difference shown "
+                "more-rope8-rank6             43.75 %   -                                   -\n"
+                "ours-rope8-rank4             37.50 %   +20.00 ± 18.97: no difference shown "
                 "+0.00 ± 0.00: no difference shown\n"
-                "ours-rope8-rank2              31.25 %   +70.00 ± 14.49                      "
+                "ours-rope8-rank2             31.25 %   +70.00 ± 14.49                      "
                 "-60.00 ± 15.49\n");
     free(text);
     text = slurp(tmpdir_path(state, "run/report.md"), NULL);

@@ -133,12 +133,13 @@ static void show_teachers(const struct forecast *p)
     }
 }
 
-static void show_cache_row(const char *name, int64_t values, int64_t full, int64_t layers)
+static void show_cache_row(int width, const char *name, int64_t values, int64_t full,
+                           int64_t layers)
 {
     char t[4][UNIT_TEXT];
     double all = (double)(values * layers);
 
-    log_line("%-26s %12s %12s %16s %16s", name, unit_count(t[3], (double)values),
+    log_line("%-*s %12s %12s %16s %16s", width, name, unit_count(t[3], (double)values),
              unit_percent(t[0], (double)values / (double)full), unit_count(t[1], 4 * all),
              unit_count(t[2], 2 * all));
 }
@@ -158,12 +159,13 @@ static void show_cache(const struct forecast *p)
 {
     const struct model *m = &p->base;
     int64_t layers = m->cfg.text.num_hidden_layers, full = model_cache_values_full(m);
+    const int width = name_width(p, 34) - 8; /* the names lack " stage 2" */
     char name[96];
 
     dry_title("cache of a token");
-    log_line("%-26s %12s %12s %16s %16s", "", "values/layer", "of the full", "bytes in fp32",
+    log_line("%-*s %12s %12s %16s %16s", width, "", "values/layer", "of the full", "bytes in fp32",
              "bytes in bf16");
-    show_cache_row(m->state == ATTN_FULL ? "base" : "original", full, full, layers);
+    show_cache_row(width, m->state == ATTN_FULL ? "base" : "original", full, full, layers);
     for (int64_t i = 0; i < p->n; i++) {
         const struct forecast_model *c = &p->models[i];
         struct model mla = {.cfg = m->cfg,
@@ -174,7 +176,7 @@ static void show_cache(const struct forecast *p)
                             .latent = c->state.latent};
         if (c->state.state != ATTN_MLA) continue;
         snprintf(name, sizeof name, "%.*s", (int)strcspn(c->name, " "), c->name);
-        show_cache_row(name, model_cache_values(&mla), full, layers);
+        show_cache_row(width, name, model_cache_values(&mla), full, layers);
     }
     if (guesses_splits(&p->r->c))
         log_line("The run finds how to split each size: a quarter rotated is assumed here.");

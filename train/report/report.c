@@ -187,20 +187,30 @@ static const char *value_text(char out[UNIT_TEXT], bool first, double value)
     return isnan(value) ? "-" : out;
 }
 
+int report_name_width(const struct report *rep)
+{
+    int width = 26;
+
+    for (int64_t i = 0; i < rep->n; i++)
+        if ((int)strlen(rep->points[i].p.name) > width) width = (int)strlen(rep->points[i].p.name);
+    return width;
+}
+
 static void print_table(const struct report *rep, const struct score_cell *cell)
 {
     bool first = cell == scorer_of(&rep->r->c)->cell;
+    const int width = report_name_width(rep);
     char t[6][UNIT_TEXT], last[16] = "";
 
     if (first) snprintf(last, sizeof last, " %10s", "recovered");
     log_line("%s", "");
-    log_line("%-26s %9s %9s %9s %9s %9s%s", cell->name, "cache", "base", "stage 1", "after SVD",
-             "stage 2", last);
+    log_line("%-*s %9s %9s %9s %9s %9s%s", width, cell->name, "cache", "base", "stage 1",
+             "after SVD", "stage 2", last);
     for (int64_t i = 0; i < rep->n; i++) {
         const struct report_point *p = &rep->points[i];
         if (first)
             snprintf(last, sizeof last, " %10s", unit_percent(t[5], report_recovered(rep, p)));
-        log_line("%-26s %9s %9s %9s %9s %9s%s", p->p.name,
+        log_line("%-*s %9s %9s %9s %9s %9s%s", width, p->p.name,
                  unit_percent(t[0], report_cache_share(p)),
                  value_text(t[1], first, report_value(&rep->base, cell)),
                  value_text(t[2], first, report_value(&p->result[REPORT_STAGE1], cell)),

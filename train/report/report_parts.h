@@ -64,6 +64,9 @@ double report_cache_share(const struct report_point *p);
 /* Measured over the evaluation's caches, all layers; NaN if nothing was measured. */
 double report_cache_bytes(const struct report_result *result);
 
+/* Of the terminal's column of points. */
+int report_name_width(const struct report *rep);
+
 /* Writes report.md. */
 bool report_write(const struct report *rep, struct err *e);
 

@@ -193,19 +193,21 @@ static void pad(char *text, size_t size, int width)
 bool report_print_recipes(const struct report *rep, struct err *e)
 {
     const struct report_point **p;
+    const int width = report_name_width(rep);
     char title[40], share[UNIT_TEXT], svd[120], stage2[80];
 
     if (!rep->r->c.recipes) return true;
     p = sorted(rep, e);
     if (!p) return false;
     snprintf(title, sizeof title, "beside %s", recipes_name(&rep->r->c, 0));
-    log_line("%-27s %9s   %-36s%s", title, "cache", "after SVD", "stage 2");
+    log_line("%-*s %9s   %-36s%s", width, title, "cache", "after SVD", "stage 2");
     for (int64_t i = 0; i < rep->n; i++) {
         if (p[i]->p.recipe == 0) continue;
         versus_text(svd, &p[i]->versus[REPORT_SVD], "-");
         pad(svd, sizeof svd, 36);
-        log_line("%-27s %9s   %s%s", p[i]->p.name, unit_percent(share, report_cache_share(p[i])),
-                 svd, versus_text(stage2, &p[i]->versus[REPORT_STAGE2], "-"));
+        log_line("%-*s %9s   %s%s", width, p[i]->p.name,
+                 unit_percent(share, report_cache_share(p[i])), svd,
+                 versus_text(stage2, &p[i]->versus[REPORT_STAGE2], "-"));
     }
     log_line("%s", "");
     free(p);
