@@ -146,14 +146,6 @@ static void set_up(void *const *state, const struct kind *k)
     write_config(state, k);
 }
 
-static void must_say(void *const *state, const char *text)
-{
-    char *out = output(state);
-
-    if (!strstr(out, text)) fail_msg("'%s' is not in:\n%s", text, out);
-    free(out);
-}
-
 /* The dry run shows the longest sample's pictures; one token less is allowed, and it is left out by
  * the count that its pictures have really. */
 static void check_longest(void *const *state)
