@@ -159,7 +159,7 @@ bool report_recipes(const struct report *rep, FILE *fp, struct err *e)
     if (how->generates)
         fprintf(fp,
                 ", ± one standard error of the differences of the same %s. Within %d of those, no "
-                "difference is shown.\n\n",
+                "difference is shown. Another run.seed would move what was trained as well.\n\n",
                 how->items, SHOWN);
     else
         fprintf(fp, "; no errors, for %s are not kept by sample.\n\n", how->items);
