@@ -371,16 +371,16 @@ static bool look_at_slurm(struct status *s, struct err *e)
     return ok;
 }
 
-static void show_row(const struct row *row)
+static void show_row(const struct row *row, int width)
 {
     char step[64] = "-", loss[24] = "-", score[UNIT_TEXT] = "-", line[400];
     int n;
 
     if (*row->phase) snprintf(step, sizeof step, "%s %.0f%s", row->phase, row->step, row->steps);
     if (!isnan(row->loss)) snprintf(loss, sizeof loss, "%.4f", row->loss);
-    n = snprintf(line, sizeof line, "%-20s %-24s %-18s %8s %9s %9s  %s", row->name, row->state,
-                 step, loss, unit_percent(score, row->score), *row->left ? row->left : "-",
-                 *row->at ? row->at : "-");
+    n = snprintf(line, sizeof line, "%-*s %-24s %-18s %8s %9s %9s  %s", width, row->name,
+                 row->state, step, loss, unit_percent(score, row->score),
+                 *row->left ? row->left : "-", *row->at ? row->at : "-");
     while (n > 0 && n < (int)sizeof line && line[n - 1] == ' ')
         line[--n] = '\0';
     log_line("%s", line);
@@ -396,16 +396,19 @@ static bool any_step(const struct run *r, enum submit_job job)
 bool status_show(const struct run *r, struct err *e)
 {
     struct status s = {.r = r};
+    int width = 20;
     /* in this order: what has ended by now has left its files */
     bool ok = make_rows(&s, e) && look_at_slurm(&s, e) && look_at_files(&s, e);
 
     for (int64_t i = 0; ok && i < s.n; i++)
         ok = look_at_job(&s, &s.rows[i], e);
+    for (int64_t i = 0; i < s.n; i++)
+        if ((int)strlen(s.rows[i].name) > width) width = (int)strlen(s.rows[i].name);
     if (ok)
-        log_line("%-20s %-24s %-18s %8s %9s %9s  %s", "", "state", "step", "loss", "score", "left",
-                 "job");
+        log_line("%-*s %-24s %-18s %8s %9s %9s  %s", width, "", "state", "step", "loss", "score",
+                 "left", "job");
     for (int64_t i = 0; ok && i < s.n; i++)
-        if (any_step(r, s.rows[i].job)) show_row(&s.rows[i]);
+        if (any_step(r, s.rows[i].job)) show_row(&s.rows[i], width);
     queue_close(&s.queue);
     free(s.rows);
     return ok;
