@@ -8,6 +8,7 @@
 
 #include "tests/tmpdir.h"
 #include "train/report/plot.h"
+#include "train/report/plot_cache.h"
 
 #include <math.h>
 
@@ -92,6 +93,56 @@ static void test_png(void **state)
     expect_png(tmpdir_path(state, "recovery.png"));
 }
 
+/* A legend of many lines makes the picture higher. */
+static void test_many(void **state)
+{
+    enum { MANY = 30 };
+    struct curve many[MANY];
+    const struct recovery_plot p = {"many", 0.8, many, MANY};
+    struct err e = {0}, note = {0};
+
+    for (int i = 0; i < MANY; i++)
+        many[i] = curves[0];
+    assert_true(plot_recovery(*state, &p, &note, &e));
+    expect_inside(tmpdir_path(state, "recovery.gnuplot"), ",998 font"); /* 130 + 28 * 31 */
+    assert_true(plot_recovery(*state, &plot, &note, &e));
+    expect_inside(tmpdir_path(state, "recovery.gnuplot"), ",620 font");
+}
+
+/* Two recipes, of which the second is not trained yet; and nothing but a base. */
+static void test_cache(void **state)
+{
+    static const struct cache_score first[] = {{7.8125, 0.5, 45}, {25, 80, 82.5}},
+                                    second[] = {{10, 75, NAN}};
+    static const struct cache_curve recipes[] = {{"published", first, 2}, {"ours_2", second, 1}};
+    struct cache_plot p = {"it's", "exact match (%)", 80, recipes, 2};
+    const char *script = tmpdir_path(state, "recipes.gnuplot");
+    struct err e = {0}, note = {0};
+    char *got;
+
+    if (!plot_cache(*state, &p, &note, &e)) fail_msg("%s", e.msg);
+    got = slurp(tmpdir_path(state, "recipes.tsv"), NULL);
+    assert_string_equal(got, "curve\tcache\tafter_svd\tafter_stage2\tlabel\n"
+                             "0\t7.8125\t0.5\t45\tpublished\n0\t25\t80\t82.5\tpublished\n"
+                             "1\t10\t75\tnan\tours_2\n");
+    free(got);
+    expect_inside(script, "set title 'it''s'");
+    expect_inside(script, "set xrange [0:26]\nset xtics 2.5");
+    expect_inside(script, "set yrange [0:100]\nset ytics 20");
+    expect_inside(script, "title 'base model: 80'");
+    expect_inside(script, "title 'published, after stage 2'");
+    expect_inside(script, "title 'ours_2, after SVD'");
+    got = slurp(script, NULL);
+    assert_null(strstr(got, "ours_2, after stage 2")); /* without a score, no line */
+    free(got);
+    if (!has_gnuplot()) skip();
+    expect_png(tmpdir_path(state, "recipes.png"));
+    p.base = NAN;
+    assert_true(plot_cache(*state, &p, &note, &e));
+    assert_string_equal(note.msg, "");
+    expect_png(tmpdir_path(state, "recipes.png"));
+}
+
 /* Runs the plot with `path` as PATH and an old picture in place, which must be
  * removed, with a note. */
 static void expect_note(void **state, const char *path, const char *message)
@@ -170,8 +221,13 @@ static void test_refuses(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        tmpdir_test(test_files),     tmpdir_test(test_png),     tmpdir_test(test_without_gnuplot),
-        tmpdir_test(test_full_disk), tmpdir_test(test_refuses),
+        tmpdir_test(test_files),
+        tmpdir_test(test_png),
+        tmpdir_test(test_many),
+        tmpdir_test(test_cache),
+        tmpdir_test(test_without_gnuplot),
+        tmpdir_test(test_full_disk),
+        tmpdir_test(test_refuses),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -72,8 +72,11 @@ int gnuplot_width(const char *s)
     return n;
 }
 
-void gnuplot_head(FILE *fp, const char *name, int width, int height)
+void gnuplot_head(FILE *fp, const char *name, int width, size_t legend)
 {
+    const int least = 620, line = 28, lines = (int)legend; /* at most some thousands */
+    const int height = 130 + line * lines > least ? 130 + line * lines : least;
+
     fprintf(fp,
             "# Makes %s.png of %s.tsv: gnuplot %s.gnuplot\n"
             "if (!exists('output')) output = '%s.png'\n"

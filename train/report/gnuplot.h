@@ -21,8 +21,9 @@ struct gnuplot_picture {
 bool gnuplot_make(const char *dir, const struct gnuplot_picture *p, struct err *note,
                   struct err *e);
 
-/* The beginning of a script: the terminal, of so many pixels, and the style of all pictures. */
-void gnuplot_head(FILE *fp, const char *name, int width, int height);
+/* The beginning of a script: the terminal, so wide in pixels and as high as a legend of so many lines
+ * needs, and the style of all pictures. */
+void gnuplot_head(FILE *fp, const char *name, int width, size_t legend);
 
 void gnuplot_quoted(FILE *fp, const char *text);
 int gnuplot_width(const char *s); /* code points */

@@ -101,7 +101,7 @@ static void print_script(FILE *fp, const void *of)
     const struct recovery_plot *p = of;
     struct range x = token_range(p), y = percent_range(p);
 
-    gnuplot_head(fp, "recovery", picture_width(p), 620);
+    gnuplot_head(fp, "recovery", picture_width(p), 1 + p->n);
     fprintf(fp, "set xlabel 'trained tokens' offset 0,-0.3\n"
                 "set ylabel 'score relative to the base model (%%)' offset 0.3,0\n");
     fprintf(fp, "set title ");

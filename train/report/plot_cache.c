@@ -95,7 +95,7 @@ static void print_script(FILE *fp, const void *of)
     for (size_t c = 0; c < p->n; c++)
         if (gnuplot_width(p->curves[c].label) + 15 > label)
             label = gnuplot_width(p->curves[c].label) + 15;
-    gnuplot_head(fp, name, 820 + 9 * label, 620);
+    gnuplot_head(fp, name, 820 + 9 * label, 1 + LINES * p->n);
     fprintf(fp, "set xlabel 'cache, %% of the original' offset 0,-0.3\nset ylabel ");
     gnuplot_quoted(fp, p->score);
     fprintf(fp, " offset 0.3,0\nset title ");
