@@ -26,8 +26,8 @@ static const double TOLERANCE = 1e-5;
 
 static const struct preparation preparations[] = {
     {"@/shapes/train.json", "$/mha2mla-data shapes --out @/shapes --train {4096|64} --test 8"},
-    {"@/quick/config.json",
-     "$/bench/prepare quick config=configs/quickstart-published.json data=@/shapes/train.json dir=@"},
+    {"@/quick/config.json", "$/bench/prepare quick config=configs/quickstart-published.json "
+                            "data=@/shapes/train.json dir=@"},
     /* pictures of 224 x 224 pixels, 256 tokens, so that a step takes less than a minute */
     {"@/shape/config.json",
      "mkdir -p @/shape && sed 's/336/224/' bench/{llava7b|tiny}/preprocessor_config.json "
@@ -51,7 +51,8 @@ static const struct row {
     bool alone; /* one process has nothing to do */
 } rows[] = {
 #define RUN                                                                                        \
-    " config=configs/quickstart-published.json run.dir=@/run data.cache=@/cache run.threads=1 threads=1 "
+    " config=configs/quickstart-published.json run.dir=@/run data.cache=@/cache run.threads=1 "    \
+    "threads=1 "
 #define SVD "rank.strategy=high rank.rope_dim={32|4} svd.samples=16 sweep.low_rank=[{64|8}] "
 #define DATA(limit) "data.train=[{\"path\":\"@/shapes/train.json\",\"limit\":" limit "}] "
     {"a step of stage 2: the quickstart's model, 16 samples",

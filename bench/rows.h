@@ -42,8 +42,8 @@ struct row {
 
 static const struct preparation preparations[] = {
     {"@/shapes/train.json", "$/mha2mla-data shapes --out @/shapes --train {4200|64} --test 8"},
-    {"@/quick/config.json",
-     "$/bench/prepare quick config=configs/quickstart-published.json data=@/shapes/train.json dir=@"},
+    {"@/quick/config.json", "$/bench/prepare quick config=configs/quickstart-published.json "
+                            "data=@/shapes/train.json dir=@"},
     {"@/base/config.json", "$/bench/model --config bench/{llava7b|tiny}/config.json --layers {4|2} "
                            "--tokenizer configs/quickstart/model --out @/base"},
     {"@/qwen/config.json",
@@ -72,7 +72,8 @@ static const struct row rows[] = {
     {NULL, "from the process' start to the end of its first step",
      "step model=@/quick batch=@/quick.batch", START, TORCH, NULL, 5, .seconds = true, .unit = "s"},
     {NULL, "mha2mla-train: a whole run of one step, data and pictures from nothing",
-     "rm -rf @/start && $/mha2mla-train --config configs/quickstart-published.json --set run.dir=@/start/run "
+     "rm -rf @/start && $/mha2mla-train --config configs/quickstart-published.json --set "
+     "run.dir=@/start/run "
      "--set data.cache=@/start/cache --set 'data.train=[{\"path\":\"@/shapes/train.json\"}]' --set "
      "'data.eval=[]' --set 'run.steps=[\"stage1\"]' --set rank.strategy=high --set stage1.steps=1 "
      ">/dev/null",

@@ -73,7 +73,8 @@ static bool measure(struct converted *b, struct err *e)
 int main(int argc, char **argv)
 {
     struct converted b = {.r = {.lock = -1}};
-    const char *config = "configs/quickstart-published.json", **sets = calloc((size_t)argc + 1, sizeof *sets);
+    const char *config = "configs/quickstart-published.json",
+               **sets = calloc((size_t)argc + 1, sizeof *sets);
     size_t n_sets = 0;
     struct err e = {0};
 

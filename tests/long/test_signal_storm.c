@@ -22,7 +22,7 @@
 enum { STORMS = 30 };
 
 #define TRAIN                                                                                      \
-    "$B/mha2mla-train --config configs/quickstart-published.json --resume --set run.dir=$T/$D "              \
+    "$B/mha2mla-train --config configs/quickstart-published.json --resume --set run.dir=$T/$D "    \
     "--set data.train[0].path=$T/q/train.json --set data.eval[0].path=$T/q/test.json "             \
     "--set data.cache=$T/cache --set 'run.steps=[\"rank\",\"stage1\"]' --set rank.samples=8 "      \
     "--set stage1.steps=300 --set stage1.eval_every=100 --set run.threads=2 --set run.gemm=$G"
