@@ -187,8 +187,8 @@ static void put_answers(const struct run *r, const char *dir, const char *right)
     free(file);
 }
 
-/* Three recipes: the first has both sizes of the cache, the second other points of the same sizes, the
- * third a size that nobody has beside it, and no scores of stage 2. */
+/* Four recipes: the first has two sizes of the cache, the second other points of the same sizes, the
+ * others a third size, and no scores of stage 2. */
 static void put_recipes(struct run *r)
 {
     put_model(r, "plain-rope8-rank2", 4);
@@ -206,22 +206,26 @@ static void put_recipes(struct run *r)
     put_answers(r, "ours-rope8-rank2/svd", "1111111000");    /* 7 won */
     put_answers(r, "ours-rope8-rank2/stage2", "0000000000"); /* 6 lost */
     put_answers(r, "more-rope8-rank6/svd", "1111100000");
+    put_model(r, "last-rope8-rank6", 12);
+    put_answers(r, "last-rope8-rank6/svd", "1111110000"); /* 1 won, beside more */
 }
 
 static const char recipes[] =
     "sweep.recipe=[{\"name\":\"plain\"},{\"name\":\"ours\",\"set\":[\"svd.refit=true\","
-    "\"svd.samples=8\"]},{\"name\":\"more\",\"set\":[\"sweep.low_rank=[6]\"]}]";
+    "\"svd.samples=8\"]},{\"name\":\"more\",\"set\":[\"sweep.low_rank=[6]\"]},"
+    "{\"name\":\"last\",\"set\":[\"sweep.low_rank=[6]\",\"svd.steps=1\"]}]";
 
 /* d = (won - lost) / 10 and sqrt(((won + lost) / 10 - d^2) / 10): of 3 and 1 0.2 and 0.18974, of 7
- * and 0 0.7 and 0.14491, of 0 and 6 -0.6 and 0.15492. */
+ * and 0 0.7 and 0.14491, of 0 and 6 -0.6 and 0.15492, of 1 and 0 0.1 and 0.09487. */
 static void test_recipes(void **state)
 {
     static const char *const rows[] = {
         "| recipe | its settings |\n|---|---|\n| plain | the run's |\n"
         "| ours | svd.refit=true, svd.samples=8 |\n",
-        "| cache | point | after SVD | beside plain | stage 2 | beside plain |\n"
+        "| cache | point | after SVD | beside the first | stage 2 | beside the first |\n"
         "|--:|---|--:|--:|--:|--:|\n"
-        "| 43.75 % | more-rope8-rank6 | 50.00 % | – | – | – |\n"
+        "| 43.75 % | more-rope8-rank6 | 50.00 % |  | – |  |\n"
+        "| 43.75 % | last-rope8-rank6 | 60.00 % | +10.00 ± 9.49: no difference shown | – | – |\n"
         "| 37.50 % | plain-rope8-rank4 | 40.00 % |  | 80.00 % |  |\n"
         "| 37.50 % | ours-rope8-rank4 | 60.00 % | +20.00 ± 18.97: no difference shown | 80.00 % | "
         "+0.00 ± 0.00: no difference shown |\n"
@@ -240,9 +244,9 @@ static void test_recipes(void **state)
     text = printed_end(state, was);
     must(ok, &e);
     assert_says(text,
-                "\nbeside plain                   cache   after SVD                           "
+                "\nbeside the first               cache   after SVD                           "
                 "stage 2\n"
-                "more-rope8-rank6             43.75 %   -                                   -\n"
+                "last-rope8-rank6             43.75 %   +10.00 ± 9.49: no difference shown  -\n"
                 "ours-rope8-rank4             37.50 %   +20.00 ± 18.97: no difference shown "
                 "+0.00 ± 0.00: no difference shown\n"
                 "ours-rope8-rank2             31.25 %   +70.00 ± 14.49                      "
@@ -256,7 +260,8 @@ static void test_recipes(void **state)
     text = slurp(tmpdir_path(state, "run/recipes.tsv"), NULL);
     assert_says(text, "curve\tcache\tafter_svd\tafter_stage2\tlabel\n"
                       "0\t31.25\t0\t60\tplain\n0\t37.5\t40\t80\tplain\n"
-                      "1\t31.25\t70\t0\tours\n1\t37.5\t60\t80\tours\n2\t43.75\t50\tnan\tmore\n");
+                      "1\t31.25\t70\t0\tours\n1\t37.5\t60\t80\tours\n2\t43.75\t50\tnan\tmore\n"
+                      "3\t43.75\t60\tnan\tlast\n");
     free(text);
     run_close(&r);
 }

@@ -1,5 +1,5 @@
-/* report_recipes.c - what each recipe of a sweep wins against the first one: at the same size of the
- * cache, on the same samples, with the standard error of the paired difference. */
+/* report_recipes.c - what each recipe of a sweep wins against the first one that has a point of the same
+ * size of the cache: on the same samples, with the standard error of the paired difference. */
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/units.h"
@@ -16,13 +16,12 @@ enum { SHOWN = 2 }; /* standard errors above which a difference counts */
 
 /* ---- differences ---- */
 
-/* The point of the first recipe that caches as much; NULL for a point of its own, or without one. */
+/* The first point that caches as much, of an earlier recipe; NULL without one. */
 static const struct report_point *partner_of(const struct report *rep, const struct report_point *p)
 {
-    for (int64_t i = 0; p->p.recipe > 0 && p->full && i < rep->n; i++) {
-        const struct report_point *q = &rep->points[i];
-        if (q->p.recipe == 0 && q->full == p->full && q->values == p->values) return q;
-    }
+    for (int64_t i = 0; p->full && rep->points[i].p.recipe < p->p.recipe; i++)
+        if (rep->points[i].full == p->full && rep->points[i].values == p->values)
+            return &rep->points[i];
     return NULL;
 }
 
@@ -135,7 +134,7 @@ static void write_point(const struct report *rep, const struct report_point *p, 
     for (int k = REPORT_SVD; k < REPORT_RESULTS; k++) {
         const double score = report_score(rep, &p->result[k]);
         fprintf(fp, " %s | %s |", isnan(score) ? "–" : unit_percent(t, score),
-                versus_text(v, &p->versus[k], p->p.recipe ? "–" : ""));
+                versus_text(v, &p->versus[k], partner_of(rep, p) ? "–" : ""));
     }
     fputc('\n', fp);
 }
@@ -144,7 +143,6 @@ bool report_recipes(const struct report *rep, FILE *fp, struct err *e)
 {
     const struct config *c = &rep->r->c;
     const struct scorer *how = scorer_of(c);
-    const char *first = recipes_name(c, 0);
     const struct report_point **p;
 
     if (!c->recipes) return true;
@@ -152,10 +150,10 @@ bool report_recipes(const struct report *rep, FILE *fp, struct err *e)
     if (!p) return false;
     fprintf(fp, "## Recipes\n\n");
     write_settings(c, fp);
-    fprintf(fp,
-            "\"Beside %s\": the difference from the score that %s has at the same size of the "
-            "cache, in points",
-            first, first);
+    fprintf(
+        fp,
+        "\"Beside the first\": the difference from the score of the first recipe that has a point "
+        "of the same size of the cache, in points");
     if (how->generates)
         fprintf(fp,
                 ", ± one standard error of the differences of the same %s. Within %d of those, no "
@@ -163,10 +161,8 @@ bool report_recipes(const struct report *rep, FILE *fp, struct err *e)
                 how->items, SHOWN);
     else
         fprintf(fp, "; no errors, for %s are not kept by sample.\n\n", how->items);
-    fprintf(fp,
-            "| cache | point | after SVD | beside %s | stage 2 | beside %s |\n"
-            "|--:|---|--:|--:|--:|--:|\n",
-            first, first);
+    fprintf(fp, "| cache | point | after SVD | beside the first | stage 2 | beside the first |\n"
+                "|--:|---|--:|--:|--:|--:|\n");
     for (int64_t i = 0; i < rep->n; i++)
         write_point(rep, p[i], fp);
     if (rep->recipes_picture) fprintf(fp, "\n![recipes](recipes.png)\n");
@@ -194,15 +190,14 @@ bool report_print_recipes(const struct report *rep, struct err *e)
 {
     const struct report_point **p;
     const int width = report_name_width(rep);
-    char title[40], share[UNIT_TEXT], svd[120], stage2[80];
+    char share[UNIT_TEXT], svd[120], stage2[80];
 
     if (!rep->r->c.recipes) return true;
     p = sorted(rep, e);
     if (!p) return false;
-    snprintf(title, sizeof title, "beside %s", recipes_name(&rep->r->c, 0));
-    log_line("%-*s %9s   %-36s%s", width, title, "cache", "after SVD", "stage 2");
+    log_line("%-*s %9s   %-36s%s", width, "beside the first", "cache", "after SVD", "stage 2");
     for (int64_t i = 0; i < rep->n; i++) {
-        if (p[i]->p.recipe == 0) continue;
+        if (!partner_of(rep, p[i])) continue;
         versus_text(svd, &p[i]->versus[REPORT_SVD], "-");
         pad(svd, sizeof svd, 36);
         log_line("%-*s %9s   %s%s", width, p[i]->p.name,
