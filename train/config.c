@@ -285,9 +285,8 @@ static const struct schema_row rows[] = {
     {"sweep.partial_rope", SCHEMA_INTS(C, sweep.partial_rope), .def = "[]", .min = SCHEMA_FROM(2),
      .max = SCHEMA_TO(512), .help = "values of rank.rope_dim: rotated dims per head"},
     {"sweep.recipe", SCHEMA_OBJECTS(C, sweep.recipe, recipe_schema), .def = "[]", .max_len = 64,
-     .help =
-         "conversions side by side, each with all points of the sweep; the report compares them "
-         "with the first"},
+     .help = "conversions side by side, each with all points of the sweep; the report compares "
+             "those of the same cache size"},
     {"slurm.partition", SCHEMA_STRING(C, slurm.partition), .def = "null", .nullable = true,
      .min_len = 1, .may_change = true, .help = "where the jobs run; null: the cluster's default"},
     {"slurm.account", SCHEMA_STRING(C, slurm.account), .def = "null", .nullable = true,
