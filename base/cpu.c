@@ -73,7 +73,7 @@ static _Noreturn void refuse(const char *name, const char *why)
 /* Runs before main, and before anything that calls through the slots. */
 void cpu_choose(void)
 {
-    const char *forced = getenv("MHA2MLA_CPU");
+    const char *set = getenv("MHA2MLA_CPU"), *forced = set && *set ? set : NULL;
     size_t best = cpu_levels.levels;
 
     for (size_t i = 0; i < cpu_levels.levels; i++)

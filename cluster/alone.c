@@ -2,6 +2,11 @@
 #include "cluster/launcher.h"
 #include "cluster/net.h"
 
+bool net_there(void)
+{
+    return false;
+}
+
 bool net_open(struct net_place *p, struct err *e)
 {
     const long n = launcher_started();

@@ -4,6 +4,7 @@
 #include "cluster/cluster.h"
 #include "base/mem.h"
 #include "base/signals.h"
+#include "cluster/launcher.h"
 #include "cluster/net.h"
 
 #include <fcntl.h>
@@ -54,6 +55,16 @@ bool cluster_open(struct err *e)
     state.in = mem_new(n, PIECE * sizeof *state.in, what, e);
     return state.all && state.errors && state.out && state.in &&
            (state.at.rank == 0 || close_output(e));
+}
+
+bool cluster_built(void)
+{
+    return net_there();
+}
+
+bool cluster_launched(void)
+{
+    return launcher_joins();
 }
 
 int cluster_size(void)

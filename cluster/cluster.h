@@ -27,6 +27,10 @@
  * is lost from then on. To be called once, before any file is opened. */
 bool cluster_open(struct err *e);
 
+/* Whether this program can be several processes, and whether a launcher has started this one. */
+bool cluster_built(void);
+bool cluster_launched(void);
+
 int cluster_size(void);  /* 1 before cluster_open */
 int cluster_rank(void);  /* 0 .. size - 1 */
 int cluster_local(void); /* how many of them are on this machine */

@@ -13,6 +13,9 @@ struct net_place {
     int rank, size, local; /* local: how many are on this machine */
 };
 
+/* Whether the program was built with MPI. */
+bool net_there(void);
+
 /* Joins what a launcher has started. Without a launcher: rank 0 of 1, and MPI is not started. */
 bool net_open(struct net_place *p, struct err *e);
 

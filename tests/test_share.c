@@ -92,10 +92,30 @@ static void test_splits(void **state)
     must_run(state, "test -s $T/run/splits.json && test -s $T/run/cache0.4/svd/model/config.json");
 }
 
+/* Points whose names and stage 1 follow from splits that the shared part finds. */
+static void test_split_points(void **state)
+{
+#define SUMS(dir)                                                                                  \
+    "(cd " dir " && sha256sum $(find . -name model.safetensors -o -name answers.jsonl -o -name "   \
+    "scores.json -o -name splits.json | sort))"
+#define CACHE                                                                                      \
+    "--set sweep.low_rank=[] --set sweep.cache=[0.4,0.3] --set svd.samples=4 --set "               \
+    "rank.rope_dim=4 "
+    must_run(state, TRAIN CACHE "--set run.dir=$T/quiet && " SUMS("$T/quiet") " > $T/sums");
+    must_run(state, SHARED " " CACHE);
+    must_run(state, POINT("0") " " CACHE " && " POINT("1") " " CACHE " && " REPORT " " CACHE);
+    must_run(state,
+             "test ! -e $T/run/cache0.4/metrics.jsonl && "
+             "grep -q cache0.3/stage2 $T/run/outputs.json && " SUMS("$T/run") " | diff $T/sums -");
+    must_run(state, "sed -i 's/\"low_rank\": */&1/' $T/run/splits.json");
+    must_fail(state, TRAIN CACHE "--resume", "splits.json: ");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {program_test(test_same_bits), program_test(test_interrupted),
-                                       program_test(test_refused), program_test(test_splits)};
+                                       program_test(test_refused), program_test(test_splits),
+                                       program_test(test_split_points)};
 
     return cmocka_run_group_tests_name("share", tests, NULL, NULL);
 }

@@ -189,7 +189,7 @@ static void test_refused(void **state)
         {"slurm.time=3:00:00", "slurm.time: 3:00:00 is more than partition part allows, 2:00:00"},
         {"slurm.partition=gpu", "slurm.partition: there is no gpu: one of part"},
         {"slurm.nodes=2' --set 'slurm.tasks=2", "slurm.nodes: partition part has 1, found 2"},
-        {"slurm.tasks=3' --set 'slurm.nodes=2", "slurm.tasks: 3 processes are no whole number"},
+        {"slurm.tasks=3' --set 'slurm.nodes=2", "slurm.tasks: 3 cannot be shared out evenly"},
         {"slurm.tasks=2' --set 'cluster.processes=3",
          "slurm.tasks: 2, and cluster.processes is 3: give one number"},
         {"slurm.cpus=5", "slurm.cpus: 5 cores for each of 1 processes of a node are 5; the largest "
@@ -201,6 +201,9 @@ static void test_refused(void **state)
         {"run.dir=/tmp/a\\b", "/tmp/a\\b: has a backslash, which Slurm takes out"},
         {"slurm.account=a\nb", "slurm.account: has a control character"},
         {"slurm.lines=[\"a\\nb\"]", "slurm.lines: has a control character"},
+        {"slurm.lines=[\"#SBATCH --time=5\"]", "\"#SBATCH --time=5\": is what slurm.time sets"},
+        {"slurm.lines=[\"#SBATCH  -p x\"]", "\"#SBATCH  -p x\": is what slurm.partition sets"},
+        {"slurm.lines=[\"#SBATCH --array=0-5\"]", "--array is given by the scripts themselves"},
     };
     char command[400];
 
@@ -226,7 +229,8 @@ static const char *const errors[][2] = {
      "rank 1 of 2: no room"},
     {"slurm: job 7 begins\nmha2mla-train: error: before\nslurm: job 8 begins\nsrun: error: after\n",
      "after"},
-    {"mha2mla-train: error: stopped by SIGUSR1\nslurm: error: not one step\n", "not one step"}};
+    {"mha2mla-train: error: stopped by SIGUSR1\nslurm: error: not one step\n", "not one step"},
+    {"slurm: job 7, restarts: 0\nx\nsrun: fatal: no memory\n\n", "srun: fatal: no memory"}};
 
 static void test_submitted(void **state)
 {
@@ -268,6 +272,27 @@ static void test_submitted(void **state)
     must_run(state, ODD "--submit && test ! -e \"it's/slurm/points-1.state\"");
     must_run(state, "mv \"$T/a b/it's\" $T/moved; " TRAIN "--status --set run.dir=$T/moved");
     must_say(state, "/a b/it's, and now it is ");
+}
+
+/* Three at the same time: one has them, and the others say so. From within an allocation the jobs get
+ * nothing of it; a job's process is nobody who submits. And a run by hand leaves the directory to
+ * the jobs that wait for it. */
+static void test_others(void **state)
+{
+    must_run(state, "sed -i '2i sleep 0.3' $T/bin/sbatch && echo 'env > $T/env; "
+                    "echo \"$(cat $T/last)|N/A|PENDING|9:59|None\" >> $T/queue' >> $T/bin/sbatch");
+    must_run(state,
+             "for i in 1 2 3; do (" SUBMIT " > $T/o$i 2>&1; echo $? > $T/rc$i) & done; wait; "
+             "cat $T/o?; test $(cat $T/rc? | sort | tr -d '\n') = 011 && "
+             "test $(grep -c '^sbatch' $T/calls) = 3 && test -s $T/run/slurm/jobs.json");
+    /* the one that comes too late for the lock sees the jobs */
+    assert_true(says(state, "another --submit is at work here") || says(state, "was submitted on"));
+    must_fail(state, TRAIN, "(shared, PENDING) was submitted on ");
+    must_run(state,
+             ": > $T/queue; rm -r $T/run; SLURM_MEM_PER_CPU=1 SLURM_JOB_ID=5 SLURM_CONF=c; export "
+             "SLURM_MEM_PER_CPU SLURM_JOB_ID SLURM_CONF; " SUBMIT
+             " && grep -q SLURM_CONF=c $T/env && ! grep -q 'SLURM_[MJ]' $T/env");
+    must_fail(state, "PMIX_RANK=0; export PMIX_RANK; " SUBMIT, "mpirun or srun");
 }
 
 /* One of three is not taken: none is. */
@@ -334,7 +359,8 @@ int main(void)
         cmocka_unit_test(test_walltime), cmocka_unit_test(test_partition),
         cmocka_unit_test(test_queue),    cluster_test(test_scripts),
         cluster_test(test_refused),      cluster_test(test_submitted),
-        cluster_test(test_not_taken),    cluster_test(test_a_script)};
+        cluster_test(test_others),       cluster_test(test_not_taken),
+        cluster_test(test_a_script)};
 
     return cmocka_run_group_tests_name("submit", tests, NULL, NULL);
 }

@@ -201,6 +201,19 @@ static bool to_deepseek(const struct options *o, struct err *e)
     return ok;
 }
 
+/* One process submits, jobs that start others. */
+static bool can_submit(const struct run *r, struct err *e)
+{
+    if (cluster_launched())
+        return err_set(e, "--submit: was started by mpirun or srun: the jobs start their processes "
+                          "themselves, so call it by itself");
+    return r->c.slurm.tasks == 1 || cluster_built() ||
+           err_set(e,
+                   "slurm.tasks: %lld processes, and this program was built without MPI: install "
+                   "libopenmpi-dev and openmpi-bin, and build it again",
+                   (long long)r->c.slurm.tasks);
+}
+
 static bool run(const struct options *o, struct err *e)
 {
     struct run r = {.lock = -1, .only_point = o->point, .dry = o->dry_run};
@@ -214,16 +227,17 @@ static bool run(const struct options *o, struct err *e)
         recipes_close(&r.c);
         return ok;
     }
-    if (o->share) ok = share_begin(&r, e);
+    ok = splits_open(&r, e) && (!o->share || share_begin(&r, e));
     if (ok && o->status)
         ok = status_show(&r, e);
     else if (ok && o->submit)
-        ok = submit(&r, o->config, e);
+        ok = cluster_agree(can_submit(&r, e), e) && submit(&r, e);
     else if (ok && o->dry_run) /* writes nothing: a signal may simply kill it */
-        ok = rundir_check(&r, e) && outputs_open(&r, e) && splits_open(&r, e) &&
+        ok = rundir_check(&r, e) && outputs_open(&r, e) && splits_check(&r, e) &&
              run_limits(&r, e) && dry_run(&r, e);
     else if (ok)
-        ok = signals_open(e) && run_open(&r, o->resume, e) && run_steps(&r, e);
+        ok = signals_open(e) && cluster_agree(!cluster_first() || submit_is_idle(&r, e), e) &&
+             run_open(&r, o->resume, e) && run_steps(&r, e);
     if (!place_check(&changed)) ok = err_set(e, "%s", changed.msg);
     run_close(&r);
     /* Any failure may be due to a file that was changed during the run. */

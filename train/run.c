@@ -362,7 +362,7 @@ bool run_open(struct run *r, bool resume, struct err *e)
     ok = ok && check_alike(r, e) && share_check(r, e);
     if (ok && r->resumed)
         ok = lock_dir(r, e) && (resume || holds_a_run(r, e)) && resume_check_config(r, config, e) &&
-             outputs_open(r, e) && splits_open(r, e) && share_gather(r, e) && open_logs(r, e);
+             outputs_open(r, e) && splits_check(r, e) && share_gather(r, e) && open_logs(r, e);
     free(config);
     return cluster_agree(ok && run_limits(r, e), e);
 }

@@ -317,8 +317,7 @@ static bool read_split(const struct run *r, const struct jsonc *doc, int64_t i, 
 static bool read_splits(struct run *r, const char *path, struct err *e)
 {
     struct jsonc doc = {0};
-    bool ok = new_splits(r, e) && outputs_check(r, file_of(&r->c), true, e) &&
-              jsonc_read(&doc, path, JSONC_CONFIG_BYTES, e);
+    bool ok = new_splits(r, e) && jsonc_read(&doc, path, JSONC_CONFIG_BYTES, e);
 
     for (int64_t i = 0; ok && i < r->c.sweep.cache.n; i++)
         ok = read_split(r, &doc, i, e);
@@ -355,6 +354,18 @@ bool splits_open(struct run *r, struct err *e)
     for (int64_t i = 0; ok && i < recipes_count(&r->c); i++) {
         recipes_take(&r->c, i);
         ok = open_file(r, e);
+    }
+    recipes_take(&r->c, -1);
+    return ok;
+}
+
+bool splits_check(struct run *r, struct err *e)
+{
+    bool ok = true;
+
+    for (int64_t i = 0; ok && i < recipes_count(&r->c); i++) {
+        recipes_take(&r->c, i);
+        ok = !r->c.splits_known || outputs_check(r, file_of(&r->c), true, e);
     }
     recipes_take(&r->c, -1);
     return ok;

@@ -8,8 +8,11 @@
 
 #include "train/run.h"
 
-/* Takes what an earlier run has found, if it has. Fine without sweep.cache. */
+/* Takes what an earlier run has found, if it has: points are named by it, so that this comes before
+ * all that looks for what is theirs. Fine without sweep.cache. */
 bool splits_open(struct run *r, struct err *e);
+/* Whether it is what that run has left, once outputs_open was called. */
+bool splits_check(struct run *r, struct err *e);
 
 /* Until they are found: a quarter of the values rotated, for the forecast. Fails if a size is too
  * small for a model with m's settings. */

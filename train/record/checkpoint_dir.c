@@ -253,8 +253,8 @@ bool checkpoint_dir_latest(const char *dir, const struct ckpt_item *items, size_
     }
     if (ok && count && found->step < 0)
         ok = err_set(e,
-                     "%s: of %zu checkpoint%s none can be loaded (%s); delete them to start "
-                     "this step again",
+                     "%s: of %zu checkpoint%s none can be loaded (%s); delete what is in that "
+                     "directory to start this step again",
                      dir, count, plural((int64_t)count), found->warning);
     free(all);
     if (!ok) ckpt_found_free(found);

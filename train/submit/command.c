@@ -77,25 +77,22 @@ static bool read_all(int fd, char **text, struct err *e)
     return n >= 0 || err_system(e, errno, "its output cannot be read");
 }
 
-/* Without the "sbatch: error: " before it. */
-static void last_line(int fd, const char *program, char *why, size_t size)
+/* Its lines without the "sbatch: error: " before them, as one. */
+static void read_why(int fd, const char *program, char *why, size_t size)
 {
     char text[4096], prefix[80];
-    off_t end = lseek(fd, 0, SEEK_END);
-    off_t from = end > (off_t)sizeof text - 1 ? end - (off_t)sizeof text + 1 : 0;
-    ssize_t n = pread(fd, text, sizeof text - 1, from);
-    char *line;
+    ssize_t n = pread(fd, text, sizeof text - 1, 0);
+    size_t used = 0;
 
     why[0] = '\0';
-    if (n <= 0) return;
-    while (n && text[n - 1] == '\n')
-        n--;
-    text[n] = '\0';
-    line = strrchr(text, '\n') ? strrchr(text, '\n') + 1 : text;
+    text[n > 0 ? n : 0] = '\0';
     snprintf(prefix, sizeof prefix, "%s: ", program);
-    if (strncmp(line, prefix, strlen(prefix)) == 0) line += strlen(prefix);
-    if (strncmp(line, "error: ", 7) == 0) line += 7;
-    snprintf(why, size, "%.*s", (int)size - 1, line);
+    for (char *rest = text, *line; (line = strsep(&rest, "\n")) && used + 3 < size;) {
+        if (strncmp(line, prefix, strlen(prefix)) == 0) line += strlen(prefix);
+        if (strncmp(line, "error: ", 7) == 0) line += 7;
+        if (!*line) continue;
+        used += (size_t)snprintf(why + used, size - used, "%s%s", used ? "; " : "", line);
+    }
 }
 
 bool command_run(const char *const *argv, struct command_output *out, struct err *e)
@@ -115,7 +112,7 @@ bool command_run(const char *const *argv, struct command_output *out, struct err
         while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
         }
         out->status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-        last_line(errors, argv[0], out->why, sizeof out->why);
+        read_why(errors, argv[0], out->why, sizeof out->why);
     }
     if (ends[0] >= 0) close(ends[0]);
     if (errors >= 0) close(errors);

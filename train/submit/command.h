@@ -8,7 +8,7 @@
 
 struct command_output {
     char *text;    /* what it printed, NUL-terminated; freed by command_free */
-    char why[600]; /* the last line on its standard error, "" if there was none */
+    char why[600]; /* its standard error, lines joined by "; ", "" if there was none */
     int status;    /* as a shell reports it */
 };
 

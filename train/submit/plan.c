@@ -47,6 +47,61 @@ static bool check_text(const char *key, const char *text, struct err *e)
     return true;
 }
 
+/* Options of sbatch that the scripts have already: given again, they would undo what was checked. */
+static const struct own_option {
+    const char *name;
+    char letter;
+    const char *setting; /* NULL: none, it is the scripts' business */
+} own_options[] = {{"partition", 'p', "slurm.partition"},
+                   {"account", 'A', "slurm.account"},
+                   {"constraint", 'C', "slurm.constraint"},
+                   {"nodes", 'N', "slurm.nodes"},
+                   {"ntasks", 'n', "slurm.tasks"},
+                   {"ntasks-per-node", '\0', "slurm.tasks"},
+                   {"cpus-per-task", 'c', "slurm.cpus"},
+                   {"mem", '\0', "slurm.memory"},
+                   {"mem-per-cpu", '\0', "slurm.memory"},
+                   {"time", 't', "slurm.time"},
+                   {"signal", '\0', "slurm.notice"},
+                   {"array", 'a', NULL},
+                   {"dependency", 'd', NULL},
+                   {"hold", 'H', NULL},
+                   {"output", 'o', NULL},
+                   {"error", 'e', NULL},
+                   {"open-mode", '\0', NULL},
+                   {"job-name", 'J', NULL},
+                   {"requeue", '\0', NULL},
+                   {"no-requeue", '\0', NULL}};
+
+static bool is_option(const struct own_option *o, const char *text)
+{
+    const size_t n = strlen(o->name);
+
+    if (text[0] == '-' && text[1] == '-')
+        return strncmp(text + 2, o->name, n) == 0 && !isalnum((unsigned char)text[2 + n]) &&
+               text[2 + n] != '-';
+    return text[0] == '-' && o->letter && text[1] == o->letter;
+}
+
+static bool check_line(const char *line, struct err *e)
+{
+    static const char mark[] = "#SBATCH";
+    const char *text = line + strlen(mark);
+
+    if (strncmp(line, mark, strlen(mark)) != 0) return true;
+    text += strspn(text, " \t");
+    for (size_t i = 0; i < sizeof own_options / sizeof *own_options; i++) {
+        const struct own_option *o = &own_options[i];
+        if (!is_option(o, text)) continue;
+        return o->setting
+                   ? err_set(e, "slurm.lines: \"%s\": is what %s sets: give it there", line,
+                             o->setting)
+                   : err_set(e, "slurm.lines: \"%s\": --%s is given by the scripts themselves",
+                             line, o->name);
+    }
+    return true;
+}
+
 static bool check_texts(const struct config *c, struct err *e)
 {
     const struct {
@@ -61,7 +116,9 @@ static bool check_texts(const struct config *c, struct err *e)
     for (int64_t i = 0; i < c->slurm.modules.n; i++)
         if (!check_text("slurm.modules", c->slurm.modules.v[i], e)) return false;
     for (int64_t i = 0; i < c->slurm.lines.n; i++)
-        if (!check_text("slurm.lines", c->slurm.lines.v[i], e)) return false;
+        if (!check_text("slurm.lines", c->slurm.lines.v[i], e) ||
+            !check_line(c->slurm.lines.v[i], e))
+            return false;
     return true;
 }
 
@@ -89,7 +146,7 @@ bool plan_open(struct plan *p, const struct config *c, struct err *e)
     choose_steps(p);
     if (!check_texts(c, e) || !check_time(p, e)) return false;
     if (c->slurm.tasks % c->slurm.nodes)
-        return err_set(e, "slurm.tasks: %lld processes are no whole number for each of %lld nodes",
+        return err_set(e, "slurm.tasks: %lld cannot be shared out evenly to slurm.nodes, %lld",
                        (long long)c->slurm.tasks, (long long)c->slurm.nodes);
     if (c->cluster.processes && c->cluster.processes != c->slurm.tasks)
         return err_set(e, "slurm.tasks: %lld, and cluster.processes is %lld: give one number",

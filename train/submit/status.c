@@ -195,8 +195,21 @@ static const char *last_attempt(const char *text)
     return text;
 }
 
+/* The last line that says something, after the first, which every job has. */
+static const char *last_words(const char *text)
+{
+    const char *line = text + strcspn(text, "\n"), *last = "";
+
+    for (; *line; line += strcspn(line, "\n")) {
+        line++;
+        if (line[strcspn(line, "\n")] == '\n' && *line != '\n') last = line;
+    }
+    return last;
+}
+
 /* What the script says at its end, else the program, else whoever was first: where one process
- * fails, its launcher goes on with what it does to the others. */
+ * fails, its launcher goes on with what it does to the others. Where nobody speaks of an error, the
+ * last line. */
 static void take_error(struct row *row, const char *text)
 {
     static const char *const marks[] = {"slurm: error: ", "mha2mla-train: error: ", "error: "};
@@ -204,7 +217,8 @@ static void take_error(struct row *row, const char *text)
 
     for (size_t i = 0; !at && i < sizeof marks / sizeof *marks; i++)
         if ((at = strstr(text, marks[i]))) at += strlen(marks[i]);
-    if (at) snprintf(row->error, sizeof row->error, "%.*s", (int)strcspn(at, "\n"), at);
+    if (!at) at = last_words(text);
+    snprintf(row->error, sizeof row->error, "%.*s", (int)strcspn(at, "\n"), at);
 }
 
 static bool read_output(const struct run *r, struct row *row, bool failed, struct err *e)

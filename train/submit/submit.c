@@ -13,9 +13,11 @@
 #include "train/submit/script.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -81,13 +83,34 @@ static bool check_live(const struct run *r, const struct places *at, struct err 
     return ok;
 }
 
+bool submit_is_idle(const struct run *r, struct err *e)
+{
+    struct places at = {.run = NULL};
+    bool there = false, ok = find_places(&at, r, e) && file_there(at.record, &there, e);
+
+    if (ok && there && !getenv("SLURM_JOB_ID") && command_there("squeue"))
+        ok = check_live(r, &at, e);
+    close_places(&at);
+    return ok;
+}
+
+/* Nobody else submits what is in the directory meanwhile. Holds until the file is closed. */
+static bool lock_places(const struct places *at, int *fd, struct err *e)
+{
+    *fd = open(at->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (*fd < 0) return err_system(e, errno, "%s", at->dir);
+    return flock(*fd, LOCK_EX | LOCK_NB) == 0 ||
+           err_set(e, "%s: another --submit is at work here: see what it has submitted by --status",
+                   at->run);
+}
+
 /* The directory, and the settings that a run in it began with. */
 static bool check_run(struct run *r, struct err *e)
 {
     char *config = run_path(r, e, "config.json");
     bool ok = config && rundir_check(r, e) && file_there(config, &r->resumed, e) &&
               (!r->resumed || resume_check_config(r, config, e)) && outputs_open(r, e) &&
-              splits_open(r, e);
+              splits_check(r, e);
 
     free(config);
     return ok;
@@ -191,8 +214,7 @@ static bool make_scripts(const struct run *r, const struct plan *p, const struct
                          struct err *e)
 {
     const struct script_places places = {at->from, at->program, at->run, at->dir};
-    bool ok =
-        r->dry || (file_mkdirs(at->dir, e) && forget_states(p, at, e) && write_settings(r, at, e));
+    bool ok = r->dry || (forget_states(p, at, e) && write_settings(r, at, e));
 
     for (int j = 0; ok && j < JOBS; j++) {
         char *text;
@@ -298,9 +320,23 @@ static bool queue_all(const struct plan *p, const struct places *at, struct reco
     return ok || take_back(rec, at, e);
 }
 
-static void say_queued(const struct record *rec, const struct plan *p, const char *config)
+/* Text as a word of the shell. */
+static void print_word(const char *text, char *out, size_t size)
 {
-    char ids[80];
+    static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+                                "/._-+=:,@%";
+    const bool quoted = text[strspn(text, plain)];
+    size_t n = 0;
+
+    if (quoted) n += (size_t)snprintf(out + n, size - n, "'");
+    for (; *text && n + 6 < size; text++)
+        n += (size_t)snprintf(out + n, size - n, *text == '\'' ? "'\\''" : "%c", *text);
+    snprintf(out + n, size - n, quoted ? "'" : "");
+}
+
+static void say_queued(const struct run *r, const struct record *rec, const struct plan *p)
+{
+    char ids[80], program[5000], dir[5000];
 
     for (int j = 0; j < JOBS; j++)
         if (rec->id[j] && j == JOB_POINTS)
@@ -308,7 +344,9 @@ static void say_queued(const struct record *rec, const struct plan *p, const cha
                      (long long)config_points(p->c) - 1);
         else if (rec->id[j])
             log_line("submitted: job %lld, %s", rec->id[j], submit_job_names[j]);
-    log_line("how far they are: mha2mla-train --config %s --status", config);
+    print_word(program_invocation_name, program, sizeof program);
+    print_word(r->c.run.dir, dir, sizeof dir);
+    log_line("how far they are: %s --config %s/slurm/config.json --status", program, dir);
     log_line("to end them: scancel %s", record_ids(ids, sizeof ids, rec));
 }
 
@@ -319,12 +357,45 @@ static bool have_slurm(struct err *e)
                       "yet to be loaded; --submit --dry-run shows the scripts without it");
 }
 
-bool submit(struct run *r, const char *config, struct err *e)
+/* What an allocation has of its own would be taken for the jobs': all but where Slurm is. */
+static void leave_allocation(void)
+{
+    static const char *const kept[] = {
+        "SLURM_CONF=", "SLURM_CONF_SERVER=", "SLURM_JWT=", "SLURM_CLUSTERS="};
+
+    for (char **at = environ; *at;) {
+        char name[256];
+        bool keeps = strncmp(*at, "SLURM_", 6) != 0;
+        for (size_t i = 0; !keeps && i < sizeof kept / sizeof *kept; i++)
+            keeps = strncmp(*at, kept[i], strlen(kept[i])) == 0;
+        snprintf(name, sizeof name, "%.*s", (int)strcspn(*at, "="), *at);
+        if (keeps || unsetenv(name) != 0) at++;
+    }
+}
+
+/* Once nothing stands in the way: the scripts, and the jobs. */
+static bool hand_over(const struct run *r, const struct plan *p, const struct places *at,
+                      struct err *e)
+{
+    struct record rec;
+    int lock = -1;
+    bool ok = r->dry || (file_mkdirs(at->dir, e) && lock_places(at, &lock, e) &&
+                         check_live(r, at, e)); /* again: one may have come in between */
+
+    ok = ok && make_scripts(r, p, at, e);
+    if (ok && !r->dry) ok = queue_all(p, at, &rec, e);
+    if (ok && !r->dry) say_queued(r, &rec, p);
+    if (lock >= 0) close(lock);
+    return ok;
+}
+
+bool submit(struct run *r, struct err *e)
 {
     struct places at = {.run = NULL};
-    struct record rec;
     struct plan p;
     bool dry = r->dry, ok = plan_open(&p, &r->c, e) && (dry || have_slurm(e));
+
+    leave_allocation();
 
     r->dry = true; /* looking ahead writes nothing */
     if (ok && r->c.run.threads == 0) r->c.run.threads = p.cpus;
@@ -333,9 +404,7 @@ bool submit(struct run *r, const char *config, struct err *e)
          check_run(r, e) && look_at_cluster(r, &p, dry, e) && look_ahead(r, &p, e);
     r->dry = dry;
     if (ok) say_jobs(&p);
-    ok = ok && make_scripts(r, &p, &at, e);
-    if (ok && !dry) ok = queue_all(&p, &at, &rec, e);
-    if (ok && !dry) say_queued(&rec, &p, config);
+    ok = ok && hand_over(r, &p, &at, e);
     if (ok && dry) log_line("A dry run: nothing was written or submitted.");
     close_places(&at);
     return ok;

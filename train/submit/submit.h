@@ -6,7 +6,11 @@
 
 /* Looks ahead as a dry run does, writes settings and job scripts to RUN/slurm, and submits them
  * (plan.h); `r->dry`: prints the scripts, and leaves nothing behind. Nothing stays queued if one of
- * the jobs is not taken. `config` is the file's name, for what to do next. */
-bool submit(struct run *r, const char *config, struct err *e);
+ * the jobs is not taken. */
+bool submit(struct run *r, struct err *e);
+
+/* Fails if jobs wait for the run's directory that would find it taken; fine where Slurm is not, and
+ * in a job. */
+bool submit_is_idle(const struct run *r, struct err *e);
 
 #endif
