@@ -188,9 +188,11 @@ static const struct schema_row rows[] = {
     {"rank.samples", SCHEMA_INT(C, rank.samples), .def = "64", .min = SCHEMA_FROM(1),
      .help = "calibration samples"},
     {"rank.max_queries", SCHEMA_INT(C, rank.max_queries), .def = "64", .min = SCHEMA_FROM(0),
-     .help = "query positions examined per sample (mkl, mkl-mask); 0: all"},
+     .help = "query positions examined per sample (mkl, mkl-mask, cross, rotation); 0: all"},
     {"rank.uniform_start", SCHEMA_INT(C, rank.uniform_start), .def = "0", .min = SCHEMA_FROM(0),
      .help = "first dim of strategy uniform"},
+    {"rank.rotation", SCHEMA_BOOL(C, rank.rotation), .def = "false",
+     .help = "give what is no longer rotated the constant rotation that serves attention best"},
     PHASE("stage1", stage1, "1", "5e-5", "with partial RoPE, no compression"),
     PEFT("stage1", stage1, "\"v4\"", "false"),
     LOSS("stage1", stage1),
@@ -347,6 +349,11 @@ bool config_refits(const struct config *c)
 {
     return (c->svd.refit && config_has_step(c, STEP_SVD)) ||
            (c->stage1.refit && config_has_step(c, STEP_STAGE1));
+}
+
+bool config_rotates(const struct config *c)
+{
+    return c->rank.rotation && (config_has_step(c, STEP_STAGE1) || config_has_step(c, STEP_SVD));
 }
 
 const char *config_source_name(const struct config_source *s)

@@ -72,6 +72,7 @@ struct config {
         int strategy, basis; /* enum rank_strategy, enum rope_basis */
         const char *file;
         int64_t rope_dim, samples, max_queries, uniform_start;
+        bool rotation;
     } rank;
     struct {
         int method, input; /* enum kv_method, enum mdsvd_method */
@@ -145,8 +146,9 @@ enum { PHASES = 3 };
 extern const enum step phase_steps[PHASES];
 const struct config_phase *config_phase(const struct config *c, int i);
 
-bool config_trains(const struct config *c); /* some step does */
-bool config_refits(const struct config *c); /* the same */
+bool config_trains(const struct config *c);  /* some step does */
+bool config_refits(const struct config *c);  /* the same */
+bool config_rotates(const struct config *c); /* a constant rotation is measured */
 
 /* What a source is called in scores and messages: its name, or its file's. */
 const char *config_source_name(const struct config_source *s);

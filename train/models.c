@@ -9,6 +9,7 @@
 #include "train/basis.h"
 #include "train/made.h"
 #include "train/ranking.h"
+#include "train/rotation.h"
 
 #include <stdlib.h>
 
@@ -118,7 +119,8 @@ static bool to_partial(struct run *r, const struct point *p, struct model *m, st
 
 bool open_untrained_partial(struct run *r, const struct point *p, struct model *m, struct err *e)
 {
-    return open_base_model(r, m, e) && to_partial(r, p, m, e);
+    return open_base_model(r, m, e) && to_partial(r, p, m, e) &&
+           (!r->c.rank.rotation || rotation_apply(r, m, e));
 }
 
 bool partial_is_trained(const struct run *r, const struct point *p, bool *trained, struct err *e)

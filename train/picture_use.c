@@ -40,7 +40,7 @@ static bool mark_trainings(struct run *r, bool pixels, struct err *e)
 static bool mark_calibration(struct run *r, struct err *e)
 {
     const struct config *c = &r->c;
-    const bool rank = run_has_step(r, STEP_RANK) && rank_is_measured(c);
+    const bool rank = (run_has_step(r, STEP_RANK) && rank_is_measured(c)) || config_rotates(c);
     const bool svd = config_refits(c) || (run_has_step(r, STEP_SVD) && c->svd.method != KV_NONE &&
                                           c->svd.input == MDSVD_ACTIVATION);
 

@@ -377,6 +377,7 @@ void run_close(struct run *r)
     if (r->lock > 0) close(r->lock);
     if (r->point_lock > 0) close(r->point_lock);
     place_leave();
+    free(r->rotation);
     recipes_close(&r->c);
     schema_free(&config_schema, &r->was);
 }

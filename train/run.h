@@ -59,6 +59,8 @@ struct run {
     bool pictures_recorded; /* run_record_pictures has been called */
     struct metrics metrics;
     struct outputs outputs; /* what the steps have left, with sums */
+    double *rotation;       /* of rank.rotation, [L, H*dc], for these; or NULL */
+    int64_t rotation_dim, rotation_recipe;
 };
 
 /* Opens everything that does not need the model. A directory that holds a run is locked,

@@ -72,9 +72,18 @@ static bool of_measure(const struct use *u)
 {
     return rank_kind_of(u) == RANK_KIND_MEASURED;
 }
+static bool of_samples(const struct use *u)
+{
+    return of_measure(u) || config_rotates(u->c);
+}
 static bool of_queries(const struct use *u)
 {
-    return !of_measure(u) || u->c->rank.basis == BASIS_CROSS || u->c->rank.strategy != RANK_2NORM;
+    return !of_measure(u) || u->c->rank.basis == BASIS_CROSS || u->c->rank.strategy != RANK_2NORM ||
+           config_rotates(u->c);
+}
+static bool of_rotation(const struct use *u)
+{
+    return !u->c->rank.rotation || config_rotates(u->c);
 }
 static bool of_head_basis(const struct use *u)
 {
@@ -212,9 +221,10 @@ static const struct rule {
     {"rank.uniform_start", of_head_basis, cross_basis, 0},
     {"rank.file", of_file, other_strategy, 0},
     {"rank.uniform_start", of_uniform, other_strategy, 0},
-    {"rank.samples", of_measure, "rank.strategy measures nothing", 0},
-    {"rank.max_queries", of_measure, "rank.strategy measures nothing", 0},
+    {"rank.samples", of_samples, "rank.strategy measures nothing", 0},
+    {"rank.max_queries", of_samples, "rank.strategy measures nothing", 0},
     {"rank.max_queries", of_queries, other_strategy, 0},
+    {"rank.rotation", of_rotation, "stage1 and svd are not among run.steps", 0},
     {"rank.rope_dim", of_given, by_cache, 0},
     {"svd.low_rank", of_given, by_cache, 0},
     {"svd.split_samples", of_cache, "there is no sweep.cache", 0},

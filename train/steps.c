@@ -359,13 +359,20 @@ static bool open_data(struct run *r, struct err *e)
     return cluster_agree(ok && (!cluster_first() || watch_sum_mapped(e)), e);
 }
 
+static bool any_rotates(const struct run *r)
+{
+    for (int64_t i = 0; i < recipes_count(&r->c); i++)
+        if (config_rotates(recipes_config(&r->c, i))) return true;
+    return false;
+}
+
 bool run_steps(struct run *r, struct err *e)
 {
     int64_t points = config_points(&r->c), only_point = r->only_point;
 
     if (!open_data(r, e)) return false;
     if (run_has_step(r, STEP_BASELINE) && !step_baseline(r, e)) return false;
-    if (run_has_step(r, STEP_RANK) || splits_any_needed(r)) {
+    if (run_has_step(r, STEP_RANK) || splits_any_needed(r) || any_rotates(r)) {
         struct model m = {0};
         bool ok = open_base_model(r, &m, e) && need_pictures(r, &m, false, e);
         model_close(&m);

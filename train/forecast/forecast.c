@@ -17,6 +17,7 @@
 #include "train/ranking.h"
 #include "train/recipes.h"
 #include "train/refit.h"
+#include "train/rotation.h"
 #include "train/splits.h"
 #include "train/teacher.h"
 #include "train/trainer.h"
@@ -151,12 +152,15 @@ static int64_t samples_at_a_time(const struct config_phase *p, int64_t processes
 /* Where frozen weights are: in memory of their own, or mapped. Until a model has been
  * saved and reopened, a new one owns all of them, and a partial one owns the moved rows:
  * all except v_proj's. */
-static void place_weights(struct forecast_step *s, const struct model *shape, bool is_new,
-                          bool is_moved)
+static void place_weights(const struct forecast *f, struct forecast_step *s,
+                          const struct model *shape, bool is_new, bool is_moved)
 {
+    const bool turned = is_moved && f->r->c.rank.rotation; /* q_proj's, in fp32 */
+
     for (int64_t i = 0; i < shape->n_params; i++) {
         const struct param *p = &shape->params[i];
-        double bytes = (double)tensor_count(&p->t) * (double)dtype_size(p->t.dtype);
+        const enum dtype dtype = turned && p->kind == PARAM_Q ? DT_F32 : p->t.dtype;
+        double bytes = (double)tensor_count(&p->t) * (double)dtype_size(dtype);
         bool moved = p->kind == PARAM_Q || p->kind == PARAM_Q_ROPE || p->kind == PARAM_K_ROPE ||
                      p->kind == PARAM_UP_K;
         if (p->t.needs_grad) continue;
@@ -236,7 +240,7 @@ static bool add_model_step(struct forecast *f, struct forecast_model *m, struct 
     if (ok) {
         bool made = m->state.state == ATTN_FULL && m->phase && !r->c.model.path;
         s->trained = training_bytes(m, &shape, r);
-        place_weights(s, &shape, made, m->state.state == ATTN_PARTIAL);
+        place_weights(f, s, &shape, made, m->state.state == ATTN_PARTIAL);
         s->is_training = m->phase;
     }
     if (ok && m->phase) ok = add_graph(f, m, &shape, s, e);
@@ -349,7 +353,7 @@ static bool add_pictures(struct forecast *f, struct err *e)
             s->activations = s->region = (double)dry_picture(f->r, &shape, p.used.shape);
         s->computed = picture_bytes(&p, r->processor.input_width) +
                       (f->largest ? (double)f->largest->largest.bytes : 0);
-        place_weights(s, &shape, false, false);
+        place_weights(f, s, &shape, false, false);
         sum_up(f, s);
     }
     model_close(&shape);
@@ -392,11 +396,35 @@ static bool add_rank(struct forecast *f, struct err *e)
     bool ok = open_calibration(f, s, &layer, &f->models[0].state, LOOK_QK, e);
 
     if (ok) {
-        place_weights(s, &layer.shape, false, false);
+        place_weights(f, s, &layer.shape, false, false);
         s->computed += rank_bytes(f, &layer.shape);
         sum_up(f, s);
     }
     model_close(&layer.shape);
+    return ok;
+}
+
+/* The original's layers, for the rotation of a partial model. */
+static bool add_rotation(struct forecast *f, const struct point *pt, enum step of, struct err *e)
+{
+    const struct model_state state = partial_state(f, pt);
+    struct forecast_step *s;
+    struct calibration base = {0};
+    struct model shape = {0};
+    bool ok;
+
+    if (!f->r->c.rank.rotation) return true;
+    s = add_step(f, pt->stage1, of);
+    strcat(s->name, " rotation");
+    ok = open_calibration(f, s, &base, &f->models[0].state, LOOK_X | LOOK_ATTENTION, e) &&
+         model_outline(&shape, &f->base, &state, 0, e);
+    if (ok) {
+        place_weights(f, s, &shape, false, true);
+        s->computed += rotation_size(&shape, base.tokens);
+        sum_up(f, s);
+    }
+    model_close(&base.shape);
+    model_close(&shape);
     return ok;
 }
 
@@ -446,7 +474,7 @@ static bool add_svd(struct forecast *f, const struct point *pt, double *factors,
     ok = ok && factors_size(&size, f->r, &layer.shape, &what, layer.tokens, e);
     free(what.point);
     if (ok) {
-        place_weights(s, &layer.shape, false, !run_has_step(f->r, STEP_STAGE1));
+        place_weights(f, s, &layer.shape, false, !run_has_step(f->r, STEP_STAGE1));
         s->computed += size.made > size.copied ? size.made : size.copied;
         *factors = size.copied;
         sum_up(f, s);
@@ -469,7 +497,8 @@ static bool add_refit(struct forecast *f, const char *name, enum step of,
     ok = ok && open_calibration(f, s, &own, state, LOOK_A, e);
     if (ok) {
         if (region > s->region) s->activations = s->region = region;
-        place_weights(s, &own.shape, false, of == STEP_STAGE1 || !run_has_step(f->r, STEP_STAGE1));
+        place_weights(f, s, &own.shape, false,
+                      of == STEP_STAGE1 || !run_has_step(f->r, STEP_STAGE1));
         s->computed += others + refit_size(&own.shape, own.tokens);
         sum_up(f, s);
     }
@@ -505,7 +534,8 @@ static bool add_splits(struct forecast *f, struct err *e)
     double factors = 0;
 
     return !splits_needed(f->r) ||
-           (add_svd(f, &pt, &factors, e) && add_svd_refit(f, &pt, factors, e));
+           (add_rotation(f, &pt, STEP_SVD, e) && add_svd(f, &pt, &factors, e) &&
+            add_svd_refit(f, &pt, factors, e));
 }
 
 /* What comes before the points. */
@@ -540,6 +570,10 @@ static bool add_steps(struct forecast *f, struct err *e)
                                                     strcmp(m->point.stage1, last->stage1) != 0);
         if (first) last = &m->point;
         recipes_take(c, m->point.recipe);
+        if ((m->state.state == ATTN_PARTIAL ||
+             (first && run_has_step(f->r, STEP_SVD) && !run_has_step(f->r, STEP_STAGE1))) &&
+            !add_rotation(f, &m->point, m->state.state == ATTN_MLA ? STEP_SVD : STEP_STAGE1, e))
+            return false;
         if (m->state.state == ATTN_PARTIAL && c->stage1.refit &&
             !add_refit(f, m->name, STEP_STAGE1, &m->state, 0, e))
             return false;
@@ -557,7 +591,7 @@ static bool look_at_models(struct forecast *f, struct err *e)
     double own, mapped;
 
     f->models = mem_new((size_t)(1 + 2 * points), sizeof *f->models, "the run's models", e);
-    f->steps = mem_new((size_t)(2 + 3 * recipes_count(c) + 5 * points), sizeof *f->steps,
+    f->steps = mem_new((size_t)(2 + 4 * recipes_count(c) + 7 * points), sizeof *f->steps,
                        "the run's steps", e);
     if (!f->models || !f->steps) return false;
     add(f, "base", "line", baseline ? &c->baseline : NULL, baseline_kinds(c))->pixels =
