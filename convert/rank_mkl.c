@@ -10,14 +10,11 @@
 #include "convert/rank_mkl.h"
 
 #include "base/mem.h"
+#include "convert/attend.h"
 
 #include <math.h>
-#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* Query rows per task. The tasks, not the threads, own the partial sums. */
-enum { CHUNK = 32 };
 
 int64_t rank_mkl_len(const struct rank_dims *n)
 {
@@ -38,43 +35,12 @@ bool rank_mkl_score(const struct rank_dims *n, const double *sums, double *score
     return true;
 }
 
-/* Shared by the tasks of one rank_mkl_add. A task is one query head and CHUNK query positions. */
+/* Shared by the queries of one rank_mkl_add. */
 struct mkl_job {
-    const struct rank_sample *x;
-    struct rank_dims n;
-    int64_t P, queries, chunks;
+    const struct attend *a;
     bool mask;
-    float *keys;     /* [G, P, 4, T]: the pair (a, b) before, then after rotation */
-    float *scratch;  /* [threads, 3*T + 4*P] */
-    double *partial; /* [H, chunks, 2, P] */
+    double *partial; /* [H * chunks, 2, P]: the tasks' sums */
 };
-
-/* Position of the j-th of `queries` evenly spaced queries; the last one is T-1. */
-static int64_t query_position(const struct mkl_job *job, int64_t j)
-{
-    return (j + 1) * job->x->T / job->queries - 1;
-}
-
-static void spread_keys(const struct mkl_job *job)
-{
-    const int64_t T = job->x->T, P = job->P, G = job->n.G;
-    const float still = (float)(job->x->scale * job->x->scale);
-
-#pragma omp parallel for schedule(static)
-    for (int64_t g = 0; g < G; g++)
-        for (int64_t i = 0; i < P; i++) {
-            float *out = job->keys + (g * P + i) * 4 * T;
-            for (int64_t t = 0; t < T; t++) {
-                const float *k = job->x->k + (t * G + g) * 2 * P;
-                const float a = k[i], b = k[P + i];
-                const float c = job->x->cos[t * P + i], s = job->x->sin[t * P + i];
-                out[t] = a * still;
-                out[T + t] = b * still;
-                out[2 * T + t] = a * c - b * s;
-                out[3 * T + t] = b * c + a * s;
-            }
-        }
-}
 
 /* exp(x) - 1 - x with full relative precision near 0, for x up to about 80
  * (meaningless beyond). With x = k ln2 + f and exp(f) = 1 + f + f2, phi = 2^k f2 + (2^k - 1) +
@@ -133,118 +99,57 @@ static double kl_shift(const float *logit, const float *p, const float *delta, i
     return log1p((double)sum);
 }
 
-/* q: [4,P], the head's query as (a, b) before and (a, b) after rotation, times 1/sqrt(dh). For
- * mkl-mask the unrotated part is 0: the pair is then removed from the logits. */
-static void load_query(const struct mkl_job *job, float *q, int64_t h, int64_t t)
+/* For mkl-mask the unrotated part is 0: the pair is then removed from the logits. */
+static void add_query(void *arg, const struct attend_query *now)
 {
-    const int64_t P = job->P;
-    const float scale = 1.0f / sqrtf((float)job->n.dh);
-    const float *src = job->x->q + (t * job->n.H + h) * 2 * P;
+    const struct mkl_job *job = arg;
+    const struct rank_sample *x = job->a->x;
+    const int64_t P = job->a->n.dh / 2, T = x->T, n = now->t + 1;
+    double *sum = job->partial + (now->task * 2 + x->modality[now->t]) * P;
+    float *delta = now->room;
 
     for (int64_t i = 0; i < P; i++) {
-        const float a = src[i] * scale, b = src[P + i] * scale;
-        const float c = job->x->cos[t * P + i], s = job->x->sin[t * P + i];
-        q[i] = job->mask ? 0 : a;
-        q[P + i] = job->mask ? 0 : b;
-        q[2 * P + i] = a * c - b * s;
-        q[3 * P + i] = b * c + a * s;
-    }
-}
-
-/* The logits and p of one query, over its n keys. */
-static void base_softmax(const struct mkl_job *job, const float *keys, const float *q, float *logit,
-                         float *p, int64_t n)
-{
-    const int64_t P = job->P, T = job->x->T;
-    float top = -INFINITY;
-    double z = 0;
-
-    memset(logit, 0, (size_t)n * sizeof *logit);
-    for (int64_t i = 0; i < P; i++) {
-        const float a = q[2 * P + i], b = q[3 * P + i];
-        const float *ka = keys + (i * 4 + 2) * T, *kb = ka + T;
+        const float *k = now->keys + i * 4 * T, *q = now->q + i;
+        const float a = job->mask ? 0 : q[0], b = job->mask ? 0 : q[P];
+        const float ra = q[2 * P], rb = q[3 * P];
 #pragma omp simd
         for (int64_t j = 0; j < n; j++)
-            logit[j] += a * ka[j] + b * kb[j];
-    }
-    for (int64_t j = 0; j < n; j++)
-        top = logit[j] > top ? logit[j] : top;
-    for (int64_t j = 0; j < n; j++)
-        z += p[j] = expf(logit[j] - top);
-    for (int64_t j = 0; j < n; j++)
-        p[j] = (float)(p[j] / z);
-}
-
-static void mkl_task(const struct mkl_job *job, int64_t h, int64_t chunk, float *scratch)
-{
-    const int64_t P = job->P, T = job->x->T;
-    const float *keys = job->keys + h / (job->n.H / job->n.G) * P * 4 * T;
-    double *sums = job->partial + (h * job->chunks + chunk) * 2 * P;
-    float *logit = scratch, *p = logit + T, *delta = p + T, *q = delta + T;
-
-    for (int64_t r = chunk * CHUNK; r < (chunk + 1) * CHUNK && r < job->queries; r++) {
-        const int64_t t = query_position(job, r), n = t + 1;
-        double *sum = sums + job->x->modality[t] * P;
-
-        load_query(job, q, h, t);
-        base_softmax(job, keys, q, logit, p, n);
-        for (int64_t i = 0; i < P; i++) {
-            const float *k = keys + i * 4 * T;
-            const float a = q[i], b = q[P + i], ra = q[2 * P + i], rb = q[3 * P + i];
-#pragma omp simd
-            for (int64_t j = 0; j < n; j++)
-                delta[j] = a * k[j] + b * k[T + j] - ra * k[2 * T + j] - rb * k[3 * T + j];
-            sum[i] += kl_shift(logit, p, delta, n);
-        }
+            delta[j] = a * k[j] + b * k[T + j] - ra * k[2 * T + j] - rb * k[3 * T + j];
+        sum[i] += kl_shift(now->logit, now->p, delta, n);
     }
 }
 
 /* Adds up the tasks' sums in a fixed order and counts the queries. */
 static void mkl_gather(const struct mkl_job *job, double *sums)
 {
-    const int64_t P = job->P, G = job->n.G, group = job->n.H / G;
+    const struct attend *a = job->a;
+    const int64_t P = a->n.dh / 2, G = a->n.G, group = a->n.H / G;
 
-    for (int64_t j = 0; j < rank_mkl_len(&job->n); j++)
+    for (int64_t j = 0; j < rank_mkl_len(&a->n); j++)
         sums[j] = 0;
-    for (int64_t r = 0; r < job->queries; r++)
-        sums[job->x->modality[query_position(job, r)]] += 1;
-    for (int64_t h = 0; h < job->n.H; h++)
-        for (int64_t c = 0; c < job->chunks; c++)
-            for (int64_t m = 0; m < 2; m++)
-                for (int64_t i = 0; i < P; i++)
-                    sums[2 + (m * G + h / group) * P + i] +=
-                        job->partial[((h * job->chunks + c) * 2 + m) * P + i];
+    for (int64_t r = 0; r < a->queries; r++)
+        sums[a->x->modality[attend_position(a, r)]] += 1;
+    for (int64_t task = 0; task < a->n.H * a->chunks; task++)
+        for (int64_t m = 0; m < 2; m++)
+            for (int64_t i = 0; i < P; i++)
+                sums[2 + (m * G + task / a->chunks / group) * P + i] +=
+                    job->partial[(task * 2 + m) * P + i];
 }
 
 bool rank_mkl_add(const struct rank_dims *n, bool mask, int64_t max_queries, double *sums,
                   const struct rank_sample *x, struct err *e)
 {
-    const int64_t T = x->T, P = n->dh / 2, width = 3 * T + 4 * P;
-    const int64_t queries = max_queries > 0 && max_queries < T ? max_queries : T;
-    const int threads = omp_get_max_threads();
-    struct mkl_job job = {.x = x,
-                          .n = *n,
-                          .P = P,
-                          .queries = queries,
-                          .chunks = (queries + CHUNK - 1) / CHUNK,
-                          .mask = mask};
-    const int64_t tasks = n->H * job.chunks;
-    bool ok = false;
+    struct attend a = {0};
+    struct mkl_job job = {.a = &a, .mask = mask};
+    bool ok = attend_open(&a, n, x, max_queries, x->T, e);
 
-    job.keys = mem_new((size_t)(n->G * P * 4), (size_t)T * sizeof(float), "RoPE ranking keys", e);
-    job.scratch = mem_new((size_t)threads, (size_t)width * sizeof(float), "RoPE ranking rows", e);
-    job.partial = mem_new((size_t)(tasks * 2 * P), sizeof(double), "RoPE ranking sums", e);
-    if (!job.keys || !job.scratch || !job.partial) goto out;
-
-    spread_keys(&job);
-#pragma omp parallel for schedule(dynamic) num_threads(threads)
-    for (int64_t j = 0; j < tasks; j++)
-        mkl_task(&job, j / job.chunks, j % job.chunks, job.scratch + omp_get_thread_num() * width);
-    mkl_gather(&job, sums);
-    ok = true;
-out:
-    free(job.keys);
-    free(job.scratch);
+    if (ok)
+        job.partial = mem_new((size_t)(n->H * a.chunks), (size_t)n->dh * sizeof(double),
+                              "RoPE ranking sums", e);
+    ok = ok && job.partial;
+    if (ok) attend_each(&a, add_query, &job);
+    if (ok) mkl_gather(&job, sums);
     free(job.partial);
+    attend_close(&a);
     return ok;
 }
