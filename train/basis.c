@@ -45,16 +45,11 @@ static bool look_at(void *arg, const struct layer_look *look, struct err *e)
 
 static bool walk(struct measure *k, struct layerwise *w, int64_t l, bool pass, struct err *e)
 {
-    const int64_t layers = w->m->cfg.text.num_hidden_layers;
-    bool ok = true;
+    const bool last = l == w->m->cfg.text.num_hidden_layers - 1;
+    const struct layer_walk one = {w, pass && !last, look_at};
 
     k->weighs = pass;
-    for (int64_t i = 0; ok && i < w->samples; i += layerwise_group(w, i)) {
-        log_progress("rank: layer %lld of %lld, sample %lld of %lld%s", (long long)l + 1,
-                     (long long)layers, (long long)i, (long long)w->samples, pass ? " again" : "");
-        ok = layerwise_graph(w, l, i, pass && l < layers - 1, look_at, k, e);
-    }
-    return cluster_agree(ok, e);
+    return cluster_agree(layerwise_layer(pass ? "rank again" : "rank", l, &one, 1, k, e), e);
 }
 
 static bool sum_loss(struct basis *b, struct err *e)

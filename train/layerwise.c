@@ -17,7 +17,8 @@ static float *hidden_at(const struct layerwise *w, int64_t row)
     return (float *)w->hidden.data + row * w->m->cfg.text.hidden_size;
 }
 
-int64_t layerwise_group(const struct layerwise *w, int64_t first)
+/* How many samples from `first` on make one graph. */
+static int64_t group_of(const struct layerwise *w, int64_t first)
 {
     int64_t n = 1;
 
@@ -98,7 +99,7 @@ static bool embed(struct layerwise *w, struct err *e)
     int64_t n;
 
     for (int64_t i = 0; i < w->samples; i += n) {
-        n = layerwise_group(w, i);
+        n = group_of(w, i);
         if (!begin_graph(w, i, n, &f, e) ||
             !run_pictures(w->r, w->m, &w->r->train, &w->batch, &f.features, e))
             return false;
@@ -195,42 +196,55 @@ static struct tensor *leaf_of(struct layerwise *w, int64_t first, int64_t n)
     return x;
 }
 
-bool layerwise_graph(struct layerwise *w, int64_t l, int64_t first, bool pass, layer_looker *look,
-                     void *arg, struct err *e)
+/* One model's part of a walk, for the samples from `first` on. */
+static bool walk_graph(const struct layer_walk *walk, int64_t l, int64_t first, void *arg,
+                       struct err *e)
 {
-    const int64_t n = layerwise_group(w, first);
+    struct layerwise *w = walk->w;
+    const int64_t n = group_of(w, first);
     struct tape *t = w->r->tape;
     struct tensor *y;
     struct forward f;
 
     if (!begin_graph(w, first, n, &f, e)) return false;
-    y = model_layer(w->m, t, &f, l, leaf_of(w, first, n), !pass);
+    y = model_layer(w->m, t, &f, l, leaf_of(w, first, n), !walk->pass);
     if (!tape_plan(t, w->r->memory_limit, e)) return false;
     if (!tape_forward(t)) return signals_go_on(e);
-    if (look && !show(w, l, look, arg, e)) return false;
+    if (walk->look && !show(w, l, walk->look, arg, e)) return false;
     if (y) keep_hidden(w, first, y);
+    return true;
+}
+
+bool layerwise_layer(const char *what, int64_t l, const struct layer_walk *walk, int n, void *arg,
+                     struct err *e)
+{
+    const struct layerwise *w = walk->w;
+    const int64_t layers = w->m->cfg.text.num_hidden_layers;
+
+    CHECK(l < layers);
+    for (int64_t i = 0; i < w->samples;) {
+        for (int k = 0; k < n; k++)
+            if (!walk_graph(&walk[k], l, i, arg, e)) return false;
+        i += group_of(w, i);
+        log_progress("%s: layer %lld of %lld, sample %lld of %lld", what, (long long)l + 1,
+                     (long long)layers, (long long)i, (long long)w->samples);
+    }
     return true;
 }
 
 bool layerwise_next(struct layerwise *w, const char *what, layer_looker *look, void *arg,
                     struct err *e)
 {
-    const int64_t l = w->next++, last = w->m->cfg.text.num_hidden_layers - 1;
+    const int64_t l = w->next++;
+    const bool pass = l < w->m->cfg.text.num_hidden_layers - 1;
 
-    CHECK(l <= last);
-    for (int64_t i = 0; i < w->samples;) {
-        if (!layerwise_graph(w, l, i, l < last, look, arg, e)) return false;
-        i += layerwise_group(w, i);
-        log_progress("%s: layer %lld of %lld, sample %lld of %lld", what, (long long)l + 1,
-                     (long long)last + 1, (long long)i, (long long)w->samples);
-    }
-    return true;
+    return layerwise_layer(what, l, &(struct layer_walk){w, pass, look}, 1, arg, e);
 }
 
 /* Adds the losses of a group's labels, and their number. */
 static bool add_loss(struct layerwise *w, int64_t first, double sums[2], struct err *e)
 {
-    const int64_t n = layerwise_group(w, first);
+    const int64_t n = group_of(w, first);
     struct tape *t = w->r->tape;
     struct tensor *y;
     struct forward f;
@@ -251,7 +265,7 @@ bool layerwise_loss(struct layerwise *w, double *loss, struct err *e)
     double sums[2] = {0, 0};
     bool ok = true;
 
-    for (int64_t i = 0; ok && i < w->samples; i += layerwise_group(w, i))
+    for (int64_t i = 0; ok && i < w->samples; i += group_of(w, i))
         ok = add_loss(w, i, sums, e);
     if (!cluster_agree(ok, e) || !cluster_sum(sums, 2, e)) return false;
     *loss = sums[1] > 0 ? sums[0] / sums[1] : 0;

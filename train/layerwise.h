@@ -53,12 +53,15 @@ bool layerwise_each(const struct run *r, int64_t samples, entry_visitor *visit, 
 bool layerwise_next(struct layerwise *w, const char *what, layer_looker *look, void *arg,
                     struct err *e);
 
-/* How many samples from `first` on make one graph, and the graph of these in layer l alone, for who
- * takes several models through their layers side by side. `pass`: its output becomes their hidden
- * states; else only what is inspected is computed. look may be NULL. */
-int64_t layerwise_group(const struct layerwise *w, int64_t first);
-bool layerwise_graph(struct layerwise *w, int64_t l, int64_t first, bool pass, layer_looker *look,
-                     void *arg, struct err *e);
+/* The same of layer l, for who walks a layer more than once, or takes several models, opened alike,
+ * through it side by side: batch by batch, in the order of `walk` [n]. Layers must be passed in order. */
+struct layer_walk {
+    struct layerwise *w;
+    bool pass; /* the output becomes the hidden states; else what is inspected is computed */
+    layer_looker *look; /* or NULL */
+};
+bool layerwise_layer(const char *what, int64_t l, const struct layer_walk *walk, int n, void *arg,
+                     struct err *e);
 
 /* The mean cross entropy of all labels, of the samples of all processes, once the last layer's output
  * is the hidden states. */

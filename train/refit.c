@@ -94,26 +94,17 @@ static bool see_converted(void *arg, const struct layer_look *look, struct err *
     return true;
 }
 
-static void progress(const struct refit *s, int64_t l, int64_t done)
-{
-    log_progress("%s: layer %lld of %lld, sample %lld of %lld", s->how->what, (long long)l + 1,
-                 (long long)s->converted.m->cfg.text.num_hidden_layers, (long long)done,
-                 (long long)s->converted.samples);
-}
-
 /* Both models' attention in layer l; the original goes on to the next, or to the head. */
 static bool gather(struct refit *s, int64_t l, bool pass, struct err *e)
 {
+    const struct layer_walk both[2] = {{&s->original, pass, see_original},
+                                       {&s->converted, false, see_converted}};
+
     s->out = (struct refit_out){0};
     s->all = 0;
     if (s->how->fits && !moments_init_cross(&s->moments, s->n, s->d, e)) return false;
-    for (int64_t i = 0; i < s->original.samples; i += layerwise_group(&s->original, i)) {
-        progress(s, l, i);
-        if (!layerwise_graph(&s->original, l, i, pass, see_original, s, e) ||
-            !layerwise_graph(&s->converted, l, i, false, see_converted, s, e))
-            return false;
-    }
-    return !s->how->fits || moments_finish(&s->moments, e);
+    return layerwise_layer(s->how->what, l, both, 2, s, e) &&
+           (!s->how->fits || moments_finish(&s->moments, e));
 }
 
 /* All processes' sums, of which the first one makes the new weights for all. */
@@ -131,12 +122,9 @@ static bool solve(struct refit *s, struct param *o, struct err *e)
 /* The converted model goes on to the next layer. */
 static bool pass_on(struct refit *s, int64_t l, struct err *e)
 {
-    struct layerwise *w = &s->converted;
-    bool ok = true;
+    const struct layer_walk one = {&s->converted, true, NULL};
 
-    for (int64_t i = 0; ok && i < w->samples; i += layerwise_group(w, i))
-        ok = layerwise_graph(w, l, i, true, NULL, NULL, e);
-    return cluster_agree(ok, e);
+    return cluster_agree(layerwise_layer(s->how->what, l, &one, 1, NULL, e), e);
 }
 
 static bool refit_layer(struct refit *s, int64_t l, struct err *e)
