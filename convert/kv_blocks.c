@@ -26,7 +26,7 @@ static void output_gram(const struct kv_stats *s, int64_t h, double *wo, double 
 /* (S_k^g)_vv [dh, dh], at least its lower triangle. */
 static bool values_of(const struct kv_stats *s, int set, int64_t g, double *out, struct err *e)
 {
-    const int64_t row0 = s->G * s->dc + g * s->dh, n = s->dh, d = s->d;
+    const int64_t row0 = s->G * s->dc + g * s->dh, n = s->dh, d = s->inputs;
     const double *key = s->sums.moments[g].s[set];
     double *w, *ws;
     bool ok;
@@ -40,7 +40,7 @@ static bool values_of(const struct kv_stats *s, int set, int64_t g, double *out,
     ws = doubles_new(n, d, e);
     ok = w && ws;
     for (int64_t i = 0; ok && i < n * d; i++)
-        w[i] = (double)s->w[row0 * d + i];
+        w[i] = (double)kv_stats_weights(s, set)[row0 * d + i];
     if (ok) {
         cblas_dsymm(CblasRowMajor, CblasRight, CblasLower, (int)n, (int)d, 1, key, (int)d, w,
                     (int)d, 0, ws, (int)d);

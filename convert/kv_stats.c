@@ -17,28 +17,32 @@
  * and must be positive definite. */
 static const double RIDGE = 1e-5;
 
-static void shape_of(struct kv_stats *s, const struct model *m, enum kv_statistics kind, int sets)
+static void shape_of(struct kv_stats *s, const struct model *m, const struct kv_how *how)
 {
     const struct text_config *c = &m->cfg.text;
 
-    *s = (struct kv_stats){.kind = kind,
-                           .sets = sets,
+    CHECK(how->narrow == 0 || how->kind == KV_BLOCKS);
+    *s = (struct kv_stats){.kind = how->kind,
+                           .sets = how->sets,
+                           .narrow = how->narrow,
                            .H = c->num_attention_heads,
                            .G = c->num_key_value_heads,
                            .dc = model_nope_dim(m),
                            .dh = c->head_dim,
                            .d = c->hidden_size};
     s->rows = s->G * (s->dc + s->dh);
-    s->outputs = s->rows < s->d;
-    s->width = s->outputs ? s->rows : s->d;
+    s->inputs = s->narrow ? s->narrow : s->d;
+    s->outputs = s->rows < s->inputs;
+    s->width = s->outputs ? s->rows : s->inputs;
 }
 
-bool kv_stats_open(struct kv_stats *s, const struct model *m, enum kv_statistics kind, int sets,
+bool kv_stats_open(struct kv_stats *s, const struct model *m, const struct kv_how *how,
                    struct err *e)
 {
+    const enum kv_statistics kind = how->kind;
     bool ok;
 
-    shape_of(s, m, kind, sets);
+    shape_of(s, m, how);
     s->w = mem_new((size_t)s->rows, (size_t)s->d * sizeof *s->w, "weights", e);
     ok = s->w;
     if (ok && kind == KV_BLOCKS) {
@@ -93,7 +97,7 @@ bool kv_sums_new(struct kv_stats *s, struct err *e)
     struct kv_sums *m = &s->sums;
     bool ok;
 
-    *m = (struct kv_sums){0};
+    *m = (struct kv_sums){.narrow = m->narrow}; /* which are given first */
     m->moments = mem_new((size_t)n, sizeof *m->moments, "second moments", e);
     ok = m->moments && moments_init(&m->moments[0], s->width, e);
     for (m->n = ok; ok && m->n < n; m->n += ok)
@@ -116,6 +120,7 @@ void kv_sums_free(struct kv_sums *m)
     free(m->queries);
     free(m->total[0]);
     free(m->total[1]);
+    kv_narrow_free(&m->narrow);
     memset(m, 0, sizeof *m);
 }
 
@@ -225,17 +230,38 @@ static bool add_attended(struct kv_stats *s, const struct kv_batch *b, const flo
     return ok;
 }
 
+/* Of a token that is narrowed by its set. */
+static int set_of(const struct kv_stats *s, const struct kv_batch *b, int64_t t)
+{
+    return s->narrow && s->sets > 1 ? b->modality[t] : 0;
+}
+
+/* u [T, width] of a batch; NULL: no memory. Narrowed, it is a product for each run of tokens of one
+ * modality. */
+static const float *rows_of(struct kv_stats *s, const struct kv_batch *b, struct err *e)
+{
+    const int64_t n = s->width, d = s->d;
+
+    if (!s->outputs && !s->narrow) return b->x;
+    if (!mem_grow(&s->y, &s->cap_y, (size_t)(b->T * n), sizeof *s->y, e)) return NULL;
+    for (int64_t end, t = 0; t < b->T; t = end) {
+        const int set = set_of(s, b, t);
+        const float *by = s->narrow ? s->sums.narrow.down[set] : s->w;
+        end = t + 1;
+        while (end < b->T && set_of(s, b, end) == set)
+            end++;
+        gemm_real(end - t, n, d, mat_of(b->x + t * d, d, false), mat_of(by, d, true), false,
+                  s->y + t * n, n);
+    }
+    return s->y;
+}
+
 bool kv_stats_add(struct kv_stats *s, const struct kv_batch *b, struct err *e)
 {
-    const float *u = b->x;
+    const float *u = rows_of(s, b, e);
     double *count_of = s->sums.count;
 
-    if (s->outputs) {
-        if (!mem_grow(&s->y, &s->cap_y, (size_t)(b->T * s->rows), sizeof *s->y, e)) return false;
-        gemm_real(b->T, s->rows, s->d, mat_of(b->x, s->d, false), mat_of(s->w, s->d, true), false,
-                  s->y, s->rows);
-        u = s->y;
-    }
+    if (!u) return false;
     for (int64_t t = 0; t < b->T; t++)
         count_of[KV_TEXT_TOKENS + (s->sets > 1 ? b->modality[t] : 0)] += 1;
     count_of[KV_SAMPLES] += (double)b->samples;
@@ -319,26 +345,43 @@ double kv_stats_scale(const struct kv_stats *s, int set)
     return (s->kind == KV_BLOCKS ? T : 1) / (weight * c[KV_SAMPLES]);
 }
 
-struct kv_bytes kv_stats_bytes(const struct model *m, enum kv_statistics kind, int sets,
-                               int64_t tokens)
+/* 2G moments, and the totals of two sets. */
+static double block_sums(double G, double n)
 {
-    const bool blocks = kind == KV_BLOCKS;
+    return 2 * G * (16 * n * n + 2048 * n) + 512 * n + 16 * n * n;
+}
+
+int64_t kv_stats_narrow(const struct model *m, double room, int64_t least)
+{
+    int64_t n;
+    struct kv_stats s;
+
+    shape_of(&s, m, &(struct kv_how){KV_BLOCKS, 2, 0});
+    if (s.width <= least || block_sums((double)s.G, (double)s.width) <= room) return 0;
+    for (n = s.width - 1; n > least && block_sums((double)s.G, (double)n) > room;)
+        n--;
+    return n;
+}
+
+struct kv_bytes kv_stats_bytes(const struct model *m, const struct kv_how *how, int64_t tokens)
+{
+    const bool blocks = how->kind == KV_BLOCKS;
     struct kv_bytes bytes = {0, 0};
     struct kv_stats s;
 
-    shape_of(&s, m, kind, sets);
+    shape_of(&s, m, how);
     const double n = (double)s.width, T = (double)tokens, H = (double)s.H, dc = (double)s.dc;
     const double of_rows = (double)sizeof(float) * T;
     bytes.sums = 16 * n * n + 2560 * n;
     bytes.scratch = (double)sizeof(float) * (double)(s.rows * s.d);
     if (blocks) {
-        bytes.sums = 2 * (double)s.G * (16 * n * n + 2048 * n) + 512 * n + 8 * H * dc * dc +
-                     8 * (double)sets * n * n;
+        bytes.sums = block_sums((double)s.G, n) + 8 * H * dc * dc;
+        if (s.narrow) bytes.sums += (double)sizeof(float) * s.sets * n * (double)(s.rows + s.d);
         bytes.scratch += (double)sizeof(float) * (H * (dc + (double)s.dh)) * (double)s.d +
-                         3 * of_rows * H * dc + of_rows * n * (double)sets;
+                         3 * of_rows * H * dc + of_rows * n * s.sets;
     }
-    if (s.outputs) bytes.scratch += of_rows * (double)s.rows;
-    if (kind != KV_TOKENS)
+    if (s.outputs || s.narrow) bytes.scratch += of_rows * n;
+    if (how->kind != KV_TOKENS)
         bytes.scratch += of_rows * n + 9 * T + (double)attended_bytes(tokens, s.dh);
     return bytes;
 }

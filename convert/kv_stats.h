@@ -9,7 +9,11 @@
  *               S_k^g = 1/RT sum_{h in g} sum_nm p_hmn u_n u_n^T - S_v^g
  *
  * g a kv head, R query heads each, H in all, T tokens of both modalities. S_v is what attention makes
- * of the values, S_k how far what it looks at differs: a bias of all keys changes nothing. */
+ * of the values, S_k how far what it looks at differs: a bias of all keys changes nothing.
+ *
+ * Blocks are 4G matrices [width, width], 17 GB for MHA of 32 heads and 4096 inputs. Where that is too
+ * much, x is narrowed first: u = D_k x, [narrow], and W u' = U_k u stands for y, with U_k D_k the
+ * factors of that width which lose least of W x over the tokens as they are received. */
 #ifndef CONVERT_KV_STATS_H
 #define CONVERT_KV_STATS_H
 
@@ -17,8 +21,15 @@
 #include "convert/moments.h"
 #include "model/model.h"
 
+/* A layer's narrowed inputs, of each modality. */
+struct kv_narrow {
+    float *up[2],
+        *down[2]; /* U_k [rows, narrow], D_k [narrow, d]; NULL: of another layer, or none */
+};
+
 /* Sums of one layer. */
 struct kv_sums {
+    struct kv_narrow narrow;
     /* One, or for blocks S_k^g of each kv head, and behind them S_v^g. Their tokens are not read. */
     struct moments *moments;
     int64_t n;
@@ -28,10 +39,19 @@ struct kv_sums {
 };
 enum { KV_TEXT_TOKENS, KV_IMAGE_TOKENS, KV_TEXT_WEIGHT, KV_IMAGE_WEIGHT, KV_SAMPLES };
 
+/* What is gathered: sets 2, or 1 if modalities are not told apart; narrow: of blocks, see above, 0 for
+ * all inputs. */
+struct kv_how {
+    enum kv_statistics kind;
+    int sets;
+    int64_t narrow;
+};
+
 struct kv_stats {
     enum kv_statistics kind;
-    int sets;     /* 2, or 1 if modalities are not told apart */
-    bool outputs; /* u is y */
+    int sets;
+    int64_t narrow, inputs; /* values of x, or of what stands for it: d, or narrow */
+    bool outputs;           /* u is y */
     int64_t H, G, dc, dh, d, rows, width;
     float *w;            /* of a layer: W [rows, d] */
     float *wq, *bq, *wo; /* blocks: unrotated queries' [H*dc, d], [H*dc]; o_proj [d, H*dh] */
@@ -43,14 +63,28 @@ struct kv_stats {
 };
 
 /* For a PARTIAL model's shape. */
-bool kv_stats_open(struct kv_stats *s, const struct model *m, enum kv_statistics kind, int sets,
+bool kv_stats_open(struct kv_stats *s, const struct model *m, const struct kv_how *how,
                    struct err *e);
 void kv_stats_close(struct kv_stats *s); /* fine on a zeroed struct */
 
 /* Takes the weights of m's layer l. */
 void kv_stats_layer(struct kv_stats *s, const struct model *m, int64_t l);
 
-/* Sums for a layer, zeroed: s->sums, which kv_sums_free frees. */
+/* W [rows, inputs] of a set, for x or what stands for it. */
+const float *kv_stats_weights(const struct kv_stats *s, int set);
+
+/* The width for how->narrow with which the sums of blocks take at most `room` bytes, or that of a
+ * latent, `least`; 0: all inputs have room. */
+int64_t kv_stats_narrow(const struct model *m, double room, int64_t least);
+
+/* Narrowed inputs from finished statistics "received" of the same layer; the caller gives them to
+ * the sums, or frees them. On failure *n is zeroed. */
+bool kv_narrow_make(struct kv_narrow *n, const struct kv_stats *received, int64_t width,
+                    struct err *e);
+void kv_narrow_free(struct kv_narrow *n); /* fine on a zeroed struct */
+
+/* Sums for a layer, zeroed: s->sums, which kv_sums_free frees, narrowed inputs with it: where there are
+ * any, s->sums.narrow has them already. */
 bool kv_sums_new(struct kv_stats *s, struct err *e);
 void kv_sums_free(struct kv_sums *m); /* fine on a zeroed struct */
 
@@ -80,7 +114,6 @@ double kv_stats_scale(const struct kv_stats *s, int set);
 struct kv_bytes {
     double sums, scratch;
 };
-struct kv_bytes kv_stats_bytes(const struct model *m, enum kv_statistics kind, int sets,
-                               int64_t tokens);
+struct kv_bytes kv_stats_bytes(const struct model *m, const struct kv_how *how, int64_t tokens);
 
 #endif

@@ -10,6 +10,7 @@
 #include "convert/attended.h"
 #include "convert/kv_blocks.h"
 #include "convert/kv_stats.h"
+#include "model/outline.h"
 #include "tests/tiny_convert.h"
 
 #include <omp.h>
@@ -19,13 +20,15 @@ static const char *const mixed[] = {"tttitt|TTT", "ttt|TTTT", "itti|TT", "t|Ti"}
 static const char *const text_only[] = {"tttttttt|TTT", "t|T", "tttt|TTTTTTTTTT", "tt|TT"};
 
 /* 4 kv heads have more rows than inputs (48 to 32), 2 and 1 fewer. own: attention is the partial
- * model's, of two parts, and not the original's. */
+ * model's, of two parts, and not the original's. narrow: the width of the inputs of blocks, 0 for all. */
 static const struct variant {
     int kv_heads, sets;
     bool text, own;
-} variants[] = {{4, 2, false, false}, {2, 2, false, false}, {1, 2, false, true},
-                {2, 1, false, true},  {4, 1, false, false}, {2, 1, true, false},
-                {4, 1, true, true}};
+    int narrow;
+} variants[] = {{4, 2, false, false, 0}, {2, 2, false, false, 0},  {1, 2, false, true, 0},
+                {2, 1, false, true, 0},  {4, 1, false, false, 0},  {2, 1, true, false, 0},
+                {4, 1, true, true, 0},   {4, 2, false, false, 20}, {2, 2, false, true, 9},
+                {4, 1, true, false, 16}};
 enum { VARIANTS = sizeof variants / sizeof *variants };
 
 /* A layer as it was seen, of all batches: kept in fp32, as the graph computed it. */
@@ -107,7 +110,9 @@ static void add_batch(struct seen *s, struct model *m, struct tape *t, const str
     tiny_batch_free(&b);
 }
 
-static struct seen *gather(const struct variant *v, enum kv_statistics kind)
+/* The sums take over `narrow`. */
+static struct seen *gather_narrow(const struct variant *v, const struct kv_how *how,
+                                  struct kv_narrow *narrow)
 {
     struct seen *s = calloc(1, sizeof *s);
     struct err e = {0};
@@ -118,8 +123,9 @@ static struct seen *gather(const struct variant *v, enum kv_statistics kind)
     open_model(&base, v);
     open_model(&s->m, v);
     tiny_partial(&s->m, ROPE);
-    must(kv_stats_open(&s->s, &s->m, kind, v->sets, &e), &e);
+    must(kv_stats_open(&s->s, &s->m, how, &e), &e);
     kv_stats_layer(&s->s, &s->m, 1);
+    s->s.sums.narrow = *narrow;
     must(kv_sums_new(&s->s, &e), &e);
     for (int i = 0; i < BATCHES; i++)
         add_batch(s, v->own ? &s->m : &base, t, v, (uint64_t)(8 + i));
@@ -137,18 +143,39 @@ static void drop(struct seen *s)
     free(s);
 }
 
-/* W x, or x itself: [T, width]. */
+static struct seen *gather(const struct variant *v, enum kv_statistics kind)
+{
+    const struct kv_how how = {kind, v->sets, kind == KV_BLOCKS ? v->narrow : 0};
+    struct kv_narrow n = {0};
+    struct err e = {0};
+
+    if (how.narrow) {
+        struct seen *received = gather(v, KV_RECEIVED);
+        must(kv_narrow_make(&n, &received->s, how.narrow, &e), &e);
+        drop(received);
+    }
+    return gather_narrow(v, &how, &n);
+}
+
+static const float *rows_by(const struct seen *s, int64_t t)
+{
+    return s->s.narrow ? s->s.sums.narrow.down[s->s.sets > 1 ? s->modality[t] : 0] : s->s.w;
+}
+
+/* W x, or x itself, or what it is narrowed to: [T, width]. */
 static double *rows_of(const struct seen *s)
 {
     const int64_t n = s->s.width;
+    const bool by_rows = s->s.outputs || s->s.narrow;
     double *u = calloc((size_t)(s->T * n), sizeof *u);
 
     assert_non_null(u);
     for (int64_t t = 0; t < s->T; t++)
-        for (int64_t i = 0; i < n; i++)
-            for (int64_t j = 0; s->s.outputs && j < TINY_D; j++)
-                u[t * n + i] += (double)s->s.w[i * TINY_D + j] * (double)s->x[t * TINY_D + j];
-    for (int64_t i = 0; !s->s.outputs && i < s->T * n; i++)
+        for (int64_t i = 0; i < n && by_rows; i++)
+            for (int64_t j = 0; j < TINY_D; j++)
+                u[t * n + i] +=
+                    (double)rows_by(s, t)[i * TINY_D + j] * (double)s->x[t * TINY_D + j];
+    for (int64_t i = 0; !by_rows && i < s->T * n; i++)
         u[i] = (double)s->x[i];
     return u;
 }
@@ -301,6 +328,7 @@ static void test_block_moments(void **state)
 static void slow_weight(const struct seen *s, int set, bool key, int64_t g, double *c)
 {
     const int64_t dh = s->s.dh, dc = s->s.dc, R = s->s.H / s->s.G, n = s->s.width;
+    const float *w = kv_stats_weights(&s->s, set);
     double *sk = calloc((size_t)(n * n), sizeof *sk), *sv = calloc((size_t)(n * n), sizeof *sv);
     double *u = rows_of(s);
 
@@ -315,8 +343,8 @@ static void slow_weight(const struct seen *s, int set, bool key, int64_t g, doub
                     gram += (double)s->s.wo[o * s->s.H * dh + h * dh + i] *
                             (double)s->s.wo[o * s->s.H * dh + h * dh + j];
                 for (int64_t a = 0; !s->s.outputs && a < n * n; a++)
-                    vv += (double)s->s.w[(row + i) * n + a / n] * sk[a] *
-                          (double)s->s.w[(row + j) * n + a % n];
+                    vv +=
+                        (double)w[(row + i) * n + a / n] * sk[a] * (double)w[(row + j) * n + a % n];
                 omega += gram * vv;
                 if (!key) c[i * dh + j] += gram;
             }
@@ -372,6 +400,38 @@ static void test_block_weights(void **state)
     }
 }
 
+/* ---- memory ---- */
+
+/* LLaVA-1.5-7B's 32 kv heads: over 16 GiB at 4096 inputs, and 2 GiB at the 1375 that these have room for, or
+ * at least the latents'. Llama-3-8B's 8 are below 1 GiB as they are. */
+static void test_room(void **state)
+{
+    const double room = 2147483648.0;
+    struct hf_config c = {0};
+    struct model m, shape;
+    struct err e = {0};
+
+    (void)state;
+    must(hf_config_read(&c, "bench/llava7b/config.json", &e) && model_declare(&m, &c, &e), &e);
+    for (int heads = 32; heads >= 8; heads -= 24) {
+        const bool narrow = heads == 32;
+        m.cfg.text.num_key_value_heads = heads;
+        must(model_outline(&shape, &m, &(struct model_state){.state = ATTN_PARTIAL, .rope_dim = 32},
+                           0, &e),
+             &e);
+        const int64_t n = kv_stats_narrow(&shape, room, 512);
+        assert_int_equal(n, narrow ? 1375 : 0);
+        assert_int_equal(kv_stats_narrow(&shape, room, 1500), narrow ? 1500 : 0);
+        const double whole = kv_stats_bytes(&shape, &(struct kv_how){KV_BLOCKS, 2, 0}, 0).sums;
+        const double less = kv_stats_bytes(&shape, &(struct kv_how){KV_BLOCKS, 2, n}, 0).sums;
+        if (narrow) assert_true(whole > 16 * 1073741824.0 && less < 1.2 * room);
+        if (!narrow) assert_true(whole < 1073741824.0 && less <= whole && less >= whole);
+        model_close(&shape);
+    }
+    m.cfg.text.num_key_value_heads = 32;
+    model_close(&m);
+}
+
 /* ---- threads ---- */
 
 static void same_bits(const void *a, const void *b, size_t bytes)
@@ -403,9 +463,9 @@ static struct mdsvd_out factors_with(int threads, struct seen **seen, const stru
     *seen = gather(v, KV_BLOCKS);
     const struct kv_stats *s = &(*seen)->s;
     must(kv_blocks_of(&k, s, 0, 0, s->rows, &e), &e);
-    const struct blocks_in in = {.w = s->w,
+    const struct blocks_in in = {.w = kv_stats_weights(s, 0),
                                  .n = s->rows,
-                                 .d = s->d,
+                                 .d = s->inputs,
                                  .outputs = s->outputs,
                                  .ld = s->width,
                                  .block = k.block,
@@ -431,7 +491,7 @@ static void test_threads(void **state)
             struct mdsvd_out got = factors_with(threads, &other, &variants[i]);
             same_sums(first, other);
             same_bits(got.up, want.up, (size_t)(first->s.rows * 6) * sizeof(float));
-            same_bits(got.down, want.down, (size_t)(first->s.d * 6) * sizeof(float));
+            same_bits(got.down, want.down, (size_t)(first->s.inputs * 6) * sizeof(float));
             mdsvd_free(&got);
             drop(other);
             omp_set_num_threads(1);
@@ -451,9 +511,9 @@ static void test_threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_received), cmocka_unit_test(test_attention_is_shared_out),
+        cmocka_unit_test(test_received),      cmocka_unit_test(test_attention_is_shared_out),
         cmocka_unit_test(test_block_moments), cmocka_unit_test(test_block_weights),
-        cmocka_unit_test(test_threads)};
+        cmocka_unit_test(test_room),          cmocka_unit_test(test_threads)};
 
     return cmocka_run_group_tests_name("statistics", tests, NULL, NULL);
 }

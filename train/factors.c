@@ -79,6 +79,28 @@ static struct point widest_of(const struct factors_for *what)
     return widest;
 }
 
+int64_t factors_widest_part(const struct made_factors *f, int part)
+{
+    int64_t widest = 0;
+
+    for (int64_t i = 0; i < f->widths; i++)
+        if (f->width[i].plan.part[part].r > widest) widest = f->width[i].plan.part[part].r;
+    return widest;
+}
+
+/* How a layer is narrowed, with all the latents' values left. */
+static int64_t narrow_of(const struct made_factors *f, const struct run *r, const struct model *m,
+                         const struct factors_for *what)
+{
+    int64_t least = 0;
+
+    for (int p = 0; p < f->width[0].plan.parts; p++)
+        least += factors_widest_part(f, p);
+    return f->by_point && r->c.svd.method != KV_NONE
+               ? kv_stats_narrow(m, what->room > 0 ? what->room : FACTORS_ROOM, least)
+               : 0;
+}
+
 /* The widths of factors that the points need: each its own, or the largest. */
 static bool make_widths(struct made_factors *f, const struct run *r, const struct model *m,
                         const struct factors_for *what, struct err *e)
@@ -95,6 +117,7 @@ static bool make_widths(struct made_factors *f, const struct run *r, const struc
         w->low_rank = q.low_rank;
         if (!point_plan(r, m, &q, &latent, &w->plan, e)) return false;
     }
+    f->narrow = narrow_of(f, r, m, what);
     return true;
 }
 
@@ -104,12 +127,14 @@ struct width_bytes {
 };
 
 static struct width_bytes bytes_of(const struct run *r, const struct model *m,
-                                   const struct mdsvd_plan *plan, bool by_point)
+                                   const struct made_factors *f, int64_t width)
 {
+    const struct mdsvd_plan *plan = &f->width[width].plan;
     const enum mdsvd_method method = (enum mdsvd_method)r->c.svd.input;
     const struct text_config *c = &m->cfg.text;
     const int64_t d = c->hidden_size, G = c->num_key_value_heads, dh = c->head_dim;
-    const bool outputs = G * (dh + model_nope_dim(m)) < d;
+    const int64_t inputs = f->narrow ? f->narrow : d;
+    const bool outputs = G * (dh + model_nope_dim(m)) < inputs;
     const double sets = sets_of(r, m);
     struct width_bytes sum = {0, 0};
 
@@ -118,34 +143,51 @@ static struct width_bytes bytes_of(const struct run *r, const struct model *m,
         double one = (double)mdsvd_scratch(part->rows, d, part->r, method, outputs);
         sum.factors += sets * (double)sizeof(float) * (double)(part->r * (part->rows + d));
         if (!part->r) continue;
-        if (by_point)
-            one = (double)blocks_bytes(part->rows, d, plan->parts > 1 ? G : 2 * G, outputs) +
-                  (double)blocks_scratch(part->rows, d, part->r, dh, outputs, r->c.svd.steps);
+        if (f->by_point)
+            one = (double)blocks_bytes(part->rows, inputs, plan->parts > 1 ? G : 2 * G, outputs) +
+                  (double)blocks_scratch(part->rows, inputs, part->r, dh, outputs, r->c.svd.steps);
         sum.scratch += sets * one; /* all at once, if there are enough threads */
     }
     return sum;
+}
+
+/* What gathering a layer's statistics takes; narrowed, first those that it is narrowed by. */
+static double stats_bytes(const struct run *r, const struct model *m, const struct made_factors *f,
+                          int64_t tokens)
+{
+    const int64_t G = m->cfg.text.num_key_value_heads, d = m->cfg.text.hidden_size;
+    const int64_t rows = G * (m->cfg.text.head_dim + model_nope_dim(m));
+    const struct kv_how how = {(enum kv_statistics)r->c.svd.statistics, sets_of(r, m), f->narrow};
+    const struct kv_how first = {KV_RECEIVED, how.sets, 0};
+    const bool activation = r->c.svd.input == MDSVD_ACTIVATION;
+    const struct kv_bytes own = kv_stats_bytes(m, &how, activation ? tokens : 0);
+    const struct kv_bytes before = kv_stats_bytes(m, &first, tokens);
+    /* of a group's layers, each process keeps its own */
+    double bytes = own.scratch + (activation ? own.sums * (r->processes > 1 ? 2 : 1) : 0);
+
+    if (!f->narrow) return bytes;
+    bytes += before.scratch; /* kept for the next layer */
+    return fmax(bytes, before.scratch + before.sums +
+                           how.sets * ((double)mdsvd_scratch(rows, d, f->narrow, MDSVD_ACTIVATION,
+                                                             rows < d) +
+                                       (double)sizeof(float) * (double)(f->narrow * (rows + d))));
 }
 
 bool factors_size(struct factors_size *s, const struct run *r, const struct model *m,
                   const struct factors_for *what, int64_t tokens, struct err *e)
 {
     const double layers = (double)m->cfg.text.num_hidden_layers;
-    const bool activation = r->c.svd.input == MDSVD_ACTIVATION;
-    const struct kv_bytes stats = kv_stats_bytes(m, (enum kv_statistics)r->c.svd.statistics,
-                                                 sets_of(r, m), activation ? tokens : 0);
     double all = 0, largest = 0, scratch = 0;
     struct made_factors f = {0};
     bool ok = make_widths(&f, r, m, what, e);
 
     for (int64_t i = 0; ok && i < f.widths; i++) {
-        const struct width_bytes w = bytes_of(r, m, &f.width[i].plan, f.by_point);
+        const struct width_bytes w = bytes_of(r, m, &f, i);
         all += w.factors;
         largest = w.factors > largest ? w.factors : largest;
         scratch = w.scratch > scratch ? w.scratch : scratch;
     }
-    s->made = layers * all + scratch + stats.scratch;
-    /* of a group's layers, each process keeps its own */
-    if (activation) s->made += stats.sums * (r->processes > 1 ? 2 : 1);
+    if (ok) s->made = layers * all + scratch + stats_bytes(r, m, &f, tokens);
     s->copied = layers * (all + (what->n > 1 ? largest : 0)) + largest;
     factors_free(&f);
     return ok;

@@ -16,7 +16,8 @@ struct made_factors {
     int64_t layers;
     int sets; /* MODALITIES, or 1 if they share their factors */
     enum kv_method method;
-    bool by_point; /* each point has its own */
+    bool by_point;  /* each point has its own */
+    int64_t narrow; /* of the inputs: 0, or as struct kv_how */
     int64_t widths;
     struct factor_width {
         double low_rank;
@@ -34,11 +35,15 @@ bool point_plan(const struct run *r, const struct model *m, const struct point *
 struct point factors_widest(const struct run *r, const struct point *p);
 
 /* The points, which share their rotated pairs, that factors are made for, and the number of calibration
- * samples. */
+ * samples. room: bytes for the sums of svd.statistics "blocks"; where a layer's take more, its inputs
+ * are narrowed (convert/kv_stats.h). 0: FACTORS_ROOM. It does not depend on the machine, so that
+ * results do not. */
 struct factors_for {
     struct point *point; /* [n] */
     int64_t n, samples;
+    double room;
 };
+#define FACTORS_ROOM 2147483648.0
 
 /* All of the sweep that share p's pairs (`alone`: p alone, if each has factors of its own), in new
  * memory, which the caller frees. */

@@ -7,6 +7,7 @@
  *
  * A group of layers is gathered by all processes, one layer for each, which then factors its own. */
 #include "base/log.h"
+#include "autograd/gemm.h"
 #include "base/mem.h"
 #include "cluster/cluster.h"
 #include "convert/kv_blocks.h"
@@ -23,7 +24,7 @@ struct making {
     struct run *r;
     struct model *m;
     struct layerwise w;
-    struct kv_stats stats;
+    struct kv_stats stats, first; /* first: what a layer is narrowed by */
 };
 
 static bool by_activation(const struct run *r)
@@ -39,10 +40,10 @@ static bool svd_look(void *arg, const struct layer_look *look, struct err *e)
     return kv_stats_add(arg, &b, e);
 }
 
-static bool check_tokens(const struct making *k, struct err *e)
+static bool check_tokens(const struct kv_stats *s, struct err *e)
 {
-    for (int set = 0; set < k->f->sets && by_activation(k->r); set++)
-        if (!(k->stats.sums.count[KV_TEXT_TOKENS + set] > 0))
+    for (int set = 0; set < s->sets; set++)
+        if (!(s->sums.count[KV_TEXT_TOKENS + set] > 0))
             return err_set(e,
                            "svd: the calibration samples have no %s tokens: more samples, or "
                            "svd.decoupled false",
@@ -105,22 +106,13 @@ struct block_problem {
     struct blocks blocks;
 };
 
-static int64_t widest_part(const struct made_factors *f, int part)
-{
-    int64_t widest = 0;
-
-    for (int64_t i = 0; i < f->widths; i++)
-        if (f->width[i].plan.part[part].r > widest) widest = f->width[i].plan.part[part].r;
-    return widest;
-}
-
 static bool open_problem(struct block_problem *b, const struct making *k, struct err *e)
 {
     const struct mdsvd_part *part = &k->f->width[0].plan.part[b->part];
     const struct kv_stats *s = &k->stats;
-    const struct blocks_in in = {.w = s->w + part->row0 * s->d,
+    const struct blocks_in in = {.w = kv_stats_weights(s, b->set) + part->row0 * s->inputs,
                                  .n = part->rows,
-                                 .d = s->d,
+                                 .d = s->inputs,
                                  .outputs = s->outputs,
                                  .ld = s->width,
                                  .block = b->rows.block,
@@ -129,7 +121,7 @@ static bool open_problem(struct block_problem *b, const struct making *k, struct
                                       (s->outputs ? part->row0 * (s->width + 1) : 0),
                                  .scale = kv_stats_scale(s, b->set)};
 
-    return blocks_open(&b->blocks, &in, widest_part(k->f, b->part), e);
+    return blocks_open(&b->blocks, &in, factors_widest_part(k->f, b->part), e);
 }
 
 /* All at the same time, each on a thread of its own; *e is the first one's error. */
@@ -152,13 +144,29 @@ static bool open_problems(struct block_problem *b, int n, const struct making *k
     return true;
 }
 
+/* down [r, narrow] to the layer's own inputs: [r, d]. */
+static bool widen(struct mdsvd_out *out, const struct kv_stats *s, int set, struct err *e)
+{
+    float *down = mem_new((size_t)out->r, (size_t)s->d * sizeof *down, "factors", e);
+
+    if (!down) return false;
+    gemm_real(out->r, s->d, s->narrow, mat_of(out->down, s->narrow, false),
+              mat_of(s->sums.narrow.down[set], s->d, false), false, down, s->d);
+    free(out->down);
+    out->down = down;
+    return true;
+}
+
 static bool factor_problem(const struct block_problem *b, struct making *k, int64_t l,
                            struct err *e)
 {
-    for (int64_t i = 0; i < k->f->widths; i++)
-        if (!blocks_factor(&factors_of_layer(k->f, l, i)->out[b->set][b->part], &b->blocks,
-                           k->f->width[i].plan.part[b->part].r, k->r->c.svd.steps, e))
+    for (int64_t i = 0; i < k->f->widths; i++) {
+        struct mdsvd_out *out = &factors_of_layer(k->f, l, i)->out[b->set][b->part];
+        if (!blocks_factor(out, &b->blocks, k->f->width[i].plan.part[b->part].r, k->r->c.svd.steps,
+                           e) ||
+            (k->f->narrow && !widen(out, &k->stats, b->set, e)))
             return false;
+    }
     return true;
 }
 
@@ -189,14 +197,46 @@ static bool factor_blocks(struct making *k, int64_t l, struct err *e)
 
 /* ---- layer by layer ---- */
 
-static bool gather_layer(struct making *k, struct err *e)
+/* `last`: the samples then go on to the next layer. */
+static bool gather_layer(struct making *k, struct kv_stats *s, int64_t l, bool last, struct err *e)
 {
-    struct kv_stats *s = &k->stats;
-    bool ok = kv_sums_new(s, e) && layerwise_next(&k->w, "svd", svd_look, s, e) &&
-              kv_stats_gathered(s, e);
+    const struct layer_walk one = {&k->w, last && l < k->f->layers - 1, svd_look};
+    bool ok =
+        kv_sums_new(s, e) && layerwise_layer("svd", l, &one, 1, s, e) && kv_stats_gathered(s, e);
 
     ok = cluster_agree(ok, e) && kv_stats_sum(s, cluster_sum, e);
     if (ok) kv_stats_finish(s);
+    return ok;
+}
+
+/* By the first process, for all. */
+static bool make_narrow(struct making *k, struct kv_narrow *n, struct err *e)
+{
+    const struct kv_stats *s = &k->first;
+    const size_t up = (size_t)(s->rows * k->f->narrow), down = (size_t)(k->f->narrow * s->d);
+    bool ok = !cluster_first() || kv_narrow_make(n, s, k->f->narrow, e);
+
+    for (int set = 0; set < s->sets && !cluster_first(); set++) {
+        n->up[set] = mem_new(up, sizeof(float), "narrowed inputs", e);
+        n->down[set] = mem_new(down, sizeof(float), "narrowed inputs", e);
+        ok = ok && n->up[set] && n->down[set];
+    }
+    ok = cluster_agree(ok, e);
+    for (int set = 0; ok && set < s->sets; set++)
+        ok = cluster_broadcast(n->up[set], up * sizeof(float), 0, e) &&
+             cluster_broadcast(n->down[set], down * sizeof(float), 0, e);
+    return ok;
+}
+
+/* Narrows layer l's inputs, for the sums that follow. */
+static bool narrow_layer(struct making *k, int64_t l, struct kv_narrow *n, struct err *e)
+{
+    bool ok;
+
+    kv_stats_layer(&k->first, k->m, l);
+    ok = gather_layer(k, &k->first, l, false, e) && check_tokens(&k->first, e) &&
+         make_narrow(k, n, e);
+    kv_sums_free(&k->first.sums);
     return ok;
 }
 
@@ -207,10 +247,10 @@ static void say_few(const struct making *k, int64_t l)
 
     for (int set = 0; set < k->f->sets; set++)
         for (int p = 0; p < plan->parts; p++)
-            if (k->stats.sums.count[KV_TEXT_TOKENS + set] < (double)widest_part(k->f, p))
+            if (k->stats.sums.count[KV_TEXT_TOKENS + set] < (double)factors_widest_part(k->f, p))
                 log_line("svd: layer %lld: %.0f calibration tokens for %lld components: too few?",
                          (long long)l, k->stats.sums.count[KV_TEXT_TOKENS + set],
-                         (long long)widest_part(k->f, p));
+                         (long long)factors_widest_part(k->f, p));
 }
 
 /* Gathers the statistics of a group of layers, from `first` on one for each process, which keeps
@@ -221,8 +261,11 @@ static bool gather_group(struct making *k, int64_t first, struct err *e)
     bool ok = true;
 
     for (int64_t l = first; ok && l < k->f->layers && l < first + cluster_size(); l++) {
+        struct kv_narrow narrow = {0};
         kv_stats_layer(&k->stats, k->m, l);
-        ok = gather_layer(k, e);
+        ok = !k->f->narrow || narrow_layer(k, l, &narrow, e);
+        k->stats.sums.narrow = narrow;
+        ok = ok && gather_layer(k, &k->stats, l, true, e);
         if (ok && k->f->by_point) say_few(k, l);
         if (ok && l == first + cluster_rank()) {
             own = k->stats.sums;
@@ -286,7 +329,7 @@ static bool factor_group(struct making *k, int64_t first, struct err *e)
 
     if (own < k->f->layers) {
         kv_stats_layer(&k->stats, k->m, own);
-        ok = check_tokens(k, e) &&
+        ok = (!by_activation(k->r) || check_tokens(&k->stats, e)) &&
              (k->f->by_point ? factor_blocks(k, own, e) : factor_whole(k, own, e));
     }
     kv_sums_free(&k->stats.sums);
@@ -301,8 +344,10 @@ bool factors_make_layers(struct made_factors *f, struct run *r, struct model *m,
 {
     const enum kv_statistics kind = (enum kv_statistics)r->c.svd.statistics;
     const bool activation = by_activation(r), attention = kind != KV_TOKENS;
+    const struct kv_how how = {kind, f->sets, f->narrow}, first = {KV_RECEIVED, f->sets, 0};
     struct making k = {.f = f, .r = r, .m = m};
-    bool ok = kv_stats_open(&k.stats, m, kind, f->sets, e) &&
+    bool ok = kv_stats_open(&k.stats, m, &how, e) &&
+              (!f->narrow || kv_stats_open(&k.first, m, &first, e)) &&
               (!activation || layerwise_open(&k.w, r, attention && base ? base : m, samples,
                                              LOOK_X | (attention ? LOOK_ATTENTION : 0), e));
 
@@ -311,5 +356,6 @@ bool factors_make_layers(struct made_factors *f, struct run *r, struct model *m,
         ok = (!activation || gather_group(&k, l, e)) && factor_group(&k, l, e);
     layerwise_close(&k.w);
     kv_stats_close(&k.stats);
+    kv_stats_close(&k.first);
     return ok;
 }

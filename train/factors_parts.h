@@ -10,6 +10,9 @@ static inline struct layer_factors *factors_of_layer(const struct made_factors *
     return &f->layer[l * f->widths + width];
 }
 
+/* The largest latent of a part of the plan. */
+int64_t factors_widest_part(const struct made_factors *f, int part);
+
 /* Fills f->layer, by calibration and factorisation layer by layer. m, base: as in factors_make. */
 bool factors_make_layers(struct made_factors *f, struct run *r, struct model *m, struct model *base,
                          int64_t samples, struct err *e);

@@ -28,7 +28,7 @@ static bool convert(struct converted *c, struct err *e)
     struct run *r = &c->r;
     struct point p = config_point(&r->c, 0);
     struct model base = {0};
-    const struct factors_for what = {&p, 1, r->c.svd.samples};
+    const struct factors_for what = {.point = &p, .n = 1, .samples = r->c.svd.samples};
     struct made_factors f = {0};
     bool ok = run_limits(r, e) && open_base_model(r, &base, e) && run_open_data(r, &base.cfg, e) &&
               run_open_pictures(r, &base, false, e) && step_rank(r, e);

@@ -174,7 +174,7 @@ static bool svd_run(void *p, double *units, struct err *e)
 {
     struct base_state *s = p;
     struct point point = config_point(&s->r.c, 0);
-    const struct factors_for what = {&point, 1, s->r.c.svd.samples};
+    const struct factors_for what = {.point = &point, .n = 1, .samples = s->r.c.svd.samples};
     struct made_factors f = {0};
     double kept = 0, energy = 0;
     const bool ok = factors_make(&f, &s->r, &s->m, NULL, &what, e);
