@@ -201,7 +201,7 @@ bool model_to_mla(struct model *m, const struct to_mla *to, struct err *e)
     m->method = to->method;
     m->decoupled = to->decoupled;
     m->latent = to->latent;
-    ok = redeclare(m, &old, e);
+    ok = model_set_latents(m, to->latents, e) && redeclare(m, &old, e);
     for (int64_t l = 0; ok && l < m->cfg.text.num_hidden_layers; l++)
         ok = fill_layer(m, &old, l, to, e);
     old_free(&old);

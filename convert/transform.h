@@ -22,8 +22,8 @@ struct cross_basis {
 };
 bool model_to_cross(struct model *m, const struct cross_basis *b, struct err *e);
 
-/* PARTIAL -> MLA with factors [L][sets]: down [latent, d] (two for split), up_k [G*dc, latent],
- * up_v [G*dh, latent]; parts that are not compressed are taken from the model. Rows of up_k and
+/* PARTIAL -> MLA with factors [L][sets], of latents of width r, `latent` or that of the layer in
+ * latents [L] unless that is NULL: down [r, d] (two for split), up_k [G*dc, r], up_v [G*dh, r]; parts that are not compressed are taken from the model. Rows of up_k and
  * up_v are `ld` apart, so that wider factors can be given, of which the first components are used.
  * The model is unusable after a failure. */
 struct factors {
@@ -38,6 +38,7 @@ struct to_mla {
     /* NULL, or called once a layer's factors have been copied and may be freed. */
     void (*used)(void *arg, int64_t layer);
     void *arg;
+    const int64_t *latents;
 };
 bool model_to_mla(struct model *m, const struct to_mla *to, struct err *e);
 

@@ -31,6 +31,8 @@ static bool check(const struct model *m, struct err *e)
         {m->state != ATTN_MLA || m->method != KV_JOINT,
          "has no latent for keys and values together; needed is one of svd.method \"joint\""},
         {!m->cross, "has a rotated key for each head; needed is one of rank.basis \"cross\""},
+        {m->latents != NULL,
+         "has latents that differ in width by layer; needed is one of svd.ranks \"even\""},
         {has_biases(m), "has biases, for which that class has no place; needed is one without"},
         {c->rope_scaling.type == ROPE_DYNAMIC,
          "has RoPE of type dynamic, whose frequencies change; needed is another"},

@@ -33,7 +33,7 @@ static struct tensor *store(struct tape *t, const struct build *b, int kind, int
     struct kv_cache *c = b->f->cache;
     int64_t rows = c->sequences * c->capacity;
 
-    return op_cache_write(t, x, c->data[kind] + l * rows * c->width[kind], rows, b->rows);
+    return op_cache_write(t, x, c->data[kind] + rows * c->before[l][kind], rows, b->rows);
 }
 
 /* A bias [1, n] viewed as a projection [n, 1]. */
@@ -62,7 +62,7 @@ static void absorb_query(struct model *m, struct tape *t, struct attn *w, struct
         return;
     }
     p->k_groups = 1;
-    p->width = m->latent;
+    p->width = w->set[TEXT].down[0]->t.rows;
     for (int64_t s = 0; s < model_sets(m); s++) {
         p->q[s] = op_head_linear(t, q, 0, param_tensor(w->set[s].up_k), H, G, false);
         if (w->set[s].up_k_b && model_sets(m) > 1)
@@ -77,17 +77,16 @@ static struct tensor *absorb_output(struct model *m, struct tape *t, struct attn
 {
     const struct text_config *c = &m->cfg.text;
     int64_t H = c->num_attention_heads, G = c->num_key_value_heads, sets = model_sets(m);
+    int64_t r = w->set[TEXT].down[1]->t.rows;
     struct tensor *y = NULL;
 
     for (int64_t s = 0; s < sets; s++) {
         const struct kv_set *set = &w->set[s];
         /* [T, H*dh], like each bias's share */
-        struct tensor *add =
-            op_head_linear(t, o, s * H * m->latent, param_tensor(set->up_v), H, G, true);
+        struct tensor *add = op_head_linear(t, o, s * H * r, param_tensor(set->up_v), H, G, true);
         y = y ? op_add(t, y, add) : add;
         if (!set->up_v_b) continue;
-        add =
-            op_head_linear(t, o, sets * H * m->latent + s * H, column(t, set->up_v_b), H, G, true);
+        add = op_head_linear(t, o, sets * H * r + s * H, column(t, set->up_v_b), H, G, true);
         y = op_add(t, y, add);
     }
     return y;
@@ -101,7 +100,7 @@ static struct tensor *attend_latents(struct model *m, struct tape *t, const stru
 
     a->v = kv_methods[m->method].joint ? a->part[1].k : store(t, b, 2, l, latent);
     a->v_groups = 1;
-    a->v_width = m->latent;
+    a->v_width = w->set[TEXT].down[1]->t.rows;
     a->split_modalities = model_sets(m) > 1;
     a->weights = w->set[TEXT].up_v_b;
     return absorb_output(m, t, w, op_cached_attention(t, a));

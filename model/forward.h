@@ -22,8 +22,9 @@ struct taps {
  * are listed in kv_cache.c. */
 struct kv_cache {
     int64_t sequences, capacity, layers;
-    int64_t width[3];    /* values per token: rotated key, unrotated key, value */
-    real *data[3];       /* [layers, sequences * capacity, width] */
+    /* [layers + 1]: values per token of the layers before one: rotated key, unrotated key, value */
+    int64_t (*before)[3];
+    real *data[3];       /* of each layer [sequences * capacity, its values] */
     int64_t *length;     /* [sequences] tokens held */
     int32_t *next;       /* [sequences] position of the token after these */
     struct span **spans; /* [sequences] modalities of the tokens held */

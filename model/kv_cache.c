@@ -19,17 +19,19 @@ bool kv_cache_new(struct kv_cache *c, const struct model *m, int64_t sequences, 
                   struct err *e)
 {
     const struct text_config *t = &m->cfg.text;
-    const struct kv_method_info *how = &kv_methods[m->state == ATTN_MLA ? m->method : KV_NONE];
-    int64_t G = t->num_key_value_heads;
 
     *c = (struct kv_cache){
         .sequences = sequences, .capacity = capacity, .layers = t->num_hidden_layers};
-    c->width[0] = model_rope_keys(m) * m->rope_dim;
-    c->width[1] = how->key ? m->latent : G * model_nope_dim(m);
-    c->width[2] = how->joint ? 0 : how->value ? m->latent : G * t->head_dim;
-    CHECK(c->width[0] + c->width[1] + c->width[2] == model_cache_values(m));
+    c->before = mem_new((size_t)c->layers + 1, sizeof *c->before, "the KV cache", e);
+    if (!c->before) goto fail;
+    for (int64_t l = 0; l < c->layers; l++) {
+        int64_t width[3];
+        model_cache_widths(m, l, width);
+        for (int i = 0; i < 3; i++)
+            c->before[l + 1][i] = c->before[l][i] + width[i];
+    }
     for (int i = 0; i < 3; i++) {
-        c->data[i] = mem_new((size_t)(c->layers * sequences * capacity * c->width[i]), sizeof(real),
+        c->data[i] = mem_new((size_t)(sequences * capacity * c->before[c->layers][i]), sizeof(real),
                              "the KV cache", e);
         if (!c->data[i]) goto fail;
     }
@@ -46,6 +48,7 @@ fail:
 
 void kv_cache_free(struct kv_cache *c)
 {
+    free(c->before);
     for (int i = 0; i < 3; i++)
         free(c->data[i]);
     for (int64_t s = 0; c->spans && s < c->sequences; s++)
@@ -60,11 +63,12 @@ void kv_cache_free(struct kv_cache *c)
 
 size_t kv_cache_bytes(const struct kv_cache *c)
 {
+    const int64_t *all = c->before[c->layers];
     int64_t rows = 0;
 
     for (int64_t s = 0; s < c->sequences; s++)
         rows += c->length[s];
-    return (size_t)(rows * c->layers * (c->width[0] + c->width[1] + c->width[2])) * sizeof(real);
+    return (size_t)(rows * (all[0] + all[1] + all[2])) * sizeof(real);
 }
 
 /* Appends n tokens of one modality to what sequence s holds. */

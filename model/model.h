@@ -97,7 +97,8 @@ struct model {
     bool decoupled;
     bool cross;       /* one rotated key for all heads; see model_rope_keys() */
     int64_t rope_dim; /* dr: rotated dims of a key; FULL: head_dim */
-    int64_t latent;   /* r: width of a latent, low_rank * G */
+    int64_t latent;   /* r: width of a latent, low_rank * G; of latents, their mean */
+    int64_t *latents; /* [L]: r of each layer; NULL: all have the same */
     int32_t *pairs;   /* [L, K, dr/2] frequencies of the K rotated keys, ascending; NULL in FULL */
     int32_t *q_pairs; /* [L, H, dr/2] the same for each query head */
 
@@ -179,7 +180,17 @@ bool model_check_copied(const char *dir, const char *tokenizer, struct err *e);
 bool model_keep_files(const struct model *m, struct err *e);
 bool model_keep_copied(const char *dir, struct err *e);
 
-/* Values that the cache holds per token and layer, and the number for the original attention. */
+static inline int64_t model_latent(const struct model *m, int64_t l)
+{
+    return m->latents ? m->latents[l] : m->latent;
+}
+
+/* Makes `latents` [L] those of m; NULL: all layers have m->latent. */
+bool model_set_latents(struct model *m, const int64_t *latents, struct err *e);
+
+/* Values that the cache holds per token in layer l: rotated key, unrotated key, value; per token and
+ * layer, the mean; and the number for the original attention. */
+void model_cache_widths(const struct model *m, int64_t l, int64_t width[3]);
 int64_t model_cache_values(const struct model *m);
 int64_t model_cache_values_full(const struct model *m);
 

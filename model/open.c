@@ -5,6 +5,7 @@
 #include "base/signals.h"
 #include "model/family/family.h"
 #include "model/files/model_dir.h"
+#include "model/latents.h"
 #include "model/pairs.h"
 #include "model/open_parts.h"
 #include "model/params.h"
@@ -54,7 +55,7 @@ static bool find_method(struct model *m, struct err *e)
             return err_set(e, "%s: %s: a matrix is needed", t[last]->file, t[last]->name);
         m->latent = t[last]->dim[0];
     }
-    return true;
+    return model_open_latents(m, e);
 }
 
 static bool find_state(struct model *m, struct err *e)
@@ -225,6 +226,7 @@ void model_close(struct model *m)
     params_free(m->params, m->n_params);
     free(m->layers);
     free(m->tower);
+    free(m->latents);
     free(m->pairs);
     free(m->q_pairs);
     free(m->dir);

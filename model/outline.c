@@ -78,7 +78,8 @@ bool model_outline(struct model *shape, const struct model *m, const struct mode
                             .rope_dim = s->state == ATTN_FULL ? m->rope_dim : s->rope_dim,
                             .latent = s->latent};
     hf_config_borrow(&shape->cfg);
-    if (!params_declare(shape, e) || (s->state != ATTN_FULL && !any_pairs(shape, e))) {
+    if (!model_set_latents(shape, s->latents, e) || !params_declare(shape, e) ||
+        (s->state != ATTN_FULL && !any_pairs(shape, e))) {
         model_close(shape);
         return false;
     }

@@ -11,6 +11,7 @@ struct model_state {
     int64_t rope_dim, latent;
     enum kv_method method;
     bool decoupled, cross;
+    int64_t *latents; /* [L], not its own, or NULL */
 };
 
 /* The model that m becomes in that state, with the parameters of `kinds` trained; of a parameter

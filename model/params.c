@@ -119,21 +119,19 @@ static void declare_query(struct model *m, struct attn *a, const char *prefix)
 }
 
 /* The factors of one modality, or of all: see struct kv_set. */
-static void declare_set(struct model *m, struct kv_set *s, const char *prefix)
+static void declare_set(struct model *m, struct kv_set *s, int64_t r, const char *prefix)
 {
     const struct text_config *c = &m->cfg.text;
     const struct kv_method_info *method = &kv_methods[m->state == ATTN_MLA ? m->method : KV_NONE];
     int64_t G = c->num_key_value_heads, d = c->hidden_size, dc = model_nope_dim(m);
-    int64_t in_k = method->key ? m->latent : d, in_v = method->value ? m->latent : d;
+    int64_t in_k = method->key ? r : d, in_v = method->value ? r : d;
 
     if (method->joint) {
-        s->down[0] = s->down[1] =
-            param_matrix(m, PARAM_DOWN, m->latent, d, "%sdown_kv.weight", prefix);
+        s->down[0] = s->down[1] = param_matrix(m, PARAM_DOWN, r, d, "%sdown_kv.weight", prefix);
     } else {
-        if (method->key)
-            s->down[0] = param_matrix(m, PARAM_DOWN, m->latent, d, "%sdown_k.weight", prefix);
+        if (method->key) s->down[0] = param_matrix(m, PARAM_DOWN, r, d, "%sdown_k.weight", prefix);
         if (method->value)
-            s->down[1] = param_matrix(m, PARAM_DOWN, m->latent, d, "%sdown_v.weight", prefix);
+            s->down[1] = param_matrix(m, PARAM_DOWN, r, d, "%sdown_v.weight", prefix);
     }
     s->up_k = param_matrix(m, PARAM_UP_K, G * dc, in_k, "%sup_k.weight", prefix);
     s->up_v = param_matrix(m, PARAM_UP_V, G * c->head_dim, in_v, "%sup_v.weight", prefix);
@@ -142,7 +140,7 @@ static void declare_set(struct model *m, struct kv_set *s, const char *prefix)
     s->up_v_b = param_vector(m, PARAM_UP_V, G * c->head_dim, "%sup_v.bias", prefix);
 }
 
-static void declare_attention(struct model *m, struct attn *a, const char *prefix)
+static void declare_attention(struct model *m, struct attn *a, int64_t r, const char *prefix)
 {
     const struct text_config *c = &m->cfg.text;
     int64_t G = c->num_key_value_heads, d = c->hidden_size, dh = c->head_dim;
@@ -162,11 +160,11 @@ static void declare_attention(struct model *m, struct attn *a, const char *prefi
         if (c->qkv_bias) a->k_b = param_vector(m, PARAM_K_ROPE, rotated, "%sk_r_proj.bias", prefix);
         if (model_sets(m) == 1) {
             snprintf(set, sizeof set, "%skv_proj.", prefix);
-            declare_set(m, &a->set[TEXT], set);
+            declare_set(m, &a->set[TEXT], r, set);
         } else {
             for (int i = 0; i < MODALITIES; i++) {
                 snprintf(set, sizeof set, "%skv_proj_%s.", prefix, i == TEXT ? "text" : "img");
-                declare_set(m, &a->set[i], set);
+                declare_set(m, &a->set[i], r, set);
             }
         }
     }
@@ -187,7 +185,7 @@ static void declare_text(struct model *m)
         snprintf(prefix, sizeof prefix, "%slayers.%d.", text, (int)i);
         snprintf(attn, sizeof attn, "%sself_attn.", prefix);
         l->norm1 = param_vector(m, PARAM_NORM, d, "%sinput_layernorm.weight", prefix);
-        declare_attention(m, &l->attn, attn);
+        declare_attention(m, &l->attn, model_latent(m, i), attn);
         l->norm2 = param_vector(m, PARAM_NORM, d, "%spost_attention_layernorm.weight", prefix);
         l->gate = param_matrix(m, PARAM_MLP, f, d, "%smlp.gate_proj.weight", prefix);
         l->up = param_matrix(m, PARAM_MLP, f, d, "%smlp.up_proj.weight", prefix);
@@ -281,16 +279,27 @@ bool model_train(struct model *m, unsigned kinds, struct err *e)
 }
 
 /* What one token adds to a layer's cache: see the table in kv_cache.c. */
-int64_t model_cache_values(const struct model *m)
+void model_cache_widths(const struct model *m, int64_t l, int64_t width[3])
 {
     const struct text_config *c = &m->cfg.text;
-    const struct kv_method_info *method = &kv_methods[m->state == ATTN_MLA ? m->method : KV_NONE];
-    int64_t G = c->num_key_value_heads, dc = model_nope_dim(m);
-    int64_t key = method->key ? m->latent : G * dc;
-    int64_t value = method->joint ? 0 : method->value ? m->latent : G * c->head_dim;
+    const struct kv_method_info *how = &kv_methods[m->state == ATTN_MLA ? m->method : KV_NONE];
+    const int64_t G = c->num_key_value_heads, r = model_latent(m, l);
 
-    if (m->state == ATTN_FULL) return model_cache_values_full(m);
-    return model_rope_keys(m) * m->rope_dim + key + value;
+    width[0] = model_rope_keys(m) * m->rope_dim;
+    width[1] = how->key ? r : G * model_nope_dim(m);
+    width[2] = how->joint ? 0 : how->value ? r : G * c->head_dim;
+}
+
+int64_t model_cache_values(const struct model *m)
+{
+    const int64_t L = m->cfg.text.num_hidden_layers;
+    int64_t sum = 0, width[3];
+
+    for (int64_t l = 0; l < L; l++) {
+        model_cache_widths(m, l, width);
+        sum += width[0] + width[1] + width[2];
+    }
+    return sum / L;
 }
 
 int64_t model_cache_values_full(const struct model *m)

@@ -5,6 +5,7 @@
 #include "base/signals.h"
 #include "model/export.h"
 #include "model/family/family.h"
+#include "model/latents.h"
 #include "model/pairs.h"
 
 #include <cjson/cJSON.h>
@@ -248,6 +249,7 @@ static bool write_config(const struct model *m, const char *dir, bool delta, str
 
     if (ok && (section = cJSON_GetObjectItemCaseSensitive(c.json, "mha2mla"))) {
         if (m->pairs) ok = hf_set_key(section, "rope_pairs", model_pairs_json(m), e);
+        if (m->latents) ok = ok && hf_set_key(section, "latents", model_latents_json(m), e);
         if (delta)
             ok = ok && write_base(m, section, e);
         else

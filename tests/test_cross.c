@@ -61,7 +61,7 @@ static void check_cached(struct model *m, const float *want, const struct tiny_b
     struct err e = {0};
 
     must(kv_cache_new(&cache, m, 1, 1, &e), &e);
-    assert_int_equal(cache.width[0], m->rope_dim);
+    assert_int_equal(cache.before[1][0], m->rope_dim);
     kv_cache_free(&cache);
     check_absorbed(m, want, t, b, v);
     tape_free(t);

@@ -362,6 +362,7 @@ static void refuse(void **state, struct model *m, const char *why)
 
 static void test_refused(void **state)
 {
+    static const int64_t latents[8] = {3, 5, 4, 4, 4, 4, 4, 4}; /* the models have fewer layers */
     struct deepseek made;
     struct model m;
     struct err e = {0};
@@ -375,6 +376,10 @@ static void test_refused(void **state)
     tiny_partial(&m, 4);
     tiny_mla(&m, KV_JOINT, false, 4);
     refuse(state, &m, "rank.basis \"cross\"");
+    open_model(&m, state, "llama", false);
+    to_mla(&m, KV_JOINT);
+    must(model_set_latents(&m, latents, &e), &e);
+    refuse(state, &m, "svd.ranks \"even\"");
     open_model(&m, state, "qwen2", false);
     to_mla(&m, KV_JOINT);
     refuse(state, &m, "has biases");

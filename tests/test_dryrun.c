@@ -269,7 +269,8 @@ static void assert_same_model(const struct model *a, const struct model *b)
 static void test_shapes_are_the_models(void **state)
 {
     const char *const more[] = {NULL};
-    struct model_state s = {ATTN_MLA, 8, 4, KV_JOINT, true, false};
+    struct model_state s = {
+        .state = ATTN_MLA, .rope_dim = 8, .latent = 4, .method = KV_JOINT, .decoupled = true};
     unsigned kinds = peft_kinds(PEFT_KV_ROPE, true);
     struct model m = {0}, shape = {0};
     struct dry_graph graph[2] = {{.n = 1, .room = SIZE_MAX}, {.n = 3, .room = SIZE_MAX}};

@@ -182,11 +182,17 @@ static bool next_piece(struct piece *p, const struct tiny_batch *all, int64_t do
 /* Every value of a row in use is non-zero, all others are zero. */
 static void check_rows(const struct kv_cache *c)
 {
+    const int64_t rows = c->sequences * c->capacity;
+
     for (int kind = 0; kind < 3; kind++)
-        for (int64_t i = 0; i < c->layers * c->sequences * c->capacity; i++) {
-            bool used = i % c->capacity < c->length[i / c->capacity % c->sequences];
-            for (int64_t k = 0; k < c->width[kind]; k++)
-                assert_int_equal(c->data[kind][i * c->width[kind] + k] != 0, used);
+        for (int64_t i = 0; i < rows * c->before[c->layers][kind]; i++) {
+            int64_t l = 0;
+            while (i >= rows * c->before[l + 1][kind])
+                l++;
+            const int64_t width = c->before[l + 1][kind] - c->before[l][kind];
+            const int64_t row = (i - rows * c->before[l][kind]) / width;
+            const bool used = row % c->capacity < c->length[row / c->capacity];
+            assert_int_equal(c->data[kind][i] != 0, used);
         }
 }
 
@@ -314,6 +320,32 @@ static void test_cached(void **state)
         }
     }
     assert_true(right > 0);
+    tape_free(t);
+}
+
+/* Latents that differ by layer: the mean counts. */
+static void test_cached_uneven(void **state)
+{
+    static const int64_t latents[TINY_LAYERS] = {3, 7};
+    struct tape *t = new_tape();
+
+    (void)state;
+    for (int i = 2; i < 2 * KV_METHODS; i++) {
+        const enum kv_method method = (enum kv_method)(i / 2);
+        struct model m;
+
+        tiny_model(&m, 2, true, 12);
+        tiny_partial(&m, 4);
+        tiny_mla_of(&m, method, i % 2, 7, latents);
+        shake_biases(&m);
+        assert_int_equal(m.latent, 5);
+        for (int l = 0; l < TINY_LAYERS; l++)
+            assert_int_equal(m.layers[l].attn.set[TEXT].up_v->t.cols,
+                             kv_methods[method].value ? latents[l] : TINY_D);
+        check_cached(&m, t, kv_method_names[method]);
+        check_scores(&m, t, kv_method_names[method]);
+        model_close(&m);
+    }
     tape_free(t);
 }
 
@@ -668,6 +700,7 @@ int main(void)
         cmocka_unit_test(test_full_rank),
         cmocka_unit_test(test_factors_by_modality),
         cmocka_unit_test(test_cached),
+        cmocka_unit_test(test_cached_uneven),
         cmocka_unit_test(test_cached_all_rotated),
         cmocka_unit_test(test_cache_values),
         cmocka_unit_test(test_yarn_without_distance),

@@ -11,7 +11,7 @@
 
 #include <math.h>
 
-#include "tests/tiny_model.h"
+#include "tests/tiny_convert.h"
 #include "tests/tmpdir.h"
 
 #include "tests/edited_model.h"
@@ -84,7 +84,7 @@ static void to_mla(struct model *m, enum kv_method method, bool decoupled)
             (struct factors){{v + i, v + 10 + i}, v + 20 + i, v + 30 + i, LATENT};
     must(model_to_mla(m,
                       &(struct to_mla){method, decoupled, LATENT,
-                                       (const struct factors(*)[MODALITIES])f, NULL, NULL},
+                                       (const struct factors(*)[MODALITIES])f, NULL, NULL, NULL},
                       &e),
          &e);
     set_section(m, kv_method_names[method], 4, LATENT / 2);
@@ -124,6 +124,52 @@ static void test_round_trip(void **state)
         model_close(&m);
         model_close(&again);
     }
+}
+
+/* Latents that differ by layer are in config.json; one that does not fit the tensors is refused. */
+static void test_latents(void **state)
+{
+    static const int64_t latents[TINY_LAYERS] = {4, 8};
+    static const struct {
+        const char *list, *error;
+    } bad[] = {{"[4]", "mha2mla.latents: not a list with a number for each layer"},
+               {"4", "mha2mla.latents: not a list with a number for each layer"},
+               {"[4,0]", "mha2mla.latents: an entry that is not a width"},
+               {"[4,1.5]", "mha2mla.latents: an entry that is not a width"},
+               {"[4,\"8\"]", "mha2mla.latents: an entry that is not a width"},
+               {"[4,6]", "by config.json it must be [6"}};
+    const char *dir = tmpdir_path(state, "uneven");
+    char path[1000], *text, *at;
+    struct model m, again;
+    struct err e;
+
+    snprintf(path, sizeof path, "%s/config.json", dir);
+    for (int i = 2; i < 2 * KV_METHODS; i++) {
+        tiny_model(&m, 2, true, 4);
+        to_partial(&m);
+        tiny_mla_of(&m, (enum kv_method)(i / 2), i % 2, 8, latents);
+        set_section(&m, kv_method_names[i / 2], 4, 3);
+        save(&m, dir, DT_F32, false);
+        open_model(&again, dir);
+        assert_non_null(again.latents);
+        assert_memory_equal(again.latents, latents, sizeof latents);
+        assert_int_equal(again.latent, 6);
+        assert_same_logits(&m, &again);
+        model_close(&m);
+        model_close(&again);
+    }
+    text = slurp(path, NULL);
+    at = strstr(text, "\"latents\"");
+    assert_non_null(at);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char edited[20000];
+        snprintf(edited, sizeof edited, "%.*s\"latents\": %s%s", (int)(at - text), text,
+                 bad[i].list, strchr(at, ']') + 1);
+        spill(path, edited, strlen(edited));
+        assert_false(model_open(&again, dir, &e));
+        if (!strstr(e.msg, bad[i].error)) fail_msg("%s: %s", bad[i].list, e.msg);
+    }
+    free(text);
 }
 
 /* bf16 is the nearest bf16 to each value. */
@@ -515,6 +561,7 @@ static void test_delta_without_base(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {tmpdir_test(test_round_trip),
+                                       tmpdir_test(test_latents),
                                        tmpdir_test(test_bf16),
                                        tmpdir_test(test_dtypes_and_shards),
                                        tmpdir_test(test_key_layouts),

@@ -296,7 +296,8 @@ static void to_mla(struct model *m, enum kv_method method, bool decoupled)
 
     must(model_to_mla(m,
                       &(struct to_mla){method, decoupled, LATENT,
-                                       (const struct factors(*)[MODALITIES])factors, NULL, NULL},
+                                       (const struct factors(*)[MODALITIES])factors, NULL, NULL,
+                                       NULL},
                       &e),
          &e);
 }

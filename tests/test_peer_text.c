@@ -240,7 +240,7 @@ static void put_factors(const struct peer *g, struct model *m, enum kv_method me
     }
     must(model_to_mla(m,
                       &(struct to_mla){method, false, LOW_RANK * m->cfg.text.num_key_value_heads,
-                                       (const struct factors(*)[MODALITIES])f, NULL, NULL},
+                                       (const struct factors(*)[MODALITIES])f, NULL, NULL, NULL},
                       &e),
          &e);
 }

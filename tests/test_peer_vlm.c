@@ -275,7 +275,7 @@ static void to_mla(const struct peer *g, struct model *m)
                                  .ld = LATENT};
     must(model_to_mla(m,
                       &(struct to_mla){KV_JOINT, true, LATENT,
-                                       (const struct factors(*)[MODALITIES])f, NULL, NULL},
+                                       (const struct factors(*)[MODALITIES])f, NULL, NULL, NULL},
                       &e),
          &e);
 }

@@ -56,8 +56,10 @@ static inline struct mdsvd_out tiny_factor(const struct model *m, int64_t l, boo
     return out;
 }
 
-/* PARTIAL -> MLA with the conversion's own numerics; every latent has width r. */
-static inline void tiny_mla(struct model *m, enum kv_method method, bool decoupled, int64_t r)
+/* PARTIAL -> MLA with the conversion's own numerics; every latent has width r, or in layer l
+ * latents[l], at most r. */
+static inline void tiny_mla_of(struct model *m, enum kv_method method, bool decoupled, int64_t r,
+                               const int64_t *latents)
 {
     const struct kv_method_info *how = &kv_methods[method];
     struct mdsvd_out out[TINY_LAYERS][MODALITIES][2] = {0};
@@ -83,13 +85,19 @@ static inline void tiny_mla(struct model *m, enum kv_method method, bool decoupl
     }
     must(model_to_mla(m,
                       &(struct to_mla){method, decoupled, r,
-                                       (const struct factors(*)[MODALITIES])factors, NULL, NULL},
+                                       (const struct factors(*)[MODALITIES])factors, NULL, NULL,
+                                       latents},
                       &e),
          &e);
     for (int l = 0; l < TINY_LAYERS; l++)
         for (int s = 0; s < MODALITIES; s++)
             for (int k = 0; k < 2; k++)
                 mdsvd_free(&out[l][s][k]);
+}
+
+static inline void tiny_mla(struct model *m, enum kv_method method, bool decoupled, int64_t r)
+{
+    tiny_mla_of(m, method, decoupled, r, NULL);
 }
 
 /* Moves every weight whose name contains `only` (NULL: every weight) a little, as training would. */

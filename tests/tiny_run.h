@@ -83,7 +83,7 @@ static inline void tiny_convert(struct model *m, int64_t rope_dim, int64_t laten
     if (!model_to_partial(m, pairs, rope_dim, &e) ||
         !model_to_mla(m,
                       &(struct to_mla){KV_JOINT, true, latent,
-                                       (const struct factors(*)[MODALITIES])f, NULL, NULL},
+                                       (const struct factors(*)[MODALITIES])f, NULL, NULL, NULL},
                       &e) ||
         !hf_config_set_mha2mla(&m->cfg, &c, &e))
         fail_msg("%s", e.msg);

@@ -210,6 +210,9 @@ static const struct schema_row rows[] = {
     {"svd.steps", SCHEMA_INT(C, svd.steps), .def = "0", .min = SCHEMA_FROM(0),
      .max = SCHEMA_TO(1000),
      .help = "of L-BFGS, for statistics blocks, from factors in closed form"},
+    {"svd.ranks", SCHEMA_ENUM(C, svd.ranks, LAYER_RANK_NAMES), .def = "\"even\"",
+     .help = "how low_rank, the layers' mean, is divided among them: all alike, by the energy of "
+             "their components, or by what losing these costs"},
     {"svd.low_rank", SCHEMA_DOUBLE(C, svd.low_rank), .def = "64", .min = SCHEMA_ABOVE(0),
      .max = SCHEMA_TO(4096),
      .help = "latent dims per kv head, may be a fraction; sweep.low_rank overrides it"},
@@ -218,7 +221,8 @@ static const struct schema_row rows[] = {
     {"svd.samples", SCHEMA_INT(C, svd.samples), .def = "512", .min = SCHEMA_FROM(1),
      .help = "calibration samples"},
     {"svd.split_samples", SCHEMA_INT(C, svd.split_samples), .def = "64", .min = SCHEMA_FROM(1),
-     .help = "calibration samples on which splits of sweep.cache are tried"},
+     .help = "calibration samples on which splits of sweep.cache are tried, and svd.ranks is "
+             "measured"},
     PHASE("stage2", stage2, "1", "5e-6", "with MLA"),
     PEFT("stage2", stage2, "\"kv+rope\"", "false"),
     LOSS("stage2", stage2),

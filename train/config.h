@@ -77,6 +77,7 @@ struct config {
     struct {
         int method, input; /* enum kv_method, enum mdsvd_method */
         int statistics;    /* enum kv_statistics */
+        int ranks;         /* RANKS_... */
         bool decoupled, refit;
         double low_rank;
         int64_t samples, steps, split_samples;
@@ -132,6 +133,8 @@ enum { TOO_LONG_DROP, TOO_LONG_ERROR };
 #define TOO_LONG_NAMES "drop", "error"
 enum { RECOMPUTE_AUTO, RECOMPUTE_NONE, RECOMPUTE_ALL };
 #define RECOMPUTE_NAMES "auto", "none", "all"
+enum { RANKS_EVEN, RANKS_ENERGY, RANKS_SENSITIVITY };
+#define LAYER_RANK_NAMES "even", "energy", "sensitivity"
 enum { LOSS_CE, LOSS_DISTILL };
 #define LOSS_NAMES "ce", "distill"
 enum { SAVE_F32, SAVE_BF16 };

@@ -60,6 +60,7 @@ bool factors_points(const struct run *r, const struct point *p, bool alone,
     const int64_t points = config_points(&r->c);
 
     what->n = 0;
+    what->uneven = r->c.svd.ranks != RANKS_EVEN;
     what->point = mem_new((size_t)points, sizeof *what->point, "factors", e);
     if (!what->point) return false;
     for (int64_t i = 0; i < points; i++) {
@@ -101,6 +102,19 @@ static int64_t narrow_of(const struct made_factors *f, const struct run *r, cons
                : 0;
 }
 
+/* One and a half times the plan's latents, as far as all its parts have them. */
+static void widen(struct mdsvd_plan *plan, int64_t d)
+{
+    int64_t most = d;
+
+    for (int p = 0; p < plan->parts; p++)
+        if (plan->part[p].r && plan->part[p].rows < most) most = plan->part[p].rows;
+    for (int p = 0; p < plan->parts; p++) {
+        const int64_t wide = 3 * plan->part[p].r / 2;
+        plan->part[p].r = wide < most ? wide : most;
+    }
+}
+
 /* The widths of factors that the points need: each its own, or the largest. */
 static bool make_widths(struct made_factors *f, const struct run *r, const struct model *m,
                         const struct factors_for *what, struct err *e)
@@ -116,6 +130,7 @@ static bool make_widths(struct made_factors *f, const struct run *r, const struc
         struct factor_width *w = &f->width[f->widths++];
         w->low_rank = q.low_rank;
         if (!point_plan(r, m, &q, &latent, &w->plan, e)) return false;
+        if (what->uneven) widen(&w->plan, m->cfg.text.hidden_size);
     }
     f->narrow = narrow_of(f, r, m, what);
     return true;
@@ -188,7 +203,7 @@ bool factors_size(struct factors_size *s, const struct run *r, const struct mode
         scratch = w.scratch > scratch ? w.scratch : scratch;
     }
     if (ok) s->made = layers * all + scratch + stats_bytes(r, m, &f, tokens);
-    s->copied = layers * (all + (what->n > 1 ? largest : 0)) + largest;
+    s->copied = layers * (all + (what->n > 1 || what->uneven ? largest : 0)) + largest;
     factors_free(&f);
     return ok;
 }
@@ -198,6 +213,7 @@ bool factors_make(struct made_factors *f, struct run *r, struct model *m, struct
 {
     *f = (struct made_factors){.layers = m->cfg.text.num_hidden_layers,
                                .method = (enum kv_method)r->c.svd.method,
+                               .groups = m->cfg.text.num_key_value_heads,
                                .sets = sets_of(r, m)};
     if (!make_widths(f, r, m, what, e)) return false;
     f->layer = mem_new((size_t)(f->layers * f->widths), sizeof *f->layer, "factors", e);
@@ -218,6 +234,7 @@ void factors_free(struct made_factors *f)
         free_width(f, i / f->widths, i % f->widths);
     free(f->layer);
     free(f->width);
+    free(f->latents);
     memset(f, 0, sizeof *f);
 }
 
@@ -245,8 +262,9 @@ static void log_kept(const struct applied *a, int64_t l)
     for (int s = 0; s < f->sets; s++)
         for (int p = 0; p < a->plan.parts; p++) {
             const struct mdsvd_out *out = &factors_of_layer(f, l, a->width)->out[s][p];
+            const int64_t r = f->latents ? f->latents[l] : a->plan.part[p].r;
             if (f->by_point) kept[s] += out->kept; /* which is not the sum of components */
-            for (int64_t i = 0; !f->by_point && i < a->plan.part[p].r && i < out->live; i++)
+            for (int64_t i = 0; !f->by_point && i < r && i < out->live; i++)
                 kept[s] += out->component[i];
             all[s] += out->energy;
         }
@@ -305,7 +323,8 @@ bool factors_apply(struct made_factors *f, const struct run *r, const struct poi
                                              .latent = latent,
                                              .factors = (const struct factors(*)[MODALITIES])each,
                                              .used = last || f->by_point ? free_used : NULL,
-                                             .arg = &a},
+                                             .arg = &a,
+                                             .latents = f->latents},
                             e);
     if (ok) {
         section.svd_init_method = kv_method_names[f->method];

@@ -16,8 +16,10 @@ struct made_factors {
     int64_t layers;
     int sets; /* MODALITIES, or 1 if they share their factors */
     enum kv_method method;
-    bool by_point;  /* each point has its own */
-    int64_t narrow; /* of the inputs: 0, or as struct kv_how */
+    int64_t groups;   /* kv heads */
+    bool by_point;    /* each point has its own */
+    int64_t narrow;   /* of the inputs: 0, or as struct kv_how */
+    int64_t *latents; /* [layers]: of the next point's layers (train/ranks.h); NULL: all alike */
     int64_t widths;
     struct factor_width {
         double low_rank;
@@ -42,6 +44,7 @@ struct factors_for {
     struct point *point; /* [n] */
     int64_t n, samples;
     double room;
+    bool uneven; /* layers may get latents of up to one and a half times the point's (svd.ranks) */
 };
 #define FACTORS_ROOM 2147483648.0
 

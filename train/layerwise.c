@@ -241,6 +241,13 @@ bool layerwise_next(struct layerwise *w, const char *what, layer_looker *look, v
     return layerwise_layer(what, l, &(struct layer_walk){w, pass, look}, 1, arg, e);
 }
 
+void layerwise_copy(struct layerwise *to, const struct layerwise *from)
+{
+    CHECK(to->tokens == from->tokens);
+    memcpy(hidden_at(to, 0), hidden_at(from, 0),
+           (size_t)(to->tokens * to->m->cfg.text.hidden_size) * sizeof(float));
+}
+
 /* Adds the losses of a group's labels, and their number. */
 static bool add_loss(struct layerwise *w, int64_t first, double sums[2], struct err *e)
 {

@@ -63,6 +63,9 @@ struct layer_walk {
 bool layerwise_layer(const char *what, int64_t l, const struct layer_walk *walk, int n, void *arg,
                      struct err *e);
 
+/* `to` gets the hidden states of `from`, which was opened alike. */
+void layerwise_copy(struct layerwise *to, const struct layerwise *from);
+
 /* The mean cross entropy of all labels, of the samples of all processes, once the last layer's output
  * is the hidden states. */
 bool layerwise_loss(struct layerwise *w, double *loss, struct err *e);

@@ -72,6 +72,17 @@ static double least_lr(const struct config *c, int phase)
     return least;
 }
 
+/* Factors of one width, of which narrower layers take the first components. */
+static bool check_ranks(const struct config *c, struct err *e)
+{
+    return c->svd.ranks == RANKS_EVEN || c->svd.statistics != KV_BLOCKS ||
+           c->svd.method == KV_NONE ||
+           err_set(e,
+                   "svd.ranks: layers have the same with svd.statistics \"blocks\", whose factors "
+                   "are made for one width: set it to \"even\", or svd.statistics to "
+                   "\"received\"");
+}
+
 static bool check_phases(const struct config *c, struct err *e)
 {
     for (int i = 0; i < PHASES; i++) {
@@ -128,8 +139,8 @@ static bool check_eval_names(const struct config *c, struct err *e)
 bool settings_check(const struct config *c, struct err *e)
 {
     static bool (*const checks[])(const struct config *, struct err *) = {
-        check_paths,    check_steps,      check_sweep,     check_phases,
-        check_schedule, check_statistics, check_eval_names};
+        check_paths,  check_steps,    check_sweep,      check_ranks,
+        check_phases, check_schedule, check_statistics, check_eval_names};
 
     for (int64_t k = 0; k < recipes_count(c); k++)
         for (size_t i = 0; i < sizeof checks / sizeof *checks; i++)

@@ -101,9 +101,9 @@ static bool of_given(const struct use *u)
 {
     return u->c->sweep.cache.n == 0;
 }
-static bool of_cache(const struct use *u)
+static bool of_trials(const struct use *u)
 {
-    return u->c->sweep.cache.n > 0;
+    return u->c->sweep.cache.n > 0 || u->c->svd.ranks == RANKS_SENSITIVITY;
 }
 static bool of_stage2_lr(const struct use *u)
 {
@@ -227,7 +227,8 @@ static const struct rule {
     {"rank.rotation", of_rotation, "stage1 and svd are not among run.steps", 0},
     {"rank.rope_dim", of_given, by_cache, 0},
     {"svd.low_rank", of_given, by_cache, 0},
-    {"svd.split_samples", of_cache, "there is no sweep.cache", 0},
+    {"svd.split_samples", of_trials, "there is no sweep.cache, and svd.ranks is not sensitivity",
+     0},
     {"rank.rope_dim", of_rope_dim, "sweep.partial_rope has the values", 0},
     {"svd.low_rank", of_low_rank, "sweep.low_rank has the values", 0},
     {"svd.low_rank", of_factors, no_factors, 0},
@@ -235,6 +236,7 @@ static const struct rule {
     {"sweep.stage2_lr", for_stage2, no_step, 0},
     {"stage2.lr", of_stage2_lr, "sweep.stage2_lr has the values", 0},
     {"svd.input", of_factors, no_factors, 0},
+    {"svd.ranks", of_factors, no_factors, 0},
     {"svd.statistics", of_factors, no_factors, 0},
     {"svd.steps", of_factors, no_factors, 0},
     {"svd.steps", of_steps, "svd.statistics is not \"blocks\"", 0},

@@ -13,6 +13,7 @@
 #include "train/models.h"
 #include "train/peft.h"
 #include "train/ranking.h"
+#include "train/ranks.h"
 #include "train/recipes.h"
 #include "train/refit.h"
 #include "train/report/report.h"
@@ -234,6 +235,7 @@ static bool save_svd(struct run *r, struct made_factors *f, const struct point *
 {
     struct model m = {0};
     bool ok =
+        ranks_choose(r, f, p, e) &&
         cluster_agree((!cluster_first() && !r->c.svd.refit) ||
                           (open_partial_model(r, p, &m, e) && factors_apply(f, r, p, last, &m, e)),
                       e) &&

@@ -298,7 +298,7 @@ static bool fill_cache(struct state *s, struct err *e)
     int64_t picture = s->length / 8; /* the context begins with this many image tokens */
 
     for (int i = 0; i < 3; i++)
-        fill(c->data[i], c->layers * c->sequences * c->capacity * c->width[i], i);
+        fill(c->data[i], c->sequences * c->capacity * c->before[c->layers][i], i);
     for (int64_t i = 0; i < c->sequences; i++) {
         c->spans[i] = mem_new(2, sizeof **c->spans, "bench", e);
         if (!c->spans[i]) return false;

@@ -173,13 +173,16 @@ static void show_cache(const struct forecast *p)
                             .method = c->state.method,
                             .cross = c->state.cross,
                             .rope_dim = c->state.rope_dim,
-                            .latent = c->state.latent};
+                            .latent = c->state.latent,
+                            .latents = c->state.latents};
         if (c->state.state != ATTN_MLA) continue;
         snprintf(name, sizeof name, "%.*s", (int)strcspn(c->name, " "), c->name);
         show_cache_row(width, name, model_cache_values(&mla), full, layers);
     }
     if (guesses_splits(&p->r->c))
         log_line("The run finds how to split each size: a quarter rotated is assumed here.");
+    if (p->r->c.svd.ranks != RANKS_EVEN)
+        log_line("The run divides the latents among the layers: these are their means.");
 }
 
 static const char *bytes_or_dash(char out[UNIT_TEXT], double bytes)

@@ -517,13 +517,35 @@ static bool add_svd_refit(struct forecast *f, const struct point *pt, double fac
            add_refit(f, widest.name, STEP_SVD, &state, factors, e);
 }
 
+/* The converted model's layers, while it is measured what each one's latent is worth: its parameters
+ * are copies of factors. */
+static bool add_ranks(struct forecast *f, const struct point *pt, double factors, struct err *e)
+{
+    const struct point widest = factors_widest(f->r, pt);
+    struct forecast_step *s = add_step(f, widest.name, STEP_SVD);
+    struct calibration own = {0};
+    struct model_state state;
+    bool ok = mla_state(f, &widest, &state, e) && open_calibration(f, s, &own, &state, 0, e);
+
+    strcat(s->name, " ranks");
+    if (ok) {
+        place_weights(s, &own.shape, false, !run_has_step(f->r, STEP_STAGE1));
+        s->computed += factors;
+        sum_up(f, s);
+    }
+    model_close(&own.shape);
+    return ok;
+}
+
 /* Factors, and what is made of them. */
 static bool add_conversion(struct forecast *f, const struct point *pt, struct err *e)
 {
     const struct config *c = &f->r->c;
     double factors = 0;
 
-    return (c->svd.method == KV_NONE || add_svd(f, pt, &factors, e)) &&
+    return (c->svd.method == KV_NONE ||
+            (add_svd(f, pt, &factors, e) &&
+             (c->svd.ranks != RANKS_SENSITIVITY || add_ranks(f, pt, factors, e)))) &&
            (!c->svd.refit || add_svd_refit(f, pt, factors, e));
 }
 
@@ -591,7 +613,7 @@ static bool look_at_models(struct forecast *f, struct err *e)
     double own, mapped;
 
     f->models = mem_new((size_t)(1 + 2 * points), sizeof *f->models, "the run's models", e);
-    f->steps = mem_new((size_t)(2 + 4 * recipes_count(c) + 7 * points), sizeof *f->steps,
+    f->steps = mem_new((size_t)(5 + 4 * recipes_count(c) + 8 * points), sizeof *f->steps,
                        "the run's steps", e);
     if (!f->models || !f->steps) return false;
     add(f, "base", "line", baseline ? &c->baseline : NULL, baseline_kinds(c))->pixels =
@@ -599,6 +621,7 @@ static bool look_at_models(struct forecast *f, struct err *e)
     f->models[0].state = (struct model_state){.state = f->base.state,
                                               .rope_dim = f->base.rope_dim,
                                               .latent = f->base.latent,
+                                              .latents = f->base.latents,
                                               .method = f->base.method,
                                               .decoupled = f->base.decoupled};
     for (int64_t i = 0; i < points; i++)
