@@ -72,15 +72,66 @@ static double least_lr(const struct config *c, int phase)
     return least;
 }
 
-/* Factors of one width, of which narrower layers take the first components. */
-static bool check_ranks(const struct config *c, struct err *e)
+/* ---- choices that exclude each other ---- */
+
+static bool makes_factors(const struct config *c)
 {
-    return c->svd.ranks == RANKS_EVEN || c->svd.statistics != KV_BLOCKS ||
-           c->svd.method == KV_NONE ||
-           err_set(e,
-                   "svd.ranks: layers have the same with svd.statistics \"blocks\", whose factors "
-                   "are made for one width: set it to \"even\", or svd.statistics to "
-                   "\"received\"");
+    return config_has_step(c, STEP_SVD) && c->svd.method != KV_NONE;
+}
+
+static bool converts(const struct config *c)
+{
+    return config_has_step(c, STEP_RANK) || config_has_step(c, STEP_STAGE1) ||
+           config_has_step(c, STEP_SVD);
+}
+
+static bool cross_by_file(const struct config *c)
+{
+    return converts(c) && c->rank.basis == BASIS_CROSS &&
+           (c->rank.file || c->rank.strategy == RANK_FILE);
+}
+
+static bool steps_of_nothing(const struct config *c)
+{
+    return makes_factors(c) && c->svd.steps > 0 && c->svd.statistics != KV_BLOCKS;
+}
+
+static bool ranks_of_blocks(const struct config *c)
+{
+    return makes_factors(c) && c->svd.ranks != RANKS_EVEN && c->svd.statistics == KV_BLOCKS;
+}
+
+static bool cache_of_uniform(const struct config *c)
+{
+    return converts(c) && c->sweep.cache.n && c->rank.basis == BASIS_HEAD &&
+           c->rank.strategy == RANK_UNIFORM;
+}
+
+/* Either of two settings was meant: what then happens is not what one of them asks for. What changes
+ * nothing is only said (settings_unused.c). */
+static const struct clash {
+    bool (*is)(const struct config *c);
+    const char *what;
+} clashes[] = {
+    {cross_by_file,
+     "rank.basis: \"cross\" measures components of all heads' keys, and a rank file has "
+     "each head's own pairs: set it to \"head\", or rank.file to null and "
+     "rank.strategy to another than \"file\""},
+    {steps_of_nothing, "svd.steps: are taken with svd.statistics \"blocks\" alone: set these, or "
+                       "svd.steps to 0"},
+    {ranks_of_blocks,
+     "svd.ranks: with svd.statistics \"blocks\" factors are made for one width: set "
+     "it to \"even\", or svd.statistics to \"received\""},
+    {cache_of_uniform,
+     "sweep.cache: rank.strategy \"uniform\" cannot keep every number of dims that "
+     "is tried: take another strategy, or sweep.partial_rope and sweep.low_rank"},
+};
+
+static bool check_clashes(const struct config *c, struct err *e)
+{
+    for (size_t i = 0; i < sizeof clashes / sizeof *clashes; i++)
+        if (clashes[i].is(c)) return err_set(e, "%s", clashes[i].what);
+    return true;
 }
 
 static bool check_phases(const struct config *c, struct err *e)
@@ -139,7 +190,7 @@ static bool check_eval_names(const struct config *c, struct err *e)
 bool settings_check(const struct config *c, struct err *e)
 {
     static bool (*const checks[])(const struct config *, struct err *) = {
-        check_paths,  check_steps,    check_sweep,      check_ranks,
+        check_paths,  check_steps,    check_sweep,      check_clashes,
         check_phases, check_schedule, check_statistics, check_eval_names};
 
     for (int64_t k = 0; k < recipes_count(c); k++)
