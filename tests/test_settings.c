@@ -200,8 +200,6 @@ static void test_refused(void **state)
         {"rank.basis=cross|rank.strategy=uniform", NULL},
         {"rank.basis=cross|rank.file=x.h5|run.steps=[\"evaluate\"]", NULL},
         {"rank.strategy=file|rank.file=x.h5", NULL},
-        {"svd.steps=3", "svd.steps: are taken with svd.statistics \"blocks\" alone"},
-        {"svd.steps=3|svd.statistics=received", "svd.steps: are taken with"},
         {"svd.steps=3|svd.statistics=blocks", NULL},
         {"svd.steps=3|svd.method=none", NULL},
         {"svd.steps=3|run.steps=[\"rank\"]", NULL},
@@ -301,7 +299,7 @@ static void test_unused(void **state)
         {"svd.method=none|svd.statistics=blocks|svd.steps=3",
          "not used: svd.statistics, svd.steps, for svd.method \"none\" compresses nothing\n",
          false},
-        {"svd.statistics=received|svd.steps=0",
+        {"svd.statistics=received|svd.steps=3",
          "not used: svd.steps, for svd.statistics is not \"blocks\"\n", false},
         {"svd.split_samples=8",
          "not used: svd.split_samples, for there is no sweep.cache, and svd.ranks is not "

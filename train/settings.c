@@ -91,11 +91,6 @@ static bool cross_by_file(const struct config *c)
            (c->rank.file || c->rank.strategy == RANK_FILE);
 }
 
-static bool steps_of_nothing(const struct config *c)
-{
-    return makes_factors(c) && c->svd.steps > 0 && c->svd.statistics != KV_BLOCKS;
-}
-
 static bool ranks_of_blocks(const struct config *c)
 {
     return makes_factors(c) && c->svd.ranks != RANKS_EVEN && c->svd.statistics == KV_BLOCKS;
@@ -117,8 +112,6 @@ static const struct clash {
      "rank.basis: \"cross\" measures components of all heads' keys, and a rank file has "
      "each head's own pairs: set it to \"head\", or rank.file to null and "
      "rank.strategy to another than \"file\""},
-    {steps_of_nothing, "svd.steps: are taken with svd.statistics \"blocks\" alone: set these, or "
-                       "svd.steps to 0"},
     {ranks_of_blocks,
      "svd.ranks: with svd.statistics \"blocks\" factors are made for one width: set "
      "it to \"even\", or svd.statistics to \"received\""},

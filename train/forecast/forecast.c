@@ -529,7 +529,7 @@ static bool add_ranks(struct forecast *f, const struct point *pt, double factors
 
     strcat(s->name, " ranks");
     if (ok) {
-        place_weights(s, &own.shape, false, !run_has_step(f->r, STEP_STAGE1));
+        place_weights(f, s, &own.shape, false, !run_has_step(f->r, STEP_STAGE1));
         s->computed += factors;
         sum_up(f, s);
     }
