@@ -65,6 +65,33 @@ static bool mean(const struct metric_item *items, size_t n, double *out, struct 
     return true;
 }
 
+static bool each(const struct metric_item *items, size_t n, struct metric_value *v, size_t *k,
+                 struct err *e)
+{
+    (void)e;
+    for (*k = 0; *k < n; ++*k)
+        v[*k] = (struct metric_value){items[*k].score, items[*k].cluster};
+    return true;
+}
+
+static bool each_said(const struct metric_item *items, size_t n, struct metric_value *v, size_t *k,
+                      struct err *e)
+{
+    (void)e;
+    for (*k = 0; *k < n; ++*k)
+        v[*k] = (struct metric_value){items[*k].said == METRIC_YES, items[*k].cluster};
+    return true;
+}
+
+static bool each_wanted(const struct metric_item *items, size_t n, struct metric_value *v,
+                        size_t *k, struct err *e)
+{
+    (void)e;
+    for (*k = 0; *k < n; ++*k)
+        v[*k] = (struct metric_value){items[*k].wanted == METRIC_YES, items[*k].cluster};
+    return true;
+}
+
 static size_t count(const struct metric_item *items, size_t n, int said, int wanted)
 {
     size_t k = 0;
@@ -162,6 +189,34 @@ static bool circular(const struct metric_item *items, size_t n, double *out, str
     return ok;
 }
 
+static bool each_question(const struct metric_item *items, size_t n, struct metric_value *v,
+                          size_t *k, struct err *e)
+{
+    double *hit = mem_new(n, sizeof *hit, "questions", e);
+    size_t questions = 0;
+    bool ok = hit && metric_circular(items, n, hit, &questions, e);
+
+    *k = 0;
+    for (size_t i = 0; ok && i < n; i++) {
+        if (items[i].index >= TURN) continue;
+        v[*k] = (struct metric_value){hit[*k] * 100, items[i].cluster};
+        ++*k;
+    }
+    free(hit);
+    return ok;
+}
+
+static bool each_vanilla(const struct metric_item *items, size_t n, struct metric_value *v,
+                         size_t *k, struct err *e)
+{
+    (void)e;
+    *k = 0;
+    for (size_t i = 0; i < n; i++)
+        if (items[i].index < TURN)
+            v[(*k)++] = (struct metric_value){items[i].score * 100, items[i].cluster};
+    return true;
+}
+
 static bool vanilla(const struct metric_item *items, size_t n, double *out, struct err *e)
 {
     double sum = 0, rows = 0;
@@ -239,33 +294,39 @@ static const char *const perception[] = {"existence", "count",     "position", "
                                          "posters",   "celebrity", "scene",    "landmark",
                                          "artwork",   "OCR",       NULL};
 
-const struct metric_figure exact_figures[] = {{"exact_match", .value = mean}, {0}};
-const struct metric_figure anls_figures[] = {{"anls", .value = mean}, {0}};
+/* The mean of the samples' scores. */
+#define MEAN(...)                                                                                  \
+    {                                                                                              \
+        __VA_ARGS__, .value = mean, .values = each, .most = 1                                      \
+    }
+
+const struct metric_figure exact_figures[] = {MEAN("exact_match"), {0}};
+const struct metric_figure anls_figures[] = {MEAN("anls"), {0}};
 const struct metric_figure mmmu_figures[] = {
-    {"mmmu_acc", .value = mean}, {"undecided", .value = undecided}, {0}};
-const struct metric_figure seed_figures[] = {{"seed_all", .value = mean},
-                                             {"seed_image", image, .value = mean},
-                                             {"seed_video", video, .value = mean},
-                                             {0}};
+    MEAN("mmmu_acc"), {"undecided", .value = undecided}, {0}};
+const struct metric_figure seed_figures[] = {
+    MEAN("seed_all"), MEAN("seed_image", image), MEAN("seed_video", video), {0}};
 const struct metric_figure relaxed_figures[] = {
-    {"relaxed_overall", .value = mean},
-    {"relaxed_human_split", human, .value = mean},
-    {"relaxed_augmented_split", human, .others = true, .value = mean},
+    MEAN("relaxed_overall"),
+    MEAN("relaxed_human_split", human),
+    MEAN("relaxed_augmented_split", human, .others = true),
     {0}};
-const struct metric_figure pope_figures[] = {{"pope_accuracy", .value = mean},
-                                             {"pope_precision", .value = precision},
-                                             {"pope_recall", .value = recall},
-                                             {"pope_f1_score", .value = f1},
-                                             {"pope_yes_ratio", .value = yes_wanted},
-                                             {"yes_answers", .value = yes_said},
-                                             {0}};
-const struct metric_figure mmbench_figures[] = {{"gpt_eval_score", .value = circular},
-                                                {"vanilla", .value = vanilla},
-                                                {"undecided", .value = undecided},
-                                                {0}};
+const struct metric_figure pope_figures[] = {
+    MEAN("pope_accuracy"),
+    {"pope_precision", .value = precision, .most = 1},
+    {"pope_recall", .value = recall, .most = 1},
+    {"pope_f1_score", .value = f1, .most = 1},
+    {"pope_yes_ratio", .value = yes_wanted, .values = each_wanted, .most = 1},
+    {"yes_answers", .value = yes_said, .values = each_said, .most = 1},
+    {0}};
+const struct metric_figure mmbench_figures[] = {
+    {"gpt_eval_score", .value = circular, .values = each_question, .most = 100},
+    {"vanilla", .value = vanilla, .values = each_vanilla, .most = 100},
+    {"undecided", .value = undecided},
+    {0}};
 const struct metric_figure mme_figures[] = {
-    {"mme_perception_score", perception, .value = pairs},
-    {"mme_cognition_score", perception, .others = true, .value = pairs},
+    {"mme_perception_score", perception, .value = pairs, .most = 2000},
+    {"mme_cognition_score", perception, .others = true, .value = pairs, .most = 800},
     {0}};
 
 /* ---- applying them ---- */
@@ -277,16 +338,24 @@ static bool counts(const struct metric_figure *f, const struct metric_item *item
     return !f->kinds || f->others;
 }
 
+size_t metric_figure_items(const struct metric_figure *f, struct metric_item *out,
+                           const struct metric_item *items, size_t n)
+{
+    size_t k = 0;
+
+    for (size_t i = 0; i < n; i++)
+        if (counts(f, &items[i])) out[k++] = items[i];
+    return k;
+}
+
 bool metric_figure_value(const struct metric_figure *f, const struct metric_item *items, size_t n,
                          double *out, struct err *e)
 {
     struct metric_item *those = mem_new(n, sizeof *those, "items", e);
-    size_t k = 0;
+    size_t k = those ? metric_figure_items(f, those, items, n) : 0;
     bool ok = those;
 
     *out = NAN;
-    for (size_t i = 0; those && i < n; i++)
-        if (counts(f, &items[i])) those[k++] = items[i];
     if (k) ok = f->value(those, k, out, e);
     free(those);
     return ok;

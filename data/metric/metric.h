@@ -48,7 +48,14 @@ struct metric_item {
     enum metric_word said, wanted;
     int64_t index;    /* mmbench: the row's; row i + k * 1000000 is question i, turned k times */
     int64_t group;    /* mme: the same for the two questions of a picture */
+    int64_t cluster;  /* of errors: the same for samples that depend on each other */
     const char *kind; /* the category; NULL: none */
+};
+
+/* One of the values whose mean a figure is. */
+struct metric_value {
+    double value;
+    int64_t cluster;
 };
 
 /* A figure of a set, under lmms-eval's name where that has it. */
@@ -57,6 +64,10 @@ struct metric_figure {
     const char *const *kinds; /* of items of these kinds only, up to NULL; NULL: of all */
     bool others;              /* of items of all but these kinds */
     bool (*value)(const struct metric_item *items, size_t n, double *out, struct err *e);
+    /* The v[*k], k <= n, whose mean it is; NULL: it is no mean. */
+    bool (*values)(const struct metric_item *items, size_t n, struct metric_value *v, size_t *k,
+                   struct err *e);
+    double most; /* what a perfect set has; 0: a number of answers, and no score */
 };
 
 struct metric_rule; /* metric_parts.h */
@@ -81,6 +92,24 @@ void metric_result_free(struct metric_result *r); /* fine on a zeroed one */
 /* The figure over those of the items that it is of; NaN if there are none. */
 bool metric_figure_value(const struct metric_figure *f, const struct metric_item *items, size_t n,
                          double *out, struct err *e);
+
+/* Its standard error: of a mean clustered as below, by items' `cluster`; of any other figure by
+ * bootstrap over the clusters, with the draws of one fixed seed. NaN if there are no items of it, or
+ * it is a number of answers. */
+bool metric_figure_error(const struct metric_figure *f, const struct metric_item *items, size_t n,
+                         double *out, struct err *e);
+
+/* Compares it between two models, of which b[i] scored the same sample as a[i]: paired_compare over
+ * what it is a mean of; of any other figure the intervals come by bootstrap, and there is no p. In
+ * the figure's own units. *out is zeroed, with n 0, where it is of no item, or is no score. */
+struct paired; /* data/metric/paired.h */
+bool metric_figure_compare(const struct metric_figure *f, const struct metric_item *a,
+                           const struct metric_item *b, size_t n, struct paired *out,
+                           struct err *e);
+
+/* Those of the items that a figure is of, copied to out[n]; returns how many. */
+size_t metric_figure_items(const struct metric_figure *f, struct metric_item *out,
+                           const struct metric_item *items, size_t n);
 
 /* Copies the items of a kind to out[n] (which may be `items`) and returns how many there are: for
  * any figure by category. */

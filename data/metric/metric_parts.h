@@ -4,6 +4,7 @@
  *   metric.c   the table, one answer     yes_no.c       pope, pope-official, mme
  *   figures.c  figures of a set          mmbench.c      mmbench
  *   error.c    means, standard errors    letter.c       a letter in running text
+ *   compare.c  a figure's error, and of two models
  *   points.c   code points               realworldqa.c  realworldqa
  *   lower.c    lower and upper case      relaxed.c      relaxed
  *   number.c   Python's float            anls.c         anls
