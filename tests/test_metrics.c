@@ -15,7 +15,7 @@
 #include <hdf5.h>
 #include <math.h>
 
-static void write_line(const char *path, const struct metric *m, size_t n)
+static void write_line(const char *path, const struct metrics_value *m, size_t n)
 {
     struct err e = {0};
     struct metrics out;
@@ -64,7 +64,7 @@ static void test_round_trip(void **state)
     }
     assert_true(metrics_open(&m, path, &e));
     for (int i = 0; i < N; i++) {
-        struct metric line[] = {metric_tag("event", "train"), metric_num("v", values[i])};
+        struct metrics_value line[] = {metric_tag("event", "train"), metric_num("v", values[i])};
         assert_true(metrics_write(&m, line, 2, &e));
     }
     metrics_close(&m);
@@ -88,8 +88,8 @@ static void test_lines_are_json(void **state)
 {
     char text[] = "a \"b\" \\ \n\x01 \xc3\xa9";
     const char *path = tmpdir_path(state, "metrics.jsonl");
-    struct metric line[] = {metric_tag("point", text), metric_num("step", 120),
-                            metric_num("loss", -INFINITY), metric_num("lr", 0.1)};
+    struct metrics_value line[] = {metric_tag("point", text), metric_num("step", 120),
+                                   metric_num("loss", -INFINITY), metric_num("lr", 0.1)};
     struct err e = {0};
     char *got;
 
@@ -123,7 +123,7 @@ static void test_half_line(void **state)
                  {"{\"step\":1}\n{\"step\":2}", 21, 1},
                  {"{\"step\":1}\n\0\0\0\0", 15, 1}}; /* zeros: a power cut */
     const char *path = tmpdir_path(state, "metrics.jsonl");
-    struct metric line = metric_num("step", 3);
+    struct metrics_value line = metric_num("step", 3);
     struct err e = {0};
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -147,7 +147,7 @@ static void test_bad_lines(void **state)
     const char *path = tmpdir_path(state, "metrics.jsonl");
 
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        struct metric tag = metric_tag("point", "p");
+        struct metrics_value tag = metric_tag("point", "p");
         struct err e = {0};
         char *after;
         int n = 0;
@@ -180,7 +180,7 @@ static void test_rewind(void **state)
                                 "{\"point\":\"a\",\"phase\":\"s2\",\"note\":\"no step\"}\n"
                                 "{\"phase\":\"s2\",\"step\":7}\n";
     const char *path = tmpdir_path(state, "metrics.jsonl");
-    struct metric tags[] = {metric_tag("point", "a"), metric_tag("phase", "s2")};
+    struct metrics_value tags[] = {metric_tag("point", "a"), metric_tag("phase", "s2")};
     struct err e = {0};
     char *got;
 
@@ -205,7 +205,7 @@ static void test_cannot_open(void **state)
 
 static void test_full_disk(void **state)
 {
-    struct metric line = metric_num("step", 3);
+    struct metrics_value line = metric_num("step", 3);
     struct err e = {0};
     struct metrics m;
 

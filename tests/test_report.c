@@ -69,20 +69,20 @@ static void put_metrics(struct run *r)
     struct err e;
 
     for (int step = 0; step <= 20; step += 10) {
-        struct metric line[] = {
+        struct metrics_value line[] = {
             metric_tag("point", "rope8-rank2"), metric_tag("phase", "stage2"),
             metric_tag("event", "eval"),        metric_num("step", step),
             metric_num("tokens", 100 * step),   metric_num("score", 0.5 + step / 100.0)};
         must(metrics_write(&r->metrics, line, sizeof line / sizeof *line, &e), &e);
     }
-    struct metric end[] = {metric_tag("point", "rope8-rank2"),
-                           metric_tag("phase", "stage2"),
-                           metric_tag("event", "end"),
-                           metric_num("step", 20),
-                           metric_num("tokens", 2000),
-                           metric_num("seconds", 187),
-                           metric_num("trained_parameters", 1280),
-                           metric_num("parameters", 12800)};
+    struct metrics_value end[] = {metric_tag("point", "rope8-rank2"),
+                                  metric_tag("phase", "stage2"),
+                                  metric_tag("event", "end"),
+                                  metric_num("step", 20),
+                                  metric_num("tokens", 2000),
+                                  metric_num("seconds", 187),
+                                  metric_num("trained_parameters", 1280),
+                                  metric_num("parameters", 12800)};
     must(metrics_write(&r->metrics, end, sizeof end / sizeof *end, &e), &e);
 }
 

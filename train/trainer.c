@@ -333,17 +333,17 @@ static bool log_step(struct trainer *t, const struct step_result *s, struct err 
     char text[UNIT_TEXT];
 
     if (!cluster_first()) return true;
-    struct metric line[] = {metric_tag("point", j->point),
-                            metric_tag("phase", j->phase),
-                            metric_tag("event", "train"),
-                            metric_num("step", (double)t->step),
-                            metric_num("tokens", t->tokens),
-                            metric_num("loss", s->loss),
-                            metric_num("lr", s->lr),
-                            metric_num("grad_norm", s->norm),
-                            metric_num("labels", (double)s->labels),
-                            metric_num("ce", s->terms.ce),
-                            metric_num("distill", s->terms.distill)};
+    struct metrics_value line[] = {metric_tag("point", j->point),
+                                   metric_tag("phase", j->phase),
+                                   metric_tag("event", "train"),
+                                   metric_num("step", (double)t->step),
+                                   metric_num("tokens", t->tokens),
+                                   metric_num("loss", s->loss),
+                                   metric_num("lr", s->lr),
+                                   metric_num("grad_norm", s->norm),
+                                   metric_num("labels", (double)s->labels),
+                                   metric_num("ce", s->terms.ce),
+                                   metric_num("distill", s->terms.distill)};
     const size_t n = sizeof line / sizeof *line - (t->teacher.open ? 0 : 2);
     bool ok = metrics_write(&t->r->metrics, line, n, e) &&
               tb_scalar(&t->tb, "train/loss", t->step, wall, s->loss, e) &&
@@ -439,14 +439,14 @@ static bool log_end(const struct trainer *t, struct err *e)
         all += tensor_count(&t->m->params[i].t);
     for (int64_t i = 0; i < t->n_trained; i++)
         trained += tensor_count(&t->trained[i]->t);
-    struct metric line[] = {metric_tag("point", t->job->point),
-                            metric_tag("phase", t->job->phase),
-                            metric_tag("event", "end"),
-                            metric_num("step", (double)t->step),
-                            metric_num("tokens", t->tokens),
-                            metric_num("seconds", t->seconds),
-                            metric_num("trained_parameters", (double)trained),
-                            metric_num("parameters", (double)all)};
+    struct metrics_value line[] = {metric_tag("point", t->job->point),
+                                   metric_tag("phase", t->job->phase),
+                                   metric_tag("event", "end"),
+                                   metric_num("step", (double)t->step),
+                                   metric_num("tokens", t->tokens),
+                                   metric_num("seconds", t->seconds),
+                                   metric_num("trained_parameters", (double)trained),
+                                   metric_num("parameters", (double)all)};
 
     return metrics_write(&t->r->metrics, line, sizeof line / sizeof *line, e);
 }

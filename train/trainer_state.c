@@ -200,8 +200,8 @@ static bool read_meta(struct trainer *t, const struct ckpt_found *found, struct 
 /* A step is logged after it is done, an evaluation before the step: both will be repeated. */
 static bool rewind_metrics(struct trainer *t, struct err *e)
 {
-    struct metric tags[3] = {metric_tag("point", t->job->point),
-                             metric_tag("phase", t->job->phase)};
+    struct metrics_value tags[3] = {metric_tag("point", t->job->point),
+                                    metric_tag("phase", t->job->phase)};
     char *jsonl = run_path(t->r, e, "%smetrics.jsonl", t->r->own);
     bool ok;
 

@@ -15,7 +15,7 @@
 
 /* ---- write ---- */
 
-static bool add_number(cJSON *line, const struct metric *m)
+static bool add_number(cJSON *line, const struct metrics_value *m)
 {
     struct err ignored;
     char *note;
@@ -61,7 +61,7 @@ bool metrics_open(struct metrics *m, const char *path, struct err *e)
     return false;
 }
 
-bool metrics_write(struct metrics *m, const struct metric *line, size_t n, struct err *e)
+bool metrics_write(struct metrics *m, const struct metrics_value *line, size_t n, struct err *e)
 {
     cJSON *object = cJSON_CreateObject();
     char *text = NULL;
@@ -89,7 +89,7 @@ void metrics_close(struct metrics *m)
 
 /* ---- read ---- */
 
-static const struct metric *find(const struct metrics_line *l, const char *key)
+static const struct metrics_value *find(const struct metrics_line *l, const char *key)
 {
     for (size_t i = 0; i < l->n; i++)
         if (strcmp(l->m[i].key, key) == 0) return &l->m[i];
@@ -98,14 +98,14 @@ static const struct metric *find(const struct metrics_line *l, const char *key)
 
 double metrics_number(const struct metrics_line *l, const char *key)
 {
-    const struct metric *m = find(l, key);
+    const struct metrics_value *m = find(l, key);
 
     return m && !m->text ? m->value : (double)NAN;
 }
 
 const char *metrics_text(const struct metrics_line *l, const char *key)
 {
-    const struct metric *m = find(l, key);
+    const struct metrics_value *m = find(l, key);
 
     return m ? m->text : NULL;
 }
@@ -129,7 +129,7 @@ struct reader {
     const char *path;
     metrics_fn *fn;
     void *arg;
-    struct metric *m; /* the members of the current line */
+    struct metrics_value *m; /* the members of the current line */
     size_t cap;
 };
 
@@ -140,7 +140,7 @@ static bool hand_over(struct reader *r, const cJSON *object, struct metrics_line
 
     cJSON_ArrayForEach(item, object)
     {
-        struct metric m = {.key = item->string};
+        struct metrics_value m = {.key = item->string};
 
         if (cJSON_IsString(item))
             m.text = item->valuestring;
@@ -204,7 +204,7 @@ bool metrics_each(const char *path, metrics_fn *fn, void *arg, struct err *e)
 /* ---- rewind ---- */
 
 struct rewind {
-    const struct metric *tags;
+    const struct metrics_value *tags;
     size_t n;
     double last_step;
     FILE *out;
@@ -224,7 +224,7 @@ static bool keep_line(void *arg, const struct metrics_line *l, struct err *e)
     return true;
 }
 
-bool metrics_rewind(const char *path, const struct metric *tags, size_t n, double last_step,
+bool metrics_rewind(const char *path, const struct metrics_value *tags, size_t n, double last_step,
                     struct err *e)
 {
     struct rewind r = {.tags = tags, .n = n, .last_step = last_step};

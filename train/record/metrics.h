@@ -12,18 +12,18 @@
 #include <stdio.h>
 
 /* One member of a line: a tag if text is set, otherwise a number. */
-struct metric {
+struct metrics_value {
     const char *key;
     const char *text;
     double value;
 };
-static inline struct metric metric_tag(const char *key, const char *text)
+static inline struct metrics_value metric_tag(const char *key, const char *text)
 {
-    return (struct metric){.key = key, .text = text};
+    return (struct metrics_value){.key = key, .text = text};
 }
-static inline struct metric metric_num(const char *key, double value)
+static inline struct metrics_value metric_num(const char *key, double value)
 {
-    return (struct metric){.key = key, .value = value};
+    return (struct metrics_value){.key = key, .value = value};
 }
 
 struct metrics {
@@ -37,14 +37,14 @@ bool metrics_open(struct metrics *m, const char *path, struct err *e);
 
 /* Appends one line, which has been handed to the system on return: kill -9 does not lose it. Keys
  * must be unique within a line.
- *     metrics_write(&m, (struct metric[]){metric_tag("event", "eval"), metric_num("step", 7)}, 2,
+ *     metrics_write(&m, (struct metrics_value[]){metric_tag("event", "eval"), metric_num("step", 7)}, 2,
  *                   e); */
-bool metrics_write(struct metrics *m, const struct metric *line, size_t n, struct err *e);
+bool metrics_write(struct metrics *m, const struct metrics_value *line, size_t n, struct err *e);
 void metrics_close(struct metrics *m); /* fine on a zeroed struct */
 
 /* A line as read. A number that was null is NaN, or the infinity given by its note. */
 struct metrics_line {
-    const struct metric *m;
+    const struct metrics_value *m;
     size_t n;
     const char *json; /* as in the file, without the newline */
     long number;      /* in the file, from 1 */
@@ -61,7 +61,7 @@ bool metrics_each(const char *path, metrics_fn *fn, void *arg, struct err *e);
 /* For resuming, before metrics_open: drops the lines that have all these tags and a step
  * beyond last_step, and a half-written last line. The others keep their bytes. Atomic; a
  * missing file is fine. */
-bool metrics_rewind(const char *path, const struct metric *tags, size_t n, double last_step,
+bool metrics_rewind(const char *path, const struct metrics_value *tags, size_t n, double last_step,
                     struct err *e);
 
 /* Converts to HDF5: a group POINT/PHASE/EVENT ("none" for a missing tag, "_" for a slash) with one

@@ -115,7 +115,7 @@ static bool column_pad(struct column *c, size_t rows, struct err *e)
     return true;
 }
 
-static struct column *column_of(struct group *g, const struct metric *m, struct err *e)
+static struct column *column_of(struct group *g, const struct metrics_value *m, struct err *e)
 {
     struct column new = {.key = link_name(m->key, e), .is_text = m->text != NULL};
 
@@ -140,7 +140,7 @@ static bool gather(void *arg, const struct metrics_line *l, struct err *e)
 
     if (!g) return false;
     for (size_t i = 0; i < l->n; i++) {
-        const struct metric *m = &l->m[i];
+        const struct metrics_value *m = &l->m[i];
         struct column *c;
 
         if (m->text && is_level(m->key)) continue;

@@ -84,7 +84,7 @@ bool scores_write(const struct scores *s, struct run *r, const struct score_time
 {
     const struct score_cell *cell = scorer_of(&r->c)->cell;
     size_t n = 7 + SCORE_CELLS, used = 0;
-    struct metric *line = mem_new(n + s->n, sizeof *line, "a line of metrics", e);
+    struct metrics_value *line = mem_new(n + s->n, sizeof *line, "a line of metrics", e);
     char(*keys)[160] = mem_new(s->n, sizeof *keys, "a line of metrics", e);
     bool ok = line && keys;
 
