@@ -2,6 +2,7 @@
 #include "base/text.h"
 #include "base/err.h"
 
+#include <ctype.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -102,4 +103,15 @@ char *text_plain_new(const char *s, size_t n)
     }
     out = malloc(size);
     return out ? text_plain(out, size, s, n) : NULL;
+}
+
+struct text text_trimmed(struct text t)
+{
+    while (t.n && isspace((unsigned char)*t.s)) {
+        t.s++;
+        t.n--;
+    }
+    while (t.n && isspace((unsigned char)t.s[t.n - 1]))
+        t.n--;
+    return t;
 }

@@ -22,4 +22,7 @@ char *text_plain(char *out, size_t size, const char *s, size_t n);
 /* The same, allocated at full length; the caller frees it. NULL if out of memory. */
 char *text_plain_new(const char *s, size_t n);
 
+/* A text without the ASCII white space at its ends: a part of the same bytes. */
+struct text text_trimmed(struct text t);
+
 #endif

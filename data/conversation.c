@@ -74,7 +74,9 @@ bool reader_sort(struct reader *r, const cJSON *object, const struct key *keys,
         enum key_use use = key_use(keys, item->string);
 
         if (is_absent(&r->c->doc, item, use)) continue;
-        if (use == KEY_UNKNOWN && !note(r, kind, item->string, item)) return false;
+        if ((use == KEY_UNKNOWN || (use == KEY_SCORED && !r->from->scored)) &&
+            !note(r, kind, item->string, item))
+            return false;
         if (use == KEY_UNREAD)
             return note(r, kind, item->string, item) &&
                    reader_refuse(r, DROP_UNREAD, item, "\"%s\" is not read", item->string);
@@ -294,6 +296,30 @@ static bool read_id(struct reader *r, const cJSON *id)
     return own(r, r->c->id.s);
 }
 
+/* The keys that say how a sample is scored, and what they take from its turns. Without a metric they
+ * say nothing. */
+static bool read_scoring(struct reader *r)
+{
+    struct conversation *c = r->c;
+    struct benchmark_turns turns = {.answer = c->answer, .id = c->id};
+    const cJSON *item;
+
+    if (!r->from->scored) return true;
+    if (!benchmark_read(&c->by, &c->doc, c->doc.root, r->from->metric, r->e)) return false;
+    cJSON_ArrayForEach(item, c->doc.root)
+    {
+        if (!c->by.metric && key_use(sample_keys, item->string) == KEY_SCORED &&
+            strcmp(item->string, "metric") != 0 && !note(r, UNUSED_SAMPLE_KEY, item->string, item))
+            return false;
+    }
+    for (size_t i = 0; i < c->n; i++)
+        if (c->messages[i].role == ROLE_USER)
+            turns.question =
+                (struct text){(char *)(uintptr_t)c->messages[i].text, c->messages[i].len};
+    if (benchmark_complete(&c->by, &turns, r->e)) return true;
+    return err_context(r->e, "%s:%" PRId64 ":%" PRId64, r->from->path, r->from->line, r->from->col);
+}
+
 static bool read_sample(struct reader *r)
 {
     const cJSON *sample = r->c->doc.root, *turns, *plain;
@@ -313,7 +339,7 @@ static bool read_sample(struct reader *r)
     }
     if (turns)
         return (!plain || note(r, UNUSED_SAMPLE_KEY, plain->string, plain)) &&
-               read_turns(r, turns, m.of[KEY_SYSTEM][0]);
+               read_turns(r, turns, m.of[KEY_SYSTEM][0]) && read_scoring(r);
     if (m.of[KEY_SYSTEM][0] && !note(r, UNUSED_SAMPLE_KEY, "system", m.of[KEY_SYSTEM][0]))
         return false;
     if (!plain) return refuse_shape(r, sample);
@@ -351,6 +377,7 @@ void conversation_free(struct conversation *c)
     free(c->strings);
     free(c->messages);
     free(c->images);
+    benchmark_free(&c->by);
     jsonc_close(&c->doc);
     memset(c, 0, sizeof *c);
 }

@@ -10,6 +10,7 @@
  *     images        "image" or "images": a path or a list of paths
  *     system        "system" next to the turns, or a turn
  *     plain text    "text", if there are no turns
+ *     its scoring   see benchmark.h; read only of samples that are scored
  *
  * Absent may also be spelled null, "" or an empty list. A sample where two spellings disagree
  * cannot be used; nor can one with unsupported content: video, sound, tools, turns marked as not
@@ -19,6 +20,7 @@
 
 #include "base/json/jsonc.h"
 #include "base/text.h"
+#include "data/benchmark.h"
 #include "data/template.h"
 #include "data/unused.h"
 
@@ -46,7 +48,8 @@ struct conversation {
     struct text id;      /* a string or a number, as spelled; s is NULL if none */
     const char **images; /* [n_images] paths as given in the sample */
     size_t n_images, cap_images;
-    char **strings; /* texts above that are not in `doc` */
+    struct benchmark by; /* of a sample that is scored */
+    char **strings;      /* texts above that are not in `doc` */
     size_t n_strings, cap_strings;
 };
 
@@ -56,6 +59,8 @@ struct conversation_source {
     size_t len;
     int64_t line, col;
     const char *image_mark; /* the model's own image mark, which is not refused; or NULL */
+    bool scored;            /* reads `by` */
+    const char *metric;     /* the name of a metric to use instead of the sample's; NULL: its own */
 };
 
 /* On failure *reason is the kind of failure, the message begins with "FILE:LINE:COL: ", and nothing

@@ -16,6 +16,7 @@ enum key_use {
     KEY_PICTURES,
     KEY_SYSTEM,
     KEY_ID,
+    KEY_SCORED, /* data/benchmark.h: of samples that are scored by a metric */
     KEY_ROLE,
     KEY_TEXT,
     KEY_TYPE,

@@ -201,6 +201,21 @@ static bool note_unusual(struct dataset *d, const struct dataset_entry *entry,
     return ok;
 }
 
+/* A set has one metric, and figures of all its samples. */
+static bool take_metric(struct dataset *d, const struct dataset_entry *entry, const struct draft *f,
+                        struct err *e)
+{
+    const struct metric *m = f->c.by.metric;
+
+    if (d->n == 0) d->metric = m;
+    if (m == d->metric) return true;
+    err_set(
+        e,
+        "metric \"%s\", and the samples before have \"%s\": a file has one, or data.eval[].metric",
+        m ? m->name : "plain", d->metric ? d->metric->name : "plain");
+    return dataset_context(d, entry, e);
+}
+
 static bool add_entry(struct dataset *d, struct dataset_entry *entry, struct draft *f,
                       struct err *e)
 {
@@ -214,6 +229,8 @@ static bool add_entry(struct dataset *d, struct dataset_entry *entry, struct dra
             return (*e = why, false);
         return drop(d, reason, why.msg, &f->c.id, e);
     }
+    if (!take_metric(d, entry, f, e)) return false;
+    entry->group = benchmark_unit(&f->c.by);
     if (!add_images(d, entry, f, e) || !note_unusual(d, entry, &f->c, e)) return false;
     entry->tokens = (int32_t)f->n; /* max_length keeps it in range */
     entry->labels = (int32_t)f->labels;
@@ -223,8 +240,31 @@ static bool add_entry(struct dataset *d, struct dataset_entry *entry, struct dra
     return true;
 }
 
+/* Numbers the units: groups by their first entry. */
+static bool count_units(struct dataset *d, struct err *e)
+{
+    const bool grouped = d->metric && (d->metric->index || d->metric->pairs);
+    struct slots groups = {0}; /* of first entries, by the group's hash */
+    bool ok = true;
+
+    d->units = 0;
+    for (int64_t i = 0; ok && i < d->n; i++) {
+        struct dataset_entry *entry = &d->entries[i];
+        uint64_t step = 0;
+        int64_t first = -1;
+        while (grouped && (first = slots_next(&groups, entry->group, &step)) >= 0)
+            if (d->entries[first].group == entry->group) break;
+        entry->unit = first < 0 ? d->units++ : d->entries[first].unit;
+        if (!grouped || first >= 0) continue;
+        ok = slots_reserve(&groups, d->units, e);
+        if (ok) slots_put(&groups, entry->group, i);
+    }
+    slots_free(&groups);
+    return ok;
+}
+
 /* Totals over the remaining entries. */
-static void count(struct dataset *d)
+static bool count(struct dataset *d, struct err *e)
 {
     d->tokens = d->labels = d->longest = 0;
     for (int64_t i = 0; i < d->n; i++) {
@@ -235,6 +275,7 @@ static void count(struct dataset *d)
             d->longest_entry = i;
         }
     }
+    return count_units(d, e);
 }
 
 /* Every sample is tokenised and the head of every picture read, which takes its time where there are
@@ -307,10 +348,8 @@ bool dataset_open(struct dataset *d, const struct dataset_source *sources, int64
         ok = images && index_source(d, (int32_t)i, &sum, e);
     }
     sha256_hex(&sum, d->hash);
-    if (ok)
-        count(d);
-    else
-        dataset_close(d);
+    ok = ok && count(d, e);
+    if (!ok) dataset_close(d);
     return ok;
 }
 
@@ -379,6 +418,5 @@ bool dataset_drop_bad_images(struct dataset *d, struct err *e)
             d->entries[kept++] = d->entries[i];
     }
     d->n = kept;
-    count(d);
-    return ok;
+    return count(d, e) && ok;
 }

@@ -41,7 +41,11 @@ struct dataset_options {
     const char *limited_by; /* what sets max_length, for messages: a setting, or a key of a file */
     bool too_long_is_error; /* else such samples are dropped */
     const struct processor *processor; /* what reads the pictures; NULL: nothing does */
-    bool asked; /* answers will be generated: reject samples without a question */
+    bool
+        asked; /* answers will be generated: reject samples without a question, and read how each is
+                 * scored (data/benchmark.h) */
+    const char
+        *metric; /* with asked: the metric of all, instead of the samples' own; NULL: these */
 };
 
 extern const char *const drop_names[DROPS];
@@ -68,6 +72,8 @@ struct dataset_entry {
     int32_t tokens, labels; /* after image expansion */
     int64_t first_image;    /* into `refs` */
     int32_t images;
+    uint64_t group;     /* hash of what groups it, where the metric needs whole groups */
+    int64_t unit;       /* from 0: what a choice of samples takes as a whole; else its place */
     bool first_of_line; /* no sample before it begins on its line */
 };
 
@@ -78,6 +84,8 @@ struct dataset {
     int64_t n_sources;
     struct dataset_entry *entries; /* [n] usable samples, in the order of the files */
     int64_t n;
+    const struct metric *metric; /* of all samples; NULL: plain, or none is read */
+    int64_t units;               /* n, where the metric needs no whole groups */
     size_t cap_entries;
     struct dataset_image *images; /* each image once */
     int64_t n_images;

@@ -129,7 +129,9 @@ struct conversation_source dataset_bytes(const struct dataset *d, const struct d
         .line = entry->line,
         .col = entry->col,
         .image_mark =
-            d->o.pictures.id < 0 ? NULL : tokenizer_piece(d->o.tokenizer, d->o.pictures.id)};
+            d->o.pictures.id < 0 ? NULL : tokenizer_piece(d->o.tokenizer, d->o.pictures.id),
+        .scored = d->o.asked,
+        .metric = d->o.metric};
 }
 
 bool dataset_context(const struct dataset *d, const struct dataset_entry *entry, struct err *e)
@@ -244,6 +246,8 @@ bool dataset_sample(const struct dataset *d, int64_t i, struct sample *s, struct
         lay_out(&d->o, &f, s);
         s->rendered = f.r;
         f.r = (struct rendered){0};
+        s->by = f.c.by;
+        f.c.by = (struct benchmark){0};
         s->images = entry->images;
         s->image = entry->images ? d->refs + entry->first_image : NULL;
     } else {
@@ -262,6 +266,7 @@ void sample_free(struct sample *s)
     free(s->kind);
     free(s->shape);
     free(s->answer.s);
+    benchmark_free(&s->by);
     rendered_free(&s->rendered);
     memset(s, 0, sizeof *s);
 }

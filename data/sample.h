@@ -3,6 +3,7 @@
 #define DATA_SAMPLE_H
 
 #include "base/text.h"
+#include "data/benchmark.h"
 #include "data/picture/shape.h"
 #include "data/template.h"
 
@@ -31,6 +32,7 @@ struct sample {
     uint8_t *kind;            /* [n] enum token_kind */
     int64_t prompt;           /* tokens before the last assistant turn */
     struct text answer;       /* text of the last assistant turn; "" if there is none */
+    struct benchmark by;      /* how it is scored, where the data set is */
     struct rendered rendered; /* the text tokenised, and the bytes trained on */
     int64_t images;
     const int32_t *image;               /* [images] indices into d->images, borrowed */

@@ -1,5 +1,5 @@
 /* main.c - mha2mla-data: makes the data sets, and the small tokenizer, for training without a
- * published checkpoint. */
+ * published checkpoint; scores answers. */
 #include "base/limits.h"
 #include "base/watch.h"
 #include "datasets/tool.h"
@@ -8,7 +8,7 @@
 #include <string.h>
 
 static const struct tool_command *const commands[] = {&tool_shapes, &tool_scenes, &tool_augment,
-                                                      &tool_tokenizer};
+                                                      &tool_tokenizer, &tool_score};
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
 static void print_usage(FILE *fp)

@@ -22,7 +22,7 @@ static const struct room {
     {"base/hdf5", {"base/"}},
     {"base/json", {"base/"}},
     {"base/schema", {"base/", "base/json"}},
-    {"data", {"base", "data/picture", "data/tokenizer"}},
+    {"data", {"base", "data/metric", "data/picture", "data/tokenizer"}},
     {"data/metric", {"base", "data/tokenizer/unicode.h", "data/tokenizer/utf8.h"}},
     {"data/picture", {"base"}},
     {"data/tokenizer", {"base"}},

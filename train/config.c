@@ -26,6 +26,14 @@ static const struct schema_row source_rows[] = {
      .min_len = 1, .help = "name in scores, of an eval source; null: the file's"},
     {"limit", SCHEMA_INT(struct config_source, limit), .def = "0", .min = SCHEMA_FROM(0),
      .help = "use the first N samples only; 0: all"},
+    {"metric", SCHEMA_STRING(struct config_source, metric), .def = "null", .nullable = true,
+     .min_len = 1,
+     .help =
+         "what an eval source's answers are scored by (docs/scores.md; \"plain\": exact match); "
+         "null: as its samples say, else plain"},
+    {"max_new_tokens", SCHEMA_INT(struct config_source, max_new_tokens), .def = "0",
+     .min = SCHEMA_FROM(0), .max = SCHEMA_TO(100000),
+     .help = "tokens at which an eval source's answers are cut; 0: evaluate.max_new_tokens"},
 };
 static const struct schema source_schema = SCHEMA(struct config_source, source_rows);
 

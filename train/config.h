@@ -24,6 +24,8 @@ extern const char *const step_names[STEPS + 1];
 struct config_source {
     const char *name, *path, *images;
     int64_t limit;
+    const char *metric;     /* of an eval source; NULL: as its samples say */
+    int64_t max_new_tokens; /* the same; 0: evaluate.max_new_tokens */
 };
 
 /* One of the conversions that a sweep compares. */

@@ -112,7 +112,7 @@ static bool too_long(const struct hf_config *cfg, const char *what, int64_t toke
 static bool check_answers(const struct run *r, const struct eval_set *set,
                           const struct hf_config *cfg, struct err *e)
 {
-    int64_t more = r->c.evaluate.max_new_tokens - 1;
+    int64_t more = run_max_new(r, set - r->eval) - 1;
     char what[200];
     bool ok = true;
 
@@ -156,37 +156,51 @@ static bool has_answers(const struct run *r)
 
 bool given_check_answers(const struct run *r, const struct hf_config *cfg, struct err *e)
 {
-    int64_t positions = cfg->text.max_position_embeddings, more = r->c.evaluate.max_new_tokens;
+    const int64_t positions = cfg->text.max_position_embeddings;
+    char key[64];
 
-    return !has_answers(r) || more <= positions ||
-           err_set(e,
-                   "evaluate.max_new_tokens is %lld, and the model has %lld positions "
-                   "(max_position_embeddings of %s): fewer are needed",
-                   (long long)more, (long long)positions, cfg->file);
+    for (int64_t i = 0; has_answers(r) && (i < r->c.data.eval.n || i == 0); i++)
+        if (run_max_new(r, i) > positions)
+            return err_set(e,
+                           "%s is %lld, and the model has %lld positions "
+                           "(max_position_embeddings of %s): fewer are needed",
+                           run_max_new_key(r, i, key), (long long)run_max_new(r, i),
+                           (long long)positions, cfg->file);
+    return true;
+}
+
+/* Says it of the first sample of a set from whose question an answer may go beyond. */
+static bool say_beyond(const struct run *r, int64_t set, int64_t positions, bool *said,
+                       struct err *e)
+{
+    const struct dataset *d = &r->eval[set].data;
+    const int64_t more = run_max_new(r, set) - 1;
+    char place[DATASET_PLACE], key[64];
+
+    for (int64_t k = 0; k < d->n && !*said; k++) {
+        struct sample s;
+        int64_t prompt;
+
+        if (d->entries[k].tokens + more <= positions) continue;
+        if (!dataset_sample(d, k, &s, e)) return false;
+        prompt = s.prompt;
+        sample_free(&s);
+        if (prompt + more <= positions) continue;
+        *said = true;
+        log_line("%s is %lld: with a question of %lld tokens (%s:%s) an answer may go beyond the "
+                 "model's %lld positions, for which it was not made",
+                 run_max_new_key(r, set, key), (long long)more + 1, (long long)prompt,
+                 d->sources[d->entries[k].source].path, dataset_place(&d->entries[k], place),
+                 (long long)positions);
+    }
+    return true;
 }
 
 bool given_say_positions(const struct run *r, const struct hf_config *cfg, struct err *e)
 {
-    int64_t positions = cfg->text.max_position_embeddings, more = r->c.evaluate.max_new_tokens - 1;
+    bool said = false;
 
-    for (int64_t i = 0; has_answers(r) && i < r->n_eval; i++) {
-        const struct dataset *d = &r->eval[i].data;
-        for (int64_t k = 0; k < d->n; k++) {
-            struct sample s;
-            char place[DATASET_PLACE];
-            int64_t prompt;
-
-            if (d->entries[k].tokens + more <= positions) continue;
-            if (!dataset_sample(d, k, &s, e)) return false;
-            prompt = s.prompt;
-            sample_free(&s);
-            if (prompt + more <= positions) continue;
-            log_line("evaluate.max_new_tokens is %lld: with a question of %lld tokens (%s:%s) an "
-                     "answer may go beyond the model's %lld positions, for which it was not made",
-                     (long long)more + 1, (long long)prompt, d->sources[d->entries[k].source].path,
-                     dataset_place(&d->entries[k], place), (long long)positions);
-            return true;
-        }
-    }
+    for (int64_t i = 0; has_answers(r) && i < r->n_eval && !said; i++)
+        if (!say_beyond(r, i, cfg->text.max_position_embeddings, &said, e)) return false;
     return true;
 }

@@ -92,6 +92,10 @@ void run_close_data(struct run *r);
 bool run_refuse(const struct run *r, struct err *e, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* Tokens at which the answers of eval set i are cut, and the setting that says so. */
+int64_t run_max_new(const struct run *r, int64_t i);
+const char *run_max_new_key(const struct run *r, int64_t i, char out[64]);
+
 /* Logs what was dropped from a set, and fails if that exceeds data.max_bad. */
 bool run_report_drops(const struct run *r, const struct dataset *d, const char *what,
                       struct err *e);

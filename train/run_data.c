@@ -176,15 +176,36 @@ static bool open_sets(struct run *r, const struct dataset_options *o, struct err
     if (!r->eval) return false;
     for (int64_t i = 0; i < r->c.data.eval.n; i++) {
         struct dataset_source one = {eval[i].path, eval[i].images, eval[i].limit};
+        eval_o.metric = eval[i].metric;
         r->eval[i].name = config_source_name(&eval[i]);
         if (!dataset_open(&r->eval[i].data, &one, 1, &eval_o, e)) return false;
         r->n_eval = i + 1;
         log_samples(&r->eval[i].data, r->eval[i].name);
         if (!run_report_drops(r, &r->eval[i].data, r->eval[i].name, e)) return false;
-        log_line("data.eval %s: %lld sample%s", r->eval[i].name, (long long)r->eval[i].data.n,
-                 plural(r->eval[i].data.n));
+        log_line("data.eval %s: %lld sample%s%s%s", r->eval[i].name, (long long)r->eval[i].data.n,
+                 plural(r->eval[i].data.n), r->eval[i].data.metric ? ", scored by " : "",
+                 r->eval[i].data.metric ? r->eval[i].data.metric->name : "");
     }
     return true;
+}
+
+int64_t run_max_new(const struct run *r, int64_t i)
+{
+    const struct config_source *s = r->c.data.eval.v;
+
+    return i < r->c.data.eval.n && s[i].max_new_tokens ? s[i].max_new_tokens
+                                                       : r->c.evaluate.max_new_tokens;
+}
+
+const char *run_max_new_key(const struct run *r, int64_t i, char out[64])
+{
+    const struct config_source *s = r->c.data.eval.v;
+
+    snprintf(out, 64,
+             i < r->c.data.eval.n && s[i].max_new_tokens ? "data.eval[%lld].max_new_tokens"
+                                                         : "evaluate.max_new_tokens",
+             (long long)i);
+    return out;
 }
 
 static bool shape_picture(const void *arg, struct picture_shape *s, struct err *e)

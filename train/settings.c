@@ -1,5 +1,6 @@
 /* settings.c - which settings contradict each other. */
 #include "train/settings.h"
+#include "data/benchmark.h"
 #include "train/recipes.h"
 #include "model/config/choices.h"
 
@@ -164,6 +165,20 @@ static bool check_statistics(const struct config *c, struct err *e)
                    names[c->svd.statistics]);
 }
 
+static bool check_metrics(const struct config *c, struct err *e)
+{
+    const struct config_source *s = c->data.eval.v;
+    const struct metric *m;
+    char names[BENCHMARK_NAMES];
+
+    benchmark_names(names);
+    for (int64_t i = 0; i < c->data.eval.n; i++)
+        if (s[i].metric && !benchmark_metric(s[i].metric, &m))
+            return err_set(e, "data.eval[%lld].metric is \"%s\"; allowed: %s", (long long)i,
+                           s[i].metric, names);
+    return true;
+}
+
 /* Scores are kept by names, of so many bytes (train/score/score.h). */
 static bool check_eval_names(const struct config *c, struct err *e)
 {
@@ -183,8 +198,8 @@ static bool check_eval_names(const struct config *c, struct err *e)
 bool settings_check(const struct config *c, struct err *e)
 {
     static bool (*const checks[])(const struct config *, struct err *) = {
-        check_paths,  check_steps,    check_sweep,      check_clashes,
-        check_phases, check_schedule, check_statistics, check_eval_names};
+        check_paths,    check_steps,      check_sweep,      check_clashes, check_phases,
+        check_schedule, check_statistics, check_eval_names, check_metrics};
 
     for (int64_t k = 0; k < recipes_count(c); k++)
         for (size_t i = 0; i < sizeof checks / sizeof *checks; i++)

@@ -351,16 +351,32 @@ static void say_all(const struct look *l)
     say_those(l, replaced.why);
 }
 
+/* The keys of a source that only one use of it reads. */
+static void say_sources(const struct config *c)
+{
+    const struct config_source *train = c->data.train.v, *eval = c->data.eval.v;
+
+    for (int64_t i = 0; i < c->data.train.n; i++) {
+        const char *key = train[i].name             ? "name"
+                          : train[i].metric         ? "metric"
+                          : train[i].max_new_tokens ? "max_new_tokens"
+                                                    : NULL;
+        if (!key) continue;
+        log_line("not used: data.train[%lld].%s, for %s", (long long)i, key,
+                 train[i].name ? "names are of what is scored" : "it is not scored");
+        break;
+    }
+    for (int64_t i = 0; i < c->data.eval.n && !scorer_of(c)->generates; i++) {
+        if (!eval[i].metric && !eval[i].max_new_tokens) continue;
+        log_line("not used: data.eval[%lld].%s, for evaluate.score is \"%s\"", (long long)i,
+                 eval[i].metric ? "metric" : "max_new_tokens", score_names[c->evaluate.score]);
+        break;
+    }
+}
+
 void settings_say_unused(const struct config *c, bool pictures)
 {
-    const struct config_source *train = c->data.train.v;
-
     for (int64_t k = -1; k < (c->recipes ? recipes_count(c) : 0); k++)
         say_all(&(struct look){c, k, pictures});
-    for (int64_t i = 0; i < c->data.train.n; i++)
-        if (train[i].name) {
-            log_line("not used: data.train[%lld].name, for names are of what is scored",
-                     (long long)i);
-            break;
-        }
+    say_sources(c);
 }

@@ -151,8 +151,6 @@ static bool yes_said(const struct metric_item *items, size_t n, double *out, str
 
 /* ---- mmbench ---- */
 
-enum { TURN = 1000000 };
-
 bool metric_circular(const struct metric_item *items, size_t n, double *hit, size_t *questions,
                      struct err *e)
 {
@@ -161,7 +159,7 @@ bool metric_circular(const struct metric_item *items, size_t n, double *hit, siz
 
     *questions = 0;
     for (size_t i = 0; m && i < n; i++)
-        m[i] = (struct member){.key = items[i].index % TURN, .at = i};
+        m[i] = (struct member){.key = items[i].index % METRIC_TURN, .at = i};
     if (m) members_group(m, n);
     for (size_t i = 0, end; m && right && i < n; i = end) {
         double all = 1;
@@ -172,7 +170,7 @@ bool metric_circular(const struct metric_item *items, size_t n, double *hit, siz
             right[m[k].at] = all;
     }
     for (size_t i = 0; m && right && i < n; i++)
-        if (items[i].index < TURN) hit[(*questions)++] = right[i];
+        if (items[i].index < METRIC_TURN) hit[(*questions)++] = right[i];
     free(right);
     free(m);
     return m && right;
@@ -198,7 +196,7 @@ static bool each_question(const struct metric_item *items, size_t n, struct metr
 
     *k = 0;
     for (size_t i = 0; ok && i < n; i++) {
-        if (items[i].index >= TURN) continue;
+        if (items[i].index >= METRIC_TURN) continue;
         v[*k] = (struct metric_value){hit[*k] * 100, items[i].cluster};
         ++*k;
     }
@@ -212,7 +210,7 @@ static bool each_vanilla(const struct metric_item *items, size_t n, struct metri
     (void)e;
     *k = 0;
     for (size_t i = 0; i < n; i++)
-        if (items[i].index < TURN)
+        if (items[i].index < METRIC_TURN)
             v[(*k)++] = (struct metric_value){items[i].score * 100, items[i].cluster};
     return true;
 }
@@ -223,7 +221,7 @@ static bool vanilla(const struct metric_item *items, size_t n, double *out, stru
 
     (void)e;
     for (size_t i = 0; i < n; i++) {
-        if (items[i].index >= TURN) continue;
+        if (items[i].index >= METRIC_TURN) continue;
         sum += items[i].score;
         rows++;
     }

@@ -42,11 +42,14 @@ struct metric_result {
 
 /* ---- all samples of a set ---- */
 
+/* mmbench: row i + k * METRIC_TURN is question i, turned k times. */
+enum { METRIC_TURN = 1000000 };
+
 struct metric_item {
     double score;
     bool undecided; /* nothing was extracted */
     enum metric_word said, wanted;
-    int64_t index;    /* mmbench: the row's; row i + k * 1000000 is question i, turned k times */
+    int64_t index;    /* mmbench: the row's */
     int64_t group;    /* mme: the same for the two questions of a picture */
     int64_t cluster;  /* of errors: the same for samples that depend on each other */
     const char *kind; /* the category; NULL: none */
@@ -75,6 +78,9 @@ struct metric_rule; /* metric_parts.h */
 struct metric {
     const char *name;
     bool choices;                        /* needs them */
+    bool question;                       /* looks at it where there are no choices */
+    bool index;                          /* rows of a question, by their index, count together */
+    bool pairs;                          /* items of a group count together, two of each */
     bool yes_no;                         /* references are yes or no */
     const struct metric_figure *figures; /* the main one first, up to one without a name */
     const struct metric_rule *rule;

@@ -192,11 +192,21 @@ bool dry_teacher(struct run *r, struct model *shape, const struct dry_graph *g, 
     return ok;
 }
 
+/* Tokens of the longest answer to any set. */
+static int64_t most_new(const struct run *r)
+{
+    int64_t most = 0;
+
+    for (int64_t i = 0; i < r->n_eval; i++)
+        if (run_max_new(r, i) > most) most = run_max_new(r, i);
+    return most;
+}
+
 bool dry_answers(struct run *r, struct model *shape, const struct dataset *d, size_t *graph,
                  size_t *cache, struct err *e)
 {
     const struct scorer *how = scorer_of(&r->c);
-    int64_t rows = 0, more = how->generates ? r->c.evaluate.max_new_tokens : 0;
+    int64_t rows = 0, more = how->generates ? most_new(r) : 0;
     int64_t samples = r->c.evaluate.batch < d->n ? r->c.evaluate.batch : d->n;
     const struct batch *batch;
     struct dry_batch b;

@@ -204,8 +204,8 @@ static void print_table(const struct report *rep, const struct score_cell *cell)
 
     if (first) snprintf(last, sizeof last, " %10s", "recovered");
     log_line("%s", "");
-    log_line("%-*s %9s %9s %9s %9s %9s%s", width, cell->name, "cache", "base", "stage 1",
-             "after SVD", "stage 2", last);
+    log_line("%-*s %9s %9s %9s %9s %9s%s", width, first ? scorer_title(rep->r) : cell->name,
+             "cache", "base", "stage 1", "after SVD", "stage 2", last);
     for (int64_t i = 0; i < rep->n; i++) {
         const struct report_point *p = &rep->points[i];
         if (first)

@@ -172,7 +172,7 @@ static void write_recovery(const struct report *rep, FILE *fp)
                 "Of %s %s, with a real cache. Recovered: stage 2 relative to the base model. "
                 "Cached values: "
                 "for a token, in a layer. Bytes a token: measured over all layers, in fp32.\n\n",
-                unit_count(t, (double)rep->base.s.all.n), how->counted);
+                unit_count(t, (double)rep->base.s.all.n), scorer_counted(rep->r));
     fprintf(fp,
             "| point | cached values | share of the cache | bytes a token | base | stage 1 | "
             "after SVD | stage 2 | recovered |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|\n| base |");
@@ -306,7 +306,7 @@ bool report_write(const struct report *rep, struct err *e)
         report_string(out.fp, rep->name);
         fprintf(out.fp, "\n\n");
         write_recovery(rep, out.fp);
-        ok = report_recipes(rep, out.fp, e);
+        ok = report_recipes(rep, out.fp, e) && report_sets(rep, out.fp, e);
         for (const struct score_cell *c = scorer_of(&rep->r->c)->cell; c->name; c++)
             write_kinds(rep, c, out.fp);
         write_trainings(rep, out.fp);

@@ -70,6 +70,9 @@ int report_name_width(const struct report *rep);
 /* Writes report.md. */
 bool report_write(const struct report *rep, struct err *e);
 
+/* Writes its section of the sets that have a metric; nothing if none has. */
+bool report_sets(const struct report *rep, FILE *fp, struct err *e);
+
 /* Writes its section of sample answers. */
 bool report_answers(const struct report *rep, FILE *fp, struct err *e);
 

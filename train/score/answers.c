@@ -1,48 +1,56 @@
 /* answers.c - the score `answers`: an answer is generated to each sample's last question, and is
- * right if it equals the expected one, apart from white space at the ends:
+ * worth what the metric of its set says (docs/scores.md). Without one it is right if it equals the
+ * expected one, apart from white space at the ends:
  *     exact match = answers equal to the expected one / answers */
+#include "base/hash.h"
 #include "base/json/jsonc.h"
 #include "base/mem.h"
 #include "base/text.h"
 #include "train/score/scorer.h"
 
 #include <cjson/cJSON.h>
-#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* Text without the white space at its ends. */
-static struct text trimmed(struct text t)
-{
-    while (t.n && isspace((unsigned char)*t.s)) {
-        t.s++;
-        t.n--;
-    }
-    while (t.n && isspace((unsigned char)t.s[t.n - 1]))
-        t.n--;
-    return t;
-}
 
 static bool add_text(cJSON *line, const char *key, const char *s, size_t n)
 {
     return cJSON_AddItemToObject(line, key, jsonc_new_string(s, n));
 }
 
-static bool write_answer(const struct scoring *scoring, const struct sample *s,
-                         const struct text *got, bool right, struct err *e)
+/* The token ids that the model was given, hashed: two models are only compared on equal prompts. */
+static bool add_prompt_hash(cJSON *line, const struct sample *s)
 {
-    const struct eval_set *set = scoring->set;
+    char hex[17];
+
+    snprintf(hex, sizeof hex, "%016llx",
+             (unsigned long long)hash_fnv(s->ids, (size_t)s->prompt * sizeof *s->ids));
+    return cJSON_AddStringToObject(line, "tokens", hex);
+}
+
+/* What a metric made of the answer, and what it needs to do so again. */
+static bool add_metric(cJSON *line, const struct benchmark *by, const struct metric_result *r)
+{
+    if (!by->metric) return true;
+    return cJSON_AddNumberToObject(line, "score", r->score) &&
+           (!r->extracted.s || add_text(line, "extracted", r->extracted.s, r->extracted.n)) &&
+           benchmark_write(by, line);
+}
+
+static bool write_answer(const struct scoring *scoring, int64_t i, const struct text *got,
+                         const struct metric_result *r, struct err *e)
+{
+    const struct sample *s = &scoring->samples[i];
     const struct rendered *all = &s->rendered;
-    const char *image = s->images ? set->data.images[s->image[0]].path : NULL;
+    const struct text image = scoring_picture(scoring, i);
     cJSON *line = cJSON_CreateObject();
-    bool ok = line && add_text(line, "set", set->name, strlen(set->name)) &&
+    bool ok = line && add_text(line, "set", scoring->set->name, strlen(scoring->set->name)) &&
               add_text(line, "id", s->id.s, s->id.n) &&
-              (!image || add_text(line, "image", image, strlen(image))) &&
+              (!image.n || add_text(line, "image", image.s, image.n)) &&
               add_text(line, "prompt", all->text, all->trained[all->n_trained - 1].begin) &&
-              add_text(line, "expected", s->answer.s, s->answer.n) &&
+              add_prompt_hash(line, s) && add_text(line, "expected", s->answer.s, s->answer.n) &&
               add_text(line, "answer", got->s, got->n) &&
-              cJSON_AddBoolToObject(line, "right", right);
+              cJSON_AddBoolToObject(line, "right", r->score >= 1) && add_metric(line, &s->by, r);
     char *text = NULL;
 
     if (ok)
@@ -58,15 +66,22 @@ static bool write_answer(const struct scoring *scoring, const struct sample *s,
 
 static bool score_answer(struct scoring *s, int64_t i, const struct generation *g, struct err *e)
 {
-    struct text got = {0}, want = trimmed(s->samples[i].answer), answer;
-    bool right, ok;
+    const struct sample *sample = &s->samples[i];
+    struct text got = {0}, answer;
+    struct metric_result r;
+    struct metric_item item;
+    bool ok;
 
     got.s = tokenizer_decode(s->r->tokenizer, g->ids, (size_t)g->n, true, &got.n, e);
     if (!got.s) return false;
-    answer = trimmed(got);
-    right = answer.n == want.n && memcmp(answer.s, want.s, want.n) == 0;
-    ok = scoring_count(s, i, &(struct score){.n = 1, .right = right}, e) &&
-         (!s->answers || write_answer(s, &s->samples[i], &answer, right, e));
+    answer = text_trimmed(got);
+    ok = benchmark_score(&sample->by, sample->answer, answer, &r, e);
+    if (ok) {
+        item = benchmark_item(&sample->by, &r, scoring_picture(s, i), sample->id);
+        ok = scoring_count(s, i, &(struct score){.n = 1, .right = r.score}, &item, e) &&
+             (!s->answers || write_answer(s, i, &answer, &r, e));
+        metric_result_free(&r);
+    }
     free(got.s);
     return ok;
 }
@@ -85,8 +100,11 @@ bool answers_score(struct scoring *s, struct err *e)
     return ok;
 }
 
-void answers_say(char text[SCORE_TEXT], const struct score *all)
+void answers_say(char text[SCORE_TEXT], const char *title, const struct score *all)
 {
-    snprintf(text, SCORE_TEXT, "exact match %.2f %% (%.0f of %lld)",
-             all->n ? 100 * score_share(all) : 0.0, all->right, (long long)all->n);
+    char error[24] = "";
+
+    if (all->has_error) snprintf(error, sizeof error, " +- %.2f", 100 * all->se);
+    snprintf(text, SCORE_TEXT, "%s %.2f %%%s (%.6g of %lld)", title,
+             all->n ? 100 * score_share(all) : 0.0, error, all->right, (long long)all->n);
 }

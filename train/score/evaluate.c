@@ -12,6 +12,8 @@
 #include "base/text.h"
 #include "base/watch.h"
 #include "cluster/cluster.h"
+#include "train/score/choice.h"
+#include "train/score/figures.h"
 #include "train/score/scorer.h"
 
 #include <stdio.h>
@@ -30,7 +32,28 @@ static void kind_name(const struct run *r, const struct eval_set *set, const str
     snprintf(name, 128, "%s%s%s", where, kind && *where ? "/" : "", plain);
 }
 
-bool scoring_count(struct scoring *s, int64_t i, const struct score *one, struct err *e)
+struct text scoring_picture(const struct scoring *s, int64_t i)
+{
+    const struct sample *sample = &s->samples[i];
+    char *path = sample->images ? s->set->data.images[sample->image[0]].path : NULL;
+
+    return (struct text){path, path ? strlen(path) : 0};
+}
+
+/* The categories, and under which names they are scored apart. */
+static void note_categories(const struct scoring *s, const struct benchmark *by, struct scored *to)
+{
+    const char *where = s->r->n_eval > 1 ? s->set->name : "";
+
+    for (size_t i = 0; i < by->n_categories; i++) {
+        text_plain(to->category[i], sizeof to->category[i], by->category[i].s, by->category[i].n);
+        snprintf(to->kind[i], sizeof to->kind[i], "%.60s%s%s", where, *where ? "/" : "",
+                 to->category[i]);
+    }
+}
+
+bool scoring_count(struct scoring *s, int64_t i, const struct score *one,
+                   const struct metric_item *item, struct err *e)
 {
     struct scored *to;
 
@@ -41,6 +64,11 @@ bool scoring_count(struct scoring *s, int64_t i, const struct score *one, struct
     to->curve = s->curve[i];
     to->one = *one;
     kind_name(s->r, s->set, &s->samples[i].id, to->one.name);
+    if (!item) return true;
+    to->has_item = true;
+    to->item = *item;
+    to->item.kind = NULL; /* another process has no use for it */
+    note_categories(s, &s->samples[i].by, to);
     return true;
 }
 
@@ -51,53 +79,20 @@ struct generator scoring_generator(const struct scoring *s)
     return (struct generator){.m = s->m,
                               .t = r->tape,
                               .memory_limit = r->memory_limit,
-                              .max_new = r->c.evaluate.max_new_tokens,
+                              .max_new = run_max_new(r, s->set - r->eval),
                               .stop = r->stop,
                               .n_stop = r->n_stop,
                               .stats = s->stats};
 }
 
-/* Which samples of a set are scored: of its `all`, `full` for the table, and of these `curve` for a
- * point of the curve. */
-struct choice {
-    int64_t all, full, curve;
-};
-
-static struct choice choose(const struct run *r, const struct eval_set *set)
-{
-    int64_t samples = r->c.evaluate.samples, curve = r->c.evaluate.curve_samples;
-    struct choice c = {.all = set->data.n};
-
-    c.full = samples && samples < c.all ? samples : c.all;
-    c.curve = curve && curve < c.full ? curve : c.full;
-    return c;
-}
-
-/* The sample at index i of `full`. */
-static int64_t chosen(const struct choice *c, int64_t i)
-{
-    return i * c->all / c->full;
-}
-
-/* The index in `full` of the curve's index i; and whether an index in `full` is one of these. */
-static int64_t curve_place(const struct choice *c, int64_t i)
-{
-    return i * c->full / c->curve;
-}
-static bool in_curve(const struct choice *c, int64_t place)
-{
-    int64_t i = (place * c->curve + c->full - 1) / c->full;
-
-    return i < c->curve && curve_place(c, i) == place;
-}
-
 void evaluate_each(const struct run *r, int64_t set, bool curve, entry_visitor *visit, void *arg)
 {
-    const struct choice c = choose(r, &r->eval[set]);
-    const int64_t n = curve ? c.curve : c.full;
+    const struct choice c = choice_of(r, &r->eval[set]);
+    const struct dataset *d = &r->eval[set].data;
+    bool both;
 
-    for (int64_t i = 0; i < n; i++)
-        visit(arg, chosen(&c, curve ? curve_place(&c, i) : i));
+    for (int64_t i = 0; i < d->n; i++)
+        if (choice_has(&c, d->entries[i].unit, &both) && (both || !curve)) visit(arg, i);
 }
 
 /* An evaluation under way. */
@@ -106,12 +101,14 @@ struct evaluation {
     const char *context; /* of the progress line */
     bool curve;          /* only the samples of the curve */
     int64_t size;        /* of a batch */
-    int64_t *place;      /* [size]: index of each of its samples in the set's `full` */
+    int64_t *entry;      /* [size]: of each of its samples, in the set */
     struct batch_buffer batch;
     struct scores *out;
     FILE *answers; /* the file; of the first process, NULL: not wanted */
     char *lines;   /* [n_lines]: this process's of the set, by s.answers */
     size_t n_lines;
+    struct scored *all; /* [n_all]: of all sets so far, in order */
+    size_t n_all, cap_all;
 };
 
 /* Puts the batch's features in a leaf with memory of its own, because scoring restarts the tape.
@@ -136,8 +133,8 @@ static bool own_features(struct evaluation *v, struct tensor *leaf, float **copy
     return true;
 }
 
-/* Scores the n samples at v->place. */
-static bool score_batch(struct evaluation *v, const struct choice *c, int64_t n, struct err *e)
+/* Scores the n samples at v->entry. */
+static bool score_batch(struct evaluation *v, int64_t n, struct err *e)
 {
     struct scoring *s = &v->s;
     struct tensor leaf = {0};
@@ -145,10 +142,8 @@ static bool score_batch(struct evaluation *v, const struct choice *c, int64_t n,
     bool ok = true;
 
     memset(s->samples, 0, (size_t)v->size * sizeof *s->samples);
-    for (int64_t i = 0; ok && i < n; i++) {
-        s->curve[i] = in_curve(c, v->place[i]);
-        ok = dataset_sample(&s->set->data, chosen(c, v->place[i]), &s->samples[i], e);
-    }
+    for (int64_t i = 0; ok && i < n; i++)
+        ok = dataset_sample(&s->set->data, v->entry[i], &s->samples[i], e);
     tape_begin(s->r->tape, false);
     ok = ok && batch_fill(&v->batch, s->samples, n, s->how->needs_question, e) &&
          own_features(v, &leaf, &copy, e);
@@ -160,23 +155,36 @@ static bool score_batch(struct evaluation *v, const struct choice *c, int64_t n,
     return ok;
 }
 
+/* The next batch of what is chosen, from *at on; how many samples it has. */
+static int64_t next_batch(struct evaluation *v, const struct choice *c, int64_t *at)
+{
+    const struct dataset *d = &v->s.set->data;
+    int64_t n = 0;
+
+    for (; *at < d->n && n < v->size; ++*at) {
+        bool curve;
+        if (!choice_has(c, d->entries[*at].unit, &curve) || (v->curve && !curve)) continue;
+        v->s.curve[n] = curve;
+        v->entry[n++] = *at;
+    }
+    return n;
+}
+
 /* Scores this process's batches of a set. */
 static bool score_batches(struct evaluation *v, const struct eval_set *set, struct err *e)
 {
-    struct choice c = choose(v->s.r, set);
-    int64_t n = v->curve ? c.curve : c.full;
+    const struct choice c = choice_of(v->s.r, set);
+    const int64_t n = choice_count(&c, &set->data, v->curve);
+    int64_t at = 0, size;
 
     v->s.set = set;
-    for (int64_t i = 0, b = 0; i < n; i += v->size, b++) {
-        int64_t size = n - i < v->size ? n - i : v->size;
+    for (int64_t i = 0, b = 0; (size = next_batch(v, &c, &at)) > 0; i += size, b++) {
         if (b % cluster_size() != cluster_rank()) continue;
         log_progress("%s: scoring %s, %lld of %lld", v->context, set->name, (long long)i,
                      (long long)n);
         if (!signals_go_on(e)) return false;
-        for (int64_t k = 0; k < size; k++)
-            v->place[k] = v->curve ? curve_place(&c, i + k) : i + k;
         v->s.number = b;
-        if (!score_batch(v, &c, size, e)) return false;
+        if (!score_batch(v, size, e)) return false;
     }
     return true;
 }
@@ -198,6 +206,18 @@ static int in_order(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+/* Adds up the score of one sample. */
+static bool count_one(struct evaluation *v, const struct scored *s, struct err *e)
+{
+    bool ok = scores_add(v->out, s->one.name, s->curve, &s->one, e) &&
+              mem_grow(&v->all, &v->cap_all, v->n_all + 1, sizeof *v->all, e);
+
+    for (int i = 0; ok && i < BENCHMARK_CATEGORIES && s->kind[i][0]; i++)
+        ok = scores_add_kind(v->out, s->kind[i], &s->one, e);
+    if (ok) v->all[v->n_all++] = *s;
+    return ok;
+}
+
 /* Adds up the scores of n samples, and writes their lines. */
 static bool count_all(struct evaluation *v, const struct scored *scored, const char *lines,
                       size_t n, struct err *e)
@@ -212,8 +232,7 @@ static bool count_all(struct evaluation *v, const struct scored *scored, const c
     }
     if (ok) qsort(all, n, sizeof *all, in_order);
     for (size_t i = 0; ok && i < n; i++) {
-        const struct scored *s = all[i].scored;
-        ok = scores_add(v->out, s->one.name, s->curve, &s->one, e);
+        ok = count_one(v, all[i].scored, e);
         if (v->answers) fwrite(all[i].line, 1, all[i].len, v->answers); /* commit checks it */
     }
     free(all);
@@ -238,6 +257,7 @@ static bool gather_set(struct evaluation *v, struct err *e)
 static bool evaluate_set(struct evaluation *v, const struct eval_set *set, bool answers,
                          struct err *e)
 {
+    const size_t before = v->n_all;
     bool ok = true;
 
     v->s.n_scored = 0;
@@ -245,7 +265,8 @@ static bool evaluate_set(struct evaluation *v, const struct eval_set *set, bool 
     ok = (ok || err_set(e, "out of memory for answers")) && score_batches(v, set, e);
     if (v->s.answers && fclose(v->s.answers) != 0 && ok)
         ok = err_set(e, "out of memory for answers");
-    ok = cluster_go_on(ok, e) && gather_set(v, e);
+    ok = cluster_go_on(ok, e) && gather_set(v, e) &&
+         figures_add_set(v->out, set, v->all + before, v->n_all - before, e);
     free(v->lines);
     v->lines = NULL;
     v->n_lines = 0;
@@ -272,9 +293,13 @@ static void say_scores(const struct evaluation *v)
     const struct scores *s = v->out;
     const struct generate_stats *g = &s->stats;
     double bytes = g->cached_tokens ? (double)g->cache_bytes / (double)g->cached_tokens : 0.0;
-    char text[SCORE_TEXT];
+    char text[SCORE_TEXT], figures[SET_FIGURES_TEXT];
 
-    v->s.how->say(text, &s->all);
+    for (size_t i = 0; i < s->n_sets; i++) {
+        set_figures_text(&s->sets[i], figures);
+        log_line("%s: %s: %s", v->context, s->sets[i].name, figures);
+    }
+    v->s.how->say(text, scorer_title(v->s.r), &s->all);
     log_line("%s: %s, %.0f bytes of cache a token, %.1f s", v->context, text, bytes, s->seconds);
 }
 
@@ -284,8 +309,8 @@ static bool open_evaluation(struct evaluation *v, struct err *e)
 
     v->s.samples = mem_new(n, sizeof *v->s.samples, "prompts", e);
     v->s.curve = mem_new(n, sizeof *v->s.curve, "prompts", e);
-    v->place = mem_new(n, sizeof *v->place, "prompts", e);
-    return v->s.samples && v->s.curve && v->place;
+    v->entry = mem_new(n, sizeof *v->entry, "prompts", e);
+    return v->s.samples && v->s.curve && v->entry;
 }
 
 static void close_evaluation(struct evaluation *v)
@@ -294,7 +319,8 @@ static void close_evaluation(struct evaluation *v)
     free(v->s.scored);
     free(v->s.samples);
     free(v->s.curve);
-    free(v->place);
+    free(v->entry);
+    free(v->all);
 }
 
 bool evaluate(struct run *r, struct model *m, const struct evaluate_how *how, struct scores *s,
@@ -317,7 +343,7 @@ bool evaluate(struct run *r, struct model *m, const struct evaluate_how *how, st
     v.answers = out.fp;
     for (int64_t k = 0; ok && k < r->n_eval; k++)
         ok = evaluate_set(&v, &r->eval[k], answers, e);
-    ok = ok && sum_stats(&s->stats, e);
+    ok = ok && sum_stats(&s->stats, e) && figures_set_errors(s, v.all, v.n_all, e);
     ok = cluster_go_on(
         ok && watch_check(e) && place_check(e) && (!out.fp || file_out_commit(&out, e)), e);
     scores_sort(s);

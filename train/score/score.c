@@ -44,17 +44,20 @@ static void add_to(struct score *to, const struct score *from)
     to->loss += from->loss;
 }
 
+bool scores_add_kind(struct scores *s, const char *kind, const struct score *one, struct err *e)
+{
+    struct score *k = kind_of(s, kind, e);
+
+    if (k) add_to(k, one);
+    return k;
+}
+
 bool scores_add(struct scores *s, const char *kind, bool curve, const struct score *one,
                 struct err *e)
 {
-    struct score *k;
-
     add_to(&s->all, one);
     if (curve) add_to(&s->curve, one);
-    if (!kind[0]) return true;
-    k = kind_of(s, kind, e);
-    if (k) add_to(k, one);
-    return k;
+    return !kind[0] || scores_add_kind(s, kind, one, e);
 }
 
 static int by_name(const void *a, const void *b)
@@ -70,6 +73,7 @@ void scores_sort(struct scores *s)
 void scores_free(struct scores *s)
 {
     free(s->kinds);
+    free(s->sets);
     memset(s, 0, sizeof *s);
 }
 
@@ -83,7 +87,7 @@ bool scores_write(const struct scores *s, struct run *r, const struct score_time
                   struct err *e)
 {
     const struct score_cell *cell = scorer_of(&r->c)->cell;
-    size_t n = 7 + SCORE_CELLS, used = 0;
+    size_t n = 8 + SCORE_CELLS, used = 0;
     struct metrics_value *line = mem_new(n + s->n, sizeof *line, "a line of metrics", e);
     char(*keys)[160] = mem_new(s->n, sizeof *keys, "a line of metrics", e);
     bool ok = line && keys;
@@ -96,6 +100,7 @@ bool scores_write(const struct scores *s, struct run *r, const struct score_time
         line[used++] = metric_num("tokens", when->tokens);
         line[used++] = metric_num("score", scores_main(s, r));
         line[used++] = metric_num("samples", (double)s->all.n);
+        if (s->all.has_error) line[used++] = metric_num("score_stderr", s->all.se);
         for (const struct score_cell *c = cell + 1; c->name; c++)
             if (s->all.n) line[used++] = metric_num(c->name, c->value(&s->all));
         for (size_t i = 0; i < s->n; i++) {
@@ -115,7 +120,17 @@ static bool add_score(cJSON *to, const struct score *k, const char *name)
 
     return o && cJSON_AddNumberToObject(o, "right", k->right) &&
            cJSON_AddNumberToObject(o, "of", (double)k->n) &&
-           (!(k->loss > 0) || cJSON_AddNumberToObject(o, "loss", k->loss));
+           (!(k->loss > 0) || cJSON_AddNumberToObject(o, "loss", k->loss)) &&
+           (!k->has_error || cJSON_AddNumberToObject(o, "stderr", k->se));
+}
+
+static bool add_sets(cJSON *root, const struct scores *s)
+{
+    cJSON *sets = s->n_sets ? cJSON_AddObjectToObject(root, "sets") : NULL;
+
+    for (size_t i = 0; sets && i < s->n_sets; i++)
+        if (!set_figures_write(&s->sets[i], sets)) return false;
+    return sets || !s->n_sets;
 }
 
 bool scores_save(const struct scores *s, const char *path, struct err *e)
@@ -127,7 +142,8 @@ bool scores_save(const struct scores *s, const char *path, struct err *e)
 
     for (size_t i = 0; ok && i < s->n; i++)
         ok = add_score(kinds, &s->kinds[i], s->kinds[i].name);
-    ok = ok && cJSON_AddNumberToObject(root, "cached_tokens", (double)s->stats.cached_tokens) &&
+    ok = ok && add_sets(root, s) &&
+         cJSON_AddNumberToObject(root, "cached_tokens", (double)s->stats.cached_tokens) &&
          cJSON_AddNumberToObject(root, "cache_bytes", (double)s->stats.cache_bytes);
     if (ok)
         text = jsonc_print(root, true, e);
@@ -143,13 +159,30 @@ bool scores_save(const struct scores *s, const char *path, struct err *e)
 static bool read_score(const cJSON *o, const char *name, struct score *k)
 {
     const cJSON *right = cJSON_GetObjectItem(o, "right"), *of = cJSON_GetObjectItem(o, "of");
-    const cJSON *loss = cJSON_GetObjectItem(o, "loss");
+    const cJSON *loss = cJSON_GetObjectItem(o, "loss"), *se = cJSON_GetObjectItem(o, "stderr");
 
     if (!cJSON_IsNumber(right) || !cJSON_IsNumber(of)) return false;
     snprintf(k->name, sizeof k->name, "%s", name);
     k->right = right->valuedouble;
     k->n = (int64_t)of->valuedouble;
     k->loss = cJSON_IsNumber(loss) ? loss->valuedouble : 0;
+    k->has_error = cJSON_IsNumber(se);
+    k->se = k->has_error ? se->valuedouble : 0;
+    return true;
+}
+
+static bool read_sets(const cJSON *sets, struct scores *s, bool *room, struct err *e)
+{
+    const cJSON *o;
+
+    cJSON_ArrayForEach(o, sets)
+    {
+        struct set_figures one;
+        if (!set_figures_read(&one, o)) return false;
+        *room = mem_grow(&s->sets, &s->cap_sets, s->n_sets + 1, sizeof *s->sets, e);
+        if (!*room) return false;
+        s->sets[s->n_sets++] = one;
+    }
     return true;
 }
 
@@ -177,6 +210,7 @@ bool scores_load(struct scores *s, const char *path, struct err *e)
              (room = mem_grow(&s->kinds, &s->cap, s->n + 1, sizeof *s->kinds, e));
         if (ok) s->kinds[s->n++] = one;
     }
+    ok = ok && read_sets(cJSON_GetObjectItem(doc.root, "sets"), s, &room, e);
     jsonc_close(&doc);
     if (ok) return true;
     scores_free(s);

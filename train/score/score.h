@@ -2,6 +2,7 @@
 #ifndef TRAIN_SCORE_SCORE_H
 #define TRAIN_SCORE_SCORE_H
 
+#include "data/set_figures.h"
 #include "model/generate.h"
 #include "train/run.h"
 
@@ -14,6 +15,8 @@ struct score {
     int64_t n;    /* items: questions, tokens */
     double right; /* what they are worth together, each 0 (wrong) to 1 (right) */
     double loss;  /* sum of -log p over the items; 0 where no likelihood is measured */
+    bool has_error;
+    double se; /* with has_error: the standard error of right / n */
 };
 
 struct scores {
@@ -21,6 +24,8 @@ struct scores {
     struct score curve; /* of the samples used for points of the curve */
     struct score *kinds;
     size_t n, cap;
+    struct set_figures *sets; /* those that have a metric; the main figure is each one's first */
+    size_t n_sets, cap_sets;
     struct generate_stats stats;
     double seconds;
 };
@@ -32,6 +37,7 @@ double score_perplexity(const struct score *s);
 /* Adds the score of one sample to every sum that includes it: `kind` may be "", for none. */
 bool scores_add(struct scores *s, const char *kind, bool curve, const struct score *one,
                 struct err *e);
+bool scores_add_kind(struct scores *s, const char *kind, const struct score *one, struct err *e);
 void scores_sort(struct scores *s); /* the kinds by name */
 void scores_free(struct scores *s);
 

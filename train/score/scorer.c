@@ -3,6 +3,26 @@
 
 const char *const score_names[SCORES] = {SCORE_NAMES};
 
+static bool has_metric(const struct run *r)
+{
+    bool has = false;
+
+    for (int64_t i = 0; i < r->n_eval; i++)
+        has = has || r->eval[i].data.metric;
+    return has;
+}
+
+const char *scorer_title(const struct run *r)
+{
+    return has_metric(r) ? "mean score" : scorer_of(&r->c)->cell[0].name;
+}
+
+const char *scorer_counted(const struct run *r)
+{
+    return has_metric(r) ? "generated answers, each worth 0 to 1 by the metric of its set"
+                         : scorer_of(&r->c)->counted;
+}
+
 const struct scorer scorers[SCORES] = {
     [SCORE_ANSWERS] = {.items = "questions",
                        .counted = "generated answers that match exactly",

@@ -4,6 +4,7 @@
 #ifndef TRAIN_SCORE_SCORER_H
 #define TRAIN_SCORE_SCORER_H
 
+#include "data/benchmark.h"
 #include "train/score/score.h"
 
 /* A batch of samples to score. */
@@ -27,10 +28,17 @@ struct scored {
     int64_t batch;
     bool curve;
     struct score one; /* with its kind as the name */
+    bool has_item;
+    struct metric_item item;                 /* of figures and errors; its kind is category[0] */
+    char category[BENCHMARK_CATEGORIES][64]; /* "": no more */
+    char kind[BENCHMARK_CATEGORIES][128];    /* the same as names of sums */
 };
 
-/* Notes the score of sample i. */
-bool scoring_count(struct scoring *s, int64_t i, const struct score *one, struct err *e);
+/* Notes the score of sample i, with its item, which may be NULL. */
+bool scoring_count(struct scoring *s, int64_t i, const struct score *one,
+                   const struct metric_item *item, struct err *e);
+/* The path of its first picture; n 0: it has none. */
+struct text scoring_picture(const struct scoring *s, int64_t i);
 
 /* How the run's models are run on a batch. */
 struct generator scoring_generator(const struct scoring *s);
@@ -49,7 +57,8 @@ struct scorer {
                           * the answers. Else a batch is whole samples, with their labels */
     bool generates;      /* answers of up to evaluate.max_new_tokens, which answers.jsonl gets */
     bool (*batch)(struct scoring *s, struct err *e);
-    void (*say)(char text[SCORE_TEXT], const struct score *all); /* for the log */
+    /* For the log; title: the name of the first cell. */
+    void (*say)(char text[SCORE_TEXT], const char *title, const struct score *all);
     /* The first is a share of what is right: it makes the curves, and is compared with the base
      * model's. A table of its own for each of the others, with three decimals. */
     struct score_cell cell[SCORE_CELLS]; /* up to one without a name */
@@ -62,10 +71,15 @@ static inline const struct scorer *scorer_of(const struct config *c)
     return &scorers[c->evaluate.score];
 }
 
+/* What the first cell is called for this run's sets, and what its n counts, at length: other than
+ * their own words if some set has a metric. */
+const char *scorer_title(const struct run *r);
+const char *scorer_counted(const struct run *r);
+
 /* The rows' functions. */
 bool answers_score(struct scoring *s, struct err *e);
-void answers_say(char text[SCORE_TEXT], const struct score *all);
+void answers_say(char text[SCORE_TEXT], const char *title, const struct score *all);
 bool tokens_score(struct scoring *s, struct err *e);
-void tokens_say(char text[SCORE_TEXT], const struct score *all);
+void tokens_say(char text[SCORE_TEXT], const char *title, const struct score *all);
 
 #endif

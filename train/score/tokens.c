@@ -23,14 +23,15 @@ bool tokens_score(struct scoring *s, struct err *e)
             one.right += each[k].right;
             one.loss += each[k].loss;
         }
-        ok = scoring_count(s, i, &one, e);
+        ok = scoring_count(s, i, &one, NULL, e);
     }
     free(each);
     return ok;
 }
 
-void tokens_say(char text[SCORE_TEXT], const struct score *all)
+void tokens_say(char text[SCORE_TEXT], const char *title, const struct score *all)
 {
+    (void)title;
     snprintf(text, SCORE_TEXT, "perplexity %.4f, %.2f %% of %lld token%s right",
              score_perplexity(all), all->n ? 100 * score_share(all) : 0.0, (long long)all->n,
              plural(all->n));

@@ -1,0 +1,231 @@
+/* score.c - mha2mla-data score: a file of answers, scored without the model, and compared with the
+ * answers of another. */
+#include "base/file.h"
+#include "base/json/jsonc.h"
+#include "base/mem.h"
+#include "data/answers.h"
+#include "data/metric/paired.h"
+#include "data/set_figures.h"
+#include "datasets/tool.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CATEGORIES = 100 };
+
+struct score_args {
+    const char *metric, *data, *against, *out;
+};
+
+/* The answers of one set. */
+struct part {
+    const char *set;
+    const struct metric *metric;
+    struct metric_item *items; /* [n] */
+    size_t n;
+};
+
+/* ---- what is in a file ---- */
+
+/* The items of the answers whose set is that of answer `first`. */
+static bool part_of(struct part *p, const struct answers *a, size_t first, struct err *e)
+{
+    *p = (struct part){.set = a->v[first].set, .metric = a->v[first].metric};
+    p->items = mem_new(a->n, sizeof *p->items, "scores", e);
+    for (size_t i = first; p->items && i < a->n; i++) {
+        if (strcmp(a->v[i].set, p->set) != 0) continue;
+        if (a->v[i].metric != p->metric)
+            return err_set(e,
+                           "\"%s\": is scored by \"%s\", and answers before by \"%s\": --metric "
+                           "names one for all",
+                           a->v[i].id, a->v[i].metric ? a->v[i].metric->name : "plain",
+                           p->metric ? p->metric->name : "plain");
+        p->items[p->n++] = a->v[i].item;
+    }
+    return p->items;
+}
+
+static bool is_first_of_set(const struct answers *a, size_t i)
+{
+    for (size_t k = 0; k < i; k++)
+        if (strcmp(a->v[k].set, a->v[i].set) == 0) return false;
+    return true;
+}
+
+/* ---- showing it ---- */
+
+static const char *shown_name(const struct part *p, const char *path)
+{
+    return *p->set ? p->set : path;
+}
+
+static void print_figures(const struct set_figures *f, const char *before)
+{
+    char text[SET_FIGURES_TEXT];
+
+    set_figures_text(f, text);
+    printf("%s%s (%lld): %s\n", before, f->name, (long long)f->n, text);
+}
+
+/* The main figure of each category, where there are several. */
+static bool print_categories(const struct part *p, struct err *e)
+{
+    const struct metric_figure *f = benchmark_figures(p->metric)->figures;
+    struct metric_item *some = mem_new(p->n, sizeof *some, "scores", e);
+    const char *seen[CATEGORIES];
+    int n = 0;
+    bool ok = some;
+
+    for (size_t i = 0; ok && i < p->n && n < CATEGORIES; i++) {
+        const char *kind = p->items[i].kind;
+        int k = 0;
+        double value, se;
+        while (kind && k < n && strcmp(seen[k], kind) != 0)
+            k++;
+        if (!kind || k < n) continue;
+        seen[n++] = kind;
+        size_t size = metric_of_kind(some, p->items, p->n, kind);
+        ok = metric_figure_value(f, some, size, &value, e) &&
+             metric_figure_error(f, some, size, &se, e);
+        if (ok) printf("  %s (%zu): %s %.4f +- %.4f\n", kind, size, f->name, value, se);
+    }
+    free(some);
+    return ok;
+}
+
+static bool show_part(const struct part *p, const char *path, cJSON *sets, struct err *e)
+{
+    struct set_figures f;
+
+    if (!set_figures_fill(&f, shown_name(p, path), p->metric, p->items, p->n, e)) return false;
+    print_figures(&f, "");
+    if (!print_categories(p, e)) return false;
+    return !sets || set_figures_write(&f, sets) || err_set(e, "out of memory for scores");
+}
+
+/* ---- two models ---- */
+
+static void print_pair(const struct metric_figure *f, const struct paired *p)
+{
+    char test[48] = "";
+
+    if (p->binary) snprintf(test, sizeof test, ", McNemar's mid-p %.4g", p->p);
+    printf(
+        "  %s: %.4f against %.4f: difference %.4f +- %.4f (95 %%: %.4f to %.4f), %.2f %% +- %.2f "
+        "of it%s: %s\n",
+        f->name, p->converted, p->base, p->difference, p->difference_se, p->interval.low,
+        p->interval.high, 100 * p->recovered, 100 * p->recovered_se, test,
+        p->shown ? "a difference is shown" : "no difference shown");
+}
+
+/* a: the base, --against; b: the file. */
+static bool compare_set(const struct answers *a, const struct answers *b, const char *set,
+                        const struct score_args *args, struct err *e)
+{
+    struct answers_pairs pairs;
+    struct paired p;
+    bool ok;
+
+    if (!answers_pairs(a, b, set, &pairs, e)) return err_context(e, "%s", args->against);
+    ok = pairs.n || err_set(e, "%s: answers no question that is answered here", args->against);
+    if (ok) printf("against %s: %zu questions", args->against, pairs.n);
+    if (ok && pairs.alone) printf(", and %zu that are answered there alone", pairs.alone);
+    if (ok) putchar('\n');
+    for (const struct metric_figure *f = benchmark_figures(pairs.metric)->figures; ok && f->name;
+         f++) {
+        ok = metric_figure_compare(f, pairs.a, pairs.b, pairs.n, &p, e);
+        if (ok && p.n) print_pair(f, &p);
+    }
+    answers_pairs_free(&pairs);
+    return ok;
+}
+
+/* ---- the command ---- */
+
+static bool score_sets(const struct answers *a, const struct answers *base, const char *path,
+                       const struct score_args *args, cJSON *sets, struct err *e)
+{
+    bool ok = true;
+
+    for (size_t i = 0; ok && i < a->n; i++) {
+        struct part p = {0};
+        if (!is_first_of_set(a, i)) continue;
+        ok = (part_of(&p, a, i, e) || err_context(e, "%s", path)) && show_part(&p, path, sets, e);
+        if (ok && base) ok = compare_set(base, a, p.set, args, e);
+        free(p.items);
+    }
+    return ok;
+}
+
+static bool write_out(cJSON *root, const char *path, struct err *e)
+{
+    char *text = jsonc_print(root, true, e);
+    bool ok = text && file_write(path, text, strlen(text), e);
+
+    free(text);
+    return ok;
+}
+
+static bool score_file(const char *path, const struct answers_keys *keys,
+                       const struct score_args *args, struct err *e)
+{
+    cJSON *root = cJSON_CreateObject();
+    cJSON *sets = root ? cJSON_AddObjectToObject(root, "sets") : NULL;
+    struct answers a = {0}, base = {0};
+    bool ok = (sets || err_set(e, "out of memory for scores")) &&
+              answers_open(&a, path, keys, args->metric, e) &&
+              (!args->against || answers_open(&base, args->against, keys, args->metric, e)) &&
+              score_sets(&a, args->against ? &base : NULL, path, args, sets, e);
+
+    if (ok && args->out) ok = write_out(root, args->out, e);
+    answers_close(&a);
+    answers_close(&base);
+    cJSON_Delete(root);
+    return ok;
+}
+
+static bool check_metric(const char *name, struct err *e)
+{
+    const struct metric *m;
+    char names[BENCHMARK_NAMES];
+
+    if (!name || benchmark_metric(name, &m)) return true;
+    benchmark_names(names);
+    return err_set(e, "score: --metric %s: allowed: %s", name, names);
+}
+
+static bool run(int argc, char **argv, struct err *e)
+{
+    struct score_args a = {0};
+    const struct tool_option options[] = {
+        {"metric", "NAME", "what answers are scored by, instead of what they or the data say",
+         .text = &a.metric},
+        {"data", "FILE",
+         "the samples that were asked, found by id, where answers do not repeat them",
+         .text = &a.data},
+        {"against", "FILE", "answers of the base model: compared question by question",
+         .text = &a.against},
+        {"out", "FILE", "also writes the figures there, as scores.json has them", .text = &a.out},
+        {0}};
+    struct answers_keys keys = {0};
+    int rest;
+    bool help, ok;
+
+    if (!tool_options(options, "score ANSWERS.jsonl [OPTION ...]",
+                      "Scores answers, such as a run's answers.jsonl, without the model: every "
+                      "figure with its standard error\n(docs/scores.md).",
+                      argc, argv, &rest, &help, e))
+        return false;
+    if (help) return true;
+    if (argc - rest != 1) return err_set(e, "score: one file of answers is needed");
+    if (a.out && !tool_keep_inputs(a.out, argv + rest, 1, e)) return false;
+    ok = check_metric(a.metric, e) && (!a.data || answers_keys_open(&keys, a.data, a.metric, e)) &&
+         score_file(argv[rest], a.data ? &keys : NULL, &a, e);
+    answers_keys_close(&keys);
+    return ok;
+}
+
+const struct tool_command tool_score = {
+    "score", "scores a file of answers, and compares two models' answers", run};

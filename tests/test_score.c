@@ -1,0 +1,153 @@
+/* test_score.c - sets with a metric through a whole run: what evaluate makes of them, and that
+ * mha2mla-data score makes the same of the answers that it left. The model learns to say "Yes" to
+ * everything, so that half of a yes-or-no set is right. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "tests/tmpdir.h"
+
+#include "base/json/jsonc.h"
+#include "tests/program.h"
+
+#include <math.h>
+
+static void put(FILE *fp, void **state, int picture, const char *id, const char *answer,
+                const char *more)
+{
+    fprintf(fp,
+            "{\"id\":\"%s\",\"image\":\"%s/s/images/train-%06d.png\",\"conversations\":[{\"from\":"
+            "\"human\",\"value\":\"<image>\\nWhat?\"},{\"from\":\"gpt\",\"value\":\"%s\"}]%s}\n",
+            id, (const char *)*state, picture, answer, more);
+}
+
+static int setup(void **state)
+{
+    static const char *const files[] = {"train.jsonl", "pope.jsonl", "bench.jsonl", "pairs.jsonl"};
+    FILE *fp[4];
+    char id[40], more[200];
+
+    if (program_setup(state) != 0) return -1;
+    for (int i = 0; i < 4; i++) {
+        fp[i] = fopen(tmpdir_path(state, files[i]), "w");
+        assert_non_null(fp[i]);
+    }
+    for (int i = 0; i < 16; i++) {
+        snprintf(id, sizeof id, "%d", i);
+        put(fp[0], state, i, id, "Yes", "");
+        snprintf(more, sizeof more, ",\"metric\":\"pope\",\"category\":\"%s\"",
+                 i < 8 ? "random" : "popular");
+        put(fp[1], state, i / 4, id, i % 2 ? "yes" : "no", more); /* four a picture */
+        /* Eight questions of two rows each, far apart, of which one row is right for all. */
+        snprintf(id, sizeof id, "b/%d", i < 8 ? i : 1000000 + i - 8);
+        snprintf(more, sizeof more,
+                 ",\"metric\":\"mmbench\",\"group\":\"%d\",\"choices\":[\"%s\",\"%s\"]", i % 8,
+                 i < 8 ? "yes" : "no", i < 8 ? "no" : "yes");
+        put(fp[2], state, i % 8, id, i < 8 || i % 4 == 0 ? (i < 8 ? "A" : "B") : "A", more);
+        snprintf(id, sizeof id, "%d", i);
+        snprintf(more, sizeof more, ",\"metric\":\"mme\",\"group\":\"g%d\",\"category\":\"count\"",
+                 i % 8);
+        put(fp[3], state, i % 8, id, i < 8 ? "Yes" : "No", more);
+    }
+    for (int i = 0; i < 4; i++)
+        fclose(fp[i]);
+    return 0;
+}
+
+#define RUN                                                                                        \
+    "$B/mha2mla-train --config $C --set run.dir=$T/run "                                           \
+    "--set 'data.train=[{\"path\":\"'$T'/train.jsonl\"}]' "                                        \
+    "--set 'data.eval=[{\"path\":\"'$T'/pope.jsonl\",\"name\":\"pope\"},"                          \
+    "{\"path\":\"'$T'/bench.jsonl\",\"name\":\"bench\",\"max_new_tokens\":3},"                     \
+    "{\"path\":\"'$T'/pairs.jsonl\",\"name\":\"pairs\"}]' "                                        \
+    "--set baseline.steps=60 --set baseline.lr=3e-3 --set sweep.low_rank=[4] "                     \
+    "--set stage1.steps=2 --set stage2.steps=2 --set stage2.eval_every=0 "
+
+static double figure(const cJSON *root, const char *set, const char *name, const char *what)
+{
+    const cJSON *s = cJSON_GetObjectItem(cJSON_GetObjectItem(root, "sets"), set);
+    const cJSON *f = cJSON_GetObjectItem(cJSON_GetObjectItem(s, "figures"), name);
+    const cJSON *v = cJSON_GetObjectItem(f, what);
+
+    if (!cJSON_IsNumber(v)) fail_msg("%s: %s has no %s", set, name, what);
+    return v->valuedouble;
+}
+
+static void test_run(void **state)
+{
+    struct jsonc scores, again;
+    struct err e;
+
+    must_run(state, RUN);
+    if (!jsonc_read(&scores, tmpdir_path(state, "run/base/scores.json"), 1 << 20, &e))
+        fail_msg("%s", e.msg);
+    assert_true(figure(scores.root, "pope", "pope_accuracy", "value") == 0.5);
+    assert_true(figure(scores.root, "pope", "pope_recall", "value") == 1);
+    assert_true(figure(scores.root, "pope", "pope_f1_score", "value") == 2.0 / 3);
+    assert_true(figure(scores.root, "pope", "yes_answers", "value") == 1);
+    /* Two of four are right with every picture: nothing is left of s^2 / n but that its s^2 divides
+     * by n - 1. */
+    assert_true(fabs(figure(scores.root, "pope", "pope_accuracy", "stderr") -
+                     sqrt(4 * (1.0 / 240 - 1.0 / 256))) < 1e-12);
+    assert_true(figure(scores.root, "bench", "gpt_eval_score", "value") == 25);
+    assert_true(figure(scores.root, "bench", "vanilla", "value") == 100);
+    assert_true(figure(scores.root, "pairs", "mme_perception_score", "value") == 50);
+    must_run(state, "grep -q 'base: pope: pope_accuracy 0.5000 +- 0.0323, ' $T/run/train.log");
+    must_run(state, "grep -q 'base: mean score ' $T/run/train.log");
+    must_run(state,
+             "grep -q '\"extracted\":\"yes\",\"metric\":\"pope\"' $T/run/base/answers.jsonl");
+
+    must_run(state, "$B/mha2mla-data score $T/run/base/answers.jsonl --out $T/again.json > $T/say");
+    assert_true(jsonc_read(&again, tmpdir_path(state, "again.json"), 1 << 20, &e));
+    assert_true(cJSON_Compare(cJSON_GetObjectItem(scores.root, "sets"),
+                              cJSON_GetObjectItem(again.root, "sets"), true));
+    must_run(state, "grep -q 'random (8): pope_accuracy 0.5000' $T/say");
+    jsonc_close(&scores);
+    jsonc_close(&again);
+
+    must_run(state, "$B/mha2mla-data score $T/run/rope4-rank4/stage2/answers.jsonl "
+                    "--against $T/run/base/answers.jsonl > $T/say");
+    must_run(state, "grep -q 'against .*: 16 questions' $T/say && "
+                    "grep -q 'pope_accuracy: .* McNemar.*difference' $T/say");
+    /* Whatever another program adds: the questions come from the data. */
+    must_run(state, "sed 's/.*\"id\":\"\\([0-9]*\\)\".*\"answer\":\"\\([^\"]*\\)\".*/"
+                    "{\"question_id\":\\1,\"text\":\"\\2\"}/' $T/run/base/answers.jsonl | head -16 "
+                    "> $T/other.jsonl && "
+                    "$B/mha2mla-data score $T/other.jsonl --data $T/pope.jsonl > $T/say");
+    must_run(state, "grep -q 'pope_accuracy 0.5000 +- 0.0323, pope_precision 0.5000' $T/say");
+    must_run(state,
+             "$B/mha2mla-data score $T/other.jsonl --data $T/pope.jsonl --metric exact > $T/say");
+    must_run(state, "grep -q 'exact_match 0.5000' $T/say");
+}
+
+/* Groups are taken whole: rows of a question, the questions of a pair; and a setting overrides. */
+static void test_choice(void **state)
+{
+    must_run(state, RUN "--set evaluate.samples=6 --set evaluate.curve_samples=4 "
+                        "--set 'run.steps=[\"baseline\",\"evaluate\"]' --set baseline.steps=1");
+    must_run(state, "test $(grep -c '\"set\":\"bench\"' $T/run/base/answers.jsonl) = 6");
+    must_run(state, "test $(grep '\"set\":\"bench\"' $T/run/base/answers.jsonl | "
+                    "sed 's/.*\"group\":\"\\([0-9]*\\)\".*/\\1/' | sort | uniq -c | "
+                    "grep -c '^ *2 ') = 3");
+    must_run(state, "test $(grep -c '\"set\":\"pope\"' $T/run/base/answers.jsonl) = 6");
+    must_fail(state, RUN "--set 'data.eval=[{\"path\":\"x\",\"metric\":\"bleu\"}]'",
+              "data.eval[0].metric is \"bleu\"; allowed: plain, exact, ");
+    must_run(state, "sed '3s/pope/anls/' $T/pope.jsonl > $T/mixed.jsonl");
+    must_fail(state,
+              RUN "--set 'data.eval=[{\"path\":\"'$T'/mixed.jsonl\"}]' --set run.dir=$T/other",
+              "mixed.jsonl:3:1: metric \"anls\", and the samples before have \"pope\"");
+    must_run(state, RUN "--set 'data.eval=[{\"path\":\"'$T'/mixed.jsonl\",\"metric\":\"plain\"}]' "
+                        "--set run.dir=$T/other --dry-run");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_run, setup, tmpdir_remove),
+        cmocka_unit_test_setup_teardown(test_choice, setup, tmpdir_remove),
+    };
+
+    return cmocka_run_group_tests_name("score", tests, NULL, NULL);
+}
