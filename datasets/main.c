@@ -7,8 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static const struct tool_command *const commands[] = {&tool_shapes, &tool_scenes, &tool_augment,
-                                                      &tool_tokenizer, &tool_score};
+static const struct tool_command *const commands[] = {&tool_shapes,    &tool_scenes, &tool_augment,
+                                                      &tool_tokenizer, &tool_score,  &tool_import};
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
 static void print_usage(FILE *fp)

@@ -13,7 +13,8 @@ struct tool_command {
     /* argv[0] is the subcommand's name. Prints its own summary line to stdout. */
     bool (*run)(int argc, char **argv, struct err *e);
 };
-extern const struct tool_command tool_shapes, tool_scenes, tool_augment, tool_tokenizer, tool_score;
+extern const struct tool_command tool_shapes, tool_scenes, tool_augment, tool_tokenizer, tool_score,
+    tool_import;
 
 /* One long option. `text` or `num` points to where its value goes, which initially holds the
  * default; a number outside lo..hi is an error. A NULL name ends a list of options. */

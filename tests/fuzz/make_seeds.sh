@@ -80,3 +80,10 @@ END
 cc -std=c17 -D_GNU_SOURCE -I. $(pkg-config --cflags hdf5) build/seeds.c build/libmha2mla.a -fopenmp \
     $(pkg-config --libs openblas lapacke libcjson libpng libjpeg zlib hdf5 libcrypto libpcre2-8 libutf8proc) -ldnnl -lm -o build/seeds
 build/seeds
+printf 'a\tb\n1\t"x\t""y""\nz"\r\n\n""\t"""q"\n' | put tsv quoted
+printf 'Zm9vYg==' | put base64 padded
+printf '%s\n' '{"id":"1","answer":" Yes","metric":"pope","answers":["yes"],"category":["a","b"],"image":"p"}' \
+    '{"question_id":1000241,"text":"B. dog","metric":"mmbench","choices":["cat","dog",null],"answers":["B"],"group":1}' \
+    '{"id":"g","response":"a","metric":"mme","answers":["no"],"group":"g"}' '{"answer":"x","expected":"x "}' | put answers lines
+printf '%s\n' '{"id":"1","answer":"a","text":"b","metric":"anls","conversations":[{"from":"human","value":"Q"},{"from":"gpt","value":"a"}]}' |
+    put answers questions

@@ -46,6 +46,9 @@ void fuzz_tokenizer(const uint8_t *data, size_t n);
 void fuzz_tokens(const uint8_t *data, size_t n);
 void fuzz_template(const uint8_t *data, size_t n);
 void fuzz_dataset(const uint8_t *data, size_t n);
+void fuzz_tsv(const uint8_t *data, size_t n);
+void fuzz_base64(const uint8_t *data, size_t n);
+void fuzz_answers(const uint8_t *data, size_t n);
 void fuzz_picture(const uint8_t *data, size_t n);
 
 #endif

@@ -1,0 +1,43 @@
+/* base64.c - see base64.h. */
+#include "base/base64.h"
+#include "base/mem.h"
+
+#include <stdlib.h>
+
+/* The value of a character, -1: it is none. */
+static int value_of(char c)
+{
+    if (c >= 'A' && c <= 'Z') return c - 'A';
+    if (c >= 'a' && c <= 'z') return c - 'a' + 26;
+    if (c >= '0' && c <= '9') return c - '0' + 52;
+    return c == '+' ? 62 : c == '/' ? 63 : -1;
+}
+
+bool base64_decode(const char *s, size_t n, uint8_t **out, size_t *len, struct err *e)
+{
+    const size_t padding = n < 2 || s[n - 1] != '=' ? 0 : s[n - 2] == '=' ? 2 : 1;
+    const size_t digits = n - padding;
+    uint32_t bits = 0;
+    int held = 0;
+
+    *out = NULL;
+    *len = 0;
+    if (n % 4 != 0) return err_set(e, "base64 of %zu characters: a multiple of 4 is needed", n);
+    *out = mem_new(n / 4 * 3, 1, "base64", e);
+    if (!*out) return false;
+    for (size_t i = 0; i < digits; i++) {
+        const int v = value_of(s[i]);
+        if (v < 0) {
+            free(*out);
+            *out = NULL;
+            *len = 0;
+            return err_set(e, "character %zu is not base64", i + 1);
+        }
+        bits = bits << 6 | (uint32_t)v;
+        held += 6;
+        if (held < 8) continue;
+        held -= 8;
+        (*out)[(*len)++] = (uint8_t)(bits >> held);
+    }
+    return true;
+}

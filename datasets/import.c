@@ -1,0 +1,106 @@
+/* import.c - mha2mla-data import: the command. */
+#include "datasets/import.h"
+#include "base/mem.h"
+#include "base/plural.h"
+#include "datasets/tool.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const skips[] = {[SKIP_PICTURE] = "their picture is not there",
+                                    [SKIP_VIDEO] = "they are about a video",
+                                    [SKIP_SPLIT] = "they are of another part (--split)"};
+
+/* What stands in the way of a figure that can be compared with published ones. */
+static void say(const struct import *im)
+{
+    const struct import_task *t = im->task;
+
+    printf("%s/%s.jsonl: %" PRId64 " question%s\n", im->out, t->name, im->written,
+           plural(im->written));
+    for (int i = 0; i < SKIPS; i++)
+        if (im->skipped[i])
+            printf("left out: %" PRId64 ", for %s; the first: %s\n", im->skipped[i], skips[i],
+                   im->first[i]);
+    if (t->published && im->written != t->published)
+        printf("note: the published set has %" PRId64 " questions\n", t->published);
+    if (im->letters)
+        printf("note: %" PRId64 " questions name letters that must be drawn in their pictures: "
+               "--images needs those pictures\n",
+               im->letters);
+    printf("in data.eval: {\"path\": \"%s/%s.jsonl\"", im->out, t->name);
+    if (t->form != IMPORT_TABLE) printf(", \"images\": \"%s\"", im->images);
+    printf(", \"name\": \"%s\", \"max_new_tokens\": %" PRId64 "}\n", t->name, t->max_new);
+}
+
+static bool import_files(struct import *im, char *const *files, int n)
+{
+    bool ok = import_write_open(im);
+
+    for (int i = 0; ok && i < n; i++)
+        ok = import_read(im, files[i]);
+    return ok && import_write_close(im, files[0]);
+}
+
+static void task_names(char *out, size_t size)
+{
+    size_t n = 0;
+
+    for (const struct import_task *t = import_tasks; t->name; t++)
+        n += (size_t)snprintf(out + n, size - n, "%s%s", n ? ", " : "", t->name);
+}
+
+static bool find_task(struct import *im, const char *name)
+{
+    char names[400];
+
+    task_names(names, sizeof names);
+    im->task = import_task_find(name);
+    return im->task || err_set(im->e, "import: no benchmark '%s'; there are: %s", name, names);
+}
+
+static void about(char *out, size_t size)
+{
+    size_t n = (size_t)snprintf(out, size,
+                                "Makes evaluation samples of a benchmark's own files (or of the "
+                                "rows.jsonl of datasets/parquet.py):\nDIR/TASK.jsonl, "
+                                "docs/data.md. Tasks and their files:\n");
+
+    for (const struct import_task *t = import_tasks; t->name; t++)
+        n += (size_t)snprintf(out + n, size - n, "  %-12s %s\n", t->name, t->files);
+}
+
+static bool run(int argc, char **argv, struct err *e)
+{
+    struct import im = {.e = e};
+    const struct tool_option options[] = {
+        {"out", "DIR", "where it goes", .text = &im.out, .required = true},
+        {"images", "DIR", "where the pictures lie; without it: beside the first file",
+         .text = &im.images},
+        {"split", "NAME", "the part to take, where records name one; without it: scienceqa's test",
+         .text = &im.split},
+        {0}};
+    char text[2000], *images = NULL;
+    int rest;
+    bool help, ok;
+
+    about(text, sizeof text);
+    if (!tool_options(options, "import TASK FILE ... --out DIR [OPTION ...]", text, argc, argv,
+                      &rest, &help, e))
+        return false;
+    if (help) return true;
+    if (argc - rest < 2) return err_set(e, "import: a benchmark and its files are needed");
+    if (!find_task(&im, argv[rest])) return false;
+    if (!im.images) im.images = images = file_dir(argv[rest + 1], e);
+    if (!im.split) im.split = im.task->split;
+    ok = im.images && import_files(&im, argv + rest + 1, argc - rest - 1);
+    if (ok) say(&im);
+    import_write_abort(&im);
+    free(images);
+    return ok;
+}
+
+const struct tool_command tool_import = {"import", "evaluation samples of published benchmarks",
+                                         run};

@@ -1,0 +1,113 @@
+/* import.h - mha2mla-data import: questions of published benchmarks, from their original files or
+ * from the rows of datasets/parquet.py, as evaluation samples (docs/data.md). Internal to import*.c:
+ *
+ *   import.c        the command
+ *   import_read.c   files as records: objects of JSON lists, maps and lines, rows of tables
+ *   import_tasks.c  a row and a function for each benchmark: what a record asks
+ *   import_write.c  questions as samples, and pictures out of tables
+ *
+ * A benchmark's prompt is lmms-eval's `default` and is written into the sample. */
+#ifndef DATASETS_IMPORT_H
+#define DATASETS_IMPORT_H
+
+#include "base/json/jsonc.h"
+#include "base/text.h"
+#include "datasets/aside.h"
+
+#include <stdint.h>
+
+enum { IMPORT_CHOICES = 26, IMPORT_CATEGORIES = 2 };
+
+/* What a record asks. Texts are borrowed: from the record, or from import_text's memory. */
+struct question {
+    const char *id;       /* of the set's own; the sample's id is TASK/id */
+    const char *prompt;   /* whole, without the picture's mark */
+    const char *answer;   /* NULL: it is not there */
+    const cJSON *answers; /* a list of strings, if several are accepted */
+    const char *picture;  /* below --images; NULL: none, or it is in the table */
+    struct text inside;   /* a picture's bytes in base64, or the id of the row that has it; s NULL:
+                            * none */
+    const char *choice[IMPORT_CHOICES]; /* NULL: missing */
+    int choices;
+    const char *category[IMPORT_CATEGORIES]; /* NULL: none */
+    const char *group;
+};
+
+/* Why a record makes no sample. */
+enum import_skip { SKIP_PICTURE, SKIP_VIDEO, SKIP_SPLIT, SKIPS };
+
+struct import_task;
+
+/* An import under way. */
+struct import {
+    const struct import_task *task;
+    const char *out, *images, *split; /* images NULL: the first file's directory; split NULL: all */
+    struct aside aside;
+    struct file_out list;
+    int64_t written, skipped[SKIPS], letters; /* letters: ai2d's questions about drawn letters */
+    char first[SKIPS][512];                   /* what the first of each was */
+    char **texts;                             /* [n_texts] made for the current record */
+    size_t n_texts, cap_texts;
+    struct pictures_seen *seen; /* import_write.c: pictures out of the table */
+    struct err *e;
+};
+
+/* One record, and where it is from. */
+struct record {
+    const struct jsonc *doc; /* of `o`; NULL: a row of a table */
+    const cJSON *o;
+    const char *key;  /* of a map; NULL */
+    const char *file; /* its path */
+    int64_t line;     /* of the record; 0: not known */
+};
+
+enum import_form {
+    IMPORT_JSON,  /* a list, or an object a line */
+    IMPORT_MAP,   /* an object of objects */
+    IMPORT_WHOLE, /* an object that is one record */
+    IMPORT_TABLE, /* rows with names (tsv.h) */
+    IMPORT_PLAIN  /* rows of picture, question, answer without names */
+};
+
+struct import_task {
+    const char *name, *metric;
+    enum import_form form; /* of its original files; those that end in .jsonl are JSON */
+    const char *list;  /* with IMPORT_JSON: the member that has the list; NULL: the whole file */
+    int64_t max_new;   /* tokens to allow an answer */
+    int64_t published; /* questions of the published set; 0: not known */
+    const char *split; /* taken if none is named; NULL: all that is there */
+    bool (*take)(struct import *im, const struct record *r); /* calls import_question */
+    const char *files;                                       /* for the help: what it reads */
+};
+extern const struct import_task import_tasks[]; /* up to one without a name */
+const struct import_task *import_task_find(const char *name);
+
+/* ---- for the tasks ---- */
+
+/* A member as text: the first of the names ("question|text") that is there; a number as it is
+ * spelled. NULL: none, or null. *im->e is set where one is neither. */
+const char *import_member(struct import *im, const struct record *r, const char *names);
+/* Formats a text that lives as long as the record; NULL: out of memory. */
+const char *import_text(struct import *im, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
+/* "FILE:LINE: message", and false. */
+bool import_fail(struct import *im, const struct record *r, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+/* Counts a record that makes no sample; true. */
+bool import_skip(struct import *im, enum import_skip why, const char *what);
+/* Writes the sample of a question. */
+bool import_question(struct import *im, const struct record *r, const struct question *q);
+
+/* ---- the rest ---- */
+
+/* Takes all records of a file. */
+bool import_read(struct import *im, const char *path);
+
+bool import_write_open(struct import *im);
+/* Gives the set its name, if it has a question and every picture that a row refers to is there; file:
+ * the first, for messages. */
+bool import_write_close(struct import *im, const char *file);
+void import_write_abort(struct import *im); /* frees all; fine on a zeroed one */
+void import_texts_free(struct import *im);
+
+#endif

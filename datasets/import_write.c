@@ -1,0 +1,344 @@
+/* import_write.c - questions as samples, one a line, and the pictures that were inside of a table:
+ * each once, under a name that follows from its bytes. */
+#include "base/hash.h"
+#include "base/mem.h"
+#include "base/slots.h"
+#include "data/picture/image.h"
+#include "base/base64.h"
+#include "datasets/import.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* A cell of up to so many characters names another row: no picture is that small. */
+enum { REFERENCE = 64 };
+
+/* Which row has which picture. A row may refer to one that comes later: its sample then waits for
+ * the end. */
+struct row_picture {
+    char *id, *name;
+};
+struct waiting {
+    char *row;   /* whose picture it takes */
+    cJSON *line; /* the sample, without its picture */
+};
+struct pictures_seen {
+    struct row_picture *row;
+    size_t n, cap;
+    struct slots slots;
+    struct waiting *waits;
+    size_t n_waits, cap_waits;
+};
+
+/* ---- pictures ---- */
+
+/* The name of a row's picture, NULL: none is known. */
+static const char *picture_of(const struct pictures_seen *s, const char *id)
+{
+    const uint64_t hash = hash_fnv(id, strlen(id));
+    uint64_t step = 0;
+    int64_t i;
+
+    while ((i = slots_next(&s->slots, hash, &step)) >= 0)
+        if (strcmp(s->row[i].id, id) == 0) return s->row[i].name;
+    return NULL;
+}
+
+static bool note_picture(struct pictures_seen *s, const char *id, const char *name, struct err *e)
+{
+    struct row_picture *to;
+
+    if (!mem_grow(&s->row, &s->cap, s->n + 1, sizeof *s->row, e) ||
+        !slots_reserve(&s->slots, (int64_t)s->n + 1, e))
+        return false;
+    to = &s->row[s->n];
+    to->id = mem_strdup(id, e);
+    to->name = to->id ? mem_strdup(name, e) : NULL;
+    if (!to->name) {
+        free(to->id);
+        return false;
+    }
+    slots_put(&s->slots, hash_fnv(id, strlen(id)), (int64_t)s->n++);
+    return true;
+}
+
+/* What a file begins with, and the ending of its name; the content counts, not a name. */
+static const char *ending(const uint8_t *p, size_t n)
+{
+    static const struct {
+        const char *magic;
+        size_t at, n;
+        const char *end;
+    } kinds[] = {{"\xff\xd8\xff", 0, 3, "jpg"},
+                 {"\x89PNG", 0, 4, "png"},
+                 {"WEBP", 8, 4, "webp"},
+                 {"GIF8", 0, 4, "gif"},
+                 {"BM", 0, 2, "bmp"}};
+
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (n >= kinds[i].at + kinds[i].n && !memcmp(p + kinds[i].at, kinds[i].magic, kinds[i].n))
+            return kinds[i].end;
+    return NULL;
+}
+
+/* Writes a picture, unless its bytes have been written before. */
+static bool put_picture(struct import *im, const uint8_t *bytes, size_t n, char name[64])
+{
+    const char *end = ending(bytes, n);
+    struct sha256 sum;
+    char hex[65], *path;
+    bool ok;
+
+    if (!end) return err_set(im->e, "the picture is neither PNG, JPEG, WebP, GIF nor BMP");
+    sha256_init(&sum);
+    sha256_add(&sum, bytes, n);
+    sha256_hex(&sum, hex);
+    snprintf(name, 64, "%.32s.%s", hex, end);
+    path = aside_picture(&im->aside, name, im->e);
+    ok = path && (access(path, F_OK) == 0 || file_write(path, bytes, n, im->e));
+    free(path);
+    return ok;
+}
+
+/* The picture in a cell. *name NULL: another row has it, which has not come yet. */
+static bool picture_inside(struct import *im, const struct record *r, const struct question *q,
+                           const char **name)
+{
+    struct pictures_seen *s = im->seen;
+    uint8_t *bytes;
+    size_t n;
+    char own[64];
+    bool ok;
+
+    *name = NULL;
+    if (q->inside.n <= REFERENCE) {
+        *name = picture_of(s, q->inside.s);
+        return !*name || note_picture(s, q->id, *name, im->e);
+    }
+    if (!base64_decode(q->inside.s, q->inside.n, &bytes, &n, im->e))
+        return import_fail(im, r, "\"image\": %s", im->e->msg);
+    ok = put_picture(im, bytes, n, own) ||
+         (!im->e->machine && import_fail(im, r, "\"image\": %s", im->e->msg));
+    free(bytes);
+    ok = ok && note_picture(s, q->id, own, im->e);
+    if (ok) *name = s->row[s->n - 1].name;
+    return ok;
+}
+
+/* Whether the picture's file is there. */
+static bool look_for(struct import *im, const char *name, bool *there)
+{
+    char *path = file_join(im->images, name, im->e);
+
+    if (!path) return false;
+    *there = access(path, R_OK) == 0;
+    free(path);
+    return true;
+}
+
+/* ---- samples ---- */
+
+static bool add_turns(cJSON *o, const struct question *q, bool picture)
+{
+    cJSON *list = cJSON_AddArrayToObject(o, "conversations"), *ask = cJSON_CreateObject();
+    cJSON *answer = cJSON_CreateObject();
+    char *text = NULL;
+    bool ok;
+
+    if (asprintf(&text, "%s%s", picture ? "<image>\n" : "", q->prompt) < 0) text = NULL;
+    ok = list && ask && answer && text && cJSON_AddStringToObject(ask, "from", "human") &&
+         cJSON_AddStringToObject(ask, "value", text) &&
+         cJSON_AddStringToObject(answer, "from", "gpt") &&
+         cJSON_AddStringToObject(answer, "value", q->answer);
+    free(text);
+    if (!ok) {
+        cJSON_Delete(ask);
+        cJSON_Delete(answer);
+        return false;
+    }
+    return cJSON_AddItemToArray(list, ask) && cJSON_AddItemToArray(list, answer);
+}
+
+static bool add_strings(cJSON *o, const char *key, const char *const *v, int n)
+{
+    cJSON *list = n ? cJSON_AddArrayToObject(o, key) : NULL;
+
+    for (int i = 0; list && i < n; i++)
+        if (!cJSON_AddItemToArray(list, v[i] ? cJSON_CreateString(v[i]) : cJSON_CreateNull()))
+            return false;
+    return list || !n;
+}
+
+static bool add_scoring(struct import *im, cJSON *o, const struct question *q)
+{
+    int categories = 0;
+
+    while (categories < IMPORT_CATEGORIES && q->category[categories])
+        categories++;
+    return cJSON_AddStringToObject(o, "metric", im->task->metric) &&
+           (!q->answers ||
+            cJSON_AddItemToObject(o, "answers", cJSON_Duplicate(q->answers, true))) &&
+           add_strings(o, "choices", q->choice, q->choices) &&
+           add_strings(o, "category", q->category, categories) &&
+           (!q->group || cJSON_AddStringToObject(o, "group", q->group)) &&
+           cJSON_AddStringToObject(o, "question_id", q->id);
+}
+
+/* picture: below the directory of pictures; NULL: none. */
+static cJSON *sample(struct import *im, const struct question *q, bool picture)
+{
+    char id[300];
+    cJSON *o = cJSON_CreateObject();
+    bool ok;
+
+    snprintf(id, sizeof id, "%s/%s", im->task->name, q->id);
+    ok = o && cJSON_AddStringToObject(o, "id", id) && add_turns(o, q, picture) &&
+         add_scoring(im, o, q);
+    if (ok) return o;
+    cJSON_Delete(o);
+    err_set(im->e, "out of memory for a sample");
+    return NULL;
+}
+
+static bool put_line(struct import *im, cJSON *o, const char *folder, const char *picture)
+{
+    char path[600], *text;
+
+    snprintf(path, sizeof path, "%s%s", folder, picture ? picture : "");
+    if (picture && !cJSON_AddStringToObject(o, "image", path))
+        return err_set(im->e, "out of memory for a sample");
+    text = jsonc_print(o, false, im->e);
+    if (!text) return false;
+    fprintf(im->list.fp, "%s\n", text); /* commit checks it */
+    free(text);
+    im->written++;
+    return true;
+}
+
+/* Keeps a sample until the row has come whose picture it takes; takes *o over. */
+static bool wait_for(struct import *im, const char *row, cJSON **o)
+{
+    struct pictures_seen *s = im->seen;
+
+    if (!mem_grow(&s->waits, &s->cap_waits, s->n_waits + 1, sizeof *s->waits, im->e)) return false;
+    s->waits[s->n_waits] = (struct waiting){mem_strdup(row, im->e), *o};
+    if (!s->waits[s->n_waits].row) return false;
+    s->n_waits++;
+    *o = NULL;
+    return true;
+}
+
+static bool check(struct import *im, const struct record *r, const struct question *q)
+{
+    if (!q->id) return import_fail(im, r, "the question has no id");
+    if (strlen(q->id) > 200)
+        return import_fail(im, r, "the question's id is longer than 200 bytes");
+    if (!q->prompt) return import_fail(im, r, "question \"%s\" has no text", q->id);
+    if (q->picture && strlen(q->picture) > 500)
+        return import_fail(im, r, "the picture's name is longer than 500 bytes");
+    if (q->answer && (*q->answer || q->answers)) return true;
+    return import_fail(im, r,
+                       "question \"%s\" has no answer: where the answers of a part are not "
+                       "published, as of most \"test\" parts, nothing can be scored here",
+                       q->id);
+}
+
+bool import_question(struct import *im, const struct record *r, const struct question *q)
+{
+    const char *inside = NULL;
+    bool there = true, ok = !im->e->msg[0] && check(im, r, q);
+    cJSON *o = NULL;
+
+    ok = ok && (!q->picture || look_for(im, q->picture, &there));
+    if (!ok || !there) return ok && import_skip(im, SKIP_PICTURE, q->picture);
+    if (q->inside.s && !picture_inside(im, r, q, &inside)) return false;
+    o = sample(im, q, q->picture || q->inside.s);
+    ok = o;
+    if (ok && q->inside.s && !inside)
+        ok = wait_for(im, q->inside.s, &o);
+    else if (ok)
+        ok = put_line(im, o, inside ? "images/" : "", inside ? inside : q->picture);
+    cJSON_Delete(o);
+    return ok;
+}
+
+bool import_skip(struct import *im, enum import_skip why, const char *what)
+{
+    if (im->skipped[why]++ == 0)
+        snprintf(im->first[why], sizeof im->first[why], "%s", what ? what : "?");
+    return true;
+}
+
+/* ---- the set ---- */
+
+bool import_write_open(struct import *im)
+{
+    char name[64], *path;
+    bool ok;
+
+    snprintf(name, sizeof name, "%s.jsonl", im->task->name);
+    im->seen = mem_new(1, sizeof *im->seen, "pictures", im->e);
+    if (!im->seen || !aside_open(&im->aside, im->out, im->e) ||
+        !aside_list(&im->aside, name, im->e))
+        return false;
+    path = file_join(im->out, name, im->e);
+    ok = path && file_out_open(&im->list, path, im->e);
+    free(path);
+    return ok;
+}
+
+/* The samples whose pictures came later. */
+static bool write_waiting(struct import *im)
+{
+    struct pictures_seen *s = im->seen;
+
+    for (size_t i = 0; i < s->n_waits; i++) {
+        const char *name = picture_of(s, s->waits[i].row);
+        const cJSON *id = cJSON_GetObjectItem(s->waits[i].line, "id");
+        if (!name)
+            return err_set(im->e, "%s: its picture is that of row \"%.64s\", which has none",
+                           id->valuestring, s->waits[i].row);
+        if (!put_line(im, s->waits[i].line, "images/", name)) return false;
+    }
+    return true;
+}
+
+bool import_write_close(struct import *im, const char *file)
+{
+    struct file_out *lists[] = {&im->list};
+
+    if (!write_waiting(im)) return false;
+    if (!im->written)
+        return err_set(im->e, "%s: no question is left%s%s", file,
+                       im->skipped[SKIP_PICTURE] ? ": no picture is there, such as " : "",
+                       im->first[SKIP_PICTURE]);
+    return aside_publish(&im->aside, lists, 1, im->e);
+}
+
+void import_write_abort(struct import *im)
+{
+    struct pictures_seen *s = im->seen;
+
+    file_out_abort(&im->list);
+    aside_close(&im->aside);
+    import_texts_free(im);
+    free(im->texts);
+    for (size_t i = 0; s && i < s->n; i++) {
+        free(s->row[i].id);
+        free(s->row[i].name);
+    }
+    for (size_t i = 0; s && i < s->n_waits; i++) {
+        free(s->waits[i].row);
+        cJSON_Delete(s->waits[i].line);
+    }
+    if (s) {
+        free(s->row);
+        free(s->waits);
+        slots_free(&s->slots);
+    }
+    free(s);
+    im->seen = NULL;
+}
