@@ -147,6 +147,11 @@ static void test_half_done(void **state)
     /* 2 and 3 are right in base and wrong after conversion, 4 and 5 are wrong in both; 0, 1, 6 .. 9
      * are right in both */
     assert_says(text, "| question | expected | base | rope8-rank2 |\n");
+    /* 2 of 10 lost, none won: SE = sqrt((2 - 0.4) / 90) */
+    assert_says(text,
+                "| rope8-rank2 | t | exact_match | 10 | -0.2000 ± 0.1333 | -0.4613 to +0.0613 | "
+                "75.00 % | ");
+    assert_says(text, " | 0.25 | no difference shown |\n");
     assert_says(text, "| What is 0? | x\\|0 | x\\|0 | x\\|0 |\n");
     assert_says(text, "| What is 2? | x\\|2 | x\\|2 | ✗ y\\|2 |\n");
     assert_says(text, "| What is 4? | x\\|4 | ✗ y\\|4 | ✗ y\\|4 |\n");

@@ -111,6 +111,12 @@ static void test_run(void **state)
                     "--against $T/run/base/answers.jsonl > $T/say");
     must_run(state, "grep -q 'against .*: 16 questions' $T/say && "
                     "grep -q 'pope_accuracy: .* McNemar.*difference' $T/say");
+    must_run(state, "grep -q '^| pope (16) | pope_recall | 1.0000 ' $T/run/report.md && "
+                    "grep -q '^| mean of 3 sets, ' $T/run/report.md && "
+                    "grep -q 'mean score  *cache' $T/run/train.log && "
+                    "grep -q '^| rope4-rank4 | pope | pope_accuracy | 16 | ' $T/run/report.md && "
+                    "grep -q 'rope4-rank4 against base: pope: pope_accuracy ' $T/run/train.log && "
+                    "grep -q '\"score_stderr\":' $T/run/metrics.jsonl");
     /* Whatever another program adds: the questions come from the data. */
     must_run(state, "sed 's/.*\"id\":\"\\([0-9]*\\)\".*\"answer\":\"\\([^\"]*\\)\".*/"
                     "{\"question_id\":\\1,\"text\":\"\\2\"}/' $T/run/base/answers.jsonl | head -16 "

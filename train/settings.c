@@ -1,8 +1,8 @@
 /* settings.c - which settings contradict each other. */
 #include "train/settings.h"
 #include "data/benchmark.h"
-#include "train/recipes.h"
 #include "model/config/choices.h"
+#include "train/recipes.h"
 
 #include <string.h>
 

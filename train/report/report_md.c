@@ -306,7 +306,8 @@ bool report_write(const struct report *rep, struct err *e)
         report_string(out.fp, rep->name);
         fprintf(out.fp, "\n\n");
         write_recovery(rep, out.fp);
-        ok = report_recipes(rep, out.fp, e) && report_sets(rep, out.fp, e);
+        ok = report_recipes(rep, out.fp, e) && report_sets(rep, out.fp, e) &&
+             report_paired(rep, out.fp, e);
         for (const struct score_cell *c = scorer_of(&rep->r->c)->cell; c->name; c++)
             write_kinds(rep, c, out.fp);
         write_trainings(rep, out.fp);

@@ -73,6 +73,10 @@ bool report_write(const struct report *rep, struct err *e);
 /* Writes its section of the sets that have a metric; nothing if none has. */
 bool report_sets(const struct report *rep, FILE *fp, struct err *e);
 
+/* Writes its comparison of stage 2 with the base model, question by question, and logs a line for
+ * each; nothing where no answers are there. */
+bool report_paired(const struct report *rep, FILE *fp, struct err *e);
+
 /* Writes its section of sample answers. */
 bool report_answers(const struct report *rep, FILE *fp, struct err *e);
 

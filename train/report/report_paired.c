@@ -1,0 +1,133 @@
+/* report_paired.c - the report's comparison of each point's stage 2 with the base model, question by
+ * question, from the answers.jsonl next to their scores: a share above 100 % is chance as often as
+ * not, and says so here. */
+#include "base/log.h"
+#include "base/mem.h"
+#include "data/answers.h"
+#include "data/metric/paired.h"
+#include "train/report/report_parts.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Reads the answers of a model; n 0: they are not there. */
+static bool open_answers(const struct report *rep, const struct report_result *from,
+                         struct answers *a, struct err *e)
+{
+    char *path = run_path(rep->r, e, "%s/answers.jsonl", from->dir);
+    bool there = false, ok = path && file_there(path, &there, e);
+
+    memset(a, 0, sizeof *a);
+    if (ok && there && from->there)
+        ok = answers_open(a, path, NULL, NULL, e) ||
+             (!e->machine && err_set(e, "%s: delete it and scores.json, and resume", e->msg));
+    free(path);
+    return ok;
+}
+
+static bool is_first_of_set(const struct answers *a, size_t i)
+{
+    for (size_t k = 0; k < i; k++)
+        if (strcmp(a->v[k].set, a->v[i].set) == 0) return false;
+    return true;
+}
+
+static void write_head(FILE *fp)
+{
+    fprintf(fp,
+            "## Against the base model\n\nStage 2 and the base model on the same questions: the "
+            "mean of the differences with its standard error, clustered by picture or group; its "
+            "95 %% interval; recovered with its interval; McNemar's mid-p where an answer is right "
+            "or wrong. Where the interval holds 0, no difference is shown.\n\n"
+            "| point | set | figure | questions | difference | 95 %% | recovered | 95 %% | p | |\n"
+            "|---|---|---|--:|--:|--:|--:|--:|--:|---|\n");
+}
+
+static const char *verdict(const struct paired *p)
+{
+    if (!p->shown) return "no difference shown";
+    return p->difference > 0 ? "better" : "worse";
+}
+
+static void write_row(FILE *fp, const char *set, const struct metric_figure *f,
+                      const struct paired *p)
+{
+    const int digits = f->most > 1 ? 2 : 4;
+    char test[32] = "–";
+
+    if (p->binary) snprintf(test, sizeof test, "%.3g", p->p);
+    report_text(fp, set, strlen(set));
+    fprintf(fp, " | %s | %zu | %+.*f ± %.*f | %+.*f to %+.*f |", f->name, p->n, digits,
+            p->difference, digits, p->difference_se, digits, p->interval.low, digits,
+            p->interval.high);
+    if (isnan(p->recovered))
+        fprintf(fp, " – | – |");
+    else
+        fprintf(fp, " %.2f %% | %.2f to %.2f %% |", 100 * p->recovered,
+                100 * p->recovered_interval.low, 100 * p->recovered_interval.high);
+    fprintf(fp, " %s | %s |\n", test, verdict(p));
+}
+
+static void say(const char *point, const char *set, const struct metric_figure *f,
+                const struct paired *p)
+{
+    const int digits = f->most > 1 ? 2 : 4;
+
+    log_line("%s against base: %s: %s %+.*f +- %.*f, %zu questions: %s", point, set, f->name,
+             digits, p->difference, digits, p->difference_se, p->n, verdict(p));
+}
+
+/* One set. What cannot be compared is said, and is no reason for a report to fail. */
+static bool compare_set(const struct report_point *at, const struct answers *base,
+                        const struct answers *own, const char *set, FILE *fp, struct err *e)
+{
+    const struct metric_figure *f;
+    struct answers_pairs pairs;
+    struct paired p = {0};
+    bool ok = true;
+
+    if (!answers_pairs(base, own, set, &pairs, e)) {
+        if (e->machine) return false;
+        log_line("report: %s is not compared with the base: %s", at->p.name, e->msg);
+        return true;
+    }
+    f = benchmark_figures(pairs.metric)->figures;
+    if (pairs.n > 1) ok = metric_figure_compare(f, pairs.a, pairs.b, pairs.n, &p, e);
+    if (ok && p.n > 1 && !isnan(p.difference_se)) {
+        fprintf(fp, "| %s | ", at->p.name);
+        write_row(fp, set, f, &p);
+        say(at->p.name, set, f, &p);
+    }
+    answers_pairs_free(&pairs);
+    return ok;
+}
+
+static bool compare_point(const struct report *rep, const struct report_point *at,
+                          const struct answers *base, FILE *fp, struct err *e)
+{
+    struct answers own;
+    bool ok = open_answers(rep, &at->result[REPORT_STAGE2], &own, e);
+
+    for (size_t i = 0; ok && own.n && i < base->n; i++)
+        if (is_first_of_set(base, i)) ok = compare_set(at, base, &own, base->v[i].set, fp, e);
+    answers_close(&own);
+    return ok;
+}
+
+bool report_paired(const struct report *rep, FILE *fp, struct err *e)
+{
+    struct answers base = {0};
+    bool any = false, ok = true;
+
+    for (int64_t i = 0; i < rep->n; i++)
+        any = any || rep->points[i].result[REPORT_STAGE2].there;
+    if (!any || !scorer_of(&rep->r->c)->generates) return true;
+    ok = open_answers(rep, &rep->base, &base, e);
+    if (ok && base.n) write_head(fp);
+    for (int64_t i = 0; ok && base.n && i < rep->n; i++)
+        ok = compare_point(rep, &rep->points[i], &base, fp, e);
+    if (ok && base.n) fputc('\n', fp);
+    answers_close(&base);
+    return ok;
+}
