@@ -41,11 +41,11 @@ struct dataset_options {
     const char *limited_by; /* what sets max_length, for messages: a setting, or a key of a file */
     bool too_long_is_error; /* else such samples are dropped */
     const struct processor *processor; /* what reads the pictures; NULL: nothing does */
-    bool
-        asked; /* answers will be generated: reject samples without a question, and read how each is
-                 * scored (data/benchmark.h) */
-    const char
-        *metric; /* with asked: the metric of all, instead of the samples' own; NULL: these */
+    /* Answers will be asked for: reject samples without a question, and read how each is scored
+     * (data/benchmark.h). */
+    bool asked;
+    bool choices;       /* with asked: reject samples without options to choose from */
+    const char *metric; /* with asked: of all, instead of the samples' own; NULL: these */
 };
 
 extern const char *const drop_names[DROPS];
@@ -122,5 +122,10 @@ const char *dataset_place(const struct dataset_entry *entry, char out[DATASET_PL
 
 /* The sample of an entry; the caller frees it. */
 bool dataset_sample(const struct dataset *d, int64_t entry, struct sample *s, struct err *e);
+
+/* The tokens of a text as the answer to the sample's last question, without what ends a turn; s is the
+ * sample. The caller frees out->ids. Fails where the prompt's last tokens depend on the answer. */
+bool dataset_continuation(const struct dataset *d, int64_t entry, const struct sample *s,
+                          struct text answer, struct continuation *out, struct err *e);
 
 #endif

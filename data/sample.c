@@ -94,6 +94,8 @@ static bool check(const struct draft *f, const struct dataset_options *o, enum d
     *reason = DROP_BROKEN;
     if (o->asked && f->prompt == 0)
         return err_set(e, "asks nothing that could be answered: see evaluate.score");
+    if (o->choices && !f->c.by.n_choices)
+        return err_set(e, "has no \"choices\" to choose from, or no metric: see evaluate.score");
     *reason = DROP_TOO_LONG;
     return f->n <= o->max_length || err_set(e, "%lld tokens, %s is %lld", (long long)f->n,
                                             o->limited_by, (long long)o->max_length);

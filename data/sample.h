@@ -39,6 +39,12 @@ struct sample {
     struct picture_shape *shape;        /* [images] */
     const struct picture_places *rules; /* borrowed; NULL: positions are 0, 1, 2 ... */
 };
+/* Tokens that may follow a sample's prompt. */
+struct continuation {
+    int32_t *ids; /* [n], owned */
+    int64_t n;    /* 0: there is none */
+};
+
 void sample_free(struct sample *s); /* fine on a zeroed struct */
 
 #endif

@@ -5,7 +5,6 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/signals.h"
-#include "data/sample.h"
 #include "model/family/family.h"
 
 #include <math.h>
@@ -51,7 +50,7 @@ static bool running_new(struct running *r, int64_t n, const struct model *m, str
 
 /* The modality whose factors make a generated token's key and value: it follows from the id, as in
  * the published code, although the token's embedding is text's. */
-static enum modality modality_of(const struct picture_places *p, int32_t id)
+enum modality token_modality(const struct picture_places *p, int32_t id)
 {
     return p->id >= 0 && (id == p->id || id == p->around[0] || id == p->around[1]) ? IMAGE : TEXT;
 }
@@ -68,7 +67,7 @@ static int32_t argmax(const real *x, int64_t n)
     return (int32_t)best;
 }
 
-static bool not_numbers(const struct model *m, struct err *e)
+bool generate_not_numbers(const struct model *m, struct err *e)
 {
     return err_set(e,
                    "%s%sthe logits are not numbers: the model's training has diverged, and is to "
@@ -85,7 +84,7 @@ static bool take_tokens(struct running *r, const struct generator *how, const st
     for (int64_t i = 0; i < r->n; i++) {
         struct generation *g = &out[r->seq[i]];
         int32_t id = argmax(tensor_real(logits) + i * logits->cols, logits->cols);
-        if (id < 0) return not_numbers(how->m, e);
+        if (id < 0) return generate_not_numbers(how->m, e);
         for (int64_t k = 0; k < how->n_stop; k++)
             g->stopped |= how->stop[k] == id;
         if (!g->stopped) g->ids[g->n++] = id;
@@ -94,7 +93,7 @@ static bool take_tokens(struct running *r, const struct generator *how, const st
         r->ids[kept] = id;
         r->next[kept] = c->next[r->seq[i]] + 1;
         r->begin[kept] = kept;
-        r->spans[kept] = (struct span){kept, kept + 1, modality_of(&r->pictures, id)};
+        r->spans[kept] = (struct span){kept, kept + 1, token_modality(&r->pictures, id)};
         kept++;
     }
     for (int64_t i = 0; i < r->pictures.axes * kept; i++)
@@ -150,8 +149,8 @@ static bool run_all(const struct generator *g, const struct forward *f, struct r
     return true;
 }
 
-static void count_cache(struct generate_stats *stats, const struct batch *b,
-                        const struct kv_cache *c)
+void generate_count_cache(struct generate_stats *stats, const struct batch *b,
+                          const struct kv_cache *c)
 {
     stats->prompt_tokens += b->tokens;
     for (int64_t s = 0; s < b->samples; s++)
@@ -185,7 +184,7 @@ bool model_generate(const struct generator *g, const struct forward *f, struct g
     first.seq = r.seq;
     ok = kv_cache_new(&cache, g->m, b->samples, longest_sample(b) + g->max_new, e) &&
          run_all(g, &first, &r, out, stats, e);
-    if (ok) count_cache(stats, b, &cache);
+    if (ok) generate_count_cache(stats, b, &cache);
     kv_cache_free(&cache);
     running_free(&r);
     if (!ok) generation_free(out, b->samples);
@@ -219,9 +218,9 @@ bool model_score(const struct generator *g, const struct forward *f, struct toke
     all.seq = seq;
     loss = model_extend_scores(g->m, g->t, &all, each, e);
     ok = loss && tape_plan(g->t, g->memory_limit, e) && (tape_forward(g->t) || signals_go_on(e));
-    if (ok && isnan(tensor_real(loss)[0])) ok = not_numbers(g->m, e);
+    if (ok && isnan(tensor_real(loss)[0])) ok = generate_not_numbers(g->m, e);
     if (ok && g->stats) {
-        count_cache(g->stats, b, &cache);
+        generate_count_cache(g->stats, b, &cache);
         g->stats->prefill_seconds += clock_seconds() - begin;
     }
     kv_cache_free(&cache);

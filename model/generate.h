@@ -3,6 +3,7 @@
 #ifndef MODEL_GENERATE_H
 #define MODEL_GENERATE_H
 
+#include "data/sample.h"
 #include "model/forward.h"
 
 struct generation {
@@ -39,5 +40,12 @@ void generation_free(struct generation *g, int64_t n);
  * cache: fills each[labels]. Of the generator, max_new and stop are not used. */
 bool model_score(const struct generator *g, const struct forward *f, struct token_score *each,
                  struct err *e);
+
+/* Shared with choose.c: the error of a diverged model, false; the modality whose factors make the key
+ * and value of a token that is given or generated; adds up what the cache holds. */
+bool generate_not_numbers(const struct model *m, struct err *e);
+enum modality token_modality(const struct picture_places *p, int32_t id);
+void generate_count_cache(struct generate_stats *stats, const struct batch *b,
+                          const struct kv_cache *c);
 
 #endif

@@ -107,3 +107,16 @@ bool kv_cache_add(struct kv_cache *c, const struct batch *b, const int64_t *seq,
         c->next[seq[i]] = b->next ? b->next[i] : (int32_t)c->length[seq[i]];
     return true;
 }
+
+void kv_cache_rewind(struct kv_cache *c, int64_t s, int64_t length, int32_t next)
+{
+    struct span *spans = c->spans[s];
+
+    CHECK(length <= c->length[s]);
+    while (c->n_spans[s] && spans[c->n_spans[s] - 1].begin >= length)
+        c->n_spans[s]--;
+    if (c->n_spans[s] && spans[c->n_spans[s] - 1].end > length)
+        spans[c->n_spans[s] - 1].end = length;
+    c->length[s] = length;
+    c->next[s] = next;
+}

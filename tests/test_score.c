@@ -128,6 +128,27 @@ static void test_run(void **state)
     must_run(state, "grep -q 'exact_match 0.5000' $T/say");
 }
 
+/* By likelihood: the model says "Yes" to everything, so that of the options that are texts it takes
+ * "Yes"; of letters, which it never saw, it takes any. */
+static void test_options(void **state)
+{
+    must_run(state,
+             "sed 's/\"metric\":\"pope\"/\"metric\":\"exact\",\"choices\":[\"No\",null,\"Yes\"]/;"
+             "s/\"value\":\"no\"/\"value\":\"No\"/;s/\"value\":\"yes\"/\"value\":\"Yes\"/' "
+             "$T/pope.jsonl > $T/choice.jsonl");
+    must_run(state, RUN "--set evaluate.score=options --set 'data.eval=["
+                        "{\"path\":\"'$T'/choice.jsonl\",\"name\":\"choice\"},"
+                        "{\"path\":\"'$T'/bench.jsonl\",\"name\":\"bench\"}]'");
+    must_run(state, "grep -q 'base: choice: exact_match 0.5000 ' $T/run/train.log && "
+                    "grep -q 'base: bench: gpt_eval_score ' $T/run/train.log && "
+                    "grep -q 'base: option right .*, by length ' $T/run/train.log && "
+                    "! ls $T/run/base/answers.jsonl");
+    must_run(state, "grep -q '^| right by length |' $T/run/report.md");
+    must_fail(state, RUN "--set evaluate.score=options --set run.dir=$T/other",
+              "data.eval pope: no usable sample is left to score");
+    must_say(state, "pope.jsonl:1:1: has no \"choices\" to choose from, or no metric");
+}
+
 /* Groups are taken whole: rows of a question, the questions of a pair; and a setting overrides. */
 static void test_choice(void **state)
 {
@@ -152,6 +173,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_run, setup, tmpdir_remove),
+        cmocka_unit_test_setup_teardown(test_options, setup, tmpdir_remove),
         cmocka_unit_test_setup_teardown(test_choice, setup, tmpdir_remove),
     };
 

@@ -260,8 +260,8 @@ static const struct schema_row rows[] = {
          "decoder layers recomputed in the backward pass: less memory, up to a third more time, "
          "the same result; auto: as many as run.memory_limit requires"},
     {"evaluate.score", SCHEMA_ENUM(C, evaluate.score, SCORE_NAMES), .def = "\"answers\"",
-     .help = "share of generated answers that match exactly, or of tokens predicted right, with "
-             "perplexity"},
+     .help = "by generated answers, exactly or by a metric; by tokens predicted right, with "
+             "perplexity; or by the likeliest of a question's choices"},
     {"evaluate.samples", SCHEMA_INT(C, evaluate.samples), .def = "0", .min = SCHEMA_FROM(0),
      .help = "samples of each eval source scored for the tables; 0: all"},
     {"evaluate.curve_samples", SCHEMA_INT(C, evaluate.curve_samples), .def = "0",

@@ -141,8 +141,13 @@ enum { LOSS_CE, LOSS_DISTILL };
 #define LOSS_NAMES "ce", "distill"
 enum { SAVE_F32, SAVE_BF16 };
 #define SAVE_DTYPE_NAMES "f32", "bf16"
-enum { SCORE_ANSWERS, SCORE_TOKENS, SCORES }; /* rows of scorers, train/score/scorer.h */
-#define SCORE_NAMES "answers", "tokens"
+enum {
+    SCORE_ANSWERS,
+    SCORE_TOKENS,
+    SCORE_OPTIONS,
+    SCORES
+}; /* rows of scorers, train/score/scorer.h */
+#define SCORE_NAMES "answers", "tokens", "options"
 
 bool config_has_step(const struct config *c, enum step step);
 

@@ -172,6 +172,7 @@ static bool open_sets(struct run *r, const struct dataset_options *o, struct err
              (long long)r->train.n, plural(r->train.n), (long long)r->train.tokens,
              plural(r->train.tokens), (long long)r->train.labels, (long long)r->train.longest);
     eval_o.asked = scorer_of(&r->c)->needs_question;
+    eval_o.choices = scorer_of(&r->c)->needs_choices;
     r->eval = mem_new((size_t)r->c.data.eval.n, sizeof *r->eval, "eval sets", e);
     if (!r->eval) return false;
     for (int64_t i = 0; i < r->c.data.eval.n; i++) {

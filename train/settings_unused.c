@@ -367,9 +367,10 @@ static void say_sources(const struct config *c)
         break;
     }
     for (int64_t i = 0; i < c->data.eval.n && !scorer_of(c)->generates; i++) {
-        if (!eval[i].metric && !eval[i].max_new_tokens) continue;
+        const bool metric = eval[i].metric && !scorer_of(c)->needs_question;
+        if (!metric && !eval[i].max_new_tokens) continue;
         log_line("not used: data.eval[%lld].%s, for evaluate.score is \"%s\"", (long long)i,
-                 eval[i].metric ? "metric" : "max_new_tokens", score_names[c->evaluate.score]);
+                 metric ? "metric" : "max_new_tokens", score_names[c->evaluate.score]);
         break;
     }
 }

@@ -101,7 +101,6 @@ struct evaluation {
     const char *context; /* of the progress line */
     bool curve;          /* only the samples of the curve */
     int64_t size;        /* of a batch */
-    int64_t *entry;      /* [size]: of each of its samples, in the set */
     struct batch_buffer batch;
     struct scores *out;
     FILE *answers; /* the file; of the first process, NULL: not wanted */
@@ -133,7 +132,7 @@ static bool own_features(struct evaluation *v, struct tensor *leaf, float **copy
     return true;
 }
 
-/* Scores the n samples at v->entry. */
+/* Scores the n samples at v->s.entry. */
 static bool score_batch(struct evaluation *v, int64_t n, struct err *e)
 {
     struct scoring *s = &v->s;
@@ -143,7 +142,7 @@ static bool score_batch(struct evaluation *v, int64_t n, struct err *e)
 
     memset(s->samples, 0, (size_t)v->size * sizeof *s->samples);
     for (int64_t i = 0; ok && i < n; i++)
-        ok = dataset_sample(&s->set->data, v->entry[i], &s->samples[i], e);
+        ok = dataset_sample(&s->set->data, v->s.entry[i], &s->samples[i], e);
     tape_begin(s->r->tape, false);
     ok = ok && batch_fill(&v->batch, s->samples, n, s->how->needs_question, e) &&
          own_features(v, &leaf, &copy, e);
@@ -165,7 +164,7 @@ static int64_t next_batch(struct evaluation *v, const struct choice *c, int64_t 
         bool curve;
         if (!choice_has(c, d->entries[*at].unit, &curve) || (v->curve && !curve)) continue;
         v->s.curve[n] = curve;
-        v->entry[n++] = *at;
+        v->s.entry[n++] = *at;
     }
     return n;
 }
@@ -309,8 +308,8 @@ static bool open_evaluation(struct evaluation *v, struct err *e)
 
     v->s.samples = mem_new(n, sizeof *v->s.samples, "prompts", e);
     v->s.curve = mem_new(n, sizeof *v->s.curve, "prompts", e);
-    v->entry = mem_new(n, sizeof *v->entry, "prompts", e);
-    return v->s.samples && v->s.curve && v->entry;
+    v->s.entry = mem_new(n, sizeof *v->s.entry, "prompts", e);
+    return v->s.samples && v->s.curve && v->s.entry;
 }
 
 static void close_evaluation(struct evaluation *v)
@@ -319,7 +318,7 @@ static void close_evaluation(struct evaluation *v)
     free(v->s.scored);
     free(v->s.samples);
     free(v->s.curve);
-    free(v->entry);
+    free(v->s.entry);
     free(v->all);
 }
 

@@ -16,6 +16,11 @@ double score_share(const struct score *s)
     return s->n ? s->right / (double)s->n : NAN;
 }
 
+double score_by_length(const struct score *s)
+{
+    return s->n ? s->by_length / (double)s->n : NAN;
+}
+
 double score_perplexity(const struct score *s)
 {
     return s->n ? exp(s->loss / (double)s->n) : NAN;
@@ -42,6 +47,7 @@ static void add_to(struct score *to, const struct score *from)
     to->n += from->n;
     to->right += from->right;
     to->loss += from->loss;
+    to->by_length += from->by_length;
 }
 
 bool scores_add_kind(struct scores *s, const char *kind, const struct score *one, struct err *e)
@@ -121,6 +127,7 @@ static bool add_score(cJSON *to, const struct score *k, const char *name)
     return o && cJSON_AddNumberToObject(o, "right", k->right) &&
            cJSON_AddNumberToObject(o, "of", (double)k->n) &&
            (!(k->loss > 0) || cJSON_AddNumberToObject(o, "loss", k->loss)) &&
+           (!(k->by_length > 0) || cJSON_AddNumberToObject(o, "by_length", k->by_length)) &&
            (!k->has_error || cJSON_AddNumberToObject(o, "stderr", k->se));
 }
 
@@ -161,11 +168,14 @@ static bool read_score(const cJSON *o, const char *name, struct score *k)
     const cJSON *right = cJSON_GetObjectItem(o, "right"), *of = cJSON_GetObjectItem(o, "of");
     const cJSON *loss = cJSON_GetObjectItem(o, "loss"), *se = cJSON_GetObjectItem(o, "stderr");
 
+    const cJSON *length = cJSON_GetObjectItem(o, "by_length");
+
     if (!cJSON_IsNumber(right) || !cJSON_IsNumber(of)) return false;
     snprintf(k->name, sizeof k->name, "%s", name);
     k->right = right->valuedouble;
     k->n = (int64_t)of->valuedouble;
     k->loss = cJSON_IsNumber(loss) ? loss->valuedouble : 0;
+    k->by_length = cJSON_IsNumber(length) ? length->valuedouble : 0;
     k->has_error = cJSON_IsNumber(se);
     k->se = k->has_error ? se->valuedouble : 0;
     return true;

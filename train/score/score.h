@@ -12,9 +12,10 @@
 enum { SCORE_KINDS = 200 };
 struct score {
     char name[128];
-    int64_t n;    /* items: questions, tokens */
-    double right; /* what they are worth together, each 0 (wrong) to 1 (right) */
-    double loss;  /* sum of -log p over the items; 0 where no likelihood is measured */
+    int64_t n;        /* items: questions, tokens */
+    double right;     /* what they are worth together, each 0 (wrong) to 1 (right) */
+    double loss;      /* sum of -log p over the items; 0 where no likelihood is measured */
+    double by_length; /* of options: questions whose likeliest option by its length is right */
     bool has_error;
     double se; /* with has_error: the standard error of right / n */
 };
@@ -32,6 +33,7 @@ struct scores {
 
 /* right / n, 0 to 1, and exp(loss / n); NaN without items. */
 double score_share(const struct score *s);
+double score_by_length(const struct score *s); /* 0 to 1; NaN without items */
 double score_perplexity(const struct score *s);
 
 /* Adds the score of one sample to every sum that includes it: `kind` may be "", for none. */

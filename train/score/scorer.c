@@ -14,13 +14,15 @@ static bool has_metric(const struct run *r)
 
 const char *scorer_title(const struct run *r)
 {
-    return has_metric(r) ? "mean score" : scorer_of(&r->c)->cell[0].name;
+    return scorer_of(&r->c)->generates && has_metric(r) ? "mean score"
+                                                        : scorer_of(&r->c)->cell[0].name;
 }
 
 const char *scorer_counted(const struct run *r)
 {
-    return has_metric(r) ? "generated answers, each worth 0 to 1 by the metric of its set"
-                         : scorer_of(&r->c)->counted;
+    return scorer_of(&r->c)->generates && has_metric(r)
+               ? "generated answers, each worth 0 to 1 by the metric of its set"
+               : scorer_of(&r->c)->counted;
 }
 
 const struct scorer scorers[SCORES] = {
@@ -36,4 +38,12 @@ const struct scorer scorers[SCORES] = {
                       .batch = tokens_score,
                       .say = tokens_say,
                       .cell = {{"tokens right", score_share}, {"perplexity", score_perplexity}}},
+    [SCORE_OPTIONS] = {.items = "questions",
+                       .counted = "questions whose right option is the likeliest answer",
+                       .needs_question = true,
+                       .needs_choices = true,
+                       .batch = options_score,
+                       .say = options_say,
+                       .cell = {{"option right", score_share},
+                                {"right by length", score_by_length}}},
 };

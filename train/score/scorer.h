@@ -14,6 +14,7 @@ struct scoring {
     const struct scorer *how;
     const struct eval_set *set;
     struct sample *samples; /* [f.batch->samples] */
+    int64_t *entry;         /* of each in the set */
     bool *curve;            /* whether each also counts for a point of the curve */
     struct forward f;       /* its batch, with the features of its pictures */
     int64_t number;         /* of the batch, in its set */
@@ -55,6 +56,7 @@ struct scorer {
     const char *counted; /* the same at length, after their number: "answers that ..." */
     bool needs_question; /* a sample that asks nothing is refused, and a batch is prompts: without
                           * the answers. Else a batch is whole samples, with their labels */
+    bool needs_choices;  /* a sample that has no options is refused */
     bool generates;      /* answers of up to evaluate.max_new_tokens, which answers.jsonl gets */
     bool (*batch)(struct scoring *s, struct err *e);
     /* For the log; title: the name of the first cell. */
@@ -79,6 +81,8 @@ const char *scorer_counted(const struct run *r);
 /* The rows' functions. */
 bool answers_score(struct scoring *s, struct err *e);
 void answers_say(char text[SCORE_TEXT], const char *title, const struct score *all);
+bool options_score(struct scoring *s, struct err *e);
+void options_say(char text[SCORE_TEXT], const char *title, const struct score *all);
 bool tokens_score(struct scoring *s, struct err *e);
 void tokens_say(char text[SCORE_TEXT], const char *title, const struct score *all);
 

@@ -1,0 +1,128 @@
+/* options.c - the score `options`: every option of a question is scored as its answer, by likelihood,
+ * and the likeliest is taken:
+ *     option right    = questions whose right option has the largest log p(option | prompt)
+ *     right by length = the same by log p / characters of the option
+ * An option is its letter where the expected answer is one, else its text; what ends a turn is not
+ * counted. */
+#include "base/mem.h"
+#include "model/choose.h"
+#include "train/score/scorer.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { OPTIONS = 26 };
+static const char letters[OPTIONS + 1] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+
+/* The options of a question as answers. */
+struct asked {
+    struct text text[OPTIONS]; /* borrowed; s NULL: missing */
+    int64_t n, right;
+};
+
+static bool equal(struct text a, struct text b)
+{
+    a = text_trimmed(a);
+    b = text_trimmed(b);
+    return a.n == b.n && memcmp(a.s, b.s, a.n) == 0;
+}
+
+static bool take_options(const struct sample *s, struct asked *a, struct err *e)
+{
+    const struct benchmark *by = &s->by;
+    const struct text want = by->n_answers ? text_trimmed(by->answers[0]) : (struct text){0};
+    const char *letter = want.n == 1 ? strchr(letters, *want.s) : NULL;
+    char id[96];
+
+    *a = (struct asked){.n = (int64_t)by->n_choices, .right = -1};
+    if (a->n > OPTIONS) a->n = OPTIONS;
+    for (int64_t i = 0; i < a->n; i++) {
+        if (!by->choices[i].s) continue;
+        a->text[i] = letter ? (struct text){(char *)(uintptr_t)letters + i, 1} : by->choices[i];
+        if (letter ? letter == letters + i : equal(want, by->choices[i])) a->right = i;
+    }
+    return a->right >= 0 ||
+           err_set(e,
+                   "sample %s: its answer is neither an option's letter nor its text: "
+                   "evaluate.score \"options\" needs \"choices\" and a metric (docs/scores.md)",
+                   text_plain(id, sizeof id, s->id.s, s->id.n));
+}
+
+/* Code points. */
+static double characters(struct text t)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < t.n; i++)
+        n += ((unsigned char)t.s[i] & 0xc0) != 0x80;
+    return n ? (double)n : 1;
+}
+
+/* The option with the largest figure, the first of several. logp: of option k at k * stride. */
+static int64_t best(const struct asked *a, const double *logp, int64_t stride, bool by_length)
+{
+    int64_t found = -1;
+    double most = -INFINITY;
+
+    for (int64_t k = 0; k < a->n; k++) {
+        const double v = logp[k * stride] / (by_length ? characters(a->text[k]) : 1);
+        if (!a->text[k].s || (found >= 0 && v <= most)) continue;
+        found = k;
+        most = v;
+    }
+    return found;
+}
+
+static bool count(struct scoring *s, int64_t i, const struct asked *a, const double *logp,
+                  struct err *e)
+{
+    const int64_t n = s->f.batch->samples, taken = best(a, logp + i, n, false);
+    const struct score one = {
+        .n = 1, .right = taken == a->right, .by_length = best(a, logp + i, n, true) == a->right};
+    const struct metric_result r = {.score = one.right, .extracted = a->text[taken]};
+    const struct metric_item item =
+        benchmark_item(&s->samples[i].by, &r, scoring_picture(s, i), s->samples[i].id);
+
+    return scoring_count(s, i, &one, &item, e);
+}
+
+bool options_score(struct scoring *s, struct err *e)
+{
+    const int64_t n = s->f.batch->samples;
+    const struct generator how = scoring_generator(s);
+    struct asked *a = mem_new((size_t)n, sizeof *a, "options", e);
+    struct continuation *o = mem_new((size_t)n * OPTIONS, sizeof *o, "options", e);
+    double *logp = mem_new((size_t)n * OPTIONS, sizeof *logp, "options", e);
+    int64_t most = 0;
+    bool ok = a && o && logp;
+
+    for (int64_t i = 0; ok && i < n; i++) {
+        ok = take_options(&s->samples[i], &a[i], e);
+        if (ok && a[i].n > most) most = a[i].n;
+        for (int64_t k = 0; ok && k < a[i].n; k++)
+            if (a[i].text[k].s)
+                ok = dataset_continuation(&s->set->data, s->entry[i], &s->samples[i], a[i].text[k],
+                                          &o[k * n + i], e);
+    }
+    ok = ok && model_choose(&how, &s->f, o, most, logp, e);
+    for (int64_t i = 0; ok && i < n; i++)
+        ok = count(s, i, &a[i], logp, e);
+    for (int64_t i = 0; o && i < n * OPTIONS; i++)
+        free(o[i].ids);
+    free(o);
+    free(a);
+    free(logp);
+    return ok;
+}
+
+void options_say(char text[SCORE_TEXT], const char *title, const struct score *all)
+{
+    char error[24] = "";
+
+    if (all->has_error) snprintf(error, sizeof error, " +- %.2f", 100 * all->se);
+    snprintf(text, SCORE_TEXT, "%s %.2f %%%s (%.0f of %lld), by length %.2f %%", title,
+             all->n ? 100 * score_share(all) : 0.0, error, all->right, (long long)all->n,
+             all->n ? 100 * score_by_length(all) : 0.0);
+}
