@@ -117,6 +117,10 @@ static void test_run(void **state)
                     "grep -q '^| rope4-rank4 | pope | pope_accuracy | 16 | ' $T/run/report.md && "
                     "grep -q 'rope4-rank4 against base: pope: pope_accuracy ' $T/run/train.log && "
                     "grep -q '\"score_stderr\":' $T/run/metrics.jsonl");
+    /* Every point of the curve has its error, in the table and in the picture's script. */
+    must_run(state, "grep -q 'with yerrorbars' $T/run/recovery.gnuplot && "
+                    "test -s $T/run/recovery.png && "
+                    "! awk -F'\t' 'NR > 1 && $5 !~ /^[0-9.e-]+$/' $T/run/recovery.tsv | grep .");
     /* Whatever another program adds: the questions come from the data. */
     must_run(state, "sed 's/.*\"id\":\"\\([0-9]*\\)\".*\"answer\":\"\\([^\"]*\\)\".*/"
                     "{\"question_id\":\\1,\"text\":\"\\2\"}/' $T/run/base/answers.jsonl | head -16 "

@@ -209,7 +209,7 @@ static int ignored(const char *dir)
     return 0;
 }
 
-static const struct curve curve = {"a", (const double[]){0, 1}, (const double[]){1, 1}, 2};
+static const struct curve curve = {"a", (const double[]){0, 1}, (const double[]){1, 1}, 2, NULL};
 
 static bool draw(const char *dir, const char *gnuplot, struct err *e)
 {

@@ -56,12 +56,13 @@ static void print_data(FILE *fp, const void *of)
 {
     const struct recovery_plot *p = of;
 
-    fprintf(fp, "curve\ttrained_tokens\tscore\tpercent_of_base\tlabel\n");
+    fprintf(fp, "curve\ttrained_tokens\tscore\tpercent_of_base\tpercent_error\tlabel\n");
     for (size_t c = 0; c < p->n; c++)
         for (size_t i = 0; i < p->curves[c].n; i++) {
             double y = p->curves[c].y_score[i];
-            fprintf(fp, "%zu\t%.17g\t%.17g\t%.17g\t", c, p->curves[c].x_tokens[i], y,
-                    100 * y / p->base_score);
+            double error = p->curves[c].y_error ? p->curves[c].y_error[i] : NAN;
+            fprintf(fp, "%zu\t%.17g\t%.17g\t%.17g\t%.17g\t", c, p->curves[c].x_tokens[i], y,
+                    100 * y / p->base_score, 100 * error / p->base_score);
             for (const char *s = p->curves[c].label; *s; s++)
                 fputc((unsigned char)*s < ' ' ? ' ' : *s, fp);
             fputc('\n', fp);
@@ -96,6 +97,22 @@ static int picture_width(const struct recovery_plot *p)
     return 180 + (title > 700 ? title : 700) + 9 * label;
 }
 
+static bool has_errors(const struct curve *c)
+{
+    for (size_t i = 0; c->y_error && i < c->n; i++)
+        if (isfinite(c->y_error[i])) return true;
+    return false;
+}
+
+/* Bars of a standard error, the base model's score held fixed. */
+static void print_errors(FILE *fp, size_t c)
+{
+    fprintf(fp,
+            ", \\\n     'recovery.tsv' skip 1 using (column(1) == %zu ? column(2) : NaN):4:5 "
+            "with yerrorbars linewidth 1 pointtype 0 linecolor rgb '%s' notitle",
+            c, gnuplot_colour(c));
+}
+
 static void print_script(FILE *fp, const void *of)
 {
     const struct recovery_plot *p = of;
@@ -121,6 +138,7 @@ static void print_script(FILE *fp, const void *of)
                 "linecolor rgb '%s' title ",
                 c, gnuplot_again(c) ? 4 : 1, gnuplot_mark(c), gnuplot_colour(c));
         gnuplot_quoted(fp, p->curves[c].label);
+        if (has_errors(&p->curves[c])) print_errors(fp, c);
     }
     fprintf(fp, "\nset output\n");
 }

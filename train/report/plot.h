@@ -12,6 +12,7 @@ struct curve {
     const double *x_tokens; /* [n], ascending; 0 is directly after the decomposition */
     const double *y_score;  /* [n], in the unit of base_score; NaN leaves a gap */
     size_t n;
+    const double *y_error; /* [n] standard errors of y_score, NaN: none is known; NULL: of all */
 };
 
 struct recovery_plot {

@@ -110,13 +110,15 @@ static struct report_training training_of(const struct metrics_line *l)
                                     metrics_number(l, "parameters")};
 }
 
-static bool add_curve_point(struct report_point *p, double tokens, double score, struct err *e)
+static bool add_curve_point(struct report_point *p, const struct metrics_line *l, struct err *e)
 {
     if (!mem_grow(&p->tokens, &p->cap_tokens, p->n + 1, sizeof *p->tokens, e) ||
-        !mem_grow(&p->score, &p->cap_score, p->n + 1, sizeof *p->score, e))
+        !mem_grow(&p->score, &p->cap_score, p->n + 1, sizeof *p->score, e) ||
+        !mem_grow(&p->error, &p->cap_error, p->n + 1, sizeof *p->error, e))
         return false;
-    p->tokens[p->n] = tokens;
-    p->score[p->n++] = score;
+    p->tokens[p->n] = metrics_number(l, "tokens");
+    p->error[p->n] = metrics_number(l, "score_stderr");
+    p->score[p->n++] = metrics_number(l, "score");
     return true;
 }
 
@@ -136,8 +138,7 @@ static bool take_line(void *arg, const struct metrics_line *l, struct err *e)
             p->stage1 = training_of(l);
         if (strcmp(phase, "stage2") != 0 || strcmp(point, p->p.name) != 0) continue;
         if (end) p->stage2 = training_of(l);
-        if (eval)
-            ok = add_curve_point(p, metrics_number(l, "tokens"), metrics_number(l, "score"), e);
+        if (eval) ok = add_curve_point(p, l, e);
     }
     return ok;
 }
@@ -157,7 +158,7 @@ static bool make_plot(struct report *rep, struct err *e)
 
     for (int64_t i = 0; ok && i < rep->n; i++) {
         const struct report_point *p = &rep->points[i];
-        if (p->n) curves[plot.n++] = (struct curve){p->label, p->tokens, p->score, p->n};
+        if (p->n) curves[plot.n++] = (struct curve){p->label, p->tokens, p->score, p->n, p->error};
         if (!p->n && p->result[REPORT_STAGE2].there) {
             lost = true;
             log_line(
@@ -277,6 +278,7 @@ static void report_free(struct report *rep)
             scores_free(&rep->points[i].result[k].s);
         free(rep->points[i].tokens);
         free(rep->points[i].score);
+        free(rep->points[i].error);
     }
     free(rep->points);
 }

@@ -37,9 +37,9 @@ struct report_point {
     struct report_result result[REPORT_RESULTS];
     struct report_versus versus[REPORT_RESULTS]; /* not of stage 1 */
     struct report_training stage1, stage2;
-    int64_t values, full;   /* values per token and layer in the cache; originally; 0: no model */
-    double *tokens, *score; /* [n] the curve */
-    size_t n, cap_tokens, cap_score;
+    int64_t values, full; /* values per token and layer in the cache; originally; 0: no model */
+    double *tokens, *score, *error; /* [n] the curve, and its standard errors: NaN, not known */
+    size_t n, cap_tokens, cap_score, cap_error;
     char label[160];
 };
 
