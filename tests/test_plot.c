@@ -13,11 +13,12 @@
 #include <math.h>
 
 static const double tokens[] = {0, 250e3, 1.5e6}, low[] = {0, 0.5, 0.75}, high[] = {0.3, NAN, 0.8};
+static const double errors[] = {0.1, NAN, 0.05};
 
 static const struct curve curves[] = {
-    {"rope_8 \xe2\x80\x94 50 % {cache}^2", tokens, low, 3},
-    {"it's a \"label\"\t\n\\n $PATH `id` @x", tokens, high, 3},
-    {"one point", tokens, high, 1},
+    {"rope_8 \xe2\x80\x94 50 % {cache}^2", tokens, low, 3, errors},
+    {"it's a \"label\"\t\n\\n $PATH `id` @x", tokens, high, 3, NULL},
+    {"one point", tokens, high, 1, NULL},
 };
 static const struct recovery_plot plot = {"A model's % of_it", 0.8, curves, 3};
 
@@ -48,14 +49,14 @@ static void expect_png(const char *path)
 static void test_files(void **state)
 {
     static const char tsv[] =
-        "curve\ttrained_tokens\tscore\tpercent_of_base\tlabel\n"
-        "0\t0\t0\t0\trope_8 \xe2\x80\x94 50 % {cache}^2\n"
-        "0\t250000\t0.5\t62.5\trope_8 \xe2\x80\x94 50 % {cache}^2\n"
-        "0\t1500000\t0.75\t93.75\trope_8 \xe2\x80\x94 50 % {cache}^2\n"
-        "1\t0\t0.29999999999999999\t37.5\tit's a \"label\"  \\n $PATH `id` @x\n"
-        "1\t250000\tnan\tnan\tit's a \"label\"  \\n $PATH `id` @x\n"
-        "1\t1500000\t0.80000000000000004\t100\tit's a \"label\"  \\n $PATH `id` @x\n"
-        "2\t0\t0.29999999999999999\t37.5\tone point\n";
+        "curve\ttrained_tokens\tscore\tpercent_of_base\tpercent_error\tlabel\n"
+        "0\t0\t0\t0\t12.5\trope_8 \xe2\x80\x94 50 % {cache}^2\n"
+        "0\t250000\t0.5\t62.5\tnan\trope_8 \xe2\x80\x94 50 % {cache}^2\n"
+        "0\t1500000\t0.75\t93.75\t6.25\trope_8 \xe2\x80\x94 50 % {cache}^2\n"
+        "1\t0\t0.29999999999999999\t37.5\tnan\tit's a \"label\"  \\n $PATH `id` @x\n"
+        "1\t250000\tnan\tnan\tnan\tit's a \"label\"  \\n $PATH `id` @x\n"
+        "1\t1500000\t0.80000000000000004\t100\tnan\tit's a \"label\"  \\n $PATH `id` @x\n"
+        "2\t0\t0.29999999999999999\t37.5\tnan\tone point\n";
     const char *script = tmpdir_path(state, "recovery.gnuplot");
     struct err e = {0}, note = {0};
     char *got;
@@ -68,6 +69,7 @@ static void test_files(void **state)
     expect_inside(script, "title 'rope_8 \xe2\x80\x94 50 % {cache}^2'");
     expect_inside(script, "title 'it''s a \"label\"  \\n $PATH `id` @x'");
     expect_inside(script, "set xtics ('0' 0, '0.2M' 200000, '0.4M' 400000,");
+    expect_inside(script, "column(1) == 0 ? column(2) : NaN):4:5 with yerrorbars");
     expect_inside(script, "set xrange [0:1530000]");
     expect_inside(script, "set yrange [0:120]");
 }

@@ -187,7 +187,8 @@ static void put_answers(const struct run *r, const char *dir, const char *right)
     fp = fopen(file, "w");
     assert_non_null(fp);
     for (int i = 0; i < 10; i++)
-        fprintf(fp, "{\"id\":\"%d\",\"right\":%s}\n", i, right[i] == '1' ? "true" : "false");
+        fprintf(fp, "{\"id\":\"%d\",\"expected\":\"%c\",\"answer\":\"x\",\"right\":%s}\n", i,
+                right[i] == '1' ? 'x' : 'y', right[i] == '1' ? "true" : "false");
     fclose(fp);
     free(file);
 }
@@ -338,7 +339,9 @@ static void test_broken_answers(void **state)
 
     open_run(&r, state, more);
     put_scores(&r, "base", 4);
-    spill(tmpdir_path(state, "run/base/answers.jsonl"), "{\"id\":\"0\"}\n{\"id\":", 17);
+    static const char broken[] = "{\"id\":\"0\",\"answer\":\"x\"}\n{\"id\":";
+
+    spill(tmpdir_path(state, "run/base/answers.jsonl"), broken, strlen(broken));
     assert_false(step_report(&r, &e));
     assert_says(e.msg, "answers.jsonl:2:7: a value is needed");
     assert_says(e.msg, "delete it and scores.json, and resume");
