@@ -194,11 +194,16 @@ bool file_map_open(struct file_map *m, const char *path, struct err *e)
     return true;
 }
 
+void file_map_borrow(struct file_map *m, const void *data, size_t size)
+{
+    *m = (struct file_map){.data = data, .size = size, .borrowed = true};
+}
+
 void file_map_close(struct file_map *m)
 {
     watch_remove(m->watched);
     /* munmap wants the pointer that mmap returned; the const is our own. */
-    if (m->size) munmap((void *)(uintptr_t)m->data, m->size);
+    if (m->size && !m->borrowed) munmap((void *)(uintptr_t)m->data, m->size);
     memset(m, 0, sizeof *m);
 }
 

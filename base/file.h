@@ -36,8 +36,11 @@ struct file_map {
     const uint8_t *data;
     size_t size;
     struct watched *watched;
+    bool borrowed; /* the caller's bytes */
 };
 bool file_map_open(struct file_map *m, const char *path, struct err *e);
+/* A map of bytes that the caller keeps, as if they were a file's. */
+void file_map_borrow(struct file_map *m, const void *data, size_t size);
 void file_map_close(struct file_map *m); /* fine on a zeroed struct */
 
 /* Zeroed memory backed by an unnamed file in `dir` that disappears with the process: pages that the

@@ -13,8 +13,9 @@
 #include <time.h>
 #include <unistd.h>
 
-static FILE *file; /* the log; before it has a name, the buffer of kept lines */
-static char *kept; /* that buffer, or NULL */
+static FILE *screen; /* NULL: stdout */
+static FILE *file;   /* the log; before it has a name, the buffer of kept lines */
+static char *kept;   /* that buffer, or NULL */
 static size_t n_kept;
 static char *path;
 static int lost, lost_stdout; /* errno of the first failed write, to the file and to stdout */
@@ -23,9 +24,14 @@ static bool pending;            /* a progress line is on the terminal */
 static double last_progress;    /* when the last progress line was printed, off a terminal */
 static const double quiet = 10; /* seconds between progress lines off a terminal */
 
+static FILE *shown(void)
+{
+    return screen ? screen : stdout;
+}
+
 static void clear_progress(void)
 {
-    if (pending) fputs("\r\033[K", stdout);
+    if (pending) fputs("\r\033[K", shown());
     pending = false;
 }
 
@@ -74,10 +80,12 @@ bool log_close(struct err *e)
     bool ok = true;
 
     clear_progress(); /* an error message follows, on a line of its own */
-    flush(stdout, &lost_stdout);
+    flush(shown(), &lost_stdout);
     if (file && fclose(file) != 0 && path && !lost) lost = errno;
     if (lost) ok = err_system(e, lost, "%s: lacks lines", path ? path : "the log");
-    if (lost_stdout) ok = err_system(e, lost_stdout, "standard output: cannot be written");
+    if (lost_stdout)
+        ok = err_system(e, lost_stdout, "standard %s: cannot be written",
+                        screen ? "error" : "output");
     file = NULL;
     free(kept);
     free(path);
@@ -110,8 +118,8 @@ void log_line(const char *fmt, ...)
     line = format(fmt, ap);
     va_end(ap);
     clear_progress();
-    printf("%s\n", line ? line : "(out of memory for a line)");
-    flush(stdout, &lost_stdout);
+    fprintf(shown(), "%s\n", line ? line : "(out of memory for a line)");
+    flush(shown(), &lost_stdout);
     if (file) {
         char when[32];
         time_t now = time(NULL);
@@ -121,6 +129,11 @@ void log_line(const char *fmt, ...)
         flush(file, &lost);
     }
     free(line);
+}
+
+void log_to_stderr(void)
+{
+    screen = stderr;
 }
 
 void log_no_terminal(void)
@@ -134,7 +147,7 @@ void log_progress(const char *fmt, ...)
     va_list ap;
     char *line;
 
-    if (no_terminal || !isatty(STDOUT_FILENO)) {
+    if (no_terminal || !isatty(fileno(shown()))) {
         if (now - last_progress < quiet) return;
         last_progress = now;
     } else {
@@ -142,12 +155,12 @@ void log_progress(const char *fmt, ...)
         pending = true;
     }
     /* Cut at the terminal's edge: if the line wrapped, only its last row would be cleared. */
-    if (pending) fputs("\033[?7l", stdout);
+    if (pending) fputs("\033[?7l", shown());
     va_start(ap, fmt);
     line = format(fmt, ap);
     va_end(ap);
-    if (line) fputs(line, stdout);
+    if (line) fputs(line, shown());
     free(line);
-    fputs(pending ? "\033[?7h" : "\n", stdout);
-    flush(stdout, &lost_stdout);
+    fputs(pending ? "\033[?7h" : "\n", shown());
+    flush(shown(), &lost_stdout);
 }

@@ -18,6 +18,9 @@ bool log_close(struct err *e);
 /* One line, without the newline; control characters in it are quoted (text_plain). */
 void log_line(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
+/* Lines go to stderr instead of stdout, from now on: what a program says is not its result. */
+void log_to_stderr(void);
+
 /* From now on stdout is no terminal, though it looks like one: mpirun puts one between. */
 void log_no_terminal(void);
 

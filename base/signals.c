@@ -27,7 +27,7 @@ static const struct {
 enum { ASKING = sizeof asking / sizeof *asking };
 
 static struct {
-    bool open;
+    bool open, no_resume;
     sigset_t before;                /* mask when the process began */
     sigset_t waited;                /* what the thread waits for */
     sigset_t changed;               /* those whose disposition we changed */
@@ -37,10 +37,13 @@ static struct {
 
 static void end_at_once(int sig)
 {
-#define ENDED(name)                                                                                \
-    "\nended at once by a second " name "; --resume continues from the last checkpoint\n"
-    const char *text = sig == SIGINT ? ENDED("SIGINT") : ENDED("SIGTERM");
+#define ENDED(name, rest) "\nended at once by a second " name rest "\n"
+#define RESUME "; --resume continues from the last checkpoint"
+    static const char *const texts[2][2] = {{ENDED("SIGTERM", RESUME), ENDED("SIGINT", RESUME)},
+                                            {ENDED("SIGTERM", ""), ENDED("SIGINT", "")}};
 #undef ENDED
+#undef RESUME
+    const char *text = texts[state.no_resume][sig == SIGINT];
 
     if (write(STDERR_FILENO, text, strlen(text)) < 0) { /* nothing more can be done */
     }
@@ -121,6 +124,18 @@ int signals_came(void)
     return atomic_load_explicit(&state.came, memory_order_relaxed);
 }
 
+void signals_forget(void)
+{
+    int sig = SIGINT;
+
+    if (atomic_compare_exchange_strong(&state.came, &sig, 0)) atomic_store(&state.since, 0);
+}
+
+void signals_no_resume(void)
+{
+    state.no_resume = true;
+}
+
 const char *signals_name(int sig)
 {
     for (int i = 0; i < ASKING; i++)
@@ -132,7 +147,8 @@ bool signals_go_on(struct err *e)
 {
     int sig = signals_came();
 
-    return !sig || err_set(e, "stopped by %s; continue with --resume", signals_name(sig));
+    return !sig || err_set(e, "stopped by %s%s", signals_name(sig),
+                           state.no_resume ? "" : "; continue with --resume");
 }
 
 void signals_pipe_broke(void)

@@ -27,6 +27,11 @@ int signals_came(void);
 /* True: continue. False: a signal has asked the run to stop, and *e says so. */
 bool signals_go_on(struct err *e);
 
+/* Forgets a SIGINT that came, in a program that goes on after it: the next is a first one again. */
+void signals_forget(void);
+/* Of a program that cannot be resumed: no message offers that. Called before signals_open. */
+void signals_no_resume(void);
+
 /* "SIGINT"; "a signal" for one not known here. */
 const char *signals_name(int sig);
 

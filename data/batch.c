@@ -95,6 +95,46 @@ bool batch_fill(struct batch_buffer *b, const struct sample *samples, int64_t n,
     return true;
 }
 
+/* Shifts the spans back by n rows; of those before it nothing is left. Returns how many there are. */
+static int64_t skip_spans(struct span *spans, int64_t count, int64_t n)
+{
+    int64_t kept = 0;
+
+    for (int64_t i = 0; i < count; i++) {
+        if (spans[i].end <= n) continue;
+        spans[kept] = spans[i];
+        spans[kept].begin = spans[i].begin > n ? spans[i].begin - n : 0;
+        spans[kept++].end -= n;
+    }
+    return kept;
+}
+
+void batch_skip(struct batch_buffer *b, int64_t n)
+{
+    struct batch *out = &b->batch;
+    const int64_t stride = out->tokens, left = stride - n;
+    int64_t images = 0, tokens = 0;
+
+    CHECK(out->samples == 1 && out->labels == 0 && 0 <= n && left > 0);
+    for (int axis = 0; axis < out->axes; axis++)
+        memmove(b->positions + axis * left, b->positions + axis * stride + n,
+                (size_t)left * sizeof *b->positions);
+    memmove(b->ids, b->ids + n, (size_t)left * sizeof *b->ids);
+    out->tokens = b->begin[1] = left;
+    out->n_spans = skip_spans(b->spans, out->n_spans, n);
+    out->n_places = skip_spans(b->places, out->n_places, n);
+    out->image_tokens = 0;
+    for (int64_t i = 0; i < out->n_places; i++)
+        out->image_tokens += b->places[i].end - b->places[i].begin;
+    while (images < out->images && tokens < out->image_tokens) /* the last ones fill what is left */
+        tokens += b->shapes[out->images - ++images].tokens;
+    CHECK(tokens == out->image_tokens);
+    if (images == out->images) return;
+    memmove(b->shapes, b->shapes + out->images - images, (size_t)images * sizeof *b->shapes);
+    memmove(b->image, b->image + out->images - images, (size_t)images * sizeof *b->image);
+    out->images = images;
+}
+
 void batch_free(struct batch_buffer *b)
 {
     free(b->ids);

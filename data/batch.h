@@ -47,6 +47,9 @@ struct batch_buffer {
 /* prompts: samples end where the last answer would begin, and there are no labels. */
 bool batch_fill(struct batch_buffer *b, const struct sample *samples, int64_t n, bool prompts,
                 struct err *e);
+/* Leaves out the first n tokens of a batch of one sample, without labels: they are cached already.
+ * The others keep their positions. No picture is cut: it is among the first n, or behind them. */
+void batch_skip(struct batch_buffer *b, int64_t n);
 void batch_free(struct batch_buffer *b); /* fine on a zeroed struct */
 
 #endif

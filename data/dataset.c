@@ -301,7 +301,10 @@ static bool index_source(struct dataset *d, int32_t i, struct sha256 *sum, struc
     size_t begin, end;
     bool found = true, ok;
 
-    if (!file_map_open(&d->maps[i], source->path, e)) return false;
+    if (source->memory)
+        file_map_borrow(&d->maps[i], source->memory->s, source->memory->n);
+    else if (!file_map_open(&d->maps[i], source->path, e))
+        return false;
     for (size_t at = 0; at < d->maps[i].size; at += HASHED) {
         size_t left = d->maps[i].size - at;
         if (!signals_go_on(e)) return false;
@@ -342,8 +345,8 @@ bool dataset_open(struct dataset *d, const struct dataset_source *sources, int64
     for (int64_t i = 0; ok && i < n; i++) {
         char *images =
             sources[i].images ? mem_strdup(sources[i].images, e) : file_dir(sources[i].path, e);
-        d->sources[i] = (struct dataset_source){
-            .path = sources[i].path, .images = images, .limit = sources[i].limit};
+        d->sources[i] = sources[i];
+        d->sources[i].images = images;
         d->n_sources = i + 1;
         ok = images && index_source(d, (int32_t)i, &sum, e);
     }

@@ -29,6 +29,8 @@ struct dataset_source {
     const char *path;   /* JSON: an array of samples, or one sample a line */
     const char *images; /* directory that image paths are relative to; NULL: the file's own */
     int64_t limit;      /* use the first so many usable samples; 0: all */
+    const struct text
+        *memory; /* the JSON itself, borrowed, and `path` only names it; NULL: a file */
 };
 
 struct processor; /* data/picture/processor.h */

@@ -35,6 +35,8 @@ bool kv_cache_new(struct kv_cache *c, const struct model *m, int64_t sequences, 
 void kv_cache_free(struct kv_cache *c); /* fine on a zeroed struct */
 /* Takes sequence s back to its first `length` tokens; `next` is the position of the token after them. */
 void kv_cache_rewind(struct kv_cache *c, int64_t s, int64_t length, int32_t next);
+/* Makes room for sequences of `capacity` tokens, keeping what is held; unchanged on failure. */
+bool kv_cache_reserve(struct kv_cache *c, int64_t capacity, struct err *e);
 /* Bytes of the tokens currently held, counted from the rows in use. */
 size_t kv_cache_bytes(const struct kv_cache *c);
 

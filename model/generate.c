@@ -1,6 +1,6 @@
 /* generate.c - prefill, then one token at a time for all sequences that have not stopped. Each step
  * is a batch of the running sequences' newest tokens, with T = n: logits [n, V] from model_extend,
- * of which the largest is the next token. */
+ * of which the largest, or a chooser's choice, is the next token. */
 #include "model/generate.h"
 #include "base/clock.h"
 #include "base/mem.h"
@@ -79,16 +79,21 @@ bool generate_not_numbers(const struct model *m, struct err *e)
 static bool take_tokens(struct running *r, const struct generator *how, const struct tensor *logits,
                         const struct kv_cache *c, struct generation *out, struct err *e)
 {
+    const struct chooser *by = how->chooser;
     int64_t kept = 0;
 
     for (int64_t i = 0; i < r->n; i++) {
         struct generation *g = &out[r->seq[i]];
-        int32_t id = argmax(tensor_real(logits) + i * logits->cols, logits->cols);
+        real *row = tensor_real(logits) + i * logits->cols;
+        int32_t id = argmax(row, logits->cols);
         if (id < 0) return generate_not_numbers(how->m, e);
+        if (by && by->pick) id = by->pick(by->arg, r->seq[i], row, logits->cols);
         for (int64_t k = 0; k < how->n_stop; k++)
             g->stopped |= how->stop[k] == id;
         if (!g->stopped) g->ids[g->n++] = id;
-        if (g->stopped || g->n == how->max_new) continue;
+        if (g->stopped) continue;
+        const bool ended = by && by->took && !by->took(by->arg, r->seq[i], g);
+        if (ended || g->n == how->max_new) continue;
         r->seq[kept] = r->seq[i];
         r->ids[kept] = id;
         r->next[kept] = c->next[r->seq[i]] + 1;
@@ -167,26 +172,38 @@ static int64_t longest_sample(const struct batch *b)
     return longest;
 }
 
-bool model_generate(const struct generator *g, const struct forward *f, struct generation *out,
+bool model_continue(const struct generator *g, const struct forward *f, struct generation *out,
                     struct err *e)
 {
     const struct batch *b = f->batch;
-    struct generate_stats unused = {0}, *stats = g->stats ? g->stats : &unused;
-    struct kv_cache cache = {0};
+    struct generate_stats unused = {0};
     struct forward first = *f;
     struct running r;
-    bool ok = false;
+    bool ok;
 
     CHECK(g->max_new > 0);
     memset(out, 0, (size_t)b->samples * sizeof *out);
     if (!running_new(&r, b->samples, g->m, e)) return false;
-    first.cache = &cache;
     first.seq = r.seq;
-    ok = kv_cache_new(&cache, g->m, b->samples, longest_sample(b) + g->max_new, e) &&
-         run_all(g, &first, &r, out, stats, e);
-    if (ok) generate_count_cache(stats, b, &cache);
-    kv_cache_free(&cache);
+    ok = run_all(g, &first, &r, out, g->stats ? g->stats : &unused, e);
     running_free(&r);
+    return ok;
+}
+
+bool model_generate(const struct generator *g, const struct forward *f, struct generation *out,
+                    struct err *e)
+{
+    const struct batch *b = f->batch;
+    struct kv_cache cache = {0};
+    struct forward first = *f;
+    bool ok;
+
+    memset(out, 0, (size_t)b->samples * sizeof *out);
+    first.cache = &cache;
+    ok = kv_cache_new(&cache, g->m, b->samples, longest_sample(b) + g->max_new, e) &&
+         model_continue(g, &first, out, e);
+    if (ok && g->stats) generate_count_cache(g->stats, b, &cache);
+    kv_cache_free(&cache);
     if (!ok) generation_free(out, b->samples);
     return ok;
 }

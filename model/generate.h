@@ -1,4 +1,4 @@
-/* generate.h - greedy generation for many prompts at a time, and the likelihood of given
+/* generate.h - generation, greedy by default, for many prompts at a time, and the likelihood of given
  * tokens, with a KV cache. */
 #ifndef MODEL_GENERATE_H
 #define MODEL_GENERATE_H
@@ -19,6 +19,17 @@ struct generate_stats {
     double prefill_seconds, decode_seconds;
 };
 
+/* What decides on the tokens of a generation, instead of the largest logit. */
+struct chooser {
+    /* The next token of sequence `seq`, whose generation so far is g, from its logits [n], all of
+     * them numbers; logits may be written to. NULL: the largest, the first if several. */
+    int32_t (*pick)(void *arg, int64_t seq, real *logits, int64_t n);
+    /* Told when g got another token, which is none of `stop`; false ends this generation. May be
+     * NULL. */
+    bool (*took)(void *arg, int64_t seq, const struct generation *g);
+    void *arg;
+};
+
 /* A model, and how it is run. */
 struct generator {
     struct model *m;
@@ -27,7 +38,8 @@ struct generator {
     int64_t max_new;     /* tokens of a generation, at least 1 */
     const int32_t *stop; /* [n_stop] ids that end one */
     int64_t n_stop;
-    struct generate_stats *stats; /* added to; may be NULL */
+    const struct chooser *chooser; /* NULL: the largest logits, all tokens */
+    struct generate_stats *stats;  /* added to; may be NULL */
 };
 
 /* Continues each sample of f->batch (its labels are ignored) by up to max_new tokens or until one
@@ -35,6 +47,14 @@ struct generator {
 bool model_generate(const struct generator *g, const struct forward *f, struct generation *out,
                     struct err *e);
 void generation_free(struct generation *g, int64_t n);
+
+/* The same over the caller's cache: sample s is what follows in sequence s of f->cache, which has
+ * room for it and max_new tokens more. The cache then also holds what was generated, but for the
+ * last token of a generation that no stop token ended. After a failure out has what was generated
+ * before, to be freed too, and the cache may also hold rows of the step that failed, which are to
+ * be cut off. Of the stats, what the cache holds is not counted. */
+bool model_continue(const struct generator *g, const struct forward *f, struct generation *out,
+                    struct err *e);
 
 /* How well each labelled token of f->batch is predicted from the true tokens before it, through the
  * cache: fills each[labels]. Of the generator, max_new and stop are not used. */

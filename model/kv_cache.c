@@ -71,6 +71,38 @@ size_t kv_cache_bytes(const struct kv_cache *c)
     return (size_t)(rows * (all[0] + all[1] + all[2])) * sizeof(real);
 }
 
+/* The rows of one kind, of all layers and sequences, in new memory for more tokens each. */
+static real *moved(const struct kv_cache *c, int kind, int64_t capacity, struct err *e)
+{
+    const int64_t n = c->sequences, values = n * c->before[c->layers][kind];
+    real *to = mem_new((size_t)(values * capacity), sizeof *to, "the KV cache", e);
+
+    for (int64_t i = 0; to && i < c->layers * n; i++) {
+        const int64_t *at = c->before[i / n], w = c->before[i / n + 1][kind] - at[kind];
+        const int64_t first = n * at[kind] + i % n * w; /* of the layers and sequences before */
+        if (w > 0)
+            memcpy(to + first * capacity, c->data[kind] + first * c->capacity,
+                   (size_t)(c->length[i % n] * w) * sizeof *to);
+    }
+    return to;
+}
+
+bool kv_cache_reserve(struct kv_cache *c, int64_t capacity, struct err *e)
+{
+    real *to[3] = {NULL};
+    bool ok = true;
+
+    if (capacity <= c->capacity) return true;
+    for (int i = 0; ok && i < 3; i++)
+        ok = (to[i] = moved(c, i, capacity, e)) != NULL;
+    for (int i = 0; i < 3; i++) {
+        free(ok ? c->data[i] : to[i]);
+        if (ok) c->data[i] = to[i];
+    }
+    if (ok) c->capacity = capacity;
+    return ok;
+}
+
 /* Appends n tokens of one modality to what sequence s holds. */
 static bool add_span(struct kv_cache *c, int64_t s, int64_t n, enum modality modality,
                      struct err *e)

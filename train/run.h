@@ -84,6 +84,12 @@ char *run_path(const struct run *r, struct err *e, const char *fmt, ...)
 /* Opens tokenizer, processor and data sets for a model with these settings; logs dropped samples,
  * and fails if they exceed data.max_bad. */
 bool run_open_data(struct run *r, const struct hf_config *cfg, struct err *e);
+/* What it does first, for a program without sets: the tokenizer, which must be that of the model;
+ * then, by it, what makes tokens of a conversation: template, stop ids, processor. *o refers to the
+ * run, and has all but `asked`. run_close_data closes these too. */
+bool run_open_tokenizer(struct run *r, const struct hf_config *cfg, struct err *e);
+bool run_open_prompts(struct run *r, const struct hf_config *cfg, struct dataset_options *o,
+                      struct err *e);
 void run_close_data(struct run *r);
 
 /* Sets the error of a run that is refused because of dropped samples. Writes left_out.txt if there

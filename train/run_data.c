@@ -72,7 +72,7 @@ static void log_lines(const char *before, const char *lines)
     }
 }
 
-static bool open_tokenizer(struct run *r, const struct hf_config *cfg, struct err *e)
+bool run_open_tokenizer(struct run *r, const struct hf_config *cfg, struct err *e)
 {
     const char *dir = r->c.model.tokenizer;
     const struct tokenizer_options o = {(enum tokenizer_form)r->c.model.tokenizer_form,
@@ -163,7 +163,8 @@ static bool open_sets(struct run *r, const struct dataset_options *o, struct err
     bool ok = sources;
 
     for (int64_t i = 0; ok && i < n; i++)
-        sources[i] = (struct dataset_source){train[i].path, train[i].images, train[i].limit};
+        sources[i] = (struct dataset_source){
+            .path = train[i].path, .images = train[i].images, .limit = train[i].limit};
     ok = ok && dataset_open(&r->train, sources, n, o, e);
     free(sources);
     if (ok) log_samples(&r->train, "data.train");
@@ -176,7 +177,8 @@ static bool open_sets(struct run *r, const struct dataset_options *o, struct err
     r->eval = mem_new((size_t)r->c.data.eval.n, sizeof *r->eval, "eval sets", e);
     if (!r->eval) return false;
     for (int64_t i = 0; i < r->c.data.eval.n; i++) {
-        struct dataset_source one = {eval[i].path, eval[i].images, eval[i].limit};
+        struct dataset_source one = {
+            .path = eval[i].path, .images = eval[i].images, .limit = eval[i].limit};
         eval_o.metric = eval[i].metric;
         r->eval[i].name = config_source_name(&eval[i]);
         if (!dataset_open(&r->eval[i].data, &one, 1, &eval_o, e)) return false;
@@ -218,36 +220,52 @@ static bool shape_picture(const void *arg, struct picture_shape *s, struct err *
     return true;
 }
 
-bool run_open_data(struct run *r, const struct hf_config *cfg, struct err *e)
+/* How long a sample may be, and what says so. */
+static bool choose_length(struct run *r, const struct hf_config *cfg, struct dataset_options *o,
+                          struct err *e)
 {
-    static const char *const names[] = {TEMPLATE_NAMES};
-    const struct chat_template *chat;
-    struct dataset_options o = {.max_length = r->c.data.max_length,
-                                .too_long_is_error = r->c.data.too_long == TOO_LONG_ERROR};
-
-    family_places(cfg, &o.pictures);
-    o.pictures.rule = (struct picture_rule){shape_picture, r};
-    if (!hf_config_copy(&r->model, cfg, e)) return false;
-    if (cfg->text.max_position_embeddings >= o.max_length) {
+    o->max_length = r->c.data.max_length;
+    if (cfg->text.max_position_embeddings >= o->max_length) {
         r->length_from = mem_strdup("data.max_length", e);
     } else {
-        o.max_length = cfg->text.max_position_embeddings;
+        o->max_length = cfg->text.max_position_embeddings;
         r->length_from = r->c.model.path ? mem_printf(e, "max_position_embeddings of %s", cfg->file)
                                          : mem_strdup("baseline.max_length", e);
     }
-    o.limited_by = r->length_from;
-    if (!r->length_from) return false;
+    o->limited_by = r->length_from;
+    return r->length_from;
+}
+
+bool run_open_prompts(struct run *r, const struct hf_config *cfg, struct dataset_options *o,
+                      struct err *e)
+{
+    static const char *const names[] = {TEMPLATE_NAMES};
+    const struct chat_template *chat;
+
+    *o = (struct dataset_options){.too_long_is_error = r->c.data.too_long == TOO_LONG_ERROR};
+    family_places(cfg, &o->pictures);
+    o->pictures.rule = (struct picture_rule){shape_picture, r};
+    if (!hf_config_copy(&r->model, cfg, e) || !choose_length(r, cfg, o, e)) return false;
     chat = template_find(names[r->c.data.chat], e);
     if (!chat) return false;
     r->chat = *chat;
     if (hf_has_vision(cfg)) r->chat.picture = cfg->family->picture;
-    if (!open_tokenizer(r, cfg, e) || !template_check(&r->chat, r->tokenizer, e) ||
-        !given_open(r, cfg, e) || !open_processor(r, cfg, e) || !check_copied(r, e) ||
+    if (!template_check(&r->chat, r->tokenizer, e) || !given_open(r, cfg, e) ||
+        !open_processor(r, cfg, e))
+        return false;
+    if (hf_has_vision(cfg)) o->processor = &r->processor;
+    o->tokenizer = r->tokenizer;
+    o->chat = &r->chat;
+    return true;
+}
+
+bool run_open_data(struct run *r, const struct hf_config *cfg, struct err *e)
+{
+    struct dataset_options o;
+
+    if (!run_open_tokenizer(r, cfg, e) || !run_open_prompts(r, cfg, &o, e) || !check_copied(r, e) ||
         !beside_say(r, cfg, e))
         return false;
-    if (hf_has_vision(cfg)) o.processor = &r->processor;
-    o.tokenizer = r->tokenizer;
-    o.chat = &r->chat;
     return given_check_answers(r, cfg, e) && open_sets(r, &o, e) && given_check_window(r, cfg, e) &&
            given_say_positions(r, cfg, e);
 }

@@ -22,6 +22,7 @@ struct family {
     const char *model_type;
     const char *architecture;          /* transformers' class */
     const struct name_layout *layouts; /* ends with a row of NULLs; new models use the first */
+    const char *chat; /* template of its instruct models; NULL: the tokenizer's tokens tell */
     /* Fills c from config.json's root object. */
     bool (*read)(const struct hf_reader *r, const cJSON *obj, struct hf_config *c);
 
@@ -59,6 +60,8 @@ struct family {
     struct tensor *(*project)(struct model *m, struct tape *t, const struct forward *f);
     const struct fresh *fresh; /* new models of it; NULL: there are none */
 };
+/* The template of the family or, where it has none, of its decoder's; NULL: neither has. */
+const char *family_chat(const struct hf_config *c);
 extern const struct family *const families[]; /* ends with NULL */
 
 /* The family that `index` of FRESH_FAMILIES names. */

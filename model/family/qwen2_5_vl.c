@@ -145,6 +145,7 @@ static const struct fresh fresh = {
 
 const struct family family_qwen2_5_vl = {.model_type = "qwen2_5_vl",
                                          .architecture = "Qwen2_5_VLForConditionalGeneration",
+                                         .chat = "qwen2_vl",
                                          .read = read,
                                          .processor_class = "Qwen2_5_VLProcessor",
                                          .declare = declare,

@@ -59,6 +59,7 @@ static bool check(const struct model *m, struct err *e)
 
 const struct family family_qwen2_vl = {.model_type = "qwen2_vl",
                                        .architecture = "Qwen2VLForConditionalGeneration",
+                                       .chat = "qwen2_vl",
                                        .read = read,
                                        .processor_class = "Qwen2VLProcessor",
                                        .declare = declare,

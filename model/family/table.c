@@ -20,6 +20,15 @@ const struct family *family_fresh(int index)
     return *f;
 }
 
+const char *family_chat(const struct hf_config *c)
+{
+    if (c->family->chat) return c->family->chat;
+    for (const struct family *const *f = families; *f; f++)
+        if (c->text.model_type && strcmp((*f)->model_type, c->text.model_type) == 0)
+            return (*f)->chat;
+    return NULL;
+}
+
 double fresh_deviation(const struct fresh_shape *s)
 {
     return 1 / sqrt((double)s->hidden_size) / 2;

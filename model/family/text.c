@@ -24,7 +24,11 @@ const struct family family_llama = {
     .model_type = "llama", .architecture = "LlamaForCausalLM", .layouts = layouts, .read = read};
 const struct family family_mistral = {.model_type = "mistral",
                                       .architecture = "MistralForCausalLM",
+                                      .chat = "mistral",
                                       .layouts = layouts,
                                       .read = read};
-const struct family family_qwen2 = {
-    .model_type = "qwen2", .architecture = "Qwen2ForCausalLM", .layouts = layouts, .read = read};
+const struct family family_qwen2 = {.model_type = "qwen2",
+                                    .architecture = "Qwen2ForCausalLM",
+                                    .chat = "chatml",
+                                    .layouts = layouts,
+                                    .read = read};

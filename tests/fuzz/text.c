@@ -107,7 +107,7 @@ static bool four_places(const void *arg, struct picture_shape *s, struct err *e)
 
 void fuzz_dataset(const uint8_t *data, size_t n)
 {
-    struct dataset_source source = {fuzz_file("d.json", data, n), NULL, 0};
+    struct dataset_source source = {.path = fuzz_file("d.json", data, n)};
     struct err e = {0};
     struct dataset d;
     struct sample s;
