@@ -19,13 +19,14 @@ LDLIBS += $(shell pkg-config --libs $(LIBS) $(MPI) 2>/dev/null) -ldnnl -lm
 $(BUILD)/cluster/mpi.o: CPPFLAGS += $(if $(MPI),$(shell pkg-config --cflags $(MPI)))
 $(BUILD)/autograd/%.o $(BUILD)/double/autograd/%.o: CFLAGS += -O3
 
-# Rooms and the rooms in them; the programs train and datasets stand on the others.
+# Rooms and the rooms in them; the programs train, datasets and chat stand on the others.
 ROOMS := base data autograd optim cluster model convert train
 SOURCES := $(filter-out cluster/$(if $(MPI),alone,mpi).c,$(wildcard $(ROOMS:%=%/*.c) $(ROOMS:%=%/*/*.c)))
 NUMERIC := $(filter autograd/% optim/% convert/% data/picture/% base/bf16.c,$(SOURCES))
 NUMERIC_OBJ := $(if $(LEVELS),$(LEVELS:%=$(BUILD)/%.o) $(BUILD)/jumps.o,$(patsubst %.c,$(BUILD)/%.o,$(NUMERIC)))
 LIB_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(filter-out train/main.c $(NUMERIC),$(SOURCES))) $(BUILD)/modeling.o $(NUMERIC_OBJ)
 TOOL_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard datasets/*.c))
+CHAT_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard chat/*.c))
 FUZZ_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(filter-out tests/fuzz/libfuzzer.c,$(wildcard tests/fuzz/*.c)))
 BENCH_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard bench/lib/*.c))
 BENCH := $(patsubst %.c,$(BUILD)/%,$(wildcard bench/*.c))
@@ -35,7 +36,7 @@ CLUSTER_TESTS := $(patsubst tests/cluster/%.c,$(BUILD)/tests/cluster/%,$(wildcar
 # The gradient checks run the same code in double precision.
 DOUBLE_OBJ := $(patsubst %.c,$(BUILD)/double/%.o,$(wildcard autograd/*.c)) $(patsubst %.c,$(BUILD)/%.o,$(filter base/%,$(SOURCES)))
 
-all: $(BUILD)/mha2mla-train $(BUILD)/mha2mla-data
+all: $(BUILD)/mha2mla-train $(BUILD)/mha2mla-data $(BUILD)/mha2mla-chat
 
 LINK = @echo '  LD $@'; $(CC) $(ALL_CFLAGS) $(LDFLAGS) $^ $(LDLIBS) -o $@
 $(BUILD)/tests/%: LDLIBS += -lcmocka
@@ -43,11 +44,15 @@ $(BUILD)/mha2mla-train: $(BUILD)/train/main.o $(BUILD)/libmha2mla.a
 	$(LINK)
 $(BUILD)/mha2mla-data: $(TOOL_OBJ) $(BUILD)/libmha2mla.a
 	$(LINK)
+$(BUILD)/mha2mla-chat: $(CHAT_OBJ) $(BUILD)/libmha2mla.a
+	$(LINK)
 $(BUILD)/bench/%: $(BUILD)/bench/%.o $(BENCH_OBJ) $(BUILD)/libmha2mla.a
 	$(LINK)
 $(BUILD)/tests/test_gradients: $(BUILD)/double/tests/test_gradients.o $(DOUBLE_OBJ)
 	$(LINK)
 $(BUILD)/tests/test_datatool $(BUILD)/tests/test_augment $(BUILD)/tests/test_import: %: %.o $(BUILD)/tests/backend.o $(filter-out %/main.o,$(TOOL_OBJ)) $(BUILD)/libmha2mla.a
+	$(LINK)
+$(BUILD)/tests/test_chat: %: %.o $(BUILD)/tests/backend.o $(filter-out %/main.o,$(CHAT_OBJ)) $(BUILD)/libmha2mla.a
 	$(LINK)
 $(BUILD)/tests/test_fuzz: %: %.o $(FUZZ_OBJ) $(BUILD)/libmha2mla.a
 	$(LINK)
@@ -121,7 +126,7 @@ INSTALLED := $(DESTDIR)$(PREFIX)
 install:
 	@[ -x $(BUILD)/mha2mla-train ] || $(MAKE) --no-print-directory all
 	install -d $(INSTALLED)/bin $(INSTALLED)/share/man/man1
-	install $(BUILD)/mha2mla-train $(BUILD)/mha2mla-data $(INSTALLED)/bin
+	install $(BUILD)/mha2mla-train $(BUILD)/mha2mla-data $(BUILD)/mha2mla-chat $(INSTALLED)/bin
 	install -m 644 docs/man/*.1 $(INSTALLED)/share/man/man1
 	@find configs -type f ! -name '*.png' | while read -r f; do install -D -m 644 "$$f" "$(INSTALLED)/share/mha2mla/$$f"; done
 
@@ -229,14 +234,14 @@ fuzz: packages
 docs: $(BUILD)/mha2mla-train
 	@{ sed '/^| Key /,$$d' docs/settings.md; $< --help-config; } > docs/settings.md.tmp && mv docs/settings.md.tmp docs/settings.md
 
-FORMATTED := $(wildcard $(addsuffix /*.[ch],$(ROOMS) $(ROOMS:%=%/*) datasets tests tests/cluster tests/fault tests/fuzz tests/long bench bench/lib))
+FORMATTED := $(wildcard $(addsuffix /*.[ch],$(ROOMS) $(ROOMS:%=%/*) datasets chat tests tests/cluster tests/fault tests/fuzz tests/long bench bench/lib))
 format:
 	clang-format -i $(FORMATTED)
 
 lint:
 	@clang-format --dry-run -Werror $(FORMATTED)
 	cppcheck -q -j2 --std=c11 --inline-suppr --enable=warning,performance,portability \
-		--error-exitcode=1 -D_GNU_SOURCE -I. -ibench/venv $(ROOMS) datasets bench
+		--error-exitcode=1 -D_GNU_SOURCE -I. -ibench/venv $(ROOMS) datasets chat bench
 
 clean:
 	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-asan-native $(BUILD)-tsan $(BUILD)-fuzz $(BUILD)-arm64 $(BUILD)-arm64-root $(BUILD)-native

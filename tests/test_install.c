@@ -40,6 +40,10 @@ static void test_manual_pages(void **state)
                "$B/mha2mla-train --help | grep -o '^  --[a-z-]*\\(, --[a-z-]*\\)*' | tr -d ' ' | "
                "tr , '\\n'",
                "docs/man/mha2mla-train.1");
+    check_page(state,
+               "$B/mha2mla-chat --help | grep -o '^  --[a-z-]*\\(, --[a-z-]*\\)*' | tr -d ' ' | "
+               "tr , '\\n'",
+               "docs/man/mha2mla-chat.1");
     check_page(state, "$B/mha2mla-data --help | sed -n 's/^  \\([a-z]*\\) .*/\\1/p'",
                "docs/man/mha2mla-data.1");
 }
@@ -51,8 +55,9 @@ static void test_install(void **state)
     must_run(state, "grep -qx ./opt/x/share/man/man1/mha2mla-train.1 $T/files && "
                     "grep -qx ./opt/x/share/mha2mla/configs/quickstart.json $T/files && "
                     "grep -qx ./opt/x/share/mha2mla/configs/quickstart/model/model.safetensors "
-                    "$T/files && test $(find $T/d -perm -111 -type f | wc -l) = 2");
+                    "$T/files && test $(find $T/d -perm -111 -type f | wc -l) = 3");
     must_run(state, "cd / && $T/d/opt/x/bin/mha2mla-train --version && "
+                    "$T/d/opt/x/bin/mha2mla-chat --version && "
                     "$T/d/opt/x/bin/mha2mla-data shapes --out $T/set --train 3 --test 2");
 }
 

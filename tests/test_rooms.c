@@ -44,6 +44,7 @@ static const struct room {
     {"train/score", {"base", "data", "cluster", "model", "train"}},
     {"train/submit", {"base", "data", "model", "train"}},
     {"datasets", {"base", "data"}},
+    {"chat", {"base", "data", "autograd", "model", "train"}},
 };
 enum { ROOMS = sizeof rooms / sizeof *rooms };
 
