@@ -50,7 +50,7 @@ $(BUILD)/bench/%: $(BUILD)/bench/%.o $(BENCH_OBJ) $(BUILD)/libmha2mla.a
 	$(LINK)
 $(BUILD)/tests/test_gradients: $(BUILD)/double/tests/test_gradients.o $(DOUBLE_OBJ)
 	$(LINK)
-$(BUILD)/tests/test_datatool $(BUILD)/tests/test_augment $(BUILD)/tests/test_import: %: %.o $(BUILD)/tests/backend.o $(filter-out %/main.o,$(TOOL_OBJ)) $(BUILD)/libmha2mla.a
+$(BUILD)/tests/test_bpe $(BUILD)/tests/test_datatool $(BUILD)/tests/test_augment $(BUILD)/tests/test_import: %: %.o $(BUILD)/tests/backend.o $(filter-out %/main.o,$(TOOL_OBJ)) $(BUILD)/libmha2mla.a
 	$(LINK)
 $(BUILD)/tests/test_chat: %: %.o $(BUILD)/tests/backend.o $(filter-out %/main.o,$(CHAT_OBJ)) $(BUILD)/libmha2mla.a
 	$(LINK)
