@@ -354,6 +354,25 @@ static bool look(struct run *r, const char *config, struct err *e)
                          e);
 }
 
+/* The log has the first process's back end and vector code; where those of others differ, as on nodes
+ * of several kinds, the result's bits depend on which process is where. */
+static bool say_others(struct err *e)
+{
+    char mine[GEMM_TEXT + 40] = "", first[sizeof mine], text[GEMM_TEXT];
+    double others;
+
+    snprintf(mine, sizeof mine, "%s; %s", gemm_describe(text), cpu_level());
+    memcpy(first, mine, sizeof first);
+    if (!cluster_broadcast(first, sizeof first, 0, e)) return false;
+    others = strcmp(mine, first) != 0;
+    if (!cluster_sum(&others, 1, e)) return false;
+    if (others > 0)
+        log_line("%.0f of %d processes have other matrix products or vector code: which process is "
+                 "on which machine is part of what repeats bit for bit",
+                 others, cluster_size());
+    return true;
+}
+
 bool run_open(struct run *r, bool resume, struct err *e)
 {
     char *config = run_path(r, e, "config.json");
@@ -364,7 +383,7 @@ bool run_open(struct run *r, bool resume, struct err *e)
         ok = lock_dir(r, e) && (resume || holds_a_run(r, e)) && resume_check_config(r, config, e) &&
              outputs_open(r, e) && splits_check(r, e) && share_gather(r, e) && open_logs(r, e);
     free(config);
-    return cluster_agree(ok && run_limits(r, e), e);
+    return cluster_agree(ok && run_limits(r, e), e) && say_others(e);
 }
 
 void run_close(struct run *r)

@@ -406,6 +406,17 @@ static void test_errors(void **state)
     assert_false(is_there(tmpdir_path(state, "run")));
 }
 
+/* Machines of several kinds: the log says that there are others than its own. */
+static void test_kinds(void **state)
+{
+    if (run(state, "grep -q avx2 /proc/cpuinfo") != 0) skip();
+    must_run(state, "mpirun --oversubscribe -np 1 -x MHA2MLA_CPU=x86-64-v2 " TRAIN
+                    ": -np 1 -x MHA2MLA_CPU=x86-64-v3 " TRAIN);
+    must_say(state, "1 of 2 processes have other matrix products or vector code");
+    must_run(state, "rm -r $T/run; mpirun --oversubscribe -np 2 -x MHA2MLA_CPU=x86-64-v2 " TRAIN);
+    assert_false(says(state, "other matrix products"));
+}
+
 /* What one process cannot write of a checkpoint, none leaves. */
 static void test_save_fails(void **state)
 {
@@ -523,7 +534,7 @@ int main(int argc, char **argv)
         cluster_test(test_uneven),        cluster_test(test_bad_picture),
         cluster_test(test_stop),          cluster_test(test_kill),
         cluster_test(test_other_numbers), cluster_test(test_errors),
-        cluster_test(test_save_fails)};
+        cluster_test(test_save_fails),    cluster_test(test_kinds)};
 
     if (argc > 2) return be_process(strcmp(argv[2], "alone") == 0 ? fail_alone : meet_others);
     if (argc > 1) cmocka_set_test_filter(argv[1]);
