@@ -268,7 +268,9 @@ enum { RULES = sizeof rules / sizeof *rules };
 
 static bool is_group(const struct rule *r)
 {
-    return strchr("._", r->key[strlen(r->key) - 1]);
+    const size_t n = strlen(r->key);
+
+    return n && strchr("._", r->key[n - 1]);
 }
 
 /* The rule by which a setting is not used with these settings, NULL: it is. */
