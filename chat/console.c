@@ -70,6 +70,8 @@ static bool add_image(struct console *c, const char *path, struct err *e)
     return c->images[c->n_images] && ++c->n_images;
 }
 
+enum { LINE_LIMIT = 64 << 20 }; /* bytes, as a sample may have */
+
 /* Those of the command line. */
 static bool first_images(struct console *c, struct err *e)
 {
@@ -80,11 +82,11 @@ static bool first_images(struct console *c, struct err *e)
 
 bool console_once(struct console *c, struct err *e)
 {
-    enum { LIMIT = 64 << 20 }; /* bytes, as a sample may have */
     const bool piped = strcmp(c->o->prompt, "-") == 0;
     char *text = NULL;
     size_t n;
-    bool ok = first_images(c, e) && (!piped || file_read_stream("/dev/stdin", LIMIT, &text, &n, e));
+    bool ok =
+        first_images(c, e) && (!piped || file_read_stream("/dev/stdin", LINE_LIMIT, &text, &n, e));
 
     if (ok && piped && strlen(text) != n)
         ok = err_set(e, "standard input: has a zero byte at offset %zu", strlen(text));
@@ -145,8 +147,10 @@ static bool do_stats(struct console *c, const char *arg, struct err *e)
 
 static bool do_save(struct console *c, const char *arg, struct err *e)
 {
-    return *arg ? talk_save(&c->talkers[0].talk, arg, e)
-                : err_set(e, "/save: needs the name of a new file");
+    if (!*arg) return err_set(e, "/save: needs the name of a new file");
+    if (cJSON_GetArraySize(c->talkers[0].talk.turns) == 0)
+        return err_set(e, "/save: nothing has been asked");
+    return talk_save(&c->talkers[0].talk, arg, e);
 }
 
 static bool do_help(struct console *c, const char *arg, struct err *e);
@@ -201,20 +205,52 @@ static bool obey(struct console *c, char *line, struct err *e)
 
 /* ---- the chat ---- */
 
-/* Waits for a line; false at the end of the input, or when a signal came. stdin has no buffer, so
- * what poll sees is all there is. */
-static bool next_line(char **line, size_t *cap, ssize_t *n)
+/* What has come and is not taken yet. */
+struct input {
+    char *text; /* [n] */
+    size_t n, cap;
+    size_t seen; /* bytes in which there is no line break */
+    bool ended;  /* no more comes, or a signal came */
+};
+
+static bool read_more(struct input *in, struct err *e)
 {
-    enum { PATIENCE = 100 }; /* ms between two looks for a signal */
-    struct pollfd in = {.fd = STDIN_FILENO, .events = POLLIN};
+    enum { PATIENCE = 100, BLOCK = 1 << 16 }; /* ms between two looks for a signal; bytes */
+    struct pollfd from = {.fd = STDIN_FILENO, .events = POLLIN};
+    ssize_t n;
+
+    while (poll(&from, 1, PATIENCE) == 0 && !signals_came()) {
+    }
+    if (signals_came()) return in->ended = true;
+    if (!mem_grow(&in->text, &in->cap, in->n + BLOCK, 1, e)) return false;
+    n = read(STDIN_FILENO, in->text + in->n, BLOCK - 1);
+    if (n < 0 && errno != EINTR) return err_system(e, errno, "standard input");
+    in->ended = n == 0;
+    in->n += n > 0 ? (size_t)n : 0;
+    return true;
+}
+
+/* The next line is in->text[0 .. *n), without its end, of *taken bytes in all; none is left, or a
+ * signal came: *taken is 0. */
+static bool next_line(struct input *in, size_t *n, size_t *taken, struct err *e)
+{
+    char *end = NULL;
 
     if (isatty(STDIN_FILENO)) fputs("> ", stderr);
-    while (poll(&in, 1, PATIENCE) == 0)
-        if (signals_came()) return false;
-    *n = getline(line, cap, stdin);
-    while (*n > 0 && ((*line)[*n - 1] == '\n' || (*line)[*n - 1] == '\r'))
-        (*line)[--*n] = '\0';
-    return *n >= 0 && !signals_came();
+    while (!(end = in->n ? memchr(in->text + in->seen, '\n', in->n - in->seen) : NULL) &&
+           !in->ended) {
+        in->seen = in->n;
+        if (in->n > LINE_LIMIT)
+            return err_set(e, "standard input: a line has more than the %d bytes that are allowed",
+                           LINE_LIMIT);
+        if (!read_more(in, e)) return false;
+    }
+    *taken = end ? (size_t)(end - in->text) + 1 : signals_came() ? 0 : in->n;
+    *n = end ? *taken - 1 : *taken;
+    while (*n > 0 && in->text[*n - 1] == '\r')
+        --*n;
+    if (*taken) in->text[*n] = '\0'; /* read_more has left room */
+    return true;
 }
 
 static bool take_line(struct console *c, char *line, size_t n, struct err *e)
@@ -234,19 +270,19 @@ static bool forgive(struct err *e)
 
 bool console_chat(struct console *c, struct err *e)
 {
-    char *line = NULL;
-    size_t cap = 0;
-    ssize_t n = 0;
+    struct input in = {.text = NULL};
+    size_t n = 0, taken = 1;
     bool ok = first_images(c, e);
 
-    setvbuf(stdin, NULL, _IONBF, 0);
-    while (ok && !c->quit && next_line(&line, &cap, &n)) {
-        ok = take_line(c, line, (size_t)n, e) || forgive(e);
+    while (ok && !c->quit && (ok = next_line(&in, &n, &taken, e)) && taken) {
+        ok = take_line(c, in.text, n, e) || forgive(e);
         if (signals_came() && signals_came() != SIGINT) break;
         signals_forget();
+        in.n -= taken;
+        memmove(in.text, in.text + taken, in.n);
+        in.seen = 0;
     }
-    if (ok && ferror(stdin)) ok = err_system(e, errno, "standard input");
-    free(line);
+    free(in.text);
     return ok;
 }
 

@@ -190,7 +190,8 @@ static bool to_deepseek(const struct options *o, struct err *e)
 {
     struct deepseek made;
     struct model m = {0};
-    bool ok = model_open(&m, o->deepseek, e) && deepseek_write(&m, o->to, &made, e);
+    bool ok = model_open(&m, o->deepseek, e) && model_check_finite(&m, e) &&
+              deepseek_write(&m, o->to, &made, e);
 
     if (ok)
         printf(
