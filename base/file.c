@@ -248,11 +248,37 @@ void file_scratch_close(struct file_scratch *s)
     memset(s, 0, sizeof *s);
 }
 
+/* What a new file may take the place of: nothing, or a regular file, which a link may lead to. Giving a
+ * file the name of a device or a pipe would take that away. */
+static char *place_of(const char *path, struct err *e)
+{
+    struct stat st;
+    char *real;
+
+    if (lstat(path, &st) != 0) return mem_strdup(path, e);
+    if (S_ISLNK(st.st_mode)) {
+        real = realpath(path, NULL);
+        if (!real || stat(real, &st) != 0) {
+            err_system(e, errno, "%s: is a link, and where it leads cannot be written", path);
+            free(real);
+            return NULL;
+        }
+    } else {
+        real = mem_strdup(path, e);
+    }
+    if (real && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)) {
+        err_set(e, "%s: is there, and is no regular file: give another name", path);
+        free(real);
+        return NULL;
+    }
+    return real;
+}
+
 bool file_out_open(struct file_out *out, const char *path, struct err *e)
 {
     memset(out, 0, sizeof *out);
-    out->path = mem_strdup(path, e);
-    out->tmp = out->path ? mem_printf(e, "%s.tmp", path) : NULL;
+    out->path = place_of(path, e);
+    out->tmp = out->path ? mem_printf(e, "%s.tmp", out->path) : NULL;
     if (!out->tmp) {
         file_out_abort(out);
         return false;

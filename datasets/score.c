@@ -69,10 +69,27 @@ static void print_figures(const struct set_figures *f, const char *before)
     printf("%s%s (%lld): %s\n", before, f->name, (long long)f->n, text);
 }
 
+/* " +- 0.0123", or nothing where no error is known. */
+static const char *error_text(char out[40], double scale, double se)
+{
+    snprintf(out, 40, isnan(se) ? "" : " +- %.*f", scale > 1 ? 2 : 4, scale * se);
+    return out;
+}
+
+/* The first figure that counts such an item. */
+static const struct metric_figure *figure_of(const struct part *p, const struct metric_item *item)
+{
+    const struct metric_figure *first = benchmark_figures(p->metric)->figures, *f = first;
+    struct metric_item one;
+
+    while (f->name && metric_figure_items(f, &one, item, 1) == 0)
+        f++;
+    return f->name ? f : first;
+}
+
 /* The main figure of each category, where there are several. */
 static bool print_categories(const struct part *p, struct err *e)
 {
-    const struct metric_figure *f = benchmark_figures(p->metric)->figures;
     struct metric_item *some = mem_new(p->n, sizeof *some, "scores", e);
     const char *seen[CATEGORIES];
     int n = 0;
@@ -86,10 +103,13 @@ static bool print_categories(const struct part *p, struct err *e)
             k++;
         if (!kind || k < n) continue;
         seen[n++] = kind;
+        const struct metric_figure *f = figure_of(p, &p->items[i]);
+        char error[40];
         size_t size = metric_of_kind(some, p->items, p->n, kind);
         ok = metric_figure_value(f, some, size, &value, e) &&
              metric_figure_error(f, some, size, &se, e);
-        if (ok) printf("  %s (%zu): %s %.4f +- %.4f\n", kind, size, f->name, value, se);
+        if (ok && !isnan(value))
+            printf("  %s (%zu): %s %.4f%s\n", kind, size, f->name, value, error_text(error, 1, se));
     }
     free(some);
     return ok;
@@ -109,15 +129,20 @@ static bool show_part(const struct part *p, const char *path, cJSON *sets, struc
 
 static void print_pair(const struct metric_figure *f, const struct paired *p)
 {
-    char test[48] = "";
+    char test[48] = "", error[40], interval[80] = "", share[80] = "";
 
     if (p->binary) snprintf(test, sizeof test, ", McNemar's mid-p %.4g", p->p);
-    printf(
-        "  %s: %.4f against %.4f: difference %.4f +- %.4f (95 %%: %.4f to %.4f), %.2f %% +- %.2f "
-        "of it%s: %s\n",
-        f->name, p->converted, p->base, p->difference, p->difference_se, p->interval.low,
-        p->interval.high, 100 * p->recovered, 100 * p->recovered_se, test,
-        p->shown ? "a difference is shown" : "no difference shown");
+    if (!isnan(p->interval.low))
+        snprintf(interval, sizeof interval, " (95 %%: %.4f to %.4f)", p->interval.low,
+                 p->interval.high);
+    if (!isnan(p->recovered))
+        snprintf(share, sizeof share, ", %.2f %%%s of it", 100 * p->recovered,
+                 error_text(error, 100, p->recovered_se));
+    printf("  %s: %.4f against %.4f: difference %.4f%s%s%s%s: %s\n", f->name, p->converted, p->base,
+           p->difference, error_text(error, 1, p->difference_se), interval, share, test,
+           p->shown                  ? "a difference is shown"
+           : isnan(p->difference_se) ? "too few to say more"
+                                     : "no difference shown");
 }
 
 /* a: the base, --against; b: the file. */

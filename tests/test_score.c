@@ -103,7 +103,15 @@ static void test_run(void **state)
     assert_true(jsonc_read(&again, tmpdir_path(state, "again.json"), 1 << 20, &e));
     assert_true(cJSON_Compare(cJSON_GetObjectItem(scores.root, "sets"),
                               cJSON_GetObjectItem(again.root, "sets"), true));
-    must_run(state, "grep -q 'random (8): pope_accuracy 0.5000' $T/say");
+    must_run(state, "grep -q 'random (8): pope_accuracy 0.5000' $T/say && ! grep nan $T/say");
+    /* a link is written through; what is no file stays what it is */
+    must_run(state, "cd $T && ln -s far.json near.json && : > far.json && mkfifo pipe");
+    must_run(state, "$B/mha2mla-data score $T/run/base/answers.jsonl --out $T/near.json && "
+                    "test -L $T/near.json && cmp $T/far.json $T/again.json");
+    assert_int_equal(run(state, "$B/mha2mla-data score $T/run/base/answers.jsonl --out $T/pipe"),
+                     1);
+    must_say(state, "pipe: is there, and is no regular file: give another name");
+    must_run(state, "test -p $T/pipe");
     jsonc_close(&scores);
     jsonc_close(&again);
 
