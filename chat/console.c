@@ -148,8 +148,6 @@ static bool do_stats(struct console *c, const char *arg, struct err *e)
 static bool do_save(struct console *c, const char *arg, struct err *e)
 {
     if (!*arg) return err_set(e, "/save: needs the name of a new file");
-    if (cJSON_GetArraySize(c->talkers[0].talk.turns) == 0)
-        return err_set(e, "/save: nothing has been asked");
     return talk_save(&c->talkers[0].talk, arg, e);
 }
 

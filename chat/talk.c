@@ -156,6 +156,7 @@ bool talk_save(const struct talk *t, const char *path, struct err *e)
 
     if (!file_named(path, &there, e)) return false;
     if (there) return err_set(e, "%s: is there already: give a new name", path);
+    if (cJSON_GetArraySize(t->turns) == 0) return err_set(e, "/save: nothing has been asked");
     sample = jsonc_print(t->json, false, e);
     list = sample ? mem_printf(e, "[%s]\n", sample) : NULL;
     ok = list && file_write(path, list, strlen(list), e);
