@@ -51,6 +51,11 @@ int64_t recipes_take(struct config *c, int64_t recipe)
     return was;
 }
 
+int64_t recipes_taken(const struct config *c)
+{
+    return c->recipes ? c->recipes->taken : -1;
+}
+
 const struct config *recipes_config(const struct config *c, int64_t recipe)
 {
     const struct recipes *all = c->recipes;

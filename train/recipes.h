@@ -25,6 +25,9 @@ int64_t recipes_count(const struct config *c); /* at least 1 */
 /* From now on the settings are the recipe's, or for -1 the run's own. Returns whose they were. */
 int64_t recipes_take(struct config *c, int64_t recipe);
 
+/* Whose they are now. */
+int64_t recipes_taken(const struct config *c);
+
 /* A recipe's settings, whole; they stay where they are unless it is taken. */
 const struct config *recipes_config(const struct config *c, int64_t recipe);
 /* Its phase, at a place that stays. */

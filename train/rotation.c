@@ -147,15 +147,6 @@ static bool measure_layer(struct rotating *k, struct layerwise *w, double *turn,
     return ok;
 }
 
-/* The recipe whose settings and ranking are in use. */
-static int64_t taken(struct run *r)
-{
-    const int64_t recipe = recipes_take(&r->c, -1);
-
-    recipes_take(&r->c, recipe);
-    return recipe;
-}
-
 static bool measure(struct run *r, struct model *m, struct err *e)
 {
     const int64_t layers = m->cfg.text.num_hidden_layers;
@@ -175,7 +166,7 @@ static bool measure(struct run *r, struct model *m, struct err *e)
         log_line("rank: a constant rotation of what rope_dim %lld leaves, over %lld sample%s",
                  (long long)m->rope_dim, (long long)w.all_samples, plural(w.all_samples));
         r->rotation_dim = m->rope_dim;
-        r->rotation_recipe = taken(r);
+        r->rotation_recipe = recipes_taken(&r->c);
     }
     layerwise_close(&w);
     close_rotating(&k);
@@ -197,7 +188,8 @@ bool rotation_apply(struct run *r, struct model *m, struct err *e)
 
     /* in a cross-head basis, whose unrotated keys are whole heads, they may be nothing but zeros */
     if (n.dc == 0 || (m->cross && m->rope_dim == n.G * n.dh)) return true;
-    if (!(r->rotation && r->rotation_dim == m->rope_dim && r->rotation_recipe == taken(r)) &&
+    if (!(r->rotation && r->rotation_dim == m->rope_dim &&
+          r->rotation_recipe == recipes_taken(&r->c)) &&
         !measure(r, m, e))
         return false;
     for (int64_t l = 0; ok && l < c->num_hidden_layers; l++) {

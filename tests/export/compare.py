@@ -242,9 +242,13 @@ def main(work, *names):
     sys.exit(1 if failed or not most else 0)
 
 
-if __name__ == "__main__":
+def quiet():
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     if hasattr(transformers.logging, "disable_progress_bar"):
         transformers.logging.disable_progress_bar()
+
+
+if __name__ == "__main__":
+    quiet()
     main(*sys.argv[1:])

@@ -22,7 +22,7 @@ import transformers
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from compare import NEW, VERSION, difference, generate, inputs, limit, no_stop
+from compare import NEW, VERSION, difference, generate, inputs, limit, no_stop, quiet
 
 PROGRAM = "build/mha2mla-train"
 
@@ -78,8 +78,5 @@ def main(work, *names):
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    transformers.logging.set_verbosity_error()
-    if hasattr(transformers.logging, "disable_progress_bar"):
-        transformers.logging.disable_progress_bar()
+    quiet()
     main(*sys.argv[1:])

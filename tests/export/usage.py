@@ -25,7 +25,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from compare import VERSION, cache_name, difference, inputs, no_stop, odd_start, open_model, pictures_of
+from compare import VERSION, cache_name, difference, inputs, no_stop, odd_start, open_model, pictures_of, quiet
 
 LIMIT = 1e-5
 
@@ -208,8 +208,5 @@ def main(work, *names):
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    transformers.logging.set_verbosity_error()
-    if hasattr(transformers.logging, "disable_progress_bar"):
-        transformers.logging.disable_progress_bar()
+    quiet()
     main(*sys.argv[1:])

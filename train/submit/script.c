@@ -5,8 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A word of the shell, whatever is in it. */
-static void quote(FILE *fp, const char *text)
+void script_quote(FILE *fp, const char *text)
 {
     fputc('\'', fp);
     for (; *text; text++)
@@ -86,11 +85,11 @@ static void write_begin(FILE *fp, const struct plan *p, enum submit_job job,
     const bool own = job == JOB_POINTS && p->job[JOB_SHARED].wanted;
 
     fprintf(fp, "\ncd ");
-    quote(fp, at->from);
+    script_quote(fp, at->from);
     fprintf(fp, " || exit 1\nrun=");
-    quote(fp, at->run);
+    script_quote(fp, at->run);
     fprintf(fp, "\njob=");
-    quote(fp, at->dir);
+    script_quote(fp, at->dir);
     fprintf(fp, "/%s%s\n", submit_job_names[job], job == JOB_POINTS ? "-$SLURM_ARRAY_TASK_ID" : "");
     if (own) {
         fprintf(fp, "points=(");
@@ -115,7 +114,7 @@ static void write_lines(FILE *fp, const struct config *c)
     if (c->slurm.modules.n) fprintf(fp, "type module >/dev/null 2>&1 || . /etc/profile\n");
     for (int64_t i = 0; i < c->slurm.modules.n; i++) {
         fprintf(fp, "module load ");
-        quote(fp, c->slurm.modules.v[i]);
+        script_quote(fp, c->slurm.modules.v[i]);
         fprintf(fp, " || { state ended 1; exit 1; }\n");
     }
     for (int64_t i = 0; i < c->slurm.lines.n; i++)
@@ -141,9 +140,9 @@ static void write_program(FILE *fp, const struct plan *p, enum submit_job job,
     const bool own = job == JOB_POINTS && p->job[JOB_SHARED].wanted;
 
     if (p->c->slurm.tasks > 1) fprintf(fp, "srun --mpi=pmix ");
-    quote(fp, at->program);
+    script_quote(fp, at->program);
     fprintf(fp, " --config ");
-    quote(fp, at->dir);
+    script_quote(fp, at->dir);
     fprintf(fp, "/config.json --resume \\\n        --set run.memory_limit=%.10g",
             plan_job_limit(p, job) / 0x1p30);
     if (own) /* takes its steps out of the settings' itself */

@@ -9,6 +9,8 @@
 
 #include "train/submit/plan.h"
 
+#include <stdio.h>
+
 /* How the first line begins that an attempt of a job prints. */
 #define SCRIPT_BEGINS "slurm: job "
 
@@ -18,6 +20,9 @@ struct script_places {   /* all absolute */
     const char *run;     /* run.dir */
     const char *dir;     /* run.dir/slurm: config.json, scripts, output, how far each job is */
 };
+
+/* Writes text as a word of the shell, whatever is in it. */
+void script_quote(FILE *fp, const char *text);
 
 /* In new memory; NULL with *e set on failure. */
 char *script_text(const struct plan *p, enum submit_job job, const struct script_places *at,

@@ -320,23 +320,38 @@ static bool queue_all(const struct plan *p, const struct places *at, struct reco
     return ok || take_back(rec, at, e);
 }
 
-/* Text as a word of the shell. */
-static void print_word(const char *text, char *out, size_t size)
+/* Text as a word of the shell, in quotes if it needs them. */
+static void print_word(FILE *fp, const char *text)
 {
     static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
                                 "/._-+=:,@%";
-    const bool quoted = text[strspn(text, plain)];
-    size_t n = 0;
 
-    if (quoted) n += (size_t)snprintf(out + n, size - n, "'");
-    for (; *text && n + 6 < size; text++)
-        n += (size_t)snprintf(out + n, size - n, *text == '\'' ? "'\\''" : "%c", *text);
-    snprintf(out + n, size - n, quoted ? "'" : "");
+    if (text[strspn(text, plain)])
+        script_quote(fp, text);
+    else
+        fputs(text, fp);
+}
+
+/* The command that looks after the jobs; NULL: no memory. */
+static char *status_command(const struct run *r)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *fp = open_memstream(&text, &size);
+
+    if (!fp) return NULL;
+    print_word(fp, program_invocation_name);
+    fprintf(fp, " --config ");
+    print_word(fp, r->c.run.dir);
+    fprintf(fp, "/slurm/config.json --status");
+    if (fclose(fp) == 0) return text;
+    free(text);
+    return NULL;
 }
 
 static void say_queued(const struct run *r, const struct record *rec, const struct plan *p)
 {
-    char ids[80], program[5000], dir[5000];
+    char ids[80], *status = status_command(r);
 
     for (int j = 0; j < JOBS; j++)
         if (rec->id[j] && j == JOB_POINTS)
@@ -344,9 +359,8 @@ static void say_queued(const struct run *r, const struct record *rec, const stru
                      (long long)config_points(p->c) - 1);
         else if (rec->id[j])
             log_line("submitted: job %lld, %s", rec->id[j], submit_job_names[j]);
-    print_word(program_invocation_name, program, sizeof program);
-    print_word(r->c.run.dir, dir, sizeof dir);
-    log_line("how far they are: %s --config %s/slurm/config.json --status", program, dir);
+    log_line("how far they are: %s", status ? status : "--status");
+    free(status);
     log_line("to end them: scancel %s", record_ids(ids, sizeof ids, rec));
 }
 
