@@ -4,37 +4,70 @@
  * so an attention recorded later reads what was written. */
 #include "autograd/ops.h"
 #include "autograd/oplist.h"
+#include "autograd/row_form.h"
 
 #include <string.h>
 
+enum { FEW_ROWS = 8 }; /* packed on one thread: a step of decoding */
+
 struct cache_args {
-    real *cache;
+    struct cache_store to;
     const int32_t *rows;
 };
+
+/* Notes the first row of src that its form cannot hold, of those from `row` on. */
+static void note_fault(const struct cache_args *a, const struct tensor *src, int64_t row)
+{
+    struct cache_fault *f = a->to.fault;
+    const real *x = tensor_real(src) + row * src->cols;
+
+    if (f->found) return;
+    *f = (struct cache_fault){true, a->to.place, a->rows[row],
+                              (double)x[row_bad(a->to.form, x, src->cols)]};
+}
+
+static void pack_rows(const struct cache_args *a, const struct tensor *src)
+{
+    const int64_t bytes = row_form_bytes(a->to.form, src->cols);
+    int64_t bad = src->rows;
+
+#pragma omp parallel for schedule(static) reduction(min : bad) if (src->rows > FEW_ROWS)
+    for (int64_t i = 0; i < src->rows; i++)
+        if (!row_pack(a->to.form, (char *)a->to.data + a->rows[i] * bytes,
+                      tensor_real(src) + i * src->cols, src->cols) &&
+            i < bad)
+            bad = i;
+    if (bad < src->rows) note_fault(a, src, bad);
+}
 
 static void forward(struct node *n)
 {
     const struct cache_args *a = n->args;
     const struct tensor *src = n->in[0];
 
+    if (a->to.form) {
+        pack_rows(a, src);
+        return;
+    }
     for (int64_t i = 0; i < src->rows; i++)
-        memcpy(a->cache + a->rows[i] * src->cols, tensor_real(src) + i * src->cols,
+        memcpy((real *)a->to.data + a->rows[i] * src->cols, tensor_real(src) + i * src->cols,
                (size_t)src->cols * sizeof(real));
 }
 
 const struct op cache_write_op = {"cache_write", forward, NULL};
 
-struct tensor *op_cache_write(struct tape *t, struct tensor *src, real *cache, int64_t cache_rows,
+struct tensor *op_cache_write(struct tape *t, struct tensor *src, const struct cache_store *to,
                               const int32_t *rows)
 {
     struct cache_args *a = tape_new_array(t, struct cache_args, 1);
     struct tensor *leaf = tape_new_array(t, struct tensor, 1);
 
-    CHECK(src->dtype == DT_REAL);
+    CHECK(src->dtype == DT_REAL && (!to->form || (to->form->pack && to->fault)));
     for (int64_t i = 0; i < src->rows; i++)
-        CHECK(rows[i] >= 0 && rows[i] < cache_rows);
-    *a = (struct cache_args){cache, rows};
+        CHECK(rows[i] >= 0 && rows[i] < to->rows);
+    *a = (struct cache_args){*to, rows};
     tape_node(t, &cache_write_op, &src, 1, 0, 0)->args = a;
-    *leaf = tensor_leaf(DT_REAL, cache_rows, src->cols, cache);
+    *leaf = tensor_leaf(to->form ? DT_PACKED : DT_REAL, to->rows, src->cols, to->data);
+    leaf->form = to->form;
     return leaf;
 }

@@ -17,12 +17,17 @@
  *     2. softmax, a task per query;
  *     3. the weighted sums, a task per value head and run of VALUE_TILE of its columns.
  * No two tasks write to the same place, so the number of threads changes no bit. Blocks are grouped
- * into rounds whose scores fit SCORES; the rounds are fixed when the op is recorded. */
+ * into rounds whose scores fit SCORES; the rounds are fixed when the op is recorded.
+ *
+ * A packed cache is unpacked by these tasks, each time what one product reads, for all its heads. So
+ * the products are those over the same cache of reals, bit for bit. */
 #include "autograd/gemm.h"
 #include "autograd/mathfun.h"
 #include "autograd/ops.h"
 #include "autograd/oplist.h"
+#include "autograd/row_form.h"
 
+#include <omp.h>
 #include <string.h>
 
 enum { KEY_TILE = 64, VALUE_TILE = 128, BLOCK_QUERIES = 64 };
@@ -41,6 +46,13 @@ struct args {
     int64_t n_blocks;
     int64_t *round_end; /* the block after each round */
     int64_t n_rounds;
+    int64_t scores, tile; /* reals of a round's scores; and of each thread's tile, behind them */
+    int threads;
+};
+
+/* What a task works with: the scores of all, and reals of its own for what it unpacks. */
+struct room {
+    real *S, *tile;
 };
 
 /* The modality of key `at`; *end is the end of its run, at most `limit`. */
@@ -78,10 +90,23 @@ static void heads_product(const struct heads *s, int64_t N, int64_t K, real alph
                     add, s->c + h * s->c_head, s->c_query);
 }
 
+/* Columns [c0, c1) of n rows of a cache, from `row` on, as reals: its own, or unpacked to `tile`. */
+static struct mat cached_rows(const struct tensor *c, int64_t row, int64_t n, int64_t c0,
+                              int64_t c1, real *tile)
+{
+    const int64_t width = c1 - c0;
+
+    if (c->dtype == DT_REAL) return mat_of(tensor_real(c) + row * c->cols + c0, c->cols, false);
+    const int64_t bytes = row_form_bytes(c->form, c->cols);
+    for (int64_t i = 0; i < n; i++)
+        row_unpack(c->form, tile + i * width, (const char *)c->data + (row + i) * bytes, c0, c1);
+    return mat_of(tile, width, false);
+}
+
 /* Scores of the keys [k0, k1), all of one modality: adds one part's contribution to that of
  * the previous part. */
 static void part_scores(const struct cached_attention *a, int part, const struct block *b,
-                        enum modality m, int64_t k0, int64_t k1, real *S)
+                        enum modality m, int64_t k0, int64_t k1, const struct room *room)
 {
     const struct cached_part *p = &a->part[part];
     const struct tensor *q = p->q[m] ? p->q[m] : p->q[TEXT];
@@ -89,16 +114,17 @@ static void part_scores(const struct cached_attention *a, int part, const struct
 
     for (int64_t g = 0; g < p->k_groups; g++) {
         struct heads s = {.a = tensor_real(q) + b->q0 * q->cols + p->q_col + g * per * p->width,
-                          .c = S + b->scores + g * per * b->keys + k0,
+                          .c = room->S + b->scores + g * per * b->keys + k0,
                           .a_head = p->width,
                           .a_query = q->cols,
                           .c_head = b->keys,
                           .c_query = a->heads * b->keys,
                           .per = per,
                           .queries = b->nq};
-        const real *keys = tensor_real(p->k) + (b->seq->k_begin + k0) * p->k->cols + g * p->width;
-        heads_product(&s, k1 - k0, p->width, (real)a->scale, mat_of(keys, p->k->cols, true),
-                      part > 0);
+        struct mat keys = cached_rows(p->k, b->seq->k_begin + k0, k1 - k0, g * p->width,
+                                      (g + 1) * p->width, room->tile);
+        keys.trans = true;
+        heads_product(&s, k1 - k0, p->width, (real)a->scale, keys, part > 0);
     }
 }
 
@@ -114,15 +140,15 @@ static void bias_scores(const struct cached_attention *a, const struct block *b,
 }
 
 static void tile_scores(const struct cached_attention *a, const struct block *b, int64_t k0,
-                        real *S)
+                        const struct room *room)
 {
     int64_t limit = k0 + KEY_TILE < b->keys ? k0 + KEY_TILE : b->keys, end;
 
     for (; k0 < limit; k0 = end) {
         enum modality m = run_of(b->seq, k0, limit, &end);
         for (int p = 0; p < a->parts; p++)
-            part_scores(a, p, b, m, k0, end, S);
-        if (a->key_bias[m]) bias_scores(a, b, m, k0, end, S);
+            part_scores(a, p, b, m, k0, end, room);
+        if (a->key_bias[m]) bias_scores(a, b, m, k0, end, room->S);
     }
 }
 
@@ -168,7 +194,7 @@ static void weight_query(const struct cached_attention *a, const struct block *b
 
 /* The sums of the columns [c0, c1) of value head g: one per modality, or a single one. */
 static void value_sums(const struct cached_attention *a, const struct block *b, int64_t g,
-                       int64_t c0, int64_t c1, const real *S, struct tensor *out)
+                       int64_t c0, int64_t c1, const struct room *room, struct tensor *out)
 {
     int64_t per = a->heads / a->v_groups, sums = a->split_modalities ? MODALITIES : 1, end;
     bool add[MODALITIES] = {false};
@@ -176,7 +202,7 @@ static void value_sums(const struct cached_attention *a, const struct block *b, 
     for (int64_t k0 = 0; k0 < b->keys; k0 = end) {
         enum modality m = run_of(b->seq, k0, b->keys, &end);
         int64_t slot = a->split_modalities ? (int64_t)m : 0;
-        struct heads s = {.a = S + b->scores + g * per * b->keys + k0,
+        struct heads s = {.a = room->S + b->scores + g * per * b->keys + k0,
                           .c = tensor_real(out) + b->q0 * out->cols +
                                (slot * a->heads + g * per) * a->v_width + c0,
                           .a_head = b->keys,
@@ -185,8 +211,9 @@ static void value_sums(const struct cached_attention *a, const struct block *b, 
                           .c_query = out->cols,
                           .per = per,
                           .queries = b->nq};
-        const real *v = tensor_real(a->v) + (b->seq->k_begin + k0) * a->v->cols + g * a->v_width;
-        heads_product(&s, c1 - c0, end - k0, 1, mat_of(v + c0, a->v->cols, false), add[slot]);
+        const struct mat v = cached_rows(a->v, b->seq->k_begin + k0, end - k0, g * a->v_width + c0,
+                                         g * a->v_width + c1, room->tile);
+        heads_product(&s, c1 - c0, end - k0, 1, v, add[slot]);
         add[slot] = true;
     }
     for (int64_t slot = 0; slot < sums; slot++) /* a modality without keys */
@@ -208,12 +235,13 @@ static void run_round(struct node *n, int64_t b0, int64_t b1)
     for (int64_t k = b0; k < b1; k++)
         if ((g->blocks[k].keys + KEY_TILE - 1) / KEY_TILE > tiles)
             tiles = (g->blocks[k].keys + KEY_TILE - 1) / KEY_TILE;
-#pragma omp parallel
+#pragma omp parallel num_threads(g->threads)
     {
+        const struct room room = {S, S + g->scores + omp_get_thread_num() * g->tile};
 #pragma omp for collapse(2) schedule(dynamic)
         for (int64_t k = b0; k < b1; k++)
             for (int64_t tile = 0; tile < tiles; tile++)
-                tile_scores(a, &g->blocks[k], tile * KEY_TILE, S);
+                tile_scores(a, &g->blocks[k], tile * KEY_TILE, &room);
 #pragma omp for collapse(2) schedule(dynamic)
         for (int64_t k = b0; k < b1; k++)
             for (int64_t i = 0; i < BLOCK_QUERIES; i++)
@@ -225,8 +253,8 @@ static void run_round(struct node *n, int64_t b0, int64_t b1)
         for (int64_t k = b0; k < b1; k++)
             for (int64_t i = 0; i < a->v_groups * slices; i++) {
                 int64_t c0 = i % slices * VALUE_TILE, c1 = c0 + VALUE_TILE;
-                value_sums(a, &g->blocks[k], i / slices, c0, c1 < a->v_width ? c1 : a->v_width, S,
-                           n->out);
+                value_sums(a, &g->blocks[k], i / slices, c0, c1 < a->v_width ? c1 : a->v_width,
+                           &room, n->out);
             }
     }
 }
@@ -259,7 +287,7 @@ static int64_t block_queries(const struct cached_attention *a, const struct cach
 /* Cuts all queries into blocks and rounds; returns the largest number of scores in a round. */
 static int64_t cut_blocks(struct tape *t, struct args *g, int64_t queries)
 {
-    int64_t used = 0, most = 0;
+    int64_t used = 0, largest = 0;
 
     g->blocks = tape_new_array(t, struct block, queries);
     g->round_end = tape_new_array(t, int64_t, queries);
@@ -274,12 +302,32 @@ static int64_t cut_blocks(struct tape *t, struct args *g, int64_t queries)
             }
             g->blocks[g->n_blocks++] = (struct block){s, s->q_begin + i, n, keys, used};
             used += size;
-            if (used > most) most = used;
+            if (used > largest) largest = used;
             i += n;
         }
     }
     if (g->n_blocks) g->round_end[g->n_rounds++] = g->n_blocks;
-    return most;
+    return largest;
+}
+
+static int64_t most(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Reals that a task needs for what it unpacks at a time. */
+static int64_t tile_size(const struct args *g)
+{
+    const struct cached_attention *a = &g->a;
+    int64_t size = 0, keys = 0;
+
+    for (int p = 0; p < a->parts; p++)
+        if (a->part[p].k->dtype == DT_PACKED) size = most(size, KEY_TILE * a->part[p].width);
+    for (int64_t k = 0; k < g->n_blocks; k++)
+        keys = most(keys, g->blocks[k].keys);
+    if (a->v->dtype == DT_PACKED)
+        size = most(size, keys * (a->v_width < VALUE_TILE ? a->v_width : VALUE_TILE));
+    return size;
 }
 
 static void check_part(const struct cached_attention *a, const struct cached_part *p)
@@ -287,7 +335,8 @@ static void check_part(const struct cached_attention *a, const struct cached_par
     int64_t rows = a->part[0].q[TEXT]->rows;
 
     CHECK(p->k_groups > 0 && a->heads % p->k_groups == 0);
-    CHECK(p->k->dtype == DT_REAL && p->k->rows == a->v->rows);
+    CHECK(p->k->dtype == DT_REAL || p->k->dtype == DT_PACKED);
+    CHECK(p->k->rows == a->v->rows);
     CHECK(p->k->cols == p->k_groups * p->width);
     for (int m = 0; m < MODALITIES; m++)
         CHECK(!p->q[m] ||
@@ -326,7 +375,8 @@ struct tensor *op_cached_attention(struct tape *t, const struct cached_attention
     int n_in = 0;
 
     CHECK(a->parts == 1 || a->parts == 2);
-    CHECK(a->v_groups > 0 && a->heads % a->v_groups == 0 && a->v->dtype == DT_REAL);
+    CHECK(a->v_groups > 0 && a->heads % a->v_groups == 0);
+    CHECK(a->v->dtype == DT_REAL || a->v->dtype == DT_PACKED);
     CHECK(a->v->cols == a->v_groups * a->v_width);
     check_sequences(a);
     for (int p = 0; p < a->parts; p++) {
@@ -342,10 +392,12 @@ struct tensor *op_cached_attention(struct tape *t, const struct cached_attention
     }
     g->a = *a;
     int64_t rows = a->part[0].q[TEXT]->rows, sums = a->split_modalities ? MODALITIES : 1;
-    int64_t scores = cut_blocks(t, g, rows);
+    g->scores = cut_blocks(t, g, rows);
+    g->tile = tile_size(g);
+    g->threads = omp_get_max_threads();
     struct node *n = tape_node(t, &cached_attention_op, in, n_in, rows,
                                sums * a->heads * (a->v_width + a->weights));
     n->args = g;
-    n->scratch_bytes = (size_t)scores * sizeof(real);
+    n->scratch_bytes = (size_t)(g->scores + g->threads * g->tile) * sizeof(real);
     return n->out;
 }

@@ -25,6 +25,7 @@ static const struct op *const list[] = {
     &top_logits_op,
     &distill_op,
     &cache_write_op,
+    &hadamard_op,
     &cached_attention_op,
 };
 /* clang-format on */

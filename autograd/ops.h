@@ -151,15 +151,42 @@ struct distill {
 struct tensor *op_distill(struct tape *t, struct tensor *h, struct tensor *w, const int32_t *labels,
                           const struct distill *d);
 
-/* cache.c, inference: copies row i of src to row rows[i] of the caller's cache [*, src->cols].
- * Returns the cache as a leaf-like tensor [cache_rows, cols], which is what attention must read. */
-struct tensor *op_cache_write(struct tape *t, struct tensor *src, real *cache, int64_t cache_rows,
+/* cache.c, inference: writes row i of src to row rows[i] of the caller's cache, whose `rows` rows are
+ * as wide, in their form (NULL: reals). Returns the cache as a leaf-like tensor [rows, src->cols], which
+ * is what attention must read. */
+struct cache_fault {
+    bool found;
+    int64_t place, row; /* of the first row with a value that its form cannot hold */
+    double value;
+};
+struct cache_store {
+    void *data;
+    int64_t rows;
+    const struct row_form *form;
+    struct cache_fault *fault; /* filled when the tape runs, unless found already */
+    int64_t place;             /* what `fault` calls this cache */
+};
+struct tensor *op_cache_write(struct tape *t, struct tensor *src, const struct cache_store *to,
                               const int32_t *rows);
+
+/* hadamard.c, inference: of each head's w columns of x [T, heads*w], from column x_col on, an orthogonal
+ * transform but for a factor of each column: [T, heads*w]. With w / n = k blocks, y = H_n D x for each
+ * block b of the columns i = b mod k, in order, which becomes columns [b*n, (b+1)*n): D scales by `by`,
+ * H_n is the Walsh-Hadamard matrix over sqrt(n). `back`: the reverse, D after H_n. The rows' modalities are
+ * those of the spans (NULL: all are TEXT). */
+struct hadamard {
+    int64_t x_col, heads, width, block; /* block: a power of two that divides width */
+    const real *by[MODALITIES];         /* [width] */
+    const struct span *spans;
+    int64_t n_spans;
+    bool back;
+};
+struct tensor *op_hadamard(struct tape *t, struct tensor *x, const struct hadamard *h);
 
 /* cached_attention.c, inference: queries over a cache, absorbed or not; see there. */
 struct cached_part {
     struct tensor *q[MODALITIES];   /* by the KEY's modality; IMAGE NULL: q[TEXT] for all */
-    struct tensor *k;               /* cache [cache rows, k_groups*width] */
+    struct tensor *k;               /* cache [cache rows, k_groups*width], reals or packed */
     int64_t q_col, width, k_groups; /* kv heads in the cache; 1 = a shared latent */
 };
 struct cached_sequence {
@@ -172,7 +199,7 @@ struct cached_sequence {
 struct cached_attention {
     struct cached_part part[2];
     int parts;
-    struct tensor *v; /* cache [cache rows, v_groups*v_width] */
+    struct tensor *v; /* cache [cache rows, v_groups*v_width], reals or packed */
     int64_t heads, v_groups, v_width;
     bool split_modalities; /* output [rows, MODALITIES*heads*v_width]: one weighted sum of the
                             * values per modality, text first; else [rows, heads*v_width] */

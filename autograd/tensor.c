@@ -7,6 +7,7 @@ size_t dtype_size(enum dtype dt)
 {
     static const size_t bytes[] = {[DT_F32] = 4, [DT_F64] = 8, [DT_BF16] = 2, [DT_F16] = 2};
 
+    CHECK(dt != DT_PACKED);
     return bytes[dt];
 }
 
@@ -41,6 +42,8 @@ void tensor_to_real(const struct tensor *t, int64_t first, int64_t n, real *dst)
     case DT_F16:
         for (int64_t i = 0; i < n; i++)
             dst[i] = f16_to_f32(half[i]);
+        break;
+    case DT_PACKED:
         break;
     }
 }

@@ -11,7 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum dtype { DT_F32, DT_F64, DT_BF16, DT_F16 };
+/* DT_PACKED: rows of a cache in a form of their own (row_form.h), which only attention reads. */
+enum dtype { DT_F32, DT_F64, DT_BF16, DT_F16, DT_PACKED };
 
 #ifdef AUTOGRAD_DOUBLE
 typedef double real;
@@ -22,6 +23,7 @@ typedef float real;
 #endif
 
 struct node;
+struct row_form;
 
 struct tensor {
     enum dtype dtype;
@@ -29,6 +31,7 @@ struct tensor {
     int64_t rows, cols;
     void *data; /* NULL until the tape has planned it; weights are never written through it */
     real *grad; /* [rows, cols], NULL unless needs_grad */
+    const struct row_form *form; /* of DT_PACKED */
 
     /* Used by the tape. A leaf (parameter, input) has no maker and its memory belongs to the
      * caller; a leaf's gradient accumulates over backward passes until the caller zeroes it. */

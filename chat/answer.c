@@ -70,7 +70,7 @@ static bool reserve(struct talker *t, int64_t tokens, struct err *e)
     if (more > t->o.max_length) more = t->o.max_length;
     if (more > tokens) tokens = more;
     return t->cache.length ? kv_cache_reserve(&t->cache, tokens, e)
-                           : kv_cache_new(&t->cache, &t->m, 1, tokens, e);
+                           : kv_cache_new(&t->cache, &t->m, NULL, 1, tokens, e);
 }
 
 /* ---- pictures ---- */

@@ -3,7 +3,6 @@
 #include "model/choose.h"
 #include "base/clock.h"
 #include "base/mem.h"
-#include "base/signals.h"
 #include "data/sample.h"
 #include "model/family/family.h"
 
@@ -65,12 +64,6 @@ static void lay_out(const struct choosing *c, const struct continuation *o, stru
     begin[s->b.samples] = at;
 }
 
-static bool run(const struct choosing *c, struct tensor *out, struct err *e)
-{
-    return out && tape_plan(c->g->t, c->g->memory_limit, e) &&
-           (tape_forward(c->g->t) || signals_go_on(e));
-}
-
 /* Computes the prompts, and takes their last tokens back. */
 static bool prefill(struct choosing *c, const struct forward *f, struct err *e)
 {
@@ -83,7 +76,8 @@ static bool prefill(struct choosing *c, const struct forward *f, struct err *e)
         seq[s] = s;
     all.cache = &c->cache;
     all.seq = seq;
-    if (!run(c, model_extend(c->g->m, c->g->t, &all, e), e)) return false;
+    if (!model_extend(c->g->m, c->g->t, &all, e) || !generate_forward(c->g, &c->cache, e))
+        return false;
     for (int64_t s = 0; s < c->prompts->samples; s++) {
         c->length[s] = c->cache.length[s] - 1;
         c->next[s] = c->cache.next[s] - 1;
@@ -105,7 +99,9 @@ static bool choose(struct choosing *c, const struct continuation *o, double *log
     if (!s.b.tokens) return true;
     f.seq = s.seq;
     each = tape_new_array(c->g->t, struct token_score, s.b.tokens);
-    if (!run(c, model_extend_scores(c->g->m, c->g->t, &f, each, e), e)) return false;
+    if (!model_extend_scores(c->g->m, c->g->t, &f, each, e) ||
+        !generate_forward(c->g, &c->cache, e))
+        return false;
     for (int64_t i = 0; i < s.b.samples; i++) {
         const int64_t sample = s.seq[i];
         for (int64_t k = 0; k < o[sample].n; k++)
@@ -140,7 +136,7 @@ bool model_choose(const struct generator *g, const struct forward *f, const stru
     c.length = mem_new((size_t)samples, sizeof *c.length, "prompts", e);
     c.next = mem_new((size_t)samples, sizeof *c.next, "prompts", e);
     ok = c.length && c.next &&
-         kv_cache_new(&c.cache, g->m, samples, longest(f->batch, o, options), e) &&
+         kv_cache_new(&c.cache, g->m, g->cache, samples, longest(f->batch, o, options), e) &&
          prefill(&c, f, e);
     for (int64_t k = 0; ok && k < options; k++)
         ok = choose(&c, o + k * samples, logp + k * samples, e);

@@ -25,15 +25,59 @@ struct build {
     const struct cached_sequence *seq; /* [samples] */
 };
 
-/* Appends x [T, width] to layer l's cache of kind 0 (rotated key), 1 (unrotated key or latent) or 2
- * (value or latent), and returns that cache: [R, width]. */
-static struct tensor *store(struct tape *t, const struct build *b, int kind, int64_t l,
+/* Appends x [T, width] to layer l's cache of one kind of row, and returns that cache: [R, width]. */
+static struct tensor *store(struct tape *t, const struct build *b, enum cache_row row, int64_t l,
                             struct tensor *x)
 {
     struct kv_cache *c = b->f->cache;
-    int64_t rows = c->sequences * c->capacity;
+    const struct row_form *form = c->how ? c->how->kind.form[row] : NULL;
+    const int64_t rows = c->sequences * c->capacity;
+    const struct cache_store to = {.data = c->data[row] + rows * c->before[l][row],
+                                   .rows = rows,
+                                   .form = form && form->pack ? form : NULL,
+                                   .fault = &c->fault,
+                                   .place = l * CACHE_ROWS + row};
 
-    return op_cache_write(t, x, c->data[kind] + rows * c->before[l][kind], rows, b->rows);
+    return op_cache_write(t, x, &to, b->rows);
+}
+
+/* How the latent of layer l that is cached as `row` is rotated; NULL: not at all. */
+static const struct latent_turn *turn_of(const struct build *b, int64_t l, enum cache_row row)
+{
+    const struct cache_how *how = b->f->cache->how;
+    const struct latent_turn *turn =
+        how && how->turn ? &how->turn[l][row == CACHE_VALUE ? 1 : 0] : NULL;
+
+    return turn && turn->block ? turn : NULL;
+}
+
+/* A latent [T, r] of layer l as it is cached. */
+static struct tensor *turn_latent(struct model *m, struct tape *t, const struct build *b,
+                                  const struct latent_turn *turn, struct tensor *x)
+{
+    const struct batch *batch = b->f->batch;
+    const bool apart = model_sets(m) > 1;
+
+    if (!turn) return x;
+    return op_hadamard(t, x,
+                       &(struct hadamard){.heads = 1,
+                                          .width = x->cols,
+                                          .block = turn->block,
+                                          .by = {turn->by[TEXT], turn->by[IMAGE]},
+                                          .spans = apart ? batch->spans : NULL,
+                                          .n_spans = apart ? batch->n_spans : 0});
+}
+
+/* Queries [T, H*r] to latents that are so cached, with the factors of set s; `back`: sums of those
+ * latents, columns [col, col + H*r) of x, as what they would be of latents that are not. */
+static struct tensor *turn_heads(struct tape *t, const struct latent_turn *turn, int64_t s,
+                                 struct tensor *x, const struct hadamard *which)
+{
+    struct hadamard h = *which;
+
+    h.block = turn->block;
+    h.by[TEXT] = turn->back[s];
+    return op_hadamard(t, x, &h);
 }
 
 /* A bias [1, n] viewed as a projection [n, 1]. */
@@ -48,9 +92,11 @@ static struct tensor *column(struct tape *t, const struct param *bias)
 /* The unrotated query q [T, H*dc] in the form that the cache needs: as it is for keys [R, G*dc], or
  * absorbed, [T, H*r] per set, for latents [R, r]. A key bias adds the same to all scores of a query
  * and cancels, unless each modality has its own: then [T, H] per set. */
-static void absorb_query(struct model *m, struct tape *t, struct attn *w, struct tensor *q,
-                         struct cached_attention *a)
+static void absorb_query(struct model *m, struct tape *t, const struct build *b, int64_t l,
+                         struct tensor *q, struct cached_attention *a)
 {
+    const struct latent_turn *turn = turn_of(b, l, CACHE_KEY);
+    struct attn *w = &m->layers[l].attn;
     const struct text_config *c = &m->cfg.text;
     int64_t H = c->num_attention_heads, G = c->num_key_value_heads;
     struct cached_part *p = &a->part[1];
@@ -65,6 +111,9 @@ static void absorb_query(struct model *m, struct tape *t, struct attn *w, struct
     p->width = w->set[TEXT].down[0]->t.rows;
     for (int64_t s = 0; s < model_sets(m); s++) {
         p->q[s] = op_head_linear(t, q, 0, param_tensor(w->set[s].up_k), H, G, false);
+        if (turn)
+            p->q[s] = turn_heads(t, turn, s, p->q[s],
+                                 &(struct hadamard){.heads = H, .width = p->width});
         if (w->set[s].up_k_b && model_sets(m) > 1)
             a->key_bias[s] = op_head_linear(t, q, 0, column(t, w->set[s].up_k_b), H, G, false);
     }
@@ -73,7 +122,7 @@ static void absorb_query(struct model *m, struct tape *t, struct attn *w, struct
 /* From weighted sums of latents to the heads' outputs: o [T, sets*H*r], followed by [T, sets*H]
  * total weights if there are biases; result [T, H*dh]. */
 static struct tensor *absorb_output(struct model *m, struct tape *t, struct attn *w,
-                                    struct tensor *o)
+                                    const struct latent_turn *turn, struct tensor *o)
 {
     const struct text_config *c = &m->cfg.text;
     int64_t H = c->num_attention_heads, G = c->num_key_value_heads, sets = model_sets(m);
@@ -83,7 +132,14 @@ static struct tensor *absorb_output(struct model *m, struct tape *t, struct attn
     for (int64_t s = 0; s < sets; s++) {
         const struct kv_set *set = &w->set[s];
         /* [T, H*dh], like each bias's share */
-        struct tensor *add = op_head_linear(t, o, s * H * r, param_tensor(set->up_v), H, G, true);
+        struct tensor *sum = turn ? turn_heads(t, turn, s, o,
+                                               &(struct hadamard){.x_col = s * H * r,
+                                                                  .heads = H,
+                                                                  .width = r,
+                                                                  .back = true})
+                                  : o;
+        struct tensor *add =
+            op_head_linear(t, sum, turn ? 0 : s * H * r, param_tensor(set->up_v), H, G, true);
         y = y ? op_add(t, y, add) : add;
         if (!set->up_v_b) continue;
         add = op_head_linear(t, o, sets * H * r + s * H, column(t, set->up_v_b), H, G, true);
@@ -97,13 +153,16 @@ static struct tensor *attend_latents(struct model *m, struct tape *t, const stru
                                      int64_t l, struct tensor *latent, struct cached_attention *a)
 {
     struct attn *w = &m->layers[l].attn;
+    const bool joint = kv_methods[m->method].joint;
+    const struct latent_turn *turn = turn_of(b, l, joint ? CACHE_KEY : CACHE_VALUE);
 
-    a->v = kv_methods[m->method].joint ? a->part[1].k : store(t, b, 2, l, latent);
+    a->v = joint ? a->part[1].k
+                 : store(t, b, CACHE_VALUE, l, turn_latent(m, t, b, turn, latent));
     a->v_groups = 1;
     a->v_width = w->set[TEXT].down[1]->t.rows;
     a->split_modalities = model_sets(m) > 1;
     a->weights = w->set[TEXT].up_v_b;
-    return absorb_output(m, t, w, op_cached_attention(t, a));
+    return absorb_output(m, t, w, turn, op_cached_attention(t, a));
 }
 
 /* Attention of layer l before o_proj: x [T, d], normalised, over the whole cache: [T, H*dh]. */
@@ -125,25 +184,29 @@ static struct tensor *attention_layer(struct model *m, struct tape *t, const str
 
     build_query(m, t, l, x, b->table, q);
     a.part[0] = (struct cached_part){.q[TEXT] = q[0],
-                                     .k = store(t, b, 0, l, build_key(m, t, l, x, b->table)),
+                                     .k = store(t, b, CACHE_ROPE, l, build_key(m, t, l, x, b->table)),
                                      .width = m->rope_dim,
                                      .k_groups = model_rope_keys(m)};
     if (m->state == ATTN_FULL) {
-        a.v = store(t, b, 2, l, op_linear(t, x, param_tensor(w->v), param_tensor(w->v_b), NULL));
+        a.v = store(t, b, CACHE_VALUE, l,
+                    op_linear(t, x, param_tensor(w->v), param_tensor(w->v_b), NULL));
         return op_cached_attention(t, &a);
     }
     build_latents(m, t, batch, w, x, latent);
     bool key_latent = w->set[TEXT].down[0], value_latent = w->set[TEXT].down[1];
+    struct tensor *key = key_latent
+                             ? turn_latent(m, t, b, turn_of(b, l, CACHE_KEY), latent[0])
+                             : NULL;
     if (q[1]) {
         a.parts = 2;
-        absorb_query(m, t, w, q[1], &a);
-        a.part[1].k =
-            store(t, b, 1, l, key_latent ? latent[0] : build_up(m, t, batch, w, latent[0], false));
-    } else if (key_latent) { /* every pair is rotated: only values use the latent */
-        a.part[1].k = store(t, b, 1, l, latent[0]);
+        absorb_query(m, t, b, l, q[1], &a);
+        a.part[1].k = store(t, b, CACHE_KEY, l,
+                            key ? key : build_up(m, t, batch, w, latent[0], false));
+    } else if (key) { /* every pair is rotated: only values use the latent */
+        a.part[1].k = store(t, b, CACHE_KEY, l, key);
     }
     if (!value_latent) {
-        a.v = store(t, b, 2, l, build_up(m, t, batch, w, latent[1], true));
+        a.v = store(t, b, CACHE_VALUE, l, build_up(m, t, batch, w, latent[1], true));
         return op_cached_attention(t, &a);
     }
     return attend_latents(m, t, b, l, latent[1], &a);

@@ -3,7 +3,7 @@
 #define MODEL_FORWARD_H
 
 #include "data/batch.h"
-#include "model/model.h"
+#include "model/cache_rotation.h"
 
 /* Tensors that conversion needs, per layer, kept readable: x, the input of the k/v projections
  * [T, d]; q [T, H*dh], k [T, G*dh] before rotation (FULL only); the heads' output a [T, H*dh], and
@@ -21,17 +21,20 @@ struct taps {
  * latents, and the values or their latents (joint: they have none of their own). The widths
  * are listed in kv_cache.c. */
 struct kv_cache {
+    const struct cache_how *how; /* borrowed; NULL: reals */
     int64_t sequences, capacity, layers;
-    /* [layers + 1]: values per token of the layers before one: rotated key, unrotated key, value */
-    int64_t (*before)[3];
-    real *data[3];       /* of each layer [sequences * capacity, its values] */
-    int64_t *length;     /* [sequences] tokens held */
-    int32_t *next;       /* [sequences] position of the token after these */
-    struct span **spans; /* [sequences] modalities of the tokens held */
+    /* [layers + 1]: bytes of a token's rows (enum cache_row) in the layers before one */
+    int64_t (*before)[CACHE_ROWS];
+    char *data[CACHE_ROWS]; /* of each layer [sequences * capacity, bytes of its rows] */
+    int64_t *length;        /* [sequences] tokens held */
+    int32_t *next;          /* [sequences] position of the token after these */
+    struct span **spans;    /* [sequences] modalities of the tokens held */
     int64_t *n_spans, *cap_spans;
+    struct cache_fault fault; /* of the rows written */
 };
-bool kv_cache_new(struct kv_cache *c, const struct model *m, int64_t sequences, int64_t capacity,
-                  struct err *e);
+/* Of a model, held as `how` says (NULL: as reals), which must outlive it. */
+bool kv_cache_new(struct kv_cache *c, const struct model *m, const struct cache_how *how,
+                  int64_t sequences, int64_t capacity, struct err *e);
 void kv_cache_free(struct kv_cache *c); /* fine on a zeroed struct */
 /* Takes sequence s back to its first `length` tokens; `next` is the position of the token after them. */
 void kv_cache_rewind(struct kv_cache *c, int64_t s, int64_t length, int32_t next);
@@ -39,6 +42,8 @@ void kv_cache_rewind(struct kv_cache *c, int64_t s, int64_t length, int32_t next
 bool kv_cache_reserve(struct kv_cache *c, int64_t capacity, struct err *e);
 /* Bytes of the tokens currently held, counted from the rows in use. */
 size_t kv_cache_bytes(const struct kv_cache *c);
+/* False: a value was written that the cache cannot hold; *e says of which layer and token. */
+bool kv_cache_check(const struct kv_cache *c, struct err *e);
 
 struct forward {
     const struct batch *batch;

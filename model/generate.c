@@ -75,6 +75,12 @@ bool generate_not_numbers(const struct model *m, struct err *e)
                    m->dir ? m->dir : "", m->dir ? ": " : "");
 }
 
+bool generate_forward(const struct generator *g, const struct kv_cache *c, struct err *e)
+{
+    return tape_plan(g->t, g->memory_limit, e) && (tape_forward(g->t) || signals_go_on(e)) &&
+           kv_cache_check(c, e);
+}
+
 /* Takes each running sequence's next token from its logits [n, V]; drops sequences that stop. */
 static bool take_tokens(struct running *r, const struct generator *how, const struct tensor *logits,
                         const struct kv_cache *c, struct generation *out, struct err *e)
@@ -116,8 +122,7 @@ static bool run(const struct generator *g, const struct forward *f, struct runni
 
     tape_begin(g->t, false);
     struct tensor *logits = model_extend(g->m, g->t, f, e);
-    if (!logits || !tape_plan(g->t, g->memory_limit, e)) return false;
-    if (!tape_forward(g->t)) return signals_go_on(e);
+    if (!logits || !generate_forward(g, f->cache, e)) return false;
     if (!take_tokens(r, g, logits, f->cache, out, e)) return false;
     *spent += clock_seconds() - begin;
     return true;
@@ -200,7 +205,7 @@ bool model_generate(const struct generator *g, const struct forward *f, struct g
 
     memset(out, 0, (size_t)b->samples * sizeof *out);
     first.cache = &cache;
-    ok = kv_cache_new(&cache, g->m, b->samples, longest_sample(b) + g->max_new, e) &&
+    ok = kv_cache_new(&cache, g->m, g->cache, b->samples, longest_sample(b) + g->max_new, e) &&
          model_continue(g, &first, out, e);
     if (ok && g->stats) generate_count_cache(g->stats, b, &cache);
     kv_cache_free(&cache);
@@ -230,11 +235,11 @@ bool model_score(const struct generator *g, const struct forward *f, struct toke
     seq = tape_new_array(g->t, int64_t, b->samples);
     for (int64_t s = 0; s < b->samples; s++)
         seq[s] = s;
-    if (!kv_cache_new(&cache, g->m, b->samples, longest_sample(b), e)) return false;
+    if (!kv_cache_new(&cache, g->m, g->cache, b->samples, longest_sample(b), e)) return false;
     all.cache = &cache;
     all.seq = seq;
     loss = model_extend_scores(g->m, g->t, &all, each, e);
-    ok = loss && tape_plan(g->t, g->memory_limit, e) && (tape_forward(g->t) || signals_go_on(e));
+    ok = loss && generate_forward(g, &cache, e);
     if (ok && isnan(tensor_real(loss)[0])) ok = generate_not_numbers(g->m, e);
     if (ok && g->stats) {
         generate_count_cache(g->stats, b, &cache);

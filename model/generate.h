@@ -39,6 +39,7 @@ struct generator {
     const int32_t *stop; /* [n_stop] ids that end one */
     int64_t n_stop;
     const struct chooser *chooser; /* NULL: the largest logits, all tokens */
+    const struct cache_how *cache; /* how new caches are held; NULL: as reals */
     struct generate_stats *stats;  /* added to; may be NULL */
 };
 
@@ -61,8 +62,10 @@ bool model_continue(const struct generator *g, const struct forward *f, struct g
 bool model_score(const struct generator *g, const struct forward *f, struct token_score *each,
                  struct err *e);
 
-/* Shared with choose.c: the error of a diverged model, false; the modality whose factors make the key
+/* Shared with choose.c: runs the graph that was recorded, over cache c; the error of a diverged model,
+ * false; the modality whose factors make the key
  * and value of a token that is given or generated; adds up what the cache holds. */
+bool generate_forward(const struct generator *g, const struct kv_cache *c, struct err *e);
 bool generate_not_numbers(const struct model *m, struct err *e);
 enum modality token_modality(const struct picture_places *p, int32_t id);
 void generate_count_cache(struct generate_stats *stats, const struct batch *b,

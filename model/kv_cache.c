@@ -15,23 +15,30 @@
 #include <stdlib.h>
 #include <string.h>
 
-bool kv_cache_new(struct kv_cache *c, const struct model *m, int64_t sequences, int64_t capacity,
-                  struct err *e)
+static const struct row_form *form_of(const struct kv_cache *c, int row)
+{
+    return c->how ? c->how->kind.form[row] : row_form_at(0);
+}
+
+bool kv_cache_new(struct kv_cache *c, const struct model *m, const struct cache_how *how,
+                  int64_t sequences, int64_t capacity, struct err *e)
 {
     const struct text_config *t = &m->cfg.text;
 
-    *c = (struct kv_cache){
-        .sequences = sequences, .capacity = capacity, .layers = t->num_hidden_layers};
+    *c = (struct kv_cache){.how = how,
+                           .sequences = sequences,
+                           .capacity = capacity,
+                           .layers = t->num_hidden_layers};
     c->before = mem_new((size_t)c->layers + 1, sizeof *c->before, "the KV cache", e);
     if (!c->before) goto fail;
     for (int64_t l = 0; l < c->layers; l++) {
-        int64_t width[3];
+        int64_t width[CACHE_ROWS];
         model_cache_widths(m, l, width);
-        for (int i = 0; i < 3; i++)
-            c->before[l + 1][i] = c->before[l][i] + width[i];
+        for (int i = 0; i < CACHE_ROWS; i++)
+            c->before[l + 1][i] = c->before[l][i] + row_form_bytes(form_of(c, i), width[i]);
     }
-    for (int i = 0; i < 3; i++) {
-        c->data[i] = mem_new((size_t)(sequences * capacity * c->before[c->layers][i]), sizeof(real),
+    for (int i = 0; i < CACHE_ROWS; i++) {
+        c->data[i] = mem_new((size_t)(sequences * capacity * c->before[c->layers][i]), 1,
                              "the KV cache", e);
         if (!c->data[i]) goto fail;
     }
@@ -49,7 +56,7 @@ fail:
 void kv_cache_free(struct kv_cache *c)
 {
     free(c->before);
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < CACHE_ROWS; i++)
         free(c->data[i]);
     for (int64_t s = 0; c->spans && s < c->sequences; s++)
         free(c->spans[s]);
@@ -68,34 +75,49 @@ size_t kv_cache_bytes(const struct kv_cache *c)
 
     for (int64_t s = 0; s < c->sequences; s++)
         rows += c->length[s];
-    return (size_t)(rows * (all[0] + all[1] + all[2])) * sizeof(real);
+    return (size_t)(rows * (all[CACHE_ROPE] + all[CACHE_KEY] + all[CACHE_VALUE]));
+}
+
+bool kv_cache_check(const struct kv_cache *c, struct err *e)
+{
+    static const char *const names[CACHE_ROWS] = {"rotated key", "key or latent",
+                                                  "value or latent"};
+    const struct cache_fault *f = &c->fault;
+    const int row = (int)(f->place % CACHE_ROWS);
+
+    if (!f->found) return true;
+    return err_set(e,
+                   "the cache: the %s of layer %lld, token %lld has a value of %g: %s holds finite "
+                   "ones up to %g; f32 and bf16 hold all",
+                   names[row], (long long)(f->place / CACHE_ROWS), (long long)(f->row % c->capacity),
+                   f->value, form_of(c, row)->name, (double)form_of(c, row)->most);
 }
 
 /* The rows of one kind, of all layers and sequences, in new memory for more tokens each. */
-static real *moved(const struct kv_cache *c, int kind, int64_t capacity, struct err *e)
+static char *moved(const struct kv_cache *c, int kind, int64_t capacity, struct err *e)
 {
-    const int64_t n = c->sequences, values = n * c->before[c->layers][kind];
-    real *to = mem_new((size_t)(values * capacity), sizeof *to, "the KV cache", e);
+    const int64_t n = c->sequences, bytes = n * c->before[c->layers][kind];
+    char *to = mem_new((size_t)(bytes * capacity), 1, "the KV cache", e);
 
     for (int64_t i = 0; to && i < c->layers * n; i++) {
         const int64_t *at = c->before[i / n], w = c->before[i / n + 1][kind] - at[kind];
         const int64_t first = n * at[kind] + i % n * w; /* of the layers and sequences before */
         if (w > 0)
             memcpy(to + first * capacity, c->data[kind] + first * c->capacity,
-                   (size_t)(c->length[i % n] * w) * sizeof *to);
+                   (size_t)(c->length[i % n] * w));
     }
     return to;
 }
 
 bool kv_cache_reserve(struct kv_cache *c, int64_t capacity, struct err *e)
 {
-    real *to[3] = {NULL};
+    char *to[CACHE_ROWS] = {NULL};
     bool ok = true;
 
     if (capacity <= c->capacity) return true;
     for (int i = 0; ok && i < 3; i++)
         ok = (to[i] = moved(c, i, capacity, e)) != NULL;
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < CACHE_ROWS; i++) {
         free(ok ? c->data[i] : to[i]);
         if (ok) c->data[i] = to[i];
     }

@@ -157,7 +157,8 @@ static void test_cache_write(void **state)
     struct matrix *x = fresh(&b, DT_F32, 3, 2, 1);
     for (int i = 0; i < 12; i++)
         cache[i] = 100;
-    struct tensor *c = op_cache_write(b.t, &x->leaf, cache, 6, rows);
+    struct tensor *c =
+        op_cache_write(b.t, &x->leaf, &(struct cache_store){.data = cache, .rows = 6}, rows);
     compute(&b);
     assert_true(c->data == cache && c->rows == 6 && c->cols == 2 && !c->needs_grad);
     for (int i = 0; i < 12; i++) {

@@ -236,7 +236,8 @@ static struct tensor *table_of(struct tape *t, struct inference *in)
 
 static struct tensor *written(struct tape *t, struct inference *in)
 {
-    return op_cache_write(t, &in->src, in->cache, KEYS, in->rows);
+    return op_cache_write(t, &in->src, &(struct cache_store){.data = in->cache, .rows = KEYS},
+                          in->rows);
 }
 
 static struct tensor *over_cache(struct tape *t, struct inference *in)

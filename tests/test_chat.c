@@ -276,7 +276,7 @@ static void check_cut(struct model *m, struct tiny_batch *all, struct tape *t, i
     struct err e = {0};
     struct forward f = all->f;
 
-    must(batch_fill(&all->b, all->s, 1, true, &e) && kv_cache_new(&c, m, 1, 8 + TINY_PICTURE, &e),
+    must(batch_fill(&all->b, all->s, 1, true, &e) && kv_cache_new(&c, m, NULL, 1, 8 + TINY_PICTURE, &e),
          &e);
     all->leaf.rows = all->b.batch.image_tokens;
     for (int64_t i = 0; i < all->b.batch.images; i++)

@@ -60,8 +60,8 @@ static void check_cached(struct model *m, const float *want, const struct tiny_b
     struct kv_cache cache = {0};
     struct err e = {0};
 
-    must(kv_cache_new(&cache, m, 1, 1, &e), &e);
-    assert_int_equal(cache.before[1][0], m->rope_dim);
+    must(kv_cache_new(&cache, m, NULL, 1, 1, &e), &e);
+    assert_int_equal(cache.before[1][CACHE_ROPE], m->rope_dim * (int64_t)sizeof(real));
     kv_cache_free(&cache);
     check_absorbed(m, want, t, b, v);
     tape_free(t);

@@ -182,17 +182,18 @@ static bool next_piece(struct piece *p, const struct tiny_batch *all, int64_t do
 /* Every value of a row in use is non-zero, all others are zero. */
 static void check_rows(const struct kv_cache *c)
 {
-    const int64_t rows = c->sequences * c->capacity;
+    const int64_t rows = c->sequences * c->capacity, size = sizeof(real);
 
-    for (int kind = 0; kind < 3; kind++)
-        for (int64_t i = 0; i < rows * c->before[c->layers][kind]; i++) {
+    for (int kind = 0; kind < CACHE_ROWS; kind++)
+        for (int64_t i = 0; i < rows * c->before[c->layers][kind]; i += size) {
+            const real *value = (const real *)(const void *)(c->data[kind] + i);
             int64_t l = 0;
             while (i >= rows * c->before[l + 1][kind])
                 l++;
             const int64_t width = c->before[l + 1][kind] - c->before[l][kind];
             const int64_t row = (i - rows * c->before[l][kind]) / width;
             const bool used = row % c->capacity < c->length[row / c->capacity];
-            assert_int_equal(c->data[kind][i] != 0, used);
+            assert_int_equal(*value != 0, used);
         }
 }
 
@@ -216,7 +217,7 @@ static void check_cached(struct model *m, struct tape *t, const char *name)
             if (all.s[s].kind[i] == IMAGE)
                 memcpy(by_row + (all.b.batch.begin[s] + i) * TINY_TOWER,
                        all.features + image++ * TINY_TOWER, TINY_TOWER * sizeof *by_row);
-    must(kv_cache_new(&cache, m, MIXED, 20, &e), &e);
+    must(kv_cache_new(&cache, m, NULL, MIXED, 20, &e), &e);
     while (next_piece(p, &all, done, by_row, &r)) {
         tape_begin(t, false);
         p->f.cache = &cache;

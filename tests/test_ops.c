@@ -447,7 +447,8 @@ static void test_no_rows(void **state)
         assert_true(m->leaf.grad[i] == 0);
     tape_begin(b.t, false);
     x = op_embedding(b.t, w, NULL, 0, -1);
-    struct cached_attention c = {.part = {{{x}, op_cache_write(b.t, x, cache, 1, NULL), 0, 3, 1}},
+    const struct cache_store one = {.data = cache, .rows = 1};
+    struct cached_attention c = {.part = {{{x}, op_cache_write(b.t, x, &one, NULL), 0, 3, 1}},
                                  .parts = 1,
                                  .heads = 1,
                                  .v_groups = 1,

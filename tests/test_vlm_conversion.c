@@ -223,7 +223,7 @@ static void check_absorbed(struct subject *s)
         longest = s->set.s[i].n > longest ? s->set.s[i].n : longest;
     add_samples(s, &prompts, "prompt");
     struct forward f = golden_set_features(&prompts, &s->m, s->t, &features);
-    must(kv_cache_new(&cache, &s->m, SAMPLES, longest, &e), &e);
+    must(kv_cache_new(&cache, &s->m, NULL, SAMPLES, longest, &e), &e);
     extend(s, &cache, &f, seq, whole);
     for (int n = 0; n < STEPS; n++) {
         struct step step;

@@ -48,7 +48,7 @@ static inline void check_absorbed(struct model *m, const float *want, struct tap
 
     for (int s = 0; s < SAMPLES; s++)
         longest = all->s[s].n > longest ? all->s[s].n : longest;
-    must(kv_cache_new(&cache, m, SAMPLES, longest, &e), &e);
+    must(kv_cache_new(&cache, m, NULL, SAMPLES, longest, &e), &e);
     tape_begin(t, false);
     struct forward f = all->f;
     f.cache = &cache;

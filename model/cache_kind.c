@@ -1,0 +1,103 @@
+/* cache_kind.c - see cache_kind.h. */
+#include "model/cache_kind.h"
+#include "base/err.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* What may follow the forms. */
+static const struct option {
+    const char *name;
+    size_t at; /* of its bool */
+} options[] = {
+    {"rotate", offsetof(struct cache_kind, rotate)},
+};
+enum { OPTIONS = sizeof options / sizeof *options };
+
+static bool *option_of(struct cache_kind *k, const struct option *o)
+{
+    return (bool *)((char *)k + o->at);
+}
+
+struct cache_kind cache_kind_f32(void)
+{
+    const struct row_form *reals = row_form_at(0);
+
+    return (struct cache_kind){.form = {reals, reals, reals}};
+}
+
+/* A word of a name: a form, at most two, or an option, once. */
+static bool take_word(struct cache_kind *k, const char *word, size_t n, int *forms)
+{
+    const struct row_form *f = row_form_find(word, n);
+
+    if (f && *forms < 2) {
+        for (int i = *forms ? CACHE_KEY : CACHE_ROPE; i < CACHE_ROWS; i++)
+            k->form[i] = f;
+        ++*forms;
+        return true;
+    }
+    for (int i = 0; *forms && i < OPTIONS; i++) {
+        bool *set = option_of(k, &options[i]);
+        if (strlen(options[i].name) != n || memcmp(options[i].name, word, n) != 0 || *set) continue;
+        return *set = true;
+    }
+    return false;
+}
+
+bool cache_kind_read(struct cache_kind *k, const char *name, struct err *e)
+{
+    int forms = 0;
+
+    *k = cache_kind_f32();
+    for (const char *at = name;; at++) {
+        const size_t n = strcspn(at, "+");
+        if (!take_word(k, at, n, &forms))
+            return err_set(e, "\"%.40s\" is no kind of cache; there are " CACHE_KIND_NAMES, name);
+        if (!*(at += n)) break;
+    }
+    if (k->rotate && k->form[CACHE_VALUE]->most <= 0)
+        return err_set(e,
+                       "\"%.40s\": latents in %s need no rotation: it is for those that are packed "
+                       "as q8, q4 or q2",
+                       name, k->form[CACHE_VALUE]->name);
+    return true;
+}
+
+const char *cache_kind_text(char text[CACHE_KIND_TEXT], const struct cache_kind *k)
+{
+    struct cache_kind all = *k;
+    int used = snprintf(text, CACHE_KIND_TEXT, "%s", k->form[CACHE_ROPE]->name);
+
+    if (k->form[CACHE_KEY] != k->form[CACHE_ROPE])
+        used += snprintf(text + used, (size_t)(CACHE_KIND_TEXT - used), "+%s",
+                         k->form[CACHE_KEY]->name);
+    for (int i = 0; i < OPTIONS; i++)
+        if (*option_of(&all, &options[i]))
+            used += snprintf(text + used, (size_t)(CACHE_KIND_TEXT - used), "+%s", options[i].name);
+    return text;
+}
+
+bool cache_kind_suits(const struct cache_kind *k, const struct model *m, struct err *e)
+{
+    char text[CACHE_KIND_TEXT];
+
+    if (k->rotate && m->state != ATTN_MLA)
+        return err_set(e,
+                       "a cache \"%s\" has latents that are rotated, and this model has none: leave "
+                       "\"+rotate\" out",
+                       cache_kind_text(text, k));
+    return true;
+}
+
+int64_t cache_kind_bytes(const struct cache_kind *k, const struct model *m)
+{
+    int64_t bytes = 0, width[CACHE_ROWS];
+
+    for (int64_t l = 0; l < m->cfg.text.num_hidden_layers; l++) {
+        model_cache_widths(m, l, width);
+        for (int i = 0; i < CACHE_ROWS; i++)
+            bytes += row_form_bytes(k->form[i], width[i]);
+    }
+    return bytes;
+}

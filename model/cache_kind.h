@@ -1,0 +1,32 @@
+/* cache_kind.h - what a KV cache holds of a token, and how: by its name, as in "f32", "q8+q4" or
+ * "q8+q4+rotate". */
+#ifndef MODEL_CACHE_KIND_H
+#define MODEL_CACHE_KIND_H
+
+#include "autograd/row_form.h"
+#include "model/model.h"
+
+/* Rotated keys (of the original: keys), unrotated keys or their latents, and values or their latents:
+ * the rows of a cache, see kv_cache.c. */
+enum cache_row { CACHE_ROPE, CACHE_KEY, CACHE_VALUE, CACHE_ROWS };
+
+struct cache_kind {
+    const struct row_form *form[CACHE_ROWS];
+    bool rotate; /* latents are transformed before they are packed (cache_rotation.h) */
+};
+
+/* A name is that of the form of all rows, or of the rotated keys and, behind a +, of the others; each
+ * further + is followed by the name of an option. */
+#define CACHE_KIND_NAMES "f32, bf16, q8, q4 and q2, as in q8+q4 (rotated keys + latents) or q8+q4+rotate"
+enum { CACHE_KIND_TEXT = 64 };
+bool cache_kind_read(struct cache_kind *k, const char *name, struct err *e);
+const char *cache_kind_text(char text[CACHE_KIND_TEXT], const struct cache_kind *k);
+struct cache_kind cache_kind_f32(void);
+
+/* Whether a model's caches can be of that kind; else *e says why not. */
+bool cache_kind_suits(const struct cache_kind *k, const struct model *m, struct err *e);
+
+/* Bytes that one token takes in all layers. */
+int64_t cache_kind_bytes(const struct cache_kind *k, const struct model *m);
+
+#endif
