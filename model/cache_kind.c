@@ -83,10 +83,11 @@ bool cache_kind_suits(const struct cache_kind *k, const struct model *m, struct 
     char text[CACHE_KIND_TEXT];
 
     if (k->rotate && m->state != ATTN_MLA)
-        return err_set(e,
-                       "a cache \"%s\" has latents that are rotated, and this model has none: leave "
-                       "\"+rotate\" out",
-                       cache_kind_text(text, k));
+        return err_set(
+            e,
+            "a cache \"%s\" has latents that are rotated, and this model has none: leave "
+            "\"+rotate\" out",
+            cache_kind_text(text, k));
     return true;
 }
 

@@ -17,7 +17,8 @@ struct cache_kind {
 
 /* A name is that of the form of all rows, or of the rotated keys and, behind a +, of the others; each
  * further + is followed by the name of an option. */
-#define CACHE_KIND_NAMES "f32, bf16, q8, q4 and q2, as in q8+q4 (rotated keys + latents) or q8+q4+rotate"
+#define CACHE_KIND_NAMES                                                                           \
+    "f32, bf16, q8, q4 and q2, as in q8+q4 (rotated keys + latents) or q8+q4+rotate"
 enum { CACHE_KIND_TEXT = 64 };
 bool cache_kind_read(struct cache_kind *k, const char *name, struct err *e);
 const char *cache_kind_text(char text[CACHE_KIND_TEXT], const struct cache_kind *k);

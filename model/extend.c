@@ -112,8 +112,8 @@ static void absorb_query(struct model *m, struct tape *t, const struct build *b,
     for (int64_t s = 0; s < model_sets(m); s++) {
         p->q[s] = op_head_linear(t, q, 0, param_tensor(w->set[s].up_k), H, G, false);
         if (turn)
-            p->q[s] = turn_heads(t, turn, s, p->q[s],
-                                 &(struct hadamard){.heads = H, .width = p->width});
+            p->q[s] =
+                turn_heads(t, turn, s, p->q[s], &(struct hadamard){.heads = H, .width = p->width});
         if (w->set[s].up_k_b && model_sets(m) > 1)
             a->key_bias[s] = op_head_linear(t, q, 0, column(t, w->set[s].up_k_b), H, G, false);
     }
@@ -132,12 +132,11 @@ static struct tensor *absorb_output(struct model *m, struct tape *t, struct attn
     for (int64_t s = 0; s < sets; s++) {
         const struct kv_set *set = &w->set[s];
         /* [T, H*dh], like each bias's share */
-        struct tensor *sum = turn ? turn_heads(t, turn, s, o,
-                                               &(struct hadamard){.x_col = s * H * r,
-                                                                  .heads = H,
-                                                                  .width = r,
-                                                                  .back = true})
-                                  : o;
+        struct tensor *sum =
+            turn ? turn_heads(
+                       t, turn, s, o,
+                       &(struct hadamard){.x_col = s * H * r, .heads = H, .width = r, .back = true})
+                 : o;
         struct tensor *add =
             op_head_linear(t, sum, turn ? 0 : s * H * r, param_tensor(set->up_v), H, G, true);
         y = y ? op_add(t, y, add) : add;
@@ -156,8 +155,7 @@ static struct tensor *attend_latents(struct model *m, struct tape *t, const stru
     const bool joint = kv_methods[m->method].joint;
     const struct latent_turn *turn = turn_of(b, l, joint ? CACHE_KEY : CACHE_VALUE);
 
-    a->v = joint ? a->part[1].k
-                 : store(t, b, CACHE_VALUE, l, turn_latent(m, t, b, turn, latent));
+    a->v = joint ? a->part[1].k : store(t, b, CACHE_VALUE, l, turn_latent(m, t, b, turn, latent));
     a->v_groups = 1;
     a->v_width = w->set[TEXT].down[1]->t.rows;
     a->split_modalities = model_sets(m) > 1;
@@ -183,10 +181,11 @@ static struct tensor *attention_layer(struct model *m, struct tape *t, const str
                                  .scale = 1 / sqrt((double)c->head_dim)};
 
     build_query(m, t, l, x, b->table, q);
-    a.part[0] = (struct cached_part){.q[TEXT] = q[0],
-                                     .k = store(t, b, CACHE_ROPE, l, build_key(m, t, l, x, b->table)),
-                                     .width = m->rope_dim,
-                                     .k_groups = model_rope_keys(m)};
+    a.part[0] =
+        (struct cached_part){.q[TEXT] = q[0],
+                             .k = store(t, b, CACHE_ROPE, l, build_key(m, t, l, x, b->table)),
+                             .width = m->rope_dim,
+                             .k_groups = model_rope_keys(m)};
     if (m->state == ATTN_FULL) {
         a.v = store(t, b, CACHE_VALUE, l,
                     op_linear(t, x, param_tensor(w->v), param_tensor(w->v_b), NULL));
@@ -194,14 +193,13 @@ static struct tensor *attention_layer(struct model *m, struct tape *t, const str
     }
     build_latents(m, t, batch, w, x, latent);
     bool key_latent = w->set[TEXT].down[0], value_latent = w->set[TEXT].down[1];
-    struct tensor *key = key_latent
-                             ? turn_latent(m, t, b, turn_of(b, l, CACHE_KEY), latent[0])
-                             : NULL;
+    struct tensor *key =
+        key_latent ? turn_latent(m, t, b, turn_of(b, l, CACHE_KEY), latent[0]) : NULL;
     if (q[1]) {
         a.parts = 2;
         absorb_query(m, t, b, l, q[1], &a);
-        a.part[1].k = store(t, b, CACHE_KEY, l,
-                            key ? key : build_up(m, t, batch, w, latent[0], false));
+        a.part[1].k =
+            store(t, b, CACHE_KEY, l, key ? key : build_up(m, t, batch, w, latent[0], false));
     } else if (key) { /* every pair is rotated: only values use the latent */
         a.part[1].k = store(t, b, CACHE_KEY, l, key);
     }

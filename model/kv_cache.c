@@ -25,10 +25,8 @@ bool kv_cache_new(struct kv_cache *c, const struct model *m, const struct cache_
 {
     const struct text_config *t = &m->cfg.text;
 
-    *c = (struct kv_cache){.how = how,
-                           .sequences = sequences,
-                           .capacity = capacity,
-                           .layers = t->num_hidden_layers};
+    *c = (struct kv_cache){
+        .how = how, .sequences = sequences, .capacity = capacity, .layers = t->num_hidden_layers};
     c->before = mem_new((size_t)c->layers + 1, sizeof *c->before, "the KV cache", e);
     if (!c->before) goto fail;
     for (int64_t l = 0; l < c->layers; l++) {
@@ -38,8 +36,8 @@ bool kv_cache_new(struct kv_cache *c, const struct model *m, const struct cache_
             c->before[l + 1][i] = c->before[l][i] + row_form_bytes(form_of(c, i), width[i]);
     }
     for (int i = 0; i < CACHE_ROWS; i++) {
-        c->data[i] = mem_new((size_t)(sequences * capacity * c->before[c->layers][i]), 1,
-                             "the KV cache", e);
+        c->data[i] =
+            mem_new((size_t)(sequences * capacity * c->before[c->layers][i]), 1, "the KV cache", e);
         if (!c->data[i]) goto fail;
     }
     c->length = mem_new((size_t)sequences, sizeof *c->length, "the KV cache", e);
@@ -89,8 +87,9 @@ bool kv_cache_check(const struct kv_cache *c, struct err *e)
     return err_set(e,
                    "the cache: the %s of layer %lld, token %lld has a value of %g: %s holds finite "
                    "ones up to %g; f32 and bf16 hold all",
-                   names[row], (long long)(f->place / CACHE_ROWS), (long long)(f->row % c->capacity),
-                   f->value, form_of(c, row)->name, (double)form_of(c, row)->most);
+                   names[row], (long long)(f->place / CACHE_ROWS),
+                   (long long)(f->row % c->capacity), f->value, form_of(c, row)->name,
+                   (double)form_of(c, row)->most);
 }
 
 /* The rows of one kind, of all layers and sequences, in new memory for more tokens each. */

@@ -2,6 +2,7 @@
  * it (`make docs`). */
 #include "train/config.h"
 #include "autograd/gemm.h"
+#include "autograd/row_form.h"
 #include "cluster/exchange.h"
 #include "data/template.h"
 #include "data/tokenizer/tokenizer.h"
@@ -273,6 +274,17 @@ static const struct schema_row rows[] = {
      .min = SCHEMA_FROM(1), .max = SCHEMA_TO(65536), .help = "longest answer"},
     {"evaluate.examples", SCHEMA_INT(C, evaluate.examples), .def = "8", .min = SCHEMA_FROM(0),
      .max = SCHEMA_TO(1000), .may_change = true, .help = "answers shown in the report"},
+    {"evaluate.caches", SCHEMA_STRINGS(C, evaluate.caches), .def = "[]", .max_len = 64,
+     .may_change = true,
+     .help = "kinds of cache with which base, svd and stage 2 are scored as well, as in \"q8+q4\": "
+             "rotated keys (of the original: keys) and latents (values)"},
+    {"cache.rope", SCHEMA_ENUM(C, cache.rope, ROW_FORM_NAMES), .def = "\"f32\"",
+     .help = "what the rotated keys of models with latents are cached in: 32, 16, 8.5, 4.5 or 3 "
+             "bits a value"},
+    {"cache.latent", SCHEMA_ENUM(C, cache.latent, ROW_FORM_NAMES), .def = "\"f32\"",
+     .help = "the same of their latents, and of keys and values that have none"},
+    {"cache.rotate", SCHEMA_BOOL(C, cache.rotate), .def = "false",
+     .help = "mix a latent's channels before they are packed, so that all are held equally well"},
     {"cluster.processes", SCHEMA_INT(C, cluster.processes), .def = "0", .min = SCHEMA_FROM(0),
      .max = SCHEMA_TO(65536), .may_change = true,
      .help = "processes that must have been started (mpirun, srun), or that --dry-run plans for; "

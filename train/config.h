@@ -93,7 +93,12 @@ struct config {
     struct {
         int score; /* SCORE_... */
         int64_t samples, curve_samples, batch, max_new_tokens, examples;
+        struct schema_strings caches; /* train/caches.h */
     } evaluate;
+    struct {
+        int rope, latent; /* of ROW_FORM_NAMES, autograd/row_form.h */
+        bool rotate;
+    } cache;
     struct {
         int64_t processes; /* 0: as many as were started */
         int wire;          /* enum wire */

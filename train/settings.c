@@ -2,6 +2,7 @@
 #include "train/settings.h"
 #include "data/benchmark.h"
 #include "model/config/choices.h"
+#include "train/caches.h"
 #include "train/recipes.h"
 
 #include <string.h>
@@ -199,7 +200,7 @@ bool settings_check(const struct config *c, struct err *e)
 {
     static bool (*const checks[])(const struct config *, struct err *) = {
         check_paths,    check_steps,      check_sweep,      check_clashes, check_phases,
-        check_schedule, check_statistics, check_eval_names, check_metrics};
+        check_schedule, check_statistics, check_eval_names, check_metrics, caches_check};
 
     for (int64_t k = 0; k < recipes_count(c); k++)
         for (size_t i = 0; i < sizeof checks / sizeof *checks; i++)

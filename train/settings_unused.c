@@ -204,6 +204,7 @@ static const struct rule {
     {"evaluate.max_new_tokens", of_answers, no_answers, 0},
     {"evaluate.examples", of_answers, no_answers, 0},
     {"evaluate.curve_samples", of_curve, "evaluate.samples are fewer", 0},
+    {"cache.", of_eval, no_eval, 0},
     {"baseline.family", for_shape, own_shape, 0},
     {"baseline.hidden_size", for_shape, own_shape, 0},
     {"baseline.intermediate_size", for_shape, own_shape, 0},

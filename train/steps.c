@@ -6,6 +6,7 @@
 #include "cluster/cluster.h"
 #include "model/family/family.h"
 #include "train/ahead.h"
+#include "train/caches.h"
 #include "train/score/evaluate.h"
 #include "train/factors.h"
 #include "train/forecast/forecast.h"
@@ -138,37 +139,78 @@ static bool step_baseline(struct run *r, struct err *e)
     return ok;
 }
 
-static bool score_model(struct run *r, struct model *m, const char *dir, struct err *e)
+/* With a kind of cache; NULL: its own. */
+static bool score_model(struct run *r, struct model *m, const char *dir,
+                        const struct cache_kind *kind, struct scores *s, struct err *e)
 {
     char *path = run_path(r, e, "%s", dir), *file = run_path(r, e, "%s/scores.json", dir);
     char *answers = run_path(r, e, "%s/answers.jsonl", dir);
-    const struct evaluate_how how = {.answers = answers, .context = dir};
-    struct scores s = {0};
+    const struct evaluate_how how = {.answers = answers, .context = dir, .cache = kind};
     bool ok = path && file && answers && file_mkdirs(path, e) && need_pictures(r, m, false, e) &&
-              evaluate(r, m, &how, &s, e);
+              evaluate(r, m, &how, s, e);
 
     ok = cluster_agree(
-        ok && (!cluster_first() || (scores_save(&s, file, e) && made_scores_sums(r, dir, e))), e);
-
-    scores_free(&s);
+        ok && (!cluster_first() || (scores_save(s, file, e) && made_scores_sums(r, dir, e))), e);
     free(path);
     free(file);
     free(answers);
     return ok;
 }
 
-/* Full scores of a model, unless they are there: of one that a step has left, or of the base. */
+/* The model of a step that is scored, opened when that is needed. */
+struct to_score {
+    enum step step;
+    const char *dir;
+    struct model *m;
+};
+
+static bool open_to_score(struct run *r, const struct to_score *t, struct err *e)
+{
+    if (t->m->params) return true;
+    if (r->shares && t->step <= STEP_STAGE1) return share_lacks(r, t->dir, "scores.json", e);
+    return t->step == STEP_BASELINE ? open_base_model(r, t->m, e)
+                                    : made_open(r, t->step, t->dir, t->m, e);
+}
+
+/* Full scores with entry i of evaluate.caches (-1: the model's own kind of cache), unless they are
+ * there. */
+static bool score_as(struct run *r, const struct to_score *t, int64_t i, struct err *e)
+{
+    const char *dir = t->dir;
+    char other[CACHES_DIR], name[CACHES_NAME];
+    struct score_time when = {.phase = step_names[t->step], .event = name};
+    struct cache_kind kind = {0};
+    struct scores s = {0};
+    bool done = false, ok = i < 0 || cache_kind_read(&kind, r->c.evaluate.caches.v[i], e);
+
+    if (ok && i >= 0) dir = caches_dir(other, t->dir, &kind);
+    ok = ok && cluster_as_first(!cluster_first() || made_scores(r, dir, &done, e), &done, e);
+    if (!ok || done) return ok;
+    if (!open_to_score(r, t, e)) return false;
+    if (i >= 0 && !caches_other(&r->c, i, t->m->state, &kind)) return true;
+    ok = score_model(r, t->m, dir, i < 0 ? NULL : &kind, &s, e);
+    if (ok && i >= 0) {
+        char *point = mem_printf(e, "%.*s", (int)strcspn(t->dir, "/"), t->dir);
+        when.point = point;
+        caches_name(name, &kind);
+        ok = cluster_agree(point && (!cluster_first() || scores_write(&s, r, &when, e)), e);
+        free(point);
+    }
+    scores_free(&s);
+    return ok;
+}
+
+/* Full scores of a model, unless they are there: of one that a step has left, or of the base. What
+ * points share is scored before them. */
 static bool score_dir(struct run *r, enum step step, const char *dir, struct err *e)
 {
-    bool done = false,
-         ok = cluster_as_first(!cluster_first() || made_scores(r, dir, &done, e), &done, e);
+    const bool others = step != STEP_STAGE1 && !(r->shares && step == STEP_BASELINE);
     struct model m = {0};
+    const struct to_score t = {step, dir, &m};
+    bool ok = score_as(r, &t, -1, e);
 
-    if (ok && !done) {
-        if (r->shares && step <= STEP_STAGE1) return share_lacks(r, dir, "scores.json", e);
-        ok = step == STEP_BASELINE ? open_base_model(r, &m, e) : made_open(r, step, dir, &m, e);
-        ok = ok && score_model(r, &m, dir, e);
-    }
+    for (int64_t i = 0; ok && others && i < r->c.evaluate.caches.n; i++)
+        ok = score_as(r, &t, i, e);
     model_close(&m);
     return ok;
 }

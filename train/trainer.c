@@ -364,7 +364,7 @@ static bool curve_point(struct trainer *t, struct err *e)
     struct scores s = {0};
     char context[300];
     const struct evaluate_how how = {.curve = true, .context = context};
-    const struct score_time when = {t->job->point, t->job->phase, t->step, t->tokens};
+    const struct score_time when = {t->job->point, t->job->phase, "eval", t->step, t->tokens};
     bool ok;
 
     if (t->r->n_eval == 0) return true;

@@ -12,6 +12,7 @@
 #include "base/text.h"
 #include "base/watch.h"
 #include "cluster/cluster.h"
+#include "train/caches.h"
 #include "train/score/choice.h"
 #include "train/score/figures.h"
 #include "train/score/scorer.h"
@@ -82,6 +83,7 @@ struct generator scoring_generator(const struct scoring *s)
                               .max_new = run_max_new(r, s->set - r->eval),
                               .stop = r->stop,
                               .n_stop = r->n_stop,
+                              .cache = s->cache,
                               .stats = s->stats};
 }
 
@@ -292,14 +294,15 @@ static void say_scores(const struct evaluation *v)
     const struct scores *s = v->out;
     const struct generate_stats *g = &s->stats;
     double bytes = g->cached_tokens ? (double)g->cache_bytes / (double)g->cached_tokens : 0.0;
-    char text[SCORE_TEXT], figures[SET_FIGURES_TEXT];
+    char text[SCORE_TEXT], figures[SET_FIGURES_TEXT], kind[CACHE_KIND_TEXT];
 
     for (size_t i = 0; i < s->n_sets; i++) {
         set_figures_text(&s->sets[i], figures);
         log_line("%s: %s: %s", v->context, s->sets[i].name, figures);
     }
     v->s.how->say(text, scorer_title(v->s.r), &s->all);
-    log_line("%s: %s, %.0f bytes of cache a token, %.1f s", v->context, text, bytes, s->seconds);
+    log_line("%s: %s, %.0f bytes of cache a token (%s), %.1f s", v->context, text, bytes,
+             cache_kind_text(kind, &s->cache), s->seconds);
 }
 
 static bool open_evaluation(struct evaluation *v, struct err *e)
@@ -332,11 +335,14 @@ bool evaluate(struct run *r, struct model *m, const struct evaluate_how *how, st
                            .out = s};
     const bool answers = how->answers && v.s.how->generates;
     struct file_out out = {0};
+    struct cache_how cache = {0};
     double begin = clock_seconds();
     bool ok;
 
     memset(s, 0, sizeof *s);
-    ok = cluster_agree(open_evaluation(&v, e) &&
+    s->cache = how->cache ? *how->cache : caches_own(&r->c, m->state);
+    v.s.cache = &cache;
+    ok = cluster_agree(open_evaluation(&v, e) && cache_how_new(&cache, m, &s->cache, e) &&
                            (!answers || !cluster_first() || file_out_open(&out, how->answers, e)),
                        e);
     v.answers = out.fp;
@@ -350,6 +356,7 @@ bool evaluate(struct run *r, struct model *m, const struct evaluate_how *how, st
     if (ok) say_scores(&v);
     file_out_abort(&out);
     close_evaluation(&v);
+    cache_how_free(&cache);
     if (!ok) scores_free(s);
     return ok;
 }

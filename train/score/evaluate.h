@@ -9,6 +9,7 @@ struct evaluate_how {
     const char *answers; /* if answers are generated: the file to write every question, expected and
                           * generated answer to, one JSON object per line; NULL: none */
     const char *context; /* shown in the progress line and in the log */
+    const struct cache_kind *cache; /* NULL: the model's own (train/caches.h) */
 };
 
 /* Scores evaluate.samples samples of each set, which are spread evenly over it, as the curve's are

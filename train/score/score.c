@@ -93,7 +93,7 @@ bool scores_write(const struct scores *s, struct run *r, const struct score_time
                   struct err *e)
 {
     const struct score_cell *cell = scorer_of(&r->c)->cell;
-    size_t n = 8 + SCORE_CELLS, used = 0;
+    size_t n = 9 + SCORE_CELLS, used = 0;
     struct metrics_value *line = mem_new(n + s->n, sizeof *line, "a line of metrics", e);
     char(*keys)[160] = mem_new(s->n, sizeof *keys, "a line of metrics", e);
     bool ok = line && keys;
@@ -101,12 +101,15 @@ bool scores_write(const struct scores *s, struct run *r, const struct score_time
     if (ok) {
         line[used++] = metric_tag("point", when->point);
         line[used++] = metric_tag("phase", when->phase);
-        line[used++] = metric_tag("event", "eval");
+        line[used++] = metric_tag("event", when->event);
         line[used++] = metric_num("step", (double)when->step);
         line[used++] = metric_num("tokens", when->tokens);
         line[used++] = metric_num("score", scores_main(s, r));
         line[used++] = metric_num("samples", (double)s->all.n);
         if (s->all.has_error) line[used++] = metric_num("score_stderr", s->all.se);
+        if (s->stats.cached_tokens)
+            line[used++] = metric_num("bytes_per_token", (double)s->stats.cache_bytes /
+                                                             (double)s->stats.cached_tokens);
         for (const struct score_cell *c = cell + 1; c->name; c++)
             if (s->all.n) line[used++] = metric_num(c->name, c->value(&s->all));
         for (size_t i = 0; i < s->n; i++) {
@@ -143,13 +146,14 @@ static bool add_sets(cJSON *root, const struct scores *s)
 bool scores_save(const struct scores *s, const char *path, struct err *e)
 {
     cJSON *root = cJSON_CreateObject(), *kinds = NULL;
-    char *text = NULL;
+    char *text = NULL, kind[CACHE_KIND_TEXT];
     bool ok = add_score(root, &s->all, "all") && add_score(root, &s->curve, "curve") &&
               (kinds = cJSON_AddObjectToObject(root, "kinds"));
 
     for (size_t i = 0; ok && i < s->n; i++)
         ok = add_score(kinds, &s->kinds[i], s->kinds[i].name);
     ok = ok && add_sets(root, s) &&
+         cJSON_AddStringToObject(root, "cache", cache_kind_text(kind, &s->cache)) &&
          cJSON_AddNumberToObject(root, "cached_tokens", (double)s->stats.cached_tokens) &&
          cJSON_AddNumberToObject(root, "cache_bytes", (double)s->stats.cache_bytes);
     if (ok)
@@ -199,14 +203,17 @@ static bool read_sets(const cJSON *sets, struct scores *s, bool *room, struct er
 bool scores_load(struct scores *s, const char *path, struct err *e)
 {
     struct jsonc doc;
-    const cJSON *tokens, *bytes, *k;
+    const cJSON *tokens, *bytes, *cache, *k;
+    struct err unknown;
     bool ok, room = true;
 
     memset(s, 0, sizeof *s);
     if (!jsonc_read(&doc, path, (size_t)16 << 20, e)) return false;
     tokens = cJSON_GetObjectItem(doc.root, "cached_tokens");
     bytes = cJSON_GetObjectItem(doc.root, "cache_bytes");
-    ok = read_score(cJSON_GetObjectItem(doc.root, "all"), "all", &s->all) &&
+    cache = cJSON_GetObjectItem(doc.root, "cache"); /* an older version's have none */
+    ok = cache_kind_read(&s->cache, cJSON_IsString(cache) ? cache->valuestring : "f32", &unknown) &&
+         read_score(cJSON_GetObjectItem(doc.root, "all"), "all", &s->all) &&
          read_score(cJSON_GetObjectItem(doc.root, "curve"), "curve", &s->curve) &&
          cJSON_IsNumber(tokens) && cJSON_IsNumber(bytes);
     if (ok) {

@@ -3,6 +3,7 @@
 #define TRAIN_SCORE_SCORE_H
 
 #include "data/set_figures.h"
+#include "model/cache_kind.h"
 #include "model/generate.h"
 #include "train/run.h"
 
@@ -21,6 +22,7 @@ struct score {
 };
 
 struct scores {
+    struct cache_kind cache; /* with which they were measured */
     struct score all;
     struct score curve; /* of the samples used for points of the curve */
     struct score *kinds;
@@ -47,9 +49,9 @@ void scores_free(struct scores *s);
 double scores_main(const struct scores *s, const struct run *r);
 
 /* Writes one line of metrics.jsonl: the scores of a training after `step` steps and so many trained
- * tokens. */
+ * tokens; with another event than "eval" these are of no point of a curve. */
 struct score_time {
-    const char *point, *phase;
+    const char *point, *phase, *event;
     int64_t step;
     double tokens;
 };

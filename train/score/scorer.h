@@ -20,6 +20,7 @@ struct scoring {
     int64_t number;         /* of the batch, in its set */
     FILE *answers;          /* of answers.jsonl, a line for each sample; NULL: not wanted */
     struct generate_stats *stats;
+    const struct cache_how *cache;
     struct scored *scored; /* [n_scored]: so far, of the set */
     size_t n_scored, cap_scored;
 };

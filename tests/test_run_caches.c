@@ -1,0 +1,95 @@
+/* test_run_caches.c - evaluate.caches and cache.*: what a run leaves of each kind of cache, that none is
+ * scored twice, and what is refused. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/tmpdir.h"
+
+#include "tests/program.h"
+
+#define RUN "$B/mha2mla-train --config $C --set sweep.low_rank=[4] "
+#define CACHES                                                                                     \
+    "--set 'evaluate.caches=[\"f32\",\"bf16\",\"q8+q4\",\"q8+q4+rotate\"]' --set "                 \
+    "data.eval[1].limit=3 "
+
+/* The bytes of a token: two layers, two heads of 16 dims. FULL: 32 keys and 32 values; MLA: 2 rotated
+ * heads of 4, and a latent of 8. Blocks are filled up: q8 has 34 bytes for 32 values, q4 36 for 64. */
+static void test_scored_with_each(void **state)
+{
+    static const struct {
+        const char *dir;
+        int bytes;
+    } of[] = {{"base", 2 * 64 * 4},
+              {"base/cache-bf16", 2 * 64 * 2},
+              {"base/cache-q8+q4", 2 * (34 + 36)},
+              {"rope4-rank4/stage2", 2 * 16 * 4},
+              {"rope4-rank4/svd/cache-bf16", 2 * 16 * 2},
+              {"rope4-rank4/stage2/cache-q8+q4", 2 * (34 + 36)},
+              {"rope4-rank4/stage2/cache-q8+q4+rotate", 2 * (34 + 36)}};
+    char command[400];
+
+    must_run(state, RUN CACHES);
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        const char *kind = strstr(of[i].dir, "cache-");
+        snprintf(command, sizeof command,
+                 "set -- $(tr -d ',' < $T/run/%s/scores.json | awk '/\"cached_tokens\"/ {t = $2} "
+                 "/\"cache_bytes\"/ {print $2 / t} /\"cache\"/ {print $2}') && "
+                 "test \"$1 $2\" = '\"%s\" %d' && test -s $T/run/%s/answers.jsonl",
+                 of[i].dir, kind ? kind + 6 : "f32", of[i].bytes, of[i].dir);
+        must_run(state, command);
+    }
+    /* the original has no latents, stage 1 is not scored so, and its own kind not twice */
+    must_run(state, "test $(ls -d $T/run/*/cache-* $T/run/*/*/cache-* | wc -l) = 8");
+    must_run(state,
+             "grep -q '\"point\":\"rope4-rank4\",\"phase\":\"stage2\",\"event\":\"cache-q8+q4\""
+             ".*\"bytes_per_token\":140' $T/run/metrics.jsonl");
+    must_run(state, "cat $T/run/train.log > $T/was");
+    must_run(state, RUN CACHES "--resume"); /* all is there */
+    must_run(state,
+             "! tail -n +$(($(wc -l < $T/was) + 1)) $T/run/train.log | grep -q 'of cache a token'");
+    must_run(state, RUN "--set 'evaluate.caches=[\"q2\"]' --set data.eval[1].limit=3 --resume");
+    must_run(state, "test -s $T/run/base/cache-q2/scores.json");
+}
+
+static void test_refused(void **state)
+{
+    static const struct {
+        const char *set, *says;
+    } bad[] = {
+        {"evaluate.caches=[\\\"q3\\\"]",
+         "evaluate.caches[0]: \"q3\" is no kind of cache; there are f32"},
+        {"evaluate.caches=[\\\"q8+q4+q2\\\"]", "\"q8+q4+q2\" is no kind of cache"},
+        {"evaluate.caches=[\\\"rotate\\\"]", "\"rotate\" is no kind of cache"},
+        {"evaluate.caches=[\\\"q8+\\\"]", "\"q8+\" is no kind of cache"},
+        {"evaluate.caches=[\\\"q8\\\",\\\"q8+q8\\\"]",
+         "evaluate.caches[1]: \"q8+q8\" is the same as evaluate.caches[0]"},
+        {"evaluate.caches=[\\\"q8+bf16+rotate\\\"]",
+         "evaluate.caches[0]: \"q8+bf16+rotate\": latents in bf16 need no rotation"},
+        {"cache.rotate=true",
+         "cache.rotate: latents in f32 need no rotation: set it to false, or "},
+    };
+    char command[300];
+
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        snprintf(command, sizeof command, RUN "--dry-run --set \"%s\"", bad[i].set);
+        must_fail(state, command, bad[i].says);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        program_test(test_scored_with_each),
+        program_test(test_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,24 @@
+/* caches.h - the kinds of KV cache with which a run's models are scored (model/cache_kind.h). One is a
+ * model's own: cache.rope, cache.latent and cache.rotate if it has latents, else reals. The others are
+ * those of evaluate.caches, with which base, svd and stage 2 are scored too, each in a directory of its
+ * own beside the model's scores. */
+#ifndef TRAIN_CACHES_H
+#define TRAIN_CACHES_H
+
+#include "model/cache_kind.h"
+#include "train/config.h"
+
+/* Part of settings_check. */
+bool caches_check(const struct config *c, struct err *e);
+
+/* Of a model whose attention is in that state. */
+struct cache_kind caches_own(const struct config *c, enum attn_state state);
+/* Entry i of evaluate.caches; false: such a model is not scored with it, or it is its own kind. */
+bool caches_other(const struct config *c, int64_t i, enum attn_state state, struct cache_kind *k);
+
+/* Where the scores with it are, under those of the model in `of`; and what they are called there. */
+enum { CACHES_NAME = CACHE_KIND_TEXT + 8, CACHES_DIR = 160 };
+const char *caches_name(char name[CACHES_NAME], const struct cache_kind *k);
+const char *caches_dir(char dir[CACHES_DIR], const char *of, const struct cache_kind *k);
+
+#endif
