@@ -223,6 +223,7 @@ struct inference {
     int32_t rows[ROWS];
     struct tensor head, logits;
     struct top_logits top;
+    real by[WIDTH];
 };
 
 static struct tensor *table_of(struct tape *t, struct inference *in)
@@ -256,6 +257,15 @@ static struct tensor *over_cache(struct tape *t, struct inference *in)
                                                              .scale = 0.1});
 }
 
+static struct tensor *mixed(struct tape *t, struct inference *in)
+{
+    for (int i = 0; i < WIDTH; i++)
+        in->by[i] = (real)(1 + i) / 4;
+    return op_hadamard(
+        t, &in->src,
+        &(struct hadamard){.heads = 1, .width = WIDTH, .block = WIDTH & -WIDTH, .by = {in->by}});
+}
+
 /* All logits, so that the order of two does not matter. */
 static struct tensor *top_of(struct tape *t, struct inference *in)
 {
@@ -273,10 +283,8 @@ static const struct inference_case {
     struct tensor *(*build)(struct tape *t, struct inference *in);
     double products; /* as of bounds */
 } inference_cases[] = {
-    {"rope_table", table_of, 0},
-    {"cache_write", written, 0},
-    {"cached_attention", over_cache, 0},
-    {"top_logits", top_of, 1.5}, /* two factors */
+    {"rope_table", table_of, 0},         {"cache_write", written, 0}, {"hadamard", mixed, 0},
+    {"cached_attention", over_cache, 0}, {"top_logits", top_of, 1.5}, /* two factors */
 };
 enum { INFERENCE = sizeof inference_cases / sizeof *inference_cases };
 
