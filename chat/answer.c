@@ -70,7 +70,7 @@ static bool reserve(struct talker *t, int64_t tokens, struct err *e)
     if (more > t->o.max_length) more = t->o.max_length;
     if (more > tokens) tokens = more;
     return t->cache.length ? kv_cache_reserve(&t->cache, tokens, e)
-                           : kv_cache_new(&t->cache, &t->m, NULL, 1, tokens, e);
+                           : kv_cache_new(&t->cache, &t->m, &t->how_cached, 1, tokens, e);
 }
 
 /* ---- pictures ---- */
@@ -174,6 +174,7 @@ static void measure(const struct making *m, const struct talk_prompt *p, const s
     a->prefill_seconds = (m->first > 0 ? m->first : end) - m->begin;
     a->decode_seconds = m->first > 0 ? end - m->first : 0;
     a->cached_tokens = t->cache.length ? t->cache.length[0] : 0;
+    cache_kind_text(a->cache_format, &t->how_cached.kind);
     a->cache_bytes = t->cache.length ? kv_cache_bytes(&t->cache) : 0;
     a->original_bytes = (size_t)(a->cached_tokens * t->m.cfg.text.num_hidden_layers *
                                  model_cache_values_full(&t->m)) *

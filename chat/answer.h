@@ -18,6 +18,7 @@ struct answer {
     int64_t cached_tokens;                  /* at the end */
     double prefill_seconds, decode_seconds; /* until the first token; after it */
     size_t cache_bytes, original_bytes;     /* of the cached tokens; what the original would hold */
+    char cache_format[CACHE_KIND_TEXT];     /* how they are held */
 };
 
 /* Generates it, writes it to `out` (NULL: does not) as it comes, and adds it to the conversation.
@@ -28,8 +29,5 @@ void answer_free(struct answer *a); /* fine on a zeroed struct */
 
 /* Of the tokens after the first, which the prompt brings; 0 without any. */
 double answer_speed(const struct answer *a);
-
-/* The cache's values are kept as this. */
-#define ANSWER_CACHE_FORMAT "f32"
 
 #endif

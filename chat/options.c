@@ -30,6 +30,9 @@ static const char usage[] =
     "(1)\n"
     "  --seed N               seeds what is drawn (1)\n"
     "  --stop TEXT            ends an answer before this text; may be repeated\n"
+    "  --cache KIND           what the KV cache holds values in: f32 (the default), bf16, q8, q4, "
+    "q2,\n"
+    "                         or rotated keys + latents apart, as in q8+q4 or q8+q4+rotate\n"
     "  --threads N            0, the default: all the cores this process may use\n"
     "  --memory-limit GIB     as run.memory_limit; 0, the default: the machine's memory\n"
     "  --json                 writes one JSON object an answer, and nothing else\n"
@@ -55,7 +58,18 @@ static const struct number {
 };
 
 /* Options that are texts, one or several. */
-enum { PROMPT = NUMBERS, SYSTEM, TEMPLATE, COMPARE, PICTURE, STOP, JSON, SHOW_VERSION, HELP };
+enum {
+    PROMPT = NUMBERS,
+    SYSTEM,
+    TEMPLATE,
+    COMPARE,
+    CACHE,
+    PICTURE,
+    STOP,
+    JSON,
+    SHOW_VERSION,
+    HELP
+};
 static const struct option known[] = {{"image", required_argument, NULL, PICTURE},
                                       {"system", required_argument, NULL, SYSTEM},
                                       {"template", required_argument, NULL, TEMPLATE},
@@ -69,6 +83,7 @@ static const struct option known[] = {{"image", required_argument, NULL, PICTURE
                                       {"memory-limit", required_argument, NULL, MEMORY},
                                       {"json", no_argument, NULL, JSON},
                                       {"compare", required_argument, NULL, COMPARE},
+                                      {"cache", required_argument, NULL, CACHE},
                                       {"version", no_argument, NULL, SHOW_VERSION},
                                       {"help", no_argument, NULL, HELP},
                                       {NULL, 0, NULL, 0}};
@@ -102,6 +117,15 @@ static bool take_text(const char **to, const char *name, struct err *e)
     return true;
 }
 
+/* Looked at before a model is opened. */
+static bool take_cache(const char **to, struct err *e)
+{
+    struct cache_kind unused;
+
+    return take_text(to, "--cache", e) &&
+           (cache_kind_read(&unused, *to, e) || err_context(e, "--cache"));
+}
+
 static bool take_option(struct parsing *p, int c, char **argv, struct err *e)
 {
     struct options *o = p->o;
@@ -118,6 +142,8 @@ static bool take_option(struct parsing *p, int c, char **argv, struct err *e)
         return take_text(&o->talker.chat_template, "--template", e);
     case COMPARE:
         return take_text(&o->compare, "--compare", e);
+    case CACHE:
+        return take_cache(&o->talker.cache, e);
     case PICTURE:
         o->images[o->n_images++] = optarg;
         return true; /* at most argc of them */

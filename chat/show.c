@@ -24,7 +24,7 @@ char *show_line(const struct answer *a, const char *who, struct err *e)
                       a->prefill_seconds, (long long)a->new_tokens, answer_speed(a),
                       unit_bytes(t[0], (double)a->cache_bytes),
                       unit_bytes(t[1], (double)a->original_bytes), unit_percent(t[2], share),
-                      ANSWER_CACHE_FORMAT);
+                      a->cache_format);
 }
 
 static bool add_numbers(cJSON *o, const struct answer *a)
@@ -55,7 +55,7 @@ char *show_json(const struct answer *a, const char *model, struct err *e)
     if (o && cJSON_AddStringToObject(o, "model", model) &&
         cJSON_AddItemToObject(o, "answer", jsonc_new_string(a->text, strlen(a->text))) &&
         cJSON_AddStringToObject(o, "finish_reason", finish_names[a->finish]) && add_numbers(o, a) &&
-        cJSON_AddStringToObject(o, "cache_format", ANSWER_CACHE_FORMAT))
+        cJSON_AddStringToObject(o, "cache_format", a->cache_format))
         text = jsonc_print(o, false, e);
     else
         err_set(e, "out of memory for an answer");

@@ -87,6 +87,17 @@ static bool open_limits(struct talker *t, const struct talker *with, struct err 
     return true;
 }
 
+/* A second model may be the original, without the latents that a kind of cache rotates: it is held alike
+ * but for that. */
+static bool choose_cache(struct talker *t, const struct talker *with, struct err *e)
+{
+    struct cache_kind kind = cache_kind_f32();
+
+    if (t->how->cache && !cache_kind_read(&kind, t->how->cache, e)) return false;
+    if (with && t->m.state != ATTN_MLA) kind.rotate = false;
+    return cache_how_new(&t->how_cached, &t->m, &kind, e) || err_context(e, "%s", t->dir);
+}
+
 bool talker_open(struct talker *t, const char *dir, const struct talker_options *how,
                  const struct talker *with, struct err *e)
 {
@@ -99,7 +110,7 @@ bool talker_open(struct talker *t, const char *dir, const struct talker_options 
         log_line("%s", t->m.notes[i]);
     return run_open_tokenizer(&t->r, cfg, e) && choose_template(t, e) &&
            run_open_prompts(&t->r, cfg, &t->o, e) && beside_say(&t->r, cfg, e) &&
-           limit_length(t, e) &&
+           limit_length(t, e) && choose_cache(t, with, e) &&
            choose_open(&t->choose, &how->sampling, (uint64_t)how->seed, cfg->text.vocab_size, e) &&
            talk_begin(&t->talk, how->system, e);
 }
@@ -117,6 +128,7 @@ void talker_close(struct talker *t)
     talk_end(&t->talk);
     choose_close(&t->choose);
     kv_cache_free(&t->cache);
+    cache_how_free(&t->how_cached);
     free(t->held);
     batch_free(&t->batch);
     if (!t->own_tape) t->r.tape = NULL;

@@ -16,6 +16,7 @@ struct talker_options {
     struct sampling sampling;
     const char *const *stops; /* [n_stops] */
     size_t n_stops;
+    const char *cache; /* its kind: model/cache_kind.h; NULL: f32 */
 };
 
 struct talker {
@@ -27,6 +28,7 @@ struct talker {
     struct dataset_options o; /* of its prompts; max_length: the positions that it has */
     struct talk talk;
     struct choose choose;
+    struct cache_how how_cached;
     struct kv_cache cache; /* of one sequence; zeroed before the first answer */
     uint64_t *held;        /* [cache.length[0]] what is cached: answer.c's tags */
     size_t cap_held;

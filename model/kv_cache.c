@@ -172,4 +172,5 @@ void kv_cache_rewind(struct kv_cache *c, int64_t s, int64_t length, int32_t next
         spans[c->n_spans[s] - 1].end = length;
     c->length[s] = length;
     c->next[s] = next;
+    c->fault.found = false; /* rows that could not be held are cut off */
 }

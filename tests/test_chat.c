@@ -207,10 +207,10 @@ static void check_other_picture(struct talker *kept, struct talker *fresh, const
     free(again);
 }
 
-static void check_kept(void *const *state, const char *dir)
+static void check_kept(void *const *state, const char *dir, const char *cache)
 {
     const struct talker_options drawn = {
-        .threads = 1, .seed = 3, .max_new = 12, .sampling = {1, 1, 0, 1}};
+        .threads = 1, .seed = 3, .max_new = 12, .sampling = {1, 1, 0, 1}, .cache = cache};
     char one[1300], two[1300];
     struct talker kept, fresh;
 
@@ -226,14 +226,15 @@ static void check_kept(void *const *state, const char *dir)
 
 static void test_kept(void **state)
 {
-    check_kept(state, MODEL);
+    check_kept(state, MODEL, NULL);
+    check_kept(state, MODEL, "q8+q4"); /* what is kept is what the prompt has read */
     /* positions in three axes, pictures with tokens around them */
     must_run(state,
              "$B/mha2mla-data tokenizer --template qwen2_vl --out $T/qtok $T/s/train.json && "
              "$B/mha2mla-train --config $C --set baseline.family=qwen2_5_vl --set "
              "model.tokenizer=$T/qtok --set data.template=qwen2_vl --set "
              "'run.steps=[\"baseline\"]' --set baseline.steps=2 --set data.min_pixels=1024");
-    check_kept(state, tmpdir_path(state, "run/baseline/model"));
+    check_kept(state, tmpdir_path(state, "run/baseline/model"), NULL);
 }
 
 /* Where the family has no template, the tokenizer's tokens tell. */
@@ -276,7 +277,8 @@ static void check_cut(struct model *m, struct tiny_batch *all, struct tape *t, i
     struct err e = {0};
     struct forward f = all->f;
 
-    must(batch_fill(&all->b, all->s, 1, true, &e) && kv_cache_new(&c, m, NULL, 1, 8 + TINY_PICTURE, &e),
+    must(batch_fill(&all->b, all->s, 1, true, &e) &&
+             kv_cache_new(&c, m, NULL, 1, 8 + TINY_PICTURE, &e),
          &e);
     all->leaf.rows = all->b.batch.image_tokens;
     for (int64_t i = 0; i < all->b.batch.images; i++)
@@ -476,6 +478,11 @@ static void test_json(void **state)
     assert_string_equal(string(o, "cache_format"), "f32");
     cJSON_Delete(o);
     free(text);
+    /* 8 rows of 128 values: in q4 72 bytes each for 512 */
+    must_run(state,
+             CHAT PICTURE "-p 'What is at the top left?' --cache q4 --json > $T/one 2> $T/err && "
+                          "grep -q '\"cache_format\":\"q4\"' $T/one && "
+                          "tail -1 $T/err | grep -q ' (14.06 %), q4$'");
     must_run(state, "printf 'What is at the top left?' | " CHAT PICTURE "-p - -n 1 --json | "
                     "grep -q '\"finish_reason\":\"length\".*\"completion_tokens\":1,'");
     must_run(state, CHAT PICTURE "-p 'What is at the top left?' --stop ' ' --json | "
@@ -554,6 +561,9 @@ static void test_bad_input(void **state)
         {"echo /retry | " CHAT, "/retry: nothing has been answered"},
         {"echo /image $T/none.png | " CHAT, "none.png"},
         {"echo /save $T/c.json | " CHAT, "c.json: is there already"},
+        {CHAT "-p x --cache q5", "--cache: \"q5\" is no kind of cache; there are f32, bf16"},
+        {CHAT "-p x --cache q8 --cache q4", "--cache is given twice"},
+        {CHAT "-p x --cache q8+q4+rotate", "has latents that are rotated, and this model has none"},
         {CHAT "-p x > /dev/full", "standard output"},
     };
 

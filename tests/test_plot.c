@@ -116,8 +116,9 @@ static void test_cache(void **state)
 {
     static const struct cache_score first[] = {{7.8125, 0.5, 45}, {25, 80, 82.5}},
                                     second[] = {{10, 75, NAN}};
-    static const struct cache_curve recipes[] = {{"published", first, 2}, {"ours_2", second, 1}};
-    struct cache_plot p = {"it's", "exact match (%)", 80, recipes, 2};
+    static const struct cache_curve recipes[] = {{"published", first, 2, false},
+                                                 {"ours_2", second, 1, false}};
+    struct cache_plot p = {"it's", "exact match (%)", 80, recipes, 2, CACHE_SHARE};
     const char *script = tmpdir_path(state, "recipes.gnuplot");
     struct err e = {0}, note = {0};
     char *got;

@@ -35,7 +35,8 @@ static void put_scores(const struct run *r, const char *dir, int right)
 {
     struct score kinds[2] = {{.name = "colour", .n = 6, .right = right},
                              {.name = "yes_no", .n = 4, .right = 4}};
-    struct scores s = {.all = {.n = 10, .right = right + 4},
+    struct scores s = {.cache = cache_kind_f32(),
+                       .all = {.n = 10, .right = right + 4},
                        .curve = {.n = 10, .right = right + 4},
                        .kinds = kinds,
                        .n = 2};
@@ -166,10 +167,50 @@ static void test_half_done(void **state)
     run_close(&r);
 }
 
+/* The same model with several kinds of cache: a row each that is there, beside its own kind; of the
+ * original none with rotated latents. */
+static void test_caches(void **state)
+{
+    const char *const more[] = {"evaluate.caches=[\"q8+q4\",\"q8+q4+rotate\",\"f32\"]", NULL};
+    struct run r;
+    struct err e;
+    char *text;
+
+    open_run(&r, state, more);
+    put_scores(&r, "base", 6);
+    put_scores(&r, "base/cache-q8+q4", 6);
+    put_scores(&r, "rope8-rank2/svd", 5);
+    put_scores(&r, "rope8-rank2/stage2", 5);
+    put_scores(&r, "rope8-rank2/stage2/cache-q8+q4", 2);
+    put_scores(&r, "rope8-rank2/stage2/cache-q8+q4+rotate", 5);
+    put_model(&r, "rope8-rank2", 4);
+    must(step_report(&r, &e), &e);
+    text = slurp(tmpdir_path(state, "run/report.md"), NULL);
+    /* 5120 bytes of 10 tokens; the original has 2 layers of 64 values, in bf16 256 bytes */
+    assert_says(text,
+                "| base | f32 | 512 | 200.00 % | 100.00 % |  |\n"
+                "| base | q8+q4 | 512 | 200.00 % | 100.00 % | +0.00 ± 0.00: no difference shown |\n"
+                "| rope8-rank2 after SVD | f32 | 512 | 200.00 % | 90.00 % |  |\n"
+                "| rope8-rank2 stage 2 | f32 | 512 | 200.00 % | 90.00 % |  |\n");
+    /* 3 of 10 lost: sqrt((.3 - .09) / 10) */
+    assert_says(text,
+                "| rope8-rank2 stage 2 | q8+q4 | 512 | 200.00 % | 60.00 % | -30.00 ± 14.49 |\n"
+                "| rope8-rank2 stage 2 | q8+q4+rotate | 512 | 200.00 % | 90.00 % | +0.00 ± 0.00: "
+                "no difference shown |\n\n");
+    free(text);
+    text = slurp(tmpdir_path(state, "run/caches.tsv"), NULL);
+    assert_string_equal(text, "curve\tcache\tafter_svd\tafter_stage2\tlabel\n"
+                              "0\t512\tnan\t100\tthe original\n0\t512\tnan\t100\tthe original\n"
+                              "1\t512\t90\tnan\trope8-rank2\n1\t512\tnan\t90\trope8-rank2\n"
+                              "1\t512\tnan\t60\trope8-rank2\n1\t512\tnan\t90\trope8-rank2\n");
+    free(text);
+    run_close(&r);
+}
+
 /* Ten questions, of which the ones with a 1 are answered right. */
 static void put_answers(const struct run *r, const char *dir, const char *right)
 {
-    struct scores s = {.all = {.n = 10}};
+    struct scores s = {.cache = cache_kind_f32(), .all = {.n = 10}};
     struct err e;
     char *file;
     FILE *fp;
@@ -374,7 +415,7 @@ int main(void)
         tmpdir_test(test_recipes),      tmpdir_test(test_recipes_of_tokens),
         tmpdir_test(test_half_done),    tmpdir_test(test_nothing_yet),
         tmpdir_test(test_metrics_lost), tmpdir_test(test_broken_answers),
-        cmocka_unit_test(test_units),
+        tmpdir_test(test_caches),       cmocka_unit_test(test_units),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -52,6 +52,9 @@ static void test_scored_with_each(void **state)
     must_run(state,
              "grep -q '\"point\":\"rope4-rank4\",\"phase\":\"stage2\",\"event\":\"cache-q8+q4\""
              ".*\"bytes_per_token\":140' $T/run/metrics.jsonl");
+    must_run(state, "grep -q '^| rope4-rank4 stage 2 | q8+q4+rotate | 140 | 54.69 % |' "
+                    "$T/run/report.md && grep -q '^| base | f32 | 512 | 200.00 % |.*|  |$' "
+                    "$T/run/report.md && test $(grep -c 'the original$' $T/run/caches.tsv) = 3");
     must_run(state, "cat $T/run/train.log > $T/was");
     must_run(state, RUN CACHES "--resume"); /* all is there */
     must_run(state,

@@ -7,7 +7,13 @@
 #include <math.h>
 #include <stdio.h>
 
-static const char name[] = "recipes";
+static const struct axis {
+    const char *name, *label;
+    bool doubles; /* a step to the right is twice as much */
+} axes[] = {
+    [CACHE_SHARE] = {"recipes", "cache, % of the original", false},
+    [CACHE_BYTES] = {"caches", "cache, bytes a token", true},
+};
 
 /* The two scores of a curve: column of the data, words of the legend, look. */
 static const struct line {
@@ -44,29 +50,35 @@ static void print_data(FILE *fp, const void *of)
         }
 }
 
-/* The largest cache and the largest score. */
-static void find_most(const struct cache_plot *p, double *cache, double *score)
+/* The smallest and the largest cache, and the largest score. */
+static void find_most(const struct cache_plot *p, double *least, double *cache, double *score)
 {
     *cache = 0;
+    *least = INFINITY;
     *score = isfinite(p->base) ? p->base : 0;
     for (size_t c = 0; c < p->n; c++)
         for (size_t i = 0; i < p->curves[c].n; i++) {
             const struct cache_score *s = &p->curves[c].at[i];
             if (s->cache > *cache) *cache = s->cache;
+            if (s->cache < *least) *least = s->cache;
             for (int k = 0; k < LINES; k++)
                 if (score_of(s, k) > *score) *score = score_of(s, k);
         }
 }
 
-/* Both axes begin at 0 and end beyond the last marker. */
+/* Axes begin at 0, but for one that doubles, and end beyond the last marker. */
 static void print_ranges(FILE *fp, const struct cache_plot *p)
 {
-    double cache, score, x, y;
+    double least, cache, score, x, y;
 
-    find_most(p, &cache, &score);
+    find_most(p, &least, &cache, &score);
     x = gnuplot_step(cache > 0 ? cache : 1, 10);
     y = gnuplot_step(score > 0 ? score : 1, 8);
-    fprintf(fp, "set xrange [0:%.17g]\nset xtics %.17g\n", 1.04 * (cache > 0 ? cache : 1), x);
+    if (axes[p->axis].doubles && cache > 0)
+        fprintf(fp, "set logscale x 2\nset format x '%%.0f'\nset xrange [%.17g:%.17g]\n",
+                least / 1.2, cache * 1.2);
+    else
+        fprintf(fp, "set xrange [0:%.17g]\nset xtics %.17g\n", 1.04 * (cache > 0 ? cache : 1), x);
     fprintf(fp, "set yrange [0:%.17g]\nset ytics %.17g\n", y * ceil(1.03 * score / y + 1e-9), y);
 }
 
@@ -75,12 +87,13 @@ static void print_curve(FILE *fp, const struct cache_plot *p, size_t c, bool *fi
     for (int k = 0; k < LINES; k++) {
         char label[120];
         if (!has_line(&p->curves[c], k)) continue;
-        snprintf(label, sizeof label, "%s, %s", p->curves[c].label, lines[k].what);
+        snprintf(label, sizeof label, p->curves[c].whole ? "%s" : "%s, %s", p->curves[c].label,
+                 lines[k].what);
         fprintf(fp,
-                "%s'recipes.tsv' skip 1 using (column(1) == %zu ? column(2) : NaN):%d with "
+                "%s'%s.tsv' skip 1 using (column(1) == %zu ? column(2) : NaN):%d with "
                 "linespoints %s pointtype %d linecolor rgb '%s' title ",
-                *first ? "" : ", \\\n     ", c, lines[k].column, lines[k].look, gnuplot_mark(c),
-                gnuplot_colour(c));
+                *first ? "" : ", \\\n     ", axes[p->axis].name, c, lines[k].column, lines[k].look,
+                gnuplot_mark(c), gnuplot_colour(c));
         gnuplot_quoted(fp, label);
         *first = false;
     }
@@ -95,8 +108,8 @@ static void print_script(FILE *fp, const void *of)
     for (size_t c = 0; c < p->n; c++)
         if (gnuplot_width(p->curves[c].label) + 15 > label)
             label = gnuplot_width(p->curves[c].label) + 15;
-    gnuplot_head(fp, name, 820 + 9 * label, 1 + LINES * p->n);
-    fprintf(fp, "set xlabel 'cache, %% of the original' offset 0,-0.3\nset ylabel ");
+    gnuplot_head(fp, axes[p->axis].name, 820 + 9 * label, 1 + LINES * p->n);
+    fprintf(fp, "set xlabel '%s' offset 0,-0.3\nset ylabel ", axes[p->axis].label);
     gnuplot_quoted(fp, p->score);
     fprintf(fp, " offset 0.3,0\nset title ");
     gnuplot_quoted(fp, p->title);
@@ -117,7 +130,7 @@ static void print_script(FILE *fp, const void *of)
 
 bool plot_cache(const char *dir, const struct cache_plot *p, struct err *note, struct err *e)
 {
-    const struct gnuplot_picture picture = {name, print_data, print_script, p};
+    const struct gnuplot_picture picture = {axes[p->axis].name, print_data, print_script, p};
 
     return gnuplot_make(dir, &picture, note, e);
 }

@@ -1,13 +1,21 @@
 /* plot_cache.h - score against cache: for each recipe of a run the score straight after the conversion
- * and after stage 2, over the share of the cache that is left. */
+ * and after stage 2, over the share of the cache that is left; or for each model the scores with the
+ * kinds of cache, over the bytes of a token. */
 #ifndef TRAIN_REPORT_PLOT_CACHE_H
 #define TRAIN_REPORT_PLOT_CACHE_H
 
 #include "base/err.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
-/* In percent; NaN: there is no score. */
+/* What the caches are measured in, and the picture's name. */
+enum cache_axis {
+    CACHE_SHARE,
+    CACHE_BYTES
+}; /* recipes: percent; caches: bytes, by powers of two */
+
+/* In percent, the cache as its axis says; NaN: there is no score. */
 struct cache_score {
     double cache, svd, stage2;
 };
@@ -16,6 +24,7 @@ struct cache_curve {
     const char *label;
     const struct cache_score *at; /* [n], by ascending cache */
     size_t n;
+    bool whole; /* its label says all: the scores are `stage2` alone, of no training */
 };
 
 struct cache_plot {
@@ -23,9 +32,10 @@ struct cache_plot {
     double base;               /* its score, in percent; NaN: there is none */
     const struct cache_curve *curves;
     size_t n;
+    enum cache_axis axis;
 };
 
-/* Writes recipes.tsv, recipes.gnuplot and recipes.png to dir, as gnuplot.h says. */
+/* Writes NAME.tsv, NAME.gnuplot and NAME.png to dir, as gnuplot.h says. */
 bool plot_cache(const char *dir, const struct cache_plot *p, struct err *note, struct err *e);
 
 #endif

@@ -45,7 +45,7 @@ double report_cache_bytes(const struct report_result *result)
                                              : NAN;
 }
 
-static bool load_result(const struct run *r, struct report_result *result, struct err *e)
+bool report_load(const struct run *r, struct report_result *result, struct err *e)
 {
     char *path = run_path(r, e, "%s/scores.json", result->dir);
     char *name = mem_printf(e, "%s/scores.json", result->dir);
@@ -70,6 +70,7 @@ static bool load_cache_values(const struct run *r, struct report_point *p, struc
         if (there && (ok = model_open(&m, dir, e))) {
             p->values = model_cache_values(&m);
             p->full = model_cache_values_full(&m);
+            p->layers = m.cfg.text.num_hidden_layers;
             model_close(&m);
         }
         free(dir);
@@ -88,7 +89,7 @@ static bool load_point(const struct run *r, struct report_point *p, int64_t i, s
     p->p = at;
     for (int k = 0; k < REPORT_RESULTS; k++) {
         snprintf(p->result[k].dir, sizeof p->result[k].dir, "%s", at.dir[STEP_STAGE1 + k]);
-        if (!load_result(r, &p->result[k], e)) return false;
+        if (!report_load(r, &p->result[k], e)) return false;
     }
     if (!load_cache_values(r, p, e)) return false;
     if (p->full)
@@ -263,7 +264,7 @@ static bool gather(struct report *rep, const char *jsonl, struct err *e)
     name_run(r, rep->name, sizeof rep->name);
     snprintf(rep->base.dir, sizeof rep->base.dir, "base");
     rep->points = mem_new((size_t)n, sizeof *rep->points, "the report's points", e);
-    if (!rep->points || !load_result(r, &rep->base, e)) return false;
+    if (!rep->points || !report_load(r, &rep->base, e)) return false;
     for (; rep->n < n; rep->n++)
         if (!load_point(r, &rep->points[rep->n], rep->n, e)) return false;
     return metrics_each(jsonl, take_line, rep, e);
@@ -271,6 +272,7 @@ static bool gather(struct report *rep, const char *jsonl, struct err *e)
 
 static void report_free(struct report *rep)
 {
+    report_free_caches(rep);
     scores_free(&rep->base.s);
     /* one beyond the complete ones: the one that failed */
     for (int64_t i = 0; rep->points && i < config_points(&rep->r->c); i++) {
@@ -289,15 +291,17 @@ bool step_report(struct run *r, struct err *e)
     char *jsonl = run_path(r, e, "metrics.jsonl"),
          *h5 = jsonl ? run_path(r, e, "metrics.h5") : NULL;
     bool ok = h5 && gather(&rep, jsonl, e) && metrics_write_h5(jsonl, h5, e) &&
-              report_compare(&rep, e) && make_plot(&rep, e) && report_draw_recipes(&rep, e) &&
-              report_write(&rep, e);
+              report_compare(&rep, e) && report_load_caches(&rep, e) && make_plot(&rep, e) &&
+              report_draw_recipes(&rep, e) && report_draw_caches(&rep, e) && report_write(&rep, e);
 
     if (ok) print_tables(&rep);
     ok = ok && report_print_recipes(&rep, e);
+    if (ok) report_print_caches(&rep);
     if (ok) {
         say_lacking(&rep);
         log_line("look at: %s/%s", r->c.run.dir, rep.picture ? "recovery.png" : "report.md");
         if (rep.recipes_picture) log_line("         %s/recipes.png", r->c.run.dir);
+        if (rep.caches_picture) log_line("         %s/caches.png", r->c.run.dir);
         if (rep.picture) log_line("         %s/report.md", r->c.run.dir);
     }
     report_free(&rep);

@@ -158,11 +158,24 @@ static void write_figure(const struct report *rep, const struct score_cell *cell
     }
 }
 
+/* What the caches of the table are held in: models with latents have cache.rope and so on. */
+static const char *held_in(const struct report *rep, char out[100])
+{
+    char kind[CACHE_KIND_TEXT] = "f32";
+
+    for (int64_t i = 0; i < rep->n; i++)
+        for (int k = REPORT_SVD; k < REPORT_RESULTS; k++)
+            if (rep->points[i].result[k].there)
+                cache_kind_text(kind, &rep->points[i].result[k].s.cache);
+    snprintf(out, 100, strcmp(kind, "f32") == 0 ? "in fp32" : "in fp32, of latents in %s", kind);
+    return out;
+}
+
 static void write_recovery(const struct report *rep, FILE *fp)
 {
     const struct scorer *how = scorer_of(&rep->r->c);
     double full = NAN, base = report_score(rep, &rep->base);
-    char t[UNIT_TEXT];
+    char t[UNIT_TEXT], in[100];
 
     for (int64_t i = 0; i < rep->n; i++)
         if (rep->points[i].full) full = (double)rep->points[i].full;
@@ -171,8 +184,8 @@ static void write_recovery(const struct report *rep, FILE *fp)
         fprintf(fp,
                 "Of %s %s, with a real cache. Recovered: stage 2 relative to the base model. "
                 "Cached values: "
-                "for a token, in a layer. Bytes a token: measured over all layers, in fp32.\n\n",
-                unit_count(t, (double)rep->base.s.all.n), scorer_counted(rep->r));
+                "for a token, in a layer. Bytes a token: measured over all layers, %s.\n\n",
+                unit_count(t, (double)rep->base.s.all.n), scorer_counted(rep->r), held_in(rep, in));
     fprintf(fp,
             "| point | cached values | share of the cache | bytes a token | base | stage 1 | "
             "after SVD | stage 2 | recovered |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|\n| base |");
@@ -306,6 +319,7 @@ bool report_write(const struct report *rep, struct err *e)
         report_string(out.fp, rep->name);
         fprintf(out.fp, "\n\n");
         write_recovery(rep, out.fp);
+        report_caches(rep, out.fp);
         ok = report_recipes(rep, out.fp, e) && report_sets(rep, out.fp, e) &&
              report_paired(rep, out.fp, e);
         for (const struct score_cell *c = scorer_of(&rep->r->c)->cell; c->name; c++)

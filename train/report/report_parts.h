@@ -38,9 +38,20 @@ struct report_point {
     struct report_versus versus[REPORT_RESULTS]; /* not of stage 1 */
     struct report_training stage1, stage2;
     int64_t values, full; /* values per token and layer in the cache; originally; 0: no model */
+    int64_t layers;
     double *tokens, *score, *error; /* [n] the curve, and its standard errors: NaN, not known */
     size_t n, cap_tokens, cap_score, cap_error;
     char label[160];
+};
+
+/* A model's scores with one kind of cache (train/caches.h). */
+struct report_cached {
+    int64_t point; /* -1: the base */
+    int result;    /* of the point */
+    char kind[CACHE_KIND_TEXT];
+    struct report_result at;
+    bool own;                    /* it is the model's own kind, and `at` borrows */
+    struct report_versus versus; /* the scores with that */
 };
 
 struct report {
@@ -50,7 +61,10 @@ struct report {
     struct report_training baseline;
     struct report_point *points;
     int64_t n;
-    bool picture, recipes_picture; /* recovery.png, recipes.png show this report's numbers */
+    struct report_cached *cached; /* [n_cached], by model; n_cached 0: only each one's own kind */
+    int64_t n_cached;
+    /* recovery.png, recipes.png, caches.png show this report's numbers */
+    bool picture, recipes_picture, caches_picture;
 };
 
 /* A figure of the score (its row's cell) for one model, NaN if missing. */
@@ -90,6 +104,21 @@ bool report_compare(struct report *rep, struct err *e);
 bool report_draw_recipes(struct report *rep, struct err *e);
 bool report_recipes(const struct report *rep, FILE *fp, struct err *e);
 bool report_print_recipes(const struct report *rep, struct err *e);
+
+/* A result's scores less another's, of the same questions; and as text, in points: "+36.30 ± 2.20". */
+bool report_versus(const struct report *rep, const struct report_result *own,
+                   const struct report_result *other, struct report_versus *v, struct err *e);
+const char *report_versus_text(char out[80], const struct report_versus *v, const char *none);
+
+/* Where models were scored with several kinds of cache (else nothing is done): reads these scores;
+ * draws caches.png; writes the section of report.md; prints the table. */
+bool report_load_caches(struct report *rep, struct err *e);
+bool report_draw_caches(struct report *rep, struct err *e);
+void report_caches(const struct report *rep, FILE *fp);
+void report_print_caches(const struct report *rep);
+void report_free_caches(struct report *rep);
+/* Reads the scores in result->dir, if they are there. */
+bool report_load(const struct run *r, struct report_result *result, struct err *e);
 
 /* Writes n bytes of text for a Markdown table: markup is escaped, line breaks become blanks, other
  * control characters are shown as \x00 and the like, and it is cut after some 200 bytes. */

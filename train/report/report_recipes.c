@@ -40,8 +40,8 @@ static void set_paired(struct report_versus *v, const bool *own, const bool *oth
     v->error = sqrt(((won + lost) / all - v->difference * v->difference) / all);
 }
 
-static bool compare(const struct report *rep, const struct report_result *own,
-                    const struct report_result *other, struct report_versus *v, struct err *e)
+bool report_versus(const struct report *rep, const struct report_result *own,
+                   const struct report_result *other, struct report_versus *v, struct err *e)
 {
     bool *right[2] = {NULL, NULL};
     size_t n[2] = {0, 0};
@@ -66,15 +66,14 @@ bool report_compare(struct report *rep, struct err *e)
         for (int k = 0; k < REPORT_RESULTS; k++) {
             p->versus[k] = (struct report_versus){NAN, NAN};
             if (q && k != REPORT_STAGE1 &&
-                !compare(rep, &p->result[k], &q->result[k], &p->versus[k], e))
+                !report_versus(rep, &p->result[k], &q->result[k], &p->versus[k], e))
                 return false;
         }
     }
     return true;
 }
 
-/* "+36.3 ± 2.2", in points; "none shown" beside a difference within its error. */
-static const char *versus_text(char out[80], const struct report_versus *v, const char *none)
+const char *report_versus_text(char out[80], const struct report_versus *v, const char *none)
 {
     if (isnan(v->difference))
         snprintf(out, 80, "%s", none);
@@ -134,7 +133,7 @@ static void write_point(const struct report *rep, const struct report_point *p, 
     for (int k = REPORT_SVD; k < REPORT_RESULTS; k++) {
         const double score = report_score(rep, &p->result[k]);
         fprintf(fp, " %s | %s |", isnan(score) ? "–" : unit_percent(t, score),
-                versus_text(v, &p->versus[k], partner_of(rep, p) ? "–" : ""));
+                report_versus_text(v, &p->versus[k], partner_of(rep, p) ? "–" : ""));
     }
     fputc('\n', fp);
 }
@@ -198,11 +197,11 @@ bool report_print_recipes(const struct report *rep, struct err *e)
     log_line("%-*s %9s   %-36s%s", width, "beside the first", "cache", "after SVD", "stage 2");
     for (int64_t i = 0; i < rep->n; i++) {
         if (!partner_of(rep, p[i])) continue;
-        versus_text(svd, &p[i]->versus[REPORT_SVD], "-");
+        report_versus_text(svd, &p[i]->versus[REPORT_SVD], "-");
         pad(svd, sizeof svd, 36);
         log_line("%-*s %9s   %s%s", width, p[i]->p.name,
                  unit_percent(share, report_cache_share(p[i])), svd,
-                 versus_text(stage2, &p[i]->versus[REPORT_STAGE2], "-"));
+                 report_versus_text(stage2, &p[i]->versus[REPORT_STAGE2], "-"));
     }
     log_line("%s", "");
     free(p);
@@ -240,7 +239,7 @@ static bool draw(struct report *rep, const struct report_point *const *p, struct
     snprintf(title, sizeof title, "%s: score against cache", rep->name);
     snprintf(score, sizeof score, "%s (%%)", scorer_of(c)->cell[0].name);
     for (int64_t k = 0; k < recipes_count(c); k++) {
-        curves[k] = (struct cache_curve){recipes_name(c, k), at, scores_of(rep, p, k, at)};
+        curves[k] = (struct cache_curve){recipes_name(c, k), at, scores_of(rep, p, k, at), false};
         at += curves[k].n;
         plot.n++;
     }
