@@ -63,6 +63,33 @@ static void test_scored_with_each(void **state)
     must_run(state, "test -s $T/run/base/cache-q2/scores.json");
 }
 
+/* The dry run says them beforehand: those of each model, and nothing where all is f32. */
+static void test_foretold(void **state)
+{
+    must_run(state,
+             RUN "--dry-run " CACHES "> $T/dry && grep -q '^-- cache of a token as it is scored' "
+                 "$T/dry && grep -Eq '^base +140 +54.69 % q8\\+q4$' $T/dry && "
+                 "grep -Eq '^rope4-rank4 +64 +25.00 % bf16$' $T/dry && "
+                 "test $(grep -c 'q8+q4+rotate$' $T/dry) = 1");
+    must_run(state,
+             RUN "--dry-run --set cache.rope=q8 --set cache.latent=q4 --set cache.rotate=true > "
+                 "$T/dry && grep -Eq '^rope4-rank4 +140 +54.69 % q8\\+q4\\+rotate$' $T/dry");
+    must_run(state, RUN "--dry-run > $T/dry && ! grep -q 'as it is scored' $T/dry");
+}
+
+/* cache.* is how a model with latents is held in its own scores, and while it is trained. */
+static void test_own(void **state)
+{
+    must_run(state, RUN "--set cache.rope=q8 --set cache.latent=q4 --set cache.rotate=true --set "
+                        "'evaluate.caches=[\"q8+q4+rotate\",\"q8\"]' --set data.eval[1].limit=3");
+    must_run(state,
+             "grep -q '\"cache\":.*\"q8+q4+rotate\"' $T/run/rope4-rank4/stage2/scores.json && "
+             "grep -q '\"cache\":.*\"f32\"' $T/run/base/scores.json && "
+             "test $(ls -d $T/run/*/*/cache-* | wc -l) = 2 && "
+             "grep -q '\"event\":\"eval\".*\"bytes_per_token\":140' $T/run/metrics.jsonl && "
+             "grep -q 'in fp32, of latents in q8+q4+rotate' $T/run/report.md");
+}
+
 static void test_refused(void **state)
 {
     static const struct {
@@ -92,6 +119,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         program_test(test_scored_with_each),
+        program_test(test_foretold),
+        program_test(test_own),
         program_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

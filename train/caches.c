@@ -58,6 +58,17 @@ bool caches_other(const struct config *c, int64_t i, enum attn_state state, stru
            (state == ATTN_MLA || !k->rotate) && !same_kind(k, &own);
 }
 
+int64_t caches_most_bytes(const struct config *c, const struct model *m)
+{
+    struct cache_kind kind = caches_own(c, m->state);
+    int64_t most = cache_kind_bytes(&kind, m);
+
+    for (int64_t i = 0; i < c->evaluate.caches.n; i++)
+        if (caches_other(c, i, m->state, &kind) && cache_kind_bytes(&kind, m) > most)
+            most = cache_kind_bytes(&kind, m);
+    return most;
+}
+
 const char *caches_name(char name[CACHES_NAME], const struct cache_kind *k)
 {
     char text[CACHE_KIND_TEXT];

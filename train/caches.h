@@ -16,6 +16,9 @@ struct cache_kind caches_own(const struct config *c, enum attn_state state);
 /* Entry i of evaluate.caches; false: such a model is not scored with it, or it is its own kind. */
 bool caches_other(const struct config *c, int64_t i, enum attn_state state, struct cache_kind *k);
 
+/* Bytes of a token with the largest of the kinds that a model is scored with. */
+int64_t caches_most_bytes(const struct config *c, const struct model *m);
+
 /* Where the scores with it are, under those of the model in `of`; and what they are called there. */
 enum { CACHES_NAME = CACHE_KIND_TEXT + 8, CACHES_DIR = 160 };
 const char *caches_name(char name[CACHES_NAME], const struct cache_kind *k);

@@ -4,6 +4,7 @@
 #include "base/plural.h"
 #include "cluster/cluster.h"
 #include "train/ahead.h"
+#include "train/caches.h"
 #include "train/decode.h"
 #include "train/forecast/forecast.h"
 #include "train/picture_use.h"
@@ -144,6 +145,64 @@ static void show_cache_row(int width, const char *name, int64_t values, int64_t 
              unit_count(t[2], 2 * all));
 }
 
+/* What the caches hold that a model is scored with, unless all is f32. */
+static void show_kinds(const struct config *c, const struct model *m, const char *name, int width)
+{
+    const double full =
+        2 * (double)(model_cache_values_full(m) * m->cfg.text.num_hidden_layers); /* in bf16 */
+    struct cache_kind kind = caches_own(c, m->state);
+    char t[2][UNIT_TEXT], text[CACHE_KIND_TEXT];
+
+    for (int64_t i = -1; i < c->evaluate.caches.n; i++) {
+        if (i >= 0 && !caches_other(c, i, m->state, &kind)) continue;
+        log_line("%-*s %12s %12s %s", width, name,
+                 unit_count(t[0], (double)cache_kind_bytes(&kind, m)),
+                 unit_percent(t[1], (double)cache_kind_bytes(&kind, m) / full),
+                 cache_kind_text(text, &kind));
+    }
+}
+
+static bool all_f32(const struct config *all)
+{
+    const struct cache_kind f32 = cache_kind_f32();
+
+    for (int64_t k = 0; k < recipes_count(all); k++) {
+        const struct config *c = recipes_config(all, k);
+        const struct cache_kind own = caches_own(c, ATTN_MLA);
+        if (c->evaluate.caches.n || memcmp(own.form, f32.form, sizeof own.form) != 0) return false;
+    }
+    return true;
+}
+
+static struct model mla_of(const struct forecast *p, const struct forecast_model *c)
+{
+    return (struct model){.cfg = p->base.cfg,
+                          .state = ATTN_MLA,
+                          .method = c->state.method,
+                          .cross = c->state.cross,
+                          .rope_dim = c->state.rope_dim,
+                          .latent = c->state.latent,
+                          .latents = c->state.latents};
+}
+
+/* Bytes that a token takes while models are scored. */
+static void show_all_kinds(const struct forecast *p, int width)
+{
+    char name[96];
+
+    if (!p->r->c.data.eval.n || all_f32(&p->r->c)) return;
+    dry_title("cache of a token as it is scored");
+    log_line("%-*s %12s %12s %s", width, "", "bytes", "of bf16", "kind");
+    show_kinds(&p->r->c, &p->base, "base", width);
+    for (int64_t i = 0; i < p->n; i++) {
+        const struct forecast_model *c = &p->models[i];
+        const struct model mla = mla_of(p, c);
+        if (c->state.state != ATTN_MLA || i == 0) continue;
+        snprintf(name, sizeof name, "%.*s", (int)strcspn(c->name, " "), c->name);
+        show_kinds(recipes_config(&p->r->c, c->point.recipe), &mla, name, width);
+    }
+}
+
 static bool guesses_splits(const struct config *all)
 {
     bool any = false;
@@ -168,13 +227,7 @@ static void show_cache(const struct forecast *p)
     show_cache_row(width, m->state == ATTN_FULL ? "base" : "original", full, full, layers);
     for (int64_t i = 0; i < p->n; i++) {
         const struct forecast_model *c = &p->models[i];
-        struct model mla = {.cfg = m->cfg,
-                            .state = ATTN_MLA,
-                            .method = c->state.method,
-                            .cross = c->state.cross,
-                            .rope_dim = c->state.rope_dim,
-                            .latent = c->state.latent,
-                            .latents = c->state.latents};
+        const struct model mla = mla_of(p, c);
         if (c->state.state != ATTN_MLA) continue;
         snprintf(name, sizeof name, "%.*s", (int)strcspn(c->name, " "), c->name);
         show_cache_row(width, name, model_cache_values(&mla), full, layers);
@@ -183,6 +236,7 @@ static void show_cache(const struct forecast *p)
         log_line("The run finds how to split each size: a quarter rotated is assumed here.");
     if (p->r->c.svd.ranks != RANKS_EVEN)
         log_line("The run divides the latents among the layers: these are their means.");
+    show_all_kinds(p, width);
 }
 
 static const char *bytes_or_dash(char out[UNIT_TEXT], double bytes)

@@ -203,7 +203,7 @@ static int64_t most_new(const struct run *r)
 }
 
 bool dry_answers(struct run *r, struct model *shape, const struct dataset *d, size_t *graph,
-                 size_t *cache, struct err *e)
+                 int64_t *cached, struct err *e)
 {
     const struct scorer *how = scorer_of(&r->c);
     int64_t rows = 0, more = how->generates ? most_new(r) : 0;
@@ -226,9 +226,7 @@ bool dry_answers(struct run *r, struct model *shape, const struct dataset *d, si
         else
             model_loss(shape, r->tape, &b.f, 1);
         *graph = whole(&b, tape_bytes(r->tape));
-        *cache = (size_t)(samples * rows * model_cache_values(shape) *
-                          shape->cfg.text.num_hidden_layers) *
-                 sizeof(real);
+        *cached = samples * rows;
     }
     close_batch(&b, r);
     return ok;

@@ -24,9 +24,9 @@ bool dry_activations(struct run *r, struct model *shape, const struct dry_graph 
 bool dry_teacher(struct run *r, struct model *shape, const struct dry_graph *g, size_t *bytes,
                  struct err *e);
 
-/* Bytes of the graph that scores d's longest samples, and of the KV cache that it fills. */
+/* Bytes of the graph that scores d's longest samples, and the tokens that its KV cache has room for. */
 bool dry_answers(struct run *r, struct model *shape, const struct dataset *d, size_t *graph,
-                 size_t *cache, struct err *e);
+                 int64_t *cached, struct err *e);
 
 /* Bytes of the graph that takes the longest calibration samples through one layer
  * (looks: layerwise.h); *tokens: the tokens in it. */

@@ -7,6 +7,7 @@
 #include "convert/basis.h"
 #include "model/pairs.h"
 #include "optim/moment.h"
+#include "train/caches.h"
 #include "train/peft.h"
 #include "train/factors.h"
 #include "train/layerwise.h"
@@ -234,7 +235,11 @@ static bool add_model_step(struct forecast *f, struct forecast_model *m, struct 
         add_step(f, m->name, m == f->models ? STEP_BASELINE : of[m->state.state]);
     const struct dataset *eval = longest_eval(r);
     struct model shape = {0};
-    size_t bytes = 0, cache = 0;
+    const struct config *c =
+        m == f->models ? &r->c
+                       : recipes_config(&r->c, m->point.recipe); /* the base: the run's own */
+    size_t bytes = 0;
+    int64_t cached = 0;
     bool ok = model_outline(&shape, &f->base, &m->state, m->kinds, e);
 
     if (ok) {
@@ -245,10 +250,10 @@ static bool add_model_step(struct forecast *f, struct forecast_model *m, struct 
     }
     if (ok && m->phase) ok = add_graph(f, m, &shape, s, e);
     if (ok && eval) {
-        ok = dry_answers(r, &shape, eval, &bytes, &cache, e);
+        ok = dry_answers(r, &shape, eval, &bytes, &cached, e);
         if ((double)bytes > s->region) s->region = (double)bytes;
-        s->answers = (double)(bytes + cache);
-        s->cache = (double)cache;
+        s->cache = (double)(cached * caches_most_bytes(c, &shape));
+        s->answers = (double)bytes + s->cache;
     }
     if (ok) sum_up(f, s);
     model_close(&shape);
