@@ -1,14 +1,16 @@
 /* row_form.c - the table of forms. The blocks, in memory:
  *
- *     q8   32 values   fp16 s | 32 int8                         x = s q      s = max |x| / 127
- *     q4   64 values   fp16 s | fp16 m | 32 bytes: low half of  x = s q + m  s = (max - min) / 15
- *                      byte i is value i, high half i + 32                   m = min
- *     q2   32 values   fp16 s | fp16 m | 8 bytes: value i in    x = s q + m  s = (max - min) / 3
- *                      bits 2 (i / 8) of byte i mod 8                        m = min
+ *     q8   32 values   fp16 s | 32 int8                      x = s q       s = max |x| / 127
+ *     q4   64 values   fp16 s | fp16 m | 32 bytes            x = s q + m   s = (max - min) / 15
+ *     q2   32 values   fp16 s | fp16 m | 8 bytes             x = s q + m   s = (max - min) / 3
  *
- * s and m are rounded to fp16 first, and q is rounded, half to even, with the rounded ones; s = 0
- * makes all q 0. q8 is ggml's block q8_0; q4 is the affine quantiser of optimum-quanto, by groups of
- * 64 neighbours of a token. */
+ * with m = min. A byte i of `n` holds value i in its lowest bits, then those of i + n, i + 2n ... So a
+ * byte of q4 has value i in its low half, and i + 32 in its high half. s and m are rounded to fp16
+ * first, and q is rounded, half to even, with the rounded ones; s = 0 makes all q 0. q8 is ggml's block
+ * q8_0; q4 is the affine quantiser of optimum-quanto, by groups of 64 neighbours of a token.
+ *
+ * For comparison only: quanto2 is that quantiser with 2 bits; hqq4 and hqq2 have the s and m of HQQ
+ * (Badri and Shaji 2023) for such groups, each with its own end of the rounds. */
 #include "autograd/row_form.h"
 #include "base/bf16.h"
 
@@ -16,7 +18,7 @@
 #include <string.h>
 
 enum { CHUNK = 64 }; /* values unpacked at a time: a multiple of every block */
-static const float f16_most = 65504;
+#define F16_MOST 65504
 
 static void put16(uint8_t *to, uint16_t v)
 {
@@ -47,14 +49,16 @@ static float rounded(float x, float low, float high)
 
 /* ---- bf16 ---- */
 
-static void pack_bf16(uint8_t *to, const float *x, int64_t n)
+static void pack_bf16(const struct row_form *f, uint8_t *to, const float *x, int64_t n)
 {
+    (void)f;
     for (int64_t i = 0; i < n; i++)
         put16(to + 2 * i, bf16_from_f32(x[i]));
 }
 
-static void unpack_bf16(float *x, const uint8_t *from, int64_t n)
+static void unpack_bf16(const struct row_form *f, float *x, const uint8_t *from, int64_t n)
 {
+    (void)f;
     for (int64_t i = 0; i < n; i++) {
         uint16_t v;
         memcpy(&v, from + 2 * i, sizeof v);
@@ -66,8 +70,9 @@ static void unpack_bf16(float *x, const uint8_t *from, int64_t n)
 
 enum { Q8 = 32, Q8_BYTES = 2 + Q8 };
 
-static void pack_q8(uint8_t *to, const float *x, int64_t n)
+static void pack_q8(const struct row_form *f, uint8_t *to, const float *x, int64_t n)
 {
+    (void)f;
     for (; n > 0; n--, to += Q8_BYTES, x += Q8) {
         float most = 0;
         for (int i = 0; i < Q8; i++)
@@ -78,8 +83,9 @@ static void pack_q8(uint8_t *to, const float *x, int64_t n)
     }
 }
 
-static void unpack_q8(float *x, const uint8_t *from, int64_t n)
+static void unpack_q8(const struct row_form *f, float *x, const uint8_t *from, int64_t n)
 {
+    (void)f;
     for (; n > 0; n--, from += Q8_BYTES, x += Q8) {
         const float s = get16(from);
         for (int i = 0; i < Q8; i++)
@@ -87,76 +93,90 @@ static void unpack_q8(float *x, const uint8_t *from, int64_t n)
     }
 }
 
-/* ---- q4, q2 ---- */
+/* ---- codes of a few bits ---- */
 
-/* The codes 0..most of n values, behind s and m at `to`. */
-static void affine(uint8_t *to, const float *x, int n, float most, uint8_t *q)
+static void fit_range(const float *x, int64_t n, float most, float *scale, float *least)
 {
     float low = x[0], high = x[0];
 
-    for (int i = 1; i < n; i++) {
+    for (int64_t i = 1; i < n; i++) {
         low = x[i] < low ? x[i] : low;
         high = x[i] > high ? x[i] : high;
     }
-    const float s = put_f16(to, (high - low) / most), m = put_f16(to + 2, low);
-    for (int i = 0; i < n; i++)
-        q[i] = (uint8_t)(s > 0 ? rounded((x[i] - m) / s, 0, most) : 0);
+    *scale = (high - low) / most;
+    *least = low;
 }
 
-enum { Q4 = 64, Q4_BYTES = 4 + Q4 / 2 };
-
-static void pack_q4(uint8_t *to, const float *x, int64_t n)
+/* HQQ: the scale stays that of the range, and the zero point z = -least / scale moves for 20 rounds
+ * towards the least sum of |error|^0.7, by its half-quadratic splitting with beta 10: of the errors
+ * what is small is ignored, and z takes the mean of the rest. */
+static void fit_hqq(const float *x, int64_t n, float most, float *scale, float *least)
 {
-    uint8_t q[Q4];
+    float per, z, best = INFINITY;
 
-    for (; n > 0; n--, to += Q4_BYTES, x += Q4) {
-        affine(to, x, Q4, 15, q);
-        for (int i = 0; i < Q4 / 2; i++)
-            to[4 + i] = (uint8_t)(q[i] | q[i + Q4 / 2] << 4);
-    }
-}
-
-static void unpack_q4(float *x, const uint8_t *from, int64_t n)
-{
-    for (; n > 0; n--, from += Q4_BYTES, x += Q4) {
-        const float s = get16(from), m = get16(from + 2);
-        for (int i = 0; i < Q4 / 2; i++) {
-            x[i] = s * (float)(from[4 + i] & 15) + m;
-            x[i + Q4 / 2] = s * (float)(from[4 + i] >> 4) + m;
+    fit_range(x, n, most, scale, least);
+    per = *scale * most <= 1e-4f ? 1 : 1 / *scale;
+    per = per > 2e4f ? 2e4f : per;
+    z = -*least * per;
+    for (int round = 0; round < 20; round++) {
+        float error = 0, sum = 0;
+        for (int64_t i = 0; i < n; i++) {
+            const float q = rounded(x[i] * per + z, 0, most), e = x[i] - (q - z) / per;
+            const float left = fabsf(e) - powf(fabsf(e), -0.3f) / 10;
+            error += fabsf(e);
+            sum += q - (x[i] - (left > 0 ? copysignf(left, e) : 0)) * per;
         }
+        z = sum / (float)n;
+        if (!(error < best)) break;
+        best = error;
+    }
+    *scale = 1 / per;
+    *least = -z / per;
+}
+
+enum { HEAD = 4 }; /* bytes of s and m */
+
+static void pack_codes(const struct row_form *f, uint8_t *to, const float *x, int64_t n)
+{
+    const int64_t bytes = f->bytes - HEAD;
+    const float most = (float)((1 << f->bits) - 1);
+    float s, m;
+
+    for (; n > 0; n--, to += f->bytes, x += f->values) {
+        (f->fit ? f->fit : fit_range)(x, f->values, most, &s, &m);
+        s = put_f16(to, s);
+        m = put_f16(to + 2, m);
+        memset(to + HEAD, 0, (size_t)bytes);
+        for (int64_t i = 0; s > 0 && i < f->values; i++)
+            to[HEAD + i % bytes] |=
+                (uint8_t)((int)rounded((x[i] - m) / s, 0, most) << (int)(i / bytes) * f->bits);
     }
 }
 
-enum { Q2 = 32, Q2_BYTES = 4 + Q2 / 4 };
-
-static void pack_q2(uint8_t *to, const float *x, int64_t n)
+static void unpack_codes(const struct row_form *f, float *x, const uint8_t *from, int64_t n)
 {
-    uint8_t q[Q2];
+    const int64_t bytes = f->bytes - HEAD;
+    const int mask = (1 << f->bits) - 1;
 
-    for (; n > 0; n--, to += Q2_BYTES, x += Q2) {
-        affine(to, x, Q2, 3, q);
-        for (int i = 0; i < Q2 / 4; i++)
-            to[4 + i] = (uint8_t)(q[i] | q[i + 8] << 2 | q[i + 16] << 4 | q[i + 24] << 6);
-    }
-}
-
-static void unpack_q2(float *x, const uint8_t *from, int64_t n)
-{
-    for (; n > 0; n--, from += Q2_BYTES, x += Q2) {
+    for (; n > 0; n--, from += f->bytes, x += f->values) {
         const float s = get16(from), m = get16(from + 2);
-        for (int i = 0; i < Q2; i++)
-            x[i] = s * (float)(from[4 + i % 8] >> 2 * (i / 8) & 3) + m;
+        for (int64_t k = 0; k < f->values / bytes; k++)
+            for (int64_t i = 0; i < bytes; i++)
+                x[k * bytes + i] = s * (float)(from[HEAD + i] >> (int)k * f->bits & mask) + m;
     }
 }
 
 /* ---- rows ---- */
 
 static const struct row_form forms[] = {
-    {"f32", 1, sizeof(real), 0, NULL, NULL},
-    {"bf16", 1, 2, 0, pack_bf16, unpack_bf16},
-    {"q8", Q8, Q8_BYTES, f16_most, pack_q8, unpack_q8},
-    {"q4", Q4, Q4_BYTES, f16_most, pack_q4, unpack_q4},
-    {"q2", Q2, Q2_BYTES, f16_most, pack_q2, unpack_q2},
+    {.name = "f32", .values = 1, .bytes = sizeof(real)},
+    {.name = "bf16", .values = 1, .bytes = 2, .pack = pack_bf16, .unpack = unpack_bf16},
+    {"q8", Q8, Q8_BYTES, F16_MOST, pack_q8, unpack_q8, 8, NULL},
+    {"q4", 64, HEAD + 32, F16_MOST, pack_codes, unpack_codes, 4, NULL},
+    {"q2", 32, HEAD + 8, F16_MOST, pack_codes, unpack_codes, 2, NULL},
+    {"quanto2", 64, HEAD + 16, F16_MOST, pack_codes, unpack_codes, 2, NULL},
+    {"hqq4", 64, HEAD + 32, F16_MOST, pack_codes, unpack_codes, 4, fit_hqq},
+    {"hqq2", 64, HEAD + 16, F16_MOST, pack_codes, unpack_codes, 2, fit_hqq},
 };
 
 const struct row_form *row_form_at(int i)
@@ -199,7 +219,7 @@ bool row_pack(const struct row_form *f, void *to, const real *x, int64_t width)
         const int64_t n = width - at < CHUNK ? width - at : CHUNK;
         for (int64_t i = 0; i < CHUNK; i++)
             part[i] = good ? (float)x[at + (i < n ? i : n - 1)] : 0;
-        f->pack((uint8_t *)to + at / f->values * f->bytes, part, blocks(f, n));
+        f->pack(f, (uint8_t *)to + at / f->values * f->bytes, part, blocks(f, n));
     }
     return good;
 }
@@ -210,7 +230,7 @@ void row_unpack(const struct row_form *f, real *to, const void *row, int64_t c0,
 
     for (int64_t at = c0 / f->values * f->values, end; c0 < c1; at = c0 = end) {
         end = at + CHUNK < c1 ? at + CHUNK : c1;
-        f->unpack(part, (const uint8_t *)row + at / f->values * f->bytes, blocks(f, end - at));
+        f->unpack(f, part, (const uint8_t *)row + at / f->values * f->bytes, blocks(f, end - at));
         for (int64_t i = c0; i < end; i++)
             to[i - c0] = part[i - at];
         to += end - c0;

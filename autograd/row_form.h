@@ -11,8 +11,11 @@ struct row_form {
     int64_t values, bytes; /* of a block */
     float most;            /* the largest |value| that it can hold; 0: no limit */
     /* n blocks; NULL: the row is `real` as it is */
-    void (*pack)(uint8_t *to, const float *x, int64_t n);
-    void (*unpack)(float *x, const uint8_t *from, int64_t n);
+    void (*pack)(const struct row_form *f, uint8_t *to, const float *x, int64_t n);
+    void (*unpack)(const struct row_form *f, float *x, const uint8_t *from, int64_t n);
+    int bits; /* of affine codes */
+    /* The scale and the least value of a block's codes 0..most; NULL: by its extremes. */
+    void (*fit)(const float *x, int64_t n, float most, float *scale, float *least);
 };
 const struct row_form *row_form_at(int i); /* the first is reals; NULL: there are no more */
 #define ROW_FORM_NAMES "f32", "bf16", "q8", "q4", "q2" /* of the settings: the first rows */

@@ -23,7 +23,8 @@ static void test_sizes(void **state)
     static const struct {
         const char *name;
         int64_t values, bytes;
-    } want[] = {{"f32", 1, 4}, {"bf16", 1, 2}, {"q8", 32, 34}, {"q4", 64, 36}, {"q2", 32, 12}};
+    } want[] = {{"f32", 1, 4},  {"bf16", 1, 2},      {"q8", 32, 34},   {"q4", 64, 36},
+                {"q2", 32, 12}, {"quanto2", 64, 20}, {"hqq4", 64, 36}, {"hqq2", 64, 20}};
     /* of 64 kv heads, so that blocks are full */
     static const int64_t rank[] = {16, 32, 64, 128}, bytes[][4] = {{96, 51, 43, 40},
                                                                    {128, 68, 52, 46},
@@ -83,21 +84,36 @@ static void test_codes(void **state)
     assert_int_equal((int8_t)row[33], -127);
 }
 
-/* 64 values of linspace(-1, 2)^3 in 4 bits: HQQ's own figure for the affine codes is 0.15882. 1e-3: s
- * 0.6 is 0.60009765625 in fp16, which moves a value by 15 * 1e-4 at most. */
+/* 64 values of linspace(-1, 2)^3, with figures of optimum-quanto 0.2.7 and hqq 0.2.8: the zero point
+ * -m / s, and the mean |error|. 1e-3 of them: s 0.6 is 0.60009765625 in fp16, and m is rounded too. */
 static void test_cubes(void **state)
 {
-    float x[64], y[64], error = 0;
+    static const struct {
+        const char *name;
+        double scale, zero, error;
+    } want[] = {{"q4", 0.6, 1.6666666, 0.15882},
+                {"hqq4", 0.6, 1.9302649, 0.12819},
+                {"quanto2", 3, 0.33333, 0.84974},
+                {"hqq2", 3, 0.018088, 0.46754}};
+    float x[64], y[64];
     uint8_t row[64];
+    uint16_t head[2];
 
     (void)state;
     for (int i = 0; i < 64; i++)
         x[i] = powf(-1 + 3 * (float)i / 63, 3);
-    assert_true(row_pack(form("q4"), row, x, 64));
-    row_unpack(form("q4"), y, row, 0, 64);
-    for (int i = 0; i < 64; i++)
-        error += fabsf(x[i] - y[i]) / 64;
-    assert_true(fabsf(error - 0.15882f) < 1e-3f);
+    for (size_t k = 0; k < sizeof want / sizeof *want; k++) {
+        double error = 0;
+        assert_true(row_pack(form(want[k].name), row, x, 64));
+        memcpy(head, row, sizeof head);
+        row_unpack(form(want[k].name), y, row, 0, 64);
+        for (int i = 0; i < 64; i++)
+            error += fabs((double)x[i] - (double)y[i]) / 64;
+        const double s = (double)f16_to_f32(head[0]), m = (double)f16_to_f32(head[1]);
+        if (!(fabs(s / want[k].scale - 1) < 1e-3 && fabs(-m / s - want[k].zero) < 1e-3 &&
+              fabs(error - want[k].error) < 1e-3))
+            fail_msg("%s: s %g, zero %g, error %g", want[k].name, s, -m / s, error);
+    }
 }
 
 /* The step of a block: half of it is the largest error, but for the rounding of s and m to fp16, 2^-11
@@ -115,7 +131,9 @@ static double step_of(const struct row_form *f, const float *x, int64_t n, doubl
     *rounding = 0x1p-11 * (high - low + most) + 0x1p-18;
     if (strcmp(f->name, "bf16") == 0) return 0x1p-7 * most;
     if (strcmp(f->name, "q8") == 0) return most / 127;
-    return (high - low) / (strcmp(f->name, "q4") == 0 ? 15 : 3);
+    /* HQQ gives up large errors, for smaller ones elsewhere; and what is below its least scale */
+    if (f->fit && high - low <= 1e-3) return 2 * (high - low);
+    return (f->fit ? 2 : 1) * (high - low) / ((1 << f->bits) - 1);
 }
 
 static void check_row(const struct row_form *f, const float *x, int64_t width)
