@@ -26,17 +26,22 @@ static void note_fault(const struct cache_args *a, const struct tensor *src, int
                               (double)x[row_bad(a->to.form, x, src->cols)]};
 }
 
+static bool write_row(const struct cache_args *a, const struct tensor *src, int64_t i)
+{
+    const struct row_sequence s = row_sequence_at(
+        a->to.form, a->to.data, a->rows[i] / a->to.capacity, a->to.capacity, src->cols);
+
+    return row_write(&s, a->rows[i] % a->to.capacity, tensor_real(src) + i * src->cols);
+}
+
 static void pack_rows(const struct cache_args *a, const struct tensor *src)
 {
-    const int64_t bytes = row_form_bytes(a->to.form, src->cols);
+    const bool apart = !a->to.form->run; /* rows of a run pack those before them */
     int64_t bad = src->rows;
 
-#pragma omp parallel for schedule(static) reduction(min : bad) if (src->rows > FEW_ROWS)
+#pragma omp parallel for schedule(static) reduction(min : bad) if (apart && src->rows > FEW_ROWS)
     for (int64_t i = 0; i < src->rows; i++)
-        if (!row_pack(a->to.form, (char *)a->to.data + a->rows[i] * bytes,
-                      tensor_real(src) + i * src->cols, src->cols) &&
-            i < bad)
-            bad = i;
+        if (!write_row(a, src, i) && i < bad) bad = i;
     if (bad < src->rows) note_fault(a, src, bad);
 }
 
@@ -62,7 +67,8 @@ struct tensor *op_cache_write(struct tape *t, struct tensor *src, const struct c
     struct cache_args *a = tape_new_array(t, struct cache_args, 1);
     struct tensor *leaf = tape_new_array(t, struct tensor, 1);
 
-    CHECK(src->dtype == DT_REAL && (!to->form || (to->form->pack && to->fault)));
+    CHECK(src->dtype == DT_REAL);
+    CHECK(!to->form || (to->form->pack && to->fault && to->capacity > 0));
     for (int64_t i = 0; i < src->rows; i++)
         CHECK(rows[i] >= 0 && rows[i] < to->rows);
     *a = (struct cache_args){*to, rows};

@@ -90,16 +90,29 @@ static void heads_product(const struct heads *s, int64_t N, int64_t K, real alph
                     add, s->c + h * s->c_head, s->c_query);
 }
 
-/* Columns [c0, c1) of n rows of a cache, from `row` on, as reals: its own, or unpacked to `tile`. */
-static struct mat cached_rows(const struct tensor *c, int64_t row, int64_t n, int64_t c0,
-                              int64_t c1, real *tile)
-{
-    const int64_t width = c1 - c0;
+/* What is read of a cache, and instead of the newest rows. */
+struct source {
+    const struct tensor *cache, *fresh;
+};
 
-    if (c->dtype == DT_REAL) return mat_of(tensor_real(c) + row * c->cols + c0, c->cols, false);
-    const int64_t bytes = row_form_bytes(c->form, c->cols);
-    for (int64_t i = 0; i < n; i++)
-        row_unpack(c->form, tile + i * width, (const char *)c->data + (row + i) * bytes, c0, c1);
+/* Columns [c0, c1) of keys [k0, k1) of a sequence as reals: the cache's own, or unpacked to `tile`. */
+static struct mat cached_rows(const struct cached_attention *a, const struct source *from,
+                              const struct cached_sequence *s, const struct row_part *p, real *tile)
+{
+    const struct tensor *c = from->cache, *fresh = from->fresh;
+    const int64_t width = p->c1 - p->c0, newest = fresh ? s->position : INT64_MAX;
+    struct row_part held = *p;
+
+    if (c->dtype == DT_REAL)
+        return mat_of(tensor_real(c) + (s->k_begin + p->from) * c->cols + p->c0, c->cols, false);
+    if (held.end > newest) held.end = newest > p->from ? newest : p->from;
+    const struct row_sequence rows =
+        row_sequence_at(c->form, c->data, s->k_begin / a->capacity, a->capacity, c->cols);
+    row_read(&rows, s->position + s->q_end - s->q_begin, &held, tile);
+    for (int64_t k = held.end; k < p->end; k++)
+        memcpy(tile + (k - p->from) * width,
+               tensor_real(fresh) + (s->q_begin + k - newest) * fresh->cols + p->c0,
+               (size_t)width * sizeof *tile);
     return mat_of(tile, width, false);
 }
 
@@ -121,8 +134,9 @@ static void part_scores(const struct cached_attention *a, int part, const struct
                           .c_query = a->heads * b->keys,
                           .per = per,
                           .queries = b->nq};
-        struct mat keys = cached_rows(p->k, b->seq->k_begin + k0, k1 - k0, g * p->width,
-                                      (g + 1) * p->width, room->tile);
+        struct mat keys =
+            cached_rows(a, &(struct source){p->k, p->fresh}, b->seq,
+                        &(struct row_part){k0, k1, g * p->width, (g + 1) * p->width}, room->tile);
         keys.trans = true;
         heads_product(&s, k1 - k0, p->width, (real)a->scale, keys, part > 0);
     }
@@ -211,8 +225,9 @@ static void value_sums(const struct cached_attention *a, const struct block *b, 
                           .c_query = out->cols,
                           .per = per,
                           .queries = b->nq};
-        const struct mat v = cached_rows(a->v, b->seq->k_begin + k0, end - k0, g * a->v_width + c0,
-                                         g * a->v_width + c1, room->tile);
+        const struct mat v = cached_rows(
+            a, &(struct source){a->v, a->v_fresh}, b->seq,
+            &(struct row_part){k0, end, g * a->v_width + c0, g * a->v_width + c1}, room->tile);
         heads_product(&s, c1 - c0, end - k0, 1, v, add[slot]);
         add[slot] = true;
     }
@@ -357,6 +372,17 @@ static void check_sequences(const struct cached_attention *a)
     CHECK(row == a->part[0].q[TEXT]->rows);
 }
 
+/* A packed cache is read by sequences; what is read instead of its newest rows is as wide. */
+static void check_packed(const struct cached_attention *a, const struct tensor *c,
+                         const struct tensor *fresh)
+{
+    CHECK(c->dtype != DT_PACKED || a->capacity > 0);
+    for (int64_t k = 0; c->dtype == DT_PACKED && k < a->n_seq; k++)
+        CHECK(a->seq[k].k_begin % a->capacity == 0);
+    CHECK(!fresh || (c->dtype == DT_PACKED && fresh->dtype == DT_REAL && fresh->cols == c->cols &&
+                     fresh->rows == a->part[0].q[TEXT]->rows));
+}
+
 /* Adds x to the inputs unless already there: keys and values of a latent cache are one tensor. */
 static int add_input(struct tensor *in[NODE_IN], int n, struct tensor *x)
 {
@@ -383,9 +409,13 @@ struct tensor *op_cached_attention(struct tape *t, const struct cached_attention
         check_part(a, &a->part[p]);
         for (int m = 0; m < MODALITIES; m++)
             n_in = add_input(in, n_in, a->part[p].q[m]);
+        check_packed(a, a->part[p].k, a->part[p].fresh);
         n_in = add_input(in, n_in, a->part[p].k);
+        n_in = add_input(in, n_in, a->part[p].fresh);
     }
+    check_packed(a, a->v, a->v_fresh);
     n_in = add_input(in, n_in, a->v);
+    n_in = add_input(in, n_in, a->v_fresh);
     for (int m = 0; m < MODALITIES; m++) {
         CHECK(!a->key_bias[m] || a->key_bias[m]->cols == a->heads);
         n_in = add_input(in, n_in, a->key_bias[m]);

@@ -161,7 +161,7 @@ struct cache_fault {
 };
 struct cache_store {
     void *data;
-    int64_t rows;
+    int64_t rows, capacity; /* capacity: rows of each sequence, which come in order; not of reals */
     const struct row_form *form;
     struct cache_fault *fault; /* filled when the tape runs, unless found already */
     int64_t place;             /* what `fault` calls this cache */
@@ -188,6 +188,8 @@ struct cached_part {
     struct tensor *q[MODALITIES];   /* by the KEY's modality; IMAGE NULL: q[TEXT] for all */
     struct tensor *k;               /* cache [cache rows, k_groups*width], reals or packed */
     int64_t q_col, width, k_groups; /* kv heads in the cache; 1 = a shared latent */
+    struct tensor *fresh; /* [rows, k->cols]: what is read of the sequences' newest keys instead of
+                           * their packed rows; or NULL */
 };
 struct cached_sequence {
     int64_t q_begin, q_end;   /* rows of q */
@@ -200,6 +202,8 @@ struct cached_attention {
     struct cached_part part[2];
     int parts;
     struct tensor *v; /* cache [cache rows, v_groups*v_width], reals or packed */
+    struct tensor *v_fresh;
+    int64_t capacity; /* of a sequence in a packed cache */
     int64_t heads, v_groups, v_width;
     bool split_modalities; /* output [rows, MODALITIES*heads*v_width]: one weighted sum of the
                             * values per modality, text first; else [rows, heads*v_width] */

@@ -10,7 +10,10 @@
  * q8_0; q4 is the affine quantiser of optimum-quanto, by groups of 64 neighbours of a token.
  *
  * For comparison only: quanto2 is that quantiser with 2 bits; hqq4 and hqq2 have the s and m of HQQ
- * (Badri and Shaji 2023) for such groups, each with its own end of the rounds. */
+ * (Badri and Shaji 2023) for such groups, each with its own end of the rounds. kivi4k and kivi2k are
+ * KIVI's keys (Liu et al. 2024): runs of 32 tokens, each channel a block; kivi4v and kivi2v its values, a
+ * block for 32 channels of a token. Of both what is newest waits in bf16: keys until their run is full
+ * and the next token comes, values for 32 tokens. */
 #include "autograd/row_form.h"
 #include "base/bf16.h"
 
@@ -168,15 +171,21 @@ static void unpack_codes(const struct row_form *f, float *x, const uint8_t *from
 
 /* ---- rows ---- */
 
+enum { RUN = 32 }; /* of KIVI's examples, for its groups and its window */
+
 static const struct row_form forms[] = {
     {.name = "f32", .values = 1, .bytes = sizeof(real)},
     {.name = "bf16", .values = 1, .bytes = 2, .pack = pack_bf16, .unpack = unpack_bf16},
-    {"q8", Q8, Q8_BYTES, F16_MOST, pack_q8, unpack_q8, 8, NULL},
-    {"q4", 64, HEAD + 32, F16_MOST, pack_codes, unpack_codes, 4, NULL},
-    {"q2", 32, HEAD + 8, F16_MOST, pack_codes, unpack_codes, 2, NULL},
-    {"quanto2", 64, HEAD + 16, F16_MOST, pack_codes, unpack_codes, 2, NULL},
-    {"hqq4", 64, HEAD + 32, F16_MOST, pack_codes, unpack_codes, 4, fit_hqq},
-    {"hqq2", 64, HEAD + 16, F16_MOST, pack_codes, unpack_codes, 2, fit_hqq},
+    {"q8", Q8, Q8_BYTES, F16_MOST, pack_q8, unpack_q8, 8, 0, false, NULL},
+    {"q4", 64, HEAD + 32, F16_MOST, pack_codes, unpack_codes, 4, 0, false, NULL},
+    {"q2", 32, HEAD + 8, F16_MOST, pack_codes, unpack_codes, 2, 0, false, NULL},
+    {"quanto2", 64, HEAD + 16, F16_MOST, pack_codes, unpack_codes, 2, 0, false, NULL},
+    {"hqq4", 64, HEAD + 32, F16_MOST, pack_codes, unpack_codes, 4, 0, false, fit_hqq},
+    {"hqq2", 64, HEAD + 16, F16_MOST, pack_codes, unpack_codes, 2, 0, false, fit_hqq},
+    {"kivi4k", RUN, HEAD + 16, F16_MOST, pack_codes, unpack_codes, 4, RUN, true, NULL},
+    {"kivi2k", RUN, HEAD + 8, F16_MOST, pack_codes, unpack_codes, 2, RUN, true, NULL},
+    {"kivi4v", RUN, HEAD + 16, F16_MOST, pack_codes, unpack_codes, 4, RUN, false, NULL},
+    {"kivi2v", RUN, HEAD + 8, F16_MOST, pack_codes, unpack_codes, 2, RUN, false, NULL},
 };
 
 const struct row_form *row_form_at(int i)
@@ -200,6 +209,7 @@ static int64_t blocks(const struct row_form *f, int64_t width)
 
 int64_t row_form_bytes(const struct row_form *f, int64_t width)
 {
+    if (f->channels) return (width * f->bytes + f->run - 1) / f->run;
     return blocks(f, width) * f->bytes;
 }
 
@@ -234,5 +244,131 @@ void row_unpack(const struct row_form *f, real *to, const void *row, int64_t c0,
         for (int64_t i = c0; i < end; i++)
             to[i - c0] = part[i - at];
         to += end - c0;
+    }
+}
+
+/* ---- sequences ---- */
+
+int64_t row_form_window(const struct row_form *f, int64_t width)
+{
+    /* the last run's rows may be more than the capacity's */
+    const int64_t run = f->channels ? f->run * row_form_bytes(f, width) : 0;
+
+    return f->run ? run + f->run * width * 2 : 0;
+}
+
+/* How many of n rows are packed. */
+static int64_t packed_rows(const struct row_form *f, int64_t n)
+{
+    if (f->channels) return n > 0 ? (n - 1) / f->run * f->run : 0;
+    return n > f->run ? n - f->run : 0;
+}
+
+int64_t row_form_held(const struct row_form *f, int64_t width, int64_t n)
+{
+    const int64_t packed = packed_rows(f, n);
+    const int64_t bytes =
+        f->channels ? packed / f->values * width * f->bytes : packed * row_form_bytes(f, width);
+
+    return bytes + (n - packed) * width * 2;
+}
+
+struct row_sequence row_sequence_at(const struct row_form *f, void *all, int64_t sequence,
+                                    int64_t capacity, int64_t width)
+{
+    const int64_t rows = capacity * row_form_bytes(f, width), more = row_form_window(f, width);
+    uint8_t *begin = (uint8_t *)all + sequence * (rows + more);
+
+    return (struct row_sequence){f, begin, begin + rows + more - f->run * width * 2, width};
+}
+
+static uint8_t *waiting(const struct row_sequence *s, int64_t at)
+{
+    return s->window + at % s->form->run * s->width * 2;
+}
+
+/* Packs the run of rows that wait, from row `first` on. */
+static void pack_run(const struct row_sequence *s, int64_t first)
+{
+    const struct row_form *f = s->form;
+    uint8_t *to = s->rows + first / f->run * s->width * f->bytes;
+    float x[CHUNK];
+
+    for (int64_t c = 0; c < s->width; c++) {
+        for (int64_t i = 0; i < f->run; i++)
+            unpack_bf16(NULL, x + i, waiting(s, i) + 2 * c, 1);
+        f->pack(f, to + c * f->bytes, x, 1);
+    }
+}
+
+/* Packs the row that has waited long enough when row `at` comes. */
+static void pack_oldest(const struct row_sequence *s, int64_t at)
+{
+    const struct row_form *f = s->form;
+    uint8_t *to = s->rows + (at - f->run) * row_form_bytes(f, s->width);
+    float x[CHUNK];
+
+    for (int64_t c = 0; c < s->width; c += f->values, to += f->bytes) {
+        const int64_t n = s->width - c < f->values ? s->width - c : f->values;
+        unpack_bf16(NULL, x, waiting(s, at) + 2 * c, n);
+        for (int64_t i = n; i < f->values; i++)
+            x[i] = x[n - 1];
+        f->pack(f, to, x, 1);
+    }
+}
+
+bool row_write(const struct row_sequence *s, int64_t at, const real *x)
+{
+    const struct row_form *f = s->form;
+    const bool good = row_bad(f, x, s->width) < 0;
+
+    if (!f->run) return row_pack(f, s->rows + at * row_form_bytes(f, s->width), x, s->width);
+    if (f->channels && at > 0 && at % f->run == 0) pack_run(s, at - f->run);
+    if (!f->channels && at >= f->run) pack_oldest(s, at);
+    for (int64_t c = 0; c < s->width; c++)
+        put16(waiting(s, at) + 2 * c, good ? bf16_from_f32((float)x[c]) : 0);
+    return good;
+}
+
+/* Rows [from, end) of one packed run. */
+static void read_run(const struct row_sequence *s, const struct row_part *p, real *to)
+{
+    const struct row_form *f = s->form;
+    const uint8_t *run = s->rows + p->from / f->run * s->width * f->bytes;
+    float x[CHUNK];
+
+    for (int64_t c = p->c0; c < p->c1; c++) {
+        f->unpack(f, x, run + c * f->bytes, 1);
+        for (int64_t at = p->from; at < p->end; at++)
+            to[(at - p->from) * (p->c1 - p->c0) + c - p->c0] = x[at % f->run];
+    }
+}
+
+static void read_row(const struct row_sequence *s, int64_t at, bool waits, const struct row_part *p,
+                     real *to)
+{
+    static const struct row_form bf16 = {.values = 1, .bytes = 2, .unpack = unpack_bf16};
+
+    if (waits)
+        row_unpack(&bf16, to, waiting(s, at), p->c0, p->c1);
+    else
+        row_unpack(s->form, to, s->rows + at * row_form_bytes(s->form, s->width), p->c0, p->c1);
+}
+
+void row_read(const struct row_sequence *s, int64_t n, const struct row_part *part, real *to)
+{
+    const struct row_form *f = s->form;
+    const int64_t packed = f->run ? packed_rows(f, n) : n;
+    struct row_part p = *part;
+
+    for (; p.from < part->end; to += (p.end - p.from) * (p.c1 - p.c0), p.from = p.end) {
+        p.end = p.from + 1;
+        if (f->channels && p.from < packed) {
+            const int64_t next = (p.from / f->run + 1) * f->run;
+            p.end = next < part->end ? next : part->end;
+            read_run(s, &p, to);
+        } else {
+            read_row(s, p.from, p.from >= packed, &p, to);
+        }
     }
 }

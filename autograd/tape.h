@@ -32,7 +32,7 @@ struct op {
     void (*backward)(struct node *n);
 };
 
-enum { NODE_IN = 8 };
+enum { NODE_IN = 12 };
 
 struct node {
     const struct op *op;
@@ -48,7 +48,7 @@ struct node {
     int index;            /* position in the forward order */
     bool rerun;           /* plan.c: recompute its output in the backward pass */
 };
-enum { READS_OUT = 1 << 8, READS_AUX = 1 << 9 };
+enum { READS_OUT = 1 << NODE_IN, READS_AUX = READS_OUT << 1 };
 
 struct tape *tape_new(struct err *e);
 void tape_free(struct tape *t); /* fine on NULL */

@@ -120,10 +120,15 @@ static bool take_text(const char **to, const char *name, struct err *e)
 /* Looked at before a model is opened. */
 static bool take_cache(const char **to, struct err *e)
 {
-    struct cache_kind unused;
+    struct cache_kind kind;
 
-    return take_text(to, "--cache", e) &&
-           (cache_kind_read(&unused, *to, e) || err_context(e, "--cache"));
+    if (!take_text(to, "--cache", e)) return false;
+    if (!cache_kind_read(&kind, *to, e)) return err_context(e, "--cache");
+    return (!kind.exact && !cache_kind_waits(&kind)) ||
+           err_set(e,
+                   "--cache: \"%s\" is for scoring only: what stays cached between turns would "
+                   "not be what the prompt was read with",
+                   *to);
 }
 
 static bool take_option(struct parsing *p, int c, char **argv, struct err *e)

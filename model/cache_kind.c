@@ -11,6 +11,7 @@ static const struct option {
     size_t at; /* of its bool */
 } options[] = {
     {"rotate", offsetof(struct cache_kind, rotate)},
+    {"exact", offsetof(struct cache_kind, exact)},
 };
 enum { OPTIONS = sizeof options / sizeof *options };
 
@@ -45,6 +46,32 @@ static bool take_word(struct cache_kind *k, const char *word, size_t n, int *for
     return false;
 }
 
+/* What is senseless. */
+static bool check(const struct cache_kind *k, const char *name, struct err *e)
+{
+    const struct row_form *rope = k->form[CACHE_ROPE], *latent = k->form[CACHE_VALUE];
+
+    if (k->rotate && latent->most <= 0)
+        return err_set(e,
+                       "\"%.40s\": latents in %s need no rotation: it is for those that are packed "
+                       "as q8, q4 or q2",
+                       name, latent->name);
+    if (k->exact && !rope->pack && !latent->pack)
+        return err_set(e, "\"%.40s\": is exact without saying so", name);
+    if (!k->exact && (rope->channels || latent->channels))
+        return err_set(
+            e,
+            "\"%.40s\": %s packs runs of tokens, of which a prompt's would see later ones: "
+            "\"+exact\" is needed",
+            name, (rope->channels ? rope : latent)->name);
+    return true;
+}
+
+bool cache_kind_waits(const struct cache_kind *k)
+{
+    return k->form[CACHE_ROPE]->run || k->form[CACHE_VALUE]->run;
+}
+
 bool cache_kind_read(struct cache_kind *k, const char *name, struct err *e)
 {
     int forms = 0;
@@ -56,12 +83,7 @@ bool cache_kind_read(struct cache_kind *k, const char *name, struct err *e)
             return err_set(e, "\"%.40s\" is no kind of cache; there are " CACHE_KIND_NAMES, name);
         if (!*(at += n)) break;
     }
-    if (k->rotate && k->form[CACHE_VALUE]->most <= 0)
-        return err_set(e,
-                       "\"%.40s\": latents in %s need no rotation: it is for those that are packed "
-                       "as q8, q4 or q2",
-                       name, k->form[CACHE_VALUE]->name);
-    return true;
+    return check(k, name, e);
 }
 
 const char *cache_kind_text(char text[CACHE_KIND_TEXT], const struct cache_kind *k)

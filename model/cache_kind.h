@@ -13,6 +13,10 @@ enum cache_row { CACHE_ROPE, CACHE_KEY, CACHE_VALUE, CACHE_ROWS };
 struct cache_kind {
     const struct row_form *form[CACHE_ROWS];
     bool rotate; /* latents are transformed before they are packed (cache_rotation.h) */
+    bool
+        exact; /* a token attends to those given with it, and to itself, as they are before they are
+                  * packed: as in transformers, where so nothing of a prompt's answer is lost until its
+                  * second token. To compare with only */
 };
 
 /* A name is that of the form of all rows, or of the rotated keys and, behind a +, of the others; each
@@ -23,6 +27,9 @@ enum { CACHE_KIND_TEXT = 64 };
 bool cache_kind_read(struct cache_kind *k, const char *name, struct err *e);
 const char *cache_kind_text(char text[CACHE_KIND_TEXT], const struct cache_kind *k);
 struct cache_kind cache_kind_f32(void);
+
+/* Whether some of its newest rows wait to be packed: such a cache cannot be rewound. */
+bool cache_kind_waits(const struct cache_kind *k);
 
 /* Whether a model's caches can be of that kind; else *e says why not. */
 bool cache_kind_suits(const struct cache_kind *k, const struct model *m, struct err *e);

@@ -31,14 +31,22 @@ static struct tensor *store(struct tape *t, const struct build *b, enum cache_ro
 {
     struct kv_cache *c = b->f->cache;
     const struct row_form *form = c->how ? c->how->kind.form[row] : NULL;
-    const int64_t rows = c->sequences * c->capacity;
-    const struct cache_store to = {.data = c->data[row] + rows * c->before[l][row],
-                                   .rows = rows,
+    const struct cache_store to = {.data = c->data[row] + kv_cache_at(c, l, row),
+                                   .rows = c->sequences * c->capacity,
+                                   .capacity = c->capacity,
                                    .form = form && form->pack ? form : NULL,
                                    .fault = &c->fault,
                                    .place = l * CACHE_ROWS + row};
 
     return op_cache_write(t, x, &to, b->rows);
+}
+
+/* What attention reads of the newest tokens' rows x, if not what is cached of them; else NULL. */
+static struct tensor *fresh(const struct build *b, enum cache_row row, struct tensor *x)
+{
+    const struct cache_how *how = b->f->cache->how;
+
+    return how && how->kind.exact && how->kind.form[row]->pack ? x : NULL;
 }
 
 /* How the latent of layer l that is cached as `row` is rotated; NULL: not at all. */
@@ -78,6 +86,20 @@ static struct tensor *turn_heads(struct tape *t, const struct latent_turn *turn,
     h.block = turn->block;
     h.by[TEXT] = turn->back[s];
     return op_hadamard(t, x, &h);
+}
+
+static void store_keys(struct tape *t, const struct build *b, enum cache_row row, int64_t l,
+                       struct tensor *k, struct cached_part *p)
+{
+    p->k = store(t, b, row, l, k);
+    p->fresh = fresh(b, row, k);
+}
+
+static void store_values(struct tape *t, const struct build *b, int64_t l, struct tensor *v,
+                         struct cached_attention *a)
+{
+    a->v = store(t, b, CACHE_VALUE, l, v);
+    a->v_fresh = fresh(b, CACHE_VALUE, v);
 }
 
 /* A bias [1, n] viewed as a projection [n, 1]. */
@@ -155,7 +177,12 @@ static struct tensor *attend_latents(struct model *m, struct tape *t, const stru
     const bool joint = kv_methods[m->method].joint;
     const struct latent_turn *turn = turn_of(b, l, joint ? CACHE_KEY : CACHE_VALUE);
 
-    a->v = joint ? a->part[1].k : store(t, b, CACHE_VALUE, l, turn_latent(m, t, b, turn, latent));
+    if (joint) {
+        a->v = a->part[1].k;
+        a->v_fresh = a->part[1].fresh;
+    } else {
+        store_values(t, b, l, turn_latent(m, t, b, turn, latent), a);
+    }
     a->v_groups = 1;
     a->v_width = w->set[TEXT].down[1]->t.rows;
     a->split_modalities = model_sets(m) > 1;
@@ -178,17 +205,15 @@ static struct tensor *attention_layer(struct model *m, struct tape *t, const str
                                  .v_width = c->head_dim,
                                  .seq = b->seq,
                                  .n_seq = batch->samples,
+                                 .capacity = b->f->cache->capacity,
                                  .scale = 1 / sqrt((double)c->head_dim)};
 
     build_query(m, t, l, x, b->table, q);
     a.part[0] =
-        (struct cached_part){.q[TEXT] = q[0],
-                             .k = store(t, b, CACHE_ROPE, l, build_key(m, t, l, x, b->table)),
-                             .width = m->rope_dim,
-                             .k_groups = model_rope_keys(m)};
+        (struct cached_part){.q[TEXT] = q[0], .width = m->rope_dim, .k_groups = model_rope_keys(m)};
+    store_keys(t, b, CACHE_ROPE, l, build_key(m, t, l, x, b->table), &a.part[0]);
     if (m->state == ATTN_FULL) {
-        a.v = store(t, b, CACHE_VALUE, l,
-                    op_linear(t, x, param_tensor(w->v), param_tensor(w->v_b), NULL));
+        store_values(t, b, l, op_linear(t, x, param_tensor(w->v), param_tensor(w->v_b), NULL), &a);
         return op_cached_attention(t, &a);
     }
     build_latents(m, t, batch, w, x, latent);
@@ -198,13 +223,12 @@ static struct tensor *attention_layer(struct model *m, struct tape *t, const str
     if (q[1]) {
         a.parts = 2;
         absorb_query(m, t, b, l, q[1], &a);
-        a.part[1].k =
-            store(t, b, CACHE_KEY, l, key ? key : build_up(m, t, batch, w, latent[0], false));
-    } else if (key) { /* every pair is rotated: only values use the latent */
-        a.part[1].k = store(t, b, CACHE_KEY, l, key);
+        if (!key) key = build_up(m, t, batch, w, latent[0], false);
     }
+    if (key) /* if every pair is rotated, only values use the latent */
+        store_keys(t, b, CACHE_KEY, l, key, &a.part[1]);
     if (!value_latent) {
-        a.v = store(t, b, CACHE_VALUE, l, build_up(m, t, batch, w, latent[1], true));
+        store_values(t, b, l, build_up(m, t, batch, w, latent[1], true), &a);
         return op_cached_attention(t, &a);
     }
     return attend_latents(m, t, b, l, latent[1], &a);

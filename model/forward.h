@@ -23,12 +23,15 @@ struct taps {
 struct kv_cache {
     const struct cache_how *how; /* borrowed; NULL: reals */
     int64_t sequences, capacity, layers;
-    /* [layers + 1]: bytes of a token's rows (enum cache_row) in the layers before one */
-    int64_t (*before)[CACHE_ROWS];
-    char *data[CACHE_ROWS]; /* of each layer [sequences * capacity, bytes of its rows] */
-    int64_t *length;        /* [sequences] tokens held */
-    int32_t *next;          /* [sequences] position of the token after these */
-    struct span **spans;    /* [sequences] modalities of the tokens held */
+    int64_t (*width)[CACHE_ROWS]; /* [layers] values of a token's rows (enum cache_row) */
+    /* [layers + 1]: bytes of a token's rows in the layers before one; and of what each sequence needs
+     * beside its rows (row_form_window) */
+    int64_t (*before)[CACHE_ROWS], (*more)[CACHE_ROWS];
+    char
+        *data[CACHE_ROWS]; /* of each layer [sequences]: [capacity, bytes of its rows], then more */
+    int64_t *length;       /* [sequences] tokens held */
+    int32_t *next;         /* [sequences] position of the token after these */
+    struct span **spans;   /* [sequences] modalities of the tokens held */
     int64_t *n_spans, *cap_spans;
     struct cache_fault fault; /* of the rows written */
 };
@@ -38,7 +41,8 @@ bool kv_cache_new(struct kv_cache *c, const struct model *m, const struct cache_
 void kv_cache_free(struct kv_cache *c); /* fine on a zeroed struct */
 /* Takes sequence s back to its first `length` tokens; `next` is the position of the token after them. */
 void kv_cache_rewind(struct kv_cache *c, int64_t s, int64_t length, int32_t next);
-/* Makes room for sequences of `capacity` tokens, keeping what is held; unchanged on failure. */
+/* Makes room for sequences of `capacity` tokens, keeping what is held; unchanged on failure. This and
+ * kv_cache_rewind are not for kinds of which newest rows wait (cache_kind_waits). */
 bool kv_cache_reserve(struct kv_cache *c, int64_t capacity, struct err *e);
 /* Bytes of the tokens currently held, counted from the rows in use. */
 size_t kv_cache_bytes(const struct kv_cache *c);

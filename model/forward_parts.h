@@ -30,6 +30,9 @@ struct tensor *build_up(struct model *m, struct tape *t, const struct batch *b, 
                         struct tensor *latent, bool value);
 struct tensor *build_mlp(struct model *m, struct tape *t, struct layer *w, struct tensor *x);
 
+/* Where layer l's rows of one kind begin, in bytes. */
+int64_t kv_cache_at(const struct kv_cache *c, int64_t l, int row);
+
 /* Counts the batch's tokens as held by the sequences seq[s]; their rows are written when the graph
  * runs. There must be room for them. */
 bool kv_cache_add(struct kv_cache *c, const struct batch *b, const int64_t *seq, struct err *e);

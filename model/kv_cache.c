@@ -20,6 +20,31 @@ static const struct row_form *form_of(const struct kv_cache *c, int row)
     return c->how ? c->how->kind.form[row] : row_form_at(0);
 }
 
+int64_t kv_cache_at(const struct kv_cache *c, int64_t l, int row)
+{
+    return c->sequences * (c->capacity * c->before[l][row] + c->more[l][row]);
+}
+
+/* What a token and a sequence take of each layer. */
+static bool measure(struct kv_cache *c, const struct model *m, struct err *e)
+{
+    const size_t n = (size_t)c->layers + 1;
+
+    c->width = mem_new(n, sizeof *c->width, "the KV cache", e);
+    c->before = mem_new(n, sizeof *c->before, "the KV cache", e);
+    c->more = mem_new(n, sizeof *c->more, "the KV cache", e);
+    if (!c->width || !c->before || !c->more) return false;
+    for (int64_t l = 0; l < c->layers; l++) {
+        model_cache_widths(m, l, c->width[l]);
+        for (int i = 0; i < CACHE_ROWS; i++) {
+            const int64_t width = c->width[l][i];
+            c->before[l + 1][i] = c->before[l][i] + row_form_bytes(form_of(c, i), width);
+            c->more[l + 1][i] = c->more[l][i] + row_form_window(form_of(c, i), width);
+        }
+    }
+    return true;
+}
+
 bool kv_cache_new(struct kv_cache *c, const struct model *m, const struct cache_how *how,
                   int64_t sequences, int64_t capacity, struct err *e)
 {
@@ -27,17 +52,9 @@ bool kv_cache_new(struct kv_cache *c, const struct model *m, const struct cache_
 
     *c = (struct kv_cache){
         .how = how, .sequences = sequences, .capacity = capacity, .layers = t->num_hidden_layers};
-    c->before = mem_new((size_t)c->layers + 1, sizeof *c->before, "the KV cache", e);
-    if (!c->before) goto fail;
-    for (int64_t l = 0; l < c->layers; l++) {
-        int64_t width[CACHE_ROWS];
-        model_cache_widths(m, l, width);
-        for (int i = 0; i < CACHE_ROWS; i++)
-            c->before[l + 1][i] = c->before[l][i] + row_form_bytes(form_of(c, i), width[i]);
-    }
+    if (!measure(c, m, e)) goto fail;
     for (int i = 0; i < CACHE_ROWS; i++) {
-        c->data[i] =
-            mem_new((size_t)(sequences * capacity * c->before[c->layers][i]), 1, "the KV cache", e);
+        c->data[i] = mem_new((size_t)kv_cache_at(c, c->layers, i), 1, "the KV cache", e);
         if (!c->data[i]) goto fail;
     }
     c->length = mem_new((size_t)sequences, sizeof *c->length, "the KV cache", e);
@@ -53,7 +70,9 @@ fail:
 
 void kv_cache_free(struct kv_cache *c)
 {
+    free(c->width);
     free(c->before);
+    free(c->more);
     for (int i = 0; i < CACHE_ROWS; i++)
         free(c->data[i]);
     for (int64_t s = 0; c->spans && s < c->sequences; s++)
@@ -68,12 +87,16 @@ void kv_cache_free(struct kv_cache *c)
 
 size_t kv_cache_bytes(const struct kv_cache *c)
 {
-    const int64_t *all = c->before[c->layers];
-    int64_t rows = 0;
+    int64_t bytes = 0;
 
     for (int64_t s = 0; s < c->sequences; s++)
-        rows += c->length[s];
-    return (size_t)(rows * (all[CACHE_ROPE] + all[CACHE_KEY] + all[CACHE_VALUE]));
+        for (int64_t l = 0; l < c->layers; l++)
+            for (int i = 0; i < CACHE_ROWS; i++) {
+                const struct row_form *f = form_of(c, i);
+                bytes += f->run ? row_form_held(f, c->width[l][i], c->length[s])
+                                : c->length[s] * row_form_bytes(f, c->width[l][i]);
+            }
+    return (size_t)bytes;
 }
 
 bool kv_cache_check(const struct kv_cache *c, struct err *e)
@@ -114,6 +137,7 @@ bool kv_cache_reserve(struct kv_cache *c, int64_t capacity, struct err *e)
     bool ok = true;
 
     if (capacity <= c->capacity) return true;
+    CHECK(!c->how || !cache_kind_waits(&c->how->kind));
     for (int i = 0; ok && i < 3; i++)
         ok = (to[i] = moved(c, i, capacity, e)) != NULL;
     for (int i = 0; i < CACHE_ROWS; i++) {
@@ -166,6 +190,7 @@ void kv_cache_rewind(struct kv_cache *c, int64_t s, int64_t length, int32_t next
     struct span *spans = c->spans[s];
 
     CHECK(length <= c->length[s]);
+    CHECK(length == c->length[s] || !c->how || !cache_kind_waits(&c->how->kind));
     while (c->n_spans[s] && spans[c->n_spans[s] - 1].begin >= length)
         c->n_spans[s]--;
     if (c->n_spans[s] && spans[c->n_spans[s] - 1].end > length)

@@ -59,8 +59,10 @@ static void test_scored_with_each(void **state)
     must_run(state, RUN CACHES "--resume"); /* all is there */
     must_run(state,
              "! tail -n +$(($(wc -l < $T/was) + 1)) $T/run/train.log | grep -q 'of cache a token'");
-    must_run(state, RUN "--set 'evaluate.caches=[\"q2\"]' --set data.eval[1].limit=3 --resume");
-    must_run(state, "test -s $T/run/base/cache-q2/scores.json");
+    must_run(state, RUN "--set 'evaluate.caches=[\"q2\",\"kivi4k+kivi4v+exact\"]' --set "
+                        "data.eval[1].limit=3 --resume");
+    must_run(state, "test -s $T/run/base/cache-q2/scores.json && "
+                    "test -s $T/run/base/cache-kivi4k+kivi4v+exact/scores.json");
 }
 
 /* The dry run says them beforehand: those of each model, and nothing where all is f32. */
@@ -104,11 +106,19 @@ static void test_refused(void **state)
          "evaluate.caches[1]: \"q8+q8\" is the same as evaluate.caches[0]"},
         {"evaluate.caches=[\\\"q8+bf16+rotate\\\"]",
          "evaluate.caches[0]: \"q8+bf16+rotate\": latents in bf16 need no rotation"},
+        {"evaluate.caches=[\\\"kivi4k+kivi4v\\\"]", "evaluate.caches[0]: \"kivi4k+kivi4v\": kivi4k "
+                                                    "packs runs of tokens, of which a prompt's "},
+        {"evaluate.caches=[\\\"f32+exact\\\"]", "\"f32+exact\": is exact without saying so"},
+        {"cache.prompt=exact", "cache.prompt: in f32 prompts are exact in any case"},
         {"cache.rotate=true",
          "cache.rotate: latents in f32 need no rotation: set it to false, or "},
     };
     char command[300];
 
+    must_fail(state,
+              RUN "--dry-run --set evaluate.score=options --set "
+                  "'evaluate.caches=[\"kivi4k+kivi4v+exact\"]'",
+              "\"kivi4k+kivi4v+exact\" cannot be taken back from one option to the next");
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         snprintf(command, sizeof command, RUN "--dry-run --set \"%s\"", bad[i].set);
         must_fail(state, command, bad[i].says);

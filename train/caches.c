@@ -10,7 +10,9 @@ static struct cache_kind own_kind(const struct config *c)
     const struct row_form *rope = row_form_at(c->cache.rope),
                           *latent = row_form_at(c->cache.latent);
 
-    return (struct cache_kind){.form = {rope, latent, latent}, .rotate = c->cache.rotate};
+    return (struct cache_kind){.form = {rope, latent, latent},
+                               .rotate = c->cache.rotate,
+                               .exact = c->cache.prompt == PROMPT_EXACT};
 }
 
 static bool same_kind(const struct cache_kind *a, const struct cache_kind *b)
@@ -31,9 +33,19 @@ bool caches_check(const struct config *c, struct err *e)
                        "cache.rotate: latents in %s need no rotation: set it to false, or "
                        "cache.latent to q8, q4 or q2",
                        own.form[CACHE_KEY]->name);
+    if (own.exact && !own.form[CACHE_ROPE]->pack && !own.form[CACHE_KEY]->pack)
+        return err_set(
+            e, "cache.prompt: in f32 prompts are exact in any case: set it to \"packed\", or "
+               "cache.rope and cache.latent");
     for (int64_t i = 0; i < n; i++) {
         if (!cache_kind_read(&k, c->evaluate.caches.v[i], e))
             return err_context(e, "evaluate.caches[%lld]", (long long)i);
+        if (cache_kind_waits(&k) && c->evaluate.score == SCORE_OPTIONS)
+            return err_set(
+                e,
+                "evaluate.caches[%lld]: \"%s\" cannot be taken back from one option to the "
+                "next: leave it out, or score \"answers\"",
+                (long long)i, c->evaluate.caches.v[i]);
         for (int64_t j = 0; j < i; j++)
             if (cache_kind_read(&other, c->evaluate.caches.v[j], e) && same_kind(&k, &other))
                 return err_set(e,

@@ -283,6 +283,9 @@ static const struct schema_row rows[] = {
              "bits a value"},
     {"cache.latent", SCHEMA_ENUM(C, cache.latent, ROW_FORM_NAMES), .def = "\"f32\"",
      .help = "the same of their latents, and of keys and values that have none"},
+    {"cache.prompt", SCHEMA_ENUM(C, cache.prompt, PROMPT_NAMES), .def = "\"packed\"",
+     .help = "what tokens of a prompt attend to of each other: what is cached; or, to compare with "
+             "other programs, what it was before it was packed"},
     {"cache.rotate", SCHEMA_BOOL(C, cache.rotate), .def = "false",
      .help = "mix a latent's channels before they are packed, so that all are held equally well"},
     {"cluster.processes", SCHEMA_INT(C, cluster.processes), .def = "0", .min = SCHEMA_FROM(0),

@@ -97,6 +97,7 @@ struct config {
     } evaluate;
     struct {
         int rope, latent; /* of ROW_FORM_NAMES, autograd/row_form.h */
+        int prompt;       /* PROMPT_... */
         bool rotate;
     } cache;
     struct {
@@ -144,6 +145,8 @@ enum { RANKS_EVEN, RANKS_ENERGY, RANKS_SENSITIVITY };
 #define LAYER_RANK_NAMES "even", "energy", "sensitivity"
 enum { LOSS_CE, LOSS_DISTILL };
 #define LOSS_NAMES "ce", "distill"
+enum { PROMPT_PACKED, PROMPT_EXACT };
+#define PROMPT_NAMES "packed", "exact"
 enum { SAVE_F32, SAVE_BF16 };
 #define SAVE_DTYPE_NAMES "f32", "bf16"
 enum {
