@@ -16,8 +16,7 @@ static const struct row_form *form(const char *name)
     return f;
 }
 
-/* Bytes a block, and bytes a token of the widths that a kv head of 128 dims has (EVALUATION: rope q8 with
- * latents in q8, q4 or q2, 32 rotated dims). */
+/* Bytes of a block, and of a token per kv head with 32 rotated dims, the latents in another form. */
 static void test_sizes(void **state)
 {
     static const struct {
