@@ -143,7 +143,7 @@ static void pack_codes(const struct row_form *f, uint8_t *to, const float *x, in
 {
     const int64_t bytes = f->bytes - HEAD;
     const float most = (float)((1 << f->bits) - 1);
-    float s, m;
+    float s = 0, m = 0;
 
     for (; n > 0; n--, to += f->bytes, x += f->values) {
         (f->fit ? f->fit : fit_range)(x, f->values, most, &s, &m);

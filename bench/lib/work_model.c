@@ -298,7 +298,7 @@ static bool fill_cache(struct state *s, struct err *e)
     int64_t picture = s->length / 8; /* the context begins with this many image tokens */
 
     for (int i = 0; i < 3; i++)
-        fill((real *)c->data[i],
+        fill((real *)(void *)c->data[i],
              c->sequences * c->capacity * c->before[c->layers][i] / (int64_t)sizeof(real), i);
     for (int64_t i = 0; i < c->sequences; i++) {
         c->spans[i] = mem_new(2, sizeof **c->spans, "bench", e);
@@ -321,7 +321,8 @@ static void *decode_open(const struct work_args *a, struct err *e)
         s->sequences = work_number(a, "sequences", 1);
         s->length = work_number(a, "context", 0);
     }
-    ok = ok && kv_cache_new(&s->cache, &s->m, NULL, s->sequences, s->length + 1, e) && fill_cache(s, e);
+    ok = ok && kv_cache_new(&s->cache, &s->m, NULL, s->sequences, s->length + 1, e) &&
+         fill_cache(s, e);
     if (ok) {
         int64_t values = model_cache_values(&s->m) * s->m.cfg.text.num_hidden_layers;
         work_fact("cache_mib", (double)kv_cache_bytes(&s->cache) / 0x1p20);
