@@ -29,7 +29,7 @@ static FILE *shown(void)
     return screen ? screen : stdout;
 }
 
-static void clear_progress(void)
+void log_progress_end(void)
 {
     if (pending) fputs("\r\033[K", shown());
     pending = false;
@@ -79,7 +79,7 @@ bool log_close(struct err *e)
 {
     bool ok = true;
 
-    clear_progress(); /* an error message follows, on a line of its own */
+    log_progress_end(); /* an error message follows, on a line of its own */
     flush(shown(), &lost_stdout);
     if (file && fclose(file) != 0 && path && !lost) lost = errno;
     if (lost) ok = err_system(e, lost, "%s: lacks lines", path ? path : "the log");
@@ -117,7 +117,7 @@ void log_line(const char *fmt, ...)
     va_start(ap, fmt);
     line = format(fmt, ap);
     va_end(ap);
-    clear_progress();
+    log_progress_end();
     fprintf(shown(), "%s\n", line ? line : "(out of memory for a line)");
     flush(shown(), &lost_stdout);
     if (file) {
@@ -151,7 +151,7 @@ void log_progress(const char *fmt, ...)
         if (now - last_progress < quiet) return;
         last_progress = now;
     } else {
-        clear_progress();
+        log_progress_end();
         pending = true;
     }
     /* Cut at the terminal's edge: if the line wrapped, only its last row would be cleared. */

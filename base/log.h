@@ -28,4 +28,7 @@ void log_no_terminal(void);
  * few seconds. It never goes to the log file. */
 void log_progress(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
+/* Takes the progress line off the terminal, for what is written there by other means. */
+void log_progress_end(void);
+
 #endif

@@ -1,142 +1,12 @@
 /* answers.c - see answers.h. */
-#include "data/answers.h"
-#include "base/file.h"
+#include "data/answers_parts.h"
 #include "base/hash.h"
 #include "base/mem.h"
-#include "data/conversation.h"
-#include "data/json_scan.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* ---- the objects of a file ---- */
-
-struct place {
-    const char *path, *json;
-    size_t len;
-    int64_t line, col;
-};
-typedef bool each_object(void *arg, const struct place *at, struct err *e);
-
-static bool each(const char *path, each_object *visit, void *arg, struct err *e)
-{
-    struct json_scan scan;
-    struct file_map map;
-    size_t begin, end;
-    bool found = true, ok;
-
-    if (!file_map_open(&map, path, e)) return false;
-    ok = json_scan_open(&scan, map.data, map.size, path, e);
-    while (ok && (ok = json_scan_next(&scan, &begin, &end, &found, e)) && found) {
-        const struct place at = {path, (const char *)map.data + begin, end - begin, scan.place.line,
-                                 scan.place.col};
-        ok = visit(arg, &at, e);
-        if (!ok) break;
-    }
-    if (ok && scan.count == 0) ok = err_set(e, "%s: is an empty list", path);
-    file_map_close(&map);
-    return ok;
-}
-
-static char *copy(struct text t, struct err *e)
-{
-    return mem_strndup(t.s ? t.s : "", t.n, e);
-}
-
-/* ---- the keys of a data set ---- */
-
-/* The key with an id, -1 if there is none. */
-static int64_t find_key(const struct answers_keys *k, struct text id)
-{
-    const uint64_t hash = hash_fnv(id.s, id.n);
-    uint64_t step = 0;
-    int64_t i;
-
-    while ((i = slots_next(&k->slots, hash, &step)) >= 0) {
-        const struct answers_key *key = &k->v[i];
-        const struct text *q = &key->by.question_id;
-        if ((strlen(key->id) == id.n && memcmp(key->id, id.s, id.n) == 0) ||
-            (q->n == id.n && memcmp(q->s, id.s, id.n) == 0))
-            return i;
-    }
-    return -1;
-}
-
-static bool put_key(struct answers_keys *k, struct text id, struct err *e)
-{
-    if (!slots_reserve(&k->slots, 2 * (int64_t)k->n + 2, e)) return false;
-    slots_put(&k->slots, hash_fnv(id.s, id.n), (int64_t)k->n - 1);
-    return true;
-}
-
-static bool add_key(struct answers_keys *k, struct conversation *c, const struct place *at,
-                    struct err *e)
-{
-    const struct text picture = {c->n_images ? (char *)(uintptr_t)c->images[0] : NULL,
-                                 c->n_images ? strlen(c->images[0]) : 0};
-    char number[32];
-    struct answers_key *key;
-    struct text id = c->id, question = c->by.question_id;
-
-    snprintf(number, sizeof number, "line %" PRId64, at->line);
-    if (!id.s) id = (struct text){number, strlen(number)};
-    if (!mem_grow(&k->v, &k->cap, k->n + 1, sizeof *k->v, e)) return false;
-    key = &k->v[k->n++];
-    *key = (struct answers_key){.id = copy(id, e), .picture = copy(picture, e), .by = c->by};
-    c->by = (struct benchmark){0};
-    return key->id && key->picture && put_key(k, id, e) && (!question.s || put_key(k, question, e));
-}
-
-struct keys_reading {
-    struct answers_keys *k;
-    const char *metric;
-};
-
-static bool read_key(void *arg, const struct place *at, struct err *e)
-{
-    const struct keys_reading *r = arg;
-    const struct conversation_source from = {.path = at->path,
-                                             .json = at->json,
-                                             .len = at->len,
-                                             .line = at->line,
-                                             .col = at->col,
-                                             .scored = true,
-                                             .metric = r->metric};
-    struct conversation c;
-    enum drop_reason reason;
-    bool ok = conversation_read(&c, &from, NULL, &reason, e);
-
-    if (ok && !c.by.metric)
-        ok = err_set(e, "%s:%" PRId64 ":%" PRId64 ": has no \"metric\": --metric names one",
-                     at->path, at->line, at->col);
-    ok = ok && add_key(r->k, &c, at, e);
-    conversation_free(&c);
-    return ok;
-}
-
-bool answers_keys_open(struct answers_keys *k, const char *path, const char *metric, struct err *e)
-{
-    struct keys_reading r = {k, metric};
-
-    memset(k, 0, sizeof *k);
-    if (each(path, read_key, &r, e)) return true;
-    answers_keys_close(k);
-    return false;
-}
-
-void answers_keys_close(struct answers_keys *k)
-{
-    for (size_t i = 0; i < k->n; i++) {
-        free(k->v[i].id);
-        free(k->v[i].picture);
-        benchmark_free(&k->v[i].by);
-    }
-    free(k->v);
-    slots_free(&k->slots);
-    memset(k, 0, sizeof *k);
-}
 
 /* ---- a line ---- */
 
@@ -197,6 +67,7 @@ struct reading {
     struct answers *a;
     const struct answers_keys *keys;
     const char *metric;
+    bool *answered; /* [keys->n] */
 };
 
 /* Puts the line's place before a message about its content; returns false. */
@@ -209,19 +80,49 @@ static bool at_line(const struct jsonc *doc, struct err *e)
     return jsonc_fail(doc, doc->root, e, "%s", msg);
 }
 
-/* Scores a line by what it is to be scored by; by->metric NULL: plain. */
-static bool judge(const struct jsonc *doc, const struct line *l, const struct benchmark *by,
+/* What a line is scored by; borrowed. */
+struct scoring_by {
+    const struct benchmark *by;        /* metric NULL: plain */
+    struct text expected, picture, id; /* expected: where it is plain */
+};
+
+/* Scores a line. */
+static bool judge(const struct jsonc *doc, const struct line *l, const struct scoring_by *how,
                   struct metric_result *r, struct err *e)
 {
-    if (!by->metric && !l->expected.s)
+    if (!how->by->metric && !how->expected.s)
         return jsonc_fail(doc, doc->root, e,
                           "has neither \"metric\" nor \"expected\": --data names the file with the "
                           "questions, or --metric a metric, which needs \"answers\"");
-    return benchmark_score(by, l->expected, l->answer, r, e) || at_line(doc, e);
+    return benchmark_score(how->by, how->expected, l->answer, r, e) || at_line(doc, e);
 }
 
-static bool add_answer(struct reading *r, const struct line *l, const struct benchmark *by,
-                       const struct metric_result *result, struct text picture, struct err *e)
+static uint64_t hash_text(uint64_t so_far, struct text t)
+{
+    /* a text that is missing is not an empty one */
+    return so_far * 31 + (t.s ? hash_fnv(t.s, t.n) : 1);
+}
+
+/* Of what makes the score of an answer, beside the metric. */
+static uint64_t hash_references(const struct scoring_by *how)
+{
+    const struct benchmark *by = how->by;
+    uint64_t hash = hash_text(0, by->metric ? by->question : text_trimmed(how->expected));
+
+    for (size_t i = 0; i < by->n_answers; i++)
+        hash = hash_text(hash, by->answers[i]);
+    for (size_t i = 0; i < by->n_choices; i++)
+        hash = hash_text(hash, by->choices[i]);
+    return hash;
+}
+
+static char *copy(struct text t, struct err *e)
+{
+    return mem_strndup(t.s ? t.s : "", t.n, e);
+}
+
+static bool add_answer(struct reading *r, const struct line *l, const struct scoring_by *how,
+                       const struct metric_result *result, struct err *e)
 {
     struct answers *a = r->a;
     struct answer *to;
@@ -229,44 +130,57 @@ static bool add_answer(struct reading *r, const struct line *l, const struct ben
     if (!mem_grow(&a->v, &a->cap, a->n + 1, sizeof *a->v, e)) return false;
     to = &a->v[a->n++];
     *to = (struct answer){.set = copy(l->set, e),
-                          .id = copy(l->id, e),
-                          .metric = by->metric,
-                          .prompt = l->prompt.s ? hash_fnv(l->prompt.s, l->prompt.n) : 0};
-    to->item = benchmark_item(by, result, picture, l->id);
+                          .id = copy(how->id, e),
+                          .metric = how->by->metric,
+                          .prompt = l->prompt.s ? hash_fnv(l->prompt.s, l->prompt.n) : 0,
+                          .reference = hash_references(how)};
+    to->item = benchmark_item(how->by, result, how->picture, how->id);
     if (to->item.kind) to->item.kind = mem_strdup(to->item.kind, e);
-    return to->set && to->id && (!by->n_categories || to->item.kind);
+    return to->set && to->id && (!how->by->n_categories || to->item.kind);
+}
+
+/* The key of a line's id. */
+static bool key_of(struct reading *r, const struct jsonc *doc, const struct line *l,
+                   struct scoring_by *how, struct err *e)
+{
+    const char *fault;
+    const int64_t i = answers_key_find(r->keys, l->id, &fault);
+    const struct answers_key *key;
+    char id[96];
+
+    if (i < 0)
+        return jsonc_fail(doc, doc->root, e, "\"%s\" is %s",
+                          text_plain(id, sizeof id, l->id.s, l->id.n), fault);
+    r->answered[i] = true;
+    key = &r->keys->v[i];
+    *how = (struct scoring_by){.by = &key->by,
+                               .expected = key->expected,
+                               .picture = {key->picture, strlen(key->picture)},
+                               .id = {key->id, strlen(key->id)}};
+    return true;
 }
 
 /* By the line's own keys, or those of the data set. */
 static bool score_line(struct reading *r, const struct jsonc *doc, struct line *l, struct err *e)
 {
     const struct benchmark_turns turns = {.answer = l->expected, .id = l->id};
-    const int64_t key = r->keys ? find_key(r->keys, l->id) : -1;
     struct benchmark own = {0};
-    const struct benchmark *by = key < 0 ? &own : &r->keys->v[key].by;
-    struct text picture = l->image;
+    struct scoring_by how = {.by = &own, .expected = l->expected, .picture = l->image, .id = l->id};
     struct metric_result result = {0};
-    bool ok = true;
+    bool ok;
 
-    if (r->keys && key < 0) {
-        char id[96];
-        return jsonc_fail(doc, doc->root, e, "\"%s\" is no question of the data set",
-                          text_plain(id, sizeof id, l->id.s, l->id.n));
-    }
-    if (key >= 0) {
-        char *path = r->keys->v[key].picture;
-        picture = (struct text){path, strlen(path)};
-    } else {
+    if (r->keys)
+        ok = key_of(r, doc, l, &how, e);
+    else
         ok = benchmark_read(&own, doc, doc->root, r->metric, e) &&
              (benchmark_complete(&own, &turns, e) || at_line(doc, e));
-    }
-    ok = ok && judge(doc, l, by, &result, e) && add_answer(r, l, by, &result, picture, e);
+    ok = ok && judge(doc, l, &how, &result, e) && add_answer(r, l, &how, &result, e);
     metric_result_free(&result);
     benchmark_free(&own);
     return ok;
 }
 
-static bool read_answer(void *arg, const struct place *at, struct err *e)
+static bool read_answer(void *arg, const struct answers_place *at, struct err *e)
 {
     const struct jsonc_rules rules = {
         .line = at->line, .col = at->col, .plain = true, .zeros = true};
@@ -288,15 +202,32 @@ static bool read_answer(void *arg, const struct place *at, struct err *e)
     return ok;
 }
 
+static void count_unanswered(const struct reading *r)
+{
+    for (size_t i = 0; r->keys && i < r->keys->n; i++)
+        if (!r->answered[i] && r->a->unanswered++ == 0) r->a->first_unanswered = i;
+}
+
 bool answers_open(struct answers *a, const char *path, const struct answers_keys *keys,
                   const char *metric, struct err *e)
 {
-    struct reading r = {a, keys, metric};
+    struct reading r = {a, keys, metric, NULL};
+    bool ok;
 
     memset(a, 0, sizeof *a);
-    if (each(path, read_answer, &r, e)) return true;
-    answers_close(a);
-    return false;
+    r.answered = mem_new(keys ? keys->n : 0, sizeof *r.answered, "questions", e);
+    ok = r.answered && answers_each(path, read_answer, &r, e) && answers_number(a, e);
+    if (ok) count_unanswered(&r);
+    free(r.answered);
+    if (!ok) answers_close(a);
+    return ok;
+}
+
+bool answers_first_of_set(const struct answers *a, size_t i)
+{
+    for (size_t k = 0; k < i; k++)
+        if (strcmp(a->v[k].set, a->v[i].set) == 0) return false;
+    return true;
 }
 
 void answers_close(struct answers *a)

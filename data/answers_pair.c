@@ -1,7 +1,7 @@
-/* answers_pair.c - the answers of two models to the same questions. */
+/* answers_pair.c - which answers of a file are to the same question, and of two models' files. */
 #include "base/hash.h"
 #include "base/mem.h"
-#include "data/answers.h"
+#include "data/answers_parts.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -16,17 +16,37 @@ static bool same_question(const struct answer *a, const struct answer *b)
     return strcmp(a->set, b->set) == 0 && strcmp(a->id, b->id) == 0;
 }
 
-/* The answer to the same question, NULL if there is none. */
+/* The nth answer to the same question, NULL if there is none. */
 static const struct answer *find(const struct answers *all, const struct slots *slots,
-                                 const struct answer *like)
+                                 const struct answer *like, size_t nth)
 {
     const uint64_t hash = hash_of(like);
     uint64_t step = 0;
     int64_t i;
 
     while ((i = slots_next(slots, hash, &step)) >= 0)
-        if (same_question(&all->v[i], like)) return &all->v[i];
+        if (same_question(&all->v[i], like) && all->v[i].nth == nth) return &all->v[i];
     return NULL;
+}
+
+bool answers_number(struct answers *a, struct err *e)
+{
+    struct slots slots = {0};
+    size_t *times = mem_new(a->n, sizeof *times, "answers", e); /* by the first of a question */
+    bool ok = times && slots_reserve(&slots, (int64_t)a->n, e);
+
+    for (size_t i = 0; ok && i < a->n; i++) {
+        const struct answer *first = find(a, &slots, &a->v[i], 0);
+        if (!first) {
+            slots_put(&slots, hash_of(&a->v[i]), (int64_t)i);
+            continue;
+        }
+        a->v[i].nth = ++times[first - a->v];
+        if (a->again++ == 0) a->first_again = i;
+    }
+    slots_free(&slots);
+    free(times);
+    return ok;
 }
 
 /* Two answers to a question that are no pair. */
@@ -36,10 +56,15 @@ static bool check(const struct answer *a, const struct answer *b, struct err *e)
         return err_set(e, "\"%s\": is scored by \"%s\" in one and by \"%s\" in the other", a->id,
                        a->metric ? a->metric->name : "plain",
                        b->metric ? b->metric->name : "plain");
-    return !a->prompt || !b->prompt || a->prompt == b->prompt ||
+    if (a->prompt && b->prompt && a->prompt != b->prompt)
+        return err_set(e,
+                       "\"%s\": the two models were given different prompts, so that their answers "
+                       "are no pair",
+                       a->id);
+    return a->reference == b->reference ||
            err_set(e,
-                   "\"%s\": the two models were given different prompts, so that their answers "
-                   "are no pair",
+                   "\"%s\": the two files compare it with other answers or options (\"answers\", "
+                   "\"expected\", \"choices\"), so that the scores are no pair",
                    a->id);
 }
 
@@ -55,6 +80,7 @@ bool answers_pairs(const struct answers *a, const struct answers *b, const char 
                    struct answers_pairs *out, struct err *e)
 {
     struct slots slots = {0};
+    size_t of_b = 0;
     bool ok;
 
     *out = (struct answers_pairs){.a = mem_new(a->n, sizeof *out->a, "pairs of answers", e),
@@ -63,9 +89,9 @@ bool answers_pairs(const struct answers *a, const struct answers *b, const char 
     for (size_t i = 0; ok && i < a->n; i++) {
         const struct answer *one = &a->v[i], *other;
         if (set && strcmp(one->set, set) != 0) continue;
-        other = find(b, &slots, one);
+        other = find(b, &slots, one, one->nth);
         if (!other) {
-            out->alone++;
+            out->alone_a++;
             continue;
         }
         ok = check(one, other, e);
@@ -73,6 +99,9 @@ bool answers_pairs(const struct answers *a, const struct answers *b, const char 
         out->a[out->n] = one->item;
         out->b[out->n++] = other->item;
     }
+    for (size_t i = 0; i < b->n; i++)
+        of_b += !set || strcmp(b->v[i].set, set) == 0;
+    out->alone_b = of_b - out->n;
     slots_free(&slots);
     if (!ok) answers_pairs_free(out);
     return ok;

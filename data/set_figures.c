@@ -1,6 +1,7 @@
 /* set_figures.c - see set_figures.h. */
 #include "data/set_figures.h"
 #include "data/benchmark.h"
+#include "data/metric/paired.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -25,6 +26,11 @@ bool set_figures_fill(struct set_figures *to, const char *name, const struct met
     return true;
 }
 
+int figure_digits(double most)
+{
+    return most > 1 ? 2 : most > 0 ? 4 : 0;
+}
+
 void set_figures_text(const struct set_figures *s, char text[SET_FIGURES_TEXT])
 {
     size_t n = 0;
@@ -32,13 +38,40 @@ void set_figures_text(const struct set_figures *s, char text[SET_FIGURES_TEXT])
     text[0] = '\0';
     for (int i = 0; i < s->n_figures; i++) {
         const struct figure_score *f = &s->figure[i];
-        const int digits = f->most > 1 ? 2 : f->most > 0 ? 4 : 0;
+        const int digits = figure_digits(f->most);
         if (isnan(f->value)) continue;
         n += (size_t)snprintf(text + n, SET_FIGURES_TEXT - n, "%s%s %.*f", n ? ", " : "", f->name,
                               digits, f->value);
         if (!isnan(f->se))
             n += (size_t)snprintf(text + n, SET_FIGURES_TEXT - n, " +- %.*f", digits, f->se);
     }
+}
+
+const char *figure_pair_verdict(const struct paired *p)
+{
+    if (isnan(p->difference_se)) return "too few to say more";
+    if (!p->shown) return "no difference shown";
+    return p->difference > 0 ? "better" : "worse";
+}
+
+void figure_pair_text(const struct metric_figure *f, const struct paired *p,
+                      char text[FIGURE_PAIR_TEXT])
+{
+    const int digits = figure_digits(f->most);
+    char error[80] = "", recovered[80] = "", test[48] = "";
+
+    if (!isnan(p->difference_se))
+        snprintf(error, sizeof error, " +- %.*f (95 %%: %+.*f to %+.*f)", digits, p->difference_se,
+                 digits, p->interval.low, digits, p->interval.high);
+    if (!isnan(p->recovered) && isnan(p->recovered_se))
+        snprintf(recovered, sizeof recovered, ", recovered %.2f %%", 100 * p->recovered);
+    else if (!isnan(p->recovered))
+        snprintf(recovered, sizeof recovered, ", recovered %.2f %% +- %.2f %%", 100 * p->recovered,
+                 100 * p->recovered_se);
+    if (p->binary) snprintf(test, sizeof test, ", McNemar's mid-p %.3g", p->p);
+    snprintf(text, FIGURE_PAIR_TEXT, "%s %+.*f%s, %.*f against %.*f%s%s: %s", f->name, digits,
+             p->difference, error, digits, p->converted, digits, p->base, recovered, test,
+             figure_pair_verdict(p));
 }
 
 static bool add_number(cJSON *o, const char *key, double v)

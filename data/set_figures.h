@@ -31,6 +31,17 @@ bool set_figures_fill(struct set_figures *to, const char *name, const struct met
 enum { SET_FIGURES_TEXT = 600 };
 void set_figures_text(const struct set_figures *s, char text[SET_FIGURES_TEXT]);
 
+/* A figure of two models (metric_figure_compare): "pope_accuracy +0.0100 +- 0.0041 (95 %: +0.0020 to
+ * +0.0180), 0.8800 against 0.8700, recovered 101.15 % +- 0.47 %, McNemar's mid-p 0.012: better". */
+enum { FIGURE_PAIR_TEXT = 320 };
+struct paired; /* data/metric/paired.h */
+void figure_pair_text(const struct metric_figure *f, const struct paired *p,
+                      char text[FIGURE_PAIR_TEXT]);
+/* "better", "worse", "no difference shown"; of one sample, "too few to say more". */
+const char *figure_pair_verdict(const struct paired *p);
+/* Decimals of a figure that a perfect set has `most` of. */
+int figure_digits(double most);
+
 /* Adds the member "NAME" to an object. False: out of memory. */
 bool set_figures_write(const struct set_figures *s, cJSON *to);
 /* From such a member; false if it is none. */

@@ -2,6 +2,7 @@
 #include "datasets/aside.h"
 #include "base/mem.h"
 #include "base/plural.h"
+#include "datasets/tool.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -109,8 +110,8 @@ bool aside_publish(struct aside *a, struct file_out *const *lists, int n, struct
         ok = file_out_commit(lists[i], e);
     left = ok ? own_left(&a->own, "images/") : 0;
     if (left)
-        printf("%s: %zu picture%s of an earlier set %s still there\n", a->images, left,
-               plural((int64_t)left), left > 1 ? "are" : "is");
+        tool_say("%s: %zu picture%s of an earlier set %s still there", a->images, left,
+                 plural((int64_t)left), left > 1 ? "are" : "is");
     return ok;
 }
 

@@ -328,8 +328,8 @@ static bool write_all(struct writer *w, char **files, int count, struct err *e)
     if (ok) fputs("\n]\n", w->out.fp);
     ok = ok && aside_publish(&w->aside, &out, 1, e);
     if (ok)
-        printf("%s: %" PRId64 " sample%s, %" PRId64 " of each of %" PRId64 "\n", list, w->samples,
-               plural(w->samples), w->o->copies, w->pictures);
+        tool_say("%s: %" PRId64 " sample%s, %" PRId64 " of each of %" PRId64, list, w->samples,
+                 plural(w->samples), w->o->copies, w->pictures);
     file_out_abort(out);
     aside_close(&w->aside);
     free(list);

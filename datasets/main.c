@@ -1,6 +1,7 @@
 /* main.c - mha2mla-data: makes the data sets, and the small tokenizer, for training without a
  * published checkpoint; scores answers. */
 #include "base/limits.h"
+#include "base/log.h"
 #include "base/watch.h"
 #include "datasets/tool.h"
 
@@ -40,12 +41,16 @@ static bool run(int argc, char **argv, struct err *e)
 int main(int argc, char **argv)
 {
     struct err e = {0};
-    bool ok = limits_stack(&e) && run(argc, argv, &e);
+    bool ok;
+
+    log_to_stderr();
+    ok = limits_stack(&e) && run(argc, argv, &e);
 
     if (ok && (fflush(stdout) != 0 || ferror(stdout)))
         ok = err_set(&e, "standard output: cannot be written");
     if (ok) return 0;
     limits_name(&e);
+    log_progress_end();
     if (e.msg[0]) fprintf(stderr, "mha2mla-data: error: %s\n", e.msg);
     return 1;
 }

@@ -212,9 +212,9 @@ static bool make_pools(struct scene_pool pool[POOLS], struct stamp_list *l, cons
         return err_set(
             e, "%s: at least %d captions must be plain names of a known group, %" PRId64 " are",
             o->pairs, POOL_LEAST, names);
-    printf("scenes: %d pictures of %d names; held out: %d of the same names, %d of %d other%s\n",
-           pool[KNOWN].stamps, pool[KNOWN].names, pool[REDRAWN].stamps, pool[UNSEEN].stamps,
-           pool[UNSEEN].names, plural(pool[UNSEEN].names));
+    tool_say("scenes: %d pictures of %d names; held out: %d of the same names, %d of %d other%s",
+             pool[KNOWN].stamps, pool[KNOWN].names, pool[REDRAWN].stamps, pool[UNSEEN].stamps,
+             pool[UNSEEN].names, plural(pool[UNSEEN].names));
     return true;
 }
 

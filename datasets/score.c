@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "base/json/jsonc.h"
 #include "base/mem.h"
+#include "base/plural.h"
 #include "data/answers.h"
 #include "data/metric/paired.h"
 #include "data/set_figures.h"
@@ -47,13 +48,6 @@ static bool part_of(struct part *p, const struct answers *a, size_t first, struc
     return p->items;
 }
 
-static bool is_first_of_set(const struct answers *a, size_t i)
-{
-    for (size_t k = 0; k < i; k++)
-        if (strcmp(a->v[k].set, a->v[i].set) == 0) return false;
-    return true;
-}
-
 /* ---- showing it ---- */
 
 static const char *shown_name(const struct part *p, const char *path)
@@ -61,18 +55,10 @@ static const char *shown_name(const struct part *p, const char *path)
     return *p->set ? p->set : path;
 }
 
-static void print_figures(const struct set_figures *f, const char *before)
-{
-    char text[SET_FIGURES_TEXT];
-
-    set_figures_text(f, text);
-    printf("%s%s (%lld): %s\n", before, f->name, (long long)f->n, text);
-}
-
 /* " +- 0.0123", or nothing where no error is known. */
-static const char *error_text(char out[40], double scale, double se)
+static const char *error_text(char out[40], int digits, double se)
 {
-    snprintf(out, 40, isnan(se) ? "" : " +- %.*f", scale > 1 ? 2 : 4, scale * se);
+    snprintf(out, 40, isnan(se) ? "" : " +- %.*f", digits, se);
     return out;
 }
 
@@ -87,7 +73,25 @@ static const struct metric_figure *figure_of(const struct part *p, const struct 
     return f->name ? f : first;
 }
 
-/* The main figure of each category, where there are several. */
+/* The main figure of the items of one category; some[p->n]: room. */
+static bool print_category(const struct part *p, const struct metric_item *like,
+                           struct metric_item *some, struct err *e)
+{
+    const struct metric_figure *f = figure_of(p, like);
+    const size_t n = metric_of_kind(some, p->items, p->n, like->kind);
+    const int digits = figure_digits(f->most);
+    char error[40];
+    double value, se;
+
+    if (!metric_figure_value(f, some, n, &value, e) || !metric_figure_error(f, some, n, &se, e))
+        return false;
+    if (!isnan(value))
+        tool_say("  %s (%zu): %s %.*f%s", like->kind, n, f->name, digits, value,
+                 error_text(error, digits, se));
+    return true;
+}
+
+/* Where there are several. */
 static bool print_categories(const struct part *p, struct err *e)
 {
     struct metric_item *some = mem_new(p->n, sizeof *some, "scores", e);
@@ -95,21 +99,18 @@ static bool print_categories(const struct part *p, struct err *e)
     int n = 0;
     bool ok = some;
 
-    for (size_t i = 0; ok && i < p->n && n < CATEGORIES; i++) {
+    for (size_t i = 0; ok && i < p->n; i++) {
         const char *kind = p->items[i].kind;
         int k = 0;
-        double value, se;
         while (kind && k < n && strcmp(seen[k], kind) != 0)
             k++;
         if (!kind || k < n) continue;
+        if (n == CATEGORIES) {
+            tool_say("  more categories than %d are not shown", CATEGORIES);
+            break;
+        }
         seen[n++] = kind;
-        const struct metric_figure *f = figure_of(p, &p->items[i]);
-        char error[40];
-        size_t size = metric_of_kind(some, p->items, p->n, kind);
-        ok = metric_figure_value(f, some, size, &value, e) &&
-             metric_figure_error(f, some, size, &se, e);
-        if (ok && !isnan(value))
-            printf("  %s (%zu): %s %.4f%s\n", kind, size, f->name, value, error_text(error, 1, se));
+        ok = print_category(p, &p->items[i], some, e);
     }
     free(some);
     return ok;
@@ -118,32 +119,32 @@ static bool print_categories(const struct part *p, struct err *e)
 static bool show_part(const struct part *p, const char *path, cJSON *sets, struct err *e)
 {
     struct set_figures f;
+    char text[SET_FIGURES_TEXT];
 
     if (!set_figures_fill(&f, shown_name(p, path), p->metric, p->items, p->n, e)) return false;
-    print_figures(&f, "");
+    set_figures_text(&f, text);
+    tool_say("%s (%lld): %s", f.name, (long long)f.n, text);
     if (!print_categories(p, e)) return false;
     return !sets || set_figures_write(&f, sets) || err_set(e, "out of memory for scores");
 }
 
-/* ---- two models ---- */
-
-static void print_pair(const struct metric_figure *f, const struct paired *p)
+/* What makes the figures others than those of one answer to each question. */
+static void say_notes(const struct answers *a, const char *path, const struct score_args *args,
+                      const struct answers_keys *keys)
 {
-    char test[48] = "", error[40], interval[80] = "", share[80] = "";
-
-    if (p->binary) snprintf(test, sizeof test, ", McNemar's mid-p %.4g", p->p);
-    if (!isnan(p->interval.low))
-        snprintf(interval, sizeof interval, " (95 %%: %.4f to %.4f)", p->interval.low,
-                 p->interval.high);
-    if (!isnan(p->recovered))
-        snprintf(share, sizeof share, ", %.2f %%%s of it", 100 * p->recovered,
-                 error_text(error, 100, p->recovered_se));
-    printf("  %s: %.4f against %.4f: difference %.4f%s%s%s%s: %s\n", f->name, p->converted, p->base,
-           p->difference, error_text(error, 1, p->difference_se), interval, share, test,
-           p->shown                  ? "a difference is shown"
-           : isnan(p->difference_se) ? "too few to say more"
-                                     : "no difference shown");
+    if (a->again)
+        tool_say("note: %s: %zu answer%s the set and id of an earlier one, and %s counted; the "
+                 "first: \"%s\"",
+                 path, a->again, a->again > 1 ? "s have" : " has", a->again > 1 ? "are" : "is",
+                 a->v[a->first_again].id);
+    if (a->unanswered)
+        tool_say("note: %s: %zu of the %zu questions of %s %s no answer, and %s not counted; the "
+                 "first: \"%s\"",
+                 path, a->unanswered, keys->n, args->data, a->unanswered > 1 ? "have" : "has",
+                 a->unanswered > 1 ? "are" : "is", keys->v[a->first_unanswered].id);
 }
+
+/* ---- two models ---- */
 
 /* a: the base, --against; b: the file. */
 static bool compare_set(const struct answers *a, const struct answers *b, const char *set,
@@ -151,20 +152,42 @@ static bool compare_set(const struct answers *a, const struct answers *b, const 
 {
     struct answers_pairs pairs;
     struct paired p;
+    char text[FIGURE_PAIR_TEXT];
     bool ok;
 
     if (!answers_pairs(a, b, set, &pairs, e)) return err_context(e, "%s", args->against);
     ok = pairs.n || err_set(e, "%s: answers no question that is answered here", args->against);
-    if (ok) printf("against %s: %zu questions", args->against, pairs.n);
-    if (ok && pairs.alone) printf(", and %zu that are answered there alone", pairs.alone);
-    if (ok) putchar('\n');
+    if (ok)
+        tool_say("against %s: %zu question%s%s", args->against, pairs.n, plural((int64_t)pairs.n),
+                 pairs.alone_a + pairs.alone_b ? ", of those that both answer" : "");
+    if (ok && pairs.alone_a + pairs.alone_b)
+        tool_say("note: not compared: %zu answered there alone, %zu here alone", pairs.alone_a,
+                 pairs.alone_b);
     for (const struct metric_figure *f = benchmark_figures(pairs.metric)->figures; ok && f->name;
          f++) {
         ok = metric_figure_compare(f, pairs.a, pairs.b, pairs.n, &p, e);
-        if (ok && p.n) print_pair(f, &p);
+        if (!ok || !p.n) continue;
+        figure_pair_text(f, &p, text);
+        tool_say("  %s", text);
     }
     answers_pairs_free(&pairs);
     return ok;
+}
+
+/* Sets that only the base answers. */
+static void say_others(const struct answers *base, const struct answers *a, const char *path)
+{
+    for (size_t i = 0; i < base->n; i++) {
+        size_t k = 0, n = 0;
+        if (!answers_first_of_set(base, i)) continue;
+        while (k < a->n && strcmp(a->v[k].set, base->v[i].set) != 0)
+            k++;
+        if (k < a->n) continue;
+        for (k = i; k < base->n; k++)
+            n += strcmp(base->v[k].set, base->v[i].set) == 0;
+        tool_say("note: %s answers a set \"%s\" (%zu) too, which is not compared", path,
+                 base->v[i].set, n);
+    }
 }
 
 /* ---- the command ---- */
@@ -176,7 +199,7 @@ static bool score_sets(const struct answers *a, const struct answers *base, cons
 
     for (size_t i = 0; ok && i < a->n; i++) {
         struct part p = {0};
-        if (!is_first_of_set(a, i)) continue;
+        if (!answers_first_of_set(a, i)) continue;
         ok = (part_of(&p, a, i, e) || err_context(e, "%s", path)) && show_part(&p, path, sets, e);
         if (ok && base) ok = compare_set(base, a, p.set, args, e);
         free(p.items);
@@ -201,9 +224,12 @@ static bool score_file(const char *path, const struct answers_keys *keys,
     struct answers a = {0}, base = {0};
     bool ok = (sets || err_set(e, "out of memory for scores")) &&
               answers_open(&a, path, keys, args->metric, e) &&
-              (!args->against || answers_open(&base, args->against, keys, args->metric, e)) &&
-              score_sets(&a, args->against ? &base : NULL, path, args, sets, e);
+              (!args->against || answers_open(&base, args->against, keys, args->metric, e));
 
+    if (ok) say_notes(&a, path, args, keys);
+    if (ok && args->against) say_notes(&base, args->against, args, keys);
+    ok = ok && score_sets(&a, args->against ? &base : NULL, path, args, sets, e);
+    if (ok && args->against) say_others(&base, &a, args->against);
     if (ok && args->out) ok = write_out(root, args->out, e);
     answers_close(&a);
     answers_close(&base);

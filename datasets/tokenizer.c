@@ -312,13 +312,13 @@ static bool make(const char *dir, const struct words_template *t, int64_t vocab,
     ok = ok && bpe_learn(&b, id, bytes, (size_t)(vocab - bytes), e) &&
          vocabulary_make(&v, t, &b, code, id, e) && write_files(&own, t, &v, &b, e);
     if (ok)
-        printf("tokenizer: %" PRId32 " tokens (%d special, 256 bytes, %zu merge%s) from %zu "
-               "distinct word%s%s: %s/tokenizer.json\n",
-               v.count, t->specials, b.merges, plural((int64_t)b.merges), b.words,
-               plural((int64_t)b.words),
-               v.count < vocab ? "; each is one token, so the vocabulary is smaller than asked"
-                               : "",
-               dir);
+        tool_say("tokenizer: %" PRId32 " tokens (%d special, 256 bytes, %zu merge%s) from %zu "
+                 "distinct word%s%s: %s/tokenizer.json",
+                 v.count, t->specials, b.merges, plural((int64_t)b.merges), b.words,
+                 plural((int64_t)b.words),
+                 v.count < vocab ? "; each is one token, so the vocabulary is smaller than asked"
+                                 : "",
+                 dir);
     own_close(&own);
     vocabulary_free(&v);
     bpe_free(&b);

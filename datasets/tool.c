@@ -1,15 +1,34 @@
 /* tool.c - one reader for the options of all subcommands: the table gives getopt_long its names,
  * the help its lines, and each number its range. */
 #include "datasets/tool.h"
+#include "base/log.h"
 #include "base/path.h"
+#include "base/text.h"
 
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+
+void tool_say(const char *fmt, ...)
+{
+    char *line = NULL, *plain;
+    va_list ap;
+
+    va_start(ap, fmt);
+    if (vasprintf(&line, fmt, ap) < 0) err_no_memory("a line");
+    va_end(ap);
+    plain = text_plain_new(line, strlen(line));
+    if (!plain) err_no_memory("a line");
+    log_progress_end();
+    puts(plain);
+    free(plain);
+    free(line);
+}
 
 static bool set_number(const struct tool_option *o, const char *text, struct err *e)
 {

@@ -27,6 +27,10 @@ struct tool_option {
 
 #define TOOL_OPTIONS 16 /* maximum per subcommand */
 
+/* A line on stdout, without the newline; control characters in it, as names of files may have them, are
+ * quoted (text_plain). */
+void tool_say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
 /* Parses argv by `options`. *rest is the index of the first positional argument (getopt_long moves
  * them to the end). For --help, prints usage, about text and options, and sets *help: the caller
  * then returns true at once. Strings remain argv's; an empty one is an error: it names nothing. */

@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "base/plural.h"
 #include "datasets/aside.h"
+#include "datasets/tool.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -164,9 +165,9 @@ bool world_write(const struct world_set *s, struct err *e)
     for (int i = 0; i < s->parts; i++) {
         convo_list_abort(&list[i]);
         if (ok)
-            printf("%s/%s.json: %" PRId64 " sample%s, %" PRId64 " question%s\n", s->dir,
-                   s->part[i].name, list[i].samples, plural(list[i].samples), list[i].turns,
-                   plural(list[i].turns));
+            tool_say("%s/%s.json: %" PRId64 " sample%s, %" PRId64 " question%s", s->dir,
+                     s->part[i].name, list[i].samples, plural(list[i].samples), list[i].turns,
+                     plural(list[i].turns));
     }
     aside_close(&a);
     return ok;

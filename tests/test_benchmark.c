@@ -216,7 +216,59 @@ static void test_keys(void **state)
     answers_keys_close(&keys);
     spill(tmpdir_path(state, "d.json"), "[{\"text\":\"x\"}]", 14);
     assert_false(answers_keys_open(&keys, tmpdir_path(state, "d.json"), NULL, &e));
-    assert_non_null(strstr(e.msg, "d.json:1:2: has no \"metric\""));
+    assert_non_null(strstr(e.msg, "d.json:1:2: has no answer to compare with"));
+}
+
+/* Samples without a metric are plain. What is answered twice, not at all, or by an id that two
+ * questions have, is known. */
+static void test_keys_plain(void **state)
+{
+#define PLAIN(id, question, answer)                                                                \
+    "{\"id\":\"" id "\",\"question_id\":\"" question "\",\"conversations\":[{\"from\":\"human\","  \
+    "\"value\":\"Q\"},{\"from\":\"gpt\",\"value\":\"" answer "\"}]}"
+    static const char data[] =
+        "[" PLAIN("a", "x", "red") "," PLAIN("b", "y", "blue") "," PLAIN("b", "z", "green") "]";
+    struct answers_keys keys;
+    struct answers a;
+    struct err e;
+
+    spill(tmpdir_path(state, "d.json"), data, sizeof data - 1);
+    if (!answers_keys_open(&keys, tmpdir_path(state, "d.json"), NULL, &e)) fail_msg("%s", e.msg);
+    assert_true(open_text(state, &a,
+                          "{\"id\":\"a\",\"text\":\" red\"}\n{\"id\":\"a\",\"text\":\"blue\"}\n",
+                          &keys, &e));
+    assert_true(a.n == 2 && !a.v[0].metric && a.v[0].item.score == 1 && a.v[1].item.score == 0);
+    assert_true(a.again == 1 && a.first_again == 1 && a.v[1].nth == 1);
+    assert_true(a.unanswered == 2 && a.first_unanswered == 1);
+    answers_close(&a);
+    assert_false(open_text(state, &a, "{\"id\":\"b\",\"text\":\"blue\"}", &keys, &e));
+    assert_non_null(strstr(e.msg, "\"b\" is the id of several questions of the data set"));
+    answers_keys_close(&keys);
+}
+
+/* Of two answers with one id the first is compared with the first, the second with the second. */
+static void test_pairs_again(void **state)
+{
+    struct answers a, b;
+    struct answers_pairs p;
+    struct err e;
+
+    assert_true(open_text(state, &a,
+                          "{\"id\":\"1\",\"answer\":\"x\",\"expected\":\"x\"}\n"
+                          "{\"id\":\"1\",\"answer\":\"x\",\"expected\":\"y\"}\n",
+                          NULL, &e));
+    assert_true(open_text(state, &b,
+                          "{\"id\":\"1\",\"answer\":\"z\",\"expected\":\"x\"}\n"
+                          "{\"id\":\"1\",\"answer\":\"y\",\"expected\":\"y\"}\n"
+                          "{\"id\":\"1\",\"answer\":\"y\",\"expected\":\"y\"}\n",
+                          NULL, &e));
+    assert_true(b.again == 2);
+    assert_true(answers_pairs(&a, &b, NULL, &p, &e));
+    assert_true(p.n == 2 && p.alone_a == 0 && p.alone_b == 1);
+    assert_true(p.a[0].score == 1 && p.b[0].score == 0 && p.a[1].score == 0 && p.b[1].score == 1);
+    answers_pairs_free(&p);
+    answers_close(&a);
+    answers_close(&b);
 }
 
 static void test_pairs(void **state)
@@ -236,15 +288,19 @@ static void test_pairs(void **state)
                           "{\"id\":\"1\",\"tokens\":\"1f\",\"answer\":\"x\",\"expected\":\"x\"}\n",
                           NULL, &e));
     assert_true(answers_pairs(&a, &b, NULL, &p, &e));
-    assert_true(p.n == 2 && p.alone == 1); /* "2" is of another set */
+    assert_true(p.n == 2 && p.alone_a == 1 && p.alone_b == 1); /* "2" is of another set */
     assert_true(p.a[1].score == 1 && p.b[1].score == 0 && p.b[0].score == 1);
     answers_pairs_free(&p);
-    assert_true(answers_pairs(&a, &b, "s", &p, &e) && p.n == 0 && p.alone == 1);
+    assert_true(answers_pairs(&a, &b, "s", &p, &e) && p.n == 0 && p.alone_a == 1 && p.alone_b == 0);
     answers_pairs_free(&p);
     b.v[2].prompt++;
     assert_false(answers_pairs(&a, &b, NULL, &p, &e));
     assert_non_null(strstr(e.msg, "\"1\": the two models were given different prompts"));
     b.v[2].prompt--;
+    b.v[2].reference++;
+    assert_false(answers_pairs(&a, &b, NULL, &p, &e));
+    assert_non_null(strstr(e.msg, "\"1\": the two files compare it with other answers or options"));
+    b.v[2].reference--;
     b.v[2].metric = metric_find("anls");
     assert_false(answers_pairs(&a, &b, NULL, &p, &e));
     assert_non_null(strstr(e.msg, "\"1\": is scored by \"plain\" in one and by \"anls\""));
@@ -261,7 +317,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_answers, tmpdir_make, tmpdir_remove),
         cmocka_unit_test_setup_teardown(test_answers_refused, tmpdir_make, tmpdir_remove),
         cmocka_unit_test_setup_teardown(test_keys, tmpdir_make, tmpdir_remove),
+        cmocka_unit_test_setup_teardown(test_keys_plain, tmpdir_make, tmpdir_remove),
         cmocka_unit_test_setup_teardown(test_pairs, tmpdir_make, tmpdir_remove),
+        cmocka_unit_test_setup_teardown(test_pairs_again, tmpdir_make, tmpdir_remove),
     };
 
     return cmocka_run_group_tests_name("benchmark", tests, NULL, NULL);

@@ -118,12 +118,13 @@ static void test_run(void **state)
     must_run(state, "$B/mha2mla-data score $T/run/rope4-rank4/stage2/answers.jsonl "
                     "--against $T/run/base/answers.jsonl > $T/say");
     must_run(state, "grep -q 'against .*: 16 questions' $T/say && "
-                    "grep -q 'pope_accuracy: .* McNemar.*difference' $T/say");
+                    "grep -q '  pope_accuracy [+-]0.* against .*McNemar' $T/say");
     must_run(state, "grep -q '^| pope (16) | pope_recall | 1.0000 ' $T/run/report.md && "
                     "grep -q '^| mean of 3 sets, ' $T/run/report.md && "
                     "grep -q 'mean score  *cache' $T/run/train.log && "
                     "grep -q '^| rope4-rank4 | pope | pope_accuracy | 16 | ' $T/run/report.md && "
-                    "grep -q 'rope4-rank4 against base: pope: pope_accuracy ' $T/run/train.log && "
+                    "grep -q 'rope4-rank4 against base: pope: 16 questions: pope_accuracy ' "
+                    "$T/run/train.log && "
                     "grep -q '\"score_stderr\":' $T/run/metrics.jsonl");
     /* Every point of the curve has its error, in the table and in the picture's script. */
     must_run(state, "grep -q 'with yerrorbars' $T/run/recovery.gnuplot && "
@@ -138,6 +139,32 @@ static void test_run(void **state)
     must_run(state,
              "$B/mha2mla-data score $T/other.jsonl --data $T/pope.jsonl --metric exact > $T/say");
     must_run(state, "grep -q 'exact_match 0.5000' $T/say");
+    /* What is not one answer to each question is said, and names cannot control a terminal. */
+    must_run(state,
+             "sed 's/\"pope\",\"category\":\"random\"/\"plain\",\"x\":\"\"/' $T/pope.jsonl | "
+             "head -8 > $T/plain.jsonl && head -7 $T/other.jsonl > $T/some.jsonl && "
+             "head -2 $T/other.jsonl >> $T/some.jsonl && "
+             "$B/mha2mla-data score $T/some.jsonl --data $T/plain.jsonl > $T/say");
+    must_run(state,
+             "grep -q 'some.jsonl (9): exact_match ' $T/say && "
+             "grep -q 'note: .*some.jsonl: 2 answers have the set and id of an earlier one, "
+             "and are counted; the first: \"0\"' $T/say && "
+             "grep -q 'note: .*: 1 of the 8 questions of .*plain.jsonl has no answer, and is "
+             "not counted; the first: \"7\"' $T/say");
+    must_run(state,
+             "head -7 $T/other.jsonl > $T/7.jsonl && sed -n 3,9p $T/other.jsonl > $T/n.jsonl "
+             "&& $B/mha2mla-data score $T/7.jsonl --data $T/pope.jsonl --against $T/n.jsonl "
+             "> $T/say && grep -q 'not compared: 2 answered there alone, 2 here alone' $T/say");
+    must_run(state,
+             "printf '{\"set\":\"a\\u001b[2J\",\"id\":1,\"answer\":\"x\",\"expected\":\"x\"}\\n"
+             "{\"set\":\"b\",\"id\":1,\"answer\":\"x\",\"expected\":\"x\"}\\n' > $T/two.jsonl && "
+             "head -1 $T/two.jsonl > $T/one.jsonl && "
+             "$B/mha2mla-data score $T/one.jsonl --against $T/two.jsonl > $T/say");
+    must_run(state, "grep -qF 'a\\x1b[2J (1): exact_match 1.0000' $T/say && "
+                    "grep -q 'two.jsonl answers a set \"b\" (1) too' $T/say");
+    must_run(state, "sed 's/expected\":\"x/expected\":\"y/' $T/one.jsonl > $T/y.jsonl");
+    assert_int_equal(run(state, "$B/mha2mla-data score $T/one.jsonl --against $T/y.jsonl"), 1);
+    must_say(state, "y.jsonl: \"1\": the two files compare it with other answers or options");
 }
 
 /* By likelihood: the model says "Yes" to everything, so that of the options that are texts it takes
@@ -154,8 +181,16 @@ static void test_options(void **state)
     must_run(state, "grep -q 'base: choice: exact_match 0.5000 ' $T/run/train.log && "
                     "grep -q 'base: bench: gpt_eval_score ' $T/run/train.log && "
                     "grep -q 'base: option right .*, by length ' $T/run/train.log && "
-                    "! ls $T/run/base/answers.jsonl");
-    must_run(state, "grep -q '^| right by length |' $T/run/report.md");
+                    "test $(wc -l < $T/run/base/answers.jsonl) = 32");
+    /* One unit, and what is taken is kept with its likelihoods, for others to score again. */
+    must_run(state, "grep -q '^| right by length |' $T/run/report.md && "
+                    "sed -n '/^| right by length |/,/^$/p' $T/run/report.md | grep -q ' % |' && "
+                    "! sed -n '/^| right by length |/,/^$/p' $T/run/report.md | grep ' 0[.]'");
+    must_run(state, "grep -q '\"answer\":\"Yes\",.*\"logp\":\\[-[0-9.e-]*,null,-[0-9.e-]*\\]' "
+                    "$T/run/base/answers.jsonl");
+    must_run(state, "$B/mha2mla-data score $T/run/base/answers.jsonl > $T/say && "
+                    "grep -q '^choice (16): exact_match 0.5000 ' $T/say");
+    must_run(state, "grep -q '^| rope4-rank4 | choice | exact_match | 16 | ' $T/run/report.md");
     must_fail(state, RUN "--set evaluate.score=options --set run.dir=$T/other",
               "data.eval pope: no usable sample is left to score");
     must_say(state, "pope.jsonl:1:1: has no \"choices\" to choose from, or no metric");

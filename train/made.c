@@ -136,7 +136,7 @@ static bool each_score_file(struct run *r, const char *dir,
                             struct err *e)
 {
     static const char *const files[] = {"scores.json", "answers.jsonl"};
-    const int n = scorer_of(&r->c)->generates ? 2 : 1;
+    const int n = scorer_of(&r->c)->keeps ? 2 : 1;
     bool ok = true;
 
     for (int i = 0; ok && i < n; i++) {
@@ -180,7 +180,7 @@ bool made_scores(struct run *r, const char *dir, bool *whole, struct err *e)
 
     if (ok && *whole) {
         *whole = scores_load(&s, file, &why) &&
-                 (!scorer_of(&r->c)->generates || check_answers(answers, &s, &why)) &&
+                 (!scorer_of(&r->c)->keeps || check_answers(answers, &s, &why)) &&
                  each_score_file(r, dir, same, &why);
         if (!*whole && is_elsewhere(&why))
             ok = (*e = why, false);

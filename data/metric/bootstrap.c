@@ -1,5 +1,7 @@
 /* bootstrap.c - see bootstrap.h. */
 #include "data/metric/bootstrap.h"
+#include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "data/metric/metric_parts.h"
@@ -80,9 +82,19 @@ static void summarise(double *v, size_t n, struct bootstrap_result *out)
     out->interval = (struct interval){percentile(v, n, 0.025), percentile(v, n, 0.975)};
 }
 
+/* Of what takes longer than a second. */
+static void say_progress(int64_t done, int64_t draws, double begin)
+{
+    enum { BETWEEN = 64 }; /* draws between two looks at the clock */
+
+    if (done % BETWEEN == 0 && clock_seconds() - begin > 1)
+        log_progress("error of a figure: %lld of %lld draws", (long long)done, (long long)draws);
+}
+
 bool bootstrap_run(const struct bootstrap *b, struct bootstrap_result *out, struct err *e)
 {
     double *v = mem_new((size_t)b->draws, sizeof *v, "draws", e);
+    const double begin = clock_seconds();
     struct draw d = {0};
     struct rng r;
     size_t n = 0;
@@ -92,6 +104,7 @@ bool bootstrap_run(const struct bootstrap *b, struct bootstrap_result *out, stru
     for (int64_t i = 0; ok && d.clusters && i < b->draws; i++) {
         ok = draw_next(&d, &r, e) && b->figure(b->arg, d.row, d.copy, d.n, &v[n], e);
         if (ok && isfinite(v[n])) n++;
+        say_progress(i, b->draws, begin);
     }
     if (ok) summarise(v, n, out);
     draw_free(&d);

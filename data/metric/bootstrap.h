@@ -1,6 +1,7 @@
 /* bootstrap.h - the error of a figure that is no mean of samples: clusters of samples (questions
  * about one picture) are drawn with replacement, as many as there are, and the figure is computed
- * of what was drawn, over and over. The draws follow from the seed alone. */
+ * of what was drawn, over and over. The draws follow from the seed alone. What takes longer than a
+ * second says how far it is (log_progress). */
 #ifndef DATA_METRIC_BOOTSTRAP_H
 #define DATA_METRIC_BOOTSTRAP_H
 

@@ -181,10 +181,9 @@ static bool make_plot(struct report *rep, struct err *e)
     return ok;
 }
 
-/* The text of a cell's value: a share for the first, which alone is compared with the base. */
-static const char *value_text(char out[UNIT_TEXT], bool first, double value)
+static const char *value_text(char out[UNIT_TEXT], const struct score_cell *cell, double value)
 {
-    if (first) return unit_percent(out, value);
+    if (cell->share) return unit_percent(out, value);
     snprintf(out, UNIT_TEXT, "%.3f", value);
     return isnan(value) ? "-" : out;
 }
@@ -200,7 +199,7 @@ int report_name_width(const struct report *rep)
 
 static void print_table(const struct report *rep, const struct score_cell *cell)
 {
-    bool first = cell == scorer_of(&rep->r->c)->cell;
+    bool first = cell == scorer_of(&rep->r->c)->cell; /* it alone is compared with the base */
     const int width = report_name_width(rep);
     char t[6][UNIT_TEXT], last[16] = "";
 
@@ -214,10 +213,10 @@ static void print_table(const struct report *rep, const struct score_cell *cell)
             snprintf(last, sizeof last, " %10s", unit_percent(t[5], report_recovered(rep, p)));
         log_line("%-*s %9s %9s %9s %9s %9s%s", width, p->p.name,
                  unit_percent(t[0], report_cache_share(p)),
-                 value_text(t[1], first, report_value(&rep->base, cell)),
-                 value_text(t[2], first, report_value(&p->result[REPORT_STAGE1], cell)),
-                 value_text(t[3], first, report_value(&p->result[REPORT_SVD], cell)),
-                 value_text(t[4], first, report_value(&p->result[REPORT_STAGE2], cell)), last);
+                 value_text(t[1], cell, report_value(&rep->base, cell)),
+                 value_text(t[2], cell, report_value(&p->result[REPORT_STAGE1], cell)),
+                 value_text(t[3], cell, report_value(&p->result[REPORT_SVD], cell)),
+                 value_text(t[4], cell, report_value(&p->result[REPORT_STAGE2], cell)), last);
     }
 }
 

@@ -96,7 +96,7 @@ static bool answers_open(struct answers *a, const struct run *r, const struct re
     *a = (struct answers){.from = from, .name = name};
     a->path = run_path(r, e, "%s/answers.jsonl", from->dir);
     if (!a->path || !file_there(a->path, &there, e)) return false;
-    if (from->there && !there && scorer_of(&r->c)->generates)
+    if (from->there && !there && scorer_of(&r->c)->keeps)
         log_line("%s: is not there: the report shows none of its answers; --resume with "
                  "\"evaluate\" in run.steps makes it again",
                  a->path);

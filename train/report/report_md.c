@@ -131,10 +131,10 @@ static void cache_cells(FILE *fp, double values, double share, double bytes)
     count_cell(fp, bytes);
 }
 
-/* A figure of a score: the first is a share. */
-static void value_cell(FILE *fp, bool first, double value)
+/* A figure of a score. */
+static void value_cell(FILE *fp, const struct score_cell *cell, double value)
 {
-    if (first)
+    if (cell->share)
         percent_cell(fp, value);
     else
         fprintf(fp, isnan(value) ? " – |" : " %.3f |", value);
@@ -151,9 +151,9 @@ static void write_figure(const struct report *rep, const struct score_cell *cell
         const struct report_point *p = &rep->points[i];
         fprintf(fp, "| %s |", p->p.name);
         percent_cell(fp, report_cache_share(p));
-        value_cell(fp, false, report_value(&rep->base, cell));
+        value_cell(fp, cell, report_value(&rep->base, cell));
         for (int k = 0; k < REPORT_RESULTS; k++)
-            value_cell(fp, false, report_value(&p->result[k], cell));
+            value_cell(fp, cell, report_value(&p->result[k], cell));
         fputc('\n', fp);
     }
 }
@@ -251,15 +251,15 @@ static void write_trainings(const struct report *rep, FILE *fp)
 
 /* ---- kinds of questions ---- */
 
-static void kind_cell(const struct report *rep, const struct report_result *result,
-                      const char *kind, const struct score_cell *cell, FILE *fp)
+static void kind_cell(const struct report_result *result, const char *kind,
+                      const struct score_cell *cell, FILE *fp)
 {
     const struct score *k = NULL;
 
     for (size_t i = 0; result->there && i < result->s.n; i++)
         if (strcmp(result->s.kinds[i].name, kind) == 0 && result->s.kinds[i].n)
             k = &result->s.kinds[i];
-    value_cell(fp, cell == scorer_of(&rep->r->c)->cell, k ? cell->value(k) : NAN);
+    value_cell(fp, cell, k ? cell->value(k) : NAN);
 }
 
 /* All models answer the same questions, so the first scores present name the kinds. */
@@ -296,12 +296,12 @@ static void write_kinds(const struct report *rep, const struct score_cell *cell,
         report_string(fp, s->kinds[q].name);
         fprintf(fp, " |");
         count_cell(fp, (double)s->kinds[q].n);
-        kind_cell(rep, &rep->base, s->kinds[q].name, cell, fp);
+        kind_cell(&rep->base, s->kinds[q].name, cell, fp);
         for (int64_t i = 0; i < rep->n; i++) {
             const struct report_point *p = &rep->points[i];
             bool first = config_first_of_stage1(&rep->r->c, i);
             for (int k = first ? REPORT_STAGE1 : REPORT_SVD; k < REPORT_RESULTS; k++)
-                kind_cell(rep, &p->result[k], s->kinds[q].name, cell, fp);
+                kind_cell(&p->result[k], s->kinds[q].name, cell, fp);
         }
         fputc('\n', fp);
     }

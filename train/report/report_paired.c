@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "data/answers.h"
 #include "data/metric/paired.h"
+#include "data/set_figures.h"
 #include "train/report/report_parts.h"
 
 #include <math.h>
@@ -26,13 +27,6 @@ static bool open_answers(const struct report *rep, const struct report_result *f
     return ok;
 }
 
-static bool is_first_of_set(const struct answers *a, size_t i)
-{
-    for (size_t k = 0; k < i; k++)
-        if (strcmp(a->v[k].set, a->v[i].set) == 0) return false;
-    return true;
-}
-
 static void write_head(FILE *fp)
 {
     fprintf(fp,
@@ -44,16 +38,10 @@ static void write_head(FILE *fp)
             "|---|---|---|--:|--:|--:|--:|--:|--:|---|\n");
 }
 
-static const char *verdict(const struct paired *p)
-{
-    if (!p->shown) return "no difference shown";
-    return p->difference > 0 ? "better" : "worse";
-}
-
 static void write_row(FILE *fp, const char *set, const struct metric_figure *f,
                       const struct paired *p)
 {
-    const int digits = f->most > 1 ? 2 : 4;
+    const int digits = figure_digits(f->most);
     char test[32] = "–";
 
     if (p->binary) snprintf(test, sizeof test, "%.3g", p->p);
@@ -66,16 +54,16 @@ static void write_row(FILE *fp, const char *set, const struct metric_figure *f,
     else
         fprintf(fp, " %.2f %% | %.2f to %.2f %% |", 100 * p->recovered,
                 100 * p->recovered_interval.low, 100 * p->recovered_interval.high);
-    fprintf(fp, " %s | %s |\n", test, verdict(p));
+    fprintf(fp, " %s | %s |\n", test, figure_pair_verdict(p));
 }
 
 static void say(const char *point, const char *set, const struct metric_figure *f,
                 const struct paired *p)
 {
-    const int digits = f->most > 1 ? 2 : 4;
+    char text[FIGURE_PAIR_TEXT];
 
-    log_line("%s against base: %s: %s %+.*f +- %.*f, %zu questions: %s", point, set, f->name,
-             digits, p->difference, digits, p->difference_se, p->n, verdict(p));
+    figure_pair_text(f, p, text);
+    log_line("%s against base: %s: %zu questions: %s", point, set, p->n, text);
 }
 
 /* One set. What cannot be compared is said, and is no reason for a report to fail. */
@@ -110,7 +98,7 @@ static bool compare_point(const struct report *rep, const struct report_point *a
     bool ok = open_answers(rep, &at->result[REPORT_STAGE2], &own, e);
 
     for (size_t i = 0; ok && own.n && i < base->n; i++)
-        if (is_first_of_set(base, i)) ok = compare_set(at, base, &own, base->v[i].set, fp, e);
+        if (answers_first_of_set(base, i)) ok = compare_set(at, base, &own, base->v[i].set, fp, e);
     answers_close(&own);
     return ok;
 }
@@ -122,7 +110,7 @@ bool report_paired(const struct report *rep, FILE *fp, struct err *e)
 
     for (int64_t i = 0; i < rep->n; i++)
         any = any || rep->points[i].result[REPORT_STAGE2].there;
-    if (!any || !scorer_of(&rep->r->c)->generates) return true;
+    if (!any || !scorer_of(&rep->r->c)->keeps) return true;
     ok = open_answers(rep, &rep->base, &base, e);
     if (ok && base.n) write_head(fp);
     for (int64_t i = 0; ok && base.n && i < rep->n; i++)

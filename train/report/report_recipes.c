@@ -49,7 +49,7 @@ bool report_versus(const struct report *rep, const struct report_result *own,
 
     v->difference = report_score(rep, own) - report_score(rep, other);
     v->error = NAN;
-    if (isnan(v->difference) || !scorer_of(&rep->r->c)->generates) return true;
+    if (isnan(v->difference) || !scorer_of(&rep->r->c)->keeps) return true;
     ok = report_right(rep, own, &right[0], &n[0], e) &&
          report_right(rep, other, &right[1], &n[1], e);
     if (ok && n[0] && n[0] == n[1]) set_paired(v, right[0], right[1], n[0]);
@@ -153,7 +153,7 @@ bool report_recipes(const struct report *rep, FILE *fp, struct err *e)
         fp,
         "\"Beside the first\": the difference from the score of the first recipe that has a point "
         "of the same size of the cache, in points");
-    if (how->generates)
+    if (how->keeps)
         fprintf(fp,
                 ", ± one standard error of the differences of the same %s. Within %d of those, no "
                 "difference is shown. Another run.seed would move what was trained as well.\n\n",

@@ -37,8 +37,8 @@ static bool add_metric(cJSON *line, const struct benchmark *by, const struct met
            benchmark_write(by, line);
 }
 
-static bool write_answer(const struct scoring *scoring, int64_t i, const struct text *got,
-                         const struct metric_result *r, struct err *e)
+cJSON *scoring_line(const struct scoring *scoring, int64_t i, struct text answer,
+                    const struct metric_result *r, struct err *e)
 {
     const struct sample *s = &scoring->samples[i];
     const struct rendered *all = &s->rendered;
@@ -49,19 +49,32 @@ static bool write_answer(const struct scoring *scoring, int64_t i, const struct 
               (!image.n || add_text(line, "image", image.s, image.n)) &&
               add_text(line, "prompt", all->text, all->trained[all->n_trained - 1].begin) &&
               add_prompt_hash(line, s) && add_text(line, "expected", s->answer.s, s->answer.n) &&
-              add_text(line, "answer", got->s, got->n) &&
+              add_text(line, "answer", answer.s, answer.n) &&
               cJSON_AddBoolToObject(line, "right", r->score >= 1) && add_metric(line, &s->by, r);
-    char *text = NULL;
 
-    if (ok)
-        text = jsonc_print(line, false, e);
-    else
-        err_set(e, "out of memory for an answer");
+    if (ok) return line;
+    cJSON_Delete(line);
+    err_set(e, "out of memory for an answer");
+    return NULL;
+}
+
+bool scoring_put(const struct scoring *s, cJSON *line, struct err *e)
+{
+    char *text = jsonc_print(line, false, e);
+
     cJSON_Delete(line);
     if (!text) return false;
-    fprintf(scoring->answers, "%s\n", text);
+    fprintf(s->answers, "%s\n", text);
     free(text);
     return true;
+}
+
+static bool write_answer(const struct scoring *s, int64_t i, struct text answer,
+                         const struct metric_result *r, struct err *e)
+{
+    cJSON *line = scoring_line(s, i, answer, r, e);
+
+    return line && scoring_put(s, line, e);
 }
 
 static bool score_answer(struct scoring *s, int64_t i, const struct generation *g, struct err *e)
@@ -79,7 +92,7 @@ static bool score_answer(struct scoring *s, int64_t i, const struct generation *
     if (ok) {
         item = benchmark_item(&sample->by, &r, scoring_picture(s, i), sample->id);
         ok = scoring_count(s, i, &(struct score){.n = 1, .right = r.score}, &item, e) &&
-             (!s->answers || write_answer(s, i, &answer, &r, e));
+             (!s->answers || write_answer(s, i, answer, &r, e));
         metric_result_free(&r);
     }
     free(got.s);

@@ -333,7 +333,7 @@ bool evaluate(struct run *r, struct model *m, const struct evaluate_how *how, st
                            .curve = how->curve,
                            .size = r->c.evaluate.batch,
                            .out = s};
-    const bool answers = how->answers && v.s.how->generates;
+    const bool answers = how->answers && v.s.how->keeps;
     struct file_out out = {0};
     struct cache_how cache = {0};
     double begin = clock_seconds();

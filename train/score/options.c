@@ -75,6 +75,23 @@ static int64_t best(const struct asked *a, const double *logp, int64_t stride, b
     return found;
 }
 
+/* The line of the option that is taken, with "logp": log p of each, null where one is missing. */
+static bool write_option(const struct scoring *s, int64_t i, const struct asked *a,
+                         const double *logp, const struct metric_result *r, struct err *e)
+{
+    cJSON *line = scoring_line(s, i, r->extracted, r, e);
+    cJSON *list = line ? cJSON_AddArrayToObject(line, "logp") : NULL;
+    bool ok = list;
+
+    for (int64_t k = 0; ok && k < a->n; k++)
+        ok = cJSON_AddItemToArray(list, a->text[k].s
+                                            ? cJSON_CreateNumber(logp[k * s->f.batch->samples])
+                                            : cJSON_CreateNull());
+    if (ok) return scoring_put(s, line, e);
+    cJSON_Delete(line);
+    return line ? err_set(e, "out of memory for an answer") : false;
+}
+
 static bool count(struct scoring *s, int64_t i, const struct asked *a, const double *logp,
                   struct err *e)
 {
@@ -85,7 +102,8 @@ static bool count(struct scoring *s, int64_t i, const struct asked *a, const dou
     const struct metric_item item =
         benchmark_item(&s->samples[i].by, &r, scoring_picture(s, i), s->samples[i].id);
 
-    return scoring_count(s, i, &one, &item, e);
+    return scoring_count(s, i, &one, &item, e) &&
+           (!s->answers || write_option(s, i, a, logp + i, &r, e));
 }
 
 bool options_score(struct scoring *s, struct err *e)

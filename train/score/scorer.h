@@ -7,6 +7,8 @@
 #include "data/benchmark.h"
 #include "train/score/score.h"
 
+#include <cjson/cJSON.h>
+
 /* A batch of samples to score. */
 struct scoring {
     struct run *r;
@@ -42,6 +44,12 @@ bool scoring_count(struct scoring *s, int64_t i, const struct score *one,
 /* The path of its first picture; n 0: it has none. */
 struct text scoring_picture(const struct scoring *s, int64_t i);
 
+/* A line of answers.jsonl about sample i; NULL, with *e set: out of memory. */
+cJSON *scoring_line(const struct scoring *s, int64_t i, struct text answer,
+                    const struct metric_result *r, struct err *e);
+/* Writes it, and deletes it. */
+bool scoring_put(const struct scoring *s, cJSON *line, struct err *e);
+
 /* How the run's models are run on a batch. */
 struct generator scoring_generator(const struct scoring *s);
 
@@ -49,6 +57,7 @@ struct generator scoring_generator(const struct scoring *s);
 struct score_cell {
     const char *name;                       /* of its table, and its key in metrics.jsonl */
     double (*value)(const struct score *s); /* NaN: there is none */
+    bool share;                             /* shown in per cent */
 };
 
 enum { SCORE_CELLS = 3, SCORE_TEXT = 120 };
@@ -58,7 +67,8 @@ struct scorer {
     bool needs_question; /* a sample that asks nothing is refused, and a batch is prompts: without
                           * the answers. Else a batch is whole samples, with their labels */
     bool needs_choices;  /* a sample that has no options is refused */
-    bool generates;      /* answers of up to evaluate.max_new_tokens, which answers.jsonl gets */
+    bool generates;      /* answers of up to evaluate.max_new_tokens */
+    bool keeps;          /* answers.jsonl: a line for each sample */
     bool (*batch)(struct scoring *s, struct err *e);
     /* For the log; title: the name of the first cell. */
     void (*say)(char text[SCORE_TEXT], const char *title, const struct score *all);
