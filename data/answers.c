@@ -13,6 +13,7 @@
 /* The texts of a line; owned. */
 struct line {
     struct text answer, id, set, image, expected, prompt;
+    int64_t row; /* its number in the file's lines */
 };
 
 static void line_free(struct line *l)
@@ -135,6 +136,7 @@ static bool add_answer(struct reading *r, const struct line *l, const struct sco
                           .prompt = l->prompt.s ? hash_fnv(l->prompt.s, l->prompt.n) : 0,
                           .reference = hash_references(how)};
     to->item = benchmark_item(how->by, result, how->picture, how->id);
+    to->item.row = l->row;
     if (to->item.kind) to->item.kind = mem_strdup(to->item.kind, e);
     return to->set && to->id && (!how->by->n_categories || to->item.kind);
 }
@@ -186,7 +188,7 @@ static bool read_answer(void *arg, const struct answers_place *at, struct err *e
         .line = at->line, .col = at->col, .plain = true, .zeros = true};
     struct reading *r = arg;
     struct jsonc doc;
-    struct line l = {0};
+    struct line l = {.row = at->line};
     bool ok;
 
     if (!jsonc_parse_as(&doc, at->path, at->json, at->len, &rules, e)) return false;

@@ -225,3 +225,47 @@ bool json_scan_next(struct json_scan *s, size_t *begin, size_t *end, bool *found
     *found = true;
     return true;
 }
+
+/* s->at is behind '{' or ','. Moves it to the value of the next member, whose key is
+ * [*begin, *end) with its quotes. */
+static bool member_key(struct json_scan *s, size_t *begin, size_t *end, struct err *e)
+{
+    skip_blanks(s);
+    *begin = s->at;
+    if (s->at == s->size || s->data[s->at] != '"') return fail(s, s->at, e, "a key is due");
+    if (!skip_string(s, e)) return false;
+    *end = s->at;
+    skip_blanks(s);
+    if (s->at == s->size || s->data[s->at] != ':') return fail(s, s->at, e, "':' is due");
+    s->at++;
+    skip_blanks(s);
+    return true;
+}
+
+bool json_scan_open_member(struct json_scan *s, const uint8_t *data, size_t size, const char *name,
+                           const char *key, bool *found, struct err *e)
+{
+    const size_t n = strlen(key);
+    size_t begin, end;
+
+    *found = false;
+    if (!json_scan_open(s, data, size, name, e)) return false;
+    if (!s->lines) return true;
+    s->lines = false; /* one object, over any number of lines */
+    do {
+        s->at++;
+        if (!member_key(s, &begin, &end, e)) return false;
+        if (end - begin == n + 2 && memcmp(data + begin + 1, key, n) == 0) break;
+        if (!skip_value(s, e)) return false;
+        skip_blanks(s);
+    } while (s->at < s->size && s->data[s->at] == ',');
+    if (end - begin != n + 2 || memcmp(data + begin + 1, key, n) != 0) return true;
+    if (s->at == s->size || s->data[s->at] != '[')
+        return fail(s, s->at, e, "\"%s\" must be a list", key);
+    begin = s->at;
+    if (!skip_value(s, e)) return false;
+    *s = (struct json_scan){
+        .data = data, .size = s->at, .at = begin + 1, .name = name, .place = s->place};
+    *found = true;
+    return true;
+}

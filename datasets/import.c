@@ -11,36 +11,47 @@
 
 static const char *const skips[] = {[SKIP_PICTURE] = "their picture is not there",
                                     [SKIP_VIDEO] = "they are about a video",
-                                    [SKIP_SPLIT] = "they are of another part (--split)"};
+                                    [SKIP_SPLIT] = "they are of another part (--split)",
+                                    [SKIP_OPEN] = "they have no options to choose from"};
 
 /* What stands in the way of a figure that can be compared with published ones. */
 static void say(const struct import *im)
 {
     const struct import_task *t = im->task;
+    const int64_t unused = import_join_unused(im);
+    char images[600] = "";
 
-    printf("%s/%s.jsonl: %" PRId64 " question%s\n", im->out, t->name, im->written,
-           plural(im->written));
+    tool_say("%s/%s.jsonl: %" PRId64 " question%s", im->out, t->name, im->written,
+             plural(im->written));
     for (int i = 0; i < SKIPS; i++)
         if (im->skipped[i])
-            printf("left out: %" PRId64 ", for %s; the first: %s\n", im->skipped[i], skips[i],
-                   im->first[i]);
+            tool_say("left out: %" PRId64 ", for %s; the first: %s", im->skipped[i], skips[i],
+                     im->first[i]);
+    if (unused)
+        tool_say("left out: %" PRId64 " annotation%s without a question", unused, plural(unused));
     if (t->published && im->written != t->published)
-        printf("note: the published set has %" PRId64 " questions\n", t->published);
+        tool_say("note: the published set has %" PRId64 " questions", t->published);
+    if (!t->published) tool_say("note: how many questions the published set has is not known here");
+    if (im->few_rows)
+        tool_say("note: %" PRId64 " question%s fewer rows than options: a figure over all turns of "
+                 "the options is easier than the published one",
+                 im->few_rows, im->few_rows > 1 ? "s have" : " has");
     if (im->letters)
-        printf("note: %" PRId64 " questions name letters that must be drawn in their pictures: "
-               "--images needs those pictures\n",
-               im->letters);
-    printf("in data.eval: {\"path\": \"%s/%s.jsonl\"", im->out, t->name);
-    if (t->form != IMPORT_TABLE) printf(", \"images\": \"%s\"", im->images);
-    printf(", \"name\": \"%s\", \"max_new_tokens\": %" PRId64 "}\n", t->name, t->max_new);
+        tool_say("note: %" PRId64 " questions name letters that must be drawn in their pictures: "
+                 "--images needs those pictures",
+                 im->letters);
+    if (im->beside) snprintf(images, sizeof images, ", \"images\": \"%s\"", im->images);
+    tool_say("in data.eval: {\"path\": \"%s/%s.jsonl\"%s, \"name\": \"%s\", \"max_new_tokens\": "
+             "%" PRId64 "}",
+             im->out, t->name, images, t->name, t->max_new);
 }
 
 static bool import_files(struct import *im, char *const *files, int n)
 {
-    bool ok = import_write_open(im);
+    bool ok = import_join_open(im, files, n) && import_write_open(im);
 
     for (int i = 0; ok && i < n; i++)
-        ok = import_read(im, files[i]);
+        if (!import_join_has(im, files[i])) ok = import_read(im, files[i]);
     return ok && import_write_close(im, files[0]);
 }
 

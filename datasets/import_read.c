@@ -95,6 +95,7 @@ static bool take(struct import *im, const struct record *r)
 {
     bool ok;
 
+    im->records++;
     im->e->msg[0] = '\0'; /* what a task's function fails by, where it does not see it */
     ok = (cJSON_IsObject(r->o) || import_fail(im, r, "a question is an object")) &&
          im->task->take(im, r) && !im->e->msg[0];

@@ -5,6 +5,7 @@
 #include "base/slots.h"
 #include "data/picture/image.h"
 #include "base/base64.h"
+#include "data/template.h"
 #include "datasets/import.h"
 
 #include <errno.h>
@@ -141,18 +142,29 @@ static bool look_for(struct import *im, const char *name, bool *there)
 
 /* ---- samples ---- */
 
-static bool add_turns(cJSON *o, const struct question *q, bool picture)
+/* A mark for each picture, then the text; NULL: out of memory. */
+static char *asked(const struct question *q)
+{
+    int pictures = q->picture || q->inside.s;
+    char marks[16 * IMPORT_PICTURES] = "", *text = NULL;
+
+    while (pictures && pictures < IMPORT_PICTURES && q->more[pictures - 1])
+        pictures++;
+    for (int i = 0; i < pictures; i++)
+        strcat(marks, IMAGE_MARK "\n");
+    return asprintf(&text, "%s%s", marks, q->prompt) < 0 ? NULL : text;
+}
+
+static bool add_turns(cJSON *o, const struct question *q)
 {
     cJSON *list = cJSON_AddArrayToObject(o, "conversations"), *ask = cJSON_CreateObject();
     cJSON *answer = cJSON_CreateObject();
-    char *text = NULL;
-    bool ok;
+    char *text = asked(q);
+    bool ok = list && ask && answer && text && cJSON_AddStringToObject(ask, "from", "human") &&
+              cJSON_AddStringToObject(ask, "value", text) &&
+              cJSON_AddStringToObject(answer, "from", "gpt") &&
+              cJSON_AddStringToObject(answer, "value", q->answer);
 
-    if (asprintf(&text, "%s%s", picture ? "<image>\n" : "", q->prompt) < 0) text = NULL;
-    ok = list && ask && answer && text && cJSON_AddStringToObject(ask, "from", "human") &&
-         cJSON_AddStringToObject(ask, "value", text) &&
-         cJSON_AddStringToObject(answer, "from", "gpt") &&
-         cJSON_AddStringToObject(answer, "value", q->answer);
     free(text);
     if (!ok) {
         cJSON_Delete(ask);
@@ -160,6 +172,20 @@ static bool add_turns(cJSON *o, const struct question *q, bool picture)
         return false;
     }
     return cJSON_AddItemToArray(list, ask) && cJSON_AddItemToArray(list, answer);
+}
+
+/* A path, or a list of several. */
+static bool add_pictures(cJSON *o, const struct question *q)
+{
+    cJSON *list;
+
+    if (!q->picture) return true;
+    if (!q->more[0]) return cJSON_AddStringToObject(o, "image", q->picture);
+    list = cJSON_AddArrayToObject(o, "images");
+    if (!list || !cJSON_AddItemToArray(list, cJSON_CreateString(q->picture))) return false;
+    for (int i = 0; i < IMPORT_PICTURES - 1 && q->more[i]; i++)
+        if (!cJSON_AddItemToArray(list, cJSON_CreateString(q->more[i]))) return false;
+    return true;
 }
 
 static bool add_strings(cJSON *o, const char *key, const char *const *v, int n)
@@ -187,15 +213,14 @@ static bool add_scoring(struct import *im, cJSON *o, const struct question *q)
            cJSON_AddStringToObject(o, "question_id", q->id);
 }
 
-/* picture: below the directory of pictures; NULL: none. */
-static cJSON *sample(struct import *im, const struct question *q, bool picture)
+static cJSON *sample(struct import *im, const struct question *q)
 {
     char id[300];
     cJSON *o = cJSON_CreateObject();
     bool ok;
 
     snprintf(id, sizeof id, "%s/%s", im->task->name, q->id);
-    ok = o && cJSON_AddStringToObject(o, "id", id) && add_turns(o, q, picture) &&
+    ok = o && cJSON_AddStringToObject(o, "id", id) && add_turns(o, q) && add_pictures(o, q) &&
          add_scoring(im, o, q);
     if (ok) return o;
     cJSON_Delete(o);
@@ -203,12 +228,13 @@ static cJSON *sample(struct import *im, const struct question *q, bool picture)
     return NULL;
 }
 
-static bool put_line(struct import *im, cJSON *o, const char *folder, const char *picture)
+/* inside: the name of a picture from the table; NULL: it has none, or has its pictures already. */
+static bool put_line(struct import *im, cJSON *o, const char *inside)
 {
-    char path[600], *text;
+    char path[80], *text;
 
-    snprintf(path, sizeof path, "%s%s", folder, picture ? picture : "");
-    if (picture && !cJSON_AddStringToObject(o, "image", path))
+    snprintf(path, sizeof path, "images/%s", inside ? inside : "");
+    if (inside && !cJSON_AddStringToObject(o, "image", path))
         return err_set(im->e, "out of memory for a sample");
     text = jsonc_print(o, false, im->e);
     if (!text) return false;
@@ -231,36 +257,38 @@ static bool wait_for(struct import *im, const char *row, cJSON **o)
     return true;
 }
 
-static bool check(struct import *im, const struct record *r, const struct question *q)
+/* Whether all of a question's pictures are there; else *missing is the first that is not. */
+static bool look_for_all(struct import *im, const struct question *q, const char **missing)
 {
-    if (!q->id) return import_fail(im, r, "the question has no id");
-    if (strlen(q->id) > 200)
-        return import_fail(im, r, "the question's id is longer than 200 bytes");
-    if (!q->prompt) return import_fail(im, r, "question \"%s\" has no text", q->id);
-    if (q->picture && strlen(q->picture) > 500)
-        return import_fail(im, r, "the picture's name is longer than 500 bytes");
-    if (q->answer && (*q->answer || q->answers)) return true;
-    return import_fail(im, r,
-                       "question \"%s\" has no answer: where the answers of a part are not "
-                       "published, as of most \"test\" parts, nothing can be scored here",
-                       q->id);
+    const char *const *more = q->more;
+    bool there = true;
+
+    *missing = q->picture;
+    if (!q->picture) return true;
+    if (!look_for(im, q->picture, &there)) return false;
+    for (; there && more < q->more + IMPORT_PICTURES - 1 && *more; more++) {
+        *missing = *more;
+        if (!look_for(im, *more, &there)) return false;
+    }
+    if (there) *missing = NULL;
+    return true;
 }
 
 bool import_question(struct import *im, const struct record *r, const struct question *q)
 {
-    const char *inside = NULL;
-    bool there = true, ok = !im->e->msg[0] && check(im, r, q);
-    cJSON *o = NULL;
+    const char *inside = NULL, *missing;
+    bool ok = !im->e->msg[0] && import_check(im, r, q) && look_for_all(im, q, &missing);
+    cJSON *o;
 
-    ok = ok && (!q->picture || look_for(im, q->picture, &there));
-    if (!ok || !there) return ok && import_skip(im, SKIP_PICTURE, q->picture);
-    if (q->inside.s && !picture_inside(im, r, q, &inside)) return false;
-    o = sample(im, q, q->picture || q->inside.s);
+    if (!ok || missing) return ok && import_skip(im, SKIP_PICTURE, missing);
+    if ((q->inside.s && !picture_inside(im, r, q, &inside)) || !import_check_written(im, r, q))
+        return false;
+    o = sample(im, q);
     ok = o;
     if (ok && q->inside.s && !inside)
         ok = wait_for(im, q->inside.s, &o);
     else if (ok)
-        ok = put_line(im, o, inside ? "images/" : "", inside ? inside : q->picture);
+        ok = put_line(im, o, inside);
     cJSON_Delete(o);
     return ok;
 }
@@ -301,7 +329,7 @@ static bool write_waiting(struct import *im)
         if (!name)
             return err_set(im->e, "%s: its picture is that of row \"%.64s\", which has none",
                            id->valuestring, s->waits[i].row);
-        if (!put_line(im, s->waits[i].line, "images/", name)) return false;
+        if (!put_line(im, s->waits[i].line, name)) return false;
     }
     return true;
 }
@@ -315,6 +343,7 @@ bool import_write_close(struct import *im, const char *file)
         return err_set(im->e, "%s: no question is left%s%s", file,
                        im->skipped[SKIP_PICTURE] ? ": no picture is there, such as " : "",
                        im->first[SKIP_PICTURE]);
+    if (!import_check_set(im)) return false;
     return aside_publish(&im->aside, lists, 1, im->e);
 }
 
@@ -324,6 +353,8 @@ void import_write_abort(struct import *im)
 
     file_out_abort(&im->list);
     aside_close(&im->aside);
+    import_check_close(im);
+    import_join_close(im);
     import_texts_free(im);
     free(im->texts);
     for (size_t i = 0; s && i < s->n; i++) {

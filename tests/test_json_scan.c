@@ -242,12 +242,51 @@ static void test_other_files(void **state)
     assert_non_null(strstr(e.msg, "f.json: is a Parquet table"));
 }
 
+/* A list inside of an object, with the places of the whole file. */
+static void test_member(void **state)
+{
+    static const char text[] =
+        "{\"a\": {\"list\": [1]},\n \"b\": \"list\",\n\"list\" :\n [{\"x\":1}, 2 ] , ";
+    static const struct {
+        const char *text, *says; /* says NULL: no such member */
+    } cases[] = {
+        {"{\"a\":1}", NULL},
+        {"[1]", NULL},
+        {"{\"a\":\"list\"}\n{\"list\":[]}", NULL}, /* lines of objects */
+        {"{}", "t:1:2: a key is due"},
+        {"{\"list\" 1}", "t:1:9: ':' is due"},
+        {"{\"list\":{}}", "t:1:9: \"list\" must be a list"},
+        {"{\"list\":[", "the file ends inside the value"},
+        {"{\"a\":[}", "found '}' where ']' is due"},
+        {"{\"a", "a string that does not end"},
+    };
+    struct json_scan s;
+    struct err e;
+    size_t begin, end;
+    bool found;
+
+    (void)state;
+    assert_true(
+        json_scan_open_member(&s, (const uint8_t *)text, sizeof text - 1, "t", "list", &found, &e));
+    assert_true(found && json_scan_next(&s, &begin, &end, &found, &e) && found);
+    assert_true(s.place.line == 4 && s.place.col == 3 && end - begin == 7);
+    assert_true(json_scan_next(&s, &begin, &end, &found, &e) && found && text[begin] == '2');
+    assert_true(json_scan_next(&s, &begin, &end, &found, &e) && !found);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const bool ok = json_scan_open_member(&s, (const uint8_t *)cases[i].text,
+                                              strlen(cases[i].text), "t", "list", &found, &e);
+        if (ok != !cases[i].says || found) fail_msg("%s: %d, %d", cases[i].text, ok, found);
+        if (!ok && !strstr(e.msg, cases[i].says)) fail_msg("%s: %s", cases[i].text, e.msg);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_good),   cmocka_unit_test(test_bad),
-        cmocka_unit_test(test_depth),  cmocka_unit_test(test_random),
-        cmocka_unit_test(test_places), cmocka_unit_test(test_other_files),
+        cmocka_unit_test(test_member),      cmocka_unit_test(test_good),
+        cmocka_unit_test(test_bad),         cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_random),      cmocka_unit_test(test_places),
+        cmocka_unit_test(test_other_files),
     };
 
     return cmocka_run_group_tests_name("json_scan", tests, NULL, NULL);

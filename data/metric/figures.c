@@ -253,8 +253,12 @@ static bool pictures(const struct metric_item *items, const struct member *m, si
         for (size_t k = i; k < end; k++)
             right += items[m[k].at].score;
         if (end - i != 2)
-            return err_set(e, "\"%s\": group %lld has %zu samples; mme needs 2 of each",
-                           kind_name(m[i].kind), (long long)m[i].key, end - i);
+            return err_set(
+                e,
+                "\"%s\": the picture (\"group\") of row %lld has %zu sample%s: mme needs "
+                "two of each",
+                kind_name(m[i].kind), (long long)items[m[i].at].row, end - i,
+                end - i > 1 ? "s" : "");
         sum += right / 2 * 100 + (right >= 2) * 100.0;
     }
     *out = sum / number;
@@ -288,9 +292,11 @@ static bool pairs(const struct metric_item *items, size_t n, double *out, struct
 
 static const char *const image[] = {"image", NULL}, *const video[] = {"video", NULL};
 static const char *const human[] = {"human_test", NULL};
-static const char *const perception[] = {"existence", "count",     "position", "color",
-                                         "posters",   "celebrity", "scene",    "landmark",
-                                         "artwork",   "OCR",       NULL};
+const char *const metric_mme_perception[] = {"existence", "count",     "position", "color",
+                                             "posters",   "celebrity", "scene",    "landmark",
+                                             "artwork",   "OCR",       NULL};
+const char *const metric_mme_cognition[] = {"commonsense_reasoning", "numerical_calculation",
+                                            "text_translation", "code_reasoning", NULL};
 
 /* The mean of the samples' scores. */
 #define MEAN(...)                                                                                  \
@@ -323,8 +329,8 @@ const struct metric_figure mmbench_figures[] = {
     {"undecided", .value = undecided},
     {0}};
 const struct metric_figure mme_figures[] = {
-    {"mme_perception_score", perception, .value = pairs, .most = 2000},
-    {"mme_cognition_score", perception, .others = true, .value = pairs, .most = 800},
+    {"mme_perception_score", metric_mme_perception, .value = pairs, .most = 2000},
+    {"mme_cognition_score", metric_mme_perception, .others = true, .value = pairs, .most = 800},
     {0}};
 
 /* ---- applying them ---- */

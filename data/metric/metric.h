@@ -52,6 +52,7 @@ struct metric_item {
     int64_t index;    /* mmbench: the row's */
     int64_t group;    /* mme: the same for the two questions of a picture */
     int64_t cluster;  /* of errors: the same for samples that depend on each other */
+    int64_t row;      /* for messages: its line, or number in the set, from 1 */
     const char *kind; /* the category; NULL: none */
 };
 
@@ -86,6 +87,9 @@ struct metric {
     const struct metric_rule *rule;
 };
 extern const struct metric metrics[]; /* up to one without a name */
+
+/* MME's categories, up to NULL. Its figures count any other as cognition. */
+extern const char *const metric_mme_perception[], *const metric_mme_cognition[];
 
 const struct metric *metric_find(const char *name); /* NULL if there is none */
 

@@ -69,6 +69,7 @@ bool scoring_count(struct scoring *s, int64_t i, const struct score *one,
     to->has_item = true;
     to->item = *item;
     to->item.kind = NULL; /* another process has no use for it */
+    to->item.row = s->entry[i] + 1;
     note_categories(s, &s->samples[i].by, to);
     return true;
 }
