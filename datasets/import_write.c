@@ -260,15 +260,14 @@ static bool wait_for(struct import *im, const char *row, cJSON **o)
 /* Whether all of a question's pictures are there; else *missing is the first that is not. */
 static bool look_for_all(struct import *im, const struct question *q, const char **missing)
 {
-    const char *const *more = q->more;
     bool there = true;
 
     *missing = q->picture;
     if (!q->picture) return true;
     if (!look_for(im, q->picture, &there)) return false;
-    for (; there && more < q->more + IMPORT_PICTURES - 1 && *more; more++) {
-        *missing = *more;
-        if (!look_for(im, *more, &there)) return false;
+    for (int i = 0; there && i < IMPORT_PICTURES - 1 && q->more[i]; i++) {
+        *missing = q->more[i];
+        if (!look_for(im, q->more[i], &there)) return false;
     }
     if (there) *missing = NULL;
     return true;

@@ -23,9 +23,11 @@ void tool_say(const char *fmt, ...)
     if (vasprintf(&line, fmt, ap) < 0) err_no_memory("a line");
     va_end(ap);
     plain = text_plain_new(line, strlen(line));
-    if (!plain) err_no_memory("a line");
     log_progress_end();
-    puts(plain);
+    if (plain)
+        puts(plain);
+    else
+        err_no_memory("a line");
     free(plain);
     free(line);
 }

@@ -621,20 +621,54 @@ static void test_interrupted(void **state)
     talker_close(&t);
 }
 
-/* At the prompt it leaves. */
-static void test_interrupted_prompt(void **state)
+/* A chat that waits for what is written to *in. */
+static pid_t start_waiting(void *const *state, FILE **in)
 {
-    must_run(state, "mkfifo $T/in");
+    must_run(state, "rm -f $T/in && mkfifo $T/in");
     pid_t pid = start(*state, "exec " CHAT "< $T/in 2> $T/err");
-    FILE *in = fopen(tmpdir_path(state, "in"), "w");
 
-    fputs("/help\n", in);
-    fflush(in);
+    *in = fopen(tmpdir_path(state, "in"), "w");
+    fputs("/help\n", *in);
+    fflush(*in);
     for (int i = 0; i < 500 && run(state, "grep -q Ctrl-C $T/err") != 0; i++)
         sleep_ms(20);
-    kill(pid, SIGINT);
-    assert_int_equal(finish(pid), 128 + SIGINT);
-    fclose(in);
+    return pid;
+}
+
+/* At the prompt it leaves, also with half a line typed. */
+static void test_interrupted_prompt(void **state)
+{
+    static const char *const typed[] = {"", "What is", "/he"};
+    FILE *in;
+
+    for (int i = 0; i < 3; i++) {
+        pid_t pid = start_waiting(state, &in);
+        fputs(typed[i], in);
+        fflush(in);
+        sleep_ms(200); /* it looks for a signal ten times a second */
+        kill(pid, SIGINT);
+        assert_int_equal(finish(pid), 128 + SIGINT);
+        fclose(in);
+    }
+}
+
+/* An answer that it ends before its first token is no mistake: it may come at any time after a
+ * question, at which the chat leaves (it was not read yet) or goes on. */
+static void test_interrupted_early(void **state)
+{
+    FILE *in;
+
+    for (int i = 0; i < 10; i++) {
+        pid_t pid = start_waiting(state, &in);
+        fputs("What is at the top left of all this?\n", in);
+        fflush(in);
+        sleep_ms(i / 4);
+        kill(pid, SIGINT);
+        sleep_ms(100);
+        fclose(in);
+        const int status = finish(pid);
+        if (status != 0 && status != 128 + SIGINT) fail_msg("status %d", status);
+    }
 }
 
 int main(void)
@@ -646,6 +680,7 @@ int main(void)
         program_test(test_json),        program_test(test_compare),
         program_test(test_commands),    program_test(test_bad_input),
         program_test(test_interrupted), program_test(test_interrupted_prompt),
+        program_test(test_interrupted_early),
     };
 
     return cmocka_run_group_tests_name("chat", tests, NULL, NULL);
