@@ -34,7 +34,7 @@ static const char *make(void *const *state, const char *const *files)
 #define CONFIG "config.json={}"
 #define ADAPTER "adapter_config.json={\"base_model_name_or_path\": \"some/llava\"}"
 static const struct {
-    const char *files[6];
+    const char *files[8];
     const char *says; /* NULL: it is a model */
 } directories[] = {
     {{CONFIG, "model.safetensors"}, NULL},
@@ -83,6 +83,15 @@ static const struct {
     {{"zero_to_fp32.py", "latest", "global_step100/mp_rank_00_model_states.pt"},
      ": is a checkpoint of DeepSpeed: run the zero_to_fp32.py in it"},
     {{"__0_0.distcp", ".metadata"}, ": is a sharded checkpoint of torch.distributed (__0_0."},
+    /* a run's directory, or a point's */
+    {{CONFIG, "metrics.jsonl", "metrics.h5", "baseline/model/model.safetensors",
+      "rope4-rank1/svd/model/model.safetensors", "rope4-rank1/stage2/model/model.safetensors",
+      "rope4-rank1/stage2/checkpoints/model.h5"},
+     ": is a run's directory, and no model: give one of the models in it: "
+     "rope4-rank1/stage2/model, baseline/model, rope4-rank1/svd/model"},
+    {{"stage2/model/model.safetensors", "svd/model/model.safetensors", "outputs.json"},
+     ": give one of the models in it: stage2/model, svd/model"},
+    {{CONFIG, "metrics.jsonl"}, ": give one of the models in it: none is there yet"},
     /* one level too high */
     {{"checkpoint-500/config.json={}", "checkpoint-500/model.safetensors"},
      "/checkpoint-500 does: give that"},

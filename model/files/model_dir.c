@@ -229,10 +229,71 @@ static char *find_below(const char *dir, const struct listing *l, int levels, st
     return found;
 }
 
+/* Adds the directories called "model" that hold one, at most so many levels down, by their paths from
+ * `dir` on; `at`: the path so far. */
+static bool find_models(const char *dir, const char *at, int levels, struct listing *to,
+                        struct err *e)
+{
+    struct listing l;
+    char *here = file_join(dir, at, e);
+    bool ok = here && list(&l, here, e);
+
+    free(here);
+    if (!ok) return false;
+    for (size_t i = 0; ok && i < l.n; i++) {
+        char *rel = file_join(at, l.name[i], e), *path = rel ? file_join(dir, rel, e) : NULL;
+        struct stat st;
+        const bool is_dir = path && stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+        const bool is_model = is_dir && strcmp(l.name[i], "model") == 0;
+        struct err unread;
+        struct listing below = {0};
+        ok = path;
+        if (is_model && list(&below, path, &unread) && has_weights(&below) &&
+            mem_grow(&to->name, &to->cap, to->n + 1, sizeof *to->name, e)) {
+            to->name[to->n++] = rel;
+            rel = NULL;
+        } else if (is_dir && !is_model && levels > 1) {
+            find_models(dir, rel, levels - 1, to, &unread); /* what cannot be read is none */
+        }
+        listing_free(&below);
+        free(path);
+        free(rel);
+    }
+    listing_free(&l);
+    return ok;
+}
+
+/* A run of ours, or one of its points: which of its models there are, the trained ones first. */
+static bool refuse_run(const char *dir, const struct listing *models, struct err *e)
+{
+    enum { NAMED = 4 };
+    char names[700] = "", more[40] = "";
+    size_t used = 0, n = 0;
+
+    for (int trained = 1; trained >= 0; trained--) {
+        for (size_t i = 0; i < models->n; i++) {
+            if ((fnmatch("*stage2/model", models->name[i], 0) == 0) != trained) continue;
+            if (n++ < NAMED && used < sizeof names)
+                used += (size_t)snprintf(names + used, sizeof names - used, "%s%s",
+                                         n > 1 ? ", " : "", models->name[i]);
+        }
+    }
+    if (n > NAMED) snprintf(more, sizeof more, " and %zu more", n - NAMED);
+    return err_set(e, "%s: is a run's directory, and no model: give one of the models in it: %s%s",
+                   dir, n ? names : "none is there yet", more);
+}
+
 static bool refuse_other(const char *dir, const struct listing *l, struct err *e)
 {
+    struct listing models = {0};
     const char *name;
     char *below;
+
+    if (find(l, "metrics.jsonl") || find(l, "stage[12]") || find(l, "outputs.json")) {
+        if (find_models(dir, "", 3, &models, e)) refuse_run(dir, &models, e);
+        listing_free(&models);
+        return false;
+    }
 
     for (size_t i = 0; i < sizeof signs / sizeof *signs; i++)
         if ((name = find(l, signs[i].pattern))) {
