@@ -108,7 +108,7 @@ int main(int argc, char **argv)
     (void)argc;
     team_wait_shortly(argv); /* as the program does */
     ok = cluster_open(&e);
-    if (cluster_size() > 1) log_no_terminal();
+    if (cluster_launched()) log_no_terminal();
     while (ok && next_line(line, sizeof line, &there, &e) && there) {
         line[strcspn(line, "\n")] = '\0';
         ok = cluster_agree(obey(line, &w, &state, &e), &e);

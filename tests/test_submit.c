@@ -67,9 +67,14 @@ static void test_partition(void **state)
                                 "thin*|128000|32|infinite|up\nold|64000|16|1:00:00|drain\n";
     static const struct {
         const char *text, *name, *error;
-    } rows[] = {{nodes, "gpu", "slurm.partition: there is no gpu: one of fat, thin, old"},
-                {nodes, "fa", "there is no fa: one of"},
+    } rows[] = {{nodes, "gpu", "slurm.partition: there is no \"gpu\": one of fat, thin, old"},
+                {nodes, "fa", "there is no \"fa\": one of"},
                 {nodes, "old", "slurm.partition: old is drain"},
+                {nodes, "fat,old", "slurm.partition: old is drain"},
+                {nodes, "fat,gpu", "slurm.partition: there is no \"gpu\": one of"},
+                {nodes, "fat,", "slurm.partition: there is no \"\": one of"},
+                {nodes, ",fat", "slurm.partition: there is no \"\": one of"},
+                {nodes, "fat, thin", "slurm.partition: there is no \" thin\": one of"},
                 {"a|1|1|1:00|up\n", NULL, "the cluster has no default: give one of a"},
                 {"", NULL, "the cluster has no partition with nodes"},
                 {"nonsense\n\n|||\n", "a", "the cluster has no partition with nodes"}};
@@ -82,6 +87,10 @@ static void test_partition(void **state)
     assert_true(partition_parse(nodes, NULL, &p, &e));
     assert_string_equal(p.name, "thin");
     assert_true(p.nodes == 1 && p.seconds == 0);
+    /* a job must fit into each of several */
+    assert_true(partition_parse(nodes, "thin,fat", &p, &e));
+    assert_string_equal(p.name, "thin,fat");
+    assert_true(p.nodes == 1 && p.memory == 128000 && p.cpus == 32 && p.seconds == 172800);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         if (partition_parse(rows[i].text, rows[i].name, &p, &e) || !strstr(e.msg, rows[i].error))
             fail_msg("%zu: %s", i, e.msg);
@@ -135,7 +144,7 @@ static void test_scripts(void **state)
 {
     static const char *const lines[] = {
         "#SBATCH --job-name=\"run-shared\"",
-        "#SBATCH --partition=\"part\"",
+        "#SBATCH --partition=\"part,next\"",
         "#SBATCH --account=\"a\\\"b\"",
         "#SBATCH --constraint=\"big&new\"",
         "#SBATCH --nodes=1",
@@ -153,7 +162,8 @@ static void test_scripts(void **state)
         "points=(rope4-rank4 rope4-rank1)",
     };
 
-    must_run(state, SUBMIT "--dry-run --set slurm.partition=part --set 'slurm.account=a\"b' "
+    must_run(state, "echo 'next|9000|8|infinite|up' >> $T/nodes");
+    must_run(state, SUBMIT "--dry-run --set slurm.partition=part,next --set 'slurm.account=a\"b' "
                            "--set 'slurm.constraint=big&new' --set slurm.tasks=2 --set "
                            "slurm.cpus=2 --set slurm.memory=4 --set slurm.time=1:30:00 --set "
                            "slurm.notice=300 --set slurm.at_once=1 --set "
@@ -188,7 +198,7 @@ static void test_refused(void **state)
                             "found \"soon\""},
         {"slurm.time=2", "slurm.notice: 120 seconds ahead of slurm.time, 120, and the 30 by"},
         {"slurm.time=3:00:00", "slurm.time: 3:00:00 is more than partition part allows, 2:00:00"},
-        {"slurm.partition=gpu", "slurm.partition: there is no gpu: one of part"},
+        {"slurm.partition=gpu", "slurm.partition: there is no \"gpu\": one of part"},
         {"slurm.nodes=2' --set 'slurm.tasks=2", "slurm.nodes: partition part has 1, found 2"},
         {"slurm.tasks=3' --set 'slurm.nodes=2", "slurm.tasks: 3 cannot be shared out evenly"},
         {"slurm.tasks=2' --set 'cluster.processes=3",
@@ -257,6 +267,27 @@ static void test_submitted(void **state)
     must_say(state, "101, 9:59");
     must_say(state, "report               cancelled ");
     must_say(state, "stage2.lr (was 0.002, now 0.001)");
+    /* A reason of any length keeps the columns; what is left is that of this training, this time. */
+    must_run(state,
+             "printf '101|N/A|PENDING|9:59|PartitionTimeLimit\n' > $T/queue; " ODD "--status");
+    must_say(state, "shared               pending (partitiontimelimit) -  ");
+    must_say(state, "                     state                        step ");
+    must_run(
+        state,
+        "cd \"$T/a b/it's\" && printf '%s\n' "
+        "'{\"point\":\"shared\",\"phase\":\"stage1\",\"event\":\"train\",\"step\":3,\"loss\":1}' "
+        "> metrics.jsonl && printf '%s\n' 'slurm: job 7, restarts: 0' "
+        "'shared baseline  step 9/90  loss 1  5 tokens/s  4.2 s left  lr 1' "
+        "> slurm/shared.out");
+    must_run(state, "printf '101|N/A|RUNNING|9:59|None\n' > $T/queue; " ODD "--status");
+    must_say(state, " stage1 3             1.0000         -         -  101, 9:59");
+    must_run(state, "echo 'shared stage1  step 3/30  loss 1  5 tokens/s  4.2 s left  lr 1' >> "
+                    "\"$T/a b/it's/slurm/shared.out\"; " ODD "--status");
+    must_say(state, " stage1 3/30          1.0000         -     4.2 s  101, 9:59");
+    must_run(state, "echo 'slurm: job 7, restarts: 1' >> \"$T/a b/it's/slurm/shared.out\"; " ODD
+                    "--status");
+    must_say(state, " stage1 3             1.0000         -         -  101, 9:59");
+    must_run(state, "rm \"$T/a b/it's/metrics.jsonl\"");
     must_fail(state, ODD "--submit", "it's: job 101 (shared, RUNNING) was submitted on ");
     must_say(state, "end it with `scancel 101 102 103`");
     must_run(state, ": > $T/queue; echo 'ended 1 102 0 5' > \"$T/a b/it's/slurm/points-1.state\"");

@@ -317,7 +317,10 @@ static const struct schema_row rows[] = {
      .help = "conversions side by side, each with all points of the sweep; the report compares "
              "those of the same cache size"},
     {"slurm.partition", SCHEMA_STRING(C, slurm.partition), .def = "null", .nullable = true,
-     .min_len = 1, .may_change = true, .help = "where the jobs run; null: the cluster's default"},
+     .min_len = 1, .may_change = true,
+     .help = "where the jobs run, one or several with commas between, of which the first that is "
+             "free is "
+             "taken; null: the cluster's default"},
     {"slurm.account", SCHEMA_STRING(C, slurm.account), .def = "null", .nullable = true,
      .min_len = 1, .may_change = true, .help = "whom the jobs are charged to; null: your default"},
     {"slurm.nodes", SCHEMA_INT(C, slurm.nodes), .def = "1", .min = SCHEMA_FROM(1),

@@ -281,7 +281,7 @@ int main(int argc, char **argv)
         if (!o.sets) err_set(&e, "out of memory");
         parsed = o.sets && cluster_open(&e) && parse_options(argc, argv, &o, &e);
     }
-    if (cluster_size() > 1) log_no_terminal();
+    if (cluster_launched()) log_no_terminal();
     if (parsed && o.deepseek)
         ok = cluster_agree(!cluster_first() || to_deepseek(&o, &e), &e);
     else

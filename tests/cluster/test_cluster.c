@@ -76,6 +76,15 @@ static int cluster_setup(void **state)
 }
 #define cluster_test(f) cmocka_unit_test_setup_teardown(f, cluster_setup, tmpdir_remove)
 
+/* mpirun puts a terminal between, also for one process: what comes out of it into a file has no
+ * terminal's codes. */
+static void test_one_process(void **state)
+{
+    must_run(state,
+             PROCESSES(1) "--set 'run.steps=[\"baseline\"]' --set baseline.steps=3 > $T/said");
+    must_run(state, "test -s $T/said && ! grep -q \"$(printf '\\033')\" $T/said");
+}
+
 /* ---- the same run ---- */
 
 #define SAME_SCORES(dir)                                                                           \
@@ -534,7 +543,8 @@ int main(int argc, char **argv)
         cluster_test(test_uneven),        cluster_test(test_bad_picture),
         cluster_test(test_stop),          cluster_test(test_kill),
         cluster_test(test_other_numbers), cluster_test(test_errors),
-        cluster_test(test_save_fails),    cluster_test(test_kinds)};
+        cluster_test(test_save_fails),    cluster_test(test_kinds),
+        cluster_test(test_one_process)};
 
     if (argc > 2) return be_process(strcmp(argv[2], "alone") == 0 ? fail_alone : meet_others);
     if (argc > 1) cmocka_set_test_filter(argv[1]);

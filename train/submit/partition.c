@@ -51,7 +51,8 @@ static void add_name(char *names, size_t size, const char *name)
     snprintf(names + used, size - used, "%s%s", used ? ", " : "", name);
 }
 
-bool partition_parse(const char *text, const char *name, struct partition *p, struct err *e)
+/* One partition; name NULL: the default. */
+static bool parse_one(const char *text, const char *name, struct partition *p, struct err *e)
 {
     char names[600] = "", down[16] = "";
     struct line l;
@@ -71,7 +72,40 @@ bool partition_parse(const char *text, const char *name, struct partition *p, st
     if (!*names) return err_set(e, "sinfo: the cluster has no partition with nodes");
     if (!name)
         return err_set(e, "slurm.partition: the cluster has no default: give one of %s", names);
-    return err_set(e, "slurm.partition: there is no %s: one of %s", name, names);
+    return err_set(e, "slurm.partition: there is no \"%s\": one of %s", name, names);
+}
+
+static int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* What fits into both. */
+static void add_partition(struct partition *p, const struct partition *other)
+{
+    p->nodes = least(p->nodes, other->nodes);
+    p->cpus = least(p->cpus, other->cpus);
+    p->memory = least(p->memory, other->memory);
+    if (!p->seconds || (other->seconds && other->seconds < p->seconds)) p->seconds = other->seconds;
+}
+
+bool partition_parse(const char *text, const char *name, struct partition *p, struct err *e)
+{
+    struct partition one;
+    char part[sizeof one.name];
+
+    if (!name) return parse_one(text, NULL, p, e);
+    for (const char *at = name; at; at = strchr(at, ',')) {
+        at += *at == ',' && at != name;
+        snprintf(part, sizeof part, "%.*s", (int)strcspn(at, ","), at);
+        if (!parse_one(text, part, &one, e)) return false;
+        if (at == name)
+            *p = one;
+        else
+            add_partition(p, &one);
+    }
+    snprintf(p->name, sizeof p->name, "%s", name);
+    return true;
 }
 
 char *partition_ask(struct err *e)

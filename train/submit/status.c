@@ -171,14 +171,16 @@ static char *read_tail(const char *path, struct err *e)
     return text;
 }
 
-/* "rope8-rank4 stage2  step 7/12  loss 2.2  512 tokens/s  4.2 s left ..." is the last such line. */
+/* "rope8-rank4 stage2  step 7/12  loss 2.2  512 tokens/s  4.2 s left ..." is the last such line of the
+ * training that the metrics are of: that of an earlier one says nothing of what is left. */
 static void take_progress(struct row *row, const char *text)
 {
     const char *at = NULL, *left;
+    const size_t n = strlen(row->phase);
     long long step, steps;
 
-    for (const char *next = text; (next = strstr(next, "  step ")); next++)
-        at = next;
+    for (const char *next = text; n && (next = strstr(next, "  step ")); next++)
+        if ((size_t)(next - text) >= n && memcmp(next - n, row->phase, n) == 0) at = next;
     if (!at || sscanf(at, "  step %lld/%lld  loss", &step, &steps) != 2) return;
     snprintf(row->steps, sizeof row->steps, "/%lld", steps);
     left = strstr(at, " tokens/s  ");
@@ -227,7 +229,7 @@ static bool read_output(const struct run *r, struct row *row, bool failed, struc
 
     const bool ok = path;
 
-    if (text) take_progress(row, text);
+    if (text) take_progress(row, last_attempt(text));
     if (text && failed) take_error(row, last_attempt(text));
     free(text);
     free(path);
@@ -385,14 +387,24 @@ static bool look_at_slurm(struct status *s, struct err *e)
     return ok;
 }
 
-static void show_row(const struct row *row, int width)
+/* Columns that grow with what is in them. */
+struct widths {
+    int name, state;
+};
+
+static void widen(int *width, const char *text)
+{
+    if ((int)strlen(text) > *width) *width = (int)strlen(text);
+}
+
+static void show_row(const struct row *row, const struct widths *w)
 {
     char step[64] = "-", loss[24] = "-", score[UNIT_TEXT] = "-", line[400];
     int n;
 
     if (*row->phase) snprintf(step, sizeof step, "%s %.0f%s", row->phase, row->step, row->steps);
     if (!isnan(row->loss)) snprintf(loss, sizeof loss, "%.4f", row->loss);
-    n = snprintf(line, sizeof line, "%-*s %-24s %-18s %8s %9s %9s  %s", width, row->name,
+    n = snprintf(line, sizeof line, "%-*s %-*s %-18s %8s %9s %9s  %s", w->name, row->name, w->state,
                  row->state, step, loss, unit_percent(score, row->score),
                  *row->left ? row->left : "-", *row->at ? row->at : "-");
     while (n > 0 && n < (int)sizeof line && line[n - 1] == ' ')
@@ -410,19 +422,21 @@ static bool any_step(const struct run *r, enum submit_job job)
 bool status_show(const struct run *r, struct err *e)
 {
     struct status s = {.r = r};
-    int width = 20;
+    struct widths w = {20, 24};
     /* in this order: what has ended by now has left its files */
     bool ok = make_rows(&s, e) && look_at_slurm(&s, e) && look_at_files(&s, e);
 
     for (int64_t i = 0; ok && i < s.n; i++)
         ok = look_at_job(&s, &s.rows[i], e);
-    for (int64_t i = 0; i < s.n; i++)
-        if ((int)strlen(s.rows[i].name) > width) width = (int)strlen(s.rows[i].name);
+    for (int64_t i = 0; i < s.n; i++) {
+        widen(&w.name, s.rows[i].name);
+        widen(&w.state, s.rows[i].state);
+    }
     if (ok)
-        log_line("%-*s %-24s %-18s %8s %9s %9s  %s", width, "", "state", "step", "loss", "score",
-                 "left", "job");
+        log_line("%-*s %-*s %-18s %8s %9s %9s  %s", w.name, "", w.state, "state", "step", "loss",
+                 "score", "left", "job");
     for (int64_t i = 0; ok && i < s.n; i++)
-        if (any_step(r, s.rows[i].job)) show_row(&s.rows[i], width);
+        if (any_step(r, s.rows[i].job)) show_row(&s.rows[i], &w);
     queue_close(&s.queue);
     free(s.rows);
     return ok;
