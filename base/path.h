@@ -11,4 +11,8 @@ bool path_is_address(const char *path);
  * made. The message follows the path: "begins with ~, ...". */
 bool path_check(const char *path, struct err *e);
 
+/* Whether a path, whose last parts need not be there, is a directory or lies below it, links
+ * resolved. False where that cannot be told. */
+bool path_within(const char *path, const char *dir);
+
 #endif

@@ -12,9 +12,8 @@ bool mdsvd_latent(int64_t *r, double low_rank, int64_t G, struct err *e)
     *r = llround(width);
     /* Fractions such as 1/3 are not exact in double: the product may be off by a few roundings. */
     if (*r >= 1 && fabs(width - (double)*r) < 1e-9 * width) return true;
-    return err_set(e,
-                   "svd.low_rank: %g x %" PRId64 " kv heads is not a whole number of latent dims",
-                   low_rank, G);
+    return err_set(e, "%g x %" PRId64 " kv heads is not a whole number of latent dims", low_rank,
+                   G);
 }
 
 /* Adds a part whose r counts only if it is compressed. */

@@ -58,6 +58,12 @@ static void test_looks_ahead(void **state)
         must_fail(state, command, refused[i / 2][1]);
         must_run(state, "test ! -e $T/run");
     }
+    /* nothing is written beside a model's files */
+    must_fail(state,
+              TRAIN "--dry-run --set model.path=configs/quickstart/model --set "
+                    "model.tokenizer=null --set data.cache=configs/quickstart/model/cache",
+              "data.cache: configs/quickstart/model/cache lies in model.path, "
+              "configs/quickstart/model, where nothing is written");
     /* a dry run that will fail over the samples shows them first */
     must_fail(state, TRAIN "--dry-run --set data.train[0].path=$T/words.json", "svd: none");
     must_say(state, "sample 1, ");

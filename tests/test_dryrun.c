@@ -223,9 +223,21 @@ static void test_refuses(void **state)
 {
     refuses(state, "run.steps=[\"rank\"]", "model.path: must be given");
     refuses(state, "model.path=somewhere", "somewhere: no such directory");
-    refuses(state, "sweep.low_rank=[2.25]", "svd.low_rank: 2.25 x 2 kv heads");
-    refuses(state, "sweep.low_rank=[4000]", "8000");
-    refuses(state, "sweep.partial_rope=[18]", "18");
+    refuses(state, "sweep.low_rank=[2.25]", "sweep.low_rank: 2.25 x 2 kv heads");
+    refuses(state, "sweep.low_rank=[4000]", "sweep.low_rank: compression joint: latent width 8000");
+    refuses(state, "sweep.partial_rope=[18]", "sweep.partial_rope: rope_dim 18: must be");
+    /* of recipes, the one whose value it is, and the key */
+    refuses(state,
+            "sweep.recipe=[{\"name\":\"a\"},{\"name\":\"b\",\"set\":[\"sweep.low_rank=[2.25]\"]}]",
+            "sweep.recipe[1] \"b\": sweep.low_rank: 2.25 x 2 kv heads");
+    refuses(
+        state,
+        "sweep.recipe=[{\"name\":\"a\"},{\"name\":\"b\",\"set\":[\"sweep.partial_rope=[18]\"]}]",
+        "sweep.recipe[1] \"b\": sweep.partial_rope: rope_dim 18: must be");
+    refuses(state,
+            "sweep.recipe=[{\"name\":\"c\",\"set\":[\"rank.strategy=uniform\",\"sweep.partial_rope="
+            "[6]\"]}]",
+            "sweep.recipe[0] \"c\": rank.strategy: strategy uniform: the head size");
 }
 
 /* One more token to answer is one more token in the cache of every sample. */

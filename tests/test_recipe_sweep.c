@@ -185,7 +185,7 @@ static void test_unused(void **state)
         struct config c;
         must_load(&c, cases[i][0]);
         int was = printed_begin(state);
-        settings_say_unused(&c, true);
+        settings_say_unused(&c, &(struct settings_model){.pictures = true});
         char *text = printed_end(state, was);
         if (strcmp(text, cases[i][1]) != 0) fail_msg("%s: said\n%s", cases[i][0], text);
         free(text);

@@ -138,7 +138,7 @@ static void test_mended(void **state)
 {
     static const char *const refused[][2] = {
         {"data.train[0].path=$T/s/trian.json", "trian.json"},
-        {"'sweep.low_rank=[4,2.25]'", "svd.low_rank: 2.25 x 2 kv heads"},
+        {"'sweep.low_rank=[4,2.25]'", "sweep.low_rank: 2.25 x 2 kv heads"},
         {"run.memory_limit=0.001", "micro_batch"},
         {"model.tokenizer=$T/gone", "/gone: no such directory"},
         {"'data.eval=[]'", "data.eval has no samples"},

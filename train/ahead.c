@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/path.h"
 #include "convert/mdsvd.h"
 #include "convert/rank.h"
 #include "train/layerwise.h"
@@ -124,10 +125,23 @@ bool ahead_of_run(const struct run *r, struct err *e)
     return check_dir("run.dir", r->c.run.dir, true, e) && check_run(r, e);
 }
 
-bool ahead_of_data(struct run *r, bool pictures, struct err *e)
+/* The cache beside a model's files would be taken for a part of it. */
+static bool check_cache(const struct run *r, struct err *e)
 {
-    settings_say_unused(&r->c, pictures);
-    return (!pictures || check_dir("data.cache", r->c.data.cache, false, e)) && check_steps(r, e);
+    if (!check_dir("data.cache", r->c.data.cache, false, e)) return false;
+    return !r->c.model.path || !path_within(r->c.data.cache, r->c.model.path) ||
+           err_set(e,
+                   "data.cache: %s lies in model.path, %s, where nothing is written: choose "
+                   "another directory",
+                   r->c.data.cache, r->c.model.path);
+}
+
+bool ahead_of_data(struct run *r, const struct hf_config *cfg, struct err *e)
+{
+    const struct settings_model m = {hf_has_vision(cfg), cfg->text.head_dim};
+
+    settings_say_unused(&r->c, &m);
+    return (!m.pictures || check_cache(r, e)) && check_steps(r, e);
 }
 
 /* ---- samples ---- */

@@ -11,7 +11,7 @@ bool ahead_of_run(const struct run *r, struct err *e);
 
 /* Once the model is known: logs the settings that are not used, and checks that what each step
  * starts from exists or is made by an earlier step. */
-bool ahead_of_data(struct run *r, bool pictures, struct err *e);
+bool ahead_of_data(struct run *r, const struct hf_config *cfg, struct err *e);
 
 /* Once the data are open: checks that every set that is scored has samples, and that calibration
  * sees what it needs. Fails also if bad pictures have cost too many samples. `pictures`: the model

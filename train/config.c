@@ -468,6 +468,15 @@ struct point config_point(const struct config *c, int64_t i)
     return p;
 }
 
+const char *point_size_key(const struct config *c, const char *own)
+{
+    const bool rank = strcmp(own, "svd.low_rank") == 0;
+
+    if (c->sweep.cache.n) return "sweep.cache";
+    if (rank) return c->sweep.low_rank.n ? "sweep.low_rank" : own;
+    return c->sweep.partial_rope.n ? "sweep.partial_rope" : own;
+}
+
 bool config_first_of_stage1(const struct config *c, int64_t i)
 {
     const struct point p = config_point(c, i);

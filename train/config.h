@@ -185,6 +185,9 @@ struct point {
 };
 int64_t config_points(const struct config *c);
 struct point config_point(const struct config *c, int64_t i);
+
+/* Which setting has given a point its rank.rope_dim or svd.low_rank, by that key: for messages. */
+const char *point_size_key(const struct config *c, const char *own);
 /* No point before i shares its stage 1. */
 bool config_first_of_stage1(const struct config *c, int64_t i);
 

@@ -23,8 +23,9 @@ bool point_plan(const struct run *r, const struct model *m, const struct point *
                                    r->c.rank.basis == BASIS_CROSS};
 
     *latent = 1; /* "none": any width will do */
-    return (shape.method == KV_NONE || mdsvd_latent(latent, p->low_rank, shape.G, e)) &&
-           mdsvd_plan(plan, &shape, *latent, e);
+    return ((shape.method == KV_NONE || mdsvd_latent(latent, p->low_rank, shape.G, e)) &&
+            mdsvd_plan(plan, &shape, *latent, e)) ||
+           err_context(e, "%s", point_size_key(&r->c, "svd.low_rank"));
 }
 
 /* Whether they have the same pairs, and settings, so that they share their factors. */

@@ -57,7 +57,8 @@ static bool pairs_of(const struct run *r, const struct point *p, const struct mo
     bool there, ok = rank && path && rank_check(&n, p->rope_dim, e);
 
     if (ok && rank_strategy_kind(strategy) == RANK_KIND_FIXED)
-        ok = rank_fixed(rank, strategy, &n, p->rope_dim, r->c.rank.uniform_start, e);
+        ok = rank_fixed(rank, strategy, &n, p->rope_dim, r->c.rank.uniform_start, e) ||
+             err_context(e, "rank.strategy");
     else if (ok && rank_strategy_kind(strategy) == RANK_KIND_GIVEN)
         ok = ranks_read_given(r, &n, rank, e);
     else if (ok && (ok = file_there(path, &there, e)))
@@ -74,10 +75,11 @@ bool point_check(const struct run *r, const struct model *m, const struct point 
     enum rank_strategy strategy = (enum rank_strategy)r->c.rank.strategy;
     struct rank_dims n = model_rank_dims(m);
     int32_t *pairs;
-    bool ok;
+    bool ok = r->c.rank.basis == BASIS_CROSS ? basis_check(&n, p->rope_dim, e)
+                                             : rank_check(&n, p->rope_dim, e);
 
-    if (r->c.rank.basis == BASIS_CROSS) return basis_check(&n, p->rope_dim, e);
-    if (!rank_check(&n, p->rope_dim, e)) return false;
+    if (!ok) return err_context(e, "%s", point_size_key(&r->c, "rank.rope_dim"));
+    if (r->c.rank.basis == BASIS_CROSS) return true;
     if (rank_strategy_kind(strategy) == RANK_KIND_MEASURED) return true;
     pairs = mem_new((size_t)(n.L * n.G * p->rope_dim / 2), sizeof *pairs, "kept pairs", e);
     ok = pairs && pairs_of(r, p, m, pairs, e);

@@ -7,8 +7,12 @@
 /* Fails if two settings, or two values of one, cannot both be meant. */
 bool settings_check(const struct config *c, struct err *e);
 
-/* Logs which of the given settings change nothing here, and why. `pictures`: the model takes
- * pictures. */
-void settings_say_unused(const struct config *c, bool pictures);
+/* What decides of the model whether a setting is used. */
+struct settings_model {
+    bool pictures;    /* it takes them */
+    int64_t head_dim; /* 0: not known */
+};
+/* Logs which of the given settings change nothing here, and why. */
+void settings_say_unused(const struct config *c, const struct settings_model *m);
 
 #endif

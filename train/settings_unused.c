@@ -14,7 +14,7 @@
 struct use {
     const struct config *c;
     const struct config_phase *p; /* of a phase's rule */
-    bool pictures;
+    const struct settings_model *m;
 };
 
 static enum rank_kind rank_kind_of(const struct use *u)
@@ -85,6 +85,19 @@ static bool of_rotation(const struct use *u)
 {
     return !u->c->rank.rotation || config_rotates(u->c);
 }
+/* Of heads that keep all of their pairs nothing is left to turn. */
+static bool of_unrotated(const struct use *u)
+{
+    const struct config *c = u->c;
+    const struct schema_ints *all = &c->sweep.partial_rope;
+    bool loses = false;
+
+    if (!u->m->head_dim || c->rank.basis == BASIS_CROSS || c->sweep.cache.n) return true;
+    if (!all->n) return c->rank.rope_dim < u->m->head_dim;
+    for (int64_t i = 0; i < all->n; i++)
+        loses = loses || all->v[i] < u->m->head_dim;
+    return loses;
+}
 static bool of_head_basis(const struct use *u)
 {
     return u->c->rank.basis == BASIS_HEAD;
@@ -147,11 +160,11 @@ static bool of_curve(const struct use *u)
 }
 static bool of_pictures(const struct use *u)
 {
-    return u->pictures;
+    return u->m->pictures;
 }
 static bool of_decoupled(const struct use *u)
 {
-    return u->pictures || !u->c->svd.decoupled;
+    return u->m->pictures || !u->c->svd.decoupled;
 }
 static bool of_epochs(const struct use *u)
 {
@@ -163,7 +176,7 @@ static bool of_curve_points(const struct use *u)
 }
 static bool of_projector(const struct use *u)
 {
-    return u->pictures || !u->p->projector;
+    return u->m->pictures || !u->p->projector;
 }
 static bool of_distill(const struct use *u)
 {
@@ -171,7 +184,7 @@ static bool of_distill(const struct use *u)
 }
 static bool of_vision(const struct use *u)
 {
-    return u->pictures || !u->p->vision;
+    return u->m->pictures || !u->p->vision;
 }
 
 static const char no_step[] = "run.steps lacks their step", no_eval[] = "there is no data.eval",
@@ -230,6 +243,7 @@ static const struct rule {
     {"rank.max_queries", of_samples, "rank.strategy measures nothing", 0},
     {"rank.max_queries", of_queries, other_strategy, 0},
     {"rank.rotation", of_rotation, "stage1 and svd are not among run.steps", 0},
+    {"rank.rotation", of_unrotated, "every pair stays rotated: nothing loses RoPE", 0},
     {"rank.rope_dim", of_given, by_cache, 0},
     {"svd.low_rank", of_given, by_cache, 0},
     {"svd.split_samples", of_trials, "there is no sweep.cache, and svd.ranks is not sensitivity",
@@ -279,13 +293,13 @@ static bool is_group(const struct rule *r)
 }
 
 /* The rule by which a setting is not used with these settings, NULL: it is. */
-static const struct rule *against(const char *key, const struct config *c, bool pictures)
+static const struct rule *against(const char *key, const struct config *c,
+                                  const struct settings_model *m)
 {
     for (int i = 0; i < RULES; i++) {
         const struct rule *r = &rules[i];
         const size_t n = strlen(r->key);
-        struct use u = {
-            .c = c, .p = r->phase ? config_phase(c, r->phase - 1) : NULL, .pictures = pictures};
+        struct use u = {.c = c, .p = r->phase ? config_phase(c, r->phase - 1) : NULL, .m = m};
         if (is_group(r) ? strncmp(key, r->key, n) != 0 : strcmp(key, r->key) != 0) continue;
         if (!r->used(&u)) return r;
     }
@@ -296,7 +310,7 @@ static const struct rule *against(const char *key, const struct config *c, bool 
 struct look {
     const struct config *c;
     int64_t recipe; /* -1: the run's */
-    bool pictures;
+    const struct settings_model *m;
 };
 
 static const struct rule replaced = {"", NULL, "each of sweep.recipe sets them", 0};
@@ -308,13 +322,13 @@ static const struct rule *unused(const struct look *l, const struct schema_row *
 
     if (l->recipe >= 0)
         return recipes_sets(l->c, l->recipe, row)
-                   ? against(row->key, recipes_config(l->c, l->recipe), l->pictures)
+                   ? against(row->key, recipes_config(l->c, l->recipe), l->m)
                    : NULL;
     if (!schema_given(&config_schema, l->c, row)) return NULL;
     for (int64_t k = 0; k < recipes_count(l->c); k++) {
         const struct rule *r;
         if (recipes_sets(l->c, k, row)) continue;
-        r = against(row->key, recipes_config(l->c, k), l->pictures);
+        r = against(row->key, recipes_config(l->c, k), l->m);
         if (!r) return NULL;
         if (first == &replaced) first = r;
     }
@@ -382,9 +396,9 @@ static void say_sources(const struct config *c)
     }
 }
 
-void settings_say_unused(const struct config *c, bool pictures)
+void settings_say_unused(const struct config *c, const struct settings_model *m)
 {
     for (int64_t k = -1; k < (c->recipes ? recipes_count(c) : 0); k++)
-        say_all(&(struct look){c, k, pictures});
+        say_all(&(struct look){c, k, m});
     say_sources(c);
 }

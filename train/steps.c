@@ -386,8 +386,8 @@ static bool open_data(struct run *r, struct err *e)
     const char *path = r->c.model.path;
     struct model given = {0};
     struct forecast f = {0};
-    bool ok = ahead_of_run(r, e) && forecast_open(&f, r, e) &&
-              ahead_of_data(r, hf_has_vision(&f.base.cfg), e) && run_open_data(r, &f.base.cfg, e) &&
+    bool ok = ahead_of_run(r, e) && forecast_open(&f, r, e) && ahead_of_data(r, &f.base.cfg, e) &&
+              run_open_data(r, &f.base.cfg, e) &&
               ahead_of_steps(r, hf_has_vision(&f.base.cfg), e) && forecast_models(&f, e) &&
               forecast_fits(&f, e);
 

@@ -375,9 +375,8 @@ bool dry_run(struct run *r, struct err *e)
     if (ok) {
         dry_title("settings");
         printf("%s", settings);
-        ok = ahead_of_run(r, e) && forecast_open(&f, r, e) &&
-             ahead_of_data(r, hf_has_vision(&f.base.cfg), e) && show_weights(&f, e) &&
-             show_data(&f, e) && forecast_models(&f, e);
+        ok = ahead_of_run(r, e) && forecast_open(&f, r, e) && ahead_of_data(r, &f.base.cfg, e) &&
+             show_weights(&f, e) && show_data(&f, e) && forecast_models(&f, e);
     }
     if (ok) {
         show_parameters(&f);

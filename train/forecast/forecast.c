@@ -88,6 +88,14 @@ static bool mla_state(const struct forecast *f, const struct point *pt, struct m
     return point_plan(f->r, &f->base, pt, &s->latent, &unused, e);
 }
 
+/* Names the recipe whose settings the model refuses; false. */
+static bool of_recipe(const struct config *c, const struct point *p, struct err *e)
+{
+    if (!c->recipes || e->machine) return false;
+    return err_context(e, "sweep.recipe[%lld] \"%s\"", (long long)p->recipe,
+                       recipes_name(c, p->recipe));
+}
+
 static bool add_point(struct forecast *f, int64_t i, struct err *e)
 {
     const struct config *c = &f->r->c;
@@ -97,7 +105,7 @@ static bool add_point(struct forecast *f, int64_t i, struct err *e)
     struct forecast_model *m;
 
     recipes_take(&f->r->c, pt.recipe);
-    if ((stage1 || svd) && !point_check(f->r, &f->base, &pt, e)) return false;
+    if ((stage1 || svd) && !point_check(f->r, &f->base, &pt, e)) return of_recipe(c, &pt, e);
     if (stage1 && config_first_of_stage1(c, i)) {
         m = add(f, pt.stage1, " stage 1", recipes_phase(c, pt.recipe, STEP_STAGE1),
                 peft_kinds((enum peft_set)c->stage1.peft, c->stage1.projector));
@@ -108,7 +116,7 @@ static bool add_point(struct forecast *f, int64_t i, struct err *e)
     m = add(f, pt.name, " stage 2", stage2 ? recipes_phase(c, pt.recipe, STEP_STAGE2) : NULL,
             peft_kinds((enum peft_set)c->stage2.peft, c->stage2.projector));
     m->point = pt;
-    return mla_state(f, &pt, &m->state, e);
+    return mla_state(f, &pt, &m->state, e) || of_recipe(c, &pt, e);
 }
 
 /* The set with the longest samples; NULL if nothing is scored. */
