@@ -5,7 +5,7 @@
  * An option is its letter where the expected answer is one, else its text; what ends a turn is not
  * counted. */
 #include "base/mem.h"
-#include "model/choose.h"
+#include "model/likelihood.h"
 #include "train/score/scorer.h"
 
 #include <math.h>
@@ -124,7 +124,7 @@ bool options_score(struct scoring *s, struct err *e)
                 ok = dataset_continuation(&s->set->data, s->entry[i], &s->samples[i], a[i].text[k],
                                           &o[k * n + i], e);
     }
-    ok = ok && model_choose(&how, &s->f, o, most, logp, e);
+    ok = ok && model_likelihood(&how, &s->f, o, most, logp, e);
     for (int64_t i = 0; ok && i < n; i++)
         ok = count(s, i, &a[i], logp, e);
     for (int64_t i = 0; o && i < n * OPTIONS; i++)

@@ -1,6 +1,6 @@
-/* choose.c - see choose.h. The last token of each prompt is taken off the cache and is given again at
+/* likelihood.c - see likelihood.h. The last token of each prompt is taken off the cache and is given again at
  * the head of every continuation, so that the first token of one is scored like the others. */
-#include "model/choose.h"
+#include "model/likelihood.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "data/sample.h"
@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct choosing {
+struct prompted {
     const struct generator *g;
     const struct batch *prompts;
     struct picture_places pictures;
@@ -25,7 +25,7 @@ struct step {
     int64_t *seq;
 };
 
-static void lay_out(const struct choosing *c, const struct continuation *o, struct step *s)
+static void lay_out(const struct prompted *c, const struct continuation *o, struct step *s)
 {
     struct tape *t = c->g->t;
     const int64_t axes = c->pictures.axes;
@@ -65,7 +65,7 @@ static void lay_out(const struct choosing *c, const struct continuation *o, stru
 }
 
 /* Computes the prompts, and takes their last tokens back. */
-static bool prefill(struct choosing *c, const struct forward *f, struct err *e)
+static bool prefill(struct prompted *c, const struct forward *f, struct err *e)
 {
     struct forward all = *f;
     int64_t *seq;
@@ -87,7 +87,8 @@ static bool prefill(struct choosing *c, const struct forward *f, struct err *e)
 }
 
 /* One option of every sample. */
-static bool choose(struct choosing *c, const struct continuation *o, double *logp, struct err *e)
+static bool score_option(struct prompted *c, const struct continuation *o, double *logp,
+                         struct err *e)
 {
     struct token_score *each;
     struct step s;
@@ -123,12 +124,12 @@ static int64_t longest(const struct batch *b, const struct continuation *o, int6
     return prompt + more;
 }
 
-bool model_choose(const struct generator *g, const struct forward *f, const struct continuation *o,
-                  int64_t options, double *logp, struct err *e)
+bool model_likelihood(const struct generator *g, const struct forward *f,
+                      const struct continuation *o, int64_t options, double *logp, struct err *e)
 {
     const int64_t samples = f->batch->samples;
     const double begin = clock_seconds();
-    struct choosing c = {.g = g, .prompts = f->batch};
+    struct prompted c = {.g = g, .prompts = f->batch};
     bool ok;
 
     family_places(&g->m->cfg, &c.pictures);
@@ -139,7 +140,7 @@ bool model_choose(const struct generator *g, const struct forward *f, const stru
          kv_cache_new(&c.cache, g->m, g->cache, samples, longest(f->batch, o, options), e) &&
          prefill(&c, f, e);
     for (int64_t k = 0; ok && k < options; k++)
-        ok = choose(&c, o + k * samples, logp + k * samples, e);
+        ok = score_option(&c, o + k * samples, logp + k * samples, e);
     if (ok && g->stats) {
         generate_count_cache(g->stats, f->batch, &c.cache);
         g->stats->prefill_seconds += clock_seconds() - begin;

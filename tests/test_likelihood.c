@@ -1,4 +1,4 @@
-/* test_choose.c - continuations of one prompt by likelihood (model/choose.h): each scores as it does in
+/* test_likelihood.c - continuations of one prompt by likelihood (model/likelihood.h): each scores as it does in
  * a sample of its own, whatever was scored before it, in every state of attention. */
 #include <stdarg.h>
 #include <stddef.h>
@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "model/choose.h"
+#include "model/likelihood.h"
 #include "tests/tiny_convert.h"
 #include "tests/tiny_model.h"
 
@@ -48,7 +48,7 @@ static void check(struct model *m, struct tape *t, const char *name)
     must(batch_fill(&prompts, all.s, SAMPLES, true, &e), &e);
     f = all.f;
     f.batch = &prompts.batch;
-    must(model_choose(&g, &f, o, OPTIONS, logp, &e), &e);
+    must(model_likelihood(&g, &f, o, OPTIONS, logp, &e), &e);
     for (int s = 0; s < SAMPLES; s++) {
         /* 1e-3 a token: as the scores of whole samples against their logits, test_model.c */
         if (!(fabs(logp[s] - want[s]) < 4e-3)) fail_msg("%s: %g, not %g", name, logp[s], want[s]);
@@ -61,7 +61,7 @@ static void check(struct model *m, struct tape *t, const char *name)
     tiny_batch_free(&all);
 }
 
-static void test_choose(void **state)
+static void test_likelihood(void **state)
 {
     struct tape *t;
     struct err e;
@@ -85,7 +85,7 @@ static void test_choose(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_choose)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_likelihood)};
 
-    return cmocka_run_group_tests_name("choose", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("likelihood", tests, NULL, NULL);
 }

@@ -1,7 +1,7 @@
-/* choose.h - how likely several continuations of the same prompts are, through a KV cache: a prompt is
+/* likelihood.h - how likely several continuations of the same prompts are, through a KV cache: a prompt is
  * computed once, and the cache is taken back to it after each continuation. */
-#ifndef MODEL_CHOOSE_H
-#define MODEL_CHOOSE_H
+#ifndef MODEL_LIKELIHOOD_H
+#define MODEL_LIKELIHOOD_H
 
 #include "data/sample.h"
 #include "model/generate.h"
@@ -9,7 +9,7 @@
 /* Fills logp[k * samples + s] with the sum of the log probabilities of the tokens of option
  * o[k * samples + s], each after the prompt (sample s of f->batch) and the tokens before it; 0 where
  * there is none. k < options. Of the generator, max_new and stop are not used. */
-bool model_choose(const struct generator *g, const struct forward *f, const struct continuation *o,
-                  int64_t options, double *logp, struct err *e);
+bool model_likelihood(const struct generator *g, const struct forward *f,
+                      const struct continuation *o, int64_t options, double *logp, struct err *e);
 
 #endif
