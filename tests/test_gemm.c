@@ -277,6 +277,61 @@ static void test_sharing_out(void **state)
     free(scratch);
 }
 
+/* c[M,N] = a b twice, which must be the same bits; how far the first is from `want` (NULL: nowhere). */
+static float repeated(const struct product *p, const float *a, const float *b, float *c,
+                      const float *want)
+{
+    float *again = malloc((size_t)(p->M * p->N) * sizeof *again), off = 0;
+
+    assert_non_null(again);
+    for (int i = 0; i < 2; i++)
+        gemm_real(p->M, p->N, p->K, mat_of(a, p->ta ? p->M : p->K, p->ta),
+                  mat_of(b, p->tb ? p->K : p->N, p->tb), false, i ? again : c, p->N);
+    assert_memory_equal(c, again, (size_t)(p->M * p->N) * sizeof *c);
+    for (int64_t i = 0; want && i < p->M * p->N; i++)
+        off = fmaxf(off, fabsf(c[i] - want[i]));
+    free(again);
+    return off;
+}
+
+/* At a number of threads the bits repeat, at any width. Between numbers they may differ, which is what
+ * the pages promise: a library's order of sums depends on the widths that a thread gets. Terms are
+ * about 1, so that the bound is check_product's, once for each of the two. */
+static void test_threads(void **state)
+{
+    static const int64_t widths[] = {1, 7, 17, 24, 33, 40, 100};
+    enum { WIDTHS = sizeof widths / sizeof *widths, MOST = 100, K = 1301, THREADS = 3 };
+    const int threads = omp_get_max_threads();
+    float *c[THREADS];
+    struct rng r;
+
+    (void)state;
+    rng_seed(&r, 2, 1);
+    float *a = some_values(&r, MOST * K), *b = some_values(&r, MOST * K);
+    for (int t = 0; t < THREADS; t++)
+        c[t] = some_values(&r, MOST * MOST);
+    for (int i = 0; i < 2 * 4 * WIDTHS * WIDTHS; i++) {
+        const struct product p = {.M = widths[i / 8 / WIDTHS],
+                                  .N = widths[i / 8 % WIDTHS],
+                                  .K = K,
+                                  .ta = i & 1,
+                                  .tb = i & 2};
+        gemm_setup(i & 4 ? GEMM_ONEDNN : GEMM_OPENBLAS, GEMM_F32);
+        for (int t = 0; t < THREADS; t++) {
+            omp_set_num_threads(t + 1);
+            const float off = repeated(&p, a, b, c[t], t ? c[0] : NULL);
+            if (!(off <= 0x1p-21f * (K + 8)))
+                fail_msg("%ld x %ld, %d threads: off by %g", (long)p.M, (long)p.N, t + 1, off);
+        }
+    }
+    omp_set_num_threads(threads);
+    gemm_setup(backend_library(), GEMM_F32);
+    for (int t = 0; t < THREADS; t++)
+        free(c[t]);
+    free(a);
+    free(b);
+}
+
 static void test_describe(void **state)
 {
     char text[GEMM_TEXT];
@@ -368,14 +423,16 @@ static void test_model_in_bf16(void **state)
     check_model(GEMM_BF16, true);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_openblas), cmocka_unit_test(test_onednn),
-        cmocka_unit_test(test_bf16),     cmocka_unit_test(test_operands),
-        cmocka_unit_test(test_scratch),  cmocka_unit_test(test_sharing_out),
-        cmocka_unit_test(test_describe), cmocka_unit_test(test_model_in_bf16),
+        cmocka_unit_test(test_openblas),      cmocka_unit_test(test_onednn),
+        cmocka_unit_test(test_bf16),          cmocka_unit_test(test_operands),
+        cmocka_unit_test(test_scratch),       cmocka_unit_test(test_sharing_out),
+        cmocka_unit_test(test_threads),       cmocka_unit_test(test_describe),
+        cmocka_unit_test(test_model_in_bf16),
     };
 
+    if (argc > 1) cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
