@@ -674,12 +674,18 @@ static void test_interrupted_early(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        program_test(test_as_evaluate), program_test(test_kept),
-        program_test(test_template),    cmocka_unit_test(test_cut),
-        cmocka_unit_test(test_choice),  cmocka_unit_test(test_stream),
-        program_test(test_json),        program_test(test_compare),
-        program_test(test_commands),    program_test(test_bad_input),
-        program_test(test_interrupted), program_test(test_interrupted_prompt),
+        program_test(test_as_evaluate),
+        program_test(test_kept),
+        program_test(test_template),
+        cmocka_unit_test(test_cut),
+        cmocka_unit_test(test_choice),
+        cmocka_unit_test(test_stream),
+        program_test(test_json),
+        program_test(test_compare),
+        program_test(test_commands),
+        program_test(test_bad_input),
+        program_test(test_interrupted),
+        program_test(test_interrupted_prompt),
         program_test(test_interrupted_early),
     };
 

@@ -148,8 +148,10 @@ static void test_mme_figures(void **state)
     assert_true(figure("mme", "mme_perception_score", items, 8) == 125 + 50);
     assert_true(figure("mme", "mme_cognition_score", items, 8) == 200);
     items[1].group = 6;
+    items[1].row = 12;
     assert_false(metric_figure_value(f, items, 8, &value, &e));
-    assert_string_equal(e.msg, "\"count\": group 6 has 1 samples; mme needs 2 of each");
+    assert_string_equal(
+        e.msg, "\"count\": the picture (\"group\") of row 12 has 1 sample: mme needs two of each");
 }
 
 /* Four categories of 3 or 7 pictures in no order, and lmms-eval's sum of their means. */

@@ -140,10 +140,9 @@ static bool look_ahead(struct run *r, struct plan *p, struct err *e)
     bool ok;
 
     if (limit > 0) r->memory_limit = r->room = (size_t)limit;
-    ok = ahead_of_run(r, e) && forecast_open(&f, r, e) &&
-         ahead_of_data(r, &f.base.cfg, e) && run_open_data(r, &f.base.cfg, e) &&
-         ahead_of_steps(r, hf_has_vision(&f.base.cfg), e) && forecast_models(&f, e) &&
-         plan_memory(p, &f, e);
+    ok = ahead_of_run(r, e) && forecast_open(&f, r, e) && ahead_of_data(r, &f.base.cfg, e) &&
+         run_open_data(r, &f.base.cfg, e) && ahead_of_steps(r, hf_has_vision(&f.base.cfg), e) &&
+         forecast_models(&f, e) && plan_memory(p, &f, e);
     forecast_close(&f);
     return ok;
 }
