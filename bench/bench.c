@@ -213,7 +213,8 @@ static bool run(struct bench *b, struct err *e)
     omp_set_num_threads(threads(b));
     gemm_setup(GEMM_AUTO, GEMM_F32);
     gemm_single_blas();
-    ok = measure_gemm(&report, report.gemm, e) && report_begin(&report, e) &&
+    report.memory = memory_rate(b->files.brief ? 1 : GEMM_REPEATS, e);
+    ok = report.memory > 0 && measure_gemm(&report, report.gemm, e) && report_begin(&report, e) &&
          measure_all(b, &report, e) && measure_gemm(&report, after, e) &&
          report_end(&report, after, e);
     file_out_abort(&report.out);

@@ -90,6 +90,32 @@ double gemm_rate_bf16(int64_t side, int repeats, struct err *e)
     return rate;
 }
 
+double memory_rate(int repeats, struct err *e)
+{
+    const int64_t n = ((int64_t)1 << 30) / (int64_t)sizeof(real);
+    real *x = mem_new((size_t)n, sizeof *x, "memory to read", e);
+    double best = -1;
+    volatile real used;
+
+    if (!x) return best;
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < n; i++)
+        x[i] = (real)(i & 1);
+    for (int r = 0; r < repeats; r++) {
+        double begin = clock_seconds();
+        real sum = 0;
+#pragma omp parallel for simd schedule(static) reduction(+ : sum)
+        for (int64_t i = 0; i < n; i++)
+            sum += x[i];
+        used = sum;
+        double rate = 1e-9 * (double)n * (double)sizeof(real) / (clock_seconds() - begin);
+        if (rate > best) best = rate;
+    }
+    (void)used;
+    free(x);
+    return best;
+}
+
 /* The number of keys seen, summed over all queries of an attention. */
 static double keys_seen(const struct attention *a)
 {

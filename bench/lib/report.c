@@ -62,12 +62,13 @@ bool report_begin(struct report *r, struct err *e)
     fprintf(fp, "- one %d x %d product: ", r->gemm_side, r->gemm_side);
     print_gemm(fp, r->gemm);
     fprintf(fp,
-            " before (the rows' shares are of this%s)\n\nRows are in fp32 where they do not say "
+            " before (the rows' shares are of this%s)\n- memory is read at %.1f GB/s (a roofline is "
+            "what a step must read at this rate, then what it must multiply at the product's)\n\nRows are in fp32 where they do not say "
             "bf16. Median of the repeats, lowest and highest in brackets. Both sides are open at a "
             "time and take turns, and \"times as fast\" is taken turn by turn. Memory is the peak "
             "of the whole process. Where both compute a number (loss, mean of pixels or features), "
             "they agree within %g (in bf16 %g), or this file would not be here.%s\n\n",
-            r->gemm[GEMM_BF16] > 0 ? ", each of its dtype's" : "", precisions[GEMM_F32].tolerance,
+            r->gemm[GEMM_BF16] > 0 ? ", each of its dtype's" : "", r->memory, precisions[GEMM_F32].tolerance,
             precisions[GEMM_BF16].tolerance,
             r->brief ? " **The short form: sizes are tiny, its times mean nothing.**" : "");
     fprintf(fp, "| | ours | PyTorch | times as fast | memory, ours | PyTorch | |\n"
@@ -103,7 +104,18 @@ static void print_peak(FILE *fp, const struct child *c)
         fprintf(fp, " | -");
 }
 
-/* The work per second, and its share of a product's rate. */
+/* The share of a side's roofline, of work that reads more than it multiplies. */
+static void print_roofline(FILE *fp, const struct report *r, double gemm, const struct child *c,
+                           double rate)
+{
+    const double *bytes = child_fact(c, "read_bytes");
+    const double *flop = child_fact(c, "flop"), *units = child_fact(c, "units");
+    double roof = *units / (*bytes / (1e9 * r->memory) + *flop / (1e9 * gemm));
+
+    fprintf(fp, "%.0f %% of the roofline of %.3g", 100 * rate / roof, roof);
+}
+
+/* The work per second, and its share of a product's rate or of the roofline. */
 static void print_rate(FILE *fp, const struct report *r, const struct row *row,
                        const struct result *x)
 {
@@ -113,8 +125,14 @@ static void print_rate(FILE *fp, const struct report *r, const struct row *row,
     if (!flop || !units || row->seconds) return;
     for (int k = 0; k < x->sides; k++) {
         memcpy(sorted, x->value[k], (size_t)x->n * sizeof *sorted);
-        double rate = 1e-9 * *flop / *units * median(sorted, x->n);
-        fprintf(fp, "%s%.1f GFLOP/s (%.0f %%)", k ? " and " : "", rate, 100 * rate / most);
+        double rate = median(sorted, x->n);
+        if (k) fprintf(fp, " and ");
+        if (child_fact(&x->side[k], "read_bytes")) {
+            print_roofline(fp, r, most, &x->side[k], rate);
+            continue;
+        }
+        rate *= 1e-9 * *flop / *units;
+        fprintf(fp, "%.1f GFLOP/s (%.0f %%)", rate, 100 * rate / most);
     }
 }
 
@@ -133,7 +151,8 @@ static void print_emulated(FILE *fp, const struct report *r, const struct row *r
 static void print_facts(FILE *fp, const struct result *x)
 {
     static const char *const known[] = {
-        "check", "norm", "flop", "units", "samples", "computed_cache_mib", "peak_mib", NULL};
+        "check",   "norm",       "flop", "units", "samples", "computed_cache_mib", "peak_mib",
+        "read_bytes", NULL};
 
     for (int side = 0; side < x->sides; side++)
         for (int i = 0; i < x->side[side].n_facts; i++) {

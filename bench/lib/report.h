@@ -23,6 +23,7 @@ struct report {
     const char *python; /* "": none */
     int threads, gemm_side;
     double gemm[2]; /* GFLOP/s by enum gemm_compute; 0 for bf16 if the CPU has no instructions */
+    double memory;  /* GB/s */
 };
 
 /* Writes the machine, versions, the method of measurement, and the table's head. */

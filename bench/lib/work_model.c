@@ -28,7 +28,8 @@ struct state {
     int64_t length, heads, width;
     struct picture_shape picture; /* the tower's */
     bool projected;               /* its features go through the projector */
-    struct kv_cache cache;
+    struct cache_how how;
+    struct kv_cache cache; /* held as `how` says */
     int64_t sequences;
 };
 
@@ -39,6 +40,7 @@ static void close_state(void *p)
     adamw_free(&s->opt);
     stored_close(&s->stored);
     kv_cache_free(&s->cache);
+    cache_how_free(&s->how);
     tape_free(s->tape);
     for (int i = 0; i < 4; i++) {
         free(s->leaf[i].data);
@@ -255,7 +257,8 @@ static void *attention_open(const struct work_args *a, struct err *e)
 
 const struct work work_attention = {"attention", attention_open, attention_run, NULL, close_state};
 
-/* ---- decode: model=DIR context=N sequences=N: a token for each, over a cache of random values */
+/* ---- decode: model=DIR context=N sequences=N cache=KIND: a token for each, over a cache of random
+ * values ---- */
 
 /* Resets the cache to `context` tokens, forgetting what the last step appended. */
 static bool decode_run(void *p, double *units, struct err *e)
@@ -292,14 +295,30 @@ static bool decode_run(void *p, double *units, struct err *e)
     return true;
 }
 
+/* Whole blocks of a form, of random values. */
+static void fill_rows(char *to, int64_t bytes, const struct row_form *f, int64_t salt)
+{
+    if (!f->pack) {
+        fill((real *)(void *)to, bytes / (int64_t)sizeof(real), salt);
+        return;
+    }
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < bytes / f->bytes; i++) {
+        float x[64];
+        CHECK(f->values <= 64);
+        fill(x, f->values, salt + i * f->values);
+        f->pack((uint8_t *)to + i * f->bytes, x, 1);
+    }
+}
+
 static bool fill_cache(struct state *s, struct err *e)
 {
     struct kv_cache *c = &s->cache;
     int64_t picture = s->length / 8; /* the context begins with this many image tokens */
 
-    for (int i = 0; i < 3; i++)
-        fill((real *)(void *)c->data[i],
-             c->sequences * c->capacity * c->before[c->layers][i] / (int64_t)sizeof(real), i);
+    for (int i = 0; i < CACHE_ROWS; i++)
+        fill_rows(c->data[i], c->sequences * c->capacity * c->before[c->layers][i],
+                  s->how.kind.form[i], i);
     for (int64_t i = 0; i < c->sequences; i++) {
         c->spans[i] = mem_new(2, sizeof **c->spans, "bench", e);
         if (!c->spans[i]) return false;
@@ -311,25 +330,57 @@ static bool fill_cache(struct state *s, struct err *e)
     return true;
 }
 
+/* The least work of a step: what its products multiply and add, and the bytes that must come from
+ * memory, of each weight and all of the cache once. */
+static void decode_facts(const struct state *s)
+{
+    const struct text_config *c = &s->m.cfg.text;
+    const double keys = (double)((s->length + 1) * s->sequences), H = (double)c->num_attention_heads;
+    double flop = 0, bytes = (double)kv_cache_bytes(&s->cache);
+    int n;
+    struct node *const *nodes = tape_nodes(s->tape, &n);
+
+    for (int i = 0; i < n; i++) {
+        const struct tensor *w = nodes[i]->in[1];
+        const bool heads = strcmp(nodes[i]->op->name, "head_linear") == 0;
+        if (strcmp(nodes[i]->op->name, "cached_attention") == 0) {
+            const struct cached_attention *a = nodes[i]->args;
+            double width = (double)(a->part[0].width + (a->parts > 1 ? a->part[1].width : 0));
+            flop += 2 * keys * H * (width + (double)a->v_width);
+        }
+        if (!heads && strcmp(nodes[i]->op->name, "linear") != 0) continue;
+        flop += 2 * (double)nodes[i]->out->rows * (double)tensor_count(w) *
+                (heads ? H / (double)c->num_key_value_heads : 1);
+        bytes += (double)tensor_count(w) * (double)dtype_size(w->dtype);
+    }
+    work_fact("flop", flop);
+    work_fact("read_bytes", bytes);
+    work_fact("units", (double)s->sequences);
+}
+
 static void *decode_open(const struct work_args *a, struct err *e)
 {
     struct state *s = new_state(e);
     bool ok = s && model_open(&s->m, work_text(a, "model", NULL), e);
+    struct cache_kind kind;
     double units = 0;
 
     if (ok) {
         s->sequences = work_number(a, "sequences", 1);
         s->length = work_number(a, "context", 0);
     }
-    ok = ok && kv_cache_new(&s->cache, &s->m, NULL, s->sequences, s->length + 1, e) &&
+    ok = ok && cache_kind_read(&kind, work_text(a, "cache", "f32"), e) &&
+         cache_how_new(&s->how, &s->m, &kind, e) &&
+         kv_cache_new(&s->cache, &s->m, &s->how, s->sequences, s->length + 1, e) &&
          fill_cache(s, e);
     if (ok) {
-        int64_t values = model_cache_values(&s->m) * s->m.cfg.text.num_hidden_layers;
+        const int64_t tokens = s->length * s->sequences;
         work_fact("cache_mib", (double)kv_cache_bytes(&s->cache) / 0x1p20);
-        work_fact("computed_cache_mib",
-                  (double)(values * s->length * s->sequences) * sizeof(real) / 0x1p20);
+        work_fact("computed_cache_mib", (double)(cache_kind_bytes(&kind, &s->m) * tokens) / 0x1p20);
     }
-    return opened(s, ok && decode_run(s, &units, e));
+    ok = ok && decode_run(s, &units, e);
+    if (ok) decode_facts(s);
+    return opened(s, ok);
 }
 
 const struct work work_decode = {"decode", decode_open, decode_run, NULL, close_state};
