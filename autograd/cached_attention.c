@@ -30,7 +30,7 @@
 #include <omp.h>
 #include <string.h>
 
-enum { KEY_TILE = 64, VALUE_TILE = 128, BLOCK_QUERIES = 64 };
+enum { KEY_TILE = 64, VALUE_TILE = 128, VALUE_KEYS = 256, BLOCK_QUERIES = 64 };
 enum { SCORES = 4 << 20 }; /* scores per round: 16 MiB of floats, or one query's scores if larger */
 
 struct block {
@@ -206,7 +206,8 @@ static void weight_query(const struct cached_attention *a, const struct block *b
     }
 }
 
-/* The sums of the columns [c0, c1) of value head g: one per modality, or a single one. */
+/* The sums of the columns [c0, c1) of value head g: one per modality, or a single one. Keys are taken
+ * in runs whose values, unpacked, stay in a core's cache. */
 static void value_sums(const struct cached_attention *a, const struct block *b, int64_t g,
                        int64_t c0, int64_t c1, const struct room *room, struct tensor *out)
 {
@@ -214,7 +215,8 @@ static void value_sums(const struct cached_attention *a, const struct block *b, 
     bool add[MODALITIES] = {false};
 
     for (int64_t k0 = 0; k0 < b->keys; k0 = end) {
-        enum modality m = run_of(b->seq, k0, b->keys, &end);
+        const int64_t limit = k0 + VALUE_KEYS < b->keys ? k0 + VALUE_KEYS : b->keys;
+        enum modality m = run_of(b->seq, k0, limit, &end);
         int64_t slot = a->split_modalities ? (int64_t)m : 0;
         struct heads s = {.a = room->S + b->scores + g * per * b->keys + k0,
                           .c = tensor_real(out) + b->q0 * out->cols +
@@ -334,14 +336,12 @@ static int64_t most(int64_t a, int64_t b)
 static int64_t tile_size(const struct args *g)
 {
     const struct cached_attention *a = &g->a;
-    int64_t size = 0, keys = 0;
+    int64_t size = 0;
 
     for (int p = 0; p < a->parts; p++)
         if (a->part[p].k->dtype == DT_PACKED) size = most(size, KEY_TILE * a->part[p].width);
-    for (int64_t k = 0; k < g->n_blocks; k++)
-        keys = most(keys, g->blocks[k].keys);
     if (a->v->dtype == DT_PACKED)
-        size = most(size, keys * (a->v_width < VALUE_TILE ? a->v_width : VALUE_TILE));
+        size = most(size, VALUE_KEYS * (a->v_width < VALUE_TILE ? a->v_width : VALUE_TILE));
     return size;
 }
 

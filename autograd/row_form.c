@@ -234,10 +234,28 @@ bool row_pack(const struct row_form *f, void *to, const real *x, int64_t width)
     return good;
 }
 
+/* The columns of whole blocks can be unpacked in place. */
+static int64_t unpack_whole(const struct row_form *f, real *to, const uint8_t *from, int64_t n)
+{
+#ifdef AUTOGRAD_DOUBLE
+    (void)f, (void)to, (void)from, (void)n;
+    return 0;
+#else
+    f->unpack(f, to, from, n / f->values);
+    return n / f->values * f->values;
+#endif
+}
+
 void row_unpack(const struct row_form *f, real *to, const void *row, int64_t c0, int64_t c1)
 {
     float part[CHUNK];
 
+    if (c0 % f->values == 0) {
+        const int64_t n =
+            unpack_whole(f, to, (const uint8_t *)row + c0 / f->values * f->bytes, c1 - c0);
+        to += n;
+        c0 += n;
+    }
     for (int64_t at = c0 / f->values * f->values, end; c0 < c1; at = c0 = end) {
         end = at + CHUNK < c1 ? at + CHUNK : c1;
         f->unpack(f, part, (const uint8_t *)row + at / f->values * f->bytes, blocks(f, end - at));
