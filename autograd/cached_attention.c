@@ -21,9 +21,8 @@
  *
  * A packed cache is unpacked by these tasks, each time what one product reads, for all its heads. So
  * the products are those over the same cache of reals, bit for bit. */
-#include "autograd/gemm.h"
+#include "autograd/cached_parts.h"
 #include "autograd/mathfun.h"
-#include "autograd/ops.h"
 #include "autograd/oplist.h"
 #include "autograd/row_form.h"
 
@@ -48,6 +47,7 @@ struct args {
     int64_t n_rounds;
     int64_t scores, tile; /* reals of a round's scores; and of each thread's tile, behind them */
     int threads;
+    bool single; /* by cached_single.c */
 };
 
 /* What a task works with: the scores of all, and reals of its own for what it unpacks. */
@@ -55,9 +55,7 @@ struct room {
     real *S, *tile;
 };
 
-/* The modality of key `at`; *end is the end of its run, at most `limit`. */
-static enum modality run_of(const struct cached_sequence *s, int64_t at, int64_t limit,
-                            int64_t *end)
+enum modality cached_run(const struct cached_sequence *s, int64_t at, int64_t limit, int64_t *end)
 {
     for (int64_t i = 0; s->spans && i < s->n_spans; i++) {
         if (at >= s->spans[i].end) continue;
@@ -90,14 +88,8 @@ static void heads_product(const struct heads *s, int64_t N, int64_t K, real alph
                     add, s->c + h * s->c_head, s->c_query);
 }
 
-/* What is read of a cache, and instead of the newest rows. */
-struct source {
-    const struct tensor *cache, *fresh;
-};
-
-/* Columns [c0, c1) of keys [k0, k1) of a sequence as reals: the cache's own, or unpacked to `tile`. */
-static struct mat cached_rows(const struct cached_attention *a, const struct source *from,
-                              const struct cached_sequence *s, const struct row_part *p, real *tile)
+struct mat cached_rows(const struct cached_attention *a, const struct cached_source *from,
+                       const struct cached_sequence *s, const struct row_part *p, real *tile)
 {
     const struct tensor *c = from->cache, *fresh = from->fresh;
     const int64_t width = p->c1 - p->c0, newest = fresh ? s->position : INT64_MAX;
@@ -135,7 +127,7 @@ static void part_scores(const struct cached_attention *a, int part, const struct
                           .per = per,
                           .queries = b->nq};
         struct mat keys =
-            cached_rows(a, &(struct source){p->k, p->fresh}, b->seq,
+            cached_rows(a, &(struct cached_source){p->k, p->fresh}, b->seq,
                         &(struct row_part){k0, k1, g * p->width, (g + 1) * p->width}, room->tile);
         keys.trans = true;
         heads_product(&s, k1 - k0, p->width, (real)a->scale, keys, part > 0);
@@ -159,7 +151,7 @@ static void tile_scores(const struct cached_attention *a, const struct block *b,
     int64_t limit = k0 + KEY_TILE < b->keys ? k0 + KEY_TILE : b->keys, end;
 
     for (; k0 < limit; k0 = end) {
-        enum modality m = run_of(b->seq, k0, limit, &end);
+        enum modality m = cached_run(b->seq, k0, limit, &end);
         for (int p = 0; p < a->parts; p++)
             part_scores(a, p, b, m, k0, end, room);
         if (a->key_bias[m]) bias_scores(a, b, m, k0, end, room->S);
@@ -198,7 +190,7 @@ static void weight_query(const struct cached_attention *a, const struct block *b
 
     memset(w, 0, (size_t)(sums * a->heads) * sizeof *w);
     for (int64_t k0 = 0; k0 < b->keys; k0 = end) {
-        enum modality m = run_of(b->seq, k0, b->keys, &end);
+        enum modality m = cached_run(b->seq, k0, b->keys, &end);
         for (int64_t h = 0; h < a->heads; h++)
             for (int64_t k = k0; k < end; k++)
                 w[(a->split_modalities ? (int64_t)m : 0) * a->heads + h] +=
@@ -216,7 +208,7 @@ static void value_sums(const struct cached_attention *a, const struct block *b, 
 
     for (int64_t k0 = 0; k0 < b->keys; k0 = end) {
         const int64_t limit = k0 + VALUE_KEYS < b->keys ? k0 + VALUE_KEYS : b->keys;
-        enum modality m = run_of(b->seq, k0, limit, &end);
+        enum modality m = cached_run(b->seq, k0, limit, &end);
         int64_t slot = a->split_modalities ? (int64_t)m : 0;
         struct heads s = {.a = room->S + b->scores + g * per * b->keys + k0,
                           .c = tensor_real(out) + b->q0 * out->cols +
@@ -228,7 +220,7 @@ static void value_sums(const struct cached_attention *a, const struct block *b, 
                           .per = per,
                           .queries = b->nq};
         const struct mat v = cached_rows(
-            a, &(struct source){a->v, a->v_fresh}, b->seq,
+            a, &(struct cached_source){a->v, a->v_fresh}, b->seq,
             &(struct row_part){k0, end, g * a->v_width + c0, g * a->v_width + c1}, room->tile);
         heads_product(&s, c1 - c0, end - k0, 1, v, add[slot]);
         add[slot] = true;
@@ -281,6 +273,10 @@ static void forward(struct node *n)
     const struct args *g = n->args;
     int64_t begin = 0;
 
+    if (g->single) {
+        cached_single(&g->a, g->threads, n->scratch, n->out);
+        return;
+    }
     for (int64_t r = 0; r < g->n_rounds; r++) {
         run_round(n, begin, g->round_end[r]);
         begin = g->round_end[r];
@@ -422,12 +418,16 @@ struct tensor *op_cached_attention(struct tape *t, const struct cached_attention
     }
     g->a = *a;
     int64_t rows = a->part[0].q[TEXT]->rows, sums = a->split_modalities ? MODALITIES : 1;
-    g->scores = cut_blocks(t, g, rows);
-    g->tile = tile_size(g);
     g->threads = omp_get_max_threads();
+    g->single = cached_is_single(a);
+    if (!g->single) {
+        g->scores = cut_blocks(t, g, rows);
+        g->tile = tile_size(g);
+    }
     struct node *n = tape_node(t, &cached_attention_op, in, n_in, rows,
                                sums * a->heads * (a->v_width + a->weights));
     n->args = g;
-    n->scratch_bytes = (size_t)(g->scores + g->threads * g->tile) * sizeof(real);
+    n->scratch_bytes = sizeof(real) * (size_t)(g->single ? cached_single_scratch(a, g->threads)
+                                                         : g->scores + g->threads * g->tile);
     return n->out;
 }
