@@ -246,7 +246,7 @@ bool json_scan_open_member(struct json_scan *s, const uint8_t *data, size_t size
                            const char *key, bool *found, struct err *e)
 {
     const size_t n = strlen(key);
-    size_t begin, end;
+    size_t begin = 0, end = 0;
 
     *found = false;
     if (!json_scan_open(s, data, size, name, e)) return false;
