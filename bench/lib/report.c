@@ -61,16 +61,18 @@ bool report_begin(struct report *r, struct err *e)
     print_machine(fp, r);
     fprintf(fp, "- one %d x %d product: ", r->gemm_side, r->gemm_side);
     print_gemm(fp, r->gemm);
-    fprintf(fp,
-            " before (the rows' shares are of this%s)\n- memory is read at %.1f GB/s (a roofline is "
-            "what a step must read at this rate, then what it must multiply at the product's)\n\nRows are in fp32 where they do not say "
-            "bf16. Median of the repeats, lowest and highest in brackets. Both sides are open at a "
-            "time and take turns, and \"times as fast\" is taken turn by turn. Memory is the peak "
-            "of the whole process. Where both compute a number (loss, mean of pixels or features), "
-            "they agree within %g (in bf16 %g), or this file would not be here.%s\n\n",
-            r->gemm[GEMM_BF16] > 0 ? ", each of its dtype's" : "", r->memory, precisions[GEMM_F32].tolerance,
-            precisions[GEMM_BF16].tolerance,
-            r->brief ? " **The short form: sizes are tiny, its times mean nothing.**" : "");
+    fprintf(
+        fp,
+        " before (the rows' shares are of this%s)\n- memory is read at %.1f GB/s (a roofline is "
+        "what a step must read at this rate, then what it must multiply at the product's)\n\nRows "
+        "are in fp32 where they do not say "
+        "bf16. Median of the repeats, lowest and highest in brackets. Both sides are open at a "
+        "time and take turns, and \"times as fast\" is taken turn by turn. Memory is the peak "
+        "of the whole process. Where both compute a number (loss, mean of pixels or features), "
+        "they agree within %g (in bf16 %g), or this file would not be here.%s\n\n",
+        r->gemm[GEMM_BF16] > 0 ? ", each of its dtype's" : "", r->memory,
+        precisions[GEMM_F32].tolerance, precisions[GEMM_BF16].tolerance,
+        r->brief ? " **The short form: sizes are tiny, its times mean nothing.**" : "");
     fprintf(fp, "| | ours | PyTorch | times as fast | memory, ours | PyTorch | |\n"
                 "|---|--:|--:|--:|--:|--:|---|\n");
     return !ferror(fp) || err_set(e, "%s: cannot be written", r->out.path);
@@ -150,9 +152,9 @@ static void print_emulated(FILE *fp, const struct report *r, const struct row *r
 /* Facts without a column of their own: those of both sides, then those of the other side only. */
 static void print_facts(FILE *fp, const struct result *x)
 {
-    static const char *const known[] = {
-        "check",   "norm",       "flop", "units", "samples", "computed_cache_mib", "peak_mib",
-        "read_bytes", NULL};
+    static const char *const known[] = {"check",    "norm",       "flop",
+                                        "units",    "samples",    "computed_cache_mib",
+                                        "peak_mib", "read_bytes", NULL};
 
     for (int side = 0; side < x->sides; side++)
         for (int i = 0; i < x->side[side].n_facts; i++) {

@@ -307,7 +307,7 @@ static void fill_rows(char *to, int64_t bytes, const struct row_form *f, int64_t
         float x[64];
         CHECK(f->values <= 64);
         fill(x, f->values, salt + i * f->values);
-        f->pack((uint8_t *)to + i * f->bytes, x, 1);
+        f->pack(f, (uint8_t *)to + i * f->bytes, x, 1);
     }
 }
 
@@ -335,7 +335,8 @@ static bool fill_cache(struct state *s, struct err *e)
 static void decode_facts(const struct state *s)
 {
     const struct text_config *c = &s->m.cfg.text;
-    const double keys = (double)((s->length + 1) * s->sequences), H = (double)c->num_attention_heads;
+    const double keys = (double)((s->length + 1) * s->sequences),
+                 H = (double)c->num_attention_heads;
     double flop = 0, bytes = (double)kv_cache_bytes(&s->cache);
     int n;
     struct node *const *nodes = tape_nodes(s->tape, &n);
