@@ -266,6 +266,7 @@ static bool factor_one(struct mdsvd_out *out, const struct mdsvd_in *in, struct 
     bool ok = false;
 
     CHECK(in->n > 0 && in->d > 0 && in->r > 0 && in->n <= INT32_MAX && in->d <= INT32_MAX);
+    CHECK(in->method < MDSVD_RANDOM);
     CHECK(in->method == MDSVD_WEIGHT || ((in->s || in->m) && in->scale >= 0));
     memset(out, 0, sizeof *out);
     if (!check_finite(in, e)) return false;

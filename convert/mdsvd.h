@@ -19,7 +19,7 @@ struct mdsvd_in {
     double scale; /* of s or m; the published code's is moments_scale(). It shifts weight between
                    * the factors; their product does not change. */
     int64_t r;    /* latent width; components beyond those with energy are zero */
-    enum mdsvd_method method; /* MDSVD_WEIGHT ignores s, m and scale */
+    enum mdsvd_method method; /* MDSVD_WEIGHT ignores s, m and scale; not MDSVD_RANDOM */
 };
 
 struct mdsvd_out {
@@ -48,6 +48,15 @@ bool mdsvd_factor(struct mdsvd_out *out, const struct mdsvd_in *in, int count, i
 size_t mdsvd_scratch(int64_t n, int64_t d, int64_t r, enum mdsvd_method method, bool outputs);
 
 void mdsvd_free(struct mdsvd_out *out); /* fine on a zeroed struct */
+
+/* Factors that know nothing of W: up [n,r] and down [r,d] normal, with the standard deviation std, by
+ * the seed. All r components count as live, and none has energy. */
+struct mdsvd_random {
+    int64_t n, d, r;
+    double std;
+    uint64_t seed;
+};
+bool mdsvd_random(struct mdsvd_out *out, const struct mdsvd_random *in, struct err *e);
 
 /* *error = scale * E|W x - up down x|^2 under in->s (|W - up down|^2 if s is NULL), measured, for
  * any factors: for example what the weight method loses on the activations. */

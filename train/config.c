@@ -212,7 +212,8 @@ static const struct schema_row rows[] = {
     {"svd.decoupled", SCHEMA_BOOL(C, svd.decoupled), .def = "true",
      .help = "separate factors for images and text"},
     {"svd.input", SCHEMA_ENUM(C, svd.input, MDSVD_NAMES), .def = "\"activation\"",
-     .help = "minimise the error of the outputs or of the weights"},
+     .help = "minimise the error of the outputs or of the weights; random: nothing, to see what "
+             "the SVD is worth"},
     {"svd.statistics", SCHEMA_ENUM(C, svd.statistics, KV_STATISTICS_NAMES), .def = "\"tokens\"",
      .help = "what counts in that error: all tokens alike, tokens by the attention that they "
              "receive, or that and each head's keys and values by what they do to its output"},

@@ -156,7 +156,9 @@ static struct width_bytes bytes_of(const struct run *r, const struct model *m,
 
     for (int i = 0; i < plan->parts; i++) {
         const struct mdsvd_part *part = &plan->part[i];
-        double one = (double)mdsvd_scratch(part->rows, d, part->r, method, outputs);
+        double one = method == MDSVD_RANDOM
+                         ? 0
+                         : (double)mdsvd_scratch(part->rows, d, part->r, method, outputs);
         sum.factors += sets * (double)sizeof(float) * (double)(part->r * (part->rows + d));
         if (!part->r) continue;
         if (f->by_point)
@@ -269,7 +271,9 @@ static void log_kept(const struct applied *a, int64_t l)
                 kept[s] += out->component[i];
             all[s] += out->energy;
         }
-    if (f->sets > 1)
+    if (all[TEXT] <= 0)
+        log_line("svd: layer %lld starts at random", (long long)l);
+    else if (f->sets > 1)
         log_line(
             "svd: layer %lld keeps %.2f %% of the text tokens' %s, %.2f %% of the image tokens'",
             (long long)l, 100 * kept[TEXT] / all[TEXT], what, 100 * kept[IMAGE] / all[IMAGE]);

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "autograd/gemm.h"
 #include "base/mem.h"
+#include "base/rng.h"
 #include "cluster/cluster.h"
 #include "convert/kv_blocks.h"
 #include "convert/kv_stats.h"
@@ -80,11 +81,31 @@ static struct mdsvd_in problem_of(const struct making *k, const struct mdsvd_par
     return in;
 }
 
+/* By run.seed, layer, set and part, whichever process makes them. */
+static bool start_at_random(struct making *k, int64_t l, struct err *e)
+{
+    const struct mdsvd_plan *plan = &k->f->width[0].plan;
+    const uint64_t layer = rng_at((uint64_t)k->r->c.run.seed, (uint64_t)l);
+    bool ok = true;
+
+    for (int i = 0; ok && i < k->f->sets * plan->parts; i++) {
+        const struct mdsvd_part *part = &plan->part[i % plan->parts];
+        const struct mdsvd_random in = {part->rows, k->stats.d, part->r,
+                                        k->m->cfg.text.initializer_range,
+                                        rng_at(layer, (uint64_t)i)};
+        ok = !part->r ||
+             mdsvd_random(&factors_of_layer(k->f, l, 0)->out[i / plan->parts][i % plan->parts], &in,
+                          e);
+    }
+    return ok;
+}
+
 static bool factor_whole(struct making *k, int64_t l, struct err *e)
 {
     const struct mdsvd_plan *plan = &k->f->width[0].plan;
     struct problems now = {0};
 
+    if (k->r->c.svd.input == MDSVD_RANDOM) return start_at_random(k, l, e);
     for (int set = 0; set < k->f->sets; set++)
         for (int p = 0; p < plan->parts; p++) {
             if (!plan->part[p].r) continue;

@@ -98,6 +98,11 @@ static bool ranks_of_blocks(const struct config *c)
     return makes_factors(c) && c->svd.ranks != RANKS_EVEN && c->svd.statistics == KV_BLOCKS;
 }
 
+static bool ranks_of_random(const struct config *c)
+{
+    return makes_factors(c) && c->svd.ranks != RANKS_EVEN && c->svd.input == MDSVD_RANDOM;
+}
+
 static bool cache_of_uniform(const struct config *c)
 {
     return converts(c) && c->sweep.cache.n && c->rank.basis == BASIS_HEAD &&
@@ -117,6 +122,9 @@ static const struct clash {
     {ranks_of_blocks,
      "svd.ranks: with svd.statistics \"blocks\" factors are made for one width: set "
      "it to \"even\", or svd.statistics to \"received\""},
+    {ranks_of_random,
+     "svd.ranks: with svd.input \"random\" no component has energy to compare: set it to \"even\", "
+     "or svd.input to \"activation\""},
     {cache_of_uniform,
      "sweep.cache: rank.strategy \"uniform\" cannot keep every number of dims that "
      "is tried: take another strategy, or sweep.partial_rope and sweep.low_rank"},
@@ -157,13 +165,12 @@ static bool check_schedule(const struct config *c, struct err *e)
 /* Only the error of outputs has statistics. */
 static bool check_statistics(const struct config *c, struct err *e)
 {
-    static const char *const names[] = {KV_STATISTICS_NAMES};
+    static const char *const names[] = {KV_STATISTICS_NAMES}, *const inputs[] = {MDSVD_NAMES};
     const bool svd = config_has_step(c, STEP_SVD) && c->svd.method != KV_NONE;
 
     return !svd || c->svd.statistics == KV_TOKENS || c->svd.input == MDSVD_ACTIVATION ||
-           err_set(e,
-                   "svd.statistics: \"%s\" needs svd.input \"activation\", and that is \"weight\"",
-                   names[c->svd.statistics]);
+           err_set(e, "svd.statistics: \"%s\" needs svd.input \"activation\", and that is \"%s\"",
+                   names[c->svd.statistics], inputs[c->svd.input]);
 }
 
 static bool check_metrics(const struct config *c, struct err *e)

@@ -260,7 +260,7 @@ static const struct rule {
     {"svd.steps", of_factors, no_factors, 0},
     {"svd.steps", of_steps, "svd.statistics is not \"blocks\"", 0},
     {"svd.samples", of_calibration, no_factors, 0},
-    {"svd.samples", of_activation, "svd.input is \"weight\"", 0},
+    {"svd.samples", of_activation, "svd.input is not \"activation\"", 0},
     {"svd.decoupled", of_decoupled, no_pictures, 0},
     {"optim.min_lr", of_decay, no_decay, 0},
     {"optim.decay_style", of_decay, no_decay, 0},

@@ -40,8 +40,9 @@ enum mdsvd_method {
     MDSVD_ACTIVATION, /* the error of the outputs: up = P Sigma^1/2, down = Sigma^-1/2 P^T W; P and
                        * Sigma^2 of scale * W S W^T, S the second moments of the inputs */
     MDSVD_WEIGHT,     /* the error of the weights, by plain SVD: up = U Sigma, down = V^T */
+    MDSVD_RANDOM,     /* nothing: they start as a new model's weights do (convert/mdsvd_random.c) */
     MDSVD_METHODS
 };
-#define MDSVD_NAMES "activation", "weight"
+#define MDSVD_NAMES "activation", "weight", "random"
 
 #endif

@@ -83,6 +83,7 @@ static void write_dataset(FILE *fp, const char *what, const struct dataset *d, c
 
 static bool write_run(const struct run *r, FILE *fp, struct err *e)
 {
+    static const char *const starts[] = {"from activations", "from weights", "started at random"};
     const struct config *c = &r->c;
     bool vision = true;
 
@@ -91,11 +92,11 @@ static bool write_run(const struct run *r, FILE *fp, struct err *e)
     fprintf(fp, "| steps | ");
     for (int s = 0, n = 0; s < STEPS; s++)
         if (run_has_step(r, (enum step)s)) fprintf(fp, "%s%s", n++ ? ", " : "", step_names[s]);
-    fprintf(fp, " |\n| conversion | RoPE pairs kept by %s; MD-SVD: %s, %s, from %ss |\n",
+    fprintf(fp, " |\n| conversion | RoPE pairs kept by %s; MD-SVD: %s, %s, %s |\n",
             enum_name("rank.strategy", c->rank.strategy), enum_name("svd.method", c->svd.method),
             c->svd.decoupled && vision ? "factors apart for images and text"
                                        : "the same factors for all tokens",
-            enum_name("svd.input", c->svd.input));
+            starts[c->svd.input]);
     fprintf(
         fp, "| trained | stage 1: %s%s; stage 2: %s%s |\n",
         enum_name("stage1.peft", c->stage1.peft), c->stage1.projector ? " and the projector" : "",
