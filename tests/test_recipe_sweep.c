@@ -356,6 +356,21 @@ static void test_splits(void **state)
     must_run(state, "sha256sum -c $T/sums && test -s $T/run/refit-cache0.4/svd/model/config.json");
 }
 
+/* One stage: what a stage 1 at the rate 0 leaves is converted like the model of a run without that step.
+ * Whole models: of changed tensors, the one has those too that might have been trained. */
+static void test_one_stage(void **state)
+{
+#define ONE_STAGE                                                                                  \
+    "$B/mha2mla-train --config $C --set stage1.steps=1 --set stage1.lr=0 --set "                   \
+    "save.full=true --set 'sweep.low_rank=[4]' --set 'run.steps=[\"baseline\",\"rank\","
+    must_run(state, ONE_STAGE "\"stage1\",\"svd\"]'");
+    must_run(state, ONE_STAGE "\"svd\"]' --set run.dir=$T/without");
+    must_run(state, "test -s $T/run/rope4/stage1/model/model.safetensors && "
+                    "test ! -e $T/without/rope4");
+    must_run(state, "cmp $T/run/rope4-rank4/svd/model/model.safetensors "
+                    "$T/without/rope4-rank4/svd/model/model.safetensors");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -363,7 +378,8 @@ int main(void)
         cmocka_unit_test(test_taken),  cmocka_unit_test(test_refused),
         tmpdir_test(test_unused),      cmocka_unit_test(test_configs),
         program_test(test_shown),      program_test(test_same_bits),
-        program_test(test_resumed),    program_test(test_splits)};
+        program_test(test_resumed),    program_test(test_splits),
+        program_test(test_one_stage)};
 
     return cmocka_run_group_tests_name("recipe sweep", tests, NULL, NULL);
 }

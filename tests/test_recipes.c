@@ -1,4 +1,4 @@
-/* test_recipes.c - the configs of the published recipe: each is run dry on a made-up checkpoint that has
+/* test_recipes.c - the configs of the published recipe, and of its ablations: each is run dry on a made-up checkpoint that has
  * the shapes of its model, in two layers. Matrices are holes in a file that takes little room. */
 #include <stdarg.h>
 #include <stddef.h>
@@ -121,7 +121,7 @@ static const struct recipe {
      {"128 25.00 %", "192 37.50 %", "320 62.50 %"},
      8},
 };
-enum { RECIPES = sizeof recipes / sizeof *recipes };
+enum { RECIPES = sizeof recipes / sizeof *recipes, PAPER = 3 /* the first, those of the paper */ };
 
 static void set_layers(cJSON *in, const char *key)
 {
@@ -358,6 +358,36 @@ static void check_ablation(const struct recipe *q, const char *out)
     must_have(out, "A dry run: nothing was computed", "");
 }
 
+/* The paper's ablations: every recipe at the three sizes, each with the published rate, and with split
+ * latents as large a cache; what shares a stage 1 has none of its own. */
+static void check_paper(const struct recipe *q, const char *out)
+{
+    static const struct {
+        const char *name;
+        bool stage1, pairs; /* has its own; the points' names have other latents than the others' */
+    } ablations[] = {
+        {"published", true, false}, {"2-norm", true, false},  {"mkl-mask", true, false},
+        {"high", true, false},      {"uniform", true, false}, {"shared", false, false},
+        {"weight", false, false},   {"split", false, true},   {"random", false, false},
+        {"one-stage", true, false}, {"v4", false, false},     {"kv-rope", false, false}};
+    char name[64];
+
+    for (size_t k = 0; k < sizeof ablations / sizeof *ablations; k++) {
+        const bool one = strcmp(ablations[k].name, "one-stage") == 0;
+        snprintf(name, sizeof name, "%s-rope32 stage 1", ablations[k].name);
+        assert_int_equal(has_line(out, name, ""), ablations[k].stage1);
+        if (ablations[k].stage1) must_have(out, name, one ? "1 16 0 16" : "2 16 %s 32", q->lr1);
+        for (int i = 0; i < POINTS; i++) {
+            const int rank = atoi(strstr(q->points[i], "rank") + 4) / (ablations[k].pairs ? 2 : 1);
+            snprintf(name, sizeof name, "%s-rope32-rank%d ", ablations[k].name, rank);
+            must_have(out, name, "%s", q->cache[i]);
+            snprintf(name, sizeof name, "%s-rope32-rank%d stage 2", ablations[k].name, rank);
+            must_have(out, name, one ? "4 16 %s 64" : "2 16 %s 32", q->lr2[i]);
+        }
+    }
+    must_have(out, "A dry run: nothing was computed", "");
+}
+
 /* The config as it is, but for the places of its files: each of its sets becomes ours. */
 static void run_config(void *const *state, const struct recipe *q, const char *config,
                        void (*check)(const struct recipe *, const char *))
@@ -398,6 +428,17 @@ static void test_ablation(void **state)
     run_config(state, &recipes[0], "ablation-llava-1.5-7b", check_ablation);
 }
 
+static void test_paper(void **state)
+{
+    char config[64];
+
+    write_data(state);
+    for (int i = 0; i < PAPER; i++) {
+        snprintf(config, sizeof config, "paper-%s", recipes[i].name);
+        run_config(state, &recipes[i], config, check_paper);
+    }
+}
+
 /* How many sets each config scores, under which names. */
 static void test_sets(void **state)
 {
@@ -426,7 +467,7 @@ static void test_sets(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_sets), tmpdir_test(test_recipes),
-                                       tmpdir_test(test_ablation)};
+                                       tmpdir_test(test_ablation), tmpdir_test(test_paper)};
 
     return cmocka_run_group_tests_name("recipes", tests, NULL, NULL);
 }
