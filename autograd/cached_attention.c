@@ -233,6 +233,20 @@ static void value_sums(const struct cached_attention *a, const struct block *b, 
                        0, (size_t)(c1 - c0) * sizeof(real));
 }
 
+/* Adds to what head h's keys have received, query by query. */
+static void add_received(const struct cached_attention *a, const struct block *b, int64_t h,
+                         const real *S)
+{
+    const int64_t last = b->seq->q_end - 1 - b->q0; /* the block may end before it */
+    real *to = a->received + h * a->v->rows + b->seq->k_begin;
+
+    for (int64_t i = a->received_by_last ? last : 0; i < b->nq; i++) {
+        const real *row = S + b->scores + (i * a->heads + h) * b->keys;
+        for (int64_t k = 0; k < b->keys; k++)
+            to[k] += row[k];
+    }
+}
+
 /* Runs the three steps for the blocks [b0, b1) of a round. */
 static void run_round(struct node *n, int64_t b0, int64_t b1)
 {
@@ -258,6 +272,12 @@ static void run_round(struct node *n, int64_t b0, int64_t b1)
                     softmax_query(a, &g->blocks[k], i, S);
                     if (a->weights) weight_query(a, &g->blocks[k], i, S, n->out);
                 }
+        if (a->received) {
+#pragma omp for schedule(dynamic) nowait
+            for (int64_t h = 0; h < a->heads; h++)
+                for (int64_t k = b0; k < b1; k++)
+                    add_received(a, &g->blocks[k], h, S);
+        }
 #pragma omp for collapse(2) schedule(dynamic)
         for (int64_t k = b0; k < b1; k++)
             for (int64_t i = 0; i < a->v_groups * slices; i++) {

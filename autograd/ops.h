@@ -209,6 +209,10 @@ struct cached_attention {
                             * values per modality, text first; else [rows, heads*v_width] */
     struct tensor *key_bias[MODALITIES]; /* [rows, heads] to add to q k, by modality; or NULL */
     bool weights; /* append to the sums, [rows, sums*heads], the total weight of each */
+    /* The attention that each key receives, [heads, cache rows]: added to the caller's sums, that of all
+     * queries, or of each sequence's last query alone. NULL: not wanted. */
+    real *received;
+    bool received_by_last;
     const struct cached_sequence *seq;
     int64_t n_seq;
     double scale;

@@ -75,8 +75,11 @@ bool cache_kind_waits(const struct cache_kind *k)
 bool cache_kind_read(struct cache_kind *k, const char *name, struct err *e)
 {
     int forms = 0;
+    bool is;
 
     *k = cache_kind_f32();
+    if (!evict_read(&k->evict, name, &is, e)) return false;
+    if (is) return true;
     for (const char *at = name;; at++) {
         const size_t n = strcspn(at, "+");
         if (!take_word(k, at, n, &forms))
@@ -89,6 +92,8 @@ bool cache_kind_read(struct cache_kind *k, const char *name, struct err *e)
 const char *cache_kind_text(char text[CACHE_KIND_TEXT], const struct cache_kind *k)
 {
     struct cache_kind all = *k;
+
+    if (k->evict.rule) return evict_text(text, &k->evict);
     int used = snprintf(text, CACHE_KIND_TEXT, "%s", k->form[CACHE_ROPE]->name);
 
     if (k->form[CACHE_KEY] != k->form[CACHE_ROPE])
@@ -109,6 +114,12 @@ bool cache_kind_suits(const struct cache_kind *k, const struct model *m, struct 
             e,
             "a cache \"%s\" has latents that are rotated, and this model has none: leave "
             "\"+rotate\" out",
+            cache_kind_text(text, k));
+    if (k->evict.rule && m->state != ATTN_FULL)
+        return err_set(
+            e,
+            "a cache \"%s\" takes tokens out of the original's, and this model's attention "
+            "is converted: leave it out",
             cache_kind_text(text, k));
     return true;
 }

@@ -4,6 +4,7 @@
 #define MODEL_CACHE_KIND_H
 
 #include "autograd/row_form.h"
+#include "model/evict.h"
 #include "model/model.h"
 
 /* Rotated keys (of the original: keys), unrotated keys or their latents, and values or their latents:
@@ -17,12 +18,14 @@ struct cache_kind {
         exact; /* a token attends to those given with it, and to itself, as they are before they are
                   * packed: as in transformers, where so nothing of a prompt's answer is lost until its
                   * second token. To compare with only */
+    struct evict evict; /* of an original's, as reals; .rule NULL: every token stays */
 };
 
 /* A name is that of the form of all rows, or of the rotated keys and, behind a +, of the others; each
- * further + is followed by the name of an option. */
+ * further + is followed by the name of an option. Or it is that of a rule of eviction. */
 #define CACHE_KIND_NAMES                                                                           \
-    "f32, bf16, q8, q4 and q2, as in q8+q4 (rotated keys + latents) or q8+q4+rotate"
+    "f32, bf16, q8, q4 and q2, as in q8+q4 (rotated keys + latents) or q8+q4+rotate; "             \
+    "and of the original alone " EVICT_NAMES
 enum { CACHE_KIND_TEXT = 64 };
 bool cache_kind_read(struct cache_kind *k, const char *name, struct err *e);
 const char *cache_kind_text(char text[CACHE_KIND_TEXT], const struct cache_kind *k);

@@ -12,6 +12,7 @@
  * separate by modality.
  *
  * Letters as in forward.c; T are the new tokens, R = sequences * capacity the cache's rows. */
+#include "model/evict.h"
 #include "model/forward.h"
 #include "model/forward_parts.h"
 
@@ -214,6 +215,7 @@ static struct tensor *attention_layer(struct model *m, struct tape *t, const str
     store_keys(t, b, CACHE_ROPE, l, build_key(m, t, l, x, b->table), &a.part[0]);
     if (m->state == ATTN_FULL) {
         store_values(t, b, l, op_linear(t, x, param_tensor(w->v), param_tensor(w->v_b), NULL), &a);
+        evict_watch(b->f->cache, l, &a);
         return op_cached_attention(t, &a);
     }
     build_latents(m, t, batch, w, x, latent);
@@ -272,7 +274,7 @@ static struct tensor *extend(struct model *m, struct tape *t, const struct forwa
     if (!kv_cache_add(f->cache, batch, f->seq, e)) return NULL;
     place_rows(t, &b);
     for (int64_t i = 0; i < batch->samples; i++)
-        length[i] = f->cache->length[f->seq[i]];
+        length[i] = kv_cache_given(f->cache, f->seq[i]);
     struct tensor *x = build_embeddings(m, t, f); /* [T, d] */
     b.table = build_table(m, t, batch, length);   /* [T, dh] */
     for (int64_t l = 0; l < m->cfg.text.num_hidden_layers; l++) {

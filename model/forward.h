@@ -30,10 +30,12 @@ struct kv_cache {
     char
         *data[CACHE_ROWS]; /* of each layer [sequences]: [capacity, bytes of its rows], then more */
     int64_t *length;       /* [sequences] tokens held */
+    int64_t *dropped;      /* [sequences] tokens that were held and are gone */
     int32_t *next;         /* [sequences] position of the token after these */
     struct span **spans;   /* [sequences] modalities of the tokens held */
     int64_t *n_spans, *cap_spans;
     struct cache_fault fault; /* of the rows written */
+    struct eviction *evict;   /* NULL: every token stays (model/evict.h) */
 };
 /* Of a model, held as `how` says (NULL: as reals), which must outlive it. */
 bool kv_cache_new(struct kv_cache *c, const struct model *m, const struct cache_how *how,
@@ -44,6 +46,11 @@ void kv_cache_rewind(struct kv_cache *c, int64_t s, int64_t length, int32_t next
 /* Makes room for sequences of `capacity` tokens, keeping what is held; unchanged on failure. This and
  * kv_cache_rewind are not for kinds of which newest rows wait (cache_kind_waits). */
 bool kv_cache_reserve(struct kv_cache *c, int64_t capacity, struct err *e);
+/* Tokens that sequence s was given, held or not. */
+static inline int64_t kv_cache_given(const struct kv_cache *c, int64_t s)
+{
+    return c->length[s] + c->dropped[s];
+}
 /* Bytes of the tokens currently held, counted from the rows in use. */
 size_t kv_cache_bytes(const struct kv_cache *c);
 /* False: a value was written that the cache cannot hold; *e says of which layer and token. */

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/signals.h"
+#include "model/evict.h"
 #include "model/family/family.h"
 
 #include <math.h>
@@ -123,6 +124,7 @@ static bool run(const struct generator *g, const struct forward *f, struct runni
     tape_begin(g->t, false);
     struct tensor *logits = model_extend(g->m, g->t, f, e);
     if (!logits || !generate_forward(g, f->cache, e)) return false;
+    evict_step(f->cache, f->seq, f->batch->samples);
     if (!take_tokens(r, g, logits, f->cache, out, e)) return false;
     *spent += clock_seconds() - begin;
     return true;
@@ -164,7 +166,7 @@ void generate_count_cache(struct generate_stats *stats, const struct batch *b,
 {
     stats->prompt_tokens += b->tokens;
     for (int64_t s = 0; s < b->samples; s++)
-        stats->cached_tokens += c->length[s];
+        stats->cached_tokens += kv_cache_given(c, s);
     stats->cache_bytes += kv_cache_bytes(c);
 }
 

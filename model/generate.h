@@ -14,8 +14,9 @@ struct generation {
 
 struct generate_stats {
     int64_t prompt_tokens, new_tokens;
-    int64_t cached_tokens; /* held at the end, in all sequences */
-    size_t cache_bytes;    /* of those, counted from the cache */
+    int64_t
+        cached_tokens;  /* given to all sequences in the end, whether or not all are still held */
+    size_t cache_bytes; /* of those held, counted from the cache */
     double prefill_seconds, decode_seconds;
 };
 

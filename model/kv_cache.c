@@ -9,6 +9,7 @@
  *     only_key   K*dr          r               G*dh
  *     only_value K*dr          G*dc            r */
 #include "base/mem.h"
+#include "model/evict.h"
 #include "model/forward.h"
 #include "model/forward_parts.h"
 
@@ -58,11 +59,14 @@ bool kv_cache_new(struct kv_cache *c, const struct model *m, const struct cache_
         if (!c->data[i]) goto fail;
     }
     c->length = mem_new((size_t)sequences, sizeof *c->length, "the KV cache", e);
+    c->dropped = mem_new((size_t)sequences, sizeof *c->dropped, "the KV cache", e);
     c->next = mem_new((size_t)sequences, sizeof *c->next, "the KV cache", e);
     c->spans = mem_new((size_t)sequences, sizeof *c->spans, "the KV cache", e);
     c->n_spans = mem_new((size_t)sequences, sizeof *c->n_spans, "the KV cache", e);
     c->cap_spans = mem_new((size_t)sequences, sizeof *c->cap_spans, "the KV cache", e);
-    if (c->length && c->next && c->spans && c->n_spans && c->cap_spans) return true;
+    if (c->length && c->dropped && c->next && c->spans && c->n_spans && c->cap_spans &&
+        (!how || !how->kind.evict.rule || evict_open(c, &how->kind.evict, m, e)))
+        return true;
 fail:
     kv_cache_free(c);
     return false;
@@ -70,6 +74,7 @@ fail:
 
 void kv_cache_free(struct kv_cache *c)
 {
+    evict_close(c);
     free(c->width);
     free(c->before);
     free(c->more);
@@ -78,6 +83,7 @@ void kv_cache_free(struct kv_cache *c)
     for (int64_t s = 0; c->spans && s < c->sequences; s++)
         free(c->spans[s]);
     free(c->length);
+    free(c->dropped);
     free(c->next);
     free(c->spans);
     free(c->n_spans);
@@ -137,7 +143,7 @@ bool kv_cache_reserve(struct kv_cache *c, int64_t capacity, struct err *e)
     bool ok = true;
 
     if (capacity <= c->capacity) return true;
-    CHECK(!c->how || !cache_kind_waits(&c->how->kind));
+    CHECK(!c->evict && (!c->how || !cache_kind_waits(&c->how->kind)));
     for (int i = 0; ok && i < 3; i++)
         ok = (to[i] = moved(c, i, capacity, e)) != NULL;
     for (int i = 0; i < CACHE_ROWS; i++) {

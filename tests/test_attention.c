@@ -310,6 +310,62 @@ static void test_cached_latent(void **state)
     bench_close(&b);
 }
 
+/* What keys receive, added to what is there: of all queries, over several rounds and blocks; and of each
+ * sequence's last one. 1e-4: 1,200 weights summed in fp32. */
+static void test_received(void **state)
+{
+    enum { N = 1200, T = 1210, HEADS = 8, D = 4 };
+    static const struct cached_sequence seq[] = {{0, N, 0, 0, NULL, 0}, {N, T, N + 3, 7, NULL, 0}};
+
+    (void)state;
+    for (int last = 0; last < 2; last++) {
+        struct bench b;
+        bench_open(&b);
+        struct matrix *q = fresh(&b, DT_F32, T, HEADS * D, 1);
+        struct matrix *k = fresh(&b, DT_F32, T + 20, HEADS * D, 1);
+        struct matrix *v = fresh(&b, DT_F32, T + 20, HEADS * D, 1);
+        const int64_t rows = k->leaf.rows;
+        real *received = zeroed(HEADS * rows, sizeof *received);
+        double *want = zeroed(HEADS * rows, sizeof *want), *p = zeroed(rows, sizeof *p);
+        for (int64_t i = 0; i < HEADS * rows; i++)
+            want[i] = (double)(received[i] = (real)(i % 3));
+        op_cached_attention(
+            b.t, &(struct cached_attention){.part = {{{&q->leaf}, &k->leaf, 0, D, HEADS}},
+                                            .parts = 1,
+                                            .v = &v->leaf,
+                                            .heads = HEADS,
+                                            .v_groups = HEADS,
+                                            .v_width = D,
+                                            .received = received,
+                                            .received_by_last = last,
+                                            .seq = seq,
+                                            .n_seq = 2,
+                                            .scale = 0.3});
+        compute(&b);
+        for (int s = 0; s < 2; s++)
+            for (int64_t i = last ? seq[s].q_end - 1 : seq[s].q_begin; i < seq[s].q_end; i++)
+                for (int64_t h = 0; h < HEADS; h++) {
+                    const int64_t seen = seq[s].position + i - seq[s].q_begin + 1;
+                    double sum = 0;
+                    for (int64_t j = 0; j < seen; j++) {
+                        double score = 0;
+                        for (int64_t c = 0; c < D; c++)
+                            score += 0.3 * q->ref[(i * HEADS + h) * D + c] *
+                                     k->ref[((seq[s].k_begin + j) * HEADS + h) * D + c];
+                        sum += p[j] = exp(score);
+                    }
+                    for (int64_t j = 0; j < seen; j++)
+                        want[h * rows + seq[s].k_begin + j] += p[j] / sum;
+                }
+        for (int64_t i = 0; i < HEADS * rows; i++)
+            assert_true(fabs((double)received[i] - want[i]) < 1e-4 * (1 + want[i]));
+        free(received);
+        free(want);
+        free(p);
+        bench_close(&b);
+    }
+}
+
 /* More scores than fit in one round: 8 heads, 1,200 queries and as many keys. */
 static void test_cached_rounds(void **state)
 {
@@ -355,7 +411,7 @@ int main(void)
         cmocka_unit_test(test_attention),     cmocka_unit_test(test_not_a_number),
         cmocka_unit_test(test_cache_write),   cmocka_unit_test(test_cached_attention),
         cmocka_unit_test(test_cached_decode), cmocka_unit_test(test_cached_latent),
-        cmocka_unit_test(test_cached_rounds),
+        cmocka_unit_test(test_received),      cmocka_unit_test(test_cached_rounds),
     };
     return cmocka_run_group_tests_name("attention", tests, NULL, NULL);
 }

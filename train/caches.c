@@ -1,5 +1,6 @@
 /* caches.c - see caches.h. */
 #include "train/caches.h"
+#include "train/score/scorer.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -46,12 +47,28 @@ bool caches_check(const struct config *c, struct err *e)
                 "evaluate.caches[%lld]: \"%s\" cannot be taken back from one option to the "
                 "next: leave it out, or score \"answers\"",
                 (long long)i, c->evaluate.caches.v[i]);
+        if (k.evict.rule && !scorer_of(c)->generates)
+            return err_set(e,
+                           "evaluate.caches[%lld]: \"%s\" takes tokens out while an answer is "
+                           "generated, and evaluate.score \"%s\" generates none",
+                           (long long)i, c->evaluate.caches.v[i], score_names[c->evaluate.score]);
         for (int64_t j = 0; j < i; j++)
             if (cache_kind_read(&other, c->evaluate.caches.v[j], e) && same_kind(&k, &other))
                 return err_set(e,
                                "evaluate.caches[%lld]: \"%s\" is the same as evaluate.caches[%lld]",
                                (long long)i, c->evaluate.caches.v[i], (long long)j);
     }
+    return true;
+}
+
+bool caches_check_base(const struct config *c, const struct model *base, struct err *e)
+{
+    struct cache_kind k;
+
+    for (int64_t i = 0; i < c->evaluate.caches.n; i++)
+        if (!cache_kind_read(&k, c->evaluate.caches.v[i], e) ||
+            (k.evict.rule && !cache_kind_suits(&k, base, e)))
+            return err_context(e, "evaluate.caches[%lld]", (long long)i);
     return true;
 }
 
@@ -67,7 +84,8 @@ bool caches_other(const struct config *c, int64_t i, enum attn_state state, stru
     struct err unused;
 
     return cache_kind_read(k, c->evaluate.caches.v[i], &unused) && state != ATTN_PARTIAL &&
-           (state == ATTN_MLA || !k->rotate) && !same_kind(k, &own);
+           (state == ATTN_MLA || !k->rotate) && (state == ATTN_FULL || !k->evict.rule) &&
+           !same_kind(k, &own);
 }
 
 int64_t caches_most_bytes(const struct config *c, const struct model *m)

@@ -1,7 +1,7 @@
 /* caches.h - the kinds of KV cache with which a run's models are scored (model/cache_kind.h). One is a
  * model's own: cache.rope, cache.latent and cache.rotate if it has latents, else reals. The others are
  * those of evaluate.caches, with which base, svd and stage 2 are scored too, each in a directory of its
- * own beside the model's scores. */
+ * own beside the model's scores; with rules of eviction only base, for they are of the original's cache. */
 #ifndef TRAIN_CACHES_H
 #define TRAIN_CACHES_H
 
@@ -10,6 +10,9 @@
 
 /* Part of settings_check. */
 bool caches_check(const struct config *c, struct err *e);
+
+/* Fails if the run's base model is to be scored as an original, and is none. */
+bool caches_check_base(const struct config *c, const struct model *base, struct err *e);
 
 /* Of a model whose attention is in that state. */
 struct cache_kind caches_own(const struct config *c, enum attn_state state);

@@ -277,8 +277,10 @@ static const struct schema_row rows[] = {
      .max = SCHEMA_TO(1000), .may_change = true, .help = "answers shown in the report"},
     {"evaluate.caches", SCHEMA_STRINGS(C, evaluate.caches), .def = "[]", .max_len = 64,
      .may_change = true,
-     .help = "kinds of cache with which base, svd and stage 2 are scored as well, as in \"q8+q4\": "
-             "rotated keys (of the original: keys) and latents (values)"},
+     .help =
+         "kinds of cache with which base, svd and stage 2 are scored as well, as in \"q8+q4\": "
+         "rotated keys (of the original: keys) and latents (values); of base alone h2o:SHARE and "
+         "tova:SHARE, which keep that share of the tokens"},
     {"cache.rope", SCHEMA_ENUM(C, cache.rope, ROW_FORM_NAMES), .def = "\"f32\"",
      .help = "what the rotated keys of models with latents are cached in: 32, 16, 8.5, 4.5 or 3 "
              "bits a value"},

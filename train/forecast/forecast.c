@@ -9,6 +9,7 @@
 #include "optim/moment.h"
 #include "train/caches.h"
 #include "train/peft.h"
+#include "train/caches.h"
 #include "train/factors.h"
 #include "train/layerwise.h"
 #include "train/forecast/room.h"
@@ -40,7 +41,7 @@ bool forecast_open(struct forecast *f, struct run *r, struct err *e)
     if (!(r->c.model.path || made ? open_base_model(r, &f->base, e)
                                   : make_baseline_model(r, &f->base, e)))
         return false;
-    if (!splits_guess(r, &f->base, e)) return false;
+    if (!caches_check_base(&r->c, &f->base, e) || !splits_guess(r, &f->base, e)) return false;
     if (f->base.dir && !model_check_zeros(&f->base, e)) return false;
     for (size_t i = 0; i < f->base.n_notes; i++)
         log_line("%s", f->base.notes[i]);
