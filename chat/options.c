@@ -124,7 +124,7 @@ static bool take_cache(const char **to, struct err *e)
 
     if (!take_text(to, "--cache", e)) return false;
     if (!cache_kind_read(&kind, *to, e)) return err_context(e, "--cache");
-    return (!kind.exact && !cache_kind_waits(&kind)) ||
+    return (!kind.exact && !cache_kind_waits(&kind) && !kind.evict.rule) ||
            err_set(e,
                    "--cache: \"%s\" is for scoring only: what stays cached between turns would "
                    "not be what the prompt was read with",

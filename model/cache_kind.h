@@ -37,7 +37,7 @@ bool cache_kind_waits(const struct cache_kind *k);
 /* Whether a model's caches can be of that kind; else *e says why not. */
 bool cache_kind_suits(const struct cache_kind *k, const struct model *m, struct err *e);
 
-/* Bytes that one token takes in all layers. */
+/* Bytes that one token that is held takes in all layers. */
 int64_t cache_kind_bytes(const struct cache_kind *k, const struct model *m);
 
 #endif

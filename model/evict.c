@@ -17,12 +17,10 @@ struct evict_rule {
     bool recent;  /* half of the budget is the newest tokens */
 };
 
-static const struct evict_rule rules[] = {
+static const struct evict_rule rules[EVICT_RULES] = {
     {.name = "h2o", .by_head = true, .recent = true},
     {.name = "tova", .by_last = true},
 };
-enum { RULES = sizeof rules / sizeof *rules };
-
 /* A row that may go. */
 struct candidate {
     double sum;
@@ -43,13 +41,23 @@ const char *evict_text(char text[EVICT_TEXT], const struct evict *v)
     return text;
 }
 
+const struct evict_rule *evict_rule_at(int i)
+{
+    return i < EVICT_RULES ? &rules[i] : NULL;
+}
+
+const char *evict_rule_name(const struct evict_rule *rule)
+{
+    return rule->name;
+}
+
 bool evict_read(struct evict *v, const char *text, bool *is, struct err *e)
 {
     const char *colon = strchr(text, ':');
     char *end;
 
     *is = false;
-    for (int i = 0; colon && i < RULES; i++) {
+    for (int i = 0; colon && i < EVICT_RULES; i++) {
         if (strlen(rules[i].name) != (size_t)(colon - text) ||
             memcmp(rules[i].name, text, (size_t)(colon - text)) != 0)
             continue;

@@ -31,6 +31,10 @@ struct evict {
     double share;                  /* of the tokens, in (0, 1] */
 };
 
+enum { EVICT_RULES = 2 };
+const struct evict_rule *evict_rule_at(int i); /* NULL: there are no more */
+const char *evict_rule_name(const struct evict_rule *rule);
+
 /* Reads "h2o:0.25". *is: whether it begins like a rule's; if not, nothing else is done. */
 bool evict_read(struct evict *v, const char *text, bool *is, struct err *e);
 #define EVICT_NAMES "h2o:SHARE and tova:SHARE"

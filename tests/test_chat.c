@@ -563,6 +563,7 @@ static void test_bad_input(void **state)
         {"echo /save $T/c.json | " CHAT, "c.json: is there already"},
         {CHAT "-p x --cache q5", "--cache: \"q5\" is no kind of cache; there are f32, bf16"},
         {CHAT "-p x --cache q4+exact", "--cache: \"q4+exact\" is for scoring only"},
+        {CHAT "-p x --cache h2o:0.5", "--cache: \"h2o:0.5\" is for scoring only"},
         {CHAT "-p x --cache q8 --cache q4", "--cache is given twice"},
         {CHAT "-p x --cache q8+q4+rotate", "has latents that are rotated, and this model has none"},
         {CHAT "-p x > /dev/full", "standard output"},

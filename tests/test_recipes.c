@@ -385,6 +385,12 @@ static void check_paper(const struct recipe *q, const char *out)
             must_have(out, name, one ? "4 16 %s 64" : "2 16 %s 32", q->lr2[i]);
         }
     }
+    for (int i = 0; i < POINTS;
+         i++) { /* the rivals at the same sizes, in f32: twice the share of bf16 */
+        const double share = atof(strchr(q->cache[i], ' ')) / 100;
+        snprintf(name, sizeof name, "tova:%g", share);
+        must_have(out, "base", "%.2f %% %s", 200 * share, name);
+    }
     must_have(out, "A dry run: nothing was computed", "");
 }
 

@@ -207,6 +207,39 @@ static void test_caches(void **state)
     run_close(&r);
 }
 
+/* Rules of eviction: the original's, as curves of their own. */
+static void test_evicted(void **state)
+{
+    const char *const more[] = {"evaluate.caches=[\"h2o:0.5\",\"tova:0.5\",\"q8\",\"h2o:0.25\"]",
+                                NULL};
+    struct run r;
+    struct err e;
+    char *text;
+
+    open_run(&r, state, more);
+    put_scores(&r, "base", 6);
+    put_scores(&r, "base/cache-q8", 6);
+    put_scores(&r, "base/cache-h2o:0.5", 5);
+    put_scores(&r, "base/cache-h2o:0.25", 2);
+    put_scores(&r, "base/cache-tova:0.5", 5);
+    put_scores(&r, "rope8-rank2/stage2", 5);
+    put_model(&r, "rope8-rank2", 4);
+    must(step_report(&r, &e), &e);
+    text = slurp(tmpdir_path(state, "run/report.md"), NULL);
+    assert_says(text, "h2o and tova: the original, holding that share");
+    assert_says(text, "| base | h2o:0.25 | 512 | 200.00 % | 60.00 % | -40.00 ± 15.49 |\n");
+    free(text);
+    text = slurp(tmpdir_path(state, "run/caches.tsv"), NULL);
+    assert_string_equal(text, "curve\tcache\tafter_svd\tafter_stage2\tlabel\n"
+                              "0\t512\tnan\t100\tthe original\n0\t512\tnan\t100\tthe original\n"
+                              "1\t512\tnan\t90\trope8-rank2\n"
+                              "2\t512\tnan\t90\tthe original, h2o\n"
+                              "2\t512\tnan\t60\tthe original, h2o\n"
+                              "3\t512\tnan\t90\tthe original, tova\n");
+    free(text);
+    run_close(&r);
+}
+
 /* Ten questions, of which the ones with a 1 are answered right. */
 static void put_answers(const struct run *r, const char *dir, const char *right)
 {
@@ -415,7 +448,8 @@ int main(void)
         tmpdir_test(test_recipes),      tmpdir_test(test_recipes_of_tokens),
         tmpdir_test(test_half_done),    tmpdir_test(test_nothing_yet),
         tmpdir_test(test_metrics_lost), tmpdir_test(test_broken_answers),
-        tmpdir_test(test_caches),       cmocka_unit_test(test_units),
+        tmpdir_test(test_caches),       tmpdir_test(test_evicted),
+        cmocka_unit_test(test_units),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

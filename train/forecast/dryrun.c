@@ -155,10 +155,10 @@ static void show_kinds(const struct config *c, const struct model *m, const char
 
     for (int64_t i = -1; i < c->evaluate.caches.n; i++) {
         if (i >= 0 && !caches_other(c, i, m->state, &kind)) continue;
-        log_line("%-*s %12s %12s %s", width, name,
-                 unit_count(t[0], (double)cache_kind_bytes(&kind, m)),
-                 unit_percent(t[1], (double)cache_kind_bytes(&kind, m) / full),
-                 cache_kind_text(text, &kind));
+        const double left = kind.evict.rule ? kind.evict.share : 1;
+        const double bytes = left * (double)cache_kind_bytes(&kind, m);
+        log_line("%-*s %12s %12s %s", width, name, unit_count(t[0], bytes),
+                 unit_percent(t[1], bytes / full), cache_kind_text(text, &kind));
     }
 }
 

@@ -53,6 +53,7 @@ static bool add(struct report *rep, const struct of *m, const struct cache_kind 
         return true;
     }
     cache_kind_text(c->kind, kind);
+    c->rule = kind->evict.rule;
     if (strcmp(c->kind, cache_kind_text(text, &own->s.cache)) == 0) return true;
     snprintf(c->at.dir, sizeof c->at.dir, "%s", caches_dir(dir, own->dir, kind));
     if (!report_load(rep->r, &c->at, e)) return false;
@@ -155,7 +156,9 @@ void report_caches(const struct report *rep, FILE *fp)
         "## Kinds of cache\n\nThe same models, with caches that hold rotated keys + latents (the "
         "original's: keys + values) in fewer bits. Bytes: of a token in all layers, measured; "
         "their share of the original's in bf16. Beside its own: the difference from the score "
-        "with the model's own kind, which is its first row, in points%s.\n\n| model | cache | "
+        "with the model's own kind, which is its first row, in points%s. h2o and tova: the "
+        "original, "
+        "holding that share of the tokens (model/evict.h).\n\n| model | cache | "
         "bytes a token | share | %s |",
         how->generates ? ", ± one standard error of the differences of the same questions" : "",
         scorer_title(rep->r));
@@ -204,8 +207,9 @@ static size_t insert(struct cache_score *to, size_t first, size_t n, struct cach
 }
 
 /* The scores of a point, or of the base, with each kind, smallest cache first: those after SVD, then those
- * of stage 2, for a line ends where a score is missing. */
-static size_t scores_of(const struct report *rep, int64_t point, struct cache_score *to)
+ * of stage 2, for a line ends where a score is missing. Those of a rule of eviction are apart. */
+static size_t scores_of(const struct report *rep, int64_t point, const struct evict_rule *rule,
+                        struct cache_score *to)
 {
     size_t n = 0, first = 0;
 
@@ -214,7 +218,7 @@ static size_t scores_of(const struct report *rep, int64_t point, struct cache_sc
             const struct report_cached *c = &rep->cached[i];
             const double bytes = report_cache_bytes(&c->at);
             const double score = 100 * report_score(rep, &c->at);
-            if (c->point != point || !(bytes > 0)) continue;
+            if (c->point != point || c->rule != rule || !(bytes > 0)) continue;
             if ((point < 0 || c->result == REPORT_STAGE2) != (stage2 == 1)) continue;
             n = insert(to, first, n,
                        (struct cache_score){bytes, stage2 ? NAN : score, stage2 ? score : NAN});
@@ -225,7 +229,7 @@ static size_t scores_of(const struct report *rep, int64_t point, struct cache_sc
 static bool draw(struct report *rep, struct cache_score *at, struct cache_curve *curves,
                  struct err *e)
 {
-    char title[300], score[80];
+    char title[300], score[80], labels[EVICT_RULES][40];
     struct cache_plot plot = {.title = title,
                               .score = score,
                               .base = 100 * report_score(rep, &rep->base),
@@ -236,10 +240,18 @@ static bool draw(struct report *rep, struct cache_score *at, struct cache_curve 
     snprintf(title, sizeof title, "%s: score against cache", rep->name);
     snprintf(score, sizeof score, "%s (%%)", scorer_of(&rep->r->c)->cell[0].name);
     for (int64_t k = -1; k < rep->n; k++) {
-        const size_t n = scores_of(rep, k, at);
+        const size_t n = scores_of(rep, k, NULL, at);
         if (!n) continue;
         curves[plot.n++] =
             (struct cache_curve){k < 0 ? "the original" : name_of(rep, k), at, n, k < 0};
+        at += n;
+    }
+    for (int i = 0; evict_rule_at(i); i++) {
+        const size_t n = scores_of(rep, -1, evict_rule_at(i), at);
+        if (!n) continue;
+        snprintf(labels[i], sizeof labels[i], "the original, %s",
+                 evict_rule_name(evict_rule_at(i)));
+        curves[plot.n++] = (struct cache_curve){labels[i], at, n, true};
         at += n;
     }
     if (!plot_cache(rep->r->c.run.dir, &plot, &note, e)) return false;
@@ -256,7 +268,7 @@ bool report_draw_caches(struct report *rep, struct err *e)
 
     if (!rep->n_cached) return true;
     at = mem_new((size_t)rep->n_cached, sizeof *at, "curves", e);
-    curves = at ? mem_new((size_t)rep->n + 1, sizeof *curves, "curves", e) : NULL;
+    curves = at ? mem_new((size_t)rep->n + 1 + EVICT_RULES, sizeof *curves, "curves", e) : NULL;
     ok = curves && draw(rep, at, curves, e);
     free(curves);
     free(at);
