@@ -18,7 +18,8 @@ struct cached_source {
 struct mat cached_rows(const struct cached_attention *a, const struct cached_source *from,
                        const struct cached_sequence *s, const struct row_part *p, real *tile);
 
-/* Whether each sequence has one query, and all heads share the rows of values. */
+/* Whether each sequence has one query, all heads share the rows of values, and nobody asks what keys
+ * receive. */
 bool cached_is_single(const struct cached_attention *a);
 /* Reals of scratch for that many threads; the attention itself. */
 int64_t cached_single_scratch(const struct cached_attention *a, int threads);

@@ -294,7 +294,7 @@ static void combine(const struct cached_attention *a, const struct cached_sequen
 
 bool cached_is_single(const struct cached_attention *a)
 {
-    bool single = a->v_groups == 1;
+    bool single = a->v_groups == 1 && !a->received;
 
     for (int64_t i = 0; i < a->n_seq; i++)
         single &= a->seq[i].q_end - a->seq[i].q_begin == 1;
