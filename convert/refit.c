@@ -13,6 +13,18 @@
 
 enum { ROWS = 64 }; /* solved at a time */
 
+double refit_weight(const float *want, const float *have, int64_t d)
+{
+    double wanted = 0, had = 0;
+
+    for (int64_t i = 0; i < d; i++) {
+        wanted += (double)want[i] * (double)want[i];
+        had += (double)have[i] * (double)have[i];
+    }
+    if (wanted < had) wanted = had;
+    return wanted > 0 ? 1 / wanted : 0;
+}
+
 /* S_aa's diagonal becomes that of S_aa + lambda I: lambda. */
 static double add_ridge(struct moments *m, double ridge)
 {

@@ -115,6 +115,21 @@ static void solve(const float *rows, int threads, float *o, struct refit_out *ou
     omp_set_num_threads(before);
 }
 
+/* An error counts by the token's size, and never for more than 4. */
+static void test_weight(void **state)
+{
+    const float want[3] = {3, 0, 4}, near[3] = {3, 0, 3.9f}, huge[3] = {-3000, 0, 4}, zero[3] = {0};
+    const double squares = 3003.0 * 3003.0;
+
+    (void)state;
+    assert_true(refit_weight(want, near, 3) == 1 / 25.0);
+    assert_true(refit_weight(near, want, 3) == 1 / 25.0);
+    assert_true(refit_weight(want, huge, 3) == 1 / (9e6 + 16));
+    assert_true(squares * refit_weight(want, huge, 3) <= 4);
+    assert_true(refit_weight(want, zero, 3) == 1 / 25.0);
+    assert_true(refit_weight(zero, zero, 3) == 0);
+}
+
 /* X within 1e-5 of the largest: moments are fp32 products in blocks (1e-6), and the condition number
  * of S_aa + lambda I is at most about 100. What is left is measured to the same. */
 static void test_solution(void **state)
@@ -284,6 +299,7 @@ static void test_closer(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_weight),
         cmocka_unit_test(test_solution),
         cmocka_unit_test(test_added),
         cmocka_unit_test_setup_teardown(test_exact, tmpdir_make, tmpdir_remove),

@@ -2,11 +2,11 @@
  * stream before it, a the converted heads' output on h' and Wo their o_proj:
  *
  *     e = (h + original's attention) - (h' + Wo a)                        [T, d]
- *     w = u / |h + original's attention|^2, u = 0.1 + [the next token is trained on]
+ *     w = u / max(|h + original's attention|^2, |h' + Wo a|^2), u = 0.1 + [the next token is trained on]
  *     Wo = Wo + argmin_X sum over tokens of w |e - X a|^2 + ridge         (convert/refit.h)
  *
  * and h' goes on with the new Wo. The weight makes a token count by the error relative to its own
- * size, as the next norm sees it, and answers more than what is only read. */
+ * size, as the next norm sees it (refit_weight), and answers more than what is only read. */
 #include "train/refit.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -30,11 +30,11 @@ struct refit {
     struct refit_out out;
     double all;        /* sum of u */
     float *mid, *rows; /* [T, d] of the original; [T, n + d]: sqrt(w) [a, e] */
-    double *weight;    /* [T] */
+    double *weight;    /* [T]: u */
     size_t cap_mid, cap_rows, cap_weight;
 };
 
-/* Keeps the original's residual stream of a batch, and its tokens' weights. */
+/* Keeps the original's residual stream of a batch, and u of its tokens. */
 static bool see_original(void *arg, const struct layer_look *look, struct err *e)
 {
     struct refit *s = arg;
@@ -50,13 +50,6 @@ static bool see_original(void *arg, const struct layer_look *look, struct err *e
     for (int64_t i = 0; i < b->labels; i++)
         s->weight[b->label_rows[i]] += 1;
     s->all += UNLABELLED * (double)T + (double)b->labels;
-#pragma omp parallel for schedule(static)
-    for (int64_t t = 0; t < T; t++) {
-        double squares = 0;
-        for (int64_t j = t * d; j < (t + 1) * d; j++)
-            squares += (double)s->mid[j] * (double)s->mid[j];
-        s->weight[t] *= squares > 0 ? 1 / squares : 0;
-    }
     return true;
 }
 
@@ -64,7 +57,7 @@ static bool see_original(void *arg, const struct layer_look *look, struct err *e
 static double fill_row(const struct refit *s, const struct layer_look *look, int64_t t)
 {
     const float *a = look->a + t * s->n, *mid = look->mid + t * s->d, *want = s->mid + t * s->d;
-    const double root = sqrt(s->weight[t]);
+    const double root = sqrt(s->weight[t] * refit_weight(want, mid, s->d));
     float *row = s->rows + t * (s->n + s->d);
     double squares = 0;
 
