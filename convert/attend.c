@@ -48,8 +48,12 @@ bool attend_open(struct attend *a, const struct rank_dims *n, const struct rank_
     const int64_t T = x->T, queries = max_queries > 0 && max_queries < T ? max_queries : T;
     const size_t threads = (size_t)omp_get_max_threads();
 
-    *a = (struct attend){
-        .x = x, .n = *n, .queries = queries, .chunks = (queries + CHUNK - 1) / CHUNK, .room = room};
+    *a = (struct attend){.x = x,
+                         .n = *n,
+                         .queries = queries,
+                         .chunk = CHUNK,
+                         .chunks = (queries + CHUNK - 1) / CHUNK,
+                         .room = room};
     a->keys =
         mem_new((size_t)(n->G * 2 * n->dh), (size_t)T * sizeof(float), "RoPE ranking keys", e);
     a->scratch = mem_new(threads, (size_t)(2 * T + 2 * n->dh + room) * sizeof(float),
@@ -60,6 +64,12 @@ bool attend_open(struct attend *a, const struct rank_dims *n, const struct rank_
     }
     spread_keys(a);
     return true;
+}
+
+void attend_by_head(struct attend *a)
+{
+    a->chunk = a->queries;
+    a->chunks = 1;
 }
 
 void attend_close(struct attend *a)
@@ -119,7 +129,7 @@ static void run_task(const struct attend *a, int64_t task, float *scratch, atten
 
     now.keys = a->keys + h / (a->n.H / a->n.G) * P * 4 * T;
     now.room = q + 4 * P;
-    for (int64_t r = chunk * CHUNK; r < (chunk + 1) * CHUNK && r < a->queries; r++) {
+    for (int64_t r = chunk * a->chunk; r < (chunk + 1) * a->chunk && r < a->queries; r++) {
         now.t = attend_position(a, r);
         load_query(a, q, h, now.t);
         softmax(a, now.keys, q, logit, p, now.t + 1);

@@ -16,7 +16,8 @@ struct attend {
     const struct rank_sample *x;
     struct rank_dims n;
     int64_t queries; /* of a head */
-    int64_t chunks;  /* of a head; a task is one of them */
+    int64_t chunk;   /* queries of a task */
+    int64_t chunks;  /* tasks of a head */
     int64_t room;    /* floats that the visitor has for itself */
     float *keys;     /* [G, P, 4, T]: the pair (a, b) before, then after rotation */
     float *scratch;  /* [threads, 2*T + 4*P + room] */
@@ -25,6 +26,8 @@ struct attend {
 /* max_queries > 0: at most so many, evenly spaced, the last token among them. */
 bool attend_open(struct attend *a, const struct rank_dims *n, const struct rank_sample *x,
                  int64_t max_queries, int64_t room, struct err *e);
+/* Makes a task of each head, whose queries are then one thread's. */
+void attend_by_head(struct attend *a);
 void attend_close(struct attend *a); /* fine on a zeroed struct */
 
 /* Position of the j-th query. */

@@ -22,6 +22,17 @@ struct cross_basis {
 };
 bool model_to_cross(struct model *m, const struct cross_basis *b, struct err *e);
 
+/* FULL -> PARTIAL where heads keep different numbers of pairs, which also differ by layer: the pairs kept of
+ * all heads of layer l, n[l] of them, are one key for all heads, in the layout of the cross-head basis.
+ * A query head has its own kv head's pairs in it, and zeros for the others; the unrotated keys and queries
+ * are whole heads, with zeros in the keys for what is rotated. The next n[l] entries of pair and head are
+ * layer l's, by pair and then by kv head. Nothing is approximated, and no value changes. */
+struct shared_key {
+    const int64_t *n; /* [L], from 1 to the pairs of all heads */
+    const int32_t *pair, *head;
+};
+bool model_to_shared(struct model *m, const struct shared_key *k, struct err *e);
+
 /* PARTIAL -> MLA with factors [L][sets], of latents of width r, `latent` or that of the layer in
  * latents [L] unless that is NULL: down [r, d] (two for split), up_k [G*dc, r], up_v [G*dh, r]; parts that are not compressed are taken from the model. Rows of up_k and
  * up_v are `ld` apart, so that wider factors can be given, of which the first components are used.

@@ -48,11 +48,12 @@ static bool check(const struct model *m, struct err *e)
 /* How many of layer l's n components have the frequency of pair p. */
 static int64_t count(const struct model *m, int64_t l, int64_t p)
 {
-    const int64_t n = m->rope_dim / 2;
+    const int64_t n = model_rope_dim(m, l) / 2;
+    const int32_t *has = m->pairs + model_pairs_before(m, l);
     int64_t found = 0;
 
     for (int64_t c = 0; c < n; c++)
-        found += m->pairs[l * n + c] == p;
+        found += has[c] == p;
     return found;
 }
 
@@ -69,8 +70,8 @@ static int64_t most(const struct model *m, int64_t p)
 /* Layer l's components, which ascend as the places do. */
 static void place_layer(struct deepseek_layout *y, int64_t l)
 {
-    const int64_t n = y->m->rope_dim / 2;
-    const int32_t *has = y->m->pairs + l * n;
+    const int64_t n = model_rope_dim(y->m, l) / 2;
+    const int32_t *has = y->m->pairs + model_pairs_before(y->m, l);
 
     for (int64_t i = 0, c = 0; i < y->places; i++)
         y->from[l * y->places + i] = c < n && has[c] == y->pair[i] ? (int32_t)c++ : -1;

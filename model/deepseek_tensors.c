@@ -49,7 +49,7 @@ static bool put(struct rows *r, const struct param *p, int64_t row, int64_t n, d
 static bool put_rotated(struct rows *r, const struct deepseek_layout *y, int64_t l,
                         const struct param *p, int64_t row, double s, struct err *e)
 {
-    const int64_t n = y->m->rope_dim / 2;
+    const int64_t n = model_rope_dim(y->m, l) / 2;
     bool ok = true;
 
     for (int64_t i = 0; ok && i < y->places; i++) {
@@ -64,7 +64,7 @@ static bool put_q(struct rows *r, const struct deepseek_layout *y, int64_t l, st
 {
     const struct text_config *c = &y->m->cfg.text;
     const struct attn *a = &y->m->layers[l].attn;
-    const int64_t dr = y->m->rope_dim, dh = c->head_dim;
+    const int64_t dr = model_rope_dim(y->m, l), dh = c->head_dim;
     const double s = sqrt((double)(dh + 2 * y->places) / (double)dh);
     const double f = model_rope_scale(c); /* of rotated queries, and of rotated keys */
     bool ok = true;

@@ -142,11 +142,11 @@ void build_query(struct model *m, struct tape *t, int64_t l, struct tensor *x, s
 {
     const struct text_config *c = &m->cfg.text;
     struct attn *a = &m->layers[l].attn;
-    int64_t H = c->num_attention_heads, kept = m->rope_dim / 2;
+    int64_t H = c->num_attention_heads, kept = model_rope_dim(m, l) / 2;
 
     /* [T, H*dr] and [T, H*dc]; FULL: [T, H*dh] and none */
     q[0] = op_rope(t, op_linear(t, x, param_tensor(a->q[0]), param_tensor(a->q_b[0]), NULL), table,
-                   0, H, kept, m->q_pairs ? m->q_pairs + l * H * kept : NULL);
+                   0, H, kept, m->q_pairs ? m->q_pairs + H * model_pairs_before(m, l) : NULL);
     q[1] = model_nope_dim(m) > 0
                ? op_linear(t, x, param_tensor(a->q[1]), param_tensor(a->q_b[1]), NULL)
                : NULL;
@@ -156,11 +156,11 @@ struct tensor *build_key(struct model *m, struct tape *t, int64_t l, struct tens
                          struct tensor *table)
 {
     struct attn *a = &m->layers[l].attn;
-    int64_t K = model_rope_keys(m), kept = m->rope_dim / 2;
+    int64_t K = model_rope_keys(m), kept = model_rope_dim(m, l) / 2;
 
     /* [T, K*dr]; FULL: [T, G*dh] */
     return op_rope(t, op_linear(t, x, param_tensor(a->k), param_tensor(a->k_b), NULL), table, 0, K,
-                   kept, m->pairs ? m->pairs + l * K * kept : NULL);
+                   kept, m->pairs ? m->pairs + K * model_pairs_before(m, l) : NULL);
 }
 
 /* What the layers of one batch's graph share. */
@@ -209,7 +209,7 @@ static struct tensor *attention_layer(struct model *m, struct tape *t, const str
 
     build_query(m, t, l, xq, tq, q);
     a.part[0] = (struct attention_part){
-        .q = q[0], .k = build_key(m, t, l, x, b->table), .width = m->rope_dim};
+        .q = q[0], .k = build_key(m, t, l, x, b->table), .width = model_rope_dim(m, l)};
     if (m->cross && a.groups > 1) a.part[0].k = op_repeat(t, a.part[0].k, a.groups);
     if (m->state == ATTN_FULL) {
         a.v = op_linear(t, x, param_tensor(w->v), param_tensor(w->v_b), NULL); /* [T, G*dh] */

@@ -24,6 +24,25 @@ bool model_set_latents(struct model *m, const int64_t *latents, struct err *e)
     return true;
 }
 
+bool model_set_rope_dims(struct model *m, const int64_t *dims, struct err *e)
+{
+    const int64_t L = m->cfg.text.num_hidden_layers;
+    int64_t sum = 0;
+    bool alike = true;
+
+    for (int64_t l = 0; l < L; l++) {
+        sum += dims[l];
+        alike = alike && dims[l] == dims[0];
+    }
+    m->rope_dim = sum / L;
+    free(m->rope_dims);
+    m->rope_dims = NULL;
+    if (alike) return true;
+    m->rope_dims = mem_new((size_t)L, sizeof *m->rope_dims, "the layers' rotated dims", e);
+    if (m->rope_dims) memcpy(m->rope_dims, dims, (size_t)L * sizeof *dims);
+    return m->rope_dims;
+}
+
 static bool bad_latents(const struct model *m, const char *what, struct err *e)
 {
     return hf_config_fail(&m->cfg, "mha2mla.latents", e,

@@ -96,10 +96,12 @@ struct model {
     enum kv_method method;
     bool decoupled;
     bool cross;       /* one rotated key for all heads; see model_rope_keys() */
-    int64_t rope_dim; /* dr: rotated dims of a key; FULL: head_dim */
+    int64_t rope_dim; /* dr: rotated dims of a key; FULL: head_dim; of rope_dims, their mean */
+    int64_t *rope_dims; /* [L]: dr of each layer, of one key for all heads; NULL: all have the same */
     int64_t latent;   /* r: width of a latent, low_rank * G; of latents, their mean */
     int64_t *latents; /* [L]: r of each layer; NULL: all have the same */
-    int32_t *pairs;   /* [L, K, dr/2] frequencies of the K rotated keys, ascending; NULL in FULL */
+    int32_t *pairs;   /* [L, K, dr/2] frequencies of the K rotated keys, ascending; NULL in FULL;
+                       * one layer after the other: model_pairs_before */
     int32_t *q_pairs; /* [L, H, dr/2] the same for each query head */
 
     struct param *params;
@@ -184,6 +186,24 @@ static inline int64_t model_latent(const struct model *m, int64_t l)
 {
     return m->latents ? m->latents[l] : m->latent;
 }
+
+static inline int64_t model_rope_dim(const struct model *m, int64_t l)
+{
+    return m->rope_dims ? m->rope_dims[l] : m->rope_dim;
+}
+
+/* The rotated pairs of a key in all layers before l: where those of l begin in lists of one key. */
+static inline int64_t model_pairs_before(const struct model *m, int64_t l)
+{
+    int64_t n = m->rope_dims ? 0 : l * m->rope_dim / 2;
+
+    for (int64_t k = 0; m->rope_dims && k < l; k++)
+        n += m->rope_dims[k] / 2;
+    return n;
+}
+
+/* Makes `dims` [L] the rotated dims of m's layers; all alike: just m->rope_dim, which is their mean. */
+bool model_set_rope_dims(struct model *m, const int64_t *dims, struct err *e);
 
 /* Makes `latents` [L] those of m; NULL: all layers have m->latent. */
 bool model_set_latents(struct model *m, const int64_t *latents, struct err *e);

@@ -227,6 +227,7 @@ void model_close(struct model *m)
     free(m->layers);
     free(m->tower);
     free(m->latents);
+    free(m->rope_dims);
     free(m->pairs);
     free(m->q_pairs);
     free(m->dir);

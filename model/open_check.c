@@ -4,6 +4,7 @@
 #include "base/plural.h"
 #include "model/family/family.h"
 #include "model/open_parts.h"
+#include "model/pairs.h"
 #include "model/params.h"
 
 #include <stdio.h>
@@ -113,7 +114,7 @@ static bool check_text(const struct model *m, struct err *e)
     const char *in = hf_has_vision(&m->cfg) ? "text_config." : "", *at = m->layout->text;
     int64_t dh = c->head_dim, H = c->num_attention_heads, G = c->num_key_value_heads;
     bool cross = m->cfg.has_mha2mla && hf_is_cross(&m->cfg.mha2mla);
-    int64_t own = cross ? m->cfg.mha2mla.rope_dim_for_mla : 0; /* rotated dims besides the head's */
+    int64_t own = cross ? model_first_rope_dim(m) : 0; /* rotated dims besides the head's */
     char path[64], prefix[300];
     const struct size_rule rules[] = {
         {in, "vocab_size", c->vocab_size, .prefix = at, "embed_tokens.weight", 0},

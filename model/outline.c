@@ -8,13 +8,17 @@
 /* Any pairs will do for a plan: the first of each head. */
 static bool any_pairs(struct model *m, struct err *e)
 {
-    int64_t kept = m->rope_dim / 2, P = m->cfg.text.head_dim / 2;
-    int64_t heads = m->cfg.text.num_hidden_layers * model_rope_keys(m);
+    int64_t L = m->cfg.text.num_hidden_layers, K = model_rope_keys(m);
+    int64_t P = m->cfg.text.head_dim / 2;
 
-    m->pairs = mem_new((size_t)(heads * kept), sizeof *m->pairs, "the kept RoPE pairs", e);
+    m->pairs = mem_new((size_t)(K * model_pairs_before(m, L)), sizeof *m->pairs,
+                       "the kept RoPE pairs", e);
     if (!m->pairs) return false;
-    for (int64_t i = 0; i < heads * kept; i++)
-        m->pairs[i] = (int32_t)(i % kept % P);
+    for (int64_t l = 0, to = 0; l < L; l++) {
+        const int64_t kept = model_rope_dim(m, l) / 2;
+        for (int64_t i = 0; i < K * kept; i++)
+            m->pairs[to++] = (int32_t)(i % kept % P);
+    }
     return model_set_query_pairs(m, e);
 }
 
@@ -78,7 +82,8 @@ bool model_outline(struct model *shape, const struct model *m, const struct mode
                             .rope_dim = s->state == ATTN_FULL ? m->rope_dim : s->rope_dim,
                             .latent = s->latent};
     hf_config_borrow(&shape->cfg);
-    if (!model_set_latents(shape, s->latents, e) || !params_declare(shape, e) ||
+    if (!model_set_latents(shape, s->latents, e) ||
+        (s->rope_dims && !model_set_rope_dims(shape, s->rope_dims, e)) || !params_declare(shape, e) ||
         (s->state != ATTN_FULL && !any_pairs(shape, e))) {
         model_close(shape);
         return false;

@@ -11,7 +11,8 @@ struct model_state {
     int64_t rope_dim, latent;
     enum kv_method method;
     bool decoupled, cross;
-    int64_t *latents; /* [L], not its own, or NULL */
+    int64_t *latents;   /* [L], not its own, or NULL */
+    int64_t *rope_dims; /* the same, of the rotated dims */
 };
 
 /* The model that m becomes in that state, with the parameters of `kinds` trained; of a parameter

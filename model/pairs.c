@@ -11,6 +11,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+int64_t model_first_rope_dim(const struct model *m)
+{
+    const cJSON *section = cJSON_GetObjectItemCaseSensitive(m->cfg.json, "mha2mla");
+    const cJSON *list = cJSON_GetObjectItemCaseSensitive(section, "rope_pairs");
+    const int n = cJSON_GetArraySize(cJSON_GetArrayItem(cJSON_GetArrayItem(list, 0), 0));
+
+    return n > 0 ? 2 * (int64_t)n : m->cfg.mha2mla.rope_dim_for_mla;
+}
+
 static const char rank_file[] = "rope_ranks.pth";
 
 struct rank_dims model_rank_dims(const struct model *m)
@@ -30,17 +39,39 @@ static bool bad_pairs(const struct model *m, const char *what, struct err *e)
         m->cross ? "" : "different ");
 }
 
+/* Of one key for all heads, each layer's list may have its own length; their mean is what the settings
+ * say. */
+static bool read_rope_dims(struct model *m, const cJSON *list, struct err *e)
+{
+    const int64_t L = m->cfg.text.num_hidden_layers, mean = m->rope_dim;
+    int64_t *dims = mem_new((size_t)L, sizeof *dims, "the layers' rotated dims", e), l = 0, sum = 0;
+    const cJSON *layer;
+    bool ok = dims;
+
+    if (!ok) return false;
+    cJSON_ArrayForEach(layer, list) sum += dims[l++] =
+        2 * cJSON_GetArraySize(cJSON_GetArrayItem(layer, 0));
+    for (l = 0; ok && l < L; l++)
+        ok = dims[l] > 0 || bad_pairs(m, "a layer without pairs", e);
+    ok = ok && (sum == L * mean || bad_pairs(m, "another number of pairs in all", e)) &&
+         model_set_rope_dims(m, dims, e);
+    free(dims);
+    return ok;
+}
+
 /* rope_pairs [L][K][dr/2], our addition to the section: the pairs that stay rotated. */
 static bool read_pairs(struct model *m, const cJSON *list, struct err *e)
 {
     const struct text_config *c = &m->cfg.text;
     const cJSON *layer, *head, *pair;
-    int64_t n = 0, kept = m->rope_dim / 2;
+    int64_t n = 0, l = 0;
 
     if (cJSON_GetArraySize(list) != c->num_hidden_layers)
         return bad_pairs(m, "not a list with an entry for each layer", e);
+    if (m->cross && !read_rope_dims(m, list, e)) return false;
     cJSON_ArrayForEach(layer, list)
     {
+        const int64_t kept = model_rope_dim(m, l++) / 2;
         if (cJSON_GetArraySize(layer) != model_rope_keys(m))
             return bad_pairs(m, "a layer without an entry for each rotated key", e);
         cJSON_ArrayForEach(head, layer)
@@ -149,16 +180,16 @@ bool model_open_pairs(struct model *m, struct err *e)
 struct cJSON *model_pairs_json(const struct model *m)
 {
     int64_t L = m->cfg.text.num_hidden_layers, K = model_rope_keys(m);
-    int64_t kept = m->rope_dim / 2;
+    const int32_t *next = m->pairs;
     cJSON *list = cJSON_CreateArray();
     bool ok = list;
 
     for (int64_t l = 0; ok && l < L; l++) {
         cJSON *layer = cJSON_CreateArray();
+        const int64_t kept = model_rope_dim(m, l) / 2;
         ok = cJSON_AddItemToArray(list, layer); /* fails if layer is NULL */
-        for (int64_t k = 0; ok && k < K; k++)
-            ok = cJSON_AddItemToArray(
-                layer, cJSON_CreateIntArray(m->pairs + (l * K + k) * kept, (int)kept));
+        for (int64_t k = 0; ok && k < K; k++, next += kept)
+            ok = cJSON_AddItemToArray(layer, cJSON_CreateIntArray(next, (int)kept));
     }
     if (!ok) cJSON_Delete(list);
     return ok ? list : NULL;

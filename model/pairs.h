@@ -13,6 +13,9 @@ struct rank_dims model_rank_dims(const struct model *m);
 /* Fills m->pairs [L, G, dr/2] and m->q_pairs [L, H, dr/2] from the config or a rank file. */
 bool model_open_pairs(struct model *m, struct err *e);
 
+/* Rotated dims of a key of the first layer, as the settings of a model that is being opened say. */
+int64_t model_first_rope_dim(const struct model *m);
+
 /* m->pairs as config.json's rope_pairs [L][G][dr/2]. NULL if out of memory. */
 struct cJSON *model_pairs_json(const struct model *m);
 

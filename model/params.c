@@ -99,11 +99,11 @@ struct param *param_part(struct param *p, int64_t row0, int64_t rows)
 }
 
 /* q_proj is one parameter in FULL, otherwise two: its rotated and its unrotated rows. */
-static void declare_query(struct model *m, struct attn *a, const char *prefix)
+static void declare_query(struct model *m, struct attn *a, int64_t dr, const char *prefix)
 {
     const struct text_config *c = &m->cfg.text;
     int64_t H = c->num_attention_heads, d = c->hidden_size;
-    int64_t cut = H * m->rope_dim, all = cut + H * model_nope_dim(m); /* FULL: cut */
+    int64_t cut = H * dr, all = cut + H * model_nope_dim(m); /* FULL: cut */
 
     for (int i = 0; i < 2 * (m->state == ATTN_FULL ? 1 : 2); i++) { /* weights, then biases */
         int k = m->state == ATTN_FULL ? 0 : i % 2;
@@ -140,14 +140,15 @@ static void declare_set(struct model *m, struct kv_set *s, int64_t r, const char
     s->up_v_b = param_vector(m, PARAM_UP_V, G * c->head_dim, "%sup_v.bias", prefix);
 }
 
-static void declare_attention(struct model *m, struct attn *a, int64_t r, const char *prefix)
+static void declare_attention(struct model *m, int64_t l, const char *prefix)
 {
     const struct text_config *c = &m->cfg.text;
     int64_t G = c->num_key_value_heads, d = c->hidden_size, dh = c->head_dim;
-    int64_t rotated = model_rope_keys(m) * m->rope_dim;
+    int64_t dr = model_rope_dim(m, l), rotated = model_rope_keys(m) * dr, r = model_latent(m, l);
+    struct attn *a = &m->layers[l].attn;
     char set[300];
 
-    declare_query(m, a, prefix);
+    declare_query(m, a, dr, prefix);
     if (m->state == ATTN_FULL) {
         a->k = param_matrix(m, PARAM_K, G * dh, d, "%sk_proj.weight", prefix);
         a->v = param_matrix(m, PARAM_V, G * dh, d, "%sv_proj.weight", prefix);
@@ -185,7 +186,7 @@ static void declare_text(struct model *m)
         snprintf(prefix, sizeof prefix, "%slayers.%d.", text, (int)i);
         snprintf(attn, sizeof attn, "%sself_attn.", prefix);
         l->norm1 = param_vector(m, PARAM_NORM, d, "%sinput_layernorm.weight", prefix);
-        declare_attention(m, &l->attn, model_latent(m, i), attn);
+        declare_attention(m, i, attn);
         l->norm2 = param_vector(m, PARAM_NORM, d, "%spost_attention_layernorm.weight", prefix);
         l->gate = param_matrix(m, PARAM_MLP, f, d, "%smlp.gate_proj.weight", prefix);
         l->up = param_matrix(m, PARAM_MLP, f, d, "%smlp.up_proj.weight", prefix);
@@ -218,14 +219,16 @@ bool params_declare(struct model *m, struct err *e)
 bool model_set_query_pairs(struct model *m, struct err *e)
 {
     int64_t L = m->cfg.text.num_hidden_layers, H = m->cfg.text.num_attention_heads;
-    int64_t K = model_rope_keys(m), kept = m->rope_dim / 2;
+    int64_t K = model_rope_keys(m), all = model_pairs_before(m, L);
 
-    m->q_pairs = mem_new((size_t)(L * H * kept), sizeof *m->q_pairs, "the queries' RoPE pairs", e);
+    m->q_pairs = mem_new((size_t)(H * all), sizeof *m->q_pairs, "the queries' RoPE pairs", e);
     if (!m->q_pairs) return false;
-    for (int64_t l = 0; l < L; l++)
+    for (int64_t l = 0; l < L; l++) {
+        const int64_t before = model_pairs_before(m, l), kept = model_rope_dim(m, l) / 2;
         for (int64_t h = 0; h < H; h++)
-            memcpy(m->q_pairs + (l * H + h) * kept, m->pairs + (l * K + h / (H / K)) * kept,
-                   (size_t)kept * sizeof *m->pairs);
+            memcpy(m->q_pairs + H * before + h * kept,
+                   m->pairs + K * before + h / (H / K) * kept, (size_t)kept * sizeof *m->pairs);
+    }
     return true;
 }
 
@@ -285,7 +288,7 @@ void model_cache_widths(const struct model *m, int64_t l, int64_t width[3])
     const struct kv_method_info *how = &kv_methods[m->state == ATTN_MLA ? m->method : KV_NONE];
     const int64_t G = c->num_key_value_heads, r = model_latent(m, l);
 
-    width[0] = model_rope_keys(m) * m->rope_dim;
+    width[0] = model_rope_keys(m) * model_rope_dim(m, l);
     width[1] = how->key ? r : G * model_nope_dim(m);
     width[2] = how->joint ? 0 : how->value ? r : G * c->head_dim;
 }

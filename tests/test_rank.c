@@ -399,7 +399,7 @@ static void test_bad_input_is_named(void **state)
 static void test_names_and_limits(void **state)
 {
     static const char *const names[] = {"high", "low",      "uniform", "2-norm",
-                                        "mkl",  "mkl-mask", "file"};
+                                        "mkl",  "mkl-mask", "logit", "file"};
     const struct rank_dims n = {1, 4, 2, 16};
     const struct {
         struct rank_dims n;
@@ -411,11 +411,11 @@ static void test_names_and_limits(void **state)
     struct err e;
 
     (void)state;
-    for (int j = 0; j < 7; j++) {
+    for (int j = 0; j < 8; j++) {
         s = rank_strategy_of(names[j]);
         assert_string_equal(rank_strategy_name(s), names[j]);
         assert_int_equal(rank_strategy_kind(s), j < 3   ? RANK_KIND_FIXED
-                                                : j < 6 ? RANK_KIND_MEASURED
+                                                : j < 7 ? RANK_KIND_MEASURED
                                                         : RANK_KIND_GIVEN);
     }
     for (size_t j = 0; j < sizeof bad / sizeof *bad; j++)

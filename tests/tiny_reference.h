@@ -11,7 +11,7 @@
 
 /* How it differs from the model; NULL members: not at all. */
 struct reference {
-    const int32_t *pairs; /* [L, G, kept] rotated pairs; the others are not */
+    const int32_t *pairs; /* [L, G, kept] rotated pairs, or -1; the others are not */
     int64_t kept;
     double *k[TINY_LAYERS][MODALITIES], *v[TINY_LAYERS][MODALITIES]; /* [G*dh, d] in HF's order */
 };
@@ -76,6 +76,7 @@ static inline void reference_rotate(double *head, int64_t dh, double theta, int6
 {
     for (int64_t j = 0; j < kept; j++) {
         int64_t i = pairs ? pairs[j] : j;
+        if (i < 0) continue;
         double angle = (double)position * pow(theta, -2 * (double)i / (double)dh);
         double a = head[i], b = head[i + dh / 2];
         head[i] = a * cos(angle) - b * sin(angle);

@@ -189,6 +189,9 @@ static const struct schema_row rows[] = {
     {"rank.basis", SCHEMA_ENUM(C, rank.basis, BASIS_NAMES), .def = "\"head\"",
      .help = "of which keys components stay rotated: each head's own; cross: all heads' together, "
              "as one key that they share"},
+    {"rank.budget", SCHEMA_ENUM(C, rank.budget, BUDGET_NAMES), .def = "\"even\"",
+     .help = "of strategy logit: each head keeps as many pairs; or a layer's heads, or spread: all "
+             "layers' too, share them where they are worth most, as one key for all heads"},
     {"rank.rope_dim", SCHEMA_INT(C, rank.rope_dim), .def = "32", .min = SCHEMA_FROM(2),
      .max = SCHEMA_TO(512),
      .help = "rotated dims per head, or of the shared key; sweep.partial_rope overrides it"},
@@ -197,7 +200,7 @@ static const struct schema_row rows[] = {
     {"rank.samples", SCHEMA_INT(C, rank.samples), .def = "64", .min = SCHEMA_FROM(1),
      .help = "calibration samples"},
     {"rank.max_queries", SCHEMA_INT(C, rank.max_queries), .def = "64", .min = SCHEMA_FROM(0),
-     .help = "query positions examined per sample (mkl, mkl-mask, cross, rotation); 0: all"},
+     .help = "query positions examined per sample (mkl, mkl-mask, logit, cross, rotation); 0: all"},
     {"rank.uniform_start", SCHEMA_INT(C, rank.uniform_start), .def = "0", .min = SCHEMA_FROM(0),
      .help = "first dim of strategy uniform"},
     {"rank.rotation", SCHEMA_BOOL(C, rank.rotation), .def = "false",
@@ -411,6 +414,11 @@ int64_t config_points(const struct config *c)
     for (int64_t k = 0; k < recipes_count(c); k++)
         n += own_points(recipes_config(c, k));
     return n;
+}
+
+bool config_shares_key(const struct config *c)
+{
+    return c->rank.basis == BASIS_CROSS || c->rank.budget != BUDGET_EVEN;
 }
 
 /* Rotated dims, latent and name of point i, which has the run's own so far. */

@@ -72,6 +72,7 @@ struct config {
     struct config_phase baseline, stage1, stage2;
     struct {
         int strategy, basis; /* enum rank_strategy, enum rope_basis */
+        int budget;          /* BUDGET_... */
         const char *file;
         int64_t rope_dim, samples, max_queries, uniform_start;
         bool rotation;
@@ -141,6 +142,9 @@ enum { TOO_LONG_DROP, TOO_LONG_ERROR };
 #define TOO_LONG_NAMES "drop", "error"
 enum { RECOMPUTE_AUTO, RECOMPUTE_NONE, RECOMPUTE_ALL };
 #define RECOMPUTE_NAMES "auto", "none", "all"
+/* Who shares a number of kept pairs: nobody, a layer's heads, or these and the layers too. */
+enum { BUDGET_EVEN, BUDGET_HEADS, BUDGET_SPREAD };
+#define BUDGET_NAMES "even", "heads", "spread"
 enum { RANKS_EVEN, RANKS_ENERGY, RANKS_SENSITIVITY };
 #define LAYER_RANK_NAMES "even", "energy", "sensitivity"
 enum { LOSS_CE, LOSS_DISTILL };
@@ -167,6 +171,8 @@ const struct config_phase *config_phase(const struct config *c, int i);
 bool config_trains(const struct config *c);  /* some step does */
 bool config_refits(const struct config *c);  /* the same */
 bool config_rotates(const struct config *c); /* a constant rotation is measured */
+/* What is rotated is one key for all heads, whose width rank.rope_dim is (model_rope_keys). */
+bool config_shares_key(const struct config *c);
 
 /* What a source is called in scores and messages: its name, or its file's. */
 const char *config_source_name(const struct config_source *s);

@@ -20,7 +20,7 @@ bool point_plan(const struct run *r, const struct model *m, const struct point *
                                    c->head_dim,
                                    p->rope_dim,
                                    c->hidden_size,
-                                   r->c.rank.basis == BASIS_CROSS};
+                                   config_shares_key(&r->c)};
 
     *latent = 1; /* "none": any width will do */
     return ((shape.method == KV_NONE || mdsvd_latent(latent, p->low_rank, shape.G, e)) &&

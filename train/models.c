@@ -7,6 +7,7 @@
 #include "model/files/rankfile.h"
 #include "model/pairs.h"
 #include "train/basis.h"
+#include "train/logit.h"
 #include "train/made.h"
 #include "train/ranking.h"
 #include "train/rotation.h"
@@ -46,8 +47,8 @@ bool open_base_model(struct run *r, struct model *m, struct err *e)
                                     : open_given_model(r, r->c.model.path, m, e);
 }
 
-/* The kept pairs of a point, from the ranking or from the strategy itself. */
-static bool pairs_of(const struct run *r, const struct point *p, const struct model *m,
+/* By a ranking, or by the strategy itself. */
+static bool ranked_pairs(const struct run *r, const struct point *p, const struct model *m,
                      int32_t *pairs, struct err *e)
 {
     enum rank_strategy strategy = (enum rank_strategy)r->c.rank.strategy;
@@ -70,16 +71,24 @@ static bool pairs_of(const struct run *r, const struct point *p, const struct mo
     return ok;
 }
 
+/* The kept pairs of a point, of each head. */
+static bool pairs_of(const struct run *r, const struct point *p, const struct model *m,
+                     int32_t *pairs, struct err *e)
+{
+    return r->c.rank.strategy == RANK_LOGIT ? logit_pairs(r, m, p->rope_dim, pairs, e)
+                                            : ranked_pairs(r, p, m, pairs, e);
+}
+
 bool point_check(const struct run *r, const struct model *m, const struct point *p, struct err *e)
 {
     enum rank_strategy strategy = (enum rank_strategy)r->c.rank.strategy;
     struct rank_dims n = model_rank_dims(m);
     int32_t *pairs;
-    bool ok = r->c.rank.basis == BASIS_CROSS ? basis_check(&n, p->rope_dim, e)
-                                             : rank_check(&n, p->rope_dim, e);
+    bool ok =
+        config_shares_key(&r->c) ? basis_check(&n, p->rope_dim, e) : rank_check(&n, p->rope_dim, e);
 
     if (!ok) return err_context(e, "%s", point_size_key(&r->c, "rank.rope_dim"));
-    if (r->c.rank.basis == BASIS_CROSS) return true;
+    if (config_shares_key(&r->c)) return true;
     if (rank_strategy_kind(strategy) == RANK_KIND_MEASURED) return true;
     pairs = mem_new((size_t)(n.L * n.G * p->rope_dim / 2), sizeof *pairs, "kept pairs", e);
     ok = pairs && pairs_of(r, p, m, pairs, e);
@@ -107,9 +116,11 @@ static bool to_partial(struct run *r, const struct point *p, struct model *m, st
     int32_t *pairs;
     bool ok;
 
-    if (r->c.rank.basis == BASIS_CROSS) {
+    if (config_shares_key(&r->c)) {
         c.rope_basis = "cross";
-        return basis_apply(r, m, p->rope_dim, e) && hf_config_set_mha2mla(&m->cfg, &c, e);
+        return (r->c.rank.basis == BASIS_CROSS ? basis_apply(r, m, p->rope_dim, e)
+                                               : logit_apply(r, m, p->rope_dim, e)) &&
+               hf_config_set_mha2mla(&m->cfg, &c, e);
     }
     pairs = mem_new((size_t)(n.L * n.G * p->rope_dim / 2), sizeof *pairs, "kept pairs", e);
     ok = pairs && pairs_of(r, p, m, pairs, e) && model_to_partial(m, pairs, p->rope_dim, e) &&

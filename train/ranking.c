@@ -8,6 +8,7 @@
 #include "model/pairs.h"
 #include "train/basis.h"
 #include "train/layerwise.h"
+#include "train/logit.h"
 #include "train/models.h"
 #include "train/made.h"
 #include "train/ranking.h"
@@ -189,6 +190,8 @@ static bool rank_one(struct run *r, struct err *e)
 
     if (ok && r->c.rank.basis == BASIS_CROSS)
         ok = basis_measured(r, &m, e);
+    else if (ok && strategy == RANK_LOGIT)
+        ok = logit_measured(r, &m, e);
     else if (ok && rank_strategy_kind(strategy) == RANK_KIND_MEASURED)
         ok = rank_measured(r, &m, e);
     else if (ok && (ok = rank_check_given(r, &m, e)))

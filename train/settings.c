@@ -109,6 +109,12 @@ static bool cache_of_uniform(const struct config *c)
            c->rank.strategy == RANK_UNIFORM;
 }
 
+static bool budget_of_others(const struct config *c)
+{
+    return converts(c) && c->rank.budget != BUDGET_EVEN &&
+           (c->rank.basis == BASIS_CROSS || c->rank.strategy != RANK_LOGIT);
+}
+
 /* Either of two settings was meant: what then happens is not what one of them asks for. What changes
  * nothing is only said (settings_unused.c). */
 static const struct clash {
@@ -125,6 +131,10 @@ static const struct clash {
     {ranks_of_random,
      "svd.ranks: with svd.input \"random\" no component has energy to compare: set it to \"even\", "
      "or svd.input to \"activation\""},
+    {budget_of_others,
+     "rank.budget: only rank.strategy \"logit\" says what the pairs of different heads are worth: a "
+     "ranking, or a rank file, orders each head's own, and rank.basis \"cross\" has components of "
+     "all heads: set it to \"even\", or rank.strategy to \"logit\" and rank.basis to \"head\""},
     {cache_of_uniform,
      "sweep.cache: rank.strategy \"uniform\" cannot keep every number of dims that "
      "is tried: take another strategy, or sweep.partial_rope and sweep.low_rank"},

@@ -59,7 +59,7 @@ static int64_t values_of(const struct model *m, double share)
 /* Rotated keys a token and layer. */
 static int64_t keys_of(const struct run *r, const struct model *m)
 {
-    return r->c.rank.basis == BASIS_CROSS ? 1 : m->cfg.text.num_key_value_heads;
+    return config_shares_key(&r->c) ? 1 : m->cfg.text.num_key_value_heads;
 }
 
 static struct point_split split_of(const struct run *r, const struct model *m, int64_t values,

@@ -12,11 +12,12 @@ enum rank_strategy {
     RANK_2NORM,    /* largest mean |q_pair| * mean |k_pair| */
     RANK_MKL,      /* largest KL when the pair is not rotated */
     RANK_MKL_MASK, /* largest KL when the pair is removed from the logits */
+    RANK_LOGIT,    /* least error of the scores that lose it, all together */
     RANK_FILE,     /* given: model/files/rankfile.h */
     RANK_STRATEGIES
 };
 #define RANK_VERSION_NAMES "high", "low", "uniform", "2-norm", "mkl", "mkl-mask"
-#define RANK_NAMES RANK_VERSION_NAMES, "file" /* the last is of the settings only */
+#define RANK_NAMES RANK_VERSION_NAMES, "logit", "file" /* the last two are of the settings only */
 
 /* Which of the unrotated keys and the values come from a latent, and whether from the same one. */
 /* What the rotated keys are components of: each head's own key, or those of all heads together. */

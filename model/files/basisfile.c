@@ -1,38 +1,24 @@
 /* basisfile.c - see basisfile.h. */
 #include "model/files/basisfile.h"
-#include "base/file.h"
-#include "base/hdf5/h5in.h"
-#include "base/hdf5/h5out.h"
 #include "base/mem.h"
+#include "model/files/arrayfile.h"
 
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { ARRAYS = 4 };
 
-/* The file's arrays, with where their values are. */
-struct array {
-    const char *name;
-    hid_t file, mem;
-    int rank;
-    int64_t dims[3];
-    void *data;
-    size_t size;
-};
-
-static void arrays_of(struct array out[ARRAYS], const struct rank_dims *n,
+static void arrays_of(struct file_array out[ARRAYS], const struct rank_dims *n,
                       const struct basisfile *b)
 {
     const int64_t P = n->dh / 2, C = n->G * P;
-    const hid_t i32 = H5T_STD_I32LE, f64 = H5T_IEEE_F64LE;
 
-    out[0] = (struct array){"pair", i32, H5T_NATIVE_INT32, 2, {n->L, C, 1}, b->pair, 4};
-    out[1] = (struct array){"re", f64, H5T_NATIVE_DOUBLE, 3, {n->L, C, n->G}, b->re, 8};
-    out[2] = (struct array){"im", f64, H5T_NATIVE_DOUBLE, 3, {n->L, C, n->G}, b->im, 8};
-    out[3] = (struct array){"scale", f64, H5T_NATIVE_DOUBLE, 3, {n->L, n->G, P}, b->scale, 8};
+    out[0] = (struct file_array){"pair", false, 2, {n->L, C, 1}, b->pair};
+    out[1] = (struct file_array){"re", true, 3, {n->L, C, n->G}, b->re};
+    out[2] = (struct file_array){"im", true, 3, {n->L, C, n->G}, b->im};
+    out[3] = (struct file_array){"scale", true, 3, {n->L, n->G, P}, b->scale};
 }
 
 bool basisfile_new(struct basisfile *b, const struct rank_dims *n, struct err *e)
@@ -60,42 +46,10 @@ void basisfile_free(struct basisfile *b)
 bool basisfile_write(const char *path, const struct rank_dims *n, const struct basisfile *b,
                      struct err *e)
 {
-    struct array a[ARRAYS];
-    struct h5_out out = {0};
-    bool ok = h5_out_open(&out, path, 0, e);
+    struct file_array a[ARRAYS];
 
-    arrays_of(a, n, b); /* HDF5 is open: its types are known */
-    for (int i = 0; ok && i < ARRAYS; i++) {
-        struct h5_array v = {.name = a[i].name,
-                             .file_type = a[i].file,
-                             .mem_type = a[i].mem,
-                             .rank = a[i].rank,
-                             .data = a[i].data};
-        for (int k = 0; k < a[i].rank; k++)
-            v.dims[k] = (hsize_t)a[i].dims[k];
-        ok = h5_out_write(&out, out.file, &v, e);
-    }
-    ok = ok && h5_out_finish(&out, e) && h5_out_commit(&out, e);
-    if (!ok) h5_out_abort(&out);
-    return ok || err_context(e, "basis file");
-}
-
-static bool read_array(struct h5_in *f, const struct h5_links *links, const struct array *a,
-                       struct err *e)
-{
-    struct h5_values v;
-    uint64_t header, count = 1;
-    bool fits;
-
-    if (!h5_links_find(links, a->name, &header, e) || !h5_in_array(f, header, &v, e)) return false;
-    fits = v.rank == a->rank && v.size == a->size && !v.big_endian &&
-           v.kind == (a->size == 4 ? H5_KIND_INT : H5_KIND_FLOAT);
-    for (int k = 0; k < a->rank && fits; k++) {
-        fits = v.dims[k] == (uint64_t)a->dims[k];
-        count *= v.dims[k];
-    }
-    if (!fits) return err_set(e, "%s: is of another model", a->name);
-    return h5_in_read(f, &v, 0, count, a->data, e);
+    arrays_of(a, n, b);
+    return arrayfile_write(path, a, ARRAYS, e) || err_context(e, "basis file");
 }
 
 static bool check(const struct rank_dims *n, const struct basisfile *b, struct err *e)
@@ -116,17 +70,9 @@ static bool check(const struct rank_dims *n, const struct basisfile *b, struct e
 
 bool basisfile_read(const char *path, const struct rank_dims *n, struct basisfile *b, struct err *e)
 {
-    struct array a[ARRAYS];
-    struct h5_links links = {0};
-    struct h5_in f;
-    int fd = file_open(path, e);
-    bool ok = fd >= 0 && h5_in_start(&f, fd, e) && h5_in_links(&f, f.root, &links, e);
+    struct file_array a[ARRAYS];
 
     arrays_of(a, n, b);
-    for (int i = 0; ok && i < ARRAYS; i++)
-        ok = read_array(&f, &links, &a[i], e);
-    ok = ok && check(n, b, e);
-    h5_links_free(&links);
-    if (fd >= 0) close(fd);
-    return ok || err_context(e, "basis file %s", path);
+    return (arrayfile_read(path, a, ARRAYS, e) && check(n, b, e)) ||
+           err_context(e, "basis file %s", path);
 }

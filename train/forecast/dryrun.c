@@ -181,6 +181,7 @@ static struct model mla_of(const struct forecast *p, const struct forecast_model
                           .method = c->state.method,
                           .cross = c->state.cross,
                           .rope_dim = c->state.rope_dim,
+                          .rope_dims = c->state.rope_dims,
                           .latent = c->state.latent,
                           .latents = c->state.latents};
 }
@@ -236,6 +237,8 @@ static void show_cache(const struct forecast *p)
         log_line("The run finds how to split each size: a quarter rotated is assumed here.");
     if (p->r->c.svd.ranks != RANKS_EVEN)
         log_line("The run divides the latents among the layers: these are their means.");
+    if (p->r->c.rank.budget == BUDGET_SPREAD)
+        log_line("The run divides the rotated dims among the layers: these are their means.");
     show_all_kinds(p, width);
 }
 

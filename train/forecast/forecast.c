@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "cluster/exchange.h"
 #include "convert/basis.h"
+#include "convert/logit.h"
 #include "model/pairs.h"
 #include "optim/moment.h"
 #include "train/caches.h"
@@ -71,7 +72,7 @@ static struct model_state partial_state(const struct forecast *f, const struct p
 {
     return (struct model_state){.state = ATTN_PARTIAL,
                                 .rope_dim = pt->rope_dim,
-                                .cross = f->r->c.rank.basis == BASIS_CROSS};
+                                .cross = config_shares_key(&f->r->c)};
 }
 
 /* The point's MLA model; fails as the conversion itself would. */
@@ -83,7 +84,7 @@ static bool mla_state(const struct forecast *f, const struct point *pt, struct m
 
     *s = (struct model_state){.state = ATTN_MLA,
                               .rope_dim = pt->rope_dim,
-                              .cross = c->rank.basis == BASIS_CROSS,
+                              .cross = config_shares_key(c),
                               .method = (enum kv_method)c->svd.method,
                               .decoupled = c->svd.decoupled && hf_has_vision(&f->base.cfg)};
     return point_plan(f->r, &f->base, pt, &s->latent, &unused, e);
@@ -391,13 +392,16 @@ static bool open_calibration(struct forecast *f, struct forecast_step *s, struct
     return ok;
 }
 
-/* The rearranged copy of the longest sample's keys (convert/rank_mkl.c), or its components, with all
- * layers' bases (train/basis.c). */
+/* The rearranged copy of the longest sample's keys (convert/rank_mkl.c), or what its scores lose, with all
+ * layers' choices (train/logit.c), or its components, with all layers' bases (train/basis.c). */
 static double rank_bytes(const struct forecast *f, const struct model *shape)
 {
     const struct rank_dims n = model_rank_dims(shape);
     const double components = (double)(n.L * n.G * n.dh / 2);
 
+    if (f->r->c.rank.basis == BASIS_HEAD && f->r->c.rank.strategy == RANK_LOGIT)
+        return logit_bytes(&n, f->r->c.rank.rotation, f->r->train.longest) +
+               components * (4 * (double)n.dh / 2 + 8);
     if (f->r->c.rank.basis == BASIS_HEAD) return 8.0 * (double)(f->r->train.longest * n.G * n.dh);
     return basis_bytes(&n, f->r->train.longest) + components * (16 * (double)n.G + 12);
 }
@@ -634,6 +638,8 @@ static bool look_at_models(struct forecast *f, struct err *e)
         baseline && c->baseline.vision;
     f->models[0].state = (struct model_state){.state = f->base.state,
                                               .rope_dim = f->base.rope_dim,
+                                              .rope_dims = f->base.rope_dims,
+                                              .cross = f->base.cross,
                                               .latent = f->base.latent,
                                               .latents = f->base.latents,
                                               .method = f->base.method,
