@@ -20,7 +20,7 @@ bool export_is_class(const struct family *f, const char *name)
 
 bool export_wanted(const struct model *m)
 {
-    return m->pairs && m->cfg.has_mha2mla && !m->latents;
+    return m->pairs && m->cfg.has_mha2mla;
 }
 
 bool export_write(const char *dir, struct err *e)

@@ -15,8 +15,8 @@ extern const size_t export_size;
 #define EXPORT_MODULE "modeling_mha2mla"
 #define EXPORT_FILE EXPORT_MODULE ".py"
 
-/* Whether a directory with all tensors of m gets the file: if its attention is converted, with latents
- * of one width in all layers, as the file knows them, and its config has a section. */
+/* Whether a directory with all tensors of m gets the file: if its attention is converted, and its config has
+ * a section. */
 bool export_wanted(const struct model *m);
 
 bool export_write(const char *dir, struct err *e);

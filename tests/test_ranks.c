@@ -149,7 +149,7 @@ static void test_run(void **state)
         must_say(state, "rope4-rank6: the cache holds 20 values a token and layer");
         must_run(state, "grep -q latents $T/one/rope4-rank6/svd/model/config.json && "
                         "grep -q latents $T/one/rope4-rank6/stage2/model/config.json && "
-                        "test ! -e $T/one/rope4-rank6/stage2/model/modeling_mha2mla.py");
+                        "test -e $T/one/rope4-rank6/stage2/model/modeling_mha2mla.py");
         stop_in_stage2(state, kinds[i]);
         whole(state, "two", kinds[i], "--resume");
         must_run(state, "for f in rope4-rank6/svd/model/model.safetensors "
@@ -159,17 +159,30 @@ static void test_run(void **state)
     }
 }
 
-static void test_refused(void **state)
+/* With factors made for each width: all points' widths are found, then factors made for them; a point that is
+ * made alone has the same bits. */
+static void test_blocks(void **state)
 {
-    must_fail(state,
-              "$B/mha2mla-train --config $C --set svd.ranks=energy --set svd.statistics=blocks",
-              "svd.ranks: ");
+    static const char more[] = "--set svd.statistics=blocks --set sweep.low_rank=[6,4] "
+                               "--set 'run.steps=[\"baseline\",\"rank\",\"svd\",\"evaluate\"]'";
+    char alone[300];
+
+    whole(state, "one", "sensitivity", more);
+    must_say(state, "rope4-rank6: latent values by layer:");
+    must_say(state, "rope4-rank4: latent values by layer:");
+    snprintf(alone, sizeof alone, "%s --point 1", more);
+    whole(state, "two", "sensitivity", alone);
+    must_run(state, "cmp $T/one/rope4-rank4/svd/model/model.safetensors "
+                    "$T/two/rope4-rank4/svd/model/model.safetensors && "
+                    "grep -q latents $T/one/rope4-rank4/svd/model/config.json && "
+                    "test ! -e $T/two/rope4-rank6");
+    whole(state, "three", "energy", more);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_divide), program_test(test_run),
-                                       program_test(test_refused)};
+                                       program_test(test_blocks)};
 
     return cmocka_run_group_tests_name("ranks", tests, NULL, NULL);
 }

@@ -81,12 +81,20 @@ static struct point widest_of(const struct factors_for *what)
     return widest;
 }
 
+int64_t factors_rank(const struct made_factors *f, int64_t width, int part, int64_t l)
+{
+    const struct factor_width *w = &f->width[width];
+
+    return w->latents && w->plan.part[part].r ? w->latents[l] : w->plan.part[part].r;
+}
+
 int64_t factors_widest_part(const struct made_factors *f, int part)
 {
     int64_t widest = 0;
 
     for (int64_t i = 0; i < f->widths; i++)
-        if (f->width[i].plan.part[part].r > widest) widest = f->width[i].plan.part[part].r;
+        for (int64_t l = 0; l < (f->width[i].latents ? f->layers : 1); l++)
+            if (factors_rank(f, i, part, l) > widest) widest = factors_rank(f, i, part, l);
     return widest;
 }
 
@@ -116,22 +124,38 @@ static void widen(struct mdsvd_plan *plan, int64_t d)
     }
 }
 
-/* The widths of factors that the points need: each its own, or the largest. */
+/* One point's width; `layers` latents of its own are copied. */
+static bool add_width(struct made_factors *f, const struct run *r, const struct model *m,
+                      const struct point *p, const int64_t *latents, struct err *e)
+{
+    struct factor_width *w = &f->width[f->widths++];
+    const size_t bytes = (size_t)f->layers * sizeof *latents;
+    int64_t latent;
+
+    w->low_rank = p->low_rank;
+    if (latents) {
+        w->latents = mem_new(1, bytes, "the latents' widths", e);
+        if (!w->latents) return false;
+        memcpy(w->latents, latents, bytes);
+    }
+    return point_plan(r, m, p, &latent, &w->plan, e);
+}
+
+/* The widths of factors that the points need: each its own, or the largest. Where they are to be divided
+ * among layers, these are widened, beside or instead of them. */
 static bool make_widths(struct made_factors *f, const struct run *r, const struct model *m,
                         const struct factors_for *what, struct err *e)
 {
-    int64_t latent;
-
     CHECK(what->n > 0);
     f->by_point = has_own_factors(r);
-    f->width = mem_new((size_t)what->n, sizeof *f->width, "factors", e);
+    f->points = f->by_point ? what->n : 1;
+    f->width = mem_new((size_t)(2 * f->points), sizeof *f->width, "factors", e);
     if (!f->width) return false;
-    for (int64_t i = 0; i < (f->by_point ? what->n : 1); i++) {
-        const struct point q = f->by_point ? what->point[i] : widest_of(what);
-        struct factor_width *w = &f->width[f->widths++];
-        w->low_rank = q.low_rank;
-        if (!point_plan(r, m, &q, &latent, &w->plan, e)) return false;
-        if (what->uneven) widen(&w->plan, m->cfg.text.hidden_size);
+    for (int64_t i = 0; i < f->points * (f->by_point && what->uneven ? 2 : 1); i++) {
+        const struct point q = f->by_point ? what->point[i % what->n] : widest_of(what);
+        if (!add_width(f, r, m, &q, what->latents ? what->latents[i] : NULL, e)) return false;
+        if (what->uneven && (i >= f->points || !f->by_point))
+            widen(&f->width[i].plan, m->cfg.text.hidden_size);
     }
     f->narrow = narrow_of(f, r, m, what);
     return true;
@@ -196,7 +220,7 @@ bool factors_size(struct factors_size *s, const struct run *r, const struct mode
 {
     const double layers = (double)m->cfg.text.num_hidden_layers;
     double all = 0, largest = 0, scratch = 0;
-    struct made_factors f = {0};
+    struct made_factors f = {.layers = m->cfg.text.num_hidden_layers};
     bool ok = make_widths(&f, r, m, what, e);
 
     for (int64_t i = 0; ok && i < f.widths; i++) {
@@ -235,6 +259,8 @@ void factors_free(struct made_factors *f)
 {
     for (int64_t i = 0; f->layer && i < f->layers * f->widths; i++)
         free_width(f, i / f->widths, i % f->widths);
+    for (int64_t i = 0; i < f->widths; i++)
+        free(f->width[i].latents);
     free(f->layer);
     free(f->width);
     free(f->latents);
@@ -293,15 +319,14 @@ static struct factors factors_of(const struct applied *a, const struct model *m,
     struct factors out = {{key->down, value->down}, key->up, value->up, 0};
 
     for (int p = 0; p < plan->parts; p++)
-        if (plan->part[p].r) out.ld = plan->part[p].r;
+        if (plan->part[p].r) out.ld = factors_rank(f, a->width, p, l);
     if (kv_methods[f->method].joint) out.up_v = key->up + k_rows * key->r;
     return out;
 }
 
-/* Where p's factors are. */
-static int64_t width_of(const struct made_factors *f, const struct point *p)
+int64_t factors_width(const struct made_factors *f, const struct point *p)
 {
-    for (int64_t i = 0; f->by_point && i < f->widths; i++)
+    for (int64_t i = 0; f->by_point && i < f->points; i++)
         if (f->width[i].low_rank >= p->low_rank && f->width[i].low_rank <= p->low_rank) return i;
     CHECK(!f->by_point);
     return 0;
@@ -313,7 +338,7 @@ bool factors_apply(struct made_factors *f, const struct run *r, const struct poi
     static const char *const inputs[] = {MDSVD_NAMES}, *const statistics[] = {KV_STATISTICS_NAMES};
     struct factors(*each)[MODALITIES] = mem_new((size_t)f->layers, sizeof *each, "factors", e);
     struct mha2mla_config section = m->cfg.mha2mla;
-    struct applied a = {.f = f, .width = width_of(f, p)};
+    struct applied a = {.f = f, .width = factors_width(f, p)};
     int64_t latent;
     bool ok = each && point_plan(r, m, p, &latent, &a.plan, e);
 

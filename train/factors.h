@@ -20,10 +20,13 @@ struct made_factors {
     bool by_point;    /* each point has its own */
     int64_t narrow;   /* of the inputs: 0, or as struct kv_how */
     int64_t *latents; /* [layers]: of the next point's layers (train/ranks.h); NULL: all alike */
+    int64_t points;   /* that have widths of their own; behind these the same ones widened, if `uneven` */
+    int64_t dividing; /* of these: the one that train/ranks.c divides */
     int64_t widths;
     struct factor_width {
         double low_rank;
         struct mdsvd_plan plan;
+        int64_t *latents;        /* [layers]: each layer's, in place of the plan's; NULL: those */
     } * width;                   /* of the point with the largest latent, or of each */
     struct layer_factors *layer; /* [layers, widths] */
 };
@@ -45,6 +48,7 @@ struct factors_for {
     int64_t n, samples;
     double room;
     bool uneven; /* layers may get latents of up to one and a half times the point's (svd.ranks) */
+    int64_t **latents; /* [n], not its own: each layer's of a point, or NULL; NULL: not divided */
 };
 #define FACTORS_ROOM 2147483648.0
 

@@ -10,6 +10,12 @@ static inline struct layer_factors *factors_of_layer(const struct made_factors *
     return &f->layer[l * f->widths + width];
 }
 
+/* Latent of a part of the plan in layer l. */
+int64_t factors_rank(const struct made_factors *f, int64_t width, int part, int64_t l);
+
+/* Where the point's factors are. */
+int64_t factors_width(const struct made_factors *f, const struct point *p);
+
 /* The largest latent of a part of the plan. */
 int64_t factors_widest_part(const struct made_factors *f, int part);
 

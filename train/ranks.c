@@ -14,17 +14,35 @@
 
 /* ---- components ---- */
 
+/* The width whose components are compared: the only one, or the widened one of f->dividing. */
+static int64_t compared(const struct made_factors *f)
+{
+    return f->by_point ? f->points + f->dividing : 0;
+}
+
+/* Of "blocks", where energy and error are weighted, all that the components have. */
+static double energy_of(const struct made_factors *f, const struct mdsvd_out *out)
+{
+    double sum = 0;
+
+    if (!f->by_point) return out->energy;
+    for (int64_t i = 0; i < out->live; i++)
+        sum += out->component[i];
+    return sum;
+}
+
 /* c_li; 0 beyond those with energy. */
 static double cost_of(const struct made_factors *f, int64_t l, int64_t i)
 {
-    const struct mdsvd_plan *plan = &f->width[0].plan;
+    const int64_t width = compared(f);
+    const struct mdsvd_plan *plan = &f->width[width].plan;
     double sum = 0;
 
     for (int s = 0; s < f->sets; s++)
         for (int p = 0; p < plan->parts; p++) {
-            const struct mdsvd_out *out = &factors_of_layer(f, l, 0)->out[s][p];
-            if (plan->part[p].r && i < out->live && out->energy > 0)
-                sum += out->component[i] / out->energy;
+            const struct mdsvd_out *out = &factors_of_layer(f, l, width)->out[s][p];
+            const double energy = energy_of(f, out);
+            if (plan->part[p].r && i < out->live && energy > 0) sum += out->component[i] / energy;
         }
     return sum;
 }
@@ -37,7 +55,8 @@ static int64_t least_of(int64_t mean)
 
 static int64_t most_of(const struct made_factors *f, int64_t mean)
 {
-    const int64_t key = factors_widest_part(f, 0), made = key ? key : factors_widest_part(f, 1);
+    const struct mdsvd_plan *plan = &f->width[compared(f)].plan;
+    const int64_t key = plan->part[0].r, made = key ? key : plan->part[1].r;
 
     return 3 * mean / 2 < made ? 3 * mean / 2 : made;
 }
@@ -218,6 +237,41 @@ static void say(const struct point *p, const struct made_factors *f)
     log_line("%s: latent values by layer:%s", p->name, line);
 }
 
+/* Factors were made for what had been chosen. */
+static bool take_divided(struct made_factors *f, const struct point *p, struct err *e)
+{
+    const struct factor_width *w = &f->width[factors_width(f, p)];
+    const size_t bytes = (size_t)f->layers * sizeof *w->latents;
+
+    if (!w->latents) return true;
+    f->latents = mem_new(1, bytes, "the latents' widths", e);
+    if (f->latents) memcpy(f->latents, w->latents, bytes);
+    return f->latents;
+}
+
+bool ranks_choose_all(struct run *r, struct made_factors *f, struct factors_for *what,
+                      struct err *e)
+{
+    bool ok = true;
+
+    what->latents = mem_new((size_t)what->n, sizeof *what->latents, "the latents' widths", e);
+    for (int64_t i = 0; what->latents && ok && i < what->n; i++) {
+        ok = ranks_choose(r, f, &what->point[i], e);
+        what->latents[i] = f->latents;
+        f->latents = NULL;
+    }
+    what->uneven = false;
+    return what->latents && ok;
+}
+
+void ranks_free_all(struct factors_for *what)
+{
+    for (int64_t i = 0; what->latents && i < what->n; i++)
+        free(what->latents[i]);
+    free(what->latents);
+    what->latents = NULL;
+}
+
 bool ranks_choose(struct run *r, struct made_factors *f, const struct point *p, struct err *e)
 {
     double *weight;
@@ -227,6 +281,8 @@ bool ranks_choose(struct run *r, struct made_factors *f, const struct point *p, 
     free(f->latents);
     f->latents = NULL;
     if (r->c.svd.ranks == RANKS_EVEN || f->method == KV_NONE) return true;
+    if (f->by_point && f->widths == f->points) return take_divided(f, p, e);
+    f->dividing = factors_width(f, p);
     if (!mdsvd_latent(&mean, p->low_rank, f->groups, e)) return false;
     if (least_of(mean) == mean || most_of(f, mean) <= mean) {
         log_line("%s: %lld latent values in all layers: too few to divide, or all that there are",

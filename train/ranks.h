@@ -18,6 +18,13 @@
  * nothing to divide. Of all processes together. Stops at a signal. */
 bool ranks_choose(struct run *r, struct made_factors *f, const struct point *p, struct err *e);
 
+/* Of all points of `what` into its latents, which ranks_free_all frees: where factors are made for each width
+ * (svd.statistics "blocks"), f was made for the means, and is to be made again for these. There c_li is
+ * a share of what all components have, of one and a half times the width. */
+bool ranks_choose_all(struct run *r, struct made_factors *f, struct factors_for *what,
+                      struct err *e);
+void ranks_free_all(struct factors_for *what);
+
 /* The same, from each layer's weight [L]: what its energy is worth. In new memory, *latents [L]. */
 bool ranks_divide(const struct made_factors *f, int64_t mean, const double *weight,
                   int64_t **latents, struct err *e);

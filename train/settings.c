@@ -76,11 +76,6 @@ static double least_lr(const struct config *c, int phase)
 
 /* ---- choices that exclude each other ---- */
 
-static bool makes_factors(const struct config *c)
-{
-    return config_has_step(c, STEP_SVD) && c->svd.method != KV_NONE;
-}
-
 static bool converts(const struct config *c)
 {
     return config_has_step(c, STEP_RANK) || config_has_step(c, STEP_STAGE1) ||
@@ -91,11 +86,6 @@ static bool cross_by_file(const struct config *c)
 {
     return converts(c) && c->rank.basis == BASIS_CROSS &&
            (c->rank.file || c->rank.strategy == RANK_FILE);
-}
-
-static bool ranks_of_blocks(const struct config *c)
-{
-    return makes_factors(c) && c->svd.ranks != RANKS_EVEN && c->svd.statistics == KV_BLOCKS;
 }
 
 static bool ranks_of_random(const struct config *c)
@@ -125,9 +115,6 @@ static const struct clash {
      "rank.basis: \"cross\" measures components of all heads' keys, and a rank file has "
      "each head's own pairs: set it to \"head\", or rank.file to null and "
      "rank.strategy to another than \"file\""},
-    {ranks_of_blocks,
-     "svd.ranks: with svd.statistics \"blocks\" factors are made for one width: set "
-     "it to \"even\", or svd.statistics to \"received\""},
     {ranks_of_random,
      "svd.ranks: with svd.input \"random\" no component has energy to compare: set it to \"even\", "
      "or svd.input to \"activation\""},

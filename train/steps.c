@@ -288,24 +288,39 @@ static bool save_svd(struct run *r, struct made_factors *f, const struct point *
     return ok;
 }
 
-/* The factors of p's partial model, for all points that have its pairs, or for the one that the run is
- * asked for. Attention that is to be kept is the original's, or that of the model which stage 1 has
- * trained, whose kept pairs alone are rotated. */
+/* The factors of p's partial model. Attention that is to be kept is the original's, or that of the model which
+ * stage 1 has trained, whose kept pairs alone are rotated. */
+static bool make_factors_for(struct run *r, const struct point *p, struct made_factors *f,
+                             const struct factors_for *what, struct err *e)
+{
+    struct model m = {0}, base = {0};
+    bool trained, original = r->c.svd.statistics != KV_TOKENS;
+    bool ok = partial_is_trained(r, p, &trained, e) && open_partial_model(r, p, &m, e);
+
+    original = ok && original && !trained;
+    ok = ok && (!original || open_base_model(r, &base, e)) && need_pictures(r, &m, false, e) &&
+         factors_make(f, r, &m, original ? &base : NULL, what, e);
+    model_close(&base);
+    model_close(&m);
+    return ok;
+}
+
+/* For all points that have p's pairs, or for the one that the run is asked for. Where each has factors of its
+ * own, and layers of their own widths, these follow from factors of one width. */
 static bool make_factors(struct run *r, const struct point *p, struct made_factors *f,
                          struct err *e)
 {
     struct factors_for what = {.samples = r->c.svd.samples};
-    struct model m = {0}, base = {0};
-    bool trained, original = r->c.svd.statistics != KV_TOKENS;
     bool ok = factors_points(r, p, r->only_point >= 0, &what, e) &&
-              partial_is_trained(r, p, &trained, e) && open_partial_model(r, p, &m, e);
+              make_factors_for(r, p, f, &what, e);
 
-    original = ok && original && !trained;
-    ok = ok && (!original || open_base_model(r, &base, e)) && need_pictures(r, &m, false, e) &&
-         factors_make(f, r, &m, original ? &base : NULL, &what, e);
+    if (ok && what.uneven && f->by_point && f->method != KV_NONE) {
+        ok = ranks_choose_all(r, f, &what, e);
+        factors_free(f);
+        ok = ok && make_factors_for(r, p, f, &what, e);
+    }
+    ranks_free_all(&what);
     free(what.point);
-    model_close(&base);
-    model_close(&m);
     return ok;
 }
 

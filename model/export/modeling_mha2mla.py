@@ -19,8 +19,9 @@ per token and layer are k_r and c (what is not compressed, as it is), in a Laten
 attends absorbed: up_k goes into its query and up_v behind the sum of latents, so that no key and no value
 is ever formed; for several new tokens at a time they are, which costs less then.
 
-Of config.json's "mha2mla", "rope_pairs" [L][K][dr/2] are the pairs whose frequencies the rotated dims have,
-"rope_basis" is "cross" for the cross-head basis, and "modeling" says
+Of config.json's "mha2mla", "rope_pairs" [L][K][dr/2] are the pairs whose frequencies the rotated dims have
+(of one key for all heads, dr may differ by layer), "rope_basis" is "cross" for one key, "latents" [L] has each
+layer's r where they differ, and "modeling" says
     method         none, joint (one latent for keys and values), split (one each), only_key, only_value
     latent         r; 0 with none
     decoupled      whether each modality has its own factors
@@ -163,6 +164,8 @@ class LatentAttention(nn.Module):
         self.keys, self.dh, self.dr = len(self.pairs), was.head_dim, 2 * len(self.pairs[0])
         self.dc = self.dh - (0 if section.get("rope_basis") == "cross" else self.dr)
         self.method, self.latent = how["method"], how["latent"]
+        if self.latent and section.get("latents"):
+            self.latent = section["latents"][was.layer_idx]
         d, keys, values = config.hidden_size, self.groups * self.dc, self.groups * self.dh
         self.q_proj = nn.Linear(d, self.heads * (self.dr + self.dc), bias=was.q_proj.bias is not None)
         self.k_r_proj = nn.Linear(d, self.keys * self.dr, bias=bias)
