@@ -54,8 +54,10 @@ static const struct kind {
 };
 enum { KINDS = sizeof kinds / sizeof *kinds };
 
-/* What is made of each, with each head's own rotated key and in a cross-head basis. Models without pictures
- * have no factors per modality. */
+/* What is made of each, with each head's own rotated key, in a cross-head basis, and with one key of which, as
+ * of the latents, layers have different widths. Models without pictures have no factors per modality. */
+enum { OWN, CROSS, UNEVEN, KEYS };
+static const char *const key_names[KEYS] = {"", "cross-", "uneven-"};
 static const struct form {
     const char *name;
     bool mla, decoupled, whole; /* whole: all pairs stay rotated */
@@ -79,7 +81,7 @@ enum { FORMS = sizeof forms / sizeof *forms };
 struct exported {
     const struct kind *k;
     const struct form *f;
-    bool cross;
+    int keys;
     char from[1200], golden_path[300], dir[1000];
     struct st_file golden;
     struct tape *t;
@@ -126,16 +128,17 @@ static void convert(struct exported *x)
                                .svd_init_method = kv_method_names[f->method],
                                .low_rank = f->method == KV_NONE ? 0 : LATENT,
                                .decoupled = f->decoupled};
+    const int64_t latents[TINY_LAYERS] = {LATENT * G, LATENT * G - 1};
     struct err e = {0};
 
-    if (x->cross) {
-        tiny_cross(&x->m, f->whole);
-        c.rope_basis = "cross";
-    } else {
-        tiny_partial(&x->m, f->whole ? dh : (dh + 3) / 4 * 2);
-    }
+    if (x->keys != OWN) c.rope_basis = "cross";
+    if (x->keys == OWN) tiny_partial(&x->m, f->whole ? dh : (dh + 3) / 4 * 2);
+    if (x->keys == CROSS) tiny_cross(&x->m, f->whole);
+    if (x->keys == UNEVEN) tiny_shared(&x->m, f->whole);
     c.rope_dim_for_mla = x->m.rope_dim;
-    if (f->mla) tiny_mla(&x->m, f->method, f->decoupled, LATENT * G);
+    if (f->mla)
+        tiny_mla_of(&x->m, f->method, f->decoupled, LATENT * G,
+                    x->keys == UNEVEN ? latents : NULL);
     tiny_shake(&x->m, "self_attn");
     must(hf_config_set_mha2mla(&x->m.cfg, &c, &e), &e);
 }
@@ -311,7 +314,7 @@ static void export_form(struct exported *x, const char *in)
     }
     if (x->k->pictures) golden_set_open(&x->set, &x->m, x->from, x->k->pictures);
     convert(x);
-    snprintf(x->dir, sizeof x->dir, "%s/%.40s.%s%s", in, x->k->name, x->cross ? "cross-" : "",
+    snprintf(x->dir, sizeof x->dir, "%s/%.40s.%s%s", in, x->k->name, key_names[x->keys],
              x->f->name);
     must(model_save(&x->m, x->dir, DT_F32, false, &e), &e);
     fill(x, "ids");
@@ -335,9 +338,9 @@ static void test_exports(void **state)
     for (int k = 0; k < KINDS; k++) {
         struct exported x = {.k = &kinds[k]};
         open_kind(&x, *state);
-        for (int f = 0; f < 2 * FORMS; f++) {
-            x.f = &forms[f / 2];
-            x.cross = f % 2;
+        for (int f = 0; f < KEYS * FORMS; f++) {
+            x.f = &forms[f / KEYS];
+            x.keys = f % KEYS;
             export_form(&x, in);
         }
         close_kind(&x);

@@ -18,6 +18,26 @@ static inline void tiny_partial(struct model *m, int64_t rope_dim)
     must(model_to_partial(m, pairs, rope_dim, &e), &e);
 }
 
+/* FULL -> PARTIAL with one key of all heads' own pairs: all of them, or more in the first layer than in the
+ * second, and in some heads than in others. */
+static inline void tiny_shared(struct model *m, bool all)
+{
+    const int64_t G = m->cfg.text.num_key_value_heads, C = G * m->cfg.text.head_dim / 2;
+    const int64_t n[TINY_LAYERS] = {all ? C : C / 2 + 1, all ? C : C / 2 - 1};
+    int32_t *pair = calloc((size_t)(4 * C), sizeof *pair), *head = pair + 2 * C;
+    struct err e = {0};
+
+    assert_true(pair && C >= 4);
+    for (int64_t l = 0, at = 0; l < TINY_LAYERS; l++)
+        for (int64_t i = 0; i < n[l]; i++, at++) {
+            const int64_t c = l ? C - n[l] + i : i;
+            pair[at] = (int32_t)(c / G);
+            head[at] = (int32_t)(c % G);
+        }
+    must(model_to_shared(m, &(struct shared_key){n, pair, head}, &e), &e);
+    free(pair);
+}
+
 /* A random positive definite matrix [d, d], as second moments are. */
 static inline double *tiny_moments(struct rng *r, int64_t d)
 {
