@@ -176,6 +176,10 @@ bool model_copy_tokenizer(const char *from, const char *to, struct err *e);
  * model's directory, `tokenizer` that of another tokenizer; either may be NULL. */
 bool model_check_copied(const char *dir, const char *tokenizer, struct err *e);
 
+/* The sums (sum64) of the settings, by their values, and of the weights that an opened model was read from, as one
+ * SHA-256; the caller frees it. NULL on failure. */
+char *model_sums(const struct model *m, struct err *e);
+
 /* Records (watch_keep) the files that an opened model was read from, and those that saving copies,
  * and compares the base's weights with their sums; and only those that saving copies, of a
  * directory that need not hold a model. */

@@ -1,6 +1,7 @@
 /* save.c - writes a model to a Hugging Face directory: streamed tensor by tensor, with config.json
  * last, so that a directory with a config.json is complete. */
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/mem.h"
 #include "base/signals.h"
 #include "model/export.h"
@@ -161,6 +162,27 @@ static char *weights_sums(const struct st_model *files, struct err *e)
         all = more;
     }
     return all;
+}
+
+char *model_sums(const struct model *m, struct err *e)
+{
+    char *own = weights_sums(&m->files, e), *base = own ? weights_sums(&m->base, e) : NULL;
+    char *json = base ? cJSON_PrintUnformatted(m->cfg.json) : NULL;
+    char *hex = json ? mem_new(1, 65, "checksums", e) : NULL;
+    struct sha256 sum;
+
+    if (base && !json) err_set(e, "%s: out of memory", m->dir);
+    if (hex) {
+        sha256_init(&sum);
+        sha256_add(&sum, json, strlen(json));
+        sha256_add(&sum, own, strlen(own));
+        sha256_add(&sum, base, strlen(base));
+        sha256_hex(&sum, hex);
+    }
+    free(json);
+    free(own);
+    free(base);
+    return hex;
 }
 
 /* Changed tensors in other weights than they came from would be a model that nobody made. */

@@ -189,6 +189,50 @@ static void test_bf16(void **state)
     must_run(state, "for m in " MODELS "; do cmp $T/coarse/$m $T/again/$m || exit 1; done");
 }
 
+#define STORED DISTILL "--set stage1.teacher=stored --set stage2.teacher=stored "
+
+/* What was stored is what is said on the fly, but for the order of sums in a batch; it serves the next point, a
+ * training that is resumed, and another run; what is damaged is found, and made again once it is deleted. */
+static void test_stored(void **state)
+{
+    struct steps fly, stored;
+
+    must_run(state, TRAIN("fly", DISTILL));
+    must_run(state, TRAIN("run", STORED));
+    must_run(state, "test $(grep -c 'teacher: asked about' $T/run/train.log) = 2 && "
+                    "ls -d $T/cache/teacher-* | wc -l | grep -qx 2");
+    fly = read_steps(state, "fly", "stage2");
+    stored = read_steps(state, "run", "stage2");
+    check_near(&fly, &stored, 2e-6);
+    must_run(state, FINGERPRINT("$T/run") " > $T/sums");
+    must_run(state, "cd $T/run/rope4-rank1/stage2 && rm -r model checkpoints/step-00000012*");
+    must_run(state, TRAIN("run", STORED "--resume"));
+    must_say(state, "stage2: continues from step 10 of 12");
+    must_run(state, FINGERPRINT("$T/run") " | diff $T/sums -");
+    must_run(state, TRAIN("again", STORED));
+    must_run(state, "! grep 'teacher: asked about' $T/again/train.log && " FINGERPRINT(
+                        "$T/again") " | diff $T/sums -");
+    must_run(state, "for f in $T/cache/teacher-*/part-*; do "
+                    "dd if=/dev/zero of=$f bs=1 seek=9000 count=4000 conv=notrunc; done");
+    must_fail(state, TRAIN("new", STORED), "to have it made again");
+    must_run(state, "rm -r $T/cache/teacher-*");
+    must_run(state, TRAIN("once", STORED));
+    must_run(state, FINGERPRINT("$T/once") " | diff $T/sums -");
+}
+
+/* The fill stops at a signal, and goes on: with the same bits. Another teacher has another store. */
+static void test_stored_apart(void **state)
+{
+    must_run(state, TRAIN("run", STORED));
+    must_run(state, TRAIN("other", STORED "--set baseline.steps=20"));
+    must_run(state, "ls -d $T/cache/teacher-* | wc -l | grep -qx 4");
+    must_run(state, TRAIN("dry", STORED "--dry-run"));
+    must_say(state, "asked once about");
+    must_say(state, "in data.cache");
+    must_run(state, TRAIN("unused", STEPS "--set stage1.teacher=stored"));
+    must_say(state, "not used: stage1.teacher, for the training's loss is \"ce\"");
+}
+
 static void test_refused(void **state)
 {
     must_run(state, TRAIN("run", STEPS "--set stage1.temperature=2"));
@@ -210,7 +254,7 @@ int main(void)
         program_test(test_terms_and_bits), program_test(test_resume),
         program_test(test_shared),         program_test(test_no_weight),
         program_test(test_same_model),     program_test(test_micro_batches),
-        program_test(test_bf16),           program_test(test_refused),
+        program_test(test_bf16),           program_test(test_stored), program_test(test_stored_apart), program_test(test_refused),
     };
     return cmocka_run_group_tests_name("teacher", tests, NULL, NULL);
 }

@@ -83,6 +83,11 @@ static const struct schema recipe_schema = SCHEMA(struct config_recipe, recipe_r
     {key ".loss", SCHEMA_ENUM(C, field.loss, LOSS_NAMES), .def = "\"ce\"",                         \
      .help = "ce: cross entropy of the labels; distill: with the divergence from the original "    \
              "model's answers"},                                                                   \
+        {key ".teacher",                                                                           \
+         SCHEMA_ENUM(C, field.teacher, TEACHER_NAMES),                                             \
+         .def = "\"fly\"",                                                                         \
+         .help = "the original model is asked in each step, or once about each sample, and what "  \
+                 "it says is kept in data.cache for all that ask the same"},                       \
         {key ".distill_weight",                                                                    \
          SCHEMA_DOUBLE(C, field.distill_weight),                                                   \
          .def = "0.5",                                                                             \
@@ -414,6 +419,17 @@ int64_t config_points(const struct config *c)
     for (int64_t k = 0; k < recipes_count(c); k++)
         n += own_points(recipes_config(c, k));
     return n;
+}
+
+bool config_stores_teacher(const struct config *c)
+{
+    for (int i = 0; i < PHASES; i++) {
+        const struct config_phase *p = config_phase(c, i);
+        if (config_has_step(c, phase_steps[i]) && p->loss == LOSS_DISTILL &&
+            p->teacher == TEACHER_STORED)
+            return true;
+    }
+    return false;
 }
 
 bool config_shares_key(const struct config *c)

@@ -44,6 +44,7 @@ struct config_phase {
     int64_t eval_every;            /* in steps; 0: only at the end */
     int loss;                      /* LOSS_...; this and what follows: not of the baseline */
     double distill_weight, temperature;
+    int teacher; /* TEACHER_... */
 };
 
 struct config {
@@ -151,6 +152,8 @@ enum { LOSS_CE, LOSS_DISTILL };
 #define LOSS_NAMES "ce", "distill"
 enum { PROMPT_PACKED, PROMPT_EXACT };
 #define PROMPT_NAMES "packed", "exact"
+enum { TEACHER_FLY, TEACHER_STORED };
+#define TEACHER_NAMES "fly", "stored"
 enum { SAVE_F32, SAVE_BF16 };
 #define SAVE_DTYPE_NAMES "f32", "bf16"
 enum {
@@ -171,6 +174,8 @@ const struct config_phase *config_phase(const struct config *c, int i);
 bool config_trains(const struct config *c);  /* some step does */
 bool config_refits(const struct config *c);  /* the same */
 bool config_rotates(const struct config *c); /* a constant rotation is measured */
+/* Some training keeps what its teacher says, in data.cache. */
+bool config_stores_teacher(const struct config *c);
 /* What is rotated is one key for all heads, whose width rank.rope_dim is (model_rope_keys). */
 bool config_shares_key(const struct config *c);
 

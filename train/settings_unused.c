@@ -182,6 +182,10 @@ static bool of_distill(const struct use *u)
 {
     return u->p->loss == LOSS_DISTILL;
 }
+static bool of_cache(const struct use *u)
+{
+    return u->pictures || config_stores_teacher(u->c);
+}
 static bool of_vision(const struct use *u)
 {
     return u->m->pictures || !u->p->vision;
@@ -265,7 +269,7 @@ static const struct rule {
     {"optim.min_lr", of_decay, no_decay, 0},
     {"optim.decay_style", of_decay, no_decay, 0},
     {"data.alpha", of_pictures, no_pictures, 0},
-    {"data.cache", of_pictures, no_pictures, 0},
+    {"data.cache", of_cache, no_pictures, 0},
     {"baseline.vision", of_vision, no_pictures, 1},
 #define PHASE_RULES(name, i)                                                                       \
     {name ".epochs", of_epochs, by_steps, i}, {name ".eval_every", of_curve_points, no_eval, i},   \
@@ -274,6 +278,7 @@ static const struct rule {
     }
 #define TEACHER_RULES(name, i)                                                                     \
     {name ".distill_weight", of_distill, no_teacher, i},                                           \
+        {name ".teacher", of_distill, no_teacher, i},                                              \
     {                                                                                              \
         name ".temperature", of_distill, no_teacher, i                                             \
     }

@@ -1,7 +1,9 @@
 /* teacher.c - see teacher.h. */
 #include "train/teacher.h"
 #include "base/mem.h"
+#include "cluster/cluster.h"
 #include "train/models.h"
+#include "train/teacher_store.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -12,34 +14,49 @@ struct top_logits teacher_lists(const struct config_phase *p, int64_t V)
                                .temperature = p->temperature};
 }
 
-bool teacher_open(struct teacher *t, struct run *r, const struct config_phase *p, struct err *e)
+bool teacher_open(struct teacher *t, struct run *r, const struct config_phase *p, int phase,
+                  struct err *e)
 {
+    bool ok;
+
     if (p->loss != LOSS_DISTILL) return true;
-    if (!open_base_model(r, &t->m, e)) return false;
+    t->store.lock = -1;
+    ok = open_base_model(r, &t->m, e);
+    if (p->teacher == TEACHER_STORED && !cluster_agree(ok, e)) return false;
+    if (!ok) return false;
     t->open = true;
     t->said = teacher_lists(p, t->m.head->t.rows);
-    return true;
+    return p->teacher != TEACHER_STORED || teacher_store_open(t, r, p, phase, e);
 }
 
 void teacher_close(struct teacher *t)
 {
+    struct err ignored;
+
     model_close(&t->m);
+    if (t->stored) store_close(&t->store, &ignored); /* of a reader there is nothing to write */
+    free(t->row);
     free(t->said.ids);
     free(t->said.logits);
     free(t->said.rest);
     memset(t, 0, sizeof *t);
 }
 
+bool teacher_reserve(struct teacher *t, int64_t labels, struct err *e)
+{
+    const size_t rows = (size_t)labels, n = rows * (size_t)t->said.k;
+
+    return mem_grow(&t->said.ids, &t->cap_ids, n, sizeof *t->said.ids, e) &&
+           mem_grow(&t->said.logits, &t->cap_logits, n, sizeof *t->said.logits, e) &&
+           mem_grow(&t->said.rest, &t->cap_rest, rows, sizeof *t->said.rest, e);
+}
+
 bool teacher_graph(struct teacher *t, struct run *r, const struct dataset *d,
                    struct batch_buffer *b, struct err *e)
 {
-    const size_t rows = (size_t)b->batch.labels, n = rows * (size_t)t->said.k;
     struct forward f = {.batch = &b->batch};
 
-    if (!mem_grow(&t->said.ids, &t->cap_ids, n, sizeof *t->said.ids, e) ||
-        !mem_grow(&t->said.logits, &t->cap_logits, n, sizeof *t->said.logits, e) ||
-        !mem_grow(&t->said.rest, &t->cap_rest, rows, sizeof *t->said.rest, e))
-        return false;
+    if (!teacher_reserve(t, b->batch.labels, e)) return false;
     tape_begin(r->tape, false);
     if (!run_pictures(r, &t->m, d, b, &f.features, e)) return false;
     model_top_logits(&t->m, r->tape, &f, &t->said);

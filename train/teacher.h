@@ -1,33 +1,39 @@
 /* teacher.h - the teacher of a training that distills: the original model, from the same mapped
  * files as the model that is trained.
  *
- * It is asked in every step, about the step's own samples, rather than once for all into a file.
- * That takes a forward pass a step, more than half of what a step takes without
- * it (docs/measured.md), which a file would save where a sample comes again: in a second epoch, or
- * at a sweep's next point. In a single pass, as of large models, it would save nothing. It would
- * take 516 bytes a labelled token (id and logit of 64 tokens, and the rest), and in a text every
- * token is labelled; each sample would have to go through the teacher alone, lest it depend on who
- * was in its batch; and points that run beside each other (share.h) write nothing that all of
- * them read. Asked in the step, the teacher leaves nothing behind that could be damaged, missing
- * or of another model: a resumed run, and one of any number of processes, needs no more than
- * without it. */
+ * On the fly it is asked in every step, about the step's own samples. That takes a forward pass a step, more
+ * than half of what a step takes without it (docs/measured.md), and leaves nothing behind. Stored
+ * (train/teacher_store.h), it is asked about a sample once, and what it said is there for a second epoch,
+ * a sweep's next point and a resumed run: 516 bytes a labelled token (id and logit of 64 tokens, and the
+ * rest), and in a text every token is labelled. In a single pass, as of large models, that saves
+ * nothing. */
 #ifndef TRAIN_TEACHER_H
 #define TRAIN_TEACHER_H
 
+#include "data/store.h"
 #include "train/run.h"
 
 enum { TEACHER_TOKENS = 64 }; /* kept of a distribution, or all of a smaller vocabulary */
 
 struct teacher {
-    bool open; /* false: the training does not distill */
+    bool open;   /* false: the training does not distill */
+    bool stored; /* what it says is in `store` (train/teacher_store.h), and m is not open */
     struct model m;
+    struct store store;
+    float *row; /* of an entry */
+    size_t cap_row;
     struct top_logits said; /* of the batch that it was asked about last */
     size_t cap_ids, cap_logits, cap_rest;
 };
 
-/* Opens the original model for a phase that distills; else does nothing. */
-bool teacher_open(struct teacher *t, struct run *r, const struct config_phase *p, struct err *e);
+/* For the phase of that index, if it distills: opens the original model, or what it said before, which it is asked
+ * about first where that is missing. Of all processes together. */
+bool teacher_open(struct teacher *t, struct run *r, const struct config_phase *p, int phase,
+                  struct err *e);
 void teacher_close(struct teacher *t); /* fine on a zeroed struct */
+
+/* Room in t->said for so many labels. */
+bool teacher_reserve(struct teacher *t, int64_t labels, struct err *e);
 
 /* A graph on the run's tape that fills t->said for the batch's labels. */
 bool teacher_graph(struct teacher *t, struct run *r, const struct dataset *d,

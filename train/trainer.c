@@ -17,6 +17,7 @@
 #include "cluster/cluster.h"
 #include "cluster/share.h"
 #include "train/score/evaluate.h"
+#include "train/teacher_store.h"
 #include "train/trainer_parts.h"
 #include "train/forecast/room.h"
 #include "base/units.h"
@@ -141,7 +142,8 @@ bool trainer_open(struct trainer *t, struct err *e)
     if (t->r->train.n == 0)
         return err_set(e, "%s: no usable sample is left to train on", t->job->phase);
     if (!model_train(m, t->job->kinds, e)) return false;
-    if (!open_params(t, e) || !teacher_open(&t->teacher, t->r, t->job->p, e)) return false;
+    if (!open_params(t, e) || !teacher_open(&t->teacher, t->r, t->job->p, t->job->index, e))
+        return false;
     t->opt.beta1 = c->optim.beta1;
     t->opt.beta2 = c->optim.beta2;
     t->opt.eps = c->optim.eps;
@@ -206,9 +208,10 @@ static bool run_forward(struct trainer *t, struct err *e)
     return tape_forward(t->r->tape) || give_up(t, e);
 }
 
-/* What the teacher says of the batch. */
-static bool ask_teacher(struct trainer *t, struct err *e)
+/* What the teacher says of the batch, n samples. */
+static bool ask_teacher(struct trainer *t, const struct sample *s, int64_t n, struct err *e)
 {
+    if (t->teacher.stored) return teacher_store_read(&t->teacher, &t->r->train, s, n, e);
     return !t->teacher.open ||
            (teacher_graph(&t->teacher, t->r, &t->r->train, &t->batch, e) && run_forward(t, e));
 }
@@ -225,7 +228,9 @@ static bool micro_batch(struct trainer *t, int64_t first, int64_t n, struct step
                                 .terms = &terms};
     struct tensor *loss;
 
-    if (!batch_fill(&t->batch, t->samples + first, n, false, e) || !ask_teacher(t, e)) return false;
+    if (!batch_fill(&t->batch, t->samples + first, n, false, e) ||
+        !ask_teacher(t, t->samples + first, n, e))
+        return false;
     loss = train_graph(r, t->m, &r->train, &t->batch, &how, e);
     if (!loss || !run_forward(t, e)) return false;
     out->loss += (double)tensor_real(loss)[0];

@@ -23,6 +23,7 @@
 #include "train/rotation.h"
 #include "train/splits.h"
 #include "train/teacher.h"
+#include "train/teacher_store.h"
 #include "train/trainer.h"
 #include "base/units.h"
 
@@ -207,6 +208,14 @@ static double said_bytes(const struct dataset *d, int64_t n, const struct model 
     return teacher_bytes(n * most, teacher->head->t.rows);
 }
 
+/* What waits to be written of it, and two groups' of samples (train/teacher_store.h). */
+static double stored_bytes(const struct dataset *d, const struct model *teacher)
+{
+    const int64_t V = teacher->head->t.rows;
+
+    return teacher_store_pending(d->labels, V) + 2 * teacher_bytes(d->longest, V);
+}
+
 /* A training's graph, which comes after the teacher's where there is one. */
 static bool add_graph(struct forecast *f, struct forecast_model *m, struct model *shape,
                       struct forecast_step *s, struct err *e)
@@ -225,6 +234,8 @@ static bool add_graph(struct forecast *f, struct forecast_model *m, struct model
         if (ok) {
             s->mapped += teacher_mapped(&teacher, m->kinds);
             s->computed += said_bytes(&r->train, g.n, &teacher);
+            if (g.teacher->teacher == TEACHER_STORED)
+                s->computed += stored_bytes(&r->train, &teacher);
         }
         model_close(&teacher);
     }

@@ -1,0 +1,286 @@
+/* teacher_store.c - see teacher_store.h. */
+#include "train/teacher_store.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/plural.h"
+#include "base/signals.h"
+#include "cluster/cluster.h"
+#include "train/models.h"
+#include "train/trainer.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- names ---- */
+
+static void add_number(struct sha256 *sum, int64_t x)
+{
+    char text[32];
+
+    snprintf(text, sizeof text, " %lld", (long long)x);
+    sha256_add(sum, text, strlen(text));
+}
+
+static void key_of(const struct dataset *d, const struct sample *s, char key[65])
+{
+    struct sha256 sum;
+
+    sha256_init(&sum);
+    for (int64_t i = 0; i < s->n; i++)
+        add_number(&sum, 2 * (int64_t)s->ids[i] + s->trained[i]);
+    for (int64_t i = 0; i < s->images; i++)
+        sha256_add(&sum, d->images[s->image[i]].key, 64);
+    sha256_hex(&sum, key);
+}
+
+struct name {
+    char about[4096], dir[4096];
+};
+
+/* The first process's, for all: it reads the teacher's files. */
+static bool name_store(const struct teacher *t, const struct run *r, const struct config_phase *p,
+                       struct name *name, struct err *e)
+{
+    char *sums = cluster_first() ? model_sums(&t->m, e) : NULL, hash[65];
+    struct sha256 sum;
+    bool ok;
+    int n;
+
+    if (sums)
+        snprintf(name->about, sizeof name->about,
+                     "teacher of settings and weights %s, data %s, %lld samples, %s, %lld tokens "
+                     "at temperature %.17g, compute %d",
+                     sums, r->train.hash, (long long)r->train.n,
+                     r->pictures.open ? r->pictures.store.about : "no pictures",
+                     (long long)t->said.k, p->temperature, r->c.run.compute);
+    ok = cluster_agree(!cluster_first() || sums, e);
+    free(sums);
+    if (!ok ||
+        !cluster_broadcast(name->about, sizeof name->about, 0, e))
+        return false;
+    sha256_init(&sum);
+    sha256_add(&sum, name->about, strlen(name->about));
+    sha256_hex(&sum, hash);
+    n = snprintf(name->dir, sizeof name->dir, "%s/teacher-%.16s", r->c.data.cache, hash);
+    return (n > 0 && (size_t)n < sizeof name->dir) || err_set(e, "data.cache: too long a path");
+}
+
+/* ---- filling ---- */
+
+struct filling {
+    struct run *r;
+    struct teacher *t;
+    struct store store;
+    uint8_t *drawn;   /* [samples of the data] */
+    struct sample *s; /* [group] */
+    size_t cap;
+    struct batch_buffer batch;
+    int64_t made, labels;
+};
+
+static void note_drawn(void *arg, int64_t entry)
+{
+    struct filling *f = arg;
+
+    f->drawn[entry] = 1;
+}
+
+/* The end of the group that begins at `first`: as many samples as the longest one's tokens hold. */
+static int64_t end_of(const struct dataset *d, int64_t first)
+{
+    int64_t tokens = 0, i = first;
+
+    while (i < d->n && (i == first || tokens + d->entries[i].tokens <= d->longest))
+        tokens += d->entries[i++].tokens;
+    return i;
+}
+
+/* Sample s's entry, unless it is there. */
+static bool put_sample(struct filling *f, int64_t s, struct err *e)
+{
+    const struct batch *b = &f->batch.batch;
+    const struct top_logits *said = &f->t->said;
+    const int64_t k = said->k;
+    int64_t first = 0, n;
+    char key[65];
+    float *to;
+
+    while (first < b->labels && b->label_rows[first] < b->begin[s])
+        first++;
+    for (n = 0; first + n < b->labels && b->label_rows[first + n] < b->begin[s + 1]; n++)
+        continue;
+    key_of(&f->r->train, &f->s[s], key);
+    if (n == 0 || store_find(&f->store, key) >= 0) return true;
+    if (!mem_grow(&f->t->row, &f->t->cap_row, (size_t)(n * (2 * k + 1)), sizeof *to, e))
+        return false;
+    to = f->t->row;
+    for (int64_t i = first; i < first + n; i++) {
+        for (int64_t j = 0; j < k; j++)
+            *to++ = (float)said->ids[i * k + j];
+        memcpy(to, said->logits + i * k, (size_t)k * sizeof *to);
+        to += k;
+        *to++ = said->rest[i];
+    }
+    f->made++;
+    f->labels += n;
+    return store_put(&f->store, key, f->t->row, n * (2 * k + 1), e);
+}
+
+static bool ask_group(struct filling *f, int64_t n, struct err *e)
+{
+    struct run *r = f->r;
+    bool ok = batch_fill(&f->batch, f->s, n, false, e) &&
+              teacher_graph(f->t, r, &r->train, &f->batch, e) &&
+              tape_plan(r->tape, r->memory_limit, e) &&
+              (tape_forward(r->tape) || signals_go_on(e));
+
+    for (int64_t s = 0; ok && s < n; s++)
+        ok = put_sample(f, s, e);
+    return ok;
+}
+
+/* Whether a drawn sample of the group, whose samples are open, is missing. */
+static bool lacks(const struct filling *f, int64_t first, int64_t n)
+{
+    char key[65];
+
+    for (int64_t i = 0; i < n; i++) {
+        key_of(&f->r->train, &f->s[i], key);
+        if (f->drawn[first + i] && f->r->train.entries[first + i].labels &&
+            store_find(&f->store, key) < 0)
+            return true;
+    }
+    return false;
+}
+
+static bool fill_group(struct filling *f, int64_t first, int64_t end, struct err *e)
+{
+    int64_t n = 0;
+    bool ok = mem_grow(&f->s, &f->cap, (size_t)(end - first), sizeof *f->s, e);
+
+    for (; ok && first + n < end; n++)
+        ok = dataset_sample(&f->r->train, first + n, &f->s[n], e);
+    if (ok && lacks(f, first, n)) ok = ask_group(f, n, e);
+    for (int64_t i = 0; i < n; i++)
+        sample_free(&f->s[i]);
+    return ok;
+}
+
+static bool fill(struct filling *f, const struct config_phase *p, int phase, struct err *e)
+{
+    const struct dataset *d = &f->r->train;
+    bool ok = train_each(f->r, phase, note_drawn, f, e);
+
+    for (int64_t first = 0, end; ok && first < d->n; first = end) {
+        bool any = false;
+        end = end_of(d, first);
+        for (int64_t i = first; i < end; i++)
+            any = any || f->drawn[i];
+        if (first) log_progress("teacher: sample %lld of %lld", (long long)first, (long long)d->n);
+        ok = signals_go_on(e) && (!any || fill_group(f, first, end, e));
+    }
+    if (ok && f->made)
+        log_line("teacher: asked about %lld sample%s, %lld label%s, at temperature %g: %s",
+                 (long long)f->made, plural(f->made), (long long)f->labels, plural(f->labels),
+                 p->temperature, f->store.dir);
+    return ok;
+}
+
+static bool fill_store(struct teacher *t, struct run *r, const struct config_phase *p, int phase,
+                       const struct name *name, struct err *e)
+{
+    struct filling f = {.r = r, .t = t, .store = {.lock = -1}};
+    struct err more;
+    bool ok = (f.drawn = mem_new((size_t)r->train.n, 1, "the samples drawn", e)) &&
+              store_open(&f.store, name->dir, name->about, true, e);
+
+    if (ok) {
+        ok = fill(&f, p, phase, e);
+        ok = store_close(&f.store, ok ? e : &more) && ok;
+    }
+    free(f.drawn);
+    free(f.s);
+    batch_free(&f.batch);
+    return ok;
+}
+
+bool teacher_store_open(struct teacher *t, struct run *r, const struct config_phase *p, int phase,
+                        struct err *e)
+{
+    struct name name = {0};
+    bool ok = name_store(t, r, p, &name, e);
+
+    ok = ok && (!cluster_first() || fill_store(t, r, p, phase, &name, e));
+    model_close(&t->m);
+    ok = cluster_agree(ok, e);
+    t->stored = ok && store_open(&t->store, name.dir, name.about, false, e);
+    return t->stored;
+}
+
+/* ---- reading ---- */
+
+static int64_t labels_of(const struct sample *s)
+{
+    int64_t n = 0;
+
+    for (int64_t i = 1; i < s->n; i++)
+        n += s->trained[i];
+    return n;
+}
+
+static bool read_sample(struct teacher *t, const struct dataset *d, const struct sample *s,
+                        int64_t at, struct err *e)
+{
+    const int64_t k = t->said.k, n = labels_of(s), values = n * (2 * k + 1);
+    const float *from;
+    char key[65];
+    int64_t index;
+
+    key_of(d, s, key);
+    index = n ? store_find(&t->store, key) : -1;
+    if (n == 0) return true;
+    if (index < 0)
+        return err_set(e, "%s: lacks what the teacher says of sample %.*s: start the run again",
+                       t->store.dir, (int)s->id.n, s->id.s);
+    if (!mem_grow(&t->row, &t->cap_row, (size_t)values, sizeof *t->row, e)) return false;
+    if (!store_get(&t->store, index, t->row, values, e))
+        return err_context(e, "delete %s and start the run again, to have it made again",
+                           t->store.dir);
+    from = t->row;
+    for (int64_t i = at; i < at + n; i++) {
+        for (int64_t j = 0; j < k; j++)
+            t->said.ids[i * k + j] = (int32_t)*from++;
+        memcpy(t->said.logits + i * k, from, (size_t)k * sizeof *from);
+        from += k;
+        t->said.rest[i] = *from++;
+    }
+    return true;
+}
+
+bool teacher_store_read(struct teacher *t, const struct dataset *d, const struct sample *samples,
+                        int64_t n, struct err *e)
+{
+    int64_t labels = 0, at = 0;
+    bool ok;
+
+    for (int64_t i = 0; i < n; i++)
+        labels += labels_of(&samples[i]);
+    ok = teacher_reserve(t, labels, e);
+    for (int64_t i = 0; ok && i < n; at += labels_of(&samples[i++]))
+        ok = read_sample(t, d, &samples[i], at, e);
+    return ok;
+}
+
+double teacher_store_bytes(int64_t labels, int64_t V)
+{
+    return teacher_bytes(labels, V);
+}
+
+double teacher_store_pending(int64_t labels, int64_t V)
+{
+    const double all = teacher_store_bytes(labels, V);
+
+    return all < STORE_PART_BYTES ? all : STORE_PART_BYTES;
+}
