@@ -87,12 +87,12 @@ static void note_drawn(void *arg, int64_t entry)
     f->drawn[entry] = 1;
 }
 
-/* The end of the group that begins at `first`: as many samples as the longest one's tokens hold. */
+/* The end of the group that begins at `first`. */
 static int64_t end_of(const struct dataset *d, int64_t first)
 {
     int64_t tokens = 0, i = first;
 
-    while (i < d->n && (i == first || tokens + d->entries[i].tokens <= d->longest))
+    while (i < d->n && (i == first || tokens + d->entries[i].tokens <= TEACHER_GROUP))
         tokens += d->entries[i++].tokens;
     return i;
 }

@@ -22,6 +22,9 @@ bool teacher_store_open(struct teacher *t, struct run *r, const struct config_ph
 bool teacher_store_read(struct teacher *t, const struct dataset *d, const struct sample *samples,
                         int64_t n, struct err *e);
 
+/* Tokens of a group: as many samples as they hold, or one that is longer. */
+enum { TEACHER_GROUP = 1024 };
+
 /* Bytes of the values of so many labels, for a vocabulary of V tokens; and most of them that wait in memory to be
  * written. */
 double teacher_store_bytes(int64_t labels, int64_t V);
