@@ -41,9 +41,9 @@ double logit_bytes(const struct rank_dims *n, bool rotates, int64_t T)
     const double m = (double)values_of(n, rotates), threads = omp_get_max_threads();
     const double t = (double)T, heads = (double)(n->H / n->G);
 
-    return 8 * ((double)n->H * 2 * m * m + 2) +                       /* sums */
+    return 8 * ((double)n->H * 2 * m * m + 2) +                          /* sums */
            8 * threads * ((t + 1) * m + 2 * heads * (m + 1) * (m + 1)) + /* rows; a choice */
-           4 * t * (2 * (double)(n->G * n->dh) + threads * 2);         /* attend.h */
+           4 * t * (2 * (double)(n->G * n->dh) + threads * 2);           /* attend.h */
 }
 
 /* What the queries of a sample are seen with. */
@@ -110,7 +110,8 @@ static void see_query(void *arg, const struct attend_query *now)
 
     const int64_t n = fill_rows(s, now, rows);
 
-    if (n < 0) sum[0] = (double)NAN;
+    if (n < 0)
+        sum[0] = (double)NAN;
     else
         cblas_dsyrk(CblasRowMajor, CblasLower, CblasTrans, (int)m, (int)n, 1, rows, (int)m, 1, sum,
                     (int)m);

@@ -25,8 +25,9 @@
 struct logit {
     struct rank_dims n;
     bool rotates;
-    int64_t m;    /* values of a row: P of d, or 3P of [a; b; d] */
-    double *sums; /* [H, 2, m, m], the lower triangles: F by the query's modality, times its queries;
+    int64_t m; /* values of a row: P of d, or 3P of [a; b; d] */
+    double
+        *sums; /* [H, 2, m, m], the lower triangles: F by the query's modality, times its queries;
                    * then these [2] */
 };
 

@@ -107,8 +107,8 @@ static double would_lose(const struct state *s, int64_t i)
         const double *f = of_head(s, h);
         sum += f[e * w + e] + 2 * f[e * w + d] + f[d * w + d];
         if (s->rotates)
-            sum -= explained(f[e * w + a] + f[d * w + a], f[e * w + b] + f[d * w + b],
-                             f[a * w + a], f[b * w + b], f[a * w + b]);
+            sum -= explained(f[e * w + a] + f[d * w + a], f[e * w + b] + f[d * w + b], f[a * w + a],
+                             f[b * w + b], f[a * w + b]);
     }
     return sum;
 }
@@ -204,10 +204,8 @@ static bool load_head(const struct logit *m, int64_t h, double *f, struct err *e
 
 static bool open_state(struct state *s, const struct logit *m, struct err *e)
 {
-    *s = (struct state){.P = m->n.dh / 2,
-                        .heads = m->n.H / m->n.G,
-                        .w = m->m + 1,
-                        .rotates = m->rotates};
+    *s = (struct state){
+        .P = m->n.dh / 2, .heads = m->n.H / m->n.G, .w = m->m + 1, .rotates = m->rotates};
     s->f = doubles_new(s->heads * s->w, s->w, e);
     s->out = mem_new((size_t)s->P, sizeof *s->out, "RoPE ranking", e);
     return s->f && s->out;

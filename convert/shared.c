@@ -87,9 +87,8 @@ static bool share_layer(struct model *m, struct attn *now, const struct attn *wa
     if (!fill(k, was->q[0], was->k, now->q, now->k, set->up_k, rows, e) ||
         !keep_scale(m, set->up_k, e))
         return false;
-    if (was->k_b &&
-        (!fill(k, was->q_b[0], was->k_b, now->q_b, now->k_b, set->up_k_b, rows, e) ||
-         !keep_scale(m, set->up_k_b, e)))
+    if (was->k_b && (!fill(k, was->q_b[0], was->k_b, now->q_b, now->k_b, set->up_k_b, rows, e) ||
+                     !keep_scale(m, set->up_k_b, e)))
         return false;
     take_over(set->up_v, was->v);
     if (was->v_b) take_over(set->up_v_b, was->v_b);
@@ -129,7 +128,8 @@ bool model_to_shared(struct model *m, const struct shared_key *k, struct err *e)
     CHECK(m->state == ATTN_FULL);
     ok = set_layout(m, k, &most, e);
     if (ok)
-        rows = mem_new((size_t)(2 * part.H * most + part.G * part.dh), sizeof *rows, "row order", e);
+        rows =
+            mem_new((size_t)(2 * part.H * most + part.G * part.dh), sizeof *rows, "row order", e);
     ok = rows && redeclare(m, &old, e);
     for (int64_t l = 0, at = 0; ok && l < c->num_hidden_layers; at += part.n, l++) {
         part.n = k->n[l];

@@ -97,7 +97,8 @@ struct model {
     bool decoupled;
     bool cross;       /* one rotated key for all heads; see model_rope_keys() */
     int64_t rope_dim; /* dr: rotated dims of a key; FULL: head_dim; of rope_dims, their mean */
-    int64_t *rope_dims; /* [L]: dr of each layer, of one key for all heads; NULL: all have the same */
+    int64_t
+        *rope_dims;   /* [L]: dr of each layer, of one key for all heads; NULL: all have the same */
     int64_t latent;   /* r: width of a latent, low_rank * G; of latents, their mean */
     int64_t *latents; /* [L]: r of each layer; NULL: all have the same */
     int32_t *pairs;   /* [L, K, dr/2] frequencies of the K rotated keys, ascending; NULL in FULL;

@@ -11,8 +11,8 @@ static bool any_pairs(struct model *m, struct err *e)
     int64_t L = m->cfg.text.num_hidden_layers, K = model_rope_keys(m);
     int64_t P = m->cfg.text.head_dim / 2;
 
-    m->pairs = mem_new((size_t)(K * model_pairs_before(m, L)), sizeof *m->pairs,
-                       "the kept RoPE pairs", e);
+    m->pairs =
+        mem_new((size_t)(K * model_pairs_before(m, L)), sizeof *m->pairs, "the kept RoPE pairs", e);
     if (!m->pairs) return false;
     for (int64_t l = 0, to = 0; l < L; l++) {
         const int64_t kept = model_rope_dim(m, l) / 2;
@@ -83,8 +83,8 @@ bool model_outline(struct model *shape, const struct model *m, const struct mode
                             .latent = s->latent};
     hf_config_borrow(&shape->cfg);
     if (!model_set_latents(shape, s->latents, e) ||
-        (s->rope_dims && !model_set_rope_dims(shape, s->rope_dims, e)) || !params_declare(shape, e) ||
-        (s->state != ATTN_FULL && !any_pairs(shape, e))) {
+        (s->rope_dims && !model_set_rope_dims(shape, s->rope_dims, e)) ||
+        !params_declare(shape, e) || (s->state != ATTN_FULL && !any_pairs(shape, e))) {
         model_close(shape);
         return false;
     }

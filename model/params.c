@@ -226,8 +226,8 @@ bool model_set_query_pairs(struct model *m, struct err *e)
     for (int64_t l = 0; l < L; l++) {
         const int64_t before = model_pairs_before(m, l), kept = model_rope_dim(m, l) / 2;
         for (int64_t h = 0; h < H; h++)
-            memcpy(m->q_pairs + H * before + h * kept,
-                   m->pairs + K * before + h / (H / K) * kept, (size_t)kept * sizeof *m->pairs);
+            memcpy(m->q_pairs + H * before + h * kept, m->pairs + K * before + h / (H / K) * kept,
+                   (size_t)kept * sizeof *m->pairs);
     }
     return true;
 }

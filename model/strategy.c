@@ -37,14 +37,10 @@ static const struct {
     enum rank_kind kind;
     void (*fixed)(int32_t *rank, const struct order *o); /* rank[P] of one head */
 } strategies[RANK_STRATEGIES] = {
-    [RANK_HIGH] = {RANK_KIND_FIXED, high_rank},
-    [RANK_LOW] = {RANK_KIND_FIXED, low_rank},
-    [RANK_UNIFORM] = {RANK_KIND_FIXED, uniform_rank},
-    [RANK_2NORM] = {RANK_KIND_MEASURED, NULL},
-    [RANK_MKL] = {RANK_KIND_MEASURED, NULL},
-    [RANK_MKL_MASK] = {RANK_KIND_MEASURED, NULL},
-    [RANK_LOGIT] = {RANK_KIND_MEASURED, NULL},
-    [RANK_FILE] = {RANK_KIND_GIVEN, NULL},
+    [RANK_HIGH] = {RANK_KIND_FIXED, high_rank},       [RANK_LOW] = {RANK_KIND_FIXED, low_rank},
+    [RANK_UNIFORM] = {RANK_KIND_FIXED, uniform_rank}, [RANK_2NORM] = {RANK_KIND_MEASURED, NULL},
+    [RANK_MKL] = {RANK_KIND_MEASURED, NULL},          [RANK_MKL_MASK] = {RANK_KIND_MEASURED, NULL},
+    [RANK_LOGIT] = {RANK_KIND_MEASURED, NULL},        [RANK_FILE] = {RANK_KIND_GIVEN, NULL},
 };
 
 const char *rank_strategy_name(enum rank_strategy s)

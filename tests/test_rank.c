@@ -399,7 +399,7 @@ static void test_bad_input_is_named(void **state)
 static void test_names_and_limits(void **state)
 {
     static const char *const names[] = {"high", "low",      "uniform", "2-norm",
-                                        "mkl",  "mkl-mask", "logit", "file"};
+                                        "mkl",  "mkl-mask", "logit",   "file"};
     const struct rank_dims n = {1, 4, 2, 16};
     const struct {
         struct rank_dims n;

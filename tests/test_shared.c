@@ -142,9 +142,8 @@ static void test_uneven(void **state)
 /* Lists that do not make up the width of the settings are refused, with what is needed. */
 static void test_bad_lists(void **state)
 {
-    struct mha2mla_config section = {.partial_rope_version = "mkl",
-                                     .rope_basis = "cross",
-                                     .svd_init_method = "none"};
+    struct mha2mla_config section = {
+        .partial_rope_version = "mkl", .rope_basis = "cross", .svd_init_method = "none"};
     struct tiny_batch b;
     struct model m, opened;
     struct key k;

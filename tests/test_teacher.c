@@ -254,7 +254,8 @@ int main(void)
         program_test(test_terms_and_bits), program_test(test_resume),
         program_test(test_shared),         program_test(test_no_weight),
         program_test(test_same_model),     program_test(test_micro_batches),
-        program_test(test_bf16),           program_test(test_stored), program_test(test_stored_apart), program_test(test_refused),
+        program_test(test_bf16),           program_test(test_stored),
+        program_test(test_stored_apart),   program_test(test_refused),
     };
     return cmocka_run_group_tests_name("teacher", tests, NULL, NULL);
 }

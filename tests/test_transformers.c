@@ -137,8 +137,7 @@ static void convert(struct exported *x)
     if (x->keys == UNEVEN) tiny_shared(&x->m, f->whole);
     c.rope_dim_for_mla = x->m.rope_dim;
     if (f->mla)
-        tiny_mla_of(&x->m, f->method, f->decoupled, LATENT * G,
-                    x->keys == UNEVEN ? latents : NULL);
+        tiny_mla_of(&x->m, f->method, f->decoupled, LATENT * G, x->keys == UNEVEN ? latents : NULL);
     tiny_shake(&x->m, "self_attn");
     must(hf_config_set_mha2mla(&x->m.cfg, &c, &e), &e);
 }

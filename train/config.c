@@ -83,9 +83,7 @@ static const struct schema recipe_schema = SCHEMA(struct config_recipe, recipe_r
     {key ".loss", SCHEMA_ENUM(C, field.loss, LOSS_NAMES), .def = "\"ce\"",                         \
      .help = "ce: cross entropy of the labels; distill: with the divergence from the original "    \
              "model's answers"},                                                                   \
-        {key ".teacher",                                                                           \
-         SCHEMA_ENUM(C, field.teacher, TEACHER_NAMES),                                             \
-         .def = "\"fly\"",                                                                         \
+        {key ".teacher", SCHEMA_ENUM(C, field.teacher, TEACHER_NAMES), .def = "\"fly\"",           \
          .help = "the original model is asked in each step, or once about each sample, and what "  \
                  "it says is kept in data.cache for all that ask the same"},                       \
         {key ".distill_weight",                                                                    \

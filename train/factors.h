@@ -20,7 +20,8 @@ struct made_factors {
     bool by_point;    /* each point has its own */
     int64_t narrow;   /* of the inputs: 0, or as struct kv_how */
     int64_t *latents; /* [layers]: of the next point's layers (train/ranks.h); NULL: all alike */
-    int64_t points;   /* that have widths of their own; behind these the same ones widened, if `uneven` */
+    int64_t
+        points; /* that have widths of their own; behind these the same ones widened, if `uneven` */
     int64_t dividing; /* of these: the one that train/ranks.c divides */
     int64_t widths;
     struct factor_width {

@@ -183,7 +183,8 @@ static bool factor_problem(const struct block_problem *b, struct making *k, int6
 {
     for (int64_t i = 0; i < k->f->widths; i++) {
         struct mdsvd_out *out = &factors_of_layer(k->f, l, i)->out[b->set][b->part];
-        if (!blocks_factor(out, &b->blocks, factors_rank(k->f, i, b->part, l), k->r->c.svd.steps, e) ||
+        if (!blocks_factor(out, &b->blocks, factors_rank(k->f, i, b->part, l), k->r->c.svd.steps,
+                           e) ||
             (k->f->narrow && !widen(out, &k->stats, b->set, e)))
             return false;
     }
@@ -336,8 +337,7 @@ static bool share_layer(struct made_factors *f, int64_t l, int64_t d, int from, 
         if (out->live < factors_rank(f, width, p, l))
             log_line("svd: layer %lld: components with energy: only %lld of %lld: too few "
                      "calibration tokens?",
-                     (long long)l, (long long)out->live,
-                     (long long)factors_rank(f, width, p, l));
+                     (long long)l, (long long)out->live, (long long)factors_rank(f, width, p, l));
     }
     return true;
 }

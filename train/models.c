@@ -49,7 +49,7 @@ bool open_base_model(struct run *r, struct model *m, struct err *e)
 
 /* By a ranking, or by the strategy itself. */
 static bool ranked_pairs(const struct run *r, const struct point *p, const struct model *m,
-                     int32_t *pairs, struct err *e)
+                         int32_t *pairs, struct err *e)
 {
     enum rank_strategy strategy = (enum rank_strategy)r->c.rank.strategy;
     struct rank_dims n = model_rank_dims(m);

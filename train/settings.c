@@ -119,7 +119,8 @@ static const struct clash {
      "svd.ranks: with svd.input \"random\" no component has energy to compare: set it to \"even\", "
      "or svd.input to \"activation\""},
     {budget_of_others,
-     "rank.budget: only rank.strategy \"logit\" says what the pairs of different heads are worth: a "
+     "rank.budget: only rank.strategy \"logit\" says what the pairs of different heads are worth: "
+     "a "
      "ranking, or a rank file, orders each head's own, and rank.basis \"cross\" has components of "
      "all heads: set it to \"even\", or rank.strategy to \"logit\" and rank.basis to \"head\""},
     {cache_of_uniform,

@@ -311,8 +311,8 @@ static bool make_factors(struct run *r, const struct point *p, struct made_facto
                          struct err *e)
 {
     struct factors_for what = {.samples = r->c.svd.samples};
-    bool ok = factors_points(r, p, r->only_point >= 0, &what, e) &&
-              make_factors_for(r, p, f, &what, e);
+    bool ok =
+        factors_points(r, p, r->only_point >= 0, &what, e) && make_factors_for(r, p, f, &what, e);
 
     if (ok && what.uneven && f->by_point && f->method != KV_NONE) {
         ok = ranks_choose_all(r, f, &what, e);

@@ -50,16 +50,14 @@ static bool name_store(const struct teacher *t, const struct run *r, const struc
 
     if (sums)
         snprintf(name->about, sizeof name->about,
-                     "teacher of settings and weights %s, data %s, %lld samples, %s, %lld tokens "
-                     "at temperature %.17g, compute %d",
-                     sums, r->train.hash, (long long)r->train.n,
-                     r->pictures.open ? r->pictures.store.about : "no pictures",
-                     (long long)t->said.k, p->temperature, r->c.run.compute);
+                 "teacher of settings and weights %s, data %s, %lld samples, %s, %lld tokens "
+                 "at temperature %.17g, compute %d",
+                 sums, r->train.hash, (long long)r->train.n,
+                 r->pictures.open ? r->pictures.store.about : "no pictures", (long long)t->said.k,
+                 p->temperature, r->c.run.compute);
     ok = cluster_agree(!cluster_first() || sums, e);
     free(sums);
-    if (!ok ||
-        !cluster_broadcast(name->about, sizeof name->about, 0, e))
-        return false;
+    if (!ok || !cluster_broadcast(name->about, sizeof name->about, 0, e)) return false;
     sha256_init(&sum);
     sha256_add(&sum, name->about, strlen(name->about));
     sha256_hex(&sum, hash);
@@ -133,8 +131,7 @@ static bool ask_group(struct filling *f, int64_t n, struct err *e)
     struct run *r = f->r;
     bool ok = batch_fill(&f->batch, f->s, n, false, e) &&
               teacher_graph(f->t, r, &r->train, &f->batch, e) &&
-              tape_plan(r->tape, r->memory_limit, e) &&
-              (tape_forward(r->tape) || signals_go_on(e));
+              tape_plan(r->tape, r->memory_limit, e) && (tape_forward(r->tape) || signals_go_on(e));
 
     for (int64_t s = 0; ok && s < n; s++)
         ok = put_sample(f, s, e);

@@ -126,12 +126,12 @@ static void show_store(const struct forecast *p, const struct config_phase *c)
     char t[4][UNIT_TEXT];
 
     if (d->n == 0) return;
-    log_line("  asked once about %s samples, %s tokens (in the steps they would be %s); what it says "
-             "takes %s in data.cache",
-             unit_count(t[0], once), unit_count(t[1], once / n * (double)d->tokens),
-             unit_count(t[2], drawn / n * (double)d->tokens),
-             unit_bytes(t[3], once / n *
-                                  teacher_store_bytes(d->labels, p->base.cfg.text.vocab_size)));
+    log_line(
+        "  asked once about %s samples, %s tokens (in the steps they would be %s); what it says "
+        "takes %s in data.cache",
+        unit_count(t[0], once), unit_count(t[1], once / n * (double)d->tokens),
+        unit_count(t[2], drawn / n * (double)d->tokens),
+        unit_bytes(t[3], once / n * teacher_store_bytes(d->labels, p->base.cfg.text.vocab_size)));
 }
 
 /* What a step of the trainings that distill does besides. */
@@ -145,9 +145,10 @@ static void show_teachers(const struct forecast *p)
             config_phase(recipes_config(all, k / PHASES), (int)(k % PHASES));
         const char *name = recipes_name(all, k / PHASES);
         if (c->loss != LOSS_DISTILL || !run_has_step(p->r, step)) continue;
-        log_line("%s%s%s: with weight %g the divergence from the original model at temperature %g%s",
-                 name, *name ? " " : "", step_names[step], c->distill_weight, c->temperature,
-                 c->teacher == TEACHER_FLY ? ": each step takes a forward pass of it too" : "");
+        log_line(
+            "%s%s%s: with weight %g the divergence from the original model at temperature %g%s",
+            name, *name ? " " : "", step_names[step], c->distill_weight, c->temperature,
+            c->teacher == TEACHER_FLY ? ": each step takes a forward pass of it too" : "");
         if (c->teacher == TEACHER_STORED) show_store(p, c);
     }
 }

@@ -71,9 +71,8 @@ static struct forecast_model *add(struct forecast *f, const char *name, const ch
 
 static struct model_state partial_state(const struct forecast *f, const struct point *pt)
 {
-    return (struct model_state){.state = ATTN_PARTIAL,
-                                .rope_dim = pt->rope_dim,
-                                .cross = config_shares_key(&f->r->c)};
+    return (struct model_state){
+        .state = ATTN_PARTIAL, .rope_dim = pt->rope_dim, .cross = config_shares_key(&f->r->c)};
 }
 
 /* The point's MLA model; fails as the conversion itself would. */
