@@ -41,7 +41,7 @@ bool budget_divide(const struct budget *b, int64_t *share, double *sums, struct 
         memcpy(was, now, row * sizeof *was);
     }
     if (ok && sums) memcpy(sums, was, row * sizeof *sums);
-    for (int64_t i = b->n - 1, left = total; ok && !sums && i >= 0; i--)
+    for (int64_t i = b->n - 1, left = total; ok && share && i >= 0; i--)
         left -= share[i] = pick[i * (int64_t)row + left];
     free(pick);
     free(was);
