@@ -71,9 +71,7 @@ struct filling {
     struct run *r;
     struct teacher *t;
     struct store store;
-    uint8_t *drawn;   /* [samples of the data] */
-    struct sample *s; /* [group] */
-    size_t cap;
+    uint8_t *drawn; /* [samples of the data] */
     struct batch_buffer batch;
     int64_t made, labels;
 };
@@ -85,36 +83,17 @@ static void note_drawn(void *arg, int64_t entry)
     f->drawn[entry] = 1;
 }
 
-/* The end of the group that begins at `first`. */
-static int64_t end_of(const struct dataset *d, int64_t first)
+/* The sample's entry, of what was said of it. */
+static bool put_sample(struct filling *f, const char *key, struct err *e)
 {
-    int64_t tokens = 0, i = first;
-
-    while (i < d->n && (i == first || tokens + d->entries[i].tokens <= TEACHER_GROUP))
-        tokens += d->entries[i++].tokens;
-    return i;
-}
-
-/* Sample s's entry, unless it is there. */
-static bool put_sample(struct filling *f, int64_t s, struct err *e)
-{
-    const struct batch *b = &f->batch.batch;
     const struct top_logits *said = &f->t->said;
-    const int64_t k = said->k;
-    int64_t first = 0, n;
-    char key[65];
+    const int64_t k = said->k, n = f->batch.batch.labels;
     float *to;
 
-    while (first < b->labels && b->label_rows[first] < b->begin[s])
-        first++;
-    for (n = 0; first + n < b->labels && b->label_rows[first + n] < b->begin[s + 1]; n++)
-        continue;
-    key_of(&f->r->train, &f->s[s], key);
-    if (n == 0 || store_find(&f->store, key) >= 0) return true;
     if (!mem_grow(&f->t->row, &f->t->cap_row, (size_t)(n * (2 * k + 1)), sizeof *to, e))
         return false;
     to = f->t->row;
-    for (int64_t i = first; i < first + n; i++) {
+    for (int64_t i = 0; i < n; i++) {
         for (int64_t j = 0; j < k; j++)
             *to++ = (float)said->ids[i * k + j];
         memcpy(to, said->logits + i * k, (size_t)k * sizeof *to);
@@ -126,42 +105,21 @@ static bool put_sample(struct filling *f, int64_t s, struct err *e)
     return store_put(&f->store, key, f->t->row, n * (2 * k + 1), e);
 }
 
-static bool ask_group(struct filling *f, int64_t n, struct err *e)
+static bool fill_sample(struct filling *f, int64_t entry, struct err *e)
 {
     struct run *r = f->r;
-    bool ok = batch_fill(&f->batch, f->s, n, false, e) &&
-              teacher_graph(f->t, r, &r->train, &f->batch, e) &&
-              tape_plan(r->tape, r->memory_limit, e) && (tape_forward(r->tape) || signals_go_on(e));
-
-    for (int64_t s = 0; ok && s < n; s++)
-        ok = put_sample(f, s, e);
-    return ok;
-}
-
-/* Whether a drawn sample of the group, whose samples are open, is missing. */
-static bool lacks(const struct filling *f, int64_t first, int64_t n)
-{
+    struct sample s = {0};
     char key[65];
+    bool ok = dataset_sample(&r->train, entry, &s, e);
 
-    for (int64_t i = 0; i < n; i++) {
-        key_of(&f->r->train, &f->s[i], key);
-        if (f->drawn[first + i] && f->r->train.entries[first + i].labels &&
-            store_find(&f->store, key) < 0)
-            return true;
-    }
-    return false;
-}
-
-static bool fill_group(struct filling *f, int64_t first, int64_t end, struct err *e)
-{
-    int64_t n = 0;
-    bool ok = mem_grow(&f->s, &f->cap, (size_t)(end - first), sizeof *f->s, e);
-
-    for (; ok && first + n < end; n++)
-        ok = dataset_sample(&f->r->train, first + n, &f->s[n], e);
-    if (ok && lacks(f, first, n)) ok = ask_group(f, n, e);
-    for (int64_t i = 0; i < n; i++)
-        sample_free(&f->s[i]);
+    if (ok) key_of(&r->train, &s, key);
+    if (ok && store_find(&f->store, key) < 0)
+        ok = batch_fill(&f->batch, &s, 1, false, e) &&
+             (f->batch.batch.labels == 0 ||
+              (teacher_graph(f->t, r, &r->train, &f->batch, e) &&
+               tape_plan(r->tape, r->memory_limit, e) &&
+               (tape_forward(r->tape) || signals_go_on(e)) && put_sample(f, key, e)));
+    sample_free(&s);
     return ok;
 }
 
@@ -170,13 +128,11 @@ static bool fill(struct filling *f, const struct config_phase *p, int phase, str
     const struct dataset *d = &f->r->train;
     bool ok = train_each(f->r, phase, note_drawn, f, e);
 
-    for (int64_t first = 0, end; ok && first < d->n; first = end) {
-        bool any = false;
-        end = end_of(d, first);
-        for (int64_t i = first; i < end; i++)
-            any = any || f->drawn[i];
-        if (first) log_progress("teacher: sample %lld of %lld", (long long)first, (long long)d->n);
-        ok = signals_go_on(e) && (!any || fill_group(f, first, end, e));
+    for (int64_t i = 0; ok && i < d->n; i++) {
+        if (!f->drawn[i]) continue;
+        if (i % 256 == 255)
+            log_progress("teacher: sample %lld of %lld", (long long)i, (long long)d->n);
+        ok = signals_go_on(e) && fill_sample(f, i, e);
     }
     if (ok && f->made)
         log_line("teacher: asked about %lld sample%s, %lld label%s, at temperature %g: %s",
@@ -198,7 +154,6 @@ static bool fill_store(struct teacher *t, struct run *r, const struct config_pha
         ok = store_close(&f.store, ok ? e : &more) && ok;
     }
     free(f.drawn);
-    free(f.s);
     batch_free(&f.batch);
     return ok;
 }

@@ -6,8 +6,8 @@
  * how pictures are read, temperature, number of tokens and run.compute. So nothing of another teacher is ever
  * read, and nothing has to be refused or thrown away.
  *
- * Samples are asked about in groups, which follow from the data set alone: the same bits, however far an
- * earlier run came. The first of several processes fills the store for all. */
+ * Each sample goes through the teacher alone: the same bits, whoever else is drawn, and however far an earlier
+ * run came. The first of several processes fills the store for all. */
 #ifndef TRAIN_TEACHER_STORE_H
 #define TRAIN_TEACHER_STORE_H
 
@@ -21,9 +21,6 @@ bool teacher_store_open(struct teacher *t, struct run *r, const struct config_ph
 /* t->said of n samples, one after the other. */
 bool teacher_store_read(struct teacher *t, const struct dataset *d, const struct sample *samples,
                         int64_t n, struct err *e);
-
-/* Tokens of a group: as many samples as they hold, or one that is longer. */
-enum { TEACHER_GROUP = 1024 };
 
 /* Bytes of the values of so many labels, for a vocabulary of V tokens; and most of them that wait in memory to be
  * written. */

@@ -207,13 +207,12 @@ static double said_bytes(const struct dataset *d, int64_t n, const struct model 
     return teacher_bytes(n * most, teacher->head->t.rows);
 }
 
-/* What waits to be written of it, and two groups' of samples (train/teacher_store.h). */
+/* What waits to be written of it, and two samples' (train/teacher_store.h). */
 static double stored_bytes(const struct dataset *d, const struct model *teacher)
 {
     const int64_t V = teacher->head->t.rows;
-    const int64_t group = d->longest > TEACHER_GROUP ? d->longest : TEACHER_GROUP;
 
-    return teacher_store_pending(d->labels, V) + 2 * teacher_bytes(group, V);
+    return teacher_store_pending(d->labels, V) + 2 * teacher_bytes(d->longest, V);
 }
 
 /* A training's graph, which comes after the teacher's where there is one. */
@@ -234,12 +233,8 @@ static bool add_graph(struct forecast *f, struct forecast_model *m, struct model
         if (ok) {
             s->mapped += teacher_mapped(&teacher, m->kinds);
             s->computed += said_bytes(&r->train, g.n, &teacher);
-            if (g.teacher->teacher == TEACHER_STORED) {
-                const int64_t tokens = g.n * r->train.longest; /* planned so far */
+            if (g.teacher->teacher == TEACHER_STORED)
                 s->computed += stored_bytes(&r->train, &teacher);
-                if (tokens > 0 && tokens < TEACHER_GROUP)
-                    bytes = bytes * TEACHER_GROUP / (size_t)tokens;
-            }
         }
         model_close(&teacher);
     }
