@@ -76,6 +76,11 @@ static double least_lr(const struct config *c, int phase)
 
 /* ---- choices that exclude each other ---- */
 
+static bool makes_factors(const struct config *c)
+{
+    return config_has_step(c, STEP_SVD) && c->svd.method != KV_NONE;
+}
+
 static bool converts(const struct config *c)
 {
     return config_has_step(c, STEP_RANK) || config_has_step(c, STEP_STAGE1) ||
@@ -120,8 +125,8 @@ static const struct clash {
      "or svd.input to \"activation\""},
     {budget_of_others,
      "rank.budget: only rank.strategy \"logit\" says what the pairs of different heads are worth: "
-     "a "
-     "ranking, or a rank file, orders each head's own, and rank.basis \"cross\" has components of "
+     "a ranking, or a rank file, orders each head's own, and rank.basis \"cross\" has components "
+     "of "
      "all heads: set it to \"even\", or rank.strategy to \"logit\" and rank.basis to \"head\""},
     {cache_of_uniform,
      "sweep.cache: rank.strategy \"uniform\" cannot keep every number of dims that "

@@ -184,7 +184,7 @@ static bool of_distill(const struct use *u)
 }
 static bool of_cache(const struct use *u)
 {
-    return u->pictures || config_stores_teacher(u->c);
+    return u->m->pictures || config_stores_teacher(u->c);
 }
 static bool of_vision(const struct use *u)
 {
