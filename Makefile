@@ -5,11 +5,14 @@ BUILD ?= build
 LEVELS := $(if $(filter undefined,$(origin ARCH)),$(if $(filter x86_64,$(shell uname -m)),x86-64-v2 x86-64-v3 x86-64-v4))
 ARCH ?= $(if $(LEVELS),-march=$(firstword $(LEVELS)))
 PACKAGES := gcc make pkg-config libopenblas-dev liblapacke-dev libcjson-dev libpng-dev libjpeg-dev libwebp-dev zlib1g-dev libxxhash-dev \
-	libhdf5-dev libdnnl-dev libssl-dev libpcre2-dev libutf8proc-dev libcmocka-dev gnuplot-nox
+	libhdf5-dev libdnnl-dev libssl-dev libpcre2-dev libutf8proc-dev libmicrohttpd-dev libcmocka-dev gnuplot-nox
 LIBS := openblas lapacke libcjson libpng libjpeg libwebp libwebpdemux zlib hdf5 libcrypto libxxhash libpcre2-8 libutf8proc
 
 # MPI is used where it is installed: make MPI= builds without.
 MPI := $(shell pkg-config --exists mpi-c && echo mpi-c)
+
+# The server is built where libmicrohttpd is installed.
+HTTP := $(shell pkg-config --exists libmicrohttpd && echo libmicrohttpd)
 
 CPPFLAGS += -D_GNU_SOURCE -I. $(shell pkg-config --cflags $(LIBS) 2>/dev/null)
 CFLAGS ?= -O2 -g
@@ -19,14 +22,17 @@ LDLIBS += $(shell pkg-config --libs $(LIBS) $(MPI) 2>/dev/null) -ldnnl -lm
 $(BUILD)/cluster/mpi.o: CPPFLAGS += $(if $(MPI),$(shell pkg-config --cflags $(MPI)))
 $(BUILD)/autograd/%.o $(BUILD)/double/autograd/%.o: CFLAGS += -O3
 
-# Rooms and the rooms in them; the programs train, datasets and chat stand on the others.
-ROOMS := base data autograd optim cluster model convert train
+# Rooms and the rooms in them; the programs train, datasets, chat and serve stand on the others.
+ROOMS := base data autograd optim cluster model convert train talk
 SOURCES := $(filter-out cluster/$(if $(MPI),alone,mpi).c,$(wildcard $(ROOMS:%=%/*.c) $(ROOMS:%=%/*/*.c)))
 NUMERIC := $(filter autograd/% optim/% convert/% data/picture/% base/bf16.c,$(SOURCES))
 NUMERIC_OBJ := $(if $(LEVELS),$(LEVELS:%=$(BUILD)/%.o) $(BUILD)/jumps.o,$(patsubst %.c,$(BUILD)/%.o,$(NUMERIC)))
 LIB_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(filter-out train/main.c $(NUMERIC),$(SOURCES))) $(BUILD)/modeling.o $(NUMERIC_OBJ)
 TOOL_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard datasets/*.c))
 CHAT_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard chat/*.c))
+SERVE_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard serve/*.c)) $(BUILD)/page.o
+# What of it needs no HTTP.
+READ_OBJ := $(patsubst %,$(BUILD)/serve/%.o,request request_messages guard)
 FUZZ_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(filter-out tests/fuzz/libfuzzer.c,$(wildcard tests/fuzz/*.c)))
 BENCH_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard bench/lib/*.c))
 BENCH := $(patsubst %.c,$(BUILD)/%,$(wildcard bench/*.c))
@@ -36,7 +42,9 @@ CLUSTER_TESTS := $(patsubst tests/cluster/%.c,$(BUILD)/tests/cluster/%,$(wildcar
 # The gradient checks run the same code in double precision.
 DOUBLE_OBJ := $(patsubst %.c,$(BUILD)/double/%.o,$(wildcard autograd/*.c)) $(patsubst %.c,$(BUILD)/%.o,$(filter base/%,$(SOURCES)))
 
-all: $(BUILD)/mha2mla-train $(BUILD)/mha2mla-data $(BUILD)/mha2mla-chat
+PROGRAMS := $(BUILD)/mha2mla-train $(BUILD)/mha2mla-data $(BUILD)/mha2mla-chat $(if $(HTTP),$(BUILD)/mha2mla-serve)
+all: $(PROGRAMS)
+	$(if $(HTTP),,@echo "mha2mla-serve is not built: libmicrohttpd is missing; make packages installs it")
 
 LINK = @echo '  LD $@'; $(CC) $(ALL_CFLAGS) $(LDFLAGS) $^ $(LDLIBS) -o $@
 $(BUILD)/tests/%: LDLIBS += -lcmocka
@@ -46,6 +54,9 @@ $(BUILD)/mha2mla-data: $(TOOL_OBJ) $(BUILD)/libmha2mla.a
 	$(LINK)
 $(BUILD)/mha2mla-chat: $(CHAT_OBJ) $(BUILD)/libmha2mla.a
 	$(LINK)
+$(BUILD)/mha2mla-serve: LDLIBS += $(shell pkg-config --libs $(HTTP) 2>/dev/null)
+$(BUILD)/mha2mla-serve: $(SERVE_OBJ) $(BUILD)/libmha2mla.a
+	$(LINK)
 $(BUILD)/bench/%: $(BUILD)/bench/%.o $(BENCH_OBJ) $(BUILD)/libmha2mla.a
 	$(LINK)
 $(BUILD)/tests/test_gradients: $(BUILD)/double/tests/test_gradients.o $(DOUBLE_OBJ)
@@ -54,10 +65,12 @@ $(BUILD)/tests/test_bpe $(BUILD)/tests/test_datatool $(BUILD)/tests/test_augment
 	$(LINK)
 $(BUILD)/tests/test_chat: %: %.o $(BUILD)/tests/backend.o $(filter-out %/main.o,$(CHAT_OBJ)) $(BUILD)/libmha2mla.a
 	$(LINK)
-$(BUILD)/tests/test_fuzz: %: %.o $(FUZZ_OBJ) $(BUILD)/libmha2mla.a
+$(BUILD)/tests/test_request: %: %.o $(BUILD)/tests/backend.o $(READ_OBJ) $(BUILD)/libmha2mla.a
+	$(LINK)
+$(BUILD)/tests/test_fuzz: %: %.o $(FUZZ_OBJ) $(READ_OBJ) $(BUILD)/libmha2mla.a
 	$(LINK)
 $(BUILD)/tests/fuzz/fuzz: LDFLAGS += -fsanitize=fuzzer
-$(BUILD)/tests/fuzz/fuzz: $(BUILD)/tests/fuzz/libfuzzer.o $(FUZZ_OBJ) $(BUILD)/libmha2mla.a
+$(BUILD)/tests/fuzz/fuzz: $(BUILD)/tests/fuzz/libfuzzer.o $(FUZZ_OBJ) $(READ_OBJ) $(BUILD)/libmha2mla.a
 	$(LINK)
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/tests/backend.o $(BUILD)/libmha2mla.a
 	$(LINK)
@@ -74,6 +87,14 @@ $(BUILD)/modeling.c: model/export/modeling_mha2mla.py
 	@{ printf '#include "model/export.h"\nconst unsigned char export_bytes[] = {\n'; od -An -v -tu1 $< | sed 's/[0-9][0-9]*/&,/g'; \
 		printf '};\nconst size_t export_size = sizeof export_bytes;\n'; } > $@.tmp && mv $@.tmp $@
 $(BUILD)/modeling.o: $(BUILD)/modeling.c
+	@echo '  CC $<'; $(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
+
+# The page that the server shows: serve/page.h.
+$(BUILD)/page.c: serve/page.html
+	@mkdir -p $(@D)
+	@{ printf '#include "serve/page.h"\nconst unsigned char page_bytes[] = {\n'; od -An -v -tu1 $< | sed 's/[0-9][0-9]*/&,/g'; \
+		printf '};\nconst size_t page_size = sizeof page_bytes;\n'; } > $@.tmp && mv $@.tmp $@
+$(BUILD)/page.o: $(BUILD)/page.c
 	@echo '  CC $<'; $(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
 
 $(BUILD)/libmha2mla.a: $(LIB_OBJ)
@@ -126,7 +147,7 @@ INSTALLED := $(DESTDIR)$(PREFIX)
 install:
 	@[ -x $(BUILD)/mha2mla-train ] || $(MAKE) --no-print-directory all
 	install -d $(INSTALLED)/bin $(INSTALLED)/share/man/man1
-	install $(BUILD)/mha2mla-train $(BUILD)/mha2mla-data $(BUILD)/mha2mla-chat $(INSTALLED)/bin
+	install $(PROGRAMS) $(INSTALLED)/bin
 	install -m 644 docs/man/*.1 $(INSTALLED)/share/man/man1
 	@find configs -type f ! -name '*.png' | while read -r f; do install -D -m 644 "$$f" "$(INSTALLED)/share/mha2mla/$$f"; done
 
@@ -234,14 +255,14 @@ fuzz: packages
 docs: $(BUILD)/mha2mla-train
 	@{ sed '/^| Key /,$$d' docs/settings.md; $< --help-config; } > docs/settings.md.tmp && mv docs/settings.md.tmp docs/settings.md
 
-FORMATTED := $(wildcard $(addsuffix /*.[ch],$(ROOMS) $(ROOMS:%=%/*) datasets chat tests tests/cluster tests/fault tests/fuzz tests/long bench bench/lib))
+FORMATTED := $(wildcard $(addsuffix /*.[ch],$(ROOMS) $(ROOMS:%=%/*) datasets chat serve tests tests/cluster tests/fault tests/fuzz tests/long bench bench/lib))
 format:
 	clang-format -i $(FORMATTED)
 
 lint:
 	@clang-format --dry-run -Werror $(FORMATTED)
 	cppcheck -q -j2 --std=c11 --inline-suppr --enable=warning,performance,portability \
-		--error-exitcode=1 -D_GNU_SOURCE -I. -ibench/venv $(ROOMS) datasets chat bench
+		--error-exitcode=1 -D_GNU_SOURCE -I. -ibench/venv $(ROOMS) datasets chat serve bench
 
 clean:
 	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-asan-native $(BUILD)-tsan $(BUILD)-fuzz $(BUILD)-arm64 $(BUILD)-arm64-root $(BUILD)-native

@@ -25,6 +25,7 @@ static struct {
     bool bf16;        /* inputs are rounded to bf16 */
     bool bf16_native; /* and the CPU multiplies bf16 itself */
     bool packed;      /* from operands that are packed for its vector instructions */
+    bool apart;       /* the bits of a row do not depend on the other rows */
 } setup;
 
 void gemm_single_blas(void)
@@ -75,6 +76,7 @@ void gemm_setup(enum gemm_library library, enum gemm_compute compute)
     setup.bf16 = compute == GEMM_BF16;
     setup.bf16_native = setup.bf16 && onednn_has_bf16();
     setup.packed = setup.bf16_native && product_bf16_has() && !onednn_has_amx();
+    setup.apart = false;
     /* also needed for small products outside parallel regions, which oneDNN may
      * parallelise itself */
 #pragma omp parallel if (setup.onednn)
@@ -109,6 +111,17 @@ static void product(int64_t M, int64_t N, int64_t K, real alpha, struct mat a, s
                     (int)a.ld, b.data, (int)b.ld, add, c, (int)ldc);
 }
 #endif
+
+void gemm_rows_apart(void)
+{
+    CHECK(!setup.bf16);
+    setup.apart = true;
+}
+
+bool gemm_is_apart(int64_t M)
+{
+    return setup.apart && M <= GEMM_APART;
+}
 
 void gemm_serial(int64_t M, int64_t N, int64_t K, real alpha, struct mat a, struct mat b, bool add,
                  real *c, int64_t ldc)
@@ -259,7 +272,7 @@ enum { FEW = 8, ROW_BLOCK = 2048 };
     {                                                                                              \
         const real *x = (const real *)a->data + k0;                                                \
         int64_t i = 0;                                                                             \
-        for (; i + 4 <= M; i += 4, x += 4 * a->ld)                                                 \
+        for (; i + 4 <= M && !setup.apart; i += 4, x += 4 * a->ld)                                 \
             name##_four_dots((const real *const[]){x, x + a->ld, x + 2 * a->ld, x + 3 * a->ld},    \
                              row, n, sum + i);                                                     \
         for (; i < M; i++, x += a->ld)                                                             \
@@ -297,6 +310,26 @@ static void gemm_few(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b
         for (int64_t i = 0; i < M; i++)
             c[i * ldc + j] = sum[i] + (add ? c[i * ldc + j] : 0);
     }
+}
+
+/* Each row by itself, over blocks of B that stay in a core's cache meanwhile: B is read once for all
+ * rows, as in a product of all, and the calls for a row are the same whatever the others. */
+enum {
+    APART_VALUES = 1 << 15,
+    APART_STEP = 16
+}; /* values of a block; rows of B that it has whole */
+
+static void gemm_apart(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b, bool add,
+                       real *c, int64_t ldc)
+{
+    const int64_t fit = APART_VALUES / K / APART_STEP * APART_STEP;
+    const int64_t step = fit ? fit : APART_STEP;
+
+#pragma omp parallel for schedule(static) if ((double)M * (double)N * (double)K >= serial_work)
+    for (int64_t j = 0; j < N; j += step)
+        for (int64_t i = 0; i < M; i++)
+            gemm_serial(1, N - j < step ? N - j : step, K, 1, mat_at(a, i, 0), mat_at(b, 0, j), add,
+                        c + i * ldc + j, ldc);
 }
 
 /* Converts B to real block by block. */
@@ -355,6 +388,10 @@ void gemm(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b, bool add,
 {
     CHECK(b.dtype == DT_REAL || b.ld == (b.trans ? K : N));
     if (M == 0 || N == 0) return;
+    if (K > 0 && gemm_is_apart(M) && b.dtype == DT_REAL && !a.trans && b.trans) {
+        gemm_apart(M, N, K, a, b, add, c, ldc);
+        return;
+    }
     if (K == 0 || (!setup.bf16 && b.dtype == DT_REAL)) {
         gemm_real(M, N, K, a, b, add, c, ldc);
         return;

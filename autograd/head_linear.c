@@ -45,7 +45,7 @@ struct side {
 static void group_product(const struct side *s, int64_t per, int64_t g, int64_t r0, int64_t r1,
                           struct mat w, bool add)
 {
-    if (per > r1 - r0) {
+    if (per > r1 - r0 || gemm_is_apart(r1 - r0)) {
         for (int64_t i = r0; i < r1; i++)
             gemm_serial(per, s->oc, s->ic, 1,
                         mat_of(s->in + i * s->ild + g * per * s->ic, s->ic, false), w, add,

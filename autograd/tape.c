@@ -288,12 +288,18 @@ bool tape_forward(struct tape *t)
 {
     CHECK(t->planned && (t->region || t->planned_bytes == 0));
     for (int i = 0; i < t->n_forward; i++) {
-        if (signals_came()) return false;
+        if (signals_came() || (t->go_on && !t->go_on(t->go_on_arg))) return false;
         run(t, &t->steps[i]);
         for (const struct stash *h = t->steps[i].pack; h; h = h->next_packed)
             pack(t, h);
     }
     return true;
+}
+
+void tape_ask(struct tape *t, bool (*go_on)(void *arg), void *arg)
+{
+    t->go_on = go_on;
+    t->go_on_arg = arg;
 }
 
 void tape_on_final(struct tape *t, tape_final *f, void *arg)

@@ -90,8 +90,10 @@ size_t tape_region(const struct tape *t); /* bytes of memory currently held */
 struct node *const *tape_nodes(const struct tape *t, int *n);
 
 /* False: stopped between two nodes because a signal asks the run to stop (signals_go_on has the
- * message); the results are unusable then. */
+ * message), or because go_on does; the results are unusable then. */
 bool tape_forward(struct tape *t);
+/* Between two nodes of a forward pass go_on(arg) is asked from now on; NULL: nobody is. */
+void tape_ask(struct tape *t, bool (*go_on)(void *arg), void *arg);
 /* loss is [1, 1]; starts from d loss / d loss = 1. Stops as tape_forward does. */
 bool tape_backward(struct tape *t, struct tensor *loss);
 

@@ -56,6 +56,8 @@ struct tape {
     size_t planned_bytes;
     tape_final *final; /* or NULL */
     void *final_arg;
+    bool (*go_on)(void *arg); /* or NULL */
+    void *go_on_arg;
     bool profile;
     struct op_time times[MAX_OP_TIMES];
     int n_times;

@@ -32,6 +32,7 @@ static struct {
     sigset_t waited;                /* what the thread waits for */
     sigset_t changed;               /* those whose disposition we changed */
     atomic_llong since, since_term; /* ns, of the first signal and of the first SIGTERM */
+    long long patience;             /* ns in which signals_came does not see one */
     atomic_int came;
 } state;
 
@@ -50,13 +51,19 @@ static void end_at_once(int sig)
     _exit(128 + sig);
 }
 
-static void note(int sig)
+static long long clock_ns(void)
 {
     struct timespec now;
-    long long at, first = 0, term = 0;
 
     clock_gettime(CLOCK_MONOTONIC, &now);
-    at = now.tv_sec * 1000000000LL + now.tv_nsec;
+    return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+
+static void note(int sig)
+{
+    const long long at = clock_ns();
+    long long first = 0, term = 0;
+
     if (atomic_compare_exchange_strong(&state.since, &first, at)) {
         atomic_store(&state.came, sig);
         first = at;
@@ -68,12 +75,9 @@ static void note(int sig)
 
 void signals_note(int sig)
 {
-    struct timespec now;
     long long first = 0;
 
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    if (atomic_compare_exchange_strong(&state.since, &first,
-                                       now.tv_sec * 1000000000LL + now.tv_nsec))
+    if (atomic_compare_exchange_strong(&state.since, &first, clock_ns()))
         atomic_store(&state.came, sig);
 }
 
@@ -119,9 +123,22 @@ bool signals_open(struct err *e)
     return true;
 }
 
-int signals_came(void)
+int signals_asked(void)
 {
     return atomic_load_explicit(&state.came, memory_order_relaxed);
+}
+
+int signals_came(void)
+{
+    const int sig = signals_asked();
+
+    return sig && state.patience && clock_ns() - atomic_load(&state.since) < state.patience ? 0
+                                                                                            : sig;
+}
+
+void signals_patience(double seconds)
+{
+    state.patience = (long long)(seconds * 1e9);
 }
 
 void signals_forget(void)

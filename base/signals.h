@@ -24,6 +24,11 @@ bool signals_open(struct err *e);
  * load; any thread may call it, as often as it likes. */
 int signals_came(void);
 
+/* For a program that finishes what it has begun: signals_came, and with it all that computes, sees a
+ * signal only so many seconds after it, signals_asked at once. Called before signals_open. */
+void signals_patience(double seconds);
+int signals_asked(void);
+
 /* True: continue. False: a signal has asked the run to stop, and *e says so. */
 bool signals_go_on(struct err *e);
 

@@ -2,9 +2,9 @@
 #include "chat/options.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "talk/number.h"
 
 #include <getopt.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,12 +41,7 @@ static const char usage[] =
 
 /* Options that are numbers. */
 enum { LENGTH, TEMPERATURE, TOP_K, TOP_P, PENALTY, SEED, THREADS, MEMORY, NUMBERS };
-static const struct number {
-    const char *name;
-    double def, min, max;
-    bool whole;
-    bool draws; /* of no use where nothing is drawn */
-} numbers[NUMBERS] = {
+static const struct number numbers[NUMBERS] = {
     [LENGTH] = {"-n", 512, 1, 1 << 20, true, false},
     [TEMPERATURE] = {"--temp", 0, 0, 100, false, false},
     [TOP_K] = {"--top-k", 0, 0, 1 << 24, true, true},
@@ -95,21 +90,6 @@ struct parsing {
     bool given[NUMBERS];
 };
 
-static bool take_number(struct parsing *p, int i, const char *text, struct err *e)
-{
-    const struct number *n = &numbers[i];
-    char *end;
-    double v = strtod(text, &end);
-
-    if (p->given[i]) return err_set(e, "%s is given twice", n->name);
-    if (!*text || *end || !(v >= n->min && v <= n->max) || (n->whole && v != floor(v)))
-        return err_set(e, "%s: a %snumber from %.16g to %.16g is needed, found \"%.60s\"", n->name,
-                       n->whole ? "whole " : "", n->min, n->max, text);
-    p->value[i] = v;
-    p->given[i] = true;
-    return true;
-}
-
 static bool take_text(const char **to, const char *name, struct err *e)
 {
     if (*to) return err_set(e, "%s is given twice", name);
@@ -137,7 +117,8 @@ static bool take_option(struct parsing *p, int c, char **argv, struct err *e)
 
     if (c == 'n') c = LENGTH;
     if (c == 'p') c = PROMPT;
-    if (c >= 0 && c < NUMBERS) return take_number(p, c, optarg, e);
+    if (c >= 0 && c < NUMBERS)
+        return number_read(&numbers[c], optarg, &p->given[c], &p->value[c], e);
     switch (c) {
     case PROMPT:
         return take_text(&o->prompt, "-p", e);

@@ -2,7 +2,7 @@
 #ifndef CHAT_OPTIONS_H
 #define CHAT_OPTIONS_H
 
-#include "chat/talker.h"
+#include "talk/talker.h"
 
 struct options {
     const char *model, *compare, *prompt;

@@ -2,7 +2,7 @@
 #ifndef CHAT_SHOW_H
 #define CHAT_SHOW_H
 
-#include "chat/answer.h"
+#include "talk/answer.h"
 
 /* "614 tokens in (576 of pictures) 3.1 s, 42 out 7.6 tokens/s, cache 27.50 MiB of 328.00 MiB (8.38 %),
  * f32" in new memory; `who`: stands before it, NULL: nothing. */

@@ -6,7 +6,6 @@
 #include "base/mem.h"
 #include "base/signals.h"
 #include "data/dataset_parts.h"
-#include "data/picture/image.h"
 #include "data/json_scan.h"
 #include "data/picture/processor.h"
 
@@ -57,45 +56,65 @@ static void note_reading(struct dataset *d, const struct picture_shape *s)
 }
 
 /* Adds an image, with its shape or what is wrong with it; its index, or -1. */
-static int64_t add_image(struct dataset *d, const char *path, const struct picture_shape *shape,
-                         const struct err *why, struct err *e)
+static int64_t add_image(struct dataset *d, const struct dataset_image *of, const struct err *why,
+                         struct err *e)
 {
-    struct dataset_image img = {.path = mem_strdup(path, e)};
+    struct dataset_image img = *of;
 
+    img.path = mem_strdup(of->path, e);
     if (!img.path ||
         !mem_grow(&d->images, &d->cap_images, (size_t)d->n_images + 1, sizeof *d->images, e) ||
         !slots_reserve(&d->slots, d->n_images + 1, e) || (why && !dataset_mark_bad(&img, why, e))) {
         free(img.path);
         return -1;
     }
-    if (shape) img.shape = *shape;
-    if (shape) note_reading(d, shape);
+    if (!why) note_reading(d, &img.shape);
     d->images[d->n_images] = img;
-    slots_put(&d->slots, hash_fnv(path, strlen(path)), d->n_images);
+    slots_put(&d->slots, hash_fnv(img.path, strlen(img.path)), d->n_images);
     return d->n_images++;
 }
 
+bool dataset_look(const struct dataset_image *img, struct image_info *info, struct err *e)
+{
+    return img->inside.data ? image_look_at(img->path, img->inside.data, img->inside.size, info, e)
+                            : image_look(img->path, info, e);
+}
+
+/* The image that a sample calls `name`; its path is to be freed. */
+static bool name_image(const struct dataset_source *source, const char *name,
+                       struct dataset_image *img, struct err *e)
+{
+    char *end;
+    const int64_t at = strtoll(name, &end, 10);
+
+    memset(img, 0, sizeof *img);
+    if (!source->inside) return (img->path = file_join(source->images, name, e)) != NULL;
+    if (*end || at < 1 || at > source->n_inside)
+        return err_set(e, "\"%.40s\" is none of %" PRId64 " pictures", name, source->n_inside);
+    img->inside = source->inside[at - 1];
+    return (img->path = mem_printf(e, "picture %s", name)) != NULL;
+}
+
 /* The shape of an image; an unusable one is recorded as such. */
-static bool shape_image(struct dataset *d, const char *path, struct picture_shape *shape,
-                        struct err *e)
+static bool shape_image(struct dataset *d, struct dataset_image *img, struct err *e)
 {
     const struct picture_rule *rule = &d->o.pictures.rule;
     struct image_info look;
     struct err failed;
-    const int64_t i = find_image(d, path);
+    const int64_t i = find_image(d, img->path);
 
     if (i >= 0 && d->images[i].bad) return err_set(e, "%s", d->images[i].why);
     if (i >= 0) {
-        *shape = d->images[i].shape;
+        img->shape = d->images[i].shape;
         return true;
     }
-    if (image_look(path, &look, e)) {
-        *shape = (struct picture_shape){
+    if (dataset_look(img, &look, e)) {
+        img->shape = (struct picture_shape){
             .memory = look.memory, .height = look.height, .width = look.width};
-        if (rule->shape(rule->arg, shape, e)) return true;
-        err_context(e, "%s", path);
+        if (rule->shape(rule->arg, &img->shape, e)) return true;
+        err_context(e, "%s", img->path);
     }
-    if (!e->machine && add_image(d, path, NULL, e, &failed) < 0) *e = failed;
+    if (!e->machine && add_image(d, img, e, &failed) < 0) *e = failed;
     return false;
 }
 
@@ -106,9 +125,11 @@ static bool look_at_pictures(void *arg, const struct dataset_entry *entry, struc
 
     *reason = DROP_IMAGE;
     for (size_t i = 0; i < f->c.n_images; i++) {
-        char *path = file_join(d->sources[entry->source].images, f->c.images[i], e);
-        bool ok = path && shape_image(d, path, &f->shape[i], e);
-        free(path);
+        struct dataset_image img;
+        bool ok = name_image(&d->sources[entry->source], f->c.images[i], &img, e) &&
+                  shape_image(d, &img, e);
+        f->shape[i] = img.shape;
+        free(img.path);
         if (!ok) return false;
     }
     return true;
@@ -166,17 +187,18 @@ static bool drop(struct dataset *d, enum drop_reason reason, const char *why, co
 static bool add_images(struct dataset *d, struct dataset_entry *entry, const struct draft *f,
                        struct err *e)
 {
-    const char *root = d->sources[entry->source].images;
-
     entry->first_image = (int64_t)d->n_refs;
     entry->images = (int32_t)f->c.n_images;
     for (size_t i = 0; i < f->c.n_images; i++) {
-        char *path = file_join(root, f->c.images[i], e);
+        struct dataset_image img;
         int64_t image = -1;
 
-        if (path && (image = find_image(d, path)) < 0)
-            image = add_image(d, path, &f->shape[i], NULL, e);
-        free(path);
+        if (name_image(&d->sources[entry->source], f->c.images[i], &img, e) &&
+            (image = find_image(d, img.path)) < 0) {
+            img.shape = f->shape[i];
+            image = add_image(d, &img, NULL, e);
+        }
+        free(img.path);
         if (image < 0 || !mem_grow(&d->refs, &d->cap_refs, d->n_refs + 1, sizeof *d->refs, e))
             return false;
         d->refs[d->n_refs++] = (int32_t)image;

@@ -21,9 +21,16 @@
 #include "data/batch.h"
 #include "data/conversation.h"
 #include "data/lost.h"
+#include "data/picture/image.h"
 #include "data/sample.h"
 #include "data/tokenizer/tokenizer.h"
 #include "data/unusual.h"
+
+/* A picture's file in memory, borrowed. */
+struct dataset_file {
+    const uint8_t *data;
+    size_t size;
+};
 
 struct dataset_source {
     const char *path;   /* JSON: an array of samples, or one sample a line */
@@ -31,6 +38,10 @@ struct dataset_source {
     int64_t limit;      /* use the first so many usable samples; 0: all */
     const struct text
         *memory; /* the JSON itself, borrowed, and `path` only names it; NULL: a file */
+    /* The files that its pictures are, borrowed: they are named "1", "2" ... in its JSON, and no other
+     * file is opened. NULL: the names are paths. */
+    const struct dataset_file *inside; /* [n_inside] */
+    int64_t n_inside;
 };
 
 struct processor; /* data/picture/processor.h */
@@ -59,7 +70,10 @@ struct dataset_image {
     bool used; /* some sample that will be drawn has it: train/picture_use.h */
     char *why; /* bad: one line that names it; owned */
     struct picture_shape shape;
+    struct dataset_file inside; /* data NULL: the file is at `path` */
 };
+/* What reading it would return, from the header alone. */
+bool dataset_look(const struct dataset_image *img, struct image_info *info, struct err *e);
 
 /* What reading one holds at most, as its header says. */
 struct dataset_reading {

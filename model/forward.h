@@ -53,6 +53,7 @@ static inline int64_t kv_cache_given(const struct kv_cache *c, int64_t s)
 }
 /* Bytes of the tokens currently held, counted from the rows in use. */
 size_t kv_cache_bytes(const struct kv_cache *c);
+size_t kv_cache_sequence_bytes(const struct kv_cache *c, int64_t s); /* of one sequence's */
 /* False: a value was written that the cache cannot hold; *e says of which layer and token. */
 bool kv_cache_check(const struct kv_cache *c, struct err *e);
 

@@ -12,16 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The sequences still running, as a batch of their newest tokens. */
-struct running {
-    int64_t n;
-    int64_t *seq, *begin;            /* [n], [n + 1] */
-    int32_t *ids, *positions, *next; /* [n]; positions [axes, n], the same on all axes */
-    struct picture_places pictures;  /* of positions */
-    struct span *spans;              /* [n]: one token each */
-};
-
-static void running_free(struct running *r)
+void running_free(struct running *r)
 {
     free(r->seq);
     free(r->begin);
@@ -29,9 +20,10 @@ static void running_free(struct running *r)
     free(r->positions);
     free(r->next);
     free(r->spans);
+    memset(r, 0, sizeof *r);
 }
 
-static bool running_new(struct running *r, int64_t n, const struct model *m, struct err *e)
+bool running_new(struct running *r, int64_t n, const struct model *m, struct err *e)
 {
     const char *what = "the running sequences";
     size_t count = (size_t)n;
@@ -47,6 +39,33 @@ static bool running_new(struct running *r, int64_t n, const struct model *m, str
     if (r->seq && r->begin && r->ids && r->positions && r->next && r->spans) return true;
     running_free(r);
     return false;
+}
+
+void running_add(struct running *r, int64_t seq, int32_t id, int32_t position)
+{
+    const int64_t i = r->n++;
+
+    r->seq[i] = seq;
+    r->ids[i] = id;
+    r->next[i] = position + 1;
+    r->begin[i] = i;
+    r->begin[i + 1] = i + 1;
+    r->spans[i] = (struct span){i, i + 1, token_modality(&r->pictures, id)};
+}
+
+struct batch running_batch(struct running *r)
+{
+    for (int64_t i = 0; i < r->pictures.axes * r->n; i++)
+        r->positions[i] = r->next[i % r->n] - 1;
+    return (struct batch){.tokens = r->n,
+                          .ids = r->ids,
+                          .axes = r->pictures.axes,
+                          .positions = r->positions,
+                          .next = r->next,
+                          .samples = r->n,
+                          .begin = r->begin,
+                          .n_spans = r->n,
+                          .spans = r->spans};
 }
 
 /* The modality whose factors make a generated token's key and value: it follows from the id, as in
@@ -78,40 +97,50 @@ bool generate_not_numbers(const struct model *m, struct err *e)
 
 bool generate_forward(const struct generator *g, const struct kv_cache *c, struct err *e)
 {
-    return tape_plan(g->t, g->memory_limit, e) && (tape_forward(g->t) || signals_go_on(e)) &&
-           kv_cache_check(c, e);
+    if (!tape_plan(g->t, g->memory_limit, e)) return false;
+    if (!tape_forward(g->t)) /* by a signal, or by who is asked between the nodes */
+        return signals_go_on(e) ? err_set(e, "stopped") : false;
+    return kv_cache_check(c, e);
+}
+
+bool generate_take(const struct generator *how, int64_t seq, real *logits, int64_t n,
+                   struct generation *g, struct err *e)
+{
+    const struct chooser *by = how->chooser;
+    int32_t id = argmax(logits, n);
+
+    if (id < 0) return generate_not_numbers(how->m, e);
+    if (by && by->pick) id = by->pick(by->arg, seq, logits, n);
+    for (int64_t k = 0; k < how->n_stop; k++)
+        g->stopped |= how->stop[k] == id;
+    if (!g->stopped) g->ids[g->n++] = id;
+    g->ended = g->stopped || (by && by->took && !by->took(by->arg, seq, g)) || g->n == how->max_new;
+    return true;
+}
+
+struct tensor *generate_logits(const struct generator *g, const struct forward *f, struct err *e)
+{
+    struct tensor *logits;
+
+    tape_begin(g->t, false);
+    logits = model_extend(g->m, g->t, f, e);
+    return logits && generate_forward(g, f->cache, e) ? logits : NULL;
 }
 
 /* Takes each running sequence's next token from its logits [n, V]; drops sequences that stop. */
 static bool take_tokens(struct running *r, const struct generator *how, const struct tensor *logits,
                         const struct kv_cache *c, struct generation *out, struct err *e)
 {
-    const struct chooser *by = how->chooser;
-    int64_t kept = 0;
+    const int64_t n = r->n;
 
-    for (int64_t i = 0; i < r->n; i++) {
-        struct generation *g = &out[r->seq[i]];
-        real *row = tensor_real(logits) + i * logits->cols;
-        int32_t id = argmax(row, logits->cols);
-        if (id < 0) return generate_not_numbers(how->m, e);
-        if (by && by->pick) id = by->pick(by->arg, r->seq[i], row, logits->cols);
-        for (int64_t k = 0; k < how->n_stop; k++)
-            g->stopped |= how->stop[k] == id;
-        if (!g->stopped) g->ids[g->n++] = id;
-        if (g->stopped) continue;
-        const bool ended = by && by->took && !by->took(by->arg, r->seq[i], g);
-        if (ended || g->n == how->max_new) continue;
-        r->seq[kept] = r->seq[i];
-        r->ids[kept] = id;
-        r->next[kept] = c->next[r->seq[i]] + 1;
-        r->begin[kept] = kept;
-        r->spans[kept] = (struct span){kept, kept + 1, token_modality(&r->pictures, id)};
-        kept++;
+    r->n = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t seq = r->seq[i];
+        struct generation *g = &out[seq];
+        if (!generate_take(how, seq, tensor_real(logits) + i * logits->cols, logits->cols, g, e))
+            return false;
+        if (!g->ended) running_add(r, seq, g->ids[g->n - 1], c->next[seq]);
     }
-    for (int64_t i = 0; i < r->pictures.axes * kept; i++)
-        r->positions[i] = r->next[i % kept] - 1;
-    r->begin[kept] = kept;
-    r->n = kept;
     return true;
 }
 
@@ -120,10 +149,9 @@ static bool run(const struct generator *g, const struct forward *f, struct runni
                 struct generation *out, double *spent, struct err *e)
 {
     double begin = clock_seconds();
+    struct tensor *logits = generate_logits(g, f, e);
 
-    tape_begin(g->t, false);
-    struct tensor *logits = model_extend(g->m, g->t, f, e);
-    if (!logits || !generate_forward(g, f->cache, e)) return false;
+    if (!logits) return false;
     evict_step(f->cache, f->seq, f->batch->samples);
     if (!take_tokens(r, g, logits, f->cache, out, e)) return false;
     *spent += clock_seconds() - begin;
@@ -144,15 +172,7 @@ static bool run_all(const struct generator *g, const struct forward *f, struct r
     }
     if (!run(g, f, r, out, &stats->prefill_seconds, e)) return false;
     while (r->n > 0) {
-        struct batch next = {.tokens = r->n,
-                             .ids = r->ids,
-                             .axes = r->pictures.axes,
-                             .positions = r->positions,
-                             .next = r->next,
-                             .samples = r->n,
-                             .begin = r->begin,
-                             .n_spans = r->n,
-                             .spans = r->spans};
+        const struct batch next = running_batch(r);
         struct forward step = {.batch = &next, .cache = f->cache, .seq = r->seq};
         if (!run(g, &step, r, out, &stats->decode_seconds, e)) return false;
     }

@@ -10,6 +10,7 @@ struct generation {
     int32_t *ids; /* [n] generated tokens, without the stop token */
     int64_t n;
     bool stopped; /* by a stop token; else by max_new */
+    bool ended;   /* no token follows */
 };
 
 struct generate_stats {
@@ -57,6 +58,30 @@ void generation_free(struct generation *g, int64_t n);
  * be cut off. Of the stats, what the cache holds is not counted. */
 bool model_continue(const struct generator *g, const struct forward *f, struct generation *out,
                     struct err *e);
+
+/* ---- steps, for sequences that do not begin and end together ---- */
+
+/* Sequences that are continued together, as a batch of their newest tokens. */
+struct running {
+    int64_t n;
+    int64_t *seq, *begin;            /* [n], [n + 1] */
+    int32_t *ids, *positions, *next; /* [n]; positions [axes, n], the same on all axes */
+    struct picture_places pictures;  /* of positions */
+    struct span *spans;              /* [n]: one token each */
+};
+bool running_new(struct running *r, int64_t most, const struct model *m, struct err *e);
+void running_free(struct running *r); /* fine on a zeroed struct */
+/* Adds sequence `seq` of a cache, whose newest token is id, not cached yet, at that position. */
+void running_add(struct running *r, int64_t seq, int32_t id, int32_t position);
+struct batch running_batch(struct running *r); /* n of at least 1; valid until the next change */
+
+/* The logits of each sample's next token [samples, V], after it was appended to f->cache; NULL on
+ * failure, and where the tape was stopped. */
+struct tensor *generate_logits(const struct generator *g, const struct forward *f, struct err *e);
+/* Takes sequence seq's next token from its logits [n], which may be written to; g has its tokens so
+ * far, and room for how->max_new. */
+bool generate_take(const struct generator *how, int64_t seq, real *logits, int64_t n,
+                   struct generation *g, struct err *e);
 
 /* How well each labelled token of f->batch is predicted from the true tokens before it, through the
  * cache: fills each[labels]. Of the generator, max_new and stop are not used. */

@@ -91,18 +91,26 @@ void kv_cache_free(struct kv_cache *c)
     memset(c, 0, sizeof *c);
 }
 
-size_t kv_cache_bytes(const struct kv_cache *c)
+size_t kv_cache_sequence_bytes(const struct kv_cache *c, int64_t s)
 {
     int64_t bytes = 0;
 
-    for (int64_t s = 0; s < c->sequences; s++)
-        for (int64_t l = 0; l < c->layers; l++)
-            for (int i = 0; i < CACHE_ROWS; i++) {
-                const struct row_form *f = form_of(c, i);
-                bytes += f->run ? row_form_held(f, c->width[l][i], c->length[s])
-                                : c->length[s] * row_form_bytes(f, c->width[l][i]);
-            }
+    for (int64_t l = 0; l < c->layers; l++)
+        for (int i = 0; i < CACHE_ROWS; i++) {
+            const struct row_form *f = form_of(c, i);
+            bytes += f->run ? row_form_held(f, c->width[l][i], c->length[s])
+                            : c->length[s] * row_form_bytes(f, c->width[l][i]);
+        }
     return (size_t)bytes;
+}
+
+size_t kv_cache_bytes(const struct kv_cache *c)
+{
+    size_t bytes = 0;
+
+    for (int64_t s = 0; s < c->sequences; s++)
+        bytes += kv_cache_sequence_bytes(c, s);
+    return bytes;
 }
 
 bool kv_cache_check(const struct kv_cache *c, struct err *e)

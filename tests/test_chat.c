@@ -11,9 +11,9 @@
 #include "tests/tmpdir.h"
 
 #include "base/signals.h"
-#include "chat/answer.h"
+#include "talk/answer.h"
 #include "chat/options.h"
-#include "chat/stream.h"
+#include "talk/stream.h"
 #include "tests/program.h"
 #include "tests/tiny_variants.h"
 

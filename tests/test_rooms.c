@@ -44,7 +44,9 @@ static const struct room {
     {"train/score", {"base", "data", "cluster", "model", "train"}},
     {"train/submit", {"base", "data", "model", "train"}},
     {"datasets", {"base", "data"}},
-    {"chat", {"base", "data", "autograd", "model", "train"}},
+    {"talk", {"base", "data", "autograd", "model", "train"}},
+    {"chat", {"base", "data", "autograd", "model", "train", "talk"}},
+    {"serve", {"base", "data", "autograd", "model", "train", "talk"}},
 };
 enum { ROOMS = sizeof rooms / sizeof *rooms };
 

@@ -25,7 +25,9 @@ static bool decode(const struct run *r, const struct dataset_image *from, float 
                    const char **damage, struct err *e)
 {
     struct image img = {0};
-    bool ok = image_read(&img, from->path, e);
+    bool ok = from->inside.data
+                  ? image_decode(&img, from->path, from->inside.data, from->inside.size, e)
+                  : image_read(&img, from->path, e);
 
     if (ok && (img.height != from->shape.height || img.width != from->shape.width))
         ok = err_set(e, "%s: was changed while it was in use", from->path);
@@ -45,7 +47,7 @@ bool decode_picture(const struct run *r, const struct dataset_image *img, float 
     bool ok;
 
     *damage = NULL;
-    if (!image_look(img->path, &info, e)) return false;
+    if (!dataset_look(img, &info, e)) return false;
     if (processor_memory(&r->processor, &info) < DECODE_LARGE)
         return decode(r, img, pixels, damage, e);
 #pragma omp critical(large_picture)

@@ -52,6 +52,7 @@ bool jsonc_parse(struct jsonc *doc, const char *name, const char *text, size_t l
 struct jsonc_rules {
     int64_t line, col; /* where the text begins in its file; 0: at 1 */
     size_t max_values; /* 0: JSONC_VALUES */
+    int max_depth;     /* below JSONC_DEPTH; 0: that */
     bool plain;        /* no comments: JSON as other programs write it */
     bool pipe;         /* the file may be a pipe */
     bool settings;     /* people write it: if it is YAML or the like, say that it must be JSON */

@@ -18,7 +18,7 @@ struct scan {
     const struct jsonc_rules *rules;
     const char *text;
     size_t len, at;
-    int depth;
+    int depth, max_depth;
     struct jsonc_pos *pos;
     size_t npos, cap, max_values;
     bool found_zero;
@@ -286,8 +286,8 @@ static bool scan_value(struct scan *s, size_t key)
     if (c == '"') return scan_string(s, s->rules->zeros);
     if (c == '-' || (c >= '0' && c <= '9')) return scan_number(s);
     if (c != '{' && c != '[') return scan_word(s);
-    if (s->depth == JSONC_DEPTH)
-        return scan_fail(s, s->at, "nested more than %d levels deep", JSONC_DEPTH);
+    if (s->depth == s->max_depth)
+        return scan_fail(s, s->at, "nested more than %d levels deep", s->max_depth);
     s->depth++;
     ok = scan_container(s);
     s->depth--;
@@ -299,6 +299,7 @@ bool jsonc_scan(struct jsonc *doc, size_t len, const struct jsonc_rules *rules, 
     struct scan s = {.doc = doc, .rules = rules, .text = doc->text, .len = len, .e = e};
     bool ok;
 
+    s.max_depth = rules->max_depth ? rules->max_depth : JSONC_DEPTH;
     s.max_values = rules->max_values ? rules->max_values : JSONC_VALUES;
     ok = (rules->plain || blank_comments(&s, doc->text)) && scan_value(&s, SIZE_MAX);
     scan_peek(&s);

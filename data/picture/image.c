@@ -137,26 +137,32 @@ bool image_read(struct image *img, const char *path, struct err *e)
     return ok;
 }
 
+bool image_look_at(const char *path, const uint8_t *data, size_t size, struct image_info *info,
+                   struct err *e)
+{
+    const struct codec *codec = find_codec(path, data, size, e);
+    struct upright u;
+
+    memset(info, 0, sizeof *info);
+    if (!codec || !codec->header(path, data, size, info, e)) return false;
+    find_upright(&u, NULL, codec, data, size);
+    if (u.swap) {
+        int64_t width = info->width;
+
+        info->width = info->height;
+        info->height = width;
+    }
+    return true;
+}
+
 bool image_look(const char *path, struct image_info *info, struct err *e)
 {
-    const struct codec *codec;
-    struct upright u;
     struct file_map m;
     bool ok;
 
     memset(info, 0, sizeof *info);
     if (!file_map_open(&m, path, e)) return false;
-    codec = find_codec(path, m.data, m.size, e);
-    ok = codec && codec->header(path, m.data, m.size, info, e);
-    if (ok) {
-        find_upright(&u, NULL, codec, m.data, m.size);
-        if (u.swap) {
-            int64_t width = info->width;
-
-            info->width = info->height;
-            info->height = width;
-        }
-    }
+    ok = image_look_at(path, m.data, m.size, info, e);
     file_map_close(&m);
     return ok;
 }

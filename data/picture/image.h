@@ -55,6 +55,9 @@ struct image_info {
     int64_t memory; /* bytes needed at most to read it, including the picture */
 };
 bool image_look(const char *path, struct image_info *info, struct err *e);
+/* The same for a file in memory; `path` is for messages only. */
+bool image_look_at(const char *path, const uint8_t *data, size_t size, struct image_info *info,
+                   struct err *e);
 
 enum alpha_mode {
     /* Composite on white, rounded to nearest: transformers 5.24's processors,

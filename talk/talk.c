@@ -1,5 +1,5 @@
 /* talk.c - see talk.h. */
-#include "chat/talk.h"
+#include "talk/talk.h"
 #include "base/hash.h"
 #include "base/json/jsonc.h"
 #include "base/mem.h"
@@ -43,7 +43,7 @@ void talk_end(struct talk *t)
 /* The place of a picture, which means the same wherever it is read; as given if there is none. */
 static bool add_image(struct talk *t, const char *path, struct err *e)
 {
-    char *whole = realpath(path, NULL);
+    char *whole = t->inside ? NULL : realpath(path, NULL);
     cJSON *item = cJSON_CreateString(whole ? whole : path);
 
     free(whole);
@@ -122,11 +122,26 @@ static bool print(const struct talk *t, struct text *out, struct err *e)
     return out->s;
 }
 
+/* Its key: the sum of its bytes. */
+static bool name_picture(struct dataset_image *img, struct err *e)
+{
+    struct sha256 sum;
+
+    if (!img->inside.data) return sha256_path(img->path, NULL, img->key, e);
+    sha256_init(&sum);
+    sha256_add(&sum, img->inside.data, img->inside.size);
+    sha256_hex(&sum, img->key);
+    return true;
+}
+
 bool talk_prompt(const struct talk *t, const struct dataset_options *o, struct talk_prompt *p,
                  struct err *e)
 {
-    const struct dataset_source source = {
-        .path = "conversation", .images = ".", .memory = &p->json};
+    const struct dataset_source source = {.path = "conversation",
+                                          .images = ".",
+                                          .memory = &p->json,
+                                          .inside = t->inside,
+                                          .n_inside = t->n_inside};
     struct dataset_options asked = *o;
     bool ok;
 
@@ -135,8 +150,8 @@ bool talk_prompt(const struct talk *t, const struct dataset_options *o, struct t
     ok = print(t, &p->json, e) && dataset_open(&p->data, &source, 1, &asked, e) &&
          (p->data.n == 1 || refuse(&p->data, e)) && dataset_sample(&p->data, 0, &p->sample, e);
     for (int64_t i = 0; ok && i < p->data.n_images; i++)
-        ok = sha256_path(p->data.images[i].path, NULL, p->data.images[i].key, e);
-    if (ok) lost_log(&p->data.lost, "conversation", o->tokenizer);
+        ok = name_picture(&p->data.images[i], e);
+    if (ok && !t->quiet) lost_log(&p->data.lost, "conversation", o->tokenizer);
     if (!ok) talk_prompt_free(p);
     return ok;
 }

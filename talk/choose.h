@@ -1,6 +1,6 @@
 /* choose.h - how the next token of an answer is chosen from its logits: the largest, or drawn. */
-#ifndef CHAT_CHOOSE_H
-#define CHAT_CHOOSE_H
+#ifndef TALK_CHOOSE_H
+#define TALK_CHOOSE_H
 
 #include "autograd/tensor.h"
 #include "base/err.h"

@@ -1,10 +1,11 @@
-/* talker.h - a model that is talked to: opened as a run opens it, without a run's directory, with its
- * conversation and the KV cache of it. */
-#ifndef CHAT_TALKER_H
-#define CHAT_TALKER_H
+/* talker.h - a model that is talked to: opened as a run opens it, without a run's directory, with the
+ * KV cache of as many conversations as it has seats, and a conversation of its own. */
+#ifndef TALK_TALKER_H
+#define TALK_TALKER_H
 
-#include "chat/choose.h"
-#include "chat/talk.h"
+#include "model/generate.h"
+#include "talk/choose.h"
+#include "talk/talk.h"
 #include "train/run.h"
 
 /* What all models of a chat have in common. */
@@ -17,6 +18,15 @@ struct talker_options {
     const char *const *stops; /* [n_stops] */
     size_t n_stops;
     const char *cache; /* its kind: model/cache_kind.h; NULL: f32 */
+    /* Of a talker that makes several answers at a time (answer.h): how many, 0: one; and about how
+     * many tokens of a prompt are computed at a time, 0: all. */
+    int64_t seats, part;
+};
+
+/* What one sequence of the cache holds: answer.c's tags of its tokens. */
+struct held {
+    uint64_t *tags; /* [cache.length[sequence]] */
+    size_t cap;
 };
 
 struct talker {
@@ -29,9 +39,10 @@ struct talker {
     struct talk talk;
     struct choose choose;
     struct cache_how how_cached;
-    struct kv_cache cache; /* of one sequence; zeroed before the first answer */
-    uint64_t *held;        /* [cache.length[0]] what is cached: answer.c's tags */
-    size_t cap_held;
+    int64_t seats;
+    struct kv_cache cache; /* of `seats` sequences; zeroed before the first answer */
+    struct held *held;     /* [seats] */
+    struct running running;
     struct batch_buffer batch;
 };
 

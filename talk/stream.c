@@ -1,6 +1,6 @@
 /* stream.c - see stream.h. All tokens are decoded each time: how a token is spelled may depend on
  * those before it, and a character may need several. */
-#include "chat/stream.h"
+#include "talk/stream.h"
 #include "base/mem.h"
 
 #include <ctype.h>

@@ -1,5 +1,6 @@
 /* talker.c - see talker.h. */
-#include "chat/talker.h"
+#include "talk/talker.h"
+#include "autograd/gemm.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "model/family/family.h"
@@ -79,7 +80,9 @@ static bool open_limits(struct talker *t, const struct talker *with, struct err 
 {
     if (!with) {
         t->own_tape = true;
-        return run_limits(&t->r, e);
+        if (!run_limits(&t->r, e)) return false;
+        if (t->how->seats) gemm_rows_apart();
+        return true;
     }
     t->r.tape = with->r.tape;
     t->r.memory_limit = with->r.memory_limit;
@@ -98,6 +101,13 @@ static bool choose_cache(struct talker *t, const struct talker *with, struct err
     return cache_how_new(&t->how_cached, &t->m, &kind, e) || err_context(e, "%s", t->dir);
 }
 
+static bool open_seats(struct talker *t, struct err *e)
+{
+    t->seats = t->how->seats ? t->how->seats : 1;
+    t->held = mem_new((size_t)t->seats, sizeof *t->held, "the conversations", e);
+    return t->held && running_new(&t->running, t->seats, &t->m, e);
+}
+
 bool talker_open(struct talker *t, const char *dir, const struct talker_options *how,
                  const struct talker *with, struct err *e)
 {
@@ -110,7 +120,7 @@ bool talker_open(struct talker *t, const char *dir, const struct talker_options 
         log_line("%s", t->m.notes[i]);
     return run_open_tokenizer(&t->r, cfg, e) && choose_template(t, e) &&
            run_open_prompts(&t->r, cfg, &t->o, e) && beside_say(&t->r, cfg, e) &&
-           limit_length(t, e) && choose_cache(t, with, e) &&
+           limit_length(t, e) && choose_cache(t, with, e) && open_seats(t, e) &&
            choose_open(&t->choose, &how->sampling, (uint64_t)how->seed, cfg->text.vocab_size, e) &&
            talk_begin(&t->talk, how->system, e);
 }
@@ -129,7 +139,10 @@ void talker_close(struct talker *t)
     choose_close(&t->choose);
     kv_cache_free(&t->cache);
     cache_how_free(&t->how_cached);
+    for (int64_t i = 0; t->held && i < t->seats; i++)
+        free(t->held[i].tags);
     free(t->held);
+    running_free(&t->running);
     batch_free(&t->batch);
     if (!t->own_tape) t->r.tape = NULL;
     run_close(&t->r);

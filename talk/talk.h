@@ -1,7 +1,7 @@
 /* talk.h - a conversation as LLaVA JSON, the form in which training reads its samples: so prompts are
  * made by the code that makes those, and a conversation that is saved can be read there. */
-#ifndef CHAT_TALK_H
-#define CHAT_TALK_H
+#ifndef TALK_TALK_H
+#define TALK_TALK_H
 
 #include "data/dataset.h"
 
@@ -10,6 +10,11 @@
 struct talk {
     cJSON *json;           /* {"id", "image": [...], "conversations": [...]} */
     cJSON *images, *turns; /* of it */
+    /* The pictures that it has in memory, borrowed, in their order: no file is opened then. NULL:
+     * their names are paths. */
+    const struct dataset_file *inside; /* [n_inside] */
+    int64_t n_inside;
+    bool quiet; /* nothing that it says is logged */
 };
 
 /* A new conversation; system: what stands before it, NULL: what the template has. */

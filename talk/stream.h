@@ -1,8 +1,8 @@
 /* stream.h - an answer's text as it grows: written as soon as it is certain, whole characters only,
  * and ended where a stop text begins. White space at both ends of an answer is left out, as it is
  * where answers are scored. */
-#ifndef CHAT_STREAM_H
-#define CHAT_STREAM_H
+#ifndef TALK_STREAM_H
+#define TALK_STREAM_H
 
 #include "data/tokenizer/tokenizer.h"
 

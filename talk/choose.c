@@ -1,5 +1,5 @@
 /* choose.c - see choose.h. */
-#include "chat/choose.h"
+#include "talk/choose.h"
 #include "base/mem.h"
 
 #include <math.h>
