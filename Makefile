@@ -32,7 +32,7 @@ TOOL_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard datasets/*.c))
 CHAT_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard chat/*.c))
 SERVE_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard serve/*.c)) $(BUILD)/page.o
 # What of it needs no HTTP.
-READ_OBJ := $(patsubst %,$(BUILD)/serve/%.o,request request_messages guard)
+DESK_OBJ := $(filter-out %/main.o %/http.o %/page.o,$(SERVE_OBJ))
 FUZZ_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(filter-out tests/fuzz/libfuzzer.c,$(wildcard tests/fuzz/*.c)))
 BENCH_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard bench/lib/*.c))
 BENCH := $(patsubst %.c,$(BUILD)/%,$(wildcard bench/*.c))
@@ -65,12 +65,12 @@ $(BUILD)/tests/test_bpe $(BUILD)/tests/test_datatool $(BUILD)/tests/test_augment
 	$(LINK)
 $(BUILD)/tests/test_chat: %: %.o $(BUILD)/tests/backend.o $(filter-out %/main.o,$(CHAT_OBJ)) $(BUILD)/libmha2mla.a
 	$(LINK)
-$(BUILD)/tests/test_request: %: %.o $(BUILD)/tests/backend.o $(READ_OBJ) $(BUILD)/libmha2mla.a
+$(BUILD)/tests/test_request: %: %.o $(BUILD)/tests/backend.o $(DESK_OBJ) $(BUILD)/libmha2mla.a
 	$(LINK)
-$(BUILD)/tests/test_fuzz: %: %.o $(FUZZ_OBJ) $(READ_OBJ) $(BUILD)/libmha2mla.a
+$(BUILD)/tests/test_fuzz: %: %.o $(FUZZ_OBJ) $(DESK_OBJ) $(BUILD)/libmha2mla.a
 	$(LINK)
 $(BUILD)/tests/fuzz/fuzz: LDFLAGS += -fsanitize=fuzzer
-$(BUILD)/tests/fuzz/fuzz: $(BUILD)/tests/fuzz/libfuzzer.o $(FUZZ_OBJ) $(READ_OBJ) $(BUILD)/libmha2mla.a
+$(BUILD)/tests/fuzz/fuzz: $(BUILD)/tests/fuzz/libfuzzer.o $(FUZZ_OBJ) $(DESK_OBJ) $(BUILD)/libmha2mla.a
 	$(LINK)
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/tests/backend.o $(BUILD)/libmha2mla.a
 	$(LINK)

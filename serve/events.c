@@ -7,7 +7,6 @@
 #include <string.h>
 
 enum { LOOK = 100 };               /* ms between two looks whether the client is still there */
-static const double patience = 10; /* seconds without an event, after which a comment is sent */
 
 /* The text that is new, as an event; NULL if there is none, or with *e set. */
 static char *more_text(struct events *v, struct desk *d, struct job *job, struct err *e)
@@ -45,7 +44,7 @@ static char *next(struct events *v, struct desk *d, struct job *job, struct err 
     }
     if (v->stage == EVENTS_TEXT) {
         if (!desk_wait(d, job, v->sent, LOOK))
-            return clock_seconds() - v->last < patience ? NULL : mem_strdup(": wait\n\n", e);
+            return clock_seconds() - v->last < v->patience ? NULL : mem_strdup(": wait\n\n", e);
         out = more_text(v, d, job, e);
         return out || e->msg[0] ? out : end(v, job, e);
     }

@@ -15,7 +15,8 @@ struct events {
     size_t sent; /* bytes of the job's text that are in events */
     char *out;   /* [n] the event that is being sent, from `at` on; owned */
     size_t n, at;
-    double last; /* clock_seconds: when something was sent */
+    double last;     /* clock_seconds: when something was sent */
+    double patience; /* seconds without an event after which a comment is sent */
 };
 
 /* Bytes of events, up to `most` of them, to `to`; 0 where nothing is new within some time, below 0 at

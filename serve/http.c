@@ -18,7 +18,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { CONNECTIONS = 32, IDLE = 30 };         /* seconds without a byte while a request is read */
+enum { CONNECTIONS = 32 };
+enum { COMMENT = 10 }; /* seconds after which a silent stream has a comment */
 enum { HELD = 8 * REQUEST_BYTES };            /* bytes of all bodies together */
 enum { LOOK = 100, LAST_REPLIES = 5 * 1000 }; /* ms */
 
@@ -178,7 +179,7 @@ static enum MHD_Result send_answer(struct exchange *x)
     set_idle(x, 0); /* waiting is no idleness of the client */
     while (!desk_wait(x->h->desk, job, SIZE_MAX, LOOK))
         if (is_gone(x)) return MHD_NO; /* the connection ends, and with it the job */
-    set_idle(x, IDLE);
+    set_idle(x, x->h->o->idle);
     if (job->fault.status) return send_fault(x, &job->fault);
     return send_json(x, 200, reply_answer(&x->reply, &job->answer, &e));
 }
@@ -202,7 +203,8 @@ static enum MHD_Result send_events(struct exchange *x)
         MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, BLOCK, read_events, x, NULL);
 
     if (!r) return MHD_NO;
-    x->events = (struct events){.reply = &x->reply, .last = clock_seconds()};
+    x->events = (struct events){
+        .reply = &x->reply, .patience = COMMENT, .last = clock_seconds()};
     MHD_add_response_header(r, "Content-Type", "text/event-stream");
     return send_response(x, 200, r);
 }
@@ -449,7 +451,7 @@ bool http_open(struct http *h, const struct http_options *o, struct desk *desk, 
                              MHD_USE_POLL | MHD_USE_ERROR_LOG,
                          0, NULL, NULL, on_request, h, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
                          MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT,
-                         (unsigned)CONNECTIONS, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE,
+                         (unsigned)CONNECTIONS, MHD_OPTION_CONNECTION_TIMEOUT, o->idle,
                          MHD_OPTION_NOTIFY_COMPLETED, on_end, NULL, MHD_OPTION_END);
     if (h->daemon) return true;
     close(fd);

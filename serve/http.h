@@ -13,6 +13,7 @@ struct http_options {
     size_t n_names;
     const char *key;  /* that requests must have; NULL: none is needed */
     const char *cors; /* the origin whose pages may read replies; NULL: no other's */
+    unsigned idle;    /* seconds without a byte after which a client that sends a request is left */
 };
 
 struct http {

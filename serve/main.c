@@ -47,7 +47,8 @@ static bool run(const struct options *o, struct err *e)
                                      .names = o->names,
                                      .n_names = o->n_names,
                                      .key = key,
-                                     .cors = o->cors};
+                                     .cors = o->cors,
+                                     .idle = o->idle};
     ok = ok && http_open(&h, &how, &desk, name_of(o->model), e) && say_where(o, &h, e) &&
          desk_load(&desk, o->model, &o->talker, e);
     if (ok) log_line("%s: is served", o->model);

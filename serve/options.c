@@ -27,18 +27,20 @@ static const char usage[] =
     "  --queue N              so many requests may wait for that; more are refused (8)\n"
     "  --max-tokens N         at most so many tokens of an answer, unless a request says (512)\n"
     "  --template NAME        chat template, as data.template; by default the model's family's\n"
+    "  --idle SECONDS         a client that sends nothing for so long within a request is left (30)\n"
     "  --grace SECONDS        what is being answered may take so long once it is to end (30)\n"
     "  --threads N            0, the default: all the cores this process may use\n"
     "  --memory-limit GIB     as run.memory_limit; 0, the default: the machine's memory\n"
     "  --version, --help\n";
 
 /* Options that are numbers. */
-enum { PORT, PARALLEL, QUEUE, MAX_TOKENS, GRACE, THREADS, MEMORY, NUMBERS };
+enum { PORT, PARALLEL, QUEUE, MAX_TOKENS, IDLE, GRACE, THREADS, MEMORY, NUMBERS };
 static const struct number numbers[NUMBERS] = {
     [PORT] = {"--port", 8080, 0, 65535, true, false},
     [PARALLEL] = {"--parallel", DESK_SEATS, 1, DESK_SEATS, true, false},
     [QUEUE] = {"--queue", 8, 1, DESK_QUEUE, true, false},
     [MAX_TOKENS] = {"--max-tokens", 512, 1, 1 << 20, true, false},
+    [IDLE] = {"--idle", 30, 1, 3600, true, false},
     [GRACE] = {"--grace", 30, 0, 86400, false, false},
     [THREADS] = {"--threads", 0, 0, 1024, true, false},
     [MEMORY] = {"--memory-limit", 0, 0, 1 << 20, false, false},
@@ -50,6 +52,7 @@ static const struct option known[] = {{"port", required_argument, NULL, PORT},
                                       {"parallel", required_argument, NULL, PARALLEL},
                                       {"queue", required_argument, NULL, QUEUE},
                                       {"max-tokens", required_argument, NULL, MAX_TOKENS},
+                                      {"idle", required_argument, NULL, IDLE},
                                       {"grace", required_argument, NULL, GRACE},
                                       {"threads", required_argument, NULL, THREADS},
                                       {"memory-limit", required_argument, NULL, MEMORY},
@@ -130,6 +133,7 @@ static void fill(const struct parsing *p)
 
     o->port = (int64_t)p->value[PORT];
     o->queue = (int64_t)p->value[QUEUE];
+    o->idle = (unsigned)p->value[IDLE];
     o->grace = p->value[GRACE];
     o->talker.max_new = (int64_t)p->value[MAX_TOKENS];
     o->talker.threads = (int64_t)p->value[THREADS];

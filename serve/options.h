@@ -9,6 +9,7 @@ struct options {
     const char **names; /* [n_names], an owned list */
     size_t n_names;
     int64_t port, queue;
+    unsigned idle; /* seconds */
     double grace; /* seconds */
     struct talker_options talker;
 };
