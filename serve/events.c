@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LOOK = 100 };               /* ms between two looks whether the client is still there */
+enum { LOOK = 100 }; /* ms between two looks whether the client is still there */
 
 /* The text that is new, as an event; NULL if there is none, or with *e set. */
 static char *more_text(struct events *v, struct desk *d, struct job *job, struct err *e)

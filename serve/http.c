@@ -19,8 +19,8 @@
 #include <unistd.h>
 
 enum { CONNECTIONS = 32 };
-enum { COMMENT = 10 }; /* seconds after which a silent stream has a comment */
-enum { HELD = 8 * REQUEST_BYTES };            /* bytes of all bodies together */
+enum { COMMENT = 10 };             /* seconds after which a silent stream has a comment */
+enum { HELD = 8 * REQUEST_BYTES }; /* bytes of all bodies together */
 enum { LOOK = 100, LAST_REPLIES = 5 * 1000 }; /* ms */
 
 /* One request. */
@@ -203,8 +203,7 @@ static enum MHD_Result send_events(struct exchange *x)
         MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, BLOCK, read_events, x, NULL);
 
     if (!r) return MHD_NO;
-    x->events = (struct events){
-        .reply = &x->reply, .patience = COMMENT, .last = clock_seconds()};
+    x->events = (struct events){.reply = &x->reply, .patience = COMMENT, .last = clock_seconds()};
     MHD_add_response_header(r, "Content-Type", "text/event-stream");
     return send_response(x, 200, r);
 }
@@ -446,13 +445,12 @@ bool http_open(struct http *h, const struct http_options *o, struct desk *desk, 
     *h = (struct http){.o = o, .desk = desk, .model = model, .created = time(NULL)};
     if (fd < 0) return false;
     h->port = port_of(fd);
-    h->daemon =
-        MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION |
-                             MHD_USE_POLL | MHD_USE_ERROR_LOG,
-                         0, NULL, NULL, on_request, h, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
-                         MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT,
-                         (unsigned)CONNECTIONS, MHD_OPTION_CONNECTION_TIMEOUT, o->idle,
-                         MHD_OPTION_NOTIFY_COMPLETED, on_end, NULL, MHD_OPTION_END);
+    h->daemon = MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION |
+                                     MHD_USE_POLL | MHD_USE_ERROR_LOG,
+                                 0, NULL, NULL, on_request, h, MHD_OPTION_EXTERNAL_LOGGER, on_log,
+                                 NULL, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT,
+                                 (unsigned)CONNECTIONS, MHD_OPTION_CONNECTION_TIMEOUT, o->idle,
+                                 MHD_OPTION_NOTIFY_COMPLETED, on_end, NULL, MHD_OPTION_END);
     if (h->daemon) return true;
     close(fd);
     return err_set(e, "the HTTP server cannot be started");

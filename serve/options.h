@@ -10,7 +10,7 @@ struct options {
     size_t n_names;
     int64_t port, queue;
     unsigned idle; /* seconds */
-    double grace; /* seconds */
+    double grace;  /* seconds */
     struct talker_options talker;
 };
 

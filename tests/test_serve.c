@@ -71,9 +71,14 @@ static void check_fields(const cJSON *o)
     static const char *const choice[] = {"index", "message", "finish_reason", NULL};
     static const char *const usage[] = {"prompt_tokens", "completion_tokens", "total_tokens",
                                         "prompt_tokens_details", NULL};
-    static const char *const timings[] = {
-        "cache_n",     "prompt_n",     "prompt_ms",            "prompt_per_second",
-        "predicted_n", "predicted_ms", "predicted_per_second", NULL};
+    static const char *const timings[] = {"cache_n",
+                                          "prompt_n",
+                                          "prompt_ms",
+                                          "prompt_per_second",
+                                          "predicted_n",
+                                          "predicted_ms",
+                                          "predicted_per_second",
+                                          NULL};
     static const char *const cache[] = {"bytes", "original_bytes", "format", NULL};
 
     check_keys(o, keys);
@@ -103,8 +108,8 @@ static void check_as_chat(void *const *state, const struct server *s)
                     "'What is at the top left?' > $T/said 2> $T/err1");
     said = slurp(tmpdir_path(state, "said"), NULL);
     said[strcspn(said, "\n")] = '\0';
-    assert_true(
-        asprintf(&body, "{\"model\":\"any \\\"name\\\"\",\"messages\":" QUESTION "}", url) > 0);
+    assert_true(asprintf(&body, "{\"model\":\"any \\\"name\\\"\",\"messages\":" QUESTION "}", url) >
+                0);
     o = ask_json(s, body, 200);
     check_fields(o);
     assert_string_equal(text_of(o), said);
@@ -172,19 +177,20 @@ static void check_stream(const struct server *s, const char *rest, bool usage)
     struct streamed t;
     cJSON *o;
 
-    assert_true(asprintf(&whole, "{\"messages\":[{\"role\":\"user\",\"content\":\"What is at the "
-                                 "top left?\"}]%s}",
+    assert_true(asprintf(&whole,
+                         "{\"messages\":[{\"role\":\"user\",\"content\":\"What is at the "
+                         "top left?\"}]%s}",
                          rest) > 0);
-    assert_true(
-        asprintf(&stream, "{\"stream\":true%s,%s",
-                 usage ? ",\"stream_options\":{\"include_usage\":true}" : "", whole + 1) > 0);
+    assert_true(asprintf(&stream, "{\"stream\":true%s,%s",
+                         usage ? ",\"stream_options\":{\"include_usage\":true}" : "",
+                         whole + 1) > 0);
     o = ask_json(s, whole, 200);
     reply = http_ask(s->port, stream);
     t = take_stream(reply);
     assert_string_equal(t.text, text_of(o));
-    assert_string_equal(t.finish, string_of(cJSON_GetArrayItem(cJSON_GetObjectItem(o, "choices"),
-                                                               0),
-                                            "finish_reason"));
+    assert_string_equal(
+        t.finish,
+        string_of(cJSON_GetArrayItem(cJSON_GetObjectItem(o, "choices"), 0), "finish_reason"));
     assert_true(t.done && t.timings && t.usage == usage);
     cJSON_Delete(o);
     free(whole);
@@ -338,8 +344,8 @@ static char *long_prompt(void)
     *text = '\0';
     for (int i = 0; i < WORDS; i++)
         strcat(text + 4 * i, "red ");
-    assert_true(
-        asprintf(&body, "{\"messages\":[{\"role\":\"user\",\"content\":\"%s\"}]}", text) > 0);
+    assert_true(asprintf(&body, "{\"messages\":[{\"role\":\"user\",\"content\":\"%s\"}]}", text) >
+                0);
     free(text);
     return body;
 }
@@ -456,8 +462,8 @@ static void test_bad_options(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        program_test(test_answers),  program_test(test_turns), program_test(test_together),
-        program_test(test_queue),    program_test(test_end),   program_test(test_bad_options),
+        program_test(test_answers), program_test(test_turns), program_test(test_together),
+        program_test(test_queue),   program_test(test_end),   program_test(test_bad_options),
     };
 
     return cmocka_run_group_tests_name("serve", tests, NULL, NULL);
