@@ -44,6 +44,17 @@ printf '\001\001\015<image>\nWhat?\002\003red\001\004And?\002\004blue' | put tem
 printf '\202\000\011Be brief.\001\010<image>Q\002\003A\000b' | put template system
 printf '[{"id":"a","image":"a.png","conversations":[{"from":"human","value":"<image>\\nWhat is it?"},{"from":"gpt","value":"red"}]},\n{"id":2,"conversations":[{"from":"system","value":"s"},{"from":"human","value":"Say one."},{"from":"gpt","value":"one"}]}]\n' | put dataset list
 printf '{"id":"t","text":"plain"}\n{"text":"two"}\n' | put dataset lines
+say() { # name, body: what a client sends to the server
+    printf '%s' "$2" | put request "$1"
+}
+say text '{"model":"m","messages":[{"role":"system","content":"s"},{"role":"user","content":"Q"},{"role":"assistant","content":"a"},{"role":"user","content":[{"type":"text","text":"R"}]}]}'
+say picture '{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/gif;base64,'"$(base64 -w0 tests/data/image/offset_gray_clear.gif)"'","detail":"auto"}},{"type":"text","text":"What?"}]}]}'
+say fields '{"messages":[{"role":"user","content":"Q"}],"max_tokens":5,"temperature":0.7,"top_p":0.9,"seed":3,"stop":["a","b"],"stream":true,"stream_options":{"include_usage":true}}'
+say neutral '{"messages":[{"role":"user","content":"Q"}],"n":1,"logprobs":false,"tools":[],"response_format":{"type":"text"},"logit_bias":{},"user":"u","metadata":{"a":"b"},"stop":null}'
+say path '{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"file:///a.png"}}]}]}'
+say host 'a.example:80'
+say key 'Bearer 0123456789abcdef0123456789abcdef'
+say type 'application/json; charset=utf-8'
 take png tests/data/image/rgb8.png tests/data/image/palette4_trns.png tests/data/image/gray16_interlaced.png \
     tests/data/image/rgba16.png tests/data/image/exif6.png tests/data/image/gray1_trns.png
 take jpeg tests/data/image/rgb420.jpg tests/data/image/progressive.jpg tests/data/image/cmyk.jpg tests/data/image/restart.jpg \

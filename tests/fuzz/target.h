@@ -49,6 +49,7 @@ void fuzz_dataset(const uint8_t *data, size_t n);
 void fuzz_tsv(const uint8_t *data, size_t n);
 void fuzz_base64(const uint8_t *data, size_t n);
 void fuzz_answers(const uint8_t *data, size_t n);
+void fuzz_request(const uint8_t *data, size_t n);
 void fuzz_picture(const uint8_t *data, size_t n);
 
 #endif

@@ -29,6 +29,7 @@ const struct fuzz_target fuzz_targets[] = {
     {"tsv", fuzz_tsv, 1024},
     {"base64", fuzz_base64, 256},
     {"answers", fuzz_answers, 2048},
+    {"request", fuzz_request, 4096},
     {"png", fuzz_picture, 4096},
     {"jpeg", fuzz_picture, 4096},
     {"webp", fuzz_picture, 4096},
