@@ -192,6 +192,12 @@ static void test_depth(void **state)
     text = nested(500000);
     assert_false(parse(&doc, text, &e));
     free(text);
+    text = nested(4); /* a lower limit */
+    assert_true(jsonc_parse_as(&doc, "c", text, 8, &(struct jsonc_rules){.max_depth = 4}, &e));
+    jsonc_close(&doc);
+    assert_false(jsonc_parse_as(&doc, "c", text, 8, &(struct jsonc_rules){.max_depth = 3}, &e));
+    assert_memory_equal(e.msg, "c:1:4: nested more than 3 levels deep", 37);
+    free(text);
 }
 
 static void test_number_length(void **state)

@@ -209,6 +209,24 @@ static int ignored(const char *dir)
     return 0;
 }
 
+/* What is under way may go on for a while, and its program knows at once. */
+static int patience(const char *dir)
+{
+    double begin;
+
+    (void)dir;
+    signals_patience(0.5);
+    EXPECT(open_signals());
+    begin = clock_seconds();
+    kill(getpid(), SIGTERM);
+    for (int i = 0; i < 200 && !signals_asked(); i++)
+        sleep_ms(2);
+    EXPECT(signals_asked() == SIGTERM);
+    EXPECT(signals_came() == 0 || clock_seconds() - begin > 0.5);
+    EXPECT(await_signal() && signals_came() == SIGTERM && clock_seconds() - begin >= 0.5);
+    return 0;
+}
+
 static const struct curve curve = {"a", (const double[]){0, 1}, (const double[]){1, 1}, 2, NULL};
 
 static bool draw(const char *dir, const char *gnuplot, struct err *e)
@@ -303,6 +321,34 @@ static struct tensor *three_nodes(struct tape *t, struct tensor *x)
     for (int i = 0; i < 3; i++)
         x = tape_node(t, &op_signal, &x, 1, 1, 1)->out;
     return x;
+}
+
+static bool refuses(void *arg)
+{
+    return ++*(int *)arg < 3;
+}
+
+/* Who is asked between the nodes can stop it too. */
+static int tape_asks(const char *dir)
+{
+    struct err e;
+    struct tape *t = tape_new(&e);
+    real value = 1;
+    struct tensor leaf = tensor_leaf(DT_REAL, 1, 1, &value);
+    int asked = 0;
+
+    (void)dir;
+    EXPECT(t);
+    runs = -9; /* far from sending anything */
+    tape_begin(t, false);
+    three_nodes(t, &leaf);
+    EXPECT(tape_plan(t, 0, &e));
+    tape_ask(t, refuses, &asked);
+    EXPECT(!tape_forward(t) && runs == -7 && asked == 3);
+    tape_ask(t, NULL, NULL);
+    EXPECT(tape_forward(t) && runs == -4 && asked == 3);
+    tape_free(t);
+    return 0;
 }
 
 /* The second of three nodes sends a signal: the third one does not run. */
@@ -468,8 +514,10 @@ static const struct part {
     {"second", second, 128 + SIGINT, ""},
     {"second-term", second_term, 128 + SIGTERM, "by a second SIGTERM"},
     {"ignored", ignored, 0, ""},
+    {"patience", patience, 0, ""},
     {"child", child, 0, ""},
     {"child-that-hangs", child_that_hangs, 0, ""},
+    {"tape-asks", tape_asks, 0, ""},
     {"tape-forward", tape_forward_stops, 0, ""},
     {"tape-backward", tape_backward_stops, 0, ""},
     {"checkpoint", checkpoint, 0, ""},
