@@ -174,6 +174,12 @@ bench-step: packages
 	@$(MAKE) --no-print-directory $(SHAPES)
 	$(BUILD)/bench/step --config configs/quickstart-published.json
 
+# The server under load: docs/serve.md.
+bench-serve: packages
+	@$(MAKE) --no-print-directory all $(BUILD)/bench/serve_load
+	@$(MAKE) --no-print-directory $(SHAPES)
+	BUILD=$(BUILD) $(BUILD)/bench/serve_load $(or $(SERVED),configs/quickstart/model) 1000 $(dir $(SHAPES))images/test-00000*.png
+
 # The tokenizer's speed beside the `tokenizers` library's, on the data of MHA2MLA_REAL_DATA: see bench/tokenize_speed.py.
 PYTHON ?= python3
 bench-tokenize: $(BUILD)/bench/tokenize
@@ -267,6 +273,6 @@ lint:
 clean:
 	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-asan-native $(BUILD)-tsan $(BUILD)-fuzz $(BUILD)-arm64 $(BUILD)-arm64-root $(BUILD)-native
 
-.PHONY: all packages install quickstart bench bench-short bench-cluster bench-step bench-tokenize test run-tests test-long run-long-tests test-cluster run-cluster-tests asan tsan arm64 old-cpu fuzz docs format lint clean
+.PHONY: all packages install quickstart bench bench-short bench-cluster bench-step bench-serve bench-tokenize test run-tests test-long run-long-tests test-cluster run-cluster-tests asan tsan arm64 old-cpu fuzz docs format lint clean
 .SECONDARY:
 -include $(wildcard $(BUILD)/*.d $(BUILD)/*/*.d $(BUILD)/*/*/*.d $(BUILD)/*/*/*/*.d)

@@ -41,3 +41,18 @@ bool base64_decode(const char *s, size_t n, uint8_t **out, size_t *len, struct e
     }
     return true;
 }
+
+char *base64_encode(const uint8_t *data, size_t n, struct err *e)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    char *out = mem_new((n + 2) / 3 * 4 + 1, 1, "base64", e), *to = out;
+
+    for (size_t i = 0; out && i < n; i += 3) {
+        uint32_t bits = (uint32_t)data[i] << 16;
+        if (i + 1 < n) bits |= (uint32_t)data[i + 1] << 8;
+        if (i + 2 < n) bits |= data[i + 2];
+        for (size_t k = 0; k < 4; k++)
+            *to++ = i + k > n ? '=' : digits[bits >> (18 - 6 * k) & 63];
+    }
+    return out; /* which ends in a zero */
+}

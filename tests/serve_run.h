@@ -2,6 +2,7 @@
 #ifndef TESTS_SERVE_RUN_H
 #define TESTS_SERVE_RUN_H
 
+#include "base/base64.h"
 #include "tests/http_client.h"
 #include "tests/program.h"
 
@@ -115,31 +116,15 @@ static inline cJSON *ask_json(const struct server *s, const char *body, int stat
     return receive_json(send_ask(s, body), status);
 }
 
-/* n bytes in base64, in new memory. */
-static inline char *base64_of_bytes(const unsigned char *data, size_t n)
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    char *out = malloc(n / 3 * 4 + 5), *to = out;
-
-    assert_non_null(out);
-    for (size_t i = 0; i < n; i += 3) {
-        unsigned v = (unsigned)data[i] << 16;
-        if (i + 1 < n) v |= (unsigned)data[i + 1] << 8;
-        if (i + 2 < n) v |= data[i + 2];
-        for (int k = 0; k < 4; k++)
-            *to++ = i + (size_t)k > n ? '=' : digits[v >> (18 - 6 * k) & 63];
-    }
-    *to = '\0';
-    return out;
-}
-
 /* A picture of the test's directory as a data URL, in new memory. */
 static inline char *picture_url(void *const *state, const char *name)
 {
     size_t n;
     char *bytes = slurp(tmpdir_path(state, name), &n), *digits, *url;
+    struct err e;
 
-    digits = base64_of_bytes((unsigned char *)bytes, n);
+    digits = base64_encode((uint8_t *)bytes, n, &e);
+    assert_non_null(digits);
     assert_true(asprintf(&url, "data:image/png;base64,%s", digits) > 0);
     free(bytes);
     free(digits);

@@ -259,6 +259,9 @@ static void test_base64(void **state)
         assert_true(base64_decode(good[i].in, strlen(good[i].in), &out, &n, &e));
         assert_int_equal(n, strlen(good[i].out));
         assert_memory_equal(out, good[i].out, n);
+        char *again = base64_encode(out, n, &e);
+        assert_string_equal(again, good[i].in);
+        free(again);
         free(out);
     }
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
