@@ -33,6 +33,7 @@ bool desk_load(struct desk *d, const char *dir, const struct talker_options *how
 {
     CHECK(how->seats <= DESK_SEATS);
     if (!talker_open(&d->talker, dir, how, NULL, e)) return false;
+    d->talker.o.limited_by = "the model's limit"; /* clients need not know its files */
     for (int64_t i = 0; i < d->talker.seats; i++)
         if (!choose_open(&d->seats[i].choose, &how->sampling, 0, d->talker.choose.vocab, e))
             return false;
@@ -80,7 +81,7 @@ static bool make_prompt(struct desk *d, struct job *job)
         return false;
     }
     fault_set(f, 400, "messages", "%s", without_place(why.msg));
-    if (t->o.limited_by && strstr(why.msg, t->o.limited_by)) f->code = "context_length_exceeded";
+    if (strstr(why.msg, t->o.limited_by)) f->code = "context_length_exceeded";
     return false;
 }
 
