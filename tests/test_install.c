@@ -12,7 +12,7 @@
 
 #include "tests/tmpdir.h"
 
-#include "tests/program.h"
+#include "tests/serve_run.h"
 
 /* Every option (--name) or command of a help text is in the page as mdoc writes it. */
 static void check_page(void *const *state, const char *words, const char *page)
@@ -44,6 +44,11 @@ static void test_manual_pages(void **state)
                "$B/mha2mla-chat --help | grep -o '^  --[a-z-]*\\(, --[a-z-]*\\)*' | tr -d ' ' | "
                "tr , '\\n'",
                "docs/man/mha2mla-chat.1");
+    if (has_server())
+        check_page(state,
+                   "$B/mha2mla-serve --help | grep -o '^  --[a-z-]*\\(, --[a-z-]*\\)*' | tr -d ' ' "
+                   "| tr , '\\n'",
+                   "docs/man/mha2mla-serve.1");
     check_page(state, "$B/mha2mla-data --help | sed -n 's/^  \\([a-z]*\\) .*/\\1/p'",
                "docs/man/mha2mla-data.1");
 }
@@ -55,7 +60,9 @@ static void test_install(void **state)
     must_run(state, "grep -qx ./opt/x/share/man/man1/mha2mla-train.1 $T/files && "
                     "grep -qx ./opt/x/share/mha2mla/configs/quickstart.json $T/files && "
                     "grep -qx ./opt/x/share/mha2mla/configs/quickstart/model/model.safetensors "
-                    "$T/files && test $(find $T/d -perm -111 -type f | wc -l) = 3");
+                    "$T/files && test $(find $T/d -perm -111 -type f | wc -l) = "
+                    "$(ls $B/mha2mla-train $B/mha2mla-data $B/mha2mla-chat $B/mha2mla-serve "
+                    "2>/dev/null | wc -l)");
     must_run(state, "cd / && $T/d/opt/x/bin/mha2mla-train --version && "
                     "$T/d/opt/x/bin/mha2mla-chat --version && "
                     "$T/d/opt/x/bin/mha2mla-data shapes --out $T/set --train 3 --test 2");
