@@ -11,8 +11,10 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/signals.h"
+#include "base/units.h"
 #include "model/family/family.h"
 #include "train/decode.h"
+#include "train/forecast/room.h"
 #include "train/picture_group.h"
 
 #include <signal.h>
@@ -110,13 +112,31 @@ static bool keep_cached(struct making *m, struct err *e)
     return true;
 }
 
+/* Whether the memory limit leaves room for a cache of so many tokens a sequence. */
+static bool fits_in(const struct talker *t, int64_t tokens, struct err *e)
+{
+    const double bytes = (double)(t->seats * tokens * t->m.cfg.text.num_hidden_layers) *
+                         (double)model_cache_values(&t->m) * sizeof(real);
+    const double left = (double)room_left(&t->r, room_held(), 0);
+    char text[2][UNIT_TEXT];
+
+    return bytes <= left ||
+           err_set(e,
+                   "out of memory: a KV cache of %lld x %lld tokens takes %s, the memory limit or "
+                   "the machine leaves %s",
+                   (long long)t->seats, (long long)tokens, unit_bytes(text[0], bytes),
+                   unit_bytes(text[1], left));
+}
+
 static bool reserve(struct talker *t, int64_t tokens, struct err *e)
 {
     int64_t more = 2 * t->cache.capacity;
+    struct err unused;
 
     if (tokens <= t->cache.capacity) return true;
     if (more > t->o.max_length) more = t->o.max_length;
-    if (more > tokens) tokens = more;
+    if (more > tokens && fits_in(t, more, &unused)) tokens = more;
+    if (!fits_in(t, tokens, e)) return false;
     return t->cache.length ? kv_cache_reserve(&t->cache, tokens, e)
                            : kv_cache_new(&t->cache, &t->m, &t->how_cached, t->seats, tokens, e);
 }

@@ -350,6 +350,19 @@ static char *long_prompt(void)
     return body;
 }
 
+/* An answer whose cache would not fit is refused, others are not. */
+static void check_memory(void *const *state)
+{
+    struct server s = serve(state, "$T/run/baseline/model --threads 1 --memory-limit 0.5");
+    cJSON *o = ask_json(&s, LONG(8000), 500);
+
+    assert_non_null(strstr(string_of(cJSON_GetObjectItem(o, "error"), "message"),
+                           "a KV cache of 8 x 8008 tokens takes 1.96 GiB, "));
+    cJSON_Delete(o);
+    cJSON_Delete(ask_json(&s, LONG(3), 200));
+    end_server(&s, 0);
+}
+
 static void test_queue(void **state)
 {
     must_run(state, MAKE_SLOW);
@@ -362,6 +375,7 @@ static void test_queue(void **state)
     check_left(&s, prompt, "a prompt");
     free(prompt);
     end_server(&s, 0);
+    check_memory(state);
 }
 
 /* ---- the end ---- */
