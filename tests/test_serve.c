@@ -413,7 +413,7 @@ static void check_grace(void *const *state)
     events = http_rest(stream);
     assert_non_null(strstr(events, "data: {\"error\":{\"message\":\"the server is about to end\""));
     assert_null(strstr(events, "[DONE]"));
-    assert_true(clock_seconds() - begin < 15);
+    assert_true(clock_seconds() - begin < 60); /* all tokens would take minutes */
     free(events);
     close(stream);
     wait_ended(&s, 0);
