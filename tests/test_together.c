@@ -90,7 +90,7 @@ static void open_cache(struct kv_cache *c, struct model *m, struct tape *t, stru
     struct generator g = {.m = m, .t = t};
     struct err e = {0};
 
-    must(kv_cache_new(c, m, SAMPLES, 64, &e), &e);
+    must(kv_cache_new(c, m, NULL, SAMPLES, 64, &e), &e);
     for (int64_t s = 0; s < SAMPLES; s++) {
         struct forward f = all->f;
         must(batch_fill(&all->b, &all->s[s], 1, true, &e), &e);
