@@ -95,44 +95,118 @@ bool batch_fill(struct batch_buffer *b, const struct sample *samples, int64_t n,
     return true;
 }
 
-/* Shifts the spans back by n rows; of those before it nothing is left. Returns how many there are. */
-static int64_t skip_spans(struct span *spans, int64_t count, int64_t n)
-{
-    int64_t kept = 0;
+/* What is kept of a batch: of sample s the rows from begin[s] + skip[s] on. A walk over ascending
+ * rows. */
+struct kept {
+    const struct batch *b;
+    const int64_t *skip;
+    int64_t sample, gone; /* the sample that the walk is in, and rows left out up to its end */
+};
 
-    for (int64_t i = 0; i < count; i++) {
-        if (spans[i].end <= n) continue;
-        spans[kept] = spans[i];
-        spans[kept].begin = spans[i].begin > n ? spans[i].begin - n : 0;
-        spans[kept++].end -= n;
-    }
-    return kept;
+/* Goes on to the sample of a row. */
+static void kept_reach(struct kept *k, int64_t row)
+{
+    while (row >= k->b->begin[k->sample + 1])
+        k->gone += k->skip[++k->sample];
 }
 
-void batch_skip(struct batch_buffer *b, int64_t n)
+static struct kept kept_begin(const struct batch *b, const int64_t *skip)
+{
+    return (struct kept){b, skip, 0, skip[0]};
+}
+
+/* Cuts the spans to what is kept, and returns how many there are then. */
+static int64_t skip_spans(struct kept k, struct span *spans, int64_t count)
+{
+    int64_t n = 0;
+
+    for (int64_t i = 0; i < count; i++) {
+        struct span one = spans[i];
+        kept_reach(&k, one.begin);
+        const int64_t first = k.b->begin[k.sample] + k.skip[k.sample];
+        if (one.end <= first) continue;
+        if (one.begin < first) one.begin = first;
+        one.begin -= k.gone;
+        one.end -= k.gone;
+        spans[n++] = one;
+    }
+    return n;
+}
+
+/* Drops the pictures that are left out; places are still those of all. Returns how many are left. */
+static int64_t skip_pictures(struct kept k, struct batch_buffer *b)
+{
+    const struct batch *all = k.b;
+    int64_t n = 0, place = 0, at = 0; /* rows of the place that pictures before have filled */
+
+    for (int64_t i = 0; i < all->images && place < all->n_places; i++) {
+        const int64_t row = all->places[place].begin + at;
+        int64_t left = b->shapes[i].tokens;
+        kept_reach(&k, row);
+        const bool keep = row >= all->begin[k.sample] + k.skip[k.sample];
+        for (; left && place < all->n_places; at = 0, place++) {
+            const int64_t room = all->places[place].end - all->places[place].begin - at;
+            if (left < room) {
+                at += left;
+                break;
+            }
+            left -= room;
+        }
+        if (!keep) continue;
+        b->shapes[n] = b->shapes[i];
+        b->image[n++] = b->image[i];
+    }
+    return n;
+}
+
+/* Closes the gaps in v[n], a value for each row. */
+static void skip_rows(struct kept k, int32_t *v, int32_t *to)
+{
+    for (int64_t s = 0, n = 0; s < k.b->samples; s++) {
+        const int64_t first = k.b->begin[s] + k.skip[s], count = k.b->begin[s + 1] - first;
+        memmove(to + n, v + first, (size_t)count * sizeof *v);
+        n += count;
+    }
+}
+
+static int64_t skip_labels(struct kept k, struct batch_buffer *b)
+{
+    int64_t n = 0;
+
+    for (int64_t i = 0; i < k.b->labels; i++) {
+        kept_reach(&k, b->label_rows[i]);
+        if (b->label_rows[i] < k.b->begin[k.sample] + k.skip[k.sample]) continue;
+        b->label_ids[n] = b->label_ids[i];
+        b->label_rows[n++] = (int32_t)(b->label_rows[i] - k.gone);
+    }
+    return n;
+}
+
+void batch_skip(struct batch_buffer *b, const int64_t *skip)
 {
     struct batch *out = &b->batch;
-    const int64_t stride = out->tokens, left = stride - n;
-    int64_t images = 0, tokens = 0;
+    const struct kept k = kept_begin(out, skip);
+    int64_t left = out->tokens, gone = 0;
 
-    CHECK(out->samples == 1 && out->labels == 0 && 0 <= n && left > 0);
+    for (int64_t s = 0; s < out->samples; s++) {
+        CHECK(0 <= skip[s] && skip[s] < out->begin[s + 1] - out->begin[s]);
+        left -= skip[s];
+    }
+    skip_rows(k, b->ids, b->ids);
     for (int axis = 0; axis < out->axes; axis++)
-        memmove(b->positions + axis * left, b->positions + axis * stride + n,
-                (size_t)left * sizeof *b->positions);
-    memmove(b->ids, b->ids + n, (size_t)left * sizeof *b->ids);
-    out->tokens = b->begin[1] = left;
-    out->n_spans = skip_spans(b->spans, out->n_spans, n);
-    out->n_places = skip_spans(b->places, out->n_places, n);
+        skip_rows(k, b->positions + axis * out->tokens, b->positions + axis * left);
+    out->images = skip_pictures(k, b);
+    out->n_spans = skip_spans(k, b->spans, out->n_spans);
+    out->n_places = skip_spans(k, b->places, out->n_places);
+    out->labels = skip_labels(k, b);
+    for (int64_t s = 0; s < out->samples; s++) {
+        gone += skip[s];
+        b->begin[s + 1] -= gone;
+    }
+    out->tokens = left;
     out->image_tokens = 0;
     for (int64_t i = 0; i < out->n_places; i++)
         out->image_tokens += b->places[i].end - b->places[i].begin;
-    while (images < out->images && tokens < out->image_tokens) /* the last ones fill what is left */
-        tokens += b->shapes[out->images - ++images].tokens;
-    CHECK(tokens == out->image_tokens);
-    if (images == out->images) return;
-    memmove(b->shapes, b->shapes + out->images - images, (size_t)images * sizeof *b->shapes);
-    memmove(b->image, b->image + out->images - images, (size_t)images * sizeof *b->image);
-    out->images = images;
 }
 
 void batch_free(struct batch_buffer *b)

@@ -256,6 +256,7 @@ static bool add_entry(struct dataset *d, struct dataset_entry *entry, struct dra
     if (!add_images(d, entry, f, e) || !note_unusual(d, entry, &f->c, e)) return false;
     entry->tokens = (int32_t)f->n; /* max_length keeps it in range */
     entry->labels = (int32_t)f->labels;
+    entry->sequences = 1;
     if (!mem_grow(&d->entries, &d->cap_entries, (size_t)d->n + 1, sizeof *d->entries, e))
         return false;
     d->entries[d->n++] = *entry;

@@ -86,6 +86,7 @@ struct dataset_entry {
     int64_t line;           /* where it begins, from 1 */
     int64_t col;            /* its column, from 1 */
     int32_t tokens, labels; /* after image expansion */
+    int32_t sequences;      /* that it is scored as: 1, or one for each of its choices */
     int64_t first_image;    /* into `refs` */
     int32_t images;
     uint64_t group;     /* hash of what groups it, where the metric needs whole groups */

@@ -43,8 +43,11 @@ bool kv_cache_new(struct kv_cache *c, const struct model *m, const struct cache_
 void kv_cache_free(struct kv_cache *c); /* fine on a zeroed struct */
 /* Takes sequence s back to its first `length` tokens; `next` is the position of the token after them. */
 void kv_cache_rewind(struct kv_cache *c, int64_t s, int64_t length, int32_t next);
-/* Makes room for sequences of `capacity` tokens, keeping what is held; unchanged on failure. This and
- * kv_cache_rewind are not for kinds of which newest rows wait (cache_kind_waits). */
+/* Copies what sequence `from` holds to sequence `to`, which is to be empty. */
+bool kv_cache_fork(struct kv_cache *c, int64_t from, int64_t to, struct err *e);
+/* Makes room for sequences of `capacity` tokens, keeping what is held; unchanged on failure. This,
+ * kv_cache_rewind and kv_cache_fork are not for kinds of which newest rows wait (cache_kind_waits), and
+ * this and kv_cache_fork not for those that tokens are taken out of. */
 bool kv_cache_reserve(struct kv_cache *c, int64_t capacity, struct err *e);
 /* Tokens that sequence s was given, held or not. */
 static inline int64_t kv_cache_given(const struct kv_cache *c, int64_t s)

@@ -242,6 +242,25 @@ void generation_free(struct generation *g, int64_t n)
     memset(g, 0, (size_t)n * sizeof *g);
 }
 
+static int64_t *in_order(struct tape *t, int64_t n)
+{
+    int64_t *seq = tape_new_array(t, int64_t, n);
+
+    for (int64_t s = 0; s < n; s++)
+        seq[s] = s;
+    return seq;
+}
+
+bool model_prefill(const struct generator *g, const struct forward *f, struct err *e)
+{
+    double begin = clock_seconds();
+
+    tape_begin(g->t, false);
+    if (!model_extend(g->m, g->t, f, e) || !generate_forward(g, f->cache, e)) return false;
+    if (g->stats) g->stats->prefill_seconds += clock_seconds() - begin;
+    return true;
+}
+
 bool model_score(const struct generator *g, const struct forward *f, struct token_score *each,
                  struct err *e)
 {
@@ -250,21 +269,19 @@ bool model_score(const struct generator *g, const struct forward *f, struct toke
     struct kv_cache cache = {0};
     struct forward all = *f;
     struct tensor *loss;
-    int64_t *seq;
     bool ok = false;
 
     tape_begin(g->t, false);
-    seq = tape_new_array(g->t, int64_t, b->samples);
-    for (int64_t s = 0; s < b->samples; s++)
-        seq[s] = s;
-    if (!kv_cache_new(&cache, g->m, g->cache, b->samples, longest_sample(b), e)) return false;
-    all.cache = &cache;
-    all.seq = seq;
+    all.seq = in_order(g->t, b->samples);
+    if (!f->cache &&
+        !kv_cache_new(&cache, g->m, g->cache, b->samples, longest_sample(b), e))
+        return false;
+    if (!f->cache) all.cache = &cache;
     loss = model_extend_scores(g->m, g->t, &all, each, e);
-    ok = loss && generate_forward(g, &cache, e);
+    ok = loss && generate_forward(g, all.cache, e);
     if (ok && isnan(tensor_real(loss)[0])) ok = generate_not_numbers(g->m, e);
     if (ok && g->stats) {
-        generate_count_cache(g->stats, b, &cache);
+        if (!f->cache) generate_count_cache(g->stats, b, &cache);
         g->stats->prefill_seconds += clock_seconds() - begin;
     }
     kv_cache_free(&cache);

@@ -15,6 +15,7 @@ struct generation {
 
 struct generate_stats {
     int64_t prompt_tokens, new_tokens;
+    int64_t shared_tokens; /* of the prompts': taken from another prompt's cache, not computed */
     int64_t
         cached_tokens;  /* given to all sequences in the end, whether or not all are still held */
     size_t cache_bytes; /* of those held, counted from the cache */
@@ -59,6 +60,10 @@ void generation_free(struct generation *g, int64_t n);
 bool model_continue(const struct generator *g, const struct forward *f, struct generation *out,
                     struct err *e);
 
+/* Appends f's batch to f->cache, sample s to sequence f->seq[s]. Of the generator, max_new and stop are
+ * not used. */
+bool model_prefill(const struct generator *g, const struct forward *f, struct err *e);
+
 /* ---- steps, for sequences that do not begin and end together ---- */
 
 /* Sequences that are continued together, as a batch of their newest tokens. */
@@ -84,11 +89,12 @@ bool generate_take(const struct generator *how, int64_t seq, real *logits, int64
                    struct generation *g, struct err *e);
 
 /* How well each labelled token of f->batch is predicted from the true tokens before it, through the
- * cache: fills each[labels]. Of the generator, max_new and stop are not used. */
+ * cache: fills each[labels]. f->cache: the caller's, as for model_continue; NULL: one is made. Of the
+ * generator, max_new and stop are not used. */
 bool model_score(const struct generator *g, const struct forward *f, struct token_score *each,
                  struct err *e);
 
-/* Shared with choose.c: runs the graph that was recorded, over cache c; the error of a diverged model,
+/* Shared with likelihood.c: runs the graph that was recorded, over cache c; the error of a diverged model,
  * false; the modality whose factors make the key
  * and value of a token that is given or generated; adds up what the cache holds. */
 bool generate_forward(const struct generator *g, const struct kv_cache *c, struct err *e);

@@ -213,3 +213,23 @@ void kv_cache_rewind(struct kv_cache *c, int64_t s, int64_t length, int32_t next
     c->next[s] = next;
     c->fault.found = false; /* rows that could not be held are cut off */
 }
+
+bool kv_cache_fork(struct kv_cache *c, int64_t from, int64_t to, struct err *e)
+{
+    CHECK(from != to && c->length[to] == 0);
+    CHECK(!c->evict && (!c->how || !cache_kind_waits(&c->how->kind)));
+    for (int64_t i = 0; i < c->n_spans[from]; i++) {
+        const struct span *s = &c->spans[from][i];
+        if (!add_span(c, to, s->end - s->begin, s->modality, e)) return false;
+    }
+    c->next[to] = c->next[from];
+    for (int64_t l = 0; l < c->layers; l++)
+        for (int i = 0; i < CACHE_ROWS; i++) {
+            const int64_t w = c->before[l + 1][i] - c->before[l][i];
+            char *all = c->data[i] + c->sequences * c->capacity * c->before[l][i];
+            if (w > 0)
+                memcpy(all + to * c->capacity * w, all + from * c->capacity * w,
+                       (size_t)(c->length[from] * w));
+        }
+    return true;
+}

@@ -14,7 +14,7 @@ struct prompted {
     const struct generator *g;
     const struct batch *prompts;
     struct picture_places pictures;
-    struct kv_cache cache;
+    struct kv_cache *cache, own;
     int64_t *length; /* [samples] of the cache without a prompt's last token */
     int32_t *next;   /* [samples] that token's position */
 };
@@ -74,14 +74,14 @@ static bool prefill(struct prompted *c, const struct forward *f, struct err *e)
     seq = tape_new_array(c->g->t, int64_t, c->prompts->samples);
     for (int64_t s = 0; s < c->prompts->samples; s++)
         seq[s] = s;
-    all.cache = &c->cache;
+    all.cache = c->cache;
     all.seq = seq;
-    if (!model_extend(c->g->m, c->g->t, &all, e) || !generate_forward(c->g, &c->cache, e))
+    if (!model_extend(c->g->m, c->g->t, &all, e) || !generate_forward(c->g, c->cache, e))
         return false;
     for (int64_t s = 0; s < c->prompts->samples; s++) {
-        c->length[s] = c->cache.length[s] - 1;
-        c->next[s] = c->cache.next[s] - 1;
-        kv_cache_rewind(&c->cache, s, c->length[s], c->next[s]);
+        c->length[s] = c->cache->length[s] - 1;
+        c->next[s] = c->cache->next[s] - 1;
+        kv_cache_rewind(c->cache, s, c->length[s], c->next[s]);
     }
     return true;
 }
@@ -92,7 +92,7 @@ static bool score_option(struct prompted *c, const struct continuation *o, doubl
 {
     struct token_score *each;
     struct step s;
-    struct forward f = {.batch = &s.b, .cache = &c->cache};
+    struct forward f = {.batch = &s.b, .cache = c->cache};
     int64_t at = 0;
 
     tape_begin(c->g->t, false);
@@ -101,14 +101,14 @@ static bool score_option(struct prompted *c, const struct continuation *o, doubl
     f.seq = s.seq;
     each = tape_new_array(c->g->t, struct token_score, s.b.tokens);
     if (!model_extend_scores(c->g->m, c->g->t, &f, each, e) ||
-        !generate_forward(c->g, &c->cache, e))
+        !generate_forward(c->g, c->cache, e))
         return false;
     for (int64_t i = 0; i < s.b.samples; i++) {
         const int64_t sample = s.seq[i];
         for (int64_t k = 0; k < o[sample].n; k++)
             logp[sample] -= each[at++].loss;
         if (isnan(logp[sample])) return generate_not_numbers(c->g->m, e);
-        kv_cache_rewind(&c->cache, sample, c->length[sample], c->next[sample]);
+        kv_cache_rewind(c->cache, sample, c->length[sample], c->next[sample]);
     }
     return true;
 }
@@ -129,23 +129,25 @@ bool model_likelihood(const struct generator *g, const struct forward *f,
 {
     const int64_t samples = f->batch->samples;
     const double begin = clock_seconds();
-    struct prompted c = {.g = g, .prompts = f->batch};
+    struct prompted c = {.g = g, .prompts = f->batch, .cache = f->cache};
     bool ok;
 
     family_places(&g->m->cfg, &c.pictures);
     memset(logp, 0, (size_t)(options * samples) * sizeof *logp);
     c.length = mem_new((size_t)samples, sizeof *c.length, "prompts", e);
     c.next = mem_new((size_t)samples, sizeof *c.next, "prompts", e);
+    if (!c.cache) c.cache = &c.own;
     ok = c.length && c.next &&
-         kv_cache_new(&c.cache, g->m, g->cache, samples, longest(f->batch, o, options), e) &&
+         (f->cache ||
+          kv_cache_new(&c.own, g->m, g->cache, samples, longest(f->batch, o, options), e)) &&
          prefill(&c, f, e);
     for (int64_t k = 0; ok && k < options; k++)
         ok = score_option(&c, o + k * samples, logp + k * samples, e);
     if (ok && g->stats) {
-        generate_count_cache(g->stats, f->batch, &c.cache);
+        if (!f->cache) generate_count_cache(g->stats, f->batch, &c.own);
         g->stats->prefill_seconds += clock_seconds() - begin;
     }
-    kv_cache_free(&c.cache);
+    kv_cache_free(&c.own);
     free(c.length);
     free(c.next);
     return ok;

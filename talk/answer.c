@@ -255,7 +255,7 @@ static bool fill_part(struct making *m, int64_t end, struct err *e)
     for (part.images = 0; places > 0; part.images++)
         places -= s->shape[part.images].tokens;
     if (!batch_fill(&m->t->batch, &part, 1, true, e)) return false;
-    batch_skip(&m->t->batch, m->at);
+    batch_skip(&m->t->batch, &m->at);
     return true;
 }
 

@@ -289,7 +289,7 @@ static void check_cut(struct model *m, struct tiny_batch *all, struct tape *t, i
     must(kv_cache_reserve(&c, 50, &e), &e);
     kv_cache_rewind(&c, 0, keep, 0);
     assert_int_equal(kv_cache_bytes(&c), keep * TINY_LAYERS * model_cache_values(m) * 4);
-    batch_skip(&all->b, keep);
+    batch_skip(&all->b, &keep);
     extended(m, t, &f, got);
     assert_true(tiny_distance(want, got, TINY_VOCAB) < 1e-5);
     kv_cache_free(&c);

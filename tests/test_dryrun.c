@@ -191,7 +191,7 @@ static void test_advice_follows_what_is_large(void **state)
     } cases[] = {
         {"baseline.batch_size=1", "evaluate.max_new_tokens=1", "trains less"},
         {"baseline.batch_size=16", "evaluate.max_new_tokens=1", "micro_batch"},
-        {"baseline.batch_size=1", "evaluate.max_new_tokens=2000", "evaluate.batch"},
+        {"baseline.batch_size=1", "evaluate.max_new_tokens=8000", "evaluate.batch"},
     };
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -255,9 +255,9 @@ static void test_answers_need_the_cache(void **state)
     assert_true(make_baseline_model(&r, &m, &e) && run_open_data(&r, &m.cfg, &e));
     assert_true(model_outline(&shape, &m, &s, 0, &e));
     r.c.evaluate.max_new_tokens = 10;
-    assert_true(dry_answers(&r, &shape, &r.eval[0].data, &graph, &few, &e));
+    assert_true(dry_answers(&r, &shape, &r.eval[0], &graph, &few, &e));
     r.c.evaluate.max_new_tokens = 1010;
-    assert_true(dry_answers(&r, &shape, &r.eval[0].data, &graph, &many, &e));
+    assert_true(dry_answers(&r, &shape, &r.eval[0], &graph, &many, &e));
     assert_int_equal(many - few, 1000 * 4 /* samples */);
     assert_true(few > 10 * 4 && graph > 0);
     /* 2 layers; of the kinds the largest counts, which is its own: the original's is not packed */

@@ -2,6 +2,7 @@
  * samples. */
 #include "base/mem.h"
 #include "train/forecast/dryrun_parts.h"
+#include "train/score/batches.h"
 #include "train/score/scorer.h"
 #include "train/layerwise.h"
 #include "train/teacher.h"
@@ -77,21 +78,14 @@ static void thin(struct dry_batch *b, const struct dataset *d, const int64_t *en
     b->times = all / held;
 }
 
-static bool open_batch(struct dry_batch *b, const struct dataset *d, int64_t n, bool prompt,
-                       struct err *e)
+/* The samples of d at entry[], of which each is in the batch b->copies times: n altogether. */
+static bool open_entries(struct dry_batch *b, const struct dataset *d, const int64_t *entry,
+                         int64_t n, bool prompt, struct err *e)
 {
-    int64_t *entry, different;
     bool ok;
 
-    memset(b, 0, sizeof *b);
-    b->copies = copies_in(n, d->n);
-    b->step = 1;
-    b->f = (struct forward){.batch = &b->buffer.batch};
-    different = (n + b->copies - 1) / b->copies;
-    entry = mem_new((size_t)different, sizeof *entry, "the longest samples", e);
-    ok = entry && longest(d, different, entry, e);
-    if (ok) thin(b, d, entry, n);
-    b->samples = ok ? mem_new((size_t)b->n, sizeof *b->samples, "the longest samples", e) : NULL;
+    thin(b, d, entry, n);
+    b->samples = mem_new((size_t)b->n, sizeof *b->samples, "the longest samples", e);
     ok = b->samples;
     for (int64_t i = 0; ok && i < b->n; i++) {
         if (is_copy(b, i)) /* shares the memory of the one before it */
@@ -99,8 +93,29 @@ static bool open_batch(struct dry_batch *b, const struct dataset *d, int64_t n, 
         else
             ok = dataset_sample(d, entry[which(b, i)], &b->samples[i], e);
     }
-    free(entry);
     return ok && batch_fill(&b->buffer, b->samples, b->n, prompt, e);
+}
+
+static void begin_batch(struct dry_batch *b, int64_t copies)
+{
+    memset(b, 0, sizeof *b);
+    b->copies = copies;
+    b->step = 1;
+    b->f = (struct forward){.batch = &b->buffer.batch};
+}
+
+static bool open_batch(struct dry_batch *b, const struct dataset *d, int64_t n, bool prompt,
+                       struct err *e)
+{
+    int64_t *entry, different;
+    bool ok;
+
+    begin_batch(b, copies_in(n, d->n));
+    different = (n + b->copies - 1) / b->copies;
+    entry = mem_new((size_t)different, sizeof *entry, "the longest samples", e);
+    ok = entry && longest(d, different, entry, e) && open_entries(b, d, entry, n, prompt, e);
+    free(entry);
+    return ok;
 }
 
 static size_t whole(const struct dry_batch *b, size_t bytes)
@@ -192,43 +207,74 @@ bool dry_teacher(struct run *r, struct model *shape, const struct dry_graph *g, 
     return ok;
 }
 
-/* Tokens of the longest answer to any set. */
-static int64_t most_new(const struct run *r)
-{
-    int64_t most = 0;
+/* Of a set's batches, that with the most tokens; and the most rows that the cache of one has. */
+struct largest_batch {
+    struct batch_item *items; /* [n_items] of the set, owned */
+    int64_t begin, n, rows;   /* items of the batch: from `begin` on */
+};
 
-    for (int64_t i = 0; i < r->n_eval; i++)
-        if (run_max_new(r, i) > most) most = run_max_new(r, i);
-    return most;
+static bool find_largest(struct run *r, struct model *shape, const struct eval_set *set,
+                         struct largest_batch *l, struct err *e)
+{
+    const struct dataset *d = &set->data;
+    struct batch_room room;
+    int64_t most = -1, size;
+
+    *l = (struct largest_batch){.items = mem_new((size_t)d->n, sizeof *l->items, "samples", e)};
+    if (!l->items) return false;
+    for (int64_t i = 0; i < d->n; i++)
+        l->items[i] = (struct batch_item){.entry = i};
+    if (!batches_room(r, shape, set, &room, e) || !batches_order(d, l->items, d->n, e))
+        return false;
+    for (int64_t at = 0; (size = batches_next(d, l->items, d->n, at, &room)) > 0; at += size) {
+        const int64_t tokens = batches_tokens(d, l->items + at, size);
+        const int64_t rows = batches_rows(d, l->items + at, size, &room);
+        if (rows > l->rows) l->rows = rows;
+        if (tokens <= most) continue;
+        most = tokens;
+        l->begin = at;
+        l->n = size;
+    }
+    return true;
 }
 
-bool dry_answers(struct run *r, struct model *shape, const struct dataset *d, size_t *graph,
+static void answers_graph(struct dry_batch *b, struct run *r, struct model *shape)
+{
+    const struct batch *batch = &b->buffer.batch;
+
+    begin_graph(b, r, shape, false, false);
+    if (!scorer_of(&r->c)->generates) {
+        model_loss(shape, r->tape, &b->f, 1);
+        return;
+    }
+    int32_t *last = tape_new_array(r->tape, int32_t, batch->samples);
+    for (int64_t s = 0; s < batch->samples; s++)
+        last[s] = (int32_t)batch->begin[s + 1] - 1;
+    model_logits(shape, r->tape, &b->f, last, batch->samples);
+}
+
+bool dry_answers(struct run *r, struct model *shape, const struct eval_set *set, size_t *graph,
                  int64_t *cached, struct err *e)
 {
-    const struct scorer *how = scorer_of(&r->c);
-    int64_t rows = 0, more = how->generates ? most_new(r) : 0;
-    int64_t samples = r->c.evaluate.batch < d->n ? r->c.evaluate.batch : d->n;
-    const struct batch *batch;
+    const struct dataset *d = &set->data;
+    struct largest_batch l;
     struct dry_batch b;
-    bool ok = open_batch(&b, d, samples, how->needs_question, e);
+    int64_t *entry = NULL;
+    bool ok = find_largest(r, shape, set, &l, e) &&
+              (entry = mem_new((size_t)l.n, sizeof *entry, "samples", e)) != NULL;
 
+    begin_batch(&b, 1);
+    for (int64_t i = 0; ok && i < l.n; i++)
+        entry[i] = l.items[l.begin + i].entry;
+    ok = ok && open_entries(&b, d, entry, l.n, scorer_of(&r->c)->needs_question, e);
     if (ok) {
-        begin_graph(&b, r, shape, false, false);
-        batch = &b.buffer.batch;
-        int32_t *last = tape_new_array(r->tape, int32_t, batch->samples);
-        for (int64_t s = 0; s < batch->samples; s++) {
-            int64_t length = batch->begin[s + 1] - batch->begin[s] + more;
-            last[s] = (int32_t)batch->begin[s + 1] - 1;
-            if (length > rows) rows = length;
-        }
-        if (how->generates)
-            model_logits(shape, r->tape, &b.f, last, batch->samples);
-        else
-            model_loss(shape, r->tape, &b.f, 1);
+        answers_graph(&b, r, shape);
         *graph = whole(&b, tape_bytes(r->tape));
-        *cached = samples * rows;
+        *cached = l.rows;
     }
     close_batch(&b, r);
+    free(l.items);
+    free(entry);
     return ok;
 }
 

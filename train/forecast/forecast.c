@@ -121,16 +121,6 @@ static bool add_point(struct forecast *f, int64_t i, struct err *e)
     return mla_state(f, &pt, &m->state, e) || of_recipe(c, &pt, e);
 }
 
-/* The set with the longest samples; NULL if nothing is scored. */
-static const struct dataset *longest_eval(const struct run *r)
-{
-    const struct dataset *d = NULL;
-
-    for (int64_t i = 0; i < r->n_eval; i++)
-        if (r->eval[i].data.n && (!d || r->eval[i].data.longest > d->longest)) d = &r->eval[i].data;
-    return d;
-}
-
 /* Bytes that the training takes of each of the run's processes: the trained values and their gradients, both
  * fp32, its part of the optimiser's two moments, and what the others send. */
 static double training_bytes(struct forecast_model *m, const struct model *shape,
@@ -244,6 +234,23 @@ static bool add_graph(struct forecast *f, struct forecast_model *m, struct model
     return ok;
 }
 
+/* The most that scoring one of the sets takes. c: settings of the model's caches. */
+static bool add_answers(struct run *r, const struct config *c, struct model *shape,
+                        struct forecast_step *s, struct err *e)
+{
+    for (int64_t i = 0; i < r->n_eval; i++) {
+        size_t bytes = 0;
+        int64_t cached = 0;
+        if (!r->eval[i].data.n) continue;
+        if (!dry_answers(r, shape, &r->eval[i], &bytes, &cached, e)) return false;
+        const double cache = (double)(cached * caches_most_bytes(c, shape));
+        if ((double)bytes > s->region) s->region = (double)bytes;
+        if ((double)bytes + cache > s->answers) s->answers = (double)bytes + cache;
+        if (cache > s->cache) s->cache = cache;
+    }
+    return true;
+}
+
 /* Training and answering of a model. */
 static bool add_model_step(struct forecast *f, struct forecast_model *m, struct err *e)
 {
@@ -253,13 +260,10 @@ static bool add_model_step(struct forecast *f, struct forecast_model *m, struct 
     /* the first is the base, whatever its attention */
     struct forecast_step *s =
         add_step(f, m->name, m == f->models ? STEP_BASELINE : of[m->state.state]);
-    const struct dataset *eval = longest_eval(r);
     struct model shape = {0};
     const struct config *c =
         m == f->models ? &r->c
                        : recipes_config(&r->c, m->point.recipe); /* the base: the run's own */
-    size_t bytes = 0;
-    int64_t cached = 0;
     bool ok = model_outline(&shape, &f->base, &m->state, m->kinds, e);
 
     if (ok) {
@@ -269,12 +273,7 @@ static bool add_model_step(struct forecast *f, struct forecast_model *m, struct 
         s->is_training = m->phase;
     }
     if (ok && m->phase) ok = add_graph(f, m, &shape, s, e);
-    if (ok && eval) {
-        ok = dry_answers(r, &shape, eval, &bytes, &cached, e);
-        if ((double)bytes > s->region) s->region = (double)bytes;
-        s->cache = (double)(cached * caches_most_bytes(c, &shape));
-        s->answers = (double)bytes + s->cache;
-    }
+    ok = ok && add_answers(r, c, &shape, s, e);
     if (ok) sum_up(f, s);
     model_close(&shape);
     return ok;

@@ -6,7 +6,7 @@
 #include "base/json/jsonc.h"
 #include "base/mem.h"
 #include "base/text.h"
-#include "train/score/scorer.h"
+#include "train/score/prompts.h"
 
 #include <cjson/cJSON.h>
 #include <stdio.h>
@@ -101,14 +101,19 @@ static bool score_answer(struct scoring *s, int64_t i, const struct generation *
 
 bool answers_score(struct scoring *s, struct err *e)
 {
-    int64_t n = s->f.batch->samples;
     const struct generator how = scoring_generator(s);
-    struct generation *g = mem_new((size_t)n, sizeof *g, "answers", e);
-    bool ok = g && model_generate(&how, &s->f, g, e);
+    const struct prompts_in in = {s->samples, s->n, .prompts = true, .more = how.max_new};
+    struct generation *g = mem_new((size_t)s->n, sizeof *g, "answers", e);
+    struct prompts p;
+    bool ok = g && prompts_open(&p, s, &in, e);
 
-    for (int64_t i = 0; ok && i < n; i++)
+    if (ok) {
+        ok = model_continue(&how, &p.f, g, e);
+        prompts_close(&p, s, ok);
+    }
+    for (int64_t i = 0; ok && i < s->n; i++)
         ok = score_answer(s, i, &g[i], e);
-    if (g) generation_free(g, n);
+    if (g) generation_free(g, s->n);
     free(g);
     return ok;
 }

@@ -61,15 +61,15 @@ bool scoring_count(struct scoring *s, int64_t i, const struct score *one,
     if (!mem_grow(&s->scored, &s->cap_scored, s->n_scored + 1, sizeof *s->scored, e)) return false;
     to = &s->scored[s->n_scored++];
     memset(to, 0, sizeof *to); /* its gaps too: it is sent as it is */
-    to->batch = s->number;
-    to->curve = s->curve[i];
+    to->entry = s->items[i].entry;
+    to->curve = s->items[i].curve;
     to->one = *one;
     kind_name(s->r, s->set, &s->samples[i].id, to->one.name);
     if (!item) return true;
     to->has_item = true;
     to->item = *item;
     to->item.kind = NULL; /* another process has no use for it */
-    to->item.row = s->entry[i] + 1;
+    to->item.row = s->items[i].entry + 1;
     note_categories(s, &s->samples[i].by, to);
     return true;
 }
@@ -103,8 +103,9 @@ struct evaluation {
     struct scoring s;
     const char *context; /* of the progress line */
     bool curve;          /* only the samples of the curve */
-    int64_t size;        /* of a batch */
-    struct batch_buffer batch;
+    struct batch_item *items; /* [n_items]: of the set, in the order in which they are scored */
+    int64_t n_items;
+    size_t cap_items, cap_samples;
     struct scores *out;
     FILE *answers; /* the file; of the first process, NULL: not wanted */
     char *lines;   /* [n_lines]: this process's of the set, by s.answers */
@@ -113,80 +114,55 @@ struct evaluation {
     size_t n_all, cap_all;
 };
 
-/* Puts the batch's features in a leaf with memory of its own, because scoring restarts the tape.
- * A tower being trained runs here. *copy stays NULL if there are no pictures. Shape: [image
- * tokens of the batch, feature width]. */
-static bool own_features(struct evaluation *v, struct tensor *leaf, float **copy, struct err *e)
-{
-    struct run *r = v->s.r;
-    struct tensor *features;
-
-    if (!run_pictures(r, v->s.m, &v->s.set->data, &v->batch, &features, e)) return false;
-    if (!features) return true;
-    if (features->maker) {
-        tape_keep(features);
-        if (!tape_plan(r->tape, r->memory_limit, e)) return false;
-        if (!tape_forward(r->tape)) return signals_go_on(e);
-    }
-    *copy = mem_new((size_t)tensor_count(features), sizeof **copy, "vision features", e);
-    if (!*copy) return false;
-    memcpy(*copy, features->data, (size_t)tensor_count(features) * sizeof **copy);
-    *leaf = tensor_leaf(DT_F32, features->rows, features->cols, *copy);
-    return true;
-}
-
-/* Scores the n samples at v->s.entry. */
-static bool score_batch(struct evaluation *v, int64_t n, struct err *e)
+/* Scores the n items from `at` on. */
+static bool score_batch(struct evaluation *v, int64_t at, int64_t n, struct err *e)
 {
     struct scoring *s = &v->s;
-    struct tensor leaf = {0};
-    float *copy = NULL;
-    bool ok = true;
+    bool ok = mem_grow(&s->samples, &v->cap_samples, (size_t)n, sizeof *s->samples, e);
 
-    memset(s->samples, 0, (size_t)v->size * sizeof *s->samples);
+    if (!ok) return false;
+    memset(s->samples, 0, (size_t)n * sizeof *s->samples);
+    s->items = v->items + at;
+    s->n = n;
     for (int64_t i = 0; ok && i < n; i++)
-        ok = dataset_sample(&s->set->data, v->s.entry[i], &s->samples[i], e);
-    tape_begin(s->r->tape, false);
-    ok = ok && batch_fill(&v->batch, s->samples, n, s->how->needs_question, e) &&
-         own_features(v, &leaf, &copy, e);
-    s->f = (struct forward){.batch = &v->batch.batch, .features = copy ? &leaf : NULL};
+        ok = dataset_sample(&s->set->data, s->items[i].entry, &s->samples[i], e);
     ok = ok && s->how->batch(s, e);
     for (int64_t i = 0; i < n; i++)
         sample_free(&s->samples[i]);
-    free(copy);
     return ok;
 }
 
-/* The next batch of what is chosen, from *at on; how many samples it has. */
-static int64_t next_batch(struct evaluation *v, const struct choice *c, int64_t *at)
+/* Finds what is to be scored of a set, and in which order. */
+static bool choose_items(struct evaluation *v, const struct eval_set *set, struct err *e)
 {
-    const struct dataset *d = &v->s.set->data;
-    int64_t n = 0;
+    const struct choice c = choice_of(v->s.r, set);
+    const struct dataset *d = &set->data;
 
-    for (; *at < d->n && n < v->size; ++*at) {
-        bool curve;
-        if (!choice_has(c, d->entries[*at].unit, &curve) || (v->curve && !curve)) continue;
-        v->s.curve[n] = curve;
-        v->s.entry[n++] = *at;
+    v->n_items = 0;
+    for (int64_t i = 0; i < d->n; i++) {
+        struct batch_item one = {.entry = i};
+        if (!choice_has(&c, d->entries[i].unit, &one.curve) || (v->curve && !one.curve)) continue;
+        if (!mem_grow(&v->items, &v->cap_items, (size_t)v->n_items + 1, sizeof one, e))
+            return false;
+        v->items[v->n_items++] = one;
     }
-    return n;
+    return batches_order(d, v->items, v->n_items, e);
 }
 
 /* Scores this process's batches of a set. */
-static bool score_batches(struct evaluation *v, const struct eval_set *set, struct err *e)
+static bool score_batches(struct evaluation *v, const struct eval_set *set,
+                          const struct batch_room *room, struct err *e)
 {
-    const struct choice c = choice_of(v->s.r, set);
-    const int64_t n = choice_count(&c, &set->data, v->curve);
-    int64_t at = 0, size;
+    int64_t size;
 
     v->s.set = set;
-    for (int64_t i = 0, b = 0; (size = next_batch(v, &c, &at)) > 0; i += size, b++) {
+    for (int64_t at = 0, b = 0;
+         (size = batches_next(&set->data, v->items, v->n_items, at, room)) > 0; at += size, b++) {
         if (b % cluster_size() != cluster_rank()) continue;
-        log_progress("%s: scoring %s, %lld of %lld", v->context, set->name, (long long)i,
-                     (long long)n);
+        log_progress("%s: scoring %s, %lld of %lld", v->context, set->name, (long long)at,
+                     (long long)v->n_items);
         if (!signals_go_on(e)) return false;
-        v->s.number = b;
-        if (!score_batch(v, size, e)) return false;
+        if (!score_batch(v, at, size, e)) return false;
     }
     return true;
 }
@@ -198,14 +174,13 @@ struct result {
     size_t len;
 };
 
-/* By batch; a batch lies together, in order. */
+/* By their places in the set. */
 static int in_order(const void *a, const void *b)
 {
     const struct scored *x = ((const struct result *)a)->scored;
     const struct scored *y = ((const struct result *)b)->scored;
 
-    if (x->batch != y->batch) return x->batch < y->batch ? -1 : 1;
-    return (x > y) - (x < y);
+    return (x->entry > y->entry) - (x->entry < y->entry);
 }
 
 /* Adds up the score of one sample. */
@@ -260,11 +235,14 @@ static bool evaluate_set(struct evaluation *v, const struct eval_set *set, bool 
                          struct err *e)
 {
     const size_t before = v->n_all;
+    struct batch_room room;
     bool ok = true;
 
+    if (!batches_room(v->s.r, v->s.m, set, &room, e)) return false;
     v->s.n_scored = 0;
     if (answers) ok = (v->s.answers = open_memstream(&v->lines, &v->n_lines)) != NULL;
-    ok = (ok || err_set(e, "out of memory for answers")) && score_batches(v, set, e);
+    ok = (ok || err_set(e, "out of memory for answers")) && choose_items(v, set, e) &&
+         score_batches(v, set, &room, e);
     if (v->s.answers && fclose(v->s.answers) != 0 && ok)
         ok = err_set(e, "out of memory for answers");
     ok = cluster_go_on(ok, e) && gather_set(v, e) &&
@@ -280,13 +258,14 @@ static bool evaluate_set(struct evaluation *v, const struct eval_set *set, bool 
 static bool sum_stats(struct generate_stats *g, struct err *e)
 {
     double all[] = {(double)g->prompt_tokens, (double)g->new_tokens, (double)g->cached_tokens,
-                    (double)g->cache_bytes};
+                    (double)g->cache_bytes, (double)g->shared_tokens};
 
     if (!cluster_sum(all, sizeof all / sizeof *all, e)) return false;
     g->prompt_tokens = (int64_t)all[0];
     g->new_tokens = (int64_t)all[1];
     g->cached_tokens = (int64_t)all[2];
     g->cache_bytes = (size_t)all[3];
+    g->shared_tokens = (int64_t)all[4];
     return true;
 }
 
@@ -304,25 +283,16 @@ static void say_scores(const struct evaluation *v)
     v->s.how->say(text, scorer_title(v->s.r), &s->all);
     log_line("%s: %s, %.0f bytes of cache a token (%s), %.1f s", v->context, text, bytes,
              cache_kind_text(kind, &s->cache), s->seconds);
-}
-
-static bool open_evaluation(struct evaluation *v, struct err *e)
-{
-    size_t n = (size_t)v->size;
-
-    v->s.samples = mem_new(n, sizeof *v->s.samples, "prompts", e);
-    v->s.curve = mem_new(n, sizeof *v->s.curve, "prompts", e);
-    v->s.entry = mem_new(n, sizeof *v->s.entry, "prompts", e);
-    return v->s.samples && v->s.curve && v->s.entry;
+    log_line("%s: %.2f samples a second; of %lld tokens of prompts, %lld were shared", v->context,
+             s->seconds > 0 ? (double)v->n_all / s->seconds : 0.0, (long long)g->prompt_tokens,
+             (long long)g->shared_tokens);
 }
 
 static void close_evaluation(struct evaluation *v)
 {
-    batch_free(&v->batch);
+    free(v->items);
     free(v->s.scored);
     free(v->s.samples);
-    free(v->s.curve);
-    free(v->s.entry);
     free(v->all);
 }
 
@@ -332,7 +302,6 @@ bool evaluate(struct run *r, struct model *m, const struct evaluate_how *how, st
     struct evaluation v = {.s = {.r = r, .m = m, .how = scorer_of(&r->c), .stats = &s->stats},
                            .context = how->context,
                            .curve = how->curve,
-                           .size = r->c.evaluate.batch,
                            .out = s};
     const bool answers = how->answers && v.s.how->keeps;
     struct file_out out = {0};
@@ -343,7 +312,7 @@ bool evaluate(struct run *r, struct model *m, const struct evaluate_how *how, st
     memset(s, 0, sizeof *s);
     s->cache = how->cache ? *how->cache : caches_own(&r->c, m->state);
     v.s.cache = &cache;
-    ok = cluster_agree(open_evaluation(&v, e) && cache_how_new(&cache, m, &s->cache, e) &&
+    ok = cluster_agree(cache_how_new(&cache, m, &s->cache, e) &&
                            (!answers || !cluster_first() || file_out_open(&out, how->answers, e)),
                        e);
     v.answers = out.fp;

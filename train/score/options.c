@@ -6,7 +6,7 @@
  * counted. */
 #include "base/mem.h"
 #include "model/likelihood.h"
-#include "train/score/scorer.h"
+#include "train/score/prompts.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -85,7 +85,7 @@ static bool write_option(const struct scoring *s, int64_t i, const struct asked 
 
     for (int64_t k = 0; ok && k < a->n; k++)
         ok = cJSON_AddItemToArray(list, a->text[k].s
-                                            ? cJSON_CreateNumber(logp[k * s->f.batch->samples])
+                                            ? cJSON_CreateNumber(logp[k * s->n])
                                             : cJSON_CreateNull());
     if (ok) return scoring_put(s, line, e);
     cJSON_Delete(line);
@@ -95,7 +95,7 @@ static bool write_option(const struct scoring *s, int64_t i, const struct asked 
 static bool count(struct scoring *s, int64_t i, const struct asked *a, const double *logp,
                   struct err *e)
 {
-    const int64_t n = s->f.batch->samples, taken = best(a, logp + i, n, false);
+    const int64_t n = s->n, taken = best(a, logp + i, n, false);
     const struct score one = {
         .n = 1, .right = taken == a->right, .by_length = best(a, logp + i, n, true) == a->right};
     const struct metric_result r = {.score = one.right, .extracted = a->text[taken]};
@@ -106,32 +106,66 @@ static bool count(struct scoring *s, int64_t i, const struct asked *a, const dou
            (!s->answers || write_option(s, i, a, logp + i, &r, e));
 }
 
+/* The options of all samples as tokens: o[k * n + i] is option k of sample i. */
+struct all_options {
+    struct asked *a;        /* [n] */
+    struct continuation *o; /* [OPTIONS * n] */
+    double *logp;           /* the same */
+    int64_t most, longest;  /* options of a sample, tokens of one */
+};
+
+static void options_free(struct all_options *all, int64_t n)
+{
+    for (int64_t i = 0; all->o && i < n * OPTIONS; i++)
+        free(all->o[i].ids);
+    free(all->o);
+    free(all->a);
+    free(all->logp);
+}
+
+static bool options_open(struct all_options *all, const struct scoring *s, struct err *e)
+{
+    const int64_t n = s->n;
+    bool ok;
+
+    *all = (struct all_options){0};
+    all->a = mem_new((size_t)n, sizeof *all->a, "options", e);
+    all->o = mem_new((size_t)n * OPTIONS, sizeof *all->o, "options", e);
+    all->logp = mem_new((size_t)n * OPTIONS, sizeof *all->logp, "options", e);
+    ok = all->a && all->o && all->logp;
+    for (int64_t i = 0; ok && i < n; i++) {
+        struct asked *a = &all->a[i];
+        ok = take_options(&s->samples[i], a, e);
+        if (ok && a->n > all->most) all->most = a->n;
+        for (int64_t k = 0; ok && k < a->n; k++) {
+            struct continuation *o = &all->o[k * n + i];
+            if (!a->text[k].s) continue;
+            ok = dataset_continuation(&s->set->data, s->items[i].entry, &s->samples[i], a->text[k],
+                                      o, e);
+            if (ok && o->n > all->longest) all->longest = o->n;
+        }
+    }
+    if (!ok) options_free(all, n);
+    return ok;
+}
+
 bool options_score(struct scoring *s, struct err *e)
 {
-    const int64_t n = s->f.batch->samples;
     const struct generator how = scoring_generator(s);
-    struct asked *a = mem_new((size_t)n, sizeof *a, "options", e);
-    struct continuation *o = mem_new((size_t)n * OPTIONS, sizeof *o, "options", e);
-    double *logp = mem_new((size_t)n * OPTIONS, sizeof *logp, "options", e);
-    int64_t most = 0;
-    bool ok = a && o && logp;
+    struct all_options all;
+    struct prompts p;
+    bool ok = options_open(&all, s, e);
 
-    for (int64_t i = 0; ok && i < n; i++) {
-        ok = take_options(&s->samples[i], &a[i], e);
-        if (ok && a[i].n > most) most = a[i].n;
-        for (int64_t k = 0; ok && k < a[i].n; k++)
-            if (a[i].text[k].s)
-                ok = dataset_continuation(&s->set->data, s->entry[i], &s->samples[i], a[i].text[k],
-                                          &o[k * n + i], e);
+    if (!ok) return false;
+    ok = prompts_open(
+        &p, s, &(struct prompts_in){s->samples, s->n, .prompts = true, .more = all.longest}, e);
+    if (ok) {
+        ok = model_likelihood(&how, &p.f, all.o, all.most, all.logp, e);
+        prompts_close(&p, s, ok);
     }
-    ok = ok && model_likelihood(&how, &s->f, o, most, logp, e);
-    for (int64_t i = 0; ok && i < n; i++)
-        ok = count(s, i, &a[i], logp, e);
-    for (int64_t i = 0; o && i < n * OPTIONS; i++)
-        free(o[i].ids);
-    free(o);
-    free(a);
-    free(logp);
+    for (int64_t i = 0; ok && i < s->n; i++)
+        ok = count(s, i, &all.a[i], all.logp, e);
+    options_free(&all, s->n);
     return ok;
 }
 

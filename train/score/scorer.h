@@ -5,22 +5,21 @@
 #define TRAIN_SCORE_SCORER_H
 
 #include "data/benchmark.h"
+#include "train/score/batches.h"
 #include "train/score/score.h"
 
 #include <cjson/cJSON.h>
 
-/* A batch of samples to score. */
+/* Samples that are scored together. */
 struct scoring {
     struct run *r;
     struct model *m;
     const struct scorer *how;
     const struct eval_set *set;
-    struct sample *samples; /* [f.batch->samples] */
-    int64_t *entry;         /* of each in the set */
-    bool *curve;            /* whether each also counts for a point of the curve */
-    struct forward f;       /* its batch, with the features of its pictures */
-    int64_t number;         /* of the batch, in its set */
-    FILE *answers;          /* of answers.jsonl, a line for each sample; NULL: not wanted */
+    struct sample *samples;         /* [n] */
+    const struct batch_item *items; /* [n]: of each, its place in the set */
+    int64_t n;
+    FILE *answers; /* of answers.jsonl, a line for each sample; NULL: not wanted */
     struct generate_stats *stats;
     const struct cache_how *cache;
     struct scored *scored; /* [n_scored]: so far, of the set */
@@ -29,7 +28,7 @@ struct scoring {
 
 /* The score of a sample, for the sums that include it. */
 struct scored {
-    int64_t batch;
+    int64_t entry; /* of the set */
     bool curve;
     struct score one; /* with its kind as the name */
     bool has_item;
@@ -64,8 +63,7 @@ enum { SCORE_CELLS = 3, SCORE_TEXT = 120 };
 struct scorer {
     const char *items;   /* what n counts: "questions" */
     const char *counted; /* the same at length, after their number: "answers that ..." */
-    bool needs_question; /* a sample that asks nothing is refused, and a batch is prompts: without
-                          * the answers. Else a batch is whole samples, with their labels */
+    bool needs_question; /* a sample that asks nothing is refused */
     bool needs_choices;  /* a sample that has no options is refused */
     bool generates;      /* answers of up to evaluate.max_new_tokens */
     bool keeps;          /* answers.jsonl: a line for each sample */

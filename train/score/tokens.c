@@ -4,18 +4,23 @@
  *     perplexity   = exp(sum over tokens of -log p(token | true tokens before it) / tokens) */
 #include "base/mem.h"
 #include "base/plural.h"
-#include "train/score/scorer.h"
+#include "train/score/prompts.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 bool tokens_score(struct scoring *s, struct err *e)
 {
-    const struct batch *b = s->f.batch;
     const struct generator how = scoring_generator(s);
-    struct token_score *each = mem_new((size_t)b->labels, sizeof *each, "scores of tokens", e);
-    bool ok = each && model_score(&how, &s->f, each, e);
+    const struct prompts_in in = {s->samples, s->n, .prompts = false};
+    struct token_score *each = NULL;
+    struct prompts p;
+    bool ok = prompts_open(&p, s, &in, e);
+    const struct batch *b = &p.batch.batch;
 
+    if (!ok) return false;
+    each = mem_new((size_t)b->labels, sizeof *each, "scores of tokens", e);
+    ok = each && model_score(&how, &p.f, each, e);
     for (int64_t i = 0, k = 0; ok && i < b->samples; i++) {
         struct score one = {0};
         for (; k < b->labels && b->label_rows[k] < b->begin[i + 1]; k++) {
@@ -25,6 +30,7 @@ bool tokens_score(struct scoring *s, struct err *e)
         }
         ok = scoring_count(s, i, &one, NULL, e);
     }
+    prompts_close(&p, s, ok);
     free(each);
     return ok;
 }
