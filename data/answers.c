@@ -59,9 +59,7 @@ static bool read_line(const struct jsonc *doc, bool keyed, struct line *l, struc
         !member(doc, set, &l->set, e) || !member(doc, image, &l->image, e) ||
         !member(doc, expected, &l->expected, e) || !member(doc, prompt, &l->prompt, e))
         return false;
-    return l->answer.s ||
-           jsonc_fail(doc, doc->root, e,
-                      "has no answer: \"answer\", \"text\", \"prediction\" or \"response\"");
+    return true;
 }
 
 struct reading {
@@ -114,7 +112,7 @@ static uint64_t hash_references(const struct scoring_by *how)
         hash = hash_text(hash, by->answers[i]);
     for (size_t i = 0; i < by->n_choices; i++)
         hash = hash_text(hash, by->choices[i]);
-    return hash;
+    return hash * 31 + (uint64_t)by->label;
 }
 
 static char *copy(struct text t, struct err *e)
@@ -162,6 +160,64 @@ static bool key_of(struct reading *r, const struct jsonc *doc, const struct line
     return true;
 }
 
+/* ---- lines of likelihoods ---- */
+
+/* The metric of a line that has likelihoods instead of an answer; NULL: it has an answer. */
+static const struct metric *measured_by(const struct jsonc *doc)
+{
+    const cJSON *name = cJSON_GetObjectItemCaseSensitive(doc->root, "metric");
+    const struct metric *m = cJSON_IsString(name) ? metric_find(name->valuestring) : NULL;
+
+    return m && m->measured ? m : NULL;
+}
+
+/* Numbers of a line, by key. */
+static bool read_numbers(const struct jsonc *doc, const char *const *keys, double *const *to,
+                         struct err *e)
+{
+    for (; *keys; keys++, to++) {
+        const cJSON *item = cJSON_GetObjectItemCaseSensitive(doc->root, *keys);
+        if (!cJSON_IsNumber(item))
+            return jsonc_fail(doc, item ? item : doc->root, e, "\"%s\" must be a number", *keys);
+        **to = item->valuedouble;
+    }
+    return true;
+}
+
+static bool score_measured(struct reading *r, const struct jsonc *doc, const struct metric *m,
+                           const struct line *l, struct err *e)
+{
+    static const char *const keys[] = {"n", "right_tokens", "loss", NULL};
+    struct metric_result result = {.extracted = l->id};
+    struct metric_item item = {0};
+    struct benchmark by = {.metric = m};
+    const struct scoring_by how = {.by = &by, .picture = l->image, .id = l->id};
+    bool ok = true;
+
+    if (r->keys || r->metric)
+        return jsonc_fail(doc, doc->root, e,
+                          "is scored by likelihood: no other metric and no data set apply");
+    if (m == metric_find("choice")) {
+        ok = benchmark_read_choices(&by, doc, doc->root, true, e);
+        if (ok) result = benchmark_choose(&by, &item);
+    } else {
+        double *const to[] = {&item.tokens, &result.score, &item.loss};
+        ok = read_numbers(doc, keys, to, e);
+    }
+    ok = ok && add_answer(r, l, &how, &result, e);
+    if (ok) {
+        struct metric_item *last = &r->a->v[r->a->n - 1].item;
+        last->by_length = item.by_length;
+        last->by_bytes = item.by_bytes;
+        last->tokens = item.tokens;
+        last->loss = item.loss;
+    }
+    benchmark_free(&by);
+    return ok;
+}
+
+/* ---- lines of answers ---- */
+
 /* By the line's own keys, or those of the data set. */
 static bool score_line(struct reading *r, const struct jsonc *doc, struct line *l, struct err *e)
 {
@@ -171,6 +227,10 @@ static bool score_line(struct reading *r, const struct jsonc *doc, struct line *
     struct metric_result result = {0};
     bool ok;
 
+    if (measured_by(doc)) return score_measured(r, doc, measured_by(doc), l, e);
+    if (!l->answer.s)
+        return jsonc_fail(doc, doc->root, e,
+                          "has no answer: \"answer\", \"text\", \"prediction\" or \"response\"");
     if (r->keys)
         ok = key_of(r, doc, l, &how, e);
     else

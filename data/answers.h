@@ -4,6 +4,8 @@
  *     the answer       "answer", or "text", "prediction" or "response"
  *     whose it is      "id", else "question_id"; default: the line's number
  *     its scoring      the keys of benchmark.h; without a metric "expected", which it must equal
+ *     or likelihoods   in place of an answer, of a run that scores by them: "metric" "choice" with
+ *                      "choices", "label" and "logp", or "tokens" with "n", "right_tokens", "loss"
  *     optional         "set", "image" (a path: the cluster of errors), "tokens" or "prompt" (equal
  *                      for equal prompts)
  *

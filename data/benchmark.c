@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "data/template.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +20,7 @@ void benchmark_names(char out[BENCHMARK_NAMES])
     size_t n = (size_t)snprintf(out, BENCHMARK_NAMES, "plain");
 
     for (const struct metric *m = metrics; m->name; m++)
-        n += (size_t)snprintf(out + n, BENCHMARK_NAMES - n, ", %s", m->name);
+        if (!m->measured) n += (size_t)snprintf(out + n, BENCHMARK_NAMES - n, ", %s", m->name);
     CHECK(n < BENCHMARK_NAMES);
 }
 
@@ -119,6 +120,134 @@ static bool read_metric(const struct source *s, const char *instead, struct benc
     return jsonc_refuse(s->doc, item, s->e, "\"metric\"", "%s", names);
 }
 
+/* ---- choices ---- */
+
+static bool read_label(const struct source *s, struct benchmark *b)
+{
+    const cJSON *item = find(s, "label");
+
+    if (!item) return jsonc_fail(s->doc, s->object, s->e, "\"label\" is missing: the right choice");
+    if (!cJSON_IsNumber(item) || item->valuedouble != (double)(int)item->valuedouble ||
+        item->valuedouble < 0 || item->valuedouble >= (double)b->n_choices)
+        return jsonc_fail(s->doc, item, s->e,
+                          "\"label\" must be the number of the right one of %zu choices, from 0",
+                          b->n_choices);
+    b->label = (int64_t)item->valuedouble;
+    return true;
+}
+
+/* As many copies of the continuation as there are contexts. */
+static bool repeat_choice(const struct source *s, struct benchmark *b)
+{
+    const cJSON *item = find(s, "continuation");
+
+    if (!cJSON_IsString(item))
+        return jsonc_fail(s->doc, item ? item : s->object, s->e,
+                          "\"contexts\" needs \"continuation\", a string");
+    b->choices = mem_new(b->n_contexts, sizeof *b->choices, "choices", s->e);
+    for (; b->choices && b->n_choices < b->n_contexts; b->n_choices++)
+        if (!read_text(s, item, &b->choices[b->n_choices])) return false;
+    return b->choices;
+}
+
+static bool read_context(const struct source *s, struct benchmark *b)
+{
+    const cJSON *context = find(s, "context"), *question = find(s, "question");
+    const cJSON *one = context ? context : question;
+
+    if (find(s, "contexts")) {
+        if (one)
+            return jsonc_fail(s->doc, one, s->e, "has both \"contexts\" and \"%s\"", one->string);
+        return read_list(s, "contexts", false, &b->contexts, &b->n_contexts) &&
+               repeat_choice(s, b);
+    }
+    if (context && question)
+        return jsonc_fail(s->doc, question, s->e, "has both \"context\" and \"question\"");
+    if (!cJSON_IsString(one))
+        return jsonc_fail(s->doc, one ? one : s->object, s->e,
+                          "choices need a \"context\" or \"question\", a string");
+    b->contexts = mem_new(1, sizeof *b->contexts, "a context", s->e);
+    b->n_contexts = 1;
+    return b->contexts && read_text(s, one, b->contexts) &&
+           read_list(s, "choices", false, &b->choices, &b->n_choices);
+}
+
+static bool read_logp(const struct source *s, struct benchmark *b)
+{
+    const cJSON *list = find(s, "logp"), *item;
+    size_t n = 0;
+
+    if (!read_list(s, "choices", false, &b->choices, &b->n_choices)) return false;
+    if (!cJSON_IsArray(list) || (size_t)cJSON_GetArraySize(list) != b->n_choices)
+        return jsonc_fail(s->doc, list ? list : s->object, s->e,
+                          "\"logp\" must be a list of %zu numbers, one for each of \"choices\"",
+                          b->n_choices);
+    b->logp = mem_new(b->n_choices, sizeof *b->logp, "choices", s->e);
+    cJSON_ArrayForEach(item, list)
+    {
+        if (!b->logp) break;
+        if (!cJSON_IsNumber(item))
+            return jsonc_fail(s->doc, item, s->e, "\"logp\" must be a list of numbers");
+        b->logp[n++] = item->valuedouble;
+    }
+    return b->logp;
+}
+
+static bool check_choices(const struct source *s, const struct benchmark *b)
+{
+    const cJSON *metric = find(s, "metric");
+
+    if (metric && (!cJSON_IsString(metric) || strcmp(metric->valuestring, "choice") != 0))
+        return jsonc_refuse(s->doc, metric, s->e, "\"metric\"", "choice, where there is a context");
+    if (b->n_choices < 2 || b->n_choices > BENCHMARK_CHOICES)
+        return jsonc_fail(s->doc, s->object, s->e, "has %zu choices: from 2 to %d are read",
+                          b->n_choices, BENCHMARK_CHOICES);
+    for (size_t i = 0; i < b->n_choices; i++)
+        if (!b->choices[i].n)
+            return jsonc_fail(s->doc, s->object, s->e, "choice %zu is empty", i);
+    return true;
+}
+
+bool benchmark_read_choices(struct benchmark *b, const struct jsonc *doc, const cJSON *object,
+                            bool line, struct err *e)
+{
+    const struct source s = {doc, object, e};
+
+    memset(b, 0, sizeof *b);
+    b->metric = metric_find("choice");
+    if ((line ? read_logp(&s, b) : read_context(&s, b)) && check_choices(&s, b) &&
+        read_label(&s, b) && read_categories(&s, b) && read_name(&s, "group", &b->group) &&
+        read_name(&s, "question_id", &b->question_id))
+        return true;
+    benchmark_free(b);
+    return false;
+}
+
+char *benchmark_choice_text(const struct benchmark *b, size_t choice, size_t *n, size_t *begin,
+                            struct err *e)
+{
+    const struct text context = benchmark_context(b, choice), text = b->choices[choice];
+    char *all = mem_new(context.n + text.n + 2, 1, "a choice", e);
+
+    if (!all) return NULL;
+    memcpy(all, context.s, context.n);
+    all[context.n] = ' ';
+    memcpy(all + context.n + 1, text.s, text.n);
+    *n = context.n + 1 + text.n;
+    for (*begin = context.n; *begin && strchr(" \t\n\r\f\v", all[*begin - 1]); --*begin) {}
+    return all;
+}
+
+struct metric_result benchmark_choose(const struct benchmark *b, struct metric_item *item)
+{
+    const struct metric_choice c = metric_choose(b->logp, b->choices, b->n_choices);
+    const size_t label = (size_t)b->label;
+
+    item->by_length = c.by_length == label;
+    item->by_bytes = c.by_bytes == label;
+    return (struct metric_result){.score = c.taken == label, .extracted = b->choices[c.taken]};
+}
+
 bool benchmark_read(struct benchmark *b, const struct jsonc *doc, const cJSON *object,
                     const char *instead, struct err *e)
 {
@@ -180,6 +309,10 @@ static bool check(const struct benchmark *b, struct err *e)
 {
     struct metric_result r;
 
+    if (b->metric->measured)
+        return err_set(e, "metric \"%s\" is none of answers: it is taken by itself, where "
+                          "evaluate.score is \"options\" or \"tokens\"",
+                       b->metric->name);
     if (b->metric->index && row_index(b) < 0)
         return err_set(e,
                        "metric \"%s\": \"question_id\" (or the id) must end in the row's index, a "
@@ -280,6 +413,20 @@ static bool add_list(cJSON *object, const char *key, const struct text *v, size_
     return true;
 }
 
+/* Those of choices behind a context with the number of the right one; asked options say it themselves. */
+static bool add_likelihoods(cJSON *object, const struct benchmark *b)
+{
+    cJSON *list = b->logp ? cJSON_AddArrayToObject(object, "logp") : NULL;
+
+    if (!b->logp) return true;
+    for (size_t i = 0; list && i < b->n_choices; i++)
+        if (!cJSON_AddItemToArray(list, isnan(b->logp[i]) ? cJSON_CreateNull()
+                                                          : cJSON_CreateNumber(b->logp[i])))
+            return false;
+    return list && (!b->metric->measured ||
+                    cJSON_AddNumberToObject(object, "label", (double)b->label));
+}
+
 bool benchmark_write(const struct benchmark *b, cJSON *object)
 {
     if (!b->metric) return true;
@@ -288,7 +435,7 @@ bool benchmark_write(const struct benchmark *b, cJSON *object)
            add_list(object, "choices", b->choices, b->n_choices) &&
            add_list(object, "category", b->category, b->n_categories) &&
            add_text(object, "group", b->group) && add_text(object, "question_id", b->question_id) &&
-           add_text(object, "question", b->question);
+           add_text(object, "question", b->question) && add_likelihoods(object, b);
 }
 
 static void free_list(struct text *v, size_t n)
@@ -304,6 +451,9 @@ void benchmark_free(struct benchmark *b)
     free_list(b->category, b->n_categories);
     free(b->answers);
     free(b->choices);
+    free_list(b->contexts, b->n_contexts);
+    free(b->contexts);
+    free(b->logp);
     free(b->group.s);
     free(b->question_id.s);
     free(b->question.s);

@@ -13,6 +13,14 @@
  *                    number at its end as the row's index
  *     "question"     in answers.jsonl: the question's text, where the metric looks at it
  *
+ * A sample of choices, scored by likelihood (metric "choice"), has no turns but
+ *     "context"      what the choices continue, each after a blank; also "question"
+ *     "choices"      at least two texts
+ *     "label"        which of them is right, from 0
+ * or "contexts", of which the label is one, and the "continuation" of them all. In answers.jsonl it has
+ * "logp" too, of each choice, in place of contexts; a sample scored by its tokens has "n", "right_tokens"
+ * and "loss" there.
+ *
  * A metric that lacks what it needs is an error. */
 #ifndef DATA_BENCHMARK_H
 #define DATA_BENCHMARK_H
@@ -31,7 +39,31 @@ struct benchmark {               /* texts are owned; s NULL: not there */
     struct text category[BENCHMARK_CATEGORIES];
     size_t n_categories;
     struct text group, question_id, question;
+    struct text *contexts; /* [n_contexts]: of choices, one or one for each; 0: there are turns */
+    size_t n_contexts;
+    int64_t label;
+    double *logp; /* [n_choices]; NULL: not known */
 };
+
+enum { BENCHMARK_CHOICES = 26 };
+
+/* What a choice continues. */
+static inline struct text benchmark_context(const struct benchmark *b, size_t choice)
+{
+    return b->contexts[b->n_contexts > 1 ? choice : 0];
+}
+
+/* A choice behind its context, with a blank between, in new memory; *begin: where the part begins that
+ * is scored. White space at the context's end is, as in lm-evaluation-harness, which joins it to what
+ * follows: tokenizers do so too. */
+char *benchmark_choice_text(const struct benchmark *b, size_t choice, size_t *n, size_t *begin,
+                            struct err *e);
+
+/* Reads a sample of choices, or its line of answers.jsonl (`line`). As benchmark_read. */
+bool benchmark_read_choices(struct benchmark *b, const struct jsonc *doc, const cJSON *object,
+                            bool line, struct err *e);
+/* The result of choices whose logp are known, with an item's other values. The result is not freed. */
+struct metric_result benchmark_choose(const struct benchmark *b, struct metric_item *item);
 
 /* A metric's name, or "plain": then *m is NULL. False without *e if there is no such metric. */
 bool benchmark_metric(const char *name, const struct metric **m);

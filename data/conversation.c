@@ -28,8 +28,7 @@ static bool note(struct reader *r, enum unused_kind kind, const char *name, cons
     return !r->unused || unused_add(r->unused, kind, name, strlen(name), &r->c->doc, at, r->e);
 }
 
-/* Hands a string over to the conversation; frees it on failure. */
-static bool own(struct reader *r, char *s)
+bool reader_own(struct reader *r, char *s)
 {
     struct conversation *c = r->c;
 
@@ -49,7 +48,7 @@ bool reader_take(struct reader *r, const cJSON *item, struct text *out)
         return true;
     }
     out->s = jsonc_string(&r->c->doc, item, &out->n, r->e);
-    return own(r, out->s);
+    return reader_own(r, out->s);
 }
 
 /* ---- keys ---- */
@@ -161,7 +160,7 @@ static bool read_content(struct reader *r, const cJSON *content, struct text *ou
     {
         ok = ok && add_part(r, part, out, &cap);
     }
-    return own(r, out->s) && ok;
+    return reader_own(r, out->s) && ok;
 }
 
 static bool find_speaker(struct reader *r, const cJSON *item, enum role *role)
@@ -293,7 +292,7 @@ static bool read_id(struct reader *r, const cJSON *id)
     spelling = jsonc_item_text(&r->c->doc, id);
     r->c->id.n = strspn(spelling, "+-.0123456789eE");
     r->c->id.s = mem_strndup(spelling, r->c->id.n, r->e);
-    return own(r, r->c->id.s);
+    return reader_own(r, r->c->id.s);
 }
 
 /* The keys that say how a sample is scored, and what they take from its turns. Without a metric they
@@ -342,6 +341,7 @@ static bool read_sample(struct reader *r)
                read_turns(r, turns, m.of[KEY_SYSTEM][0]) && read_scoring(r);
     if (m.of[KEY_SYSTEM][0] && !note(r, UNUSED_SAMPLE_KEY, "system", m.of[KEY_SYSTEM][0]))
         return false;
+    if (!plain && r->from->scored && reader_has_choices(sample)) return reader_choices(r, sample);
     if (!plain) return refuse_shape(r, sample);
     return cJSON_IsString(plain)
                ? reader_take(r, plain, &r->c->plain)

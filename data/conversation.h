@@ -10,6 +10,8 @@
  *     images        "image" or "images": a path or a list of paths
  *     system        "system" next to the turns, or a turn
  *     plain text    "text", if there are no turns
+ *     choices       "choices" or "contexts", if there are neither, where samples are scored:
+ *                   benchmark.h. The text is then the longest choice behind its context
  *     its scoring   see benchmark.h; read only of samples that are scored
  *
  * Absent may also be spelled null, "" or an empty list. A sample where two spellings disagree
@@ -44,7 +46,8 @@ struct conversation {
     struct message *messages; /* [n] */
     size_t n, cap;
     struct text answer;  /* of the last assistant turn, borrowed; {NULL, 0} if none */
-    struct text plain;   /* of a plain text sample; s is NULL if it has turns */
+    struct text plain;   /* of a plain text sample, or of choices; s is NULL if it has turns */
+    size_t context;      /* of choices (by.contexts): where the choice begins in `plain` */
     struct text id;      /* a string or a number, as spelled; s is NULL if none */
     const char **images; /* [n_images] paths as given in the sample */
     size_t n_images, cap_images;

@@ -57,6 +57,12 @@ struct members {
     const cJSON *of[KEY_USES][2];
 };
 
+/* Hands a string over to the conversation; frees it on failure. */
+bool reader_own(struct reader *r, char *s);
+/* conversation_choices.c: whether an object is a sample of choices, and reading it. */
+bool reader_has_choices(const cJSON *sample);
+bool reader_choices(struct reader *r, const cJSON *sample);
+
 /* Sets "FILE:LINE:COL: message" about an item; returns false. */
 bool reader_refuse(struct reader *r, enum drop_reason reason, const cJSON *item, const char *fmt,
                    ...) __attribute__((format(printf, 4, 5)));

@@ -256,7 +256,7 @@ static bool add_entry(struct dataset *d, struct dataset_entry *entry, struct dra
     if (!add_images(d, entry, f, e) || !note_unusual(d, entry, &f->c, e)) return false;
     entry->tokens = (int32_t)f->n; /* max_length keeps it in range */
     entry->labels = (int32_t)f->labels;
-    entry->sequences = 1;
+    entry->sequences = f->c.by.n_contexts ? (int32_t)f->c.by.n_choices : 1;
     if (!mem_grow(&d->entries, &d->cap_entries, (size_t)d->n + 1, sizeof *d->entries, e))
         return false;
     d->entries[d->n++] = *entry;

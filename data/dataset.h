@@ -140,6 +140,12 @@ const char *dataset_place(const struct dataset_entry *entry, char out[DATASET_PL
 /* The sample of an entry; the caller frees it. */
 bool dataset_sample(const struct dataset *d, int64_t entry, struct sample *s, struct err *e);
 
+/* Choice k of a sample of choices (s) behind its context as a sample of its own, of which the choice is
+ * trained, and nothing is set but tokens; the caller frees it. The cut is lm-evaluation-harness's: the
+ * context has as many tokens as it has alone. */
+bool dataset_choice(const struct dataset *d, int64_t entry, const struct sample *s, size_t k,
+                    struct sample *out, struct err *e);
+
 /* The tokens of a text as the answer to the sample's last question, without what ends a turn; s is the
  * sample. The caller frees out->ids. Fails where the prompt's last tokens depend on the answer. */
 bool dataset_continuation(const struct dataset *d, int64_t entry, const struct sample *s,

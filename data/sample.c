@@ -96,6 +96,8 @@ static bool check(const struct draft *f, const struct dataset_options *o, enum d
         return err_set(e, "asks nothing that could be answered: see evaluate.score");
     if (o->choices && !f->c.by.n_choices)
         return err_set(e, "has no \"choices\" to choose from, or no metric: see evaluate.score");
+    if (f->c.by.n_contexts && !o->choices)
+        return err_set(e, "has choices behind a context: evaluate.score \"options\" scores them");
     *reason = DROP_TOO_LONG;
     return f->n <= o->max_length || err_set(e, "%lld tokens, %s is %lld", (long long)f->n,
                                             o->limited_by, (long long)o->max_length);
@@ -113,6 +115,7 @@ static bool tokenize(struct draft *f, const struct dataset *d, enum drop_reason 
     if (!(c->plain.s ? template_plain_text(c->plain.s, c->plain.n, r, e)
                      : template_render(o->chat, c->messages, c->n, false, r, e)))
         return false;
+    if (c->by.n_contexts) r->trained[0].begin = c->context;
     *reason = DROP_TOO_LONG;
     if ((int64_t)r->len > most)
         return err_set(e, "%zu bytes of text, and %s is %lld", r->len, o->limited_by,

@@ -191,7 +191,7 @@ static void test_advice_follows_what_is_large(void **state)
     } cases[] = {
         {"baseline.batch_size=1", "evaluate.max_new_tokens=1", "trains less"},
         {"baseline.batch_size=16", "evaluate.max_new_tokens=1", "micro_batch"},
-        {"baseline.batch_size=1", "evaluate.max_new_tokens=8000", "evaluate.batch"},
+        {"baseline.layers=32", "evaluate.max_new_tokens=2000", "evaluate.batch"},
     };
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -600,7 +600,7 @@ static void test_random(void **state)
     rng_seed(&r, 1, 0); /* the seed is 1 */
     for (int i = 0; i < 4000; i++)
         for (const struct metric *m = metrics; m->name; m++)
-            score_random(m, &r);
+            if (!m->measured) score_random(m, &r);
 }
 
 /* Invalid bytes are U+FFFD, one for each part that a decoder replaces. */

@@ -347,6 +347,24 @@ static void test_recipes(void **state)
 }
 
 /* Scores of tokens are not kept by sample: differences without errors. */
+/* Tokens of four texts that are right. */
+static void put_tokens(struct run *r, const char *dir, int more)
+{
+    static const int n[] = {10, 20, 30, 40}, right[] = {5, 10, 15, 20}, gain[] = {0, 2, 1, 0};
+    struct err e;
+    char *path = run_path(r, &e, "%s/answers.jsonl", dir);
+    FILE *fp = path ? fopen(path, "w") : NULL;
+
+    assert_non_null(fp);
+    for (int i = 0; i < 4; i++)
+        fprintf(fp,
+                "{\"set\":\"s\",\"id\":\"%d\",\"tokens\":\"%d\",\"metric\":\"tokens\","
+                "\"n\":%d,\"right_tokens\":%d,\"loss\":%d}\n",
+                i, i, n[i], right[i] + more * gain[i], 2 * n[i]);
+    assert_int_equal(fclose(fp), 0);
+    free(path);
+}
+
 static void test_recipes_of_tokens(void **state)
 {
     const char *const more[] = {recipes, "evaluate.score=tokens", NULL};
@@ -356,10 +374,13 @@ static void test_recipes_of_tokens(void **state)
 
     open_run(&r, state, more);
     put_recipes(&r);
+    put_tokens(&r, "plain-rope8-rank2/stage2", 0);
+    put_tokens(&r, "ours-rope8-rank2/stage2", 1);
     must(step_report(&r, &e), &e);
     text = slurp(tmpdir_path(state, "run/report.md"), NULL);
-    assert_says(text, "| 31.25 % | ours-rope8-rank2 | 70.00 % | +70.00 | 0.00 % | -60.00 |\n");
-    assert_says(text, "no errors, for tokens are not kept by sample");
+    /* x - y is 0, 2, 1, 0 of 10, 20, 30, 40 tokens: D = 3 / 100, left -0.3, 1.4, 0.1, -1.2 */
+    assert_says(text, "+3.00 ± 1.87 ");
+    assert_says(text, "differences of the same samples");
     free(text);
     run_close(&r);
 }

@@ -116,7 +116,7 @@ bool made_open(struct run *r, enum step step, const char *dir, struct model *m, 
 }
 
 /* Whether there are as many answers as the scores were made from. */
-static bool check_answers(const char *path, const struct scores *s, struct err *e)
+static bool check_answers(const char *path, int64_t lines, struct err *e)
 {
     struct file_map map;
     int64_t n = 0;
@@ -126,8 +126,8 @@ static bool check_answers(const char *path, const struct scores *s, struct err *
          (at = memchr(at, '\n', (size_t)(end - at))); at++)
         n++;
     file_map_close(&map);
-    return n == s->all.n || err_set(e, "%s: has %lld answers, %lld were written", path,
-                                    (long long)n, (long long)s->all.n);
+    return n == lines || err_set(e, "%s: has %lld answers, %lld were written", path, (long long)n,
+                                 (long long)lines);
 }
 
 /* Calls `what` for DIR/scores.json and, where there are any, the answers. */
@@ -136,10 +136,9 @@ static bool each_score_file(struct run *r, const char *dir,
                             struct err *e)
 {
     static const char *const files[] = {"scores.json", "answers.jsonl"};
-    const int n = scorer_of(&r->c)->keeps ? 2 : 1;
     bool ok = true;
 
-    for (int i = 0; ok && i < n; i++) {
+    for (int i = 0; ok && i < 2; i++) {
         char *name = mem_printf(e, "%s/%s", dir, files[i]);
         ok = name && what(r, name, e);
         free(name);
@@ -180,7 +179,7 @@ bool made_scores(struct run *r, const char *dir, bool *whole, struct err *e)
 
     if (ok && *whole) {
         *whole = scores_load(&s, file, &why) &&
-                 (!scorer_of(&r->c)->keeps || check_answers(answers, &s, &why)) &&
+                 check_answers(answers, scores_lines(&s), &why) &&
                  each_score_file(r, dir, same, &why);
         if (!*whole && is_elsewhere(&why))
             ok = (*e = why, false);

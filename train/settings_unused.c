@@ -150,9 +150,9 @@ static bool of_answers(const struct use *u)
 {
     return scorer_of(u->c)->generates;
 }
-static bool of_kept(const struct use *u)
+static bool of_questions(const struct use *u)
 {
-    return scorer_of(u->c)->keeps;
+    return scorer_of(u->c)->needs_question;
 }
 static bool of_curve(const struct use *u)
 {
@@ -223,7 +223,7 @@ static const struct rule {
     {"save.full", for_delta, "stage1 and svd are not among run.steps", 0},
     {"evaluate.", of_eval, no_eval, 0},
     {"evaluate.max_new_tokens", of_answers, no_answers, 0},
-    {"evaluate.examples", of_kept, no_answers, 0},
+    {"evaluate.examples", of_questions, no_answers, 0},
     {"evaluate.curve_samples", of_curve, "evaluate.samples are fewer", 0},
     {"cache.", of_eval, no_eval, 0},
     {"baseline.family", for_shape, own_shape, 0},

@@ -23,6 +23,8 @@ const struct metric metrics[] = {
     {"mmmu", .choices = true, .figures = mmmu_figures, .rule = &mmmu_rule},
     {"scienceqa", .figures = exact_figures, .rule = &scienceqa_rule},
     {"scienceqa-letter", .figures = exact_figures, .rule = &scienceqa_letter_rule},
+    {"choice", .measured = true, .figures = choice_figures},
+    {"tokens", .measured = true, .figures = tokens_figures},
     {0}};
 
 const struct metric *metric_find(const char *name)
@@ -61,6 +63,7 @@ static struct inputs inputs_of(struct work *w, const struct metric_sample *s)
 
 static bool check(const struct metric *m, const struct metric_sample *s, struct err *e)
 {
+    if (m->measured) return err_set(e, "is none of answers");
     if (!s->n_references) return err_set(e, "there is no reference to compare with");
     for (size_t i = 0; i < s->n_references; i++)
         if (!s->references[i].s) return err_set(e, "reference %zu is missing", i + 1);

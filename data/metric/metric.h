@@ -48,6 +48,8 @@ enum { METRIC_TURN = 1000000 };
 struct metric_item {
     double score;
     bool undecided; /* nothing was extracted */
+    double by_length, by_bytes; /* choice: 1 if right by these */
+    double tokens, loss;        /* tokens: `score` of so many are right, with the sum of -log p */
     enum metric_word said, wanted;
     int64_t index;    /* mmbench: the row's */
     int64_t group;    /* mme: the same for the two questions of a picture */
@@ -83,6 +85,7 @@ struct metric {
     bool index;                          /* rows of a question, by their index, count together */
     bool pairs;                          /* items of a group count together, two of each */
     bool yes_no;                         /* references are yes or no */
+    bool measured;                       /* by likelihood: there are no answers, and no rule */
     const struct metric_figure *figures; /* the main one first, up to one without a name */
     const struct metric_rule *rule;
 };
@@ -130,6 +133,15 @@ size_t metric_of_kind(struct metric_item *out, const struct metric_item *items, 
  * are right, else 0; hit[n] has room for all. For figures and their standard error. */
 bool metric_circular(const struct metric_item *items, size_t n, double *hit, size_t *questions,
                      struct err *e);
+
+/* ---- choices ---- */
+
+/* choice, as lm-evaluation-harness 0.4.13 has it: which of n continuations is the likeliest, by its log p,
+ * by that over its characters and over its bytes; of equal ones the first. */
+struct metric_choice {
+    size_t taken, by_length, by_bytes;
+};
+struct metric_choice metric_choose(const double *logp, const struct text *choices, size_t n);
 
 /* ---- means ---- */
 

@@ -9,7 +9,8 @@
  *   lower.c    lower and upper case      relaxed.c      relaxed
  *   number.c   Python's float            anls.c         anls
  *   exact.c    exact, ai2d, seed,        vqa.c          vqa, vqav2
- *              scienceqa                 mmmu.c         mmmu */
+ *              scienceqa                 mmmu.c         mmmu
+ *   measured.c choice, tokens: by likelihood */
 #ifndef DATA_METRIC_METRIC_PARTS_H
 #define DATA_METRIC_METRIC_PARTS_H
 
@@ -110,7 +111,8 @@ struct points letter_chosen(struct work *w, struct points text, const int32_t *l
 /* ---- figures ---- */
 
 extern const struct metric_figure exact_figures[], seed_figures[], pope_figures[], mme_figures[],
-    mmbench_figures[], relaxed_figures[], anls_figures[], mmmu_figures[];
+    mmbench_figures[], relaxed_figures[], anls_figures[], mmmu_figures[],
+    choice_figures[], tokens_figures[];
 
 /* Elements of a list, to be put in groups. */
 struct member {

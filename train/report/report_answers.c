@@ -43,15 +43,15 @@ void report_text(FILE *fp, const char *text, size_t n)
     }
 }
 
-/* One answers.jsonl: its lines, and which of them are right. */
+/* One answers.jsonl: its lines, and what they are worth. */
 struct answers {
     const struct report_result *from;
     const char *name; /* of the column */
     char *path;
     struct file_map map;
     size_t *begin; /* [n + 1] */
-    bool *right;   /* [n] */
-    size_t n, cap_begin, cap_right;
+    struct report_worth *worth; /* [n] */
+    size_t n, cap_begin, cap_worth;
 };
 
 static bool answer_at(const struct answers *a, size_t i, struct jsonc *line, struct err *e)
@@ -73,17 +73,29 @@ static bool member(const struct jsonc *line, const char *key, struct text *out, 
     return out->s;
 }
 
+static struct report_worth worth_of(const cJSON *line)
+{
+    const cJSON *score = cJSON_GetObjectItemCaseSensitive(line, "score");
+    const cJSON *n = cJSON_GetObjectItemCaseSensitive(line, "n");
+    const cJSON *tokens = cJSON_GetObjectItemCaseSensitive(line, "right_tokens");
+
+    if (cJSON_IsNumber(n) && cJSON_IsNumber(tokens))
+        return (struct report_worth){tokens->valuedouble, n->valuedouble};
+    if (cJSON_IsNumber(score)) return (struct report_worth){score->valuedouble, 1};
+    return (struct report_worth){cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(line, "right")), 1};
+}
+
 static bool add_line(struct answers *a, size_t begin, size_t end, struct err *e)
 {
     struct jsonc line;
 
     if (!mem_grow(&a->begin, &a->cap_begin, a->n + 2, sizeof *a->begin, e) ||
-        !mem_grow(&a->right, &a->cap_right, a->n + 1, sizeof *a->right, e))
+        !mem_grow(&a->worth, &a->cap_worth, a->n + 1, sizeof *a->worth, e))
         return false;
     a->begin[a->n] = begin;
     a->begin[a->n + 1] = end;
     if (!answer_at(a, a->n, &line, e)) return false;
-    a->right[a->n++] = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(line.root, "right"));
+    a->worth[a->n++] = worth_of(line.root);
     jsonc_close(&line);
     return true;
 }
@@ -96,7 +108,7 @@ static bool answers_open(struct answers *a, const struct run *r, const struct re
     *a = (struct answers){.from = from, .name = name};
     a->path = run_path(r, e, "%s/answers.jsonl", from->dir);
     if (!a->path || !file_there(a->path, &there, e)) return false;
-    if (from->there && !there && scorer_of(&r->c)->keeps)
+    if (from->there && !there)
         log_line("%s: is not there: the report shows none of its answers; --resume with "
                  "\"evaluate\" in run.steps makes it again",
                  a->path);
@@ -115,18 +127,18 @@ static void answers_close(struct answers *a)
     file_map_close(&a->map);
     free(a->path);
     free(a->begin);
-    free(a->right);
+    free(a->worth);
 }
 
-bool report_right(const struct report *rep, const struct report_result *from, bool **right,
-                  size_t *n, struct err *e)
+bool report_worth(const struct report *rep, const struct report_result *from,
+                  struct report_worth **worth, size_t *n, struct err *e)
 {
     struct answers a;
     bool ok = answers_open(&a, rep->r, from, "", e);
 
-    *right = a.right;
+    *worth = a.worth;
     *n = a.n;
-    a.right = NULL;
+    a.worth = NULL;
     answers_close(&a);
     return ok;
 }
@@ -156,7 +168,7 @@ static bool choose_examples(const struct answers *a, size_t n_files, size_t exam
     if (!wrong) return false;
     for (size_t i = 0; i < n; i++) {
         for (size_t f = 0; f < n_files; f++)
-            wrong[i] |= i < a[f].n && !a[f].right[i];
+            wrong[i] |= i < a[f].n && a[f].worth[i].right < 1;
         n_wrong += wrong[i];
     }
     size_t n_right = n - n_wrong, from_wrong = examples / 2 < n_wrong ? examples / 2 : n_wrong;
@@ -251,7 +263,7 @@ static bool show_answer(const struct answers *a, size_t i, const struct text *id
                          member(&line, "answer", &answer, e));
 
     if (ok && there && own.n == id->n && memcmp(own.s, id->s, id->n) == 0) {
-        fputs(a->right[i] ? " " : " ✗ ", fp);
+        fputs(a->worth[i].right >= 1 ? " " : " ✗ ", fp);
         report_text(fp, answer.s, answer.n);
         fputs(" |", fp);
     } else {
@@ -317,10 +329,13 @@ static bool show_all(const struct report *rep, const struct answers *a, size_t n
 
 bool report_answers(const struct report *rep, FILE *fp, struct err *e)
 {
-    struct answers *a = mem_new((size_t)rep->n + 1, sizeof *a, "sample answers", e);
+    struct answers *a;
     size_t n = 0;
-    bool ok = a;
+    bool ok;
 
+    if (!scorer_of(&rep->r->c)->needs_question) return true; /* texts have no answers */
+    a = mem_new((size_t)rep->n + 1, sizeof *a, "sample answers", e);
+    ok = a;
     for (int64_t i = -1; ok && i < rep->n; i++) {
         const struct report_point *p = i < 0 ? NULL : &rep->points[i];
         ok = answers_open(&a[n], rep->r, p ? &p->result[REPORT_STAGE2] : &rep->base,

@@ -156,12 +156,10 @@ void report_caches(const struct report *rep, FILE *fp)
         "## Kinds of cache\n\nThe same models, with caches that hold rotated keys + latents (the "
         "original's: keys + values) in fewer bits. Bytes: of a token in all layers, measured; "
         "their share of the original's in bf16. Beside its own: the difference from the score "
-        "with the model's own kind, which is its first row, in points%s. h2o and tova: the "
-        "original, "
-        "holding that share of the tokens (model/evict.h).\n\n| model | cache | "
-        "bytes a token | share | %s |",
-        how->generates ? ", ± one standard error of the differences of the same questions" : "",
-        scorer_title(rep->r));
+        "with the model's own kind, which is its first row, in points, ± one standard error of the "
+        "differences of the same %s. h2o and tova: the original, holding that share of the tokens "
+        "(model/evict.h).\n\n| model | cache | bytes a token | share | %s |",
+        how->needs_question ? how->items : "samples", scorer_title(rep->r));
     for (const struct score_cell *cell = how->cell + 1; cell->name; cell++)
         fprintf(fp, " %s |", cell->name);
     fprintf(fp, " beside its own |\n|---|---|--:|--:|--:|");

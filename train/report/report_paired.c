@@ -66,13 +66,27 @@ static void say(const char *point, const char *set, const struct metric_figure *
     log_line("%s against base: %s: %zu questions: %s", point, set, p->n, text);
 }
 
-/* One set. What cannot be compared is said, and is no reason for a report to fail. */
+static bool compare_figure(const struct report_point *at, const char *set,
+                           const struct metric_figure *f, const struct answers_pairs *pairs,
+                           FILE *fp, struct err *e)
+{
+    struct paired p = {0};
+
+    if (pairs->n > 1 && !metric_figure_compare(f, pairs->a, pairs->b, pairs->n, &p, e))
+        return false;
+    if (p.n < 2 || isnan(p.difference_se)) return true;
+    fprintf(fp, "| %s | ", at->p.name);
+    write_row(fp, set, f, &p);
+    say(at->p.name, set, f, &p);
+    return true;
+}
+
+/* One set: its main figure, or acc and acc_norm. What cannot be compared is said, and is no reason for a report to fail. */
 static bool compare_set(const struct report_point *at, const struct answers *base,
                         const struct answers *own, const char *set, FILE *fp, struct err *e)
 {
     const struct metric_figure *f;
     struct answers_pairs pairs;
-    struct paired p = {0};
     bool ok = true;
 
     if (!answers_pairs(base, own, set, &pairs, e)) {
@@ -81,12 +95,8 @@ static bool compare_set(const struct report_point *at, const struct answers *bas
         return true;
     }
     f = benchmark_figures(pairs.metric)->figures;
-    if (pairs.n > 1) ok = metric_figure_compare(f, pairs.a, pairs.b, pairs.n, &p, e);
-    if (ok && p.n > 1 && !isnan(p.difference_se)) {
-        fprintf(fp, "| %s | ", at->p.name);
-        write_row(fp, set, f, &p);
-        say(at->p.name, set, f, &p);
-    }
+    for (int i = 0; ok && i < (pairs.metric == metric_find("choice") ? 2 : 1); i++)
+        ok = compare_figure(at, set, &f[i], &pairs, fp, e);
     answers_pairs_free(&pairs);
     return ok;
 }
@@ -110,7 +120,7 @@ bool report_paired(const struct report *rep, FILE *fp, struct err *e)
 
     for (int64_t i = 0; i < rep->n; i++)
         any = any || rep->points[i].result[REPORT_STAGE2].there;
-    if (!any || !scorer_of(&rep->r->c)->keeps) return true;
+    if (!any) return true;
     ok = open_answers(rep, &rep->base, &base, e);
     if (ok && base.n) write_head(fp);
     for (int64_t i = 0; ok && base.n && i < rep->n; i++)

@@ -95,9 +95,12 @@ bool report_paired(const struct report *rep, FILE *fp, struct err *e);
 /* Writes its section of sample answers. */
 bool report_answers(const struct report *rep, FILE *fp, struct err *e);
 
-/* Which answers of a model are right, in new memory; none if there is no file of them. */
-bool report_right(const struct report *rep, const struct report_result *from, bool **right,
-                  size_t *n, struct err *e);
+/* What the lines of a model's answers.jsonl are worth, in new memory; none if there is no file. */
+struct report_worth {
+    double right, n; /* so much of so many: of 1, or of a text's tokens */
+};
+bool report_worth(const struct report *rep, const struct report_result *from,
+                  struct report_worth **worth, size_t *n, struct err *e);
 
 /* Of a sweep of recipes (else nothing is done): fills the points' versus; draws recipes.png; writes the
  * section of report.md; prints the table. */

@@ -25,36 +25,40 @@ static const struct report_point *partner_of(const struct report *rep, const str
     return NULL;
 }
 
-/* Of n answers to the same questions, of which `won` are right here alone, and `lost` there alone. The
- * mean of the differences is d = (won - lost) / n, their mean square (won + lost) / n, so that the
- * mean's error is sqrt(((won + lost) / n - d^2) / n). */
-static void set_paired(struct report_versus *v, const bool *own, const bool *other, size_t n)
+/* Of n samples that both scored, x and y right of t: the difference is D = sum of (x - y) / sum of t, and
+ * its error, to first order that of a ratio, sqrt(sum of (x - y - D t)^2) / sum of t. */
+static void set_paired(struct report_versus *v, const struct report_worth *own,
+                       const struct report_worth *other, size_t n)
 {
-    double won = 0, lost = 0, all = (double)n;
+    double difference = 0, all = 0, squares = 0;
 
     for (size_t i = 0; i < n; i++) {
-        won += own[i] && !other[i];
-        lost += other[i] && !own[i];
+        difference += own[i].right - other[i].right;
+        all += own[i].n;
     }
-    v->difference = (won - lost) / all;
-    v->error = sqrt(((won + lost) / all - v->difference * v->difference) / all);
+    v->difference = difference / all;
+    for (size_t i = 0; i < n; i++) {
+        const double left = own[i].right - other[i].right - v->difference * own[i].n;
+        squares += left * left;
+    }
+    v->error = sqrt(squares) / all;
 }
 
 bool report_versus(const struct report *rep, const struct report_result *own,
                    const struct report_result *other, struct report_versus *v, struct err *e)
 {
-    bool *right[2] = {NULL, NULL};
+    struct report_worth *worth[2] = {NULL, NULL};
     size_t n[2] = {0, 0};
     bool ok = true;
 
     v->difference = report_score(rep, own) - report_score(rep, other);
     v->error = NAN;
-    if (isnan(v->difference) || !scorer_of(&rep->r->c)->keeps) return true;
-    ok = report_right(rep, own, &right[0], &n[0], e) &&
-         report_right(rep, other, &right[1], &n[1], e);
-    if (ok && n[0] && n[0] == n[1]) set_paired(v, right[0], right[1], n[0]);
-    free(right[0]);
-    free(right[1]);
+    if (isnan(v->difference)) return true;
+    ok = report_worth(rep, own, &worth[0], &n[0], e) &&
+         report_worth(rep, other, &worth[1], &n[1], e);
+    if (ok && n[0] && n[0] == n[1]) set_paired(v, worth[0], worth[1], n[0]);
+    free(worth[0]);
+    free(worth[1]);
     return ok;
 }
 
@@ -152,14 +156,10 @@ bool report_recipes(const struct report *rep, FILE *fp, struct err *e)
     fprintf(
         fp,
         "\"Beside the first\": the difference from the score of the first recipe that has a point "
-        "of the same size of the cache, in points");
-    if (how->keeps)
-        fprintf(fp,
-                ", ± one standard error of the differences of the same %s. Within %d of those, no "
-                "difference is shown. Another run.seed would move what was trained as well.\n\n",
-                how->items, SHOWN);
-    else
-        fprintf(fp, "; no errors, for %s are not kept by sample.\n\n", how->items);
+        "of the same size of the cache, in points, ± one standard error of the differences of the "
+        "same %s. Within %d of those, no difference is shown. Another run.seed would move what was "
+        "trained as well.\n\n",
+        how->needs_question ? how->items : "samples", SHOWN);
     fprintf(fp, "| cache | point | after SVD | beside the first | stage 2 | beside the first |\n"
                 "|--:|---|--:|--:|--:|--:|\n");
     for (int64_t i = 0; i < rep->n; i++)

@@ -303,7 +303,7 @@ bool evaluate(struct run *r, struct model *m, const struct evaluate_how *how, st
                            .context = how->context,
                            .curve = how->curve,
                            .out = s};
-    const bool answers = how->answers && v.s.how->keeps;
+    const bool answers = how->answers;
     struct file_out out = {0};
     struct cache_how cache = {0};
     double begin = clock_seconds();

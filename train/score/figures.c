@@ -9,7 +9,8 @@
 bool figures_add_set(struct scores *s, const struct eval_set *set, const struct scored *scored,
                      size_t n, struct err *e)
 {
-    const struct metric *m = set->data.metric;
+    const struct metric *m =
+        n && scored->item.tokens > 0 ? metric_find("tokens") : set->data.metric;
     struct metric_item *items;
     bool ok;
 
@@ -46,12 +47,17 @@ static bool is_in(const struct part *p, const struct scored *s)
 static bool set_error(struct score *to, const struct part *part, double *x, int64_t *cluster,
                       struct err *e)
 {
-    size_t k = 0;
+    size_t k = 0, samples = 0;
 
+    for (size_t i = 0; i < part->n; i++)
+        samples += is_in(part, &part->scored[i]);
     for (size_t i = 0; i < part->n; i++) {
         const struct scored *one = &part->scored[i];
         if (!is_in(part, one)) continue;
         x[k] = one->item.score;
+        if (one->item.tokens > 0) /* of a ratio of sums, to first order */
+            x[k] = (one->item.score - score_share(to) * one->item.tokens) * (double)samples /
+                   (double)to->n;
         cluster[k++] = one->item.cluster;
     }
     to->has_error = k > 1;

@@ -75,21 +75,14 @@ static int64_t best(const struct asked *a, const double *logp, int64_t stride, b
     return found;
 }
 
-/* The line of the option that is taken, with "logp": log p of each, null where one is missing. */
-static bool write_option(const struct scoring *s, int64_t i, const struct asked *a,
-                         const double *logp, const struct metric_result *r, struct err *e)
+/* log p of each option, NaN where one is missing, for the line of the option that is taken. */
+static bool keep_likelihoods(struct benchmark *by, const struct asked *a, const double *logp,
+                             int64_t stride, struct err *e)
 {
-    cJSON *line = scoring_line(s, i, r->extracted, r, e);
-    cJSON *list = line ? cJSON_AddArrayToObject(line, "logp") : NULL;
-    bool ok = list;
-
-    for (int64_t k = 0; ok && k < a->n; k++)
-        ok = cJSON_AddItemToArray(list, a->text[k].s
-                                            ? cJSON_CreateNumber(logp[k * s->n])
-                                            : cJSON_CreateNull());
-    if (ok) return scoring_put(s, line, e);
-    cJSON_Delete(line);
-    return line ? err_set(e, "out of memory for an answer") : false;
+    by->logp = mem_new(by->n_choices, sizeof *by->logp, "options", e);
+    for (size_t k = 0; by->logp && k < by->n_choices; k++)
+        by->logp[k] = k < OPTIONS && a->text[k].s ? logp[(int64_t)k * stride] : NAN;
+    return by->logp;
 }
 
 static bool count(struct scoring *s, int64_t i, const struct asked *a, const double *logp,
@@ -103,7 +96,8 @@ static bool count(struct scoring *s, int64_t i, const struct asked *a, const dou
         benchmark_item(&s->samples[i].by, &r, scoring_picture(s, i), s->samples[i].id);
 
     return scoring_count(s, i, &one, &item, e) &&
-           (!s->answers || write_option(s, i, a, logp + i, &r, e));
+           keep_likelihoods(&s->samples[i].by, a, logp + i, n, e) &&
+           scoring_put_answer(s, i, r.extracted, &r, e);
 }
 
 /* The options of all samples as tokens: o[k * n + i] is option k of sample i. */
@@ -149,7 +143,8 @@ static bool options_open(struct all_options *all, const struct scoring *s, struc
     return ok;
 }
 
-bool options_score(struct scoring *s, struct err *e)
+/* Options of questions that are asked as the set's template asks them. */
+static bool asked_score(struct scoring *s, struct err *e)
 {
     const struct generator how = scoring_generator(s);
     struct all_options all;
@@ -167,6 +162,12 @@ bool options_score(struct scoring *s, struct err *e)
         ok = count(s, i, &all.a[i], all.logp, e);
     options_free(&all, s->n);
     return ok;
+}
+
+bool options_score(struct scoring *s, struct err *e)
+{
+    if (s->set->data.metric && s->set->data.metric->measured) return choices_score(s, e);
+    return asked_score(s, e);
 }
 
 void options_say(char text[SCORE_TEXT], const char *title, const struct score *all)

@@ -83,6 +83,15 @@ void scores_free(struct scores *s)
     memset(s, 0, sizeof *s);
 }
 
+int64_t scores_lines(const struct scores *s)
+{
+    int64_t n = 0;
+
+    for (size_t i = 0; i < s->n_sets; i++)
+        n += s->sets[i].n;
+    return s->n_sets && strcmp(s->sets[0].metric, "tokens") == 0 ? n : s->all.n;
+}
+
 double scores_main(const struct scores *s, const struct run *r)
 {
     return s->all.n ? scorer_of(&r->c)->cell[0].value(&s->all) : 0;

@@ -45,6 +45,9 @@ bool scores_add_kind(struct scores *s, const char *kind, const struct score *one
 void scores_sort(struct scores *s); /* the kinds by name */
 void scores_free(struct scores *s);
 
+/* How many samples they are of: the lines of answers.jsonl. */
+int64_t scores_lines(const struct scores *s);
+
 /* The figure of all samples that makes a point of the curve; 0 without samples. */
 double scores_main(const struct scores *s, const struct run *r);
 

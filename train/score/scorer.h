@@ -43,11 +43,15 @@ bool scoring_count(struct scoring *s, int64_t i, const struct score *one,
 /* The path of its first picture; n 0: it has none. */
 struct text scoring_picture(const struct scoring *s, int64_t i);
 
-/* A line of answers.jsonl about sample i; NULL, with *e set: out of memory. */
-cJSON *scoring_line(const struct scoring *s, int64_t i, struct text answer,
-                    const struct metric_result *r, struct err *e);
+/* A line of answers.jsonl about sample i: what was asked, and `tokens` ids hashed; NULL, with *e set: out
+ * of memory. */
+cJSON *scoring_line(const struct scoring *s, int64_t i, int64_t tokens, struct err *e);
 /* Writes it, and deletes it. */
 bool scoring_put(const struct scoring *s, cJSON *line, struct err *e);
+/* The whole line of an answer, given or taken, with what it was scored by; with likelihoods, if the
+ * sample's benchmark has them. Nothing is written where none is wanted. */
+bool scoring_put_answer(const struct scoring *s, int64_t i, struct text answer,
+                        const struct metric_result *r, struct err *e);
 
 /* How the run's models are run on a batch. */
 struct generator scoring_generator(const struct scoring *s);
@@ -66,7 +70,6 @@ struct scorer {
     bool needs_question; /* a sample that asks nothing is refused */
     bool needs_choices;  /* a sample that has no options is refused */
     bool generates;      /* answers of up to evaluate.max_new_tokens */
-    bool keeps;          /* answers.jsonl: a line for each sample */
     bool (*batch)(struct scoring *s, struct err *e);
     /* For the log; title: the name of the first cell. */
     void (*say)(char text[SCORE_TEXT], const char *title, const struct score *all);
@@ -91,6 +94,7 @@ const char *scorer_counted(const struct run *r);
 bool answers_score(struct scoring *s, struct err *e);
 void answers_say(char text[SCORE_TEXT], const char *title, const struct score *all);
 bool options_score(struct scoring *s, struct err *e);
+bool choices_score(struct scoring *s, struct err *e); /* options of a set of choices */
 void options_say(char text[SCORE_TEXT], const char *title, const struct score *all);
 bool tokens_score(struct scoring *s, struct err *e);
 void tokens_say(char text[SCORE_TEXT], const char *title, const struct score *all);

@@ -6,8 +6,32 @@
 #include "base/plural.h"
 #include "train/score/prompts.h"
 
+#include <cjson/cJSON.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+/* For the figures of the set, and for comparing two models on the same samples. */
+static bool count(struct scoring *s, int64_t i, const struct score *one, struct err *e)
+{
+    const struct sample *sample = &s->samples[i];
+    const struct metric_result r = {.score = one->right, .extracted = sample->id};
+    struct metric_item item = benchmark_item(&sample->by, &r, scoring_picture(s, i), sample->id);
+    cJSON *line;
+
+    item.tokens = (double)one->n;
+    item.loss = one->loss;
+    if (!scoring_count(s, i, one, &item, e)) return false;
+    if (!s->answers) return true;
+    line = scoring_line(s, i, sample->n, e);
+    if (!line) return false;
+    if (cJSON_AddStringToObject(line, "metric", "tokens") &&
+        cJSON_AddNumberToObject(line, "n", (double)one->n) &&
+        cJSON_AddNumberToObject(line, "right_tokens", one->right) &&
+        cJSON_AddNumberToObject(line, "loss", one->loss))
+        return scoring_put(s, line, e);
+    cJSON_Delete(line);
+    return err_set(e, "out of memory for a score");
+}
 
 bool tokens_score(struct scoring *s, struct err *e)
 {
@@ -28,7 +52,7 @@ bool tokens_score(struct scoring *s, struct err *e)
             one.right += each[k].right;
             one.loss += each[k].loss;
         }
-        ok = scoring_count(s, i, &one, NULL, e);
+        ok = count(s, i, &one, e);
     }
     prompts_close(&p, s, ok);
     free(each);
