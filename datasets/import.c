@@ -19,7 +19,7 @@ static void say(const struct import *im)
 {
     const struct import_task *t = im->task;
     const int64_t unused = import_join_unused(im);
-    char images[600] = "";
+    char images[600] = "", length[50] = "";
 
     tool_say("%s/%s.jsonl: %" PRId64 " question%s", im->out, t->name, im->written,
              plural(im->written));
@@ -41,9 +41,10 @@ static void say(const struct import *im)
                  "--images needs those pictures",
                  im->letters);
     if (im->beside) snprintf(images, sizeof images, ", \"images\": \"%s\"", im->images);
-    tool_say("in data.eval: {\"path\": \"%s/%s.jsonl\"%s, \"name\": \"%s\", \"max_new_tokens\": "
-             "%" PRId64 "}",
-             im->out, t->name, images, t->name, t->max_new);
+    if (t->max_new)
+        snprintf(length, sizeof length, ", \"max_new_tokens\": %" PRId64, t->max_new);
+    tool_say("in data.eval: {\"path\": \"%s/%s.jsonl\"%s, \"name\": \"%s\"%s}%s", im->out, t->name,
+             images, t->name, length, t->max_new ? "" : ", with evaluate.score \"options\"");
 }
 
 static bool import_files(struct import *im, char *const *files, int n)
@@ -65,7 +66,7 @@ static void task_names(char *out, size_t size)
 
 static bool find_task(struct import *im, const char *name)
 {
-    char names[400];
+    char names[500];
 
     task_names(names, sizeof names);
     im->task = import_task_find(name);

@@ -6,6 +6,7 @@
  *   import_fields.c  what records have in common: texts, options, pictures
  *   import_tasks.c   a row for each benchmark, and a function: what a record asks
  *   import_options.c the same, of questions with options
+ *   import_choices.c the same, of those that are scored by likelihood, and their samples
  *   import_join.c    answers in a file of their own, found by the question's id
  *   import_check.c   what a set must be to be scored: ids, labels, pairs, turned rows
  *   import_write.c   questions as samples, and pictures out of tables
@@ -83,7 +84,7 @@ struct import_task {
     const char *name, *metric;
     enum import_form form; /* of its original files; those that end in .jsonl are JSON */
     const char *list;  /* with IMPORT_JSON: the member that has the list; NULL: the whole file */
-    int64_t max_new;   /* tokens to allow an answer */
+    int64_t max_new;   /* tokens to allow an answer; 0: it is scored by likelihood */
     int64_t published; /* questions of the published set; 0: not known */
     const char *split; /* taken if none is named; NULL: all that is there */
     bool (*take)(struct import *im, const struct record *r); /* calls import_question */
@@ -130,7 +131,7 @@ bool field_number(struct import *im, const struct record *r, const char *names, 
 /* "QUESTION\nA. one\nB. two": missing options are left out. */
 const char *text_with_choices(struct import *im, const char *question, const struct question *q);
 const char *text_stripped(struct import *im, const char *s); /* of white space at the ends */
-/* As Python's str.capitalize: the first character in title case, all others lower. */
+/* As Python's str.capitalize: the first character in title case, all others lower; NULL of NULL. */
 const char *text_capitalized(struct import *im, const char *s);
 const char *path_base(const char *path); /* its last part */
 
@@ -140,6 +141,14 @@ bool import_seedbench(struct import *im, const struct record *r);
 bool import_mmbench(struct import *im, const struct record *r);
 bool import_scienceqa(struct import *im, const struct record *r);
 bool import_mmmu(struct import *im, const struct record *r);
+
+/* import_choices.c: contexts and choices, as lm-evaluation-harness 0.4.13 has them. */
+bool import_hellaswag(struct import *im, const struct record *r);
+bool import_arc(struct import *im, const struct record *r);
+bool import_piqa(struct import *im, const struct record *r);
+bool import_openbookqa(struct import *im, const struct record *r);
+bool import_winogrande(struct import *im, const struct record *r);
+bool import_mmlu(struct import *im, const struct record *r);
 
 /* ---- the rest ---- */
 
