@@ -257,6 +257,11 @@ static bool add_entry(struct dataset *d, struct dataset_entry *entry, struct dra
     entry->tokens = (int32_t)f->n; /* max_length keeps it in range */
     entry->labels = (int32_t)f->labels;
     entry->sequences = f->c.by.n_contexts ? (int32_t)f->c.by.n_choices : 1;
+    entry->longest = entry->tokens;
+    if (d->o.window && f->c.plain.s && f->n > d->o.window) {
+        entry->sequences = (int32_t)(1 + (f->n - d->o.window + d->o.stride - 1) / d->o.stride);
+        entry->longest = (int32_t)d->o.window;
+    }
     if (!mem_grow(&d->entries, &d->cap_entries, (size_t)d->n + 1, sizeof *d->entries, e))
         return false;
     d->entries[d->n++] = *entry;
@@ -293,8 +298,8 @@ static bool count(struct dataset *d, struct err *e)
     for (int64_t i = 0; i < d->n; i++) {
         d->tokens += d->entries[i].tokens;
         d->labels += d->entries[i].labels;
-        if (d->entries[i].tokens > d->longest) {
-            d->longest = d->entries[i].tokens;
+        if (d->entries[i].longest > d->longest) {
+            d->longest = d->entries[i].longest;
             d->longest_entry = i;
         }
     }

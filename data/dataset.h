@@ -57,6 +57,8 @@ struct dataset_options {
     /* Answers will be asked for: reject samples without a question, and read how each is scored
      * (data/benchmark.h). */
     bool asked;
+    int64_t window, stride; /* texts of more than `window` tokens are scored in windows of so many,
+                             * `stride` apart, and may be of any length; 0: none is */
     bool choices;       /* with asked: reject samples without options to choose from */
     const char *metric; /* with asked: of all, instead of the samples' own; NULL: these */
 };
@@ -86,7 +88,8 @@ struct dataset_entry {
     int64_t line;           /* where it begins, from 1 */
     int64_t col;            /* its column, from 1 */
     int32_t tokens, labels; /* after image expansion */
-    int32_t sequences;      /* that it is scored as: 1, or one for each of its choices */
+    int32_t sequences;      /* that it is scored as: 1, or one for each of its choices or windows */
+    int32_t longest;        /* tokens of the longest of these */
     int64_t first_image;    /* into `refs` */
     int32_t images;
     uint64_t group;     /* hash of what groups it, where the metric needs whole groups */

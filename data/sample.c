@@ -99,6 +99,7 @@ static bool check(const struct draft *f, const struct dataset_options *o, enum d
     if (f->c.by.n_contexts && !o->choices)
         return err_set(e, "has choices behind a context: evaluate.score \"options\" scores them");
     *reason = DROP_TOO_LONG;
+    if (o->window && f->c.plain.s && f->n <= INT32_MAX) return true;
     return f->n <= o->max_length || err_set(e, "%lld tokens, %s is %lld", (long long)f->n,
                                             o->limited_by, (long long)o->max_length);
 }
@@ -117,7 +118,7 @@ static bool tokenize(struct draft *f, const struct dataset *d, enum drop_reason 
         return false;
     if (c->by.n_contexts) r->trained[0].begin = c->context;
     *reason = DROP_TOO_LONG;
-    if ((int64_t)r->len > most)
+    if ((int64_t)r->len > most && !(o->window && c->plain.s))
         return err_set(e, "%zu bytes of text, and %s is %lld", r->len, o->limited_by,
                        (long long)o->max_length);
     *reason = DROP_BROKEN;

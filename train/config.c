@@ -280,6 +280,14 @@ static const struct schema_row rows[] = {
      .help = "most samples scored at a time; 0: as many as an eighth of the memory takes"},
     {"evaluate.max_new_tokens", SCHEMA_INT(C, evaluate.max_new_tokens), .def = "64",
      .min = SCHEMA_FROM(1), .max = SCHEMA_TO(65536), .help = "longest answer"},
+    {"evaluate.window", SCHEMA_INT(C, evaluate.window), .def = "0", .min = SCHEMA_FROM(0),
+     .max = SCHEMA_TO(1 << 24),
+     .help = "tokens of a window that moves over texts that are longer, with score \"tokens\"; 0: "
+             "texts of more than data.max_length are left out"},
+    {"evaluate.stride", SCHEMA_INT(C, evaluate.stride), .def = "0", .min = SCHEMA_FROM(0),
+     .max = SCHEMA_TO(1 << 24),
+     .help = "tokens from a window to the next, each of which scores what none has scored before; "
+             "0: evaluate.window"},
     {"evaluate.examples", SCHEMA_INT(C, evaluate.examples), .def = "8", .min = SCHEMA_FROM(0),
      .max = SCHEMA_TO(1000), .may_change = true, .help = "answers shown in the report"},
     {"evaluate.caches", SCHEMA_STRINGS(C, evaluate.caches), .def = "[]", .max_len = 64,

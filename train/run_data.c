@@ -154,6 +154,27 @@ static bool check_copied(const struct run *r, struct err *e)
     return !saves || model_check_copied(r->c.model.path, r->c.model.tokenizer, e);
 }
 
+/* How texts are scored that are longer than what fits. */
+static bool set_window(const struct run *r, struct dataset_options *o, struct err *e)
+{
+    const int64_t window = r->c.evaluate.window, stride = r->c.evaluate.stride;
+
+    if (r->c.evaluate.score != SCORE_TOKENS || !window) return true;
+    if (window < 2)
+        return err_set(e, "evaluate.window is 1: a window of two tokens is the first that scores one");
+    if (window > o->max_length)
+        return err_set(e, "evaluate.window is %lld, and %s is %lld: no more fits", (long long)window,
+                       o->limited_by, (long long)o->max_length);
+    if (stride > window)
+        return err_set(e,
+                       "evaluate.stride is %lld, and evaluate.window %lld: what lies between two "
+                       "windows would not be scored",
+                       (long long)stride, (long long)window);
+    o->window = window;
+    o->stride = stride ? stride : window;
+    return true;
+}
+
 static bool open_sets(struct run *r, const struct dataset_options *o, struct err *e)
 {
     const struct config_source *train = r->c.data.train.v, *eval = r->c.data.eval.v;
@@ -172,6 +193,7 @@ static bool open_sets(struct run *r, const struct dataset_options *o, struct err
     log_line("data.train: %lld sample%s, %lld token%s, %lld trained; the longest has %lld",
              (long long)r->train.n, plural(r->train.n), (long long)r->train.tokens,
              plural(r->train.tokens), (long long)r->train.labels, (long long)r->train.longest);
+    if (!set_window(r, &eval_o, e)) return false;
     eval_o.asked = scorer_of(&r->c)->needs_question;
     eval_o.choices = scorer_of(&r->c)->needs_choices;
     r->eval = mem_new((size_t)r->c.data.eval.n, sizeof *r->eval, "eval sets", e);

@@ -154,6 +154,14 @@ static bool of_questions(const struct use *u)
 {
     return scorer_of(u->c)->needs_question;
 }
+static bool of_window(const struct use *u)
+{
+    return u->c->evaluate.score == SCORE_TOKENS;
+}
+static bool of_stride(const struct use *u)
+{
+    return u->c->evaluate.window > 0;
+}
 static bool of_curve(const struct use *u)
 {
     return !u->c->evaluate.samples || u->c->evaluate.curve_samples <= u->c->evaluate.samples;
@@ -224,6 +232,8 @@ static const struct rule {
     {"evaluate.", of_eval, no_eval, 0},
     {"evaluate.max_new_tokens", of_answers, no_answers, 0},
     {"evaluate.examples", of_questions, no_answers, 0},
+    {"evaluate.window", of_window, "evaluate.score is not \"tokens\"", 0},
+    {"evaluate.stride", of_stride, "evaluate.window is 0", 0},
     {"evaluate.curve_samples", of_curve, "evaluate.samples are fewer", 0},
     {"cache.", of_eval, no_eval, 0},
     {"baseline.family", for_shape, own_shape, 0},

@@ -92,6 +92,7 @@ static bool open_entries(struct dry_batch *b, const struct dataset *d, const int
             b->samples[i] = b->samples[i - 1];
         else
             ok = dataset_sample(d, entry[which(b, i)], &b->samples[i], e);
+        if (ok && d->o.window && b->samples[i].n > d->o.window) b->samples[i].n = d->o.window;
     }
     return ok && batch_fill(&b->buffer, b->samples, b->n, prompt, e);
 }
@@ -211,6 +212,7 @@ bool dry_teacher(struct run *r, struct model *shape, const struct dry_graph *g, 
 struct largest_batch {
     struct batch_item *items; /* [n_items] of the set, owned */
     int64_t begin, n, rows;   /* items of the batch: from `begin` on */
+    int64_t tokens;           /* that it has at a time */
 };
 
 static bool find_largest(struct run *r, struct model *shape, const struct eval_set *set,
@@ -234,6 +236,7 @@ static bool find_largest(struct run *r, struct model *shape, const struct eval_s
         most = tokens;
         l->begin = at;
         l->n = size;
+        l->tokens = tokens < room.rows ? tokens : room.rows;
     }
     return true;
 }
@@ -267,6 +270,8 @@ bool dry_answers(struct run *r, struct model *shape, const struct eval_set *set,
     for (int64_t i = 0; ok && i < l.n; i++)
         entry[i] = l.items[l.begin + i].entry;
     ok = ok && open_entries(&b, d, entry, l.n, scorer_of(&r->c)->needs_question, e);
+    if (ok && d->o.window) /* one window of each is in the graph */
+        b.times = (double)l.tokens / (double)b.buffer.batch.tokens;
     if (ok) {
         answers_graph(&b, r, shape);
         *graph = whole(&b, tape_bytes(r->tape));

@@ -73,12 +73,12 @@ bool batches_order(const struct dataset *d, struct batch_item *items, int64_t n,
     if (!longest) return false;
     for (int64_t i = 0; i < n; i++) {
         const int64_t p = picture_of(d, items[i].entry);
-        const int32_t tokens = d->entries[items[i].entry].tokens;
+        const int32_t tokens = d->entries[items[i].entry].longest;
         if (p >= 0 && tokens > longest[p]) longest[p] = tokens;
     }
     for (int64_t i = 0; i < n; i++) { /* by length, then by picture */
         const int64_t p = picture_of(d, items[i].entry);
-        const int64_t tokens = p >= 0 ? longest[p] : d->entries[items[i].entry].tokens;
+        const int64_t tokens = p >= 0 ? longest[p] : d->entries[items[i].entry].longest;
         items[i].key = tokens * (d->n_images + 1) + d->n_images - (p >= 0 ? p : d->n_images);
     }
     free(longest);
@@ -93,7 +93,7 @@ int64_t batches_next(const struct dataset *d, const struct batch_item *items, in
 
     for (; at + count < n && (!room->samples || count < room->samples); count++) {
         const struct dataset_entry *one = &d->entries[items[at + count].entry];
-        const int64_t most = one->tokens > longest ? one->tokens : longest;
+        const int64_t most = one->longest > longest ? one->longest : longest;
         sequences += one->sequences;
         if (count && sequences * (most + room->more) > room->rows) break;
         longest = most;
@@ -109,8 +109,10 @@ int64_t batches_rows(const struct dataset *d, const struct batch_item *items, in
     for (int64_t i = 0; i < n; i++) {
         const struct dataset_entry *one = &d->entries[items[i].entry];
         sequences += one->sequences;
-        if (one->tokens > longest) longest = one->tokens;
+        if (one->longest > longest) longest = one->longest;
     }
+    if (n == 1 && sequences > room->rows / longest) /* windows: as many at a time as fit */
+        sequences = room->rows / longest > 1 ? room->rows / longest : 1;
     return sequences * (longest + room->more);
 }
 
@@ -119,6 +121,6 @@ int64_t batches_tokens(const struct dataset *d, const struct batch_item *items, 
     int64_t tokens = 0;
 
     for (int64_t i = 0; i < n; i++)
-        tokens += d->entries[items[i].entry].tokens * d->entries[items[i].entry].sequences;
+        tokens += (int64_t)d->entries[items[i].entry].longest * d->entries[items[i].entry].sequences;
     return tokens;
 }

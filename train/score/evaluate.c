@@ -150,14 +150,13 @@ static bool choose_items(struct evaluation *v, const struct eval_set *set, struc
 }
 
 /* Scores this process's batches of a set. */
-static bool score_batches(struct evaluation *v, const struct eval_set *set,
-                          const struct batch_room *room, struct err *e)
+static bool score_batches(struct evaluation *v, const struct eval_set *set, struct err *e)
 {
     int64_t size;
 
     v->s.set = set;
     for (int64_t at = 0, b = 0;
-         (size = batches_next(&set->data, v->items, v->n_items, at, room)) > 0; at += size, b++) {
+         (size = batches_next(&set->data, v->items, v->n_items, at, &v->s.room)) > 0; at += size, b++) {
         if (b % cluster_size() != cluster_rank()) continue;
         log_progress("%s: scoring %s, %lld of %lld", v->context, set->name, (long long)at,
                      (long long)v->n_items);
@@ -235,14 +234,13 @@ static bool evaluate_set(struct evaluation *v, const struct eval_set *set, bool 
                          struct err *e)
 {
     const size_t before = v->n_all;
-    struct batch_room room;
     bool ok = true;
 
-    if (!batches_room(v->s.r, v->s.m, set, &room, e)) return false;
+    if (!batches_room(v->s.r, v->s.m, set, &v->s.room, e)) return false;
     v->s.n_scored = 0;
     if (answers) ok = (v->s.answers = open_memstream(&v->lines, &v->n_lines)) != NULL;
     ok = (ok || err_set(e, "out of memory for answers")) && choose_items(v, set, e) &&
-         score_batches(v, set, &room, e);
+         score_batches(v, set, e);
     if (v->s.answers && fclose(v->s.answers) != 0 && ok)
         ok = err_set(e, "out of memory for answers");
     ok = cluster_go_on(ok, e) && gather_set(v, e) &&

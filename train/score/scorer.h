@@ -19,6 +19,7 @@ struct scoring {
     struct sample *samples;         /* [n] */
     const struct batch_item *items; /* [n]: of each, its place in the set */
     int64_t n;
+    struct batch_room room;
     FILE *answers; /* of answers.jsonl, a line for each sample; NULL: not wanted */
     struct generate_stats *stats;
     const struct cache_how *cache;
