@@ -158,8 +158,7 @@ static bool read_context(const struct source *s, struct benchmark *b)
     if (find(s, "contexts")) {
         if (one)
             return jsonc_fail(s->doc, one, s->e, "has both \"contexts\" and \"%s\"", one->string);
-        return read_list(s, "contexts", false, &b->contexts, &b->n_contexts) &&
-               repeat_choice(s, b);
+        return read_list(s, "contexts", false, &b->contexts, &b->n_contexts) && repeat_choice(s, b);
     }
     if (context && question)
         return jsonc_fail(s->doc, question, s->e, "has both \"context\" and \"question\"");
@@ -203,8 +202,7 @@ static bool check_choices(const struct source *s, const struct benchmark *b)
         return jsonc_fail(s->doc, s->object, s->e, "has %zu choices: from 2 to %d are read",
                           b->n_choices, BENCHMARK_CHOICES);
     for (size_t i = 0; i < b->n_choices; i++)
-        if (!b->choices[i].n)
-            return jsonc_fail(s->doc, s->object, s->e, "choice %zu is empty", i);
+        if (!b->choices[i].n) return jsonc_fail(s->doc, s->object, s->e, "choice %zu is empty", i);
     return true;
 }
 
@@ -234,7 +232,8 @@ char *benchmark_choice_text(const struct benchmark *b, size_t choice, size_t *n,
     all[context.n] = ' ';
     memcpy(all + context.n + 1, text.s, text.n);
     *n = context.n + 1 + text.n;
-    for (*begin = context.n; *begin && strchr(" \t\n\r\f\v", all[*begin - 1]); --*begin) {}
+    for (*begin = context.n; *begin && strchr(" \t\n\r\f\v", all[*begin - 1]); --*begin) {
+    }
     return all;
 }
 
@@ -310,8 +309,9 @@ static bool check(const struct benchmark *b, struct err *e)
     struct metric_result r;
 
     if (b->metric->measured)
-        return err_set(e, "metric \"%s\" is none of answers: it is taken by itself, where "
-                          "evaluate.score is \"options\" or \"tokens\"",
+        return err_set(e,
+                       "metric \"%s\" is none of answers: it is taken by itself, where "
+                       "evaluate.score is \"options\" or \"tokens\"",
                        b->metric->name);
     if (b->metric->index && row_index(b) < 0)
         return err_set(e,

@@ -59,8 +59,8 @@ struct dataset_options {
     bool asked;
     int64_t window, stride; /* texts of more than `window` tokens are scored in windows of so many,
                              * `stride` apart, and may be of any length; 0: none is */
-    bool choices;       /* with asked: reject samples without options to choose from */
-    const char *metric; /* with asked: of all, instead of the samples' own; NULL: these */
+    bool choices;           /* with asked: reject samples without options to choose from */
+    const char *metric;     /* with asked: of all, instead of the samples' own; NULL: these */
 };
 
 extern const char *const drop_names[DROPS];

@@ -11,7 +11,8 @@
 /* What a record asks; texts as in struct question. */
 struct ask {
     const char *id, *context, *category;
-    const char *contexts[IMPORT_CHOICES]; /* [n_contexts], which `context` then continues: winogrande */
+    const char
+        *contexts[IMPORT_CHOICES]; /* [n_contexts], which `context` then continues: winogrande */
     int n_contexts;
     const char *choice[IMPORT_CHOICES];
     int choices, label; /* label -1: there is none */
@@ -61,9 +62,10 @@ static bool put(struct import *im, const struct record *r, const struct ask *a)
     for (int i = 0; i < a->choices; i++)
         if (!*a->choice[i]) return import_fail(im, r, "choice %d is empty", i);
     if (a->label < 0 || a->label >= n)
-        return import_fail(im, r,
-                           "no choice is its answer: where the answers of a part are not published, "
-                           "as of most \"test\" parts, nothing can be scored here");
+        return import_fail(
+            im, r,
+            "no choice is its answer: where the answers of a part are not published, "
+            "as of most \"test\" parts, nothing can be scored here");
     o = line_of(im, r, a);
     text = o ? jsonc_print(o, false, im->e) : NULL;
     cJSON_Delete(o);
@@ -222,8 +224,7 @@ bool import_piqa(struct import *im, const struct record *r)
                     .choices = 2,
                     .label = number_of(field(r, "label"))};
 
-    if (!q.choice[0] || !q.choice[1])
-        return import_fail(im, r, "\"sol1\" or \"sol2\" is missing");
+    if (!q.choice[0] || !q.choice[1]) return import_fail(im, r, "\"sol1\" or \"sol2\" is missing");
     if (goal) q.context = import_text(im, "Question: %s\nAnswer:", goal);
     return put(im, r, &q);
 }
@@ -270,11 +271,11 @@ bool import_mmlu(struct import *im, const struct record *r)
         if (*c == '_') *c = ' ';
     t = text_trimmed((struct text){(char *)(uintptr_t)question, strlen(question)});
     if (plain)
-        q.context = import_text(im,
-                                "The following are multiple choice questions (with answers) about "
-                                "%s.\n\n%.*s\nA. %s\nB. %s\nC. %s\nD. %s\nAnswer:",
-                                plain, (int)t.n, t.s, q.choice[0], q.choice[1], q.choice[2],
-                                q.choice[3]);
+        q.context =
+            import_text(im,
+                        "The following are multiple choice questions (with answers) about "
+                        "%s.\n\n%.*s\nA. %s\nB. %s\nC. %s\nD. %s\nAnswer:",
+                        plain, (int)t.n, t.s, q.choice[0], q.choice[1], q.choice[2], q.choice[3]);
     free(plain);
     memcpy(q.choice, letters, sizeof letters);
     return put(im, r, &q);

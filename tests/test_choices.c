@@ -18,8 +18,7 @@
 
 /* ---- the importer ---- */
 
-static const char *const tasks[] = {"hellaswag",  "arc",        "piqa",
-                                    "openbookqa", "winogrande", "mmlu"};
+static const char *const tasks[] = {"hellaswag", "arc", "piqa", "openbookqa", "winogrande", "mmlu"};
 
 static const char *line_end(const char *at)
 {
@@ -63,11 +62,16 @@ static void test_import_refuses(void **state)
     static const struct {
         const char *task, *line, *why;
     } cases[] = {
-        {"hellaswag", "{\"activity_label\":\"a\",\"ctx_a\":\"b\",\"ctx_b\":\"c\",\"endings\":[\"d\",\"e\"],\"label\":\"\"}",
+        {"hellaswag",
+         "{\"activity_label\":\"a\",\"ctx_a\":\"b\",\"ctx_b\":\"c\",\"endings\":[\"d\",\"e\"],"
+         "\"label\":\"\"}",
          "d.jsonl:1:1: no choice is its answer"},
-        {"arc", "{\"question\":\"q\",\"choices\":{\"text\":[\"a\",\"b\"],\"label\":[\"A\",\"B\"]},\"answerKey\":\"C\"}",
+        {"arc",
+         "{\"question\":\"q\",\"choices\":{\"text\":[\"a\",\"b\"],\"label\":[\"A\",\"B\"]},"
+         "\"answerKey\":\"C\"}",
          "no choice is its answer"},
-        {"arc", "{\"question\":{\"stem\":\"q\",\"choices\":[{\"text\":\"a\"}]},\"answerKey\":\"A\"}",
+        {"arc",
+         "{\"question\":{\"stem\":\"q\",\"choices\":[{\"text\":\"a\"}]},\"answerKey\":\"A\"}",
          "a choice needs \"text\" and \"label\""},
         {"piqa", "{\"goal\":\"g\",\"sol1\":\"a\",\"label\":0}", "\"sol1\" or \"sol2\" is missing"},
         {"winogrande", "{\"sentence\":\"s\",\"option1\":\"a\",\"option2\":\"b\",\"answer\":\"1\"}",
@@ -116,7 +120,8 @@ static void test_scores(void **state)
 
 static const char good[] =
     "{\"id\":\"a\",\"context\":\"What is it? \",\"choices\":[\"a cat\",\"a\"],\"label\":1}\n"
-    "{\"id\":\"b\",\"contexts\":[\"One\",\"The other one\"],\"continuation\":\"is it.\",\"label\":0}\n"
+    "{\"id\":\"b\",\"contexts\":[\"One\",\"The other one\"],\"continuation\":\"is "
+    "it.\",\"label\":0}\n"
     "{\"id\":\"c\",\"question\":\"What\",\"choices\":[\"is it\",\"one\",\"two\"],\"label\":2,"
     "\"category\":\"k\"}\n";
 
@@ -182,14 +187,16 @@ static void test_refuses(void **state)
     } cases[] = {
         {"{\"context\":\"a\",\"choices\":[\"b\",\"c\"]}", "1:1: \"label\" is missing"},
         {"{\"context\":\"a\",\"choices\":[\"b\",\"c\"],\"label\":2}", "one of 2 choices"},
-        {"{\"context\":\"a\",\"choices\":[\"b\",\"c\"],\"label\":\"1\"}", "\"label\" must be the number"},
+        {"{\"context\":\"a\",\"choices\":[\"b\",\"c\"],\"label\":\"1\"}",
+         "\"label\" must be the number"},
         {"{\"context\":\"a\",\"choices\":[\"b\"],\"label\":0}", "has 1 choices: from 2 to 26"},
         {"{\"context\":\"a\",\"choices\":[\"b\",\"\"],\"label\":0}", "choice 1 is empty"},
         {"{\"context\":\"a\",\"choices\":[\"b\",null],\"label\":0}", "must be a list of strings"},
         {"{\"choices\":[\"b\",\"c\"],\"label\":0}", "need a \"context\" or \"question\""},
         {"{\"contexts\":[\"b\",\"c\"],\"label\":0}", "needs \"continuation\""},
         {"{\"contexts\":[\"b\",\"c\"],\"context\":\"a\",\"label\":0}", "has both \"contexts\" and"},
-        {"{\"context\":\"a\",\"question\":\"a\",\"choices\":[\"b\",\"c\"],\"label\":0}", "has both"},
+        {"{\"context\":\"a\",\"question\":\"a\",\"choices\":[\"b\",\"c\"],\"label\":0}",
+         "has both"},
         {"{\"context\":\"a\",\"choices\":[\"b\",\"c\"],\"label\":0,\"metric\":\"exact\"}",
          "\"metric\""},
     };
@@ -253,10 +260,11 @@ static void test_run(void **state)
     write_run(state);
     must_run(state, "$B/mha2mla-train --config $C --set 'run.steps=[\"baseline\"]' "
                     "--set baseline.steps=2");
-    must_run(state, "for b in 0 1; do " RUN "--set run.dir=$T/c$b --set evaluate.batch=$b "
-                    "--set evaluate.score=options "
-                    "--set 'data.eval=[{\"path\":\"'$T'/choices.jsonl\",\"name\":\"c\"}]' || exit 1; "
-                    "done");
+    must_run(state,
+             "for b in 0 1; do " RUN "--set run.dir=$T/c$b --set evaluate.batch=$b "
+             "--set evaluate.score=options "
+             "--set 'data.eval=[{\"path\":\"'$T'/choices.jsonl\",\"name\":\"c\"}]' || exit 1; "
+             "done");
     must_say(state, "acc_norm");
     must_run(state, "grep -q 'of 4[0-9]* tokens' $T/c0/train.log; "
                     "$B/mha2mla-data score $T/c0/base/answers.jsonl --against "
@@ -288,8 +296,8 @@ static void test_tokens_run(void **state)
     must_run(state, "$B/mha2mla-train --config $C --set 'run.steps=[\"baseline\"]' "
                     "--set baseline.steps=2");
     must_run(state, RUN "--set run.dir=$T/t --set evaluate.score=tokens "
-                    "--set 'data.eval=[{\"path\":\"'$T'/text.jsonl\",\"name\":\"t\"}]' && "
-                    "$B/mha2mla-data score $T/t/base/answers.jsonl");
+                        "--set 'data.eval=[{\"path\":\"'$T'/text.jsonl\",\"name\":\"t\"}]' && "
+                        "$B/mha2mla-data score $T/t/base/answers.jsonl");
     must_say(state, "perplexity");
     for (int i = 0; i < 9; i++) {
         cJSON *line = answer(state, "t/base/answers.jsonl", i);
@@ -316,7 +324,8 @@ static void test_tokens_run(void **state)
  * that holds all is none. lm-evaluation-harness's windows of n tokens are those of n + 1, n apart. */
 static void test_windows(void **state)
 {
-    static const char *const settings[] = {"--set evaluate.window=200", "", "--set evaluate.window=12",
+    static const char *const settings[] = {"--set evaluate.window=200", "",
+                                           "--set evaluate.window=12",
                                            "--set evaluate.window=12 --set evaluate.stride=5",
                                            "--set evaluate.window=12 --set evaluate.stride=5 "
                                            "--set evaluate.batch=1"};
@@ -351,7 +360,7 @@ static void test_windows(void **state)
                     "--set 'data.eval=[{\"path\":\"'$T'/text.jsonl\"}]'");
     must_say(state, "what lies between two windows would not be scored");
     must_run(state, RUN "--set run.dir=$T/w3 --set evaluate.score=tokens --set evaluate.window=12 "
-                    "--dry-run --set 'data.eval=[{\"path\":\"'$T'/text.jsonl\"}]'");
+                        "--dry-run --set 'data.eval=[{\"path\":\"'$T'/text.jsonl\"}]'");
 }
 
 /* Two texts of 2 and 6 tokens, 1 and 5 of them right: 6 / 8, and with d = x - 0.75 t of -0.5 and 0.5 the
@@ -379,10 +388,11 @@ static void test_token_errors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        tmpdir_test(test_import),   tmpdir_test(test_import_refuses),
+        tmpdir_test(test_import),      tmpdir_test(test_import_refuses),
         cmocka_unit_test(test_scores), tmpdir_test(test_tokens),
-        tmpdir_test(test_refuses),  cmocka_unit_test(test_token_errors),
-        program_test(test_windows), program_test(test_run),     program_test(test_tokens_run),
+        tmpdir_test(test_refuses),     cmocka_unit_test(test_token_errors),
+        program_test(test_windows),    program_test(test_run),
+        program_test(test_tokens_run),
     };
 
     return cmocka_run_group_tests_name("choices", tests, NULL, NULL);

@@ -219,7 +219,9 @@ static const struct kind {
     int vocab; /* pieces before the added tokens */
     const char *added[8];
 } kinds[] = {
-    {"q25", "qwen2_vl", 56,
+    {"q25",
+     "qwen2_vl",
+     56,
      {"<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
       "<|video_pad|>"}}, /* a system text before the picture */
     {"next-llama", "vicuna_v1", 46, {"</s>", "<image>"}},
@@ -303,19 +305,21 @@ static void check_equal(void *const *state, const char *score)
              score);
     must_run(state, command);
     must_say(state, " tokens of prompts, 0 were shared"); /* one by one, the last */
-    must_run(state, "cd $T/all && n=0; for f in $(find . -name answers.jsonl) $(find . -name "
-                    "scores.json); do cmp $f ../one/$f || exit 1; n=$((n + 1)); done; test $n -gt 2;"
-                    " grep -q 'shared' train.log; ! grep -q ' 0 were shared' train.log");
+    must_run(state,
+             "cd $T/all && n=0; for f in $(find . -name answers.jsonl) $(find . -name "
+             "scores.json); do cmp $f ../one/$f || exit 1; n=$((n + 1)); done; test $n -gt 2;"
+             " grep -q 'shared' train.log; ! grep -q ' 0 were shared' train.log");
 }
 
 static void test_runs(void **state)
 {
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         char command[300];
-        snprintf(command, sizeof command,
-                 "mkdir -p $T/m && cp tests/data/vlm/%s/config.json tests/data/vlm/%s/*_config.json "
-                 "tests/data/vlm/%s/model.safetensors $T/m/",
-                 kinds[i].dir, kinds[i].dir, kinds[i].dir);
+        snprintf(
+            command, sizeof command,
+            "mkdir -p $T/m && cp tests/data/vlm/%s/config.json tests/data/vlm/%s/*_config.json "
+            "tests/data/vlm/%s/model.safetensors $T/m/",
+            kinds[i].dir, kinds[i].dir, kinds[i].dir);
         must_run(state, command);
         write_tokenizer(tmpdir_path(state, "m/tokenizer.json"), &kinds[i]);
         write_samples(tmpdir_path(state, "d.jsonl"));

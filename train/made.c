@@ -178,8 +178,7 @@ bool made_scores(struct run *r, const char *dir, bool *whole, struct err *e)
     bool ok = file && answers && file_there(file, whole, e);
 
     if (ok && *whole) {
-        *whole = scores_load(&s, file, &why) &&
-                 check_answers(answers, scores_lines(&s), &why) &&
+        *whole = scores_load(&s, file, &why) && check_answers(answers, scores_lines(&s), &why) &&
                  each_score_file(r, dir, same, &why);
         if (!*whole && is_elsewhere(&why))
             ok = (*e = why, false);

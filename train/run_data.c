@@ -161,10 +161,11 @@ static bool set_window(const struct run *r, struct dataset_options *o, struct er
 
     if (r->c.evaluate.score != SCORE_TOKENS || !window) return true;
     if (window < 2)
-        return err_set(e, "evaluate.window is 1: a window of two tokens is the first that scores one");
+        return err_set(e,
+                       "evaluate.window is 1: a window of two tokens is the first that scores one");
     if (window > o->max_length)
-        return err_set(e, "evaluate.window is %lld, and %s is %lld: no more fits", (long long)window,
-                       o->limited_by, (long long)o->max_length);
+        return err_set(e, "evaluate.window is %lld, and %s is %lld: no more fits",
+                       (long long)window, o->limited_by, (long long)o->max_length);
     if (stride > window)
         return err_set(e,
                        "evaluate.stride is %lld, and evaluate.window %lld: what lies between two "

@@ -120,8 +120,8 @@ static bool each_right(const struct metric_item *items, size_t n, struct metric_
 
     (void)e;
     for (*k = 0; *k < n; ++*k)
-        v[*k] = (struct metric_value){
-            share + (items[*k].score - share * items[*k].tokens) / length, items[*k].cluster};
+        v[*k] = (struct metric_value){share + (items[*k].score - share * items[*k].tokens) / length,
+                                      items[*k].cluster};
     return true;
 }
 
@@ -133,9 +133,9 @@ static bool each_perplexity(const struct metric_item *items, size_t n, struct me
 
     (void)e;
     for (*k = 0; *k < n; ++*k)
-        v[*k] = (struct metric_value){
-            exp(loss) * (1 + (items[*k].loss - loss * items[*k].tokens) / length),
-            items[*k].cluster};
+        v[*k] = (struct metric_value){exp(loss) *
+                                          (1 + (items[*k].loss - loss * items[*k].tokens) / length),
+                                      items[*k].cluster};
     return true;
 }
 

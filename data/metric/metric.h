@@ -47,7 +47,7 @@ enum { METRIC_TURN = 1000000 };
 
 struct metric_item {
     double score;
-    bool undecided; /* nothing was extracted */
+    bool undecided;             /* nothing was extracted */
     double by_length, by_bytes; /* choice: 1 if right by these */
     double tokens, loss;        /* tokens: `score` of so many are right, with the sum of -log p */
     enum metric_word said, wanted;

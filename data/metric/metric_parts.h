@@ -111,8 +111,8 @@ struct points letter_chosen(struct work *w, struct points text, const int32_t *l
 /* ---- figures ---- */
 
 extern const struct metric_figure exact_figures[], seed_figures[], pope_figures[], mme_figures[],
-    mmbench_figures[], relaxed_figures[], anls_figures[], mmmu_figures[],
-    choice_figures[], tokens_figures[];
+    mmbench_figures[], relaxed_figures[], anls_figures[], mmmu_figures[], choice_figures[],
+    tokens_figures[];
 
 /* Elements of a list, to be put in groups. */
 struct member {

@@ -49,7 +49,7 @@ struct answers {
     const char *name; /* of the column */
     char *path;
     struct file_map map;
-    size_t *begin; /* [n + 1] */
+    size_t *begin;              /* [n + 1] */
     struct report_worth *worth; /* [n] */
     size_t n, cap_begin, cap_worth;
 };

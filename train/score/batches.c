@@ -42,10 +42,10 @@ bool batches_room(struct run *r, struct model *m, const struct eval_set *set,
 {
     const double rows = (double)r->memory_limit / MEMORY_SHARE / row_bytes(r, m);
 
-    *room = (struct batch_room){
-        .rows = rows < MOST_ROWS ? (int64_t)rows : MOST_ROWS,
-        .samples = r->c.evaluate.batch,
-        .more = scorer_of(&r->c)->generates ? run_max_new(r, set - r->eval) : 0};
+    *room = (struct batch_room){.rows = rows < MOST_ROWS ? (int64_t)rows : MOST_ROWS,
+                                .samples = r->c.evaluate.batch,
+                                .more = scorer_of(&r->c)->generates ? run_max_new(r, set - r->eval)
+                                                                    : 0};
     /* machines may differ in memory, and all processes must cut alike */
     return r->dry || cluster_broadcast(&room->rows, sizeof room->rows, 0, e);
 }
@@ -121,6 +121,7 @@ int64_t batches_tokens(const struct dataset *d, const struct batch_item *items, 
     int64_t tokens = 0;
 
     for (int64_t i = 0; i < n; i++)
-        tokens += (int64_t)d->entries[items[i].entry].longest * d->entries[items[i].entry].sequences;
+        tokens +=
+            (int64_t)d->entries[items[i].entry].longest * d->entries[items[i].entry].sequences;
     return tokens;
 }

@@ -74,9 +74,9 @@ static bool count(struct scoring *s, int64_t i, const double *logp, struct err *
     item = benchmark_item(by, &r, scoring_picture(s, i), s->samples[i].id);
     item.by_length = lengths.by_length;
     item.by_bytes = lengths.by_bytes;
-    return scoring_count(
-               s, i, &(struct score){.n = 1, .right = r.score, .by_length = item.by_length}, &item,
-               e) &&
+    return scoring_count(s, i,
+                         &(struct score){.n = 1, .right = r.score, .by_length = item.by_length},
+                         &item, e) &&
            scoring_put_answer(s, i, r.extracted, &r, e);
 }
 

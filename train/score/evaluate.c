@@ -101,8 +101,8 @@ void evaluate_each(const struct run *r, int64_t set, bool curve, entry_visitor *
 /* An evaluation under way. */
 struct evaluation {
     struct scoring s;
-    const char *context; /* of the progress line */
-    bool curve;          /* only the samples of the curve */
+    const char *context;      /* of the progress line */
+    bool curve;               /* only the samples of the curve */
     struct batch_item *items; /* [n_items]: of the set, in the order in which they are scored */
     int64_t n_items;
     size_t cap_items, cap_samples;
@@ -156,7 +156,8 @@ static bool score_batches(struct evaluation *v, const struct eval_set *set, stru
 
     v->s.set = set;
     for (int64_t at = 0, b = 0;
-         (size = batches_next(&set->data, v->items, v->n_items, at, &v->s.room)) > 0; at += size, b++) {
+         (size = batches_next(&set->data, v->items, v->n_items, at, &v->s.room)) > 0;
+         at += size, b++) {
         if (b % cluster_size() != cluster_rank()) continue;
         log_progress("%s: scoring %s, %lld of %lld", v->context, set->name, (long long)at,
                      (long long)v->n_items);
