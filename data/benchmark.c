@@ -127,8 +127,9 @@ static bool read_label(const struct source *s, struct benchmark *b)
     const cJSON *item = find(s, "label");
 
     if (!item) return jsonc_fail(s->doc, s->object, s->e, "\"label\" is missing: the right choice");
-    if (!cJSON_IsNumber(item) || item->valuedouble != (double)(int)item->valuedouble ||
-        item->valuedouble < 0 || item->valuedouble >= (double)b->n_choices)
+    if (!cJSON_IsNumber(item) || !(item->valuedouble >= 0) ||
+        item->valuedouble >= (double)b->n_choices ||
+        item->valuedouble != (double)(int64_t)item->valuedouble)
         return jsonc_fail(s->doc, item, s->e,
                           "\"label\" must be the number of the right one of %zu choices, from 0",
                           b->n_choices);
