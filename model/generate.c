@@ -273,8 +273,7 @@ bool model_score(const struct generator *g, const struct forward *f, struct toke
 
     tape_begin(g->t, false);
     all.seq = in_order(g->t, b->samples);
-    if (!f->cache &&
-        !kv_cache_new(&cache, g->m, g->cache, b->samples, longest_sample(b), e))
+    if (!f->cache && !kv_cache_new(&cache, g->m, g->cache, b->samples, longest_sample(b), e))
         return false;
     if (!f->cache) all.cache = &cache;
     loss = model_extend_scores(g->m, g->t, &all, each, e);

@@ -100,8 +100,7 @@ static bool score_option(struct prompted *c, const struct continuation *o, doubl
     if (!s.b.tokens) return true;
     f.seq = s.seq;
     each = tape_new_array(c->g->t, struct token_score, s.b.tokens);
-    if (!model_extend_scores(c->g->m, c->g->t, &f, each, e) ||
-        !generate_forward(c->g, c->cache, e))
+    if (!model_extend_scores(c->g->m, c->g->t, &f, each, e) || !generate_forward(c->g, c->cache, e))
         return false;
     for (int64_t i = 0; i < s.b.samples; i++) {
         const int64_t sample = s.seq[i];
