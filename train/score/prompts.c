@@ -166,6 +166,16 @@ static bool open_cache(struct prompts *p, const struct scoring *s, const struct 
     return kv_cache_new(&p->cache, s->m, s->cache, in->n, longest + in->more, e);
 }
 
+/* Not where frequencies depend on a sequence's length: they are not those of its beginning. Nor where a
+ * prompt sees itself before it is packed, or newest rows wait to be. */
+static bool can_share(const struct scoring *s)
+{
+    const struct cache_kind *kind = s->cache ? &s->cache->kind : NULL;
+
+    return s->m->cfg.text.rope_scaling.type != ROPE_DYNAMIC &&
+           !(kind && (kind->exact || cache_kind_waits(kind)));
+}
+
 bool prompts_open(struct prompts *p, const struct scoring *s, const struct prompts_in *in,
                   struct err *e)
 {
@@ -175,8 +185,7 @@ bool prompts_open(struct prompts *p, const struct scoring *s, const struct promp
     memset(p, 0, sizeof *p);
     p->seq = mem_new((size_t)in->n, sizeof *p->seq, "prompts", e);
     ok = skip && p->seq && open_cache(p, s, in, e);
-    /* frequencies that depend on a sequence's length are not those of its beginning */
-    if (ok && s->m->cfg.text.rope_scaling.type != ROPE_DYNAMIC) prompts_share(in, skip);
+    if (ok && can_share(s)) prompts_share(in, skip);
     ok = ok && compute_heads(p, s, in, skip, e) &&
          batch_fill(&p->batch, in->samples, in->n, in->prompts, e);
     if (ok) {
