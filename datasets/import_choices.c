@@ -23,7 +23,7 @@ static bool add_list(cJSON *o, const char *key, const char *const *v, int n)
     return cJSON_AddItemToObject(o, key, cJSON_CreateStringArray(v, n));
 }
 
-static cJSON *line_of(const struct import *im, const struct record *r, const struct ask *a)
+static cJSON *line_of(const struct import *im, const struct ask *a)
 {
     char id[300];
     cJSON *o = cJSON_CreateObject();
@@ -66,7 +66,7 @@ static bool put(struct import *im, const struct record *r, const struct ask *a)
             im, r,
             "no choice is its answer: where the answers of a part are not published, "
             "as of most \"test\" parts, nothing can be scored here");
-    o = line_of(im, r, a);
+    o = line_of(im, a);
     text = o ? jsonc_print(o, false, im->e) : NULL;
     cJSON_Delete(o);
     if (!text) return false;

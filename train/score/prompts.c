@@ -167,13 +167,14 @@ static bool open_cache(struct prompts *p, const struct scoring *s, const struct 
 }
 
 /* Not where frequencies depend on a sequence's length: they are not those of its beginning. Nor where a
- * prompt sees itself before it is packed, or newest rows wait to be. */
+ * prompt sees itself before it is packed, newest rows wait to be, or tokens are taken out by the attention
+ * that the whole prompt gives. */
 static bool can_share(const struct scoring *s)
 {
     const struct cache_kind *kind = s->cache ? &s->cache->kind : NULL;
 
     return s->m->cfg.text.rope_scaling.type != ROPE_DYNAMIC &&
-           !(kind && (kind->exact || cache_kind_waits(kind)));
+           !(kind && (kind->exact || cache_kind_waits(kind) || kind->evict.rule));
 }
 
 bool prompts_open(struct prompts *p, const struct scoring *s, const struct prompts_in *in,
