@@ -424,8 +424,8 @@ static bool add_likelihoods(cJSON *object, const struct benchmark *b)
         if (!cJSON_AddItemToArray(list, isnan(b->logp[i]) ? cJSON_CreateNull()
                                                           : cJSON_CreateNumber(b->logp[i])))
             return false;
-    return list && (!b->metric->measured ||
-                    cJSON_AddNumberToObject(object, "label", (double)b->label));
+    return list &&
+           (!b->metric->measured || cJSON_AddNumberToObject(object, "label", (double)b->label));
 }
 
 bool benchmark_write(const struct benchmark *b, cJSON *object)

@@ -41,8 +41,7 @@ static void say(const struct import *im)
                  "--images needs those pictures",
                  im->letters);
     if (im->beside) snprintf(images, sizeof images, ", \"images\": \"%s\"", im->images);
-    if (t->max_new)
-        snprintf(length, sizeof length, ", \"max_new_tokens\": %" PRId64, t->max_new);
+    if (t->max_new) snprintf(length, sizeof length, ", \"max_new_tokens\": %" PRId64, t->max_new);
     tool_say("in data.eval: {\"path\": \"%s/%s.jsonl\"%s, \"name\": \"%s\"%s}%s", im->out, t->name,
              images, t->name, length, t->max_new ? "" : ", with evaluate.score \"options\"");
 }

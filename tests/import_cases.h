@@ -521,6 +521,93 @@ static const struct import_case {
                {"r.jsonl",
                 "{\"index\":2,\"question\":\"Q\",\"A\":\"a\",\"answer\":\"A\",\"image\":\"p\"}\n"}},
      .says = "r.jsonl:1:1: some pictures are in a table and others lie beside it"},
+    /* contexts and choices: what is asked of all fields is in tests/data/lm_eval */
+    {.task = "hellaswag",
+     .files = {{"h.jsonl",
+                "{\"ind\":24,\"activity_label\":\"Roofs\",\"ctx_a\":\"A man "
+                "sits.\",\"ctx_b\":\"he\",\"endings\":[\"is [x] up.\",\"falls.\"],\"label\":1}"
+                "\n"}},
+     .samples = 1,
+     .want = {{0, "id", "hellaswag/24"},
+              {0, "context", "Roofs: A man sits. He"},
+              {0, "choices.0", "is up."}}},
+    {.task = "hellaswag",
+     .files = {{"d.jsonl", "{\"activity_label\":\"a\",\"ctx_a\":\"b\",\"ctx_b\":\"c\",\"endings\":["
+                           "\"d\",\"e\"],\"label\":\"\"}"
+                           "\n"}},
+     .says = "d.jsonl:1:1: no choice is its answer"},
+    {.task = "arc",
+     .files = {{"a.jsonl",
+                "{\"id\":\"M1\",\"question\":{\"stem\":\"Which?\",\"choices\":[{\"text\":\"ice\","
+                "\"label\":\"A\"},{\"text\":\"fire\",\"label\":\"B\"}]},\"answerKey\":\"B\"}"
+                "\n"}},
+     .samples = 1,
+     .want = {{0, "id", "arc/M1"},
+              {0, "context", "Question: Which?\nAnswer:"},
+              {0, "choices.1", "fire"}}},
+    {.task = "arc",
+     .files = {{"d.jsonl", "{\"question\":\"q\",\"choices\":{\"text\":[\"a\",\"b\"],\"label\":["
+                           "\"A\",\"B\"]},\"answerKey\":\"C\"}"
+                           "\n"}},
+     .says = "no choice is its answer"},
+    {.task = "arc",
+     .files = {{"d.jsonl",
+                "{\"question\":{\"stem\":\"q\",\"choices\":[{\"text\":\"a\"}]},\"answerKey\":\"A\"}"
+                "\n"}},
+     .says = "a choice needs \"text\" and \"label\""},
+    {.task = "piqa",
+     .files = {{"r.jsonl",
+                "{\"goal\":\"Open it\",\"sol1\":\"turn the lid\",\"sol2\":\"break it\",\"label\":0}"
+                "\n"},
+               {"s.jsonl",
+                "{\"goal\":\"Open it\",\"sol1\":\"turn the lid\",\"sol2\":\"break it\",\"label\":0}"
+                "\n"}},
+     .samples = 2,
+     .want = {{0, "context", "Question: Open it\nAnswer:"},
+              {0, "choices.0", "turn the lid"},
+              {1, "id", "piqa/2"}}},
+    {.task = "piqa",
+     .files = {{"d.jsonl", "{\"goal\":\"g\",\"sol1\":\"a\",\"label\":0}"
+                           "\n"}},
+     .says = "\"sol1\" or \"sol2\" is missing"},
+    {.task = "openbookqa",
+     .files = {{"o.jsonl",
+                "{\"id\":\"7-1\",\"question_stem\":\"The sun is\",\"choices\":{\"text\":[\"a "
+                "star\",\"a moon\"],\"label\":[\"A\",\"B\"]},\"answerKey\":\"A\"}"
+                "\n"}},
+     .samples = 1,
+     .want = {{0, "id", "openbookqa/7-1"},
+              {0, "context", "The sun is"},
+              {0, "choices.1", "a moon"}}},
+    {.task = "openbookqa",
+     .files = {{"d.jsonl", "{\"question_stem\":\"q\",\"choices\":[],\"answerKey\":\"A\"}"
+                           "\n"}},
+     .says = "has 0 choices"},
+    {.task = "winogrande",
+     .files = {{"w.jsonl", "{\"qID\":\"w1\",\"sentence\":\"It is so as the _ is "
+                           "big.\",\"option1\":\"cup\",\"option2\":\"case\",\"answer\":\"2\"}"
+                           "\n"}},
+     .samples = 1,
+     .want = {{0, "id", "winogrande/w1"},
+              {0, "contexts.1", "It is so as the case"},
+              {0, "continuation", "is big."}}},
+    {.task = "winogrande",
+     .files = {{"d.jsonl",
+                "{\"sentence\":\"s\",\"option1\":\"a\",\"option2\":\"b\",\"answer\":\"1\"}"
+                "\n"}},
+     .says = "has no gap"},
+    {.task = "mmlu",
+     .files =
+         {{"m.jsonl",
+           "{\"question\":\" What is 2 + 2? "
+           "\",\"subject\":\"abstract_algebra\",\"choices\":[\"3\",\"4\",\"5\",\"6\"],\"answer\":1}"
+           "\n"}},
+     .samples = 1,
+     .want = {{0, "id", "mmlu/1"}, {0, "choices.3", "D"}, {0, "category", "abstract_algebra"}}},
+    {.task = "mmlu",
+     .files = {{"d.jsonl", "{\"question\":\"q\",\"subject\":\"s\",\"choices\":[\"a\"],\"answer\":0}"
+                           "\n"}},
+     .says = "has 1 choices, and not 4"},
 };
 
 #endif

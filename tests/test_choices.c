@@ -57,41 +57,6 @@ static void test_import(void **state)
     }
 }
 
-static void test_import_refuses(void **state)
-{
-    static const struct {
-        const char *task, *line, *why;
-    } cases[] = {
-        {"hellaswag",
-         "{\"activity_label\":\"a\",\"ctx_a\":\"b\",\"ctx_b\":\"c\",\"endings\":[\"d\",\"e\"],"
-         "\"label\":\"\"}",
-         "d.jsonl:1:1: no choice is its answer"},
-        {"arc",
-         "{\"question\":\"q\",\"choices\":{\"text\":[\"a\",\"b\"],\"label\":[\"A\",\"B\"]},"
-         "\"answerKey\":\"C\"}",
-         "no choice is its answer"},
-        {"arc",
-         "{\"question\":{\"stem\":\"q\",\"choices\":[{\"text\":\"a\"}]},\"answerKey\":\"A\"}",
-         "a choice needs \"text\" and \"label\""},
-        {"piqa", "{\"goal\":\"g\",\"sol1\":\"a\",\"label\":0}", "\"sol1\" or \"sol2\" is missing"},
-        {"winogrande", "{\"sentence\":\"s\",\"option1\":\"a\",\"option2\":\"b\",\"answer\":\"1\"}",
-         "has no gap"},
-        {"mmlu", "{\"question\":\"q\",\"subject\":\"s\",\"choices\":[\"a\"],\"answer\":0}",
-         "has 1 choices, and not 4"},
-        {"openbookqa", "{\"question_stem\":\"q\",\"choices\":[],\"answerKey\":\"A\"}",
-         "has 0 choices"},
-    };
-
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        char line[200];
-        spill(tmpdir_path(state, "d.jsonl"), cases[i].line, strlen(cases[i].line));
-        snprintf(line, sizeof line, "! $B/mha2mla-data import %s $T/d.jsonl --out $T/x",
-                 cases[i].task);
-        must_run(state, line);
-        must_say(state, cases[i].why);
-    }
-}
-
 /* ---- scores ---- */
 
 static void test_scores(void **state)
@@ -388,11 +353,9 @@ static void test_token_errors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        tmpdir_test(test_import),      tmpdir_test(test_import_refuses),
-        cmocka_unit_test(test_scores), tmpdir_test(test_tokens),
-        tmpdir_test(test_refuses),     cmocka_unit_test(test_token_errors),
-        program_test(test_windows),    program_test(test_run),
-        program_test(test_tokens_run),
+        tmpdir_test(test_import),  cmocka_unit_test(test_scores),       tmpdir_test(test_tokens),
+        tmpdir_test(test_refuses), cmocka_unit_test(test_token_errors), program_test(test_windows),
+        program_test(test_run),    program_test(test_tokens_run),
     };
 
     return cmocka_run_group_tests_name("choices", tests, NULL, NULL);

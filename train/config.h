@@ -96,7 +96,7 @@ struct config {
         int score; /* SCORE_... */
         int64_t samples, curve_samples, batch, max_new_tokens, examples;
         struct schema_strings caches; /* train/caches.h */
-        int64_t window, stride; /* tokens; 0: none; as the window */
+        int64_t window, stride;       /* tokens; 0: none; as the window */
     } evaluate;
     struct {
         int rope, latent; /* of ROW_FORM_NAMES, autograd/row_form.h */
