@@ -253,10 +253,9 @@ static int64_t *in_order(struct tape *t, int64_t n)
 
 bool model_prefill(const struct generator *g, const struct forward *f, struct err *e)
 {
-    double begin = clock_seconds();
+    const double begin = clock_seconds();
 
-    tape_begin(g->t, false);
-    if (!model_extend(g->m, g->t, f, e) || !generate_forward(g, f->cache, e)) return false;
+    if (!generate_logits(g, f, e)) return false;
     if (g->stats) g->stats->prefill_seconds += clock_seconds() - begin;
     return true;
 }
