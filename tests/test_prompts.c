@@ -350,6 +350,16 @@ static void check_equal(void *const *state, const char *score)
              " grep -q 'shared' train.log; ! grep -q ' 0 were shared' train.log");
 }
 
+/* Where tokens are taken out of the cache, by the attention of whole prompts, nothing is shared. */
+static void check_evicted(void *const *state)
+{
+    must_run(state,
+             "rm -rf $T/all $T/one; for k in all:0 one:1; do $B/mha2mla-train --config $C --set "
+             "run.dir=$T/${k%:*} --set evaluate.batch=${k#*:} --set 'run.steps=[\"evaluate\"]' "
+             "--set 'evaluate.caches=[\"h2o:0.5\"]' || exit 1; done; "
+             "cmp $T/all/base/cache-h2o:0.5/answers.jsonl $T/one/base/cache-h2o:0.5/answers.jsonl");
+}
+
 static void test_runs(void **state)
 {
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
@@ -364,6 +374,7 @@ static void test_runs(void **state)
         write_samples(tmpdir_path(state, "d.jsonl"));
         write_config(state, &kinds[i]);
         check_equal(state, "answers");
+        check_evicted(state);
         check_equal(state, "options");
         check_likelihoods(state, "base/answers.jsonl");
         check_likelihoods(state, "rope4-rank4/stage2/answers.jsonl");
