@@ -210,10 +210,8 @@ static struct tensor *attention_layer(struct model *m, struct tape *t, const str
                                  .scale = 1 / sqrt((double)c->head_dim)};
 
     build_query(m, t, l, x, b->table, q);
-    a.part[0] =
-        (struct cached_part){.q[TEXT] = q[0],
-                             .width = model_rope_dim(m, l),
-                             .k_groups = model_rope_keys(m)};
+    a.part[0] = (struct cached_part){
+        .q[TEXT] = q[0], .width = model_rope_dim(m, l), .k_groups = model_rope_keys(m)};
     store_keys(t, b, CACHE_ROPE, l, build_key(m, t, l, x, b->table), &a.part[0]);
     if (m->state == ATTN_FULL) {
         store_values(t, b, l, op_linear(t, x, param_tensor(w->v), param_tensor(w->v_b), NULL), &a);
