@@ -98,12 +98,24 @@ static const struct row rows[] = {
      "images model=@/base dir=@/pictures kind=.jpg", REPEAT, TORCH, NULL, 7, .unit = "images/s"},
     {NULL, "PNG 640 x 480: decode, resize, normalise",
      "images model=@/base dir=@/pictures kind=.png", REPEAT, TORCH, NULL, 7, .unit = "images/s"},
+#define DECODE(sequences, cache, of)                                                               \
+    "decode model=@/quarter context={8192|64} sequences=" sequences " cache=" cache, REPEAT, OURS, \
+        "decode model=@/base context={8192|64} sequences=" sequences " cache=" of
     {"Decoding: MLA at 25 % of the cache, beside our own MHA (in the other column)",
-     "7B's shapes, 4 layers, context of 8192, 1 sequence",
-     "decode model=@/quarter context={8192|64}", REPEAT, OURS,
-     "decode model=@/base context={8192|64}", 7, .unit = "tokens/s"},
-    {NULL, "the same, 4 sequences", "decode model=@/quarter context={8192|64} sequences=4", REPEAT,
-     OURS, "decode model=@/base context={8192|64} sequences=4", 5, .unit = "tokens/s"},
+     "7B's shapes, 4 layers, context of 8192, 1 sequence", DECODE("1", "f32", "f32"), 7,
+     .unit = "tokens/s"},
+    {NULL, "the same, 4 sequences", DECODE("4", "f32", "f32"), 5, .unit = "tokens/s"},
+    {NULL, "caches of bf16, 1 sequence", DECODE("1", "bf16", "bf16"), 5, .unit = "tokens/s"},
+    {NULL, "caches of bf16, 4 sequences", DECODE("4", "bf16", "bf16"), 5, .unit = "tokens/s"},
+    {NULL, "caches of bf16, 16 sequences", DECODE("16", "bf16", "bf16"), 3, .once = true,
+     .unit = "tokens/s"},
+    {NULL, "a cache of q8+q4 beside one of bf16, 1 sequence", DECODE("1", "q8+q4", "bf16"), 5,
+     .unit = "tokens/s"},
+    {NULL, "a cache of q8+q4 beside one of bf16, 4 sequences", DECODE("4", "q8+q4", "bf16"), 5,
+     .unit = "tokens/s"},
+    {NULL, "a cache of q8+q4 beside one of bf16, 16 sequences", DECODE("16", "q8+q4", "bf16"), 3,
+     .once = true, .unit = "tokens/s"},
+#undef DECODE
 #define TRAIN "train config=configs/quickstart-published.json data=@/shapes/train.json dir=@ limit="
     {"Growth: training steps by samples in the data set", "16 samples", TRAIN "16", REPEAT, NOBODY,
      NULL, 7, .unit = "tokens/s"},
