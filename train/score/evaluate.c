@@ -280,11 +280,12 @@ static void say_scores(const struct evaluation *v)
         log_line("%s: %s: %s", v->context, s->sets[i].name, figures);
     }
     v->s.how->say(text, scorer_title(v->s.r), &s->all);
-    log_line("%s: %s, %.0f bytes of cache a token (%s), %.1f s", v->context, text, bytes,
-             cache_kind_text(kind, &s->cache), s->seconds);
-    log_line("%s: %.2f samples a second; of %lld tokens of prompts, %lld were shared", v->context,
-             s->seconds > 0 ? (double)v->n_all / s->seconds : 0.0, (long long)g->prompt_tokens,
-             (long long)g->shared_tokens);
+    log_line("%s: %s, %.0f bytes of cache a token (%s), %.1f s, %.3g samples a second", v->context,
+             text, bytes, cache_kind_text(kind, &s->cache), s->seconds,
+             s->seconds > 0 ? (double)v->n_all / s->seconds : 0.0);
+    if (g->shared_tokens)
+        log_line("%s: %lld of %lld tokens of prompts were those of another's, and computed once",
+                 v->context, (long long)g->shared_tokens, (long long)g->prompt_tokens);
 }
 
 static void close_evaluation(struct evaluation *v)
