@@ -51,7 +51,7 @@ const char *figure_pair_verdict(const struct paired *p)
 {
     if (isnan(p->difference_se)) return "too few to say more";
     if (!p->shown) return "no difference shown";
-    return p->difference > 0 ? "better" : "worse";
+    return (p->difference > 0) != p->lower ? "better" : "worse";
 }
 
 void figure_pair_text(const struct metric_figure *f, const struct paired *p,
@@ -68,7 +68,7 @@ void figure_pair_text(const struct metric_figure *f, const struct paired *p,
     else if (!isnan(p->recovered))
         snprintf(recovered, sizeof recovered, ", recovered %.2f %% +- %.2f %%", 100 * p->recovered,
                  100 * p->recovered_se);
-    if (p->binary) snprintf(test, sizeof test, ", McNemar's mid-p %.3g", p->p);
+    if (p->binary && !isnan(p->p)) snprintf(test, sizeof test, ", McNemar's mid-p %.3g", p->p);
     snprintf(text, FIGURE_PAIR_TEXT, "%s %+.*f%s, %.*f against %.*f%s%s: %s", f->name, digits,
              p->difference, error, digits, p->converted, digits, p->base, recovered, test,
              figure_pair_verdict(p));

@@ -192,9 +192,9 @@ static void test_caches(void **state)
                 "| base | q8+q4 | 512 | 200.00 % | 100.00 % | +0.00 ± 0.00: no difference shown |\n"
                 "| rope8-rank2 after SVD | f32 | 512 | 200.00 % | 90.00 % |  |\n"
                 "| rope8-rank2 stage 2 | f32 | 512 | 200.00 % | 90.00 % |  |\n");
-    /* 3 of 10 lost: sqrt((.3 - .09) / 10) */
+    /* 3 of 10 lost: sqrt((.3 - .09) / 9) */
     assert_says(text,
-                "| rope8-rank2 stage 2 | q8+q4 | 512 | 200.00 % | 60.00 % | -30.00 ± 14.49 |\n"
+                "| rope8-rank2 stage 2 | q8+q4 | 512 | 200.00 % | 60.00 % | -30.00 ± 15.28 |\n"
                 "| rope8-rank2 stage 2 | q8+q4+rotate | 512 | 200.00 % | 90.00 % | +0.00 ± 0.00: "
                 "no difference shown |\n\n");
     free(text);
@@ -227,7 +227,7 @@ static void test_evicted(void **state)
     must(step_report(&r, &e), &e);
     text = slurp(tmpdir_path(state, "run/report.md"), NULL);
     assert_says(text, "h2o and tova: the original, holding that share");
-    assert_says(text, "| base | h2o:0.25 | 512 | 200.00 % | 60.00 % | -40.00 ± 15.49 |\n");
+    assert_says(text, "| base | h2o:0.25 | 512 | 200.00 % | 60.00 % | -40.00 ± 16.33 |\n");
     free(text);
     text = slurp(tmpdir_path(state, "run/caches.tsv"), NULL);
     assert_string_equal(text, "curve\tcache\tafter_svd\tafter_stage2\tlabel\n"
@@ -261,7 +261,7 @@ static void put_answers(const struct run *r, const char *dir, const char *right)
     fp = fopen(file, "w");
     assert_non_null(fp);
     for (int i = 0; i < 10; i++)
-        fprintf(fp, "{\"id\":\"%d\",\"expected\":\"%c\",\"answer\":\"x\",\"right\":%s}\n", i,
+        fprintf(fp, "{\"id\":\"%d\",\"expected\":\"x\",\"answer\":\"%c\",\"right\":%s}\n", i,
                 right[i] == '1' ? 'x' : 'y', right[i] == '1' ? "true" : "false");
     fclose(fp);
     free(file);
@@ -295,8 +295,8 @@ static const char recipes[] =
     "\"svd.samples=8\"]},{\"name\":\"more\",\"set\":[\"sweep.low_rank=[6]\"]},"
     "{\"name\":\"last\",\"set\":[\"sweep.low_rank=[6]\",\"svd.steps=1\"]}]";
 
-/* d = (won - lost) / 10 and sqrt(((won + lost) / 10 - d^2) / 10): of 3 and 1 0.2 and 0.18974, of 7
- * and 0 0.7 and 0.14491, of 0 and 6 -0.6 and 0.15492, of 1 and 0 0.1 and 0.09487. */
+/* d = (won - lost) / 10 and sqrt(((won + lost) / 10 - d^2) / 9): of 3 and 1 0.2 and 0.2, of 7
+ * and 0 0.7 and 0.15275, of 0 and 6 -0.6 and 0.16330, of 1 and 0 0.1 and 0.1. */
 static void test_recipes(void **state)
 {
     static const char *const rows[] = {
@@ -305,12 +305,12 @@ static void test_recipes(void **state)
         "| cache | point | after SVD | beside the first | stage 2 | beside the first |\n"
         "|--:|---|--:|--:|--:|--:|\n"
         "| 43.75 % | more-rope8-rank6 | 50.00 % |  | – |  |\n"
-        "| 43.75 % | last-rope8-rank6 | 60.00 % | +10.00 ± 9.49: no difference shown | – | – |\n"
+        "| 43.75 % | last-rope8-rank6 | 60.00 % | +10.00 ± 10.00: no difference shown | – | – |\n"
         "| 37.50 % | plain-rope8-rank4 | 40.00 % |  | 80.00 % |  |\n"
-        "| 37.50 % | ours-rope8-rank4 | 60.00 % | +20.00 ± 18.97: no difference shown | 80.00 % | "
+        "| 37.50 % | ours-rope8-rank4 | 60.00 % | +20.00 ± 20.00: no difference shown | 80.00 % | "
         "+0.00 ± 0.00: no difference shown |\n"
         "| 31.25 % | plain-rope8-rank2 | 0.00 % |  | 60.00 % |  |\n"
-        "| 31.25 % | ours-rope8-rank2 | 70.00 % | +70.00 ± 14.49 | 0.00 % | -60.00 ± 15.49 |\n",
+        "| 31.25 % | ours-rope8-rank2 | 70.00 % | +70.00 ± 15.28 | 0.00 % | -60.00 ± 16.33 |\n",
     };
     const char *const more[] = {recipes, NULL};
     struct run r;
@@ -326,16 +326,17 @@ static void test_recipes(void **state)
     assert_says(text,
                 "\nbeside the first               cache   after SVD                           "
                 "stage 2\n"
-                "last-rope8-rank6             43.75 %   +10.00 ± 9.49: no difference shown  -\n"
-                "ours-rope8-rank4             37.50 %   +20.00 ± 18.97: no difference shown "
+                "last-rope8-rank6             43.75 %   +10.00 ± 10.00: no difference shown -\n"
+                "ours-rope8-rank4             37.50 %   +20.00 ± 20.00: no difference shown "
                 "+0.00 ± 0.00: no difference shown\n"
-                "ours-rope8-rank2             31.25 %   +70.00 ± 14.49                      "
-                "-60.00 ± 15.49\n");
+                "ours-rope8-rank2             31.25 %   +70.00 ± 15.28                      "
+                "-60.00 ± 16.33\n");
     free(text);
     text = slurp(tmpdir_path(state, "run/report.md"), NULL);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         assert_says(text, rows[i]);
-    assert_says(text, "± one standard error of the differences of the same questions. Within 2");
+    assert_says(text,
+                "± one standard error of the differences of the same questions, clustered by");
     free(text);
     text = slurp(tmpdir_path(state, "run/recipes.tsv"), NULL);
     assert_says(text, "curve\tcache\tafter_svd\tafter_stage2\tlabel\n"
@@ -346,7 +347,6 @@ static void test_recipes(void **state)
     run_close(&r);
 }
 
-/* Scores of tokens are not kept by sample: differences without errors. */
 /* Tokens of four texts that are right. */
 static void put_tokens(struct run *r, const char *dir, int more)
 {
@@ -365,6 +365,23 @@ static void put_tokens(struct run *r, const char *dir, int more)
     free(path);
 }
 
+/* Ten texts of n tokens, each with so much -log p. */
+static void put_texts(struct run *r, const char *dir, double loss, int n)
+{
+    struct err e;
+    char *path = run_path(r, &e, "%s/answers.jsonl", dir);
+    FILE *fp = path ? fopen(path, "w") : NULL;
+
+    assert_non_null(fp);
+    for (int i = 0; i < 10; i++)
+        fprintf(fp,
+                "{\"set\":\"s\",\"id\":\"%d\",\"metric\":\"tokens\",\"n\":%d,\"right_tokens\":%d,"
+                "\"loss\":%g}\n",
+                i, n, i % 3, loss * n);
+    assert_int_equal(fclose(fp), 0);
+    free(path);
+}
+
 static void test_recipes_of_tokens(void **state)
 {
     const char *const more[] = {recipes, "evaluate.score=tokens", NULL};
@@ -378,10 +395,88 @@ static void test_recipes_of_tokens(void **state)
     put_tokens(&r, "ours-rope8-rank2/stage2", 1);
     must(step_report(&r, &e), &e);
     text = slurp(tmpdir_path(state, "run/report.md"), NULL);
-    /* x - y is 0, 2, 1, 0 of 10, 20, 30, 40 tokens: D = 3 / 100, left -0.3, 1.4, 0.1, -1.2 */
-
-    assert_says(text, "+3.00 ± 1.87: no difference shown");
+    /* x - y is 0, 2, 1, 0 of 10, 20, 30, 40 tokens: D = 3 / 100, left -0.3, 1.4, 0.1, -1.2, of
+     * which the error is sqrt(3.5 / 3 / 4) / 25 */
+    assert_says(text, "+3.00 ± 2.16: no difference shown");
     assert_says(text, "differences of the same samples");
+    free(text);
+    run_close(&r);
+}
+
+/* Ten questions about five pictures, of which the ones with a 1 are answered right. */
+static void put_pictures(const struct run *r, const char *dir, const char *right)
+{
+    struct err e;
+    char *path;
+    FILE *fp;
+
+    put_answers(r, dir, right);
+    path = run_path(r, &e, "%s/answers.jsonl", dir);
+    fp = fopen(path, "w");
+    assert_non_null(fp);
+    for (int i = 0; i < 10; i++)
+        fprintf(
+            fp,
+            "{\"set\":\"t\",\"id\":\"%d\",\"image\":\"%d\",\"expected\":\"x\",\"answer\":\"%c\","
+            "\"right\":%s}\n",
+            i, i / 2, right[i] == '1' ? 'x' : 'y', right[i] == '1' ? "true" : "false");
+    assert_int_equal(fclose(fp), 0);
+    free(path);
+}
+
+/* One difference has one error and one verdict, whichever table it stands in. Of two pictures both
+ * answers are lost, of three none: d is -1 four times of ten, s^2 = 2.4 / 9, and over the pictures
+ * (sum d)^2 - sum d^2 adds 2 * 0.72 + 3 * 0.32, over 10^2: sqrt(0.024 / 0.9 + 0.024) =
+ * 0.2251. */
+static void test_one_error(void **state)
+{
+    const char *const more[] = {"evaluate.caches=[\"q8+q4\"]", NULL};
+    struct run r;
+    struct err e;
+    char *text;
+
+    open_run(&r, state, more);
+    put_pictures(&r, "base", "1111111111");
+    put_pictures(&r, "base/cache-q8+q4", "0000111111");
+    put_pictures(&r, "rope8-rank2/stage2", "0000111111");
+    put_model(&r, "rope8-rank2", 4);
+    must(step_report(&r, &e), &e);
+    text = slurp(tmpdir_path(state, "run/report.md"), NULL);
+    assert_says(text, "| 60.00 % | -40.00 ± 22.51: no difference shown |\n");
+    assert_says(text, "| exact_match | 10 | -0.4000 ± 0.2251 | -0.8412 to +0.0412 | 60.00 % | ");
+    assert_says(text, " | – | no difference shown |\n"); /* without McNemar's p */
+    free(text);
+    run_close(&r);
+}
+
+/* Of texts, perplexity is compared too, and a rise is worse. */
+static void test_texts_against_base(void **state)
+{
+    const char *const more[] = {"evaluate.score=tokens", NULL};
+    struct run r;
+    struct err e;
+    char *text;
+
+    open_run(&r, state, more);
+    put_answers(&r, "base", "1111111110");
+    put_answers(&r, "rope8-rank2/stage2", "1111111110");
+    put_texts(&r, "base", 1, 10);
+    put_texts(&r, "rope8-rank2/stage2", 2, 10);
+    must(step_report(&r, &e), &e);
+    text = slurp(tmpdir_path(state, "run/report.md"), NULL);
+    assert_says(text, "| rope8-rank2 | s | tokens_right | 10 | +0.0000 ");
+    /* e^2 - e, and e / e^2 */
+    assert_says(text, "| rope8-rank2 | s | perplexity | 10 | +4.6708 ");
+    assert_says(text, " | 36.79 % | 36.79 to 36.79 % | – | worse |\n");
+    free(text);
+    put_texts(&r, "rope8-rank2/stage2", 2, 9); /* another window */
+    int was = printed_begin(state);
+    bool ok = step_report(&r, &e);
+    text = printed_end(state, was);
+    must(ok, &e);
+    assert_says(text,
+                "rope8-rank2 is not compared with the base: \"0\": 10 of its tokens are scored in "
+                "one and 9 in the other");
     free(text);
     run_close(&r);
 }
@@ -471,6 +566,7 @@ int main(void)
         tmpdir_test(test_half_done),    tmpdir_test(test_nothing_yet),
         tmpdir_test(test_metrics_lost), tmpdir_test(test_broken_answers),
         tmpdir_test(test_caches),       tmpdir_test(test_evicted),
+        tmpdir_test(test_one_error),    tmpdir_test(test_texts_against_base),
         cmocka_unit_test(test_units),
     };
 

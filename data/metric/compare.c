@@ -54,6 +54,19 @@ static bool mean_error(const struct metric_figure *f, const struct metric_item *
     return ok;
 }
 
+/* Where lower is better: what is recovered is base / converted, so that more of it is better. */
+static bool turn(const struct parts *x, const struct parts *y, struct paired *out, struct err *e)
+{
+    struct paired turned;
+
+    if (!paired_compare(y->value, x->value, x->cluster, x->n, &turned, e)) return false;
+    out->lower = true;
+    out->recovered = turned.recovered;
+    out->recovered_se = turned.recovered_se;
+    out->recovered_interval = turned.recovered_interval;
+    return true;
+}
+
 static bool mean_compare(const struct metric_figure *f, const struct metric_item *a,
                          const struct metric_item *b, size_t n, struct paired *out, struct err *e)
 {
@@ -61,7 +74,8 @@ static bool mean_compare(const struct metric_figure *f, const struct metric_item
     bool ok = parts_of(&x, f, a, n, e) && parts_of(&y, f, b, n, e);
 
     CHECK(!ok || x.n == y.n);
-    ok = ok && paired_compare(x.value, y.value, x.cluster, x.n, out, e);
+    ok = ok && paired_compare(x.value, y.value, x.cluster, x.n, out, e) &&
+         (!f->lower || turn(&x, &y, out, e));
     parts_free(&x);
     parts_free(&y);
     return ok;

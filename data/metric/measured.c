@@ -141,5 +141,5 @@ static bool each_perplexity(const struct metric_item *items, size_t n, struct me
 
 const struct metric_figure tokens_figures[] = {
     {"tokens_right", .value = right, .values = each_right, .most = 1},
-    {"perplexity", .value = perplexity, .values = each_perplexity, .most = 1},
+    {"perplexity", .value = perplexity, .values = each_perplexity, .most = 1, .lower = true},
     {0}};

@@ -74,6 +74,7 @@ struct metric_figure {
     bool (*values)(const struct metric_item *items, size_t n, struct metric_value *v, size_t *k,
                    struct err *e);
     double most; /* what a perfect set has; 0: a number of answers, and no score */
+    bool lower;  /* the lower, the better; has `values` */
 };
 
 struct metric_rule; /* metric_parts.h */

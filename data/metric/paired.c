@@ -1,7 +1,7 @@
 /* paired.c - see paired.h. */
 #include "data/metric/paired.h"
 #include "base/mem.h"
-#include "data/metric/metric.h"
+#include "data/metric/metric_parts.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -68,7 +68,23 @@ static bool mean_error(const double *x, const int64_t *cluster, size_t n, double
     return !cluster || metric_stderr_clustered(x, cluster, n, out, e);
 }
 
-static void count_pairs(const double *x, const double *y, struct paired *out)
+/* Whether some cluster has more than one sample. */
+static bool find_shared(const int64_t *cluster, size_t n, bool *shared, struct err *e)
+{
+    struct member *m = cluster ? mem_new(n, sizeof *m, "clusters", e) : NULL;
+
+    *shared = false;
+    if (!cluster) return true;
+    for (size_t i = 0; m && i < n; i++)
+        m[i] = (struct member){.key = cluster[i], .at = i};
+    if (m) members_group(m, n);
+    for (size_t i = 1; m && i < n; i++)
+        *shared = *shared || m[i].first == m[i - 1].first;
+    free(m);
+    return m;
+}
+
+static void count_pairs(const double *x, const double *y, bool shared, struct paired *out)
 {
     out->binary = true;
     for (size_t i = 0; i < out->n; i++) {
@@ -77,7 +93,7 @@ static void count_pairs(const double *x, const double *y, struct paired *out)
         out->won += y[i] > x[i];
     }
     if (out->binary) {
-        out->p = mcnemar_mid(out->lost, out->won);
+        out->p = shared ? NAN : mcnemar_mid(out->lost, out->won);
     } else {
         out->lost = out->won = 0;
         out->p = NAN;
@@ -99,7 +115,7 @@ bool paired_compare(const double *x, const double *y, const int64_t *cluster, si
                     struct paired *out, struct err *e)
 {
     double *d = mem_new(n, sizeof *d, "differences of scores", e);
-    bool ok = d;
+    bool shared, ok = d && find_shared(cluster, n, &shared, e);
 
     *out = (struct paired){.n = n, .base = metric_mean(x, n), .converted = metric_mean(y, n)};
     for (size_t i = 0; ok && i < n; i++)
@@ -107,7 +123,7 @@ bool paired_compare(const double *x, const double *y, const int64_t *cluster, si
     if (ok) {
         out->difference = metric_mean(d, n);
         out->recovered = out->base > 0 ? out->converted / out->base : NAN;
-        count_pairs(x, y, out);
+        count_pairs(x, y, shared, out);
     }
     ok = ok && mean_error(d, cluster, n, &out->difference_se, e) &&
          recovered_error(x, y, cluster, out, d, e);

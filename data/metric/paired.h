@@ -41,10 +41,12 @@ struct paired {
     double base, converted;           /* the means */
     double difference, difference_se; /* mean of y - x */
     double recovered, recovered_se;   /* mean y / mean x, its error by the delta method; NaN if
-                                       * the base's mean is 0 */
+                                       * the base's mean is 0. Where lower is better, mean x / mean
+                                       * y (metric_figure_compare) */
+    bool lower;                       /* the lower, the better */
     bool binary;                      /* all scores are 0 or 1: then these are set */
     int64_t lost, won;
-    double p; /* mcnemar_mid; of samples that share a cluster it takes each for itself */
+    double p; /* mcnemar_mid; NaN where samples share a cluster, for it takes each for itself */
     struct interval interval, recovered_interval; /* 95 % */
     bool shown; /* the interval of the difference leaves 0 out: a difference is shown */
 };

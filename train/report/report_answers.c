@@ -49,8 +49,8 @@ struct answers {
     const char *name; /* of the column */
     char *path;
     struct file_map map;
-    size_t *begin;              /* [n + 1] */
-    struct report_worth *worth; /* [n] */
+    size_t *begin; /* [n + 1] */
+    double *worth; /* [n] */
     size_t n, cap_begin, cap_worth;
 };
 
@@ -73,16 +73,15 @@ static bool member(const struct jsonc *line, const char *key, struct text *out, 
     return out->s;
 }
 
-static struct report_worth worth_of(const cJSON *line)
+/* 1: right; of a text, its tokens that are. */
+static double worth_of(const cJSON *line)
 {
     const cJSON *score = cJSON_GetObjectItemCaseSensitive(line, "score");
-    const cJSON *n = cJSON_GetObjectItemCaseSensitive(line, "n");
     const cJSON *tokens = cJSON_GetObjectItemCaseSensitive(line, "right_tokens");
 
-    if (cJSON_IsNumber(n) && cJSON_IsNumber(tokens))
-        return (struct report_worth){tokens->valuedouble, n->valuedouble};
-    if (cJSON_IsNumber(score)) return (struct report_worth){score->valuedouble, 1};
-    return (struct report_worth){cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(line, "right")), 1};
+    if (cJSON_IsNumber(tokens)) return tokens->valuedouble;
+    if (cJSON_IsNumber(score)) return score->valuedouble;
+    return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(line, "right"));
 }
 
 static bool add_line(struct answers *a, size_t begin, size_t end, struct err *e)
@@ -130,19 +129,6 @@ static void answers_close(struct answers *a)
     free(a->worth);
 }
 
-bool report_worth(const struct report *rep, const struct report_result *from,
-                  struct report_worth **worth, size_t *n, struct err *e)
-{
-    struct answers a;
-    bool ok = answers_open(&a, rep->r, from, "", e);
-
-    *worth = a.worth;
-    *n = a.n;
-    a.worth = NULL;
-    answers_close(&a);
-    return ok;
-}
-
 /* ---- choosing the questions ---- */
 
 /* Marks `take` of the questions whose `wrong` equals `wanted`, evenly spaced. */
@@ -168,7 +154,7 @@ static bool choose_examples(const struct answers *a, size_t n_files, size_t exam
     if (!wrong) return false;
     for (size_t i = 0; i < n; i++) {
         for (size_t f = 0; f < n_files; f++)
-            wrong[i] |= i < a[f].n && a[f].worth[i].right < 1;
+            wrong[i] |= i < a[f].n && a[f].worth[i] < 1;
         n_wrong += wrong[i];
     }
     size_t n_right = n - n_wrong, from_wrong = examples / 2 < n_wrong ? examples / 2 : n_wrong;
@@ -263,7 +249,7 @@ static bool show_answer(const struct answers *a, size_t i, const struct text *id
                          member(&line, "answer", &answer, e));
 
     if (ok && there && own.n == id->n && memcmp(own.s, id->s, id->n) == 0) {
-        fputs(a->worth[i].right >= 1 ? " " : " ✗ ", fp);
+        fputs(a->worth[i] >= 1 ? " " : " ✗ ", fp);
         report_text(fp, answer.s, answer.n);
         fputs(" |", fp);
     } else {

@@ -45,7 +45,7 @@ static bool add(struct report *rep, const struct of *m, const struct cache_kind 
     char dir[CACHES_DIR], text[CACHE_KIND_TEXT];
 
     *c = (struct report_cached){.point = m->point, .result = m->result, .own = !kind};
-    c->versus = (struct report_versus){NAN, NAN};
+    c->versus = (struct report_versus){NAN, NAN, false};
     if (!kind) {
         c->at = *own;
         cache_kind_text(c->kind, &own->s.cache);
@@ -157,7 +157,9 @@ void report_caches(const struct report *rep, FILE *fp)
         "original's: keys + values) in fewer bits. Bytes: of a token in all layers, measured; "
         "their share of the original's in bf16. Beside its own: the difference from the score "
         "with the model's own kind, which is its first row, in points, ± one standard error of the "
-        "differences of the same %s. h2o and tova: the original, holding that share of the tokens "
+        "differences of the same %s, clustered by picture or group; where their 95 %% interval "
+        "holds 0, "
+        "no difference is shown. h2o and tova: the original, holding that share of the tokens "
         "(model/evict.h).\n\n| model | cache | bytes a token | share | %s |",
         how->needs_question ? how->items : "samples", scorer_title(rep->r));
     for (const struct score_cell *cell = how->cell + 1; cell->name; cell++)

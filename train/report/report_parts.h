@@ -19,10 +19,12 @@ struct report_result {
     struct scores s;
 };
 
-/* A score less the first recipe's at the same size of the cache; NaN: one of them is missing. */
+/* A score less another's, such as the first recipe's at the same size of the cache. */
 struct report_versus {
-    double difference,
-        error; /* error: one standard error, NaN where scores are not kept by sample */
+    double difference; /* NaN: one of them is missing */
+    double error;      /* one standard error; NaN: the answers are not there, or not of the same
+                        * questions */
+    bool shown;        /* as of struct paired */
 };
 
 enum { /* like the steps */
@@ -94,13 +96,6 @@ bool report_paired(const struct report *rep, FILE *fp, struct err *e);
 
 /* Writes its section of sample answers. */
 bool report_answers(const struct report *rep, FILE *fp, struct err *e);
-
-/* What the lines of a model's answers.jsonl are worth, in new memory; none if there is no file. */
-struct report_worth {
-    double right, n; /* so much of so many: of 1, or of a text's tokens */
-};
-bool report_worth(const struct report *rep, const struct report_result *from,
-                  struct report_worth **worth, size_t *n, struct err *e);
 
 /* Of a sweep of recipes (else nothing is done): fills the points' versus; draws recipes.png; writes the
  * section of report.md; prints the table. */

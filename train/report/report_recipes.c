@@ -12,8 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SHOWN = 2 }; /* standard errors above which a difference counts */
-
 /* ---- differences ---- */
 
 /* The first point that caches as much, of an earlier recipe; NULL without one. */
@@ -25,68 +23,19 @@ static const struct report_point *partner_of(const struct report *rep, const str
     return NULL;
 }
 
-/* Of n samples that both scored, x and y right of t: the difference is D = sum of (x - y) / sum of t, and
- * its error, to first order that of a ratio, sqrt(sum of (x - y - D t)^2) / sum of t. */
-static void set_paired(struct report_versus *v, const struct report_worth *own,
-                       const struct report_worth *other, size_t n)
-{
-    double difference = 0, all = 0, squares = 0;
-
-    for (size_t i = 0; i < n; i++) {
-        difference += own[i].right - other[i].right;
-        all += own[i].n;
-    }
-    v->difference = difference / all;
-    for (size_t i = 0; i < n; i++) {
-        const double left = own[i].right - other[i].right - v->difference * own[i].n;
-        squares += left * left;
-    }
-    v->error = sqrt(squares) / all;
-}
-
-bool report_versus(const struct report *rep, const struct report_result *own,
-                   const struct report_result *other, struct report_versus *v, struct err *e)
-{
-    struct report_worth *worth[2] = {NULL, NULL};
-    size_t n[2] = {0, 0};
-    bool ok = true;
-
-    v->difference = report_score(rep, own) - report_score(rep, other);
-    v->error = NAN;
-    if (isnan(v->difference)) return true;
-    ok = report_worth(rep, own, &worth[0], &n[0], e) &&
-         report_worth(rep, other, &worth[1], &n[1], e);
-    if (ok && n[0] && n[0] == n[1]) set_paired(v, worth[0], worth[1], n[0]);
-    free(worth[0]);
-    free(worth[1]);
-    return ok;
-}
-
 bool report_compare(struct report *rep, struct err *e)
 {
     for (int64_t i = 0; i < rep->n; i++) {
         struct report_point *p = &rep->points[i];
         const struct report_point *q = partner_of(rep, p);
         for (int k = 0; k < REPORT_RESULTS; k++) {
-            p->versus[k] = (struct report_versus){NAN, NAN};
+            p->versus[k] = (struct report_versus){NAN, NAN, false};
             if (q && k != REPORT_STAGE1 &&
                 !report_versus(rep, &p->result[k], &q->result[k], &p->versus[k], e))
                 return false;
         }
     }
     return true;
-}
-
-const char *report_versus_text(char out[80], const struct report_versus *v, const char *none)
-{
-    if (isnan(v->difference))
-        snprintf(out, 80, "%s", none);
-    else if (isnan(v->error))
-        snprintf(out, 80, "%+.2f", 100 * v->difference);
-    else
-        snprintf(out, 80, "%+.2f ± %.2f%s", 100 * v->difference, 100 * v->error,
-                 fabs(v->difference) > SHOWN * v->error ? "" : ": no difference shown");
-    return out;
 }
 
 /* ---- the points, by falling size of the cache ---- */
@@ -157,9 +106,10 @@ bool report_recipes(const struct report *rep, FILE *fp, struct err *e)
         fp,
         "\"Beside the first\": the difference from the score of the first recipe that has a point "
         "of the same size of the cache, in points, ± one standard error of the differences of the "
-        "same %s. Within %d of those, no difference is shown. Another run.seed would move what was "
-        "trained as well.\n\n",
-        how->needs_question ? how->items : "samples", SHOWN);
+        "same %s, clustered by picture or group. Where their 95 %% interval (± 1.96 of it) holds "
+        "0, no "
+        "difference is shown. Another run.seed would move what was trained as well.\n\n",
+        how->needs_question ? how->items : "samples");
     fprintf(fp, "| cache | point | after SVD | beside the first | stage 2 | beside the first |\n"
                 "|--:|---|--:|--:|--:|--:|\n");
     for (int64_t i = 0; i < rep->n; i++)
