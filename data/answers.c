@@ -3,7 +3,9 @@
 #include "base/hash.h"
 #include "base/mem.h"
 
+#include <float.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -171,23 +173,42 @@ static const struct metric *measured_by(const struct jsonc *doc)
     return m && m->measured ? m : NULL;
 }
 
-/* Numbers of a line, by key. */
-static bool read_numbers(const struct jsonc *doc, const char *const *keys, double *const *to,
-                         struct err *e)
+/* A number of a line, from `least` to `most`, which `allowed` says in words. */
+struct number {
+    const char *key, *allowed;
+    double *to, least, most;
+    bool whole;
+};
+
+static bool read_number(const struct jsonc *doc, const struct number *n, struct err *e)
 {
-    for (; *keys; keys++, to++) {
-        const cJSON *item = cJSON_GetObjectItemCaseSensitive(doc->root, *keys);
-        if (!cJSON_IsNumber(item))
-            return jsonc_fail(doc, item ? item : doc->root, e, "\"%s\" must be a number", *keys);
-        **to = item->valuedouble;
-    }
-    return true;
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(doc->root, n->key);
+    const double v = cJSON_IsNumber(item) ? item->valuedouble : NAN;
+
+    *n->to = v;
+    if (v >= n->least && v <= n->most && !(n->whole && v != floor(v))) return true;
+    if (!item) return jsonc_fail(doc, doc->root, e, "\"%s\" is missing: %s", n->key, n->allowed);
+    return jsonc_refuse(doc, item, e, n->key, "%s", n->allowed);
+}
+
+/* What was counted of a text. */
+static bool read_tokens(const struct jsonc *doc, struct metric_item *item, double *right,
+                        struct err *e)
+{
+    const struct number n = {"n", "a whole number of tokens, from 1", &item->tokens, 1, 1e15, true};
+    struct number right_tokens = {
+        "right_tokens", "a whole number of tokens, up to \"n\"", right, 0, 0, true};
+    const struct number loss = {"loss", "the sum of -log p, from 0", &item->loss, 0, DBL_MAX,
+                                false};
+
+    if (!read_number(doc, &n, e)) return false;
+    right_tokens.most = item->tokens;
+    return read_number(doc, &right_tokens, e) && read_number(doc, &loss, e);
 }
 
 static bool score_measured(struct reading *r, const struct jsonc *doc, const struct metric *m,
                            const struct line *l, struct err *e)
 {
-    static const char *const keys[] = {"n", "right_tokens", "loss", NULL};
     struct metric_result result = {.extracted = l->id};
     struct metric_item item = {0};
     struct benchmark by = {.metric = m};
@@ -201,8 +222,7 @@ static bool score_measured(struct reading *r, const struct jsonc *doc, const str
         ok = benchmark_read_choices(&by, doc, doc->root, true, e);
         if (ok) result = benchmark_choose(&by, &item);
     } else {
-        double *const to[] = {&item.tokens, &result.score, &item.loss};
-        ok = read_numbers(doc, keys, to, e);
+        ok = read_tokens(doc, &item, &result.score, e);
     }
     ok = ok && add_answer(r, l, &how, &result, e);
     if (ok) {

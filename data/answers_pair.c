@@ -61,6 +61,12 @@ static bool check(const struct answer *a, const struct answer *b, struct err *e)
                        "\"%s\": the two models were given different prompts, so that their answers "
                        "are no pair",
                        a->id);
+    if (a->item.tokens != b->item.tokens)
+        return err_set(
+            e,
+            "\"%s\": %.0f of its tokens are scored in one and %.0f in the other, which are "
+            "no pair: both need the same evaluate.window and evaluate.stride",
+            a->id, a->item.tokens, b->item.tokens);
     return a->reference == b->reference ||
            err_set(e,
                    "\"%s\": the two files compare it with other answers or options (\"answers\", "

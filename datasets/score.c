@@ -116,12 +116,23 @@ static bool print_categories(const struct part *p, struct err *e)
     return ok;
 }
 
+static bool beyond(const char *path, const char *figure, struct err *e)
+{
+    return err_set(
+        e,
+        "%s: its %s is beyond what a number holds: \"loss\" must be the sum of -log p of "
+        "\"n\" tokens",
+        path, figure);
+}
+
 static bool show_part(const struct part *p, const char *path, cJSON *sets, struct err *e)
 {
     struct set_figures f;
     char text[SET_FIGURES_TEXT];
 
     if (!set_figures_fill(&f, shown_name(p, path), p->metric, p->items, p->n, e)) return false;
+    for (int i = 0; i < f.n_figures; i++)
+        if (isinf(f.figure[i].value)) return beyond(path, f.figure[i].name, e);
     set_figures_text(&f, text);
     tool_say("%s (%lld): %s", f.name, (long long)f.n, text);
     if (!print_categories(p, e)) return false;
@@ -146,6 +157,51 @@ static void say_notes(const struct answers *a, const char *path, const struct sc
 
 /* ---- two models ---- */
 
+/* The first answer of a set; NULL: there is none. */
+static const struct answer *of_set(const struct answers *a, const char *set)
+{
+    for (size_t i = 0; i < a->n; i++)
+        if (strcmp(a->v[i].set, set) == 0) return &a->v[i];
+    return NULL;
+}
+
+static bool has_one_set(const struct answers *a)
+{
+    for (size_t i = 1; i < a->n; i++)
+        if (strcmp(a->v[i].set, a->v[0].set) != 0) return false;
+    return a->n;
+}
+
+/* Answers of other programs name no set: where each file has one, and one of the two has no name, both
+ * are of the same. The base's takes the other's. */
+static bool share_set(struct answers *base, const struct answers *a, const char *against,
+                      struct err *e)
+{
+    if (!has_one_set(base) || !has_one_set(a) || !*base->v[0].set == !*a->v[0].set) return true;
+    tool_say("note: %s: its set is taken for that of the other file: one of them names none",
+             against);
+    for (size_t i = 0; i < base->n; i++) {
+        char *name = mem_strdup(a->v[0].set, e);
+        if (!name) return false;
+        free(base->v[i].set);
+        base->v[i].set = name;
+    }
+    return true;
+}
+
+static bool no_pairs(const struct answers *base, const char *set, const char *against,
+                     struct err *e)
+{
+    if (of_set(base, set))
+        return err_set(e, "%s: answers no question that is answered here: no id is in both",
+                       against);
+    return err_set(
+        e,
+        "%s: has answers of the set \"%s\", and none of \"%s\": what is compared needs the "
+        "same \"set\"",
+        against, base->v[0].set, set);
+}
+
 /* a: the base, --against; b: the file. */
 static bool compare_set(const struct answers *a, const struct answers *b, const char *set,
                         const struct score_args *args, struct err *e)
@@ -156,7 +212,7 @@ static bool compare_set(const struct answers *a, const struct answers *b, const 
     bool ok;
 
     if (!answers_pairs(a, b, set, &pairs, e)) return err_context(e, "%s", args->against);
-    ok = pairs.n || err_set(e, "%s: answers no question that is answered here", args->against);
+    ok = pairs.n || no_pairs(a, set, args->against, e);
     if (ok)
         tool_say("against %s: %zu question%s%s", args->against, pairs.n, plural((int64_t)pairs.n),
                  pairs.alone_a + pairs.alone_b ? ", of those that both answer" : "");
@@ -165,7 +221,8 @@ static bool compare_set(const struct answers *a, const struct answers *b, const 
                  pairs.alone_b);
     for (const struct metric_figure *f = benchmark_figures(pairs.metric)->figures; ok && f->name;
          f++) {
-        ok = metric_figure_compare(f, pairs.a, pairs.b, pairs.n, &p, e);
+        ok = metric_figure_compare(f, pairs.a, pairs.b, pairs.n, &p, e) &&
+             (!isinf(p.base) || beyond(args->against, f->name, e));
         if (!ok || !p.n) continue;
         figure_pair_text(f, &p, text);
         tool_say("  %s", text);
@@ -178,12 +235,9 @@ static bool compare_set(const struct answers *a, const struct answers *b, const 
 static void say_others(const struct answers *base, const struct answers *a, const char *path)
 {
     for (size_t i = 0; i < base->n; i++) {
-        size_t k = 0, n = 0;
-        if (!answers_first_of_set(base, i)) continue;
-        while (k < a->n && strcmp(a->v[k].set, base->v[i].set) != 0)
-            k++;
-        if (k < a->n) continue;
-        for (k = i; k < base->n; k++)
+        size_t n = 0;
+        if (!answers_first_of_set(base, i) || of_set(a, base->v[i].set)) continue;
+        for (size_t k = i; k < base->n; k++)
             n += strcmp(base->v[k].set, base->v[i].set) == 0;
         tool_say("note: %s answers a set \"%s\" (%zu) too, which is not compared", path,
                  base->v[i].set, n);
@@ -228,7 +282,8 @@ static bool score_file(const char *path, const struct answers_keys *keys,
 
     if (ok) say_notes(&a, path, args, keys);
     if (ok && args->against) say_notes(&base, args->against, args, keys);
-    ok = ok && score_sets(&a, args->against ? &base : NULL, path, args, sets, e);
+    ok = ok && (!args->against || share_set(&base, &a, args->against, e)) &&
+         score_sets(&a, args->against ? &base : NULL, path, args, sets, e);
     if (ok && args->against) say_others(&base, &a, args->against);
     if (ok && args->out) ok = write_out(root, args->out, e);
     answers_close(&a);
