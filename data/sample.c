@@ -94,8 +94,11 @@ static bool check(const struct draft *f, const struct dataset_options *o, enum d
     *reason = DROP_BROKEN;
     if (o->asked && f->prompt == 0)
         return err_set(e, "asks nothing that could be answered: see evaluate.score");
+    if (o->choices && !f->c.by.metric && cJSON_GetObjectItemCaseSensitive(f->c.doc.root, "choices"))
+        return err_set(e, "has \"choices\", which are only read with a \"metric\": see "
+                          "evaluate.score");
     if (o->choices && !f->c.by.n_choices)
-        return err_set(e, "has no \"choices\" to choose from, or no metric: see evaluate.score");
+        return err_set(e, "has no \"choices\" to choose from: see evaluate.score");
     if (f->c.by.n_contexts && !o->choices)
         return err_set(e, "has choices behind a context: evaluate.score \"options\" scores them");
     *reason = DROP_TOO_LONG;

@@ -60,6 +60,24 @@ static bool measure(struct behind *b, const struct scoring *s, struct err *e)
     return ok;
 }
 
+static bool same_tokens(const struct sample *a, const struct sample *b)
+{
+    return a->n == b->n && a->prompt == b->prompt &&
+           memcmp(a->ids, b->ids, (size_t)a->n * sizeof *a->ids) == 0;
+}
+
+/* Choices of equal tokens are equally likely: each takes the first one's log p, for how a product
+ * rounds depends on what is computed together, and the last bits would choose among them. */
+static void level(const struct sample *choice, double *logp, size_t n)
+{
+    for (size_t i = 1; i < n; i++)
+        for (size_t k = 0; k < i; k++)
+            if (same_tokens(&choice[i], &choice[k])) {
+                logp[i] = logp[k];
+                break;
+            }
+}
+
 /* logp: of the sample's choices. */
 static bool count(struct scoring *s, int64_t i, const double *logp, struct err *e)
 {
@@ -88,8 +106,10 @@ bool choices_score(struct scoring *s, struct err *e)
 
     if (!ok) return false;
     ok = measure(&b, s, e);
-    for (int64_t i = 0; ok && i < s->n; at += (int64_t)s->samples[i++].by.n_choices)
+    for (int64_t i = 0; ok && i < s->n; at += (int64_t)s->samples[i++].by.n_choices) {
+        level(b.choice + at, b.logp + at, s->samples[i].by.n_choices);
         ok = count(s, i, b.logp + at, e);
+    }
     behind_free(&b);
     return ok;
 }

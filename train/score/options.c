@@ -41,7 +41,8 @@ static bool take_options(const struct sample *s, struct asked *a, struct err *e)
     for (int64_t i = 0; i < a->n; i++) {
         if (!by->choices[i].s) continue;
         a->text[i] = letter ? (struct text){(char *)(uintptr_t)letters + i, 1} : by->choices[i];
-        if (letter ? letter == letters + i : equal(want, by->choices[i])) a->right = i;
+        if (a->right < 0 && (letter ? letter == letters + i : equal(want, by->choices[i])))
+            a->right = i; /* of equal ones the first, which is what is taken */
     }
     return a->right >= 0 ||
            err_set(e,
@@ -143,6 +144,20 @@ static bool options_open(struct all_options *all, const struct scoring *s, struc
     return ok;
 }
 
+/* Options of sample i that are of equal tokens are equally likely: each takes the first one's log p,
+ * whose last bits may differ by what is computed together. */
+static void level(struct all_options *all, int64_t i, int64_t n)
+{
+    for (int64_t k = 1; k < all->a[i].n; k++)
+        for (int64_t j = 0; j < k; j++) {
+            const struct continuation *a = &all->o[j * n + i], *b = &all->o[k * n + i];
+            if (!a->n || a->n != b->n || memcmp(a->ids, b->ids, (size_t)a->n * sizeof *a->ids) != 0)
+                continue;
+            all->logp[k * n + i] = all->logp[j * n + i];
+            break;
+        }
+}
+
 /* Options of questions that are asked as the set's template asks them. */
 static bool asked_score(struct scoring *s, struct err *e)
 {
@@ -158,8 +173,10 @@ static bool asked_score(struct scoring *s, struct err *e)
         ok = model_likelihood(&how, &p.f, all.o, all.most, all.logp, e);
         prompts_close(&p, s, ok);
     }
-    for (int64_t i = 0; ok && i < s->n; i++)
+    for (int64_t i = 0; ok && i < s->n; i++) {
+        level(&all, i, s->n);
         ok = count(s, i, &all.a[i], all.logp, e);
+    }
     options_free(&all, s->n);
     return ok;
 }
