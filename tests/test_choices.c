@@ -191,6 +191,15 @@ static void write_run(void *const *state)
                 i, i % 2 ? "cat" : "dog", i % 3 ? "red" : "blue", i % 2 ? "dog" : "cat", i,
                 " cat cat cat", i % 3);
     assert_int_equal(fclose(fp), 0);
+    fp = fopen(tmpdir_path(state, "twins.jsonl"), "w");
+    assert_non_null(fp);
+    for (int i = 0; i < 9; i++)
+        fprintf(
+            fp,
+            "{\"id\":\"%d\",\"context\":\"The %s is%.*s\",\"choices\":[\"red and big\",\"green\","
+            "\"red and big\",\"red and big\",\"red and big\",\"red and big\"],\"label\":%d}\n",
+            i, i % 2 ? "cat" : "dog", 4 * i, " and and and and and and and and", i % 3);
+    assert_int_equal(fclose(fp), 0);
     fp = fopen(tmpdir_path(state, "text.jsonl"), "w");
     assert_non_null(fp);
     for (int i = 0; i < 9; i++)
@@ -218,6 +227,22 @@ static cJSON *answer(void *const *state, const char *path, int i)
     return line;
 }
 
+/* Equal choices are equally likely, to the last bit: the first is taken. */
+static void check_twins(void *const *state)
+{
+    must_run(state, RUN "--set run.dir=$T/twins --set evaluate.score=options "
+                        "--set 'data.eval=[{\"path\":\"'$T'/twins.jsonl\",\"name\":\"t\"}]'");
+    for (int i = 0; i < 9; i++) {
+        cJSON *line = answer(state, "twins/base/answers.jsonl", i);
+        const cJSON *logp = cJSON_GetObjectItem(line, "logp");
+        const double first = cJSON_GetArrayItem(logp, 0)->valuedouble;
+        for (int k = 2; k < 6; k++)
+            assert_true(cJSON_GetArrayItem(logp, k)->valuedouble == first);
+        assert_true(cJSON_GetArrayItem(logp, 1)->valuedouble != first);
+        cJSON_Delete(line);
+    }
+}
+
 static void test_run(void **state)
 {
     cJSON *one, *all;
@@ -231,6 +256,7 @@ static void test_run(void **state)
              "--set 'data.eval=[{\"path\":\"'$T'/choices.jsonl\",\"name\":\"c\"}]' || exit 1; "
              "done");
     must_say(state, "acc_norm");
+    check_twins(state);
     must_run(state, "grep -q 'of 4[0-9]* tokens' $T/c0/train.log; "
                     "$B/mha2mla-data score $T/c0/base/answers.jsonl --against "
                     "$T/c1/base/answers.jsonl && cat $T/c0/train.log");
@@ -350,12 +376,65 @@ static void test_token_errors(void **state)
     assert_true(fabs(value - exp(0.5)) < 1e-15 && fabs(se - exp(0.5) / 4) < 1e-14);
 }
 
+/* What was counted of a text is a count. */
+static void test_token_lines(void **state)
+{
+    static const struct {
+        const char *n, *right, *loss, *why;
+    } cases[] = {
+        {"0", "0", "0", "n is 0; allowed: a whole number of tokens, from 1"},
+        {"1.5", "1", "1", "n is 1.5; allowed: a whole number"},
+        {"-3", "1", "1", "n is -3; allowed:"},
+        {"12", "99", "1", "right_tokens is 99; allowed: a whole number of tokens, up to"},
+        {"12", "0.5", "1", "right_tokens is 0.5; allowed"},
+        {"12", "-1", "1", "right_tokens is -1; allowed"},
+        {"12", "1", "-0.5", "loss is -0.5; allowed: the sum of -log p, from 0"},
+        {"12", "1", "null", "loss is null; allowed"},
+    };
+    struct answers a;
+    struct err e;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        FILE *fp = fopen(tmpdir_path(state, "t.jsonl"), "w");
+        assert_non_null(fp);
+        fprintf(fp,
+                "{\"id\":\"a\",\"metric\":\"tokens\",\"n\":%s,\"right_tokens\":%s,\"loss\":%s}\n",
+                cases[i].n, cases[i].right, cases[i].loss);
+        assert_int_equal(fclose(fp), 0);
+        assert_false(answers_open(&a, tmpdir_path(state, "t.jsonl"), NULL, NULL, &e));
+        if (!strstr(e.msg, cases[i].why)) fail_msg("%s, not: %s", e.msg, cases[i].why);
+    }
+    must_run(state,
+             "printf '{\"metric\":\"tokens\",\"n\":1,\"right_tokens\":1,\"loss\":1e300}\\n' > "
+             "$T/big.jsonl && sed 's/1e300/1/' $T/big.jsonl > $T/one.jsonl && "
+             "! $B/mha2mla-data score $T/big.jsonl --out $T/out.json && ! test -e $T/out.json");
+    must_say(state, "big.jsonl: its perplexity is beyond what a number holds");
+    must_run(state, "! $B/mha2mla-data score $T/one.jsonl --against $T/big.jsonl");
+    must_say(state, "big.jsonl: its perplexity is beyond what a number holds");
+    /* Other windows: the texts are the same, what is scored of them is not. */
+    must_run(state, "sed 's/\"n\":1/\"n\":2/' $T/one.jsonl > $T/two.jsonl && "
+                    "! $B/mha2mla-data score $T/one.jsonl --against $T/two.jsonl");
+    must_say(state, "two.jsonl: \"line 1\": 2 of its tokens are scored in one and 1 in the other");
+    /* A perplexity that rises is worse, and less than all of it is recovered. */
+    must_run(state,
+             "for i in 1 2 3; do sed \"s/{/{\\\"id\\\":$i,/\" $T/one.jsonl; done > $T/low.jsonl && "
+             "sed 's/\"loss\":1/\"loss\":2/' $T/low.jsonl > $T/high.jsonl && "
+             "$B/mha2mla-data score $T/high.jsonl --against $T/low.jsonl");
+    must_say(state, "recovered 36.79 % +- 0.00 %: worse");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        tmpdir_test(test_import),  cmocka_unit_test(test_scores),       tmpdir_test(test_tokens),
-        tmpdir_test(test_refuses), cmocka_unit_test(test_token_errors), program_test(test_windows),
-        program_test(test_run),    program_test(test_tokens_run),
+        tmpdir_test(test_import),
+        cmocka_unit_test(test_scores),
+        tmpdir_test(test_tokens),
+        tmpdir_test(test_refuses),
+        cmocka_unit_test(test_token_errors),
+        program_test(test_windows),
+        program_test(test_run),
+        program_test(test_tokens_run),
+        tmpdir_test(test_token_lines),
     };
 
     return cmocka_run_group_tests_name("choices", tests, NULL, NULL);

@@ -118,7 +118,8 @@ static void test_run(void **state)
     must_run(state, "$B/mha2mla-data score $T/run/rope4-rank4/stage2/answers.jsonl "
                     "--against $T/run/base/answers.jsonl > $T/say");
     must_run(state, "grep -q 'against .*: 16 questions' $T/say && "
-                    "grep -q '  pope_accuracy [+-]0.* against .*McNemar' $T/say");
+                    "grep -q '  pope_accuracy [+-]0.* against ' $T/say && "
+                    "! grep 'pope_accuracy .*McNemar' $T/say"); /* four questions a picture */
     must_run(state, "grep -q '^| pope (16) | pope_recall | 1.0000 ' $T/run/report.md && "
                     "grep -q '^| mean of 3 sets, ' $T/run/report.md && "
                     "grep -q 'mean score  *cache' $T/run/train.log && "
@@ -165,6 +166,16 @@ static void test_run(void **state)
     must_run(state, "sed 's/expected\":\"x/expected\":\"y/' $T/one.jsonl > $T/y.jsonl");
     assert_int_equal(run(state, "$B/mha2mla-data score $T/one.jsonl --against $T/y.jsonl"), 1);
     must_say(state, "y.jsonl: \"1\": the two files compare it with other answers or options");
+    /* A set without a name is that of the other file, if that has one; of other names it is not. */
+    must_run(state,
+             "grep '\"set\":\"pope\"' $T/run/base/answers.jsonl > $T/p.jsonl && "
+             "for o in \"other.jsonl --against $T/p.jsonl\" \"p.jsonl --against "
+             "$T/other.jsonl\"; do $B/mha2mla-data score $T/$o --data $T/pope.jsonl > $T/say && "
+             "grep -q 'note: .*: its set is taken for that of the other' $T/say && "
+             "grep -q '  pope_accuracy +0.0000 ' $T/say || exit 1; done");
+    must_run(state, "sed 's/\"pope\"/\"p2\"/' $T/p.jsonl > $T/p2.jsonl");
+    assert_int_equal(run(state, "$B/mha2mla-data score $T/p.jsonl --against $T/p2.jsonl"), 1);
+    must_say(state, "p2.jsonl: has answers of the set \"p2\", and none of \"pope\": ");
 }
 
 /* By likelihood: the model says "Yes" to everything, so that of the options that are texts it takes
@@ -175,13 +186,20 @@ static void test_options(void **state)
              "sed 's/\"metric\":\"pope\"/\"metric\":\"exact\",\"choices\":[\"No\",null,\"Yes\"]/;"
              "s/\"value\":\"no\"/\"value\":\"No\"/;s/\"value\":\"yes\"/\"value\":\"Yes\"/' "
              "$T/pope.jsonl > $T/choice.jsonl");
+    must_run(state, "sed 's/\\[\"No\",null,\"Yes\"\\]/[\"Yes\",\"No\",\"Yes\"]/' $T/choice.jsonl > "
+                    "$T/twins.jsonl && grep -q '\\[\"Yes\",\"No\",\"Yes\"\\]' $T/twins.jsonl");
     must_run(state, RUN "--set evaluate.score=options --set 'data.eval=["
+                        "{\"path\":\"'$T'/twins.jsonl\",\"name\":\"twins\"},"
                         "{\"path\":\"'$T'/choice.jsonl\",\"name\":\"choice\"},"
                         "{\"path\":\"'$T'/bench.jsonl\",\"name\":\"bench\"}]'");
     must_run(state, "grep -q 'base: choice: exact_match 0.5000 ' $T/run/train.log && "
                     "grep -q 'base: bench: gpt_eval_score ' $T/run/train.log && "
                     "grep -q 'base: option right .*, by length ' $T/run/train.log && "
-                    "test $(wc -l < $T/run/base/answers.jsonl) = 32");
+                    "test $(wc -l < $T/run/base/answers.jsonl) = 48");
+    /* Equal options are equally likely to the last bit, and the first is the right one. */
+    must_run(state, "grep -q 'base: twins: exact_match 0.5000 ' $T/run/train.log && "
+                    "test $(grep '\"set\":\"twins\"' $T/run/base/answers.jsonl | "
+                    "grep -c '\"logp\":\\[\\(-[0-9.e-]*\\),-[0-9.e-]*,\\1\\]') = 16");
     /* One unit, and what is taken is kept with its likelihoods, for others to score again. */
     must_run(state, "grep -q '^| right by length |' $T/run/report.md && "
                     "sed -n '/^| right by length |/,/^$/p' $T/run/report.md | grep -q ' % |' && "
@@ -193,7 +211,13 @@ static void test_options(void **state)
     must_run(state, "grep -q '^| rope4-rank4 | choice | exact_match | 16 | ' $T/run/report.md");
     must_fail(state, RUN "--set evaluate.score=options --set run.dir=$T/other",
               "data.eval pope: no usable sample is left to score");
-    must_say(state, "pope.jsonl:1:1: has no \"choices\" to choose from, or no metric");
+    must_say(state, "pope.jsonl:1:1: has no \"choices\" to choose from: see");
+    must_run(state, "sed 's/\"metric\":\"exact\",//' $T/choice.jsonl > $T/bare.jsonl");
+    must_fail(state,
+              RUN "--set evaluate.score=options --set run.dir=$T/other "
+                  "--set 'data.eval=[{\"path\":\"'$T'/bare.jsonl\"}]'",
+              "no usable sample is left to score");
+    must_say(state, "bare.jsonl:1:1: has \"choices\", which are only read with a \"metric\"");
 }
 
 /* Groups are taken whole: rows of a question, the questions of a pair; and a setting overrides. */
@@ -208,6 +232,12 @@ static void test_choice(void **state)
     must_run(state, "test $(grep -c '\"set\":\"pope\"' $T/run/base/answers.jsonl) = 6");
     must_fail(state, RUN "--set 'data.eval=[{\"path\":\"x\",\"metric\":\"bleu\"}]'",
               "data.eval[0].metric is \"bleu\"; allowed: plain, exact, ");
+    /* Half a pair is no picture of MME's, which is known before a model is scored. */
+    must_fail(
+        state,
+        RUN "--set run.dir=$T/other --dry-run --set 'data.eval=[{\"path\":\"'$T'/pairs.jsonl\","
+            "\"name\":\"pairs\",\"limit\":9}]'",
+        "pairs.jsonl:2: its picture (\"group\") has 1 usable sample, and metric mme needs two");
     must_run(state, "sed '3s/pope/anls/' $T/pope.jsonl > $T/mixed.jsonl");
     must_fail(state,
               RUN "--set 'data.eval=[{\"path\":\"'$T'/mixed.jsonl\"}]' --set run.dir=$T/other",
