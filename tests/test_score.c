@@ -223,6 +223,9 @@ static void test_options(void **state)
 /* Groups are taken whole: rows of a question, the questions of a pair; and a setting overrides. */
 static void test_choice(void **state)
 {
+    struct jsonc scores;
+    struct err e;
+
     must_run(state, RUN "--set evaluate.samples=6 --set evaluate.curve_samples=4 "
                         "--set 'run.steps=[\"baseline\",\"evaluate\"]' --set baseline.steps=1");
     must_run(state, "test $(grep -c '\"set\":\"bench\"' $T/run/base/answers.jsonl) = 6");
@@ -232,6 +235,17 @@ static void test_choice(void **state)
     must_run(state, "test $(grep -c '\"set\":\"pope\"' $T/run/base/answers.jsonl) = 6");
     must_fail(state, RUN "--set 'data.eval=[{\"path\":\"x\",\"metric\":\"bleu\"}]'",
               "data.eval[0].metric is \"bleu\"; allowed: plain, exact, ");
+    /* Of a plain set there is a sum, and no figures. */
+    must_run(state, RUN "--set evaluate.samples=2 --set 'run.steps=[\"baseline\",\"evaluate\"]' "
+                        "--set baseline.steps=1 --set run.dir=$T/two --set 'data.eval=["
+                        "{\"path\":\"'$T'/pope.jsonl\",\"name\":\"bare\",\"metric\":\"plain\"},"
+                        "{\"path\":\"'$T'/pope.jsonl\",\"name\":\"full\"}]'");
+    if (!jsonc_read(&scores, tmpdir_path(state, "two/base/scores.json"), 1 << 20, &e))
+        fail_msg("%s", e.msg);
+    assert_true(figure(scores.root, "full", "pope_accuracy", "value") >= 0);
+    assert_null(cJSON_GetObjectItem(cJSON_GetObjectItem(scores.root, "sets"), "bare"));
+    assert_non_null(cJSON_GetObjectItem(cJSON_GetObjectItem(scores.root, "kinds"), "bare"));
+    jsonc_close(&scores);
     /* Half a pair is no picture of MME's, which is known before a model is scored. */
     must_fail(
         state,

@@ -180,9 +180,11 @@ static bool set_window(const struct run *r, struct dataset_options *o, struct er
  * scored, which is late. */
 static bool check_pairs(const struct dataset *d, const char *name, struct err *e)
 {
-    int64_t *n = mem_new((size_t)d->units, sizeof *n, "pairs of questions", e);
+    const bool pairs = d->metric && d->metric->pairs && d->o.asked;
+    int64_t *n = pairs ? mem_new((size_t)d->units, sizeof *n, "pairs of questions", e) : NULL;
     bool ok = n;
 
+    if (!pairs) return true;
     for (int64_t i = 0; ok && i < d->n; i++)
         n[d->entries[i].unit]++;
     for (int64_t i = 0; ok && i < d->n; i++) {
@@ -229,8 +231,7 @@ static bool open_sets(struct run *r, const struct dataset_options *o, struct err
         if (!dataset_open(&r->eval[i].data, &one, 1, &eval_o, e)) return false;
         r->n_eval = i + 1;
         log_samples(&r->eval[i].data, r->eval[i].name);
-        if (!run_report_drops(r, &r->eval[i].data, r->eval[i].name, e)) return false;
-        if (r->eval[i].data.metric && r->eval[i].data.metric->pairs && eval_o.asked &&
+        if (!run_report_drops(r, &r->eval[i].data, r->eval[i].name, e) ||
             !check_pairs(&r->eval[i].data, r->eval[i].name, e))
             return false;
         log_line("data.eval %s: %lld sample%s%s%s", r->eval[i].name, (long long)r->eval[i].data.n,
