@@ -28,6 +28,23 @@ static void line_free(struct line *l)
     free(l->prompt.s);
 }
 
+/* A second answer could be the reference: which one is scored must not hang on a key's name. */
+static bool one_answer(const struct jsonc *doc, const char *const *keys, struct err *e)
+{
+    const char *first = NULL;
+
+    for (; *keys; keys++) {
+        if (!cJSON_GetObjectItemCaseSensitive(doc->root, *keys)) continue;
+        if (first)
+            return jsonc_fail(doc, doc->root, e,
+                              "has \"%s\" and \"%s\": which is the answer? "
+                              "Leave the other out, or name it \"expected\"",
+                              first, *keys);
+        first = *keys;
+    }
+    return true;
+}
+
 /* The first of the keys that is there, a string (or a number, as it is spelled). s NULL: none. */
 static bool member(const struct jsonc *doc, const char *const *keys, struct text *out,
                    struct err *e)
@@ -57,9 +74,10 @@ static bool read_line(const struct jsonc *doc, bool keyed, struct line *l, struc
         *const expected[] = {"expected", NULL}, *const prompt[] = {"tokens", "prompt", NULL};
 
     if (!cJSON_IsObject(doc->root)) return jsonc_fail(doc, doc->root, e, "is not an object");
-    if (!member(doc, answer, &l->answer, e) || !member(doc, keyed ? question : id, &l->id, e) ||
-        !member(doc, set, &l->set, e) || !member(doc, image, &l->image, e) ||
-        !member(doc, expected, &l->expected, e) || !member(doc, prompt, &l->prompt, e))
+    if (!one_answer(doc, answer, e) || !member(doc, answer, &l->answer, e) ||
+        !member(doc, keyed ? question : id, &l->id, e) || !member(doc, set, &l->set, e) ||
+        !member(doc, image, &l->image, e) || !member(doc, expected, &l->expected, e) ||
+        !member(doc, prompt, &l->prompt, e))
         return false;
     return true;
 }

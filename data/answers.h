@@ -1,7 +1,7 @@
 /* answers.h - a file of answers, scored: one JSON object a line, as a run's answers.jsonl, or of
  * another program. A line has
  *
- *     the answer       "answer", or "text", "prediction" or "response"
+ *     the answer       one of "answer", "text", "prediction", "response"
  *     whose it is      "id", else "question_id"; default: the line's number
  *     its scoring      the keys of benchmark.h; without a metric "expected", which it must equal
  *     or likelihoods   in place of an answer, of a run that scores by them: "metric" "choice" with

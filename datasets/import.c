@@ -14,6 +14,18 @@ static const char *const skips[] = {[SKIP_PICTURE] = "their picture is not there
                                     [SKIP_SPLIT] = "they are of another part (--split)",
                                     [SKIP_OPEN] = "they have no options to choose from"};
 
+/* Options without effect. Without --split, im->split is the task's own. */
+static void say_unused(const struct import *im)
+{
+    const struct import_task *t = im->task;
+
+    if (im->split && im->split != t->split && !im->parts)
+        tool_say("note: --split %s is not used: no record names its part", im->split);
+    if (im->images_given && !im->beside)
+        tool_say("note: --images %s is not used: %s", im->images,
+                 im->inside ? "the pictures are in the table" : "no question has a picture");
+}
+
 /* What stands in the way of a figure that can be compared with published ones. */
 static void say(const struct import *im)
 {
@@ -21,6 +33,7 @@ static void say(const struct import *im)
     const int64_t unused = import_join_unused(im);
     char images[600] = "", length[50] = "";
 
+    say_unused(im);
     tool_say("%s/%s.jsonl: %" PRId64 " question%s", im->out, t->name, im->written,
              plural(im->written));
     for (int i = 0; i < SKIPS; i++)
@@ -46,9 +59,19 @@ static void say(const struct import *im)
              images, t->name, length, t->max_new ? "" : ", with evaluate.score \"options\"");
 }
 
+/* Where records have no ids, a file that is named twice would double the set. */
+static bool once_each(char *const *files, int n, struct err *e)
+{
+    for (int i = 1; i < n; i++)
+        for (int k = 0; k < i; k++)
+            if (tool_same_file(files[k], files[i]))
+                return err_set(e, "%s: is named twice: each file's questions count once", files[i]);
+    return true;
+}
+
 static bool import_files(struct import *im, char *const *files, int n)
 {
-    bool ok = import_join_open(im, files, n) && import_write_open(im);
+    bool ok = once_each(files, n, im->e) && import_join_open(im, files, n) && import_write_open(im);
 
     for (int i = 0; ok && i < n; i++)
         if (!import_join_has(im, files[i])) ok = import_read(im, files[i]);
@@ -104,6 +127,7 @@ static bool run(int argc, char **argv, struct err *e)
     if (help) return true;
     if (argc - rest < 2) return err_set(e, "import: a benchmark and its files are needed");
     if (!find_task(&im, argv[rest])) return false;
+    im.images_given = im.images;
     if (!im.images) im.images = images = file_dir(argv[rest + 1], e);
     if (!im.split) im.split = im.task->split;
     ok = im.images && import_files(&im, argv + rest + 1, argc - rest - 1);

@@ -48,12 +48,14 @@ struct import_task;
 struct import {
     const struct import_task *task;
     const char *out, *images, *split; /* images NULL: the first file's directory; split NULL: all */
+    bool images_given;                /* --images was */
     struct aside aside;
     struct file_out list;
     int64_t records, written, skipped[SKIPS];
     int64_t letters;        /* ai2d's questions about drawn letters */
     int64_t few_rows;       /* mmbench's questions with fewer rows than options */
     bool beside, inside;    /* some picture lies below --images, was in a table */
+    bool parts;             /* some record names its part */
     char first[SKIPS][512]; /* what the first of each was */
     char **texts;           /* [n_texts] made for the current record */
     size_t n_texts, cap_texts;
@@ -164,7 +166,9 @@ bool import_join_find(struct import *im, const char *id, struct jsonc *doc, bool
 int64_t import_join_unused(const struct import *im); /* objects that no question asked for */
 void import_join_close(struct import *im);           /* fine without */
 
-/* Whether a question is one that can be scored, and no other before has its id. */
+/* Whether it is an id, and no other question before has it, which is noted. */
+bool import_check_id(struct import *im, const struct record *r, const char *id);
+/* Whether a question is one that can be scored, and its id. */
 bool import_check(struct import *im, const struct record *r, const struct question *q);
 /* Notes a question that is written. */
 bool import_check_written(struct import *im, const struct record *r, const struct question *q);

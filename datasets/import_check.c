@@ -5,6 +5,7 @@
 #include "base/plural.h"
 #include "base/slots.h"
 #include "data/metric/metric.h"
+#include "data/template.h"
 #include "datasets/import.h"
 
 #include <inttypes.h>
@@ -94,21 +95,30 @@ bool import_check_known(const struct import *im, const char *id)
 
 /* ---- one question ---- */
 
-static bool check_id(struct import *im, const struct record *r, const struct question *q)
+bool import_check_id(struct import *im, const struct record *r, const char *id)
 {
     const struct known *before;
 
-    if (!q->id) return import_fail(im, r, "the question has no id");
-    if (strlen(q->id) > 200)
-        return import_fail(im, r, "the question's id is longer than 200 bytes");
-    if (metric_find(im->task->metric)->index && (!*q->id || q->id[strspn(q->id, "0123456789")]))
-        return import_fail(im, r, "\"index\" is \"%.40s\": it must be the row's number", q->id);
+    if (!id) return import_fail(im, r, "the question has no id");
+    if (strlen(id) > 200) return import_fail(im, r, "the question's id is longer than 200 bytes");
+    if (metric_find(im->task->metric)->index && (!*id || id[strspn(id, "0123456789")]))
+        return import_fail(im, r, "\"index\" is \"%.40s\": it must be the row's number", id);
     if (!open_checks(im)) return false;
-    before = find(&im->checks->ids, q->id);
+    before = find(&im->checks->ids, id);
     if (before)
-        return import_fail(im, r, "question \"%s\" is there twice, first at %s", q->id,
-                           before->where);
-    return add(&im->checks->ids, q->id, r, im->e);
+        return import_fail(im, r, "question \"%s\" is there twice, first at %s", id, before->where);
+    return add(&im->checks->ids, id, r, im->e);
+}
+
+/* A picture's mark is read as one wherever it stands. */
+static bool check_text(struct import *im, const struct record *r, const struct question *q)
+{
+    if (!q->prompt) return import_fail(im, r, "question \"%s\" has no text", q->id);
+    return !strstr(q->prompt, IMAGE_MARK) ||
+           import_fail(im, r,
+                       "question \"%s\" has \"" IMAGE_MARK
+                       "\" in its text, which would be read as one more picture",
+                       q->id);
 }
 
 static bool is_below(const char *name)
@@ -219,9 +229,8 @@ static bool check_metric(struct import *im, const struct record *r, const struct
 
 bool import_check(struct import *im, const struct record *r, const struct question *q)
 {
-    return check_id(im, r, q) &&
-           (q->prompt || import_fail(im, r, "question \"%s\" has no text", q->id)) &&
-           check_pictures(im, r, q) && check_answers(im, r, q) && check_metric(im, r, q);
+    return import_check_id(im, r, q->id) && check_text(im, r, q) && check_pictures(im, r, q) &&
+           check_answers(im, r, q) && check_metric(im, r, q);
 }
 
 /* ---- what counts together ---- */

@@ -29,10 +29,7 @@ static cJSON *line_of(const struct import *im, const struct ask *a)
     cJSON *o = cJSON_CreateObject();
     bool ok;
 
-    if (a->id)
-        snprintf(id, sizeof id, "%s/%s", im->task->name, a->id);
-    else /* the records of most of these have none */
-        snprintf(id, sizeof id, "%s/%lld", im->task->name, (long long)im->records);
+    snprintf(id, sizeof id, "%s/%s", im->task->name, a->id);
     ok = o && cJSON_AddStringToObject(o, "id", id);
     if (ok && a->n_contexts)
         ok = add_list(o, "contexts", a->contexts, a->n_contexts) &&
@@ -48,24 +45,32 @@ static cJSON *line_of(const struct import *im, const struct ask *a)
     return NULL;
 }
 
-static bool put(struct import *im, const struct record *r, const struct ask *a)
+static bool check(struct import *im, const struct record *r, const struct ask *a)
 {
     const int n = a->n_contexts ? a->n_contexts : a->choices;
-    cJSON *o;
-    char *text;
 
-    if (im->e->msg[0]) return false;
     if (!a->context) return import_fail(im, r, "the question has no text");
-    if (a->id && strlen(a->id) > 200)
-        return import_fail(im, r, "the question's id is longer than 200 bytes");
     if (n < 2) return import_fail(im, r, "has %d choices: at least 2 are needed", n);
     for (int i = 0; i < a->choices; i++)
         if (!*a->choice[i]) return import_fail(im, r, "choice %d is empty", i);
-    if (a->label < 0 || a->label >= n)
+    if (a->label < 0)
         return import_fail(
             im, r,
             "no choice is its answer: where the answers of a part are not published, "
             "as of most \"test\" parts, nothing can be scored here");
+    CHECK(a->label < n);
+    return import_check_id(im, r, a->id);
+}
+
+static bool put(struct import *im, const struct record *r, struct ask *a)
+{
+    cJSON *o;
+    char *text;
+
+    if (im->e->msg[0]) return false;
+    if (!a->id) /* the records of most of these have none */
+        a->id = import_text(im, "%lld", (long long)im->records);
+    if (!a->id || !check(im, r, a)) return false;
     o = line_of(im, a);
     text = o ? jsonc_print(o, false, im->e) : NULL;
     cJSON_Delete(o);
@@ -76,16 +81,24 @@ static bool put(struct import *im, const struct record *r, const struct ask *a)
     return true;
 }
 
-/* A number, or its digits in a string; -1: neither. */
-static int number_of(const cJSON *item)
+/* The right one of n choices, of which the first has the number `first`: a number, or its digits in a
+ * string. Where answers are not published, it is missing, empty or -1. */
+static bool take_number(struct import *im, const struct record *r, const char *name, int first,
+                        int n, struct ask *a)
 {
+    const char *text = import_member(im, r, name);
     char *end;
-    long n;
+    long v;
 
-    if (cJSON_IsNumber(item)) return item->valueint;
-    if (!cJSON_IsString(item) || !*item->valuestring) return -1;
-    n = strtol(item->valuestring, &end, 10);
-    return *end || n < 0 || n > IMPORT_CHOICES ? -1 : (int)n;
+    a->label = -1;
+    if (!text || !*text || strcmp(text, "-1") == 0) return !im->e->msg[0];
+    v = strtol(text, &end, 10);
+    if (*end == '.') end += 1 + strspn(end + 1, "0"); /* 1.0, as tables of floats have it */
+    if (!strchr("0123456789", *text) || *end || v < first || v >= first + n)
+        return import_fail(im, r, "\"%s\" is \"%.40s\": a whole number from %d to %d is needed",
+                           name, text, first, first + n - 1);
+    a->label = (int)v - first;
+    return true;
 }
 
 static bool take_list(struct import *im, const struct record *r, const cJSON *list, struct ask *a)
@@ -102,35 +115,66 @@ static bool take_list(struct import *im, const struct record *r, const cJSON *li
     return true;
 }
 
+/* Which label is the key. */
+static bool take_key(struct import *im, const struct record *r, const char *const *label,
+                     struct ask *a)
+{
+    const char *key = import_member(im, r, "answerKey");
+
+    a->label = -1;
+    while (key && *key == ' ') /* as openbookqa's task does */
+        key++;
+    for (int i = 0; i < a->choices; i++) {
+        for (int k = 0; k < i; k++)
+            if (strcmp(label[k], label[i]) == 0)
+                return import_fail(im, r, "two choices have the label \"%.40s\"", label[i]);
+        if (key && strcmp(label[i], key) == 0) a->label = i;
+    }
+    if (key && *key && a->choices && a->label < 0)
+        return import_fail(im, r, "\"answerKey\" is \"%.40s\", which is no choice's label", key);
+    return true;
+}
+
+static bool take_columns(struct import *im, const struct record *r, const cJSON *texts,
+                         const cJSON *labels, struct ask *a)
+{
+    const char *label[IMPORT_CHOICES];
+    const cJSON *item;
+    int n = 0;
+
+    if (!take_list(im, r, texts, a)) return false;
+    if (!cJSON_IsArray(labels) || cJSON_GetArraySize(labels) != a->choices)
+        return import_fail(im, r, "has %d choices and %d labels", a->choices,
+                           cJSON_IsArray(labels) ? cJSON_GetArraySize(labels) : 0);
+    cJSON_ArrayForEach(item, labels)
+    {
+        if (!cJSON_IsString(item)) return import_fail(im, r, "a choice's label is no string");
+        label[n++] = item->valuestring;
+    }
+    return take_key(im, r, label, a);
+}
+
 /* Choices that have labels, of which one is the key: {"text": [], "label": []}, or a list of {"text",
  * "label"}. */
 static bool take_labelled(struct import *im, const struct record *r, const cJSON *choices,
                           struct ask *a)
 {
     const cJSON *texts = cJSON_GetObjectItemCaseSensitive(choices, "text"), *item;
-    const cJSON *label = cJSON_GetObjectItemCaseSensitive(choices, "label");
-    const char *key = import_member(im, r, "answerKey");
+    const cJSON *labels = cJSON_GetObjectItemCaseSensitive(choices, "label");
+    const char *label[IMPORT_CHOICES];
 
-    if (texts && !take_list(im, r, texts, a)) return false;
-    a->label = -1;
-    label = texts ? (label ? label->child : NULL) : NULL;
-    while (key && *key == ' ') /* as openbookqa's task does */
-        key++;
-    for (int i = 0; texts && label; label = label->next, i++)
-        if (key && cJSON_IsString(label) && strcmp(label->valuestring, key) == 0 && a->label < 0)
-            a->label = i;
-    if (texts) return true;
+    if (texts) return take_columns(im, r, texts, labels, a);
     cJSON_ArrayForEach(item, choices)
     {
         const cJSON *text = cJSON_GetObjectItemCaseSensitive(item, "text");
-        label = cJSON_GetObjectItemCaseSensitive(item, "label");
-        if (!cJSON_IsString(text) || !cJSON_IsString(label) || a->choices == IMPORT_CHOICES)
+        const cJSON *of = cJSON_GetObjectItemCaseSensitive(item, "label");
+        if (!cJSON_IsString(text) || !cJSON_IsString(of) || a->choices == IMPORT_CHOICES)
             return import_fail(im, r, "a choice needs \"text\" and \"label\", up to %d of them",
                                IMPORT_CHOICES);
-        if (key && a->label < 0 && strcmp(label->valuestring, key) == 0) a->label = a->choices;
+        label[a->choices] = of->valuestring;
         a->choice[a->choices++] = text->valuestring;
     }
-    return true;
+    return take_key(im, r, label, a);
 }
 
 /* The question's text, by `name`, or the "stem" of an object under "question", which then has the
@@ -188,9 +232,11 @@ bool import_hellaswag(struct import *im, const struct record *r)
     const char *label = import_member(im, r, "activity_label");
     const char *a = import_member(im, r, "ctx_a");
     const char *b = text_capitalized(im, import_member(im, r, "ctx_b"));
-    struct ask q = {.id = import_member(im, r, "ind"), .label = number_of(field(r, "label"))};
+    struct ask q = {.id = import_member(im, r, "ind")};
 
     if (!take_list(im, r, field(r, "endings"), &q)) return false;
+    if (q.choices != 4) return import_fail(im, r, "has %d endings, and not 4", q.choices);
+    if (!take_number(im, r, "label", 0, 4, &q)) return false;
     if (label && a && b) q.context = hellaswag_text(im, import_text(im, "%s: %s %s", label, a, b));
     for (int i = 0; i < q.choices; i++) {
         q.choice[i] = hellaswag_text(im, q.choice[i]);
@@ -221,12 +267,11 @@ bool import_piqa(struct import *im, const struct record *r)
     const char *goal = import_member(im, r, "goal");
     struct ask q = {.id = import_member(im, r, "id"),
                     .choice = {import_member(im, r, "sol1"), import_member(im, r, "sol2")},
-                    .choices = 2,
-                    .label = number_of(field(r, "label"))};
+                    .choices = 2};
 
     if (!q.choice[0] || !q.choice[1]) return import_fail(im, r, "\"sol1\" or \"sol2\" is missing");
     if (goal) q.context = import_text(im, "Question: %s\nAnswer:", goal);
-    return put(im, r, &q);
+    return take_number(im, r, "label", 0, 2, &q) && put(im, r, &q);
 }
 
 /* Each option in the gap makes a context; what follows the gap is scored behind both. */
@@ -235,12 +280,10 @@ bool import_winogrande(struct import *im, const struct record *r)
     const char *sentence = import_member(im, r, "sentence");
     const char *gap = sentence ? strchr(sentence, '_') : NULL;
     const char *option[] = {import_member(im, r, "option1"), import_member(im, r, "option2")};
-    struct ask q = {.id = import_member(im, r, "qID"),
-                    .n_contexts = 2,
-                    .label = number_of(field(r, "answer")) - 1};
+    struct ask q = {.id = import_member(im, r, "qID"), .n_contexts = 2};
     struct text rest;
 
-    if (!option[0] || !option[1])
+    if (!option[0] || !option[1] || !*option[0] || !*option[1])
         return import_fail(im, r, "\"option1\" or \"option2\" is missing");
     if (!gap) return import_fail(im, r, "\"sentence\" has no gap, which is \"_\"");
     for (int i = 0; i < 2; i++) {
@@ -248,8 +291,11 @@ bool import_winogrande(struct import *im, const struct record *r)
         if (!q.contexts[i]) return false;
     }
     rest = text_trimmed((struct text){(char *)(uintptr_t)gap + 1, strlen(gap + 1)});
+    if (!rest.n)
+        return import_fail(im, r,
+                           "nothing follows the gap in \"sentence\": that is what is scored");
     q.context = import_text(im, "%.*s", (int)rest.n, rest.s);
-    return put(im, r, &q);
+    return take_number(im, r, "answer", 1, 2, &q) && put(im, r, &q);
 }
 
 bool import_mmlu(struct import *im, const struct record *r)
@@ -257,15 +303,15 @@ bool import_mmlu(struct import *im, const struct record *r)
     static const char *const letters[] = {"A", "B", "C", "D"};
     const char *question = import_member(im, r, "question");
     const char *subject = import_member(im, r, "subject");
-    struct ask q = {.id = import_member(im, r, "id"),
-                    .category = subject,
-                    .label = number_of(field(r, "answer"))};
+    struct ask q = {.id = import_member(im, r, "id"), .category = subject};
     struct text t;
     char *plain;
 
-    if (!question || !subject) return import_fail(im, r, "has no \"question\" or \"subject\"");
+    if (!question || !subject || !*question || !*subject)
+        return import_fail(im, r, "has no \"question\" or \"subject\"");
     if (!take_list(im, r, field(r, "choices"), &q)) return false;
     if (q.choices != 4) return import_fail(im, r, "has %d choices, and not 4", q.choices);
+    if (!take_number(im, r, "answer", 0, 4, &q)) return false;
     plain = mem_strdup(subject, im->e);
     for (char *c = plain; c && *c; c++)
         if (*c == '_') *c = ' ';

@@ -104,14 +104,12 @@ bool import_mmbench(struct import *im, const struct record *r)
 
 bool import_scienceqa(struct import *im, const struct record *r)
 {
-    const char *split = import_member(im, r, "split"), *hint = import_member(im, r, "hint");
+    const char *hint = import_member(im, r, "hint");
     const char *text = import_member(im, r, "question"), *name = field_picture(im, r, "image", "");
     struct question q = {.id = r->key ? r->key : import_text(im, "%lld", (long long)im->records),
                          .category = {import_member(im, r, "subject")},
                          .picture = name};
 
-    if (split && im->split && strcmp(split, im->split) != 0)
-        return import_skip(im, SKIP_SPLIT, split);
     if (r->key && name) q.picture = import_text(im, "%s/%s", r->key, name);
     if (!field_choices(im, r, field(r, "choices"), &q) || !field_number(im, r, "answer", &q))
         return false;
@@ -123,16 +121,21 @@ bool import_scienceqa(struct import *im, const struct record *r)
 /* ---- MMMU ---- */
 
 /* Which pictures a text names, as "<image 3>": adds bits 1 << 3. */
-static int named_pictures(const char *text)
+static bool named_pictures(struct import *im, const struct record *r, const char *text, int *named)
 {
     static const char mark[] = "<image ";
-    int named = 0;
 
     for (; text && (text = strstr(text, mark)); text += sizeof mark - 1) {
         const char *n = text + sizeof mark - 1;
-        if (*n >= '1' && *n < '1' + IMPORT_PICTURES && n[1] == '>') named |= 1 << (*n - '0');
+        const int digits = (int)strspn(n, "0123456789");
+        if (!digits || n[digits] != '>') continue;
+        if (digits > 1 || *n < '1' || *n >= '1' + IMPORT_PICTURES)
+            return import_fail(im, r,
+                               "the text names <image %.*s>: a question has up to %d pictures",
+                               digits < 20 ? digits : 20, n, IMPORT_PICTURES);
+        *named |= 1 << (*n - '0');
     }
-    return named;
+    return true;
 }
 
 /* Those pictures, in the order of their numbers; the marks stay in the text, where they tell which is
@@ -171,13 +174,14 @@ bool import_mmmu(struct import *im, const struct record *r)
     struct question q = {.id = id,
                          .answer = import_member(im, r, "answer"),
                          .category = {subject(im, id), import_member(im, r, "subfield")}};
-    int named = named_pictures(text);
+    int named = 0;
 
     if (type && strcmp(type, "open") == 0) return import_skip(im, SKIP_OPEN, id);
     if (!field_choices(im, r, field(r, "options"), &q)) return false;
     if (!q.choices) return import_skip(im, SKIP_OPEN, id);
+    if (!named_pictures(im, r, text, &named)) return false;
     for (int i = 0; i < q.choices; i++)
-        named |= named_pictures(q.choice[i]);
+        if (!named_pictures(im, r, q.choice[i], &named)) return false;
     if (text) q.prompt = import_text(im, "%s\n" IMPORT_ASK_LETTER, text_with_choices(im, text, &q));
     return take_pictures(im, r, named, &q) && import_question(im, r, &q);
 }

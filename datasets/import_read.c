@@ -91,6 +91,15 @@ const char *import_member(struct import *im, const struct record *r, const char 
 
 /* ---- forms of files ---- */
 
+/* Whether a record is of the part that is taken; one that names none is. */
+static bool of_split(struct import *im, const struct record *r)
+{
+    const char *split = im->split ? import_member(im, r, "split") : NULL;
+
+    im->parts = im->parts || split;
+    return !split || strcmp(split, im->split) == 0 || !import_skip(im, SKIP_SPLIT, split);
+}
+
 static bool take(struct import *im, const struct record *r)
 {
     bool ok;
@@ -98,7 +107,7 @@ static bool take(struct import *im, const struct record *r)
     im->records++;
     im->e->msg[0] = '\0'; /* what a task's function fails by, where it does not see it */
     ok = (cJSON_IsObject(r->o) || import_fail(im, r, "a question is an object")) &&
-         im->task->take(im, r) && !im->e->msg[0];
+         (!of_split(im, r) || im->task->take(im, r)) && !im->e->msg[0];
     import_texts_free(im);
     return ok;
 }

@@ -168,6 +168,19 @@ static const char *coco_picture(struct import *im, const struct record *r)
     return import_text(im, "COCO_%s_%012lld.jpg", part->valuestring, n);
 }
 
+/* Whether an annotation is of the question's picture; published ones say so. */
+static bool check_joined(struct import *im, const struct record *r, const struct jsonc *doc)
+{
+    const struct record a = {doc, doc->root, NULL, r->file, 0};
+    const char *its = import_member(im, &a, "image_id"), *own = import_member(im, r, "image_id");
+
+    if (im->e->msg[0]) return false;
+    return !its || !own || strcmp(its, own) == 0 ||
+           import_fail(im, r,
+                       "the question is about image_id %.40s, and its annotation about %.40s", own,
+                       its);
+}
+
 /* A row of the hub's, or a question whose answers are in another file. */
 static bool vqav2(struct import *im, const struct record *r)
 {
@@ -186,6 +199,7 @@ static bool vqav2(struct import *im, const struct record *r)
     ok = (id || import_fail(im, r, "the question has no id")) &&
          import_join_find(im, id, &doc, &found) &&
          (found || import_fail(im, r, "question \"%s\" has no annotation", id)) &&
+         check_joined(im, r, &doc) &&
          ask_listed(im, r, &k, picture, cJSON_GetObjectItemCaseSensitive(doc.root, "answers"));
     jsonc_close(&doc);
     return ok;

@@ -333,6 +333,24 @@ static bool write_waiting(struct import *im)
     return true;
 }
 
+/* Whether the list that is there already, if any, is the one that was written: one of other questions, such
+ * as arc's Easy beside Challenge, must not vanish. */
+static bool same_set(struct import *im)
+{
+    const struct file_out *list = &im->list;
+    char was[65], now[65];
+    bool there = false,
+         ok = file_out_flush(&im->list, im->e) && file_there(list->path, &there, im->e);
+
+    if (!ok || !there) return ok;
+    return sha256_path(list->path, NULL, was, im->e) && sha256_path(list->tmp, NULL, now, im->e) &&
+           (strcmp(was, now) == 0 ||
+            err_set(im->e,
+                    "%s: holds other questions than would take their place: delete it, or choose "
+                    "another --out",
+                    list->path));
+}
+
 bool import_write_close(struct import *im, const char *file)
 {
     struct file_out *lists[] = {&im->list};
@@ -342,7 +360,7 @@ bool import_write_close(struct import *im, const char *file)
         return err_set(im->e, "%s: no question is left%s%s", file,
                        im->skipped[SKIP_PICTURE] ? ": no picture is there, such as " : "",
                        im->first[SKIP_PICTURE]);
-    if (!import_check_set(im)) return false;
+    if (!import_check_set(im) || !same_set(im)) return false;
     return aside_publish(&im->aside, lists, 1, im->e);
 }
 

@@ -7,6 +7,7 @@
 #include "data/answers.h"
 #include "data/metric/paired.h"
 #include "data/set_figures.h"
+#include "datasets/own.h"
 #include "datasets/tool.h"
 
 #include <math.h>
@@ -261,10 +262,43 @@ static bool score_sets(const struct answers *a, const struct answers *base, cons
     return ok;
 }
 
+static bool replace(struct own *own, const char *name, const char *path, const char *text,
+                    struct err *e)
+{
+    struct file_out out = {0};
+    bool ok = file_out_open(&out, path, e);
+
+    if (ok) fputs(text, out.fp); /* flush checks it */
+    ok = ok && file_out_flush(&out, e) && own_claim(own, name, out.tmp, e) && own_save(own, e) &&
+         file_out_commit(&out, e);
+    file_out_abort(&out);
+    return ok;
+}
+
+/* Writes a text to --out, if nothing is there that this tool did not write (own.h); text NULL: looks whether
+ * it may. Links are followed first: what was written is listed by its own name. */
+static bool put_out(const char *path, const char *text, struct err *e)
+{
+    char *real = realpath(path, NULL), *dir;
+    const char *name;
+    struct own own = {0};
+    bool ok;
+
+    if (!real) real = mem_strdup(path, e);
+    dir = real ? file_dir(real, e) : NULL;
+    name = real && strrchr(real, '/') ? strrchr(real, '/') + 1 : real;
+    ok = dir && file_regular(real, e) && own_open(&own, dir, e) && own_may_begin(&own, name, e) &&
+         (!text || replace(&own, name, real, text, e));
+    own_close(&own);
+    free(dir);
+    free(real);
+    return ok;
+}
+
 static bool write_out(cJSON *root, const char *path, struct err *e)
 {
     char *text = jsonc_print(root, true, e);
-    bool ok = text && file_write(path, text, strlen(text), e);
+    bool ok = text && put_out(path, text, e);
 
     free(text);
     return ok;
@@ -290,6 +324,19 @@ static bool score_file(const char *path, const struct answers_keys *keys,
     answers_close(&base);
     cJSON_Delete(root);
     return ok;
+}
+
+/* Before anything is scored. */
+static bool check_out(const struct score_args *a, const char *path, struct err *e)
+{
+    const char *const inputs[] = {path, a->data, a->against};
+
+    if (!a->out) return true;
+    for (int i = 0; i < 3; i++) {
+        char *input = (char *)(uintptr_t)inputs[i];
+        if (input && !tool_keep_inputs(a->out, &input, 1, e)) return false;
+    }
+    return put_out(a->out, NULL, e);
 }
 
 static bool check_metric(const char *name, struct err *e)
@@ -326,7 +373,7 @@ static bool run(int argc, char **argv, struct err *e)
         return false;
     if (help) return true;
     if (argc - rest != 1) return err_set(e, "score: one file of answers is needed");
-    if (a.out && !tool_keep_inputs(a.out, argv + rest, 1, e)) return false;
+    if (!check_out(&a, argv[rest], e)) return false;
     ok = check_metric(a.metric, e) && (!a.data || answers_keys_open(&keys, a.data, a.metric, e)) &&
          score_file(argv[rest], a.data ? &keys : NULL, &a, e);
     answers_keys_close(&keys);

@@ -101,6 +101,7 @@ bool tool_options(const struct tool_option *options, const char *usage, const ch
             return err_set(e, "%s: unknown option %s (see mha2mla-data %s --help)", argv[0],
                            argv[optind - 1], argv[0]);
         const struct tool_option *o = &options[c - 256];
+        if (given[c - 256]) return err_set(e, "%s: --%s is given twice", argv[0], o->name);
         given[c - 256] = true;
         if (!take_value(o, optarg, argv[0], e)) return false;
     }
@@ -114,13 +115,18 @@ bool tool_options(const struct tool_option *options, const char *usage, const ch
     return true;
 }
 
+bool tool_same_file(const char *a, const char *b)
+{
+    struct stat sa, sb;
+
+    return stat(a, &sa) == 0 && stat(b, &sb) == 0 && sa.st_dev == sb.st_dev &&
+           sa.st_ino == sb.st_ino;
+}
+
 bool tool_keep_inputs(const char *out, char *const *inputs, int n, struct err *e)
 {
-    struct stat was, in;
-
-    if (stat(out, &was) != 0) return true;
     for (int i = 0; i < n; i++)
-        if (stat(inputs[i], &in) == 0 && in.st_dev == was.st_dev && in.st_ino == was.st_ino)
+        if (tool_same_file(out, inputs[i]))
             return err_set(e, "%s: would be replaced by what is made of it: choose another place",
                            inputs[i]);
     return true;

@@ -32,10 +32,13 @@ struct tool_option {
 void tool_say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* Parses argv by `options`. *rest is the index of the first positional argument (getopt_long moves
- * them to the end). For --help, prints usage, about text and options, and sets *help: the caller
+ * them to the end); an option that is given twice is an error. For --help, prints usage, about text and options, and sets *help: the caller
  * then returns true at once. Strings remain argv's; an empty one is an error: it names nothing. */
 bool tool_options(const struct tool_option *options, const char *usage, const char *about, int argc,
                   char **argv, int *rest, bool *help, struct err *e);
+
+/* Whether both are there and one file, by whatever names. */
+bool tool_same_file(const char *a, const char *b);
 
 /* Fails if the file `out`, which is about to be replaced, is also one of the n inputs. */
 bool tool_keep_inputs(const char *out, char *const *inputs, int n, struct err *e);

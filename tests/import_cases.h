@@ -523,17 +523,17 @@ static const struct import_case {
      .says = "r.jsonl:1:1: some pictures are in a table and others lie beside it"},
     /* contexts and choices: what is asked of all fields is in tests/data/lm_eval */
     {.task = "hellaswag",
-     .files = {{"h.jsonl",
-                "{\"ind\":24,\"activity_label\":\"Roofs\",\"ctx_a\":\"A man "
-                "sits.\",\"ctx_b\":\"he\",\"endings\":[\"is [x] up.\",\"falls.\"],\"label\":1}"
-                "\n"}},
+     .files = {{"h.jsonl", "{\"ind\":24,\"activity_label\":\"Roofs\",\"ctx_a\":\"A man "
+                           "sits.\",\"ctx_b\":\"he\",\"endings\":[\"is [x] "
+                           "up.\",\"falls.\",\"x\",\"y\"],\"label\":1}"
+                           "\n"}},
      .samples = 1,
      .want = {{0, "id", "hellaswag/24"},
               {0, "context", "Roofs: A man sits. He"},
               {0, "choices.0", "is up."}}},
     {.task = "hellaswag",
      .files = {{"d.jsonl", "{\"activity_label\":\"a\",\"ctx_a\":\"b\",\"ctx_b\":\"c\",\"endings\":["
-                           "\"d\",\"e\"],\"label\":\"\"}"
+                           "\"d\",\"e\",\"f\",\"g\"],\"label\":\"\"}"
                            "\n"}},
      .says = "d.jsonl:1:1: no choice is its answer"},
     {.task = "arc",
@@ -549,7 +549,7 @@ static const struct import_case {
      .files = {{"d.jsonl", "{\"question\":\"q\",\"choices\":{\"text\":[\"a\",\"b\"],\"label\":["
                            "\"A\",\"B\"]},\"answerKey\":\"C\"}"
                            "\n"}},
-     .says = "no choice is its answer"},
+     .says = "\"answerKey\" is \"C\", which is no choice's label"},
     {.task = "arc",
      .files = {{"d.jsonl",
                 "{\"question\":{\"stem\":\"q\",\"choices\":[{\"text\":\"a\"}]},\"answerKey\":\"A\"}"
@@ -608,6 +608,107 @@ static const struct import_case {
      .files = {{"d.jsonl", "{\"question\":\"q\",\"subject\":\"s\",\"choices\":[\"a\"],\"answer\":0}"
                            "\n"}},
      .says = "has 1 choices, and not 4"},
+    /* labels that are none, or not whole; ids that repeat; half a record */
+    {.task = "hellaswag",
+     .files = {{"h.jsonl", "{\"ind\":24,\"activity_label\":\"Roofs\",\"ctx_a\":\"A man "
+                           "sits.\",\"ctx_b\":\"he\",\"endings\":[\"is [x] "
+                           "up.\",\"falls.\",\"x\",\"y\"],\"label\":1.5}\n"}},
+     .says = "h.jsonl:1:1: \"label\" is \"1.5\": a whole number from 0 to 3 is needed"},
+    {.task = "hellaswag",
+     .files = {{"h.jsonl", "{\"ind\":24,\"activity_label\":\"Roofs\",\"ctx_a\":\"A man "
+                           "sits.\",\"ctx_b\":\"he\",\"endings\":[\"is [x] "
+                           "up.\",\"falls.\",\"x\",\"y\"],\"label\":\"-1\"}\n"}},
+     .says = "no choice is its answer: where"},
+    {.task = "hellaswag",
+     .files = {{"h.jsonl",
+                "{\"ind\":24,\"activity_label\":\"Roofs\",\"ctx_a\":\"A man "
+                "sits.\",\"ctx_b\":\"he\",\"endings\":[\"is [x] "
+                "up.\",\"falls.\",\"x\",\"y\"],\"label\":1}\n{\"ind\":24,\"activity_label\":"
+                "\"Roofs\",\"ctx_a\":\"A man sits.\",\"ctx_b\":\"he\",\"endings\":[\"is [x] "
+                "up.\",\"falls.\",\"x\",\"y\"],\"label\":2}\n"}},
+     .says = "h.jsonl:2:1: question \"24\" is there twice, first at "},
+    {.task = "hellaswag",
+     .files = {{"h.jsonl", "{\"ind\":24,\"activity_label\":\"Roofs\",\"ctx_a\":\"A man "
+                           "sits.\",\"ctx_b\":\"he\",\"endings\":[\"is [x] "
+                           "up.\",\"falls.\",\"x\"],\"label\":1}\n"}},
+     .says = "has 3 endings, and not 4"},
+    {.task = "hellaswag",
+     .files = {{"h.jsonl", "{\"ind\":24,\"activity_label\":\"Roofs\",\"ctx_a\":\"A man "
+                           "sits.\",\"ctx_b\":\"he\",\"endings\":[\"is [x] "
+                           "up.\",\"falls.\",\"x\",\"y\"],\"label\":1.0}\n"}},
+     .samples = 1,
+     .want = {{0, "id", "hellaswag/24"}}},
+    {.task = "arc",
+     .files = {{"a.jsonl", "{\"id\":\"M1\",\"question\":\"q\",\"choices\":{\"text\":[\"a\",\"b\","
+                           "\"c\"],\"label\":[\"A\",\"B\"]},\"answerKey\":\"A\"}\n"}},
+     .says = "has 3 choices and 2 labels"},
+    {.task = "arc",
+     .files = {{"a.jsonl", "{\"id\":\"M1\",\"question\":\"q\",\"choices\":{\"text\":[\"a\",\"b\","
+                           "\"c\"],\"label\":[\"A\",\"A\",\"B\"]},\"answerKey\":\"A\"}\n"}},
+     .says = "two choices have the label \"A\""},
+    {.task = "arc",
+     .files = {{"a.jsonl",
+                "{\"id\":\"M1\",\"question\":{\"stem\":\"q\",\"choices\":[{\"text\":\"a\","
+                "\"label\":\"A\"},{\"text\":\"b\",\"label\":\"A\"}]},\"answerKey\":\"A\"}\n"}},
+     .says = "two choices have the label \"A\""},
+    {.task = "arc",
+     .files = {{"a.jsonl", "{\"id\":\"M1\",\"question\":\"q\",\"choices\":{\"text\":[\"a\",\"b\","
+                           "\"c\"],\"label\":[\"A\",\"B\",\"C\"]},\"answerKey\":\"A\"}\n"},
+               {"b.jsonl", "{\"id\":\"M1\",\"question\":\"q\",\"choices\":{\"text\":[\"a\",\"b\","
+                           "\"c\"],\"label\":[\"A\",\"B\",\"C\"]},\"answerKey\":\"A\"}\n"}},
+     .says = "b.jsonl:1:1: question \"M1\" is there twice"},
+    {.task = "piqa",
+     .files = {{"r.jsonl",
+                "{\"id\":\"p\",\"goal\":\"g\",\"sol1\":\"a\",\"sol2\":\"b\",\"label\":2}\n"}},
+     .says = "\"label\" is \"2\": a whole number from 0 to 1"},
+    {.task = "winogrande",
+     .files = {{"w.jsonl", "{\"qID\":\"w1\",\"sentence\":\"abc "
+                           "_\",\"option1\":\"cup\",\"option2\":\"case\",\"answer\":\"1\"}\n"}},
+     .says = "nothing follows the gap"},
+    {.task = "winogrande",
+     .files = {{"w.jsonl", "{\"qID\":\"w1\",\"sentence\":\"abc _ "
+                           "d\",\"option1\":\"cup\",\"option2\":\"case\",\"answer\":\"0\"}\n"}},
+     .says = "\"answer\" is \"0\": a whole number from 1 to 2"},
+    {.task = "winogrande",
+     .files = {{"w.jsonl", "{\"qID\":\"w1\",\"sentence\":\"abc _ "
+                           "d\",\"option1\":\"\",\"option2\":\"case\",\"answer\":\"1\"}\n"}},
+     .says = "\"option1\" or \"option2\" is missing"},
+    {.task = "mmlu",
+     .files = {{"m.jsonl", "{\"question\":\"q\",\"subject\":\"s\",\"choices\":[\"3\",\"4\",\"5\","
+                           "\"6\"],\"answer\":\"D\"}\n"}},
+     .says = "\"answer\" is \"D\": a whole number from 0 to 3"},
+    {.task = "mmlu",
+     .files = {{"m.jsonl", "{\"question\":\"q\",\"subject\":\"s\",\"choices\":[\"3\",\"4\",\"5\","
+                           "\"6\"],\"answer\":2.9}\n"}},
+     .says = "\"answer\" is \"2.9\": a whole number"},
+    {.task = "mmlu",
+     .files = {{"m.jsonl", "{\"question\":\"q\",\"subject\":\"s\",\"choices\":[\"3\",\"4\",\"5\","
+                           "\"6\"],\"answer\":4}\n"}},
+     .says = "\"answer\" is \"4\": a whole number"},
+    {.task = "mmlu",
+     .files = {{"m.jsonl", "{\"question\":\"q\",\"subject\":\"\",\"choices\":[\"3\",\"4\",\"5\","
+                           "\"6\"],\"answer\":1}\n"}},
+     .says = "has no \"question\" or \"subject\""},
+    {.task = "mmmu",
+     .files = {{"r.jsonl",
+                "{\"id\":\"validation_Art_1\",\"question\":\"See <image "
+                "8>?\",\"options\":[\"a\",\"b\"],\"answer\":\"A\",\"image_1\":\"a\"}\n"}},
+     .says = "r.jsonl:1:1: the text names <image 8>: a question has up to 7 pictures"},
+    {.task = "mmmu",
+     .files = {{"r.jsonl",
+                "{\"id\":\"validation_Art_1\",\"question\":\"See <image "
+                "10>?\",\"options\":[\"a\",\"b\"],\"answer\":\"A\",\"image_1\":\"a\"}\n"}},
+     .says = "the text names <image 10>"},
+    {.task = "vqav2",
+     .files = {{"q.json", "{\"data_subtype\":\"val2014\",\"questions\":[{\"image_id\":42,"
+                          "\"question\":\"What?\",\"question_id\":42000}]}"},
+               {"a.json", "{\"annotations\":[{\"question_id\":42000,\"image_id\":43,\"answers\":[{"
+                          "\"answer\":\"a\"}]}]}"}},
+     .says = "q.json:1:40: the question is about image_id 42, and its annotation about 43"},
+    {.task = "vqav2",
+     .files = {{"r.jsonl", "{\"question_id\":9,\"question\":\"Is <image> "
+                           "one?\",\"image\":\"a\",\"answers\":[\"x\"]}\n"}},
+     .says = "r.jsonl:1:1: question \"9\" has \"<image>\" in its text"},
 };
 
 #endif

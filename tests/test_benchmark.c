@@ -170,6 +170,8 @@ static void test_answers_refused(void **state)
         {"{\"id\":\"1\",\"answer\":\"a\"}\n", "a.jsonl:1:1: has neither \"metric\" nor"},
         {"{\"answer\":\"a\",\"expected\":\"a\"}\n{\"answer\":\"a\",\"metric\":\"pope\"}\n",
          "a.jsonl:2:1: metric \"pope\": there is no reference"},
+        {"{\"answer\":\"a\",\"text\":\"b\",\"expected\":\"a\"}\n",
+         "a.jsonl:1:1: has \"answer\" and \"text\": which is the answer?"},
         {"{\"answer\":[1]}\n", "a.jsonl:1:11: \"answer\" must be a string"},
         {"{\"answer\":\"a\",\"metric\":\"bleu\"}", "a.jsonl:1:24: \"metric\" is \"bleu\"; allowed"},
         {"{\"answer\":\"a\"", "a.jsonl:1"},

@@ -214,6 +214,58 @@ static void test_earlier(void **state)
     check_readable(state, "ai2d", cases[0].samples);
 }
 
+/* A part is taken where records name theirs; options without effect are told. */
+static void test_parts(void **state)
+{
+    static const char row[] =
+        "{\"ind\":%d,\"activity_label\":\"a\",\"ctx_a\":\"b\",\"ctx_b\":\"c\","
+        "\"endings\":[\"d\",\"e\",\"f\",\"g\"],\"label\":1%s}\n";
+    static const struct {
+        const char *line, *says;
+    } told[] = {
+        {"hellaswag|@/h.jsonl|--split|val|--out|@/o1", "left out: 1, for they are of another part"},
+        {"hellaswag|@/n.jsonl|--split|val|--out|@/o2",
+         "note: --split val is not used: no record names its part"},
+        {"hellaswag|@/n.jsonl|--images|@|--out|@/o3", "is not used: no question has a picture"},
+    };
+    char text[1000];
+    struct err e;
+    int n = snprintf(text, sizeof text, row, 1, ",\"split\":\"val\"");
+
+    snprintf(text + n, sizeof text - (size_t)n, row, 2, ",\"split\":\"test\"");
+    put(state, "h.jsonl", text);
+    snprintf(text, sizeof text, row, 1, "");
+    put(state, "n.jsonl", text);
+    for (size_t i = 0; i < sizeof told / sizeof *told; i++) {
+        const int was = printed_begin(state);
+        const bool ok = run_in(state, &tool_import, &e, told[i].line);
+        char *out = printed_end(state, was);
+        if (!ok || !strstr(out, told[i].says) || !strstr(out, "hellaswag.jsonl: 1 question\n"))
+            fail_msg("%s: %s: %s", told[i].line, e.msg, out);
+        free(out);
+    }
+}
+
+/* A file counts once, and one set does not take the place of another. */
+static void test_once(void **state)
+{
+    static const char row[] = "{\"goal\":\"g\",\"sol1\":\"a\",\"sol2\":\"b\",\"label\":0}\n",
+                      other[] = "{\"goal\":\"h\",\"sol1\":\"a\",\"sol2\":\"b\",\"label\":0}\n";
+    struct err e;
+
+    put(state, "r.jsonl", row);
+    put(state, "s.jsonl", other);
+    assert_false(run_in(state, &tool_import, &e, "piqa|@/r.jsonl|@/./r.jsonl|--out|@/o"));
+    assert_error(&e, "/./r.jsonl: is named twice");
+    assert_true(run_in(state, &tool_import, &e, "piqa|@/r.jsonl|--out|@/o"));
+    assert_true(run_in(state, &tool_import, &e, "piqa|@/r.jsonl|--out|@/o"));
+    assert_false(run_in(state, &tool_import, &e, "piqa|@/s.jsonl|--out|@/o"));
+    assert_error(&e, "o/piqa.jsonl: holds other questions than would take their place");
+    check_readable(state, "piqa", 1);
+    remove(tmpdir_path(state, "o/piqa.jsonl"));
+    assert_true(run_in(state, &tool_import, &e, "piqa|@/s.jsonl|--out|@/o"));
+}
+
 /* ---- the readers ---- */
 
 static void test_tsv(void **state)
@@ -278,6 +330,8 @@ static void test_command(void **state)
     assert_error(&e, "--out DIR is needed");
     assert_false(run(&tool_import, &e, "pope|--out|o"));
     assert_error(&e, "a benchmark and its files are needed");
+    assert_false(run(&tool_import, &e, "pope|x|--out|o|--out|p"));
+    assert_error(&e, "import: --out is given twice");
     assert_false(run(&tool_import, &e, "bleu|x|--out|o"));
     assert_error(&e, "no benchmark 'bleu'; there are: ai2d, gqa, pope");
 }
@@ -289,6 +343,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         IN_DIR(test_cases),
         IN_DIR(test_earlier),
+        IN_DIR(test_parts),
+        IN_DIR(test_once),
         IN_DIR(test_told),
         cmocka_unit_test(test_complete),
         cmocka_unit_test(test_tsv),

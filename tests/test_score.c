@@ -105,13 +105,37 @@ static void test_run(void **state)
                               cJSON_GetObjectItem(again.root, "sets"), true));
     must_run(state, "grep -q 'random (8): pope_accuracy 0.5000' $T/say && ! grep nan $T/say");
     /* a link is written through; what is no file stays what it is */
-    must_run(state, "cd $T && ln -s far.json near.json && : > far.json && mkfifo pipe");
+    must_run(state, "cd $T && ln -s far.json near.json && cp again.json far.json && mkfifo pipe");
+    assert_int_equal(run(state, "$B/mha2mla-data score $T/run/base/answers.jsonl --out "
+                                "$T/near.json"),
+                     1);
+    must_say(state, "far.json: was not written by mha2mla-data, and would be overwritten");
+    must_run(state, "rm $T/far.json && $B/mha2mla-data score $T/run/base/answers.jsonl "
+                    "--metric exact --out $T/far.json && ! cmp -s $T/far.json $T/again.json");
     must_run(state, "$B/mha2mla-data score $T/run/base/answers.jsonl --out $T/near.json && "
                     "test -L $T/near.json && cmp $T/far.json $T/again.json");
     assert_int_equal(run(state, "$B/mha2mla-data score $T/run/base/answers.jsonl --out $T/pipe"),
                      1);
-    must_say(state, "pipe: is there, and is no regular file: give another name");
+    must_say(state, "pipe: is a named pipe, a file is needed");
     must_run(state, "test -p $T/pipe");
+    /* neither an input nor what somebody else made of it is replaced, by whatever name */
+    must_run(state, "cd $T && ln -f pope.jsonl hard.json && cp hard.json kept.jsonl && "
+                    "ln -s run/base/answers.jsonl soft.json");
+    static const char *const over[] = {"--data $T/pope.jsonl --out $T/hard.json",
+                                       "--against $T/run/base/answers.jsonl --out $T/soft.json"};
+    for (int i = 0; i < 2; i++) {
+        char line[300];
+        snprintf(line, sizeof line, "$B/mha2mla-data score $T/train.jsonl %s", over[i]);
+        assert_int_equal(run(state, line), 1);
+        must_say(state, ": would be replaced by what is made of it: choose another place");
+    }
+    must_run(state, "cd $T && cmp pope.jsonl kept.jsonl && echo >> again.json");
+    assert_int_equal(run(state, "$B/mha2mla-data score $T/run/base/answers.jsonl --out "
+                                "$T/again.json"),
+                     1);
+    must_say(state, "again.json: was changed since mha2mla-data wrote it");
+    assert_int_equal(run(state, "$B/mha2mla-data score x --metric exact --metric plain"), 1);
+    must_say(state, "score: --metric is given twice");
     jsonc_close(&scores);
     jsonc_close(&again);
 
