@@ -346,9 +346,21 @@ static bool same_set(struct import *im)
     return sha256_path(list->path, NULL, was, im->e) && sha256_path(list->tmp, NULL, now, im->e) &&
            (strcmp(was, now) == 0 ||
             err_set(im->e,
-                    "%s: holds other questions than would take their place: delete it, or choose "
+                    "%s: another set is there, which would be replaced: delete it, or choose "
                     "another --out",
                     list->path));
+}
+
+static bool nothing_left(struct import *im, const char *file)
+{
+    static const char *const why[SKIPS] = {
+        [SKIP_PICTURE] = ": no picture is there, such as ",
+        [SKIP_SPLIT] = ": they are of other parts than --split names, such as "};
+
+    for (int i = 0; i < SKIPS; i++)
+        if (why[i] && im->skipped[i])
+            return err_set(im->e, "%s: no question is left%s%s", file, why[i], im->first[i]);
+    return err_set(im->e, "%s: no question is left", file);
 }
 
 bool import_write_close(struct import *im, const char *file)
@@ -356,10 +368,7 @@ bool import_write_close(struct import *im, const char *file)
     struct file_out *lists[] = {&im->list};
 
     if (!write_waiting(im)) return false;
-    if (!im->written)
-        return err_set(im->e, "%s: no question is left%s%s", file,
-                       im->skipped[SKIP_PICTURE] ? ": no picture is there, such as " : "",
-                       im->first[SKIP_PICTURE]);
+    if (!im->written) return nothing_left(im, file);
     if (!import_check_set(im) || !same_set(im)) return false;
     return aside_publish(&im->aside, lists, 1, im->e);
 }

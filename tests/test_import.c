@@ -246,6 +246,16 @@ static void test_parts(void **state)
     }
 }
 
+static void test_other_part(void **state)
+{
+    struct err e;
+
+    put(state, "h.jsonl", "{\"split\":\"train\"}\n");
+    assert_false(run_in(state, &tool_import, &e, "hellaswag|@/h.jsonl|--split|val|--out|@/o"));
+    assert_error(&e, "no question is left: they are of other parts than --split names, such as "
+                     "train");
+}
+
 /* A file counts once, and one set does not take the place of another. */
 static void test_once(void **state)
 {
@@ -260,7 +270,7 @@ static void test_once(void **state)
     assert_true(run_in(state, &tool_import, &e, "piqa|@/r.jsonl|--out|@/o"));
     assert_true(run_in(state, &tool_import, &e, "piqa|@/r.jsonl|--out|@/o"));
     assert_false(run_in(state, &tool_import, &e, "piqa|@/s.jsonl|--out|@/o"));
-    assert_error(&e, "o/piqa.jsonl: holds other questions than would take their place");
+    assert_error(&e, "o/piqa.jsonl: another set is there, which would be replaced");
     check_readable(state, "piqa", 1);
     remove(tmpdir_path(state, "o/piqa.jsonl"));
     assert_true(run_in(state, &tool_import, &e, "piqa|@/s.jsonl|--out|@/o"));
@@ -344,6 +354,7 @@ int main(void)
         IN_DIR(test_cases),
         IN_DIR(test_earlier),
         IN_DIR(test_parts),
+        IN_DIR(test_other_part),
         IN_DIR(test_once),
         IN_DIR(test_told),
         cmocka_unit_test(test_complete),
