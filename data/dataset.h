@@ -57,6 +57,7 @@ struct dataset_options {
     /* Answers will be asked for: reject samples without a question, and read how each is scored
      * (data/benchmark.h). */
     bool asked;
+    bool open; /* with asked: the last answer is yet to be made, and only its prompt must fit */
     int64_t window, stride; /* texts of more than `window` tokens are scored in windows of so many,
                              * `stride` apart, and may be of any length; 0: none is */
     bool choices;           /* with asked: reject samples without options to choose from */

@@ -89,6 +89,8 @@ static bool check_marks(const struct draft *f, const struct dataset_options *o,
 static bool check(const struct draft *f, const struct dataset_options *o, enum drop_reason *reason,
                   struct err *e)
 {
+    const int64_t n = o->open ? f->prompt : f->n;
+
     *reason = DROP_NO_LABELS;
     if (f->labels == 0) return err_set(e, "has no answer to train on");
     *reason = DROP_BROKEN;
@@ -103,8 +105,8 @@ static bool check(const struct draft *f, const struct dataset_options *o, enum d
         return err_set(e, "has choices behind a context: evaluate.score \"options\" scores them");
     *reason = DROP_TOO_LONG;
     if (o->window && f->c.plain.s && f->n <= INT32_MAX) return true;
-    return f->n <= o->max_length || err_set(e, "%lld tokens, %s is %lld", (long long)f->n,
-                                            o->limited_by, (long long)o->max_length);
+    return n <= o->max_length || err_set(e, "%lld tokens, %s is %lld", (long long)n, o->limited_by,
+                                         (long long)o->max_length);
 }
 
 static bool tokenize(struct draft *f, const struct dataset *d, enum drop_reason *reason,

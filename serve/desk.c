@@ -134,10 +134,24 @@ bool desk_wait(struct desk *d, struct job *job, size_t seen, long ms)
     return news;
 }
 
+/* Takes it out of the queue, which has room for another then; under the lock. */
+static bool unqueue(struct desk *d, const struct job *job)
+{
+    int64_t i = 0;
+
+    while (i < d->waiting && d->queue[i] != job)
+        i++;
+    if (i == d->waiting) return false;
+    d->waiting--;
+    memmove(d->queue + i, d->queue + i + 1, (size_t)(d->waiting - i) * sizeof *d->queue);
+    return true;
+}
+
 void desk_drop(struct desk *d, struct job *job)
 {
     atomic_store(&job->gone, true);
     pthread_mutex_lock(&d->lock);
+    if (job->state == JOB_WAITS && unqueue(d, job)) job->state = JOB_DONE;
     while (job->state != JOB_DONE)
         pthread_cond_wait(&job->news, &d->lock);
     pthread_mutex_unlock(&d->lock);
@@ -170,10 +184,15 @@ static void finish(struct desk *d, struct job *job)
     pthread_mutex_unlock(&d->lock);
 }
 
-static void fail(struct fault *f, const struct err *why)
+/* The machine's fault or the model's, but for a picture that cannot be decoded: `name` is its number,
+ * from 1, or NULL. */
+static void fail(struct job *job, const char *name, const struct err *why)
 {
+    struct fault *f = &job->fault;
+
     f->why = *why;
     f->status = 500;
+    if (name) fault_set(f, 400, job->request.places[atoi(name) - 1], "picture %s", why->msg);
 }
 
 /* Frees a seat; why: what went wrong, NULL: nothing. */
@@ -186,7 +205,7 @@ static void leave(struct desk *d, struct seat *s, const struct err *why)
     if (!why && job->answer.finish == FINISH_INTERRUPTED)
         fault_set(&job->fault, 503, "", "the server is about to end");
     if (why) {
-        fail(&job->fault, why);
+        fail(job, s->making.refused, why);
         log_line("an answer has failed: %s", why->msg);
     }
     making_free(&s->making);

@@ -10,6 +10,8 @@
 #include <strings.h>
 #include <sys/stat.h>
 
+#define BLANKS " \t" /* may follow a header's value, and are none of it */
+
 /* Whether the host is that name, with a port or without; an IPv6 address stands in brackets. */
 static bool is_name(const char *host, const char *name)
 {
@@ -20,7 +22,8 @@ static bool is_name(const char *host, const char *name)
     if (strncasecmp(host, name, n) != 0) return false;
     host += n;
     if (bare && *host++ != ']') return false;
-    return !*host || (*host == ':' && strspn(host + 1, "0123456789") == strlen(host + 1));
+    if (*host == ':') host += 1 + strspn(host + 1, "0123456789");
+    return !host[strspn(host, BLANKS)];
 }
 
 bool guard_host(const char *host, const char *const *names, size_t n)
@@ -40,7 +43,8 @@ bool guard_json(const char *type)
     const size_t n = sizeof json - 1;
 
     if (!type || strncasecmp(type, json, n) != 0) return false;
-    return !type[n + strspn(type + n, " \t")] || type[n + strspn(type + n, " \t")] == ';';
+    type += n + strspn(type + n, BLANKS);
+    return !*type || *type == ';';
 }
 
 bool guard_key(const char *authorization, const char *key)
@@ -49,11 +53,15 @@ bool guard_key(const char *authorization, const char *key)
     struct sha256 sum;
     char given[65], wanted[65];
     unsigned differ = 0;
+    size_t n;
 
     if (!authorization || strncasecmp(authorization, bearer, sizeof bearer - 1) != 0) return false;
     authorization += sizeof bearer - 1;
+    n = strlen(authorization);
+    while (n > 0 && strchr(BLANKS, authorization[n - 1]))
+        n--;
     sha256_init(&sum); /* of equal length, whatever the key's */
-    sha256_add(&sum, authorization, strlen(authorization));
+    sha256_add(&sum, authorization, n);
     sha256_hex(&sum, given);
     sha256_init(&sum);
     sha256_add(&sum, key, strlen(key));

@@ -11,15 +11,17 @@
 #include <errno.h>
 #include <microhttpd.h>
 #include <netdb.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 enum { CONNECTIONS = 32 };
-enum { COMMENT = 10 };             /* seconds after which a silent stream has a comment */
+enum { COMMENT = 10 };             /* seconds, at most, after which a silent stream has a comment */
 enum { HELD = 8 * REQUEST_BYTES }; /* bytes of all bodies together */
 enum { LOOK = 100, LAST_REPLIES = 5 * 1000 }; /* ms */
 
@@ -159,10 +161,10 @@ static bool is_gone(struct exchange *x)
 {
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(x->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-    char byte;
-    ssize_t n = info ? recv(info->connect_fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) : 0;
+    struct pollfd at = {.fd = info ? info->connect_fd : -1, .events = POLLRDHUP};
 
-    return n == 0 || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
+    /* whether or not there are bytes before its end */
+    return !info || (poll(&at, 1, 0) > 0 && at.revents & (POLLRDHUP | POLLHUP | POLLERR));
 }
 
 static void set_idle(struct exchange *x, unsigned seconds)
@@ -187,11 +189,13 @@ static enum MHD_Result send_answer(struct exchange *x)
 static ssize_t read_events(void *arg, uint64_t at, char *to, size_t most)
 {
     struct exchange *x = arg;
-    long n;
+    long n = 0;
 
     (void)at;
-    while ((n = events_read(&x->events, x->h->desk, x->job, to, most)) == 0)
-        if (is_gone(x)) return MHD_CONTENT_READER_END_WITH_ERROR;
+    while (n == 0) {
+        if (x->events.stage != EVENTS_OVER && is_gone(x)) return MHD_CONTENT_READER_END_WITH_ERROR;
+        n = events_read(&x->events, x->h->desk, x->job, to, most);
+    }
     if (n > 0) return n;
     return n == EVENTS_ENDED ? MHD_CONTENT_READER_END_OF_STREAM : MHD_CONTENT_READER_END_WITH_ERROR;
 }
@@ -201,9 +205,12 @@ static enum MHD_Result send_events(struct exchange *x)
     enum { BLOCK = 16 << 10 };
     struct MHD_Response *r =
         MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, BLOCK, read_events, x, NULL);
+    double patience;
 
     if (!r) return MHD_NO;
-    x->events = (struct events){.reply = &x->reply, .patience = COMMENT, .last = clock_seconds()};
+    /* the library leaves a connection in which nothing is sent, as a silent client's */
+    patience = x->h->o->idle / 3.0 < COMMENT ? x->h->o->idle / 3.0 : COMMENT;
+    x->events = (struct events){.reply = &x->reply, .patience = patience, .last = clock_seconds()};
     MHD_add_response_header(r, "Content-Type", "text/event-stream");
     return send_response(x, 200, r);
 }
@@ -252,6 +259,7 @@ static const struct route *find_route(struct exchange *x, const char *path, cons
         const struct route *r = &routes[i];
         if (strcmp(r->path, path) != 0) continue;
         if (strcmp(r->method, method) == 0) return r;
+        if (strcmp(r->method, "GET") == 0 && strcmp(method, "HEAD") == 0) return r; /* no body */
         if (strcmp(method, "OPTIONS") == 0 && x->h->o->cors) return (*rc = send_preflight(x), NULL);
         fault_set(&f, 405, "", "%s takes %s", r->path, r->method);
         x->allow = r->method;
@@ -262,6 +270,9 @@ static const struct route *find_route(struct exchange *x, const char *path, cons
     return NULL;
 }
 
+static const char too_long[] = "the body has more than the 32 MiB that are read";
+static const char too_much[] = "too much is being sent at the same time";
+
 /* The headers of a request with a body. */
 static bool check_body(struct exchange *x, enum MHD_Result *rc)
 {
@@ -270,10 +281,39 @@ static bool check_body(struct exchange *x, enum MHD_Result *rc)
     if (!guard_json(header(x, "Content-Type")))
         return (*rc = refuse(x, 415, "Content-Type must be application/json"), false);
     if (length && strtoull(length, NULL, 10) > REQUEST_BYTES)
-        return (*rc = refuse(x, 413, "the body has more than the 32 MiB that are read"), false);
-    if (atomic_load(&x->h->held) > HELD)
-        return (*rc = refuse(x, 503, "too much is being sent at the same time"), false);
+        return (*rc = refuse(x, 413, too_long), false);
+    if (atomic_load(&x->h->held) > HELD) return (*rc = refuse(x, 503, too_much), false);
     return true;
+}
+
+/* Headers of which several, or one beside the other, may be read in two ways. */
+struct framing {
+    int hosts, lengths, codings;
+};
+
+static enum MHD_Result count_header(void *arg, enum MHD_ValueKind kind, const char *name,
+                                    const char *value)
+{
+    struct framing *n = arg;
+
+    (void)kind;
+    (void)value;
+    n->hosts += strcasecmp(name, "Host") == 0;
+    n->lengths += strcasecmp(name, "Content-Length") == 0;
+    n->codings += strcasecmp(name, "Transfer-Encoding") == 0;
+    return MHD_YES;
+}
+
+static bool check_framing(struct exchange *x, enum MHD_Result *rc)
+{
+    struct framing n = {0};
+
+    MHD_get_connection_values(x->connection, MHD_HEADER_KIND, count_header, &n);
+    if (n.hosts <= 1 && n.lengths + n.codings <= 1) return true;
+    *rc = refuse(x, 400,
+                 n.hosts > 1 ? "more than one Host header"
+                             : "a body has one Content-Length or one Transfer-Encoding");
+    return false;
 }
 
 /* Looks at all but the body; false: the request is answered, as *rc says. */
@@ -282,6 +322,7 @@ static bool check_headers(struct exchange *x, const char *path, const char *meth
 {
     const struct http_options *o = x->h->o;
 
+    if (!check_framing(x, rc)) return false;
     if (!guard_host(header(x, "Host"), o->names, o->n_names))
         return (*rc = refuse(x, 403, "the Host header names another server; --name allows a name"),
                 false);
@@ -294,9 +335,9 @@ static bool check_headers(struct exchange *x, const char *path, const char *meth
     return x->route->send != begin_answer || check_body(x, rc);
 }
 
-/* A body without a length has become too long. The library can answer only at its end, so this writes
- * the reply itself, and the connection ends. */
-static enum MHD_Result cut_short(struct exchange *x)
+/* A body has become too long. The library can answer only at its end, so this writes the reply itself,
+ * and the connection ends. */
+static enum MHD_Result cut_short(struct exchange *x, int status, const char *why)
 {
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(x->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
@@ -304,11 +345,12 @@ static enum MHD_Result cut_short(struct exchange *x)
     struct err e;
     char *body, *all;
 
-    fault_set(&f, x->status = 413, "", "the body has more than the 32 MiB that are read");
+    fault_set(&f, x->status = status, "", "%s", why);
     body = reply_error(&f, &e);
     all = body ? mem_printf(&e,
-                            "HTTP/1.1 413 Payload Too Large\r\nConnection: close\r\nContent-Type: "
+                            "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Type: "
                             "application/json\r\nContent-Length: %zu\r\n\r\n%s",
+                            status, status == 413 ? "Payload Too Large" : "Service Unavailable",
                             strlen(body), body)
                : NULL;
     if (all && info && send(info->connect_fd, all, strlen(all), MSG_NOSIGNAL) > 0)
@@ -322,11 +364,12 @@ static enum MHD_Result add_body(struct exchange *x, const char *data, size_t *n)
 {
     struct err e;
 
-    if (x->n + *n > REQUEST_BYTES) return cut_short(x);
+    if (x->n + *n > REQUEST_BYTES) return cut_short(x, 413, too_long);
     if (!mem_grow(&x->body, &x->cap, x->n + *n, 1, &e)) return MHD_NO;
     memcpy(x->body + x->n, data, *n);
     x->n += *n;
-    atomic_fetch_add(&x->h->held, (long long)*n);
+    if (atomic_fetch_add(&x->h->held, (long long)*n) > HELD - (long long)*n)
+        return cut_short(x, 503, too_much); /* free_body takes it back */
     *n = 0;
     return MHD_YES;
 }
@@ -353,39 +396,50 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
     return rc;
 }
 
-/* One line a request, which has nothing of what was said. */
-static void log_exchange(const struct exchange *x)
+/* One line a request, which has nothing of what was said; left: its client did not wait for the end. */
+static void log_exchange(const struct exchange *x, bool left)
 {
     const char *path = x->route ? x->route->path : "another request";
     const double seconds = clock_seconds() - x->begin;
     const struct answer *a = x->queued ? &x->job->answer : NULL;
 
-    if (a && !x->job->fault.status)
+    if (left)
+        log_line("%s: left by its client, %.1f s", path, seconds);
+    else if (a && !x->job->fault.status)
         log_line("%s: %d, %lld tokens in, %lld of them cached, %lld out, %.1f s", path, x->status,
                  (long long)a->prompt_tokens, (long long)a->kept_tokens, (long long)a->new_tokens,
                  seconds);
     else
-        log_line("%s: %d, %.1f s", path, x->status, seconds);
+        log_line("%s: %d, %.1f s", path, a ? x->job->fault.status : x->status, seconds);
 }
 
 static void on_end(void *arg, struct MHD_Connection *connection, void **own,
                    enum MHD_RequestTerminationCode why)
 {
     struct exchange *x = *own;
+    const bool left =
+        why != MHD_REQUEST_TERMINATED_COMPLETED_OK && why != MHD_REQUEST_TERMINATED_DAEMON_SHUTDOWN;
 
     (void)arg;
     (void)connection;
-    (void)why;
     if (!x) return;
     *own = NULL;
     if (x->queued) desk_drop(x->h->desk, x->job);
-    log_exchange(x);
+    log_exchange(x, x->queued && left);
     free_body(x);
     events_free(&x->events);
     if (x->job) job_free(x->job);
     free(x->job);
     atomic_fetch_sub(&x->h->active, 1);
     free(x);
+}
+
+/* Paths are compared as they are written: "/health%00" is no other name of one. */
+static size_t keep_escapes(void *arg, struct MHD_Connection *connection, char *text)
+{
+    (void)arg;
+    (void)connection;
+    return strlen(text);
 }
 
 static void on_log(void *arg, const char *fmt, va_list ap)
@@ -450,7 +504,8 @@ bool http_open(struct http *h, const struct http_options *o, struct desk *desk, 
                                  0, NULL, NULL, on_request, h, MHD_OPTION_EXTERNAL_LOGGER, on_log,
                                  NULL, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT,
                                  (unsigned)CONNECTIONS, MHD_OPTION_CONNECTION_TIMEOUT, o->idle,
-                                 MHD_OPTION_NOTIFY_COMPLETED, on_end, NULL, MHD_OPTION_END);
+                                 MHD_OPTION_NOTIFY_COMPLETED, on_end, NULL,
+                                 MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL, MHD_OPTION_END);
     if (h->daemon) return true;
     close(fd);
     return err_set(e, "the HTTP server cannot be started");

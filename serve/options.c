@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "talk/number.h"
 
+#include <arpa/inet.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -113,17 +114,33 @@ static bool take_option(struct parsing *p, int c, char **argv, struct err *e)
 /* An address at which only this machine's programs reach it. */
 static bool is_own(const char *host)
 {
+    struct in_addr at; /* numbers alone: a name may begin with them, and be anywhere */
+
     return strcmp(host, "localhost") == 0 || strcmp(host, "::1") == 0 ||
-           strncmp(host, "127.", 4) == 0;
+           (inet_pton(AF_INET, host, &at) == 1 && ntohl(at.s_addr) >> 24 == 127);
+}
+
+/* As browsers write it in an Origin header: scheme, host and port, and nothing behind them. */
+static bool is_origin(const char *text)
+{
+    const size_t scheme = strncmp(text, "http://", 7) == 0 ? 7 : 8;
+
+    return (scheme == 7 || strncmp(text, "https://", 8) == 0) && text[scheme] &&
+           !strpbrk(text + scheme, "/?#@ \t");
 }
 
 static bool check(const struct options *o, struct err *e)
 {
+    if (o->host && *o->host == '[')
+        return err_set(e, "--host %s: an IPv6 address is written without brackets, such as ::1",
+                       o->host);
     if (o->host && !is_own(o->host) && !o->key_file)
         return err_set(e, "--host %s: others can reach it there: --api-key-file is needed too",
                        o->host);
-    if (o->cors && strncmp(o->cors, "http://", 7) != 0 && strncmp(o->cors, "https://", 8) != 0)
-        return err_set(e, "--cors: an origin is needed, such as https://a.example, found \"%.60s\"",
+    if (o->cors && !is_origin(o->cors))
+        return err_set(e,
+                       "--cors: an origin is needed, such as https://a.example, without a slash at "
+                       "its end; found \"%.60s\"",
                        o->cors);
     return true;
 }

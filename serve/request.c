@@ -2,6 +2,7 @@
 #include "serve/request.h"
 #include "base/json/jsonc.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "serve/request_parts.h"
 
 #include <math.h>
@@ -19,7 +20,7 @@ bool fault_set(struct fault *f, int status, const char *param, const char *fmt, 
     vsnprintf(msg, sizeof msg, fmt, ap);
     va_end(ap);
     f->status = status;
-    snprintf(f->param, sizeof f->param, "%s", param);
+    text_plain(f->param, sizeof f->param, param, strlen(param)); /* cut between characters */
     return err_set(&f->why, "%s%s%s", param, *param ? ": " : "", msg);
 }
 

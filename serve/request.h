@@ -17,7 +17,8 @@ struct request {
     struct talk talk;
     struct dataset_file pictures[REQUEST_PICTURES]; /* of the talk; owned */
     int64_t n_pictures;
-    int64_t max_new; /* 0: not given */
+    char places[REQUEST_PICTURES][64]; /* where they are given: "messages[0].content[1]" */
+    int64_t max_new;                   /* 0: not given */
     double temperature, top_p;
     int64_t seed; /* below 0: not given */
     char *stops[REQUEST_STOPS];

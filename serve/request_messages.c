@@ -100,7 +100,7 @@ static bool add_picture(struct content *c, const cJSON *url, const struct place 
         return p->f->why.machine ? fault_of_machine(p->f)
                                  : fault_set(p->f, 400, p->at, "%s", p->f->why.msg);
     file->data = bytes;
-    q->n_pictures++;
+    snprintf(q->places[q->n_pictures++], sizeof q->places[0], "%s", p->at);
     return check_size(file, p) && add_text(c, IMAGE_MARK, p);
 }
 

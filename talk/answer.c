@@ -144,16 +144,19 @@ static bool reserve(struct talker *t, int64_t tokens, struct err *e)
 /* ---- pictures ---- */
 
 /* The tower's features of one picture, to[shape.rows, width]. */
-static bool picture(struct talker *t, const struct dataset_image *img, float *to, int64_t width,
+static bool picture(struct making *m, const struct dataset_image *img, float *to, int64_t width,
                     struct err *e)
 {
     const struct picture_shape *s = &img->shape;
+    struct talker *t = m->t;
     const char *damage = NULL;
     const float *features = NULL;
     float *pixels =
         mem_new((size_t)(s->inputs * t->r.processor.input_width), sizeof *pixels, "a picture", e);
 
-    if (pixels && decode_picture(&t->r, img, pixels, &damage, e))
+    if (pixels && !decode_picture(&t->r, img, pixels, &damage, e))
+        m->refused = e->machine ? NULL : img->path;
+    else if (pixels)
         features = picture_features(t->r.tape, &t->m, s, pixels, t->r.memory_limit, e);
     if (features) memcpy(to, features, (size_t)(s->rows * width) * sizeof *to);
     if (damage) log_line("%s: is damaged: %s", img->path, damage);
@@ -162,9 +165,10 @@ static bool picture(struct talker *t, const struct dataset_image *img, float *to
 }
 
 /* Of the batch's pictures, in *rows [sum of their rows, width], owned by the caller, as *leaf. */
-static bool features(struct talker *t, const struct dataset *d, float **rows, struct tensor *leaf,
-                     struct err *e)
+static bool features(struct making *m, float **rows, struct tensor *leaf, struct err *e)
 {
+    const struct dataset *d = &m->q->prompt->data;
+    const struct talker *t = m->t;
     const struct batch *b = &t->batch.batch;
     int64_t n = 0, width, at = 0;
 
@@ -176,7 +180,7 @@ static bool features(struct talker *t, const struct dataset *d, float **rows, st
     *rows = mem_new((size_t)(n * width), sizeof **rows, "vision features", e);
     if (!*rows) return false;
     for (int64_t i = 0; i < b->images; at += b->shapes[i++].rows)
-        if (!picture(t, &d->images[t->batch.image[i]], *rows + at * width, width, e)) return false;
+        if (!picture(m, &d->images[t->batch.image[i]], *rows + at * width, width, e)) return false;
     *leaf = tensor_leaf(DT_F32, n, width, *rows);
     return true;
 }
@@ -266,7 +270,7 @@ static struct tensor *append(struct making *m, struct err *e)
     struct tensor leaf, *logits = NULL;
     float *rows = NULL;
 
-    if (features(t, &m->q->prompt->data, &rows, &leaf, e)) {
+    if (features(m, &rows, &leaf, e)) {
         const struct forward f = {.batch = &t->batch.batch,
                                   .features = rows ? &leaf : NULL,
                                   .cache = &t->cache,

@@ -52,15 +52,15 @@ static int by_size(const void *a, const void *b)
     return (x->id > y->id) - (x->id < y->id);
 }
 
-/* Turns the first n candidates' logits into probabilities exp(x - largest), not normalised; returns
- * their sum. */
-static double exponents(struct candidate *sort, int64_t n)
+/* Turns the first n candidates' logits into probabilities exp((x - largest) / temperature), not
+ * normalised; returns their sum. The difference comes first: x / temperature may be infinite. */
+static double exponents(struct candidate *sort, int64_t n, double temperature)
 {
     const double largest = sort[0].x;
     double sum = 0;
 
     for (int64_t i = 0; i < n; i++)
-        sum += sort[i].x = exp(sort[i].x - largest);
+        sum += sort[i].x = exp((sort[i].x - largest) / temperature);
     return sum;
 }
 
@@ -84,10 +84,10 @@ static int32_t draw(struct choose *c, const real *logits)
     double sum, left;
 
     for (int64_t i = 0; i < n; i++)
-        sort[i] = (struct candidate){(double)logits[i] / c->how.temperature, (int32_t)i};
+        sort[i] = (struct candidate){(double)logits[i], (int32_t)i};
     qsort(sort, (size_t)n, sizeof *sort, by_size);
     if (c->how.top_k && c->how.top_k < n) n = c->how.top_k;
-    sum = exponents(sort, n);
+    sum = exponents(sort, n, c->how.temperature);
     if (c->how.top_p < 1) n = nucleus(sort, n, c->how.top_p, &sum);
     left = rng_uniform(&c->rng) * sum;
     while (at + 1 < n && (left -= sort[at].x) >= 0)

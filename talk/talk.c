@@ -146,7 +146,7 @@ bool talk_prompt(const struct talk *t, const struct dataset_options *o, struct t
     bool ok;
 
     memset(p, 0, sizeof *p);
-    asked.asked = true;
+    asked.asked = asked.open = true;
     ok = print(t, &p->json, e) && dataset_open(&p->data, &source, 1, &asked, e) &&
          (p->data.n == 1 || refuse(&p->data, e)) && dataset_sample(&p->data, 0, &p->sample, e);
     for (int64_t i = 0; ok && i < p->data.n_images; i++)

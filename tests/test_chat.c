@@ -388,6 +388,30 @@ static void test_choice(void **state)
     }
 }
 
+/* However small the temperature is, by which logits become infinite: the largest is drawn. */
+static void test_cold(void **state)
+{
+    static const double rows[] = {5e-324, 1e-300, 1e-40};
+
+    (void)state;
+    for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
+        const struct sampling how = {.penalty = 1, .temperature = rows[r], .top_p = 1};
+        struct choose c;
+        struct err e = {0};
+        must(choose_open(&c, &how, 9, V, &e), &e);
+        for (int n = 0; n < 50; n++) {
+            float logits[V];
+            for (int i = 0; i < V; i++)
+                logits[i] = (float)((i * 7 + n) % V - 5);
+            int want = 0;
+            for (int i = 1; i < V; i++)
+                if (logits[i] > logits[want]) want = i;
+            assert_int_equal(choose_next(&c, logits), want);
+        }
+        choose_close(&c);
+    }
+}
+
 /* ---- what is written ---- */
 
 /* Streams a text token by token; checks that only whole characters come, and returns all of it. */
@@ -680,6 +704,7 @@ int main(void)
         program_test(test_template),
         cmocka_unit_test(test_cut),
         cmocka_unit_test(test_choice),
+        cmocka_unit_test(test_cold),
         cmocka_unit_test(test_stream),
         program_test(test_json),
         program_test(test_compare),

@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/json/jsonc.h"
+#include "base/text.h"
 #include "serve/events.h"
 
 #define USER "{\"role\":\"user\",\"content\":\"Q\"}"
@@ -228,6 +229,27 @@ static void test_refused_messages(void **state)
     refused("{\"a\":\"\xff\"}", "", "UTF-8");
 }
 
+/* Of a long name whole characters are said. */
+static void test_long_names(void **state)
+{
+    static const char letter[] = "\xc3\xa9";
+    char name[130] = "x", body[200];
+    struct request q;
+    struct fault f;
+
+    (void)state;
+    for (int i = 0; i < 60; i++)
+        strcat(name, letter);
+    for (int i = 0; i < 2; i++) { /* one of the two has a character at the cut */
+        snprintf(body, sizeof body, "{\"%s\":1}", name + i);
+        assert_false(request_parse(&q, body, strlen(body), &f));
+        for (size_t at = 0, n = strlen(f.param), len; at < n; at += len)
+            assert_true((len = text_utf8_len(f.param + at, n - at)) > 0);
+        assert_int_equal(f.status, 400);
+        request_free(&q);
+    }
+}
+
 /* Values beyond measure are refused before they cost memory. */
 static void test_many_values(void **state)
 {
@@ -278,13 +300,40 @@ static void test_comments(void **state)
     pthread_cond_destroy(&job.news);
 }
 
+/* ---- the queue ---- */
+
+/* A job that is given up makes room for another, though nobody works. */
+static void test_leaving_the_queue(void **state)
+{
+    static struct desk d;
+    static struct job jobs[3];
+
+    (void)state;
+    desk_open(&d, 2);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(pthread_cond_init(&jobs[i].news, NULL), 0);
+    assert_true(desk_put(&d, &jobs[0]) && desk_put(&d, &jobs[1]) && !desk_put(&d, &jobs[2]));
+    assert_int_equal(jobs[2].fault.status, 503);
+    desk_drop(&d, &jobs[0]);
+    assert_true(desk_put(&d, &jobs[2]));
+    assert_true(d.waiting == 2 && d.queue[0] == &jobs[1] && d.queue[1] == &jobs[2]);
+    for (int i = 0; i < 3; i++)
+        pthread_cond_destroy(&jobs[i].news);
+    desk_close(&d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_fields),           cmocka_unit_test(test_ignored),
-        cmocka_unit_test(test_messages),         cmocka_unit_test(test_refused_fields),
-        cmocka_unit_test(test_refused_messages), cmocka_unit_test(test_many_values),
+        cmocka_unit_test(test_fields),
+        cmocka_unit_test(test_ignored),
+        cmocka_unit_test(test_messages),
+        cmocka_unit_test(test_refused_fields),
+        cmocka_unit_test(test_refused_messages),
+        cmocka_unit_test(test_many_values),
         cmocka_unit_test(test_comments),
+        cmocka_unit_test(test_long_names),
+        cmocka_unit_test(test_leaving_the_queue),
     };
 
     return cmocka_run_group_tests_name("request", tests, NULL, NULL);

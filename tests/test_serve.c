@@ -30,6 +30,10 @@ static void check_places(const struct server *s)
         {"GET", "/", 200, "<!doctype html>"},
         {"GET", "/v1/nothing", 404, "\"type\":\"not_found_error\",\"param\":null,\"code\":404"},
         {"GET", "/../../etc/passwd", 404, "no such place"},
+        {"HEAD", "/", 200, "text/html"},
+        {"HEAD", "/health", 200, "application/json"},
+        {"HEAD", "/v1/chat/completions", 405, "Allow: POST"},
+        {"GET", "/health%00", 404, "no such place"},
         {"POST", "/health", 405, "/health takes GET"},
         {"GET", "/v1/chat/completions", 405, "/v1/chat/completions takes POST"},
         {"DELETE", "/v1/models", 405, "takes GET"},
@@ -39,6 +43,7 @@ static void check_places(const struct server *s)
         char *reply = http_talk(s->port, rows[i].method, rows[i].path, HTTP_HOST, NULL);
         if (http_status(reply) != rows[i].status || !strstr(reply, rows[i].says))
             fail_msg("%s %s: %s", rows[i].method, rows[i].path, reply);
+        if (rows[i].method[0] == 'H') assert_string_equal(http_body(reply), "");
         if (rows[i].status == 405) assert_non_null(strstr(reply, "\r\nAllow: "));
         free(reply);
     }
@@ -242,6 +247,61 @@ static void test_turns(void **state)
     end_server(&s, 0);
 }
 
+/* A question of so many words. */
+static char *words(int n)
+{
+    char *text = malloc((size_t)n * 5 + 1), *body;
+
+    assert_non_null(text);
+    *text = '\0';
+    for (int i = 0; i < n; i++)
+        strcpy(text + i * 5, "left ");
+    assert_true(asprintf(&body, "{\"messages\":[{\"role\":\"user\",\"content\":\"%s\"}]}", text) >
+                0);
+    free(text);
+    return body;
+}
+
+static char *error_of(const struct server *s, int n)
+{
+    char *body = words(n), *said;
+    cJSON *o = ask_json(s, body, 400);
+
+    assert_string_equal(string_of(cJSON_GetObjectItem(o, "error"), "code"),
+                        "context_length_exceeded");
+    said = strdup(string_of(cJSON_GetObjectItem(o, "error"), "message"));
+    assert_non_null(said);
+    cJSON_Delete(o);
+    free(body);
+    return said;
+}
+
+/* A prompt may have all positions but the one of the answer's first token, and is counted as such. */
+static void test_last_position(void **state)
+{
+    enum { MANY = 3000 };
+    struct server s = serve(state, SERVED " --threads 1");
+    char *said = error_of(&s, MANY), *body, want[100];
+    long long tokens = 0, limit = 0;
+    int most;
+    cJSON *o;
+
+    assert_int_equal(
+        sscanf(said, "messages: %lld tokens, the model's limit is %lld", &tokens, &limit), 2);
+    free(said);
+    most = MANY - (int)(tokens - (limit - 1));
+    body = words(most);
+    o = ask_json(&s, body, 200);
+    assert_true(number_of(o, "usage.prompt_tokens") == (double)(limit - 1));
+    cJSON_Delete(o);
+    free(body);
+    said = error_of(&s, most + 1);
+    snprintf(want, sizeof want, "messages: %lld tokens leave no room for an answer", limit);
+    assert_memory_equal(said, want, strlen(want));
+    free(said);
+    end_server(&s, 0);
+}
+
 /* ---- together ---- */
 
 enum { TOGETHER = 8 };
@@ -323,16 +383,34 @@ static void check_busy(struct server *s)
     cJSON_Delete(receive_json(waiting, 200));
 }
 
+/* How a client leaves. */
+static void close_all(int fd)
+{
+    close(fd);
+}
+
+static void close_half(int fd)
+{
+    shutdown(fd, SHUT_WR);
+}
+
+static void close_with_a_byte(int fd)
+{
+    assert_true(http_send(fd, "x", 1));
+    close(fd);
+}
+
 /* With one seat, the next answer comes soon only where the one before it was given up. */
-static void check_left(struct server *s, const char *body, const char *what)
+static void check_left(struct server *s, const char *body, void (*leave)(int), const char *what)
 {
     int fd = send_and_see(s, body);
     double begin;
 
-    close(fd);
+    leave(fd);
     begin = clock_seconds();
     cJSON_Delete(ask_json(s, LONG(2), 200));
     if (clock_seconds() - begin > 10) fail_msg("%s: goes on without its client", what);
+    if (leave == close_half) close(fd);
 }
 
 static char *long_prompt(void)
@@ -348,6 +426,38 @@ static char *long_prompt(void)
                 0);
     free(text);
     return body;
+}
+
+/* A client that leaves the queue makes room in it. */
+static void check_left_queue(struct server *s)
+{
+    int running = send_and_see(s, LONG(8000)), waiting = send_and_see(s, LONG(2));
+
+    close(waiting);
+    sleep_ms(400);
+    waiting = send_and_see(s, LONG(2));
+    close(running);
+    cJSON_Delete(receive_json(waiting, 200));
+}
+
+/* A stream that waits for its turn longer than a client may be silent is not left by the server. */
+static void check_silence(void *const *state)
+{
+    struct server s =
+        serve(state, "$T/run/baseline/model --threads 1 --parallel 1 --queue 2 --idle 1");
+    int running = send_and_see(&s, LONG(8000)), waiting;
+    char *reply;
+
+    waiting = send_and_see(
+        &s,
+        "{\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"Go\"}],\"max_tokens\":2}");
+    sleep_ms(3500);
+    close(running);
+    reply = http_rest(waiting);
+    if (!strstr(reply, ": wait") || !strstr(reply, "[DONE]")) fail_msg("%s", reply);
+    free(reply);
+    close(waiting);
+    end_server(&s, 0);
 }
 
 /* An answer whose cache would not fit is refused, others are not. */
@@ -370,11 +480,16 @@ static void test_queue(void **state)
     char *prompt = long_prompt();
 
     check_busy(&s);
-    check_left(&s, LONG(8000), "an answer");
-    check_left(&s, LONG_STREAM, "a stream");
-    check_left(&s, prompt, "a prompt");
+    check_left(&s, LONG(8000), close_all, "an answer");
+    check_left(&s, LONG(8000), close_with_a_byte, "an answer with a byte behind it");
+    check_left(&s, LONG_STREAM, close_all, "a stream");
+    check_left(&s, LONG_STREAM, close_half, "a stream that is half closed");
+    check_left(&s, prompt, close_all, "a prompt");
+    check_left_queue(&s);
     free(prompt);
     end_server(&s, 0);
+    must_run(state, "test $(grep -c 'left by its client' $T/err) = 7");
+    check_silence(state);
     check_memory(state);
 }
 
@@ -450,10 +565,15 @@ static void test_bad_options(void **state)
         {SERVED " --port 70000", "--port: a whole number from 0 to 65535"},
         {SERVED " --parallel 9", "--parallel: a whole number from 1 to 8"},
         {SERVED " --host 0.0.0.0", "--api-key-file is needed too"},
+        {SERVED " --host 127.evil.invalid", "--api-key-file is needed too"},
+        {SERVED " --host 127.0.0.1.evil.invalid", "--api-key-file is needed too"},
+        {SERVED " --host [::1]", "written without brackets"},
         {SERVED " --host nowhere.invalid --api-key-file $T/key --port 0", "nowhere.invalid"},
         {SERVED " --api-key-file $T/none --port 0", "none"},
         {SERVED " --api-key-file $T/short --port 0", "a key is one line of 16 to 512"},
         {SERVED " --cors example.com", "--cors: an origin is needed"},
+        {SERVED " --cors https://a.example/", "without a slash"},
+        {SERVED " --cors https://", "--cors: an origin is needed"},
         {SERVED " --port 1 --port 2", "--port is given twice"},
         {SERVED " --template llama4 --port 0", "no chat template is named \"llama4\""},
     };
@@ -476,8 +596,9 @@ static void test_bad_options(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        program_test(test_answers), program_test(test_turns), program_test(test_together),
-        program_test(test_queue),   program_test(test_end),   program_test(test_bad_options),
+        program_test(test_answers),     program_test(test_turns), program_test(test_last_position),
+        program_test(test_together),    program_test(test_queue), program_test(test_end),
+        program_test(test_bad_options),
     };
 
     return cmocka_run_group_tests_name("serve", tests, NULL, NULL);

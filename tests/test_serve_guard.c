@@ -39,6 +39,11 @@ static void test_host(void **state)
         {"Host: 127.0.0.1\r\n", 200},
         {"Host: [::1]:99\r\n", 200},
         {"Host: my.name\r\n", 200},
+        {"Host: localhost \t\r\n", 200},
+        {"Host: localhost:80 \r\n", 200},
+        {"Host: localhost x\r\n", 403},
+        {HTTP_HOST HTTP_HOST, 400},
+        {HTTP_HOST "Host: evil.example\r\n", 400},
         {"Host: my.name:8080\r\n", 200},
         {"Host: evil.example\r\n", 403},
         {"Host: localhost.evil.example\r\n", 403},
@@ -82,7 +87,9 @@ static void test_key(void **state)
         {"", 401},
         {"Authorization: Bearer " KEY "\r\n", 200},
         {"Authorization: bearer " KEY "\r\n", 200},
+        {"Authorization: Bearer " KEY " \t\r\n", 200},
         {"Authorization: Bearer " KEY "0\r\n", 401},
+        {"Authorization: Bearer " KEY " 0\r\n", 401},
         {"Authorization: Bearer 0123456789abcde\r\n", 401},
         {"Authorization: Bearer\r\n", 401},
         {"Authorization: Basic " KEY "\r\n", 401},
@@ -157,6 +164,23 @@ static void check_types(const struct server *s)
     }
 }
 
+/* Lengths that may be read in two ways: the first 400 comes at once, whatever follows. */
+static void check_framing(const struct server *s)
+{
+    static const char *const rows[] = {
+        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+        "Content-Length: 5\r\nContent-Length: 6\r\n",
+        "Content-Length: 5\r\nContent-Length: 5\r\n",
+    };
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char headers[300];
+        snprintf(headers, sizeof headers, HTTP_HOST HTTP_JSON "%s", rows[i]);
+        assert_int_equal(status_of(s, "POST", "/v1/chat/completions", headers, NULL), 400);
+    }
+}
+
 /* ---- how much ---- */
 
 #define POST "POST /v1/chat/completions HTTP/1.1\r\n" HTTP_HOST HTTP_JSON
@@ -187,6 +211,32 @@ static void check_body_size(const struct server *s)
     free(reply);
     free(block);
     close(fd);
+}
+
+/* Bodies that wait for their end at the same time: the ninth of 31 MiB is too much. */
+static void check_all_bodies(const struct server *s)
+{
+    enum { MOST = 9, BLOCK = 31 << 20 };
+    static const char begin[] = POST "Content-Length: 33554432\r\n\r\n";
+    char *block = malloc(BLOCK), *reply;
+    int fd[MOST];
+
+    assert_non_null(block);
+    memset(block, ' ', BLOCK);
+    for (int i = 0; i < MOST; i++) {
+        fd[i] = http_connect(s->port);
+        assert_true(http_send(fd[i], begin, sizeof begin - 1));
+        if (i == MOST - 1) sleep_ms(1000); /* what is in the sockets has been read */
+        assert_true(http_send(fd[i], block, BLOCK) || i == MOST - 1);
+    }
+    reply = http_rest(fd[MOST - 1]);
+    if (http_status(reply) != 503 && *reply) fail_msg("%s", reply);
+    free(reply);
+    free(block);
+    for (int i = 0; i < MOST; i++)
+        close(fd[i]);
+    sleep_ms(300);
+    cJSON_Delete(ask_json(s, ASK, 200)); /* the room is there again */
 }
 
 static void check_refused(const struct server *s, const char *body, const char *param,
@@ -264,6 +314,14 @@ static void check_pictures(void *const *state, const struct server *s)
     check_refused(s, WITH("data:image/png;base64,AA AA"), AT, "base64");
     check_refused(s, WITH("data:text/html;base64,AAAA"), AT, "begins with data:image/");
     check_refused(s, WITH("data:image/png;base64,AAAB"), AT, "no picture");
+    body = strdup(url); /* of a picture that is cut off, its header is whole */
+    assert_non_null(body);
+    body[strlen(body) / 2 / 4 * 4 + 2] = '\0'; /* "data:image/png;base64," has 22 bytes */
+    char *cut = NULL;
+    assert_true(asprintf(&cut, WITH("%s"), body) > 0);
+    check_refused(s, cut, AT, "picture 1: ");
+    free(cut);
+    free(body);
     static const unsigned sides[][2] = {{16385, 1}, {1, 16385}, {8000, 5001}};
     for (size_t i = 0; i < sizeof sides / sizeof *sides; i++) {
         body = huge_picture(sides[i][0], sides[i][1]);
@@ -321,7 +379,9 @@ static void test_limits(void **state)
     struct server s = serve(state, SERVED " --threads 1");
 
     check_types(&s);
+    check_framing(&s);
     check_body_size(&s);
+    check_all_bodies(&s);
     check_pictures(state, &s);
     memset(nested, '[', 33);
     nested[33] = '\0';
