@@ -184,15 +184,17 @@ static void finish(struct desk *d, struct job *job)
     pthread_mutex_unlock(&d->lock);
 }
 
-/* The machine's fault or the model's, but for a picture that cannot be decoded: `name` is its number,
- * from 1, or NULL. */
-static void fail(struct job *job, const char *name, const struct err *why)
+/* The machine's fault or the model's, but for a picture that cannot be decoded (NULL: none). */
+static void fail(struct job *job, const struct dataset_image *picture, const struct err *why)
 {
+    const struct request *q = &job->request;
     struct fault *f = &job->fault;
 
     f->why = *why;
     f->status = 500;
-    if (name) fault_set(f, 400, job->request.places[atoi(name) - 1], "picture %s", why->msg);
+    for (int64_t i = 0; picture && i < q->n_pictures; i++)
+        if (q->pictures[i].data == picture->inside.data)
+            fault_set(f, 400, q->places[i], "%s", why->msg);
 }
 
 /* Frees a seat; why: what went wrong, NULL: nothing. */

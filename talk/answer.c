@@ -155,7 +155,7 @@ static bool picture(struct making *m, const struct dataset_image *img, float *to
         mem_new((size_t)(s->inputs * t->r.processor.input_width), sizeof *pixels, "a picture", e);
 
     if (pixels && !decode_picture(&t->r, img, pixels, &damage, e))
-        m->refused = e->machine ? NULL : img->path;
+        m->refused = e->machine ? NULL : img;
     else if (pixels)
         features = picture_features(t->r.tape, &t->m, s, pixels, t->r.memory_limit, e);
     if (features) memcpy(to, features, (size_t)(s->rows * width) * sizeof *to);

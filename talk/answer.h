@@ -64,7 +64,8 @@ struct making {
     double begin, first; /* clock_seconds: of the turn, of the first token */
     bool broken;         /* the stream failed, as *e says */
     bool interrupted;    /* go_on said so, or a signal came */
-    const char *refused; /* the picture's name, of the prompt, that cannot be decoded; NULL: none */
+    const struct dataset_image
+        *refused; /* the prompt's picture that cannot be decoded; NULL: none */
     struct err *e;
 };
 
