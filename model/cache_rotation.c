@@ -59,6 +59,14 @@ static bool has_latent(const struct model *m, int which)
     return which == 0 ? how->key : how->value && !how->joint;
 }
 
+bool cache_rotates(const struct model *m)
+{
+    for (int64_t l = 0; m->state == ATTN_MLA && l < m->cfg.text.num_hidden_layers; l++)
+        for (int which = 0; which < 2; which++)
+            if (has_latent(m, which) && latent_block(model_latent(m, l))) return true;
+    return false;
+}
+
 static bool measure_all(struct cache_how *h, const struct model *m, struct err *e)
 {
     const int64_t sets = model_sets(m);

@@ -31,4 +31,7 @@ void cache_how_free(struct cache_how *h); /* fine on a zeroed struct */
 /* Columns of a block: the largest power of two up to 64 that divides r; 0 where that is below 8. */
 int64_t latent_block(int64_t r);
 
+/* Whether anything is rotated in m, which may be an outline. */
+bool cache_rotates(const struct model *m);
+
 #endif

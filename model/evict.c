@@ -63,8 +63,14 @@ bool evict_read(struct evict *v, const char *text, bool *is, struct err *e)
             continue;
         *is = true;
         *v = (struct evict){&rules[i], strtod(colon + 1, &end)};
-        return (end > colon + 1 && !*end && v->share > 0 && v->share <= 1) ||
-               err_set(e, "\"%s\": the share of the tokens that stay must be above 0 and at most 1",
+        if (end > colon + 1 && *end)
+            return err_set(e,
+                           "\"%.40s\": nothing can follow the share of the tokens, and a share has "
+                           "a point: as in %s:0.25",
+                           text, rules[i].name);
+        return (end > colon + 1 && v->share > 0 && v->share <= 1) ||
+               err_set(e,
+                       "\"%.40s\": the share of the tokens that stay must be above 0 and at most 1",
                        text);
     }
     return true;

@@ -92,6 +92,44 @@ static void test_own(void **state)
              "grep -q 'in fp32, of latents in q8+q4+rotate' $T/run/report.md");
 }
 
+/* Of 2 * 3 dims of a latent no block can be rotated: such a kind is none of its own. */
+static void test_idle(void **state)
+{
+#define IDLE "--set sweep.low_rank=[3] --set cache.latent=q8 --set cache.rotate=true --set " \
+             "'evaluate.caches=[\"q8+q4+rotate\",\"q8+q4\"]' --set data.eval[1].limit=3 "
+    must_run(state, RUN IDLE "--dry-run > $T/dry && grep -q '^rope4-rank3: q8+q4+rotate is left "
+                        "out: of its latents' $T/dry && ! grep -q '% q8+q4+rotate' $T/dry");
+    must_run(state, RUN IDLE);
+    must_run(state, "grep -q 'stage2: not scored with q8+q4+rotate: of its' $T/run/train.log && "
+                    "grep -q 'stage2: cache.rotate changes nothing: of its' $T/run/train.log && "
+                    "grep -q '\"cache\":.*\"f32+q8\"' $T/run/rope4-rank3/stage2/scores.json && "
+                    "test -d $T/run/rope4-rank3/stage2/cache-q8+q4 && "
+                    "test ! -e $T/run/rope4-rank3/stage2/cache-q8+q4+rotate");
+}
+
+/* Where nothing is scored, the kinds are not used, nor foretold; and in what the table is less. */
+static void test_unused(void **state)
+{
+    must_run(state, RUN "--dry-run --set 'run.steps=[\"baseline\",\"rank\",\"svd\"]' --set "
+                        "cache.latent=q8 " CACHES "> $T/dry && ! grep -q 'as it is scored' $T/dry "
+                        "&& grep -q '^not used: evaluate.caches, cache.\\*, for run.steps has none' "
+                        "$T/dry");
+    must_run(state, RUN "--dry-run --set 'evaluate.caches=[\"kivi4k+kivi4v+exact\",\"h2o:0.5\"]' "
+                        "> $T/dry && grep -q 'more with KIVI' $T/dry && "
+                        "grep -q 'more with h2o and tova' $T/dry");
+}
+
+/* Choices are given with their contexts. */
+static void test_choices(void **state)
+{
+    must_run(state, "echo '{\"context\":\"What is it?\",\"choices\":[\"a cat\",\"a dog\"],"
+                    "\"label\":1}' > $T/choices.jsonl");
+    must_fail(state,
+              RUN "--dry-run --set evaluate.score=options --set 'data.eval=[{\"path\":"
+                  "\"'$T'/choices.jsonl\"}]' --set 'evaluate.caches=[\"q8+exact\"]'",
+              "evaluate.caches[0]: \"q8+exact\" measures nothing: with evaluate.score \"options\"");
+}
+
 static void test_refused(void **state)
 {
     static const struct {
@@ -108,7 +146,14 @@ static void test_refused(void **state)
          "evaluate.caches[0]: \"q8+bf16+rotate\": latents in bf16 need no rotation"},
         {"evaluate.caches=[\\\"kivi4k+kivi4v\\\"]", "evaluate.caches[0]: \"kivi4k+kivi4v\": kivi4k "
                                                     "packs runs of tokens, of which a prompt's "},
-        {"evaluate.caches=[\\\"f32+exact\\\"]", "\"f32+exact\": is exact without saying so"},
+        {"evaluate.caches=[\\\"f32+exact\\\"]", "\"f32+exact\": nothing is packed, so"},
+        {"evaluate.caches=[\\\"kivi4v+kivi4k+exact\\\"]",
+         "\"kivi4v+kivi4k+exact\": kivi4k packs channels over runs of tokens, which is for keys"},
+        {"evaluate.caches=[\\\"q3\\\"]", "quanto2, hqq4 and hqq2, as in q8+q4"},
+        {"evaluate.caches=[\\\"q8+exact\\\"]\" --set \"evaluate.score=tokens",
+         "evaluate.caches[0]: \"q8+exact\" measures nothing: with evaluate.score \"tokens\" a text"},
+        {"cache.latent=q8\" --set \"cache.prompt=exact\" --set \"evaluate.score=tokens",
+         "cache.prompt: \"exact\" measures nothing: with evaluate.score \"tokens\" a text is given"},
         {"cache.prompt=exact", "cache.prompt: in f32 prompts are exact in any case"},
         {"cache.rotate=true",
          "cache.rotate: latents in f32 need no rotation: set it to false, or "},
@@ -131,6 +176,9 @@ int main(void)
         program_test(test_scored_with_each),
         program_test(test_foretold),
         program_test(test_own),
+        program_test(test_idle),
+        program_test(test_unused),
+        program_test(test_choices),
         program_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,6 @@
 /* ahead.c - see ahead.h. */
 #include "train/ahead.h"
+#include "train/caches.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -202,6 +203,7 @@ bool ahead_of_steps(struct run *r, bool pictures, struct err *e)
         if (r->eval[i].data.n == 0)
             return run_refuse(r, e, "data.eval %s: no usable sample is left to score",
                               r->eval[i].name);
+    ok = caches_check_sets(r, e);
     for (int64_t k = 0; ok && pictures && r->train.n && k < recipes_count(&r->c); k++) {
         recipes_take(&r->c, k);
         ok = check_calibration(r, k, e);

@@ -1,5 +1,8 @@
 /* caches.c - see caches.h. */
 #include "train/caches.h"
+#include "data/metric/metric.h"
+#include "model/cache_rotation.h"
+#include "train/recipes.h"
 #include "train/score/scorer.h"
 
 #include <stdio.h>
@@ -23,42 +26,90 @@ static bool same_kind(const struct cache_kind *a, const struct cache_kind *b)
     return strcmp(cache_kind_text(text[0], a), cache_kind_text(text[1], b)) == 0;
 }
 
-bool caches_check(const struct config *c, struct err *e)
+/* With exact prompts, where a text is given at once: the score would be that of reals. */
+static bool check_exact(const struct config *c, const struct cache_kind *own, struct err *e)
 {
-    const struct cache_kind own = own_kind(c);
-    const int64_t n = c->evaluate.caches.n;
-    struct cache_kind k, other;
+    static const char why[] = "measures nothing: with evaluate.score \"%s\" a text is given at once, "
+                              "and nothing that is packed is read: ";
+    const char *score = score_names[c->evaluate.score];
+    struct cache_kind k;
+    struct err reason;
 
-    if (own.rotate && own.form[CACHE_KEY]->most <= 0)
+    err_set(&reason, why, score);
+    if (own->exact)
+        return err_set(e, "cache.prompt: \"exact\" %sset it to \"packed\"", reason.msg);
+    for (int64_t i = 0; i < c->evaluate.caches.n; i++)
+        if (cache_kind_read(&k, c->evaluate.caches.v[i], e) && k.exact)
+            return err_set(e, "evaluate.caches[%lld]: \"%s\" %sleave it out", (long long)i,
+                           c->evaluate.caches.v[i], reason.msg);
+    return true;
+}
+
+bool caches_check_sets(const struct run *r, struct err *e)
+{
+    bool choices = false, ok = true;
+
+    for (int64_t i = 0; i < r->n_eval; i++)
+        choices = choices || (r->eval[i].data.metric && r->eval[i].data.metric->measured);
+    for (int64_t k = 0; ok && choices && k < recipes_count(&r->c); k++) {
+        const struct config *c = recipes_config(&r->c, k);
+        const struct cache_kind own = own_kind(c);
+        ok = c->evaluate.score != SCORE_OPTIONS || check_exact(c, &own, e);
+    }
+    return ok;
+}
+
+/* Of the settings of models' own kinds. */
+static bool check_own(const struct cache_kind *own, struct err *e)
+{
+    if (own->rotate && own->form[CACHE_KEY]->most <= 0)
         return err_set(e,
                        "cache.rotate: latents in %s need no rotation: set it to false, or "
                        "cache.latent to q8, q4 or q2",
-                       own.form[CACHE_KEY]->name);
-    if (own.exact && !own.form[CACHE_ROPE]->pack && !own.form[CACHE_KEY]->pack)
+                       own->form[CACHE_KEY]->name);
+    if (own->exact && !own->form[CACHE_ROPE]->pack && !own->form[CACHE_KEY]->pack)
         return err_set(
             e, "cache.prompt: in f32 prompts are exact in any case: set it to \"packed\", or "
                "cache.rope and cache.latent");
-    for (int64_t i = 0; i < n; i++) {
+    return true;
+}
+
+/* Of entry i of evaluate.caches. */
+static bool check_score(const struct config *c, const struct cache_kind *k, int64_t i,
+                        struct err *e)
+{
+    const char *name = c->evaluate.caches.v[i], *score = score_names[c->evaluate.score];
+
+    if (cache_kind_waits(k) && c->evaluate.score == SCORE_OPTIONS)
+        return err_set(e,
+                       "evaluate.caches[%lld]: \"%s\" cannot be taken back from one option to the "
+                       "next: leave it out, or score \"answers\"",
+                       (long long)i, name);
+    if (k->evict.rule && !scorer_of(c)->generates)
+        return err_set(e,
+                       "evaluate.caches[%lld]: \"%s\" takes tokens out while an answer is "
+                       "generated, and evaluate.score \"%s\" generates none",
+                       (long long)i, name, score);
+    return true;
+}
+
+bool caches_check(const struct config *c, struct err *e)
+{
+    const struct cache_kind own = own_kind(c);
+    struct cache_kind k, other;
+
+    if (!check_own(&own, e)) return false;
+    for (int64_t i = 0; i < c->evaluate.caches.n; i++) {
         if (!cache_kind_read(&k, c->evaluate.caches.v[i], e))
             return err_context(e, "evaluate.caches[%lld]", (long long)i);
-        if (cache_kind_waits(&k) && c->evaluate.score == SCORE_OPTIONS)
-            return err_set(
-                e,
-                "evaluate.caches[%lld]: \"%s\" cannot be taken back from one option to the "
-                "next: leave it out, or score \"answers\"",
-                (long long)i, c->evaluate.caches.v[i]);
-        if (k.evict.rule && !scorer_of(c)->generates)
-            return err_set(e,
-                           "evaluate.caches[%lld]: \"%s\" takes tokens out while an answer is "
-                           "generated, and evaluate.score \"%s\" generates none",
-                           (long long)i, c->evaluate.caches.v[i], score_names[c->evaluate.score]);
+        if (!check_score(c, &k, i, e)) return false;
         for (int64_t j = 0; j < i; j++)
             if (cache_kind_read(&other, c->evaluate.caches.v[j], e) && same_kind(&k, &other))
                 return err_set(e,
                                "evaluate.caches[%lld]: \"%s\" is the same as evaluate.caches[%lld]",
                                (long long)i, c->evaluate.caches.v[i], (long long)j);
     }
-    return true;
+    return c->evaluate.score != SCORE_TOKENS || check_exact(c, &own, e);
 }
 
 bool caches_check_base(const struct config *c, const struct model *base, struct err *e)
@@ -72,29 +123,43 @@ bool caches_check_base(const struct config *c, const struct model *base, struct 
     return true;
 }
 
-struct cache_kind caches_own(const struct config *c, enum attn_state state)
+struct cache_kind caches_own(const struct config *c, const struct model *m)
 {
-    return state == ATTN_MLA ? own_kind(c) : cache_kind_f32();
+    struct cache_kind k = m->state == ATTN_MLA ? own_kind(c) : cache_kind_f32();
+
+    k.rotate = k.rotate && cache_rotates(m);
+    return k;
+}
+
+bool caches_idle(const struct cache_kind *k, const struct model *m)
+{
+    return k->rotate && m->state == ATTN_MLA && !cache_rotates(m);
 }
 
 /* Stage 1's keys are those of no model that is used. */
-bool caches_other(const struct config *c, int64_t i, enum attn_state state, struct cache_kind *k)
+bool caches_other(const struct config *c, int64_t i, const struct model *m, struct cache_kind *k)
 {
-    const struct cache_kind own = caches_own(c, state);
+    const struct cache_kind own = caches_own(c, m);
     struct err unused;
 
-    return cache_kind_read(k, c->evaluate.caches.v[i], &unused) && state != ATTN_PARTIAL &&
-           (state == ATTN_MLA || !k->rotate) && (state == ATTN_FULL || !k->evict.rule) &&
-           !same_kind(k, &own);
+    return cache_kind_read(k, c->evaluate.caches.v[i], &unused) && m->state != ATTN_PARTIAL &&
+           (m->state == ATTN_MLA || !k->rotate) && (m->state == ATTN_FULL || !k->evict.rule) &&
+           !caches_idle(k, m) && !same_kind(k, &own);
+}
+
+bool caches_used(const struct config *c)
+{
+    return c->data.eval.n && (config_has_step(c, STEP_STAGE1) || config_has_step(c, STEP_STAGE2) ||
+                              config_has_step(c, STEP_EVALUATE));
 }
 
 int64_t caches_most_bytes(const struct config *c, const struct model *m)
 {
-    struct cache_kind kind = caches_own(c, m->state);
+    struct cache_kind kind = caches_own(c, m);
     int64_t most = cache_kind_bytes(&kind, m);
 
     for (int64_t i = 0; i < c->evaluate.caches.n; i++)
-        if (caches_other(c, i, m->state, &kind) && cache_kind_bytes(&kind, m) > most)
+        if (caches_other(c, i, m, &kind) && cache_kind_bytes(&kind, m) > most)
             most = cache_kind_bytes(&kind, m);
     return most;
 }

@@ -11,13 +11,22 @@
 /* Part of settings_check. */
 bool caches_check(const struct config *c, struct err *e);
 
+/* The same of what the sets say that are scored, once they are open. */
+struct run;
+bool caches_check_sets(const struct run *r, struct err *e);
+
 /* Fails if the run's base model is to be scored as an original, and is none. */
 bool caches_check_base(const struct config *c, const struct model *base, struct err *e);
 
-/* Of a model whose attention is in that state. */
-struct cache_kind caches_own(const struct config *c, enum attn_state state);
+/* Models may be outlines. Without "rotate" where nothing of the model is rotated. */
+struct cache_kind caches_own(const struct config *c, const struct model *m);
 /* Entry i of evaluate.caches; false: such a model is not scored with it, or it is its own kind. */
-bool caches_other(const struct config *c, int64_t i, enum attn_state state, struct cache_kind *k);
+bool caches_other(const struct config *c, int64_t i, const struct model *m, struct cache_kind *k);
+/* Whether that is so as the kind's rotation rotates nothing of it. */
+bool caches_idle(const struct cache_kind *k, const struct model *m);
+#define CACHES_IDLE "of its latents no width is a multiple of 8, so nothing of them is rotated"
+/* Whether the run scores models with kinds of cache. */
+bool caches_used(const struct config *c);
 
 /* Bytes of a token with the largest of the kinds that a model is scored with. */
 int64_t caches_most_bytes(const struct config *c, const struct model *m);

@@ -3,6 +3,7 @@
 #include "convert/mdsvd.h"
 #include "convert/rank.h"
 #include "model/model.h"
+#include "train/caches.h"
 #include "train/score/scorer.h"
 #include "train/recipes.h"
 #include "train/settings.h"
@@ -146,6 +147,18 @@ static bool of_eval(const struct use *u)
 {
     return u->c->data.eval.n > 0;
 }
+static bool of_scores(const struct use *u) /* trainings have points of curves */
+{
+    return for_baseline(u) || caches_used(u->c);
+}
+static bool of_caches(const struct use *u)
+{
+    return caches_used(u->c);
+}
+static bool of_kinds(const struct use *u) /* the report reads their scores */
+{
+    return caches_used(u->c) || config_has_step(u->c, STEP_REPORT);
+}
 static bool of_answers(const struct use *u)
 {
     return scorer_of(u->c)->generates;
@@ -199,7 +212,8 @@ static bool of_vision(const struct use *u)
     return u->m->pictures || !u->p->vision;
 }
 
-static const char no_step[] = "run.steps lacks their step", no_eval[] = "there is no data.eval",
+static const char not_scored[] = "run.steps has none that scores",
+                  no_step[] = "run.steps lacks their step", no_eval[] = "there is no data.eval",
                   no_training[] = "nothing is trained", no_model[] = "no model is saved",
                   other_strategy[] = "rank.strategy is another",
                   no_factors[] = "svd.method \"none\" compresses nothing",
@@ -236,6 +250,9 @@ static const struct rule {
     {"evaluate.stride", of_stride, "evaluate.window is 0", 0},
     {"evaluate.curve_samples", of_curve, "evaluate.samples are fewer", 0},
     {"cache.", of_eval, no_eval, 0},
+    {"cache.", of_caches, not_scored, 0},
+    {"evaluate.caches", of_kinds, not_scored, 0},
+    {"evaluate.batch", of_scores, not_scored, 0},
     {"baseline.family", for_shape, own_shape, 0},
     {"baseline.hidden_size", for_shape, own_shape, 0},
     {"baseline.intermediate_size", for_shape, own_shape, 0},

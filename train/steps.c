@@ -172,6 +172,18 @@ static bool open_to_score(struct run *r, const struct to_score *t, struct err *e
                                     : made_open(r, t->step, t->dir, t->m, e);
 }
 
+/* Where a kind of cache asks for a rotation, and the model has nothing to rotate. */
+static void say_idle(const struct run *r, const struct to_score *t, int64_t i,
+                     const struct cache_kind *kind)
+{
+    char text[CACHE_KIND_TEXT];
+
+    if (i >= 0 && caches_idle(kind, t->m))
+        log_line("%s: not scored with %s: " CACHES_IDLE, t->dir, cache_kind_text(text, kind));
+    if (i < 0 && caches_idle(&(struct cache_kind){.rotate = r->c.cache.rotate}, t->m))
+        log_line("%s: cache.rotate changes nothing: " CACHES_IDLE, t->dir);
+}
+
 /* Full scores with entry i of evaluate.caches (-1: the model's own kind of cache), unless they are
  * there. */
 static bool score_as(struct run *r, const struct to_score *t, int64_t i, struct err *e)
@@ -187,7 +199,8 @@ static bool score_as(struct run *r, const struct to_score *t, int64_t i, struct 
     ok = ok && cluster_as_first(!cluster_first() || made_scores(r, dir, &done, e), &done, e);
     if (!ok || done) return ok;
     if (!open_to_score(r, t, e)) return false;
-    if (i >= 0 && !caches_other(&r->c, i, t->m->state, &kind)) return true;
+    say_idle(r, t, i, &kind);
+    if (i >= 0 && !caches_other(&r->c, i, t->m, &kind)) return true;
     ok = score_model(r, t->m, dir, i < 0 ? NULL : &kind, &s, e);
     if (ok && i >= 0) {
         char *point = mem_printf(e, "%.*s", (int)strcspn(t->dir, "/"), t->dir);

@@ -164,21 +164,54 @@ static void show_cache_row(int width, const char *name, int64_t values, int64_t 
              unit_count(t[2], 2 * all));
 }
 
+static void say_idle(const char *name, const struct cache_kind *k)
+{
+    char text[CACHE_KIND_TEXT];
+
+    log_line("%s: %s is left out: " CACHES_IDLE, name, cache_kind_text(text, k));
+}
+
 /* What the caches hold that a model is scored with, unless all is f32. */
 static void show_kinds(const struct config *c, const struct model *m, const char *name, int width)
 {
     const double full =
         2 * (double)(model_cache_values_full(m) * m->cfg.text.num_hidden_layers); /* in bf16 */
-    struct cache_kind kind = caches_own(c, m->state);
+    struct cache_kind kind = caches_own(c, m);
     char t[2][UNIT_TEXT], text[CACHE_KIND_TEXT];
 
     for (int64_t i = -1; i < c->evaluate.caches.n; i++) {
-        if (i >= 0 && !caches_other(c, i, m->state, &kind)) continue;
+        if (i >= 0 && !caches_other(c, i, m, &kind)) {
+            if (caches_idle(&kind, m)) say_idle(name, &kind);
+            continue;
+        }
         const double left = kind.evict.rule ? kind.evict.share : 1;
         const double bytes = left * (double)cache_kind_bytes(&kind, m);
         log_line("%-*s %12s %12s %s", width, name, unit_count(t[0], bytes),
                  unit_percent(t[1], bytes / full), cache_kind_text(text, &kind));
     }
+}
+
+/* In what the table is below what a run measures. */
+static void say_beyond(const struct config *all)
+{
+    bool waits = false, evicts = false;
+
+    for (int64_t k = 0; k < recipes_count(all); k++) {
+        const struct config *c = recipes_config(all, k);
+        for (int64_t i = 0; i < c->evaluate.caches.n; i++) {
+            struct cache_kind kind;
+            struct err unused;
+            if (!cache_kind_read(&kind, c->evaluate.caches.v[i], &unused)) continue;
+            waits = waits || cache_kind_waits(&kind);
+            evicts = evicts || kind.evict.rule;
+        }
+    }
+    if (waits)
+        log_line("A run measures more with KIVI: the newest tokens of a sequence wait in bf16.");
+    if (evicts)
+        log_line("A run measures more with h2o and tova: whole tokens of each sequence are kept.");
+    if (all->svd.ranks != RANKS_EVEN)
+        log_line("A run may measure more: a row fills up its last block, in each layer its own.");
 }
 
 static bool all_f32(const struct config *all)
@@ -187,7 +220,7 @@ static bool all_f32(const struct config *all)
 
     for (int64_t k = 0; k < recipes_count(all); k++) {
         const struct config *c = recipes_config(all, k);
-        const struct cache_kind own = caches_own(c, ATTN_MLA);
+        const struct cache_kind own = caches_own(c, &(struct model){.state = ATTN_MLA});
         if (c->evaluate.caches.n || memcmp(own.form, f32.form, sizeof own.form) != 0) return false;
     }
     return true;
@@ -210,7 +243,7 @@ static void show_all_kinds(const struct forecast *p, int width)
 {
     char name[96];
 
-    if (!p->r->c.data.eval.n || all_f32(&p->r->c)) return;
+    if (!caches_used(&p->r->c) || all_f32(&p->r->c)) return;
     dry_title("cache of a token as it is scored");
     log_line("%-*s %12s %12s %s", width, "", "bytes", "of bf16", "kind");
     show_kinds(&p->r->c, &p->base, "base", width);
@@ -221,6 +254,7 @@ static void show_all_kinds(const struct forecast *p, int width)
         snprintf(name, sizeof name, "%.*s", (int)strcspn(c->name, " "), c->name);
         show_kinds(recipes_config(&p->r->c, c->point.recipe), &mla, name, width);
     }
+    say_beyond(&p->r->c);
 }
 
 static bool guesses_splits(const struct config *all)

@@ -310,7 +310,7 @@ bool evaluate(struct run *r, struct model *m, const struct evaluate_how *how, st
     bool ok;
 
     memset(s, 0, sizeof *s);
-    s->cache = how->cache ? *how->cache : caches_own(&r->c, m->state);
+    s->cache = how->cache ? *how->cache : caches_own(&r->c, m);
     v.s.cache = &cache;
     ok = cluster_agree(cache_how_new(&cache, m, &s->cache, e) &&
                            (!answers || !cluster_first() || file_out_open(&out, how->answers, e)),
