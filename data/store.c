@@ -83,7 +83,7 @@ static void leave_out(const struct store *s, const char *path, const struct err 
     if (s->lock < 0)
         log_line("cache: %s: not used", why->msg);
     else if (unlink(path) == 0)
-        log_line("cache: %s: deleted, its pictures are computed again", why->msg);
+        log_line("cache: %s: deleted, its entries are computed again", why->msg);
     else
         log_line("cache: %s: not used, and cannot be deleted: %s", why->msg, strerror(errno));
 }

@@ -113,7 +113,7 @@ static void left_out(void *const *state, const char *about, const char *says)
         must(store_close(&s, &e), &e);
         said = log_text(state);
         if (!strstr(said, says) || !strstr(said, "/part-00000.h5: ") ||
-            !strstr(said, write ? ": deleted, its pictures are computed again" : ": not used"))
+            !strstr(said, write ? ": deleted, its entries are computed again" : ": not used"))
             fail_msg("'%s' lacks '%s'", said, says);
         assert_ptr_equal(strchr(said, '\n') + 1, strchr(said, '\0')); /* one line */
         assert_int_equal(is_there(tmpdir_path(state, "part-00000.h5")), !write);

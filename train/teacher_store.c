@@ -76,6 +76,15 @@ struct filling {
     int64_t made, labels;
 };
 
+static int64_t labels_of(const struct sample *s)
+{
+    int64_t n = 0;
+
+    for (int64_t i = 1; i < s->n; i++)
+        n += s->trained[i];
+    return n;
+}
+
 static void note_drawn(void *arg, int64_t entry)
 {
     struct filling *f = arg;
@@ -83,8 +92,26 @@ static void note_drawn(void *arg, int64_t entry)
     f->drawn[entry] = 1;
 }
 
-/* The sample's entry, of what was said of it. */
-static bool put_sample(struct filling *f, const char *key, struct err *e)
+/* The entry of a sample of n labels: *at, -1: there is none; and whether it is as it was stored. Reading
+ * them all here costs little beside the training, which would end at a damaged one. */
+static bool look_stored(struct filling *f, const char *key, int64_t n, int64_t *at, bool *whole,
+                        struct err *e)
+{
+    const int64_t values = n * (2 * f->t->said.k + 1);
+    struct err why;
+
+    *whole = false;
+    *at = store_find(&f->store, key);
+    if (*at < 0) return true;
+    if (!mem_grow(&f->t->row, &f->t->cap_row, (size_t)values, sizeof *f->t->row, e)) return false;
+    *whole = store_get(&f->store, *at, f->t->row, values, &why);
+    if (!*whole && why.machine) return (*e = why, false);
+    if (!*whole) log_line("cache: %s: the teacher is asked again", why.msg);
+    return true;
+}
+
+/* The sample's entry, of what was said of it; at: the damaged one in its place, -1: it is new. */
+static bool put_sample(struct filling *f, const char *key, int64_t at, struct err *e)
 {
     const struct top_logits *said = &f->t->said;
     const int64_t k = said->k, n = f->batch.batch.labels;
@@ -102,7 +129,8 @@ static bool put_sample(struct filling *f, const char *key, struct err *e)
     }
     f->made++;
     f->labels += n;
-    return store_put(&f->store, key, f->t->row, n * (2 * k + 1), e);
+    return at < 0 ? store_put(&f->store, key, f->t->row, n * (2 * k + 1), e)
+                  : store_mend(&f->store, at, f->t->row, n * (2 * k + 1), e);
 }
 
 static bool fill_sample(struct filling *f, int64_t entry, struct err *e)
@@ -110,15 +138,17 @@ static bool fill_sample(struct filling *f, int64_t entry, struct err *e)
     struct run *r = f->r;
     struct sample s = {0};
     char key[65];
-    bool ok = dataset_sample(&r->train, entry, &s, e);
+    int64_t at = -1;
+    bool whole = false, ok = dataset_sample(&r->train, entry, &s, e);
 
     if (ok) key_of(&r->train, &s, key);
-    if (ok && store_find(&f->store, key) < 0)
+    ok = ok && look_stored(f, key, labels_of(&s), &at, &whole, e);
+    if (ok && !whole)
         ok = batch_fill(&f->batch, &s, 1, false, e) &&
              (f->batch.batch.labels == 0 ||
               (teacher_graph(f->t, r, &r->train, &f->batch, e) &&
                tape_plan(r->tape, r->memory_limit, e) &&
-               (tape_forward(r->tape) || signals_go_on(e)) && put_sample(f, key, e)));
+               (tape_forward(r->tape) || signals_go_on(e)) && put_sample(f, key, at, e)));
     sample_free(&s);
     return ok;
 }
@@ -173,15 +203,6 @@ bool teacher_store_open(struct teacher *t, struct run *r, const struct config_ph
 
 /* ---- reading ---- */
 
-static int64_t labels_of(const struct sample *s)
-{
-    int64_t n = 0;
-
-    for (int64_t i = 1; i < s->n; i++)
-        n += s->trained[i];
-    return n;
-}
-
 static bool read_sample(struct teacher *t, const struct dataset *d, const struct sample *s,
                         int64_t at, struct err *e)
 {
@@ -194,12 +215,11 @@ static bool read_sample(struct teacher *t, const struct dataset *d, const struct
     index = n ? store_find(&t->store, key) : -1;
     if (n == 0) return true;
     if (index < 0)
-        return err_set(e, "%s: lacks what the teacher says of sample %.*s: start the run again",
+        return err_set(e, "%s: lacks what the teacher says of sample %.*s: --resume asks it again",
                        t->store.dir, (int)s->id.n, s->id.s);
     if (!mem_grow(&t->row, &t->cap_row, (size_t)values, sizeof *t->row, e)) return false;
     if (!store_get(&t->store, index, t->row, values, e))
-        return err_context(e, "delete %s and start the run again, to have it made again",
-                           t->store.dir);
+        return err_context(e, "what the teacher says is damaged: --resume asks it again");
     from = t->row;
     for (int64_t i = at; i < at + n; i++) {
         for (int64_t j = 0; j < k; j++)
