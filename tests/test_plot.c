@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "tests/tmpdir.h"
+#include "train/report/gnuplot.h"
 #include "train/report/plot.h"
 #include "train/report/plot_cache.h"
 
@@ -114,8 +115,8 @@ static void test_many(void **state)
 /* Two recipes, of which the second is not trained yet; and nothing but a base. */
 static void test_cache(void **state)
 {
-    static const struct cache_score first[] = {{7.8125, 0.5, 45}, {25, 80, 82.5}},
-                                    second[] = {{10, 75, NAN}};
+    static const struct cache_score first[] = {{7.8125, 0.5, 45, NULL}, {25, 80, 82.5, NULL}},
+                                    second[] = {{10, 75, NAN, NULL}};
     static const struct cache_curve recipes[] = {{"published", first, 2, false},
                                                  {"ours_2", second, 1, false}};
     struct cache_plot p = {"it's", "exact match (%)", 80, recipes, 2, CACHE_SHARE};
@@ -144,6 +145,16 @@ static void test_cache(void **state)
     assert_true(plot_cache(*state, &p, &note, &e));
     assert_string_equal(note.msg, "");
     expect_png(tmpdir_path(state, "recipes.png"));
+}
+
+/* Of 40 curves no two look the same. */
+static void test_looks(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < 40; i++)
+        for (size_t k = 0; k < i; k++)
+            assert_false(gnuplot_mark(i) == gnuplot_mark(k) &&
+                         strcmp(gnuplot_colour(i), gnuplot_colour(k)) == 0);
 }
 
 /* Runs the plot with `path` as PATH and an old picture in place, which must be
@@ -224,13 +235,9 @@ static void test_refuses(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        tmpdir_test(test_files),
-        tmpdir_test(test_png),
-        tmpdir_test(test_many),
-        tmpdir_test(test_cache),
-        tmpdir_test(test_without_gnuplot),
-        tmpdir_test(test_full_disk),
-        tmpdir_test(test_refuses),
+        tmpdir_test(test_files),     tmpdir_test(test_png),     tmpdir_test(test_many),
+        tmpdir_test(test_cache),     tmpdir_test(test_looks),   tmpdir_test(test_without_gnuplot),
+        tmpdir_test(test_full_disk), tmpdir_test(test_refuses),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -171,7 +171,8 @@ static void test_half_done(void **state)
  * original none with rotated latents. */
 static void test_caches(void **state)
 {
-    const char *const more[] = {"evaluate.caches=[\"q8+q4\",\"q8+q4+rotate\",\"f32\"]", NULL};
+    const char *const more[] = {"evaluate.caches=[\"q8+q4\",\"q8+q4+rotate\",\"f32\"]",
+                                "rank.budget=heads", "svd.refit=true", "stage2.loss=distill", NULL};
     struct run r;
     struct err e;
     char *text;
@@ -192,6 +193,8 @@ static void test_caches(void **state)
                 "| base | q8+q4 | 512 | 200.00 % | 100.00 % | +0.00 ± 0.00: no difference shown |\n"
                 "| rope8-rank2 after SVD | f32 | 512 | 200.00 % | 90.00 % |  |\n"
                 "| rope8-rank2 stage 2 | f32 | 512 | 200.00 % | 90.00 % |  |\n");
+    assert_says(text, "; rank.budget heads; svd.refit true |\n");
+    assert_says(text, "; stage 2: kv+rope, distilled (weight 0.5, temperature 1) |\n");
     /* 3 of 10 lost: sqrt((.3 - .09) / 9) */
     assert_says(text,
                 "| rope8-rank2 stage 2 | q8+q4 | 512 | 200.00 % | 60.00 % | -30.00 ± 15.28 |\n"
@@ -199,10 +202,12 @@ static void test_caches(void **state)
                 "no difference shown |\n\n");
     free(text);
     text = slurp(tmpdir_path(state, "run/caches.tsv"), NULL);
-    assert_string_equal(text, "curve\tcache\tafter_svd\tafter_stage2\tlabel\n"
-                              "0\t512\tnan\t100\tthe original\n0\t512\tnan\t100\tthe original\n"
-                              "1\t512\t90\tnan\trope8-rank2\n1\t512\tnan\t90\trope8-rank2\n"
-                              "1\t512\tnan\t60\trope8-rank2\n1\t512\tnan\t90\trope8-rank2\n");
+    assert_string_equal(text,
+                        "curve\tcache\tafter_svd\tafter_stage2\tkind\tlabel\n"
+                        "0\t512\tnan\t100\tf32\tbase\n0\t512\tnan\t100\tq8+q4\tbase\n"
+                        "1\t512\t90\tnan\tf32\trope8-rank2\n1\t512\tnan\t90\tf32\trope8-rank2\n"
+                        "1\t512\tnan\t60\tq8+q4\trope8-rank2\n"
+                        "2\t512\tnan\t90\tq8+q4+rotate\trope8-rank2, +rotate\n");
     free(text);
     run_close(&r);
 }
@@ -210,8 +215,8 @@ static void test_caches(void **state)
 /* Rules of eviction: the original's, as curves of their own. */
 static void test_evicted(void **state)
 {
-    const char *const more[] = {"evaluate.caches=[\"h2o:0.5\",\"tova:0.5\",\"q8\",\"h2o:0.25\"]",
-                                NULL};
+    const char *const more[] = {
+        "evaluate.caches=[\"h2o:0.5\",\"tova:0.5\",\"q8\",\"h2o:0.25\",\"hqq2\"]", NULL};
     struct run r;
     struct err e;
     char *text;
@@ -222,20 +227,23 @@ static void test_evicted(void **state)
     put_scores(&r, "base/cache-h2o:0.5", 5);
     put_scores(&r, "base/cache-h2o:0.25", 2);
     put_scores(&r, "base/cache-tova:0.5", 5);
+    put_scores(&r, "base/cache-hqq2", 2);
     put_scores(&r, "rope8-rank2/stage2", 5);
     put_model(&r, "rope8-rank2", 4);
     must(step_report(&r, &e), &e);
     text = slurp(tmpdir_path(state, "run/report.md"), NULL);
-    assert_says(text, "h2o and tova: the original, holding that share");
+    assert_says(text,
+                "h2o and tova: the original, holding that share of the tokens (docs/method.md)");
     assert_says(text, "| base | h2o:0.25 | 512 | 200.00 % | 60.00 % | -40.00 ± 16.33 |\n");
     free(text);
     text = slurp(tmpdir_path(state, "run/caches.tsv"), NULL);
-    assert_string_equal(text, "curve\tcache\tafter_svd\tafter_stage2\tlabel\n"
-                              "0\t512\tnan\t100\tthe original\n0\t512\tnan\t100\tthe original\n"
-                              "1\t512\tnan\t90\trope8-rank2\n"
-                              "2\t512\tnan\t90\tthe original, h2o\n"
-                              "2\t512\tnan\t60\tthe original, h2o\n"
-                              "3\t512\tnan\t90\tthe original, tova\n");
+    assert_string_equal(text, "curve\tcache\tafter_svd\tafter_stage2\tkind\tlabel\n"
+                              "0\t512\tnan\t100\tf32\tbase\n0\t512\tnan\t100\tq8\tbase\n"
+                              "1\t512\tnan\t90\th2o:0.5\tbase, h2o\n"
+                              "1\t512\tnan\t60\th2o:0.25\tbase, h2o\n"
+                              "2\t512\tnan\t90\ttova:0.5\tbase, tova\n"
+                              "3\t512\tnan\t60\thqq2\tbase, hqq\n"
+                              "4\t512\tnan\t90\tf32\trope8-rank2\n");
     free(text);
     run_close(&r);
 }

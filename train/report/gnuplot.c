@@ -20,7 +20,8 @@
 extern char **environ;
 
 /* Okabe and Ito's colour-blind safe colours without their yellow, which is too pale on white, then
- * two of Paul Tol's. Every curve also has a marker of its own. */
+ * two of Paul Tol's. Every curve also has a marker of its own; where colours come again, markers are one
+ * further: all pairs differ before one comes again. */
 static const char *const colours[] = {"#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00",
                                       "#56B4E9", "#000000", "#882255", "#999933"};
 static const int marks[] = {7, 5, 9, 13, 11, 15, 6, 4, 8}; /* gnuplot's point types: 7 is a disc */
@@ -35,7 +36,7 @@ const char *gnuplot_colour(size_t curve)
 
 int gnuplot_mark(size_t curve)
 {
-    return marks[curve % MARKS];
+    return marks[(curve + curve / COLOURS) % MARKS];
 }
 
 bool gnuplot_again(size_t curve)
@@ -215,4 +216,19 @@ bool gnuplot_make(const char *dir, const struct gnuplot_picture *p, struct err *
     *note = (struct err){0};
     return write_file(dir, "tsv", p, p->data, e) && write_file(dir, "gnuplot", p, p->script, e) &&
            make_png(dir, p->name, note, e) && signals_go_on(e);
+}
+
+bool gnuplot_remove(const char *dir, const char *name, struct err *e)
+{
+    static const char *const ends[] = {"png", "tsv", "gnuplot"};
+    bool ok = true;
+
+    for (size_t i = 0; ok && i < sizeof ends / sizeof *ends; i++) {
+        char *path = mem_printf(e, "%s/%s.%s", dir, name, ends[i]);
+        ok = path &&
+             (unlink(path) == 0 || errno == ENOENT ||
+              err_system(e, errno, "%s: is of an earlier report, and cannot be deleted", path));
+        free(path);
+    }
+    return ok;
 }

@@ -21,6 +21,9 @@ struct gnuplot_picture {
 bool gnuplot_make(const char *dir, const struct gnuplot_picture *p, struct err *note,
                   struct err *e);
 
+/* Deletes the three files, if they are there. */
+bool gnuplot_remove(const char *dir, const char *name, struct err *e);
+
 /* The beginning of a script: the terminal, so wide in pixels and as high as a legend of so many lines
  * needs, and the style of all pictures. */
 void gnuplot_head(FILE *fp, const char *name, int width, size_t legend);

@@ -10,18 +10,20 @@
 static const struct axis {
     const char *name, *label;
     bool doubles; /* a step to the right is twice as much */
+    bool kinds;   /* scores have them */
 } axes[] = {
-    [CACHE_SHARE] = {"recipes", "cache, % of the original", false},
-    [CACHE_BYTES] = {"caches", "cache, bytes a token", true},
+    [CACHE_SHARE] = {"recipes", "cache, % of the original", false, false},
+    [CACHE_BYTES] = {"caches", "cache, bytes a token", true, true},
 };
 
-/* The two scores of a curve: column of the data, words of the legend, look. */
+/* The two scores of a curve: column of the data, words of the legend, look; dashes: of a colour's first
+ * curve, and of its others. */
 static const struct line {
     const char *what, *look;
-    int column;
+    int column, dash[2];
 } lines[] = {
-    {"after SVD", "dashtype 2 linewidth 1.6 pointsize 1.0", 3},
-    {"after stage 2", "dashtype 1 linewidth 2.2 pointsize 1.3", 4},
+    {"after SVD", "linewidth 1.6 pointsize 1.0", 3, {2, 5}},
+    {"after stage 2", "linewidth 2.2 pointsize 1.3", 4, {1, 4}},
 };
 enum { LINES = sizeof lines / sizeof *lines };
 
@@ -41,12 +43,14 @@ static void print_data(FILE *fp, const void *of)
 {
     const struct cache_plot *p = of;
 
-    fprintf(fp, "curve\tcache\tafter_svd\tafter_stage2\tlabel\n");
+    fprintf(fp, "curve\tcache\tafter_svd\tafter_stage2\t%slabel\n",
+            axes[p->axis].kinds ? "kind\t" : "");
     for (size_t c = 0; c < p->n; c++)
         for (size_t i = 0; i < p->curves[c].n; i++) {
             const struct cache_score *s = &p->curves[c].at[i];
-            fprintf(fp, "%zu\t%.17g\t%.17g\t%.17g\t%s\n", c, s->cache, s->svd, s->stage2,
-                    p->curves[c].label);
+            fprintf(fp, "%zu\t%.17g\t%.17g\t%.17g\t", c, s->cache, s->svd, s->stage2);
+            if (axes[p->axis].kinds) fprintf(fp, "%s\t", s->kind);
+            fprintf(fp, "%s\n", p->curves[c].label);
         }
 }
 
@@ -91,9 +95,9 @@ static void print_curve(FILE *fp, const struct cache_plot *p, size_t c, bool *fi
                  lines[k].what);
         fprintf(fp,
                 "%s'%s.tsv' skip 1 using (column(1) == %zu ? column(2) : NaN):%d with "
-                "linespoints %s pointtype %d linecolor rgb '%s' title ",
-                *first ? "" : ", \\\n     ", axes[p->axis].name, c, lines[k].column, lines[k].look,
-                gnuplot_mark(c), gnuplot_colour(c));
+                "linespoints dashtype %d %s pointtype %d linecolor rgb '%s' title ",
+                *first ? "" : ", \\\n     ", axes[p->axis].name, c, lines[k].column,
+                lines[k].dash[gnuplot_again(c)], lines[k].look, gnuplot_mark(c), gnuplot_colour(c));
         gnuplot_quoted(fp, label);
         *first = false;
     }
@@ -103,12 +107,15 @@ static void print_script(FILE *fp, const void *of)
 {
     const struct cache_plot *p = of;
     int label = 20;
+    size_t legend = 1;
     bool first = true;
 
     for (size_t c = 0; c < p->n; c++)
+        legend += has_line(&p->curves[c], 0) + has_line(&p->curves[c], 1);
+    for (size_t c = 0; c < p->n; c++)
         if (gnuplot_width(p->curves[c].label) + 15 > label)
             label = gnuplot_width(p->curves[c].label) + 15;
-    gnuplot_head(fp, axes[p->axis].name, 820 + 9 * label, 1 + LINES * p->n);
+    gnuplot_head(fp, axes[p->axis].name, 820 + 9 * label, legend);
     fprintf(fp, "set xlabel '%s' offset 0,-0.3\nset ylabel ", axes[p->axis].label);
     gnuplot_quoted(fp, p->score);
     fprintf(fp, " offset 0.3,0\nset title ");
@@ -133,4 +140,9 @@ bool plot_cache(const char *dir, const struct cache_plot *p, struct err *note, s
     const struct gnuplot_picture picture = {axes[p->axis].name, print_data, print_script, p};
 
     return gnuplot_make(dir, &picture, note, e);
+}
+
+bool plot_cache_remove(const char *dir, enum cache_axis axis, struct err *e)
+{
+    return gnuplot_remove(dir, axes[axis].name, e);
 }

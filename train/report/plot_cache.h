@@ -18,6 +18,7 @@ enum cache_axis {
 /* In percent, the cache as its axis says; NaN: there is no score. */
 struct cache_score {
     double cache, svd, stage2;
+    const char *kind; /* of the cache; of CACHE_BYTES */
 };
 
 struct cache_curve {
@@ -37,5 +38,7 @@ struct cache_plot {
 
 /* Writes NAME.tsv, NAME.gnuplot and NAME.png to dir, as gnuplot.h says. */
 bool plot_cache(const char *dir, const struct cache_plot *p, struct err *note, struct err *e);
+/* Deletes those of an earlier report, where there is nothing to draw. */
+bool plot_cache_remove(const char *dir, enum cache_axis axis, struct err *e);
 
 #endif

@@ -37,6 +37,25 @@ static const struct config *config_of(const struct report *rep, int64_t point)
     return point < 0 ? &rep->r->c : recipes_config(&rep->r->c, rep->points[point].p.recipe);
 }
 
+/* A rule of eviction; or the first form that is not one of the settings', without its bits, and options:
+ * of as many bytes, these would make a curve go up and down. */
+static void set_family(struct report_cached *c, const struct cache_kind *k)
+{
+    static const char *const plain[] = {ROW_FORM_NAMES};
+    const char *forms[] = {k->form[CACHE_ROPE]->name, k->form[CACHE_VALUE]->name}, *name = "";
+
+    for (int i = 1; i >= 0; i--) {
+        bool known = false;
+        for (size_t f = 0; f < sizeof plain / sizeof *plain; f++)
+            known = known || strcmp(forms[i], plain[f]) == 0;
+        if (!known) name = forms[i];
+    }
+    if (k->evict.rule) name = evict_rule_name(k->evict.rule);
+    snprintf(c->family, sizeof c->family, "%.*s%s%s",
+             (int)strcspn(name, k->evict.rule ? "" : "0123456789"), name,
+             k->rotate ? "+rotate" : "", k->exact ? "+exact" : "");
+}
+
 static bool add(struct report *rep, const struct of *m, const struct cache_kind *kind,
                 struct err *e)
 {
@@ -49,11 +68,12 @@ static bool add(struct report *rep, const struct of *m, const struct cache_kind 
     if (!kind) {
         c->at = *own;
         cache_kind_text(c->kind, &own->s.cache);
+        set_family(c, &own->s.cache);
         rep->n_cached++;
         return true;
     }
     cache_kind_text(c->kind, kind);
-    c->rule = kind->evict.rule;
+    set_family(c, kind);
     if (strcmp(c->kind, cache_kind_text(text, &own->s.cache)) == 0) return true;
     snprintf(c->at.dir, sizeof c->at.dir, "%s", caches_dir(dir, own->dir, kind));
     if (!report_load(rep->r, &c->at, e)) return false;
@@ -160,7 +180,7 @@ void report_caches(const struct report *rep, FILE *fp)
         "differences of the same %s, clustered by picture or group; where their 95 %% interval "
         "holds 0, "
         "no difference is shown. h2o and tova: the original, holding that share of the tokens "
-        "(model/evict.h).\n\n| model | cache | bytes a token | share | %s |",
+        "(docs/method.md).\n\n| model | cache | bytes a token | share | %s |",
         how->needs_question ? how->items : "samples", scorer_title(rep->r));
     for (const struct score_cell *cell = how->cell + 1; cell->name; cell++)
         fprintf(fp, " %s |", cell->name);
@@ -207,8 +227,8 @@ static size_t insert(struct cache_score *to, size_t first, size_t n, struct cach
 }
 
 /* The scores of a point, or of the base, with each kind, smallest cache first: those after SVD, then those
- * of stage 2, for a line ends where a score is missing. Those of a rule of eviction are apart. */
-static size_t scores_of(const struct report *rep, int64_t point, const struct evict_rule *rule,
+ * of stage 2, for a line ends where a score is missing. Of one family. */
+static size_t scores_of(const struct report *rep, int64_t point, const char *family,
                         struct cache_score *to)
 {
     size_t n = 0, first = 0;
@@ -218,42 +238,53 @@ static size_t scores_of(const struct report *rep, int64_t point, const struct ev
             const struct report_cached *c = &rep->cached[i];
             const double bytes = report_cache_bytes(&c->at);
             const double score = 100 * report_score(rep, &c->at);
-            if (c->point != point || c->rule != rule || !(bytes > 0)) continue;
+            if (c->point != point || strcmp(c->family, family) != 0 || !(bytes > 0)) continue;
             if ((point < 0 || c->result == REPORT_STAGE2) != (stage2 == 1)) continue;
-            n = insert(to, first, n,
-                       (struct cache_score){bytes, stage2 ? NAN : score, stage2 ? score : NAN});
+            n = insert(
+                to, first, n,
+                (struct cache_score){bytes, stage2 ? NAN : score, stage2 ? score : NAN, c->kind});
         }
     return n;
 }
 
-static bool draw(struct report *rep, struct cache_score *at, struct cache_curve *curves,
-                 struct err *e)
+enum { LABEL = 180 };
+
+/* Each family of each model, as a curve. */
+static size_t curves_of(const struct report *rep, struct cache_score *at,
+                        struct cache_curve *curves, char (*labels)[LABEL])
 {
-    char title[300], score[80], labels[EVICT_RULES][40];
-    struct cache_plot plot = {.title = title,
-                              .score = score,
-                              .base = 100 * report_score(rep, &rep->base),
-                              .curves = curves,
-                              .axis = CACHE_BYTES};
+    size_t curve = 0;
+
+    for (int64_t i = 0; i < rep->n_cached; i++) {
+        const struct report_cached *c = &rep->cached[i];
+        bool seen = false;
+        for (int64_t k = 0; k < i; k++)
+            seen = seen || (rep->cached[k].point == c->point &&
+                            strcmp(rep->cached[k].family, c->family) == 0);
+        const size_t n = seen ? 0 : scores_of(rep, c->point, c->family, at);
+        if (!n) continue;
+        snprintf(labels[curve], LABEL, "%s%s%s", name_of(rep, c->point), *c->family ? ", " : "",
+                 c->family);
+        curves[curve] = (struct cache_curve){labels[curve], at, n, c->point < 0};
+        curve++;
+        at += n;
+    }
+    return curve;
+}
+
+static bool draw(struct report *rep, const struct cache_curve *curves, size_t n, struct err *e)
+{
+    char title[300], score[80];
+    const struct cache_plot plot = {.title = title,
+                                    .score = score,
+                                    .base = 100 * report_score(rep, &rep->base),
+                                    .curves = curves,
+                                    .n = n,
+                                    .axis = CACHE_BYTES};
     struct err note;
 
     snprintf(title, sizeof title, "%s: score against cache", rep->name);
     snprintf(score, sizeof score, "%s (%%)", scorer_of(&rep->r->c)->cell[0].name);
-    for (int64_t k = -1; k < rep->n; k++) {
-        const size_t n = scores_of(rep, k, NULL, at);
-        if (!n) continue;
-        curves[plot.n++] =
-            (struct cache_curve){k < 0 ? "the original" : name_of(rep, k), at, n, k < 0};
-        at += n;
-    }
-    for (int i = 0; evict_rule_at(i); i++) {
-        const size_t n = scores_of(rep, -1, evict_rule_at(i), at);
-        if (!n) continue;
-        snprintf(labels[i], sizeof labels[i], "the original, %s",
-                 evict_rule_name(evict_rule_at(i)));
-        curves[plot.n++] = (struct cache_curve){labels[i], at, n, true};
-        at += n;
-    }
     if (!plot_cache(rep->r->c.run.dir, &plot, &note, e)) return false;
     if (note.msg[0]) log_line("report: %s", note.msg);
     rep->caches_picture = !note.msg[0];
@@ -262,14 +293,18 @@ static bool draw(struct report *rep, struct cache_score *at, struct cache_curve 
 
 bool report_draw_caches(struct report *rep, struct err *e)
 {
-    struct cache_score *at;
-    struct cache_curve *curves;
+    const size_t n = (size_t)rep->n_cached;
+    struct cache_score *at = NULL;
+    struct cache_curve *curves = NULL;
+    char(*labels)[LABEL] = NULL;
     bool ok;
 
-    if (!rep->n_cached) return true;
-    at = mem_new((size_t)rep->n_cached, sizeof *at, "curves", e);
-    curves = at ? mem_new((size_t)rep->n + 1 + EVICT_RULES, sizeof *curves, "curves", e) : NULL;
-    ok = curves && draw(rep, at, curves, e);
+    if (!n) return plot_cache_remove(rep->r->c.run.dir, CACHE_BYTES, e);
+    ok = (at = mem_new(n, sizeof *at, "curves", e)) &&
+         (curves = mem_new(n, sizeof *curves, "curves", e)) &&
+         (labels = mem_new(n, sizeof *labels, "curves", e)) &&
+         draw(rep, curves, curves_of(rep, at, curves, labels), e);
+    free(labels);
     free(curves);
     free(at);
     return ok;

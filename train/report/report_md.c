@@ -81,6 +81,33 @@ static void write_dataset(FILE *fp, const char *what, const struct dataset *d, c
                     unit_count(t[0], (double)d->dropped[i]), plural(d->dropped[i]), drop_names[i]);
 }
 
+/* What of the conversion is not as published: switches, and settings with names. */
+static void write_differing(FILE *fp, const struct config *c)
+{
+    static const char *const keys[] = {"rank.basis",     "rank.budget", "rank.rotation",
+                                       "svd.statistics", "svd.ranks",   "svd.refit",
+                                       "stage1.refit"};
+
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        const struct schema_row *row = config_schema.rows;
+        while (strcmp(row->key, keys[i]) != 0)
+            CHECK(++row < config_schema.rows + config_schema.nrows);
+        const char *at = (const char *)c + row->offset;
+        const bool off = row->type == SCHEMA_TYPE_BOOL && !*(const bool *)at;
+        const char *name = row->type == SCHEMA_TYPE_BOOL ? "true" : row->names[*(const int *)at];
+        if (off || strncmp(row->def + 1, name, strlen(name)) == 0) continue;
+        fprintf(fp, "; %s %s", row->key, name);
+    }
+}
+
+static void write_trained(FILE *fp, const char *what, const char *key, const struct config_phase *p)
+{
+    fprintf(fp, "%s: %s%s", what, enum_name(key, p->peft),
+            p->projector ? " and the projector" : "");
+    if (p->loss == LOSS_DISTILL)
+        fprintf(fp, ", distilled (weight %g, temperature %g)", p->distill_weight, p->temperature);
+}
+
 static bool write_run(const struct run *r, FILE *fp, struct err *e)
 {
     static const char *const starts[] = {"from activations", "from weights", "started at random"};
@@ -92,15 +119,16 @@ static bool write_run(const struct run *r, FILE *fp, struct err *e)
     fprintf(fp, "| steps | ");
     for (int s = 0, n = 0; s < STEPS; s++)
         if (run_has_step(r, (enum step)s)) fprintf(fp, "%s%s", n++ ? ", " : "", step_names[s]);
-    fprintf(fp, " |\n| conversion | RoPE pairs kept by %s; MD-SVD: %s, %s, %s |\n",
+    fprintf(fp, " |\n| conversion | RoPE pairs kept by %s; MD-SVD: %s, %s, %s",
             enum_name("rank.strategy", c->rank.strategy), enum_name("svd.method", c->svd.method),
             c->svd.decoupled && vision ? "factors apart for images and text"
                                        : "the same factors for all tokens",
             starts[c->svd.input]);
-    fprintf(
-        fp, "| trained | stage 1: %s%s; stage 2: %s%s |\n",
-        enum_name("stage1.peft", c->stage1.peft), c->stage1.projector ? " and the projector" : "",
-        enum_name("stage2.peft", c->stage2.peft), c->stage2.projector ? " and the projector" : "");
+    write_differing(fp, c);
+    fprintf(fp, " |\n| trained | ");
+    write_trained(fp, "stage 1", "stage1.peft", &c->stage1);
+    write_trained(fp, "; stage 2", "stage2.peft", &c->stage2);
+    fprintf(fp, " |\n");
     write_dataset(fp, "training data", &r->train, "trained");
     for (int64_t i = 0; i < r->n_eval; i++)
         write_dataset(fp, "scored on", &r->eval[i].data, "scored");

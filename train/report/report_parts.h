@@ -51,7 +51,7 @@ struct report_cached {
     int64_t point; /* -1: the base */
     int result;    /* of the point */
     char kind[CACHE_KIND_TEXT];
-    const struct evict_rule *rule; /* of eviction; NULL: all tokens are held */
+    char family[40]; /* of kinds that one curve joins; "": plain forms */
     struct report_result at;
     bool own;                    /* it is the model's own kind, and `at` borrows */
     struct report_versus versus; /* the scores with that */

@@ -170,7 +170,7 @@ static size_t scores_of(const struct report *rep, const struct report_point *con
         if (p[i]->p.recipe != recipe || !p[i]->full) continue;
         to[n++] = (struct cache_score){100 * report_cache_share(p[i]),
                                        100 * report_score(rep, &p[i]->result[REPORT_SVD]),
-                                       100 * report_score(rep, &p[i]->result[REPORT_STAGE2])};
+                                       100 * report_score(rep, &p[i]->result[REPORT_STAGE2]), NULL};
     }
     return n;
 }
