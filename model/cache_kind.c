@@ -57,11 +57,15 @@ static bool check(const struct cache_kind *k, const char *name, struct err *e)
                        "as q8, q4 or q2",
                        name, latent->name);
     if (k->exact && !rope->pack && !latent->pack)
-        return err_set(e, "\"%.40s\": nothing is packed, so prompts are exact in any case: leave "
-                          "\"+exact\" out", name);
+        return err_set(e,
+                       "\"%.40s\": nothing is packed, so prompts are exact in any case: leave "
+                       "\"+exact\" out",
+                       name);
     if (latent->channels)
-        return err_set(e, "\"%.40s\": %s packs channels over runs of tokens, which is for keys: give "
-                          "a form of values behind it, as in kivi4k+kivi4v+exact", name, latent->name);
+        return err_set(e,
+                       "\"%.40s\": %s packs channels over runs of tokens, which is for keys: give "
+                       "a form of values behind it, as in kivi4k+kivi4v+exact",
+                       name, latent->name);
     if (!k->exact && rope->channels)
         return err_set(
             e,

@@ -140,6 +140,9 @@ static void test_no_directory(void **state)
         {"llava-hf/llava-1.5-7b-hf",
          ": no such directory; a model of that name on the Hugging Face hub is not downloaded from "
          "here: `hf download llava-hf/llava-1.5-7b-hf --local-dir DIR` fetches it, then give DIR"},
+        {"models/llava-1.5-7b-hf",
+         ": no such directory; models are not downloaded from here: `hf download NAME --local-dir "
+         "models/llava-1.5-7b-hf` fetches one"},
         {"https://huggingface.co/llava-hf/llava-1.5-7b-hf", ": is an address; models are not "},
         {"~/models/llava", ": no such directory; only a shell knows what ~ stands for"},
         {"/nowhere/at/all", ": no such directory"},

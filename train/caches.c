@@ -29,15 +29,15 @@ static bool same_kind(const struct cache_kind *a, const struct cache_kind *b)
 /* With exact prompts, where a text is given at once: the score would be that of reals. */
 static bool check_exact(const struct config *c, const struct cache_kind *own, struct err *e)
 {
-    static const char why[] = "measures nothing: with evaluate.score \"%s\" a text is given at once, "
-                              "and nothing that is packed is read: ";
+    static const char why[] =
+        "measures nothing: with evaluate.score \"%s\" a text is given at once, "
+        "and nothing that is packed is read: ";
     const char *score = score_names[c->evaluate.score];
     struct cache_kind k;
     struct err reason;
 
     err_set(&reason, why, score);
-    if (own->exact)
-        return err_set(e, "cache.prompt: \"exact\" %sset it to \"packed\"", reason.msg);
+    if (own->exact) return err_set(e, "cache.prompt: \"exact\" %sset it to \"packed\"", reason.msg);
     for (int64_t i = 0; i < c->evaluate.caches.n; i++)
         if (cache_kind_read(&k, c->evaluate.caches.v[i], e) && k.exact)
             return err_set(e, "evaluate.caches[%lld]: \"%s\" %sleave it out", (long long)i,

@@ -94,6 +94,12 @@ static bool refuse_absent(const char *dir, int reason, struct err *e)
     if (dir[0] == '~')
         return err_set(
             e, "%s: no such directory; only a shell knows what ~ stands for: write it out", dir);
+    if (reason == ENOENT && strncmp(dir, "models/", 7) == 0)
+        return err_set(e,
+                       "%s: no such directory; models are not downloaded from here: `hf download "
+                       "NAME --local-dir %s` fetches one of the Hugging Face hub; for a file of "
+                       "configs/ its first lines give the NAME",
+                       dir, dir);
     if (reason == ENOENT && is_hub_name(dir) && file_named(dir, &there, e) && !there)
         return err_set(
             e,
