@@ -107,7 +107,7 @@ static void test_many(void **state)
     for (int i = 0; i < MANY; i++)
         many[i] = curves[0];
     assert_true(plot_recovery(*state, &p, &note, &e));
-    expect_inside(tmpdir_path(state, "recovery.gnuplot"), ",998 font"); /* 130 + 28 * 31 */
+    expect_inside(tmpdir_path(state, "recovery.gnuplot"), ",1029 font"); /* 130 + 29 * 31 */
     assert_true(plot_recovery(*state, &plot, &note, &e));
     expect_inside(tmpdir_path(state, "recovery.gnuplot"), ",620 font");
 }

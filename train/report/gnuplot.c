@@ -75,7 +75,7 @@ int gnuplot_width(const char *s)
 
 void gnuplot_head(FILE *fp, const char *name, int width, size_t legend)
 {
-    const int least = 620, line = 28, lines = (int)legend; /* at most some thousands */
+    const int least = 620, line = 29, lines = (int)legend; /* at most some thousands */
     const int height = 130 + line * lines > least ? 130 + line * lines : least;
 
     fprintf(fp,
