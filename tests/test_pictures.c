@@ -104,7 +104,7 @@ static void test_damaged_parts(void **state)
     for (int i = 0; i < 2; i++) {
         hurt_cache(state, i ? cut : age);
         assert_true(
-            run_says(state, i ? "is cut short: " : "has no `sums`: deleted, its pictures are"));
+            run_says(state, i ? "is cut short: " : "has no `sums`: deleted, its entries are"));
         must_run(state, FINGERPRINT("$T/run") " | diff $T/sums -");
         assert_false(run_says(state, "cache: "));
         must_run(state, FINGERPRINT("$T/run") " | diff $T/sums -");

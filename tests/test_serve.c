@@ -372,7 +372,7 @@ static int send_and_see(struct server *s, const char *body)
 
 static void check_busy(struct server *s)
 {
-    int running = send_and_see(s, LONG(60)), waiting = send_and_see(s, LONG(2));
+    int running = send_and_see(s, LONG(600)), waiting = send_and_see(s, LONG(2));
     char *reply = http_ask(s->port, LONG(1));
 
     assert_int_equal(http_status(reply), 503);
@@ -504,13 +504,13 @@ static void wait_ended(struct server *s, int status)
 static void check_finishes(void *const *state)
 {
     struct server s = serve(state, "$T/run/baseline/model --threads 1 --parallel 1");
-    int running = send_and_see(&s, LONG(100)), waiting = send_and_see(&s, LONG(2));
+    int running = send_and_see(&s, LONG(200)), waiting = send_and_see(&s, LONG(2));
     cJSON *o;
 
     kill(s.pid, SIGTERM);
     cJSON_Delete(receive_json(waiting, 503));
     o = receive_json(running, 200);
-    assert_true(number_of(o, "usage.completion_tokens") == 100);
+    assert_true(number_of(o, "usage.completion_tokens") == 200);
     cJSON_Delete(o);
     wait_ended(&s, 0);
 }
