@@ -118,27 +118,27 @@ static bool is_turned(const struct cached_attention *a, const struct cached_part
     return p->k_groups == 1 && a->heads >= SHARED;
 }
 
+/* How many different queries a part has: one of each modality, or one for all keys. */
+static int64_t queries(const struct cached_part *p)
+{
+    return p->q[IMAGE] ? MODALITIES : 1;
+}
+
 static int64_t turned_size(const struct cached_attention *a)
 {
     int64_t size = 0;
 
     for (int i = 0; i < a->parts; i++)
-        if (is_turned(a, &a->part[i])) size += MODALITIES * a->heads * a->part[i].width;
+        if (is_turned(a, &a->part[i])) size += queries(&a->part[i]) * a->heads * a->part[i].width;
     return size;
-}
-
-static const struct tensor *query_of(const struct cached_part *p, enum modality m)
-{
-    return p->q[m] ? p->q[m] : p->q[TEXT];
 }
 
 static void turn(const struct cached_attention *a, const struct cached_sequence *seq, real *to)
 {
     for (int i = 0; i < a->parts; i++) {
         const struct cached_part *p = &a->part[i];
-        for (int m = 0; is_turned(a, p) && m < MODALITIES; m++, to += a->heads * p->width) {
-            const struct tensor *q = query_of(p, m);
-            const real *x = tensor_real(q) + seq->q_begin * q->cols + p->q_col;
+        for (int m = 0; is_turned(a, p) && m < queries(p); m++, to += a->heads * p->width) {
+            const real *x = tensor_real(p->q[m]) + seq->q_begin * p->q[m]->cols + p->q_col;
             for (int64_t c = 0; c < p->width; c++)
                 for (int64_t h = 0; h < a->heads; h++)
                     to[c * a->heads + h] = x[h * p->width + c];
@@ -153,24 +153,24 @@ static void tile_scores(const struct cached_attention *a, const struct tile *t, 
 
     for (int i = 0; i < a->parts; i++) {
         const struct cached_part *p = &a->part[i];
-        const struct tensor *q = query_of(p, t->m);
-        const real *heads = tensor_real(q) + row * q->cols + p->q_col;
+        const int64_t of = queries(p) > 1 ? (int64_t)t->m : TEXT; /* the query of these keys */
         if (is_turned(a, p)) {
             narrow_sums(t->n, H, p->width, (real)a->scale, t->k[i],
-                        mat_of(turned + (int64_t)t->m * H * p->width, H, false), i > 0, scores, H);
-            turned += MODALITIES * H * p->width;
+                        mat_of(turned + of * H * p->width, H, false), i > 0, scores, H);
+            turned += queries(p) * H * p->width;
             continue;
         }
-        narrow_heads(&(struct narrow_heads){.heads = H,
-                                            .per = H / p->k_groups,
-                                            .width = p->width,
-                                            .q = heads,
-                                            .k = t->k[i].data,
-                                            .keys = t->n,
-                                            .ldk = t->k[i].ld,
-                                            .alpha = (real)a->scale,
-                                            .add = i > 0,
-                                            .c = scores});
+        narrow_heads(
+            &(struct narrow_heads){.heads = H,
+                                   .per = H / p->k_groups,
+                                   .width = p->width,
+                                   .q = tensor_real(p->q[of]) + row * p->q[of]->cols + p->q_col,
+                                   .k = t->k[i].data,
+                                   .keys = t->n,
+                                   .ldk = t->k[i].ld,
+                                   .alpha = (real)a->scale,
+                                   .add = i > 0,
+                                   .c = scores});
     }
     const struct tensor *bias = a->key_bias[t->m]; /* the same for all keys of a modality */
     for (int64_t k = 0; bias && k < t->n; k++)

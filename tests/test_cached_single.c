@@ -10,6 +10,7 @@ enum { LONG = 2333, SHORT = 7, ROWS = LONG + SHORT, W = 5, R = 21 };
 /* A model of H heads with its cache: rotated keys of each head, a latent for all. */
 struct latents {
     int64_t H;
+    bool one; /* the queries of text serve all keys */
     struct matrix *qr, *q[MODALITIES], *kr, *c, *bias[MODALITIES];
 };
 
@@ -36,20 +37,22 @@ static struct tensor *attention(struct bench *b, const struct latents *l,
                                 const struct cached_sequence *seq, int64_t n)
 {
     return op_cached_attention(
-        b->t, &(struct cached_attention){
-                  .part = {{{&l->qr->leaf}, &l->kr->leaf, 0, W, l->H},
-                           {{&l->q[TEXT]->leaf, &l->q[IMAGE]->leaf}, &l->c->leaf, 0, R, 1}},
-                  .parts = 2,
-                  .v = &l->c->leaf,
-                  .heads = l->H,
-                  .v_groups = 1,
-                  .v_width = R,
-                  .split_modalities = true,
-                  .key_bias = {&l->bias[TEXT]->leaf, &l->bias[IMAGE]->leaf},
-                  .weights = true,
-                  .seq = seq,
-                  .n_seq = n,
-                  .scale = 0.7});
+        b->t,
+        &(struct cached_attention){
+            .part =
+                {{{&l->qr->leaf}, &l->kr->leaf, 0, W, l->H},
+                 {{&l->q[TEXT]->leaf, l->one ? NULL : &l->q[IMAGE]->leaf}, &l->c->leaf, 0, R, 1}},
+            .parts = 2,
+            .v = &l->c->leaf,
+            .heads = l->H,
+            .v_groups = 1,
+            .v_width = R,
+            .split_modalities = true,
+            .key_bias = {&l->bias[TEXT]->leaf, &l->bias[IMAGE]->leaf},
+            .weights = true,
+            .seq = seq,
+            .n_seq = n,
+            .scale = 0.7});
 }
 
 static enum modality modality_of(const struct cached_sequence *s, int64_t key)
@@ -67,7 +70,7 @@ static double score_of(const struct latents *l, const struct cached_sequence *s,
     for (int64_t c = 0; c < W; c++)
         x += l->qr->ref[(row * l->H + h) * W + c] * l->kr->ref[(at * l->H + h) * W + c];
     for (int64_t c = 0; c < R; c++)
-        x += l->q[m]->ref[(row * l->H + h) * R + c] * l->c->ref[at * R + c];
+        x += l->q[l->one ? TEXT : m]->ref[(row * l->H + h) * R + c] * l->c->ref[at * R + c];
     return 0.7 * x;
 }
 
@@ -98,10 +101,11 @@ static void test_defined(void **state)
     static const int64_t heads[] = {1, 6, 13};
 
     (void)state;
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 2 * 3; i++) {
         struct bench b;
         bench_open(&b);
-        struct latents l = latents_new(&b, heads[i]);
+        struct latents l = latents_new(&b, heads[i % 3]);
+        l.one = i >= 3;
         struct tensor *y = attention(&b, &l, sequences, 2);
         double *ref = zeroed(2 * y->cols, sizeof *ref);
         compute(&b);
