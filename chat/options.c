@@ -2,14 +2,13 @@
 #include "chat/options.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/version.h"
 #include "talk/number.h"
 
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define VERSION "0.1.0"
 
 static const char usage[] =
     "mha2mla-chat MODEL_DIR [options]\n"

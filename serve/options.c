@@ -1,6 +1,7 @@
 /* options.c - see options.h. */
 #include "serve/options.h"
 #include "base/mem.h"
+#include "base/version.h"
 #include "talk/number.h"
 
 #include <arpa/inet.h>
@@ -8,8 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define VERSION "0.1.0"
 
 static const char usage[] =
     "mha2mla-serve MODEL_DIR [options]\n"

@@ -5,6 +5,7 @@
 #include "base/place.h"
 #include "base/signals.h"
 #include "base/watch.h"
+#include "base/version.h"
 #include "cluster/cluster.h"
 #include "model/deepseek.h"
 #include "train/forecast/dryrun.h"
@@ -24,8 +25,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#define VERSION "0.1.0"
 
 static const char usage[] =
     "mha2mla-train --config FILE [options]\n"
