@@ -411,7 +411,7 @@ static void test_drained(void **state)
 static void test_refused(void **state)
 {
     must_fail(state, SUBMIT "--set slurm.partition=gpu",
-              "slurm.partition: there is no gpu: one of test, closed");
+              "slurm.partition: there is no \"gpu\": one of test, closed");
     must_fail(state, SUBMIT "--set slurm.partition=closed", "slurm.partition: closed is down");
     must_fail(state, SUBMIT "--set slurm.time=2:00:00",
               "slurm.time: 2:00:00 is more than partition test allows, 1:00:00");
