@@ -65,7 +65,7 @@ $(BUILD)/tests/test_bpe $(BUILD)/tests/test_datatool $(BUILD)/tests/test_augment
 	$(LINK)
 $(BUILD)/tests/test_chat: %: %.o $(BUILD)/tests/backend.o $(filter-out %/main.o,$(CHAT_OBJ)) $(BUILD)/libmha2mla.a
 	$(LINK)
-$(BUILD)/tests/test_request: %: %.o $(BUILD)/tests/backend.o $(DESK_OBJ) $(BUILD)/libmha2mla.a
+$(BUILD)/tests/test_request $(BUILD)/tests/test_desk: %: %.o $(BUILD)/tests/backend.o $(DESK_OBJ) $(BUILD)/libmha2mla.a
 	$(LINK)
 $(BUILD)/tests/test_fuzz: %: %.o $(FUZZ_OBJ) $(DESK_OBJ) $(BUILD)/libmha2mla.a
 	$(LINK)

@@ -27,6 +27,7 @@ void desk_open(struct desk *d, int64_t queue_size)
     d->queue_size = queue_size;
     CHECK(pthread_mutex_init(&d->lock, NULL) == 0 && pthread_cond_init(&d->work, NULL) == 0);
     CHECK(pthread_mutex_init(&d->reading, NULL) == 0);
+    d->decoder = (struct decoder){.lock = &d->lock, .done = &d->work, .read = pixels_read};
 }
 
 bool desk_load(struct desk *d, const char *dir, const struct talker_options *how, struct err *e)
@@ -37,12 +38,14 @@ bool desk_load(struct desk *d, const char *dir, const struct talker_options *how
     for (int64_t i = 0; i < d->talker.seats; i++)
         if (!choose_open(&d->seats[i].choose, &how->sampling, 0, d->talker.choose.vocab, e))
             return false;
+    if (!decoder_open(&d->decoder, &d->talker.r, e)) return false;
     atomic_store(&d->loaded, true);
     return true;
 }
 
 void desk_close(struct desk *d)
 {
+    decoder_close(&d->decoder);
     for (int i = 0; i < DESK_SEATS; i++)
         choose_close(&d->seats[i].choose);
     talker_close(&d->talker);
@@ -319,31 +322,107 @@ static int64_t seat_jobs(struct desk *d, int64_t busy)
     return busy;
 }
 
-/* One part of one prompt, that of the job that came first; then one token of all other answers. */
-static void step(struct desk *d)
+/* ---- prompts ---- */
+
+/* Whether something can be done for a prompt: the next part's pictures are there, or one more is, or
+ * nobody waits for it any longer. The decoder is asked for what is missing; a picture that it is at
+ * cannot be left. */
+static bool can_go_on(struct desk *d, struct seat *s, struct pixels *p)
+{
+    const struct dataset_image *img = making_wants(&s->making);
+
+    if (!img || decoder_take(&d->decoder, img, p)) return true;
+    if (decoder_has(&d->decoder, img)) return false;
+    if (!making_goes_on(&s->making)) return true;
+    decoder_ask(&d->decoder, img);
+    return false;
+}
+
+/* The seat of the next prompt in the order in which they came, after that of `after` (NULL: the first). */
+static struct seat *next_prompt(struct desk *d, const struct seat *after)
+{
+    struct seat *next = NULL;
+
+    for (int64_t i = 0; i < d->talker.seats; i++) {
+        struct seat *s = &d->seats[i];
+        if (!s->job || s->making.g.n || !s->making.t) continue;
+        if (after && s->used <= after->used) continue;
+        if (!next || s->used < next->used) next = s;
+    }
+    return next;
+}
+
+/* A step of a prompt: it ends, or a picture is looked at, or a part is computed. */
+static void step_prompt(struct desk *d, struct seat *s, const struct pixels *p)
+{
+    struct making *m = &s->making;
+    struct err e = {0};
+    bool ok = true;
+
+    if (!making_goes_on(m))
+        m->g.ended = true;
+    else if (making_wants(m))
+        ok = making_see(m, p, &e);
+    else
+        ok = making_prompt(m, &e);
+    note_step(d, s, ok, &e);
+}
+
+/* A step of the first prompt that can go on; false: none can. */
+static bool step_prompts(struct desk *d)
+{
+    struct seat *s = next_prompt(d, NULL);
+    struct pixels p = {.values = NULL};
+
+    while (s && !can_go_on(d, s, &p))
+        s = next_prompt(d, s);
+    if (s) step_prompt(d, s, &p);
+    pixels_free(&p);
+    return s;
+}
+
+/* ---- steps ---- */
+
+/* A token of all answers whose prompts are computed; false: there are none. */
+static bool step_answers(struct desk *d)
 {
     struct making *together[DESK_SEATS];
-    struct seat *at[DESK_SEATS], *first = NULL;
+    struct seat *at[DESK_SEATS];
     struct err e = {0};
     int64_t n = 0;
     bool ok;
 
     for (int64_t i = 0; i < d->talker.seats; i++) {
         struct seat *s = &d->seats[i];
-        if (!s->job || s->making.g.n || !s->making.t) continue;
-        if (!first || s->used < first->used) first = s;
-    }
-    if (first) note_step(d, first, making_prompt(&first->making, &e), &e);
-    for (int64_t i = 0; i < d->talker.seats; i++) {
-        struct seat *s = &d->seats[i];
         if (!s->job || !s->making.g.n) continue;
         at[n] = s;
         together[n++] = &s->making;
     }
-    if (n == 0) return;
+    if (n == 0) return false;
     ok = making_step(&d->talker, together, n, &e);
     for (int64_t i = 0; i < n; i++)
         note_step(d, at[i], ok, &e);
+    return true;
+}
+
+/* All that have a seat wait for a picture: so does the worker, unless somebody else can have one. */
+static void rest(struct desk *d, int64_t busy)
+{
+    struct timespec at;
+
+    until(&at, PATIENCE);
+    pthread_mutex_lock(&d->lock);
+    if (!d->decoder.is_done && (d->waiting == 0 || busy == d->talker.seats))
+        pthread_cond_timedwait(&d->work, &d->lock, &at);
+    pthread_mutex_unlock(&d->lock);
+}
+
+/* A part of a prompt, or one of its pictures; then a token of all other answers. */
+static void step(struct desk *d, int64_t busy)
+{
+    const bool prompt = step_prompts(d), answers = step_answers(d);
+
+    if (!prompt && !answers) rest(d, busy);
 }
 
 void desk_work(struct desk *d)
@@ -352,7 +431,7 @@ void desk_work(struct desk *d)
 
     while (busy || !atomic_load(&d->closing)) {
         busy = seat_jobs(d, busy);
-        if (busy) step(d);
+        if (busy) step(d, busy);
         busy = 0;
         for (int64_t i = 0; i < d->talker.seats; i++)
             busy += d->seats[i].job != NULL;

@@ -1,10 +1,12 @@
 /* desk.h - where answers are ordered and made. One thread owns the model and works; others put jobs
  * into its queue and wait. Up to `seats` answers are made together: a job takes a seat as soon as one
  * is free, its prompt is computed part by part between the other answers' tokens, and it leaves when
- * it ends. An answer's tokens are the same bits whatever the others are (talk/answer.c). */
+ * it ends; where a part has pictures that are still to be decoded, the others go on meanwhile. An
+ * answer's tokens are the same bits whatever the others are (talk/answer.c). */
 #ifndef SERVE_DESK_H
 #define SERVE_DESK_H
 
+#include "serve/decoder.h"
 #include "serve/request.h"
 #include "talk/answer.h"
 
@@ -48,6 +50,7 @@ struct desk {
     int64_t waiting, queue_size;
     atomic_bool loaded, closing;
     pthread_mutex_t reading; /* one request is parsed at a time: it can take memory */
+    struct decoder decoder;
     /* The worker's alone, but that `loaded` lets others read the talker's options: */
     struct talker talker;
     struct seat seats[DESK_SEATS];

@@ -115,8 +115,8 @@ static bool keep_cached(struct making *m, struct err *e)
 /* Whether the memory limit leaves room for a cache of so many tokens a sequence. */
 static bool fits_in(const struct talker *t, int64_t tokens, struct err *e)
 {
-    const double bytes = (double)(t->seats * tokens * t->m.cfg.text.num_hidden_layers) *
-                         (double)model_cache_values(&t->m) * sizeof(real);
+    const double bytes =
+        (double)(t->seats * tokens) * (double)cache_kind_bytes(&t->how_cached.kind, &t->m);
     const double left = (double)room_left(&t->r, room_held(), 0);
     char text[2][UNIT_TEXT];
 
@@ -143,46 +143,92 @@ static bool reserve(struct talker *t, int64_t tokens, struct err *e)
 
 /* ---- pictures ---- */
 
-/* The tower's features of one picture, to[shape.rows, width]. */
-static bool picture(struct making *m, const struct dataset_image *img, float *to, int64_t width,
-                    struct err *e)
+void pixels_read(struct pixels *p, const struct run *r, const struct dataset_image *img)
 {
-    const struct picture_shape *s = &img->shape;
-    struct talker *t = m->t;
-    const char *damage = NULL;
-    const float *features = NULL;
-    float *pixels =
-        mem_new((size_t)(s->inputs * t->r.processor.input_width), sizeof *pixels, "a picture", e);
+    const int64_t n = img->shape.inputs * r->processor.input_width;
 
-    if (pixels && !decode_picture(&t->r, img, pixels, &damage, e))
-        m->refused = e->machine ? NULL : img;
-    else if (pixels)
-        features = picture_features(t->r.tape, &t->m, s, pixels, t->r.memory_limit, e);
-    if (features) memcpy(to, features, (size_t)(s->rows * width) * sizeof *to);
-    if (damage) log_line("%s: is damaged: %s", img->path, damage);
-    free(pixels);
-    return features;
+    *p = (struct pixels){.values = NULL};
+    p->values = mem_new((size_t)n, sizeof *p->values, "a picture", &p->why);
+    p->ok = p->values && decode_picture(r, img, p->values, &p->damage, &p->why);
 }
 
-/* Of the batch's pictures, in *rows [sum of their rows, width], owned by the caller, as *leaf. */
-static bool features(struct making *m, float **rows, struct tensor *leaf, struct err *e)
+void pixels_free(struct pixels *p)
 {
-    const struct dataset *d = &m->q->prompt->data;
-    const struct talker *t = m->t;
-    const struct batch *b = &t->batch.batch;
-    int64_t n = 0, width, at = 0;
+    free(p->values);
+    memset(p, 0, sizeof *p);
+}
 
-    *rows = NULL;
-    if (b->images == 0) return true;
-    width = t->m.cfg.family->feature_width(&t->m.cfg);
-    for (int64_t i = 0; i < b->images; i++)
-        n += b->shapes[i].rows;
-    *rows = mem_new((size_t)(n * width), sizeof **rows, "vision features", e);
-    if (!*rows) return false;
-    for (int64_t i = 0; i < b->images; at += b->shapes[i++].rows)
-        if (!picture(m, &d->images[t->batch.image[i]], *rows + at * width, width, e)) return false;
-    *leaf = tensor_leaf(DT_F32, n, width, *rows);
+/* How many pictures the first n tokens have. */
+static int64_t pictures_in(const struct sample *s, int64_t n)
+{
+    int64_t places = 0, images = 0;
+
+    for (int64_t i = 0; i < n; i++)
+        places += s->kind[i] == TOKEN_PLACE;
+    while (places > 0)
+        places -= s->shape[images++].tokens;
+    return images;
+}
+
+const struct dataset_image *making_wants(const struct making *m)
+{
+    const struct talk_prompt *p = m->q->prompt;
+    const struct sample *s = &p->sample;
+    const int64_t end = part_end(m->t, m->inside, s->prompt, m->at);
+    const int64_t next = pictures_in(s, m->at) + m->seen;
+
+    return next < pictures_in(s, end) ? &p->data.images[s->image[next]] : NULL;
+}
+
+bool making_see(struct making *m, const struct pixels *p, struct err *e)
+{
+    const struct dataset_image *img = making_wants(m);
+    const struct picture_shape *s = &img->shape;
+    struct talker *t = m->t;
+    const int64_t width = t->m.cfg.family->feature_width(&t->m.cfg);
+    const float *features;
+
+    if (!p->ok) {
+        m->refused = p->why.machine ? NULL : img;
+        *e = p->why;
+        return false;
+    }
+    if (p->damage) log_line("%s: is damaged: %s", img->path, p->damage);
+    if (!mem_grow(&m->rows, &m->cap_rows, (size_t)((m->n_rows + s->rows) * width), sizeof *m->rows,
+                  e))
+        return false;
+    features = picture_features(t->r.tape, &t->m, s, p->values, t->r.memory_limit, e);
+    if (!features) return false;
+    memcpy(m->rows + m->n_rows * width, features, (size_t)(s->rows * width) * sizeof *m->rows);
+    m->n_rows += s->rows;
+    m->seen++;
     return true;
+}
+
+/* Has all pictures of the next part seen, *leaf [n_rows, width]. */
+static bool see_rest(struct making *m, struct tensor *leaf, struct err *e)
+{
+    const struct hf_config *cfg = &m->t->m.cfg;
+    const struct dataset_image *img;
+    bool ok = true;
+
+    while (ok && (img = making_wants(m))) {
+        struct pixels p;
+        pixels_read(&p, &m->t->r, img);
+        ok = making_see(m, &p, e);
+        pixels_free(&p);
+    }
+    if (ok && m->seen)
+        *leaf = tensor_leaf(DT_F32, m->n_rows, cfg->family->feature_width(cfg), m->rows);
+    return ok;
+}
+
+static void forget_seen(struct making *m)
+{
+    free(m->rows);
+    m->rows = NULL;
+    m->cap_rows = 0;
+    m->n_rows = m->seen = 0;
 }
 
 /* ---- the answer ---- */
@@ -197,13 +243,15 @@ static int32_t pick(void *arg, int64_t seq, real *logits, int64_t n)
     return choose_next(m->q->choose, logits);
 }
 
-/* Whether nobody has ended it. */
-static bool goes_on(void *arg)
+bool making_goes_on(struct making *m)
 {
-    struct making *m = arg;
-
     m->interrupted |= signals_came() || (m->q->go_on && !m->q->go_on(m->q->arg));
     return !m->interrupted;
+}
+
+static bool goes_on(void *arg)
+{
+    return making_goes_on(arg);
 }
 
 static bool took(void *arg, int64_t seq, const struct generation *g)
@@ -213,7 +261,7 @@ static bool took(void *arg, int64_t seq, const struct generation *g)
     (void)seq;
     choose_saw(m->q->choose, g->ids[g->n - 1]);
     m->broken = !stream_grow(&m->stream, g->ids, g->n, m->e);
-    return !m->broken && !m->stream.stopped && goes_on(m);
+    return !m->broken && !m->stream.stopped && making_goes_on(m);
 }
 
 bool making_begin(struct making *m, struct talker *t, int64_t seq, const struct asking *q,
@@ -251,13 +299,9 @@ static bool fill_part(struct making *m, int64_t end, struct err *e)
 {
     const struct sample *s = &m->q->prompt->sample;
     struct sample part = *s; /* its beginning, up to `end` */
-    int64_t places = 0;
 
-    for (int64_t i = 0; i < end; i++)
-        places += s->kind[i] == TOKEN_PLACE;
     part.prompt = end;
-    for (part.images = 0; places > 0; part.images++)
-        places -= s->shape[part.images].tokens;
+    part.images = pictures_in(s, end);
     if (!batch_fill(&m->t->batch, &part, 1, true, e)) return false;
     batch_skip(&m->t->batch, &m->at);
     return true;
@@ -268,18 +312,17 @@ static struct tensor *append(struct making *m, struct err *e)
 {
     struct talker *t = m->t;
     struct tensor leaf, *logits = NULL;
-    float *rows = NULL;
 
-    if (features(m, &rows, &leaf, e)) {
+    if (see_rest(m, &leaf, e)) {
         const struct forward f = {.batch = &t->batch.batch,
-                                  .features = rows ? &leaf : NULL,
+                                  .features = m->seen ? &leaf : NULL,
                                   .cache = &t->cache,
                                   .seq = &m->seq};
         tape_ask(t->r.tape, goes_on, m);
         logits = generate_logits(&m->how, &f, e);
         tape_ask(t->r.tape, NULL, NULL);
     }
-    free(rows);
+    forget_seen(m);
     return logits;
 }
 
@@ -289,9 +332,9 @@ bool making_prompt(struct making *m, struct err *e)
     struct tensor *logits = fill_part(m, end, e) ? append(m, e) : NULL;
 
     m->e = e;
-    if (!logits || !goes_on(m)) {
+    if (!logits || !making_goes_on(m)) {
         m->g.ended = true;
-        return goes_on(m) ? false : true;
+        return making_goes_on(m) ? false : true;
     }
     m->at = end;
     if (end < n) return true;
@@ -385,6 +428,7 @@ void making_free(struct making *m)
     if (m->t && m->inside && !note_held(m, &unused)) kv_cache_rewind(&m->t->cache, m->seq, 0, 0);
     stream_free(&m->stream);
     generation_free(&m->g, 1);
+    forget_seen(m);
     free(m->tags);
     free(m->inside);
     memset(m, 0, sizeof *m);

@@ -49,6 +49,16 @@ struct asking {
     void *arg;
 };
 
+/* A picture for the tower, or why there is none. May be made on any thread. */
+struct pixels {
+    bool ok;
+    float *values;      /* [shape.inputs, the processor's input_width], owned */
+    const char *damage; /* as decode_picture's */
+    struct err why;     /* not ok */
+};
+void pixels_read(struct pixels *p, const struct run *r, const struct dataset_image *img);
+void pixels_free(struct pixels *p); /* fine on a zeroed struct */
+
 /* An answer that is being made. */
 struct making {
     const struct asking *q;
@@ -58,8 +68,11 @@ struct making {
     struct generation g;  /* g.ended: nothing is left to do */
     struct generator how;
     struct chooser chooser;
-    uint64_t *tags;      /* [prompt tokens]: see answer.c */
-    int64_t *inside;     /* [prompt tokens]: how many of its picture's places lie before it */
+    uint64_t *tags;  /* [prompt tokens]: see answer.c */
+    int64_t *inside; /* [prompt tokens]: how many of its picture's places lie before it */
+    float *rows;     /* [n_rows, width] features of the next part's first `seen` pictures */
+    size_t cap_rows;
+    int64_t n_rows, seen;
     int64_t kept, at;    /* tokens of the prompt that were cached before, and are now */
     double begin, first; /* clock_seconds: of the turn, of the first token */
     bool broken;         /* the stream failed, as *e says */
@@ -75,6 +88,13 @@ bool making_common(const struct talker *t, int64_t seq, const struct talk_prompt
 /* Begins one in a sequence that no other is made in. making_free is to follow in any case. */
 bool making_begin(struct making *m, struct talker *t, int64_t seq, const struct asking *q,
                   struct err *e);
+/* The first of the next part's pictures that making_see has not had; NULL: there is none. What
+ * making_see has not had making_prompt decodes by itself. */
+const struct dataset_image *making_wants(const struct making *m);
+/* Has the tower look at that picture. False where it could not be decoded, too. */
+bool making_see(struct making *m, const struct pixels *p, struct err *e);
+/* Whether nobody has ended it. */
+bool making_goes_on(struct making *m);
 /* Computes the next part of the prompt; with the last one (m->at is its length then) comes the first
  * token. True with g.ended where it was interrupted. */
 bool making_prompt(struct making *m, struct err *e);
