@@ -96,20 +96,6 @@ static bool take_text(const char **to, const char *name, struct err *e)
     return true;
 }
 
-/* Looked at before a model is opened. */
-static bool take_cache(const char **to, struct err *e)
-{
-    struct cache_kind kind;
-
-    if (!take_text(to, "--cache", e)) return false;
-    if (!cache_kind_read(&kind, *to, e)) return err_context(e, "--cache");
-    return (!kind.exact && !cache_kind_waits(&kind) && !kind.evict.rule) ||
-           err_set(e,
-                   "--cache: \"%s\" is for scoring only: what stays cached between turns would "
-                   "not be what the prompt was read with",
-                   *to);
-}
-
 static bool take_option(struct parsing *p, int c, char **argv, struct err *e)
 {
     struct options *o = p->o;
@@ -128,7 +114,7 @@ static bool take_option(struct parsing *p, int c, char **argv, struct err *e)
     case COMPARE:
         return take_text(&o->compare, "--compare", e);
     case CACHE:
-        return take_cache(&o->talker.cache, e);
+        return take_text(&o->talker.cache, "--cache", e) && talker_check_cache(o->talker.cache, e);
     case PICTURE:
         o->images[o->n_images++] = optarg;
         return true; /* at most argc of them */

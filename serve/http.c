@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/units.h"
 #include "serve/events.h"
 #include "serve/guard.h"
 #include "serve/page.h"
@@ -135,9 +136,11 @@ static enum MHD_Result send_health(struct exchange *x)
 
 static enum MHD_Result send_models(struct exchange *x)
 {
+    char cache[CACHE_KIND_TEXT];
     struct err e;
 
-    return send_json(x, 200, reply_models(x->h->model, x->h->created, &e));
+    cache_kind_text(cache, &x->h->desk->talker.how_cached.kind);
+    return send_json(x, 200, reply_models(x->h->model, cache, x->h->created, &e));
 }
 
 static enum MHD_Result begin_answer(struct exchange *x);
@@ -402,13 +405,16 @@ static void log_exchange(const struct exchange *x, bool left)
     const char *path = x->route ? x->route->path : "another request";
     const double seconds = clock_seconds() - x->begin;
     const struct answer *a = x->queued ? &x->job->answer : NULL;
+    char held[UNIT_TEXT], original[UNIT_TEXT];
 
     if (left)
         log_line("%s: left by its client, %.1f s", path, seconds);
     else if (a && !x->job->fault.status)
-        log_line("%s: %d, %lld tokens in, %lld of them cached, %lld out, %.1f s", path, x->status,
-                 (long long)a->prompt_tokens, (long long)a->kept_tokens, (long long)a->new_tokens,
-                 seconds);
+        log_line(
+            "%s: %d, %lld tokens in, %lld of them cached, %lld out, cache %s of %s, %s, %.1f s",
+            path, x->status, (long long)a->prompt_tokens, (long long)a->kept_tokens,
+            (long long)a->new_tokens, unit_bytes(held, (double)a->cache_bytes),
+            unit_bytes(original, (double)a->original_bytes), a->cache_format, seconds);
     else
         log_line("%s: %d, %.1f s", path, a ? x->job->fault.status : x->status, seconds);
 }

@@ -21,6 +21,14 @@ static const char *name_of(const char *dir)
     return at;
 }
 
+static void say_served(const char *model, const struct desk *desk)
+{
+    char cache[CACHE_KIND_TEXT];
+
+    log_line("%s: is served, with a cache in %s", model,
+             cache_kind_text(cache, &desk->talker.how_cached.kind));
+}
+
 /* Whoever started it reads where it listens from standard output. */
 static bool say_where(const struct options *o, const struct http *h, struct err *e)
 {
@@ -51,7 +59,7 @@ static bool run(const struct options *o, struct err *e)
                                      .idle = o->idle};
     ok = ok && http_open(&h, &how, &desk, name_of(o->model), e) && say_where(o, &h, e) &&
          desk_load(&desk, o->model, &o->talker, e);
-    if (ok) log_line("%s: is served", o->model);
+    if (ok) say_served(o->model, &desk);
     if (ok) desk_work(&desk);
     http_close(&h);
     desk_close(&desk);

@@ -26,6 +26,9 @@ static const char usage[] =
     "  --parallel N           so many answers are made at a time, up to 8 (8)\n"
     "  --queue N              so many requests may wait for that; more are refused (8)\n"
     "  --max-tokens N         at most so many tokens of an answer, unless a request says (512)\n"
+    "  --cache KIND           what the KV cache holds values in: f32 (the default), bf16, q8, q4, "
+    "q2,\n"
+    "                         or rotated keys + latents apart, as in q8+q4 or q8+q4+rotate\n"
     "  --template NAME        chat template, as data.template; by default the model's family's\n"
     "  --idle SECONDS         a client that sends nothing for so long within a request is left "
     "(30)\n"
@@ -48,7 +51,7 @@ static const struct number numbers[NUMBERS] = {
 };
 
 /* Options that are texts. */
-enum { HOST = NUMBERS, KEY_FILE, NAME, CORS, TEMPLATE, SHOW_VERSION, HELP };
+enum { HOST = NUMBERS, KEY_FILE, NAME, CORS, TEMPLATE, CACHE, SHOW_VERSION, HELP };
 static const struct option known[] = {{"port", required_argument, NULL, PORT},
                                       {"parallel", required_argument, NULL, PARALLEL},
                                       {"queue", required_argument, NULL, QUEUE},
@@ -61,6 +64,7 @@ static const struct option known[] = {{"port", required_argument, NULL, PORT},
                                       {"api-key-file", required_argument, NULL, KEY_FILE},
                                       {"name", required_argument, NULL, NAME},
                                       {"cors", required_argument, NULL, CORS},
+                                      {"cache", required_argument, NULL, CACHE},
                                       {"template", required_argument, NULL, TEMPLATE},
                                       {"version", no_argument, NULL, SHOW_VERSION},
                                       {"help", no_argument, NULL, HELP},
@@ -95,6 +99,8 @@ static bool take_option(struct parsing *p, int c, char **argv, struct err *e)
         return take_text(&o->cors, "--cors", e);
     case TEMPLATE:
         return take_text(&o->talker.chat_template, "--template", e);
+    case CACHE:
+        return take_text(&o->talker.cache, "--cache", e) && talker_check_cache(o->talker.cache, e);
     case NAME:
         o->names[o->n_names++] = optarg;
         return *optarg || err_set(e, "--name: is empty"); /* at most argc of them */

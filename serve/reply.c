@@ -222,7 +222,7 @@ char *reply_error_event(const struct fault *f, struct err *e)
     return print(o, o, true, e);
 }
 
-char *reply_models(const char *model, long long created, struct err *e)
+char *reply_models(const char *model, const char *cache, long long created, struct err *e)
 {
     cJSON *o = cJSON_CreateObject(), *list = NULL, *one = cJSON_CreateObject();
     bool ok = o && one && cJSON_AddStringToObject(o, "object", "list") &&
@@ -230,7 +230,8 @@ char *reply_models(const char *model, long long created, struct err *e)
               cJSON_AddStringToObject(one, "id", model) &&
               cJSON_AddStringToObject(one, "object", "model") &&
               cJSON_AddNumberToObject(one, "created", (double)created) &&
-              cJSON_AddStringToObject(one, "owned_by", "mha2mla");
+              cJSON_AddStringToObject(one, "owned_by", "mha2mla") &&
+              cJSON_AddStringToObject(one, "cache", cache);
 
     if (ok && cJSON_AddItemToArray(list, one)) one = NULL;
     ok = ok && !one;

@@ -29,7 +29,7 @@ char *reply_usage(const struct reply *r, const struct answer *a, struct err *e);
 char *reply_error(const struct fault *f, struct err *e);
 char *reply_error_event(const struct fault *f, struct err *e);
 
-/* {"object": "list", "data": [...]} of the one model. */
-char *reply_models(const char *model, long long created, struct err *e);
+/* {"object": "list", "data": [...]} of the one model, with what its cache holds values in. */
+char *reply_models(const char *model, const char *cache, long long created, struct err *e);
 
 #endif

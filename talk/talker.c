@@ -90,6 +90,18 @@ static bool open_limits(struct talker *t, const struct talker *with, struct err 
     return true;
 }
 
+bool talker_check_cache(const char *name, struct err *e)
+{
+    struct cache_kind kind;
+
+    if (!cache_kind_read(&kind, name, e)) return err_context(e, "--cache");
+    return (!kind.exact && !cache_kind_waits(&kind) && !kind.evict.rule) ||
+           err_set(e,
+                   "--cache: \"%s\" is for scoring only: what stays cached between turns would "
+                   "not be what the prompt was read with",
+                   name);
+}
+
 /* A second model may be the original, without the latents that a kind of cache rotates: it is held alike
  * but for that. */
 static bool choose_cache(struct talker *t, const struct talker *with, struct err *e)

@@ -46,6 +46,9 @@ struct talker {
     struct batch_buffer batch;
 };
 
+/* Looks at a --cache before a model is opened: kinds that are for scoring only are refused. */
+bool talker_check_cache(const char *name, struct err *e);
+
 /* `with`: a talker whose threads and tape are used, and that is closed later; NULL: none. The pointers
  * must outlive the talker. On failure *t is to be closed too. */
 bool talker_open(struct talker *t, const char *dir, const struct talker_options *how,

@@ -127,6 +127,46 @@ static void check_as_chat(void *const *state, const struct server *s)
     free(url);
 }
 
+/* Packed caches: answers and bytes are mha2mla-chat's with the same one, which is said everywhere. */
+static void check_cache(void *const *state, const char *kind)
+{
+    char options[100], says[200], *url, *body, *reply, *said;
+    struct server s;
+    cJSON *o, *chat;
+
+    snprintf(options, sizeof options, SERVED " --threads 1 --cache %s", kind);
+    s = serve(state, options);
+    url = picture_url(state, "s/images/test-000000.png");
+    snprintf(says, sizeof says,
+             "$B/mha2mla-chat " SERVED " --threads 1 --image $T/s/images/test-000000.png -p "
+             "'What is at the top left?' --json --cache %s > $T/said 2> $T/err1",
+             kind);
+    must_run(state, says);
+    said = slurp(tmpdir_path(state, "said"), NULL);
+    chat = cJSON_Parse(said);
+    assert_true(asprintf(&body, "{\"messages\":" QUESTION "}", url) > 0);
+    o = ask_json(&s, body, 200);
+    assert_string_equal(text_of(o), string_of(chat, "answer"));
+    assert_string_equal(string_of(cJSON_GetObjectItem(o, "cache"), "format"), kind);
+    assert_string_equal(string_of(chat, "cache_format"), kind);
+    assert_true(number_of(o, "cache.bytes") == number_of(chat, "cache_bytes"));
+    reply = http_talk(s.port, "GET", "/v1/models", HTTP_HOST, NULL);
+    snprintf(says, sizeof says, "\"cache\":\"%s\"}", kind);
+    assert_non_null(strstr(reply, says));
+    end_server(&s, 0);
+    snprintf(says, sizeof says,
+             "grep -q ': is served, with a cache in %s$' $T/err && grep -q ' out, cache .*iB of "
+             ".*iB, %s, ' $T/err",
+             kind, kind);
+    must_run(state, says);
+    cJSON_Delete(o);
+    cJSON_Delete(chat);
+    free(reply);
+    free(said);
+    free(body);
+    free(url);
+}
+
 /* The events of a stream, put together: the text, the end; every event's form is looked at. */
 struct streamed {
     char text[1000];
@@ -216,11 +256,19 @@ static void test_answers(void **state)
     end_server(&s, 0);
 }
 
+static void test_caches(void **state)
+{
+    static const char *const kinds[] = {"f32", "bf16", "q8", "q8+q4"};
+
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        check_cache(state, kinds[i]);
+}
+
 /* A second turn is the first one's prompt, its answer and a question: whole parts of it are kept, and
  * change nothing. */
-static void test_turns(void **state)
+static void check_turns(void *const *state, const char *options)
 {
-    struct server s = serve(state, SERVED " --threads 1 --parallel 1");
+    struct server s = serve(state, options);
     char words[1200] = "", *body;
     double kept[3];
 
@@ -245,6 +293,12 @@ static void test_turns(void **state)
     free(first);
     free(body);
     end_server(&s, 0);
+}
+
+static void test_turns(void **state)
+{
+    check_turns(state, SERVED " --threads 1 --parallel 1");
+    check_turns(state, SERVED " --threads 1 --parallel 1 --cache q8+q4");
 }
 
 /* A question of so many words. */
@@ -321,9 +375,9 @@ static char *drawn(void *const *state, int i)
     return body;
 }
 
-static void test_together(void **state)
+static void check_together(void *const *state, const char *options)
 {
-    struct server s = serve(state, SERVED " --threads 2");
+    struct server s = serve(state, options);
     char *alone[TOGETHER], *bodies[TOGETHER];
     int fd[TOGETHER];
 
@@ -347,6 +401,12 @@ static void test_together(void **state)
         free(bodies[i]);
     }
     end_server(&s, 0);
+}
+
+static void test_together(void **state)
+{
+    check_together(state, SERVED " --threads 2");
+    check_together(state, SERVED " --threads 2 --cache q8+q4");
 }
 
 /* ---- a queue, and clients that leave ---- */
@@ -461,13 +521,16 @@ static void check_silence(void *const *state)
 }
 
 /* An answer whose cache would not fit is refused, others are not. */
-static void check_memory(void *const *state)
+static void check_memory(void *const *state, const char *options, const char *takes)
 {
-    struct server s = serve(state, "$T/run/baseline/model --threads 1 --memory-limit 0.5");
-    cJSON *o = ask_json(&s, LONG(8000), 500);
+    char all[100];
+    struct server s;
+    cJSON *o;
 
-    assert_non_null(strstr(string_of(cJSON_GetObjectItem(o, "error"), "message"),
-                           "a KV cache of 8 x 8008 tokens takes 1.96 GiB, "));
+    snprintf(all, sizeof all, "$T/run/baseline/model --threads 1 --memory-limit 0.5 %s", options);
+    s = serve(state, all);
+    o = ask_json(&s, LONG(8000), 500);
+    assert_non_null(strstr(string_of(cJSON_GetObjectItem(o, "error"), "message"), takes));
     cJSON_Delete(o);
     cJSON_Delete(ask_json(&s, LONG(3), 200));
     end_server(&s, 0);
@@ -490,7 +553,9 @@ static void test_queue(void **state)
     end_server(&s, 0);
     must_run(state, "test $(grep -c 'left by its client' $T/err) = 7");
     check_silence(state);
-    check_memory(state);
+    check_memory(state, "", "a KV cache of 8 x 8008 tokens takes 1.96 GiB, ");
+    /* 8 layers of 32 blocks of 34 bytes */
+    check_memory(state, "--cache q8", "a KV cache of 8 x 8008 tokens takes 531.78 MiB, ");
 }
 
 /* ---- the end ---- */
@@ -575,6 +640,12 @@ static void test_bad_options(void **state)
         {SERVED " --cors https://a.example/", "without a slash"},
         {SERVED " --cors https://", "--cors: an origin is needed"},
         {SERVED " --port 1 --port 2", "--port is given twice"},
+        {SERVED " --cache q5", "--cache: \"q5\" is no kind of cache; there are f32, bf16"},
+        {SERVED " --cache q4+exact", "--cache: \"q4+exact\" is for scoring only"},
+        {SERVED " --cache kivi4k+kivi4v+exact", "is for scoring only"},
+        {SERVED " --cache h2o:0.5", "--cache: \"h2o:0.5\" is for scoring only"},
+        {SERVED " --cache q8 --cache q4", "--cache is given twice"},
+        {SERVED " --cache q8+q4+rotate --port 0", "has latents that are rotated, and this model"},
         {SERVED " --template llama4 --port 0", "no chat template is named \"llama4\""},
     };
 
@@ -596,9 +667,9 @@ static void test_bad_options(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        program_test(test_answers),     program_test(test_turns), program_test(test_last_position),
-        program_test(test_together),    program_test(test_queue), program_test(test_end),
-        program_test(test_bad_options),
+        program_test(test_answers),       program_test(test_caches),      program_test(test_turns),
+        program_test(test_last_position), program_test(test_together),    program_test(test_queue),
+        program_test(test_end),           program_test(test_bad_options),
     };
 
     return cmocka_run_group_tests_name("serve", tests, NULL, NULL);
