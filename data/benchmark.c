@@ -386,6 +386,22 @@ struct metric_item benchmark_item(const struct benchmark *b, const struct metric
                                 .kind = b->n_categories ? b->category[0].s : NULL};
 }
 
+int benchmark_letter(const struct benchmark *b)
+{
+    const struct text want = b->n_answers ? text_trimmed(b->answers[0]) : (struct text){0};
+
+    return want.n == 1 && *want.s >= 'A' && *want.s <= 'Z' ? *want.s - 'A' : -1;
+}
+
+int32_t benchmark_options(const struct benchmark *b)
+{
+    int32_t n = 0;
+
+    for (size_t i = 0; i < b->n_choices; i++)
+        n += b->choices[i].s != NULL;
+    return n;
+}
+
 uint64_t benchmark_unit(const struct benchmark *b)
 {
     const int64_t question = b->metric && b->metric->index ? row_index(b) % METRIC_TURN : 0;

@@ -97,6 +97,11 @@ const struct metric *benchmark_figures(const struct metric *m);
 struct metric_item benchmark_item(const struct benchmark *b, const struct metric_result *r,
                                   struct text picture, struct text id);
 
+/* Which option the expected answer is by its letter, from 0; -1: it is no letter. */
+int benchmark_letter(const struct benchmark *b);
+/* How many options are not missing. */
+int32_t benchmark_options(const struct benchmark *b);
+
 /* What groups samples that are only scored together, hashed; 0: nothing does. */
 uint64_t benchmark_unit(const struct benchmark *b);
 

@@ -253,6 +253,8 @@ static bool add_entry(struct dataset *d, struct dataset_entry *entry, struct dra
     }
     if (!take_metric(d, entry, f, e)) return false;
     entry->group = benchmark_unit(&f->c.by);
+    entry->options = benchmark_options(&f->c.by);
+    entry->by_letter = benchmark_letter(&f->c.by) >= 0;
     if (!add_images(d, entry, f, e) || !note_unusual(d, entry, &f->c, e)) return false;
     entry->tokens = (int32_t)f->n; /* max_length keeps it in range */
     entry->labels = (int32_t)f->labels;

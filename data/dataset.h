@@ -95,6 +95,8 @@ struct dataset_entry {
     int32_t images;
     uint64_t group;     /* hash of what groups it, where the metric needs whole groups */
     int64_t unit;       /* from 0: what a choice of samples takes as a whole; else its place */
+    int32_t options;    /* of its benchmark that are not missing */
+    bool by_letter;     /* the expected answer is an option's letter */
     bool first_of_line; /* no sample before it begins on its line */
 };
 

@@ -284,12 +284,66 @@ static void test_choice(void **state)
                         "--set run.dir=$T/other --dry-run");
 }
 
+#define DRY(file, more)                                                                            \
+    "$B/mha2mla-train --config $C --set run.dir=$T/dry --dry-run --set "                           \
+    "'data.train=[{\"path\":\"'$T'"                                                                \
+    "/train.jsonl\"}]' --set 'data.eval=[{\"path\":\"'$T'/" file "\",\"name\":\"bench\"" more      \
+    "}]' "
+
+/* A limit that leaves a question of MMBench some of its rows is refused; what a file has is said. */
+static void test_turns(void **state)
+{
+    must_fail(state, DRY("bench.jsonl", ",\"limit\":9"),
+              "data.eval bench: \"limit\" cuts 7 of 8 questions, such as that of");
+    must_fail(state, DRY("bench.jsonl", ",\"limit\":15"), "\"limit\" cuts 1 of 8 questions");
+    must_run(state, DRY("bench.jsonl",
+                        ",\"limit\":16") "> $T/dry.txt && ! grep -q 'rows than' $T/dry.txt");
+    must_run(state,
+             DRY("bench.jsonl", ",\"limit\":8") "> $T/dry.txt && grep -q 'data.eval bench: has "
+                                                "one row of each question, none with its options "
+                                                "turned: its gpt_eval_score and "
+                                                "the like are those of single rows' $T/dry.txt");
+    must_run(state, "sed 12d $T/bench.jsonl > $T/short.jsonl");
+    must_run(state,
+             DRY("short.jsonl", "") "> $T/dry.txt && grep -q 'data.eval bench: 1 of 8 questions "
+                                    "have fewer rows than options, such as that of "
+                                    ".*short.jsonl:4: they are' $T/dry.txt");
+    must_run(state,
+             DRY("short.jsonl", ",\"limit\":30") "> $T/dry.txt && grep -q '1 of 8' $T/dry.txt");
+}
+
+/* Letters of one token are scored before a packed prompt is read, so exact prompts would measure nothing;
+ * those of two, as of the test's own tokenizer, and texts would. */
+static void test_letters(void **state)
+{
+#define OPTIONS "--set evaluate.score=options --set "
+#define LETTERS OPTIONS "model.tokenizer=$T/letters --set "
+    must_run(state, "$B/mha2mla-data tokenizer --out $T/letters $T/bench.jsonl");
+    must_fail(
+        state, DRY("bench.jsonl", "") LETTERS "'evaluate.caches=[\"q8\",\"q8+exact\"]'",
+        "evaluate.caches[1]: \"q8+exact\" measures nothing: with evaluate.score \"options\" the "
+        "options of bench are letters, of one token each, and are scored before anything that is "
+        "packed is read: leave it out");
+    must_fail(
+        state, DRY("bench.jsonl", "") LETTERS "cache.latent=q8 --set cache.prompt=exact",
+        "cache.prompt: \"exact\" measures nothing: with evaluate.score \"options\" the options of "
+        "bench are letters");
+    must_run(state, DRY("bench.jsonl", "") LETTERS "'evaluate.caches=[\"q8\"]'");
+    must_run(state, DRY("bench.jsonl", "") OPTIONS "'evaluate.caches=[\"q8+exact\"]'");
+    must_run(state, "head -8 $T/bench.jsonl | sed 's/\"value\":\"A\"/\"value\":\"yes\"/; "
+                    "s/\"value\":\"B\"/\"value\":\"no\"/' > $T/texts.jsonl");
+    must_run(state, DRY("texts.jsonl", ",\"metric\":\"exact\"") LETTERS
+             "'evaluate.caches=[\"q8+exact\"]'");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_run, setup, tmpdir_remove),
         cmocka_unit_test_setup_teardown(test_options, setup, tmpdir_remove),
         cmocka_unit_test_setup_teardown(test_choice, setup, tmpdir_remove),
+        cmocka_unit_test_setup_teardown(test_turns, setup, tmpdir_remove),
+        cmocka_unit_test_setup_teardown(test_letters, setup, tmpdir_remove),
     };
 
     return cmocka_run_group_tests_name("score", tests, NULL, NULL);

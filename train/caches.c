@@ -6,6 +6,7 @@
 #include "train/score/scorer.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Settings that are checked already. */
@@ -26,17 +27,17 @@ static bool same_kind(const struct cache_kind *a, const struct cache_kind *b)
     return strcmp(cache_kind_text(text[0], a), cache_kind_text(text[1], b)) == 0;
 }
 
-/* With exact prompts, where a text is given at once: the score would be that of reals. */
-static bool check_exact(const struct config *c, const struct cache_kind *own, struct err *e)
+/* With exact prompts, where nothing that is packed is read, as `because` says: the score would be that of
+ * reals. */
+static bool check_exact(const struct config *c, const struct cache_kind *own, const char *because,
+                        struct err *e)
 {
-    static const char why[] =
-        "measures nothing: with evaluate.score \"%s\" a text is given at once, "
-        "and nothing that is packed is read: ";
-    const char *score = score_names[c->evaluate.score];
     struct cache_kind k;
     struct err reason;
 
-    err_set(&reason, why, score);
+    err_set(&reason,
+            "measures nothing: with evaluate.score \"%s\" %s: ", score_names[c->evaluate.score],
+            because);
     if (own->exact) return err_set(e, "cache.prompt: \"exact\" %sset it to \"packed\"", reason.msg);
     for (int64_t i = 0; i < c->evaluate.caches.n; i++)
         if (cache_kind_read(&k, c->evaluate.caches.v[i], e) && k.exact)
@@ -45,16 +46,58 @@ static bool check_exact(const struct config *c, const struct cache_kind *own, st
     return true;
 }
 
+static const char at_once[] = "a text is given at once, and nothing that is packed is read";
+
+/* Whether all options of a set are letters, of one token each: the prompt's last token has their
+ * likelihoods. */
+static bool are_letters(const struct dataset *d, bool *are, struct err *e)
+{
+    struct sample s = {0};
+    struct continuation one = {0};
+    bool ok;
+
+    *are = d->n > 0;
+    for (int64_t i = 0; i < d->n; i++)
+        *are = *are && d->entries[i].by_letter;
+    if (!*are) return true;
+    ok = dataset_sample(d, 0, &s, e) &&
+         dataset_continuation(d, 0, &s, (struct text){(char *)(uintptr_t) "A", 1}, &one, e);
+    *are = one.n == 1;
+    free(one.ids);
+    sample_free(&s);
+    return ok;
+}
+
+/* Why exact prompts would measure nothing of a set; "": they would. */
+static bool reason_of(const struct eval_set *set, char reason[160], struct err *e)
+{
+    bool letters = false;
+
+    reason[0] = '\0';
+    if (set->data.metric && set->data.metric->measured)
+        snprintf(reason, 160, "%s", at_once);
+    else if (!are_letters(&set->data, &letters, e))
+        return false;
+    if (letters)
+        snprintf(reason, 160,
+                 "the options of %.40s are letters, of one token each, and are scored before "
+                 "anything that is packed is read",
+                 set->name);
+    return true;
+}
+
 bool caches_check_sets(const struct run *r, struct err *e)
 {
-    bool choices = false, ok = true;
+    char reason[160];
+    bool ok = true;
 
-    for (int64_t i = 0; i < r->n_eval; i++)
-        choices = choices || (r->eval[i].data.metric && r->eval[i].data.metric->measured);
-    for (int64_t k = 0; ok && choices && k < recipes_count(&r->c); k++) {
-        const struct config *c = recipes_config(&r->c, k);
-        const struct cache_kind own = own_kind(c);
-        ok = c->evaluate.score != SCORE_OPTIONS || check_exact(c, &own, e);
+    for (int64_t i = 0; ok && r->c.evaluate.score == SCORE_OPTIONS && i < r->n_eval; i++) {
+        ok = reason_of(&r->eval[i], reason, e);
+        for (int64_t k = 0; ok && reason[0] && k < recipes_count(&r->c); k++) {
+            const struct config *c = recipes_config(&r->c, k);
+            const struct cache_kind own = own_kind(c);
+            ok = check_exact(c, &own, reason, e);
+        }
     }
     return ok;
 }
@@ -109,7 +152,7 @@ bool caches_check(const struct config *c, struct err *e)
                                "evaluate.caches[%lld]: \"%s\" is the same as evaluate.caches[%lld]",
                                (long long)i, c->evaluate.caches.v[i], (long long)j);
     }
-    return c->evaluate.score != SCORE_TOKENS || check_exact(c, &own, e);
+    return c->evaluate.score != SCORE_TOKENS || check_exact(c, &own, at_once, e);
 }
 
 bool caches_check_base(const struct config *c, const struct model *base, struct err *e)

@@ -7,6 +7,7 @@
 #include "model/files/model_dir.h"
 #include "train/beside.h"
 #include "train/given.h"
+#include "train/groups.h"
 #include "train/run.h"
 #include "train/score/scorer.h"
 
@@ -176,30 +177,6 @@ static bool set_window(const struct run *r, struct dataset_options *o, struct er
     return true;
 }
 
-/* A metric of pairs needs both questions about a picture: half a pair would be an error once a model is
- * scored, which is late. */
-static bool check_pairs(const struct dataset *d, const char *name, struct err *e)
-{
-    const bool pairs = d->metric && d->metric->pairs && d->o.asked;
-    int64_t *n = pairs ? mem_new((size_t)d->units, sizeof *n, "pairs of questions", e) : NULL;
-    bool ok = n;
-
-    if (!pairs) return true;
-    for (int64_t i = 0; ok && i < d->n; i++)
-        n[d->entries[i].unit]++;
-    for (int64_t i = 0; ok && i < d->n; i++) {
-        const struct dataset_entry *entry = &d->entries[i];
-        if (n[entry->unit] != 2)
-            ok = err_set(e,
-                         "data.eval %s: %s:%lld: its picture (\"group\") has %lld usable sample%s, "
-                         "and metric %s needs two of each: does \"limit\" cut a pair?",
-                         name, d->sources[entry->source].path, (long long)entry->line,
-                         (long long)n[entry->unit], plural(n[entry->unit]), d->metric->name);
-    }
-    free(n);
-    return ok;
-}
-
 static bool open_sets(struct run *r, const struct dataset_options *o, struct err *e)
 {
     const struct config_source *train = r->c.data.train.v, *eval = r->c.data.eval.v;
@@ -232,7 +209,7 @@ static bool open_sets(struct run *r, const struct dataset_options *o, struct err
         r->n_eval = i + 1;
         log_samples(&r->eval[i].data, r->eval[i].name);
         if (!run_report_drops(r, &r->eval[i].data, r->eval[i].name, e) ||
-            !check_pairs(&r->eval[i].data, r->eval[i].name, e))
+            !groups_check(&r->eval[i].data, r->eval[i].name, eval[i].limit, e))
             return false;
         log_line("data.eval %s: %lld sample%s%s%s", r->eval[i].name, (long long)r->eval[i].data.n,
                  plural(r->eval[i].data.n), r->eval[i].data.metric ? ", scored by " : "",

@@ -41,24 +41,13 @@ static void tail(int64_t m, int64_t n, double *up_to, double *at)
     }
 }
 
-static double mcnemar(int64_t lost, int64_t won, double observed)
-{
-    const int64_t m = lost < won ? lost : won;
-    double up_to, at, p;
-
-    tail(m, lost + won, &up_to, &at);
-    p = 2 * up_to - observed * at;
-    return p < 1 ? p : 1;
-}
-
-double mcnemar_exact(int64_t lost, int64_t won)
-{
-    return mcnemar(lost, won, 0);
-}
-
 double mcnemar_mid(int64_t lost, int64_t won)
 {
-    return lost == won ? 1 : mcnemar(lost, won, 1);
+    double up_to, at;
+
+    if (lost == won) return 1;
+    tail(lost < won ? lost : won, lost + won, &up_to, &at);
+    return fmin(2 * up_to - at, 1);
 }
 
 static bool mean_error(const double *x, const int64_t *cluster, size_t n, double *out,

@@ -31,9 +31,8 @@ struct interval interval_normal(double value, double se);
 
 /* McNemar's test: of the samples on which the two disagree, `lost` are right with the first model
  * alone and `won` with the second alone; how likely is so uneven a split, or a more uneven one, if
- * each were as likely? 0 to 1. Exact, from Bin(lost + won, 1/2), two-sided; the mid-p counts the
- * observed split half, since the exact test is conservative (Fagerland, Lydersen, Laake 2013). */
-double mcnemar_exact(int64_t lost, int64_t won);
+ * each were as likely? 0 to 1. From Bin(lost + won, 1/2), two-sided; the mid-p counts the observed
+ * split half, since the exact test is conservative (Fagerland, Lydersen, Laake 2013). */
 double mcnemar_mid(int64_t lost, int64_t won);
 
 struct paired {

@@ -33,15 +33,16 @@ static bool take_options(const struct sample *s, struct asked *a, struct err *e)
 {
     const struct benchmark *by = &s->by;
     const struct text want = by->n_answers ? text_trimmed(by->answers[0]) : (struct text){0};
-    const char *letter = want.n == 1 ? strchr(letters, *want.s) : NULL;
+    const int letter = benchmark_letter(by);
     char id[96];
 
     *a = (struct asked){.n = (int64_t)by->n_choices, .right = -1};
     if (a->n > OPTIONS) a->n = OPTIONS;
     for (int64_t i = 0; i < a->n; i++) {
         if (!by->choices[i].s) continue;
-        a->text[i] = letter ? (struct text){(char *)(uintptr_t)letters + i, 1} : by->choices[i];
-        if (a->right < 0 && (letter ? letter == letters + i : equal(want, by->choices[i])))
+        a->text[i] =
+            letter >= 0 ? (struct text){(char *)(uintptr_t)letters + i, 1} : by->choices[i];
+        if (a->right < 0 && (letter >= 0 ? letter == i : equal(want, by->choices[i])))
             a->right = i; /* of equal ones the first, which is what is taken */
     }
     return a->right >= 0 ||
