@@ -205,7 +205,8 @@ static size_t measured(const struct model *m, int64_t rank, const char *name, in
     struct model shape;
     struct err e = {0};
 
-    must(model_outline(&shape, m, &s, 0, &e) && cache_kind_read(&kind, name, &e), &e);
+    must(model_outline(&shape, m, &s, 0, &e), &e);
+    must(cache_kind_read(&kind, name, &e), &e);
     const struct cache_how how = {.kind = kind};
     must(kv_cache_new(&cache, &shape, &how, 1, n, &e), &e);
     cache.length[0] = n;
