@@ -20,14 +20,6 @@
 
 static const enum dtype dtypes[] = {DT_F32, DT_BF16, DT_F16};
 
-static double value(const void *data, enum dtype t, int64_t i)
-{
-    const float *f = data;
-    const uint16_t *h = data;
-
-    return t == DT_F32 ? (double)f[i] : t == DT_BF16 ? bf16_to_f32(h[i]) : f16_to_f32(h[i]);
-}
-
 /* n values of a pool, in steps from a random place: drawing them all anew would take most of the
  * time. The steps differ, or a row could be another one shifted. */
 static float *some_values(struct rng *r, int64_t n)
@@ -44,17 +36,24 @@ static float *some_values(struct rng *r, int64_t n)
     return v;
 }
 
-/* A random matrix as stored. */
-static void *random_matrix(struct rng *r, int64_t n, enum dtype t)
+/* v[rows,cols] as stored in `type`: rows `ld` apart, or columns; what lies between them is 100. */
+static void *stored(const float *v, int64_t rows, int64_t cols, int64_t ld, bool by_columns,
+                    enum dtype type)
 {
-    float *f = some_values(r, n);
+    const int64_t n = (by_columns ? cols : rows) * ld;
+    float *f = malloc((size_t)n * sizeof *f + 1);
     uint16_t *h = malloc((size_t)n * sizeof *h + 1);
 
-    assert_non_null(h);
+    assert_true(f && h);
     for (int64_t i = 0; i < n; i++)
-        h[i] = t == DT_BF16 ? bf16_from_f32(f[i]) : f16_from_f32(f[i]);
-    free(t == DT_F32 ? (void *)h : f);
-    return t == DT_F32 ? (void *)f : h;
+        f[i] = 100;
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < cols; c++)
+            f[by_columns ? c * ld + r : r * ld + c] = v[r * cols + c];
+    for (int64_t i = 0; i < n; i++)
+        h[i] = type == DT_BF16 ? bf16_from_f32(f[i]) : f16_from_f32(f[i]);
+    free(type == DT_F32 ? (void *)h : f);
+    return type == DT_F32 ? (void *)f : h;
 }
 
 static double rounded(double v, enum gemm_compute compute)
@@ -89,15 +88,55 @@ struct product {
     enum dtype b;
 };
 
+/* The values of both sides, a[M,K] and b[N,K], which however they are stored have one product. */
+struct terms {
+    float *a, *b;
+    double *want; /* [N,M] */
+};
+
+static double *widened(const float *v, int64_t n, enum gemm_compute compute)
+{
+    double *w = malloc((size_t)(n + 1) * sizeof *w);
+
+    assert_non_null(w);
+    for (int64_t i = 0; i < n; i++)
+        w[i] = rounded(v[i], compute);
+    return w;
+}
+
+static struct terms terms_new(const struct product *p, enum gemm_compute compute, struct rng *r)
+{
+    struct terms f = {.a = some_values(r, p->M * p->K), .b = some_values(r, p->N * p->K)};
+    double *a, *b;
+
+    for (int64_t i = 0; i < p->N * p->K; i++)
+        f.b[i] = p->b == DT_BF16  ? bf16_to_f32(bf16_from_f32(f.b[i]))
+                 : p->b == DT_F16 ? f16_to_f32(f16_from_f32(f.b[i]))
+                                  : f.b[i];
+    a = widened(f.a, p->M * p->K, compute);
+    b = widened(f.b, p->N * p->K, compute);
+    f.want = product_of(a, b, p->M, p->N, p->K);
+    free(a);
+    free(b);
+    return f;
+}
+
+static void terms_free(struct terms *f)
+{
+    free(f->a);
+    free(f->b);
+    free(f->want);
+}
+
 /* Terms are about 1 and every addition rounds to 2^-24 of the sum so far: 2^-22 (K + 8) is some ten
  * times the measured error, and a missing term would be off by 1. The inputs are rounded as they
  * should be, so that this holds for bf16 too. */
-static void check_product(const struct product *p, enum gemm_compute compute, struct rng *r)
+static void check_product(const struct product *p, const struct terms *f, struct rng *r)
 {
     int64_t lda = (p->ta ? p->M : p->K) + 3, ldb = p->tb ? p->K : p->N, ldc = p->N + 5;
-    float *a = some_values(r, (p->ta ? p->K : p->M) * lda), *c = some_values(r, p->M * ldc);
+    float *a = stored(f->a, p->M, p->K, lda, p->ta, DT_F32), *c = some_values(r, p->M * ldc);
+    void *b = stored(f->b, p->N, p->K, ldb, !p->tb, p->b);
     float *before = malloc((size_t)(p->M * ldc) * sizeof *before);
-    void *b = random_matrix(r, p->N * p->K, p->b);
     size_t bytes = gemm_scratch(p->M, p->N, p->K, p->b);
     char *scratch = aligned_alloc(64, (bytes + 127) & ~(size_t)63);
     double bound = 0x1p-22 * (double)(p->K + 8);
@@ -109,31 +148,16 @@ static void check_product(const struct product *p, enum gemm_compute compute, st
          bytes ? scratch : NULL);
     for (int i = 0; i < 32; i++)
         assert_int_equal(scratch[bytes + (size_t)i], 0x5a);
-    double *ra = malloc((size_t)(p->M * p->K + 1) * sizeof *ra); /* rows of the left operand */
-    double *rb = malloc((size_t)(p->N * p->K + 1) * sizeof *rb); /* columns of the right one */
-    assert_true(ra && rb);
-    for (int64_t i = 0; i < p->M * p->K; i++) {
-        int64_t row = i / p->K, k = i % p->K;
-        ra[i] = rounded(a[p->ta ? k * lda + row : row * lda + k], compute);
-    }
-    for (int64_t i = 0; i < p->N * p->K; i++) {
-        int64_t col = i / p->K, k = i % p->K;
-        rb[i] = rounded(value(b, p->b, p->tb ? col * ldb + k : k * ldb + col), compute);
-    }
-    double *product = product_of(ra, rb, p->M, p->N, p->K);
     for (int64_t i = 0; i < p->M; i++)
         for (int64_t j = 0; j < ldc; j++) {
             double want = before[i * ldc + j];
-            if (j < p->N) want = (p->add ? want : 0) + product[j * p->M + i];
+            if (j < p->N) want = (p->add ? want : 0) + f->want[j * p->M + i];
             if (!(fabs(want - c[i * ldc + j]) <= (j < p->N ? bound : 0)))
                 fail_msg("%ld x %ld x %ld%s%s%s, dtype %d, [%ld, %ld]: %g is not %g", (long)p->M,
                          (long)p->N, (long)p->K, p->ta ? " ta" : "", p->tb ? " tb" : "",
                          p->add ? " add" : "", p->b, (long)i, (long)j, (double)c[i * ldc + j],
                          want);
         }
-    free(product);
-    free(ra);
-    free(rb);
     free(a);
     free(b);
     free(c);
@@ -151,11 +175,17 @@ static void check_products(enum gemm_library library, enum gemm_compute compute)
     rng_seed(&r, 1, 1);
     gemm_setup(library, compute);
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
-        for (size_t t = 0; t < sizeof dtypes / sizeof *dtypes; t++)
-            for (int how = 0; how < 8; how++)
-                check_product(&(struct product){sizes[s][0], sizes[s][1], sizes[s][2], how & 1,
-                                                how & 2, how & 4, dtypes[t]},
-                              compute, &r);
+        for (size_t t = 0; t < sizeof dtypes / sizeof *dtypes; t++) {
+            struct product p = {sizes[s][0], sizes[s][1], sizes[s][2], .b = dtypes[t]};
+            struct terms f = terms_new(&p, compute, &r);
+            for (int how = 0; how < 8; how++) {
+                p.ta = how & 1;
+                p.tb = how & 2;
+                p.add = how & 4;
+                check_product(&p, &f, &r);
+            }
+            terms_free(&f);
+        }
     gemm_setup(backend_library(), GEMM_F32);
 }
 
