@@ -394,7 +394,7 @@ static void check_paper(const struct recipe *q, const char *out)
     must_have(out, "A dry run: nothing was computed", "");
 }
 
-/* The config as it is, but for the places of its files: each of its sets becomes ours. */
+/* A config as it is, but for the places of its files: each of its sets becomes ours. */
 static void run_config(void *const *state, const struct recipe *q, const char *config,
                        void (*check)(const struct recipe *, const char *))
 {
@@ -402,9 +402,6 @@ static void run_config(void *const *state, const struct recipe *q, const char *c
     char *out;
     size_t n = 0;
 
-    must_run(state, "mkdir -p $T/m");
-    write_model(state, q);
-    write_tokenizer(tmpdir_path(state, "m/tokenizer.json"), q);
     for (int i = 0; i < q->scored; i++)
         n += (size_t)snprintf(sets + n, sizeof sets - n,
                               "%s{\"path\":\"%s/d.json\",\"name\":\"set%d\",\"limit\":1}",
@@ -418,31 +415,47 @@ static void run_config(void *const *state, const struct recipe *q, const char *c
     out = output(state);
     check(q, strstr(out, "-- data"));
     free(out);
-    must_run(state, "rm -r $T/m");
 }
 
-static void test_recipes(void **state)
+/* The configs of one model, whose file of some GB is written once: a run reads all of it. */
+static void run_configs(void *const *state, int i)
 {
+    const struct recipe *q = &recipes[i];
+    char paper[64];
+
+    snprintf(paper, sizeof paper, "paper-%s", q->name);
     write_data(state);
-    for (int i = 0; i < RECIPES; i++)
-        run_config(state, &recipes[i], recipes[i].name, check_output);
+    must_run(state, "mkdir -p $T/m");
+    write_model(state, q);
+    write_tokenizer(tmpdir_path(state, "m/tokenizer.json"), q);
+    run_config(state, q, q->name, check_output);
+    if (i == 0) run_config(state, q, "ablation-llava-1.5-7b", check_ablation);
+    if (i < PAPER) run_config(state, q, paper, check_paper);
 }
 
-static void test_ablation(void **state)
+static void test_llava_15(void **state)
 {
-    write_data(state);
-    run_config(state, &recipes[0], "ablation-llava-1.5-7b", check_ablation);
+    run_configs(state, 0);
 }
 
-static void test_paper(void **state)
+static void test_llava_next(void **state)
 {
-    char config[64];
+    run_configs(state, 1);
+}
 
-    write_data(state);
-    for (int i = 0; i < PAPER; i++) {
-        snprintf(config, sizeof config, "paper-%s", recipes[i].name);
-        run_config(state, &recipes[i], config, check_paper);
-    }
+static void test_qwen25_7b(void **state)
+{
+    run_configs(state, 2);
+}
+
+static void test_qwen25_3b(void **state)
+{
+    run_configs(state, 3);
+}
+
+static void test_qwen2(void **state)
+{
+    run_configs(state, 4);
 }
 
 /* How many sets each config scores, under which names. */
@@ -472,8 +485,9 @@ static void test_sets(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_sets), tmpdir_test(test_recipes),
-                                       tmpdir_test(test_ablation), tmpdir_test(test_paper)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_sets),  tmpdir_test(test_llava_15),
+                                       tmpdir_test(test_llava_next), tmpdir_test(test_qwen25_7b),
+                                       tmpdir_test(test_qwen25_3b),  tmpdir_test(test_qwen2)};
 
     return cmocka_run_group_tests_name("recipes", tests, NULL, NULL);
 }
