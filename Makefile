@@ -42,6 +42,9 @@ CLUSTER_TESTS := $(patsubst tests/cluster/%.c,$(BUILD)/tests/cluster/%,$(wildcar
 # The gradient checks run the same code in double precision.
 DOUBLE_OBJ := $(patsubst %.c,$(BUILD)/double/%.o,$(wildcard autograd/*.c)) $(patsubst %.c,$(BUILD)/%.o,$(filter base/%,$(SOURCES)))
 
+# How a make starts another: with as many jobs as there are cores, unless -j said otherwise.
+SUB = --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
+
 PROGRAMS := $(BUILD)/mha2mla-train $(BUILD)/mha2mla-data $(BUILD)/mha2mla-chat $(if $(HTTP),$(BUILD)/mha2mla-serve)
 all: $(PROGRAMS)
 	$(if $(HTTP),,@echo "mha2mla-serve is not built: libmicrohttpd is missing; make packages installs it")
@@ -137,15 +140,15 @@ $(SHAPES):
 	$(BUILD)/mha2mla-data shapes --out $(@D) --train 8000 --test 512
 
 quickstart: packages
-	@$(MAKE) --no-print-directory all
-	@$(MAKE) --no-print-directory $(SHAPES)
+	@$(MAKE) $(SUB) all
+	@$(MAKE) $(SUB) $(SHAPES)
 	$(BUILD)/mha2mla-train --config configs/quickstart.json --resume
 
 # Programs, configs and manual pages; DESTDIR= for packagers.
 PREFIX ?= /usr/local
 INSTALLED := $(DESTDIR)$(PREFIX)
 install:
-	@[ -x $(BUILD)/mha2mla-train ] || $(MAKE) --no-print-directory all
+	@[ -x $(BUILD)/mha2mla-train ] || $(MAKE) $(SUB) all
 	install -d $(INSTALLED)/bin $(INSTALLED)/share/man/man1
 	install $(PROGRAMS) $(INSTALLED)/bin
 	install -m 644 docs/man/*.1 $(INSTALLED)/share/man/man1
@@ -155,7 +158,7 @@ install:
 BENCH_PYTHON ?= bench/venv/bin/python
 BENCH_RUN = BUILD=$(BUILD) $(BUILD)/bench/bench --python "$(BENCH_PYTHON)"
 bench: packages
-	@$(MAKE) --no-print-directory all $(BENCH)
+	@$(MAKE) $(SUB) all $(BENCH)
 	$(BENCH_RUN) --work $(BUILD)/bench/full --out bench/RESULTS.md
 
 # The same on tiny sizes: does every bench run, and do both sides say the same?
@@ -165,19 +168,19 @@ bench-short: all $(BENCH)
 # Two processes beside one: docs/scale.md. Its work takes 3 GB.
 bench-cluster: packages
 	@sh tests/packages.sh libopenmpi-dev openmpi-bin
-	@$(MAKE) --no-print-directory all $(BENCH)
+	@$(MAKE) $(SUB) all $(BENCH)
 	BUILD=$(BUILD) $(BUILD)/bench/cluster --work $(BUILD)/bench/cluster-work
 
 # Where the time of a training step goes: docs/measured.md.
 bench-step: packages
-	@$(MAKE) --no-print-directory all $(BUILD)/bench/step
-	@$(MAKE) --no-print-directory $(SHAPES)
+	@$(MAKE) $(SUB) all $(BUILD)/bench/step
+	@$(MAKE) $(SUB) $(SHAPES)
 	$(BUILD)/bench/step --config configs/quickstart-published.json
 
 # The server under load: docs/serve.md.
 bench-serve: packages
-	@$(MAKE) --no-print-directory all $(BUILD)/bench/serve_load
-	@$(MAKE) --no-print-directory $(SHAPES)
+	@$(MAKE) $(SUB) all $(BUILD)/bench/serve_load
+	@$(MAKE) $(SUB) $(SHAPES)
 	BUILD=$(BUILD) $(BUILD)/bench/serve_load $(or $(SERVED),configs/quickstart/model) 1000 $(dir $(SHAPES))images/test-00000*.png
 
 # The tokenizer's speed beside the `tokenizers` library's, on the data of MHA2MLA_REAL_DATA: see bench/tokenize_speed.py.
@@ -186,36 +189,37 @@ bench-tokenize: $(BUILD)/bench/tokenize
 	BUILD=$(BUILD) $(PYTHON) bench/tokenize_speed.py "$(MHA2MLA_REAL_DATA)"
 
 test: packages
-	@$(MAKE) --no-print-directory run-tests
+	@$(MAKE) $(SUB) run-tests
 
 BACKENDS ?= tests/backends.txt
 run-tests: all $(TESTS) $(BENCH)
 	@BUILD=$(BUILD) sh tests/run.sh $(BACKENDS) $(TESTS)
 
 test-long: packages
-	@$(MAKE) --no-print-directory run-long-tests
-	@$(MAKE) --no-print-directory old-cpu arm64
+	@$(MAKE) $(SUB) run-long-tests
+	@$(MAKE) $(SUB) old-cpu
+	@$(MAKE) $(SUB) arm64
 run-long-tests: all $(TESTS) $(LONG_TESTS) $(BENCH)
 	@BUILD=$(BUILD) sh tests/run.sh $(BACKENDS) $(TESTS) $(LONG_TESTS)
 
 # Runs of several processes, and runs in a Slurm of one node, which the tests install and start (as root) or skip.
 test-cluster: packages
 	@sh tests/packages.sh libopenmpi-dev openmpi-bin
-	@$(MAKE) --no-print-directory run-cluster-tests
+	@$(MAKE) $(SUB) run-cluster-tests
 run-cluster-tests: all $(CLUSTER_TESTS)
-	@BUILD=$(BUILD) sh tests/run.sh /dev/null $(CLUSTER_TESTS)
+	@BUILD=$(BUILD) JOBS=1 sh tests/run.sh /dev/null $(CLUSTER_TESTS)
 
 # Twice: for any processor of its kind, and for this one.
 ASAN := CFLAGS="-O1 -g" SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
 asan: packages
-	@$(MAKE) --no-print-directory run-tests BUILD=$(BUILD)-asan ARCH= BACKENDS=/dev/null $(ASAN)
-	@$(MAKE) --no-print-directory run-tests BUILD=$(BUILD)-asan-native ARCH=-march=native BACKENDS=/dev/null $(ASAN)
+	@$(MAKE) $(SUB) run-tests BUILD=$(BUILD)-asan ARCH= BACKENDS=/dev/null $(ASAN)
+	@$(MAKE) $(SUB) run-tests BUILD=$(BUILD)-asan-native ARCH=-march=native BACKENDS=/dev/null $(ASAN)
 
 # Data races: clang's ThreadSanitizer with its OpenMP, whose barriers Archer (a part of libomp-dev) makes known to it.
 TSAN_TESTS := ops attention tape model accumulation optim rank mdsvd bf16 golden train
 tsan: packages
 	@sh tests/packages.sh clang libclang-rt-14-dev libomp-dev
-	@$(MAKE) --no-print-directory all $(TSAN_TESTS:%=$(BUILD)-tsan/tests/test_%) $(BUILD)-tsan/mha2mla-train \
+	@$(MAKE) $(SUB) all $(TSAN_TESTS:%=$(BUILD)-tsan/tests/test_%) $(BUILD)-tsan/mha2mla-train \
 		$(BUILD)-tsan/mha2mla-data $(BUILD)-tsan/tests/race BUILD=$(BUILD)-tsan CC=clang ARCH= CFLAGS="-O1 -g" SANITIZE=-fsanitize=thread
 	@! TSAN_OPTIONS=exitcode=66 $(BUILD)-tsan/tests/race >/dev/null 2>&1 || { echo "tsan: error: a planted race is not seen"; exit 1; }
 	@BUILD=$(BUILD)-tsan TSAN_OPTIONS="ignore_noninstrumented_modules=1 halt_on_error=1 exitcode=66" OMP_NUM_THREADS=3 \
@@ -232,7 +236,7 @@ arm64: packages
 	@sh tests/packages.sh gcc-$(ARM) libc6-dev-arm64-cross qemu-user
 	@sh tests/arm64.sh $(ARM_ROOT) libc6-dev libstdc++6 $(filter lib% zlib%,$(PACKAGES))
 	@PKG_CONFIG_SYSROOT_DIR=$(ARM_ROOT) PKG_CONFIG_LIBDIR=$(ARM_ROOT)/usr/lib/$(ARM)/pkgconfig \
-		$(MAKE) --no-print-directory all $(ARM_TESTS:%=$(BUILD)-arm64/tests/%) BUILD=$(BUILD)-arm64 ARCH= \
+		$(MAKE) $(SUB) all $(ARM_TESTS:%=$(BUILD)-arm64/tests/%) BUILD=$(BUILD)-arm64 ARCH= \
 		CC="$(ARM)-gcc --sysroot=$(ARM_ROOT)" LDFLAGS="$(foreach l,usr/lib lib,-Wl,-rpath-link,$(ARM_ROOT)/$(l)/$(ARM))"
 	@QEMU_LD_PREFIX=$(ARM_ROOT) OMP_WAIT_POLICY=passive RUNNER=qemu-aarch64 BUILD=$(BUILD)-arm64 \
 		sh tests/run.sh /dev/null $(ARM_TESTS:%=$(BUILD)-arm64/tests/%)
@@ -242,7 +246,7 @@ arm64: packages
 OLD_CPU_TESTS := ops attention tape optim
 old-cpu: packages
 	@sh tests/packages.sh qemu-user
-	@$(MAKE) --no-print-directory all $(OLD_CPU_TESTS:%=$(BUILD)/tests/test_%)
+	@$(MAKE) $(SUB) all $(OLD_CPU_TESTS:%=$(BUILD)/tests/test_%)
 	@GOMP_SPINCOUNT=2000 OPENBLAS_NUM_THREADS=1 qemu-x86_64 -cpu Nehalem $(BUILD)/mha2mla-train --config configs/quickstart.json \
 		--dry-run 2>&1 | grep "vector code: x86-64-v2"
 	@RUNNER="qemu-x86_64 -cpu Nehalem" OMP_WAIT_POLICY=passive BUILD=$(BUILD) \
@@ -253,7 +257,7 @@ old-cpu: packages
 FUZZ_RUNS ?= 1000000
 fuzz: packages
 	@sh tests/packages.sh clang libclang-rt-14-dev libomp-dev
-	@$(MAKE) --no-print-directory $(BUILD)-fuzz/tests/fuzz/fuzz BUILD=$(BUILD)-fuzz CC=clang ARCH= CFLAGS="-O2 -g" \
+	@$(MAKE) $(SUB) $(BUILD)-fuzz/tests/fuzz/fuzz BUILD=$(BUILD)-fuzz CC=clang ARCH= CFLAGS="-O2 -g" \
 		SANITIZE="-fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all -fno-omit-frame-pointer"
 	@BUILD=$(BUILD)-fuzz FUZZ_RUNS=$(FUZZ_RUNS) sh tests/fuzz/fuzz.sh $(FUZZ_TARGETS)
 

@@ -15,6 +15,7 @@ static inline void processes_setup(void)
     setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
     setenv("OMPI_MCA_btl", "self,vader", 1); /* off the network */
     setenv("OMP_WAIT_POLICY", "passive", 1); /* more threads than cores */
+    unsetenv("GOMP_SPINCOUNT");              /* of tests/run.sh, which would come before it */
 }
 
 #endif
