@@ -24,6 +24,8 @@ static const struct op *const list[] = {
     &cross_entropy_op,
     &top_logits_op,
     &distill_op,
+    &rows_out_op,
+    &row_distance_op,
     &cache_write_op,
     &hadamard_op,
     &cached_attention_op,

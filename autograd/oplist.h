@@ -7,7 +7,7 @@
 extern const struct op linear_op, modal_linear_op, head_linear_op, patch_embed_op, embedding_op,
     select_rows_op, join_op, group_rows_op, repeat_op, add_op, rmsnorm_op, layernorm_op,
     rope_table_op, rope_op, attention_op, swiglu_op, activation_op, cross_entropy_op, top_logits_op,
-    distill_op, cache_write_op, hadamard_op, cached_attention_op;
+    distill_op, rows_out_op, row_distance_op, cache_write_op, hadamard_op, cached_attention_op;
 
 /* Adds the column sums of dy [T,O] to b's gradient; `partial` has bias_scratch(b) bytes. */
 void bias_backward(const real *dy, int64_t T, int64_t O, struct tensor *b, real *partial);

@@ -151,6 +151,18 @@ struct distill {
 struct tensor *op_distill(struct tape *t, struct tensor *h, struct tensor *w, const int32_t *labels,
                           const struct distill *d);
 
+/* hidden.c. Inference: x goes to the caller's memory when the tape runs; returns [1,1] of no meaning. */
+struct tensor *op_rows_out(struct tape *t, struct tensor *x, real *to);
+/* keep * loss + weight * scale * sum over rows of |x[i] - to[i]|^2 / |to[i]|^2: [1,1]. */
+struct row_distance {
+    const real *to; /* as x; borrowed, read when the tape runs forward */
+    double keep, weight, scale;
+    /* When the tape runs forward, scale * the sum is added to the one, the loss to the other; or NULL */
+    double *term, *before;
+};
+struct tensor *op_row_distance(struct tape *t, struct tensor *x, struct tensor *loss,
+                               const struct row_distance *d);
+
 /* cache.c, inference: writes row i of src to row rows[i] of the caller's cache, whose `rows` rows are
  * as wide, in their form (NULL: reals). Returns the cache as a leaf-like tensor [rows, src->cols], which
  * is what attention must read. */

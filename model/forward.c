@@ -317,19 +317,28 @@ static struct build begin_build(struct model *m, struct tape *t, const struct fo
     return b;
 }
 
-/* The last layer's output: [T, d], or [n_rows, d] if rows is not NULL. */
+/* The output of the last of n layers: [T, d], or [n_rows, d] if rows is not NULL. behind: NULL, or
+ * filled with all outputs. */
+static struct tensor *build_layers(struct model *m, struct tape *t, const struct build *b,
+                                   int64_t n, struct tensor **behind)
+{
+    struct tensor *x = build_embeddings(m, t, b->f);
+
+    for (int64_t l = 0; l < n; l++) {
+        if (l < b->f->recompute) tape_segment_begin(t);
+        x = build_mlp(m, t, &m->layers[l], attend(m, t, b, l, x));
+        if (l < b->f->recompute) tape_segment_end(t);
+        if (behind) behind[l] = x;
+    }
+    return x;
+}
+
 static struct tensor *build_decoder(struct model *m, struct tape *t, const struct forward *f,
                                     const int32_t *rows, int64_t n_rows)
 {
-    struct tensor *x = build_embeddings(m, t, f);
-    struct build b = begin_build(m, t, f, rows, n_rows);
+    const struct build b = begin_build(m, t, f, rows, n_rows);
 
-    for (int64_t l = 0; l < m->cfg.text.num_hidden_layers; l++) {
-        if (l < f->recompute) tape_segment_begin(t);
-        x = build_mlp(m, t, &m->layers[l], attend(m, t, &b, l, x));
-        if (l < f->recompute) tape_segment_end(t);
-    }
-    return x;
+    return build_layers(m, t, &b, m->cfg.text.num_hidden_layers, NULL);
 }
 
 struct tensor *model_embeddings(struct model *m, struct tape *t, const struct forward *f)
@@ -382,6 +391,46 @@ struct tensor *model_distill(struct model *m, struct tape *t, const struct forwa
                              const struct distill *d)
 {
     return op_distill(t, build_labelled(m, t, f), param_tensor(m->head), f->batch->label_ids, d);
+}
+
+/* States of layer l, among those of all. */
+static int64_t hidden_at(const struct model *m, const struct forward *f, int64_t l)
+{
+    return l * f->batch->tokens * m->cfg.text.hidden_size;
+}
+
+void model_hidden(struct model *m, struct tape *t, const struct forward *f, real *to)
+{
+    const int64_t n = m->cfg.text.num_hidden_layers - 1;
+    const struct build b = begin_build(m, t, f, NULL, 0);
+    struct tensor **behind = tape_new_array(t, struct tensor *, n);
+
+    build_layers(m, t, &b, n, behind);
+    for (int64_t l = 0; l < n; l++)
+        op_rows_out(t, behind[l], to ? to + hidden_at(m, f, l) : NULL);
+}
+
+struct tensor *model_hidden_loss(struct model *m, struct tape *t, const struct forward *f,
+                                 double scale, const struct hidden *h)
+{
+    const struct batch *b = f->batch;
+    const int64_t n = m->cfg.text.num_hidden_layers;
+    const struct build all = begin_build(m, t, f, b->label_rows, b->labels);
+    struct tensor **behind = tape_new_array(t, struct tensor *, n);
+    struct tensor *x = build_layers(m, t, &all, n, behind), *loss;
+
+    x = op_rmsnorm(t, x, param_tensor(m->norm), m->cfg.text.rms_norm_eps); /* [labels, d] */
+    loss = op_cross_entropy(t, x, param_tensor(m->head), b->label_ids, scale);
+    for (int64_t l = 0; l < n - 1; l++)
+        loss = op_row_distance(
+            t, behind[l], loss,
+            &(struct row_distance){.to = h->to ? h->to + hidden_at(m, f, l) : NULL,
+                                   .keep = l ? 1 : 1 - h->weight,
+                                   .weight = h->weight,
+                                   .scale = h->scale / (double)(n - 1),
+                                   .term = h->terms ? &h->terms->distill : NULL,
+                                   .before = h->terms && l == 0 ? &h->terms->ce : NULL});
+    return loss;
 }
 
 struct tensor *model_top_logits(struct model *m, struct tape *t, const struct forward *f,

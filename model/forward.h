@@ -77,6 +77,19 @@ struct tensor *model_loss(struct model *m, struct tape *t, const struct forward 
 /* The same with what is learnt from a teacher's distributions at these labels, and with d->scale. */
 struct tensor *model_distill(struct model *m, struct tape *t, const struct forward *f,
                              const struct distill *d);
+/* Hidden states: the residual stream behind all layers but the last, [layers - 1][tokens, d]. */
+struct hidden {
+    const real *to;       /* the teacher's; borrowed, read when the tape runs */
+    double weight, scale; /* scale: of a row and layer */
+    struct distill_terms *terms;
+};
+/* (1 - h->weight) * model_loss + h->weight * h->scale * the sum of the distances from the teacher's hidden
+ * states, of each token and layer relative to their size (op_row_distance). */
+struct tensor *model_hidden_loss(struct model *m, struct tape *t, const struct forward *f,
+                                 double scale, const struct hidden *h);
+/* The teacher's part: fills the caller's states when the tape runs. */
+void model_hidden(struct model *m, struct tape *t, const struct forward *f, real *to);
+
 /* The teacher's part: fills the caller's lists, of the batch's labels, when the tape runs. Returns
  * the probability of what is not in them: [labels, 1]. */
 struct tensor *model_top_logits(struct model *m, struct tape *t, const struct forward *f,

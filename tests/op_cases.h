@@ -372,6 +372,18 @@ static struct tensor *distill(struct tape *t, struct tensor *const x[], int v, i
                                         .scale = v == TEACHER_TILES ? 0.01 : 1.5});
 }
 
+/* Behind a loss, x[1] of [1, 1]. */
+static struct tensor *row_distance(struct tape *t, struct tensor *const x[], int v, int64_t s)
+{
+    real *to = tape_new_array(t, real, tensor_count(x[0]));
+
+    (void)v, (void)s;
+    for (int64_t i = 0; i < tensor_count(x[0]); i++)
+        to[i] = weight_of(i);
+    return op_row_distance(
+        t, x[0], x[1], &(struct row_distance){.to = to, .keep = 0.6, .weight = 0.4, .scale = 1.5});
+}
+
 /* ---- the cases ---- */
 
 struct graph_case {
@@ -496,6 +508,7 @@ static const struct graph_case cases[] = {
     {"cross entropy, tiles", "cross_entropy", cross_entropy, 1, {{1030, 2}, {2100, 2}}, 2, 8},
     {"distill", "distill", distill, TEACHER_T2, {{5, 4}, {7, 4}}, 2, 0},
     {"distill, of all tokens", "distill", distill, TEACHER_ALL, {{5, 4}, {7, 4}}, 2, 0},
+    {"row_distance", "row_distance", row_distance, 0, {{5, 4}, {1, 1}}, 0, 0},
     {"distill, tiles", "distill", distill, TEACHER_TILES, {{1030, 2}, {2100, 2}}, 2, 8},
     {"group_rows", "group_rows", group_rows, 0, {{6, 3}}, 0, 0},
     {"repeat", "repeat", repeat, 0, {{5, 3}}, 0, 0},

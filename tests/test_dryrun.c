@@ -332,9 +332,12 @@ static void test_teacher(void **state)
     struct dry_graph graph = {.n = 3, .room = SIZE_MAX, .teacher = &r.c.stage2};
     assert_true(make_baseline_model(&r, &m, &e) && run_open_data(&r, &m.cfg, &e));
     if (!model_outline(&shape, &m, &s, 0, &e)) fail_msg("%s", e.msg);
-    assert_true(dry_teacher(&r, &shape, &graph, &bytes[0], &e) &&
-                dry_teacher(&r, &m, &graph, &bytes[1], &e));
-    assert_true(bytes[0] == bytes[1] && bytes[0] > 0);
+    for (int loss = LOSS_LAYERS; loss >= LOSS_DISTILL; loss--) {
+        r.c.stage2.loss = loss;
+        assert_true(dry_teacher(&r, &shape, &graph, &bytes[0], &e) &&
+                    dry_teacher(&r, &m, &graph, &bytes[1], &e));
+        assert_true(bytes[0] == bytes[1] && bytes[0] > 0);
+    }
     run_close_data(&r);
     if (!run_and_read(&r, state, &text, &e)) fail_msg("%s", e.msg);
     assert_says(text, "\nstage2: with weight 0.5 the divergence from the original model at "

@@ -126,6 +126,7 @@ static const struct {
 } forward_only[] = {
     {"rope_table", "test_rope_table", "tests/test_ops.c"},
     {"top_logits", "test_top_logits", "tests/test_distill.c"},
+    {"rows_out", "test_rows_out", "tests/test_hidden.c"},
     {"cache_write", "test_cache_write", "tests/test_attention.c"},
     {"hadamard", "test_hadamard", "tests/test_row_form.c"},
     {"cached_attention", "test_cached_attention", "tests/test_attention.c"},

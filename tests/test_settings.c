@@ -126,8 +126,14 @@ static const struct {
      FIELD(evaluate.score),
      SCORES,
      {{"answers", SCORE_ANSWERS}, {"tokens", SCORE_TOKENS}, {"options", SCORE_OPTIONS}}},
-    {"stage1.loss", FIELD(stage1.loss), 2, {{"ce", LOSS_CE}, {"distill", LOSS_DISTILL}}},
-    {"stage2.loss", FIELD(stage2.loss), 2, {{"ce", LOSS_CE}, {"distill", LOSS_DISTILL}}},
+    {"stage1.loss",
+     FIELD(stage1.loss),
+     3,
+     {{"ce", LOSS_CE}, {"distill", LOSS_DISTILL}, {"layers", LOSS_LAYERS}}},
+    {"stage2.loss",
+     FIELD(stage2.loss),
+     3,
+     {{"ce", LOSS_CE}, {"distill", LOSS_DISTILL}, {"layers", LOSS_LAYERS}}},
     {"save.dtype", FIELD(save.dtype), 2, {{"f32", SAVE_F32}, {"bf16", SAVE_BF16}}},
 };
 

@@ -28,6 +28,7 @@
 enum { MOST = 32 };
 struct steps {
     const char *phase;
+    bool hidden; /* the teacher's hidden states were asked for */
     int n;
     double loss[MOST], ce[MOST], distill[MOST], norm[MOST];
 };
@@ -44,14 +45,14 @@ static bool take_line(void *arg, const struct metrics_line *l, struct err *e)
     assert_true(s->n < MOST);
     s->loss[s->n] = metrics_number(l, "loss");
     s->ce[s->n] = metrics_number(l, "ce");
-    s->distill[s->n] = metrics_number(l, "distill");
+    s->distill[s->n] = metrics_number(l, s->hidden ? "layers" : "distill");
     s->norm[s->n++] = metrics_number(l, "grad_norm");
     return true;
 }
 
-static struct steps read_steps(void *const *state, const char *dir, const char *phase)
+static struct steps read_hidden(void *const *state, const char *dir, const char *phase, bool hidden)
 {
-    struct steps s = {.phase = phase};
+    struct steps s = {.phase = phase, .hidden = hidden};
     char path[100];
     struct err e;
 
@@ -59,6 +60,11 @@ static struct steps read_steps(void *const *state, const char *dir, const char *
     if (!metrics_each(tmpdir_path(state, path), take_line, &s, &e)) fail_msg("%s", e.msg);
     assert_true(s.n > 0);
     return s;
+}
+
+static struct steps read_steps(void *const *state, const char *dir, const char *phase)
+{
+    return read_hidden(state, dir, phase, false);
 }
 
 /* The loss is an fp32 number, its terms are not: 1e-6 is some 10 roundings. */
@@ -173,6 +179,34 @@ static void test_micro_batches(void **state)
     check_near(&whole, &cut, 2e-6);
 }
 
+#define LAYERS                                                                                     \
+    STEPS "--set stage1.loss=layers --set stage2.loss=layers --set stage2.distill_weight=0.25 "
+
+/* Towards the teacher's hidden states: the terms, and the bits of a run that was cut; a batch may be
+ * cut too. What is the original's own is at no distance. */
+static void test_layers(void **state)
+{
+    struct steps whole, cut;
+
+    must_run(state, TRAIN("run", LAYERS ALL));
+    whole = read_hidden(state, "run", "stage2", true);
+    check_terms(&whole, 0.25);
+    must_run(state, FINGERPRINT("$T/run") " > $T/sums");
+    must_run(state, "cd $T/run/rope4-rank1/stage2 && rm -r model checkpoints/step-00000012*");
+    must_run(state, TRAIN("run", LAYERS ALL "--resume --set optim.recompute=all"));
+    must_say(state, "stage2: continues from step 10 of 12");
+    must_run(state, FINGERPRINT("$T/run") " | diff $T/sums -");
+    must_run(state, TRAIN("cut", LAYERS "--set stage1.micro_batch=3"));
+    whole = read_hidden(state, "run", "stage1", true);
+    cut = read_hidden(state, "cut", "stage1", true);
+    check_near(&whole, &cut, 2e-6);
+    must_run(state, TRAIN("same", LAYERS "--set rank.rope_dim=16 "
+                                         "--set 'run.steps=[\"baseline\",\"rank\",\"stage1\"]'"));
+    assert_true(read_hidden(state, "same", "stage1", true).distill[0] < 1e-9);
+    must_fail(state, TRAIN("no", LAYERS "--set stage2.teacher=stored"),
+              "\"layers\" asks for its hidden states: set it to \"fly\"");
+}
+
 /* The teacher's products are rounded as the student's are: 2^-9 = 2e-3 of a logit at most. */
 static void test_bf16(void **state)
 {
@@ -259,8 +293,9 @@ int main(void)
         program_test(test_terms_and_bits), program_test(test_resume),
         program_test(test_shared),         program_test(test_no_weight),
         program_test(test_same_model),     program_test(test_micro_batches),
-        program_test(test_bf16),           program_test(test_stored),
-        program_test(test_stored_apart),   program_test(test_refused),
+        program_test(test_layers),         program_test(test_bf16),
+        program_test(test_stored),         program_test(test_stored_apart),
+        program_test(test_refused),
     };
     return cmocka_run_group_tests_name("teacher", tests, NULL, NULL);
 }

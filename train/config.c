@@ -82,7 +82,7 @@ static const struct schema recipe_schema = SCHEMA(struct config_recipe, recipe_r
 #define LOSS(key, field)                                                                           \
     {key ".loss", SCHEMA_ENUM(C, field.loss, LOSS_NAMES), .def = "\"ce\"",                         \
      .help = "ce: cross entropy of the labels; distill: with the divergence from the original "    \
-             "model's answers"},                                                                   \
+             "model's answers; layers: with the distance from its hidden states"},                 \
         {key ".teacher", SCHEMA_ENUM(C, field.teacher, TEACHER_NAMES), .def = "\"fly\"",           \
          .help = "the original model is asked in each step, or once about each sample, and what "  \
                  "it says is kept in data.cache for all that ask the same"},                       \
@@ -91,7 +91,7 @@ static const struct schema recipe_schema = SCHEMA(struct config_recipe, recipe_r
          .def = "0.5",                                                                             \
          .min = SCHEMA_FROM(0),                                                                    \
          .max = SCHEMA_TO(1),                                                                      \
-         .help = "share of the divergence in the loss, the rest is cross entropy"},                \
+         .help = "share of the divergence or distance in the loss, the rest is cross entropy"},    \
     {                                                                                              \
         key ".temperature", SCHEMA_DOUBLE(C, field.temperature),                                   \
             .def = "1", .min = SCHEMA_FROM(0.01), .max = SCHEMA_TO(100),                           \

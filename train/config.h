@@ -149,8 +149,8 @@ enum { BUDGET_EVEN, BUDGET_HEADS, BUDGET_SPREAD };
 #define BUDGET_NAMES "even", "heads", "spread"
 enum { RANKS_EVEN, RANKS_ENERGY, RANKS_SENSITIVITY };
 #define LAYER_RANK_NAMES "even", "energy", "sensitivity"
-enum { LOSS_CE, LOSS_DISTILL };
-#define LOSS_NAMES "ce", "distill"
+enum { LOSS_CE, LOSS_DISTILL, LOSS_LAYERS };
+#define LOSS_NAMES "ce", "distill", "layers"
 enum { PROMPT_PACKED, PROMPT_EXACT };
 #define PROMPT_NAMES "packed", "exact"
 enum { TEACHER_FLY, TEACHER_STORED };

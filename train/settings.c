@@ -110,6 +110,18 @@ static bool budget_of_others(const struct config *c)
            (c->rank.basis == BASIS_CROSS || c->rank.strategy != RANK_LOGIT);
 }
 
+/* Hidden states of a whole data set would be terabytes. */
+static bool stores_states(const struct config *c)
+{
+    for (int i = 0; i < PHASES; i++) {
+        const struct config_phase *p = config_phase(c, i);
+        if (config_has_step(c, phase_steps[i]) && p->loss == LOSS_LAYERS &&
+            p->teacher == TEACHER_STORED)
+            return true;
+    }
+    return false;
+}
+
 /* Either of two settings was meant: what then happens is not what one of them asks for. What changes
  * nothing is only said (settings_unused.c). */
 static const struct clash {
@@ -128,6 +140,10 @@ static const struct clash {
      "a ranking, or a rank file, orders each head's own, and rank.basis \"cross\" has components "
      "of "
      "all heads: set it to \"even\", or rank.strategy to \"logit\" and rank.basis to \"head\""},
+    {stores_states,
+     "stage1.teacher, stage2.teacher: \"stored\" keeps what the original says at the labels, and "
+     "loss "
+     "\"layers\" asks for its hidden states: set it to \"fly\", or the loss to \"distill\""},
     {cache_of_uniform,
      "sweep.cache: rank.strategy \"uniform\" cannot keep every number of dims that "
      "is tried: take another strategy, or sweep.partial_rope and sweep.low_rank"},

@@ -199,9 +199,13 @@ static bool of_projector(const struct use *u)
 {
     return u->m->pictures || !u->p->projector;
 }
+static bool of_teacher(const struct use *u)
+{
+    return u->p->loss != LOSS_CE;
+}
 static bool of_distill(const struct use *u)
 {
-    return u->p->loss == LOSS_DISTILL;
+    return u->p->loss != LOSS_LAYERS;
 }
 static bool of_cache(const struct use *u)
 {
@@ -224,7 +228,8 @@ static const char not_scored[] = "run.steps has none that scores",
                   by_steps[] = "the training's steps are given",
                   by_cache[] = "sweep.cache has the sizes",
                   cross_basis[] = "rank.basis is \"cross\", which orders its components itself",
-                  no_teacher[] = "the training's loss is \"ce\"";
+                  no_teacher[] = "the training's loss is \"ce\"",
+                  no_logits[] = "the training's loss is \"layers\"";
 
 /* A setting, or all of a group (with the dot), and when it is used. The first rule that says no
  * counts. */
@@ -304,10 +309,11 @@ static const struct rule {
         name ".projector", of_projector, no_pictures, i                                            \
     }
 #define TEACHER_RULES(name, i)                                                                     \
-    {name ".distill_weight", of_distill, no_teacher, i},                                           \
-        {name ".teacher", of_distill, no_teacher, i},                                              \
+    {name ".distill_weight", of_teacher, no_teacher, i},                                           \
+        {name ".teacher", of_teacher, no_teacher, i},                                              \
+        {name ".temperature", of_teacher, no_teacher, i},                                          \
     {                                                                                              \
-        name ".temperature", of_distill, no_teacher, i                                             \
+        name ".temperature", of_distill, no_logits, i                                              \
     }
     PHASE_RULES("baseline", 1),
     PHASE_RULES("stage1", 2),

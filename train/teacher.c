@@ -19,12 +19,13 @@ bool teacher_open(struct teacher *t, struct run *r, const struct config_phase *p
 {
     bool ok;
 
-    if (p->loss != LOSS_DISTILL) return true;
+    if (p->loss == LOSS_CE) return true;
     t->store.lock = -1;
     ok = open_base_model(r, &t->m, e);
     if (p->teacher == TEACHER_STORED && !cluster_agree(ok, e)) return false;
     if (!ok) return false;
     t->open = true;
+    t->layers = p->loss == LOSS_LAYERS;
     t->said = teacher_lists(p, t->m.head->t.rows);
     return p->teacher != TEACHER_STORED || teacher_store_open(t, r, p, phase, e);
 }
@@ -39,6 +40,7 @@ void teacher_close(struct teacher *t)
     free(t->said.ids);
     free(t->said.logits);
     free(t->said.rest);
+    free(t->hidden);
     memset(t, 0, sizeof *t);
 }
 
@@ -51,16 +53,33 @@ bool teacher_reserve(struct teacher *t, int64_t labels, struct err *e)
            mem_grow(&t->said.rest, &t->cap_rest, rows, sizeof *t->said.rest, e);
 }
 
+/* Of all layers but the last. */
+static int64_t hidden_states(int64_t tokens, const struct model *m)
+{
+    return (m->cfg.text.num_hidden_layers - 1) * tokens * m->cfg.text.hidden_size;
+}
+
 bool teacher_graph(struct teacher *t, struct run *r, const struct dataset *d,
                    struct batch_buffer *b, struct err *e)
 {
     struct forward f = {.batch = &b->batch};
+    const size_t states = (size_t)hidden_states(b->batch.tokens, &t->m);
 
-    if (!teacher_reserve(t, b->batch.labels, e)) return false;
+    if (t->layers ? !mem_grow(&t->hidden, &t->cap_hidden, states, sizeof *t->hidden, e)
+                  : !teacher_reserve(t, b->batch.labels, e))
+        return false;
     tape_begin(r->tape, false);
     if (!run_pictures(r, &t->m, d, b, &f.features, e)) return false;
-    model_top_logits(&t->m, r->tape, &f, &t->said);
+    if (t->layers)
+        model_hidden(&t->m, r->tape, &f, t->hidden);
+    else
+        model_top_logits(&t->m, r->tape, &f, &t->said);
     return true;
+}
+
+double teacher_hidden_bytes(int64_t tokens, const struct model *teacher)
+{
+    return (double)hidden_states(tokens, teacher) * (double)sizeof(real);
 }
 
 double teacher_bytes(int64_t labels, int64_t V)

@@ -22,8 +22,12 @@ struct teacher {
     struct store store;
     float *row; /* of an entry */
     size_t cap_row;
-    struct top_logits said; /* of the batch that it was asked about last */
+    /* Of the batch that it was asked about last: what it said, or its hidden states (forward.h). */
+    struct top_logits said;
     size_t cap_ids, cap_logits, cap_rest;
+    bool layers; /* its hidden states are asked for */
+    real *hidden;
+    size_t cap_hidden;
 };
 
 /* For the phase of that index, if it distills: opens the original model, or what it said before, which it is asked
@@ -35,14 +39,15 @@ void teacher_close(struct teacher *t); /* fine on a zeroed struct */
 /* Room in t->said for so many labels. */
 bool teacher_reserve(struct teacher *t, int64_t labels, struct err *e);
 
-/* A graph on the run's tape that fills t->said for the batch's labels. */
+/* A graph on the run's tape that fills t->said for the batch's labels, or t->hidden. */
 bool teacher_graph(struct teacher *t, struct run *r, const struct dataset *d,
                    struct batch_buffer *b, struct err *e);
 
 /* Lists of the phase's temperature for a vocabulary of V tokens, without memory. */
 struct top_logits teacher_lists(const struct config_phase *p, int64_t V);
-/* Bytes of t->said for that many labels. */
+/* Bytes of t->said for that many labels; of t->hidden for that many tokens. */
 double teacher_bytes(int64_t labels, int64_t V);
+double teacher_hidden_bytes(int64_t tokens, const struct model *teacher);
 /* Bytes of the teacher's weights that a model of which `kinds` are trained does not map as well. */
 double teacher_mapped(const struct model *teacher, unsigned kinds);
 

@@ -2,7 +2,7 @@
  *
  *     samples  order_at(step * batch_size + i), i = 0 .. batch_size - 1, in micro-batches
  *     loss     sum over all labelled tokens of the step of -log p(label) / their number, or with
- *              a teacher of what autograd/distill.c has
+ *              a teacher of what autograd/distill.c or hidden.c has
  *     update   AdamW at schedule_lr(step), gradients times min(1, clip / |gradient|)
  *
  * Dividing by the number of labelled tokens over all micro-batches means that how a batch is cut
@@ -42,7 +42,7 @@ struct graph {
     struct model *m;
     const struct dataset *d;
     struct batch_buffer *b;
-    const struct distill *how;
+    const struct train_loss *how;
     struct tensor *loss;
 };
 
@@ -53,14 +53,16 @@ static bool build_graph(void *arg, int64_t layers, size_t *bytes, struct err *e)
 
     tape_begin(g->r->tape, true);
     if (!run_pictures(g->r, g->m, g->d, g->b, &f.features, e)) return false;
-    g->loss = g->how->teacher ? model_distill(g->m, g->r->tape, &f, g->how)
-                              : model_loss(g->m, g->r->tape, &f, g->how->scale);
+    const struct distill *d = &g->how->distill;
+    g->loss = g->how->hidden.to ? model_hidden_loss(g->m, g->r->tape, &f, d->scale, &g->how->hidden)
+              : d->teacher      ? model_distill(g->m, g->r->tape, &f, d)
+                                : model_loss(g->m, g->r->tape, &f, d->scale);
     *bytes = tape_bytes(g->r->tape);
     return true;
 }
 
 struct tensor *train_graph(struct run *r, struct model *m, const struct dataset *d,
-                           struct batch_buffer *b, const struct distill *how, struct err *e)
+                           struct batch_buffer *b, const struct train_loss *how, struct err *e)
 {
     struct graph g = {r, m, d, b, how, NULL};
     struct room_graph fit = {.build = build_graph, .arg = &g, .room = r->room};
@@ -222,15 +224,16 @@ static bool micro_batch(struct trainer *t, int64_t first, int64_t n, struct step
 {
     struct run *r = t->r;
     struct distill_terms terms = {0, 0};
-    const struct distill how = {.teacher = t->teacher.open ? &t->teacher.said : NULL,
-                                .weight = t->job->p->distill_weight,
-                                .scale = 1 / (double)out->labels,
-                                .terms = &terms};
+    const double weight = t->job->p->distill_weight;
+    struct train_loss how = {
+        .distill = {.weight = weight, .scale = 1 / (double)out->labels, .terms = &terms}};
     struct tensor *loss;
 
     if (!batch_fill(&t->batch, t->samples + first, n, false, e) ||
         !ask_teacher(t, t->samples + first, n, e))
         return false;
+    if (t->teacher.open && t->job->p->loss == LOSS_DISTILL) how.distill.teacher = &t->teacher.said;
+    how.hidden = (struct hidden){t->teacher.hidden, weight, 1 / (double)out->tokens, &terms};
     loss = train_graph(r, t->m, &r->train, &t->batch, &how, e);
     if (!loss || !run_forward(t, e)) return false;
     out->loss += (double)tensor_real(loss)[0];
@@ -338,17 +341,18 @@ static bool log_step(struct trainer *t, const struct step_result *s, struct err 
     char text[UNIT_TEXT];
 
     if (!cluster_first()) return true;
-    struct metrics_value line[] = {metric_tag("point", j->point),
-                                   metric_tag("phase", j->phase),
-                                   metric_tag("event", "train"),
-                                   metric_num("step", (double)t->step),
-                                   metric_num("tokens", t->tokens),
-                                   metric_num("loss", s->loss),
-                                   metric_num("lr", s->lr),
-                                   metric_num("grad_norm", s->norm),
-                                   metric_num("labels", (double)s->labels),
-                                   metric_num("ce", s->terms.ce),
-                                   metric_num("distill", s->terms.distill)};
+    struct metrics_value line[] = {
+        metric_tag("point", j->point),
+        metric_tag("phase", j->phase),
+        metric_tag("event", "train"),
+        metric_num("step", (double)t->step),
+        metric_num("tokens", t->tokens),
+        metric_num("loss", s->loss),
+        metric_num("lr", s->lr),
+        metric_num("grad_norm", s->norm),
+        metric_num("labels", (double)s->labels),
+        metric_num("ce", s->terms.ce),
+        metric_num(j->p->loss == LOSS_LAYERS ? "layers" : "distill", s->terms.distill)};
     const size_t n = sizeof line / sizeof *line - (t->teacher.open ? 0 : 2);
     bool ok = metrics_write(&t->r->metrics, line, n, e) &&
               tb_scalar(&t->tb, "train/loss", t->step, wall, s->loss, e) &&

@@ -23,10 +23,16 @@ int64_t train_steps(const struct config_phase *p, int64_t n);
 /* Visits the samples that the run's phase of that index draws, some of them more than once. */
 bool train_each(const struct run *r, int phase, entry_visitor *visit, void *arg, struct err *e);
 
-/* Builds the graph of one micro-batch and returns its loss [1, 1]: cross entropy times how->scale,
- * or what `how` says where it has a teacher. Layers are recomputed as determined by optim.recompute
- * and r->room. */
+/* A loss: the cross entropy times distill.scale, or with what a teacher said at the labels, or with its
+ * hidden states. */
+struct train_loss {
+    struct distill distill; /* teacher NULL: none */
+    struct hidden hidden;   /* to NULL: none */
+};
+
+/* Builds the graph of one micro-batch and returns its loss [1, 1]. Layers are recomputed as determined
+ * by optim.recompute and r->room. */
 struct tensor *train_graph(struct run *r, struct model *m, const struct dataset *d,
-                           struct batch_buffer *b, const struct distill *how, struct err *e);
+                           struct batch_buffer *b, const struct train_loss *how, struct err *e);
 
 #endif

@@ -81,7 +81,7 @@ bool converted_batch(struct converted *c, const int64_t *entry, struct err *e)
 
 bool converted_step(struct converted *c, struct err *e)
 {
-    const struct distill how = {.scale = 1 / (double)c->batch.batch.labels};
+    const struct train_loss how = {.distill = {.scale = 1 / (double)c->batch.batch.labels}};
     struct tensor *loss;
 
     tape_begin(c->r.tape, true);

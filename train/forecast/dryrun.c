@@ -144,11 +144,13 @@ static void show_teachers(const struct forecast *p)
         const struct config_phase *c =
             config_phase(recipes_config(all, k / PHASES), (int)(k % PHASES));
         const char *name = recipes_name(all, k / PHASES);
-        if (c->loss != LOSS_DISTILL || !run_has_step(p->r, step)) continue;
-        log_line(
-            "%s%s%s: with weight %g the divergence from the original model at temperature %g%s",
-            name, *name ? " " : "", step_names[step], c->distill_weight, c->temperature,
-            c->teacher == TEACHER_FLY ? ": each step takes a forward pass of it too" : "");
+        if (c->loss == LOSS_CE || !run_has_step(p->r, step)) continue;
+        char at[40] = "";
+        if (c->loss == LOSS_DISTILL) snprintf(at, sizeof at, " at temperature %g", c->temperature);
+        log_line("%s%s%s: with weight %g the %s the original model%s%s", name, *name ? " " : "",
+                 step_names[step], c->distill_weight,
+                 c->loss == LOSS_DISTILL ? "divergence from" : "distance from the hidden states of",
+                 at, c->teacher == TEACHER_FLY ? ": each step takes a forward pass of it too" : "");
         if (c->teacher == TEACHER_STORED) show_store(p, c);
     }
 }

@@ -169,7 +169,9 @@ static bool build_loss(void *arg, int64_t layers, size_t *bytes, struct err *e)
     (void)e; /* a graph of shapes cannot fail */
     begin_graph(&g->b, g->r, g->shape, true, g->how->pixels);
     g->b.f.recompute = layers;
-    if (g->how->teacher) {
+    if (g->how->teacher && g->how->teacher->loss == LOSS_LAYERS) {
+        model_hidden_loss(g->shape, g->r->tape, &g->b.f, 1, &(struct hidden){.to = NULL});
+    } else if (g->how->teacher) {
         const struct top_logits said = teacher_lists(g->how->teacher, g->shape->head->t.rows);
         model_distill(g->shape, g->r->tape, &g->b.f, &(struct distill){.teacher = &said});
     } else {
@@ -201,7 +203,10 @@ bool dry_teacher(struct run *r, struct model *shape, const struct dry_graph *g, 
 
     if (ok) {
         begin_graph(&b, r, shape, false, false);
-        model_top_logits(shape, r->tape, &b.f, &lists);
+        if (g->teacher->loss == LOSS_LAYERS)
+            model_hidden(shape, r->tape, &b.f, NULL);
+        else
+            model_top_logits(shape, r->tape, &b.f, &lists);
         *bytes = whole(&b, tape_bytes(r->tape));
     }
     close_batch(&b, r);

@@ -212,7 +212,7 @@ static bool add_graph(struct forecast *f, struct forecast_model *m, struct model
     struct run *r = f->r;
     struct dry_graph g = {.n = samples_at_a_time(m->phase, r->processes),
                           .pixels = m->pixels,
-                          .teacher = m->phase->loss == LOSS_DISTILL ? m->phase : NULL};
+                          .teacher = m->phase->loss == LOSS_CE ? NULL : m->phase};
     struct model teacher = {0};
     size_t bytes = 0, own = 0;
     bool ok = true;
@@ -222,7 +222,9 @@ static bool add_graph(struct forecast *f, struct forecast_model *m, struct model
              dry_teacher(r, &teacher, &g, &bytes, e);
         if (ok) {
             s->mapped += teacher_mapped(&teacher, m->kinds);
-            s->computed += said_bytes(&r->train, g.n, &teacher);
+            s->computed += g.teacher->loss == LOSS_LAYERS
+                               ? teacher_hidden_bytes(g.n * r->train.longest, &teacher)
+                               : said_bytes(&r->train, g.n, &teacher);
             if (g.teacher->teacher == TEACHER_STORED)
                 s->computed += stored_bytes(&r->train, &teacher);
         }

@@ -106,6 +106,8 @@ static void write_trained(FILE *fp, const char *what, const char *key, const str
             p->projector ? " and the projector" : "");
     if (p->loss == LOSS_DISTILL)
         fprintf(fp, ", distilled (weight %g, temperature %g)", p->distill_weight, p->temperature);
+    if (p->loss == LOSS_LAYERS)
+        fprintf(fp, ", towards the original's hidden states (weight %g)", p->distill_weight);
 }
 
 static bool write_run(const struct run *r, FILE *fp, struct err *e)
