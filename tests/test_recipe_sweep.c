@@ -248,6 +248,28 @@ static void test_configs(void **state)
     }
 }
 
+/* The quickstart's recipes differ in the conversion alone: what trains them is the same. */
+static void test_same_trainings(void **state)
+{
+    struct config c;
+    struct err e;
+
+    (void)state;
+    if (!schema_load(&config_schema, &c, "configs/quickstart.json", NULL, 0, &e) ||
+        !recipes_open(&c, &e))
+        fail_msg("%s", e.msg);
+    for (int64_t i = 0; i < recipes_count(&c); i++)
+        for (size_t k = 0; k < config_schema.nrows; k++) {
+            const struct schema_row *row = &config_schema.rows[k];
+            const bool trains = strncmp(row->key, "stage1.", 7) == 0 ||
+                                strncmp(row->key, "stage2.", 7) == 0 ||
+                                strncmp(row->key, "sweep.stage2", 12) == 0;
+            if (trains && recipes_sets(&c, i, row))
+                fail_msg("%s sets %s", recipes_name(&c, i), row->key);
+        }
+    recipes_close(&c);
+}
+
 /* ---- runs ---- */
 
 /* Of 64 values a token and layer, 16 and 10 are cached by each of the three. */
@@ -373,13 +395,18 @@ static void test_one_stage(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_points), cmocka_unit_test(test_refitted_stage1),
-        cmocka_unit_test(test_taken),  cmocka_unit_test(test_refused),
-        tmpdir_test(test_unused),      cmocka_unit_test(test_configs),
-        program_test(test_shown),      program_test(test_same_bits),
-        program_test(test_resumed),    program_test(test_splits),
-        program_test(test_one_stage)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_points),
+                                       cmocka_unit_test(test_refitted_stage1),
+                                       cmocka_unit_test(test_taken),
+                                       cmocka_unit_test(test_refused),
+                                       tmpdir_test(test_unused),
+                                       cmocka_unit_test(test_configs),
+                                       cmocka_unit_test(test_same_trainings),
+                                       program_test(test_shown),
+                                       program_test(test_same_bits),
+                                       program_test(test_resumed),
+                                       program_test(test_splits),
+                                       program_test(test_one_stage)};
 
     return cmocka_run_group_tests_name("recipe sweep", tests, NULL, NULL);
 }
