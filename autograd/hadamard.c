@@ -26,7 +26,7 @@ static void transform(real *x, int64_t n)
             }
 }
 
-static void forward_head(const struct hadamard *h, const real *by, const real *x, real *y)
+void hadamard_row(const struct hadamard *h, const real *by, const real *x, real *y)
 {
     const int64_t n = h->block, k = h->width / n;
     const real scale = (real)(1 / sqrt((double)n));
@@ -52,9 +52,21 @@ static void forward(struct node *n)
 #pragma omp parallel for schedule(static) if (y->rows > FEW)
     for (int64_t i = 0; i < y->rows; i++)
         for (int64_t h = 0; h < a->h.heads; h++)
-            forward_head(&a->h, a->h.by[a->modality ? a->modality[i] : TEXT],
+            hadamard_row(&a->h, a->h.by[a->modality ? a->modality[i] : TEXT],
                          tensor_real(x) + i * x->cols + a->h.x_col + h * a->h.width,
                          tensor_real(y) + i * y->cols + h * a->h.width);
+}
+
+const uint8_t *modality_of_rows(struct tape *t, const struct span *spans, int64_t n, int64_t rows)
+{
+    uint8_t *modality = spans ? tape_new_array(t, uint8_t, rows) : NULL;
+    int64_t row = 0;
+
+    for (int64_t s = 0; spans && s < n; s++)
+        for (; row < spans[s].end; row++)
+            modality[row] = (uint8_t)spans[s].modality;
+    CHECK(!spans || row == rows);
+    return modality;
 }
 
 const struct op hadamard_op = {"hadamard", forward, NULL};
@@ -62,16 +74,10 @@ const struct op hadamard_op = {"hadamard", forward, NULL};
 struct tensor *op_hadamard(struct tape *t, struct tensor *x, const struct hadamard *h)
 {
     struct hadamard_args *a = tape_new_array(t, struct hadamard_args, 1);
-    uint8_t *modality = h->spans ? tape_new_array(t, uint8_t, x->rows) : NULL;
-    int64_t row = 0;
 
     CHECK(x->dtype == DT_REAL && h->block <= MOST && h->width % h->block == 0);
     CHECK((h->block & (h->block - 1)) == 0 && h->x_col + h->heads * h->width <= x->cols);
-    for (int64_t s = 0; h->spans && s < h->n_spans; s++)
-        for (; row < h->spans[s].end; row++)
-            modality[row] = (uint8_t)h->spans[s].modality;
-    CHECK(!h->spans || row == x->rows);
-    *a = (struct hadamard_args){*h, modality};
+    *a = (struct hadamard_args){*h, modality_of_rows(t, h->spans, h->n_spans, x->rows)};
     struct node *n = tape_node(t, &hadamard_op, &x, 1, x->rows, h->heads * h->width);
     n->args = a;
     return n->out;

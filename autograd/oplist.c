@@ -28,6 +28,7 @@ static const struct op *const list[] = {
     &row_distance_op,
     &cache_write_op,
     &hadamard_op,
+    &as_cached_op,
     &cached_attention_op,
 };
 /* clang-format on */

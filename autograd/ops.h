@@ -195,6 +195,18 @@ struct hadamard {
 };
 struct tensor *op_hadamard(struct tape *t, struct tensor *x, const struct hadamard *h);
 
+/* as_cached.c: each row of x becomes, in place, what it is after being packed in a form without a run;
+ * with a block, turned by op_hadamard with `by` before that, and back with `back` after it. The gradient
+ * passes straight through. */
+struct as_cached {
+    const struct row_form *form;
+    int64_t block; /* 0: the row is packed as it is */
+    const real *by[MODALITIES], *back[MODALITIES];
+    const struct span *spans; /* as of op_hadamard */
+    int64_t n_spans;
+};
+struct tensor *op_as_cached(struct tape *t, struct tensor *x, const struct as_cached *how);
+
 /* cached_attention.c, inference: queries over a cache, absorbed or not; see there. */
 struct cached_part {
     struct tensor *q[MODALITIES];   /* by the KEY's modality; IMAGE NULL: q[TEXT] for all */

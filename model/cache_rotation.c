@@ -105,6 +105,11 @@ bool cache_how_new(struct cache_how *h, const struct model *m, const struct cach
     return ok;
 }
 
+bool cache_how_renew(struct cache_how *h, const struct model *m, struct err *e)
+{
+    return !h->turn || measure_all(h, m, e);
+}
+
 void cache_how_free(struct cache_how *h)
 {
     free(h->turn);

@@ -26,6 +26,8 @@ struct cache_how {
 /* Fails if the model's caches cannot be of that kind. */
 bool cache_how_new(struct cache_how *h, const struct model *m, const struct cache_kind *kind,
                    struct err *e);
+/* After the model was trained: the rotation is measured again, in the memory that it has. */
+bool cache_how_renew(struct cache_how *h, const struct model *m, struct err *e);
 void cache_how_free(struct cache_how *h); /* fine on a zeroed struct */
 
 /* Columns of a block: the largest power of two up to 64 that divides r; 0 where that is below 8. */

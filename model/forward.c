@@ -8,6 +8,7 @@
  *     PARTIAL  k_r = rope(Wk_r h), k_c = up_k h, v = up_v h        [T, K*dr], [T, G*dc], [T, G*dh]
  *     MLA      c = down^m h                                        [T, r]
  *              k_r as in PARTIAL, k_c = up_k^m c, v = up_v^m c
+ *     (with f->held, k_r and c, or what there is without c, become what such a cache holds: held.c)
  *     o = softmax([q_r q_c] [k_r k_c]^T / sqrt(dh)) v              [T, H*dh]
  *     x = x + Wo o                                                 [T, d]
  *     x = x + Wdown (silu(Wgate h) * Wup h), h = RMSNorm(x)        [T, d]
@@ -186,6 +187,27 @@ static void tap_attention(const struct forward *f, int64_t l, const struct atten
     }
 }
 
+/* Layer l's unrotated keys [T, G*dc], unless there are none, and values [T, G*dh], from x [T, d]. What a
+ * cache holds of them are the latents, where there are any. */
+static void compressed(struct model *m, struct tape *t, const struct forward *f, int64_t l,
+                       struct tensor *x, struct attention *a)
+{
+    struct attn *w = &m->layers[l].attn;
+    struct param *const *down = w->set[TEXT].down;
+    struct tensor *latent[2];
+
+    build_latents(m, t, f->batch, w, x, latent);
+    const bool joint = latent[0] == latent[1];
+    if (down[0]) latent[0] = build_held(m, t, f, l, CACHE_KEY, latent[0]);
+    if (down[1]) latent[1] = joint ? latent[0] : build_held(m, t, f, l, CACHE_VALUE, latent[1]);
+    if (a->parts > 1) {
+        a->part[1].k = build_up(m, t, f->batch, w, latent[0], false);
+        if (!down[0]) a->part[1].k = build_held(m, t, f, l, CACHE_KEY, a->part[1].k);
+    }
+    a->v = build_up(m, t, f->batch, w, latent[1], true);
+    if (!down[1]) a->v = build_held(m, t, f, l, CACHE_VALUE, a->v);
+}
+
 /* Attention of layer l before o_proj. x [T, d], normalised: [T, H*dh], or
  * [n_rows, H*dh] with rows. */
 static struct tensor *attention_layer(struct model *m, struct tape *t, const struct build *b,
@@ -196,7 +218,7 @@ static struct tensor *attention_layer(struct model *m, struct tape *t, const str
     const struct batch *batch = b->f->batch;
     struct tensor *xq = rows ? op_select_rows(t, x, NULL, rows, b->n_rows) : x; /* [n_rows, d] */
     struct tensor *tq = rows ? op_select_rows(t, b->table, NULL, rows, b->n_rows) : b->table;
-    struct tensor *q[2], *latent[2];
+    struct tensor *q[2];
     struct attention a = {.parts = 1,
                           .heads = c->num_attention_heads,
                           .groups = c->num_key_value_heads,
@@ -209,20 +231,21 @@ static struct tensor *attention_layer(struct model *m, struct tape *t, const str
 
     build_query(m, t, l, xq, tq, q);
     a.part[0] = (struct attention_part){
-        .q = q[0], .k = build_key(m, t, l, x, b->table), .width = model_rope_dim(m, l)};
+        .q = q[0],
+        .k = build_held(m, t, b->f, l, CACHE_ROPE, build_key(m, t, l, x, b->table)),
+        .width = model_rope_dim(m, l)};
     if (m->cross && a.groups > 1) a.part[0].k = op_repeat(t, a.part[0].k, a.groups);
     if (m->state == ATTN_FULL) {
         a.v = op_linear(t, x, param_tensor(w->v), param_tensor(w->v_b), NULL); /* [T, G*dh] */
+        a.v = build_held(m, t, b->f, l, CACHE_VALUE, a.v);
         tap_attention(b->f, l, &a);
         return op_attention(t, &a);
     }
-    build_latents(m, t, batch, w, x, latent);
     if (q[1]) {
         a.parts = 2;
-        a.part[1] = (struct attention_part){
-            .q = q[1], .k = build_up(m, t, batch, w, latent[0], false), .width = model_nope_dim(m)};
+        a.part[1] = (struct attention_part){.q = q[1], .width = model_nope_dim(m)};
     }
-    a.v = build_up(m, t, batch, w, latent[1], true);
+    compressed(m, t, b->f, l, x, &a);
     tap_attention(b->f, l, &a);
     return op_attention(t, &a);
 }

@@ -66,6 +66,9 @@ struct forward {
     struct tensor *features;
     int64_t recompute; /* how many of the first layers to recompute in the backward pass */
     struct taps *taps; /* or NULL */
+    /* Of whole samples: a kind of cache without runs or eviction, as whose rows attention reads the
+     * tokens, with straight-through gradients (op_as_cached); NULL: as they are. */
+    const struct cache_how *held;
     /* Of model_extend: the cache, and for each sample of the batch the sequence it continues. */
     struct kv_cache *cache;
     const int64_t *seq; /* [samples] */

@@ -136,12 +136,41 @@ static bool check_score(const struct config *c, const struct cache_kind *k, int6
     return true;
 }
 
+/* What a training can read: each token's rows, packed when they are made. */
+static bool check_trained(const struct config *c, struct err *e)
+{
+    const char *name = c->stage2.cache;
+    struct cache_kind k;
+
+    if (!name) return true;
+    if (!cache_kind_read(&k, name, e)) return err_context(e, "stage2.cache");
+    if (k.evict.rule || cache_kind_waits(&k))
+        return err_set(e,
+                       "stage2.cache: \"%s\" holds a token by what else is in the cache, and training "
+                       "packs each by itself: give a kind such as \"q8+q4\"",
+                       name);
+    if (k.exact)
+        return err_set(e,
+                       "stage2.cache: with \"%s\" a text that is given at once, as in training, reads "
+                       "nothing that is packed: leave \"+exact\" out",
+                       name);
+    return k.form[CACHE_ROPE]->pack || k.form[CACHE_KEY]->pack ||
+           err_set(e, "stage2.cache: \"%s\" packs nothing: set it to null", name);
+}
+
+bool caches_trained(const struct config_phase *p, struct cache_kind *k)
+{
+    struct err unused;
+
+    return p->cache && cache_kind_read(k, p->cache, &unused);
+}
+
 bool caches_check(const struct config *c, struct err *e)
 {
     const struct cache_kind own = own_kind(c);
     struct cache_kind k, other;
 
-    if (!check_own(&own, e)) return false;
+    if (!check_own(&own, e) || !check_trained(c, e)) return false;
     for (int64_t i = 0; i < c->evaluate.caches.n; i++) {
         if (!cache_kind_read(&k, c->evaluate.caches.v[i], e))
             return err_context(e, "evaluate.caches[%lld]", (long long)i);

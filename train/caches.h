@@ -15,6 +15,10 @@ bool caches_check(const struct config *c, struct err *e);
 struct run;
 bool caches_check_sets(const struct run *r, struct err *e);
 
+/* The kind of cache that a training reads its tokens as (stage2.cache), which is checked already; false:
+ * none. */
+bool caches_trained(const struct config_phase *p, struct cache_kind *k);
+
 /* Fails if the run's base model is to be scored as an original, and is none. */
 bool caches_check_base(const struct config *c, const struct model *base, struct err *e);
 

@@ -242,6 +242,10 @@ static const struct schema_row rows[] = {
     PHASE("stage2", stage2, "1", "5e-6", "with MLA"),
     PEFT("stage2", stage2, "\"kv+rope\"", "false"),
     LOSS("stage2", stage2),
+    {"stage2.cache", SCHEMA_STRING(C, stage2.cache), .def = "null", .nullable = true, .min_len = 1,
+     .help = "train on what a cache of this kind, as in \"q8+q4\", will hold: rotated keys and "
+             "latents are packed and unpacked before attention reads them, with straight-through "
+             "gradients; null: as they are"},
     {"optim.beta1", SCHEMA_DOUBLE(C, optim.beta1), .def = "0.9", .min = SCHEMA_FROM(0),
      .max = SCHEMA_BELOW(1), .help = "AdamW"},
     {"optim.beta2", SCHEMA_DOUBLE(C, optim.beta2), .def = "0.95", .min = SCHEMA_FROM(0),

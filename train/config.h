@@ -44,7 +44,8 @@ struct config_phase {
     int64_t eval_every;            /* in steps; 0: only at the end */
     int loss;                      /* LOSS_...; this and what follows: not of the baseline */
     double distill_weight, temperature;
-    int teacher; /* TEACHER_... */
+    int teacher;       /* TEACHER_... */
+    const char *cache; /* of stage 2 only: a kind (train/caches.h), NULL: none */
 };
 
 struct config {

@@ -16,6 +16,7 @@
 #include "base/signals.h"
 #include "cluster/cluster.h"
 #include "cluster/share.h"
+#include "train/caches.h"
 #include "train/score/evaluate.h"
 #include "train/teacher_store.h"
 #include "train/trainer_parts.h"
@@ -49,7 +50,7 @@ struct graph {
 static bool build_graph(void *arg, int64_t layers, size_t *bytes, struct err *e)
 {
     struct graph *g = arg;
-    struct forward f = {.batch = &g->b->batch, .recompute = layers};
+    struct forward f = {.batch = &g->b->batch, .recompute = layers, .held = g->how->held};
 
     tape_begin(g->r->tape, true);
     if (!run_pictures(g->r, g->m, g->d, g->b, &f.features, e)) return false;
@@ -135,6 +136,21 @@ static bool open_samples(struct trainer *t, struct err *e)
     return t->samples && t->owner && t->cost;
 }
 
+/* The kind of cache that the tokens are read as, if any. */
+static bool open_held(struct trainer *t, struct err *e)
+{
+    const char *point = t->job->point, *phase = t->job->phase;
+    char text[CACHE_KIND_TEXT];
+    struct cache_kind kind;
+
+    if (!caches_trained(t->job->p, &kind)) return true;
+    log_line("%s %s: attention reads tokens as a cache in %s holds them", point, phase,
+             cache_kind_text(text, &kind));
+    if (caches_idle(&kind, t->m))
+        log_line("%s %s: its rotation changes nothing: " CACHES_IDLE, point, phase);
+    return cache_how_new(&t->held, t->m, &kind, e);
+}
+
 bool trainer_open(struct trainer *t, struct err *e)
 {
     struct model *m = t->m;
@@ -144,7 +160,8 @@ bool trainer_open(struct trainer *t, struct err *e)
     if (t->r->train.n == 0)
         return err_set(e, "%s: no usable sample is left to train on", t->job->phase);
     if (!model_train(m, t->job->kinds, e)) return false;
-    if (!open_params(t, e) || !teacher_open(&t->teacher, t->r, t->job->p, t->job->index, e))
+    if (!open_params(t, e) || !teacher_open(&t->teacher, t->r, t->job->p, t->job->index, e) ||
+        !open_held(t, e))
         return false;
     t->opt.beta1 = c->optim.beta1;
     t->opt.beta2 = c->optim.beta2;
@@ -166,6 +183,7 @@ void trainer_close(struct trainer *t)
 {
     tape_on_final(t->r->tape, NULL, NULL);
     teacher_close(&t->teacher);
+    cache_how_free(&t->held);
     adamw_free(&t->opt);
     exchange_free(t->exchange);
     order_free(&t->order);
@@ -233,6 +251,7 @@ static bool micro_batch(struct trainer *t, int64_t first, int64_t n, struct step
         !ask_teacher(t, t->samples + first, n, e))
         return false;
     if (t->teacher.open && t->job->p->loss == LOSS_DISTILL) how.distill.teacher = &t->teacher.said;
+    how.held = t->held.layers ? &t->held : NULL;
     how.hidden = (struct hidden){t->teacher.hidden, weight, 1 / (double)out->tokens, &terms};
     loss = train_graph(r, t->m, &r->train, &t->batch, &how, e);
     if (!loss || !run_forward(t, e)) return false;
@@ -318,7 +337,7 @@ bool trainer_step(struct trainer *t, struct step_result *out, struct err *e)
 
     memset(out, 0, sizeof *out);
     exchange_begin(t->exchange);
-    ok = draw(t, out, e) && differentiate(t, out, e);
+    ok = draw(t, out, e) && cache_how_renew(&t->held, t->m, e) && differentiate(t, out, e);
     for (int64_t i = 0; i < t->n_samples; i++)
         sample_free(&t->samples[i]);
     exchange_finish(t->exchange);

@@ -28,6 +28,7 @@ bool train_each(const struct run *r, int phase, entry_visitor *visit, void *arg,
 struct train_loss {
     struct distill distill; /* teacher NULL: none */
     struct hidden hidden;   /* to NULL: none */
+    const struct cache_how *held; /* of struct forward; NULL: none */
 };
 
 /* Builds the graph of one micro-batch and returns its loss [1, 1]. Layers are recomputed as determined

@@ -17,6 +17,7 @@ struct trainer {
     struct model *m;
     const struct train_job *job;
     struct teacher teacher;
+    struct cache_how held; /* .layers 0: tokens are read as they are */
     struct adamw opt; /* of this process's parts */
     struct exchange *exchange;
     struct param **trained;

@@ -155,6 +155,20 @@ static void show_teachers(const struct forecast *p)
     }
 }
 
+/* The stage 2 that reads its tokens as they will be cached. */
+static void show_trained_caches(const struct forecast *p)
+{
+    const struct config *all = &p->r->c;
+
+    for (int64_t k = 0; k < recipes_count(all) && run_has_step(p->r, STEP_STAGE2); k++) {
+        const char *name = recipes_name(all, k), *kind = recipes_config(all, k)->stage2.cache;
+        if (kind)
+            log_line("%s%sstage2: attention reads tokens as a cache in %s holds them, with "
+                     "straight-through gradients",
+                     name, *name ? " " : "", kind);
+    }
+}
+
 static void show_cache_row(int width, const char *name, int64_t values, int64_t full,
                            int64_t layers)
 {
@@ -440,6 +454,7 @@ bool dry_run(struct run *r, struct err *e)
         show_parameters(&f);
         show_trainings(&f);
         show_teachers(&f);
+        show_trained_caches(&f);
         show_cache(&f);
         ok = show_memory(&f, e);
     }

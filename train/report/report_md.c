@@ -108,6 +108,7 @@ static void write_trained(FILE *fp, const char *what, const char *key, const str
         fprintf(fp, ", distilled (weight %g, temperature %g)", p->distill_weight, p->temperature);
     if (p->loss == LOSS_LAYERS)
         fprintf(fp, ", towards the original's hidden states (weight %g)", p->distill_weight);
+    if (p->cache) fprintf(fp, ", on what a cache in %s holds", p->cache);
 }
 
 static bool write_run(const struct run *r, FILE *fp, struct err *e)
