@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "autograd/ops.h"
+#include "autograd/row_form.h"
 
 enum { LEAVES = 6 };
 
@@ -384,6 +385,23 @@ static struct tensor *row_distance(struct tape *t, struct tensor *const x[], int
         t, x[0], x[1], &(struct row_distance){.to = to, .keep = 0.6, .weight = 0.4, .scale = 1.5});
 }
 
+/* In place, so of a node's output; turned, v 1: by blocks of two times the scale. */
+static struct tensor *as_cached(struct tape *t, struct tensor *const x[], int v, int64_t s)
+{
+    const int64_t width = x[0]->cols;
+    real *by = tape_new_array(t, real, width), *back = tape_new_array(t, real, width);
+
+    for (int64_t i = 0; i < width; i++) {
+        by[i] = (real)(1 + i % 5) / 4;
+        back[i] = 1 / by[i];
+    }
+    return op_as_cached(t, copy(t, x[0]),
+                        &(struct as_cached){.form = row_form_find("q4", 2),
+                                            .block = v ? 2 * s : 0,
+                                            .by = {by},
+                                            .back = {back}});
+}
+
 /* ---- the cases ---- */
 
 struct graph_case {
@@ -393,8 +411,10 @@ struct graph_case {
     int variant;
     int64_t shape[LEAVES][2];
     unsigned weights; /* leaves that may be frozen in another dtype */
-    int samples;      /* elements to differentiate per leaf (0: 64), evenly spaced */
+    int samples;      /* elements to differentiate per leaf (0: 64), evenly spaced; or STRAIGHT */
 };
+enum { STRAIGHT = -1 }; /* an op that rounds: the output's gradient is to be that of its only leaf */
+
 static const struct graph_case cases[] = {
     {"linear", "linear", linear, 0, {{5, 4}, {3, 4}}, 2, 0},
     {"linear, bias", "linear", linear, 1, {{5, 4}, {3, 4}, {1, 3}}, 6, 0},
@@ -513,6 +533,8 @@ static const struct graph_case cases[] = {
     {"group_rows", "group_rows", group_rows, 0, {{6, 3}}, 0, 0},
     {"repeat", "repeat", repeat, 0, {{5, 3}}, 0, 0},
     {"repeat, twice", "repeat", repeat, 1, {{5, 3}}, 0, 0},
+    {"as_cached", "as_cached", as_cached, 0, {{5, 10}}, 0, STRAIGHT},
+    {"as_cached, turned", "as_cached", as_cached, 1, {{5, 10}}, 0, STRAIGHT},
 };
 enum { CASES = sizeof cases / sizeof cases[0] };
 

@@ -47,6 +47,7 @@ static const struct bound {
     {"select_rows", NULL, 0, 0},
     {"group_rows", NULL, 0, 0},
     {"repeat", NULL, 0, 0},
+    {"as_cached", NULL, 0, 0},
     {"join", NULL, 0, 0},
     {"add", "residual stream", 3.0, 3.3},
     {"add", "residual stream, longer", 3.6, 4.1},
