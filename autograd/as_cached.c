@@ -53,10 +53,10 @@ static void forward(struct node *n)
     for (int64_t i = 0; i < n->out->rows; i++) {
         const enum modality m = a->modality ? (enum modality)a->modality[i] : TEXT;
         real *x = tensor_real(n->out) + i * width;
-        const bool held = a->how.block
-                              ? round_turned(&a->how, m, x,
-                                             a->turned + omp_get_thread_num() * width, width)
-                              : round_row(a->how.form, x, width);
+        const bool held =
+            a->how.block
+                ? round_turned(&a->how, m, x, a->turned + omp_get_thread_num() * width, width)
+                : round_row(a->how.form, x, width);
         for (int64_t c = 0; c < width && !held; c++)
             x[c] = NAN;
     }

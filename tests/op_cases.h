@@ -395,11 +395,10 @@ static struct tensor *as_cached(struct tape *t, struct tensor *const x[], int v,
         by[i] = (real)(1 + i % 5) / 4;
         back[i] = 1 / by[i];
     }
-    return op_as_cached(t, copy(t, x[0]),
-                        &(struct as_cached){.form = row_form_find("q4", 2),
-                                            .block = v ? 2 * s : 0,
-                                            .by = {by},
-                                            .back = {back}});
+    return op_as_cached(
+        t, copy(t, x[0]),
+        &(struct as_cached){
+            .form = row_form_find("q4", 2), .block = v ? 2 * s : 0, .by = {by}, .back = {back}});
 }
 
 /* ---- the cases ---- */
@@ -413,7 +412,9 @@ struct graph_case {
     unsigned weights; /* leaves that may be frozen in another dtype */
     int samples;      /* elements to differentiate per leaf (0: 64), evenly spaced; or STRAIGHT */
 };
-enum { STRAIGHT = -1 }; /* an op that rounds: the output's gradient is to be that of its only leaf */
+enum {
+    STRAIGHT = -1
+}; /* an op that rounds: the output's gradient is to be that of its only leaf */
 
 static const struct graph_case cases[] = {
     {"linear", "linear", linear, 0, {{5, 4}, {3, 4}}, 2, 0},

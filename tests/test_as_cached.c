@@ -57,8 +57,7 @@ static void test_packed_rows(void **state)
             for (int i = 0; i < ROWS; i++) {
                 assert_true(row_pack(f, packed, x + i * widths[w], widths[w]));
                 row_unpack(f, want, packed, 0, widths[w]);
-                assert_memory_equal(want, got + i * widths[w],
-                                    (size_t)widths[w] * sizeof *want);
+                assert_memory_equal(want, got + i * widths[w], (size_t)widths[w] * sizeof *want);
             }
             free(got);
         }
@@ -247,8 +246,8 @@ static void test_renewed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_packed_rows),     cmocka_unit_test(test_too_large),
-        cmocka_unit_test(test_as_generated),    cmocka_unit_test(test_model_gradients),
+        cmocka_unit_test(test_packed_rows),  cmocka_unit_test(test_too_large),
+        cmocka_unit_test(test_as_generated), cmocka_unit_test(test_model_gradients),
         cmocka_unit_test(test_renewed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

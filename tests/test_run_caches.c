@@ -135,6 +135,42 @@ static void test_choices(void **state)
               "evaluate.caches[0]: \"q8+exact\" measures nothing: with evaluate.score \"options\"");
 }
 
+/* Training reads what the cache will hold: other models, not of the other steps; the dry run and the
+ * report say so; interrupted and gone on with, the same model. */
+static void test_trained(void **state)
+{
+#define PACKED RUN "--set stage2.cache=q8+q2+rotate --set data.eval[1].limit=3 "
+#define STAGE2 "rope4-rank4/stage2/model/model.safetensors"
+    must_run(state, PACKED "--dry-run > $T/dry && grep -q '^stage2: attention reads tokens as a "
+                           "cache in q8+q2+rotate holds them, with straight-through' $T/dry");
+    must_run(state, RUN "--set data.eval[1].limit=3");
+    must_run(state, "mv $T/run $T/plain");
+    must_run(state, PACKED);
+    must_run(state,
+             "grep -q 'stage2: attention reads tokens as a cache in q8+q2+rotate holds them' "
+             "$T/run/train.log && grep -q ', on what a cache in q8+q2+rotate holds' "
+             "$T/run/report.md && ! grep -q 'on what a cache' $T/plain/report.md");
+    must_run(state, "cmp $T/run/rope4-rank4/svd/model/model.safetensors "
+                    "$T/plain/rope4-rank4/svd/model/model.safetensors && "
+                    "! cmp -s $T/run/" STAGE2 " $T/plain/" STAGE2);
+    must_run(state, "cp $T/run/" STAGE2 " $T/want && cd $T/run/rope4-rank4/stage2 && "
+                    "rm -r model checkpoints/step-00000012*");
+    must_run(state, PACKED "--resume");
+    must_run(state, "cmp $T/want $T/run/" STAGE2);
+    must_fail(state, RUN "--set data.eval[1].limit=3 --resume", "stage2.cache");
+}
+
+/* With nothing to rotate, that is said; and that a setting is not used without stage 2. */
+static void test_trained_said(void **state)
+{
+    must_run(state, RUN IDLE "--set 'evaluate.caches=[]' --set cache.rotate=false --set "
+                             "stage2.cache=q8+rotate");
+    must_run(state, "grep -q 'stage2: its rotation changes nothing: of its' $T/run/train.log");
+    must_run(state, RUN "--dry-run --set 'run.steps=[\"baseline\",\"rank\",\"svd\"]' --set "
+                        "stage2.cache=q8 > $T/dry && ! grep -q 'attention reads' $T/dry && "
+                        "grep -q '^not used: .*stage2.*, for run.steps lacks' $T/dry");
+}
+
 static void test_refused(void **state)
 {
     static const struct {
@@ -161,6 +197,13 @@ static void test_refused(void **state)
         {"cache.latent=q8\" --set \"cache.prompt=exact\" --set \"evaluate.score=tokens",
          "cache.prompt: \"exact\" measures nothing: with evaluate.score \"tokens\" a text is "
          "given"},
+        {"stage2.cache=q3", "stage2.cache: \"q3\" is no kind of cache; there are f32"},
+        {"stage2.cache=h2o:0.5", "stage2.cache: \"h2o:0.5\" holds a token by what else is in the "},
+        {"stage2.cache=kivi4k+kivi4v+exact", "and training packs each by itself: give a kind such"},
+        {"stage2.cache=q8+exact", "stage2.cache: with \"q8+exact\" a text that is given at once"},
+        {"stage2.cache=f32", "stage2.cache: \"f32\" packs nothing: set it to null"},
+        {"stage2.cache=q8\" --set \"run.steps=[\\\"svd\\\"]\" --set \"stage2.cache=q3",
+         "stage2.cache: \"q3\" is no kind of cache"},
         {"cache.prompt=exact", "cache.prompt: in f32 prompts are exact in any case"},
         {"cache.rotate=true",
          "cache.rotate: latents in f32 need no rotation: set it to false, or "},
@@ -186,6 +229,8 @@ int main(void)
         program_test(test_idle),
         program_test(test_unused),
         program_test(test_choices),
+        program_test(test_trained),
+        program_test(test_trained_said),
         program_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

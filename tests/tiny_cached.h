@@ -31,7 +31,7 @@ static inline void open_form(struct model *m, int i, int64_t r)
 
 /* Logits of the last tokens over a cache of that kind (NULL: none was chosen). */
 static inline float *extended(struct model *m, struct tape *t, const struct cache_kind *kind,
-                       const struct tiny_batch *all, size_t *bytes)
+                              const struct tiny_batch *all, size_t *bytes)
 {
     int64_t seq[MIXED] = {2, 0, 3, 1};
     struct cache_how how = {0};

@@ -145,15 +145,17 @@ static bool check_trained(const struct config *c, struct err *e)
     if (!name) return true;
     if (!cache_kind_read(&k, name, e)) return err_context(e, "stage2.cache");
     if (k.evict.rule || cache_kind_waits(&k))
-        return err_set(e,
-                       "stage2.cache: \"%s\" holds a token by what else is in the cache, and training "
-                       "packs each by itself: give a kind such as \"q8+q4\"",
-                       name);
+        return err_set(
+            e,
+            "stage2.cache: \"%s\" holds a token by what else is in the cache, and training "
+            "packs each by itself: give a kind such as \"q8+q4\"",
+            name);
     if (k.exact)
-        return err_set(e,
-                       "stage2.cache: with \"%s\" a text that is given at once, as in training, reads "
-                       "nothing that is packed: leave \"+exact\" out",
-                       name);
+        return err_set(
+            e,
+            "stage2.cache: with \"%s\" a text that is given at once, as in training, reads "
+            "nothing that is packed: leave \"+exact\" out",
+            name);
     return k.form[CACHE_ROPE]->pack || k.form[CACHE_KEY]->pack ||
            err_set(e, "stage2.cache: \"%s\" packs nothing: set it to null", name);
 }
