@@ -305,6 +305,34 @@ static void test_plain_texts(void **state)
     cJSON_Delete(svd);
 }
 
+/* Relative difference of the loss of stage 2's first step on all texts, with that setting, from what the
+ * scores over a cache in q2 say of the same model. */
+static double off_cached(void *const *state, const char *set)
+{
+    char command[500];
+
+    snprintf(command, sizeof command,
+             "rm -rf $T/run && " PLAIN
+             "--set evaluate.score=tokens --set stage2.batch_size=24 --set "
+             "stage2.steps=1 --set optim.warmup=0 --set cache.rope=q2 --set cache.latent=q2 --set "
+             "stage2.cache=%s",
+             set);
+    must_run(state, command);
+    return fabs(
+        log(metric(state, "\"phase\":\"stage2\",\"event\":\"eval\",\"step\":0,", "perplexity")) /
+            metric(state, "\"phase\":\"stage2\",\"event\":\"train\",\"step\":1,", "loss") -
+        1);
+}
+
+/* Training on a packed cache begins with the loss that scoring over it has: 1e-4 as above, where what is
+ * not packed is further off. */
+static void test_trained_as_cached(void **state)
+{
+    const double packed = off_cached(state, "q2"), not = off_cached(state, "null");
+
+    if (!(packed < 1e-4 && not > 1e-3)) fail_msg("off by %g, without packing %g", packed, not );
+}
+
 #define ASKED                                                                                      \
     "$B/mha2mla-train --config $C --set data.template=plain --set "                                \
     "'run.steps=[\"rank\",\"svd\",\"evaluate\",\"report\"]' "
@@ -347,6 +375,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_chat, setup, tmpdir_remove),
         cmocka_unit_test_setup_teardown(test_plain_texts, setup, tmpdir_remove),
+        cmocka_unit_test_setup_teardown(test_trained_as_cached, setup, tmpdir_remove),
         cmocka_unit_test_setup_teardown(test_nothing_is_asked, setup, tmpdir_remove),
         cmocka_unit_test_setup_teardown(test_dry_run, setup, tmpdir_remove),
     };
