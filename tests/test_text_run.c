@@ -324,13 +324,15 @@ static double off_cached(void *const *state, const char *set)
         1);
 }
 
-/* Training on a packed cache begins with the loss that scoring over it has: 1e-4 as above, where what is
- * not packed is further off. */
+/* Training on a packed cache begins with the loss that scoring over it has, where what is not packed is
+ * further off. 1e-4 as above; with bf16 products training reads the unpacked values rounded to bf16, and
+ * 2 layers of them are off by 4e-4. */
 static void test_trained_as_cached(void **state)
 {
+    const double most = strcmp(backend_compute(), "bf16") == 0 ? 1e-3 : 1e-4;
     const double packed = off_cached(state, "q2"), not = off_cached(state, "null");
 
-    if (!(packed < 1e-4 && not > 1e-3)) fail_msg("off by %g, without packing %g", packed, not );
+    if (!(packed < most && not > 1e-2)) fail_msg("off by %g, without packing %g", packed, not );
 }
 
 #define ASKED                                                                                      \
