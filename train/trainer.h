@@ -26,8 +26,8 @@ bool train_each(const struct run *r, int phase, entry_visitor *visit, void *arg,
 /* A loss: the cross entropy times distill.scale, or with what a teacher said at the labels, or with its
  * hidden states. */
 struct train_loss {
-    struct distill distill; /* teacher NULL: none */
-    struct hidden hidden;   /* to NULL: none */
+    struct distill distill;       /* teacher NULL: none */
+    struct hidden hidden;         /* to NULL: none */
     const struct cache_how *held; /* of struct forward; NULL: none */
 };
 
