@@ -21,6 +21,8 @@ ALL_CFLAGS = -std=c17 $(WARN) $(CFLAGS) $(ARCH) -fopenmp -fno-math-errno -fno-tr
 LDLIBS += $(shell pkg-config --libs $(LIBS) $(MPI) 2>/dev/null) -ldnnl -lm
 $(BUILD)/cluster/mpi.o: CPPFLAGS += $(if $(MPI),$(shell pkg-config --cflags $(MPI)))
 $(BUILD)/autograd/%.o $(BUILD)/double/autograd/%.o: CFLAGS += -O3
+# The products of decoding, which are our own, multiply and add in one instruction where the CPU has it.
+$(BUILD)/autograd/narrow_%.o: CFLAGS += -O3 -ffp-contract=fast
 
 # Rooms and the rooms in them; the programs train, datasets, chat and serve stand on the others.
 ROOMS := base data autograd optim cluster model convert train talk
@@ -115,6 +117,7 @@ $(BUILD)/$(1)/%.o: %.c
 	@mkdir -p $$(@D)
 	@echo '  CC $$< ($(1))'; $$(CC) $$(CPPFLAGS) $$(ALL_CFLAGS) -MMD -MP -c $$< -o $$@
 $(BUILD)/$(1)/autograd/%.o: CFLAGS += -O3
+$(BUILD)/$(1)/autograd/narrow_%.o: CFLAGS += -O3 -ffp-contract=fast
 $(BUILD)/$(1).o: $(NUMERIC:%.c=$(BUILD)/$(1)/%.o)
 	@$(LD) -r -o $$@.all $$^
 	@nm -g --defined-only $$@.all | awk '{ print $$$$3, $$$$3 ".$(1)" }' > $$@.names

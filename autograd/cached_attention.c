@@ -92,7 +92,7 @@ struct mat cached_rows(const struct cached_attention *a, const struct cached_sou
                        const struct cached_sequence *s, const struct row_part *p, real *tile)
 {
     const struct tensor *c = from->cache, *fresh = from->fresh;
-    const int64_t width = p->c1 - p->c0, newest = fresh ? s->position : INT64_MAX;
+    const int64_t newest = fresh ? s->position : INT64_MAX;
     struct row_part held = *p;
 
     if (c->dtype == DT_REAL)
@@ -102,10 +102,10 @@ struct mat cached_rows(const struct cached_attention *a, const struct cached_sou
         row_sequence_at(c->form, c->data, s->k_begin / a->capacity, a->capacity, c->cols);
     row_read(&rows, s->position + s->q_end - s->q_begin, &held, tile);
     for (int64_t k = held.end; k < p->end; k++)
-        memcpy(tile + (k - p->from) * width,
+        memcpy(tile + (k - p->from) * p->ld,
                tensor_real(fresh) + (s->q_begin + k - newest) * fresh->cols + p->c0,
-               (size_t)width * sizeof *tile);
-    return mat_of(tile, width, false);
+               (size_t)(p->c1 - p->c0) * sizeof *tile);
+    return mat_of(tile, p->ld, false);
 }
 
 /* Scores of the keys [k0, k1), all of one modality: adds one part's contribution to that of
@@ -126,9 +126,9 @@ static void part_scores(const struct cached_attention *a, int part, const struct
                           .c_query = a->heads * b->keys,
                           .per = per,
                           .queries = b->nq};
-        struct mat keys =
-            cached_rows(a, &(struct cached_source){p->k, p->fresh}, b->seq,
-                        &(struct row_part){k0, k1, g * p->width, (g + 1) * p->width}, room->tile);
+        struct mat keys = cached_rows(
+            a, &(struct cached_source){p->k, p->fresh}, b->seq,
+            &(struct row_part){k0, k1, g * p->width, (g + 1) * p->width, p->width}, room->tile);
         keys.trans = true;
         heads_product(&s, k1 - k0, p->width, (real)a->scale, keys, part > 0);
     }
@@ -221,7 +221,8 @@ static void value_sums(const struct cached_attention *a, const struct block *b, 
                           .queries = b->nq};
         const struct mat v = cached_rows(
             a, &(struct cached_source){a->v, a->v_fresh}, b->seq,
-            &(struct row_part){k0, end, g * a->v_width + c0, g * a->v_width + c1}, room->tile);
+            &(struct row_part){k0, end, g * a->v_width + c0, g * a->v_width + c1, c1 - c0},
+            room->tile);
         heads_product(&s, c1 - c0, end - k0, 1, v, add[slot]);
         add[slot] = true;
     }

@@ -14,12 +14,12 @@ enum modality cached_run(const struct cached_sequence *s, int64_t at, int64_t li
 struct cached_source {
     const struct tensor *cache, *fresh;
 };
-/* Columns [c0, c1) of keys [from, end) of a sequence as reals: the cache's own, or unpacked to `tile`. */
+/* Columns [c0, c1) of keys [from, end) of a sequence as reals: the cache's own, or unpacked to `tile`,
+ * whose rows are ld apart. */
 struct mat cached_rows(const struct cached_attention *a, const struct cached_source *from,
                        const struct cached_sequence *s, const struct row_part *p, real *tile);
 
-/* Whether each sequence has one query, all heads share the rows of values, and nobody asks what keys
- * receive. */
+/* Whether each sequence has one query, and nobody asks what keys receive. */
 bool cached_is_single(const struct cached_attention *a);
 /* Reals of scratch for that many threads; the attention itself. */
 int64_t cached_single_scratch(const struct cached_attention *a, int threads);

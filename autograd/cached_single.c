@@ -1,5 +1,5 @@
-/* cached_single.c - attention over a cache of latents of one query a sequence, as in decoding: reading
- * and unpacking the cache is much of the work, and done once for scores and values alike.
+/* cached_single.c - attention over a cache of one query a sequence, as in decoding: reading and unpacking
+ * the cache is much of the work, and done once, row by row, for scores and values alike.
  *
  * A task takes a chunk of a sequence's keys, a tile at a time, and keeps for each head the largest
  * score so far, top, the sum of the weights exp(s - top), and that of the values times these; they are
@@ -15,8 +15,11 @@
 #include <omp.h>
 #include <string.h>
 
-enum { CHUNK = 1024, TILE = 32 }; /* keys of a task; keys at a time */
-enum { SHARED = 8 };              /* query heads of one key from which on these are turned first */
+enum { CHUNK = 1024, TILE = 32 }; /* keys of a task; keys at a time, or fewer of long rows: */
+enum { TILE_REALS = 64 << 10, LEAST = 4 };
+enum { SHARED = 8 }; /* query heads of one key from which on these are turned first */
+/* Rows that are a power of two apart would share few places in L1. */
+enum { APART = 16 };
 
 static int64_t slots(const struct cached_attention *a)
 {
@@ -44,30 +47,50 @@ static struct sums sums_at(const struct cached_attention *a, real *memory)
 
 /* What a task works with. */
 struct room {
-    real *scores;       /* [TILE, heads] */
-    real *tile[3];      /* [TILE, columns] unpacked rows of the parts' keys, and of the values */
+    real *scores;       /* [keys, heads] */
+    real *tile[3];      /* [keys, columns] rows of the parts' keys, and of the values */
     const real *turned; /* of each sequence: shared by all tasks */
 };
 
+/* The values have rows of their own: they aren't the last part's keys too. */
+static bool values_apart(const struct cached_attention *a)
+{
+    const struct cached_part *last = &a->part[a->parts - 1];
+
+    return a->v != last->k || a->v_fresh != last->fresh;
+}
+
+/* Columns of a row of part i, or of the values, 2. */
 static int64_t columns(const struct cached_attention *a, int i)
 {
-    const struct tensor *c = i < 2 ? (i < a->parts ? a->part[i].k : NULL) : a->v;
+    if (i < 2) return i < a->parts ? a->part[i].k->cols : 0;
+    return values_apart(a) ? a->v->cols : 0;
+}
 
-    return c && c->dtype == DT_PACKED ? c->cols : 0;
+static int64_t tile_keys(const struct cached_attention *a)
+{
+    const int64_t fit = TILE_REALS / (columns(a, 0) + columns(a, 1) + columns(a, 2));
+
+    return fit < LEAST ? LEAST : fit > TILE ? TILE : fit;
+}
+
+static int64_t tile_ld(const struct cached_attention *a, int i)
+{
+    return (columns(a, i) + APART - 1) / APART * APART + APART;
 }
 
 static int64_t room_size(const struct cached_attention *a)
 {
-    return TILE * (a->heads + columns(a, 0) + columns(a, 1) + columns(a, 2));
+    return tile_keys(a) * (a->heads + tile_ld(a, 0) + tile_ld(a, 1) + tile_ld(a, 2));
 }
 
 static struct room room_at(const struct cached_attention *a, real *memory)
 {
     struct room r = {.scores = memory};
 
-    r.tile[0] = memory + TILE * a->heads;
-    r.tile[1] = r.tile[0] + TILE * columns(a, 0);
-    r.tile[2] = r.tile[1] + TILE * columns(a, 1);
+    r.tile[0] = memory + tile_keys(a) * a->heads;
+    for (int i = 0; i < 2; i++)
+        r.tile[i + 1] = r.tile[i] + tile_keys(a) * tile_ld(a, i);
     return r;
 }
 
@@ -79,22 +102,30 @@ struct tile {
     struct mat k[2], v;
 };
 
+/* Whole rows of part i, or of the values, 2. A cache of reals is read where it is, but for values that
+ * many heads read, again and again. */
+static struct mat tile_part(const struct cached_attention *a, const struct room *r,
+                            const struct tile *t, int i, const struct cached_source *from)
+{
+    const struct row_part rows = {
+        .from = t->k0, .end = t->k0 + t->n, .c1 = from->cache->cols, .ld = tile_ld(a, i)};
+    const struct mat m = cached_rows(a, from, t->seq, &rows, r->tile[i]);
+
+    if (m.data == r->tile[i] || from->cache != a->v || a->v_groups * SHARED > a->heads) return m;
+    for (int64_t k = 0; k < t->n; k++)
+        memcpy(r->tile[i] + k * rows.ld, (const real *)m.data + k * m.ld,
+               (size_t)rows.c1 * sizeof(real));
+    return mat_of(r->tile[i], rows.ld, false);
+}
+
 static void tile_rows(const struct cached_attention *a, const struct room *r, struct tile *t)
 {
-    const struct cached_part *last = &a->part[a->parts - 1];
-    struct row_part rows = {.from = t->k0, .end = t->k0 + t->n};
-
     for (int i = 0; i < a->parts; i++) {
         const struct cached_part *p = &a->part[i];
-        rows.c1 = p->k->cols;
-        t->k[i] =
-            cached_rows(a, &(struct cached_source){p->k, p->fresh}, t->seq, &rows, r->tile[i]);
+        t->k[i] = tile_part(a, r, t, i, &(struct cached_source){p->k, p->fresh});
     }
-    rows.c1 = a->v->cols;
-    if (a->v == last->k && a->v_fresh == last->fresh)
-        t->v = t->k[a->parts - 1];
-    else
-        t->v = cached_rows(a, &(struct cached_source){a->v, a->v_fresh}, t->seq, &rows, r->tile[2]);
+    t->v = values_apart(a) ? tile_part(a, r, t, 2, &(struct cached_source){a->v, a->v_fresh})
+                           : t->k[a->parts - 1];
 }
 
 /* to[n] += f x[n] */
@@ -228,7 +259,7 @@ static void chunk_sums(const struct cached_attention *a, const struct cached_seq
                        int64_t k0, int64_t end, const struct room *r, const struct sums *s)
 {
     const real *turned = r->turned + (seq - a->seq) * turned_size(a);
-    const int64_t block = a->heads * a->v_width;
+    const int64_t block = a->heads * a->v_width, keys = tile_keys(a);
     bool begun[MODALITIES] = {false};
 
     for (int64_t h = 0; h < a->heads; h++)
@@ -236,7 +267,7 @@ static void chunk_sums(const struct cached_attention *a, const struct cached_seq
     memset(s->total, 0, (size_t)(slots(a) * a->heads) * sizeof(real));
     for (int64_t next; k0 < end; k0 = next) {
         struct tile t = {.seq = seq, .k0 = k0};
-        t.m = cached_run(seq, k0, k0 + TILE < end ? k0 + TILE : end, &next);
+        t.m = cached_run(seq, k0, k0 + keys < end ? k0 + keys : end, &next);
         t.n = next - k0;
         const int slot = a->split_modalities ? (int)t.m : 0;
         tile_rows(a, r, &t);
@@ -294,7 +325,7 @@ static void combine(const struct cached_attention *a, const struct cached_sequen
 
 bool cached_is_single(const struct cached_attention *a)
 {
-    bool single = a->v_groups == 1 && !a->received;
+    bool single = !a->received;
 
     for (int64_t i = 0; i < a->n_seq; i++)
         single &= a->seq[i].q_end - a->seq[i].q_begin == 1;

@@ -4,6 +4,7 @@
  * threads. bf16 products are gemm_packed.c's, or left to oneDNN, including their threads. */
 #include "autograd/gemm.h"
 #include "autograd/gemm_parts.h"
+#include "autograd/narrow.h"
 #include "autograd/onednn.h"
 #include "autograd/operand.h"
 #include "autograd/product_bf16.h"
@@ -236,102 +237,6 @@ static void convert_rows(struct mat m, int64_t first, int64_t rows, int64_t cols
     }
 }
 
-/* A few rows of A times rows of B, as in decoding a token: each row of B is read once for all of A
- * and converted on the fly. Converting a block of B first would be most of the work. */
-enum { FEW = 8, ROW_BLOCK = 2048 };
-
-/* sum[0] += x[0] row, or four of them at a time; a macro, so that the compiler can inline the
- * conversion of the row's values to real. */
-#define DOTS(name, type, value)                                                                    \
-    static void name##_dot(const real *x, const type *row, int64_t n, real *sum)                   \
-    {                                                                                              \
-        real s = 0;                                                                                \
-        _Pragma("omp simd simdlen(32) reduction(+ : s)") for (int64_t k = 0; k < n; k++) s +=      \
-            x[k] * value(row[k]);                                                                  \
-        *sum += s;                                                                                 \
-    }                                                                                              \
-    static void name##_four_dots(const real *const x[4], const type *row, int64_t n, real *sum)    \
-    {                                                                                              \
-        const real *x0 = x[0], *x1 = x[1], *x2 = x[2], *x3 = x[3];                                 \
-        real s0 = 0, s1 = 0, s2 = 0, s3 = 0;                                                       \
-        _Pragma("omp simd reduction(+ : s0, s1, s2, s3)") for (int64_t k = 0; k < n; k++)          \
-        {                                                                                          \
-            real v = value(row[k]);                                                                \
-            s0 += x0[k] * v;                                                                       \
-            s1 += x1[k] * v;                                                                       \
-            s2 += x2[k] * v;                                                                       \
-            s3 += x3[k] * v;                                                                       \
-        }                                                                                          \
-        sum[0] += s0;                                                                              \
-        sum[1] += s1;                                                                              \
-        sum[2] += s2;                                                                              \
-        sum[3] += s3;                                                                              \
-    }                                                                                              \
-    static void name##_dots(const struct mat *a, int64_t M, int64_t k0, const type *row,           \
-                            int64_t n, real *sum)                                                  \
-    {                                                                                              \
-        const real *x = (const real *)a->data + k0;                                                \
-        int64_t i = 0;                                                                             \
-        for (; i + 4 <= M && !setup.apart; i += 4, x += 4 * a->ld)                                 \
-            name##_four_dots((const real *const[]){x, x + a->ld, x + 2 * a->ld, x + 3 * a->ld},    \
-                             row, n, sum + i);                                                     \
-        for (; i < M; i++, x += a->ld)                                                             \
-            name##_dot(x, row, n, sum + i);                                                        \
-    }
-#define SELF(v) (v)
-DOTS(real, real, SELF)
-DOTS(bf16, uint16_t, bf16_to_f32)
-
-/* Row j of B times all rows of A. */
-static void row_dots(const struct mat *a, int64_t M, int64_t K, const struct mat *b, int64_t N,
-                     int64_t j, real *sum)
-{
-    const struct tensor stored = tensor_leaf(b->dtype, N, K, b->data);
-    real row[ROW_BLOCK];
-
-    if (b->dtype == DT_BF16) {
-        bf16_dots(a, M, 0, (const uint16_t *)b->data + j * K, K, sum);
-        return;
-    }
-    for (int64_t k0 = 0; k0 < K; k0 += ROW_BLOCK) {
-        int64_t n = K - k0 < ROW_BLOCK ? K - k0 : ROW_BLOCK;
-        tensor_to_real(&stored, j * K + k0, n, row);
-        real_dots(a, M, k0, row, n, sum);
-    }
-}
-
-static void gemm_few(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b, bool add, real *c,
-                     int64_t ldc)
-{
-#pragma omp parallel for schedule(static) if (N * K > 1 << 15)
-    for (int64_t j = 0; j < N; j++) {
-        real sum[FEW] = {0};
-        row_dots(&a, M, K, &b, N, j, sum);
-        for (int64_t i = 0; i < M; i++)
-            c[i * ldc + j] = sum[i] + (add ? c[i * ldc + j] : 0);
-    }
-}
-
-/* Each row by itself, over blocks of B that stay in a core's cache meanwhile: B is read once for all
- * rows, as in a product of all, and the calls for a row are the same whatever the others. */
-enum {
-    APART_VALUES = 1 << 15,
-    APART_STEP = 16
-}; /* values of a block; rows of B that it has whole */
-
-static void gemm_apart(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b, bool add,
-                       real *c, int64_t ldc)
-{
-    const int64_t fit = APART_VALUES / K / APART_STEP * APART_STEP;
-    const int64_t step = fit ? fit : APART_STEP;
-
-#pragma omp parallel for schedule(static) if ((double)M * (double)N * (double)K >= serial_work)
-    for (int64_t j = 0; j < N; j += step)
-        for (int64_t i = 0; i < M; i++)
-            gemm_serial(1, N - j < step ? N - j : step, K, 1, mat_at(a, i, 0), mat_at(b, 0, j), add,
-                        c + i * ldc + j, ldc);
-}
-
 /* Converts B to real block by block. */
 static void gemm_blocks(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b, bool add,
                         real *c, int64_t ldc, real *block)
@@ -388,8 +293,8 @@ void gemm(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b, bool add,
 {
     CHECK(b.dtype == DT_REAL || b.ld == (b.trans ? K : N));
     if (M == 0 || N == 0) return;
-    if (K > 0 && gemm_is_apart(M) && b.dtype == DT_REAL && !a.trans && b.trans) {
-        gemm_apart(M, N, K, a, b, add, c, ldc);
+    if (!setup.bf16 && M <= NARROW_ROWS && !a.trans && b.trans) {
+        narrow_dots(&(struct narrow_dots){M, N, K, a.data, a.ld, b, add, c, ldc});
         return;
     }
     if (K == 0 || (!setup.bf16 && b.dtype == DT_REAL)) {
@@ -408,10 +313,6 @@ void gemm(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b, bool add,
     }
 #endif
     real *block = scratch;
-    if (!setup.bf16 && M <= FEW && !a.trans && b.trans) {
-        gemm_few(M, N, K, a, b, add, c, ldc);
-        return;
-    }
     if (setup.bf16) {
         int64_t cols = a.trans ? M : K;
         convert_rows(a, 0, a.trans ? K : M, cols, block);

@@ -17,9 +17,10 @@ enum gemm_compute { GEMM_F32, GEMM_BF16 };
 #define GEMM_COMPUTE_NAMES "f32", "bf16"
 void gemm_setup(enum gemm_library library, enum gemm_compute compute);
 
-/* From now on the products of up to GEMM_APART rows with a matrix that is read transposed, as those of
- * decoding, give each row the bits that it gets alone, whatever the others: for answers that are made
- * together and must not depend on each other. For fp32 products; gemm_setup ends it. */
+/* Products in fp32 of up to NARROW_ROWS rows (narrow.h) with a matrix that is read transposed, as those of
+ * decoding, give each row the bits that it gets alone, whatever the others. From now on so do those of
+ * up to GEMM_APART rows with a matrix for each head: for answers that are made together and must not
+ * depend on each other. gemm_setup ends it. */
 enum { GEMM_APART = 8 };
 void gemm_rows_apart(void);
 bool gemm_is_apart(int64_t M); /* whether it holds for products of M rows */

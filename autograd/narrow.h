@@ -5,6 +5,21 @@
 
 #include "autograd/gemm.h"
 
+/* C[M,N] = A B^T (+ C) for up to NARROW_ROWS rows of A, on all threads: B's rows, [N,K], are in any
+ * dtype. An element's sum has an order that depends on K alone: so a row's bits are those that it gets
+ * alone, whatever the other rows and the threads. */
+enum { NARROW_ROWS = 16 };
+struct narrow_dots {
+    int64_t M, N, K;
+    const real *a;
+    int64_t lda;
+    struct mat b; /* read transposed */
+    bool add;
+    real *c;
+    int64_t ldc;
+};
+void narrow_dots(const struct narrow_dots *p);
+
 /* C[M,N] = alpha A B (+ C) by the calling thread, of reals; B is not transposed. An element's sum has
  * an order that depends on K alone. */
 void narrow_sums(int64_t M, int64_t N, int64_t K, real alpha, struct mat a, struct mat b, bool add,

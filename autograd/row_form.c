@@ -358,7 +358,7 @@ static void read_run(const struct row_sequence *s, const struct row_part *p, rea
     for (int64_t c = p->c0; c < p->c1; c++) {
         f->unpack(f, x, run + c * f->bytes, 1);
         for (int64_t at = p->from; at < p->end; at++)
-            to[(at - p->from) * (p->c1 - p->c0) + c - p->c0] = x[at % f->run];
+            to[(at - p->from) * p->ld + c - p->c0] = x[at % f->run];
     }
 }
 
@@ -379,7 +379,7 @@ void row_read(const struct row_sequence *s, int64_t n, const struct row_part *pa
     const int64_t packed = f->run ? packed_rows(f, n) : n;
     struct row_part p = *part;
 
-    for (; p.from < part->end; to += (p.end - p.from) * (p.c1 - p.c0), p.from = p.end) {
+    for (; p.from < part->end; to += (p.end - p.from) * p.ld, p.from = p.end) {
         p.end = p.from + 1;
         if (f->channels && p.from < packed) {
             const int64_t next = (p.from / f->run + 1) * f->run;

@@ -45,9 +45,10 @@ struct row_sequence row_sequence_at(const struct row_form *f, void *all, int64_t
                                     int64_t capacity, int64_t width);
 /* Writes row `at`, the next one. False: it holds a value that the form cannot hold (row_bad). */
 bool row_write(const struct row_sequence *s, int64_t at, const real *x);
-/* Columns [c0, c1) of the rows [from, end) of a sequence of n rows: to[end - from, c1 - c0]. */
+/* Columns [c0, c1) of the rows [from, end) of a sequence of n rows: to[end - from, c1 - c0], its rows ld
+ * apart. */
 struct row_part {
-    int64_t from, end, c0, c1;
+    int64_t from, end, c0, c1, ld;
 };
 void row_read(const struct row_sequence *s, int64_t n, const struct row_part *part, real *to);
 

@@ -56,7 +56,7 @@ static struct tensor packed_cache(struct bench *b, const struct row_form *f, int
         real *rows = tensor_real(&x->leaf) + s * CAPACITY * width;
         for (int64_t i = 0; i < n; i++)
             assert_true(row_write(&to, i, rows + i * width));
-        row_read(&to, n, &(struct row_part){0, n, 0, width}, rows);
+        row_read(&to, n, &(struct row_part){0, n, 0, width, width}, rows);
     }
     *reals = x->leaf;
     return t;

@@ -261,7 +261,8 @@ static void test_slow_form(void **state)
     }
 }
 
-/* All tokens: the bits of a cache that gives none back; and other bits with fewer. */
+/* All tokens: the logits of a cache that gives none back, but for the order of sums, as weights that are
+ * counted are computed by themselves; and others with fewer. */
 static void test_all(void **state)
 {
     static const char *const texts[] = {"f32", "h2o:1", "tova:1", "h2o:0.5", "tova:0.5"};
@@ -280,7 +281,9 @@ static void test_all(void **state)
         tiny_model(&m, 2, true, 5);
         tiny_batch(&t, prompts, SAMPLES, 6);
         generate(&m, &t, &how, i ? &seen : &first, out, &stats);
-        if (i) assert_int_equal(memcmp(&first, &seen, sizeof seen) == 0, i < 3);
+        const double d =
+            tiny_distance(first.logits[0][0], seen.logits[0][0], SAMPLES * NEW * TINY_VOCAB);
+        if (i) assert_int_equal(d < 1e-5, i < 3);
         generation_free(out, SAMPLES);
         tiny_batch_free(&t);
         model_close(&m);

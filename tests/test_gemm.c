@@ -168,8 +168,9 @@ static void check_product(const struct product *p, const struct terms *f, struct
 static void check_products(enum gemm_library library, enum gemm_compute compute)
 {
     static const int64_t sizes[][3] = {
-        {1, 1, 1},    {3, 5, 7}, {16, 16, 16}, {33, 47, 65},    {70, 129, 3},    {128, 64, 96},
-        {1, 200, 64}, {5, 4, 0}, {0, 4, 5},    {2, 1100, 2100}, {77, 321, 7001}, {200, 70, 1300}};
+        {1, 1, 1},      {3, 5, 7},       {16, 16, 16},    {33, 47, 65},   {70, 129, 3},
+        {128, 64, 96},  {1, 200, 64},    {5, 4, 0},       {0, 4, 5},      {16, 130, 2048},
+        {13, 70, 1100}, {2, 1100, 2100}, {77, 321, 7001}, {200, 70, 1300}};
     struct rng r;
 
     rng_seed(&r, 1, 1);

@@ -290,7 +290,8 @@ static void check_kivi(const struct row_form *f)
         assert_true(row_write(&s, n - 1, x + (n - 1) * WIDTH));
         expect_kivi(f, x, n, want, most);
         for (int64_t c0 = 0; c0 < WIDTH; c0 += 13) {
-            const struct row_part p = {n / 3, n, c0, c0 + 13 < WIDTH ? c0 + 13 : WIDTH};
+            const int64_t c1 = c0 + 13 < WIDTH ? c0 + 13 : WIDTH;
+            const struct row_part p = {n / 3, n, c0, c1, c1 - c0};
             row_read(&s, n, &p, got);
             for (int64_t t = p.from; t < n; t++)
                 for (int64_t c = c0; c < p.c1; c++) {
