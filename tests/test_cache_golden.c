@@ -58,7 +58,7 @@ static void through(const struct row_form *f, const float *x, float *y)
 
     for (int64_t i = 0; i < capacity; i++)
         assert_true(row_write(&s, i, x + i % ROWS * WIDTH));
-    row_read(&s, capacity, &(struct row_part){0, ROWS, 0, WIDTH}, y);
+    row_read(&s, capacity, &(struct row_part){0, ROWS, 0, WIDTH, WIDTH}, y);
     free(all);
 }
 
