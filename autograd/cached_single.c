@@ -102,16 +102,48 @@ struct tile {
     struct mat k[2], v;
 };
 
+/* The queries of a part, by modality, are turned to [width, heads] where one key has many: a row of
+ * these, in vectors of heads, then meets all keys of a tile. Others are few, and stay in a core's cache. */
+static bool is_turned(const struct cached_attention *a, const struct cached_part *p)
+{
+    return p->k_groups == 1 && a->heads >= SHARED;
+}
+
+/* Many heads read a value, again and again. */
+static bool values_shared(const struct cached_attention *a)
+{
+    return a->v_groups * SHARED <= a->heads;
+}
+
+/* Rows that are read once for a head or few, and may be bf16. */
+static bool read_once(const struct cached_attention *a, int i)
+{
+    return i < 2 ? !is_turned(a, &a->part[i]) && (values_apart(a) || !values_shared(a))
+                 : !values_shared(a);
+}
+
+/* The tile's rows in a cache of bf16; the newest key is not among them. */
+static const uint16_t *plain_rows(const struct cached_attention *a, const struct tile *t,
+                                  const struct tensor *c)
+{
+    if (c->dtype != DT_PACKED || t->k0 >= t->seq->position) return NULL;
+    const struct row_sequence rows =
+        row_sequence_at(c->form, c->data, t->seq->k_begin / a->capacity, a->capacity, c->cols);
+    return row_plain(&rows, t->k0);
+}
+
 /* Whole rows of part i, or of the values, 2. A cache of reals is read where it is, but for values that
- * many heads read, again and again. */
+ * many heads read. */
 static struct mat tile_part(const struct cached_attention *a, const struct room *r,
                             const struct tile *t, int i, const struct cached_source *from)
 {
     const struct row_part rows = {
         .from = t->k0, .end = t->k0 + t->n, .c1 = from->cache->cols, .ld = tile_ld(a, i)};
-    const struct mat m = cached_rows(a, from, t->seq, &rows, r->tile[i]);
+    const uint16_t *plain = read_once(a, i) ? plain_rows(a, t, from->cache) : NULL;
 
-    if (m.data == r->tile[i] || from->cache != a->v || a->v_groups * SHARED > a->heads) return m;
+    if (plain) return (struct mat){plain, DT_BF16, rows.c1, false};
+    const struct mat m = cached_rows(a, from, t->seq, &rows, r->tile[i]);
+    if (m.data == r->tile[i] || from->cache != a->v || !values_shared(a)) return m;
     for (int64_t k = 0; k < t->n; k++)
         memcpy(r->tile[i] + k * rows.ld, (const real *)m.data + k * m.ld,
                (size_t)rows.c1 * sizeof(real));
@@ -140,13 +172,6 @@ static struct mat columns_at(struct mat m, int64_t c)
 {
     m.data = (const real *)m.data + c;
     return m;
-}
-
-/* The queries of a part, by modality, turned to [width, heads] where one key has many: a row of
- * these, in vectors of heads, then meets all keys of a tile. Others are few, and stay in a core's cache. */
-static bool is_turned(const struct cached_attention *a, const struct cached_part *p)
-{
-    return p->k_groups == 1 && a->heads >= SHARED;
 }
 
 /* How many different queries a part has: one of each modality, or one for all keys. */
@@ -191,17 +216,18 @@ static void tile_scores(const struct cached_attention *a, const struct tile *t, 
             turned += queries(p) * H * p->width;
             continue;
         }
-        narrow_heads(
+        narrow_scores(
             &(struct narrow_heads){.heads = H,
                                    .per = H / p->k_groups,
                                    .width = p->width,
-                                   .q = tensor_real(p->q[of]) + row * p->q[of]->cols + p->q_col,
-                                   .k = t->k[i].data,
                                    .keys = t->n,
-                                   .ldk = t->k[i].ld,
-                                   .alpha = (real)a->scale,
+                                   .ld = t->k[i].ld,
+                                   .rows = t->k[i].data,
+                                   .bf16 = t->k[i].dtype == DT_BF16,
                                    .add = i > 0,
-                                   .c = scores});
+                                   .alpha = (real)a->scale,
+                                   .q = tensor_real(p->q[of]) + row * p->q[of]->cols + p->q_col,
+                                   .scores = scores});
     }
     const struct tensor *bias = a->key_bias[t->m]; /* the same for all keys of a modality */
     for (int64_t k = 0; bias && k < t->n; k++)
@@ -243,11 +269,25 @@ static void tile_weights(const struct cached_attention *a, const struct tile *t,
         }
 }
 
-static void tile_values(const struct cached_attention *a, const struct tile *t, const real *scores,
+static void tile_values(const struct cached_attention *a, const struct tile *t, real *scores,
                         const struct sums *s, bool add)
 {
     const int64_t per = a->heads / a->v_groups;
     real *o = s->o + (a->split_modalities ? (int64_t)t->m * a->heads * a->v_width : 0);
+
+    if (!values_shared(a)) {
+        narrow_values(&(struct narrow_heads){.heads = a->heads,
+                                             .per = per,
+                                             .width = a->v_width,
+                                             .keys = t->n,
+                                             .ld = t->v.ld,
+                                             .rows = t->v.data,
+                                             .bf16 = t->v.dtype == DT_BF16,
+                                             .add = add,
+                                             .scores = scores,
+                                             .sums = o});
+        return;
+    }
 
     for (int64_t g = 0; g < a->v_groups; g++)
         narrow_sums(per, a->v_width, t->n, 1, mat_of(scores + g * per, a->heads, true),
@@ -267,7 +307,10 @@ static void chunk_sums(const struct cached_attention *a, const struct cached_seq
     memset(s->total, 0, (size_t)(slots(a) * a->heads) * sizeof(real));
     for (int64_t next; k0 < end; k0 = next) {
         struct tile t = {.seq = seq, .k0 = k0};
-        t.m = cached_run(seq, k0, k0 + keys < end ? k0 + keys : end, &next);
+        int64_t limit = k0 + keys < end ? k0 + keys : end;
+        if (k0 < seq->position && limit > seq->position)
+            limit = seq->position; /* the newest alone */
+        t.m = cached_run(seq, k0, limit, &next);
         t.n = next - k0;
         const int slot = a->split_modalities ? (int)t.m : 0;
         tile_rows(a, r, &t);

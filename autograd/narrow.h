@@ -25,17 +25,20 @@ void narrow_dots(const struct narrow_dots *p);
 void narrow_sums(int64_t M, int64_t N, int64_t K, real alpha, struct mat a, struct mat b, bool add,
                  real *c, int64_t ldc);
 
-/* Scores of keys by heads, c[key][head] = alpha q_head . k_key,group (+ c): `per` heads share the columns
- * of a group, heads * width / per in all. */
+/* Where heads do not share keys, or few do: `per` heads share the columns of a group, heads * width / per
+ * in all. By the calling thread; rows of bf16 give the bits of the same rows of reals. */
 struct narrow_heads {
-    int64_t heads, per, width;
-    const real *q; /* [heads, width] */
-    const real *k; /* [keys, ldk] */
-    int64_t keys, ldk;
+    int64_t heads, per, width, keys, ld;
+    const void *rows; /* [keys, ld] of keys, or of values; reals, or bf16 */
+    bool bf16, add;
     real alpha;
-    bool add;
-    real *c; /* [keys, heads] */
+    const real *q; /* [heads, width] */
+    real *scores;  /* [keys, heads] */
+    real *sums;    /* [heads, width] */
 };
-void narrow_heads(const struct narrow_heads *p);
+/* scores[key][head] = alpha q_head . key_group (+ scores). */
+void narrow_scores(const struct narrow_heads *p);
+/* sums[head] = sum over keys of scores[key][head] value_group (+ sums). */
+void narrow_values(const struct narrow_heads *p);
 
 #endif

@@ -1,51 +1,11 @@
-/* narrow_sums.c - see narrow.h. Registers hold a tile of C while the loop runs over K:
- *     sums:  8 rows x 2 vectors of columns: 10 loads for 16 multiplications in 32 registers;
- *     heads: 4 dot products, in the lanes of vectors. */
+/* narrow_sums.c - see narrow.h. Registers hold a tile of C while the loop runs over K: 8 rows x 2 vectors
+ * of columns are 10 loads for 16 multiplications in 32 registers. */
 #include "autograd/narrow.h"
 #include "autograd/vec.h"
 #include "base/err.h"
 
-enum { FOUR = 4 };                               /* heads at a time */
 enum { TALL = VECTORS == 32 ? 8 : 6, WIDE = 2 }; /* rows and vectors of columns of a tile of sums */
 enum { DEEP = 64 };                              /* values of K in a part: of B, they stay in L1 */
-
-/* ---- heads ---- */
-
-/* Heads h.. with key j. */
-INLINE void some_heads(const struct narrow_heads *p, int64_t j, int64_t h, int n)
-{
-    const int64_t width = p->width;
-    const real *q[FOUR], *k[FOUR];
-    vec sum[FOUR] = {0};
-    int64_t i = 0;
-
-    for (int r = 0; r < n; r++) {
-        q[r] = p->q + (h + r) * width;
-        k[r] = p->k + j * p->ldk + (h + r) / p->per * width;
-    }
-    for (; i + LANES <= width; i += LANES)
-        for (int r = 0; r < n; r++)
-            sum[r] += vec_load(q[r] + i) * vec_load(k[r] + i);
-    for (int r = 0; r < n; r++) {
-        real x = vec_sum(sum[r]), *c = p->c + j * p->heads + h + r;
-        for (int64_t m = i; m < width; m++)
-            x += q[r][m] * k[r][m];
-        *c = p->alpha * x + (p->add ? *c : 0);
-    }
-}
-
-void narrow_heads(const struct narrow_heads *p)
-{
-    for (int64_t j = 0; j < p->keys; j++) { /* a key's row from end to end, as memory likes it */
-        int64_t h = 0;
-        for (; h + FOUR <= p->heads; h += FOUR)
-            some_heads(p, j, h, FOUR);
-        for (; h < p->heads; h++)
-            some_heads(p, j, h, 1);
-    }
-}
-
-/* ---- sums ---- */
 
 /* C's columns j.., from a part of K: n columns of A and rows of B. */
 struct strip {

@@ -373,6 +373,13 @@ static void read_row(const struct row_sequence *s, int64_t at, bool waits, const
         row_unpack(s->form, to, s->rows + at * row_form_bytes(s->form, s->width), p->c0, p->c1);
 }
 
+const uint16_t *row_plain(const struct row_sequence *s, int64_t at)
+{
+    const uint8_t *row = s->rows + at * row_form_bytes(s->form, s->width);
+
+    return s->form->unpack == unpack_bf16 ? (const uint16_t *)(const void *)row : NULL;
+}
+
 void row_read(const struct row_sequence *s, int64_t n, const struct row_part *part, real *to)
 {
     const struct row_form *f = s->form;

@@ -52,6 +52,9 @@ struct row_part {
 };
 void row_read(const struct row_sequence *s, int64_t n, const struct row_part *part, real *to);
 
+/* The rows from `at` on, where they are held as plain bf16, without gaps; NULL: they are not. */
+const uint16_t *row_plain(const struct row_sequence *s, int64_t at);
+
 /* The first value of a row that the form cannot hold, as it is not finite or too large; -1: none. */
 int64_t row_bad(const struct row_form *f, const real *x, int64_t width);
 

@@ -3,6 +3,11 @@
 #define AUTOGRAD_VEC_H
 
 #include "autograd/tensor.h"
+#include "base/bf16.h"
+
+#if defined __AVX2__
+#include <immintrin.h>
+#endif
 
 #if defined __AVX512F__
 #define VECTOR_BYTES 64
@@ -38,6 +43,23 @@ INLINE vec vec_load(const real *p)
 INLINE void vec_store(real *p, vec v)
 {
     *(vec_loose *)p = v;
+}
+
+/* From bf16, in order. */
+INLINE vec vec_widen(const uint16_t *p)
+{
+#if defined __AVX512F__ && !defined AUTOGRAD_DOUBLE
+    const __m256i h = _mm256_loadu_si256((const __m256i *)(const void *)p);
+    return (vec)_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16);
+#elif defined __AVX2__ && !defined AUTOGRAD_DOUBLE
+    const __m128i h = _mm_loadu_si128((const __m128i *)(const void *)p);
+    return (vec)_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16);
+#else
+    vec v;
+    for (int i = 0; i < LANES; i++)
+        v[i] = (real)bf16_to_f32(p[i]);
+    return v;
+#endif
 }
 
 /* A word is two values of bf16: the first, and the second. */

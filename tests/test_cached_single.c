@@ -117,6 +117,58 @@ static void test_defined(void **state)
     }
 }
 
+/* MHA and GQA: keys and values of G groups; rows of 6 groups are too long for many at a time. */
+static void check_groups(int64_t H, int64_t G, int64_t width, int64_t v_width)
+{
+    struct bench b;
+
+    bench_open(&b);
+    struct matrix *q = fresh(&b, DT_F32, 2, H * width, 1);
+    struct matrix *k = fresh(&b, DT_F32, ROWS, G * width, 1);
+    struct matrix *v = fresh(&b, DT_F32, ROWS, G * v_width, 1);
+    struct tensor *y = op_cached_attention(
+        b.t, &(struct cached_attention){.part = {{{&q->leaf}, &k->leaf, 0, width, G}},
+                                        .parts = 1,
+                                        .v = &v->leaf,
+                                        .heads = H,
+                                        .v_groups = G,
+                                        .v_width = v_width,
+                                        .seq = sequences,
+                                        .n_seq = 2,
+                                        .scale = 0.1});
+    double *ref = zeroed(2 * y->cols, sizeof *ref), *p = zeroed(LONG, sizeof *p);
+    compute(&b);
+    for (int64_t i = 0; i < 2 * H; i++) {
+        const struct cached_sequence *s = &sequences[i / H];
+        const int64_t h = i % H, g = h / (H / G);
+        double all = 0;
+        for (int64_t t = 0; t <= s->position; t++) {
+            p[t] = 0;
+            for (int64_t c = 0; c < width; c++)
+                p[t] += 0.1 * q->ref[i / H * H * width + h * width + c] *
+                        k->ref[((s->k_begin + t) * G + g) * width + c];
+            all += p[t] = exp(p[t]);
+        }
+        for (int64_t t = 0; t <= s->position; t++)
+            for (int64_t c = 0; c < v_width; c++)
+                ref[(i / H * H + h) * v_width + c] +=
+                    p[t] / all * v->ref[((s->k_begin + t) * G + g) * v_width + c];
+    }
+    check_close(y, ref, 1e-5); /* as above */
+    free(ref);
+    free(p);
+    bench_close(&b);
+}
+
+static void test_groups(void **state)
+{
+    (void)state;
+    check_groups(6, 6, 37, 20);
+    check_groups(6, 3, 32, 53);
+    check_groups(16, 2, 20, 37); /* values that many heads share */
+    check_groups(6, 6, 16, 3000);
+}
+
 /* With another sequence or alone, on one thread or three. */
 static void test_same_bits(void **state)
 {
@@ -180,9 +232,9 @@ static void test_sums(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_defined),
-                                       cmocka_unit_test(test_same_bits),
-                                       cmocka_unit_test(test_sums)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_defined), cmocka_unit_test(test_groups),
+        cmocka_unit_test(test_same_bits), cmocka_unit_test(test_sums)};
 
     return cmocka_run_group_tests_name("cached_single", tests, NULL, NULL);
 }
