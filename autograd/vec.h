@@ -55,7 +55,7 @@ INLINE vec vec_widen(const uint16_t *p)
     const __m128i h = _mm_loadu_si128((const __m128i *)(const void *)p);
     return (vec)_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16);
 #else
-    vec v;
+    vec v = {0};
     for (int i = 0; i < LANES; i++)
         v[i] = (real)bf16_to_f32(p[i]);
     return v;
