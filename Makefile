@@ -17,12 +17,12 @@ HTTP := $(shell pkg-config --exists libmicrohttpd && echo libmicrohttpd)
 CPPFLAGS += -D_GNU_SOURCE -I. $(shell pkg-config --cflags $(LIBS) 2>/dev/null)
 CFLAGS ?= -O2 -g
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wno-missing-braces $(if $(findstring clang,$(CC)),-Wno-pass-failed)
-ALL_CFLAGS = -std=c17 $(WARN) $(CFLAGS) $(ARCH) -fopenmp -fno-math-errno -fno-trapping-math $(SANITIZE)
+ALL_CFLAGS = -std=c17 $(WARN) $(CFLAGS) $(ARCH) -fopenmp -fno-math-errno -fno-trapping-math $(FUSED) $(SANITIZE)
 LDLIBS += $(shell pkg-config --libs $(LIBS) $(MPI) 2>/dev/null) -ldnnl -lm
 $(BUILD)/cluster/mpi.o: CPPFLAGS += $(if $(MPI),$(shell pkg-config --cflags $(MPI)))
 $(BUILD)/autograd/%.o $(BUILD)/double/autograd/%.o: CFLAGS += -O3
 # The products of decoding, which are our own, multiply and add in one instruction where the CPU has it.
-$(BUILD)/autograd/narrow_%.o: CFLAGS += -O3 -ffp-contract=fast
+$(BUILD)/autograd/narrow_%.o $(BUILD)/double/autograd/narrow_%.o: FUSED := -ffp-contract=fast
 
 # Rooms and the rooms in them; the programs train, datasets, chat and serve stand on the others.
 ROOMS := base data autograd optim cluster model convert train talk
@@ -45,7 +45,8 @@ CLUSTER_TESTS := $(patsubst tests/cluster/%.c,$(BUILD)/tests/cluster/%,$(wildcar
 DOUBLE_OBJ := $(patsubst %.c,$(BUILD)/double/%.o,$(wildcard autograd/*.c)) $(patsubst %.c,$(BUILD)/%.o,$(filter base/%,$(SOURCES)))
 
 # How a make starts another: with as many jobs as there are cores, unless -j said otherwise.
-SUB = --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
+CORES = $(shell env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)
+SUB = --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(CORES))
 
 PROGRAMS := $(BUILD)/mha2mla-train $(BUILD)/mha2mla-data $(BUILD)/mha2mla-chat $(if $(HTTP),$(BUILD)/mha2mla-serve)
 all: $(PROGRAMS)
@@ -117,7 +118,7 @@ $(BUILD)/$(1)/%.o: %.c
 	@mkdir -p $$(@D)
 	@echo '  CC $$< ($(1))'; $$(CC) $$(CPPFLAGS) $$(ALL_CFLAGS) -MMD -MP -c $$< -o $$@
 $(BUILD)/$(1)/autograd/%.o: CFLAGS += -O3
-$(BUILD)/$(1)/autograd/narrow_%.o: CFLAGS += -O3 -ffp-contract=fast
+$(BUILD)/$(1)/autograd/narrow_%.o: FUSED := -ffp-contract=fast
 $(BUILD)/$(1).o: $(NUMERIC:%.c=$(BUILD)/$(1)/%.o)
 	@$(LD) -r -o $$@.all $$^
 	@nm -g --defined-only $$@.all | awk '{ print $$$$3, $$$$3 ".$(1)" }' > $$@.names
@@ -219,7 +220,7 @@ asan: packages
 	@$(MAKE) $(SUB) run-tests BUILD=$(BUILD)-asan-native ARCH=-march=native BACKENDS=/dev/null $(ASAN)
 
 # Data races: clang's ThreadSanitizer with its OpenMP, whose barriers Archer (a part of libomp-dev) makes known to it.
-TSAN_TESTS := ops attention tape model accumulation optim rank mdsvd bf16 golden train
+TSAN_TESTS := ops gemm attention cached_single as_cached hidden desk tape model accumulation optim rank mdsvd bf16 golden train
 tsan: packages
 	@sh tests/packages.sh clang libclang-rt-14-dev libomp-dev
 	@$(MAKE) $(SUB) all $(TSAN_TESTS:%=$(BUILD)-tsan/tests/test_%) $(BUILD)-tsan/mha2mla-train \

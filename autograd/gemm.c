@@ -1,4 +1,4 @@
-/* gemm.c - matrix products built from single-threaded calls to OpenBLAS or oneDNN: C is cut into a
+/* gemm.c - matrix products: of few rows by our own loops (narrow.h), others built from single-threaded calls to OpenBLAS or oneDNN: C is cut into a
  * grid, and each thread computes its part. So the library needs no threads of its own, which would
  * spin against OpenMP's, and the order of every sum is fixed by the shape and the number of
  * threads. bf16 products are gemm_packed.c's, or left to oneDNN, including their threads. */
@@ -294,6 +294,7 @@ void gemm(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b, bool add,
     CHECK(b.dtype == DT_REAL || b.ld == (b.trans ? K : N));
     if (M == 0 || N == 0) return;
     if (!setup.bf16 && M <= NARROW_ROWS && !a.trans && b.trans) {
+        CHECK(a.dtype == DT_REAL);
         narrow_dots(&(struct narrow_dots){M, N, K, a.data, a.ld, b, add, c, ldc});
         return;
     }

@@ -21,7 +21,8 @@ struct narrow_dots {
 void narrow_dots(const struct narrow_dots *p);
 
 /* C[M,N] = alpha A B (+ C) by the calling thread, of reals; B is not transposed. An element's sum has
- * an order that depends on K alone. */
+ * an order that depends on K alone, but in the last columns, less than a vector, it may be rounded
+ * otherwise than in others. */
 void narrow_sums(int64_t M, int64_t N, int64_t K, real alpha, struct mat a, struct mat b, bool add,
                  real *c, int64_t ldc);
 

@@ -10,10 +10,12 @@
 #include "autograd/vec.h"
 #include "base/err.h"
 
+#include <omp.h>
 #include <string.h>
 
 enum { TALL = 4, WIDE = VECTORS / 8 }; /* rows of A, and of B, of a tile */
-enum { DEEP = 1024, TASK = 64 };       /* values of K in a part; rows of B of a task */
+enum { DEEP = 4096 / sizeof(real) };   /* values of K in a part */
+enum { TASK = 64, SHARES = 4 };        /* most rows of B of a task; tasks of a thread */
 enum { STEP = 2 * LANES };
 
 /* Rows of B, n values of each: reals, or bf16; n is whole steps. */
@@ -153,8 +155,11 @@ static void task(const struct narrow_dots *p, int64_t j, int64_t N)
 
 void narrow_dots(const struct narrow_dots *p)
 {
+    const int64_t share = p->N / (SHARES * omp_get_max_threads()) / WIDE * WIDE;
+    const int64_t step = share < WIDE ? WIDE : share > TASK ? TASK : share;
+
     CHECK(p->M <= NARROW_ROWS && p->b.trans);
 #pragma omp parallel for schedule(static) if ((double)p->M * (double)p->N * (double)p->K >= 1 << 17)
-    for (int64_t j = 0; j < p->N; j += TASK)
-        task(p, j, p->N - j < TASK ? p->N - j : TASK);
+    for (int64_t j = 0; j < p->N; j += step)
+        task(p, j, p->N - j < step ? p->N - j : step);
 }

@@ -1,16 +1,16 @@
 #!/bin/sh
 # run.sh TABLE TEST... - runs the test programs given, then those of each row of TABLE under the row's settings, JOBS at a
 # time (default: as many as there are cores, 8 at most); shows what failed, and ends with `N passed, N failed, N skipped`.
-cores=$(nproc)
+cores=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc) # which obeys these
 : "${JOBS:=$((cores < 8 ? cores : 8))}"
 # Programs share the cores: their threads sleep soon when they wait (autograd/team.h), and are two on any machine.
 [ -n "$OMP_WAIT_POLICY" ] || export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-2000}"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-2}"
-work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT INT TERM HUP
+work=$(mktemp -d) && trap 'rm -rf "$work" ${made:+"$made"}' EXIT && trap 'exit 130' INT TERM HUP
 # What tests write goes to memory if there is room for it (they need 4 GB at most): on a disk they mostly wait for
 # files to be flushed.
 if [ -z "$TMPDIR" ] && [ -w /dev/shm ] && [ "$(df -Pm /dev/shm | awk 'NR == 2 { print $4 }')" -gt 6000 ]; then
-    TMPDIR=$(mktemp -d /dev/shm/mha2mla-XXXXXX) && chmod 755 "$TMPDIR" && export TMPDIR && trap 'rm -rf "$work" "$TMPDIR"' EXIT INT TERM HUP
+    TMPDIR=$(mktemp -d /dev/shm/mha2mla-XXXXXX) && made=$TMPDIR && chmod 755 "$TMPDIR" && export TMPDIR
 fi
 table=$1
 shift
