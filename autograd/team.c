@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 /* 50 us on an AMD EPYC (Zen 4), where libgomp's own 300000 are 7 ms. Fewer cost an idle machine,
- * more a loaded one: docs/measured.md has the figures. */
+ * more a loaded one: docs/speed.md has the figures. */
 static const char spins[] = "2000";
 
 void team_wait_shortly(char **argv)

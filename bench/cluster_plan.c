@@ -42,7 +42,7 @@ enum { TEXT_TOKENS = 200, LABELS = 100, ROPE_DIM = 32, CALIBRATION = 512, MOST =
 /* The second point of each config, and the tokens of a picture of 640 x 480 pixels, with 200 of text
  * of which 100 are trained on. Of that picture: GFLOP of the tower, which are 365 for a square of
  * CLIP-L/14-336 (bench/RESULTS.md), five of which LLaVA-NeXT has; Qwen2.5-VL's takes 5.3 times as
- * long as one (docs/measured.md). And MiB of its features. */
+ * long as one (docs/speed.md). And MiB of its features. */
 static const struct plan_model {
     const char *title, *config;
     int64_t image;

@@ -11,7 +11,7 @@
 #include <string.h>
 
 /* Of the memory asked for, a tenth stays free: runs have held up to 4 % more than their forecast
- * (docs/measured.md), and the job's shell is in there too. */
+ * (docs/speed.md), and the job's shell is in there too. */
 static const double usable = 0.9;
 /* In MiB: a tiny run, of 9 MiB by its forecast, held 33 with the pages of its libraries, and the report
  * runs gnuplot beside it. */
