@@ -203,8 +203,38 @@ static void test_layers(void **state)
     must_run(state, TRAIN("same", LAYERS "--set rank.rope_dim=16 "
                                          "--set 'run.steps=[\"baseline\",\"rank\",\"stage1\"]'"));
     assert_true(read_hidden(state, "same", "stage1", true).distill[0] < 1e-9);
-    must_fail(state, TRAIN("no", LAYERS "--set stage2.teacher=stored"),
-              "\"layers\" asks for its hidden states: set it to \"fly\"");
+}
+
+/* A model of one layer has no states to learn from, and with the whole weight the last layer would learn
+ * nothing; the stage is named, that of a recipe too, ahead of the run and in the dry run. */
+static void test_layers_refused(void **state)
+{
+    static const struct {
+        const char *set, *says;
+    } bad[] = {
+        {"--set baseline.layers=1", ": stage1.loss: \"layers\" compares hidden states behind all "
+                                    "layers but the last, and the model has one layer: set it to"},
+        {"--set baseline.layers=1 --set stage1.loss=ce", ": stage2.loss: \"layers\" compares"},
+        {"--set baseline.layers=1 --set stage1.loss=ce --set stage2.loss=ce --set "
+         "'sweep.recipe=[{\"name\":\"a\"},{\"name\":\"b\",\"set\":[\"stage2.loss=layers\"]}]'",
+         "sweep.recipe[1] \"b\": stage2.loss: \"layers\" compares"},
+        {"--set stage2.distill_weight=1",
+         "stage2.distill_weight: 1 leaves the last layer untrained"},
+        {"--set stage1.distill_weight=1",
+         "stage1.distill_weight: 1 leaves the last layer untrained"},
+        {"--set stage2.teacher=stored",
+         ": stage2.teacher: \"stored\" keeps what the original says"},
+        {"--set stage1.teacher=stored",
+         ": stage1.teacher: \"stored\" keeps what the original says"},
+    };
+    char line[900];
+
+    for (size_t i = 0; i < 2 * sizeof bad / sizeof *bad; i++) {
+        snprintf(line, sizeof line, TRAIN("no", LAYERS "%s %s"), bad[i / 2].set,
+                 i % 2 ? "--dry-run" : "");
+        must_fail(state, line, bad[i / 2].says);
+        must_run(state, "test ! -e $T/no/baseline/model");
+    }
 }
 
 /* The teacher's products are rounded as the student's are: 2^-9 = 2e-3 of a logit at most. */
@@ -295,7 +325,7 @@ int main(void)
         program_test(test_same_model),     program_test(test_micro_batches),
         program_test(test_layers),         program_test(test_bf16),
         program_test(test_stored),         program_test(test_stored_apart),
-        program_test(test_refused),
+        program_test(test_refused),        program_test(test_layers_refused),
     };
     return cmocka_run_group_tests_name("teacher", tests, NULL, NULL);
 }

@@ -11,6 +11,7 @@
 #include "train/ranking.h"
 #include "train/recipes.h"
 #include "train/settings.h"
+#include "train/teacher.h"
 #include "train/models.h"
 
 #include <stdio.h>
@@ -143,7 +144,7 @@ bool ahead_of_data(struct run *r, const struct hf_config *cfg, struct err *e)
     const bool cache = m.pictures || config_stores_teacher(&r->c);
 
     settings_say_unused(&r->c, &m);
-    return (!cache || check_cache(r, e)) && check_steps(r, e);
+    return teacher_check(&r->c, cfg, e) && (!cache || check_cache(r, e)) && check_steps(r, e);
 }
 
 /* ---- samples ---- */

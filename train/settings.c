@@ -110,18 +110,6 @@ static bool budget_of_others(const struct config *c)
            (c->rank.basis == BASIS_CROSS || c->rank.strategy != RANK_LOGIT);
 }
 
-/* Hidden states of a whole data set would be terabytes. */
-static bool stores_states(const struct config *c)
-{
-    for (int i = 0; i < PHASES; i++) {
-        const struct config_phase *p = config_phase(c, i);
-        if (config_has_step(c, phase_steps[i]) && p->loss == LOSS_LAYERS &&
-            p->teacher == TEACHER_STORED)
-            return true;
-    }
-    return false;
-}
-
 /* Either of two settings was meant: what then happens is not what one of them asks for. What changes
  * nothing is only said (settings_unused.c). */
 static const struct clash {
@@ -140,10 +128,6 @@ static const struct clash {
      "a ranking, or a rank file, orders each head's own, and rank.basis \"cross\" has components "
      "of "
      "all heads: set it to \"even\", or rank.strategy to \"logit\" and rank.basis to \"head\""},
-    {stores_states,
-     "stage1.teacher, stage2.teacher: \"stored\" keeps what the original says at the labels, and "
-     "loss "
-     "\"layers\" asks for its hidden states: set it to \"fly\", or the loss to \"distill\""},
     {cache_of_uniform,
      "sweep.cache: rank.strategy \"uniform\" cannot keep every number of dims that "
      "is tried: take another strategy, or sweep.partial_rope and sweep.low_rank"},
@@ -153,6 +137,30 @@ static bool check_clashes(const struct config *c, struct err *e)
 {
     for (size_t i = 0; i < sizeof clashes / sizeof *clashes; i++)
         if (clashes[i].is(c)) return err_set(e, "%s", clashes[i].what);
+    return true;
+}
+
+/* Hidden states of a whole data set would be terabytes; and those that are learnt from are of all layers
+ * but the last, which has the labels alone to learn from. */
+static bool check_states(const struct config *c, struct err *e)
+{
+    for (int i = 0; i < PHASES; i++) {
+        const struct config_phase *p = config_phase(c, i);
+        const char *name = step_names[phase_steps[i]];
+        if (!config_has_step(c, phase_steps[i]) || p->loss != LOSS_LAYERS) continue;
+        if (p->teacher == TEACHER_STORED)
+            return err_set(e,
+                           "%s.teacher: \"stored\" keeps what the original says at the labels, and "
+                           "loss \"layers\" asks for its hidden states: set it to \"fly\", or the "
+                           "loss to \"distill\"",
+                           name);
+        if (p->distill_weight == 1)
+            return err_set(e,
+                           "%s.distill_weight: 1 leaves the last layer untrained: loss \"layers\" "
+                           "compares what is behind the others, and the last learns from the "
+                           "labels: set it below 1, or the loss to \"distill\"",
+                           name);
+    }
     return true;
 }
 
@@ -225,8 +233,9 @@ static bool check_eval_names(const struct config *c, struct err *e)
 bool settings_check(const struct config *c, struct err *e)
 {
     static bool (*const checks[])(const struct config *, struct err *) = {
-        check_paths,    check_steps,      check_sweep,      check_clashes, check_phases,
-        check_schedule, check_statistics, check_eval_names, check_metrics, caches_check};
+        check_paths,      check_steps,   check_sweep,    check_clashes,
+        check_states,     check_phases,  check_schedule, check_statistics,
+        check_eval_names, check_metrics, caches_check};
 
     for (int64_t k = 0; k < recipes_count(c); k++)
         for (size_t i = 0; i < sizeof checks / sizeof *checks; i++)

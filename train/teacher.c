@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "cluster/cluster.h"
 #include "train/models.h"
+#include "train/recipes.h"
 #include "train/teacher_store.h"
 
 #include <stdlib.h>
@@ -12,6 +13,26 @@ struct top_logits teacher_lists(const struct config_phase *p, int64_t V)
 {
     return (struct top_logits){.k = V < TEACHER_TOKENS ? V : TEACHER_TOKENS,
                                .temperature = p->temperature};
+}
+
+static bool check_phase(const struct config *c, int i, const struct hf_config *cfg, struct err *e)
+{
+    return !config_has_step(c, phase_steps[i]) || config_phase(c, i)->loss != LOSS_LAYERS ||
+           cfg->text.num_hidden_layers > 1 ||
+           err_set(e,
+                   "%s.loss: \"layers\" compares hidden states behind all layers but the last, and "
+                   "the model has one layer: set it to \"distill\" or \"ce\"",
+                   step_names[phase_steps[i]]);
+}
+
+bool teacher_check(const struct config *c, const struct hf_config *cfg, struct err *e)
+{
+    for (int64_t k = 0; k < PHASES * recipes_count(c); k++)
+        if (!check_phase(recipes_config(c, k / PHASES), (int)(k % PHASES), cfg, e))
+            return !c->recipes ? false
+                               : err_context(e, "sweep.recipe[%lld] \"%s\"",
+                                             (long long)(k / PHASES), recipes_name(c, k / PHASES));
+    return true;
 }
 
 bool teacher_open(struct teacher *t, struct run *r, const struct config_phase *p, int phase,
@@ -65,6 +86,7 @@ bool teacher_graph(struct teacher *t, struct run *r, const struct dataset *d,
     struct forward f = {.batch = &b->batch};
     const size_t states = (size_t)hidden_states(b->batch.tokens, &t->m);
 
+    CHECK(!t->layers || states > 0);
     if (t->layers ? !mem_grow(&t->hidden, &t->cap_hidden, states, sizeof *t->hidden, e)
                   : !teacher_reserve(t, b->batch.labels, e))
         return false;

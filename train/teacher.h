@@ -30,6 +30,9 @@ struct teacher {
     size_t cap_hidden;
 };
 
+/* Fails if a training asks for hidden states that a model of that shape does not have. */
+bool teacher_check(const struct config *c, const struct hf_config *cfg, struct err *e);
+
 /* For the phase of that index, if it distills: opens the original model, or what it said before, which it is asked
  * about first where that is missing. Of all processes together. */
 bool teacher_open(struct teacher *t, struct run *r, const struct config_phase *p, int phase,
