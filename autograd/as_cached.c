@@ -3,7 +3,7 @@
  * has no slope, so the gradient goes straight through: that of the row is that of what became of it
  * (Bengio, Leonard and Courville, arXiv 1308.3432).
  *
- * A row with a value that its form cannot hold becomes NaN: the loss says so. */
+ * A row with a value that its form cannot hold becomes NaN, and so does the loss; how.fault says which. */
 #include "autograd/ops.h"
 #include "autograd/oplist.h"
 #include "autograd/row_form.h"
@@ -19,29 +19,41 @@ struct as_cached_args {
     real *turned;            /* [threads, cols], of a turned row */
 };
 
-/* Blocks fill pieces, so a row packed by pieces is the row packed at once. */
-static bool round_row(const struct row_form *f, real *x, int64_t width)
+/* Blocks fill pieces, so a row packed by pieces is the row packed at once. The value that cannot be held;
+ * NULL: there is none. */
+static const real *round_row(const struct row_form *f, real *x, int64_t width)
 {
     uint8_t packed[PIECE_BYTES];
 
     for (int64_t c = 0; c < width; c += PIECE) {
         const int64_t n = width - c < PIECE ? width - c : PIECE;
-        if (!row_pack(f, packed, x + c, n)) return false;
+        if (!row_pack(f, packed, x + c, n)) return x + c + row_bad(f, x + c, n);
         row_unpack(f, x + c, packed, 0, n);
     }
-    return true;
+    return NULL;
 }
 
-static bool round_turned(const struct as_cached *how, enum modality m, real *x, real *turned,
-                         int64_t width)
+static const real *round_turned(const struct as_cached *how, enum modality m, real *x, real *turned,
+                                int64_t width)
 {
     struct hadamard h = {.heads = 1, .width = width, .block = how->block};
 
     hadamard_row(&h, how->by[m], x, turned);
-    if (!round_row(how->form, turned, width)) return false;
+    const real *bad = round_row(how->form, turned, width);
     h.back = true;
-    hadamard_row(&h, how->back[m], turned, x);
-    return true;
+    if (!bad) hadamard_row(&h, how->back[m], turned, x);
+    return bad;
+}
+
+/* The first row of a place counts, whichever thread comes first. */
+static void note_fault(const struct as_cached *how, int64_t row, real value)
+{
+    struct cache_fault *f = how->fault;
+
+    if (!f) return;
+#pragma omp critical(as_cached_fault)
+    if (!f->found || (f->place == how->place && row < f->row))
+        *f = (struct cache_fault){true, how->place, row, (double)value};
 }
 
 static void forward(struct node *n)
@@ -53,11 +65,12 @@ static void forward(struct node *n)
     for (int64_t i = 0; i < n->out->rows; i++) {
         const enum modality m = a->modality ? (enum modality)a->modality[i] : TEXT;
         real *x = tensor_real(n->out) + i * width;
-        const bool held =
+        const real *bad =
             a->how.block
                 ? round_turned(&a->how, m, x, a->turned + omp_get_thread_num() * width, width)
                 : round_row(a->how.form, x, width);
-        for (int64_t c = 0; c < width && !held; c++)
+        if (bad) note_fault(&a->how, i, *bad);
+        for (int64_t c = 0; c < width && bad; c++)
             x[c] = NAN;
     }
 }

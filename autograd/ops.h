@@ -197,13 +197,15 @@ struct tensor *op_hadamard(struct tape *t, struct tensor *x, const struct hadama
 
 /* as_cached.c: each row of x becomes, in place, what it is after being packed in a form without a run;
  * with a block, turned by op_hadamard with `by` before that, and back with `back` after it. The gradient
- * passes straight through. */
+ * passes straight through. A row that cannot be held becomes NaN. */
 struct as_cached {
     const struct row_form *form;
     int64_t block; /* 0: the row is packed as it is */
     const real *by[MODALITIES], *back[MODALITIES];
     const struct span *spans; /* as of op_hadamard */
     int64_t n_spans;
+    struct cache_fault *fault; /* as of struct cache_store, or NULL */
+    int64_t place;
 };
 struct tensor *op_as_cached(struct tape *t, struct tensor *x, const struct as_cached *how);
 

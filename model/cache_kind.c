@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+const char *const cache_row_names[CACHE_ROWS] = {"rotated key", "key or latent", "value or latent"};
+
 /* What may follow the forms. */
 static const struct option {
     const char *name;

@@ -10,6 +10,7 @@
 /* Rotated keys (of the original: keys), unrotated keys or their latents, and values or their latents:
  * the rows of a cache, see kv_cache.c. */
 enum cache_row { CACHE_ROPE, CACHE_KEY, CACHE_VALUE, CACHE_ROWS };
+extern const char *const cache_row_names[CACHE_ROWS];
 
 struct cache_kind {
     const struct row_form *form[CACHE_ROWS];

@@ -69,6 +69,7 @@ struct forward {
     /* Of whole samples: a kind of cache without runs or eviction, as whose rows attention reads the
      * tokens, with straight-through gradients (op_as_cached); NULL: as they are. */
     const struct cache_how *held;
+    struct cache_fault *held_fault; /* of rows that cannot be held so, as of a kv_cache; or NULL */
     /* Of model_extend: the cache, and for each sample of the batch the sequence it continues. */
     struct kv_cache *cache;
     const int64_t *seq; /* [samples] */

@@ -24,5 +24,7 @@ struct tensor *build_held(struct model *m, struct tape *t, const struct forward 
                                  .back = {turn->back[TEXT], turn->back[IMAGE]},
                                  .spans = apart ? f->batch->spans : NULL,
                                  .n_spans = apart ? f->batch->n_spans : 0};
+    how.fault = f->held_fault;
+    how.place = l * CACHE_ROWS + row;
     return op_as_cached(t, x, &how);
 }

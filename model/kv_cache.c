@@ -13,6 +13,7 @@
 #include "model/forward.h"
 #include "model/forward_parts.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -115,8 +116,6 @@ size_t kv_cache_bytes(const struct kv_cache *c)
 
 bool kv_cache_check(const struct kv_cache *c, struct err *e)
 {
-    static const char *const names[CACHE_ROWS] = {"rotated key", "key or latent",
-                                                  "value or latent"};
     const struct cache_fault *f = &c->fault;
     const int row = (int)(f->place % CACHE_ROWS);
 
@@ -126,8 +125,8 @@ bool kv_cache_check(const struct kv_cache *c, struct err *e)
         "the cache: the %s of layer %lld, token %lld has a value of %g: %s holds finite "
         "ones up to %g; f32 and bf16 hold all (a kind of evaluate.caches: --resume goes on with a "
         "list without it)",
-        names[row], (long long)(f->place / CACHE_ROWS), (long long)(f->row % c->capacity), f->value,
-        form_of(c, row)->name, (double)form_of(c, row)->most);
+        cache_row_names[row], (long long)(f->place / CACHE_ROWS), (long long)(f->row % c->capacity),
+        isnan(f->value) ? NAN : f->value, form_of(c, row)->name, (double)form_of(c, row)->most);
 }
 
 /* The rows of one kind, of all layers and sequences, in new memory for more tokens each. */

@@ -66,10 +66,11 @@ static void test_packed_rows(void **state)
     tape_free(t);
 }
 
-/* A row that cannot be held is NaN as a whole, and no other. */
+/* A row that cannot be held is NaN as a whole, and no other; the first is noted, once. */
 static void test_too_large(void **state)
 {
-    const struct as_cached how = {.form = row_form_find("q4", 2)};
+    struct cache_fault fault = {0};
+    const struct as_cached how = {.form = row_form_find("q4", 2), .fault = &fault, .place = 5};
     struct err e = {0};
     struct tape *t = tape_new(&e);
     struct rng r;
@@ -79,9 +80,15 @@ static void test_too_large(void **state)
     rng_seed(&r, 4, 0);
     float *x = tiny_values(&r, ROWS * WIDEST, 1);
     x[7 * WIDEST + 150] = 7e4f;
+    x[16 * WIDEST + 2] = -8e4f;
     real *got = as_cached(t, x, WIDEST, &how);
     for (int i = 0; i < ROWS * WIDEST; i++)
-        assert_int_equal(isnan(got[i]) != 0, i / WIDEST == 7);
+        assert_int_equal(isnan(got[i]) != 0, i / WIDEST == 7 || i / WIDEST == 16);
+    assert_true(fault.found && fault.place == 5 && fault.row == 7 && fault.value == (double)7e4f);
+    free(got);
+    fault.place = 4; /* of an earlier row */
+    got = as_cached(t, x, WIDEST, &how);
+    assert_true(fault.place == 4 && fault.row == 7);
     free(got);
     free(x);
     tape_free(t);

@@ -6,6 +6,7 @@
 #include "model/generate.h"
 #include "tests/tiny_cached.h"
 
+#include <math.h>
 #include <omp.h>
 
 /* ---- the op ---- */
@@ -365,6 +366,9 @@ static void test_refused(void **state)
     assert_non_null(strstr(
         e.msg,
         "q4 holds finite ones up to 65504; f32 and bf16 hold all (a kind of evaluate.caches"));
+    const struct kv_cache one = {.how = &how, .capacity = 1, .fault = {true, 0, 0, -(double)NAN}};
+    assert_false(kv_cache_check(&one, &e));
+    assert_non_null(strstr(e.msg, "token 0 has a value of nan: q8 holds"));
     cache_how_free(&how);
     tiny_batch_free(&all);
     model_close(&m);

@@ -50,7 +50,10 @@ struct graph {
 static bool build_graph(void *arg, int64_t layers, size_t *bytes, struct err *e)
 {
     struct graph *g = arg;
-    struct forward f = {.batch = &g->b->batch, .recompute = layers, .held = g->how->held};
+    struct forward f = {.batch = &g->b->batch,
+                        .recompute = layers,
+                        .held = g->how->held,
+                        .held_fault = g->how->fault};
 
     tape_begin(g->r->tape, true);
     if (!run_pictures(g->r, g->m, g->d, g->b, &f.features, e)) return false;
@@ -236,6 +239,44 @@ static bool ask_teacher(struct trainer *t, const struct sample *s, int64_t n, st
            (teacher_graph(&t->teacher, t->r, &t->r->train, &t->batch, e) && run_forward(t, e));
 }
 
+/* `what` happened in this step, which cannot be made. */
+static bool ends(const struct trainer *t, const char *what, const char *advice, struct err *e)
+{
+    if (t->last_saved > 0)
+        return err_set(e,
+                       "%s %s: %s at step %lld; the last good checkpoint is step %lld in "
+                       "%s/checkpoints: try %s",
+                       t->job->point, t->job->phase, what, (long long)t->step + 1,
+                       (long long)t->last_saved, t->job->dir, advice);
+    return err_set(e, "%s %s: %s at step %lld, before the first checkpoint: try %s", t->job->point,
+                   t->job->phase, what, (long long)t->step + 1, advice);
+}
+
+/* A NaN has no sign that would mean anything. */
+static bool diverged(const struct trainer *t, const char *name, double value, struct err *e)
+{
+    char what[80];
+
+    snprintf(what, sizeof what, "the %s became %g", name, isnan(value) ? NAN : value);
+    return ends(t, what, "a smaller lr", e);
+}
+
+/* Whether the kind of cache holds all that was read. Of what is not finite before it is packed, it is not
+ * the kind that is to blame. */
+static bool check_held(const struct trainer *t, struct err *e)
+{
+    const struct cache_fault *f = &t->fault;
+    char what[200];
+
+    if (!f->found || !isfinite(f->value)) return true;
+    const struct row_form *form = t->held.kind.form[f->place % CACHE_ROWS];
+    snprintf(what, sizeof what,
+             "a %s of layer %lld became %g, and %s, as stage2.cache packs it, holds up to %g,",
+             cache_row_names[f->place % CACHE_ROWS], (long long)(f->place / CACHE_ROWS), f->value,
+             form->name, (double)form->most);
+    return ends(t, what, "a smaller lr, or bf16 there, which holds all", e);
+}
+
 /* Loss and gradients of one micro-batch; adds the loss and its terms to *out. */
 static bool micro_batch(struct trainer *t, int64_t first, int64_t n, struct step_result *out,
                         struct err *e)
@@ -252,27 +293,14 @@ static bool micro_batch(struct trainer *t, int64_t first, int64_t n, struct step
         return false;
     if (t->teacher.open && t->job->p->loss == LOSS_DISTILL) how.distill.teacher = &t->teacher.said;
     how.held = t->held.layers ? &t->held : NULL;
+    how.fault = &t->fault;
     how.hidden = (struct hidden){t->teacher.hidden, weight, 1 / (double)out->tokens, &terms};
     loss = train_graph(r, t->m, &r->train, &t->batch, &how, e);
-    if (!loss || !run_forward(t, e)) return false;
+    if (!loss || !run_forward(t, e) || !check_held(t, e)) return false;
     out->loss += (double)tensor_real(loss)[0];
     out->terms.ce += terms.ce;
     out->terms.distill += terms.distill;
     return !isfinite(out->loss) || tape_backward(r->tape, loss) || give_up(t, e);
-}
-
-static bool diverged(struct trainer *t, const char *what, double value, struct err *e)
-{
-    if (t->last_saved > 0)
-        return err_set(e,
-                       "%s %s: the %s became %g at step %lld; the last good checkpoint is step "
-                       "%lld in %s/checkpoints: try a smaller lr",
-                       t->job->point, t->job->phase, what, value, (long long)t->step + 1,
-                       (long long)t->last_saved, t->job->dir);
-    return err_set(e,
-                   "%s %s: the %s became %g at step %lld, before the first checkpoint: try a "
-                   "smaller lr",
-                   t->job->point, t->job->phase, what, value, (long long)t->step + 1);
 }
 
 /* Draws the step's samples, and opens those that are this process's. */

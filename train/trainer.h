@@ -29,6 +29,7 @@ struct train_loss {
     struct distill distill;       /* teacher NULL: none */
     struct hidden hidden;         /* to NULL: none */
     const struct cache_how *held; /* of struct forward; NULL: none */
+    struct cache_fault *fault;    /* of the same, held_fault */
 };
 
 /* Builds the graph of one micro-batch and returns its loss [1, 1]. Layers are recomputed as determined

@@ -18,7 +18,8 @@ struct trainer {
     const struct train_job *job;
     struct teacher teacher;
     struct cache_how held; /* .layers 0: tokens are read as they are */
-    struct adamw opt;      /* of this process's parts */
+    struct cache_fault fault;
+    struct adamw opt; /* of this process's parts */
     struct exchange *exchange;
     struct param **trained;
     int64_t n_trained, steps, step;
