@@ -102,7 +102,8 @@ static void test_idle(void **state)
     "--set sweep.low_rank=[3] --set cache.latent=q8 --set cache.rotate=true --set "                \
     "'evaluate.caches=[\"q8+q4+rotate\",\"q8+q4\"]' --set data.eval[1].limit=3 "
     must_run(state, RUN IDLE "--dry-run > $T/dry && grep -q '^rope4-rank3: q8+q4+rotate is left "
-                             "out: of its latents' $T/dry && ! grep -q '% q8+q4+rotate' $T/dry");
+                             "out: of its latents' $T/dry && ! grep -q '% q8+q4+rotate' $T/dry && "
+                             "grep -q '^rope4-rank3: cache.rotate changes nothing: of' $T/dry");
     must_run(state, RUN IDLE);
     must_run(state, "grep -q 'stage2: not scored with q8+q4+rotate: of its' $T/run/train.log && "
                     "grep -q 'stage2: cache.rotate changes nothing: of its' $T/run/train.log && "
@@ -163,12 +164,91 @@ static void test_trained(void **state)
 /* With nothing to rotate, that is said; and that a setting is not used without stage 2. */
 static void test_trained_said(void **state)
 {
-    must_run(state, RUN IDLE "--set 'evaluate.caches=[]' --set cache.rotate=false --set "
-                             "stage2.cache=q8+rotate");
-    must_run(state, "grep -q 'stage2: its rotation changes nothing: of its' $T/run/train.log");
+#define VAIN                                                                                       \
+    RUN IDLE "--set 'evaluate.caches=[]' --set cache.rotate=false --set stage2.cache=q8+rotate "
+#define IS_VAIN "'^\\(.* \\)\\?rope4-rank3 stage2: its rotation changes nothing: of its' "
+    must_run(state, VAIN "--dry-run > $T/dry && grep -q " IS_VAIN "$T/dry");
+    must_run(state, VAIN);
+    must_run(state, "grep -q " IS_VAIN "$T/run/train.log");
     must_run(state, RUN "--dry-run --set 'run.steps=[\"baseline\",\"rank\",\"svd\"]' --set "
                         "stage2.cache=q8 > $T/dry && ! grep -q 'attention reads' $T/dry && "
                         "grep -q '^not used: .*stage2.*, for run.steps lacks' $T/dry");
+}
+
+/* A kind that is trained for and in no score is said, in the dry run and the log; one that is in a score,
+ * once what rotates nothing is left out, is not. */
+static void test_trained_unscored(void **state)
+{
+#define UNSCORED "stage2: no score is over such a cache: neither cache.\\* nor evaluate.caches is "
+#define TOWARDS                                                                                    \
+    RUN "--set sweep.low_rank=[3] --set data.eval[1].limit=3 --set stage2.cache=q8+q2+rotate "
+    static const char *const scored[] = {
+        "cache.rope=q8 --set cache.latent=q2", "'evaluate.caches=[\"q4\",\"q8+q2\"]'",
+        "data.eval=[] --set 'run.steps=[\"baseline\",\"rank\",\"svd\",\"stage2\"]'"};
+    char line[900];
+
+    must_run(
+        state, TOWARDS
+        "--dry-run --set 'evaluate.caches=[\"q8\"]' > $T/dry && grep -q '^rope4-rank3 " UNSCORED
+        "' $T/dry");
+    must_run(state, TOWARDS "&& grep -q 'rope4-rank3 " UNSCORED "' $T/run/train.log");
+    for (int i = 0; i < 3; i++) {
+        snprintf(line, sizeof line,
+                 TOWARDS "--dry-run --set run.dir=$T/run%d --set %s > $T/dry && "
+                         "! grep -q '" UNSCORED "' $T/dry && grep -q 'attention reads' $T/dry",
+                 i, scored[i]);
+        must_run(state, line);
+    }
+}
+
+/* A tensor of the model in $T/large, `times` as large. */
+static void enlarge(void *const *state, const char *tensor, float times)
+{
+    const char *path = tmpdir_path(state, "large/model.safetensors");
+    long long begin, end;
+    uint64_t header = 0;
+    size_t len;
+    char *text = slurp(path, &len);
+    char *at = strstr(text + 8, tensor);
+
+    memcpy(&header, text, sizeof header);
+    assert_non_null(at);
+    assert_non_null(at = strstr(at, "data_offsets"));
+    assert_int_equal(sscanf(at, "data_offsets\":[%lld,%lld]", &begin, &end), 2);
+    for (long long i = begin; i < end; i += (long long)sizeof(float)) {
+        float v;
+        memcpy(&v, text + 8 + header + i, sizeof v);
+        v *= times;
+        memcpy(text + 8 + header + i, &v, sizeof v);
+    }
+    spill(path, text, len);
+    free(text);
+}
+
+/* A row that its kind cannot hold is named, by layer, value and limit. A loss that is no number is blamed on
+ * no kind, and its NaN has no sign. */
+static void test_trained_too_large(void **state)
+{
+#define LARGE                                                                                      \
+    RUN "--set model.path=$T/large --set run.dir=$T/no --set "                                     \
+        "'run.steps=[\"rank\",\"svd\",\"stage2\"]' --set data.eval=[] "
+    must_run(state, RUN "--set 'run.steps=[\"baseline\"]' && cp -r $T/run/baseline/model $T/large");
+    enlarge(state, "layers.1.self_attn.k_proj.weight", 1e6f);
+    must_fail(state, LARGE "--set stage2.cache=q8", "stage2: a rotated key of layer 1 became ");
+    must_say(state,
+             ", and q8, as stage2.cache packs it, holds up to 65504, at step 1, before the first "
+             "checkpoint: try a smaller lr, or bf16 there, which holds all");
+    must_fail(state, LARGE "--set stage2.cache=bf16+q4+rotate --resume", "stage2.cache");
+    must_run(state, "rm -r $T/no");
+    must_fail(state, LARGE "--set stage2.cache=bf16+q4+rotate",
+              "stage2: a key or latent of layer 1 became ");
+    must_say(state, ", and q4, as stage2.cache packs it, holds up to 65504, at step 1");
+    must_run(state, "rm -r $T/no");
+    must_run(state, LARGE "--set stage2.cache=bf16");
+    enlarge(state, "model.norm.weight", 2e38f);
+    must_fail(
+        state, LARGE "--set 'run.steps=[\"baseline\"]' --set run.dir=$T/no2",
+        "baseline: the loss became nan at step 1, before the first checkpoint: try a smaller lr");
 }
 
 static void test_refused(void **state)
@@ -231,6 +311,8 @@ int main(void)
         program_test(test_choices),
         program_test(test_trained),
         program_test(test_trained_said),
+        program_test(test_trained_unscored),
+        program_test(test_trained_too_large),
         program_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

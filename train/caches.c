@@ -221,6 +221,17 @@ bool caches_other(const struct config *c, int64_t i, const struct model *m, stru
            !caches_idle(k, m) && !same_kind(k, &own);
 }
 
+bool caches_unscored(const struct config *c, const struct model *m, const struct cache_kind *k)
+{
+    struct cache_kind want = *k, other = caches_own(c, m);
+
+    want.rotate = want.rotate && cache_rotates(m);
+    if (!caches_used(c) || same_kind(&want, &other)) return false;
+    for (int64_t i = 0; i < c->evaluate.caches.n; i++)
+        if (caches_other(c, i, m, &other) && same_kind(&want, &other)) return false;
+    return true;
+}
+
 bool caches_used(const struct config *c)
 {
     return c->data.eval.n && (config_has_step(c, STEP_STAGE1) || config_has_step(c, STEP_STAGE2) ||

@@ -29,6 +29,10 @@ bool caches_other(const struct config *c, int64_t i, const struct model *m, stru
 /* Whether that is so as the kind's rotation rotates nothing of it. */
 bool caches_idle(const struct cache_kind *k, const struct model *m);
 #define CACHES_IDLE "of its latents no width is a multiple of 8, so nothing of them is rotated"
+/* Whether m is scored, but with no kind that holds it as kind k does, in which it was trained. */
+bool caches_unscored(const struct config *c, const struct model *m, const struct cache_kind *k);
+#define CACHES_UNSCORED                                                                            \
+    "no score is over such a cache: neither cache.* nor evaluate.caches is of that kind"
 /* Whether the run scores models with kinds of cache. */
 bool caches_used(const struct config *c);
 

@@ -151,6 +151,7 @@ static bool open_held(struct trainer *t, struct err *e)
              cache_kind_text(text, &kind));
     if (caches_idle(&kind, t->m))
         log_line("%s %s: its rotation changes nothing: " CACHES_IDLE, point, phase);
+    if (caches_unscored(&t->r->c, t->m, &kind)) log_line("%s %s: " CACHES_UNSCORED, point, phase);
     return cache_how_new(&t->held, t->m, &kind, e);
 }
 

@@ -155,17 +155,55 @@ static void show_teachers(const struct forecast *p)
     }
 }
 
+static struct model mla_of(const struct forecast *p, const struct forecast_model *c)
+{
+    return (struct model){.cfg = p->base.cfg,
+                          .state = ATTN_MLA,
+                          .method = c->state.method,
+                          .cross = c->state.cross,
+                          .rope_dim = c->state.rope_dim,
+                          .rope_dims = c->state.rope_dims,
+                          .latent = c->state.latent,
+                          .latents = c->state.latents};
+}
+
+/* The name of its point. */
+static const char *point_of(char name[96], const struct forecast_model *c)
+{
+    snprintf(name, 96, "%.*s", (int)strcspn(c->name, " "), c->name);
+    return name;
+}
+
+/* What of it is for nothing, at the points of a recipe. */
+static void say_vain(const struct forecast *p, int64_t recipe, const struct cache_kind *k)
+{
+    char name[96];
+
+    for (int64_t i = 1; i < p->n; i++) {
+        const struct forecast_model *c = &p->models[i];
+        const struct model mla = mla_of(p, c);
+        if (c->state.state != ATTN_MLA || c->point.recipe != recipe) continue;
+        if (caches_idle(k, &mla))
+            log_line("%s stage2: its rotation changes nothing: " CACHES_IDLE, point_of(name, c));
+        if (caches_unscored(recipes_config(&p->r->c, recipe), &mla, k))
+            log_line("%s stage2: " CACHES_UNSCORED, point_of(name, c));
+    }
+}
+
 /* The stage 2 that reads its tokens as they will be cached. */
 static void show_trained_caches(const struct forecast *p)
 {
     const struct config *all = &p->r->c;
 
     for (int64_t k = 0; k < recipes_count(all) && run_has_step(p->r, STEP_STAGE2); k++) {
-        const char *name = recipes_name(all, k), *kind = recipes_config(all, k)->stage2.cache;
-        if (kind)
-            log_line("%s%sstage2: attention reads tokens as a cache in %s holds them, with "
-                     "straight-through gradients",
-                     name, *name ? " " : "", kind);
+        const struct config_phase *stage2 = &recipes_config(all, k)->stage2;
+        const char *name = recipes_name(all, k);
+        struct cache_kind kind;
+        if (!caches_trained(stage2, &kind)) continue;
+        log_line("%s%sstage2: attention reads tokens as a cache in %s holds them, with "
+                 "straight-through gradients",
+                 name, *name ? " " : "", stage2->cache);
+        say_vain(p, k, &kind);
     }
 }
 
@@ -205,6 +243,8 @@ static void show_kinds(const struct config *c, const struct model *m, const char
         log_line("%-*s %12s %12s %s", width, name, unit_count(t[0], bytes),
                  unit_percent(t[1], bytes / full), cache_kind_text(text, &kind));
     }
+    if (caches_idle(&(struct cache_kind){.rotate = c->cache.rotate}, m))
+        log_line("%s: cache.rotate changes nothing: " CACHES_IDLE, name);
 }
 
 /* In what the table is below what a run measures. */
@@ -242,18 +282,6 @@ static bool all_f32(const struct config *all)
     return true;
 }
 
-static struct model mla_of(const struct forecast *p, const struct forecast_model *c)
-{
-    return (struct model){.cfg = p->base.cfg,
-                          .state = ATTN_MLA,
-                          .method = c->state.method,
-                          .cross = c->state.cross,
-                          .rope_dim = c->state.rope_dim,
-                          .rope_dims = c->state.rope_dims,
-                          .latent = c->state.latent,
-                          .latents = c->state.latents};
-}
-
 /* Bytes that a token takes while models are scored. */
 static void show_all_kinds(const struct forecast *p, int width)
 {
@@ -267,8 +295,7 @@ static void show_all_kinds(const struct forecast *p, int width)
         const struct forecast_model *c = &p->models[i];
         const struct model mla = mla_of(p, c);
         if (c->state.state != ATTN_MLA || i == 0) continue;
-        snprintf(name, sizeof name, "%.*s", (int)strcspn(c->name, " "), c->name);
-        show_kinds(recipes_config(&p->r->c, c->point.recipe), &mla, name, width);
+        show_kinds(recipes_config(&p->r->c, c->point.recipe), &mla, point_of(name, c), width);
     }
     say_beyond(&p->r->c);
 }
@@ -299,8 +326,7 @@ static void show_cache(const struct forecast *p)
         const struct forecast_model *c = &p->models[i];
         const struct model mla = mla_of(p, c);
         if (c->state.state != ATTN_MLA) continue;
-        snprintf(name, sizeof name, "%.*s", (int)strcspn(c->name, " "), c->name);
-        show_cache_row(width, name, model_cache_values(&mla), full, layers);
+        show_cache_row(width, point_of(name, c), model_cache_values(&mla), full, layers);
     }
     if (guesses_splits(&p->r->c))
         log_line("The run finds how to split each size: a quarter rotated is assumed here.");
