@@ -270,24 +270,57 @@ static bool add_entry(struct dataset *d, struct dataset_entry *entry, struct dra
     return true;
 }
 
+static bool is_grouped(const struct dataset *d)
+{
+    return d->metric && (d->metric->index || d->metric->pairs);
+}
+
+/* A sample behind the limit: its group may lack it. */
+static bool pass_entry(struct dataset *d, const struct dataset_entry *entry, struct draft *f,
+                       struct err *e)
+{
+    enum drop_reason reason;
+    struct err why = {0};
+
+    if (!draft_make(f, d, entry, NULL, &reason, &why)) /* a limit cuts nothing usable there */
+        return (!why.machine && reason != DROPS) || (*e = why, false);
+    if (f->c.by.metric != d->metric) return true;
+    if (!mem_grow(&d->behind, &d->cap_behind, d->n_behind + 1, sizeof *d->behind, e)) return false;
+    d->behind[d->n_behind++] = benchmark_unit(&f->c.by);
+    return true;
+}
+
+/* The first entry of a group; -1: none is there. */
+static int64_t first_of(const struct dataset *d, const struct slots *groups, uint64_t group)
+{
+    uint64_t step = 0;
+    int64_t first;
+
+    while ((first = slots_next(groups, group, &step)) >= 0)
+        if (d->entries[first].group == group) break;
+    return first;
+}
+
 /* Numbers the units: groups by their first entry. */
 static bool count_units(struct dataset *d, struct err *e)
 {
-    const bool grouped = d->metric && (d->metric->index || d->metric->pairs);
+    const bool grouped = is_grouped(d);
     struct slots groups = {0}; /* of first entries, by the group's hash */
     bool ok = true;
 
     d->units = 0;
     for (int64_t i = 0; ok && i < d->n; i++) {
         struct dataset_entry *entry = &d->entries[i];
-        uint64_t step = 0;
-        int64_t first = -1;
-        while (grouped && (first = slots_next(&groups, entry->group, &step)) >= 0)
-            if (d->entries[first].group == entry->group) break;
+        const int64_t first = grouped ? first_of(d, &groups, entry->group) : -1;
+        entry->behind = 0;
         entry->unit = first < 0 ? d->units++ : d->entries[first].unit;
         if (!grouped || first >= 0) continue;
         ok = slots_reserve(&groups, d->units, e);
         if (ok) slots_put(&groups, entry->group, i);
+    }
+    for (size_t i = 0; ok && i < d->n_behind; i++) {
+        const int64_t first = first_of(d, &groups, d->behind[i]);
+        if (first >= 0) d->entries[first].behind++;
     }
     slots_free(&groups);
     return ok;
@@ -343,7 +376,8 @@ static bool index_source(struct dataset *d, int32_t i, struct sha256 *sum, struc
     ok = json_scan_open(&scan, d->maps[i].data, d->maps[i].size, source->path, e);
     while (ok && found) {
         ok = json_scan_next(&scan, &begin, &end, &found, e);
-        if (!ok || !found || (source->limit && d->n - before == source->limit)) break;
+        const bool past = source->limit && d->n - before == source->limit;
+        if (!ok || !found || (past && !is_grouped(d))) break;
         struct dataset_entry entry = {.source = i,
                                       .begin = (int64_t)begin,
                                       .end = (int64_t)end,
@@ -351,7 +385,8 @@ static bool index_source(struct dataset *d, int32_t i, struct sha256 *sum, struc
                                       .col = scan.place.col,
                                       .first_of_line = scan.first_of_line};
         say_progress(&scan, start);
-        ok = signals_go_on(e) && add_entry(d, &entry, &f, e);
+        ok =
+            signals_go_on(e) && (past ? pass_entry(d, &entry, &f, e) : add_entry(d, &entry, &f, e));
     }
     if (ok && scan.count == 0)
         ok = err_set(e, "%s: an empty list: no sample is in it", source->path);
@@ -401,6 +436,7 @@ void dataset_close(struct dataset *d)
     free(d->entries);
     free(d->images);
     free(d->refs);
+    free(d->behind);
     slots_free(&d->slots);
     free(d->left_out);
     unused_free(&d->unused);

@@ -98,6 +98,7 @@ struct dataset_entry {
     int32_t options;    /* of its benchmark that are not missing */
     bool by_letter;     /* the expected answer is an option's letter */
     bool first_of_line; /* no sample before it begins on its line */
+    int64_t behind;     /* of a unit's first: usable samples of the unit that the limit cuts off */
 };
 
 struct dataset {
@@ -109,6 +110,8 @@ struct dataset {
     int64_t n;
     const struct metric *metric; /* of all samples; NULL: plain, or none is read */
     int64_t units;               /* n, where the metric needs no whole groups */
+    uint64_t *behind;            /* [n_behind] the groups of what the limit cuts off, if it does */
+    size_t n_behind, cap_behind;
     size_t cap_entries;
     struct dataset_image *images; /* each image once */
     int64_t n_images;

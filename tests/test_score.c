@@ -244,6 +244,12 @@ static void test_options(void **state)
     must_say(state, "bare.jsonl:1:1: has \"choices\", which are only read with a \"metric\"");
 }
 
+#define DRY(file, more)                                                                            \
+    "$B/mha2mla-train --config $C --set run.dir=$T/dry --dry-run --set "                           \
+    "'data.train=[{\"path\":\"'$T'"                                                                \
+    "/train.jsonl\"}]' --set 'data.eval=[{\"path\":\"'$T'/" file "\",\"name\":\"bench\"" more      \
+    "}]' "
+
 /* Groups are taken whole: rows of a question, the questions of a pair; and a setting overrides. */
 static void test_choice(void **state)
 {
@@ -275,7 +281,13 @@ static void test_choice(void **state)
         state,
         RUN "--set run.dir=$T/other --dry-run --set 'data.eval=[{\"path\":\"'$T'/pairs.jsonl\","
             "\"name\":\"pairs\",\"limit\":9}]'",
-        "pairs.jsonl:2: its picture (\"group\") has 1 usable sample, and metric mme needs two");
+        "pairs.jsonl:2: its picture (\"group\") has 1 usable sample, and metric mme needs two of "
+        "each: \"limit\" cuts the pair");
+    must_run(state, "sed 12d $T/pairs.jsonl > $T/half.jsonl");
+    must_fail(
+        state, DRY("half.jsonl", ",\"limit\":15"),
+        "half.jsonl:4: its picture (\"group\") has 1 usable sample, and metric mme needs two of "
+        "each\n");
     must_run(state, "sed '3s/pope/anls/' $T/pope.jsonl > $T/mixed.jsonl");
     must_fail(state,
               RUN "--set 'data.eval=[{\"path\":\"'$T'/mixed.jsonl\"}]' --set run.dir=$T/other",
@@ -284,25 +296,24 @@ static void test_choice(void **state)
                         "--set run.dir=$T/other --dry-run");
 }
 
-#define DRY(file, more)                                                                            \
-    "$B/mha2mla-train --config $C --set run.dir=$T/dry --dry-run --set "                           \
-    "'data.train=[{\"path\":\"'$T'"                                                                \
-    "/train.jsonl\"}]' --set 'data.eval=[{\"path\":\"'$T'/" file "\",\"name\":\"bench\"" more      \
-    "}]' "
-
-/* A limit that leaves a question of MMBench some of its rows is refused; what a file has is said. */
+/* A limit that leaves a question of MMBench some of its rows is refused; what a file has is said, also
+ * where a limit cuts nothing usable. */
 static void test_turns(void **state)
 {
     must_fail(state, DRY("bench.jsonl", ",\"limit\":9"),
               "data.eval bench: \"limit\" cuts 7 of 8 questions, such as that of");
     must_fail(state, DRY("bench.jsonl", ",\"limit\":15"), "\"limit\" cuts 1 of 8 questions");
+    must_fail(state, DRY("bench.jsonl", ",\"limit\":8"), "\"limit\" cuts 8 of 8 questions");
+    must_fail(state, DRY("bench.jsonl", ",\"limit\":3"), "\"limit\" cuts 3 of 3 questions");
+    must_run(state, "head -8 $T/bench.jsonl > $T/rows.jsonl");
+    must_run(state, DRY("rows.jsonl", ",\"limit\":3") "> $T/dry.txt");
     must_run(state, DRY("bench.jsonl",
                         ",\"limit\":16") "> $T/dry.txt && ! grep -q 'rows than' $T/dry.txt");
     must_run(state,
-             DRY("bench.jsonl", ",\"limit\":8") "> $T/dry.txt && grep -q 'data.eval bench: has "
-                                                "one row of each question, none with its options "
-                                                "turned: its gpt_eval_score and "
-                                                "the like are those of single rows' $T/dry.txt");
+             DRY("rows.jsonl", ",\"limit\":8") "> $T/dry.txt && grep -q 'data.eval bench: has "
+                                               "one row of each question, none with its options "
+                                               "turned: its gpt_eval_score and "
+                                               "the like are those of single rows' $T/dry.txt");
     must_run(state, "sed 12d $T/bench.jsonl > $T/short.jsonl");
     must_run(state,
              DRY("short.jsonl", "") "> $T/dry.txt && grep -q 'data.eval bench: 1 of 8 questions "
@@ -310,6 +321,14 @@ static void test_turns(void **state)
                                     ".*short.jsonl:4: they are' $T/dry.txt");
     must_run(state,
              DRY("short.jsonl", ",\"limit\":30") "> $T/dry.txt && grep -q '1 of 8' $T/dry.txt");
+    must_run(state,
+             "sed '12s/train-0/none-0/; 16s/mmbench/nothing/' $T/bench.jsonl > $T/bad.jsonl");
+    for (int limit = 14; limit <= 16; limit++) {
+        char command[600];
+        snprintf(command, sizeof command, DRY("bad.jsonl", ",\"limit\":%d") "> $T/dry.txt", limit);
+        must_run(state, command);
+        must_run(state, "grep -q '2 of 8 questions have fewer rows than options' $T/dry.txt");
+    }
 }
 
 /* Letters of one token are scored before a packed prompt is read, so exact prompts would measure nothing;

@@ -22,9 +22,10 @@ static bool check_pairs(const struct dataset *d, const char *name, struct err *e
         if (n[entry->unit] != 2)
             ok = err_set(e,
                          "data.eval %s: %s:%lld: its picture (\"group\") has %lld usable sample%s, "
-                         "and metric %s needs two of each: does \"limit\" cut a pair?",
+                         "and metric %s needs two of each%s",
                          name, d->sources[entry->source].path, (long long)entry->line,
-                         (long long)n[entry->unit], plural(n[entry->unit]), d->metric->name);
+                         (long long)n[entry->unit], plural(n[entry->unit]), d->metric->name,
+                         entry->behind ? ": \"limit\" cuts the pair" : "");
     }
     free(n);
     return ok;
@@ -33,14 +34,15 @@ static bool check_pairs(const struct dataset *d, const char *name, struct err *e
 /* What a set of questions with turned options has: of each its rows, one for each of its options. */
 struct turns {
     int64_t questions, few, several; /* with too few rows; with more than one */
-    int64_t first;                   /* entry of the first that has too few */
+    int64_t cut;                     /* with too few, as the limit cuts some off */
+    int64_t first, first_cut;        /* entries of the first of them */
 };
 
 static bool count_turns(const struct dataset *d, struct turns *t, struct err *e)
 {
     int64_t *rows = mem_new((size_t)d->units, sizeof *rows, "rows of questions", e);
 
-    *t = (struct turns){.questions = d->units, .first = -1};
+    *t = (struct turns){.questions = d->units, .first = -1, .first_cut = -1};
     for (int64_t i = 0; rows && i < d->n; i++)
         rows[d->entries[i].unit]++;
     for (int64_t i = 0; rows && i < d->n; i++) {
@@ -50,6 +52,8 @@ static bool count_turns(const struct dataset *d, struct turns *t, struct err *e)
         if (*n < d->entries[i].options) {
             t->few++;
             if (t->first < 0) t->first = i;
+            t->cut += d->entries[i].behind > 0;
+            if (t->first_cut < 0 && d->entries[i].behind) t->first_cut = i;
         }
         *n = 0;
     }
@@ -57,18 +61,9 @@ static bool count_turns(const struct dataset *d, struct turns *t, struct err *e)
     return rows;
 }
 
-static int64_t samples_read(const struct dataset *d)
-{
-    int64_t n = d->n;
-
-    for (int i = 0; i < DROPS; i++)
-        n += d->dropped[i];
-    return n;
-}
-
 /* A question of MMBench is right if all its rows are: one that has only some of them is easier. A limit
  * that makes such is refused; what a file has is said. */
-static bool check_turns(const struct dataset *d, const char *name, int64_t limit, struct err *e)
+static bool check_turns(const struct dataset *d, const char *name, struct err *e)
 {
     const struct dataset_entry *first;
     struct turns t;
@@ -76,21 +71,21 @@ static bool check_turns(const struct dataset *d, const char *name, int64_t limit
     if (!d->metric || !d->metric->index || !d->o.asked || d->n == 0) return true;
     if (!count_turns(d, &t, e)) return false;
     if (t.few == 0) return true;
-    first = &d->entries[t.first];
+    first = &d->entries[t.cut ? t.first_cut : t.first];
+    if (t.cut)
+        return err_set(
+            e,
+            "data.eval %s: \"limit\" cuts %lld of %lld questions, such as that of %s:%lld: "
+            "they have fewer rows than options, and would be easier: leave it out, and "
+            "set evaluate.samples, which takes whole questions",
+            name, (long long)t.cut, (long long)t.questions, d->sources[first->source].path,
+            (long long)first->line);
     if (t.several == 0) {
         log_line("data.eval %s: has one row of each question, none with its options turned: its "
                  "%s and the like are those of single rows",
                  name, d->metric->figures->name);
         return true;
     }
-    if (limit > 0 && samples_read(d) >= limit)
-        return err_set(
-            e,
-            "data.eval %s: \"limit\" cuts %lld of %lld questions, such as that of %s:%lld: "
-            "they have fewer rows than options, and would be easier: leave it out, and "
-            "set evaluate.samples, which takes whole questions",
-            name, (long long)t.few, (long long)t.questions, d->sources[first->source].path,
-            (long long)first->line);
     log_line("data.eval %s: %lld of %lld questions have fewer rows than options, such as that of "
              "%s:%lld: they are easier than the others",
              name, (long long)t.few, (long long)t.questions, d->sources[first->source].path,
@@ -98,7 +93,7 @@ static bool check_turns(const struct dataset *d, const char *name, int64_t limit
     return true;
 }
 
-bool groups_check(const struct dataset *d, const char *name, int64_t limit, struct err *e)
+bool groups_check(const struct dataset *d, const char *name, struct err *e)
 {
-    return check_pairs(d, name, e) && check_turns(d, name, limit, e);
+    return check_pairs(d, name, e) && check_turns(d, name, e);
 }

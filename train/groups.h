@@ -4,8 +4,8 @@
 
 #include "data/dataset.h"
 
-/* Refuses a set of which "limit" (0: none) or what is missing leaves a group that cannot be counted, and
+/* Refuses a set of which "limit" or what is missing leaves a group that cannot be counted, and
  * says what else is not whole. A set of another metric, or that is not asked, is fine. */
-bool groups_check(const struct dataset *d, const char *name, int64_t limit, struct err *e);
+bool groups_check(const struct dataset *d, const char *name, struct err *e);
 
 #endif

@@ -209,7 +209,7 @@ static bool open_sets(struct run *r, const struct dataset_options *o, struct err
         r->n_eval = i + 1;
         log_samples(&r->eval[i].data, r->eval[i].name);
         if (!run_report_drops(r, &r->eval[i].data, r->eval[i].name, e) ||
-            !groups_check(&r->eval[i].data, r->eval[i].name, eval[i].limit, e))
+            !groups_check(&r->eval[i].data, r->eval[i].name, e))
             return false;
         log_line("data.eval %s: %lld sample%s%s%s", r->eval[i].name, (long long)r->eval[i].data.n,
                  plural(r->eval[i].data.n), r->eval[i].data.metric ? ", scored by " : "",
