@@ -34,7 +34,8 @@ bool desk_load(struct desk *d, const char *dir, const struct talker_options *how
 {
     CHECK(how->seats <= DESK_SEATS);
     if (!talker_open(&d->talker, dir, how, NULL, e)) return false;
-    d->talker.o.limited_by = "the model's limit"; /* clients need not know its files */
+    if (!answer_fits(&d->talker, e)) return false; /* else every request would fail */
+    d->talker.o.limited_by = "the model's limit";  /* clients need not know its files */
     for (int64_t i = 0; i < d->talker.seats; i++)
         if (!choose_open(&d->seats[i].choose, &how->sampling, 0, d->talker.choose.vocab, e))
             return false;
@@ -268,6 +269,7 @@ static void take(struct desk *d, struct seat *s, struct job *job)
 
     s->job = job;
     s->used = ++d->taken;
+    s->turn = ++d->turns;
     s->choose.how = job->how;
     rng_seed(&s->choose.rng, job->seed, 0);
     s->asking = (struct asking){.prompt = &job->prompt,
@@ -338,7 +340,7 @@ static bool can_go_on(struct desk *d, struct seat *s, struct pixels *p)
     return false;
 }
 
-/* The seat of the next prompt in the order in which they came, after that of `after` (NULL: the first). */
+/* The seat of the next prompt in the order of their last turns, after that of `after` (NULL: the first). */
 static struct seat *next_prompt(struct desk *d, const struct seat *after)
 {
     struct seat *next = NULL;
@@ -346,8 +348,8 @@ static struct seat *next_prompt(struct desk *d, const struct seat *after)
     for (int64_t i = 0; i < d->talker.seats; i++) {
         struct seat *s = &d->seats[i];
         if (!s->job || s->making.g.n || !s->making.t) continue;
-        if (after && s->used <= after->used) continue;
-        if (!next || s->used < next->used) next = s;
+        if (after && s->turn <= after->turn) continue;
+        if (!next || s->turn < next->turn) next = s;
     }
     return next;
 }
@@ -368,7 +370,7 @@ static void step_prompt(struct desk *d, struct seat *s, const struct pixels *p)
     note_step(d, s, ok, &e);
 }
 
-/* A step of the first prompt that can go on; false: none can. */
+/* A step of the first prompt that can go on, which then waits for the others' turns; false: none can. */
 static bool step_prompts(struct desk *d)
 {
     struct seat *s = next_prompt(d, NULL);
@@ -376,7 +378,10 @@ static bool step_prompts(struct desk *d)
 
     while (s && !can_go_on(d, s, &p))
         s = next_prompt(d, s);
-    if (s) step_prompt(d, s, &p);
+    if (s) {
+        s->turn = ++d->turns;
+        step_prompt(d, s, &p);
+    }
     pixels_free(&p);
     return s;
 }

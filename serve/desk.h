@@ -1,8 +1,9 @@
 /* desk.h - where answers are ordered and made. One thread owns the model and works; others put jobs
  * into its queue and wait. Up to `seats` answers are made together: a job takes a seat as soon as one
  * is free, its prompt is computed part by part between the other answers' tokens, and it leaves when
- * it ends; where a part has pictures that are still to be decoded, the others go on meanwhile. An
- * answer's tokens are the same bits whatever the others are (talk/answer.c). */
+ * it ends; where a part has pictures that are still to be decoded, the others go on meanwhile. Prompts
+ * take turns, a part or a picture each. An answer's tokens are the same bits whatever the others are
+ * (talk/answer.c). */
 #ifndef SERVE_DESK_H
 #define SERVE_DESK_H
 
@@ -41,6 +42,7 @@ struct seat {
     struct making making;
     struct choose choose;
     int64_t used; /* when it was last taken */
+    int64_t turn; /* when its prompt last had one: the oldest is next */
 };
 
 struct desk {
@@ -55,6 +57,7 @@ struct desk {
     struct talker talker;
     struct seat seats[DESK_SEATS];
     int64_t taken; /* seats ever taken */
+    int64_t turns; /* of prompts, ever */
 };
 
 /* Sets up locks; desk_close is to follow. */

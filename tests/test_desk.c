@@ -130,6 +130,7 @@ static struct {
     atomic_bool *flag;
     atomic_int inside, most, calls;
     atomic_bool came, late;
+    const uint8_t *read[8]; /* the pictures' bytes, of the first calls */
 } gate;
 
 static void slow_read(struct pixels *p, const struct run *r, const struct dataset_image *img)
@@ -138,7 +139,8 @@ static void slow_read(struct pixels *p, const struct run *r, const struct datase
 
     *p = (struct pixels){.values = NULL};
     if (now > atomic_load(&gate.most)) atomic_store(&gate.most, now);
-    atomic_fetch_add(&gate.calls, 1);
+    const int call = atomic_fetch_add(&gate.calls, 1);
+    if (call < 8) gate.read[call] = img->inside.data;
     atomic_store(&gate.came, true);
     if (gate.until && !desk_wait(&gate.o->desk, gate.until, SIZE_MAX, PATIENCE))
         atomic_store(&gate.late, true);
@@ -234,6 +236,35 @@ static void test_one_at_a_time(void **state)
     free(want);
 }
 
+/* A request with one picture has its turn behind one of an earlier request that has several. */
+static void test_turns(void **state)
+{
+    enum { PICTURES = 3 };
+    struct office o;
+    struct job many, one;
+    atomic_bool open = false;
+
+    begin(&o, 2, slow_read);
+    make_job(state, &o, &many, PICTURES);
+    make_job(state, &o, &one, 1);
+    set_gate(&o, NULL, &open);
+    put(&o, &many);
+    wait_came();
+    put(&o, &one);
+    wait_seated(&o, &one);
+    atomic_store(&open, true);
+    wait_done(&o, &one);
+    wait_done(&o, &many);
+    assert_false(atomic_load(&gate.late));
+    assert_int_equal(atomic_load(&gate.calls), PICTURES + 1);
+    assert_ptr_equal(gate.read[0], many.request.pictures[0].data);
+    assert_ptr_equal(gate.read[1], one.request.pictures[0].data);
+    assert_ptr_equal(gate.read[2], many.request.pictures[1].data);
+    job_free(&many);
+    job_free(&one);
+    end(&o);
+}
+
 /* One whose picture waits for the decoder is given up at once; one whose picture is in it, when that is
  * decoded; and the next is answered. */
 static void *drop(void *arg)
@@ -315,10 +346,8 @@ static void test_bad(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        program_test(test_goes_on),
-        program_test(test_one_at_a_time),
-        program_test(test_left),
-        program_test(test_bad),
+        program_test(test_goes_on), program_test(test_one_at_a_time), program_test(test_turns),
+        program_test(test_left),    program_test(test_bad),
     };
 
     return cmocka_run_group_tests_name("desk", tests, NULL, NULL);
