@@ -131,8 +131,9 @@ static bool take_option(struct parsing *p, int c, char **argv, struct err *e)
         fputs(usage, stdout);
         return false;
     default:
-        return err_set(e, "%s: unknown option, or its value is missing; see --help",
-                       argv[optind - 1]);
+        if (c == ':' && optopt == CACHE) return talker_check_cache("", e);
+        if (optopt == 'n') optopt = LENGTH;
+        return option_refuse(&(struct refused){argv[optind - 1], c, optopt, numbers, NUMBERS}, e);
     }
 }
 
@@ -172,7 +173,7 @@ bool options_parse(struct options *o, int argc, char **argv, struct err *e)
     o->stops = mem_new((size_t)argc, sizeof *o->stops, "options", e);
     if (!o->images || !o->stops) return false;
     opterr = 0;
-    while ((c = getopt_long(argc, argv, "p:n:", known, NULL)) != -1)
+    while ((c = getopt_long(argc, argv, ":p:n:", known, NULL)) != -1)
         if (!take_option(&p, c, argv, e)) return false;
     if (optind == argc) return err_set(e, "MODEL_DIR is missing; see --help");
     if (optind + 1 < argc)

@@ -54,10 +54,11 @@ static bool check(const struct cache_kind *k, const char *name, struct err *e)
     const struct row_form *rope = k->form[CACHE_ROPE], *latent = k->form[CACHE_VALUE];
 
     if (k->rotate && latent->most <= 0)
-        return err_set(e,
-                       "\"%.40s\": latents in %s need no rotation: it is for those that are packed "
-                       "as q8, q4 or q2",
-                       name, latent->name);
+        return err_set(
+            e,
+            "\"%.40s\": latents in %s need no rotation: it is for those that are packed, "
+            "as in q8",
+            name, latent->name);
     if (k->exact && !rope->pack && !latent->pack)
         return err_set(e,
                        "\"%.40s\": nothing is packed, so prompts are exact in any case: leave "
@@ -82,20 +83,42 @@ bool cache_kind_waits(const struct cache_kind *k)
     return k->form[CACHE_ROPE]->run || k->form[CACHE_VALUE]->run;
 }
 
-bool cache_kind_read(struct cache_kind *k, const char *name, struct err *e)
+/* Forms and options; there_are: what is allowed. */
+static bool take_words(struct cache_kind *k, const char *name, const char *there_are, struct err *e)
 {
     int forms = 0;
+
+    for (const char *at = name;; at++) {
+        const size_t n = strcspn(at, "+");
+        if (!take_word(k, at, n, &forms))
+            return err_set(e, "\"%.40s\" is no kind of cache; there are %s", name, there_are);
+        if (!*(at += n)) return true;
+    }
+}
+
+bool cache_kind_read(struct cache_kind *k, const char *name, struct err *e)
+{
     bool is;
 
     *k = cache_kind_f32();
     if (!evict_read(&k->evict, name, &is, e)) return false;
-    if (is) return true;
-    for (const char *at = name;; at++) {
-        const size_t n = strcspn(at, "+");
-        if (!take_word(k, at, n, &forms))
-            return err_set(e, "\"%.40s\" is no kind of cache; there are " CACHE_KIND_NAMES, name);
-        if (!*(at += n)) break;
-    }
+    return is || (take_words(k, name, CACHE_KIND_NAMES, e) && check(k, name, e));
+}
+
+bool cache_kind_read_kept(struct cache_kind *k, const char *name, struct err *e)
+{
+    struct err unused;
+    bool is;
+
+    *k = cache_kind_f32();
+    evict_read(&k->evict, name, &is, &unused);
+    if (!is && !take_words(k, name, CACHE_KIND_KEPT, e)) return false;
+    if (is || k->exact || cache_kind_waits(k))
+        return err_set(
+            e,
+            "\"%.40s\" is for scoring only: what stays cached between turns would not be "
+            "what the prompt was read with; there are " CACHE_KIND_KEPT,
+            name);
     return check(k, name, e);
 }
 

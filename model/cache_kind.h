@@ -24,12 +24,16 @@ struct cache_kind {
 
 /* A name is that of the form of all rows, or of the rotated keys and, behind a +, of the others; each
  * further + is followed by the name of an option. Or it is that of a rule of eviction. */
-#define CACHE_KIND_NAMES                                                                           \
+#define CACHE_KIND_KEPT                                                                            \
     "f32, bf16, q8, q4, q2, quanto2, hqq4 and hqq2, as in q8+q4 (rotated keys + latents) or "      \
-    "q8+q4+rotate; and for evaluate.caches alone q8+exact and the like, kivi4k+kivi4v+exact, "     \
-    "kivi2k+kivi2v+exact, and of the original alone " EVICT_NAMES
+    "q8+q4+rotate"
+#define CACHE_KIND_NAMES                                                                           \
+    CACHE_KIND_KEPT "; and for evaluate.caches alone q8+exact and the like, kivi4k+kivi4v+exact, " \
+                    "kivi2k+kivi2v+exact, and of the original alone " EVICT_NAMES
 enum { CACHE_KIND_TEXT = 64 };
 bool cache_kind_read(struct cache_kind *k, const char *name, struct err *e);
+/* The same of a cache that is kept between turns: the kinds that are for scoring only are refused. */
+bool cache_kind_read_kept(struct cache_kind *k, const char *name, struct err *e);
 const char *cache_kind_text(char text[CACHE_KIND_TEXT], const struct cache_kind *k);
 struct cache_kind cache_kind_f32(void);
 

@@ -123,8 +123,7 @@ bool kv_cache_check(const struct kv_cache *c, struct err *e)
     return err_set(
         e,
         "the cache: the %s of layer %lld, token %lld has a value of %g: %s holds finite "
-        "ones up to %g; f32 and bf16 hold all (a kind of evaluate.caches: --resume goes on with a "
-        "list without it)",
+        "ones up to %g; f32 and bf16 hold all",
         cache_row_names[row], (long long)(f->place / CACHE_ROWS), (long long)(f->row % c->capacity),
         isnan(f->value) ? NAN : f->value, form_of(c, row)->name, (double)form_of(c, row)->most);
 }

@@ -81,7 +81,12 @@ static bool take_text(const char **to, const char *name, struct err *e)
 {
     if (*to) return err_set(e, "%s is given twice", name);
     *to = optarg;
-    return *optarg || err_set(e, "%s: is empty", name);
+    return true;
+}
+
+static bool take_full(const char **to, const char *name, struct err *e)
+{
+    return take_text(to, name, e) && (*optarg || err_set(e, "%s: is empty", name));
 }
 
 static bool take_option(struct parsing *p, int c, char **argv, struct err *e)
@@ -92,11 +97,11 @@ static bool take_option(struct parsing *p, int c, char **argv, struct err *e)
         return number_read(&numbers[c], optarg, &p->given[c], &p->value[c], e);
     switch (c) {
     case HOST:
-        return take_text(&o->host, "--host", e);
+        return take_full(&o->host, "--host", e);
     case KEY_FILE:
-        return take_text(&o->key_file, "--api-key-file", e);
+        return take_full(&o->key_file, "--api-key-file", e);
     case CORS:
-        return take_text(&o->cors, "--cors", e);
+        return take_full(&o->cors, "--cors", e);
     case TEMPLATE:
         return take_text(&o->talker.chat_template, "--template", e);
     case CACHE:
@@ -111,8 +116,8 @@ static bool take_option(struct parsing *p, int c, char **argv, struct err *e)
         fputs(usage, stdout);
         return false;
     default:
-        return err_set(e, "%s: unknown option, or its value is missing; see --help",
-                       argv[optind - 1]);
+        if (c == ':' && optopt == CACHE) return talker_check_cache("", e);
+        return option_refuse(&(struct refused){argv[optind - 1], c, optopt, numbers, NUMBERS}, e);
     }
 }
 
@@ -180,7 +185,7 @@ bool options_parse(struct options *o, int argc, char **argv, struct err *e)
     o->names = mem_new((size_t)argc + 1, sizeof *o->names, "options", e);
     if (!o->names) return false;
     opterr = 0;
-    while ((c = getopt_long(argc, argv, "", known, NULL)) != -1)
+    while ((c = getopt_long(argc, argv, ":", known, NULL)) != -1)
         if (!take_option(&p, c, argv, e)) return false;
     if (optind == argc) return err_set(e, "MODEL_DIR is missing; see --help");
     if (optind + 1 < argc)

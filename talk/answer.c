@@ -112,6 +112,13 @@ static bool keep_cached(struct making *m, struct err *e)
     return true;
 }
 
+/* What makes room, for messages. */
+static const char *room_options(const struct talker *t)
+{
+    return t->how->seats ? "lower max_tokens (--max-tokens) or --parallel, or raise --memory-limit"
+                         : "lower -n, or raise --memory-limit";
+}
+
 /* Whether the memory limit leaves room for a cache of so many tokens a sequence. */
 static bool fits_in(const struct talker *t, int64_t tokens, struct err *e)
 {
@@ -122,10 +129,10 @@ static bool fits_in(const struct talker *t, int64_t tokens, struct err *e)
 
     return bytes <= left ||
            err_set(e,
-                   "out of memory: a KV cache of %lld x %lld tokens takes %s, the memory limit or "
-                   "the machine leaves %s",
+                   "out of memory: a KV cache of %lld x %lld tokens takes %s, --memory-limit or "
+                   "the machine leaves %s: %s",
                    (long long)t->seats, (long long)tokens, unit_bytes(text[0], bytes),
-                   unit_bytes(text[1], left));
+                   unit_bytes(text[1], left), room_options(t));
 }
 
 static bool reserve(struct talker *t, int64_t tokens, struct err *e)
@@ -139,6 +146,13 @@ static bool reserve(struct talker *t, int64_t tokens, struct err *e)
     if (!fits_in(t, tokens, e)) return false;
     return t->cache.length ? kv_cache_reserve(&t->cache, tokens, e)
                            : kv_cache_new(&t->cache, &t->m, &t->how_cached, t->seats, tokens, e);
+}
+
+bool answer_fits(const struct talker *t, struct err *e)
+{
+    const int64_t most = t->how->max_new < t->o.max_length ? t->how->max_new + 1 : t->o.max_length;
+
+    return fits_in(t, most, e);
 }
 
 /* ---- pictures ---- */

@@ -25,6 +25,10 @@ struct answer {
 };
 void answer_free(struct answer *a); /* fine on a zeroed struct */
 
+/* Whether the memory limit leaves room for the cache of the longest answer to the shortest prompt, in each
+ * seat. */
+bool answer_fits(const struct talker *t, struct err *e);
+
 /* Answers the talker's own conversation: generates, writes to `out` (NULL: does not) as it comes, and
  * adds it to the conversation. SIGINT ends it early: no failure, and what is there is the answer.
  * After a failure the conversation is as it was. */

@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 bool number_read(const struct number *n, const char *text, bool *given, double *value,
                  struct err *e)
@@ -17,4 +18,17 @@ bool number_read(const struct number *n, const char *text, bool *given, double *
     *value = v;
     *given = true;
     return true;
+}
+
+bool option_refuse(const struct refused *r, struct err *e)
+{
+    bool given = false;
+    double unused;
+
+    if (r->c == ':' && r->of < r->n_numbers) /* which says what is allowed */
+        return number_read(&r->numbers[r->of], "", &given, &unused, e);
+    if (r->c == ':') return err_set(e, "%s: its value is missing; see --help", r->arg);
+    if (r->of && strncmp(r->arg, "--", 2) == 0 && strchr(r->arg, '='))
+        return err_set(e, "%s: takes no value", r->arg);
+    return err_set(e, "%s: unknown option; see --help", r->arg);
 }

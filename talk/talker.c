@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "model/family/family.h"
 #include "train/beside.h"
+#include "train/caches.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -94,22 +95,25 @@ bool talker_check_cache(const char *name, struct err *e)
 {
     struct cache_kind kind;
 
-    if (!cache_kind_read(&kind, name, e)) return err_context(e, "--cache");
-    return (!kind.exact && !cache_kind_waits(&kind) && !kind.evict.rule) ||
-           err_set(e,
-                   "--cache: \"%s\" is for scoring only: what stays cached between turns would "
-                   "not be what the prompt was read with",
-                   name);
+    return cache_kind_read_kept(&kind, name, e) || err_context(e, "--cache");
 }
 
 /* A second model may be the original, without the latents that a kind of cache rotates: it is held alike
- * but for that. */
+ * but for that. Nor is anything rotated where no width of the latents allows it. Both are said. */
 static bool choose_cache(struct talker *t, const struct talker *with, struct err *e)
 {
     struct cache_kind kind = cache_kind_f32();
+    char text[CACHE_KIND_TEXT];
+    bool original, idle;
 
     if (t->how->cache && !cache_kind_read(&kind, t->how->cache, e)) return false;
-    if (with && t->m.state != ATTN_MLA) kind.rotate = false;
+    original = kind.rotate && with && t->m.state != ATTN_MLA;
+    idle = kind.rotate && caches_idle(&kind, &t->m);
+    if (original || idle) kind.rotate = false;
+    if (original || idle)
+        log_line("%s: --cache %s: held in %s, as %s", t->dir, t->how->cache,
+                 cache_kind_text(text, &kind),
+                 original ? "it has no latents that could be rotated" : CACHES_IDLE);
     return cache_how_new(&t->how_cached, &t->m, &kind, e) || err_context(e, "%s", t->dir);
 }
 
@@ -125,7 +129,9 @@ bool talker_open(struct talker *t, const char *dir, const struct talker_options 
 {
     struct hf_config *cfg = &t->m.cfg;
 
-    *t = (struct talker){.dir = dir, .how = how, .r = {.lock = -1, .only_point = -1}};
+    *t = (struct talker){.dir = dir,
+                         .how = how,
+                         .r = {.lock = -1, .only_point = -1, .limit_from = "--memory-limit"}};
     if (!load_settings(t, e) || !open_limits(t, with, e) || !model_open(&t->m, dir, e))
         return false;
     for (size_t i = 0; i < t->m.n_notes; i++)

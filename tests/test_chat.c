@@ -535,6 +535,23 @@ static void test_compare(void **state)
                         "grep -q '^data.train: 1 sample, ' $T/dry");
 }
 
+/* A rotation that a model's cache cannot have is left out, and that is said. */
+static void test_rotation(void **state)
+{
+#define POINT(rank) "$T/run/rope8-rank" rank "/svd/model"
+#define ROTATED(rank) "$B/mha2mla-chat " POINT(rank) " --threads 1 --cache q8+q4+rotate -n 1 -p x "
+    must_run(state, RUN "--set 'run.steps=[\"rank\",\"stage1\",\"svd\"]' --set 'data.eval=[]' "
+                        "--set 'sweep.low_rank=[2,1]'");
+    must_run(state, ROTATED("2") "--compare " MODEL " 2> $T/err && grep -q '^" MODEL ": --cache "
+                                 "q8+q4+rotate: held in q8+q4, as it has no latents that could be "
+                                 "rotated$' $T/err && test $(grep -c ': held in ' $T/err) = 1 && "
+                                 "grep -q '/svd/model: .* %), q8+q4+rotate$' $T/err");
+    must_run(state, ROTATED("1") "2> $T/err && grep -q '/svd/model: --cache q8+q4+rotate: held in "
+                                 "q8+q4, as of its latents no width is a multiple of 8, so "
+                                 "nothing of them is rotated$' $T/err && "
+                                 "tail -1 $T/err | grep -q ' %), q8+q4$'");
+}
+
 /* After /clear nothing is left of the conversation; a picture counts for the next question only. */
 static void test_commands(void **state)
 {
@@ -564,7 +581,15 @@ static void test_bad_input(void **state)
         {"$B/mha2mla-chat", "MODEL_DIR is missing"},
         {"$B/mha2mla-chat $T/none -p x", "none"},
         {"$B/mha2mla-chat a b", "b: not understood"},
-        {CHAT "-p x --nothing", "--nothing: unknown option"},
+        {CHAT "-p x --nothing", "--nothing: unknown option; see --help"},
+        {CHAT "-p x -y", "-y: unknown option; see --help"},
+        {CHAT "-p x --json=1", "--json=1: takes no value"},
+        {CHAT "-p", "-p: its value is missing"},
+        {CHAT "--system", "--system: its value is missing"},
+        {CHAT "-n", "-n: a whole number from 1 to 1048576 is needed, found \"\""},
+        {CHAT "--temp", "--temp: a number from 0 to 100 is needed, found \"\""},
+        {CHAT "--cache", "--cache: \"\" is no kind of cache; there are f32, bf16"},
+        {CHAT "--cache ''", "--cache: \"\" is no kind of cache; there are f32, bf16"},
         {CHAT "-p x -n 0", "-n: a whole number from 1 to 1048576 is needed, found \"0\""},
         {CHAT "-p x --top-p nan", "--top-p: a number from"},
         {CHAT "-p x --seed 1.5", "--seed: a whole number"},
@@ -586,7 +611,12 @@ static void test_bad_input(void **state)
         {"echo /image $T/none.png | " CHAT, "none.png"},
         {"echo /save $T/c.json | " CHAT, "c.json: is there already"},
         {CHAT "-p x --cache q5", "--cache: \"q5\" is no kind of cache; there are f32, bf16"},
+        {CHAT "-p x --cache q5", "as in q8+q4 (rotated keys + latents) or q8+q4+rotate\n"},
+        {CHAT "-p x --cache f32+rotate", "it is for those that are packed, as in q8\n"},
         {CHAT "-p x --cache q4+exact", "--cache: \"q4+exact\" is for scoring only"},
+        {CHAT "-p x --cache kivi4k", "--cache: \"kivi4k\" is for scoring only"},
+        {CHAT "-p x --cache h2o:2", "--cache: \"h2o:2\" is for scoring only"},
+        {CHAT "-p x --memory-limit 0.001", ": lower -n, or raise --memory-limit\n"},
         {CHAT "-p x --cache h2o:0.5", "--cache: \"h2o:0.5\" is for scoring only"},
         {CHAT "-p x --cache q8 --cache q4", "--cache is given twice"},
         {CHAT "-p x --cache q8+q4+rotate", "has latents that are rotated, and this model has none"},
@@ -699,19 +729,13 @@ static void test_interrupted_early(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        program_test(test_as_evaluate),
-        program_test(test_kept),
-        program_test(test_template),
-        cmocka_unit_test(test_cut),
-        cmocka_unit_test(test_choice),
-        cmocka_unit_test(test_cold),
-        cmocka_unit_test(test_stream),
-        program_test(test_json),
-        program_test(test_compare),
-        program_test(test_commands),
-        program_test(test_bad_input),
-        program_test(test_interrupted),
-        program_test(test_interrupted_prompt),
+        program_test(test_as_evaluate),       program_test(test_kept),
+        program_test(test_template),          cmocka_unit_test(test_cut),
+        cmocka_unit_test(test_choice),        cmocka_unit_test(test_cold),
+        cmocka_unit_test(test_stream),        program_test(test_json),
+        program_test(test_compare),           program_test(test_rotation),
+        program_test(test_commands),          program_test(test_bad_input),
+        program_test(test_interrupted),       program_test(test_interrupted_prompt),
         program_test(test_interrupted_early),
     };
 

@@ -553,7 +553,7 @@ static void test_queue(void **state)
     end_server(&s, 0);
     must_run(state, "test $(grep -c 'left by its client' $T/err) = 7");
     check_silence(state);
-    check_memory(state, "", "a KV cache of 8 x 8008 tokens takes 1.96 GiB, ");
+    check_memory(state, "", "a KV cache of 8 x 8008 tokens takes 1.96 GiB, --memory-limit or ");
     /* 8 layers of 32 blocks of 34 bytes */
     check_memory(state, "--cache q8", "a KV cache of 8 x 8008 tokens takes 531.78 MiB, ");
 }
@@ -641,6 +641,14 @@ static void test_bad_options(void **state)
         {SERVED " --cors https://", "--cors: an origin is needed"},
         {SERVED " --port 1 --port 2", "--port is given twice"},
         {SERVED " --cache q5", "--cache: \"q5\" is no kind of cache; there are f32, bf16"},
+        {SERVED " --cache q5", "as in q8+q4 (rotated keys + latents) or q8+q4+rotate\n"},
+        {SERVED " --cache ''", "--cache: \"\" is no kind of cache; there are f32, bf16"},
+        {SERVED " --cache", "--cache: \"\" is no kind of cache; there are f32, bf16"},
+        {SERVED " --port", "--port: a whole number from 0 to 65535 is needed, found \"\""},
+        {SERVED " --host", "--host: its value is missing; see --help"},
+        {SERVED " --template '' --port 0", "no chat template is named \"\"; there are "},
+        {SERVED " --memory-limit 0.02 --port 0",
+         ": lower max_tokens (--max-tokens) or --parallel, or raise --memory-limit\n"},
         {SERVED " --cache q4+exact", "--cache: \"q4+exact\" is for scoring only"},
         {SERVED " --cache kivi4k+kivi4v+exact", "is for scoring only"},
         {SERVED " --cache h2o:0.5", "--cache: \"h2o:0.5\" is for scoring only"},

@@ -16,8 +16,9 @@ static bool check_room(const struct run *r, const char *path, const struct image
     if ((size_t)need <= left) return true;
     return err_set(e,
                    "%s: out of memory: %" PRId64 "x%" PRId64 " pixels take %s to read and process, "
-                   "run.memory_limit or the machine leaves %s",
+                   "%s or the machine leaves %s",
                    path, info->width, info->height, unit_bytes(t[0], (double)need),
+                   r->limit_from ? r->limit_from : "run.memory_limit",
                    unit_bytes(t[1], (double)left));
 }
 

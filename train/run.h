@@ -41,9 +41,10 @@ struct run {
     bool shared_stage1; /* stage 1 is one of the steps that it leaves to them all */
     char own[72]; /* "" or, of a run that shares, "POINT/": where it keeps log, metrics, sums */
     int lock, point_lock;
-    int64_t processes;   /* that it has, or that a dry run or a submission plans for */
-    size_t memory_limit; /* bytes, of each process */
-    size_t room;         /* the part of it available to a training step's graph */
+    int64_t processes;      /* that it has, or that a dry run or a submission plans for */
+    size_t memory_limit;    /* bytes, of each process */
+    const char *limit_from; /* what sets it, for messages; NULL: run.memory_limit */
+    size_t room;            /* the part of it available to a training step's graph */
     struct tape *tape;
     struct tokenizer *tokenizer;
     struct chat_template chat;

@@ -202,6 +202,9 @@ static bool score_as(struct run *r, const struct to_score *t, int64_t i, struct 
     say_idle(r, t, i, &kind);
     if (i >= 0 && !caches_other(&r->c, i, t->m, &kind)) return true;
     ok = score_model(r, t->m, dir, i < 0 ? NULL : &kind, &s, e);
+    if (!ok && i >= 0 && e->msg[0])
+        err_context(e, "evaluate.caches[%lld] (--resume goes on with a list without it)",
+                    (long long)i);
     if (ok && i >= 0) {
         char *point = mem_printf(e, "%.*s", (int)strcspn(t->dir, "/"), t->dir);
         when.point = point;
