@@ -150,9 +150,9 @@ static bool reserve(struct talker *t, int64_t tokens, struct err *e)
 
 bool answer_fits(const struct talker *t, struct err *e)
 {
-    const int64_t most = t->how->max_new < t->o.max_length ? t->how->max_new + 1 : t->o.max_length;
+    const int64_t most = t->how->part + t->how->max_new;
 
-    return fits_in(t, most, e);
+    return fits_in(t, most < t->o.max_length ? most : t->o.max_length, e);
 }
 
 /* ---- pictures ---- */

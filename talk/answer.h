@@ -25,8 +25,8 @@ struct answer {
 };
 void answer_free(struct answer *a); /* fine on a zeroed struct */
 
-/* Whether the memory limit leaves room for the cache of the longest answer to the shortest prompt, in each
- * seat. */
+/* Whether the memory limit leaves room for the cache of a part of a prompt and the longest answer, in each
+ * seat: of a talker with several. */
 bool answer_fits(const struct talker *t, struct err *e);
 
 /* Answers the talker's own conversation: generates, writes to `out` (NULL: does not) as it comes, and
