@@ -616,6 +616,9 @@ static void test_bad_input(void **state)
         {CHAT "-p x --cache q4+exact", "--cache: \"q4+exact\" is for scoring only"},
         {CHAT "-p x --cache kivi4k", "--cache: \"kivi4k\" is for scoring only"},
         {CHAT "-p x --cache h2o:2", "--cache: \"h2o:2\" is for scoring only"},
+        {CHAT "--image $T/big.bmp -p x --memory-limit 0.09",
+         "6000x6000 pixels take 103.02 MiB to read and process, --memory-limit or the machine "
+         "leaves "},
         {CHAT "-p x --memory-limit 0.001", ": lower -n, or raise --memory-limit\n"},
         {CHAT "-p x --cache h2o:0.5", "--cache: \"h2o:0.5\" is for scoring only"},
         {CHAT "-p x --cache q8 --cache q4", "--cache is given twice"},
@@ -623,6 +626,11 @@ static void test_bad_input(void **state)
         {CHAT "-p x > /dev/full", "standard output"},
     };
 
+    /* 6000 x 6000 black pixels, which take more to read than the limit has */
+    must_run(state,
+             "printf 'BM\\066\\363\\157\\006\\000\\000\\000\\000\\066\\000\\000\\000\\050\\000"
+             "\\000\\000\\160\\027\\000\\000\\160\\027\\000\\000\\001\\000\\030\\000' > $T/big.bmp "
+             "&& truncate -s 108000054 $T/big.bmp");
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         refused(state, rows[i][0], rows[i][1]);
 }
