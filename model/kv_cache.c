@@ -120,12 +120,12 @@ bool kv_cache_check(const struct kv_cache *c, struct err *e)
     const int row = (int)(f->place % CACHE_ROWS);
 
     if (!f->found) return true;
-    return err_set(
-        e,
-        "the cache: the %s of layer %lld, token %lld has a value of %g: %s holds finite "
-        "ones up to %g; f32 and bf16 hold all",
-        cache_row_names[row], (long long)(f->place / CACHE_ROWS), (long long)(f->row % c->capacity),
-        isnan(f->value) ? NAN : f->value, form_of(c, row)->name, (double)form_of(c, row)->most);
+    return err_set(e,
+                   "the cache: the %s of layer %lld, token %lld has a value of %g: %s holds finite "
+                   "ones up to %g; f32 and bf16 hold all",
+                   cache_row_names[row], (long long)(f->place / CACHE_ROWS),
+                   (long long)(f->row % c->capacity), isnan(f->value) ? NAN : f->value,
+                   form_of(c, row)->name, (double)form_of(c, row)->most);
 }
 
 /* The rows of one kind, of all layers and sequences, in new memory for more tokens each. */

@@ -432,6 +432,13 @@ int64_t config_points(const struct config *c)
     return n;
 }
 
+int64_t config_at_a_time(const struct config_phase *p, int64_t processes)
+{
+    const int64_t share = (p->batch_size + processes - 1) / processes;
+
+    return p->micro_batch && p->micro_batch < share ? p->micro_batch : share;
+}
+
 bool config_stores_teacher(const struct config *c)
 {
     for (int i = 0; i < PHASES; i++) {

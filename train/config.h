@@ -176,6 +176,9 @@ const struct config_phase *config_phase(const struct config *c, int i);
 bool config_trains(const struct config *c);  /* some step does */
 bool config_refits(const struct config *c);  /* the same */
 bool config_rotates(const struct config *c); /* a constant rotation is measured */
+/* Samples that each of so many processes has in memory at a time, as the batch is shared out evenly. */
+int64_t config_at_a_time(const struct config_phase *p, int64_t processes);
+
 /* Some training keeps what its teacher says, in data.cache. */
 bool config_stores_teacher(const struct config *c);
 /* What is rotated is one key for all heads, whose width rank.rope_dim is (model_rope_keys). */

@@ -35,6 +35,23 @@ bool teacher_check(const struct config *c, const struct hf_config *cfg, struct e
     return true;
 }
 
+/* Of all layers but the last. */
+static int64_t hidden_states(int64_t tokens, const struct model *m)
+{
+    return (m->cfg.text.num_hidden_layers - 1) * tokens * m->cfg.text.hidden_size;
+}
+
+/* For the longest samples at once, so that it is there when the room for a step's graph is asked. */
+static bool reserve_hidden(struct teacher *t, const struct run *r, const struct config_phase *p,
+                           struct err *e)
+{
+    const int64_t tokens = config_at_a_time(p, cluster_size()) * r->train.longest;
+
+    t->cap_hidden = (size_t)hidden_states(tokens, &t->m);
+    t->hidden = mem_new(t->cap_hidden, sizeof *t->hidden, "hidden states", e);
+    return t->hidden;
+}
+
 bool teacher_open(struct teacher *t, struct run *r, const struct config_phase *p, int phase,
                   struct err *e)
 {
@@ -48,6 +65,7 @@ bool teacher_open(struct teacher *t, struct run *r, const struct config_phase *p
     t->open = true;
     t->layers = p->loss == LOSS_LAYERS;
     t->said = teacher_lists(p, t->m.head->t.rows);
+    if (t->layers) return reserve_hidden(t, r, p, e);
     return p->teacher != TEACHER_STORED || teacher_store_open(t, r, p, phase, e);
 }
 
@@ -72,12 +90,6 @@ bool teacher_reserve(struct teacher *t, int64_t labels, struct err *e)
     return mem_grow(&t->said.ids, &t->cap_ids, n, sizeof *t->said.ids, e) &&
            mem_grow(&t->said.logits, &t->cap_logits, n, sizeof *t->said.logits, e) &&
            mem_grow(&t->said.rest, &t->cap_rest, rows, sizeof *t->said.rest, e);
-}
-
-/* Of all layers but the last. */
-static int64_t hidden_states(int64_t tokens, const struct model *m)
-{
-    return (m->cfg.text.num_hidden_layers - 1) * tokens * m->cfg.text.hidden_size;
 }
 
 bool teacher_graph(struct teacher *t, struct run *r, const struct dataset *d,

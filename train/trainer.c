@@ -23,6 +23,7 @@
 #include "train/forecast/room.h"
 #include "base/units.h"
 
+#include <malloc.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -78,8 +79,10 @@ struct tensor *train_graph(struct run *r, struct model *m, const struct dataset 
  * earlier graphs, which the step's graph reuses. */
 static void set_room(struct trainer *t)
 {
-    double own, mapped, held = room_held() - (double)tape_region(t->r->tape);
+    double own, mapped, held;
 
+    malloc_trim(0); /* what earlier steps have freed is not held */
+    held = room_held() - (double)tape_region(t->r->tape);
     room_of_params(t->m, &own, &mapped);
     if (t->teacher.open) mapped += teacher_mapped(&t->teacher.m, t->job->kinds);
     t->r->room = room_left(t->r, held > 0 ? held : 0, mapped);

@@ -142,14 +142,6 @@ static double training_bytes(struct forecast_model *m, const struct model *shape
            exchange_bytes(m->trained, r->processes, (enum wire)r->c.cluster.wire);
 }
 
-/* Samples of a graph: the longest ones are cut over the processes by their number. */
-static int64_t samples_at_a_time(const struct config_phase *p, int64_t processes)
-{
-    const int64_t share = (p->batch_size + processes - 1) / processes;
-
-    return p->micro_batch && p->micro_batch < share ? p->micro_batch : share;
-}
-
 /* Where frozen weights are: in memory of their own, or mapped. Until a model has been
  * saved and reopened, a new one owns all of them, and a partial one owns the moved rows:
  * all except v_proj's. */
@@ -210,7 +202,7 @@ static bool add_graph(struct forecast *f, struct forecast_model *m, struct model
                       struct forecast_step *s, struct err *e)
 {
     struct run *r = f->r;
-    struct dry_graph g = {.n = samples_at_a_time(m->phase, r->processes),
+    struct dry_graph g = {.n = config_at_a_time(m->phase, r->processes),
                           .pixels = m->pixels,
                           .teacher = m->phase->loss == LOSS_CE ? NULL : m->phase};
     struct model teacher = {0};
