@@ -415,7 +415,7 @@ static void test_together(void **state)
 #define MAKE_SLOW                                                                                  \
     "$B/mha2mla-train --config $C --set 'run.steps=[\"baseline\"]' --set baseline.steps=1 --set "  \
     "baseline.lr=0 --set baseline.hidden_size=512 --set baseline.layers=8 --set "                  \
-    "baseline.intermediate_size=1024 --set baseline.heads=8 --set baseline.kv_heads=8 --set "      \
+    "baseline.intermediate_size=4096 --set baseline.heads=8 --set baseline.kv_heads=8 --set "      \
     "baseline.batch_size=1 --set baseline.max_length=8192 --set data.max_length=256"
 #define LONG(n) "{\"messages\":[{\"role\":\"user\",\"content\":\"Go\"}],\"max_tokens\":" #n "}"
 #define LONG_STREAM                                                                                \
