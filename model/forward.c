@@ -340,28 +340,28 @@ static struct build begin_build(struct model *m, struct tape *t, const struct fo
     return b;
 }
 
-/* The output of the last of n layers: [T, d], or [n_rows, d] if rows is not NULL. behind: NULL, or
- * filled with all outputs. */
-static struct tensor *build_layers(struct model *m, struct tape *t, const struct build *b,
-                                   int64_t n, struct tensor **behind)
+/* Layer l's output: [T, d], or [n_rows, d] of the last layer with rows wanted. */
+static struct tensor *build_layer(struct model *m, struct tape *t, const struct build *b, int64_t l,
+                                  struct tensor *x)
 {
-    struct tensor *x = build_embeddings(m, t, b->f);
+    return build_mlp(m, t, &m->layers[l], attend(m, t, b, l, x));
+}
 
-    for (int64_t l = 0; l < n; l++) {
-        if (l < b->f->recompute) tape_segment_begin(t);
-        x = build_mlp(m, t, &m->layers[l], attend(m, t, b, l, x));
-        if (l < b->f->recompute) tape_segment_end(t);
+/* The last layer's output: [T, d], or [n_rows, d] if rows is not NULL. behind: NULL, or filled with the
+ * outputs of all layers. */
+static struct tensor *build_decoder(struct model *m, struct tape *t, const struct forward *f,
+                                    const int32_t *rows, int64_t n_rows, struct tensor **behind)
+{
+    const struct build b = begin_build(m, t, f, rows, n_rows);
+    struct tensor *x = build_embeddings(m, t, f);
+
+    for (int64_t l = 0; l < m->cfg.text.num_hidden_layers; l++) {
+        if (l < f->recompute) tape_segment_begin(t);
+        x = build_layer(m, t, &b, l, x);
+        if (l < f->recompute) tape_segment_end(t);
         if (behind) behind[l] = x;
     }
     return x;
-}
-
-static struct tensor *build_decoder(struct model *m, struct tape *t, const struct forward *f,
-                                    const int32_t *rows, int64_t n_rows)
-{
-    const struct build b = begin_build(m, t, f, rows, n_rows);
-
-    return build_layers(m, t, &b, m->cfg.text.num_hidden_layers, NULL);
 }
 
 struct tensor *model_embeddings(struct model *m, struct tape *t, const struct forward *f)
@@ -382,7 +382,7 @@ struct tensor *model_layer(struct model *m, struct tape *t, const struct forward
         f->taps->a || f->taps->attention ? attend(m, t, &b, l, x) : layer_input(m, t, f, l, x);
         return NULL;
     }
-    x = build_mlp(m, t, &m->layers[l], attend(m, t, &b, l, x));
+    x = build_layer(m, t, &b, l, x);
     tape_keep(x);
     return x;
 }
@@ -395,25 +395,27 @@ struct tensor *model_head_loss(struct model *m, struct tape *t, const struct bat
     return op_cross_entropy(t, x, param_tensor(m->head), b->label_ids, scale);
 }
 
-/* What lm_head takes at the batch's labels: [labels, d]. */
-static struct tensor *build_labelled(struct model *m, struct tape *t, const struct forward *f)
+/* What lm_head takes at the batch's labels: [labels, d]; behind: as of build_decoder. */
+static struct tensor *build_labelled(struct model *m, struct tape *t, const struct forward *f,
+                                     struct tensor **behind)
 {
     const struct batch *b = f->batch;
 
-    return op_rmsnorm(t, build_decoder(m, t, f, b->label_rows, b->labels), param_tensor(m->norm),
-                      m->cfg.text.rms_norm_eps);
+    return op_rmsnorm(t, build_decoder(m, t, f, b->label_rows, b->labels, behind),
+                      param_tensor(m->norm), m->cfg.text.rms_norm_eps);
 }
 
 struct tensor *model_loss(struct model *m, struct tape *t, const struct forward *f, double scale)
 {
-    return op_cross_entropy(t, build_labelled(m, t, f), param_tensor(m->head), f->batch->label_ids,
-                            scale);
+    return op_cross_entropy(t, build_labelled(m, t, f, NULL), param_tensor(m->head),
+                            f->batch->label_ids, scale);
 }
 
 struct tensor *model_distill(struct model *m, struct tape *t, const struct forward *f,
                              const struct distill *d)
 {
-    return op_distill(t, build_labelled(m, t, f), param_tensor(m->head), f->batch->label_ids, d);
+    return op_distill(t, build_labelled(m, t, f, NULL), param_tensor(m->head), f->batch->label_ids,
+                      d);
 }
 
 /* States of layer l, among those of all. */
@@ -424,26 +426,23 @@ static int64_t hidden_at(const struct model *m, const struct forward *f, int64_t
 
 void model_hidden(struct model *m, struct tape *t, const struct forward *f, real *to)
 {
-    const int64_t n = m->cfg.text.num_hidden_layers - 1;
     const struct build b = begin_build(m, t, f, NULL, 0);
-    struct tensor **behind = tape_new_array(t, struct tensor *, n);
+    struct tensor *x = build_embeddings(m, t, f);
 
-    build_layers(m, t, &b, n, behind);
-    for (int64_t l = 0; l < n; l++)
-        op_rows_out(t, behind[l], to ? to + hidden_at(m, f, l) : NULL);
+    for (int64_t l = 0; l < m->cfg.text.num_hidden_layers - 1; l++) {
+        x = build_layer(m, t, &b, l, x);
+        op_rows_out(t, x, to ? to + hidden_at(m, f, l) : NULL); /* now: the tape need not keep it */
+    }
 }
 
 struct tensor *model_hidden_loss(struct model *m, struct tape *t, const struct forward *f,
                                  double scale, const struct hidden *h)
 {
-    const struct batch *b = f->batch;
     const int64_t n = m->cfg.text.num_hidden_layers;
-    const struct build all = begin_build(m, t, f, b->label_rows, b->labels);
     struct tensor **behind = tape_new_array(t, struct tensor *, n);
-    struct tensor *x = build_layers(m, t, &all, n, behind), *loss;
+    struct tensor *loss = op_cross_entropy(t, build_labelled(m, t, f, behind),
+                                           param_tensor(m->head), f->batch->label_ids, scale);
 
-    x = op_rmsnorm(t, x, param_tensor(m->norm), m->cfg.text.rms_norm_eps); /* [labels, d] */
-    loss = op_cross_entropy(t, x, param_tensor(m->head), b->label_ids, scale);
     for (int64_t l = 0; l < n - 1; l++)
         loss = op_row_distance(
             t, behind[l], loss,
@@ -459,13 +458,13 @@ struct tensor *model_hidden_loss(struct model *m, struct tape *t, const struct f
 struct tensor *model_top_logits(struct model *m, struct tape *t, const struct forward *f,
                                 const struct top_logits *to)
 {
-    return op_top_logits(t, build_labelled(m, t, f), param_tensor(m->head), to);
+    return op_top_logits(t, build_labelled(m, t, f, NULL), param_tensor(m->head), to);
 }
 
 struct tensor *model_logits(struct model *m, struct tape *t, const struct forward *f,
                             const int32_t *rows, int64_t n)
 {
-    struct tensor *x = build_decoder(m, t, f, rows, n); /* [n, d] */
+    struct tensor *x = build_decoder(m, t, f, rows, n, NULL); /* [n, d] */
 
     x = op_linear(t, op_rmsnorm(t, x, param_tensor(m->norm), m->cfg.text.rms_norm_eps),
                   param_tensor(m->head), NULL, NULL);
