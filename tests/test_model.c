@@ -601,22 +601,6 @@ static void gradients(struct model *m, struct tape *t, const struct tiny_batch *
     batch_free(&b);
 }
 
-static float *copy_gradients(const struct model *m, int64_t *n)
-{
-    float *all = NULL;
-
-    *n = 0;
-    for (int64_t i = 0; i < m->n_params; i++) {
-        const struct tensor *p = &m->params[i].t;
-        if (!p->grad) continue;
-        all = realloc(all, (size_t)(*n + tensor_count(p)) * sizeof *all);
-        assert_non_null(all);
-        memcpy(all + *n, p->grad, (size_t)tensor_count(p) * sizeof *all);
-        *n += tensor_count(p);
-    }
-    return all;
-}
-
 static void check_gradients(struct model *m, struct tape *t)
 {
     static const int micro[] = {8, 4, 1};
@@ -625,10 +609,10 @@ static void check_gradients(struct model *m, struct tape *t)
 
     tiny_batch(&all, lengths, SAMPLES, 17);
     gradients(m, t, &all, SAMPLES, 0);
-    float *want = copy_gradients(m, &n), *got;
+    float *want = tiny_gradients(m, &n), *got;
     for (int i = 0; i < 3; i++) {
         gradients(m, t, &all, micro[i], 0);
-        got = copy_gradients(m, &same);
+        got = tiny_gradients(m, &same);
         assert_int_equal(same, n);
         /* 1e-5: sums of a few hundred fp32 terms in a different order */
         assert_true(tiny_distance(want, got, n) < 1e-5);
@@ -636,7 +620,7 @@ static void check_gradients(struct model *m, struct tape *t)
     }
     for (int64_t layers = 1; layers <= TINY_LAYERS; layers++) { /* bit-identical, however many */
         gradients(m, t, &all, SAMPLES, layers);
-        got = copy_gradients(m, &same);
+        got = tiny_gradients(m, &same);
         assert_int_equal(same, n);
         assert_memory_equal(want, got, (size_t)n * sizeof *got);
         free(got);

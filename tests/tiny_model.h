@@ -153,6 +153,23 @@ static inline void tiny_batch_free(struct tiny_batch *t)
     free(t->features);
 }
 
+/* All parameters' gradients end to end, n values, in new memory. */
+static inline float *tiny_gradients(const struct model *m, int64_t *n)
+{
+    float *all = NULL;
+
+    *n = 0;
+    for (int64_t i = 0; i < m->n_params; i++) {
+        const struct tensor *p = &m->params[i].t;
+        if (!p->grad) continue;
+        all = realloc(all, (size_t)(*n + tensor_count(p)) * sizeof *all);
+        assert_non_null(all);
+        memcpy(all + *n, p->grad, (size_t)tensor_count(p) * sizeof *all);
+        *n += tensor_count(p);
+    }
+    return all;
+}
+
 /* Logits of every row [T, V], in new memory. */
 static inline float *tiny_logits(struct model *m, struct tape *t, const struct forward *f)
 {
