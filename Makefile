@@ -175,7 +175,7 @@ bench-cluster: packages
 	@$(MAKE) $(SUB) all $(BENCH)
 	BUILD=$(BUILD) $(BUILD)/bench/cluster --work $(BUILD)/bench/cluster-work
 
-# Where the time of a training step goes: docs/measured.md.
+# Where the time of a training step goes: docs/speed.md.
 bench-step: packages
 	@$(MAKE) $(SUB) all $(BUILD)/bench/step
 	@$(MAKE) $(SUB) $(SHAPES)
