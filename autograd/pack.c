@@ -7,6 +7,14 @@
 
 #include <string.h>
 
+#if defined __x86_64__ && !defined AUTOGRAD_DOUBLE
+#include <immintrin.h>
+#define NATIVE
+#define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")))
+#else
+#define TARGET
+#endif
+
 enum { LINES = PACK_PAIRS, BLOCK = PACK_ROWS * PACK_COLS, WORDS = PACK_TILE * PACK_PAIRS };
 
 struct words words_of(const void *data, int64_t K)
@@ -29,13 +37,26 @@ size_t pack_bytes(int64_t K, int64_t N)
     return (size_t)((N + PACK_COLS - 1) / PACK_COLS * panels_of(NULL, K).step) * sizeof(uint16_t);
 }
 
-static void to_bf16(const float *from, int64_t n, uint16_t *to)
+/* The CPU's instruction rounds as bf16_from_f32 does, but takes subnormal values for zeros, as do its
+ * products. */
+TARGET static inline void to_bf16(const float *from, int64_t n, uint16_t *to)
 {
-    for (int64_t i = 0; i < n; i++)
+    int64_t i = 0;
+
+#ifdef NATIVE
+    for (; i + 16 <= n; i += 16) {
+        const __m256bh x = _mm512_cvtneps_pbh(_mm512_loadu_ps(from + i));
+        memcpy(to + i, &x, sizeof x);
+    }
+#endif
+    for (; i < n; i++)
         to[i] = bf16_from_f32(from[i]);
 }
 
-const uint16_t *pack_values(const struct mat *b, int64_t at, int64_t n, uint16_t *room)
+/* n values of a matrix of any dtype but F64, from element `at` on, as bf16: in `room`, which has that
+ * many, or where they are if that is their dtype. */
+TARGET static inline const uint16_t *values_of(const struct mat *b, int64_t at, int64_t n,
+                                               uint16_t *room)
 {
     const float *f32 = b->data;
     const uint16_t *f16 = b->data;
@@ -50,15 +71,15 @@ const uint16_t *pack_values(const struct mat *b, int64_t at, int64_t n, uint16_t
 }
 
 /* Words of two rows: low[j] and high[j] side by side. */
-static void pair_rows(const uint16_t *low, const uint16_t *high, int64_t n, uint32_t *to)
+TARGET static void pair_rows(const uint16_t *low, const uint16_t *high, int64_t n, uint32_t *to)
 {
     for (int64_t j = 0; j < n; j++)
         to[j] = low[j] | (uint32_t)high[j] << 16;
 }
 
 /* Rows k.. k + 32 of the columns n.. n + cols, stored by rows. */
-static void rows_block(const struct mat *b, int64_t k, int64_t rows, int64_t n, int64_t cols,
-                       uint32_t (*to)[PACK_COLS])
+TARGET static inline void rows_block(const struct mat *b, int64_t k, int64_t rows, int64_t n,
+                                     int64_t cols, uint32_t (*to)[PACK_COLS])
 {
     static const uint16_t zeros[PACK_COLS];
     uint16_t room[2][PACK_COLS];
@@ -70,8 +91,8 @@ static void rows_block(const struct mat *b, int64_t k, int64_t rows, int64_t n, 
                                (size_t)((k + i) * b->ld + n + PACK_COLS) * size + line);
     for (int64_t i = 0; 2 * i < rows; i++) {
         int64_t at = (k + 2 * i) * b->ld + n;
-        const uint16_t *low = pack_values(b, at, cols, room[0]);
-        pair_rows(low, 2 * i + 1 < rows ? pack_values(b, at + b->ld, cols, room[1]) : zeros, cols,
+        const uint16_t *low = values_of(b, at, cols, room[0]);
+        pair_rows(low, 2 * i + 1 < rows ? values_of(b, at + b->ld, cols, room[1]) : zeros, cols,
                   to[i]);
     }
 }
@@ -92,23 +113,17 @@ typedef uint32_t line __attribute__((vector_size(64)));
         x[i] = low;                                                                                \
     }
 
-static inline void transpose(line x[16])
-{
-    EXCHANGE(1)
-    EXCHANGE(2)
-    EXCHANGE(4)
-    EXCHANGE(8)
-}
+TARGET static inline void transpose(line x[16]){EXCHANGE(1) EXCHANGE(2) EXCHANGE(4) EXCHANGE(8)}
 
 /* A block of 16 columns, stored as such: 16 words of each of its lines. */
-static inline void columns_block(const struct mat *b, int64_t at, int64_t rows, int64_t cols,
-                                 uint32_t (*to)[PACK_COLS])
+TARGET static inline void columns_block(const struct mat *b, int64_t at, int64_t rows, int64_t cols,
+                                        uint32_t (*to)[PACK_COLS])
 {
     uint16_t room[PACK_ROWS];
     line x[LINES] = {0};
 
     for (int64_t j = 0; j < cols; j++) {
-        const uint16_t *from = pack_values(b, at + j * b->ld, rows, room);
+        const uint16_t *from = values_of(b, at + j * b->ld, rows, room);
         if (rows == PACK_ROWS)
             memcpy(&x[j], from, sizeof x[j]); /* one instruction */
         else
@@ -119,8 +134,8 @@ static inline void columns_block(const struct mat *b, int64_t at, int64_t rows, 
         memcpy(to[i], &x[i], sizeof x[i]);
 }
 /* Block k of the rows of a tile. */
-static void left_rows(const struct mat *a, int64_t m, int64_t rows, int64_t k, int64_t n,
-                      uint32_t (*to)[PACK_PAIRS])
+TARGET static void left_rows(const struct mat *a, int64_t m, int64_t rows, int64_t k, int64_t n,
+                             uint32_t (*to)[PACK_PAIRS])
 {
     for (int64_t i = 0; i < rows; i++) {
         const float *from = (const float *)a->data + (m + i) * a->ld + k;
@@ -135,8 +150,8 @@ static void left_rows(const struct mat *a, int64_t m, int64_t rows, int64_t k, i
 }
 
 /* Block k of up to 16 rows, of a matrix that is stored by columns: `to` is the tiles' first word. */
-static void left_columns(const struct mat *a, int64_t m, int64_t rows, int64_t k, int64_t n,
-                         struct words w, uint32_t *to)
+TARGET static void left_columns(const struct mat *a, int64_t m, int64_t rows, int64_t k, int64_t n,
+                                struct words w, uint32_t *to)
 {
     static const float zeros[LINES];
     uint16_t low[LINES] = {0}, high[LINES] = {0};
@@ -161,7 +176,7 @@ static void left_columns(const struct mat *a, int64_t m, int64_t rows, int64_t k
                &x[i], sizeof x[i]);
 }
 
-struct words pack_left(struct mat a, int64_t M, int64_t K, void *to)
+TARGET struct words pack_left(struct mat a, int64_t M, int64_t K, void *to)
 {
     const struct words w = words_of(to, K);
     int64_t step = a.trans ? LINES : PACK_TILE;
@@ -185,8 +200,8 @@ struct words pack_left(struct mat a, int64_t M, int64_t K, void *to)
 
 /* Part i of B: a block of its rows for all columns, or 16 of its columns for all rows, so that memory is read
  * in a few long lines. */
-static void rows_part(const struct mat *b, int64_t K, int64_t n0, int64_t N, int64_t i,
-                      uint16_t *to)
+TARGET static void rows_part(const struct mat *b, int64_t K, int64_t n0, int64_t N, int64_t i,
+                             uint16_t *to)
 {
     const int64_t step = panels_of(NULL, K).step, k = i * PACK_ROWS;
     const int64_t rows = K - k < PACK_ROWS ? K - k : PACK_ROWS;
@@ -199,8 +214,8 @@ static void rows_part(const struct mat *b, int64_t K, int64_t n0, int64_t N, int
     }
 }
 
-static void columns_part(const struct mat *b, int64_t K, int64_t n0, int64_t N, int64_t i,
-                         uint16_t *to)
+TARGET static void columns_part(const struct mat *b, int64_t K, int64_t n0, int64_t N, int64_t i,
+                                uint16_t *to)
 {
     const int64_t step = panels_of(NULL, K).step, n = i * LINES;
     const int64_t cols = N - n <= 0 ? 0 : N - n < LINES ? N - n : LINES;
@@ -210,7 +225,7 @@ static void columns_part(const struct mat *b, int64_t K, int64_t n0, int64_t N, 
         columns_block(b, (n0 + n) * b->ld + k, K - k < PACK_ROWS ? K - k : PACK_ROWS, cols, block);
 }
 
-struct panels pack_right(struct mat b, int64_t K, int64_t n0, int64_t N, void *to)
+TARGET struct panels pack_right(struct mat b, int64_t K, int64_t n0, int64_t N, void *to)
 {
     int64_t panels = (N + PACK_COLS - 1) / PACK_COLS;
     int64_t parts = b.trans ? panels * (PACK_COLS / LINES) : (K + PACK_ROWS - 1) / PACK_ROWS;

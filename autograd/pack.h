@@ -1,5 +1,6 @@
 /* pack.h - the operands of a bf16 product in the order in which the CPU's instructions read them: as
- * words of two values that follow each other in the sum. */
+ * words of two values that follow each other in the sum. Only for a CPU that has them
+ * (product_bf16_has). */
 #ifndef AUTOGRAD_PACK_H
 #define AUTOGRAD_PACK_H
 
@@ -21,10 +22,6 @@ size_t words_bytes(int64_t M, int64_t K);
 /* Converts A, which is real; `to` has words_bytes, aligned to 64. */
 struct words pack_left(struct mat a, int64_t M, int64_t K, void *to);
 struct words words_of(const void *data, int64_t K);
-
-/* n values of a matrix of any dtype but F64, from element `at` on, as bf16: in `room`, which has that
- * many, or where they are if that is their dtype. */
-const uint16_t *pack_values(const struct mat *m, int64_t at, int64_t n, uint16_t *room);
 
 /* Panels of the right operand, packed; a step is the values from one panel to the next. Fewer columns
  * and rows than were packed may be used. */

@@ -247,6 +247,45 @@ static void test_operands(void **state)
     free(right);
 }
 
+/* Each value alone, times one: whatever converts it must round it as bf16_round does, on either side and
+ * stored either way. */
+static void test_rounding(void **state)
+{
+    static const uint32_t bits[] = {
+        0x3f808000, 0x3f818000, 0xbf808000, /* halfway: to even, which is below, above, and below */
+        0x3f808001, 0x3f807fff, 0xc1237fff, /* beside halfway */
+        0x3fffffff, 0x7f7f8000, 0xff7fffff, /* the next power of two; infinity */
+        0x7f7f7fff, 0x7f800000, 0x7fc00001, /* the largest; infinity; not a number */
+        0x00808000, 0x80000000, 0x3eaaaaab,
+    };
+    enum { N = 70, VALUES = sizeof bits / sizeof *bits };
+    real x[N * N], one[N * N], c[N * N];
+
+    (void)state;
+    for (int how = 0; how < 16; how++) {
+        const bool left = how & 1, ta = how & 2, tb = how & 4;
+        gemm_setup(how & 8 ? GEMM_ONEDNN : GEMM_OPENBLAS, GEMM_BF16);
+        memset(x, 0, sizeof x);
+        memset(one, 0, sizeof one);
+        for (int i = 0; i < N; i++) {
+            float value;
+            memcpy(&value, &bits[i % VALUES], sizeof value);
+            x[i * N + i] = (real)value;
+            one[i * N + i] = 1;
+        }
+        void *scratch = aligned_alloc(64, (gemm_scratch(N, N, N, DT_REAL) + 63) / 64 * 64 + 64);
+        assert_non_null(scratch);
+        gemm(N, N, N, mat_of(left ? x : one, N, ta), mat_of(left ? one : x, N, tb), false, c, N,
+             scratch);
+        for (int i = 0; i < N; i++) {
+            const float want = bf16_round((float)x[i * N + i]);
+            assert_true(isnan(want) ? isnan(c[i * N + i]) : (float)c[i * N + i] == want);
+        }
+        free(scratch);
+    }
+    gemm_setup(backend_library(), GEMM_F32);
+}
+
 /* A packed product may have the scratch of a larger one: of more rows, columns or values of the sum. */
 static void test_scratch(void **state)
 {
@@ -461,7 +500,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_bf16),          cmocka_unit_test(test_operands),
         cmocka_unit_test(test_scratch),       cmocka_unit_test(test_sharing_out),
         cmocka_unit_test(test_threads),       cmocka_unit_test(test_describe),
-        cmocka_unit_test(test_model_in_bf16),
+        cmocka_unit_test(test_model_in_bf16), cmocka_unit_test(test_rounding),
     };
 
     if (argc > 1) cmocka_set_test_filter(argv[1]);
