@@ -9,7 +9,8 @@
  * follow from the keys' places alone, so that neither threads nor other sequences change a bit. */
 #include "autograd/cached_parts.h"
 #include "autograd/mathfun.h"
-#include "autograd/narrow.h"
+#include "autograd/narrow_bf16.h"
+#include "base/bf16.h"
 
 #include <math.h>
 #include <omp.h>
@@ -17,6 +18,8 @@
 
 enum { CHUNK = 1024, TILE = 32 }; /* keys of a task; keys at a time, or fewer of long rows: */
 enum { TILE_REALS = 64 << 10, LEAST = 4 };
+enum { TILE_BF16 = 96, TILE_VALUES = 256 << 10 }; /* the same of bf16 */
+enum { SOME = 8 };                                /* rows unpacked before they are rounded */
 enum { SHARED = 8 }; /* query heads of one key from which on these are turned first */
 /* Rows that are a power of two apart would share few places in L1. */
 enum { APART = 16 };
@@ -47,9 +50,12 @@ static struct sums sums_at(const struct cached_attention *a, real *memory)
 
 /* What a task works with. */
 struct room {
-    real *scores;       /* [keys, heads] */
-    real *tile[3];      /* [keys, columns] rows of the parts' keys, and of the values */
-    const real *turned; /* of each sequence: shared by all tasks */
+    real *scores;         /* [keys, heads] */
+    real *tile[3];        /* [keys, columns] rows of the parts' keys, and of the values; or bf16 */
+    real *some;           /* [SOME, columns] of bf16's: rows that are not yet rounded */
+    uint32_t *weights;    /* of bf16: pairs of keys, [(keys + 1) / 2, heads] */
+    uint32_t *pairs;      /* and of their values, if heads share them */
+    const real *queries;  /* of each sequence, as prepare() has them: shared by all tasks */
 };
 
 /* The values have rows of their own: they aren't the last part's keys too. */
@@ -69,9 +75,12 @@ static int64_t columns(const struct cached_attention *a, int i)
 
 static int64_t tile_keys(const struct cached_attention *a)
 {
-    const int64_t fit = TILE_REALS / (columns(a, 0) + columns(a, 1) + columns(a, 2));
+    const bool bf16 = gemm_few() == FEW_BF16;
+    const int64_t most = bf16 ? TILE_BF16 : TILE;
+    const int64_t fit =
+        (bf16 ? TILE_VALUES : TILE_REALS) / (columns(a, 0) + columns(a, 1) + columns(a, 2));
 
-    return fit < LEAST ? LEAST : fit > TILE ? TILE : fit;
+    return fit < LEAST ? LEAST : fit > most ? most : fit;
 }
 
 static int64_t tile_ld(const struct cached_attention *a, int i)
@@ -79,19 +88,53 @@ static int64_t tile_ld(const struct cached_attention *a, int i)
     return (columns(a, i) + APART - 1) / APART * APART + APART;
 }
 
+/* Many heads read a value, again and again. */
+static bool values_shared(const struct cached_attention *a)
+{
+    return a->v_groups * SHARED <= a->heads;
+}
+
+/* The room's parts in order, in reals: scores, tiles, `some`, weights, pairs. */
+enum { PARTS = 7 };
+static void part_sizes(const struct cached_attention *a, int64_t size[PARTS])
+{
+    const int64_t keys = tile_keys(a), lines = (keys + 1) / 2;
+    const bool bf16 = gemm_few() == FEW_BF16;
+    int64_t widest = 0;
+
+    size[0] = keys * a->heads;
+    for (int i = 0; i < 3; i++) {
+        size[1 + i] = (bf16 ? lines : keys) * tile_ld(a, i);
+        widest = columns(a, i) > widest ? columns(a, i) : widest;
+    }
+    size[4] = bf16 ? SOME * widest : 0;
+    size[5] = bf16 ? lines * a->heads : 0;
+    size[6] = bf16 && values_shared(a) ? lines * bf16_columns(a->v->cols) + BF16_STEP : 0;
+}
+
 static int64_t room_size(const struct cached_attention *a)
 {
-    return tile_keys(a) * (a->heads + tile_ld(a, 0) + tile_ld(a, 1) + tile_ld(a, 2));
+    int64_t size[PARTS], sum = 0;
+
+    part_sizes(a, size);
+    for (int i = 0; i < PARTS; i++)
+        sum += size[i];
+    return sum;
 }
 
 static struct room room_at(const struct cached_attention *a, real *memory)
 {
-    struct room r = {.scores = memory};
+    int64_t size[PARTS];
+    real *at[PARTS];
 
-    r.tile[0] = memory + tile_keys(a) * a->heads;
-    for (int i = 0; i < 2; i++)
-        r.tile[i + 1] = r.tile[i] + tile_keys(a) * tile_ld(a, i);
-    return r;
+    part_sizes(a, size);
+    for (int i = 0; i < PARTS; memory += size[i++])
+        at[i] = memory;
+    return (struct room){.scores = at[0],
+                         .tile = {at[1], at[2], at[3]},
+                         .some = at[4],
+                         .weights = (void *)at[5],
+                         .pairs = (void *)at[6]};
 }
 
 /* n keys, all of one modality; their rows. */
@@ -107,12 +150,6 @@ struct tile {
 static bool is_turned(const struct cached_attention *a, const struct cached_part *p)
 {
     return p->k_groups == 1 && a->heads >= SHARED;
-}
-
-/* Many heads read a value, again and again. */
-static bool values_shared(const struct cached_attention *a)
-{
-    return a->v_groups * SHARED <= a->heads;
 }
 
 /* Rows that are read once for a head or few, and may be bf16. */
@@ -132,6 +169,32 @@ static const uint16_t *plain_rows(const struct cached_attention *a, const struct
     return row_plain(&rows, t->k0);
 }
 
+static void round_to_bf16(real *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        x[i] = bf16_round((float)x[i]);
+}
+
+/* Whole rows of part i, or of the values, 2, rounded to bf16; those of bf16 are read where they are. */
+static struct mat tile_bf16(const struct cached_attention *a, const struct room *r,
+                            const struct tile *t, int i, const struct cached_source *from)
+{
+    const uint16_t *plain = plain_rows(a, t, from->cache);
+    const int64_t cols = from->cache->cols, ld = tile_ld(a, i);
+    uint16_t *to = (void *)r->tile[i];
+
+    if (plain) return (struct mat){plain, DT_BF16, cols, false};
+    for (int64_t k = 0, n; k < t->n; k += n) {
+        n = t->n - k < SOME ? t->n - k : SOME;
+        const struct row_part rows = {
+            .from = t->k0 + k, .end = t->k0 + k + n, .c1 = cols, .ld = cols};
+        const struct mat m = cached_rows(a, from, t->seq, &rows, r->some);
+        for (int64_t j = 0; j < n; j++)
+            bf16_row((const real *)m.data + j * m.ld, cols, to + (k + j) * ld);
+    }
+    return (struct mat){to, DT_BF16, ld, false};
+}
+
 /* Whole rows of part i, or of the values, 2. A cache of reals is read where it is, but for values that
  * many heads read. */
 static struct mat tile_part(const struct cached_attention *a, const struct room *r,
@@ -139,14 +202,19 @@ static struct mat tile_part(const struct cached_attention *a, const struct room 
 {
     const struct row_part rows = {
         .from = t->k0, .end = t->k0 + t->n, .c1 = from->cache->cols, .ld = tile_ld(a, i)};
-    const uint16_t *plain = read_once(a, i) ? plain_rows(a, t, from->cache) : NULL;
+    const bool rounds = gemm_few() == FEW_ROUNDED;
 
+    if (gemm_few() == FEW_BF16) return tile_bf16(a, r, t, i, from);
+    const uint16_t *plain = read_once(a, i) ? plain_rows(a, t, from->cache) : NULL;
     if (plain) return (struct mat){plain, DT_BF16, rows.c1, false};
     const struct mat m = cached_rows(a, from, t->seq, &rows, r->tile[i]);
-    if (m.data == r->tile[i] || from->cache != a->v || !values_shared(a)) return m;
-    for (int64_t k = 0; k < t->n; k++)
-        memcpy(r->tile[i] + k * rows.ld, (const real *)m.data + k * m.ld,
-               (size_t)rows.c1 * sizeof(real));
+    const bool there = m.data == r->tile[i];
+    if (!rounds && (there || from->cache != a->v || !values_shared(a))) return m;
+    for (int64_t k = 0; k < t->n; k++) {
+        real *row = r->tile[i] + k * rows.ld;
+        if (!there) memcpy(row, (const real *)m.data + k * m.ld, (size_t)rows.c1 * sizeof *row);
+        if (rounds) round_to_bf16(row, rows.c1);
+    }
     return mat_of(r->tile[i], rows.ld, false);
 }
 
@@ -180,54 +248,131 @@ static int64_t queries(const struct cached_part *p)
     return p->q[IMAGE] ? MODALITIES : 1;
 }
 
-static int64_t turned_size(const struct cached_attention *a)
+/* Reals of one query of a part as prepare() leaves it. */
+static int64_t query_size(const struct cached_attention *a, const struct cached_part *p)
+{
+    const bool turned = is_turned(a, p);
+    const enum gemm_few how = gemm_few();
+
+    if (how == FEW_BF16)
+        return turned ? (p->width + 1) / 2 * bf16_columns(a->heads)
+                      : bf16_columns(a->heads * p->width) / 2;
+    return turned || how == FEW_ROUNDED ? a->heads * p->width : 0;
+}
+
+static int64_t queries_size(const struct cached_attention *a)
 {
     int64_t size = 0;
 
     for (int i = 0; i < a->parts; i++)
-        if (is_turned(a, &a->part[i])) size += queries(&a->part[i]) * a->heads * a->part[i].width;
+        size += queries(&a->part[i]) * query_size(a, &a->part[i]);
     return size;
 }
 
-static void turn(const struct cached_attention *a, const struct cached_sequence *seq, real *to)
+/* To [width, heads] by pairs of the width, each a word. */
+static void turn_words(const real *x, int64_t heads, int64_t width, uint16_t *to)
+{
+    const int64_t ld = bf16_columns(heads);
+
+    memset(to, 0, (size_t)((width + 1) / 2 * ld) * 2 * sizeof *to);
+    for (int64_t c = 0; c < width; c++)
+        for (int64_t h = 0; h < heads; h++)
+            to[(c / 2 * ld + h) * 2 + c % 2] = bf16_from_f32((float)x[h * width + c]);
+}
+
+static void prepare_query(const struct cached_attention *a, const struct cached_part *p,
+                          const real *x, real *to)
+{
+    const enum gemm_few how = gemm_few();
+    const int64_t n = a->heads * p->width;
+
+    if (how == FEW_BF16) {
+        if (is_turned(a, p))
+            turn_words(x, a->heads, p->width, (void *)to);
+        else
+            bf16_row(x, n, (void *)to);
+        return;
+    }
+    if (is_turned(a, p))
+        for (int64_t c = 0; c < p->width; c++)
+            for (int64_t h = 0; h < a->heads; h++)
+                to[c * a->heads + h] = x[h * p->width + c];
+    else if (how == FEW_ROUNDED)
+        memcpy(to, x, (size_t)n * sizeof *to);
+    if (how == FEW_ROUNDED) round_to_bf16(to, n);
+}
+
+/* Queries as the products read them: turned, rounded or both, or not at all. */
+static void prepare(const struct cached_attention *a, const struct cached_sequence *seq, real *to)
 {
     for (int i = 0; i < a->parts; i++) {
         const struct cached_part *p = &a->part[i];
-        for (int m = 0; is_turned(a, p) && m < queries(p); m++, to += a->heads * p->width) {
-            const real *x = tensor_real(p->q[m]) + seq->q_begin * p->q[m]->cols + p->q_col;
-            for (int64_t c = 0; c < p->width; c++)
-                for (int64_t h = 0; h < a->heads; h++)
-                    to[c * a->heads + h] = x[h * p->width + c];
-        }
+        const int64_t size = query_size(a, p);
+        for (int m = 0; size && m < queries(p); m++, to += size)
+            prepare_query(
+                a, p, tensor_real(p->q[m]) + seq->q_begin * p->q[m]->cols + p->q_col, to);
     }
 }
 
-static void tile_scores(const struct cached_attention *a, const struct tile *t, const real *turned,
-                        real *scores)
+/* Scores of the keys of a part under the query that prepare() has left, or else the tensor's. */
+static void part_scores(const struct cached_attention *a, const struct tile *t, int i,
+                        const real *query, real *scores)
+{
+    enum { FETCHED = 12 }; /* rows: a tile of bf16_sums ahead */
+    const struct cached_part *p = &a->part[i];
+    const struct mat k = t->k[i];
+    const int64_t H = a->heads;
+    const bool bf16 = gemm_few() == FEW_BF16;
+    const struct narrow_heads heads = {.heads = H,
+                                       .per = H / p->k_groups,
+                                       .width = p->width,
+                                       .keys = t->n,
+                                       .ld = k.ld,
+                                       .rows = k.data,
+                                       .bf16 = k.dtype == DT_BF16,
+                                       .add = i > 0,
+                                       .alpha = (real)a->scale,
+                                       .q = query,
+                                       .scores = scores};
+
+    if (bf16 && is_turned(a, p))
+        bf16_sums(&(struct bf16_sums){.M = t->n,
+                                      .N = H,
+                                      .K = p->width,
+                                      .a = k.data,
+                                      .row = 2 * k.ld,
+                                      .step = 4,
+                                      .b = (const void *)query,
+                                      .ldb = bf16_columns(H),
+                                      .alpha = (real)a->scale,
+                                      .add = i > 0,
+                                      .c = scores,
+                                      .ldc = H,
+                                      .next = (const uint16_t *)k.data + FETCHED * k.ld,
+                                      .next_bytes = 2 * t->n * k.ld});
+    else if (bf16)
+        bf16_scores(&heads, (const void *)query);
+    else if (is_turned(a, p))
+        narrow_sums(t->n, H, p->width, (real)a->scale, k, mat_of(query, H, false), i > 0, scores,
+                    H);
+    else
+        narrow_scores(&heads);
+}
+
+static void tile_scores(const struct cached_attention *a, const struct tile *t,
+                        const real *prepared, real *scores)
 {
     const int64_t row = t->seq->q_begin, H = a->heads;
 
     for (int i = 0; i < a->parts; i++) {
         const struct cached_part *p = &a->part[i];
         const int64_t of = queries(p) > 1 ? (int64_t)t->m : TEXT; /* the query of these keys */
-        if (is_turned(a, p)) {
-            narrow_sums(t->n, H, p->width, (real)a->scale, t->k[i],
-                        mat_of(turned + of * H * p->width, H, false), i > 0, scores, H);
-            turned += queries(p) * H * p->width;
-            continue;
-        }
-        narrow_scores(
-            &(struct narrow_heads){.heads = H,
-                                   .per = H / p->k_groups,
-                                   .width = p->width,
-                                   .keys = t->n,
-                                   .ld = t->k[i].ld,
-                                   .rows = t->k[i].data,
-                                   .bf16 = t->k[i].dtype == DT_BF16,
-                                   .add = i > 0,
-                                   .alpha = (real)a->scale,
-                                   .q = tensor_real(p->q[of]) + row * p->q[of]->cols + p->q_col,
-                                   .scores = scores});
+        const int64_t size = query_size(a, p);
+        part_scores(a, t, i,
+                    size ? prepared + of * size
+                         : tensor_real(p->q[of]) + row * p->q[of]->cols + p->q_col,
+                    scores);
+        prepared += queries(p) * size;
     }
     const struct tensor *bias = a->key_bias[t->m]; /* the same for all keys of a modality */
     for (int64_t k = 0; bias && k < t->n; k++)
@@ -247,10 +392,21 @@ static void rescale(const struct cached_attention *a, const struct sums *s, int6
     }
 }
 
-/* From scores to weights under the heads' tops; adds them to the totals. */
-static void tile_weights(const struct cached_attention *a, const struct tile *t, real *scores,
-                         const struct sums *s, const bool *begun)
+/* Weights of two keys as words. */
+static void pair_weights(const real *w, int64_t n, int64_t heads, uint32_t *to)
 {
+    for (int64_t k = 0; k < n; k += 2, w += 2 * heads, to += heads)
+        for (int64_t h = 0; h < heads; h++) {
+            const uint32_t second = k + 1 < n ? bf16_from_f32((float)w[heads + h]) : 0;
+            to[h] = bf16_from_f32((float)w[h]) | second << 16;
+        }
+}
+
+/* From scores to weights under the heads' tops; adds them to the totals. */
+static void tile_weights(const struct cached_attention *a, const struct tile *t,
+                         const struct room *r, const struct sums *s, const bool *begun)
+{
+    real *scores = r->scores;
     const int64_t H = a->heads;
     real *total = s->total + (a->split_modalities ? (int64_t)t->m * H : 0);
 
@@ -267,38 +423,75 @@ static void tile_weights(const struct cached_attention *a, const struct tile *t,
             scores[k * H + h] = real_exp(scores[k * H + h] - s->top[h]);
             total[h] += scores[k * H + h];
         }
+    if (gemm_few() == FEW_ROUNDED) round_to_bf16(scores, t->n * H);
+    if (gemm_few() == FEW_BF16) pair_weights(scores, t->n, H, r->weights);
 }
 
-static void tile_values(const struct cached_attention *a, const struct tile *t, real *scores,
-                        const struct sums *s, bool add)
+/* The first part's rows of the next tile: nothing else fetches these while values are multiplied. */
+static const void *next_rows(const struct cached_attention *a, const struct tile *t)
+{
+    return a->parts > 1 ? (const uint16_t *)t->k[0].data + t->n * t->k[0].ld : NULL;
+}
+
+/* Group by group: heads that share its values. */
+static void shared_values(const struct cached_attention *a, const struct tile *t,
+                          const struct room *r, bool add, real *o)
 {
     const int64_t per = a->heads / a->v_groups;
-    real *o = s->o + (a->split_modalities ? (int64_t)t->m * a->heads * a->v_width : 0);
+    const bool bf16 = gemm_few() == FEW_BF16;
 
-    if (!values_shared(a)) {
-        narrow_values(&(struct narrow_heads){.heads = a->heads,
-                                             .per = per,
-                                             .width = a->v_width,
-                                             .keys = t->n,
-                                             .ld = t->v.ld,
-                                             .rows = t->v.data,
-                                             .bf16 = t->v.dtype == DT_BF16,
-                                             .add = add,
-                                             .scores = scores,
-                                             .sums = o});
-        return;
+    if (bf16) bf16_pairs(t->v.data, t->v.ld, t->n, a->v->cols, r->pairs);
+    for (int64_t g = 0; g < a->v_groups; g++, o += per * a->v_width) {
+        if (!bf16) {
+            narrow_sums(per, a->v_width, t->n, 1, mat_of(r->scores + g * per, a->heads, true),
+                        columns_at(t->v, g * a->v_width), add, o, a->v_width);
+            continue;
+        }
+        bf16_sums(&(struct bf16_sums){.M = per,
+                                      .N = a->v_width,
+                                      .K = t->n,
+                                      .a = r->weights + g * per,
+                                      .row = 4,
+                                      .step = 4 * a->heads,
+                                      .b = r->pairs + g * a->v_width,
+                                      .ldb = bf16_columns(a->v->cols),
+                                      .alpha = 1,
+                                      .add = add,
+                                      .c = o,
+                                      .ldc = a->v_width,
+                                      .next = next_rows(a, t),
+                                      .next_bytes = a->parts > 1 ? 2 * t->n * t->k[0].ld : 0});
     }
+}
 
-    for (int64_t g = 0; g < a->v_groups; g++)
-        narrow_sums(per, a->v_width, t->n, 1, mat_of(scores + g * per, a->heads, true),
-                    columns_at(t->v, g * a->v_width), add, o + g * per * a->v_width, a->v_width);
+static void tile_values(const struct cached_attention *a, const struct tile *t,
+                        const struct room *r, const struct sums *s, bool add)
+{
+    real *o = s->o + (a->split_modalities ? (int64_t)t->m * a->heads * a->v_width : 0);
+    const struct narrow_heads heads = {.heads = a->heads,
+                                       .per = a->heads / a->v_groups,
+                                       .width = a->v_width,
+                                       .keys = t->n,
+                                       .ld = t->v.ld,
+                                       .rows = t->v.data,
+                                       .bf16 = t->v.dtype == DT_BF16,
+                                       .add = add,
+                                       .scores = r->scores,
+                                       .sums = o};
+
+    if (values_shared(a))
+        shared_values(a, t, r, add, o);
+    else if (gemm_few() == FEW_BF16)
+        bf16_values(&heads, r->weights);
+    else
+        narrow_values(&heads);
 }
 
 /* The keys [k0, end) of a sequence. */
 static void chunk_sums(const struct cached_attention *a, const struct cached_sequence *seq,
                        int64_t k0, int64_t end, const struct room *r, const struct sums *s)
 {
-    const real *turned = r->turned + (seq - a->seq) * turned_size(a);
+    const real *prepared = r->queries + (seq - a->seq) * queries_size(a);
     const int64_t block = a->heads * a->v_width, keys = tile_keys(a);
     bool begun[MODALITIES] = {false};
 
@@ -314,9 +507,9 @@ static void chunk_sums(const struct cached_attention *a, const struct cached_seq
         t.n = next - k0;
         const int slot = a->split_modalities ? (int)t.m : 0;
         tile_rows(a, r, &t);
-        tile_scores(a, &t, turned, r->scores);
-        tile_weights(a, &t, r->scores, s, begun);
-        tile_values(a, &t, r->scores, s, begun[slot]);
+        tile_scores(a, &t, prepared, r->scores);
+        tile_weights(a, &t, r, s, begun);
+        tile_values(a, &t, r, s, begun[slot]);
         begun[slot] = true;
     }
     for (int64_t slot = 0; slot < slots(a); slot++)
@@ -377,21 +570,21 @@ bool cached_is_single(const struct cached_attention *a)
 
 int64_t cached_single_scratch(const struct cached_attention *a, int threads)
 {
-    return a->n_seq * (most_chunks(a) * sums_size(a) + turned_size(a)) + threads * room_size(a);
+    return a->n_seq * (most_chunks(a) * sums_size(a) + queries_size(a)) + threads * room_size(a);
 }
 
 void cached_single(const struct cached_attention *a, int threads, real *scratch, struct tensor *out)
 {
     const int64_t most = most_chunks(a), size = sums_size(a);
-    real *turned = scratch + a->n_seq * most * size, *rooms = turned + a->n_seq * turned_size(a);
+    real *prepared = scratch + a->n_seq * most * size, *rooms = prepared + a->n_seq * queries_size(a);
 
 #pragma omp parallel num_threads(threads)
     {
         struct room r = room_at(a, rooms + omp_get_thread_num() * room_size(a));
-        r.turned = turned;
+        r.queries = prepared;
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < a->n_seq; i++)
-            turn(a, &a->seq[i], turned + i * turned_size(a));
+            prepare(a, &a->seq[i], prepared + i * queries_size(a));
 #pragma omp for collapse(2) schedule(dynamic)
         for (int64_t i = 0; i < a->n_seq; i++)
             for (int64_t k = 0; k < most; k++) {

@@ -4,7 +4,7 @@
  * threads. bf16 products are gemm_packed.c's, or left to oneDNN, including their threads. */
 #include "autograd/gemm.h"
 #include "autograd/gemm_parts.h"
-#include "autograd/narrow.h"
+#include "autograd/narrow_bf16.h"
 #include "autograd/onednn.h"
 #include "autograd/operand.h"
 #include "autograd/product_bf16.h"
@@ -26,6 +26,7 @@ static struct {
     bool bf16;        /* inputs are rounded to bf16 */
     bool bf16_native; /* and the CPU multiplies bf16 itself */
     bool packed;      /* from operands that are packed for its vector instructions */
+    bool narrow_bf16; /* of few rows by our own, with these instructions */
     bool apart;       /* the bits of a row do not depend on the other rows */
 } setup;
 
@@ -76,7 +77,8 @@ void gemm_setup(enum gemm_library library, enum gemm_compute compute)
     setup.onednn = library == GEMM_ONEDNN || (library == GEMM_AUTO && openblas_bits() < cpu_bits());
     setup.bf16 = compute == GEMM_BF16;
     setup.bf16_native = setup.bf16 && onednn_has_bf16();
-    setup.packed = setup.bf16_native && product_bf16_has() && !onednn_has_amx();
+    setup.narrow_bf16 = setup.bf16_native && product_bf16_has();
+    setup.packed = setup.narrow_bf16 && !onednn_has_amx();
     setup.apart = false;
     /* also needed for small products outside parallel regions, which oneDNN may
      * parallelise itself */
@@ -112,6 +114,11 @@ static void product(int64_t M, int64_t N, int64_t K, real alpha, struct mat a, s
                     (int)a.ld, b.data, (int)b.ld, add, c, (int)ldc);
 }
 #endif
+
+enum gemm_few gemm_few(void)
+{
+    return setup.narrow_bf16 ? FEW_BF16 : setup.bf16 ? FEW_ROUNDED : FEW_F32;
+}
 
 void gemm_rows_apart(void)
 {
@@ -203,7 +210,8 @@ static bool packs(int64_t M)
 size_t gemm_scratch(int64_t M, int64_t N, int64_t K, enum dtype b)
 {
     if (packs(M)) return gemm_packed_scratch(M, N, K);
-    if (setup.bf16_native) return aligned(M * K, 2) + (b == DT_BF16 ? 0 : aligned(N * K, 2));
+    if (setup.bf16_native)
+        return aligned((int64_t)bf16_words_count(M, K), 2) + (b == DT_BF16 ? 0 : aligned(N * K, 2));
     return (setup.bf16 ? aligned(M * K, sizeof(real)) : 0) +
            (setup.bf16 || b != DT_REAL ? block_bytes(N, K) : 0);
 }
@@ -297,14 +305,25 @@ static void gemm_bf16(int64_t M, int64_t N, int64_t K, struct mat a, struct mat 
 }
 #endif
 
+/* Few rows, each by itself. */
+static void narrow(const struct narrow_dots *p, uint16_t *words)
+{
+    if (!setup.narrow_bf16) {
+        narrow_dots(p);
+        return;
+    }
+    bf16_words(p, words);
+    bf16_dots(p, words);
+}
+
 void gemm(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b, bool add, real *c,
           int64_t ldc, void *scratch)
 {
     CHECK(b.dtype == DT_REAL || b.ld == (b.trans ? K : N));
     if (M == 0 || N == 0) return;
-    if (!setup.bf16 && M <= NARROW_ROWS && !a.trans && b.trans) {
+    if (M <= NARROW_ROWS && !a.trans && b.trans) {
         CHECK(a.dtype == DT_REAL);
-        narrow_dots(&(struct narrow_dots){M, N, K, a.data, a.ld, b, add, c, ldc});
+        narrow(&(struct narrow_dots){M, N, K, a.data, a.ld, b, add, setup.bf16, c, ldc}, scratch);
         return;
     }
     if (K == 0 || (!setup.bf16 && b.dtype == DT_REAL)) {

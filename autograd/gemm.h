@@ -25,6 +25,11 @@ enum { GEMM_APART = 8 };
 void gemm_rows_apart(void);
 bool gemm_is_apart(int64_t M); /* whether it holds for products of M rows */
 
+/* How our own products of few rows multiply, as gemm_setup has chosen: by the CPU's instructions for
+ * bf16, or in fp32, of inputs as they are or rounded to bf16. */
+enum gemm_few { FEW_F32, FEW_ROUNDED, FEW_BF16 };
+enum gemm_few gemm_few(void);
+
 /* Describes gemm_setup's choices in one line. */
 enum { GEMM_TEXT = 160 };
 const char *gemm_describe(char text[GEMM_TEXT]);

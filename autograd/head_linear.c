@@ -2,9 +2,11 @@
  * how up_k is absorbed into the query (q_h up_k_g: not transposed) and up_v into the output (o_h
  * up_v_g^T). The heads of a group are adjacent in a row, so a row and a group give a matrix [heads
  * per group, a]; rows or heads, whichever are more, become the M of a product. */
-#include "autograd/gemm.h"
+#include "autograd/narrow_bf16.h"
 #include "autograd/ops.h"
 #include "autograd/oplist.h"
+#include "autograd/pack.h"
+#include "base/bf16.h"
 
 #include <omp.h>
 #include <string.h>
@@ -74,6 +76,129 @@ static void all_products(struct node *n, const struct side *s, bool flip, bool a
     }
 }
 
+/* ---- few rows in bf16, each by itself ---- */
+
+static bool is_few(const struct node *n)
+{
+    return gemm_few() != FEW_F32 && n->out->rows <= NARROW_ROWS && !n->out->needs_grad;
+}
+
+/* What a thread works with: reals or bf16, rows of a head's x, a group's weight, and its pairs. */
+struct few {
+    void *x, *w;
+    uint32_t *pairs;
+};
+
+static size_t few_bytes(const struct head_args *h, struct few *f, char *memory)
+{
+    const size_t x = NARROW_ROWS * bf16_words_count(1, h->a) * sizeof(real);
+    const size_t w = (size_t)(h->a * h->b + BF16_STEP) * sizeof(real) / 64 * 64 + 64;
+    const size_t pairs = (size_t)((h->a + 1) / 2 * bf16_columns(h->b) + BF16_STEP) * sizeof(real);
+
+    if (f) *f = (struct few){memory, memory + x, (void *)(memory + x + w)};
+    return x + w + pairs;
+}
+
+/* A group's weight as bf16, in place or in `room`. */
+static const uint16_t *few_weight(const struct head_args *h, const struct tensor *w, int64_t g,
+                                  void *room)
+{
+    const int64_t count = h->a * h->b;
+
+    return pack_values(&(struct mat){w->data, w->dtype, count, false}, g * count, count, room);
+}
+
+/* y = x w of bf16, w [a, b]. One row walks w as it lies; several share its pairs. */
+static void few_sums(const struct narrow_dots *p, const uint16_t *w, const struct few *f)
+{
+    const int64_t ld = bf16_columns(p->K);
+
+    for (int64_t i = 0; i < p->M; i++) {
+        uint16_t *row = (uint16_t *)f->x + i * ld;
+        memset(row, 0, (size_t)ld * sizeof *row);
+        bf16_row(p->a + i * p->lda, p->K, row);
+    }
+    if (p->M == 1) {
+        bf16_values(&(struct narrow_heads){.heads = 1,
+                                           .per = 1,
+                                           .width = p->N,
+                                           .keys = p->K,
+                                           .ld = p->N,
+                                           .rows = w,
+                                           .sums = p->c},
+                    f->x);
+        return;
+    }
+    bf16_pairs(w, p->N, p->K, p->N, f->pairs);
+    bf16_sums(&(struct bf16_sums){.M = p->M,
+                                  .N = p->N,
+                                  .K = p->K,
+                                  .a = f->x,
+                                  .row = 2 * ld,
+                                  .step = 4,
+                                  .b = f->pairs,
+                                  .ldb = bf16_columns(p->N),
+                                  .alpha = 1,
+                                  .c = p->c,
+                                  .ldc = p->ldc});
+}
+
+/* The same in reals that are rounded first. */
+static void few_rounded(const struct narrow_dots *p, const uint16_t *w, const struct few *f)
+{
+    real *x = f->x, *wide = (void *)f->pairs;
+
+    for (int64_t i = 0; i < p->M * p->K; i++)
+        x[i] = bf16_round((float)p->a[i / p->K * p->lda + i % p->K]);
+    for (int64_t i = 0; i < p->K * p->N; i++)
+        wide[i] = bf16_to_f32(w[i]);
+    narrow_sums(p->M, p->N, p->K, 1, mat_of(x, p->K, false), mat_of(wide, p->N, false), false,
+                p->c, p->ldc);
+}
+
+static void few_product(const struct head_args *h, struct narrow_dots *p, const uint16_t *w,
+                        const struct few *f)
+{
+    const bool bf16 = gemm_few() == FEW_BF16;
+
+    p->b = (struct mat){w, DT_BF16, h->a, true};
+    if (h->trans && bf16) {
+        bf16_words(p, f->x);
+        bf16_dots_part(p, f->x, 0, p->N);
+    } else if (h->trans)
+        narrow_dots(p);
+    else if (bf16)
+        few_sums(p, w, f);
+    else
+        few_rounded(p, w, f);
+}
+
+static void few_forward(struct node *n)
+{
+    const struct head_args *h = n->args;
+    const struct tensor *x = n->in[X];
+    const int64_t per = h->heads / h->groups;
+    const size_t bytes = few_bytes(h, NULL, NULL);
+
+#pragma omp parallel for schedule(static) num_threads(h->threads)
+    for (int64_t g = 0; g < h->groups; g++) {
+        struct few f;
+        few_bytes(h, &f, (char *)n->scratch + (size_t)omp_get_thread_num() * bytes);
+        const uint16_t *w = few_weight(h, n->in[W], g, f.w);
+        for (int64_t i = g * per; i < (g + 1) * per; i++)
+            few_product(h,
+                        &(struct narrow_dots){.M = x->rows,
+                                              .N = h->b,
+                                              .K = h->a,
+                                              .a = tensor_real(x) + h->x_col + i * h->a,
+                                              .lda = x->cols,
+                                              .rounded = true,
+                                              .c = tensor_real(n->out) + i * h->b,
+                                              .ldc = n->out->cols},
+                        w, &f);
+    }
+}
+
 static void forward(struct node *n)
 {
     const struct head_args *h = n->args;
@@ -84,7 +209,10 @@ static void forward(struct node *n)
                      h->b,
                      n->out->cols};
 
-    all_products(n, &s, false, false);
+    if (is_few(n))
+        few_forward(n);
+    else
+        all_products(n, &s, false, false);
 }
 
 /* dw_g = sum over its heads, in order, of x_h^T dy_h, or of dy_h^T x_h if transposed. */
@@ -141,5 +269,6 @@ struct tensor *op_head_linear(struct tape *t, struct tensor *x, int64_t x_col, s
     n->args = h;
     n->reads = (w->needs_grad ? 1u << X : 0) | (x->needs_grad ? 1u << W : 0);
     if (w->dtype != DT_REAL) n->scratch_bytes = (size_t)(h->threads * h->a * h->b) * sizeof(real);
+    if (is_few(n)) n->scratch_bytes = (size_t)h->threads * few_bytes(h, NULL, NULL);
     return n->out;
 }

@@ -15,10 +15,15 @@ struct narrow_dots {
     int64_t lda;
     struct mat b; /* read transposed */
     bool add;
+    bool rounded; /* A and B are rounded to bf16 first */
     real *c;
     int64_t ldc;
 };
 void narrow_dots(const struct narrow_dots *p);
+/* How many rows of B a thread takes at a time, at most NARROW_TASK; whether threads pay. */
+enum { NARROW_TASK = 64 };
+int64_t narrow_share(int64_t N);
+bool narrow_pays(const struct narrow_dots *p);
 
 /* C[M,N] = alpha A B (+ C) by the calling thread, of reals; B is not transposed. An element's sum has
  * an order that depends on K alone, but in the last columns, less than a vector, it may be rounded

@@ -15,7 +15,7 @@
 
 enum { TALL = 4, WIDE = VECTORS / 8 }; /* rows of A, and of B, of a tile */
 enum { DEEP = 4096 / sizeof(real) };   /* values of K in a part */
-enum { TASK = 64, SHARES = 4 };        /* most rows of B of a task; tasks of a thread */
+enum { TASK = NARROW_TASK, SHARES = 4 }; /* tasks of a thread */
 enum { STEP = 2 * LANES };
 
 /* Rows of B, n values of each: reals, or bf16; n is whole steps. */
@@ -37,7 +37,18 @@ INLINE void add_products(vec sum[TALL][WIDE], const real *a, const vec y[WIDE], 
     }
 }
 
-INLINE void tile(const struct strip *s, int64_t i, int64_t j, int rows, int cols, bool bf16)
+/* Asks for a line of the rows of B that come next. */
+INLINE void ask(const struct strip *s, int64_t at, bool bf16)
+{
+    const char *line = (const char *)s->b + at * (bf16 ? 2 : (int64_t)sizeof(real));
+
+    __builtin_prefetch(line);
+    if (STEP * (bf16 ? 2 : sizeof(real)) > 64) __builtin_prefetch(line + 64);
+}
+
+/* `first`: of those that read the same rows of B. */
+INLINE void tile(const struct strip *s, int64_t i, int64_t j, int rows, int cols, bool bf16,
+                 bool first)
 {
     const real *a = s->a + i * DEEP;
     vec sum[TALL][WIDE] = {0}, y[WIDE];
@@ -47,6 +58,7 @@ INLINE void tile(const struct strip *s, int64_t i, int64_t j, int rows, int cols
 #pragma GCC unroll 8
         for (int c = 0; c < cols; c++) {
             const int64_t at = (j + c) * s->ldb + k;
+            if (first) ask(s, at + cols * s->ldb, bf16);
             if (bf16) w[c] = vec_load_words((const uint16_t *)s->b + at);
             y[c] = bf16 ? vec_first(w[c]) : vec_load((const real *)s->b + at);
         }
@@ -69,20 +81,13 @@ INLINE void tiles(const struct strip *s, int64_t M, int64_t j, int cols, bool bf
     int64_t i = 0;
 
     for (; i + TALL <= M; i += TALL)
-        tile(s, i, j, TALL, cols, bf16);
-    if (M - i == 3) tile(s, i, j, 3, cols, bf16);
-    if (M - i == 2) tile(s, i, j, 2, cols, bf16);
-    if (M - i == 1) tile(s, i, j, 1, cols, bf16);
-}
-
-/* Asks for the rows of B that come next. */
-INLINE void ask(const struct strip *s, int64_t j, int64_t N, bool bf16)
-{
-    const int64_t size = bf16 ? 2 : sizeof(real);
-
-    for (int64_t c = j; c < j + WIDE && c < N; c++)
-        for (int64_t at = 0; at < s->n * size; at += 64)
-            __builtin_prefetch((const char *)s->b + c * s->ldb * size + at);
+        if (i == 0)
+            tile(s, i, j, TALL, cols, bf16, true);
+        else
+            tile(s, i, j, TALL, cols, bf16, false);
+    if (M - i == 3) tile(s, i, j, 3, cols, bf16, true);
+    if (M - i == 2) tile(s, i, j, 2, cols, bf16, true);
+    if (M - i == 1) tile(s, i, j, 1, cols, bf16, true);
 }
 
 INLINE void strip_dots(const struct strip *s, int64_t M, int64_t N, bool bf16)
@@ -90,11 +95,17 @@ INLINE void strip_dots(const struct strip *s, int64_t M, int64_t N, bool bf16)
     int64_t j = 0;
 
     for (; j + WIDE <= N; j += WIDE) {
-        ask(s, j + WIDE, N, bf16);
         tiles(s, M, j, WIDE, bf16);
     }
     for (; j < N; j++)
         tiles(s, M, j, 1, bf16);
+}
+
+static const real *rounded_row(const real *from, int64_t n, real *to)
+{
+    for (int64_t i = 0; i < n; i++)
+        to[i] = bf16_round((float)from[i]);
+    return to;
 }
 
 /* Rows of A, n values from k on, and zeros up to whole steps. */
@@ -102,6 +113,8 @@ static void copy_rows(const struct narrow_dots *p, int64_t k, int64_t n, bool ap
 {
     for (int64_t i = 0; i < p->M; i++, to += DEEP) {
         const real *from = p->a + i * p->lda + k;
+        real row[DEEP];
+        if (p->rounded) from = rounded_row(from, n, row);
         if (!apart) memcpy(to, from, (size_t)n * sizeof *to);
         for (int64_t s = 0; apart && s < n; s += STEP)
             for (int64_t c = 0; c < LANES; c++) {
@@ -120,6 +133,7 @@ static void widen(const struct narrow_dots *p, int64_t j, int64_t N, int64_t k, 
 
     for (int64_t i = 0; i < N; i++, to += DEEP) {
         tensor_to_real(&stored, (j + i) * p->b.ld + k, n, to);
+        if (p->rounded) rounded_row(to, n, to);
         for (int64_t c = n; c % STEP; c++)
             to[c] = 0;
     }
@@ -133,7 +147,7 @@ static void task(const struct narrow_dots *p, int64_t j, int64_t N)
 
     for (int64_t k = 0; k < p->K; k += DEEP) {
         const int64_t n = p->K - k < DEEP ? p->K - k : DEEP;
-        const bool direct = (bf16 || p->b.dtype == DT_REAL) && n % STEP == 0;
+        const bool direct = (bf16 || (p->b.dtype == DT_REAL && !p->rounded)) && n % STEP == 0;
         struct strip s = {a, mat_at(p->b, k, j).data, p->b.ld, (n + STEP - 1) / STEP * STEP, sum};
         copy_rows(p, k, n, direct && bf16, a);
         if (direct && bf16) strip_dots(&s, p->M, N, true);
@@ -153,13 +167,24 @@ static void task(const struct narrow_dots *p, int64_t j, int64_t N)
         }
 }
 
+int64_t narrow_share(int64_t N)
+{
+    const int64_t share = N / (SHARES * omp_get_max_threads()) / WIDE * WIDE;
+
+    return share < WIDE ? WIDE : share > TASK ? TASK : share;
+}
+
+bool narrow_pays(const struct narrow_dots *p)
+{
+    return (double)p->M * (double)p->N * (double)p->K >= 1 << 17;
+}
+
 void narrow_dots(const struct narrow_dots *p)
 {
-    const int64_t share = p->N / (SHARES * omp_get_max_threads()) / WIDE * WIDE;
-    const int64_t step = share < WIDE ? WIDE : share > TASK ? TASK : share;
+    const int64_t step = narrow_share(p->N);
 
     CHECK(p->M <= NARROW_ROWS && p->b.trans);
-#pragma omp parallel for schedule(static) if ((double)p->M * (double)p->N * (double)p->K >= 1 << 17)
+#pragma omp parallel for schedule(static) if (narrow_pays(p))
     for (int64_t j = 0; j < p->N; j += step)
         task(p, j, p->N - j < step ? p->N - j : step);
 }

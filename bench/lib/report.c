@@ -63,14 +63,15 @@ bool report_begin(struct report *r, struct err *e)
     print_gemm(fp, r->gemm);
     fprintf(
         fp,
-        " before (the rows' shares are of this%s)\n- memory is read at %.1f GB/s (a roofline is "
-        "what a step must read at this rate, then what it must multiply at the product's)\n\nRows "
+        " before (the rows' shares are of this%s)\n- a roofline is what a step must read, at the best "
+        "rate at which memory was read between a row's repeats, then what it must multiply at the "
+        "product's\n\nRows "
         "are in fp32 where they do not say "
         "bf16. Median of the repeats, lowest and highest in brackets. Both sides are open at a "
         "time and take turns, and \"times as fast\" is taken turn by turn. Memory is the peak "
         "of the whole process. Where both compute a number (loss, mean of pixels or features), "
         "they agree within %g (in bf16 %g), or this file would not be here.%s\n\n",
-        r->gemm[GEMM_BF16] > 0 ? ", each of its dtype's" : "", r->memory,
+        r->gemm[GEMM_BF16] > 0 ? ", each of its dtype's" : "",
         precisions[GEMM_F32].tolerance, precisions[GEMM_BF16].tolerance,
         r->brief ? " **The short form: sizes are tiny, its times mean nothing.**" : "");
     fprintf(fp, "| | ours | PyTorch | times as fast | memory, ours | PyTorch | |\n"
@@ -107,12 +108,11 @@ static void print_peak(FILE *fp, const struct child *c)
 }
 
 /* The share of a side's roofline, of work that reads more than it multiplies. */
-static void print_roofline(FILE *fp, const struct report *r, double gemm, const struct child *c,
-                           double rate)
+static void print_roofline(FILE *fp, double memory, double gemm, const struct child *c, double rate)
 {
     const double *bytes = child_fact(c, "read_bytes");
     const double *flop = child_fact(c, "flop"), *units = child_fact(c, "units");
-    double roof = *units / (*bytes / (1e9 * r->memory) + *flop / (1e9 * gemm));
+    double roof = *units / (*bytes / (1e9 * memory) + *flop / (1e9 * gemm));
 
     fprintf(fp, "%.0f %% of the roofline of %.3g", 100 * rate / roof, roof);
 }
@@ -130,12 +130,13 @@ static void print_rate(FILE *fp, const struct report *r, const struct row *row,
         double rate = median(sorted, x->n);
         if (k) fprintf(fp, " and ");
         if (child_fact(&x->side[k], "read_bytes")) {
-            print_roofline(fp, r, most, &x->side[k], rate);
+            print_roofline(fp, x->memory, most, &x->side[k], rate);
             continue;
         }
         rate *= 1e-9 * *flop / *units;
         fprintf(fp, "%.1f GFLOP/s (%.0f %%)", rate, 100 * rate / most);
     }
+    if (x->memory > 0) fprintf(fp, ", memory at %.1f GB/s", x->memory);
 }
 
 /* If bf16 is not native to the CPU. PyTorch's bf16 products would take minutes

@@ -15,6 +15,7 @@ struct result {
     int n;
     double value[2][REPEATS_MOST];
     struct child side[2];
+    double memory; /* GB/s at which memory was read between the repeats; 0: not measured */
 };
 
 struct report {
@@ -23,7 +24,6 @@ struct report {
     const char *python; /* "": none */
     int threads, gemm_side;
     double gemm[2]; /* GFLOP/s by enum gemm_compute; 0 for bf16 if the CPU has no instructions */
-    double memory;  /* GB/s */
 };
 
 /* Writes the machine, versions, the method of measurement, and the table's head. */
