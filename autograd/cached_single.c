@@ -50,12 +50,13 @@ static struct sums sums_at(const struct cached_attention *a, real *memory)
 
 /* What a task works with. */
 struct room {
-    real *scores;         /* [keys, heads] */
-    real *tile[3];        /* [keys, columns] rows of the parts' keys, and of the values; or bf16 */
-    real *some;           /* [SOME, columns] of bf16's: rows that are not yet rounded */
-    uint32_t *weights;    /* of bf16: pairs of keys, [(keys + 1) / 2, heads] */
-    uint32_t *pairs;      /* and of their values, if heads share them */
-    const real *queries;  /* of each sequence, as prepare() has them: shared by all tasks */
+    real *scores;        /* [keys, heads] */
+    real *tops;          /* [heads] */
+    real *tile[3];       /* [keys, columns] rows of the parts' keys, and of the values; or bf16 */
+    real *some;          /* [SOME, columns] of bf16's: rows that are not yet rounded */
+    uint32_t *weights;   /* of bf16: pairs of keys, [(keys + 1) / 2, heads] */
+    uint32_t *pairs;     /* and of their values, if heads share them */
+    const real *queries; /* of each sequence, as prepare() has them: shared by all tasks */
 };
 
 /* The values have rows of their own: they aren't the last part's keys too. */
@@ -94,7 +95,7 @@ static bool values_shared(const struct cached_attention *a)
     return a->v_groups * SHARED <= a->heads;
 }
 
-/* The room's parts in order, in reals: scores, tiles, `some`, weights, pairs. */
+/* The room's parts in order, in reals: tops and scores, tiles, `some`, weights, pairs. */
 enum { PARTS = 7 };
 static void part_sizes(const struct cached_attention *a, int64_t size[PARTS])
 {
@@ -102,7 +103,7 @@ static void part_sizes(const struct cached_attention *a, int64_t size[PARTS])
     const bool bf16 = gemm_few() == FEW_BF16;
     int64_t widest = 0;
 
-    size[0] = keys * a->heads;
+    size[0] = (keys + 1) * a->heads;
     for (int i = 0; i < 3; i++) {
         size[1 + i] = (bf16 ? lines : keys) * tile_ld(a, i);
         widest = columns(a, i) > widest ? columns(a, i) : widest;
@@ -130,7 +131,8 @@ static struct room room_at(const struct cached_attention *a, real *memory)
     part_sizes(a, size);
     for (int i = 0; i < PARTS; memory += size[i++])
         at[i] = memory;
-    return (struct room){.scores = at[0],
+    return (struct room){.scores = at[0] + a->heads,
+                         .tops = at[0],
                          .tile = {at[1], at[2], at[3]},
                          .some = at[4],
                          .weights = (void *)at[5],
@@ -159,13 +161,19 @@ static bool read_once(const struct cached_attention *a, int i)
                  : !values_shared(a);
 }
 
+/* The rows that a tile of a packed cache is of. */
+static struct row_sequence held_rows(const struct cached_attention *a, const struct tile *t,
+                                     const struct tensor *c)
+{
+    return row_sequence_at(c->form, c->data, t->seq->k_begin / a->capacity, a->capacity, c->cols);
+}
+
 /* The tile's rows in a cache of bf16; the newest key is not among them. */
 static const uint16_t *plain_rows(const struct cached_attention *a, const struct tile *t,
                                   const struct tensor *c)
 {
     if (c->dtype != DT_PACKED || t->k0 >= t->seq->position) return NULL;
-    const struct row_sequence rows =
-        row_sequence_at(c->form, c->data, t->seq->k_begin / a->capacity, a->capacity, c->cols);
+    const struct row_sequence rows = held_rows(a, t, c);
     return row_plain(&rows, t->k0);
 }
 
@@ -173,6 +181,17 @@ static void round_to_bf16(real *x, int64_t n)
 {
     for (int64_t i = 0; i < n; i++)
         x[i] = bf16_round((float)x[i]);
+}
+
+/* The tile's rows from a cache of a form that does it at once. */
+static bool unpack_bf16(const struct cached_attention *a, const struct tile *t,
+                        const struct tensor *c, uint16_t *to, int64_t ld)
+{
+    if (c->dtype != DT_PACKED || t->k0 >= t->seq->position) return false;
+    const struct row_sequence rows = held_rows(a, t, c);
+    for (int64_t k = 0; k < t->n; k++)
+        if (!row_bf16(&rows, t->k0 + k, to + k * ld)) return false;
+    return true;
 }
 
 /* Whole rows of part i, or of the values, 2, rounded to bf16; those of bf16 are read where they are. */
@@ -184,6 +203,7 @@ static struct mat tile_bf16(const struct cached_attention *a, const struct room 
     uint16_t *to = (void *)r->tile[i];
 
     if (plain) return (struct mat){plain, DT_BF16, cols, false};
+    if (unpack_bf16(a, t, from->cache, to, ld)) return (struct mat){to, DT_BF16, ld, false};
     for (int64_t k = 0, n; k < t->n; k += n) {
         n = t->n - k < SOME ? t->n - k : SOME;
         const struct row_part rows = {
@@ -309,9 +329,27 @@ static void prepare(const struct cached_attention *a, const struct cached_sequen
         const struct cached_part *p = &a->part[i];
         const int64_t size = query_size(a, p);
         for (int m = 0; size && m < queries(p); m++, to += size)
-            prepare_query(
-                a, p, tensor_real(p->q[m]) + seq->q_begin * p->q[m]->cols + p->q_col, to);
+            prepare_query(a, p, tensor_real(p->q[m]) + seq->q_begin * p->q[m]->cols + p->q_col, to);
     }
+}
+
+/* What the next tile, if it is as long, will read of a cache. Nothing else fetches it while products take
+ * the time: bf16_sums does. */
+struct ahead {
+    const void *begin;
+    int64_t bytes;
+};
+static struct ahead rows_ahead(const struct cached_attention *a, const struct tile *t,
+                               const struct tensor *c)
+{
+    const int64_t at = t->k0 + t->n;
+
+    if (c->dtype == DT_REAL)
+        return (struct ahead){tensor_real(c) + (t->seq->k_begin + at) * c->cols,
+                              t->n * c->cols * (int64_t)sizeof(real)};
+    if (c->form->run) return (struct ahead){NULL, 0};
+    const struct row_sequence rows = held_rows(a, t, c);
+    return (struct ahead){row_held(&rows, at), t->n * row_form_bytes(c->form, c->cols)};
 }
 
 /* Scores of the keys of a part under the query that prepare() has left, or else the tensor's. */
@@ -322,7 +360,10 @@ static void part_scores(const struct cached_attention *a, const struct tile *t, 
     const struct cached_part *p = &a->part[i];
     const struct mat k = t->k[i];
     const int64_t H = a->heads;
-    const bool bf16 = gemm_few() == FEW_BF16;
+    const bool bf16 = gemm_few() == FEW_BF16, plain = k.ld == p->k->cols;
+    const struct ahead ahead =
+        plain ? (struct ahead){(const uint16_t *)k.data + FETCHED * k.ld, 2 * t->n * k.ld}
+              : rows_ahead(a, t, p->k);
     const struct narrow_heads heads = {.heads = H,
                                        .per = H / p->k_groups,
                                        .width = p->width,
@@ -348,8 +389,8 @@ static void part_scores(const struct cached_attention *a, const struct tile *t, 
                                       .add = i > 0,
                                       .c = scores,
                                       .ldc = H,
-                                      .next = (const uint16_t *)k.data + FETCHED * k.ld,
-                                      .next_bytes = 2 * t->n * k.ld});
+                                      .next = ahead.begin,
+                                      .next_bytes = ahead.bytes});
     else if (bf16)
         bf16_scores(&heads, (const void *)query);
     else if (is_turned(a, p))
@@ -406,17 +447,19 @@ static void pair_weights(const real *w, int64_t n, int64_t heads, uint32_t *to)
 static void tile_weights(const struct cached_attention *a, const struct tile *t,
                          const struct room *r, const struct sums *s, const bool *begun)
 {
-    real *scores = r->scores;
+    real *scores = r->scores, *tops = r->tops;
     const int64_t H = a->heads;
     real *total = s->total + (a->split_modalities ? (int64_t)t->m * H : 0);
 
+    for (int64_t h = 0; h < H; h++)
+        tops[h] = s->top[h];
+    for (int64_t k = 0; k < t->n; k++)
+        for (int64_t h = 0; h < H; h++)
+            tops[h] = scores[k * H + h] > tops[h] ? scores[k * H + h] : tops[h];
     for (int64_t h = 0; h < H; h++) {
-        real top = s->top[h];
-        for (int64_t k = 0; k < t->n; k++)
-            top = scores[k * H + h] > top ? scores[k * H + h] : top;
-        if (!(top > s->top[h])) continue;
-        rescale(a, s, h, real_exp(s->top[h] - top), begun);
-        s->top[h] = top;
+        if (!(tops[h] > s->top[h])) continue;
+        rescale(a, s, h, real_exp(s->top[h] - tops[h]), begun);
+        s->top[h] = tops[h];
     }
     for (int64_t k = 0; k < t->n; k++)
         for (int64_t h = 0; h < H; h++) {
@@ -427,18 +470,15 @@ static void tile_weights(const struct cached_attention *a, const struct tile *t,
     if (gemm_few() == FEW_BF16) pair_weights(scores, t->n, H, r->weights);
 }
 
-/* The first part's rows of the next tile: nothing else fetches these while values are multiplied. */
-static const void *next_rows(const struct cached_attention *a, const struct tile *t)
-{
-    return a->parts > 1 ? (const uint16_t *)t->k[0].data + t->n * t->k[0].ld : NULL;
-}
-
 /* Group by group: heads that share its values. */
 static void shared_values(const struct cached_attention *a, const struct tile *t,
                           const struct room *r, bool add, real *o)
 {
     const int64_t per = a->heads / a->v_groups;
     const bool bf16 = gemm_few() == FEW_BF16;
+
+    const struct ahead ahead =
+        a->parts > 1 ? rows_ahead(a, t, a->part[0].k) : (struct ahead){NULL, 0};
 
     if (bf16) bf16_pairs(t->v.data, t->v.ld, t->n, a->v->cols, r->pairs);
     for (int64_t g = 0; g < a->v_groups; g++, o += per * a->v_width) {
@@ -459,8 +499,8 @@ static void shared_values(const struct cached_attention *a, const struct tile *t
                                       .add = add,
                                       .c = o,
                                       .ldc = a->v_width,
-                                      .next = next_rows(a, t),
-                                      .next_bytes = a->parts > 1 ? 2 * t->n * t->k[0].ld : 0});
+                                      .next = ahead.begin,
+                                      .next_bytes = ahead.bytes});
     }
 }
 
@@ -576,7 +616,8 @@ int64_t cached_single_scratch(const struct cached_attention *a, int threads)
 void cached_single(const struct cached_attention *a, int threads, real *scratch, struct tensor *out)
 {
     const int64_t most = most_chunks(a), size = sums_size(a);
-    real *prepared = scratch + a->n_seq * most * size, *rooms = prepared + a->n_seq * queries_size(a);
+    real *prepared = scratch + a->n_seq * most * size,
+         *rooms = prepared + a->n_seq * queries_size(a);
 
 #pragma omp parallel num_threads(threads)
     {

@@ -83,7 +83,8 @@ static bool is_few(const struct node *n)
     return gemm_few() != FEW_F32 && n->out->rows <= NARROW_ROWS && !n->out->needs_grad;
 }
 
-/* What a thread works with: reals or bf16, rows of a head's x, a group's weight, and its pairs. */
+/* What a thread works with: rows of a head's x, reals or bf16; a group's weight in bf16, and its pairs or
+ * reals. */
 struct few {
     void *x, *w;
     uint32_t *pairs;
@@ -93,7 +94,7 @@ static size_t few_bytes(const struct head_args *h, struct few *f, char *memory)
 {
     const size_t x = NARROW_ROWS * bf16_words_count(1, h->a) * sizeof(real);
     const size_t w = (size_t)(h->a * h->b + BF16_STEP) * sizeof(real) / 64 * 64 + 64;
-    const size_t pairs = (size_t)((h->a + 1) / 2 * bf16_columns(h->b) + BF16_STEP) * sizeof(real);
+    const size_t pairs = (size_t)((h->a + 1) * bf16_columns(h->b) + BF16_STEP) * sizeof(real);
 
     if (f) *f = (struct few){memory, memory + x, (void *)(memory + x + w)};
     return x + w + pairs;
@@ -152,8 +153,8 @@ static void few_rounded(const struct narrow_dots *p, const uint16_t *w, const st
         x[i] = bf16_round((float)p->a[i / p->K * p->lda + i % p->K]);
     for (int64_t i = 0; i < p->K * p->N; i++)
         wide[i] = bf16_to_f32(w[i]);
-    narrow_sums(p->M, p->N, p->K, 1, mat_of(x, p->K, false), mat_of(wide, p->N, false), false,
-                p->c, p->ldc);
+    narrow_sums(p->M, p->N, p->K, 1, mat_of(x, p->K, false), mat_of(wide, p->N, false), false, p->c,
+                p->ldc);
 }
 
 static void few_product(const struct head_args *h, struct narrow_dots *p, const uint16_t *w,

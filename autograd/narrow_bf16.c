@@ -73,8 +73,7 @@ INLINE __m512 lane_sums(const __m512 v[LANES])
     for (int i = 0; i < 2; i++)
         x[i] = _mm512_add_ps(_mm512_shuffle_ps(x[i], x[i + 2], 0x44),
                              _mm512_shuffle_ps(x[i], x[i + 2], 0xee));
-    return _mm512_add_ps(_mm512_shuffle_ps(x[0], x[1], 0x88),
-                         _mm512_shuffle_ps(x[0], x[1], 0xdd));
+    return _mm512_add_ps(_mm512_shuffle_ps(x[0], x[1], 0x88), _mm512_shuffle_ps(x[0], x[1], 0xdd));
 }
 
 /* ---- dot products ---- */
@@ -96,9 +95,11 @@ static inline int64_t tile_columns(int64_t M, int64_t left)
     return M <= FEW && left >= BROAD ? BROAD : left >= WIDE ? WIDE : 1;
 }
 
-/* `ask`: fetches the rows of B that come next on the way. */
-INLINE void tile(const struct strip *s, int64_t i, int64_t j, int rows, int cols, bool ask)
+/* `asked` of the rows of B that come next are fetched on the way: by all tiles of the same rows together,
+ * so that memory is asked as evenly as it can answer. */
+INLINE void tile(const struct strip *s, int64_t i, int64_t j, int rows, int cols, int asked)
 {
+    const uint16_t *next = s->b + (j + cols + i / TALL * asked) * s->ldb;
     const uint16_t *a = s->a + i * DEEP, *b = s->b + j * s->ldb;
     real *out = s->sum + NARROW_ROWS * j + i * cols;
     const __mmask16 keep = first16(rows * cols);
@@ -110,7 +111,7 @@ INLINE void tile(const struct strip *s, int64_t i, int64_t j, int rows, int cols
 #pragma GCC unroll 8
         for (int c = 0; c < cols; c++) {
             y[c] = load(b + c * s->ldb + k);
-            if (ask) __builtin_prefetch(b + (c + cols) * s->ldb + k);
+            if (c < asked) __builtin_prefetch(next + c * s->ldb + k);
         }
 #pragma GCC unroll 4
         for (int r = 0; r < rows; r++) {
@@ -133,29 +134,32 @@ INLINE void tile(const struct strip *s, int64_t i, int64_t j, int rows, int cols
                           _mm512_add_ps(_mm512_maskz_loadu_ps(keep, out), lane_sums(sum)));
 }
 
-INLINE void tiles(const struct strip *s, int64_t M, int64_t j, int cols)
+INLINE void tiles(const struct strip *s, int64_t M, int64_t j, int cols, int asked)
 {
-    int64_t i = TALL;
+    int64_t i = 0;
 
-    tile(s, 0, j, M < TALL ? (int)M : TALL, cols, true);
     for (; i + TALL <= M; i += TALL)
-        tile(s, i, j, TALL, cols, false);
-    if (M - i == 3) tile(s, i, j, 3, cols, false);
-    if (M - i == 2) tile(s, i, j, 2, cols, false);
-    if (M - i == 1) tile(s, i, j, 1, cols, false);
+        tile(s, i, j, TALL, cols, asked);
+    if (M - i == 3) tile(s, i, j, 3, cols, asked);
+    if (M - i == 2) tile(s, i, j, 2, cols, asked);
+    if (M - i == 1) tile(s, i, j, 1, cols, asked);
 }
 
 /* The rows of A are told to the compiler. */
 INLINE void known_tiles(const struct strip *s, int64_t M, int64_t j, int cols)
 {
     if (M == 1)
-        tiles(s, 1, j, cols);
+        tiles(s, 1, j, cols, cols);
     else if (M == 2)
-        tiles(s, 2, j, cols);
-    else if (M == 3 && cols < BROAD)
-        tiles(s, 3, j, cols);
-    else if (cols < BROAD)
-        tiles(s, M, j, cols);
+        tiles(s, 2, j, cols, cols);
+    else if (cols == BROAD)
+        return; /* not of more rows */
+    else if (M <= TALL)
+        tiles(s, M, j, cols, cols);
+    else if (M <= 3 * TALL)
+        tiles(s, M, j, cols, (cols + 1) / 2);
+    else
+        tiles(s, M, j, cols, 1);
 }
 
 TARGET static void strip_dots(const struct strip *s, int64_t M, int64_t N)
@@ -249,8 +253,7 @@ INLINE void some_scores(const struct narrow_heads *p, const uint16_t *words, int
     real *c = p->scores + j * p->heads + h;
     const __mmask16 keep = first16(n);
     const __m512 old = p->add ? _mm512_maskz_loadu_ps(keep, c) : _mm512_setzero_ps();
-    _mm512_mask_storeu_ps(c, keep,
-                          _mm512_fmadd_ps(_mm512_set1_ps(p->alpha), lane_sums(sum), old));
+    _mm512_mask_storeu_ps(c, keep, _mm512_fmadd_ps(_mm512_set1_ps(p->alpha), lane_sums(sum), old));
 }
 
 TARGET void bf16_scores(const struct narrow_heads *p, const uint16_t *words)

@@ -13,8 +13,8 @@
 #include <omp.h>
 #include <string.h>
 
-enum { TALL = 4, WIDE = VECTORS / 8 }; /* rows of A, and of B, of a tile */
-enum { DEEP = 4096 / sizeof(real) };   /* values of K in a part */
+enum { TALL = 4, WIDE = VECTORS / 8 };   /* rows of A, and of B, of a tile */
+enum { DEEP = 4096 / sizeof(real) };     /* values of K in a part */
 enum { TASK = NARROW_TASK, SHARES = 4 }; /* tasks of a thread */
 enum { STEP = 2 * LANES };
 
@@ -46,10 +46,12 @@ INLINE void ask(const struct strip *s, int64_t at, bool bf16)
     if (STEP * (bf16 ? 2 : sizeof(real)) > 64) __builtin_prefetch(line + 64);
 }
 
-/* `first`: of those that read the same rows of B. */
+/* `asked` of the rows of B that come next are fetched on the way: by all tiles of the same rows together,
+ * so that memory is asked as evenly as it can answer. */
 INLINE void tile(const struct strip *s, int64_t i, int64_t j, int rows, int cols, bool bf16,
-                 bool first)
+                 int asked)
 {
+    const int64_t next = (j + cols + i / TALL * asked) * s->ldb;
     const real *a = s->a + i * DEEP;
     vec sum[TALL][WIDE] = {0}, y[WIDE];
     vec_words w[WIDE];
@@ -58,7 +60,7 @@ INLINE void tile(const struct strip *s, int64_t i, int64_t j, int rows, int cols
 #pragma GCC unroll 8
         for (int c = 0; c < cols; c++) {
             const int64_t at = (j + c) * s->ldb + k;
-            if (first) ask(s, at + cols * s->ldb, bf16);
+            if (c < asked) ask(s, next + c * s->ldb + k, bf16);
             if (bf16) w[c] = vec_load_words((const uint16_t *)s->b + at);
             y[c] = bf16 ? vec_first(w[c]) : vec_load((const real *)s->b + at);
         }
@@ -76,18 +78,23 @@ INLINE void tile(const struct strip *s, int64_t i, int64_t j, int rows, int cols
             s->sum[(i + r) * TASK + j + c] += vec_sum(sum[r][c]);
 }
 
-INLINE void tiles(const struct strip *s, int64_t M, int64_t j, int cols, bool bf16)
+INLINE void some_tiles(const struct strip *s, int64_t M, int64_t j, int cols, bool bf16, int asked)
 {
     int64_t i = 0;
 
     for (; i + TALL <= M; i += TALL)
-        if (i == 0)
-            tile(s, i, j, TALL, cols, bf16, true);
-        else
-            tile(s, i, j, TALL, cols, bf16, false);
-    if (M - i == 3) tile(s, i, j, 3, cols, bf16, true);
-    if (M - i == 2) tile(s, i, j, 2, cols, bf16, true);
-    if (M - i == 1) tile(s, i, j, 1, cols, bf16, true);
+        tile(s, i, j, TALL, cols, bf16, asked);
+    if (M - i == 3) tile(s, i, j, 3, cols, bf16, asked);
+    if (M - i == 2) tile(s, i, j, 2, cols, bf16, asked);
+    if (M - i == 1) tile(s, i, j, 1, cols, bf16, asked);
+}
+
+INLINE void tiles(const struct strip *s, int64_t M, int64_t j, int cols, bool bf16)
+{
+    if (M <= TALL)
+        some_tiles(s, M, j, cols, bf16, cols);
+    else
+        some_tiles(s, M, j, cols, bf16, M <= 3 * TALL ? (cols + 1) / 2 : 1);
 }
 
 INLINE void strip_dots(const struct strip *s, int64_t M, int64_t N, bool bf16)

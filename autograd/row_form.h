@@ -55,6 +55,12 @@ void row_read(const struct row_sequence *s, int64_t n, const struct row_part *pa
 /* The rows from `at` on, where they are held as plain bf16, without gaps; NULL: they are not. */
 const uint16_t *row_plain(const struct row_sequence *s, int64_t at);
 
+/* Row `at`, rounded to bf16, all columns: what row_read gives, rounded. False: not in this form or
+ * width, or not by this CPU. */
+bool row_bf16(const struct row_sequence *s, int64_t at, uint16_t *to);
+/* Where it is held; its bytes are row_form_bytes. Of forms without a run. */
+const void *row_held(const struct row_sequence *s, int64_t at);
+
 /* The first value of a row that the form cannot hold, as it is not finite or too large; -1: none. */
 int64_t row_bad(const struct row_form *f, const real *x, int64_t width);
 

@@ -116,8 +116,10 @@ static const struct row rows[] = {
     {NULL, "a cache of q8+q4 beside one of bf16, 16 sequences", DECODE("16", "q8+q4", "bf16"), 3,
      .once = true, .unit = "tokens/s"},
 #define BF16_ROW(title, sequences, cache, n)                                                       \
-    {NULL, title " in bf16", DECODE(sequences, cache, "bf16"), n, .unit = "tokens/s",              \
-     .dtype = GEMM_BF16}
+    {                                                                                              \
+        NULL, title " in bf16", DECODE(sequences, cache, "bf16"), n, .unit = "tokens/s",           \
+                                                                     .dtype = GEMM_BF16            \
+    }
     BF16_ROW("caches of bf16, 1 sequence", "1", "bf16", 5),
     BF16_ROW("caches of bf16, 4 sequences", "4", "bf16", 5),
     BF16_ROW("caches of bf16, 16 sequences", "16", "bf16", 3),

@@ -1,5 +1,6 @@
 /* test_cached_packed.c - attention over a packed cache is attention over the same cache of reals, bit for
  * bit, in every shape; what a model's packed cache holds and costs; latents that are rotated. */
+#include "tests/backend.h"
 #include "tests/ops_bench.h"
 
 #include "autograd/row_form.h"
@@ -296,7 +297,8 @@ static void test_exact(void **state)
     tape_free(t);
 }
 
-/* Rotated latents as reals: the same scores but for rounding, 1e-5 of the largest. With blocks of 8 of
+/* Rotated latents as reals: the same scores but for rounding, 1e-5 of the largest; in bf16, whose values are
+ * off by up to 2^-9, 1e-2. With blocks of 8 of
  * 24 columns and of 16, and without any where r is not divisible by 8. */
 static void test_rotation(void **state)
 {
@@ -327,9 +329,12 @@ static void test_rotation(void **state)
             kind.rotate = true;
             float *got = extended(&m, t, &kind, &all, &bytes);
             double d = tiny_distance(want, got, MIXED * TINY_VOCAB);
-            if (!(d < 1e-5)) fail_msg("form %d, width %d: %g", i, (int)widths[w], d);
-            assert_int_equal(memcmp(want, got, MIXED * TINY_VOCAB * sizeof *got) != 0,
-                             widths[w] != 12);
+            const bool bf16 = strcmp(backend_compute(), "bf16") == 0;
+            if (!(d < (bf16 ? 1e-2 : 1e-5)))
+                fail_msg("form %d, width %d: %g", i, (int)widths[w], d);
+            if (!bf16) /* where the next product may round to the same inputs */
+                assert_int_equal(memcmp(want, got, MIXED * TINY_VOCAB * sizeof *got) != 0,
+                                 widths[w] != 12);
             free(want);
             free(got);
             tiny_batch_free(&all);

@@ -1,11 +1,34 @@
 /* test_cached_single.c - one query a sequence over a cache of latents, against the definition in
- * double: over several chunks, with modalities, biases and weights; the same bits in any company. */
+ * double: over several chunks, with modalities, biases and weights; the same bits in any company. With
+ * TEST_COMPUTE=bf16 all that is multiplied is what bf16 holds, but for the weights of keys. */
 #include "autograd/narrow.h"
+#include "tests/backend.h"
 #include "tests/ops_bench.h"
 
 #include <omp.h>
 
 enum { LONG = 2333, SHORT = 7, ROWS = LONG + SHORT, W = 5, R = 21 };
+
+static bool in_bf16(void)
+{
+    return strcmp(backend_compute(), "bf16") == 0;
+}
+
+static struct matrix *held(struct bench *b, int64_t rows, int64_t cols)
+{
+    struct matrix *x = fresh(b, DT_F32, rows, cols, 1);
+
+    for (int64_t i = 0; in_bf16() && i < rows * cols; i++)
+        x->ref[i] = tensor_real(&x->leaf)[i] = bf16_round((float)x->ref[i]);
+    return x;
+}
+
+/* fp32 sums of scores of up to 20, of 2,333 keys. In bf16 a weight is off by up to 2^-9 of itself, and a sum
+ * by as much of the largest value, which is up to 5 times the largest sum. */
+static double tolerance(void)
+{
+    return in_bf16() ? 5 * 0x1p-9 : 1e-5;
+}
 
 /* A model of H heads with its cache: rotated keys of each head, a latent for all. */
 struct latents {
@@ -21,14 +44,12 @@ static const struct cached_sequence sequences[] = {{0, 1, 0, LONG - 1, spans, 3}
 
 static struct latents latents_new(struct bench *b, int64_t H)
 {
-    struct latents l = {.H = H,
-                        .qr = fresh(b, DT_F32, 2, H * W, 1),
-                        .kr = fresh(b, DT_F32, ROWS, H * W, 1),
-                        .c = fresh(b, DT_F32, ROWS, R, 1)};
+    struct latents l = {
+        .H = H, .qr = held(b, 2, H * W), .kr = held(b, ROWS, H * W), .c = held(b, ROWS, R)};
 
     for (int m = 0; m < MODALITIES; m++) {
-        l.q[m] = fresh(b, DT_F32, 2, H * R, 1);
-        l.bias[m] = fresh(b, DT_F32, 2, H, 1);
+        l.q[m] = held(b, 2, H * R);
+        l.bias[m] = held(b, 2, H);
     }
     return l;
 }
@@ -111,7 +132,7 @@ static void test_defined(void **state)
         compute(&b);
         for (int s = 0; s < 2; s++)
             define(&l, &sequences[s], ref + s * y->cols);
-        check_close(y, ref, 1e-5); /* fp32 sums of scores of up to 20, of 2,333 keys */
+        check_close(y, ref, tolerance());
         free(ref);
         bench_close(&b);
     }
@@ -123,9 +144,9 @@ static void check_groups(int64_t H, int64_t G, int64_t width, int64_t v_width)
     struct bench b;
 
     bench_open(&b);
-    struct matrix *q = fresh(&b, DT_F32, 2, H * width, 1);
-    struct matrix *k = fresh(&b, DT_F32, ROWS, G * width, 1);
-    struct matrix *v = fresh(&b, DT_F32, ROWS, G * v_width, 1);
+    struct matrix *q = held(&b, 2, H * width);
+    struct matrix *k = held(&b, ROWS, G * width);
+    struct matrix *v = held(&b, ROWS, G * v_width);
     struct tensor *y = op_cached_attention(
         b.t, &(struct cached_attention){.part = {{{&q->leaf}, &k->leaf, 0, width, G}},
                                         .parts = 1,
@@ -154,7 +175,7 @@ static void check_groups(int64_t H, int64_t G, int64_t width, int64_t v_width)
                 ref[(i / H * H + h) * v_width + c] +=
                     p[t] / all * v->ref[((s->k_begin + t) * G + g) * v_width + c];
     }
-    check_close(y, ref, 1e-5); /* as above */
+    check_close(y, ref, tolerance());
     free(ref);
     free(p);
     bench_close(&b);

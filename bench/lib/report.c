@@ -63,7 +63,8 @@ bool report_begin(struct report *r, struct err *e)
     print_gemm(fp, r->gemm);
     fprintf(
         fp,
-        " before (the rows' shares are of this%s)\n- a roofline is what a step must read, at the best "
+        " before (the rows' shares are of this%s)\n- a roofline is what a step must read, at the "
+        "best "
         "rate at which memory was read between a row's repeats, then what it must multiply at the "
         "product's\n\nRows "
         "are in fp32 where they do not say "
@@ -71,8 +72,8 @@ bool report_begin(struct report *r, struct err *e)
         "time and take turns, and \"times as fast\" is taken turn by turn. Memory is the peak "
         "of the whole process. Where both compute a number (loss, mean of pixels or features), "
         "they agree within %g (in bf16 %g), or this file would not be here.%s\n\n",
-        r->gemm[GEMM_BF16] > 0 ? ", each of its dtype's" : "",
-        precisions[GEMM_F32].tolerance, precisions[GEMM_BF16].tolerance,
+        r->gemm[GEMM_BF16] > 0 ? ", each of its dtype's" : "", precisions[GEMM_F32].tolerance,
+        precisions[GEMM_BF16].tolerance,
         r->brief ? " **The short form: sizes are tiny, its times mean nothing.**" : "");
     fprintf(fp, "| | ours | PyTorch | times as fast | memory, ours | PyTorch | |\n"
                 "|---|--:|--:|--:|--:|--:|---|\n");
