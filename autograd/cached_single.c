@@ -194,7 +194,7 @@ static bool unpack_bf16(const struct cached_attention *a, const struct tile *t,
     return true;
 }
 
-/* Whole rows of part i, or of the values, 2, rounded to bf16; those of bf16 are read where they are. */
+/* Whole rows of part i, or of the values, 2, rounded to bf16; bf16 is read where it is. */
 static struct mat tile_bf16(const struct cached_attention *a, const struct room *r,
                             const struct tile *t, int i, const struct cached_source *from)
 {
@@ -333,8 +333,8 @@ static void prepare(const struct cached_attention *a, const struct cached_sequen
     }
 }
 
-/* What the next tile, if it is as long, will read of a cache. Nothing else fetches it while products take
- * the time: bf16_sums does. */
+/* What the next tile, if it is as long, will read of a cache: bf16_sums fetches it, or nothing would
+ * while products take the time. */
 struct ahead {
     const void *begin;
     int64_t bytes;

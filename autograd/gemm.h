@@ -8,7 +8,7 @@
 /* Which library multiplies fp32, and whether the inputs of products are fp32 or bf16; sums are fp32
  * in both cases. AUTO means OpenBLAS, or oneDNN if OpenBLAS has chosen kernels with narrower
  * vectors than the CPU has: an old release on a new CPU, or OPENBLAS_CORETYPE. bf16 products are
- * oneDNN's if the CPU has instructions for them; otherwise the inputs are rounded to bf16 and
+ * our own or oneDNN's if the CPU has instructions for them; otherwise inputs are rounded to bf16 and
  * multiplied in fp32, which is slower but gives the same up to the order of sums. Call it before
  * any graph is planned. The double build knows only OpenBLAS and its own precision. */
 enum gemm_library { GEMM_AUTO, GEMM_OPENBLAS, GEMM_ONEDNN };
@@ -17,7 +17,7 @@ enum gemm_compute { GEMM_F32, GEMM_BF16 };
 #define GEMM_COMPUTE_NAMES "f32", "bf16"
 void gemm_setup(enum gemm_library library, enum gemm_compute compute);
 
-/* Products in fp32 of up to NARROW_ROWS rows (narrow.h) with a matrix that is read transposed, as those of
+/* Products of up to NARROW_ROWS rows (narrow.h), in fp32 or bf16, with a matrix that is read transposed, as those of
  * decoding, give each row the bits that it gets alone, whatever the others. From now on so do those of
  * up to GEMM_APART rows with a matrix for each head: for answers that are made together and must not
  * depend on each other. gemm_setup ends it. */

@@ -1,7 +1,7 @@
 /* narrow_bf16.c - see narrow_bf16.h. Dot products take both rows' words as they lie, 32 values to a
- * vector, and add up its lanes at the end; sums over rows take a word of A for all columns of a vector. */
+ * vector, and add up its lanes at the end; sums over rows take a word of A for all columns of a
+ * vector. */
 #include "autograd/narrow_bf16.h"
-#include "autograd/gemm_parts.h"
 #include "autograd/pack.h"
 #include "base/err.h"
 
@@ -95,8 +95,8 @@ static inline int64_t tile_columns(int64_t M, int64_t left)
     return M <= FEW && left >= BROAD ? BROAD : left >= WIDE ? WIDE : 1;
 }
 
-/* `asked` of the rows of B that come next are fetched on the way: by all tiles of the same rows together,
- * so that memory is asked as evenly as it can answer. */
+/* `asked` of the rows of B that come next are fetched on the way: by all tiles of the same rows
+ * together, so that memory is asked as evenly as it can answer. */
 INLINE void tile(const struct strip *s, int64_t i, int64_t j, int rows, int cols, int asked)
 {
     const uint16_t *next = s->b + (j + cols + i / TALL * asked) * s->ldb;

@@ -1,5 +1,5 @@
-/* narrow_bf16.h - the products of narrow.h by AVX-512's instructions for bf16, which multiply two values
- * that follow each other in a sum at a time: a pair is a word. Sums are fp32. Only where
+/* narrow_bf16.h - the products of narrow.h by AVX-512's instructions for bf16, which multiply two
+ * values at a time that follow each other in a sum: a pair is a word. Sums are fp32. Only where
  * product_bf16_has(); all by the calling thread, but for dots. */
 #ifndef AUTOGRAD_NARROW_BF16_H
 #define AUTOGRAD_NARROW_BF16_H
@@ -31,15 +31,15 @@ void bf16_dots_part(const struct narrow_dots *p, const uint16_t *words, int64_t 
 /* narrow_scores, with q rounded to `words` [heads, width]; rows are bf16. */
 void bf16_scores(const struct narrow_heads *p, const uint16_t *words);
 
-/* Two rows as one row of words, (n + 1) / 2 of them, bf16_columns(width) apart; a row that lacks its
+/* Two rows as one row of words, (n + 1) / 2 of them, bf16_columns(width) apart; a row without a
  * second has zeros there. */
 void bf16_pairs(const uint16_t *rows, int64_t ld, int64_t n, int64_t width, uint32_t *to);
 
 /* narrow_values, of bf16 rows, with the scores rounded to pairs [(keys + 1) / 2, heads]. */
 void bf16_values(const struct narrow_heads *p, const uint32_t *pairs);
 
-/* C[M,N] = alpha A B (+ C): K values of A in pairs, of which those of a row are `step` bytes apart and
- * rows `row` bytes; B by pairs of rows, ldb words apart. An element's sum has an order that depends
+/* C[M,N] = alpha A B (+ C): K values of A in pairs, of which those of a row are `step` bytes apart
+ * and rows `row` bytes; B by pairs of rows, ldb words apart. An element's sum has an order that depends
  * on K alone. Bytes from `next` on, which are read next, are fetched on the way. */
 struct bf16_sums {
     int64_t M, N, K;

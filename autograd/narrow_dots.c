@@ -46,8 +46,8 @@ INLINE void ask(const struct strip *s, int64_t at, bool bf16)
     if (STEP * (bf16 ? 2 : sizeof(real)) > 64) __builtin_prefetch(line + 64);
 }
 
-/* `asked` of the rows of B that come next are fetched on the way: by all tiles of the same rows together,
- * so that memory is asked as evenly as it can answer. */
+/* `asked` of the rows of B that come next are fetched on the way: by all tiles of the same rows
+ * together, so that memory is asked as evenly as it can answer. */
 INLINE void tile(const struct strip *s, int64_t i, int64_t j, int rows, int cols, bool bf16,
                  int asked)
 {

@@ -12,6 +12,12 @@ INLINE vec load(const void *p, int64_t at, bool bf16)
     return bf16 ? vec_widen((const uint16_t *)p + at) : vec_load((const real *)p + at);
 }
 
+/* Asks for what is read after the next 16 KiB: rows are read from end to end. */
+INLINE void ask(const void *p, int64_t at, bool bf16)
+{
+    __builtin_prefetch((const char *)p + at * (bf16 ? 2 : (int64_t)sizeof(real)) + (16 << 10));
+}
+
 INLINE real load_one(const void *p, int64_t at, bool bf16)
 {
     return bf16 ? (real)bf16_to_f32(((const uint16_t *)p)[at]) : ((const real *)p)[at];
@@ -47,8 +53,10 @@ INLINE void some_scores(const struct narrow_heads *p, int64_t j, int64_t h, int 
         k[r] = j * p->ld + (h + r) / p->per * width;
     }
     for (; i + LANES <= width; i += LANES)
-        for (int r = 0; r < n; r++)
+        for (int r = 0; r < n; r++) {
+            ask(p->rows, k[r] + i, bf16);
             sum[r] += vec_load(q[r] + i) * load(p->rows, k[r] + i, bf16);
+        }
     for (int r = 0; r < n && i < width; r++)
         sum[r] +=
             load_some(q[r], i, width - i, false) * load_some(p->rows, k[r] + i, width - i, bf16);
@@ -88,8 +96,10 @@ INLINE void some_values(const struct narrow_heads *p, int64_t j, int64_t h, int 
 
     for (; i + LANES <= width; i += LANES) {
         vec x = add ? vec_load(o + i) : (vec){0};
-        for (int r = 0; r < n; r++)
+        for (int r = 0; r < n; r++) {
+            ask(p->rows, at + r * p->ld + i, bf16);
             x += w[r * p->heads] * load(p->rows, at + r * p->ld + i, bf16);
+        }
         vec_store(o + i, x);
     }
     if (i == width) return;
