@@ -271,22 +271,25 @@ static void begin(int64_t M, int64_t N, struct base base, real *c, int64_t ldc)
                 (base.matrix ? base.matrix[i * ldc + j] : 0) + (base.row ? base.row[j] : 0);
 }
 
-#ifndef AUTOGRAD_DOUBLE
-static void round_row(const struct mat *m, int64_t at, int64_t n, uint16_t *to)
+const uint16_t *mat_bf16(const struct mat *m, int64_t at, int64_t n, uint16_t *room)
 {
     const float *f32 = m->data;
     const uint16_t *f16 = m->data;
 
+    CHECK(m->dtype != DT_F64);
+    if (m->dtype == DT_BF16) return f16 + at;
     for (int64_t i = 0; i < n; i++)
-        to[i] = bf16_from_f32(m->dtype == DT_F16 ? f16_to_f32(f16[at + i]) : f32[at + i]);
+        room[i] = bf16_from_f32(m->dtype == DT_F16 ? f16_to_f32(f16[at + i]) : f32[at + i]);
+    return room;
 }
 
+#ifndef AUTOGRAD_DOUBLE
 /* m as stored, not as bf16, as contiguous rows of bf16. */
 static void to_bf16(struct mat m, int64_t rows, int64_t cols, uint16_t *to)
 {
 #pragma omp parallel for schedule(static) if (rows * cols > 1 << 15)
     for (int64_t i = 0; i < rows; i++)
-        round_row(&m, i * m.ld, cols, to + i * cols);
+        mat_bf16(&m, i * m.ld, cols, to + i * cols);
 }
 
 static void gemm_bf16(int64_t M, int64_t N, int64_t K, struct mat a, struct mat b, bool add,

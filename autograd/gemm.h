@@ -47,6 +47,10 @@ static inline struct mat mat_of(const real *p, int64_t ld, bool trans)
     return (struct mat){p, DT_REAL, ld, trans};
 }
 
+/* n values of a matrix of any dtype but F64, from element `at` on, as bf16: in `room`, which has that
+ * many, or where they are if that is their dtype. */
+const uint16_t *mat_bf16(const struct mat *m, int64_t at, int64_t n, uint16_t *room);
+
 /* C[M,N] = A[M,K] B[K,N] + (add ? C : 0), on all threads, as chosen by gemm_setup. A is real;
  * B may have any dtype, and must be contiguous unless it is real. Conversions go to
  * `scratch`: gemm_scratch bytes for that very shape (a larger one can need less: another way). C must

@@ -5,7 +5,6 @@
 #include "autograd/narrow_bf16.h"
 #include "autograd/ops.h"
 #include "autograd/oplist.h"
-#include "autograd/pack.h"
 #include "base/bf16.h"
 
 #include <omp.h>
@@ -106,7 +105,7 @@ static const uint16_t *few_weight(const struct head_args *h, const struct tensor
 {
     const int64_t count = h->a * h->b;
 
-    return pack_values(&(struct mat){w->data, w->dtype, count, false}, g * count, count, room);
+    return mat_bf16(&(struct mat){w->data, w->dtype, count, false}, g * count, count, room);
 }
 
 /* y = x w of bf16, w [a, b]. One row walks w as it lies; several share its pairs. */

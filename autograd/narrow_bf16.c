@@ -180,7 +180,7 @@ static void narrow_rows(const struct mat *b, int64_t j, int64_t N, int64_t k, in
                         uint16_t *to)
 {
     for (int64_t i = 0; i < N; i++, to += DEEP) {
-        const uint16_t *from = pack_values(b, (j + i) * b->ld + k, n, to);
+        const uint16_t *from = mat_bf16(b, (j + i) * b->ld + k, n, to);
         if (from != to) memcpy(to, from, (size_t)n * sizeof *to);
     }
 }

@@ -53,8 +53,7 @@ TARGET static inline void to_bf16(const float *from, int64_t n, uint16_t *to)
         to[i] = bf16_from_f32(from[i]);
 }
 
-/* n values of a matrix of any dtype but F64, from element `at` on, as bf16: in `room`, which has that
- * many, or where they are if that is their dtype. */
+/* As mat_bf16. */
 TARGET static inline const uint16_t *values_of(const struct mat *b, int64_t at, int64_t n,
                                                uint16_t *room)
 {
