@@ -275,6 +275,7 @@ format:
 
 lint:
 	@clang-format --dry-run -Werror $(FORMATTED)
+	@if LC_ALL=C.UTF-8 grep -nE '^.{101,}' $(FORMATTED); then echo "lines of more than 100 columns"; exit 1; fi
 	cppcheck -q -j2 --std=c11 --inline-suppr --enable=warning,performance,portability \
 		--error-exitcode=1 -D_GNU_SOURCE -I. -ibench/venv $(ROOMS) datasets chat serve bench
 

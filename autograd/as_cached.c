@@ -1,9 +1,10 @@
-/* as_cached.c - training on what a packed KV cache will hold: each row in place becomes its packed self,
- * unpacked again, so that attention reads the very values that it reads when it generates. A rounding
- * has no slope, so the gradient goes straight through: that of the row is that of what became of it
- * (Bengio, Leonard and Courville, arXiv 1308.3432).
+/* as_cached.c - training on what a packed KV cache will hold: each row in place becomes its packed
+ * self, unpacked again, so that attention reads the very values that it reads when it generates. A
+ * rounding has no slope, so the gradient goes straight through: that of the row is that of what
+ * became of it (Bengio, Leonard and Courville, arXiv 1308.3432).
  *
- * A row with a value that its form cannot hold becomes NaN, and so does the loss; how.fault says which. */
+ * A row with a value that its form cannot hold becomes NaN, and so does the loss;
+ * how.fault says which. */
 #include "autograd/ops.h"
 #include "autograd/oplist.h"
 #include "autograd/row_form.h"
@@ -19,8 +20,8 @@ struct as_cached_args {
     real *turned;            /* [threads, cols], of a turned row */
 };
 
-/* Blocks fill pieces, so a row packed by pieces is the row packed at once. The value that cannot be held;
- * NULL: there is none. */
+/* Blocks fill pieces, so a row packed by pieces is the row packed at once. The value that cannot be
+ * held; NULL: there is none. */
 static const real *round_row(const struct row_form *f, real *x, int64_t width)
 {
     uint8_t packed[PIECE_BYTES];

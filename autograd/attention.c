@@ -3,8 +3,9 @@
  * maximum and sum, and saves the log-sum-exp of each row. The backward recomputes the tiles from
  * it: P = exp(S - lse), dV += P^T dO, dS = P * (dO V^T - D) * scale with D = rowsum(dO * O), dQ +=
  * dS K, dK += dS^T Q. A backward task is one sample and kv head: it alone writes that head's dK and
- * dV and the dQ of the group's query heads, in a fixed order. If products are in bf16, a head's keys
- * and values are converted once, a block's queries once, and a tile of P and dS when it is used. */
+ * dV and the dQ of the group's query heads, in a fixed order. If products are in bf16, a head's
+ * keys and values are converted once, a block's queries once, and a tile of P and
+ * dS when it is used. */
 #include "autograd/mathfun.h"
 #include "autograd/operand.h"
 #include "autograd/ops.h"
@@ -145,7 +146,8 @@ static int64_t tile_keys(const struct block *b, int64_t k0)
     return rest < KB ? rest : KB;
 }
 
-/* Keys from k0 on, as the right operand of q k^T or of dS k; as the functions below, filled once. */
+/* Keys from k0 on, as the right operand of q k^T or of dS k; as the functions
+ * below, filled once. */
 static struct operand keys_of(const struct block *b, int p, int64_t k0, bool trans, bool fill)
 {
     const struct attention_part *part = &b->a->part[p];

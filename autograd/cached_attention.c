@@ -19,8 +19,8 @@
  * No two tasks write to the same place, so the number of threads changes no bit. Blocks are grouped
  * into rounds whose scores fit SCORES; the rounds are fixed when the op is recorded.
  *
- * A packed cache is unpacked by these tasks, each time what one product reads, for all its heads. So
- * the products are those over the same cache of reals, bit for bit. */
+ * A packed cache is unpacked by these tasks, each time what one product reads, for all its heads.
+ * So the products are those over the same cache of reals, bit for bit. */
 #include "autograd/cached_parts.h"
 #include "autograd/mathfun.h"
 #include "autograd/oplist.h"
@@ -198,8 +198,8 @@ static void weight_query(const struct cached_attention *a, const struct block *b
     }
 }
 
-/* The sums of the columns [c0, c1) of value head g: one per modality, or a single one. Keys are taken
- * in runs whose values, unpacked, stay in a core's cache. */
+/* The sums of the columns [c0, c1) of value head g: one per modality, or a single one. Keys are
+ * taken in runs whose values, unpacked, stay in a core's cache. */
 static void value_sums(const struct cached_attention *a, const struct block *b, int64_t g,
                        int64_t c0, int64_t c1, const struct room *room, struct tensor *out)
 {

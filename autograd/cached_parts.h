@@ -14,8 +14,8 @@ enum modality cached_run(const struct cached_sequence *s, int64_t at, int64_t li
 struct cached_source {
     const struct tensor *cache, *fresh;
 };
-/* Columns [c0, c1) of keys [from, end) of a sequence as reals: the cache's own, or unpacked to `tile`,
- * whose rows are ld apart. */
+/* Columns [c0, c1) of keys [from, end) of a sequence as reals: the cache's own, or unpacked to
+ * `tile`, whose rows are ld apart. */
 struct mat cached_rows(const struct cached_attention *a, const struct cached_source *from,
                        const struct cached_sequence *s, const struct row_part *p, real *tile);
 

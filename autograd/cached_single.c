@@ -1,12 +1,13 @@
-/* cached_single.c - attention over a cache of one query a sequence, as in decoding: reading and unpacking
- * the cache is much of the work, and done once, row by row, for scores and values alike.
+/* cached_single.c - attention over a cache of one query a sequence, as in decoding: reading and
+ * unpacking the cache is much of the work, and done once, row by row, for scores and values alike.
  *
  * A task takes a chunk of a sequence's keys, a tile at a time, and keeps for each head the largest
- * score so far, top, the sum of the weights exp(s - top), and that of the values times these; they are
- * rescaled when a tile has a larger score. With several modalities (split_modalities) there are sums of
- * each, under one top. Then the chunks' sums are added up under the largest top of all, in order
- * (Milakov and Gimelshein, arXiv 1805.02867; Dao et al., "Flash-Decoding", 2023). Chunks and tiles
- * follow from the keys' places alone, so that neither threads nor other sequences change a bit. */
+ * score so far, top, the sum of the weights exp(s - top), and that of the values times these; they
+ * are rescaled when a tile has a larger score. With several modalities (split_modalities) there are
+ * sums of each, under one top. Then the chunks' sums are added up under the largest top of all, in
+ * order (Milakov and Gimelshein, arXiv 1805.02867; Dao et al., "Flash-Decoding", 2023). Chunks and
+ * tiles follow from the keys' places alone, so that neither threads nor other
+ * sequences change a bit. */
 #include "autograd/cached_parts.h"
 #include "autograd/mathfun.h"
 #include "autograd/narrow_bf16.h"
@@ -148,7 +149,8 @@ struct tile {
 };
 
 /* The queries of a part, by modality, are turned to [width, heads] where one key has many: a row of
- * these, in vectors of heads, then meets all keys of a tile. Others are few, and stay in a core's cache. */
+ * these, in vectors of heads, then meets all keys of a tile. Others are few, and stay
+ * in a core's cache. */
 static bool is_turned(const struct cached_attention *a, const struct cached_part *p)
 {
     return p->k_groups == 1 && a->heads >= SHARED;
@@ -215,8 +217,8 @@ static struct mat tile_bf16(const struct cached_attention *a, const struct room 
     return (struct mat){to, DT_BF16, ld, false};
 }
 
-/* Whole rows of part i, or of the values, 2. A cache of reals is read where it is, but for values that
- * many heads read. */
+/* Whole rows of part i, or of the values, 2. A cache of reals is read where it is, but for values
+ * that many heads read. */
 static struct mat tile_part(const struct cached_attention *a, const struct room *r,
                             const struct tile *t, int i, const struct cached_source *from)
 {
@@ -333,8 +335,8 @@ static void prepare(const struct cached_attention *a, const struct cached_sequen
     }
 }
 
-/* What the next tile, if it is as long, will read of a cache: bf16_sums fetches it, or nothing would
- * while products take the time. */
+/* What the next tile, if it is as long, will read of a cache: bf16_sums fetches it, or nothing
+ * would while products take the time. */
 struct ahead {
     const void *begin;
     int64_t bytes;

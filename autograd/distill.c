@@ -21,7 +21,8 @@
  *                    T (q_rest - p_rest) exp(z_j / T - R)    else:
  *
  * within the rest the student keeps its own proportions. R is summed over the rest alone, rather
- * than being the difference of S and the k tokens, which would cancel where the rest is unlikely. */
+ * than being the difference of S and the k tokens, which would cancel where
+ * the rest is unlikely. */
 #include "autograd/logits.h"
 #include "autograd/mathfun.h"
 #include "autograd/ops.h"

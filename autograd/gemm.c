@@ -1,7 +1,8 @@
-/* gemm.c - matrix products: of few rows by our own loops (narrow.h), others built from single-threaded
- * calls to OpenBLAS or oneDNN: C is cut into a grid, and each thread computes its part. So the library needs no threads of its own, which would
- * spin against OpenMP's, and the order of every sum is fixed by the shape and the number of
- * threads. bf16 products are gemm_packed.c's, or left to oneDNN, including their threads. */
+/* gemm.c - matrix products: of few rows by our own loops (narrow.h), others built from
+ * single-threaded calls to OpenBLAS or oneDNN: C is cut into a grid, and each thread computes its
+ * part. So the library needs no threads of its own, which would spin against OpenMP's, and the
+ * order of every sum is fixed by the shape and the number of threads. bf16 products are
+ * gemm_packed.c's, or left to oneDNN, including their threads. */
 #include "autograd/gemm.h"
 #include "autograd/gemm_parts.h"
 #include "autograd/narrow_bf16.h"

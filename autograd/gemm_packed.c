@@ -1,16 +1,16 @@
-/* gemm_packed.c - bf16 products on all threads from packed operands. A is packed once, B while it is
- * multiplied: a task is a few panels of columns, which its thread packs, a part of K at a time, and
- * multiplies by all rows of A, so that what it packs stays in the core's own cache. Where there would be
- * too few such tasks, all threads pack B together, a part at a time, and a task is some of the rows.
- * Either way each sum runs over the same parts of K in the same order. */
+/* gemm_packed.c - bf16 products on all threads from packed operands. A is packed once, B while it
+ * is multiplied: a task is a few panels of columns, which its thread packs, a part of K at a time,
+ * and multiplies by all rows of A, so that what it packs stays in the core's own cache. Where there
+ * would be too few such tasks, all threads pack B together, a part at a time, and a task is some of
+ * the rows. Either way each sum runs over the same parts of K in the same order. */
 #include "autograd/gemm_parts.h"
 #include "autograd/product_bf16.h"
 
 #include <omp.h>
 
-/* Most values of K in a part; most bytes of a task's panels, which stay in a core's cache, and at least
- * one of PART_K; of panels that all pack together, and of A that tasks read in turn, which stay in the
- * common one. */
+/* Most values of K in a part; most bytes of a task's panels, which stay in a core's cache, and at
+ * least one of PART_K; of panels that all pack together, and of A that tasks read in turn, which
+ * stay in the common one. */
 enum { PART_K = 1024, TASK_BYTES = 128 << 10, SHARED_BYTES = 4 << 20, LEFT_BYTES = 8 << 20 };
 enum {
     TASKS = 8,

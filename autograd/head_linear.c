@@ -82,8 +82,8 @@ static bool is_few(const struct node *n)
     return gemm_few() != FEW_F32 && n->out->rows <= NARROW_ROWS && !n->out->needs_grad;
 }
 
-/* What a thread works with: rows of a head's x, reals or bf16; a group's weight in bf16, and its pairs or
- * reals. */
+/* What a thread works with: rows of a head's x, reals or bf16; a group's weight in bf16, and its
+ * pairs or reals. */
 struct few {
     void *x, *w;
     uint32_t *pairs;

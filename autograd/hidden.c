@@ -1,12 +1,12 @@
-/* hidden.c - hidden states of one model beside those of another: written to the caller's memory, and the
- * distance from what is there, added to a loss,
+/* hidden.c - hidden states of one model beside those of another: written to the caller's memory,
+ * and the distance from what is there, added to a loss,
  *
  *     y    = keep * loss + weight * scale * sum over rows of |x_i - t_i|^2 / |t_i|^2
  *     dx_i = 2 weight scale (x_i - t_i) / |t_i|^2 dy,  dloss = keep dy.
  *
- * A row counts by its own size: a few tokens have states a hundred times as long as the others', and
- * would be all that is learnt. The backward reads the differences, which stay in fp32: x may have been
- * rounded to bf16 for it, by more than it is apart. */
+ * A row counts by its own size: a few tokens have states a hundred times as long as the others',
+ * and would be all that is learnt. The backward reads the differences, which stay in fp32: x may
+ * have been rounded to bf16 for it, by more than it is apart. */
 #include "autograd/ops.h"
 #include "autograd/oplist.h"
 

@@ -6,8 +6,8 @@
 #include "autograd/gemm.h"
 
 /* C[M,N] = A B^T (+ C) for up to NARROW_ROWS rows of A, on all threads: B's rows, [N,K], are in any
- * dtype. An element's sum has an order that depends on K alone: so a row's bits are those that it gets
- * alone, whatever the other rows and the threads. */
+ * dtype. An element's sum has an order that depends on K alone: so a row's bits are those that it
+ * gets alone, whatever the other rows and the threads. */
 enum { NARROW_ROWS = 16 };
 struct narrow_dots {
     int64_t M, N, K;
@@ -25,14 +25,14 @@ enum { NARROW_TASK = 64 };
 int64_t narrow_share(int64_t N);
 bool narrow_pays(const struct narrow_dots *p);
 
-/* C[M,N] = alpha A B (+ C) by the calling thread, of reals; B is not transposed. An element's sum has
- * an order that depends on K alone, but in the last columns, less than a vector, it may be rounded
- * otherwise than in others. */
+/* C[M,N] = alpha A B (+ C) by the calling thread, of reals; B is not transposed. An element's sum
+ * has an order that depends on K alone, but in the last columns, less than a vector, it may be
+ * rounded otherwise than in others. */
 void narrow_sums(int64_t M, int64_t N, int64_t K, real alpha, struct mat a, struct mat b, bool add,
                  real *c, int64_t ldc);
 
-/* Where heads do not share keys, or few do: `per` heads share the columns of a group, heads * width / per
- * in all. By the calling thread; rows of bf16 give the bits of the same rows of reals. */
+/* Where heads do not share keys, or few do: `per` heads share the columns of a group, heads * width
+ * / per in all. By the calling thread; rows of bf16 give the bits of the same rows of reals. */
 struct narrow_heads {
     int64_t heads, per, width, keys, ld;
     const void *rows; /* [keys, ld] of keys, or of values; reals, or bf16 */

@@ -39,8 +39,8 @@ void bf16_pairs(const uint16_t *rows, int64_t ld, int64_t n, int64_t width, uint
 void bf16_values(const struct narrow_heads *p, const uint32_t *pairs);
 
 /* C[M,N] = alpha A B (+ C): K values of A in pairs, of which those of a row are `step` bytes apart
- * and rows `row` bytes; B by pairs of rows, ldb words apart. An element's sum has an order that depends
- * on K alone. Bytes from `next` on, which are read next, are fetched on the way. */
+ * and rows `row` bytes; B by pairs of rows, ldb words apart. An element's sum has an order that
+ * depends on K alone. Bytes from `next` on, which are read next, are fetched on the way. */
 struct bf16_sums {
     int64_t M, N, K;
     const void *a;

@@ -1,10 +1,10 @@
-/* narrow_dots.c - see narrow.h. A task is a few rows of B, of which it takes a part of K at a time: a tile
- * of 4 of these and 4 of A is 16 dot products, whose lanes stay in registers. So B is read once, and by
- * whole rows, as memory likes it.
+/* narrow_dots.c - see narrow.h. A task is a few rows of B, of which it takes a part of K at a time:
+ * a tile of 4 of these and 4 of A is 16 dot products, whose lanes stay in registers. So B is read
+ * once, and by whole rows, as memory likes it.
  *
- * Rows of A are copied for a part: rows that are a power of two apart would share few places in L1. Words
- * of bf16 hold two neighbours, which are taken apart by a shift and a mask; so A's copy has, for a vector
- * of words, first all first values, then all second ones. */
+ * Rows of A are copied for a part: rows that are a power of two apart would share few places in L1.
+ * Words of bf16 hold two neighbours, which are taken apart by a shift and a mask; so A's copy has,
+ * for a vector of words, first all first values, then all second ones. */
 #include "autograd/gemm_parts.h"
 #include "autograd/narrow.h"
 #include "autograd/vec.h"

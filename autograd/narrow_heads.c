@@ -1,5 +1,5 @@
-/* narrow_heads.c - see narrow.h. A key's row, and one of its values, is walked from end to end once, as
- * memory likes it; the queries and sums of all heads stay in a core's cache meanwhile. */
+/* narrow_heads.c - see narrow.h. A key's row, and one of its values, is walked from end to end
+ * once, as memory likes it; the queries and sums of all heads stay in a core's cache meanwhile. */
 #include "autograd/narrow.h"
 #include "autograd/vec.h"
 #include "base/bf16.h"
@@ -23,8 +23,8 @@ INLINE real load_one(const void *p, int64_t at, bool bf16)
     return bf16 ? (real)bf16_to_f32(((const uint16_t *)p)[at]) : ((const real *)p)[at];
 }
 
-/* The first n lanes, and zeros: what is less than a vector is computed as one, so that reals and bf16 are
- * rounded alike. */
+/* The first n lanes, and zeros: what is less than a vector is computed as one, so that reals and
+ * bf16 are rounded alike. */
 INLINE vec load_some(const void *p, int64_t at, int64_t n, bool bf16)
 {
     real x[LANES] = {0};

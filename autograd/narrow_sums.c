@@ -1,5 +1,5 @@
-/* narrow_sums.c - see narrow.h. Registers hold a tile of C while the loop runs over K: 8 rows x 2 vectors
- * of columns are 10 loads for 16 multiplications in 32 registers. */
+/* narrow_sums.c - see narrow.h. Registers hold a tile of C while the loop runs over K: 8 rows x 2
+ * vectors of columns are 10 loads for 16 multiplications in 32 registers. */
 #include "autograd/narrow.h"
 #include "autograd/vec.h"
 #include "base/err.h"

@@ -15,7 +15,8 @@ void bias_backward(const real *dy, int64_t T, int64_t O, struct tensor *b, real 
 /* Bytes needed for `partial`, or for a converted copy of b in the forward. */
 size_t bias_scratch(const struct tensor *b);
 
-/* op_hadamard of one row's head: x and y [h->width], which are not the same; `by` of its modality. */
+/* op_hadamard of one row's head: x and y [h->width], which are not the same;
+ * `by` of its modality. */
 void hadamard_row(const struct hadamard *h, const real *by, const real *x, real *y);
 /* [rows], in the tape's memory: the modality of each; NULL for no spans. */
 const uint8_t *modality_of_rows(struct tape *t, const struct span *spans, int64_t n, int64_t rows);

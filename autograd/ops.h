@@ -124,9 +124,9 @@ struct tensor *op_token_scores(struct tape *t, struct tensor *h, struct tensor *
                                const int32_t *labels, struct token_score *each);
 
 /* top_logits.c, inference: what is kept of each row's distribution softmax(h[i] w^T / temperature),
- * for op_distill, in the caller's memory when the tape runs: the k <= V largest logits, by token, and
- * the log of the sum of exp(logit / temperature) over all others; -inf if there are none. Returns
- * the probability of the others: [rows,1]. */
+ * for op_distill, in the caller's memory when the tape runs: the k <= V largest logits, by token,
+ * and the log of the sum of exp(logit / temperature) over all others; -inf if there are none.
+ * Returns the probability of the others: [rows,1]. */
 struct top_logits {
     int64_t k;
     double temperature;
@@ -151,21 +151,23 @@ struct distill {
 struct tensor *op_distill(struct tape *t, struct tensor *h, struct tensor *w, const int32_t *labels,
                           const struct distill *d);
 
-/* hidden.c. Inference: x goes to the caller's memory when the tape runs; returns [1,1] of no meaning. */
+/* hidden.c. Inference: x goes to the caller's memory when the tape runs; returns
+ * [1,1] of no meaning. */
 struct tensor *op_rows_out(struct tape *t, struct tensor *x, real *to);
 /* keep * loss + weight * scale * sum over rows of |x[i] - to[i]|^2 / |to[i]|^2: [1,1]. */
 struct row_distance {
     const real *to; /* as x; borrowed, read when the tape runs forward */
     double keep, weight, scale;
-    /* When the tape runs forward, scale * the sum is added to the one, the loss to the other; or NULL */
+    /* When the tape runs forward, scale * the sum is added to the one, the loss to
+     * the other; or NULL */
     double *term, *before;
 };
 struct tensor *op_row_distance(struct tape *t, struct tensor *x, struct tensor *loss,
                                const struct row_distance *d);
 
-/* cache.c, inference: writes row i of src to row rows[i] of the caller's cache, whose `rows` rows are
- * as wide, in their form (NULL: reals). Returns the cache as a leaf-like tensor [rows, src->cols], which
- * is what attention must read. */
+/* cache.c, inference: writes row i of src to row rows[i] of the caller's cache, whose `rows` rows
+ * are as wide, in their form (NULL: reals). Returns the cache as a leaf-like tensor [rows,
+ * src->cols], which is what attention must read. */
 struct cache_fault {
     bool found;
     int64_t place, row; /* of the first row with a value that its form cannot hold */
@@ -181,11 +183,11 @@ struct cache_store {
 struct tensor *op_cache_write(struct tape *t, struct tensor *src, const struct cache_store *to,
                               const int32_t *rows);
 
-/* hadamard.c, inference: of each head's w columns of x [T, heads*w], from column x_col on, an orthogonal
- * transform but for a factor of each column: [T, heads*w]. With w / n = k blocks, y = H_n D x for each
- * block b of the columns i = b mod k, in order, which becomes columns [b*n, (b+1)*n): D scales by `by`,
- * H_n is the Walsh-Hadamard matrix over sqrt(n). `back`: the reverse, D after H_n. The rows' modalities are
- * those of the spans (NULL: all are TEXT). */
+/* hadamard.c, inference: of each head's w columns of x [T, heads*w], from column x_col on, an
+ * orthogonal transform but for a factor of each column: [T, heads*w]. With w / n = k blocks, y =
+ * H_n D x for each block b of the columns i = b mod k, in order, which becomes columns [b*n,
+ * (b+1)*n): D scales by `by`, H_n is the Walsh-Hadamard matrix over sqrt(n). `back`: the reverse, D
+ * after H_n. The rows' modalities are those of the spans (NULL: all are TEXT). */
 struct hadamard {
     int64_t x_col, heads, width, block; /* block: a power of two that divides width */
     const real *by[MODALITIES];         /* [width] */
@@ -195,9 +197,9 @@ struct hadamard {
 };
 struct tensor *op_hadamard(struct tape *t, struct tensor *x, const struct hadamard *h);
 
-/* as_cached.c: each row of x becomes, in place, what it is after being packed in a form without a run;
- * with a block, turned by op_hadamard with `by` before that, and back with `back` after it. The gradient
- * passes straight through. A row that cannot be held becomes NaN. */
+/* as_cached.c: each row of x becomes, in place, what it is after being packed in a form without a
+ * run; with a block, turned by op_hadamard with `by` before that, and back with `back` after it.
+ * The gradient passes straight through. A row that cannot be held becomes NaN. */
 struct as_cached {
     const struct row_form *form;
     int64_t block; /* 0: the row is packed as it is */
@@ -235,8 +237,8 @@ struct cached_attention {
                             * values per modality, text first; else [rows, heads*v_width] */
     struct tensor *key_bias[MODALITIES]; /* [rows, heads] to add to q k, by modality; or NULL */
     bool weights; /* append to the sums, [rows, sums*heads], the total weight of each */
-    /* The attention that each key receives, [heads, cache rows]: added to the caller's sums, that of all
-     * queries, or of each sequence's last query alone. NULL: not wanted. */
+    /* The attention that each key receives, [heads, cache rows]: added to the caller's sums, that
+     * of all queries, or of each sequence's last query alone. NULL: not wanted. */
     real *received;
     bool received_by_last;
     const struct cached_sequence *seq;

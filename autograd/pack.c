@@ -1,6 +1,6 @@
 /* pack.c - see pack.h. A block of 32 rows and 64 columns of B is 16 lines of 64 words: a line
- * multiplies two rows, with one instruction per 16 columns. Where B is stored by columns, memory holds
- * the words already, and the block is their transpose. */
+ * multiplies two rows, with one instruction per 16 columns. Where B is stored by columns, memory
+ * holds the words already, and the block is their transpose. */
 #include "autograd/pack.h"
 #include "base/bf16.h"
 #include "base/err.h"
@@ -37,8 +37,8 @@ size_t pack_bytes(int64_t K, int64_t N)
     return (size_t)((N + PACK_COLS - 1) / PACK_COLS * panels_of(NULL, K).step) * sizeof(uint16_t);
 }
 
-/* The CPU's instruction rounds as bf16_from_f32 does, but takes subnormal values for zeros, as do its
- * products. */
+/* The CPU's instruction rounds as bf16_from_f32 does, but takes subnormal values for zeros, as do
+ * its products. */
 TARGET static inline void to_bf16(const float *from, int64_t n, uint16_t *to)
 {
     int64_t i = 0;
@@ -96,7 +96,8 @@ TARGET static inline void rows_block(const struct mat *b, int64_t k, int64_t row
     }
 }
 
-/* Lines of 16 words: of word j and the one `step` on, those that change places between two lines. */
+/* Lines of 16 words: of word j and the one `step` on, those that change places
+ * between two lines. */
 typedef uint32_t line __attribute__((vector_size(64)));
 #define LOW(step, j) ((j) & (step) ? 16 + (j) - (step) : (j))
 #define HIGH(step, j) ((j) & (step) ? 16 + (j) : (j) + (step))
@@ -148,7 +149,8 @@ TARGET static void left_rows(const struct mat *a, int64_t m, int64_t rows, int64
     }
 }
 
-/* Block k of up to 16 rows, of a matrix that is stored by columns: `to` is the tiles' first word. */
+/* Block k of up to 16 rows, of a matrix that is stored by columns: `to` is the
+ * tiles' first word. */
 TARGET static void left_columns(const struct mat *a, int64_t m, int64_t rows, int64_t k, int64_t n,
                                 struct words w, uint32_t *to)
 {
@@ -197,8 +199,8 @@ TARGET struct words pack_left(struct mat a, int64_t M, int64_t K, void *to)
     return w;
 }
 
-/* Part i of B: a block of its rows for all columns, or 16 of its columns for all rows, so that memory is read
- * in a few long lines. */
+/* Part i of B: a block of its rows for all columns, or 16 of its columns for all rows, so that
+ * memory is read in a few long lines. */
 TARGET static void rows_part(const struct mat *b, int64_t K, int64_t n0, int64_t N, int64_t i,
                              uint16_t *to)
 {

@@ -1,7 +1,7 @@
-/* product_bf16.c - see product_bf16.h. Six rows of A and a panel of B, 64 columns, give 24 sums of 16
- * that stay in registers while K is walked: a line of the panel is 4 vectors, which are multiplied by
- * a word of each row. All panels are multiplied by six rows before the next six: so rows of C are
- * written along, and the panels should fit a core's cache. */
+/* product_bf16.c - see product_bf16.h. Six rows of A and a panel of B, 64 columns, give 24 sums of
+ * 16 that stay in registers while K is walked: a line of the panel is 4 vectors, which are
+ * multiplied by a word of each row. All panels are multiplied by six rows before the next six: so
+ * rows of C are written along, and the panels should fit a core's cache. */
 #include "autograd/product_bf16.h"
 #include "base/err.h"
 
@@ -54,7 +54,8 @@ store(const struct target *to, int64_t at, const __m512 sum[VECTORS], bool whole
     }
 }
 
-/* `rows` rows of A against `pairs` lines of a panel. What the sums are added to is fetched early. */
+/* `rows` rows of A against `pairs` lines of a panel. What the sums are added
+ * to is fetched early. */
 TARGET static inline __attribute__((always_inline)) void tile(int rows, int64_t pairs,
                                                               const uint32_t *a, const uint32_t *b,
                                                               const struct target *to, bool whole)

@@ -4,16 +4,17 @@
  *     q4   64 values   fp16 s | fp16 m | 32 bytes            x = s q + m   s = (max - min) / 15
  *     q2   32 values   fp16 s | fp16 m | 8 bytes             x = s q + m   s = (max - min) / 3
  *
- * with m = min. A byte i of `n` holds value i in its lowest bits, then those of i + n, i + 2n ... So a
- * byte of q4 has value i in its low half, and i + 32 in its high half. s and m are rounded to fp16
- * first, and q is rounded, half to even, with the rounded ones; s = 0 makes all q 0. q8 is ggml's block
- * q8_0; q4 is the affine quantiser of optimum-quanto, by groups of 64 neighbours of a token.
+ * with m = min. A byte i of `n` holds value i in its lowest bits, then those of i + n, i + 2n ...
+ * So a byte of q4 has value i in its low half, and i + 32 in its high half. s and m are rounded to
+ * fp16 first, and q is rounded, half to even, with the rounded ones; s = 0 makes all q 0. q8 is
+ * ggml's block q8_0; q4 is the affine quantiser of optimum-quanto, by groups of 64
+ * neighbours of a token.
  *
  * For comparison only: quanto2 is that quantiser with 2 bits; hqq4 and hqq2 have the s and m of HQQ
- * (Badri and Shaji 2023) for such groups, each with its own end of the rounds. kivi4k and kivi2k are
- * KIVI's keys (Liu et al. 2024): runs of 32 tokens, each channel a block; kivi4v and kivi2v its values, a
- * block for 32 channels of a token. Of both what is newest waits in bf16: keys until their run is full
- * and the next token comes, values for 32 tokens. */
+ * (Badri and Shaji 2023) for such groups, each with its own end of the rounds. kivi4k and kivi2k
+ * are KIVI's keys (Liu et al. 2024): runs of 32 tokens, each channel a block; kivi4v and kivi2v its
+ * values, a block for 32 channels of a token. Of both what is newest waits in bf16: keys until
+ * their run is full and the next token comes, values for 32 tokens. */
 #include "autograd/row_form.h"
 #include "autograd/product_bf16.h"
 #include "base/bf16.h"

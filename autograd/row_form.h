@@ -1,6 +1,7 @@
 /* row_form.h - how the rows of a KV cache are held: as reals, or packed into blocks of a few bits a
- * value. A row is packed by itself, so what is held of a token does not depend on the others; but for
- * the forms of KIVI, whose newest rows wait in bf16, and some of which pack several rows at a time. */
+ * value. A row is packed by itself, so what is held of a token does not depend on the others; but
+ * for the forms of KIVI, whose newest rows wait in bf16, and some of which pack
+ * several rows at a time. */
 #ifndef AUTOGRAD_ROW_FORM_H
 #define AUTOGRAD_ROW_FORM_H
 
@@ -29,8 +30,8 @@ const struct row_form *row_form_find(const char *name, size_t n);
 /* Bytes of a packed row of `width` values. */
 int64_t row_form_bytes(const struct row_form *f, int64_t width);
 
-/* A sequence of up to `capacity` rows is held in capacity * row_form_bytes, and behind these rows, of
- * forms with a run, in so many bytes more. */
+/* A sequence of up to `capacity` rows is held in capacity * row_form_bytes, and behind these rows,
+ * of forms with a run, in so many bytes more. */
 int64_t row_form_window(const struct row_form *f, int64_t width);
 /* Of these, in use by n rows. */
 int64_t row_form_held(const struct row_form *f, int64_t width, int64_t n);
@@ -45,8 +46,8 @@ struct row_sequence row_sequence_at(const struct row_form *f, void *all, int64_t
                                     int64_t capacity, int64_t width);
 /* Writes row `at`, the next one. False: it holds a value that the form cannot hold (row_bad). */
 bool row_write(const struct row_sequence *s, int64_t at, const real *x);
-/* Columns [c0, c1) of the rows [from, end) of a sequence of n rows: to[end - from, c1 - c0], its rows ld
- * apart. */
+/* Columns [c0, c1) of the rows [from, end) of a sequence of n rows: to[end - from, c1 - c0], its
+ * rows ld apart. */
 struct row_part {
     int64_t from, end, c0, c1, ld;
 };
@@ -61,7 +62,8 @@ bool row_bf16(const struct row_sequence *s, int64_t at, uint16_t *to);
 /* Where it is held; its bytes are row_form_bytes. Of forms without a run. */
 const void *row_held(const struct row_sequence *s, int64_t at);
 
-/* The first value of a row that the form cannot hold, as it is not finite or too large; -1: none. */
+/* The first value of a row that the form cannot hold, as it is not finite or
+ * too large; -1: none. */
 int64_t row_bad(const struct row_form *f, const real *x, int64_t width);
 
 /* Packs a row; of forms with functions only, as all that follows. False: it holds a value that it

@@ -1,4 +1,5 @@
-/* vec.h - vectors of reals as long as the CPU's, in GNU C's types: the compiler chooses instructions. */
+/* vec.h - vectors of reals as long as the CPU's, in GNU C's types: the compiler
+ * chooses instructions. */
 #ifndef AUTOGRAD_VEC_H
 #define AUTOGRAD_VEC_H
 

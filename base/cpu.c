@@ -13,8 +13,8 @@
 
 typedef void jump(void);
 
-/* Of base/cpu.awk, where there are levels: [levels] tables of `count` functions, lowest level first,
- * and the table that is used. */
+/* Of base/cpu.awk, where there are levels: [levels] tables of `count` functions, lowest level
+ * first, and the table that is used. */
 struct cpu_levels {
     size_t count, levels;
     jump **slots;

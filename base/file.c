@@ -248,8 +248,8 @@ void file_scratch_close(struct file_scratch *s)
     memset(s, 0, sizeof *s);
 }
 
-/* What a new file may take the place of: nothing, or a regular file, which a link may lead to. Giving a
- * file the name of a device or a pipe would take that away. */
+/* What a new file may take the place of: nothing, or a regular file, which a link may lead to.
+ * Giving a file the name of a device or a pipe would take that away. */
 static char *place_of(const char *path, struct err *e)
 {
     struct stat st;

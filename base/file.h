@@ -60,8 +60,8 @@ void file_scratch_close(struct file_scratch *s); /* fine on a zeroed struct */
  *     fprintf(out.fp, ...);
  *     return file_out_commit(&out, e);    // or file_out_abort(&out)
  * commit reports any write error since open (including a full disk); it then removes the .tmp and
- * leaves the file under the final name unchanged. A link is followed; what is there and is neither a
- * file nor missing, such as a device, is refused. */
+ * leaves the file under the final name unchanged. A link is followed; what is there and is neither
+ * a file nor missing, such as a device, is refused. */
 struct file_out {
     FILE *fp;
     char *path, *tmp;

@@ -15,9 +15,9 @@ const char *file_kind(const void *data, size_t n);
  * says nothing. */
 bool file_kind_check(const char *path, const void *data, size_t n, struct err *e);
 
-/* Sets "is not a FORM", or "is ..." for a file that is not a `form` ("safetensors file"), and returns
- * false. Says what the file is or how its text begins (servers send "Entry not found" and the like
- * instead of a file). The message does not name the file. */
+/* Sets "is not a FORM", or "is ..." for a file that is not a `form` ("safetensors file"), and
+ * returns false. Says what the file is or how its text begins (servers send "Entry not found" and
+ * the like instead of a file). The message does not name the file. */
 bool file_kind_refuse(const void *data, size_t n, const char *form, struct err *e);
 
 #endif

@@ -25,8 +25,8 @@ bool sha256_add_file(struct sha256 *s, int fd, uint64_t from, uint64_t *bytes,
 bool sha256_path(const char *path, bool (*go_on)(struct err *e), char hex[65], struct err *e);
 
 /* XXH64 with seed 0 of an open file from its begin: memory's speed where SHA-256 takes ten times as
- * long. For files of gigabytes that may have been damaged or swapped by accident; nobody forges them.
- * The message does not name the file. */
+ * long. For files of gigabytes that may have been damaged or swapped by accident; nobody forges
+ * them. The message does not name the file. */
 bool sum64_file(int fd, uint64_t *sum, bool (*go_on)(struct err *e), struct err *e);
 /* The same of a whole file in hex, and a message that names it. */
 bool sum64_path(const char *path, bool (*go_on)(struct err *e), char hex[17], struct err *e);

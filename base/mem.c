@@ -19,8 +19,8 @@ bool size_add(size_t *out, size_t a, size_t b)
 
 enum { HUGE_PAGE = 2 << 20 };
 
-/* What is large is read and written from end to end, by tensors' worth: with pages of 2 MiB the CPU finds
- * them without walking tables. */
+/* What is large is read and written from end to end, by tensors' worth: with pages of 2 MiB the CPU
+ * finds them without walking tables. */
 static void *aligned_new(size_t bytes)
 {
     if (bytes < 2 * HUGE_PAGE) return aligned_alloc(64, bytes);

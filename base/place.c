@@ -1,5 +1,5 @@
-/* place.c - see place.h. Device and inode of a directory that is held open do not change, on network
- * file systems neither. */
+/* place.c - see place.h. Device and inode of a directory that is held open do not change, on
+ * network file systems neither. */
 #include "base/place.h"
 #include "base/mem.h"
 

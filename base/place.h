@@ -1,5 +1,5 @@
-/* place.h - a directory that must keep its name while the program works in it: once it is renamed or
- * deleted, what is written under the name goes elsewhere, into a directory made anew.
+/* place.h - a directory that must keep its name while the program works in it: once it is renamed
+ * or deleted, what is written under the name goes elsewhere, into a directory made anew.
  *
  * Global state, as in watch.c: a process has one such place. Set and left by the main thread. */
 #ifndef BASE_PLACE_H

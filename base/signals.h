@@ -24,8 +24,8 @@ bool signals_open(struct err *e);
  * load; any thread may call it, as often as it likes. */
 int signals_came(void);
 
-/* For a program that finishes what it has begun: signals_came, and with it all that computes, sees a
- * signal only so many seconds after it, signals_asked at once. Called before signals_open. */
+/* For a program that finishes what it has begun: signals_came, and with it all that computes, sees
+ * a signal only so many seconds after it, signals_asked at once. Called before signals_open. */
 void signals_patience(double seconds);
 int signals_asked(void);
 

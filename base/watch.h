@@ -34,14 +34,16 @@ void watch_remove(struct watched *w);
  * anything computed from them. */
 bool watch_check(struct err *e);
 
-/* Reads the files that are mapped now, for their sums: what they contained is known from then on. */
+/* Reads the files that are mapped now, for their sums: what they contained is
+ * known from then on. */
 bool watch_sum_mapped(struct err *e);
 
 /* For files that are reopened during the run: records the present state of `path`, and reads it for
  * its sum. Fine if it is already recorded, or is not a regular file. */
 bool watch_keep(const char *path, struct err *e);
 /* Whether all recorded files have the size and contents they had: neither modified nor replaced by
- * another. Read again only where size, time or inode differ. Only for the thread that calls watch_keep. */
+ * another. Read again only where size, time or inode differ. Only for the thread
+ * that calls watch_keep. */
 bool watch_kept(struct err *e);
 /* The sum (sum64, hash.h) of a recorded file when it was recorded; of another, now. */
 bool watch_sum(const char *path, char hex[17], struct err *e);

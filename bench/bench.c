@@ -86,7 +86,8 @@ static bool calibrate(const struct bench *b, struct child *c, const struct row *
     return true;
 }
 
-/* The best of all measured for this row: other machines on the same host take their part, for minutes. */
+/* The best of all measured for this row: other machines on the same host take their
+ * part, for minutes. */
 static bool measure_memory(struct result *x, struct err *e)
 {
     const double rate = memory_rate(2, e);

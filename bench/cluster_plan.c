@@ -15,7 +15,8 @@
  * The model, for N processes:
  *
  *     step      c S + b / link + b / exchange + adamw V / N, where S are the samples of the process
- *               that has most, c is the time of one, V are the trained values, b = 4 * 2 (N - 1) / N V
+ *               that has most, c is the time of one, V are the trained values,
+ *               b = 4 * 2 (N - 1) / N V
  *     at best   the same, but half of b / link is hidden behind the backward pass of the last
  *               sample, two thirds of c
  *     MD-SVD    512 samples forward, by processes; the moments' sums, in double, over the link; the
@@ -39,10 +40,10 @@
 
 enum { TEXT_TOKENS = 200, LABELS = 100, ROPE_DIM = 32, CALIBRATION = 512, MOST = 64 };
 
-/* The second point of each config, and the tokens of a picture of 640 x 480 pixels, with 200 of text
- * of which 100 are trained on. Of that picture: GFLOP of the tower, which are 365 for a square of
- * CLIP-L/14-336 (bench/RESULTS.md), five of which LLaVA-NeXT has; Qwen2.5-VL's takes 5.3 times as
- * long as one (docs/speed.md). And MiB of its features. */
+/* The second point of each config, and the tokens of a picture of 640 x 480 pixels, with 200 of
+ * text of which 100 are trained on. Of that picture: GFLOP of the tower, which are 365 for a square
+ * of CLIP-L/14-336 (bench/RESULTS.md), five of which LLaVA-NeXT has; Qwen2.5-VL's takes 5.3 times
+ * as long as one (docs/speed.md). And MiB of its features. */
 static const struct plan_model {
     const char *title, *config;
     int64_t image;
@@ -154,8 +155,8 @@ static double step_seconds(const struct rates *r, const struct work_size *w, int
     return all;
 }
 
-/* Seconds of MD-SVD: calibration samples, moments in double summed by all, factors of a layer in each
- * process. */
+/* Seconds of MD-SVD: calibration samples, moments in double summed by all, factors of a layer in
+ * each process. */
 static double svd_seconds(const struct rates *r, const struct work_size *w, int n)
 {
     const double sample = 1e-9 * w->forward / r->gflops;

@@ -1,8 +1,9 @@
-/* serve_load.c - mha2mla-serve under load: clients that ask about pictures one question after the other,
+/* serve_load.c - mha2mla-serve under load: clients that ask about pictures one
+ * question after the other,
  *     build/bench/serve_load MODEL_DIR REQUESTS PICTURE.png...
- * once one client, then eight; for each the tokens a second, how long answers take, and the server's
- * memory after a tenth of the requests and at the end. Fails where a request fails, or where the memory
- * has grown by more than a tenth. */
+ * once one client, then eight; for each the tokens a second, how long answers take, and the
+ * server's memory after a tenth of the requests and at the end. Fails where a request fails, or
+ * where the memory has grown by more than a tenth. */
 #include "base/base64.h"
 #include "base/clock.h"
 #include "base/file.h"

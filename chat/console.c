@@ -258,8 +258,8 @@ static bool take_line(struct console *c, char *line, size_t n, struct err *e)
     return !*line || ask(c, line, e);
 }
 
-/* A slip of somebody at a terminal is told and forgotten; so is an answer that a SIGINT ended before
- * its first token, wherever the questions come from. */
+/* A slip of somebody at a terminal is told and forgotten; so is an answer that a SIGINT ended
+ * before its first token, wherever the questions come from. */
 static bool forgive(struct err *e)
 {
     if (e->machine || !(isatty(STDIN_FILENO) || signals_came() == SIGINT)) return false;

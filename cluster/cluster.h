@@ -59,8 +59,8 @@ bool cluster_sum(double *x, int64_t n, struct err *e);
 /* data[bytes] of process `from` becomes that of all. */
 bool cluster_broadcast(void *data, size_t bytes, int from, struct err *e);
 
-/* cluster_agree; then *found is what the first process has found: of a file that it has just made, say,
- * which others could see later. */
+/* cluster_agree; then *found is what the first process has found: of a file that it has just made,
+ * say, which others could see later. */
 bool cluster_as_first(bool ok, bool *found, struct err *e);
 
 /* The n bytes of each process, end to end in the order of ranks: *all is new memory, which the

@@ -25,8 +25,8 @@ struct exchange;
 struct exchange *exchange_new(struct tensor *const params[], int64_t n, enum wire wire,
                               struct err *e);
 void exchange_free(struct exchange *x); /* fine on NULL */
-/* Bytes that it takes in each of `size` processes, with that many trained values: what comes from the
- * others is kept until it is summed. */
+/* Bytes that it takes in each of `size` processes, with that many trained values: what comes from
+ * the others is kept until it is summed. */
 double exchange_bytes(double values, int64_t size, enum wire wire);
 
 /* The part of each parameter that this process owns, [n]. */

@@ -1,6 +1,6 @@
-/* attend.h - walks the causal attention of one sample in fp32, for what is measured query by query: for
- * each query head and evenly spaced queries, the softmax over the query's keys. Pairs are spread so
- * that loops over keys are vectors. (attended.h has all queries of a batch, in double.)
+/* attend.h - walks the causal attention of one sample in fp32, for what is measured query by query:
+ * for each query head and evenly spaced queries, the softmax over the query's keys. Pairs are
+ * spread so that loops over keys are vectors. (attended.h has all queries of a batch, in double.)
  *
  *     attend_open(&a, &n, &sample, max_queries, room, e);
  *     attend_each(&a, visit, arg);
@@ -42,8 +42,8 @@ struct attend_query {
     float *room;            /* [room] of this thread */
 };
 
-/* Shows all queries, of different tasks on different threads: what is added up belongs to a task, so
- * that the number of threads does not matter. */
+/* Shows all queries, of different tasks on different threads: what is added up belongs to a task,
+ * so that the number of threads does not matter. */
 typedef void attend_visitor(void *arg, const struct attend_query *now);
 void attend_each(const struct attend *a, attend_visitor *visit, void *arg);
 

@@ -23,9 +23,9 @@ struct attended {
 bool attended_open(struct attended *s, const struct attention *a, struct err *e);
 void attended_close(struct attended *s); /* fine on a zeroed struct */
 
-/* Rows y[T, width], and for each of `sets` modalities (1: tokens are not told apart, and modality is
- * NULL) where the means go: mean[k][m] = sum over keys n of modality k of p_hmn y_n, which is not
- * divided by these keys' p, [T, width]. */
+/* Rows y[T, width], and for each of `sets` modalities (1: tokens are not told apart, and modality
+ * is NULL) where the means go: mean[k][m] = sum over keys n of modality k of p_hmn y_n, which is
+ * not divided by these keys' p, [T, width]. */
 struct attended_means {
     const float *y;
     const uint8_t *modality; /* [T] */
@@ -34,8 +34,8 @@ struct attended_means {
     float *mean[2];
 };
 
-/* Adds sum_m p_hmn to received[T], and fills the means, unless NULL, for query head h. The number of
- * threads does not matter. Heads of the same kv head are best asked for one after the other. */
+/* Adds sum_m p_hmn to received[T], and fills the means, unless NULL, for query head h. The number
+ * of threads does not matter. Heads of the same kv head are best asked for one after the other. */
 void attended_head(struct attended *s, int64_t h, double *received, const struct attended_means *y);
 
 size_t attended_bytes(int64_t tokens, int64_t width); /* at most, if all are of one sample */

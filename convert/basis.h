@@ -1,5 +1,6 @@
-/* basis.h - the cross-head basis of a layer's keys (convert/transform.h says what it is), and the order
- * in which its components lose RoPE, measured on calibration samples (docs/method.md, section 1):
+/* basis.h - the cross-head basis of a layer's keys (convert/transform.h says what it is), and the
+ * order in which its components lose RoPE, measured on calibration samples
+ * (docs/method.md, section 1):
  *
  *     basis_init(&b, &n, e);
  *     for each sample: basis_see(&b, &sample);
@@ -12,8 +13,8 @@
  * is as large as it is in the scores. Component c of query h and key n has the score
  *     a_c = Re(conj(q'_hc) z'_c) / sqrt(dh) without rotation, and s_c with it.
  * With Q the covariance of a - s under the attention p_h(n), averaged over queries per modality and
- * summed over heads, the scores of a set N without rotation are off by 1^T Q_NN 1: components join N
- * one by one, each as that grows least.
+ * summed over heads, the scores of a set N without rotation are off by 1^T Q_NN 1: components join
+ * N one by one, each as that grows least.
  *
  * Letters: G kv heads, H query heads, P = dh/2 pairs, C = G P components. */
 #ifndef CONVERT_BASIS_H
@@ -42,7 +43,8 @@ bool basis_init(struct basis *b, const struct rank_dims *n, struct err *e);
 void basis_free(struct basis *b); /* fine on a zeroed struct */
 
 void basis_see(struct basis *b, const struct rank_sample *x);
-/* Several processes add up `seen` [basis_seen] before this, and loss and queries before the order. */
+/* Several processes add up `seen` [basis_seen] before this, and loss and
+ * queries before the order. */
 int64_t basis_seen(const struct rank_dims *n);
 bool basis_solve(struct basis *b, struct err *e);
 bool basis_lose(struct basis *b, const struct rank_sample *x, int64_t max_queries, struct err *e);

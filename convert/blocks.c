@@ -156,8 +156,8 @@ void blocks_by_root(const struct blocks *b, double *a, int64_t rows, bool transp
     }
 }
 
-/* root: R^T, with R^T R = W^T C W, of which the diagonal gets 1e-12 of its mean in case that W lacks
- * rank. room [n, m]. */
+/* root: R^T, with R^T R = W^T C W, of which the diagonal gets 1e-12 of its mean in case that W
+ * lacks rank. room [n, m]. */
 static bool make_root(struct blocks *b, const double *w, double *room, struct err *e)
 {
     const int64_t m = b->m, n = b->in.n;

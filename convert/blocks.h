@@ -1,22 +1,23 @@
 /* blocks.h - low-rank factors of W [n,d] whose errors count by what attention makes of them
- * (docs/method.md, section 3). The rows of y = W x are cut into blocks b, the unrotated keys and the
- * values of each kv head; an error of block b counts by a matrix C_b, at inputs with second moments
- * S_b. With c = D u the latent, u being y or x, whichever is smaller, and y_b = M_b u, the least
- * error for a given D is
+ * (docs/method.md, section 3). The rows of y = W x are cut into blocks b, the unrotated keys and
+ * the values of each kv head; an error of block b counts by a matrix C_b, at inputs with second
+ * moments S_b. With c = D u the latent, u being y or x, whichever is smaller, and y_b = M_b u, the
+ * least error for a given D is
  *
  *     f(D) = sum_b tr C_b (M_b S_b M_b^T - X_b G_b^-1 X_b^T),
  *            X_b = M_b S_b D^T [rows, r],  G_b = D S_b D^T [r, r],  up_b = X_b G_b^-1.
  *
- * D starts as Z R, R^T R = M^T C M, Z the top r eigenvectors of R S R^T, and L-BFGS on Z goes on from
- * there. Other than mdsvd.h's, the components of a smaller latent are not the first ones of a larger
- * one: S_b differs from S, so that up depends on all of D. */
+ * D starts as Z R, R^T R = M^T C M, Z the top r eigenvectors of R S R^T, and L-BFGS on Z goes on
+ * from there. Other than mdsvd.h's, the components of a smaller latent are not the first ones of a
+ * larger one: S_b differs from S, so that up depends on all of D. */
 #ifndef CONVERT_BLOCKS_H
 #define CONVERT_BLOCKS_H
 
 #include "base/err.h"
 #include "convert/mdsvd.h"
 
-/* S's are [ld, ld] or a part of that: symmetric, only the lower triangle (column <= row) is read. */
+/* S's are [ld, ld] or a part of that: symmetric, only the lower triangle
+ * (column <= row) is read. */
 struct block {
     int64_t row0, rows; /* of w; blocks follow each other, and cover all rows */
     const double *s;    /* S_b. With S it must be positive definite where S is */

@@ -211,8 +211,8 @@ static void store(struct mdsvd_out *out, double *up, double *down, const struct 
     }
 }
 
-/* v [r,r], V^T, becomes T = Sigma^1/2 V^T C^-1, and u Sigma^-1/2 V^T C^T, by which up^T goes along; of
- * both the first `live` rows count. */
+/* v [r,r], V^T, becomes T = Sigma^1/2 V^T C^-1, and u Sigma^-1/2 V^T C^T, by which up^T goes along;
+ * of both the first `live` rows count. */
 static void turn(const double *l, double *v, const double *sigma2, double *u, int64_t live,
                  int64_t r)
 {

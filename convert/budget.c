@@ -1,5 +1,6 @@
-/* budget.c - see budget.h. Sums over takers one after the other, for every total (dynamic programming):
- * the costs need not fall evenly, as sets of pairs of different sizes need not contain each other. */
+/* budget.c - see budget.h. Sums over takers one after the other, for every total (dynamic
+ * programming): the costs need not fall evenly, as sets of pairs of different sizes need not
+ * contain each other. */
 #include "convert/budget.h"
 #include "base/mem.h"
 

@@ -1,5 +1,5 @@
-/* cross.c - FULL -> PARTIAL in a cross-head basis: see model_to_cross in transform.h. All are sums of
- * rows of the original's weights (elements of its biases), made in fp32. */
+/* cross.c - FULL -> PARTIAL in a cross-head basis: see model_to_cross in transform.h. All are sums
+ * of rows of the original's weights (elements of its biases), made in fp32. */
 #include "base/mem.h"
 #include "convert/transform.h"
 #include "convert/transform_parts.h"
@@ -77,8 +77,8 @@ static double squares(const float *x, int64_t n)
     return sum;
 }
 
-/* By how much component c's queries, weights [H, 2n, width], are larger than those of a head's own pair are
- * on average. */
+/* By how much component c's queries, weights [H, 2n, width], are larger than those of a head's own
+ * pair are on average. */
 static double excess(const struct source *s, const float *q, int64_t c)
 {
     const int64_t w = s->width, half = s->dh / 2;
@@ -99,7 +99,8 @@ static void scale_row(float *x, double by, int64_t width)
 }
 
 /* Shifts size between a component's queries and keys, so that steps of training move both as they
- * moved the original's: the basis makes keys as large as the scores are. by[c]: for the biases too. */
+ * moved the original's: the basis makes keys as large as the scores are. by[c]:
+ * for the biases too. */
 static void balance(const struct source *s, const double *by, float *q, float *k)
 {
     const int64_t w = s->width;

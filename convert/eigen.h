@@ -1,7 +1,7 @@
 /* eigen.h - the top eigenpairs of a symmetric matrix in double, on the calling thread: with more,
- * the order of BLAS's sums, and with it the last bits, would change. Callers turn OpenBLAS's threads
- * off. LAPACK is column-major: a lower triangle stored by rows is its upper triangle stored by
- * columns, and eigenvectors come out as rows. */
+ * the order of BLAS's sums, and with it the last bits, would change. Callers turn OpenBLAS's
+ * threads off. LAPACK is column-major: a lower triangle stored by rows is its upper triangle stored
+ * by columns, and eigenvectors come out as rows. */
 #ifndef CONVERT_EIGEN_H
 #define CONVERT_EIGEN_H
 

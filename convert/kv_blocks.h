@@ -5,8 +5,8 @@
  *     V_g: sum_{h in g} Wo_h^T Wo_h,
  *     K_g: BETA^2 sum_{h in g} tr(Wo_h^T Wo_h (S_k^g)_vv) E[q_h q_h^T] / dh,
  *
- * Wo_h [d, dh] what o_proj does to query head h's output, (S_k^g)_vv [dh, dh] the part of the group's
- * values, q_h [dc] the unrotated queries, over all tokens. */
+ * Wo_h [d, dh] what o_proj does to query head h's output, (S_k^g)_vv [dh, dh] the part of the
+ * group's values, q_h [dc] the unrotated queries, over all tokens. */
 #ifndef CONVERT_KV_BLOCKS_H
 #define CONVERT_KV_BLOCKS_H
 

@@ -13,8 +13,8 @@
 #include <string.h>
 
 /* S_b + RIDGE (S + m I), m the mean of S's diagonal, and S + RIDGE m I, are what is used: S_b is a
- * difference of fp32 sums, whose noise in directions of little energy is about 1e-7 sqrt(width) of m,
- * and must be positive definite. */
+ * difference of fp32 sums, whose noise in directions of little energy is about 1e-7 sqrt(width) of
+ * m, and must be positive definite. */
 static const double RIDGE = 1e-5;
 
 static void shape_of(struct kv_stats *s, const struct model *m, const struct kv_how *how)

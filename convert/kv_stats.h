@@ -1,19 +1,19 @@
 /* kv_stats.h - what a layer's factors are computed from (docs/method.md, section 3), gathered batch
- * by batch. With x the input of the k/v projection, y = W x, W = [W_kc; W_v] [rows, d], u whichever of
- * y and x is smaller [width], p_hmn the attention of query head h, query m and key n, per modality k
- * of token n:
+ * by batch. With x the input of the k/v projection, y = W x, W = [W_kc; W_v] [rows, d], u whichever
+ * of y and x is smaller [width], p_hmn the attention of query head h, query m and key n, per
+ * modality k of token n:
  *
  *     tokens    S = sum_n u_n u_n^T
  *     received  S = sum_n w_n u_n u_n^T,   w_n = sum_hm p_hmn / H
  *     blocks    S_v^g = 1/RT sum_{h in g} sum_m a_hm a_hm^T,   a_hm = sum_{n of k} p_hmn u_n
  *               S_k^g = 1/RT sum_{h in g} sum_nm p_hmn u_n u_n^T - S_v^g
  *
- * g a kv head, R query heads each, H in all, T tokens of both modalities. S_v is what attention makes
- * of the values, S_k how far what it looks at differs: a bias of all keys changes nothing.
+ * g a kv head, R query heads each, H in all, T tokens of both modalities. S_v is what attention
+ * makes of the values, S_k how far what it looks at differs: a bias of all keys changes nothing.
  *
- * Blocks are 4G matrices [width, width], 17 GB for MHA of 32 heads and 4096 inputs. Where that is too
- * much, x is narrowed first: u = D_k x, [narrow], and W u' = U_k u stands for y, with U_k D_k the
- * factors of that width which lose least of W x over the tokens as they are received. */
+ * Blocks are 4G matrices [width, width], 17 GB for MHA of 32 heads and 4096 inputs. Where that is
+ * too much, x is narrowed first: u = D_k x, [narrow], and W u' = U_k u stands for y, with U_k D_k
+ * the factors of that width which lose least of W x over the tokens as they are received. */
 #ifndef CONVERT_KV_STATS_H
 #define CONVERT_KV_STATS_H
 
@@ -30,7 +30,8 @@ struct kv_narrow {
 /* Sums of one layer. */
 struct kv_sums {
     struct kv_narrow narrow;
-    /* One, or for blocks S_k^g of each kv head, and behind them S_v^g. Their tokens are not read. */
+    /* One, or for blocks S_k^g of each kv head, and behind them S_v^g. Their
+     * tokens are not read. */
     struct moments *moments;
     int64_t n;
     double *queries;  /* blocks: [H, dc, dc] sums of q q^T */
@@ -39,8 +40,8 @@ struct kv_sums {
 };
 enum { KV_TEXT_TOKENS, KV_IMAGE_TOKENS, KV_TEXT_WEIGHT, KV_IMAGE_WEIGHT, KV_SAMPLES };
 
-/* What is gathered: sets 2, or 1 if modalities are not told apart; narrow: of blocks, see above, 0 for
- * all inputs. */
+/* What is gathered: sets 2, or 1 if modalities are not told apart; narrow: of blocks, see above, 0
+ * for all inputs. */
 struct kv_how {
     enum kv_statistics kind;
     int sets;
@@ -83,8 +84,8 @@ bool kv_narrow_make(struct kv_narrow *n, const struct kv_stats *received, int64_
                     struct err *e);
 void kv_narrow_free(struct kv_narrow *n); /* fine on a zeroed struct */
 
-/* Sums for a layer, zeroed: s->sums, which kv_sums_free frees, narrowed inputs with it: where there are
- * any, s->sums.narrow has them already. */
+/* Sums for a layer, zeroed: s->sums, which kv_sums_free frees, narrowed inputs with it: where there
+ * are any, s->sums.narrow has them already. */
 bool kv_sums_new(struct kv_stats *s, struct err *e);
 void kv_sums_free(struct kv_sums *m); /* fine on a zeroed struct */
 
@@ -98,16 +99,17 @@ struct kv_batch {
 };
 bool kv_stats_add(struct kv_stats *s, const struct kv_batch *b, struct err *e);
 
-/* No batch follows; fails if the sums are not finite. Then processes can add theirs up, by a function
- * such as cluster_sum, and after that the sums become the S above; those of blocks get 1e-5 of their
- * set's total and of its mean diagonal, and the total of the latter, so that they can be inverted. */
+/* No batch follows; fails if the sums are not finite. Then processes can add theirs up, by a
+ * function such as cluster_sum, and after that the sums become the S above; those of blocks get
+ * 1e-5 of their set's total and of its mean diagonal, and the total of the latter, so that
+ * they can be inverted. */
 bool kv_stats_gathered(struct kv_stats *s, struct err *e);
 bool kv_stats_sum(struct kv_stats *s, bool (*sum)(double *values, int64_t n, struct err *e),
                   struct err *e);
 void kv_stats_finish(struct kv_stats *s);
 
-/* The published code's scale, of a set's S: 1 / (its weight * samples), its weight being its tokens'
- * number where they count alike. 0 if there were none. For blocks, of the set's total. */
+/* The published code's scale, of a set's S: 1 / (its weight * samples), its weight being its
+ * tokens' number where they count alike. 0 if there were none. For blocks, of the set's total. */
 double kv_stats_scale(const struct kv_stats *s, int set);
 
 /* Bytes of it with one layer's sums, and of the scratch for batches of `tokens` tokens. */

@@ -1,7 +1,7 @@
 /* lbfgs.c - the direction is -H g by the two loops over the last steps s and changes y of the
  * gradient, with H0 = (s y) / (y y) I. A step is halved until the value falls by at least SLOPE
- * times what the gradient promises (Armijo). A pair (s, y) without positive curvature is left out, so
- * that H stays positive definite. */
+ * times what the gradient promises (Armijo). A pair (s, y) without positive curvature is left out,
+ * so that H stays positive definite. */
 #include "convert/lbfgs.h"
 
 #include "base/mem.h"

@@ -18,8 +18,8 @@ struct lbfgs_function {
 };
 
 /* Takes up to `steps` steps from x[n], none if there is no value, and leaves x at the best point.
- * Ends early at f->least, or where no step lessens the value. *value: that of x. Fails if memory runs out or a
- * signal asks the run to stop. */
+ * Ends early at f->least, or where no step lessens the value. *value: that of x. Fails if memory
+ * runs out or a signal asks the run to stop. */
 bool lbfgs_minimise(const struct lbfgs_function *f, double *x, int64_t steps, double *value,
                     struct err *e);
 

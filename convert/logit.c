@@ -71,8 +71,8 @@ static void fill_pair(const struct seeing *s, const struct attend_query *now, in
     row[i] = with - a;
 }
 
-/* Rows sqrt(p) (x - mean) of the keys that count; returns their number, -1 if the attention is no number.
- * The row behind them is scratch. */
+/* Rows sqrt(p) (x - mean) of the keys that count; returns their number, -1 if the attention is no
+ * number. The row behind them is scratch. */
 static int64_t fill_rows(const struct seeing *s, const struct attend_query *now, double *rows)
 {
     const int64_t m = s->m->m, keys = now->t + 1;

@@ -1,7 +1,8 @@
-/* logit_choose.c - the choice of logit.h. A query head's F, with e appended as one more variable, is kept
- * partialled by the rotations of the pairs in N: the sweep operator (Dempster, Elements of Continuous
- * Multivariate Analysis, 1969), symmetric and its own inverse but for a sign, so that a pair joins or
- * leaves N in (m + 1)^2 products, and what a candidate would cost is read off a few elements. */
+/* logit_choose.c - the choice of logit.h. A query head's F, with e appended as one more variable,
+ * is kept partialled by the rotations of the pairs in N: the sweep operator (Dempster, Elements of
+ * Continuous Multivariate Analysis, 1969), symmetric and its own inverse but for a sign, so that a
+ * pair joins or leaves N in (m + 1)^2 products, and what a candidate would cost is read
+ * off a few elements. */
 #include "base/mem.h"
 #include "convert/eigen.h"
 #include "convert/logit.h"
@@ -133,7 +134,8 @@ static void copy(struct state *to, const struct state *from)
     memcpy(to->out, from->out, (size_t)from->P * sizeof *to->out);
 }
 
-/* The best of the swaps of one pair in N for another, if it saves a thousandth: whether there is one. */
+/* The best of the swaps of one pair in N for another, if it saves a thousandth:
+ * whether there is one. */
 static bool swap(struct state *s, struct state *trial)
 {
     const double now = loses(s);

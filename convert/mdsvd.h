@@ -49,8 +49,8 @@ size_t mdsvd_scratch(int64_t n, int64_t d, int64_t r, enum mdsvd_method method, 
 
 void mdsvd_free(struct mdsvd_out *out); /* fine on a zeroed struct */
 
-/* Factors that know nothing of W: up [n,r] and down [r,d] normal, with the standard deviation std, by
- * the seed. All r components count as live, and none has energy. */
+/* Factors that know nothing of W: up [n,r] and down [r,d] normal, with the standard deviation std,
+ * by the seed. All r components count as live, and none has energy. */
 struct mdsvd_random {
     int64_t n, d, r;
     double std;

@@ -1,5 +1,5 @@
-/* mdsvd_random.c - factors that start at random, to see what the SVD is worth: as Hugging Face starts a
- * linear layer, normal with the model's initializer_range. */
+/* mdsvd_random.c - factors that start at random, to see what the SVD is worth: as Hugging Face
+ * starts a linear layer, normal with the model's initializer_range. */
 #include "base/mem.h"
 #include "base/rng.h"
 #include "convert/mdsvd.h"

@@ -36,16 +36,16 @@ struct moments {
  * failure *m is zeroed. */
 bool moments_init(struct moments *m, int64_t d, struct err *e);
 
-/* For rows [x, y] of d + extra values, all of one modality: besides the moments of x the products of
- * y with it, sum y x^T, in s[0] below them; and the bytes that this takes. */
+/* For rows [x, y] of d + extra values, all of one modality: besides the moments of x the products
+ * of y with it, sum y x^T, in s[0] below them; and the bytes that this takes. */
 bool moments_init_cross(struct moments *m, int64_t d, int64_t extra, struct err *e);
 size_t moments_cross_bytes(int64_t d, int64_t extra);
 /* As another one, in whose gram it works, one of them at a time; the other must outlive it. */
 bool moments_init_like(struct moments *m, const struct moments *other, struct err *e);
 void moments_free(struct moments *m); /* fine on a zeroed struct */
 
-/* Adds rows x[T, d + extra] of `samples` samples; modality[T] is 0 (text) or 1 (image), or NULL: all
- * are text. */
+/* Adds rows x[T, d + extra] of `samples` samples; modality[T] is 0 (text) or 1 (image), or NULL:
+ * all are text. */
 void moments_add(struct moments *m, const float *x, const uint8_t *modality, int64_t T,
                  int64_t samples);
 

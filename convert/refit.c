@@ -1,6 +1,6 @@
 /* refit.c - see refit.h. S_aa + lambda I = U^T U once, on one thread, so that its sums have one
- * order; then rows of S_ea, some at a time on all threads, give rows of X. LAPACK is column-major: a
- * lower triangle stored by rows is its upper triangle stored by columns, and rows are columns. */
+ * order; then rows of S_ea, some at a time on all threads, give rows of X. LAPACK is column-major:
+ * a lower triangle stored by rows is its upper triangle stored by columns, and rows are columns. */
 #include "convert/refit.h"
 #include "base/mem.h"
 #include "convert/moments.h"

@@ -16,9 +16,10 @@
 struct moments;
 
 /* A token's w, from what the residual stream should be behind the layer's attention and what it is,
- * [d] each: 1 / max(|want|^2, |have|^2), 0 if both are 0. So w |want - have|^2 is its error relative to
- * its size, but at most 4, whatever it is: by |want|^2 alone, a token that the converted model makes
- * hundreds of times as large as the original does would outweigh all others. */
+ * [d] each: 1 / max(|want|^2, |have|^2), 0 if both are 0. So w |want - have|^2 is its error
+ * relative to its size, but at most 4, whatever it is: by |want|^2 alone, a token that the
+ * converted model makes hundreds of times as large as the original does would
+ * outweigh all others. */
 double refit_weight(const float *want, const float *have, int64_t d);
 
 struct refit_out {

@@ -2,10 +2,10 @@
  * serves attention best (docs/method.md, section 2). Of query head h, unrotated query and key pairs
  * q_i, k_i (complex), D their distance and theta_i the frequency that the pair had:
  *     a_i = Re(conj(q_i) k_i) / sqrt(dh),  b_i = Im(conj(q_i) k_i) / sqrt(dh),
- *     t = sum_i a_i cos(D theta_i) + b_i sin(D theta_i)            what the original's score has of them.
- * With F the covariance of [a; b; t] over the keys under the original's attention, averaged over queries
- * of each modality, and the two averages added, the unrotated score sum_i x_i a_i + y_i b_i that is
- * nearest to t up to what all keys of a query share has
+ *     t = sum_i a_i cos(D theta_i) + b_i sin(D theta_i)      what the original's score has of them.
+ * With F the covariance of [a; b; t] over the keys under the original's attention, averaged over
+ * queries of each modality, and the two averages added, the unrotated score sum_i x_i a_i + y_i b_i
+ * that is nearest to t up to what all keys of a query share has
  *     (F_xx + 1e-3 mean of its diagonal) ([x; y] - [1; 0]) = F_xt - F_xx [1; 0],
  * and q_i (x_i + i y_i) has that score.
  *
@@ -14,7 +14,8 @@
  *     rotation_solve(&r, turn, e);
  *     rotation_fold(turn, &n, q_proj's unrotated rows and bias, e);
  *
- * Letters: H query heads, G kv heads, dc unrotated dims of a head, pair j being dims j and j + dc/2. */
+ * Letters: H query heads, G kv heads, dc unrotated dims of a head, pair j being
+ * dims j and j + dc/2. */
 #ifndef CONVERT_ROTATION_H
 #define CONVERT_ROTATION_H
 
@@ -35,8 +36,8 @@ struct rotation {
 bool rotation_init(struct rotation *r, const struct rotation_dims *n, struct err *e);
 void rotation_free(struct rotation *r); /* fine on a zeroed struct */
 
-/* One sample, T tokens: unrotated queries and keys, frequencies of the keys' pairs, and the original's
- * rotated queries and keys, whose attention it is. */
+/* One sample, T tokens: unrotated queries and keys, frequencies of the keys' pairs, and the
+ * original's rotated queries and keys, whose attention it is. */
 struct rotation_sample {
     const float *q, *k;           /* [T, H*dc], [T, G*dc] */
     const int32_t *pair;          /* [G, dc/2] */
@@ -45,8 +46,8 @@ struct rotation_sample {
     const uint8_t *modality;      /* [T] */
     int64_t T;
 };
-/* Of at most max_queries queries, evenly spaced, the last one among them; 0: all. The number of threads
- * does not matter. */
+/* Of at most max_queries queries, evenly spaced, the last one among them; 0: all. The number of
+ * threads does not matter. */
 bool rotation_see(struct rotation *r, const struct rotation_sample *x, int64_t max_queries,
                   struct err *e);
 

@@ -14,8 +14,8 @@ struct part {
     const int32_t *pair, *head;
 };
 
-/* p, which gets memory of its own, has row from[i] of `was` as its row i, or zeros where that is -1; in fp32,
- * as zeros and values side by side are computed ones. */
+/* p, which gets memory of its own, has row from[i] of `was` as its row i, or zeros where that is
+ * -1; in fp32, as zeros and values side by side are computed ones. */
 static bool place(struct param *p, const struct param *was, const int64_t *from, struct err *e)
 {
     const int64_t rows = p->ndim == 1 ? p->t.cols : p->t.rows, w = p->ndim == 1 ? 1 : p->t.cols;

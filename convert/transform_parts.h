@@ -1,5 +1,5 @@
-/* transform_parts.h - what transform.c and cross.c share: a model's parameters while they are those of
- * two states. */
+/* transform_parts.h - what transform.c and cross.c share: a model's parameters while they are those
+ * of two states. */
 #ifndef CONVERT_TRANSFORM_PARTS_H
 #define CONVERT_TRANSFORM_PARTS_H
 

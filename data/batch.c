@@ -133,7 +133,8 @@ static int64_t skip_spans(struct kept k, struct span *spans, int64_t count)
     return n;
 }
 
-/* Drops the pictures that are left out; places are still those of all. Returns how many are left. */
+/* Drops the pictures that are left out; places are still those of all. Returns
+ * how many are left. */
 static int64_t skip_pictures(struct kept k, struct batch_buffer *b)
 {
     const struct batch *all = k.b;

@@ -47,9 +47,9 @@ struct batch_buffer {
 /* prompts: samples end where the last answer would begin, and there are no labels. */
 bool batch_fill(struct batch_buffer *b, const struct sample *samples, int64_t n, bool prompts,
                 struct err *e);
-/* Leaves out the first skip[s] tokens of each sample s, fewer than it has: they are cached already, and
- * their labels go with them. The others keep their positions. No picture is cut: it is among those
- * left out, or behind them. */
+/* Leaves out the first skip[s] tokens of each sample s, fewer than it has: they are cached already,
+ * and their labels go with them. The others keep their positions. No picture is cut: it is among
+ * those left out, or behind them. */
 void batch_skip(struct batch_buffer *b, const int64_t *skip);
 void batch_free(struct batch_buffer *b); /* fine on a zeroed struct */
 

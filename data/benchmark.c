@@ -430,7 +430,8 @@ static bool add_list(cJSON *object, const char *key, const struct text *v, size_
     return true;
 }
 
-/* Those of choices behind a context with the number of the right one; asked options say it themselves. */
+/* Those of choices behind a context with the number of the right one; asked options
+ * say it themselves. */
 static bool add_likelihoods(cJSON *object, const struct benchmark *b)
 {
     cJSON *list = b->logp ? cJSON_AddArrayToObject(object, "logp") : NULL;

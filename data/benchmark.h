@@ -1,25 +1,25 @@
 /* benchmark.h - what a sample says of how it is scored, beside its turns, and what answers.jsonl
  * repeats of it, so that answers can be scored again without the model:
  *
- *     "metric"       one of data/metric/metric.h; "plain", the default: equal but for white space at
- *                    the ends (then nothing else here is read)
+ *     "metric"       one of data/metric/metric.h; "plain", the default: equal but for white space
+ *                    at the ends (then nothing else here is read)
  *     "answers"      accepted answers, a list; default: the last answer among the turns
  *     "choices"      texts of the options A, B, ..., null where one is missing
  *     "category"     a string or a list of up to four: scored apart. Figures of kinds look at the
  *                    first
- *     "group"        samples that count together, and depend on each other: rows of one question, the
- *                    two questions of a picture of MME
- *     "question_id"  the set's own name of the question; default: the sample's id. mmbench takes the
- *                    number at its end as the row's index
+ *     "group"        samples that count together, and depend on each other: rows of one question,
+ *                    the two questions of a picture of MME
+ *     "question_id"  the set's own name of the question; default: the sample's id. mmbench takes
+ *                    the number at its end as the row's index
  *     "question"     in answers.jsonl: the question's text, where the metric looks at it
  *
  * A sample of choices, scored by likelihood (metric "choice"), has no turns but
  *     "context"      what the choices continue, each after a blank; also "question"
  *     "choices"      at least two texts
  *     "label"        which of them is right, from 0
- * or "contexts", of which the label is one, and the "continuation" of them all. In answers.jsonl it has
- * "logp" too, of each choice, in place of contexts; a sample scored by its tokens has "n", "right_tokens"
- * and "loss" there.
+ * or "contexts", of which the label is one, and the "continuation" of them all. In answers.jsonl it
+ * has "logp" too, of each choice, in place of contexts; a sample scored by its tokens has "n",
+ * "right_tokens" and "loss" there.
  *
  * A metric that lacks what it needs is an error. */
 #ifndef DATA_BENCHMARK_H
@@ -53,16 +53,17 @@ static inline struct text benchmark_context(const struct benchmark *b, size_t ch
     return b->contexts[b->n_contexts > 1 ? choice : 0];
 }
 
-/* A choice behind its context, with a blank between, in new memory; *begin: where the part begins that
- * is scored. White space at the context's end is, as in lm-evaluation-harness, which joins it to what
- * follows: tokenizers do so too. */
+/* A choice behind its context, with a blank between, in new memory; *begin: where the part begins
+ * that is scored. White space at the context's end is, as in lm-evaluation-harness, which joins it
+ * to what follows: tokenizers do so too. */
 char *benchmark_choice_text(const struct benchmark *b, size_t choice, size_t *n, size_t *begin,
                             struct err *e);
 
 /* Reads a sample of choices, or its line of answers.jsonl (`line`). As benchmark_read. */
 bool benchmark_read_choices(struct benchmark *b, const struct jsonc *doc, const cJSON *object,
                             bool line, struct err *e);
-/* The result of choices whose logp are known, with an item's other values. The result is not freed. */
+/* The result of choices whose logp are known, with an item's other values. The
+ * result is not freed. */
 struct metric_result benchmark_choose(const struct benchmark *b, struct metric_item *item);
 
 /* A metric's name, or "plain": then *m is NULL. False without *e if there is no such metric. */

@@ -295,8 +295,8 @@ static bool read_id(struct reader *r, const cJSON *id)
     return reader_own(r, r->c->id.s);
 }
 
-/* The keys that say how a sample is scored, and what they take from its turns. Without a metric they
- * say nothing. */
+/* The keys that say how a sample is scored, and what they take from its turns. Without a metric
+ * they say nothing. */
 static bool read_scoring(struct reader *r)
 {
     struct conversation *c = r->c;

@@ -1,5 +1,5 @@
-/* conversation_choices.c - a sample that has a context and choices instead of turns (data/benchmark.h),
- * scored by the likelihood of each choice behind the context. */
+/* conversation_choices.c - a sample that has a context and choices instead of turns
+ * (data/benchmark.h), scored by the likelihood of each choice behind the context. */
 #include "data/conversation_parts.h"
 
 #include <string.h>

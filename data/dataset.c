@@ -341,8 +341,8 @@ static bool count(struct dataset *d, struct err *e)
     return count_units(d, e);
 }
 
-/* Every sample is tokenised and the head of every picture read, which takes its time where there are
- * many, or files are far away. */
+/* Every sample is tokenised and the head of every picture read, which takes its time where there
+ * are many, or files are far away. */
 static void say_progress(const struct json_scan *scan, double begin)
 {
     enum { PATIENCE = 5 }; /* seconds without a word */

@@ -38,8 +38,8 @@ struct dataset_source {
     int64_t limit;      /* use the first so many usable samples; 0: all */
     const struct text
         *memory; /* the JSON itself, borrowed, and `path` only names it; NULL: a file */
-    /* The files that its pictures are, borrowed: they are named "1", "2" ... in its JSON, and no other
-     * file is opened. NULL: the names are paths. */
+    /* The files that its pictures are, borrowed: they are named "1", "2" ... in its JSON, and no
+     * other file is opened. NULL: the names are paths. */
     const struct dataset_file *inside; /* [n_inside] */
     int64_t n_inside;
 };
@@ -149,14 +149,15 @@ const char *dataset_place(const struct dataset_entry *entry, char out[DATASET_PL
 /* The sample of an entry; the caller frees it. */
 bool dataset_sample(const struct dataset *d, int64_t entry, struct sample *s, struct err *e);
 
-/* Choice k of a sample of choices (s) behind its context as a sample of its own, of which the choice is
- * trained, and nothing is set but tokens; the caller frees it. The cut is lm-evaluation-harness's: the
- * context has as many tokens as it has alone. */
+/* Choice k of a sample of choices (s) behind its context as a sample of its own, of which the
+ * choice is trained, and nothing is set but tokens; the caller frees it. The cut is
+ * lm-evaluation-harness's: the context has as many tokens as it has alone. */
 bool dataset_choice(const struct dataset *d, int64_t entry, const struct sample *s, size_t k,
                     struct sample *out, struct err *e);
 
-/* The tokens of a text as the answer to the sample's last question, without what ends a turn; s is the
- * sample. The caller frees out->ids. Fails where the prompt's last tokens depend on the answer. */
+/* The tokens of a text as the answer to the sample's last question, without what ends a turn; s is
+ * the sample. The caller frees out->ids. Fails where the prompt's last tokens
+ * depend on the answer. */
 bool dataset_continuation(const struct dataset *d, int64_t entry, const struct sample *s,
                           struct text answer, struct continuation *out, struct err *e);
 

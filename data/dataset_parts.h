@@ -24,10 +24,10 @@ struct draft {
     int64_t prompt; /* tokens before the last assistant turn */
 };
 
-/* Reads and checks the sample at `entry`. *f must be {0} but for `shapes` and `arg` before the first
- * use; later uses reuse its memory. On failure *reason is the kind of failure, the message begins
- * with "FILE:LINE:COL: ", and nothing of *f is valid but c.id, where that could be read. `unused`
- * may be NULL. */
+/* Reads and checks the sample at `entry`. *f must be {0} but for `shapes` and `arg` before the
+ * first use; later uses reuse its memory. On failure *reason is the kind of failure, the message
+ * begins with "FILE:LINE:COL: ", and nothing of *f is valid but c.id, where that could be read.
+ * `unused` may be NULL. */
 bool draft_make(struct draft *f, const struct dataset *d, const struct dataset_entry *entry,
                 struct unused *unused, enum drop_reason *reason, struct err *e);
 void draft_free(struct draft *f); /* fine on a zeroed struct; zeroes it */

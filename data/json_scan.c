@@ -81,7 +81,8 @@ bool json_scan_open(struct json_scan *s, const uint8_t *data, size_t size, const
                fail(s, s->at, e,
                     "found %s; a JSON list begins with '[', a line of JSON Lines with '{'",
                     byte_name(data[s->at], c));
-    /* the zero of a wider form: without it the list would be as good as any until its first value */
+    /* the zero of a wider form: without it the list would be as good as any
+     * until its first value */
     if (s->at + 1 < size && data[s->at + 1] == 0 && !file_kind_check(name, data, size, e))
         return false;
     s->lines = data[s->at] == '{';

@@ -50,9 +50,9 @@ bool json_scan_open(struct json_scan *s, const uint8_t *data, size_t size, const
  * last one. The scan must not be continued after a failure. */
 bool json_scan_next(struct json_scan *s, size_t *begin, size_t *end, bool *found, struct err *e);
 
-/* The same for the list that is the member `key` of an object, which is the whole of the data; what is
- * behind the list is not looked at. *found is false where the object has no such member, or there is
- * no object: not an error. A key is compared as it is spelled. */
+/* The same for the list that is the member `key` of an object, which is the whole of the data; what
+ * is behind the list is not looked at. *found is false where the object has no such member, or
+ * there is no object: not an error. A key is compared as it is spelled. */
 bool json_scan_open_member(struct json_scan *s, const uint8_t *data, size_t size, const char *name,
                            const char *key, bool *found, struct err *e);
 

@@ -1,5 +1,5 @@
-/* set_figures.h - all figures of a set by its metric, with their standard errors, as scores.json, the
- * log and mha2mla-data's `score` show them:
+/* set_figures.h - all figures of a set by its metric, with their standard errors, as scores.json,
+ * the log and mha2mla-data's `score` show them:
  *
  *     "NAME": {"metric": "pope", "samples": 9000,
  *              "figures": {"pope_accuracy": {"value": 0.87, "stderr": 0.004, "most": 1}, ...}} */
@@ -31,8 +31,9 @@ bool set_figures_fill(struct set_figures *to, const char *name, const struct met
 enum { SET_FIGURES_TEXT = 600 };
 void set_figures_text(const struct set_figures *s, char text[SET_FIGURES_TEXT]);
 
-/* A figure of two models (metric_figure_compare): "pope_accuracy +0.0100 +- 0.0041 (95 %: +0.0020 to
- * +0.0180), 0.8800 against 0.8700, recovered 101.15 % +- 0.47 %, McNemar's mid-p 0.012: better". */
+/* A figure of two models (metric_figure_compare): "pope_accuracy +0.0100 +- 0.0041 (95 %: +0.0020
+ * to +0.0180), 0.8800 against 0.8700, recovered 101.15 % +- 0.47 %, McNemar's
+ * mid-p 0.012: better". */
 enum { FIGURE_PAIR_TEXT = 320 };
 struct paired; /* data/metric/paired.h */
 void figure_pair_text(const struct metric_figure *f, const struct paired *p,

@@ -37,8 +37,8 @@ struct store {
 };
 
 /* Opens a store. With `write`, creates its directory if needed, and waits for another writer to
- * finish; without, one that is not there is empty. Parts that are damaged, of an older format, or about something else are ignored and
- * logged; with `write` they are deleted too. */
+ * finish; without, one that is not there is empty. Parts that are damaged, of an older format, or
+ * about something else are ignored and logged; with `write` they are deleted too. */
 bool store_open(struct store *s, const char *dir, const char *about, bool write, struct err *e);
 /* Writes pending entries. Fine on a zeroed struct. */
 bool store_close(struct store *s, struct err *e);

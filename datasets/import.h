@@ -1,5 +1,6 @@
 /* import.h - mha2mla-data import: questions of published benchmarks, from their original files or
- * from the rows of datasets/parquet.py, as evaluation samples (docs/data.md). Internal to import*.c:
+ * from the rows of datasets/parquet.py, as evaluation samples (docs/data.md).
+ * Internal to import*.c:
  *
  *   import.c         the command
  *   import_read.c    files as records: objects of JSON lists, maps and lines, rows of tables
@@ -178,8 +179,8 @@ bool import_check_known(const struct import *im, const char *id); /* whether one
 void import_check_close(struct import *im);                       /* fine without */
 
 bool import_write_open(struct import *im);
-/* Gives the set its name, if it has a question and every picture that a row refers to is there; file:
- * the first, for messages. */
+/* Gives the set its name, if it has a question and every picture that a row refers to is there;
+ * file: the first, for messages. */
 bool import_write_close(struct import *im, const char *file);
 void import_write_abort(struct import *im); /* frees all; fine on a zeroed one */
 void import_texts_free(struct import *im);

@@ -1,5 +1,5 @@
-/* import_check.c - what would make a set's score another than the benchmark's, or none: refused here,
- * where the file and the record are known, and not after hours of answers. */
+/* import_check.c - what would make a set's score another than the benchmark's, or none: refused
+ * here, where the file and the record are known, and not after hours of answers. */
 #include "base/hash.h"
 #include "base/mem.h"
 #include "base/plural.h"

@@ -1,6 +1,7 @@
-/* import_choices.c - benchmarks of texts, whose choices are scored by likelihood: contexts and choices as
- * the task files of lm-evaluation-harness 0.4.13 make them of a record, without examples before it. Records
- * have the fields of the original files, or of the hub's rows where these differ. */
+/* import_choices.c - benchmarks of texts, whose choices are scored by likelihood: contexts and
+ * choices as the task files of lm-evaluation-harness 0.4.13 make them of a record, without examples
+ * before it. Records have the fields of the original files, or of the hub's rows
+ * where these differ. */
 #include "base/mem.h"
 #include "datasets/import.h"
 
@@ -81,8 +82,8 @@ static bool put(struct import *im, const struct record *r, struct ask *a)
     return true;
 }
 
-/* The right one of n choices, of which the first has the number `first`: a number, or its digits in a
- * string. Where answers are not published, it is missing, empty or -1. */
+/* The right one of n choices, of which the first has the number `first`: a number, or its digits in
+ * a string. Where answers are not published, it is missing, empty or -1. */
 static bool take_number(struct import *im, const struct record *r, const char *name, int first,
                         int n, struct ask *a)
 {
@@ -154,8 +155,8 @@ static bool take_columns(struct import *im, const struct record *r, const cJSON 
     return take_key(im, r, label, a);
 }
 
-/* Choices that have labels, of which one is the key: {"text": [], "label": []}, or a list of {"text",
- * "label"}. */
+/* Choices that have labels, of which one is the key: {"text": [], "label": []}, or a list of
+ * {"text", "label"}. */
 static bool take_labelled(struct import *im, const struct record *r, const cJSON *choices,
                           struct ask *a)
 {

@@ -55,7 +55,8 @@ static utf8proc_int32_t escaped(const char **s)
     return -1;
 }
 
-/* A string in quotes of either kind, to `to`, which has room for all of it; *s goes on behind it. */
+/* A string in quotes of either kind, to `to`, which has room for all of it; *s
+ * goes on behind it. */
 static bool quoted(const char **s, char *to)
 {
     const char quote = *(*s)++;

@@ -1,5 +1,5 @@
-/* import_join.c - VQAv2 has its answers in a file of their own, of hundreds of MB: it is mapped, and
- * of each object the id and the place are kept. */
+/* import_join.c - VQAv2 has its answers in a file of their own, of hundreds of MB: it is mapped,
+ * and of each object the id and the place are kept. */
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/mem.h"

@@ -138,8 +138,8 @@ static bool named_pictures(struct import *im, const struct record *r, const char
     return true;
 }
 
-/* Those pictures, in the order of their numbers; the marks stay in the text, where they tell which is
- * meant. */
+/* Those pictures, in the order of their numbers; the marks stay in the text, where they tell which
+ * is meant. */
 static bool take_pictures(struct import *im, const struct record *r, int named, struct question *q)
 {
     int n = 0;

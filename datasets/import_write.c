@@ -333,8 +333,8 @@ static bool write_waiting(struct import *im)
     return true;
 }
 
-/* Whether the list that is there already, if any, is the one that was written: one of other questions, such
- * as arc's Easy beside Challenge, must not vanish. */
+/* Whether the list that is there already, if any, is the one that was written: one of other
+ * questions, such as arc's Easy beside Challenge, must not vanish. */
 static bool same_set(struct import *im)
 {
     const struct file_out *list = &im->list;

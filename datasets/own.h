@@ -1,5 +1,5 @@
-/* own.h - which files of a directory this tool wrote, so that no others are overwritten; and a lock,
- * since two commands that write into one directory would mix their sets.
+/* own.h - which files of a directory this tool wrote, so that no others are overwritten; and a
+ * lock, since two commands that write into one directory would mix their sets.
  *
  * DIR/.mha2mla-data holds `lock`, `files` (what was written into DIR, in the format of sha256sum)
  * and, while a set is being written, its new pictures. A killed command's lock is free at once; its
@@ -38,7 +38,8 @@ bool own_open(struct own *o, const char *dir, struct err *e);
 
 /* Whether DIR/NAME may be replaced: it is not there, or it is as this tool wrote it. */
 bool own_may_write(struct own *o, const char *name, struct err *e);
-/* The same, before DIR/NAME.tmp is written: an earlier one can only be ours if the room was there. */
+/* The same, before DIR/NAME.tmp is written: an earlier one can only be ours if
+ * the room was there. */
 bool own_may_begin(struct own *o, const char *name, struct err *e);
 
 /* Notes that the finished file `path` is about to become DIR/NAME. */

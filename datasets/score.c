@@ -173,8 +173,8 @@ static bool has_one_set(const struct answers *a)
     return a->n;
 }
 
-/* Answers of other programs name no set: where each file has one, and one of the two has no name, both
- * are of the same. The base's takes the other's. */
+/* Answers of other programs name no set: where each file has one, and one of the two has no name,
+ * both are of the same. The base's takes the other's. */
 static bool share_set(struct answers *base, const struct answers *a, const char *against,
                       struct err *e)
 {
@@ -275,8 +275,8 @@ static bool replace(struct own *own, const char *name, const char *path, const c
     return ok;
 }
 
-/* Writes a text to --out, if nothing is there that this tool did not write (own.h); text NULL: looks whether
- * it may. Links are followed first: what was written is listed by its own name. */
+/* Writes a text to --out, if nothing is there that this tool did not write (own.h); text NULL:
+ * looks whether it may. Links are followed first: what was written is listed by its own name. */
 static bool put_out(const char *path, const char *text, struct err *e)
 {
     char *real = realpath(path, NULL), *dir;

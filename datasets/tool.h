@@ -27,13 +27,14 @@ struct tool_option {
 
 #define TOOL_OPTIONS 16 /* maximum per subcommand */
 
-/* A line on stdout, without the newline; control characters in it, as names of files may have them, are
- * quoted (text_plain). */
+/* A line on stdout, without the newline; control characters in it, as names of files may have them,
+ * are quoted (text_plain). */
 void tool_say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* Parses argv by `options`. *rest is the index of the first positional argument (getopt_long moves
- * them to the end); an option that is given twice is an error. For --help, prints usage, about text and options, and sets *help: the caller
- * then returns true at once. Strings remain argv's; an empty one is an error: it names nothing. */
+ * them to the end); an option that is given twice is an error. For --help, prints usage, about text
+ * and options, and sets *help: the caller then returns true at once. Strings remain argv's; an
+ * empty one is an error: it names nothing. */
 bool tool_options(const struct tool_option *options, const char *usage, const char *about, int argc,
                   char **argv, int *rest, bool *help, struct err *e);
 

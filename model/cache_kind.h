@@ -7,23 +7,23 @@
 #include "model/evict.h"
 #include "model/model.h"
 
-/* Rotated keys (of the original: keys), unrotated keys or their latents, and values or their latents:
- * the rows of a cache, see kv_cache.c. */
+/* Rotated keys (of the original: keys), unrotated keys or their latents, and values or their
+ * latents: the rows of a cache, see kv_cache.c. */
 enum cache_row { CACHE_ROPE, CACHE_KEY, CACHE_VALUE, CACHE_ROWS };
 extern const char *const cache_row_names[CACHE_ROWS];
 
 struct cache_kind {
     const struct row_form *form[CACHE_ROWS];
     bool rotate; /* latents are transformed before they are packed (cache_rotation.h) */
-    bool
-        exact; /* a token attends to those given with it, and to itself, as they are before they are
-                  * packed: as in transformers, where so nothing of a prompt's answer is lost until its
-                  * second token. To compare with only */
+    /* A token attends to those given with it, and to itself, as they are before they are packed: as
+     * in transformers, where so nothing of a prompt's answer is lost until its second token. To
+     * compare with only. */
+    bool exact;
     struct evict evict; /* of an original's, as reals; .rule NULL: every token stays */
 };
 
-/* A name is that of the form of all rows, or of the rotated keys and, behind a +, of the others; each
- * further + is followed by the name of an option. Or it is that of a rule of eviction. */
+/* A name is that of the form of all rows, or of the rotated keys and, behind a +, of the others;
+ * each further + is followed by the name of an option. Or it is that of a rule of eviction. */
 #define CACHE_KIND_KEPT                                                                            \
     "f32, bf16, q8, q4, q2, quanto2, hqq4 and hqq2, as in q8+q4 (rotated keys + latents) or "      \
     "q8+q4+rotate"
@@ -32,7 +32,8 @@ struct cache_kind {
                     "kivi2k+kivi2v+exact, and of the original alone " EVICT_NAMES
 enum { CACHE_KIND_TEXT = 64 };
 bool cache_kind_read(struct cache_kind *k, const char *name, struct err *e);
-/* The same of a cache that is kept between turns: the kinds that are for scoring only are refused. */
+/* The same of a cache that is kept between turns: the kinds that are for
+ * scoring only are refused. */
 bool cache_kind_read_kept(struct cache_kind *k, const char *name, struct err *e);
 const char *cache_kind_text(char text[CACHE_KIND_TEXT], const struct cache_kind *k);
 struct cache_kind cache_kind_f32(void);

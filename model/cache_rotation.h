@@ -1,9 +1,10 @@
 /* cache_rotation.h - the transform of latents before they are packed, of a kind of cache with
- * "rotate". A few strong channels of a latent would decide on the scale of their block, and the weak
- * ones be lost. So channel i is scaled by t_i, how much of it the model uses: the norm of column i of
- * up_k and up_v, of those that read the latent; and blocks of up to 64 channels, dealt out in turn, are
- * mixed by the Walsh-Hadamard transform (op_hadamard). Queries get the inverse scales and the same
- * transform, and sums of latents the way back, so that attention is the same but for rounding. */
+ * "rotate". A few strong channels of a latent would decide on the scale of their block, and the
+ * weak ones be lost. So channel i is scaled by t_i, how much of it the model uses: the norm of
+ * column i of up_k and up_v, of those that read the latent; and blocks of up to 64 channels, dealt
+ * out in turn, are mixed by the Walsh-Hadamard transform (op_hadamard). Queries get the inverse
+ * scales and the same transform, and sums of latents the way back, so that attention is the
+ * same but for rounding. */
 #ifndef MODEL_CACHE_ROTATION_H
 #define MODEL_CACHE_ROTATION_H
 
@@ -15,7 +16,8 @@ struct latent_turn {
     real *by[MODALITIES], *back[MODALITIES]; /* [r]: t, and 1 / t */
 };
 
-/* How a model's caches are held: made once, for any number of them, with the model as it is then. */
+/* How a model's caches are held: made once, for any number of them, with the
+ * model as it is then. */
 struct cache_how {
     struct cache_kind kind;
     int64_t layers;

@@ -1,5 +1,5 @@
-/* deepseek.c - see deepseek.h: whether a model can have that form, where its rotated components go, and
- * the settings. */
+/* deepseek.c - see deepseek.h: whether a model can have that form, where its rotated components go,
+ * and the settings. */
 #include "model/deepseek.h"
 #include "base/file.h"
 #include "base/mem.h"

@@ -1,4 +1,5 @@
-/* deepseek_tensors.c - the weights of deepseek.h. They are made row by row and never held as a whole. */
+/* deepseek_tensors.c - the weights of deepseek.h. They are made row by row and
+ * never held as a whole. */
 #include "base/mem.h"
 #include "model/deepseek_parts.h"
 
@@ -7,8 +8,8 @@
 #include <string.h>
 
 /* eps of kv_a_layernorm, which is transformers' default and not the config's rms_norm_eps, and the
- * weight w. The latent gets the factor sqrt(eps) / w, so that what c^2 adds to eps is mean(c^2) / w^2 of
- * it: 4e-9 for c of 1000, below fp32's rounding. A power of two is exact in every dtype. */
+ * weight w. The latent gets the factor sqrt(eps) / w, so that what c^2 adds to eps is mean(c^2) /
+ * w^2 of it: 4e-9 for c of 1000, below fp32's rounding. A power of two is exact in every dtype. */
 #define NORM_EPS 1e-6f
 #define NORM_WEIGHT 0x1p24f
 
@@ -45,7 +46,8 @@ static bool put(struct rows *r, const struct param *p, int64_t row, int64_t n, d
     return ok;
 }
 
-/* The rotated rows [R] of layer l, from those of p from `row` on: all real parts, then all imaginary ones. */
+/* The rotated rows [R] of layer l, from those of p from `row` on: all real parts, then
+ * all imaginary ones. */
 static bool put_rotated(struct rows *r, const struct deepseek_layout *y, int64_t l,
                         const struct param *p, int64_t row, double s, struct err *e)
 {

@@ -1,6 +1,6 @@
-/* evict.c - see evict.h. The rows that a head keeps move together, in their order, within its own columns
- * of the cache: attention then reads a shorter sequence, and does not care that row i of one head is
- * another token than row i of the next. */
+/* evict.c - see evict.h. The rows that a head keeps move together, in their order, within its own
+ * columns of the cache: attention then reads a shorter sequence, and does not care that row i of
+ * one head is another token than row i of the next. */
 #include "model/evict.h"
 #include "base/mem.h"
 #include "model/forward_parts.h"
@@ -143,8 +143,8 @@ static int by_row(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Fills s->kept with the `keep` of the sequence's rows that stay, ascending. sums: of the unit's first
- * head, at the sequence's first row; the next head's are `heads_apart` further. */
+/* Fills s->kept with the `keep` of the sequence's rows that stay, ascending. sums: of the unit's
+ * first head, at the sequence's first row; the next head's are `heads_apart` further. */
 static void choose(struct eviction *s, const real *sums, int64_t heads, int64_t heads_apart,
                    int64_t rows, int64_t keep)
 {

@@ -1,5 +1,5 @@
-/* export.h - what makes a converted model open in transformers, where nobody's code knows it: beside
- * the weights lies model/export/modeling_mha2mla.py, config.json says so in auto_map and
+/* export.h - what makes a converted model open in transformers, where nobody's code knows it:
+ * beside the weights lies model/export/modeling_mha2mla.py, config.json says so in auto_map and
  * architectures, and the object "modeling" of its section "mha2mla" has what that file needs to
  * know and that stands nowhere else. docs/transformers.md is for users.
  *
@@ -15,8 +15,8 @@ extern const size_t export_size;
 #define EXPORT_MODULE "modeling_mha2mla"
 #define EXPORT_FILE EXPORT_MODULE ".py"
 
-/* Whether a directory with all tensors of m gets the file: if its attention is converted, and its config has
- * a section. */
+/* Whether a directory with all tensors of m gets the file: if its attention is converted, and its
+ * config has a section. */
 bool export_wanted(const struct model *m);
 
 bool export_write(const char *dir, struct err *e);

@@ -26,7 +26,8 @@ struct build {
     const struct cached_sequence *seq; /* [samples] */
 };
 
-/* Appends x [T, width] to layer l's cache of one kind of row, and returns that cache: [R, width]. */
+/* Appends x [T, width] to layer l's cache of one kind of row, and returns that
+ * cache: [R, width]. */
 static struct tensor *store(struct tape *t, const struct build *b, enum cache_row row, int64_t l,
                             struct tensor *x)
 {

@@ -187,8 +187,8 @@ static void tap_attention(const struct forward *f, int64_t l, const struct atten
     }
 }
 
-/* Layer l's unrotated keys [T, G*dc], unless there are none, and values [T, G*dh], from x [T, d]. What a
- * cache holds of them are the latents, where there are any. */
+/* Layer l's unrotated keys [T, G*dc], unless there are none, and values [T, G*dh], from x [T, d].
+ * What a cache holds of them are the latents, where there are any. */
 static void compressed(struct model *m, struct tape *t, const struct forward *f, int64_t l,
                        struct tensor *x, struct attention *a)
 {
@@ -347,8 +347,8 @@ static struct tensor *build_layer(struct model *m, struct tape *t, const struct 
     return build_mlp(m, t, &m->layers[l], attend(m, t, b, l, x));
 }
 
-/* The last layer's output: [T, d], or [n_rows, d] if rows is not NULL. behind: NULL, or filled with the
- * outputs of all layers. */
+/* The last layer's output: [T, d], or [n_rows, d] if rows is not NULL. behind: NULL, or filled with
+ * the outputs of all layers. */
 static struct tensor *build_decoder(struct model *m, struct tape *t, const struct forward *f,
                                     const int32_t *rows, int64_t n_rows, struct tensor **behind)
 {

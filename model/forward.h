@@ -24,8 +24,8 @@ struct kv_cache {
     const struct cache_how *how; /* borrowed; NULL: reals */
     int64_t sequences, capacity, layers;
     int64_t (*width)[CACHE_ROWS]; /* [layers] values of a token's rows (enum cache_row) */
-    /* [layers + 1]: bytes of a token's rows in the layers before one; and of what each sequence needs
-     * beside its rows (row_form_window) */
+    /* [layers + 1]: bytes of a token's rows in the layers before one; and of what each sequence
+     * needs beside its rows (row_form_window) */
     int64_t (*before)[CACHE_ROWS], (*more)[CACHE_ROWS];
     char
         *data[CACHE_ROWS]; /* of each layer [sequences]: [capacity, bytes of its rows], then more */
@@ -41,13 +41,14 @@ struct kv_cache {
 bool kv_cache_new(struct kv_cache *c, const struct model *m, const struct cache_how *how,
                   int64_t sequences, int64_t capacity, struct err *e);
 void kv_cache_free(struct kv_cache *c); /* fine on a zeroed struct */
-/* Takes sequence s back to its first `length` tokens; `next` is the position of the token after them. */
+/* Takes sequence s back to its first `length` tokens; `next` is the position of
+ * the token after them. */
 void kv_cache_rewind(struct kv_cache *c, int64_t s, int64_t length, int32_t next);
 /* Copies what sequence `from` holds to sequence `to`, which is to be empty. */
 bool kv_cache_fork(struct kv_cache *c, int64_t from, int64_t to, struct err *e);
 /* Makes room for sequences of `capacity` tokens, keeping what is held; unchanged on failure. This,
- * kv_cache_rewind and kv_cache_fork are not for kinds of which newest rows wait (cache_kind_waits), and
- * this and kv_cache_fork not for those that tokens are taken out of. */
+ * kv_cache_rewind and kv_cache_fork are not for kinds of which newest rows wait (cache_kind_waits),
+ * and this and kv_cache_fork not for those that tokens are taken out of. */
 bool kv_cache_reserve(struct kv_cache *c, int64_t capacity, struct err *e);
 /* Tokens that sequence s was given, held or not. */
 static inline int64_t kv_cache_given(const struct kv_cache *c, int64_t s)
@@ -78,7 +79,8 @@ struct forward {
 /* scale * the sum of the cross entropies of the batch's labels: [1, 1]. */
 struct tensor *model_loss(struct model *m, struct tape *t, const struct forward *f, double scale);
 
-/* The same with what is learnt from a teacher's distributions at these labels, and with d->scale. */
+/* The same with what is learnt from a teacher's distributions at these labels,
+ * and with d->scale. */
 struct tensor *model_distill(struct model *m, struct tape *t, const struct forward *f,
                              const struct distill *d);
 /* Hidden states: the residual stream behind all layers but the last, [layers - 1][tokens, d]. */
@@ -87,8 +89,8 @@ struct hidden {
     double weight, scale; /* scale: of a row and layer */
     struct distill_terms *terms;
 };
-/* (1 - h->weight) * model_loss + h->weight * h->scale * the sum of the distances from the teacher's hidden
- * states, of each token and layer relative to their size (op_row_distance). */
+/* (1 - h->weight) * model_loss + h->weight * h->scale * the sum of the distances from the teacher's
+ * hidden states, of each token and layer relative to their size (op_row_distance). */
 struct tensor *model_hidden_loss(struct model *m, struct tape *t, const struct forward *f,
                                  double scale, const struct hidden *h);
 /* The teacher's part: fills the caller's states when the tape runs. */

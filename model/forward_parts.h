@@ -28,8 +28,8 @@ void build_latents(struct model *m, struct tape *t, const struct batch *b, struc
 /* Unrotated keys [T, G*dc], or values [T, G*dh], from a latent or x. */
 struct tensor *build_up(struct model *m, struct tape *t, const struct batch *b, struct attn *a,
                         struct tensor *latent, bool value);
-/* held.c: x, layer l's rows of one kind, as f->held holds them; x itself where that is as it is. Else x
- * is overwritten, and must have no other reader. */
+/* held.c: x, layer l's rows of one kind, as f->held holds them; x itself where that is as it is.
+ * Else x is overwritten, and must have no other reader. */
 struct tensor *build_held(struct model *m, struct tape *t, const struct forward *f, int64_t l,
                           enum cache_row row, struct tensor *x);
 struct tensor *build_mlp(struct model *m, struct tape *t, struct layer *w, struct tensor *x);

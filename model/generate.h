@@ -1,5 +1,5 @@
-/* generate.h - generation, greedy by default, for many prompts at a time, and the likelihood of given
- * tokens, with a KV cache. */
+/* generate.h - generation, greedy by default, for many prompts at a time, and the likelihood of
+ * given tokens, with a KV cache. */
 #ifndef MODEL_GENERATE_H
 #define MODEL_GENERATE_H
 
@@ -60,8 +60,8 @@ void generation_free(struct generation *g, int64_t n);
 bool model_continue(const struct generator *g, const struct forward *f, struct generation *out,
                     struct err *e);
 
-/* Appends f's batch to f->cache, sample s to sequence f->seq[s]. Of the generator, max_new and stop are
- * not used. */
+/* Appends f's batch to f->cache, sample s to sequence f->seq[s]. Of the generator, max_new and stop
+ * are not used. */
 bool model_prefill(const struct generator *g, const struct forward *f, struct err *e);
 
 /* ---- steps, for sequences that do not begin and end together ---- */
@@ -89,13 +89,13 @@ bool generate_take(const struct generator *how, int64_t seq, real *logits, int64
                    struct generation *g, struct err *e);
 
 /* How well each labelled token of f->batch is predicted from the true tokens before it, through the
- * cache: fills each[labels]. f->cache: the caller's, as for model_continue; NULL: one is made. Of the
- * generator, max_new and stop are not used. */
+ * cache: fills each[labels]. f->cache: the caller's, as for model_continue; NULL: one is made. Of
+ * the generator, max_new and stop are not used. */
 bool model_score(const struct generator *g, const struct forward *f, struct token_score *each,
                  struct err *e);
 
-/* Shared with likelihood.c: runs the graph that was recorded, over cache c; the error of a diverged model,
- * false; the modality whose factors make the key
+/* Shared with likelihood.c: runs the graph that was recorded, over cache c; the error of a diverged
+ * model, false; the modality whose factors make the key
  * and value of a token that is given or generated; adds up what the cache holds. */
 bool generate_forward(const struct generator *g, const struct kv_cache *c, struct err *e);
 bool generate_not_numbers(const struct model *m, struct err *e);

@@ -1,6 +1,7 @@
-/* held.c - training on what a cache would hold: what attention reads of a token becomes what it is after
- * being packed. The rows are those of kv_cache.c, turned where the kind of cache says so, as in extend.c;
- * a turned latent is turned back, since the keys and values that are made from it need it as it was. */
+/* held.c - training on what a cache would hold: what attention reads of a token becomes what it is
+ * after being packed. The rows are those of kv_cache.c, turned where the kind of cache says so, as
+ * in extend.c; a turned latent is turned back, since the keys and values that are made from it
+ * need it as it was. */
 #include "model/forward_parts.h"
 
 static const struct latent_turn *turn_of(const struct cache_how *how, int64_t l, enum cache_row row)

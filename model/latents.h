@@ -1,5 +1,6 @@
-/* latents.h - how wide each layer's latent is, where they differ (svd.ranks), in config.json: `latents` of
- * the object "mha2mla", a number for each layer. Without it all are as wide as the first. */
+/* latents.h - how wide each layer's latent is, where they differ (svd.ranks), in config.json:
+ * `latents` of the object "mha2mla", a number for each layer. Without it all are as
+ * wide as the first. */
 #ifndef MODEL_LATENTS_H
 #define MODEL_LATENTS_H
 

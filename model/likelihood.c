@@ -1,5 +1,6 @@
-/* likelihood.c - see likelihood.h. The last token of each prompt is taken off the cache and is given again at
- * the head of every continuation, so that the first token of one is scored like the others. */
+/* likelihood.c - see likelihood.h. The last token of each prompt is taken off the cache and is
+ * given again at the head of every continuation, so that the first token of one is
+ * scored like the others. */
 #include "model/likelihood.h"
 #include "base/clock.h"
 #include "base/mem.h"

@@ -125,8 +125,8 @@ bool model_open(struct model *m, const char *dir, struct err *e);
 /* Reads every weight, at memory (or disk) speed. Fails if one is NaN or infinite, naming file,
  * tensor and index. Only for a model opened from a directory. */
 bool model_check_finite(const struct model *m, struct err *e);
-/* The same of the tensors that lie in its own directory, and not in that of the model that it builds
- * on. */
+/* The same of the tensors that lie in its own directory, and not in that of the model that it
+ * builds on. */
 bool model_check_own_finite(const struct model *m, struct err *e);
 #define MODEL_FETCH_AGAIN /* ends its message */                                                   \
     "; fetch the file again, or take another checkpoint of the model"
@@ -159,7 +159,8 @@ bool model_train(struct model *m, unsigned kinds, struct err *e);
  * directory that the model came from. */
 bool model_save(const struct model *m, const char *dir, enum dtype own, bool delta, struct err *e);
 
-/* If the model of changed tensors in `dir` builds on the directory `was`, makes it build on `now`. */
+/* If the model of changed tensors in `dir` builds on the directory `was`, makes
+ * it build on `now`. */
 bool model_move_base(const char *dir, const char *was, const char *now, bool *changed,
                      struct err *e);
 
@@ -177,8 +178,8 @@ bool model_copy_tokenizer(const char *from, const char *to, struct err *e);
  * model's directory, `tokenizer` that of another tokenizer; either may be NULL. */
 bool model_check_copied(const char *dir, const char *tokenizer, struct err *e);
 
-/* The sums (sum64) of the settings, by their values, and of the weights that an opened model was read from, as one
- * SHA-256; the caller frees it. NULL on failure. */
+/* The sums (sum64) of the settings, by their values, and of the weights that an opened model was
+ * read from, as one SHA-256; the caller frees it. NULL on failure. */
 char *model_sums(const struct model *m, struct err *e);
 
 /* Records (watch_keep) the files that an opened model was read from, and those that saving copies,
@@ -207,14 +208,15 @@ static inline int64_t model_pairs_before(const struct model *m, int64_t l)
     return n;
 }
 
-/* Makes `dims` [L] the rotated dims of m's layers; all alike: just m->rope_dim, which is their mean. */
+/* Makes `dims` [L] the rotated dims of m's layers; all alike: just m->rope_dim,
+ * which is their mean. */
 bool model_set_rope_dims(struct model *m, const int64_t *dims, struct err *e);
 
 /* Makes `latents` [L] those of m; NULL: all layers have m->latent. */
 bool model_set_latents(struct model *m, const int64_t *latents, struct err *e);
 
-/* Values that the cache holds per token in layer l: rotated key, unrotated key, value; per token and
- * layer, the mean; and the number for the original attention. */
+/* Values that the cache holds per token in layer l: rotated key, unrotated key, value; per token
+ * and layer, the mean; and the number for the original attention. */
 void model_cache_widths(const struct model *m, int64_t l, int64_t width[3]);
 int64_t model_cache_values(const struct model *m);
 int64_t model_cache_values_full(const struct model *m);

@@ -39,8 +39,8 @@ static bool bad_pairs(const struct model *m, const char *what, struct err *e)
         m->cross ? "" : "different ");
 }
 
-/* Of one key for all heads, each layer's list may have its own length; their mean is what the settings
- * say. */
+/* Of one key for all heads, each layer's list may have its own length; their mean is what the
+ * settings say. */
 static bool read_rope_dims(struct model *m, const cJSON *list, struct err *e)
 {
     const int64_t L = m->cfg.text.num_hidden_layers, mean = m->rope_dim;

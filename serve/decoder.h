@@ -1,5 +1,5 @@
-/* decoder.h - the thread that decodes the pictures of requests, so that answers go on meanwhile. One
- * picture at a time: one's pixels are in memory, however many requests have some. */
+/* decoder.h - the thread that decodes the pictures of requests, so that answers go on meanwhile.
+ * One picture at a time: one's pixels are in memory, however many requests have some. */
 #ifndef SERVE_DECODER_H
 #define SERVE_DECODER_H
 

@@ -283,7 +283,8 @@ static void take(struct desk *d, struct seat *s, struct job *job)
     leave(d, s, &e);
 }
 
-/* The first job of the queue; NULL if there is none, after a while where nothing else is to be done. */
+/* The first job of the queue; NULL if there is none, after a while where nothing
+ * else is to be done. */
 static struct job *next_job(struct desk *d, bool idle)
 {
     struct job *job = NULL;
@@ -326,9 +327,9 @@ static int64_t seat_jobs(struct desk *d, int64_t busy)
 
 /* ---- prompts ---- */
 
-/* Whether something can be done for a prompt: the next part's pictures are there, or one more is, or
- * nobody waits for it any longer. The decoder is asked for what is missing; a picture that it is at
- * cannot be left. */
+/* Whether something can be done for a prompt: the next part's pictures are there, or one more is,
+ * or nobody waits for it any longer. The decoder is asked for what is missing; a picture that it is
+ * at cannot be left. */
 static bool can_go_on(struct desk *d, struct seat *s, struct pixels *p)
 {
     const struct dataset_image *img = making_wants(&s->making);
@@ -340,7 +341,8 @@ static bool can_go_on(struct desk *d, struct seat *s, struct pixels *p)
     return false;
 }
 
-/* The seat of the next prompt in the order of their last turns, after that of `after` (NULL: the first). */
+/* The seat of the next prompt in the order of their last turns, after that of `after`
+ * (NULL: the first). */
 static struct seat *next_prompt(struct desk *d, const struct seat *after)
 {
     struct seat *next = NULL;
@@ -370,7 +372,8 @@ static void step_prompt(struct desk *d, struct seat *s, const struct pixels *p)
     note_step(d, s, ok, &e);
 }
 
-/* A step of the first prompt that can go on, which then waits for the others' turns; false: none can. */
+/* A step of the first prompt that can go on, which then waits for the others'
+ * turns; false: none can. */
 static bool step_prompts(struct desk *d)
 {
     struct seat *s = next_prompt(d, NULL);
@@ -410,7 +413,8 @@ static bool step_answers(struct desk *d)
     return true;
 }
 
-/* All that have a seat wait for a picture: so does the worker, unless somebody else can have one. */
+/* All that have a seat wait for a picture: so does the worker, unless somebody
+ * else can have one. */
 static void rest(struct desk *d, int64_t busy)
 {
     struct timespec at;

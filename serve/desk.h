@@ -1,9 +1,9 @@
 /* desk.h - where answers are ordered and made. One thread owns the model and works; others put jobs
- * into its queue and wait. Up to `seats` answers are made together: a job takes a seat as soon as one
- * is free, its prompt is computed part by part between the other answers' tokens, and it leaves when
- * it ends; where a part has pictures that are still to be decoded, the others go on meanwhile. Prompts
- * take turns, a part or a picture each. An answer's tokens are the same bits whatever the others are
- * (talk/answer.c). */
+ * into its queue and wait. Up to `seats` answers are made together: a job takes a seat as soon as
+ * one is free, its prompt is computed part by part between the other answers' tokens, and it leaves
+ * when it ends; where a part has pictures that are still to be decoded, the others go on meanwhile.
+ * Prompts take turns, a part or a picture each. An answer's tokens are the same bits whatever the
+ * others are (talk/answer.c). */
 #ifndef SERVE_DESK_H
 #define SERVE_DESK_H
 
@@ -64,8 +64,8 @@ struct desk {
 void desk_open(struct desk *d, int64_t queue_size);
 /* Opens the model, on the thread that will work. */
 bool desk_load(struct desk *d, const char *dir, const struct talker_options *how, struct err *e);
-/* Works until a signal asks to stop: then finishes what has a seat, as long as signals_patience lets
- * it, and refuses what waits. */
+/* Works until a signal asks to stop: then finishes what has a seat, as long as signals_patience
+ * lets it, and refuses what waits. */
 void desk_work(struct desk *d);
 void desk_close(struct desk *d);
 

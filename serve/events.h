@@ -1,5 +1,5 @@
-/* events.h - a streamed answer as server-sent events, in the order in which they come: the role, text as
- * it becomes certain, the end, the usage if it was asked for, [DONE]; or an error. */
+/* events.h - a streamed answer as server-sent events, in the order in which they come: the role,
+ * text as it becomes certain, the end, the usage if it was asked for, [DONE]; or an error. */
 #ifndef SERVE_EVENTS_H
 #define SERVE_EVENTS_H
 
@@ -19,8 +19,8 @@ struct events {
     double patience; /* seconds without an event after which a comment is sent */
 };
 
-/* Bytes of events, up to `most` of them, to `to`; 0 where nothing is new within some time, below 0 at
- * the end. */
+/* Bytes of events, up to `most` of them, to `to`; 0 where nothing is new within some time, below 0
+ * at the end. */
 enum { EVENTS_FAILED = -2, EVENTS_ENDED = -1 };
 long events_read(struct events *v, struct desk *d, struct job *job, char *to, size_t most);
 void events_free(struct events *v);

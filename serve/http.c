@@ -338,8 +338,8 @@ static bool check_headers(struct exchange *x, const char *path, const char *meth
     return x->route->send != begin_answer || check_body(x, rc);
 }
 
-/* A body has become too long. The library can answer only at its end, so this writes the reply itself,
- * and the connection ends. */
+/* A body has become too long. The library can answer only at its end, so this writes the reply
+ * itself, and the connection ends. */
 static enum MHD_Result cut_short(struct exchange *x, int status, const char *why)
 {
     const union MHD_ConnectionInfo *info =
@@ -399,7 +399,8 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
     return rc;
 }
 
-/* One line a request, which has nothing of what was said; left: its client did not wait for the end. */
+/* One line a request, which has nothing of what was said; left: its client did
+ * not wait for the end. */
 static void log_exchange(const struct exchange *x, bool left)
 {
     const char *path = x->route ? x->route->path : "another request";

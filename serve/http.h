@@ -1,6 +1,6 @@
 /* http.h - the server's HTTP side, on libmicrohttpd: a thread for each connection, which checks a
- * request's headers, reads its body, puts a job on the desk and waits for it. The one file that knows
- * the library. */
+ * request's headers, reads its body, puts a job on the desk and waits for it. The one file that
+ * knows the library. */
 #ifndef SERVE_HTTP_H
 #define SERVE_HTTP_H
 
@@ -30,7 +30,8 @@ struct http {
 /* Listens from then on. The pointers must outlive it. */
 bool http_open(struct http *h, const struct http_options *o, struct desk *desk, const char *model,
                struct err *e);
-/* Takes no more connections, waits until the replies in work are sent (some seconds at most), ends. */
+/* Takes no more connections, waits until the replies in work are sent (some
+ * seconds at most), ends. */
 void http_close(struct http *h); /* fine on a zeroed struct */
 
 #endif

@@ -18,8 +18,8 @@ void reply_begin(struct reply *r, const char *model); /* by a new id, now */
 /* A whole answer: "chat.completion". */
 char *reply_answer(const struct reply *r, const struct answer *a, struct err *e);
 
-/* Parts of one, each with its line breaks, as an event: its role; more of its text; how it ended, with
- * timings and cache; its usage, with no choices. */
+/* Parts of one, each with its line breaks, as an event: its role; more of its text; how it ended,
+ * with timings and cache; its usage, with no choices. */
 char *reply_role(const struct reply *r, struct err *e);
 char *reply_text(const struct reply *r, const char *text, size_t n, struct err *e);
 char *reply_end(const struct reply *r, const struct answer *a, struct err *e);

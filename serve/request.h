@@ -1,9 +1,10 @@
 /* request.h - the body of a chat completion: JSON of a client, checked field by field, as a
  * conversation with its pictures in memory. Nothing is fetched, and no file is opened for it.
  *
- * Limits: nesting of 32, 65,536 values, 8 pictures of up to 40 megapixels and 16384 pixels a side, as
- * their headers say. Refused are fields that would change the answer and are not implemented, and
- * fields that are not known; fields that change nothing are ignored: request.c has the tables. */
+ * Limits: nesting of 32, 65,536 values, 8 pictures of up to 40 megapixels and 16384 pixels a side,
+ * as their headers say. Refused are fields that would change the answer and are not implemented,
+ * and fields that are not known; fields that change nothing are ignored:
+ * request.c has the tables. */
 #ifndef SERVE_REQUEST_H
 #define SERVE_REQUEST_H
 
@@ -37,8 +38,8 @@ struct fault {
 bool fault_set(struct fault *f, int status, const char *param, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 
-/* Reads n bytes. On failure *f is filled; request_free is to follow in any case. *q must stay where it
- * is until then. */
+/* Reads n bytes. On failure *f is filled; request_free is to follow in any case. *q must stay where
+ * it is until then. */
 bool request_parse(struct request *q, const char *text, size_t n, struct fault *f);
 void request_free(struct request *q); /* fine on a zeroed struct */
 

@@ -1,6 +1,6 @@
 /* request_messages.c - the messages of a request: an optional system message, then questions and
- * answers in turn, a question last. A message's parts are joined as they come, a picture as a mark in
- * its place; where pictures go in the end is the template's rule. */
+ * answers in turn, a question last. A message's parts are joined as they come, a picture as a mark
+ * in its place; where pictures go in the end is the template's rule. */
 #include "base/base64.h"
 #include "base/mem.h"
 #include "base/path.h"

@@ -1,10 +1,11 @@
-/* answer.c - see answer.h. The cache keeps, between the answers, the longest beginning of the prompt
- * that is the same as before: tokens are compared by tags, in which a picture's places also have the
- * picture's content.
+/* answer.c - see answer.h. The cache keeps, between the answers, the longest beginning of the
+ * prompt that is the same as before: tokens are compared by tags, in which a picture's places also
+ * have the picture's content.
  *
- * Where a talker has several seats, an answer is to have the same bits whatever else is asked, before
- * it or meanwhile. So a prompt is computed in parts, which end at places that follow from the tokens
- * before them alone, each part by itself; and what is kept are whole parts of prompts. */
+ * Where a talker has several seats, an answer is to have the same bits whatever else is asked,
+ * before it or meanwhile. So a prompt is computed in parts, which end at places that follow from
+ * the tokens before them alone, each part by itself; and what is kept are
+ * whole parts of prompts. */
 #include "talk/answer.h"
 #include "base/clock.h"
 #include "base/hash.h"

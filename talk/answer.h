@@ -1,5 +1,6 @@
-/* answer.h - a model's answers to the last questions of conversations: one, or several that are made
- * together, each in a sequence of the model's KV cache, and that begin and end between any two steps. */
+/* answer.h - a model's answers to the last questions of conversations: one, or several that are
+ * made together, each in a sequence of the model's KV cache, and that begin and end
+ * between any two steps. */
 #ifndef TALK_ANSWER_H
 #define TALK_ANSWER_H
 
@@ -25,13 +26,13 @@ struct answer {
 };
 void answer_free(struct answer *a); /* fine on a zeroed struct */
 
-/* Whether the memory limit leaves room for the cache of a part of a prompt and the longest answer, in each
- * seat: of a talker with several. */
+/* Whether the memory limit leaves room for the cache of a part of a prompt and the longest answer,
+ * in each seat: of a talker with several. */
 bool answer_fits(const struct talker *t, struct err *e);
 
-/* Answers the talker's own conversation: generates, writes to `out` (NULL: does not) as it comes, and
- * adds it to the conversation. SIGINT ends it early: no failure, and what is there is the answer.
- * After a failure the conversation is as it was. */
+/* Answers the talker's own conversation: generates, writes to `out` (NULL: does not) as it comes,
+ * and adds it to the conversation. SIGINT ends it early: no failure, and what is there is the
+ * answer. After a failure the conversation is as it was. */
 bool answer_make(struct talker *t, FILE *out, struct answer *a, struct err *e);
 
 /* Of the tokens after the first, which the prompt brings; 0 without any. */
@@ -47,8 +48,8 @@ struct asking {
     const char *const *stops; /* [n_stops] */
     size_t n_stops;
     FILE *out; /* NULL: the text is only kept */
-    /* Asked between the nodes of a prompt's graph, and after each token; false ends the answer, as a
-     * signal does. NULL: signals alone do. */
+    /* Asked between the nodes of a prompt's graph, and after each token; false ends the answer, as
+     * a signal does. NULL: signals alone do. */
     bool (*go_on)(void *arg);
     void *arg;
 };
@@ -99,8 +100,8 @@ const struct dataset_image *making_wants(const struct making *m);
 bool making_see(struct making *m, const struct pixels *p, struct err *e);
 /* Whether nobody has ended it. */
 bool making_goes_on(struct making *m);
-/* Computes the next part of the prompt; with the last one (m->at is its length then) comes the first
- * token. True with g.ended where it was interrupted. */
+/* Computes the next part of the prompt; with the last one (m->at is its length then) comes the
+ * first token. True with g.ended where it was interrupted. */
 bool making_prompt(struct making *m, struct err *e);
 /* The next token of each of n answers, whose prompts are computed and that have not ended. After a
  * failure all of them have failed. */

@@ -64,7 +64,8 @@ static double exponents(struct candidate *sort, int64_t n, double temperature)
     return sum;
 }
 
-/* How many of the first n are needed for the share p of their sum, which becomes the sum of these. */
+/* How many of the first n are needed for the share p of their sum, which
+ * becomes the sum of these. */
 static int64_t nucleus(const struct candidate *sort, int64_t n, double p, double *sum)
 {
     const double enough = p * *sum;

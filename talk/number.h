@@ -1,4 +1,5 @@
-/* number.h - options of a command line that are numbers, as rows of a table; and those that are refused. */
+/* number.h - options of a command line that are numbers, as rows of a table; and
+ * those that are refused. */
 #ifndef TALK_NUMBER_H
 #define TALK_NUMBER_H
 
@@ -15,8 +16,8 @@ struct number {
 bool number_read(const struct number *n, const char *text, bool *given, double *value,
                  struct err *e);
 
-/* What getopt_long has refused by returning `c` at `arg`, where a ':' stands before its short options;
- * `of` is its number (optopt), and the first n_numbers of them are `numbers`. */
+/* What getopt_long has refused by returning `c` at `arg`, where a ':' stands before its short
+ * options; `of` is its number (optopt), and the first n_numbers of them are `numbers`. */
 struct refused {
     const char *arg;
     int c, of;

@@ -1,5 +1,5 @@
-/* talk.h - a conversation as LLaVA JSON, the form in which training reads its samples: so prompts are
- * made by the code that makes those, and a conversation that is saved can be read there. */
+/* talk.h - a conversation as LLaVA JSON, the form in which training reads its samples: so prompts
+ * are made by the code that makes those, and a conversation that is saved can be read there. */
 #ifndef TALK_TALK_H
 #define TALK_TALK_H
 
@@ -35,8 +35,8 @@ void talk_back(struct talk *t, struct talk_mark to);
 /* Takes back the last answer; false if there is none. */
 bool talk_forget_answer(struct talk *t);
 
-/* The conversation as a data set of one sample with an answer yet to be made: its prompt is what the
- * model is to continue. The pictures are looked at, with their keys. */
+/* The conversation as a data set of one sample with an answer yet to be made: its prompt is what
+ * the model is to continue. The pictures are looked at, with their keys. */
 struct talk_prompt {
     struct text json;
     struct dataset data;

@@ -98,8 +98,9 @@ bool talker_check_cache(const char *name, struct err *e)
     return cache_kind_read_kept(&kind, name, e) || err_context(e, "--cache");
 }
 
-/* A second model may be the original, without the latents that a kind of cache rotates: it is held alike
- * but for that. Nor is anything rotated where no width of the latents allows it. Both are said. */
+/* A second model may be the original, without the latents that a kind of cache rotates: it is held
+ * alike but for that. Nor is anything rotated where no width of the latents allows
+ * it. Both are said. */
 static bool choose_cache(struct talker *t, const struct talker *with, struct err *e)
 {
     struct cache_kind kind = cache_kind_f32();

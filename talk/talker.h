@@ -1,5 +1,5 @@
-/* talker.h - a model that is talked to: opened as a run opens it, without a run's directory, with the
- * KV cache of as many conversations as it has seats, and a conversation of its own. */
+/* talker.h - a model that is talked to: opened as a run opens it, without a run's directory, with
+ * the KV cache of as many conversations as it has seats, and a conversation of its own. */
 #ifndef TALK_TALKER_H
 #define TALK_TALKER_H
 
@@ -49,8 +49,8 @@ struct talker {
 /* Looks at a --cache before a model is opened: kinds that are for scoring only are refused. */
 bool talker_check_cache(const char *name, struct err *e);
 
-/* `with`: a talker whose threads and tape are used, and that is closed later; NULL: none. The pointers
- * must outlive the talker. On failure *t is to be closed too. */
+/* `with`: a talker whose threads and tape are used, and that is closed later; NULL: none. The
+ * pointers must outlive the talker. On failure *t is to be closed too. */
 bool talker_open(struct talker *t, const char *dir, const struct talker_options *how,
                  const struct talker *with, struct err *e);
 void talker_close(struct talker *t); /* fine on a zeroed struct */

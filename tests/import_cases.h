@@ -1,4 +1,5 @@
-/* import_cases.h - the table of test_import.c: files of every benchmark, and what becomes of them. */
+/* import_cases.h - the table of test_import.c: files of every benchmark, and
+ * what becomes of them. */
 #ifndef TESTS_IMPORT_CASES_H
 #define TESTS_IMPORT_CASES_H
 

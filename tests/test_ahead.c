@@ -100,8 +100,8 @@ static void test_pictures_broken(void **state)
         says(state, "baseline.batch_size is 8, more than the samples of data.train (2): "));
 }
 
-/* Runs as somebody who owns nothing but a directory for what he writes; a copy of the program, since
- * he may not come where that is. */
+/* Runs as somebody who owns nothing but a directory for what he writes; a copy of the program,
+ * since he may not come where that is. */
 #define NOBODY "setpriv --reuid=65534 --regid=65534 --clear-groups "
 #define CACHED                                                                                     \
     "$T/train --config $C --set model.path=$T/model --set run.dir=$T/own/run --set "               \

@@ -1,5 +1,5 @@
-/* test_as_cached.c - training on what a packed cache will hold: the values are those of the cache, and the
- * gradient is that of what was not rounded. test_gradients.c has the op's own gradients. */
+/* test_as_cached.c - training on what a packed cache will hold: the values are those of the cache,
+ * and the gradient is that of what was not rounded. test_gradients.c has the op's own gradients. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -35,8 +35,8 @@ static real *as_cached(struct tape *t, real *x, int64_t width, const struct as_c
     return out;
 }
 
-/* Of every form that packs a row by itself, the bits of row_pack and row_unpack; in rows of less than a
- * block, of whole blocks, and of several pieces and a rest. */
+/* Of every form that packs a row by itself, the bits of row_pack and row_unpack; in rows of less
+ * than a block, of whole blocks, and of several pieces and a rest. */
 static void test_packed_rows(void **state)
 {
     static const int64_t widths[] = {5, 64, 96, 200};
@@ -94,8 +94,8 @@ static void test_too_large(void **state)
     tape_free(t);
 }
 
-/* The logits of the samples' last tokens as training computes them, on what a cache of that kind would
- * hold. */
+/* The logits of the samples' last tokens as training computes them, on what a cache of that kind
+ * would hold. */
 static float *trained(struct model *m, struct tape *t, const struct cache_kind *kind,
                       const struct tiny_batch *all)
 {
@@ -116,11 +116,12 @@ static float *trained(struct model *m, struct tape *t, const struct cache_kind *
     return out;
 }
 
-/* Training computes the logits that are read over the packed cache, of all forms of attention. Keys are
- * made from latents in one and absorbed in the other, so both differ by the rounding of sums, 1e-5 as in
- * test_model.c; by which a value that lies between two codes can fall to either side: some thousand values
- * a case, 1e-5 likely each, so that about one case in 20 is off by a step (4 to 6 of 80 were seen, by the
- * kernels), but by less than packing itself changes. One in 8 would be something else. */
+/* Training computes the logits that are read over the packed cache, of all forms of attention. Keys
+ * are made from latents in one and absorbed in the other, so both differ by the rounding of sums,
+ * 1e-5 as in test_model.c; by which a value that lies between two codes can fall to either side:
+ * some thousand values a case, 1e-5 likely each, so that about one case in 20 is off by a step (4
+ * to 6 of 80 were seen, by the kernels), but by less than packing itself changes. One in 8 would
+ * be something else. */
 static void test_as_generated(void **state)
 {
     static const char *const kinds[] = {"bf16", "q8", "q8+q4", "q4", "f32+q2", "q8+q4+rotate"};
@@ -175,8 +176,9 @@ static float *gradients(struct model *m, struct tape *t, const struct forward *f
     return tiny_gradients(m, n);
 }
 
-/* Recomputing the layers changes no bit; and where packing changes little, so do the gradients: bf16 is
- * within 1 % of reals, where a gradient that did not go through would be off by all of it. */
+/* Recomputing the layers changes no bit; and where packing changes little, so do the gradients:
+ * bf16 is within 1 % of reals, where a gradient that did not go through would
+ * be off by all of it. */
 static void test_model_gradients(void **state)
 {
     const struct cache_kind fine = kind_of("bf16"), coarse = kind_of("q8+q4+rotate");
@@ -216,7 +218,8 @@ static void test_model_gradients(void **state)
     tape_free(t);
 }
 
-/* What is turned by depends on the factors, which training changes: renewed, it is that of a new one. */
+/* What is turned by depends on the factors, which training changes: renewed, it is
+ * that of a new one. */
 static void test_renewed(void **state)
 {
     const struct cache_kind kind = kind_of("q8+q4+rotate");

@@ -310,8 +310,8 @@ static void test_cached_latent(void **state)
     bench_close(&b);
 }
 
-/* What keys receive, added to what is there: of all queries, over several rounds and blocks; and of each
- * sequence's last one. 1e-4: 1,200 weights summed in fp32. */
+/* What keys receive, added to what is there: of all queries, over several rounds and blocks; and of
+ * each sequence's last one. 1e-4: 1,200 weights summed in fp32. */
 static void test_received(void **state)
 {
     enum { N = 1200, T = 1210, HEADS = 8, D = 4 };

@@ -1,5 +1,5 @@
-/* test_basis.c - the cross-head basis of keys: its definition, and what each component's rotation is
- * worth, against plain forms in double. */
+/* test_basis.c - the cross-head basis of keys: its definition, and what each component's rotation
+ * is worth, against plain forms in double. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -148,8 +148,8 @@ static void add_query(const struct basis *b, const struct sample *s, int h, int 
 
 /* ---- tests ---- */
 
-/* Orthonormal within a pair, to double's digits; the components of a pair's keys are not correlated, and
- * the first has most energy. */
+/* Orthonormal within a pair, to double's digits; the components of a pair's keys are not
+ * correlated, and the first has most energy. */
 static void test_basis(void **state)
 {
     struct sample *s = samples();

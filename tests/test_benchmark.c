@@ -1,5 +1,5 @@
-/* test_benchmark.c - how a sample says what it is scored by (data/benchmark.h), and files of answers
- * (data/answers.h): what is read, refused, written and read again. */
+/* test_benchmark.c - how a sample says what it is scored by (data/benchmark.h), and files of
+ * answers (data/answers.h): what is read, refused, written and read again. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

@@ -36,9 +36,9 @@ static const struct bound {
     {"patch_embed", NULL, 1.5, 1.5},
     /* Its products stay fp32, as they are small: the difference comes from what was stashed. */
     {"head_linear", NULL, 0, 1.5},
-    /* Rounded: q, k, v, dO, and the probabilities P and dS when they are multiplied. dq has the errors
-     * of dS, which are those of dO, v and P, and k's: five roundings or so. Over many keys dq and dk
-     * are small differences. Stashed: q, k, v and the output. */
+    /* Rounded: q, k, v, dO, and the probabilities P and dS when they are multiplied. dq has the
+     * errors of dS, which are those of dO, v and P, and k's: five roundings or so. Over many keys
+     * dq and dk are small differences. Stashed: q, k, v and the output. */
     {"attention", "attention, several tiles", 4.1, 3.9},
     {"attention", NULL, 2.7, 2.3},
     /* Nothing is multiplied, and the backward reads nothing; but the graphs of two cases contain

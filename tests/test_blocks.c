@@ -161,9 +161,9 @@ static void check_balance(const struct problem *p, const struct mdsvd_out *out, 
         }
 }
 
-/* Sizes at which u is x, and y; with fewer steps the error is never less. The error reported is that
- * of the factors: 1e-3 of it or 1e-6 of the energy, for D is found through W's inverse, and factors
- * are rounded to fp32. */
+/* Sizes at which u is x, and y; with fewer steps the error is never less. The error reported is
+ * that of the factors: 1e-3 of it or 1e-6 of the energy, for D is found through W's inverse, and
+ * factors are rounded to fp32. */
 static void test_factors(void **state)
 {
     struct err e = {0};
@@ -200,8 +200,8 @@ static void test_factors(void **state)
     }
 }
 
-/* Along random directions, by central differences: 1e-6 of the gradient's length, which with steps of
- * 1e-5 is what the third derivative and the rounding of f leave. */
+/* Along random directions, by central differences: 1e-6 of the gradient's length, which with steps
+ * of 1e-5 is what the third derivative and the rounding of f leave. */
 static void test_gradient(void **state)
 {
     struct err e = {0};

@@ -1,5 +1,5 @@
-/* test_bpe.c - mha2mla-data tokenizer: the merges that it finds, the files that it writes, and what it
- * refuses. */
+/* test_bpe.c - mha2mla-data tokenizer: the merges that it finds, the files that it writes, and what
+ * it refuses. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

@@ -1,6 +1,6 @@
-/* test_cache_golden.c - packed caches beside others': the codes of optimum-quanto, HQQ and KIVI, logits
- * over transformers' QuantizedCache (tests/data/cache/make_golden.py); and the bytes of every kind of
- * cache of MLA, measured. */
+/* test_cache_golden.c - packed caches beside others': the codes of optimum-quanto, HQQ and KIVI,
+ * logits over transformers' QuantizedCache (tests/data/cache/make_golden.py); and the bytes of
+ * every kind of cache of MLA, measured. */
 #include "tests/ops_bench.h"
 
 #include "autograd/row_form.h"
@@ -62,10 +62,10 @@ static void through(const struct row_form *f, const float *x, float *y)
     free(all);
 }
 
-/* Our values are theirs but for fp16, in which s and m are rounded, 2^-11 of each: so of s q and of m;
- * and but for codes that it moves by one: few, and only where x is that near to the middle of two. HQQ's
- * zero point moves until the error does not fall: a round sooner or later, as sums round, so that it may
- * be some thousandths of a step away. */
+/* Our values are theirs but for fp16, in which s and m are rounded, 2^-11 of each: so of s q and of
+ * m; and but for codes that it moves by one: few, and only where x is that near to the middle of
+ * two. HQQ's zero point moves until the error does not fall: a round sooner or later, as sums
+ * round, so that it may be some thousandths of a step away. */
 static void check_codes(const char *theirs, const char *ours)
 {
     const double slack = strncmp(ours, "hqq", 3) == 0 ? 0.01 : 0;
@@ -152,9 +152,10 @@ static double farthest(const float *a, const float *b, int64_t n)
     return d;
 }
 
-/* transformers' cache packs the prompt, and sees none of that until the second token, whose own key and
- * value it still has as they were: as ours with "+exact". Where it rounds s and m to fp16 as ours does,
- * both are equal but for rounding; as it is, it is nearer to ours than to an unpacked cache. */
+/* transformers' cache packs the prompt, and sees none of that until the second token, whose own key
+ * and value it still has as they were: as ours with "+exact". Where it rounds s and m to fp16 as
+ * ours does, both are equal but for rounding; as it is, it is nearer to ours than to
+ * an unpacked cache. */
 static void test_logits(void **state)
 {
     static const struct {
@@ -194,8 +195,8 @@ static const char config[] =
     "\"num_attention_heads\":4,\"num_key_value_heads\":4,\"head_dim\":128,\"vocab_size\":40,"
     "\"max_position_embeddings\":64}";
 
-/* Of n tokens in a cache of that kind, of a model with 32 rotated dims a head and latents of `rank` for
- * each. */
+/* Of n tokens in a cache of that kind, of a model with 32 rotated dims a head and latents of `rank`
+ * for each. */
 static size_t measured(const struct model *m, int64_t rank, const char *name, int64_t n)
 {
     const struct model_state s = {
@@ -217,7 +218,8 @@ static size_t measured(const struct model *m, int64_t rank, const char *name, in
     return bytes;
 }
 
-/* A token, layer and kv head in each kind, and the share of 512, what bf16 keys and values of 128 take. */
+/* A token, layer and kv head in each kind, and the share of 512, what bf16 keys and
+ * values of 128 take. */
 static void test_bytes(void **state)
 {
     static const char *const kinds[] = {"f32",   "bf16", "q8",          "q8+q4",

@@ -1,5 +1,6 @@
-/* test_cached_packed.c - attention over a packed cache is attention over the same cache of reals, bit for
- * bit, in every shape; what a model's packed cache holds and costs; latents that are rotated. */
+/* test_cached_packed.c - attention over a packed cache is attention over the same cache of reals,
+ * bit for bit, in every shape; what a model's packed cache holds and costs;
+ * latents that are rotated. */
 #include "tests/backend.h"
 #include "tests/ops_bench.h"
 
@@ -12,8 +13,8 @@
 
 /* ---- the op ---- */
 
-/* A shape: heads, kv heads of the first part, of the second (0: there is none) and of the values; their
- * widths; whether the values are the second part (joint). */
+/* A shape: heads, kv heads of the first part, of the second (0: there is none) and of the values;
+ * their widths; whether the values are the second part (joint). */
 static const struct shape {
     const char *name;
     int64_t heads, groups[2], v_groups, width[2], v_width;
@@ -221,8 +222,9 @@ static void test_fault(void **state)
 /* ---- models ---- */
 
 /* Bytes are those of the rows, and the coarser the form, the further are the logits from those over
- * reals; f32 gives the bits of a cache that nothing was said of. The bounds are for the 2 layers of these
- * random models: 8 bits have 127 steps, of which half is 0.4 %; 4 bits 15, 3.3 %; 2 bits 3. */
+ * reals; f32 gives the bits of a cache that nothing was said of. The bounds are for the 2 layers of
+ * these random models: 8 bits have 127 steps, of which half is 0.4 %; 4 bits
+ * 15, 3.3 %; 2 bits 3. */
 static void test_kinds(void **state)
 {
     static const struct {
@@ -257,8 +259,9 @@ static void test_kinds(void **state)
     tape_free(t);
 }
 
-/* Where tokens given together see each other as they are, nothing is lost until the next step; then it
- * is. The original's cache of KIVI, whose newest rows wait in bf16, holds what row_form_held says. */
+/* Where tokens given together see each other as they are, nothing is lost until the next step; then
+ * it is. The original's cache of KIVI, whose newest rows wait in bf16, holds what
+ * row_form_held says. */
 static void test_exact(void **state)
 {
     static const char *const names[] = {"q2+exact", "kivi2k+kivi2v+exact"};
@@ -297,8 +300,8 @@ static void test_exact(void **state)
     tape_free(t);
 }
 
-/* Rotated latents as reals: the same scores but for rounding, 1e-5 of the largest; in bf16, whose values are
- * off by up to 2^-9, 1e-2. With blocks of 8 of
+/* Rotated latents as reals: the same scores but for rounding, 1e-5 of the largest; in bf16, whose
+ * values are off by up to 2^-9, 1e-2. With blocks of 8 of
  * 24 columns and of 16, and without any where r is not divisible by 8. */
 static void test_rotation(void **state)
 {

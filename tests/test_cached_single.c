@@ -1,6 +1,6 @@
 /* test_cached_single.c - one query a sequence over a cache of latents, against the definition in
- * double: over several chunks, with modalities, biases and weights; the same bits in any company. With
- * TEST_COMPUTE=bf16 all that is multiplied is what bf16 holds, but for the weights of keys. */
+ * double: over several chunks, with modalities, biases and weights; the same bits in any company.
+ * With TEST_COMPUTE=bf16 all that is multiplied is what bf16 holds, but for the weights of keys. */
 #include "autograd/narrow.h"
 #include "tests/backend.h"
 #include "tests/ops_bench.h"
@@ -23,8 +23,8 @@ static struct matrix *held(struct bench *b, int64_t rows, int64_t cols)
     return x;
 }
 
-/* fp32 sums of scores of up to 20, of 2,333 keys. In bf16 a weight is off by up to 2^-9 of itself, and a sum
- * by as much of the largest value, which is up to 5 times the largest sum. */
+/* fp32 sums of scores of up to 20, of 2,333 keys. In bf16 a weight is off by up to 2^-9 of itself,
+ * and a sum by as much of the largest value, which is up to 5 times the largest sum. */
 static double tolerance(void)
 {
     return in_bf16() ? 5 * 0x1p-9 : 1e-5;

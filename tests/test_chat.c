@@ -1,5 +1,5 @@
-/* test_chat.c - mha2mla-chat: its answers are those of `evaluate`, what it keeps between turns changes
- * nothing, tokens are drawn as slow code draws them, and what it writes. */
+/* test_chat.c - mha2mla-chat: its answers are those of `evaluate`, what it keeps between turns
+ * changes nothing, tokens are drawn as slow code draws them, and what it writes. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -94,7 +94,8 @@ static void tell(void *const *state, struct talker *t, const cJSON *sample)
     }
 }
 
-/* Every sample's answer is that of answers.jsonl, also by a talker with other turns in its cache. */
+/* Every sample's answer is that of answers.jsonl, also by a talker with other
+ * turns in its cache. */
 static int check_answers(void *const *state, const char *dir, const char *jsonl)
 {
     char *lines = slurp(tmpdir_path(state, jsonl), NULL), *line = lines;
@@ -267,8 +268,8 @@ static void extended(struct model *m, struct tape *t, const struct forward *f, f
     memcpy(out, got->data, TINY_VOCAB * sizeof *out);
 }
 
-/* The logits after a part of a cached sequence was cut off and computed again, in a larger cache, are
- * those of one prefill; 1e-5 relative: products of other numbers of rows. */
+/* The logits after a part of a cached sequence was cut off and computed again, in a larger cache,
+ * are those of one prefill; 1e-5 relative: products of other numbers of rows. */
 static void check_cut(struct model *m, struct tiny_batch *all, struct tape *t, int64_t keep)
 {
     const int64_t seq = 0;

@@ -1,6 +1,6 @@
-/* test_choices.c - sets of a context and choices: what the importer asks of documents and what is made of
- * log-likelihoods, as lm-evaluation-harness has it (tests/data/lm_eval/make_golden.py); tokens, scores and
- * answers.jsonl of a run; and sets that are wrong. */
+/* test_choices.c - sets of a context and choices: what the importer asks of documents and what is
+ * made of log-likelihoods, as lm-evaluation-harness has it (tests/data/lm_eval/make_golden.py);
+ * tokens, scores and answers.jsonl of a run; and sets that are wrong. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -311,8 +311,9 @@ static void test_tokens_run(void **state)
     cJSON_Delete(scores);
 }
 
-/* Windows of a text: as many tokens are scored as HF's loop scores, whatever is scored together; one window
- * that holds all is none. lm-evaluation-harness's windows of n tokens are those of n + 1, n apart. */
+/* Windows of a text: as many tokens are scored as HF's loop scores, whatever is scored together;
+ * one window that holds all is none. lm-evaluation-harness's windows of n tokens are those
+ * of n + 1, n apart. */
 static void test_windows(void **state)
 {
     static const char *const settings[] = {"--set evaluate.window=200", "",
@@ -354,8 +355,8 @@ static void test_windows(void **state)
                         "--dry-run --set 'data.eval=[{\"path\":\"'$T'/text.jsonl\"}]'");
 }
 
-/* Two texts of 2 and 6 tokens, 1 and 5 of them right: 6 / 8, and with d = x - 0.75 t of -0.5 and 0.5 the
- * mean of 0.75 -+ 0.5 / 4, whose error is sqrt(2 * 0.125^2) / sqrt(2). */
+/* Two texts of 2 and 6 tokens, 1 and 5 of them right: 6 / 8, and with d = x - 0.75 t of -0.5 and
+ * 0.5 the mean of 0.75 -+ 0.5 / 4, whose error is sqrt(2 * 0.125^2) / sqrt(2). */
 static void test_token_errors(void **state)
 {
     const struct metric_item items[] = {{.score = 1, .tokens = 2, .loss = 2, .cluster = 1},

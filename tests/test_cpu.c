@@ -1,4 +1,5 @@
-/* test_cpu.c - the levels of the numeric rooms' instructions: forced, refused, and close together. */
+/* test_cpu.c - the levels of the numeric rooms' instructions: forced, refused,
+ * and close together. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>

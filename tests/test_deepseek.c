@@ -1,6 +1,7 @@
-/* test_deepseek.c - a converted text model written as a DeepseekV3ForCausalLM computes the same: its files,
- * read by a decoder of that class in double precision and plain loops, give our logits. So do all
- * frequencies, biases and shapes that have that form; what has none is refused, and nothing is left.
+/* test_deepseek.c - a converted text model written as a DeepseekV3ForCausalLM computes the same:
+ * its files, read by a decoder of that class in double precision and plain loops, give our logits.
+ * So do all frequencies, biases and shapes that have that form; what has none is refused,
+ * and nothing is left.
  *
  * tests/export/deepseek.py opens the same exports in transformers. */
 #include <stdarg.h>
@@ -397,7 +398,8 @@ static void test_refused(void **state)
     model_close(&m);
 }
 
-/* By the command line, from a directory and from one of changed tensors; weights in bf16 stay so. */
+/* By the command line, from a directory and from one of changed tensors;
+ * weights in bf16 stay so. */
 static void test_program(void **state)
 {
     static const char *const made[] = {"d", "d2"};

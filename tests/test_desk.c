@@ -1,6 +1,6 @@
-/* test_desk.c - the desk without HTTP: a picture is decoded while other answers go on, one at a time, and
- * what becomes of it where its client leaves. Order is forced, not timed: the decoder's `read` waits for
- * what is to happen meanwhile. Answers over a socket are test_serve.c's. */
+/* test_desk.c - the desk without HTTP: a picture is decoded while other answers go on, one at a
+ * time, and what becomes of it where its client leaves. Order is forced, not timed: the decoder's
+ * `read` waits for what is to happen meanwhile. Answers over a socket are test_serve.c's. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -185,8 +185,8 @@ static char *alone(void *const *state, int pictures)
 
 /* ---- tests ---- */
 
-/* The picture of the first question is decoded only after the whole answer to a later one: so that was
- * made meanwhile. */
+/* The picture of the first question is decoded only after the whole answer to a later one: so that
+ * was made meanwhile. */
 static void test_goes_on(void **state)
 {
     struct office o;
@@ -211,7 +211,8 @@ static void test_goes_on(void **state)
     free(want);
 }
 
-/* Several requests with several pictures: one is decoded at a time, and all are answered as alone. */
+/* Several requests with several pictures: one is decoded at a time, and all are
+ * answered as alone. */
 static void test_one_at_a_time(void **state)
 {
     enum { JOBS = 3, PICTURES = 2 };
@@ -265,8 +266,8 @@ static void test_turns(void **state)
     end(&o);
 }
 
-/* One whose picture waits for the decoder is given up at once; one whose picture is in it, when that is
- * decoded; and the next is answered. */
+/* One whose picture waits for the decoder is given up at once; one whose picture is in it, when
+ * that is decoded; and the next is answered. */
 static void *drop(void *arg)
 {
     desk_drop(&gate.o->desk, arg);

@@ -45,7 +45,8 @@ static int64_t place_of(const struct top_logits *to, int64_t row, int64_t j)
 
 /* ---- what is kept ---- */
 
-/* z[V] are the true logits. An fp32 logit of 8 terms is off by some 1e-6, and so may the order be. */
+/* z[V] are the true logits. An fp32 logit of 8 terms is off by some 1e-6, and
+ * so may the order be. */
 static void check_kept(const struct top_logits *to, int64_t row, const double *z, int64_t V,
                        double share)
 {
@@ -295,8 +296,8 @@ static void test_distill(void **state)
     }
 }
 
-/* Nothing is left to learn. Of several tiles the sums have another order in the teacher, so that the
- * rest's log is off by an fp32 sum's rounding, 1e-6; a gradient is at most that, times T. */
+/* Nothing is left to learn. Of several tiles the sums have another order in the teacher, so that
+ * the rest's log is off by an fp32 sum's rounding, 1e-6; a gradient is at most that, times T. */
 static void test_same(void **state)
 {
     (void)state;

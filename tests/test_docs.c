@@ -1,6 +1,6 @@
-/* test_docs.c - the pages keep what they promise: docs/settings.md is what the program prints, every
- * link leads to a file, every file of ours that a page names is there, and so is every section of a
- * page that a comment cites. Runs in the project's root, as all tests do. */
+/* test_docs.c - the pages keep what they promise: docs/settings.md is what the program prints,
+ * every link leads to a file, every file of ours that a page names is there, and so is every
+ * section of a page that a comment cites. Runs in the project's root, as all tests do. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

@@ -347,8 +347,8 @@ static void test_teacher(void **state)
     forecast_close(&f);
     r.c.stage2.loss = LOSS_CE;
     assert_true(forecast_open(&f, &r, &e) && forecast_models(&f, &e));
-    /* 2 layers' q, k, v and o of 32 x 32 in fp32; 64 tokens of 4 bytes twice and the rest, of at most
-     * 4 samples' labels */
+    /* 2 layers' q, k, v and o of 32 x 32 in fp32; 64 tokens of 4 bytes twice and the rest, of at
+     * most 4 samples' labels */
     assert_true(with.mapped - f.steps[f.n_steps - 1].mapped == 2 * 4 * 32 * 32 * 4);
     const double said = with.computed - f.steps[f.n_steps - 1].computed;
     assert_true(said > 0 && fmod(said, 516 * 16) == 0);
@@ -448,8 +448,8 @@ static struct forecast_step step_for(struct run *r, int64_t processes, const cha
     return found;
 }
 
-/* Of 16 samples each of 4 processes has 4, and a quarter of the moments; what comes from the others is
- * three quarters of the values, a quarter at most at a time. Answering is not cut. */
+/* Of 16 samples each of 4 processes has 4, and a quarter of the moments; what comes from the others
+ * is three quarters of the values, a quarter at most at a time. Answering is not cut. */
 static void test_several_processes(void **state)
 {
     const char *const more[] = {"run.steps=[\"baseline\"]", "baseline.batch_size=16", NULL};

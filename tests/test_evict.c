@@ -1,6 +1,6 @@
-/* test_evict.c - token eviction (model/evict.h) against the definitions written down plainly: a decoder in
- * double precision that computes every token anew, and asks of every earlier one whether it is still
- * there. */
+/* test_evict.c - token eviction (model/evict.h) against the definitions written down plainly: a
+ * decoder in double precision that computes every token anew, and asks of every earlier one whether
+ * it is still there. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -47,8 +47,8 @@ static void attend(const struct model *m, const struct held *s, const double *co
     }
 }
 
-/* Takes one token away from the heads [h0, h1), which have the same: of those before the newest `safe`
- * that are there, the one with the least sum. */
+/* Takes one token away from the heads [h0, h1), which have the same: of those before the newest
+ * `safe` that are there, the one with the least sum. */
 static void take_one(struct held *s, int64_t h0, int64_t h1, int64_t given, int64_t safe)
 {
     int64_t at = -1, end = given;
@@ -215,7 +215,8 @@ static const struct {
 } rules[] = {{"h2o:0.25", true, 0.25},   {"h2o:0.6", true, 0.6},   {"h2o:1", true, 1},
              {"tova:0.25", false, 0.25}, {"tova:0.6", false, 0.6}, {"tova:1", false, 1}};
 
-/* 1e-4 of the largest logit: fp32 against double, in two layers; a token more or less moves more. */
+/* 1e-4 of the largest logit: fp32 against double, in two layers; a token more
+ * or less moves more. */
 static void test_slow_form(void **state)
 {
     (void)state;
@@ -261,8 +262,8 @@ static void test_slow_form(void **state)
     }
 }
 
-/* All tokens: the logits of a cache that gives none back, but for the order of sums, as weights that are
- * counted are computed by themselves; and others with fewer. */
+/* All tokens: the logits of a cache that gives none back, but for the order of sums, as weights
+ * that are counted are computed by themselves; and others with fewer. */
 static void test_all(void **state)
 {
     static const char *const texts[] = {"f32", "h2o:1", "tova:1", "h2o:0.5", "tova:0.5"};

@@ -1,6 +1,6 @@
-/* test_factors.c - factors as a run makes them, from calibration to the MLA model, for every choice of
- * svd.statistics and svd.method: at full rank nothing changes, and the points of a sweep have the
- * factors that each would have alone. */
+/* test_factors.c - factors as a run makes them, from calibration to the MLA model, for every choice
+ * of svd.statistics and svd.method: at full rank nothing changes, and the points of a sweep have
+ * the factors that each would have alone. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -215,9 +215,9 @@ static void test_full_rank(void **state)
     }
 }
 
-/* What the logits of this random model lose by a latent of 12, its 32 inputs narrowed: to 28 and 20, at
- * most a tenth more than with all (measured: -3 to 4 %), to the latent's own 12, at most half more
- * (-4 and 20 %). A run's room does not narrow it. */
+/* What the logits of this random model lose by a latent of 12, its 32 inputs narrowed: to 28 and
+ * 20, at most a tenth more than with all (measured: -3 to 4 %), to the latent's own 12, at most
+ * half more (-4 and 20 %). A run's room does not narrow it. */
 static void test_narrow(void **state)
 {
     static const struct {
@@ -270,8 +270,8 @@ static void same_model(const struct model *a, const struct model *b)
     }
 }
 
-/* Points that are made together are those that are made alone, in whichever order they are used. With
- * split every part has its own latent. */
+/* Points that are made together are those that are made alone, in whichever order they are used.
+ * With split every part has its own latent. */
 static void test_points(void **state)
 {
     for (int i = 0; i < KV_STATISTICS * 2; i++) {
@@ -352,8 +352,8 @@ static double spread(const float *x, int64_t n)
     return sqrt(sum / (double)n);
 }
 
-/* At random: by the seed, as wide as a new model's weights, other ones in every layer and set, and the
- * model can be used. 15 %: that of 8 * 32 normal numbers is off by 4 % (one standard error). */
+/* At random: by the seed, as wide as a new model's weights, other ones in every layer and set, and
+ * the model can be used. 15 %: that of 8 * 32 normal numbers is off by 4 % (one standard error). */
 static void test_random(void **state)
 {
     float *first = NULL;

@@ -341,8 +341,8 @@ static void test_zero_block(void **state)
     expect_zeros(&o, NULL, 1, "tensor lm_head.weight has 512 KiB of zeros in a row: if the model");
 }
 
-/* A weight that is no number in what a step has left, as it left it or without a sum that would tell:
- * the next step fails, and says where it is. */
+/* A weight that is no number in what a step has left, as it left it or without a sum that would
+ * tell: the next step fails, and says where it is. */
 static void test_left_by_a_step(void **state)
 {
 #define SPOIL(file)                                                                                \

@@ -210,8 +210,8 @@ static void test_bf16(void **state)
 }
 
 /* Right operands for more keys and columns than are multiplied, as attention has them: what lies
- * behind must not count. Inputs are exact in bf16 and sums in fp32, so that every mode gives the same
- * bits. */
+ * behind must not count. Inputs are exact in bf16 and sums in fp32, so that every mode gives the
+ * same bits. */
 static void test_operands(void **state)
 {
     enum { M = 13, N = 150, K = 75, USED_N = 101, USED_K = 70 };
@@ -247,8 +247,8 @@ static void test_operands(void **state)
     free(right);
 }
 
-/* Each value alone, times one: whatever converts it must round it as bf16_round does, on either side and
- * stored either way. */
+/* Each value alone, times one: whatever converts it must round it as bf16_round does, on either
+ * side and stored either way. */
 static void test_rounding(void **state)
 {
     static const uint32_t bits[] = {
@@ -286,7 +286,8 @@ static void test_rounding(void **state)
     gemm_setup(backend_library(), GEMM_F32);
 }
 
-/* A packed product may have the scratch of a larger one: of more rows, columns or values of the sum. */
+/* A packed product may have the scratch of a larger one: of more rows, columns or
+ * values of the sum. */
 static void test_scratch(void **state)
 {
     static const int64_t sizes[] = {31, 32, 100, 500, 700, 1000, 1024, 1100, 4096, 11008};
@@ -347,7 +348,8 @@ static void test_sharing_out(void **state)
     free(scratch);
 }
 
-/* c[M,N] = a b twice, which must be the same bits; how far the first is from `want` (NULL: nowhere). */
+/* c[M,N] = a b twice, which must be the same bits; how far the first is from
+ * `want` (NULL: nowhere). */
 static float repeated(const struct product *p, const float *a, const float *b, float *c,
                       const float *want)
 {
@@ -364,9 +366,9 @@ static float repeated(const struct product *p, const float *a, const float *b, f
     return off;
 }
 
-/* At a number of threads the bits repeat, at any width. Between numbers they may differ, which is what
- * the pages promise: a library's order of sums depends on the widths that a thread gets. Terms are
- * about 1, so that the bound is check_product's, once for each of the two. */
+/* At a number of threads the bits repeat, at any width. Between numbers they may differ, which is
+ * what the pages promise: a library's order of sums depends on the widths that a thread gets. Terms
+ * are about 1, so that the bound is check_product's, once for each of the two. */
 static void test_threads(void **state)
 {
     static const int64_t widths[] = {1, 7, 17, 24, 33, 40, 100};

@@ -28,8 +28,8 @@ enum quantity { FEATURES, PLACES_OF, HIDDEN, LOGITS, LOSS, GRADIENTS, LOSSES, TR
  * half a unit of rounding (6e-8) for each operation come 1e-6 behind the tower and 3e-6 behind the
  * layers. The way back from the loss to the tower's first layer is twice as long. A loss is a mean
  * of many, and has two units of rounding. AdamW's step does not shrink where a gradient goes
- * through zero, whose size is rounding then: 2e-5, a hundredth of a step, is for single weights, and
- * `most_weights` for all but one in 500. */
+ * through zero, whose size is rounding then: 2e-5, a hundredth of a step, is for single weights,
+ * and `most_weights` for all but one in 500. */
 static const double tolerance[QUANTITIES] = {2e-6, 2e-6, 5e-6, 5e-6, 3e-7, 2e-5, 5e-6, 2e-5};
 static const double most_weights = 5e-6;
 

@@ -56,7 +56,8 @@ static void check_differences(struct setup *s)
     }
 }
 
-/* Of an op that rounds there are no slopes: its only leaf gets the gradient of the dot product itself. */
+/* Of an op that rounds there are no slopes: its only leaf gets the gradient of the
+ * dot product itself. */
 static void check_straight(struct setup *s)
 {
     gradients(s, 1, DIRECT);

@@ -1,5 +1,5 @@
-/* test_hidden.c - hidden states of a teacher: what is written, and the loss made of them, against both
- * written down plainly. */
+/* test_hidden.c - hidden states of a teacher: what is written, and the loss made of them, against
+ * both written down plainly. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -95,8 +95,8 @@ static double apart(const real *x, const real *to, int64_t rows)
     return sum;
 }
 
-/* Of another model's states: the loss and its terms, whether layers are recomputed or not; of its own,
- * the cross entropy's share alone. Sums of some hundred fp32 numbers: 1e-5. */
+/* Of another model's states: the loss and its terms, whether layers are recomputed or not; of its
+ * own, the cross entropy's share alone. Sums of some hundred fp32 numbers: 1e-5. */
 static void test_loss(void **state)
 {
     struct model m = {0}, teacher = {0};

@@ -90,7 +90,7 @@ static void test_as_pillow(void **state)
     }
     fclose(list);
     assert_in_range(n, 1000, 10000);
-#ifdef __aarch64__ /* where libjpeg-turbo's NEON code makes other pixels of one file's bad coefficients */
+#ifdef __aarch64__ /* where libjpeg-turbo's NEON code makes other pixels of bad coefficients */
     assert_in_range(bad, 0, 1);
 #else
     assert_int_equal(bad, 0);

@@ -1,5 +1,5 @@
-/* test_import.c - mha2mla-data import: small made-up originals of every benchmark, in the forms that
- * are published, with what they have that goes wrong, as one table; and the readers below. */
+/* test_import.c - mha2mla-data import: small made-up originals of every benchmark, in the forms
+ * that are published, with what they have that goes wrong, as one table; and the readers below. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -172,7 +172,8 @@ static void test_complete(void **state)
     }
 }
 
-/* What is left out, and what keeps figures from being comparable, is told; names control no terminal. */
+/* What is left out, and what keeps figures from being comparable, is told; names
+ * control no terminal. */
 static void test_told(void **state)
 {
     static const struct import_case told[] = {

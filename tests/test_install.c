@@ -1,5 +1,5 @@
-/* test_install.c - `make install`: what lies where, that it runs there, and that the manual pages say
- * what the programs' own help says. */
+/* test_install.c - `make install`: what lies where, that it runs there, and that the manual pages
+ * say what the programs' own help says. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>

@@ -1,5 +1,5 @@
-/* test_likelihood.c - continuations of one prompt by likelihood (model/likelihood.h): each scores as it does in
- * a sample of its own, whatever was scored before it, in every state of attention. */
+/* test_likelihood.c - continuations of one prompt by likelihood (model/likelihood.h): each scores
+ * as it does in a sample of its own, whatever was scored before it, in every state of attention. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

@@ -230,8 +230,8 @@ static bool proc_says(pid_t pid, const char *name, const char *text)
     return false;
 }
 
-/* The program, under its own name and number, has the environment that makes it wait shortly, except
- * where somebody has said how it is to wait, and without OpenBLAS's threads. */
+/* The program, under its own name and number, has the environment that makes it wait shortly,
+ * except where somebody has said how it is to wait, and without OpenBLAS's threads. */
 static void test_waits_shortly(void **state)
 {
 #ifdef __clang__

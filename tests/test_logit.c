@@ -1,5 +1,6 @@
-/* test_logit.c - rank.strategy "logit": what a set of pairs loses against its definition in plain loops,
- * elimination and swaps against all sets, how a budget is divided against all ways, and the file. */
+/* test_logit.c - rank.strategy "logit": what a set of pairs loses against its definition in plain
+ * loops, elimination and swaps against all sets, how a budget is divided against all
+ * ways, and the file. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -168,8 +169,8 @@ static double head_loses(double f[H][M][M], int g, unsigned out, bool rotates)
 /* ---- tests ---- */
 
 /* Each set costs what the definition says, which is at most a thousandth more than the least of all
- * elimination orders' swaps: here, where swaps find them, of all sets of that size. fp32 in queries and keys
- * leaves 1e-5. */
+ * elimination orders' swaps: here, where swaps find them, of all sets of that size. fp32 in queries
+ * and keys leaves 1e-5. */
 static void check_choice(bool rotates)
 {
     struct sample *s = malloc(SAMPLES * sizeof *s);
@@ -217,7 +218,8 @@ static void test_choice_rotated(void **state)
     check_choice(true);
 }
 
-/* Values that are not finite are an error, and so is no sample; keys that are all alike lose nothing. */
+/* Values that are not finite are an error, and so is no sample; keys that are all
+ * alike lose nothing. */
 static void test_faults(void **state)
 {
     struct sample *s = malloc(sizeof *s);

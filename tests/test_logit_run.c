@@ -1,5 +1,6 @@
-/* test_logit_run.c - runs with rank.strategy "logit", each head's own pairs or one key of them all: the same bits
- * in two runs and after a kill, what the cache holds, and a choice that is read back. */
+/* test_logit_run.c - runs with rank.strategy "logit", each head's own pairs or one key of them all:
+ * the same bits in two runs and after a kill, what the cache holds, and a choice
+ * that is read back. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -51,7 +52,8 @@ static void stop_at(void *const *state, const char *budget, const char *file, co
     assert_int_equal(finish(pid), 128 + SIGKILL);
 }
 
-/* Killed once the pairs are chosen, and in stage 2; the cache has as many values with either budget. */
+/* Killed once the pairs are chosen, and in stage 2; the cache has as many values
+ * with either budget. */
 static void check_run(void **state, const char *budget, int rope)
 {
     char command[500], file[200];

@@ -1,6 +1,7 @@
 /* test_metric.c - the metrics of data/metric against lmms-eval's functions: answers and scores of
- * tests/data/metric (see its make_golden.py), examples by hand, and bytes at random. All doubles must
- * be equal: each is a quotient or a sum that Python rounds in the same places. MHA2MLA_METRIC_CASES=FILE: also those of a file of the same form. */
+ * tests/data/metric (see its make_golden.py), examples by hand, and bytes at random. All doubles
+ * must be equal: each is a quotient or a sum that Python rounds in the same places.
+ * MHA2MLA_METRIC_CASES=FILE: also those of a file of the same form. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -542,7 +543,8 @@ static void test_refused(void **state)
                   "metric \"exact\": reference 2 is missing");
 }
 
-/* Bytes at random, many of them of the kind that rules look for, in memory of exactly their size. */
+/* Bytes at random, many of them of the kind that rules look for, in memory of
+ * exactly their size. */
 static struct text random_text(struct rng *r)
 {
     static const char *const often[] = {

@@ -1,5 +1,6 @@
-/* test_narrow_bf16.c - products of few rows in bf16, as in decoding: against sums in double of rounded
- * inputs, and each row's bits those that it gets alone, whatever the other rows and the threads. */
+/* test_narrow_bf16.c - products of few rows in bf16, as in decoding: against sums in double of
+ * rounded inputs, and each row's bits those that it gets alone, whatever the other
+ * rows and the threads. */
 #include "autograd/gemm.h"
 #include "autograd/narrow.h"
 #include "tests/backend.h"

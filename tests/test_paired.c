@@ -141,8 +141,8 @@ static bool mean_of_rows(void *arg, const size_t *row, const int64_t *copy, size
 }
 
 /* Of a mean, the draws must give what the formula gives, within what 10,000 draws leave open: the
- * error of a standard deviation is 1 / sqrt(2 * 10,000) = 0.7 % of it, the formulas' n and n - 1 are
- * 0.3 % apart with 200 samples, and so are clusters of 4 (1 %). */
+ * error of a standard deviation is 1 / sqrt(2 * 10,000) = 0.7 % of it, the formulas' n and n - 1
+ * are 0.3 % apart with 200 samples, and so are clusters of 4 (1 %). */
 static void test_bootstrap(void **state)
 {
     static double x[200];
@@ -229,8 +229,8 @@ static void test_values(void **state)
     assert_true(isnan(se));
 }
 
-/* F1 of 400 answers: the error by draws is that of repeated sampling from the same shares, and where
- * both models answer alike no difference is shown. */
+/* F1 of 400 answers: the error by draws is that of repeated sampling from the same shares, and
+ * where both models answer alike no difference is shown. */
 static void test_drawn(void **state)
 {
     static struct metric_item a[400], b[400];

@@ -4,8 +4,8 @@
  * tests/data/peer/make_golden.py ran that code, wrote the values, and says what each of them is.
  *
  * Tolerances are 5e-6 of the largest logit and 1e-5 of a gradient's largest value: each side sums
- * fp32 in its own order. Gradients below a thousandth of the largest of all are compared relative to
- * that thousandth: they are sums that cancel. */
+ * fp32 in its own order. Gradients below a thousandth of the largest of all are compared relative
+ * to that thousandth: they are sums that cancel. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

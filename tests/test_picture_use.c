@@ -1,5 +1,5 @@
-/* test_picture_use.c - what of a run's pictures is computed: those of the samples that its steps draw,
- * and no others; and nothing that the run makes depends on that. */
+/* test_picture_use.c - what of a run's pictures is computed: those of the samples that its steps
+ * draw, and no others; and nothing that the run makes depends on that. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -65,8 +65,8 @@ static int held(void *const *state, const char *cache)
     return n;
 }
 
-/* A picture of two sets counts twice in the dry run: the second set is the first 7 of data.train, of
- * which 5 are scored. */
+/* A picture of two sets counts twice in the dry run: the second set is the first 7 of data.train,
+ * of which 5 are scored. */
 static void test_only_used(void **state)
 {
     int used, all, more;

@@ -1,5 +1,5 @@
-/* test_plot.c - the recovery curve's data and script, a PNG if gnuplot is installed, a note if it is
- * not or fails, and an error if its picture is incomplete. */
+/* test_plot.c - the recovery curve's data and script, a PNG if gnuplot is installed, a note if it
+ * is not or fails, and an error if its picture is incomplete. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

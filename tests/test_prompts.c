@@ -1,6 +1,6 @@
-/* test_prompts.c - what several samples begin with is computed once (train/score/prompts.h): which part
- * that is, that the copies of a cache are the cache to the bit, and that scores and answers are those of
- * samples scored one by one, in every state of attention and for every family. */
+/* test_prompts.c - what several samples begin with is computed once (train/score/prompts.h): which
+ * part that is, that the copies of a cache are the cache to the bit, and that scores and answers
+ * are those of samples scored one by one, in every state of attention and for every family. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -309,8 +309,9 @@ static bool next_likelihoods(const char **at, double logp[OPTIONS])
     return true;
 }
 
-/* They are the same but for rounding: how a product is rounded depends on its number of rows. 1e-4: an
- * option has up to 8 tokens here, and what rounding adds to a sum in fp32 is about 1e-6 a token. */
+/* They are the same but for rounding: how a product is rounded depends on its number of rows. 1e-4:
+ * an option has up to 8 tokens here, and what rounding adds to a sum in fp32 is
+ * about 1e-6 a token. */
 static void check_likelihoods(void *const *state, const char *name)
 {
     char path[300];

@@ -1,5 +1,5 @@
-/* test_ranks.c - layers with latents of different width (svd.ranks): how they are divided, and a run
- * with them. */
+/* test_ranks.c - layers with latents of different width (svd.ranks): how they are divided, and a
+ * run with them. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -136,8 +136,8 @@ static void stop_in_stage2(void *const *state, const char *ranks)
     assert_int_equal(finish(pid), 128 + SIGKILL);
 }
 
-/* Models with latents of their own per layer, of the same cache in all, are made, trained, scored and
- * reported; a run that is killed while it trains one ends with the same bits. */
+/* Models with latents of their own per layer, of the same cache in all, are made, trained, scored
+ * and reported; a run that is killed while it trains one ends with the same bits. */
 static void test_run(void **state)
 {
     static const char *const kinds[] = {"energy", "sensitivity"};
@@ -159,8 +159,8 @@ static void test_run(void **state)
     }
 }
 
-/* With factors made for each width: all points' widths are found, then factors made for them; a point that is
- * made alone has the same bits. */
+/* With factors made for each width: all points' widths are found, then factors made for them; a
+ * point that is made alone has the same bits. */
 static void test_blocks(void **state)
 {
     static const char more[] = "--set svd.statistics=blocks --set sweep.low_rank=[6,4] "

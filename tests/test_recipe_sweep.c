@@ -1,6 +1,6 @@
-/* test_recipe_sweep.c - sweep.recipe: what its settings may be, what recipes share, the points' names, and
- * whole runs of three recipes: the same bits as each of them alone, points one by one, killed and
- * resumed. */
+/* test_recipe_sweep.c - sweep.recipe: what its settings may be, what recipes share, the points'
+ * names, and whole runs of three recipes: the same bits as each of them alone, points one by one,
+ * killed and resumed. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -378,8 +378,8 @@ static void test_splits(void **state)
     must_run(state, "sha256sum -c $T/sums && test -s $T/run/refit-cache0.4/svd/model/config.json");
 }
 
-/* One stage: what a stage 1 at the rate 0 leaves is converted like the model of a run without that step.
- * Whole models: of changed tensors, the one has those too that might have been trained. */
+/* One stage: what a stage 1 at the rate 0 leaves is converted like the model of a run without that
+ * step. Whole models: of changed tensors, the one has those too that might have been trained. */
 static void test_one_stage(void **state)
 {
 #define ONE_STAGE                                                                                  \

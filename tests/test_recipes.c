@@ -1,5 +1,6 @@
-/* test_recipes.c - the configs of the published recipe, and of its ablations: each is run dry on a made-up checkpoint that has
- * the shapes of its model, in two layers. Matrices are holes in a file that takes little room. */
+/* test_recipes.c - the configs of the published recipe, and of its ablations: each is run dry on a
+ * made-up checkpoint that has the shapes of its model, in two layers. Matrices are holes in a file
+ * that takes little room. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -35,7 +36,8 @@ enum { LAYERS = 2, POINTS = 3, ADDED = 8 };
 /* clang-format on */
 #define CLIP_SIZES "\"size\":{\"shortest_edge\":336},\"crop_size\":{\"height\":336,\"width\":336}"
 
-/* The tokens that end answers, and of pictures, with the models' ids; the vocabulary is filled up. */
+/* The tokens that end answers, and of pictures, with the models' ids; the
+ * vocabulary is filled up. */
 struct added {
     int id;
     const char *text;
@@ -358,8 +360,8 @@ static void check_ablation(const struct recipe *q, const char *out)
     must_have(out, "A dry run: nothing was computed", "");
 }
 
-/* The paper's ablations: every recipe at the three sizes, each with the published rate, and with split
- * latents as large a cache; what shares a stage 1 has none of its own. */
+/* The paper's ablations: every recipe at the three sizes, each with the published rate, and with
+ * split latents as large a cache; what shares a stage 1 has none of its own. */
 static void check_paper(const struct recipe *q, const char *out)
 {
     static const struct {

@@ -130,8 +130,8 @@ static void test_weight(void **state)
     assert_true(refit_weight(zero, zero, 3) == 0);
 }
 
-/* X within 1e-5 of the largest: moments are fp32 products in blocks (1e-6), and the condition number
- * of S_aa + lambda I is at most about 100. What is left is measured to the same. */
+/* X within 1e-5 of the largest: moments are fp32 products in blocks (1e-6), and the condition
+ * number of S_aa + lambda I is at most about 100. What is left is measured to the same. */
 static void test_solution(void **state)
 {
     float *rows = random_rows(1), *o[2], *zero = calloc(D * N, sizeof *zero);
@@ -258,8 +258,8 @@ static void refit(struct pair *p)
     assert_true(p->m.cfg.mha2mla.refit);
 }
 
-/* A model that has lost nothing loses nothing: what is fitted is the rounding of two ways to the same
- * sums, 1e-7 of the stream, through a ridge of 1 %. */
+/* A model that has lost nothing loses nothing: what is fitted is the rounding of two ways to the
+ * same sums, 1e-7 of the stream, through a ridge of 1 %. */
 static void test_exact(void **state)
 {
     struct pair p;
@@ -281,8 +281,8 @@ static void test_exact(void **state)
     close_pair(&p);
 }
 
-/* With one pair of eight rotated the logits come closer: random weights make attention nearly uniform, so the
- * difference is small, and what of it is linear in the heads' outputs is mended. */
+/* With one pair of eight rotated the logits come closer: random weights make attention nearly
+ * uniform, so the difference is small, and what of it is linear in the heads' outputs is mended. */
 static void test_closer(void **state)
 {
     struct pair p;

@@ -275,8 +275,8 @@ static void put_answers(const struct run *r, const char *dir, const char *right)
     free(file);
 }
 
-/* Four recipes: the first has two sizes of the cache, the second other points of the same sizes, the
- * others a third size, and no scores of stage 2. */
+/* Four recipes: the first has two sizes of the cache, the second other points of the same sizes,
+ * the others a third size, and no scores of stage 2. */
 static void put_recipes(struct run *r)
 {
     put_model(r, "plain-rope8-rank2", 4);

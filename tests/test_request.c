@@ -1,5 +1,6 @@
-/* test_request.c - the body of a chat completion field by field: what is taken, what is ignored, what is
- * refused and by which name; and streams of events. What needs a socket is test_serve.c's. */
+/* test_request.c - the body of a chat completion field by field: what is taken, what is ignored,
+ * what is refused and by which name; and streams of events. What needs a socket
+ * is test_serve.c's. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>

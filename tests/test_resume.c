@@ -90,8 +90,8 @@ static void test_changed_rank_file(void **state)
     must_fail(state, FROM_FILE "--resume", "rank.file has changed since this run began");
 }
 
-/* A few values changed far behind the beginning of a tensor; the same bytes written again; and files
- * that are not used any more. */
+/* A few values changed far behind the beginning of a tensor; the same bytes written again; and
+ * files that are not used any more. */
 static void test_changed_weights(void **state)
 {
     static const char hurt[] =

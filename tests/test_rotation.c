@@ -1,5 +1,5 @@
-/* test_rotation.c - the constant rotation of what loses RoPE: the least squares against a direct form, what
- * is done to the weights, and a run that measures it. */
+/* test_rotation.c - the constant rotation of what loses RoPE: the least squares against a direct
+ * form, what is done to the weights, and a run that measures it. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -166,8 +166,8 @@ static void test_least_squares(void **state)
 
 /* ---- weights ---- */
 
-/* q (x + i y), in rows and biases; then attention over the cache, and the model saved and opened again, give
- * what the plain form gives. */
+/* q (x + i y), in rows and biases; then attention over the cache, and the model saved and opened
+ * again, give what the plain form gives. */
 static void test_fold(void **state)
 {
     for (int v = 0; v < VARIANTS; v++) {
@@ -267,8 +267,8 @@ static bool same(const struct param *a, const struct param *b)
     return memcmp(a->t.data, b->t.data, (size_t)tensor_count(&a->t) * sizeof(float)) == 0;
 }
 
-/* With all dims rotated nothing is left to turn, to the bit; with fewer, unrotated queries alone are
- * another's, the same ones each time. */
+/* With all dims rotated nothing is left to turn, to the bit; with fewer, unrotated queries alone
+ * are another's, the same ones each time. */
 static void check_run(void **state, const char *basis, int64_t all)
 {
     struct model m[2], again[2];

@@ -1,5 +1,5 @@
-/* test_row_form.c - packed rows: sizes, codes by hand, errors within half a step, rows that no form can
- * hold, short blocks, and parts of rows; the Walsh-Hadamard transform of latents. */
+/* test_row_form.c - packed rows: sizes, codes by hand, errors within half a step, rows that no form
+ * can hold, short blocks, and parts of rows; the Walsh-Hadamard transform of latents. */
 #include "tests/ops_bench.h"
 
 #include "autograd/row_form.h"
@@ -16,7 +16,8 @@ static const struct row_form *form(const char *name)
     return f;
 }
 
-/* Bytes of a block, and of a token per kv head with 32 rotated dims, the latents in another form. */
+/* Bytes of a block, and of a token per kv head with 32 rotated dims, the
+ * latents in another form. */
 static void test_sizes(void **state)
 {
     static const struct {
@@ -54,9 +55,9 @@ static void test_sizes(void **state)
     assert_null(row_form_find("q88", 3));
 }
 
-/* The affine codes that optimum-quanto and HQQ (before its rounds) give -1, -.5, 0, .25, .5, .75, 1, 2:
- * 0 2 5 6 8 9 10 15 with 4 bits, 0 0 1 1 2 2 2 3 with 2. Times 5, so that s is 1 in q4, and no rounding
- * to fp16 is in the way. */
+/* The affine codes that optimum-quanto and HQQ (before its rounds) give -1, -.5, 0, .25, .5, .75,
+ * 1, 2: 0 2 5 6 8 9 10 15 with 4 bits, 0 0 1 1 2 2 2 3 with 2. Times 5, so that s is 1 in q4, and
+ * no rounding to fp16 is in the way. */
 static void test_codes(void **state)
 {
     static const float group[] = {-1, -.5f, 0, .25f, .5f, .75f, 1, 2};
@@ -86,8 +87,9 @@ static void test_codes(void **state)
     assert_int_equal((int8_t)row[33], -127);
 }
 
-/* 64 values of linspace(-1, 2)^3, with figures of optimum-quanto 0.2.7 and hqq 0.2.8: the zero point
- * -m / s, and the mean |error|. 1e-3 of them: s 0.6 is 0.60009765625 in fp16, and m is rounded too. */
+/* 64 values of linspace(-1, 2)^3, with figures of optimum-quanto 0.2.7 and hqq 0.2.8: the zero
+ * point -m / s, and the mean |error|. 1e-3 of them: s 0.6 is 0.60009765625 in fp16,
+ * and m is rounded too. */
 static void test_cubes(void **state)
 {
     static const struct {
@@ -118,9 +120,9 @@ static void test_cubes(void **state)
     }
 }
 
-/* The step of a block: half of it is the largest error, but for the rounding of s and m to fp16, 2^-11
- * of what they make: q s, at most the block's range (q8: its largest value), and m; or, below 2^-14, 2^-25
- * of each of up to 127 steps. */
+/* The step of a block: half of it is the largest error, but for the rounding of s and m to fp16,
+ * 2^-11 of what they make: q s, at most the block's range (q8: its largest value), and m; or, below
+ * 2^-14, 2^-25 of each of up to 127 steps. */
 static double step_of(const struct row_form *f, const float *x, int64_t n, double *rounding)
 {
     double low = (double)x[0], high = (double)x[0], most;
@@ -183,8 +185,8 @@ static void test_round_trip(void **state)
         }
 }
 
-/* What is constant is held as it is, apart from fp16; zeros and what fp16 cannot tell from them stay
- * finite. */
+/* What is constant is held as it is, apart from fp16; zeros and what fp16 cannot tell from them
+ * stay finite. */
 static void test_odd_rows(void **state)
 {
     static const float values[] = {0, -0.0f, 1.5f, -3, 65504, -65504, 1e-45f, 1e-39f};
@@ -226,7 +228,8 @@ static void test_bad_rows(void **state)
         }
 }
 
-/* A short block is what it would be, filled up with its last value; and the next row is not touched. */
+/* A short block is what it would be, filled up with its last value; and the next
+ * row is not touched. */
 static void test_short_block(void **state)
 {
     uint8_t is[MOST_BYTES], whole[MOST_BYTES];
@@ -244,9 +247,9 @@ static void test_short_block(void **state)
 
 /* ---- sequences ---- */
 
-/* KIVI's forms: keys by channel over runs of 32 tokens, packed when the token after a run comes; values by
- * token over 32 channels, packed 32 tokens later; what waits is in bf16. Against that, written down
- * plainly, for every length, any part, and several sequences. */
+/* KIVI's forms: keys by channel over runs of 32 tokens, packed when the token after a run comes;
+ * values by token over 32 channels, packed 32 tokens later; what waits is in bf16. Against that,
+ * written down plainly, for every length, any part, and several sequences. */
 enum { WIDTH = 40, LONGEST = 100, SEQS = 3 };
 
 static void expect_kivi(const struct row_form *f, const float *x, int64_t n, double *want,
@@ -333,7 +336,8 @@ static void test_kivi(void **state)
 
 /* ---- the transform ---- */
 
-/* y = H D x, from the definition: entry (i, j) of H_n is -1 to the number of bits that i and j share. */
+/* y = H D x, from the definition: entry (i, j) of H_n is -1 to the number of bits
+ * that i and j share. */
 static double turned(const double *x, const real *by, int64_t width, int64_t n, int64_t at)
 {
     const int64_t k = width / n, b = at / n, i = at % n;

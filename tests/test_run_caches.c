@@ -1,5 +1,5 @@
-/* test_run_caches.c - evaluate.caches and cache.*: what a run leaves of each kind of cache, that none is
- * scored twice, and what is refused. */
+/* test_run_caches.c - evaluate.caches and cache.*: what a run leaves of each kind of cache, that
+ * none is scored twice, and what is refused. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -21,8 +21,9 @@
     "--set 'evaluate.caches=[\"f32\",\"bf16\",\"q8+q4\",\"q8+q4+rotate\"]' --set "                 \
     "data.eval[1].limit=3 "
 
-/* The bytes of a token: two layers, two heads of 16 dims. FULL: 32 keys and 32 values; MLA: 2 rotated
- * heads of 4, and a latent of 8. Blocks are filled up: q8 has 34 bytes for 32 values, q4 36 for 64. */
+/* The bytes of a token: two layers, two heads of 16 dims. FULL: 32 keys and 32 values; MLA: 2
+ * rotated heads of 4, and a latent of 8. Blocks are filled up: q8 has 34 bytes for 32
+ * values, q4 36 for 64. */
 static void test_scored_with_each(void **state)
 {
     static const struct {
@@ -136,8 +137,8 @@ static void test_choices(void **state)
               "evaluate.caches[0]: \"q8+exact\" measures nothing: with evaluate.score \"options\"");
 }
 
-/* Training reads what the cache will hold: other models, not of the other steps; the dry run and the
- * report say so; interrupted and gone on with, the same model. */
+/* Training reads what the cache will hold: other models, not of the other steps; the dry run and
+ * the report say so; interrupted and gone on with, the same model. */
 static void test_trained(void **state)
 {
 #define PACKED RUN "--set stage2.cache=q8+q2+rotate --set data.eval[1].limit=3 "
@@ -175,8 +176,8 @@ static void test_trained_said(void **state)
                         "grep -q '^not used: .*stage2.*, for run.steps lacks' $T/dry");
 }
 
-/* A kind that is trained for and in no score is said, in the dry run and the log; one that is in a score,
- * once what rotates nothing is left out, is not. */
+/* A kind that is trained for and in no score is said, in the dry run and the log; one that is in a
+ * score, once what rotates nothing is left out, is not. */
 static void test_trained_unscored(void **state)
 {
 #define UNSCORED "stage2: no score is over such a cache: neither cache.\\* nor evaluate.caches is "
@@ -225,8 +226,8 @@ static void enlarge(void *const *state, const char *tensor, float times)
     free(text);
 }
 
-/* A row that its kind cannot hold is named, by layer, value and limit. A loss that is no number is blamed on
- * no kind, and its NaN has no sign. */
+/* A row that its kind cannot hold is named, by layer, value and limit. A loss that is no number is
+ * blamed on no kind, and its NaN has no sign. */
 static void test_trained_too_large(void **state)
 {
 #define LARGE                                                                                      \

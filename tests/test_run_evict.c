@@ -1,5 +1,5 @@
-/* test_run_evict.c - rules of eviction among evaluate.caches: the base model is scored with each, and what
- * is refused. */
+/* test_run_evict.c - rules of eviction among evaluate.caches: the base model is scored with each,
+ * and what is refused. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -19,8 +19,8 @@
 #define RUN "$B/mha2mla-train --config $C --set sweep.low_rank=[4] "
 #define RULES "--set 'evaluate.caches=[\"h2o:0.5\",\"tova:0.25\",\"tova:1\"]' "
 
-/* Two layers, two heads of 16 dims, 32 keys and values each: 512 bytes a token, of which the share is
- * left, rounded up to whole tokens of each sequence; tova:1 keeps all, and answers the same. */
+/* Two layers, two heads of 16 dims, 32 keys and values each: 512 bytes a token, of which the share
+ * is left, rounded up to whole tokens of each sequence; tova:1 keeps all, and answers the same. */
 static void test_scored(void **state)
 {
     static const struct {

@@ -296,8 +296,8 @@ static void test_choice(void **state)
                         "--set run.dir=$T/other --dry-run");
 }
 
-/* A limit that leaves a question of MMBench some of its rows is refused; what a file has is said, also
- * where a limit cuts nothing usable. */
+/* A limit that leaves a question of MMBench some of its rows is refused; what a file has is said,
+ * also where a limit cuts nothing usable. */
 static void test_turns(void **state)
 {
     must_fail(state, DRY("bench.jsonl", ",\"limit\":9"),
@@ -331,8 +331,8 @@ static void test_turns(void **state)
     }
 }
 
-/* Letters of one token are scored before a packed prompt is read, so exact prompts would measure nothing;
- * those of two, as of the test's own tokenizer, and texts would. */
+/* Letters of one token are scored before a packed prompt is read, so exact prompts would measure
+ * nothing; those of two, as of the test's own tokenizer, and texts would. */
 static void test_letters(void **state)
 {
 #define OPTIONS "--set evaluate.score=options --set "

@@ -1,5 +1,5 @@
-/* test_serve.c - mha2mla-serve over a socket: what it answers, how several answers are made together,
- * and how it ends. What it refuses is test_serve_guard.c's. */
+/* test_serve.c - mha2mla-serve over a socket: what it answers, how several answers are made
+ * together, and how it ends. What it refuses is test_serve_guard.c's. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -127,7 +127,8 @@ static void check_as_chat(void *const *state, const struct server *s)
     free(url);
 }
 
-/* Packed caches: answers and bytes are mha2mla-chat's with the same one, which is said everywhere. */
+/* Packed caches: answers and bytes are mha2mla-chat's with the same one, which
+ * is said everywhere. */
 static void check_cache(void *const *state, const char *kind)
 {
     char options[100], says[200], *url, *body, *reply, *said;
@@ -264,8 +265,8 @@ static void test_caches(void **state)
         check_cache(state, kinds[i]);
 }
 
-/* A second turn is the first one's prompt, its answer and a question: whole parts of it are kept, and
- * change nothing. */
+/* A second turn is the first one's prompt, its answer and a question: whole parts of it are kept,
+ * and change nothing. */
 static void check_turns(void *const *state, const char *options)
 {
     struct server s = serve(state, options);
@@ -330,7 +331,8 @@ static char *error_of(const struct server *s, int n)
     return said;
 }
 
-/* A prompt may have all positions but the one of the answer's first token, and is counted as such. */
+/* A prompt may have all positions but the one of the answer's first token, and
+ * is counted as such. */
 static void test_last_position(void **state)
 {
     enum { MANY = 3000 };

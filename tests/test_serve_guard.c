@@ -1,5 +1,5 @@
-/* test_serve_guard.c - what mha2mla-serve refuses, a test for each line of docs/serve.md's security:
- * over a socket. The parser's own cases are test_request.c's. */
+/* test_serve_guard.c - what mha2mla-serve refuses, a test for each line of docs/serve.md's
+ * security: over a socket. The parser's own cases are test_request.c's. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>

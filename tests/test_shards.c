@@ -54,8 +54,8 @@ static void set_gradients(struct values *v, uint64_t seed)
             v->g[i][k] = (float)rng_normal(&r);
 }
 
-/* Each value has one owner, owners are in the order of ranks, and their parts are of whole blocks, of
- * which all have as many but for one: of each parameter, and of all together. */
+/* Each value has one owner, owners are in the order of ranks, and their parts are of whole blocks,
+ * of which all have as many but for one: of each parameter, and of all together. */
 static void test_owners(void **state)
 {
     struct values *v = make_values(1);

@@ -1,5 +1,5 @@
-/* test_share.c - points of a sweep that run beside each other in one directory: the same bits as one
- * after the other, what they write, what they refuse, and what is gathered afterwards. */
+/* test_share.c - points of a sweep that run beside each other in one directory: the same bits as
+ * one after the other, what they write, what they refuse, and what is gathered afterwards. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>

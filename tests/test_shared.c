@@ -1,7 +1,7 @@
-/* test_shared.c - heads and layers that keep different numbers of pairs, as one key for all heads: with all
- * pairs kept the model is the original, with some the one that rotates these; then factors of full rank,
- * the absorbed cache, and the model saved and opened again. LLaVA and text models, MHA and GQA, with and
- * without biases.
+/* test_shared.c - heads and layers that keep different numbers of pairs, as one key for all heads:
+ * with all pairs kept the model is the original, with some the one that rotates these; then factors
+ * of full rank, the absorbed cache, and the model saved and opened again. LLaVA and text models,
+ * MHA and GQA, with and without biases.
  *
  * 1e-5 relative throughout, as in test_conversion.c: rows are copied, sums have another order. */
 #include <stdarg.h>

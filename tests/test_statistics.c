@@ -1,6 +1,6 @@
 /* test_statistics.c - what attention makes of keys and values, as factors are made from it: the
- * statistics against a slow form in double, token by token, and the same bits, of the factors too, for
- * any number of threads. MHA and GQA, text and mixed samples, several to a batch. */
+ * statistics against a slow form in double, token by token, and the same bits, of the factors too,
+ * for any number of threads. MHA and GQA, text and mixed samples, several to a batch. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -20,7 +20,8 @@ static const char *const mixed[] = {"tttitt|TTT", "ttt|TTTT", "itti|TT", "t|Ti"}
 static const char *const text_only[] = {"tttttttt|TTT", "t|T", "tttt|TTTTTTTTTT", "tt|TT"};
 
 /* 4 kv heads have more rows than inputs (48 to 32), 2 and 1 fewer. own: attention is the partial
- * model's, of two parts, and not the original's. narrow: the width of the inputs of blocks, 0 for all. */
+ * model's, of two parts, and not the original's. narrow: the width of the inputs of
+ * blocks, 0 for all. */
 static const struct variant {
     int kv_heads, sets;
     bool text, own;
@@ -284,8 +285,8 @@ static void slow_blocks(const struct seen *s, const double *u, int set, int64_t 
         }
 }
 
-/* The blocks have 1e-5 of the total and of its mean diagonal besides, the total the latter. S_k is a
- * difference: its size is the total's. */
+/* The blocks have 1e-5 of the total and of its mean diagonal besides, the total the latter. S_k is
+ * a difference: its size is the total's. */
 static void check_blocks(const struct seen *s, const double *u, int set)
 {
     const int64_t n = s->s.width, G = s->s.G;
@@ -382,7 +383,8 @@ static void test_block_weights(void **state)
                 double c[64] = {0}, top = 0;
                 slow_weight(s, set, b < G, b % G, c);
                 assert_int_equal(all.block[b].row0, b < G ? b * s->s.dc : keys + (b - G) * s->s.dh);
-                /* 1e-4 of the largest: (S_k)_vv has the ridge, 1e-5 of what is a few times as large */
+                /* 1e-4 of the largest: (S_k)_vv has the ridge, 1e-5 of what is a
+                 * few times as large */
                 for (int64_t j = 0; j < 64; j++)
                     top = fmax(top, fabs(c[j]));
                 for (int64_t j = 0; j < all.block[b].rows * all.block[b].rows; j++)
@@ -402,8 +404,8 @@ static void test_block_weights(void **state)
 
 /* ---- memory ---- */
 
-/* LLaVA-1.5-7B's 32 kv heads: over 16 GiB at 4096 inputs, and 2 GiB at the 1375 that these have room for, or
- * at least the latents'. Llama-3-8B's 8 are below 1 GiB as they are. */
+/* LLaVA-1.5-7B's 32 kv heads: over 16 GiB at 4096 inputs, and 2 GiB at the 1375 that these have
+ * room for, or at least the latents'. Llama-3-8B's 8 are below 1 GiB as they are. */
 static void test_room(void **state)
 {
     const double room = 2147483648.0;

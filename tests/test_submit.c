@@ -267,7 +267,8 @@ static void test_submitted(void **state)
     must_say(state, "101, 9:59");
     must_say(state, "report               cancelled ");
     must_say(state, "stage2.lr (was 0.002, now 0.001)");
-    /* A reason of any length keeps the columns; what is left is that of this training, this time. */
+    /* A reason of any length keeps the columns; what is left is that of this
+     * training, this time. */
     must_run(state,
              "printf '101|N/A|PENDING|9:59|PartitionTimeLimit\n' > $T/queue; " ODD "--status");
     must_say(state, "shared               pending (partitiontimelimit) -  ");
@@ -306,9 +307,9 @@ static void test_submitted(void **state)
     must_say(state, "/a b/it's, and now it is ");
 }
 
-/* Three at the same time: one has them, and the others say so. From within an allocation the jobs get
- * nothing of it; a job's process is nobody who submits. And a run by hand leaves the directory to
- * the jobs that wait for it. */
+/* Three at the same time: one has them, and the others say so. From within an allocation the jobs
+ * get nothing of it; a job's process is nobody who submits. And a run by hand leaves the directory
+ * to the jobs that wait for it. */
 static void test_others(void **state)
 {
     must_run(state, "sed -i '2i sleep 0.3' $T/bin/sbatch && echo 'env > $T/env; "

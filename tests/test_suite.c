@@ -1,5 +1,5 @@
-/* test_suite.c - tests/run.sh counts what passes, fails, crashes and is skipped, of several programs at
- * a time. The programs are small scripts. */
+/* test_suite.c - tests/run.sh counts what passes, fails, crashes and is skipped, of several
+ * programs at a time. The programs are small scripts. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>

@@ -182,8 +182,8 @@ static void test_micro_batches(void **state)
 #define LAYERS                                                                                     \
     STEPS "--set stage1.loss=layers --set stage2.loss=layers --set stage2.distill_weight=0.25 "
 
-/* Towards the teacher's hidden states: the terms, and the bits of a run that was cut; a batch may be
- * cut too. What is the original's own is at no distance. */
+/* Towards the teacher's hidden states: the terms, and the bits of a run that was cut; a batch may
+ * be cut too. What is the original's own is at no distance. */
 static void test_layers(void **state)
 {
     struct steps whole, cut;
@@ -205,8 +205,8 @@ static void test_layers(void **state)
     assert_true(read_hidden(state, "same", "stage1", true).distill[0] < 1e-9);
 }
 
-/* A model of one layer has no states to learn from, and with the whole weight the last layer would learn
- * nothing; the stage is named, that of a recipe too, ahead of the run and in the dry run. */
+/* A model of one layer has no states to learn from, and with the whole weight the last layer would
+ * learn nothing; the stage is named, that of a recipe too, ahead of the run and in the dry run. */
 static void test_layers_refused(void **state)
 {
     static const struct {
@@ -255,8 +255,9 @@ static void test_bf16(void **state)
 
 #define STORED DISTILL "--set stage1.teacher=stored --set stage2.teacher=stored "
 
-/* What was stored is what is said on the fly, but for the order of sums in a batch; it serves the next point, a
- * training that is resumed, and another run; what is damaged is found, and made again. */
+/* What was stored is what is said on the fly, but for the order of sums in a batch; it serves the
+ * next point, a training that is resumed, and another run; what is damaged is
+ * found, and made again. */
 static void test_stored(void **state)
 {
     struct steps fly, stored;
@@ -289,7 +290,8 @@ static void test_stored(void **state)
     must_run(state, FINGERPRINT("$T/once") " | diff $T/sums -");
 }
 
-/* The fill stops at a signal, and goes on: with the same bits. Another teacher has another store. */
+/* The fill stops at a signal, and goes on: with the same bits. Another teacher
+ * has another store. */
 static void test_stored_apart(void **state)
 {
     must_run(state, TRAIN("run", STORED));

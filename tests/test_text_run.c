@@ -105,8 +105,8 @@ static double number(const cJSON *json, const char *key)
 
 /* ---- the export's answers without a cache ---- */
 
-/* -1: too close to call in bf16, where attention rounds its factors without a cache, but not with one:
- * by half a percent or so of what logits vary. */
+/* -1: too close to call in bf16, where attention rounds its factors without a cache, but not with
+ * one: by half a percent or so of what logits vary. */
 static int32_t next_token(struct model *m, struct tape *t, const int32_t *ids, int64_t n)
 {
     const bool bf16 = strcmp(backend_compute(), "bf16") == 0;
@@ -305,8 +305,8 @@ static void test_plain_texts(void **state)
     cJSON_Delete(svd);
 }
 
-/* Relative difference of the loss of stage 2's first step on all texts, with that setting, from what the
- * scores over a cache in q2 say of the same model. */
+/* Relative difference of the loss of stage 2's first step on all texts, with that setting, from
+ * what the scores over a cache in q2 say of the same model. */
 static double off_cached(void *const *state, const char *set)
 {
     char command[500];
@@ -324,9 +324,9 @@ static double off_cached(void *const *state, const char *set)
         1);
 }
 
-/* Training on a packed cache begins with the loss that scoring over it has, where what is not packed is
- * further off. 1e-4 as above; with bf16 products training reads the unpacked values rounded to bf16, and
- * 2 layers of them are off by 4e-4. */
+/* Training on a packed cache begins with the loss that scoring over it has, where what is not
+ * packed is further off. 1e-4 as above; with bf16 products training reads the unpacked values
+ * rounded to bf16, and 2 layers of them are off by 4e-4. */
 static void test_trained_as_cached(void **state)
 {
     const double most = strcmp(backend_compute(), "bf16") == 0 ? 1e-3 : 1e-4;

@@ -1,5 +1,5 @@
-/* test_together.c - answers that are made together do not depend on each other: the bits of a product's
- * row, and of a sequence's logits, are those that it has alone. */
+/* test_together.c - answers that are made together do not depend on each other: the bits of a
+ * product's row, and of a sequence's logits, are those that it has alone. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>

@@ -2,8 +2,8 @@
  * with the modeling file of model/export/ and what makes transformers use it; they open here again
  * and compute the same bits; and a directory that builds on another one has nothing of it.
  *
- * With MHA2MLA_EXPORTS=DIR the exports stay in DIR, each with our logits, greedy tokens and bytes of
- * cache in ours.safetensors, for tests/export/compare.py, which opens them in
+ * With MHA2MLA_EXPORTS=DIR the exports stay in DIR, each with our logits, greedy tokens and bytes
+ * of cache in ours.safetensors, for tests/export/compare.py, which opens them in
  * transformers. */
 #include <stdarg.h>
 #include <stddef.h>
@@ -54,8 +54,9 @@ static const struct kind {
 };
 enum { KINDS = sizeof kinds / sizeof *kinds };
 
-/* What is made of each, with each head's own rotated key, in a cross-head basis, and with one key of which, as
- * of the latents, layers have different widths. Models without pictures have no factors per modality. */
+/* What is made of each, with each head's own rotated key, in a cross-head basis, and with one key
+ * of which, as of the latents, layers have different widths. Models without pictures have no
+ * factors per modality. */
 enum { OWN, CROSS, UNEVEN, KEYS };
 static const char *const key_names[KEYS] = {"", "cross-", "uneven-"};
 static const struct form {

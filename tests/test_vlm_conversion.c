@@ -1,12 +1,13 @@
-/* test_vlm_conversion.c - the families whose pictures differ in size against themselves: with all pairs
- * kept the converted model is the original, with factors at full rank it is that of stage 1, and what is
- * decoded with absorbed attention over the cache is what a whole pass gives. What is between tower
- * and decoder has the same gradients from cached features as with the tower in the graph.
+/* test_vlm_conversion.c - the families whose pictures differ in size against themselves: with all
+ * pairs kept the converted model is the original, with factors at full rank it is that of stage 1,
+ * and what is decoded with absorbed attention over the cache is what a whole pass gives. What is
+ * between tower and decoder has the same gradients from cached features as with the
+ * tower in the graph.
  *
- * 2e-6 relative: rows in another order, or products of three matrices in another, over two layers of
- * fp32. Gradients from stored features 1e-5: products of one picture's rows may round otherwise than
- * those of all pictures, by up to 8e-7, and gradients pass that on through the whole decoder: 2.7e-6
- * were seen. */
+ * 2e-6 relative: rows in another order, or products of three matrices in another, over two layers
+ * of fp32. Gradients from stored features 1e-5: products of one picture's rows may round otherwise
+ * than those of all pictures, by up to 8e-7, and gradients pass that on through the whole decoder:
+ * 2.7e-6 were seen. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

@@ -1,6 +1,6 @@
-/* test_vlm_export.c - what is written of the families whose pictures differ in size: a trained baseline
- * has the original's names; the converted models have the published code's, what that code needs beside
- * them, and give the same bits when opened again.
+/* test_vlm_export.c - what is written of the families whose pictures differ in size: a trained
+ * baseline has the original's names; the converted models have the published code's, what that code
+ * needs beside them, and give the same bits when opened again.
  *
  * With MHA2MLA_EXPORTS=DIR it takes the originals DIR/NAME/original, not tests/data/vlm's, and
  * leaves the exports DIR/NAME/{baseline,stage1,stage2} with our logits in each, for

@@ -1,6 +1,6 @@
-/* test_vlm_run.c - whole runs of the families whose pictures differ in size, on small random models:
- * every step, several pictures in a sample, what the dry run says, an export that opens again, and
- * the same bits where a run was resumed. */
+/* test_vlm_run.c - whole runs of the families whose pictures differ in size, on small random
+ * models: every step, several pictures in a sample, what the dry run says, an export that opens
+ * again, and the same bits where a run was resumed. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

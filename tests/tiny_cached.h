@@ -9,7 +9,8 @@
 static const char *const mixed[] = {"tttitt|TTT", "ttt|TTTT", "itti|TT", "t|Ti"};
 enum { MIXED = 4 };
 
-/* Forms of attention: states, methods, sharing, a cross-head basis, latents that differ by layer. */
+/* Forms of attention: states, methods, sharing, a cross-head basis, latents
+ * that differ by layer. */
 enum { FORMS = 3 + 2 * KV_METHODS + 1 };
 
 static inline void open_form(struct model *m, int i, int64_t r)

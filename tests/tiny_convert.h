@@ -18,8 +18,8 @@ static inline void tiny_partial(struct model *m, int64_t rope_dim)
     must(model_to_partial(m, pairs, rope_dim, &e), &e);
 }
 
-/* FULL -> PARTIAL with one key of all heads' own pairs: all of them, or more in the first layer than in the
- * second, and in some heads than in others. */
+/* FULL -> PARTIAL with one key of all heads' own pairs: all of them, or more in the first layer
+ * than in the second, and in some heads than in others. */
 static inline void tiny_shared(struct model *m, bool all)
 {
     const int64_t G = m->cfg.text.num_key_value_heads, C = G * m->cfg.text.head_dim / 2;
@@ -120,7 +120,8 @@ static inline void tiny_mla(struct model *m, enum kv_method method, bool decoupl
     tiny_mla_of(m, method, decoupled, r, NULL);
 }
 
-/* Moves every weight whose name contains `only` (NULL: every weight) a little, as training would. */
+/* Moves every weight whose name contains `only` (NULL: every weight) a little,
+ * as training would. */
 static inline void tiny_shake(struct model *m, const char *only)
 {
     struct err e = {0};

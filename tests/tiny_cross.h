@@ -1,5 +1,5 @@
-/* tiny_cross.h - random cross-head bases (convert/transform.h) for tiny models. Include cmocka's headers
- * first. */
+/* tiny_cross.h - random cross-head bases (convert/transform.h) for tiny models. Include cmocka's
+ * headers first. */
 #ifndef TESTS_TINY_CROSS_H
 #define TESTS_TINY_CROSS_H
 
@@ -46,8 +46,8 @@ static inline void random_unitary(struct rng *r, int64_t G, double *re, double *
     }
 }
 
-/* All components of the pairs in the bit mask, of G kv heads with P pairs each, in a random basis with
- * random scales. */
+/* All components of the pairs in the bit mask, of G kv heads with P pairs each, in a random basis
+ * with random scales. */
 static inline void random_basis(struct basis *b, int64_t G, int64_t P, unsigned pairs)
 {
     struct rng r;

@@ -1,4 +1,5 @@
-/* tiny_variants.h - the tiny models, and batches for them, that every form of attention is tried on. */
+/* tiny_variants.h - the tiny models, and batches for them, that every form of
+ * attention is tried on. */
 #ifndef TESTS_TINY_VARIANTS_H
 #define TESTS_TINY_VARIANTS_H
 

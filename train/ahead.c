@@ -149,8 +149,8 @@ bool ahead_of_data(struct run *r, const struct hf_config *cfg, struct err *e)
 
 /* ---- samples ---- */
 
-/* The factors of pictures are yet to be made from the activations of some, at a point of the recipe that
- * is taken. */
+/* The factors of pictures are yet to be made from the activations of some, at a point of the recipe
+ * that is taken. */
 static bool needs_pictures(const struct run *r, int64_t recipe, bool *needs, struct err *e)
 {
     bool made, ok = true;

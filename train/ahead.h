@@ -1,5 +1,5 @@
-/* ahead.h - checks before the first step, for the run and the dry run alike: whatever would stop the
- * run later is refused now. */
+/* ahead.h - checks before the first step, for the run and the dry run alike: whatever would stop
+ * the run later is refused now. */
 #ifndef TRAIN_AHEAD_H
 #define TRAIN_AHEAD_H
 

@@ -1,5 +1,5 @@
-/* basis.h - the cross-head basis of a run (rank.basis "cross"): measured once from the base model, into
- * RUN/rank/basis.h5, for all points, which take as many of its components as they rotate. */
+/* basis.h - the cross-head basis of a run (rank.basis "cross"): measured once from the base model,
+ * into RUN/rank/basis.h5, for all points, which take as many of its components as they rotate. */
 #ifndef TRAIN_BASIS_H
 #define TRAIN_BASIS_H
 

@@ -27,8 +27,8 @@ static bool same_kind(const struct cache_kind *a, const struct cache_kind *b)
     return strcmp(cache_kind_text(text[0], a), cache_kind_text(text[1], b)) == 0;
 }
 
-/* With exact prompts, where nothing that is packed is read, as `because` says: the score would be that of
- * reals. */
+/* With exact prompts, where nothing that is packed is read, as `because` says: the score would be
+ * that of reals. */
 static bool check_exact(const struct config *c, const struct cache_kind *own, const char *because,
                         struct err *e)
 {

@@ -1,7 +1,8 @@
-/* caches.h - the kinds of KV cache with which a run's models are scored (model/cache_kind.h). One is a
- * model's own: cache.rope, cache.latent and cache.rotate if it has latents, else reals. The others are
- * those of evaluate.caches, with which base, svd and stage 2 are scored too, each in a directory of its
- * own beside the model's scores; with rules of eviction only base, for they are of the original's cache. */
+/* caches.h - the kinds of KV cache with which a run's models are scored (model/cache_kind.h). One
+ * is a model's own: cache.rope, cache.latent and cache.rotate if it has latents, else reals. The
+ * others are those of evaluate.caches, with which base, svd and stage 2 are scored too, each in a
+ * directory of its own beside the model's scores; with rules of eviction only base, for they are of
+ * the original's cache. */
 #ifndef TRAIN_CACHES_H
 #define TRAIN_CACHES_H
 
@@ -15,8 +16,8 @@ bool caches_check(const struct config *c, struct err *e);
 struct run;
 bool caches_check_sets(const struct run *r, struct err *e);
 
-/* The kind of cache that a training reads its tokens as (stage2.cache), which is checked already; false:
- * none. */
+/* The kind of cache that a training reads its tokens as (stage2.cache), which is checked already;
+ * false: none. */
 bool caches_trained(const struct config_phase *p, struct cache_kind *k);
 
 /* Fails if the run's base model is to be scored as an original, and is none. */
@@ -39,7 +40,8 @@ bool caches_used(const struct config *c);
 /* Bytes of a token with the largest of the kinds that a model is scored with. */
 int64_t caches_most_bytes(const struct config *c, const struct model *m);
 
-/* Where the scores with it are, under those of the model in `of`; and what they are called there. */
+/* Where the scores with it are, under those of the model in `of`; and what
+ * they are called there. */
 enum { CACHES_NAME = CACHE_KIND_TEXT + 8, CACHES_DIR = 160 };
 const char *caches_name(char name[CACHES_NAME], const struct cache_kind *k);
 const char *caches_dir(char dir[CACHES_DIR], const char *of, const struct cache_kind *k);

@@ -176,7 +176,8 @@ const struct config_phase *config_phase(const struct config *c, int i);
 bool config_trains(const struct config *c);  /* some step does */
 bool config_refits(const struct config *c);  /* the same */
 bool config_rotates(const struct config *c); /* a constant rotation is measured */
-/* Samples that each of so many processes has in memory at a time, as the batch is shared out evenly. */
+/* Samples that each of so many processes has in memory at a time, as the batch is
+ * shared out evenly. */
 int64_t config_at_a_time(const struct config_phase *p, int64_t processes);
 
 /* Some training keeps what its teacher says, in data.cache. */

@@ -141,8 +141,8 @@ static bool add_width(struct made_factors *f, const struct run *r, const struct 
     return point_plan(r, m, p, &latent, &w->plan, e);
 }
 
-/* The widths of factors that the points need: each its own, or the largest. Where they are to be divided
- * among layers, these are widened, beside or instead of them. */
+/* The widths of factors that the points need: each its own, or the largest. Where they are to be
+ * divided among layers, these are widened, beside or instead of them. */
 static bool make_widths(struct made_factors *f, const struct run *r, const struct model *m,
                         const struct factors_for *what, struct err *e)
 {

@@ -1,7 +1,8 @@
 /* factors.h - MD-SVD factors, made once for all points of a sweep that keep the same pairs rotated.
- * The components of a smaller latent are the first ones of a larger one, so that the factors are made
- * for the largest latent, and each point uses as many as it has. With svd.statistics "blocks" they are
- * not (convert/blocks.h): the statistics are gathered once, and give factors for each point. */
+ * The components of a smaller latent are the first ones of a larger one, so that the factors are
+ * made for the largest latent, and each point uses as many as it has. With svd.statistics "blocks"
+ * they are not (convert/blocks.h): the statistics are gathered once, and give
+ * factors for each point. */
 #ifndef TRAIN_FACTORS_H
 #define TRAIN_FACTORS_H
 
@@ -40,10 +41,10 @@ bool point_plan(const struct run *r, const struct model *m, const struct point *
 /* The point with the largest latent of those that share p's rotated pairs. */
 struct point factors_widest(const struct run *r, const struct point *p);
 
-/* The points, which share their rotated pairs, that factors are made for, and the number of calibration
- * samples. room: bytes for the sums of svd.statistics "blocks"; where a layer's take more, its inputs
- * are narrowed (convert/kv_stats.h). 0: FACTORS_ROOM. It does not depend on the machine, so that
- * results do not. */
+/* The points, which share their rotated pairs, that factors are made for, and the number of
+ * calibration samples. room: bytes for the sums of svd.statistics "blocks"; where a layer's take
+ * more, its inputs are narrowed (convert/kv_stats.h). 0: FACTORS_ROOM. It does not depend on the
+ * machine, so that results do not. */
 struct factors_for {
     struct point *point; /* [n] */
     int64_t n, samples;

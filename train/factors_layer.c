@@ -5,7 +5,8 @@
  *     M = the same of (W x) (W x)^T          [rows, rows]                     otherwise
  *     W ~ up down, up [rows, r], down [r, d]                (convert/mdsvd.h, convert/blocks.h)
  *
- * A group of layers is gathered by all processes, one layer for each, which then factors its own. */
+ * A group of layers is gathered by all processes, one layer for each, which
+ * then factors its own. */
 #include "base/log.h"
 #include "autograd/gemm.h"
 #include "base/mem.h"

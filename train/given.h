@@ -5,9 +5,9 @@
 
 #include "train/run.h"
 
-/* The directory with the given model's file `name`, or `other` (may be NULL): model.path or, if that
- * holds changed tensors only and lacks the file, the model that it builds on, which is logged. NULL
- * with *e set on failure. */
+/* The directory with the given model's file `name`, or `other` (may be NULL): model.path or, if
+ * that holds changed tensors only and lacks the file, the model that it builds on, which is logged.
+ * NULL with *e set on failure. */
 const char *given_dir(const struct run *r, const struct hf_config *cfg, const char *name,
                       const char *other, struct err *e);
 

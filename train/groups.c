@@ -6,8 +6,8 @@
 
 #include <stdlib.h>
 
-/* A metric of pairs needs both questions about a picture: half a pair would be an error once a model is
- * scored, which is late. */
+/* A metric of pairs needs both questions about a picture: half a pair would be an error once a
+ * model is scored, which is late. */
 static bool check_pairs(const struct dataset *d, const char *name, struct err *e)
 {
     const bool pairs = d->metric && d->metric->pairs && d->o.asked;
@@ -31,7 +31,8 @@ static bool check_pairs(const struct dataset *d, const char *name, struct err *e
     return ok;
 }
 
-/* What a set of questions with turned options has: of each its rows, one for each of its options. */
+/* What a set of questions with turned options has: of each its rows, one for
+ * each of its options. */
 struct turns {
     int64_t questions, few, several; /* with too few rows; with more than one */
     int64_t cut;                     /* with too few, as the limit cuts some off */
@@ -61,8 +62,8 @@ static bool count_turns(const struct dataset *d, struct turns *t, struct err *e)
     return rows;
 }
 
-/* A question of MMBench is right if all its rows are: one that has only some of them is easier. A limit
- * that makes such is refused; what a file has is said. */
+/* A question of MMBench is right if all its rows are: one that has only some of them is easier. A
+ * limit that makes such is refused; what a file has is said. */
 static bool check_turns(const struct dataset *d, const char *name, struct err *e)
 {
     const struct dataset_entry *first;

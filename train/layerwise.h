@@ -54,7 +54,8 @@ bool layerwise_next(struct layerwise *w, const char *what, layer_looker *look, v
                     struct err *e);
 
 /* The same of layer l, for who walks a layer more than once, or takes several models, opened alike,
- * through it side by side: batch by batch, in the order of `walk` [n]. Layers must be passed in order. */
+ * through it side by side: batch by batch, in the order of `walk` [n]. Layers must
+ * be passed in order. */
 struct layer_walk {
     struct layerwise *w;
     bool pass; /* the output becomes the hidden states; else what is inspected is computed */
@@ -66,8 +67,8 @@ bool layerwise_layer(const char *what, int64_t l, const struct layer_walk *walk,
 /* `to` gets the hidden states of `from`, which was opened alike. */
 void layerwise_copy(struct layerwise *to, const struct layerwise *from);
 
-/* The mean cross entropy of all labels, of the samples of all processes, once the last layer's output
- * is the hidden states. */
+/* The mean cross entropy of all labels, of the samples of all processes, once the last layer's
+ * output is the hidden states. */
 bool layerwise_loss(struct layerwise *w, double *loss, struct err *e);
 
 #endif

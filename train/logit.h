@@ -1,7 +1,8 @@
-/* logit.h - a run's choice of pairs by rank.strategy "logit": measured once from the base model, into
- * RUN/rank/rank.h5 (model/files/choicefile.h), for all points. With rank.budget "even" each head keeps as
- * many pairs as rank.rope_dim says; else heads, or layers too, share the pairs of one key for all heads
- * (model_to_shared, convert/transform.h), whose width rank.rope_dim is, on average. */
+/* logit.h - a run's choice of pairs by rank.strategy "logit": measured once from the base model,
+ * into RUN/rank/rank.h5 (model/files/choicefile.h), for all points. With rank.budget "even" each
+ * head keeps as many pairs as rank.rope_dim says; else heads, or layers too, share the pairs of one
+ * key for all heads (model_to_shared, convert/transform.h), whose width
+ * rank.rope_dim is, on average. */
 #ifndef TRAIN_LOGIT_H
 #define TRAIN_LOGIT_H
 

@@ -8,8 +8,9 @@
  * time than they left it with; fails if one has been damaged since, and says how to make it again.
  * What an older version left without sums is recorded as it is now. */
 bool made_check(struct run *r, struct err *e);
-/* Opens DIR/model, which that step has left. All of it has been compared with its sums then, and its
- * weights are numbers: from one that is not, damage could go on into all that follows, unseen. */
+/* Opens DIR/model, which that step has left. All of it has been compared with its sums then, and
+ * its weights are numbers: from one that is not, damage could go on into all
+ * that follows, unseen. */
 bool made_open(struct run *r, enum step step, const char *dir, struct model *m, struct err *e);
 /* Adds that advice, for a file or directory of that step, to *e, which says what is wrong with it;
  * leaves *e as it is if that says nothing about the contents. Returns false. */

@@ -173,7 +173,8 @@ static void say_room(struct err *e)
         }
 }
 
-/* What to do where a set that the files in configs/ name is not there: it is not in the repository. */
+/* What to do where a set that the files in configs/ name is not there: it is not
+ * in the repository. */
 static void say_sets(const char *config, struct err *e)
 {
     static const char *const dirs[] = {"data/sets/", "data/real/"};

@@ -21,9 +21,9 @@ bool picture_group_is_full(const struct picture_group *g);
 bool picture_group_decode(struct run *r, struct dataset *d, struct picture_group *g, struct err *e);
 
 /* The tower's features [shape->rows, feature width] of one picture's pixels [shape->inputs, input
- * width], in the tape's memory; NULL on failure. Each goes through the tower by itself: how a matrix
- * product rounds a row may depend on the number of rows, and features must not depend on which other
- * pictures are computed with them. */
+ * width], in the tape's memory; NULL on failure. Each goes through the tower by itself: how a
+ * matrix product rounds a row may depend on the number of rows, and features must not depend on
+ * which other pictures are computed with them. */
 const float *picture_features(struct tape *t, struct model *m, const struct picture_shape *shape,
                               float *pixels, size_t limit, struct err *e);
 

@@ -5,8 +5,8 @@
 
 #include "train/run.h"
 
-/* Sets `used` of every set's pictures. `pixels`: those of the baseline step where it trains the tower;
- * else those of all other steps, which read features. */
+/* Sets `used` of every set's pictures. `pixels`: those of the baseline step where it trains the
+ * tower; else those of all other steps, which read features. */
 bool picture_use_mark(struct run *r, bool pixels, struct err *e);
 
 /* The pictures that are used and all, and the bytes of what is kept of the former: rows of `width`

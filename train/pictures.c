@@ -1,5 +1,5 @@
-/* pictures.c - the keys of picture files, and a batch's pictures as the model's input, from the store
- * that picture_fill.c has filled. Per picture of shape s, in the store:
+/* pictures.c - the keys of picture files, and a batch's pictures as the model's input, from the
+ * store that picture_fill.c has filled. Per picture of shape s, in the store:
  *     pixels    [s.inputs, input width]      the processor's output
  *     features  [s.rows, feature width]      the tower's output for these pixels */
 #include "base/hash.h"

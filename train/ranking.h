@@ -5,8 +5,8 @@
 #include "convert/rank.h"
 #include "train/run.h"
 
-/* The file of the ranking below the run's directory, or of the basis: of the recipe that is taken, or
- * RANKS_PATH, BASIS_PATH (train/basis.h). */
+/* The file of the ranking below the run's directory, or of the basis: of the recipe that is taken,
+ * or RANKS_PATH, BASIS_PATH (train/basis.h). */
 #define RANKS_PATH "rank/rank.h5"
 const char *ranks_path(const struct config *c);
 

@@ -1,5 +1,5 @@
-/* ranks.c - see ranks.h. The converted model is taken through its layers once; from each layer on, the
- * samples also go through the rest once more, with less of that layer. */
+/* ranks.c - see ranks.h. The converted model is taken through its layers once; from each layer on,
+ * the samples also go through the rest once more, with less of that layer. */
 #include "train/ranks.h"
 #include "base/log.h"
 #include "base/mem.h"

@@ -160,8 +160,8 @@ static bool make_config(const struct config *c, int64_t i, struct recipe *q, str
     return ok && check_shared(c, i, &q->c, e);
 }
 
-/* Whether two recipes have the same ranking, and the same stage 1 but for rank.rope_dim, which is in its
- * name. */
+/* Whether two recipes have the same ranking, and the same stage 1 but for rank.rope_dim, which is
+ * in its name. */
 static bool same_start(const struct config *a, const struct config *b, bool *rank, bool *stage1,
                        struct err *e)
 {

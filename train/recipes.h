@@ -1,7 +1,7 @@
-/* recipes.h - sweep.recipe: conversions that one run compares. A recipe is a name and some settings of
- * rank, stage1, svd, stage2 and sweep, on top of the run's own; it has all points of its sweep. The
- * base model, the data and the pictures are everybody's. A ranking and a stage 1 are made once for all
- * recipes that have the same settings for them.
+/* recipes.h - sweep.recipe: conversions that one run compares. A recipe is a name and some settings
+ * of rank, stage1, svd, stage2 and sweep, on top of the run's own; it has all points of its sweep.
+ * The base model, the data and the pictures are everybody's. A ranking and a stage 1 are made once
+ * for all recipes that have the same settings for them.
  *
  * The steps read a run's settings. Those of a recipe are taken while its points are worked on:
  *     recipes_take(&r->c, p.recipe);

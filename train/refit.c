@@ -1,8 +1,9 @@
-/* refit.c - see refit.h. For each layer, with h the original's and h' the converted model's residual
- * stream before it, a the converted heads' output on h' and Wo their o_proj:
+/* refit.c - see refit.h. For each layer, with h the original's and h' the converted model's
+ * residual stream before it, a the converted heads' output on h' and Wo their o_proj:
  *
  *     e = (h + original's attention) - (h' + Wo a)                        [T, d]
- *     w = u / max(|h + original's attention|^2, |h' + Wo a|^2), u = 0.1 + [the next token is trained on]
+ *     w = u / max(|h + original's attention|^2, |h' + Wo a|^2),
+ *         u = 0.1 + [the next token is trained on]
  *     Wo = Wo + argmin_X sum over tokens of w |e - X a|^2 + ridge         (convert/refit.h)
  *
  * and h' goes on with the new Wo. The weight makes a token count by the error relative to its own

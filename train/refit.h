@@ -17,13 +17,13 @@ struct refit_loss {
     double original, converted;
 };
 
-/* Refits m, whose original is `base`; all processes have m, and end with the same. loss may be NULL.
- * Stops at a signal. */
+/* Refits m, whose original is `base`; all processes have m, and end with the same. loss may be
+ * NULL. Stops at a signal. */
 bool refit_model(struct run *r, struct model *base, struct model *m, const struct refit_how *how,
                  struct refit_loss *loss, struct err *e);
 
-/* Bytes that it needs in addition to the two models and the graphs, which are of `tokens` tokens; the
- * new weights are among them. */
+/* Bytes that it needs in addition to the two models and the graphs, which are of `tokens` tokens;
+ * the new weights are among them. */
 double refit_size(const struct model *m, int64_t tokens);
 
 #endif

@@ -1,5 +1,5 @@
-/* rotation.c - see rotation.h. The original is walked layer by layer; unrotated queries and keys are the
- * partial model's, on the original's hidden states. */
+/* rotation.c - see rotation.h. The original is walked layer by layer; unrotated queries and keys
+ * are the partial model's, on the original's hidden states. */
 #include "train/rotation.h"
 #include "autograd/gemm.h"
 #include "base/log.h"

@@ -354,8 +354,8 @@ static bool look(struct run *r, const char *config, struct err *e)
                          e);
 }
 
-/* The log has the first process's back end and vector code; where those of others differ, as on nodes
- * of several kinds, the result's bits depend on which process is where. */
+/* The log has the first process's back end and vector code; where those of others differ, as on
+ * nodes of several kinds, the result's bits depend on which process is where. */
 static bool say_others(struct err *e)
 {
     char mine[GEMM_TEXT + 40] = "", first[sizeof mine], text[GEMM_TEXT];

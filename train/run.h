@@ -68,13 +68,13 @@ struct run {
  * its settings are compared with these, and its log is opened. A new run gets no directory
  * until run_record. */
 bool run_open(struct run *r, bool resume, struct err *e);
-/* Called once the data are open and nothing stands in the way of the run: creates the directory of a new
- * run, so that a refused run leaves none, and writes config.json and, for a later --resume,
+/* Called once the data are open and nothing stands in the way of the run: creates the directory of
+ * a new run, so that a refused run leaves none, and writes config.json and, for a later --resume,
  * inputs.json: checksums of the samples and of the given model (or NULL). For a resumed run, fails
  * if they have changed since it began. */
 bool run_record(struct run *r, const struct model *given, struct err *e);
-/* Sets up only processes (unless r->processes says how many), threads, memory and tape: for a dry run,
- * which leaves nothing behind. */
+/* Sets up only processes (unless r->processes says how many), threads, memory and tape: for a dry
+ * run, which leaves nothing behind. */
 bool run_limits(struct run *r, struct err *e);
 void run_close(struct run *r); /* fine on a zeroed struct */
 
@@ -128,9 +128,9 @@ bool run_record_pictures(struct run *r, struct err *e);
  * makes it, and the error if not. Reads all pictures then. */
 bool run_check_cache(struct run *r, const struct model *m, bool pixels, struct err *e);
 
-/* Makes sure that every picture that the run's steps will read is in the store, decoding missing ones
- * and, for features, running the tower of `m`; drops samples whose pictures turn out to be bad,
- * whether they will be read or not. */
+/* Makes sure that every picture that the run's steps will read is in the store, decoding missing
+ * ones and, for features, running the tower of `m`; drops samples whose pictures turn out to be
+ * bad, whether they will be read or not. */
 bool run_open_pictures(struct run *r, struct model *m, bool pixels, struct err *e);
 void run_close_pictures(struct run *r);
 

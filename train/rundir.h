@@ -9,7 +9,8 @@
  * directory, and any other that holds no run, is refused. A run's log files must be regular files:
  * opening a named pipe would block for ever. Leaves no trace. */
 bool rundir_check(const struct run *r, struct err *e);
-/* *own: whether a run's config.json is as the program writes it: plain JSON, which has no comments. */
+/* *own: whether a run's config.json is as the program writes it: plain JSON,
+ * which has no comments. */
 bool rundir_own_config(const char *path, bool *own, struct err *e);
 
 #endif

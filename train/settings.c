@@ -110,8 +110,8 @@ static bool budget_of_others(const struct config *c)
            (c->rank.basis == BASIS_CROSS || c->rank.strategy != RANK_LOGIT);
 }
 
-/* Either of two settings was meant: what then happens is not what one of them asks for. What changes
- * nothing is only said (settings_unused.c). */
+/* Either of two settings was meant: what then happens is not what one of them asks for. What
+ * changes nothing is only said (settings_unused.c). */
 static const struct clash {
     bool (*is)(const struct config *c);
     const char *what;
@@ -140,8 +140,8 @@ static bool check_clashes(const struct config *c, struct err *e)
     return true;
 }
 
-/* Hidden states of a whole data set would be terabytes; and those that are learnt from are of all layers
- * but the last, which has the labels alone to learn from. */
+/* Hidden states of a whole data set would be terabytes; and those that are learnt from are of all
+ * layers but the last, which has the labels alone to learn from. */
 static bool check_states(const struct config *c, struct err *e)
 {
     for (int i = 0; i < PHASES; i++) {

@@ -344,7 +344,8 @@ static const struct rule *against(const char *key, const struct config *c,
     return NULL;
 }
 
-/* Whose settings are looked at: the run's own, which are used if a recipe uses them, or a recipe's. */
+/* Whose settings are looked at: the run's own, which are used if a recipe uses
+ * them, or a recipe's. */
 struct look {
     const struct config *c;
     int64_t recipe; /* -1: the run's */

@@ -1,11 +1,12 @@
-/* share.h - points of a sweep that run beside each other in one run.dir (--share): each in a process
- * of its own, on one machine or on several.
+/* share.h - points of a sweep that run beside each other in one run.dir (--share): each in a
+ * process of its own, on one machine or on several.
  *
  * What the points share (the baseline, the ranking, the stage-1 models and the scores of both) must
  * be there, and is only read. A point writes below RUN/POINT/ alone: its models, and its own
  * train.log, metrics.jsonl and outputs.json. It holds RUN's lock together with the other points, so
  * that no other run takes the directory meanwhile, and POINT's lock alone. The next run that takes
- * the whole directory, as that of the report does, gathers metrics and sums into RUN's own files. */
+ * the whole directory, as that of the report does, gathers metrics and sums
+ * into RUN's own files. */
 #ifndef TRAIN_SHARE_H
 #define TRAIN_SHARE_H
 
@@ -25,7 +26,8 @@ bool share_lacks(const struct run *r, const char *dir, const char *file, struct 
 
 /* Takes what points have left of metrics and sums into RUN's own files, in the order of the sweep;
  * lines of the same point, phase, event and step replace those that are there. Safe to repeat if it
- * is cut short. The lock is held, and outputs_open was called. Does nothing for a run that shares. */
+ * is cut short. The lock is held, and outputs_open was called. Does nothing for
+ * a run that shares. */
 bool share_gather(struct run *r, struct err *e);
 
 #endif

@@ -1,6 +1,6 @@
-/* splits.c - see splits.h. Splits are compared by the cross entropy of calibration samples' answers,
- * after the refit if svd.refit. From a quarter of the values rotated, each size goes to the next
- * split on either side for as long as that is better. */
+/* splits.c - see splits.h. Splits are compared by the cross entropy of calibration samples'
+ * answers, after the refit if svd.refit. From a quarter of the values rotated, each size goes to
+ * the next split on either side for as long as that is better. */
 #include "train/splits.h"
 #include "base/file.h"
 #include "base/json/jsonc.h"

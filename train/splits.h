@@ -1,8 +1,9 @@
 /* splits.h - how each cache size of sweep.cache is split between rotated and latent values: tried
- * before the points' own steps, on the converted but untrained model, and kept in RUN/splits.json, or of a recipe in RUN/splits-NAME.json.
- * A cache of B values a token and layer holds G*dr rotated ones, so that r = B - G*dr are left for
- * the latent (svd.method "split": half as many for each of its two). Few rotated pairs lose
- * positions, a narrow latent loses keys and values; which is worse depends on the model. */
+ * before the points' own steps, on the converted but untrained model, and kept in RUN/splits.json,
+ * or of a recipe in RUN/splits-NAME.json. A cache of B values a token and layer holds G*dr rotated
+ * ones, so that r = B - G*dr are left for the latent (svd.method "split": half as many for each of
+ * its two). Few rotated pairs lose positions, a narrow latent loses keys and values; which is worse
+ * depends on the model. */
 #ifndef TRAIN_SPLITS_H
 #define TRAIN_SPLITS_H
 
@@ -18,13 +19,14 @@ bool splits_check(struct run *r, struct err *e);
  * small for a model with m's settings. */
 bool splits_guess(struct run *r, const struct model *m, struct err *e);
 
-/* Finds them, if the steps need them and they are not there; and whether the taken recipe's steps do,
- * or any recipe's. */
+/* Finds them, if the steps need them and they are not there; and whether the taken recipe's steps
+ * do, or any recipe's. */
 bool splits_find(struct run *r, struct err *e);
 bool splits_needed(const struct run *r);
 bool splits_any_needed(struct run *r);
 
-/* The largest that is tried of the taken recipe, for a model with m's settings: its name is "splits". */
+/* The largest that is tried of the taken recipe, for a model with m's settings:
+ * its name is "splits". */
 struct point splits_largest(const struct run *r, const struct model *m);
 
 #endif

@@ -304,8 +304,8 @@ static bool save_svd(struct run *r, struct made_factors *f, const struct point *
     return ok;
 }
 
-/* The factors of p's partial model. Attention that is to be kept is the original's, or that of the model which
- * stage 1 has trained, whose kept pairs alone are rotated. */
+/* The factors of p's partial model. Attention that is to be kept is the original's, or that of the
+ * model which stage 1 has trained, whose kept pairs alone are rotated. */
 static bool make_factors_for(struct run *r, const struct point *p, struct made_factors *f,
                              const struct factors_for *what, struct err *e)
 {
@@ -321,8 +321,8 @@ static bool make_factors_for(struct run *r, const struct point *p, struct made_f
     return ok;
 }
 
-/* For all points that have p's pairs, or for the one that the run is asked for. Where each has factors of its
- * own, and layers of their own widths, these follow from factors of one width. */
+/* For all points that have p's pairs, or for the one that the run is asked for. Where each has
+ * factors of its own, and layers of their own widths, these follow from factors of one width. */
 static bool make_factors(struct run *r, const struct point *p, struct made_factors *f,
                          struct err *e)
 {

@@ -41,7 +41,8 @@ static int64_t hidden_states(int64_t tokens, const struct model *m)
     return (m->cfg.text.num_hidden_layers - 1) * tokens * m->cfg.text.hidden_size;
 }
 
-/* For the longest samples at once, so that it is there when the room for a step's graph is asked. */
+/* For the longest samples at once, so that it is there when the room for a
+ * step's graph is asked. */
 static bool reserve_hidden(struct teacher *t, const struct run *r, const struct config_phase *p,
                            struct err *e)
 {

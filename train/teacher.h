@@ -1,12 +1,12 @@
 /* teacher.h - the teacher of a training that distills: the original model, from the same mapped
  * files as the model that is trained.
  *
- * On the fly it is asked in every step, about the step's own samples. That takes a forward pass a step, more
- * than half of what a step takes without it (docs/measured.md), and leaves nothing behind. Stored
- * (train/teacher_store.h), it is asked about a sample once, and what it said is there for a second epoch,
- * a sweep's next point and a resumed run: 516 bytes a labelled token (id and logit of 64 tokens, and the
- * rest), and in a text every token is labelled. In a single pass, as of large models, that saves
- * nothing. */
+ * On the fly it is asked in every step, about the step's own samples. That takes a forward pass a
+ * step, more than half of what a step takes without it (docs/measured.md), and leaves nothing
+ * behind. Stored (train/teacher_store.h), it is asked about a sample once, and what it said is
+ * there for a second epoch, a sweep's next point and a resumed run: 516 bytes a labelled token (id
+ * and logit of 64 tokens, and the rest), and in a text every token is labelled. In a single pass,
+ * as of large models, that saves nothing. */
 #ifndef TRAIN_TEACHER_H
 #define TRAIN_TEACHER_H
 
@@ -33,8 +33,8 @@ struct teacher {
 /* Fails if a training asks for hidden states that a model of that shape does not have. */
 bool teacher_check(const struct config *c, const struct hf_config *cfg, struct err *e);
 
-/* For the phase of that index, if it distills: opens the original model, or what it said before, which it is asked
- * about first where that is missing. Of all processes together. */
+/* For the phase of that index, if it distills: opens the original model, or what it said before,
+ * which it is asked about first where that is missing. Of all processes together. */
 bool teacher_open(struct teacher *t, struct run *r, const struct config_phase *p, int phase,
                   struct err *e);
 void teacher_close(struct teacher *t); /* fine on a zeroed struct */

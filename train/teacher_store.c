@@ -92,8 +92,8 @@ static void note_drawn(void *arg, int64_t entry)
     f->drawn[entry] = 1;
 }
 
-/* The entry of a sample of n labels: *at, -1: there is none; and whether it is as it was stored. Reading
- * them all here costs little beside the training, which would end at a damaged one. */
+/* The entry of a sample of n labels: *at, -1: there is none; and whether it is as it was stored.
+ * Reading them all here costs little beside the training, which would end at a damaged one. */
 static bool look_stored(struct filling *f, const char *key, int64_t n, int64_t *at, bool *whole,
                         struct err *e)
 {

@@ -265,8 +265,8 @@ static bool diverged(const struct trainer *t, const char *name, double value, st
     return ends(t, what, "a smaller lr", e);
 }
 
-/* Whether the kind of cache holds all that was read. Of what is not finite before it is packed, it is not
- * the kind that is to blame. */
+/* Whether the kind of cache holds all that was read. Of what is not finite before it is packed, it
+ * is not the kind that is to blame. */
 static bool check_held(const struct trainer *t, struct err *e)
 {
     const struct cache_fault *f = &t->fault;

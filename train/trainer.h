@@ -23,8 +23,8 @@ int64_t train_steps(const struct config_phase *p, int64_t n);
 /* Visits the samples that the run's phase of that index draws, some of them more than once. */
 bool train_each(const struct run *r, int phase, entry_visitor *visit, void *arg, struct err *e);
 
-/* A loss: the cross entropy times distill.scale, or with what a teacher said at the labels, or with its
- * hidden states. */
+/* A loss: the cross entropy times distill.scale, or with what a teacher said at the labels, or with
+ * its hidden states. */
 struct train_loss {
     struct distill distill;       /* teacher NULL: none */
     struct hidden hidden;         /* to NULL: none */
@@ -32,8 +32,8 @@ struct train_loss {
     struct cache_fault *fault;    /* of the same, held_fault */
 };
 
-/* Builds the graph of one micro-batch and returns its loss [1, 1]. Layers are recomputed as determined
- * by optim.recompute and r->room. */
+/* Builds the graph of one micro-batch and returns its loss [1, 1]. Layers are recomputed as
+ * determined by optim.recompute and r->room. */
 struct tensor *train_graph(struct run *r, struct model *m, const struct dataset *d,
                            struct batch_buffer *b, const struct train_loss *how, struct err *e);
 

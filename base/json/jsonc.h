@@ -23,8 +23,9 @@
 #define JSONC_CONFIG_BYTES ((size_t)1 << 20) /* limit for files that people write by hand */
 #define JSONC_VALUES 4000000                 /* values in one text: about 400 MB when parsed */
 
-/* A bit in the `type` of number items beside cJSON's own: spelled with a fraction or an exponent, as
- * 1.0, which other programs may not take for 1. cJSON_Duplicate keeps it, jsonc_print writes it. */
+/* A bit in the `type` of number items beside cJSON's own: spelled with a fraction or an exponent,
+ * as 1.0, which other programs may not take for 1. cJSON_Duplicate keeps it,
+ * jsonc_print writes it. */
 enum { JSONC_FRACTION = 1 << 16 };
 
 struct jsonc_pos {

@@ -182,8 +182,8 @@ bool schema_apply(const struct schema *s, void *config, const char *const *sets,
 /* A config with the same values, and the same rows given. On failure *copy is zeroed. */
 bool schema_copy(const struct schema *s, void *copy, const void *config, struct err *e);
 
-/* *same: the rows whose keys begin with `group` ("" or "svd."), but for the row `except` (NULL: none),
- * have equal values in both. */
+/* *same: the rows whose keys begin with `group` ("" or "svd."), but for the row `except` (NULL:
+ * none), have equal values in both. */
 bool schema_same(const struct schema *s, const void *a, const void *b, const char *group,
                  const char *except, bool *same, struct err *e);
 
@@ -202,8 +202,8 @@ bool schema_check(const struct schema *s, struct err *e);
 char *schema_dump(const struct schema *s, const void *config, struct err *e);
 
 /* The keys that differ, on one line: "svd.low_rank (was 64, now 32), name (was \"a\", now \"b\")",
- * or "" if none do. With locked_only, whatever may differ in a resumed run is left out. In new memory;
- * NULL with *e set on failure. */
+ * or "" if none do. With locked_only, whatever may differ in a resumed run is left out. In new
+ * memory; NULL with *e set on failure. */
 char *schema_dump_diff(const struct schema *s, const void *was, const void *now, bool locked_only,
                        struct err *e);
 

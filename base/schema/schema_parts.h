@@ -1,5 +1,5 @@
-/* schema_parts.h - shared by the schema engine's files: schema.c walks keys, schema_value.c sets one
- * row's field, schema_print.c writes. Private to them. */
+/* schema_parts.h - shared by the schema engine's files: schema.c walks keys, schema_value.c sets
+ * one row's field, schema_print.c writes. Private to them. */
 #ifndef BASE_SCHEMA_SCHEMA_PARTS_H
 #define BASE_SCHEMA_SCHEMA_PARTS_H
 

@@ -90,7 +90,8 @@ double gemm_rate_bf16(int64_t side, int repeats, struct err *e)
     return rate;
 }
 
-/* Sums of whole words: an addition of these takes a cycle, so that it is memory that is waited for. */
+/* Sums of whole words: an addition of these takes a cycle, so that it is memory
+ * that is waited for. */
 double memory_rate(int repeats, struct err *e)
 {
     const int64_t n = ((int64_t)1 << 30) / (int64_t)sizeof(uint64_t);

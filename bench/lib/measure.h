@@ -13,8 +13,8 @@ double gemm_rate(int64_t side, int repeats, struct err *e);
 /* The same for a bf16 product summed in fp32; requires onednn_has_bf16(). */
 double gemm_rate_bf16(int64_t side, int repeats, struct err *e);
 
-/* GB/s at which memory is read by all threads: the best of `repeats` passes over 1 GiB. Negative, with
- * *e filled, if out of memory. */
+/* GB/s at which memory is read by all threads: the best of `repeats` passes over 1 GiB. Negative,
+ * with *e filled, if out of memory. */
 double memory_rate(int repeats, struct err *e);
 
 /* Multiplications and additions required by the products of the current graph, forward and

@@ -1,5 +1,6 @@
-/* measured.c - metrics of likelihoods, of which there is no answer to score: choice, the likeliest of
- * some continuations, and tokens, those of a text that are the likeliest, with their perplexity. */
+/* measured.c - metrics of likelihoods, of which there is no answer to score: choice, the likeliest
+ * of some continuations, and tokens, those of a text that are the likeliest,
+ * with their perplexity. */
 #include "data/metric/metric_parts.h"
 
 #include <math.h>
@@ -109,9 +110,10 @@ static bool perplexity(const struct metric_item *items, size_t n, double *out, s
     return true;
 }
 
-/* Samples differ in length, so that neither is a mean over samples, but a function of a ratio of two
- * means. To first order its error is that of the mean of these values, which is the figure: with R =
- * sum of x / sum of t,  R + (x_i - R t_i) / (mean of t), times the function's derivative. */
+/* Samples differ in length, so that neither is a mean over samples, but a function of a ratio of
+ * two means. To first order its error is that of the mean of these values, which is the figure:
+ * with R = sum of x / sum of t,  R + (x_i - R t_i) / (mean of t), times the
+ * function's derivative. */
 static bool each_right(const struct metric_item *items, size_t n, struct metric_value *v, size_t *k,
                        struct err *e)
 {

@@ -8,7 +8,8 @@
  *     ... r.score ...
  *     metric_result_free(&r);
  *
- * A set's figures (accuracy, F1, circular accuracy) come from all of its items: metric_figure_value.
+ * A set's figures (accuracy, F1, circular accuracy) come from all of its items:
+ * metric_figure_value.
  *
  * Texts are UTF-8 and are seen as Unicode code points; what is not UTF-8 counts as U+FFFD. */
 #ifndef DATA_METRIC_METRIC_H
@@ -108,8 +109,8 @@ bool metric_figure_value(const struct metric_figure *f, const struct metric_item
                          double *out, struct err *e);
 
 /* Its standard error: of a mean clustered as below, by items' `cluster`; of any other figure by
- * bootstrap over the clusters, with the draws of one fixed seed. NaN if there are no items of it, or
- * it is a number of answers. */
+ * bootstrap over the clusters, with the draws of one fixed seed. NaN if there are no items of it,
+ * or it is a number of answers. */
 bool metric_figure_error(const struct metric_figure *f, const struct metric_item *items, size_t n,
                          double *out, struct err *e);
 
@@ -137,8 +138,8 @@ bool metric_circular(const struct metric_item *items, size_t n, double *hit, siz
 
 /* ---- choices ---- */
 
-/* choice, as lm-evaluation-harness 0.4.13 has it: which of n continuations is the likeliest, by its log p,
- * by that over its characters and over its bytes; of equal ones the first. */
+/* choice, as lm-evaluation-harness 0.4.13 has it: which of n continuations is the likeliest, by its
+ * log p, by that over its characters and over its bytes; of equal ones the first. */
 struct metric_choice {
     size_t taken, by_length, by_bytes;
 };

@@ -1,7 +1,7 @@
 /* mmmu.c - MMMU's questions of several options. Shapes in turn, of which the first counts that some
- * letter has: "(A)", "A ", "A."; then, in more than five words, the text of an option. Where several
- * letters have it: the last one by "(A)", by " A " (for both of the other shapes) or by text. The
- * published code draws a letter where there is none; that is wrong here. */
+ * letter has: "(A)", "A ", "A."; then, in more than five words, the text of an option. Where
+ * several letters have it: the last one by "(A)", by " A " (for both of the other shapes) or by
+ * text. The published code draws a letter where there is none; that is wrong here. */
 #include "data/metric/metric_parts.h"
 
 static const char stripped[] = ",.!?;:'";

@@ -3,7 +3,8 @@
  *                       deleted;  3. if the text of an option is in what is left, the answer is its
  *                       letter;  4. exact.
  *   realworldqa-letter  as later versions of lmms-eval have it: a reference A to D is compared with
- *                       the letter that the answer chooses, any other without case and full stops */
+ *                       the letter that the answer chooses, any other without
+ *                       case and full stops */
 #include "data/metric/metric_parts.h"
 
 #include <stdio.h>

@@ -161,8 +161,8 @@ static uint64_t part(size_t same)
 }
 
 /* The mean over n people of whom `same` said the same, rounded once, as Python's statistics.mean
- * does: the sum is exact. The quotient has 9 more bits, cut behind the last: of up to 256 people none
- * is then where it would round to the other side (all were tried). */
+ * does: the sum is exact. The quotient has 9 more bits, cut behind the last: of up to 256 people
+ * none is then where it would round to the other side (all were tried). */
 static double score(size_t same, size_t n)
 {
     uint64_t sum = (same ? same * part(same - 1) : 0) + (n - same) * part(same);

@@ -1,7 +1,7 @@
 /* yes_no.c - questions whose answer is yes or no:
  *   pope           the whole answer, lowered, is one of them
- *   pope-official  of the first sentence without commas, "No", "no" or "not" is a word: no; else yes
- *   mme            the whole, lowered and without full stops; a single y or n; else "yes", then
+ *   pope-official  of the first sentence without commas, "No", "no" or "not" is a word: no; else
+ *   yes mme            the whole, lowered and without full stops; a single y or n; else "yes", then
  *                  "no", in its first four characters */
 #include "data/metric/metric_parts.h"
 

@@ -91,8 +91,9 @@ bool processor_is(const struct processor *p, const char *kind, struct err *e);
 #define PROCESSOR_TEXT 3500
 void processor_describe(const struct processor *p, char *buf, size_t size);
 
-/* Writes preprocessor_config.json into an existing directory. `whole`: its processor_class, by which
- * transformers' AutoProcessor finds the processor of pictures and texts; NULL: none is written. */
+/* Writes preprocessor_config.json into an existing directory. `whole`: its processor_class, by
+ * which transformers' AutoProcessor finds the processor of pictures and texts;
+ * NULL: none is written. */
 bool processor_save(const struct processor *p, const char *whole, const char *model_dir,
                     struct err *e);
 

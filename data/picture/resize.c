@@ -172,9 +172,9 @@ struct passes {
     int32_t *wide; /* [(src->width + x.n) * channels + 2]: a row of sums, and one of pixels */
 };
 
-/* out[x.n, channels], one row, from the row `in` of n pixels, whose first is pixel col0 of the axis.
- * A pixel of 3 channels is processed as 4: the fourth is the next pixel's first, or the padding
- * after the row, and is overwritten in `sum`. */
+/* out[x.n, channels], one row, from the row `in` of n pixels, whose first is pixel col0 of the
+ * axis. A pixel of 3 channels is processed as 4: the fourth is the next pixel's first, or the
+ * padding after the row, and is overwritten in `sum`. */
 static void row_x(const struct passes *p, const uint8_t *in, int64_t n, int64_t col0, uint8_t *out)
 {
     const int64_t ch = p->src->channels;

@@ -16,8 +16,8 @@ bool llava_read(const struct hf_reader *r, const cJSON *obj, struct hf_config *c
 bool llava_declare(struct model *m, struct err *e); /* all but image_newline */
 bool llava_check(const struct model *m, struct err *e);
 
-/* config.json of a new model: with a decoder of the family Llama; `more` are further keys, each with
- * its comma behind it. */
+/* config.json of a new model: with a decoder of the family Llama; `more` are further keys, each
+ * with its comma behind it. */
 char *llava_json(const struct family *f, const char *more, const struct fresh_shape *s,
                  int64_t vocab, const int32_t id[FRESH_TOKENS], struct err *e);
 #define LLAVA_TOKENS                                                                               \

@@ -19,7 +19,8 @@
 
 /* ---- settings: transformers' LlavaNextConfig ---- */
 
-/* Whether they are multiples of the tower's squares is seen when the processor is: check_processor. */
+/* Whether they are multiples of the tower's squares is seen when the processor
+ * is: check_processor. */
 static bool read_pinpoints(const struct hf_reader *r, const cJSON *obj, struct hf_config *c)
 {
     static const char key[] = "image_grid_pinpoints";

@@ -1,5 +1,5 @@
-/* qwen2_5_vl.c - Qwen2.5-VL: what qwen_vl.h has, with a tower whose attention is in windows except in
- * some blocks, RMSNorm and a gated MLP; and new models of it. */
+/* qwen2_5_vl.c - Qwen2.5-VL: what qwen_vl.h has, with a tower whose attention is in windows except
+ * in some blocks, RMSNorm and a gated MLP; and new models of it. */
 #include "base/mem.h"
 #include "model/family/qwen_vl.h"
 

@@ -11,8 +11,8 @@
  *     y = W2 gelu(W1 join(norm(x)))                                     [N/m^2, out_hidden_size]
  *
  * N patches of all pictures, D = H*dh width, m spatial_merge_size. norm is RMSNorm or LayerNorm;
- * attention covers a picture, or with a window_size in some blocks a window. Pair (i, i + dh/2) of a
- * head turns by row * f_i if i < dh/4, otherwise by column * f_(i - dh/4), f_j =
+ * attention covers a picture, or with a window_size in some blocks a window. Pair (i, i + dh/2) of
+ * a head turns by row * f_i if i < dh/4, otherwise by column * f_(i - dh/4), f_j =
  * 10000^(-4j/dh). All linear layers but the patches' have biases, left out here; norms have
  * eps 1e-6 whatever the config says. */
 #include "model/family/qwen_tower.h"

@@ -6,9 +6,9 @@
 
 /* In what one family's tower and its settings differ from another's. */
 struct qwen_kind {
-    const char *const *text_types, *const *vision_types; /* model_types of the parts of config.json,
-                                                          * ended by NULL; the first is the default */
-    const struct hf_field *fields;                       /* of vision_config */
+    /* model_types of the parts of config.json, ended by NULL; the first is the default */
+    const char *const *text_types, *const *vision_types;
+    const struct hf_field *fields; /* of vision_config */
     size_t n_fields;
     /* Reads what is not a field, and sets or checks what follows from those. */
     bool (*settle)(const struct hf_reader *r, const cJSON *obj, struct vision_config *v);
@@ -47,10 +47,10 @@ bool qwen_declare(struct model *m, const struct qwen_kind *k, struct err *e);
 bool qwen_check(const struct model *m, const struct qwen_kind *k, struct err *e);
 void qwen_hash(const struct hf_config *c, struct sha256 *s);
 
-/* The order in which a tower with windows works: window after window, keeping cells of merge x merge
- * patches together. order[i]: the i-th cell to work on, where the cells of all pictures are numbered
- * row by row, picture by picture. begin [windows + 1]: where the windows begin, in patches of that
- * order. Both need room for the number of cells plus one. Returns the number of windows. */
+/* The order in which a tower with windows works: window after window, keeping cells of merge x
+ * merge patches together. order[i]: the i-th cell to work on, where the cells of all pictures are
+ * numbered row by row, picture by picture. begin [windows + 1]: where the windows begin, in patches
+ * of that order. Both need room for the number of cells plus one. Returns the number of windows. */
 int64_t qwen_windows(const struct vision_config *v, const struct picture_shape *shapes, int64_t n,
                      int32_t *order, int64_t *begin);
 

@@ -1,5 +1,5 @@
-/* qwen_vl.c - the settings and pictures of Qwen's families; see qwen_vl.h. The tokens around a picture
- * are embedded as text but use the pictures' factors (as in the published conversion). */
+/* qwen_vl.c - the settings and pictures of Qwen's families; see qwen_vl.h. The tokens around a
+ * picture are embedded as text but use the pictures' factors (as in the published conversion). */
 #include "model/family/qwen_vl.h"
 #include "data/sample.h"
 

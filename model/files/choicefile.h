@@ -1,6 +1,6 @@
-/* choicefile.h - the choice of pairs by rank.strategy "logit" on disk (convert/logit.h): which pairs each kv
- * head keeps for each number of them, and what it loses then. Sets of different numbers need not contain
- * each other. An HDF5 file of
+/* choicefile.h - the choice of pairs by rank.strategy "logit" on disk (convert/logit.h): which
+ * pairs each kv head keeps for each number of them, and what it loses then. Sets of different
+ * numbers need not contain each other. An HDF5 file of
  *     /chosen  int32    [L, G*P, P]    row g P + n - 1: 1 for the n pairs that kv head g keeps
  *     /cost    float64  [L, G, P + 1]  with 0 .. P kept */
 #ifndef MODEL_FILES_CHOICEFILE_H

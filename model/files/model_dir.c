@@ -235,8 +235,8 @@ static char *find_below(const char *dir, const struct listing *l, int levels, st
     return found;
 }
 
-/* Adds the directories called "model" that hold one, at most so many levels down, by their paths from
- * `dir` on; `at`: the path so far. */
+/* Adds the directories called "model" that hold one, at most so many levels down, by their paths
+ * from `dir` on; `at`: the path so far. */
 static bool find_models(const char *dir, const char *at, int levels, struct listing *to,
                         struct err *e)
 {

@@ -140,9 +140,9 @@ static void test_as_one(void **state)
                     "$T/cache3/$f || exit 1; done");
 }
 
-/* Each process asks the teacher about its own samples: the terms of the loss as the loss itself. The
- * divergence is a sum of differences of two logs, each off by some roundings of the logits: it has
- * ten times their relative error. */
+/* Each process asks the teacher about its own samples: the terms of the loss as the loss itself.
+ * The divergence is a sum of differences of two logs, each off by some roundings of the logits: it
+ * has ten times their relative error. */
 static void test_teacher(void **state)
 {
     static const char sets[] =
@@ -227,8 +227,8 @@ static void test_uneven(void **state)
     must_be_close(state, "one", "p8", "loss", 1e-6);
 }
 
-/* Splits are tried, and o_proj is refitted, over the samples of all processes. The sums go through an
- * inverse before they are trained on: 1e-5. */
+/* Splits are tried, and o_proj is refitted, over the samples of all processes. The sums go through
+ * an inverse before they are trained on: 1e-5. */
 static void converted_as_one(void *const *state, const char *how)
 {
     char command[500], run[8];

@@ -27,8 +27,8 @@ static void must_print(void *const *state, const char *command)
     print_message("# %s", output(state));
 }
 
-/* The quickstart's model from scratch: 20 steps, whose losses go into T/NAME.loss, and what was said of
- * the bytes into T/NAME.sent: MiB, and the theory's. */
+/* The quickstart's model from scratch: 20 steps, whose losses go into T/NAME.loss, and what was
+ * said of the bytes into T/NAME.sent: MiB, and the theory's. */
 #define STEPS(name, launch)                                                                        \
     launch                                                                                         \
         " $B/mha2mla-train --config configs/quickstart-baseline.json --set run.dir=$T/" name       \

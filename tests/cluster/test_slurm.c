@@ -139,8 +139,8 @@ static void wait_continued(void *const *state, int n)
     "$(for p in $(pgrep -f \"mha2mla-train.*$T/run/slurm\"); do tr '\\0' '\\n' 2>/dev/null "       \
     "</proc/$p/environ | grep -q '^PMIX_RANK=" rank "$' && echo $p; done)"
 
-/* To the run's processes. Those that stand still do so until Slurm, which takes its time, ends them: it
- * lets them go on for its SIGTERM. */
+/* To the run's processes. Those that stand still do so until Slurm, which takes its time, ends
+ * them: it lets them go on for its SIGTERM. */
 #define SIGNAL(name)                                                                               \
     "for p in $(pgrep -x mha2mla-train); do "                                                      \
     "if grep -q $T/run/slurm /proc/$p/cmdline; then kill -" name " $p; fi; done"

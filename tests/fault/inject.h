@@ -225,7 +225,8 @@ static inline void fault_path(const struct seccomp_notif *req, const struct faul
         snprintf(path, FAULT_PATH, "%s%s%s", dir, name[0] ? "/" : "", name);
 }
 
-/* A close that fails has let go of its file all the same, locks included: /dev/null takes its place. */
+/* A close that fails has let go of its file all the same, locks included:
+ * /dev/null takes its place. */
 static inline void fault_let_go(int listener, const struct seccomp_notif *req)
 {
     const int null = open("/dev/null", O_RDONLY | O_CLOEXEC);

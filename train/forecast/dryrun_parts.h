@@ -24,8 +24,9 @@ bool dry_activations(struct run *r, struct model *shape, const struct dry_graph 
 bool dry_teacher(struct run *r, struct model *shape, const struct dry_graph *g, size_t *bytes,
                  struct err *e);
 
-/* Bytes of the graph that scores the largest batch of a set (train/score/batches.h), and the most tokens
- * that the KV cache of one has room for: at most, for what samples share is computed once. */
+/* Bytes of the graph that scores the largest batch of a set (train/score/batches.h), and the most
+ * tokens that the KV cache of one has room for: at most, for what samples
+ * share is computed once. */
 bool dry_answers(struct run *r, struct model *shape, const struct eval_set *set, size_t *graph,
                  int64_t *cached, struct err *e);
 

@@ -133,8 +133,8 @@ static void move_ranges(struct rendered *s, const size_t *kept)
         s->trained[i] = (struct byte_range){kept[s->trained[i].begin], kept[s->trained[i].end]};
 }
 
-/* Takes out of the text what no token stands for, or only the one for the unknown: the model does not
- * see it. */
+/* Takes out of the text what no token stands for, or only the one for the unknown: the model does
+ * not see it. */
 static bool keep_known(const struct run *r, struct rendered *s, const struct tokens *t,
                        struct err *e)
 {

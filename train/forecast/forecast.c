@@ -121,8 +121,8 @@ static bool add_point(struct forecast *f, int64_t i, struct err *e)
     return mla_state(f, &pt, &m->state, e) || of_recipe(c, &pt, e);
 }
 
-/* Bytes that the training takes of each of the run's processes: the trained values and their gradients, both
- * fp32, its part of the optimiser's two moments, and what the others send. */
+/* Bytes that the training takes of each of the run's processes: the trained values and their
+ * gradients, both fp32, its part of the optimiser's two moments, and what the others send. */
 static double training_bytes(struct forecast_model *m, const struct model *shape,
                              const struct run *r)
 {
@@ -273,8 +273,8 @@ static bool add_model_step(struct forecast *f, struct forecast_model *m, struct 
     return ok;
 }
 
-/* The largest pictures of all sets, up to a group, among those that the steps read or among the others:
- * they are never in a group together. */
+/* The largest pictures of all sets, up to a group, among those that the steps read or among the
+ * others: they are never in a group together. */
 struct largest {
     struct picture_shape shape[PICTURE_GROUP]; /* by inputs, descending */
     int64_t n;
@@ -344,7 +344,8 @@ static bool find_largest(struct forecast *f, struct err *e)
     return ok;
 }
 
-/* Pictures are decoded a group at a time, and those that are read run through the tower one by one. */
+/* Pictures are decoded a group at a time, and those that are read run through
+ * the tower one by one. */
 static bool add_pictures(struct forecast *f, struct err *e)
 {
     const struct run *r = f->r;
@@ -395,8 +396,9 @@ static bool open_calibration(struct forecast *f, struct forecast_step *s, struct
     return ok;
 }
 
-/* The rearranged copy of the longest sample's keys (convert/rank_mkl.c), or what its scores lose, with all
- * layers' choices (train/logit.c), or its components, with all layers' bases (train/basis.c). */
+/* The rearranged copy of the longest sample's keys (convert/rank_mkl.c), or what its scores lose,
+ * with all layers' choices (train/logit.c), or its components, with all layers'
+ * bases (train/basis.c). */
 static double rank_bytes(const struct forecast *f, const struct model *shape)
 {
     const struct rank_dims n = model_rank_dims(shape);
@@ -449,7 +451,8 @@ static bool add_rotation(struct forecast *f, const struct point *pt, enum step o
     return ok;
 }
 
-/* Where attention is looked at, it is the original's, unless stage 1 has trained the partial model. */
+/* Where attention is looked at, it is the original's, unless stage 1 has trained
+ * the partial model. */
 static bool add_looks(struct forecast *f, struct forecast_step *s, struct calibration *layer,
                       const struct model_state *state, struct err *e)
 {
@@ -538,8 +541,8 @@ static bool add_svd_refit(struct forecast *f, const struct point *pt, double fac
            add_refit(f, widest.name, STEP_SVD, &state, factors, e);
 }
 
-/* The converted model's layers, while it is measured what each one's latent is worth: its parameters
- * are copies of factors. */
+/* The converted model's layers, while it is measured what each one's latent is worth: its
+ * parameters are copies of factors. */
 static bool add_ranks(struct forecast *f, const struct point *pt, double factors, struct err *e)
 {
     const struct point widest = factors_widest(f->r, pt);

@@ -37,8 +37,9 @@ bool metrics_open(struct metrics *m, const char *path, struct err *e);
 
 /* Appends one line, which has been handed to the system on return: kill -9 does not lose it. Keys
  * must be unique within a line.
- *     metrics_write(&m, (struct metrics_value[]){metric_tag("event", "eval"), metric_num("step", 7)}, 2,
- *                   e); */
+ *     metrics_write(&m,
+ *                   (struct metrics_value[]){metric_tag("event", "eval"), metric_num("step", 7)},
+ *                   2, e); */
 bool metrics_write(struct metrics *m, const struct metrics_value *line, size_t n, struct err *e);
 void metrics_close(struct metrics *m); /* fine on a zeroed struct */
 

@@ -20,8 +20,8 @@
 extern char **environ;
 
 /* Okabe and Ito's colour-blind safe colours without their yellow, which is too pale on white, then
- * two of Paul Tol's. Every curve also has a marker of its own; where colours come again, markers are one
- * further: all pairs differ before one comes again. */
+ * two of Paul Tol's. Every curve also has a marker of its own; where colours come again, markers
+ * are one further: all pairs differ before one comes again. */
 static const char *const colours[] = {"#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00",
                                       "#56B4E9", "#000000", "#882255", "#999933"};
 static const int marks[] = {7, 5, 9, 13, 11, 15, 6, 4, 8}; /* gnuplot's point types: 7 is a disc */
@@ -113,7 +113,8 @@ static bool write_file(const char *dir, const char *ending, const struct gnuplot
     return ok;
 }
 
-/* What a child ends with whose program could not be started, where posix_spawn cannot say so itself. */
+/* What a child ends with whose program could not be started, where posix_spawn
+ * cannot say so itself. */
 enum { NOT_RUN = 127 };
 
 /* Waits for the child to exit; if a signal asks the run to stop, kills the child first. */

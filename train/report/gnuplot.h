@@ -1,6 +1,6 @@
-/* gnuplot.h - pictures of a report: NAME.tsv has the numbers, NAME.gnuplot draws them, and NAME.png is
- * made by running gnuplot. Ticks and ranges are computed here, so that they read well at any scale; the
- * script contains them. */
+/* gnuplot.h - pictures of a report: NAME.tsv has the numbers, NAME.gnuplot draws them, and NAME.png
+ * is made by running gnuplot. Ticks and ranges are computed here, so that they read well at any
+ * scale; the script contains them. */
 #ifndef TRAIN_REPORT_GNUPLOT_H
 #define TRAIN_REPORT_GNUPLOT_H
 
@@ -15,8 +15,8 @@ struct gnuplot_picture {
     const void *of;
 };
 
-/* Writes the three files to dir, which must exist. If gnuplot is missing or fails, there is no PNG (an
- * old one is removed: it would show other numbers), note->msg says why, and the result is true;
+/* Writes the three files to dir, which must exist. If gnuplot is missing or fails, there is no PNG
+ * (an old one is removed: it would show other numbers), note->msg says why, and the result is true;
  * note->msg is "" otherwise. */
 bool gnuplot_make(const char *dir, const struct gnuplot_picture *p, struct err *note,
                   struct err *e);
@@ -24,8 +24,8 @@ bool gnuplot_make(const char *dir, const struct gnuplot_picture *p, struct err *
 /* Deletes the three files, if they are there. */
 bool gnuplot_remove(const char *dir, const char *name, struct err *e);
 
-/* The beginning of a script: the terminal, so wide in pixels and as high as a legend of so many lines
- * needs, and the style of all pictures. */
+/* The beginning of a script: the terminal, so wide in pixels and as high as a legend of so many
+ * lines needs, and the style of all pictures. */
 void gnuplot_head(FILE *fp, const char *name, int width, size_t legend);
 
 void gnuplot_quoted(FILE *fp, const char *text);

@@ -1,5 +1,5 @@
-/* plot_cache.c - see plot_cache.h. A recipe has one colour: dashed after the conversion, a full line
- * after stage 2. */
+/* plot_cache.c - see plot_cache.h. A recipe has one colour: dashed after the conversion, a full
+ * line after stage 2. */
 #include "train/report/plot_cache.h"
 
 #include "train/report/gnuplot.h"
@@ -16,8 +16,8 @@ static const struct axis {
     [CACHE_BYTES] = {"caches", "cache, bytes a token", true, true},
 };
 
-/* The two scores of a curve: column of the data, words of the legend, look; dashes: of a colour's first
- * curve, and of its others. */
+/* The two scores of a curve: column of the data, words of the legend, look; dashes: of a colour's
+ * first curve, and of its others. */
 static const struct line {
     const char *what, *look;
     int column, dash[2];

@@ -1,6 +1,6 @@
-/* plot_cache.h - score against cache: for each recipe of a run the score straight after the conversion
- * and after stage 2, over the share of the cache that is left; or for each model the scores with the
- * kinds of cache, over the bytes of a token. */
+/* plot_cache.h - score against cache: for each recipe of a run the score straight after the
+ * conversion and after stage 2, over the share of the cache that is left; or for each model the
+ * scores with the kinds of cache, over the bytes of a token. */
 #ifndef TRAIN_REPORT_PLOT_CACHE_H
 #define TRAIN_REPORT_PLOT_CACHE_H
 

@@ -1,5 +1,5 @@
-/* report_caches.c - the same models with several kinds of KV cache (evaluate.caches): scores against
- * bytes a token, each beside the model's own kind on the same samples. */
+/* report_caches.c - the same models with several kinds of KV cache (evaluate.caches): scores
+ * against bytes a token, each beside the model's own kind on the same samples. */
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/units.h"
@@ -37,8 +37,8 @@ static const struct config *config_of(const struct report *rep, int64_t point)
     return point < 0 ? &rep->r->c : recipes_config(&rep->r->c, rep->points[point].p.recipe);
 }
 
-/* A rule of eviction; or the first form that is not one of the settings', without its bits, and options:
- * of as many bytes, these would make a curve go up and down. */
+/* A rule of eviction; or the first form that is not one of the settings', without its bits, and
+ * options: of as many bytes, these would make a curve go up and down. */
 static void set_family(struct report_cached *c, const struct cache_kind *k)
 {
     static const char *const plain[] = {ROW_FORM_NAMES};
@@ -226,8 +226,8 @@ static size_t insert(struct cache_score *to, size_t first, size_t n, struct cach
     return n + 1;
 }
 
-/* The scores of a point, or of the base, with each kind, smallest cache first: those after SVD, then those
- * of stage 2, for a line ends where a score is missing. Of one family. */
+/* The scores of a point, or of the base, with each kind, smallest cache first: those after SVD,
+ * then those of stage 2, for a line ends where a score is missing. Of one family. */
 static size_t scores_of(const struct report *rep, int64_t point, const char *family,
                         struct cache_score *to)
 {

@@ -244,8 +244,8 @@ static void write_recovery(const struct report *rep, FILE *fp)
     fputc('\n', fp);
 }
 
-/* One line of the table, and before the first one its head. Of a step that comes in this run, or came
- * in an earlier one. */
+/* One line of the table, and before the first one its head. Of a step that comes in this run, or
+ * came in an earlier one. */
 static void training_row(FILE *fp, const struct report *rep, enum step step, const char *point,
                          const struct report_training *t, int *rows)
 {

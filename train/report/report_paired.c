@@ -1,6 +1,7 @@
-/* report_paired.c - the report's comparisons of two models, question by question, from the answers.jsonl
- * next to their scores: each point's stage 2 with the base model (a share above 100 % is chance as often
- * as not, and says so here), recipes with each other, kinds of cache with the model's own. */
+/* report_paired.c - the report's comparisons of two models, question by question, from the
+ * answers.jsonl next to their scores: each point's stage 2 with the base model (a share above 100 %
+ * is chance as often as not, and says so here), recipes with each other, kinds of cache
+ * with the model's own. */
 #include "base/log.h"
 #include "base/mem.h"
 #include "data/answers.h"

@@ -97,14 +97,15 @@ bool report_paired(const struct report *rep, FILE *fp, struct err *e);
 /* Writes its section of sample answers. */
 bool report_answers(const struct report *rep, FILE *fp, struct err *e);
 
-/* Of a sweep of recipes (else nothing is done): fills the points' versus; draws recipes.png; writes the
- * section of report.md; prints the table. */
+/* Of a sweep of recipes (else nothing is done): fills the points' versus; draws recipes.png; writes
+ * the section of report.md; prints the table. */
 bool report_compare(struct report *rep, struct err *e);
 bool report_draw_recipes(struct report *rep, struct err *e);
 bool report_recipes(const struct report *rep, FILE *fp, struct err *e);
 bool report_print_recipes(const struct report *rep, struct err *e);
 
-/* A result's scores less another's, of the same questions; and as text, in points: "+36.30 ± 2.20". */
+/* A result's scores less another's, of the same questions; and as text, in
+ * points: "+36.30 ± 2.20". */
 bool report_versus(const struct report *rep, const struct report_result *own,
                    const struct report_result *other, struct report_versus *v, struct err *e);
 const char *report_versus_text(char out[80], const struct report_versus *v, const char *none);

@@ -1,5 +1,5 @@
-/* report_recipes.c - what each recipe of a sweep wins against the first one that has a point of the same
- * size of the cache: on the same samples, with the standard error of the paired difference. */
+/* report_recipes.c - what each recipe of a sweep wins against the first one that has a point of the
+ * same size of the cache: on the same samples, with the standard error of the paired difference. */
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/units.h"

@@ -1,5 +1,5 @@
-/* report_sets.c - the report's tables of the sets that have a metric: every figure of every model, and
- * the mean over the sets. */
+/* report_sets.c - the report's tables of the sets that have a metric: every figure of every model,
+ * and the mean over the sets. */
 #include "base/mem.h"
 #include "data/metric/paired.h"
 #include "train/report/report_parts.h"

@@ -1,8 +1,8 @@
-/* batches.h - in which order the samples of a set are scored, and how many at a time: longest first, so
- * that those of a batch are of about the same length, but all questions about a picture together, and as
- * many as an eighth of the memory takes. Which samples share a batch follows from the set, the model and
- * the memory alone, not from the number of processes; nor do the scores follow from it
- * (docs/scores.md). */
+/* batches.h - in which order the samples of a set are scored, and how many at a time: longest
+ * first, so that those of a batch are of about the same length, but all questions about a picture
+ * together, and as many as an eighth of the memory takes. Which samples share a batch follows from
+ * the set, the model and the memory alone, not from the number of processes; nor do the scores
+ * follow from it (docs/scores.md). */
 #ifndef TRAIN_SCORE_BATCHES_H
 #define TRAIN_SCORE_BATCHES_H
 

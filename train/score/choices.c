@@ -1,6 +1,7 @@
-/* choices.c - the score `options` of a set of choices (data/benchmark.h), as lm-evaluation-harness's
- * multiple_choice: log p of each choice behind its context, and the likeliest is taken, by itself (acc),
- * over its characters (acc_norm) and over its bytes (acc_bytes). Choices of one context share it. */
+/* choices.c - the score `options` of a set of choices (data/benchmark.h), as
+ * lm-evaluation-harness's multiple_choice: log p of each choice behind its context, and the
+ * likeliest is taken, by itself (acc), over its characters (acc_norm) and over its bytes
+ * (acc_bytes). Choices of one context share it. */
 #include "base/mem.h"
 #include "train/score/prompts.h"
 

@@ -6,8 +6,8 @@
 
 struct evaluate_how {
     bool curve; /* evaluate.curve_samples of those that are scored otherwise */
-    /* The file to write what came of every sample to, one JSON object per line: data/answers.h; NULL:
-     * none. */
+    /* The file to write what came of every sample to, one JSON object per line: data/answers.h;
+     * NULL: none. */
     const char *answers;
     const char *context;            /* shown in the progress line and in the log */
     const struct cache_kind *cache; /* NULL: the model's own (train/caches.h) */

@@ -9,8 +9,8 @@
 bool figures_add_set(struct scores *s, const struct eval_set *set, const struct scored *scored,
                      size_t n, struct err *e);
 
-/* Sets the errors of s->all, s->curve and s->kinds, of the samples of all sets; not those of a score
- * whose samples have no item. */
+/* Sets the errors of s->all, s->curve and s->kinds, of the samples of all sets; not those of a
+ * score whose samples have no item. */
 bool figures_set_errors(struct scores *s, const struct scored *scored, size_t n, struct err *e);
 
 #endif

@@ -1,5 +1,5 @@
-/* options.c - the score `options`: every option of a question is scored as its answer, by likelihood,
- * and the likeliest is taken:
+/* options.c - the score `options`: every option of a question is scored as its answer, by
+ * likelihood, and the likeliest is taken:
  *     option right    = questions whose right option has the largest log p(option | prompt)
  *     right by length = the same by log p / characters of the option
  * An option is its letter where the expected answer is one, else its text; what ends a turn is not
@@ -145,8 +145,8 @@ static bool options_open(struct all_options *all, const struct scoring *s, struc
     return ok;
 }
 
-/* Options of sample i that are of equal tokens are equally likely: each takes the first one's log p,
- * whose last bits may differ by what is computed together. */
+/* Options of sample i that are of equal tokens are equally likely: each takes the first one's log
+ * p, whose last bits may differ by what is computed together. */
 static void level(struct all_options *all, int64_t i, int64_t n)
 {
     for (int64_t k = 1; k < all->a[i].n; k++)

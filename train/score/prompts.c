@@ -16,7 +16,8 @@ static int64_t length_of(const struct prompts_in *in, int64_t i)
     return in->prompts ? in->samples[i].prompt : in->samples[i].n;
 }
 
-/* How many tokens may be computed beforehand: something must be left to compute, with all labels. */
+/* How many tokens may be computed beforehand: something must be left to
+ * compute, with all labels. */
 static int64_t most_shared(const struct prompts_in *in, int64_t i)
 {
     const struct sample *s = &in->samples[i];
@@ -30,7 +31,8 @@ static int64_t most_shared(const struct prompts_in *in, int64_t i)
     return n > 0 ? n - 1 : 0;
 }
 
-/* The tokens that two samples begin with, at most `most`, with whole pictures; *pictures: so many. */
+/* The tokens that two samples begin with, at most `most`, with whole pictures;
+ * *pictures: so many. */
 static int64_t common(const struct sample *a, const struct sample *b, int64_t most,
                       int64_t *pictures)
 {
@@ -50,8 +52,8 @@ static int64_t common(const struct sample *a, const struct sample *b, int64_t mo
     return n;
 }
 
-/* Whether sample i joins the group of `first`, of `count` that share *keep tokens: not where less would
- * be saved with it than without. */
+/* Whether sample i joins the group of `first`, of `count` that share *keep tokens: not where less
+ * would be saved with it than without. */
 static bool joins(const struct prompts_in *in, int64_t first, int64_t i, int64_t count,
                   int64_t *keep)
 {
@@ -79,8 +81,8 @@ void prompts_share(const struct prompts_in *in, int64_t *skip)
 
 /* ---- the passes ---- */
 
-/* Puts the batch's features in memory of their own, because scoring restarts the tape. A tower being
- * trained runs here. Shape: [feature rows of the batch, feature width]. */
+/* Puts the batch's features in memory of their own, because scoring restarts the tape. A tower
+ * being trained runs here. Shape: [feature rows of the batch, feature width]. */
 static bool take_features(struct prompts *p, const struct scoring *s, struct err *e)
 {
     struct run *r = s->r;
@@ -166,9 +168,9 @@ static bool open_cache(struct prompts *p, const struct scoring *s, const struct 
     return kv_cache_new(&p->cache, s->m, s->cache, in->n, longest + in->more, e);
 }
 
-/* Not where frequencies depend on a sequence's length: they are not those of its beginning. Nor where a
- * prompt sees itself before it is packed, newest rows wait to be, or tokens are taken out by the attention
- * that the whole prompt gives. */
+/* Not where frequencies depend on a sequence's length: they are not those of its beginning. Nor
+ * where a prompt sees itself before it is packed, newest rows wait to be, or tokens are taken out
+ * by the attention that the whole prompt gives. */
 static bool can_share(const struct scoring *s)
 {
     const struct cache_kind *kind = s->cache ? &s->cache->kind : NULL;

@@ -1,4 +1,5 @@
-/* prompts.h - the samples of a batch in a KV cache, with what several of them begin with computed once:
+/* prompts.h - the samples of a batch in a KV cache, with what several of them begin
+ * with computed once:
  *
  *     struct prompts p;
  *     if (!prompts_open(&p, s, &in, e)) return false;
@@ -6,9 +7,10 @@
  *     prompts_close(&p, s, ok);
  *
  * Samples that follow each other and begin alike share the longest run of equal tokens and whole
- * pictures: a system text and the picture that several questions are about, or the context of several
- * answers. Such a beginning is a pass of its own, of one sequence, whose rows are then copied into the
- * caches of the others; so its bits do not depend on how many share it, nor on the rest of the batch. */
+ * pictures: a system text and the picture that several questions are about, or the context of
+ * several answers. Such a beginning is a pass of its own, of one sequence, whose rows are then
+ * copied into the caches of the others; so its bits do not depend on how many share it, nor on the
+ * rest of the batch. */
 #ifndef TRAIN_SCORE_PROMPTS_H
 #define TRAIN_SCORE_PROMPTS_H
 
@@ -36,8 +38,9 @@ bool prompts_open(struct prompts *p, const struct scoring *s, const struct promp
 /* count: adds what was computed and cached to s->stats. */
 void prompts_close(struct prompts *p, const struct scoring *s, bool count);
 
-/* Sets skip[n] to the tokens of each sample that it shares with the first of its group, which is the
- * nearest before it that has skip[i] < 0: that one computes -skip[i] tokens for them. 0: none. */
+/* Sets skip[n] to the tokens of each sample that it shares with the first of its group, which is
+ * the nearest before it that has skip[i] < 0: that one computes -skip[i] tokens
+ * for them. 0: none. */
 void prompts_share(const struct prompts_in *in, int64_t *skip);
 
 #endif

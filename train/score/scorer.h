@@ -44,8 +44,8 @@ bool scoring_count(struct scoring *s, int64_t i, const struct score *one,
 /* The path of its first picture; n 0: it has none. */
 struct text scoring_picture(const struct scoring *s, int64_t i);
 
-/* A line of answers.jsonl about sample i: what was asked, and `tokens` ids hashed; NULL, with *e set: out
- * of memory. */
+/* A line of answers.jsonl about sample i: what was asked, and `tokens` ids hashed; NULL, with *e
+ * set: out of memory. */
 cJSON *scoring_line(const struct scoring *s, int64_t i, int64_t tokens, struct err *e);
 /* Writes it, and deletes it. */
 bool scoring_put(const struct scoring *s, cJSON *line, struct err *e);

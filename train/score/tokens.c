@@ -1,5 +1,6 @@
-/* tokens.c - the score `tokens`, teacher-forced, with a window that moves over long texts: for each trained token, whether it is the most
- * likely one after the true tokens before it, and how likely it is:
+/* tokens.c - the score `tokens`, teacher-forced, with a window that moves over long texts: for each
+ * trained token, whether it is the most likely one after the true tokens before it,
+ * and how likely it is:
  *     tokens right = most likely tokens / tokens
  *     perplexity   = exp(sum over tokens of -log p(token | true tokens before it) / tokens) */
 #include "base/mem.h"
@@ -33,14 +34,14 @@ static bool count(struct scoring *s, int64_t i, const struct score *one, struct 
     return err_set(e, "out of memory for a score");
 }
 
-/* A part of a sample that is scored as a sequence of its own: its tokens [begin, end), of which those
- * from `from` on are scored. */
+/* A part of a sample that is scored as a sequence of its own: its tokens [begin, end), of which
+ * those from `from` on are scored. */
 struct window {
     int64_t sample, begin, end, from;
 };
 
-/* The windows of sample i: as in transformers' guide to the perplexity of models of fixed length, each
- * scores what those before it have not. Returns how many; w NULL: only counts. */
+/* The windows of sample i: as in transformers' guide to the perplexity of models of fixed length,
+ * each scores what those before it have not. Returns how many; w NULL: only counts. */
 static int64_t cut(const struct scoring *s, int64_t i, struct window *w)
 {
     const struct dataset_options *o = &s->set->data.o;

@@ -15,9 +15,9 @@ struct partition {
 
 /* What sinfo says of all nodes and partitions, in new memory; NULL, with *e set, if it does not. */
 char *partition_ask(struct err *e);
-/* From that, the partition of that name, or of none (NULL) the cluster's default. Of several, "a,b",
- * Slurm takes the one in which a job starts first, so that it must fit into each: *p is the least of
- * them. The message of a failure names those that there are. */
+/* From that, the partition of that name, or of none (NULL) the cluster's default. Of several,
+ * "a,b", Slurm takes the one in which a job starts first, so that it must fit into each: *p is the
+ * least of them. The message of a failure names those that there are. */
 bool partition_parse(const char *text, const char *name, struct partition *p, struct err *e);
 
 #endif

@@ -13,12 +13,12 @@
 /* Of the memory asked for, a tenth stays free: runs have held up to 4 % more than their forecast
  * (docs/speed.md), and the job's shell is in there too. */
 static const double usable = 0.9;
-/* In MiB: a tiny run, of 9 MiB by its forecast, held 33 with the pages of its libraries, and the report
- * runs gnuplot beside it. */
+/* In MiB: a tiny run, of 9 MiB by its forecast, held 33 with the pages of its libraries, and the
+ * report runs gnuplot beside it. */
 enum { MIB = 1 << 20, LEAST = 256, MEMORY_STEP = 64 };
 
-/* Seconds: it looks at its clocks every 30 s. With 40 of 60 s to go by the settings, warnings came at
- * once. */
+/* Seconds: it looks at its clocks every 30 s. With 40 of 60 s to go by the settings, warnings came
+ * at once. */
 enum { SLURM_EARLY = 30 };
 
 static void choose_steps(struct plan *p)
@@ -47,7 +47,8 @@ static bool check_text(const char *key, const char *text, struct err *e)
     return true;
 }
 
-/* Options of sbatch that the scripts have already: given again, they would undo what was checked. */
+/* Options of sbatch that the scripts have already: given again, they would
+ * undo what was checked. */
 static const struct own_option {
     const char *name;
     char letter;

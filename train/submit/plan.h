@@ -34,8 +34,8 @@ bool plan_open(struct plan *p, const struct config *c, struct err *e);
 /* Compares it with the partition, which is then part of the plan. */
 bool plan_place(struct plan *p, const struct partition *where, struct err *e);
 
-/* Bytes that a process may have of its own: of slurm.memory or, with that 0, of the largest node; no more
- * than run.memory_limit. 0: neither is known. */
+/* Bytes that a process may have of its own: of slurm.memory or, with that 0, of the largest node;
+ * no more than run.memory_limit. 0: neither is known. */
 double plan_limit(const struct plan *p);
 /* The same for one of the job's processes, once its memory is set. */
 double plan_job_limit(const struct plan *p, enum submit_job job);

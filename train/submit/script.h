@@ -2,8 +2,9 @@
  *
  * A script runs the program, and passes on the two signals that Slurm sends it: USR1 ahead of the
  * time limit and TERM for scancel and preemption. With status 85 the run has been saved, and the
- * job goes back into the queue; so it does where USR1 came before the program could answer it (138).
- * If it was given its time thrice and has made not one step, it ends instead of going round for ever. */
+ * job goes back into the queue; so it does where USR1 came before the program could answer it
+ * (138). If it was given its time thrice and has made not one step, it ends instead of
+ * going round for ever. */
 #ifndef TRAIN_SUBMIT_SCRIPT_H
 #define TRAIN_SUBMIT_SCRIPT_H
 

@@ -1,5 +1,5 @@
-/* status.c - see status.h. What a row says comes from metrics.jsonl and scores.json, how far a job is
- * from Slurm's queue and from the file that its script keeps (script.h). */
+/* status.c - see status.h. What a row says comes from metrics.jsonl and scores.json, how far a job
+ * is from Slurm's queue and from the file that its script keeps (script.h). */
 #include "train/submit/status.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -122,7 +122,8 @@ static bool point_done(const struct run *r, struct row *row, struct err *e)
     if (row->done && config_has_step(&r->c, STEP_EVALUATE) && !is_there(r, scores, &scored, e))
         return false;
     row->done = row->done && scored;
-    /* rather than a point of the curve; of the model that stage 2 starts from, if there is none yet */
+    /* rather than a point of the curve; of the model that stage 2 starts from,
+     * if there is none yet */
     return (!isnan(row->score) || read_score(r, p.dir[STEP_SVD], &row->score, e)) &&
            read_score(r, p.dir[STEP_STAGE2], &row->score, e);
 }
@@ -171,8 +172,8 @@ static char *read_tail(const char *path, struct err *e)
     return text;
 }
 
-/* "rope8-rank4 stage2  step 7/12  loss 2.2  512 tokens/s  4.2 s left ..." is the last such line of the
- * training that the metrics are of: that of an earlier one says nothing of what is left. */
+/* "rope8-rank4 stage2  step 7/12  loss 2.2  512 tokens/s  4.2 s left ..." is the last such line of
+ * the training that the metrics are of: that of an earlier one says nothing of what is left. */
 static void take_progress(struct row *row, const char *text)
 {
     const char *at = NULL, *left;

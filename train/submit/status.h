@@ -4,9 +4,9 @@
 
 #include "train/run.h"
 
-/* Prints a line for what the points share, one for each point, one for the report: state, step, loss,
- * score, time left, job. From the run's files, and of what was submitted from Slurm where it is
- * there. Reads only. */
+/* Prints a line for what the points share, one for each point, one for the report: state, step,
+ * loss, score, time left, job. From the run's files, and of what was submitted from Slurm where it
+ * is there. Reads only. */
 bool status_show(const struct run *r, struct err *e);
 
 #endif
