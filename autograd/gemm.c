@@ -211,8 +211,10 @@ static bool packs(int64_t M)
 size_t gemm_scratch(int64_t M, int64_t N, int64_t K, enum dtype b)
 {
     if (packs(M)) return gemm_packed_scratch(M, N, K);
-    if (setup.bf16_native)
-        return aligned((int64_t)bf16_words_count(M, K), 2) + (b == DT_BF16 ? 0 : aligned(N * K, 2));
+    if (setup.bf16_native) {
+        const int64_t words = M <= NARROW_ROWS ? (int64_t)bf16_words_count(M, K) : M * K;
+        return aligned(words, 2) + (b == DT_BF16 ? 0 : aligned(N * K, 2));
+    }
     return (setup.bf16 ? aligned(M * K, sizeof(real)) : 0) +
            (setup.bf16 || b != DT_REAL ? block_bytes(N, K) : 0);
 }

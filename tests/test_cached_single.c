@@ -24,7 +24,8 @@ static struct matrix *held(struct bench *b, int64_t rows, int64_t cols)
 }
 
 /* fp32 sums of scores of up to 20, of 2,333 keys. In bf16 a weight is off by up to 2^-9 of itself,
- * and a sum by as much of the largest value, which is up to 5 times the largest sum. */
+ * and a sum by as much of the largest value, which in these shapes is up to 5 times the largest
+ * sum. */
 static double tolerance(void)
 {
     return in_bf16() ? 5 * 0x1p-9 : 1e-5;
