@@ -2,7 +2,6 @@
  * vector, and add up its lanes at the end; sums over rows take a word of A for all columns of a
  * vector. */
 #include "autograd/narrow_bf16.h"
-#include "autograd/pack.h"
 #include "base/err.h"
 
 #include <string.h>

@@ -53,19 +53,13 @@ TARGET static inline void to_bf16(const float *from, int64_t n, uint16_t *to)
         to[i] = bf16_from_f32(from[i]);
 }
 
-/* As mat_bf16. */
+/* As mat_bf16, which has the dtypes that are rare here. */
 TARGET static inline const uint16_t *values_of(const struct mat *b, int64_t at, int64_t n,
                                                uint16_t *room)
 {
-    const float *f32 = b->data;
-    const uint16_t *f16 = b->data;
-
-    if (b->dtype == DT_BF16) return f16 + at;
-    if (b->dtype == DT_F16)
-        for (int64_t i = 0; i < n; i++)
-            room[i] = bf16_from_f32(f16_to_f32(f16[at + i]));
-    else
-        to_bf16(f32 + at, n, room);
+    if (b->dtype == DT_BF16) return (const uint16_t *)b->data + at;
+    if (b->dtype != DT_F32) return mat_bf16(b, at, n, room);
+    to_bf16((const float *)b->data + at, n, room);
     return room;
 }
 

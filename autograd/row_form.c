@@ -78,6 +78,8 @@ static void unpack_bf16(const struct row_form *f, float *x, const uint8_t *from,
     }
 }
 
+enum { HEAD = 4 }; /* bytes of s and m */
+
 #if defined __AVX512F__
 enum { LANES = 16 };
 
@@ -98,10 +100,10 @@ static void unpack_q4(float *x, const uint8_t *from, int64_t n)
 {
     const __m512i low = _mm512_set1_epi32(15);
 
-    for (; n > 0; n--, from += 36, x += 64) {
+    for (; n > 0; n--, from += HEAD + 32, x += 64) {
         const float s = get16(from), m = get16(from + 2);
         for (int i = 0; i < 32; i += LANES) {
-            const __m512i byte = _mm512_cvtepu8_epi32(load_bytes(from + 4 + i));
+            const __m512i byte = _mm512_cvtepu8_epi32(load_bytes(from + HEAD + i));
             store_codes(x + i, _mm512_and_si512(byte, low), s, m);
             store_codes(x + 32 + i, _mm512_srli_epi32(byte, 4), s, m);
         }
@@ -185,8 +187,6 @@ static void fit_hqq(const float *x, int64_t n, float most, float *scale, float *
     *least = -z / per;
 }
 
-enum { HEAD = 4 }; /* bytes of s and m */
-
 static void pack_codes(const struct row_form *f, uint8_t *to, const float *x, int64_t n)
 {
     const int64_t bytes = f->bytes - HEAD;
@@ -217,17 +217,20 @@ unpack_blocks(int64_t values, int64_t bytes, int bits, float *x, const uint8_t *
     }
 }
 
+static bool has_q4_blocks(const struct row_form *f)
+{
+    return f->values == 64 && f->bits == 4;
+}
+
 /* Of the usual forms the compiler is told the numbers. */
 static void unpack_codes(const struct row_form *f, float *x, const uint8_t *from, int64_t n)
 {
+    if (has_q4_blocks(f))
 #if defined __AVX512F__
-    if (f->values == 64 && f->bits == 4) {
         unpack_q4(x, from, n);
-        return;
-    }
-#endif
-    if (f->values == 64 && f->bits == 4)
+#else
         unpack_blocks(64, 32, 4, x, from, n);
+#endif
     else if (f->values == 32 && f->bits == 2)
         unpack_blocks(32, 8, 2, x, from, n);
     else
@@ -481,7 +484,7 @@ TARGET static void q4_bf16(uint16_t *to, const uint8_t *from, int64_t n)
 {
     const __m512i low = _mm512_set1_epi32(15);
 
-    for (; n > 0; n--, from += 36, to += 64) {
+    for (; n > 0; n--, from += HEAD + 32, to += 64) {
         const __m512 s = _mm512_set1_ps(get16(from)), m = _mm512_set1_ps(get16(from + 2));
         const __m512i a = _mm512_cvtepu8_epi32(load_bytes(from + HEAD));
         const __m512i b = _mm512_cvtepu8_epi32(load_bytes(from + HEAD + LANES));
@@ -500,7 +503,7 @@ bool row_bf16(const struct row_sequence *s, int64_t at, uint16_t *to)
     if (f->run || s->width % f->values || !product_bf16_has()) return false;
     if (f->unpack == unpack_q8)
         q8_bf16(to, row, s->width / f->values);
-    else if (f->unpack == unpack_codes && f->bits == 4)
+    else if (has_q4_blocks(f))
         q4_bf16(to, row, s->width / f->values);
     else
         return false;
