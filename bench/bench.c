@@ -39,6 +39,11 @@ static int threads(const struct bench *b)
     return b->files.brief ? 1 : 2; /* the short form runs next to other tests */
 }
 
+static int gemm_side(const struct bench *b)
+{
+    return b->files.brief ? 128 : GEMM_SIDE;
+}
+
 /* A row's work, or the other side's, with the settings common to all rows. */
 static char *expand_work(const struct bench *b, const struct row *r, const char *text,
                          struct err *e)
@@ -96,6 +101,26 @@ static bool measure_memory(struct result *x, struct err *e)
     return rate > 0;
 }
 
+/* The machine's own rate for a dtype; 0 if the CPU has no instructions for it. */
+static double product_rate(const struct bench *b, enum gemm_compute dtype, struct err *e)
+{
+    const int64_t side = gemm_side(b);
+
+    if (dtype == GEMM_F32) return gemm_rate(side, GEMM_REPEATS, e);
+    return onednn_has_bf16() ? gemm_rate_bf16(side, GEMM_REPEATS, e) : 0;
+}
+
+/* The rates that a repeat of work of known size is held against: they change within minutes. */
+static bool measure_machine(const struct bench *b, const struct row *r, struct child *c,
+                            struct result *x, struct err *e)
+{
+    enum gemm_compute dtype = r->dtype == GEMM_BF16 && onednn_has_bf16() ? GEMM_BF16 : GEMM_F32;
+
+    if (!child_fact(c, "flop")) return true;
+    if ((x->product[x->n] = product_rate(b, dtype, e)) < 0) return false;
+    return !child_fact(c, "read_bytes") || measure_memory(x, e);
+}
+
 static bool measure_row(struct bench *b, const struct row *r, struct result *out, struct err *e)
 {
     bool torch = r->other == TORCH;
@@ -110,7 +135,7 @@ static bool measure_row(struct bench *b, const struct row *r, struct result *out
     ok = ok && calibrate(b, &ours, r, &n[0], e) &&
          (out->sides == 1 || calibrate(b, other, r, &n[1], e));
     for (out->n = 0; ok && out->n < (b->files.brief ? 1 : r->repeats); out->n++)
-        ok = (!child_fact(&ours, "read_bytes") || measure_memory(out, e)) &&
+        ok = measure_machine(b, r, &ours, out, e) &&
              repeat(&ours, r, n[0], &out->value[0][out->n], e) &&
              (out->sides == 1 || repeat(other, r, n[1], &out->value[1][out->n], e));
     ok = ok && child_close(&ours, e) && (out->sides == 1 || child_close(other, e));
@@ -202,11 +227,10 @@ static bool measure_all(struct bench *b, struct report *report, struct err *e)
     return ok;
 }
 
-/* The machine's own rates, by dtype; 0 for bf16 if the CPU has no instructions for it. */
-static bool measure_gemm(const struct report *r, double rate[2], struct err *e)
+static bool measure_gemm(const struct bench *b, double rate[2], struct err *e)
 {
-    rate[GEMM_F32] = gemm_rate(r->gemm_side, GEMM_REPEATS, e);
-    rate[GEMM_BF16] = onednn_has_bf16() ? gemm_rate_bf16(r->gemm_side, GEMM_REPEATS, e) : 0;
+    rate[GEMM_F32] = product_rate(b, GEMM_F32, e);
+    rate[GEMM_BF16] = product_rate(b, GEMM_BF16, e);
     return rate[GEMM_F32] > 0 && rate[GEMM_BF16] >= 0;
 }
 
@@ -215,7 +239,7 @@ static bool run(struct bench *b, struct err *e)
     struct report report = {.brief = b->files.brief,
                             .python = b->python,
                             .threads = threads(b),
-                            .gemm_side = b->files.brief ? 128 : GEMM_SIDE};
+                            .gemm_side = gemm_side(b)};
     double after[2];
     bool ok = files_prepare(&b->files, preparations, PREPARATIONS, e) &&
               file_out_open(&report.out, b->out, e);
@@ -224,8 +248,8 @@ static bool run(struct bench *b, struct err *e)
     omp_set_num_threads(threads(b));
     gemm_setup(GEMM_AUTO, GEMM_F32);
     gemm_single_blas();
-    ok = measure_gemm(&report, report.gemm, e) && report_begin(&report, e) &&
-         measure_all(b, &report, e) && measure_gemm(&report, after, e) &&
+    ok = measure_gemm(b, report.gemm, e) && report_begin(&report, e) &&
+         measure_all(b, &report, e) && measure_gemm(b, after, e) &&
          report_end(&report, after, e);
     file_out_abort(&report.out);
     return ok;

@@ -4,6 +4,7 @@
  *     build/bench/prepare mla model=DIR out=DIR rope_dim=N low_rank=N
  *                               the model converted with random factors
  *     build/bench/prepare batch out=FILE image=N text=N labels=N width=N vocab=N image_id=N
+ *                               [samples=N] of that size
  *     build/bench/prepare svd out=FILE rows=N cols=N text=N image=N
  *                               a weight and its inputs
  *     build/bench/prepare pictures dir=DIR count=N width=N height=N
@@ -134,40 +135,54 @@ static bool mla(const struct work_args *a, struct err *e)
 
 /* ---- batch: one sample, an image after the first five tokens, the last tokens trained on ---- */
 
+/* `samples` alike in their spans, each of text, a picture and text whose last tokens are labels. */
 static bool batch(const struct work_args *a, struct err *e)
 {
     enum { BEFORE = 5 };
-    int64_t image = work_number(a, "image", 0), text = work_number(a, "text", 0);
-    int64_t labels = work_number(a, "labels", 0), T = image + text, begin[] = {0, T};
+    int64_t n = work_number(a, "samples", 1);
+    int64_t image = work_number(a, "image", 0), text = work_number(a, "text", 0), T = image + text;
+    int64_t labels = work_number(a, "labels", 0);
     int64_t width = work_number(a, "width", 0), vocab = work_number(a, "vocab", 0);
-    struct span spans[] = {
-        {0, BEFORE, TEXT}, {BEFORE, BEFORE + image, IMAGE}, {BEFORE + image, T, TEXT}};
-    int32_t *ids = mem_new((size_t)T, sizeof *ids, "ids", e),
-            *rows = mem_new((size_t)labels, sizeof *rows, "labels", e);
-    float *features = normal(image * width, 1, 5, e);
-    bool ok = ids && rows && features;
+    int32_t *ids = mem_new((size_t)(n * T), sizeof *ids, "ids", e),
+            *rows = mem_new((size_t)(n * labels), sizeof *rows, "labels", e),
+            *targets = mem_new((size_t)(n * labels), sizeof *targets, "labels", e);
+    int64_t *begin = mem_new((size_t)n + 1, sizeof *begin, "samples", e);
+    struct span *spans = mem_new((size_t)(3 * n), sizeof *spans, "spans", e);
+    float *features = normal(n * image * width, 1, 5, e);
+    bool ok = ids && rows && targets && begin && spans && features;
     struct rng r;
 
     rng_seed(&r, 1, 6);
-    for (int64_t i = 0; ok && i < T; i++)
-        ids[i] = i >= BEFORE && i < BEFORE + image
+    for (int64_t i = 0; ok && i < n * T; i++)
+        ids[i] = i % T >= BEFORE && i % T < BEFORE + image
                      ? (int32_t)work_number(a, "image_id", 0)
                      : 4 + (int32_t)rng_below(&r, (uint64_t)vocab - 4);
-    for (int64_t i = 0; ok && i < labels; i++)
-        rows[i] = (int32_t)(T - 1 - labels + i);
-    struct batch b = {.tokens = T,
+    for (int64_t i = 0; ok && i < n * labels; i++) {
+        rows[i] = (int32_t)(i / labels * T + T - 1 - labels + i % labels);
+        targets[i] = ids[rows[i] + 1];
+    }
+    for (int64_t k = 0; ok && k < n; k++) {
+        begin[k + 1] = (k + 1) * T;
+        spans[3 * k] = (struct span){k * T, k * T + BEFORE, TEXT};
+        spans[3 * k + 1] = (struct span){k * T + BEFORE, k * T + BEFORE + image, IMAGE};
+        spans[3 * k + 2] = (struct span){k * T + BEFORE + image, (k + 1) * T, TEXT};
+    }
+    struct batch b = {.tokens = n * T,
                       .ids = ids,
-                      .samples = 1,
+                      .samples = n,
                       .begin = begin,
-                      .n_spans = 3,
+                      .n_spans = 3 * n,
                       .spans = spans,
-                      .labels = labels,
+                      .labels = n * labels,
                       .label_rows = rows,
-                      .label_ids = ids ? ids + T - labels : NULL,
-                      .image_tokens = image};
+                      .label_ids = targets,
+                      .image_tokens = n * image};
     ok = ok && stored_write(work_text(a, "out", NULL), &b, features, width, e);
     free(ids);
     free(rows);
+    free(targets);
+    free(begin);
+    free(spans);
     free(features);
     return ok;
 }

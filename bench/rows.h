@@ -54,6 +54,8 @@ static const struct preparation preparations[] = {
      "$/bench/prepare mla model=@/base rope_dim={32|4} low_rank={32|4} out=@/quarter"},
     {"@/batch", "$/bench/prepare batch image={576|16} text={200|20} labels={100|8} "
                 "width={1024|32} vocab={32064|446} image_id=3 out=@/batch"},
+    {"@/batch4", "$/bench/prepare batch samples=4 image={576|16} text={200|20} labels={100|8} "
+                 "width={1024|32} vocab={32064|446} image_id=3 out=@/batch4"},
     {"@/svd", "$/bench/prepare svd rows={7168|56} cols={4096|32} text={4608|64} "
               "image={9216|128} out=@/svd"},
     {"@/svd-quarter", "$/bench/prepare svd rows={1792|28} cols={1024|16} text={2048|64} "
@@ -69,6 +71,8 @@ static const struct row rows[] = {
      "step model=@/rank64 batch=@/batch", REPEAT, TORCH, NULL, 5, .once = true, .unit = "tokens/s"},
     {NULL, "the same shapes in bf16", "step model=@/rank64 batch=@/batch", REPEAT, TORCH, NULL, 5,
      .once = true, .unit = "tokens/s", .dtype = GEMM_BF16},
+    {NULL, "four samples of it in bf16", "step model=@/rank64 batch=@/batch4", REPEAT, TORCH, NULL,
+     3, .once = true, .unit = "tokens/s", .dtype = GEMM_BF16},
     {NULL, "from the process' start to the end of its first step",
      "step model=@/quick batch=@/quick.batch", START, TORCH, NULL, 5, .seconds = true, .unit = "s"},
     {NULL, "mha2mla-train: a whole run of one step, data and pictures from nothing",

@@ -63,8 +63,8 @@ bool report_begin(struct report *r, struct err *e)
     print_gemm(fp, r->gemm);
     fprintf(
         fp,
-        " before (the rows' shares are of this%s)\n- a roofline is what a step must read, at the "
-        "best "
+        " before (the rows' shares are of its rate between their repeats%s)\n- a roofline is what a "
+        "step must read, at the best "
         "rate at which memory was read between a row's repeats, then what it must multiply at the "
         "product's\n\nRows "
         "are in fp32 where they do not say "
@@ -119,13 +119,14 @@ static void print_roofline(FILE *fp, double memory, double gemm, const struct ch
 }
 
 /* The work per second, and its share of a product's rate or of the roofline. */
-static void print_rate(FILE *fp, const struct report *r, const struct row *row,
-                       const struct result *x)
+static void print_rate(FILE *fp, const struct row *row, const struct result *x)
 {
     const double *flop = child_fact(&x->side[0], "flop"), *units = child_fact(&x->side[0], "units");
-    double sorted[REPEATS_MOST], most = r->gemm[r->gemm[row->dtype] > 0 ? row->dtype : GEMM_F32];
+    double sorted[REPEATS_MOST], most;
 
     if (!flop || !units || row->seconds) return;
+    memcpy(sorted, x->product, (size_t)x->n * sizeof *sorted);
+    most = median(sorted, x->n);
     for (int k = 0; k < x->sides; k++) {
         memcpy(sorted, x->value[k], (size_t)x->n * sizeof *sorted);
         double rate = median(sorted, x->n);
@@ -135,7 +136,7 @@ static void print_rate(FILE *fp, const struct report *r, const struct row *row,
             continue;
         }
         rate *= 1e-9 * *flop / *units;
-        fprintf(fp, "%.1f GFLOP/s (%.0f %%)", rate, 100 * rate / most);
+        fprintf(fp, "%.1f GFLOP/s (%.0f %% of %.1f)", rate, 100 * rate / most, most);
     }
     if (x->memory > 0) fprintf(fp, ", memory at %.1f GB/s", x->memory);
 }
@@ -193,7 +194,7 @@ void report_row(struct report *r, const struct row *row, const struct result *x)
     print_peak(fp, &x->side[1]);
     fprintf(fp, " | ");
     if (row->how == REPEAT) {
-        print_rate(fp, r, row, x);
+        print_rate(fp, row, x);
         print_emulated(fp, r, row, x->sides);
         print_facts(fp, x);
     }

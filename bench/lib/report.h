@@ -15,6 +15,8 @@ struct result {
     int n;
     double value[2][REPEATS_MOST];
     struct child side[2];
+    double product[REPEATS_MOST]; /* GFLOP/s of the product before each repeat, of the row's dtype
+                                   * where the CPU has it; 0: not measured */
     double memory; /* GB/s at which memory was read between the repeats; 0: not measured */
 };
 
