@@ -15,9 +15,9 @@
 #include <string.h>
 
 /* Most rows and columns of a tile: large enough for fast products, small enough for the
- * cache (384 KiB). Causal tiles on the diagonal are half wasted; fewer rows keep the waste
+ * cache (480 KiB; in bf16 operands lie beside it). Causal tiles on the diagonal are half wasted; fewer rows keep the waste
  * small in short samples. */
-enum { QB = 192, QB_SHORT = 64, SHORT = 512, KB = 512 };
+enum { QB = 192, QB_BF16 = 128, QB_SHORT = 64, SHORT = 512, KB = 640 };
 enum { Q0, K0, Q1, K1, V };
 
 /* A thread's scratch: two tiles, and what operand.h needs for the operands of the products. Of keys
@@ -57,8 +57,9 @@ struct block {
 
 static int64_t block_rows(const struct attention_sample *s)
 {
-    int64_t rows = s->q_end - s->q_begin, most = rows > SHORT ? QB : QB_SHORT;
+    int64_t rows = s->q_end - s->q_begin, most = gemm_few() == FEW_BF16 ? QB_BF16 : QB;
 
+    if (rows <= SHORT) most = QB_SHORT;
     return rows < most ? rows : most;
 }
 

@@ -11,7 +11,7 @@
 /* Most values of K in a part; most bytes of a task's panels, which stay in a core's cache, and at
  * least one of PART_K; of panels that all pack together, and of A that tasks read in turn, which
  * stay in the common one. */
-enum { PART_K = 1024, TASK_BYTES = 128 << 10, SHARED_BYTES = 4 << 20, LEFT_BYTES = 8 << 20 };
+enum { PART_K = 1024, TASK_BYTES = 256 << 10, SHARED_BYTES = 4 << 20, LEFT_BYTES = 8 << 20 };
 enum {
     TASKS = 8,
     LEAST = 8 * PACK_TILE

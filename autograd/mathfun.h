@@ -24,13 +24,14 @@ static inline real real_erf(real x)
 
 /* exp within 2 ulp on [-87, 88]: x = n ln2 + r, |r| <= ln2/2, a degree 6 polynomial for e^r (with
  * the coefficients of Cephes' expf), times 2^n through the exponent bits. Below -87.3 it is 0 (so
- * exp(-inf) = 0), above 88.7 infinity; NaN stays NaN. */
+ * exp(-inf) = 0), above 88.7 infinity, as e^89 is; NaN stays NaN. */
 static inline real real_exp(real x)
 {
-    const float lo = -87.33654f, hi = 88.72283f;
-    float c = x > lo ? x : lo; /* NaN becomes lo here, and NaN again at the end */
-    c = c < hi ? c : hi;
-    float n = (c * 1.44269504f + 12582912.0f) - 12582912.0f; /* nearest integer */
+    const float lo = -87.33654f, hi = 89;
+    float c = x < lo ? lo : x; /* NaN passes these */
+    c = c > hi ? hi : c;
+    float shifted = c * 1.44269504f + 12582912.0f; /* 1.5 * 2^23: n is in the last bits */
+    float n = shifted - 12582912.0f;
     float r = c - n * 0.693359375f;
     r -= n * -2.12194440e-4f;
     float p = 1.9875691500e-4f;
@@ -40,13 +41,13 @@ static inline real real_exp(real x)
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.0f;
-    int32_t bits = ((int32_t)n + 126) << 23; /* 2^(n-1): n = 128 would not fit the exponent */
+    uint32_t bits;
+    memcpy(&bits, &shifted, sizeof bits);
+    bits = (bits + 126) << 23; /* 2^(n-1): n = 128 would not fit the exponent */
     float half;
     memcpy(&half, &bits, sizeof half);
     float y = p * half * 2.0f;
-    y = x < lo ? 0.0f : y;
-    y = x > hi ? INFINITY : y;
-    return x != x ? x : y;
+    return x < lo ? 0.0f : y;
 }
 static inline real real_erf(real x)
 {

@@ -16,6 +16,7 @@
 #endif
 
 enum { LINES = PACK_PAIRS, BLOCK = PACK_ROWS * PACK_COLS, WORDS = PACK_TILE * PACK_PAIRS };
+enum { AHEAD = 8 * PACK_ROWS }; /* values of a column that are asked for before they are packed */
 
 struct words words_of(const void *data, int64_t K)
 {
@@ -79,9 +80,9 @@ TARGET static inline void rows_block(const struct mat *b, int64_t k, int64_t row
     const size_t size = dtype_size(b->dtype);
 
     for (int64_t i = 0; i < rows; i++) /* the next panel of these rows */
-        for (size_t line = 0; line < PACK_COLS * size; line += 64)
+        for (size_t byte = 0; byte < PACK_COLS * size; byte += 64)
             __builtin_prefetch((const char *)b->data +
-                               (size_t)((k + i) * b->ld + n + PACK_COLS) * size + line);
+                               (size_t)((k + i) * b->ld + n + PACK_COLS) * size + byte);
     for (int64_t i = 0; 2 * i < rows; i++) {
         int64_t at = (k + 2 * i) * b->ld + n;
         const uint16_t *low = values_of(b, at, cols, room[0]);
@@ -109,15 +110,20 @@ typedef uint32_t line __attribute__((vector_size(64)));
 
 TARGET static inline void transpose(line x[16]){EXCHANGE(1) EXCHANGE(2) EXCHANGE(4) EXCHANGE(8)}
 
-/* A block of 16 columns, stored as such: 16 words of each of its lines. */
+/* A block of 16 columns, stored as such: 16 words of each of its lines. Of each column the values
+ * that lie `ahead` of these are asked for. */
 TARGET static inline void columns_block(const struct mat *b, int64_t at, int64_t rows, int64_t cols,
-                                        uint32_t (*to)[PACK_COLS])
+                                        int64_t ahead, uint32_t (*to)[PACK_COLS])
 {
+    const size_t size = dtype_size(b->dtype);
     uint16_t room[PACK_ROWS];
     line x[LINES] = {0};
 
     for (int64_t j = 0; j < cols; j++) {
         const uint16_t *from = values_of(b, at + j * b->ld, rows, room);
+        const char *soon = (const char *)b->data + (size_t)(at + j * b->ld + ahead) * size;
+        for (size_t byte = 0; byte < PACK_ROWS * size; byte += 64)
+            __builtin_prefetch(soon + byte);
         if (rows == PACK_ROWS)
             memcpy(&x[j], from, sizeof x[j]); /* one instruction */
         else
@@ -216,8 +222,11 @@ TARGET static void columns_part(const struct mat *b, int64_t K, int64_t n0, int6
     const int64_t cols = N - n <= 0 ? 0 : N - n < LINES ? N - n : LINES;
     uint32_t(*block)[PACK_COLS] = (void *)(to + n / PACK_COLS * step + n % PACK_COLS * 2);
 
-    for (int64_t k = 0; k < K; k += PACK_ROWS, block += LINES)
-        columns_block(b, (n0 + n) * b->ld + k, K - k < PACK_ROWS ? K - k : PACK_ROWS, cols, block);
+    for (int64_t k = 0; k < K; k += PACK_ROWS, block += LINES) {
+        const int64_t ahead = k + AHEAD < K ? AHEAD : LINES * b->ld + AHEAD - K; /* the next 16 */
+        columns_block(b, (n0 + n) * b->ld + k, K - k < PACK_ROWS ? K - k : PACK_ROWS, cols, ahead,
+                      block);
+    }
 }
 
 TARGET struct panels pack_right(struct mat b, int64_t K, int64_t n0, int64_t N, void *to)

@@ -249,8 +249,7 @@ static bool run(struct bench *b, struct err *e)
     gemm_setup(GEMM_AUTO, GEMM_F32);
     gemm_single_blas();
     ok = measure_gemm(b, report.gemm, e) && report_begin(&report, e) &&
-         measure_all(b, &report, e) && measure_gemm(b, after, e) &&
-         report_end(&report, after, e);
+         measure_all(b, &report, e) && measure_gemm(b, after, e) && report_end(&report, after, e);
     file_out_abort(&report.out);
     return ok;
 }

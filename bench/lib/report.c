@@ -63,7 +63,8 @@ bool report_begin(struct report *r, struct err *e)
     print_gemm(fp, r->gemm);
     fprintf(
         fp,
-        " before (the rows' shares are of its rate between their repeats%s)\n- a roofline is what a "
+        " before (the rows' shares are of its rate between their repeats%s)\n- a roofline is what "
+        "a "
         "step must read, at the best "
         "rate at which memory was read between a row's repeats, then what it must multiply at the "
         "product's\n\nRows "
