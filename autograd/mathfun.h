@@ -22,13 +22,13 @@ static inline real real_erf(real x)
 
 #else
 
-/* exp within 2 ulp on [-87, 88]: x = n ln2 + r, |r| <= ln2/2, a degree 6 polynomial for e^r (with
- * the coefficients of Cephes' expf), times 2^n through the exponent bits. Below -87.3 it is 0 (so
- * exp(-inf) = 0), above 88.7 infinity, as e^89 is; NaN stays NaN. */
+/* exp within 2 ulp on [-86.98, 88.72]: x = n ln2 + r, |r| <= ln2/2, a degree 6 polynomial for e^r
+ * (with the coefficients of Cephes' expf), times 2^n through the exponent bits. Below -86.98 it is 0
+ * (so exp(-inf) = 0), above 88.7 infinity, as e^89 is; NaN stays NaN. */
 static inline real real_exp(real x)
 {
-    const float lo = -87.33654f, hi = 89;
-    float c = x < lo ? lo : x; /* NaN passes these */
+    const float lo = -86.98f, hi = 89; /* 2^(n-1) is 0 below */
+    float c = x < lo ? lo : x;         /* NaN passes these */
     c = c > hi ? hi : c;
     float shifted = c * 1.44269504f + 12582912.0f; /* 1.5 * 2^23: n is in the last bits */
     float n = shifted - 12582912.0f;

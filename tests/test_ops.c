@@ -1,6 +1,7 @@
 /* test_ops.c - the forward of every op, as used in training (fp32), against references in double;
- * weights in every dtype; large numbers; no rows; and sums that must not depend on the number of
- * threads. For attention see test_attention.c, for gradients test_gradients.c. */
+ * weights in every dtype; large numbers; no rows; sums that must not depend on the number of
+ * threads; and exp. For attention see test_attention.c, for gradients test_gradients.c. */
+#include "autograd/mathfun.h"
 #include "tests/ops_bench.h"
 
 #include <omp.h>
@@ -533,6 +534,32 @@ static void test_threads(void **state)
     assert_true(one[0] != 0);
 }
 
+/* Ulps between a float and a value in double. */
+static double ulps(float got, double want)
+{
+    const float near = (float)want;
+
+    return fabs((double)got - want) / (double)(nextafterf(near, INFINITY) - near);
+}
+
+static void test_exp(void **state)
+{
+    const float least = -86.98F;
+
+    (void)state;
+    for (int i = -86980; i <= 88720; i++) {
+        const float x = (float)i / 1000;
+        if (ulps(real_exp(x), exp((double)x)) > 2)
+            fail_msg("exp(%g) is %.9g", (double)x, (double)real_exp(x));
+    }
+    assert_true(real_exp(0) == 1 && real_exp(-0.0F) == 1);
+    assert_true(real_exp(-INFINITY) == 0 && real_exp(-1e30F) == 0 && real_exp(-88) == 0);
+    assert_true(real_exp(least) > 0 && real_exp(nextafterf(least, -88)) == 0);
+    assert_true(isinf(real_exp(88.73F)));
+    assert_true(isinf(real_exp(89)) && isinf(real_exp(1e30F)) && isinf(real_exp(INFINITY)));
+    assert_true(isnan(real_exp(NAN)) && isnan(real_exp(-NAN)));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -543,6 +570,7 @@ int main(void)
         cmocka_unit_test(test_activations),   cmocka_unit_test(test_swiglu),
         cmocka_unit_test(test_cross_entropy), cmocka_unit_test(test_linear_backward_bf16),
         cmocka_unit_test(test_no_rows),       cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_exp),
     };
     return cmocka_run_group_tests_name("ops", tests, NULL, NULL);
 }
