@@ -20,11 +20,15 @@ bool size_add(size_t *out, size_t a, size_t b)
 enum { HUGE_PAGE = 2 << 20 };
 
 /* What is large is read and written from end to end, by tensors' worth: with pages of 2 MiB the CPU
- * finds them without walking tables. */
+ * finds them without walking tables. aligned_alloc wants multiples of the alignment; what is added
+ * here is never touched. */
 static void *aligned_new(size_t bytes)
 {
+    size_t whole;
+
     if (bytes < 2 * HUGE_PAGE) return aligned_alloc(64, bytes);
-    void *p = aligned_alloc(HUGE_PAGE, bytes);
+    if (!size_add(&whole, bytes, HUGE_PAGE - 1)) return NULL;
+    void *p = aligned_alloc(HUGE_PAGE, whole / HUGE_PAGE * HUGE_PAGE);
     if (p) madvise(p, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE); /* a hint */
     return p;
 }
@@ -38,7 +42,7 @@ void *mem_new(size_t n, size_t size, const char *what, struct err *e)
         err_set(e, "out of memory: %zu x %zu bytes for %s", n, size, what);
         return NULL;
     }
-    bytes &= ~(size_t)63; /* aligned_alloc wants a multiple */
+    bytes &= ~(size_t)63;
     p = aligned_new(bytes);
     if (!p) {
         err_set(e, "out of memory: %zu bytes for %s", bytes, what);
