@@ -80,7 +80,7 @@ const struct chat_template *template_find(const char *name, struct err *e)
     return NULL;
 }
 
-/* Checks the special tokens of one mark, "<...>" each. */
+/* Checks the special tokens of one mark, "<...>" each; "<<SYS>>" is text. */
 static bool check_mark(const struct chat_template *t, const char *mark, const struct tokenizer *tk,
                        struct err *e)
 {
@@ -89,6 +89,10 @@ static bool check_mark(const struct chat_template *t, const char *mark, const st
     while (mark && (mark = strchr(mark, '<')) != NULL) {
         const char *end = strchr(mark, '>');
         CHECK(end);
+        if (mark[1] == '<') {
+            mark = end + 1;
+            continue;
+        }
         snprintf(text, sizeof text, "%.*s", (int)(end + 1 - mark), mark);
         if (tokenizer_id(tk, text) < 0)
             return err_set(e,

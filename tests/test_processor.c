@@ -332,6 +332,12 @@ static void test_refused(void **state)
         {"{\"image_std\": [1, 0, 1]}", ":1:15: image_std: finite numbers other than 0"},
         {"{\"rescale_factor\": 0}", "rescale_factor: a finite number above 0 is needed"},
         {"{\"rescale_factor\": -1}", "rescale_factor: a finite number above 0 is needed"},
+        {"{\"rescale_factor\": 1e300}", "image_std: black becomes"},
+        {"{\"rescale_factor\": 1e300, \"do_normalize\": false}",
+         ":1:20: rescale_factor: black becomes 0 and white inf"},
+        {"{\"rescale_factor\": 1e-30}", "should be from 1e-06 to 1e+06 apart"},
+        {"{\"image_mean\": [1e38, 0, 0]}", "image_std: black becomes"},
+        {"{\"image_std\": [1, 1e30, 1]}", ":1:15: image_std: black becomes"},
         {"{\"rescale_factor\": \"x\"}", "rescale_factor is \"x\"; allowed: a number"},
         {"{\"do_pad\": true, \"image_processor_type\": \"LlavaImageProcessor\","
          "\"image_mean\": [0, 1.01, 0]}",

@@ -352,6 +352,8 @@ static void test_unused(void **state)
         {"evaluate.samples=5|evaluate.curve_samples=6",
          "not used: evaluate.curve_samples, for evaluate.samples are fewer\n", false},
         {"data.alpha=drop|data.cache=c|svd.decoupled=true|stage1.projector=true", "", false},
+        {"data.max_pixels=1000|data.min_pixels=10",
+         "not used: data.min_pixels, data.max_pixels, for the model takes no pictures\n", true},
         {"data.alpha=drop|data.cache=c|svd.decoupled=true|stage1.projector=true",
          "not used: data.alpha, data.cache, stage1.projector, svd.decoupled, for the model takes "
          "no pictures\n",

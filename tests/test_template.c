@@ -264,8 +264,15 @@ static void test_check(void **state)
 {
     static const struct {
         const char *name, *lacks;
-    } cases[] = {{"vicuna", NULL}, {"vicuna_v1", NULL}, {"llama3", "<|begin_of_text|>"},
-                 {"chatml", NULL}, {"smollm2", NULL},   {"qwen2_vl", NULL},
+    } cases[] = {{"vicuna", NULL},
+                 {"vicuna_v1", NULL},
+                 {"vicuna_v16", NULL},
+                 {"mistral", NULL},
+                 {"llama3", "<|begin_of_text|>"},
+                 {"llama3_llava", "<|begin_of_text|>"},
+                 {"chatml", NULL},
+                 {"smollm2", NULL},
+                 {"qwen2_vl", NULL},
                  {"plain", NULL}};
     struct err e = {0};
     struct tokenizer *tk = tokenizer_load("tests/data/tokenizer/metaspace.json", &e);

@@ -301,6 +301,8 @@ static const struct rule {
     {"optim.min_lr", of_decay, no_decay, 0},
     {"optim.decay_style", of_decay, no_decay, 0},
     {"data.alpha", of_pictures, no_pictures, 0},
+    {"data.min_pixels", of_pictures, no_pictures, 0},
+    {"data.max_pixels", of_pictures, no_pictures, 0},
     {"data.cache", of_cache, no_pictures, 0},
     {"baseline.vision", of_vision, no_pictures, 1},
 #define PHASE_RULES(name, i)                                                                       \

@@ -59,6 +59,33 @@ static bool check_colour(const double v[3], const char *name, bool divides, cons
     return true;
 }
 
+/* Hugging Face rescales in fp64, rounds to fp32 and normalises in fp32. */
+static float pixel_value(const struct processor *p, int channel, int v)
+{
+    float x = p->do_rescale ? (float)(v * p->rescale_factor) : (float)v;
+
+    return p->do_normalize ? (x - (float)p->mean[channel]) / (float)p->std[channel] : x;
+}
+
+/* White differs from black by 3.7 in CLIP's pictures and 255 in those that nothing scales. */
+static bool check_values(const struct processor *p, const char **key, struct err *e)
+{
+    const float least = 1e-6F, most = 1e6F;
+
+    for (int c = 0; c < 3; c++) {
+        const float black = pixel_value(p, c, 0), white = pixel_value(p, c, 255);
+        const float apart = fabsf(white - black);
+        if (!(apart >= least && apart <= most)) /* nor NaN */
+            return processor_fault(e, key, p->do_normalize ? "image_std" : "rescale_factor",
+                                   ": black becomes %g and white %g, with rescale_factor%s; they "
+                                   "should be from %g to %g apart",
+                                   (double)black, (double)white,
+                                   p->do_normalize ? " and image_mean" : "", (double)least,
+                                   (double)most);
+    }
+    return true;
+}
+
 bool processor_check(struct processor *p, const char **key, struct err *e)
 {
     if (p->do_rescale && !(isfinite(p->rescale_factor) && (float)p->rescale_factor > 0))
@@ -66,6 +93,7 @@ bool processor_check(struct processor *p, const char **key, struct err *e)
     if (p->do_normalize && (!check_colour(p->mean, "image_mean", false, key, e) ||
                             !check_colour(p->std, "image_std", true, key, e)))
         return false;
+    if (!check_values(p, key, e)) return false;
     if (p->do_resize && (p->size_h < 1 || p->size_w < 1))
         return processor_fault(e, key, "size", ": sides of 1 and more are needed");
     return p->kind->check(p, key, e);
@@ -134,14 +162,6 @@ bool processor_run(const struct processor *p, const struct image *rgb, float *pi
 {
     CHECK(rgb->channels == 3);
     return p->kind->run(p, rgb, pixels, e);
-}
-
-/* Hugging Face rescales in fp64, rounds to fp32 and normalises in fp32. */
-static float pixel_value(const struct processor *p, int channel, int v)
-{
-    float x = p->do_rescale ? (float)(v * p->rescale_factor) : (float)v;
-
-    return p->do_normalize ? (x - (float)p->mean[channel]) / (float)p->std[channel] : x;
 }
 
 void processor_table(const struct processor *p, float value[3][256])

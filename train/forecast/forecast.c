@@ -677,8 +677,12 @@ static bool is_for_picture(const struct forecast *f, const struct forecast_step 
 }
 
 /* What the user can reduce. */
-static const char *advice(const struct run *r, const struct forecast_step *s)
+static const char *advice(const struct forecast *f, const struct forecast_step *s)
 {
+    const struct run *r = f->r;
+
+    if (f->largest && s == f->steps)
+        return "smaller pictures, or data.max_pixels where the model has it";
     if (s->answers > s->activations && s->answers > s->trained && s->answers > s->computed)
         return "a smaller evaluate.batch or evaluate.max_new_tokens";
     if (s->activations > s->trained && s->activations > s->computed) return room_advice(r);
@@ -704,5 +708,5 @@ bool forecast_fits(const struct forecast *f, struct err *e)
                        unit_bytes(t[0], worst->bytes), unit_bytes(t[1], limit));
     }
     return err_set(e, "%s needs %s, run.memory_limit or the machine gives %s: try %s", worst->name,
-                   unit_bytes(t[0], worst->bytes), unit_bytes(t[1], limit), advice(f->r, worst));
+                   unit_bytes(t[0], worst->bytes), unit_bytes(t[1], limit), advice(f, worst));
 }
