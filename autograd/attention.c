@@ -14,9 +14,9 @@
 #include <omp.h>
 #include <string.h>
 
-/* Most rows and columns of a tile: large enough for fast products, small enough for the
- * cache (480 KiB; in bf16 operands lie beside it). Causal tiles on the diagonal are half wasted; fewer rows keep the waste
- * small in short samples. */
+/* Most rows and columns of a tile: large enough for fast products, small enough for the cache (480
+ * KiB; in bf16 operands lie beside it). Causal tiles on the diagonal are half wasted; fewer rows
+ * keep the waste small in short samples. */
 enum { QB = 192, QB_BF16 = 128, QB_SHORT = 64, SHORT = 512, KB = 640 };
 enum { Q0, K0, Q1, K1, V };
 

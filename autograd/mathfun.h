@@ -23,8 +23,8 @@ static inline real real_erf(real x)
 #else
 
 /* exp within 2 ulp on [-86.98, 88.72]: x = n ln2 + r, |r| <= ln2/2, a degree 6 polynomial for e^r
- * (with the coefficients of Cephes' expf), times 2^n through the exponent bits. Below -86.98 it is 0
- * (so exp(-inf) = 0), above 88.7 infinity, as e^89 is; NaN stays NaN. */
+ * (with the coefficients of Cephes' expf), times 2^n through the exponent bits. Below -86.98 it is
+ * 0 (so exp(-inf) = 0), above 88.7 infinity, as e^89 is; NaN stays NaN. */
 static inline real real_exp(real x)
 {
     const float lo = -86.98f, hi = 89; /* 2^(n-1) is 0 below */
