@@ -332,6 +332,8 @@ static void test_refused(void **state)
         {"{\"image_std\": [1, 0, 1]}", ":1:15: image_std: finite numbers other than 0"},
         {"{\"rescale_factor\": 0}", "rescale_factor: a finite number above 0 is needed"},
         {"{\"rescale_factor\": -1}", "rescale_factor: a finite number above 0 is needed"},
+        {"{\"min_pixels\": 64}",
+         "min_pixels is 64; allowed: only with image_processor_type Qwen2VLImageProcessor"},
         {"{\"rescale_factor\": 1e300}", "image_std: black becomes"},
         {"{\"rescale_factor\": 1e300, \"do_normalize\": false}",
          ":1:20: rescale_factor: black becomes 0 and white inf"},

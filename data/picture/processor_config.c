@@ -323,16 +323,25 @@ static bool *flag_of(struct processor *p, const struct setting *s)
 /* Unknown settings may change pixels, so they are refused unless they are off. */
 static bool read_setting(const struct reader *r, const cJSON *v)
 {
+    const struct processor_kind *other = NULL;
+    char allowed[96] = "to leave it out: this setting is not supported";
+
     for (int i = 0; i < SETTINGS; i++) {
         const struct setting *s = &settings[i];
 
-        if (strcmp(v->string, s->key) != 0 || (s->kind && s->kind != r->p->kind)) continue;
+        if (strcmp(v->string, s->key) != 0) continue;
+        if (s->kind && s->kind != r->p->kind) {
+            other = s->kind;
+            continue;
+        }
         if (!cJSON_IsNull(v)) return s->read(r, flag_of(r->p, s), v);
         if (s->read == take_bool) *flag_of(r->p, s) = false;
         return true;
     }
-    return cJSON_IsNull(v) || cJSON_IsFalse(v) ||
-           refuse(r, v, NULL, v, "to leave it out: this setting is not supported");
+    if (cJSON_IsNull(v) || cJSON_IsFalse(v)) return true;
+    if (other)
+        snprintf(allowed, sizeof allowed, "only with image_processor_type %s", other->classes[0]);
+    return refuse(r, v, NULL, v, allowed);
 }
 
 /* A value may be null if its step is off. */
