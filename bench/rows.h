@@ -119,17 +119,20 @@ static const struct row rows[] = {
      .unit = "tokens/s"},
     {NULL, "a cache of q8+q4 beside one of bf16, 16 sequences", DECODE("16", "q8+q4", "bf16"), 3,
      .once = true, .unit = "tokens/s"},
-#define BF16_ROW(title, sequences, cache, n)                                                       \
+#define BF16_ROW(title, sequences, cache, of, n)                                                   \
     {                                                                                              \
-        NULL, title " in bf16", DECODE(sequences, cache, "bf16"), n, .unit = "tokens/s",           \
-                                                                     .dtype = GEMM_BF16            \
+        NULL, title " in bf16", DECODE(sequences, cache, of), n, .unit = "tokens/s",               \
+                                                                 .dtype = GEMM_BF16                \
     }
-    BF16_ROW("caches of bf16, 1 sequence", "1", "bf16", 5),
-    BF16_ROW("caches of bf16, 4 sequences", "4", "bf16", 5),
-    BF16_ROW("caches of bf16, 16 sequences", "16", "bf16", 3),
-    BF16_ROW("a cache of q8+q4 beside one of bf16, 1 sequence", "1", "q8+q4", 5),
-    BF16_ROW("a cache of q8+q4 beside one of bf16, 4 sequences", "4", "q8+q4", 5),
-    BF16_ROW("a cache of q8+q4 beside one of bf16, 16 sequences", "16", "q8+q4", 3),
+    BF16_ROW("caches of f32, 1 sequence", "1", "f32", "f32", 5),
+    BF16_ROW("caches of f32, 4 sequences", "4", "f32", "f32", 5),
+    BF16_ROW("caches of f32, 16 sequences", "16", "f32", "f32", 3),
+    BF16_ROW("caches of bf16, 1 sequence", "1", "bf16", "bf16", 5),
+    BF16_ROW("caches of bf16, 4 sequences", "4", "bf16", "bf16", 5),
+    BF16_ROW("caches of bf16, 16 sequences", "16", "bf16", "bf16", 3),
+    BF16_ROW("a cache of q8+q4 beside one of bf16, 1 sequence", "1", "q8+q4", "bf16", 5),
+    BF16_ROW("a cache of q8+q4 beside one of bf16, 4 sequences", "4", "q8+q4", "bf16", 5),
+    BF16_ROW("a cache of q8+q4 beside one of bf16, 16 sequences", "16", "q8+q4", "bf16", 3),
 #undef BF16_ROW
 #undef DECODE
 #define TRAIN "train config=configs/quickstart-published.json data=@/shapes/train.json dir=@ limit="
