@@ -22,8 +22,7 @@
 static const char *const names[] = {"next-llama", "next-mistral", "next-qwen2", "q25",
                                     "q25-tied",   "q25-wide",     "q2",         "q2-tied"};
 enum { NAMES = sizeof names / sizeof *names, SAMPLES = 6, STEPS = 4 };
-/* Sums in other orders: 0.6e-6 to 2.1e-6 was seen, by libraries, vectors and compilers; a pair or a
- * row in the wrong place is above 1e-2. */
+/* Sums in other orders: 0.6e-6 to 2.1e-6 was seen, by libraries, vectors and compilers. */
 static const double tolerance = 4e-6, gradient_tolerance = 1e-5;
 
 struct subject {
