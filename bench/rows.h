@@ -126,7 +126,6 @@ static const struct row rows[] = {
     }
     BF16_ROW("caches of f32, 1 sequence", "1", "f32", "f32", 5),
     BF16_ROW("caches of f32, 4 sequences", "4", "f32", "f32", 5),
-    BF16_ROW("caches of f32, 16 sequences", "16", "f32", "f32", 3),
     BF16_ROW("caches of bf16, 1 sequence", "1", "bf16", "bf16", 5),
     BF16_ROW("caches of bf16, 4 sequences", "4", "bf16", "bf16", 5),
     BF16_ROW("caches of bf16, 16 sequences", "16", "bf16", "bf16", 3),
