@@ -133,9 +133,8 @@ static bool mla(const struct work_args *a, struct err *e)
     return ok;
 }
 
-/* ---- batch: one sample, an image after the first five tokens, the last tokens trained on ---- */
+/* ---- batch: samples with an image after the first five tokens, the last tokens trained on ---- */
 
-/* `samples` alike in their spans, each of text, a picture and text whose last tokens are labels. */
 static bool batch(const struct work_args *a, struct err *e)
 {
     enum { BEFORE = 5 };

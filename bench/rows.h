@@ -52,10 +52,12 @@ static const struct preparation preparations[] = {
      "$/bench/prepare mla model=@/base rope_dim={32|4} low_rank={64|8} out=@/rank64"},
     {"@/quarter/config.json",
      "$/bench/prepare mla model=@/base rope_dim={32|4} low_rank={32|4} out=@/quarter"},
-    {"@/batch", "$/bench/prepare batch image={576|16} text={200|20} labels={100|8} "
-                "width={1024|32} vocab={32064|446} image_id=3 out=@/batch"},
-    {"@/batch4", "$/bench/prepare batch samples=4 image={576|16} text={200|20} labels={100|8} "
-                 "width={1024|32} vocab={32064|446} image_id=3 out=@/batch4"},
+#define BATCH                                                                                      \
+    "$/bench/prepare batch image={576|16} text={200|20} labels={100|8} width={1024|32} "           \
+    "vocab={32064|446} image_id=3 samples="
+    {"@/batch", BATCH "1 out=@/batch"},
+    {"@/batch4", BATCH "4 out=@/batch4"},
+#undef BATCH
     {"@/svd", "$/bench/prepare svd rows={7168|56} cols={4096|32} text={4608|64} "
               "image={9216|128} out=@/svd"},
     {"@/svd-quarter", "$/bench/prepare svd rows={1792|28} cols={1024|16} text={2048|64} "

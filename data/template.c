@@ -89,12 +89,8 @@ static bool check_mark(const struct chat_template *t, const char *mark, const st
     while (mark && (mark = strchr(mark, '<')) != NULL) {
         const char *end = strchr(mark, '>');
         CHECK(end);
-        if (mark[1] == '<') {
-            mark = end + 1;
-            continue;
-        }
         snprintf(text, sizeof text, "%.*s", (int)(end + 1 - mark), mark);
-        if (tokenizer_id(tk, text) < 0)
+        if (mark[1] != '<' && tokenizer_id(tk, text) < 0)
             return err_set(e,
                            "the tokenizer has no token \"%s\", which the chat template %s needs: "
                            "see data.template",

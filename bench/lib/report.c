@@ -64,11 +64,8 @@ bool report_begin(struct report *r, struct err *e)
     fprintf(
         fp,
         " before (the rows' shares are of its rate between their repeats%s)\n- a roofline is what "
-        "a "
-        "step must read, at the best "
-        "rate at which memory was read between a row's repeats, then what it must multiply at the "
-        "product's\n\nRows "
-        "are in fp32 where they do not say "
+        "a step must read, at the best rate at which memory was read between a row's repeats, then "
+        "what it must multiply at the product's\n\nRows are in fp32 where they do not say "
         "bf16. Median of the repeats, lowest and highest in brackets. Both sides are open at a "
         "time and take turns, and \"times as fast\" is taken turn by turn. Memory is the peak "
         "of the whole process. Where both compute a number (loss, mean of pixels or features), "

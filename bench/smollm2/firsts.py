@@ -10,13 +10,13 @@ import json
 import random
 import sys
 
+from openings import plain_tokens
 from tokenizers import Tokenizer
 
 
 def main(model, path, out):
     tokenizer = Tokenizer.from_file(f"{model}/tokenizer.json")
-    special = {i for i, t in tokenizer.get_added_tokens_decoder().items() if t.special}
-    plain = [i for i in range(tokenizer.get_vocab_size()) if i not in special]
+    plain = plain_tokens(tokenizer)
     rng, n = random.Random(4), 0
     with open(path, encoding="utf-8") as f, open(out, "w", encoding="utf-8") as to:
         for i, sample in enumerate(map(json.loads, f)):

@@ -17,9 +17,13 @@ from tokenizers import Tokenizer
 TOKENS = 4
 
 
-def openings(tokenizer, pieces, n, rng):
+def plain_tokens(tokenizer):
     special = {i for i, t in tokenizer.get_added_tokens_decoder().items() if t.special}
-    plain = [i for i in range(tokenizer.get_vocab_size()) if i not in special]
+    return [i for i in range(tokenizer.get_vocab_size()) if i not in special]
+
+
+def openings(tokenizer, pieces, n, rng):
+    plain = plain_tokens(tokenizer)
     ids = [tokenizer.encode(p["text"], add_special_tokens=False).ids for p in pieces]
     while n > 0:
         where, piece = rng.random(), rng.choice(ids)

@@ -669,23 +669,25 @@ bool forecast_models(struct forecast *f, struct err *e)
     return ok;
 }
 
-/* The first step, where its largest picture is most of what it needs. */
+/* The step that reads pictures is the first. */
+static bool is_for_pictures(const struct forecast *f, const struct forecast_step *s)
+{
+    return f->largest && s == f->steps;
+}
+
+/* That step, where its largest picture is most of what it needs. */
 static bool is_for_picture(const struct forecast *f, const struct forecast_step *s)
 {
-    return f->largest && s == f->steps &&
-           2 * (double)f->largest->largest.bytes > s->bytes - f->program;
+    return is_for_pictures(f, s) && 2 * (double)f->largest->largest.bytes > s->bytes - f->program;
 }
 
 /* What the user can reduce. */
 static const char *advice(const struct forecast *f, const struct forecast_step *s)
 {
-    const struct run *r = f->r;
-
-    if (f->largest && s == f->steps)
-        return "smaller pictures, or data.max_pixels where the model has it";
+    if (is_for_pictures(f, s)) return "smaller pictures, or data.max_pixels where the model has it";
     if (s->answers > s->activations && s->answers > s->trained && s->answers > s->computed)
         return "a smaller evaluate.batch or evaluate.max_new_tokens";
-    if (s->activations > s->trained && s->activations > s->computed) return room_advice(r);
+    if (s->activations > s->trained && s->activations > s->computed) return room_advice(f->r);
     return "a setting that trains less: a smaller model, peft set or rank";
 }
 
