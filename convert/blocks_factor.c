@@ -1,7 +1,7 @@
 /* blocks_factor.c - f, its gradient, and the factors at its end. With U = up_b, of block b:
  *
  *     f_b = tr C M S M^T - <X, C U>
- *     df_b/dD = -2 U^T C (M S - U D S),   df/dZ = df/dD R^T
+ *     df_b/dD = -2 U^T C E,  E = M S - U D S,   df/dZ = df/dD R^T
  *
  * Blocks run at the same time, WAVE of them whatever the number of threads, and are added up in
  * order; BLAS and LAPACK run on one thread. */
@@ -19,13 +19,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WAVE = 8 };
+enum { WAVE = 8, PANEL = 256 };
 
 /* A block's part of the value, and of the gradient in D. */
 struct one {
     double *ds, *gradient; /* D S_b [r, m]; [r, m] */
-    double *g, *uu;        /* [r, r]: G_b, then its Cholesky factor; U^T C U */
+    double *g;             /* [r, r]: the lower triangle of G_b, then its Cholesky factor */
     double *x, *u, *cu;    /* [rows, r] */
+    double *lacks;         /* [rows, m]: E */
     double value;
 };
 
@@ -48,7 +49,7 @@ static int64_t most_rows(const struct blocks *b)
 
 static int64_t one_size(int64_t r, int64_t m, int64_t rows)
 {
-    return 2 * r * m + 2 * r * r + 3 * rows * r;
+    return 2 * r * m + r * r + rows * (3 * r + m);
 }
 
 struct blocks_eval *blocks_eval_new(const struct blocks *b, int64_t r, struct err *e)
@@ -71,10 +72,10 @@ struct blocks_eval *blocks_eval_new(const struct blocks *b, int64_t r, struct er
         o->ds = v->own + i * size;
         o->gradient = o->ds + r * m;
         o->g = o->gradient + r * m;
-        o->uu = o->g + r * r;
-        o->x = o->uu + r * r;
+        o->x = o->g + r * r;
         o->u = o->x + rows * r;
         o->cu = o->u + rows * r;
+        o->lacks = o->cu + rows * r;
     }
     return v;
 }
@@ -97,6 +98,18 @@ static void multiply(double *c, double alpha, const double *a, CBLAS_TRANSPOSE t
                 tb == CblasTrans ? k : n, beta, c, n);
 }
 
+/* The lower triangle of D S_b D^T, by panels of rows. */
+static void fill_g(const struct blocks_eval *v, struct one *o)
+{
+    const int64_t r = v->r, m = v->b->m;
+
+    for (int64_t at = 0; at < r; at += PANEL) {
+        const int64_t rows = r - at < PANEL ? r - at : PANEL;
+        cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)rows, (int)(at + rows), (int)m, 1,
+                    o->ds + at * m, (int)m, v->d, (int)m, 0, o->g + at * r, (int)r);
+    }
+}
+
 /* X, G and U of block k at v->d; false: G is singular. */
 static bool solve_up(const struct blocks_eval *v, const struct block *k, struct one *o)
 {
@@ -106,7 +119,7 @@ static bool solve_up(const struct blocks_eval *v, const struct block *k, struct 
 
     cblas_dsymm(CblasRowMajor, CblasRight, CblasLower, (int)r, (int)m, 1, k->s, (int)b->in.ld, v->d,
                 (int)m, 0, o->ds, (int)m);
-    multiply(o->g, 1, o->ds, CblasNoTrans, v->d, CblasTrans, (int64_t[]){r, r, m}, 0);
+    fill_g(v, o);
     multiply(o->x, 1, b->ms + k->row0 * m, CblasNoTrans, v->d, CblasTrans,
              (int64_t[]){k->rows, r, m}, 0);
     memcpy(o->u, o->x, (size_t)(k->rows * r) * sizeof *o->u);
@@ -125,10 +138,10 @@ static void value_of(const struct blocks_eval *v, int64_t i, const double *c, st
     if (!solve_up(v, k, o)) return;
     multiply(o->cu, 1, c, CblasNoTrans, o->u, CblasNoTrans, (int64_t[]){k->rows, r, k->rows}, 0);
     o->value = v->b->trace[i] - cblas_ddot((int)(k->rows * r), o->x, 1, o->cu, 1);
-    multiply(o->uu, 1, o->u, CblasTrans, o->cu, CblasNoTrans, (int64_t[]){r, r, k->rows}, 0);
-    multiply(o->gradient, -2, o->cu, CblasTrans, v->b->ms + k->row0 * m, CblasNoTrans,
-             (int64_t[]){r, m, k->rows}, 0);
-    multiply(o->gradient, 2, o->uu, CblasNoTrans, o->ds, CblasNoTrans, (int64_t[]){r, m, r}, 1);
+    memcpy(o->lacks, v->b->ms + k->row0 * m, (size_t)(k->rows * m) * sizeof *o->lacks);
+    multiply(o->lacks, -1, o->u, CblasNoTrans, o->ds, CblasNoTrans, (int64_t[]){k->rows, m, r}, 1);
+    multiply(o->gradient, -2, o->cu, CblasTrans, o->lacks, CblasNoTrans, (int64_t[]){r, m, k->rows},
+             0);
 }
 
 double blocks_value(void *eval, const double *z, double *gradient)
@@ -235,6 +248,7 @@ static bool finish(struct mdsvd_out *out, struct blocks_eval *w, const double *u
     const int64_t r = w->r, m = w->b->m, n = in->n, d = in->d;
     double *l = doubles_new(r, r, e), *v = doubles_new(r, r, e), *sigma2 = doubles_new(r, 1, e);
     double *tall = doubles_new(r, n, e), *wide = doubles_new(r, d, e), *wd = NULL;
+    double *u = w->one[0].ds; /* [r, r] of it, which is not needed any more */
     bool ok = l && v && sigma2 && tall && wide && balance(w, up, l, v, sigma2, e);
 
     if (ok && in->outputs) ok = (wd = doubles_new(n, d, e)) != NULL;
@@ -246,8 +260,8 @@ static bool finish(struct mdsvd_out *out, struct blocks_eval *w, const double *u
     ok = ok && out->component;
     if (ok) {
         memcpy(out->component, sigma2, (size_t)out->live * sizeof *sigma2);
-        turn(l, v, sigma2, w->one[0].uu, out->live, r);
-        multiply(tall, 1, w->one[0].uu, CblasNoTrans, up, CblasTrans, (int64_t[]){r, n, r}, 0);
+        turn(l, v, sigma2, u, out->live, r);
+        multiply(tall, 1, u, CblasNoTrans, up, CblasTrans, (int64_t[]){r, n, r}, 0);
         multiply(wd ? w->room : wide, 1, v, CblasNoTrans, w->d, CblasNoTrans, (int64_t[]){r, m, r},
                  0);
         if (wd) multiply(wide, 1, w->room, CblasNoTrans, wd, CblasNoTrans, (int64_t[]){r, d, n}, 0);
