@@ -200,52 +200,83 @@ static void test_factors(void **state)
     }
 }
 
-/* Along random directions, by central differences: 1e-6 of the gradient's length, which with steps
- * of 1e-5 is what the third derivative and the rounding of f leave. */
+/* f by central differences along random directions, from a Z near the start, where rows are not
+ * orthogonal: 1e-6 of the gradient's length, which with steps of 1e-5 is what the third derivative
+ * and the rounding of f leave. */
+static void check_gradient(const struct blocks_in *in, int64_t m, int64_t r, int tries)
+{
+    const int64_t n = r * m;
+    double *z = calloc((size_t)(4 * n), sizeof *z), *g = z + n, *none = g + n, *way = none + n;
+    double length = 0;
+    struct blocks_eval *v;
+    struct err e = {0};
+    struct blocks b;
+    struct rng rng;
+
+    assert_non_null(z);
+    must(blocks_open(&b, in, r, &e), &e);
+    v = blocks_eval_new(&b, r, &e);
+    must(v, &e);
+    rng_seed(&rng, (uint64_t)(in->d + r), 1);
+    for (int64_t i = 0; i < n; i++)
+        z[i] = b.start[i] + 0.1 * rng_normal(&rng);
+    assert_true(isfinite(blocks_value(v, z, g)));
+    for (int64_t i = 0; i < n; i++)
+        length += g[i] * g[i];
+    for (int t = 0; t < tries; t++) {
+        double slope = 0, size = 0, f[2];
+        for (int64_t i = 0; i < n; i++) {
+            way[i] = rng_normal(&rng);
+            slope += way[i] * g[i];
+            size += way[i] * way[i];
+        }
+        for (int k = 0; k < 2; k++) {
+            for (int64_t i = 0; i < n; i++)
+                z[i] += (k ? -2e-5 : 1e-5) * way[i] / sqrt(size);
+            f[k] = blocks_value(v, z, none);
+        }
+        for (int64_t i = 0; i < n; i++)
+            z[i] += 1e-5 * way[i] / sqrt(size);
+        if (!(fabs((f[0] - f[1]) / 2e-5 - slope / sqrt(size)) < 1e-6 * sqrt(length)))
+            fail_msg("d %d, r %d: %g and %g of %g", (int)in->d, (int)r, (f[0] - f[1]) / 2e-5,
+                     slope / sqrt(size), sqrt(length));
+    }
+    blocks_eval_free(v);
+    blocks_close(&b);
+    free(z);
+}
+
 static void test_gradient(void **state)
 {
-    struct err e = {0};
-
     (void)state;
     for (int64_t d = 16; d <= 32; d += 8)
         for (int64_t r = 1; r <= 10; r += 3) {
             struct problem p;
-            struct blocks b;
-            double g[24 * 24], none[24 * 24], z[24 * 24], way[24 * 24], length = 0;
-            struct rng rng;
 
             problem_new(&p, d, (uint64_t)(d + r));
-            must(blocks_open(&b, &p.in, r, &e), &e);
-            struct blocks_eval *v = blocks_eval_new(&b, r, &e);
-            must(v, &e);
-            rng_seed(&rng, (uint64_t)d, 1);
-            for (int64_t i = 0; i < r * p.m; i++) /* not at the start, where rows are orthogonal */
-                z[i] = b.start[i] + 0.1 * rng_normal(&rng);
-            assert_true(isfinite(blocks_value(v, z, g)));
-            for (int64_t i = 0; i < r * p.m; i++)
-                length += g[i] * g[i];
-            for (int t = 0; t < 8; t++) {
-                double slope = 0, size = 0, f[2];
-                for (int64_t i = 0; i < r * p.m; i++) {
-                    way[i] = rng_normal(&rng);
-                    slope += way[i] * g[i];
-                    size += way[i] * way[i];
-                }
-                for (int k = 0; k < 2; k++) {
-                    for (int64_t i = 0; i < r * p.m; i++)
-                        z[i] += (k ? -2e-5 : 1e-5) * way[i] / sqrt(size);
-                    f[k] = blocks_value(v, z, none);
-                }
-                for (int64_t i = 0; i < r * p.m; i++)
-                    z[i] += 1e-5 * way[i] / sqrt(size);
-                if (!(fabs((f[0] - f[1]) / 2e-5 - slope / sqrt(size)) < 1e-6 * sqrt(length)))
-                    fail_msg("d %d, r %d: %g and %g of %g", (int)d, (int)r, (f[0] - f[1]) / 2e-5,
-                             slope / sqrt(size), sqrt(length));
-            }
-            blocks_eval_free(v);
-            blocks_close(&b);
+            check_gradient(&p.in, p.m, r, 8);
             problem_free(&p);
         }
+}
+
+/* A latent wider than the panels in which its moments are made. */
+static void test_wide(void **state)
+{
+    enum { N = 300 };
+    struct rng r;
+
+    (void)state;
+    rng_seed(&r, 5, 7);
+    float *w = tiny_values(&r, N * N, 1);
+    double *s = random_moments(&r, N, NULL), *c = random_moments(&r, N, NULL);
+    const struct block one = {0, N, s, c};
+    const struct blocks_in in = {
+        .w = w, .n = N, .d = N, .ld = N, .block = &one, .blocks = 1, .s = s, .scale = 0.01};
+
+    check_gradient(&in, N, 290, 2);
+    free(w);
+    free(s);
+    free(c);
 }
 
 /* Where a latent can hold everything, nothing is lost, and the start is the best there is. A block
@@ -328,7 +359,7 @@ static void test_lbfgs(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_factors),
-                                       cmocka_unit_test(test_gradient),
+                                       cmocka_unit_test(test_gradient), cmocka_unit_test(test_wide),
                                        cmocka_unit_test(test_edges), cmocka_unit_test(test_lbfgs)};
 
     return cmocka_run_group_tests_name("blocks", tests, NULL, NULL);
