@@ -517,6 +517,43 @@ static void test_recomputes_what_is_needed(void **state)
     run_close(&r);
 }
 
+/* 64 heads of 16: with room for all 1,024 inputs, sums of 2 * 64 * 16 * 1024^2 bytes and more, which
+ * 2 GiB do not hold. */
+static void test_blocks_are_narrowed(void **state)
+{
+    static const struct {
+        const char *low_rank, *said;
+    } rows[] = {{"sweep.low_rank=[4,2]", "has room for 958 of a layer's 1024 inputs\n"},
+                {"sweep.low_rank=[15,2]",
+                 "has room for 960 of a layer's 1024 inputs, as many as the "
+                 "latent: it chooses what \"received\" does in less time\n"},
+                {"sweep.low_rank=[16,2]", NULL}};
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const char *const more[] = {"run.steps=[\"baseline\",\"svd\"]",
+                                    "svd.statistics=blocks",
+                                    "baseline.hidden_size=1024",
+                                    "baseline.heads=64",
+                                    "baseline.kv_heads=64",
+                                    "rank.strategy=high",
+                                    "run.memory_limit=64",
+                                    rows[i].low_rank,
+                                    NULL};
+        struct run r;
+        struct err e;
+        char *text;
+
+        tiny_run(&r, state, more);
+        if (!run_and_read(&r, state, &text, &e)) fail_msg("%s", e.msg);
+        if (rows[i].said)
+            assert_says(text, rows[i].said);
+        else
+            assert_null(strstr(text, "has room for"));
+        free(text);
+        run_close(&r);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -524,6 +561,7 @@ int main(void)
         tmpdir_test(test_exact_string),
         tmpdir_test(test_state_is_counted),
         tmpdir_test(test_refuses),
+        tmpdir_test(test_blocks_are_narrowed),
         tmpdir_test(test_advice_follows_what_is_large),
         tmpdir_test(test_answers_need_the_cache),
         tmpdir_test(test_shapes_are_the_models),

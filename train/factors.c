@@ -8,6 +8,7 @@
 #include "train/factors_parts.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -99,16 +100,27 @@ int64_t factors_widest_part(const struct made_factors *f, int part)
 }
 
 /* How a layer is narrowed, with all the latents' values left. */
-static int64_t narrow_of(const struct made_factors *f, const struct run *r, const struct model *m,
-                         const struct factors_for *what)
+static struct factors_narrow narrow_of(const struct made_factors *f, const struct run *r,
+                                       const struct model *m, const struct factors_for *what)
 {
-    int64_t least = 0;
+    struct factors_narrow n = {.inputs = m->cfg.text.hidden_size};
 
     for (int p = 0; p < f->width[0].plan.parts; p++)
-        least += factors_widest_part(f, p);
-    return f->by_point && r->c.svd.method != KV_NONE
-               ? kv_stats_narrow(m, what->room > 0 ? what->room : FACTORS_ROOM, least)
-               : 0;
+        n.latents += factors_widest_part(f, p);
+    if (f->by_point && r->c.svd.method != KV_NONE)
+        n.kept = kv_stats_narrow(m, what->room > 0 ? what->room : FACTORS_ROOM, n.latents);
+    return n;
+}
+
+const char *factors_say_narrow(const struct factors_narrow *n, char out[FACTORS_NARROW_TEXT])
+{
+    snprintf(out, FACTORS_NARROW_TEXT,
+             "svd.statistics \"blocks\" has room for %lld of a layer's %lld inputs%s",
+             (long long)n->kept, (long long)n->inputs,
+             n->kept == n->latents
+                 ? ", as many as the latent: it chooses what \"received\" does in less time"
+                 : "");
+    return out;
 }
 
 /* One and a half times the plan's latents, as far as all its parts have them. */
@@ -157,7 +169,7 @@ static bool make_widths(struct made_factors *f, const struct run *r, const struc
         if (what->uneven && (i >= f->points || !f->by_point))
             widen(&f->width[i].plan, m->cfg.text.hidden_size);
     }
-    f->narrow = narrow_of(f, r, m, what);
+    f->narrow = narrow_of(f, r, m, what).kept;
     return true;
 }
 
@@ -230,6 +242,7 @@ bool factors_size(struct factors_size *s, const struct run *r, const struct mode
         scratch = w.scratch > scratch ? w.scratch : scratch;
     }
     if (ok) s->made = layers * all + scratch + stats_bytes(r, m, &f, tokens);
+    if (ok) s->narrow = narrow_of(&f, r, m, what);
     s->copied = layers * (all + (what->n > 1 || what->uneven ? largest : 0)) + largest;
     factors_free(&f);
     return ok;
@@ -238,11 +251,17 @@ bool factors_size(struct factors_size *s, const struct run *r, const struct mode
 bool factors_make(struct made_factors *f, struct run *r, struct model *m, struct model *base,
                   const struct factors_for *what, struct err *e)
 {
+    char text[FACTORS_NARROW_TEXT];
+
     *f = (struct made_factors){.layers = m->cfg.text.num_hidden_layers,
                                .method = (enum kv_method)r->c.svd.method,
                                .groups = m->cfg.text.num_key_value_heads,
                                .sets = sets_of(r, m)};
     if (!make_widths(f, r, m, what, e)) return false;
+    if (f->narrow) {
+        const struct factors_narrow n = narrow_of(f, r, m, what);
+        log_line("%s", factors_say_narrow(&n, text));
+    }
     f->layer = mem_new((size_t)(f->layers * f->widths), sizeof *f->layer, "factors", e);
     return f->layer &&
            (f->method == KV_NONE || factors_make_layers(f, r, m, base, what->samples, e));

@@ -64,9 +64,16 @@ bool factors_points(const struct run *r, const struct point *p, bool alone,
  * point's model. */
 struct factors_size {
     double made, copied;
+    struct factors_narrow {
+        int64_t inputs, kept, latents; /* of a layer; kept 0: all. Latents of the widest point */
+    } narrow;
 };
 bool factors_size(struct factors_size *s, const struct run *r, const struct model *m,
                   const struct factors_for *what, int64_t tokens, struct err *e);
+
+/* What narrowing means for the choice of svd.statistics, in out[]. */
+enum { FACTORS_NARROW_TEXT = 200 };
+const char *factors_say_narrow(const struct factors_narrow *n, char out[FACTORS_NARROW_TEXT]);
 
 /* Makes the factors for the points, from their partial model m; runs the calibration. base: the
  * original, where m has only been split up: attention is its; or NULL, if stage 1 has trained m.

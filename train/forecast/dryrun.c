@@ -347,7 +347,7 @@ static bool show_memory(const struct forecast *p, struct err *e)
     const char *row = "%-*s %12s %12s %11s %15s %12s %11s";
     const int width = name_width(p, 22);
     int64_t layers = p->base.cfg.text.num_hidden_layers;
-    char t[6][UNIT_TEXT], each[64] = "", title[120];
+    char t[6][UNIT_TEXT], each[64] = "", title[120], note[FACTORS_NARROW_TEXT];
 
     if (p->r->processes > 1)
         snprintf(each, sizeof each, ", of each of %lld processes", (long long)p->r->processes);
@@ -366,6 +366,9 @@ static bool show_memory(const struct forecast *p, struct err *e)
         if (p->steps[i].is_training && p->steps[i].recomputed)
             log_line("%s: recomputed layers: the first %lld of %lld", p->steps[i].name,
                      (long long)p->steps[i].recomputed, (long long)layers);
+    for (int64_t i = 0; i < p->n_steps; i++)
+        if (p->steps[i].narrow.kept)
+            log_line("%s: %s", p->steps[i].name, factors_say_narrow(&p->steps[i].narrow, note));
     log_line("Together: with the largest graph so far, and %s for the program and the index of the "
              "data.",
              unit_bytes(t[0], p->program));

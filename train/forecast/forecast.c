@@ -500,6 +500,7 @@ static bool add_svd(struct forecast *f, const struct point *pt, double *factors,
     if (ok) {
         place_weights(f, s, &layer.shape, false, !run_has_step(f->r, STEP_STAGE1));
         s->computed += size.made > size.copied ? size.made : size.copied;
+        s->narrow = size.narrow;
         *factors = size.copied;
         sum_up(f, s);
     }

@@ -4,6 +4,7 @@
 #ifndef TRAIN_FORECAST_FORECAST_H
 #define TRAIN_FORECAST_FORECAST_H
 
+#include "train/factors.h"
 #include "train/forecast/dryrun_parts.h"
 
 /* One model of the run: the base, a partial one, an MLA one; with its training, if any. */
@@ -30,8 +31,9 @@ struct forecast_step {
     double cache;
     double computed; /* moved rows, moments, factors, a picture that is read */
     double trained;
-    double mapped; /* frozen weights in their files: not part of `bytes` */
-    double bytes;  /* total anonymous memory */
+    double mapped;                /* frozen weights in their files: not part of `bytes` */
+    double bytes;                 /* total anonymous memory */
+    struct factors_narrow narrow; /* of factors that are made */
 };
 
 struct forecast {
