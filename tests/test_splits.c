@@ -72,6 +72,21 @@ static void test_guess(void **state)
     run_close(&r);
 }
 
+/* The latent is no wider than the hidden states, 32 values: 48 want 16 rotated ones or more, 57 of
+ * which a latent has 25 all of them. */
+static void test_large(void **state)
+{
+    struct run r;
+
+    open_run(&r, state, "[0.75,0.9]");
+    guess(&r, NULL);
+    assert_int_equal(config_point(&r.c, 0).rope_dim, 8);
+    assert_true(config_point(&r.c, 0).low_rank == 16);
+    assert_int_equal(config_point(&r.c, 1).rope_dim, 16);
+    assert_true(config_point(&r.c, 1).low_rank == 12.5);
+    run_close(&r);
+}
+
 static void test_too_small(void **state)
 {
     struct run r;
@@ -210,6 +225,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_guess, tmpdir_make, tmpdir_remove),
+        cmocka_unit_test_setup_teardown(test_large, tmpdir_make, tmpdir_remove),
         cmocka_unit_test_setup_teardown(test_too_small, tmpdir_make, tmpdir_remove),
         cmocka_unit_test_setup_teardown(test_found_and_kept, tmpdir_make, tmpdir_remove),
         cmocka_unit_test_setup_teardown(test_bad_file, tmpdir_make, tmpdir_remove),

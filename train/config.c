@@ -196,7 +196,7 @@ static const struct schema_row rows[] = {
      .help = "of strategy logit: each head keeps as many pairs; or a layer's heads, or spread: all "
              "layers' too, share them where they are worth most, as one key for all heads"},
     {"rank.rope_dim", SCHEMA_INT(C, rank.rope_dim), .def = "32", .min = SCHEMA_FROM(2),
-     .max = SCHEMA_TO(512),
+     .max = SCHEMA_TO(65536),
      .help = "rotated dims per head, or of the shared key; sweep.partial_rope overrides it"},
     {"rank.file", SCHEMA_PLACE(C, rank.file), .def = "null", .nullable = true, .may_move = true,
      .help = "rank file, for strategy file: HDF5, or .safetensors, or PyTorch's .pth"},
@@ -334,7 +334,7 @@ static const struct schema_row rows[] = {
      .max = SCHEMA_TO(1),
      .help = "stage2.lr for each of sweep.cache or sweep.low_rank; []: stage2.lr for all"},
     {"sweep.partial_rope", SCHEMA_INTS(C, sweep.partial_rope), .def = "[]", .min = SCHEMA_FROM(2),
-     .max = SCHEMA_TO(512), .help = "values of rank.rope_dim: rotated dims per head"},
+     .max = SCHEMA_TO(65536), .help = "values of rank.rope_dim: rotated dims per head"},
     {"sweep.recipe", SCHEMA_OBJECTS(C, sweep.recipe, recipe_schema), .def = "[]", .max_len = 64,
      .help = "conversions side by side, each with all points of the sweep; the report compares "
              "those of the same cache size"},

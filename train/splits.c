@@ -6,6 +6,7 @@
 #include "base/json/jsonc.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/plural.h"
 #include "base/units.h"
 #include "cluster/cluster.h"
 #include "train/factors.h"
@@ -20,14 +21,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Rotated dims a head that are tried. */
-static const int64_t dims[] = {2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256};
+/* Rotated dims a head that are tried, or of the shared key. */
+static const int64_t dims[] = {2,   4,   6,   8,   12,  16,  24,   32,   48,   64,   96,
+                               128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096};
 enum { DIMS = sizeof dims / sizeof *dims };
 
 struct size {
     double share;
     int64_t values;    /* B */
-    int tries;         /* dims[0 .. tries) leave room for a latent */
+    int first, tries;  /* dims[first .. tries) leave a latent that its projection holds */
     double loss[DIMS]; /* mean cross entropy */
     bool known[DIMS];
     int best; /* -1: none is known */
@@ -87,23 +89,30 @@ static bool is_possible(const struct run *r, const struct model *m, int64_t valu
 static bool open_size(struct size *s, const struct run *r, const struct model *m, double share,
                       struct err *e)
 {
-    const struct text_config *c = &m->cfg.text;
+    const int64_t keys = keys_of(r, m);
+    char why[120];
 
     *s = (struct size){.share = share, .values = values_of(m, share), .best = -1};
-    while (s->tries < DIMS && is_possible(r, m, s->values, dims[s->tries]))
+    while (s->first < DIMS && !is_possible(r, m, s->values, dims[s->first]))
+        s->first++;
+    for (s->tries = s->first; s->tries < DIMS && is_possible(r, m, s->values, dims[s->tries]);)
         s->tries++;
-    return s->tries > 0 ||
-           err_set(e,
-                   "sweep.cache: %g of the %lld values of a token and layer are %lld: too few for "
-                   "two rotated dims in each of %lld keys and a latent",
-                   share, (long long)values_of(m, 1), (long long)s->values,
-                   (long long)c->num_key_value_heads);
+    if (s->first < DIMS) return true;
+    if (s->values <= dims[0] * keys)
+        snprintf(why, sizeof why, "too few for two rotated dims in each of %lld key%s and a latent",
+                 (long long)keys, plural(keys));
+    else
+        snprintf(why, sizeof why,
+                 "no split that is tried leaves a latent that its projection can fill; use "
+                 "rank.rope_dim and sweep.low_rank");
+    return err_set(e, "sweep.cache: %g of the %lld values of a token and layer are %lld: %s", share,
+                   (long long)values_of(m, 1), (long long)s->values, why);
 }
 
 /* A quarter rotated, or less. */
 static int first_try(const struct size *s, const struct run *r, const struct model *m)
 {
-    int i = 0;
+    int i = s->first;
 
     while (i + 1 < s->tries && 4 * keys_of(r, m) * dims[i + 1] <= s->values)
         i++;
@@ -115,7 +124,7 @@ static int wanted(const struct size *s, const struct run *r, const struct model 
 {
     if (s->best < 0) return first_try(s, r, m);
     if (s->best + 1 < s->tries && !s->known[s->best + 1]) return s->best + 1;
-    return s->best > 0 && !s->known[s->best - 1] ? s->best - 1 : -1;
+    return s->best > s->first && !s->known[s->best - 1] ? s->best - 1 : -1;
 }
 
 static bool new_splits(struct run *r, struct err *e)
@@ -155,10 +164,15 @@ struct point splits_largest(const struct run *r, const struct model *m)
     struct point p = {.name = "splits", .stage1 = "splits"};
 
     for (int64_t i = 0; i < r->c.sweep.cache.n; i++) {
-        const struct point_split s = split_of(r, m, values_of(m, r->c.sweep.cache.v[i]), dims[0]);
-        if (s.low_rank > p.low_rank) p.low_rank = s.low_rank;
+        struct size size;
+        struct point_split s;
+        struct err no = {0};
+        if (!open_size(&size, r, m, r->c.sweep.cache.v[i], &no)) continue;
+        s = split_of(r, m, size.values, dims[size.first]);
+        if (s.low_rank <= p.low_rank) continue;
+        p.rope_dim = s.rope_dim;
+        p.low_rank = s.low_rank;
     }
-    p.rope_dim = dims[0];
     return p;
 }
 
@@ -232,7 +246,8 @@ static bool try_all(struct search *s, struct err *e)
 static void print_row(const struct search *s, int dim)
 {
     char line[400];
-    size_t at = (size_t)snprintf(line, sizeof line, "%6lld rotated a head", (long long)dims[dim]);
+    const char *of = config_shares_key(&s->r->c) ? "in all" : "a head";
+    size_t at = (size_t)snprintf(line, sizeof line, "%6lld rotated %s", (long long)dims[dim], of);
     bool any = false;
 
     for (int64_t i = 0; i < s->n && at < sizeof line; i++) {
