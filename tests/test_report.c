@@ -310,6 +310,7 @@ static void test_recipes(void **state)
     static const char *const rows[] = {
         "| recipe | its settings |\n|---|---|\n| plain | the run's |\n"
         "| ours | svd.refit=true, svd.samples=8 |\n",
+        "The scores are exact match. \"Beside the first\": the difference from the first recipe",
         "| cache | point | after SVD | beside the first | stage 2 | beside the first |\n"
         "|--:|---|--:|--:|--:|--:|\n"
         "| 43.75 % | more-rope8-rank6 | 50.00 % |  | – |  |\n"
@@ -332,7 +333,7 @@ static void test_recipes(void **state)
     text = printed_end(state, was);
     must(ok, &e);
     assert_says(text,
-                "\nbeside the first               cache   after SVD                           "
+                "\nbeside the first               cache   after SVD, points of exact match    "
                 "stage 2\n"
                 "last-rope8-rank6             43.75 %   +10.00 ± 10.00: no difference shown -\n"
                 "ours-rope8-rank4             37.50 %   +20.00 ± 20.00: no difference shown "

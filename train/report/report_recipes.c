@@ -104,12 +104,13 @@ bool report_recipes(const struct report *rep, FILE *fp, struct err *e)
     write_settings(c, fp);
     fprintf(
         fp,
-        "\"Beside the first\": the difference from the score of the first recipe that has a point "
-        "of the same size of the cache, in points, ± one standard error of the differences of the "
+        "The scores are %s. \"Beside the first\": the difference from the first recipe that has a "
+        "point of the same size of the cache, in points, ± one standard error of the differences "
+        "of the "
         "same %s, clustered by picture or group. Where their 95 %% interval (± 1.96 of it) holds "
         "0, no "
         "difference is shown. Another run.seed would move what was trained as well.\n\n",
-        how->needs_question ? how->items : "samples");
+        how->cell[0].name, how->needs_question ? how->items : "samples");
     fprintf(fp, "| cache | point | after SVD | beside the first | stage 2 | beside the first |\n"
                 "|--:|---|--:|--:|--:|--:|\n");
     for (int64_t i = 0; i < rep->n; i++)
@@ -144,7 +145,8 @@ bool report_print_recipes(const struct report *rep, struct err *e)
     if (!rep->r->c.recipes) return true;
     p = sorted(rep, e);
     if (!p) return false;
-    log_line("%-*s %9s   %-36s%s", width, "beside the first", "cache", "after SVD", "stage 2");
+    snprintf(svd, sizeof svd, "after SVD, points of %s", scorer_of(&rep->r->c)->cell[0].name);
+    log_line("%-*s %9s   %-36s%s", width, "beside the first", "cache", svd, "stage 2");
     for (int64_t i = 0; i < rep->n; i++) {
         if (!partner_of(rep, p[i])) continue;
         report_versus_text(svd, &p[i]->versus[REPORT_SVD], "-");
