@@ -458,6 +458,41 @@ static void test_one_error(void **state)
     run_close(&r);
 }
 
+/* What was chosen is said, and what has no part in it is not. */
+static void test_conversion(void **state)
+{
+    static const struct {
+        const char *set[4], *said;
+    } rows[] = {
+        {{"rank.strategy=mkl"},
+         "RoPE pairs kept by mkl; MD-SVD: joint, factors apart for images and text, from "
+         "activations |"},
+        {{"rank.basis=cross", "svd.statistics=blocks", "svd.steps=7", "svd.refit=true"},
+         "one rotated key of all heads' components; MD-SVD: joint, factors apart for images and "
+         "text, from activations; rank.basis cross; svd.statistics blocks; svd.refit true; "
+         "svd.steps 7 |"},
+        {{"svd.statistics=received", "svd.steps=7", "svd.decoupled=false"},
+         "MD-SVD: joint, the same factors for all tokens, from activations; svd.statistics "
+         "received |"},
+        {{"svd.method=none", "svd.steps=7"}, "; nothing compressed |"}};
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const char *more[5] = {NULL};
+        struct run r;
+        struct err e;
+        char *text;
+
+        memcpy(more, rows[i].set, sizeof rows[i].set);
+        open_run(&r, state, more);
+        put_answers(&r, "base", "1111100000");
+        must(step_report(&r, &e), &e);
+        text = slurp(tmpdir_path(state, "run/report.md"), NULL);
+        assert_says(text, rows[i].said);
+        free(text);
+        run_close(&r);
+    }
+}
+
 /* Of texts, perplexity is compared too, and a rise is worse. */
 static void test_texts_against_base(void **state)
 {
@@ -571,11 +606,17 @@ static void test_units(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        tmpdir_test(test_recipes),      tmpdir_test(test_recipes_of_tokens),
-        tmpdir_test(test_half_done),    tmpdir_test(test_nothing_yet),
-        tmpdir_test(test_metrics_lost), tmpdir_test(test_broken_answers),
-        tmpdir_test(test_caches),       tmpdir_test(test_evicted),
-        tmpdir_test(test_one_error),    tmpdir_test(test_texts_against_base),
+        tmpdir_test(test_conversion),
+        tmpdir_test(test_recipes),
+        tmpdir_test(test_recipes_of_tokens),
+        tmpdir_test(test_half_done),
+        tmpdir_test(test_nothing_yet),
+        tmpdir_test(test_metrics_lost),
+        tmpdir_test(test_broken_answers),
+        tmpdir_test(test_caches),
+        tmpdir_test(test_evicted),
+        tmpdir_test(test_one_error),
+        tmpdir_test(test_texts_against_base),
         cmocka_unit_test(test_units),
     };
 

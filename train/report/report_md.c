@@ -98,6 +98,27 @@ static void write_differing(FILE *fp, const struct config *c)
         if (off || strncmp(row->def + 1, name, strlen(name)) == 0) continue;
         fprintf(fp, "; %s %s", row->key, name);
     }
+    if (c->svd.method != KV_NONE && c->svd.statistics == KV_BLOCKS && c->svd.steps)
+        fprintf(fp, "; svd.steps %lld", (long long)c->svd.steps);
+}
+
+/* What is rotated and what is compressed. `vision`: the model has pictures. */
+static void write_conversion(FILE *fp, const struct config *c, bool vision)
+{
+    static const char *const starts[] = {"from activations", "from weights", "started at random"};
+
+    if (c->rank.basis == BASIS_CROSS)
+        fputs("one rotated key of all heads' components; ", fp);
+    else
+        fprintf(fp, "RoPE pairs kept by %s; ", enum_name("rank.strategy", c->rank.strategy));
+    if (c->svd.method == KV_NONE)
+        fputs("nothing compressed", fp);
+    else
+        fprintf(fp, "MD-SVD: %s, %s, %s", enum_name("svd.method", c->svd.method),
+                c->svd.decoupled && vision ? "factors apart for images and text"
+                                           : "the same factors for all tokens",
+                starts[c->svd.input]);
+    write_differing(fp, c);
 }
 
 static void write_trained(FILE *fp, const char *what, const char *key, const struct config_phase *p)
@@ -113,7 +134,6 @@ static void write_trained(FILE *fp, const char *what, const char *key, const str
 
 static bool write_run(const struct run *r, FILE *fp, struct err *e)
 {
-    static const char *const starts[] = {"from activations", "from weights", "started at random"};
     const struct config *c = &r->c;
     bool vision = true;
 
@@ -122,12 +142,8 @@ static bool write_run(const struct run *r, FILE *fp, struct err *e)
     fprintf(fp, "| steps | ");
     for (int s = 0, n = 0; s < STEPS; s++)
         if (run_has_step(r, (enum step)s)) fprintf(fp, "%s%s", n++ ? ", " : "", step_names[s]);
-    fprintf(fp, " |\n| conversion | RoPE pairs kept by %s; MD-SVD: %s, %s, %s",
-            enum_name("rank.strategy", c->rank.strategy), enum_name("svd.method", c->svd.method),
-            c->svd.decoupled && vision ? "factors apart for images and text"
-                                       : "the same factors for all tokens",
-            starts[c->svd.input]);
-    write_differing(fp, c);
+    fputs(" |\n| conversion | ", fp);
+    write_conversion(fp, c, vision);
     fprintf(fp, " |\n| trained | ");
     write_trained(fp, "stage 1", "stage1.peft", &c->stage1);
     write_trained(fp, "; stage 2", "stage2.peft", &c->stage2);
