@@ -107,8 +107,8 @@ static void test_split_points(void **state)
     must_run(state,
              "test ! -e $T/run/cache0.4/metrics.jsonl && "
              "grep -q cache0.3/stage2 $T/run/outputs.json && " SUMS("$T/run") " | diff $T/sums -");
-    must_run(state, "sed -i 's/\"low_rank\": */&1/' $T/run/splits.json");
-    must_fail(state, TRAIN CACHE "--resume", "splits.json: ");
+    must_run(state, "sed -i 's/\"low_rank\":/& /' $T/run/splits.json");
+    must_fail(state, TRAIN CACHE "--resume", " now): delete the file, and --resume makes it again");
 }
 
 int main(void)

@@ -374,13 +374,25 @@ bool splits_open(struct run *r, struct err *e)
     return ok;
 }
 
+static bool check_file(struct run *r, struct err *e)
+{
+    char *path;
+    bool ok;
+
+    if (!r->c.splits_known || outputs_check(r, file_of(&r->c), true, e)) return true;
+    path = run_path(r, e, "%s", file_of(&r->c));
+    ok = path && made_again(r, STEP_SVD, "file", path, e);
+    free(path);
+    return ok;
+}
+
 bool splits_check(struct run *r, struct err *e)
 {
     bool ok = true;
 
     for (int64_t i = 0; ok && i < recipes_count(&r->c); i++) {
         recipes_take(&r->c, i);
-        ok = !r->c.splits_known || outputs_check(r, file_of(&r->c), true, e);
+        ok = check_file(r, e);
     }
     recipes_take(&r->c, -1);
     return ok;
