@@ -28,9 +28,11 @@ static bool check(const struct model *m, struct err *e)
         const char *what;
     } rules[] = {
         {hf_has_vision(&m->cfg), "has a vision tower; needed is a text model"},
-        {m->state != ATTN_MLA || m->method != KV_JOINT,
+        {m->state != ATTN_MLA, "has no latents; needed is what the step svd or stage2 has left"},
+        {m->method != KV_JOINT,
          "has no latent for keys and values together; needed is one of svd.method \"joint\""},
-        {!m->cross, "has a rotated key for each head; needed is one of rank.basis \"cross\""},
+        {!m->cross, "has a rotated key for each head; needed is one of rank.basis \"cross\", or "
+                    "of rank.budget \"heads\" or \"spread\""},
         {m->latents != NULL,
          "has latents that differ in width by layer; needed is one of svd.ranks \"even\""},
         {has_biases(m), "has biases, for which that class has no place; needed is one without"},

@@ -369,7 +369,7 @@ static void test_refused(void **state)
     struct err e = {0};
 
     must(model_open(&m, MODELS "/llama", &e), &e);
-    refuse(state, &m, "svd.method \"joint\"");
+    refuse(state, &m, "the step svd or stage2");
     open_model(&m, state, "llama", false);
     to_mla(&m, KV_SPLIT);
     refuse(state, &m, "svd.method \"joint\"");

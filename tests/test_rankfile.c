@@ -170,6 +170,10 @@ static void test_bad_files(void **state)
     good_ranks(v);
     write_h5(f->path, "ranks", 3, good, H5T_STD_I32LE, v);
     expect_refused(f->path, (const char *[3]){"has no `rank`"});
+    write_h5(f->path, "chosen", 3, good, H5T_STD_I32LE, v);
+    expect_refused(f->path, (const char *[3]){"rank.strategy \"logit\" has measured"});
+    write_h5(f->path, "scale", 3, good, H5T_STD_I32LE, v);
+    expect_refused(f->path, (const char *[3]){"rank.basis \"cross\" has measured"});
     write_h5(f->path, "rank", 3, swapped, H5T_STD_I32LE, v);
     expect_refused(f->path, (const char *[3]){"[3, 2, 8]", "[2, 3, 8]"});
     write_h5(f->path, "rank", 3, half, H5T_STD_I32LE, v);

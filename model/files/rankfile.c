@@ -103,6 +103,25 @@ static bool read_h5_rank(struct h5_in *f, uint64_t header, const struct rank_dim
     return check_shape(v.rank, dim, n, e) && h5_in_integers(f, &v, dims, e);
 }
 
+/* The array `rank`; of what runs leave that is no ranking of pairs, the message says what it is. */
+static bool find_rank(const struct h5_links *links, uint64_t *header, struct err *e)
+{
+    static const struct {
+        const char *array, *is;
+    } others[] = {{"scale", "rank.basis \"cross\""}, {"chosen", "rank.strategy \"logit\""}};
+    struct err no;
+    uint64_t at;
+
+    if (h5_links_find(links, "rank", header, e)) return true;
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (h5_links_find(links, others[i].array, &at, &no))
+            return err_set(e,
+                           "is what a run with %s has measured: no ranking of pairs, which another "
+                           "run could be given",
+                           others[i].is);
+    return false;
+}
+
 static bool read_h5(const char *path, const struct rank_dims *n, int64_t *dims,
                     struct rankfile_info *info, struct err *e)
 {
@@ -111,7 +130,7 @@ static bool read_h5(const char *path, const struct rank_dims *n, int64_t *dims,
     uint64_t header;
     int fd = file_open(path, e);
     bool ok = fd >= 0 && h5_in_start(&f, fd, e) && h5_in_links(&f, f.root, &links, e) &&
-              h5_links_find(&links, "rank", &header, e) &&
+              find_rank(&links, &header, e) &&
               (read_h5_rank(&f, header, n, dims, e) || err_context(e, "rank")) &&
               read_info(&f, info, e);
 
