@@ -140,6 +140,8 @@ static void test_refused(void **state)
          "sweep.recipe[1].set[0]: svd.refi: unknown key; did you mean \"refit\"?"},
         {TWO("\"svd.refit=true\",\"svd.steps=-1\""),
          "sweep.recipe[1].set[1]: svd.steps: must be 0..1000, found -1"},
+        {TWO("\"svd.refit=true\",\"svd.steps=1\",\"svd.refit=false\""),
+         "sweep.recipe[1].set[2]: svd.refit is set by set[0] too"},
         {TWO("\"svd\""), "sweep.recipe[1].set[0]: KEY=VALUE is needed, found \"svd\""},
         {TWO("\"optim.clip=2\""), "sweep.recipe[1].set: optim.clip is one for all recipes"},
         {TWO("\"rank.file=x\""), "sweep.recipe[1].set: rank.file is one for all recipes"},
@@ -206,7 +208,7 @@ static int64_t values_of(const struct config *c, int64_t i, int64_t G, int64_t d
         before++;
     if (own->sweep.cache.n)
         return (int64_t)(own->sweep.cache.v[before] * (double)(2 * G * dh) + 1e-6);
-    return (own->rank.basis == BASIS_CROSS ? p.rope_dim : G * p.rope_dim) +
+    return (config_shares_key(own) ? p.rope_dim : G * p.rope_dim) +
            (int64_t)(p.low_rank * (double)G);
 }
 
@@ -225,7 +227,7 @@ static void test_configs(void **state)
         const char *name;
         int64_t G, dh, recipes, points, paired;
     } configs[] = {{"quickstart", 4, 32, 3, 8, 4},
-                   {"ablation-shapes", 4, 32, 9, 36, 32},
+                   {"ablation-shapes", 4, 32, 13, 52, 48},
                    {"ablation-text", 3, 64, 7, 14, 12},
                    {"ablation-llava-1.5-7b", 32, 128, 3, 9, 6}};
 

@@ -347,6 +347,8 @@ static void test_unused(void **state)
          "not used: rank.rotation, for every pair stays rotated: nothing loses RoPE\n", false},
         {"rank.rotation=true|sweep.partial_rope=[32,30]", "", false},
         {"rank.rotation=true|rank.basis=cross|rank.rope_dim=32", "", false},
+        {"rank.rotation=true|rank.basis=cross|rank.rope_dim=128",
+         "not used: rank.rotation, for every pair stays rotated: nothing loses RoPE\n", false},
         {"evaluate.score=options|evaluate.max_new_tokens=3|evaluate.examples=2",
          "not used: evaluate.max_new_tokens, for evaluate.score is \"options\"\n", false},
         {"evaluate.samples=5|evaluate.curve_samples=6",
@@ -366,7 +368,7 @@ static void test_unused(void **state)
         struct config c;
         load(&c, cases[i].line);
         int was = printed_begin(state);
-        settings_say_unused(&c, &(struct settings_model){!cases[i].text, 32});
+        settings_say_unused(&c, &(struct settings_model){!cases[i].text, 32, 4});
         char *text = printed_end(state, was);
         if (strcmp(text, cases[i].says) != 0) fail_msg("%s: said\n%s", cases[i].line, text);
         free(text);

@@ -140,7 +140,8 @@ static bool check_cache(const struct run *r, struct err *e)
 
 bool ahead_of_data(struct run *r, const struct hf_config *cfg, struct err *e)
 {
-    const struct settings_model m = {hf_has_vision(cfg), cfg->text.head_dim};
+    const struct settings_model m = {hf_has_vision(cfg), cfg->text.head_dim,
+                                     cfg->text.num_key_value_heads};
     const bool cache = m.pictures || config_stores_teacher(&r->c);
 
     settings_say_unused(&r->c, &m);

@@ -141,6 +141,20 @@ static bool check_shared(const struct config *c, int64_t i, const struct config 
     return true;
 }
 
+/* The later of two would be taken, without a word. */
+static bool check_once(const struct config_recipe *s, int64_t recipe, struct err *e)
+{
+    for (int64_t i = 0; i < s->set.n; i++)
+        for (int64_t k = 0; k < i; k++) {
+            const size_t key = strcspn(s->set.v[i], "=");
+            if (key == strcspn(s->set.v[k], "=") && memcmp(s->set.v[i], s->set.v[k], key) == 0)
+                return err_set(e, "sweep.recipe[%lld].set[%lld]: %.*s is set by set[%lld] too",
+                               (long long)recipe, (long long)i, (int)key, s->set.v[i],
+                               (long long)k);
+        }
+    return true;
+}
+
 static bool make_config(const struct config *c, int64_t i, struct recipe *q, struct err *e)
 {
     const struct config_recipe *s = settings_of(c, i);
@@ -157,7 +171,7 @@ static bool make_config(const struct config *c, int64_t i, struct recipe *q, str
     memcpy(q->sets, q->c.given, rows * sizeof *q->sets);
     for (size_t k = 0; k < rows; k++)
         q->c.given[k] = q->sets[k] || c->given[k];
-    return ok && check_shared(c, i, &q->c, e);
+    return ok && check_once(s, i, e) && check_shared(c, i, &q->c, e);
 }
 
 /* Whether two recipes have the same ranking, and the same stage 1 but for rank.rope_dim, which is

@@ -9,8 +9,8 @@ bool settings_check(const struct config *c, struct err *e);
 
 /* What decides of the model whether a setting is used. */
 struct settings_model {
-    bool pictures;    /* it takes them */
-    int64_t head_dim; /* 0: not known */
+    bool pictures;              /* it takes them */
+    int64_t head_dim, kv_heads; /* 0: not known */
 };
 /* Logs which of the given settings change nothing here, and why. */
 void settings_say_unused(const struct config *c, const struct settings_model *m);

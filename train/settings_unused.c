@@ -86,17 +86,18 @@ static bool of_rotation(const struct use *u)
 {
     return !u->c->rank.rotation || config_rotates(u->c);
 }
-/* Of heads that keep all of their pairs nothing is left to turn. */
+/* Of heads, or of the key that they share, that keep all of their pairs nothing is left to turn. */
 static bool of_unrotated(const struct use *u)
 {
     const struct config *c = u->c;
     const struct schema_ints *all = &c->sweep.partial_rope;
+    const int64_t whole = u->m->head_dim * (config_shares_key(c) ? u->m->kv_heads : 1);
     bool loses = false;
 
-    if (!u->m->head_dim || c->rank.basis == BASIS_CROSS || c->sweep.cache.n) return true;
-    if (!all->n) return c->rank.rope_dim < u->m->head_dim;
+    if (!whole || c->sweep.cache.n) return true;
+    if (!all->n) return c->rank.rope_dim < whole;
     for (int64_t i = 0; i < all->n; i++)
-        loses = loses || all->v[i] < u->m->head_dim;
+        loses = loses || all->v[i] < whole;
     return loses;
 }
 static bool of_head_basis(const struct use *u)
