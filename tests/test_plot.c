@@ -73,6 +73,9 @@ static void test_files(void **state)
     expect_inside(script, "column(1) == 0 ? column(2) : NaN):4:5 with yerrorbars");
     expect_inside(script, "set xrange [0:1530000]");
     expect_inside(script, "set yrange [0:120]");
+    got = slurp(script, NULL);
+    assert_true(strstr(got, "yerrorbars") < strstr(got, "linespoints")); /* below the markers */
+    free(got);
 }
 
 static void test_png(void **state)
@@ -115,8 +118,9 @@ static void test_many(void **state)
 /* Two recipes, of which the second is not trained yet; and nothing but a base. */
 static void test_cache(void **state)
 {
-    static const struct cache_score first[] = {{7.8125, 0.5, 45, NULL}, {25, 80, 82.5, NULL}},
-                                    second[] = {{10, 75, NAN, NULL}};
+    static const struct cache_score first[] = {{7.8125, 0.5, 45, NULL, {NAN, NAN}},
+                                               {25, 80, 82.5, NULL, {NAN, NAN}}},
+                                    second[] = {{10, 75, NAN, NULL, {1.5, NAN}}};
     static const struct cache_curve recipes[] = {{"published", first, 2, false},
                                                  {"ours_2", second, 1, false}};
     struct cache_plot p = {"it's", "exact match (%)", 80, recipes, 2, CACHE_SHARE};
@@ -126,9 +130,11 @@ static void test_cache(void **state)
 
     if (!plot_cache(*state, &p, &note, &e)) fail_msg("%s", e.msg);
     got = slurp(tmpdir_path(state, "recipes.tsv"), NULL);
-    assert_string_equal(got, "curve\tcache\tafter_svd\tafter_stage2\tlabel\n"
-                             "0\t7.8125\t0.5\t45\tpublished\n0\t25\t80\t82.5\tpublished\n"
-                             "1\t10\t75\tnan\tours_2\n");
+    assert_string_equal(got,
+                        "curve\tcache\tafter_svd\tafter_stage2\tsvd_error\tstage2_error\tlabel\n"
+                        "0\t7.8125\t0.5\t45\tnan\tnan\tpublished\n"
+                        "0\t25\t80\t82.5\tnan\tnan\tpublished\n"
+                        "1\t10\t75\tnan\t1.5\tnan\tours_2\n");
     free(got);
     expect_inside(script, "set title 'it''s'");
     expect_inside(script, "set xrange [0:26]\nset xtics 2.5");
@@ -138,6 +144,11 @@ static void test_cache(void **state)
     expect_inside(script, "title 'ours_2, after SVD'");
     got = slurp(script, NULL);
     assert_null(strstr(got, "ours_2, after stage 2")); /* without a score, no line */
+    assert_non_null(strstr(got, "(column(1) == 1 ? column(2) : NaN):3:5 with yerrorbars"));
+    assert_null(strstr(got, ":4:6 with yerrorbars"));
+    assert_null(strstr(got, "(column(1) == 0 ? column(2) : NaN):3:5"));
+    /* the bars are below the markers */
+    assert_true(strstr(got, "yerrorbars") < strstr(got, "linespoints"));
     free(got);
     if (!has_gnuplot()) skip();
     expect_png(tmpdir_path(state, "recipes.png"));

@@ -348,10 +348,10 @@ static void test_recipes(void **state)
                 "± one standard error of the differences of the same questions, clustered by");
     free(text);
     text = slurp(tmpdir_path(state, "run/recipes.tsv"), NULL);
-    assert_says(text, "curve\tcache\tafter_svd\tafter_stage2\tlabel\n"
-                      "0\t31.25\t0\t60\tplain\n0\t37.5\t40\t80\tplain\n"
-                      "1\t31.25\t70\t0\tours\n1\t37.5\t60\t80\tours\n2\t43.75\t50\tnan\tmore\n"
-                      "3\t43.75\t60\tnan\tlast\n");
+    assert_says(text, "curve\tcache\tafter_svd\tafter_stage2\tsvd_error\tstage2_error\tlabel\n"
+                      "0\t31.25\t0\t60\tnan\tnan\tplain\n0\t37.5\t40\t80\tnan\tnan\tplain\n"
+                      "1\t31.25\t70\t0\t15.27");
+    assert_says(text, "\tours\n2\t43.75\t50\tnan\tnan\tnan\tmore\n3\t43.75\t60\tnan\t10\t");
     free(text);
     run_close(&r);
 }

@@ -33,10 +33,12 @@ static struct range percent_range(const struct recovery_plot *p)
 
     for (size_t c = 0; c < p->n; c++)
         for (size_t i = 0; i < p->curves[c].n; i++) {
-            double y = 100 * p->curves[c].y_score[i] / p->base_score;
+            const double y = 100 * p->curves[c].y_score[i] / p->base_score;
+            const double error = p->curves[c].y_error ? p->curves[c].y_error[i] : NAN;
+            const double bar = isfinite(error) ? 100 * error / p->base_score : 0;
             if (!isfinite(y)) continue;
-            r.low = fmin(r.low, y);
-            r.high = fmax(r.high, y);
+            r.low = fmin(r.low, fmax(y - bar, 0));
+            r.high = fmax(r.high, y + bar);
         }
     span = r.high - r.low;
     if (r.low > 0 && r.low < 0.25 * r.high) {
@@ -104,7 +106,8 @@ static bool has_errors(const struct curve *c)
     return false;
 }
 
-/* Bars of a standard error, the base model's score held fixed. */
+/* Bars of a standard error, the base model's score held fixed. They come before all curves, whose
+ * markers gnuplot would clear the middle of. */
 static void print_errors(FILE *fp, size_t c)
 {
     fprintf(fp,
@@ -131,6 +134,8 @@ static void print_script(FILE *fp, const void *of)
             "plot 100 with lines linewidth 2 dashtype 2 linecolor rgb '#707070' "
             "title 'base model: %.4g = 100 %%'",
             p->base_score);
+    for (size_t c = 0; c < p->n; c++)
+        if (has_errors(&p->curves[c])) print_errors(fp, c);
     for (size_t c = 0; c < p->n; c++) {
         fprintf(fp,
                 ", \\\n     'recovery.tsv' skip 1 using (column(1) == %zu ? column(2) : NaN):4 "
@@ -138,7 +143,6 @@ static void print_script(FILE *fp, const void *of)
                 "linecolor rgb '%s' title ",
                 c, gnuplot_again(c) ? 4 : 1, gnuplot_mark(c), gnuplot_colour(c));
         gnuplot_quoted(fp, p->curves[c].label);
-        if (has_errors(&p->curves[c])) print_errors(fp, c);
     }
     fprintf(fp, "\nset output\n");
 }

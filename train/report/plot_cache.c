@@ -8,22 +8,21 @@
 #include <stdio.h>
 
 static const struct axis {
-    const char *name, *label;
-    bool doubles; /* a step to the right is twice as much */
-    bool kinds;   /* scores have them */
+    const char *name, *label, *more; /* more: further columns */
+    bool doubles;                    /* a step to the right is twice as much */
 } axes[] = {
-    [CACHE_SHARE] = {"recipes", "cache, % of the original", false, false},
-    [CACHE_BYTES] = {"caches", "cache, bytes a token", true, true},
+    [CACHE_SHARE] = {"recipes", "cache, % of the original", "svd_error\tstage2_error", false},
+    [CACHE_BYTES] = {"caches", "cache, bytes a token", "kind", true},
 };
 
 /* The two scores of a curve: column of the data, words of the legend, look; dashes: of a colour's
  * first curve, and of its others. */
 static const struct line {
     const char *what, *look;
-    int column, dash[2];
+    int column, error, dash[2];
 } lines[] = {
-    {"after SVD", "linewidth 1.6 pointsize 1.0", 3, {2, 5}},
-    {"after stage 2", "linewidth 2.2 pointsize 1.3", 4, {1, 4}},
+    {"after SVD", "linewidth 1.6 pointsize 1.0", 3, 5, {2, 5}},
+    {"after stage 2", "linewidth 2.2 pointsize 1.3", 4, 6, {1, 4}},
 };
 enum { LINES = sizeof lines / sizeof *lines };
 
@@ -43,13 +42,15 @@ static void print_data(FILE *fp, const void *of)
 {
     const struct cache_plot *p = of;
 
-    fprintf(fp, "curve\tcache\tafter_svd\tafter_stage2\t%slabel\n",
-            axes[p->axis].kinds ? "kind\t" : "");
+    fprintf(fp, "curve\tcache\tafter_svd\tafter_stage2\t%s\tlabel\n", axes[p->axis].more);
     for (size_t c = 0; c < p->n; c++)
         for (size_t i = 0; i < p->curves[c].n; i++) {
             const struct cache_score *s = &p->curves[c].at[i];
             fprintf(fp, "%zu\t%.17g\t%.17g\t%.17g\t", c, s->cache, s->svd, s->stage2);
-            if (axes[p->axis].kinds) fprintf(fp, "%s\t", s->kind);
+            if (p->axis == CACHE_BYTES)
+                fprintf(fp, "%s\t", s->kind);
+            else
+                fprintf(fp, "%.17g\t%.17g\t", s->error[0], s->error[1]);
             fprintf(fp, "%s\n", p->curves[c].label);
         }
 }
@@ -84,6 +85,28 @@ static void print_ranges(FILE *fp, const struct cache_plot *p)
     else
         fprintf(fp, "set xrange [0:%.17g]\nset xtics %.17g\n", 1.04 * (cache > 0 ? cache : 1), x);
     fprintf(fp, "set yrange [0:%.17g]\nset ytics %.17g\n", y * ceil(1.03 * score / y + 1e-9), y);
+}
+
+static bool has_errors(const struct cache_curve *c, int line)
+{
+    for (size_t i = 0; i < c->n; i++)
+        if (isfinite(score_of(&c->at[i], line)) && isfinite(c->at[i].error[line])) return true;
+    return false;
+}
+
+/* Bars of a standard error of what is won or lost against the first recipe. They come before all
+ * curves, whose markers gnuplot would clear the middle of. */
+static void print_errors(FILE *fp, const struct cache_plot *p, size_t c, bool *first)
+{
+    for (int k = 0; p->axis == CACHE_SHARE && k < LINES; k++) {
+        if (!has_errors(&p->curves[c], k)) continue;
+        fprintf(fp,
+                "%s'%s.tsv' skip 1 using (column(1) == %zu ? column(2) : NaN):%d:%d with "
+                "yerrorbars linewidth 1 pointtype 0 linecolor rgb '%s' notitle",
+                *first ? "" : ", \\\n     ", axes[p->axis].name, c, lines[k].column, lines[k].error,
+                gnuplot_colour(c));
+        *first = false;
+    }
 }
 
 static void print_curve(FILE *fp, const struct cache_plot *p, size_t c, bool *first)
@@ -130,6 +153,8 @@ static void print_script(FILE *fp, const void *of)
                 p->base, p->base);
         first = false;
     }
+    for (size_t c = 0; c < p->n; c++)
+        print_errors(fp, p, c, &first);
     for (size_t c = 0; c < p->n; c++)
         print_curve(fp, p, c, &first);
     fprintf(fp, "\nset output\n");

@@ -19,6 +19,7 @@ enum cache_axis {
 struct cache_score {
     double cache, svd, stage2;
     const char *kind; /* of the cache; of CACHE_BYTES */
+    double error[2];  /* of the difference from the first recipe; NaN: none; of CACHE_SHARE */
 };
 
 struct cache_curve {

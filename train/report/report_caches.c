@@ -240,9 +240,9 @@ static size_t scores_of(const struct report *rep, int64_t point, const char *fam
             const double score = 100 * report_score(rep, &c->at);
             if (c->point != point || strcmp(c->family, family) != 0 || !(bytes > 0)) continue;
             if ((point < 0 || c->result == REPORT_STAGE2) != (stage2 == 1)) continue;
-            n = insert(
-                to, first, n,
-                (struct cache_score){bytes, stage2 ? NAN : score, stage2 ? score : NAN, c->kind});
+            n = insert(to, first, n,
+                       (struct cache_score){
+                           bytes, stage2 ? NAN : score, stage2 ? score : NAN, c->kind, {NAN, NAN}});
         }
     return n;
 }

@@ -170,9 +170,12 @@ static size_t scores_of(const struct report *rep, const struct report_point *con
 
     for (int64_t i = rep->n; i-- > 0;) {
         if (p[i]->p.recipe != recipe || !p[i]->full) continue;
-        to[n++] = (struct cache_score){100 * report_cache_share(p[i]),
-                                       100 * report_score(rep, &p[i]->result[REPORT_SVD]),
-                                       100 * report_score(rep, &p[i]->result[REPORT_STAGE2]), NULL};
+        to[n++] = (struct cache_score){
+            100 * report_cache_share(p[i]),
+            100 * report_score(rep, &p[i]->result[REPORT_SVD]),
+            100 * report_score(rep, &p[i]->result[REPORT_STAGE2]),
+            NULL,
+            {100 * p[i]->versus[REPORT_SVD].error, 100 * p[i]->versus[REPORT_STAGE2].error}};
     }
     return n;
 }
