@@ -287,13 +287,13 @@ static void test_unused(void **state)
         {"rank.rope_dim=8|sweep.partial_rope=[8]",
          "not used: rank.rope_dim, for sweep.partial_rope has the values\n", false},
         {"rank.strategy=high|rank.file=f|rank.uniform_start=1|rank.samples=3|rank.max_queries=2",
-         "not used: rank.file, rank.uniform_start, for rank.strategy is another\n"
+         "not used: rank.file, rank.uniform_start, for rank.strategy makes no use of it\n"
          "not used: rank.samples, rank.max_queries, for rank.strategy measures nothing\n",
          false},
         {"rank.strategy=file|rank.file=f", "", false},
         {"rank.strategy=uniform|rank.uniform_start=1", "", false},
         {"rank.strategy=2-norm|rank.max_queries=2",
-         "not used: rank.max_queries, for rank.strategy is another\n", false},
+         "not used: rank.max_queries, for rank.strategy makes no use of it\n", false},
         {"run.steps=[\"rank\",\"stage1\",\"svd\"]|baseline.layers=3|baseline.lr=0.1",
          "not used: baseline.*, for run.steps lacks their step\n", false},
         {"run.steps=[\"evaluate\"]|rank.rope_dim=8|stage2.lr=1|svd.samples=1|optim.clip=1|"

@@ -220,7 +220,7 @@ static bool of_vision(const struct use *u)
 static const char not_scored[] = "run.steps has none that scores",
                   no_step[] = "run.steps lacks their step", no_eval[] = "there is no data.eval",
                   no_training[] = "nothing is trained", no_model[] = "no model is saved",
-                  other_strategy[] = "rank.strategy is another",
+                  other_strategy[] = "rank.strategy makes no use of it",
                   no_factors[] = "svd.method \"none\" compresses nothing",
                   no_decay[] = "optim.decay is 0",
                   no_answers[] = "evaluate.score is", /* and its name */

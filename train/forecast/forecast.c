@@ -411,13 +411,14 @@ static double rank_bytes(const struct forecast *f, const struct model *shape)
     return basis_bytes(&n, f->r->train.longest) + components * (16 * (double)n.G + 12);
 }
 
-/* Queries and keys of one graph. */
-static bool add_rank(struct forecast *f, struct err *e)
+/* Queries and keys of one graph; a recipe's has its name. */
+static bool add_rank(struct forecast *f, int64_t recipe, struct err *e)
 {
-    struct forecast_step *s = add_step(f, "rank", STEP_RANK);
+    struct forecast_step *s = add_step(f, recipes_name(&f->r->c, recipe), STEP_RANK);
     struct calibration layer = {0};
     bool ok = open_calibration(f, s, &layer, &f->models[0].state, LOOK_QK, e);
 
+    strcat(s->name, *s->name ? " rank" : "rank");
     if (ok) {
         place_weights(f, s, &layer.shape, false, false);
         s->computed += rank_bytes(f, &layer.shape);
@@ -517,7 +518,7 @@ static bool add_refit(struct forecast *f, const char *name, enum step of,
     double region = 0;
     bool ok = open_calibration(f, s, &base, &f->models[0].state, LOOK_A, e);
 
-    strcat(s->name, " refit");
+    strcat(s->name, of == STEP_STAGE1 || f->r->c.svd.refit ? " refit" : " loss");
     if (ok) region = s->region;
     ok = ok && open_calibration(f, s, &own, state, LOOK_A, e);
     if (ok) {
@@ -594,7 +595,7 @@ static bool add_shared(struct forecast *f, struct err *e)
     for (int64_t k = 0; k < recipes_count(c); k++) {
         recipes_take(c, k);
         if (rank && !rank_check_given(f->r, &f->base, e)) return false;
-        if (rank && recipes_ranks(c, k) && rank_is_measured(c) && !add_rank(f, e)) return false;
+        if (rank && recipes_ranks(c, k) && rank_is_measured(c) && !add_rank(f, k, e)) return false;
     }
     for (int64_t k = 0; k < recipes_count(c); k++) {
         recipes_take(c, k);
