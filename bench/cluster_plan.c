@@ -25,6 +25,7 @@
  *
  * Efficiency is one process's time by N times that of N. Trained values and FLOP are counted on the
  * models' shapes (tests/data/hfconfig); nothing is computed. */
+#include "autograd/flop.h"
 #include "base/mem.h"
 #include "bench/lib/measure.h"
 #include "bench/lib/work.h"
@@ -107,7 +108,7 @@ static bool count_flop(struct model *shape, struct work_size *w, int64_t image, 
         for (int train = 0; train < 2; train++) {
             tape_begin(tape, train);
             model_loss(shape, tape, &(struct forward){.batch = &b}, 1);
-            *(train ? &w->flop : &w->forward) = needed_flop(tape);
+            *(train ? &w->flop : &w->forward) = flop_all(tape_flop(tape));
         }
     }
     tape_free(tape);

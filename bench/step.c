@@ -4,6 +4,7 @@
  * has none), repeats one step on the same batch, and prints tokens/s with its spread, the share of
  * each op, the share of the machine's own fp32 GEMM rate, and memory. The GEMM rate is measured
  * before and after, on a product that fits the caches, with the same threads and the same BLAS. */
+#include "autograd/flop.h"
 #include "autograd/team.h"
 #include "base/clock.h"
 #include "base/mem.h"
@@ -54,7 +55,7 @@ static bool measure(struct converted *b, struct err *e)
     print_shares(b, clock_seconds() - begin);
     after = gemm_rate(GEMM_N, GEMM_REPEATS, e);
     double gemm_best = before > after ? before : after, rate = median(rates, REPEATS),
-           used = 1e-9 * needed_flop(b->r.tape) * rate / tokens;
+           used = 1e-9 * flop_all(tape_flop(b->r.tape)) * rate / tokens;
     printf("\nbatch             %lld samples, %lld tokens, %lld labels\n",
            (long long)b->batch.batch.samples, (long long)b->batch.batch.tokens,
            (long long)b->batch.batch.labels);

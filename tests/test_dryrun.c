@@ -65,6 +65,8 @@ static void test_says(void **state)
     assert_says(text, "\nrope8-rank2                          20      31.25 %              160");
     assert_says(text, "\nrope8-rank4                          24      37.50 %              192");
     assert_says(text, "\nrope8-rank2 stage 2               7     16     5e-06");
+    assert_says(text, "trained    of all     TFLOP  products\n");
+    assert_says(text, "\nproducts: their time alone, at the ");
     /* v5 at rank 2: 2 layers x 2 modalities x (down 4*32, up_k 16*4, up_v 32*4) */
     assert_says(text, "1,280    1.53 %");
     assert_false(is_there(tmpdir_path(state, "run")));
@@ -292,7 +294,7 @@ static void test_shapes_are_the_models(void **state)
     unsigned kinds = peft_kinds(PEFT_KV_ROPE, true);
     struct model m = {0}, shape = {0};
     struct dry_graph graph[2] = {{.n = 1, .room = SIZE_MAX}, {.n = 3, .room = SIZE_MAX}};
-    size_t needed[2], planned[2];
+    struct dry_cost needed[2], planned[2];
     int64_t recomputed;
     struct run r;
     struct err e;
@@ -307,9 +309,9 @@ static void test_shapes_are_the_models(void **state)
     assert_same_model(&shape, &m);
     for (int i = 0; i < 2; i++)
         assert_true(dry_activations(&r, &m, &graph[i], &needed[i], &recomputed, &e));
-    assert_int_equal(planned[0], needed[0]);
-    assert_int_equal(planned[1], needed[1]);
-    assert_true(planned[0] > 0 && planned[0] < planned[1]);
+    assert_memory_equal(planned, needed, sizeof planned);
+    assert_true(planned[0].bytes > 0 && planned[0].bytes < planned[1].bytes);
+    assert_true(planned[0].flop > 0);
     model_close(&shape);
     model_close(&m);
     run_close(&r);
@@ -323,7 +325,7 @@ static void test_teacher(void **state)
     struct model m = {0}, shape = {0};
     struct model_state s = {.state = ATTN_FULL, .rope_dim = 16};
     struct forecast f = {0};
-    size_t bytes[2];
+    struct dry_cost cost[2];
     struct run r;
     struct err e;
     char *text;
@@ -334,9 +336,10 @@ static void test_teacher(void **state)
     if (!model_outline(&shape, &m, &s, 0, &e)) fail_msg("%s", e.msg);
     for (int loss = LOSS_LAYERS; loss >= LOSS_DISTILL; loss--) {
         r.c.stage2.loss = loss;
-        assert_true(dry_teacher(&r, &shape, &graph, &bytes[0], &e) &&
-                    dry_teacher(&r, &m, &graph, &bytes[1], &e));
-        assert_true(bytes[0] == bytes[1] && bytes[0] > 0);
+        assert_true(dry_teacher(&r, &shape, &graph, &cost[0], &e) &&
+                    dry_teacher(&r, &m, &graph, &cost[1], &e));
+        assert_memory_equal(&cost[0], &cost[1], sizeof cost[0]);
+        assert_true(cost[0].bytes > 0 && cost[0].flop > 0);
     }
     run_close_data(&r);
     if (!run_and_read(&r, state, &text, &e)) fail_msg("%s", e.msg);
@@ -363,11 +366,11 @@ static size_t planned_for(struct run *r, struct model *shape, int64_t n)
 {
     struct dry_graph graph = {.n = n, .room = SIZE_MAX};
     int64_t recomputed;
-    size_t bytes;
+    struct dry_cost cost;
     struct err e;
 
-    if (!dry_activations(r, shape, &graph, &bytes, &recomputed, &e)) fail_msg("%s", e.msg);
-    return bytes;
+    if (!dry_activations(r, shape, &graph, &cost, &recomputed, &e)) fail_msg("%s", e.msg);
+    return cost.bytes;
 }
 
 /* What a training's graph needs for the n samples from place `at` of its order on. */
@@ -481,7 +484,7 @@ static void test_recomputes_what_is_needed(void **state)
     struct model_state s = {.state = ATTN_FULL};
     struct model m = {0}, shape = {0};
     struct dry_graph graph = {.n = 4};
-    size_t bytes[5], got;
+    struct dry_cost cost[5], got;
     int64_t layers;
     struct run r;
     struct err e;
@@ -490,35 +493,38 @@ static void test_recomputes_what_is_needed(void **state)
     assert_true(make_baseline_model(&r, &m, &e) && run_open_data(&r, &m.cfg, &e));
     assert_true(model_outline(&shape, &m, &s, ~0u, &e));
     graph.room = SIZE_MAX;
-    assert_true(dry_activations(&r, &shape, &graph, &bytes[0], &layers, &e));
+    assert_true(dry_activations(&r, &shape, &graph, &cost[0], &layers, &e));
     assert_int_equal(layers, 0);
     for (int64_t n = 1; n <= 4; n++) { /* one byte less than needed with fewer layers */
-        graph.room = bytes[n - 1] - 1;
-        assert_true(dry_activations(&r, &shape, &graph, &bytes[n], &layers, &e));
+        graph.room = cost[n - 1].bytes - 1;
+        assert_true(dry_activations(&r, &shape, &graph, &cost[n], &layers, &e));
         assert_int_equal(layers, n);
-        assert_true(bytes[n] <= graph.room);
+        assert_true(cost[n].bytes <= graph.room);
+        assert_true(cost[n].flop > cost[n - 1].flop);
     }
-    assert_true(bytes[4] < bytes[0] / 2);
+    assert_true(cost[4].bytes < cost[0].bytes / 2);
     graph.room = 1;
     assert_true(dry_activations(&r, &shape, &graph, &got, &layers, &e));
     assert_int_equal(layers, 5);
     r.c.optim.recompute = RECOMPUTE_ALL;
     graph.room = SIZE_MAX;
-    assert_true(dry_activations(&r, &shape, &graph, &bytes[1], &layers, &e));
+    assert_true(dry_activations(&r, &shape, &graph, &cost[1], &layers, &e));
     assert_int_equal(layers, 5);
-    assert_int_equal(bytes[1], got);
+    assert_memory_equal(&cost[1], &got, sizeof got);
+    /* of all layers: the forward pass twice */
+    assert_true(got.flop > 1.2 * cost[0].flop && got.flop < 1.5 * cost[0].flop);
     r.c.optim.recompute = RECOMPUTE_NONE;
     graph.room = 1;
     assert_true(dry_activations(&r, &shape, &graph, &got, &layers, &e));
     assert_int_equal(layers, 0);
-    assert_int_equal(got, bytes[0]);
+    assert_memory_equal(&got, &cost[0], sizeof got);
     model_close(&shape);
     model_close(&m);
     run_close(&r);
 }
 
-/* 64 heads of 16: with room for all 1,024 inputs, sums of 2 * 64 * 16 * 1024^2 bytes and more, which
- * 2 GiB do not hold. */
+/* 64 heads of 16: with room for all 1,024 inputs, sums of 2 * 64 * 16 * 1024^2 bytes and more,
+ * which 2 GiB do not hold. */
 static void test_blocks_are_narrowed(void **state)
 {
     static const struct {

@@ -2,13 +2,11 @@
 #include "bench/lib/measure.h"
 #include "autograd/gemm.h"
 #include "autograd/onednn.h"
-#include "autograd/ops.h"
 #include "base/bf16.h"
 #include "base/clock.h"
 #include "base/mem.h"
 
 #include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
 
 static int by_value(const void *a, const void *b)
@@ -116,55 +114,6 @@ double memory_rate(int repeats, struct err *e)
     (void)used;
     free(x);
     return best;
-}
-
-/* The number of keys seen, summed over all queries of an attention. */
-static double keys_seen(const struct attention *a)
-{
-    double sum = 0;
-
-    for (int64_t s = 0; s < a->n_samples; s++) {
-        int64_t keys = a->samples[s].k_end - a->samples[s].k_begin;
-        for (int64_t i = a->samples[s].q_begin; i < a->samples[s].q_end; i++) {
-            int64_t seen = 1 + (a->q_index ? a->q_index[i] : i - a->samples[s].q_begin);
-            sum += (double)(a->causal && seen < keys ? seen : keys);
-        }
-    }
-    return sum;
-}
-
-static bool is(const struct node *n, const char *op)
-{
-    return strcmp(n->op->name, op) == 0;
-}
-
-static double node_flop(const struct node *n)
-{
-    const struct tensor *x = n->in[0], *w = n->in[1] ? n->in[1] : n->in[2]; /* by modality */
-
-    if (is(n, "attention")) {
-        const struct attention *a = n->args;
-        int64_t width = a->part[0].width + (a->parts > 1 ? a->part[1].width : 0);
-        double passes = n->out->needs_grad ? 4 : 1; /* q k^T: recomputed, dQ, dK */
-        double values = n->out->needs_grad ? 3 : 1; /* p v: dP, dV */
-        return 2 * keys_seen(a) * (double)a->heads *
-               (passes * (double)width + values * (double)a->v_width);
-    }
-    const bool loss = is(n, "cross_entropy") || is(n, "distill"); /* which recompute the logits */
-    if (!is(n, "linear") && !is(n, "modal_linear") && !loss) return 0;
-    return 2 * (double)x->rows * (double)tensor_count(w) *
-           (1 + x->needs_grad + w->needs_grad + (loss && n->out->needs_grad));
-}
-
-double needed_flop(const struct tape *t)
-{
-    int n;
-    struct node *const *nodes = tape_nodes(t, &n);
-    double sum = 0;
-
-    for (int i = 0; i < n; i++)
-        sum += node_flop(nodes[i]);
-    return sum;
 }
 
 double peak_mib(void)

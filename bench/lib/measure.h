@@ -1,4 +1,4 @@
-/* measure.h - shared by the bench programs: medians, the machine's own rate, a graph's work. */
+/* measure.h - shared by the bench programs: medians, the machine's own rate. */
 #ifndef BENCH_LIB_MEASURE_H
 #define BENCH_LIB_MEASURE_H
 
@@ -16,11 +16,6 @@ double gemm_rate_bf16(int64_t side, int repeats, struct err *e);
 /* GB/s at which memory is read by all threads: the best of `repeats` passes over 1 GiB. Negative,
  * with *e filled, if out of memory. */
 double memory_rate(int repeats, struct err *e);
-
-/* Multiplications and additions required by the products of the current graph, forward and
- * backward: each gradient wanted is one more product. The head's logits and attention's scores are
- * computed again in the backward pass. */
-double needed_flop(const struct tape *t);
 
 double peak_mib(void); /* of this process so far */
 

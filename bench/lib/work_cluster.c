@@ -1,6 +1,7 @@
 /* work_cluster.c - what several processes do together, each with its share: a step of the trainer,
  * MD-SVD, the features of pictures, and the exchange of a step alone. Words with a dot before "="
  * are settings: work_settings. */
+#include "autograd/flop.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "bench/lib/measure.h"
@@ -113,7 +114,7 @@ static bool step_finish(void *p, struct err *e)
     (void)e;
     report_sent(s->t.exchange);
     work_fact("check", s->last.loss);
-    work_fact("flop", share * needed_flop(s->r.tape));
+    work_fact("flop", share * flop_all(tape_flop(s->r.tape)));
     return true;
 }
 

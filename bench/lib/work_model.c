@@ -1,5 +1,6 @@
 /* work_model.c - the model's work: a stage-2 step, the vision tower, attention alone,
  * decoding a token. */
+#include "autograd/flop.h"
 #include "autograd/ops.h"
 #include "base/mem.h"
 #include "bench/lib/converted.h"
@@ -122,7 +123,7 @@ static void *step_open(const struct work_args *a, struct err *e)
             tape_backward(s->tape, loss);
             work_fact("check", (double)tensor_real(loss)[0]);
             work_fact("norm", sqrt(adamw_grad_squares(&s->opt)));
-            work_fact("flop", needed_flop(s->tape));
+            work_fact("flop", flop_all(tape_flop(s->tape)));
             work_fact("units", (double)s->stored.batch.tokens);
             work_fact("planned_mib", (double)tape_bytes(s->tape) / 0x1p20);
             adamw_step(&s->opt, 0, 1);
@@ -184,7 +185,7 @@ static void *tower_open(const struct work_args *a, struct err *e)
     ok = ok && tower(s, &sum, e);
     if (ok) {
         work_fact("check", sum);
-        work_fact("flop", needed_flop(s->tape));
+        work_fact("flop", flop_all(tape_flop(s->tape)));
         work_fact("units", 1);
     }
     return opened(s, ok);
@@ -248,7 +249,7 @@ static void *attention_open(const struct work_args *a, struct err *e)
     ok = ok && attention(s, &loss, e);
     if (ok) {
         work_fact("check", loss);
-        work_fact("flop", needed_flop(s->tape));
+        work_fact("flop", flop_all(tape_flop(s->tape)));
         work_fact("units", (double)s->length);
         work_fact("planned_mib", (double)tape_bytes(s->tape) / 0x1p20);
     }

@@ -7,6 +7,8 @@
 #include "train/caches.h"
 #include "train/decode.h"
 #include "train/forecast/forecast.h"
+#include "train/forecast/rate.h"
+#include "train/layerwise.h"
 #include "train/picture_use.h"
 #include "train/recipes.h"
 #include "train/teacher_store.h"
@@ -94,15 +96,42 @@ static int name_width(const struct forecast *p, int least)
     return width;
 }
 
+/* As fast as a step of the first training multiplies, with as many tokens and the model's width. */
+static double products_rate(const struct forecast *p, int64_t *rows)
+{
+    const struct dataset *d = &p->r->train;
+
+    for (int64_t i = 0; i < p->n; i++) {
+        const struct config_phase *phase = p->models[i].phase;
+        if (!phase || d->n == 0) continue;
+        *rows = config_at_a_time(phase, p->r->processes) * d->tokens / d->n;
+        *rows = *rows < 1 ? 1 : *rows > LAYERWISE_TOKENS ? LAYERWISE_TOKENS : *rows;
+        return rate_of_products(*rows, p->base.cfg.text.hidden_size);
+    }
+    return 0;
+}
+
+static void show_rate(const struct forecast *p, double rate, int64_t rows)
+{
+    const long long width = p->base.cfg.text.hidden_size;
+
+    if (rate > 0)
+        log_line("products: their time alone, at the %.3g GFLOP/s of %lld x %lld by %lld x %lld "
+                 "just now; pictures, ranking, conversion and scores come besides",
+                 1e-9 * rate, (long long)rows, width, width, width);
+}
+
 static void show_trainings(const struct forecast *p)
 {
     const struct dataset *d = &p->r->train;
-    char t[4][UNIT_TEXT];
+    char t[5][UNIT_TEXT];
     const int width = name_width(p, 26);
+    int64_t rows = 0;
+    const double rate = products_rate(p, &rows);
 
     dry_title("trainings");
-    log_line("%-*s %8s %6s %9s %10s %14s %14s %9s", width, "", "steps", "batch", "peak lr",
-             "samples", "tokens", "trained", "of all");
+    log_line("%-*s %8s %6s %9s %10s %14s %14s %9s %9s %9s", width, "", "steps", "batch", "peak lr",
+             "samples", "tokens", "trained", "of all", "TFLOP", "products");
     for (int64_t i = 0; i < p->n; i++) {
         const struct forecast_model *c = &p->models[i];
         if (!c->phase) continue;
@@ -110,11 +139,14 @@ static void show_trainings(const struct forecast *p)
         double samples = steps * (double)c->phase->batch_size;
         double lr = c->state.state == ATTN_MLA ? c->point.lr : c->phase->lr;
         char share[UNIT_TEXT];
-        log_line("%-*s %8.0f %6lld %9g %10s %14s %14s %9s", width, c->name, steps,
+        log_line("%-*s %8.0f %6lld %9g %10s %14s %14s %9s %9.3g %9s", width, c->name, steps,
                  (long long)c->phase->batch_size, lr, unit_count(t[0], samples),
                  unit_count(t[1], samples * (double)d->tokens / (double)d->n),
-                 unit_count(t[2], c->trained), unit_percent(share, c->trained / c->all));
+                 unit_count(t[2], c->trained), unit_percent(share, c->trained / c->all),
+                 1e-12 * c->flop,
+                 rate > 0 ? unit_seconds(t[3], c->flop / rate / (double)p->r->processes) : "-");
     }
+    show_rate(p, rate, rows);
 }
 
 /* What is asked once, and what would be asked in the steps. */

@@ -1,5 +1,6 @@
 /* dryrun_model.c - the memory of the graphs of outlined models (model/outline.h), for the longest
  * samples. */
+#include "autograd/flop.h"
 #include "base/mem.h"
 #include "train/forecast/dryrun_parts.h"
 #include "train/score/batches.h"
@@ -181,20 +182,29 @@ static bool build_loss(void *arg, int64_t layers, size_t *bytes, struct err *e)
     return true;
 }
 
-bool dry_activations(struct run *r, struct model *shape, const struct dry_graph *how, size_t *bytes,
-                     int64_t *recomputed, struct err *e)
+/* Of the current graph, of which layers' forward products are made again. */
+static double flop_a_token(const struct dry_batch *b, const struct run *r, double again)
+{
+    const struct flop f = tape_flop(r->tape);
+
+    return (flop_all(f) + again * f.forward) / (double)b->buffer.batch.tokens;
+}
+
+bool dry_activations(struct run *r, struct model *shape, const struct dry_graph *how,
+                     struct dry_cost *c, int64_t *recomputed, struct err *e)
 {
     struct loss_graph g = {.r = r, .shape = shape, .how = how};
     struct room_graph fit = {.build = build_loss, .arg = &g, .room = how->room};
+    const double layers = (double)shape->cfg.text.num_hidden_layers;
     bool ok = open_batch(&g.b, &r->train, how->n, false, e) && room_recompute(r, shape, &fit, e);
 
-    *bytes = fit.bytes;
+    *c = (struct dry_cost){fit.bytes, ok ? flop_a_token(&g.b, r, (double)fit.layers / layers) : 0};
     *recomputed = fit.layers;
     close_batch(&g.b, r);
     return ok;
 }
 
-bool dry_teacher(struct run *r, struct model *shape, const struct dry_graph *g, size_t *bytes,
+bool dry_teacher(struct run *r, struct model *shape, const struct dry_graph *g, struct dry_cost *c,
                  struct err *e)
 {
     const struct top_logits lists = teacher_lists(g->teacher, shape->head->t.rows);
@@ -207,7 +217,8 @@ bool dry_teacher(struct run *r, struct model *shape, const struct dry_graph *g, 
             model_hidden(shape, r->tape, &b.f, NULL);
         else
             model_top_logits(shape, r->tape, &b.f, &lists);
-        *bytes = whole(&b, tape_bytes(r->tape));
+        c->bytes = whole(&b, tape_bytes(r->tape));
+        c->flop = flop_a_token(&b, r, 0);
     }
     close_batch(&b, r);
     return ok;

@@ -17,11 +17,16 @@ struct dry_graph {
     const struct config_phase *teacher;
     size_t room;
 };
-bool dry_activations(struct run *r, struct model *shape, const struct dry_graph *g, size_t *bytes,
-                     int64_t *recomputed, struct err *e);
+/* And its products, recomputed layers' among them, for each of its tokens. */
+struct dry_cost {
+    size_t bytes;
+    double flop;
+};
+bool dry_activations(struct run *r, struct model *shape, const struct dry_graph *g,
+                     struct dry_cost *c, int64_t *recomputed, struct err *e);
 
-/* Bytes of the teacher's graph of the same samples (teacher.h). */
-bool dry_teacher(struct run *r, struct model *shape, const struct dry_graph *g, size_t *bytes,
+/* The teacher's graph of the same samples (teacher.h). */
+bool dry_teacher(struct run *r, struct model *shape, const struct dry_graph *g, struct dry_cost *c,
                  struct err *e);
 
 /* Bytes of the graph that scores the largest batch of a set (train/score/batches.h), and the most

@@ -197,6 +197,18 @@ static double stored_bytes(const struct dataset *d, const struct model *teacher)
     return teacher_store_pending(d->labels, V) + 2 * teacher_bytes(d->longest, V);
 }
 
+/* The products of a training: of its own graph and of the teacher's, which is asked about each
+ * sample of each step, or once about each sample. */
+static double training_flop(const struct config_phase *p, const struct dataset *d, double own,
+                            double teacher)
+{
+    const double tokens = d->n ? (double)d->tokens / (double)d->n : 0;
+    const double drawn = (double)(train_steps(p, d->n) * p->batch_size), n = (double)d->n;
+    const double asked = p->teacher == TEACHER_STORED && n < drawn ? n : drawn;
+
+    return tokens * (drawn * own + asked * teacher);
+}
+
 /* A training's graph, which comes after the teacher's where there is one. */
 static bool add_graph(struct forecast *f, struct forecast_model *m, struct model *shape,
                       struct forecast_step *s, struct err *e)
@@ -206,12 +218,12 @@ static bool add_graph(struct forecast *f, struct forecast_model *m, struct model
                           .pixels = m->pixels,
                           .teacher = m->phase->loss == LOSS_CE ? NULL : m->phase};
     struct model teacher = {0};
-    size_t bytes = 0, own = 0;
+    struct dry_cost asked = {0, 0}, own = {0, 0};
     bool ok = true;
 
     if (g.teacher) {
         ok = model_outline(&teacher, &f->base, &f->models[0].state, 0, e) &&
-             dry_teacher(r, &teacher, &g, &bytes, e);
+             dry_teacher(r, &teacher, &g, &asked, e);
         if (ok) {
             s->mapped += teacher_mapped(&teacher, m->kinds);
             s->computed += g.teacher->loss == LOSS_LAYERS
@@ -224,7 +236,8 @@ static bool add_graph(struct forecast *f, struct forecast_model *m, struct model
     }
     g.room = room_left(r, f->program + s->computed + s->trained, s->mapped);
     ok = ok && dry_activations(r, shape, &g, &own, &s->recomputed, e);
-    s->activations = s->region = (double)(own > bytes ? own : bytes);
+    s->activations = s->region = (double)(own.bytes > asked.bytes ? own.bytes : asked.bytes);
+    m->flop = training_flop(m->phase, &r->train, own.flop, asked.flop);
     return ok;
 }
 

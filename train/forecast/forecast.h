@@ -16,6 +16,7 @@ struct forecast_model {
     unsigned kinds;
     bool pixels;
     double count[PARAM_KINDS], all, trained;
+    double flop; /* of the training's products, a teacher's among them */
 };
 
 /* The peak memory of one step of the run, in bytes. A graph's region is kept for later graphs;
