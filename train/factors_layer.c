@@ -327,6 +327,8 @@ static bool share_out(struct mdsvd_out *out, int64_t n, int64_t d, int from, str
 
 static bool share_layer(struct made_factors *f, int64_t l, int64_t d, int from, struct err *e)
 {
+    static const char *const of[MODALITIES] = {[TEXT] = " of text", [IMAGE] = " of images"};
+
     for (int64_t i = 0; i < f->widths * f->sets * f->width[0].plan.parts; i++) {
         const int64_t width = i / f->width[0].plan.parts / f->sets;
         const int p = (int)(i % f->width[0].plan.parts);
@@ -336,9 +338,10 @@ static bool share_layer(struct made_factors *f, int64_t l, int64_t d, int from, 
         if (!part->r) continue;
         if (cluster_size() > 1 && !share_out(out, part->rows, d, from, e)) return false;
         if (out->live < factors_rank(f, width, p, l))
-            log_line("svd: layer %lld: components with energy: only %lld of %lld: too few "
+            log_line("svd: layer %lld: components with energy%s: only %lld of %lld: too few "
                      "calibration tokens?",
-                     (long long)l, (long long)out->live, (long long)factors_rank(f, width, p, l));
+                     (long long)l, f->sets > 1 ? of[set] : "", (long long)out->live,
+                     (long long)factors_rank(f, width, p, l));
     }
     return true;
 }

@@ -166,8 +166,8 @@ static void say_layer(const struct rank_dims *n, int64_t l, const int64_t *kept,
 
     for (int64_t g = 0; g < n->G && at < sizeof line; g++)
         at += (size_t)snprintf(line + at, sizeof line - at, " %lld", (long long)kept[l * n->G + g]);
-    log_line("rank: layer %lld keeps %lld pairs, by kv head:%s", (long long)l, (long long)all,
-             line);
+    log_line("rank: layer %lld keeps %lld pair%s, by kv head:%s", (long long)l, (long long)all,
+             plural(all), line);
 }
 
 bool logit_apply(const struct run *r, struct model *m, int64_t rope_dim, struct err *e)
