@@ -169,7 +169,7 @@ static bool make_widths(struct made_factors *f, const struct run *r, const struc
         if (what->uneven && (i >= f->points || !f->by_point))
             widen(&f->width[i].plan, m->cfg.text.hidden_size);
     }
-    f->narrow = narrow_of(f, r, m, what).kept;
+    f->narrow = narrow_of(f, r, m, what);
     return true;
 }
 
@@ -185,7 +185,7 @@ static struct width_bytes bytes_of(const struct run *r, const struct model *m,
     const enum mdsvd_method method = (enum mdsvd_method)r->c.svd.input;
     const struct text_config *c = &m->cfg.text;
     const int64_t d = c->hidden_size, G = c->num_key_value_heads, dh = c->head_dim;
-    const int64_t inputs = f->narrow ? f->narrow : d;
+    const int64_t inputs = f->narrow.kept ? f->narrow.kept : d;
     const bool outputs = G * (dh + model_nope_dim(m)) < inputs;
     const double sets = sets_of(r, m);
     struct width_bytes sum = {0, 0};
@@ -211,7 +211,8 @@ static double stats_bytes(const struct run *r, const struct model *m, const stru
 {
     const int64_t G = m->cfg.text.num_key_value_heads, d = m->cfg.text.hidden_size;
     const int64_t rows = G * (m->cfg.text.head_dim + model_nope_dim(m));
-    const struct kv_how how = {(enum kv_statistics)r->c.svd.statistics, sets_of(r, m), f->narrow};
+    const struct kv_how how = {(enum kv_statistics)r->c.svd.statistics, sets_of(r, m),
+                               f->narrow.kept};
     const struct kv_how first = {KV_RECEIVED, how.sets, 0};
     const bool activation = r->c.svd.input == MDSVD_ACTIVATION;
     const struct kv_bytes own = kv_stats_bytes(m, &how, activation ? tokens : 0);
@@ -219,12 +220,13 @@ static double stats_bytes(const struct run *r, const struct model *m, const stru
     /* of a group's layers, each process keeps its own */
     double bytes = own.scratch + (activation ? own.sums * (r->processes > 1 ? 2 : 1) : 0);
 
-    if (!f->narrow) return bytes;
+    if (!f->narrow.kept) return bytes;
     bytes += before.scratch; /* kept for the next layer */
-    return fmax(bytes, before.scratch + before.sums +
-                           how.sets * ((double)mdsvd_scratch(rows, d, f->narrow, MDSVD_ACTIVATION,
-                                                             rows < d) +
-                                       (double)sizeof(float) * (double)(f->narrow * (rows + d))));
+    return fmax(
+        bytes,
+        before.scratch + before.sums +
+            how.sets * ((double)mdsvd_scratch(rows, d, f->narrow.kept, MDSVD_ACTIVATION, rows < d) +
+                        (double)sizeof(float) * (double)(f->narrow.kept * (rows + d))));
 }
 
 bool factors_size(struct factors_size *s, const struct run *r, const struct model *m,
@@ -242,7 +244,7 @@ bool factors_size(struct factors_size *s, const struct run *r, const struct mode
         scratch = w.scratch > scratch ? w.scratch : scratch;
     }
     if (ok) s->made = layers * all + scratch + stats_bytes(r, m, &f, tokens);
-    if (ok) s->narrow = narrow_of(&f, r, m, what);
+    s->narrow = f.narrow;
     s->copied = layers * (all + (what->n > 1 || what->uneven ? largest : 0)) + largest;
     factors_free(&f);
     return ok;
@@ -258,10 +260,7 @@ bool factors_make(struct made_factors *f, struct run *r, struct model *m, struct
                                .groups = m->cfg.text.num_key_value_heads,
                                .sets = sets_of(r, m)};
     if (!make_widths(f, r, m, what, e)) return false;
-    if (f->narrow) {
-        const struct factors_narrow n = narrow_of(f, r, m, what);
-        log_line("%s", factors_say_narrow(&n, text));
-    }
+    if (f->narrow.kept) log_line("%s", factors_say_narrow(&f->narrow, text));
     f->layer = mem_new((size_t)(f->layers * f->widths), sizeof *f->layer, "factors", e);
     return f->layer &&
            (f->method == KV_NONE || factors_make_layers(f, r, m, base, what->samples, e));

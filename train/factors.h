@@ -13,13 +13,18 @@
 struct layer_factors {
     struct mdsvd_out out[MODALITIES][2]; /* by part of the plan */
 };
+/* How a layer's inputs are narrowed: how many there are, how many are kept (0: all, as struct
+ * kv_how has it), and the latents of the widest point. */
+struct factors_narrow {
+    int64_t inputs, kept, latents;
+};
 struct made_factors {
     int64_t layers;
     int sets; /* MODALITIES, or 1 if they share their factors */
     enum kv_method method;
-    int64_t groups;   /* kv heads */
-    bool by_point;    /* each point has its own */
-    int64_t narrow;   /* of the inputs: 0, or as struct kv_how */
+    int64_t groups; /* kv heads */
+    bool by_point;  /* each point has its own */
+    struct factors_narrow narrow;
     int64_t *latents; /* [layers]: of the next point's layers (train/ranks.h); NULL: all alike */
     int64_t
         points; /* that have widths of their own; behind these the same ones widened, if `uneven` */
@@ -64,9 +69,7 @@ bool factors_points(const struct run *r, const struct point *p, bool alone,
  * point's model. */
 struct factors_size {
     double made, copied;
-    struct factors_narrow {
-        int64_t inputs, kept, latents; /* of a layer; kept 0: all. Latents of the widest point */
-    } narrow;
+    struct factors_narrow narrow;
 };
 bool factors_size(struct factors_size *s, const struct run *r, const struct model *m,
                   const struct factors_for *what, int64_t tokens, struct err *e);

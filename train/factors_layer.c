@@ -186,7 +186,7 @@ static bool factor_problem(const struct block_problem *b, struct making *k, int6
         struct mdsvd_out *out = &factors_of_layer(k->f, l, i)->out[b->set][b->part];
         if (!blocks_factor(out, &b->blocks, factors_rank(k->f, i, b->part, l), k->r->c.svd.steps,
                            e) ||
-            (k->f->narrow && !widen(out, &k->stats, b->set, e)))
+            (k->f->narrow.kept && !widen(out, &k->stats, b->set, e)))
             return false;
     }
     return true;
@@ -235,8 +235,9 @@ static bool gather_layer(struct making *k, struct kv_stats *s, int64_t l, bool l
 static bool make_narrow(struct making *k, struct kv_narrow *n, struct err *e)
 {
     const struct kv_stats *s = &k->first;
-    const size_t up = (size_t)(s->rows * k->f->narrow), down = (size_t)(k->f->narrow * s->d);
-    bool ok = !cluster_first() || kv_narrow_make(n, s, k->f->narrow, e);
+    const size_t up = (size_t)(s->rows * k->f->narrow.kept),
+                 down = (size_t)(k->f->narrow.kept * s->d);
+    bool ok = !cluster_first() || kv_narrow_make(n, s, k->f->narrow.kept, e);
 
     for (int set = 0; set < s->sets && !cluster_first(); set++) {
         n->up[set] = mem_new(up, sizeof(float), "narrowed inputs", e);
@@ -285,7 +286,7 @@ static bool gather_group(struct making *k, int64_t first, struct err *e)
     for (int64_t l = first; ok && l < k->f->layers && l < first + cluster_size(); l++) {
         struct kv_narrow narrow = {0};
         kv_stats_layer(&k->stats, k->m, l);
-        ok = !k->f->narrow || narrow_layer(k, l, &narrow, e);
+        ok = !k->f->narrow.kept || narrow_layer(k, l, &narrow, e);
         k->stats.sums.narrow = narrow;
         ok = ok && gather_layer(k, &k->stats, l, true, e);
         if (ok && k->f->by_point) say_few(k, l);
@@ -369,10 +370,10 @@ bool factors_make_layers(struct made_factors *f, struct run *r, struct model *m,
 {
     const enum kv_statistics kind = (enum kv_statistics)r->c.svd.statistics;
     const bool activation = by_activation(r), attention = kind != KV_TOKENS;
-    const struct kv_how how = {kind, f->sets, f->narrow}, first = {KV_RECEIVED, f->sets, 0};
+    const struct kv_how how = {kind, f->sets, f->narrow.kept}, first = {KV_RECEIVED, f->sets, 0};
     struct making k = {.f = f, .r = r, .m = m};
     bool ok = kv_stats_open(&k.stats, m, &how, e) &&
-              (!f->narrow || kv_stats_open(&k.first, m, &first, e)) &&
+              (!f->narrow.kept || kv_stats_open(&k.first, m, &first, e)) &&
               (!activation || layerwise_open(&k.w, r, attention && base ? base : m, samples,
                                              LOOK_X | (attention ? LOOK_ATTENTION : 0), e));
 
