@@ -362,6 +362,11 @@ static void test_shown(void **state)
     must_run(state, THREE "--point 4 && " THREE "--status | tr -s ' '");
     must_say(state, "cross-rope4-rank6");
     must_say(state, "plain-rope4-rank1");
+    assert_false(says(state, "changed since"));
+    must_run(state, THREE "--set stage2.lr=0.5 --set checkpoint.keep=7 --status");
+    must_say(state, "changed since, and not for the run, whose settings are in ");
+    must_say(state, "/run/config.json: stage2.lr (was ");
+    assert_false(says(state, "checkpoint.keep"));
 }
 
 /* Every recipe finds its own splits, and finds them again. */

@@ -39,6 +39,13 @@ int64_t train_steps(const struct config_phase *p, int64_t n)
     return steps > 0 ? steps : 1;
 }
 
+int64_t train_asked(const struct config_phase *p, int64_t n)
+{
+    const int64_t drawn = train_steps(p, n) * p->batch_size;
+
+    return p->teacher == TEACHER_STORED && n < drawn ? n : drawn;
+}
+
 struct graph {
     struct run *r;
     struct model *m;

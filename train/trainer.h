@@ -20,6 +20,10 @@ bool train_model(struct run *r, struct model *m, const struct train_job *job, st
 /* Optimiser steps of a phase over n samples: p->steps, or epochs * n / batch_size, at least 1. */
 int64_t train_steps(const struct config_phase *p, int64_t n);
 
+/* Samples of n that a phase's teacher is asked about: those of all steps, or each once if what it
+ * says is stored. */
+int64_t train_asked(const struct config_phase *p, int64_t n);
+
 /* Visits the samples that the run's phase of that index draws, some of them more than once. */
 bool train_each(const struct run *r, int phase, entry_visitor *visit, void *arg, struct err *e);
 

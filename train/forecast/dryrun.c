@@ -154,7 +154,7 @@ static void show_store(const struct forecast *p, const struct config_phase *c)
 {
     const struct dataset *d = &p->r->train;
     const double drawn = (double)(train_steps(c, d->n) * c->batch_size), n = (double)d->n;
-    const double once = drawn < n ? drawn : n;
+    const double once = (double)train_asked(c, d->n);
     char t[4][UNIT_TEXT];
 
     if (d->n == 0) return;

@@ -203,10 +203,9 @@ static double training_flop(const struct config_phase *p, const struct dataset *
                             double teacher)
 {
     const double tokens = d->n ? (double)d->tokens / (double)d->n : 0;
-    const double drawn = (double)(train_steps(p, d->n) * p->batch_size), n = (double)d->n;
-    const double asked = p->teacher == TEACHER_STORED && n < drawn ? n : drawn;
+    const double drawn = (double)(train_steps(p, d->n) * p->batch_size);
 
-    return tokens * (drawn * own + asked * teacher);
+    return tokens * (drawn * own + (double)train_asked(p, d->n) * teacher);
 }
 
 /* A training's graph, which comes after the teacher's where there is one. */

@@ -44,6 +44,14 @@ bool gnuplot_again(size_t curve)
     return curve >= COLOURS;
 }
 
+void gnuplot_bars(FILE *fp, const char *name, size_t curve, int column, int error)
+{
+    fprintf(fp,
+            "'%s.tsv' skip 1 using (column(1) == %zu ? column(2) : NaN):%d:%d with yerrorbars "
+            "linewidth 1 pointtype 0 linecolor rgb '%s' notitle",
+            name, curve, column, error, gnuplot_colour(curve));
+}
+
 double gnuplot_step(double span, int ticks)
 {
     static const double nice[] = {1, 2, 2.5, 5};

@@ -106,14 +106,11 @@ static bool has_errors(const struct curve *c)
     return false;
 }
 
-/* Bars of a standard error, the base model's score held fixed. They come before all curves, whose
- * markers gnuplot would clear the middle of. */
+/* Of a standard error, the base model's score held fixed. */
 static void print_errors(FILE *fp, size_t c)
 {
-    fprintf(fp,
-            ", \\\n     'recovery.tsv' skip 1 using (column(1) == %zu ? column(2) : NaN):4:5 "
-            "with yerrorbars linewidth 1 pointtype 0 linecolor rgb '%s' notitle",
-            c, gnuplot_colour(c));
+    fprintf(fp, ", \\\n     ");
+    gnuplot_bars(fp, "recovery", c, 4, 5);
 }
 
 static void print_script(FILE *fp, const void *of)

@@ -94,17 +94,13 @@ static bool has_errors(const struct cache_curve *c, int line)
     return false;
 }
 
-/* Bars of a standard error of what is won or lost against the first recipe. They come before all
- * curves, whose markers gnuplot would clear the middle of. */
+/* Of a standard error of what is won or lost against the first recipe. */
 static void print_errors(FILE *fp, const struct cache_plot *p, size_t c, bool *first)
 {
     for (int k = 0; p->axis == CACHE_SHARE && k < LINES; k++) {
         if (!has_errors(&p->curves[c], k)) continue;
-        fprintf(fp,
-                "%s'%s.tsv' skip 1 using (column(1) == %zu ? column(2) : NaN):%d:%d with "
-                "yerrorbars linewidth 1 pointtype 0 linecolor rgb '%s' notitle",
-                *first ? "" : ", \\\n     ", axes[p->axis].name, c, lines[k].column, lines[k].error,
-                gnuplot_colour(c));
+        if (!*first) fprintf(fp, ", \\\n     ");
+        gnuplot_bars(fp, axes[p->axis].name, c, lines[k].column, lines[k].error);
         *first = false;
     }
 }

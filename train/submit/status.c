@@ -343,32 +343,43 @@ static bool look_at_files(struct status *s, struct err *e)
     return ok;
 }
 
-/* Settings that are others than those that were submitted, and a directory that has moved. */
+/* Settings that are others than those that the jobs, or the run, began with; what is left to the
+ * machine is not. */
 static bool say_changes(const struct status *s, struct err *e)
 {
-    char *path = run_path(s->r, e, "slurm/config.json"), *diff = NULL;
-    char from[4096] = "", *now;
+    char *path = run_path(s->r, e, s->submitted ? "slurm/config.json" : "config.json");
+    char *diff = NULL;
     struct config was = {0}, is = s->r->c; /* borrowed */
     struct err why;
     bool there = false, ok = path && file_there(path, &there, e);
 
     if (ok && there && schema_load(&config_schema, &was, path, NULL, 0, &why)) {
         if (is.run.threads == 0) is.run.threads = was.run.threads;
-        diff = schema_dump_diff(&config_schema, &was, &is, false, e);
+        diff = schema_dump_diff(&config_schema, &was, &is, !s->submitted, e);
         ok = diff;
         if (ok && *diff)
-            log_line("changed since, and not for these jobs, which read %s: %s", path, diff);
+            log_line("changed since, and not for %s %s: %s",
+                     s->submitted ? "these jobs, which read" : "the run, whose settings are in",
+                     path, diff);
     } else if (ok && there) {
         log_line("%s", why.msg);
     }
-    now = getcwd(from, sizeof from) ? file_join(from, s->r->c.run.dir, e) : NULL;
-    if (ok && now && strcmp(now, s->rec.dir) != 0)
-        log_line("submitted for run.dir at %s, and now it is %s", s->rec.dir, now);
     schema_free(&config_schema, &was);
-    free(now);
     free(diff);
     free(path);
     return ok;
+}
+
+/* A directory that has moved since it was submitted. */
+static void say_moved(const struct status *s)
+{
+    struct err why;
+    char from[4096];
+    char *now = getcwd(from, sizeof from) ? file_join(from, s->r->c.run.dir, &why) : NULL;
+
+    if (now && strcmp(now, s->rec.dir) != 0)
+        log_line("submitted for run.dir at %s, and now it is %s", s->rec.dir, now);
+    free(now);
 }
 
 static bool look_at_slurm(struct status *s, struct err *e)
@@ -378,11 +389,12 @@ static bool look_at_slurm(struct status *s, struct err *e)
     bool ok = path && record_load(&s->rec, path, &s->submitted, e);
 
     free(path);
-    if (!ok || !s->submitted) return ok;
+    if (!ok || !s->submitted) return ok && say_changes(s, e);
     s->asked = queue_open(&s->queue, &why);
     log_line("submitted on %s%s%s", s->rec.when,
              s->asked ? "" : "; Slurm does not say more: ", why.msg);
     ok = say_changes(s, e);
+    say_moved(s);
     for (int64_t i = 0; ok && i < s->n; i++)
         ok = read_state(s->r, &s->rows[i], e);
     return ok;
