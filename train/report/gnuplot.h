@@ -40,7 +40,8 @@ int gnuplot_mark(size_t curve);
 bool gnuplot_again(size_t curve);
 
 /* The part of a plot command that draws error bars: of NAME.tsv's rows of a curve, its number in
- * column 1, x in 2. Bars come before all curves, whose markers gnuplot would clear the middle of. */
+ * column 1, x in 2. Bars come before all curves, whose markers gnuplot would clear the middle
+ * of. */
 void gnuplot_bars(FILE *fp, const char *name, size_t curve, int column, int error);
 
 #endif
