@@ -12,7 +12,7 @@ import math
 import statistics
 import sys
 
-from nats import load
+from nats import error_of, load
 
 
 def compare(first, second, name):
@@ -24,8 +24,7 @@ def compare(first, second, name):
     apart = math.sqrt(sum(statistics.variance(s) / len(s) for s in seeds if len(s) > 1))
     rest = [statistics.mean(m[k][1] for m in first) - statistics.mean(m[k][1] for m in second) -
             mean * first[0][k][0] for k in keys]
-    pieces = math.sqrt(sum(x * x for x in rest) * len(keys) / max(len(keys) - 1, 1)) / n
-    return mean, apart, pieces, math.exp(statistics.mean(seeds[0]))
+    return mean, apart, error_of(rest, n), math.exp(statistics.mean(seeds[0]))
 
 
 def main(original, *named):

@@ -112,13 +112,13 @@ class Table:
         shutil.rmtree(path, ignore_errors=True)
         config = self.fork(of, path) if of else self.config()
         for key, value in ({"run.dir": path} | settings).items():
-            group, name = key.split(".")
-            config[group][name] = value
-        settings = f"{path}/config.json" if of else f"{path}.json"
-        with open(settings, "w", encoding="utf-8") as f:
+            group, setting = key.split(".")
+            config[group][setting] = value
+        file = f"{path}/config.json" if of else f"{path}.json"
+        with open(file, "w", encoding="utf-8") as f:
             json.dump(config, f, indent=2)
         with open(f"{path}.log", "w", encoding="utf-8") as log:
-            subprocess.run([self.program, "--config", settings] + ["--resume"] * bool(of), stdout=log, stderr=log,
+            subprocess.run([self.program, "--config", file] + ["--resume"] * bool(of), stdout=log, stderr=log,
                            check=True)
         open(f"{path}.done", "w", encoding="utf-8").close()
         print(path, flush=True)
