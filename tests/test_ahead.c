@@ -42,7 +42,10 @@ static void test_looks_ahead(void **state)
         {"--set data.train[0].path=$T/empty.json", "/empty.json: an empty list: no sample is"},
         {"--set 'data.eval=[]'", "data.eval has no samples"},
         {"--set data.train[0].path=$T/words.json",
-         "svd: none of the calibration samples has a picture"},
+         "svd: none of the 2 calibration samples that svd.samples draws has a picture"},
+        {"--set data.train[0].path=$T/words.json --set 'sweep.low_rank=[]' --set "
+         "'sweep.cache=[0.4]' --set svd.split_samples=1",
+         "svd: none of the 1 calibration samples that svd.split_samples draws has a picture"},
     };
     char command[400];
 
@@ -91,7 +94,7 @@ static void test_pictures_broken(void **state)
     must_fail(state,
               TRAIN "--set 'data.eval=[]' --set "
                     "'run.steps=[\"baseline\",\"rank\",\"svd\"]'",
-              "svd: none of the calibration samples has a picture");
+              "svd: none of the 2 calibration samples that svd.samples draws has a picture");
     must_run(state, left);
     must_run(state, TRAIN "--set 'data.eval=[]' --set svd.decoupled=false "
                           "--set 'run.steps=[\"baseline\",\"rank\",\"svd\"]'");

@@ -302,6 +302,14 @@ static void test_unused(void **state)
          "not used: optim.*, checkpoint.*, for nothing is trained\n"
          "not used: save.*, for no model is saved\n",
          false},
+        {"run.steps=[\"rank\",\"stage1\"]|stage1.refit=true|svd.samples=2|svd.steps=3|"
+         "svd.split_samples=2",
+         "not used: svd.steps, svd.split_samples, for run.steps lacks their step\n", false},
+        {"run.steps=[\"rank\",\"stage1\"]|svd.samples=2",
+         "not used: svd.*, for run.steps lacks their step\n", false},
+        {"run.steps=[\"rank\"]|sweep.cache=[0.4]|svd.split_samples=2|svd.refit=true|"
+         "svd.statistics=received|svd.samples=2|svd.ranks=energy",
+         "not used: svd.ranks, svd.samples, for run.steps lacks their step\n", false},
         {"run.steps=[\"stage2\"]|save.full=true",
          "not used: save.full, for stage1 and svd are not among run.steps\n", false},
         {"model.path=m|baseline.layers=3|baseline.vision_heads=2|baseline.lr=0.1",

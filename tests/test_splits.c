@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "base/json/jsonc.h"
@@ -92,8 +93,12 @@ static void test_too_small(void **state)
     struct run r;
 
     open_run(&r, state, "[0.5,0.07]");
-    guess(&r, "sweep.cache: 0.07 of the 64 values of a token and layer are 4: too few for two "
-              "rotated dims in each of 2 keys and a latent");
+    guess(&r, "sweep.cache: 0.07 of the 64 values of a token and layer are 4: two rotated dims "
+              "in each of 2 keys and a latent need 5 or more");
+    run_close(&r);
+    open_run(&r, state, "[0.5,0.51]");
+    guess(&r, "sweep.cache: 0.5 and 0.51 are both 32 of the 64 values of a token and layer: give "
+              "one of them");
     run_close(&r);
 }
 
@@ -171,6 +176,93 @@ static void test_found_and_kept(void **state)
     free(text[1]);
 }
 
+/* What splits.json says was tried of one size with one number of rotated dims, as an interrupted
+ * search leaves it; its cross entropy may be another's. */
+static void leave_tried(void **state, const char *splits, double cache, int dim, double loss)
+{
+    cJSON *all = cJSON_Parse(splits), *root = cJSON_CreateObject();
+    cJSON *tried = cJSON_AddArrayToObject(root, "tried"), *one;
+    char *text;
+
+    cJSON_AddItemToObject(root, "original", cJSON_DetachItemFromObject(all, "original"));
+    cJSON_ArrayForEach(one, cJSON_GetObjectItem(all, "tried"))
+    {
+        cJSON *copy;
+        if (cJSON_GetObjectItem(one, "cache")->valuedouble != cache ||
+            cJSON_GetObjectItem(one, "rope_dim")->valuedouble != dim)
+            continue;
+        copy = cJSON_Duplicate(one, true);
+        if (loss > 0) cJSON_SetNumberValue(cJSON_GetObjectItem(copy, "cross_entropy"), loss);
+        cJSON_AddItemToArray(tried, copy);
+    }
+    assert_int_equal(cJSON_GetArraySize(tried), 1);
+    text = cJSON_Print(root);
+    spill(tmpdir_path(state, "run/splits.json.tried"), text, strlen(text));
+    free(text);
+    cJSON_Delete(root);
+    cJSON_Delete(all);
+}
+
+static char *find_again(void **state)
+{
+    struct run r;
+
+    (void)remove(tmpdir_path(state, "run/splits.json"));
+    open_run(&r, state, "[0.5,0.3]");
+    find(&r);
+    run_close(&r);
+    assert_int_not_equal(access(tmpdir_path(state, "run/splits.json.tried"), F_OK), 0);
+    return slurp(tmpdir_path(state, "run/splits.json"), NULL);
+}
+
+/* An interrupted search goes on, to the same bits; what was tried is not tried again. */
+static void test_goes_on(void **state)
+{
+    char *whole = find_again(state), *again;
+    struct jsonc doc;
+    struct err e = {0};
+
+    leave_tried(state, whole, 0.3, 2, 0);
+    again = find_again(state);
+    assert_string_equal(again, whole);
+    free(again);
+    leave_tried(state, whole, 0.3, 2, 0.001);
+    free(find_again(state));
+    assert_true(jsonc_read(&doc, tmpdir_path(state, "run/splits.json"), 1 << 20, &e));
+    assert_true(number(&doc, "splits", 1, "rope_dim") == 2 &&
+                number(&doc, "splits", 1, "cross_entropy") == 0.001);
+    jsonc_close(&doc);
+    free(whole);
+}
+
+static void test_bad_tried(void **state)
+{
+    static const struct {
+        const char *text, *error;
+    } rows[] = {
+        {"{\"original\":1,\"tried\":[{\"cache\":0.4,\"rope_dim\":4,\"cross_entropy\":1}]}",
+         "(tried[0]: no size of sweep.cache is split so)"},
+        {"{\"original\":1,\"tried\":[{\"cache\":0.5,\"rope_dim\":5,\"cross_entropy\":1}]}",
+         "(tried[0]: no size of sweep.cache is split so)"},
+        {"{\"original\":1,\"tried\":[{\"cache\":0.5,\"rope_dim\":4}]}",
+         "(tried[0].cross_entropy: a number above 0 is needed)"},
+        {"{\"tried\":[]}", "(original: a number is needed)"},
+        {"{", "splits.json.tried: is damaged (1:"},
+    };
+    struct run r;
+    struct err e;
+
+    open_run(&r, state, "[0.5,0.3]");
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        spill(tmpdir_path(state, "run/splits.json.tried"), rows[i].text, strlen(rows[i].text));
+        assert_true(splits_open(&r, &e));
+        assert_false(splits_find(&r, &e));
+        if (!strstr(e.msg, rows[i].error)) fail_msg("%s", e.msg);
+        if (!strstr(e.msg, "delete the file, and --resume makes it again")) fail_msg("%s", e.msg);
+    }
+    run_close(&r);
+}
+
 /* A file that fits other sizes, or is none. */
 static void test_bad_file(void **state)
 {
@@ -229,6 +321,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_too_small, tmpdir_make, tmpdir_remove),
         cmocka_unit_test_setup_teardown(test_found_and_kept, tmpdir_make, tmpdir_remove),
         cmocka_unit_test_setup_teardown(test_bad_file, tmpdir_make, tmpdir_remove),
+        cmocka_unit_test_setup_teardown(test_goes_on, tmpdir_make, tmpdir_remove),
+        cmocka_unit_test_setup_teardown(test_bad_tried, tmpdir_make, tmpdir_remove),
         cmocka_unit_test(test_settings),
     };
 

@@ -11,6 +11,7 @@
 #include "train/ranking.h"
 #include "train/recipes.h"
 #include "train/settings.h"
+#include "train/splits.h"
 #include "train/teacher.h"
 #include "train/models.h"
 
@@ -150,16 +151,19 @@ bool ahead_of_data(struct run *r, const struct hf_config *cfg, struct err *e)
 
 /* ---- samples ---- */
 
-/* The factors of pictures are yet to be made from the activations of some, at a point of the recipe
- * that is taken. */
+/* The factors of pictures are made from the activations of some. */
+static bool by_pictures(const struct config *c)
+{
+    return c->svd.method != KV_NONE && c->svd.decoupled && c->svd.input == MDSVD_ACTIVATION;
+}
+
+/* They are yet to be made at a point of the recipe that is taken. */
 static bool needs_pictures(const struct run *r, int64_t recipe, bool *needs, struct err *e)
 {
     bool made, ok = true;
 
     *needs = false;
-    if (!run_has_step(r, STEP_SVD) || r->c.svd.method == KV_NONE || !r->c.svd.decoupled ||
-        r->c.svd.input != MDSVD_ACTIVATION)
-        return true;
+    if (!run_has_step(r, STEP_SVD) || !by_pictures(&r->c)) return true;
     for (int64_t i = 0; ok && i < config_points(&r->c); i++) {
         struct point p = config_point(&r->c, i);
         if (!is_wanted(r, i) || p.recipe != recipe) continue;
@@ -182,18 +186,26 @@ static void see(void *arg, int64_t entry)
     s->picture = s->picture || s->d->entries[entry].images > 0;
 }
 
-static bool check_calibration(const struct run *r, int64_t recipe, struct err *e)
+static bool check_drawn(const struct run *r, const char *key, int64_t samples, struct err *e)
 {
     struct seen s = {&r->train, false};
-    bool needs, ok = needs_pictures(r, recipe, &needs, e);
 
-    if (ok && needs) ok = layerwise_each(r, r->c.svd.samples, see, &s, e);
-    if (ok && needs && !s.picture)
-        ok = run_refuse(
-            r, e,
-            "svd: none of the calibration samples has a picture, for which svd.decoupled "
-            "makes factors: more svd.samples, or svd.decoupled false");
-    return ok;
+    if (!layerwise_each(r, samples, see, &s, e)) return false;
+    return s.picture ||
+           run_refuse(r, e,
+                      "svd: none of the %lld calibration samples that %s draws has a picture, for "
+                      "which svd.decoupled makes factors: draw more, or svd.decoupled false",
+                      (long long)(samples < r->train.n ? samples : r->train.n), key);
+}
+
+static bool check_calibration(const struct run *r, int64_t recipe, struct err *e)
+{
+    const bool splits = splits_needed(r) && by_pictures(&r->c);
+    bool needs;
+
+    return needs_pictures(r, recipe, &needs, e) &&
+           (!splits || check_drawn(r, "svd.split_samples", r->c.svd.split_samples, e)) &&
+           (!needs || check_drawn(r, "svd.samples", r->c.svd.samples, e));
 }
 
 bool ahead_of_steps(struct run *r, bool pictures, struct err *e)
@@ -208,7 +220,7 @@ bool ahead_of_steps(struct run *r, bool pictures, struct err *e)
     ok = caches_check_sets(r, e);
     for (int64_t k = 0; ok && pictures && r->train.n && k < recipes_count(&r->c); k++) {
         recipes_take(&r->c, k);
-        ok = check_calibration(r, k, e);
+        ok = check_calibration(r, k, e) || recipes_blame(&r->c, k, e);
     }
     recipes_take(&r->c, taken);
     return ok;
@@ -223,7 +235,7 @@ static void say_few(const char *step, const char *key, int64_t asked, int64_t n,
 
 /* The most that any recipe asks for. */
 struct asked {
-    int64_t rank, svd, batch[PHASES];
+    int64_t rank, svd, split, batch[PHASES];
 };
 
 static void ask(int64_t *most, bool asks, int64_t n)
@@ -237,8 +249,11 @@ static struct asked asked_of(const struct config *all)
 
     for (int64_t k = 0; k < recipes_count(all); k++) {
         const struct config *c = recipes_config(all, k);
+        const bool svd = config_has_step(c, STEP_SVD) && c->svd.method != KV_NONE;
         ask(&a.rank, rank_is_measured(c), c->rank.samples);
-        ask(&a.svd, c->svd.method != KV_NONE && c->svd.input == MDSVD_ACTIVATION, c->svd.samples);
+        ask(&a.svd, config_refits(c) || (svd && c->svd.input == MDSVD_ACTIVATION), c->svd.samples);
+        ask(&a.split, c->sweep.cache.n || (svd && c->svd.ranks == RANKS_SENSITIVITY),
+            c->svd.split_samples);
         for (int i = 0; i < PHASES; i++)
             ask(&a.batch[i], true, config_phase(c, i)->batch_size);
     }
@@ -252,7 +267,8 @@ void ahead_say_few(const struct run *r)
     int64_t n = r->train.n;
 
     if (run_has_step(r, STEP_RANK)) say_few("rank", "samples", a.rank, n, all);
-    if (run_has_step(r, STEP_SVD)) say_few("svd", "samples", a.svd, n, all);
+    say_few("svd", "samples", a.svd, n, all);
+    say_few("svd", "split_samples", a.split, n, all);
     for (int i = 0; i < PHASES; i++)
         if (run_has_step(r, phase_steps[i]))
             say_few(step_names[phase_steps[i]], "batch_size", a.batch[i], n, again);

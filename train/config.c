@@ -327,7 +327,7 @@ static const struct schema_row rows[] = {
     {"sweep.cache", SCHEMA_DOUBLES(C, sweep.cache), .def = "[]", .min = SCHEMA_ABOVE(0),
      .max = SCHEMA_TO(1),
      .help = "shares of the original's cache, each split into rotated and latent values as loses "
-             "least; in place of the two below"},
+             "least of the splits tried; in place of the two below"},
     {"sweep.low_rank", SCHEMA_DOUBLES(C, sweep.low_rank), .def = "[]", .min = SCHEMA_ABOVE(0),
      .max = SCHEMA_TO(4096), .help = "values of svd.low_rank, one curve each"},
     {"sweep.stage2_lr", SCHEMA_DOUBLES(C, sweep.stage2_lr), .def = "[]", .min = SCHEMA_FROM(0),

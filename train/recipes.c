@@ -85,6 +85,12 @@ const char *recipes_name(const struct config *c, int64_t recipe)
     return c->recipes ? settings_of(c, recipe)->name : "";
 }
 
+bool recipes_blame(const struct config *c, int64_t recipe, struct err *e)
+{
+    return c->recipes &&
+           err_context(e, "sweep.recipe[%lld] \"%s\"", (long long)recipe, recipes_name(c, recipe));
+}
+
 const char *recipes_of_stage1(const struct config *c, int64_t recipe)
 {
     return c->recipes ? recipes_name(c, c->recipes->v[recipe].stage1) : "";

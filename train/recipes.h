@@ -40,6 +40,9 @@ bool recipes_sets(const struct config *c, int64_t recipe, const struct schema_ro
 const char *recipes_name(const struct config *c, int64_t recipe);
 const char *recipes_of_stage1(const struct config *c, int64_t recipe);
 
+/* Adds which recipe it is to *e, if the run has several. Returns false. */
+bool recipes_blame(const struct config *c, int64_t recipe, struct err *e);
+
 /* Whether it is the first that has its ranking. */
 bool recipes_ranks(const struct config *c, int64_t recipe);
 

@@ -239,9 +239,6 @@ bool settings_check(const struct config *c, struct err *e)
 
     for (int64_t k = 0; k < recipes_count(c); k++)
         for (size_t i = 0; i < sizeof checks / sizeof *checks; i++)
-            if (!checks[i](recipes_config(c, k), e))
-                return c->recipes ? err_context(e, "sweep.recipe[%lld] \"%s\"", (long long)k,
-                                                recipes_name(c, k))
-                                  : false;
+            if (!checks[i](recipes_config(c, k), e)) return recipes_blame(c, k, e);
     return check_points(c, e);
 }

@@ -49,6 +49,22 @@ static bool for_rank(const struct use *u)
 {
     return config_has_step(u->c, STEP_RANK) || for_stage1(u) || for_svd(u);
 }
+static bool for_splits(const struct use *u) /* which are tried before any of these steps */
+{
+    return u->c->sweep.cache.n > 0 && for_rank(u);
+}
+static bool for_calibration(const struct use *u)
+{
+    return for_svd(u) || (for_stage1(u) && u->c->stage1.refit);
+}
+static bool for_conversion(const struct use *u)
+{
+    return for_svd(u) || for_splits(u);
+}
+static bool for_any_svd(const struct use *u)
+{
+    return for_conversion(u) || for_calibration(u);
+}
 static bool for_training(const struct use *u)
 {
     return config_trains(u->c);
@@ -243,7 +259,17 @@ static const struct rule {
     {"baseline.", for_baseline, no_step, 0},
     {"rank.", for_rank, no_step, 0},
     {"stage1.", for_stage1, no_step, 0},
-    {"svd.", for_svd, no_step, 0},
+    {"svd.", for_any_svd, no_step, 0},
+    {"svd.samples", for_calibration, no_step, 0},
+    {"svd.ranks", for_svd, no_step, 0},
+    {"svd.method", for_conversion, no_step, 0},
+    {"svd.decoupled", for_conversion, no_step, 0},
+    {"svd.input", for_conversion, no_step, 0},
+    {"svd.statistics", for_conversion, no_step, 0},
+    {"svd.steps", for_conversion, no_step, 0},
+    {"svd.low_rank", for_conversion, no_step, 0},
+    {"svd.refit", for_conversion, no_step, 0},
+    {"svd.split_samples", for_conversion, no_step, 0},
     {"stage2.", for_stage2, no_step, 0},
     {"optim.", for_training, no_training, 0},
     {"checkpoint.", for_training, no_training, 0},

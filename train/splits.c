@@ -1,6 +1,7 @@
 /* splits.c - see splits.h. Splits are compared by the cross entropy of calibration samples'
  * answers, after the refit if svd.refit. From a quarter of the values rotated, each size goes to
- * the next split on either side for as long as that is better. */
+ * the next split on either side for as long as that is better. What was tried is kept in a file
+ * beside splits.json until that is there, so that an interrupted search goes on. */
 #include "train/splits.h"
 #include "base/file.h"
 #include "base/json/jsonc.h"
@@ -46,6 +47,13 @@ struct search {
 static const char *file_of(const struct config *c)
 {
     return c->splits_file ? c->splits_file : "splits.json";
+}
+
+/* What was tried, until all was. */
+enum { TRIED = 80 };
+static void tried_file(const struct config *c, char name[static TRIED])
+{
+    snprintf(name, TRIED, "%s.tried", file_of(c));
 }
 
 /* ---- sizes ---- */
@@ -99,8 +107,10 @@ static bool open_size(struct size *s, const struct run *r, const struct model *m
         s->tries++;
     if (s->first < DIMS) return true;
     if (s->values <= dims[0] * keys)
-        snprintf(why, sizeof why, "too few for two rotated dims in each of %lld key%s and a latent",
-                 (long long)keys, plural(keys));
+        snprintf(why, sizeof why,
+                 "two rotated dims in each of %lld key%s and a latent need %lld or more",
+                 (long long)keys, plural(keys),
+                 (long long)(dims[0] * keys + (r->c.svd.method == KV_SPLIT ? 2 : 1)));
     else
         snprintf(why, sizeof why,
                  "no split that is tried leaves a latent that its projection can fill; use "
@@ -134,6 +144,21 @@ static bool new_splits(struct run *r, struct err *e)
     return r->c.split;
 }
 
+/* Shares are told apart by the values that they come to. */
+static bool check_once(const struct run *r, const struct model *m, int64_t i, struct err *e)
+{
+    const double *share = r->c.sweep.cache.v;
+    const int64_t values = values_of(m, share[i]);
+
+    for (int64_t k = 0; k < i; k++)
+        if (values_of(m, share[k]) == values)
+            return err_set(e,
+                           "sweep.cache: %g and %g are both %lld of the %lld values of a token and "
+                           "layer: give one of them",
+                           share[k], share[i], (long long)values, (long long)values_of(m, 1));
+    return true;
+}
+
 static bool guess(struct run *r, const struct model *m, struct err *e)
 {
     struct size s;
@@ -141,7 +166,7 @@ static bool guess(struct run *r, const struct model *m, struct err *e)
     if (r->c.sweep.cache.n == 0 || r->c.splits_known) return true;
     if (!new_splits(r, e)) return false;
     for (int64_t i = 0; i < r->c.sweep.cache.n; i++) {
-        if (!open_size(&s, r, m, r->c.sweep.cache.v[i], e)) return false;
+        if (!check_once(r, m, i, e) || !open_size(&s, r, m, r->c.sweep.cache.v[i], e)) return false;
         r->c.split[i] = split_of(r, m, s.values, dims[first_try(&s, r, m)]);
     }
     return true;
@@ -153,7 +178,7 @@ bool splits_guess(struct run *r, const struct model *m, struct err *e)
 
     for (int64_t i = 0; ok && i < recipes_count(&r->c); i++) {
         recipes_take(&r->c, i);
-        ok = guess(r, m, e);
+        ok = guess(r, m, e) || recipes_blame(&r->c, i, e);
     }
     recipes_take(&r->c, -1);
     return ok;
@@ -176,6 +201,78 @@ struct point splits_largest(const struct run *r, const struct model *m)
     return p;
 }
 
+/* ---- what is written ---- */
+
+static bool add_split(cJSON *list, const struct search *s, const struct size *z, int dim)
+{
+    const struct point_split split = split_of(s->r, &s->base, z->values, dims[dim]);
+    cJSON *o = cJSON_CreateObject();
+
+    return cJSON_AddItemToArray(list, o) && cJSON_AddNumberToObject(o, "cache", z->share) &&
+           cJSON_AddNumberToObject(o, "rope_dim", (double)split.rope_dim) &&
+           cJSON_AddNumberToObject(o, "low_rank", split.low_rank) &&
+           cJSON_AddNumberToObject(o, "cross_entropy", z->loss[dim]);
+}
+
+static bool add_tried(cJSON *root, const struct search *s)
+{
+    cJSON *tried = cJSON_AddArrayToObject(root, "tried");
+    bool ok = tried && cJSON_AddNumberToObject(root, "original", s->original);
+
+    for (int64_t i = 0; ok && i < s->n; i++)
+        for (int d = 0; ok && d < DIMS; d++)
+            ok = !s->size[i].known[d] || add_split(tried, s, &s->size[i], d);
+    return ok;
+}
+
+static bool add_chosen(cJSON *root, const struct search *s)
+{
+    cJSON *splits = cJSON_AddArrayToObject(root, "splits");
+    bool ok = splits;
+
+    for (int64_t i = 0; ok && i < s->n; i++)
+        ok = add_split(splits, s, &s->size[i], s->size[i].best);
+    return ok;
+}
+
+/* RUN/name, of what is known so far. */
+static bool write_file(struct search *s, const char *name, bool chosen, struct err *e)
+{
+    char *path = run_path(s->r, e, "%s", name), *text = NULL;
+    cJSON *root = cJSON_CreateObject();
+    bool ok = (!chosen || add_chosen(root, s)) && add_tried(root, s);
+
+    if (!ok) err_set(e, "out of memory for %s", name);
+    text = ok && path ? jsonc_print(root, true, e) : NULL;
+    ok = text && outputs_forget(s->r, name, e) && file_write(path, text, strlen(text), e) &&
+         outputs_add(s->r, name, path, e);
+    cJSON_Delete(root);
+    free(text);
+    free(path);
+    return ok;
+}
+
+static bool keep_tried(struct search *s, struct err *e)
+{
+    char name[TRIED];
+
+    tried_file(&s->r->c, name);
+    return cluster_agree(!cluster_first() || write_file(s, name, false, e), e);
+}
+
+static bool drop_tried(struct run *r, struct err *e)
+{
+    char name[TRIED], *path;
+    bool ok;
+
+    tried_file(&r->c, name);
+    path = run_path(r, e, "%s", name);
+    ok = path && outputs_forget(r, name, e);
+    if (ok) file_remove_tree(path);
+    free(path);
+    return ok;
+}
+
 /* ---- trying ---- */
 
 static struct point point_of(const struct search *s, const struct size *size, int dim)
@@ -187,6 +284,15 @@ static struct point point_of(const struct search *s, const struct size *size, in
     return p;
 }
 
+static void learn(struct size *size, int dim, double loss)
+{
+    size->loss[dim] = loss;
+    size->known[dim] = true;
+    if (size->best < 0 || loss < size->loss[size->best] ||
+        (loss == size->loss[size->best] && dim < size->best))
+        size->best = dim;
+}
+
 /* Converts the model to one size's split, and measures its loss. */
 static bool try_size(struct search *s, struct size *size, int dim, struct made_factors *f,
                      struct err *e)
@@ -195,13 +301,13 @@ static bool try_size(struct search *s, struct size *size, int dim, struct made_f
     const struct refit_how how = {p.name, s->r->c.svd.split_samples, s->r->c.svd.refit};
     struct refit_loss loss = {0, 0};
     struct model m = {0};
-    bool ok = open_untrained_partial(s->r, &p, &m, e) && factors_apply(f, s->r, &p, false, &m, e);
+    bool ok;
 
+    log_line("%s, %.4g %% of the cache:", p.name, 100 * size->share);
+    ok = open_untrained_partial(s->r, &p, &m, e) && factors_apply(f, s->r, &p, false, &m, e);
     ok = cluster_agree(ok, e) && refit_model(s->r, &s->base, &m, &how, &loss, e);
     s->original = loss.original;
-    size->loss[dim] = loss.converted;
-    size->known[dim] = ok;
-    if (ok && (size->best < 0 || size->loss[dim] < size->loss[size->best])) size->best = dim;
+    if (ok) learn(size, dim, loss.converted);
     model_close(&m);
     return ok;
 }
@@ -237,7 +343,7 @@ static bool try_all(struct search *s, struct err *e)
             if (dim >= 0 && dim < next) next = dim;
         }
         if (next == DIMS) return true;
-        if (!try_dim(s, next, e)) return false;
+        if (!try_dim(s, next, e) || !keep_tried(s, e)) return false;
     }
 }
 
@@ -264,49 +370,35 @@ static void print_row(const struct search *s, int dim)
 
 static void print_table(const struct search *s)
 {
-    char line[400];
-    size_t at = (size_t)snprintf(line, sizeof line, "cross entropy %6.4g", s->original);
+    char head[400], last[400];
+    size_t at = (size_t)snprintf(head, sizeof head, "%-21s", "cross entropy");
+    size_t to = (size_t)snprintf(last, sizeof last, "%21s", "the original");
 
-    for (int64_t i = 0; i < s->n && at < sizeof line; i++)
-        at += (size_t)snprintf(line + at, sizeof line - at, "  %7.4g %% ", 100 * s->size[i].share);
-    log_line("%s", line);
+    for (int64_t i = 0; i < s->n && at < sizeof head; i++) {
+        at += (size_t)snprintf(head + at, sizeof head - at, "  %7.4g %% ", 100 * s->size[i].share);
+        to += (size_t)snprintf(last + to, sizeof last - to, "  %9.4g ", s->original);
+    }
+    log_line("%s", head);
     for (int i = 0; i < DIMS; i++)
         print_row(s, i);
+    log_line("%s", last);
 }
 
-/* ---- the file ---- */
+/* ---- what is read ---- */
 
-static bool add_split(cJSON *list, const struct search *s, const struct size *z, int dim)
+/* The numbers of LIST[i], which are above 0. */
+static bool read_numbers(const struct jsonc *doc, const char *list, int64_t i,
+                         const char *const *keys, double *v, int n, struct err *e)
 {
-    const struct point_split split = split_of(s->r, &s->base, z->values, dims[dim]);
-    cJSON *o = cJSON_CreateObject();
-
-    return cJSON_AddItemToArray(list, o) && cJSON_AddNumberToObject(o, "cache", z->share) &&
-           cJSON_AddNumberToObject(o, "rope_dim", (double)split.rope_dim) &&
-           cJSON_AddNumberToObject(o, "low_rank", split.low_rank) &&
-           cJSON_AddNumberToObject(o, "cross_entropy", z->loss[dim]);
-}
-
-static bool write_splits(struct search *s, const char *path, struct err *e)
-{
-    cJSON *root = cJSON_CreateObject();
-    cJSON *splits = cJSON_AddArrayToObject(root, "splits");
-    cJSON *tried = cJSON_AddArrayToObject(root, "tried");
-    bool ok = splits && tried;
-    char *text;
-
-    for (int64_t i = 0; ok && i < s->n; i++) {
-        ok = add_split(splits, s, &s->size[i], s->size[i].best);
-        for (int d = 0; ok && d < DIMS; d++)
-            ok = !s->size[i].known[d] || add_split(tried, s, &s->size[i], d);
+    for (int k = 0; k < n; k++) {
+        char path[60];
+        const cJSON *item;
+        snprintf(path, sizeof path, "%s[%lld].%s", list, (long long)i, keys[k]);
+        item = jsonc_find(doc, path);
+        if (!cJSON_IsNumber(item) || (v[k] = item->valuedouble) <= 0)
+            return err_set(e, "%s: a number above 0 is needed", path);
     }
-    if (!ok) err_set(e, "out of memory for %s", file_of(&s->r->c));
-    text = ok ? jsonc_print(root, true, e) : NULL;
-    ok = text && outputs_forget(s->r, file_of(&s->r->c), e) &&
-         file_write(path, text, strlen(text), e) && outputs_add(s->r, file_of(&s->r->c), path, e);
-    cJSON_Delete(root);
-    free(text);
-    return ok;
+    return true;
 }
 
 static bool read_split(const struct run *r, const struct jsonc *doc, int64_t i, struct err *e)
@@ -314,14 +406,7 @@ static bool read_split(const struct run *r, const struct jsonc *doc, int64_t i, 
     static const char *const keys[] = {"cache", "rope_dim", "low_rank"};
     double v[3] = {0};
 
-    for (int k = 0; k < 3; k++) {
-        char path[60];
-        const cJSON *item;
-        snprintf(path, sizeof path, "splits[%lld].%s", (long long)i, keys[k]);
-        item = jsonc_find(doc, path);
-        if (!cJSON_IsNumber(item) || (v[k] = item->valuedouble) <= 0)
-            return err_set(e, "%s: a number above 0 is needed", path);
-    }
+    if (!read_numbers(doc, "splits", i, keys, v, 3, e)) return false;
     if (v[0] != r->c.sweep.cache.v[i])
         return err_set(e, "splits[%lld].cache: is %g, and sweep.cache[%lld] %g", (long long)i, v[0],
                        (long long)i, r->c.sweep.cache.v[i]);
@@ -338,6 +423,62 @@ static bool read_splits(struct run *r, const char *path, struct err *e)
         ok = read_split(r, &doc, i, e);
     jsonc_close(&doc);
     return ok || made_again(r, STEP_SVD, "file", path, e);
+}
+
+static bool read_try(struct search *s, const struct jsonc *doc, int64_t i, struct err *e)
+{
+    static const char *const keys[] = {"cache", "rope_dim", "cross_entropy"};
+    double v[3] = {0};
+
+    if (!read_numbers(doc, "tried", i, keys, v, 3, e)) return false;
+    for (int64_t k = 0; k < s->n; k++)
+        for (int d = s->size[k].first; d < s->size[k].tries; d++) {
+            if (s->size[k].share != v[0] || (double)dims[d] != v[1]) continue;
+            learn(&s->size[k], d, v[2]);
+            return true;
+        }
+    return err_set(e, "tried[%lld]: no size of sweep.cache is split so", (long long)i);
+}
+
+static bool read_tries(struct search *s, const struct jsonc *doc, struct err *e)
+{
+    const int n = cJSON_GetArraySize(jsonc_find(doc, "tried"));
+    const cJSON *original = jsonc_find(doc, "original");
+
+    if (!cJSON_IsNumber(original)) return err_set(e, "original: a number is needed");
+    s->original = original->valuedouble;
+    for (int i = 0; i < n; i++)
+        if (!read_try(s, doc, i, e)) return false;
+    log_line("splits: %d %s tried already", n, n == 1 ? "was" : "were");
+    return true;
+}
+
+/* What an interrupted search has left, if there is any. */
+static bool read_tried(struct search *s, struct err *e)
+{
+    struct jsonc doc = {0};
+    char name[TRIED], *path;
+    bool there = false, ok;
+
+    tried_file(&s->r->c, name);
+    path = run_path(s->r, e, "%s", name);
+    ok = path && file_there(path, &there, e);
+    if (ok && there) {
+        ok = outputs_check(s->r, name, true, e) && jsonc_read(&doc, path, JSONC_CONFIG_BYTES, e) &&
+             read_tries(s, &doc, e);
+        if (!ok) made_again(s->r, STEP_SVD, "file", path, e);
+    }
+    jsonc_close(&doc);
+    free(path);
+    return ok;
+}
+
+/* All processes have what the first has read. */
+static bool share_tried(struct search *s, struct err *e)
+{
+    return cluster_agree(!cluster_first() || read_tried(s, e), e) &&
+           cluster_broadcast(s->size, (size_t)s->n * sizeof *s->size, 0, e) &&
+           cluster_broadcast(&s->original, sizeof s->original, 0, e);
 }
 
 /* All processes have those of the first. */
@@ -410,18 +551,18 @@ bool splits_needed(const struct run *r)
 static bool find(struct search *s, struct err *e)
 {
     struct run *r = s->r;
-    char *path = run_path(r, e, "%s", file_of(&r->c));
-    bool ok = path;
+    bool ok = true;
 
     for (int64_t i = 0; ok && i < s->n; i++)
         ok = open_size(&s->size[i], r, &s->base, r->c.sweep.cache.v[i], e);
-    ok = cluster_agree(ok, e) && try_all(s, e);
+    ok = cluster_agree(ok, e) && share_tried(s, e) && try_all(s, e);
     for (int64_t i = 0; ok && i < s->n; i++)
         r->c.split[i] = split_of(r, &s->base, s->size[i].values, dims[s->size[i].best]);
     if (ok) print_table(s);
-    ok = cluster_agree(ok && (!cluster_first() || write_splits(s, path, e)), e);
+    ok = cluster_agree(
+        ok && (!cluster_first() || (write_file(s, file_of(&r->c), true, e) && drop_tried(r, e))),
+        e);
     r->c.splits_known = ok;
-    free(path);
     return ok;
 }
 
@@ -430,7 +571,8 @@ static bool find_sizes(struct run *r, struct err *e)
     struct search s = {.r = r, .n = r->c.sweep.cache.n};
     bool ok;
 
-    if (!splits_needed(r)) return true;
+    if (!splits_needed(r)) /* if killed before it could be dropped */
+        return !r->c.splits_known || r->shares || !cluster_first() || drop_tried(r, e);
     if (r->shares) return share_lacks(r, "", file_of(&r->c), e);
     s.size = mem_new((size_t)s.n, sizeof *s.size, "splits", e);
     ok = cluster_agree(s.size && new_splits(r, e) && open_base_model(r, &s.base, e), e) &&

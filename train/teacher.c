@@ -29,9 +29,7 @@ bool teacher_check(const struct config *c, const struct hf_config *cfg, struct e
 {
     for (int64_t k = 0; k < PHASES * recipes_count(c); k++)
         if (!check_phase(recipes_config(c, k / PHASES), (int)(k % PHASES), cfg, e))
-            return !c->recipes ? false
-                               : err_context(e, "sweep.recipe[%lld] \"%s\"",
-                                             (long long)(k / PHASES), recipes_name(c, k / PHASES));
+            return recipes_blame(c, k / PHASES, e);
     return true;
 }
 
