@@ -383,6 +383,10 @@ static void test_splits(void **state)
     must_run(state, "rm -r $T/run/refit-cache0.4 && sha256sum $T/run/splits-*.json > $T/sums");
     must_run(state, SPLIT);
     must_run(state, "sha256sum -c $T/sums && test -s $T/run/refit-cache0.4/svd/model/config.json");
+    must_run(state, SPLIT " --set 'run.steps=[\"report\"]'");
+    must_run(state, "grep -q '^| plain-cache0.4 (rope[0-9]*-rank[0-9.]*) |' $T/run/report.md && "
+                    "grep -q '^| conversion of plain | RoPE pairs' $T/run/report.md && "
+                    "grep -q '^| conversion of cross | one rotated key' $T/run/report.md");
 }
 
 /* One stage: what a stage 1 at the rate 0 leaves is converted like the model of a run without that

@@ -3,6 +3,7 @@
 #include "base/plural.h"
 #include "data/template.h"
 #include "train/peft.h"
+#include "train/recipes.h"
 #include "train/report/report_parts.h"
 #include "train/models.h"
 #include "train/picture_use.h"
@@ -132,6 +133,20 @@ static void write_trained(FILE *fp, const char *what, const char *key, const str
     if (p->cache) fprintf(fp, ", on what a cache in %s holds", p->cache);
 }
 
+/* Of each recipe, if there are several. */
+static void write_recipe(FILE *fp, const struct config *all, int64_t k, bool vision)
+{
+    const struct config *c = recipes_config(all, k);
+    const char *name = recipes_name(all, k), *of = *name ? " of " : "";
+
+    fprintf(fp, "| conversion%s%s | ", of, name);
+    write_conversion(fp, c, vision);
+    fprintf(fp, " |\n| trained%s%s | ", of, name);
+    write_trained(fp, "stage 1", "stage1.peft", &c->stage1);
+    write_trained(fp, "; stage 2", "stage2.peft", &c->stage2);
+    fprintf(fp, " |\n");
+}
+
 static bool write_run(const struct run *r, FILE *fp, struct err *e)
 {
     const struct config *c = &r->c;
@@ -142,12 +157,9 @@ static bool write_run(const struct run *r, FILE *fp, struct err *e)
     fprintf(fp, "| steps | ");
     for (int s = 0, n = 0; s < STEPS; s++)
         if (run_has_step(r, (enum step)s)) fprintf(fp, "%s%s", n++ ? ", " : "", step_names[s]);
-    fputs(" |\n| conversion | ", fp);
-    write_conversion(fp, c, vision);
-    fprintf(fp, " |\n| trained | ");
-    write_trained(fp, "stage 1", "stage1.peft", &c->stage1);
-    write_trained(fp, "; stage 2", "stage2.peft", &c->stage2);
-    fprintf(fp, " |\n");
+    fputs(" |\n", fp);
+    for (int64_t k = 0; k < recipes_count(c); k++)
+        write_recipe(fp, c, k, vision);
     write_dataset(fp, "training data", &r->train, "trained");
     for (int64_t i = 0; i < r->n_eval; i++)
         write_dataset(fp, "scored on", &r->eval[i].data, "scored");
@@ -219,11 +231,20 @@ static const char *held_in(const struct report *rep, char out[100])
     return out;
 }
 
+/* How a size of sweep.cache was split. */
+static const char *split_text(const struct report *rep, const struct report_point *p, char out[60])
+{
+    out[0] = '\0';
+    if (recipes_config(&rep->r->c, p->p.recipe)->sweep.cache.n)
+        snprintf(out, 60, " (rope%lld-rank%g)", (long long)p->p.rope_dim, p->p.low_rank);
+    return out;
+}
+
 static void write_recovery(const struct report *rep, FILE *fp)
 {
     const struct scorer *how = scorer_of(&rep->r->c);
     double full = NAN, base = report_score(rep, &rep->base);
-    char t[UNIT_TEXT], in[100];
+    char t[UNIT_TEXT], in[100], split[60];
 
     for (int64_t i = 0; i < rep->n; i++)
         if (rep->points[i].full) full = (double)rep->points[i].full;
@@ -244,7 +265,7 @@ static void write_recovery(const struct report *rep, FILE *fp)
         const struct report_point *p = &rep->points[i];
         double bytes = report_cache_bytes(&p->result[REPORT_STAGE2]);
         if (isnan(bytes)) bytes = report_cache_bytes(&p->result[REPORT_SVD]);
-        fprintf(fp, "| %s |", p->p.name);
+        fprintf(fp, "| %s%s |", p->p.name, split_text(rep, p, split));
         cache_cells(fp, p->full ? (double)p->values : NAN, report_cache_share(p), bytes);
         percent_cell(fp, base);
         for (int k = 0; k < REPORT_RESULTS; k++)
