@@ -177,7 +177,7 @@ static bool make_root(struct blocks *b, const double *w, double *room, struct er
     for (int64_t i = 0; i < m; i++)
         b->root[i * (m + 1)] += 1e-12 * trace / (double)m;
     return LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, 'U', (lapack_int)m, b->root, (lapack_int)m) == 0 ||
-           err_set(e, "MD-SVD: the weighted projection is zero or not finite");
+           err_set(e, "MD-SVD: the weighted projection is not finite");
 }
 
 static void transpose(double *a, int64_t n)
@@ -217,6 +217,13 @@ static bool make_start(struct blocks *b, int64_t widest, struct err *e)
     return ok;
 }
 
+static bool is_zero(const float *w, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (fpclassify(w[i]) != FP_ZERO) return false;
+    return true;
+}
+
 bool blocks_open(struct blocks *b, const struct blocks_in *in, int64_t widest, struct err *e)
 {
     const int64_t n = in->n, m = in->outputs ? n : in->d, size = size_c(in);
@@ -224,6 +231,7 @@ bool blocks_open(struct blocks *b, const struct blocks_in *in, int64_t widest, s
     bool ok;
 
     *b = (struct blocks){.in = *in, .m = m};
+    if (is_zero(in->w, n * in->d)) return true;
     b->c = doubles_new(size, 1, e);
     b->half = doubles_new(size, 1, e);
     b->ms = doubles_new(n, m, e);

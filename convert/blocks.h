@@ -35,8 +35,9 @@ struct blocks_in {
     double scale;    /* of S where the factors are balanced, as mdsvd_in.scale */
 };
 
-/* A problem, with the start for latents of up to `widest`. `in` must outlive it, but for `in`
- * itself. Problems may be opened on several threads, if OpenBLAS's are turned off. */
+/* A problem, with the start for latents of up to `widest`. Where W is all zeros nothing has energy,
+ * whatever S has: `live` is 0, the arrays are NULL, and the factors zero. `in` must outlive it, but
+ * for `in` itself. Problems may be opened on several threads, if OpenBLAS's are turned off. */
 struct blocks {
     struct blocks_in in;
     int64_t m, live;  /* of u; components of the start with energy */

@@ -316,6 +316,95 @@ static void test_edges(void **state)
     problem_free(&p);
 }
 
+/* Rows [from, from + n) of W become zeros, and where u is y their moments too. */
+static void clear_rows(struct problem *p, int64_t from, int64_t n)
+{
+    memset(p->w + from * p->d, 0, (size_t)(n * p->d) * sizeof *p->w);
+    for (int64_t i = 0; i < p->m * p->m && p->in.outputs; i++)
+        for (int b = 0; b <= BLOCKS; b++)
+            if ((i / p->m >= from && i / p->m < from + n) ||
+                (i % p->m >= from && i % p->m < from + n))
+                (b < BLOCKS ? p->s[b] : p->total)[i] = 0;
+}
+
+/* The other half of p's rows, as a problem of its own. */
+static struct blocks_in half_of(const struct problem *p, int half, struct block block[2])
+{
+    const int64_t row0 = half * p->n / 2, at = p->in.outputs ? row0 * (p->m + 1) : 0;
+    struct blocks_in in = p->in;
+
+    for (int i = 0; i < 2; i++) {
+        block[i] = p->block[2 * half + i];
+        block[i].row0 -= row0;
+        block[i].s += at;
+    }
+    in.w += row0 * p->d;
+    in.n = p->n / 2;
+    in.block = block;
+    in.blocks = 2;
+    in.s += at;
+    return in;
+}
+
+/* up down of rows [from, to): all zeros? */
+static bool gives_zeros(const struct mdsvd_out *out, int64_t d, int64_t from, int64_t to)
+{
+    for (int64_t i = from * d; i < to * d; i++) {
+        float sum = 0;
+        for (int64_t c = 0; c < out->r; c++)
+            sum += out->up[i / d * out->r + c] * out->down[c * d + i % d];
+        if (!(fabsf(sum) <= 0)) return false;
+    }
+    return true;
+}
+
+/* Keys (half 0) or values of zeros. Alone they have zero factors, whatever moments there are;
+ * beside the other half they are zeros too, and it loses what it loses alone (1e-9 of the energy:
+ * the two start from other roots of the same). */
+static void check_zero_half(int64_t d, int zero, int64_t steps)
+{
+    struct block block[2][2];
+    struct mdsvd_out both, alone, none;
+    struct problem p;
+    struct blocks b;
+    struct err e = {0};
+
+    problem_new(&p, d, (uint64_t)d + 11);
+    memset(p.w + zero * 12 * d, 0, (size_t)(12 * d) * sizeof *p.w);
+    const struct blocks_in empty = half_of(&p, zero, block[0]);
+    must(blocks_open(&b, &empty, 8, &e), &e);
+    assert_int_equal(b.live, 0);
+    must(blocks_factor(&none, &b, 8, steps, &e), &e);
+    assert_true(none.live == 0 && none.error <= 0 && none.energy <= 0);
+    assert_true(gives_zeros(&none, d, 0, 12));
+    mdsvd_free(&none);
+    blocks_close(&b);
+    clear_rows(&p, zero * 12, 12);
+    const struct blocks_in full = half_of(&p, !zero, block[1]);
+    must(blocks_open(&b, &full, 8, &e), &e);
+    must(blocks_factor(&alone, &b, 8, steps, &e), &e);
+    blocks_close(&b);
+    must(blocks_open(&b, &p.in, 8, &e), &e);
+    must(blocks_factor(&both, &b, 8, steps, &e), &e);
+    blocks_close(&b);
+    assert_int_equal(both.live, 8);
+    assert_true(gives_zeros(&both, d, zero * 12, zero * 12 + 12));
+    if (!(alone.error > 0 && fabs(both.error - alone.error) <= 1e-9 * alone.energy))
+        fail_msg("d %d, half %d: %g, alone %g", (int)d, zero, both.error, alone.error);
+    mdsvd_free(&both);
+    mdsvd_free(&alone);
+    problem_free(&p);
+}
+
+static void test_zeros(void **state)
+{
+    (void)state;
+    for (int64_t d = 16; d <= 32; d += 8)
+        for (int zero = 0; zero < 2; zero++)
+            for (int64_t steps = 0; steps <= 5; steps += 5)
+                check_zero_half(d, zero, steps);
+}
+
 /* Rosenbrock's valley, nowhere defined where x[0] > 3. */
 static double valley(void *arg, const double *x, double *g)
 {
@@ -358,9 +447,10 @@ static void test_lbfgs(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_factors),
-                                       cmocka_unit_test(test_gradient), cmocka_unit_test(test_wide),
-                                       cmocka_unit_test(test_edges), cmocka_unit_test(test_lbfgs)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_factors), cmocka_unit_test(test_gradient),
+        cmocka_unit_test(test_wide),    cmocka_unit_test(test_edges),
+        cmocka_unit_test(test_zeros),   cmocka_unit_test(test_lbfgs)};
 
     return cmocka_run_group_tests_name("blocks", tests, NULL, NULL);
 }

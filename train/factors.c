@@ -299,8 +299,14 @@ static void free_used(void *applied, int64_t l)
     free_width(a->f, l, a->width);
 }
 
+/* Of nothing, all is kept. */
+static double percent(double kept, double all)
+{
+    return all > 0 ? 100 * kept / all : 100;
+}
+
 /* Logs how much of the energy the point's components keep. */
-static void log_kept(const struct applied *a, int64_t l)
+static void log_kept(const struct applied *a, const struct run *r, int64_t l)
 {
     const struct made_factors *f = a->f;
     const char *what = f->by_point ? "weighted energy" : "energy";
@@ -309,21 +315,21 @@ static void log_kept(const struct applied *a, int64_t l)
     for (int s = 0; s < f->sets; s++)
         for (int p = 0; p < a->plan.parts; p++) {
             const struct mdsvd_out *out = &factors_of_layer(f, l, a->width)->out[s][p];
-            const int64_t r = f->latents ? f->latents[l] : a->plan.part[p].r;
+            const int64_t n = f->latents ? f->latents[l] : a->plan.part[p].r;
             if (f->by_point) kept[s] += out->kept; /* which is not the sum of components */
-            for (int64_t i = 0; !f->by_point && i < r && i < out->live; i++)
+            for (int64_t i = 0; !f->by_point && i < n && i < out->live; i++)
                 kept[s] += out->component[i];
             all[s] += out->energy;
         }
-    if (all[TEXT] <= 0)
+    if (r->c.svd.input == MDSVD_RANDOM)
         log_line("svd: layer %lld starts at random", (long long)l);
     else if (f->sets > 1)
         log_line(
             "svd: layer %lld keeps %.2f %% of the text tokens' %s, %.2f %% of the image tokens'",
-            (long long)l, 100 * kept[TEXT] / all[TEXT], what, 100 * kept[IMAGE] / all[IMAGE]);
+            (long long)l, percent(kept[TEXT], all[TEXT]), what, percent(kept[IMAGE], all[IMAGE]));
     else
         log_line("svd: layer %lld keeps %.2f %% of the %s", (long long)l,
-                 100 * kept[TEXT] / all[TEXT], what);
+                 percent(kept[TEXT], all[TEXT]), what);
 }
 
 /* The factors of one layer and set, arranged as model_to_mla needs them. */
@@ -363,7 +369,7 @@ bool factors_apply(struct made_factors *f, const struct run *r, const struct poi
     for (int64_t l = 0; ok && l < f->layers && f->method != KV_NONE; l++) {
         for (int s = 0; s < f->sets; s++)
             each[l][s] = factors_of(&a, m, l, s);
-        log_kept(&a, l);
+        log_kept(&a, r, l);
     }
     ok = ok && model_to_mla(m,
                             &(struct to_mla){.method = f->method,
