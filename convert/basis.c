@@ -111,7 +111,8 @@ static bool set_scales(struct basis *b, struct err *e)
     double least = INFINITY;
 
     for (int64_t j = 0; j < P * G; j++) {
-        if (!isfinite(norm[j])) return err_set(e, "queries that are not finite");
+        if (!isfinite(norm[j]))
+            return err_set(e, "queries are not finite; check the model's weights");
         if (norm[j] > 0) least = fmin(least, norm[j]);
     }
     for (int64_t g = 0; g < G; g++)

@@ -193,7 +193,8 @@ static bool load_head(const struct logit *m, int64_t h, double *f, struct err *e
             for (int64_t j = 0; j <= i; j++)
                 f[i * w + j] += m->sums[((h * 2 + k) * m->m + i) * m->m + j] / queries[k];
     for (int64_t i = 0; i < m->m; i++) {
-        if (!isfinite(f[i * w + i])) return err_set(e, "queries or keys that are not finite");
+        if (!isfinite(f[i * w + i]))
+            return err_set(e, "queries or keys are not finite; check the model's weights");
         for (int64_t j = 0; j < i; j++)
             f[j * w + i] = f[i * w + j];
     }

@@ -245,7 +245,8 @@ static bool solve_head(const struct rotation *r, int64_t h, double *f, double *r
         for (int64_t j = 0; j < half; j++)
             right[i] -= f[i * m + j];
     }
-    if (!isfinite(mean)) return err_set(e, "queries or keys that are not finite");
+    if (!isfinite(mean))
+        return err_set(e, "queries or keys are not finite; check the model's weights");
     for (int64_t i = 0; i < dc; i++)
         f[i * m + i] += RIDGE * mean;
     if (mean <= 0) /* keys that are all alike: there is nothing to mend */

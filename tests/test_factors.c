@@ -18,6 +18,7 @@
 #include "convert/kv_stats.h"
 #include "tests/tmpdir.h"
 #include "train/factors.h"
+#include "train/refit.h"
 
 #include "tests/tiny_run.h"
 
@@ -394,11 +395,52 @@ static void test_random(void **state)
     free(first);
 }
 
+/* Inputs of layer l's attention whose squares no float holds. */
+static void make_loud(struct model *m, int64_t l)
+{
+    float *norm = tensor_real(&m->layers[l].norm1->t);
+
+    for (int64_t i = 0; i < m->cfg.text.hidden_size; i++)
+        norm[i] = 1e30F;
+}
+
+/* What fails over a layer says which: the statistics of each kind, and the refit. */
+static void test_says_where(void **state)
+{
+    for (int i = 0; i < 2 * (KV_STATISTICS + 1); i++) {
+        const int64_t l = i % 2, kind = i / 2 % KV_STATISTICS;
+        const bool refits = i / 2 == KV_STATISTICS;
+        struct made_factors f = {0};
+        struct model base = {0}, m = {0};
+        char line[100], want[100];
+        struct run r;
+        struct err e = {0};
+
+        snprintf(line, sizeof line, "sweep.low_rank=[4]|svd.statistics=%s", statistics[kind]);
+        snprintf(want, sizeof want, "%s: layer %lld: second moments: ", refits ? "a point" : "svd",
+                 (long long)l);
+        open_run(&r, state, line);
+        const struct point p = config_point(&r.c, 0);
+        const struct refit_how how = {"a point", r.c.svd.samples, true};
+        original(&r, &base);
+        partial(&r, &m, p.rope_dim);
+        make_loud(&base, l);
+        make_loud(&m, l);
+        assert_false(refits ? refit_model(&r, &base, &m, &how, NULL, &e)
+                            : make(&f, &r, &m, &base, &p, &e));
+        if (strncmp(e.msg, want, strlen(want)) != 0) fail_msg("%s: %s", line, e.msg);
+        factors_free(&f);
+        model_close(&base);
+        model_close(&m);
+        run_close(&r);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {tmpdir_test(test_full_rank), tmpdir_test(test_narrow),
-                                       tmpdir_test(test_points), tmpdir_test(test_whose_attention),
-                                       tmpdir_test(test_random)};
+    const struct CMUnitTest tests[] = {
+        tmpdir_test(test_full_rank),       tmpdir_test(test_narrow),     tmpdir_test(test_points),
+        tmpdir_test(test_whose_attention), tmpdir_test(test_says_where), tmpdir_test(test_random)};
 
     return cmocka_run_group_tests_name("factors", tests, NULL, NULL);
 }

@@ -84,7 +84,7 @@ static bool measure_layer(struct measure *k, struct layerwise *w, int64_t l, str
 
     if (ok) keep_layer(b, l, to);
     basis_free(b);
-    return ok;
+    return layerwise_done(ok, "rank", l, e);
 }
 
 static bool measure(struct run *r, struct model *m, const char *path, struct err *e)

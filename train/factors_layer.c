@@ -47,7 +47,7 @@ static bool check_tokens(const struct kv_stats *s, struct err *e)
     for (int set = 0; set < s->sets; set++)
         if (!(s->sums.count[KV_TEXT_TOKENS + set] > 0))
             return err_set(e,
-                           "svd: the calibration samples have no %s tokens: more samples, or "
+                           "the calibration samples have no %s tokens: more samples, or "
                            "svd.decoupled false",
                            set == TEXT ? "text" : "image");
     return true;
@@ -288,7 +288,7 @@ static bool gather_group(struct making *k, int64_t first, struct err *e)
         kv_stats_layer(&k->stats, k->m, l);
         ok = !k->f->narrow.kept || narrow_layer(k, l, &narrow, e);
         k->stats.sums.narrow = narrow;
-        ok = ok && gather_layer(k, &k->stats, l, true, e);
+        ok = layerwise_done(ok && gather_layer(k, &k->stats, l, true, e), "svd", l, e);
         if (ok && k->f->by_point) say_few(k, l);
         if (ok && l == first + cluster_rank()) {
             own = k->stats.sums;
@@ -338,7 +338,11 @@ static bool share_layer(struct made_factors *f, int64_t l, int64_t d, int from, 
         struct mdsvd_out *out = &factors_of_layer(f, l, width)->out[set][p];
         if (!part->r) continue;
         if (cluster_size() > 1 && !share_out(out, part->rows, d, from, e)) return false;
-        if (out->live < factors_rank(f, width, p, l))
+        if (out->live == 0)
+            log_line("svd: layer %lld: no component has energy%s: the projection, or what it "
+                     "reads, is all zeros",
+                     (long long)l, f->sets > 1 ? of[set] : "");
+        else if (out->live < factors_rank(f, width, p, l))
             log_line("svd: layer %lld: components with energy%s: only %lld of %lld: too few "
                      "calibration tokens?",
                      (long long)l, f->sets > 1 ? of[set] : "", (long long)out->live,
@@ -357,6 +361,7 @@ static bool factor_group(struct making *k, int64_t first, struct err *e)
         kv_stats_layer(&k->stats, k->m, own);
         ok = (!by_activation(k->r) || check_tokens(&k->stats, e)) &&
              (k->f->by_point ? factor_blocks(k, own, e) : factor_whole(k, own, e));
+        ok = layerwise_done(ok, "svd", own, e);
     }
     kv_sums_free(&k->stats.sums);
     ok = cluster_agree(ok, e);

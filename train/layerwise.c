@@ -241,6 +241,12 @@ bool layerwise_next(struct layerwise *w, const char *what, layer_looker *look, v
     return layerwise_layer(what, l, &(struct layer_walk){w, pass, look}, 1, arg, e);
 }
 
+bool layerwise_done(bool ok, const char *what, int64_t l, struct err *e)
+{
+    if (ok || signals_came()) return ok;
+    return err_context(e, "%s: layer %lld", what, (long long)l);
+}
+
 void layerwise_copy(struct layerwise *to, const struct layerwise *from)
 {
     CHECK(to->tokens == from->tokens);

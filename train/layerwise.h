@@ -64,6 +64,10 @@ struct layer_walk {
 bool layerwise_layer(const char *what, int64_t l, const struct layer_walk *walk, int n, void *arg,
                      struct err *e);
 
+/* ok, of all that was done with layer l; if not, unless a signal has stopped it, *e gets where:
+ * "WHAT: layer L: ". */
+bool layerwise_done(bool ok, const char *what, int64_t l, struct err *e);
+
 /* `to` gets the hidden states of `from`, which was opened alike. */
 void layerwise_copy(struct layerwise *to, const struct layerwise *from);
 

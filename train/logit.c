@@ -48,11 +48,9 @@ static bool measure_layer(struct measure *k, struct layerwise *w, int64_t l, str
 
     ok = cluster_agree(ok, e) && cluster_sum(k->layer.sums, logit_sums(&k->layer), e) &&
          cluster_agree(
-             logit_choose(&k->layer, to->chosen + l * G * P * P, to->cost + l * G * (P + 1), e) ||
-                 err_context(e, "rank: layer %d", (int)l),
-             e);
+             logit_choose(&k->layer, to->chosen + l * G * P * P, to->cost + l * G * (P + 1), e), e);
     logit_free(&k->layer);
-    return ok;
+    return layerwise_done(ok, "rank", l, e);
 }
 
 static bool measure(struct run *r, struct model *m, const char *path, struct err *e)

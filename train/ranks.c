@@ -150,7 +150,7 @@ static bool pass(struct layerwise *w, int64_t from, int64_t to, struct err *e)
     bool ok = true;
 
     for (int64_t l = from; ok && l < to; l++)
-        ok = layerwise_layer("ranks", l, &one, 1, NULL, e);
+        ok = layerwise_done(layerwise_layer("ranks", l, &one, 1, NULL, e), "ranks", l, e);
     return cluster_agree(ok, e);
 }
 

@@ -136,7 +136,7 @@ static bool refit_layer(struct refit *s, int64_t l, struct err *e)
         log_line("%s: layer %lld: of the residual stream %.3g %% was lost, %.3g %% is",
                  s->how->what, (long long)l, 100 * s->out.before / s->all,
                  100 * s->out.after / s->all);
-    return ok;
+    return layerwise_done(ok, s->how->what, l, e);
 }
 
 bool refit_model(struct run *r, struct model *base, struct model *m, const struct refit_how *how,

@@ -144,7 +144,7 @@ static bool measure_layer(struct rotating *k, struct layerwise *w, double *turn,
     ok = cluster_agree(ok, e) && cluster_sum(k->rotation.sums, rotation_sums(&n), e) &&
          rotation_solve(&k->rotation, turn, e);
     rotation_free(&k->rotation);
-    return ok;
+    return layerwise_done(ok, "rotation", k->layer, e);
 }
 
 static bool measure(struct run *r, struct model *m, struct err *e)
