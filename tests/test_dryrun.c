@@ -9,6 +9,7 @@
 #include "data/order.h"
 #include "optim/moment.h"
 #include "tests/tmpdir.h"
+#include "train/forecast/advice.h"
 #include "train/forecast/dryrun.h"
 #include "train/forecast/dryrun_parts.h"
 #include "train/forecast/forecast.h"
@@ -218,6 +219,126 @@ static void test_advice_follows_what_is_large(void **state)
         assert_says(e.msg, cases[i].advice);
         free(text);
         run_close(&r);
+    }
+}
+
+/* Samples longer than a graph of a calibration, and one that is not. */
+static void spill_long(void *const *state)
+{
+    char text[16000] = "";
+    size_t n = 0;
+
+    for (int i = 0; i < 3; i++) {
+        n += (size_t)sprintf(text + n, "{\"text\":\"");
+        for (int k = 0; k < (i == 1 ? 200 : 1200); k++)
+            n += (size_t)sprintf(text + n, " red");
+        n += (size_t)sprintf(text + n, "\"}\n");
+    }
+    spill(tmpdir_path(state, "long.json"), text, n);
+}
+
+/* A row of the advice, the settings of a step that it helps, and what it advises. */
+static const struct advised_case {
+    const char *text, *step, *settings[4], *then[4];
+} advised_cases[] = {
+    {"rank.strategy \"mkl\" with rank.basis \"head\" and rank.budget \"even\"",
+     "rank",
+     {"rank.basis=cross"},
+     {"rank.basis=head"}},
+    {"rank.strategy \"mkl\" with rank.basis \"head\" and rank.budget \"even\"",
+     "rank",
+     {"rank.strategy=logit", "rank.budget=spread"},
+     {"rank.strategy=mkl", "rank.budget=even"}},
+    {"rank.strategy \"high\" with rank.basis \"head\", which measures nothing",
+     "rank",
+     {"rank.strategy=2-norm"},
+     {"rank.strategy=high"}},
+    {"rank.rotation false", "rope8 rotation", {"rank.rotation=true"}, {"rank.rotation=false"}},
+    {"svd.statistics \"received\"",
+     "rope8 svd",
+     {"svd.statistics=blocks"},
+     {"svd.statistics=received"}},
+    {"svd.statistics \"tokens\"",
+     "rope8 svd",
+     {"svd.statistics=blocks"},
+     {"svd.statistics=tokens"}},
+    {"svd.statistics \"tokens\"",
+     "rope8 svd",
+     {"svd.statistics=received", "svd.method=split"},
+     {"svd.statistics=tokens", "svd.method=split"}},
+    {"svd.statistics \"tokens\"",
+     "splits svd",
+     {"sweep.low_rank=[]", "sweep.partial_rope=[]", "sweep.cache=[0.5]", "svd.statistics=blocks"},
+     {"sweep.low_rank=[]", "sweep.partial_rope=[]", "sweep.cache=[0.5]", "svd.statistics=tokens"}},
+    {"svd.ranks \"even\"", "rope8 svd", {"svd.ranks=energy"}, {"svd.ranks=even"}},
+    {"svd.ranks \"energy\" or \"even\"",
+     "rope8-rank4 ranks",
+     {"svd.ranks=sensitivity"},
+     {"svd.ranks=energy"}},
+    {"a smaller sweep.low_rank", "rope8 svd", {NULL}, {"sweep.low_rank=[1,2]"}},
+    {"stage1.refit false", "rope8 stage 1 refit", {"stage1.refit=true"}, {"stage1.refit=false"}},
+    {"svd.refit false", "rope8-rank4 refit", {"svd.refit=true"}, {"svd.refit=false"}},
+    {"sweep.low_rank and sweep.partial_rope in place of sweep.cache",
+     "splits loss",
+     {"sweep.low_rank=[]", "sweep.partial_rope=[]", "sweep.cache=[0.5]"},
+     {NULL}},
+    {"a smaller data.max_length", "rope8 svd", {"data.train=LONG"}, {"data.train=LONG", "SHORTER"}},
+};
+enum { ADVISED = sizeof advised_cases / sizeof *advised_cases };
+
+/* What the step takes besides the program itself, 0 if there is none; `says`, and its advice. */
+static double advised_bytes(void *const *state, const char *step, const char *const *settings,
+                            const char *says)
+{
+    const char *more[16] = {"run.steps=[\"baseline\",\"rank\",\"stage1\",\"svd\"]", "data.eval=[]"};
+    char data[1200], out[ADVICE_TEXT];
+    struct forecast f = {0};
+    double bytes = 0;
+    struct err e;
+    struct run r;
+    int n = 2;
+
+    snprintf(data, sizeof data, "data.train=[{\"path\":\"%s\"}]", tmpdir_path(state, "long.json"));
+    for (int i = 0; i < 4 && settings[i]; i++)
+        more[n++] = strstr(settings[i], "LONG")           ? data
+                    : strcmp(settings[i], "SHORTER") == 0 ? "data.max_length=300"
+                                                          : settings[i];
+    tiny_run(&r, state, more);
+    if (!forecast_open(&f, &r, &e) || !run_open_data(&r, &f.base.cfg, &e) ||
+        !forecast_models(&f, &e))
+        fail_msg("%s: %s", step, e.msg);
+    for (int64_t i = 0; i < f.n_steps; i++) {
+        const struct forecast_step *s = &f.steps[i];
+        if (strcmp(s->name, step) != 0) continue;
+        bytes = s->activations + s->computed + s->trained;
+        assert_true(bytes > 0 && s->trained <= 0);
+        if (says) assert_says(advice_for(&f, s, out), says);
+        assert_null(strstr(advice_for(&f, s, out), "peft"));
+    }
+    if (says && !(bytes > 0)) fail_msg("no step %s", step);
+    forecast_close(&f);
+    run_close(&r);
+    return bytes;
+}
+
+/* In a step that trains nothing, what is advised makes it smaller, or takes it away. Every row of
+ * the advice is tried; those for pictures and models above. */
+static void test_advice_helps(void **state)
+{
+    spill_long(state);
+    for (size_t k = 0; k < advice_count; k++) {
+        const struct advice *row = &advice_rows[k];
+        bool tried = row->kinds < 1U << FORECAST_RANK;
+        for (int i = 0; i < ADVISED; i++)
+            tried = tried || (strncmp(advised_cases[i].text, row->text, strlen(row->text)) == 0);
+        if (!tried) fail_msg("%s: not tried", row->text);
+    }
+    for (int i = 0; i < ADVISED; i++) {
+        const struct advised_case *c = &advised_cases[i];
+        const double before = advised_bytes(state, c->step, c->settings, c->text);
+        const double after = advised_bytes(state, c->step, c->then, NULL);
+        if (!(after < before))
+            fail_msg("%s: %s: %g bytes, %g then", c->step, c->text, before, after);
     }
 }
 
@@ -569,6 +690,7 @@ int main(void)
         tmpdir_test(test_refuses),
         tmpdir_test(test_blocks_are_narrowed),
         tmpdir_test(test_advice_follows_what_is_large),
+        tmpdir_test(test_advice_helps),
         tmpdir_test(test_answers_need_the_cache),
         tmpdir_test(test_shapes_are_the_models),
         tmpdir_test(test_teacher),

@@ -1,5 +1,6 @@
 /* forecast.c - which models a run will have, and the memory that its steps need. */
 #include "train/forecast/forecast.h"
+#include "train/forecast/advice.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -161,11 +162,14 @@ static void place_weights(const struct forecast *f, struct forecast_step *s,
     }
 }
 
-static struct forecast_step *add_step(struct forecast *f, const char *name, enum step of)
+static struct forecast_step *add_step(struct forecast *f, const char *name, enum step of,
+                                      enum forecast_kind kind)
 {
     struct forecast_step *s = &f->steps[f->n_steps++];
 
     s->of = of;
+    s->kind = kind;
+    s->recipe = recipes_taken(&f->r->c);
     snprintf(s->name, sizeof s->name, "%s", name);
     return s;
 }
@@ -265,7 +269,7 @@ static bool add_model_step(struct forecast *f, struct forecast_model *m, struct 
         [ATTN_FULL] = STEP_BASELINE, [ATTN_PARTIAL] = STEP_STAGE1, [ATTN_MLA] = STEP_STAGE2};
     /* the first is the base, whatever its attention */
     struct forecast_step *s =
-        add_step(f, m->name, m == f->models ? STEP_BASELINE : of[m->state.state]);
+        add_step(f, m->name, m == f->models ? STEP_BASELINE : of[m->state.state], FORECAST_MODEL);
     struct model shape = {0};
     const struct config *c =
         m == f->models ? &r->c
@@ -377,7 +381,7 @@ static bool add_pictures(struct forecast *f, struct err *e)
     if (!file_can_mkdirs(r->c.data.cache, e))
         return err_set(e, "data.cache: %s: choose another directory, there or not", e->msg);
     if (!run_check_cache(f->r, &f->base, in.pixels, e) || !find_largest(f, e)) return false;
-    s = add_step(f, "pictures", STEP_BASELINE);
+    s = add_step(f, "pictures", STEP_BASELINE, FORECAST_PICTURES);
     ok = model_outline(&shape, &f->base, &f->models[0].state, 0, e);
     if (ok) {
         if (!in.pixels && p.used.n)
@@ -408,32 +412,39 @@ static bool open_calibration(struct forecast *f, struct forecast_step *s, struct
     return ok;
 }
 
-/* The rearranged copy of the longest sample's keys (convert/rank_mkl.c), or what its scores lose,
- * with all layers' choices (train/logit.c), or its components, with all layers'
- * bases (train/basis.c). */
-static double rank_bytes(const struct forecast *f, const struct model *shape)
+/* The rearranged copy of the longest sample's keys (convert/rank_mkl.c). */
+static double mkl_bytes(const struct forecast *f, const struct rank_dims *n)
 {
-    const struct rank_dims n = model_rank_dims(shape);
-    const double components = (double)(n.L * n.G * n.dh / 2);
+    return 8.0 * (double)(f->r->train.longest * n->G * n->dh);
+}
+
+/* That, or what its scores lose, with all layers' choices (train/logit.c), or its components, with
+ * all layers' bases (train/basis.c). */
+static double rank_bytes(const struct forecast *f, const struct rank_dims *n)
+{
+    const double components = (double)(n->L * n->G * n->dh / 2);
 
     if (f->r->c.rank.basis == BASIS_HEAD && f->r->c.rank.strategy == RANK_LOGIT)
-        return logit_bytes(&n, f->r->c.rank.rotation, f->r->train.longest) +
-               components * (4 * (double)n.dh / 2 + 8);
-    if (f->r->c.rank.basis == BASIS_HEAD) return 8.0 * (double)(f->r->train.longest * n.G * n.dh);
-    return basis_bytes(&n, f->r->train.longest) + components * (16 * (double)n.G + 12);
+        return logit_bytes(n, f->r->c.rank.rotation, f->r->train.longest) +
+               components * (4 * (double)n->dh / 2 + 8);
+    if (f->r->c.rank.basis == BASIS_HEAD) return mkl_bytes(f, n);
+    return basis_bytes(n, f->r->train.longest) + components * (16 * (double)n->G + 12);
 }
 
 /* Queries and keys of one graph; a recipe's has its name. */
 static bool add_rank(struct forecast *f, int64_t recipe, struct err *e)
 {
-    struct forecast_step *s = add_step(f, recipes_name(&f->r->c, recipe), STEP_RANK);
+    struct forecast_step *s = add_step(f, recipes_name(&f->r->c, recipe), STEP_RANK, FORECAST_RANK);
     struct calibration layer = {0};
     bool ok = open_calibration(f, s, &layer, &f->models[0].state, LOOK_QK, e);
 
     strcat(s->name, *s->name ? " rank" : "rank");
     if (ok) {
         place_weights(f, s, &layer.shape, false, false);
-        s->computed += rank_bytes(f, &layer.shape);
+        const struct rank_dims n = model_rank_dims(&layer.shape);
+        const double bytes = rank_bytes(f, &n);
+        if (mkl_bytes(f, &n) < bytes) s->less = FORECAST_LESS_MKL;
+        s->computed += bytes;
         sum_up(f, s);
     }
     model_close(&layer.shape);
@@ -450,7 +461,7 @@ static bool add_rotation(struct forecast *f, const struct point *pt, enum step o
     bool ok;
 
     if (!f->r->c.rank.rotation) return true;
-    s = add_step(f, pt->stage1, of);
+    s = add_step(f, pt->stage1, of, FORECAST_ROTATION);
     strcat(s->name, " rotation");
     ok = open_calibration(f, s, &base, &f->models[0].state, LOOK_X | LOOK_ATTENTION, e) &&
          model_outline(&shape, &f->base, &state, 0, e);
@@ -493,11 +504,41 @@ static void name_factors(const struct forecast *f, const struct point *pt, char 
         snprintf(name, 64, "%s", pt->stage1);
 }
 
+static double most_of(const struct factors_size *size)
+{
+    return size->made > size->copied ? size->made : size->copied;
+}
+
+/* Finds s->less, of factors of that size. */
+static bool find_less(struct forecast *f, struct forecast_step *s, const struct model *m,
+                      struct factors_for *what, int64_t tokens, double size, struct err *e)
+{
+    static const unsigned bits[] = {
+        [KV_TOKENS] = FORECAST_LESS_TOKENS, [KV_RECEIVED] = FORECAST_LESS_RECEIVED};
+    int *statistics = &f->r->c.svd.statistics;
+    const int own = *statistics;
+    struct factors_size other;
+    bool ok = true;
+
+    for (int k = 0; ok && k < own; k++) {
+        *statistics = k;
+        ok = factors_size(&other, f->r, m, what, tokens, e);
+        if (ok && most_of(&other) < size) s->less |= bits[k];
+    }
+    *statistics = own;
+    if (!ok || !what->uneven) return ok;
+    what->uneven = false;
+    ok = factors_size(&other, f->r, m, what, tokens, e);
+    if (ok && most_of(&other) < size) s->less |= FORECAST_LESS_EVEN;
+    return ok;
+}
+
 /* *factors: their bytes, while they are copied into a point's model. */
-static bool add_svd(struct forecast *f, const struct point *pt, double *factors, struct err *e)
+static bool add_svd(struct forecast *f, const struct point *pt, enum forecast_kind kind,
+                    double *factors, struct err *e)
 {
     struct model_state state = partial_state(f, pt);
-    struct forecast_step *s = add_step(f, "", STEP_SVD);
+    struct forecast_step *s = add_step(f, "", STEP_SVD, kind);
     struct factors_for what = {.n = 0};
     struct point one = *pt; /* splits' is none of the sweep's */
     struct factors_size size;
@@ -508,11 +549,12 @@ static bool add_svd(struct forecast *f, const struct point *pt, double *factors,
     strcat(s->name, " svd");
     ok = add_looks(f, s, &layer, &state, e) && factors_points(f->r, pt, false, &what, e);
     if (ok && what.n == 0) what.point[what.n++] = one;
-    ok = ok && factors_size(&size, f->r, &layer.shape, &what, layer.tokens, e);
+    ok = ok && factors_size(&size, f->r, &layer.shape, &what, layer.tokens, e) &&
+         find_less(f, s, &layer.shape, &what, layer.tokens, most_of(&size), e);
     free(what.point);
     if (ok) {
         place_weights(f, s, &layer.shape, false, !run_has_step(f->r, STEP_STAGE1));
-        s->computed += size.made > size.copied ? size.made : size.copied;
+        s->computed += most_of(&size);
         s->narrow = size.narrow;
         *factors = size.copied;
         sum_up(f, s);
@@ -522,10 +564,11 @@ static bool add_svd(struct forecast *f, const struct point *pt, double *factors,
 }
 
 /* Both models' layers in turn. others: bytes of what is there besides, of that step. */
-static bool add_refit(struct forecast *f, const char *name, enum step of,
+static bool add_refit(struct forecast *f, const char *name, enum forecast_kind kind,
                       const struct model_state *state, double others, struct err *e)
 {
-    struct forecast_step *s = add_step(f, name, of);
+    const enum step of = kind == FORECAST_STAGE1_REFIT ? STEP_STAGE1 : STEP_SVD;
+    struct forecast_step *s = add_step(f, name, of, kind);
     struct calibration base = {0}, own = {0};
     double region = 0;
     bool ok = open_calibration(f, s, &base, &f->models[0].state, LOOK_A, e);
@@ -546,13 +589,13 @@ static bool add_refit(struct forecast *f, const char *name, enum step of,
 }
 
 /* The refit of the points with the pairs of pt, `factors` being there for all of them. */
-static bool add_svd_refit(struct forecast *f, const struct point *pt, double factors, struct err *e)
+static bool add_svd_refit(struct forecast *f, const struct point *pt, enum forecast_kind kind,
+                          double factors, struct err *e)
 {
     const struct point widest = factors_widest(f->r, pt);
     struct model_state state;
 
-    return mla_state(f, &widest, &state, e) &&
-           add_refit(f, widest.name, STEP_SVD, &state, factors, e);
+    return mla_state(f, &widest, &state, e) && add_refit(f, widest.name, kind, &state, factors, e);
 }
 
 /* The converted model's layers, while it is measured what each one's latent is worth: its
@@ -560,7 +603,7 @@ static bool add_svd_refit(struct forecast *f, const struct point *pt, double fac
 static bool add_ranks(struct forecast *f, const struct point *pt, double factors, struct err *e)
 {
     const struct point widest = factors_widest(f->r, pt);
-    struct forecast_step *s = add_step(f, widest.name, STEP_SVD);
+    struct forecast_step *s = add_step(f, widest.name, STEP_SVD, FORECAST_RANKS);
     struct calibration own = {0};
     struct model_state state;
     bool ok = mla_state(f, &widest, &state, e) && open_calibration(f, s, &own, &state, 0, e);
@@ -582,9 +625,9 @@ static bool add_conversion(struct forecast *f, const struct point *pt, struct er
     double factors = 0;
 
     return (c->svd.method == KV_NONE ||
-            (add_svd(f, pt, &factors, e) &&
+            (add_svd(f, pt, FORECAST_FACTORS, &factors, e) &&
              (c->svd.ranks != RANKS_SENSITIVITY || add_ranks(f, pt, factors, e)))) &&
-           (!c->svd.refit || add_svd_refit(f, pt, factors, e));
+           (!c->svd.refit || add_svd_refit(f, pt, FORECAST_REFIT, factors, e));
 }
 
 /* What is tried while the sizes of sweep.cache are split. */
@@ -594,8 +637,8 @@ static bool add_splits(struct forecast *f, struct err *e)
     double factors = 0;
 
     return !splits_needed(f->r) ||
-           (add_rotation(f, &pt, STEP_SVD, e) && add_svd(f, &pt, &factors, e) &&
-            add_svd_refit(f, &pt, factors, e));
+           (add_rotation(f, &pt, STEP_SVD, e) && add_svd(f, &pt, FORECAST_SPLITS, &factors, e) &&
+            add_svd_refit(f, &pt, FORECAST_SPLITS_LOSS, factors, e));
 }
 
 /* What comes before the points. */
@@ -635,7 +678,7 @@ static bool add_steps(struct forecast *f, struct err *e)
             !add_rotation(f, &m->point, m->state.state == ATTN_MLA ? STEP_SVD : STEP_STAGE1, e))
             return false;
         if (m->state.state == ATTN_PARTIAL && c->stage1.refit &&
-            !add_refit(f, m->name, STEP_STAGE1, &m->state, 0, e))
+            !add_refit(f, m->name, FORECAST_STAGE1_REFIT, &m->state, 0, e))
             return false;
         if (first && run_has_step(f->r, STEP_SVD) && !add_conversion(f, &m->point, e)) return false;
         if (!add_model_step(f, m, e)) return false;
@@ -683,33 +726,18 @@ bool forecast_models(struct forecast *f, struct err *e)
     return ok;
 }
 
-/* The step that reads pictures is the first. */
-static bool is_for_pictures(const struct forecast *f, const struct forecast_step *s)
-{
-    return f->largest && s == f->steps;
-}
-
-/* That step, where its largest picture is most of what it needs. */
+/* Where its largest picture is most of what the step needs that reads pictures. */
 static bool is_for_picture(const struct forecast *f, const struct forecast_step *s)
 {
-    return is_for_pictures(f, s) && 2 * (double)f->largest->largest.bytes > s->bytes - f->program;
-}
-
-/* What the user can reduce. */
-static const char *advice(const struct forecast *f, const struct forecast_step *s)
-{
-    if (is_for_pictures(f, s)) return "smaller pictures, or data.max_pixels where the model has it";
-    if (s->answers > s->activations && s->answers > s->trained && s->answers > s->computed)
-        return "a smaller evaluate.batch or evaluate.max_new_tokens";
-    if (s->activations > s->trained && s->activations > s->computed) return room_advice(f->r);
-    return "a setting that trains less: a smaller model, peft set or rank";
+    return s->kind == FORECAST_PICTURES && f->largest &&
+           2 * (double)f->largest->largest.bytes > s->bytes - f->program;
 }
 
 bool forecast_fits(const struct forecast *f, struct err *e)
 {
     const struct forecast_step *worst = &f->steps[0];
     double limit = (double)f->r->memory_limit;
-    char t[3][UNIT_TEXT];
+    char t[3][UNIT_TEXT], what[ADVICE_TEXT];
 
     for (int64_t i = 1; i < f->n_steps; i++)
         if (f->steps[i].bytes > worst->bytes) worst = &f->steps[i];
@@ -724,5 +752,6 @@ bool forecast_fits(const struct forecast *f, struct err *e)
                        unit_bytes(t[0], worst->bytes), unit_bytes(t[1], limit));
     }
     return err_set(e, "%s needs %s, run.memory_limit or the machine gives %s: try %s", worst->name,
-                   unit_bytes(t[0], worst->bytes), unit_bytes(t[1], limit), advice(f, worst));
+                   unit_bytes(t[0], worst->bytes), unit_bytes(t[1], limit),
+                   advice_for(f, worst, what));
 }

@@ -19,11 +19,37 @@ struct forecast_model {
     double flop; /* of the training's products, a teacher's among them */
 };
 
+/* What is done in a step. */
+enum forecast_kind {
+    FORECAST_PICTURES,
+    FORECAST_MODEL, /* is trained, or answers */
+    FORECAST_RANK,
+    FORECAST_ROTATION,
+    FORECAST_FACTORS,
+    FORECAST_RANKS, /* of layers, by their sensitivity */
+    FORECAST_STAGE1_REFIT,
+    FORECAST_REFIT,
+    FORECAST_SPLITS, /* their factors */
+    FORECAST_SPLITS_LOSS
+};
+
+/* Choices with which a step would need less: of svd.statistics and svd.ranks for factors, of
+ * rank.strategy, with each head's own pairs, for a ranking. */
+enum {
+    FORECAST_LESS_RECEIVED = 1,
+    FORECAST_LESS_TOKENS = 2,
+    FORECAST_LESS_EVEN = 4,
+    FORECAST_LESS_MKL = 8
+};
+
 /* The peak memory of one step of the run, in bytes. A graph's region is kept for later graphs;
  * `region` is the largest so far. */
 struct forecast_step {
     char name[96]; /* its model's name, or "rank", "rope8 svd" */
     enum step of;  /* the step of the pipeline; what comes before the first one is the baseline's */
+    enum forecast_kind kind;
+    int64_t recipe; /* that it has the settings of; -1: the run's own */
+    unsigned less;  /* bits FORECAST_LESS_... */
     bool is_training;
     double activations; /* for the longest samples */
     int64_t recomputed; /* number of layers, for those */
