@@ -342,6 +342,26 @@ static void test_advice_helps(void **state)
     }
 }
 
+/* With "blocks" each of the sizes that want the same pairs has factors of its own, with the others
+ * one has enough. */
+static void test_splits_sum_up(void **state)
+{
+    static const struct {
+        const char *statistics;
+        bool more;
+    } rows[] = {{"svd.statistics=blocks", true}, {"svd.statistics=tokens", false}};
+
+    spill_long(state);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const char *s[4] = {"sweep.low_rank=[]", "sweep.partial_rope=[]", "sweep.cache=[0.5]",
+                            rows[i].statistics};
+        const double one = advised_bytes(state, "splits svd", s, NULL);
+        s[2] = "sweep.cache=[0.5,0.45]";
+        const double two = advised_bytes(state, "splits svd", s, NULL);
+        assert_true(rows[i].more ? two > one : two <= one && one <= two);
+    }
+}
+
 static void test_refuses(void **state)
 {
     refuses(state, "run.steps=[\"rank\"]", "model.path: must be given");
@@ -691,6 +711,7 @@ int main(void)
         tmpdir_test(test_blocks_are_narrowed),
         tmpdir_test(test_advice_follows_what_is_large),
         tmpdir_test(test_advice_helps),
+        tmpdir_test(test_splits_sum_up),
         tmpdir_test(test_answers_need_the_cache),
         tmpdir_test(test_shapes_are_the_models),
         tmpdir_test(test_teacher),

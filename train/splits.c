@@ -201,6 +201,23 @@ struct point splits_largest(const struct run *r, const struct model *m)
     return p;
 }
 
+bool splits_factors(const struct run *r, const struct model *m, struct factors_for *what,
+                    struct err *e)
+{
+    const struct point largest = splits_largest(r, m);
+
+    *what = (struct factors_for){
+        .point = mem_new((size_t)r->c.sweep.cache.n, sizeof *what->point, "splits", e)};
+    for (int64_t i = 0; what->point && i < r->c.sweep.cache.n; i++) {
+        const int64_t values = values_of(m, r->c.sweep.cache.v[i]);
+        struct point p = largest;
+        if (!is_possible(r, m, values, p.rope_dim)) continue;
+        p.low_rank = split_of(r, m, values, p.rope_dim).low_rank;
+        what->point[what->n++] = p;
+    }
+    return what->point;
+}
+
 /* ---- what is written ---- */
 
 static bool add_split(cJSON *list, const struct search *s, const struct size *z, int dim)

@@ -7,6 +7,7 @@
 #ifndef TRAIN_SPLITS_H
 #define TRAIN_SPLITS_H
 
+#include "train/factors.h"
 #include "train/run.h"
 
 /* Takes what an earlier run has found, if it has: points are named by it, so that this comes before
@@ -28,5 +29,9 @@ bool splits_any_needed(struct run *r);
 /* The largest that is tried of the taken recipe, for a model with m's settings:
  * its name is "splits". */
 struct point splits_largest(const struct run *r, const struct model *m);
+/* The most that have factors at once: all sizes' splits with that one's pairs. In new memory, which
+ * the caller frees. */
+bool splits_factors(const struct run *r, const struct model *m, struct factors_for *what,
+                    struct err *e);
 
 #endif

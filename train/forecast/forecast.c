@@ -540,15 +540,15 @@ static bool add_svd(struct forecast *f, const struct point *pt, enum forecast_ki
     struct model_state state = partial_state(f, pt);
     struct forecast_step *s = add_step(f, "", STEP_SVD, kind);
     struct factors_for what = {.n = 0};
-    struct point one = *pt; /* splits' is none of the sweep's */
     struct factors_size size;
     struct calibration layer = {0};
     bool ok;
 
     name_factors(f, pt, s->name);
     strcat(s->name, " svd");
-    ok = add_looks(f, s, &layer, &state, e) && factors_points(f->r, pt, false, &what, e);
-    if (ok && what.n == 0) what.point[what.n++] = one;
+    ok = add_looks(f, s, &layer, &state, e) &&
+         (kind == FORECAST_SPLITS ? splits_factors(f->r, &f->base, &what, e)
+                                  : factors_points(f->r, pt, false, &what, e));
     ok = ok && factors_size(&size, f->r, &layer.shape, &what, layer.tokens, e) &&
          find_less(f, s, &layer.shape, &what, layer.tokens, most_of(&size), e);
     free(what.point);
