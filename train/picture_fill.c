@@ -3,23 +3,18 @@
  * that are left out for a broken one decide the order of the rest, which must not depend on the
  * steps. That a picture can be read is remembered in a store of its own, with one value for
  * each. */
-#include "base/file.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/signals.h"
 #include "cluster/cluster.h"
+#include "train/cache_rights.h"
 #include "train/picture_group.h"
 #include "train/picture_use.h"
 
-#include <dirent.h>
-#include <errno.h>
-#include <fnmatch.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 /* Set number i: data.train, then those of data.eval; NULL after the last. */
 static struct dataset *set_at(struct run *r, int64_t i)
@@ -256,7 +251,7 @@ static bool fill_set(struct run *r, struct model *m, struct dataset *d, bool use
 
 /* A store in data.cache: its directory and what it is about. */
 struct place {
-    char *dir, about[PROCESSOR_TEXT + 256];
+    char *dir, about[PICTURES_ABOUT];
 };
 
 static bool place_make(struct place *p, const struct run *r, const char *kind, const char *tower,
@@ -290,38 +285,49 @@ static bool check_full(struct run *r, bool used, const struct err *why, struct e
             if (n++ == 0) first = img->path;
         }
     if (n == 0) return true;
-    err_set(
-        e,
-        "data.cache: %s, and it lacks %lld of the pictures, the first of them %s: choose another "
-        "directory, or make this one writable",
-        why->msg, (long long)n, first);
-    e->number = why->number; /* there may be no room */
-    return false;
+    return cache_refuse(e, why,
+                        "it lacks %lld of the pictures, the first of them %s: choose another "
+                        "directory, or make this one writable",
+                        (long long)n, first);
 }
 
-/* Whether it is not the directory that forbids it. A full disk can be read from. */
-static bool is_passing(const struct err *why)
+/* Opens a store in which nothing can be written, for the reason `why`: it must have all that is
+ * needed. */
+static bool open_full(struct run *r, const struct place *p, bool used, const struct err *why,
+                      struct err *e)
 {
-    return why->machine && why->number != ENOSPC && why->number != EDQUOT;
+    struct store *s = &r->pictures.store;
+    struct err ignored;
+
+    if (!cache_open_read(s, p->dir, p->about, e)) return false;
+    if (check_full(r, used, why, e)) return true;
+    store_close(s, &ignored);
+    return false;
 }
 
 /* Opens a store to write in it; where that cannot be done, to read it, and *full is set: it has all
  * that is needed. */
 static bool open_store(struct run *r, const struct place *p, bool used, bool *full, struct err *e)
 {
-    struct store *s = &r->pictures.store;
-    struct err why, ignored;
-    bool there = false;
+    struct err why;
+    bool can;
 
     *full = false;
-    if (!file_there(p->dir, &there, e)) return false;
-    if (file_can_write(there ? p->dir : r->c.data.cache, &why) || why.number == ENOENT)
-        return store_open(s, p->dir, p->about, true, e);
-    if (is_passing(&why)) return (*e = why, false);
-    if (there && !store_open(s, p->dir, p->about, false, e)) return false;
-    *full = check_full(r, used, &why, e);
-    if (!*full) store_close(s, &ignored);
+    if (!cache_rights_store(p->dir, &can, &why, e)) return false;
+    if (can) return store_open(&r->pictures.store, p->dir, p->about, true, e);
+    *full = open_full(r, p, used, &why, e);
     return *full;
+}
+
+/* Fails where it would, and writes nothing. */
+static bool check_store(struct run *r, const struct place *p, bool used, struct err *e)
+{
+    struct err why, ignored;
+    bool can;
+
+    if (!cache_rights_store(p->dir, &can, &why, e)) return false;
+    if (can) return true;
+    return open_full(r, p, used, &why, e) && store_close(&r->pictures.store, &ignored);
 }
 
 /* The first process has the store open; the others make what it lacks with it. */
@@ -429,53 +435,36 @@ static bool place_input(struct place *p, const struct run *r, const struct model
     return place_make(p, r, pixels ? "pixels" : "features", tower, e);
 }
 
-/* Whether something can be written in data.cache and in the stores there. Files are not tried: the
- * rights say enough of what is there already. */
-static bool can_write(const char *cache, struct err *e)
+bool run_check_cache(struct run *r, const struct model *m, bool pixels, struct err *e)
 {
-    const struct dirent *entry;
-    struct stat st;
-    DIR *d;
-    bool there = false, ok = file_there(cache, &there, e);
+    struct place p[2] = {{0}};
+    struct err why;
+    bool can, ok;
 
-    if (!ok || !there) return ok;
-    if (!file_can_write(cache, e)) return false;
-    if (!(d = opendir(cache))) return err_system(e, errno, "%s", cache);
-    while (ok && (errno = 0, entry = readdir(d)))
-        ok = fnmatch("*-*", entry->d_name, FNM_PERIOD) != 0 ||
-             fstatat(dirfd(d), entry->d_name, &st, 0) != 0 || !S_ISDIR(st.st_mode) ||
-             faccessat(dirfd(d), entry->d_name, W_OK | X_OK, 0) == 0 ||
-             err_system(e, errno, "%s/%s: nothing can be written there", cache, entry->d_name);
-    if (ok && errno) ok = err_system(e, errno, "%s", cache);
-    closedir(d);
+    if (!cache_rights(r->c.data.cache, &can, &why, e)) return false;
+    if (can) return true;
+    if (pixels && !cache_rights_new(r->c.data.cache, &can, &why, e)) return false;
+    if (pixels && !can)
+        return cache_refuse(e, &why,
+                            "what the tower makes of the pictures cannot be there before it is "
+                            "trained: choose another directory");
+    ok = run_name_pictures(r, e) && place_input(&p[0], r, m, pixels, e) &&
+         place_make(&p[1], r, "checked", "", e);
+    for (int i = 0; ok && i < 1 + has_unused(r); i++)
+        ok = check_store(r, &p[i], i == 0, e);
+    free(p[0].dir);
+    free(p[1].dir);
     return ok;
 }
 
-bool run_check_cache(struct run *r, const struct model *m, bool pixels, struct err *e)
+bool run_pictures_about(const struct run *r, const struct model *m, char about[PICTURES_ABOUT],
+                        struct err *e)
 {
-    struct picture_input *in = &r->pictures;
-    struct place p[2] = {{0}};
-    struct err why;
-    bool full, ok;
+    struct place p = {0};
+    const bool ok = place_input(&p, r, m, false, e);
 
-    if (can_write(r->c.data.cache, &why)) return true;
-    if (is_passing(&why)) return (*e = why, false);
-    if (pixels) {
-        err_set(e,
-                "data.cache: %s, and what the tower makes of the pictures cannot be there "
-                "before it is trained: choose another directory",
-                why.msg);
-        e->number = why.number;
-        return false;
-    }
-    ok = run_name_pictures(r, e) && place_input(&p[0], r, m, false, e) &&
-         place_make(&p[1], r, "checked", "", e);
-    for (int i = 0; ok && i < 1 + has_unused(r); i++) {
-        ok = open_store(r, &p[i], i == 0, &full, e);
-        if (ok) store_close(&in->store, &why);
-    }
-    free(p[0].dir);
-    free(p[1].dir);
+    snprintf(about, PICTURES_ABOUT, "%s", p.about);
+    free(p.dir);
     return ok;
 }
 

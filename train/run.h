@@ -128,6 +128,11 @@ bool run_record_pictures(struct run *r, struct err *e);
  * makes it, and the error if not. Reads all pictures then. */
 bool run_check_cache(struct run *r, const struct model *m, bool pixels, struct err *e);
 
+/* The store of the features that `m` makes, as it says what it is about. */
+enum { PICTURES_ABOUT = PROCESSOR_TEXT + 256 };
+bool run_pictures_about(const struct run *r, const struct model *m, char about[PICTURES_ABOUT],
+                        struct err *e);
+
 /* Makes sure that every picture that the run's steps will read is in the store, decoding missing
  * ones and, for features, running the tower of `m`; drops samples whose pictures turn out to be
  * bad, whether they will be read or not. */
