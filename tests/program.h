@@ -13,6 +13,7 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #define program_test(f) cmocka_unit_test_setup_teardown(f, program_setup, tmpdir_remove)
 
@@ -181,6 +182,18 @@ static inline bool says(void *const *state, const char *text)
 static inline void must_say(void *const *state, const char *text)
 {
     if (!says(state, text)) fail_msg("no '%s':\n%s", text, output(state));
+}
+
+/* Before a command: it runs as somebody who owns nothing. */
+#define NOBODY "setpriv --reuid=65534 --regid=65534 --clear-groups "
+
+/* Lets him run $T/train, a copy since he may not come where the program is, and write in $T/own.
+ * Only root can become another, and not everywhere. */
+static inline bool become_nobody(void *const *state)
+{
+    if (geteuid() != 0) return false;
+    must_run(state, "cp $B/mha2mla-train $T/train; chmod 755 $T; mkdir -m 777 $T/own");
+    return run(state, NOBODY "$T/train --version") == 0;
 }
 
 #define ENDLESS                                                                                    \

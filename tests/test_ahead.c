@@ -103,22 +103,24 @@ static void test_pictures_broken(void **state)
         says(state, "baseline.batch_size is 8, more than the samples of data.train (2): "));
 }
 
-/* Runs as somebody who owns nothing but a directory for what he writes; a copy of the program,
- * since he may not come where that is. */
-#define NOBODY "setpriv --reuid=65534 --regid=65534 --clear-groups "
+/* Somebody who owns nothing but a directory for what he writes. */
 #define CACHED                                                                                     \
     "$T/train --config $C --set model.path=$T/model --set run.dir=$T/own/run --set "               \
     "data.cache=$T/kept "
 
+/* A model, and an empty cache of somebody else's. */
+static void make_kept(void **state)
+{
+    if (!become_nobody(state)) skip();
+    must_run(state,
+             TRAIN "--set 'run.steps=[\"baseline\"]' && mv $T/run/baseline/model $T/model && "
+                   "rm -r $T/run; mkdir -p $T/kept");
+}
+
 /* A cache of somebody else's, to be read only. */
 static void test_cache_to_read(void **state)
 {
-    if (geteuid() != 0) skip(); /* cannot become another */
-    must_run(state,
-             TRAIN "--set 'run.steps=[\"baseline\"]' && mv $T/run/baseline/model $T/model && "
-                   "rm -r $T/run; cp $B/mha2mla-train $T/train; chmod 755 $T; mkdir -p $T/own "
-                   "$T/kept; chmod 777 $T/own");
-    if (run(state, NOBODY "$T/train --version") != 0) skip(); /* he may not come here */
+    make_kept(state);
     for (int i = 0; i < 2; i++) {
         must_fail(state, i ? NOBODY CACHED : NOBODY CACHED "--dry-run",
                   "and what the tower makes of the pictures cannot be there before it is trained");
@@ -136,11 +138,105 @@ static void test_cache_to_read(void **state)
     assert_false(is_there(tmpdir_path(state, "own/run")));
 }
 
+#define STORED                                                                                     \
+    "--set stage1.loss=distill --set stage1.teacher=stored --set stage1.temperature=2 "            \
+    "--set stage2.loss=distill --set stage2.teacher=stored "
+#define LEARNS CACHED STEPS("\"rank\",\"stage1\",\"svd\",\"stage2\"") STORED
+
+/* The dry run, and the run, which leaves nothing. */
+static void refuse_both(void **state, const char *command, const char *text)
+{
+    char line[2000];
+
+    for (int dry = 0; dry < 2; dry++) {
+        snprintf(line, sizeof line, "%s%s", command, dry ? "--dry-run" : "");
+        must_fail(state, line, text);
+        assert_false(is_there(tmpdir_path(state, "own/run")));
+    }
+    must_run(state, "ls -lR $T/kept | cmp $T/was -");
+}
+
+static const char note[] = "ls -lR $T/kept > $T/was";
+
+/* What a teacher said, in such a cache: all of it serves, less is refused at once. */
+static void test_teacher_to_read(void **state)
+{
+    make_kept(state);
+    /* the pictures are all there, and of what is said nothing */
+    must_run(state, CACHED STEPS("\"rank\",\"stage1\"") "&& rm -r $T/own/run");
+    must_run(state, note);
+    refuse_both(state, NOBODY LEARNS,
+                "/kept: nothing can be written there: Permission denied, and what the teacher says "
+                "of 64 samples, the first of them ");
+    must_fail(state, NOBODY LEARNS, "or set stage1.teacher to \"fly\"");
+    must_run(state, LEARNS "&& mv $T/own/run $T/first");
+    must_run(state, note);
+    must_run(state, NOBODY LEARNS "--dry-run");
+    must_run(state, NOBODY LEARNS "&& ls -lR $T/kept | cmp $T/was - && "
+                                  "cmp $T/own/run/rope4-rank1/stage2/model/model.safetensors "
+                                  "$T/first/rope4-rank1/stage2/model/model.safetensors && "
+                                  "! grep 'teacher: asked' $T/own/run/train.log");
+    /* what is done asks nothing: the other stage's store is the one that is written last */
+    must_run(state, "mkdir $T/aside && mv $(ls -dt $T/kept/teacher-* | tail -1) $T/aside && "
+                    "rm -r $T/own/run/rope4-rank1/stage2/model");
+    must_run(state, NOBODY LEARNS "--resume");
+    must_run(state, "rm -r $T/own/run/rope4/stage1/model");
+    must_fail(state, NOBODY LEARNS "--resume", "or set stage1.teacher to \"fly\"");
+    must_run(state, "mv $T/aside/* $T/kept && rm -r $T/own/run");
+}
+
+/* Which parts of a store can be missing, damaged, or not be written. */
+static void test_teacher_in_part(void **state)
+{
+    make_kept(state);
+    must_run(state, LEARNS "&& rm -r $T/own/run");
+    must_run(state, "dd if=/dev/zero of=$(ls -t $T/kept/teacher-*/part-* | head -1) bs=1 "
+                    "seek=9000 count=4000 conv=notrunc");
+    must_run(state, note);
+    refuse_both(state, NOBODY LEARNS, "is missing or damaged: choose another directory, make this");
+    must_fail(state, NOBODY LEARNS, "or set stage2.teacher to \"fly\"");
+    /* the cache itself can be written, its stores cannot */
+    must_run(state, "rm $(ls -t $T/kept/teacher-*/part-* | head -1) && chmod 777 $T/kept");
+    must_run(state, note);
+    refuse_both(state, NOBODY LEARNS,
+                ": nothing can be written there: Permission denied, and what "
+                "the teacher says of 64 samples, the first of them ");
+    must_run(state, "chmod 777 $T/kept/*");
+    must_run(state, note);
+    refuse_both(state, NOBODY LEARNS, "/lock: cannot be written: Permission denied, and what the ");
+    must_run(state, "chmod 700 $T/kept/teacher-*");
+    must_run(state, note);
+    refuse_both(state, NOBODY LEARNS, ": choose another directory, or make this one readable");
+    must_run(state, "rm -r $T/kept/teacher-*");
+    must_run(state, NOBODY LEARNS "&& ls -d $T/kept/teacher-* | wc -l | grep -qx 2");
+}
+
+/* A teacher that is yet to be trained has nothing there. */
+static void test_teacher_of_later(void **state)
+{
+#define LATER                                                                                      \
+    CACHED STEPS("\"baseline\",\"rank\",\"svd\",\"stage2\"") "--set baseline.vision=false " STORED
+
+    make_kept(state);
+    must_run(state, LATER "&& rm -r $T/own/run");
+    must_run(state, note);
+    refuse_both(state, NOBODY LATER,
+                "what the teacher says cannot be there before it is trained: choose another");
+    /* where a new store can be made, it is not made by the dry run */
+    must_run(state, "chmod 777 $T/kept && rm -r $T/kept/feat*");
+    must_run(state, note);
+    must_run(state, NOBODY LATER "--dry-run && ls -lR $T/kept | cmp $T/was -");
+    must_run(state, NOBODY CACHED STEPS("\"baseline\"") "--dry-run && ls -lR $T/kept | cmp "
+                                                        "$T/was -");
+    must_run(state, NOBODY LATER);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {program_test(test_looks_ahead),
-                                       program_test(test_pictures_broken),
-                                       program_test(test_cache_to_read)};
+    const struct CMUnitTest tests[] = {
+        program_test(test_looks_ahead),     program_test(test_pictures_broken),
+        program_test(test_cache_to_read),   program_test(test_teacher_to_read),
+        program_test(test_teacher_in_part), program_test(test_teacher_of_later)};
 
     return cmocka_run_group_tests_name("ahead", tests, NULL, NULL);
 }

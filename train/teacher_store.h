@@ -16,9 +16,16 @@
 
 /* Fills the store with what the phase of that index will draw, and opens it in t. Opens the
  * original model, if something is missing, and closes it again. Stops at a signal; what has
- * been written is kept. */
+ * been written is kept. Where nothing can be written, all must be there. */
 bool teacher_store_open(struct teacher *t, struct run *r, const struct config_phase *p, int phase,
                         struct err *e);
+
+/* Whether a training of a recipe has a stored teacher. */
+bool teacher_store_used(const struct config *all);
+
+/* Where nothing can be written in data.cache: whether all is there that the run's trainings will
+ * ask of the original model m, and the error if not. */
+bool teacher_store_check(struct run *r, const struct model *m, struct err *e);
 
 /* t->said of n samples, one after the other. */
 bool teacher_store_read(struct teacher *t, const struct dataset *d, const struct sample *samples,

@@ -665,8 +665,8 @@ static bool add_steps(struct forecast *f, struct err *e)
     struct config *c = &f->r->c;
     const struct point *last = NULL;
 
-    if (!add_pictures(f, e) || !add_model_step(f, &f->models[0], e) || !add_shared(f, e))
-        return false;
+    if (!add_pictures(f, e) || !teacher_store_check(f->r, &f->base, e)) return false;
+    if (!add_model_step(f, &f->models[0], e) || !add_shared(f, e)) return false;
     for (int64_t i = 1; i < f->n; i++) {
         struct forecast_model *m = &f->models[i];
         bool first = m->state.state == ATTN_MLA && (!last || m->point.recipe != last->recipe ||
