@@ -372,6 +372,37 @@ static void test_dry_run(void **state)
                           "! grep -q 'of them image' $T/plan && test ! -e $T/run");
 }
 
+/* A model without pictures needs the cache for what a teacher says, a recipe's too. */
+static void test_teacher_is_kept(void **state)
+{
+#define KEEPS(teacher)                                                                             \
+    "--set evaluate.score=tokens --set 'sweep.recipe=[{\"name\":\"a\"},{\"name\":\"b\","           \
+    "\"set\":[\"stage2.loss=distill\",\"stage2.teacher=" teacher "\"]}]' "
+#define NONE "--set data.cache=$T/text.jsonl "
+    must_fail(state, PLAIN KEEPS("stored") NONE, "/text.jsonl: is there but is not a directory");
+    must_fail(state, PLAIN KEEPS("stored") NONE "--dry-run", "/text.jsonl: is there but is not a");
+    must_run(state, PLAIN KEEPS("fly") NONE "--dry-run && test ! -e $T/run");
+}
+
+/* Of such a model too, what is all there serves where nothing can be written. */
+static void test_teacher_to_read(void **state)
+{
+#define READS                                                                                      \
+    NOBODY "$T/train --config $C --set data.train[0].path=$T/text.jsonl "                          \
+           "--set data.eval[0].path=$T/text.jsonl --set run.dir=$T/own/run "                       \
+           "--set data.cache=$T/cache "
+
+    if (!become_nobody(state)) skip();
+    must_run(state, "mkdir $T/cache");
+    must_fail(state, READS KEEPS("stored") "--dry-run", ": nothing can be written there: ");
+    must_run(state, PLAIN KEEPS("stored") "--set data.cache=$T/cache");
+    must_run(state, READS KEEPS("stored") "--dry-run");
+    must_run(state, READS KEEPS("stored") "&& ! grep 'teacher: asked' $T/own/run/train.log");
+    must_run(state, "rm -r $T/own/run $T/cache/teacher-*");
+    must_fail(state, READS KEEPS("stored"), ", or set stage2.teacher to \"fly\"");
+    must_run(state, READS KEEPS("fly") "--dry-run");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -380,6 +411,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_trained_as_cached, setup, tmpdir_remove),
         cmocka_unit_test_setup_teardown(test_nothing_is_asked, setup, tmpdir_remove),
         cmocka_unit_test_setup_teardown(test_dry_run, setup, tmpdir_remove),
+        cmocka_unit_test_setup_teardown(test_teacher_is_kept, setup, tmpdir_remove),
+        cmocka_unit_test_setup_teardown(test_teacher_to_read, setup, tmpdir_remove),
     };
 
     return cmocka_run_group_tests_name("text run", tests, NULL, NULL);

@@ -13,6 +13,7 @@
 #include "train/settings.h"
 #include "train/splits.h"
 #include "train/teacher.h"
+#include "train/teacher_store.h"
 #include "train/models.h"
 
 #include <stdio.h>
@@ -143,7 +144,7 @@ bool ahead_of_data(struct run *r, const struct hf_config *cfg, struct err *e)
 {
     const struct settings_model m = {hf_has_vision(cfg), cfg->text.head_dim,
                                      cfg->text.num_key_value_heads};
-    const bool cache = m.pictures || config_stores_teacher(&r->c);
+    const bool cache = m.pictures || teacher_store_used(&r->c);
 
     settings_say_unused(&r->c, &m);
     return teacher_check(&r->c, cfg, e) && (!cache || check_cache(r, e)) && check_steps(r, e);
