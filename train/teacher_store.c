@@ -89,7 +89,8 @@ struct filling {
     struct run *r;
     struct teacher *t;
     struct store store;
-    uint8_t *drawn; /* [samples of the data] */
+    uint8_t *drawn;  /* [samples of the data] */
+    int64_t samples; /* that are drawn */
     struct batch_buffer batch;
     int64_t made, labels;
 };
@@ -107,6 +108,7 @@ static void note_drawn(void *arg, int64_t entry)
 {
     struct filling *f = arg;
 
+    f->samples += !f->drawn[entry];
     f->drawn[entry] = 1;
 }
 
@@ -181,13 +183,13 @@ static bool fill_sample(struct filling *f, int64_t entry, struct err *e)
 
 static bool fill(struct filling *f, const struct config_phase *p, struct err *e)
 {
-    const struct dataset *d = &f->r->train;
+    int64_t done = 0;
     bool ok = true;
 
-    for (int64_t i = 0; ok && i < d->n; i++) {
+    for (int64_t i = 0; ok && i < f->r->train.n; i++) {
         if (!f->drawn[i]) continue;
-        if (i % 256 == 255)
-            log_progress("teacher: sample %lld of %lld", (long long)i, (long long)d->n);
+        if (++done % 256 == 0)
+            log_progress("teacher: sample %lld of %lld", (long long)done, (long long)f->samples);
         ok = signals_go_on(e) && fill_sample(f, i, e);
     }
     if (ok && f->made)
