@@ -570,7 +570,7 @@ static void wait_ended(struct server *s, int status)
 /* What runs is finished, what waits is refused. */
 static void check_finishes(void *const *state)
 {
-    struct server s = serve(state, "$T/run/baseline/model --threads 1 --parallel 1");
+    struct server s = serve(state, "$T/run/baseline/model --threads 1 --parallel 1 --grace 600");
     int running = send_and_see(&s, LONG(200)), waiting = send_and_see(&s, LONG(2));
     cJSON *o;
 
