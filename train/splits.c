@@ -589,7 +589,8 @@ static bool find_sizes(struct run *r, struct err *e)
     bool ok;
 
     if (!splits_needed(r)) /* if killed before it could be dropped */
-        return !r->c.splits_known || r->shares || !cluster_first() || drop_tried(r, e);
+        return cluster_agree(
+            !r->c.splits_known || r->shares || !cluster_first() || drop_tried(r, e), e);
     if (r->shares) return share_lacks(r, "", file_of(&r->c), e);
     s.size = mem_new((size_t)s.n, sizeof *s.size, "splits", e);
     ok = cluster_agree(s.size && new_splits(r, e) && open_base_model(r, &s.base, e), e) &&
