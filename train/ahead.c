@@ -158,18 +158,16 @@ static bool by_pictures(const struct config *c)
     return c->svd.method != KV_NONE && c->svd.decoupled && c->svd.input == MDSVD_ACTIVATION;
 }
 
-/* They are yet to be made at a point of the recipe that is taken. */
-static bool needs_pictures(const struct run *r, int64_t recipe, bool *needs, struct err *e)
+bool ahead_lacks(const struct run *r, int64_t recipe, enum step step, bool *lacks, struct err *e)
 {
     bool made, ok = true;
 
-    *needs = false;
-    if (!run_has_step(r, STEP_SVD) || !by_pictures(&r->c)) return true;
-    for (int64_t i = 0; ok && i < config_points(&r->c); i++) {
-        struct point p = config_point(&r->c, i);
+    *lacks = false;
+    for (int64_t i = 0; ok && !*lacks && i < config_points(&r->c); i++) {
+        const struct point p = config_point(&r->c, i);
         if (!is_wanted(r, i) || p.recipe != recipe) continue;
-        ok = is_made(r, p.name, "svd", &made, e);
-        if (!made) *needs = true;
+        ok = model_is_there(r, p.dir[step], &made, e);
+        *lacks = ok && !made;
     }
     return ok;
 }
@@ -201,12 +199,12 @@ static bool check_drawn(const struct run *r, const char *key, int64_t samples, s
 
 static bool check_calibration(const struct run *r, int64_t recipe, struct err *e)
 {
-    const bool splits = splits_needed(r) && by_pictures(&r->c);
-    bool needs;
+    bool lacks = false;
 
-    return needs_pictures(r, recipe, &needs, e) &&
-           (!splits || check_drawn(r, "svd.split_samples", r->c.svd.split_samples, e)) &&
-           (!needs || check_drawn(r, "svd.samples", r->c.svd.samples, e));
+    if (!by_pictures(&r->c)) return true;
+    return (!run_has_step(r, STEP_SVD) || ahead_lacks(r, recipe, STEP_SVD, &lacks, e)) &&
+           (!splits_needed(r) || check_drawn(r, "svd.split_samples", r->c.svd.split_samples, e)) &&
+           (!lacks || check_drawn(r, "svd.samples", r->c.svd.samples, e));
 }
 
 bool ahead_of_steps(struct run *r, bool pictures, struct err *e)
@@ -252,7 +250,7 @@ static struct asked asked_of(const struct config *all)
         const struct config *c = recipes_config(all, k);
         const bool svd = config_has_step(c, STEP_SVD) && c->svd.method != KV_NONE;
         ask(&a.rank, rank_is_measured(c), c->rank.samples);
-        ask(&a.svd, config_refits(c) || (svd && c->svd.input == MDSVD_ACTIVATION), c->svd.samples);
+        ask(&a.svd, config_calibrates(c), c->svd.samples);
         ask(&a.split, c->sweep.cache.n || (svd && c->svd.ranks == RANKS_SENSITIVITY),
             c->svd.split_samples);
         for (int i = 0; i < PHASES; i++)

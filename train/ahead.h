@@ -18,6 +18,9 @@ bool ahead_of_data(struct run *r, const struct hf_config *cfg, struct err *e);
  * takes pictures. */
 bool ahead_of_steps(struct run *r, bool pictures, struct err *e);
 
+/* Whether a step of that recipe is yet to be made at a point that the run has. */
+bool ahead_lacks(const struct run *r, int64_t recipe, enum step step, bool *lacks, struct err *e);
+
 /* Logs where a setting asks for more samples than there are. */
 void ahead_say_few(const struct run *r);
 

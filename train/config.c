@@ -397,6 +397,12 @@ bool config_trains(const struct config *c)
     return false;
 }
 
+bool config_calibrates(const struct config *c)
+{
+    return config_refits(c) || (config_has_step(c, STEP_SVD) && c->svd.method != KV_NONE &&
+                                c->svd.input == MDSVD_ACTIVATION);
+}
+
 bool config_refits(const struct config *c)
 {
     return (c->svd.refit && config_has_step(c, STEP_SVD)) ||

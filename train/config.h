@@ -173,8 +173,10 @@ enum { PHASES = 3 };
 extern const enum step phase_steps[PHASES];
 const struct config_phase *config_phase(const struct config *c, int i);
 
-bool config_trains(const struct config *c);  /* some step does */
-bool config_refits(const struct config *c);  /* the same */
+bool config_trains(const struct config *c); /* some step does */
+bool config_refits(const struct config *c); /* the same */
+/* Whether svd.samples are drawn, by the factors or a refit. */
+bool config_calibrates(const struct config *c);
 bool config_rotates(const struct config *c); /* a constant rotation is measured */
 /* Samples that each of so many processes has in memory at a time, as the batch is
  * shared out evenly. */

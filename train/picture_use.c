@@ -1,7 +1,6 @@
 /* picture_use.c - see picture_use.h. */
 #include "train/picture_use.h"
 #include "convert/rank.h"
-#include "convert/mdsvd.h"
 #include "train/score/evaluate.h"
 #include "train/layerwise.h"
 #include "train/ranking.h"
@@ -41,13 +40,11 @@ static bool mark_calibration(struct run *r, struct err *e)
 {
     const struct config *c = &r->c;
     const bool rank = (run_has_step(r, STEP_RANK) && rank_is_measured(c)) || config_rotates(c);
-    const bool svd = config_refits(c) || (run_has_step(r, STEP_SVD) && c->svd.method != KV_NONE &&
-                                          c->svd.input == MDSVD_ACTIVATION);
     const bool trials =
         splits_needed(r) || (run_has_step(r, STEP_SVD) && c->svd.ranks == RANKS_SENSITIVITY);
 
     return (!rank || layerwise_each(r, c->rank.samples, mark_entry, &r->train, e)) &&
-           (!svd || layerwise_each(r, c->svd.samples, mark_entry, &r->train, e)) &&
+           (!config_calibrates(c) || layerwise_each(r, c->svd.samples, mark_entry, &r->train, e)) &&
            (!trials || layerwise_each(r, c->svd.split_samples, mark_entry, &r->train, e));
 }
 

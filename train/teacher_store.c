@@ -6,6 +6,7 @@
 #include "base/plural.h"
 #include "base/signals.h"
 #include "cluster/cluster.h"
+#include "train/ahead.h"
 #include "train/cache_rights.h"
 #include "train/models.h"
 #include "train/recipes.h"
@@ -261,22 +262,6 @@ bool teacher_store_open(struct teacher *t, struct run *r, const struct config_ph
 
 /* ---- looking ahead ---- */
 
-/* Whether a training of that recipe is yet to be done at a point that the run has. */
-static bool is_ahead(const struct run *r, int64_t recipe, enum step step, bool *ahead,
-                     struct err *e)
-{
-    bool done = false, ok = true;
-
-    *ahead = false;
-    for (int64_t i = 0; ok && !*ahead && i < config_points(&r->c); i++) {
-        const struct point p = config_point(&r->c, i);
-        if (p.recipe != recipe || (r->only_point >= 0 && r->only_point != i)) continue;
-        ok = model_is_there(r, p.dir[step], &done, e);
-        *ahead = ok && !done;
-    }
-    return ok;
-}
-
 /* The teacher, as far as it is known: a baseline that is yet to be trained has no weights. */
 struct known {
     const struct model *m;
@@ -325,15 +310,15 @@ static bool check_new(const struct run *r, int phase, struct err *e)
 
 static bool check_recipe(struct known *k, struct run *r, int64_t recipe, bool made, struct err *e)
 {
-    bool ok = true, ahead;
+    bool ok = true, lacks;
 
     for (int i = 0; ok && i < PHASES; i++) {
         const struct config_phase *p = config_phase(&r->c, i);
         if (p->loss != LOSS_DISTILL || p->teacher != TEACHER_STORED ||
             !run_has_step(r, phase_steps[i]))
             continue;
-        ok = is_ahead(r, recipe, phase_steps[i], &ahead, e) &&
-             (!ahead || (made ? check_phase(k, r, i, e) : check_new(r, i, e)));
+        ok = ahead_lacks(r, recipe, phase_steps[i], &lacks, e) &&
+             (!lacks || (made ? check_phase(k, r, i, e) : check_new(r, i, e)));
     }
     return ok;
 }
