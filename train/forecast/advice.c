@@ -31,29 +31,9 @@ static bool has_long_samples(const struct advised *of)
     return of->f->r->train.longest > LAYERWISE_TOKENS;
 }
 
-static bool received_is_less(const struct advised *of)
-{
-    return of->s->less & FORECAST_LESS_RECEIVED;
-}
-
-static bool tokens_are_less(const struct advised *of)
-{
-    return of->s->less & FORECAST_LESS_TOKENS;
-}
-
-static bool even_is_less(const struct advised *of)
-{
-    return of->s->less & FORECAST_LESS_EVEN;
-}
-
-static bool mkl_is_less(const struct advised *of)
-{
-    return of->s->less & FORECAST_LESS_MKL;
-}
-
 static bool mkl_is_not_less(const struct advised *of)
 {
-    return !mkl_is_less(of);
+    return !(of->s->less & FORECAST_LESS_MKL);
 }
 
 enum {
@@ -74,14 +54,17 @@ const struct advice advice_rows[] = {
     {MODEL, has_answers, .text = "a smaller evaluate.batch or evaluate.max_new_tokens"},
     {MODEL, has_graph, .say = room_advice},
     {MODEL, has_values, .text = "a setting that trains less: a smaller model, peft set or rank"},
-    {RANK, mkl_is_less,
+    {.kinds = RANK,
+     .less = FORECAST_LESS_MKL,
      .text = "rank.strategy \"mkl\" with rank.basis \"head\" and rank.budget \"even\""},
     {RANK, mkl_is_not_less,
      .text = "rank.strategy \"high\" with rank.basis \"head\", which measures nothing"},
     {.kinds = ROTATION, .text = "rank.rotation false"},
-    {FACTORS | SPLITS, received_is_less, .text = "svd.statistics \"received\""},
-    {FACTORS | SPLITS, tokens_are_less, .text = "svd.statistics \"tokens\""},
-    {FACTORS, even_is_less, .text = "svd.ranks \"even\""},
+    {.kinds = FACTORS | SPLITS,
+     .less = FORECAST_LESS_RECEIVED,
+     .text = "svd.statistics \"received\""},
+    {.kinds = FACTORS | SPLITS, .less = FORECAST_LESS_TOKENS, .text = "svd.statistics \"tokens\""},
+    {.kinds = FACTORS, .less = FORECAST_LESS_EVEN, .text = "svd.ranks \"even\""},
     {.kinds = RANKS, .text = "svd.ranks \"energy\" or \"even\""},
     {.kinds = FACTORS | SPLITS, .text = "a smaller ", .key = "svd.low_rank"},
     {.kinds = STAGE1_REFIT, .text = "stage1.refit false"},
@@ -102,7 +85,9 @@ const char *advice_for(const struct forecast *f, const struct forecast_step *s,
     out[0] = '\0';
     for (size_t i = 0; i < advice_count && at < ADVICE_TEXT; i++) {
         const struct advice *row = &advice_rows[i];
-        if (!(row->kinds & 1U << s->kind) || (row->helps && !row->helps(&of))) continue;
+        if (!(row->kinds & 1U << s->kind) || (row->helps && !row->helps(&of)) ||
+            (row->less && !(s->less & row->less)))
+            continue;
         at += (size_t)snprintf(
             out + at, ADVICE_TEXT - at, "%s%s%s", at ? ", or " : "",
             row->say ? row->say(f->r) : row->text,

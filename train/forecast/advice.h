@@ -16,6 +16,7 @@ struct advice {
         const struct advised *of); /* whether it does with these settings; NULL: it does */
     const char *text, *key;        /* key: of a point, as point_size_key has it; or NULL */
     const char *(*say)(const struct run *r); /* in place of the text, or NULL */
+    unsigned less; /* bit of the step's `less`: it helps where that is set; 0: there is none */
 };
 extern const struct advice advice_rows[];
 extern const size_t advice_count;
